@@ -1,0 +1,99 @@
+package filters
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// Chain is the filters of one route in their fixed order. It holds no state of an exchange, is safe for concurrent use and
+// allocates nothing.
+type Chain struct {
+	filters []Filter
+	onPanic func(x *Exchange, filter string, v any, stack []byte)
+}
+
+// NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be nil.
+// The error says that there are more than [MaxFilters].
+func NewChain(onPanic func(x *Exchange, filter string, v any, stack []byte), list ...Filter) (*Chain, error) {
+	if len(list) > MaxFilters {
+		return nil, fmt.Errorf("filters: %d filters on one route, at most %d", len(list), MaxFilters)
+	}
+	return &Chain{filters: list, onPanic: onPanic}, nil
+}
+
+// Names returns the filters' names in order.
+func (c *Chain) Names() []string {
+	names := make([]string, len(c.filters))
+	for i, f := range c.filters {
+		names[i] = f.Name()
+	}
+	return names
+}
+
+// Request runs the Request phase: nil when every filter let the exchange pass, else the reply that ends it.
+// After a panic in a filter the reply is an internal-error and panicked is true.
+func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
+	x.ran, x.pass = 0, 0
+	defer func() {
+		if v := recover(); v != nil {
+			reply, panicked = c.caught(x, x.ran-1, v), true
+		}
+	}()
+	for i, f := range c.filters {
+		x.ran = i + 1
+		if r := f.Request(x, &x.slots[i]); r != nil {
+			return r, false
+		}
+		x.pass = i + 1
+	}
+	return nil, false
+}
+
+// Response runs the Response phase for the filters that let the exchange pass. A panic replaces the response by an internal-error;
+// the remaining filters still see that one.
+func (c *Chain) Response(x *Exchange) (panicked bool) {
+	for i := x.pass - 1; i >= 0; i-- {
+		if c.respond(x, i) {
+			panicked = true
+		}
+	}
+	return panicked
+}
+
+func (c *Chain) respond(x *Exchange, i int) (panicked bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			x.SetReply(c.caught(x, i, v))
+			panicked = true
+		}
+	}()
+	c.filters[i].Response(x, &x.slots[i])
+	return false
+}
+
+// Done ends the exchange for every filter whose Request was called. It is safe to call again: only the first call counts.
+func (c *Chain) Done(x *Exchange, o Outcome) {
+	for x.ran > 0 {
+		x.ran--
+		c.done(x, x.ran, o)
+	}
+	x.pass = 0
+}
+
+func (c *Chain) done(x *Exchange, i int, o Outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.caught(x, i, v)
+		}
+	}()
+	c.filters[i].Done(x, &x.slots[i], o)
+}
+
+func (c *Chain) caught(x *Exchange, i int, v any) *Reply {
+	name := "chain"
+	if i >= 0 && i < len(c.filters) {
+		name = c.filters[i].Name()
+	}
+	c.onPanic(x, name, v, debug.Stack())
+	return Refuse(InternalError, Problem{Detail: "The gateway failed on this request; it was logged."})
+}

@@ -1,0 +1,167 @@
+package filters
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// MaxFilters is how many filters a chain may have; the slots of an exchange are one fixed array.
+const MaxFilters = 16
+
+// Param is one captured segment of the path: {Name} in the route's pattern.
+type Param struct{ Name, Value string }
+
+// Exchange is one request and its answer on their way through a chain. The engine fills it, filters read and mark it.
+// It belongs to one goroutine at a time and is reused after Done: nothing may keep a pointer to it.
+type Exchange struct {
+	// The request. Path is the canonical path (decoded once, no dot segments), the one that was matched and that is
+	// forwarded; RawQuery stands as it came. Header has no Sluice-* field of the client any more.
+	Method   string
+	Scheme   string // http or https, as the client used it
+	Host     string
+	Path     string
+	RawQuery string
+	Header   Header
+
+	Peer     netip.Addr // who holds the connection
+	Client   netip.Addr // who asks: Peer, or what a trusted proxy says in X-Forwarded-For
+	Received time.Time
+
+	// What routing found.
+	Route  string
+	Params []Param
+
+	// What filters established.
+	Principal string
+	// Inject are the fields that the service gets beside the client's; they replace the client's of the same name, and
+	// a client cannot nominate them away in Connection.
+	Inject Header
+	// Detach: the attempt goes on and is recorded when the client leaves.
+	Detach bool
+	// KeepBody is how many bytes of the answer's body a filter wants to see whole in Response; 0 is none.
+	KeepBody int64
+	// Resend: the service honours the injected key, so an attempt may be repeated after something was sent.
+	Resend bool
+
+	// Key is the logical request's opaque value: the injected Idempotency-Key, the record's name in the store and the
+	// gid of its transaction. Empty where the request has no key.
+	Key string
+	// Attempt is the number of this dispatch, from 1.
+	Attempt int
+	// Claim is set by the idempotency filter for an exchange that holds a claim, for the transaction executor.
+	Claim any
+
+	// Dispatched is set by the engine before the first byte goes to the service.
+	Dispatched bool
+	// Response is the answer, once there is one.
+	Response Response
+
+	ctx      context.Context
+	loadBody func(limit int64) ([]byte, error)
+	body     []byte
+	bodyErr  error
+	loaded   bool
+	document any
+	parsed   bool
+
+	slots [MaxFilters]Slot
+	ran   int // filters whose Request was called
+	pass  int // filters whose Request let the exchange pass
+}
+
+// Response is the answer of the service, or one that the gateway made itself.
+type Response struct {
+	Status int
+	Header Header
+	// Reason is set when the gateway refused; the service's answers have none.
+	Reason Reason
+	// Provisional: this answer is not the last word on the request (a transaction that still runs); it is not recorded.
+	Provisional bool
+	// Local: the gateway made this answer, be it a refusal or not.
+	Local bool
+	// Body is the body, whole, when Whole is set; else it has not been read and streams past the filters.
+	Body  []byte
+	Whole bool
+}
+
+// ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
+var ErrBodyTooLarge = errors.New("filters: request body is too large")
+
+// Begin makes the exchange ready for a new request. load reads the whole body of the request, or returns
+// [ErrBodyTooLarge]; nil is a request without a body.
+func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
+	header, inject, params, answer := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
+	*x = Exchange{Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load}
+	x.Response.Header = answer
+}
+
+// Context ends when the client has left (unless Detach is set) or the gateway stops.
+func (x *Exchange) Context() context.Context {
+	if x.ctx == nil {
+		return context.Background()
+	}
+	return x.ctx
+}
+
+// SetContext changes the context for the phases that follow.
+func (x *Exchange) SetContext(ctx context.Context) { x.ctx = ctx }
+
+// Body returns the whole body of the request; it is read on the first call and kept for the dispatch. The error is
+// [ErrBodyTooLarge] or one of the connection.
+func (x *Exchange) Body() ([]byte, error) {
+	if !x.loaded {
+		x.loaded = true
+		if x.loadBody != nil {
+			x.body, x.bodyErr = x.loadBody(-1)
+		}
+	}
+	return x.body, x.bodyErr
+}
+
+// BodyLoaded returns the body when a filter has read it already.
+func (x *Exchange) BodyLoaded() ([]byte, bool) { return x.body, x.loaded && x.bodyErr == nil }
+
+// JSON returns the request's body as a JSON document (numbers as [json.Number]); false when it is not exactly one.
+func (x *Exchange) JSON() (any, bool) {
+	if !x.parsed {
+		x.parsed = true
+		body, err := x.Body()
+		if err == nil && len(body) > 0 {
+			x.document = decodeDocument(body)
+		}
+	}
+	return x.document, x.document != nil
+}
+
+// decodeDocument returns the one JSON value in b, or nil. A JSON null is nil too: there is nothing in it to refer to.
+func decodeDocument(b []byte) any {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil || d.More() {
+		return nil
+	}
+	return v
+}
+
+// Param returns the captured segment of the path with that name.
+func (x *Exchange) Param(name string) (string, bool) {
+	for i := range x.Params {
+		if x.Params[i].Name == name {
+			return x.Params[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// SetReply makes a reply of the gateway the exchange's response.
+func (x *Exchange) SetReply(r *Reply) {
+	x.Response = Response{
+		Status: r.Status, Reason: r.Reason, Local: true, Body: r.Body, Whole: true,
+		Header: append(x.Response.Header[:0], r.Header...),
+	}
+}

@@ -1,0 +1,72 @@
+package filters
+
+// Filter is one policy. One value serves a route for all its exchanges at once, so it is safe for concurrent use; what
+// belongs to one exchange is kept in the slot.
+type Filter interface {
+	// Name is the filter's word in logs and in what explain prints.
+	Name() string
+	// Request looks at the exchange before it goes to the service. nil lets it pass, a reply ends it here. It may wait
+	// (for another attempt, for a permit); it gives up when the exchange's context ends.
+	Request(x *Exchange, s *Slot) *Reply
+	// Response looks at x.Response, the service's or the gateway's, before it goes to the client.
+	Response(x *Exchange, s *Slot)
+	// Done gives back what Request took. It runs exactly once for every filter whose Request was called.
+	Done(x *Exchange, s *Slot, o Outcome)
+}
+
+// Slot is a filter's own state for one exchange. The zero value is what Request is given.
+type Slot struct {
+	Ref any    // a pointer, so that keeping it allocates nothing
+	N   uint64 // a number, a flag
+}
+
+// Outcome is how an exchange ended, as the service behind the gateway saw it.
+type Outcome uint8
+
+const (
+	// Completed: the service gave a whole answer, whatever its status.
+	Completed Outcome = iota
+	// Refused: the gateway replied by itself and nothing was sent to the service.
+	Refused
+	// NotSent: the gateway meant to forward, and nothing reached the service: no connection came about.
+	NotSent
+	// Unanswered: something was sent, and no whole answer came: timeout, reset, an answer that breaks the protocol.
+	Unanswered
+	// ClientGone: the client left before the answer was whole and the attempt was given up for it. It says nothing
+	// about the service.
+	ClientGone
+	// Panicked: a filter or the engine panicked. Whether something was sent tells [Exchange.Dispatched].
+	Panicked
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Completed:
+		return "completed"
+	case Refused:
+		return "refused"
+	case NotSent:
+		return "not-sent"
+	case Unanswered:
+		return "unanswered"
+	case ClientGone:
+		return "client-gone"
+	case Panicked:
+		return "panicked"
+	}
+	return "invalid"
+}
+
+// Counter counts events; a Prometheus counter is one. Filters count through it, so that they import no metrics library.
+type Counter interface{ Inc() }
+
+// Observer takes measurements in seconds; a Prometheus histogram is one.
+type Observer interface{ Observe(float64) }
+
+// Discard is a counter and an observer that keeps nothing.
+var Discard discard
+
+type discard struct{}
+
+func (discard) Inc()            {}
+func (discard) Observe(float64) {}

@@ -1,0 +1,202 @@
+package idempotency
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// State is where a record stands.
+type State uint8
+
+const (
+	// InFlight: somebody holds the claim, and his lease runs.
+	InFlight State = iota + 1
+	// Handed: the request was handed to the transaction coordinator, which knows its outcome. No lease runs.
+	Handed
+	// Answered: the answer is known and final.
+	Answered
+	// Unknown: something was sent and no answer is known.
+	Unknown
+)
+
+// String returns the state's word for operators; a handed request is still in flight for them.
+func (s State) String() string {
+	switch s {
+	case InFlight, Handed:
+		return "in-flight"
+	case Answered:
+		return "answered"
+	case Unknown:
+		return "unknown"
+	}
+	return "invalid"
+}
+
+// Record is what a store keeps of one logical request. ID is the digest of scope and key ([Digest]).
+type Record struct {
+	ID          string
+	State       State
+	Token       uint64 // the fence: who does not hold it changes nothing
+	Attempt     int    // dispatches so far, from 1
+	Fingerprint [32]byte
+	Route       string
+	Principal   string
+	ClientKey   string // as the client sent it, for operators
+	Unsent      bool   // nothing has been sent under this claim: when its lease is over the key is free again
+	Created     time.Time
+	LeaseUntil  time.Time     // InFlight: when the claim lapses
+	CapUntil    time.Time     // InFlight: no renewal goes beyond
+	TTL         time.Duration // how long the record lives from its end
+	Expires     time.Time
+	Answer      *Answer // Answered
+}
+
+// Answer is what a duplicate is given.
+type Answer struct {
+	Status     int
+	Header     filters.Header
+	Body       []byte
+	Replayable bool // false: the request was done, its body was too long to keep
+}
+
+// ClaimRequest asks for the right to execute one logical request.
+type ClaimRequest struct {
+	ID          string
+	Token       uint64 // drawn at random by the claimer, never 0
+	Fingerprint [32]byte
+	Route       string
+	Principal   string
+	ClientKey   string
+	Lease       time.Duration // > 0
+	Cap         time.Duration // ≥ Lease: how long the claim can be renewed
+	TTL         time.Duration
+	Retry       bool // an unknown outcome may be tried again
+	Unsent      bool // see Record.Unsent
+}
+
+// Op is what the holder of a claim does with it.
+type Op uint8
+
+const (
+	// Renew extends the lease by Change.Lease, never beyond the cap. A handed record has its expiry put off by TTL.
+	Renew Op = iota + 1
+	// Finish records Change.Answer; the record lives on for TTL.
+	Finish
+	// Free removes the record, as if the request had never been sent.
+	Free
+	// Doubt marks the outcome as unknown; the record lives on for TTL.
+	Doubt
+	// Hand marks the request as handed to the coordinator.
+	Hand
+)
+
+// Change is one step of a claimed record.
+type Change struct {
+	Op     Op
+	Answer *Answer
+	Lease  time.Duration
+}
+
+// ErrLost says that the claim is not held any more: another one has taken the record, or it is gone, or it is past its cap. The
+// change was not made.
+var ErrLost = errors.New("idempotency: claim lost")
+
+// Claim decides what a claim finds. rec is the record in the store or nil. With claimed, next is to be stored in its
+// place; else next is what stands there, as it is to be read at that moment (a lapsed lease reads as unknown), and nothing
+// is stored. Every store makes the same decision, Redis in a script.
+func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed bool) {
+	attempt, created := 1, now
+	if rec != nil && now.Before(rec.Expires) {
+		seen := rec.at(now)
+		switch {
+		case seen.Fingerprint != c.Fingerprint:
+			return seen, false
+		case seen.State == InFlight && !now.Before(seen.LeaseUntil): // lapsed, and nothing was sent: free
+		case seen.State == Unknown && c.Retry:
+			attempt, created = seen.Attempt+1, seen.Created
+		default:
+			return seen, false
+		}
+	}
+	return Record{
+		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent,
+		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
+		Expires: now.Add(c.Cap + c.TTL),
+	}, true
+}
+
+// at returns the record as it reads at that moment: a lapsed lease is an unknown outcome, unless nothing was sent.
+func (r *Record) at(now time.Time) Record {
+	seen := *r
+	if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.Unsent {
+		seen.State = Unknown
+	}
+	return seen
+}
+
+// View returns the record as it reads at that moment, and false when it is not there any more: expired, or lapsed with nothing sent.
+func View(rec *Record, now time.Time) (Record, bool) {
+	if rec == nil || !now.Before(rec.Expires) {
+		return Record{}, false
+	}
+	seen := rec.at(now)
+	if seen.State == InFlight && !now.Before(seen.LeaseUntil) {
+		return Record{}, false
+	}
+	return seen, true
+}
+
+// Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing changes.
+//
+// A holder whose lease lapsed may still finish as long as nobody has taken the record over: his late answer is the one
+// true answer to an unknown outcome.
+func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
+	if rec == nil || rec.Token != token || !now.Before(rec.Expires) || rec.State == Answered {
+		return Record{}, false, ErrLost
+	}
+	next = *rec
+	switch ch.Op {
+	case Renew:
+		if rec.State == Handed {
+			next.Expires = now.Add(rec.TTL)
+			return next, false, nil
+		}
+		if rec.State != InFlight || !now.Before(rec.CapUntil) {
+			return Record{}, false, ErrLost
+		}
+		next.LeaseUntil = now.Add(ch.Lease)
+		if next.LeaseUntil.After(rec.CapUntil) {
+			next.LeaseUntil = rec.CapUntil
+		}
+	case Finish:
+		next.State, next.Answer, next.Unsent, next.Expires = Answered, ch.Answer, false, now.Add(rec.TTL)
+	case Free:
+		return Record{}, true, nil
+	case Doubt:
+		if rec.State == Handed {
+			return Record{}, false, ErrLost
+		}
+		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
+	case Hand:
+		if rec.State != InFlight {
+			return Record{}, false, ErrLost
+		}
+		next.State, next.Unsent, next.Expires = Handed, false, now.Add(rec.TTL)
+	}
+	return next, false, nil
+}
+
+// Resolve settles a record on an operator's word: answered as given, or with nil free again (remove). The new token fences
+// off whoever still holds a claim.
+func Resolve(rec *Record, answer *Answer, token uint64, now time.Time) (next Record, remove bool) {
+	if answer == nil {
+		return Record{}, true
+	}
+	next = *rec
+	next.State, next.Answer, next.Token, next.Unsent = Answered, answer, token, false
+	next.Expires = now.Add(rec.TTL)
+	return next, false
+}

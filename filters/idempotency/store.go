@@ -1,0 +1,44 @@
+package idempotency
+
+import (
+	"context"
+)
+
+// Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
+// far as the store promises, when it returns. An error that is not [ErrLost] or [ErrNotFound] means that the store did not
+// answer in time: the step may or may not have been taken.
+type Store interface {
+	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim].
+	Claim(ctx context.Context, c ClaimRequest) (rec Record, claimed bool, err error)
+	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a lost acknowledgement is safe: Finish
+	// with the same token on a record that it finished already returns nil.
+	Change(ctx context.Context, id string, token uint64, ch Change) error
+	// Get returns the record as it reads now; false without one.
+	Get(ctx context.Context, id string) (Record, bool, error)
+	// Wait returns when the record is not in flight under that token any more, with nil, or when ctx ends, with its error.
+	Wait(ctx context.Context, id string, token uint64) error
+	// List returns up to limit records that match, in no order.
+	List(ctx context.Context, q Query, limit int) ([]Record, error)
+	// Resolve settles a record, see [Resolve]; false without one.
+	Resolve(ctx context.Context, id string, answer *Answer) (bool, error)
+	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the store get the same.
+	Secret(ctx context.Context, name string, n int) ([]byte, error)
+	// Ping returns nil when the store answers.
+	Ping(ctx context.Context) error
+	// Close releases what the store holds. No call is made after it.
+	Close() error
+}
+
+// Query selects records: an empty member matches all.
+type Query struct {
+	Route     string
+	Principal string
+	ClientKey string
+	State     State // 0: any
+}
+
+// Matches reports whether the query selects the record.
+func (q Query) Matches(r *Record) bool {
+	return (q.Route == "" || q.Route == r.Route) && (q.Principal == "" || q.Principal == r.Principal) &&
+		(q.ClientKey == "" || q.ClientKey == r.ClientKey) && (q.State == 0 || q.State == r.State)
+}
