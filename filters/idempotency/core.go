@@ -111,9 +111,9 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	if rec != nil && now.Before(rec.Expires) {
 		seen := rec.at(now)
 		switch {
+		case seen.State == InFlight && !now.Before(seen.LeaseUntil): // lapsed, and nothing was sent: free
 		case seen.Fingerprint != c.Fingerprint:
 			return seen, false
-		case seen.State == InFlight && !now.Before(seen.LeaseUntil): // lapsed, and nothing was sent: free
 		case seen.State == Unknown && c.Retry:
 			attempt, created = seen.Attempt+1, seen.Created
 		default:
@@ -154,7 +154,13 @@ func View(rec *Record, now time.Time) (Record, bool) {
 // A holder whose lease lapsed may still finish as long as nobody has taken the record over: his late answer is the one
 // true answer to an unknown outcome.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
-	if rec == nil || rec.Token != token || !now.Before(rec.Expires) || rec.State == Answered {
+	if rec == nil || rec.Token != token || !now.Before(rec.Expires) {
+		return Record{}, false, ErrLost
+	}
+	if rec.State == Answered {
+		if ch.Op == Finish { // the same step again: its first acknowledgement was lost
+			return *rec, false, nil
+		}
 		return Record{}, false, ErrLost
 	}
 	next = *rec
