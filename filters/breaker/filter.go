@@ -1,0 +1,86 @@
+package breaker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Filter asks a service's breaker for a permit before the request goes to the service. It is safe for concurrent use.
+type Filter struct {
+	service string
+	breaker *Breaker
+	now     func() time.Time
+	calls   sync.Pool // of *call
+}
+
+// call is what one exchange holds.
+type call struct {
+	permit Permit
+	status int // of the service's answer; 0 while there is none
+}
+
+var _ filters.Filter = (*Filter)(nil)
+
+// NewFilter makes the filter of one route. service is the name that a refusal tells; now is the clock, [time.Now] outside of tests.
+func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
+	return &Filter{service: service, breaker: b, now: now, calls: sync.Pool{New: func() any { return new(call) }}}
+}
+
+// Name implements [filters.Filter].
+func (f *Filter) Name() string { return "breaker" }
+
+// Request refuses with breaker-open while the service is given a rest.
+func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
+	permit, retryAfter, ok := f.breaker.Acquire(f.now())
+	if !ok {
+		return filters.Refuse(filters.BreakerOpen, filters.Problem{
+			Detail:     "The service has been failing; the gateway sends it no requests for a while.",
+			Service:    f.service,
+			RetryAfter: retryAfter,
+		})
+	}
+	c := f.calls.Get().(*call)
+	c.permit, c.status = permit, 0
+	s.Ref = c
+	return nil
+}
+
+// Response notes the service's status, before a later phase can put another answer in its place.
+func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
+	if c, ok := s.Ref.(*call); ok && !x.Response.Local {
+		c.status = x.Response.Status
+	}
+}
+
+// Done gives the permit back.
+func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
+	c, ok := s.Ref.(*call)
+	if !ok {
+		return
+	}
+	s.Ref = nil
+	if c.status == 0 && !x.Response.Local {
+		c.status = x.Response.Status
+	}
+	c.permit.Release(result(o, c.status), f.now().Sub(c.permit.at))
+	*c = call{}
+	f.calls.Put(c)
+}
+
+// result says what an outcome teaches about the service; status is 0 when the service's is not known.
+func result(o filters.Outcome, status int) Result {
+	switch o {
+	case filters.NotSent, filters.Unanswered:
+		return Bad
+	case filters.Completed:
+		switch {
+		case status >= 500:
+			return Bad
+		case status > 0:
+			return Good
+		}
+	}
+	return Nothing // refused, client gone, panicked: no word about the service
+}

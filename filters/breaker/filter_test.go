@@ -1,0 +1,182 @@
+package breaker
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/filtertest"
+)
+
+func TestConform(t *testing.T) {
+	for name, state := range map[string]State{"closed": Closed, "open": Open} {
+		t.Run(name, func(t *testing.T) {
+			filtertest.Conform(t, func(t *testing.T) (filters.Filter, func(*filters.Exchange)) {
+				s := settings()
+				s.OpenFor = time.Hour
+				if state == Closed {
+					s.MinRequests = 1 << 30
+				}
+				b := newBreaker(t, s, nil)
+				if state == Open {
+					open(t, b, time.Now())
+				}
+				return NewFilter("order", b, time.Now), func(*filters.Exchange) {}
+			})
+		})
+	}
+}
+
+// run takes one exchange through the filter alone.
+func run(t *testing.T, f *Filter, o filters.Outcome, status int, local bool) *filters.Reply {
+	t.Helper()
+	chain, err := filters.NewChain(func(_ *filters.Exchange, _ string, v any, _ []byte) { t.Errorf("panic: %v", v) }, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var x filters.Exchange
+	x.Begin(context.Background(), nil)
+	r, _ := chain.Request(&x)
+	if r == nil {
+		x.Response.Status, x.Response.Local = status, local
+		chain.Response(&x)
+	}
+	chain.Done(&x, o)
+	return r
+}
+
+func TestWhatCountsAsAnError(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		o      filters.Outcome
+		status int
+		local  bool
+		counts bool
+		bad    bool
+	}{
+		{"answer", filters.Completed, 200, false, true, false},
+		{"client's mistake", filters.Completed, 404, false, true, false},
+		{"too many", filters.Completed, 429, false, true, false},
+		{"server error", filters.Completed, 500, false, true, true},
+		{"unavailable", filters.Completed, 503, false, true, true},
+		{"not connected", filters.NotSent, 502, true, true, true},
+		{"no answer", filters.Unanswered, 504, true, true, true},
+		{"refused by the gateway", filters.Refused, 503, true, false, false},
+		{"client gone", filters.ClientGone, 0, false, false, false},
+		{"panic", filters.Panicked, 500, true, false, false},
+		{"the gateway's own answer", filters.Completed, 500, true, false, false},
+	} {
+		s := settings()
+		s.MinRequests = 1
+		s.Errors = 1
+		b := newBreaker(t, s, nil)
+		run(t, NewFilter("order", b, time.Now), c.o, c.status, c.local)
+		if (b.State() == Open) != c.bad {
+			t.Errorf("%s: state is %v", c.name, b.State())
+		}
+		if !c.bad && (b.window.sum.calls == 1) != c.counts {
+			t.Errorf("%s: counted %+v", c.name, b.window.sum)
+		}
+	}
+}
+
+// TestStatusIsTheServices: what a filter before this one puts in place of the answer says nothing about the service.
+func TestStatusIsTheServices(t *testing.T) {
+	s := settings()
+	s.MinRequests = 1
+	b := newBreaker(t, s, nil)
+	f := NewFilter("order", b, time.Now)
+	var x filters.Exchange
+	var slot filters.Slot
+	x.Begin(context.Background(), nil)
+	f.Request(&x, &slot)
+	x.Response.Status = 200
+	f.Response(&x, &slot)
+	x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{}))
+	f.Done(&x, &slot, filters.Completed)
+	if b.State() != Closed || b.window.sum != (tally{calls: 1}) {
+		t.Errorf("%v, %+v", b.State(), b.window.sum)
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreaker(t, settings(), nil)
+		f := NewFilter("order", b, time.Now)
+		for range 4 {
+			if r := run(t, f, filters.Unanswered, 504, true); r != nil {
+				t.Fatalf("refused: %s", r.Body)
+			}
+		}
+		time.Sleep(1500 * time.Millisecond)
+		r := run(t, f, filters.Refused, 0, false)
+		if r == nil || r.Status != 503 || r.Reason != filters.BreakerOpen || r.Header.Get("Retry-After") != "4" {
+			t.Fatalf("reply %+v", r)
+		}
+		var body struct {
+			Reason, Service string
+			RetryAfter      int `json:"retry_after"`
+		}
+		if err := json.Unmarshal(r.Body, &body); err != nil || body.Reason != "breaker-open" || body.Service != "order" || body.RetryAfter != 4 {
+			t.Errorf("body %s, error %v", r.Body, err)
+		}
+		time.Sleep(3500 * time.Millisecond)
+		for range 2 {
+			if r := run(t, f, filters.Completed, 200, false); r != nil {
+				t.Fatalf("a probe was refused: %s", r.Body)
+			}
+		}
+		if b.State() != Closed {
+			t.Errorf("state is %v", b.State())
+		}
+	})
+}
+
+func TestSlowCallsAreMeasuredByTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := settings()
+		s.MinRequests, s.Slow = 1, &Slow{Over: time.Second, Share: 1}
+		b := newBreaker(t, s, nil)
+		f := NewFilter("order", b, time.Now)
+		for _, c := range []struct {
+			took time.Duration
+			want State
+		}{{time.Second, Closed}, {time.Second + time.Millisecond, Closed}, {2 * time.Second, Closed}} {
+			var x filters.Exchange
+			var slot filters.Slot
+			x.Begin(context.Background(), nil)
+			f.Request(&x, &slot)
+			time.Sleep(c.took)
+			x.Response.Status = 200
+			f.Done(&x, &slot, filters.Completed)
+			if b.State() != c.want {
+				t.Fatalf("after a call of %v: %v", c.took, b.State())
+			}
+		}
+		if b.window.sum != (tally{calls: 3, slow: 2}) {
+			t.Errorf("counted %+v", b.window.sum)
+		}
+	})
+}
+
+func TestClosedBreakerAllocatesNothing(t *testing.T) {
+	s := settings()
+	s.MinRequests = 1 << 30
+	f := NewFilter("order", newBreaker(t, s, nil), time.Now)
+	var x filters.Exchange
+	var slot filters.Slot
+	ctx := context.Background()
+	if n := testing.AllocsPerRun(1000, func() {
+		x.Begin(ctx, nil)
+		slot = filters.Slot{}
+		f.Request(&x, &slot)
+		x.Response.Status = 200
+		f.Response(&x, &slot)
+		f.Done(&x, &slot, filters.Completed)
+	}); n != 0 {
+		t.Errorf("%v allocations an exchange", n)
+	}
+}
