@@ -1,0 +1,174 @@
+package identity
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Filter establishes the principal. It is safe for concurrent use.
+type Filter struct {
+	sources []source
+	fields  []field
+}
+
+// source is one of the settings, made ready: exactly one member is set.
+type source struct {
+	tokens  *verifier
+	header  *Header
+	address bool
+}
+
+// field is a header field that some source reads: who is trusted with it by any of them.
+type field struct {
+	name    string
+	trusted []Header
+}
+
+var _ filters.Filter = (*Filter)(nil)
+
+// New makes the filter. The error names every fault of the settings and of the key set.
+func New(cfg Settings) (*Filter, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	f := new(Filter)
+	var errs []error
+	for _, s := range cfg {
+		switch s := s.(type) {
+		case JWT:
+			v, err := newVerifier(s)
+			errs = append(errs, err)
+			f.sources = append(f.sources, source{tokens: v})
+		case Header:
+			s.Trusted = slices.Clone(s.Trusted)
+			f.sources = append(f.sources, source{header: &s})
+			f.reads(s)
+		case ClientIP:
+			f.sources = append(f.sources, source{address: true})
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// reads notes that a source reads that field.
+func (f *Filter) reads(h Header) {
+	for i := range f.fields {
+		if filters.EqualName(f.fields[i].name, h.Name) {
+			f.fields[i].trusted = append(f.fields[i].trusted, h)
+			return
+		}
+	}
+	f.fields = append(f.fields, field{name: h.Name, trusted: []Header{h}})
+}
+
+// Name implements [filters.Filter].
+func (f *Filter) Name() string { return "identity" }
+
+// Request sets the exchange's principal, or refuses with unauthenticated.
+func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
+	f.strip(x)
+	for i := range f.sources {
+		s := &f.sources[i]
+		var applies bool
+		var refusal *filters.Reply
+		switch {
+		case s.tokens != nil:
+			applies, refusal = byToken(x, s.tokens)
+		case s.header != nil:
+			applies, refusal = byHeader(x, s.header)
+		default:
+			x.Principal, applies = addressPrincipal(x.Client, x.Peer), true
+		}
+		if applies {
+			return refusal
+		}
+	}
+	x.Principal = addressPrincipal(x.Client, x.Peer)
+	return nil
+}
+
+// strip removes what the peer is not trusted to say, before any source is asked.
+func (f *Filter) strip(x *filters.Exchange) {
+	for i := range f.fields {
+		fd := &f.fields[i]
+		believed := false
+		for _, h := range fd.trusted {
+			believed = believed || trusts(h.Trusted, x.Peer)
+		}
+		drop := func(name string) bool {
+			return !believed && filters.EqualName(name, fd.name) || sameButUnderscores(name, fd.name)
+		}
+		x.Header.DelFunc(drop)
+	}
+}
+
+// byToken establishes the principal by a bearer token; it applies when there is one in any Authorization field.
+func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.Reply) {
+	var token string
+	fields := 0
+	for _, h := range x.Header {
+		if !filters.EqualName(h.Name, "Authorization") {
+			continue
+		}
+		fields++
+		if t, ok := bearer(h.Value); ok {
+			token, applies = t, true
+		}
+	}
+	if !applies {
+		return false, nil
+	}
+	const challenge = `Bearer error="invalid_token"`
+	if fields > 1 {
+		return true, refuse(challenge, "There are several Authorization fields.")
+	}
+	principal, err := v.principal(token)
+	if err != nil { // the library's words are not for the client
+		return true, refuse(challenge, "The bearer token is not good.")
+	}
+	if reason, ok := usable(principal); !ok {
+		return true, refuse(challenge, "The bearer token's claim cannot be a principal: "+reason+".")
+	}
+	x.Principal = principal
+	return true, nil
+}
+
+// byHeader establishes the principal by a field of a trusted peer; it applies when there is one with a value.
+func byHeader(x *filters.Exchange, h *Header) (applies bool, refusal *filters.Reply) {
+	if !trusts(h.Trusted, x.Peer) {
+		return false, nil
+	}
+	value, there := x.Header.Lookup(h.Name)
+	if !there {
+		return false, nil
+	}
+	if x.Header.Count(h.Name) > 1 {
+		return true, refuse("Bearer", "There are several "+h.Name+" fields.")
+	}
+	if value == "" { // how a proxy says that it knows nobody
+		return false, nil
+	}
+	if reason, ok := usable(value); !ok {
+		return true, refuse("Bearer", "The value of "+h.Name+" cannot be a principal: "+reason+".")
+	}
+	x.Principal = value
+	return true, nil
+}
+
+// refuse answers 401 with the challenge that RFC 9110 §15.5.2 demands.
+func refuse(challenge, detail string) *filters.Reply {
+	r := filters.Refuse(filters.Unauthenticated, filters.Problem{Detail: detail})
+	r.Header.Add("WWW-Authenticate", challenge)
+	return r
+}
+
+// Response implements [filters.Filter]; there is nothing to do.
+func (f *Filter) Response(*filters.Exchange, *filters.Slot) {}
+
+// Done implements [filters.Filter]; there is nothing to give back.
+func (f *Filter) Done(*filters.Exchange, *filters.Slot, filters.Outcome) {}
