@@ -1,0 +1,46 @@
+package ratelimit
+
+import (
+	"crypto/sha256"
+	"strconv"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// keyBytesMax is the longest key that is used as it is.
+const keyBytesMax = 128
+
+// digestMark begins a key that is a digest. A plain key never begins so: see key.
+const digestMark = "\x00"
+
+// key joins the values of the references so that different values never give the same key: one value stands for itself,
+// several are each preceded by their length. It names nothing else; a limiter belongs to one limit.
+func key(per []filters.Ref, x *filters.Exchange) string {
+	switch len(per) {
+	case 0:
+		return ""
+	case 1:
+		v, _ := per[0].Text(x)
+		if len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark) {
+			return v
+		}
+		return digest(v)
+	}
+	var buf [keyBytesMax]byte
+	b := buf[:0]
+	for _, r := range per {
+		v, _ := r.Text(x)
+		b = strconv.AppendInt(b, int64(len(v)), 10)
+		b = append(b, ':')
+		b = append(b, v...)
+	}
+	if len(b) <= keyBytesMax {
+		return string(b)
+	}
+	return digest(string(b))
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return digestMark + string(sum[:])
+}
