@@ -27,6 +27,6 @@
 //
 // # Failure policy
 //
-// A panic in a filter ends the exchange with one 500 (reason internal-error), is handed to [Chain.OnPanic] with its
+// A panic in a filter ends the exchange with one 500 (reason internal-error), is handed to the function that [NewChain] was given, with its
 // stack, and the permits of all filters are given back by Done with the outcome [Panicked].
 package filters

@@ -16,11 +16,11 @@ const (
 	FromClientIP
 	FromRoute
 	FromMethod
-	FromPath      // the canonical path; with a name: the captured segment
-	FromQuery     // the query string; with a name: the first parameter of that name
-	FromHeader    // a field, several joined by ", "
-	FromBody      // the body; with names: a member of the JSON document
-	FromGID       // the transaction's gid
+	FromPath   // the canonical path; with a name: the captured segment
+	FromQuery  // the query string; with a name: the first parameter of that name
+	FromHeader // a field, several joined by ", "
+	FromBody   // the body; with names: a member of the JSON document
+	FromGID    // the transaction's gid
 )
 
 // Ref is a reference to a part of an exchange, such as header.X-Tenant or body.cart.total. The zero value is the principal.
