@@ -1,18 +1,17 @@
 package config
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // Config is one whole configuration, complete: every default is filled in, every reference parsed, every secret in place.
 // It is a value that nobody changes after [Load].
 //
 // The tags are read three ways: `json` names the key, `jsonschema` becomes the JSON Schema that the decoder itself checks
-// documents with, and a field of type [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is
-// named in the schema and refused with "not supported yet" when it is written.
+// documents with, and `config` tells the decoder the least value ("min=1s"; a duration without it is at least 1ms), that a
+// path is a file that must be there ("file"), or that a reference is relative to the body ("member"). A field of type
+// [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is named in the schema and refused with
+// "not supported yet" when it is written.
 type Config struct {
-	Version      int                     `json:"version"`
+	Version      int                     `json:"version" jsonschema:"required,enum=1"`
 	Listen       Listen                  `json:"listen"`
 	Admin        Admin                   `json:"admin"`
 	Store        Store                   `json:"store"`
@@ -23,27 +22,29 @@ type Config struct {
 	Coordinator  *Coordinator            `json:"coordinator"`
 	Transactions map[string]*Transaction `json:"transactions"`
 	Sales        *Unsupported            `json:"sales"`
+
+	origin origin // where all this came from
 }
 
 // Listen is how clients reach the gateway.
 type Listen struct {
 	HTTP           string         `json:"http"` // host:port; HTTP/1.1 and cleartext HTTP/2
 	HTTPS          *HTTPS         `json:"https"`
-	MaxConnections int            `json:"maxConnections"`
-	MaxHeader      Size           `json:"maxHeader"`
+	MaxConnections int            `json:"maxConnections" jsonschema:"minimum=1,maximum=1000000"`
+	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB"`
 	MaxBody        Size           `json:"maxBody"`
 	HeaderTimeout  Duration       `json:"headerTimeout"`
 	IdleTimeout    Duration       `json:"idleTimeout"`
 	TrustedProxies []netip.Prefix `json:"trustedProxies"`
-	DrainDelay     Duration       `json:"drainDelay"`
+	DrainDelay     Duration       `json:"drainDelay" config:"min=0s"`
 }
 
 // HTTPS is the TLS listener. Paths are absolute after Load.
 type HTTPS struct {
-	Address  string `json:"address"`
-	Cert     string `json:"cert"`
-	Key      string `json:"key"`
-	ClientCA string `json:"clientCA"`
+	Address  string `json:"address" jsonschema:"required"`
+	Cert     string `json:"cert" jsonschema:"required" config:"file"`
+	Key      string `json:"key" jsonschema:"required" config:"file"`
+	ClientCA string `json:"clientCA" config:"file"`
 }
 
 // Admin is the operators' address.
@@ -61,12 +62,12 @@ type Store struct {
 
 // EmbeddedStore is a durable store in a folder, for one gateway. Dir is absolute after Load.
 type EmbeddedStore struct {
-	Dir string `json:"dir"`
+	Dir string `json:"dir" jsonschema:"minLength=1"`
 }
 
 // RedisStore is a store that several gateways share.
 type RedisStore struct {
-	Addresses []string `json:"addresses"`
+	Addresses []string `json:"addresses" jsonschema:"minItems=1,uniqueItems=true"`
 	Cluster   bool     `json:"cluster"`
 	Username  string   `json:"username"`
 	Password  string   `json:"password"`
@@ -87,20 +88,20 @@ type Identity struct {
 
 // JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load.
 type JWT struct {
-	Keys   string `json:"keys"`
+	Keys   string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
 	Issuer string `json:"issuer"`
-	Claim  string `json:"claim"`
+	Claim  string `json:"claim" jsonschema:"minLength=1"`
 }
 
 // IdentityHeader takes the principal from a header field, believed from trusted peers only.
 type IdentityHeader struct {
-	Name    string         `json:"name"`
+	Name    string         `json:"name" jsonschema:"required,pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
 	Trusted []netip.Prefix `json:"trusted"`
 }
 
 // Service is what stands behind the gateway.
 type Service struct {
-	Endpoints      []string     `json:"endpoints"` // http://host:port
+	Endpoints      []string     `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true"` // http://host:port
 	Timeout        Duration     `json:"timeout"`
 	ConnectTimeout Duration     `json:"connectTimeout"`
 	Retries        Retries      `json:"retries"`
@@ -120,8 +121,8 @@ const (
 
 // Retries is how often an attempt is repeated, and when. Budget is the share of requests that may be repeats.
 type Retries struct {
-	Attempts int              `json:"attempts"`
-	On       []RetryCondition `json:"on"`
+	Attempts int              `json:"attempts" jsonschema:"minimum=0,maximum=10"`
+	On       []RetryCondition `json:"on" jsonschema:"minItems=1,uniqueItems=true"`
 	Budget   Percent          `json:"budget"`
 }
 
@@ -130,9 +131,9 @@ type Breaker struct {
 	Errors      Percent      `json:"errors"`
 	Slow        *BreakerSlow `json:"slow"`
 	Window      Duration     `json:"window"`
-	MinRequests int          `json:"minRequests"`
+	MinRequests int          `json:"minRequests" jsonschema:"minimum=1,maximum=1000000"`
 	OpenFor     Duration     `json:"openFor"`
-	Probes      int          `json:"probes"`
+	Probes      int          `json:"probes" jsonschema:"minimum=1,maximum=1000"`
 }
 
 // BreakerSlow opens the breaker by the share of slow calls.
@@ -143,36 +144,36 @@ type BreakerSlow struct {
 
 // Limit is a rate limit. Global is false for scope: local.
 type Limit struct {
-	Scope          string `json:"scope"` // global | local
-	Per            []Ref  `json:"per"`
-	Rate           Rate   `json:"rate"`
-	Burst          int    `json:"burst"` // default: the number of the rate
-	Mode           string `json:"mode"`  // enforce | shadow
-	OnStoreFailure string `json:"onStoreFailure"`
+	Scope          string `json:"scope" jsonschema:"enum=global,enum=local"` // global | local
+	Per            []Ref  `json:"per" jsonschema:"uniqueItems=true"`
+	Rate           Rate   `json:"rate" jsonschema:"required"`
+	Burst          int    `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
+	Mode           string `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
+	OnStoreFailure string `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
 }
 
 // Route leads a request to a service, a transaction or a fixed answer: exactly one of Service, Transaction, Respond.
 type Route struct {
-	Name        string       `json:"name"`
-	Match       Match        `json:"match"`
+	Name        string       `json:"name" jsonschema:"required,pattern=^[a-z0-9._-]+$"`
+	Match       Match        `json:"match" jsonschema:"required"`
 	Service     string       `json:"service"`
 	Transaction string       `json:"transaction"`
 	Respond     *Respond     `json:"respond"`
 	Status      string       `json:"status"` // the path of the transaction's status resource, with {id}
 	Priority    *Unsupported `json:"priority"`
-	Limits      []string     `json:"limits"`
+	Limits      []string     `json:"limits" jsonschema:"uniqueItems=true"`
 	Idempotency *Idempotency `json:"idempotency"`
 }
 
 // Match is what a route takes. No methods: all.
 type Match struct {
-	Methods []string `json:"methods"`
-	Path    string   `json:"path"`
+	Methods []string `json:"methods" jsonschema:"minItems=1,uniqueItems=true,pattern=^[A-Z][A-Z-]*$"`
+	Path    string   `json:"path" jsonschema:"required"`
 }
 
 // Respond is a fixed answer.
 type Respond struct {
-	Status  int               `json:"status"`
+	Status  int               `json:"status" jsonschema:"required,minimum=200,maximum=599"`
 	Headers map[string]string `json:"headers"`
 	Body    string            `json:"body"`
 }
@@ -181,25 +182,25 @@ type Respond struct {
 type Idempotency struct {
 	Required       bool          `json:"required"`
 	Key            Key           `json:"key"`
-	Scope          []Ref         `json:"scope"`
-	Fingerprint    []Ref         `json:"fingerprint"`
-	TTL            Duration      `json:"ttl"`
-	Lease          Duration      `json:"lease"`
+	Scope          []Ref         `json:"scope" jsonschema:"uniqueItems=true"`
+	Fingerprint    []Ref         `json:"fingerprint" jsonschema:"minItems=1,uniqueItems=true"`
+	TTL            Duration      `json:"ttl" config:"min=1s"`
+	Lease          Duration      `json:"lease" config:"min=1s"`
 	MaxInFlight    Duration      `json:"maxInFlight"`
-	Record         []StatusRange `json:"record"`
+	Record         []StatusRange `json:"record" jsonschema:"minItems=1"`
 	NotExecuted    []StatusRange `json:"notExecuted"`
 	WhileInFlight  WhileInFlight `json:"whileInFlight"`
-	OnUnknown      string        `json:"onUnknown"` // hold | retry
+	OnUnknown      string        `json:"onUnknown" jsonschema:"enum=hold,enum=retry"` // hold | retry
 	MaxBody        Size          `json:"maxBody"`
 	MaxOpenKeys    *Unsupported  `json:"maxOpenKeys"`
-	OnStoreFailure string        `json:"onStoreFailure"` // closed | open
+	OnStoreFailure string        `json:"onStoreFailure" jsonschema:"enum=closed,enum=open"` // closed | open
 }
 
 // Key is where the idempotency key stands: exactly one of Header, Body, Derived.
 type Key struct {
-	Header  string   `json:"header"`
-	Body    *Ref     `json:"body"` // a member of the JSON body
-	Derived []Ref    `json:"derived"`
+	Header  string   `json:"header" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
+	Body    *Ref     `json:"body" config:"member"` // a member of the JSON body
+	Derived []Ref    `json:"derived" jsonschema:"minItems=1,uniqueItems=true"`
 	Window  Duration `json:"window"` // derived: how long, from the end of the first request
 }
 
@@ -210,22 +211,23 @@ type WhileInFlight struct {
 
 // Coordinator is the DTM cluster.
 type Coordinator struct {
-	DTM DTM `json:"dtm"`
+	DTM DTM `json:"dtm" jsonschema:"required"`
 }
 
 // DTM is where the coordinator listens, and where it calls the branches through the gateway.
 type DTM struct {
-	Endpoints []string `json:"endpoints"` // http://host:port
-	Branches  string   `json:"branches"`  // host:port
+	Endpoints []string `json:"endpoints" jsonschema:"minItems=1,uniqueItems=true"` // http://host:port
+	Branches  string   `json:"branches"`                                           // host:port
 }
 
 // Transaction is one request over several services.
 type Transaction struct {
-	Mode    string   `json:"mode"` // saga
-	Wait    Duration `json:"wait"`
-	Timeout Duration `json:"timeout"`
-	Retry   Retry    `json:"retry"`
-	Steps   []*Step  `json:"steps"`
+	Mode    string       `json:"mode" jsonschema:"enum=saga"` // saga
+	Wait    Duration     `json:"wait"`
+	Timeout Duration     `json:"timeout"`
+	Retry   Retry        `json:"retry"`
+	Primary *Unsupported `json:"primary"`
+	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
 // Retry is the first delay before a branch is called again; DTM doubles it.
@@ -235,56 +237,23 @@ type Retry struct {
 
 // Step is one branch of a saga. After is nil for "the step before it" and empty for "at once".
 type Step struct {
-	Name   string        `json:"name"`
-	After  []string      `json:"after"`
-	Do     *Call         `json:"do"`
-	Undo   *Call         `json:"undo"`
-	FailOn []StatusRange `json:"failOn"`
+	Name    string        `json:"name" jsonschema:"required,pattern=^[a-z0-9-]{1\\,40}$"`
+	After   []string      `json:"after" jsonschema:"uniqueItems=true"`
+	Do      *Call         `json:"do" jsonschema:"required"`
+	Undo    *Call         `json:"undo"`
+	Try     *Unsupported  `json:"try"`
+	Confirm *Unsupported  `json:"confirm"`
+	Cancel  *Unsupported  `json:"cancel"`
+	FailOn  []StatusRange `json:"failOn"`
 }
 
 // Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is no body.
 type Call struct {
-	Service string   `json:"service"`
-	Method  string   `json:"method"`
-	Path    Template `json:"path"`
+	Service string   `json:"service" jsonschema:"required,minLength=1"`
+	Method  string   `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
+	Path    Template `json:"path" jsonschema:"required"`
 	Body    any      `json:"body"`
 }
 
 // Unsupported is a setting that the contract has and this version does not.
 type Unsupported struct{}
-
-// Duration is a span of time as the configuration writes it: 250ms, 10s, 24h.
-type Duration time.Duration
-
-// Size is a number of bytes as the configuration writes it: 512B, 64KiB, 8MiB.
-type Size int64
-
-// Percent is a share as the configuration writes it, 50%, from 0 to 100.
-type Percent float64
-
-// Rate is a number of events in a period: 100/s, 20/m, 1000/h.
-type Rate struct {
-	Count  int
-	Period time.Duration
-}
-
-// StatusRange is a range of HTTP status codes: 404, or 2xx for 200 to 299.
-type StatusRange struct{ From, To int }
-
-// Ref is one reference of the small language: principal, path.sku, body.cart.total. Root is the word before the first dot
-// (client.ip is the root "client.ip"), Path the rest.
-type Ref struct {
-	Root string
-	Path []string
-}
-
-// Template is text with references in braces.
-type Template struct {
-	Parts []TemplatePart
-}
-
-// TemplatePart is literal text or, with Ref set, a reference.
-type TemplatePart struct {
-	Text string
-	Ref  *Ref
-}

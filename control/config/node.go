@@ -1,0 +1,164 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// position is a place in a document, counted from 1.
+type position struct {
+	file         string
+	line, column int
+}
+
+type nodeKind uint8
+
+const (
+	scalarNode nodeKind = iota
+	listNode
+	mappingNode
+)
+
+// node is one value of a document with its place. Aliases share nodes, so a tree is never changed but for its marks.
+type node struct {
+	kind    nodeKind
+	pos     position
+	scalar  any       // string, json.Number, bool or nil
+	literal string    // a string scalar as a template reads it: what was filled in has its braces doubled
+	secret  bool      // something was filled in
+	items   []*node   // list
+	members []*member // mapping, in the order of the document
+	byName  map[string]*member
+	broken  bool // at fault as it is: nothing that builds on it is checked
+	size    int  // nodes below and this one, aliases counted as often as they stand
+}
+
+// member is one key of a mapping with its value.
+type member struct {
+	name  string
+	pos   position
+	value *node
+}
+
+// child returns the value under a key, or at an index of a list, and the key's place; nil without one.
+func (n *node) child(step string) (*node, position) {
+	switch n.kind {
+	case mappingNode:
+		if m := n.byName[step]; m != nil {
+			return m.value, m.pos
+		}
+	case listNode:
+		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.items) {
+			return n.items[i], n.items[i].pos
+		}
+	}
+	return nil, position{}
+}
+
+// add sets a member; false when the name is taken.
+func (n *node) add(m *member) bool {
+	if n.byName[m.name] != nil {
+		return false
+	}
+	if n.byName == nil {
+		n.byName = map[string]*member{}
+	}
+	n.byName[m.name] = m
+	n.members = append(n.members, m)
+	return true
+}
+
+// spot is where a path leads in a tree.
+type spot struct {
+	node   *node    // the value; nil when it is not written
+	key    position // its key, or the value itself where it has none
+	at     position // where a fault about the value is shown: a scalar itself, the key of anything else, the nearest parent of what is missing
+	name   string   // the path as it is shown: routes[2].match
+	broken bool     // it or a parent is at fault already
+}
+
+// find follows a path of keys and indexes.
+func (n *node) find(path ...string) spot {
+	s := spot{node: n, key: n.pos, at: n.pos, broken: n.broken}
+	var name strings.Builder
+	for _, step := range path {
+		list := s.node != nil && s.node.kind == listNode
+		switch {
+		case list:
+			name.WriteString("[" + step + "]")
+		case name.Len() > 0:
+			name.WriteString("." + step)
+		default:
+			name.WriteString(step)
+		}
+		if s.node == nil {
+			continue
+		}
+		next, key := s.node.child(step)
+		s.node = next
+		if next == nil {
+			continue
+		}
+		s.key, s.at = key, key
+		if next.kind == scalarNode && next.scalar != nil {
+			s.at = next.pos
+		}
+		s.broken = s.broken || next.broken
+	}
+	s.name = name.String()
+	return s
+}
+
+// plain returns the tree as encoding/json with UseNumber would decode it.
+func (n *node) plain() any {
+	switch n.kind {
+	case listNode:
+		list := make([]any, len(n.items))
+		for i, item := range n.items {
+			list[i] = item.plain()
+		}
+		return list
+	case mappingNode:
+		object := make(map[string]any, len(n.members))
+		for _, m := range n.members {
+			object[m.name] = m.value.plain()
+		}
+		return object
+	}
+	return n.scalar
+}
+
+// show writes the value for a message.
+func (n *node) show() string {
+	switch {
+	case n.kind == listNode:
+		return "a list"
+	case n.kind == mappingNode:
+		return "a mapping"
+	case n.secret:
+		return hidden
+	}
+	switch v := n.scalar.(type) {
+	case string:
+		if len(v) > 80 {
+			return strconv.Quote(strings.ToValidUTF8(v[:80], "")) + "…"
+		}
+		return strconv.Quote(v)
+	case json.Number:
+		return v.String()
+	case nil:
+		return "nothing"
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// text returns a scalar's text, as a number or a truth value is written; false for anything else.
+func (n *node) text() (string, bool) {
+	if n.kind != scalarNode || n.scalar == nil {
+		return "", false
+	}
+	return fmt.Sprint(n.scalar), true
+}

@@ -1,0 +1,79 @@
+package idempotency
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Settings is the policy of one route. The configuration model has its defaults and checks it.
+type Settings struct {
+	Required bool // no key: 400
+
+	// Where the key stands: Derived if there are any, else Body if it is set, else the field named Header.
+	Header  string
+	Body    *filters.Ref
+	Derived []filters.Ref
+
+	Scope       []filters.Ref // contains the principal
+	Fingerprint []filters.Ref
+
+	TTL         time.Duration // from the end of the request
+	Lease       time.Duration
+	MaxInFlight time.Duration
+	Wait        time.Duration // how long a duplicate waits for the first one; 0 refuses at once
+
+	Record      []StatusRange
+	NotExecuted []StatusRange
+	MaxBody     int64 // a longer answer is not kept
+
+	Retry       bool // an unknown outcome may be tried again: the service honours the injected key
+	FailOpen    bool // store gone: forward without protection
+	Transaction bool // the request goes to the coordinator
+}
+
+// StatusRange is a range of status codes, both ends included.
+type StatusRange struct{ From, To int }
+
+func contains(ranges []StatusRange, status int) bool {
+	for _, r := range ranges {
+		if r.From <= status && status <= r.To {
+			return true
+		}
+	}
+	return false
+}
+
+// Metrics counts what the filter does. Every member is set.
+type Metrics struct {
+	Claims     filters.Counter // executions begun
+	Replays    filters.Counter // answers given from the record
+	Joins      filters.Counter // duplicates joined in the process
+	Conflicts  filters.Counter // refused: the first one still runs
+	Mismatches filters.Counter // refused: same key, other request
+	Unknown    filters.Counter // ends without a known answer
+	Lost       filters.Counter // claims lost to a fence or the cap
+	Failures   filters.Counter // steps that the store did not take
+}
+
+// Options is what a filter works with.
+type Options struct {
+	Store   Store
+	Flights *Flights
+	Metrics Metrics
+	Logger  *slog.Logger
+}
+
+// verdict is what becomes of a key by the service's answer.
+func (s *Settings) verdict(status int) Op {
+	switch {
+	case status == 408 || status == 425 || status == 429 || contains(s.NotExecuted, status):
+		return Free
+	case contains(s.Record, status):
+		return Finish
+	case 300 <= status && status <= 499:
+		return Free
+	}
+	return Doubt
+}

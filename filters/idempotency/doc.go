@@ -1,0 +1,36 @@
+// Package idempotency makes the requests of a route safe to repeat: every logical request happens once, however often a
+// client, a load balancer or a retry sends it.
+//
+// A logical request is named by the digest of its scope (the principal is always part of it) and the client's key. Its
+// record has three ends (after the draft draft-ietf-httpapi-idempotency-key-header and Stripe's API, with the third one
+// made explicit):
+//
+//	answered  the answer is final; every duplicate gets it
+//	free      nothing happened: no record, the next request starts at attempt 1
+//	unknown   something was sent and no answer is known; held, or tried again where the service honours the injected key
+//
+// A claim is a lease with a fence. The holder renews the lease while the request runs, up to a hard cap, so neither a crash nor a
+// hung service pins a key for ever; the token of the claim fences off a late holder, whom another one has replaced.
+// A transaction's request is handed to its coordinator: no lease runs then, since the coordinator knows the outcome.
+//
+// Duplicates are joined inside the process before they reach the store ([Flights]); across processes they wait in the store.
+//
+// # Invariants
+//
+//   - At most one execution of a key at a time, and at most one at all unless the route says that the service honours the injected key.
+//   - The fingerprint is compared before anything is replayed, whatever the state of the record.
+//   - The answer is in the store before the client has it whole.
+//   - Every claim ends: answered, freed, doubted, or by its lease.
+//
+// # Memory
+//
+// In the process: one small entry for each request that runs or waits, nothing for finished ones.
+//
+// # Failure policy
+//
+//   - Store gone at the claim: onStoreFailure (closed: 503 store-unavailable; open: forwarded without protection, still with the injected key).
+//     A claim whose acknowledgement was lost is given back in the background.
+//   - Store gone at the end: the client gets the service's answer all the same, and the end is written in the background until the cap;
+//     failing that, the lease lapses and the outcome reads as unknown, which is the truth.
+//   - Client gone: the request runs on and is recorded.
+package idempotency

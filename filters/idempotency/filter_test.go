@@ -1,0 +1,454 @@
+package idempotency_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/filtertest"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+)
+
+// bench is a filter on a memory store, and a service behind it that the test speaks for.
+type bench struct {
+	t       *testing.T
+	filter  *idempotency.Filter
+	store   *faulty
+	flights *idempotency.Flights
+	counts  map[string]*tally
+	chain   *filters.Chain
+	runs    atomic.Int64 // executions
+}
+
+type tally struct{ n atomic.Int64 }
+
+func (c *tally) Inc() { c.n.Add(1) }
+
+func defaults() idempotency.Settings {
+	return idempotency.Settings{
+		Header: "Idempotency-Key",
+		Scope:  []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromRoute}},
+		Fingerprint: []filters.Ref{{Source: filters.FromMethod}, {Source: filters.FromPath}, {Source: filters.FromQuery},
+			{Source: filters.FromBody}},
+		TTL: 24 * time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: 3 * time.Second,
+		Record:      []idempotency.StatusRange{{From: 200, To: 299}, {From: 400, To: 499}},
+		NotExecuted: []idempotency.StatusRange{{From: 503, To: 503}},
+		MaxBody:     1 << 10,
+	}
+}
+
+func newBench(t *testing.T, s idempotency.Settings) *bench {
+	return benchOn(t, s, &faulty{Store: memorystore.New(nil)})
+}
+
+func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
+	b := &bench{t: t, store: store, flights: idempotency.NewFlights(), counts: map[string]*tally{}}
+	count := func(name string) filters.Counter {
+		b.counts[name] = &tally{}
+		return b.counts[name]
+	}
+	b.filter = idempotency.New(s, idempotency.Options{
+		Store: store, Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Metrics: idempotency.Metrics{
+			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
+			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"), Failures: count("failures"),
+		},
+	})
+	var err error
+	b.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any, stack []byte) { t.Errorf("panic in %s: %v\n%s", f, v, stack) }, b.filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.flights.Close)
+	return b
+}
+
+// answer is what the service does with a request.
+type answer struct {
+	status  int
+	body    string
+	header  filters.Header
+	takes   time.Duration
+	streams bool            // longer than the route keeps
+	fails   filters.Outcome // with no answer: NotSent or Unanswered
+	reason  filters.Reason
+}
+
+type seen struct {
+	status  int
+	body    string
+	header  filters.Header
+	reason  filters.Reason
+	inject  filters.Header
+	ran     bool
+	attempt int
+}
+
+func request(key, body string) *filters.Exchange {
+	x := new(filters.Exchange)
+	fill(x, key, body)
+	return x
+}
+
+func fill(x *filters.Exchange, key, body string) {
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
+	x.Method, x.Path, x.Route, x.Principal = "POST", "/v1/orders", "create-order", "ann"
+	if key != "" {
+		x.Header.Add("Idempotency-Key", key)
+	}
+}
+
+// do runs an exchange as the engine does.
+func (b *bench) do(x *filters.Exchange, a answer) seen {
+	var s seen
+	reply, _ := b.chain.Request(x)
+	outcome := filters.Refused
+	if reply != nil {
+		x.SetReply(reply)
+	} else {
+		s.ran, s.attempt = true, x.Attempt
+		s.inject = x.Inject.Clone()
+		b.runs.Add(1)
+		x.Dispatched = true
+		if a.takes > 0 {
+			time.Sleep(a.takes)
+		}
+		outcome = filters.Completed
+		switch {
+		case a.reason != "":
+			outcome = a.fails
+			if a.fails == filters.NotSent || a.fails == filters.Refused {
+				x.Dispatched = false
+			}
+			x.SetReply(filters.Refuse(a.reason, filters.Problem{}))
+		default:
+			x.Response = filters.Response{Status: a.status, Header: a.header.Clone(), Body: []byte(a.body), Whole: !a.streams}
+		}
+	}
+	b.chain.Response(x)
+	s.status, s.body, s.header, s.reason = x.Response.Status, string(x.Response.Body), x.Response.Header.Clone(), x.Response.Reason
+	b.chain.Done(x, outcome)
+	return s
+}
+
+func (b *bench) want(what string, got seen, status int, reason filters.Reason, ran bool) {
+	b.t.Helper()
+	if got.status != status || got.reason != reason || got.ran != ran {
+		b.t.Fatalf("%s: status %d, reason %q, executed %v; want %d, %q, %v", what, got.status, got.reason, got.ran, status, reason, ran)
+	}
+}
+
+var created = answer{status: 201, body: `{"id":7}`, header: filters.Header{
+	{Name: "Content-Type", Value: "application/json"}, {Name: "Set-Cookie", Value: "s=1"}, {Name: "Connection", Value: "x"},
+	{Name: "Date", Value: "Fri, 20 Nov 2026 10:00:00 GMT"}, {Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"},
+}}
+
+func TestReplay(t *testing.T) {
+	b := newBench(t, defaults())
+	first := b.do(request("k", "{}"), created)
+	b.want("the first", first, 201, "", true)
+	if first.inject.Get("Sluice-Attempt") != "1" || len(first.inject.Get("Idempotency-Key")) != idempotency.IDLength {
+		t.Errorf("injected %v", first.inject)
+	}
+	again := b.do(request(`"k";p=1`, "{}"), answer{status: 500})
+	b.want("the duplicate", again, 201, "", false)
+	if again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" ||
+		again.header.Get("Idempotent-Original-Date") != "Fri, 20 Nov 2026 10:00:00 GMT" || again.header.Get("Date") != "" ||
+		again.header.Get("Set-Cookie") != "" || again.header.Get("Connection") != "" || again.header.Joined("X-A") != "1, 2" {
+		t.Errorf("replayed %q with %v", again.body, again.header)
+	}
+	b.want("another body", b.do(request("k", `{"a":1}`), created), 422, filters.KeyReused, false)
+	other := request("k", "{}")
+	other.Principal = "bob"
+	b.want("another principal", b.do(other, created), 201, "", true)
+	b.want("another key", b.do(request("l", "{}"), created), 201, "", true)
+}
+
+func TestKeys(t *testing.T) {
+	s := defaults()
+	s.Required = true
+	b := newBench(t, s)
+	b.want("no key", b.do(request("", "{}"), created), 400, filters.KeyMissing, false)
+	for _, key := range []string{`"a`, `"a"b`, `"a\n"`, `""`, strings.Repeat("k", 256), "a b", "kéy", `"a";`} {
+		b.want(key, b.do(request(key, "{}"), created), 400, filters.KeyInvalid, false)
+	}
+	two := request("a", "{}")
+	two.Header.Add("idempotency-key", "a")
+	b.want("two fields", b.do(two, created), 400, filters.KeyInvalid, false)
+	for _, key := range []string{"a", `"b\"c\\d"`, `"e";f=1;g`, strings.Repeat("k", 255), "8e03978e-40d5"} {
+		b.want(key, b.do(request(key, "{}"), created), 201, "", true)
+	}
+	optional := newBench(t, defaults())
+	for range 2 {
+		b.want("no key where none is needed", optional.do(request("", "{}"), created), 201, "", true)
+	}
+}
+
+func TestBodyAndDerivedKeys(t *testing.T) {
+	s := defaults()
+	s.Body = &filters.Ref{Source: filters.FromBody, Path: []string{"order_no"}}
+	b := newBench(t, s)
+	b.want("a number", b.do(request("", `{"order_no":7}`), created), 201, "", true)
+	b.want("the number again", b.do(request("", `{"order_no":7}`), created), 201, "", false)
+	b.want("another body", b.do(request("", `{"order_no":7,"a":1}`), created), 422, filters.KeyReused, false)
+	b.want("a string", b.do(request("", `{"order_no":"x"}`), created), 201, "", true)
+	b.want("a list", b.do(request("", `{"order_no":[1]}`), created), 400, filters.KeyInvalid, false)
+	b.want("an empty one", b.do(request("", `{"order_no":""}`), created), 400, filters.KeyInvalid, false)
+
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		s.Derived, s.TTL = []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromBody}}, 10*time.Second
+		b := newBench(t, s)
+		b.want("the first click", b.do(request("", "{}"), created), 201, "", true)
+		b.want("the second click", b.do(request("", "{}"), created), 201, "", false)
+		b.want("another request", b.do(request("", "{1}"), created), 201, "", true)
+		time.Sleep(11 * time.Second)
+		b.want("after the window", b.do(request("", "{}"), created), 201, "", true)
+	})
+}
+
+// What becomes of a key (CONTRACT §2).
+func TestEnds(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer answer
+		next   string // answered, free, unknown
+	}{
+		{"200", answer{status: 200}, "answered"},
+		{"404", answer{status: 404}, "answered"},
+		{"408", answer{status: 408}, "free"},
+		{"425", answer{status: 425}, "free"},
+		{"429", answer{status: 429}, "free"},
+		{"503 says that it did nothing", answer{status: 503}, "free"},
+		{"302", answer{status: 302}, "free"},
+		{"500", answer{status: 500}, "unknown"},
+		{"504 of the service", answer{status: 504}, "unknown"},
+		{"could not connect", answer{reason: filters.UpstreamUnreachable, fails: filters.NotSent}, "free"},
+		{"breaker open", answer{reason: filters.BreakerOpen, fails: filters.Refused}, "free"},
+		{"timeout", answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered}, "unknown"},
+		{"connection broke", answer{reason: filters.UpstreamFailed, fails: filters.Unanswered}, "unknown"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, defaults())
+			b.do(request("k", "{}"), c.answer)
+			next := b.do(request("k", "{}"), created)
+			switch c.next {
+			case "answered":
+				b.want("the duplicate", next, c.answer.status, "", false)
+			case "free":
+				b.want("the next one", next, 201, "", true)
+				if next.attempt != 1 {
+					t.Errorf("a free key starts at attempt %d", next.attempt)
+				}
+			case "unknown":
+				b.want("the duplicate", next, 409, filters.OutcomeUnknown, false)
+				b.want("another request with the key", b.do(request("k", "{2}"), created), 422, filters.KeyReused, false)
+			}
+		})
+	}
+}
+
+func TestRetryOfAnUnknownOutcome(t *testing.T) {
+	s := defaults()
+	s.Retry = true
+	b := newBench(t, s)
+	first := b.do(request("k", "{}"), answer{status: 500})
+	second := b.do(request("k", "{}"), answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered})
+	third := b.do(request("k", "{}"), created)
+	if first.attempt != 1 || second.attempt != 2 || third.attempt != 3 || third.inject.Get("Sluice-Attempt") != "3" {
+		t.Errorf("attempts %d, %d, %d", first.attempt, second.attempt, third.attempt)
+	}
+	if k := third.inject.Get("Idempotency-Key"); k != first.inject.Get("Idempotency-Key") {
+		t.Errorf("the injected key changed to %s", k)
+	}
+	b.want("the duplicate", b.do(request("k", "{}"), created), 201, "", false)
+}
+
+func TestLongAnswerIsNotReplayable(t *testing.T) {
+	b := newBench(t, defaults())
+	b.want("the first", b.do(request("k", "{}"), answer{status: 200, streams: true}), 200, "", true)
+	b.want("the duplicate", b.do(request("k", "{}"), created), 409, filters.ResponseNotReplayable, false)
+}
+
+func TestDuplicatesJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, defaults())
+		var wg sync.WaitGroup
+		results := make([]seen, 100)
+		for i := range results {
+			wg.Go(func() { results[i] = b.do(request("k", "{}"), answer{status: 201, body: "one", takes: time.Second}) })
+		}
+		wg.Wait()
+		for _, r := range results {
+			if r.status != 201 || r.body != "one" {
+				t.Fatalf("got %d %q", r.status, r.body)
+			}
+		}
+		if b.runs.Load() != 1 || b.store.claims.Load() != 1 {
+			t.Errorf("%d executions, %d claims in the store", b.runs.Load(), b.store.claims.Load())
+		}
+	})
+}
+
+func TestDuplicateOutOfTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, defaults())
+		go b.do(request("k", "{}"), answer{status: 201, takes: 5 * time.Second})
+		synctest.Wait()
+		began := time.Now()
+		r := b.do(request("k", "{}"), created)
+		b.want("the duplicate", r, 409, filters.RequestInProgress, false)
+		if waited := time.Since(began); waited != 3*time.Second || r.header.Get("Retry-After") == "" {
+			t.Errorf("waited %v, header %v", waited, r.header)
+		}
+		b.want("another request with the key", b.do(request("k", "{2}"), created), 422, filters.KeyReused, false)
+		time.Sleep(3 * time.Second)
+		b.want("later", b.do(request("k", "{}"), created), 201, "", false)
+
+		s := defaults()
+		s.Wait = 0
+		b = newBench(t, s)
+		go b.do(request("k", "{}"), answer{status: 201, takes: time.Second})
+		synctest.Wait()
+		b.want("rejected at once", b.do(request("k", "{}"), created), 409, filters.RequestInProgress, false)
+		time.Sleep(2 * time.Second)
+	})
+}
+
+// A request that outlives its lease keeps its claim by renewal, and loses it at the cap.
+func TestLeaseAndCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		s.Lease, s.MaxInFlight, s.Retry, s.Wait = time.Second, 5*time.Second, true, 0
+		store := &faulty{Store: memorystore.New(nil)}
+		one, two := benchOn(t, s, store), benchOn(t, s, store) // two gateways
+		ended := make(chan seen)
+		go func() {
+			ended <- one.do(request("k", "{}"), answer{status: 200, body: "late", takes: 8 * time.Second})
+		}()
+		time.Sleep(4 * time.Second)
+		two.want("while it is renewed", two.do(request("k", "{}"), created), 409, filters.RequestInProgress, false)
+		time.Sleep(2 * time.Second)
+		second := two.do(request("k", "{}"), created)
+		two.want("past the cap", second, 201, "", true)
+		if second.attempt != 2 {
+			t.Errorf("attempt %d", second.attempt)
+		}
+		if late := <-ended; late.body != "late" {
+			t.Errorf("the late one got %q", late.body)
+		}
+		two.want("the late one did not overwrite", two.do(request("k", "{}"), created), 201, "", false)
+		if one.counts["lost"].n.Load() == 0 {
+			t.Error("the loss was not counted")
+		}
+	})
+}
+
+func TestStoreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, defaults())
+		b.store.failClaims.Store(1)
+		r := b.do(request("k", "{}"), created)
+		b.want("closed", r, 503, filters.StoreUnavailable, false)
+		if r.header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		time.Sleep(time.Second) // the claim whose acknowledgement was lost has been given back
+		b.want("when it is back", b.do(request("k", "{}"), created), 201, "", true)
+
+		s := defaults()
+		s.FailOpen = true
+		b = newBench(t, s)
+		b.store.failClaims.Store(1)
+		r = b.do(request("k", "{}"), created)
+		b.want("open", r, 201, "", true)
+		if len(r.inject.Get("Idempotency-Key")) != idempotency.IDLength {
+			t.Error("without protection the key is injected all the same")
+		}
+	})
+}
+
+func TestStoreGoneAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, defaults())
+		b.store.failChanges.Store(3)
+		b.want("the client gets the answer", b.do(request("k", "{}"), created), 201, "", true)
+		time.Sleep(2 * time.Second)
+		b.want("it was recorded in the end", b.do(request("k", "{}"), created), 201, "", false)
+
+		b = newBench(t, defaults())
+		b.store.failChanges.Store(1 << 30)
+		b.do(request("k", "{}"), created)
+		time.Sleep(2 * time.Minute)
+		b.want("never recorded", b.do(request("k", "{}"), created), 409, filters.OutcomeUnknown, false)
+	})
+}
+
+func TestPanicBehind(t *testing.T) {
+	b := newBench(t, defaults())
+	for _, dispatched := range []bool{false, true} {
+		x := request("k", "{}")
+		if reply, _ := b.chain.Request(x); reply != nil {
+			t.Fatalf("refused with %s", reply.Reason)
+		}
+		x.Dispatched = dispatched
+		b.chain.Done(x, filters.Panicked)
+	}
+	b.want("a panic after something was sent", b.do(request("k", "{}"), created), 409, filters.OutcomeUnknown, false)
+}
+
+func TestConform(t *testing.T) {
+	filtertest.Conform(t, func(t *testing.T) (filters.Filter, func(*filters.Exchange)) {
+		var n atomic.Int64
+		b := newBench(t, defaults())
+		return b.filter, func(x *filters.Exchange) {
+			fill(x, "k"+strconv.FormatInt(n.Add(1), 10), "{}")
+		}
+	})
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	b := newBench(t, defaults())
+	for i := range 50 {
+		b.do(request(strings.Repeat("k", i%7+1), "{}"), answer{status: []int{200, 500, 503, 429}[i%4]})
+	}
+	if n := b.flights.Open(); n != 0 {
+		t.Errorf("%d flights are open", n)
+	}
+}
+
+// faulty is a store that fails or loses acknowledgements.
+type faulty struct {
+	idempotency.Store
+	claims      atomic.Int64
+	failClaims  atomic.Int64 // how many claims are taken and not acknowledged
+	failChanges atomic.Int64 // how many changes are not taken
+}
+
+var errFault = errors.New("store does not answer")
+
+func (f *faulty) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	f.claims.Add(1)
+	rec, claimed, err := f.Store.Claim(ctx, c)
+	if f.failClaims.Add(-1) >= 0 {
+		return idempotency.Record{}, false, errFault
+	}
+	return rec, claimed, err
+}
+
+func (f *faulty) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
+	if f.failChanges.Add(-1) >= 0 {
+		return errFault
+	}
+	return f.Store.Change(ctx, id, token, ch)
+}

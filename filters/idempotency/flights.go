@@ -1,0 +1,90 @@
+package idempotency
+
+import (
+	"context"
+	"sync"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Flights joins the duplicates of one process: the first request with a key leads, the others wait for what it finds
+// before any of them asks the store. It also owns the steps that are taken in the background when the store did not answer.
+// It outlives a reload. The zero value is not usable, see [NewFlights].
+type Flights struct {
+	mu   sync.Mutex
+	open map[flightKey]*flight
+
+	background sync.WaitGroup
+	ctx        context.Context // of the background steps
+	cancel     context.CancelFunc
+}
+
+// flightKey has the fingerprint in it, so that a request is only ever joined to one like itself; which of two different
+// requests is right about a key the store decides.
+type flightKey struct {
+	id          string
+	fingerprint [32]byte
+}
+
+type flight struct {
+	key    flightKey
+	done   chan struct{}
+	result result // to be read when done is closed
+}
+
+// result is what the leader found out, for those who joined.
+type result struct {
+	again  bool           // nothing final: who still has time looks for himself
+	answer *Answer        // the answer; a transaction that still runs has one that is not recorded
+	reply  *filters.Reply // the refusal that all of them get
+}
+
+// NewFlights returns an empty table.
+func NewFlights() *Flights {
+	fs := &Flights{open: map[flightKey]*flight{}}
+	fs.ctx, fs.cancel = context.WithCancel(context.Background())
+	return fs
+}
+
+// Close ends the background steps and waits for them. It is called when no exchange runs any more and before the store is closed.
+func (fs *Flights) Close() {
+	fs.cancel()
+	fs.background.Wait()
+}
+
+// enter returns the flight for the key and whether the caller leads it. A leader calls land exactly once.
+func (fs *Flights) enter(key flightKey) (fl *flight, leads bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fl = fs.open[key]; fl != nil {
+		return fl, false
+	}
+	fl = &flight{key: key, done: make(chan struct{})}
+	fs.open[key] = fl
+	return fl, true
+}
+
+func (fs *Flights) land(fl *flight, r result) {
+	fs.mu.Lock()
+	delete(fs.open, fl.key)
+	fs.mu.Unlock()
+	fl.result = r
+	close(fl.done)
+}
+
+// wait returns true when the flight has landed, false when ctx ended first.
+func (fl *flight) wait(ctx context.Context) bool {
+	select {
+	case <-fl.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Open returns how many requests are under way in this process.
+func (fs *Flights) Open() int {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.open)
+}

@@ -1,0 +1,222 @@
+package idempotency
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"hash"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// KeyLengthMax is how many bytes a client's key may have.
+const KeyLengthMax = 255
+
+// IDLength is the length of a logical request's opaque value, all of [0-9a-v].
+const IDLength = 32
+
+// errKey says that a key is malformed; the text is for the client.
+type errKey string
+
+func (e errKey) Error() string { return string(e) }
+
+// ParseKey reads the value of an Idempotency-Key field: a Structured Field string with its parameters ignored (RFC 9651 §3.3.3, as
+// draft-ietf-httpapi-idempotency-key-header has it), or the bare token that Stripe's clients send.
+func ParseKey(field string) (string, error) {
+	field = strings.Trim(field, " \t")
+	if !strings.HasPrefix(field, `"`) {
+		return checkKey(field)
+	}
+	var b strings.Builder
+	for i := 1; i < len(field); i++ {
+		switch c := field[i]; c {
+		case '"':
+			if err := checkParameters(field[i+1:]); err != nil {
+				return "", err
+			}
+			return checkKey(b.String())
+		case '\\':
+			i++
+			if i == len(field) || field[i] != '"' && field[i] != '\\' {
+				return "", errKey("a backslash in a quoted key stands before a quote or a backslash only")
+			}
+			b.WriteByte(field[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", errKey("the quoted key does not end")
+}
+
+// checkParameters takes what may follow a string item: nothing, or parameters.
+func checkParameters(rest string) error {
+	rest = strings.TrimLeft(rest, " \t")
+	if rest == "" || rest[0] == ';' && strings.TrimLeft(rest[1:], " ;\t") != "" {
+		return nil
+	}
+	return errKey("something other than parameters follows the quoted key")
+}
+
+func checkKey(key string) (string, error) {
+	switch {
+	case key == "":
+		return "", errKey("the key is empty")
+	case len(key) > KeyLengthMax:
+		return "", errKey("the key is longer than 255 characters")
+	}
+	for i := 0; i < len(key); i++ {
+		if key[i] <= 0x20 || key[i] >= 0x7f {
+			return "", errKey("the key has a character that is not visible ASCII")
+		}
+	}
+	return key, nil
+}
+
+// clientKey finds the key of a request: "" without one. The error is an errKey, or one of reading the body.
+func (s *Settings) clientKey(x *filters.Exchange) (string, error) {
+	switch {
+	case len(s.Derived) > 0:
+		h := sha256.New()
+		if err := hashParts(h, s.Derived, x); err != nil {
+			return "", err
+		}
+		return "derived:" + encode(h.Sum(nil)), nil
+	case s.Body != nil:
+		return s.bodyKey(x)
+	}
+	switch n := x.Header.Count(s.Header); {
+	case n == 0:
+		return "", nil
+	case n > 1:
+		return "", errKey("there are several " + s.Header + " fields")
+	}
+	return ParseKey(x.Header.Get(s.Header))
+}
+
+func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
+	if _, err := x.Body(); err != nil {
+		return "", err
+	}
+	v, ok := s.Body.Value(x)
+	if !ok || v == nil {
+		return "", nil
+	}
+	switch v := v.(type) {
+	case string:
+		if v == "" || len(v) > KeyLengthMax {
+			return "", errKey("the key in the body is empty or longer than 255 bytes")
+		}
+		return v, nil
+	case json.Number:
+		if len(v) > KeyLengthMax {
+			return "", errKey("the key in the body is longer than 255 bytes")
+		}
+		return v.String(), nil
+	}
+	return "", errKey("the key in the body is neither a string nor a number")
+}
+
+// Digest names a logical request: 160 bits over its scope and key, written as [IDLength] characters of [0-9a-v]. It is the
+// record's name, the injected Idempotency-Key and the transaction's gid in one, so it is fixed in length (the
+// coordinator's boltdb store confuses gids of which one is the beginning of another) and in an alphabet that every store takes.
+func Digest(x *filters.Exchange, scope []filters.Ref, key string) (string, error) {
+	h := sha256.New()
+	if err := hashParts(h, scope, x); err != nil {
+		return "", err
+	}
+	hashText(h, key)
+	return encode(h.Sum(nil)), nil
+}
+
+// DigestOf names a record by plain parts, for records that do not come from a client's key.
+func DigestOf(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		hashText(h, p)
+	}
+	return encode(h.Sum(nil))
+}
+
+func encode(sum []byte) string {
+	return strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
+}
+
+// fingerprint digests the chosen parts of the request.
+func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
+	h := sha256.New()
+	if err := hashParts(h, s.Fingerprint, x); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// hashParts writes what the references stand for, each told apart from its neighbours by its length, and a missing one from an empty one.
+func hashParts(h hash.Hash, refs []filters.Ref, x *filters.Exchange) error {
+	for i := range refs {
+		r := &refs[i]
+		if r.Source == filters.FromBody {
+			body, err := x.Body()
+			if err != nil {
+				return err
+			}
+			if len(r.Path) == 0 { // without a copy: it can be megabytes
+				hashLength(h, len(body)+1)
+				h.Write(body)
+				continue
+			}
+		}
+		v, ok := r.Text(x)
+		if !ok {
+			hashLength(h, 0)
+			continue
+		}
+		hashText(h, v)
+	}
+	return nil
+}
+
+func hashText(h hash.Hash, s string) {
+	hashLength(h, len(s)+1)
+	h.Write([]byte(s))
+}
+
+func hashLength(h hash.Hash, n int) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	h.Write(b[:])
+}
+
+// refuseKey turns an error of clientKey, fingerprint or Digest into the reply for the client.
+func refuseKey(err error) *filters.Reply {
+	var malformed errKey
+	switch {
+	case errors.As(err, &malformed):
+		return filters.Refuse(filters.KeyInvalid, filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
+	case errors.Is(err, filters.ErrBodyTooLarge):
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than this gateway takes."})
+	}
+	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."})
+}
+
+// Inspect returns the client's key and the record's name that a request would have, without a look at any store; a reply says why it would be
+// refused. No key: both are empty.
+func (s *Settings) Inspect(x *filters.Exchange) (key, id string, refused *filters.Reply) {
+	key, err := s.clientKey(x)
+	if err != nil {
+		return "", "", refuseKey(err)
+	}
+	if key == "" {
+		if s.Required {
+			return "", "", filters.Refuse(filters.KeyMissing, filters.Problem{})
+		}
+		return "", "", nil
+	}
+	if id, err = Digest(x, s.Scope, key); err != nil {
+		return "", "", refuseKey(err)
+	}
+	return key, id, nil
+}
