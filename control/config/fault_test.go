@@ -171,7 +171,7 @@ routes:
 			`6:47: routes[1].transaction: there is no transaction "t"`,
 			`7:50: routes[2].respond: a route leads to exactly one of service, transaction and respond, and service stands here too`,
 			`8:5: routes[3]: leads nowhere: exactly one of service, transaction and respond is wanted`,
-			`9:56: routes[4].idempotency: has nothing to protect: the route's answer is written here`}},
+			`9:58: routes[4].idempotency: has nothing to protect: the route's answer is written here`}},
 		{"paths", `version: 1
 routes:
   - {name: a, match: {path: a}, respond: {status: 200}}
