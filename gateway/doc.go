@@ -1,0 +1,25 @@
+// Package gateway is the data plane: listeners, routing, the filter chains, the services behind, reload and drain.
+//
+// How a request travels:
+//
+//	server.go    net/http carries HTTP/1.1 and HTTP/2 in; nothing behind it knows net/http
+//	entry.go     the client's message becomes an exchange: sizes checked, header cleaned, who asks, one canonical path
+//	router       the first route that matches
+//	exchange.go  the route's chain, its target, the answer
+//	upstream     the service; or transaction: the coordinator
+//
+// engine.go builds all of that from one configuration as a value that nobody changes: a reload builds a new engine, swaps
+// the pointer and lets the old one finish. What must outlive a reload (breakers, limiters, connections, joined duplicates)
+// is in shared.go. A failed build changes nothing.
+//
+// # What a reload cannot change
+//
+// The listeners, the admin address, the store and the address for branch calls belong to the process. A new configuration that differs
+// there is refused as a whole, with the setting's name; the old one stays in force.
+//
+// # Failure policy
+//
+// Store gone: as the limits and routes say; the gateway is unready meanwhile. Coordinator gone: transactions are refused
+// before anything is submitted, the gateway stays ready. Service gone: 502, 504 or breaker-open. Configuration broken: the old one stays. A
+// panic is one 500, logged with its stack, and every permit is given back.
+package gateway

@@ -1,0 +1,25 @@
+package gateway
+
+import (
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+type panicking struct{}
+
+func (panicking) execute(*filters.Exchange, upstream.Body) end { panic("boom") }
+
+type counting struct {
+	done    int
+	outcome filters.Outcome
+}
+
+func (*counting) Name() string                                            { return "counting" }
+func (*counting) Request(*filters.Exchange, *filters.Slot) *filters.Reply { return nil }
+func (*counting) Response(*filters.Exchange, *filters.Slot)               {}
+func (c *counting) Done(_ *filters.Exchange, _ *filters.Slot, o filters.Outcome) {
+	c.done++
+	c.outcome = o
+}
+
+func upstreamBody() upstream.Body { return upstream.Body{} }

@@ -1,0 +1,365 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/sagaclient"
+)
+
+// Options is what a gateway is run with.
+type Options struct {
+	// Load reads the configuration: at the start, and for a reload.
+	Load func() (*config.Config, error)
+	// Reload asks for a reload at once; nil is none. The configuration's files are watched beside it.
+	Reload <-chan struct{}
+	// OnReady is called once, when the gateway accepts requests; nil is none.
+	OnReady func(Addresses)
+	// DrainLimit bounds how long requests in flight may take to finish; 0 is 30 s.
+	DrainLimit time.Duration
+	Logger     *slog.Logger
+	Build      string // the program's version, for the status
+}
+
+// Addresses are those that the gateway listens on, with the ports that were found for :0. One that is not listened on is empty.
+type Addresses struct{ HTTP, HTTPS, Admin, Branches string }
+
+// defaultDrainLimit is the contract's.
+const defaultDrainLimit = 30 * time.Second
+
+// gateway is one running process.
+type gateway struct {
+	Options
+	shared      *shared
+	coordinator *transaction.Coordinator // nil without one
+	engine      atomic.Pointer[engine]
+	addresses   Addresses
+	began       time.Time
+	draining    atomic.Bool
+	stopping    context.Context // ends when the drain begins
+	stop        context.CancelFunc
+
+	mu        sync.Mutex // of what follows
+	lastFault string     // why the last configuration was refused; empty when it was applied
+	lastLoad  time.Time
+}
+
+// Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish. The error says why it did not
+// come up, or that the drain took longer than it may.
+func Run(ctx context.Context, o Options) error {
+	if o.DrainLimit == 0 {
+		o.DrainLimit = defaultDrainLimit
+	}
+	cfg, err := o.Load()
+	if err != nil {
+		return err
+	}
+	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
+	g.stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
+	defer g.stop()
+	if g.shared, err = newShared(ctx, cfg, o.Logger); err != nil {
+		return err
+	}
+	defer g.shared.close()
+	return g.run(ctx, cfg)
+}
+
+func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
+	servers, err := g.listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer servers.close()
+	if err := g.start(ctx, cfg); err != nil {
+		return err
+	}
+
+	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer endWork()
+	run := func(name string, f func(context.Context) error) {
+		background.Go(func() {
+			if err := f(work); err != nil {
+				g.Logger.Error("a background task ended", "task", name, "error", err)
+			}
+		})
+	}
+	run("store watch", g.shared.watchStore)
+	if g.shared.membership != nil {
+		run("membership", g.shared.membership.Run)
+	}
+	if g.coordinator != nil {
+		g.shared.metrics.pendingTransactions(g.coordinator.Pending)
+		run("transactions", g.coordinator.Run)
+	}
+	run("configuration", g.watchConfig)
+
+	failed := servers.serve()
+	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin, "branches", g.addresses.Branches)
+	if g.OnReady != nil {
+		g.OnReady(g.addresses)
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	return g.drain(servers)
+}
+
+// start builds the coordinator's stand-in and the first engine.
+func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
+	if cfg.Coordinator != nil {
+		client, err := sagaclient.New(sagaclient.Options{Endpoints: cfg.Coordinator.DTM.Endpoints})
+		if err != nil {
+			return err
+		}
+		g.coordinator, err = transaction.New(ctx, transaction.Options{
+			Client: client, Store: g.shared.store, Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
+			Call: g.callBranch, Longest: g.longestCall, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
+		})
+		if err != nil {
+			return fmt.Errorf("gateway: transactions need the store: %w", err)
+		}
+	}
+	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
+	if err != nil {
+		return err
+	}
+	g.engine.Store(e)
+	g.shared.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
+	return nil
+}
+
+// branchBase is where the coordinator finds the branch address: the host as it is configured, which may be a name that it resolves, with the
+// port that was found.
+func branchBase(configured, listening string) string {
+	host, _, err := net.SplitHostPort(configured)
+	_, port, err2 := net.SplitHostPort(listening)
+	if err != nil || err2 != nil || host == "" {
+		return "http://" + listening
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// servers are the listeners and what serves on them.
+type servers struct {
+	list []served
+}
+
+type served struct {
+	server   *http.Server
+	listener net.Listener
+	tls      bool
+	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
+}
+
+func (s *servers) add(srv *http.Server, l net.Listener, tls, last bool) {
+	s.list = append(s.list, served{srv, l, tls, last})
+}
+
+func (s *servers) close() {
+	for _, sv := range s.list {
+		sv.server.Close() // what is still open after a drain, or of a start that failed
+		sv.listener.Close()
+	}
+}
+
+// serve starts all and returns where the first failure comes out.
+func (s *servers) serve() <-chan error {
+	failed := make(chan error, len(s.list))
+	for _, sv := range s.list {
+		go func() {
+			var err error
+			if sv.tls {
+				err = sv.server.ServeTLS(sv.listener, "", "")
+			} else {
+				err = sv.server.Serve(sv.listener)
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("gateway: serving on %s: %w", sv.listener.Addr(), err)
+			}
+		}()
+	}
+	return failed
+}
+
+// shutdown closes the listeners of one kind and waits for their requests.
+func (s *servers) shutdown(ctx context.Context, last bool) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.list))
+	for i, sv := range s.list {
+		if sv.last == last {
+			wg.Go(func() { errs[i] = sv.server.Shutdown(ctx) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// listen opens every address before anything is served, so that a busy one is a clean failure.
+func (g *gateway) listen(cfg *config.Config) (*servers, error) {
+	s := &servers{}
+	open := func(what, address string) (net.Listener, error) {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("gateway: %s: %w", what, err)
+		}
+		return l, nil
+	}
+	edge := newEdge(g.engine.Load)
+	var l net.Listener
+	var err error
+	if cfg.Listen.HTTP != "" {
+		if l, err = open("listen.http", cfg.Listen.HTTP); err != nil {
+			return nil, err
+		}
+		g.addresses.HTTP = l.Addr().String()
+		s.add(g.clientServer(cfg, edge), netutil.LimitListener(l, cfg.Listen.MaxConnections), false, false)
+	}
+	if h := cfg.Listen.HTTPS; h != nil {
+		tlsConfig, err := tlsFor(h)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		if l, err = open("listen.https", h.Address); err != nil {
+			return nil, err
+		}
+		g.addresses.HTTPS = l.Addr().String()
+		srv := g.clientServer(cfg, edge)
+		srv.TLSConfig = tlsConfig
+		s.add(srv, netutil.LimitListener(l, cfg.Listen.MaxConnections), true, false)
+	}
+	if l, err = open("admin.address", cfg.Admin.Address); err != nil {
+		return nil, err
+	}
+	g.addresses.Admin = l.Addr().String()
+	s.add(g.internalServer(g.admin()), l, false, true)
+	if cfg.Coordinator != nil {
+		if l, err = open("coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
+			return nil, err
+		}
+		g.addresses.Branches = l.Addr().String()
+		s.add(g.internalServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.coordinator.ServeHTTP(w, r) })), l, false, true)
+	}
+	return s, nil
+}
+
+func (g *gateway) clientServer(cfg *config.Config, h http.Handler) *http.Server {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         &p,
+		ReadHeaderTimeout: time.Duration(cfg.Listen.HeaderTimeout),
+		IdleTimeout:       time.Duration(cfg.Listen.IdleTimeout),
+		// The engine measures the header itself and refuses in the contract's form; this is the bound on what it is handed.
+		MaxHeaderBytes: 2*int(cfg.Listen.MaxHeader) + 64<<10,
+		ErrorLog:       slog.NewLogLogger(g.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func (g *gateway) internalServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second, ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
+}
+
+func tlsFor(h *config.HTTPS) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(h.Cert, h.Key)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: listen.https: %w", err)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	if h.ClientCA != "" {
+		pem, err := os.ReadFile(h.ClientCA)
+		if err != nil {
+			return nil, fmt.Errorf("gateway: listen.https.clientCA: %w", err)
+		}
+		c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !c.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("gateway: listen.https.clientCA: %s holds no certificate", h.ClientCA)
+		}
+	}
+	return c, nil
+}
+
+// drain ends the gateway in order: unready at once, go on accepting for drainDelay, then no new connections, and what is in flight
+// finishes.
+func (g *gateway) drain(s *servers) error {
+	g.draining.Store(true)
+	delay := time.Duration(g.engine.Load().cfg.Listen.DrainDelay)
+	g.Logger.Info("draining", "delay", delay.String(), "limit", g.DrainLimit.String())
+	time.Sleep(delay) // nothing to wait for: load balancers have that long to notice
+	g.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), g.DrainLimit)
+	defer cancel()
+	err := s.shutdown(ctx, false)
+	if g.coordinator != nil {
+		g.coordinator.Wait() // bounded by the services' timeouts
+	}
+	err = errors.Join(err, s.shutdown(ctx, true))
+	if err != nil {
+		return fmt.Errorf("gateway: requests were still in flight after %v: %w", g.DrainLimit, err)
+	}
+	g.Logger.Info("drained")
+	return nil
+}
+
+// callBranch sends a branch's call through the chain that the service has in the engine in force.
+func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
+	rt := g.engine.Load().branches[service]
+	if rt == nil {
+		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Key)
+		return 0, nil, filters.NotSent
+	}
+	x.KeepBody = branchAnswerMax
+	rec := &recorder{}
+	rt.serve(x, upstream.Body{Bytes: body}, rec)
+	if x.Response.Local {
+		return x.Response.Status, nil, filters.NotSent
+	}
+	return rec.status, rec.body, filters.Completed
+}
+
+const branchAnswerMax = 64 << 10
+
+// recorder is the outbound of a branch call: it keeps the answer for the coordinator's stand-in.
+type recorder struct {
+	status int
+	body   []byte
+}
+
+func (r *recorder) Head(status int, _ filters.Header, _ int64) { r.status = status }
+func (r *recorder) Write(p []byte) (int, error) {
+	r.body = append(r.body, p[:min(len(p), branchAnswerMax-len(r.body))]...)
+	return len(p), nil
+}
+func (r *recorder) Flush() {}
+func (r *recorder) Abort() {}
+
+func (g *gateway) longestCall(service string) time.Duration {
+	if c := g.engine.Load().cfg.Services[service]; c != nil {
+		return longest(c)
+	}
+	return time.Second
+}

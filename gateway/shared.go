@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters/breaker"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/idempotency/embeddedstore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	idemredis "github.com/sluice-gateway/sluice/filters/idempotency/redisstore"
+	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	limitredis "github.com/sluice-gateway/sluice/filters/ratelimit/redisstore"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+// shared is what outlives a reload: it belongs to the process.
+type shared struct {
+	logger  *slog.Logger
+	metrics *metrics
+
+	store      idempotency.Store
+	redis      redis.UniversalClient // nil without Redis
+	redisConf  *config.RedisStore
+	membership *limitredis.Membership // nil without Redis
+	flights    *idempotency.Flights
+	storeUp    atomic.Bool
+
+	// Kept by name and settings, so that a reload that leaves one as it was leaves its state too.
+	breakers map[string]*breaker.Breaker
+	limiters map[string]ratelimit.Limiter
+	services map[string]*upstream.Service
+}
+
+func newShared(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*shared, error) {
+	sh := &shared{
+		logger: logger, metrics: newMetrics(), flights: idempotency.NewFlights(),
+		breakers: map[string]*breaker.Breaker{}, limiters: map[string]ratelimit.Limiter{}, services: map[string]*upstream.Service{},
+	}
+	store, err := sh.openStore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sh.store = measured{store, sh.metrics}
+	if err := sh.ping(ctx); err != nil && sh.redis != nil {
+		logger.Warn("the store does not answer yet", "error", err) // Redis may come later; until then the gateway is unready
+	} else if err != nil {
+		sh.close()
+		return nil, err
+	}
+	return sh, nil
+}
+
+func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
+	switch s := cfg.Store; {
+	case s.Redis != nil:
+		sh.redisConf = s.Redis
+		sh.redis = newRedis(s.Redis)
+		sh.membership = limitredis.NewMembership(sh.redis, s.Redis.KeyPrefix, instanceID())
+		return idemredis.New(sh.redis, s.Redis.KeyPrefix, time.Duration(s.Redis.Timeout)), nil
+	case s.Memory != nil:
+		return memorystore.New(nil), nil
+	case s.Embedded != nil:
+		return embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{Logger: sh.logger})
+	}
+	return nil, fmt.Errorf("gateway: the configuration names no store") // config.Load always fills one in
+}
+
+func newRedis(c *config.RedisStore) redis.UniversalClient {
+	timeout := time.Duration(c.Timeout)
+	o := &redis.UniversalOptions{
+		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+		MaxRetries: -1, // a step is repeated by those who know whether it may be
+		PoolSize:   128, ContextTimeoutEnabled: true,
+	}
+	if c.TLS {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return redis.NewUniversalClient(o)
+}
+
+// instanceID tells this process from the other gateways of a store.
+func instanceID() string {
+	b := make([]byte, 8)
+	rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+// ping asks the store whether it answers, and publishes that.
+func (sh *shared) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := sh.store.Ping(ctx)
+	up := err == nil
+	if was := sh.storeUp.Swap(up); was != up {
+		if up {
+			sh.logger.Info("the store answers")
+		} else {
+			sh.logger.Error("the store does not answer", "error", err)
+		}
+	}
+	if up {
+		sh.metrics.storeUp.Set(1)
+	} else {
+		sh.metrics.storeUp.Set(0)
+	}
+	return err
+}
+
+// watchStore pings every second until ctx ends.
+func (sh *shared) watchStore(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := sh.ping(ctx); err != nil {
+				continue // logged when it changed
+			}
+		}
+	}
+}
+
+func (sh *shared) liveGateways() int {
+	if sh.membership == nil {
+		return 1
+	}
+	return sh.membership.Live()
+}
+
+func (sh *shared) close() {
+	sh.flights.Close()
+	for _, s := range sh.services {
+		s.Close()
+	}
+	if err := sh.store.Close(); err != nil {
+		sh.logger.Error("the store was not closed cleanly", "error", err)
+	}
+	if sh.redis != nil {
+		if err := sh.redis.Close(); err != nil {
+			sh.logger.Warn("the connections to Redis were not closed cleanly", "error", err)
+		}
+	}
+}

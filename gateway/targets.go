@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+// fixed is the target that is a written answer.
+type fixed struct{ reply filters.Reply }
+
+func newFixed(r *config.Respond) *fixed {
+	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
+	for name, value := range r.Headers {
+		f.reply.Header.Add(name, value)
+	}
+	return f
+}
+
+func (f *fixed) execute(x *filters.Exchange, _ upstream.Body) end {
+	x.SetReply(&f.reply)
+	return end{outcome: filters.Completed}
+}
+
+// transactTarget is the target that is a transaction.
+type transactTarget struct{ executor *transaction.Executor }
+
+func (t *transactTarget) execute(x *filters.Exchange, _ upstream.Body) end {
+	return end{outcome: t.executor.Execute(x)}
+}
+
+// statusTarget is the status resource of a route's transactions.
+type statusTarget struct {
+	coordinator *transaction.Coordinator
+	route       string
+	stopping    context.Context
+}
+
+func (t *statusTarget) execute(x *filters.Exchange, _ upstream.Body) end {
+	id, _ := x.Param("id")
+	v, found, err := t.coordinator.Status(x.Context(), id, t.route, x.Principal)
+	switch {
+	case err != nil:
+		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The store that knows this transaction does not answer."}))
+		return end{outcome: filters.Refused}
+	case !found:
+		x.SetReply(filters.Refuse(filters.NoRoute, filters.Problem{Detail: "There is no such transaction of yours."}))
+		return end{outcome: filters.Refused}
+	}
+	if wantsEvents(x.Header.Joined("Accept")) {
+		return t.events(x, v)
+	}
+	if ref, ok := (filters.Ref{Source: filters.FromQuery, Path: []string{"wait"}}).Text(x); ok {
+		wait, err := config.ParseDuration(ref)
+		if err != nil {
+			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
+			return end{outcome: filters.Refused}
+		}
+		ctx, cancel := mergeDone(x.Context(), t.stopping)
+		defer cancel()
+		v = t.coordinator.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
+	}
+	reply := filters.Reply{Status: 200, Body: v.Encode()}
+	reply.Header.Add("Content-Type", "application/json")
+	reply.Header.Add("Cache-Control", "no-store")
+	x.SetReply(&reply)
+	return end{outcome: filters.Completed}
+}
+
+func (t *statusTarget) events(x *filters.Exchange, v transaction.View) end {
+	reply := filters.Reply{Status: 200}
+	reply.Header.Add("Content-Type", "text/event-stream")
+	reply.Header.Add("Cache-Control", "no-store")
+	x.SetReply(&reply)
+	route, principal := t.route, x.Principal
+	return end{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
+		ctx, cancel := mergeDone(ctx, t.stopping)
+		defer cancel()
+		return t.coordinator.Events(ctx, v, route, principal, w, flush)
+	}}
+}
+
+// mergeDone returns a context that ends with either.
+func mergeDone(ctx, other context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(other, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// wantsEvents reports whether an Accept field names text/event-stream without refusing it (RFC 9110 §12.5.1).
+func wantsEvents(accept string) bool {
+	for item := range strings.SplitSeq(accept, ",") {
+		kind, parameters, _ := strings.Cut(item, ";")
+		if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+			q := strings.ReplaceAll(strings.ToLower(parameters), " ", "")
+			return q != "q=0" && !strings.HasPrefix(q, "q=0.000")
+		}
+	}
+	return false
+}

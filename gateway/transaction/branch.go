@@ -1,0 +1,231 @@
+package transaction
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// envelope is the payload of a branch: its calls, rendered, and what belongs to them.
+type envelope struct {
+	Route     string        `json:"route"`
+	Principal string        `json:"principal"`
+	Trace     string        `json:"trace"`
+	Do        *envelopeCall `json:"do"`
+	Undo      *envelopeCall `json:"undo,omitempty"`
+	FailOn    [][2]int      `json:"failOn"` // ranges, both ends included
+}
+
+type envelopeCall struct {
+	Service string          `json:"service"`
+	Method  string          `json:"method"`
+	Path    string          `json:"path"`
+	Query   string          `json:"query,omitempty"`
+	Body    json.RawMessage `json:"body,omitempty"`
+}
+
+const (
+	opDo            = "do"
+	opUndo          = "undo"
+	payloadBytesMax = 1 << 20
+)
+
+// dtmOp is the coordinator's word for an operation of a saga.
+var dtmOp = map[string]string{opDo: "action", opUndo: "compensate"}
+
+// branchURL is where the coordinator calls a branch. The HMAC binds gid, step, operation and payload to each other: who
+// can reach the address still cannot make up a call, nor give a known one another payload.
+func (c *Coordinator) branchURL(gid, step, op string, payload []byte) string {
+	return c.Base + "/branch/" + gid + "/" + step + "/" + op + "/" + c.sign(gid, step, op, payload)
+}
+
+func (c *Coordinator) sign(gid, step, op string, payload []byte) string {
+	sum := sha256.Sum256(payload)
+	mac := hmac.New(sha256.New, c.secret)
+	mac.Write([]byte(gid + "/" + step + "/" + op + "/"))
+	mac.Write(sum[:])
+	return hex.EncodeToString(mac.Sum(nil)[:20])
+}
+
+func branchRecord(gid, step, op string) string {
+	return idempotency.DigestOf("branch", gid, step, op)
+}
+
+// ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still running (the next call
+// comes after the same delay), anything else as to be tried again (the delay doubles).
+func (c *Coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(r.URL.Path, "/") // "", branch, gid, step, op, mac
+	if len(parts) != 6 || parts[1] != "branch" || dtmOp[parts[4]] == "" {
+		http.NotFound(w, r)
+		return
+	}
+	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, payloadBytesMax))
+	if err != nil {
+		http.Error(w, "payload cannot be read", http.StatusBadRequest)
+		return
+	}
+	gid, step, op := parts[2], parts[3], parts[4]
+	q := r.URL.Query()
+	if !hmac.Equal([]byte(parts[5]), []byte(c.sign(gid, step, op, payload))) || q.Get("gid") != gid || q.Get("op") != dtmOp[op] {
+		c.Logger.Warn("transaction: a branch call with a bad signature was refused", "gid", gid, "peer", r.RemoteAddr)
+		http.Error(w, "bad signature", http.StatusForbidden)
+		return
+	}
+	var env envelope
+	err = json.Unmarshal(payload, &env)
+	call := env.Do
+	if op == opUndo {
+		call = env.Undo
+	}
+	if err != nil || call == nil {
+		http.Error(w, "payload is no envelope", http.StatusBadRequest)
+		return
+	}
+	b := branchCall{gid: gid, step: step, op: op, branchID: q.Get("branch_id"), env: &env, call: call}
+	status := c.serveBranch(r.Context(), b)
+	if status >= 400 && status != http.StatusConflict {
+		c.Metrics.BranchErrors.Inc()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	io.WriteString(w, `{}`) // the coordinator looks for words in the body, so it gets none; if it has gone, it calls again
+}
+
+type branchCall struct {
+	gid, step, op, branchID string
+	env                     *envelope
+	call                    *envelopeCall
+}
+
+// serveBranch claims the branch's record and makes the call, or tells what is known of it.
+func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
+	lease := c.Longest(b.call.Service) + 2*time.Second
+	claim := idempotency.ClaimRequest{
+		ID: branchRecord(b.gid, b.step, b.op), Token: randomToken(), Route: b.env.Route + "/branch", Principal: b.env.Principal,
+		ClientKey: b.gid + "/" + b.step + "/" + b.op, Lease: lease, Cap: lease, TTL: branchTTL, Retry: true,
+	}
+	rec, claimed, err := c.store.Claim(context.WithoutCancel(ctx), claim)
+	switch {
+	case err != nil:
+		c.Logger.Warn("transaction: the store did not take a branch's claim; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)
+		return http.StatusInternalServerError
+	case !claimed && rec.State == idempotency.Answered:
+		return translate(b, rec.Answer.Status)
+	case !claimed:
+		return http.StatusTooEarly
+	}
+	result := make(chan int, 1)
+	c.calls.Go(func() { result <- c.callBranch(b, claim, rec.Attempt) })
+	patience := time.NewTimer(branchPatient)
+	defer patience.Stop()
+	select {
+	case status := <-result:
+		return status
+	case <-patience.C: // it goes on; the next call finds its end
+		return http.StatusTooEarly
+	}
+}
+
+// callBranch calls the service and settles the record.
+func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, attempt int) int {
+	c.Metrics.BranchCalls.Inc()
+	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
+	defer cancel()
+	x := new(filters.Exchange)
+	x.Begin(ctx, nil)
+	x.Method, x.Path, x.Scheme = b.call.Method, b.call.Path, "http"
+	x.RawQuery = branchQuery(b)
+	x.Route, x.Principal, x.Key, x.Attempt = b.env.Route, b.env.Principal, b.gid, attempt
+	x.Resend = false // the coordinator repeats
+	if len(b.call.Body) > 0 {
+		x.Header.Add("Content-Type", "application/json")
+	}
+	for _, f := range [...][2]string{
+		{"Idempotency-Key", b.gid + "-" + b.branchID + "-" + dtmOp[b.op]},
+		{"Sluice-Attempt", strconv.Itoa(attempt)},
+		{"Sluice-Principal", b.env.Principal},
+		{"Sluice-Request-Id", b.gid},
+		{"Sluice-Transaction", b.gid},
+		{"Sluice-Branch", b.branchID},
+		{"Sluice-Op", dtmOp[b.op]},
+		{"traceparent", b.env.Trace},
+	} {
+		x.Inject.Add(f[0], f[1])
+	}
+	status, answer, outcome := c.Call(ctx, b.call.Service, x, b.call.Body)
+	change := idempotency.Change{Op: idempotency.Doubt} // the attempts are counted on
+	final := outcome == filters.Completed && translate(b, status) != 0
+	if final {
+		change = idempotency.Change{Op: idempotency.Finish, Answer: &idempotency.Answer{
+			Status: status, Body: answer[:min(len(answer), keptBytes)], Replayable: true,
+		}}
+	}
+	if err := c.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
+		c.Logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)
+		return http.StatusInternalServerError
+	}
+	if final {
+		return translate(b, status)
+	}
+	c.Logger.Info("transaction: a branch is tried again", "gid", b.gid, "step", b.step, "op", b.op, "attempt", attempt, "status", status, "outcome", outcome.String())
+	if attempt == 1 {
+		return http.StatusTooEarly // the coordinator doubles the delay at other answers from the first one on
+	}
+	return http.StatusInternalServerError
+}
+
+// translate turns a service's status into what the coordinator reads; 0 says that it is not final.
+func translate(b branchCall, status int) int {
+	if status >= 200 && status <= 299 {
+		return http.StatusOK
+	}
+	if b.op == opDo {
+		for _, r := range b.env.FailOn {
+			if r[0] <= status && status <= r[1] {
+				return http.StatusConflict
+			}
+		}
+	}
+	return 0
+}
+
+// branchQuery adds the coordinator's parameters, so that dtmcli.BarrierFromQuery works in the service as it is.
+func branchQuery(b branchCall) string {
+	q := "gid=" + b.gid + "&trans_type=saga&branch_id=" + b.branchID + "&op=" + dtmOp[b.op]
+	if own := withoutDTM(b.call.Query); own != "" {
+		return own + "&" + q
+	}
+	return q
+}
+
+// withoutDTM takes the coordinator's parameters out of a rendered query: a client's value may not stand for them.
+func withoutDTM(query string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		switch name {
+		case "", "gid", "trans_type", "branch_id", "op":
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	return strings.Join(kept, "&")
+}
+
+func randomToken() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(b[:]) | 1
+}
