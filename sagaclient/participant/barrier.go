@@ -1,0 +1,185 @@
+package participant
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+// Header fields that the gateway injects.
+const (
+	HeaderKey         = "Idempotency-Key"
+	HeaderAttempt     = "Sluice-Attempt"
+	HeaderPrincipal   = "Sluice-Principal"
+	HeaderTransaction = "Sluice-Transaction"
+	HeaderBranch      = "Sluice-Branch"
+	HeaderOp          = "Sluice-Op"
+)
+
+// Result is what became of a branch call that did not fail.
+type Result uint8
+
+const (
+	// Executed: it was done now.
+	Executed Result = iota + 1
+	// Repeated: it was done before; nothing was done now. Answer as for the first time.
+	Repeated
+	// Empty: a compensation of an action that never took effect; there was nothing to do. Answer 200.
+	Empty
+	// TooLate: an action after its compensation; it was not done and never will be. Answer 409.
+	TooLate
+)
+
+func (r Result) String() string {
+	switch r {
+	case Executed:
+		return "executed"
+	case Repeated:
+		return "repeated"
+	case Empty:
+		return "empty"
+	case TooLate:
+		return "too-late"
+	}
+	return "invalid"
+}
+
+// Barrier is one call of one branch. It is a value: make one for each request.
+type Barrier struct {
+	TransType string // saga, tcc, …; kept with the row, it decides nothing
+	GID       string
+	BranchID  string
+	Op        string
+	Dialect   Dialect
+	Table     string // empty: [BarrierTable]
+}
+
+// FromQuery reads DTM's query parameters. ok is false when there are none; the error names what is missing.
+func FromQuery(q url.Values) (b Barrier, ok bool, err error) {
+	return newBarrier(q.Get("trans_type"), q.Get("gid"), q.Get("branch_id"), q.Get("op"))
+}
+
+// FromHeader reads the injected fields, which do not tell the kind of transaction.
+func FromHeader(h http.Header) (b Barrier, ok bool, err error) {
+	return newBarrier("", h.Get(HeaderTransaction), h.Get(HeaderBranch), h.Get(HeaderOp))
+}
+
+// FromRequest reads either; where both are there they must agree.
+func FromRequest(r *http.Request) (b Barrier, ok bool, err error) {
+	q, inQuery, err := FromQuery(r.URL.Query())
+	if err != nil {
+		return q, inQuery, err
+	}
+	h, inHeader, err := FromHeader(r.Header)
+	switch {
+	case err != nil:
+		return h, inHeader, err
+	case !inQuery:
+		return h, inHeader, nil
+	case inHeader && (h.GID != q.GID || h.BranchID != q.BranchID || h.Op != q.Op):
+		return q, true, fmt.Errorf("participant: query says branch %s/%s/%s, header fields say %s/%s/%s",
+			q.GID, q.BranchID, q.Op, h.GID, h.BranchID, h.Op)
+	}
+	return q, true, nil
+}
+
+func newBarrier(kind, gid, branch, op string) (Barrier, bool, error) {
+	b := Barrier{TransType: kind, GID: gid, BranchID: branch, Op: op}
+	if gid == "" && branch == "" && op == "" {
+		return b, false, nil
+	}
+	// The limits are those of the columns: MySQL would cut a longer value and take two branches for one.
+	for _, f := range []struct {
+		name, value string
+		most        int
+	}{{"gid", gid, 128}, {"branch id", branch, 128}, {"op", op, 45}} {
+		if f.value == "" || len(f.value) > f.most {
+			return b, true, fmt.Errorf("participant: %s %q of a branch call must have 1 to %d bytes", f.name, f.value, f.most)
+		}
+	}
+	if len(kind) > 45 {
+		return b, true, fmt.Errorf("participant: trans_type %q must have at most 45 bytes", kind)
+	}
+	return b, true, nil
+}
+
+// undoes is what a compensation undoes; empty for any other op.
+func undoes(op string) string {
+	switch op {
+	case "compensate", "rollback":
+		return "action"
+	case "cancel":
+		return "try"
+	}
+	return ""
+}
+
+// Call does it at most once, in a transaction of db, and says what became of it. When do returns an error everything is rolled back and
+// the error is returned as it is; so is one of the database, and then the call may be repeated safely.
+func (b Barrier) Call(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) (Result, error) {
+	var result Result
+	err := inTx(ctx, db, func(tx *sql.Tx) (err error) {
+		result, err = b.enter(ctx, tx)
+		if err == nil && result == Executed {
+			err = do(tx)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return result, nil
+}
+
+const barrierID = "01" // of the first and only barrier of a call
+
+// enter writes the rows and says what is to happen; Executed is "do it".
+func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
+	table := cmp.Or(b.Table, BarrierTable)
+	insert := b.Dialect.insertIgnore(table, "trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id")
+	empty := false
+	if undone := undoes(b.Op); undone != "" {
+		var err error
+		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, undone, barrierID, b.Op); err != nil {
+			return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+		}
+	}
+	first, err := inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, b.Op, barrierID, b.Op)
+	if err != nil {
+		return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+	}
+	switch {
+	case empty:
+		return Empty, nil
+	case first:
+		return Executed, nil
+	}
+	var reason string
+	query := b.Dialect.bind("SELECT reason FROM " + table + " WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
+	if err := tx.QueryRowContext(ctx, query, b.GID, b.BranchID, b.Op, barrierID).Scan(&reason); err != nil {
+		return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+	}
+	if reason != b.Op {
+		return TooLate, nil
+	}
+	return Repeated, nil
+}
+
+// inTx commits when f returns nil and rolls back when it returns an error or panics.
+func inTx(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("participant: beginning: %w", err)
+	}
+	defer tx.Rollback() // does nothing after a commit
+	if err := f(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("participant: committing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package participant
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+)
+
+const bodyMaxDefault = 1 << 20
+
+// Effect is what a service does for a request, in the transaction tx, which also holds the record of it. A refusal is an answer with a
+// status of 4xx and no error; it must have had no effect worth keeping: on a branch call tx is rolled back then. The body of r is in memory.
+type Effect func(tx *sql.Tx, r *http.Request) (Answer, error)
+
+// Handler serves an effect: a branch call through the barrier, a request with a key through [Guard.Do], any other in a plain transaction. A
+// repeated branch call gets the answer of the first one. An error is logged and answered 500 without its text.
+func (g *Guard) Handler(do Effect) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, err := g.serve(w, r, do)
+		if err != nil {
+			g.log().Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+			a = Refusal(http.StatusInternalServerError, "internal-error")
+		}
+		for name, values := range a.Header {
+			w.Header()[name] = values
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
+		w.WriteHeader(a.Status)
+		w.Write(a.Body)
+	})
+}
+
+// Refusal is an answer with {"reason": …}.
+func Refusal(status int, reason string) Answer {
+	return JSON(status, map[string]string{"reason": reason})
+}
+
+// JSON is an answer with v as its body; it panics when v has no JSON form, as a fault of the program.
+func JSON(status int, v any) Answer {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: append(b, '\n')}
+}
+
+func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) (Answer, error) {
+	most := g.BodyMax
+	if most == 0 {
+		most = bodyMaxDefault
+	}
+	// Before the transaction begins: a slow client must not hold a lock.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		var tooLong *http.MaxBytesError
+		if errors.As(err, &tooLong) {
+			return Refusal(http.StatusRequestEntityTooLarge, "body-too-large"), nil
+		}
+		return Refusal(http.StatusBadRequest, "body-broken"), nil
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+
+	branch, isBranch, err := FromRequest(r)
+	if err != nil {
+		return Refusal(http.StatusBadRequest, "branch-invalid"), nil
+	}
+	key, err := keyOf(r.Header)
+	if err != nil {
+		return Refusal(http.StatusBadRequest, "key-invalid"), nil
+	}
+	// The effect ends as it ends, also when the caller has left: a rollback at that moment would only make the outcome doubtful.
+	ctx := context.WithoutCancel(r.Context())
+	effect := func(tx *sql.Tx) (Answer, error) { return do(tx, r) }
+	switch {
+	case isBranch:
+		branch.Dialect, branch.Table = g.Dialect, g.BarrierTable
+		return g.branch(ctx, branch, key.Value, effect)
+	case key.Value != "":
+		return g.Do(ctx, key, effect)
+	}
+	return g.plain(ctx, effect)
+}
+
+// branch runs an effect behind the barrier. The answer is kept under the branch's own key (gid-branch-op), for repetitions.
+func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *sql.Tx) (Answer, error)) (Answer, error) {
+	if key == "" {
+		key = b.GID + "-" + b.BranchID + "-" + b.Op
+	}
+	var a Answer
+	err := inTx(ctx, g.DB, func(tx *sql.Tx) error {
+		result, err := b.enter(ctx, tx)
+		if err != nil {
+			return err
+		}
+		switch result {
+		case Empty:
+			a = JSON(http.StatusOK, map[string]string{"result": "nothing to undo"})
+			return nil
+		case TooLate:
+			a = Refusal(http.StatusConflict, "too-late")
+			return nil
+		case Repeated:
+			kept, ok, err := g.kept(ctx, tx, key)
+			if a = kept; !ok {
+				a = JSON(http.StatusOK, map[string]string{"result": "done before"})
+			}
+			return err
+		}
+		if a, err = do(tx); err != nil {
+			return err
+		}
+		if !a.success() {
+			return errUndone
+		}
+		if _, err := g.claim(ctx, tx, key); err != nil {
+			return err
+		}
+		return g.keep(ctx, tx, key, a)
+	})
+	if err != nil && !errors.Is(err, errUndone) {
+		return Answer{}, err
+	}
+	return a, nil
+}
+
+func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Answer, error)) (a Answer, err error) {
+	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) {
+		if a, err = do(tx); err == nil && !a.final() {
+			err = errUndone
+		}
+		return err
+	})
+	if errors.Is(err, errUndone) {
+		err = nil
+	}
+	return a, err
+}
+
+// keyOf reads the injected fields; without a key Value is empty. An attempt that is not a number from 1 is refused: taken for 1 it would do
+// a thing again that may have happened.
+func keyOf(h http.Header) (Key, error) {
+	k := Key{Value: h.Get(HeaderKey), Attempt: 1}
+	if len(k.Value) > 255 {
+		return k, errors.New("participant: key is longer than 255 bytes")
+	}
+	if s := h.Get(HeaderAttempt); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return k, errors.New("participant: attempt is not a number from 1")
+		}
+		k.Attempt = n
+	}
+	return k, nil
+}
+
+func (g *Guard) log() *slog.Logger {
+	if g.Log != nil {
+		return g.Log
+	}
+	return slog.Default()
+}

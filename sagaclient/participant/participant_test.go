@@ -1,0 +1,360 @@
+package participant
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+)
+
+func open(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "p.db")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	for range 2 { // the second time the tables are there
+		if err := Setup(context.Background(), db, SQLite); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Exec("CREATE TABLE effect (name TEXT)"); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func effects(t *testing.T, db *sql.DB, name string) (n int) {
+	t.Helper()
+	if err := db.QueryRow("SELECT COUNT(*) FROM effect WHERE name = ?", name).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func write(name string) func(tx *sql.Tx) error {
+	return func(tx *sql.Tx) error {
+		_, err := tx.Exec("INSERT INTO effect VALUES (?)", name)
+		return err
+	}
+}
+
+var errRefused = errors.New("sold out")
+
+func TestBarrier(t *testing.T) {
+	t.Parallel()
+	type call struct {
+		op     string
+		refuse bool
+		want   Result
+	}
+	for _, c := range []struct {
+		name    string
+		calls   []call
+		effects map[string]int
+	}{
+		{"once", []call{{"action", false, Executed}}, map[string]int{"action": 1}},
+		{"repeated action", []call{{"action", false, Executed}, {"action", false, Repeated}}, map[string]int{"action": 1}},
+		{"undone once", []call{{"action", false, Executed}, {"compensate", false, Executed}, {"compensate", false, Repeated}},
+			map[string]int{"action": 1, "compensate": 1}},
+		{"empty compensation", []call{{"compensate", false, Empty}, {"compensate", false, Repeated}}, map[string]int{"compensate": 0}},
+		{"late action", []call{{"compensate", false, Empty}, {"action", false, TooLate}, {"action", false, TooLate}}, map[string]int{"action": 0}},
+		{"refused action is not done", []call{{"action", true, 0}, {"compensate", false, Empty}, {"action", false, TooLate}},
+			map[string]int{"action": 0, "compensate": 0}},
+		{"refused, then done", []call{{"action", true, 0}, {"action", false, Executed}}, map[string]int{"action": 1}},
+		{"failed compensation is repeated", []call{{"action", false, Executed}, {"compensate", true, 0}, {"compensate", false, Executed}},
+			map[string]int{"action": 1, "compensate": 1}},
+		{"action after a real compensation", []call{{"action", false, Executed}, {"compensate", false, Executed}, {"action", false, Repeated}},
+			map[string]int{"action": 1, "compensate": 1}},
+		{"tcc", []call{{"try", false, Executed}, {"cancel", false, Executed}, {"confirm", false, Executed}},
+			map[string]int{"try": 1, "cancel": 1, "confirm": 1}},
+		{"tcc late try", []call{{"cancel", false, Empty}, {"try", false, TooLate}}, map[string]int{"try": 0}},
+		{"rollback undoes an action", []call{{"rollback", false, Empty}, {"action", false, TooLate}}, map[string]int{"action": 0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := open(t)
+			for i, call := range c.calls {
+				b := Barrier{TransType: "saga", GID: "gid000000001", BranchID: "01", Op: call.op, Dialect: SQLite}
+				got, err := b.Call(context.Background(), db, func(tx *sql.Tx) error {
+					if err := write(call.op)(tx); err != nil {
+						return err
+					}
+					if call.refuse {
+						return errRefused
+					}
+					return nil
+				})
+				if call.refuse != errors.Is(err, errRefused) || !call.refuse && err != nil || got != call.want {
+					t.Errorf("call %d, %s: %v, %v; want %v", i, call.op, got, err, call.want)
+				}
+			}
+			for name, want := range c.effects {
+				if got := effects(t, db, name); got != want {
+					t.Errorf("%s took effect %d times, want %d", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestBarrierSeparatesBranches(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	for _, b := range []Barrier{{GID: "a", BranchID: "01", Op: "action"}, {GID: "a", BranchID: "02", Op: "action"}, {GID: "b", BranchID: "01", Op: "action"}} {
+		if got, err := b.Call(context.Background(), db, write("x")); got != Executed || err != nil {
+			t.Errorf("%+v: %v, %v", b, got, err)
+		}
+	}
+}
+
+func TestBarrierPanicRollsBack(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	b := Barrier{GID: "a", BranchID: "01", Op: "action"}
+	func() {
+		defer func() { recover() }()
+		b.Call(context.Background(), db, func(tx *sql.Tx) error { write("x")(tx); panic("bug") })
+	}()
+	if n := effects(t, db, "x"); n != 0 {
+		t.Fatalf("%d effects after a panic", n)
+	}
+	if got, err := b.Call(context.Background(), db, write("x")); got != Executed || err != nil {
+		t.Errorf("after the panic: %v, %v", got, err)
+	}
+}
+
+// An action and its compensation in a race end in one of two ways: done and undone, or never done.
+func TestBarrierRace(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	for i := range 20 {
+		gid := fmt.Sprintf("race%08d", i)
+		var wg sync.WaitGroup
+		for _, op := range []string{"action", "compensate", "action", "compensate"} {
+			wg.Go(func() {
+				b := Barrier{GID: gid, BranchID: "01", Op: op}
+				if _, err := b.Call(context.Background(), db, write(gid+op)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		done, undone := effects(t, db, gid+"action"), effects(t, db, gid+"compensate")
+		if done != undone || done > 1 {
+			t.Errorf("%s: done %d times, undone %d times", gid, done, undone)
+		}
+	}
+}
+
+func TestFromRequest(t *testing.T) {
+	t.Parallel()
+	query := url.Values{"gid": {"g"}, "branch_id": {"01"}, "op": {"action"}, "trans_type": {"saga"}}
+	header := http.Header{HeaderTransaction: {"g"}, HeaderBranch: {"01"}, HeaderOp: {"action"}}
+	for _, c := range []struct {
+		name  string
+		query url.Values
+		head  http.Header
+		ok    bool
+		fails bool
+	}{
+		{"neither", nil, nil, false, false},
+		{"query", query, nil, true, false},
+		{"header", nil, header, true, false},
+		{"both", query, header, true, false},
+		{"they differ", query, http.Header{HeaderTransaction: {"g"}, HeaderBranch: {"02"}, HeaderOp: {"action"}}, true, true},
+		{"no op", url.Values{"gid": {"g"}, "branch_id": {"01"}}, nil, true, true},
+		{"long gid", url.Values{"gid": {strings.Repeat("g", 129)}, "branch_id": {"01"}, "op": {"action"}}, nil, true, true},
+	} {
+		r := httptest.NewRequest("POST", "/x?"+c.query.Encode(), nil)
+		for k, v := range c.head {
+			r.Header[k] = v
+		}
+		b, ok, err := FromRequest(r)
+		if ok != c.ok || (err != nil) != c.fails {
+			t.Errorf("%s: %+v, %v, %v", c.name, b, ok, err)
+		}
+		if c.ok && !c.fails && (b.GID != "g" || b.BranchID != "01" || b.Op != "action") {
+			t.Errorf("%s: %+v", c.name, b)
+		}
+	}
+}
+
+func TestGuardDo(t *testing.T) {
+	t.Parallel()
+	type call struct {
+		attempt  int
+		answers  int // the status that the effect answers if it runs; 0 is an error
+		want     int
+		replayed bool
+	}
+	for _, c := range []struct {
+		name    string
+		calls   []call
+		effects int
+	}{
+		{"replay", []call{{1, 201, 201, false}, {2, 500, 201, true}, {1, 500, 201, true}}, 1},
+		{"refusal is replayed to a later attempt", []call{{1, 402, 402, false}, {2, 201, 402, true}}, 1},
+		{"refusal is done again as a first attempt", []call{{1, 402, 402, false}, {1, 201, 201, false}, {2, 500, 201, true}}, 2},
+		{"error leaves nothing", []call{{1, 0, 0, false}, {2, 201, 201, false}}, 1},
+		{"busy leaves nothing", []call{{1, 503, 503, false}, {1, 429, 429, false}, {2, 425, 425, false}, {2, 408, 408, false}, {2, 201, 201, false}}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := &Guard{DB: open(t)}
+			for i, call := range c.calls {
+				body := fmt.Sprintf("answer of call %d", i)
+				a, err := g.Do(context.Background(), Key{"k", call.attempt}, func(tx *sql.Tx) (Answer, error) {
+					if err := write("k")(tx); err != nil {
+						return Answer{}, err
+					}
+					if call.answers == 0 {
+						return Answer{}, errRefused
+					}
+					return Answer{Status: call.answers, Header: http.Header{"Location": {"/x"}}, Body: []byte(body)}, nil
+				})
+				if (err != nil) != (call.want == 0) || a.Status != call.want || a.Replayed != call.replayed {
+					t.Fatalf("call %d: %+v, %v; want %d, replayed %v", i, a, err, call.want, call.replayed)
+				}
+				if err == nil && (a.Header.Get("Location") != "/x" || !a.Replayed && string(a.Body) != body || a.Replayed && string(a.Body) == body) {
+					t.Errorf("call %d: %+v", i, a)
+				}
+			}
+			if n := effects(t, g.DB, "k"); n != c.effects {
+				t.Errorf("%d effects, want %d", n, c.effects)
+			}
+		})
+	}
+}
+
+func TestGuardConcurrentRepeats(t *testing.T) {
+	t.Parallel()
+	g := &Guard{DB: open(t)}
+	var ran, replayed atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			a, err := g.Do(context.Background(), Key{"one", i + 1}, func(tx *sql.Tx) (Answer, error) {
+				ran.Add(1)
+				return Answer{Status: 201, Body: []byte("number 1")}, write("one")(tx)
+			})
+			if err != nil || a.Status != 201 || string(a.Body) != "number 1" {
+				t.Errorf("%+v, %v", a, err)
+			}
+			if a.Replayed {
+				replayed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if ran.Load() != 1 || replayed.Load() != 31 || effects(t, g.DB, "one") != 1 {
+		t.Errorf("ran %d, replayed %d, effects %d; want 1, 31, 1", ran.Load(), replayed.Load(), effects(t, g.DB, "one"))
+	}
+}
+
+func TestForget(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	g := &Guard{DB: open(t), Now: func() time.Time { return now }}
+	do := func() bool {
+		a, err := g.Do(context.Background(), Key{"k", 2}, func(tx *sql.Tx) (Answer, error) { return Answer{Status: 200}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Replayed
+	}
+	do()
+	if n, err := g.Forget(context.Background(), now); n != 0 || err != nil || !do() {
+		t.Errorf("forgot %d, %v, what is not older", n, err)
+	}
+	if n, err := g.Forget(context.Background(), now.Add(time.Second)); n != 1 || err != nil || do() {
+		t.Errorf("forgot %d, %v; want 1", n, err)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	g := &Guard{DB: open(t), BodyMax: 10}
+	count := 0
+	status := 201
+	h := g.Handler(func(tx *sql.Tx, r *http.Request) (Answer, error) {
+		if status == 0 {
+			return Answer{}, errors.New("secret words")
+		}
+		count++
+		return JSON(status, map[string]int{"number": count}), write("h")(tx)
+	})
+	send := func(query string, header map[string]string, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/v1/x"+query, strings.NewReader(body))
+		for k, v := range header {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	check := func(name string, w *httptest.ResponseRecorder, wantStatus int, wantBody string) {
+		t.Helper()
+		if w.Code != wantStatus || strings.TrimSpace(w.Body.String()) != wantBody {
+			t.Errorf("%s: %d %s; want %d %s", name, w.Code, w.Body, wantStatus, wantBody)
+		}
+	}
+	check("plain", send("", nil, ""), 201, `{"number":1}`)
+	check("plain again", send("", nil, ""), 201, `{"number":2}`)
+	keyed := map[string]string{HeaderKey: "k1", HeaderAttempt: "1"}
+	check("keyed", send("", keyed, ""), 201, `{"number":3}`)
+	keyed[HeaderAttempt] = "2"
+	check("second attempt", send("", keyed, ""), 201, `{"number":3}`)
+	check("bad attempt", send("", map[string]string{HeaderKey: "k1", HeaderAttempt: "0"}, ""), 400, `{"reason":"key-invalid"}`)
+	check("long body", send("", nil, "12345678901"), 413, `{"reason":"body-too-large"}`)
+	branch := "?gid=gid000000001&branch_id=01&trans_type=saga&op="
+	check("branch", send(branch+"action", nil, ""), 201, `{"number":4}`)
+	check("branch again", send(branch+"action", nil, ""), 201, `{"number":4}`)
+	check("undone", send(branch+"compensate", nil, ""), 201, `{"number":5}`)
+	other := "?gid=gid000000002&branch_id=01&trans_type=saga&op="
+	check("empty", send(other+"compensate", nil, ""), 200, `{"result":"nothing to undo"}`)
+	check("too late", send(other+"action", nil, ""), 409, `{"reason":"too-late"}`)
+	check("half a branch", send("?gid=gid000000002", nil, ""), 400, `{"reason":"branch-invalid"}`)
+	before := effects(t, g.DB, "h")
+	status = 409
+	third := "?gid=gid000000003&branch_id=01&trans_type=saga&op="
+	check("refused branch", send(third+"action", nil, ""), 409, `{"number":6}`)
+	status = 0
+	check("error", send(third+"action", nil, ""), 500, `{"reason":"internal-error"}`)
+	status = 201
+	check("undo of a refused one", send(third+"compensate", nil, ""), 200, `{"result":"nothing to undo"}`)
+	if n := effects(t, g.DB, "h"); n != before {
+		t.Errorf("%d effects of refused and failed branches", n-before)
+	}
+}
+
+func TestDialects(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		d    Dialect
+		want string
+	}{
+		{SQLite, "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO NOTHING"},
+		{MySQL, "INSERT IGNORE INTO t (a, b) VALUES (?, ?)"},
+		{Postgres, "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO NOTHING"},
+	} {
+		if got := c.d.insertIgnore("t", "a, b", "a"); got != c.want {
+			t.Errorf("%v: %s", c.d, got)
+		}
+		if ddl := DDL(c.d); strings.Count(ddl, "CREATE TABLE") != 2 || !strings.Contains(ddl, "uniq_barrier UNIQUE (gid, branch_id, op, barrier_id)") {
+			t.Errorf("%v: %s", c.d, ddl)
+		}
+	}
+}

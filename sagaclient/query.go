@@ -1,0 +1,173 @@
+package sagaclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Status is how a transaction or a branch stands.
+type Status string
+
+// The states. A branch is Prepared, Succeeded or Failed.
+const (
+	Prepared  Status = "prepared"  // known, not begun; a branch: not done yet
+	Submitted Status = "submitted" // running
+	Aborting  Status = "aborting"  // rolling back
+	Succeeded Status = "succeed"
+	Failed    Status = "failed" // rolled back
+)
+
+// Ended reports whether nothing will happen to the transaction any more.
+func (s Status) Ended() bool { return s == Succeeded || s == Failed }
+
+// Transaction is what the coordinator knows of a gid.
+type Transaction struct {
+	GID        string
+	Status     Status
+	Reason     string // why it was rolled back, in the coordinator's words
+	CreateTime time.Time
+	UpdateTime time.Time // of the last change of the transaction itself, not of a branch
+	Branches   []Branch  // none from Unfinished
+}
+
+// Branch is one operation of one step.
+type Branch struct {
+	ID     string // "01" for the first step
+	Op     string // action or compensate
+	Status Status
+	URL    string
+}
+
+type transactionJSON struct {
+	GID        string     `json:"gid"`
+	Status     Status     `json:"status"`
+	Reason     string     `json:"rollback_reason"`
+	CreateTime *time.Time `json:"create_time"`
+	UpdateTime *time.Time `json:"update_time"`
+}
+
+func (t *transactionJSON) transaction() Transaction {
+	out := Transaction{GID: t.GID, Status: t.Status, Reason: t.Reason}
+	if t.CreateTime != nil {
+		out.CreateTime = *t.CreateTime
+	}
+	if t.UpdateTime != nil {
+		out.UpdateTime = *t.UpdateTime
+	}
+	return out
+}
+
+// Query asks how a transaction stands. The error is [ErrNotFound] when the coordinator does not know the gid, [ErrCoordinatorDown], or says
+// that the coordinator gave no good answer.
+func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
+	var a struct {
+		Transaction *transactionJSON `json:"transaction"`
+		Branches    []struct {
+			BranchID string `json:"branch_id"`
+			Op       string `json:"op"`
+			Status   Status `json:"status"`
+			URL      string `json:"url"`
+		} `json:"branches"`
+	}
+	// DTM labels a metric with what follows the last slash of the request line: without the tail every gid would be its own series.
+	if err := c.get(ctx, "/api/dtmsvr/query?gid="+url.QueryEscape(gid)+"&_=/query", &a); err != nil {
+		return Transaction{}, fmt.Errorf("sagaclient: query of gid %s: %w", gid, err)
+	}
+	if a.Transaction == nil {
+		return Transaction{}, fmt.Errorf("%w: gid %s", ErrNotFound, gid)
+	}
+	t := a.Transaction.transaction()
+	for _, b := range a.Branches {
+		t.Branches = append(t.Branches, Branch{ID: b.BranchID, Op: b.Op, Status: b.Status, URL: b.URL})
+	}
+	return t, nil
+}
+
+// The delays between two questions of Wait.
+const (
+	waitFirst = 10 * time.Millisecond
+	waitMost  = 200 * time.Millisecond
+)
+
+// Wait asks until the transaction has ended or ctx has; then it returns what it knew last, with the error of ctx. A coordinator that is
+// down or fails in between is asked again; [ErrNotFound] ends the wait.
+func (c *Client) Wait(ctx context.Context, gid string) (Transaction, error) {
+	var last Transaction
+	for delay := waitFirst; ; delay = min(delay*3/2, waitMost) {
+		t, err := c.Query(ctx, gid)
+		switch {
+		case err == nil && t.Status.Ended():
+			return t, nil
+		case err == nil:
+			last = t
+		case errors.Is(err, ErrNotFound):
+			return last, err
+		}
+		if deadline, ok := ctx.Deadline(); ok && !c.now().Before(deadline) {
+			return last, fmt.Errorf("sagaclient: waiting for gid %s: %w", gid, context.DeadlineExceeded)
+		}
+		select {
+		case <-ctx.Done():
+			return last, fmt.Errorf("sagaclient: waiting for gid %s: %w", gid, ctx.Err())
+		case <-time.After(delay):
+		}
+	}
+}
+
+// pageSize is large because DTM's redis store loses what is left of a batch of keys when a page fills up within it.
+const pageSize = 10000
+
+// Unfinished returns up to limit transactions that have not ended, in no order and without branches; 0 is no limit. On a redis store with several hundred
+// thousand transactions DTM's listing is not complete: who must not miss one keeps the gids himself.
+func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, error) {
+	var out []Transaction
+	seen := map[string]bool{} // one may change its state, or be listed twice, between two pages
+	for _, status := range []Status{Submitted, Aborting, Prepared} {
+		for position := ""; ; {
+			var a struct {
+				Transactions []transactionJSON `json:"transactions"`
+				NextPosition string            `json:"next_position"`
+			}
+			q := url.Values{"status": {string(status)}, "limit": {strconv.Itoa(pageSize)}, "position": {position}}
+			if err := c.get(ctx, "/api/dtmsvr/all?"+q.Encode()+"&_=/all", &a); err != nil {
+				return out, fmt.Errorf("sagaclient: list of %s transactions: %w", status, err)
+			}
+			for i := range a.Transactions {
+				t := a.Transactions[i].transaction()
+				if seen[t.GID] || t.Status.Ended() {
+					continue
+				}
+				seen[t.GID] = true
+				out = append(out, t)
+				if len(out) == limit {
+					return out, nil
+				}
+			}
+			if a.NextPosition == "" || a.NextPosition == position {
+				break
+			}
+			position = a.NextPosition
+		}
+	}
+	return out, nil
+}
+
+func (c *Client) get(ctx context.Context, target string, into any) error {
+	status, answer, err := c.do(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("status %d: %s", status, message(answer))
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("answer is not what DTM answers: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package sagaclient
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dtm-labs/client/dtmcli"
+)
+
+// StepsMax is how many steps a saga may have: DTM numbers them with two digits.
+const StepsMax = 99
+
+// Saga is one global transaction: steps that all happen, or are all undone. The coordinator calls them with POST, with the query parameters
+// gid, trans_type, branch_id ("01" for the first step) and op ("action" or "compensate"). 200 is done, 409 is a refusal of an action, 425
+// still running; any other answer is repeated.
+type Saga struct {
+	GID   string // 8 to 60 of [0-9a-z]
+	Steps []Step
+	// Timeout is the earliest moment of a roll-back by time, in whole seconds, rounded up. 0: never.
+	Timeout time.Duration
+	// RetryEvery is the first delay before a step is called again, in whole seconds, rounded up; DTM doubles it from the first failure on.
+	// 0: DTM's ten seconds. While it is below the coordinator's limit for a call, DTM may call a step a second time while the first call
+	// still runs.
+	RetryEvery time.Duration
+	// Wait: the coordinator answers the submit only after its first pass over the steps.
+	Wait bool
+}
+
+// Step is one branch.
+type Step struct {
+	Name       string // for errors only; DTM knows numbers
+	Action     string // URL
+	Compensate string // URL; it must do nothing when the action was never done. Empty: there is nothing to undo, and DTM takes it as done
+	// Payload is the body of both calls, valid UTF-8. Empty is sent as {}, because DTM turns a call without a body into GET.
+	Payload []byte
+	// After are the steps, by index, that come before this one: all smaller than its own. nil is the step before it, empty is none.
+	After []int
+}
+
+var gidPattern = regexp.MustCompile(`^[0-9a-z]{8,60}$`)
+
+// encode returns the body of the submit request, or ErrInvalid.
+func (s *Saga) encode() ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	d := dtmcli.NewSaga("", s.GID)
+	concurrent := false
+	for i := range s.Steps {
+		st := &s.Steps[i]
+		d.Add(st.Action, st.Compensate, nil)
+		d.Payloads[i] = "{}" // as it is: Add would encode it once more
+		if len(st.Payload) > 0 {
+			d.Payloads[i] = string(st.Payload)
+		}
+		concurrent = concurrent || !st.followsPrevious(i)
+	}
+	if concurrent {
+		d.SetConcurrent()
+		for i := range s.Steps {
+			if before := s.Steps[i].before(i); len(before) > 0 {
+				d.AddBranchOrder(i, before)
+			}
+		}
+	}
+	d.WaitResult = s.Wait
+	d.TimeoutToFail = wholeSeconds(s.Timeout)
+	d.RetryInterval = wholeSeconds(s.RetryEvery)
+	d.BuildCustomOptions()
+	return json.Marshal(d)
+}
+
+func (s *Saga) check() error {
+	if !gidPattern.MatchString(s.GID) {
+		return fmt.Errorf("gid %q is not 8 to 60 of [0-9a-z]", s.GID)
+	}
+	if len(s.Steps) == 0 || len(s.Steps) > StepsMax {
+		return fmt.Errorf("%d steps, want 1 to %d", len(s.Steps), StepsMax)
+	}
+	if s.Timeout < 0 || s.RetryEvery < 0 {
+		return fmt.Errorf("negative timeout %v or retry delay %v", s.Timeout, s.RetryEvery)
+	}
+	for i := range s.Steps {
+		if err := s.Steps[i].check(i); err != nil {
+			return fmt.Errorf("step %d %q: %w", i, s.Steps[i].Name, err)
+		}
+	}
+	return nil
+}
+
+func (st *Step) check(i int) error {
+	targets := []string{st.Action}
+	if st.Compensate != "" {
+		targets = append(targets, st.Compensate)
+	}
+	for _, target := range targets {
+		u, err := url.Parse(target)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("%q is not an http URL", target)
+		}
+		if strings.Contains(target, "#") {
+			return fmt.Errorf("%q has a fragment", target)
+		}
+	}
+	if !utf8.Valid(st.Payload) {
+		return fmt.Errorf("payload is not UTF-8")
+	}
+	for _, a := range st.After {
+		if a < 0 || a >= i {
+			return fmt.Errorf("comes after step %d, want one from 0 to %d", a, i-1)
+		}
+	}
+	return nil
+}
+
+// before are the steps before step i, by index.
+func (st *Step) before(i int) []int {
+	if st.After == nil && i > 0 {
+		return []int{i - 1}
+	}
+	return st.After
+}
+
+func (st *Step) followsPrevious(i int) bool {
+	b := st.before(i)
+	return i == 0 || len(b) == 1 && b[0] == i-1
+}
+
+func wholeSeconds(d time.Duration) int64 {
+	return int64((d + time.Second - 1) / time.Second)
+}
