@@ -1,0 +1,1 @@
+// This file lets the declarations without a body in routes.go compile.

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// settings is what the flags say.
+type settings struct {
+	listen        string
+	data          string
+	cron          time.Duration
+	branchTimeout time.Duration
+	level         slog.Level
+}
+
+// branchTimeoutMax keeps a pass (two seconds more than one branch call) inside the ten seconds for which DTM reserves a transaction for it;
+// beyond, another pass would call the same branch again while the first call still runs.
+const branchTimeoutMax = 7 * time.Second
+
+// parseSettings reads the flags and hands to DTM, through its environment names, what it reads from there. The error is one of usage.
+func parseSettings(args []string, stderr io.Writer) (settings, error) {
+	var s settings
+	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&s.listen, "listen", "127.0.0.1:36789", "loopback `address` to listen on; port 0 takes a free one")
+	f.StringVar(&s.data, "data", ".", "`folder` of the bolt file; made if missing")
+	f.DurationVar(&s.cron, "cron", time.Second, "how often to look for transactions that are due, whole seconds")
+	f.DurationVar(&s.branchTimeout, "branch-timeout", 3*time.Second, "limit of one branch call, whole seconds")
+	f.TextVar(&s.level, "log-level", slog.LevelWarn, "debug, info, warn or error")
+	store := map[string]*string{
+		"STORE_DRIVER":   f.String("store", env("STORE_DRIVER", "boltdb"), "boltdb, redis, mysql or postgres"),
+		"STORE_HOST":     f.String("store-host", os.Getenv("STORE_HOST"), "host of the store"),
+		"STORE_PORT":     f.String("store-port", os.Getenv("STORE_PORT"), "port of the store"),
+		"STORE_USER":     f.String("store-user", os.Getenv("STORE_USER"), "user at the store"),
+		"STORE_PASSWORD": f.String("store-password", "", "password at the store; better in STORE_PASSWORD, where other users of the machine do not see it"),
+	}
+	if err := f.Parse(args); err != nil {
+		return s, err
+	}
+	if f.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if !isLoopback(s.listen) {
+		return s, fmt.Errorf("--listen %s: must be a loopback address: DTM has no authentication", s.listen)
+	}
+	for name, d := range map[string]time.Duration{"cron": s.cron, "branch-timeout": s.branchTimeout} {
+		if d < time.Second || d%time.Second != 0 {
+			return s, fmt.Errorf("--%s %v: must be whole seconds, at least 1s", name, d)
+		}
+	}
+	if s.branchTimeout > branchTimeoutMax {
+		return s, fmt.Errorf("--branch-timeout %v: must be at most %v", s.branchTimeout, branchTimeoutMax)
+	}
+	if *store["STORE_PASSWORD"] == "" {
+		delete(store, "STORE_PASSWORD") // keep the environment's
+	}
+	if err := checkStore(store); err != nil {
+		return s, err
+	}
+	return s, setEnvironment(s, store)
+}
+
+// checkStore finds what DTM would end the process for.
+func checkStore(store map[string]*string) error {
+	driver := *store["STORE_DRIVER"]
+	if !slices.Contains([]string{"boltdb", "redis", "mysql", "postgres"}, driver) {
+		return fmt.Errorf("--store %s: must be boltdb, redis, mysql or postgres", driver)
+	}
+	port := *store["STORE_PORT"]
+	if port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("--store-port %s: must be from 1 to 65535", port)
+		}
+	}
+	if driver == "boltdb" {
+		return nil
+	}
+	if *store["STORE_HOST"] == "" || port == "" {
+		return fmt.Errorf("--store %s needs --store-host and --store-port", driver)
+	}
+	if driver != "redis" && *store["STORE_USER"] == "" {
+		return fmt.Errorf("--store %s needs --store-user", driver)
+	}
+	return nil
+}
+
+func setEnvironment(s settings, store map[string]*string) error {
+	values := map[string]string{
+		"REQUEST_TIMEOUT":      strconv.Itoa(int(s.branchTimeout / time.Second)),
+		"TRANS_CRON_INTERVAL":  strconv.Itoa(int(s.cron / time.Second)),
+		"UPDATE_BRANCH_SYNC":   "1", // a branch's result is stored before the next one is called, not within 200 ms
+		"RETRY_INTERVAL":       "10",
+		"TIMEOUT_TO_FAIL":      env("TIMEOUT_TO_FAIL", "35"),
+		"MICRO_SERVICE_DRIVER": "default",
+		"LOG_LEVEL":            s.level.String(),
+	}
+	for name, v := range store {
+		values[name] = *v
+	}
+	for name, v := range values {
+		if err := os.Setenv(name, v); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}

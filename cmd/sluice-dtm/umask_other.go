@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// privateFiles does nothing: the folder's own permissions hold.
+func privateFiles() {}
