@@ -306,7 +306,7 @@ routes:
 	if first.status != 201 || again.status != 201 || first.body != again.body || again.header.Get("Idempotent-Replayed") != "true" || s.count() != 1 {
 		t.Fatalf("first %+v, again %+v, the service saw %d", first, again, s.count())
 	}
-	if again.header.Get("Ratelimit") == "" || again.header.Get("Ratelimit-Policy") != `"few";q=3;w=3600` {
+	if again.header.Get("RateLimit") == "" || again.header.Get("Ratelimit-Policy") != `"few";q=3;w=3600` {
 		t.Errorf("a replay carries no limits: %v", again.header)
 	}
 	reused := g.do("POST", "/v1/orders", "{1}", "Idempotency-Key", "k", "X-User", "ann")

@@ -138,8 +138,7 @@ type httpOutbound struct {
 func (w *httpOutbound) Head(status int, h filters.Header, length int64) {
 	out := w.rw.Header()
 	for i := range h {
-		name := http.CanonicalHeaderKey(h[i].Name)
-		out[name] = append(out[name], h[i].Value)
+		out[h[i].Name] = append(out[h[i].Name], h[i].Value) // spelled as it is: RateLimit and not Ratelimit
 	}
 	if _, ok := out["Content-Type"]; !ok {
 		out["Content-Type"] = nil // net/http would guess one

@@ -1,0 +1,71 @@
+package template
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+func exchange() *filters.Exchange {
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), func(int64) ([]byte, error) {
+		return []byte(`{"sku":"A/../B","qty":2,"price":12345678901234567890,"gift":true,"none":null,"cart":{"lines":[{"n":1}]},"up":".."}`), nil
+	})
+	x.Principal, x.Key, x.Method, x.Path, x.Route = "ann b", "g1", "POST", "/v1/x", "r"
+	x.Params = []filters.Param{{Name: "id", Value: "7 8"}}
+	return x
+}
+
+func parse(t *testing.T, s string) config.Template {
+	t.Helper()
+	tpl, err := config.ParseTemplate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tpl
+}
+
+func TestValueKeepsTypes(t *testing.T) {
+	body := map[string]any{
+		"id": parse(t, "{gid}"), "text": parse(t, "{principal} buys {body.qty}"), "qty": parse(t, "{body.qty}"),
+		"price": parse(t, "{body.price}"), "gift": parse(t, "{body.gift}"), "none": parse(t, "{body.none}"),
+		"list": []any{parse(t, "{body.cart.lines.0.n}"), parse(t, "{body.cart}"), json.Number("3"), true, nil},
+	}
+	v, err := Value(body, exchange())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"gift":true,"id":"g1","list":[1,{"lines":[{"n":1}]},3,true,null],"none":null,"price":12345678901234567890,"qty":2,"text":"ann b buys 2"}`
+	if string(b) != want {
+		t.Errorf("got  %s\nwant %s", b, want)
+	}
+	var missing *MissingError
+	if _, err := Value(parse(t, "{body.nothing}"), exchange()); !errors.As(err, &missing) || missing.Ref.String() != "body.nothing" {
+		t.Errorf("a missing part: %v", err)
+	}
+}
+
+// A value cannot leave the place in which it is filled in.
+func TestTarget(t *testing.T) {
+	for _, c := range []struct{ template, path, query string }{
+		{"/v1/reservations/{gid}/release", "/v1/reservations/g1/release", ""},
+		{"/v1/{body.sku}/x", "", ""}, // an encoded slash is refused here as from a client
+		{"/v1/{path.id}", "/v1/7%208", ""},
+		{"/v1/x?user={principal}&q={body.qty}", "/v1/x", "user=ann+b&q=2"},
+		{"/v1/{body.up}/x", "", ""},
+		{"/v1/{body.nothing}", "", ""},
+	} {
+		path, query, err := Target(parse(t, c.template), exchange())
+		if path != c.path || query != c.query || (err != nil) != (c.path == "") {
+			t.Errorf("%s: %q ? %q, %v", c.template, path, query, err)
+		}
+	}
+}
