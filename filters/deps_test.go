@@ -117,7 +117,12 @@ func violations(tree imports) []string {
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
 		case within(folder, "bench"):
-			deny("it uses public interfaces only", reach(tree, pkg, module+"/gateway", module+"/filters"))
+			// gateway.Run is the data plane's public interface; what lies behind it is not.
+			front := maps.Clone(tree)
+			delete(front, module+"/gateway")
+			deny("it uses public interfaces only", slices.DeleteFunc(reach(front, pkg, module+"/gateway", module+"/filters"), func(p string) bool {
+				return p == module+"/gateway"
+			}))
 		}
 	}
 	return found
@@ -192,7 +197,7 @@ func TestViolationsAreFound(t *testing.T) {
 		own("control/xds"):                  {own("control/config"), "google.golang.org/grpc"},
 		own("sagaclient"):                   {own("sagaclient/barrier")},
 		own("sagaclient/barrier"):           {own("gateway/http1"), "net/http"},
-		own("bench"):                        {own("helper"), own("sagaclient")},
+		own("bench"):                        {own("helper"), own("sagaclient"), own("gateway")},
 		own("helper"):                       {own("filters/sale")},
 		own("gateway"):                      {own("filters/breaker"), own("control/config"), "net/http"},
 	})
