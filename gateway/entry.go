@@ -21,6 +21,9 @@ func (e *engine) enter(x *filters.Exchange, rawPath string, length int64) *filte
 	if length > int64(listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
+	if x.Method == "CONNECT" { // a tunnel has no path to route by
+		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "This is a gateway and opens no tunnels."})
+	}
 	path, err := router.Canonical(rawPath)
 	if err != nil {
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: strings.TrimPrefix(err.Error(), "router: ") + "."})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,11 +88,18 @@ func (g *gateway) swap(old *engine) error {
 	if setting := fixedBy(old.cfg, cfg); setting != "" {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
+	var certificates *tls.Config
+	if cfg.Listen.HTTPS != nil {
+		if certificates, err = tlsFor(cfg.Listen.HTTPS); err != nil {
+			return err
+		}
+	}
 	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
 	if err != nil {
 		return err
 	}
 	g.engine.Store(e)
+	g.tls.Store(certificates)
 	g.shared.metrics.configInfo.Reset()
 	g.shared.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
 	return nil

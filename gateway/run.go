@@ -3,13 +3,11 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +47,7 @@ type gateway struct {
 	shared      *shared
 	coordinator *transaction.Coordinator // nil without one
 	engine      atomic.Pointer[engine]
+	tls         atomic.Pointer[tls.Config] // certificates in force; nil without listen.https
 	addresses   Addresses
 	began       time.Time
 	draining    atomic.Bool
@@ -241,12 +240,16 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 			s.close()
 			return nil, err
 		}
+		g.tls.Store(tlsConfig)
 		if l, err = open("listen.https", h.Address); err != nil {
 			return nil, err
 		}
 		g.addresses.HTTPS = l.Addr().String()
 		srv := g.clientServer(cfg, edge)
-		srv.TLSConfig = tlsConfig
+		srv.TLSConfig = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.Load(), nil }, // so that a reload renews it
+		}
 		s.add(srv, netutil.LimitListener(l, cfg.Listen.MaxConnections), true, false)
 	}
 	if l, err = open("admin.address", cfg.Admin.Address); err != nil {
@@ -282,25 +285,6 @@ func (g *gateway) clientServer(cfg *config.Config, h http.Handler) *http.Server 
 
 func (g *gateway) internalServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second, ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
-}
-
-func tlsFor(h *config.HTTPS) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(h.Cert, h.Key)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: listen.https: %w", err)
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
-	if h.ClientCA != "" {
-		pem, err := os.ReadFile(h.ClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("gateway: listen.https.clientCA: %w", err)
-		}
-		c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("gateway: listen.https.clientCA: %s holds no certificate", h.ClientCA)
-		}
-	}
-	return c, nil
 }
 
 // drain ends the gateway in order: unready at once, go on accepting for drainDelay, then no new connections, and what is in flight

@@ -143,7 +143,9 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 		Store: d.store, Flights: idempotency.NewFlights(), Logger: d.Logger,
 		Metrics: idempotency.Metrics{Claims: &counter{}, Replays: &counter{}, Joins: &counter{}, Conflicts: &counter{}, Mismatches: &counter{}, Unknown: &counter{}, Lost: &counter{}, Failures: &counter{}},
 	})
-	chain, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, stack []byte) { t.Errorf("panic in %s: %v\n%s", name, v, stack) }, f)
+	chain, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, stack []byte) {
+		t.Errorf("panic in %s: %v\n%s", name, v, stack)
+	}, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +175,10 @@ func gidOf(t *testing.T, r filters.Response) string {
 
 func TestCheckout(t *testing.T) {
 	d := newDesk(t)
-	d.submit = func(gid string) int { d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared"); return 200 }
+	d.submit = func(gid string) int {
+		d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+		return 200
+	}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	if r.Status != 200 || !strings.Contains(string(r.Body), `"state":"succeeded","steps":[{"name":"reserve","state":"succeeded"},{"name":"pay","state":"succeeded"}]`) {
 		t.Fatalf("%d %s", r.Status, r.Body)
@@ -199,7 +204,10 @@ func TestCheckout(t *testing.T) {
 
 func TestRolledBack(t *testing.T) {
 	d := newDesk(t)
-	d.submit = func(gid string) int { d.stands(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared"); return 409 }
+	d.submit = func(gid string) int {
+		d.stands(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
+		return 409
+	}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	for _, want := range []string{`"reason":"transaction-failed"`, `"step":"pay"`, `"state":"failed"`, `{"name":"reserve","state":"compensated"}`} {
 		if r.Status != 409 || r.Reason != filters.TransactionFailed || !strings.Contains(string(r.Body), want) {
@@ -224,7 +232,10 @@ func TestRolledBack(t *testing.T) {
 // A submit whose acknowledgement is lost is never sent again: the coordinator is asked.
 func TestDoubt(t *testing.T) {
 	d := newDesk(t)
-	d.submit = func(gid string) int { d.stands(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared"); return 0 }
+	d.submit = func(gid string) int {
+		d.stands(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
+		return 0
+	}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	gid := gidOf(t, r)
 	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid || !strings.Contains(string(r.Body), `"state":"pending"`) {
