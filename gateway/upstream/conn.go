@@ -95,7 +95,10 @@ func (c *conn) roundTrip(ctx context.Context, x *filters.Exchange, body Body, de
 		sent <- c.w.Flush() // a bufio.Writer keeps its first error
 	} else { // the service may answer before it has read all, so the body goes out beside
 		go func() {
-			err := writeBody(c.w, body.Stream, length)
+			err := c.w.Flush() // the head need not wait for a client that is slow with the body
+			if err == nil {
+				err = writeBody(c.w, body.Stream, length)
+			}
 			sent <- err
 			var cb *clientBodyError
 			if errors.As(err, &cb) { // the service waits for a rest that will not come

@@ -1,0 +1,287 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard}
+
+// serve accepts connections and hands each to the function; it returns the address.
+func serve(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var n atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				handle(n.Add(1), c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func service(t *testing.T, s Settings, addresses ...string) *Service {
+	t.Helper()
+	s.Name = "a"
+	for _, a := range addresses {
+		s.Endpoints = append(s.Endpoints, "http://"+a)
+	}
+	if s.Timeout == 0 {
+		s.Timeout = 10 * time.Second
+	}
+	s.ConnectTimeout = 5 * time.Second
+	svc, err := New(s, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(svc.Close)
+	return svc
+}
+
+func exchange(method string) *filters.Exchange {
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), nil)
+	x.Method, x.Path, x.Host = method, "/p", "h.test"
+	return x
+}
+
+func read(t *testing.T, a *Answer, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Body.Close()
+	return string(b)
+}
+
+func TestAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name, method, answer string
+		status               int
+		body                 string
+		fails                error
+	}{
+		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: x\r\n\r\nok", 200, "ok", nil},
+		{"chunked", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok", nil},
+		{"until closed", "GET", "HTTP/1.0 200 OK\r\n\r\nok", 200, "ok", nil},
+		{"interim answers first", "GET", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", nil},
+		{"head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n", 200, "", nil},
+		{"no content", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, "", nil},
+		{"unasked upgrade", "GET", "HTTP/1.1 101 Switching Protocols\r\n\r\n", 0, "", ErrFailed},
+		{"no HTTP", "GET", "220 smtp ready\r\n\r\n", 0, "", ErrFailed},
+		{"nothing", "GET", "", 0, "", ErrFailed},
+		{"endless interim answers", "GET", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", ErrFailed},
+		{"two lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 0, "", ErrFailed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			address := serve(t, func(_ int64, conn net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					io.WriteString(conn, c.answer)
+				}
+			})
+			x := exchange(c.method)
+			a, err := service(t, Settings{}, address).Send(context.Background(), x, Body{})
+			if c.fails != nil {
+				if !errors.Is(err, c.fails) || !x.Dispatched {
+					t.Fatalf("got %v, dispatched %v", err, x.Dispatched)
+				}
+				return
+			}
+			if body := read(t, a, err); a.Status != c.status || body != c.body || a.Header.Get("X-Hop") != "" || a.Header.Get("Keep-Alive") != "" {
+				t.Errorf("got %d %q %v", a.Status, body, a.Header)
+			}
+		})
+	}
+}
+
+func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
+	closed := make(chan struct{})
+	address := serve(t, func(n int64, c net.Conn, r *bufio.Reader) {
+		for range 2 {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"+string('0'+rune(n)))
+		}
+		if n == 1 {
+			c.Close()
+			close(closed)
+		}
+	})
+	svc := service(t, Settings{}, address)
+	var got string
+	for i := range 3 {
+		if i == 2 {
+			<-closed
+			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].quiet(); { // until the close has come over
+				if time.Now().After(deadline) {
+					t.Fatal("the closed connection looks alive")
+				}
+			}
+		}
+		a, err := svc.Send(context.Background(), exchange("POST"), Body{})
+		got += read(t, a, err)
+	}
+	if got != "112" {
+		t.Errorf("the answers came on the connections %s", got)
+	}
+	if n := svc.endpoints[0].inUse.Load(); n != 0 {
+		t.Errorf("%d connections are in use", n)
+	}
+}
+
+func TestRepeats(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	var tries atomic.Int64
+	counted := quiet
+	counted.ConnectFailures = &counter{&tries}
+	for _, c := range []struct {
+		s    Settings
+		want int64
+	}{
+		{Settings{}, 1},
+		{Settings{Attempts: 2, OnConnect: true, Budget: 1}, 3},
+		{Settings{Attempts: 2, OnReset: true, Budget: 1}, 1},
+		{Settings{Attempts: 2, OnConnect: true, Budget: 0}, 1},
+	} {
+		tries.Store(0)
+		svc := service(t, c.s, dead.Addr().String())
+		svc.metrics = counted
+		x := exchange("POST")
+		_, err := svc.Send(context.Background(), x, Body{Bytes: []byte("{}")})
+		if !errors.Is(err, ErrUnreachable) || x.Dispatched || tries.Load() != c.want {
+			t.Errorf("%+v: %v, dispatched %v, %d tries, want %d", c.s, err, x.Dispatched, tries.Load(), c.want)
+		}
+	}
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c *counter) Inc() { c.n.Add(1) }
+
+func TestBudget(t *testing.T) {
+	b := budget{share: 0.2}
+	now := time.Unix(1_000_000, 0)
+	b.last.Store(now.UnixNano())
+	taken := 0
+	for range 1000 {
+		b.request(now)
+		if b.take() {
+			taken++
+		}
+	}
+	if taken != 200 {
+		t.Errorf("%d of 1000 requests were repeated, want 200", taken)
+	}
+	for i := range 50 { // a quiet service: a request a second has its floor
+		b.request(now.Add(time.Duration(i+1) * time.Second))
+	}
+	if !b.take() {
+		t.Error("a quiet service has no repeats")
+	}
+}
+
+// The service answers before it has read the request: the answer is passed on, and the connection is not used again.
+func TestEarlyAnswer(t *testing.T) {
+	address := serve(t, func(n int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 1\r\n\r\n"+string('0'+rune(n)))
+			io.Copy(io.Discard, r)
+		}
+	})
+	svc := service(t, Settings{}, address)
+	for _, want := range []string{"1", "2"} {
+		body, feed := io.Pipe()
+		a, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: body, Length: -1})
+		if got := read(t, a, err); a.Status != 413 || got != want {
+			t.Errorf("got %d %s, want %s", a.Status, got, want)
+		}
+		feed.Close()
+	}
+}
+
+func TestStreamedBody(t *testing.T) {
+	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		b, err := io.ReadAll(req.Body)
+		if err == nil {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+strings.Join(req.TransferEncoding, ",")+":"+string(b))
+		}
+	})
+	svc := service(t, Settings{}, address)
+	a, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: strings.NewReader("hello"), Length: -1})
+	if got := read(t, a, err); got != "chunked:hello" {
+		t.Errorf("got %q", got)
+	}
+	a, err = svc.Send(context.Background(), exchange("POST"), Body{Stream: strings.NewReader("hello"), Length: 5})
+	if got := read(t, a, err); got != ":hello" {
+		t.Errorf("got %q", got)
+	}
+	broken := io.MultiReader(strings.NewReader("hel"), &failing{})
+	if _, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: broken, Length: 5}); !errors.Is(err, ErrClientBody) {
+		t.Errorf("the client's body breaks: %v", err)
+	}
+}
+
+type failing struct{}
+
+func (*failing) Read([]byte) (int, error) { return 0, errors.New("client reset") }
+
+func TestTimeoutAndClientGone(t *testing.T) {
+	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.Copy(io.Discard, r) // hangs until the gateway gives up
+		}
+	})
+	x := exchange("POST")
+	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, Body{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), Body{}); !errors.Is(err, ErrClientGone) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLeastLoadedOfTwo(t *testing.T) {
+	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2")
+	svc.endpoints[0].inUse.Store(5)
+	for range 20 {
+		if e := svc.pick(); e != svc.endpoints[1] {
+			t.Fatal("the more loaded endpoint was taken")
+		}
+	}
+}
