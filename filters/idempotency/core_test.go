@@ -1,0 +1,186 @@
+package idempotency
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+)
+
+var start = time.Unix(1_790_000_000, 0).UTC()
+
+func at(d time.Duration) time.Time { return start.Add(d) }
+
+func claimOf(token uint64) ClaimRequest {
+	return ClaimRequest{
+		ID: "id", Token: token, Fingerprint: [32]byte{1}, Route: "r", Principal: "p", ClientKey: "k",
+		Lease: 10 * time.Second, Cap: time.Minute, TTL: time.Hour,
+	}
+}
+
+func claimed(t *testing.T, c ClaimRequest, now time.Time) *Record {
+	t.Helper()
+	rec, ok := Claim(nil, c, now)
+	if !ok {
+		t.Fatal("a free key was not claimed")
+	}
+	return &rec
+}
+
+func step(t *testing.T, rec *Record, token uint64, ch Change, now time.Time) *Record {
+	t.Helper()
+	next, remove, err := Apply(rec, token, ch, now)
+	if err != nil || remove {
+		t.Fatalf("op %d: remove %v, %v", ch.Op, remove, err)
+	}
+	return &next
+}
+
+func TestClaim(t *testing.T) {
+	sent := claimOf(1)
+	unsent := claimOf(1)
+	unsent.Unsent = true
+	inFlight, free := claimed(t, sent, start), claimed(t, unsent, start)
+	answered := step(t, inFlight, 1, Change{Op: Finish, Answer: &Answer{Status: 201}}, at(time.Second))
+	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
+	handed := step(t, inFlight, 1, Change{Op: Hand}, at(time.Second))
+	retry := claimOf(2)
+	retry.Retry = true
+	other := retry
+	other.Fingerprint = [32]byte{2}
+
+	for _, c := range []struct {
+		name    string
+		rec     *Record
+		c       ClaimRequest
+		now     time.Time
+		claimed bool
+		state   State
+		attempt int
+	}{
+		{"free key", nil, claimOf(2), start, true, InFlight, 1},
+		{"runs", inFlight, retry, at(time.Second), false, InFlight, 1},
+		{"runs, other request", inFlight, other, at(time.Second), false, InFlight, 1},
+		{"lease ends at that moment", inFlight, claimOf(2), at(10 * time.Second), false, Unknown, 1},
+		{"lapsed, may be tried again", inFlight, retry, at(10 * time.Second), true, InFlight, 2},
+		{"lapsed, other request", inFlight, other, at(10 * time.Second), false, Unknown, 1},
+		{"lapsed, nothing sent", free, claimOf(2), at(10 * time.Second), true, InFlight, 1},
+		{"lapsed, nothing sent, other request", free, other, at(10 * time.Second), true, InFlight, 1},
+		{"nothing sent, lease runs", free, retry, at(9 * time.Second), false, InFlight, 1},
+		{"unknown", unknown, claimOf(2), at(time.Minute), false, Unknown, 1},
+		{"unknown, may be tried again", unknown, retry, at(time.Minute), true, InFlight, 2},
+		{"handed outlives the lease", handed, retry, at(time.Minute), false, Handed, 1},
+		{"answered", answered, retry, at(time.Minute), false, Answered, 1},
+		{"answered, other request", answered, other, at(time.Minute), false, Answered, 1},
+		{"expired", answered, other, at(time.Hour + time.Second), true, InFlight, 1},
+	} {
+		got, ok := Claim(c.rec, c.c, c.now)
+		if ok != c.claimed || got.State != c.state || got.Attempt != c.attempt {
+			t.Errorf("%s: claimed %v, state %v, attempt %d; want %v, %v, %d", c.name, ok, got.State, got.Attempt, c.claimed, c.state, c.attempt)
+		}
+		if ok && got.Attempt > 1 && !got.Created.Equal(start) {
+			t.Errorf("%s: created %v, want that of the first attempt", c.name, got.Created)
+		}
+	}
+}
+
+func TestApply(t *testing.T) {
+	first := Change{Op: Finish, Answer: &Answer{Status: 201}}
+	inFlight := claimed(t, claimOf(1), start)
+	answered := step(t, inFlight, 1, first, at(time.Second))
+	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
+	handed := step(t, inFlight, 1, Change{Op: Hand}, at(time.Second))
+	renew := Change{Op: Renew, Lease: 30 * time.Second}
+
+	for _, c := range []struct {
+		name   string
+		rec    *Record
+		token  uint64
+		ch     Change
+		now    time.Time
+		remove bool
+		lost   bool
+		check  func(next Record) bool
+	}{
+		{"renew", inFlight, 1, renew, at(5 * time.Second), false, false, func(n Record) bool { return n.LeaseUntil.Equal(at(35 * time.Second)) }},
+		{"renew up to the cap", inFlight, 1, renew, at(50 * time.Second), false, false, func(n Record) bool { return n.LeaseUntil.Equal(at(time.Minute)) }},
+		{"renew at the cap", inFlight, 1, renew, at(time.Minute), false, true, nil},
+		{"renew, handed", handed, 1, renew, at(time.Minute), false, false, func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
+		{"renew, unknown", unknown, 1, renew, at(2 * time.Second), false, true, nil},
+		{"finish", inFlight, 1, first, at(time.Second), false, false, func(n Record) bool {
+			return n.State == Answered && n.Answer.Status == 201 && n.Expires.Equal(at(time.Hour+time.Second))
+		}},
+		{"finish after the lease", inFlight, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
+		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
+		{"finish a handed one", handed, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
+		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Answer: &Answer{Status: 500}}, at(time.Minute), false, false,
+			func(n Record) bool { return n.Answer.Status == 201 && n.Expires.Equal(answered.Expires) }},
+		{"finish with an old token", inFlight, 2, first, at(time.Second), false, true, nil},
+		{"finish without a record", nil, 1, first, at(time.Second), false, true, nil},
+		{"finish an expired one", inFlight, 1, first, at(2 * time.Hour), false, true, nil},
+		{"free", inFlight, 1, Change{Op: Free}, at(time.Second), true, false, nil},
+		{"free an answered one", answered, 1, Change{Op: Free}, at(time.Second), false, true, nil},
+		{"free a handed one", handed, 1, Change{Op: Free}, at(time.Second), true, false, nil},
+		{"doubt", inFlight, 1, Change{Op: Doubt}, at(time.Second), false, false, func(n Record) bool { return n.State == Unknown }},
+		{"doubt a handed one", handed, 1, Change{Op: Doubt}, at(time.Second), false, true, nil},
+		{"doubt an answered one", answered, 1, Change{Op: Doubt}, at(time.Second), false, true, nil},
+		{"hand", inFlight, 1, Change{Op: Hand}, at(time.Second), false, false, func(n Record) bool { return n.State == Handed && !n.Unsent }},
+		{"hand an unknown one", unknown, 1, Change{Op: Hand}, at(time.Second), false, true, nil},
+	} {
+		next, remove, err := Apply(c.rec, c.token, c.ch, c.now)
+		if remove != c.remove || errors.Is(err, ErrLost) != c.lost || (err != nil) != c.lost {
+			t.Errorf("%s: remove %v, %v", c.name, remove, err)
+			continue
+		}
+		if c.check != nil && !c.check(next) {
+			t.Errorf("%s: %+v", c.name, next)
+		}
+	}
+}
+
+func TestView(t *testing.T) {
+	sent := claimed(t, claimOf(1), start)
+	c := claimOf(1)
+	c.Unsent = true
+	unsent := claimed(t, c, start)
+	for _, tc := range []struct {
+		name  string
+		rec   *Record
+		now   time.Time
+		there bool
+		state State
+	}{
+		{"none", nil, start, false, 0},
+		{"runs", sent, at(9 * time.Second), true, InFlight},
+		{"lapsed", sent, at(10 * time.Second), true, Unknown},
+		{"nothing sent", unsent, at(9 * time.Second), true, InFlight},
+		{"lapsed, nothing sent", unsent, at(10 * time.Second), false, 0},
+		{"expired", sent, at(time.Hour + time.Minute), false, 0},
+	} {
+		before := Record{}
+		if tc.rec != nil {
+			before = *tc.rec
+		}
+		got, there := View(tc.rec, tc.now)
+		if there != tc.there || got.State != tc.state {
+			t.Errorf("%s: %v, state %v", tc.name, there, got.State)
+		}
+		if tc.rec != nil && !reflect.DeepEqual(*tc.rec, before) {
+			t.Errorf("%s: View changed the record", tc.name)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	rec := claimed(t, claimOf(1), start)
+	if _, remove := Resolve(rec, nil, 9, at(time.Second)); !remove {
+		t.Error("resolved as free, and not removed")
+	}
+	next, remove := Resolve(rec, &Answer{Status: 200}, 9, at(time.Second))
+	if remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
+		t.Errorf("resolved: %+v, remove %v", next, remove)
+	}
+	if _, _, err := Apply(&next, 1, Change{Op: Finish, Answer: &Answer{}}, at(2*time.Second)); !errors.Is(err, ErrLost) {
+		t.Errorf("the fenced owner finished: %v", err)
+	}
+}

@@ -1,0 +1,98 @@
+// Package waiting lets goroutines wait for a record that lives in the same process to leave its claim. A stored step wakes the
+// waiters of that record, so nobody polls. It holds one small entry for each record that somebody waits for.
+package waiting
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// List is the waiters of a store. The zero value is ready; it is safe for concurrent use.
+type List struct {
+	mu      sync.Mutex
+	entries map[string]*entry
+}
+
+type entry struct {
+	waiters int
+	woken   chan struct{}
+}
+
+// Wake wakes all who wait for the record. It is called after the step can be read.
+func (l *List) Wake(id string) {
+	l.mu.Lock()
+	e := l.entries[id]
+	delete(l.entries, id)
+	l.mu.Unlock()
+	if e != nil {
+		close(e.woken)
+	}
+}
+
+// Len returns the number of records that are waited for.
+func (l *List) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.entries)
+}
+
+func (l *List) join(id string) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[id]
+	if e == nil {
+		e = &entry{woken: make(chan struct{})}
+		if l.entries == nil {
+			l.entries = map[string]*entry{}
+		}
+		l.entries[id] = e
+	}
+	e.waiters++
+	return e
+}
+
+func (l *List) leave(id string, e *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.waiters--; e.waiters == 0 && l.entries[id] == e {
+		delete(l.entries, id)
+	}
+}
+
+// Store is what Wait reads from.
+type Store interface {
+	Get(ctx context.Context, id string) (idempotency.Record, bool, error)
+}
+
+// Wait does what [idempotency.Store.Wait] asks. broken, which may be nil, is closed when no step will ever be stored again; the next Get
+// then returns the reason.
+func (l *List) Wait(ctx context.Context, s Store, id string, token uint64, now func() time.Time, broken <-chan struct{}) error {
+	for {
+		e := l.join(id) // before the look, so that no step slips in between
+		rec, ok, err := s.Get(ctx, id)
+		if err != nil || !ok || rec.Token != token || (rec.State != idempotency.InFlight && rec.State != idempotency.Handed) {
+			l.leave(id, e)
+			return err
+		}
+		until := rec.Expires
+		if rec.State == idempotency.InFlight && rec.LeaseUntil.Before(until) {
+			until = rec.LeaseUntil
+		}
+		timer := time.NewTimer(max(until.Sub(now()), time.Millisecond))
+		select {
+		case <-e.woken:
+		case <-timer.C: // the lease is over, or was renewed
+		case <-broken:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		timer.Stop()
+		l.leave(id, e)
+		if err != nil {
+			return err
+		}
+	}
+}

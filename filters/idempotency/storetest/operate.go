@@ -1,0 +1,309 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+func testResolve(t *testing.T, h Harness) {
+	ctx := background(t)
+	if ok, err := h.Store.Resolve(ctx, newID(), answer(200)); err != nil || ok {
+		t.Errorf("Resolve of no record: %v, %v", ok, err)
+	}
+	c := request(newID())
+	mustClaim(t, h.Store, c)
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202)); err != nil || !ok {
+		t.Fatalf("Resolve: %v, %v", ok, err)
+	}
+	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); rec.Answer.Status != 202 || rec.Token == c.Token {
+		t.Errorf("resolved record %+v", rec)
+	}
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
+	if ok, err := h.Store.Resolve(ctx, c.ID, nil); err != nil || !ok {
+		t.Fatalf("Resolve as free: %v, %v", ok, err)
+	}
+	mustBeGone(t, h.Store, c.ID)
+	if ok, err := h.Store.Resolve(ctx, c.ID, nil); err != nil || ok {
+		t.Errorf("Resolve of a free key: %v, %v", ok, err)
+	}
+	c = request(newID())
+	c.Unsent, c.Lease = true, h.short()
+	mustClaim(t, h.Store, c)
+	h.lapse()
+	if ok, err := h.Store.Resolve(ctx, c.ID, answer(200)); err != nil || ok {
+		t.Errorf("Resolve of a lapsed claim with nothing sent: %v, %v", ok, err)
+	}
+}
+
+func testList(t *testing.T, h Harness) {
+	ctx := background(t)
+	const n = 40
+	for i := range n {
+		c := request(newID())
+		c.Principal, c.ClientKey = []string{"anna", "bert"}[i%2], fmt.Sprintf("key-%d", i)
+		if i%4 == 0 {
+			c.Route = "checkout"
+		}
+		if i%10 == 9 {
+			c.Lease = h.short()
+		}
+		mustClaim(t, h.Store, c)
+		if i%4 == 1 {
+			mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+		}
+	}
+	unsent := request(newID())
+	unsent.Unsent, unsent.Lease = true, h.short()
+	mustClaim(t, h.Store, unsent)
+	if _, err := h.Store.Secret(ctx, "beside-the-records", 16); err != nil {
+		t.Fatal(err)
+	}
+	h.lapse()
+	for _, c := range []struct {
+		q           idempotency.Query
+		limit, want int
+	}{
+		{idempotency.Query{}, 1000, n},
+		{idempotency.Query{}, 7, 7},
+		{idempotency.Query{Route: "checkout"}, 1000, n / 4},
+		{idempotency.Query{Principal: "bert"}, 1000, n / 2},
+		{idempotency.Query{Principal: "bert", ClientKey: "key-3"}, 1000, 1},
+		{idempotency.Query{Principal: "anna", ClientKey: "key-3"}, 1000, 0},
+		{idempotency.Query{State: idempotency.Answered}, 1000, n / 4},
+		{idempotency.Query{State: idempotency.Unknown}, 1000, 2}, // 9, 19, …, 39 lapsed; 9 and 29 of these are answered
+		{idempotency.Query{Route: "nothing"}, 1000, 0},
+	} {
+		got, err := h.Store.List(ctx, c.q, c.limit)
+		if err != nil || len(got) != c.want {
+			t.Errorf("List %+v, limit %d: %d records, %v; want %d", c.q, c.limit, len(got), err, c.want)
+		}
+		seen := map[string]bool{}
+		for i := range got {
+			if seen[got[i].ID] || !c.q.Matches(&got[i]) || got[i].ID == "" {
+				t.Errorf("List %+v: record %+v", c.q, got[i])
+			}
+			seen[got[i].ID] = true
+		}
+	}
+}
+
+func testSecret(t *testing.T, h Harness) {
+	ctx := background(t)
+	stores := []idempotency.Store{h.Store}
+	if h.Second != nil {
+		stores = append(stores, h.Second(t))
+	}
+	got := make([][]byte, 16)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			b, err := stores[i%len(stores)].Secret(ctx, "branches", 32)
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = b
+		})
+	}
+	wg.Wait()
+	for _, b := range got {
+		if len(b) != 32 || !bytes.Equal(b, got[0]) || bytes.Equal(b, make([]byte, 32)) {
+			t.Errorf("secret %x, another %x", b, got[0])
+		}
+	}
+	other, err := h.Store.Secret(ctx, "other", 32)
+	if err != nil || bytes.Equal(other, got[0]) {
+		t.Errorf("another name: %x, %v", other, err)
+	}
+	if b, err := h.Store.Secret(ctx, "branches", 16); err == nil {
+		t.Errorf("asked for another length: %x, want an error", b)
+	}
+}
+
+// waiter starts a Wait and returns where its outcome comes. The wait is for a record that stands there, so it can only return by the change that
+// the test makes, whichever of the two is first.
+func waiter(ctx context.Context, s idempotency.Store, id string, token uint64) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- s.Wait(ctx, id, token) }()
+	return done
+}
+
+func woken(t *testing.T, what string, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("%s: Wait: %v", what, err)
+		}
+	case <-time.After(soon):
+		t.Fatalf("%s: Wait did not return", what)
+	}
+}
+
+func testWait(t *testing.T, h Harness) {
+	ctx := background(t)
+	for _, c := range []struct {
+		name string
+		end  func(id string, token uint64)
+	}{
+		{"finish", func(id string, token uint64) {
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+		}},
+		{"free", func(id string, token uint64) {
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Free})
+		}},
+		{"doubt", func(id string, token uint64) {
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Doubt})
+		}},
+		{"resolve", func(id string, _ uint64) {
+			if ok, err := h.Store.Resolve(ctx, id, answer(200)); err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+		}},
+		{"hand and finish", func(id string, token uint64) {
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Hand})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+		}},
+	} {
+		req := request(newID())
+		mustClaim(t, h.Store, req)
+		var all []<-chan error
+		for range 3 {
+			all = append(all, waiter(ctx, h.Store, req.ID, req.Token))
+		}
+		if h.Second != nil {
+			all = append(all, waiter(ctx, h.Second(t), req.ID, req.Token))
+		}
+		select {
+		case err := <-all[0]:
+			t.Fatalf("%s: Wait returned %v while the request runs", c.name, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+		c.end(req.ID, req.Token)
+		for _, done := range all {
+			woken(t, c.name, done)
+		}
+	}
+}
+
+func testWaitEnds(t *testing.T, h Harness) {
+	ctx := background(t)
+	woken(t, "no record", waiter(ctx, h.Store, newID(), 1))
+	c := request(newID())
+	c.Lease = 40 * time.Millisecond
+	mustClaim(t, h.Store, c)
+	woken(t, "other token", waiter(ctx, h.Store, c.ID, c.Token+1))
+	done := waiter(ctx, h.Store, c.ID, c.Token)
+	h.pass(c.Lease)
+	woken(t, "lapse", done)
+
+	c = request(newID())
+	mustClaim(t, h.Store, c)
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand})
+	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+	defer cancel()
+	if err := h.Store.Wait(short, c.ID, c.Token); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait for a handed record: %v, want the end of its context", err)
+	}
+}
+
+func testEndedContext(t *testing.T, h Harness) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c := request(newID())
+	_, claimed, err := h.Store.Claim(ctx, c)
+	if err == nil || claimed {
+		t.Errorf("Claim: %v, %v, want an error", claimed, err)
+	}
+	if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Free}); err == nil || errors.Is(err, idempotency.ErrLost) {
+		t.Errorf("Change: %v, want the context's error", err)
+	}
+	if _, _, err := h.Store.Get(ctx, c.ID); err == nil {
+		t.Error("Get: no error")
+	}
+	if err := h.Store.Ping(ctx); err == nil {
+		t.Error("Ping: no error")
+	}
+	if err := h.Store.Ping(background(t)); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+// testContention: of many who claim one key at once exactly one has it, again and again, also after unknown outcomes.
+func testContention(t *testing.T, h Harness) {
+	stores := []idempotency.Store{h.Store}
+	if h.Second != nil {
+		stores = append(stores, h.Second(t))
+	}
+	ctx := background(t)
+	id := newID()
+	for round := 1; round <= 5; round++ {
+		var winners, others atomic.Int32
+		var token atomic.Uint64
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for i := range 64 {
+			wg.Go(func() {
+				c := request(id)
+				c.Retry = true
+				<-start
+				rec, claimed, err := stores[i%len(stores)].Claim(ctx, c)
+				switch {
+				case err != nil:
+					t.Error(err)
+				case claimed:
+					winners.Add(1)
+					token.Store(c.Token)
+					if rec.Attempt != round {
+						t.Errorf("attempt %d, want %d", rec.Attempt, round)
+					}
+				case rec.State == idempotency.InFlight:
+					others.Add(1)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if winners.Load() != 1 || others.Load() != 63 {
+			t.Fatalf("round %d: %d claimed, %d saw it in flight; want 1 and 63", round, winners.Load(), others.Load())
+		}
+		mustChange(t, h.Store, id, token.Load(), idempotency.Change{Op: idempotency.Doubt})
+	}
+}
+
+// testConcurrentKeys: many keys at once, each with its whole life; what was acknowledged is there.
+func testConcurrentKeys(t *testing.T, h Harness) {
+	ctx := background(t)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := range 20 {
+				c := request(fmt.Sprintf("key-%d-%d", w, i))
+				if _, claimed, err := h.Store.Claim(ctx, c); err != nil || !claimed {
+					t.Errorf("claim: %v, %v", claimed, err)
+					return
+				}
+				a := answer(200 + i)
+				a.Body = []byte(c.ID)
+				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: a}); err != nil {
+					t.Error(err)
+					return
+				}
+				rec, ok, err := h.Store.Get(ctx, c.ID)
+				if err != nil || !ok || rec.Answer == nil || string(rec.Answer.Body) != c.ID || rec.Token != c.Token {
+					t.Errorf("read back %+v, %v, %v", rec, ok, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
