@@ -1,0 +1,59 @@
+# make build   bin/sluice and bin/sluice-dtm
+# make demo    build, then run everything on this machine; Ctrl-C ends it
+# make test    everything that CI runs
+# make fmt     format the code
+
+GO ?= go
+# On two cores the suite under the race detector takes some minutes; a package that hangs is ended long before CI gives up.
+TIMEOUT ?= 10m
+
+.PHONY: build demo test fmt deps formatted lint suite allocations coordinator
+
+build:
+	$(GO) build -o bin/sluice ./cmd/sluice
+	cd cmd/sluice-dtm && $(GO) build -o ../../bin/sluice-dtm .
+
+demo: build
+	./bin/sluice demo
+
+fmt:
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+# One after the other, also under make -j: they share two cores, and the output stays readable.
+test:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory formatted
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory coordinator
+	@$(MAKE) --no-print-directory allocations
+	@$(MAKE) --no-print-directory suite
+
+deps:
+	@echo "== servers and tools"
+	@deploy/testdeps.sh
+
+formatted:
+	@echo "== gofmt"
+	@files="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))"; \
+	if [ -n "$$files" ]; then echo "not formatted, run make fmt:"; echo "$$files"; exit 1; fi
+
+lint:
+	@echo "== go vet, staticcheck"
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+coordinator:
+	@echo "== the coordinator's module"
+	cd cmd/sluice-dtm && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...
+
+# The race detector allocates by itself, so what tests count with AllocsPerRun is only true without it.
+allocations:
+	@echo "== allocations, without the race detector"
+	$(GO) test -count=1 -run Alloc ./filters/... ./gateway/...
+
+# The integration tests build a gateway of their own that has the race detector too.
+suite:
+	@echo "== unit and integration tests, with the race detector"
+	CGO_ENABLED=1 SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+		$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...

@@ -1,0 +1,62 @@
+package demo
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+)
+
+var names = []string{"order", "stock"}
+
+func choose(t *testing.T, dir string) (addresses, string) {
+	t.Helper()
+	var log bytes.Buffer
+	a, err := chooseAddresses(dir, names, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, log.String()
+}
+
+func TestAddressesAreKeptFromRunToRun(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, _ := choose(t, dir)
+	second, log := choose(t, dir)
+	if first.Branches != second.Branches || first.Coordinator != second.Coordinator ||
+		first.Services["order"] != second.Services["order"] || first.Services["stock"] != second.Services["stock"] {
+		t.Errorf("first %v, second %v; log %q", first, second, log)
+	}
+	distinct := map[string]bool{first.Branches: true, first.Coordinator: true, first.Services["order"]: true, first.Services["stock"]: true}
+	if len(distinct) != 4 {
+		t.Errorf("an address is given twice: %v", first)
+	}
+}
+
+func TestTakenAddressIsReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, _ := choose(t, dir)
+	for _, address := range []string{first.Services["order"], first.Branches} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	second, log := choose(t, dir)
+	if second.Services["order"] == first.Services["order"] || second.Branches == first.Branches {
+		t.Errorf("a taken address is used again: first %v, second %v", first, second)
+	}
+	if second.Services["stock"] != first.Services["stock"] {
+		t.Errorf("a free address was not kept: first %v, second %v", first, second)
+	}
+	if !strings.Contains(log, "left unfinished") {
+		t.Errorf("the log does not say what a new branch address means: %q", log)
+	}
+	if third, _ := choose(t, dir); third.Branches != second.Branches {
+		t.Errorf("the replacement was not kept: second %v, third %v", second, third)
+	}
+}

@@ -1,0 +1,40 @@
+// Package freeport finds loopback addresses for servers that must come back on the same port after a restart.
+//
+// A port that the kernel hands out (":0") lies in the range from which it also takes the source ports of outgoing connections
+// (32768 and up on Linux), so that while the server is away somebody's connection may sit on its port. The ports here lie
+// below that range and are drawn at random, so that processes that look at the same time rarely meet.
+package freeport
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+)
+
+const (
+	first = 20000
+	last  = 32000
+	tries = 200
+)
+
+// Pick returns an address 127.0.0.1:PORT that nobody listens on at this moment.
+func Pick() (string, error) {
+	var err error
+	for range tries {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
+		if err = Check(address); err == nil {
+			return address, nil
+		}
+	}
+	return "", fmt.Errorf("freeport: none of %d ports between %d and %d is free: %w", tries, first, last, err)
+}
+
+// Check returns nil when a server could listen on that address now.
+func Check(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}

@@ -1,0 +1,110 @@
+// Command sluice is the gateway with its tools: flags and wiring, nothing else.
+//
+// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Logs and mistakes go to stderr; stdout is for results only.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/control/config"
+)
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs one command line and returns the exit code.
+func execute(args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return 0
+	}
+	var faults *config.FaultsError
+	var ran *runError
+	switch {
+	case errors.As(err, &faults):
+		fmt.Fprintln(stderr, strings.TrimRight(faults.Error(), "\n"))
+		return 2
+	case errors.As(err, &ran):
+		fmt.Fprintln(stderr, "sluice:", ran.err)
+		if errors.Is(err, errUsage) {
+			return 2
+		}
+		return 1
+	default: // cobra's own: an unknown command or flag, wrong arguments
+		fmt.Fprintf(stderr, "sluice: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+		return 2
+	}
+}
+
+// errUsage marks a mistake of the caller that only the command itself can see.
+var errUsage = errors.New("wrong usage")
+
+// runError is an error of a command that was started; all others are wrong usage.
+type runError struct{ err error }
+
+func (e *runError) Error() string { return e.err.Error() }
+func (e *runError) Unwrap() error { return e.err }
+
+type action func(cmd *cobra.Command, args []string) error
+
+// does fits an action to cobra and marks its errors.
+func does(f action) action {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := f(cmd, args); err != nil {
+			return &runError{err}
+		}
+		return nil
+	}
+}
+
+// logging is the pair of global flags.
+type logging struct{ format, level string }
+
+// logger returns the logger that the flags ask for; it writes to stderr.
+func (l *logging) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.level)); err != nil {
+		return nil, fmt.Errorf("%w: --log-level is %q, want debug, info, warn or error", errUsage, l.level)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch l.format {
+	case "text":
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
+	}
+	return nil, fmt.Errorf("%w: --log-format is %q, want text or json", errUsage, l.format)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sluice",
+		Short:         "A gateway that makes a checkout safe to repeat",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("a command is missing")
+		},
+	}
+	log := new(logging)
+	root.PersistentFlags().StringVar(&log.format, "log-format", "text", "text or json; logs go to stderr")
+	root.PersistentFlags().StringVar(&log.level, "log-level", "info", "debug, info, warn or error")
+	root.AddCommand(
+		newDemo(log), newRun(log), newValidate(), newExplain(), newSchema(),
+		newKeys(), newTransactions(), newShop(log), newVersion(),
+	)
+	return root
+}

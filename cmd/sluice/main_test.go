@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// run executes a command line in this process.
+func run(args ...string) (stdout, stderr string, code int) {
+	var out, errs bytes.Buffer
+	code = execute(args, &out, &errs)
+	return out.String(), errs.String(), code
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	sound := file("sound.yaml", "version: 1\nroutes:\n  - {name: a, match: {path: /a}, respond: {status: 204}}\n")
+	faulty := file("faulty.yaml", "version: 1\nroutes:\n  - {name: a, match: {path: /a}, service: nobody}\n")
+	record := []string{"--route", "r", "--principal", "p", "--key", "k"}
+
+	for _, c := range []struct {
+		name   string
+		args   []string
+		code   int
+		stderr string // is part of it
+	}{
+		{"no command", nil, 2, "a command is missing"},
+		{"unknown command", []string{"fly"}, 2, "fly"},
+		{"a command of a later version", []string{"control"}, 2, "control"},
+		{"unknown flag", []string{"version", "--fast"}, 2, "--fast"},
+		{"no configuration", []string{"run"}, 2, "config"},
+		{"surplus argument", []string{"run", "-c", sound, "more"}, 2, "more"},
+		{"no subcommand", []string{"keys"}, 2, "subcommand"},
+		{"bad log level", []string{"run", "-c", sound, "--log-level", "loud"}, 2, `"loud"`},
+		{"bad log format", []string{"run", "-c", sound, "--log-format", "xml"}, 2, `"xml"`},
+		{"faulty configuration, run", []string{"run", "-c", faulty}, 2, faulty + ":3:"},
+		{"faulty configuration, validate", []string{"validate", "-c", faulty}, 2, "nobody"},
+		{"faulty configuration, explain", []string{"explain", "-c", faulty, "GET", "/a"}, 2, faulty + ":3:"},
+		{"explain without a slash", []string{"explain", "-c", sound, "GET", "a"}, 2, "slash"},
+		{"explain with half a field", []string{"explain", "-c", sound, "GET", "/a", "-H", "X-User"}, 2, "X-User"},
+		{"demo on half an address", []string{"demo", "--listen", "8080"}, 2, "8080"},
+		{"resolve without a key", []string{"keys", "resolve", "--route", "r", "--as", "free"}, 2, "key"},
+		{"resolve as something", append([]string{"keys", "resolve", "--as", "done"}, record...), 2, `"done"`},
+		{"answered without a status", append([]string{"keys", "resolve", "--as", "answered"}, record...), 2, "--status"},
+		{"free with a status", append([]string{"keys", "resolve", "--as", "free", "--status", "200"}, record...), 2, "--status"},
+		{"nobody at the admin address", []string{"transactions", "list", "--admin", "127.0.0.1:1"}, 1, "refused"},
+		{"sound configuration", []string{"validate", "-c", sound}, 0, ""},
+		{"version", []string{"version"}, 0, ""},
+		{"schema", []string{"schema"}, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := run(c.args...)
+			if code != c.code || !strings.Contains(stderr, c.stderr) {
+				t.Errorf("exit %d, want %d with %q in:\n%s", code, c.code, c.stderr, stderr)
+			}
+			if (code == 0) != (stdout != "") || (code == 0) != (stderr == "") {
+				t.Errorf("exit %d; stdout %q, stderr %q: results belong to one, mistakes to the other", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestExplainShowsTheRoute(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(path, []byte("version: 1\nroutes:\n  - {name: greeting, match: {path: /a}, respond: {status: 204}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := run("explain", "-c", path, "get", "/a", "-H", "X-User: ann")
+	if code != 0 || !strings.Contains(stdout, "greeting") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
+func TestAdminCommands(t *testing.T) {
+	t.Parallel()
+	const one = `{"records":[{"route":"r","principal":"p","key":"k","state":"unknown"}]}`
+	for _, c := range []struct {
+		name    string
+		args    []string
+		request string // method, URI and body that the gateway gets
+		status  int
+		answer  string
+		code    int
+		shows   string // is part of stdout, or of stderr when the code is not 0
+	}{
+		{"get", []string{"keys", "get", "--route", "r", "--key", "k&1"},
+			"GET /api/idempotency?key=k%261&route=r ", 200, one, 0, `"state": "unknown"`},
+		{"get of nothing", []string{"keys", "get"}, "GET /api/idempotency ", 200, `{"records":[]}`, 1, "no record"},
+		{"resolve", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "answered", "--status", "201", "--body", `{"a":1}`},
+			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"answered","status":201,"body":"{\"a\":1}"}`, 200, `{}`, 0, ""},
+		{"free", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "free"},
+			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 204, ``, 0, ""},
+		{"forget", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
+			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 200, `{}`, 0, ""},
+		{"refused", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
+			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 404, `{"title":"No record","detail":"nothing under k"}`, 1, "No record: nothing under k"},
+		{"list", []string{"transactions", "list"}, "GET /api/transactions ", 200, `{"transactions":[]}`, 0, "transactions"},
+		{"show", []string{"transactions", "show", "a/b"}, "GET /api/transactions/a%2Fb ", 200, `{"id":"a/b"}`, 0, `"id": "a/b"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan string, 1)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- r.Method + " " + r.RequestURI + " " + string(body)
+				w.WriteHeader(c.status)
+				io.WriteString(w, c.answer)
+			}))
+			defer server.Close()
+			stdout, stderr, code := run(append(c.args, "--admin", strings.TrimPrefix(server.URL, "http://"))...)
+			if request := <-got; request != c.request {
+				t.Errorf("the gateway gets\n%s\nwant\n%s", request, c.request)
+			}
+			shown := stdout
+			if c.code != 0 {
+				shown = stderr
+			}
+			if code != c.code || !strings.Contains(shown, c.shows) {
+				t.Errorf("exit %d, want %d with %q; stdout %q, stderr %q", code, c.code, c.shows, stdout, stderr)
+			}
+		})
+	}
+}
