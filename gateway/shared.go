@@ -76,13 +76,10 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 }
 
 func newRedis(c *config.RedisStore) redis.UniversalClient {
-	timeout := time.Duration(c.Timeout)
 	o := &redis.UniversalOptions{
-		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster,
-		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
-		MaxRetries: -1, // a step is repeated by those who know whether it may be
-		PoolSize:   128, ContextTimeoutEnabled: true,
+		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster, PoolSize: 128,
 	}
+	idemredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
 	if c.TLS {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

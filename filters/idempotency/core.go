@@ -187,6 +187,9 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		}
 		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
 	case Hand:
+		if rec.State == Handed { // the same step again: its first acknowledgement was lost
+			return next, false, nil
+		}
 		if rec.State != InFlight {
 			return Record{}, false, ErrLost
 		}

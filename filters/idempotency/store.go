@@ -5,13 +5,13 @@ import (
 )
 
 // Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
-// far as the store promises, when it returns. An error that is not [ErrLost] or [ErrNotFound] means that the store did not
+// far as the store promises, when it returns. An error that is not [ErrLost] means that the store did not
 // answer in time: the step may or may not have been taken.
 type Store interface {
 	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim].
 	Claim(ctx context.Context, c ClaimRequest) (rec Record, claimed bool, err error)
-	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a lost acknowledgement is safe: Finish
-	// with the same token on a record that it finished already returns nil.
+	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a lost acknowledgement is safe: Finish and Hand
+	// with the same token on a record that they changed already return nil.
 	Change(ctx context.Context, id string, token uint64, ch Change) error
 	// Get returns the record as it reads now; false without one.
 	Get(ctx context.Context, id string) (Record, bool, error)

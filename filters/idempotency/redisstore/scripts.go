@@ -87,6 +87,7 @@ elseif op == '4' then
   if rec.state == 2 then return 0 end
   finish(rec, '4')
 elseif op == '5' then
+  if rec.state == 2 then return 1 end
   if rec.state ~= 1 then return 0 end
   finish(rec, '2')
 else

@@ -149,7 +149,7 @@ func shift(t *testing.T, l *Limiter, key string, d time.Duration) {
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'at', string.format('%.0f', redis.call('HGET', KEYS[1], 'at') - tonumber(ARGV[1])))
 local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[1]) / 1000
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(left)))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(left) + 0)) -- never -0
 return 1
 `)
 	if err := script.Run(within(t, patient), l.client, []string{l.key(key)}, d.Microseconds()).Err(); err != nil {
