@@ -14,6 +14,7 @@ import (
 type Filter struct {
 	Options
 	settings Settings
+	gone     seldom // the warnings of a store that does not answer
 }
 
 // New returns the filter of a route.
@@ -140,7 +141,7 @@ func (f *Filter) lead(ctx context.Context, x *filters.Exchange, s *filters.Slot,
 // storeGone does what the route says of a store that does not answer.
 func (f *Filter) storeGone(x *filters.Exchange, c ClaimRequest, err error, landing *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
-	f.Logger.Warn("idempotency: the store did not take a claim", "route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
+	f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim", "route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
 	f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap) // the claim may stand there: its acknowledgement alone may be lost
 	if f.settings.FailOpen && !f.settings.Transaction {
 		inject(x, c.ID, 1)
@@ -266,7 +267,7 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration)
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
-				f.Logger.Error("idempotency: the store did not take the end of a request; its outcome will read as unknown", "record", id)
+				f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; its outcome will read as unknown", "record", id)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)

@@ -78,7 +78,7 @@ func (h *Held) renew() {
 	}
 	if err != nil {
 		f.Metrics.Failures.Inc()
-		f.Logger.Warn("idempotency: a lease was not renewed", "record", h.id, "error", err)
+		f.gone.warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
 	}
 	h.timer.Reset(f.settings.Lease / 3)
 }
@@ -121,7 +121,7 @@ func (h *Held) settle(op Op, a *Answer) {
 		f.Logger.Warn("idempotency: the end of a request came after its claim was lost and was not recorded", "record", h.id)
 	case err != nil:
 		f.Metrics.Failures.Inc()
-		f.Logger.Warn("idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
+		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
 		f.insist(h.id, h.token, ch, f.settings.MaxInFlight)
 	}
 	switch op {
