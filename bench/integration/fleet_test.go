@@ -39,13 +39,18 @@ routes:
 `, redistest.Start(t), service.URL)
 	urls := []string{harness.StartGateway(t, config).URL, harness.StartGateway(t, config).URL}
 
+	look := func(url string) answer { return send(t.Context(), http.MethodGet, url+"/v1/stock/SKU-1", "") }
+	for _, url := range urls { // each of them can spend of the burst
+		if a := look(url); a.status != http.StatusOK {
+			t.Fatalf("the first request to %s: %v", url, a)
+		}
+	}
 	var mu sync.Mutex
 	byStatus := map[int]int{}
-	admitted := map[string]int{}
 	var running sync.WaitGroup
-	for i := range 60 {
+	for i := range 58 {
 		running.Go(func() {
-			a := send(t.Context(), http.MethodGet, urls[i%2]+"/v1/stock/SKU-1", "")
+			a := look(urls[i%2])
 			if a.err != nil {
 				t.Error(a.err)
 				return
@@ -56,19 +61,13 @@ routes:
 			mu.Lock()
 			defer mu.Unlock()
 			byStatus[a.status]++
-			if a.status == http.StatusOK {
-				admitted[urls[i%2]]++
-			}
 		})
 	}
 	running.Wait()
-	if byStatus[http.StatusOK] != 20 || byStatus[http.StatusTooManyRequests] != 40 {
-		t.Errorf("answers by status: %v, want 20 of 200 and 40 of 429 over both gateways", byStatus)
+	if byStatus[http.StatusOK] != 18 || byStatus[http.StatusTooManyRequests] != 40 {
+		t.Errorf("answers by status: %v, want 18 more of 200 and 40 of 429 over both gateways", byStatus)
 	}
 	if n := len(service.requests()); n != 20 {
 		t.Errorf("the service saw %d requests, want 20", n)
-	}
-	if len(admitted) != 2 {
-		t.Errorf("admitted by gateway: %v, want both to admit some", admitted)
 	}
 }
