@@ -19,13 +19,17 @@ func (g *gateway) watchConfig(ctx context.Context) error {
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
 	seen := contentOf(g.engine.Load().cfg.Files())
+	// What changed between the first load and this look would never look changed.
+	if cfg, err := g.Load(); err != nil || cfg.Hash() != g.engine.Load().cfg.Hash() {
+		g.reload()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-g.Reload:
+			seen = contentOf(g.engine.Load().cfg.Files()) // before it is read: a change meanwhile is seen again
 			g.reload()
-			seen = contentOf(g.engine.Load().cfg.Files())
 		case <-tick.C:
 			now := contentOf(g.engine.Load().cfg.Files())
 			if now != seen {

@@ -35,7 +35,7 @@ func drawRecord(t *rapid.T) Record {
 		ID: rapid.String().Draw(t, "id"), State: State(rapid.IntRange(int(InFlight), int(Unknown)).Draw(t, "state")),
 		Token: rapid.Uint64().Draw(t, "token"), Attempt: rapid.Int().Draw(t, "attempt"),
 		Route: rapid.String().Draw(t, "route"), Principal: rapid.String().Draw(t, "principal"),
-		ClientKey: rapid.String().Draw(t, "key"), Unsent: rapid.Bool().Draw(t, "unsent"),
+		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t, "gid"), Unsent: rapid.Bool().Draw(t, "unsent"),
 		Created: drawTime(t, "created"), LeaseUntil: drawTime(t, "lease"), CapUntil: drawTime(t, "cap"),
 		Expires: drawTime(t, "expires"), TTL: time.Duration(rapid.Int64().Draw(t, "ttl")),
 	}

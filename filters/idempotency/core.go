@@ -44,6 +44,7 @@ type Record struct {
 	Route       string
 	Principal   string
 	ClientKey   string // as the client sent it, for operators
+	GID         string // Handed and after: the coordinator's name for it
 	Unsent      bool   // nothing has been sent under this claim: when its lease is over the key is free again
 	Created     time.Time
 	LeaseUntil  time.Time     // InFlight: when the claim lapses
@@ -84,11 +85,12 @@ const (
 	Renew Op = iota + 1
 	// Finish records Change.Answer; the record lives on for TTL.
 	Finish
-	// Free removes the record, as if the request had never been sent.
+	// Free removes the record, as if the request had never been sent. At an attempt above the first one only that attempt is taken
+	// back: what became of the ones before it stays unknown.
 	Free
 	// Doubt marks the outcome as unknown; the record lives on for TTL.
 	Doubt
-	// Hand marks the request as handed to the coordinator.
+	// Hand marks the request as handed to the coordinator under Change.GID.
 	Hand
 )
 
@@ -97,7 +99,12 @@ type Change struct {
 	Op     Op
 	Answer *Answer
 	Lease  time.Duration
+	GID    string
 }
+
+// HandedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
+// end, and the coordinator may take its time.
+const HandedLife = time.Hour
 
 // ErrLost says that the claim is not held any more: another one has taken the record, or it is gone, or it is past its cap. The
 // change was not made.
@@ -167,7 +174,7 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 	switch ch.Op {
 	case Renew:
 		if rec.State == Handed {
-			next.Expires = now.Add(rec.TTL)
+			next.Expires = now.Add(max(rec.TTL, HandedLife))
 			return next, false, nil
 		}
 		if rec.State != InFlight || !now.Before(rec.CapUntil) {
@@ -180,7 +187,10 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 	case Finish:
 		next.State, next.Answer, next.Unsent, next.Expires = Answered, ch.Answer, false, now.Add(rec.TTL)
 	case Free:
-		return Record{}, true, nil
+		if rec.Attempt <= 1 {
+			return Record{}, true, nil
+		}
+		next.State, next.Attempt, next.Unsent, next.Expires = Unknown, rec.Attempt-1, false, now.Add(rec.TTL)
 	case Doubt:
 		if rec.State == Handed {
 			return Record{}, false, ErrLost
@@ -193,19 +203,25 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		if rec.State != InFlight {
 			return Record{}, false, ErrLost
 		}
-		next.State, next.Unsent, next.Expires = Handed, false, now.Add(rec.TTL)
+		next.State, next.GID, next.Unsent, next.Expires = Handed, ch.GID, false, now.Add(max(rec.TTL, HandedLife))
 	}
 	return next, false, nil
 }
 
+// ErrBusy says that a record is in flight or handed, so that its holder may still settle it; the operator has to insist.
+var ErrBusy = errors.New("idempotency: record is in flight")
+
 // Resolve settles a record on an operator's word: answered as given, or with nil free again (remove). The new token fences
-// off whoever still holds a claim.
-func Resolve(rec *Record, answer *Answer, token uint64, now time.Time) (next Record, remove bool) {
+// off whoever still holds a claim. Without force the error is [ErrBusy] while somebody does.
+func Resolve(rec *Record, answer *Answer, force bool, token uint64, now time.Time) (next Record, remove bool, err error) {
+	if state := rec.at(now).State; !force && (state == InFlight || state == Handed) {
+		return Record{}, false, ErrBusy
+	}
 	if answer == nil {
-		return Record{}, true
+		return Record{}, true, nil
 	}
 	next = *rec
 	next.State, next.Answer, next.Token, next.Unsent = Answered, answer, token, false
 	next.Expires = now.Add(rec.TTL)
-	return next, false
+	return next, false, nil
 }

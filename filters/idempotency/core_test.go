@@ -173,11 +173,14 @@ func TestView(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	rec := claimed(t, claimOf(1), start)
-	if _, remove := Resolve(rec, nil, 9, at(time.Second)); !remove {
+	if _, _, err := Resolve(rec, nil, false, 9, at(time.Second)); !errors.Is(err, ErrBusy) {
+		t.Errorf("resolved while its holder runs: %v", err)
+	}
+	if _, remove, err := Resolve(rec, nil, true, 9, at(time.Second)); !remove || err != nil {
 		t.Error("resolved as free, and not removed")
 	}
-	next, remove := Resolve(rec, &Answer{Status: 200}, 9, at(time.Second))
-	if remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
+	next, remove, err := Resolve(rec, &Answer{Status: 200}, true, 9, at(time.Second))
+	if err != nil || remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
 		t.Errorf("resolved: %+v, remove %v", next, remove)
 	}
 	if _, _, err := Apply(&next, 1, Change{Op: Finish, Answer: &Answer{}}, at(2*time.Second)); !errors.Is(err, ErrLost) {

@@ -19,8 +19,8 @@ type Store interface {
 	Wait(ctx context.Context, id string, token uint64) error
 	// List returns up to limit records that match, in no order.
 	List(ctx context.Context, q Query, limit int) ([]Record, error)
-	// Resolve settles a record, see [Resolve]; false without one.
-	Resolve(ctx context.Context, id string, answer *Answer) (bool, error)
+	// Resolve settles a record, see [Resolve]; false without one. The error is [ErrBusy] when it takes force and there is none.
+	Resolve(ctx context.Context, id string, answer *Answer, force bool) (bool, error)
 	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the store get the same.
 	Secret(ctx context.Context, name string, n int) ([]byte, error)
 	// Ping returns nil when the store answers.

@@ -75,7 +75,7 @@ func New(limits []Use, m Metrics) *Filter {
 			u.count = m.Limit(l.Limit.Name)
 		}
 		u.count = complete(u.count)
-		u.detail = "More than " + strconv.Itoa(l.Limit.Count) + " requests in " + l.Limit.Period.String() + "."
+		u.detail = "The limit is " + strconv.Itoa(l.Limit.Count) + " requests in " + l.Limit.Period.String() + ", at most " + strconv.Itoa(l.Limit.Burst) + " at once."
 		f.uses[i] = u
 		f.listed = f.listed || !l.Shadow
 	}

@@ -44,10 +44,15 @@ func (s *Store) lock(ctx context.Context, id string) (chan struct{}, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("embeddedstore: %w", err)
 	}
+	if s.isClosing() {
+		return nil, ErrClosed
+	}
 	stripe := s.stripes[s.stripeOf(id)]
 	select {
 	case stripe <- struct{}{}:
 		return stripe, nil
+	case <-s.closing:
+		return nil, ErrClosed
 	case <-s.guard.failed:
 		return nil, s.guard.failure()
 	case <-ctx.Done():
@@ -88,20 +93,23 @@ func (s *Store) submit(ctx context.Context, stripe chan struct{}, c *step) error
 	}
 }
 
-// writer is the one goroutine that writes. It ends when Close closes the steps, or with the first failure.
+// writer is the one goroutine that writes. It ends when Close says so and nothing waits any more, or with the first failure.
 func (s *Store) writer() {
 	defer close(s.written)
 	group := make([]*step, 0, groupSteps)
-	for first := range s.steps {
+	for {
+		var first *step
+		select {
+		case first = <-s.steps:
+		case <-s.closed:
+			return
+		}
 		group = append(group[:0], first)
 		size := first.size()
 	gather:
 		for len(group) < groupSteps && size < groupBytes {
 			select {
-			case next, ok := <-s.steps:
-				if !ok {
-					break gather
-				}
+			case next := <-s.steps:
 				group = append(group, next)
 				size += next.size()
 			default:

@@ -143,7 +143,7 @@ func checkFailed(t *testing.T, s *Store, cause error) {
 	_, _, claimErr := s.Claim(ctx, request("after", 1))
 	_, _, getErr := s.Get(ctx, "before")
 	_, listErr := s.List(ctx, idempotency.Query{}, 1)
-	_, resolveErr := s.Resolve(ctx, "before", nil)
+	_, resolveErr := s.Resolve(ctx, "before", nil, true)
 	_, secretErr := s.Secret(ctx, "x", 8)
 	for name, err := range map[string]error{
 		"Claim": claimErr, "Get": getErr, "List": listErr, "Resolve": resolveErr, "Secret": secretErr,

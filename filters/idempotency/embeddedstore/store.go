@@ -22,6 +22,9 @@ import (
 // ErrFailed says that the store has stopped after an I/O error or a wrong checksum; it stays so until the gateway is started again.
 var ErrFailed = errors.New("embeddedstore: stopped after a failure")
 
+// ErrClosed says that the store was closed; a step that comes later is not taken.
+var ErrClosed = errors.New("embeddedstore: closed")
+
 // ErrInUse says that another process holds the folder.
 var ErrInUse = errors.New("embeddedstore: folder is in use by another process")
 
@@ -47,6 +50,8 @@ type Store struct {
 	seed    maphash.Seed
 	stripes [stripes]chan struct{}
 	steps   chan *step
+	closing chan struct{} // closed when Close begins: no new call
+	closed  chan struct{} // closed when no call is under way any more
 	written chan struct{} // closed when the writer has ended
 
 	sweepEvery time.Duration
@@ -74,7 +79,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		guard: newGuard(opts.FS, dir, opts.Logger), now: opts.Now, seed: maphash.MakeSeed(), sweepEvery: opts.SweepEvery,
-		steps: make(chan *step, groupSteps), written: make(chan struct{}), swept: make(chan struct{}),
+		steps: make(chan *step, groupSteps), closing: make(chan struct{}), closed: make(chan struct{}), written: make(chan struct{}), swept: make(chan struct{}),
 	}
 	for i := range s.stripes {
 		s.stripes[i] = make(chan struct{}, 1)
@@ -273,6 +278,9 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 
 // List implements [idempotency.Store]. It walks over all records and is for operators.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
+	if s.isClosing() {
+		return nil, ErrClosed
+	}
 	if err := s.guard.failure(); err != nil {
 		return nil, err
 	}
@@ -302,7 +310,7 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
 	stripe, err := s.lock(ctx, id)
 	if err != nil {
 		return false, err
@@ -317,7 +325,11 @@ func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answ
 		unlock(stripe)
 		return false, nil
 	}
-	next, remove := idempotency.Resolve(rec, answer, fence.NewToken(), now)
+	next, remove, err := idempotency.Resolve(rec, answer, force, fence.NewToken(), now)
+	if err != nil {
+		unlock(stripe)
+		return false, err
+	}
 	c := s.replace(id, rec, &next, true)
 	if remove {
 		c = s.replace(id, rec, nil, true)
@@ -361,7 +373,19 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.guard.failure(); err != nil {
 		return err
 	}
+	if s.isClosing() {
+		return ErrClosed
+	}
 	return ctx.Err()
+}
+
+func (s *Store) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close stops the sweep, lets the steps on their way end and closes the folder. A store that has stopped returns why; its folder stays
@@ -375,7 +399,15 @@ func (s *Store) Close() error {
 	if err := s.guard.failure(); err != nil {
 		return err // the engine may hang on its own locks
 	}
-	close(s.steps)
+	close(s.closing)
+	for _, stripe := range s.stripes { // a call that is under way holds its stripe until its step is written
+		select {
+		case stripe <- struct{}{}:
+		case <-s.guard.failed:
+			return s.guard.failure()
+		}
+	}
+	close(s.closed)
 	select {
 	case <-s.written:
 	case <-s.guard.failed:

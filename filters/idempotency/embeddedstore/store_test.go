@@ -330,3 +330,40 @@ func BenchmarkClaimFinish(b *testing.B) {
 		}
 	})
 }
+
+// Close lets the calls that are under way finish, and refuses those that come later.
+func TestCloseUnderLoad(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				id := fmt.Sprintf("r%d-%d", i, n)
+				_, claimed, err := s.Claim(t.Context(), idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour})
+				if errors.Is(err, ErrClosed) {
+					return
+				}
+				if err != nil || !claimed {
+					t.Errorf("claim of %s: %v, %v", id, claimed, err)
+					return
+				}
+			}
+		})
+	}
+	for s.db.Metrics().WAL.BytesIn < 64<<10 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if _, _, err := s.Get(t.Context(), "r0-0"); !errors.Is(err, ErrClosed) {
+		t.Errorf("Get after Close: %v", err)
+	}
+	if _, err := s.List(t.Context(), idempotency.Query{}, 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("List after Close: %v", err)
+	}
+}

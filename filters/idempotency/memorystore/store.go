@@ -213,7 +213,7 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -221,18 +221,24 @@ func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answ
 	h, now := s.lock(id)
 	rec := h.get(id)
 	_, there := idempotency.View(rec, now)
-	if there {
-		if next, remove := idempotency.Resolve(rec, answer, fence.NewToken(), now); remove {
-			h.remove(id)
-		} else {
-			h.put(next)
-		}
+	if !there {
+		h.mu.Unlock()
+		return false, nil
+	}
+	next, remove, err := idempotency.Resolve(rec, answer, force, fence.NewToken(), now)
+	switch {
+	case err != nil:
+	case remove:
+		h.remove(id)
+	default:
+		h.put(next)
 	}
 	h.mu.Unlock()
-	if there {
-		s.waiting.Wake(id)
+	if err != nil {
+		return false, err
 	}
-	return there, nil
+	s.waiting.Wake(id)
+	return true, nil
 }
 
 // Secret implements [idempotency.Store]; the secret lasts as long as the store.

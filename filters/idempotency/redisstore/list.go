@@ -146,7 +146,7 @@ func recordOf(id string, h map[string]string) (idempotency.Record, error) {
 	p := fields{h: h}
 	rec := idempotency.Record{
 		ID: id, State: idempotency.State(p.int("s")), Token: p.uint("k"), Attempt: int(p.int("n")),
-		Route: h["r"], Principal: h["p"], ClientKey: h["y"], Unsent: h["u"] == "1",
+		Route: h["r"], Principal: h["p"], ClientKey: h["y"], GID: h["g"], Unsent: h["u"] == "1",
 		Created: p.time("c"), LeaseUntil: p.time("l"), CapUntil: p.time("m"), Expires: p.time("x"),
 		TTL: time.Duration(p.int("t")) * time.Microsecond,
 	}

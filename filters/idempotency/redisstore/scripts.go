@@ -7,7 +7,7 @@ import "github.com/redis/go-redis/v9"
 //	s state (the number of idempotency.State)   k token       n attempt
 //	f fingerprint (32 bytes)                    r route       p principal    y client key
 //	u 1: nothing sent                           c created     l lease until  m cap until
-//	t TTL                                       x expires     a answer
+//	t TTL                                       x expires     a answer      g gid
 //
 // Times and spans are whole microseconds.
 
@@ -26,8 +26,8 @@ local function load()
 end
 local function lapsed(rec) return rec.state == 1 and now >= rec.lease end
 local function expire(at) redis.call('PEXPIREAT', key, us(math.ceil(at / 1000))) end
-local function finish(rec, state)
-  local expires = now + rec.ttl
+local function finish(rec, state, life)
+  local expires = now + (life or rec.ttl)
   redis.call('HSET', key, 's', state, 'u', '0', 'x', us(expires))
   expire(expires)
 end
@@ -60,20 +60,19 @@ expire(expires)
 return {us(now), '1', us(attempt), us(created)}
 `)
 
-// changeScript is idempotency.Apply. ARGV: token, op, lease, answer. Reply: 1, or 0 when the claim is lost.
+// changeScript is idempotency.Apply. ARGV: token, op, lease, answer, gid, life of a handed record. Reply: 1, or 0 when the claim is lost.
 var changeScript = redis.NewScript(prelude + `
 local rec = load()
 if not rec or rec.token ~= ARGV[1] then return 0 end
 local op = ARGV[2]
+local handed = tonumber(ARGV[6])
 if rec.state == 3 then
   if op == '2' then return 1 end
   return 0
 end
 if op == '1' then
   if rec.state == 2 then
-    local expires = now + rec.ttl
-    redis.call('HSET', key, 'x', us(expires))
-    expire(expires)
+    finish(rec, '2', math.max(rec.ttl, handed))
     return 1
   end
   if rec.state ~= 1 or now >= rec.cap then return 0 end
@@ -82,25 +81,32 @@ elseif op == '2' then
   redis.call('HSET', key, 'a', ARGV[4])
   finish(rec, '3')
 elseif op == '3' then
-  redis.call('DEL', key)
+  if rec.attempt <= 1 then
+    redis.call('DEL', key)
+  else
+    redis.call('HSET', key, 'n', us(rec.attempt - 1))
+    finish(rec, '4')
+  end
 elseif op == '4' then
   if rec.state == 2 then return 0 end
   finish(rec, '4')
 elseif op == '5' then
   if rec.state == 2 then return 1 end
   if rec.state ~= 1 then return 0 end
-  finish(rec, '2')
+  redis.call('HSET', key, 'g', ARGV[5])
+  finish(rec, '2', math.max(rec.ttl, handed))
 else
   return redis.error_reply('sluice: no such step: ' .. op)
 end
 return 1
 `)
 
-// resolveScript is idempotency.Resolve on what idempotency.View shows. ARGV: token, 1 for answered or 0 for free, answer.
-// Reply: 1, or 0 without a record.
+// resolveScript is idempotency.Resolve on what idempotency.View shows. ARGV: token, 1 for answered or 0 for free, answer,
+// force. Reply: 1, 0 without a record, or 2 when it takes force.
 var resolveScript = redis.NewScript(prelude + `
 local rec = load()
 if not rec or (lapsed(rec) and rec.unsent) then return 0 end
+if ARGV[4] == '0' and (rec.state == 2 or (rec.state == 1 and not lapsed(rec))) then return 2 end
 if ARGV[2] == '0' then
   redis.call('DEL', key)
   return 1

@@ -112,7 +112,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		}
 		answer = idempotency.AppendAnswer(make([]byte, 0, 256+len(ch.Answer.Body)), ch.Answer)
 	}
-	held, err := s.run(ctx, changeScript, s.recordKey(id), tokenText(token), int(ch.Op), ch.Lease.Microseconds(), answer).Bool()
+	held, err := s.run(ctx, changeScript, s.recordKey(id), tokenText(token), int(ch.Op), ch.Lease.Microseconds(), answer, ch.GID, idempotency.HandedLife.Microseconds()).Bool()
 	switch {
 	case err != nil:
 		return fmt.Errorf("redisstore: step %d of %s: %w", ch.Op, id, err)
@@ -188,16 +188,19 @@ func ended(ctx context.Context) bool {
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
 	var b []byte
 	if answer != nil {
 		b = idempotency.AppendAnswer(nil, answer)
 	}
-	there, err := s.run(ctx, resolveScript, s.recordKey(id), tokenText(fence.NewToken()), flag(answer != nil), b).Bool()
+	settled, err := s.run(ctx, resolveScript, s.recordKey(id), tokenText(fence.NewToken()), flag(answer != nil), b, flag(force)).Int()
 	if err != nil {
 		return false, fmt.Errorf("redisstore: resolve of %s: %w", id, err)
 	}
-	return there, nil
+	if settled == 2 {
+		return false, idempotency.ErrBusy
+	}
+	return settled == 1, nil
 }
 
 // Secret implements [idempotency.Store].

@@ -75,7 +75,7 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		client := dial(t, addr, patient, cluster)
 		stranger := New(client, "axbycz1:", patient) // would match the prefix if that were a pattern
 		claim(t, stranger, request("stranger", uint64(n)))
-		if _, err := stranger.Resolve(within(t, patient), "stranger", nil); err != nil {
+		if _, err := stranger.Resolve(within(t, patient), "stranger", nil, true); err != nil {
 			t.Fatal(err)
 		}
 		claim(t, stranger, request(fmt.Sprint("stranger", n), 1))
@@ -258,7 +258,7 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 		"Change":  func() error { return s.Change(ctx, "held", 1, finish(200)) },
 		"Get":     func() error { _, _, err := s.Get(ctx, "held"); return err },
 		"List":    func() error { _, err := s.List(ctx, idempotency.Query{}, 10); return err },
-		"Resolve": func() error { _, err := s.Resolve(ctx, "held", nil); return err },
+		"Resolve": func() error { _, err := s.Resolve(ctx, "held", nil, true); return err },
 		"Secret":  func() error { _, err := s.Secret(ctx, "n", 8); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
 		"Wait":    func() error { return s.Wait(ctx, "held", 1) },

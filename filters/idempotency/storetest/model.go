@@ -117,6 +117,8 @@ func (m *model) change(t *rapid.T) {
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
 		ch.Answer = answer(rapid.IntRange(200, 599).Draw(t, "status"))
+	case idempotency.Hand:
+		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
 	}
 	next, remove, want := idempotency.Apply(m.records[id], token, ch, m.now())
 	if err := m.h.Store.Change(m.ctx, id, token, ch); !errors.Is(err, want) {
@@ -139,14 +141,23 @@ func (m *model) resolve(t *rapid.T) {
 	}
 	now := m.now()
 	_, there := idempotency.View(m.records[id], now)
-	ok, err := m.h.Store.Resolve(m.ctx, id, a)
+	force := rapid.Bool().Draw(t, "force")
+	ok, err := m.h.Store.Resolve(m.ctx, id, a, force)
+	if there {
+		if _, _, want := idempotency.Resolve(m.records[id], a, force, 0, now); want != nil {
+			if !errors.Is(err, want) || ok {
+				t.Fatalf("resolve: %v, %v; core says %v", ok, err, want)
+			}
+			return
+		}
+	}
 	if err != nil || ok != there {
 		t.Fatalf("resolve: %v, %v; core says %v", ok, err, there)
 	}
 	if !there {
 		return
 	}
-	if next, remove := idempotency.Resolve(m.records[id], a, 0, now); remove {
+	if next, remove, _ := idempotency.Resolve(m.records[id], a, true, 0, now); remove {
 		delete(m.records, id)
 	} else {
 		rec, ok, err := m.h.Store.Get(m.ctx, id)

@@ -15,31 +15,34 @@ import (
 
 func testResolve(t *testing.T, h Harness) {
 	ctx := background(t)
-	if ok, err := h.Store.Resolve(ctx, newID(), answer(200)); err != nil || ok {
+	if ok, err := h.Store.Resolve(ctx, newID(), answer(200), true); err != nil || ok {
 		t.Errorf("Resolve of no record: %v, %v", ok, err)
 	}
 	c := request(newID())
 	mustClaim(t, h.Store, c)
+	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); !errors.Is(err, idempotency.ErrBusy) || ok {
+		t.Errorf("Resolve while its holder runs: %v, %v", ok, err)
+	}
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
-	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202)); err != nil || !ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202), false); err != nil || !ok {
 		t.Fatalf("Resolve: %v, %v", ok, err)
 	}
 	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); rec.Answer.Status != 202 || rec.Token == c.Token {
 		t.Errorf("resolved record %+v", rec)
 	}
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
-	if ok, err := h.Store.Resolve(ctx, c.ID, nil); err != nil || !ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); err != nil || !ok {
 		t.Fatalf("Resolve as free: %v, %v", ok, err)
 	}
 	mustBeGone(t, h.Store, c.ID)
-	if ok, err := h.Store.Resolve(ctx, c.ID, nil); err != nil || ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); err != nil || ok {
 		t.Errorf("Resolve of a free key: %v, %v", ok, err)
 	}
 	c = request(newID())
 	c.Unsent, c.Lease = true, h.short()
 	mustClaim(t, h.Store, c)
 	h.lapse()
-	if ok, err := h.Store.Resolve(ctx, c.ID, answer(200)); err != nil || ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, answer(200), true); err != nil || ok {
 		t.Errorf("Resolve of a lapsed claim with nothing sent: %v, %v", ok, err)
 	}
 }
@@ -164,12 +167,12 @@ func testWait(t *testing.T, h Harness) {
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Doubt})
 		}},
 		{"resolve", func(id string, _ uint64) {
-			if ok, err := h.Store.Resolve(ctx, id, answer(200)); err != nil || !ok {
+			if ok, err := h.Store.Resolve(ctx, id, answer(200), true); err != nil || !ok {
 				t.Fatal(ok, err)
 			}
 		}},
 		{"hand and finish", func(id string, token uint64) {
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Hand})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
 		}},
 	} {
@@ -207,7 +210,7 @@ func testWaitEnds(t *testing.T, h Harness) {
 
 	c = request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
 	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
 	if err := h.Store.Wait(short, c.ID, c.Token); !errors.Is(err, context.DeadlineExceeded) {

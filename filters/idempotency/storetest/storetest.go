@@ -283,19 +283,22 @@ func testDoubt(t *testing.T, h Harness) {
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Unknown)
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
 }
 
 func testHand(t *testing.T, h Harness) {
 	c := request(newID())
 	c.Unsent, c.Lease, c.Cap = true, h.short(), h.short()
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
 	h.lapse() // no lease runs any more
 	retry := request(c.ID)
 	retry.Retry = true
 	mustNotClaim(t, h.Store, retry, idempotency.Handed)
 	before := mustGet(t, h.Store, c.ID, idempotency.Handed)
+	if before.GID != "g1" {
+		t.Errorf("the gid is %q", before.GID)
+	}
 	h.tick()
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	if after := mustGet(t, h.Store, c.ID, idempotency.Handed); !after.Expires.After(before.Expires) {
