@@ -48,9 +48,11 @@ type Exchange struct {
 	// Resend: the service honours the injected key, so an attempt may be repeated after something was sent.
 	Resend bool
 
-	// Key is the logical request's opaque value: the injected Idempotency-Key, the record's name in the store and the
-	// gid of its transaction. Empty where the request has no key.
+	// Key is the logical request's opaque value: the injected Idempotency-Key and the record's name in the store. Empty where
+	// the request has no key.
 	Key string
+	// GID is the name that the coordinator knows the request's transaction by; it begins with Key.
+	GID string
 	// Attempt is the number of this dispatch, from 1.
 	Attempt int
 	// Claim is set by the idempotency filter for an exchange that holds a claim, for the transaction executor.

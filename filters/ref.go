@@ -79,7 +79,7 @@ func (r Ref) Text(x *Exchange) (string, bool) {
 		}
 		return x.Header.Joined(r.Path[0]), true
 	case FromGID:
-		return x.Key, x.Key != ""
+		return x.GID, x.GID != ""
 	case FromBody:
 		if len(r.Path) == 0 {
 			b, err := x.Body()

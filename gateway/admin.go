@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -161,10 +162,12 @@ type settlement struct {
 	Status    int               `json:"status"`
 	Headers   map[string]string `json:"headers"`
 	Body      json.RawMessage   `json:"body"`
+	Force     bool              `json:"force"` // also a record that is not unknown
 }
 
 func (g *gateway) resolve(w http.ResponseWriter, r *http.Request) {
-	g.settle(w, r, func(s settlement) (*idempotency.Answer, string) {
+	onlyUnknown := func(state idempotency.State) bool { return state != idempotency.Answered }
+	g.settle(w, r, onlyUnknown, func(s settlement) (*idempotency.Answer, string) {
 		switch {
 		case s.As == "free":
 			return nil, ""
@@ -178,7 +181,8 @@ func (g *gateway) resolve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *gateway) forget(w http.ResponseWriter, r *http.Request) {
-	g.settle(w, r, func(settlement) (*idempotency.Answer, string) { return nil, "" })
+	all := func(idempotency.State) bool { return true }
+	g.settle(w, r, all, func(settlement) (*idempotency.Answer, string) { return nil, "" })
 }
 
 // answer makes the answer that duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
@@ -205,7 +209,7 @@ func (s settlement) answer(now time.Time) *idempotency.Answer {
 }
 
 // settle finds the one record that is meant and settles it.
-func (g *gateway) settle(w http.ResponseWriter, r *http.Request, decide func(settlement) (*idempotency.Answer, string)) {
+func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idempotency.State) bool, decide func(settlement) (*idempotency.Answer, string)) {
 	var s settlement
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err == nil {
@@ -234,7 +238,15 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, decide func(set
 		writeProblem(w, http.StatusConflict, strconv.Itoa(len(list))+" records have this route, principal and key: their scope has more to it")
 		return
 	}
-	found, err := g.shared.store.Resolve(r.Context(), list[0].ID, answer)
+	if !s.Force && !takes(list[0].State) {
+		writeProblem(w, http.StatusConflict, "the record is "+list[0].State.String()+", not unknown; forget removes it, force: true settles it all the same")
+		return
+	}
+	found, err := g.shared.store.Resolve(r.Context(), list[0].ID, answer, s.Force)
+	if errors.Is(err, idempotency.ErrBusy) {
+		writeProblem(w, http.StatusConflict, "the request still runs and may settle its record itself; force: true settles it all the same, and then it can be executed twice")
+		return
+	}
 	if err != nil {
 		writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
 		return
@@ -244,14 +256,12 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, decide func(set
 		return
 	}
 	g.Logger.Info("an operator settled a record", "record", list[0].ID, "route", s.Route, "was", list[0].State.String(), "answered", answer != nil)
-	writeJSON(w, 200, map[string]any{"record": viewOf(&list[0]), "resolved": answered(answer)})
-}
-
-func answered(a *idempotency.Answer) string {
-	if a == nil {
-		return "free"
+	if answer == nil {
+		writeJSON(w, 200, map[string]any{"resolved": "free"})
+		return
 	}
-	return "answered"
+	list[0].State, list[0].Answer = idempotency.Answered, answer
+	writeJSON(w, 200, map[string]any{"resolved": "answered", "record": viewOf(&list[0])})
 }
 
 func (g *gateway) transactions(w http.ResponseWriter, r *http.Request) {

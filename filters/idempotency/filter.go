@@ -267,7 +267,7 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration)
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
-				f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; its outcome will read as unknown", "record", id)
+				f.Logger.Error("idempotency: the store did not take the end of a request; its outcome will read as unknown", "record", id)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)

@@ -17,6 +17,11 @@ type Held struct {
 	token  uint64
 	fl     *flight // nil: nobody is joined to it
 
+	// Fingerprint is that of the request, TTL how long the record lives from its end.
+	Fingerprint [32]byte
+	TTL         time.Duration
+	// GID is what an earlier request was handed under; empty before.
+	GID string
 	// Resume: an earlier request handed this one to the coordinator. It is asked how it stands, and nothing is submitted.
 	Resume bool
 	// NoWait: the client has waited its time already.
@@ -29,7 +34,7 @@ type Held struct {
 
 // hold binds a new claim to the exchange.
 func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record) {
-	h := &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl}
+	h := &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, TTL: f.settings.TTL}
 	h.mu.Lock() // the first renewal reads it
 	h.timer = time.AfterFunc(f.settings.Lease/3, h.renew)
 	h.mu.Unlock()
@@ -38,7 +43,10 @@ func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, fl *flight, rec Reco
 
 // attach binds a request that was handed to the coordinator before to the exchange.
 func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record, noWait bool) {
-	f.bind(x, s, &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl, Resume: true, NoWait: noWait}, rec.Attempt)
+	f.bind(x, s, &Held{
+		filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, TTL: f.settings.TTL,
+		GID: rec.GID, Resume: true, NoWait: noWait,
+	}, rec.Attempt)
 }
 
 func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int) {
@@ -53,11 +61,11 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int
 // Token returns the fence of the claim.
 func (h *Held) Token() uint64 { return h.token }
 
-// Hand marks the request as handed to the coordinator, durably, before it is. [ErrLost] says that somebody else has taken the
+// Hand marks the request as handed to the coordinator under that gid, durably, before it is. [ErrLost] says that somebody else has taken the
 // record over: then nothing may be submitted.
-func (h *Held) Hand(ctx context.Context) error {
+func (h *Held) Hand(ctx context.Context, gid string) error {
 	h.stop()
-	return h.filter.Store.Change(ctx, h.id, h.token, Change{Op: Hand})
+	return h.filter.Store.Change(ctx, h.id, h.token, Change{Op: Hand, GID: gid})
 }
 
 func (h *Held) renew() {

@@ -120,10 +120,11 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 }
 
 // Digest names a logical request: 160 bits over its scope and key, written as [IDLength] characters of [0-9a-v]. It is the
-// record's name, the injected Idempotency-Key and the transaction's gid in one, so it is fixed in length (the
+// record's name, the injected Idempotency-Key and the beginning of the transaction's gid, so it is fixed in length (the
 // coordinator's boltdb store confuses gids of which one is the beginning of another) and in an alphabet that every store takes.
 func Digest(x *filters.Exchange, scope []filters.Ref, key string) (string, error) {
 	h := sha256.New()
+	hashText(h, "client key") // apart from what DigestOf makes
 	if err := hashParts(h, scope, x); err != nil {
 		return "", err
 	}
@@ -134,6 +135,7 @@ func Digest(x *filters.Exchange, scope []filters.Ref, key string) (string, error
 // DigestOf names a record by plain parts, for records that do not come from a client's key.
 func DigestOf(parts ...string) string {
 	h := sha256.New()
+	hashText(h, "parts")
 	for _, p := range parts {
 		hashText(h, p)
 	}

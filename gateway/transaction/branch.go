@@ -22,7 +22,7 @@ import (
 type envelope struct {
 	Route     string        `json:"route"`
 	Principal string        `json:"principal"`
-	Trace     string        `json:"trace"`
+	Inject    [][2]string   `json:"inject"` // fields about the way that the client's request came
 	Do        *envelopeCall `json:"do"`
 	Undo      *envelopeCall `json:"undo,omitempty"`
 	FailOn    [][2]int      `json:"failOn"` // ranges, both ends included
@@ -45,16 +45,22 @@ const (
 // dtmOp is the coordinator's word for an operation of a saga.
 var dtmOp = map[string]string{opDo: "action", opUndo: "compensate"}
 
-// branchURL is where the coordinator calls a branch. The HMAC binds gid, step, operation and payload to each other: who
+// passedOn are the injected fields of the client's request that its branch calls carry too.
+var passedOn = []string{"traceparent", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via", "Sluice-Request-Id"}
+
+// branch names one operation of one step. ID is the coordinator's number for the step.
+type branch struct{ gid, step, op, id string }
+
+// branchURL is where the coordinator calls a branch. The HMAC binds gid, step, operation, number and payload to each other: who
 // can reach the address still cannot make up a call, nor give a known one another payload.
-func (c *Coordinator) branchURL(gid, step, op string, payload []byte) string {
-	return c.Base + "/branch/" + gid + "/" + step + "/" + op + "/" + c.sign(gid, step, op, payload)
+func branchURL(base string, key []byte, b branch, payload []byte) string {
+	return base + "/branch/" + b.gid + "/" + b.step + "/" + b.op + "/" + b.sign(key, payload)
 }
 
-func (c *Coordinator) sign(gid, step, op string, payload []byte) string {
+func (b branch) sign(key, payload []byte) string {
 	sum := sha256.Sum256(payload)
-	mac := hmac.New(sha256.New, c.secret)
-	mac.Write([]byte(gid + "/" + step + "/" + op + "/"))
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(b.gid + "/" + b.step + "/" + b.op + "/" + b.id + "/"))
 	mac.Write(sum[:])
 	return hex.EncodeToString(mac.Sum(nil)[:20])
 }
@@ -62,6 +68,9 @@ func (c *Coordinator) sign(gid, step, op string, payload []byte) string {
 func branchRecord(gid, step, op string) string {
 	return idempotency.DigestOf("branch", gid, step, op)
 }
+
+// branchRoute is the route under which the records of a route's branches are kept, apart from those of its clients.
+func branchRoute(route string) string { return route + "/branch" }
 
 // ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still running (the next call
 // comes after the same delay), anything else as to be tried again (the delay doubles).
@@ -76,24 +85,29 @@ func (c *Coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "payload cannot be read", http.StatusBadRequest)
 		return
 	}
-	gid, step, op := parts[2], parts[3], parts[4]
 	q := r.URL.Query()
-	if !hmac.Equal([]byte(parts[5]), []byte(c.sign(gid, step, op, payload))) || q.Get("gid") != gid || q.Get("op") != dtmOp[op] {
-		c.Logger.Warn("transaction: a branch call with a bad signature was refused", "gid", gid, "peer", r.RemoteAddr)
+	b := branchCall{branch: branch{gid: parts[2], step: parts[3], op: parts[4], id: q.Get("branch_id")}}
+	key, err := c.key(r.Context())
+	if err != nil {
+		http.Error(w, "the store does not answer", http.StatusInternalServerError)
+		return
+	}
+	if !hmac.Equal([]byte(parts[5]), []byte(b.sign(key, payload))) || !plausible(b.gid) || q.Get("gid") != b.gid || q.Get("op") != dtmOp[b.op] {
+		c.Logger.Warn("transaction: a branch call with a bad signature was refused", "gid", b.gid, "peer", r.RemoteAddr)
 		http.Error(w, "bad signature", http.StatusForbidden)
 		return
 	}
 	var env envelope
 	err = json.Unmarshal(payload, &env)
 	call := env.Do
-	if op == opUndo {
+	if b.op == opUndo {
 		call = env.Undo
 	}
 	if err != nil || call == nil {
 		http.Error(w, "payload is no envelope", http.StatusBadRequest)
 		return
 	}
-	b := branchCall{gid: gid, step: step, op: op, branchID: q.Get("branch_id"), env: &env, call: call}
+	b.env, b.call = &env, call
 	status := c.serveBranch(r.Context(), b)
 	if status >= 400 && status != http.StatusConflict {
 		c.Metrics.BranchErrors.Inc()
@@ -104,16 +118,16 @@ func (c *Coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 type branchCall struct {
-	gid, step, op, branchID string
-	env                     *envelope
-	call                    *envelopeCall
+	branch
+	env  *envelope
+	call *envelopeCall
 }
 
 // serveBranch claims the branch's record and makes the call, or tells what is known of it.
 func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 	lease := c.Longest(b.call.Service) + 2*time.Second
 	claim := idempotency.ClaimRequest{
-		ID: branchRecord(b.gid, b.step, b.op), Token: randomToken(), Route: b.env.Route + "/branch", Principal: b.env.Principal,
+		ID: branchRecord(b.gid, b.step, b.op), Token: randomToken(), Route: branchRoute(b.env.Route), Principal: b.env.Principal,
 		ClientKey: b.gid + "/" + b.step + "/" + b.op, Lease: lease, Cap: lease, TTL: branchTTL, Retry: true,
 	}
 	rec, claimed, err := c.store.Claim(context.WithoutCancel(ctx), claim)
@@ -122,9 +136,15 @@ func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 		c.Logger.Warn("transaction: the store did not take a branch's claim; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)
 		return http.StatusInternalServerError
 	case !claimed && rec.State == idempotency.Answered:
-		return translate(b, rec.Answer.Status)
+		if status := translate(b, rec.Answer.Status); status != 0 {
+			return status
+		}
+		return http.StatusInternalServerError // an operator's word that is not final
 	case !claimed:
 		return http.StatusTooEarly
+	}
+	if status := c.fenced(ctx, b, claim); status != 0 {
+		return status
 	}
 	result := make(chan int, 1)
 	c.calls.Go(func() { result <- c.callBranch(b, claim, rec.Attempt) })
@@ -136,6 +156,28 @@ func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 	case <-patience.C: // it goes on; the next call finds its end
 		return http.StatusTooEarly
 	}
+}
+
+// fenced keeps a step from being done for a transaction that is not, or not any more, handed under this gid: a submit that comes
+// out of the depth of a network or a coordinator's queue after the record was settled is refused, and rolls back. 0 lets the call pass.
+func (c *Coordinator) fenced(ctx context.Context, b branchCall, claim idempotency.ClaimRequest) int {
+	if b.op != opDo {
+		return 0
+	}
+	rec, ok, err := c.store.Get(context.WithoutCancel(ctx), recordOf(b.gid))
+	if err == nil && ok && rec.State == idempotency.Handed && rec.GID == b.gid {
+		return 0
+	}
+	status := http.StatusConflict
+	if err != nil {
+		status = http.StatusInternalServerError
+	} else {
+		c.Logger.Warn("transaction: a step of a transaction that is not under way was refused", "gid", b.gid, "step", b.step)
+	}
+	if err := c.store.Change(context.WithoutCancel(ctx), claim.ID, claim.Token, idempotency.Change{Op: idempotency.Free}); err != nil {
+		return http.StatusInternalServerError
+	}
+	return status
 }
 
 // callBranch calls the service and settles the record.
@@ -152,15 +194,16 @@ func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, a
 	if len(b.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}
+	for _, f := range b.env.Inject {
+		x.Inject.Add(f[0], f[1])
+	}
 	for _, f := range [...][2]string{
-		{"Idempotency-Key", b.gid + "-" + b.branchID + "-" + dtmOp[b.op]},
+		{"Idempotency-Key", b.gid + "-" + b.id + "-" + dtmOp[b.op]},
 		{"Sluice-Attempt", strconv.Itoa(attempt)},
 		{"Sluice-Principal", b.env.Principal},
-		{"Sluice-Request-Id", b.gid},
 		{"Sluice-Transaction", b.gid},
-		{"Sluice-Branch", b.branchID},
+		{"Sluice-Branch", b.id},
 		{"Sluice-Op", dtmOp[b.op]},
-		{"traceparent", b.env.Trace},
 	} {
 		x.Inject.Add(f[0], f[1])
 	}
@@ -203,7 +246,7 @@ func translate(b branchCall, status int) int {
 
 // branchQuery adds the coordinator's parameters, so that dtmcli.BarrierFromQuery works in the service as it is.
 func branchQuery(b branchCall) string {
-	q := "gid=" + b.gid + "&trans_type=saga&branch_id=" + b.branchID + "&op=" + dtmOp[b.op]
+	q := "gid=" + b.gid + "&trans_type=saga&branch_id=" + b.id + "&op=" + dtmOp[b.op]
 	if own := withoutDTM(b.call.Query); own != "" {
 		return own + "&" + q
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,17 +41,18 @@ type Options struct {
 // belongs to the process and outlives a reload.
 type Coordinator struct {
 	Options
-	store  idempotency.Store
-	secret []byte
-	calls  sync.WaitGroup // branch calls that go on in the background
+	store idempotency.Store
+	calls sync.WaitGroup // branch calls and submits that go on in the background
 
 	mu      sync.Mutex
+	secret  []byte // signs branch URLs; nil until the store has given it
 	pending map[string]*followed
 }
 
 // followed is a handed transaction whose end is not recorded.
 type followed struct {
 	token   uint64
+	route   string
 	created time.Time
 	next    time.Time // when to ask again
 	pause   time.Duration
@@ -64,19 +66,35 @@ const (
 	neverCame     = 30 * time.Second // handed and not known for so long: it was never submitted
 	lostAfter     = 10 * time.Minute // unless the record is so old: then the coordinator lost it
 	queryTimeout  = 2 * time.Second
-	answerBytes   = 64 << 10 // of a branch's answer that are read
-	keptBytes     = 4 << 10  // and kept, for the reason
+	submitTimeout = 15 * time.Second // the coordinator answers after its first pass over the steps, at the latest after some 5 s
+	answerBytes   = 64 << 10         // of a branch's answer that are read
+	keptBytes     = 4 << 10          // and kept, for the reason
 	branchTTL     = 72 * time.Hour
 	branchPatient = 2500 * time.Millisecond // the coordinator waits 3 s for a branch
 )
 
-// New returns the stand-in. The secret that signs branch URLs is the store's, so all gateways of a store share it.
-func New(ctx context.Context, o Options) (*Coordinator, error) {
-	secret, err := o.Store.Secret(ctx, "branch-hmac", secretBytes)
+// New returns the stand-in.
+func New(o Options) *Coordinator {
+	return &Coordinator{Options: o, store: o.Store, pending: map[string]*followed{}}
+}
+
+// key returns the secret that signs branch URLs. It is the store's, so all gateways of a store share it; it is asked for when it is needed first, because a
+// store may come up later than the gateway.
+func (c *Coordinator) key(ctx context.Context) ([]byte, error) {
+	c.mu.Lock()
+	secret := c.secret
+	c.mu.Unlock()
+	if secret != nil {
+		return secret, nil
+	}
+	secret, err := c.store.Secret(ctx, "branch-hmac", secretBytes)
 	if err != nil {
 		return nil, err
 	}
-	return &Coordinator{Options: o, store: o.Store, secret: secret, pending: map[string]*followed{}}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secret = secret
+	return secret, nil
 }
 
 // Run follows what was handed until ctx ends: what this gateway handed, and what others left behind.
@@ -99,8 +117,17 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 }
 
-// Wait returns when the branch calls that run in the background have ended.
-func (c *Coordinator) Wait() { c.calls.Wait() }
+// Wait returns nil when what runs in the background has ended, or the error of ctx when that ends first.
+func (c *Coordinator) Wait(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() { c.calls.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Pending returns how many transactions are followed.
 func (c *Coordinator) Pending() int {
@@ -112,8 +139,8 @@ func (c *Coordinator) Pending() int {
 func (c *Coordinator) watch(rec idempotency.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending[rec.ID] == nil {
-		c.pending[rec.ID] = &followed{token: rec.Token, created: rec.Created, pause: 250 * time.Millisecond, next: time.Now()}
+	if f := c.pending[rec.GID]; f == nil || f.token != rec.Token {
+		c.pending[rec.GID] = &followed{token: rec.Token, route: rec.Route, created: rec.Created, pause: 250 * time.Millisecond, next: time.Now()}
 	}
 }
 
@@ -189,6 +216,12 @@ func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (d
 			c.Logger.Error("transaction: the coordinator does not know it any more; its outcome is unknown until it is resolved", "gid", gid)
 			return false, nil
 		}
+		if traces, err := c.traces(ctx, gid, f.route); err != nil || traces > 0 {
+			if err == nil {
+				c.Logger.Error("transaction: the coordinator does not know it, but branches of it were called; its outcome is unknown until it is resolved", "gid", gid, "branches", traces)
+			}
+			return false, err
+		}
 		v = View{ID: gid, State: Failed, Steps: []StepView{}}
 		c.Logger.Warn("transaction: handed, and never submitted; it ends as failed", "gid", gid)
 	} else {
@@ -200,9 +233,21 @@ func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (d
 	return c.record(ctx, v, f.token)
 }
 
+// traces counts the branches of a transaction that were called.
+func (c *Coordinator) traces(ctx context.Context, gid, route string) (int, error) {
+	list, err := c.store.List(ctx, idempotency.Query{Route: branchRoute(route)}, scanMost)
+	n := 0
+	for i := range list {
+		if strings.HasPrefix(list[i].ClientKey, gid+"/") {
+			n++
+		}
+	}
+	return n, err
+}
+
 // record writes the final answer into the handed record.
 func (c *Coordinator) record(ctx context.Context, v View, token uint64) (done bool, err error) {
-	err = c.store.Change(ctx, v.ID, token, idempotency.Change{Op: idempotency.Finish, Answer: settled(v.answer(""), time.Now())})
+	err = c.store.Change(ctx, recordOf(v.ID), token, idempotency.Change{Op: idempotency.Finish, Answer: settled(v.answer(""), time.Now())})
 	if err != nil && !errors.Is(err, idempotency.ErrLost) {
 		return false, err
 	}
@@ -222,9 +267,7 @@ func (c *Coordinator) ended(s State) {
 
 // ask asks the coordinator; known is false when it has no such gid.
 func (c *Coordinator) ask(ctx context.Context, gid string) (v View, known bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	t, err := c.Client.Query(ctx, gid)
+	t, err := c.query(ctx, gid)
 	if errors.Is(err, sagaclient.ErrNotFound) {
 		return View{ID: gid, State: Unknown, Steps: []StepView{}}, false, nil
 	}

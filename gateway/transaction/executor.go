@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -70,21 +71,37 @@ func sorted(list []*config.Step) []step {
 // and sets the response. The exchange holds a claim of the idempotency filter.
 func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	held := x.Claim.(*idempotency.Held)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), time.Duration(e.definition.Wait))
+	client := context.WithoutCancel(x.Context()) // who leaves does not stop a transaction
+	ctx, cancel := context.WithTimeout(client, time.Duration(e.definition.Wait))
 	defer cancel()
+	x.GID = held.GID
+	var submitted <-chan error
 	if !held.Resume {
-		if reply, outcome := e.begin(ctx, x, held); reply != nil {
+		var reply *filters.Reply
+		var outcome filters.Outcome
+		if reply, outcome, submitted = e.begin(client, x, held); reply != nil {
 			x.SetReply(reply)
 			return outcome
 		}
 	}
+	if submitted != nil {
+		select {
+		case err := <-submitted:
+			if reply := e.notSubmitted(x, err); reply != nil {
+				x.Dispatched = false
+				x.SetReply(reply)
+				return filters.NotSent
+			}
+		case <-ctx.Done(): // it goes on
+		}
+	}
 	x.Dispatched = true
-	v := e.await(ctx, x.Key, held.NoWait)
+	v := e.await(ctx, x.GID, held.NoWait)
 	x.Response = v.answer(e.statusPath)
 	if x.Response.Provisional {
-		e.coordinator.watch(idempotency.Record{ID: x.Key, Token: held.Token(), Created: x.Received})
+		e.coordinator.watch(idempotency.Record{GID: x.GID, Route: x.Route, Token: held.Token(), Created: x.Received})
 	} else {
-		e.coordinator.unwatch(x.Key)
+		e.coordinator.unwatch(x.GID)
 		if !held.Resume {
 			e.coordinator.ended(v.State)
 		}
@@ -92,53 +109,85 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
-// begin takes the steps 2 to 4 of the package's protocol. A reply says that nothing was submitted.
-func (e *Executor) begin(ctx context.Context, x *filters.Exchange, held *idempotency.Held) (*filters.Reply, filters.Outcome) {
+// begin takes the steps 2 to 4 of the package's protocol, with limits of their own: the client's wait is not theirs. A reply says that nothing
+// was submitted; else the channel, if there is one, gives the outcome of the submit.
+func (e *Executor) begin(ctx context.Context, x *filters.Exchange, held *idempotency.Held) (*filters.Reply, filters.Outcome, <-chan error) {
 	c := e.coordinator
-	saga, err := e.render(x)
+	if _, err := c.key(ctx); err != nil {
+		return e.storeGone(x, err), filters.Refused, nil
+	}
+	x.GID = gidOf(x.Key, held.Fingerprint, 0)
+	saga, err := e.render(ctx, x)
 	if err != nil {
-		var missing *template.MissingError
-		detail := "The request does not fit the transaction."
-		if errors.As(err, &missing) {
-			detail = "The transaction needs " + missing.Ref.String() + ", and the request has none."
+		return e.unfit(err), filters.Refused, nil
+	}
+	gid, known, err := c.choose(ctx, x.Key, held.Fingerprint, held.TTL)
+	if err != nil {
+		return e.coordinatorGone(x, err), filters.NotSent, nil
+	}
+	if gid != x.GID { // the gid stands in what is sent
+		x.GID = gid
+		if saga, err = e.render(ctx, x); err != nil {
+			return e.unfit(err), filters.Refused, nil
 		}
-		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: detail}), filters.Refused
 	}
-	_, known, err := c.ask(ctx, x.Key)
-	if err != nil {
-		return e.coordinatorGone(x, err), filters.NotSent
-	}
-	switch err := held.Hand(ctx); {
+	switch err := held.Hand(ctx, gid); {
 	case errors.Is(err, idempotency.ErrLost):
-		return filters.Refuse(filters.RequestInProgress, filters.Problem{Detail: "Another gateway has taken this request over."}), filters.Refused
+		return filters.Refuse(filters.RequestInProgress, filters.Problem{Detail: "Another gateway has taken this request over."}), filters.Refused, nil
 	case err != nil:
-		c.Logger.Warn("transaction: the store did not take the hand-over; nothing was submitted", "gid", x.Key, "error", err)
-		return filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "Nothing was submitted: the store does not answer."}), filters.Refused
-	}
-	if known { // the record was lost or forgotten while the coordinator remembers: its word counts
-		c.Logger.Warn("transaction: the coordinator knows it already; it is followed and not submitted", "gid", x.Key)
-		return nil, 0
+		return e.storeGone(x, err), filters.Refused, nil
 	}
 	x.Dispatched = true
-	switch err := c.Client.Submit(ctx, saga); {
-	case errors.Is(err, sagaclient.ErrCoordinatorDown):
-		x.Dispatched = false
-		return e.coordinatorGone(x, err), filters.NotSent
-	case errors.Is(err, sagaclient.ErrInvalid):
-		x.Dispatched = false
-		c.Logger.Error("transaction: the saga cannot be submitted", "gid", x.Key, "error", err)
-		return filters.Refuse(filters.InternalError, filters.Problem{Detail: "The transaction could not be built; it was logged."}), filters.NotSent
-	case err != nil:
-		c.Metrics.Doubts.Inc()
-		c.Logger.Info("transaction: the submit was not acknowledged; the coordinator is asked", "gid", x.Key, "error", err)
-	default:
-		c.Metrics.Submitted.Inc()
+	if known { // the record was lost or forgotten while the coordinator remembers: its word counts
+		c.Logger.Warn("transaction: the coordinator knows it already; it is followed and not submitted", "gid", gid)
+		return nil, 0, nil
 	}
-	return nil, 0
+	submitted := make(chan error, 1)
+	c.calls.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+		defer cancel()
+		submitted <- c.Client.Submit(ctx, saga)
+	})
+	return nil, 0, submitted
+}
+
+// notSubmitted looks at the outcome of a submit: a reply when nothing was submitted, nil when the coordinator has it or may have it.
+func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
+	c := e.coordinator
+	switch {
+	case err == nil:
+		c.Metrics.Submitted.Inc()
+	case errors.Is(err, sagaclient.ErrCoordinatorDown):
+		return e.coordinatorGone(x, err)
+	case errors.Is(err, sagaclient.ErrInvalid):
+		c.Logger.Error("transaction: the saga cannot be submitted", "gid", x.GID, "error", err)
+		return filters.Refuse(filters.InternalError, filters.Problem{Detail: "The transaction could not be built; it was logged."})
+	default:
+		c.Metrics.Doubts.Inc()
+		c.Logger.Info("transaction: the submit was not acknowledged; the coordinator is asked", "gid", x.GID, "error", err)
+	}
+	return nil
+}
+
+// unfit answers a request that the transaction cannot be made of.
+func (e *Executor) unfit(err error) *filters.Reply {
+	var missing *template.MissingError
+	switch {
+	case errors.As(err, &missing):
+		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The transaction needs " + missing.Ref.String() + ", and the request has none."})
+	case errors.Is(err, errPayload):
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The request makes a step of the transaction longer than the coordinator takes."})
+	}
+	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})
+}
+
+func (e *Executor) storeGone(x *filters.Exchange, err error) *filters.Reply {
+	e.coordinator.Logger.Warn("transaction: the store does not answer; nothing was submitted", "gid", x.GID, "error", err)
+	return filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "Nothing was submitted: the store does not answer."})
 }
 
 func (e *Executor) coordinatorGone(x *filters.Exchange, err error) *filters.Reply {
-	e.coordinator.Logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted", "gid", x.Key, "error", err)
+	e.coordinator.Logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted", "gid", x.GID, "error", err)
 	return filters.Refuse(filters.CoordinatorUnavailable, filters.Problem{Detail: "Nothing was submitted. Come back with the same key."})
 }
 
@@ -169,14 +218,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // render makes the saga of a request: every call is filled in now, so that it does not change while the transaction runs.
-func (e *Executor) render(x *filters.Exchange) (*sagaclient.Saga, error) {
+func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient.Saga, error) {
 	saga := &sagaclient.Saga{
-		GID: x.Key, Wait: true,
+		GID: x.GID, Wait: true,
 		Timeout:    time.Duration(e.definition.Timeout),
 		RetryEvery: time.Duration(e.definition.Retry.Every),
 	}
-	for _, s := range e.steps {
-		rendered, err := e.renderStep(x, s.Step)
+	for i, s := range e.steps {
+		rendered, err := e.renderStep(ctx, x, fmt.Sprintf("%02d", i+1), s.Step)
 		if err != nil {
 			return nil, err
 		}
@@ -186,8 +235,17 @@ func (e *Executor) render(x *filters.Exchange) (*sagaclient.Saga, error) {
 	return saga, nil
 }
 
-func (e *Executor) renderStep(x *filters.Exchange, s *config.Step) (sagaclient.Step, error) {
-	env := envelope{Route: x.Route, Principal: x.Principal, Trace: x.Inject.Get("traceparent")}
+// errPayload says that a step's payload is longer than the branch address takes.
+var errPayload = errors.New("transaction: the payload of a step is too long")
+
+// renderStep renders the step that the coordinator will call by that branch id.
+func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *config.Step) (sagaclient.Step, error) {
+	env := envelope{Route: x.Route, Principal: x.Principal}
+	for _, name := range passedOn {
+		if v, ok := x.Inject.Lookup(name); ok {
+			env.Inject = append(env.Inject, [2]string{name, v})
+		}
+	}
 	for _, r := range s.FailOn {
 		env.FailOn = append(env.FailOn, [2]int{r.From, r.To})
 	}
@@ -204,10 +262,17 @@ func (e *Executor) renderStep(x *filters.Exchange, s *config.Step) (sagaclient.S
 	if err != nil {
 		return sagaclient.Step{}, err
 	}
-	c := e.coordinator
-	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: c.branchURL(x.Key, s.Name, opDo, payload)}
+	if len(payload) > payloadBytesMax {
+		return sagaclient.Step{}, errPayload
+	}
+	key, err := e.coordinator.key(ctx)
+	if err != nil {
+		return sagaclient.Step{}, err
+	}
+	base := e.coordinator.Base
+	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: branchURL(base, key, branch{x.GID, s.Name, opDo, branchID}, payload)}
 	if s.Undo != nil {
-		step.Compensate = c.branchURL(x.Key, s.Name, opUndo, payload)
+		step.Compensate = branchURL(base, key, branch{x.GID, s.Name, opUndo, branchID}, payload)
 	}
 	return step, nil
 }

@@ -20,11 +20,11 @@ func (c *Coordinator) Status(ctx context.Context, gid, route, principal string) 
 	if !plausible(gid) {
 		return View{}, false, nil
 	}
-	rec, ok, err := c.store.Get(ctx, gid)
+	rec, ok, err := c.store.Get(ctx, recordOf(gid))
 	if err != nil || !ok || rec.Route != route || rec.Principal != principal {
 		return View{}, false, err
 	}
-	return c.stand(ctx, rec)
+	return c.stand(ctx, gid, rec)
 }
 
 // Show is [Coordinator.Status] for operators, who see every principal's.
@@ -32,52 +32,41 @@ func (c *Coordinator) Show(ctx context.Context, gid string) (v View, found bool,
 	if !plausible(gid) {
 		return View{}, false, nil
 	}
-	rec, ok, err := c.store.Get(ctx, gid)
+	rec, ok, err := c.store.Get(ctx, recordOf(gid))
 	if err != nil || !ok {
 		return View{}, false, err
 	}
-	return c.stand(ctx, rec)
+	return c.stand(ctx, gid, rec)
 }
 
-func (c *Coordinator) stand(ctx context.Context, rec idempotency.Record) (View, bool, error) {
-	unknown := View{ID: rec.ID, State: Unknown, Steps: []StepView{}}
+// stand tells how the transaction of a record stands; found is false when the record is that of another gid by now.
+func (c *Coordinator) stand(ctx context.Context, gid string, rec idempotency.Record) (v View, found bool, err error) {
+	if rec.GID != gid {
+		return View{}, false, nil
+	}
+	unknown := View{ID: gid, State: Unknown, Steps: []StepView{}}
 	switch rec.State {
 	case idempotency.Answered:
 		if v, ok := recorded(rec); ok {
 			return v, true, nil
 		}
 		return unknown, true, nil // an operator's word, not a transaction's
-	case idempotency.InFlight:
-		return View{ID: rec.ID, State: Pending, Steps: []StepView{}}, true, nil
 	case idempotency.Handed:
-		v, known, err := c.ask(ctx, rec.ID)
+		v, known, err := c.ask(ctx, gid)
 		if err != nil {
-			c.Logger.Warn("transaction: the coordinator was not reached for a status", "gid", rec.ID, "error", err)
+			c.Logger.Warn("transaction: the coordinator was not reached for a status", "gid", gid, "error", err)
 			return unknown, true, nil
 		}
 		if known {
 			if v.State.Final() {
 				if done, err := c.record(ctx, v, rec.Token); done && err == nil {
-					c.unwatch(rec.ID)
+					c.unwatch(gid)
 				}
 			}
 			return v, true, nil
 		}
 	}
 	return unknown, true, nil
-}
-
-// plausible: what cannot be a gid is not asked for.
-func plausible(gid string) bool {
-	if len(gid) != idempotency.IDLength {
-		return false
-	}
-	for i := range len(gid) {
-		if c := gid[i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'v') {
-			return false
-		}
-	}
-	return true
 }
 
 // Await asks until the transaction has ended, or wait is over, or ctx ends, and returns what it saw last.

@@ -52,14 +52,11 @@ func (d *desk) open(t *testing.T, dtm string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	d.Coordinator, err = New(context.Background(), Options{
+	d.Coordinator = New(Options{
 		Client: client, Store: memorystore.New(nil), Base: "http://gateway.test", Call: d.call,
 		Longest: func(string) time.Duration { return 8 * time.Second }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: Metrics{Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Doubts: &counter{}, BranchCalls: &counter{}, BranchErrors: &counter{}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (d *desk) dtm(w http.ResponseWriter, r *http.Request) {
@@ -100,7 +97,7 @@ func (d *desk) stands(gid, status string, steps ...string) {
 				gid, i+1, op, p[j+1], gid, p[0], []string{"do", "undo"}[j]))
 		}
 	}
-	d.known[gid] = fmt.Sprintf(`{"transaction":{"gid":%q,"status":%q},"branches":[%s]}`, gid, status, strings.Join(branches, ","))
+	d.known[gid] = fmt.Sprintf(`{"transaction":{"update_time":%q,"gid":%q,"status":%q},"branches":[%s]}`, time.Now().Format(time.RFC3339Nano), gid, status, strings.Join(branches, ","))
 }
 
 func (d *desk) call(_ context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
@@ -164,7 +161,7 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 	return x.Response
 }
 
-func gidOf(t *testing.T, r filters.Response) string {
+func idOf(t *testing.T, r filters.Response) string {
 	t.Helper()
 	var v View
 	if err := json.Unmarshal(r.Body, &v); err != nil {
@@ -218,12 +215,12 @@ func TestRolledBack(t *testing.T) {
 	if again.Status != 409 || string(again.Body) != string(r.Body) || again.Header.Get("Sluice-Reason") != "transaction-failed" || len(d.submits) != 1 {
 		t.Errorf("again: %d %s", again.Status, again.Body)
 	}
-	v, found, err := d.Status(context.Background(), gidOf(t, r), "checkout", "ann")
+	v, found, err := d.Status(context.Background(), idOf(t, r), "checkout", "ann")
 	if err != nil || !found || v.State != Failed || len(v.Steps) != 2 {
 		t.Errorf("status %+v, %v, %v", v, found, err)
 	}
 	for _, other := range [][2]string{{"checkout", "bob"}, {"other", "ann"}} {
-		if _, found, err := d.Status(context.Background(), gidOf(t, r), other[0], other[1]); found || err != nil {
+		if _, found, err := d.Status(context.Background(), idOf(t, r), other[0], other[1]); found || err != nil {
 			t.Errorf("%v sees it: %v", other, err)
 		}
 	}
@@ -237,7 +234,7 @@ func TestDoubt(t *testing.T) {
 		return 0
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
-	gid := gidOf(t, r)
+	gid := idOf(t, r)
 	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid || !strings.Contains(string(r.Body), `"state":"pending"`) {
 		t.Fatalf("%d %v %s", r.Status, r.Header, r.Body)
 	}
@@ -281,12 +278,34 @@ func TestKnownGIDIsNotSubmitted(t *testing.T) {
 		d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 		return 200
 	}
-	gid := gidOf(t, d.checkout(t, "k", `{"qty":2}`))
-	if _, err := d.store.Resolve(context.Background(), gid, nil); err != nil { // an operator forgets it
-		t.Fatal(err)
+	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
+	forget := func(gid string) {
+		t.Helper()
+		if ok, err := d.store.Resolve(context.Background(), recordOf(gid), nil, false); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
 	}
-	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || len(d.submits) != 1 {
+	forget(gid)
+	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || idOf(t, r) != gid || len(d.submits) != 1 {
 		t.Errorf("%d %s, %d submits", r.Status, r.Body, len(d.submits))
+	}
+	forget(gid)
+	other := d.checkout(t, "k", `{"qty":3}`) // another request never gets its answer
+	if other.Status != 200 || idOf(t, other) == gid || len(d.submits) != 2 {
+		t.Errorf("another request: %d %s, %d submits", other.Status, other.Body, len(d.submits))
+	}
+	forget(gid)
+	d.stands(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared") // one that failed did nothing
+	again := d.checkout(t, "k", `{"qty":2}`)
+	if again.Status != 200 || idOf(t, again) == gid || len(d.submits) != 3 {
+		t.Errorf("after a failure: %d %s, %d submits", again.Status, again.Body, len(d.submits))
+	}
+	forget(gid)
+	d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+	d.known[gid] = strings.Replace(d.known[gid], time.Now().Format("2006-"), "2006-", 1) // its time is long over
+	d.stands(idOf(t, again), "failed")
+	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || idOf(t, r) == gid || len(d.submits) != 4 {
+		t.Errorf("after its time: %d %s, %d submits", r.Status, r.Body, len(d.submits))
 	}
 }
 
@@ -294,38 +313,68 @@ func TestKnownGIDIsNotSubmitted(t *testing.T) {
 func TestHandedAndNeverSubmitted(t *testing.T) {
 	d := newDesk(t)
 	ctx := context.Background()
-	put := func(id string) *followed {
-		rec, claimed, err := d.store.Claim(ctx, idempotency.ClaimRequest{ID: id, Token: 7, Route: "checkout", Principal: "ann",
-			Lease: time.Second, Cap: time.Second, TTL: time.Hour, Unsent: true})
-		if err != nil || !claimed {
-			t.Fatal(err)
-		}
-		if err := d.store.Change(ctx, id, 7, idempotency.Change{Op: idempotency.Hand}); err != nil {
-			t.Fatal(err)
-		}
-		return &followed{token: 7, created: rec.Created}
-	}
-	young := put(strings.Repeat("a", idempotency.IDLength))
-	if done, err := d.reconcile(ctx, strings.Repeat("a", 32), young); done || err != nil {
+	young, old, traced := gid('a'), gid('b'), gid('c')
+	f := d.hand(t, young)
+	if done, err := d.reconcile(ctx, young, f); done || err != nil {
 		t.Errorf("ended at once: %v", err)
 	}
-	young.missing = time.Now().Add(-neverCame)
-	if done, err := d.reconcile(ctx, strings.Repeat("a", 32), young); !done || err != nil {
+	f.missing = time.Now().Add(-neverCame)
+	if done, err := d.reconcile(ctx, young, f); !done || err != nil {
 		t.Errorf("not ended: %v", err)
 	}
-	v, found, err := d.Status(ctx, strings.Repeat("a", 32), "checkout", "ann")
+	v, found, err := d.Status(ctx, young, "checkout", "ann")
 	if err != nil || !found || v.State != Failed {
 		t.Errorf("status %+v %v %v", v, found, err)
 	}
-	old := put(strings.Repeat("b", idempotency.IDLength))
-	old.missing, old.created = time.Now().Add(-neverCame), time.Now().Add(-lostAfter-time.Second)
-	if done, err := d.reconcile(ctx, strings.Repeat("b", 32), old); done || err != nil {
+	f = d.hand(t, old)
+	f.missing, f.created = time.Now().Add(-neverCame), time.Now().Add(-lostAfter-time.Second)
+	if done, err := d.reconcile(ctx, old, f); done || err != nil {
 		t.Errorf("one that the coordinator lost was ended: %v", err)
 	}
+	// A coordinator that calls branches and then forgets: nobody knows, and nobody says otherwise.
+	d.services = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		return 200, "", filters.Completed
+	}
+	f = d.hand(t, traced)
+	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
+	if got := d.branch(t, d.url(t, traced, opDo, payload), "action", payload); got != 200 {
+		t.Fatalf("branch: %d", got)
+	}
+	f.missing = time.Now().Add(-neverCame)
+	if done, err := d.reconcile(ctx, traced, f); done || err != nil {
+		t.Errorf("one whose branches were called was ended as failed: %v", err)
+	}
 	d.scan(ctx) // another gateway finds what is left
-	if d.Pending() != 1 {
+	if d.Pending() != 2 {
 		t.Errorf("%d are followed", d.Pending())
 	}
+}
+
+func gid(c byte) string { return strings.Repeat(string(c), gidLength) }
+
+// hand puts a handed record into the store.
+func (d *desk) hand(t *testing.T, gid string) *followed {
+	t.Helper()
+	ctx := context.Background()
+	rec, claimed, err := d.store.Claim(ctx, idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
+		Lease: time.Second, Cap: time.Second, TTL: time.Hour, Unsent: true})
+	if err != nil || !claimed {
+		t.Fatal(err)
+	}
+	if err := d.store.Change(ctx, rec.ID, 7, idempotency.Change{Op: idempotency.Hand, GID: gid}); err != nil {
+		t.Fatal(err)
+	}
+	return &followed{token: 7, route: "checkout", created: rec.Created}
+}
+
+// url is the branch URL of the step pay.
+func (d *desk) url(t *testing.T, gid, op string, payload []byte) string {
+	t.Helper()
+	key, err := d.key(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return branchURL("http://gateway.test", key, branch{gid, "pay", op, "01"}, payload)
 }
 
 // branch calls a branch as the coordinator does and returns the status.
@@ -335,7 +384,7 @@ func (d *desk) branch(t *testing.T, target, op string, payload []byte) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest("POST", u.Path+"?gid=g1234567&trans_type=saga&branch_id=01&op="+op, strings.NewReader(string(payload)))
+	r := httptest.NewRequest("POST", u.Path+"?gid="+strings.Split(u.Path, "/")[2]+"&trans_type=saga&branch_id=01&op="+op, strings.NewReader(string(payload)))
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
 	return w.Code
@@ -375,7 +424,9 @@ func TestBranchTranslation(t *testing.T) {
 				}
 				return status, `{"reason":"card-declined FAILURE"}`, filters.Completed
 			}
-			target := d.branchURL("g1234567", "pay", c.op, payload)
+			g := gid('d')
+			d.hand(t, g)
+			target := d.url(t, g, c.op, payload)
 			for i, want := range c.want {
 				if got := d.branch(t, target, dtmOp[c.op], payload); got != want {
 					t.Fatalf("call %d: %d, want %d", i+1, got, want)
@@ -389,11 +440,11 @@ func TestBranchTranslation(t *testing.T) {
 				t.Errorf("attempts %s, want %s", got, c.attempts)
 			}
 			x := d.called[0]
-			if x.Inject.Get("Idempotency-Key") != "g1234567-01-"+dtmOp[c.op] || x.Inject.Get("Sluice-Transaction") != "g1234567" ||
+			if x.Inject.Get("Idempotency-Key") != g+"-01-"+dtmOp[c.op] || x.Inject.Get("Sluice-Transaction") != g ||
 				x.Inject.Get("Sluice-Branch") != "01" || x.Inject.Get("Sluice-Op") != dtmOp[c.op] || x.Principal != "ann" {
 				t.Errorf("injected %v", x.Inject)
 			}
-			if c.op == "do" && x.RawQuery != "a=1&gid=g1234567&trans_type=saga&branch_id=01&op=action" {
+			if c.op == "do" && x.RawQuery != "a=1&gid="+g+"&trans_type=saga&branch_id=01&op=action" {
 				t.Errorf("query %s", x.RawQuery)
 			}
 		})
@@ -407,11 +458,12 @@ func TestBranchSignature(t *testing.T) {
 		return 200, "", filters.Completed
 	}
 	payload := []byte(`{"do":{"service":"a","method":"POST","path":"/"},"undo":{"service":"a","method":"POST","path":"/"}}`)
-	good := d.branchURL("g1234567", "pay", opDo, payload)
+	good := d.url(t, gid('d'), opDo, payload)
+	d.hand(t, gid('d'))
 	for name, status := range map[string]int{
 		"another payload":   d.branch(t, good, "action", []byte(`{"do":{"service":"b","method":"POST","path":"/"}}`)),
 		"another operation": d.branch(t, strings.Replace(good, "/do/", "/undo/", 1), "compensate", payload),
-		"another gid":       d.branch(t, strings.Replace(good, "g1234567", "g7654321", 1), "action", payload),
+		"another gid":       d.branch(t, strings.Replace(good, gid('d'), gid('e'), 1), "action", payload),
 		"another op":        d.branch(t, good, "compensate", payload),
 		"no signature":      d.branch(t, good[:strings.LastIndex(good, "/")+1], "action", payload),
 	} {
@@ -419,8 +471,24 @@ func TestBranchSignature(t *testing.T) {
 			t.Errorf("%s: %d", name, status)
 		}
 	}
-	if status := d.branch(t, "http://gateway.test/other", "action", payload); status != 404 {
+	if status := d.branch(t, "http://gateway.test/other/x", "action", payload); status != 404 {
 		t.Errorf("another path: %d", status)
+	}
+	u, err := url.Parse(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"02", "", "01%20HTTP/1.1%0d%0aX:%20"} {
+		r := httptest.NewRequest("POST", u.Path+"?gid="+gid('d')+"&branch_id="+id+"&op=action", strings.NewReader(string(payload)))
+		w := httptest.NewRecorder()
+		if d.ServeHTTP(w, r); w.Code != 403 {
+			t.Errorf("branch id %q: %d", id, w.Code)
+		}
+	}
+	// A signature is good for as long as the transaction is under way: what comes later is refused, so that it rolls back.
+	late := d.url(t, gid('f'), opDo, payload)
+	if status := d.branch(t, late, "action", payload); status != 409 {
+		t.Errorf("a step of a transaction that is not under way: %d", status)
 	}
 }
 
@@ -435,7 +503,8 @@ func TestSlowBranch(t *testing.T) {
 			return 200, "", filters.Completed
 		}
 		payload := []byte(`{"do":{"service":"a","method":"POST","path":"/"}}`)
-		target := d.branchURL("g1234567", "pay", opDo, payload)
+		d.hand(t, gid('d'))
+		target := d.url(t, gid('d'), opDo, payload)
 		began := time.Now()
 		if got := d.branch(t, target, "action", payload); got != 425 || time.Since(began) != branchPatient {
 			t.Errorf("the first call: %d after %v", got, time.Since(began))
@@ -444,7 +513,9 @@ func TestSlowBranch(t *testing.T) {
 			t.Errorf("while it runs: %d", got)
 		}
 		close(release)
-		d.Wait()
+		if err := d.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if got := d.branch(t, target, "action", payload); got != 200 || len(d.called) != 1 {
 			t.Errorf("after its end: %d, %d calls", got, len(d.called))
 		}
@@ -466,7 +537,7 @@ func TestSteps(t *testing.T) {
 func TestEvents(t *testing.T) {
 	d := newDesk(t)
 	d.submit = func(gid string) int { d.stands(gid, "submitted", "reserve:prepared:prepared"); return 200 }
-	gid := gidOf(t, d.checkout(t, "k", `{"qty":2}`))
+	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
 	v, _, err := d.Status(context.Background(), gid, "checkout", "ann")
 	if err != nil {
 		t.Fatal(err)

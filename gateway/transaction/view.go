@@ -35,6 +35,7 @@ type View struct {
 	ID    string     `json:"id"`
 	State State      `json:"state"`
 	Steps []StepView `json:"steps"`
+	late  bool       // rolled back because its time was over, not because a step refused
 }
 
 // StepView is one step: pending, succeeded, failed, compensating, compensated or skipped. Reason says why a step failed.
@@ -71,7 +72,7 @@ func stateOf(s sagaclient.Status) State {
 // view makes what clients see of what the coordinator knows. The names of the steps stand in the branches' URLs, so that it does not
 // depend on what the configuration says today.
 func (c *Coordinator) view(ctx context.Context, t sagaclient.Transaction) View {
-	v := View{ID: t.GID, State: stateOf(t.Status), Steps: []StepView{}}
+	v := View{ID: t.GID, State: stateOf(t.Status), Steps: []StepView{}, late: strings.HasPrefix(t.Reason, "Timeout ")}
 	actions, compensations := map[string]sagaclient.Branch{}, map[string]sagaclient.Branch{}
 	var ids []string
 	for _, b := range t.Branches {
@@ -86,8 +87,11 @@ func (c *Coordinator) view(ctx context.Context, t sagaclient.Transaction) View {
 	for _, id := range ids {
 		s := StepView{Name: stepName(actions[id].URL)}
 		s.State = stepState(actions[id].Status, compensations[id], v.State)
-		if s.State == "failed" {
+		switch {
+		case s.State == "failed":
 			s.Reason = c.refusalOf(ctx, t.GID, s.Name)
+		case v.late && actions[id].Status != sagaclient.Succeeded:
+			s.Reason = "not done in time"
 		}
 		v.Steps = append(v.Steps, s)
 	}
@@ -171,6 +175,9 @@ func (v *View) failure() filters.Response {
 		Detail: "The transaction was rolled back; nothing of it is left.",
 		Extra:  map[string]any{"id": v.ID, "state": v.State, "steps": v.Steps},
 	}
+	if v.late {
+		p.Detail = "The transaction was not done in time, and what was done was undone."
+	}
 	if s := v.failedStep(); s != nil {
 		p.Detail = "The step " + s.Name + " refused, and what was done before it was undone."
 		p.Extra["step"] = s.Name
@@ -191,8 +198,8 @@ func (v *View) Encode() []byte {
 
 // recorded reads a view back from a recorded answer.
 func recorded(rec idempotency.Record) (View, bool) {
-	v := View{ID: rec.ID, Steps: []StepView{}}
-	if rec.Answer == nil || json.Unmarshal(rec.Answer.Body, &v) != nil || v.ID != rec.ID {
+	v := View{ID: rec.GID, Steps: []StepView{}}
+	if rec.Answer == nil || json.Unmarshal(rec.Answer.Body, &v) != nil || v.ID != rec.GID {
 		return View{}, false
 	}
 	return v, true
