@@ -23,6 +23,7 @@ type Exchange struct {
 	// forwarded; RawQuery stands as it came. Header has no Sluice-* field of the client any more.
 	Method   string
 	Scheme   string // http or https, as the client used it
+	Version  string // of HTTP, as the client used it: 1.0, 1.1 or 2
 	Host     string
 	Path     string
 	RawQuery string

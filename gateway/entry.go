@@ -21,8 +21,8 @@ func (e *engine) enter(x *filters.Exchange, rawPath string, length int64) *filte
 	if length > int64(listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
-	if x.Method == "CONNECT" { // a tunnel has no path to route by
-		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "This is a gateway and opens no tunnels."})
+	if fault := requestLine(x); fault != "" {
+		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
 	}
 	path, err := router.Canonical(rawPath)
 	if err != nil {
@@ -31,6 +31,25 @@ func (e *engine) enter(x *filters.Exchange, rawPath string, length int64) *filte
 	x.Path = path
 	e.cleanHeader(x)
 	return nil
+}
+
+// requestLine checks what becomes the request line and the Host field at the service. HTTP/2 carries there what HTTP/1.1 cannot, a
+// space for instance, and a service would read something else than what was routed (RFC 9113 §8.3.1 and §10.3).
+func requestLine(x *filters.Exchange) (fault string) {
+	switch {
+	case !upstream.Token(x.Method):
+		return "The method is not a token."
+	case x.Method == "CONNECT": // a tunnel has no path to route by
+		return "This is a gateway and opens no tunnels."
+	case !upstream.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
+		return "The query has a byte that a URL cannot have."
+	case x.Host == "" || !upstream.Visible(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
+		return "The host is missing or is not one."
+	}
+	if host, ok := x.Header.Lookup("Host"); ok && host != x.Host { // beside :authority
+		return "There are two hosts."
+	}
+	return ""
 }
 
 func (e *engine) bodyTooLarge() *filters.Reply {
@@ -78,7 +97,7 @@ func (e *engine) cleanHeader(x *filters.Exchange) {
 	x.Inject.Add("X-Forwarded-For", forwardedFor+x.Peer.String())
 	x.Inject.Add("X-Forwarded-Proto", proto)
 	x.Inject.Add("X-Forwarded-Host", host)
-	x.Inject.Add("Via", via+"1.1 sluice")
+	x.Inject.Add("Via", via+x.Version+" sluice")
 	x.Inject.Add("Sluice-Request-Id", randomHex(16))
 	if !validTraceparent(trace) {
 		trace = "00-" + randomHex(16) + "-" + randomHex(8) + "-00"
@@ -91,7 +110,7 @@ func ours(name string) bool {
 	if filters.HasNamePrefix(name, "Sluice-") {
 		return true
 	}
-	for _, n := range [...]string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "Traceparent", "Expect", "Content-Length"} {
+	for _, n := range [...]string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "Traceparent", "Expect", "Content-Length", "Host"} {
 		if filters.EqualName(name, n) {
 			return true
 		}

@@ -36,6 +36,8 @@ type end struct {
 	// stream is the rest of a body that was not read whole, of the given length (-1: not known).
 	stream io.ReadCloser
 	length int64
+	// extend gives the stream more time, that which the client took; nil where nothing counts it.
+	extend func(time.Duration)
 	// events, when set, writes the body bit by bit until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
@@ -139,6 +141,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 	for {
 		n, err := e.stream.Read(*buf)
 		if n > 0 && !clientGone {
+			began := time.Now()
 			if _, werr := w.Write((*buf)[:n]); werr != nil {
 				if !x.Detach {
 					e.outcome = filters.ClientGone
@@ -148,6 +151,9 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 			}
 			if e.length < 0 {
 				w.Flush()
+			}
+			if e.extend != nil {
+				e.extend(time.Since(began)) // a slow reader is not a slow service
 			}
 		}
 		if err == io.EOF {
@@ -191,7 +197,7 @@ func (f *forward) execute(x *filters.Exchange, body upstream.Body) end {
 		return end{outcome: filters.Completed}
 	}
 	if x.KeepBody <= 0 {
-		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length}
+		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length, extend: answer.Extend}
 	}
 	return f.keep(x, answer)
 }
@@ -199,7 +205,7 @@ func (f *forward) execute(x *filters.Exchange, body upstream.Body) end {
 // keep reads the body whole for the filters, or, where it is longer than they keep, leaves the rest to be streamed.
 func (f *forward) keep(x *filters.Exchange, answer *upstream.Answer) end {
 	if answer.Length > x.KeepBody {
-		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length}
+		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length, extend: answer.Extend}
 	}
 	kept, err := io.ReadAll(io.LimitReader(answer.Body, x.KeepBody+1))
 	if err != nil {
@@ -211,7 +217,7 @@ func (f *forward) keep(x *filters.Exchange, answer *upstream.Answer) end {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(bytes.NewReader(kept), answer.Body), answer.Body}
-		return end{outcome: filters.Completed, stream: rest, length: answer.Length}
+		return end{outcome: filters.Completed, stream: rest, length: answer.Length, extend: answer.Extend}
 	}
 	answer.Body.Close()
 	x.Response.Body, x.Response.Whole = kept, true

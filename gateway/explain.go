@@ -50,6 +50,7 @@ func (p *explainer) explain(r ExplainRequest) {
 	raw, query, _ := strings.Cut(r.Path, "?")
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return r.Body, nil })
+	x.Version = "1.1"
 	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, time.Now()
 	x.Peer = netip.MustParseAddr("127.0.0.1")
 	for _, h := range r.Header {

@@ -221,7 +221,7 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 		}
 		return l, nil
 	}
-	edge := newEdge(g.engine.Load)
+	edge := newEdge(g.engine.Load, g.shared.metrics.inFlight)
 	var l net.Listener
 	var err error
 	if cfg.Listen.HTTP != "" {
@@ -274,8 +274,9 @@ func (g *gateway) clientServer(cfg *config.Config, h http.Handler) *http.Server 
 		Protocols:         &p,
 		ReadHeaderTimeout: time.Duration(cfg.Listen.HeaderTimeout),
 		IdleTimeout:       time.Duration(cfg.Listen.IdleTimeout),
-		// The engine measures the header itself and refuses in the contract's form; this is the bound on what it is handed.
-		MaxHeaderBytes: 2*int(cfg.Listen.MaxHeader) + 64<<10,
+		// The engine measures the header itself and refuses in the contract's form; this is the bound on what it is handed, beyond which
+		// net/http answers in its own.
+		MaxHeaderBytes: 2*int(cfg.Listen.MaxHeader) + 1<<20,
 		ErrorLog:       slog.NewLogLogger(g.Logger.Handler(), slog.LevelDebug),
 	}
 }

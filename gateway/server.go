@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -10,6 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -18,21 +23,27 @@ import (
 // edge takes requests from net/http and serves them with the engine that is in force.
 type edge struct {
 	engine    func() *engine
+	inFlight  prometheus.Gauge
 	exchanges sync.Pool
 }
 
-func newEdge(current func() *engine) *edge {
-	return &edge{engine: current, exchanges: sync.Pool{New: func() any { return new(filters.Exchange) }}}
+func newEdge(current func() *engine, inFlight prometheus.Gauge) *edge {
+	return &edge{engine: current, inFlight: inFlight, exchanges: sync.Pool{New: func() any { return new(filters.Exchange) }}}
 }
 
 func (ed *edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	e := ed.engine()
 	x := ed.exchanges.Get().(*filters.Exchange)
 	defer ed.exchanges.Put(x)
-	in := inbound{r: r, left: int64(e.cfg.Listen.MaxBody)}
-	x.Begin(r.Context(), in.load)
+	conn := http.NewResponseController(rw)
+	in := newInbound(r, conn, &e.cfg.Listen)
+	ctx, cancel := in.context()
+	defer cancel()
+	x.Begin(ctx, in.load)
 	fill(x, r)
-	w := &httpOutbound{rw: rw}
+	w := &httpOutbound{rw: rw, conn: conn, idle: in.idle, in: in}
+	ed.inFlight.Inc()
+	defer ed.inFlight.Dec()
 	if reply := e.enter(x, x.Path, r.ContentLength); reply != nil {
 		w.closing = true
 		e.refuse(x, w, reply)
@@ -53,7 +64,8 @@ func (ed *edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x.Route = rt.name
 	body := upstream.Body{}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		body = upstream.Body{Stream: &in, Length: r.ContentLength}
+		body = upstream.Body{Stream: in, Length: r.ContentLength}
+		in.patience() // also where nobody reads it but net/http, behind the answer
 	}
 	rt.serve(x, body, w)
 	if w.aborted {
@@ -74,7 +86,10 @@ func fill(x *filters.Exchange, r *http.Request) {
 	x.Received = time.Now()
 	x.Method, x.Host, x.RawQuery = r.Method, r.Host, r.URL.RawQuery
 	x.Path = rawPath(r)
-	x.Scheme = "http"
+	x.Scheme, x.Version = "http", "2"
+	if r.ProtoMajor == 1 {
+		x.Version = r.Proto[len("HTTP/"):]
+	}
 	if r.TLS != nil {
 		x.Scheme = "https"
 	}
@@ -100,25 +115,110 @@ func rawPath(r *http.Request) string {
 	return "/" // absolute form without a path (RFC 9112 §3.2.1)
 }
 
-// inbound reads a request's body, at most as long as the listener takes.
+// inbound reads a request's body, at most as long as the listener takes and with at most its idle time between two pieces.
 type inbound struct {
 	r    *http.Request
+	conn *http.ResponseController
+	idle time.Duration
 	left int64
+
+	mu                      sync.Mutex // of the connection's read deadline and of what follows
+	begun, ended, abandoned bool
+	idling                  sync.Cond // no read is under way
+	reading                 bool
+	cut                     bool // the read was ended from here
 }
+
+func newInbound(r *http.Request, conn *http.ResponseController, listen *config.Listen) *inbound {
+	in := &inbound{r: r, conn: conn, idle: time.Duration(listen.IdleTimeout), left: int64(listen.MaxBody)}
+	in.idling.L = &in.mu
+	return in
+}
+
+// restPatience is how long a client may take to send a body that nobody wants, so that he can read why.
+const restPatience = 2 * time.Second
+
+var errAbandoned = errors.New("gateway: the answer is there, the rest of the body is not read")
 
 func (in *inbound) Read(p []byte) (int, error) {
 	if in.left < 0 {
 		return 0, filters.ErrBodyTooLarge
 	}
+	in.mu.Lock()
+	if in.abandoned {
+		in.mu.Unlock()
+		return 0, errAbandoned
+	}
+	in.begun, in.reading = true, true
+	in.patience()
+	in.mu.Unlock()
+	defer func() {
+		in.mu.Lock()
+		in.reading = false
+		in.idling.Broadcast()
+		in.mu.Unlock()
+	}()
 	if int64(len(p)) > in.left+1 {
 		p = p[:in.left+1]
 	}
 	n, err := in.r.Body.Read(p)
 	in.left -= int64(n)
 	if in.left < 0 {
+		in.end()
 		return n - 1, filters.ErrBodyTooLarge
 	}
+	if err == io.EOF {
+		in.end()
+		in.conn.SetReadDeadline(time.Time{}) // net/http goes on reading, to see the client leave
+	}
 	return n, err
+}
+
+// end says that nobody reads any more; what may be left of a body that is too long net/http reads for a while, so that the client can
+// take the refusal.
+func (in *inbound) end() {
+	in.mu.Lock()
+	in.ended = true
+	in.mu.Unlock()
+}
+
+// context returns one that ends when the client leaves. net/http takes the end of a read that was cut off from here for that too, and it is not.
+func (in *inbound) context() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(in.r.Context()))
+	stop := context.AfterFunc(in.r.Context(), func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if !in.cut {
+			cancel()
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+// patience bounds the next read.
+func (in *inbound) patience() {
+	in.conn.SetReadDeadline(time.Now().Add(in.idle)) // fails only where the connection has gone, which the read meets
+}
+
+// abandon ends the reading of a body of which the service did not wait for the rest: net/http lets nobody write while somebody reads. It
+// reports whether there was a rest, so that the connection cannot be used again.
+func (in *inbound) abandon() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.abandoned = true
+	switch {
+	case in.ended || in.r.Body == nil || in.r.Body == http.NoBody:
+		return false
+	case !in.begun: // net/http reads it for so long, behind the answer
+		in.conn.SetReadDeadline(time.Now().Add(restPatience))
+		return false
+	}
+	in.cut = true
+	in.conn.SetReadDeadline(time.Unix(1, 0))
+	for in.reading { // net/http would take the deadline back if it found a read under way at the end of the request
+		in.idling.Wait()
+	}
+	return true
 }
 
 func (in *inbound) load(int64) ([]byte, error) {
@@ -131,6 +231,9 @@ func (in *inbound) load(int64) ([]byte, error) {
 // httpOutbound writes the answer through net/http.
 type httpOutbound struct {
 	rw      http.ResponseWriter
+	conn    *http.ResponseController
+	idle    time.Duration // how long a client may take nothing
+	in      *inbound
 	closing bool // the connection is closed behind the answer
 	aborted bool
 }
@@ -146,14 +249,23 @@ func (w *httpOutbound) Head(status int, h filters.Header, length int64) {
 	if length >= 0 {
 		out["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	if w.closing || slices.Contains(out["Sluice-Reason"], string(filters.BodyTooLarge)) {
+	if w.in.abandon() || w.closing || slices.Contains(out["Sluice-Reason"], string(filters.BodyTooLarge)) {
 		out["Connection"] = []string{"close"}
 	}
+	w.patience()
 	w.rw.WriteHeader(status)
 }
 
-func (w *httpOutbound) Write(p []byte) (int, error) { return w.rw.Write(p) }
+func (w *httpOutbound) Write(p []byte) (int, error) {
+	w.patience()
+	return w.rw.Write(p)
+}
 
-func (w *httpOutbound) Flush() { http.NewResponseController(w.rw).Flush() } // fails only for a client that has gone, as the next write does
+// patience bounds the next write.
+func (w *httpOutbound) patience() {
+	w.conn.SetWriteDeadline(time.Now().Add(w.idle)) // fails only where the connection has gone, which the write meets
+}
+
+func (w *httpOutbound) Flush() { w.conn.Flush() } // fails only for a client that has gone, as the next write does
 
 func (w *httpOutbound) Abort() { w.aborted = true }

@@ -28,6 +28,7 @@ type conn struct {
 	used      int // requests answered on it before this one
 	idleSince time.Time
 	written   atomic.Int64 // bytes of this request that the kernel took
+	answered  atomic.Bool  // the head of the answer has come
 	headLeft  int64        // bytes that the head of the answer may still have; -1: the body is being read
 }
 
@@ -77,31 +78,40 @@ type Answer struct {
 	Header filters.Header // without what belongs to the connection
 	Length int64          // of the body, -1 when it is not known
 	Body   io.ReadCloser
+	// Extend gives the attempt more time, while the body is read.
+	Extend func(time.Duration)
 }
 
 // roundTrip sends the request and reads the answer's head. The connection's deadline bounds it and the body; ctx cuts both short.
 func (c *conn) roundTrip(ctx context.Context, x *filters.Exchange, body Body, deadline time.Time) (*Answer, error) {
 	c.written.Store(0)
+	c.answered.Store(false)
 	c.headLeft = headBytesMax
 	if err := c.SetDeadline(deadline); err != nil {
 		return nil, &transferError{cause: err, silent: true}
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) }) // an error here means that the connection is closed already
 
-	sent := make(chan error, 1)
-	length := c.writeHead(x, body)
+	sent, flushed := make(chan error, 1), make(chan struct{})
+	length, err := c.writeHead(x, body)
+	if err != nil {
+		stop()
+		return nil, &transferError{cause: err, silent: true}
+	}
 	if body.Stream == nil || length == 0 {
+		close(flushed)
 		c.w.Write(body.Bytes)
 		sent <- c.w.Flush() // a bufio.Writer keeps its first error
 	} else { // the service may answer before it has read all, so the body goes out beside
 		go func() {
 			err := c.w.Flush() // the head need not wait for a client that is slow with the body
+			close(flushed)
 			if err == nil {
 				err = writeBody(c.w, body.Stream, length)
 			}
 			sent <- err
 			var cb *clientBodyError
-			if errors.As(err, &cb) { // the service waits for a rest that will not come
+			if errors.As(err, &cb) && !c.answered.Load() { // the service waits for a rest that will not come
 				c.SetDeadline(time.Unix(1, 0))
 			}
 		}()
@@ -109,6 +119,8 @@ func (c *conn) roundTrip(ctx context.Context, x *filters.Exchange, body Body, de
 	resp, err := c.readHead(x.Method)
 	if err != nil {
 		stop()
+		c.Conn.Close()
+		<-flushed // only then is it known whether anything went out
 		var writeErr error
 		select {
 		case writeErr = <-sent:
@@ -117,9 +129,11 @@ func (c *conn) roundTrip(ctx context.Context, x *filters.Exchange, body Body, de
 		return nil, c.explain(writeErr, err)
 	}
 	c.headLeft = -1
+	c.answered.Store(true)
 	a := &Answer{Status: resp.StatusCode, Length: resp.ContentLength}
 	a.Header = endToEnd(resp.Header)
-	a.Body = &bodyReader{c: c, resp: resp, sent: sent, stop: stop, keep: !resp.Close}
+	reader := &bodyReader{c: c, resp: resp, sent: sent, stop: stop, ctx: ctx, deadline: deadline, keep: !resp.Close}
+	a.Body, a.Extend = reader, reader.extend
 	return a, nil
 }
 
@@ -162,13 +176,40 @@ type clientBodyError struct{ cause error }
 func (e *clientBodyError) Error() string { return "reading the client's body: " + e.cause.Error() }
 func (e *clientBodyError) Unwrap() error { return e.cause }
 
+// errRequestLine: nothing that would end the request line early leaves this package, whoever let it in.
+var errRequestLine = errors.New("the request line has a byte that it cannot have")
+
+// Token reports whether s is a token (RFC 9110 §5.6.2), as a method has to be.
+func Token(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Visible reports whether s is of visible ASCII only.
+func Visible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= 0x20 || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // writeHead buffers the request's head and returns the body's length, -1 for a chunked one.
-func (c *conn) writeHead(x *filters.Exchange, body Body) (length int64) {
+func (c *conn) writeHead(x *filters.Exchange, body Body) (length int64, err error) {
 	w := c.w
 	w.Reset(c)
 	host := x.Host
 	if host == "" {
 		host = c.endpoint.host
+	}
+	if !Token(x.Method) || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
+		return 0, errRequestLine
 	}
 	w.WriteString(x.Method)
 	w.WriteByte(' ')
@@ -199,7 +240,7 @@ func (c *conn) writeHead(x *filters.Exchange, body Body) (length int64) {
 		w.WriteString("Content-Length: " + strconv.FormatInt(length, 10) + "\r\n")
 	}
 	w.WriteString("\r\n")
-	return length
+	return length, nil
 }
 
 // writeField writes one field. Both sides' parsers refuse control bytes; this is the last line against a value that would end the
@@ -252,13 +293,15 @@ func writeBody(w *bufio.Writer, from io.Reader, length int64) error {
 
 // bodyReader reads the answer's body and gives the connection back when all of it has been read and all of the request was sent.
 type bodyReader struct {
-	c     *conn
-	resp  *http.Response
-	sent  <-chan error
-	stop  func() bool
-	keep  bool
-	ended bool
-	err   error
+	c        *conn
+	resp     *http.Response
+	sent     <-chan error
+	stop     func() bool
+	ctx      context.Context
+	deadline time.Time
+	keep     bool
+	ended    bool
+	err      error
 }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
@@ -269,6 +312,18 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		b.err = err
 	}
 	return n, err
+}
+
+// extend gives the attempt more time: that which was spent waiting for the client to take what had come is not the service's.
+func (b *bodyReader) extend(d time.Duration) {
+	if b.c == nil || d <= 0 {
+		return
+	}
+	b.deadline = b.deadline.Add(d)
+	b.c.SetDeadline(b.deadline) // an error is one of a closed connection, which the next read meets
+	if b.ctx.Err() != nil {     // the end of ctx had set another deadline
+		b.c.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // Close ends the use of the connection. An answer whose body was not read to its end costs the connection.

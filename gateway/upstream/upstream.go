@@ -94,8 +94,14 @@ type Body struct {
 // package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
 func (s *Service) Send(ctx context.Context, x *filters.Exchange, body Body) (*Answer, error) {
 	s.budget.request(time.Now())
+	var failed *endpoint
 	for repeat := 0; ; repeat++ {
-		answer, again, err := s.attempt(ctx, x, body)
+		e := s.pick(failed)
+		answer, again, err := s.attempt(ctx, e, x, body)
+		failed = e
+		if x.Dispatched && errors.Is(err, ErrUnreachable) { // an attempt before this one reached the service
+			err = fmt.Errorf("%w: %v", ErrFailed, err)
+		}
 		if err == nil || again == 0 || repeat >= s.settings.Attempts || ctx.Err() != nil {
 			return answer, err
 		}
@@ -124,8 +130,7 @@ const (
 	againReset
 )
 
-func (s *Service) attempt(ctx context.Context, x *filters.Exchange, body Body) (*Answer, again, error) {
-	e := s.pick()
+func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, body Body) (*Answer, again, error) {
 	began := time.Now()
 	e.inUse.Add(1)
 	c, err := e.take(ctx, s.settings.ConnectTimeout, s.metrics)
@@ -181,8 +186,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// pick takes the less loaded of two endpoints drawn at random.
-func (s *Service) pick() *endpoint {
+// pick takes the less loaded of two endpoints drawn at random, and for a repeat another one than that which has just failed.
+func (s *Service) pick(failed *endpoint) *endpoint {
 	n := len(s.endpoints)
 	if n == 1 {
 		return s.endpoints[0]
@@ -191,6 +196,12 @@ func (s *Service) pick() *endpoint {
 	j := rand.IntN(n - 1)
 	if j >= i {
 		j++
+	}
+	switch failed {
+	case s.endpoints[i]:
+		return s.endpoints[j]
+	case s.endpoints[j]:
+		return s.endpoints[i]
 	}
 	if s.endpoints[j].inUse.Load() < s.endpoints[i].inUse.Load() {
 		i = j

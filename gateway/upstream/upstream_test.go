@@ -280,7 +280,7 @@ func TestLeastLoadedOfTwo(t *testing.T) {
 	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2")
 	svc.endpoints[0].inUse.Store(5)
 	for range 20 {
-		if e := svc.pick(); e != svc.endpoints[1] {
+		if e := svc.pick(nil); e != svc.endpoints[1] {
 			t.Fatal("the more loaded endpoint was taken")
 		}
 	}

@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// An answer reaches a client that is slow with its body: one of a service that did not wait, and that of a time-out.
+func TestAnswerWhileTheBodyIsSlow(t *testing.T) {
+	early, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	body := strings.Repeat("x", 1<<20)
+	go func() {
+		for {
+			c, err := early.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r := bufio.NewReader(c)
+				req, err := http.ReadRequest(r)
+				if err == nil && req.URL.Path == "/early" {
+					io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1048576\r\n\r\n"+body)
+				}
+				io.Copy(io.Discard, r)
+			}()
+		}
+	}()
+	g := start(t, head+`
+services: {a: {endpoints: ["http://`+early.Addr().String()+`"], timeout: 400ms}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	for path, want := range map[string]string{"/early": "HTTP/1.1 401", "/never": "HTTP/1.1 504"} {
+		answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+		if !strings.HasPrefix(answer, want) || !strings.Contains(answer, "Connection: close") {
+			t.Errorf("%s: %.200q", path, answer)
+		}
+		if path == "/early" && !strings.HasSuffix(answer, "\r\n\r\n"+body) {
+			t.Errorf("%s: the body came with %d bytes", path, len(answer))
+		}
+	}
+}
+
+// Clients that take their answers slowly say nothing about the service.
+func TestSlowReadersDoNotOpenTheBreaker(t *testing.T) {
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/big" {
+			w.Header().Set("Content-Length", "33554432")
+			io.Copy(w, io.LimitReader(zeros{}, 32<<20))
+		}
+	})
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 300ms, breaker: {minRequests: 2, openFor: 60s}}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	for range 3 {
+		c, err := net.Dial("tcp", g.at.HTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(c, "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		r := bufio.NewReader(c)
+		if _, err := r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(600 * time.Millisecond) // this is what is tested: twice the service's time
+		if n, err := io.Copy(io.Discard, r); err != nil || n < 32<<20 {
+			t.Errorf("the slow reader got %d bytes, %v", n, err)
+		}
+	}
+	if r := g.do("GET", "/", ""); r.status != 200 {
+		t.Errorf("an innocent request: %+v", r)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// What HTTP/2 carries and HTTP/1.1 cannot does not get through: the service would read another request than the one that was routed.
+func TestNothingIsSmuggledDownFromHTTP2(t *testing.T) {
+	s := newService(t, echo)
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes:
+  - {name: deny, match: {path: /internal/**}, respond: {status: 403}}
+  - {name: all, match: {path: /**}, service: a}
+`)
+	for _, c := range []struct{ method, path, authority, host string }{
+		{"GET /internal/x HTTP/1.1", "/y", "a", ""},
+		{"GET\t", "/y", "a", ""},
+		{"GET", "/y?a HTTP/1.1", "a", ""},
+		{"GET", "/y?a#b", "a", ""},
+		{"GET", "/y", "a b", ""},
+		{"GET", "/y", "a/../b", ""},
+		{"GET", "/y", "a", "evil"},
+	} {
+		if status := h2(t, g.at.HTTP, c.method, c.path, c.authority, c.host); status != "400" && status != "" {
+			t.Errorf("%+v: %s", c, status)
+		}
+	}
+	if n := s.count(); n != 0 {
+		t.Errorf("the service saw %d requests", n)
+	}
+	if status := h2(t, g.at.HTTP, "GET", "/y?a=b", "a", ""); status != "200" {
+		t.Errorf("a sound request: %s", status)
+	}
+}
+
+// h2 sends one request as frames and returns the status; "" when the stream or the connection was ended.
+func h2(t *testing.T, address, method, path, authority, host string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := f.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	var block strings.Builder
+	e := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", authority}, {":path", path}, {"host", host}} {
+		if field[1] != "" {
+			e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		}
+	}
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return ""
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			return frame.PseudoValue("status")
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return ""
+		}
+	}
+}
+
+// The drain's end is no failure: what is still in flight then is cut off.
+func TestDrainIsBounded(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) { <-hang })
+	gw := startWith(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`, 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+gw.at.HTTP+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	until(t, func() bool { return s.count() == 1 })
+	if err := gw.stop(); err != nil {
+		t.Errorf("the gateway ended with %v", err)
+	}
+}
