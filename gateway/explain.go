@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/template"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
 // ExplainRequest is the request that Explain is asked about.
@@ -159,7 +160,7 @@ func (p *explainer) idempotency(r *config.Route) bool {
 	c := r.Idempotency
 	b := &builder{shared: &shared{}, cfg: p.cfg}
 	settings := b.keySettings(r)
-	key, id, reply := settings.Inspect(p.x)
+	key, id, fingerprint, reply := settings.Inspect(p.x)
 	if reply != nil {
 		p.refusal(reply)
 		return false
@@ -170,7 +171,7 @@ func (p *explainer) idempotency(r *config.Route) bool {
 		p.line("", "no key: not protected")
 		return true
 	}
-	p.x.Key = id
+	p.x.Key, p.x.GID = id, transaction.FirstGID(id, fingerprint)
 	p.line("", "key %q over %s, fingerprint of %s", key, list(c.Scope), list(c.Fingerprint))
 	p.line("", "injected Idempotency-Key: %s", id)
 	return true

@@ -38,6 +38,9 @@ type Options struct {
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that is not listened on is empty.
 type Addresses struct{ HTTP, HTTPS, Admin, Branches string }
 
+// ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key file, a certificate.
+var ErrConfig = errors.New("gateway: the configuration cannot be used")
+
 // defaultDrainLimit is the contract's.
 const defaultDrainLimit = 30 * time.Second
 
@@ -137,7 +140,7 @@ func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
 	}
 	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	g.engine.Store(e)
 	g.shared.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
@@ -235,7 +238,7 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 		tlsConfig, err := tlsFor(h)
 		if err != nil {
 			s.close()
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		g.tls.Store(tlsConfig)
 		if l, err = open("listen.https", h.Address); err != nil {

@@ -29,7 +29,6 @@ type Options struct {
 	Data        string       // folder; made when it is not there
 	Coordinator string       // the coordinator's program; "": sluice-dtm beside the executable or in PATH
 	Out         io.Writer    // gets the addresses, the lines to try, and ready
-	Errors      io.Writer    // gets the coordinator's own log
 	Logger      *slog.Logger // the gateway's, the shop's and the demo's log
 	Build       string       // this program's version
 }
@@ -63,11 +62,18 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
+	// The coordinator logs a refused payment as an error, which is none here; so its log goes into a file.
+	dtmLog, err := os.OpenFile(filepath.Join(data, "coordinator.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	defer dtmLog.Close()
+
 	return runParts(ctx, parts{
 		shop: func(ctx context.Context) error {
 			return shop.Run(ctx, shop.Options{Dir: filepath.Join(data, "shop"), Addresses: at.Services, Log: o.Logger}, nil)
 		},
-		coordinator: (&coordinator{program: program, address: at.Coordinator, data: dtmData, errors: o.Errors, log: o.Logger}).supervise,
+		coordinator: (&coordinator{program: program, address: at.Coordinator, data: dtmData, errors: dtmLog, log: o.Logger}).supervise,
 		gateway: func(ctx context.Context, ready func(gateway.Addresses)) error {
 			return gateway.Run(ctx, gateway.Options{
 				Load:    func() (*config.Config, error) { return config.Load(path) },

@@ -25,7 +25,7 @@ func newDemo(log *logging) *cobra.Command {
 			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			o.Out, o.Errors, o.Logger, o.Build = cmd.OutOrStdout(), cmd.ErrOrStderr(), logger, build()
+			o.Out, o.Logger, o.Build = cmd.OutOrStdout(), logger, build()
 			return demo.Run(ctx, o)
 		}),
 	}

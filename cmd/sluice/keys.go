@@ -15,6 +15,7 @@ type recordName struct {
 	Route     string `json:"route"`
 	Principal string `json:"principal"`
 	Key       string `json:"key"`
+	Force     bool   `json:"force,omitempty"`
 }
 
 // resolution is the body of POST /api/idempotency/resolve.
@@ -32,6 +33,7 @@ func (n *recordName) addFlags(cmd *cobra.Command, required bool) {
 	if !required {
 		return
 	}
+	cmd.Flags().BoolVar(&n.Force, "force", false, "also while the request runs, or when its answer is known: it can then be executed twice")
 	for _, f := range []string{"route", "principal", "key"} {
 		if err := cmd.MarkFlagRequired(f); err != nil {
 			panic(err) // the flags were defined above
@@ -102,8 +104,11 @@ func newKeysResolve(a *admin) *cobra.Command {
 			case r.As == "free" && (r.Status != 0 || r.Body != ""):
 				return fmt.Errorf("%w: --status and --body go with --as answered", errUsage)
 			}
-			_, err := a.call(cmd.Context(), http.MethodPost, "/api/idempotency/resolve", nil, r)
-			return err
+			answer, err := a.call(cmd.Context(), http.MethodPost, "/api/idempotency/resolve", nil, r)
+			if err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), answer)
 		}),
 	}
 	r.addFlags(cmd, true)
@@ -123,8 +128,11 @@ func newKeysForget(a *admin) *cobra.Command {
 		Short: "Remove a record: the next request with that key is a new one",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
-			_, err := a.call(cmd.Context(), http.MethodPost, "/api/idempotency/forget", nil, n)
-			return err
+			answer, err := a.call(cmd.Context(), http.MethodPost, "/api/idempotency/forget", nil, n)
+			if err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), answer)
 		}),
 	}
 	n.addFlags(cmd, true)

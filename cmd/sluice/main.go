@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway"
 )
 
 func main() {
@@ -38,7 +39,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return 2
 	case errors.As(err, &ran):
 		fmt.Fprintln(stderr, "sluice:", ran.err)
-		if errors.Is(err, errUsage) {
+		if errors.Is(err, errUsage) || errors.Is(err, config.ErrUnreadable) || errors.Is(err, gateway.ErrConfig) {
 			return 2
 		}
 		return 1

@@ -105,7 +105,7 @@ func TestAdminCommands(t *testing.T) {
 		{"resolve", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "answered", "--status", "201", "--body", `{"a":1}`},
 			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"answered","status":201,"body":"{\"a\":1}"}`, 200, `{}`, 0, ""},
 		{"free", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "free"},
-			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 204, ``, 0, ""},
+			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 200, `{"resolved":"free"}`, 0, `"resolved": "free"`},
 		{"forget", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
 			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 200, `{}`, 0, ""},
 		{"refused", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},

@@ -134,6 +134,21 @@ func (k *checker) idempotency(r *Route, p path, params []string) {
 	if i.OnUnknown == "retry" && r.Transaction != "" {
 		k.fault(p.to("onUnknown"), "retry is not for a transaction: its coordinator knows the outcome, nothing is sent again")
 	}
+	if r.Transaction == "" {
+		return
+	}
+	var plain Idempotency
+	setDefaults(&plain)
+	for key, same := range map[string]bool{
+		"record": slices.Equal(i.Record, plain.Record), "notExecuted": slices.Equal(i.NotExecuted, plain.NotExecuted), "maxBody": i.MaxBody == plain.MaxBody,
+	} {
+		if !same && k.sound(p.to(key)) {
+			k.fault(p.to(key), "is not for a transaction: its outcome is recorded, and no service's answer")
+		}
+	}
+	if i.OnStoreFailure == "open" {
+		k.fault(p.to("onStoreFailure"), "open is not for a transaction: it has a record, or it is not begun")
+	}
 }
 
 // firstWritten returns the first path that stands in the documents: a fault of two values is shown where one is written.

@@ -153,6 +153,23 @@ transactions:
 
 func TestSemanticFaults(t *testing.T) {
 	runFaultCases(t, []faultCase{
+		{"idempotency of a transaction", `version: 1
+coordinator: {dtm: {}}
+services: {a: {endpoints: ["http://h"]}}
+transactions: {t: {steps: [{name: s, do: {service: a, path: /}}]}}
+routes:
+  - name: r
+    match: {path: /r}
+    transaction: t
+    idempotency:
+      record: [2xx]
+      notExecuted: [503]
+      maxBody: 1KiB
+      onStoreFailure: open
+`, []string{
+			"10:7: routes[0].idempotency.record: is not for a transaction: its outcome is recorded, and no service's answer",
+			"12:16: routes[0].idempotency.maxBody: is not for a transaction: its outcome is recorded, and no service's answer",
+			"13:23: routes[0].idempotency.onStoreFailure: open is not for a transaction: it has a record, or it is not begun"}},
 		{"names that lead nowhere", `version: 1
 services: {order: {endpoints: ["http://h"]}}
 limits: {one: {rate: 1/s}}

@@ -10,15 +10,18 @@ import (
 	"strings"
 )
 
+// ErrUnreadable says that a file or folder of the configuration cannot be read.
+var ErrUnreadable = errors.New("config: cannot read")
+
 // Load reads the configuration from a file, or from a folder: all its *.yaml, *.yml and *.json files by name, those that begin
 // with a dot and sub-folders left out. Over the files of a folder, maps (services, limits, transactions) are merged and the lists of
 // routes joined in the order of the files; any other key stands in one file only.
 //
-// The error is a [*FaultsError] with every mistake, or says which path could not be read.
+// The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
 func Load(path string) (*Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("config: cannot read %s: %w", path, reason(err))
+		return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
 	}
 	names, dir := []string{path}, filepath.Dir(path)
 	if info.IsDir() {
@@ -37,7 +40,7 @@ func Load(path string) (*Config, error) {
 	for _, name := range names {
 		data, err := readFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("config: cannot read %s: %w", name, reason(err))
+			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
 		}
 		abs, err := filepath.Abs(name)
 		if err != nil {

@@ -204,21 +204,21 @@ func refuseKey(err error) *filters.Reply {
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."})
 }
 
-// Inspect returns the client's key and the record's name that a request would have, without a look at any store; a reply says why it would be
-// refused. No key: both are empty.
-func (s *Settings) Inspect(x *filters.Exchange) (key, id string, refused *filters.Reply) {
+// Inspect returns the client's key, the record's name and the fingerprint that a request would have, without a look at any store; a reply
+// says why it would be refused. No key: the first two are empty.
+func (s *Settings) Inspect(x *filters.Exchange) (key, id string, fingerprint [32]byte, refused *filters.Reply) {
 	key, err := s.clientKey(x)
-	if err != nil {
-		return "", "", refuseKey(err)
+	if err == nil && key != "" {
+		id, err = Digest(x, s.Scope, key)
 	}
-	if key == "" {
-		if s.Required {
-			return "", "", filters.Refuse(filters.KeyMissing, filters.Problem{})
-		}
-		return "", "", nil
+	if err == nil {
+		fingerprint, err = s.fingerprint(x)
 	}
-	if id, err = Digest(x, s.Scope, key); err != nil {
-		return "", "", refuseKey(err)
+	switch {
+	case err != nil:
+		return "", "", fingerprint, refuseKey(err)
+	case key == "" && s.Required:
+		return "", "", fingerprint, filters.Refuse(filters.KeyMissing, filters.Problem{})
 	}
-	return key, id, nil
+	return key, id, fingerprint, nil
 }

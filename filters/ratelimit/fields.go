@@ -77,7 +77,11 @@ func (st *seen) add(u *use, i int) {
 	st.buf = append(st.buf, ";r="...)
 	st.buf = strconv.AppendInt(st.buf, int64(max(d.Remaining, 0)), 10)
 	st.buf = append(st.buf, ";t="...)
-	st.buf = strconv.AppendInt(st.buf, filters.WholeSeconds(min(d.Reset, maxReset)), 10)
+	reset := d.Reset
+	if !d.Allowed {
+		reset = d.RetryAfter // when there is quota again, and not when all of it is
+	}
+	st.buf = strconv.AppendInt(st.buf, filters.WholeSeconds(min(reset, maxReset)), 10)
 }
 
 // maxReset keeps t within what an integer of Structured Fields may be (15 digits), whatever a limiter says.

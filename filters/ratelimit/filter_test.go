@@ -142,7 +142,7 @@ func TestFieldsAndRefusal(t *testing.T) {
 	wantFields(t, send(t, f, t0, nil), 200, policy, `"instance";r=398;t=1, "per-user";r=0;t=6, "late";r=3;t=8`)
 
 	r := send(t, f, t0, nil)
-	wantFields(t, r, 429, `"per-user";q=20;w=60, "instance";q=2000;w=1, "late";q=1000;w=3600`, `"per-user";r=0;t=6, "instance";r=397;t=1`)
+	wantFields(t, r, 429, `"per-user";q=20;w=60, "instance";q=2000;w=1, "late";q=1000;w=3600`, `"per-user";r=0;t=3, "instance";r=397;t=1`)
 	if r.Reason != filters.RateLimited || r.Header.Get("Retry-After") != "3" {
 		t.Errorf("reason %s, Retry-After %s", r.Reason, r.Header.Get("Retry-After"))
 	}
@@ -150,7 +150,7 @@ func TestFieldsAndRefusal(t *testing.T) {
 		Limit, Detail string
 		RetryAfter    int `json:"retry_after"`
 	}
-	if err := json.Unmarshal(r.Body, &body); err != nil || body.Limit != "per-user" || body.RetryAfter != 3 || body.Detail != "More than 20 requests in 1m0s." {
+	if err := json.Unmarshal(r.Body, &body); err != nil || body.Limit != "per-user" || body.RetryAfter != 3 || body.Detail != "The limit is 20 requests in 1m0s, at most 2 at once." {
 		t.Errorf("body %s", r.Body)
 	}
 

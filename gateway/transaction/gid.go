@@ -26,6 +26,9 @@ func gidOf(record string, fingerprint [32]byte, generation byte) string {
 	return record + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:gidSuffix*5/8]))
 }
 
+// FirstGID returns the gid that a request has at the coordinator, unless its key was used before.
+func FirstGID(record string, fingerprint [32]byte) string { return gidOf(record, fingerprint, 0) }
+
 // recordOf returns the name of the record that a gid belongs to.
 func recordOf(gid string) string { return gid[:idempotency.IDLength] }
 
