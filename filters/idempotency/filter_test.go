@@ -274,6 +274,28 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 	b.want("the duplicate", b.do(request("k", "{}"), created), 201, "", false)
 }
 
+// A later attempt that comes to nothing does not undo the first one: what became of that stays unknown, and the key stays its request's.
+func TestRefusedRetryKeepsTheDoubt(t *testing.T) {
+	s := defaults()
+	s.Retry = true
+	for _, refusal := range []answer{
+		{reason: filters.BreakerOpen, fails: filters.Refused},
+		{reason: filters.UpstreamUnreachable, fails: filters.NotSent},
+		{status: 503},
+		{status: 429},
+	} {
+		b := newBench(t, s)
+		b.do(request("k", "one"), answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered})
+		b.do(request("k", "one"), refusal)
+		b.want("another request with the key", b.do(request("k", "two"), created), 422, filters.KeyReused, false)
+		third := b.do(request("k", "one"), created)
+		b.want("the request itself", third, 201, "", true)
+		if third.attempt != 2 {
+			t.Errorf("after %+v: attempt %d", refusal, third.attempt)
+		}
+	}
+}
+
 func TestLongAnswerIsNotReplayable(t *testing.T) {
 	b := newBench(t, defaults())
 	b.want("the first", b.do(request("k", "{}"), answer{status: 200, streams: true}), 200, "", true)
