@@ -41,9 +41,9 @@ func requestLine(x *filters.Exchange) (fault string) {
 		return "The method is not a token."
 	case x.Method == "CONNECT": // a tunnel has no path to route by
 		return "This is a gateway and opens no tunnels."
-	case !upstream.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
+	case !upstream.Unbroken(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
 		return "The query has a byte that a URL cannot have."
-	case x.Host == "" || !upstream.Visible(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
+	case x.Host == "" || !upstream.Unbroken(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
 		return "The host is missing or is not one."
 	}
 	if host, ok := x.Header.Lookup("Host"); ok && host != x.Host { // beside :authority

@@ -190,10 +190,11 @@ func Token(s string) bool {
 	return s != ""
 }
 
-// Visible reports whether s is of visible ASCII only.
-func Visible(s string) bool {
+// Unbroken reports whether s can stand in a request line or a Host field without ending it: no space and no control byte. Bytes beyond
+// ASCII can; clients send them in queries.
+func Unbroken(s string) bool {
 	for i := range len(s) {
-		if s[i] <= 0x20 || s[i] >= 0x7f {
+		if s[i] <= 0x20 || s[i] == 0x7f {
 			return false
 		}
 	}
@@ -208,7 +209,7 @@ func (c *conn) writeHead(x *filters.Exchange, body Body) (length int64, err erro
 	if host == "" {
 		host = c.endpoint.host
 	}
-	if !Token(x.Method) || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
+	if !Token(x.Method) || !Unbroken(x.Path) || !Unbroken(x.RawQuery) || !Unbroken(host) {
 		return 0, errRequestLine
 	}
 	w.WriteString(x.Method)
