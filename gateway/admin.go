@@ -120,7 +120,8 @@ type recordView struct {
 	Route     string    `json:"route"`
 	Principal string    `json:"principal"`
 	Key       string    `json:"key"`
-	ID        string    `json:"id"`
+	ID        string    `json:"id"`            // the record's name, which is the injected Idempotency-Key
+	GID       string    `json:"gid,omitempty"` // of a transaction
 	State     string    `json:"state"`
 	Attempt   int       `json:"attempt"`
 	Status    int       `json:"status,omitempty"`
@@ -130,7 +131,7 @@ type recordView struct {
 
 func viewOf(r *idempotency.Record) recordView {
 	v := recordView{
-		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, State: r.State.String(), Attempt: r.Attempt,
+		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(), Attempt: r.Attempt,
 		Created: r.Created.UTC(), Expires: r.Expires.UTC(),
 	}
 	if r.Answer != nil {
@@ -280,7 +281,12 @@ func (g *gateway) transactions(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		for i := range list {
-			rows = append(rows, row{viewOf(&list[i]), transaction.StateOf(&list[i])})
+			if list[i].GID == "" {
+				continue // claimed, and not begun: there is no transaction yet
+			}
+			r := row{viewOf(&list[i]), transaction.StateOf(&list[i])}
+			r.ID, r.GID = r.GID, ""
+			rows = append(rows, r)
 		}
 	}
 	writeJSON(w, 200, map[string]any{"transactions": rows})
