@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 const (
@@ -18,11 +19,17 @@ const (
 	tries = 200
 )
 
-// Pick returns an address 127.0.0.1:PORT that nobody listens on at this moment.
+// given are the addresses that this process was given: it may not listen on all of them yet.
+var given sync.Map
+
+// Pick returns an address 127.0.0.1:PORT that nobody listens on at this moment, and never the same one twice.
 func Pick() (string, error) {
 	var err error
 	for range tries {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
+		if _, taken := given.LoadOrStore(address, true); taken {
+			continue
+		}
 		if err = Check(address); err == nil {
 			return address, nil
 		}

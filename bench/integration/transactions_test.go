@@ -239,6 +239,16 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 	if code != 0 || strings.Count(stdout, `"state": "succeeded"`) != n-n/3 || strings.Count(stdout, `"state": "failed"`) != n/3 {
 		t.Errorf("transactions list: exit %d, %s\n%s", code, stderr, stdout)
 	}
+	var listed struct{ Transactions []struct{ ID, State string } }
+	if err := json.Unmarshal([]byte(stdout), &listed); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range listed.Transactions[:min(3, len(listed.Transactions))] { // what list prints show takes
+		stdout, stderr, code := sluice(t, "transactions", "show", l.ID, "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://"))
+		if code != 0 || !strings.Contains(stdout, l.ID) || !strings.Contains(stdout, `"state": "`+l.State+`"`) {
+			t.Errorf("transactions show %s: exit %d, %s\n%s", l.ID, code, stderr, stdout)
+		}
+	}
 }
 
 func TestWithoutCoordinatorNothingIsSubmitted(t *testing.T) {
