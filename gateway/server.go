@@ -253,11 +253,13 @@ func (w *httpOutbound) Head(status int, h filters.Header, length int64) {
 		out["Connection"] = []string{"close"}
 	}
 	w.patience()
+	defer w.calm()
 	w.rw.WriteHeader(status)
 }
 
 func (w *httpOutbound) Write(p []byte) (int, error) {
 	w.patience()
+	defer w.calm()
 	return w.rw.Write(p)
 }
 
@@ -266,6 +268,17 @@ func (w *httpOutbound) patience() {
 	w.conn.SetWriteDeadline(time.Now().Add(w.idle)) // fails only where the connection has gone, which the write meets
 }
 
-func (w *httpOutbound) Flush() { w.conn.Flush() } // fails only for a client that has gone, as the next write does
+// calm takes the bound back where it would end a stream on which nobody writes: that of HTTP/2 does.
+func (w *httpOutbound) calm() {
+	if w.in.r.ProtoMajor == 2 {
+		w.conn.SetWriteDeadline(time.Time{}) // the same
+	}
+}
+
+func (w *httpOutbound) Flush() {
+	w.patience()
+	defer w.calm()
+	w.conn.Flush() // fails only for a client that has gone, as the next write does
+}
 
 func (w *httpOutbound) Abort() { w.aborted = true }

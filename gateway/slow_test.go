@@ -186,3 +186,71 @@ routes: [{name: all, match: {path: /**}, service: a}]
 		t.Errorf("the gateway ended with %v", err)
 	}
 }
+
+// A stream that is silent for longer than the listener's idle time is not ended for it, nor a request that takes longer.
+func TestSilentStreamsLive(t *testing.T) {
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			time.Sleep(900 * time.Millisecond) // this is what is tested
+		}
+		io.WriteString(w, "data: 1\n\n")
+		http.NewResponseController(w).Flush()
+		time.Sleep(900 * time.Millisecond) // and this
+		io.WriteString(w, "data: 2\n\n")
+	})
+	g := start(t, strings.Replace(head, "listen: {", "listen: {idleTimeout: 300ms, ", 1)+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": {Transport: &http.Transport{Protocols: &h2c}}} {
+		for _, path := range []string{"/", "/slow"} {
+			for _, body := range []string{"", "some body"} {
+				resp, err := c.Post("http://"+g.at.HTTP+path, "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Fatalf("%s %s: %v", name, path, err)
+				}
+				b, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || string(b) != "data: 1\n\ndata: 2\n\n" {
+					t.Errorf("%s %s with %q: %q, %v", name, path, body, b, err)
+				}
+			}
+		}
+	}
+}
+
+// A body that nobody read does not spoil the connection for the next request.
+func TestRefusedBodyLeavesTheConnectionUsable(t *testing.T) {
+	s := newService(t, echo)
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+limits: {none: {scope: local, rate: 1/h, burst: 1}}
+routes:
+  - {name: keyed, match: {path: /keyed}, service: a, idempotency: {required: true}}
+  - {name: limited, match: {path: /limited}, service: a, limits: [none]}
+  - {name: all, match: {path: /**}, service: a}
+`)
+	g.do("GET", "/limited", "")
+	c, err := net.Dial("tcp", g.at.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(c)
+	for _, step := range []struct {
+		path string
+		want int
+	}{{"/keyed", 400}, {"/limited", 429}, {"/nowhere-but-all", 200}, {"/keyed", 400}, {"/x", 200}} {
+		io.WriteString(c, "POST "+step.path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", step.path, err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != step.want || resp.Close {
+			t.Errorf("%s: %d, close %v, %v", step.path, resp.StatusCode, resp.Close, err)
+		}
+	}
+}
