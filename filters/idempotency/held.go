@@ -17,8 +17,9 @@ type Held struct {
 	token  uint64
 	fl     *flight // nil: nobody is joined to it
 
-	// Fingerprint is that of the request, TTL how long the record lives from its end.
+	// Fingerprint is that of the request, Created when it came first, TTL how long its record lives from its end.
 	Fingerprint [32]byte
+	Created     time.Time
 	TTL         time.Duration
 	// GID is what an earlier request was handed under; empty before.
 	GID string
@@ -34,7 +35,7 @@ type Held struct {
 
 // hold binds a new claim to the exchange.
 func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record) {
-	h := &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, TTL: f.settings.TTL}
+	h := &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL}
 	h.mu.Lock() // the first renewal reads it
 	h.timer = time.AfterFunc(f.settings.Lease/3, h.renew)
 	h.mu.Unlock()
@@ -44,7 +45,7 @@ func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, fl *flight, rec Reco
 // attach binds a request that was handed to the coordinator before to the exchange.
 func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record, noWait bool) {
 	f.bind(x, s, &Held{
-		filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, TTL: f.settings.TTL,
+		filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL,
 		GID: rec.GID, Resume: true, NoWait: noWait,
 	}, rec.Attempt)
 }

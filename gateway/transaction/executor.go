@@ -99,7 +99,7 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	v := e.await(ctx, x.GID, held.NoWait)
 	x.Response = v.answer(e.statusPath)
 	if x.Response.Provisional {
-		e.coordinator.watch(idempotency.Record{GID: x.GID, Route: x.Route, Token: held.Token(), Created: x.Received})
+		e.coordinator.watch(idempotency.Record{GID: x.GID, Route: x.Route, Token: held.Token(), Created: held.Created})
 	} else {
 		e.coordinator.unwatch(x.GID)
 		if !held.Resume {
