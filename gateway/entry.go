@@ -43,7 +43,7 @@ func requestLine(x *filters.Exchange) (fault string) {
 		return "This is a gateway and opens no tunnels."
 	case !upstream.Unbroken(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
 		return "The query has a byte that a URL cannot have."
-	case x.Host == "" || !upstream.Unbroken(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
+	case x.Host == "" && x.Version != "1.0" || !upstream.Unbroken(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
 		return "The host is missing or is not one."
 	}
 	if host, ok := x.Header.Lookup("Host"); ok && host != x.Host { // beside :authority

@@ -253,6 +253,9 @@ routes:
 	if saw, body := s.last(t); body != "body" || saw.Header.Get("Traceparent") != trace || saw.ContentLength != 4 {
 		t.Errorf("the service saw %v with %q", saw.Header, body)
 	}
+	if r := g.raw("GET /v1/orders/7 HTTP/1.0\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.0 200") && !strings.HasPrefix(r, "HTTP/1.1 200") {
+		t.Errorf("HTTP/1.0 without a Host: %.200q", r)
+	}
 	if r := g.do("HEAD", "/v1/orders/7", ""); r.status != 200 || r.body != "" || r.header.Get("Content-Length") == "" {
 		t.Errorf("HEAD: %+v", r)
 	}
