@@ -114,6 +114,9 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 	default:
 		r.Header.Del("Content-Length")
 		w.Head(r.Status, r.Header, e.length)
+		if e.length < 0 {
+			w.Flush() // the first byte of a stream may be long in coming
+		}
 		rt.copyBody(x, w, e)
 	}
 }
@@ -245,8 +248,11 @@ func (f *forward) failed(x *filters.Exchange, err error) end {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return end{outcome: filters.Refused} // the client's fault, and nothing that the service did
-	case errors.Is(err, upstream.ErrClientBody):
+	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
 		return end{outcome: filters.ClientGone}
+	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
+		x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."}))
+		return end{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		x.SetReply(filters.Refuse(filters.UpstreamUnreachable, filters.Problem{Service: name, Detail: "No connection to the service came about. Nothing was sent."}))
 		return end{outcome: filters.NotSent}

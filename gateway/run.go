@@ -135,7 +135,7 @@ func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
 		}
 		g.coordinator = transaction.New(transaction.Options{
 			Client: client, Store: g.shared.store, Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Call: g.callBranch, Longest: g.longestCall, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
+			Call: g.callBranch, Longest: g.longestCall, Steps: g.stepsOf, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
 		})
 	}
 	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
@@ -345,6 +345,17 @@ func (r *recorder) Write(p []byte) (int, error) {
 }
 func (r *recorder) Flush() {}
 func (r *recorder) Abort() {}
+
+// stepsOf returns the names of the steps of the transaction that a route leads to today.
+func (g *gateway) stepsOf(route string) (names []string, ok bool) {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Name == route && r.Transaction != "" {
+			return transaction.StepNames(cfg.Transactions[r.Transaction]), true
+		}
+	}
+	return nil, false
+}
 
 func (g *gateway) longestCall(service string) time.Duration {
 	if c := g.engine.Load().cfg.Services[service]; c != nil {

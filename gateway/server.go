@@ -39,6 +39,7 @@ func (ed *edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	in := newInbound(r, conn, &e.cfg.Listen)
 	ctx, cancel := in.context()
 	defer cancel()
+	defer in.finish()
 	x.Begin(ctx, in.load)
 	fill(x, r)
 	w := &httpOutbound{rw: rw, conn: conn, idle: in.idle, in: in}
@@ -65,10 +66,12 @@ func (ed *edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	body := upstream.Body{}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		body = upstream.Body{Stream: in, Length: r.ContentLength}
-		in.patience() // also where nobody reads it but net/http, behind the answer
+		if r.ProtoMajor == 1 {
+			in.patience() // also where nobody reads it but net/http, behind the answer
+		}
 	}
 	rt.serve(x, body, w)
-	if w.aborted {
+	if w.aborted || !w.headed { // without a head net/http would make up a 200
 		panic(http.ErrAbortHandler) // net/http's way to break a connection off
 	}
 }
@@ -152,34 +155,26 @@ func (in *inbound) Read(p []byte) (int, error) {
 	in.begun, in.reading = true, true
 	in.patience()
 	in.mu.Unlock()
-	defer func() {
-		in.mu.Lock()
-		in.reading = false
-		in.idling.Broadcast()
-		in.mu.Unlock()
-	}()
 	if int64(len(p)) > in.left+1 {
 		p = p[:in.left+1]
 	}
 	n, err := in.r.Body.Read(p)
 	in.left -= int64(n)
+
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.reading = false
+	in.idling.Broadcast()
+	// What may be left of a body that is too long net/http reads for a while, so that the client can take the refusal.
+	in.ended = err == io.EOF || in.left < 0
+	if !in.abandoned && (err == io.EOF || in.r.ProtoMajor == 2) {
+		// net/http goes on reading after the end, to see the client leave; and HTTP/2 would end a stream on which nobody reads.
+		in.conn.SetReadDeadline(time.Time{})
+	}
 	if in.left < 0 {
-		in.end()
 		return n - 1, filters.ErrBodyTooLarge
 	}
-	if err == io.EOF {
-		in.end()
-		in.conn.SetReadDeadline(time.Time{}) // net/http goes on reading, to see the client leave
-	}
 	return n, err
-}
-
-// end says that nobody reads any more; what may be left of a body that is too long net/http reads for a while, so that the client can
-// take the refusal.
-func (in *inbound) end() {
-	in.mu.Lock()
-	in.ended = true
-	in.mu.Unlock()
 }
 
 // context returns one that ends when the client leaves. net/http takes the end of a read that was cut off from here for that too, and it is not.
@@ -210,15 +205,31 @@ func (in *inbound) abandon() bool {
 	case in.ended || in.r.Body == nil || in.r.Body == http.NoBody:
 		return false
 	case !in.begun: // net/http reads it for so long, behind the answer
+		in.cut = true
 		in.conn.SetReadDeadline(time.Now().Add(restPatience))
 		return false
 	}
+	in.stop()
+	return true
+}
+
+// stop ends the read that may be under way and returns when there is none. in.mu is held.
+func (in *inbound) stop() {
 	in.cut = true
 	in.conn.SetReadDeadline(time.Unix(1, 0))
 	for in.reading { // net/http would take the deadline back if it found a read under way at the end of the request
 		in.idling.Wait()
 	}
-	return true
+}
+
+// finish makes sure that nobody reads when the request has ended: net/http takes everything back then.
+func (in *inbound) finish() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.abandoned = true
+	if in.reading {
+		in.stop()
+	}
 }
 
 func (in *inbound) load(int64) ([]byte, error) {
@@ -234,6 +245,7 @@ type httpOutbound struct {
 	conn    *http.ResponseController
 	idle    time.Duration // how long a client may take nothing
 	in      *inbound
+	headed  bool
 	closing bool // the connection is closed behind the answer
 	aborted bool
 }
@@ -249,8 +261,12 @@ func (w *httpOutbound) Head(status int, h filters.Header, length int64) {
 	if length >= 0 {
 		out["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	if w.in.abandon() || w.closing || slices.Contains(out["Sluice-Reason"], string(filters.BodyTooLarge)) {
-		out["Connection"] = []string{"close"}
+	w.headed = true
+	if w.in.r.ProtoMajor == 1 { // HTTP/2 reads and writes at once, and its connection is not one request's
+		reason := out["Sluice-Reason"]
+		if w.in.abandon() || w.closing || slices.Contains(reason, string(filters.BodyTooLarge)) || slices.Contains(reason, string(filters.BadRequest)) {
+			out["Connection"] = []string{"close"}
+		}
 	}
 	w.patience()
 	defer w.calm()

@@ -187,6 +187,9 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 	case Finish:
 		next.State, next.Answer, next.Unsent, next.Expires = Answered, ch.Answer, false, now.Add(rec.TTL)
 	case Free:
+		if rec.State == Unknown { // the same step again, or one after a doubt: neither takes the doubt back
+			return next, false, nil
+		}
 		if rec.Attempt <= 1 {
 			return Record{}, true, nil
 		}

@@ -83,7 +83,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, c ClaimRequest) *fi
 func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c ClaimRequest) *filters.Reply {
 	if f.settings.Transaction {
 		rec, ok, err := f.Store.Get(context.WithoutCancel(x.Context()), c.ID)
-		if err == nil && ok && rec.State == Handed {
+		if err == nil && ok && rec.State == Handed && rec.Fingerprint == c.Fingerprint {
 			f.attach(x, s, nil, rec, true)
 			return nil
 		}
@@ -258,7 +258,7 @@ func newToken() uint64 {
 
 // insist takes a step in the background, again and again for at most limit, when the store did not answer the first time.
 func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration) {
-	f.Flights.background.Go(func() {
+	f.Flights.inBackground(func() {
 		ctx, cancel := context.WithTimeout(f.Flights.ctx, limit)
 		defer cancel()
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {

@@ -15,6 +15,7 @@ type Flights struct {
 	open map[flightKey]*flight
 
 	background sync.WaitGroup
+	closed     bool            // no further background step begins
 	ctx        context.Context // of the background steps
 	cancel     context.CancelFunc
 }
@@ -48,8 +49,20 @@ func NewFlights() *Flights {
 
 // Close ends the background steps and waits for them. It is called when no exchange runs any more and before the store is closed.
 func (fs *Flights) Close() {
+	fs.mu.Lock()
+	fs.closed = true
+	fs.mu.Unlock()
 	fs.cancel()
 	fs.background.Wait()
+}
+
+// inBackground begins a background step, unless the table is closed: then its record's lease decides.
+func (fs *Flights) inBackground(step func()) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !fs.closed {
+		fs.background.Go(step)
+	}
 }
 
 // enter returns the flight for the key and whether the caller leads it. A leader calls land exactly once.

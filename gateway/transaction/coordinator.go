@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +31,8 @@ type Options struct {
 	Store   idempotency.Store
 	Base    string // http://host:port of the branch address
 	Call    Caller
-	Longest func(service string) time.Duration // the longest a call to the service takes
+	Longest func(service string) time.Duration           // the longest a call to the service takes
+	Steps   func(route string) (names []string, ok bool) // of the transaction that a route leads to
 	Metrics Metrics
 	Logger  *slog.Logger
 }
@@ -42,7 +42,7 @@ type Options struct {
 type Coordinator struct {
 	Options
 	store idempotency.Store
-	calls sync.WaitGroup // branch calls and submits that go on in the background
+	calls running // branch calls and submits that go on in the background
 
 	mu      sync.Mutex
 	secret  []byte // signs branch URLs; nil until the store has given it
@@ -119,14 +119,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 // Wait returns nil when what runs in the background has ended, or the error of ctx when that ends first.
 func (c *Coordinator) Wait(ctx context.Context) error {
-	ended := make(chan struct{})
-	go func() { c.calls.Wait(); close(ended) }()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return c.calls.Wait(ctx)
 }
 
 // Pending returns how many transactions are followed.
@@ -161,7 +154,7 @@ func (c *Coordinator) scan(ctx context.Context) {
 	}
 	for _, rec := range list {
 		c.watch(rec)
-		if rec.TTL > 0 && time.Until(rec.Expires) < rec.TTL/2 {
+		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.HandedLife)/2 {
 			c.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew}) // the next scan is another chance
 		}
 	}
@@ -216,11 +209,14 @@ func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (d
 			c.Logger.Error("transaction: the coordinator does not know it any more; its outcome is unknown until it is resolved", "gid", gid)
 			return false, nil
 		}
-		if traces, err := c.traces(ctx, gid, f.route); err != nil || traces > 0 {
-			if err == nil {
-				c.Logger.Error("transaction: the coordinator does not know it, but branches of it were called; its outcome is unknown until it is resolved", "gid", gid, "branches", traces)
-			}
+		steps, defined := c.Steps(f.route)
+		traced, err := c.traced(ctx, gid, steps)
+		if err != nil {
 			return false, err
+		}
+		if traced || !defined { // without its definition nobody can tell
+			c.Logger.Error("transaction: the coordinator does not know it, and steps of it may have been called; its outcome is unknown until it is resolved", "gid", gid)
+			return false, nil
 		}
 		v = View{ID: gid, State: Failed, Steps: []StepView{}}
 		c.Logger.Warn("transaction: handed, and never submitted; it ends as failed", "gid", gid)
@@ -233,16 +229,14 @@ func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (d
 	return c.record(ctx, v, f.token)
 }
 
-// traces counts the branches of a transaction that were called.
-func (c *Coordinator) traces(ctx context.Context, gid, route string) (int, error) {
-	list, err := c.store.List(ctx, idempotency.Query{Route: branchRoute(route)}, scanMost)
-	n := 0
-	for i := range list {
-		if strings.HasPrefix(list[i].ClientKey, gid+"/") {
-			n++
+// traced reports whether a step of the transaction was ever called, by the records of its branches.
+func (c *Coordinator) traced(ctx context.Context, gid string, steps []string) (bool, error) {
+	for _, step := range steps {
+		if _, ok, err := c.store.Get(ctx, branchRecord(gid, step, opDo)); ok || err != nil {
+			return ok, err
 		}
 	}
-	return n, err
+	return false, nil
 }
 
 // record writes the final answer into the handed record.

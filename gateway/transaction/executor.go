@@ -19,6 +19,7 @@ type Executor struct {
 	coordinator *Coordinator
 	definition  *config.Transaction
 	steps       []step // each behind those that it comes after
+	names       []string
 	statusPath  string // with {id}; empty without a status resource
 }
 
@@ -29,7 +30,16 @@ type step struct {
 
 // NewExecutor returns the target for a route.
 func NewExecutor(c *Coordinator, definition *config.Transaction, statusPath string) *Executor {
-	return &Executor{coordinator: c, definition: definition, steps: sorted(definition.Steps), statusPath: statusPath}
+	return &Executor{coordinator: c, definition: definition, steps: sorted(definition.Steps), names: StepNames(definition), statusPath: statusPath}
+}
+
+// StepNames returns the names of a transaction's steps.
+func StepNames(definition *config.Transaction) []string {
+	names := make([]string, len(definition.Steps))
+	for i, s := range definition.Steps {
+		names[i] = s.Name
+	}
+	return names
 }
 
 // sorted puts the steps into an order in which each stands behind those that it comes after, and otherwise as they are written; the
@@ -116,12 +126,15 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange, held *idempot
 	if _, err := c.key(ctx); err != nil {
 		return e.storeGone(x, err), filters.Refused, nil
 	}
-	x.GID = gidOf(x.Key, held.Fingerprint, 0)
+	x.GID = FirstGID(x.Key, held.Fingerprint, held.TTL, time.Now())
 	saga, err := e.render(ctx, x)
 	if err != nil {
 		return e.unfit(err), filters.Refused, nil
 	}
-	gid, known, err := c.choose(ctx, x.Key, held.Fingerprint, held.TTL)
+	gid, known, err := c.choose(ctx, x.Key, held.Fingerprint, held.TTL, e.names)
+	if errors.Is(err, errCount) {
+		return filters.Refuse(filters.RateLimited, filters.Problem{Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute}), filters.Refused, nil
+	}
 	if err != nil {
 		return e.coordinatorGone(x, err), filters.NotSent, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"time"
@@ -12,45 +13,70 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// A gid is the name of the record, and behind it a digest of the request's fingerprint and of a generation. So it can be made again
-// from the request alone: when a store has lost the record of a finished transaction, its repeat still finds it at the coordinator.
-// And a key that is used again after its time, or for another request, never meets the transaction of the one before.
+// A gid is the name of the record, and behind it a digest of the request's fingerprint, of a period of time and of a count within it. So
+// it can be made again from the request alone: when a store has lost the record of a finished transaction, its repeat still finds
+// it at the coordinator. And a key that is used again after its time, or for another request, never meets the transaction of the one before.
 const (
-	gidSuffix      = 8
-	gidLength      = idempotency.IDLength + gidSuffix
-	generationsMax = 32
+	gidSuffix    = 8
+	gidLength    = idempotency.IDLength + gidSuffix
+	countMax     = 64 // transactions of one request in one period: those that failed, and were tried again with the key freed or expired
+	periodLength = time.Hour
 )
 
-func gidOf(record string, fingerprint [32]byte, generation byte) string {
-	sum := sha256.Sum256(append(fingerprint[:], generation))
+// period numbers spans of time that are no shorter than a record lives, so that what is remembered is in this one or in the last.
+func period(now time.Time, ttl time.Duration) int64 {
+	return now.UnixNano() / int64(max(ttl, periodLength))
+}
+
+func gidOf(record string, fingerprint [32]byte, period int64, count byte) string {
+	b := binary.BigEndian.AppendUint64(fingerprint[:], uint64(period))
+	sum := sha256.Sum256(append(b, count))
 	return record + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:gidSuffix*5/8]))
 }
 
 // FirstGID returns the gid that a request has at the coordinator, unless its key was used before.
-func FirstGID(record string, fingerprint [32]byte) string { return gidOf(record, fingerprint, 0) }
+func FirstGID(record string, fingerprint [32]byte, ttl time.Duration, now time.Time) string {
+	return gidOf(record, fingerprint, period(now, ttl), 0)
+}
 
 // recordOf returns the name of the record that a gid belongs to.
 func recordOf(gid string) string { return gid[:idempotency.IDLength] }
 
-var errGenerations = errors.New("transaction: the key has been used too often for the coordinator's memory")
+// errCount says that a request was tried too often with one key.
+var errCount = errors.New("transaction: too many transactions of one request")
 
 // choose finds the gid for a new claim. known says that the coordinator has it already and that it is this very request: one that still runs,
 // or one that succeeded so lately that its record should still be there. One that failed did nothing, and one whose time is over
-// is forgotten: the next generation is free for a new execution.
-func (c *Coordinator) choose(ctx context.Context, record string, fingerprint [32]byte, ttl time.Duration) (gid string, known bool, err error) {
-	for generation := range byte(generationsMax) {
-		gid = gidOf(record, fingerprint, generation)
-		t, err := c.query(ctx, gid)
-		switch {
-		case errors.Is(err, sagaclient.ErrNotFound):
-			return gid, false, nil
-		case err != nil:
-			return "", false, err
-		case !t.Status.Ended(), t.Status == sagaclient.Succeeded && time.Since(t.UpdateTime) < ttl:
-			return gid, true, nil
+// is forgotten: the next gid is free for a new execution. A gid of which a step was ever called is not free, whatever the coordinator remembers.
+func (c *Coordinator) choose(ctx context.Context, record string, fingerprint [32]byte, ttl time.Duration, steps []string) (gid string, known bool, err error) {
+	now := time.Now()
+	for _, p := range []int64{period(now, ttl) - 1, period(now, ttl)} {
+		for count := range byte(countMax) {
+			gid = gidOf(record, fingerprint, p, count)
+			t, err := c.query(ctx, gid)
+			switch {
+			case errors.Is(err, sagaclient.ErrNotFound):
+				traced, err := c.traced(ctx, gid, steps)
+				if err != nil {
+					return "", false, err
+				}
+				if traced {
+					continue
+				}
+			case err != nil:
+				return "", false, err
+			case !t.Status.Ended(), t.Status == sagaclient.Succeeded && now.Sub(t.UpdateTime) < ttl:
+				return gid, true, nil
+			default:
+				continue
+			}
+			if p == period(now, ttl) {
+				return gid, false, nil
+			}
+			break // the last period has no more
 		}
 	}
-	return "", false, errGenerations
+	return "", false, errCount
 }
 
 func (c *Coordinator) query(ctx context.Context, gid string) (sagaclient.Transaction, error) {

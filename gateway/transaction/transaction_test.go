@@ -54,7 +54,8 @@ func (d *desk) open(t *testing.T, dtm string) {
 	t.Cleanup(client.Close)
 	d.Coordinator = New(Options{
 		Client: client, Store: memorystore.New(nil), Base: "http://gateway.test", Call: d.call,
-		Longest: func(string) time.Duration { return 8 * time.Second }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Longest: func(string) time.Duration { return 8 * time.Second },
+		Steps:   func(string) ([]string, bool) { return StepNames(definition), true }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: Metrics{Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Doubts: &counter{}, BranchCalls: &counter{}, BranchErrors: &counter{}},
 	})
 }

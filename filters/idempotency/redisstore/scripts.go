@@ -81,6 +81,7 @@ elseif op == '2' then
   redis.call('HSET', key, 'a', ARGV[4])
   finish(rec, '3')
 elseif op == '3' then
+  if rec.state == 4 then return 1 end
   if rec.attempt <= 1 then
     redis.call('DEL', key)
   else

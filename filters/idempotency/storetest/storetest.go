@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Free", testFree},
 		{"Doubt", testDoubt},
 		{"Hand", testHand},
+		{"Free twice", testFreeTwice},
 		{"Renew", testRenew},
 		{"LapseIsUnknown", testLapse},
 		{"LapseUnsentIsFree", testLapseUnsent},
@@ -284,6 +285,22 @@ func testDoubt(t *testing.T, h Harness) {
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Unknown)
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
+}
+
+// testFreeTwice: an attempt that is given back again, because the first acknowledgement was lost, does not take the doubt of the one before with it.
+func testFreeTwice(t *testing.T, h Harness) {
+	c := request(newID())
+	mustClaim(t, h.Store, c)
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	again := request(c.ID)
+	again.Retry = true
+	mustClaim(t, h.Store, again)
+	for range 2 {
+		mustChange(t, h.Store, c.ID, again.Token, idempotency.Change{Op: idempotency.Free})
+	}
+	if rec := mustGet(t, h.Store, c.ID, idempotency.Unknown); rec.Attempt != 1 {
+		t.Errorf("attempt %d", rec.Attempt)
+	}
 }
 
 func testHand(t *testing.T, h Harness) {
