@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestUploadsCutOff(t *testing.T) {
+	s := newService(t, echo)
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	for name, c := range map[string]*http.Client{"HTTP/2": {Transport: &http.Transport{Protocols: &p}}, "HTTP/1.1": {Transport: &http.Transport{}}} {
+		for range 60 {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			body, feed := io.Pipe()
+			context.AfterFunc(ctx, func() { feed.CloseWithError(ctx.Err()) })
+			req, err := http.NewRequestWithContext(ctx, "POST", "http://"+g.at.HTTP+"/", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				if resp, err := c.Do(req); err == nil {
+					resp.Body.Close()
+					t.Errorf("%s: an upload that was cut off got %d", name, resp.StatusCode)
+				}
+			}()
+			for range 4 {
+				io.WriteString(feed, "piece")
+			}
+			cancel()
+			<-ended
+		}
+	}
+	if r := g.do("GET", "/", ""); r.status != 200 {
+		t.Errorf("afterwards: %+v", r)
+	}
+}
+
+func TestBrokenBodyIsABadRequest(t *testing.T) {
+	s := newService(t, echo)
+	g := start(t, strings.Replace(head, "listen: {", "listen: {idleTimeout: 300ms, ", 1)+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
+routes:
+  - {name: keyed, match: {path: /keyed}, service: a, idempotency: {}}
+  - {name: all, match: {path: /**}, service: a}
+`)
+	for _, path := range []string{"/", "/keyed"} {
+		for name, message := range map[string]string{
+			"a malformed chunk": "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
+			"a stalled upload":  "Content-Length: 10\r\n\r\nabc",
+		} {
+			stalled := path == "/" && strings.HasPrefix(name, "a stalled") // net/http takes its time-out for a client that has gone: closed, without an answer
+			answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " + strings.ReplaceAll(name, " ", "-") + "\r\n" + message)
+			if stalled && answer == "" {
+				continue
+			}
+			if !strings.HasPrefix(answer, "HTTP/1.1 400") || !strings.Contains(answer, "Sluice-Reason: bad-request") || !strings.Contains(answer, "Connection: close") {
+				t.Errorf("%s at %s: %.150q", name, path, answer)
+			}
+		}
+	}
+}
