@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"time"
+	"unsafe"
 )
 
 // MaxFilters is how many filters a chain may have; the slots of an exchange are one fixed array.
@@ -18,6 +19,9 @@ type Param struct{ Name, Value string }
 
 // Exchange is one request and its answer on their way through a chain. The engine fills it, filters read and mark it.
 // It belongs to one goroutine at a time and is reused after Done: nothing may keep a pointer to it.
+//
+// Its strings and slices, those of the headers and of bodies too, lie in buffers that are used again for the next request. Whoever
+// keeps one beyond Done keeps a copy ([strings.Clone]).
 type Exchange struct {
 	// The request. Path is the canonical path (decoded once, no dot segments), the one that was matched and that is
 	// forwarded; RawQuery stands as it came. Header has no Sluice-* field of the client any more.
@@ -72,6 +76,8 @@ type Exchange struct {
 	document any
 	parsed   bool
 
+	scratch []byte // see Scratch
+
 	slots [MaxFilters]Slot
 	ran   int // filters whose Request was called
 	pass  int // filters whose Request let the exchange pass
@@ -99,8 +105,40 @@ var ErrBodyTooLarge = errors.New("filters: request body is too large")
 // [ErrBodyTooLarge]; nil is a request without a body.
 func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
 	header, inject, params, answer := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
-	*x = Exchange{Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load}
+	scratch := x.scratch[:0]
+	if cap(scratch) > scratchMax {
+		scratch = nil
+	}
+	*x = Exchange{Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load, scratch: scratch}
 	x.Response.Header = answer
+}
+
+const (
+	scratchRoom = 128     // bytes that a text finds at least
+	scratchMax  = 4 << 10 // bytes of scratch memory that an exchange carries into the next request
+)
+
+// Scratch returns an empty slice of the exchange's own memory to append a text to, which [Exchange.Text] then takes. So a text that
+// lives no longer than the exchange costs no allocation:
+//
+//	x.Principal = x.Text(x.Client.AppendTo(append(x.Scratch(), "ip:"...)))
+func (x *Exchange) Scratch() []byte {
+	if cap(x.scratch)-len(x.scratch) < scratchRoom { // earlier texts keep the array that they are in
+		x.scratch = make([]byte, 0, max(4*scratchRoom, 2*cap(x.scratch)))
+	}
+	return x.scratch[len(x.scratch):]
+}
+
+// Text makes what was appended to [Exchange.Scratch] a string that is good until the exchange's Done.
+func (x *Exchange) Text(appended []byte) string {
+	if len(appended) == 0 {
+		return ""
+	}
+	n := len(x.scratch)
+	if cap(x.scratch)-n >= len(appended) && unsafe.SliceData(x.scratch[n:n+1]) == unsafe.SliceData(appended) {
+		x.scratch = x.scratch[:n+len(appended)]
+	} // else append went to an array of its own
+	return unsafe.String(unsafe.SliceData(appended), len(appended))
 }
 
 // Context ends when the client has left (unless Detach is set) or the gateway stops.
