@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func check(c *Config, root *node, faults *faultList) {
 		k.transaction(name, c.Transactions[name], at("transactions", name))
 	}
 	if c.Coordinator != nil {
-		k.endpoints(c.Coordinator.DTM.Endpoints, at("coordinator", "dtm", "endpoints"))
+		k.coordinator(c.Coordinator.DTM.Endpoints, at("coordinator", "dtm", "endpoints"))
 	}
 }
 
@@ -179,46 +178,17 @@ func (k *checker) identity() {
 	}
 }
 
-func (k *checker) service(s *Service, p path) {
-	k.endpoints(s.Endpoints, p.to("endpoints"))
-	if b := s.Breaker; b != nil {
-		if b.Errors == 0 {
-			k.fault(p.to("breaker", "errors"), "0%% would open it without an error; it is more than 0%%")
-		}
-		if b.Slow != nil && b.Slow.Share == 0 {
-			k.fault(p.to("breaker", "slow", "share"), "0%% would open it without a slow call; it is more than 0%%")
-		}
-	}
-}
-
-func (k *checker) endpoints(endpoints []string, p path) {
-	for i, e := range endpoints {
-		if why := endpointFault(e); why != "" {
-			k.fault(p.item(i), "%q %s", e, why)
+// coordinator checks where DTM is: the client for it speaks plain HTTP over TCP.
+func (k *checker) coordinator(endpoints []string, p path) {
+	for i, written := range endpoints {
+		e, err := parseEndpoint(written)
+		switch {
+		case err != nil:
+			k.fault(p.item(i), "%q %v", written, err)
+		case e.TLS || e.HTTP2 || e.Network != "tcp":
+			k.fault(p.item(i), "%q is not http://host:port, and anything else to the coordinator is %s", written, notSupported)
 		}
 	}
-}
-
-// endpointFault says what is wrong with http://host[:port], or nothing.
-func endpointFault(endpoint string) string {
-	const want = "is not an endpoint such as http://127.0.0.1:7001"
-	if rest, ok := strings.CutPrefix(endpoint, "https://"); ok && rest != "" {
-		return "is HTTPS to a service: " + notSupported
-	}
-	u, err := url.Parse(endpoint)
-	switch {
-	case err != nil || u.Scheme != "http" || u.Host == "":
-		return want
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(endpoint, "#"):
-		return want + ": host and port only"
-	case u.Path != "":
-		return want + ": a path is not part of it"
-	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":"):
-		return want
-	case u.Port() != "" && (!soundPort(u.Port()) || u.Port() == "0"):
-		return want + ": the port is 1 to 65535"
-	}
-	return ""
 }
 
 func (k *checker) limit(l *Limit, p path) {

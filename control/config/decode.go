@@ -158,8 +158,14 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 		}
 		return
 	}
-	least, _ := strings.CutPrefix(rule, "min=")
-	switch to := to.(type) {
+	d.bounds(to, n, name, rule)
+}
+
+// bounds checks a duration or a size against its rule, min=A,max=B.
+func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name, rule string) {
+	least, most, _ := strings.Cut(rule, ",")
+	least, most = strings.TrimPrefix(least, "min="), strings.TrimPrefix(most, "max=")
+	switch to := value.(type) {
 	case *Duration:
 		floor := Duration(time.Millisecond)
 		if least != "" {
@@ -169,8 +175,11 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 			d.fault(n, "%s: %s is less than %s", name, n.show(), floor)
 		}
 	case *Size:
-		if least != "" && *to < mustParse(ParseSize(least)) {
+		switch {
+		case least != "" && *to < mustParse(ParseSize(least)):
 			d.fault(n, "%s: %s is less than %s", name, n.show(), least)
+		case most != "" && *to > mustParse(ParseSize(most)):
+			d.fault(n, "%s: %s is more than %s", name, n.show(), most)
 		}
 	}
 }

@@ -29,6 +29,8 @@ func setDefaults(v any) {
 		v.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	case *Service:
 		v.Timeout, v.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
+	case *Health:
+		v.Every = duration(2 * time.Second)
 	case *Retries:
 		*v = Retries{Attempts: 0, On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	case *Breaker:
@@ -71,6 +73,14 @@ func complete(c *Config, files *files) {
 	}
 	if len(c.Identity) == 0 {
 		c.Identity = []Identity{{ClientIP: new(struct{})}}
+	}
+	for _, s := range c.Services {
+		for i, e := range s.Endpoints {
+			s.Endpoints[i] = files.endpoint(e)
+		}
+		if h := s.Health; h != nil && h.Timeout == 0 {
+			h.Timeout = min(duration(time.Second), h.Every)
+		}
 	}
 	for _, l := range c.Limits {
 		if l.Burst == 0 {

@@ -84,7 +84,7 @@ func TestSchemaFaults(t *testing.T) {
 			`5:1: routs: unknown key (did you mean "routes"?)`}},
 		{"empty value", "version: 1\nstore:\n  memory:\n", []string{"3:3: store.memory: is empty; write {} for all the defaults"}},
 		{"units", `version: 1
-listen: {headerTimeout: 5, idleTimeout: 5 s, maxBody: 8MB, maxHeader: 1B, maxConnections: 0, drainDelay: -1s}
+listen: {headerTimeout: 5, idleTimeout: 5 s, maxBody: 8MB, maxHeader: 1B, maxConnections: 0, drainDelay: -1s, proxyProtocol: 10.0.0.0/8}
 services:
   s: {endpoints: ["http://h"], timeout: 0s, retries: {budget: 101%, attempts: 11, on: [reset]}, breaker: {errors: 50, probes: many}}
 limits:
@@ -98,6 +98,7 @@ limits:
 			`2:71: listen.maxHeader: "1B" is less than 1KiB`,
 			"2:91: listen.maxConnections: 0 is less than 1",
 			`2:106: listen.drainDelay: "-1s" is not a duration such as 250ms, 10s or 24h`,
+			`2:126: listen.proxyProtocol: "10.0.0.0/8" is not a list`,
 			`4:41: services.s.timeout: "0s" is less than 1ms`,
 			`4:63: services.s.retries.budget: "101%" is not a percentage from 0% to 100%`,
 			"4:79: services.s.retries.attempts: 11 is more than 10",
@@ -111,6 +112,8 @@ limits:
 			`7:48: limits.b.per[0]: "principle" is not a reference such as principal, path.sku, header.X-Tenant or body.cart.total`,
 			`8:13: limits.c.rate: "99999999999/s" is more than 1000000000/s`,
 			"8:34: limits.c.mode: 1 is not text"}},
+		{"too much", "version: 1\nlisten: {maxHeader: 2MiB, maxConnections: 1000001}\n", []string{
+			`2:21: listen.maxHeader: "2MiB" is more than 1MiB`, "2:43: listen.maxConnections: 1000001 is more than 1000000"}},
 		{"missing", "version: 1\nservices:\n  a: {}\nlimits:\n  b:\n    burst: 3\nroutes:\n  - limits: []\n", []string{
 			"3:3: services.a.endpoints: is missing",
 			"5:3: limits.b.rate: is missing",
@@ -253,6 +256,12 @@ routes:
 			`24:31: routes[3].idempotency.key.body: "a..b" is not a member of the JSON body such as order_no or cart.id`,
 			"24:51: routes[3].idempotency.maxInFlight: lease 10s is more than maxInFlight 2s",
 			"24:51: routes[3].idempotency.maxInFlight: whileInFlight.wait 3s is more than maxInFlight 2s"}},
+		{"coordinator", `version: 1
+coordinator: {dtm: {endpoints: ["https://d", "h2c://d", "unix:///d", "http://d"]}}
+`, []string{
+			`2:33: coordinator.dtm.endpoints[0]: "https://d" is not http://host:port, and anything else to the coordinator is not supported yet`,
+			`2:46: coordinator.dtm.endpoints[1]: "h2c://d" is not http://host:port, and anything else to the coordinator is not supported yet`,
+			`2:57: coordinator.dtm.endpoints[2]: "unix:///d" is not http://host:port, and anything else to the coordinator is not supported yet`}},
 		{"transactions", `version: 1
 coordinator: {dtm: {endpoints: ["http://d/api"], branches: nowhere}}
 services: {s: {endpoints: ["http://h"]}}
@@ -284,7 +293,7 @@ transactions:
 			`13:16: transactions.t.steps[3].name: "Long_Name" is not a name of a-z, 0-9 and dashes, 40 at most`,
 			`14:7: transactions.e.steps: is empty, at least one entry is wanted`}},
 		{"addresses", `version: 1
-listen: {http: ":8080", trustedProxies: [10.0.0.0/33, nobody]}
+listen: {http: ":8080", trustedProxies: [10.0.0.0/33, nobody], proxyProtocol: [10.0.0.1, "10.0.0.1:80"]}
 admin: {address: 127.0.0.1:8080}
 store: {embedded: {}, redis: {addresses: ["h", ":1"]}}
 identity:
@@ -293,13 +302,14 @@ identity:
   - jwt: {keys: none.json}
   - jwt: {keys: "https://id.example/jwks"}
 services:
-  a: {endpoints: ["https://h", "http://h:0", "http://", "ftp://h", "http://u@h", "http://h/"]}
+  a: {endpoints: ["https://", "http://h:0", "http://", "ftp://h", "http://u@h", "http://h/"]}
   b: {endpoints: ["http://h"], breaker: {errors: 0%, slow: {share: 0%}}}
 routes:
   - {name: r, match: {path: /r}, respond: {status: 204, body: x, headers: {Content-Length: "1", "a b": c}}}
 `, []string{
 			`2:42: listen.trustedProxies[0]: "10.0.0.0/33" is not an address block such as 10.0.0.0/8 or 192.0.2.7`,
 			`2:55: listen.trustedProxies[1]: "nobody" is not an address block such as 10.0.0.0/8 or 192.0.2.7`,
+			`2:90: listen.proxyProtocol[1]: "10.0.0.1:80" is not an address block such as 10.0.0.0/8 or 192.0.2.7`,
 			"3:18: admin.address: 127.0.0.1:8080 is taken by listen.http",
 			"4:23: store.redis: a store is exactly one of embedded, redis and memory, and embedded stands here too",
 			`4:43: store.redis.addresses[0]: "h" is not an address such as 127.0.0.1:6379: missing port in address`,
@@ -309,12 +319,12 @@ routes:
 			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
 			`9:17: identity[3].jwt.keys: "https://id.example/jwks" is not a file: an address is not supported yet`,
-			`11:19: services.a.endpoints[0]: "https://h" is HTTPS to a service: not supported yet`,
-			`11:32: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the port is 1 to 65535`,
-			`11:46: services.a.endpoints[2]: "http://" is not an endpoint such as http://127.0.0.1:7001`,
-			`11:57: services.a.endpoints[3]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001`,
-			`11:68: services.a.endpoints[4]: "http://u@h" is not an endpoint such as http://127.0.0.1:7001: host and port only`,
-			`11:82: services.a.endpoints[5]: "http://h/" is not an endpoint such as http://127.0.0.1:7001: a path is not part of it`,
+			`11:19: services.a.endpoints[0]: "https://" is not an endpoint such as http://127.0.0.1:7001`,
+			`11:31: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the port is 1 to 65535`,
+			`11:45: services.a.endpoints[2]: "http://" is not an endpoint such as http://127.0.0.1:7001`,
+			`11:56: services.a.endpoints[3]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the scheme is http, https, h2c or unix`,
+			`11:67: services.a.endpoints[4]: "http://u@h" is not an endpoint such as http://127.0.0.1:7001: host and port only`,
+			`11:81: services.a.endpoints[5]: "http://h/" is not an endpoint such as http://127.0.0.1:7001: a path is not part of it`,
 			"12:50: services.b.breaker.errors: 0% would open it without an error; it is more than 0%",
 			"12:68: services.b.breaker.slow.share: 0% would open it without a slow call; it is more than 0%",
 			"14:63: routes[0].respond.body: an answer with status 204 has no body",

@@ -172,7 +172,7 @@ listn: {}
 admin: {address: "${env:SLUICE_TEST_NOT_SET}"}
 admin: {}
 services:
-  order: {endpoints: ["https://h"], timeout: 5}
+  order: {endpoints: ["http://h:0"], timeout: 5}
   stock: {endpoint: "http://h"}
 limits:
   a: {rate: fast}
@@ -187,8 +187,8 @@ transactions:
 		`2:1: listn: unknown key (did you mean "listen"?)`,
 		"3:18: ${env:SLUICE_TEST_NOT_SET}: the environment has no such variable",
 		"4:1: admin: given twice, first in line 3",
-		`6:23: services.order.endpoints[0]: "https://h" is HTTPS to a service: not supported yet`,
-		"6:46: services.order.timeout: 5 is not a duration such as 250ms, 10s or 24h",
+		`6:23: services.order.endpoints[0]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the port is 1 to 65535`,
+		"6:47: services.order.timeout: 5 is not a duration such as 250ms, 10s or 24h",
 		"7:3: services.stock.endpoints: is missing",
 		`7:11: services.stock.endpoint: unknown key (did you mean "endpoints"?)`,
 		`9:13: limits.a.rate: "fast" is not a rate such as 100/s, 20/m or 1000/h`,

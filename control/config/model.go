@@ -6,10 +6,10 @@ import "net/netip"
 // It is a value that nobody changes after [Load].
 //
 // The tags are read three ways: `json` names the key, `jsonschema` becomes the JSON Schema that the decoder itself checks
-// documents with, and `config` tells the decoder the least value ("min=1s"; a duration without it is at least 1ms), that a
-// path is a file that must be there ("file"), or that a reference is relative to the body ("member"). A field of type
-// [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is named in the schema and refused with
-// "not supported yet" when it is written.
+// documents with, and `config` tells the decoder the least and the greatest value ("min=1KiB,max=1MiB"; a duration without a
+// least one is at least 1ms), that a path is a file that must be there ("file"), or that a reference is relative to the body
+// ("member"). A field of type [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is named in the
+// schema and refused with "not supported yet" when it is written.
 type Config struct {
 	Version      int                     `json:"version" jsonschema:"required,enum=1"`
 	Listen       Listen                  `json:"listen"`
@@ -31,12 +31,13 @@ type Listen struct {
 	HTTP           string         `json:"http"` // host:port; HTTP/1.1 and cleartext HTTP/2
 	HTTPS          *HTTPS         `json:"https"`
 	MaxConnections int            `json:"maxConnections" jsonschema:"minimum=1,maximum=1000000"`
-	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB"`
+	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB,max=1MiB"`
 	MaxBody        Size           `json:"maxBody"`
 	HeaderTimeout  Duration       `json:"headerTimeout"`
 	IdleTimeout    Duration       `json:"idleTimeout"`
 	TrustedProxies []netip.Prefix `json:"trustedProxies"`
 	DrainDelay     Duration       `json:"drainDelay" config:"min=0s"`
+	ProxyProtocol  []netip.Prefix `json:"proxyProtocol"` // peers whose connections begin with a PROXY protocol v2 header
 }
 
 // HTTPS is the TLS listener. Paths are absolute after Load.
@@ -99,15 +100,32 @@ type IdentityHeader struct {
 	Trusted []netip.Prefix `json:"trusted"`
 }
 
-// Service is what stands behind the gateway.
+// Service is what stands behind the gateway. The paths of sockets are absolute after Load.
 type Service struct {
-	Endpoints      []string     `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true"` // http://host:port
+	Endpoints      []string     `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true"` // see ParsedEndpoints
+	TLS            *ServiceTLS  `json:"tls"`
 	Timeout        Duration     `json:"timeout"`
 	ConnectTimeout Duration     `json:"connectTimeout"`
 	Retries        Retries      `json:"retries"`
 	Breaker        *Breaker     `json:"breaker"`
-	Health         *Unsupported `json:"health"`
+	Health         *Health      `json:"health"`
 	Overload       *Unsupported `json:"overload"`
+}
+
+// ServiceTLS is how https:// endpoints are verified, and how the gateway shows itself to them. Nil is the same as no member set:
+// the system's roots, the endpoint's own name, no certificate. Paths are absolute after Load.
+type ServiceTLS struct {
+	CA         string `json:"ca" jsonschema:"minLength=1" config:"file"`
+	ServerName string `json:"serverName" jsonschema:"minLength=1"`
+	Cert       string `json:"cert" jsonschema:"minLength=1" config:"file"` // set together with Key
+	Key        string `json:"key" jsonschema:"minLength=1" config:"file"`
+}
+
+// Health is how each endpoint is asked whether it is well.
+type Health struct {
+	Path    string   `json:"path" jsonschema:"required"` // canonical, with or without a query
+	Every   Duration `json:"every" config:"min=100ms"`
+	Timeout Duration `json:"timeout"` // at most Every; default: 1s, or Every where that is less
 }
 
 // RetryCondition names when an attempt may be repeated.
