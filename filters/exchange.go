@@ -138,8 +138,11 @@ func (x *Exchange) Text(appended []byte) string {
 	if cap(x.scratch)-n >= len(appended) && unsafe.SliceData(x.scratch[n:n+1]) == unsafe.SliceData(appended) {
 		x.scratch = x.scratch[:n+len(appended)]
 	} // else append went to an array of its own
-	return unsafe.String(unsafe.SliceData(appended), len(appended))
+	return Alias(appended)
 }
+
+// Alias returns a string over the bytes themselves, without a copy. It is for bytes that do not change as long as the string is used.
+func Alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // Context ends when the client has left (unless Detach is set) or the gateway stops.
 func (x *Exchange) Context() context.Context {

@@ -7,7 +7,7 @@ import (
 
 func TestScratchTexts(t *testing.T) {
 	var x Exchange
-	x.Begin(nil, nil)
+	x.Begin(t.Context(), nil)
 	var got, want []string
 	for i := range 200 { // across several growths of the memory
 		text := strings.Repeat(string(rune('a'+i%26)), i)
@@ -26,7 +26,7 @@ func TestScratchTexts(t *testing.T) {
 func TestScratchAllocatesNothing(t *testing.T) {
 	var x Exchange
 	if n := testing.AllocsPerRun(100, func() {
-		x.Begin(nil, nil)
+		x.Begin(t.Context(), nil)
 		for range 10 {
 			if x.Text(append(x.Scratch(), "ip:192.0.2.7"...)) != "ip:192.0.2.7" {
 				t.Error("another text")

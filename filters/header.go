@@ -68,7 +68,8 @@ func (h *Header) Set(name, value string) {
 		if EqualName((*h)[i].Name, name) {
 			(*h)[i].Value = value
 			rest := (*h)[i+1:]
-			*h = append((*h)[:i+1], without(rest, func(n string) bool { return EqualName(n, name) })...)
+			rest.Del(name)
+			*h = (*h)[:i+1+len(rest)]
 			return
 		}
 	}
@@ -87,8 +88,15 @@ func (h *Header) DelFunc(drop func(name string) bool) { *h = without(*h, drop) }
 func (h Header) Clone() Header { return append(Header(nil), h...) }
 
 func without(h Header, drop func(string) bool) Header {
-	kept := h[:0]
-	for _, f := range h {
+	n := 0
+	for n < len(h) && !drop(h[n].Name) { // as a rule nothing is dropped, and then nothing is moved
+		n++
+	}
+	if n == len(h) {
+		return h
+	}
+	kept := h[:n]
+	for _, f := range h[n+1:] {
 		if !drop(f.Name) {
 			kept = append(kept, f)
 		}
@@ -99,10 +107,26 @@ func without(h Header, drop func(string) bool) Header {
 
 // EqualName reports whether two field names are the same one, ASCII case aside.
 func EqualName(a, b string) bool {
-	return len(a) == len(b) && (a == b || strings.EqualFold(a, b))
+	if len(a) != len(b) { // decides nearly always, and is cheap enough to be inlined
+		return false
+	}
+	return equalFold(a, b)
+}
+
+func equalFold(a, b string) bool {
+	for i := 0; i < len(a) && i < len(b); i++ {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x |= 0x20; x != y|0x20 || x < 'a' || x > 'z' {
+			return false
+		}
+	}
+	return true
 }
 
 // HasNamePrefix reports whether a field name begins with prefix, ASCII case aside.
 func HasNamePrefix(name, prefix string) bool {
-	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
+	return len(name) >= len(prefix) && equalFold(name[:len(prefix)], prefix)
 }

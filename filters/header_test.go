@@ -98,3 +98,28 @@ func TestNames(t *testing.T) {
 		t.Errorf("%v allocations to read and set a field", n)
 	}
 }
+
+func TestEqualName(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "", true}, {"Host", "Host", true}, {"Host", "hOST", true}, {"X-Az", "x-aZ", true},
+		{"Host", "Hosts", false}, {"Host", "Hast", false}, {"X-A", "X_A", false},
+		{"[", "{", false}, {"@", "`", false}, {"^", "~", false}, {"\x0d", "-", false}, {"1", "\x11", false}, // one bit apart, and no letters
+		{"K12", "\u212a", false}, {"\u212a", "k\xe2\x84", false}, // the Kelvin sign is nobody's k
+	} {
+		if got := EqualName(c.a, c.b); got != c.want {
+			t.Errorf("EqualName(%q, %q) is %v", c.a, c.b, got)
+		}
+		if got := EqualName(c.b, c.a); got != c.want {
+			t.Errorf("EqualName(%q, %q) is %v", c.b, c.a, got)
+		}
+		if got := HasNamePrefix(c.a+"-more", c.b); len(c.a) == len(c.b) && got != c.want {
+			t.Errorf("HasNamePrefix(%q, %q) is %v", c.a+"-more", c.b, got)
+		}
+	}
+	if HasNamePrefix("Slu", "Sluice-") {
+		t.Error("a prefix is longer than the name")
+	}
+}

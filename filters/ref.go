@@ -52,13 +52,16 @@ func (r Ref) Value(x *Exchange) (any, bool) {
 }
 
 // Text returns what the reference stands for as text: a number as it was written, a member that is a list or an object as compact
-// JSON. False says that the exchange has no such part.
+// JSON. False says that the exchange has no such part. The text is good as long as the exchange's own are.
 func (r Ref) Text(x *Exchange) (string, bool) {
 	switch r.Source {
 	case FromPrincipal:
 		return x.Principal, x.Principal != ""
 	case FromClientIP:
-		return x.Client.String(), x.Client.IsValid()
+		if !x.Client.IsValid() {
+			return "", false
+		}
+		return x.Text(x.Client.AppendTo(x.Scratch())), true
 	case FromRoute:
 		return x.Route, true
 	case FromMethod:

@@ -41,6 +41,29 @@ func TestRefuseGolden(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreWrittenAlike: the short way and that for further members write the same.
+func TestRefusalsAreWrittenAlike(t *testing.T) {
+	texts := []string{"", "plain", `"quoted" \\ <b>&amp;`, "line\nend\t", "räute", "\xff\x00\u2028", "~\x7f"}
+	for reason := range reasons {
+		for i, text := range texts {
+			for _, wait := range []time.Duration{0, 1, 90 * time.Second} {
+				p := Problem{Detail: text, Limit: texts[(i+1)%len(texts)], Service: texts[(i+2)%len(texts)], RetryAfter: wait}
+				short, long := p.encode(reason, reason.Status()), p.encodeExtra(reason, reason.Status())
+				if string(short) != string(long) {
+					t.Errorf("%s\n%s", short, long)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkRefuse(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		Refuse(RateLimited, Problem{Detail: "The limit is 100 requests in 1s, at most 100 at once.", Limit: "per-user", RetryAfter: time.Second})
+	}
+}
+
 // TestReasons holds the code against the contract: no reason but those, and each with its status.
 func TestReasons(t *testing.T) {
 	contract := map[Reason]int{

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,13 +33,15 @@ type metrics struct {
 	breakerMoves *prometheus.CounterVec // service, to
 	connects     *prometheus.CounterVec // service, result
 	retries      *prometheus.CounterVec // service
+	healthy      *prometheus.GaugeVec   // service, endpoint
 	upstreamTime *prometheus.HistogramVec
 	transactions *prometheus.CounterVec // event
 	storeUp      prometheus.Gauge
-	storeTime    *prometheus.HistogramVec // operation
-	storeErrors  *prometheus.CounterVec   // operation
-	reloads      *prometheus.CounterVec   // result
-	configInfo   *prometheus.GaugeVec     // version
+	storeClaim   operationMetrics
+	storeChange  operationMetrics
+	storeGet     operationMetrics
+	reloads      *prometheus.CounterVec // result
+	configInfo   *prometheus.GaugeVec   // version
 	panics       prometheus.Counter
 }
 
@@ -70,11 +74,16 @@ func newMetrics() *metrics {
 	m.breakerMoves = counter("breaker_transitions_total", "Changes of a breaker's state.", "service", "to")
 	m.connects = counter("upstream_connects_total", "Connections to a service: tried, failed.", "service", "result")
 	m.retries = counter("upstream_retries_total", "Attempts beyond the first.", "service")
+	m.healthy = gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.", "service", "endpoint")
 	m.upstreamTime = histogram("upstream_duration_seconds", "From an attempt's begin to the head of its answer.", "service")
 	m.transactions = counter("transaction_events_total", "Submitted, succeeded, failed, doubted, branch calls and branch errors.", "event")
 	m.storeUp = gauge("store_up", "1 while the store answers.").WithLabelValues()
-	m.storeTime = histogram("store_duration_seconds", "Time that the store took.", "operation")
-	m.storeErrors = counter("store_errors_total", "Operations that the store did not do.", "operation")
+	storeTime := histogram("store_duration_seconds", "Time that the store took.", "operation")
+	storeErrors := counter("store_errors_total", "Operations that the store did not do.", "operation")
+	operation := func(name string) operationMetrics {
+		return operationMetrics{storeTime.WithLabelValues(name), storeErrors.WithLabelValues(name)}
+	}
+	m.storeClaim, m.storeChange, m.storeGet = operation("claim"), operation("change"), operation("get")
 	m.reloads = counter("config_reloads_total", "Configurations applied and refused.", "result")
 	m.configInfo = gauge("config_info", "1 for the configuration in force.", "version")
 	m.panics = counter("panics_total", "Panics that were caught.").WithLabelValues()
@@ -83,6 +92,12 @@ func newMetrics() *metrics {
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// operationMetrics is what is counted of one operation of the store.
+type operationMetrics struct {
+	duration prometheus.Observer
+	errors   prometheus.Counter
 }
 
 // pendingTransactions publishes how many handed transactions are followed.
@@ -97,8 +112,19 @@ type routeMetrics struct {
 	route    string
 	requests *prometheus.CounterVec
 	duration prometheus.Observer
-	children sync.Map // answerKey to prometheus.Counter: bounded by the statuses times the reasons
+
+	// The counters of the answers so far: those without a reason, which are nearly all, by their status, the others in a map. It is bounded by
+	// the statuses times the reasons.
+	plain  [statusMax + 1 - statusMin]atomic.Pointer[prometheus.Counter]
+	mu     sync.RWMutex
+	others map[answerKey]prometheus.Counter
 }
+
+// The statuses that HTTP has (RFC 9110 §15).
+const (
+	statusMin = 100
+	statusMax = 599
+)
 
 type answerKey struct {
 	status int
@@ -106,17 +132,46 @@ type answerKey struct {
 }
 
 func (m *metrics) route(name string) *routeMetrics {
-	return &routeMetrics{route: name, requests: m.requests, duration: m.durations.WithLabelValues(name)}
+	return &routeMetrics{
+		route: name, requests: m.requests, duration: m.durations.WithLabelValues(name), others: map[answerKey]prometheus.Counter{},
+	}
 }
 
 func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration) {
-	key := answerKey{status, reason}
-	child, ok := r.children.Load(key)
-	if !ok {
-		child, _ = r.children.LoadOrStore(key, r.requests.WithLabelValues(r.route, strconv.Itoa(status), string(reason)))
+	if reason == "" && statusMin <= status && status <= statusMax {
+		r.countPlain(status)
+	} else {
+		r.countOther(answerKey{status, reason})
 	}
-	child.(prometheus.Counter).Inc()
 	r.duration.Observe(took.Seconds())
+}
+
+func (r *routeMetrics) countPlain(status int) {
+	place := &r.plain[status-statusMin]
+	child := place.Load()
+	if child == nil { // two at once look up the same one
+		c := r.child(answerKey{status: status})
+		child = &c
+		place.Store(child)
+	}
+	(*child).Inc()
+}
+
+func (r *routeMetrics) countOther(key answerKey) {
+	r.mu.RLock()
+	child := r.others[key]
+	r.mu.RUnlock()
+	if child == nil {
+		child = r.child(key)
+		r.mu.Lock()
+		r.others[key] = child
+		r.mu.Unlock()
+	}
+	child.Inc()
+}
+
+func (r *routeMetrics) child(key answerKey) prometheus.Counter {
+	return r.requests.WithLabelValues(r.route, strconv.Itoa(key.status), string(key.reason))
 }
 
 // Limit implements ratelimit.Metrics.
@@ -137,13 +192,25 @@ func (m *metrics) keys(route string) idempotency.Metrics {
 	}
 }
 
-func (m *metrics) service(name string) upstream.Metrics {
+func (m *metrics) service(name string, logger *slog.Logger) upstream.Metrics {
 	return upstream.Metrics{
 		Connects:        m.connects.WithLabelValues(name, "tried"),
 		ConnectFailures: m.connects.WithLabelValues(name, "failed"),
 		Retries:         m.retries.WithLabelValues(name),
 		Duration:        m.upstreamTime.WithLabelValues(name),
+		Health:          func(endpoint string, healthy bool) { m.health(logger, name, endpoint, healthy) },
 	}
+}
+
+func (m *metrics) health(logger *slog.Logger, service, endpoint string, healthy bool) {
+	value := 0.0
+	if healthy {
+		value = 1
+		logger.Info("an endpoint passes its health check", "service", service, "endpoint", endpoint)
+	} else {
+		logger.Warn("an endpoint fails its health check and is left out", "service", service, "endpoint", endpoint)
+	}
+	m.healthy.WithLabelValues(service, endpoint).Set(value)
 }
 
 func (m *metrics) transaction() transaction.Metrics {

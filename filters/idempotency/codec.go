@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -103,13 +104,33 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 	return appendCRC(appendAnswerFields(append(dst, answerVersion), a), from)
 }
 
+// AnswerSize returns how many bytes [AppendAnswer] appends.
+func AnswerSize(a *Answer) int {
+	n := 1 + 1 + varintSize(int64(a.Status)) + uvarintSize(uint64(len(a.Header))) + stringSize(len(a.Body)) + crcLen
+	for i := range a.Header {
+		n += stringSize(len(a.Header[i].Name)) + stringSize(len(a.Header[i].Value))
+	}
+	return n
+}
+
+func stringSize(n int) int { return uvarintSize(uint64(n)) + n }
+
+func varintSize(v int64) int { return uvarintSize(uint64(v)<<1 ^ uint64(v>>63)) }
+
+func uvarintSize(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+
 // DecodeAnswer reads what [AppendAnswer] wrote; the answer shares no memory with b. The error wraps [ErrCorrupt].
-func DecodeAnswer(b []byte) (Answer, error) {
+func DecodeAnswer(b []byte) (Answer, error) { return decodeAnswer(b, false) }
+
+// AnswerIn is [DecodeAnswer] for bytes that never change: the answer's strings and body lie in them.
+func AnswerIn(b []byte) (Answer, error) { return decodeAnswer(b, true) }
+
+func decodeAnswer(b []byte, share bool) (Answer, error) {
 	body, err := checked(b, answerVersion, "answer")
 	if err != nil {
 		return Answer{}, err
 	}
-	d := decoder{b: body}
+	d := decoder{b: body, share: share}
 	a := d.answer()
 	if err := d.end(); err != nil {
 		return Answer{}, err
@@ -167,6 +188,7 @@ func checked(b []byte, version byte, what string) ([]byte, error) {
 // decoder reads fields one after the other. After the first fault every read gives zero and end tells of it.
 type decoder struct {
 	b      []byte
+	share  bool // the memory of b, which does not change
 	failed bool
 }
 
@@ -221,7 +243,13 @@ func (d *decoder) int() int {
 	return int(v)
 }
 
-func (d *decoder) string() string { return string(d.bytes(d.uvarint())) }
+func (d *decoder) string() string {
+	b := d.bytes(d.uvarint())
+	if d.share {
+		return filters.Alias(b)
+	}
+	return string(b)
+}
 
 func (d *decoder) time() time.Time {
 	sec, nsec := d.varint(), d.uvarint()
@@ -253,7 +281,12 @@ func (d *decoder) answer() Answer {
 	for i := range a.Header {
 		a.Header[i] = filters.Field{Name: d.string(), Value: d.string()}
 	}
-	if body := d.bytes(d.uvarint()); len(body) > 0 {
+	body := d.bytes(d.uvarint())
+	switch {
+	case len(body) == 0:
+	case d.share:
+		a.Body = body[:len(body):len(body)] // who appends does so elsewhere
+	default:
 		a.Body = append([]byte(nil), body...)
 	}
 	return a

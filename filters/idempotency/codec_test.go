@@ -60,9 +60,16 @@ func TestCodecRoundTrip(t *testing.T) {
 			t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
 		}
 		answer := drawAnswer(t)
-		back, err := DecodeAnswer(AppendAnswer(nil, &answer))
+		stored := AppendAnswer(nil, &answer)
+		if n := AnswerSize(&answer); n != len(stored) {
+			t.Fatalf("AnswerSize of %+v is %d, it takes %d bytes", answer, n, len(stored))
+		}
+		back, err := DecodeAnswer(stored)
 		if err != nil || !reflect.DeepEqual(back, answer) {
 			t.Fatalf("got %+v, %v\nwant %+v", back, err, answer)
+		}
+		if back, err = AnswerIn(stored); err != nil || !reflect.DeepEqual(back, answer) {
+			t.Fatalf("in the bytes: %+v, %v\nwant %+v", back, err, answer)
 		}
 	})
 }

@@ -24,7 +24,11 @@
 //
 // # Memory
 //
-// In the process: one small entry for each request that runs or waits, nothing for finished ones.
+// In the process: one small entry for each request that runs or waits, nothing for finished ones. It is the one allocation that a request
+// costs here; the leases of a route are renewed by one timer for all of them, and a channel to wait on is made when somebody waits.
+//
+// The strings and bytes of an exchange lie in buffers that the next request overwrites. What outlives the exchange is a copy: the record's
+// name, the answer for those who have joined, a step that is taken in the background. A store copies what it keeps, see [Store].
 //
 // # Failure policy
 //

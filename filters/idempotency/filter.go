@@ -14,11 +14,14 @@ import (
 type Filter struct {
 	Options
 	settings Settings
+	renewals renewals
 	gone     seldom // the warnings of a store that does not answer
 }
 
 // New returns the filter of a route.
-func New(s Settings, o Options) *Filter { return &Filter{Options: o, settings: s} }
+func New(s Settings, o Options) *Filter {
+	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
+}
 
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
@@ -36,19 +39,20 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		if !f.settings.Transaction {
 			return nil
 		}
-		key = "auto:" + strconv.FormatUint(rand.Uint64(), 36) + strconv.FormatUint(rand.Uint64(), 36) // a transaction has a record always
+		b := append(x.Scratch(), "auto:"...) // a transaction has a record always
+		key = x.Text(strconv.AppendUint(strconv.AppendUint(b, rand.Uint64(), 36), rand.Uint64(), 36))
 	}
 	fingerprint, err := f.settings.fingerprint(x)
 	if err != nil {
 		return refuseKey(err)
 	}
-	id, err := Digest(x, f.settings.Scope, key)
+	id, err := nameOf(x, f.settings.Scope, key)
 	if err != nil {
 		return refuseKey(err)
 	}
-	x.Key = id
-	return f.enter(x, s, ClaimRequest{
-		ID: id, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
+	x.Key = x.Text(append(x.Scratch(), id[:]...))
+	return f.enter(x, s, flightKey{id, fingerprint}, &ClaimRequest{
+		ID: x.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
 		Retry: f.settings.Retry, Unsent: f.settings.Transaction,
 	})
@@ -56,35 +60,61 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 
 // enter joins the request to one like it that is under way in this process, or leads: claims the record or finds what stands
 // there. It ends within the route's wait and the store's own time limits.
-func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, c ClaimRequest) *filters.Reply {
-	ctx, cancel := context.WithTimeout(x.Context(), f.settings.Wait)
-	defer cancel()
+func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *ClaimRequest) *filters.Reply {
+	w := patience{x: x, began: time.Now(), wait: f.settings.Wait}
+	defer w.end()
 	for {
-		fl, leads := f.Flights.enter(flightKey{c.ID, c.Fingerprint})
-		if leads {
-			return f.lead(ctx, x, s, c, fl)
+		joined, lead := f.Flights.enter(key)
+		if lead != nil {
+			return f.lead(&w, x, s, c, lead)
 		}
 		f.Metrics.Joins.Inc()
-		if !fl.wait(ctx) {
+		if !joined.wait(w.context()) {
 			return f.outOfTime(x, s, c)
 		}
-		switch r := fl.result; {
+		switch r := joined.result; {
 		case r.answer != nil:
 			return f.replay(r.answer)
 		case r.reply != nil:
 			return r.reply
-		case ctx.Err() != nil:
+		case w.over():
 			return f.outOfTime(x, s, c)
 		}
 	}
 }
 
+// patience is how long a duplicate waits: the route's wait, or until its client leaves. It costs nothing before something is waited for.
+type patience struct {
+	x      *filters.Exchange
+	began  time.Time
+	wait   time.Duration
+	ctx    context.Context // nil: there was nothing to wait for yet
+	cancel context.CancelFunc
+}
+
+func (w *patience) context() context.Context {
+	if w.ctx == nil {
+		w.ctx, w.cancel = context.WithDeadline(w.x.Context(), w.began.Add(w.wait))
+	}
+	return w.ctx
+}
+
+func (w *patience) over() bool {
+	return w.x.Context().Err() != nil || time.Since(w.began) >= w.wait
+}
+
+func (w *patience) end() {
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
 // outOfTime answers a duplicate that has waited long enough. That of a transaction which its coordinator has is told how it stands.
-func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c ClaimRequest) *filters.Reply {
+func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest) *filters.Reply {
 	if f.settings.Transaction {
-		rec, ok, err := f.Store.Get(context.WithoutCancel(x.Context()), c.ID)
+		rec, ok, err := f.Store.Get(context.Background(), c.ID)
 		if err == nil && ok && rec.State == Handed && rec.Fingerprint == c.Fingerprint {
-			f.attach(x, s, nil, rec, true)
+			f.attach(x, s, new(Held), &rec, true)
 			return nil
 		}
 	}
@@ -97,24 +127,25 @@ func inProgress() *filters.Reply {
 }
 
 // lead asks the store. It lands the flight, or leaves that to the end of the exchange when the exchange goes on. A panic of the store lands it too.
-func (f *Filter) lead(ctx context.Context, x *filters.Exchange, s *filters.Slot, c ClaimRequest, fl *flight) *filters.Reply {
+func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Held) *filters.Reply {
 	landing := result{again: true}
 	goesOn := false
 	defer func() {
 		if !goesOn {
-			f.Flights.land(fl, landing)
+			f.Flights.land(&h.flight, landing)
 		}
 	}()
-	for {
+	c.ID, x.Key = h.id, h.id // which outlive the exchange
+	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
 		// Not under the client's context: a claim that is cut off half-way would stand in nobody's name.
-		rec, claimed, err := f.Store.Claim(context.WithoutCancel(ctx), c)
+		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
 		case err != nil:
 			return f.storeGone(x, c, err, &landing)
 		case claimed:
 			f.Metrics.Claims.Inc()
-			f.hold(x, s, fl, rec)
+			f.hold(x, s, h, &rec, now)
 			goesOn = true
 			return nil
 		case rec.Fingerprint != c.Fingerprint:
@@ -128,18 +159,18 @@ func (f *Filter) lead(ctx context.Context, x *filters.Exchange, s *filters.Slot,
 			landing.reply = filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. It is held until it is resolved."})
 			return landing.reply
 		case rec.State == Handed:
-			f.attach(x, s, fl, rec, ctx.Err() != nil)
+			f.attach(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil
 		}
-		if f.Store.Wait(ctx, c.ID, rec.Token) != nil {
+		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}
 	}
 }
 
 // storeGone does what the route says of a store that does not answer.
-func (f *Filter) storeGone(x *filters.Exchange, c ClaimRequest, err error, landing *result) *filters.Reply {
+func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, landing *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
 	f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim", "route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
 	f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap) // the claim may stand there: its acknowledgement alone may be lost
@@ -185,22 +216,26 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	if !ok {
 		return
 	}
-	switch {
-	case x.Response.Provisional: // the record stays handed until the coordinator knows the outcome
-		h.settled = true
-		h.land(result{answer: answerOf(x)})
-	case x.Response.Local:
+	if x.Response.Local && !x.Response.Provisional {
 		h.giveUp(x)
-	case f.settings.Transaction:
-		h.settle(Finish, answerOf(x))
-	default:
-		op := f.settings.verdict(x.Response.Status)
-		if op == Finish {
-			h.settle(Finish, answerOf(x))
-		} else {
-			h.settle(op, nil)
-		}
+		return
 	}
+	op := Finish
+	if !x.Response.Provisional && !f.settings.Transaction {
+		op = f.settings.verdict(x.Response.Status)
+	}
+	if op != Finish {
+		h.settle(op, nil)
+		return
+	}
+	a := lend(x)
+	defer takeBack(a)
+	if x.Response.Provisional { // the record stays handed until the coordinator knows the outcome
+		h.settled = true
+		h.land(result{answer: a, lent: true})
+		return
+	}
+	h.settle(Finish, a)
 }
 
 // Done ends a claim that no answer has settled: nothing sent is free, everything else is unknown.
@@ -208,37 +243,6 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if h, ok := s.Ref.(*Held); ok {
 		h.giveUp(x)
 	}
-}
-
-// answerOf copies the response as the record keeps it.
-func answerOf(x *filters.Exchange) *Answer {
-	r := &x.Response
-	a := &Answer{Status: r.Status, Replayable: r.Whole}
-	dated := false
-	for _, field := range r.Header {
-		if notKept(field.Name) {
-			continue
-		}
-		dated = dated || filters.EqualName(field.Name, "Date")
-		a.Header = append(a.Header, field)
-	}
-	if !dated {
-		a.Header.Add("Date", time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")) // RFC 9110 §5.6.7
-	}
-	if r.Whole {
-		a.Body = append([]byte(nil), r.Body...)
-	}
-	return a
-}
-
-// notKept: what belongs to one connection or one client and not to the answer.
-func notKept(name string) bool {
-	for _, n := range [...]string{"Set-Cookie", "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Content-Length"} {
-		if filters.EqualName(name, n) {
-			return true
-		}
-	}
-	return false
 }
 
 func inject(x *filters.Exchange, id string, attempt int) {
@@ -256,7 +260,8 @@ func newToken() uint64 {
 	}
 }
 
-// insist takes a step in the background, again and again for at most limit, when the store did not answer the first time.
+// insist takes a step in the background, again and again for at most limit, when the store did not answer the first time. Nothing that it is
+// given lies in an exchange's buffers.
 func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration) {
 	f.Flights.inBackground(func() {
 		ctx, cancel := context.WithTimeout(f.Flights.ctx, limit)

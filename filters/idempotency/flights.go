@@ -21,22 +21,23 @@ type Flights struct {
 }
 
 // flightKey has the fingerprint in it, so that a request is only ever joined to one like itself; which of two different
-// requests is right about a key the store decides.
+// requests is right about a key the store decides. It is all bytes, and refers to no request's buffers.
 type flightKey struct {
-	id          string
+	id          name
 	fingerprint [32]byte
 }
 
 type flight struct {
 	key    flightKey
-	done   chan struct{}
-	result result // to be read when done is closed
+	landed chan struct{} // closed when it has; nil as long as nobody has joined, which is the rule
+	result result        // to be read when it has landed
 }
 
 // result is what the leader found out, for those who joined.
 type result struct {
 	again  bool           // nothing final: who still has time looks for himself
 	answer *Answer        // the answer; a transaction that still runs has one that is not recorded
+	lent   bool           // the answer lies in buffers of the leader's exchange
 	reply  *filters.Reply // the refusal that all of them get
 }
 
@@ -65,30 +66,40 @@ func (fs *Flights) inBackground(step func()) {
 	}
 }
 
-// enter returns the flight for the key and whether the caller leads it. A leader calls land exactly once.
-func (fs *Flights) enter(key flightKey) (fl *flight, leads bool) {
+// enter joins the flight for the key, or returns a new claim that leads it. A leader calls land exactly once.
+func (fs *Flights) enter(key flightKey) (joined *flight, lead *Held) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fl = fs.open[key]; fl != nil {
-		return fl, false
+	if fl := fs.open[key]; fl != nil {
+		if fl.landed == nil {
+			fl.landed = make(chan struct{})
+		}
+		return fl, nil
 	}
-	fl = &flight{key: key, done: make(chan struct{})}
-	fs.open[key] = fl
-	return fl, true
+	lead = &Held{leads: true, flight: flight{key: key}}
+	lead.id = filters.Alias(lead.flight.key.id[:])
+	fs.open[key] = &lead.flight
+	return nil, lead
 }
 
 func (fs *Flights) land(fl *flight, r result) {
 	fs.mu.Lock()
 	delete(fs.open, fl.key)
 	fs.mu.Unlock()
+	if fl.landed == nil { // and nobody can join any more
+		return
+	}
+	if r.lent {
+		r.answer, r.lent = r.answer.clone(), false
+	}
 	fl.result = r
-	close(fl.done)
+	close(fl.landed)
 }
 
 // wait returns true when the flight has landed, false when ctx ended first.
 func (fl *flight) wait(ctx context.Context) bool {
 	select {
-	case <-fl.done:
+	case <-fl.landed:
 		return true
 	case <-ctx.Done():
 		return false

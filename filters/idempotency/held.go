@@ -3,7 +3,6 @@ package idempotency
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -13,9 +12,10 @@ import (
 // Exchange.Claim.
 type Held struct {
 	filter *Filter
-	id     string
+	id     string // in the flight's key, or of a record: it outlives the exchange
 	token  uint64
-	fl     *flight // nil: nobody is joined to it
+	leads  bool // the flight, until it has landed
+	flight flight
 
 	// Fingerprint is that of the request, Created when it came first, TTL how long its record lives from its end.
 	Fingerprint [32]byte
@@ -28,26 +28,29 @@ type Held struct {
 	// NoWait: the client has waited its time already.
 	NoWait bool
 
-	mu      sync.Mutex
-	timer   *time.Timer // renews the lease
+	renewal renewal // of the lease
 	settled bool
 }
 
 // hold binds a new claim to the exchange.
-func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record) {
-	h := &Held{filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL}
-	h.mu.Lock() // the first renewal reads it
-	h.timer = time.AfterFunc(f.settings.Lease/3, h.renew)
-	h.mu.Unlock()
+func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, now time.Time) {
+	f.know(h, rec)
+	f.renewals.add(h, now)
 	f.bind(x, s, h, rec.Attempt)
 }
 
 // attach binds a request that was handed to the coordinator before to the exchange.
-func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, fl *flight, rec Record, noWait bool) {
-	f.bind(x, s, &Held{
-		filter: f, id: rec.ID, token: rec.Token, fl: fl, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL,
-		GID: rec.GID, Resume: true, NoWait: noWait,
-	}, rec.Attempt)
+func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, noWait bool) {
+	f.know(h, rec)
+	h.GID, h.Resume, h.NoWait = rec.GID, true, noWait
+	f.bind(x, s, h, rec.Attempt)
+}
+
+func (f *Filter) know(h *Held, rec *Record) {
+	h.filter, h.token, h.Fingerprint, h.Created, h.TTL = f, rec.Token, rec.Fingerprint, rec.Created, f.settings.TTL
+	if h.id == "" {
+		h.id = rec.ID
+	}
 }
 
 func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int) {
@@ -74,32 +77,21 @@ func (h *Held) renew() {
 	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
 	defer cancel()
 	err := f.Store.Change(ctx, h.id, h.token, Change{Op: Renew, Lease: f.settings.Lease})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.timer == nil {
+	lost := errors.Is(err, ErrLost)
+	if !f.renewals.again(h, lost) {
 		return
 	}
-	if errors.Is(err, ErrLost) {
-		h.timer = nil
+	switch {
+	case lost:
 		f.Metrics.Lost.Inc()
 		f.Logger.Warn("idempotency: a claim was lost while its request ran: past its cap, or taken over", "record", h.id)
-		return
-	}
-	if err != nil {
+	case err != nil:
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
 	}
-	h.timer.Reset(f.settings.Lease / 3)
 }
 
-func (h *Held) stop() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.timer != nil {
-		h.timer.Stop()
-		h.timer = nil
-	}
-}
+func (h *Held) stop() { h.filter.renewals.end(h) }
 
 // giveUp ends a claim without an answer of the service. A request that only asked how a transaction stands holds nothing to give up.
 func (h *Held) giveUp(x *filters.Exchange) {
@@ -113,7 +105,7 @@ func (h *Held) giveUp(x *filters.Exchange) {
 	}
 }
 
-// settle takes the last step of the claim; only the first call counts.
+// settle takes the last step of the claim; only the first call counts. The answer may lie in buffers of the exchange.
 func (h *Held) settle(op Op, a *Answer) {
 	if h.settled {
 		return
@@ -124,18 +116,19 @@ func (h *Held) settle(op Op, a *Answer) {
 	ch := Change{Op: op, Answer: a}
 	err := f.Store.Change(context.Background(), h.id, h.token, ch)
 	switch {
+	case err == nil:
 	case errors.Is(err, ErrLost) && (h.Resume || op == Free): // settled by another one already; nothing there to free
 	case errors.Is(err, ErrLost):
 		f.Metrics.Lost.Inc()
 		f.Logger.Warn("idempotency: the end of a request came after its claim was lost and was not recorded", "record", h.id)
-	case err != nil:
+	default:
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
-		f.insist(h.id, h.token, ch, f.settings.MaxInFlight)
+		f.insist(h.id, h.token, Change{Op: op, Answer: a.clone()}, f.settings.MaxInFlight)
 	}
 	switch op {
 	case Finish:
-		h.land(result{answer: a})
+		h.land(result{answer: a, lent: true})
 	case Doubt:
 		f.Metrics.Unknown.Inc()
 		h.land(result{again: true})
@@ -146,10 +139,8 @@ func (h *Held) settle(op Op, a *Answer) {
 
 // land tells those who joined; only the first call counts.
 func (h *Held) land(r result) {
-	if h.fl == nil {
-		return
+	if h.leads {
+		h.leads = false
+		h.filter.Flights.land(&h.flight, r)
 	}
-	fl := h.fl
-	h.fl = nil
-	h.filter.Flights.land(fl, r)
 }

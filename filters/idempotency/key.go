@@ -1,12 +1,8 @@
 package idempotency
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"hash"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -29,6 +25,16 @@ func ParseKey(field string) (string, error) {
 	field = strings.Trim(field, " \t")
 	if !strings.HasPrefix(field, `"`) {
 		return checkKey(field)
+	}
+	if strings.IndexByte(field, '\\') < 0 { // the rule: then the key is a part of the field and no copy
+		key, rest, closed := strings.Cut(field[1:], `"`)
+		if !closed {
+			return "", errKey("the quoted key does not end")
+		}
+		if err := checkParameters(rest); err != nil {
+			return "", err
+		}
+		return checkKey(key)
 	}
 	var b strings.Builder
 	for i := 1; i < len(field); i++ {
@@ -79,11 +85,13 @@ func checkKey(key string) (string, error) {
 func (s *Settings) clientKey(x *filters.Exchange) (string, error) {
 	switch {
 	case len(s.Derived) > 0:
-		h := sha256.New()
-		if err := hashParts(h, s.Derived, x); err != nil {
+		h := newDigester()
+		defer h.free()
+		if err := h.parts(s.Derived, x); err != nil {
 			return "", err
 		}
-		return "derived:" + encode(h.Sum(nil)), nil
+		name := h.name()
+		return x.Text(append(append(x.Scratch(), "derived:"...), name[:]...)), nil
 	case s.Body != nil:
 		return s.bodyKey(x)
 	}
@@ -123,73 +131,44 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 // record's name, the injected Idempotency-Key and the beginning of the transaction's gid, so it is fixed in length (the
 // coordinator's boltdb store confuses gids of which one is the beginning of another) and in an alphabet that every store takes.
 func Digest(x *filters.Exchange, scope []filters.Ref, key string) (string, error) {
-	h := sha256.New()
-	hashText(h, "client key") // apart from what DigestOf makes
-	if err := hashParts(h, scope, x); err != nil {
+	id, err := nameOf(x, scope, key)
+	if err != nil {
 		return "", err
 	}
-	hashText(h, key)
-	return encode(h.Sum(nil)), nil
+	return string(id[:]), nil
+}
+
+func nameOf(x *filters.Exchange, scope []filters.Ref, key string) (name, error) {
+	h := newDigester()
+	defer h.free()
+	h.text("client key") // apart from what DigestOf makes
+	if err := h.parts(scope, x); err != nil {
+		return name{}, err
+	}
+	h.text(key)
+	return h.name(), nil
 }
 
 // DigestOf names a record by plain parts, for records that do not come from a client's key.
 func DigestOf(parts ...string) string {
-	h := sha256.New()
-	hashText(h, "parts")
+	h := newDigester()
+	defer h.free()
+	h.text("parts")
 	for _, p := range parts {
-		hashText(h, p)
+		h.text(p)
 	}
-	return encode(h.Sum(nil))
-}
-
-func encode(sum []byte) string {
-	return strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
+	id := h.name()
+	return string(id[:])
 }
 
 // fingerprint digests the chosen parts of the request.
 func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
-	h := sha256.New()
-	if err := hashParts(h, s.Fingerprint, x); err != nil {
+	h := newDigester()
+	defer h.free()
+	if err := h.parts(s.Fingerprint, x); err != nil {
 		return sum, err
 	}
-	h.Sum(sum[:0])
-	return sum, nil
-}
-
-// hashParts writes what the references stand for, each told apart from its neighbours by its length, and a missing one from an empty one.
-func hashParts(h hash.Hash, refs []filters.Ref, x *filters.Exchange) error {
-	for i := range refs {
-		r := &refs[i]
-		if r.Source == filters.FromBody {
-			body, err := x.Body()
-			if err != nil {
-				return err
-			}
-			if len(r.Path) == 0 { // without a copy: it can be megabytes
-				hashLength(h, len(body)+1)
-				h.Write(body)
-				continue
-			}
-		}
-		v, ok := r.Text(x)
-		if !ok {
-			hashLength(h, 0)
-			continue
-		}
-		hashText(h, v)
-	}
-	return nil
-}
-
-func hashText(h hash.Hash, s string) {
-	hashLength(h, len(s)+1)
-	h.Write([]byte(s))
-}
-
-func hashLength(h hash.Hash, n int) {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(n))
-	h.Write(b[:])
+	return *h.end(), nil
 }
 
 // refuseKey turns an error of clientKey, fingerprint or Digest into the reply for the client.

@@ -7,6 +7,9 @@ import (
 // Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
 // far as the store promises, when it returns. An error that is not [ErrLost] means that the store did not
 // answer in time: the step may or may not have been taken.
+//
+// Strings and bytes that a method is given lie in buffers that are used again when it has returned, also with an error: a store keeps
+// copies. What it returns is the caller's to read for good, except that a record of Claim may have the strings of the request for it.
 type Store interface {
 	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim].
 	Claim(ctx context.Context, c ClaimRequest) (rec Record, claimed bool, err error)

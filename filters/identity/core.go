@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 const (
@@ -31,15 +33,15 @@ func usable(v string) (reason string, ok bool) {
 }
 
 // addressPrincipal returns the principal of a client that shows nothing but its address, "" without one.
-func addressPrincipal(client, peer netip.Addr) string {
+func addressPrincipal(x *filters.Exchange) string {
+	client := x.Client
 	if !client.IsValid() {
-		client = peer
+		client = x.Peer
 	}
 	if !client.IsValid() {
 		return ""
 	}
-	var buf [64]byte
-	return string(client.Unmap().WithZone("").AppendTo(append(buf[:0], addressPrefix...)))
+	return x.Text(client.Unmap().WithZone("").AppendTo(append(x.Scratch(), addressPrefix...)))
 }
 
 // trusts reports whether the peer is in one of the prefixes. An IPv4 address that came mapped into IPv6 is the IPv4 one.

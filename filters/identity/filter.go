@@ -82,13 +82,13 @@ func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
 		case s.header != nil:
 			applies, refusal = byHeader(x, s.header)
 		default:
-			x.Principal, applies = addressPrincipal(x.Client, x.Peer), true
+			x.Principal, applies = addressPrincipal(x), true
 		}
 		if applies {
 			return refusal
 		}
 	}
-	x.Principal = addressPrincipal(x.Client, x.Peer)
+	x.Principal = addressPrincipal(x)
 	return nil
 }
 

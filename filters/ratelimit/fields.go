@@ -51,37 +51,39 @@ func (f *Filter) policyWith(first int) string {
 	return b.String()
 }
 
-// rateLimit writes RateLimit with the limits whose numbers are known, that one first; "" without any.
-func (f *Filter) rateLimit(st *seen, first int) string {
-	st.buf = st.buf[:0]
+// rateLimit writes RateLimit with the limits whose numbers are known, that one first; "" without any. It is good as long as the
+// exchange's own texts are.
+func (f *Filter) rateLimit(x *filters.Exchange, st *seen, first int) string {
+	b := x.Scratch()
 	if first >= 0 {
-		st.add(&f.uses[first], first)
+		b = st.append(b, &f.uses[first], first)
 	}
 	for i := range f.uses {
-		if i != first && !f.uses[i].Shadow {
-			st.add(&f.uses[i], i)
+		if i == first || f.uses[i].Shadow || !st.known[i] {
+			continue
 		}
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = st.append(b, &f.uses[i], i)
 	}
-	return string(st.buf)
+	return x.Text(b)
 }
 
-func (st *seen) add(u *use, i int) {
+func (st *seen) append(b []byte, u *use, i int) []byte {
 	if !st.known[i] {
-		return
-	}
-	if len(st.buf) > 0 {
-		st.buf = append(st.buf, ", "...)
+		return b
 	}
 	d := &st.decisions[i]
-	st.buf = append(st.buf, u.item...)
-	st.buf = append(st.buf, ";r="...)
-	st.buf = strconv.AppendInt(st.buf, int64(max(d.Remaining, 0)), 10)
-	st.buf = append(st.buf, ";t="...)
+	b = append(b, u.item...)
+	b = append(b, ";r="...)
+	b = strconv.AppendInt(b, int64(max(d.Remaining, 0)), 10)
+	b = append(b, ";t="...)
 	reset := d.Reset
 	if !d.Allowed {
 		reset = d.RetryAfter // when there is quota again, and not when all of it is
 	}
-	st.buf = strconv.AppendInt(st.buf, filters.WholeSeconds(min(reset, maxReset)), 10)
+	return strconv.AppendInt(b, filters.WholeSeconds(min(reset, maxReset)), 10)
 }
 
 // maxReset keeps t within what an integer of Structured Fields may be (15 digits), whatever a limiter says.

@@ -61,7 +61,6 @@ type use struct {
 type seen struct {
 	decisions []Decision
 	known     []bool // whether decisions[i] holds
-	buf       []byte
 }
 
 var _ filters.Filter = (*Filter)(nil)
@@ -125,7 +124,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 			u.count.ShadowRefused.Inc()
 		default:
 			u.count.Refused.Inc()
-			return f.refuse(st, i, failed)
+			return f.refuse(x, st, i, failed)
 		}
 	}
 	return nil
@@ -151,7 +150,7 @@ func (u *use) decide(x *filters.Exchange, now time.Time) (d Decision, known, fai
 	return Decision{}, false, true
 }
 
-func (f *Filter) refuse(st *seen, i int, failed bool) *filters.Reply {
+func (f *Filter) refuse(x *filters.Exchange, st *seen, i int, failed bool) *filters.Reply {
 	u := &f.uses[i]
 	var r *filters.Reply
 	if failed {
@@ -164,7 +163,7 @@ func (f *Filter) refuse(st *seen, i int, failed bool) *filters.Reply {
 		})
 	}
 	r.Header.Add("RateLimit-Policy", u.policy)
-	if v := f.rateLimit(st, i); v != "" {
+	if v := f.rateLimit(x, st, i); v != "" {
 		r.Header.Add("RateLimit", v)
 	}
 	return r
@@ -177,7 +176,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		return
 	}
 	x.Response.Header.Set("RateLimit-Policy", f.policy)
-	if v := f.rateLimit(st, -1); v != "" {
+	if v := f.rateLimit(x, st, -1); v != "" {
 		x.Response.Header.Set("RateLimit", v)
 	} else {
 		x.Response.Header.Del("RateLimit")

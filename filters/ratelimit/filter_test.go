@@ -317,7 +317,7 @@ func TestNamesAreQuoted(t *testing.T) {
 	wantFields(t, send(t, f, t0, nil), 200, `"a\"b\\c___";q=1;w=1`, `"a\"b\\c___";r=0;t=1`)
 }
 
-func TestTheAllowedPathAllocatesOneString(t *testing.T) {
+func TestTheAllowedPathAllocatesNothing(t *testing.T) {
 	ample := limit("ample", 1_000_000_000, 1_000_000, time.Second)
 	f := ratelimit.New([]ratelimit.Use{use(ample), use(ample, principal)}, ledger{"": 0})
 	var x filters.Exchange
@@ -341,8 +341,8 @@ func TestTheAllowedPathAllocatesOneString(t *testing.T) {
 	request()
 	x.Response.Status = 200
 	f.Response(&x, &s)
-	if n := testing.AllocsPerRun(1000, func() { f.Response(&x, &s) }); n != 1 {
-		t.Errorf("%v allocations in Response, want that of the field's value", n)
+	if n := testing.AllocsPerRun(1000, func() { f.Response(&x, &s) }); n != 0 {
+		t.Errorf("%v allocations in Response", n)
 	}
 	f.Done(&x, &s, filters.Completed)
 }

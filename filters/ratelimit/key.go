@@ -14,7 +14,8 @@ const keyBytesMax = 128
 const digestMark = "\x00"
 
 // key joins the values of the references so that different values never give the same key: one value stands for itself,
-// several are each preceded by their length. It names nothing else; a limiter belongs to one limit.
+// several are each preceded by their length. It names nothing else; a limiter belongs to one limit. It is good as long as the
+// exchange's own texts are.
 func key(per []filters.Ref, x *filters.Exchange) string {
 	switch len(per) {
 	case 0:
@@ -24,7 +25,7 @@ func key(per []filters.Ref, x *filters.Exchange) string {
 		if len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark) {
 			return v
 		}
-		return digest(v)
+		return digest(x, []byte(v))
 	}
 	var buf [keyBytesMax]byte
 	b := buf[:0]
@@ -35,12 +36,12 @@ func key(per []filters.Ref, x *filters.Exchange) string {
 		b = append(b, v...)
 	}
 	if len(b) <= keyBytesMax {
-		return string(b)
+		return x.Text(append(x.Scratch(), b...))
 	}
-	return digest(string(b))
+	return digest(x, b)
 }
 
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return digestMark + string(sum[:])
+func digest(x *filters.Exchange, b []byte) string {
+	sum := sha256.Sum256(b)
+	return x.Text(append(append(x.Scratch(), digestMark...), sum[:]...))
 }

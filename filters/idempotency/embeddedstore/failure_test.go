@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
@@ -173,6 +174,18 @@ func checkAfterCrash(t *testing.T, disk vfs.FS, acknowledged []string) {
 	}
 }
 
+// firstLook is a store that tells when it was read for the first time.
+type firstLook struct {
+	*Store
+	once sync.Once
+	done chan struct{}
+}
+
+func (f *firstLook) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
+	defer f.once.Do(func() { close(f.done) })
+	return f.Store.Get(ctx, id)
+}
+
 // TestSlowDisk: a call gives up with its context while the disk hangs; the step may still be taken, and nobody can act on the record until then.
 func TestSlowDisk(t *testing.T) {
 	release := make(chan struct{})
@@ -186,14 +199,18 @@ func TestSlowDisk(t *testing.T) {
 	s := mustOpen(t, "store", Options{FS: errorfs.Wrap(vfs.NewMem(), hang)})
 	claim(t, s, request("a", 1))
 	waiting := make(chan error, 1)
-	go func() { waiting <- s.Wait(context.Background(), "a", 1) }()
+	look := &firstLook{Store: s, done: make(chan struct{})}
+	go func() { waiting <- s.waiting.Wait(context.Background(), look, "a", 1, s.now, s.guard.failed) }()
+	<-look.done // from here on only the step wakes it
 	on.Store(true)
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	finish := idempotency.Change{Op: idempotency.Finish, Answer: &idempotency.Answer{Status: 201}}
-	if err := s.Change(short, "a", 1, finish); !errors.Is(err, context.DeadlineExceeded) {
+	buffer := []byte("a") // of the caller's request
+	if err := s.Change(short, filters.Alias(buffer), 1, finish); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Change on a hanging disk: %v", err)
 	}
+	buffer[0] = '#' // which has ended
 	again, cancel2 := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel2()
 	if rec, _, err := s.Get(again, "a"); !errors.Is(err, context.DeadlineExceeded) {

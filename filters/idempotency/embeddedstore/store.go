@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -223,7 +224,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	// A claim with nothing sent is gone after a crash anyway, so it need not be on disk.
 	st := s.replace(c.ID, rec, &next, !c.Unsent)
-	st.wake = c.ID
+	st.wake = strings.Clone(c.ID) // read when the caller may have left
 	if err := s.write(ctx, stripe, st); err != nil {
 		return idempotency.Record{}, false, err
 	}
@@ -251,7 +252,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		c = s.replace(id, rec, &next, ch.Op != idempotency.Renew || next.State == idempotency.Handed)
 	}
 	if ch.Op != idempotency.Renew {
-		c.wake = id
+		c.wake = strings.Clone(id) // read when the caller may have left
 	}
 	return s.write(ctx, stripe, c)
 }
@@ -334,7 +335,7 @@ func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answ
 	if remove {
 		c = s.replace(id, rec, nil, true)
 	}
-	c.wake = id
+	c.wake = strings.Clone(id)
 	if err := s.write(ctx, stripe, c); err != nil {
 		return false, err
 	}

@@ -13,7 +13,7 @@
 //
 // # Memory
 //
-// A record costs about 500 bytes beside its strings and its answer, from its claim to its expiry: open keys × (500 B + answer).
+// A record costs about 400 bytes beside its strings and its answer, from its claim to its expiry: open keys × (400 B + answer).
 // There is no cap here; it is the route's: maxOpenKeys a principal, maxBody an answer, ttl.
 //
 // # Failure policy

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/fence"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/waiting"
@@ -23,7 +22,8 @@ const (
 	sweepPerCall = 4
 )
 
-// Store is an [idempotency.Store] in memory; make it with [New]. Records that it returns share their answer: it must not be changed.
+// Store is an [idempotency.Store] in memory; make it with [New]. The answers of records that it returns lie in its memory: they must not
+// be changed.
 type Store struct {
 	now     func() time.Time
 	seed    maphash.Seed
@@ -56,8 +56,9 @@ type shard struct {
 }
 
 type entry struct {
-	rec idempotency.Record
-	at  int // in the heap
+	rec    idempotency.Record // without its answer
+	answer []byte             // stored form; nil without one. In one piece it costs one allocation, and the collector looks for nothing in it.
+	at     int                // in the heap
 }
 
 type byExpiry []*entry
@@ -74,29 +75,42 @@ func (h *byExpiry) Pop() any {
 	return e
 }
 
-func (h *shard) get(id string) *idempotency.Record {
-	if e := h.records[id]; e != nil {
-		return &e.rec
+// record returns the record of an entry, nil of none.
+func (e *entry) record() *idempotency.Record {
+	if e == nil {
+		return nil
 	}
-	return nil
+	return &e.rec
 }
 
-func (h *shard) put(rec idempotency.Record) {
-	if e := h.records[rec.ID]; e != nil {
-		e.rec = rec
-		heap.Fix(&h.expiry, e.at)
-		return
+// stored returns the stored form of the answer, nil without one.
+func (e *entry) stored() []byte {
+	if e == nil {
+		return nil
 	}
-	e := &entry{rec: rec}
-	h.records[rec.ID] = e
-	heap.Push(&h.expiry, e)
+	return e.answer
 }
 
-func (h *shard) remove(id string) {
-	if e := h.records[id]; e != nil {
-		delete(h.records, id)
-		heap.Remove(&h.expiry, e.at)
+// put stores a record in the entry that its ID has, nil for none so far. answer is the stored form of a new answer; a record that stays
+// answered keeps the one that it has.
+func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
+	if e == nil {
+		e = &entry{rec: *rec}
+		h.records[rec.ID] = e
+		heap.Push(&h.expiry, e)
+		return // no record begins with an answer
 	}
+	e.rec = *rec
+	e.rec.Answer = nil
+	if answer != nil || rec.State != idempotency.Answered {
+		e.answer = answer
+	}
+	heap.Fix(&h.expiry, e.at)
+}
+
+func (h *shard) remove(e *entry) {
+	delete(h.records, e.rec.ID)
+	heap.Remove(&h.expiry, e.at)
 }
 
 func (h *shard) sweep(now time.Time) {
@@ -104,7 +118,7 @@ func (h *shard) sweep(now time.Time) {
 		if len(h.expiry) == 0 || now.Before(h.expiry[0].rec.Expires) {
 			return
 		}
-		h.remove(h.expiry[0].rec.ID)
+		h.remove(h.expiry[0])
 	}
 }
 
@@ -123,18 +137,57 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		return idempotency.Record{}, false, err
 	}
 	h, now := s.lock(c.ID)
-	next, claimed := idempotency.Claim(h.get(c.ID), c, now)
+	e := h.records[c.ID]
+	next, claimed := idempotency.Claim(e.record(), c, now)
+	var answer []byte
 	if claimed {
-		// The strings may lie in a request's buffer, which is used again.
-		next.ID, next.Route = strings.Clone(next.ID), strings.Clone(next.Route)
-		next.Principal, next.ClientKey = strings.Clone(next.Principal), strings.Clone(next.ClientKey)
-		h.put(next)
+		own(&next)
+		h.put(e, &next, nil)
+	} else {
+		answer = e.stored()
 	}
 	h.mu.Unlock()
 	if claimed {
 		s.waiting.Wake(c.ID)
+		return next, true, nil
 	}
-	return next, claimed, nil
+	err := withAnswer(&next, answer)
+	return next, false, err
+}
+
+// own gives the record copies of its strings, since the caller's lie in buffers that are used again: one for all of them.
+func own(r *idempotency.Record) {
+	var b strings.Builder
+	b.Grow(len(r.ID) + len(r.Route) + len(r.Principal) + len(r.ClientKey))
+	own := [...]*string{&r.ID, &r.Route, &r.Principal, &r.ClientKey}
+	for _, s := range own {
+		b.WriteString(*s)
+	}
+	rest := b.String()
+	for _, s := range own {
+		*s, rest = rest[:len(*s)], rest[len(*s):]
+	}
+}
+
+// withAnswer gives a record its answer, read from the stored form.
+func withAnswer(r *idempotency.Record, stored []byte) error {
+	if stored == nil {
+		return nil
+	}
+	a, err := idempotency.AnswerIn(stored)
+	if err != nil { // memory that fails; nothing else writes there
+		return fmt.Errorf("memorystore: record %s: %w", r.ID, err)
+	}
+	r.Answer = &a
+	return nil
+}
+
+// stored returns the stored form of an answer, nil of none.
+func stored(a *idempotency.Answer) []byte {
+	if a == nil {
+		return nil
+	}
+	return idempotency.AppendAnswer(make([]byte, 0, idempotency.AnswerSize(a)), a)
 }
 
 // Change implements [idempotency.Store].
@@ -142,15 +195,23 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ch.Answer = own(ch.Answer)
+	var answer []byte
+	switch ch.Op {
+	case idempotency.Finish:
+		answer = stored(ch.Answer)
+	case idempotency.Hand:
+		ch.GID = strings.Clone(ch.GID)
+	}
 	h, now := s.lock(id)
-	next, remove, err := idempotency.Apply(h.get(id), token, ch, now)
+	e := h.records[id]
+	next, remove, err := idempotency.Apply(e.record(), token, ch, now)
 	switch {
 	case err != nil:
 	case remove:
-		h.remove(id)
+		h.remove(e)
+	case e.rec.State == idempotency.Answered: // the same step again: the first answer stands
 	default:
-		h.put(next)
+		h.put(e, &next, answer)
 	}
 	h.mu.Unlock()
 	if err == nil && ch.Op != idempotency.Renew {
@@ -159,29 +220,21 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	return err
 }
 
-// own copies an answer, since the caller's may lie in buffers that are used again.
-func own(a *idempotency.Answer) *idempotency.Answer {
-	if a == nil {
-		return nil
-	}
-	c := *a
-	c.Body = append([]byte(nil), a.Body...)
-	c.Header = nil
-	for _, f := range a.Header {
-		c.Header = append(c.Header, filters.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)})
-	}
-	return &c
-}
-
 // Get implements [idempotency.Store].
 func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
 	h, now := s.lock(id)
-	defer h.mu.Unlock()
-	rec, ok := idempotency.View(h.get(id), now)
-	return rec, ok, nil
+	e := h.records[id]
+	rec, ok := idempotency.View(e.record(), now)
+	answer := e.stored()
+	h.mu.Unlock()
+	if !ok {
+		return rec, false, nil
+	}
+	err := withAnswer(&rec, answer)
+	return rec, err == nil, err
 }
 
 // Wait implements [idempotency.Store]; the step that ends the claim wakes it.
@@ -192,6 +245,7 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 // List implements [idempotency.Store].
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	var found []idempotency.Record
+	var answers [][]byte // of those
 	for i := range s.shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -205,9 +259,15 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 			}
 			if rec, ok := idempotency.View(&e.rec, now); ok && q.Matches(&rec) {
 				found = append(found, rec)
+				answers = append(answers, e.answer)
 			}
 		}
 		h.mu.Unlock()
+	}
+	for i := range found {
+		if err := withAnswer(&found[i], answers[i]); err != nil {
+			return nil, err
+		}
 	}
 	return found, nil
 }
@@ -217,21 +277,21 @@ func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answ
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	answer = own(answer)
+	kept := stored(answer)
 	h, now := s.lock(id)
-	rec := h.get(id)
-	_, there := idempotency.View(rec, now)
+	e := h.records[id]
+	_, there := idempotency.View(e.record(), now)
 	if !there {
 		h.mu.Unlock()
 		return false, nil
 	}
-	next, remove, err := idempotency.Resolve(rec, answer, force, fence.NewToken(), now)
+	next, remove, err := idempotency.Resolve(&e.rec, answer, force, fence.NewToken(), now)
 	switch {
 	case err != nil:
 	case remove:
-		h.remove(id)
+		h.remove(e)
 	default:
-		h.put(next)
+		h.put(e, &next, kept)
 	}
 	h.mu.Unlock()
 	if err != nil {

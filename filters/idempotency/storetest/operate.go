@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
@@ -309,4 +311,72 @@ func testConcurrentKeys(t *testing.T, h Harness) {
 		})
 	}
 	wg.Wait()
+}
+
+// lent is memory of a caller's, who uses it again.
+type lent struct{ all [][]byte }
+
+func (l *lent) text(s string) string {
+	b := []byte(s)
+	l.all = append(l.all, b)
+	return filters.Alias(b)
+}
+
+func (l *lent) answer(a *idempotency.Answer) *idempotency.Answer {
+	for i := range a.Header {
+		a.Header[i] = filters.Field{Name: l.text(a.Header[i].Name), Value: l.text(a.Header[i].Value)}
+	}
+	l.all = append(l.all, a.Body)
+	return a
+}
+
+func (l *lent) overwrite() {
+	for _, b := range l.all {
+		for i := range b {
+			b[i] = '#'
+		}
+	}
+	l.all = nil
+}
+
+// testBuffers: what a store is given lies in buffers that are used again as soon as it returns.
+func testBuffers(t *testing.T, h Harness) {
+	ctx := background(t)
+	id := newID()
+	want := request(id)
+	var l lent
+	c := want
+	c.ID, c.Route, c.Principal, c.ClientKey = l.text(c.ID), l.text(c.Route), l.text(c.Principal), l.text(c.ClientKey)
+	mustClaim(t, h.Store, c)
+	l.overwrite()
+	look := func(state idempotency.State, gid string, a *idempotency.Answer) {
+		t.Helper()
+		rec := mustGet(t, h.Store, id, state)
+		if rec.ID != id || rec.Route != want.Route || rec.Principal != want.Principal || rec.ClientKey != want.ClientKey || rec.GID != gid {
+			t.Errorf("record %+v, claimed with %+v", rec, want)
+		}
+		if !reflect.DeepEqual(rec.Answer, a) {
+			t.Errorf("answer %+v, want %+v", rec.Answer, a)
+		}
+		list, err := h.Store.List(ctx, idempotency.Query{Route: want.Route, Principal: want.Principal, ClientKey: want.ClientKey, State: state}, 10)
+		if err != nil || len(list) != 1 || list[0].ID != id {
+			t.Errorf("List: %+v, %v", list, err)
+		}
+	}
+	change := func(ch idempotency.Change) {
+		t.Helper()
+		mustChange(t, h.Store, l.text(id), want.Token, ch)
+		l.overwrite()
+	}
+	look(idempotency.InFlight, "", nil)
+	change(idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
+	change(idempotency.Change{Op: idempotency.Hand, GID: l.text("g1")})
+	look(idempotency.Handed, "g1", nil)
+	change(idempotency.Change{Op: idempotency.Finish, Answer: l.answer(answer(201))})
+	look(idempotency.Answered, "g1", answer(201))
+	if ok, err := h.Store.Resolve(ctx, l.text(id), l.answer(answer(202)), true); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	l.overwrite()
+	look(idempotency.Answered, "g1", answer(202))
 }

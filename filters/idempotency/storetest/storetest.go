@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"WaitIsWoken", testWait},
 		{"WaitEnds", testWaitEnds},
 		{"EndedContext", testEndedContext},
+		{"BuffersAreUsedAgain", testBuffers},
 		{"OneOfManyClaims", testContention},
 		{"ConcurrentKeys", testConcurrentKeys},
 		{"Model", testModel},

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 )
 
@@ -240,5 +241,31 @@ func TestKnownKeyAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestKeysAreCopied: a key lies in a request's buffer, which is used again.
+func TestKeysAreCopied(t *testing.T) {
+	s := New(ratelimit.Limit{Name: "one", Count: 1, Period: time.Hour, Burst: 1}, 4)
+	now := time.Unix(1_790_000_000, 0)
+	buffer := []byte("anna")
+	if d, _ := s.Allow(t.Context(), filters.Alias(buffer), now); !d.Allowed {
+		t.Fatal("the first request is refused")
+	}
+	copy(buffer, "####")
+	if d, _ := s.Allow(t.Context(), "anna", now); d.Allowed {
+		t.Error("the key is forgotten")
+	}
+	if d, _ := s.Allow(t.Context(), "####", now); !d.Allowed {
+		t.Error("the next request's key is taken for the last one's")
+	}
+	later := now.Add(3 * time.Hour)
+	for i := range 3 { // the full buckets go
+		if d, _ := s.Allow(t.Context(), string(rune('a'+i)), later); !d.Allowed {
+			t.Error("a new key is refused")
+		}
+	}
+	if n := s.Len(); n > 3 {
+		t.Errorf("%d keys are held, want 3 at most", n)
 	}
 }

@@ -4,7 +4,9 @@ package waiting
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -12,6 +14,7 @@ import (
 
 // List is the waiters of a store. The zero value is ready; it is safe for concurrent use.
 type List struct {
+	waited  atomic.Int64 // records that are waited for: 0 is the rule, and then Wake takes no lock
 	mu      sync.Mutex
 	entries map[string]*entry
 }
@@ -23,12 +26,22 @@ type entry struct {
 
 // Wake wakes all who wait for the record. It is called after the step can be read.
 func (l *List) Wake(id string) {
+	if l.waited.Load() == 0 { // who joins from now on reads the step
+		return
+	}
 	l.mu.Lock()
 	e := l.entries[id]
-	delete(l.entries, id)
+	l.remove(id, e)
 	l.mu.Unlock()
 	if e != nil {
 		close(e.woken)
+	}
+}
+
+func (l *List) remove(id string, e *entry) {
+	if e != nil && l.entries[id] == e {
+		delete(l.entries, id)
+		l.waited.Add(-1)
 	}
 }
 
@@ -48,7 +61,8 @@ func (l *List) join(id string) *entry {
 		if l.entries == nil {
 			l.entries = map[string]*entry{}
 		}
-		l.entries[id] = e
+		l.entries[strings.Clone(id)] = e // the entry may outlive the waiter who makes it, and the buffer that his id lies in
+		l.waited.Add(1)
 	}
 	e.waiters++
 	return e
@@ -57,8 +71,8 @@ func (l *List) join(id string) *entry {
 func (l *List) leave(id string, e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.waiters--; e.waiters == 0 && l.entries[id] == e {
-		delete(l.entries, id)
+	if e.waiters--; e.waiters == 0 {
+		l.remove(id, e)
 	}
 }
 

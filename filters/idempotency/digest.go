@@ -1,0 +1,111 @@
+package idempotency
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"hash"
+	"sync"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// name is a logical request's name as it is written.
+type name [IDLength]byte
+
+var nameEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// digester digests a list of parts, each told apart from its neighbours by its length. It comes from a pool and goes back there.
+type digester struct {
+	hash     hash.Hash
+	gathered []byte // short parts that the hash has not been given yet: one call for many of them
+	sum      [sha256.Size]byte
+}
+
+const gatheredMax = 1 << 10
+
+var digesters = sync.Pool{New: func() any {
+	return &digester{hash: sha256.New(), gathered: make([]byte, 0, gatheredMax)}
+}}
+
+func newDigester() *digester { return digesters.Get().(*digester) }
+
+func (d *digester) free() {
+	d.hash.Reset()
+	d.gathered = d.gathered[:0]
+	digesters.Put(d)
+}
+
+// parts takes what the references stand for; a missing one is told from an empty one.
+func (d *digester) parts(refs []filters.Ref, x *filters.Exchange) error {
+	for i := range refs {
+		r := &refs[i]
+		if r.Source == filters.FromBody {
+			body, err := x.Body()
+			if err != nil {
+				return err
+			}
+			if len(r.Path) == 0 { // not as a text, which would be a copy: it can be megabytes
+				d.bytes(body)
+				continue
+			}
+		}
+		v, ok := r.Text(x)
+		if !ok {
+			d.length(0)
+			continue
+		}
+		d.text(v)
+	}
+	return nil
+}
+
+func (d *digester) length(n int) {
+	d.room(8)
+	d.gathered = binary.BigEndian.AppendUint64(d.gathered, uint64(n))
+}
+
+func (d *digester) text(s string) {
+	d.length(len(s) + 1)
+	for len(s) > 0 {
+		d.room(1)
+		n := min(len(s), gatheredMax-len(d.gathered))
+		d.gathered = append(d.gathered, s[:n]...)
+		s = s[n:]
+	}
+}
+
+func (d *digester) bytes(b []byte) {
+	d.length(len(b) + 1)
+	if len(b) <= gatheredMax-len(d.gathered) {
+		d.gathered = append(d.gathered, b...)
+		return
+	}
+	d.flush()
+	d.hash.Write(b)
+}
+
+// room makes sure that so many bytes can be gathered.
+func (d *digester) room(n int) {
+	if gatheredMax-len(d.gathered) < n {
+		d.flush()
+	}
+}
+
+func (d *digester) flush() {
+	d.hash.Write(d.gathered)
+	d.gathered = d.gathered[:0]
+}
+
+// end returns the digest, which is good until free.
+func (d *digester) end() *[sha256.Size]byte {
+	d.flush()
+	d.hash.Sum(d.sum[:0])
+	return &d.sum
+}
+
+// name returns 160 bits of the digest in characters.
+func (d *digester) name() (n name) {
+	nameEncoding.Encode(n[:], d.end()[:IDLength*5/8])
+	return n
+}

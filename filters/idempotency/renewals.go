@@ -1,0 +1,112 @@
+package idempotency
+
+import (
+	"sync"
+	"time"
+)
+
+// renewals are the claims of one route whose leases are to be renewed. The period is the same for all of them, so they are due in the order
+// in which they came: a list and one timer do, and most claims come and go without the timer being touched. It is safe for
+// concurrent use.
+type renewals struct {
+	every time.Duration
+
+	mu          sync.Mutex
+	first, last *Held
+	timer       *time.Timer // nil before the first claim
+	set         bool        // the timer will fire
+}
+
+// renewal is a claim's place among the renewals. Renewals.mu guards it.
+type renewal struct {
+	prev, next *Held
+	due        time.Time
+	queued     bool
+	over       bool // the claim is not renewed any more
+}
+
+// add puts a claim behind the others; now is a time of late, and at the most the present.
+func (r *renewals) add(h *Held, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.push(h, now)
+}
+
+// again puts a claim behind the others that was renewed, or notes that it was lost. False: nobody wants to know any more.
+func (r *renewals) again(h *Held, lost bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.renewal.over {
+		return false
+	}
+	if lost {
+		h.renewal.over = true
+	} else {
+		r.push(h, time.Now())
+	}
+	return true
+}
+
+func (r *renewals) push(h *Held, now time.Time) {
+	w := &h.renewal
+	w.due, w.queued = now.Add(r.every), true
+	w.prev, w.next = r.last, nil
+	if r.last == nil {
+		r.first = h
+	} else {
+		r.last.renewal.next = h
+		if before := r.last.renewal.due; w.due.Before(before) { // a little before its time is as good, and keeps the order
+			w.due = before
+		}
+	}
+	r.last = h
+	if r.set {
+		return
+	}
+	r.set = true
+	if wait := time.Until(w.due); r.timer == nil {
+		r.timer = time.AfterFunc(wait, r.fire)
+	} else {
+		r.timer.Reset(wait)
+	}
+}
+
+// end takes a claim out for good.
+func (r *renewals) end(h *Held) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h.renewal.over = true
+	if h.renewal.queued {
+		r.unlink(h)
+	}
+}
+
+func (r *renewals) unlink(h *Held) {
+	w := &h.renewal
+	if w.prev == nil {
+		r.first = w.next
+	} else {
+		w.prev.renewal.next = w.next
+	}
+	if w.next == nil {
+		r.last = w.prev
+	} else {
+		w.next.renewal.prev = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+}
+
+// fire begins the renewals that are due. Each has a goroutine, so that one that the store is slow with holds up no other.
+func (r *renewals) fire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for r.first != nil && !r.first.renewal.due.After(now) {
+		h := r.first
+		r.unlink(h)
+		go h.renew()
+	}
+	if r.set = r.first != nil; r.set {
+		r.timer.Reset(r.first.renewal.due.Sub(now))
+	}
+}
