@@ -208,7 +208,7 @@ func (b *builder) identity() (filters.Filter, error) {
 func (b *builder) service(name string) (*forward, *breaker.Breaker, error) {
 	c := b.cfg.Services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.Endpoints, Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
+		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
 		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(),
 	}
 	for _, on := range c.Retries.On {
@@ -216,15 +216,24 @@ func (b *builder) service(name string) (*forward, *breaker.Breaker, error) {
 		settings.OnReset = settings.OnReset || on == config.RetryResetBeforeRequest
 	}
 	key := fmt.Sprintf("%+v", settings)
+	if h := c.Health; h != nil {
+		settings.Health = &upstream.Health{Path: h.Path, Every: time.Duration(h.Every), Timeout: time.Duration(h.Timeout)}
+		key += fmt.Sprintf(" %+v", *h)
+	}
+	if c.TLS != nil {
+		tlsConfig, digest, err := tlsTo(c.TLS)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gateway: services.%s.tls: %w", name, err)
+		}
+		settings.TLS = tlsConfig
+		key += digest
+	}
 	svc := b.services[key]
 	if svc == nil {
 		svc = b.shared.services[key]
 	}
 	if svc == nil {
-		var err error
-		if svc, err = upstream.New(settings, b.metrics.service(name)); err != nil {
-			return nil, nil, err
-		}
+		svc = upstream.New(settings, b.metrics.service(name, b.logger))
 	}
 	b.services[key] = svc
 	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {

@@ -1,89 +1,49 @@
 package gateway
 
 import (
-	"crypto/rand"
-	"encoding/hex"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/router"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
-// enter turns the client's message into an exchange. The header stands in x.Header as it came, Peer is set. nil means
-// that the exchange may be routed; a reply is a refusal before routing, after which the connection is closed.
-func (e *engine) enter(x *filters.Exchange, rawPath string, length int64) *filters.Reply {
-	listen := &e.cfg.Listen
-	if headerBytes(x) > int64(listen.MaxHeader) {
-		return filters.Refuse(filters.HeaderTooLarge, filters.Problem{Detail: "The header is longer than " + listen.MaxHeader.String() + "."})
-	}
-	if length > int64(listen.MaxBody) {
+// enter makes the path canonical and the header the gateway's own. The header has no field of the connection any more; peer is x.Peer as
+// text. nil means that the exchange may be routed; a reply is a refusal before routing, after which the connection is closed.
+func (e *engine) enter(x *filters.Exchange, peer string, length int64) *filters.Reply {
+	if length > int64(e.cfg.Listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
-	if fault := requestLine(x); fault != "" {
-		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
-	}
-	path, err := router.Canonical(rawPath)
+	path, err := router.Canonical(x.Path)
 	if err != nil {
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: strings.TrimPrefix(err.Error(), "router: ") + "."})
 	}
 	x.Path = path
-	e.cleanHeader(x)
+	e.cleanHeader(x, peer)
 	return nil
-}
-
-// requestLine checks what becomes the request line and the Host field at the service. HTTP/2 carries there what HTTP/1.1 cannot, a
-// space for instance, and a service would read something else than what was routed (RFC 9113 §8.3.1 and §10.3).
-func requestLine(x *filters.Exchange) (fault string) {
-	switch {
-	case !upstream.Token(x.Method):
-		return "The method is not a token."
-	case x.Method == "CONNECT": // a tunnel has no path to route by
-		return "This is a gateway and opens no tunnels."
-	case !upstream.Unbroken(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
-		return "The query has a byte that a URL cannot have."
-	case x.Host == "" && x.Version != "1.0" || !upstream.Unbroken(x.Host) || strings.ContainsAny(x.Host, "/\\?#@,"):
-		return "The host is missing or is not one."
-	}
-	if host, ok := x.Header.Lookup("Host"); ok && host != x.Host { // beside :authority
-		return "There are two hosts."
-	}
-	return ""
 }
 
 func (e *engine) bodyTooLarge() *filters.Reply {
 	return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + e.cfg.Listen.MaxBody.String() + "."})
 }
 
-func headerBytes(x *filters.Exchange) int64 {
-	n := len(x.Method) + len(x.Path) + len(x.RawQuery) + len(x.Host) + 16
-	for i := range x.Header {
-		n += len(x.Header[i].Name) + len(x.Header[i].Value) + 4
-	}
-	return int64(n)
-}
-
-// cleanHeader takes out what is the connection's or the gateway's own, establishes the client's address and prepares what
-// the service is told about the way that the request came.
-func (e *engine) cleanHeader(x *filters.Exchange) {
-	trusted := contains(e.cfg.Listen.TrustedProxies, x.Peer)
+// cleanHeader takes out what is the gateway's own, establishes the client's address and prepares what the service is told about the
+// way that the request came.
+func (e *engine) cleanHeader(x *filters.Exchange, peer string) {
 	x.Client = x.Peer
 	forwardedFor, proto, host := "", "", ""
-	if trusted {
+	if trusted := e.cfg.Listen.TrustedProxies; len(trusted) > 0 && contains(trusted, x.Peer) {
 		forwardedFor = x.Header.Joined("X-Forwarded-For")
 		proto, host = x.Header.Get("X-Forwarded-Proto"), x.Header.Get("X-Forwarded-Host")
-		x.Client = clientOf(x.Peer, forwardedFor, e.cfg.Listen.TrustedProxies)
+		x.Client = clientOf(x.Peer, forwardedFor, trusted)
 	}
 	trace := x.Header.Get("Traceparent")
 	via := x.Header.Joined("Via")
-	connection := x.Header.Joined("Connection")
-	x.Header.DelFunc(func(name string) bool {
-		return upstream.HopByHop(name) || ours(name) || nominates(connection, name)
-	})
+	x.Header.DelFunc(ours)
 
 	if forwardedFor != "" {
-		forwardedFor += ", "
+		peer = forwardedFor + ", " + peer
 	}
 	if proto == "" {
 		proto = x.Scheme
@@ -91,43 +51,57 @@ func (e *engine) cleanHeader(x *filters.Exchange) {
 	if host == "" {
 		host = x.Host
 	}
+	b := x.Scratch()
 	if via != "" {
-		via += ", "
+		b = append(append(b, via...), ", "...)
 	}
-	x.Inject.Add("X-Forwarded-For", forwardedFor+x.Peer.String())
+	via = x.Text(append(append(b, x.Version...), " sluice"...))
+	x.Inject.Add("X-Forwarded-For", peer)
 	x.Inject.Add("X-Forwarded-Proto", proto)
 	x.Inject.Add("X-Forwarded-Host", host)
-	x.Inject.Add("Via", via+x.Version+" sluice")
-	x.Inject.Add("Sluice-Request-Id", randomHex(16))
+	x.Inject.Add("Via", via)
+	x.Inject.Add("Sluice-Request-Id", x.Text(appendRandom(x.Scratch(), 2)))
 	if !validTraceparent(trace) {
-		trace = "00-" + randomHex(16) + "-" + randomHex(8) + "-00"
+		b := appendRandom(append(x.Scratch(), "00-"...), 2)
+		b = appendRandom(append(b, '-'), 1)
+		trace = x.Text(append(b, "-00"...))
 	}
 	x.Inject.Add("traceparent", trace)
 }
 
-// ours: fields of which the gateway alone says what a service sees.
+// ours: fields of which the gateway alone says what a service sees. A name with underscores is the same one to servers that read them as
+// hyphens.
 func ours(name string) bool {
-	if filters.HasNamePrefix(name, "Sluice-") {
-		return true
-	}
-	for _, n := range [...]string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "Traceparent", "Expect", "Content-Length", "Host"} {
-		if filters.EqualName(name, n) {
+	switch len(name) {
+	case 3:
+		return filters.EqualName(name, "Via")
+	case 9:
+		return filters.EqualName(name, "Forwarded")
+	case 11:
+		return filters.EqualName(name, "Traceparent")
+	case 15, 16, 17:
+		if folded(name, "X-Forwarded-For") || folded(name, "X-Forwarded-Host") || folded(name, "X-Forwarded-Proto") || folded(name, "Idempotency-Key") && name[11] == '_' {
 			return true
 		}
 	}
-	return false
+	return len(name) > 7 && (name[6] == '-' || name[6] == '_') && filters.EqualName(name[:6], "Sluice")
 }
 
-// nominates reports whether a Connection field names the field as one of the connection (RFC 9110 §7.6.1).
-func nominates(connection, name string) bool {
-	for connection != "" {
-		var option string
-		option, connection, _ = strings.Cut(connection, ",")
-		if filters.EqualName(strings.TrimSpace(option), name) {
-			return true
+// folded reports whether the name is that one, underscores read as hyphens.
+func folded(name, want string) bool {
+	if len(name) != len(want) {
+		return false
+	}
+	for i := range len(want) {
+		c := name[i]
+		if c == '_' {
+			c = '-'
+		}
+		if c|0x20 != want[i]|0x20 {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
@@ -176,8 +150,14 @@ func validTraceparent(v string) bool {
 	return strings.Trim(v[3:35], "0") != "" && strings.Trim(v[36:52], "0") != ""
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
-	rand.Read(b) // never fails (crypto/rand)
-	return hex.EncodeToString(b)
+// appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; nothing is kept secret by them.
+func appendRandom(dst []byte, n int) []byte {
+	const digit = "0123456789abcdef"
+	for range n {
+		v := rand.Uint64()
+		for shift := 60; shift >= 0; shift -= 4 {
+			dst = append(dst, digit[v>>shift&15])
+		}
+	}
+	return dst
 }

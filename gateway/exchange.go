@@ -1,68 +1,91 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime/debug"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // outbound is the way back to the client, whatever carries it.
 type outbound interface {
-	// Head sends the head of the answer; length is that of the body, -1 when it is not known.
+	// Head begins the answer; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
 	Head(status int, h filters.Header, length int64)
+	// Write may keep what it is given until Flush, or the end of the answer.
 	io.Writer
 	Flush()
+	// Trailer ends the answer with fields behind its body.
+	Trailer(h filters.Header)
+	// CloseAfter, before Head, has the connection closed behind the answer, where it is this request's alone.
+	CloseAfter()
 	// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
 	Abort()
 }
 
+// inbound gives the request as it goes to a service.
+type inbound interface {
+	// Message returns it with its body whole or as a stream. The error is one of reading the client's body.
+	Message() (*http1.Message, error)
+}
+
 // target is where a route leads once its chain has let the exchange pass. It sets x.Response and returns how it ended.
 type target interface {
-	execute(x *filters.Exchange, body upstream.Body) end
+	execute(x *filters.Exchange, in inbound) end
 }
 
 // end is how an exchange went at its target.
 type end struct {
 	outcome filters.Outcome
-	// stream is the rest of a body that was not read whole, of the given length (-1: not known).
-	stream io.ReadCloser
-	length int64
-	// extend gives the stream more time, that which the client took; nil where nothing counts it.
-	extend func(time.Duration)
+	// answer is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
+	answer upstream.Answer
+	// streams: the body of answer follows, of the given length (-1: not known), behind what was read of it.
+	streams bool
+	length  int64
+	read    []byte
+	// tunnel is the answer with which the service goes on in another protocol.
+	tunnel *http1.Answer
 	// events, when set, writes the body bit by bit until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
 
 // serve runs one exchange through the chain and the target of its route and writes the answer.
-func (rt *route) serve(x *filters.Exchange, body upstream.Body, w outbound) {
-	began := time.Now()
+func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
+	tunnel := rt.exchange(x, in, w)
+	if tunnel != nil { // the exchange has ended: what follows is no request any more
+		w.(*http1.Request).Tunnel(tunnel)
+		tunnel.Close()
+	}
+}
+
+func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *http1.Answer) {
 	e := end{outcome: filters.Refused}
 	wrote := false
 	defer func() {
 		if v := recover(); v != nil {
 			rt.panicked(x, "engine", v, debug.Stack())
-			e.outcome = filters.Panicked
+			e.outcome, tunnel = filters.Panicked, nil
 			x.SetReply(filters.Refuse(filters.InternalError, filters.Problem{}))
 			if wrote {
 				defer w.Abort()
 			} else {
-				rt.write(x, w, &e, &wrote)
+				rt.write(x, w, &end{}, &wrote)
 			}
 		}
-		if e.stream != nil {
-			e.stream.Close()
-		}
 		rt.chain.Done(x, e.outcome)
-		rt.metrics.count(x.Response.Status, x.Response.Reason, time.Since(began))
+		if e.answer != nil && tunnel == nil {
+			if e.answer.Uploading() {
+				w.Flush() // the client gets it while the service still takes the request's body
+			}
+			e.answer.Close()
+		}
+		rt.metrics.count(x.Response.Status, x.Response.Reason, time.Since(x.Received))
 	}()
 	reply, panicked := rt.chain.Request(x)
 	if reply != nil {
@@ -71,20 +94,20 @@ func (rt *route) serve(x *filters.Exchange, body upstream.Body, w outbound) {
 			e.outcome = filters.Panicked
 		}
 	} else {
-		e = rt.target.execute(x, body)
+		e = rt.target.execute(x, in)
 	}
 	if e.outcome == filters.ClientGone {
 		x.Response.Status = statusClientGone // nobody is there to read an answer
-		return
+		return nil
 	}
-	if rt.chain.Response(x) {
-		e.outcome = filters.Panicked
-		if e.stream != nil { // the answer is replaced
-			e.stream.Close()
-			e.stream = nil
-		}
+	if rt.chain.Response(x) { // the answer is replaced
+		e.outcome, e.streams, e.tunnel = filters.Panicked, false, nil
+	}
+	if e.tunnel != nil {
+		return e.tunnel
 	}
 	rt.write(x, w, &e, &wrote)
+	return nil
 }
 
 // statusClientGone is the code under which requests are counted whose client left, as nginx has it.
@@ -94,6 +117,9 @@ const statusClientGone = 499
 func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 	r := &x.Response
 	*wrote = true
+	if spoils(r.Reason) {
+		w.CloseAfter()
+	}
 	switch {
 	case e.events != nil:
 		w.Head(r.Status, r.Header, -1)
@@ -101,65 +127,65 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		if err := e.events(x.Context(), w, w.Flush); err != nil {
 			e.outcome = filters.ClientGone
 		}
-	case e.stream == nil:
+	case e.streams:
+		w.Head(r.Status, r.Header, e.length)
+		rt.copyBody(x, w, e)
+	default:
 		length := int64(len(r.Body))
-		if bodiless(x.Method, r.Status) {
-			length = contentLength(r.Header)
+		if http1.Bodiless(x.Method, r.Status) && len(r.Body) == 0 {
+			length = e.length // what the service says that there would be
 		}
-		r.Header.Del("Content-Length")
+		if e.answer != nil && length == int64(len(r.Body)) && len(e.answer.Trailer()) > 0 {
+			length = -1 // only such a body has a trailer
+		}
 		w.Head(r.Status, r.Header, length)
-		if length > 0 && len(r.Body) > 0 && x.Method != http.MethodHead {
+		if len(r.Body) > 0 && x.Method != http.MethodHead {
 			w.Write(r.Body) // a client that has gone is not the exchange's failure: the answer was whole
 		}
-	default:
-		r.Header.Del("Content-Length")
-		w.Head(r.Status, r.Header, e.length)
-		if e.length < 0 {
-			w.Flush() // the first byte of a stream may be long in coming
+		if e.answer != nil {
+			w.Trailer(e.answer.Trailer())
 		}
-		rt.copyBody(x, w, e)
 	}
 }
 
-// bodiless: answers that have no body whatever their fields say (RFC 9112 §6.3).
-func bodiless(method string, status int) bool {
-	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
-}
-
-// contentLength passes on what a bodiless answer says of the body that it would have had; -1 is nothing.
-func contentLength(h filters.Header) int64 {
-	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// spoils: refusals behind which it is not clear what the client still sends.
+func spoils(r filters.Reason) bool { return r == filters.BodyTooLarge || r == filters.BadRequest }
 
 func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
-	clientGone := false
-	for {
-		n, err := e.stream.Read(*buf)
-		if n > 0 && !clientGone {
-			began := time.Now()
-			if _, werr := w.Write((*buf)[:n]); werr != nil {
-				if !x.Detach {
-					e.outcome = filters.ClientGone
-					return
-				}
-				clientGone = true // the rest is read all the same, so that the service can finish
-			}
-			if e.length < 0 {
-				w.Flush()
-			}
-			if e.extend != nil {
-				e.extend(time.Since(began)) // a slow reader is not a slow service
-			}
+	left := e.length
+	deliver := func(p []byte) bool {
+		if len(p) == 0 {
+			return true
 		}
-		if err == io.EOF {
+		if left > 0 {
+			left -= int64(len(p))
+		}
+		_, err := w.Write(p)
+		return err == nil
+	}
+	here := deliver(e.read) && deliver(e.answer.Next())
+	if left == 0 && here {
+		w.Trailer(e.answer.Trailer())
+		return
+	}
+	buf := http1.LargeBuffer()
+	defer http1.PutLargeBuffer(buf)
+	for here || x.Detach { // without the client the rest is read all the same where the attempt goes on, so that the service can finish
+		began := time.Now()
+		if here {
+			w.Flush() // what comes next may be long in coming
+			e.answer.Extend(time.Since(began))
+		}
+		n, err := e.answer.Read(buf[:])
+		if n > 0 && here {
+			began = time.Now()
+			here = deliver(buf[:n])
+			e.answer.Extend(time.Since(began)) // a slow reader is not a slow service
+		}
+		if err == io.EOF || err == nil && left == 0 {
+			if here {
+				w.Trailer(e.answer.Trailer())
+			}
 			return
 		}
 		if err != nil {
@@ -171,6 +197,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 			return
 		}
 	}
+	e.outcome = filters.ClientGone
 }
 
 // forward is the target that is a service.
@@ -180,51 +207,75 @@ type forward struct {
 	tooLong func() *filters.Reply // the body is longer than the listener takes
 }
 
-func (f *forward) execute(x *filters.Exchange, body upstream.Body) end {
-	if b, ok := x.BodyLoaded(); ok {
-		body = upstream.Body{Bytes: b}
-	}
+func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	if x.Detach {
-		x.SetContext(context.WithoutCancel(x.Context()))
+		x.SetContext(context.Background())
 	}
 	x.Inject.Set("Sluice-Principal", x.Principal)
-	answer, err := f.service.Send(x.Context(), x, body)
+	m, err := in.Message()
+	if err != nil {
+		return f.failed(x, bodyFailure(err))
+	}
+	if b, ok := x.BodyLoaded(); ok {
+		m.Bytes, m.Stream = b, nil
+	}
+	answer, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
 		return f.failed(x, err)
 	}
-	x.Response = filters.Response{Status: answer.Status, Header: append(x.Response.Header[:0], answer.Header...)}
+	status, header, length := answer.Head()
+	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(spoofed)
-	if bodiless(x.Method, answer.Status) || answer.Length == 0 {
+	e := end{outcome: filters.Completed, answer: answer, length: length}
+	switch {
+	case status == http.StatusSwitchingProtocols:
+		e.tunnel = answer.(*http1.Answer) // only such a one was asked
+	case http1.Bodiless(x.Method, status) || length == 0:
 		x.Response.Whole = true
-		answer.Body.Close()
-		return end{outcome: filters.Completed}
+	case x.KeepBody <= 0 || length > x.KeepBody:
+		e.streams = true
+	default:
+		return f.keep(x, e)
 	}
-	if x.KeepBody <= 0 {
-		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length, extend: answer.Extend}
+	return e
+}
+
+// bodyFailure says why the client's body could not be read.
+func bodyFailure(err error) error {
+	if errors.Is(err, filters.ErrBodyTooLarge) {
+		return err
 	}
-	return f.keep(x, answer)
+	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
 }
 
 // keep reads the body whole for the filters, or, where it is longer than they keep, leaves the rest to be streamed.
-func (f *forward) keep(x *filters.Exchange, answer *upstream.Answer) end {
-	if answer.Length > x.KeepBody {
-		return end{outcome: filters.Completed, stream: answer.Body, length: answer.Length, extend: answer.Extend}
-	}
-	kept, err := io.ReadAll(io.LimitReader(answer.Body, x.KeepBody+1))
-	if err != nil {
-		answer.Body.Close()
-		return f.failed(x, readFailure(x, err))
+func (f *forward) keep(x *filters.Exchange, e end) end {
+	kept := e.answer.Next()
+	for int64(len(kept)) != e.length {
+		if cap(kept) == len(kept) {
+			kept = append(kept, 0)[:len(kept)]
+		}
+		n, err := e.answer.Read(kept[len(kept):cap(kept)])
+		kept = kept[:len(kept)+n]
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			failed := f.failed(x, readFailure(x, err))
+			failed.answer = e.answer // to be closed
+			return failed
+		}
+		if int64(len(kept)) > x.KeepBody {
+			e.streams, e.read = true, kept
+			return e
+		}
 	}
 	if int64(len(kept)) > x.KeepBody {
-		rest := struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(kept), answer.Body), answer.Body}
-		return end{outcome: filters.Completed, stream: rest, length: answer.Length, extend: answer.Extend}
+		e.streams, e.read = true, kept
+		return e
 	}
-	answer.Body.Close()
 	x.Response.Body, x.Response.Whole = kept, true
-	return end{outcome: filters.Completed}
+	return e
 }
 
 // readFailure says why a body could not be read to its end.

@@ -660,7 +660,7 @@ func TestPanicInTheEngine(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), nil)
 	w := &recorder{}
-	rt.serve(x, upstreamBody(), w)
+	rt.serve(x, &whole{}, w)
 	if w.status != 500 || f.done != 1 || f.outcome != filters.Panicked || !strings.Contains(logs.String(), "boom") {
 		t.Errorf("status %d, %d Done with %v, logged %q", w.status, f.done, f.outcome, logs.String())
 	}

@@ -1,13 +1,10 @@
 package gateway
 
-import (
-	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
-)
+import "github.com/sluice-gateway/sluice/filters"
 
 type panicking struct{}
 
-func (panicking) execute(*filters.Exchange, upstream.Body) end { panic("boom") }
+func (panicking) execute(*filters.Exchange, inbound) end { panic("boom") }
 
 type counting struct {
 	done    int
@@ -21,5 +18,3 @@ func (c *counting) Done(_ *filters.Exchange, _ *filters.Slot, o filters.Outcome)
 	c.done++
 	c.outcome = o
 }
-
-func upstreamBody() upstream.Body { return upstream.Body{} }

@@ -12,12 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -160,24 +158,39 @@ func branchBase(configured, listening string) string {
 
 // servers are the listeners and what serves on them.
 type servers struct {
-	list []served
+	list  []served
+	front *front
 }
 
 type served struct {
-	server   *http.Server
+	server   server
 	listener net.Listener
-	tls      bool
 	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
 }
 
-func (s *servers) add(srv *http.Server, l net.Listener, tls, last bool) {
-	s.list = append(s.list, served{srv, l, tls, last})
+// server is an [http1.Server] or an [http.Server].
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
 }
 
+func (s *servers) add(srv server, l net.Listener, last bool) {
+	s.list = append(s.list, served{srv, l, last})
+}
+
+// close ends what is still open after a drain, or of a start that failed.
 func (s *servers) close() {
 	for _, sv := range s.list {
-		sv.server.Close() // what is still open after a drain, or of a start that failed
+		switch srv := sv.server.(type) {
+		case *http1.Server:
+			srv.Close()
+		case *http.Server:
+			srv.Close()
+		}
 		sv.listener.Close()
+	}
+	if s.front != nil {
+		s.front.http2.server.Close()
 	}
 }
 
@@ -186,13 +199,7 @@ func (s *servers) serve() <-chan error {
 	failed := make(chan error, len(s.list))
 	for _, sv := range s.list {
 		go func() {
-			var err error
-			if sv.tls {
-				err = sv.server.ServeTLS(sv.listener, "", "")
-			} else {
-				err = sv.server.Serve(sv.listener)
-			}
-			if !errors.Is(err, http.ErrServerClosed) {
+			if err := sv.server.Serve(sv.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, http1.ErrClosed) {
 				failed <- fmt.Errorf("gateway: serving on %s: %w", sv.listener.Addr(), err)
 			}
 		}()
@@ -209,6 +216,9 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 			wg.Go(func() { errs[i] = sv.server.Shutdown(ctx) })
 		}
 	}
+	if !last {
+		wg.Go(func() { s.front.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
@@ -224,7 +234,8 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 		}
 		return l, nil
 	}
-	edge := newEdge(g.engine.Load, g.shared.metrics.inFlight)
+	front := g.newFront(cfg)
+	s.front = front
 	var l net.Listener
 	var err error
 	if cfg.Listen.HTTP != "" {
@@ -232,7 +243,7 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 			return nil, err
 		}
 		g.addresses.HTTP = l.Addr().String()
-		s.add(g.clientServer(cfg, edge), netutil.LimitListener(l, cfg.Listen.MaxConnections), false, false)
+		s.add(front.server(nil), l, false)
 	}
 	if h := cfg.Listen.HTTPS; h != nil {
 		tlsConfig, err := tlsFor(h)
@@ -245,43 +256,21 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 			return nil, err
 		}
 		g.addresses.HTTPS = l.Addr().String()
-		srv := g.clientServer(cfg, edge)
-		srv.TLSConfig = &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.Load(), nil }, // so that a reload renews it
-		}
-		s.add(srv, netutil.LimitListener(l, cfg.Listen.MaxConnections), true, false)
+		s.add(front.server(g.tls.Load), l, false) // each handshake asks anew, so a reload renews it
 	}
 	if l, err = open("admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
 	g.addresses.Admin = l.Addr().String()
-	s.add(g.internalServer(g.admin()), l, false, true)
+	s.add(g.internalServer(g.admin()), l, true)
 	if cfg.Coordinator != nil {
 		if l, err = open("coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
 			return nil, err
 		}
 		g.addresses.Branches = l.Addr().String()
-		s.add(g.internalServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.coordinator.ServeHTTP(w, r) })), l, false, true)
+		s.add(g.internalServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.coordinator.ServeHTTP(w, r) })), l, true)
 	}
 	return s, nil
-}
-
-func (g *gateway) clientServer(cfg *config.Config, h http.Handler) *http.Server {
-	var p http.Protocols
-	p.SetHTTP1(true)
-	p.SetHTTP2(true)
-	p.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler:           h,
-		Protocols:         &p,
-		ReadHeaderTimeout: time.Duration(cfg.Listen.HeaderTimeout),
-		IdleTimeout:       time.Duration(cfg.Listen.IdleTimeout),
-		// The engine measures the header itself and refuses in the contract's form; this is the bound on what it is handed, beyond which
-		// net/http answers in its own.
-		MaxHeaderBytes: 2*int(cfg.Listen.MaxHeader) + 1<<20,
-		ErrorLog:       slog.NewLogLogger(g.Logger.Handler(), slog.LevelDebug),
-	}
 }
 
 func (g *gateway) internalServer(h http.Handler) *http.Server {
@@ -323,7 +312,7 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 	}
 	x.KeepBody = branchAnswerMax
 	rec := &recorder{}
-	rt.serve(x, upstream.Body{Bytes: body}, rec)
+	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotSent
 	}
@@ -331,6 +320,11 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 }
 
 const branchAnswerMax = 64 << 10
+
+// whole is the inbound of a branch call.
+type whole struct{ message http1.Message }
+
+func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
 
 // recorder is the outbound of a branch call: it keeps the answer for the coordinator's stand-in.
 type recorder struct {
@@ -343,8 +337,10 @@ func (r *recorder) Write(p []byte) (int, error) {
 	r.body = append(r.body, p[:min(len(p), branchAnswerMax-len(r.body))]...)
 	return len(p), nil
 }
-func (r *recorder) Flush() {}
-func (r *recorder) Abort() {}
+func (r *recorder) Flush()                 {}
+func (r *recorder) Trailer(filters.Header) {}
+func (r *recorder) CloseAfter()            {}
+func (r *recorder) Abort()                 {}
 
 // stepsOf returns the names of the steps of the transaction that a route leads to today.
 func (g *gateway) stepsOf(route string) (names []string, ok bool) {

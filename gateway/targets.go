@@ -9,7 +9,6 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // fixed is the target that is a written answer.
@@ -23,7 +22,7 @@ func newFixed(r *config.Respond) *fixed {
 	return f
 }
 
-func (f *fixed) execute(x *filters.Exchange, _ upstream.Body) end {
+func (f *fixed) execute(x *filters.Exchange, _ inbound) end {
 	x.SetReply(&f.reply)
 	return end{outcome: filters.Completed}
 }
@@ -31,7 +30,7 @@ func (f *fixed) execute(x *filters.Exchange, _ upstream.Body) end {
 // transactTarget is the target that is a transaction.
 type transactTarget struct{ executor *transaction.Executor }
 
-func (t *transactTarget) execute(x *filters.Exchange, _ upstream.Body) end {
+func (t *transactTarget) execute(x *filters.Exchange, _ inbound) end {
 	return end{outcome: t.executor.Execute(x)}
 }
 
@@ -42,7 +41,7 @@ type statusTarget struct {
 	stopping    context.Context
 }
 
-func (t *statusTarget) execute(x *filters.Exchange, _ upstream.Body) end {
+func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 	id, _ := x.Param("id")
 	v, found, err := t.coordinator.Status(x.Context(), id, t.route, x.Principal)
 	switch {

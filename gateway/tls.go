@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"os"
 
@@ -27,4 +29,33 @@ func tlsFor(h *config.HTTPS) (*tls.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// tlsTo reads how the endpoints of a service are verified and what the gateway shows them. digest changes with what was read.
+func tlsTo(s *config.ServiceTLS) (c *tls.Config, digest string, err error) {
+	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
+	h := sha256.New()
+	fmt.Fprintf(h, "%+v", *s)
+	if s.CA != "" {
+		pem, err := os.ReadFile(s.CA)
+		if err != nil {
+			return nil, "", err
+		}
+		h.Write(pem)
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, "", fmt.Errorf("ca: %s holds no certificate", s.CA)
+		}
+	}
+	if s.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, der := range cert.Certificate {
+			h.Write(der)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -2,16 +2,19 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 )
 
 // How an attempt fails. The cause is wrapped beside it.
@@ -31,13 +34,15 @@ var (
 // Settings of a service. The configuration model has the defaults and checks them.
 type Settings struct {
 	Name           string
-	Endpoints      []string // http://host:port
+	Endpoints      []config.Endpoint
+	TLS            *tls.Config // for the endpoints that have it; nil is the system's roots
 	Timeout        time.Duration
 	ConnectTimeout time.Duration
 	Attempts       int // repeats beyond the first attempt
 	OnConnect      bool
 	OnReset        bool
 	Budget         float64 // share of requests, 0 to 1
+	Health         *Health // nil: no endpoint is asked how it is
 }
 
 // Service is one service's endpoints and connections. It is safe for concurrent use.
@@ -46,6 +51,9 @@ type Service struct {
 	endpoints []*endpoint
 	budget    budget
 	metrics   Metrics
+
+	stop   context.CancelFunc // of the health checks
+	checks sync.WaitGroup
 }
 
 // Metrics counts what happens. Every member is set.
@@ -54,50 +62,64 @@ type Metrics struct {
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
 	Duration        filters.Observer // seconds to the answer's head
+	// Health is told how an endpoint is: when it is first asked, and when that changes.
+	Health func(endpoint string, healthy bool)
 }
 
-// New returns a service. The error names an endpoint that is not a URL.
-func New(s Settings, m Metrics) (*Service, error) {
+// Answer is a service's answer: its head, and the body to be read to its end. Close is called once; strings of the answer are
+// good until then.
+type Answer interface {
+	// Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
+	// answer without a body what it says of one.
+	Head() (status int, h filters.Header, length int64)
+	io.ReadCloser
+	// Next returns what has come already and was not read, nil when there is nothing.
+	Next() []byte
+	// Trailer returns the fields behind the body, after its end.
+	Trailer() filters.Header
+	// Extend gives the attempt more time while the body is read: that which the client took is not the service's.
+	Extend(time.Duration)
+	// Uploading reports whether the request's body still goes out, which Close may wait for.
+	Uploading() bool
+}
+
+// New returns a service, which checks its endpoints' health until Close.
+func New(s Settings, m Metrics) *Service {
 	svc := &Service{settings: s, metrics: m, budget: budget{share: s.Budget}}
 	for _, e := range s.Endpoints {
-		u, err := url.Parse(e)
-		if err != nil || u.Host == "" {
-			return nil, fmt.Errorf("upstream: service %s: endpoint %q is not http://host:port", s.Name, e)
-		}
-		address := u.Host
-		if u.Port() == "" {
-			address = net.JoinHostPort(u.Hostname(), "80")
-		}
-		svc.endpoints = append(svc.endpoints, &endpoint{address: address, host: u.Host})
+		svc.endpoints = append(svc.endpoints, newEndpoint(e, svc))
 	}
-	return svc, nil
+	ctx, stop := context.WithCancel(context.Background())
+	svc.stop = stop
+	if s.Health != nil {
+		for _, e := range svc.endpoints {
+			svc.checks.Go(func() { e.watchHealth(ctx, *s.Health) })
+		}
+	}
+	return svc
 }
 
 // Name returns the service's name.
 func (s *Service) Name() string { return s.settings.Name }
 
-// Close closes the idle connections; those in use close at their end.
+// Close ends the health checks and closes the idle connections; those in use close at their end.
 func (s *Service) Close() {
+	s.stop()
+	s.checks.Wait()
 	for _, e := range s.endpoints {
 		e.close()
 	}
 }
 
-// Body is the request's body: Bytes when it has been read already, else Stream with its length (-1: not known).
-type Body struct {
-	Bytes  []byte
-	Stream io.Reader
-	Length int64
-}
-
-// Send dispatches the exchange to the service and returns the answer's head and its body to be read. The error is one of the
+// Send dispatches the exchange to the service and returns the answer, to be read and closed. The error is one of the
 // package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
-func (s *Service) Send(ctx context.Context, x *filters.Exchange, body Body) (*Answer, error) {
-	s.budget.request(time.Now())
+func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Message) (Answer, error) {
+	now := time.Now()
+	s.budget.request(now)
 	var failed *endpoint
 	for repeat := 0; ; repeat++ {
 		e := s.pick(failed)
-		answer, again, err := s.attempt(ctx, e, x, body)
+		answer, again, err := s.attempt(ctx, e, x, m, now)
 		failed = e
 		if x.Dispatched && errors.Is(err, ErrUnreachable) { // an attempt before this one reached the service
 			err = fmt.Errorf("%w: %v", ErrFailed, err)
@@ -108,13 +130,14 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, body Body) (*An
 		if again == againConnect && !s.settings.OnConnect || again == againReset && !s.settings.OnReset {
 			return answer, err
 		}
-		if body.Stream != nil && x.Dispatched { // a part of it is gone
+		if m.Stream != nil && x.Dispatched { // a part of it is gone
 			return answer, err
 		}
 		if !s.budget.take() {
 			return answer, err
 		}
 		s.metrics.Retries.Inc()
+		now = time.Now()
 		if x.Dispatched && x.Key != "" {
 			x.Attempt++
 			x.Inject.Set("Sluice-Attempt", fmt.Sprint(x.Attempt))
@@ -130,48 +153,45 @@ const (
 	againReset
 )
 
-func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, body Body) (*Answer, again, error) {
-	began := time.Now()
-	e.inUse.Add(1)
-	c, err := e.take(ctx, s.settings.ConnectTimeout, s.metrics)
-	if err != nil {
-		e.inUse.Add(-1)
+func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, m *http1.Message, began time.Time) (Answer, again, error) {
+	before := x.Dispatched
+	var answer Answer
+	var used bool
+	var err error
+	if e.HTTP2 {
+		answer, err = e.h2.exchange(ctx, x, m)
+	} else {
+		answer, used, err = e.exchange(ctx, x, m, began)
+	}
+	if err == nil {
+		s.metrics.Duration.Observe(time.Since(began).Seconds())
+		return answer, 0, nil
+	}
+	var f *http1.Failure
+	if !errors.As(err, &f) { // there was no connection
 		if ctx.Err() != nil {
 			return nil, 0, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		}
 		return nil, againConnect, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	before := x.Dispatched
-	x.Dispatched = true
-	answer, err := c.roundTrip(ctx, x, body, began.Add(s.settings.Timeout))
-	if err == nil {
-		s.metrics.Duration.Observe(time.Since(began).Seconds())
-		return answer, 0, nil
-	}
-	e.inUse.Add(-1)
-	c.Close()
-	var tx *transferError
-	if !errors.As(err, &tx) {
-		return nil, 0, err
-	}
-	if tx.written == 0 { // refused by the kernel before a byte went out
+	if !f.Sent { // refused by the kernel before a byte went out
 		x.Dispatched = before
-		if ctx.Err() == nil && c.used > 0 {
-			return nil, againReset, fmt.Errorf("%w: %w", ErrUnreachable, tx.cause)
+		if ctx.Err() == nil && used {
+			return nil, againReset, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
 		}
 	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, 0, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
-	case tx.client:
-		return nil, 0, fmt.Errorf("%w: %w", ErrClientBody, tx.cause)
-	case isTimeout(tx.cause):
-		return nil, 0, fmt.Errorf("%w: %w", ErrTimeout, tx.cause)
-	case tx.written == 0:
-		return nil, 0, fmt.Errorf("%w: %w", ErrUnreachable, tx.cause)
+	case f.Client:
+		return nil, 0, fmt.Errorf("%w: %w", ErrClientBody, f.Cause)
+	case isTimeout(f.Cause):
+		return nil, 0, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
+	case !f.Sent:
+		return nil, 0, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
 	}
-	err = fmt.Errorf("%w: %w", ErrFailed, tx.cause)
-	if tx.silent && (x.Resend || c.used > 0 && safe(x.Method)) {
+	err = fmt.Errorf("%w: %w", ErrFailed, f.Cause)
+	if f.Silent && (x.Resend || used && safe(x.Method)) {
 		return nil, againReset, err
 	}
 	return nil, 0, err
@@ -186,27 +206,33 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// pick takes the less loaded of two endpoints drawn at random, and for a repeat another one than that which has just failed.
+// pick takes the less loaded of two endpoints drawn at random, and for a repeat another one than that which has just failed. Endpoints
+// that failed their health check are left out while there is another one: when all have failed it, the check may be what is wrong.
 func (s *Service) pick(failed *endpoint) *endpoint {
 	n := len(s.endpoints)
 	if n == 1 {
 		return s.endpoints[0]
 	}
-	i := rand.IntN(n)
-	j := rand.IntN(n - 1)
-	if j >= i {
-		j++
+	one := s.draw(func(e *endpoint) bool { return e != failed && !e.down.Load() })
+	if one == nil {
+		one = s.draw(func(e *endpoint) bool { return e != failed })
 	}
-	switch failed {
-	case s.endpoints[i]:
-		return s.endpoints[j]
-	case s.endpoints[j]:
-		return s.endpoints[i]
+	other := s.draw(func(e *endpoint) bool { return e != failed && e != one && e.down.Load() == one.down.Load() })
+	if other != nil && other.inUse.Load() < one.inUse.Load() {
+		return other
 	}
-	if s.endpoints[j].inUse.Load() < s.endpoints[i].inUse.Load() {
-		i = j
+	return one
+}
+
+// draw returns the first endpoint from a random one on that will do; nil when none does.
+func (s *Service) draw(will func(*endpoint) bool) *endpoint {
+	from := rand.IntN(len(s.endpoints))
+	for i := range s.endpoints {
+		if e := s.endpoints[(from+i)%len(s.endpoints)]; will(e) {
+			return e
+		}
 	}
-	return s.endpoints[i]
+	return nil
 }
 
 // budget bounds repeats to a share of the requests, with a floor of three a second so that a quiet service has some too. A

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 )
 
 var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard}
@@ -45,16 +47,13 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 	t.Helper()
 	s.Name = "a"
 	for _, a := range addresses {
-		s.Endpoints = append(s.Endpoints, "http://"+a)
+		s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: a, Host: a})
 	}
 	if s.Timeout == 0 {
 		s.Timeout = 10 * time.Second
 	}
 	s.ConnectTimeout = 5 * time.Second
-	svc, err := New(s, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	svc := New(s, quiet)
 	t.Cleanup(svc.Close)
 	return svc
 }
@@ -66,17 +65,40 @@ func exchange(method string) *filters.Exchange {
 	return x
 }
 
-func read(t *testing.T, a *Answer, err error) string {
+// answered is an answer that was read to its end.
+type answered struct {
+	status int
+	header filters.Header
+	body   string
+}
+
+func read(t *testing.T, a Answer, err error) (got answered) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := io.ReadAll(a.Body)
+	b, err := io.ReadAll(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Body.Close()
-	return string(b)
+	got.status, got.header, _ = a.Head()
+	got.body = string(b)
+	header := got.header
+	got.header = nil
+	for _, f := range header {
+		got.header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
+	}
+	a.Close()
+	return got
+}
+
+// stream is a body without an end of its own.
+type stream struct{ io.Reader }
+
+func (s stream) Interrupt() {
+	if c, ok := s.Reader.(io.Closer); ok {
+		c.Close()
+	}
 }
 
 func TestAnswers(t *testing.T) {
@@ -105,15 +127,15 @@ func TestAnswers(t *testing.T) {
 				}
 			})
 			x := exchange(c.method)
-			a, err := service(t, Settings{}, address).Send(context.Background(), x, Body{})
+			a, err := service(t, Settings{}, address).Send(context.Background(), x, &http1.Message{})
 			if c.fails != nil {
 				if !errors.Is(err, c.fails) || !x.Dispatched {
 					t.Fatalf("got %v, dispatched %v", err, x.Dispatched)
 				}
 				return
 			}
-			if body := read(t, a, err); a.Status != c.status || body != c.body || a.Header.Get("X-Hop") != "" || a.Header.Get("Keep-Alive") != "" {
-				t.Errorf("got %d %q %v", a.Status, body, a.Header)
+			if got := read(t, a, err); got.status != c.status || got.body != c.body || got.header.Get("X-Hop") != "" || got.header.Get("Keep-Alive") != "" {
+				t.Errorf("got %+v", got)
 			}
 		})
 	}
@@ -138,14 +160,14 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	for i := range 3 {
 		if i == 2 {
 			<-closed
-			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].quiet(); { // until the close has come over
+			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].Quiet(); { // until the close has come over
 				if time.Now().After(deadline) {
 					t.Fatal("the closed connection looks alive")
 				}
 			}
 		}
-		a, err := svc.Send(context.Background(), exchange("POST"), Body{})
-		got += read(t, a, err)
+		a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{})
+		got += read(t, a, err).body
 	}
 	if got != "112" {
 		t.Errorf("the answers came on the connections %s", got)
@@ -177,7 +199,7 @@ func TestRepeats(t *testing.T) {
 		svc := service(t, c.s, dead.Addr().String())
 		svc.metrics = counted
 		x := exchange("POST")
-		_, err := svc.Send(context.Background(), x, Body{Bytes: []byte("{}")})
+		_, err := svc.Send(context.Background(), x, &http1.Message{Bytes: []byte("{}")})
 		if !errors.Is(err, ErrUnreachable) || x.Dispatched || tries.Load() != c.want {
 			t.Errorf("%+v: %v, dispatched %v, %d tries, want %d", c.s, err, x.Dispatched, tries.Load(), c.want)
 		}
@@ -221,9 +243,9 @@ func TestEarlyAnswer(t *testing.T) {
 	svc := service(t, Settings{}, address)
 	for _, want := range []string{"1", "2"} {
 		body, feed := io.Pipe()
-		a, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: body, Length: -1})
-		if got := read(t, a, err); a.Status != 413 || got != want {
-			t.Errorf("got %d %s, want %s", a.Status, got, want)
+		a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{body}, Length: -1})
+		if got := read(t, a, err); got.status != 413 || got.body != want {
+			t.Errorf("got %+v, want %s", got, want)
 		}
 		feed.Close()
 	}
@@ -241,16 +263,16 @@ func TestStreamedBody(t *testing.T) {
 		}
 	})
 	svc := service(t, Settings{}, address)
-	a, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: strings.NewReader("hello"), Length: -1})
-	if got := read(t, a, err); got != "chunked:hello" {
+	a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{strings.NewReader("hello")}, Length: -1})
+	if got := read(t, a, err).body; got != "chunked:hello" {
 		t.Errorf("got %q", got)
 	}
-	a, err = svc.Send(context.Background(), exchange("POST"), Body{Stream: strings.NewReader("hello"), Length: 5})
-	if got := read(t, a, err); got != ":hello" {
+	a, err = svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{strings.NewReader("hello")}, Length: 5})
+	if got := read(t, a, err).body; got != ":hello" {
 		t.Errorf("got %q", got)
 	}
 	broken := io.MultiReader(strings.NewReader("hel"), &failing{})
-	if _, err := svc.Send(context.Background(), exchange("POST"), Body{Stream: broken, Length: 5}); !errors.Is(err, ErrClientBody) {
+	if _, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{broken}, Length: 5}); !errors.Is(err, ErrClientBody) {
 		t.Errorf("the client's body breaks: %v", err)
 	}
 }
@@ -266,12 +288,12 @@ func TestTimeoutAndClientGone(t *testing.T) {
 		}
 	})
 	x := exchange("POST")
-	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, Body{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
+	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, &http1.Message{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), Body{}); !errors.Is(err, ErrClientGone) {
+	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), &http1.Message{}); !errors.Is(err, ErrClientGone) {
 		t.Errorf("got %v", err)
 	}
 }

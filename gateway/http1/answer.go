@@ -1,0 +1,286 @@
+package http1
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// answer is the state of what goes back to the client.
+type answer struct {
+	out      []byte // written, and not yet sent
+	small    *[smallBuffer]byte
+	vectors  [3][]byte
+	vector   net.Buffers
+	headed   bool
+	closing  bool // the connection is closed behind it
+	aborted  bool // it was broken off
+	bodiless bool
+	inChunks bool
+	ended    bool  // the last chunk has been written
+	sized    bool  // the length was announced
+	left     int64 // of it
+	tunneled bool
+	err      error
+}
+
+func (a *answer) begin() {
+	*a = answer{out: a.out[:0], small: a.small}
+}
+
+func (a *answer) buffer() []byte {
+	if a.small == nil {
+		a.small = smallBuffers.Get().(*[smallBuffer]byte)
+		a.out = a.small[:0]
+	}
+	return a.out
+}
+
+func (a *answer) release() {
+	if a.small != nil {
+		poison(a.small[:])
+		smallBuffers.Put(a.small)
+	}
+	a.small, a.out = nil, nil
+}
+
+// statusLines are those of the statuses that have a name; others have no reason phrase, which is optional (RFC 9112 §4).
+var statusLines = func() (lines [1000]string) {
+	for status := range lines {
+		lines[status] = "HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n"
+	}
+	return lines
+}()
+
+// Interim sends an answer that is not the last one (1xx), to a client that knows of such. 100 (Continue) is not sent by it: that
+// comes from reading the body.
+func (r *Request) Interim(status int, h filters.Header) {
+	if r.head.minor == 0 || r.answer.headed || status <= 101 || status > 199 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := &r.answer
+	a.out = appendFields(append(a.buffer(), statusLines[status]...), h)
+	a.out = append(a.out, '\r', '\n')
+	r.Flush()
+}
+
+// Head begins the answer. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
+func (r *Request) Head(status int, h filters.Header, length int64) {
+	if r.head.expects {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+	}
+	a := &r.answer
+	a.headed = true
+	a.bodiless = Bodiless(r.Exchange.Method, status)
+	a.out = append(a.buffer(), statusLines[status%1000]...)
+	a.out = appendFields(a.out, h)
+	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
+		a.out = append(a.out, "Date: "...)
+		a.out = append(a.out, r.c.srv.dateText()...)
+		a.out = append(a.out, '\r', '\n')
+	}
+	switch {
+	case status == 204: // RFC 9110 §8.6
+	case length >= 0:
+		a.out = append(a.out, "Content-Length: "...)
+		a.out = strconv.AppendInt(a.out, length, 10)
+		a.out = append(a.out, '\r', '\n')
+		a.sized, a.left = true, length
+	case a.bodiless:
+	case r.head.minor == 0:
+		a.closing = true // the end of the connection is the end of the body
+	default:
+		a.inChunks = true
+		a.out = append(a.out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if a.bodiless {
+		a.left = 0
+	}
+	r.connectionField(status)
+	a.out = append(a.out, '\r', '\n')
+}
+
+// connectionField says whether the connection can be used again.
+func (r *Request) connectionField(status int) {
+	a := &r.answer
+	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.draining.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
+		a.closing = true
+	}
+	switch {
+	case a.closing:
+		a.out = append(a.out, "Connection: close\r\n"...)
+	case r.head.minor == 0:
+		a.out = append(a.out, "Connection: keep-alive\r\n"...)
+	}
+}
+
+// restIsLong reports whether the request's body has a rest that it does not pay to read only to use the connection again, or that may
+// never come.
+func (r *Request) restIsLong() bool {
+	if r.body.kind == noBody && r.body.err == nil {
+		return false
+	}
+	if r.body.err != nil || r.bodyLeft < 0 || r.head.expects && !r.continued {
+		return true
+	}
+	return r.body.kind == sized && r.body.left > discardMax
+}
+
+// CloseAfter has the connection closed behind the answer; it is called before Head.
+func (r *Request) CloseAfter() { r.answer.closing = true }
+
+// appendFields writes field lines. Nothing that would end a line early leaves this package, whoever let it in.
+func appendFields(dst []byte, h filters.Header) []byte {
+	for i := range h {
+		f := &h[i]
+		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || HopByHop(f.Name) {
+			continue
+		}
+		dst = append(dst, f.Name...)
+		dst = append(dst, ':', ' ')
+		dst = append(dst, f.Value...)
+		dst = append(dst, '\r', '\n')
+	}
+	return dst
+}
+
+// Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
+func (r *Request) Write(p []byte) (int, error) {
+	a := &r.answer
+	if a.err != nil {
+		return 0, a.err
+	}
+	if a.bodiless || len(p) == 0 {
+		return len(p), nil
+	}
+	if a.sized {
+		if int64(len(p)) > a.left {
+			a.err = errLonger
+			return 0, a.err
+		}
+		a.left -= int64(len(p))
+	}
+	if a.inChunks {
+		a.out = appendChunkSize(a.out, len(p))
+	}
+	if len(a.out)+len(p)+2 <= cap(a.out) {
+		a.out = append(a.out, p...)
+		if a.inChunks {
+			a.out = append(a.out, '\r', '\n')
+		}
+		return len(p), nil
+	}
+	if err := r.send(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+var (
+	errLonger = io.ErrShortWrite // the body is longer than what the head announced
+	crlf      = []byte("\r\n")
+)
+
+// send writes what is kept and p in one go.
+func (r *Request) send(p []byte) error {
+	a := &r.answer
+	a.vector = append(a.vectors[:0], a.out, p)
+	if a.inChunks {
+		a.vector = append(a.vector, crlf)
+	}
+	r.c.armWrite()
+	_, err := a.vector.WriteTo(r.c.nc)
+	a.vectors = [3][]byte{}
+	a.out = a.out[:0]
+	a.err = err
+	return err
+}
+
+// Flush sends what is kept.
+func (r *Request) Flush() {
+	a := &r.answer
+	if a.err != nil || len(a.out) == 0 {
+		return
+	}
+	r.c.armWrite()
+	_, a.err = r.c.nc.Write(a.out)
+	a.out = a.out[:0]
+}
+
+// Trailer ends a body of unknown length with a trailer section. What the section may not have is left out.
+func (r *Request) Trailer(h filters.Header) {
+	a := &r.answer
+	if !a.inChunks || a.ended || a.err != nil {
+		return
+	}
+	a.ended = true
+	a.out = append(a.out, "0\r\n"...)
+	for i := range h {
+		if inTrailer(h[i].Name) {
+			a.out = appendFields(a.out, h[i:i+1])
+		}
+	}
+	a.out = append(a.out, '\r', '\n')
+}
+
+// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
+func (r *Request) Abort() { r.answer.aborted = true }
+
+// Headed reports whether the answer has begun.
+func (r *Request) Headed() bool { return r.answer.headed }
+
+// finish ends the answer and reports whether the connection can take the next request.
+func (r *Request) finish() bool {
+	a := &r.answer
+	if a.tunneled {
+		return false
+	}
+	if !a.headed || a.aborted || a.left > 0 || a.err != nil {
+		r.Flush() // what there is of it; the connection ends without the rest
+		return false
+	}
+	r.Trailer(nil)
+	r.Flush()
+	if a.err != nil {
+		return false
+	}
+	if !a.closing && r.body.done() {
+		return true
+	}
+	if a.closing || r.interrupted || r.restIsLong() || !r.discard() {
+		r.c.linger()
+		return false
+	}
+	return true
+}
+
+const (
+	discardMax = 64 << 10
+	patience   = 2 * time.Second // for a body that nobody wants, so that the client can take in why
+)
+
+// discard reads the rest of a body that nobody wants.
+func (r *Request) discard() bool {
+	r.c.setReadDeadline(time.Now().Add(patience))
+	b := LargeBuffer()
+	defer PutLargeBuffer(b)
+	for total := 0; total <= discardMax; {
+		n, err := r.body.Read(b[:])
+		total += n
+		if err == io.EOF {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+	}
+	return false
+}

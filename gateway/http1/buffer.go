@@ -1,0 +1,112 @@
+package http1
+
+import (
+	"io"
+	"sync"
+)
+
+// Sizes of the buffers that are used again. The first takes nearly every head and small body, with which it is copied once.
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 64 << 10
+	roomMin     = 256 // a read into less is not worth its system call
+)
+
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+// LargeBuffer returns a buffer for a body on its way through; [PutLargeBuffer] takes it back.
+func LargeBuffer() *[largeBuffer]byte { return largeBuffers.Get().(*[largeBuffer]byte) }
+
+// PutLargeBuffer takes back what [LargeBuffer] gave.
+func PutLargeBuffer(b *[largeBuffer]byte) { poison(b[:]); largeBuffers.Put(b) }
+
+// buffer holds what was read and not yet consumed: b[r:w]. What lies below floor is referred to, by the strings of a parsed
+// head, and does not move.
+type buffer struct {
+	b     []byte
+	r, w  int
+	floor int
+	small *[smallBuffer]byte // that b is; nil when it has grown
+}
+
+func (b *buffer) take() {
+	b.small = smallBuffers.Get().(*[smallBuffer]byte)
+	b.b, b.r, b.w, b.floor = b.small[:], 0, 0, 0
+}
+
+// release gives the memory back; nothing refers to it any more.
+func (b *buffer) release() {
+	if b.small != nil {
+		poison(b.small[:])
+		smallBuffers.Put(b.small)
+	}
+	*b = buffer{}
+}
+
+func (b *buffer) unread() []byte { return b.b[b.r:b.w] }
+func (b *buffer) empty() bool    { return b.r == b.w }
+
+// keep consumes n bytes that strings refer to from now on.
+func (b *buffer) keep(n int) {
+	b.r += n
+	b.floor = b.r
+}
+
+// restart moves what is unread to the front; nothing refers to what was consumed any more.
+func (b *buffer) restart() {
+	rest := b.unread()
+	if b.small == nil && len(rest) <= smallBuffer { // one long head does not make a connection expensive for good
+		old := b.b
+		b.take()
+		b.w = copy(b.b, rest)
+		poison(old)
+		return
+	}
+	n := copy(b.b, rest)
+	poison(b.b[n:b.w])
+	b.r, b.w, b.floor = 0, n, 0
+}
+
+// room makes space behind what is unread, in a larger array when the present one is full. limit bounds what is unread; false says that it
+// is reached.
+func (b *buffer) room(limit int) bool {
+	if b.w-b.r >= limit {
+		return false
+	}
+	if b.r == b.w {
+		b.r, b.w = b.floor, b.floor
+	}
+	if len(b.b)-b.w >= roomMin {
+		return true
+	}
+	if b.r > b.floor {
+		n := copy(b.b[b.floor:], b.unread())
+		b.r, b.w = b.floor, b.floor+n
+		if len(b.b)-b.w >= roomMin {
+			return true
+		}
+	}
+	grown := make([]byte, max(4*len(b.unread()), smallBuffer))
+	n := copy(grown, b.unread())
+	if b.floor == 0 && b.small != nil { // nothing refers to it
+		smallBuffers.Put(b.small)
+	} // else strings do: it is the collector's
+	b.b, b.r, b.w, b.floor, b.small = grown, 0, n, 0, nil
+	return true
+}
+
+// fill reads once. room has made space.
+func (b *buffer) fill(from io.Reader) error {
+	n, err := from.Read(b.b[b.w:])
+	b.w += n
+	if n > 0 {
+		return nil // an error comes again with the next read
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}

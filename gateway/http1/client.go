@@ -1,0 +1,469 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Bounds of what a service may send before its answer.
+const (
+	answerHeadMax = 256 << 10
+	interimMax    = 32 // interim answers (1xx)
+)
+
+// Client is a connection to a service. It carries one exchange at a time and belongs to whoever has it.
+type Client struct {
+	nc      net.Conn
+	socket  syscall.RawConn // nil where there is none
+	host    string          // for requests without one
+	release func(c *Client, reusable bool)
+
+	// Used counts the exchanges on it, IdleSince is when the last one ended; both are for the pool.
+	Used      int
+	IdleSince time.Time
+
+	quietly func(fd uintptr)
+	quiet   bool
+
+	interrupted atomic.Bool
+	mu          sync.Mutex // of the deadline: an upload moves it too
+	deadline    time.Time  // that is set, unless it was interrupted
+	timeout     time.Duration
+}
+
+// NewClient returns a client on a fresh connection. host stands in the Host field of requests that come without one. release is called once
+// an exchange, when the connection is not needed for it any more; what cannot be used again is closed by then.
+func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool)) *Client {
+	c := &Client{nc: nc, host: host, release: release}
+	socket, plain := nc.(syscall.Conn)
+	if tc, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
+		socket, _ = tc.NetConn().(syscall.Conn)
+	}
+	if socket != nil {
+		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
+	}
+	c.quietly = func(fd uintptr) { c.quiet = plain && silent(int(fd)) || !plain && !hungUp(int(fd)) }
+	return c
+}
+
+// silent reports whether a socket is open and has nothing to read.
+func silent(fd int) bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN
+}
+
+// hungUp reports whether the peer has ended its sending side, or the connection.
+func hungUp(fd int) bool {
+	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(fds[:], 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
+// Quiet reports whether an idle connection is open and silent: a service that has closed it, or that spoke unasked, is not given a request.
+func (c *Client) Quiet() bool {
+	if c.socket == nil {
+		return true
+	}
+	c.quiet = false
+	return c.socket.Control(c.quietly) == nil && c.quiet
+}
+
+// Close closes the connection.
+func (c *Client) Close() { c.nc.Close() }
+
+// Message is a request as it goes to a service, beside the exchange's head.
+type Message struct {
+	// Bytes is the body when it has been read already, else Stream with its length (-1: not known).
+	Bytes  []byte
+	Stream Stream
+	Length int64
+	// Expects: the service is asked whether it wants the body before it is read from the stream.
+	Expects bool
+	// Interim takes the service's interim answers; nil drops them.
+	Interim func(status int, h filters.Header)
+	// Upgrade is the protocol that the client asks to go on with; "" is none.
+	Upgrade string
+	// Trailer returns the fields behind the stream's body, after its end; nil is none.
+	Trailer func() filters.Header
+}
+
+// Stream is a body that is read while it is sent on.
+type Stream interface {
+	io.Reader
+	Interrupter // ends a Read that waits
+}
+
+// Failure is an exchange without an answer, and what is known of it.
+type Failure struct {
+	Cause  error
+	Sent   bool // a byte of the request went out
+	Silent bool // not a byte of an answer came
+	Client bool // the client's body broke, and not the service
+}
+
+func (f *Failure) Error() string { return f.Cause.Error() }
+func (f *Failure) Unwrap() error { return f.Cause }
+
+// Answer is a service's answer: its head, and the body to be read. Its strings are good until Close, which is called once.
+type Answer struct {
+	Status int
+	Header filters.Header // without what belongs to the connection or frames the message
+	Length int64          // of the body, -1 when it is not known; of an answer without a body what it says of one, -1 nothing
+
+	c       *Client // nil once the connection was given back
+	head    head
+	in      buffer
+	body    body
+	ctx     context.Context
+	watched bool
+	stop    func() bool
+	upload  *upload       // nil when the request went out whole
+	broken  bool          // the connection cannot be used again
+	owed    time.Duration // time to be given beyond the deadline that is set
+	out     []byte
+	small   *[smallBuffer]byte
+}
+
+var answers = sync.Pool{New: func() any { return new(Answer) }}
+
+// slack is how much later than asked a deadline may be, so that it is not set for each exchange.
+func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }
+
+// arm bounds the exchange: it ends between d and d and its slack from now.
+func (c *Client) arm(now time.Time, d time.Duration) {
+	c.timeout = d
+	if left := c.deadline.Sub(now); left < d || left > d+slack(d) {
+		c.set(now.Add(d + slack(d)))
+	}
+}
+
+func (c *Client) set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	if !c.interrupted.Load() {
+		c.nc.SetDeadline(t) // fails only for a closed connection, as what follows then does
+	}
+}
+
+// Interrupt ends what waits for the service. The connection is not used again.
+func (c *Client) Interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupted.Store(true)
+	c.nc.SetDeadline(past) // fails only for a closed connection
+}
+
+// Do sends a request and reads the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
+// *[Failure], after which the connection is closed.
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Answer, error) {
+	a := answers.Get().(*Answer)
+	a.c, a.ctx = c, ctx
+	a.in.take()
+	c.arm(now, timeout)
+	a.watch()
+	f := a.exchange(x, m)
+	if f == nil {
+		return a, nil
+	}
+	a.unwatch()
+	c.nc.Close()
+	if a.upload != nil {
+		broken := a.upload.broken.Load()
+		a.upload.end()
+		if broken {
+			f.Cause, f.Client = a.upload.err, true
+		}
+	}
+	a.c = nil
+	a.free()
+	c.release(c, false)
+	return nil, f
+}
+
+// watch has the connection interrupted when ctx ends.
+func (a *Answer) watch() {
+	if w, ok := a.ctx.(*Context); ok {
+		w.Watch(a.c)
+		a.watched = true
+	} else if a.ctx.Done() != nil {
+		a.stop = context.AfterFunc(a.ctx, a.c.Interrupt)
+	}
+}
+
+func (a *Answer) unwatch() {
+	if a.watched {
+		a.ctx.(*Context).Unwatch()
+		a.watched = false
+	}
+	if a.stop != nil {
+		if !a.stop() { // it has begun, or is about to
+			a.c.interrupted.Store(true)
+		}
+		a.stop = nil
+	}
+}
+
+// exchange sends the request and reads to the head of the final answer.
+func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
+	c := a.c
+	a.small = smallBuffers.Get().(*[smallBuffer]byte)
+	var err error
+	if a.out, err = appendRequest(a.small[:0], x, m, c.host); err != nil {
+		return &Failure{Cause: err, Silent: true}
+	}
+	streams, rest := m.Stream != nil && m.Length != 0, m.Bytes
+	if len(a.out)+len(rest) <= cap(a.out) { // one write for both
+		a.out = append(a.out, rest...)
+		rest = nil
+	}
+	n, err := c.nc.Write(a.out)
+	if err == nil && len(rest) > 0 {
+		_, err = c.nc.Write(rest)
+	}
+	if err != nil && n == 0 {
+		return &Failure{Cause: err, Silent: true}
+	}
+	if streams { // the service may answer before it has all, so the body goes out beside
+		a.upload = startUpload(c, m)
+	}
+	// Also after a failed write: there may be an answer that says why.
+	if err := a.readHead(x.Method, m); err != nil {
+		return &Failure{Cause: err, Sent: true, Silent: a.in.w == 0}
+	}
+	return nil
+}
+
+// readHead reads to the head of the final answer.
+func (a *Answer) readHead(method string, m *Message) error {
+	c, in := a.c, &a.in
+	for interim, total := 0, 0; ; {
+		n, status, err := parseResponse(in.unread(), method, &a.Header, &a.head)
+		if err == errMore {
+			if !in.room(answerHeadMax) {
+				return errHeadLong
+			}
+			if err := in.fill(c.nc); err != nil {
+				return unexpected(err)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		in.keep(n)
+		if status == 101 {
+			return a.switched(m)
+		}
+		if status >= 200 {
+			a.Status = status
+			if a.upload != nil {
+				a.upload.answered.Store(true)
+			}
+			a.begin(method)
+			return nil
+		}
+		if interim, total = interim+1, total+n; interim > interimMax || total > answerHeadMax {
+			return errInterim
+		}
+		switch {
+		case status == 100 && a.upload != nil:
+			a.upload.goOn()
+		case status != 100 && m.Interim != nil:
+			m.Interim(status, a.Header)
+		}
+	}
+}
+
+var (
+	errHeadLong = fmt.Errorf("http1: the head of the answer is longer than %d bytes", answerHeadMax)
+	errInterim  = errors.New("http1: the service sends interim answers without end")
+	errSwitch   = errors.New("http1: the service switches protocols unasked")
+	errRequest  = errors.New("http1: the request line or the host has a byte that it cannot have")
+)
+
+// switched takes the service's word that it goes on with the protocol that it was asked for.
+func (a *Answer) switched(m *Message) error {
+	if m.Upgrade == "" || !a.head.upgrades || !filters.EqualName(a.head.upgrade, m.Upgrade) || a.upload != nil {
+		return errSwitch
+	}
+	a.Status, a.Length = 101, 0
+	return nil
+}
+
+// begin sets up the body of the final answer.
+func (a *Answer) begin(method string) {
+	length := a.head.length
+	a.Length = length
+	if Bodiless(method, a.Status) {
+		length = 0
+		if !a.head.lengthSet {
+			a.Length = -1
+		}
+	} else if length < 0 {
+		a.Length = -1
+	}
+	a.body.begin(&a.in, a.c.nc, length)
+	if a.body.done() {
+		a.giveBack()
+	}
+}
+
+// seize takes the connection out of the pool's hands, for a tunnel.
+func (a *Answer) seize() net.Conn {
+	c := a.c
+	a.unwatch()
+	a.c = nil
+	c.release(c, false)
+	return c.nc
+}
+
+// Head returns the status, the fields and the length of the body.
+func (a *Answer) Head() (int, filters.Header, int64) { return a.Status, a.Header, a.Length }
+
+// Read reads the body.
+func (a *Answer) Read(p []byte) (int, error) {
+	n, err := a.body.Read(p)
+	if a.c != nil && a.body.done() {
+		a.giveBack()
+	}
+	return n, err
+}
+
+// Next returns what has come of the body and was not read, at most to its end, without waiting; nil when there is nothing, or the body
+// is not of a known length. It is good until Close.
+func (a *Answer) Next() []byte {
+	b := &a.body
+	if b.kind != sized || b.in.empty() {
+		return nil
+	}
+	p := b.in.unread()
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	b.in.keep(len(p))
+	if b.left -= int64(len(p)); b.left == 0 {
+		b.kind = noBody
+		a.giveBack()
+	}
+	return p[:len(p):len(p)]
+}
+
+// Trailer returns the fields behind the body, once it has been read to its end.
+func (a *Answer) Trailer() filters.Header { return a.body.trailer }
+
+// Extend gives the exchange more time, while the body is read.
+func (a *Answer) Extend(d time.Duration) {
+	if a.owed += d; a.c != nil && a.owed > a.c.timeout/16 { // small ones add up
+		a.c.set(a.c.deadline.Add(a.owed))
+		a.owed = 0
+	}
+}
+
+// giveBack ends the use of the connection, which can be used again when both messages are over and nothing lies behind the answer.
+func (a *Answer) giveBack() {
+	c := a.c
+	if c == nil {
+		return
+	}
+	if a.Uploading() {
+		return // Close does it
+	}
+	a.unwatch()
+	a.c = nil
+	reusable := !a.broken && a.body.done() && a.in.empty() && !a.head.close && (a.head.minor > 0 || a.head.keepAlive) &&
+		(a.upload == nil || a.upload.err == nil) && !c.interrupted.Load()
+	if !reusable {
+		c.nc.Close()
+	}
+	c.release(c, reusable)
+}
+
+// Uploading reports whether the request's body still goes out. Then Close may wait for that.
+func (a *Answer) Uploading() bool { return a.upload != nil && !a.upload.over() }
+
+// Close ends the answer. A body that was not read to its end costs the connection. An upload goes on while the service, which has not
+// refused it, takes it.
+func (a *Answer) Close() error {
+	if a.c != nil && a.Uploading() {
+		if !a.body.done() || a.head.close || a.Status >= 400 {
+			a.broken = true
+			a.c.nc.Close()
+			a.upload.end()
+		}
+		<-a.upload.done
+	}
+	a.giveBack()
+	a.free()
+	return nil
+}
+
+func (a *Answer) free() {
+	a.in.release()
+	if a.small != nil {
+		poison(a.small[:])
+		smallBuffers.Put(a.small)
+	}
+	clear(a.Header)
+	*a = Answer{Header: a.Header[:0], body: body{trailer: a.body.trailer[:0]}}
+	answers.Put(a)
+}
+
+// appendRequest writes the head of a request.
+func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]byte, error) {
+	if x.Host != "" {
+		host = x.Host
+	}
+	if !Token(x.Method) || !Visible(x.Path) || !FieldValue(x.RawQuery) || !Visible(host) {
+		return nil, errRequest
+	}
+	dst = append(dst, x.Method...)
+	dst = append(dst, ' ')
+	dst = append(dst, x.Path...)
+	if x.RawQuery != "" {
+		dst = append(dst, '?')
+		dst = append(dst, x.RawQuery...)
+	}
+	dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	dst = append(dst, host...)
+	dst = append(dst, '\r', '\n')
+	for i := range x.Header {
+		if _, replaced := x.Inject.Lookup(x.Header[i].Name); !replaced {
+			dst = appendFields(dst, x.Header[i:i+1])
+		}
+	}
+	dst = appendFields(dst, x.Inject)
+	length := m.Length
+	if m.Stream == nil {
+		length = int64(len(m.Bytes))
+	}
+	switch {
+	case m.Upgrade != "":
+		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
+		dst = append(dst, m.Upgrade...)
+		dst = append(dst, '\r', '\n')
+	case length < 0:
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	case length > 0 || x.Method == "POST" || x.Method == "PUT" || x.Method == "PATCH":
+		dst = append(dst, "Content-Length: "...)
+		dst = strconv.AppendInt(dst, length, 10)
+		dst = append(dst, '\r', '\n')
+	}
+	if m.Expects && length != 0 {
+		dst = append(dst, "Expect: 100-continue\r\n"...)
+	}
+	return append(dst, '\r', '\n'), nil
+}

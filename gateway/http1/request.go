@@ -1,0 +1,238 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Request is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// may be called from another one at the same time.
+type Request struct {
+	// Exchange has the request's head. Its strings lie in the connection's buffer.
+	Exchange filters.Exchange
+
+	c    *conn
+	head head
+	in   buffer
+	body body
+	ctx  *Context
+	load func(int64) ([]byte, error) // loadBody; made once
+
+	bodyLeft    int64  // that may still be read
+	kept        []byte // a body that was read whole and did not lie in the buffer
+	interrupted bool
+	streamed    bool        // the body is read by an upload
+	over        atomic.Bool // and was read to its end
+
+	mu        sync.Mutex // of a request that expects 100 (Continue): who writes it, and whether
+	continued bool
+
+	message Message // see Message
+	answer  answer
+}
+
+var requests = sync.Pool{New: func() any {
+	r := &Request{ctx: &Context{}}
+	r.load = r.loadBody
+	r.message.Interim, r.message.Trailer = r.Interim, r.Behind // made once
+	return r
+}}
+
+func takeRequest(c *conn) *Request {
+	r := requests.Get().(*Request)
+	r.c = c
+	r.in.take()
+	return r
+}
+
+func (r *Request) release() {
+	r.in.release()
+	if cap(r.kept) > largeBuffer {
+		r.kept = nil
+	}
+	poison(r.kept[:cap(r.kept)])
+	r.c = nil
+	requests.Put(r)
+}
+
+// begin readies the request for the next head in the buffer.
+func (r *Request) begin() {
+	r.Exchange.Begin(r.ctx, r.load)
+	r.head = head{}
+	r.interrupted, r.continued, r.streamed = false, false, false
+	r.over.Store(false)
+	r.answer.begin()
+}
+
+// headed is called when the head has been parsed.
+func (r *Request) headRead() {
+	x := &r.Exchange
+	x.Received = time.Now()
+	x.Scheme, x.Peer = r.c.scheme, r.c.peer
+	r.body.begin(&r.in, bodySource{r}, r.head.length)
+	r.bodyLeft = 1<<63 - 1
+}
+
+// Length is that of the body: -1 for a chunked one, 0 without one.
+func (r *Request) Length() int64 { return r.head.length }
+
+// PeerText is the peer's address as text.
+func (r *Request) PeerText() string { return r.c.peerText }
+
+// LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
+func (r *Request) LimitBody(n int64) { r.bodyLeft = n }
+
+// Expects reports whether the client waits for 100 (Continue) before it sends its body; the first Read sends it.
+func (r *Request) Expects() bool { return r.head.expects && r.head.length != 0 && r.in.empty() }
+
+// Upgrade is the protocol that the client asks to go on with, or "". A request with a body cannot ask for one, and HTTP/2 is not begun
+// like that (RFC 9113 §3.1).
+func (r *Request) Upgrade() string {
+	h := &r.head
+	if !h.upgrades || h.upgrade == "" || h.length != 0 || h.minor == 0 || r.Exchange.Method != "GET" || !Token(h.upgrade) || filters.EqualName(h.upgrade, "h2c") {
+		return ""
+	}
+	return h.upgrade
+}
+
+// Behind returns the fields behind the body, once it has been read to its end.
+func (r *Request) Behind() filters.Header { return r.body.trailer }
+
+// Read reads the body.
+func (r *Request) Read(p []byte) (int, error) {
+	if r.bodyLeft < 0 {
+		return 0, filters.ErrBodyTooLarge
+	}
+	if r.head.expects && !r.continued {
+		if err := r.sendContinue(); err != nil {
+			return 0, err
+		}
+	}
+	if int64(len(p)) > r.bodyLeft+1 {
+		p = p[:r.bodyLeft+1]
+	}
+	n, err := r.body.Read(p)
+	if err == io.EOF {
+		r.over.Store(true)
+	}
+	if r.bodyLeft -= int64(n); r.bodyLeft < 0 {
+		return n - 1, filters.ErrBodyTooLarge
+	}
+	return n, err
+}
+
+// bodySource is what the body reads from: the connection, with the patience that is due between two pieces.
+type bodySource struct{ r *Request }
+
+func (s bodySource) Read(p []byte) (int, error) {
+	s.r.c.armRead(s.r.c.srv.IdleTimeout)
+	return s.r.c.nc.Read(p)
+}
+
+var errAnswered = errors.New("http1: the request was answered without its body")
+
+// sendContinue asks the client for the body, unless it has been answered already or the body is there.
+func (r *Request) sendContinue() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.continued {
+		return nil
+	}
+	if r.answer.headed {
+		return errAnswered
+	}
+	r.continued = true
+	if !r.in.empty() || r.head.length == 0 || r.head.minor == 0 {
+		return nil
+	}
+	r.c.armWrite()
+	_, err := r.c.nc.Write(continueLine)
+	return err
+}
+
+var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
+
+// Interrupt ends a Read that waits for the client. The connection is not used again.
+func (r *Request) Interrupt() {
+	r.interrupted = true
+	r.c.nc.SetReadDeadline(past) // fails only for a closed connection, whose reads have ended
+}
+
+// loadBody reads the whole body. Where it lies in the buffer already it is not copied.
+func (r *Request) loadBody(int64) ([]byte, error) {
+	if r.head.length == 0 {
+		return nil, nil
+	}
+	if r.body.kind == sized && r.body.buffered() && r.body.left <= r.bodyLeft {
+		b := r.in.unread()[:r.body.left]
+		r.in.keep(len(b))
+		r.body.kind = noBody
+		return b, nil
+	}
+	r.kept = r.kept[:0]
+	for {
+		if cap(r.kept)-len(r.kept) < 512 { // by what came, and not by what was announced
+			r.kept = append(make([]byte, 0, max(2*cap(r.kept), smallBuffer)), r.kept...)
+		}
+		n, err := r.Read(r.kept[len(r.kept):cap(r.kept)])
+		r.kept = r.kept[:len(r.kept)+n]
+		if err == io.EOF {
+			return r.kept, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wholeMax is the length up to which a body that has come whole is sent on in one piece, without a goroutine that streams it.
+const wholeMax = 64 << 10
+
+// Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
+// reading the body.
+func (r *Request) Message() (*Message, error) {
+	m := &r.message
+	m.Bytes, m.Stream, m.Length, m.Expects, m.Upgrade = nil, nil, r.head.length, false, r.Upgrade()
+	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
+		m.Bytes = b
+		return m, nil
+	}
+	if !r.arrived() {
+		m.Stream, m.Expects, r.streamed = r, r.Expects(), true
+		return m, nil
+	}
+	var err error
+	m.Bytes, err = r.Exchange.Body()
+	return m, err
+}
+
+// arrived reports whether the whole body is there, in the buffer or in the kernel's.
+func (r *Request) arrived() bool {
+	b := &r.body
+	if b.kind != sized || b.left > wholeMax {
+		return false
+	}
+	missing := b.left - int64(r.in.w-r.in.r)
+	return missing <= 0 || r.c.raw != nil && waiting(r.c.raw) >= missing
+}
+
+// waiting returns how many bytes a read would find.
+func waiting(socket syscall.RawConn) (n int64) {
+	err := socket.Control(func(fd uintptr) {
+		if w, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
+			n = int64(w)
+		}
+	})
+	if err != nil {
+		return 0
+	}
+	return n
+}

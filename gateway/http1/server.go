@@ -1,0 +1,290 @@
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Handler answers requests.
+type Handler interface {
+	// Serve answers a request. What it leaves of the body is dealt with behind it.
+	Serve(*Request)
+	// Refuse answers one whose head is at fault; the connection is closed behind the answer. The exchange holds what could be parsed.
+	Refuse(*Request, *Fault)
+}
+
+// Options of a server. All durations are above 0.
+type Options struct {
+	Handler       Handler
+	HeaderTimeout time.Duration // for a whole head, and the handshake of TLS
+	IdleTimeout   time.Duration // between two requests, and between two pieces of a body, either way
+	MaxHeader     int           // bytes of a head
+	// Slots bounds the connections that are open at once, over all servers that share it; those beyond wait in the kernel's queue.
+	Slots Slots
+	// TLS returns the configuration in force; nil is a server without TLS.
+	TLS func() *tls.Config
+	// HTTP2 takes over a connection that speaks HTTP/2, a *[Carried] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
+	HTTP2 func(net.Conn)
+	// Accepted is called for each new connection and returns whom it is from (PROXY protocol), or why it is not served; nil is none.
+	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
+	Logger   *slog.Logger
+}
+
+// Slots bounds connections.
+type Slots chan struct{}
+
+// NewSlots makes a bound of n connections.
+func NewSlots(n int) Slots { return make(Slots, n) }
+
+// Server serves HTTP/1.x on listeners. It is made with [New].
+type Server struct {
+	Options
+	clock    atomic.Int64 // unix nanoseconds, to a tick
+	date     atomic.Pointer[string]
+	draining atomic.Bool
+	stopping chan struct{}
+	stop     sync.Once
+	end      sync.Once
+
+	mu        sync.Mutex
+	conns     map[*conn]struct{}
+	listeners map[net.Listener]struct{}
+	closed    bool
+	all       sync.WaitGroup // the connections' goroutines
+
+	ended, watched chan struct{} // the watch is to end, and has ended
+}
+
+// New returns a server.
+func New(o Options) *Server {
+	s := &Server{
+		Options: o, stopping: make(chan struct{}), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{},
+		ended: make(chan struct{}), watched: make(chan struct{}),
+	}
+	s.tick(time.Now())
+	go s.watch()
+	return s
+}
+
+// ErrClosed is what Serve returns after Shutdown or Close.
+var ErrClosed = errors.New("http1: server closed")
+
+// Serve accepts connections until the server is shut down, or the listener fails.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.listeners[l] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed || s.draining.Load() {
+		return ErrClosed
+	}
+	for pause := time.Duration(0); ; {
+		select {
+		case s.Slots <- struct{}{}:
+		case <-s.stopping:
+			return ErrClosed
+		}
+		nc, err := l.Accept()
+		if err == nil {
+			pause = 0
+			s.begin(nc)
+			continue
+		}
+		<-s.Slots
+		if s.draining.Load() {
+			return ErrClosed
+		}
+		if !passing(err) {
+			return err
+		}
+		if pause == 0 {
+			s.Logger.Error("no connection can be accepted", "error", err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors: to spin would take the time of those served
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.stopping:
+			timer.Stop()
+			return ErrClosed
+		}
+	}
+}
+
+// passing reports whether an error of accept is one that passes: the process or the machine is out of something, or the client has
+// gone already.
+func passing(err error) bool {
+	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) begin(nc net.Conn) {
+	c := &conn{srv: s, nc: nc}
+	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		c.peer = a.Addr().Unmap().WithZone("")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		nc.Close()
+		<-s.Slots
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.all.Go(c.serve)
+}
+
+func (s *Server) forget(c *conn) {
+	c.nc.Close()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	<-s.Slots
+}
+
+// carry hands a connection over and returns when it has been closed. It counts as one of this server's until then.
+func (s *Server) carry(c *conn, nc net.Conn, carried *Carried) {
+	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
+		return
+	}
+	c.mu.Lock()
+	c.handed = carried
+	aborted := c.aborted
+	c.mu.Unlock()
+	if aborted {
+		return
+	}
+	c.nc.SetDeadline(time.Time{}) // fails only for a closed connection
+	s.HTTP2(nc)
+	<-carried.closed
+}
+
+// Open returns how many connections are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown closes the listeners and the idle connections and waits for the others to end their request, or for ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		s.mu.Lock()
+		for c := range s.conns {
+			if c.state.CompareAndSwap(idle, closing) {
+				c.nc.SetDeadline(past) // wakes its goroutine, which closes it
+			}
+		}
+		left := len(s.conns)
+		s.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+		}
+	}
+}
+
+func (s *Server) drain() {
+	s.draining.Store(true)
+	s.stop.Do(func() { close(s.stopping) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		l.Close()
+	}
+	clear(s.listeners)
+}
+
+// Close ends everything at once and returns when no goroutine of the server is left.
+func (s *Server) Close() {
+	s.drain()
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		c.abort()
+	}
+	s.mu.Unlock()
+	s.all.Wait()
+	s.end.Do(func() { close(s.ended) })
+	<-s.watched
+}
+
+// tickEvery is the step of the server's clock and of the watch.
+const tickEvery = 100 * time.Millisecond
+
+// watch moves the clock and looks, for each request that takes longer, whether its client is still there.
+func (s *Server) watch() {
+	defer close(s.watched)
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	var busy []*conn
+	for {
+		select {
+		case now := <-t.C:
+			s.tick(now)
+		case <-s.ended:
+			return
+		}
+		busy = s.busy(busy[:0])
+		for _, c := range busy {
+			c.look()
+		}
+		clear(busy)
+	}
+}
+
+func (s *Server) tick(now time.Time) {
+	s.clock.Store(now.UnixNano())
+	if old := s.date.Load(); old == nil || now.UTC().Format(http.TimeFormat) != *old {
+		text := now.UTC().Format(http.TimeFormat)
+		s.date.Store(&text)
+	}
+}
+
+func (s *Server) dateText() string { return *s.date.Load() }
+
+// busy returns the connections that have been serving a request for a tick.
+func (s *Server) busy(list []*conn) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.state.Load() == active {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// look ends the context of a request whose client has left: with a reset, or an end of his sending side, as nginx and net/http take it.
+func (c *conn) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.context == nil || c.socket == nil || c.since > c.srv.clock.Load()-int64(tickEvery) {
+		return
+	}
+	gone := false
+	err := c.socket.Control(func(fd uintptr) { gone = hungUp(int(fd)) })
+	if gone || err != nil {
+		c.context.cancel()
+	}
+}

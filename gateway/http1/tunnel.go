@@ -1,0 +1,49 @@
+package http1
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
+// §7.8). It takes the service's connection over. The handler returns after it.
+func (r *Request) Tunnel(a *Answer) {
+	w := &r.answer
+	w.headed, w.tunneled = true, true
+	w.out = append(w.buffer(), statusLines[101]...)
+	w.out = appendFields(w.out, a.Header)
+	w.out = append(w.out, "Connection: Upgrade\r\nUpgrade: "...)
+	w.out = append(w.out, a.head.upgrade...)
+	w.out = append(w.out, "\r\n\r\n"...)
+	w.out = append(w.out, a.in.unread()...) // what the service has said already
+	client, service := r.c.nc, a.seize()
+	defer service.Close()
+	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
+	service.SetDeadline(time.Time{})
+	if r.Flush(); w.err != nil {
+		return
+	}
+	if _, err := service.Write(r.in.unread()); err != nil {
+		return
+	}
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		carry(client, service)
+	}()
+	carry(service, client)
+	<-back
+}
+
+// carry copies until from ends, and passes that on. After a failure it breaks both connections.
+func carry(to, from net.Conn) {
+	_, err := io.Copy(to, from) // between two sockets the kernel does it
+	if err == nil {
+		if cw, ok := to.(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
+			return
+		}
+	}
+	to.Close()
+	from.Close()
+}

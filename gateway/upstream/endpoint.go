@@ -1,0 +1,166 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+const (
+	idleMax     = 128
+	idleTimeout = 55 * time.Second // shorter than the 60 to 75 s at which most servers close
+)
+
+// endpoint is one instance of a service with its idle connections, the last used on top.
+type endpoint struct {
+	config.Endpoint
+	service *Service
+	h2      *h2 // nil but for HTTP/2
+	inUse   atomic.Int64
+	down    atomic.Bool // it failed its health check
+	release func(*http1.Client, bool)
+
+	mu     sync.Mutex
+	idle   []*http1.Client
+	closed bool
+}
+
+func newEndpoint(c config.Endpoint, s *Service) *endpoint {
+	e := &endpoint{Endpoint: c, service: s}
+	e.release = e.put
+	if c.HTTP2 {
+		e.h2 = newH2(e)
+	}
+	return e
+}
+
+// exchange sends a request on an idle connection that looks alive, or on a new one. used tells which. An error that is no
+// *http1.Failure is one of connecting.
+func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message, began time.Time) (a Answer, used bool, err error) {
+	c, err := e.take(ctx, began)
+	if err != nil {
+		return nil, false, err
+	}
+	e.inUse.Add(1)
+	used = c.Used > 0
+	x.Dispatched = true
+	answer, err := c.Do(ctx, x, m, began, e.service.settings.Timeout)
+	if err != nil {
+		return nil, used, err
+	}
+	return answer, used, nil
+}
+
+func (e *endpoint) take(ctx context.Context, now time.Time) (*http1.Client, error) {
+	for {
+		c := e.pop()
+		if c == nil {
+			break
+		}
+		if now.Sub(c.IdleSince) < idleTimeout && c.Quiet() {
+			return c, nil
+		}
+		c.Close()
+	}
+	nc, err := e.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return http1.NewClient(nc, e.Host, e.release), nil
+}
+
+// dial makes a connection, with TLS where the endpoint has it.
+func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
+	s := e.service
+	d := net.Dialer{Timeout: s.settings.ConnectTimeout, KeepAlive: 15 * time.Second}
+	s.metrics.Connects.Inc()
+	nc, err := d.DialContext(ctx, e.Network, e.Address)
+	if err == nil && e.TLS {
+		nc, err = e.handshake(ctx, nc)
+	}
+	if err != nil {
+		s.metrics.ConnectFailures.Inc()
+		return nil, err
+	}
+	return nc, nil
+}
+
+func (e *endpoint) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	var c *tls.Config
+	if c = e.service.settings.TLS; c == nil {
+		c = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if c.ServerName == "" {
+		c = c.Clone()
+		if c.ServerName, _, _ = net.SplitHostPort(e.Address); c.ServerName == "" {
+			c.ServerName = e.Host
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.service.settings.ConnectTimeout)
+	defer cancel()
+	tc := tls.Client(nc, c)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return tc, nil
+}
+
+func (e *endpoint) pop() *http1.Client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := len(e.idle)
+	if n == 0 {
+		return nil
+	}
+	c := e.idle[n-1]
+	e.idle[n-1] = nil
+	e.idle = e.idle[:n-1]
+	return c
+}
+
+// put takes a connection back behind its exchange.
+func (e *endpoint) put(c *http1.Client, reusable bool) {
+	e.inUse.Add(-1)
+	if !reusable {
+		return
+	}
+	c.IdleSince = time.Now()
+	c.Used++
+	e.mu.Lock()
+	var old *http1.Client
+	switch {
+	case e.closed:
+		old = c
+	case len(e.idle) >= idleMax: // the bottom has been idle longest
+		old = e.idle[0]
+		copy(e.idle, e.idle[1:])
+		e.idle[len(e.idle)-1] = c
+	default:
+		e.idle = append(e.idle, c)
+	}
+	e.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+}
+
+func (e *endpoint) close() {
+	e.mu.Lock()
+	idle := e.idle
+	e.idle, e.closed = nil, true
+	e.mu.Unlock()
+	for _, c := range idle {
+		c.Close()
+	}
+	if e.h2 != nil {
+		e.h2.close()
+	}
+}
