@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Go, git and make: redis-server (the tests start their own, on free ports), gcc (the race
-# detector links against C) and curl (a test runs the lines that the demo prints). Does nothing when all is there. A redis
-# that the package starts on port 6379 is left alone: the tests do not use it.
+# detector links against C), curl (a test runs the lines that the demo prints), nginx and haproxy (`sluice bench proxy` measures
+# against them). Does nothing when all is there. The tests start their own servers; services that the packages would start on their usual ports are
+# neither needed nor started.
 set -euo pipefail
 
+PATH="$PATH:/usr/sbin" # where nginx and haproxy are, and which not every user searches
 missing=()
 command -v redis-server >/dev/null 2>&1 || missing+=(redis-server)
 command -v "${CC:-gcc}" >/dev/null 2>&1 || missing+=(gcc libc6-dev)
 command -v curl >/dev/null 2>&1 || missing+=(curl)
+command -v nginx >/dev/null 2>&1 || missing+=(nginx)
+command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
 if [ ${#missing[@]} -eq 0 ]; then
-    echo "testdeps: redis-server, ${CC:-gcc} and curl are there"
+    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx and haproxy are there"
     exit 0
 fi
 
@@ -28,6 +32,14 @@ fi
 install() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
+
+# Debian's hook (see invoke-rc.d(8)): 101 means that no service is started. One that is there already stays.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod 755 "$policy"
+fi
 
 echo "testdeps: installing ${missing[*]} from the distribution"
 # Without package lists, or with old ones, the first try fails; then they are fetched.

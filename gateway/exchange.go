@@ -182,7 +182,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 			here = deliver(buf[:n])
 			e.answer.Extend(time.Since(began)) // a slow reader is not a slow service
 		}
-		if err == io.EOF || err == nil && left == 0 {
+		if err == io.EOF {
 			if here {
 				w.Trailer(e.answer.Trailer())
 			}

@@ -59,7 +59,12 @@ func (p *explainer) explain(r ExplainRequest) {
 	}
 	p.x = x
 	e := &engine{cfg: p.cfg}
-	if reply := e.enter(x, raw, int64(len(r.Body))); reply != nil {
+	x.Path = raw
+	reply := downgrade(x, p.cfg.Listen.MaxHeader) // what no protocol would let in
+	if reply == nil {
+		reply = e.enter(x, x.Peer.String(), int64(len(r.Body)))
+	}
+	if reply != nil {
 		p.refusal(reply)
 		return
 	}

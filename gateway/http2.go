@@ -256,20 +256,24 @@ type streamAnswer struct {
 	aborted bool
 }
 
-func (w *streamAnswer) interim(status int, h filters.Header) {
+// put adds fields. The library writes them in its own time, when the buffer that they lie in is another request's already.
+func (w *streamAnswer) put(prefix string, h filters.Header) http.Header {
 	out := w.rw.Header()
 	for i := range h {
-		out[h[i].Name] = append(out[h[i].Name], h[i].Value)
+		name := strings.Clone(prefix + h[i].Name) // spelled as it is: RateLimit and not Ratelimit
+		out[name] = append(out[name], strings.Clone(h[i].Value))
 	}
+	return out
+}
+
+func (w *streamAnswer) interim(status int, h filters.Header) {
+	out := w.put("", h)
 	w.rw.WriteHeader(status)
 	clear(out)
 }
 
 func (w *streamAnswer) Head(status int, h filters.Header, length int64) {
-	out := w.rw.Header()
-	for i := range h {
-		out[h[i].Name] = append(out[h[i].Name], h[i].Value) // spelled as it is: RateLimit and not Ratelimit
-	}
+	out := w.put("", h)
 	if _, ok := out["Content-Type"]; !ok {
 		out["Content-Type"] = nil // the library would guess one
 	}
@@ -304,12 +308,7 @@ func (w *streamAnswer) Flush() {
 	w.in.conn.Flush() // fails only for a client that has gone, as the next write does
 }
 
-func (w *streamAnswer) Trailer(h filters.Header) {
-	out := w.rw.Header()
-	for i := range h {
-		out[http.TrailerPrefix+h[i].Name] = append(out[http.TrailerPrefix+h[i].Name], h[i].Value)
-	}
-}
+func (w *streamAnswer) Trailer(h filters.Header) { w.put(http.TrailerPrefix, h) }
 
 // CloseAfter implements outbound: a stream is not the connection.
 func (w *streamAnswer) CloseAfter() {}

@@ -105,7 +105,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVar(&log.level, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(
 		newDemo(log), newRun(log), newValidate(), newExplain(), newSchema(),
-		newKeys(), newTransactions(), newShop(log), newVersion(),
+		newKeys(), newTransactions(), newShop(log), newBench(), newVersion(),
 	)
 	return root
 }

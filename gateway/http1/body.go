@@ -31,6 +31,8 @@ type body struct {
 	ext     int  // bytes of extensions so far
 	err     error
 	trailer filters.Header
+	// nominated is what the head's Connection field names: nothing of it is passed on, from the trailer section neither.
+	nominated string
 }
 
 type bodyKind uint8
@@ -43,8 +45,8 @@ const (
 )
 
 // begin sets the body up by its length in the head.
-func (b *body) begin(in *buffer, from io.Reader, length int64) {
-	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0]}
+func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string) {
+	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0], nominated: nominated}
 	switch {
 	case length > 0:
 		b.kind = sized
@@ -242,7 +244,7 @@ func (b *body) readTrailer() error {
 	}
 	for {
 		b.trailer = b.trailer[:0]
-		n, err := fields(b.in.unread(), 0, &b.trailer, nil, nil)
+		n, err := fields(b.in.unread(), 0, &b.trailer, nil, nil, b.nominated)
 		if err == nil {
 			b.in.keep(n)
 			return nil

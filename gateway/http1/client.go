@@ -36,6 +36,8 @@ type Client struct {
 
 	quietly func(fd uintptr)
 	quiet   bool
+	ask     func(fd uintptr) bool // nil where the socket is not ours to write to (TLS)
+	asking  asking
 
 	interrupted atomic.Bool
 	mu          sync.Mutex // of the deadline: an upload moves it too
@@ -55,7 +57,75 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
 	}
 	c.quietly = func(fd uintptr) { c.quiet = plain && silent(int(fd)) || !plain && !hungUp(int(fd)) }
+	if plain && c.socket != nil {
+		c.ask = c.askNow
+	}
 	return c
+}
+
+// asking is the state of a write that is followed by a wait for the answer.
+type asking struct {
+	out     []byte // to be written
+	in      []byte // to be read into
+	written bool
+	sent, n int
+	err     error // of the write, or of the read
+}
+
+// askNow writes the request and has the goroutine parked until there is something to read: a read right behind the write would find
+// nothing, and cost a system call. No answer can be missed, since none can be there before the request.
+func (c *Client) askNow(fd uintptr) bool {
+	a := &c.asking
+	if !a.written {
+		a.written = true
+		a.sent, a.err = writeNow(int(fd), a.out)
+		return a.sent < len(a.out)
+	}
+	n, err := readNow(int(fd), a.in)
+	if err == syscall.EAGAIN {
+		return false
+	}
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	a.n, a.err = max(n, 0), err
+	return true
+}
+
+func writeNow(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(fd, p)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, nil
+		}
+		return max(n, 0), err
+	}
+}
+
+// converse writes out and reads the first bytes of the answer into in. sent is how many bytes went out.
+func (c *Client) converse(out []byte, in *buffer) (sent int, err error) {
+	if c.ask == nil {
+		return c.nc.Write(out)
+	}
+	a := &c.asking
+	*a = asking{out: out, in: in.b[in.w:]}
+	err = c.socket.Read(c.ask)
+	in.w += a.n
+	sent = a.sent
+	switch {
+	case err != nil: // the deadline, or a closed connection
+	case a.err != nil:
+		err = a.err
+	case sent < len(out): // the kernel's buffer is full
+		var more int
+		more, err = c.nc.Write(out[sent:])
+		sent += more
+	}
+	*a = asking{}
+	return sent, err
 }
 
 // silent reports whether a socket is open and has nothing to read.
@@ -73,8 +143,8 @@ func hungUp(fd int) bool {
 }
 
 // Quiet reports whether an idle connection is open and silent: a service that has closed it, or that spoke unasked, is not given a request.
-func (c *Client) Quiet() bool {
-	if c.socket == nil {
+func (c *Client) Quiet(now time.Time) bool {
+	if c.socket == nil || now.Sub(c.IdleSince) < quietFor {
 		return true
 	}
 	c.quiet = false
@@ -83,6 +153,10 @@ func (c *Client) Quiet() bool {
 
 // Close closes the connection.
 func (c *Client) Close() { c.nc.Close() }
+
+// quietFor is how long a connection may have been idle and is still taken for open without a look: a service that closes it says so with its last
+// answer, and within that time hardly changes its mind.
+const quietFor = time.Millisecond
 
 // Message is a request as it goes to a service, beside the exchange's head.
 type Message struct {
@@ -230,8 +304,10 @@ func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
 		a.out = append(a.out, rest...)
 		rest = nil
 	}
-	n, err := c.nc.Write(a.out)
-	if err == nil && len(rest) > 0 {
+	var n int
+	if len(rest) == 0 && !streams {
+		n, err = c.converse(a.out, &a.in)
+	} else if n, err = c.nc.Write(a.out); err == nil && len(rest) > 0 {
 		_, err = c.nc.Write(rest)
 	}
 	if err != nil && n == 0 {
@@ -316,7 +392,7 @@ func (a *Answer) begin(method string) {
 	} else if length < 0 {
 		a.Length = -1
 	}
-	a.body.begin(&a.in, a.c.nc, length)
+	a.body.begin(&a.in, a.c.nc, length, a.head.connection)
 	if a.body.done() {
 		a.giveBack()
 	}

@@ -3,9 +3,11 @@ package http1
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,7 +17,8 @@ import (
 // conn is one client's connection and the goroutine that serves it. While it idles it holds no buffer.
 type conn struct {
 	srv      *Server
-	nc       net.Conn
+	base     net.Conn // as it was accepted; this may be used by others than the connection's goroutine
+	nc       net.Conn // on base, with TLS where there is such
 	raw      syscall.RawConn // nil where the bytes of the socket are not ours to read (TLS)
 	socket   syscall.RawConn // to see the client leave; nil where there is none
 	peer     netip.Addr
@@ -25,10 +28,13 @@ type conn struct {
 	r        *Request // nil while it idles
 	readable func(fd uintptr) bool
 	readErr  error
+	served   int  // requests
+	fresh    bool // the goroutine has served none of them
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
 	state   atomic.Uint32
+	quiet   atomic.Int64 // since when it is idle
 	mu      sync.Mutex // of what follows, which the watch reads
 	context *Context   // of the request that is being served
 	since   int64      // when it began
@@ -40,6 +46,7 @@ type conn struct {
 const (
 	idle uint32 = iota
 	active
+	parking // its goroutine is to be replaced by one with a small stack
 	closing
 )
 
@@ -47,21 +54,40 @@ var past = time.Unix(1, 0)
 
 // serve is the connection's goroutine.
 func (c *conn) serve() {
-	defer c.srv.forget(c)
+	renewed := false
 	defer func() {
 		if c.r != nil {
 			c.drop()
 		}
+		if !renewed {
+			c.srv.forget(c)
+		}
 	}()
-	if !c.open() {
+	if c.served == 0 && !c.open() {
 		return
 	}
-	for first := true; c.await(); first = false {
-		if !c.one(first) {
+	for c.await() {
+		again := c.one(c.served == 0)
+		c.served++
+		if !again {
 			return
 		}
 	}
+	renewed = c.renew()
 }
+
+// renew has another goroutine go on with an idle connection. A request takes a stack of 8 KiB, which stays with its goroutine, and to wait takes
+// 2: so what idles waits on a new one.
+func (c *conn) renew() bool {
+	if c.readErr != errRenew {
+		return false
+	}
+	c.readErr, c.fresh = nil, true
+	c.srv.all.Go(c.serve)
+	return true
+}
+
+var errRenew = errors.New("http1: the connection idles")
 
 // open does what comes before the first request.
 func (c *conn) open() bool {
@@ -105,14 +131,23 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// await returns when there is something of a request in the buffer; false when there will be none.
+// await returns when there is something of a request in the buffer; false when there will be none for this goroutine.
 func (c *conn) await() bool {
-	if c.r == nil || c.r.in.empty() {
-		if !c.read() {
-			return false
-		}
+	if (c.r == nil || c.r.in.empty()) && !c.read() {
+		return false
 	}
-	return c.state.CompareAndSwap(idle, active)
+	if c.state.CompareAndSwap(idle, active) {
+		c.fresh = false
+		return true
+	}
+	if c.state.CompareAndSwap(parking, active) { // it was to be parked, and a request came
+		c.fresh = false
+		c.mu.Lock() // until park has set its deadline
+		c.mu.Unlock()
+		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+		return true
+	}
+	return false
 }
 
 // read waits for the first bytes of a request.
@@ -124,10 +159,15 @@ func (c *conn) read() bool {
 		return c.r.in.fill(c.nc) == nil
 	}
 	c.readErr = nil
-	if err := c.raw.Read(c.readable); err != nil {
-		return false
+	err := c.raw.Read(c.readable)
+	if err == nil {
+		return c.readErr == nil
 	}
-	return c.readErr == nil
+	if c.state.CompareAndSwap(parking, idle) && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+		c.readErr = errRenew
+	}
+	return false
 }
 
 // tryRead reads if there is something to read. If not, the buffers go back before the goroutine is parked, so an idle connection costs little
@@ -137,10 +177,14 @@ func (c *conn) tryRead(fd uintptr) bool {
 		c.r = takeRequest(c)
 	}
 	in := &c.r.in
-	n, err := ignoringEINTR(int(fd), in.b[in.w:])
+	n, err := readNow(int(fd), in.b[in.w:])
 	switch {
 	case err == syscall.EAGAIN:
 		c.drop()
+		if c.served == 1 && !c.fresh { // many clients send one request and then nothing
+			c.readErr = errRenew
+			return true
+		}
 		return false
 	case err != nil:
 		c.readErr = err
@@ -152,7 +196,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 	return true
 }
 
-func ignoringEINTR(fd int, p []byte) (int, error) {
+func readNow(fd int, p []byte) (int, error) {
 	for {
 		n, err := syscall.Read(fd, p)
 		if err != syscall.EINTR {
@@ -166,6 +210,22 @@ func (c *conn) drop() {
 	c.r.release()
 	c.r = nil
 }
+
+// park has the goroutine of a connection that has idled for a while replaced by one with a small stack.
+func (c *conn) park(now int64) {
+	since := c.quiet.Load()
+	if since == 0 || since > now-int64(parkAfter) || c.raw == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.CompareAndSwap(idle, parking) {
+		c.quiet.Store(0)
+		c.base.SetReadDeadline(past) // wakes it; fails only for a closed connection
+	}
+}
+
+const parkAfter = time.Second
 
 // one serves the request that begins in the buffer, and reports whether there may be another one.
 func (c *conn) one(first bool) bool {
@@ -201,11 +261,9 @@ func (c *conn) one(first bool) bool {
 		return false
 	}
 	r.in.restart()
-	if !c.state.CompareAndSwap(active, idle) || c.srv.draining.Load() {
-		return false
-	}
 	c.armRead(c.srv.IdleTimeout)
-	return true
+	c.quiet.Store(c.srv.clock.Load())
+	return c.state.CompareAndSwap(active, idle) && !c.srv.draining.Load()
 }
 
 // readHead reads until the head is parsed. The error is a [Fault] or one of the connection.
@@ -310,7 +368,7 @@ func (c *conn) abort() {
 	if c.handed != nil {
 		c.handed.Close()
 	}
-	c.nc.Close()
+	c.base.Close()
 }
 
 func (c *Carried) Read(b []byte) (int, error) {

@@ -85,7 +85,7 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	x.Header = x.Header[:0]
 	authority := x.Host
 	x.Host = ""
-	end, err := fields(b, n, &x.Header, h, x)
+	end, err := fields(b, n, &x.Header, h, x, "")
 	if err != nil {
 		return 0, err
 	}
@@ -95,7 +95,7 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	switch {
 	case h.hosts > 1:
 		return 0, faultHosts
-	case h.hosts == 0 && h.minor > 0, h.hosts == 1 && !ValidHost(x.Host):
+	case h.minor > 0 && h.hosts == 0, h.minor > 0 && x.Host == "" && authority == "", !ValidHost(x.Host):
 		return 0, faultHost
 	case authority != "" && x.Host != "" && !strings.EqualFold(authority, x.Host):
 		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; who says two things is not to be trusted in either
@@ -248,8 +248,8 @@ func digits(s string) bool {
 }
 
 // fields parses field lines from b[i:] to the empty line behind them and returns where that ends. What the engine reads itself goes to h
-// (nil: a trailer section) and, with x, the host to it; all else to header. Strings lie in b.
-func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchange) (int, error) {
+// (nil: a trailer section, without what the head's Connection nominated) and, with x, the host to it; all else to header. Strings lie in b.
+func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchange, nominated string) (int, error) {
 	list := *header
 	defer func() { *header = list }()
 	for count := 0; ; count++ {
@@ -311,7 +311,7 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 		i += 2
 		value := text(b[from:to])
 		if h == nil {
-			if inTrailer(name) {
+			if inTrailer(name) && !Nominates(nominated, name) {
 				list = append(list, filters.Field{Name: name, Value: value})
 			}
 			continue
@@ -389,6 +389,7 @@ func (h *head) read(kind known, value string, x *filters.Exchange) error {
 }
 
 func (h *head) readConnection(value string) {
+	others := false
 	for rest := value; rest != ""; {
 		var option string
 		option, rest, _ = strings.Cut(rest, ",")
@@ -399,11 +400,16 @@ func (h *head) readConnection(value string) {
 			h.keepAlive = true
 		case filters.EqualName(option, "upgrade"):
 			h.upgrades = true
-		case option != "" && h.connection == "":
-			h.connection = value
-		case option != "" && !strings.HasSuffix(h.connection, value):
-			h.connection += ", " + value
+		case option != "":
+			others = true
 		}
+	}
+	switch {
+	case !others:
+	case h.connection == "":
+		h.connection = value
+	default:
+		h.connection += "," + value
 	}
 }
 
@@ -450,7 +456,7 @@ func parseResponse(b []byte, method string, header *filters.Header, h *head) (n,
 		return 0, 0, err
 	}
 	*header = (*header)[:0]
-	if n, err = fields(b, n, header, h, nil); err != nil {
+	if n, err = fields(b, n, header, h, nil, ""); err != nil {
 		return 0, 0, err
 	}
 	switch {

@@ -77,7 +77,7 @@ func (r *Request) headRead() {
 	x := &r.Exchange
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
-	r.body.begin(&r.in, bodySource{r}, r.head.length)
+	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
 	r.bodyLeft = 1<<63 - 1
 }
 

@@ -132,7 +132,7 @@ func passing(err error) bool {
 }
 
 func (s *Server) begin(nc net.Conn) {
-	c := &conn{srv: s, nc: nc}
+	c := &conn{srv: s, base: nc, nc: nc}
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = a.Addr().Unmap().WithZone("")
 	}
@@ -187,8 +187,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		for c := range s.conns {
-			if c.state.CompareAndSwap(idle, closing) {
-				c.nc.SetDeadline(past) // wakes its goroutine, which closes it
+			if c.state.CompareAndSwap(idle, closing) || c.state.CompareAndSwap(parking, closing) {
+				c.base.SetDeadline(past) // wakes its goroutine, which closes it
 			}
 		}
 		left := len(s.conns)
@@ -263,13 +263,17 @@ func (s *Server) tick(now time.Time) {
 
 func (s *Server) dateText() string { return *s.date.Load() }
 
-// busy returns the connections that have been serving a request for a tick.
+// busy returns the connections that serve a request, and parks those that have become idle.
 func (s *Server) busy(list []*conn) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock.Load()
 	for c := range s.conns {
-		if c.state.Load() == active {
+		switch c.state.Load() {
+		case active:
 			list = append(list, c)
+		case idle:
+			c.park(now)
 		}
 	}
 	return list

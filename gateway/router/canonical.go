@@ -11,7 +11,7 @@ var (
 	ErrPathEscape    = errors.New("router: the path has a malformed percent escape")
 	ErrPathByte      = errors.New("router: the path has a control byte, a space, a backslash or a byte beyond ASCII")
 	ErrPathSlash     = errors.New("router: the path has an encoded slash")
-	ErrPathParameter = errors.New("router: the path has a parameter (;)")
+	ErrPathParameter = errors.New("router: the path has a parameter (;), or an encoded semicolon")
 	ErrPathAbove     = errors.New("router: the path leads above the root")
 )
 
@@ -62,6 +62,8 @@ func normalizeEscapes(path string) (string, error) {
 				return "", ErrPathSlash
 			case d < 0x20 || d == 0x7f || d == '\\':
 				return "", ErrPathByte
+			case d == ';': // some servers cut parameters off after they have decoded
+				return "", ErrPathParameter
 			case unreserved(d):
 				b.WriteByte(d)
 			default:

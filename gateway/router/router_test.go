@@ -28,7 +28,7 @@ func TestCanonical(t *testing.T) {
 		{in: "/pub/%252e%252e/deny", want: "/pub/%252e%252e/deny"},
 		{in: "/a%c3%a9", want: "/a%C3%A9"},
 		{in: "/a|b", want: "/a%7Cb"},
-		{in: "/a%3Bb", want: "/a%3Bb"},
+		{in: "/a%3Bb", err: ErrPathParameter},
 		{in: "/a:b@c,d", want: "/a:b@c,d"},
 		{in: "/..", err: ErrPathAbove},
 		{in: "/../deny", err: ErrPathAbove},

@@ -64,7 +64,7 @@ func (e *endpoint) take(ctx context.Context, now time.Time) (*http1.Client, erro
 		if c == nil {
 			break
 		}
-		if now.Sub(c.IdleSince) < idleTimeout && c.Quiet() {
+		if now.Sub(c.IdleSince) < idleTimeout && c.Quiet(now) {
 			return c, nil
 		}
 		c.Close()

@@ -160,7 +160,7 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	for i := range 3 {
 		if i == 2 {
 			<-closed
-			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].Quiet(); { // until the close has come over
+			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].Quiet(time.Now()); { // until the close has come over
 				if time.Now().After(deadline) {
 					t.Fatal("the closed connection looks alive")
 				}

@@ -16,6 +16,8 @@ import (
 const (
 	shardsMax       = 16
 	keysPerShardMin = 64 // below, one shard more would make the bound of each too coarse
+	// keysPerShardKept is how many buckets a shard keeps though they are full again, so that who comes back costs nothing.
+	keysPerShardKept = 256
 )
 
 // Store is the buckets of one limit. It is safe for concurrent use and never returns an error.
@@ -156,7 +158,7 @@ func (sh *shard) makeRoom() {
 		}
 		sh.settle(oldest) // else a bucket that is full by an earlier, smaller burst would come back with a greater one
 		full := oldest.tokens.TokensAt(sh.now) >= float64(sh.burst)
-		if !full && len(sh.keys) < sh.max {
+		if len(sh.keys) < sh.max && (!full || len(sh.keys) < keysPerShardKept) {
 			return
 		}
 		oldest.prev.next, oldest.next.prev = oldest.next, oldest.prev

@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// answerLimit is how long a load waits for any answer before it gives a contender up.
+const answerLimit = 10 * time.Second
+
+// tally is what a load counted.
+type tally struct {
+	requests  int64 // whole answers, whatever their status
+	errors    int64 // answers outside 2xx, broken connections
+	first     string
+	elapsed   time.Duration
+	latencies []time.Duration // open loop only; 2xx and others
+}
+
+func (t *tally) answered(status int) {
+	t.requests++
+	if status < 200 || status > 299 {
+		t.errors++
+		if t.first == "" {
+			t.first = "status " + strconv.Itoa(status)
+		}
+	}
+}
+
+func (t *tally) failed(err error) {
+	t.errors++
+	if t.first == "" {
+		t.first = err.Error()
+	}
+}
+
+func (t *tally) add(o tally) {
+	t.requests += o.requests
+	t.errors += o.errors
+	if t.first == "" {
+		t.first = o.first
+	}
+	t.elapsed = max(t.elapsed, o.elapsed)
+	t.latencies = append(t.latencies, o.latencies...)
+}
+
+// median returns the middle value, of an even number the mean of the two; 0 of none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	m := len(s) / 2
+	if len(s)%2 == 1 {
+		return s[m]
+	}
+	return (s[m-1] + s[m]) / 2
+}
+
+// percentile returns the smallest value that so many percent of all are not above (nearest rank); sorted must be ascending, 0 of none.
+func percentile(sorted []time.Duration, percent float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	const rounding = 1e-9 // 99.9 percent of 2000 is 1998, in binary a little more
+	rank := int(math.Ceil(percent*float64(len(sorted))/100 - rounding))
+	return sorted[min(max(rank, 1), len(sorted))-1]
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/bench/proxy"
+)
+
+func newBench() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the gateway on this machine",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return fmt.Errorf("say what to measure: proxy")
+		},
+	}
+	cmd.AddCommand(newBenchProxy(), newBenchPart())
+	return cmd
+}
+
+func newBenchProxy() *cobra.Command {
+	var o proxy.Options
+	var only, report, jsonFile string
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Measure what the gateway costs beside nginx, HAProxy and Envoy (those that are installed), and write a report",
+		Args:  cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if only != "" {
+				if o.Only, err = regexp.Compile(only); err != nil {
+					return fmt.Errorf("%w: --only: %v", errUsage, err)
+				}
+			}
+			if o.Program, err = os.Executable(); err != nil {
+				return err
+			}
+			o.Progress, o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			found, err := proxy.Run(ctx, o)
+			if err != nil {
+				return err
+			}
+			if err := found.WriteTable(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return writeReports(found, report, jsonFile)
+		}),
+	}
+	f := cmd.Flags()
+	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one contender")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each contender; figures are medians over them")
+	f.IntVar(&o.Connections, "connections", 64, "keep-alive connections")
+	f.IntVar(&o.IdleConnections, "idle", 2000, "connections opened to see what an idle one costs")
+	f.IntVar(&o.Rate, "rate", 2000, "requests a second when latency is measured")
+	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for instance '^(relay|nginx|sluice)$'")
+	f.StringVar(&report, "report", "sluice-bench.html", "file of the report with plots; empty: none")
+	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
+	return cmd
+}
+
+// writeReports writes those that have a name.
+func writeReports(found *proxy.Report, html, jsonFile string) error {
+	if html != "" {
+		if err := writeFile(html, found.WriteHTML); err != nil {
+			return err
+		}
+	}
+	if jsonFile == "" {
+		return nil
+	}
+	return writeFile(jsonFile, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(found)
+	})
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// isTerminal says whether a bar that is drawn over and over makes sense there.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// newBenchPart is for `bench proxy` only: the contenders and upstreams that are this program.
+func newBenchPart() *cobra.Command {
+	return &cobra.Command{
+		Use:    "part NAME ADDRESS ADMIN TARGET",
+		Short:  "Run a part of bench proxy",
+		Hidden: true,
+		Args:   cobra.ExactArgs(4),
+		RunE: does(func(cmd *cobra.Command, args []string) error {
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return proxy.RunPart(ctx, args)
+		}),
+	}
+}

@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A request through the whole gateway, from socket to socket: what it allocates besides what client and service of this test do, which is nothing.
+func TestAllocationsOfARequest(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates by itself; make allocations runs this without it")
+	}
+	address := plainService(t)
+	g := start(t, `version: 1
+listen: {http: "127.0.0.1:0"}
+admin: {address: "127.0.0.1:0"}
+store: {memory: {}}
+services: {a: {endpoints: ["http://`+address+`"], breaker: {errors: 50%}}}
+limits: {own: {scope: local, per: [principal], rate: 1000000/s, burst: 1000000}}
+routes:
+  - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true}}
+  - {name: all, match: {path: /**}, service: a, limits: [own]}
+`)
+	c, err := net.Dial("tcp", g.at.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer := make([]byte, 64<<10)
+	ask := func(request []byte) {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Read(answer)
+		if err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
+			t.Fatalf("%v %q", err, answer[:n])
+		}
+	}
+	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
+	get := []byte("GET /things/1?q=2 HTTP/1.1\r\n" + fields + "\r\n")
+	if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
+		t.Errorf("a GET makes %v allocations, at most 0", n)
+	}
+	body := `{"sku":"SKU-1","note":"` + strings.Repeat("n", 487) + `"}`
+	post := []byte("POST /keyed HTTP/1.1\r\n" + fields + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) +
+		"\r\nIdempotency-Key: 00000000\r\n\r\n" + body)
+	key := bytes.Index(post, []byte("00000000"))
+	i := 0
+	if n := testing.AllocsPerRun(2000, func() {
+		i++
+		for at, v := key+7, i; v > 0; at, v = at-1, v/10 {
+			post[at] = byte('0' + v%10)
+		}
+		ask(post)
+	}); n > 4 {
+		t.Errorf("a keyed POST makes %v allocations, at most 4", n)
+	}
+}
+
+// plainService answers every request, whatever it is, without an allocation.
+func plainService(t *testing.T) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 64<<10)
+				answer := []byte("HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+				for {
+					if _, err := c.Read(b); err == io.EOF || err != nil {
+						return
+					}
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
