@@ -14,7 +14,6 @@ import (
 // answer is the state of what goes back to the client.
 type answer struct {
 	out      []byte // written, and not yet sent
-	small    *[smallBuffer]byte
 	vectors  [3][]byte
 	vector   net.Buffers
 	headed   bool
@@ -27,26 +26,6 @@ type answer struct {
 	left     int64 // of it
 	tunneled bool
 	err      error
-}
-
-func (a *answer) begin() {
-	*a = answer{out: a.out[:0], small: a.small}
-}
-
-func (a *answer) buffer() []byte {
-	if a.small == nil {
-		a.small = smallBuffers.Get().(*[smallBuffer]byte)
-		a.out = a.small[:0]
-	}
-	return a.out
-}
-
-func (a *answer) release() {
-	if a.small != nil {
-		poison(a.small[:])
-		smallBuffers.Put(a.small)
-	}
-	a.small, a.out = nil, nil
 }
 
 // statusLines are those of the statuses that have a name; others have no reason phrase, which is optional (RFC 9112 §4).
@@ -66,7 +45,7 @@ func (r *Request) Interim(status int, h filters.Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := &r.answer
-	a.out = appendFields(append(a.buffer(), statusLines[status]...), h)
+	a.out = appendFields(append(a.out, statusLines[status]...), h)
 	a.out = append(a.out, '\r', '\n')
 	r.Flush()
 }
@@ -80,7 +59,7 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 	a := &r.answer
 	a.headed = true
 	a.bodiless = Bodiless(r.Exchange.Method, status)
-	a.out = append(a.buffer(), statusLines[status%1000]...)
+	a.out = append(a.out, statusLines[status%1000]...)
 	a.out = appendFields(a.out, h)
 	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
 		a.out = append(a.out, "Date: "...)
@@ -210,8 +189,7 @@ func (r *Request) Flush() {
 	if a.err != nil || len(a.out) == 0 {
 		return
 	}
-	r.c.armWrite()
-	_, a.err = r.c.nc.Write(a.out)
+	a.err = r.c.write(a.out)
 	a.out = a.out[:0]
 }
 
@@ -237,29 +215,36 @@ func (r *Request) Abort() { r.answer.aborted = true }
 // Headed reports whether the answer has begun.
 func (r *Request) Headed() bool { return r.answer.headed }
 
-// finish ends the answer and reports whether the connection can take the next request.
-func (r *Request) finish() bool {
+// after is what becomes of the connection behind an answer.
+type after uint8
+
+const (
+	closes  after = iota
+	lingers       // it closes when the client has had time to take the answer in
+	remains       // it can take the next request
+)
+
+// finish ends the answer.
+func (r *Request) finish() after {
 	a := &r.answer
 	if a.tunneled {
-		return false
+		return closes
 	}
 	if !a.headed || a.aborted || a.left > 0 || a.err != nil {
 		r.Flush() // what there is of it; the connection ends without the rest
-		return false
+		return closes
 	}
 	r.Trailer(nil)
 	r.Flush()
-	if a.err != nil {
-		return false
+	switch {
+	case a.err != nil:
+		return closes
+	case !a.closing && r.body.done():
+		return remains
+	case a.closing || r.interrupted || r.restIsLong() || !r.discard():
+		return lingers
 	}
-	if !a.closing && r.body.done() {
-		return true
-	}
-	if a.closing || r.interrupted || r.restIsLong() || !r.discard() {
-		r.c.linger()
-		return false
-	}
-	return true
+	return remains
 }
 
 const (

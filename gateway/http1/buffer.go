@@ -12,10 +12,7 @@ const (
 	roomMin     = 256 // a read into less is not worth its system call
 )
 
-var (
-	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
-)
+var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
 // LargeBuffer returns a buffer for a body on its way through; [PutLargeBuffer] takes it back.
 func LargeBuffer() *[largeBuffer]byte { return largeBuffers.Get().(*[largeBuffer]byte) }
@@ -29,22 +26,19 @@ type buffer struct {
 	b     []byte
 	r, w  int
 	floor int
-	small *[smallBuffer]byte // that b is; nil when it has grown
+	small []byte // its owner's memory, which b is until it has to grow
 }
 
-func (b *buffer) take() {
-	b.small = smallBuffers.Get().(*[smallBuffer]byte)
-	b.b, b.r, b.w, b.floor = b.small[:], 0, 0, 0
-}
+// take begins with memory of the owner's.
+func (b *buffer) take(small []byte) { *b = buffer{b: small, small: small} }
 
-// release gives the memory back; nothing refers to it any more.
+// release ends the use; nothing refers to the memory any more.
 func (b *buffer) release() {
-	if b.small != nil {
-		poison(b.small[:])
-		smallBuffers.Put(b.small)
-	}
+	poison(b.small)
 	*b = buffer{}
 }
+
+func (b *buffer) grown() bool { return len(b.b) > len(b.small) }
 
 func (b *buffer) unread() []byte { return b.b[b.r:b.w] }
 func (b *buffer) empty() bool    { return b.r == b.w }
@@ -58,9 +52,9 @@ func (b *buffer) keep(n int) {
 // restart moves what is unread to the front; nothing refers to what was consumed any more.
 func (b *buffer) restart() {
 	rest := b.unread()
-	if b.small == nil && len(rest) <= smallBuffer { // one long head does not make a connection expensive for good
+	if b.grown() && len(rest) <= len(b.small) { // one long head does not make a connection expensive for good
 		old := b.b
-		b.take()
+		b.take(b.small)
 		b.w = copy(b.b, rest)
 		poison(old)
 		return
@@ -91,10 +85,7 @@ func (b *buffer) room(limit int) bool {
 	}
 	grown := make([]byte, max(4*len(b.unread()), smallBuffer))
 	n := copy(grown, b.unread())
-	if b.floor == 0 && b.small != nil { // nothing refers to it
-		smallBuffers.Put(b.small)
-	} // else strings do: it is the collector's
-	b.b, b.r, b.w, b.floor, b.small = grown, 0, n, 0, nil
+	b.b, b.r, b.w, b.floor = grown, 0, n, 0 // strings may refer to the old one
 	return true
 }
 

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluice-gateway/sluice/filters"
 )
 
@@ -78,31 +76,20 @@ func (c *Client) askNow(fd uintptr) bool {
 	a := &c.asking
 	if !a.written {
 		a.written = true
-		a.sent, a.err = writeNow(int(fd), a.out)
+		if a.sent, a.err = send(int(fd), a.out); a.err == syscall.EAGAIN {
+			a.err = nil
+		}
 		return a.sent < len(a.out)
 	}
-	n, err := readNow(int(fd), a.in)
+	n, err := recv(int(fd), a.in)
 	if err == syscall.EAGAIN {
 		return false
 	}
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
-	a.n, a.err = max(n, 0), err
+	a.n, a.err = n, err
 	return true
-}
-
-func writeNow(fd int, p []byte) (int, error) {
-	for {
-		n, err := syscall.Write(fd, p)
-		switch err {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, nil
-		}
-		return max(n, 0), err
-	}
 }
 
 // converse writes out and reads the first bytes of the answer into in. sent is how many bytes went out.
@@ -133,13 +120,6 @@ func silent(fd int) bool {
 	var b [1]byte
 	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	return err == syscall.EAGAIN
-}
-
-// hungUp reports whether the peer has ended its sending side, or the connection.
-func hungUp(fd int) bool {
-	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-	n, err := unix.Poll(fds[:], 0)
-	return err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 }
 
 // Quiet reports whether an idle connection is open and silent: a service that has closed it, or that spoke unasked, is not given a request.
@@ -208,7 +188,8 @@ type Answer struct {
 	broken  bool          // the connection cannot be used again
 	owed    time.Duration // time to be given beyond the deadline that is set
 	out     []byte
-	small   *[smallBuffer]byte
+
+	inMemory, outMemory [smallBuffer]byte
 }
 
 var answers = sync.Pool{New: func() any { return new(Answer) }}
@@ -246,7 +227,7 @@ func (c *Client) Interrupt() {
 func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Answer, error) {
 	a := answers.Get().(*Answer)
 	a.c, a.ctx = c, ctx
-	a.in.take()
+	a.in.take(a.inMemory[:])
 	c.arm(now, timeout)
 	a.watch()
 	f := a.exchange(x, m)
@@ -294,9 +275,8 @@ func (a *Answer) unwatch() {
 // exchange sends the request and reads to the head of the final answer.
 func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
 	c := a.c
-	a.small = smallBuffers.Get().(*[smallBuffer]byte)
 	var err error
-	if a.out, err = appendRequest(a.small[:0], x, m, c.host); err != nil {
+	if a.out, err = appendRequest(a.outMemory[:0], x, m, c.host); err != nil {
 		return &Failure{Cause: err, Silent: true}
 	}
 	streams, rest := m.Stream != nil && m.Length != 0, m.Bytes
@@ -489,12 +469,11 @@ func (a *Answer) Close() error {
 
 func (a *Answer) free() {
 	a.in.release()
-	if a.small != nil {
-		poison(a.small[:])
-		smallBuffers.Put(a.small)
-	}
+	poison(a.outMemory[:])
 	clear(a.Header)
-	*a = Answer{Header: a.Header[:0], body: body{trailer: a.body.trailer[:0]}}
+	a.Header, a.body = a.Header[:0], body{trailer: a.body.trailer[:0]}
+	a.c, a.ctx, a.upload, a.stop, a.out = nil, nil, nil, nil, nil
+	a.watched, a.broken, a.owed, a.head = false, false, 0, head{}
 	answers.Put(a)
 }
 

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,28 +17,29 @@ import (
 // conn is one client's connection and the goroutine that serves it. While it idles it holds no buffer.
 type conn struct {
 	srv      *Server
-	base     net.Conn // as it was accepted; this may be used by others than the connection's goroutine
-	nc       net.Conn // on base, with TLS where there is such
+	base     net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
+	nc       net.Conn        // on base, with TLS where there is such
 	raw      syscall.RawConn // nil where the bytes of the socket are not ours to read (TLS)
 	socket   syscall.RawConn // to see the client leave; nil where there is none
 	peer     netip.Addr
 	peerText string
 	scheme   string
 
-	r        *Request // nil while it idles
-	readable func(fd uintptr) bool
-	readErr  error
-	served   int  // requests
-	fresh    bool // the goroutine has served none of them
+	r      *Request              // nil while it idles
+	step   func(fd uintptr) bool // takeStep; made once
+	fd     int                   // while it runs, else -1
+	event  event                 // why it has returned true
+	served int                   // requests
+	fresh  bool                  // the goroutine has served none of them
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
 	state   atomic.Uint32
 	quiet   atomic.Int64 // since when it is idle
-	mu      sync.Mutex // of what follows, which the watch reads
-	context *Context   // of the request that is being served
-	since   int64      // when it began
-	handed  *Carried   // to another server
+	mu      sync.Mutex   // of what follows, which the watch reads
+	context *Context     // of the request that is being served
+	since   int64        // when it began
+	handed  *Carried     // to another server
 	aborted bool
 }
 
@@ -54,40 +55,213 @@ var past = time.Unix(1, 0)
 
 // serve is the connection's goroutine.
 func (c *conn) serve() {
-	renewed := false
+	what := ends
 	defer func() {
+		if v := recover(); v != nil { // one client's request must not end the others'
+			c.srv.Logger.Error("a panic ended a connection", "panic", v, "stack", string(debug.Stack()))
+			what = ends
+		}
 		if c.r != nil {
 			c.drop()
 		}
-		if !renewed {
+		if what == renews {
+			c.fresh = true
+			c.srv.all.Go(c.serve)
+		} else {
 			c.srv.forget(c)
 		}
 	}()
 	if c.served == 0 && !c.open() {
 		return
 	}
-	for c.await() {
-		again := c.one(c.served == 0)
+	for what = c.next(); what == works; what = c.next() {
+		first := c.served == 0
 		c.served++
-		if !again {
+		what = ends // also after a panic
+		switch c.one(first) {
+		case lingers:
+			c.linger()
+			return
+		case closes:
 			return
 		}
 	}
-	renewed = c.renew()
+	if what == lingersAfter {
+		c.linger()
+	}
 }
 
-// renew has another goroutine go on with an idle connection. A request takes a stack of 8 KiB, which stays with its goroutine, and to wait takes
-// 2: so what idles waits on a new one.
-func (c *conn) renew() bool {
-	if c.readErr != errRenew {
+// event is why the connection's goroutine comes back from waiting.
+type event uint8
+
+const (
+	ends event = iota
+	lingersAfter
+	works  // there is something of a request that takes more than one look
+	renews // it idles: another goroutine goes on with it
+)
+
+// next waits for the next request. Those that are there whole with one read are served on the way.
+func (c *conn) next() event {
+	if c.raw == nil {
+		return c.nextSealed()
+	}
+	err := c.raw.Read(c.step)
+	switch {
+	case err == nil:
+		return c.event
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(parking, idle):
+		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+		return renews
+	}
+	return ends
+}
+
+// nextSealed is next where the bytes of the socket are not ours.
+func (c *conn) nextSealed() event {
+	if c.r == nil {
+		c.r = takeRequest(c)
+	}
+	if c.r.in.empty() && c.r.in.fill(c.nc) != nil || !c.claim() {
+		return ends
+	}
+	return works
+}
+
+// claim takes the connection out of its idle state; false when it is being closed.
+func (c *conn) claim() bool {
+	c.fresh = false
+	if c.state.CompareAndSwap(idle, active) {
+		return true
+	}
+	if !c.state.CompareAndSwap(parking, active) {
 		return false
 	}
-	c.readErr, c.fresh = nil, true
-	c.srv.all.Go(c.serve)
+	c.mu.Lock() // until park has set its deadline, which is void now
+	c.mu.Unlock()
+	c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
 	return true
 }
 
-var errRenew = errors.New("http1: the connection idles")
+// takeStep is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
+// serves what is there and returns false to wait for more. As it all happens within that loop no sign can be missed, so that nothing has to be
+// read in vain before the wait. While it runs nobody else can read from the connection: what takes more than one read is left to the
+// connection's goroutine, and true returned.
+func (c *conn) takeStep(fd uintptr) (stop bool) {
+	c.fd = int(fd)
+	defer func() { c.fd = -1 }()
+	for drained := false; ; {
+		if c.r == nil {
+			c.r = takeRequest(c)
+		}
+		in := &c.r.in
+		if in.empty() {
+			if drained {
+				return c.rest()
+			}
+			space := in.b[in.w:]
+			n, err := recv(c.fd, space)
+			if err == syscall.EAGAIN {
+				return c.rest()
+			}
+			if err != nil || n == 0 {
+				c.event = ends
+				return true
+			}
+			in.w += n
+			drained = n < len(space)
+		}
+		if !c.claim() {
+			c.event = ends
+			return true
+		}
+		if !c.whole() {
+			c.event = works
+			return true
+		}
+		c.served++
+		switch c.work() {
+		case closes:
+			c.event = ends
+			return true
+		case lingers:
+			c.event = lingersAfter
+			return true
+		}
+	}
+}
+
+// rest gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
+// send one request and then nothing: after the first one the goroutine is renewed. A request takes a stack of 8 KiB, which
+// stays with its goroutine, and to wait takes 2.
+func (c *conn) rest() (stop bool) {
+	c.drop()
+	if c.served == 1 && !c.fresh {
+		c.event = renews
+		return true
+	}
+	return false
+}
+
+// whole parses the head of the request in the buffer. False: it is not there whole with its body, is at fault, or wants a dialogue.
+func (c *conn) whole() bool {
+	r := c.r
+	r.begin()
+	n, err := parseRequest(r.in.unread(), &r.Exchange, &r.head)
+	h := &r.head
+	if err != nil || n > c.srv.MaxHeader || h.upgrades || h.expects || h.length < 0 || h.length > int64(r.in.w-r.in.r-n) {
+		return false
+	}
+	r.in.keep(n)
+	return true
+}
+
+// work serves the request whose head was parsed.
+func (c *conn) work() after {
+	r := c.r
+	r.headRead()
+	c.mu.Lock()
+	c.context, c.since = r.ctx, c.srv.clock.Load()
+	c.mu.Unlock()
+	c.srv.Handler.Serve(r)
+	c.mu.Lock()
+	c.context = nil
+	c.mu.Unlock()
+	then := r.finish()
+	r.ctx = r.ctx.end()
+	if then != remains {
+		return then
+	}
+	r.in.restart()
+	c.armRead(c.srv.IdleTimeout)
+	c.quiet.Store(c.srv.clock.Load())
+	if !c.state.CompareAndSwap(active, idle) || c.srv.draining.Load() {
+		return closes
+	}
+	return remains
+}
+
+// write sends p whole.
+func (c *conn) write(p []byte) error {
+	if c.fd >= 0 {
+		n, err := send(c.fd, p)
+		if n == len(p) || err != nil && err != syscall.EAGAIN {
+			return err
+		}
+		p = p[n:]
+	}
+	c.armWrite()
+	_, err := c.nc.Write(p)
+	return err
+}
+
+// waiting returns how many bytes a read would find.
+func (c *conn) waiting() (n int) {
+	if err := c.socket.Control(func(fd uintptr) { n = unread(int(fd)) }); err != nil {
+		return 0
+	}
+	return n
+}
 
 // open does what comes before the first request.
 func (c *conn) open() bool {
@@ -108,7 +282,7 @@ func (c *conn) open() bool {
 	if c.srv.TLS != nil {
 		return c.handshake()
 	}
-	c.readable = c.tryRead
+	c.step = c.takeStep
 	return true
 }
 
@@ -131,82 +305,7 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// await returns when there is something of a request in the buffer; false when there will be none for this goroutine.
-func (c *conn) await() bool {
-	if (c.r == nil || c.r.in.empty()) && !c.read() {
-		return false
-	}
-	if c.state.CompareAndSwap(idle, active) {
-		c.fresh = false
-		return true
-	}
-	if c.state.CompareAndSwap(parking, active) { // it was to be parked, and a request came
-		c.fresh = false
-		c.mu.Lock() // until park has set its deadline
-		c.mu.Unlock()
-		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-		return true
-	}
-	return false
-}
-
-// read waits for the first bytes of a request.
-func (c *conn) read() bool {
-	if c.raw == nil {
-		if c.r == nil {
-			c.r = takeRequest(c)
-		}
-		return c.r.in.fill(c.nc) == nil
-	}
-	c.readErr = nil
-	err := c.raw.Read(c.readable)
-	if err == nil {
-		return c.readErr == nil
-	}
-	if c.state.CompareAndSwap(parking, idle) && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-		c.readErr = errRenew
-	}
-	return false
-}
-
-// tryRead reads if there is something to read. If not, the buffers go back before the goroutine is parked, so an idle connection costs little
-// more than its goroutine.
-func (c *conn) tryRead(fd uintptr) bool {
-	if c.r == nil {
-		c.r = takeRequest(c)
-	}
-	in := &c.r.in
-	n, err := readNow(int(fd), in.b[in.w:])
-	switch {
-	case err == syscall.EAGAIN:
-		c.drop()
-		if c.served == 1 && !c.fresh { // many clients send one request and then nothing
-			c.readErr = errRenew
-			return true
-		}
-		return false
-	case err != nil:
-		c.readErr = err
-	case n == 0:
-		c.readErr = io.EOF
-	default:
-		in.w += n
-	}
-	return true
-}
-
-func readNow(fd int, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(fd, p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}
-
 func (c *conn) drop() {
-	c.r.answer.release()
 	c.r.release()
 	c.r = nil
 }
@@ -227,43 +326,26 @@ func (c *conn) park(now int64) {
 
 const parkAfter = time.Second
 
-// one serves the request that begins in the buffer, and reports whether there may be another one.
-func (c *conn) one(first bool) bool {
+// one serves the request that begins in the buffer, whatever it takes.
+func (c *conn) one(first bool) after {
 	r := c.r
 	r.begin()
-	switch err := r.readHead(); {
-	case err == nil:
-	case first && err == faultVersionNew && c.scheme == "http" && c.preface():
-		return false
-	default:
-		f, ok := err.(*Fault)
-		if !ok {
-			return false // it has gone, or it was too slow
-		}
-		r.headRead()
-		r.answer.closing = true
-		r.body.err = err
-		c.srv.Handler.Refuse(r, f)
-		r.finish()
-		return false
+	err := r.readHead()
+	if err == nil {
+		return c.work()
+	}
+	if first && err == faultVersionNew && c.scheme == "http" && c.preface() {
+		return closes
+	}
+	f, ok := err.(*Fault)
+	if !ok {
+		return closes // it has gone, or it was too slow
 	}
 	r.headRead()
-	c.mu.Lock()
-	c.context, c.since = r.ctx, c.srv.clock.Load()
-	c.mu.Unlock()
-	c.srv.Handler.Serve(r)
-	c.mu.Lock()
-	c.context = nil
-	c.mu.Unlock()
-	again := r.finish()
-	r.ctx = r.ctx.end()
-	if !again {
-		return false
-	}
-	r.in.restart()
-	c.armRead(c.srv.IdleTimeout)
-	c.quiet.Store(c.srv.clock.Load())
-	return c.state.CompareAndSwap(active, idle) && !c.srv.draining.Load()
+	r.answer.closing = true
+	r.body.err = err
+	c.srv.Handler.Refuse(r, f)
+	return r.finish()
 }
 
 // readHead reads until the head is parsed. The error is a [Fault] or one of the connection.
@@ -360,15 +442,20 @@ func (c *conn) carried(prefix []byte) *Carried {
 	return &Carried{Conn: c.nc, Peer: c.peer, prefix: prefix, closed: make(chan struct{})}
 }
 
-// abort closes the connection, whoever serves it.
+// abort has the connection's goroutine end, whoever serves it. The connection itself is closed by that: to close it here would mean to wait
+// for a step that is under way.
 func (c *conn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.aborted = true
+	c.state.Store(closing)
 	if c.handed != nil {
 		c.handed.Close()
 	}
-	c.base.Close()
+	if c.context != nil {
+		c.context.cancel()
+	}
+	c.base.SetDeadline(past) // fails only for a closed connection
 }
 
 func (c *Carried) Read(b []byte) (int, error) {
@@ -416,6 +503,9 @@ func (c *conn) armWrite() {
 func (c *conn) setReadDeadline(t time.Time) {
 	c.readUntil = t.UnixNano()
 	c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
+	if c.state.Load() == closing {
+		c.nc.SetReadDeadline(past) // what abort has set
+	}
 }
 
 const lingerMax = 256 << 10

@@ -89,6 +89,12 @@ func (c *Context) Unwatch() {
 	c.watch = nil
 }
 
+// Cancel ends the context: the client has left. It may be called by a server of another protocol, while the request is served.
+func (c *Context) Cancel() { c.cancel() }
+
+// End ends the request and returns the context for the next one.
+func (c *Context) End() *Context { return c.end() }
+
 func (c *Context) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,10 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -37,6 +34,8 @@ type Request struct {
 
 	message Message // see Message
 	answer  answer
+
+	inMemory, outMemory [smallBuffer]byte
 }
 
 var requests = sync.Pool{New: func() any {
@@ -49,7 +48,7 @@ var requests = sync.Pool{New: func() any {
 func takeRequest(c *conn) *Request {
 	r := requests.Get().(*Request)
 	r.c = c
-	r.in.take()
+	r.in.take(r.inMemory[:])
 	return r
 }
 
@@ -59,6 +58,7 @@ func (r *Request) release() {
 		r.kept = nil
 	}
 	poison(r.kept[:cap(r.kept)])
+	poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
 }
@@ -69,7 +69,7 @@ func (r *Request) begin() {
 	r.head = head{}
 	r.interrupted, r.continued, r.streamed = false, false, false
 	r.over.Store(false)
-	r.answer.begin()
+	r.answer = answer{out: r.outMemory[:0]}
 }
 
 // headed is called when the head has been parsed.
@@ -153,9 +153,7 @@ func (r *Request) sendContinue() error {
 	if !r.in.empty() || r.head.length == 0 || r.head.minor == 0 {
 		return nil
 	}
-	r.c.armWrite()
-	_, err := r.c.nc.Write(continueLine)
-	return err
+	return r.c.write(continueLine)
 }
 
 var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
@@ -221,18 +219,5 @@ func (r *Request) arrived() bool {
 		return false
 	}
 	missing := b.left - int64(r.in.w-r.in.r)
-	return missing <= 0 || r.c.raw != nil && waiting(r.c.raw) >= missing
-}
-
-// waiting returns how many bytes a read would find.
-func waiting(socket syscall.RawConn) (n int64) {
-	err := socket.Control(func(fd uintptr) {
-		if w, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
-			n = int64(w)
-		}
-	})
-	if err != nil {
-		return 0
-	}
-	return n
+	return missing <= 0 || r.c.raw != nil && int64(r.c.waiting()) >= missing
 }

@@ -132,7 +132,7 @@ func passing(err error) bool {
 }
 
 func (s *Server) begin(nc net.Conn) {
-	c := &conn{srv: s, base: nc, nc: nc}
+	c := &conn{srv: s, base: nc, nc: nc, fd: -1}
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = a.Addr().Unmap().WithZone("")
 	}

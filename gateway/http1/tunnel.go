@@ -11,7 +11,7 @@ import (
 func (r *Request) Tunnel(a *Answer) {
 	w := &r.answer
 	w.headed, w.tunneled = true, true
-	w.out = append(w.buffer(), statusLines[101]...)
+	w.out = append(w.out, statusLines[101]...)
 	w.out = appendFields(w.out, a.Header)
 	w.out = append(w.out, "Connection: Upgrade\r\nUpgrade: "...)
 	w.out = append(w.out, a.head.upgrade...)
@@ -21,7 +21,7 @@ func (r *Request) Tunnel(a *Answer) {
 	defer service.Close()
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
-	if r.Flush(); w.err != nil {
+	if r.Flush(); w.err != nil || r.c.state.Load() == closing {
 		return
 	}
 	if _, err := service.Write(r.in.unread()); err != nil {

@@ -1,0 +1,36 @@
+//go:build !linux
+
+package http1
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Elsewhere than on Linux the engine works, by the plain calls.
+
+func recv(fd int, p []byte) (int, error) {
+	for {
+		if n, err := syscall.Read(fd, p); err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func send(fd int, p []byte) (int, error) {
+	for {
+		if n, err := syscall.Write(fd, p); err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// hungUp sees a connection that was reset or closed; one whose peer has only ended its sending side it does not see.
+func hungUp(fd int) bool {
+	fds := [...]unix.PollFd{{Fd: int32(fd), Events: 0}}
+	n, err := unix.Poll(fds[:], 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
+func unread(int) int { return 0 }

@@ -1,0 +1,162 @@
+package http2
+
+import (
+	"strings"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// Heads are written without state: what is in the static table by its index, the rest as literals that the peer does not index
+// (RFC 7541 §6.2.2). A dynamic table would have to keep copies of strings that live no longer than their exchange, and to be searched for
+// every field; half of a gateway's fields differ from request to request anyway.
+
+// Indexed fields (RFC 7541, appendix A).
+const (
+	methodGET   = 0x80 | 2
+	methodPOST  = 0x80 | 3
+	pathRoot    = 0x80 | 4
+	schemeHTTP  = 0x80 | 6
+	schemeHTTPS = 0x80 | 7
+)
+
+// Names with an index.
+const (
+	nameAuthority     = 1
+	nameMethod        = 2
+	namePath          = 4
+	nameStatus        = 8
+	nameContentLength = 28
+	nameDate          = 33
+)
+
+// staticNames are the names of the static table and the index of the first entry of each.
+var staticNames = map[string]uint8{
+	"accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "accept": 19,
+	"access-control-allow-origin": 20, "age": 21, "allow": 22, "authorization": 23, "cache-control": 24,
+	"content-disposition": 25, "content-encoding": 26, "content-language": 27, "content-length": 28,
+	"content-location": 29, "content-range": 30, "content-type": 31, "cookie": 32, "date": 33, "etag": 34,
+	"expect": 35, "expires": 36, "from": 37, "host": 38, "if-match": 39, "if-modified-since": 40,
+	"if-none-match": 41, "if-range": 42, "if-unmodified-since": 43, "last-modified": 44, "link": 45,
+	"location": 46, "max-forwards": 47, "proxy-authenticate": 48, "proxy-authorization": 49, "range": 50,
+	"referer": 51, "refresh": 52, "retry-after": 53, "server": 54, "set-cookie": 55,
+	"strict-transport-security": 56, "transfer-encoding": 57, "user-agent": 58, "vary": 59, "via": 60,
+	"www-authenticate": 61,
+}
+
+// appendInt appends an integer behind the bits that are set in first (RFC 7541 §5.1).
+func appendInt(dst []byte, first byte, bits uint, n int) []byte {
+	limit := 1<<bits - 1
+	if n < limit {
+		return append(dst, first|byte(n))
+	}
+	dst = append(dst, first|byte(limit))
+	for n -= limit; n >= 0x80; n >>= 7 {
+		dst = append(dst, byte(n)|0x80)
+	}
+	return append(dst, byte(n))
+}
+
+func appendText(dst []byte, s string) []byte { return append(appendInt(dst, 0, 7, len(s)), s...) }
+
+// appendIndexedName appends a field whose name is in the static table.
+func appendIndexedName(dst []byte, name uint8, value string) []byte {
+	return appendText(appendInt(dst, 0, 4, int(name)), value)
+}
+
+// neverIndexed is set on fields that no compression on the way may keep (RFC 7541 §7.1.3).
+const neverIndexed = 0x10
+
+// appendField appends a field, its name in lower case.
+func appendField(dst []byte, name, value string) []byte {
+	from := len(dst)
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	index, static := staticNames[string(dst[from:])]
+	if static {
+		var first byte
+		switch index {
+		case 23, 32, 49, 55: // credentials and cookies
+			first = neverIndexed
+		}
+		return appendText(appendInt(dst[:from], first, 4, int(index)), value)
+	}
+	if len(name) >= 0x7f { // the length takes more than one byte
+		lower := string(dst[from:])
+		return appendText(appendText(append(dst[:from], 0), lower), value)
+	}
+	dst = append(dst, 0, 0)
+	copy(dst[from+2:], dst[from:from+len(name)])
+	dst[from], dst[from+1] = 0, byte(len(name))
+	return appendText(dst, value)
+}
+
+// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for whoever turns it into
+// HTTP/1.1.
+func appendFields(dst []byte, h filters.Header) []byte {
+	for i := range h {
+		f := &h[i]
+		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || strings.IndexByte(f.Value, 0) >= 0 || http1.HopByHop(f.Name) {
+			continue
+		}
+		dst = appendField(dst, f.Name, f.Value)
+	}
+	return dst
+}
+
+// lower reports whether a field's name is as HTTP/2 has it: a token without capital letters (RFC 9113 §8.2.1).
+func lower(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return http1.Token(name)
+}
+
+// sound reports whether a field's value is one (RFC 9113 §8.2.1).
+func sound(value string) bool {
+	if n := len(value); n > 0 && (blank(value[0]) || blank(value[n-1])) {
+		return false
+	}
+	return http1.FieldValue(value)
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// ofConnection reports whether a field makes a message malformed (RFC 9113 §8.2.2).
+func ofConnection(name, value string) bool {
+	switch len(name) {
+	case 2:
+		return name == "te" && value != "trailers"
+	case 7:
+		return name == "upgrade"
+	case 10:
+		return name == "connection" || name == "keep-alive"
+	case 16:
+		return name == "proxy-connection"
+	case 17:
+		return name == "transfer-encoding"
+	}
+	return false
+}
+
+// parseLength parses a Content-Length; digits only.
+func parseLength(s string) (int64, bool) {
+	if s == "" || len(s) > 18 {
+		return 0, false
+	}
+	var n int64
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(s[i]-'0')
+	}
+	return n, true
+}

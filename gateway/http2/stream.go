@@ -1,0 +1,259 @@
+package http2
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
+type stream struct {
+	c   *conn
+	id  uint32
+	ctx *http1.Context // that ends with it; nil on the client's side
+
+	// What comes.
+	body        []byte // that has come
+	read        int    // of it
+	recvWindow  int
+	credit      int // what was read and not given back yet
+	declared    int64
+	received    int64
+	remoteEnded bool
+	trailer     filters.Header
+	readable    waiter
+
+	// What goes.
+	sendWindow   int
+	lastBatch    uint32 // where its last frame is
+	lastAt       int
+	localEnded   bool
+	waiting      bool
+	waitsForHead bool
+	writable     waiter
+
+	err       error // why it ended before its end
+	resetCode code
+	wasCut    bool // by the peer
+	unseen    bool // the peer has not begun with it
+}
+
+// begin readies a stream for its first frame.
+func (s *stream) begin(c *conn, id uint32) {
+	body, trailer := s.body[:0], s.trailer[:0]
+	if cap(body) > frameMax {
+		body = nil
+	}
+	clear(trailer[:cap(trailer)])
+	*s = stream{c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, writable: s.writable, declared: -1}
+	s.readable.init()
+	s.writable.init()
+	s.recvWindow, s.sendWindow = streamWindow, c.peerWindow
+}
+
+// waiter is a place for one goroutine to wait at.
+type waiter struct {
+	woken chan struct{}
+	timer *time.Timer
+}
+
+func (w *waiter) init() {
+	if w.woken == nil {
+		w.woken = make(chan struct{}, 1)
+	}
+	select {
+	case <-w.woken:
+	default:
+	}
+}
+
+func (w *waiter) signal() {
+	select {
+	case w.woken <- struct{}{}:
+	default:
+	}
+}
+
+// wait gives mu back until there is a signal, or d has passed: then it returns false.
+func (w *waiter) wait(mu *sync.Mutex, d time.Duration) bool {
+	mu.Unlock()
+	defer mu.Lock()
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	defer w.timer.Stop()
+	select {
+	case <-w.woken:
+		return true
+	case <-w.timer.C:
+		return false
+	}
+}
+
+// errLate is the error of a peer that was waited for too long.
+type errLate struct{}
+
+func (errLate) Error() string   { return "http2: the peer took too long" }
+func (errLate) Timeout() bool   { return true }
+func (errLate) Temporary() bool { return true }
+
+var (
+	errLength  = errors.New("http2: the body is not as long as was announced")
+	errStopped = errors.New("http2: the read was interrupted")
+	errEnded   = errors.New("http2: the stream has ended")
+)
+
+// errReset is a stream that the peer has reset.
+type errReset code
+
+func (e errReset) Error() string { return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e)) }
+
+// receive takes data. The error is for the peer.
+func (s *stream) receive(h *frameHeader, data []byte) error {
+	if s.remoteEnded {
+		s.c.giveBack(len(data))
+		return streamError{s.id, streamClosed}
+	}
+	padding := h.length - len(data)
+	if s.recvWindow -= h.length; s.recvWindow < 0 {
+		s.c.giveBack(len(data))
+		return streamError{s.id, flowControlError}
+	}
+	s.credit += padding
+	s.received += int64(len(data))
+	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
+		s.c.giveBack(len(data))
+		return streamError{s.id, protocolError}
+	}
+	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
+		s.body = s.body[:copy(s.body, s.body[s.read:])]
+		s.read = 0
+	}
+	s.body = append(s.body, data...)
+	if h.has(flagEndStream) {
+		s.remoteEnd()
+	}
+	s.readable.signal()
+	return nil
+}
+
+// remoteEnd: nothing more comes.
+func (s *stream) remoteEnd() {
+	s.remoteEnded = true
+	if !s.c.server && s.localEnded {
+		s.c.forget(s, nil)
+	}
+}
+
+// take reads what has come and lets the peer send as much again.
+func (s *stream) take(p []byte) int {
+	n := copy(p, s.body[s.read:])
+	if s.read += n; s.read == len(s.body) {
+		s.body, s.read = s.body[:0], 0
+	}
+	s.taken(n)
+	return n
+}
+
+func (s *stream) taken(n int) {
+	s.c.giveBack(n)
+	if s.remoteEnded || s.err != nil {
+		return
+	}
+	if s.credit += n; s.credit >= streamWindow/2 {
+		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, uint32(s.credit))
+		s.recvWindow += s.credit
+		s.credit = 0
+		s.c.kick()
+	}
+}
+
+// rest takes all that has come without a copy. Nothing comes any more.
+func (s *stream) rest() []byte {
+	p := s.body[s.read:]
+	s.read = len(s.body)
+	s.c.giveBack(len(p))
+	return p[:len(p):len(p)]
+}
+
+// unread is how much has come and was not read.
+func (s *stream) unread() int { return len(s.body) - s.read }
+
+// write writes data as far as the windows and the buffer have room, and waits for more of it for as long as patience at a time.
+func (s *stream) write(p []byte, patience time.Duration) error {
+	c := s.c
+	for len(p) > 0 {
+		if s.err != nil {
+			return s.err
+		}
+		n := c.room(s, len(p))
+		if n == 0 {
+			if err := s.await(patience); err != nil {
+				return err
+			}
+			continue
+		}
+		s.data(p[:n])
+		p = p[n:]
+	}
+	c.grant()
+	return nil
+}
+
+// data appends a DATA frame, for which there is room.
+func (s *stream) data(p []byte) {
+	c := s.c
+	out := c.buffer()
+	s.lastBatch, s.lastAt = c.batch, len(out.b)
+	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
+	s.sendWindow -= len(p)
+	c.sendWindow -= len(p)
+	c.progress()
+}
+
+// await waits for room.
+func (s *stream) await(patience time.Duration) error {
+	c := s.c
+	c.enqueue(s)
+	c.kick()
+	ok := s.writable.wait(&c.mu, patience)
+	c.dequeue(s)
+	if s.err != nil {
+		return s.err
+	}
+	if !ok {
+		return errLate{}
+	}
+	return nil
+}
+
+// awaitHead waits until a head can be written: its size is not under flow control, but it is kept all the same.
+func (s *stream) awaitHead(patience time.Duration) error {
+	s.waitsForHead = true
+	defer func() { s.waitsForHead = false }()
+	for !s.c.roomy() {
+		if err := s.await(patience); err != nil {
+			return err
+		}
+	}
+	return s.err
+}
+
+// wasReset: the peer has ended it.
+func (s *stream) wasReset(why code) {
+	s.wasCut, s.resetCode = true, why
+	s.unseen = s.unseen || why == refusedStream
+	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
+		s.err = errReset(why)
+		s.c.forget(s, nil)
+		s.writable.signal()
+		return
+	}
+	s.c.forget(s, errReset(why))
+}

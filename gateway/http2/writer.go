@@ -1,0 +1,186 @@
+package http2
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// outMax is how much of bodies waits to be written; whoever has more waits, too.
+const outMax = 64 << 10
+
+type outBuffer struct{ b []byte }
+
+var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
+
+// writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
+// something to send writes them: it lets everybody else run first, so that one system call takes the frames of many streams.
+type writer struct {
+	out        *outBuffer // nil when there is nothing to send
+	batch      uint32     // number of that buffer
+	writing    bool
+	broken     bool
+	idle       sync.Cond // nothing is being written
+	patience   time.Duration
+	writeUntil time.Time
+	waiting    []*stream // for room, the longest first
+}
+
+func (c *conn) buffer() *outBuffer {
+	if c.out == nil {
+		c.out = outBuffers.Get().(*outBuffer)
+		c.batch++
+	}
+	return c.out
+}
+
+// kick has what is in the buffer sent.
+func (c *conn) kick() {
+	if c.writing || c.out == nil || c.broken {
+		return
+	}
+	c.writing = true
+	go c.write()
+}
+
+// write sends until there is nothing left.
+func (c *conn) write() {
+	runtime.Gosched()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.out != nil && !c.broken {
+		out := c.out
+		c.out = nil
+		c.grant()
+		if now := time.Now(); c.closing == nil && now.Add(c.patience).After(c.writeUntil) { // not for each: it costs as much as a frame
+			c.writeUntil = now.Add(c.patience + c.patience/3)
+			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
+		}
+		c.mu.Unlock()
+		_, err := c.nc.Write(out.b)
+		if cap(out.b) <= 2*outMax {
+			out.b = out.b[:0]
+			outBuffers.Put(out)
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.broken = true
+			c.fail(err)
+			c.nc.SetReadDeadline(past) // the reader ends it; fails only for a closed connection
+		}
+	}
+	if c.broken {
+		c.out = nil
+	}
+	c.writing = false
+	c.idle.Broadcast()
+}
+
+// drained waits until all has been sent, or cannot be.
+func (c *conn) drained() {
+	for c.writing {
+		c.idle.Wait()
+	}
+}
+
+// room returns how much of want a stream may write now.
+func (c *conn) room(s *stream, want int) int {
+	if c.out != nil && len(c.out.b) >= outMax {
+		return 0
+	}
+	return max(min(want, frameMax, s.sendWindow, c.sendWindow), 0)
+}
+
+// roomy reports whether a head may be written now.
+func (c *conn) roomy() bool { return c.out == nil || len(c.out.b) < outMax }
+
+// enqueue has a stream woken when there is room, behind those that wait already.
+func (c *conn) enqueue(s *stream) {
+	if !s.waiting {
+		s.waiting = true
+		c.waiting = append(c.waiting, s)
+	}
+}
+
+func (c *conn) dequeue(s *stream) {
+	if !s.waiting {
+		return
+	}
+	s.waiting = false
+	for i, other := range c.waiting {
+		if other == s {
+			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+// grant wakes as many of those that wait as there is room for, each for one frame, in turn. A stream whose own window is closed
+// is passed over.
+func (c *conn) grant() {
+	if len(c.waiting) == 0 {
+		return
+	}
+	left := outMax
+	if c.out != nil {
+		left -= len(c.out.b)
+	}
+	kept := c.waiting[:0]
+	for _, s := range c.waiting {
+		if left > 0 && (s.waitsForHead || s.sendWindow > 0 && c.sendWindow > 0) {
+			left -= frameMax
+			s.waiting = false
+			s.writable.signal()
+			continue
+		}
+		kept = append(kept, s)
+	}
+	clear(c.waiting[len(kept):])
+	c.waiting = kept
+}
+
+// beginHead begins a HEADERS frame and returns where.
+func (c *conn) beginHead(s *stream) (at int) {
+	out := c.buffer()
+	at = len(out.b)
+	out.b = appendFrameHeader(out.b, 0, frameHeaders, flagEndHeaders, s.id)
+	return at
+}
+
+// endHead ends it. What does not fit in one frame goes into others.
+func (c *conn) endHead(s *stream, at int, flags uint8) {
+	out := c.out
+	n := len(out.b) - at - frameHeaderLen
+	if n > frameMax {
+		block := append([]byte(nil), out.b[at+frameHeaderLen:]...)
+		out.b = appendFrameHeader(out.b[:at], frameMax, frameHeaders, flags, s.id)
+		out.b = append(out.b, block[:frameMax]...)
+		for block = block[frameMax:]; ; block = block[frameMax:] {
+			if len(block) <= frameMax {
+				out.b = append(appendFrameHeader(out.b, len(block), frameContinuation, flagEndHeaders, s.id), block...)
+				break
+			}
+			out.b = append(appendFrameHeader(out.b, frameMax, frameContinuation, 0, s.id), block[:frameMax]...)
+		}
+	} else {
+		out.b[at], out.b[at+1], out.b[at+2] = byte(n>>16), byte(n>>8), byte(n)
+		out.b[at+4] |= flags
+	}
+	s.lastBatch, s.lastAt = c.batch, at
+	s.localEnded = flags&flagEndStream != 0
+	c.progress()
+}
+
+// endStream ends our side of a stream: with its last frame where that has not been sent yet, else with an empty one.
+func (c *conn) endStream(s *stream) {
+	if s.localEnded {
+		return
+	}
+	s.localEnded = true
+	if c.out != nil && s.lastBatch == c.batch {
+		c.out.b[s.lastAt+4] |= flagEndStream
+		return
+	}
+	out := c.buffer()
+	out.b = appendFrameHeader(out.b, 0, frameData, flagEndStream, s.id)
+}
