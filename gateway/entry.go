@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -60,11 +62,11 @@ func (e *engine) cleanHeader(x *filters.Exchange, peer string) {
 	x.Inject.Add("X-Forwarded-Proto", proto)
 	x.Inject.Add("X-Forwarded-Host", host)
 	x.Inject.Add("Via", via)
-	x.Inject.Add("Sluice-Request-Id", x.Text(appendRandom(x.Scratch(), 2)))
-	if !validTraceparent(trace) {
-		b := appendRandom(append(x.Scratch(), "00-"...), 2)
-		b = appendRandom(append(b, '-'), 1)
-		trace = x.Text(append(b, "-00"...))
+	id := x.Text(appendRandom(x.Scratch(), 2))
+	x.Inject.Add("Sluice-Request-Id", id)
+	if !validTraceparent(trace) { // a trace begins here, and is named like the request
+		b := append(append(append(x.Scratch(), "00-"...), id...), '-')
+		trace = x.Text(append(appendRandom(b, 1), "-00"...))
 	}
 	x.Inject.Add("traceparent", trace)
 }
@@ -152,12 +154,8 @@ func validTraceparent(v string) bool {
 
 // appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; nothing is kept secret by them.
 func appendRandom(dst []byte, n int) []byte {
-	const digit = "0123456789abcdef"
 	for range n {
-		v := rand.Uint64()
-		for shift := 60; shift >= 0; shift -= 4 {
-			dst = append(dst, digit[v>>shift&15])
-		}
+		dst = hex.AppendEncode(dst, binary.NativeEndian.AppendUint64(make([]byte, 0, 8), rand.Uint64()))
 	}
 	return dst
 }

@@ -28,7 +28,7 @@ type Client struct {
 	host    string          // for requests without one
 	release func(c *Client, reusable bool)
 
-	// Used counts the exchanges on it, IdleSince is when the last one ended; both are for the pool.
+	// Used counts the exchanges on it, for the pool; IdleSince is when the last one ended.
 	Used      int
 	IdleSince time.Time
 
@@ -176,7 +176,10 @@ type Answer struct {
 	Status int
 	Header filters.Header // without what belongs to the connection or frames the message
 	Length int64          // of the body, -1 when it is not known; of an answer without a body what it says of one, -1 nothing
+	Took   time.Duration  // from the call of Do to the head
 
+	began   time.Time
+	blocked bool // a read of the body may have waited
 	c       *Client // nil once the connection was given back
 	head    head
 	in      buffer
@@ -226,7 +229,7 @@ func (c *Client) Interrupt() {
 // *[Failure], after which the connection is closed.
 func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Answer, error) {
 	a := answers.Get().(*Answer)
-	a.c, a.ctx = c, ctx
+	a.c, a.ctx, a.began = c, ctx, now
 	a.in.take(a.inMemory[:])
 	c.arm(now, timeout)
 	a.watch()
@@ -362,6 +365,7 @@ func (a *Answer) switched(m *Message) error {
 
 // begin sets up the body of the final answer.
 func (a *Answer) begin(method string) {
+	a.Took = time.Since(a.began)
 	length := a.head.length
 	a.Length = length
 	if Bodiless(method, a.Status) {
@@ -392,6 +396,7 @@ func (a *Answer) Head() (int, filters.Header, int64) { return a.Status, a.Header
 
 // Read reads the body.
 func (a *Answer) Read(p []byte) (int, error) {
+	a.blocked = true
 	n, err := a.body.Read(p)
 	if a.c != nil && a.body.done() {
 		a.giveBack()
@@ -445,6 +450,9 @@ func (a *Answer) giveBack() {
 	if !reusable {
 		c.nc.Close()
 	}
+	if c.IdleSince = a.began.Add(a.Took); a.blocked { // without another look at the clock, which costs as much as to parse the head
+		c.IdleSince = time.Now()
+	}
 	c.release(c, reusable)
 }
 
@@ -473,7 +481,7 @@ func (a *Answer) free() {
 	clear(a.Header)
 	a.Header, a.body = a.Header[:0], body{trailer: a.body.trailer[:0]}
 	a.c, a.ctx, a.upload, a.stop, a.out = nil, nil, nil, nil, nil
-	a.watched, a.broken, a.owed, a.head = false, false, 0, head{}
+	a.watched, a.broken, a.blocked, a.owed, a.head = false, false, false, 0, head{}
 	answers.Put(a)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,6 +71,7 @@ type conn struct {
 	blockID   uint32 // 0 is none
 	blockEnd  bool
 	fragments int
+	taken     atomic.Uint32 // frames
 
 	mu         sync.Mutex
 	streams    map[uint32]*stream
@@ -82,10 +84,9 @@ type conn struct {
 	resets     [resetsKept]uint32
 	resetNext  int
 	noise      int
-	cuts       int // streams that ended by a reset, the client's or for his faults, beyond those that were answered
+	cuts       int       // streams that ended by a reset, the client's or for his faults, beyond those that were answered
 	blockSince time.Time // when the head began that comes in several frames
-	lastRead   time.Time
-	closing    error // why it is given up; nil while it is used
+	closing    error     // why it is given up; nil while it is used
 	writer
 }
 
@@ -94,7 +95,6 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.streams = make(map[uint32]*stream)
 	c.recvWindow, c.sendWindow, c.peerWindow, c.peerMax = connWindow, firstWindow, firstWindow, firstStreams
 	c.decoder = hpack.NewDecoder(tableSize, c.field)
-	c.lastRead = time.Now()
 	c.idle.L = &c.mu
 }
 
@@ -160,6 +160,7 @@ func (c *conn) next() (frameHeader, []byte, error) {
 			}
 			if end := frameHeaderLen + h.length; len(have) >= end {
 				c.r += end
+				c.taken.Add(1)
 				return h, have[frameHeaderLen:end], nil
 			}
 		}
@@ -209,8 +210,8 @@ func (c *conn) useSocket() {
 	if carried, ok := nc.(*http1.Carried); ok {
 		nc = carried.Conn
 	}
-	if tc, ok := nc.(*net.TCPConn); ok {
-		c.raw, _ = tc.SyscallConn() // without it the connection is read as any other
+	if sc, ok := nc.(syscall.Conn); ok { // not TLS
+		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -361,6 +360,7 @@ func (s *Server) Close() {
 	}
 	s.idle = nil
 	s.mu.Unlock()
+	s.Shutdown(context.Background()) // their readers end by themselves now
 	s.handlers.Wait()
 }
 
@@ -380,5 +380,3 @@ func dateText(now time.Time) string {
 	lastDate.Store(d)
 	return d.text
 }
-
-var _ io.Reader = (*Stream)(nil)

@@ -12,9 +12,10 @@ import (
 
 // stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
 type stream struct {
-	c   *conn
-	id  uint32
-	ctx *http1.Context // that ends with it; nil on the client's side
+	c      *conn
+	id     uint32
+	ctx    *http1.Context // that ends with it; nil on the client's side
+	answer *Answer        // that it is of; nil on the server's side
 
 	// What comes.
 	body        []byte // that has come
@@ -36,10 +37,8 @@ type stream struct {
 	waitsForHead bool
 	writable     waiter
 
-	err       error // why it ended before its end
-	resetCode code
-	wasCut    bool // by the peer
-	unseen    bool // the peer has not begun with it
+	err    error // why it ended before its end
+	unseen bool  // the peer has not begun with it
 }
 
 // begin readies a stream for its first frame.
@@ -112,7 +111,9 @@ var (
 // errReset is a stream that the peer has reset.
 type errReset code
 
-func (e errReset) Error() string { return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e)) }
+func (e errReset) Error() string {
+	return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e))
+}
 
 // receive takes data. The error is for the peer.
 func (s *stream) receive(h *frameHeader, data []byte) error {
@@ -247,7 +248,6 @@ func (s *stream) awaitHead(patience time.Duration) error {
 
 // wasReset: the peer has ended it.
 func (s *stream) wasReset(why code) {
-	s.wasCut, s.resetCode = true, why
 	s.unseen = s.unseen || why == refusedStream
 	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
 		s.err = errReset(why)

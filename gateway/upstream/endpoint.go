@@ -55,6 +55,7 @@ func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.M
 	if err != nil {
 		return nil, used, err
 	}
+	e.service.metrics.Duration.Observe(answer.Took.Seconds())
 	return answer, used, nil
 }
 
@@ -132,7 +133,6 @@ func (e *endpoint) put(c *http1.Client, reusable bool) {
 	if !reusable {
 		return
 	}
-	c.IdleSince = time.Now()
 	c.Used++
 	e.mu.Lock()
 	var old *http1.Client

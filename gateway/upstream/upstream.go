@@ -159,12 +159,13 @@ func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange,
 	var used bool
 	var err error
 	if e.HTTP2 {
-		answer, err = e.h2.exchange(ctx, x, m)
+		if answer, err = e.h2.exchange(ctx, x, m); err == nil {
+			s.metrics.Duration.Observe(time.Since(began).Seconds())
+		}
 	} else {
 		answer, used, err = e.exchange(ctx, x, m, began)
 	}
 	if err == nil {
-		s.metrics.Duration.Observe(time.Since(began).Seconds())
 		return answer, 0, nil
 	}
 	var f *http1.Failure

@@ -8,7 +8,7 @@
 // # How it works
 //
 // Records lie in shards by a hash of their ID, each with its own lock, so that claims of different keys do not meet. Each decision is
-// the pure core's. A shard orders its records by expiry in a heap; each call on a shard removes a few expired ones, so there is no
+// the pure core's. A shard knows the records that expire in each second; each call on a shard removes a few expired ones, so there is no
 // goroutine, and the cost of a burst is spread over the calls that follow it. A shard that gets no call keeps what it has.
 //
 // # Memory

@@ -1,7 +1,6 @@
 package memorystore
 
 import (
-	"container/heap"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -44,6 +43,7 @@ func New(now func() time.Time) *Store {
 	s := &Store{now: now, seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
 	for i := range s.shards {
 		s.shards[i].records = map[string]*entry{}
+		s.shards[i].expiry.seconds = map[int64]*entry{}
 	}
 	return s
 }
@@ -52,27 +52,19 @@ func New(now func() time.Time) *Store {
 type shard struct {
 	mu      sync.Mutex
 	records map[string]*entry
-	expiry  byExpiry
+	expiry  calendar
 }
 
 type entry struct {
 	rec    idempotency.Record // without its answer
 	answer []byte             // stored form; nil without one. In one piece it costs one allocation, and the collector looks for nothing in it.
-	at     int                // in the heap
+	calendarEntry
 }
 
-type byExpiry []*entry
-
-func (h byExpiry) Len() int           { return len(h) }
-func (h byExpiry) Less(i, j int) bool { return h[i].rec.Expires.Before(h[j].rec.Expires) }
-func (h byExpiry) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
-func (h *byExpiry) Push(v any)        { e := v.(*entry); e.at = len(*h); *h = append(*h, e) }
-func (h *byExpiry) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return e
+// calendarEntry is an entry's place in the calendar.
+type calendarEntry struct {
+	second         int64
+	before, behind *entry
 }
 
 // record returns the record of an entry, nil of none.
@@ -97,7 +89,7 @@ func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
 	if e == nil {
 		e = &entry{rec: *rec}
 		h.records[rec.ID] = e
-		heap.Push(&h.expiry, e)
+		h.expiry.add(e)
 		return // no record begins with an answer
 	}
 	e.rec = *rec
@@ -105,20 +97,21 @@ func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
 	if answer != nil || rec.State != idempotency.Answered {
 		e.answer = answer
 	}
-	heap.Fix(&h.expiry, e.at)
+	h.expiry.move(e)
 }
 
 func (h *shard) remove(e *entry) {
 	delete(h.records, e.rec.ID)
-	heap.Remove(&h.expiry, e.at)
+	h.expiry.remove(e)
 }
 
 func (h *shard) sweep(now time.Time) {
 	for range sweepPerCall {
-		if len(h.expiry) == 0 || now.Before(h.expiry[0].rec.Expires) {
+		e := h.expiry.expired(now)
+		if e == nil {
 			return
 		}
-		h.remove(h.expiry[0])
+		h.remove(e)
 	}
 }
 

@@ -1,0 +1,725 @@
+package http2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// Bounds of a client's connection.
+const (
+	answerHeadMax = 256 << 10
+	interimMax    = 32            // interim answers (1xx)
+	lastIDMax     = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	lookEvery     = 15 * time.Second
+	idleMax       = 3 // looks in a row at which nothing is under way: then it is closed
+	silenceMax    = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
+)
+
+// Client is a connection to a service, which carries many exchanges at a time. It is safe for concurrent use.
+type Client struct {
+	conn
+	host   string // for requests without one
+	scheme string
+	done   chan struct{} // the reader has ended
+
+	// Under mu.
+	open   int // streams that are reserved or under way
+	check  *time.Timer
+	quiet  int    // looks at which nothing had come, or was under way
+	frames uint32 // at the last look
+}
+
+// NewClient begins HTTP/2 on a fresh connection, on which that has been agreed or is known beforehand. host stands for that of requests that
+// come without one, scheme is http or https.
+func NewClient(nc net.Conn, host, scheme string) *Client {
+	c := &Client{host: host, scheme: scheme, done: make(chan struct{})}
+	c.init(nc, c, answerHeadMax)
+	c.patience = 30 * time.Second
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := append(c.buffer().b, Preface...)
+	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, answerHeadMax})
+	c.out.b = appendWindowUpdate(b, 0, connWindow-firstWindow)
+	c.kick()
+	c.check = time.AfterFunc(lookEvery, c.look)
+	go c.serve()
+	return c
+}
+
+func (c *Client) serve() {
+	defer close(c.done)
+	err := c.run()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	c.finish(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.check.Stop()
+	c.check = nil
+}
+
+// look finds a service that is not there any more, and a connection that nobody needs.
+func (c *Client) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.check == nil {
+		return
+	}
+	c.noise = 0
+	frames := c.taken.Load()
+	if moved := frames != c.frames; moved && c.open > 0 {
+		c.quiet = 0
+	} else {
+		c.quiet++
+	}
+	c.frames = frames
+	switch {
+	case c.open == 0 && c.quiet >= idleMax:
+		c.leave(errIdle)
+	case c.open > 0 && c.quiet >= silenceMax:
+		c.leave(errLate{})
+	case c.open > 0 && c.quiet == silenceMax-1:
+		c.buffer().b = appendPing(c.buffer().b, 0, drainPing)
+		c.kick()
+	}
+	c.check.Reset(lookEvery)
+}
+
+var (
+	errIdle   = errors.New("http2: the connection was idle")
+	errClosed = errors.New("http2: the connection is closed")
+)
+
+// leave has the reader end the connection.
+func (c *Client) leave(err error) {
+	if c.closing == nil {
+		c.closing = err
+	}
+	c.nc.SetReadDeadline(past) // fails only for a closed connection
+}
+
+// Reserve takes a place for one exchange, which Do then uses; false when there is none.
+func (c *Client) Reserve() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing != nil || c.broken || c.open >= c.peerMax || c.lastID > lastIDMax {
+		return false
+	}
+	c.open++
+	c.quiet = 0
+	return true
+}
+
+// Alive reports whether new exchanges may be begun, as far as is known.
+func (c *Client) Alive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing == nil && !c.broken
+}
+
+// Open returns how many exchanges are reserved or under way.
+func (c *Client) Open() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
+
+// Close ends the connection, behind the last exchange that is under way.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing == nil {
+		c.closing = errClosed
+	}
+	if c.open == 0 {
+		c.leave(errClosed)
+	}
+}
+
+// settle implements side.
+func (c *Client) settle() {}
+
+// pinged implements side.
+func (c *Client) pinged() {}
+
+// ended implements side.
+func (c *Client) ended(*stream) { c.leaveOne() }
+
+func (c *Client) leaveOne() {
+	if c.open--; c.open == 0 {
+		c.quiet = 0
+		if c.closing != nil {
+			c.leave(c.closing)
+		}
+	}
+}
+
+// headed implements side.
+func (c *Client) headed(id uint32, end bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[id]
+	if s == nil {
+		if c.unused(id) {
+			return connError{protocolError, "an answer to nothing"}
+		}
+		return nil // it has been given up
+	}
+	if err := s.answer.headed(end); err != nil {
+		return streamError{id, protocolError}
+	}
+	s.readable.signal()
+	return nil
+}
+
+// Answer is a service's answer: its head, and the body to be read. It is used by one goroutine; Close is called once.
+type Answer struct {
+	stream
+	cl      *Client
+	method  string // HEAD, or something else
+	status  int
+	header  filters.Header
+	length  int64
+	ctx     context.Context
+	watched bool
+	stop    func() bool
+	timeout time.Duration
+	upload  *upload // nil when the request went out at once
+
+	// Under mu.
+	headCame bool
+	interims []interim
+	interimN int
+	stopped  bool // its context has ended
+	deadline time.Time
+}
+
+type interim struct {
+	status int
+	header filters.Header
+}
+
+var answers = sync.Pool{New: func() any { return new(Answer) }}
+
+// headed takes the fields that the connection has decoded: an interim answer, the final one's head, or what is behind its body.
+func (a *Answer) headed(end bool) error {
+	c := &a.cl.conn
+	if a.headCame {
+		if !end || a.remoteEnded || c.tooLong || a.declared >= 0 && a.received != a.declared || !a.trail(c.fields) {
+			return errMalformed
+		}
+		a.remoteEnd()
+		return nil
+	}
+	if c.tooLong || len(c.fields) == 0 || c.fields[0].Name != ":status" {
+		return errMalformed
+	}
+	status, ok := parseLength(c.fields[0].Value)
+	if !ok || len(c.fields[0].Value) != 3 || status < 100 || status == 101 {
+		return errMalformed
+	}
+	if status < 200 {
+		return a.interim(int(status), end)
+	}
+	length, err := a.takeFields(&a.header, c.fields[1:])
+	if err != nil {
+		return err
+	}
+	a.status, a.length, a.headCame = int(status), length, true
+	switch {
+	case http1.Bodiless(a.method, a.status):
+		a.declared = 0
+		if a.method != http.MethodHead && a.status != http.StatusNotModified {
+			a.length = -1
+		}
+	case end && length > 0:
+		return errMalformed
+	case end:
+		a.length = 0
+	default:
+		a.declared = length
+	}
+	if end {
+		a.remoteEnd()
+	}
+	return nil
+}
+
+var errMalformed = errors.New("http2: the answer is malformed")
+
+// interim keeps an interim answer for whoever waits for the final one.
+func (a *Answer) interim(status int, end bool) error {
+	if a.interimN++; end || a.interimN > interimMax {
+		return errMalformed
+	}
+	var h filters.Header
+	if _, err := a.takeFields(&h, a.cl.fields[1:]); err != nil {
+		return err
+	}
+	if status != 100 {
+		a.interims = append(a.interims, interim{status, h})
+	}
+	return nil
+}
+
+// takeFields takes the fields of a head but those of the connection, and returns the length that they announce.
+func (a *Answer) takeFields(to *filters.Header, fields filters.Header) (length int64, err error) {
+	length = -1
+	for i := range fields {
+		f := &fields[i]
+		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) {
+			return 0, errMalformed
+		}
+		if f.Name == "content-length" {
+			n, ok := parseLength(f.Value)
+			if !ok || length >= 0 {
+				return 0, errMalformed
+			}
+			length = n
+			continue
+		}
+		if !http1.HopByHop(f.Name) {
+			*to = append(*to, *f)
+		}
+	}
+	return length, nil
+}
+
+// Do sends a request, for which a place has been reserved, and waits for the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
+// *[http1.Failure]. Nothing of x is read any more when it returns.
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, now time.Time, timeout time.Duration) (*Answer, error) {
+	a := answers.Get().(*Answer)
+	a.cl, a.ctx, a.timeout = c, ctx, timeout
+	a.deadline = now.Add(timeout)
+	if a.method = ""; x.Method == http.MethodHead {
+		a.method = http.MethodHead
+	}
+	if err := a.send(x, m); err != nil {
+		a.free()
+		return nil, &http1.Failure{Cause: err, Silent: true}
+	}
+	a.watch()
+	c.mu.Lock()
+	err := a.awaitHead(m)
+	if err == nil {
+		c.mu.Unlock()
+		return a, nil
+	}
+	f := &http1.Failure{Cause: err, Sent: !a.unseen, Silent: !a.headCame && a.interimN == 0}
+	c.mu.Unlock()
+	a.end()
+	if a.upload != nil {
+		f.Sent = f.Sent || a.upload.began
+		if a.upload.broken != nil {
+			f.Cause, f.Client = a.upload.broken, true
+		}
+	}
+	a.free()
+	return nil, f
+}
+
+// watch has the wait end when the context does.
+func (a *Answer) watch() {
+	if w, ok := a.ctx.(*http1.Context); ok {
+		w.Watch(a)
+		a.watched = true
+	} else if a.ctx.Done() != nil {
+		a.stop = context.AfterFunc(a.ctx, a.Interrupt)
+	}
+}
+
+func (a *Answer) unwatch() {
+	if a.watched {
+		a.ctx.(*http1.Context).Unwatch()
+		a.watched = false
+	}
+	if a.stop != nil {
+		if !a.stop() {
+			a.ctx = nil // Interrupt may still come: this one is not used again
+		}
+		a.stop = nil
+	}
+}
+
+// Interrupt ends what waits for the service.
+func (a *Answer) Interrupt() {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.stopped = true
+	a.readable.signal()
+	a.writable.signal()
+}
+
+var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
+
+// send sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
+func (a *Answer) send(x *filters.Exchange, m *http1.Message) error {
+	c := a.cl
+	host := x.Host
+	if host == "" {
+		host = c.host
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.closing
+	if !http1.Token(x.Method) || !http1.Visible(x.Path) || x.Path == "" || !http1.FieldValue(x.RawQuery) || !http1.Visible(host) {
+		err = errRequest
+	}
+	if err != nil {
+		c.leaveOne()
+		return err
+	}
+	if c.lastID == 0 {
+		c.lastID = 1
+	} else {
+		c.lastID += 2
+	}
+	a.stream.begin(&c.conn, c.lastID)
+	a.answer = a
+	c.streams[a.id] = &a.stream
+	at := c.beginHead(&a.stream)
+	c.out.b = a.appendRequest(c.out.b, x, m, host)
+	streams := m.Stream != nil && m.Length != 0
+	c.endHead(&a.stream, at, 0)
+	rest := m.Bytes
+	for !streams && len(rest) > 0 {
+		n := c.room(&a.stream, len(rest))
+		if n == 0 {
+			break
+		}
+		a.data(rest[:n])
+		rest = rest[n:]
+	}
+	switch {
+	case streams, len(rest) > 0:
+		a.startUpload(m, rest)
+	default:
+		c.endStream(&a.stream)
+	}
+	c.kick()
+	return nil
+}
+
+// appendRequest appends the fields of a request.
+func (a *Answer) appendRequest(dst []byte, x *filters.Exchange, m *http1.Message, host string) []byte {
+	switch x.Method {
+	case "GET":
+		dst = append(dst, methodGET)
+	case "POST":
+		dst = append(dst, methodPOST)
+	default:
+		dst = appendIndexedName(dst, nameMethod, x.Method)
+	}
+	if a.cl.scheme == "https" {
+		dst = append(dst, schemeHTTPS)
+	} else {
+		dst = append(dst, schemeHTTP)
+	}
+	dst = appendIndexedName(dst, nameAuthority, host)
+	if x.RawQuery == "" {
+		dst = appendIndexedName(dst, namePath, x.Path)
+	} else {
+		dst = appendInt(appendInt(dst, 0, 4, namePath), 0, 7, len(x.Path)+1+len(x.RawQuery))
+		dst = append(append(append(dst, x.Path...), '?'), x.RawQuery...)
+	}
+	for i := range x.Header {
+		if _, replaced := x.Inject.Lookup(x.Header[i].Name); !replaced {
+			dst = appendFields(dst, x.Header[i:i+1])
+		}
+	}
+	dst = appendFields(dst, x.Inject)
+	dst = appendField(dst, "te", "trailers") // gRPC asks for it, and trailers are passed on
+	length := m.Length
+	if m.Stream == nil {
+		length = int64(len(m.Bytes))
+	}
+	if length > 0 || length == 0 && (x.Method == "POST" || x.Method == "PUT" || x.Method == "PATCH") {
+		dst = appendNumber(appendInt(dst, 0, 4, nameContentLength), length)
+	}
+	return dst
+}
+
+// awaitHead waits for the head of the final answer, and passes the interim ones on. mu is held.
+func (a *Answer) awaitHead(m *http1.Message) error {
+	for {
+		for len(a.interims) > 0 {
+			i := a.interims[0]
+			a.interims = a.interims[1:]
+			if m.Interim != nil {
+				a.c.mu.Unlock()
+				m.Interim(i.status, i.header)
+				a.c.mu.Lock()
+			}
+		}
+		switch {
+		case a.headCame:
+			return nil
+		case a.err != nil:
+			return a.err
+		}
+		if err := a.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits for something to come, at most to the deadline.
+func (a *Answer) wait() error {
+	for {
+		if a.stopped {
+			return errStopped
+		}
+		d := time.Until(a.deadline) // an upload moves it
+		if d <= 0 {
+			return errLate{}
+		}
+		if a.readable.wait(&a.c.mu, d) {
+			if a.stopped {
+				return errStopped
+			}
+			return nil
+		}
+	}
+}
+
+// Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
+// answer without a body what it says of one.
+func (a *Answer) Head() (int, filters.Header, int64) { return a.status, a.header, a.length }
+
+// Read reads the body.
+func (a *Answer) Read(p []byte) (int, error) {
+	c := a.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case a.unread() > 0:
+			return a.take(p), nil
+		case a.remoteEnded:
+			return 0, io.EOF
+		case a.err != nil:
+			return 0, a.err
+		}
+		if err := a.wait(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Next returns what is left of the body when all of it has come, without a copy; else nil. It is good until Close.
+func (a *Answer) Next() []byte {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	if !a.remoteEnded || a.unread() == 0 {
+		return nil
+	}
+	return a.rest()
+}
+
+// Trailer returns the fields behind the body, after its end.
+func (a *Answer) Trailer() filters.Header { return a.trailer }
+
+// Extend gives the attempt more time while the body is read.
+func (a *Answer) Extend(d time.Duration) {
+	if d < time.Millisecond {
+		return
+	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.deadline = a.deadline.Add(d)
+}
+
+// Uploading reports whether the request's body still goes out. Then Close may wait for that.
+func (a *Answer) Uploading() bool { return a.upload != nil && !a.upload.over() }
+
+// Close ends the answer. An upload goes on while the service, which has not refused it, takes it.
+func (a *Answer) Close() error {
+	if a.Uploading() {
+		c := a.c
+		c.mu.Lock()
+		wanted := a.remoteEnded && a.status < 400 && a.err == nil
+		c.mu.Unlock()
+		if wanted {
+			<-a.upload.done
+		}
+	}
+	a.end()
+	a.free()
+	return nil
+}
+
+// end gives up what is still under way.
+func (a *Answer) end() {
+	c := a.c
+	a.unwatch()
+	c.mu.Lock()
+	if c.streams[a.id] == &a.stream {
+		c.reset(a.id, cancel, errEnded)
+	}
+	if a.err == nil && !a.localEnded {
+		a.err = errEnded
+	}
+	a.writable.signal()
+	c.mu.Unlock()
+	if a.upload != nil {
+		a.upload.end()
+	}
+	c.mu.Lock()
+	c.giveBack(a.unread())
+	c.mu.Unlock()
+}
+
+func (a *Answer) free() {
+	if a.ctx == nil {
+		return // an Interrupt may still come
+	}
+	clear(a.header)
+	s := a.stream
+	s.c, s.answer = nil, nil
+	*a = Answer{header: a.header[:0], stream: s}
+	answers.Put(a)
+}
+
+// upload sends a request's body while its answer is awaited. It has a goroutine of its own until the body is out, or cannot be.
+type upload struct {
+	stream http1.Stream // nil when the body is there
+	done   chan struct{}
+	began  bool  // something of the stream has been read; once done is closed
+	broken error // the client's body broke before there was an answer; once done is closed
+}
+
+// startUpload has the body sent. mu is held.
+func (a *Answer) startUpload(m *http1.Message, rest []byte) {
+	u := &upload{done: make(chan struct{})}
+	if m.Stream != nil && m.Length != 0 {
+		u.stream = m.Stream
+	}
+	a.upload = u
+	length, trailer := m.Length, m.Trailer
+	go func() {
+		defer close(u.done)
+		if u.stream == nil {
+			a.uploadBytes(rest)
+		} else {
+			a.uploadStream(length, trailer)
+		}
+	}()
+}
+
+func (u *upload) over() bool {
+	select {
+	case <-u.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// end gives the body up; the stream has ended already.
+func (u *upload) end() {
+	if !u.over() && u.stream != nil {
+		u.stream.Interrupt()
+	}
+	<-u.done
+}
+
+func (a *Answer) uploadBytes(p []byte) {
+	c := a.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(p) > 0 {
+		n := min(len(p), outMax)
+		if err := a.sendPiece(p[:n]); err != nil {
+			a.lost(err)
+			return
+		}
+		p = p[n:]
+	}
+	a.localEnd()
+}
+
+// sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
+func (a *Answer) sendPiece(p []byte) error {
+	a.deadline = time.Now().Add(a.timeout)
+	err := a.write(p, a.timeout)
+	a.c.kick()
+	return err
+}
+
+// lost ends the stream of a body that cannot be sent on.
+func (a *Answer) lost(err error) {
+	if a.c.streams[a.id] == &a.stream {
+		a.c.reset(a.id, cancel, err)
+	}
+}
+
+// localEnd ends our side of the stream.
+func (a *Answer) localEnd() {
+	if a.err == nil {
+		a.c.endStream(&a.stream)
+		a.over()
+	}
+}
+
+// over: our side has ended; the stream is not needed any more when the other one has.
+func (a *Answer) over() {
+	if a.remoteEnded {
+		a.c.forget(&a.stream, nil)
+	}
+	a.c.kick()
+}
+
+func (a *Answer) uploadStream(length int64, trailer func() filters.Header) {
+	b := http1.LargeBuffer()
+	defer http1.PutLargeBuffer(b)
+	c := a.c
+	for total := int64(0); ; {
+		n, err := a.upload.stream.Read(b[:])
+		total += int64(n)
+		if err == io.EOF && length >= 0 && total != length {
+			err = io.ErrUnexpectedEOF
+		}
+		c.mu.Lock()
+		a.upload.began = a.upload.began || n > 0
+		if n > 0 {
+			if werr := a.sendPiece(b[:n]); werr != nil {
+				a.lost(werr)
+				c.mu.Unlock()
+				return
+			}
+		}
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			var h filters.Header
+			if trailer != nil {
+				h = trailer()
+			}
+			if len(h) > 0 && a.err == nil {
+				c.trailer(&a.stream, h)
+				a.over()
+			} else {
+				a.localEnd()
+			}
+		default:
+			if !a.headCame && a.err == nil {
+				a.upload.broken = fmt.Errorf("reading the client's body: %w", err)
+			}
+			a.lost(err)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
