@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
@@ -18,7 +20,7 @@ import (
 const recordsMax = 1000
 
 // admin is the operators' address (CONTRACT §5). Errors there are problem+json too, with the store's own words: who asks can act on them.
-func (g *gateway) admin() http.Handler {
+func (g *gateway) admin(cfg *config.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, 200, map[string]any{"status": "alive"}) })
 	mux.HandleFunc("GET /readyz", g.readyz)
@@ -30,6 +32,11 @@ func (g *gateway) admin() http.Handler {
 	mux.HandleFunc("POST /api/idempotency/forget", g.forget)
 	mux.HandleFunc("GET /api/transactions", g.transactions)
 	mux.HandleFunc("GET /api/transactions/{id}", g.transaction)
+	if cfg.Admin.PProf {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return http.NewCrossOriginProtection().Handler(mux) // a web page in the operator's browser must not resolve records
 }
 

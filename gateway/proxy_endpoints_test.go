@@ -151,9 +151,8 @@ services: {a: {endpoints: ["`+slow.URL+`", "`+quick.URL+`"], timeout: 20s}}`+all
 		g.dial().send(get("/"))
 		return slow.count() > 0
 	})
-	hanging := slow.count()
 	until(t, func() bool { return g.metric("sluice_requests_in_flight") == float64(slow.count()) })
-	hanging = slow.count()
+	hanging := slow.count()
 	for range 40 {
 		if r := g.do("GET", "/", ""); r.status != 200 {
 			t.Fatalf("got %+v", r)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -157,3 +158,6 @@ func (g *running) reloaded(text string) {
 	g.reload <- struct{}{}
 	until(g.t, func() bool { return g.metric(applied) > before })
 }
+
+// quietLog is for servers whose clients are refused on purpose.
+func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -262,7 +262,7 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 		return nil, err
 	}
 	g.addresses.Admin = l.Addr().String()
-	s.add(g.internalServer(g.admin()), l, true)
+	s.add(g.internalServer(g.admin(cfg)), l, true)
 	if cfg.Coordinator != nil {
 		if l, err = open("coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
 			return nil, err

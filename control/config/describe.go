@@ -35,7 +35,10 @@ var descriptions = map[string]map[string]string{
 		"Key":      "The file of the private key, PEM.",
 		"ClientCA": "The file of the authorities that client certificates must come from, PEM.",
 	},
-	"Admin": {"Address": "host:port for health, metrics, status and record operations; keep it on loopback."},
+	"Admin": {
+		"Address": "host:port for health, metrics, status and record operations; keep it on loopback.",
+		"PProf":   "Serve Go's profiles below /debug/pprof/. They show what the gateway does, and cost while they are taken.",
+	},
 	"Store": {
 		"Embedded":   "Durable, in a folder, for one gateway; the default.",
 		"Redis":      "Shared by several gateways.",

@@ -51,6 +51,7 @@ type HTTPS struct {
 // Admin is the operators' address.
 type Admin struct {
 	Address string `json:"address"`
+	PProf   bool   `json:"pprof"` // serve /debug/pprof/ there
 }
 
 // Store is where records and global limits live: exactly one member is set after Load.

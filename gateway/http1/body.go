@@ -8,6 +8,7 @@ import (
 
 // Bounds of a chunked body's overhead. What is beyond them is no message but an attempt to keep us busy (CVE-2023-39326).
 const (
+	chunkDigitsMax  = 16       // of a size, leading zeros among them
 	chunkLineMax    = 512      // bytes of a chunk's size and extensions
 	extensionsMax   = 16 << 10 // bytes of all extensions of a body
 	trailerBytesMax = 8 << 10
@@ -214,7 +215,9 @@ func (b *body) chunkLine() (int64, error) {
 				return 0, faultChunkLong
 			}
 			size = size<<4 | hexDigit(c)
-			digits++
+			if digits++; digits > chunkDigitsMax {
+				return 0, faultChunkLong
+			}
 		case c == ';' && digits > 0:
 			extension = true
 		default:
@@ -245,7 +248,7 @@ func (b *body) readTrailer() error {
 	for {
 		b.trailer = b.trailer[:0]
 		n, err := fields(b.in.unread(), 0, &b.trailer, nil, nil, b.nominated)
-		if err == nil {
+		if err == nil && n <= trailerBytesMax {
 			b.in.keep(n)
 			return nil
 		}

@@ -179,7 +179,7 @@ type Answer struct {
 	Took   time.Duration  // from the call of Do to the head
 
 	began   time.Time
-	blocked bool // a read of the body may have waited
+	blocked bool    // a read of the body may have waited
 	c       *Client // nil once the connection was given back
 	head    head
 	in      buffer

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"net/netip"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -217,7 +218,7 @@ func ValidHost(s string) bool {
 			return false
 		case c == ':':
 			colons++
-		case strings.IndexByte("/\\?#@,;\"<>^`{|}", c) >= 0:
+		case strings.IndexByte("/\\?#@,;%\"<>^`{|}", c) >= 0: // an escape is read by some and left by others
 			return false
 		}
 	}
@@ -226,7 +227,10 @@ func ValidHost(s string) bool {
 	}
 	if s[0] == '[' {
 		end := strings.IndexByte(s, ']')
-		if end < 2 || strings.Trim(s[1:end], "0123456789abcdefABCDEF:.") != "" {
+		if end < 0 {
+			return false
+		}
+		if a, err := netip.ParseAddr(s[1:end]); err != nil || !a.Is6() {
 			return false
 		}
 		return s[end+1:] == "" || s[end+1] == ':' && digits(s[end+2:])

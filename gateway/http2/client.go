@@ -152,6 +152,13 @@ func (c *Client) settle() {}
 // pinged implements side.
 func (c *Client) pinged() {}
 
+// whole implements side.
+func (c *Client) whole(s *stream) {
+	if s.localEnded {
+		c.forget(s, nil)
+	}
+}
+
 // ended implements side.
 func (c *Client) ended(*stream) { c.leaveOne() }
 
@@ -304,7 +311,7 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, 
 	if a.method = ""; x.Method == http.MethodHead {
 		a.method = http.MethodHead
 	}
-	if err := a.send(x, m); err != nil {
+	if err := a.ask(x, m); err != nil {
 		a.free()
 		return nil, &http1.Failure{Cause: err, Silent: true}
 	}
@@ -362,8 +369,8 @@ func (a *Answer) Interrupt() {
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
-// send sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
-func (a *Answer) send(x *filters.Exchange, m *http1.Message) error {
+// ask sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
+func (a *Answer) ask(x *filters.Exchange, m *http1.Message) error {
 	c := a.cl
 	host := x.Host
 	if host == "" {

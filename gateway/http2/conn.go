@@ -43,6 +43,8 @@ type side interface {
 	headed(id uint32, end bool) error
 	// settle is called before the reader waits for more. mu is not held.
 	settle()
+	// whole is called under mu when all of what a stream receives is there.
+	whole(*stream)
 	// ended is called under mu when a stream leaves the connection's list.
 	ended(*stream)
 	// pinged is called under mu for the answer to a ping of ours.
@@ -96,6 +98,7 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.recvWindow, c.sendWindow, c.peerWindow, c.peerMax = connWindow, firstWindow, firstWindow, firstStreams
 	c.decoder = hpack.NewDecoder(tableSize, c.field)
 	c.idle.L = &c.mu
+	c.send = c.write
 }
 
 // field takes a decoded field. Beyond the limit the rest is decoded for the sake of the table only.

@@ -28,6 +28,7 @@ type Stream struct {
 
 	stopped  bool // Interrupt; under mu
 	headed   bool
+	wrote    bool // something of the answer's body
 	bodiless bool
 	aborted  bool
 	sized    bool  // the length was announced
@@ -46,8 +47,8 @@ var streams = sync.Pool{New: func() any {
 // open makes a request of the fields that the connection has decoded; false when it is malformed (RFC 9113 §8.1.1).
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
-	s.conn, s.bodyLeft, s.tooLong = c, 1<<63-1, c.tooLong
-	s.expects, s.stopped, s.headed, s.bodiless, s.aborted, s.sized, s.left, s.failed = false, false, false, false, false, false, 0, nil
+	s.conn, s.bodyLeft, s.tooLong = c, 1<<62, c.tooLong
+	s.expects, s.stopped, s.headed, s.wrote, s.bodiless, s.aborted, s.sized, s.left, s.failed = false, false, false, false, false, false, false, 0, nil
 	s.remoteEnded = end
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -381,6 +382,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 		}
 		s.left -= int64(len(p))
 	}
+	s.wrote = true
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if s.failed = s.write(p, s.c.patience); s.failed != nil {
@@ -393,7 +395,11 @@ func (s *Stream) Write(p []byte) (int, error) {
 func (s *Stream) Flush() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.c.kick()
+	if s.wrote {
+		s.c.kick()
+	} else {
+		s.c.kickSoon()
+	}
 }
 
 // Trailer ends the answer with fields behind its body. What may not come there is left out.
@@ -451,12 +457,7 @@ func (s *Stream) finish() {
 		}
 	}
 	c.giveBack(s.unread())
-	if c.running--; c.running == 0 {
-		c.idleSince = time.Now()
-		if c.leaving {
-			c.leave()
-		}
-	}
+	c.served()
 	c.mu.Unlock()
 	s.release()
 }

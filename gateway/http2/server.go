@@ -158,6 +158,7 @@ func (c *serverConn) look() {
 	}
 	now := time.Now()
 	c.noise = 0
+	c.release(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
 	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout, !c.blockSince.IsZero() && now.Sub(c.blockSince) >= c.srv.HeaderTimeout:
@@ -256,8 +257,37 @@ func (c *serverConn) headed(id uint32, end bool) error {
 	c.running++
 	s.sendWindow = c.peerWindow
 	c.streams[id] = &s.stream
-	c.fresh = append(c.fresh, s)
+	if !end && s.declared > 0 && s.declared <= heldMax && !s.expects {
+		s.held = s
+	} else {
+		c.fresh = append(c.fresh, s)
+	}
 	return nil
+}
+
+// heldMax is the length up to which a body is waited for before its request is served: it goes out in one piece then, with the head,
+// and a client that is slow with it keeps nothing but its stream.
+const heldMax = frameMax
+
+// holdMax is how long that is waited for: then the request is served, and the body bit by bit.
+const holdMax = time.Second
+
+// whole implements side.
+func (c *serverConn) whole(s *stream) {
+	if s.held != nil {
+		c.fresh = append(c.fresh, s.held)
+		s.held = nil
+	}
+}
+
+// release serves the requests whose bodies have been waited for for long enough.
+func (c *serverConn) release(now time.Time) {
+	for _, s := range c.streams {
+		if s.held != nil && now.Sub(s.held.Exchange.Received) >= holdMax {
+			c.srv.start(s.held)
+			s.held = nil
+		}
+	}
 }
 
 // trailed takes a trailer section.
@@ -288,7 +318,23 @@ func (c *serverConn) settle() {
 }
 
 // ended implements side.
-func (c *serverConn) ended(*stream) {}
+func (c *serverConn) ended(s *stream) {
+	if s.held != nil { // nobody has seen it
+		s.held = nil
+		c.giveBack(s.unread())
+		c.served()
+	}
+}
+
+// served counts a request as done.
+func (c *serverConn) served() {
+	if c.running--; c.running == 0 {
+		c.idleSince = time.Now()
+		if c.leaving {
+			c.leave()
+		}
+	}
+}
 
 // worker is a goroutine that serves one stream after another: its stack has grown already.
 type worker struct{ next chan *Stream }

@@ -16,6 +16,7 @@ type stream struct {
 	id     uint32
 	ctx    *http1.Context // that ends with it; nil on the client's side
 	answer *Answer        // that it is of; nil on the server's side
+	held   *Stream        // a request that is not served before its body is there; else nil
 
 	// What comes.
 	body        []byte // that has come
@@ -147,9 +148,7 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 // remoteEnd: nothing more comes.
 func (s *stream) remoteEnd() {
 	s.remoteEnded = true
-	if !s.c.server && s.localEnded {
-		s.c.forget(s, nil)
-	}
+	s.c.side.whole(s)
 }
 
 // take reads what has come and lets the peer send as much again.

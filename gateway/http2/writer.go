@@ -24,7 +24,13 @@ type writer struct {
 	patience   time.Duration
 	writeUntil time.Time
 	waiting    []*stream // for room, the longest first
+	send       func()    // write; made once
+	late       *time.Timer
+	soon       bool // it runs
 }
+
+// headPatience is how long a head waits for the beginning of its body, so that both go out in one piece.
+const headPatience = time.Millisecond
 
 func (c *conn) buffer() *outBuffer {
 	if c.out == nil {
@@ -40,7 +46,27 @@ func (c *conn) kick() {
 		return
 	}
 	c.writing = true
-	go c.write()
+	go c.send()
+}
+
+// kickSoon has it sent in a moment, if nothing else does before.
+func (c *conn) kickSoon() {
+	if c.soon || c.writing || c.out == nil || c.broken {
+		return
+	}
+	c.soon = true
+	if c.late == nil {
+		c.late = time.AfterFunc(headPatience, c.waited)
+	} else {
+		c.late.Reset(headPatience)
+	}
+}
+
+func (c *conn) waited() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.soon = false
+	c.kick()
 }
 
 // write sends until there is nothing left.

@@ -19,6 +19,8 @@ const (
 	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so more than one is enough for the
 	// shard to shrink.
 	sweepPerCall = 4
+	// spareMax is how many entries of removed records a shard keeps for new ones.
+	spareMax = 256
 )
 
 // Store is an [idempotency.Store] in memory; make it with [New]. The answers of records that it returns lie in its memory: they must not
@@ -53,6 +55,8 @@ type shard struct {
 	mu      sync.Mutex
 	records map[string]*entry
 	expiry  calendar
+	free    *entry // of removed records, to be used again; linked by behind
+	spare   int    // how many
 }
 
 type entry struct {
@@ -87,7 +91,8 @@ func (e *entry) stored() []byte {
 // answered keeps the one that it has.
 func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
 	if e == nil {
-		e = &entry{rec: *rec}
+		e = h.entry()
+		e.rec = *rec
 		h.records[rec.ID] = e
 		h.expiry.add(e)
 		return // no record begins with an answer
@@ -103,6 +108,24 @@ func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
 func (h *shard) remove(e *entry) {
 	delete(h.records, e.rec.ID)
 	h.expiry.remove(e)
+	*e = entry{}
+	if h.spare < spareMax {
+		e.behind = h.free
+		h.free = e
+		h.spare++
+	}
+}
+
+// entry returns an empty one.
+func (h *shard) entry() *entry {
+	e := h.free
+	if e == nil {
+		return new(entry)
+	}
+	h.free = e.behind
+	h.spare--
+	e.behind = nil
+	return e
 }
 
 func (h *shard) sweep(now time.Time) {
