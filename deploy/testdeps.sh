@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Go, git and make: redis-server (the tests start their own, on free ports), gcc (the race
 # detector links against C), curl (a test runs the lines that the demo prints), nginx and haproxy (`sluice bench proxy` measures
-# against them). Does nothing when all is there. The tests start their own servers; services that the packages would start on their usual ports are
+# against them), node and npm (one of the WebSocket peers). Does nothing when all is there. The tests start their own servers; services that the packages would start on their usual ports are
 # neither needed nor started.
 set -euo pipefail
 
@@ -12,8 +12,10 @@ command -v "${CC:-gcc}" >/dev/null 2>&1 || missing+=(gcc libc6-dev)
 command -v curl >/dev/null 2>&1 || missing+=(curl)
 command -v nginx >/dev/null 2>&1 || missing+=(nginx)
 command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
+command -v node >/dev/null 2>&1 || missing+=(nodejs)
+command -v npm >/dev/null 2>&1 || missing+=(npm)
 if [ ${#missing[@]} -eq 0 ]; then
-    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx and haproxy are there"
+    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx, haproxy, node and npm are there"
     exit 0
 fi
 

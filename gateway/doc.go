@@ -2,8 +2,10 @@
 //
 // How a request travels:
 //
-//	server.go    net/http carries HTTP/1.1 and HTTP/2 in; nothing behind it knows net/http
-//	entry.go     the client's message becomes an exchange: sizes checked, header cleaned, who asks, one canonical path
+//	front.go     what the listeners for clients have in common; PROXY protocol
+//	http1        HTTP/1.x, on the services' side too; http2.go: HTTP/2. Nothing behind them knows which it was
+//	edge.go      routing, whatever carried the request
+//	entry.go     the client's message becomes the gateway's own: one canonical path, header cleaned, who asks
 //	router       the first route that matches
 //	exchange.go  the route's chain, its target, the answer
 //	upstream     the service; or transaction: the coordinator
