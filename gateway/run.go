@@ -310,7 +310,7 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Key)
 		return 0, nil, filters.NotSent
 	}
-	x.KeepBody = branchAnswerMax
+	x.KeepBody, x.Received = branchAnswerMax, time.Now()
 	rec := &recorder{}
 	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
 	if x.Response.Local {
