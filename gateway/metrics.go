@@ -34,6 +34,8 @@ type metrics struct {
 	connects     *prometheus.CounterVec // service, result
 	retries      *prometheus.CounterVec // service
 	healthy      *prometheus.GaugeVec   // service, endpoint
+	watchesMu    sync.Mutex
+	watches      map[[2]string]*healthWatch // who publishes the health of a service's endpoint
 	upstreamTime *prometheus.HistogramVec
 	transactions *prometheus.CounterVec // event
 	storeUp      prometheus.Gauge
@@ -48,7 +50,7 @@ type metrics struct {
 var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+	m := &metrics{registry: prometheus.NewRegistry(), watches: map[[2]string]*healthWatch{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_" + name, Help: help}, labels)
 		m.registry.MustRegister(v)
@@ -193,24 +195,46 @@ func (m *metrics) keys(route string) idempotency.Metrics {
 }
 
 func (m *metrics) service(name string, logger *slog.Logger) upstream.Metrics {
+	watch := &healthWatch{metrics: m, service: name}
 	return upstream.Metrics{
 		Connects:        m.connects.WithLabelValues(name, "tried"),
 		ConnectFailures: m.connects.WithLabelValues(name, "failed"),
 		Retries:         m.retries.WithLabelValues(name),
 		Duration:        m.upstreamTime.WithLabelValues(name),
-		Health:          func(endpoint string, healthy bool) { m.health(logger, name, endpoint, healthy) },
+		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
+		Unwatched:       watch.end,
 	}
 }
 
-func (m *metrics) health(logger *slog.Logger, service, endpoint string, healthy bool) {
+// healthWatch publishes the health of the endpoints of one service, as one engine sees it. What the engine after it publishes it leaves alone.
+type healthWatch struct {
+	metrics *metrics
+	service string
+}
+
+func (w *healthWatch) set(logger *slog.Logger, endpoint string, healthy bool) {
 	value := 0.0
 	if healthy {
 		value = 1
-		logger.Info("an endpoint passes its health check", "service", service, "endpoint", endpoint)
+		logger.Info("an endpoint passes its health check", "service", w.service, "endpoint", endpoint)
 	} else {
-		logger.Warn("an endpoint fails its health check and is left out", "service", service, "endpoint", endpoint)
+		logger.Warn("an endpoint fails its health check and is left out", "service", w.service, "endpoint", endpoint)
 	}
-	m.healthy.WithLabelValues(service, endpoint).Set(value)
+	key := [2]string{w.service, endpoint}
+	w.metrics.watchesMu.Lock()
+	defer w.metrics.watchesMu.Unlock()
+	w.metrics.watches[key] = w
+	w.metrics.healthy.WithLabelValues(w.service, endpoint).Set(value)
+}
+
+func (w *healthWatch) end(endpoint string) {
+	key := [2]string{w.service, endpoint}
+	w.metrics.watchesMu.Lock()
+	defer w.metrics.watchesMu.Unlock()
+	if w.metrics.watches[key] == w {
+		delete(w.metrics.watches, key)
+		w.metrics.healthy.DeleteLabelValues(w.service, endpoint)
+	}
 }
 
 func (m *metrics) transaction() transaction.Metrics {

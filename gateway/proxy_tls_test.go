@@ -38,21 +38,21 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	both := []string{"h2", "http/1.1"}
 	for _, c := range []struct {
 		name     string
-		tls      tls.Config
+		tls      *tls.Config
 		version  uint16 // 0: refused
 		protocol string
 	}{
-		{"TLS 1.0", tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, 0, ""},
-		{"TLS 1.1", tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0, ""},
-		{"TLS 1.2", tls.Config{MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, ""},
-		{"TLS 1.3", tls.Config{MinVersion: tls.VersionTLS13}, tls.VersionTLS13, ""},
-		{"ALPN of both", tls.Config{NextProtos: both}, tls.VersionTLS13, "h2"},
-		{"ALPN of both in TLS 1.2", tls.Config{NextProtos: both, MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, "h2"},
-		{"ALPN of HTTP/1.1", tls.Config{NextProtos: both[1:]}, tls.VersionTLS13, "http/1.1"},
-		{"ALPN of neither", tls.Config{NextProtos: []string{"spdy/3"}}, 0, ""},
+		{"TLS 1.0", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, 0, ""},
+		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0, ""},
+		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, ""},
+		{"TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}, tls.VersionTLS13, ""},
+		{"ALPN of both", &tls.Config{NextProtos: both}, tls.VersionTLS13, "h2"},
+		{"ALPN of both in TLS 1.2", &tls.Config{NextProtos: both, MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, "h2"},
+		{"ALPN of HTTP/1.1", &tls.Config{NextProtos: both[1:]}, tls.VersionTLS13, "http/1.1"},
+		{"ALPN of neither", &tls.Config{NextProtos: []string{"spdy/3"}}, 0, ""},
 	} {
 		c.tls.Certificates = []tls.Certificate{peer}
-		nc, err := ask(&c.tls)
+		nc, err := ask(c.tls)
 		if c.version == 0 {
 			if err == nil {
 				t.Errorf("%s was taken", c.name)

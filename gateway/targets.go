@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
@@ -17,7 +18,9 @@ type fixed struct{ reply filters.Reply }
 func newFixed(r *config.Respond) *fixed {
 	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
-		f.reply.Header.Add(name, value)
+		if !http1.HopByHop(name) { // the engine's own
+			f.reply.Header.Add(name, value)
+		}
 	}
 	return f
 }

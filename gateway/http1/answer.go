@@ -1,11 +1,11 @@
 package http1
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -116,19 +116,42 @@ func (r *Request) restIsLong() bool {
 // CloseAfter has the connection closed behind the answer; it is called before Head.
 func (r *Request) CloseAfter() { r.answer.closing = true }
 
-// appendFields writes field lines. Nothing that would end a line early leaves this package, whoever let it in.
+// appendFields writes field lines, but for those that the engine writes itself. Nothing that would end a line early leaves this package, whoever
+// let it in: then the fields are written again without those that do.
 func appendFields(dst []byte, h filters.Header) []byte {
+	from, lines := len(dst), 0
 	for i := range h {
 		f := &h[i]
-		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || HopByHop(f.Name) {
+		if HopByHop(f.Name) {
 			continue
 		}
+		lines++
 		dst = append(dst, f.Name...)
 		dst = append(dst, ':', ' ')
 		dst = append(dst, f.Value...)
 		dst = append(dst, '\r', '\n')
 	}
+	if !sound(dst[from:], lines) {
+		return appendFields(dst[:from], withoutBreaks(h))
+	}
 	return dst
+}
+
+// sound reports whether there are that many lines and no other line ends. To count is cheaper than to look at each value.
+func sound(head []byte, lines int) bool {
+	return bytes.Count(head, lf) == lines && bytes.Count(head, cr) == lines
+}
+
+var lf, cr = []byte{'\n'}, []byte{'\r'}
+
+// withoutBreaks returns the fields that can stand on a line of their own.
+func withoutBreaks(h filters.Header) (kept filters.Header) {
+	for _, f := range h {
+		if Token(f.Name) && FieldValue(f.Value) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }
 
 // Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
@@ -201,12 +224,7 @@ func (r *Request) Trailer(h filters.Header) {
 	}
 	a.ended = true
 	a.out = append(a.out, "0\r\n"...)
-	for i := range h {
-		if inTrailer(h[i].Name) {
-			a.out = appendFields(a.out, h[i:i+1])
-		}
-	}
-	a.out = append(a.out, '\r', '\n')
+	a.out = append(appendTrailer(a.out, h), '\r', '\n')
 }
 
 // Abort breaks the answer off, so that the client cannot take a part of it for the whole.

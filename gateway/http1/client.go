@@ -65,6 +65,8 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 type asking struct {
 	out     []byte // to be written
 	in      []byte // to be read into
+	look    bool   // first, whether the connection is still open and silent
+	stale   bool   // it was not, and nothing was written
 	written bool
 	sent, n int
 	err     error // of the write, or of the read
@@ -74,6 +76,12 @@ type asking struct {
 // nothing, and cost a system call. No answer can be missed, since none can be there before the request.
 func (c *Client) askNow(fd uintptr) bool {
 	a := &c.asking
+	if a.look {
+		if a.look = false; !silent(int(fd)) {
+			a.stale = true
+			return true
+		}
+	}
 	if !a.written {
 		a.written = true
 		if a.sent, a.err = send(int(fd), a.out); a.err == syscall.EAGAIN {
@@ -93,17 +101,19 @@ func (c *Client) askNow(fd uintptr) bool {
 }
 
 // converse writes out and reads the first bytes of the answer into in. sent is how many bytes went out.
-func (c *Client) converse(out []byte, in *buffer) (sent int, err error) {
+func (c *Client) converse(out []byte, in *buffer, look bool) (sent int, err error) {
 	if c.ask == nil {
 		return c.nc.Write(out)
 	}
 	a := &c.asking
-	*a = asking{out: out, in: in.b[in.w:]}
+	*a = asking{out: out, in: in.b[in.w:], look: look}
 	err = c.socket.Read(c.ask)
 	in.w += a.n
 	sent = a.sent
 	switch {
 	case err != nil: // the deadline, or a closed connection
+	case a.stale:
+		err = errStale
 	case a.err != nil:
 		err = a.err
 	case sent < len(out): // the kernel's buffer is full
@@ -124,18 +134,22 @@ func silent(fd int) bool {
 
 // Quiet reports whether an idle connection is open and silent: a service that has closed it, or that spoke unasked, is not given a request.
 func (c *Client) Quiet(now time.Time) bool {
-	if c.socket == nil || now.Sub(c.IdleSince) < quietFor {
+	if c.socket == nil || c.looksItself(now) {
 		return true
 	}
 	c.quiet = false
 	return c.socket.Control(c.quietly) == nil && c.quiet
 }
 
+// looksItself reports whether the connection was used so recently that Do looks at it.
+func (c *Client) looksItself(now time.Time) bool {
+	return c.ask != nil && c.Used > 0 && now.Sub(c.IdleSince) < quietFor
+}
+
 // Close closes the connection.
 func (c *Client) Close() { c.nc.Close() }
 
-// quietFor is how long a connection may have been idle and is still taken for open without a look: a service that closes it says so with its last
-// answer, and within that time hardly changes its mind.
+// quietFor is how long a connection may have been idle for the look at it to be left to [Client.Do], which takes it on the way.
 const quietFor = time.Millisecond
 
 // Message is a request as it goes to a service, beside the exchange's head.
@@ -150,8 +164,9 @@ type Message struct {
 	Interim func(status int, h filters.Header)
 	// Upgrade is the protocol that the client asks to go on with; "" is none.
 	Upgrade string
-	// Trailer returns the fields behind the stream's body, after its end; nil is none.
-	Trailer func() filters.Header
+	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is what its Trailer field said of them.
+	Trailer   func() filters.Header
+	Announced string
 }
 
 // Stream is a body that is read while it is sent on.
@@ -165,6 +180,7 @@ type Failure struct {
 	Cause  error
 	Sent   bool // a byte of the request went out
 	Silent bool // not a byte of an answer came
+	Stale  bool // the connection proved closed before anything was sent: another one may serve
 	Client bool // the client's body broke, and not the service
 }
 
@@ -287,14 +303,20 @@ func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
 		a.out = append(a.out, rest...)
 		rest = nil
 	}
+	look := c.looksItself(a.began)
+	if look && (streams || len(rest) > 0) {
+		if look = false; c.socket.Control(c.quietly) != nil || !c.quiet {
+			return &Failure{Cause: errStale, Silent: true, Stale: true}
+		}
+	}
 	var n int
 	if len(rest) == 0 && !streams {
-		n, err = c.converse(a.out, &a.in)
+		n, err = c.converse(a.out, &a.in, look)
 	} else if n, err = c.nc.Write(a.out); err == nil && len(rest) > 0 {
 		_, err = c.nc.Write(rest)
 	}
 	if err != nil && n == 0 {
-		return &Failure{Cause: err, Silent: true}
+		return &Failure{Cause: err, Silent: true, Stale: err == errStale}
 	}
 	if streams { // the service may answer before it has all, so the body goes out beside
 		a.upload = startUpload(c, m)
@@ -350,8 +372,9 @@ func (a *Answer) readHead(method string, m *Message) error {
 var (
 	errHeadLong = fmt.Errorf("http1: the head of the answer is longer than %d bytes", answerHeadMax)
 	errInterim  = errors.New("http1: the service sends interim answers without end")
+	errStale    = errors.New("http1: the service has closed the idle connection")
 	errSwitch   = errors.New("http1: the service switches protocols unasked")
-	errRequest  = errors.New("http1: the request line or the host has a byte that it cannot have")
+	errRequest  = errors.New("http1: the request line, the host or a field has a byte that it cannot have")
 )
 
 // switched takes the service's word that it goes on with the protocol that it was asked for.
@@ -490,7 +513,7 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 	if x.Host != "" {
 		host = x.Host
 	}
-	if !Token(x.Method) || !Visible(x.Path) || !FieldValue(x.RawQuery) || !Visible(host) {
+	if !Token(x.Method) || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
 		return nil, errRequest
 	}
 	dst = append(dst, x.Method...)
@@ -503,12 +526,14 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 	dst = append(dst, " HTTP/1.1\r\nHost: "...)
 	dst = append(dst, host...)
 	dst = append(dst, '\r', '\n')
+	from := 0
 	for i := range x.Header {
-		if _, replaced := x.Inject.Lookup(x.Header[i].Name); !replaced {
-			dst = appendFields(dst, x.Header[i:i+1])
+		if _, replaced := x.Inject.Lookup(x.Header[i].Name); replaced {
+			dst = appendFields(dst, x.Header[from:i])
+			from = i + 1
 		}
 	}
-	dst = appendFields(dst, x.Inject)
+	dst = appendFields(appendFields(dst, x.Header[from:]), x.Inject)
 	length := m.Length
 	if m.Stream == nil {
 		length = int64(len(m.Bytes))
@@ -520,6 +545,9 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 		dst = append(dst, '\r', '\n')
 	case length < 0:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		if m.Announced != "" && FieldValue(m.Announced) {
+			dst = append(append(append(dst, "Trailer: "...), m.Announced...), '\r', '\n')
+		}
 	case length > 0 || x.Method == "POST" || x.Method == "PUT" || x.Method == "PATCH":
 		dst = append(dst, "Content-Length: "...)
 		dst = strconv.AppendInt(dst, length, 10)

@@ -85,7 +85,7 @@ func TestContextReuse(t *testing.T) {
 // The standard library takes the context's AfterFunc, and starts no goroutine that waits for its channel.
 func TestContextChildWithoutGoroutine(t *testing.T) {
 	c := &Context{}
-	ctx, cancel := context.WithTimeout(c, time.Hour)
+	_, cancel := context.WithTimeout(c, time.Hour)
 	stacks := make([]byte, 1<<20)
 	if n := runtime.Stack(stacks, true); strings.Contains(string(stacks[:n]), "context.(*cancelCtx).propagateCancel") {
 		t.Error("a goroutine waits for the context")
@@ -94,7 +94,7 @@ func TestContextChildWithoutGoroutine(t *testing.T) {
 	if len(c.after) != 0 {
 		t.Error("a child that has ended is still known to its parent")
 	}
-	ctx, cancel = context.WithTimeout(c, time.Hour)
+	ctx, cancel := context.WithTimeout(c, time.Hour)
 	defer cancel()
 	c.Cancel()
 	<-ctx.Done()

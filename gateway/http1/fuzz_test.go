@@ -157,7 +157,7 @@ func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
 		"0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\nGET /", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n", "5\nhello\n0\n\n",
 		"1 \r\nx\r\n0\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\nX: y\r\nDrop: z\r\n\r\nrest", "0000000000000001\r\nx\r\n0\r\n\r\n", "00000000000000001\r\nx\r\n0\r\n\r\n",
-		"ffffffffffffffff\r\n", "3fffffffffffffff\r\nx", "1;\"a\r\nb\"\r\nx\r\n0\r\n\r\n", "1\r\nxx\r\n0\r\n\r\n", "0x1\r\nx\r\n0\r\n\r\n",
+		"ffffffffffffffff\r\n", "3fffffffffffffff\r\nx", "1;\"a\r\nb\"\r\nx\r\n0\r\n\r\n", "0\r\nTrAnsfer-EnCoding0: 0\r\n\r\n", "1\r\nxx\r\n0\r\n\r\n", "0x1\r\nx\r\n0\r\n\r\n",
 	} {
 		f.Add([]byte(s))
 	}
@@ -176,8 +176,10 @@ func FuzzChunked(f *testing.F) {
 		if !bytes.HasSuffix(raw, whole.rest) {
 			t.Fatalf("of %q the rest is %q", raw, whole.rest)
 		}
-		if strings.Contains(strings.ToLower(whole.trailer), "drop=") || strings.Contains(strings.ToLower(whole.trailer), "transfer-encoding") {
-			t.Fatalf("the trailer has %q", whole.trailer)
+		for line := range strings.SplitSeq(whole.trailer, "\n") {
+			if name, _, _ := strings.Cut(line, "="); filters.EqualName(name, "Drop") || HopByHop(name) {
+				t.Fatalf("the trailer has %q", line)
+			}
 		}
 		for _, way := range [...]struct{ ahead, size, into int }{
 			{0, 1, 1}, {0, 2, 3}, {0, 7, 64 << 10}, {0, len(raw) + 1, 64 << 10}, {len(raw) / 2, 3, 5}, {min(1, len(raw)), 5, 4 << 10},

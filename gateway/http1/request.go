@@ -198,7 +198,7 @@ const wholeMax = 64 << 10
 // reading the body.
 func (r *Request) Message() (*Message, error) {
 	m := &r.message
-	m.Bytes, m.Stream, m.Length, m.Expects, m.Upgrade = nil, nil, r.head.length, false, r.Upgrade()
+	m.Bytes, m.Stream, m.Length, m.Expects, m.Upgrade, m.Announced = nil, nil, r.head.length, false, r.Upgrade(), r.head.trailer
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil

@@ -26,7 +26,10 @@ import (
 // handler answers with a function, and refuses with the fault's own words.
 type handler func(*Request)
 
-func (h handler) Serve(r *Request) { h(r) }
+func (h handler) Serve(r *Request) {
+	r.LimitBody(1 << 40)
+	h(r)
+}
 
 func (handler) Refuse(r *Request, f *Fault) {
 	r.Head(f.Status, nil, int64(len(f.Detail)))
@@ -52,7 +55,7 @@ func reply(r *Request, status int, body string) {
 func serve(t testing.TB, h handler, change func(*Options)) (*Server, string) {
 	t.Helper()
 	o := Options{
-		Handler: h, HeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeader: 16 << 10, Slots: NewSlots(100), Logger: slog.New(slog.DiscardHandler),
+		Handler: h, HeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeader: 16 << 10, Slots: NewSlots(100), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if change != nil {
 		change(&o)
@@ -366,11 +369,14 @@ func TestLimitBody(t *testing.T) {
 		}
 		reply(r, 200, string(body))
 	}, nil)
-	for _, request := range []string{post, postTwo} {
+	for within, beyond := range map[string]string{
+		strings.Replace(post, "5\r\n\r\nhello", "4\r\n\r\nhell", 1): strings.Replace(post, "5\r\n\r\nhello", "6\r\n\r\nhello!", 1),
+		strings.Replace(postTwo, "2\r\nlo", "1\r\nl", 1):            postTwo,
+	} {
 		p := dial(t, address)
-		p.say(strings.NewReplacer("5\r\n\r\nhello", "4\r\n\r\nhell", "2\r\nlo", "1\r\nl").Replace(request))
+		p.say(within)
 		p.want(200, "hell")
-		p.say(request)
+		p.say(beyond)
 		if resp := p.want(413, filters.ErrBodyTooLarge.Error()); !resp.Close {
 			t.Error("the connection is kept")
 		}
@@ -592,7 +598,7 @@ func TestTimeouts(t *testing.T) {
 				t.Error("the body is taken for whole")
 			}
 			reply(r, 408, "slow")
-		}, func(o *Options) { o.IdleTimeout = short })
+		}, func(o *Options) { o.IdleTimeout = 5 * short }) // the server's clock has a step of a tenth of a second
 		p := dial(t, address)
 		p.say(post[:len(post)-2])
 		if resp := p.want(408, "slow"); !resp.Close {

@@ -129,7 +129,7 @@ func (u *upload) copy(c *Client) error {
 // appendTrailer writes the fields that may stand behind a body.
 func appendTrailer(dst []byte, h filters.Header) []byte {
 	for i := range h {
-		if inTrailer(h[i].Name) {
+		if inTrailer(h[i].Name) && FieldValue(h[i].Value) {
 			dst = appendFields(dst, h[i:i+1])
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -146,8 +147,9 @@ func (c *Client) Close() {
 	}
 }
 
-// settle implements side.
-func (c *Client) settle() {}
+// settle implements side. Whoever has been woken goes first: services write an answer in small pieces, and more of them may have come by
+// then for one system call.
+func (c *Client) settle() { runtime.Gosched() }
 
 // pinged implements side.
 func (c *Client) pinged() {}
@@ -180,7 +182,7 @@ func (c *Client) headed(id uint32, end bool) error {
 		if c.unused(id) {
 			return connError{protocolError, "an answer to nothing"}
 		}
-		return nil // it has been given up
+		return c.noisy() // it has been given up
 	}
 	if err := s.answer.headed(end); err != nil {
 		return streamError{id, protocolError}
@@ -242,7 +244,7 @@ func (a *Answer) headed(end bool) error {
 	if err != nil {
 		return err
 	}
-	a.status, a.length, a.headCame = int(status), length, true
+	a.status, a.length = int(status), length
 	switch {
 	case http1.Bodiless(a.method, a.status):
 		a.declared = 0
@@ -256,6 +258,7 @@ func (a *Answer) headed(end bool) error {
 	default:
 		a.declared = length
 	}
+	a.headCame = true
 	if end {
 		a.remoteEnd()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -138,6 +139,12 @@ func (c *conn) refuse(e streamError) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reset(e.id, e.code, e)
+	if err := c.sendControl(); err != nil {
+		return err
+	}
+	if e.code == refusedStream { // as a client's first streams may be, which does not know the limit yet
+		return c.noisy()
+	}
 	return c.cut()
 }
 
@@ -331,14 +338,14 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	if c.recvWindow -= h.length; c.recvWindow < 0 {
 		return connError{flowControlError, "more data than the connection's window"}
 	}
-	if len(data) == 0 && !h.has(flagEndStream) {
+	s := c.streams[h.id]
+	if s == nil || len(data) == 0 && !h.has(flagEndStream) {
 		if err := c.noisy(); err != nil {
 			return err
 		}
 	} else {
 		c.progress()
 	}
-	s := c.streams[h.id]
 	if s == nil {
 		c.giveBack(h.length)
 		switch {
@@ -667,8 +674,9 @@ func (c *conn) finish(err error) {
 	c.nc.SetWriteDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
 	c.kick()
 	c.drained()
+	linger := wrong || errors.Is(err, os.ErrDeadlineExceeded) && !c.broken
 	c.mu.Unlock()
-	if wrong {
+	if linger {
 		c.linger()
 	}
 	c.nc.Close()

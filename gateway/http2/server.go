@@ -3,7 +3,6 @@ package http2
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,6 +37,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*serverConn]struct{}
 	closed  bool
+	leaving bool          // Shutdown was called
 	changed chan struct{} // when a connection has ended; has room for one
 	idle    []*worker     // the last used on top
 
@@ -73,9 +73,6 @@ const drainPatience = 500 * time.Millisecond
 
 var drainPing = []byte("drained?")
 
-// errLeft is how a connection ends that is not needed any more.
-var errLeft = errors.New("http2: the connection is not needed any more")
-
 // Serve serves a connection from its preface on, and closes it in the end.
 func (s *Server) Serve(nc net.Conn) {
 	c := &serverConn{srv: s, scheme: "http", began: time.Now()}
@@ -98,8 +95,9 @@ func (s *Server) Serve(nc net.Conn) {
 		return
 	}
 	s.conns[c] = struct{}{}
+	leaving := s.leaving
 	s.mu.Unlock()
-	c.serve()
+	c.serve(leaving)
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
@@ -109,7 +107,7 @@ func (s *Server) Serve(nc net.Conn) {
 	}
 }
 
-func (c *serverConn) serve() {
+func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.look)
 	c.buffer().b = appendSettings(c.buffer().b,
@@ -118,6 +116,9 @@ func (c *serverConn) serve() {
 	c.recvWindow = connWindow
 	c.kick()
 	c.mu.Unlock()
+	if leaving {
+		c.drain()
+	}
 	err := c.preface()
 	if err == nil {
 		err = c.run()
@@ -232,12 +233,12 @@ func (c *serverConn) headed(id uint32, end bool) error {
 	case id <= c.lastID:
 		defer c.mu.Unlock()
 		if c.wasReset(id) {
-			return nil
+			return c.noisy()
 		}
 		return connError{streamClosed, "a head on a stream that has ended"}
 	case c.leaving:
-		c.mu.Unlock()
-		return nil // the client knows that it is not served
+		defer c.mu.Unlock()
+		return c.noisy() // the client knows that it is not served
 	}
 	c.lastID = id
 	full := c.running >= c.srv.MaxStreams
@@ -374,6 +375,7 @@ func (s *Server) work(w *worker, st *Stream) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		s.mu.Lock()
+		s.leaving = true
 		left := len(s.conns)
 		all := make([]*serverConn, 0, left)
 		for c := range s.conns {

@@ -104,7 +104,6 @@ func (errLate) Timeout() bool   { return true }
 func (errLate) Temporary() bool { return true }
 
 var (
-	errLength  = errors.New("http2: the body is not as long as was announced")
 	errStopped = errors.New("http2: the read was interrupted")
 	errEnded   = errors.New("http2: the stream has ended")
 )

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -44,16 +45,26 @@ func newEndpoint(c config.Endpoint, s *Service) *endpoint {
 // exchange sends a request on an idle connection that looks alive, or on a new one. used tells which. An error that is no
 // *http1.Failure is one of connecting.
 func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message, began time.Time) (a Answer, used bool, err error) {
-	c, err := e.take(ctx, began)
-	if err != nil {
-		return nil, false, err
-	}
-	e.inUse.Add(1)
-	used = c.Used > 0
-	x.Dispatched = true
-	answer, err := c.Do(ctx, x, m, began, e.service.settings.Timeout)
-	if err != nil {
-		return nil, used, err
+	before := x.Dispatched
+	var answer *http1.Answer
+	for {
+		c, err := e.take(ctx, began)
+		if err != nil {
+			return nil, false, err
+		}
+		e.inUse.Add(1)
+		used = c.Used > 0
+		x.Dispatched = true
+		answer, err = c.Do(ctx, x, m, began, e.service.settings.Timeout)
+		var f *http1.Failure
+		if errors.As(err, &f) && f.Stale { // as if it had not been in the pool
+			x.Dispatched = before
+			continue
+		}
+		if err != nil {
+			return nil, used, err
+		}
+		break
 	}
 	e.service.metrics.Duration.Observe(answer.Took.Seconds())
 	return answer, used, nil

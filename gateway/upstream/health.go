@@ -25,7 +25,13 @@ const failuresDown = 2
 func (e *endpoint) watchHealth(ctx context.Context, h Health) {
 	tick := time.NewTicker(h.Every)
 	defer tick.Stop()
-	for failures, first := 0, true; ; first = false {
+	told := false
+	defer func() {
+		if told {
+			e.service.metrics.Unwatched(e.Address)
+		}
+	}()
+	for failures := 0; ; {
 		healthy := e.check(ctx, h)
 		if ctx.Err() != nil {
 			return
@@ -34,7 +40,8 @@ func (e *endpoint) watchHealth(ctx context.Context, h Health) {
 			failures = 0
 		}
 		down := failures >= failuresDown || failures > 0 && e.down.Load()
-		if e.down.Swap(down) != down || first {
+		if e.down.Swap(down) != down || !told {
+			told = true
 			e.service.metrics.Health(e.Address, !down)
 		}
 		select {

@@ -62,8 +62,9 @@ type Metrics struct {
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
 	Duration        filters.Observer // seconds to the answer's head
-	// Health is told how an endpoint is: when it is first asked, and when that changes.
-	Health func(endpoint string, healthy bool)
+	// Health is told how an endpoint is: when it is first asked, and when that changes. Unwatched is told when it is asked no more.
+	Health    func(endpoint string, healthy bool)
+	Unwatched func(endpoint string)
 }
 
 // Answer is a service's answer: its head, and the body to be read to its end. Close is called once; strings of the answer are

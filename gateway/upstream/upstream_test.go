@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/http1"
 )
 
-var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard}
+var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard, Health: func(string, bool) {}, Unwatched: func(string) {}}
 
 // serve accepts connections and hands each to the function; it returns the address.
 func serve(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)) string {
