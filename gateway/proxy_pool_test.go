@@ -45,3 +45,15 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 		t.Errorf("%d of 200 failed", failed)
 	}
 }
+
+// A service's Go server shows request trailers over HTTP/2 only when they were announced: the Trailer field is end-to-end
+// (RFC 9110 §6.6.2 and the list of §7.6.1) and has to be passed on where the trailer is.
+func TestAnnouncedTrailersReachHTTP2(t *testing.T) {
+	t.Parallel()
+	s := newHTTP2Service(t, http.HandlerFunc(trailing))
+	g := start(t, head+`
+services: {a: {endpoints: ["h2c://`+s.address+`"]}}
+routes: [{name: all, match: {path: /all}, service: a}]
+`)
+	g.checkTrailers("/all", true)
+}

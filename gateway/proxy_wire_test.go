@@ -53,26 +53,6 @@ func wireService(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)
 	return l.Addr().String()
 }
 
-// answering reads request after request and lets each be answered by the function, which returns the bytes to be sent; "" closes the connection.
-func answering(f func(r *http.Request, body string) string) func(int64, net.Conn, *bufio.Reader) {
-	return func(_ int64, c net.Conn, r *bufio.Reader) {
-		for {
-			req, err := http.ReadRequest(r)
-			if err != nil {
-				return
-			}
-			b, err := io.ReadAll(req.Body)
-			if err != nil {
-				return
-			}
-			answer := f(req, string(b))
-			if _, err := io.WriteString(c, answer); err != nil || answer == "" {
-				return
-			}
-		}
-	}
-}
-
 // wire is a client that speaks bytes.
 type wire struct {
 	net.Conn

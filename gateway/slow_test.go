@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// An answer reaches a client that is slow with its body: one of a service that did not wait, and that of a time-out.
+// An answer reaches a client that is slow with its body: one of a service that did not wait, and that of the client's own time-out.
 func TestAnswerWhileTheBodyIsSlow(t *testing.T) {
 	early, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,11 +39,11 @@ func TestAnswerWhileTheBodyIsSlow(t *testing.T) {
 			}()
 		}
 	}()
-	g := start(t, head+`
-services: {a: {endpoints: ["http://`+early.Addr().String()+`"], timeout: 400ms}}
+	g := start(t, strings.Replace(head, "maxHeader", "idleTimeout: 400ms, maxHeader", 1)+`
+services: {a: {endpoints: ["http://`+early.Addr().String()+`"], timeout: 60s}}
 routes: [{name: all, match: {path: /**}, service: a}]
 `)
-	for path, want := range map[string]string{"/early": "HTTP/1.1 401", "/never": "HTTP/1.1 504"} {
+	for path, want := range map[string]string{"/early": "HTTP/1.1 401", "/never": "HTTP/1.1 400"} {
 		answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
 		if !strings.HasPrefix(answer, want) || !strings.Contains(answer, "Connection: close") {
 			t.Errorf("%s: %.200q", path, answer)

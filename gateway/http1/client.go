@@ -362,6 +362,9 @@ func (a *Answer) readHead(method string, m *Message) error {
 		}
 		switch {
 		case status == 100 && a.upload != nil:
+			if s, ok := m.Stream.(interface{ Continue() }); ok && m.Expects {
+				s.Continue() // now, since the answer may follow at once
+			}
 			a.upload.goOn()
 		case status != 100 && m.Interim != nil:
 			m.Interim(status, a.Header)
@@ -399,6 +402,7 @@ func (a *Answer) begin(method string) {
 	} else if length < 0 {
 		a.Length = -1
 	}
+	a.broken = length == untilClose
 	a.body.begin(&a.in, a.c.nc, length, a.head.connection)
 	if a.body.done() {
 		a.giveBack()
@@ -513,7 +517,7 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 	if x.Host != "" {
 		host = x.Host
 	}
-	if !Token(x.Method) || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
+	if !Token(x.Method) || x.Path == "" || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
 		return nil, errRequest
 	}
 	dst = append(dst, x.Method...)

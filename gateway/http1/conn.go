@@ -122,7 +122,7 @@ func (c *conn) nextSealed() event {
 	if c.r == nil {
 		c.r = takeRequest(c)
 	}
-	if c.r.in.empty() && c.r.in.fill(c.nc) != nil || !c.claim() {
+	if c.r.in.empty() && c.r.in.fill(c.nc) != nil {
 		return ends
 	}
 	return works
@@ -131,14 +131,15 @@ func (c *conn) nextSealed() event {
 // claim takes the connection out of its idle state; false when it is being closed.
 func (c *conn) claim() bool {
 	c.fresh = false
+	c.quiet.Store(0)
 	if c.state.CompareAndSwap(idle, active) {
 		return true
 	}
 	if !c.state.CompareAndSwap(parking, active) {
 		return false
 	}
-	c.mu.Lock() // until park has set its deadline, which is void now
-	c.mu.Unlock()
+	c.mu.Lock() // park has set its deadline by then, which is void now
+	defer c.mu.Unlock()
 	c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
 	return true
 }
@@ -176,6 +177,7 @@ func (c *conn) takeStep(fd uintptr) (stop bool) {
 			return true
 		}
 		if !c.whole() {
+			c.state.CompareAndSwap(active, idle) // until the head is there; whoever shuts down need not wait for it
 			c.event = works
 			return true
 		}
@@ -243,7 +245,7 @@ func (c *conn) work() after {
 
 // write sends p whole.
 func (c *conn) write(p []byte) error {
-	if c.fd >= 0 {
+	if c.fd >= 0 && c.state.Load() != closing {
 		n, err := send(c.fd, p)
 		if n == len(p) || err != nil && err != syscall.EAGAIN {
 			return err
@@ -331,10 +333,16 @@ func (c *conn) one(first bool) after {
 	r := c.r
 	r.begin()
 	err := r.readHead()
+	if !c.claim() {
+		return closes
+	}
 	if err == nil {
 		return c.work()
 	}
 	if first && err == faultVersionNew && c.scheme == "http" && c.preface() {
+		return closes
+	}
+	if first && err == faultAlien { // another protocol; whoever speaks it could not read an answer (RFC 9113 §3.4)
 		return closes
 	}
 	f, ok := err.(*Fault)
@@ -352,10 +360,12 @@ func (c *conn) one(first bool) after {
 func (r *Request) readHead() error {
 	in, limit := &r.in, r.c.srv.MaxHeader
 	for late, seen := false, 0; ; late = true {
-		for !late && in.r+1 < in.w && in.b[in.r] == '\r' && in.b[in.r+1] == '\n' && in.r < 4 { // RFC 9112 §2.2
+		for in.r < 4 && in.r+1 < in.w && in.b[in.r] == '\r' && in.b[in.r+1] == '\n' { // RFC 9112 §2.2
 			in.r += 2
 		}
-		if !late || in.w-in.r <= 1024 || headEnds(in.unread(), seen) {
+		if begun := in.unread(); len(begun) == 0 || len(begun) == 1 && begun[0] == '\r' {
+			// nothing of it yet
+		} else if !late || in.w-in.r <= 1024 || headEnds(in.unread(), seen) {
 			n, err := parseRequest(in.unread(), &r.Exchange, &r.head)
 			if err == nil && n > limit {
 				return tooLong(in.unread(), limit)
@@ -487,16 +497,20 @@ func (c *Carried) CloseWrite() error {
 // has at least the time that is configured, and a third more at most.
 
 func (c *conn) armRead(d time.Duration) {
-	if now := c.srv.clock.Load(); c.readUntil < now+int64(d) || c.readUntil > now+int64(d+d/2) {
+	now := c.srv.clock.Load() + int64(tickEvery) // the clock may be late by that
+	if c.readUntil < now+int64(d) || c.readUntil > now+int64(d+d/2) {
 		c.setReadDeadline(time.Unix(0, now).Add(d + d/3))
 	}
 }
 
 func (c *conn) armWrite() {
 	d := c.srv.IdleTimeout
-	if now := c.srv.clock.Load(); c.writeUntil < now+int64(d) {
+	if now := c.srv.clock.Load() + int64(tickEvery); c.writeUntil < now+int64(d) {
 		c.writeUntil = now + int64(d+d/3)
 		c.nc.SetWriteDeadline(time.Unix(0, c.writeUntil)) // fails only for a closed connection, as the write then does
+	}
+	if c.state.Load() == closing {
+		c.nc.SetWriteDeadline(past) // what abort has set
 	}
 }
 

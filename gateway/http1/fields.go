@@ -91,9 +91,9 @@ func Nominates(connection, name string) bool {
 	return false
 }
 
-// inTrailer reports whether a field may come behind the body: nothing that frames, routes, authenticates or describes the
+// InTrailer reports whether a field may come behind the body: nothing that frames, routes, authenticates or describes the
 // content (RFC 9110 §6.5.1).
-func inTrailer(name string) bool {
+func InTrailer(name string) bool {
 	if HopByHop(name) || filters.HasNamePrefix(name, "Sluice-") || filters.HasNamePrefix(name, "X-Forwarded-") || strings.IndexByte(name, '_') >= 0 {
 		return false
 	}

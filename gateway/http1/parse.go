@@ -26,6 +26,7 @@ var (
 	faultTarget     = bad("the request target has a byte that it cannot have")
 	faultForm       = bad("the request target does not begin with a slash")
 	faultVersion    = bad("the version is not HTTP/1.0 or HTTP/1.1")
+	faultAlien      = bad("the version does not begin with HTTP/")
 	faultVersionNew = &Fault{505, "this version of HTTP is not spoken here"}
 	faultMethod     = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
 	faultBareLF     = bad("a line ends without a carriage return")
@@ -138,13 +139,13 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	const version = "HTTP/1.1\r\n"
 	rest := b[i:]
 	if len(rest) < len(version) {
-		if j := bytes.IndexByte(rest, '\n'); j >= 0 || !strings.HasPrefix("HTTP/", text(rest[:min(len(rest), 5)])) {
-			return 0, faultVersion
+		if bytes.IndexByte(rest, '\n') >= 0 || !strings.HasPrefix("HTTP/", text(rest[:min(len(rest), 5)])) {
+			return 0, noVersion(b)
 		}
 		return 0, errMore
 	}
 	if text(rest[:5]) != version[:5] || rest[6] != '.' || rest[5] < '0' || rest[5] > '9' || rest[7] < '0' || rest[7] > '9' {
-		return 0, faultVersion
+		return 0, noVersion(b)
 	}
 	if rest[8] != '\r' || rest[9] != '\n' {
 		if rest[8] == '\n' {
@@ -161,6 +162,18 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 		x.Version, h.minor = "1.0", 0
 	}
 	return i + len(version), splitTarget(target, x)
+}
+
+// noVersion tells a request line at fault from the beginning of another protocol, which has no word of HTTP in it.
+func noVersion(b []byte) error {
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		end = len(b)
+	}
+	if bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
+		return faultVersion
+	}
+	return faultAlien
 }
 
 // splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112 §3.2).
@@ -315,7 +328,7 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 		i += 2
 		value := text(b[from:to])
 		if h == nil {
-			if inTrailer(name) && !Nominates(nominated, name) {
+			if InTrailer(name) && !Nominates(nominated, name) {
 				list = append(list, filters.Field{Name: name, Value: value})
 			}
 			continue
@@ -385,7 +398,7 @@ func (h *head) read(kind known, value string, x *filters.Exchange) error {
 		if !filters.EqualName(value, "100-continue") {
 			return faultExpect
 		}
-		h.expects = true
+		h.expects = h.minor > 0 // RFC 9110 §10.1.1
 	case trailer:
 		h.trailer = value
 	}

@@ -228,8 +228,8 @@ func TestInTrailer(t *testing.T) {
 		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false, "Content-Type": false, "Sluice-Reason": false,
 		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false, "Cache-Control": false,
 	} {
-		if inTrailer(name) != want {
-			t.Errorf("inTrailer(%q) = %v", name, !want)
+		if InTrailer(name) != want {
+			t.Errorf("InTrailer(%q) = %v", name, !want)
 		}
 	}
 }

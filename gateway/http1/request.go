@@ -78,7 +78,7 @@ func (r *Request) headRead() {
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
-	r.bodyLeft = 1<<63 - 1
+	r.bodyLeft = 1 << 62
 }
 
 // Length is that of the body: -1 for a chunked one, 0 without one.
@@ -154,6 +154,13 @@ func (r *Request) sendContinue() error {
 		return nil
 	}
 	return r.c.write(continueLine)
+}
+
+// Continue asks the client for the body, as the first Read would.
+func (r *Request) Continue() {
+	if r.head.expects {
+		r.sendContinue() // a client that has gone is met by the Read
+	}
 }
 
 var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")

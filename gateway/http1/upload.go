@@ -89,7 +89,9 @@ func (u *upload) copy(c *Client) error {
 	inChunks := u.m.Length < 0
 	var total int64
 	for {
+		c.set(time.Time{}) // the service's time runs while it has something to do: a client that rests is not its fault, and bounded by its own
 		n, err := u.m.Stream.Read(b[before : len(b)-behind])
+		c.set(time.Now().Add(c.timeout))
 		total += int64(n)
 		if n > 0 {
 			piece := b[before : before+n]
@@ -100,7 +102,6 @@ func (u *upload) copy(c *Client) error {
 				copy(b[from:], size)
 				piece = append(b[from:before+n:len(b)], '\r', '\n')
 			}
-			c.set(time.Now().Add(c.timeout)) // the service's time begins when it has the request: a slow client is not its fault
 			if _, werr := c.nc.Write(piece); werr != nil {
 				return werr
 			}
@@ -129,7 +130,7 @@ func (u *upload) copy(c *Client) error {
 // appendTrailer writes the fields that may stand behind a body.
 func appendTrailer(dst []byte, h filters.Header) []byte {
 	for i := range h {
-		if inTrailer(h[i].Name) && FieldValue(h[i].Value) {
+		if InTrailer(h[i].Name) && FieldValue(h[i].Value) {
 			dst = appendFields(dst, h[i:i+1])
 		}
 	}

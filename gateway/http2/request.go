@@ -49,7 +49,7 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.bodyLeft, s.tooLong = c, 1<<62, c.tooLong
 	s.expects, s.stopped, s.headed, s.wrote, s.bodiless, s.aborted, s.sized, s.left, s.failed = false, false, false, false, false, false, false, 0, nil
-	s.remoteEnded = end
+	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
 	x.Received = time.Now()
@@ -109,6 +109,8 @@ func (s *Stream) parse(fields filters.Header) bool {
 			s.declared = n
 		case "cookie":
 			cookies++
+		case "trailer":
+			s.message.Announced = f.Value
 		case "expect":
 			s.expects = filters.EqualName(f.Value, "100-continue")
 		}
@@ -148,17 +150,11 @@ func (s *stream) trail(fields filters.Header) bool {
 		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) { // a colon is in no token
 			return false
 		}
-		if inTrailer(f.Name) {
+		if http1.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
 		}
 	}
 	return true
-}
-
-// inTrailer reports whether a field may come behind the body: nothing that frames or routes, and nothing that is the gateway's own.
-func inTrailer(name string) bool {
-	return !http1.HopByHop(name) && !filters.HasNamePrefix(name, "Sluice-") && !filters.HasNamePrefix(name, "X-Forwarded-") && strings.IndexByte(name, '_') < 0 &&
-		!filters.EqualName(name, "Authorization") && !filters.EqualName(name, "Cookie") && !filters.EqualName(name, "Set-Cookie") && !filters.EqualName(name, "Idempotency-Key")
 }
 
 // serve has the handler answer and ends the stream.
@@ -420,7 +416,7 @@ func (s *Stream) Trailer(h filters.Header) {
 func (c *conn) trailer(s *stream, h filters.Header) {
 	at := c.beginHead(s)
 	for i := range h {
-		if inTrailer(h[i].Name) {
+		if http1.InTrailer(h[i].Name) {
 			c.out.b = appendFields(c.out.b, h[i:i+1])
 		}
 	}

@@ -1,0 +1,169 @@
+package http1
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// unlimited serves without LimitBody.
+type unlimited struct{ handler }
+
+func (u unlimited) Serve(r *Request) { u.handler(r) }
+
+func TestReadWithoutLimit(t *testing.T) {
+	t.Parallel()
+	_, address := serve(t, echo, func(o *Options) { o.Handler = unlimited{echo} })
+	p := dial(t, address)
+	p.say(post)
+	p.want(200, "POST /p hello")
+}
+
+func TestCloseDelimitedIsNotReused(t *testing.T) {
+	t.Parallel()
+	p := connect(t)
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\n\r\nok", &Message{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.service.CloseWrite()
+	if body, err := io.ReadAll(a); string(body) != "ok" || err != nil {
+		t.Errorf("%q %v", body, err)
+	}
+	if a.Close(); <-p.released {
+		t.Error("a connection that the service has closed is used again")
+	}
+}
+
+// A client that rests longer than the service's time between two pieces of its body.
+func TestRestingClientIsNotTheServicesFault(t *testing.T) {
+	t.Parallel()
+	const timeout = 100 * time.Millisecond
+	p := connect(t)
+	body := newScript()
+	go func() {
+		body.pieces <- "x"
+		<-time.After(3 * timeout)
+		select {
+		case body.pieces <- "x":
+		case <-body.interrupt:
+		}
+		close(body.pieces)
+	}()
+	go func() {
+		p.service.head()
+		io.ReadFull(p.service.r, make([]byte, 2))
+		io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
+	}()
+	a, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: 2}, time.Now(), timeout)
+	if err != nil {
+		t.Fatalf("%v, the client's fault: %v", err, err.(*Failure).Client)
+	}
+	a.Close()
+}
+
+func TestQueryCannotEndTheRequestLine(t *testing.T) {
+	t.Parallel()
+	x := filters.Exchange{Method: "GET", Path: "/", RawQuery: "a HTTP/1.1", Host: "a"}
+	if got, err := appendRequest(nil, &x, &Message{}, "a"); err == nil {
+		t.Errorf("%q is written", got)
+	}
+	x = filters.Exchange{Method: "GET", Path: "", Host: "a"}
+	if got, err := appendRequest(nil, &x, &Message{}, "a"); err == nil {
+		t.Errorf("%q is written", got)
+	}
+}
+
+// An empty line before a request, in pieces (RFC 9112 §2.2).
+func TestEmptyLineBeforeARequest(t *testing.T) {
+	t.Parallel()
+	_, address := serve(t, echo, nil)
+	for _, cuts := range [][]string{{"\r\n" + get}, {"\r\n", get}, {"\r", "\n" + get}, {post + "\r\n" + get}, {post, "\r\n", get}} {
+		t.Run(fmt.Sprintf("%.30q", cuts), func(t *testing.T) {
+			t.Parallel()
+			p := dial(t, address)
+			for _, c := range cuts {
+				p.say(c)
+				time.Sleep(20 * time.Millisecond)
+			}
+			if strings.HasPrefix(cuts[0], "POST") {
+				p.want(200, "POST /p hello")
+			}
+			p.want(200, "GET /g ")
+		})
+	}
+}
+
+// What comes behind a body in the same segment as a stray line does not hold a shutdown up.
+func TestShutdownAfterAStrayLine(t *testing.T) {
+	t.Parallel()
+	s, address := serve(t, echo, nil)
+	p := dial(t, address)
+	p.say(post)
+	p.want(200, "POST /p hello")
+	p.say("\r\n")
+	time.Sleep(50 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("%v", err)
+	}
+}
+
+// The connection is shut down while part of a head is there.
+func TestShutdownWithPartOfAHead(t *testing.T) {
+	t.Parallel()
+	s, address := serve(t, echo, nil)
+	p := dial(t, address)
+	p.say("GET / HT")
+	eventually(t, "open", func() bool { return s.Open() == 1 })
+	time.Sleep(50 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("%v", err)
+	}
+}
+
+// The deadline of reads with a small idle time-out is not in the past.
+func TestIdleTimeoutIsNeverShorter(t *testing.T) {
+	t.Parallel()
+	_, address := serve(t, func(r *Request) {
+		_, err := io.ReadAll(struct{ io.Reader }{r})
+		reply(r, 408, fmt.Sprint(err != nil))
+	}, func(o *Options) { o.IdleTimeout = 50 * time.Millisecond })
+	for range 10 {
+		p := dial(t, address)
+		p.say(post[:len(post)-1])
+		p.want(408, "true")
+	}
+}
+
+// To close the server ends a write that waits for a client.
+func TestCloseWithASlowReader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 10, 100 << 10} {
+		piece := make([]byte, size)
+		var written atomic.Int64
+		s, address := serve(t, func(r *Request) {
+			r.Head(200, nil, -1)
+			for {
+				if _, err := r.Write(piece); err != nil {
+					return
+				}
+				r.Flush()
+				written.Add(1)
+			}
+		}, nil)
+		p := dial(t, address)
+		p.say(get)
+		eventually(t, "something is written", func() bool { return written.Load() > 0 })
+		s.Close()
+	}
+}
