@@ -140,12 +140,12 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	rest := b[i:]
 	if len(rest) < len(version) {
 		if bytes.IndexByte(rest, '\n') >= 0 || !strings.HasPrefix("HTTP/", text(rest[:min(len(rest), 5)])) {
-			return 0, noVersion(b)
+			return 0, noVersion(b, target)
 		}
 		return 0, errMore
 	}
 	if text(rest[:5]) != version[:5] || rest[6] != '.' || rest[5] < '0' || rest[5] > '9' || rest[7] < '0' || rest[7] > '9' {
-		return 0, noVersion(b)
+		return 0, noVersion(b, target)
 	}
 	if rest[8] != '\r' || rest[9] != '\n' {
 		if rest[8] == '\n' {
@@ -164,13 +164,13 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	return i + len(version), splitTarget(target, x)
 }
 
-// noVersion tells a request line at fault from the beginning of another protocol, which has no word of HTTP in it.
-func noVersion(b []byte) error {
+// noVersion tells a request line at fault from the beginning of another protocol, which has no word of HTTP in it, and no path.
+func noVersion(b []byte, target string) error {
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
 		end = len(b)
 	}
-	if bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
+	if strings.HasPrefix(target, "/") || bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
 		return faultVersion
 	}
 	return faultAlien
