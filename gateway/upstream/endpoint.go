@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -56,15 +55,13 @@ func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.M
 		used = c.Used > 0
 		x.Dispatched = true
 		answer, err = c.Do(ctx, x, m, began, e.service.settings.Timeout)
-		var f *http1.Failure
-		if errors.As(err, &f) && f.Stale { // as if it had not been in the pool
-			x.Dispatched = before
-			continue
+		if err == nil {
+			break
 		}
-		if err != nil {
+		if f, ok := err.(*http1.Failure); !ok || !f.Stale {
 			return nil, used, err
 		}
-		break
+		x.Dispatched = before // as if it had not been in the pool
 	}
 	e.service.metrics.Duration.Observe(answer.Took.Seconds())
 	return answer, used, nil
