@@ -59,7 +59,7 @@ type end struct {
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
 	if tunnel != nil { // the exchange has ended: what follows is no request any more
-		w.(*http1.Request).Tunnel(tunnel)
+		w.(*http1.Request).Tunnel(x.Response.Header, tunnel)
 		tunnel.Close()
 	}
 }
@@ -132,18 +132,22 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		rt.copyBody(x, w, e)
 	default:
 		length := int64(len(r.Body))
-		if http1.Bodiless(x.Method, r.Status) && len(r.Body) == 0 {
-			length = e.length // what the service says that there would be
+		var trailer filters.Header
+		if e.answer != nil && !r.Local {
+			trailer = e.answer.Trailer()
 		}
-		if e.answer != nil && length == int64(len(r.Body)) && len(e.answer.Trailer()) > 0 {
+		switch {
+		case !r.Local && http1.Bodiless(x.Method, r.Status) && len(r.Body) == 0:
+			length = e.length // what the service says that there would be
+		case len(trailer) > 0:
 			length = -1 // only such a body has a trailer
 		}
 		w.Head(r.Status, r.Header, length)
 		if len(r.Body) > 0 && x.Method != http.MethodHead {
 			w.Write(r.Body) // a client that has gone is not the exchange's failure: the answer was whole
 		}
-		if e.answer != nil {
-			w.Trailer(e.answer.Trailer())
+		if len(trailer) > 0 {
+			w.Trailer(trailer)
 		}
 	}
 }
@@ -209,7 +213,7 @@ type forward struct {
 
 func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	if x.Detach {
-		x.SetContext(context.Background())
+		detach(x, in)
 	}
 	x.Inject.Set("Sluice-Principal", x.Principal)
 	m, err := in.Message()
@@ -238,6 +242,15 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 		return f.keep(x, e)
 	}
 	return e
+}
+
+// detach has what follows go on when the client leaves. It ends when the drain's limit is over all the same.
+func detach(x *filters.Exchange, in inbound) {
+	if d, ok := in.(interface{ Detached() context.Context }); ok {
+		x.SetContext(d.Detached())
+	} else {
+		x.SetContext(context.Background())
+	}
 }
 
 // bodyFailure says why the client's body could not be read.

@@ -194,6 +194,15 @@ func (s *servers) close() {
 	}
 }
 
+// leave has clients go elsewhere with their next requests.
+func (s *servers) leave() {
+	for _, sv := range s.list {
+		if srv, ok := sv.server.(*http1.Server); ok {
+			srv.Leave()
+		}
+	}
+}
+
 // serve starts all and returns where the first failure comes out.
 func (s *servers) serve() <-chan error {
 	failed := make(chan error, len(s.list))
@@ -283,6 +292,7 @@ func (g *gateway) drain(s *servers) error {
 	g.draining.Store(true)
 	delay := time.Duration(g.engine.Load().cfg.Listen.DrainDelay)
 	g.Logger.Info("draining", "delay", delay.String(), "limit", g.DrainLimit.String())
+	s.leave()
 	time.Sleep(delay) // nothing to wait for: load balancers have that long to notice
 	g.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), g.DrainLimit)
@@ -316,6 +326,9 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotSent
 	}
+	if rec.aborted {
+		return 0, nil, filters.Unanswered
+	}
 	return rec.status, rec.body, filters.Completed
 }
 
@@ -328,8 +341,9 @@ func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
 
 // recorder is the outbound of a branch call: it keeps the answer for the coordinator's stand-in.
 type recorder struct {
-	status int
-	body   []byte
+	status  int
+	body    []byte
+	aborted bool
 }
 
 func (r *recorder) Head(status int, _ filters.Header, _ int64) { r.status = status }
@@ -340,7 +354,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 func (r *recorder) Flush()                 {}
 func (r *recorder) Trailer(filters.Header) {}
 func (r *recorder) CloseAfter()            {}
-func (r *recorder) Abort()                 {}
+func (r *recorder) Abort()                 { r.aborted = true }
 
 // stepsOf returns the names of the steps of the transaction that a route leads to today.
 func (g *gateway) stepsOf(route string) (names []string, ok bool) {

@@ -45,7 +45,7 @@ func (r *Request) Interim(status int, h filters.Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := &r.answer
-	a.out = appendFields(append(a.out, statusLines[status]...), h)
+	a.out = appendTrailer(append(a.out, statusLines[status]...), h) // of the same kind: nothing that only a final answer may say
 	a.out = append(a.out, '\r', '\n')
 	r.Flush()
 }
@@ -90,7 +90,7 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 // connectionField says whether the connection can be used again.
 func (r *Request) connectionField(status int) {
 	a := &r.answer
-	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.draining.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
+	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.leaving.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
 		a.closing = true
 	}
 	switch {
@@ -107,7 +107,7 @@ func (r *Request) restIsLong() bool {
 	if r.body.kind == noBody && r.body.err == nil {
 		return false
 	}
-	if r.body.err != nil || r.bodyLeft < 0 || r.head.expects && !r.continued {
+	if r.body.err != nil || r.bodyLeft < 0 || r.head.expects && !r.continued.Load() {
 		return true
 	}
 	return r.body.kind == sized && r.body.left > discardMax
@@ -162,6 +162,14 @@ func (r *Request) Write(p []byte) (int, error) {
 	}
 	if a.bodiless || len(p) == 0 {
 		return len(p), nil
+	}
+	if len(p) > largeBuffer { // each piece has its own time
+		n, err := r.Write(p[:largeBuffer])
+		if err != nil {
+			return n, err
+		}
+		more, err := r.Write(p[largeBuffer:])
+		return n + more, err
 	}
 	if a.sized {
 		if int64(len(p)) > a.left {
@@ -259,7 +267,7 @@ func (r *Request) finish() after {
 		return closes
 	case !a.closing && r.body.done():
 		return remains
-	case a.closing || r.interrupted || r.restIsLong() || !r.discard():
+	case a.closing || r.c.cut.Load() || r.restIsLong() || !r.discard():
 		return lingers
 	}
 	return remains

@@ -1,11 +1,13 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,7 @@ type Client struct {
 
 	quietly func(fd uintptr)
 	quiet   bool
+	sealed  bool                  // TLS
 	ask     func(fd uintptr) bool // nil where the socket is not ours to write to (TLS)
 	asking  asking
 
@@ -54,7 +57,7 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 	if socket != nil {
 		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
 	}
-	c.quietly = func(fd uintptr) { c.quiet = plain && silent(int(fd)) || !plain && !hungUp(int(fd)) }
+	c.quietly, c.sealed = func(fd uintptr) { c.quiet = silent(int(fd)) }, !plain
 	if plain && c.socket != nil {
 		c.ask = c.askNow
 	}
@@ -138,7 +141,17 @@ func (c *Client) Quiet(now time.Time) bool {
 		return true
 	}
 	c.quiet = false
-	return c.socket.Control(c.quietly) == nil && c.quiet
+	return c.socket.Control(c.quietly) == nil && c.quiet && !(c.sealed && c.holds())
+}
+
+// holds reports whether a TLS connection has read more than it was asked for, or is broken: with a deadline that has passed it gives what it
+// has and takes nothing from the socket.
+func (c *Client) holds() bool {
+	c.nc.SetReadDeadline(past) // fails only for a closed connection, as the read then does
+	c.deadline = time.Time{}   // to be set anew
+	var b [1]byte
+	n, err := c.nc.Read(b[:])
+	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // looksItself reports whether the connection was used so recently that Do looks at it.
@@ -174,6 +187,12 @@ type Stream interface {
 	io.Reader
 	Interrupter // ends a Read that waits
 }
+
+// inMemory is a long body that has been read already.
+type inMemory struct{ *bytes.Reader }
+
+// Interrupt implements Interrupter: it does not wait for anybody.
+func (inMemory) Interrupt() {}
 
 // Failure is an exchange without an answer, and what is known of it.
 type Failure struct {
@@ -231,6 +250,16 @@ func (c *Client) set(t time.Time) {
 	if !c.interrupted.Load() {
 		c.nc.SetDeadline(t) // fails only for a closed connection, as what follows then does
 	}
+}
+
+func (c *Client) extend(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deadline.IsZero() || c.interrupted.Load() {
+		return
+	}
+	c.deadline = c.deadline.Add(d)
+	c.nc.SetDeadline(c.deadline) // fails only for a closed connection
 }
 
 // Interrupt ends what waits for the service. The connection is not used again.
@@ -297,6 +326,10 @@ func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
 	var err error
 	if a.out, err = appendRequest(a.outMemory[:0], x, m, c.host); err != nil {
 		return &Failure{Cause: err, Silent: true}
+	}
+	if m.Stream == nil && len(m.Bytes) > wholeMax { // the service may refuse it before it has taken it all
+		head := *m
+		m = &Message{Stream: inMemory{bytes.NewReader(m.Bytes)}, Length: int64(len(m.Bytes)), Interim: head.Interim, Upgrade: head.Upgrade}
 	}
 	streams, rest := m.Stream != nil && m.Length != 0, m.Bytes
 	if len(a.out)+len(rest) <= cap(a.out) { // one write for both
@@ -409,13 +442,15 @@ func (a *Answer) begin(method string) {
 	}
 }
 
-// seize takes the connection out of the pool's hands, for a tunnel.
-func (a *Answer) seize() net.Conn {
+// seize takes the connection over for a tunnel; done is called at its end.
+func (a *Answer) seize() (nc net.Conn, done func()) {
 	c := a.c
 	a.unwatch()
 	a.c = nil
-	c.release(c, false)
-	return c.nc
+	return c.nc, func() {
+		c.nc.Close()
+		c.release(c, false)
+	}
 }
 
 // Head returns the status, the fields and the length of the body.
@@ -456,7 +491,7 @@ func (a *Answer) Trailer() filters.Header { return a.body.trailer }
 // Extend gives the exchange more time, while the body is read.
 func (a *Answer) Extend(d time.Duration) {
 	if a.owed += d; a.c != nil && a.owed > a.c.timeout/16 { // small ones add up
-		a.c.set(a.c.deadline.Add(a.owed))
+		a.c.extend(a.owed)
 		a.owed = 0
 	}
 }

@@ -620,7 +620,7 @@ func TestTunnel(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		r.Tunnel(a)
+		r.Tunnel(a.Header, a)
 		a.Close()
 	}, nil)
 	client := dial(t, address)

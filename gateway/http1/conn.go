@@ -34,13 +34,15 @@ type conn struct {
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
-	state   atomic.Uint32
-	quiet   atomic.Int64 // since when it is idle
-	mu      sync.Mutex   // of what follows, which the watch reads
-	context *Context     // of the request that is being served
-	since   int64        // when it began
-	handed  *Carried     // to another server
-	aborted bool
+	state    atomic.Uint32
+	cut      atomic.Bool  // the body of the request is not read any more
+	quiet    atomic.Int64 // since when it is idle
+	mu       sync.Mutex   // of what follows, which the watch reads
+	context  *Context     // of the request that is being served
+	detached *Context     // of what goes on without its client
+	since    int64        // when it began
+	handed   *Carried     // to another server
+	aborted  bool
 }
 
 // States of a connection: who moves it away from idle first may read from it, or close it.
@@ -60,6 +62,10 @@ func (c *conn) serve() {
 		if v := recover(); v != nil { // one client's request must not end the others'
 			c.srv.Logger.Error("a panic ended a connection", "panic", v, "stack", string(debug.Stack()))
 			what = ends
+			c.mu.Lock()
+			c.context, c.detached = nil, nil
+			c.mu.Unlock()
+			c.r = nil // somebody may still use it
 		}
 		if c.r != nil {
 			c.drop()
@@ -223,14 +229,14 @@ func (c *conn) work() after {
 	r := c.r
 	r.headRead()
 	c.mu.Lock()
-	c.context, c.since = r.ctx, c.srv.clock.Load()
+	c.context, c.detached, c.since = r.ctx, r.detached, c.srv.clock.Load()
 	c.mu.Unlock()
 	c.srv.Handler.Serve(r)
 	c.mu.Lock()
-	c.context = nil
+	c.context, c.detached = nil, nil
 	c.mu.Unlock()
 	then := r.finish()
-	r.ctx = r.ctx.end()
+	r.ctx, r.detached = r.ctx.end(), r.detached.end()
 	if then != remains {
 		return then
 	}
@@ -462,8 +468,10 @@ func (c *conn) abort() {
 	if c.handed != nil {
 		c.handed.Close()
 	}
-	if c.context != nil {
-		c.context.cancel()
+	for _, ctx := range [...]*Context{c.context, c.detached} {
+		if ctx != nil {
+			ctx.cancel()
+		}
 	}
 	c.base.SetDeadline(past) // fails only for a closed connection
 }
@@ -517,8 +525,8 @@ func (c *conn) armWrite() {
 func (c *conn) setReadDeadline(t time.Time) {
 	c.readUntil = t.UnixNano()
 	c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
-	if c.state.Load() == closing {
-		c.nc.SetReadDeadline(past) // what abort has set
+	if c.state.Load() == closing || c.cut.Load() {
+		c.nc.SetReadDeadline(past) // what abort or Interrupt has set
 	}
 }
 
@@ -531,6 +539,7 @@ func (c *conn) linger() {
 	if !ok || cw.CloseWrite() != nil {
 		return
 	}
+	c.cut.Store(false)
 	c.setReadDeadline(time.Now().Add(patience))
 	b := LargeBuffer()
 	defer PutLargeBuffer(b)

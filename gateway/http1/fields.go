@@ -100,7 +100,7 @@ func InTrailer(name string) bool {
 	for _, n := range [...]string{
 		"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Content-Type", "Content-Encoding", "Content-Range", "Cache-Control", "Expires", "Vary",
 		"Age", "Date", "Location", "Retry-After", "Max-Forwards", "Range", "Idempotency-Key", "Forwarded", "Via", "Traceparent", "If-Match", "If-None-Match",
-		"If-Modified-Since", "If-Unmodified-Since", "If-Range", "WWW-Authenticate", "Proxy-Authenticate", "Pragma", "Age",
+		"If-Modified-Since", "If-Unmodified-Since", "If-Range", "WWW-Authenticate", "Proxy-Authenticate", "Pragma",
 	} {
 		if filters.EqualName(name, n) {
 			return false

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -21,16 +22,17 @@ type Request struct {
 	in   buffer
 	body body
 	ctx  *Context
-	load func(int64) ([]byte, error) // loadBody; made once
+	// detached does not end with the client, only with the server's Close.
+	detached *Context
+	load     func(int64) ([]byte, error) // loadBody; made once
 
-	bodyLeft    int64  // that may still be read
-	kept        []byte // a body that was read whole and did not lie in the buffer
-	interrupted bool
-	streamed    bool        // the body is read by an upload
-	over        atomic.Bool // and was read to its end
+	bodyLeft int64       // that may still be read
+	kept     []byte      // a body that was read whole and did not lie in the buffer
+	streamed bool        // the body is read by an upload
+	over     atomic.Bool // and was read to its end
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): who writes it, and whether
-	continued bool
+	continued atomic.Bool
 
 	message Message // see Message
 	answer  answer
@@ -39,7 +41,7 @@ type Request struct {
 }
 
 var requests = sync.Pool{New: func() any {
-	r := &Request{ctx: &Context{}}
+	r := &Request{ctx: &Context{}, detached: &Context{}}
 	r.load = r.loadBody
 	r.message.Interim, r.message.Trailer = r.Interim, r.Behind // made once
 	return r
@@ -67,7 +69,9 @@ func (r *Request) release() {
 func (r *Request) begin() {
 	r.Exchange.Begin(r.ctx, r.load)
 	r.head = head{}
-	r.interrupted, r.continued, r.streamed = false, false, false
+	r.streamed = false
+	r.continued.Store(false)
+	r.c.cut.Store(false)
 	r.over.Store(false)
 	r.answer = answer{out: r.outMemory[:0]}
 }
@@ -83,6 +87,9 @@ func (r *Request) headRead() {
 
 // Length is that of the body: -1 for a chunked one, 0 without one.
 func (r *Request) Length() int64 { return r.head.length }
+
+// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+func (r *Request) Detached() context.Context { return r.detached }
 
 // PeerText is the peer's address as text.
 func (r *Request) PeerText() string { return r.c.peerText }
@@ -111,7 +118,10 @@ func (r *Request) Read(p []byte) (int, error) {
 	if r.bodyLeft < 0 {
 		return 0, filters.ErrBodyTooLarge
 	}
-	if r.head.expects && !r.continued {
+	if r.c.cut.Load() {
+		return 0, errAnswered
+	}
+	if r.head.expects && !r.continued.Load() {
 		if err := r.sendContinue(); err != nil {
 			return 0, err
 		}
@@ -143,13 +153,13 @@ var errAnswered = errors.New("http1: the request was answered without its body")
 func (r *Request) sendContinue() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.continued {
+	if r.continued.Load() {
 		return nil
 	}
-	if r.answer.headed {
+	if r.answer.headed || r.c.cut.Load() {
 		return errAnswered
 	}
-	r.continued = true
+	r.continued.Store(true)
 	if !r.in.empty() || r.head.length == 0 || r.head.minor == 0 {
 		return nil
 	}
@@ -167,7 +177,7 @@ var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // Interrupt ends a Read that waits for the client. The connection is not used again.
 func (r *Request) Interrupt() {
-	r.interrupted = true
+	r.c.cut.Store(true)
 	r.c.nc.SetReadDeadline(past) // fails only for a closed connection, whose reads have ended
 }
 

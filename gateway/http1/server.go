@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -50,7 +49,8 @@ type Server struct {
 	Options
 	clock    atomic.Int64 // unix nanoseconds, to a tick
 	date     atomic.Pointer[string]
-	draining atomic.Bool
+	leaving  atomic.Bool // answers close their connections
+	draining atomic.Bool // and nothing new is accepted
 	stopping chan struct{}
 	stop     sync.Once
 	end      sync.Once
@@ -88,28 +88,28 @@ func (s *Server) Serve(l net.Listener) error {
 		return ErrClosed
 	}
 	for pause := time.Duration(0); ; {
-		select {
-		case s.Slots <- struct{}{}:
-		case <-s.stopping:
-			return ErrClosed
-		}
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.begin(nc)
-			continue
+			select {
+			case s.Slots <- struct{}{}:
+				s.begin(nc)
+				continue
+			case <-s.stopping:
+				nc.Close()
+				return ErrClosed
+			}
 		}
-		<-s.Slots
 		if s.draining.Load() {
 			return ErrClosed
 		}
-		if !passing(err) {
+		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		if pause == 0 {
 			s.Logger.Error("no connection can be accepted", "error", err)
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors: to spin would take the time of those served
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule: to spin would take the time of those served
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -118,17 +118,6 @@ func (s *Server) Serve(l net.Listener) error {
 			return ErrClosed
 		}
 	}
-}
-
-// passing reports whether an error of accept is one that passes: the process or the machine is out of something, or the client has
-// gone already.
-func passing(err error) bool {
-	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Server) begin(nc net.Conn) {
@@ -204,7 +193,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// Leave has every answer from now on close its connection, so that clients go elsewhere before the listeners close.
+func (s *Server) Leave() { s.leaving.Store(true) }
+
 func (s *Server) drain() {
+	s.Leave()
 	s.draining.Store(true)
 	s.stop.Do(func() { close(s.stopping) })
 	s.mu.Lock()

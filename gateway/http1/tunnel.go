@@ -4,21 +4,27 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
-// §7.8). It takes the service's connection over. The handler returns after it.
-func (r *Request) Tunnel(a *Answer) {
+// §7.8). h are the answer's fields. It takes the service's connection over. The handler returns after it.
+func (r *Request) Tunnel(h filters.Header, a *Answer) {
 	w := &r.answer
 	w.headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)
-	w.out = appendFields(w.out, a.Header)
+	w.out = appendFields(w.out, h)
 	w.out = append(w.out, "Connection: Upgrade\r\nUpgrade: "...)
 	w.out = append(w.out, a.head.upgrade...)
 	w.out = append(w.out, "\r\n\r\n"...)
 	w.out = append(w.out, a.in.unread()...) // what the service has said already
-	client, service := r.c.nc, a.seize()
-	defer service.Close()
+	client := r.c.nc
+	service, done := a.seize()
+	defer done()
+	r.c.mu.Lock()
+	r.c.context = nil // nobody waits for the request's end any more
+	r.c.mu.Unlock()
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
 	if r.Flush(); w.err != nil || r.c.state.Load() == closing {

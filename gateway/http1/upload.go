@@ -52,10 +52,10 @@ func (u *upload) over() bool {
 
 // end gives the body up. The connection is closed already.
 func (u *upload) end() {
-	u.goOn()
 	if !u.over() {
 		u.m.Stream.Interrupt()
 	}
+	u.goOn()
 	<-u.done
 }
 
@@ -89,7 +89,10 @@ func (u *upload) copy(c *Client) error {
 	inChunks := u.m.Length < 0
 	var total int64
 	for {
-		c.set(time.Time{}) // the service's time runs while it has something to do: a client that rests is not its fault, and bounded by its own
+		if !u.answered.Load() { // an answer under way has its own time
+			c.set(time.Time{})
+		}
+		// The service's time runs while it has something to do: a client that rests is not its fault, and bounded by its own.
 		n, err := u.m.Stream.Read(b[before : len(b)-behind])
 		c.set(time.Now().Add(c.timeout))
 		total += int64(n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type endpoint struct {
 
 	mu     sync.Mutex
 	idle   []*http1.Client
+	sweep  *time.Timer // runs while there are idle ones
 	closed bool
 }
 
@@ -153,6 +155,9 @@ func (e *endpoint) put(c *http1.Client, reusable bool) {
 		e.idle[len(e.idle)-1] = c
 	default:
 		e.idle = append(e.idle, c)
+		if e.sweep == nil {
+			e.sweep = time.AfterFunc(idleTimeout, e.trim)
+		}
 	}
 	e.mu.Unlock()
 	if old != nil {
@@ -160,10 +165,28 @@ func (e *endpoint) put(c *http1.Client, reusable bool) {
 	}
 }
 
+// trim closes the connections that have idled too long: those at the bottom, which a quiet service would keep for ever.
+func (e *endpoint) trim() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for n < len(e.idle) && time.Since(e.idle[n].IdleSince) >= idleTimeout {
+		e.idle[n].Close()
+		n++
+	}
+	e.idle = slices.Delete(e.idle, 0, n)
+	if e.sweep = nil; len(e.idle) > 0 {
+		e.sweep = time.AfterFunc(idleTimeout/4, e.trim)
+	}
+}
+
 func (e *endpoint) close() {
 	e.mu.Lock()
 	idle := e.idle
 	e.idle, e.closed = nil, true
+	if e.sweep != nil {
+		e.sweep.Stop()
+	}
 	e.mu.Unlock()
 	for _, c := range idle {
 		c.Close()

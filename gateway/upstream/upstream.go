@@ -187,10 +187,10 @@ func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange,
 		return nil, 0, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 	case f.Client:
 		return nil, 0, fmt.Errorf("%w: %w", ErrClientBody, f.Cause)
-	case isTimeout(f.Cause):
-		return nil, 0, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
 	case !f.Sent:
 		return nil, 0, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
+	case isTimeout(f.Cause):
+		return nil, 0, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
 	}
 	err = fmt.Errorf("%w: %w", ErrFailed, f.Cause)
 	if f.Silent && (x.Resend || used && safe(x.Method)) {
