@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -165,6 +166,9 @@ func (s *Stream) serve() {
 
 // TooLong reports whether the head is longer than the server takes. The exchange has its beginning.
 func (s *Stream) TooLong() bool { return s.tooLong }
+
+// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
 // PeerText is the peer's address as text.
 func (s *Stream) PeerText() string { return s.conn.peerText }

@@ -42,11 +42,16 @@ type Server struct {
 	idle    []*worker     // the last used on top
 
 	handlers sync.WaitGroup
+
+	detached context.Context // of what goes on without its client; ends with Close
+	cut      context.CancelFunc
 }
 
 // New returns a server.
 func New(o Options) *Server {
-	return &Server{Options: o, conns: map[*serverConn]struct{}{}, changed: make(chan struct{}, 1)}
+	s := &Server{Options: o, conns: map[*serverConn]struct{}{}, changed: make(chan struct{}, 1)}
+	s.detached, s.cut = context.WithCancel(context.Background())
+	return s
 }
 
 // serverConn is the server's side of a connection.
@@ -398,6 +403,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close ends everything at once and returns when no handler is left.
 func (s *Server) Close() {
+	s.cut()
 	s.mu.Lock()
 	s.closed = true
 	for c := range s.conns {

@@ -24,7 +24,9 @@ type h2 struct {
 // dialing is a connection that is being made, which all wait for that need one.
 type dialing struct {
 	done chan struct{}
-	err  error // once done is closed
+	// Once done is closed:
+	err  error
+	left bool // whoever made it had left, or had no time
 }
 
 func newH2(e *endpoint) *h2 { return &h2{e: e} }
@@ -54,7 +56,7 @@ func (h *h2) take(ctx context.Context) (*http2.Client, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if d.err != nil && !errors.Is(d.err, context.Canceled) { // else whoever made it has left, and it is somebody else's turn
+		if d.err != nil && !d.left { // else it is somebody else's turn
 			return nil, d.err
 		}
 	}
@@ -101,7 +103,7 @@ func (h *h2) dial(ctx context.Context, d *dialing) (*http2.Client, error) {
 	}
 	h.mu.Lock()
 	h.dialing = nil
-	d.err = err
+	d.err, d.left = err, ctx.Err() != nil
 	if err == nil && !h.closed {
 		h.conns = append(h.conns, c)
 	}
