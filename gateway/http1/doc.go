@@ -44,7 +44,7 @@
 //   - Deadlines are coarse: moved when a third of their time has gone, and not for each request.
 //   - A client who leaves is found by a look at the sockets of requests that take longer than a tick (100 ms), not by a goroutine that waits for it.
 //   - Looks at the clock are among the most expensive things left (40 ns): one a stage.
-//   - An idle connection has no buffer, and waits on a goroutine that has not served yet: serving grows the stack to 8 KiB, waiting needs 2. So after its
+//   - An idle connection in clear text has no buffer (one with TLS keeps its own and ours), and waits on a goroutine that has not served yet: serving grows the stack to 8 KiB, waiting needs 2. So after its
 //     first request, and after a second of idling, the goroutine is replaced.
 //   - Pooled objects carry their buffers inside: one Get and Put a side.
 //   - Long bodies go through a buffer of 64 KiB, at half of nginx's cost; tunnels are spliced by the kernel.
@@ -55,7 +55,7 @@
 // # Bounds
 //
 // A head: Options.MaxHeader bytes and [FieldsMax] fields; an answer's head 256 KiB, at most 32 interim answers; a chunk's line 512 bytes, extensions 16 KiB a
-// body, a trailer section 8 KiB. Memory: about 3 KiB an idle connection, 16 KiB while a request is served plus the service's side of it, 64 KiB while a body
+// body, a trailer section 8 KiB. Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the service's side of it, 64 KiB while a body
 // passes. Connections: Options.Slots.
 //
 // # Failure policy

@@ -115,7 +115,10 @@ func (s *Service) Close() {
 // Send dispatches the exchange to the service and returns the answer, to be read and closed. The error is one of the
 // package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
 func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Message) (Answer, error) {
-	now := time.Now()
+	now := x.Received.Add(time.Since(x.Received)) // one look at the clock, where time.Now takes two
+	if x.Received.IsZero() {
+		now = time.Now()
+	}
 	s.budget.request(now)
 	var failed *endpoint
 	for repeat := 0; ; repeat++ {
