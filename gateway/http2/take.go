@@ -1,0 +1,362 @@
+package http2
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// take handles a frame.
+func (c *conn) take(h *frameHeader, p []byte) error {
+	if c.blockID != 0 && (h.kind != frameContinuation || h.id != c.blockID) {
+		return connError{protocolError, "a head is interrupted by another frame"}
+	}
+	if !c.settled && h.kind != frameSettings {
+		return connError{protocolError, "the first frame is not SETTINGS"}
+	}
+	switch h.kind {
+	case frameData:
+		return c.takeData(h, p)
+	case frameHeaders:
+		return c.takeHeaders(h, p)
+	case frameContinuation:
+		return c.takeContinuation(h, p)
+	case framePushPromise:
+		return connError{protocolError, "a push, which nobody has allowed"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.noisy(); err != nil {
+		return err
+	}
+	switch h.kind {
+	case frameSettings:
+		return c.takeSettings(h, p)
+	case frameWindowUpdate:
+		return c.takeWindowUpdate(h, p)
+	case frameReset:
+		return c.takeReset(h, p)
+	case framePing:
+		return c.takePing(h, p)
+	case frameGoAway:
+		return c.takeGoAway(h, p)
+	case framePriority:
+		return takePriority(h, p)
+	}
+	return nil // what we do not know is ignored (RFC 9113 §5.5)
+}
+
+// noisy counts a frame by which nothing goes on.
+func (c *conn) noisy() error {
+	if c.noise++; c.noise > noiseMax {
+		return connError{enhanceYourCalm, "too many frames by which nothing goes on"}
+	}
+	return nil
+}
+
+// progress counts a frame by which something does.
+func (c *conn) progress() { c.noise = max(c.noise-8, 0) }
+
+// unused reports whether no message has gone over a stream yet.
+func (c *conn) unused(id uint32) bool {
+	return id > c.lastID || id%2 == 0
+}
+
+// wasReset reports whether a frame may have been under way when we gave the stream up.
+func (c *conn) wasReset(id uint32) bool {
+	for _, r := range c.resets {
+		if r == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *conn) takeData(h *frameHeader, p []byte) error {
+	data, err := unpad(h, p)
+	if err != nil {
+		return err
+	}
+	if h.id == 0 {
+		return connError{protocolError, "data on no stream"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.recvWindow -= h.length; c.recvWindow < 0 {
+		return connError{flowControlError, "more data than the connection's window"}
+	}
+	s := c.streams[h.id]
+	if s == nil || len(data) == 0 && !h.has(flagEndStream) {
+		if err := c.noisy(); err != nil {
+			return err
+		}
+	} else {
+		c.progress()
+	}
+	if s == nil {
+		c.giveBack(h.length)
+		switch {
+		case c.unused(h.id):
+			return connError{protocolError, "data on a stream without a head"}
+		case c.wasReset(h.id):
+			return nil
+		}
+		return streamError{h.id, streamClosed}
+	}
+	c.giveBack(h.length - len(data))
+	return s.receive(h, data)
+}
+
+func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
+	p, err := unpad(h, p)
+	if err != nil {
+		return err
+	}
+	if h.id == 0 {
+		return connError{protocolError, "a head on no stream"}
+	}
+	var wrong error
+	if h.has(flagPriority) {
+		if len(p) < 5 {
+			return connError{frameSizeError, "a priority of less than five bytes"}
+		}
+		if binary.BigEndian.Uint32(p)&idMax == h.id {
+			wrong = streamError{h.id, protocolError} // once the head has been decoded
+		}
+		p = p[5:]
+	}
+	c.fields, c.listLeft, c.tooLong = c.fields[:0], c.listMax, false
+	c.decoder.SetEmitEnabled(true)
+	c.blockEnd = h.has(flagEndStream)
+	if h.has(flagEndHeaders) {
+		if err := c.decode(p); err != nil {
+			return err
+		}
+		if wrong != nil {
+			return c.disown(h.id, wrong)
+		}
+		return c.headers(h.id)
+	}
+	c.block, c.blockID, c.fragments = append(c.block[:0], p...), h.id, 1
+	if wrong != nil {
+		return connError{protocolError, "a stream that depends on itself"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blockSince = time.Now()
+	return nil
+}
+
+// disown counts a stream as used whose head is wrong.
+func (c *conn) disown(id uint32, err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server {
+		c.lastID = max(c.lastID, id)
+	}
+	return err
+}
+
+func (c *conn) takeContinuation(h *frameHeader, p []byte) error {
+	if c.blockID == 0 {
+		return connError{protocolError, "a continuation of no head"}
+	}
+	if c.fragments++; c.fragments > fragmentsMax || len(c.block)+len(p) > 2*c.listMax+frameMax {
+		return connError{enhanceYourCalm, "a head without end"}
+	}
+	c.block = append(c.block, p...)
+	if !h.has(flagEndHeaders) {
+		return nil
+	}
+	c.blockID = 0
+	c.mu.Lock()
+	c.blockSince = time.Time{}
+	c.mu.Unlock()
+	err := c.decode(c.block)
+	c.block = nil
+	if err != nil {
+		return err
+	}
+	return c.headers(h.id)
+}
+
+func (c *conn) decode(block []byte) error {
+	if _, err := c.decoder.Write(block); err != nil {
+		return connError{compressionError, err.Error()}
+	}
+	if err := c.decoder.Close(); err != nil {
+		return connError{compressionError, err.Error()}
+	}
+	return nil
+}
+
+// headers hands a decoded head to the stream that it is of.
+func (c *conn) headers(id uint32) error {
+	err := c.side.headed(id, c.blockEnd)
+	if cap(c.fields) > 2*http1.FieldsMax {
+		c.fields = nil
+	}
+	clear(c.fields)
+	return err
+}
+
+func (c *conn) takeSettings(h *frameHeader, p []byte) error {
+	switch {
+	case h.id != 0:
+		return connError{protocolError, "settings of a stream"}
+	case h.has(flagAck) && len(p) != 0:
+		return connError{frameSizeError, "an acknowledgement with a payload"}
+	case h.has(flagAck):
+		if !c.settled {
+			return connError{protocolError, "an acknowledgement before the settings"}
+		}
+		return nil
+	case len(p)%6 != 0:
+		return connError{frameSizeError, "settings that are cut short"}
+	}
+	first := !c.settled
+	c.settled = true
+	if first && !c.server {
+		c.peerMax = windowMax // unless it says something else
+	}
+	window := c.peerWindow
+	for ; len(p) > 0; p = p[6:] {
+		value := binary.BigEndian.Uint32(p[2:])
+		switch binary.BigEndian.Uint16(p) {
+		case settingEnablePush:
+			if value > 1 || value == 1 && !c.server {
+				return connError{protocolError, "push is neither on nor off"}
+			}
+		case settingMaxStreams:
+			c.peerMax = int(min(value, windowMax))
+		case settingInitialWindow:
+			if value > windowMax {
+				return connError{flowControlError, "a window that is too large"}
+			}
+			window = int(value)
+		case settingMaxFrame:
+			if value < frameMax || value > 1<<24-1 {
+				return connError{protocolError, "a frame size out of range"}
+			}
+		}
+	}
+	change := window - c.peerWindow
+	c.peerWindow = window
+	for _, s := range c.streams {
+		if s.sendWindow += change; s.sendWindow > windowMax {
+			return connError{flowControlError, "a window that is too large"}
+		}
+	}
+	c.buffer().b = appendFrameHeader(c.buffer().b, 0, frameSettings, flagAck, 0)
+	c.grant()
+	return c.sendControl()
+}
+
+func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
+	if len(p) != 4 {
+		return connError{frameSizeError, "a window update of another length than four"}
+	}
+	n := int(binary.BigEndian.Uint32(p) & windowMax)
+	if h.id == 0 {
+		if n == 0 {
+			return connError{protocolError, "a window update of nothing"}
+		}
+		if c.sendWindow += n; c.sendWindow > windowMax {
+			return connError{flowControlError, "a window that is too large"}
+		}
+		c.grant()
+		return nil
+	}
+	s := c.streams[h.id]
+	if s == nil {
+		if c.unused(h.id) {
+			return connError{protocolError, "a window update of a stream without a head"}
+		}
+		return nil
+	}
+	if n == 0 {
+		return streamError{h.id, protocolError}
+	}
+	if s.sendWindow += n; s.sendWindow > windowMax {
+		return streamError{h.id, flowControlError}
+	}
+	c.grant()
+	return nil
+}
+
+func (c *conn) takeReset(h *frameHeader, p []byte) error {
+	switch {
+	case len(p) != 4:
+		return connError{frameSizeError, "a reset of another length than four"}
+	case h.id == 0 || c.unused(h.id):
+		return connError{protocolError, "a reset of a stream without a head"}
+	}
+	if s := c.streams[h.id]; s != nil {
+		s.wasReset(code(binary.BigEndian.Uint32(p)))
+		return c.cut()
+	}
+	return nil
+}
+
+func (c *conn) takePing(h *frameHeader, p []byte) error {
+	switch {
+	case len(p) != 8:
+		return connError{frameSizeError, "a ping of another length than eight"}
+	case h.id != 0:
+		return connError{protocolError, "a ping of a stream"}
+	case h.has(flagAck):
+		c.side.pinged()
+		return nil
+	}
+	c.buffer().b = appendPing(c.buffer().b, flagAck, p)
+	return c.sendControl()
+}
+
+// sendControl sends an answer to a control frame; a peer that takes none of them does not get any number of them kept for it.
+func (c *conn) sendControl() error {
+	if c.out != nil && len(c.out.b) > controlMax {
+		return connError{enhanceYourCalm, "the answers to control frames are not taken"}
+	}
+	c.kick()
+	return nil
+}
+
+// errGone is what a stream ends with that the peer has not begun with and never will.
+var errGone = errors.New("http2: the peer goes away and has not seen the stream")
+
+func (c *conn) takeGoAway(h *frameHeader, p []byte) error {
+	switch {
+	case h.id != 0:
+		return connError{protocolError, "a farewell of a stream"}
+	case len(p) < 8:
+		return connError{frameSizeError, "a farewell that is cut short"}
+	}
+	if c.server {
+		return nil // it opens no more streams; the connection ends when it closes, or idles
+	}
+	if c.closing == nil {
+		c.closing = errGone
+	}
+	last := binary.BigEndian.Uint32(p) & idMax
+	for id, s := range c.streams {
+		if id > last {
+			s.unseen = true
+			c.forget(s, errGone)
+		}
+	}
+	return nil
+}
+
+func takePriority(h *frameHeader, p []byte) error {
+	switch {
+	case h.id == 0:
+		return connError{protocolError, "a priority of no stream"}
+	case len(p) != 5:
+		return streamError{h.id, frameSizeError}
+	case binary.BigEndian.Uint32(p)&idMax == h.id:
+		return streamError{h.id, protocolError}
+	}
+	return nil
+}
