@@ -200,6 +200,9 @@ func (p *explainer) service(name string) {
 		p.line("breaker", "%s: open at %s errors%s of at least %d in %s, for %s, %d probes", name, b.Errors, slow, b.MinRequests, b.Window, b.OpenFor, b.Probes)
 	}
 	p.line("target", "service %s at %s, timeout %s, connect %s, %d retries", name, strings.Join(c.Endpoints, ", "), c.Timeout, c.ConnectTimeout, c.Retries.Attempts)
+	if h := c.Health; h != nil {
+		p.line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
+	}
 }
 
 func (p *explainer) transaction(name string, t *config.Transaction) {
