@@ -23,6 +23,7 @@ const (
 	relay          = "relay"
 	nginx          = "nginx"
 	nginxLimit     = "nginx + limit_req"
+	nginxFields    = "nginx + limit_req + our fields"
 	haproxy        = "haproxy"
 	haproxyTable   = "haproxy + stick-table"
 	envoy          = "envoy"
@@ -55,6 +56,7 @@ func contenders() []contender {
 		{name: relay, args: []string{"relay"}, loads: http1},
 		{name: nginx, program: "nginx", file: "nginx.conf", loads: http1},
 		{name: nginxLimit, program: "nginx", file: "nginx.conf", options: filters, loads: http1},
+		{name: nginxFields, program: "nginx", file: "nginx.conf", options: map[string]any{"Filters": true, "Fields": true}, loads: http1},
 		{name: haproxy, program: "haproxy", file: "haproxy.cfg", loads: http1},
 		{name: haproxyTable, program: "haproxy", file: "haproxy.cfg", options: filters, loads: http1},
 		{name: envoy, program: "envoy", file: "envoy.yaml", loads: and(loadH2)},
