@@ -153,6 +153,7 @@ func until[F http2.Frame](p *peer, good func(F) bool) F {
 
 // ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of an answer.
 func (p *peer) ended(id uint32) string {
+	status := ""
 	for {
 		f, err := p.ReadFrame()
 		if err != nil {
@@ -166,12 +167,15 @@ func (p *peer) ended(id uint32) string {
 		case *http2.GoAwayFrame:
 			return "goaway " + f.ErrCode.String()
 		case *http2.MetaHeadersFrame:
+			if f.StreamID == id && status == "" { // of the head, not of the trailer section
+				status = f.PseudoValue("status")
+			}
 			if f.StreamID == id && f.StreamEnded() {
-				return f.PseudoValue("status")
+				return status
 			}
 		case *http2.DataFrame:
 			if f.StreamID == id && f.StreamEnded() {
-				return "answered"
+				return status
 			}
 		}
 	}
