@@ -38,7 +38,7 @@ func (l *h2load) close() {
 	}
 }
 
-// closed drives all streams for so long.
+// closed drives all streams for so long; each asks once at least.
 func (l *h2load) closed(ctx context.Context, d time.Duration) (tally, error) {
 	start := time.Now()
 	end := start.Add(d)
@@ -47,7 +47,7 @@ func (l *h2load) closed(ctx context.Context, d time.Duration) (tally, error) {
 	for i := range tallies {
 		wg.Go(func() {
 			t := l.transports[i%h2Connections]
-			for time.Now().Before(end) && ctx.Err() == nil {
+			for first := true; (first || time.Now().Before(end)) && ctx.Err() == nil; first = false {
 				if status, err := l.once(ctx, t); err != nil {
 					tallies[i].failed(err)
 				} else {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluice-gateway/sluice/bench/child"
 	"github.com/sluice-gateway/sluice/bench/harness"
@@ -218,9 +221,27 @@ func TestStallIsPaidFor(t *testing.T) {
 	}
 }
 
+// deaf returns an address that nobody else can listen on and that is not listened on.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
+}
+
 func TestNoListener(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{pick(t), "localhost:80", "[::1]:80"} {
+	for _, address := range []string{deaf(t), "localhost:80", "[::1]:80"} {
 		if l, err := dial(address, 1, newRequest(loadGet, "x")); err == nil {
 			l.close()
 			t.Errorf("%s: no error", address)
