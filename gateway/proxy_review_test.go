@@ -107,3 +107,24 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}`+allToA)
 		c.Close()
 	}
 }
+
+// A long body that was read already, for its key: the service refuses it after its head and takes no more. The refusal is the answer.
+func TestEarlyAnswerToALongBodyInMemory(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n")
+			<-done
+		}
+	})
+	defer close(done)
+	g := start(t, strings.Replace(head, "maxBody: 64KiB", "maxBody: 32MiB", 1)+`
+services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}
+routes: [{name: all, match: {path: /**}, service: a, idempotency: {}}]
+`)
+	r := g.do("POST", "/", strings.Repeat("x", 24<<20), "Idempotency-Key", "k")
+	if r.status != 413 || r.body != "no\n" {
+		t.Errorf("got %d %q", r.status, r.body)
+	}
+}

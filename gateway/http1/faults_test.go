@@ -167,3 +167,15 @@ func TestCloseWithASlowReader(t *testing.T) {
 		s.Close()
 	}
 }
+
+// A listener on which nobody comes takes nothing of what it shares with another one.
+func TestIdleListenerHoldsNoSlot(t *testing.T) {
+	t.Parallel()
+	slots := NewSlots(1)
+	share := func(o *Options) { o.Slots = slots }
+	serve(t, echo, share)
+	_, address := serve(t, echo, share)
+	p := dial(t, address)
+	p.say(get)
+	p.want(200, "GET /g ")
+}

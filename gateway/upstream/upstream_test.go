@@ -307,3 +307,26 @@ func TestLeastLoadedOfTwo(t *testing.T) {
 		}
 	}
 }
+
+// A connection that has idled too long is closed also when no request comes to find it.
+func TestIdleConnectionsExpire(t *testing.T) {
+	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	svc := service(t, Settings{}, address)
+	a, err := svc.Send(context.Background(), exchange("GET"), &http1.Message{})
+	read(t, a, err)
+	e := svc.endpoints[0]
+	if e.trim(); len(e.idle) != 1 || e.sweep == nil {
+		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(e.idle))
+	}
+	e.idle[0].IdleSince = time.Now().Add(-idleTimeout)
+	if e.trim(); len(e.idle) != 0 || e.sweep != nil {
+		t.Errorf("%d idle connections are left", len(e.idle))
+	}
+}
