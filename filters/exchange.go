@@ -96,6 +96,8 @@ type Response struct {
 	// Body is the body, whole, when Whole is set; else it has not been read and streams past the filters.
 	Body  []byte
 	Whole bool
+	// Trailer are the fields behind a whole body.
+	Trailer Header
 }
 
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
@@ -209,7 +211,7 @@ func (x *Exchange) Param(name string) (string, bool) {
 // SetReply makes a reply of the gateway the exchange's response.
 func (x *Exchange) SetReply(r *Reply) {
 	x.Response = Response{
-		Status: r.Status, Reason: r.Reason, Local: true, Body: r.Body, Whole: true,
+		Status: r.Status, Reason: r.Reason, Local: true, Body: r.Body, Whole: true, Trailer: r.Trailer,
 		Header: append(x.Response.Header[:0], r.Header...),
 	}
 }

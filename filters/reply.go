@@ -18,6 +18,7 @@ const (
 	OutcomeUnknown         Reason = "outcome-unknown"
 	ResponseNotReplayable  Reason = "response-not-replayable"
 	StoreUnavailable       Reason = "store-unavailable"
+	TooManyOpenKeys        Reason = "too-many-open-keys"
 	RateLimited            Reason = "rate-limited"
 	BreakerOpen            Reason = "breaker-open"
 	UpstreamUnreachable    Reason = "upstream-unreachable"
@@ -45,6 +46,7 @@ var reasons = map[Reason]struct {
 	OutcomeUnknown:         {409, "The outcome of the first request with this key is not known"},
 	ResponseNotReplayable:  {409, "The request was done, its answer was too long to keep"},
 	StoreUnavailable:       {503, "The gateway's store cannot be reached"},
+	TooManyOpenKeys:        {429, "Too many idempotency keys are open"},
 	RateLimited:            {429, "Too many requests"},
 	BreakerOpen:            {503, "The service is failing and is given a rest"},
 	UpstreamUnreachable:    {502, "The service cannot be reached; nothing was sent"},
@@ -74,10 +76,11 @@ func (r Reason) Title() string { return reasons[r].title }
 
 // Reply is an answer that the gateway makes itself. The zero Reason says that it is not a refusal (a replay, say).
 type Reply struct {
-	Status int
-	Reason Reason
-	Header Header
-	Body   []byte
+	Status  int
+	Reason  Reason
+	Header  Header
+	Body    []byte
+	Trailer Header // of a replay; fields behind the body
 }
 
 // Problem holds what a refusal tells beside its reason: the members of RFC 9457 and ours.

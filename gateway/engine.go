@@ -26,7 +26,8 @@ type engine struct {
 	cfg      *config.Config
 	router   router.Router[*route]
 	routes   []*route
-	branches map[string]*route // by service: what carries a branch call to it
+	branches map[string]*route                // by service: what carries a branch call to it
+	keys     map[string]*idempotency.Settings // by route
 	unrouted *routeMetrics
 }
 
@@ -95,7 +96,7 @@ func (b *builder) commit() {
 }
 
 func (b *builder) engine() (*engine, error) {
-	e := &engine{cfg: b.cfg, branches: map[string]*route{}, unrouted: b.metrics.route("")}
+	e := &engine{cfg: b.cfg, branches: map[string]*route{}, keys: map[string]*idempotency.Settings{}, unrouted: b.metrics.route("")}
 	who, err := b.identity()
 	if err != nil {
 		return nil, err
@@ -139,8 +140,10 @@ func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error
 		list = append(list, limits)
 	}
 	if r.Idempotency != nil && r.Respond == nil {
-		list = append(list, idempotency.New(b.keySettings(r), idempotency.Options{
-			Store: b.store, Flights: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger,
+		settings := b.keySettings(r)
+		e.keys[r.Name] = &settings
+		list = append(list, idempotency.New(settings, idempotency.Options{
+			Store: b.store, Codec: b.codec, Flights: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger,
 		}))
 	}
 	switch {
@@ -359,6 +362,15 @@ func (b *builder) keySettings(r *config.Route) idempotency.Settings {
 		s.TTL = time.Duration(c.Key.Window) // it runs from the end of the first request, as a ttl does
 	}
 	return s
+}
+
+// recordID returns the ID of the record that the query names whole; false when it takes more than that to tell.
+func (e *engine) recordID(q idempotency.Query) (string, bool) {
+	s := e.keys[q.Route]
+	if s == nil {
+		return "", false
+	}
+	return s.IDOf(q.Route, q.Principal, q.ClientKey)
 }
 
 func statuses(list []config.StatusRange) []idempotency.StatusRange {

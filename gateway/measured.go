@@ -16,7 +16,7 @@ type measured struct {
 
 func (o *operationMetrics) observe(began time.Time, err error) {
 	o.duration.Observe(time.Since(began).Seconds())
-	if err != nil && !errors.Is(err, idempotency.ErrLost) {
+	if err != nil && !errors.Is(err, idempotency.ErrLost) && !errors.Is(err, idempotency.ErrTooManyOpen) {
 		o.errors.Inc()
 	}
 }

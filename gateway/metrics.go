@@ -191,6 +191,7 @@ func (m *metrics) keys(route string) idempotency.Metrics {
 	return idempotency.Metrics{
 		Claims: event("claim"), Replays: event("replay"), Joins: event("join"), Conflicts: event("conflict"),
 		Mismatches: event("mismatch"), Unknown: event("unknown"), Lost: event("lost"), Failures: event("store-failure"),
+		TooMany: event("too-many-open-keys"), Probes: event("probe"), Settled: event("settled-by-probe"), Untrusted: event("untrusted-answer"),
 	}
 }
 

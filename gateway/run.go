@@ -132,7 +132,7 @@ func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
 			return err
 		}
 		g.coordinator = transaction.New(transaction.Options{
-			Client: client, Store: g.shared.store, Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
+			Client: client, Store: g.shared.store, Codec: g.shared.codec, Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
 			Call: g.callBranch, Longest: g.longestCall, Steps: g.stepsOf, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
 		})
 	}

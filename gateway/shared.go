@@ -29,6 +29,7 @@ type shared struct {
 	metrics *metrics
 
 	store      idempotency.Store
+	codec      *idempotency.AnswerCodec
 	redis      redis.UniversalClient // nil without Redis
 	redisConf  *config.RedisStore
 	membership *limitredis.Membership // nil without Redis
@@ -45,6 +46,10 @@ func newShared(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*s
 	sh := &shared{
 		logger: logger, metrics: newMetrics(), flights: idempotency.NewFlights(),
 		breakers: map[string]*breaker.Breaker{}, limiters: map[string]ratelimit.Limiter{}, services: map[string]*upstream.Service{},
+	}
+	var err error
+	if sh.codec, err = idempotency.NewAnswerCodec(); err != nil {
+		return nil, err
 	}
 	store, err := sh.openStore(cfg)
 	if err != nil {

@@ -14,43 +14,69 @@ var lent = sync.Pool{New: func() any { return new(Answer) }}
 
 // lend returns the response as the record keeps it. It lies in the exchange's buffers, and takeBack ends its use: whoever keeps it makes
 // a clone.
-func lend(x *filters.Exchange) *Answer {
+func (f *Filter) lend(x *filters.Exchange) *Answer {
 	r := &x.Response
 	a := lent.Get().(*Answer)
 	a.Status, a.Replayable = r.Status, r.Whole
-	dated := false
-	for _, field := range r.Header {
-		if notKept(field.Name) {
-			continue
-		}
-		dated = dated || filters.EqualName(field.Name, "Date")
-		a.Header = append(a.Header, field)
-	}
-	if !dated { // RFC 9110 §5.6.7
-		a.Header.Add("Date", x.Text(time.Now().UTC().AppendFormat(x.Scratch(), "Mon, 02 Jan 2006 15:04:05 GMT")))
+	a.Header = f.settings.appendKept(a.Header, r.Header)
+	if _, dated := a.Header.Lookup("Date"); !dated { // RFC 9110 §5.6.7
+		a.Header.Add("Date", x.Text(time.Now().UTC().AppendFormat(x.Scratch(), timeFormat)))
 	}
 	if r.Whole {
 		a.Body = r.Body
+		a.Trailer = f.settings.appendKept(a.Trailer, r.Trailer)
 	}
 	return a
 }
 
 func takeBack(a *Answer) {
 	clear(a.Header)
-	*a = Answer{Header: a.Header[:0]}
+	clear(a.Trailer)
+	*a = Answer{Header: a.Header[:0], Trailer: a.Trailer[:0]}
 	lent.Put(a)
 }
+
+// storedForms are buffers for the stored form of an answer.
+var storedForms = sync.Pool{New: func() any { return new([]byte) }}
 
 // clone returns a copy that shares no memory with the answer.
 func (a *Answer) clone() *Answer {
 	if a == nil {
 		return nil
 	}
-	c := &Answer{Status: a.Status, Body: bytes.Clone(a.Body), Replayable: a.Replayable, Header: a.Header.Clone()}
-	for i := range c.Header {
-		c.Header[i] = filters.Field{Name: strings.Clone(c.Header[i].Name), Value: strings.Clone(c.Header[i].Value)}
+	return &Answer{
+		Status: a.Status, Body: bytes.Clone(a.Body), Replayable: a.Replayable, Header: cloneFields(a.Header), Trailer: cloneFields(a.Trailer),
+	}
+}
+
+func cloneFields(h filters.Header) filters.Header {
+	c := h.Clone()
+	for i := range c {
+		c[i] = filters.Field{Name: strings.Clone(c[i].Name), Value: strings.Clone(c[i].Value)}
 	}
 	return c
+}
+
+const timeFormat = "Mon, 02 Jan 2006 15:04:05 GMT" // RFC 9110 §5.6.7
+
+// appendKept appends the fields that are kept with an answer.
+func (s *Settings) appendKept(dst, h filters.Header) filters.Header {
+	for _, field := range h {
+		if !s.omits(field.Name) {
+			dst = append(dst, field)
+		}
+	}
+	return dst
+}
+
+// omits: the field is not kept with an answer.
+func (s *Settings) omits(name string) bool {
+	for _, n := range s.OmitHeaders {
+		if filters.EqualName(name, n) {
+			return true
+		}
+	}
+	return notKept(name)
 }
 
 // notKept: what belongs to one connection or one client and not to the answer.

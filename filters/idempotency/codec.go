@@ -6,22 +6,19 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"math/bits"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// The stored form of a record or an answer: a version byte, the fields in a fixed order (numbers as varints, strings behind their
+// The stored form of a record: a version byte, the fields in a fixed order (numbers as varints, strings behind their
 // length), and a CRC-32C over all of that at the end. CRC-32C detects every error burst of up to 32 bits, so a flipped bit or a
 // torn write is an error and never a wrong record.
 const (
-	recordVersion = 1
-	answerVersion = 1
+	recordVersion = 2
 
-	flagUnsent     = 1 << 0
-	flagAnswer     = 1 << 1
-	flagReplayable = 1 << 0
+	flagUnsent  = 1 << 0
+	flagCounted = 1 << 1
 
 	crcLen = 4
 )
@@ -38,8 +35,8 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	if r.Unsent {
 		flags |= flagUnsent
 	}
-	if r.Answer != nil {
-		flags |= flagAnswer
+	if r.Counted {
+		flags |= flagCounted
 	}
 	dst = append(dst, recordVersion, byte(r.State), flags)
 	dst = append(dst, r.Fingerprint[:]...)
@@ -55,9 +52,7 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	dst = appendTime(dst, r.CapUntil)
 	dst = appendTime(dst, r.Expires)
 	dst = binary.AppendVarint(dst, int64(r.TTL))
-	if r.Answer != nil {
-		dst = appendAnswerFields(dst, r.Answer)
-	}
+	dst = appendBytes(dst, r.Answer)
 	return appendCRC(dst, from)
 }
 
@@ -85,72 +80,17 @@ func DecodeRecord(b []byte) (Record, error) {
 	r.Expires = d.time()
 	r.TTL = time.Duration(d.varint())
 	r.Unsent = flags&flagUnsent != 0
-	if flags&flagAnswer != 0 {
-		a := d.answer()
-		r.Answer = &a
+	r.Counted = flags&flagCounted != 0
+	if answer := d.bytes(d.uvarint()); len(answer) > 0 {
+		r.Answer = append([]byte(nil), answer...)
 	}
 	if err := d.end(); err != nil {
 		return Record{}, err
 	}
-	if r.State < InFlight || r.State > Unknown || flags&^(flagUnsent|flagAnswer) != 0 {
+	if r.State < InFlight || r.State > Unknown || flags&^(flagUnsent|flagCounted) != 0 {
 		return Record{}, fmt.Errorf("%w: state %d, flags %#x", ErrCorrupt, r.State, flags)
 	}
 	return r, nil
-}
-
-// AppendAnswer appends the stored form of a to dst.
-func AppendAnswer(dst []byte, a *Answer) []byte {
-	from := len(dst)
-	return appendCRC(appendAnswerFields(append(dst, answerVersion), a), from)
-}
-
-// AnswerSize returns how many bytes [AppendAnswer] appends.
-func AnswerSize(a *Answer) int {
-	n := 1 + 1 + varintSize(int64(a.Status)) + uvarintSize(uint64(len(a.Header))) + stringSize(len(a.Body)) + crcLen
-	for i := range a.Header {
-		n += stringSize(len(a.Header[i].Name)) + stringSize(len(a.Header[i].Value))
-	}
-	return n
-}
-
-func stringSize(n int) int { return uvarintSize(uint64(n)) + n }
-
-func varintSize(v int64) int { return uvarintSize(uint64(v)<<1 ^ uint64(v>>63)) }
-
-func uvarintSize(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
-
-// DecodeAnswer reads what [AppendAnswer] wrote; the answer shares no memory with b. The error wraps [ErrCorrupt].
-func DecodeAnswer(b []byte) (Answer, error) { return decodeAnswer(b, false) }
-
-// AnswerIn is [DecodeAnswer] for bytes that never change: the answer's strings and body lie in them.
-func AnswerIn(b []byte) (Answer, error) { return decodeAnswer(b, true) }
-
-func decodeAnswer(b []byte, share bool) (Answer, error) {
-	body, err := checked(b, answerVersion, "answer")
-	if err != nil {
-		return Answer{}, err
-	}
-	d := decoder{b: body, share: share}
-	a := d.answer()
-	if err := d.end(); err != nil {
-		return Answer{}, err
-	}
-	return a, nil
-}
-
-func appendAnswerFields(dst []byte, a *Answer) []byte {
-	var flags byte
-	if a.Replayable {
-		flags |= flagReplayable
-	}
-	dst = append(dst, flags)
-	dst = binary.AppendVarint(dst, int64(a.Status))
-	dst = binary.AppendUvarint(dst, uint64(len(a.Header)))
-	for i := range a.Header {
-		dst = appendString(dst, a.Header[i].Name)
-		dst = appendString(dst, a.Header[i].Value)
-	}
-	return appendBytes(dst, a.Body)
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -260,36 +200,6 @@ func (d *decoder) time() time.Time {
 		return time.Time{}
 	}
 	return time.Unix(sec, int64(nsec)).UTC()
-}
-
-func (d *decoder) answer() Answer {
-	var a Answer
-	flags := d.byte()
-	if flags&^flagReplayable != 0 {
-		d.fail()
-	}
-	a.Replayable = flags&flagReplayable != 0
-	a.Status = d.int()
-	n := d.uvarint()
-	if n > uint64(len(d.b))/2 { // a field takes two bytes at least; a wild count must not allocate
-		d.fail()
-		return Answer{}
-	}
-	if n > 0 {
-		a.Header = make(filters.Header, n)
-	}
-	for i := range a.Header {
-		a.Header[i] = filters.Field{Name: d.string(), Value: d.string()}
-	}
-	body := d.bytes(d.uvarint())
-	switch {
-	case len(body) == 0:
-	case d.share:
-		a.Body = body[:len(body):len(body)] // who appends does so elsewhere
-	default:
-		a.Body = append([]byte(nil), body...)
-	}
-	return a
 }
 
 func (d *decoder) end() error {

@@ -26,11 +26,20 @@ type Settings struct {
 
 	Record      []StatusRange
 	NotExecuted []StatusRange
-	MaxBody     int64 // a longer answer is not kept
+	MaxBody     int64    // a longer answer is not kept
+	OmitHeaders []string // fields of an answer that are not kept
+	MaxOpenKeys int      // live records that one principal may have on the route; 0 is any number
 
-	Retry       bool // an unknown outcome may be tried again: the service honours the injected key
-	FailOpen    bool // store gone: forward without protection
-	Transaction bool // the request goes to the coordinator
+	Retry       bool   // an unknown outcome may be tried again: the service honours the injected key
+	Probe       *Probe // the service is asked what became of an unknown outcome; nil: it is not
+	FailOpen    bool   // store gone: forward without protection
+	Transaction bool   // the request goes to the coordinator
+}
+
+// Probe is how a service's word on an unknown outcome is taken. An answer that is neither leaves the outcome unknown.
+type Probe struct {
+	Done    []StatusRange // it was done: the probe's answer is the request's
+	NotDone []StatusRange // it was not done, and will not be: it is done now
 }
 
 // StatusRange is a range of status codes, both ends included.
@@ -55,12 +64,24 @@ type Metrics struct {
 	Unknown    filters.Counter // ends without a known answer
 	Lost       filters.Counter // claims lost to a fence or the cap
 	Failures   filters.Counter // steps that the store did not take
+	TooMany    filters.Counter // refused: the principal has too many open keys
+	Probes     filters.Counter // questions to the service about an unknown outcome
+	Settled    filters.Counter // unknown outcomes that a probe settled
+	Untrusted  filters.Counter // recorded answers that were not served: damaged, or not sealed for their record
+}
+
+// Prober asks the service of a route what became of the request that the exchange repeats: x.Key is its injected key. No answer came: false. What it
+// returns is the caller's for as long as the exchange lasts.
+type Prober interface {
+	Probe(x *filters.Exchange) (Answer, bool)
 }
 
 // Options is what a filter works with.
 type Options struct {
 	Store   Store
+	Codec   *AnswerCodec // nil: without encryption
 	Flights *Flights
+	Prober  Prober // set where Settings.Probe is
 	Metrics Metrics
 	Logger  *slog.Logger
 }

@@ -46,12 +46,13 @@ type Record struct {
 	ClientKey   string // as the client sent it, for operators
 	GID         string // Handed and after: the coordinator's name for it
 	Unsent      bool   // nothing has been sent under this claim: when its lease is over the key is free again
+	Counted     bool   // among the open keys of its owner ([Owner])
 	Created     time.Time
 	LeaseUntil  time.Time     // InFlight: when the claim lapses
 	CapUntil    time.Time     // InFlight: no renewal goes beyond
 	TTL         time.Duration // how long the record lives from its end
 	Expires     time.Time
-	Answer      *Answer // Answered
+	Answer      []byte // Answered: the stored form of the answer, see [AnswerCodec]
 }
 
 // Answer is what a duplicate is given.
@@ -59,7 +60,8 @@ type Answer struct {
 	Status     int
 	Header     filters.Header
 	Body       []byte
-	Replayable bool // false: the request was done, its body was too long to keep
+	Trailer    filters.Header
+	Replayable bool // false: the request was done, its body was too long to keep, or a stream
 }
 
 // ClaimRequest asks for the right to execute one logical request.
@@ -73,8 +75,10 @@ type ClaimRequest struct {
 	Lease       time.Duration // > 0
 	Cap         time.Duration // ≥ Lease: how long the claim can be renewed
 	TTL         time.Duration
-	Retry       bool // an unknown outcome may be tried again
-	Unsent      bool // see Record.Unsent
+	Retry       bool   // an unknown outcome may be tried again
+	RetryOf     uint64 // so may the unknown outcome of the claim with that token; 0 is none
+	Unsent      bool   // see Record.Unsent
+	MaxOpen     int    // how many live records the owner may have, this one among them; 0: any number, and it is not counted
 }
 
 // Op is what the holder of a claim does with it.
@@ -97,7 +101,7 @@ const (
 // Change is one step of a claimed record.
 type Change struct {
 	Op     Op
-	Answer *Answer
+	Answer []byte // stored form, see [AnswerCodec]; never empty for Finish
 	Lease  time.Duration
 	GID    string
 }
@@ -110,9 +114,15 @@ const HandedLife = time.Hour
 // change was not made.
 var ErrLost = errors.New("idempotency: claim lost")
 
+// ErrTooManyOpen says that a claim was not made since the owner of the key has as many live records as ClaimRequest.MaxOpen allows.
+var ErrTooManyOpen = errors.New("idempotency: too many open keys")
+
 // Claim decides what a claim finds. rec is the record in the store or nil. With claimed, next is to be stored in its
 // place; else next is what stands there, as it is to be read at that moment (a lapsed lease reads as unknown), and nothing
 // is stored. Every store makes the same decision, Redis in a script.
+//
+// A claim of a key that has no live record and has MaxOpen set is refused by the store with [ErrTooManyOpen] where its owner
+// has so many counted live records already; a record that is there is answered for, or tried again, whatever their number.
 func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed bool) {
 	attempt, created := 1, now
 	if rec != nil && now.Before(rec.Expires) {
@@ -121,7 +131,7 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 		case seen.State == InFlight && !now.Before(seen.LeaseUntil): // lapsed, and nothing was sent: free
 		case seen.Fingerprint != c.Fingerprint:
 			return seen, false
-		case seen.State == Unknown && c.Retry:
+		case seen.State == Unknown && (c.Retry || c.RetryOf == seen.Token && c.RetryOf != 0):
 			attempt, created = seen.Attempt+1, seen.Created
 		default:
 			return seen, false
@@ -129,7 +139,7 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: c.MaxOpen > 0,
 		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
 	}, true
@@ -216,7 +226,7 @@ var ErrBusy = errors.New("idempotency: record is in flight")
 
 // Resolve settles a record on an operator's word: answered as given, or with nil free again (remove). The new token fences
 // off whoever still holds a claim. Without force the error is [ErrBusy] while somebody does.
-func Resolve(rec *Record, answer *Answer, force bool, token uint64, now time.Time) (next Record, remove bool, err error) {
+func Resolve(rec *Record, answer []byte, force bool, token uint64, now time.Time) (next Record, remove bool, err error) {
 	if state := rec.at(now).State; !force && (state == InFlight || state == Handed) {
 		return Record{}, false, ErrBusy
 	}

@@ -41,7 +41,7 @@ func TestClaim(t *testing.T) {
 	unsent := claimOf(1)
 	unsent.Unsent = true
 	inFlight, free := claimed(t, sent, start), claimed(t, unsent, start)
-	answered := step(t, inFlight, 1, Change{Op: Finish, Answer: &Answer{Status: 201}}, at(time.Second))
+	answered := step(t, inFlight, 1, Change{Op: Finish, Answer: []byte("201")}, at(time.Second))
 	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
 	handed := step(t, inFlight, 1, Change{Op: Hand}, at(time.Second))
 	retry := claimOf(2)
@@ -85,7 +85,7 @@ func TestClaim(t *testing.T) {
 }
 
 func TestApply(t *testing.T) {
-	first := Change{Op: Finish, Answer: &Answer{Status: 201}}
+	first := Change{Op: Finish, Answer: []byte("201")}
 	inFlight := claimed(t, claimOf(1), start)
 	answered := step(t, inFlight, 1, first, at(time.Second))
 	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
@@ -108,13 +108,13 @@ func TestApply(t *testing.T) {
 		{"renew, handed", handed, 1, renew, at(time.Minute), false, false, func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
 		{"renew, unknown", unknown, 1, renew, at(2 * time.Second), false, true, nil},
 		{"finish", inFlight, 1, first, at(time.Second), false, false, func(n Record) bool {
-			return n.State == Answered && n.Answer.Status == 201 && n.Expires.Equal(at(time.Hour+time.Second))
+			return n.State == Answered && string(n.Answer) == "201" && n.Expires.Equal(at(time.Hour+time.Second))
 		}},
 		{"finish after the lease", inFlight, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
 		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
 		{"finish a handed one", handed, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
-		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Answer: &Answer{Status: 500}}, at(time.Minute), false, false,
-			func(n Record) bool { return n.Answer.Status == 201 && n.Expires.Equal(answered.Expires) }},
+		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Answer: []byte("500")}, at(time.Minute), false, false,
+			func(n Record) bool { return string(n.Answer) == "201" && n.Expires.Equal(answered.Expires) }},
 		{"finish with an old token", inFlight, 2, first, at(time.Second), false, true, nil},
 		{"finish without a record", nil, 1, first, at(time.Second), false, true, nil},
 		{"finish an expired one", inFlight, 1, first, at(2 * time.Hour), false, true, nil},
@@ -179,11 +179,11 @@ func TestResolve(t *testing.T) {
 	if _, remove, err := Resolve(rec, nil, true, 9, at(time.Second)); !remove || err != nil {
 		t.Error("resolved as free, and not removed")
 	}
-	next, remove, err := Resolve(rec, &Answer{Status: 200}, true, 9, at(time.Second))
+	next, remove, err := Resolve(rec, []byte("x"), true, 9, at(time.Second))
 	if err != nil || remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
 		t.Errorf("resolved: %+v, remove %v", next, remove)
 	}
-	if _, _, err := Apply(&next, 1, Change{Op: Finish, Answer: &Answer{}}, at(2*time.Second)); !errors.Is(err, ErrLost) {
+	if _, _, err := Apply(&next, 1, Change{Op: Finish, Answer: []byte("x")}, at(2*time.Second)); !errors.Is(err, ErrLost) {
 		t.Errorf("the fenced owner finished: %v", err)
 	}
 }

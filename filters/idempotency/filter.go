@@ -20,6 +20,9 @@ type Filter struct {
 
 // New returns the filter of a route.
 func New(s Settings, o Options) *Filter {
+	if o.Codec == nil {
+		o.Codec = new(AnswerCodec)
+	}
 	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
 }
 
@@ -46,7 +49,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if err != nil {
 		return refuseKey(err)
 	}
-	id, err := nameOf(x, f.settings.Scope, key)
+	id, err := f.settings.nameOf(x, key)
 	if err != nil {
 		return refuseKey(err)
 	}
@@ -54,7 +57,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	return f.enter(x, s, flightKey{id, fingerprint}, &ClaimRequest{
 		ID: x.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
-		Retry: f.settings.Retry, Unsent: f.settings.Transaction,
+		Retry: f.settings.Retry, Unsent: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
 	})
 }
 
@@ -136,11 +139,16 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		}
 	}()
 	c.ID, x.Key = h.id, h.id // which outlive the exchange
+	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
 		// Not under the client's context: a claim that is cut off half-way would stand in nobody's name.
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
+		case errors.Is(err, ErrTooManyOpen):
+			f.Metrics.TooMany.Inc()
+			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests."})
+			return landing.reply
 		case err != nil:
 			return f.storeGone(x, c, err, &landing)
 		case claimed:
@@ -153,10 +161,20 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			landing.reply = filters.Refuse(filters.KeyReused, filters.Problem{Detail: "This key was used for a request that differs from this one. Take a new key for a new request."})
 			return landing.reply
 		case rec.State == Answered:
-			landing.answer = rec.Answer
-			return f.replay(rec.Answer)
+			return f.recorded(&rec, &landing)
+		case rec.State == Unknown && f.settings.Probe != nil && !probed:
+			probed = true
+			switch f.probe(x, &rec, &landing) {
+			case Finish:
+				return f.replay(landing.answer)
+			case Free:
+				c.RetryOf = rec.Token
+				continue
+			}
+			landing.reply = unknown()
+			return landing.reply
 		case rec.State == Unknown:
-			landing.reply = filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. It is held until it is resolved."})
+			landing.reply = unknown()
 			return landing.reply
 		case rec.State == Handed:
 			f.attach(x, s, h, &rec, w.over())
@@ -167,6 +185,23 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			return f.outOfTime(x, s, c)
 		}
 	}
+}
+
+// recorded replies with the recorded answer. One that is damaged or forged is not served: what became of the request is not known then.
+func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
+	a, err := f.Codec.Open(rec.ID, rec.Answer)
+	if err != nil {
+		f.Metrics.Untrusted.Inc()
+		f.Logger.Error("idempotency: a recorded answer is not served", "route", rec.Route, "record", rec.ID, "error", err)
+		landing.reply = filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The record of the first request with this key cannot be trusted. It is held until it is resolved."})
+		return landing.reply
+	}
+	landing.answer = &a
+	return f.replay(&a)
+}
+
+func unknown() *filters.Reply {
+	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. It is held until it is resolved."})
 }
 
 // storeGone does what the route says of a store that does not answer.
@@ -198,7 +233,7 @@ func (f *Filter) replay(a *Answer) *filters.Reply {
 		})
 	}
 	f.Metrics.Replays.Inc()
-	r := &filters.Reply{Status: a.Status, Body: a.Body, Header: make(filters.Header, 0, len(a.Header)+2)}
+	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer, Header: make(filters.Header, 0, len(a.Header)+2)}
 	for _, field := range a.Header {
 		if filters.EqualName(field.Name, "Date") {
 			r.Header.Add("Idempotent-Original-Date", field.Value)
@@ -228,7 +263,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		h.settle(op, nil)
 		return
 	}
-	a := lend(x)
+	a := f.lend(x)
 	defer takeBack(a)
 	if x.Response.Provisional { // the record stays handed until the coordinator knows the outcome
 		h.settled = true

@@ -58,10 +58,11 @@ func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
 		return b.counts[name]
 	}
 	b.filter = idempotency.New(s, idempotency.Options{
-		Store: store, Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: store, Codec: new(idempotency.AnswerCodec), Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: idempotency.Metrics{
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
 			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"), Failures: count("failures"),
+			TooMany: count("too-many"), Probes: count("probes"), Settled: count("settled"), Untrusted: count("untrusted"),
 		},
 	})
 	var err error

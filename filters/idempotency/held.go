@@ -1,6 +1,7 @@
 package idempotency
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -113,7 +114,13 @@ func (h *Held) settle(op Op, a *Answer) {
 	h.settled = true
 	h.stop()
 	f := h.filter
-	ch := Change{Op: op, Answer: a}
+	ch := Change{Op: op}
+	if a != nil {
+		stored := storedForms.Get().(*[]byte)
+		defer storedForms.Put(stored)
+		*stored = f.Codec.Append((*stored)[:0], h.id, a)
+		ch.Answer = *stored
+	}
 	err := f.Store.Change(context.Background(), h.id, h.token, ch)
 	switch {
 	case err == nil:
@@ -124,7 +131,7 @@ func (h *Held) settle(op Op, a *Answer) {
 	default:
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
-		f.insist(h.id, h.token, Change{Op: op, Answer: a.clone()}, f.settings.MaxInFlight)
+		f.insist(h.id, h.token, Change{Op: op, Answer: bytes.Clone(ch.Answer)}, f.settings.MaxInFlight)
 	}
 	switch op {
 	case Finish:

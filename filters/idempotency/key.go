@@ -127,27 +127,51 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 	return "", errKey("the key in the body is neither a string nor a number")
 }
 
-// Digest names a logical request: 160 bits over its scope and key, written as [IDLength] characters of [0-9a-v]. It is the
+// nameOf names a logical request: 160 bits over its scope and key, written as [IDLength] characters of [0-9a-v]. It is the
 // record's name, the injected Idempotency-Key and the beginning of the transaction's gid, so it is fixed in length (the
 // coordinator's boltdb store confuses gids of which one is the beginning of another) and in an alphabet that every store takes.
-func Digest(x *filters.Exchange, scope []filters.Ref, key string) (string, error) {
-	id, err := nameOf(x, scope, key)
-	if err != nil {
-		return "", err
-	}
-	return string(id[:]), nil
-}
-
-func nameOf(x *filters.Exchange, scope []filters.Ref, key string) (name, error) {
+//
+// Where the open keys of a principal are counted, the first [OwnerLength] characters are a digest of route and principal: see [Owner].
+func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	h := newDigester()
 	defer h.free()
 	h.text("client key") // apart from what DigestOf makes
-	if err := h.parts(scope, x); err != nil {
+	if err := h.parts(s.Scope, x); err != nil {
 		return name{}, err
 	}
 	h.text(key)
-	return h.name(), nil
+	id := h.name()
+	if s.MaxOpenKeys > 0 {
+		owner := newDigester()
+		defer owner.free()
+		owner.text("owner")
+		owner.text(x.Route)
+		owner.text(x.Principal)
+		whose := owner.name()
+		copy(id[:OwnerLength], whose[:])
+	}
+	return id, nil
 }
+
+// IDOf returns the ID of the record of a client's key; false where the route's scope has more to it than the route and the principal.
+func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
+	for _, ref := range s.Scope {
+		if ref.Source != filters.FromPrincipal && ref.Source != filters.FromRoute {
+			return "", false
+		}
+	}
+	x := &filters.Exchange{Route: route, Principal: principal}
+	n, err := s.nameOf(x, key)
+	return string(n[:]), err == nil
+}
+
+// OwnerLength is how many characters of an ID say whose it is: 50 bits, by which the principals of a route are told apart when their open keys are counted. (Of
+// ten million principals, two share a count with a chance of 4 %.) The other 110 bits tell the keys of one principal apart.
+const OwnerLength = 10
+
+// Owner returns the part of the ID by which open keys are counted. A store can keep all that an owner has in one place by it; where nothing is counted
+// it is as random as the rest.
+func Owner(id string) string { return id[:min(OwnerLength, len(id))] }
 
 // DigestOf names a record by plain parts, for records that do not come from a client's key.
 func DigestOf(parts ...string) string {
@@ -171,7 +195,7 @@ func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
 	return *h.end(), nil
 }
 
-// refuseKey turns an error of clientKey, fingerprint or Digest into the reply for the client.
+// refuseKey turns an error of clientKey, fingerprint or nameOf into the reply for the client.
 func refuseKey(err error) *filters.Reply {
 	var malformed errKey
 	switch {
@@ -188,7 +212,9 @@ func refuseKey(err error) *filters.Reply {
 func (s *Settings) Inspect(x *filters.Exchange) (key, id string, fingerprint [32]byte, refused *filters.Reply) {
 	key, err := s.clientKey(x)
 	if err == nil && key != "" {
-		id, err = Digest(x, s.Scope, key)
+		var n name
+		n, err = s.nameOf(x, key)
+		id = string(n[:])
 	}
 	if err == nil {
 		fingerprint, err = s.fingerprint(x)

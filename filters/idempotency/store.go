@@ -5,13 +5,13 @@ import (
 )
 
 // Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
-// far as the store promises, when it returns. An error that is not [ErrLost] means that the store did not
-// answer in time: the step may or may not have been taken.
+// far as the store promises, when it returns. An error that is none of this package means that the store did not
+// answer in time: the step may or may not have been taken. A method returns within the store's own time limit, whatever ctx says, but Wait.
 //
 // Strings and bytes that a method is given lie in buffers that are used again when it has returned, also with an error: a store keeps
 // copies. What it returns is the caller's to read for good, except that a record of Claim may have the strings of the request for it.
 type Store interface {
-	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim].
+	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim]. The error may be [ErrTooManyOpen].
 	Claim(ctx context.Context, c ClaimRequest) (rec Record, claimed bool, err error)
 	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a lost acknowledgement is safe: Finish and Hand
 	// with the same token on a record that they changed already return nil.
@@ -22,8 +22,9 @@ type Store interface {
 	Wait(ctx context.Context, id string, token uint64) error
 	// List returns up to limit records that match, in no order.
 	List(ctx context.Context, q Query, limit int) ([]Record, error)
-	// Resolve settles a record, see [Resolve]; false without one. The error is [ErrBusy] when it takes force and there is none.
-	Resolve(ctx context.Context, id string, answer *Answer, force bool) (bool, error)
+	// Resolve settles a record, see [Resolve]; answer is the stored form, nil for a key that is to be free. False without a record. The error is
+	// [ErrBusy] when it takes force and there is none.
+	Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error)
 	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the store get the same.
 	Secret(ctx context.Context, name string, n int) ([]byte, error)
 	// Ping returns nil when the store answers.

@@ -136,7 +136,12 @@ func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 		c.Logger.Warn("transaction: the store did not take a branch's claim; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)
 		return http.StatusInternalServerError
 	case !claimed && rec.State == idempotency.Answered:
-		if status := translate(b, rec.Answer.Status); status != 0 {
+		answer, err := c.Codec.Open(rec.ID, rec.Answer)
+		if err != nil {
+			c.Logger.Error("transaction: a branch's record cannot be read; it waits for an operator", "gid", b.gid, "step", b.step, "record", rec.ID, "error", err)
+			return http.StatusInternalServerError
+		}
+		if status := translate(b, answer.Status); status != 0 {
 			return status
 		}
 		return http.StatusInternalServerError // an operator's word that is not final
@@ -211,9 +216,9 @@ func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, a
 	change := idempotency.Change{Op: idempotency.Doubt} // the attempts are counted on
 	final := outcome == filters.Completed && translate(b, status) != 0
 	if final {
-		change = idempotency.Change{Op: idempotency.Finish, Answer: &idempotency.Answer{
+		change = idempotency.Change{Op: idempotency.Finish, Answer: c.Codec.Append(nil, claim.ID, &idempotency.Answer{
 			Status: status, Body: answer[:min(len(answer), keptBytes)], Replayable: true,
-		}}
+		})}
 	}
 	if err := c.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
 		c.Logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)

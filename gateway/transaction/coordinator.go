@@ -29,7 +29,8 @@ type Metrics struct {
 type Options struct {
 	Client  *sagaclient.Client
 	Store   idempotency.Store
-	Base    string // http://host:port of the branch address
+	Codec   *idempotency.AnswerCodec // nil: without encryption
+	Base    string                   // http://host:port of the branch address
 	Call    Caller
 	Longest func(service string) time.Duration           // the longest a call to the service takes
 	Steps   func(route string) (names []string, ok bool) // of the transaction that a route leads to
@@ -75,6 +76,9 @@ const (
 
 // New returns the stand-in.
 func New(o Options) *Coordinator {
+	if o.Codec == nil {
+		o.Codec = new(idempotency.AnswerCodec)
+	}
 	return &Coordinator{Options: o, store: o.Store, pending: map[string]*followed{}}
 }
 
@@ -241,7 +245,9 @@ func (c *Coordinator) traced(ctx context.Context, gid string, steps []string) (b
 
 // record writes the final answer into the handed record.
 func (c *Coordinator) record(ctx context.Context, v View, token uint64) (done bool, err error) {
-	err = c.store.Change(ctx, recordOf(v.ID), token, idempotency.Change{Op: idempotency.Finish, Answer: settled(v.answer(""), time.Now())})
+	id := recordOf(v.ID)
+	answer := c.Codec.Append(nil, id, settled(v.answer(""), time.Now()))
+	err = c.store.Change(ctx, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer})
 	if err != nil && !errors.Is(err, idempotency.ErrLost) {
 		return false, err
 	}

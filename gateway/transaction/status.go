@@ -47,7 +47,7 @@ func (c *Coordinator) stand(ctx context.Context, gid string, rec idempotency.Rec
 	unknown := View{ID: gid, State: Unknown, Steps: []StepView{}}
 	switch rec.State {
 	case idempotency.Answered:
-		if v, ok := recorded(rec); ok {
+		if v, ok := recorded(c.Codec, &rec); ok {
 			return v, true, nil
 		}
 		return unknown, true, nil // an operator's word, not a transaction's

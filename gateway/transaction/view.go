@@ -129,17 +129,22 @@ func stepName(branchURL string) string {
 // refusalOf says why a step refused, from the record of its branch: the service's own reason if it gave one, else the status.
 func (c *Coordinator) refusalOf(ctx context.Context, gid, step string) string {
 	rec, ok, err := c.store.Get(ctx, branchRecord(gid, step, opDo))
-	if err != nil || !ok || rec.Answer == nil {
+	if err != nil || !ok || rec.State != idempotency.Answered {
+		return "refused"
+	}
+	answer, err := c.Codec.Open(rec.ID, rec.Answer)
+	if err != nil {
+		c.Logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
 		return "refused"
 	}
 	var said struct {
 		Reason string `json:"reason"`
 		Code   string `json:"code"`
 	}
-	if json.Unmarshal(rec.Answer.Body, &said) == nil && said.Reason+said.Code != "" {
-		return fmt.Sprintf("status %d: %s", rec.Answer.Status, firstOf(said.Reason, said.Code))
+	if json.Unmarshal(answer.Body, &said) == nil && said.Reason+said.Code != "" {
+		return fmt.Sprintf("status %d: %s", answer.Status, firstOf(said.Reason, said.Code))
 	}
-	return fmt.Sprintf("status %d", rec.Answer.Status)
+	return fmt.Sprintf("status %d", answer.Status)
 }
 
 func firstOf(a, b string) string {
@@ -197,9 +202,13 @@ func (v *View) Encode() []byte {
 }
 
 // recorded reads a view back from a recorded answer.
-func recorded(rec idempotency.Record) (View, bool) {
+func recorded(codec *idempotency.AnswerCodec, rec *idempotency.Record) (View, bool) {
 	v := View{ID: rec.GID, Steps: []StepView{}}
-	if rec.Answer == nil || json.Unmarshal(rec.Answer.Body, &v) != nil || v.ID != rec.GID {
+	if rec.State != idempotency.Answered {
+		return View{}, false
+	}
+	answer, err := codec.Open(rec.ID, rec.Answer)
+	if err != nil || json.Unmarshal(answer.Body, &v) != nil || v.ID != rec.GID {
 		return View{}, false
 	}
 	return v, true
@@ -213,10 +222,10 @@ func settled(r filters.Response, now time.Time) *idempotency.Answer {
 }
 
 // StateOf returns what a transaction's record alone says of its state.
-func StateOf(rec *idempotency.Record) State {
+func StateOf(codec *idempotency.AnswerCodec, rec *idempotency.Record) State {
 	switch rec.State {
 	case idempotency.Answered:
-		if v, ok := recorded(*rec); ok {
+		if v, ok := recorded(codec, rec); ok {
 			return v.State
 		}
 	case idempotency.InFlight, idempotency.Handed:

@@ -165,7 +165,7 @@ func checkAfterCrash(t *testing.T, disk vfs.FS, acknowledged []string) {
 	defer mustClose(t, s)
 	for _, id := range acknowledged {
 		rec, ok, err := s.Get(within(t, 20*time.Second), id)
-		if err != nil || !ok || rec.State != idempotency.Answered || !strings.HasSuffix(string(rec.Answer.Body), id) {
+		if err != nil || !ok || rec.State != idempotency.Answered || !strings.HasSuffix(string(rec.Answer), id) {
 			t.Fatalf("%s was acknowledged and reads as %v, state %v, %v", id, ok, rec.State, err)
 		}
 	}

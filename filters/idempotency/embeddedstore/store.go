@@ -311,7 +311,7 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
 	stripe, err := s.lock(ctx, id)
 	if err != nil {
 		return false, err

@@ -78,7 +78,7 @@ func claim(t testing.TB, s *Store, c idempotency.ClaimRequest) {
 
 func change(t testing.TB, s *Store, id string, token uint64, op idempotency.Op) {
 	t.Helper()
-	ch := idempotency.Change{Op: op, Lease: time.Minute, Answer: &idempotency.Answer{Status: 201, Body: []byte(id), Replayable: true}}
+	ch := idempotency.Change{Op: op, Lease: time.Minute, Answer: []byte(id)}
 	if err := s.Change(within(t, 20*time.Second), id, token, ch); err != nil {
 		t.Fatalf("op %d of %s: %v", op, id, err)
 	}
@@ -150,7 +150,7 @@ func TestReopen(t *testing.T) {
 	s = mustOpen(t, dir, Options{Now: c.now})
 	defer mustClose(t, s)
 	for _, id := range []string{"unsent", "handed", "answered"} {
-		if rec, ok, err := s.Get(ctx, id); err != nil || !ok || rec.State != idempotency.Answered || string(rec.Answer.Body) != id {
+		if rec, ok, err := s.Get(ctx, id); err != nil || !ok || rec.State != idempotency.Answered || string(rec.Answer) != id {
 			t.Errorf("%s: %+v, %v, %v", id, rec, ok, err)
 		}
 	}
@@ -270,7 +270,7 @@ func TestDamagedFolder(t *testing.T) {
 			rec, ok, err := s.Get(within(t, 20*time.Second), fmt.Sprint(i))
 			if err != nil {
 				failed++
-			} else if !ok || string(rec.Answer.Body) != fmt.Sprint(i) {
+			} else if !ok || string(rec.Answer) != fmt.Sprint(i) {
 				t.Errorf("record %d: %+v, %v", i, rec, ok)
 			}
 		}

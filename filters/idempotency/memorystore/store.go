@@ -1,6 +1,7 @@
 package memorystore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/fence"
+	"github.com/sluice-gateway/sluice/filters/idempotency/internal/openkeys"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/waiting"
 )
 
@@ -30,6 +32,7 @@ type Store struct {
 	seed    maphash.Seed
 	shards  [shards]shard
 	waiting waiting.List
+	open    openkeys.Book
 
 	secretsMu sync.Mutex
 	secrets   map[string][]byte
@@ -44,6 +47,7 @@ func New(now func() time.Time) *Store {
 	}
 	s := &Store{now: now, seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
 	for i := range s.shards {
+		s.shards[i].open = &s.open
 		s.shards[i].records = map[string]*entry{}
 		s.shards[i].expiry.seconds = map[int64]*entry{}
 	}
@@ -52,6 +56,7 @@ func New(now func() time.Time) *Store {
 
 // shard is a part of the records: by ID, and by expiry.
 type shard struct {
+	open    *openkeys.Book
 	mu      sync.Mutex
 	records map[string]*entry
 	expiry  calendar
@@ -60,8 +65,7 @@ type shard struct {
 }
 
 type entry struct {
-	rec    idempotency.Record // without its answer
-	answer []byte             // stored form; nil without one. In one piece it costs one allocation, and the collector looks for nothing in it.
+	rec idempotency.Record
 	calendarEntry
 }
 
@@ -79,33 +83,26 @@ func (e *entry) record() *idempotency.Record {
 	return &e.rec
 }
 
-// stored returns the stored form of the answer, nil without one.
-func (e *entry) stored() []byte {
-	if e == nil {
-		return nil
-	}
-	return e.answer
-}
-
-// put stores a record in the entry that its ID has, nil for none so far. answer is the stored form of a new answer; a record that stays
-// answered keeps the one that it has.
-func (h *shard) put(e *entry, rec *idempotency.Record, answer []byte) {
+// put stores a record in the entry that its ID has, nil for none so far.
+func (h *shard) put(e *entry, rec *idempotency.Record) {
 	if e == nil {
 		e = h.entry()
 		e.rec = *rec
 		h.records[rec.ID] = e
 		h.expiry.add(e)
-		return // no record begins with an answer
+		return
+	}
+	if rec.Counted && e.rec.Counted {
+		h.open.Move(idempotency.Owner(rec.ID), e.rec.Expires, rec.Expires)
 	}
 	e.rec = *rec
-	e.rec.Answer = nil
-	if answer != nil || rec.State != idempotency.Answered {
-		e.answer = answer
-	}
 	h.expiry.move(e)
 }
 
 func (h *shard) remove(e *entry) {
+	if e.rec.Counted {
+		h.open.Remove(idempotency.Owner(e.rec.ID), e.rec.Expires)
+	}
 	delete(h.records, e.rec.ID)
 	h.expiry.remove(e)
 	*e = entry{}
@@ -155,20 +152,37 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	h, now := s.lock(c.ID)
 	e := h.records[c.ID]
 	next, claimed := idempotency.Claim(e.record(), c, now)
-	var answer []byte
-	if claimed {
-		own(&next)
-		h.put(e, &next, nil)
-	} else {
-		answer = e.stored()
+	if !claimed {
+		h.mu.Unlock()
+		return next, false, nil
 	}
+	if !s.count(e.record(), &next, c.MaxOpen, now) {
+		h.mu.Unlock()
+		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
+	}
+	own(&next)
+	h.put(e, &next)
 	h.mu.Unlock()
-	if claimed {
-		s.waiting.Wake(c.ID)
-		return next, true, nil
+	s.waiting.Wake(c.ID)
+	return next, true, nil
+}
+
+// count counts a claimed record that has to be; false: its owner has too many.
+func (s *Store) count(old, next *idempotency.Record, max int, now time.Time) bool {
+	owner := idempotency.Owner(next.ID)
+	if !next.Counted {
+		return true
 	}
-	err := withAnswer(&next, answer)
-	return next, false, err
+	if _, live := idempotency.View(old, now); live { // a further attempt
+		if !old.Counted {
+			s.open.Keep(owner, next.Expires)
+		}
+		return true
+	}
+	if old != nil && old.Counted { // over, and not swept yet
+		s.open.Remove(owner, old.Expires)
+	}
+	return s.open.Add(owner, next.Expires, now, max)
 }
 
 // own gives the record copies of its strings, since the caller's lie in buffers that are used again: one for all of them.
@@ -185,36 +199,14 @@ func own(r *idempotency.Record) {
 	}
 }
 
-// withAnswer gives a record its answer, read from the stored form.
-func withAnswer(r *idempotency.Record, stored []byte) error {
-	if stored == nil {
-		return nil
-	}
-	a, err := idempotency.AnswerIn(stored)
-	if err != nil { // memory that fails; nothing else writes there
-		return fmt.Errorf("memorystore: record %s: %w", r.ID, err)
-	}
-	r.Answer = &a
-	return nil
-}
-
-// stored returns the stored form of an answer, nil of none.
-func stored(a *idempotency.Answer) []byte {
-	if a == nil {
-		return nil
-	}
-	return idempotency.AppendAnswer(make([]byte, 0, idempotency.AnswerSize(a)), a)
-}
-
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var answer []byte
 	switch ch.Op {
 	case idempotency.Finish:
-		answer = stored(ch.Answer)
+		ch.Answer = bytes.Clone(ch.Answer)
 	case idempotency.Hand:
 		ch.GID = strings.Clone(ch.GID)
 	}
@@ -225,9 +217,8 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	case err != nil:
 	case remove:
 		h.remove(e)
-	case e.rec.State == idempotency.Answered: // the same step again: the first answer stands
 	default:
-		h.put(e, &next, answer)
+		h.put(e, &next)
 	}
 	h.mu.Unlock()
 	if err == nil && ch.Op != idempotency.Renew {
@@ -244,13 +235,8 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	h, now := s.lock(id)
 	e := h.records[id]
 	rec, ok := idempotency.View(e.record(), now)
-	answer := e.stored()
 	h.mu.Unlock()
-	if !ok {
-		return rec, false, nil
-	}
-	err := withAnswer(&rec, answer)
-	return rec, err == nil, err
+	return rec, ok, nil
 }
 
 // Wait implements [idempotency.Store]; the step that ends the claim wakes it.
@@ -261,7 +247,6 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 // List implements [idempotency.Store].
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	var found []idempotency.Record
-	var answers [][]byte // of those
 	for i := range s.shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -275,25 +260,19 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 			}
 			if rec, ok := idempotency.View(&e.rec, now); ok && q.Matches(&rec) {
 				found = append(found, rec)
-				answers = append(answers, e.answer)
 			}
 		}
 		h.mu.Unlock()
-	}
-	for i := range found {
-		if err := withAnswer(&found[i], answers[i]); err != nil {
-			return nil, err
-		}
 	}
 	return found, nil
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	kept := stored(answer)
+	answer = bytes.Clone(answer)
 	h, now := s.lock(id)
 	e := h.records[id]
 	_, there := idempotency.View(e.record(), now)
@@ -307,7 +286,7 @@ func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answ
 	case remove:
 		h.remove(e)
 	default:
-		h.put(e, &next, kept)
+		h.put(e, &next)
 	}
 	h.mu.Unlock()
 	if err != nil {

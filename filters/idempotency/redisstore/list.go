@@ -160,11 +160,7 @@ func recordOf(id string, h map[string]string) (idempotency.Record, error) {
 		return idempotency.Record{}, fmt.Errorf("%w: fingerprint of %d bytes", idempotency.ErrCorrupt, len(h["f"]))
 	}
 	if rec.State == idempotency.Answered {
-		answer, err := idempotency.DecodeAnswer([]byte(h["a"]))
-		if err != nil {
-			return idempotency.Record{}, err
-		}
-		rec.Answer = &answer
+		rec.Answer = []byte(h["a"])
 	}
 	return rec, nil
 }

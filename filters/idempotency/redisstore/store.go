@@ -110,7 +110,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		if ch.Answer == nil {
 			return fmt.Errorf("redisstore: finish of %s without an answer", id)
 		}
-		answer = idempotency.AppendAnswer(make([]byte, 0, 256+len(ch.Answer.Body)), ch.Answer)
+		answer = ch.Answer
 	}
 	held, err := s.run(ctx, changeScript, s.recordKey(id), tokenText(token), int(ch.Op), ch.Lease.Microseconds(), answer, ch.GID, idempotency.HandedLife.Microseconds()).Bool()
 	switch {
@@ -188,12 +188,8 @@ func ended(ctx context.Context) bool {
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer *idempotency.Answer, force bool) (bool, error) {
-	var b []byte
-	if answer != nil {
-		b = idempotency.AppendAnswer(nil, answer)
-	}
-	settled, err := s.run(ctx, resolveScript, s.recordKey(id), tokenText(fence.NewToken()), flag(answer != nil), b, flag(force)).Int()
+func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
+	settled, err := s.run(ctx, resolveScript, s.recordKey(id), tokenText(fence.NewToken()), flag(answer != nil), answer, flag(force)).Int()
 	if err != nil {
 		return false, fmt.Errorf("redisstore: resolve of %s: %w", id, err)
 	}

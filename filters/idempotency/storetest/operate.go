@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,7 +28,7 @@ func testResolve(t *testing.T, h Harness) {
 	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202), false); err != nil || !ok {
 		t.Fatalf("Resolve: %v, %v", ok, err)
 	}
-	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); rec.Answer.Status != 202 || rec.Token == c.Token {
+	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); !bytes.Equal(rec.Answer, answer(202)) || rec.Token == c.Token {
 		t.Errorf("resolved record %+v", rec)
 	}
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
@@ -296,14 +295,12 @@ func testConcurrentKeys(t *testing.T, h Harness) {
 					t.Errorf("claim: %v, %v", claimed, err)
 					return
 				}
-				a := answer(200 + i)
-				a.Body = []byte(c.ID)
-				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: a}); err != nil {
+				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: []byte(c.ID)}); err != nil {
 					t.Error(err)
 					return
 				}
 				rec, ok, err := h.Store.Get(ctx, c.ID)
-				if err != nil || !ok || rec.Answer == nil || string(rec.Answer.Body) != c.ID || rec.Token != c.Token {
+				if err != nil || !ok || string(rec.Answer) != c.ID || rec.Token != c.Token {
 					t.Errorf("read back %+v, %v, %v", rec, ok, err)
 					return
 				}
@@ -322,12 +319,9 @@ func (l *lent) text(s string) string {
 	return filters.Alias(b)
 }
 
-func (l *lent) answer(a *idempotency.Answer) *idempotency.Answer {
-	for i := range a.Header {
-		a.Header[i] = filters.Field{Name: l.text(a.Header[i].Name), Value: l.text(a.Header[i].Value)}
-	}
-	l.all = append(l.all, a.Body)
-	return a
+func (l *lent) bytes(b []byte) []byte {
+	l.all = append(l.all, b)
+	return b
 }
 
 func (l *lent) overwrite() {
@@ -349,14 +343,14 @@ func testBuffers(t *testing.T, h Harness) {
 	c.ID, c.Route, c.Principal, c.ClientKey = l.text(c.ID), l.text(c.Route), l.text(c.Principal), l.text(c.ClientKey)
 	mustClaim(t, h.Store, c)
 	l.overwrite()
-	look := func(state idempotency.State, gid string, a *idempotency.Answer) {
+	look := func(state idempotency.State, gid string, a []byte) {
 		t.Helper()
 		rec := mustGet(t, h.Store, id, state)
 		if rec.ID != id || rec.Route != want.Route || rec.Principal != want.Principal || rec.ClientKey != want.ClientKey || rec.GID != gid {
 			t.Errorf("record %+v, claimed with %+v", rec, want)
 		}
-		if !reflect.DeepEqual(rec.Answer, a) {
-			t.Errorf("answer %+v, want %+v", rec.Answer, a)
+		if !bytes.Equal(rec.Answer, a) {
+			t.Errorf("answer %q, want %q", rec.Answer, a)
 		}
 		list, err := h.Store.List(ctx, idempotency.Query{Route: want.Route, Principal: want.Principal, ClientKey: want.ClientKey, State: state}, 10)
 		if err != nil || len(list) != 1 || list[0].ID != id {
@@ -372,9 +366,9 @@ func testBuffers(t *testing.T, h Harness) {
 	change(idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	change(idempotency.Change{Op: idempotency.Hand, GID: l.text("g1")})
 	look(idempotency.Handed, "g1", nil)
-	change(idempotency.Change{Op: idempotency.Finish, Answer: l.answer(answer(201))})
+	change(idempotency.Change{Op: idempotency.Finish, Answer: l.bytes(answer(201))})
 	look(idempotency.Answered, "g1", answer(201))
-	if ok, err := h.Store.Resolve(ctx, l.text(id), l.answer(answer(202)), true); err != nil || !ok {
+	if ok, err := h.Store.Resolve(ctx, l.text(id), l.bytes(answer(202)), true); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	l.overwrite()

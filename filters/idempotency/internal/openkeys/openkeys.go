@@ -1,0 +1,115 @@
+// Package openkeys counts the live records of each owner, for stores that keep their records in one process.
+package openkeys
+
+import (
+	"strings"
+	"sync"
+	"time"
+)
+
+// Book counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted from that moment on, whenever
+// the store sweeps it. Memory: some 30 bytes a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
+type Book struct {
+	mu     sync.Mutex
+	owners map[string]*owner
+}
+
+type owner struct {
+	open     map[int64]uint32 // how many, by expiry (Unix time in nanoseconds)
+	n        int
+	earliest int64 // none expires before that
+}
+
+// Add counts one more record unless the owner has max live ones, and reports whether it did.
+func (b *Book) Add(id string, expires, now time.Time, max int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.owners[id]
+	if o == nil {
+		if max <= 0 {
+			return false
+		}
+		if b.owners == nil {
+			b.owners = map[string]*owner{}
+		}
+		o = &owner{open: map[int64]uint32{}}
+		b.owners[strings.Clone(id)] = o
+	}
+	if o.n >= max {
+		o.expire(now.UnixNano())
+	}
+	if o.n >= max {
+		return false
+	}
+	o.add(expires.UnixNano())
+	return true
+}
+
+// Keep counts a record whatever the number: one that is there already.
+func (b *Book) Keep(id string, expires time.Time) {
+	b.Add(id, expires, expires, int(^uint(0)>>1))
+}
+
+// Move follows a change of a record's expiry.
+func (b *Book) Move(id string, from, to time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.owners[id]; o != nil && o.remove(from.UnixNano()) {
+		o.add(to.UnixNano())
+	}
+}
+
+// Remove counts a record no more.
+func (b *Book) Remove(id string, expires time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.owners[id]
+	if o != nil && o.remove(expires.UnixNano()) && o.n == 0 {
+		delete(b.owners, id)
+	}
+}
+
+// Owners returns how many owners are counted for.
+func (b *Book) Owners() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.owners)
+}
+
+func (o *owner) add(expires int64) {
+	if o.n == 0 || expires < o.earliest {
+		o.earliest = expires
+	}
+	o.open[expires]++
+	o.n++
+}
+
+// remove reports whether it was counted still.
+func (o *owner) remove(expires int64) bool {
+	switch o.open[expires] {
+	case 0: // expired, and dropped before the store swept it
+		return false
+	case 1:
+		delete(o.open, expires)
+	default:
+		o.open[expires]--
+	}
+	o.n--
+	return true
+}
+
+// expire drops what has expired. It looks only when something can have.
+func (o *owner) expire(now int64) {
+	if now < o.earliest {
+		return
+	}
+	o.earliest = int64(^uint64(0) >> 1)
+	for expires, n := range o.open {
+		if expires <= now {
+			delete(o.open, expires)
+			o.n -= int(n)
+			continue
+		}
+		o.earliest = min(o.earliest, expires)
+	}
+}
