@@ -21,6 +21,7 @@ const (
 	FromHeader // a field, several joined by ", "
 	FromBody   // the body; with names: a member of the JSON document
 	FromGID    // the transaction's gid
+	FromKey    // the injected Idempotency-Key
 )
 
 // Ref is a reference to a part of an exchange, such as header.X-Tenant or body.cart.total. The zero value is the principal.
@@ -83,6 +84,8 @@ func (r Ref) Text(x *Exchange) (string, bool) {
 		return x.Header.Joined(r.Path[0]), true
 	case FromGID:
 		return x.GID, x.GID != ""
+	case FromKey:
+		return x.Key, x.Key != ""
 	case FromBody:
 		if len(r.Path) == 0 {
 			b, err := x.Body()

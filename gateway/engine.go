@@ -77,7 +77,7 @@ func (sh *shared) build(cfg *config.Config, c *transaction.Coordinator, stopping
 		return nil, err
 	}
 	b.commit()
-	return e, nil
+	return e, b.codec.SetKeys(cfg.Store.Encryption.ParsedKeys()...)
 }
 
 // commit makes what the engine uses the shared state. What it does not use any more is dropped; requests of the old engine still hold it.
@@ -142,9 +142,11 @@ func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error
 	if r.Idempotency != nil && r.Respond == nil {
 		settings := b.keySettings(r)
 		e.keys[r.Name] = &settings
-		list = append(list, idempotency.New(settings, idempotency.Options{
-			Store: b.store, Codec: b.codec, Flights: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger,
-		}))
+		options := idempotency.Options{Store: b.store, Codec: b.codec, Flights: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger}
+		if settings.Probe != nil && e.branches[r.Service] != nil { // a service that is at fault has been reported
+			options.Prober = newProber(e.branches[r.Service], r.Idempotency.Probe, settings.MaxBody)
+		}
+		list = append(list, idempotency.New(settings, options))
 	}
 	switch {
 	case r.Respond != nil:
@@ -352,7 +354,10 @@ func (b *builder) keySettings(r *config.Route) idempotency.Settings {
 		TTL: time.Duration(c.TTL), Lease: time.Duration(c.Lease), MaxInFlight: time.Duration(c.MaxInFlight),
 		Wait: time.Duration(c.WhileInFlight.Wait), Record: statuses(c.Record), NotExecuted: statuses(c.NotExecuted),
 		MaxBody: int64(c.MaxBody), Retry: c.OnUnknown == "retry", FailOpen: c.OnStoreFailure == "open",
-		Transaction: r.Transaction != "",
+		Transaction: r.Transaction != "", OmitHeaders: c.OmitHeaders, MaxOpenKeys: c.MaxOpenKeys,
+	}
+	if c.OnUnknown == "probe" {
+		s.Probe = &idempotency.Probe{Done: statuses(c.Probe.Done), NotDone: statuses(c.Probe.NotDone)}
 	}
 	if c.Key.Body != nil {
 		ref := template.Ref(*c.Key.Body)
@@ -389,10 +394,12 @@ func fixedBy(old, new *config.Config) string {
 	}
 	a, b := old.Listen, new.Listen
 	a.TrustedProxies, b.TrustedProxies, a.MaxBody, b.MaxBody = nil, nil, 0, 0 // these follow
+	c, d := old.Store, new.Store
+	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
 		{"admin", old.Admin, new.Admin},
-		{"store", old.Store, new.Store},
+		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {
 		if !reflect.DeepEqual(p.old, p.new) {

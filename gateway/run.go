@@ -321,7 +321,7 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 		return 0, nil, filters.NotSent
 	}
 	x.KeepBody, x.Received = branchAnswerMax, time.Now()
-	rec := &recorder{}
+	rec := &recorder{most: branchAnswerMax}
 	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotSent
@@ -334,27 +334,10 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 
 const branchAnswerMax = 64 << 10
 
-// whole is the inbound of a branch call.
+// whole is the inbound of a request that the gateway itself makes.
 type whole struct{ message http1.Message }
 
 func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
-
-// recorder is the outbound of a branch call: it keeps the answer for the coordinator's stand-in.
-type recorder struct {
-	status  int
-	body    []byte
-	aborted bool
-}
-
-func (r *recorder) Head(status int, _ filters.Header, _ int64) { r.status = status }
-func (r *recorder) Write(p []byte) (int, error) {
-	r.body = append(r.body, p[:min(len(p), branchAnswerMax-len(r.body))]...)
-	return len(p), nil
-}
-func (r *recorder) Flush()                 {}
-func (r *recorder) Trailer(filters.Header) {}
-func (r *recorder) CloseAfter()            {}
-func (r *recorder) Abort()                 { r.aborted = true }
 
 // stepsOf returns the names of the steps of the transaction that a route leads to today.
 func (g *gateway) stepsOf(route string) (names []string, ok bool) {

@@ -48,8 +48,8 @@ func newShared(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*s
 		breakers: map[string]*breaker.Breaker{}, limiters: map[string]ratelimit.Limiter{}, services: map[string]*upstream.Service{},
 	}
 	var err error
-	if sh.codec, err = idempotency.NewAnswerCodec(); err != nil {
-		return nil, err
+	if sh.codec, err = idempotency.NewAnswerCodec(cfg.Store.Encryption.ParsedKeys()...); err != nil {
+		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
 	store, err := sh.openStore(cfg)
 	if err != nil {

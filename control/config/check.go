@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -162,7 +163,42 @@ func (k *checker) store() {
 				k.fault(at("store", "redis", "addresses").item(i), "%q is not an address such as 127.0.0.1:6379: %v", address, err)
 			}
 		}
+		if r.Sentinel != nil && r.Cluster {
+			k.fault(at("store", "redis", "sentinel"), "a cluster finds its masters itself: sentinel and cluster: true do not go together")
+		}
 	}
+	if e := k.c.Store.Encryption; e != nil {
+		for i, key := range e.Keys {
+			if b, err := parseKey(key); err != nil {
+				k.fault(at("store", "encryption", "keys").item(i), "is not a key in base64") // without the key
+			} else if len(b) != encryptionKeyBytes {
+				k.fault(at("store", "encryption", "keys").item(i), "has %d bytes, a key has %d", len(b), encryptionKeyBytes)
+			}
+		}
+	}
+}
+
+const encryptionKeyBytes = 32
+
+// parseKey reads a key in base64, of either alphabet, padded or not.
+func parseKey(s string) ([]byte, error) {
+	s = strings.TrimRight(strings.TrimSpace(s), "=")
+	if strings.ContainsAny(s, "-_") {
+		return base64.RawURLEncoding.DecodeString(s)
+	}
+	return base64.RawStdEncoding.DecodeString(s)
+}
+
+// ParsedKeys returns the keys; nil without encryption. The configuration has been checked.
+func (e *Encryption) ParsedKeys() [][]byte {
+	if e == nil {
+		return nil
+	}
+	keys := make([][]byte, len(e.Keys))
+	for i, key := range e.Keys {
+		keys[i], _ = parseKey(key) // checked
+	}
+	return keys
 }
 
 func (k *checker) identity() {
@@ -205,6 +241,8 @@ func (k *checker) ref(ref Ref, p path, params []string) {
 		k.fault(p, "gid is known in the steps of a transaction only")
 	case ref.Root == RootSteps:
 		k.fault(p, "%s is known in the steps of a transaction only", ref)
+	case ref.Root == RootKey:
+		k.fault(p, "key is known in the path of a probe only")
 	case params != nil && lacks(ref, params):
 		k.fault(p, "%s: the route's path has no {%s}", ref, ref.Path[0])
 	}

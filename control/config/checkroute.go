@@ -131,9 +131,10 @@ func (k *checker) idempotency(r *Route, p path, params []string) {
 	if wait := p.to("whileInFlight", "wait"); i.WhileInFlight.Wait > i.MaxInFlight && k.sound(wait, p.to("maxInFlight")) {
 		k.fault(k.firstWritten(wait, p.to("maxInFlight")), "whileInFlight.wait %s is more than maxInFlight %s", i.WhileInFlight.Wait, i.MaxInFlight)
 	}
-	if i.OnUnknown == "retry" && r.Transaction != "" {
-		k.fault(p.to("onUnknown"), "retry is not for a transaction: its coordinator knows the outcome, nothing is sent again")
+	if i.OnUnknown != "hold" && r.Transaction != "" {
+		k.fault(p.to("onUnknown"), "%s is not for a transaction: its coordinator knows the outcome, nothing is sent again", i.OnUnknown)
 	}
+	k.probe(i, p, params)
 	if r.Transaction == "" {
 		return
 	}
@@ -148,6 +149,41 @@ func (k *checker) idempotency(r *Route, p path, params []string) {
 	}
 	if i.OnStoreFailure == "open" {
 		k.fault(p.to("onStoreFailure"), "open is not for a transaction: it has a record, or it is not begun")
+	}
+}
+
+// probe checks how a service is asked about an unknown outcome.
+func (k *checker) probe(i *Idempotency, p path, params []string) {
+	switch probe := p.to("probe"); {
+	case i.OnUnknown == "probe" && !k.written(probe) && k.sound(p.to("onUnknown")):
+		k.fault(p.to("onUnknown"), "probe needs to know how the service is asked: probe: {path: /v1/orders/by-key/{key}}")
+	case i.OnUnknown != "probe" && k.written(probe) && k.sound(p.to("onUnknown")):
+		k.fault(probe, "belongs to onUnknown: probe, and onUnknown is %s", i.OnUnknown)
+	}
+	if i.Probe == nil || !k.written(p.to("probe")) {
+		return
+	}
+	target := p.to("probe", "path")
+	if k.written(target) && k.sound(target) {
+		if why := literalFault(i.Probe.Path, "#", "has a fragment or a space"); why != "" {
+			k.fault(target, "%q %s", i.Probe.Path, why)
+		}
+	}
+	for _, ref := range i.Probe.Path.Refs() {
+		switch {
+		case ref.Root == RootSteps || ref.Root == RootGID:
+			k.fault(target, "%s: belongs to a transaction", ref)
+		case lacks(ref, params):
+			k.fault(target, "%s: the route's path has no {%s}", ref, ref.Path[0])
+		}
+	}
+	for _, done := range i.Probe.Done {
+		for n, not := range i.Probe.NotDone {
+			if done.From <= not.To && not.From <= done.To && k.sound(p.to("probe", "done"), p.to("probe", "notDone")) {
+				at := k.firstWritten(p.to("probe", "notDone").item(n), p.to("probe", "done"))
+				k.fault(at, "%s says both that it was done and that it was not", not)
+			}
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ func (k *checker) template(t Template, p path, routes []transactionRoute) {
 		if ref.Root == RootSteps {
 			k.fault(p, "%s: answers of earlier steps need mode tcc: %s", ref, notSupported)
 		}
+		if ref.Root == RootKey {
+			k.fault(p, "key is known in the path of a probe only; a transaction has its gid")
+		}
 		for _, r := range routes {
 			if lacks(ref, r.params) {
 				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}", ref, r.name, ref.Path[0])
@@ -92,12 +95,16 @@ func (k *checker) template(t Template, p path, routes []transactionRoute) {
 
 // callPathFault says what is wrong with the literal text of a call's path, or nothing.
 func callPathFault(t Template) string {
+	return literalFault(t, "?#", "has a query, a fragment or a space; a call has a path only")
+}
+
+func literalFault(t Template, not, why string) string {
 	if len(t.Parts) == 0 || !strings.HasPrefix(t.Parts[0].Text, "/") {
 		return "has to begin with /"
 	}
 	for _, part := range t.Parts {
-		if strings.ContainsFunc(part.Text, func(r rune) bool { return r == '?' || r == '#' || r <= 0x20 || r == 0x7f }) {
-			return "has a query, a fragment or a space; a call has a path only"
+		if strings.ContainsFunc(part.Text, func(r rune) bool { return r <= 0x20 || r == 0x7f || strings.ContainsRune(not, r) }) {
+			return why
 		}
 	}
 	return ""

@@ -20,7 +20,7 @@ func setDefaults(v any) {
 	case *Admin:
 		v.Address = "127.0.0.1:9901"
 	case *EmbeddedStore:
-		v.Dir = "./data"
+		v.Dir, v.Timeout, v.MaxRecords = "./data", duration(5*time.Second), 20_000_000
 	case *RedisStore:
 		*v = RedisStore{Addresses: []string{"127.0.0.1:6379"}, Timeout: duration(50 * time.Millisecond), KeyPrefix: "sluice:"}
 	case *JWT:
@@ -45,8 +45,10 @@ func setDefaults(v any) {
 			Fingerprint: []Ref{{Root: RootMethod}, {Root: RootPath}, {Root: RootQuery}, {Root: RootBody}},
 			TTL:         duration(24 * time.Hour), Lease: duration(10 * time.Second), MaxInFlight: duration(60 * time.Second),
 			Record: []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}},
-			OnUnknown: "hold", MaxBody: 256 << 10, OnStoreFailure: "closed",
+			OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
 		}
+	case *Probe:
+		*v = Probe{Method: "GET", Done: []StatusRange{{200, 200}}, NotDone: []StatusRange{{404, 404}}}
 	case *WhileInFlight:
 		v.Wait = duration(3 * time.Second)
 	case *DTM:

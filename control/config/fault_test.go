@@ -135,14 +135,14 @@ services: {s: {endpoints: ["http://h"]}}
 routes:
   - {name: a, match: {path: /a}, service: s, priority: high}
   - {name: b, match: {path: /b}, service: s, priority: urgent}
-  - {name: c, match: {path: /c}, service: s, idempotency: {onUnknown: probe, whileInFlight: refuse, record: [2x, 99, 600, "404"]}}
+  - {name: c, match: {path: /c}, service: s, idempotency: {onUnknown: maybe, whileInFlight: refuse, record: [2x, 99, 600, "404"]}}
 transactions:
   t: {mode: tcc, steps: [{name: x, do: {service: s, path: /}, try: {service: s}}]}
   u: {mode: sga, steps: [{name: x, do: {service: s, path: "/{steps.x.id}"}}]}
 `, []string{
 			`5:56: routes[0].priority: "high": not supported yet`,
 			`6:56: routes[1].priority: "urgent" is not normal`,
-			`7:71: routes[2].idempotency.onUnknown: "probe" is not hold or retry`,
+			`7:71: routes[2].idempotency.onUnknown: "maybe" is not hold, retry or probe`,
 			`7:93: routes[2].idempotency.whileInFlight: "refuse" is not reject`,
 			`7:110: routes[2].idempotency.record[0]: "2x" is not a status such as 404 or 2xx`,
 			`7:114: routes[2].idempotency.record[1]: "99" is not a status such as 404 or 2xx`,

@@ -118,7 +118,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	expect(t, "listen", c.Listen, Listen{HTTP: "127.0.0.1:8080", MaxConnections: 20000, MaxHeader: 32 << 10, MaxBody: 8 << 20,
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
-	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data")}})
+	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
 	expect(t, "identity", c.Identity, []Identity{{ClientIP: new(struct{})}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
@@ -130,7 +130,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	idempotency := Idempotency{
 		Key: Key{Header: "Idempotency-Key"}, Scope: refs(t, "principal", "route"), Fingerprint: refs(t, "method", "path", "query", "body"),
 		TTL: second(86400), Lease: second(10), MaxInFlight: second(60), Record: []StatusRange{{200, 299}, {400, 499}},
-		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold", MaxBody: 256 << 10, OnStoreFailure: "closed",
+		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
 	}
 	expect(t, "idempotency", *c.Routes[0].Idempotency, idempotency)
 	expect(t, "derived", c.Routes[1].Idempotency.Key, Key{Derived: refs(t, "body"), Window: second(10)})
@@ -369,9 +369,63 @@ func TestSecrets(t *testing.T) {
 		"version: 1\nservices: {s: {endpoints: ['${env:SLUICE_TEST_SECRET}']}}\n",
 		"version: 1\nroutes: [{name: a, match: {path: '${env:SLUICE_TEST_SECRET}'}, service: '${env:SLUICE_TEST_SECRET}'}]\n",
 		"version: 1\nlimits: {l: {rate: 1/s, scope: '${env:SLUICE_TEST_SECRET}', per: ['${env:SLUICE_TEST_SECRET}']}}\n",
+		"version: 1\nstore: {encryption: {keys: ['${env:SLUICE_TEST_SECRET}']}}\n",
 	} {
 		if _, err := Parse("t.yaml", []byte(document), dir); err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v, want a fault without the secret", document, err)
+		}
+	}
+}
+
+func TestEncryptionKeys(t *testing.T) {
+	t.Parallel()
+	standard, url := strings.Repeat("+/+/", 10)+"+/8=", strings.Repeat("-_-_", 10)+"AAA" // both 32 bytes
+	dir := write(t, map[string]string{"store.key": standard + "\n"})
+	c := mustParseDocument(t, "version: 1\nstore: {memory: {}, encryption: {keys: ['${file:store.key}', '"+url+"']}}\n", dir)
+	keys := c.Store.Encryption.ParsedKeys()
+	if len(keys) != 2 || len(keys[0]) != 32 || len(keys[1]) != 32 || bytes.Equal(keys[0], keys[1]) {
+		t.Errorf("keys % x", keys)
+	}
+	shown, err := c.Redacted()
+	if err != nil || bytes.Contains(shown, []byte("+/+")) || bytes.Contains(shown, []byte("-_-")) {
+		t.Errorf("keys in what is shown (%v):\n%s", err, shown)
+	}
+	if n := len((*Encryption)(nil).ParsedKeys()); n != 0 {
+		t.Errorf("%d keys without encryption", n)
+	}
+	for key, want := range map[string]string{
+		"c2hvcnQ=":       "1:38: store.encryption.keys[0]: has 5 bytes, a key has 32",
+		"not base64, no": "1:38: store.encryption.keys[0]: is not a key in base64",
+	} {
+		_, err := Parse("t.yaml", []byte("{version: 1, store: {encryption: {keys: ['"+key+"']}}}"), dir)
+		if err == nil || !strings.Contains(err.Error(), strings.SplitN(want, ": ", 2)[1]) || strings.Contains(err.Error(), key) {
+			t.Errorf("%q: got %v, want %s", key, err, want)
+		}
+	}
+}
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	route := func(idempotency string) string {
+		return "version: 1\nstore: {memory: {}}\nservices: {s: {endpoints: ['http://h']}}\n" +
+			"routes: [{name: r, match: {path: '/v1/{shop}/orders'}, service: s, idempotency: " + idempotency + "}]\n"
+	}
+	c := mustParseDocument(t, route("{onUnknown: probe, probe: {path: '/v1/{path.shop}/orders?key={key}', done: [200, 410]}}"), t.TempDir())
+	p := c.Routes[0].Idempotency.Probe
+	expect(t, "probe", *p, Probe{"GET", p.Path, []StatusRange{{200, 200}, {410, 410}}, []StatusRange{{404, 404}}})
+	for idempotency, want := range map[string]string{
+		"{onUnknown: probe}":                                            "onUnknown: probe needs to know how the service is asked",
+		"{probe: {path: '/x/{key}'}}":                                   "probe: belongs to onUnknown: probe, and onUnknown is hold",
+		"{onUnknown: probe, probe: {path: 'x'}}":                        `probe.path: "x" has to begin with /`,
+		"{onUnknown: probe, probe: {path: '/{path.sku}'}}":              "probe.path: path.sku: the route's path has no {sku}",
+		"{onUnknown: probe, probe: {path: '/{gid}'}}":                   "probe.path: gid: belongs to a transaction",
+		"{onUnknown: probe, probe: {path: '/{key}', done: [2xx, 404]}}": "probe.done: 404 says both that it was done and that it was not",
+		"{onUnknown: probe, probe: {path: '/{key}', method: DELETE}}":   "probe.method:",
+		"{scope: [key]}": "scope[0]: key is known in the path of a probe only",
+	} {
+		_, err := Parse("t.yaml", []byte(route(idempotency)), t.TempDir())
+		if err == nil || !strings.Contains(err.Error(), "routes[0].idempotency."+want) {
+			t.Errorf("%s: got %v\nwant …%s", idempotency, err, want)
 		}
 	}
 }

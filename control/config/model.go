@@ -59,23 +59,38 @@ type Store struct {
 	Embedded   *EmbeddedStore `json:"embedded"`
 	Redis      *RedisStore    `json:"redis"`
 	Memory     *MemoryStore   `json:"memory"`
-	Encryption *Unsupported   `json:"encryption"`
+	Encryption *Encryption    `json:"encryption"` // beside any of them
+}
+
+// Encryption seals the answers that a store keeps. The first key seals, all open.
+type Encryption struct {
+	Keys []string `json:"keys" jsonschema:"required,minItems=1,uniqueItems=true"` // see ParsedKeys
 }
 
 // EmbeddedStore is a durable store in a folder, for one gateway. Dir is absolute after Load.
 type EmbeddedStore struct {
-	Dir string `json:"dir" jsonschema:"minLength=1"`
+	Dir        string   `json:"dir" jsonschema:"minLength=1"`
+	Timeout    Duration `json:"timeout"`                                                 // one step, the disk's fsync included
+	MaxRecords int      `json:"maxRecords" jsonschema:"minimum=1000,maximum=1000000000"` // live ones; memory follows their number
 }
 
 // RedisStore is a store that several gateways share.
 type RedisStore struct {
-	Addresses []string `json:"addresses" jsonschema:"minItems=1,uniqueItems=true"`
-	Cluster   bool     `json:"cluster"`
-	Username  string   `json:"username"`
-	Password  string   `json:"password"`
-	TLS       bool     `json:"tls"`
-	Timeout   Duration `json:"timeout"` // one command, dial included
-	KeyPrefix string   `json:"keyPrefix"`
+	Addresses []string       `json:"addresses" jsonschema:"minItems=1,uniqueItems=true"`
+	Cluster   bool           `json:"cluster"`
+	Username  string         `json:"username"`
+	Password  string         `json:"password"`
+	TLS       bool           `json:"tls"`
+	Timeout   Duration       `json:"timeout"` // one command, dial included
+	KeyPrefix string         `json:"keyPrefix"`
+	Sentinel  *RedisSentinel `json:"sentinel"` // set: Addresses are those of the sentinels
+}
+
+// RedisSentinel finds the master of a Redis with replicas.
+type RedisSentinel struct {
+	Master   string `json:"master" jsonschema:"required,minLength=1"` // the name that the sentinels know it by
+	Username string `json:"username"`                                 // at the sentinels
+	Password string `json:"password"`
 }
 
 // MemoryStore is lost at restart.
@@ -209,10 +224,20 @@ type Idempotency struct {
 	Record         []StatusRange `json:"record" jsonschema:"minItems=1"`
 	NotExecuted    []StatusRange `json:"notExecuted"`
 	WhileInFlight  WhileInFlight `json:"whileInFlight"`
-	OnUnknown      string        `json:"onUnknown" jsonschema:"enum=hold,enum=retry"` // hold | retry
+	OnUnknown      string        `json:"onUnknown" jsonschema:"enum=hold,enum=retry,enum=probe"` // hold | retry | probe
+	Probe          *Probe        `json:"probe"`                                                  // set with OnUnknown probe
 	MaxBody        Size          `json:"maxBody"`
-	MaxOpenKeys    *Unsupported  `json:"maxOpenKeys"`
-	OnStoreFailure string        `json:"onStoreFailure" jsonschema:"enum=closed,enum=open"` // closed | open
+	OmitHeaders    []string      `json:"omitHeaders" jsonschema:"uniqueItems=true,pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
+	MaxOpenKeys    int           `json:"maxOpenKeys" jsonschema:"minimum=0,maximum=1000000"` // 0: any number
+	OnStoreFailure string        `json:"onStoreFailure" jsonschema:"enum=closed,enum=open"`  // closed | open
+}
+
+// Probe asks the route's service what became of a request.
+type Probe struct {
+	Method  string        `json:"method" jsonschema:"enum=GET,enum=HEAD,enum=POST"`
+	Path    Template      `json:"path" jsonschema:"required"` // may refer to key, the injected Idempotency-Key
+	Done    []StatusRange `json:"done" jsonschema:"minItems=1"`
+	NotDone []StatusRange `json:"notDone" jsonschema:"minItems=1"`
 }
 
 // Key is where the idempotency key stands: exactly one of Header, Body, Derived.

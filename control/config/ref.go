@@ -26,7 +26,7 @@ type TemplatePart struct {
 }
 
 const (
-	refPattern      = `^(principal|client\.ip|route|method|path|query|body|gid|(path|query|header|body|steps)\..+)$`
+	refPattern      = `^(principal|client\.ip|route|method|path|query|body|gid|key|(path|query|header|body|steps)\..+)$`
 	memberPattern   = `^[^.]+(\.[^.]+)*$`
 	templatePattern = `^([^{}]|\{\{|\}\}|\{[^{}]+\})*$`
 
@@ -55,13 +55,14 @@ const (
 	RootBody      = "body"
 	RootGID       = "gid"
 	RootSteps     = "steps"
+	RootKey       = "key" // the injected Idempotency-Key, where there is one: in a probe
 )
 
 // ParseRef reads one reference. The name behind path, query and header is one name, dots included; behind body and steps
 // each dot goes one member deeper.
 func ParseRef(s string) (Ref, error) {
 	switch s {
-	case RootPrincipal, RootClientIP, RootRoute, RootMethod, RootPath, RootQuery, RootBody, RootGID:
+	case RootPrincipal, RootClientIP, RootRoute, RootMethod, RootPath, RootQuery, RootBody, RootGID, RootKey:
 		return Ref{Root: s}, nil
 	}
 	root, rest, _ := strings.Cut(s, ".")

@@ -30,7 +30,7 @@ func (c *Config) Hash() string { return c.origin.hash }
 func (c *Config) Files() []string { return slices.Clone(c.origin.files) }
 
 // Redacted returns the configuration in force as JSON, every default written out and every secret shown as ***: all that came
-// from ${env:…} and ${file:…}, and the password of Redis.
+// from ${env:…} and ${file:…}, the passwords of Redis and the encryption keys.
 func (c *Config) Redacted() ([]byte, error) {
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -42,7 +42,13 @@ func (c *Config) Redacted() ([]byte, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	for _, path := range append([][]string{{"store", "redis", "password"}}, c.origin.secrets...) {
+	secrets := [][]string{{"store", "redis", "password"}, {"store", "redis", "sentinel", "password"}}
+	if c.Store.Encryption != nil {
+		for i := range c.Store.Encryption.Keys {
+			secrets = append(secrets, []string{"store", "encryption", "keys", strconv.Itoa(i)})
+		}
+	}
+	for _, path := range append(secrets, c.origin.secrets...) {
 		hide(v, path)
 	}
 	b, err = json.MarshalIndent(prune(v), "", "  ")

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/s2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -45,7 +46,7 @@ var ErrForged = errors.New("idempotency: stored answer does not open under any k
 // nonces can be drawn at random without end), bound to the record's ID: whoever can write to the store can neither make up an answer, nor
 // change one, nor move it to another record. The zero value has no keys. It is safe for concurrent use.
 type AnswerCodec struct {
-	keys []answerKey // the first one seals, all open
+	ring atomic.Pointer[[]answerKey] // the first one seals, all open; nil: none
 }
 
 type answerKey struct {
@@ -56,17 +57,34 @@ type answerKey struct {
 // NewAnswerCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it does not encrypt. The error names the key by its place, from 0.
 func NewAnswerCodec(keys ...[]byte) (*AnswerCodec, error) {
 	c := new(AnswerCodec)
+	if err := c.SetKeys(keys...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetKeys replaces the keys. With an error they stay what they were.
+func (c *AnswerCodec) SetKeys(keys ...[]byte) error {
+	var ring []answerKey
 	for i, key := range keys {
 		aead, err := chacha20poly1305.NewX(key)
 		if err != nil {
-			return nil, fmt.Errorf("idempotency: encryption key %d has %d bytes, it needs %d", i, len(key), EncryptionKeyLength)
+			return fmt.Errorf("idempotency: encryption key %d has %d bytes, it needs %d", i, len(key), EncryptionKeyLength)
 		}
 		k := answerKey{aead: aead}
 		sum := sha256.Sum256(key)
 		copy(k.mark[:], sum[:])
-		c.keys = append(c.keys, k)
+		ring = append(ring, k)
 	}
-	return c, nil
+	c.ring.Store(&ring)
+	return nil
+}
+
+func (c *AnswerCodec) keys() []answerKey {
+	if ring := c.ring.Load(); ring != nil {
+		return *ring
+	}
+	return nil
 }
 
 // scratch holds buffers for the plain text and the compressed body of an answer.
@@ -94,16 +112,16 @@ func (c *AnswerCodec) Append(dst []byte, id string, a *Answer) []byte {
 			body, flags = short, flags|answerCompressed
 		}
 	}
-	if len(c.keys) == 0 {
+	keys := c.keys()
+	if len(keys) == 0 {
 		from := len(dst)
 		return appendCRC(appendAnswerFields(append(dst, answerPlain), flags, a, body), from)
 	}
 	buffers[0] = appendAnswerFields(buffers[0][:0], flags, a, body)
-	return c.seal(dst, id, buffers[0])
+	return keys[0].seal(dst, id, buffers[0])
 }
 
-func (c *AnswerCodec) seal(dst []byte, id string, fields []byte) []byte {
-	k := &c.keys[0]
+func (k *answerKey) seal(dst []byte, id string, fields []byte) []byte {
 	head := len(dst)
 	dst = append(append(dst, answerSealed), k.mark[:]...)
 	bound := append(bytes.Clone(dst[head:]), id...)
@@ -121,10 +139,11 @@ func worthCompressing(a *Answer) bool {
 // Open reads the stored form of the answer of the record with that ID; the answer may lie in the memory of b, which must not change. The
 // error wraps [ErrForged] or [ErrCorrupt].
 func (c *AnswerCodec) Open(id string, b []byte) (Answer, error) {
-	if len(c.keys) == 0 && len(b) > 0 && b[0] == answerSealed {
+	keys := c.keys()
+	if len(keys) == 0 && len(b) > 0 && b[0] == answerSealed {
 		return Answer{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
 	}
-	if len(c.keys) == 0 {
+	if len(keys) == 0 {
 		fields, err := checked(b, answerPlain, "answer")
 		if err != nil {
 			return Answer{}, err
@@ -137,8 +156,8 @@ func (c *AnswerCodec) Open(id string, b []byte) (Answer, error) {
 		return Answer{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
 	}
 	bound := append(bytes.Clone(b[:nonce]), id...)
-	for i := range c.keys {
-		if k := &c.keys[i]; bytes.Equal(k.mark[:], b[1:nonce]) {
+	for i := range keys {
+		if k := &keys[i]; bytes.Equal(k.mark[:], b[1:nonce]) {
 			if fields, err := k.aead.Open(nil, b[nonce:sealed], b[sealed:], bound); err == nil {
 				return decodeAnswer(fields)
 			}

@@ -54,6 +54,17 @@ func contains(ranges []StatusRange, status int) bool {
 	return false
 }
 
+// onUnknown is the setting's word.
+func (s *Settings) onUnknown() string {
+	switch {
+	case s.Retry:
+		return "retry"
+	case s.Probe != nil:
+		return "probe"
+	}
+	return "hold"
+}
+
 // Metrics counts what the filter does. Every member is set.
 type Metrics struct {
 	Claims     filters.Counter // executions begun
@@ -70,10 +81,10 @@ type Metrics struct {
 	Untrusted  filters.Counter // recorded answers that were not served: damaged, or not sealed for their record
 }
 
-// Prober asks the service of a route what became of the request that the exchange repeats: x.Key is its injected key. No answer came: false. What it
-// returns is the caller's for as long as the exchange lasts.
+// Prober asks the service of a route what became of the request that the exchange repeats: x.Key is its injected key, attempt the last one that may
+// have reached the service. No answer came: false. What it returns is the caller's.
 type Prober interface {
-	Probe(x *filters.Exchange) (Answer, bool)
+	Probe(x *filters.Exchange, attempt int) (Answer, bool)
 }
 
 // Options is what a filter works with.

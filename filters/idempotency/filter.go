@@ -3,6 +3,7 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -16,6 +17,8 @@ type Filter struct {
 	settings Settings
 	renewals renewals
 	gone     seldom // the warnings of a store that does not answer
+	doubts   seldom // those of outcomes that are not known
+	full     seldom // those of principals with too many open keys
 }
 
 // New returns the filter of a route.
@@ -72,6 +75,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *C
 			return f.lead(&w, x, s, c, lead)
 		}
 		f.Metrics.Joins.Inc()
+		f.note("joined", x.Route, x.Key)
 		if !joined.wait(w.context()) {
 			return f.outOfTime(x, s, c)
 		}
@@ -122,6 +126,7 @@ func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest
 		}
 	}
 	f.Metrics.Conflicts.Inc()
+	f.note("refused, the first request still runs", x.Route, c.ID)
 	return inProgress()
 }
 
@@ -147,17 +152,20 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		switch {
 		case errors.Is(err, ErrTooManyOpen):
 			f.Metrics.TooMany.Inc()
+			f.full.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys", "route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
 			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests."})
 			return landing.reply
 		case err != nil:
 			return f.storeGone(x, c, err, &landing)
 		case claimed:
 			f.Metrics.Claims.Inc()
+			f.note("claimed", x.Route, c.ID)
 			f.hold(x, s, h, &rec, now)
 			goesOn = true
 			return nil
 		case rec.Fingerprint != c.Fingerprint:
 			f.Metrics.Mismatches.Inc()
+			f.note("refused, the key was used for another request", x.Route, c.ID)
 			landing.reply = filters.Refuse(filters.KeyReused, filters.Problem{Detail: "This key was used for a request that differs from this one. Take a new key for a new request."})
 			return landing.reply
 		case rec.State == Answered:
@@ -197,6 +205,7 @@ func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
 		return landing.reply
 	}
 	landing.answer = &a
+	f.note("replayed", rec.Route, rec.ID)
 	return f.replay(&a)
 }
 
@@ -277,6 +286,13 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if h, ok := s.Ref.(*Held); ok {
 		h.giveUp(x)
+	}
+}
+
+// note writes what became of a request into the log, for who follows one: at level debug, by the record's name and never by the client's key.
+func (f *Filter) note(what, route, id string) {
+	if f.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		f.Logger.Debug("idempotency: "+what, "route", route, "record", id)
 	}
 }
 

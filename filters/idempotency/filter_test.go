@@ -27,7 +27,13 @@ type bench struct {
 	flights *idempotency.Flights
 	counts  map[string]*tally
 	chain   *filters.Chain
+	codec   *idempotency.AnswerCodec
 	runs    atomic.Int64 // executions
+	probe   func(x *filters.Exchange, attempt int) (idempotency.Answer, bool)
+}
+
+func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
+	return b.probe(x, attempt)
 }
 
 type tally struct{ n atomic.Int64 }
@@ -57,8 +63,9 @@ func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
 		b.counts[name] = &tally{}
 		return b.counts[name]
 	}
+	b.codec = new(idempotency.AnswerCodec)
 	b.filter = idempotency.New(s, idempotency.Options{
-		Store: store, Codec: new(idempotency.AnswerCodec), Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: store, Codec: b.codec, Prober: b, Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: idempotency.Metrics{
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
 			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"), Failures: count("failures"),

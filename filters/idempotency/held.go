@@ -138,6 +138,7 @@ func (h *Held) settle(op Op, a *Answer) {
 		h.land(result{answer: a, lent: true})
 	case Doubt:
 		f.Metrics.Unknown.Inc()
+		f.doubts.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome", "record", h.id, "then", f.settings.onUnknown())
 		h.land(result{again: true})
 	default:
 		h.land(result{again: true})

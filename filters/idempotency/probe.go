@@ -15,7 +15,7 @@ import (
 // time do not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, landing *result) Op {
 	f.Metrics.Probes.Inc()
-	a, ok := f.Prober.Probe(x)
+	a, ok := f.Prober.Probe(x, rec.Attempt)
 	switch {
 	case ok && contains(f.settings.Probe.Done, a.Status):
 	case ok && contains(f.settings.Probe.NotDone, a.Status):
@@ -43,6 +43,6 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, landing *result) Op {
 	}
 	f.Metrics.Settled.Inc()
 	f.Logger.Info("idempotency: the service says that a request of unknown outcome was done", "route", rec.Route, "record", rec.ID, "status", a.Status)
-	landing.answer = a.clone()
+	landing.answer = &a
 	return Finish
 }

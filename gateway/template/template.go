@@ -21,6 +21,7 @@ var sources = map[string]filters.Source{
 	"header":    filters.FromHeader,
 	"body":      filters.FromBody,
 	"gid":       filters.FromGID,
+	"key":       filters.FromKey,
 }
 
 // Ref turns a reference of the configuration into one that filters look up. The configuration has been checked, so a root that is not

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/template"
+)
+
+// prober asks a route's service what became of a request, through the service's breaker. The service sees a request of the one who asks: its fields but those
+// that belong to a body or a condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
+type prober struct {
+	rt     *route // as branch calls take it to the service
+	method string
+	path   config.Template
+	most   int // bytes of an answer's body
+}
+
+func newProber(rt *route, p *config.Probe, most int64) *prober {
+	return &prober{rt: rt, method: p.Method, path: p.Path, most: int(most)}
+}
+
+// Probe implements [idempotency.Prober].
+func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
+	path, query, err := template.Target(p.path, x)
+	if err != nil { // the request lacks what the path needs: nobody can be asked
+		return idempotency.Answer{}, false
+	}
+	ask := new(filters.Exchange)
+	ask.Begin(x.Context(), nil)
+	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host, path, query
+	ask.Peer, ask.Client, ask.Route, ask.Principal, ask.Received = x.Peer, x.Client, x.Route, x.Principal, time.Now()
+	for _, f := range x.Header {
+		if !ofTheBody(f.Name) {
+			ask.Header = append(ask.Header, f)
+		}
+	}
+	ask.Inject = append(ask.Inject, x.Inject...)
+	ask.Inject.Set("Idempotency-Key", x.Key)
+	ask.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
+	ask.Inject.Set("Sluice-Principal", x.Principal)
+	answer := recorder{most: p.most}
+	p.rt.serve(ask, &whole{http1.Message{}}, &answer)
+	if ask.Response.Local || answer.aborted {
+		return idempotency.Answer{}, false
+	}
+	return idempotency.Answer{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
+}
+
+// ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.
+func ofTheBody(name string) bool {
+	if filters.HasNamePrefix(name, "Content-") || filters.HasNamePrefix(name, "If-") || http1.HopByHop(name) {
+		return true
+	}
+	for _, n := range [...]string{"Expect", "Range", "Digest", "Accept-Encoding"} {
+		if filters.EqualName(name, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// recorder is the outbound of a request that the gateway itself makes: it keeps the answer.
+type recorder struct {
+	most    int // bytes of the body that are kept
+	status  int
+	header  filters.Header
+	body    []byte
+	cut     bool // there was more
+	aborted bool
+}
+
+func (r *recorder) Head(status int, h filters.Header, _ int64) {
+	r.status, r.header = status, h.Clone()
+	for i := range r.header { // which lie in the connection's buffers
+		r.header[i] = filters.Field{Name: strings.Clone(r.header[i].Name), Value: strings.Clone(r.header[i].Value)}
+	}
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	keep := min(len(p), r.most-len(r.body))
+	r.body = append(r.body, p[:keep]...)
+	r.cut = r.cut || keep < len(p)
+	return len(p), nil
+}
+
+func (r *recorder) Flush()                 {}
+func (r *recorder) Trailer(filters.Header) {}
+func (r *recorder) CloseAfter()            {}
+func (r *recorder) Abort()                 { r.aborted = true }
