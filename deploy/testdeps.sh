@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Go, git and make: redis-server (the tests start their own, on free ports), gcc (the race
 # detector links against C), curl (a test runs the lines that the demo prints), nginx and haproxy (`sluice bench proxy` measures
-# against them), node and npm (one of the WebSocket peers). Does nothing when all is there. The tests start their own servers; services that the packages would start on their usual ports are
-# neither needed nor started.
+# against them), node and npm (one of the WebSocket peers), MariaDB and PostgreSQL (what services keep their effects in; where the tests
+# run as root the two run as the users mysql and postgres, which the packages make). Does nothing when all is there. The tests start their
+# own servers; services that the packages would start on their usual ports are neither needed nor started.
 set -euo pipefail
 
 PATH="$PATH:/usr/sbin" # where nginx and haproxy are, and which not every user searches
@@ -14,8 +15,11 @@ command -v nginx >/dev/null 2>&1 || missing+=(nginx)
 command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
 command -v node >/dev/null 2>&1 || missing+=(nodejs)
 command -v npm >/dev/null 2>&1 || missing+=(npm)
+command -v mariadbd >/dev/null 2>&1 || missing+=(mariadb-server)
+# Debian keeps PostgreSQL's own programs out of the PATH, in a folder for each major version.
+{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || missing+=(postgresql)
 if [ ${#missing[@]} -eq 0 ]; then
-    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx, haproxy, node and npm are there"
+    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx, haproxy, node, npm, MariaDB and PostgreSQL are there"
     exit 0
 fi
 

@@ -118,10 +118,11 @@ func undoes(op string) string {
 }
 
 // Call does it at most once, in a transaction of db, and says what became of it. When do returns an error everything is rolled back and
-// the error is returned as it is; so is one of the database, and then the call may be repeated safely.
+// the error is returned as it is. An error of the database is returned too, and then the call may be repeated safely; after a conflict with
+// another transaction Call itself does that, so do may run more than once, each time after a rollback.
 func (b Barrier) Call(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) (Result, error) {
 	var result Result
-	err := inTx(ctx, db, func(tx *sql.Tx) (err error) {
+	err := repeat(ctx, db, func(tx *sql.Tx) (err error) {
 		result, err = b.enter(ctx, tx)
 		if err == nil && result == Executed {
 			err = do(tx)
@@ -144,12 +145,12 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	if undone := undoes(b.Op); undone != "" {
 		var err error
 		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, undone, barrierID, b.Op); err != nil {
-			return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+			return 0, before("participant: barrier of gid %s: %w", b.GID, err)
 		}
 	}
 	first, err := inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, b.Op, barrierID, b.Op)
 	if err != nil {
-		return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+		return 0, before("participant: barrier of gid %s: %w", b.GID, err)
 	}
 	switch {
 	case empty:
@@ -160,26 +161,10 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	var reason string
 	query := b.Dialect.bind("SELECT reason FROM " + table + " WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
 	if err := tx.QueryRowContext(ctx, query, b.GID, b.BranchID, b.Op, barrierID).Scan(&reason); err != nil {
-		return 0, fmt.Errorf("participant: barrier of gid %s: %w", b.GID, err)
+		return 0, before("participant: barrier of gid %s: %w", b.GID, err)
 	}
 	if reason != b.Op {
 		return TooLate, nil
 	}
 	return Repeated, nil
-}
-
-// inTx commits when f returns nil and rolls back when it returns an error or panics.
-func inTx(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("participant: beginning: %w", err)
-	}
-	defer tx.Rollback() // does nothing after a commit
-	if err := f(tx); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("participant: committing: %w", err)
-	}
-	return nil
 }

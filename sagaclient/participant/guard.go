@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,13 +19,17 @@ type Answer struct {
 	Replayed bool // it is the answer of an earlier attempt
 }
 
-// final reports whether the answer says that the request was decided. Those of [Guard] that are not are rolled back and not kept.
-func (a Answer) final() bool {
+// done: it took effect, or the service says so. Its transaction is committed, and the answer kept.
+func (a Answer) done() bool { return a.Status >= 200 && a.Status < 400 }
+
+// refused: it was decided that it is not done. What it wrote is rolled back, the answer kept. Other answers, of a service that is at fault or
+// busy, decide nothing: all is rolled back.
+func (a Answer) refused() bool {
 	switch a.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	}
-	return a.Status >= 200 && a.Status < 500
+	return a.Status >= 400 && a.Status < 500
 }
 
 func (a Answer) success() bool { return a.Status >= 200 && a.Status < 300 }
@@ -38,8 +41,10 @@ type Guard struct {
 	Dialect      Dialect
 	BarrierTable string           // empty: [BarrierTable]
 	AnswerTable  string           // empty: [AnswerTable]
-	BodyMax      int64            // bytes of a request's body that Handler reads; 0: 1 MiB
-	Log          *slog.Logger     // of Handler; nil: slog.Default
+	BodyMax      int64            // bytes of a request's body that Handler and Middleware read; 0: 1 MiB
+	AnswerMax    int64            // bytes of an answer's body; 0: 1 MiB. With a longer one nothing is done
+	LookupWait   time.Duration    // how long ProbeHandler waits for an attempt that runs; 0: 1 s
+	Log          *slog.Logger     // of the handlers; nil: slog.Default
 	Now          func() time.Time // nil: time.Now
 }
 
@@ -49,100 +54,143 @@ type Key struct {
 	Attempt int    // Sluice-Attempt, from 1
 }
 
-// errUndone rolls back an answer that says that nothing was done.
-var errUndone = errors.New("participant: nothing was done")
+// Why a transaction is rolled back that did not fail.
+var (
+	errUndone   = errors.New("participant: nothing was done")
+	errReplayed = errors.New("participant: it was done before")
+	errRefused  = errors.New("participant: it was refused")
+)
 
-// Do runs do in a transaction and keeps its answer with its effect, or returns the answer that it gave before, with Replayed set. When do
-// returns an error, everything is rolled back and the error is returned as it is.
+// Do runs do in a transaction and commits its answer with its effect, or returns the answer that it gave before, with Replayed set. A refusal
+// (4xx) is kept, and what do wrote is rolled back. When do returns an error, everything is rolled back and the error is returned as it is.
+//
+// A conflict with another transaction (deadlock, serialization failure) and a commit that is not acknowledged are tried again, a few times,
+// so do may run more than once, each time after a rollback: what it does outside of tx must bear that. After an error for which
+// [NothingDone] holds, nothing was done; it may be [ErrAbandoned].
 func (g *Guard) Do(ctx context.Context, key Key, do func(tx *sql.Tx) (Answer, error)) (Answer, error) {
-	if key.Value == "" || len(key.Value) > 255 {
-		return Answer{}, fmt.Errorf("participant: key %q must have 1 to 255 bytes", key.Value)
+	if err := key.check(); err != nil {
+		return Answer{}, err
 	}
 	var a Answer
-	err := inTx(ctx, g.DB, func(tx *sql.Tx) error {
-		first, err := g.claim(ctx, tx, key.Value)
+	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
+		kept, err := g.enter(ctx, tx, key)
 		if err != nil {
 			return err
 		}
-		if !first {
-			kept, _, err := g.kept(ctx, tx, key.Value)
-			if err != nil {
-				return err
-			}
-			if kept.success() || key.Attempt > 1 {
-				a = kept
-				return nil
-			}
+		if kept != nil {
+			a = *kept
+			return errReplayed
 		}
 		if a, err = do(tx); err != nil {
 			return err
 		}
-		if !a.final() {
+		switch {
+		case a.refused():
+			return errRefused
+		case !a.done():
 			return errUndone
 		}
 		return g.keep(ctx, tx, key.Value, a)
 	})
-	if err != nil && !errors.Is(err, errUndone) {
+	switch {
+	case errors.Is(err, errRefused):
+		return g.refuse(ctx, key, a)
+	case err != nil && !errors.Is(err, errUndone) && !errors.Is(err, errReplayed):
 		return Answer{}, err
 	}
 	return a, nil
 }
 
-// Forget removes the answers from before that time and returns how many. What is forgotten takes effect again when it comes again.
-func (g *Guard) Forget(ctx context.Context, before time.Time) (int64, error) {
-	r, err := g.DB.ExecContext(ctx, g.Dialect.bind("DELETE FROM "+g.answers()+" WHERE created < ?"), before.UnixMilli())
-	if err != nil {
-		return 0, fmt.Errorf("participant: forgetting answers: %w", err)
+// refuse keeps a refusal, after the transaction of the effect was rolled back. Another attempt may have come between; then its word counts.
+func (g *Guard) refuse(ctx context.Context, key Key, a Answer) (Answer, error) {
+	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
+		kept, err := g.enter(ctx, tx, key)
+		if err != nil {
+			return err
+		}
+		if kept != nil {
+			a = *kept
+			return errReplayed
+		}
+		return g.keep(ctx, tx, key.Value, a)
+	})
+	if err == nil || errors.Is(err, errReplayed) {
+		return a, nil
 	}
-	return r.RowsAffected()
+	if t := (*txError)(nil); errors.As(err, &t) { // also when the commit is in doubt: a refusal is all that it holds
+		err = &txError{err: t.err}
+	}
+	return Answer{}, err
 }
 
-func (g *Guard) answers() string { return cmp.Or(g.AnswerTable, AnswerTable) }
+// Lookup says what became of a request after the attempt key.Attempt, of which nobody knows: done, with its answer, or not done. It waits for an
+// attempt that is running. Once it has said "not done" it stays so: that attempt and those before it are refused with [ErrAbandoned] when they
+// come after all, the next one is done. A refusal counts as not done. When Lookup fails, nothing is known.
+func (g *Guard) Lookup(ctx context.Context, key Key) (a Answer, done bool, err error) {
+	if err := key.check(); err != nil {
+		return Answer{}, false, err
+	}
+	err = repeat(ctx, g.DB, func(tx *sql.Tx) error {
+		r, err := g.lock(ctx, tx, key, rowAbandoned)
+		switch {
+		case err != nil:
+			return err
+		case r.answer.done():
+			a = r.answer
+			return errReplayed
+		case r.attempt >= key.Attempt && r.answer.Status == rowAbandoned: // perhaps just now
+			return nil
+		case r.attempt > key.Attempt: // a later attempt was refused: to this one that is as good
+			return errReplayed
+		}
+		return g.set(ctx, tx, key, rowAbandoned)
+	})
+	if err != nil && !errors.Is(err, errReplayed) {
+		return Answer{}, false, err
+	}
+	return a, a.Status != 0, nil
+}
+
+// forgetBatch is how many rows one statement of Forget deletes: it must not hold the locks of all of them at once.
+const forgetBatch = 1000
+
+// Forget removes the answers from before that time and returns how many. What is forgotten takes effect again when it comes again.
+func (g *Guard) Forget(ctx context.Context, before time.Time) (n int64, err error) {
+	args := []any{before.UnixMilli(), before.UnixMilli()}
+	if g.Dialect == MySQL {
+		args = args[:1]
+	}
+	for {
+		r, err := g.DB.ExecContext(ctx, g.Dialect.deleteOld(g.answers()), args...)
+		if err != nil {
+			return n, fmt.Errorf("participant: forgetting answers: %w", err)
+		}
+		deleted, err := r.RowsAffected()
+		if n += deleted; err != nil || deleted < forgetBatch {
+			return n, err
+		}
+	}
+}
+
+func (k Key) check() error {
+	if k.Value == "" || len(k.Value) > 255 {
+		return fmt.Errorf("participant: key %q must have 1 to 255 bytes", k.Value)
+	}
+	if k.Attempt < 1 || k.Attempt > attemptMax {
+		return fmt.Errorf("participant: attempt %d of key %s must be from 1 to %d", k.Attempt, k.Value, attemptMax)
+	}
+	return nil
+}
+
+const attemptMax = 1 << 30 // of the column; nobody gets there
+
+func (g *Guard) answers() string  { return cmp.Or(g.AnswerTable, AnswerTable) }
+func (g *Guard) bodyMax() int64   { return cmp.Or(g.BodyMax, 1<<20) }
+func (g *Guard) answerMax() int64 { return cmp.Or(g.AnswerMax, 1<<20) }
 
 func (g *Guard) now() time.Time {
 	if g.Now != nil {
 		return g.Now()
 	}
 	return time.Now()
-}
-
-// claim makes the row; false when there is one. It waits for a transaction that is making it.
-func (g *Guard) claim(ctx context.Context, tx *sql.Tx, key string) (bool, error) {
-	first, err := inserted(ctx, tx, g.Dialect.insertIgnore(g.answers(), "request_key, status, created", "request_key"),
-		key, 0, g.now().UnixMilli())
-	if err != nil {
-		return false, fmt.Errorf("participant: key %s: %w", key, err)
-	}
-	return first, nil
-}
-
-func (g *Guard) keep(ctx context.Context, tx *sql.Tx, key string, a Answer) error {
-	header, err := json.Marshal(a.Header)
-	if err != nil {
-		return fmt.Errorf("participant: key %s: %w", key, err)
-	}
-	_, err = tx.ExecContext(ctx, g.Dialect.bind("UPDATE "+g.answers()+" SET status = ?, header = ?, body = ? WHERE request_key = ?"),
-		a.Status, header, a.Body, key)
-	if err != nil {
-		return fmt.Errorf("participant: key %s: %w", key, err)
-	}
-	return nil
-}
-
-// kept returns the answer under the key; false without one.
-func (g *Guard) kept(ctx context.Context, tx *sql.Tx, key string) (Answer, bool, error) {
-	a := Answer{Replayed: true}
-	var header []byte
-	err := tx.QueryRowContext(ctx, g.Dialect.bind("SELECT status, header, body FROM "+g.answers()+" WHERE request_key = ?"), key).
-		Scan(&a.Status, &header, &a.Body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Answer{}, false, nil
-	}
-	if err == nil && len(header) > 0 {
-		err = json.Unmarshal(header, &a.Header)
-	}
-	if err != nil {
-		return Answer{}, false, fmt.Errorf("participant: key %s: %w", key, err)
-	}
-	return a, true, nil
 }

@@ -12,28 +12,53 @@ import (
 	"strconv"
 )
 
-const bodyMaxDefault = 1 << 20
-
 // Effect is what a service does for a request, in the transaction tx, which also holds the record of it. A refusal is an answer with a
-// status of 4xx and no error; it must have had no effect worth keeping: on a branch call tx is rolled back then. The body of r is in memory.
+// status of 4xx and no error; what it wrote is rolled back. The body of r is in memory. An effect may run more than once, see [Guard.Do]; it
+// neither commits nor rolls back tx.
 type Effect func(tx *sql.Tx, r *http.Request) (Answer, error)
 
 // Handler serves an effect: a branch call through the barrier, a request with a key through [Guard.Do], any other in a plain transaction. A
-// repeated branch call gets the answer of the first one. An error is logged and answered 500 without its text.
+// repeated branch call gets the answer of the first one.
+//
+// Errors are logged, and answered without their text: 503 when nothing was done for sure ([NothingDone]), so that a route may list it in
+// notExecuted, 409 for [ErrAbandoned], else 500.
 func (g *Guard) Handler(do Effect) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a, err := g.serve(w, r, do)
-		if err != nil {
-			g.log().Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-			a = Refusal(http.StatusInternalServerError, "internal-error")
-		}
-		for name, values := range a.Header {
-			w.Header()[name] = values
-		}
-		w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
-		w.WriteHeader(a.Status)
-		w.Write(a.Body)
+		g.serve(w, r, do)
 	})
+}
+
+// serve answers after the commit, never before.
+func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) {
+	a, err := g.decide(w, r, do)
+	if err != nil {
+		a = g.failed(r, err)
+	}
+	a.send(w)
+}
+
+func (g *Guard) failed(r *http.Request, err error) Answer {
+	a := Refusal(http.StatusInternalServerError, "internal-error")
+	switch {
+	case errors.Is(err, ErrAbandoned):
+		a = Refusal(http.StatusConflict, "attempt-abandoned")
+	case NothingDone(err):
+		a = Refusal(http.StatusServiceUnavailable, "not-executed")
+		a.Header.Set("Retry-After", "1")
+	}
+	g.log().Error("request failed", "method", r.Method, "path", r.URL.Path, "status", a.Status, "error", err)
+	return a
+}
+
+func (a Answer) send(w http.ResponseWriter) {
+	for name, values := range a.Header {
+		w.Header()[name] = values
+	}
+	if a.Status != http.StatusNoContent && a.Status != http.StatusNotModified {
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
+	}
+	w.WriteHeader(a.Status)
+	w.Write(a.Body)
 }
 
 // Refusal is an answer with {"reason": …}.
@@ -50,13 +75,9 @@ func JSON(status int, v any) Answer {
 	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: append(b, '\n')}
 }
 
-func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) (Answer, error) {
-	most := g.BodyMax
-	if most == 0 {
-		most = bodyMaxDefault
-	}
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Answer, error) {
 	// Before the transaction begins: a slow client must not hold a lock.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.bodyMax()))
 	if err != nil {
 		var tooLong *http.MaxBytesError
 		if errors.As(err, &tooLong) {
@@ -64,7 +85,6 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) (Answer
 		}
 		return Refusal(http.StatusBadRequest, "body-broken"), nil
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 
 	branch, isBranch, err := FromRequest(r)
 	if err != nil {
@@ -76,7 +96,10 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) (Answer
 	}
 	// The effect ends as it ends, also when the caller has left: a rollback at that moment would only make the outcome doubtful.
 	ctx := context.WithoutCancel(r.Context())
-	effect := func(tx *sql.Tx) (Answer, error) { return do(tx, r) }
+	effect := func(tx *sql.Tx) (Answer, error) {
+		r.Body = io.NopCloser(bytes.NewReader(body)) // an earlier run has read it
+		return do(tx, r)
+	}
 	switch {
 	case isBranch:
 		branch.Dialect, branch.Table = g.Dialect, g.BarrierTable
@@ -93,7 +116,7 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 		key = b.GID + "-" + b.BranchID + "-" + b.Op
 	}
 	var a Answer
-	err := inTx(ctx, g.DB, func(tx *sql.Tx) error {
+	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
 		result, err := b.enter(ctx, tx)
 		if err != nil {
 			return err
@@ -106,8 +129,8 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 			a = Refusal(http.StatusConflict, "too-late")
 			return nil
 		case Repeated:
-			kept, ok, err := g.kept(ctx, tx, key)
-			if a = kept; !ok {
+			kept, ok, err := g.read(ctx, tx, key, "")
+			if a = kept.answer; !ok {
 				a = JSON(http.StatusOK, map[string]string{"result": "done before"})
 			}
 			return err
@@ -118,7 +141,8 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 		if !a.success() {
 			return errUndone
 		}
-		if _, err := g.claim(ctx, tx, key); err != nil {
+		// The barrier has decided; an older answer under the key stays.
+		if kept, err := g.enter(ctx, tx, Key{key, attemptMax}); kept != nil || err != nil {
 			return err
 		}
 		return g.keep(ctx, tx, key, a)
@@ -130,8 +154,8 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 }
 
 func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Answer, error)) (a Answer, err error) {
-	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) {
-		if a, err = do(tx); err == nil && !a.final() {
+	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) { // not repeated: nothing would tell whether a commit has happened
+		if a, err = do(tx); err == nil && !a.done() {
 			err = errUndone
 		}
 		return err
@@ -151,7 +175,7 @@ func keyOf(h http.Header) (Key, error) {
 	}
 	if s := h.Get(HeaderAttempt); s != "" {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
+		if err != nil || n < 1 || n > attemptMax {
 			return k, errors.New("participant: attempt is not a number from 1")
 		}
 		k.Attempt = n

@@ -5,62 +5,28 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	_ "modernc.org/sqlite"
 )
 
-func open(t *testing.T) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "p.db")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	for range 2 { // the second time the tables are there
-		if err := Setup(context.Background(), db, SQLite); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := db.Exec("CREATE TABLE effect (name TEXT)"); err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
+var errSoldOut = errors.New("sold out")
 
-func effects(t *testing.T, db *sql.DB, name string) (n int) {
-	t.Helper()
-	if err := db.QueryRow("SELECT COUNT(*) FROM effect WHERE name = ?", name).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func write(name string) func(tx *sql.Tx) error {
-	return func(tx *sql.Tx) error {
-		_, err := tx.Exec("INSERT INTO effect VALUES (?)", name)
-		return err
-	}
-}
-
-var errRefused = errors.New("sold out")
-
-func TestBarrier(t *testing.T) {
-	t.Parallel()
+func testBarrier(t *testing.T, b *backend) {
 	type call struct {
 		op     string
 		refuse bool
 		want   Result
 	}
-	for _, c := range []struct {
+	db := b.open(t)
+	for number, c := range []struct {
 		name    string
 		calls   []call
 		effects map[string]int
@@ -84,25 +50,24 @@ func TestBarrier(t *testing.T) {
 		{"rollback undoes an action", []call{{"rollback", false, Empty}, {"action", false, TooLate}}, map[string]int{"action": 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			db := open(t)
+			gid := fmt.Sprintf("gid%09d", number)
 			for i, call := range c.calls {
-				b := Barrier{TransType: "saga", GID: "gid000000001", BranchID: "01", Op: call.op, Dialect: SQLite}
-				got, err := b.Call(context.Background(), db, func(tx *sql.Tx) error {
-					if err := write(call.op)(tx); err != nil {
+				bar := Barrier{TransType: "saga", GID: gid, BranchID: "01", Op: call.op, Dialect: b.dialect}
+				got, err := bar.Call(context.Background(), db, func(tx *sql.Tx) error {
+					if err := write(gid + call.op)(tx); err != nil {
 						return err
 					}
 					if call.refuse {
-						return errRefused
+						return errSoldOut
 					}
 					return nil
 				})
-				if call.refuse != errors.Is(err, errRefused) || !call.refuse && err != nil || got != call.want {
+				if call.refuse != errors.Is(err, errSoldOut) || !call.refuse && err != nil || got != call.want {
 					t.Errorf("call %d, %s: %v, %v; want %v", i, call.op, got, err, call.want)
 				}
 			}
 			for name, want := range c.effects {
-				if got := effects(t, db, name); got != want {
+				if got := effects(t, db, gid+name); got != want {
 					t.Errorf("%s took effect %d times, want %d", name, got, want)
 				}
 			}
@@ -110,43 +75,44 @@ func TestBarrier(t *testing.T) {
 	}
 }
 
-func TestBarrierSeparatesBranches(t *testing.T) {
-	t.Parallel()
-	db := open(t)
-	for _, b := range []Barrier{{GID: "a", BranchID: "01", Op: "action"}, {GID: "a", BranchID: "02", Op: "action"}, {GID: "b", BranchID: "01", Op: "action"}} {
-		if got, err := b.Call(context.Background(), db, write("x")); got != Executed || err != nil {
-			t.Errorf("%+v: %v, %v", b, got, err)
+func testBarrierSeparatesBranches(t *testing.T, b *backend) {
+	db := b.open(t)
+	for _, bar := range []Barrier{
+		{GID: "a", BranchID: "01", Op: "action"}, {GID: "a", BranchID: "02", Op: "action"}, {GID: "b", BranchID: "01", Op: "action"},
+		{GID: "A", BranchID: "01", Op: "action"}, {GID: "a ", BranchID: "01", Op: "action"}, {GID: "ä", BranchID: "01", Op: "action"},
+	} {
+		bar.Dialect = b.dialect
+		if got, err := bar.Call(context.Background(), db, write("x")); got != Executed || err != nil {
+			t.Errorf("%+v: %v, %v", bar, got, err)
 		}
 	}
 }
 
-func TestBarrierPanicRollsBack(t *testing.T) {
-	t.Parallel()
-	db := open(t)
-	b := Barrier{GID: "a", BranchID: "01", Op: "action"}
+func testBarrierPanicRollsBack(t *testing.T, b *backend) {
+	db := b.open(t)
+	bar := Barrier{GID: "a", BranchID: "01", Op: "action", Dialect: b.dialect}
 	func() {
 		defer func() { recover() }()
-		b.Call(context.Background(), db, func(tx *sql.Tx) error { write("x")(tx); panic("bug") })
+		bar.Call(context.Background(), db, func(tx *sql.Tx) error { write("x")(tx); panic("bug") })
 	}()
 	if n := effects(t, db, "x"); n != 0 {
 		t.Fatalf("%d effects after a panic", n)
 	}
-	if got, err := b.Call(context.Background(), db, write("x")); got != Executed || err != nil {
+	if got, err := bar.Call(context.Background(), db, write("x")); got != Executed || err != nil {
 		t.Errorf("after the panic: %v, %v", got, err)
 	}
 }
 
 // An action and its compensation in a race end in one of two ways: done and undone, or never done.
-func TestBarrierRace(t *testing.T) {
-	t.Parallel()
-	db := open(t)
+func testBarrierRace(t *testing.T, b *backend) {
+	db := b.open(t)
 	for i := range 20 {
 		gid := fmt.Sprintf("race%08d", i)
 		var wg sync.WaitGroup
 		for _, op := range []string{"action", "compensate", "action", "compensate"} {
 			wg.Go(func() {
-				b := Barrier{GID: gid, BranchID: "01", Op: op}
-				if _, err := b.Call(context.Background(), db, write(gid+op)); err != nil {
+				bar := Barrier{GID: gid, BranchID: "01", Op: op, Dialect: b.dialect}
+				if _, err := bar.Call(context.Background(), db, write(gid+op)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -192,36 +158,38 @@ func TestFromRequest(t *testing.T) {
 	}
 }
 
-func TestGuardDo(t *testing.T) {
-	t.Parallel()
+func testDo(t *testing.T, b *backend) {
+	db := b.open(t)
 	type call struct {
 		attempt  int
 		answers  int // the status that the effect answers if it runs; 0 is an error
 		want     int
 		replayed bool
 	}
-	for _, c := range []struct {
+	for number, c := range []struct {
 		name    string
 		calls   []call
 		effects int
 	}{
 		{"replay", []call{{1, 201, 201, false}, {2, 500, 201, true}, {1, 500, 201, true}}, 1},
-		{"refusal is replayed to a later attempt", []call{{1, 402, 402, false}, {2, 201, 402, true}}, 1},
-		{"refusal is done again as a first attempt", []call{{1, 402, 402, false}, {1, 201, 201, false}, {2, 500, 201, true}}, 2},
+		{"refusal is replayed to a later attempt", []call{{1, 402, 402, false}, {2, 201, 402, true}}, 0},
+		{"refusal is done again as a first attempt", []call{{1, 402, 402, false}, {1, 201, 201, false}, {2, 500, 201, true}}, 1},
+		{"refusal of a later attempt is replayed to a first one that is late", []call{{2, 402, 402, false}, {1, 201, 402, true}, {2, 201, 402, true}}, 0},
+		{"redirect is an effect", []call{{1, 303, 303, false}, {1, 201, 303, true}}, 1},
 		{"error leaves nothing", []call{{1, 0, 0, false}, {2, 201, 201, false}}, 1},
 		{"busy leaves nothing", []call{{1, 503, 503, false}, {1, 429, 429, false}, {2, 425, 425, false}, {2, 408, 408, false}, {2, 201, 201, false}}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			g := &Guard{DB: open(t)}
+			g := &Guard{DB: db, Dialect: b.dialect}
+			key := fmt.Sprintf("do%d", number)
 			for i, call := range c.calls {
 				body := fmt.Sprintf("answer of call %d", i)
-				a, err := g.Do(context.Background(), Key{"k", call.attempt}, func(tx *sql.Tx) (Answer, error) {
-					if err := write("k")(tx); err != nil {
+				a, err := g.Do(context.Background(), Key{key, call.attempt}, func(tx *sql.Tx) (Answer, error) {
+					if err := write(key)(tx); err != nil {
 						return Answer{}, err
 					}
 					if call.answers == 0 {
-						return Answer{}, errRefused
+						return Answer{}, errSoldOut
 					}
 					return Answer{Status: call.answers, Header: http.Header{"Location": {"/x"}}, Body: []byte(body)}, nil
 				})
@@ -232,22 +200,21 @@ func TestGuardDo(t *testing.T) {
 					t.Errorf("call %d: %+v", i, a)
 				}
 			}
-			if n := effects(t, g.DB, "k"); n != c.effects {
+			if n := effects(t, g.DB, key); n != c.effects {
 				t.Errorf("%d effects, want %d", n, c.effects)
 			}
 		})
 	}
 }
 
-func TestGuardConcurrentRepeats(t *testing.T) {
-	t.Parallel()
-	g := &Guard{DB: open(t)}
+func testConcurrentRepeats(t *testing.T, b *backend) {
+	g := &Guard{DB: b.open(t), Dialect: b.dialect}
 	var ran, replayed atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 32 {
 		wg.Go(func() {
 			a, err := g.Do(context.Background(), Key{"one", i + 1}, func(tx *sql.Tx) (Answer, error) {
-				ran.Add(1)
+				ran.Add(1) // by the first, and again should it lose against the others
 				return Answer{Status: 201, Body: []byte("number 1")}, write("one")(tx)
 			})
 			if err != nil || a.Status != 201 || string(a.Body) != "number 1" {
@@ -259,15 +226,14 @@ func TestGuardConcurrentRepeats(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if ran.Load() != 1 || replayed.Load() != 31 || effects(t, g.DB, "one") != 1 {
-		t.Errorf("ran %d, replayed %d, effects %d; want 1, 31, 1", ran.Load(), replayed.Load(), effects(t, g.DB, "one"))
+	if ran.Load() < 1 || replayed.Load() != 31 || effects(t, g.DB, "one") != 1 {
+		t.Errorf("ran %d, replayed %d, effects %d; want 1 or a few, 31, 1", ran.Load(), replayed.Load(), effects(t, g.DB, "one"))
 	}
 }
 
-func TestForget(t *testing.T) {
-	t.Parallel()
+func testForget(t *testing.T, b *backend) {
 	now := time.Unix(1000, 0)
-	g := &Guard{DB: open(t), Now: func() time.Time { return now }}
+	g := &Guard{DB: b.open(t), Dialect: b.dialect, Now: func() time.Time { return now }}
 	do := func() bool {
 		a, err := g.Do(context.Background(), Key{"k", 2}, func(tx *sql.Tx) (Answer, error) { return Answer{Status: 200}, nil })
 		if err != nil {
@@ -284,9 +250,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-func TestHandler(t *testing.T) {
-	t.Parallel()
-	g := &Guard{DB: open(t), BodyMax: 10}
+func testHandler(t *testing.T, b *backend) {
+	g := &Guard{DB: b.open(t), Dialect: b.dialect, BodyMax: 10, Log: slog.New(slog.DiscardHandler)}
 	count := 0
 	status := 201
 	h := g.Handler(func(tx *sql.Tx, r *http.Request) (Answer, error) {
@@ -343,18 +308,36 @@ func TestHandler(t *testing.T) {
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		d    Dialect
-		want string
+		d              Dialect
+		ignore, upsert string
 	}{
-		{SQLite, "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO NOTHING"},
-		{MySQL, "INSERT IGNORE INTO t (a, b) VALUES (?, ?)"},
-		{Postgres, "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO NOTHING"},
+		{SQLite, "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO NOTHING",
+			"INSERT INTO t (request_key, attempt, status, created) VALUES (?, ?, ?, ?) ON CONFLICT (request_key) DO NOTHING"},
+		{MySQL, "INSERT IGNORE INTO t (a, b) VALUES (?, ?)",
+			"INSERT INTO t (request_key, attempt, status, created) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE request_key = request_key"},
+		{Postgres, "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO NOTHING",
+			"INSERT INTO t (request_key, attempt, status, created) VALUES ($1, $2, $3, $4) ON CONFLICT (request_key) DO NOTHING"},
 	} {
-		if got := c.d.insertIgnore("t", "a, b", "a"); got != c.want {
+		if got := c.d.insertIgnore("t", "a, b", "a"); got != c.ignore {
+			t.Errorf("%v: %s", c.d, got)
+		}
+		if got := c.d.upsert("t"); got != c.upsert {
 			t.Errorf("%v: %s", c.d, got)
 		}
 		if ddl := DDL(c.d); strings.Count(ddl, "CREATE TABLE") != 2 || !strings.Contains(ddl, "uniq_barrier UNIQUE (gid, branch_id, op, barrier_id)") {
 			t.Errorf("%v: %s", c.d, ddl)
+		}
+	}
+	description, err := os.ReadFile("PROTOCOL.md") // which other languages are written from
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(description)), " ")
+	for _, d := range []Dialect{SQLite, MySQL, Postgres} {
+		for _, statement := range append(statements(d), d.upsert(AnswerTable), d.deleteOld(AnswerTable)) {
+			if !strings.Contains(text, strings.Join(strings.Fields(statement), " ")) {
+				t.Errorf("PROTOCOL.md has not, for %v: %s", d, statement)
+			}
 		}
 	}
 }

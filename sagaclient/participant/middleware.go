@@ -1,0 +1,87 @@
+package participant
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+)
+
+type txKey struct{}
+
+// Tx returns the transaction in which a request that came through [Guard.Middleware] is served; nil for one that needs none. The handler
+// neither commits nor rolls it back.
+func Tx(ctx context.Context) *sql.Tx {
+	tx, _ := ctx.Value(txKey{}).(*sql.Tx)
+	return tx
+}
+
+// Middleware makes what next does in [Tx] take effect once: it is [Guard.Handler] for handlers as net/http has them.
+//
+// The answer of next is kept in memory and sent after the commit. By its status the transaction is committed (2xx, 3xx) or rolled back (any
+// other one), see [Guard.Do], which also says that next may run more than once. A panic rolls back and goes on. An answer longer than AnswerMax
+// is not sent: all is rolled back, and 500 is answered. For the same reason there is no flushing and no hijacking: the writer has neither
+// method, and informational answers are not sent.
+//
+// A request with neither key nor branch is served in a plain transaction. One with a method that is safe (GET, HEAD, OPTIONS, TRACE) and that
+// is no branch call is handed on as it is, without a transaction and a buffer, also with a key: a probe names the key of the request that it
+// asks after, and must not take its row.
+func (g *Guard) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, isBranch, _ := FromRequest(r); !isBranch && safe(r.Method) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		g.serve(w, r, func(tx *sql.Tx, r *http.Request) (Answer, error) {
+			b := buffer{header: http.Header{}, most: g.answerMax()}
+			next.ServeHTTP(&b, r.WithContext(context.WithValue(r.Context(), txKey{}, tx)))
+			return b.answer()
+		})
+	})
+}
+
+func safe(method string) bool { // RFC 9110 §9.2.1
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
+}
+
+// buffer is a ResponseWriter that keeps the answer.
+type buffer struct {
+	header  http.Header // as the handler sees it
+	sent    http.Header // as it was when the head was written; nil before
+	status  int
+	body    bytes.Buffer
+	most    int64
+	tooLong bool
+}
+
+func (b *buffer) Header() http.Header { return b.header }
+
+func (b *buffer) WriteHeader(status int) {
+	if b.sent != nil || status < 200 {
+		return
+	}
+	b.status, b.sent = status, b.header.Clone()
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.WriteHeader(http.StatusOK)
+	if int64(b.body.Len()+len(p)) > b.most {
+		b.tooLong = true
+		return 0, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.most)
+	}
+	return b.body.Write(p)
+}
+
+// answer fails for one that is too long, so that nothing of it is kept.
+func (b *buffer) answer() (Answer, error) {
+	b.WriteHeader(http.StatusOK)
+	if b.tooLong {
+		return Answer{}, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.most)
+	}
+	if b.sent.Get("Content-Type") == "" && b.body.Len() > 0 { // as net/http does, and so that a replay says the same
+		b.sent.Set("Content-Type", http.DetectContentType(b.body.Bytes()))
+	}
+	b.sent.Del("Content-Length") // of the body as it is sent, not as the handler announced it
+	return Answer{Status: b.status, Header: b.sent, Body: b.body.Bytes()}, nil
+}

@@ -1,0 +1,57 @@
+package participant
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// HeaderStatus names, in the answer of [Guard.ProbeHandler], the status that the request itself was answered.
+const HeaderStatus = "Idempotent-Original-Status"
+
+// ProbeHandler answers the gateway's question what became of a request (onUnknown: probe), with the setting
+//
+//	probe: {method: GET, path: /v1/orders/by-key/{key}, done: [200], notDone: [404]}
+//
+// The key is the path value "key" (of a ServeMux pattern "GET /v1/orders/by-key/{key}") or the field Idempotency-Key; where both are there they
+// agree. Sluice-Attempt is the last attempt that may have happened, and must be there: "not done" is said of attempts, see [Guard.Lookup].
+//
+// Done: 200 with header fields and body of the first answer, and its status in [HeaderStatus]. Not done, and never will be: 404. An attempt
+// still runs: 409, and nothing is known: so is it with any other status.
+func (g *Guard) ProbeHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.lookup(r).send(w)
+	})
+}
+
+func (g *Guard) lookup(r *http.Request) Answer {
+	key, err := keyOf(r.Header)
+	inPath := r.PathValue("key")
+	if err != nil || r.Header.Get(HeaderAttempt) == "" || key.Value != "" && inPath != "" && key.Value != inPath {
+		return Refusal(http.StatusBadRequest, "key-invalid")
+	}
+	key.Value = cmp.Or(key.Value, inPath)
+	if key.check() != nil {
+		return Refusal(http.StatusBadRequest, "key-invalid")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(g.LookupWait, time.Second))
+	defer cancel()
+	a, done, err := g.Lookup(ctx, key)
+	switch {
+	case err != nil && (ctx.Err() != nil || conflict(err)):
+		return Refusal(http.StatusConflict, "in-progress")
+	case err != nil:
+		g.log().Error("lookup failed", "path", r.URL.Path, "error", err)
+		return Refusal(http.StatusInternalServerError, "internal-error")
+	case !done:
+		return Refusal(http.StatusNotFound, "not-executed")
+	}
+	if a.Header == nil {
+		a.Header = http.Header{}
+	}
+	a.Header.Set(HeaderStatus, strconv.Itoa(a.Status))
+	a.Status = http.StatusOK
+	return a
+}
