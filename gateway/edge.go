@@ -64,6 +64,12 @@ func (ed *edge) handle(e *engine, x *filters.Exchange, peer string, length int64
 
 // refuse answers without a route.
 func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
+	if askedByGRPC(x) {
+		x.SetReply(reply)
+		refuseGRPC(w, &x.Response)
+		e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
+		return
+	}
 	w.Head(reply.Status, reply.Header, int64(len(reply.Body)))
 	if x.Method != http.MethodHead {
 		w.Write(reply.Body) // whoever does not read it has gone

@@ -121,6 +121,8 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		w.CloseAfter()
 	}
 	switch {
+	case r.Reason != "" && askedByGRPC(x):
+		refuseGRPC(w, r)
 	case e.events != nil:
 		w.Head(r.Status, r.Header, -1)
 		w.Flush()
@@ -132,22 +134,18 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		rt.copyBody(x, w, e)
 	default:
 		length := int64(len(r.Body))
-		var trailer filters.Header
-		if e.answer != nil && !r.Local {
-			trailer = e.answer.Trailer()
-		}
 		switch {
 		case !r.Local && http1.Bodiless(x.Method, r.Status) && len(r.Body) == 0:
 			length = e.length // what the service says that there would be
-		case len(trailer) > 0:
+		case len(r.Trailer) > 0 && x.Version != "1.0":
 			length = -1 // only such a body has a trailer
 		}
 		w.Head(r.Status, r.Header, length)
 		if len(r.Body) > 0 && x.Method != http.MethodHead {
 			w.Write(r.Body) // a client that has gone is not the exchange's failure: the answer was whole
 		}
-		if len(trailer) > 0 {
-			w.Trailer(trailer)
+		if len(r.Trailer) > 0 {
+			w.Trailer(r.Trailer)
 		}
 	}
 }
@@ -234,9 +232,9 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = answer.(*http1.Answer) // only such a one was asked
-	case http1.Bodiless(x.Method, status) || length == 0:
+	case http1.Bodiless(x.Method, status):
 		x.Response.Whole = true
-	case x.KeepBody <= 0 || length > x.KeepBody:
+	case length != 0 && (x.KeepBody <= 0 || length > x.KeepBody || streamType(x.Response.Header.Get("Content-Type"))):
 		e.streams = true
 	default:
 		return f.keep(x, e)
@@ -259,48 +257,6 @@ func bodyFailure(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
-}
-
-// keep reads the body whole for the filters, or, where it is longer than they keep, leaves the rest to be streamed.
-func (f *forward) keep(x *filters.Exchange, e end) end {
-	kept := e.answer.Next()
-	for int64(len(kept)) != e.length {
-		if cap(kept) == len(kept) {
-			kept = append(kept, 0)[:len(kept)]
-		}
-		n, err := e.answer.Read(kept[len(kept):cap(kept)])
-		kept = kept[:len(kept)+n]
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			failed := f.failed(x, readFailure(x, err))
-			failed.answer = e.answer // to be closed
-			return failed
-		}
-		if int64(len(kept)) > x.KeepBody {
-			e.streams, e.read = true, kept
-			return e
-		}
-	}
-	if int64(len(kept)) > x.KeepBody {
-		e.streams, e.read = true, kept
-		return e
-	}
-	x.Response.Body, x.Response.Whole = kept, true
-	return e
-}
-
-// readFailure says why a body could not be read to its end.
-func readFailure(x *filters.Exchange, err error) error {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case x.Context().Err() != nil:
-		return upstream.ErrClientGone
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return upstream.ErrTimeout
-	}
-	return upstream.ErrFailed
 }
 
 // failed makes the reply for an attempt without an answer.

@@ -17,23 +17,26 @@ import (
 //	5  NOT_FOUND           404   14 UNAVAILABLE          503
 //	6  ALREADY_EXISTS      409   15 DATA_LOSS            500
 //	7  PERMISSION_DENIED   403   16 UNAUTHENTICATED      401
-//	8  RESOURCE_EXHAUSTED  429   none, or another one    500
+//	8  RESOURCE_EXHAUSTED  500   none, or another one    500
 //
-// Two of them differ. CANCELLED is 499 there, which a route that records 4xx would take for final: but the service stopped half-way since somebody did
+// Three of them differ. CANCELLED is 499 there, which a route that records 4xx would take for final: but the service stopped half-way since somebody did
 // not wait any longer, and what it had done by then nobody knows, just as with DEADLINE_EXCEEDED. UNIMPLEMENTED is what the libraries say of a
 // method that is not there: nothing was done, and the key is free unless the route records 501.
 //
-// RESOURCE_EXHAUSTED is 429, so the key is free. A service whose library says it of an answer that is too long to be sent has done the
-// request by then; it should be given a limit that its answers keep to.
+// RESOURCE_EXHAUSTED is 429 there, after which the key would be free. But libraries say it of an answer that is too long to be sent as well, and then the request
+// has been done. So nobody knows, unless the route names 429 in notExecuted.
 //
 // The bytes of a message are part of the fingerprint where the body is. Protocol Buffers do not promise the same bytes for the same message (those of a
 // map come in any order): a client that builds the message anew for a repeat needs a fingerprint without the body.
 //
 // Only what fits in one message can be replayed. A body in the fingerprint is read to its end before anything is sent, so a route for calls whose
 // client waits for an answer before it has sent everything leaves it out: else such a call waits until listen.idleTimeout ends it.
-var grpcStatuses = [...]int{200, 504, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401}
+var grpcStatuses = [...]int{200, 504, 500, 400, 504, 404, 409, 403, 500, 400, 409, 400, 501, 500, 503, 500, 401}
 
-const grpcUnimplemented = 12
+const (
+	grpcResourceExhausted = 8
+	grpcUnimplemented     = 12
+)
 
 // IsGRPC reports whether a Content-Type is that of gRPC. That of gRPC-Web is not: its trailers are a part of the body.
 func IsGRPC(contentType string) bool {
@@ -56,7 +59,10 @@ func (s *Settings) judge(r *filters.Response) Op {
 	status := 500
 	if code, err := strconv.ParseUint(text, 10, 8); err == nil && code < uint64(len(grpcStatuses)) {
 		status = grpcStatuses[code]
-		if code == grpcUnimplemented && !contains(s.Record, status) {
+		switch {
+		case code == grpcUnimplemented && !contains(s.Record, status):
+			return Free
+		case code == grpcResourceExhausted && contains(s.NotExecuted, 429):
 			return Free
 		}
 	}

@@ -31,6 +31,24 @@ func (a *Answer) Read(p []byte) (int, error) {
 	}
 }
 
+// Await waits until there is something to read or the body is over, at most for d: then it returns false. A failure is something to read.
+func (a *Answer) Await(d time.Duration) bool {
+	until := time.Now().Add(d)
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	for a.unread() == 0 && !a.remoteEnded && a.err == nil && !a.stopped {
+		left, patience := time.Until(until), time.Until(a.deadline)
+		if patience <= 0 {
+			return true
+		}
+		if left <= 0 {
+			return false
+		}
+		a.readable.wait(&a.c.mu, min(left, patience))
+	}
+	return true
+}
+
 // Next returns what is left of the body when all of it has come, without a copy; else nil. It is good until Close.
 func (a *Answer) Next() []byte {
 	a.c.mu.Lock()

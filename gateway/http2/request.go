@@ -346,7 +346,22 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	if length >= 0 && status != http.StatusNoContent { // RFC 9110 §8.6
 		out.b = appendNumber(append(out.b, 0x0f, nameContentLength-15), length)
 	}
-	c.endHead(&s.stream, at, 0)
+	var flags uint8
+	if (s.bodiless || length == 0) && s.endsWithHead(h) {
+		flags = flagEndStream
+	}
+	c.endHead(&s.stream, at, flags)
+}
+
+// endsWithHead reports whether an answer without a body ends the stream in the frame that its head is in. It does not while the request's body still goes to
+// the service: a client that sees the end stops sending. A status of gRPC in a head does always: it is one only where the stream ends there, and
+// means the end of the call in both directions.
+func (s *Stream) endsWithHead(h filters.Header) bool {
+	if s.remoteEnded || s.message.Stream == nil {
+		return true
+	}
+	_, status := h.Lookup("Grpc-Status")
+	return status
 }
 
 // appendNumber appends a number as a value.

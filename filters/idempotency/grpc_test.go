@@ -1,0 +1,73 @@
+package idempotency
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+func TestIsGRPC(t *testing.T) {
+	for contentType, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC;x=1": true, "application/grpc-web": false, "application/grpc-web+proto": false,
+		"application/grpcx": false, "application/json": false, "": false,
+	} {
+		if got := IsGRPC(contentType); got != want {
+			t.Errorf("%q: %v", contentType, got)
+		}
+	}
+}
+
+func TestVerdictOfGRPC(t *testing.T) {
+	usual := Settings{Record: []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}}}
+	all := Settings{Record: []StatusRange{{200, 599}}}
+	successes := Settings{Record: []StatusRange{{200, 299}}}
+	want := []struct{ usual, all, successes Op }{
+		0:  {Finish, Finish, Finish},
+		1:  {Doubt, Finish, Doubt},
+		2:  {Doubt, Finish, Doubt},
+		3:  {Finish, Finish, Free},
+		4:  {Doubt, Finish, Doubt},
+		5:  {Finish, Finish, Free},
+		6:  {Finish, Finish, Free},
+		7:  {Finish, Finish, Free},
+		8:  {Free, Free, Free},
+		9:  {Finish, Finish, Free},
+		10: {Finish, Finish, Free},
+		11: {Finish, Finish, Free},
+		12: {Free, Finish, Free},
+		13: {Doubt, Finish, Doubt},
+		14: {Free, Finish, Doubt},
+		15: {Doubt, Finish, Doubt},
+		16: {Finish, Finish, Free},
+		17: {Doubt, Finish, Doubt}, // there is none
+	}
+	grpc := filters.Header{{Name: "content-type", Value: "application/grpc+proto"}}
+	for code, w := range want {
+		status := filters.Header{{Name: "grpc-status", Value: strconv.Itoa(code)}}
+		for where, r := range map[string]filters.Response{
+			"behind it":   {Status: 200, Header: grpc, Trailer: status, Whole: true},
+			"in the head": {Status: 200, Header: append(grpc.Clone(), status...), Whole: true},
+		} {
+			if a, b, c := usual.judge(&r), all.judge(&r), successes.judge(&r); a != w.usual || b != w.all || c != w.successes {
+				t.Errorf("code %d %s: %v %v %v, want %+v", code, where, a, b, c, w)
+			}
+		}
+	}
+	web := filters.Header{{Name: "Content-Type", Value: "application/grpc-web"}}
+	for _, c := range []struct {
+		what string
+		r    filters.Response
+		want Op
+	}{
+		{"without a status", filters.Response{Status: 200, Header: grpc, Whole: true}, Doubt},
+		{"a status that is none", filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "grpc-status", Value: "-1"}}, Whole: true}, Doubt},
+		{"a stream", filters.Response{Status: 200, Header: grpc}, Finish},
+		{"an error of HTTP", filters.Response{Status: 502, Header: grpc, Whole: true}, Doubt},
+		{"gRPC-Web", filters.Response{Status: 200, Header: web, Whole: true}, Finish},
+	} {
+		if got := usual.judge(&c.r); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
