@@ -44,6 +44,8 @@ type contender struct {
 	loads   []string
 	metrics bool // its admin address has go_memstats_mallocs_total
 	direct  bool // its service speaks cleartext HTTP/2
+
+	connections int // of its closed loop; 0 is what the options say
 }
 
 var http1 = []string{loadGet, loadPost, loadBig}

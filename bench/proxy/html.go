@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-var page = template.Must(template.ParseFS(templateFiles, "templates/report.html"))
+var pages = template.Must(template.ParseFS(templateFiles, "templates/*.html"))
 
 // The plots are drawn here, as plain SVG, so that the report is one file that needs nothing else.
 
@@ -52,19 +52,25 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		Idle    [][]string
 		Remarks []string
 	}{Report: r, Where: r.where(), Curves: r.curves(), Idle: r.idleRows(), Remarks: r.remarks()}
-	for _, m := range r.Marks {
+	values.Marks = markRows(r.Marks)
+	for _, load := range r.Loads {
+		values.Charts = append(values.Charts, r.chart(load))
+	}
+	return pages.ExecuteTemplate(w, "report.html", values)
+}
+
+func markRows(marks []Mark) []markRow {
+	var rows []markRow
+	for _, m := range marks {
 		class := "missed"
 		if m.Met {
 			class = "met"
 		} else if m.Got == nil {
 			class = ""
 		}
-		values.Marks = append(values.Marks, markRow{m, shown(m.Got, 2), m.verdict(), class})
+		rows = append(rows, markRow{m, shown(m.Got, 2), m.verdict(), class})
 	}
-	for _, load := range r.Loads {
-		values.Charts = append(values.Charts, r.chart(load))
-	}
-	return page.Execute(w, values)
+	return rows
 }
 
 const (

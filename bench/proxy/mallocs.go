@@ -24,25 +24,34 @@ func mallocs(ctx context.Context, admin string) (count, reading float64, err err
 }
 
 func readMallocs(ctx context.Context, admin string) (float64, error) {
+	text, err := readMetrics(ctx, admin)
+	if err != nil {
+		return 0, err
+	}
+	return metric(text, mallocsMetric)
+}
+
+// readMetrics returns a process' metrics as it serves them.
+func readMetrics(ctx context.Context, admin string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("proxy: %w", err)
+		return "", fmt.Errorf("proxy: %w", err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, fmt.Errorf("proxy: %w", err)
+		return "", fmt.Errorf("proxy: %w", err)
 	}
-	return metric(string(text), mallocsMetric)
+	return string(text), nil
 }
 
-// metric returns the value of a metric without labels.
+// metric returns the value of a metric; its labels, if it has any, are part of the name.
 func metric(text, name string) (float64, error) {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {

@@ -90,12 +90,15 @@ func memory(pid int) (int64, error) {
 }
 
 // proportional returns a process' proportional set size in kilobytes.
-func proportional(pid int) (int64, error) {
+func proportional(pid int) (int64, error) { return mapped(pid, "Pss:") }
+
+// mapped returns a line of a process' smaps_rollup, in kilobytes.
+func mapped(pid int, line string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}
-	return kilobytes(string(text), "Pss:")
+	return kilobytes(string(text), line)
 }
 
 // kilobytes returns the number of a line such as "Pss:   397 kB".

@@ -40,6 +40,8 @@ type Figure struct {
 	PerSecond  float64   `json:"perSecond"`
 	ToNginx    *float64  `json:"toNginx,omitempty"`
 	ToRelay    *float64  `json:"toRelay,omitempty"`
+	ToPlain    *float64  `json:"toPlain,omitempty"`     // bench idempotency: against the same POST without a key
+	Added      *float64  `json:"addedMicros,omitempty"` // bench idempotency: the difference to it
 	Mallocs    *float64  `json:"mallocs,omitempty"`
 	Requests   int64     `json:"requests"` // of all rounds
 	Errors     int64     `json:"errors"`
@@ -69,6 +71,7 @@ type Point struct {
 type Mark struct {
 	What  string   `json:"what"`
 	Limit float64  `json:"limit"`
+	Least bool     `json:"least,omitempty"` // the limit is the least that will do; else the most
 	Unit  string   `json:"unit"`
 	Got   *float64 `json:"got,omitempty"` // nil: not measured
 	Met   bool     `json:"met"`
@@ -128,9 +131,11 @@ func newLatency(rounds []tally) *Latency {
 }
 
 // figure returns a contender's figure of a load, nil without.
-func (r *Report) figure(name, load string) *Figure {
-	for i := range r.Contenders {
-		if f := r.Contenders[i].Figures[load]; r.Contenders[i].Name == name && f != nil && f.Failed == "" && f.Requests > 0 {
+func (r *Report) figure(name, load string) *Figure { return figureOf(r.Contenders, name, load) }
+
+func figureOf(results []Result, name, load string) *Figure {
+	for i := range results {
+		if f := results[i].Figures[load]; results[i].Name == name && f != nil && f.Failed == "" && f.Requests > 0 {
 			return f
 		}
 	}
@@ -150,19 +155,28 @@ func (r *Report) relate() {
 // ratio returns the median of the rounds' ratios, so that a machine that is slower for some rounds is so for both; nil where there is nothing to
 // compare.
 func ratio(f, to *Figure) *float64 {
+	return compared(f, to, func(a, b float64) float64 { return a / b })
+}
+
+// difference is ratio's sister: the median of what the rounds of one cost more than those of the other.
+func difference(f, to *Figure) *float64 {
+	return compared(f, to, func(a, b float64) float64 { return a - b })
+}
+
+func compared(f, to *Figure, compare func(a, b float64) float64) *float64 {
 	if f == nil || to == nil || f.Failed != "" {
 		return nil
 	}
-	var ratios []float64
+	var rounds []float64
 	for i := range min(len(f.CPURounds), len(to.CPURounds)) {
 		if to.CPURounds[i] > 0 {
-			ratios = append(ratios, f.CPURounds[i]/to.CPURounds[i])
+			rounds = append(rounds, compare(f.CPURounds[i], to.CPURounds[i]))
 		}
 	}
-	if len(ratios) == 0 {
+	if len(rounds) == 0 {
 		return nil
 	}
-	v := median(ratios)
+	v := median(rounds)
 	return &v
 }
 
@@ -212,9 +226,14 @@ func (r *Report) judge() {
 	r.mark(idle, 0)
 }
 
-// mark adds a mark. Errors in the figures that it rests on make it void.
+// mark adds a mark.
 func (r *Report) mark(m Mark, slack float64, figures ...*Figure) {
-	m.Met = m.Got != nil && *m.Got <= m.Limit+slack
+	r.Marks = append(r.Marks, m.judged(slack, figures...))
+}
+
+// judged returns the mark with its verdict. Errors in the figures that it rests on make it void.
+func (m Mark) judged(slack float64, figures ...*Figure) Mark {
+	m.Met = m.Got != nil && (m.Least && *m.Got >= m.Limit-slack || !m.Least && *m.Got <= m.Limit+slack)
 	if m.Got == nil {
 		m.Why = "not measured"
 	}
@@ -223,5 +242,5 @@ func (r *Report) mark(m Mark, slack float64, figures ...*Figure) {
 			m.Met, m.Why = false, "there were errors"
 		}
 	}
-	r.Marks = append(r.Marks, m)
+	return m
 }

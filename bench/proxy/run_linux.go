@@ -24,6 +24,7 @@ type bench struct {
 	progress   *progress
 	upstream   *process
 	direct     *process // the upstream that speaks cleartext HTTP/2; nil where nobody needs it
+	redis      *process // of bench idempotency; nil where nobody needs it
 	runs       []*run
 }
 
@@ -34,6 +35,20 @@ type run struct {
 	result  *Result
 	samples map[string][]sample
 	latency []tally // by round
+}
+
+func newRun(c contender) *run {
+	return &run{contender: c, result: &Result{Name: c.name, Figures: map[string]*Figure{}}, samples: map[string][]sample{}}
+}
+
+// figure returns the figure of a load, a new one at first.
+func (r *run) figure(load string) *Figure {
+	f := r.result.Figures[load]
+	if f == nil {
+		f = new(Figure)
+		r.result.Figures[load] = f
+	}
+	return f
 }
 
 // driver is a closed loop.
@@ -49,30 +64,38 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	b := &bench{o: o}
-	var err error
-	if b.processors, err = newProcessors(); err != nil {
-		return nil, err
-	}
-	back, err := b.processors.moveSelf()
+	err := b.within("", func() error {
+		if err := b.start(ctx); err != nil {
+			return err
+		}
+		return b.measure(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
+	return b.report(), nil
+}
+
+// within runs f on the processor of load and upstream, with a folder within parent (empty: the system's for such), and cleans up: all processes end,
+// the folder goes.
+func (b *bench) within(parent string, f func() error) (err error) {
+	if b.processors, err = newProcessors(); err != nil {
+		return err
+	}
+	back, err := b.processors.moveSelf()
+	if err != nil {
+		return err
+	}
 	defer func() { _ = back() }() // it worked the other way round
 	if b.files, err = raiseFiles(); err != nil {
-		return nil, err
+		return err
 	}
-	if b.dir, err = os.MkdirTemp("", "sluice-bench-"); err != nil {
-		return nil, fmt.Errorf("proxy: %w", err)
+	if b.dir, err = os.MkdirTemp(parent, "sluice-bench-"); err != nil {
+		return fmt.Errorf("proxy: %w", err)
 	}
 	defer os.RemoveAll(b.dir)
 	defer b.stop()
-	if err := b.start(ctx); err != nil {
-		return nil, err
-	}
-	if err := b.measure(ctx); err != nil {
-		return nil, err
-	}
-	return b.report(), nil
+	return f()
 }
 
 func (b *bench) stop() {
@@ -81,7 +104,7 @@ func (b *bench) stop() {
 			r.process.stop()
 		}
 	}
-	for _, p := range []*process{b.upstream, b.direct} {
+	for _, p := range []*process{b.upstream, b.direct, b.redis} {
 		if p != nil {
 			p.stop()
 		}
@@ -105,7 +128,7 @@ func (b *bench) start(ctx context.Context) error {
 	}
 	b.progress = newProgress(b.o.Progress, b.o.Terminal)
 	for _, c := range some {
-		r := &run{contender: c, result: &Result{Name: c.name, Figures: map[string]*Figure{}}, samples: map[string][]sample{}}
+		r := newRun(c)
 		b.runs = append(b.runs, r)
 		if err := b.startContender(ctx, r); err != nil {
 			r.result.Missing = "not available: " + oneLine(err)
@@ -181,12 +204,9 @@ func (b *bench) startContender(ctx context.Context, r *run) error {
 
 // measure runs all phases, each interleaved over the contenders.
 func (b *bench) measure(ctx context.Context) error {
-	var plan []func() error
+	var p plan
 	step := func(what string, r *run, f func(context.Context, *run) error) {
-		plan = append(plan, func() error {
-			b.progress.step(what, r.name)
-			return f(ctx, r)
-		})
+		p.add(what, r.name, func(ctx context.Context) error { return f(ctx, r) })
 	}
 	present := slices.DeleteFunc(slices.Clone(b.runs), func(r *run) bool { return r.process == nil })
 	if len(present) == 0 {
@@ -213,10 +233,28 @@ func (b *bench) measure(ctx context.Context) error {
 			}
 		}
 	}
-	b.progress.total = len(plan)
-	defer b.progress.end()
-	for _, f := range plan {
-		if err := f(); err != nil {
+	return p.carryOut(ctx, b.progress)
+}
+
+// plan is what a run does, step by step.
+type plan []step
+
+type step struct {
+	what, whom string
+	do         func(context.Context) error
+}
+
+func (p *plan) add(what, whom string, do func(context.Context) error) {
+	*p = append(*p, step{what, whom, do})
+}
+
+// carryOut ends with the first error; what goes wrong with one contender is none.
+func (p plan) carryOut(ctx context.Context, shown *progress) error {
+	shown.total = len(p)
+	defer shown.end()
+	for _, s := range p {
+		shown.step(s.what, s.whom)
+		if err := s.do(ctx); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -236,20 +274,31 @@ func rotated(runs []*run, round int) []*run {
 }
 
 // newDriver opens the connections of a load.
-func (b *bench) newDriver(load, address string) (driver, error) {
+func (b *bench) newDriver(r *run, load string) (driver, error) {
 	if load == loadH2 || load == loadGRPC {
-		return newH2Load(address, load == loadGRPC), nil
+		return newH2Load(r.process.site.listen, load == loadGRPC), nil
 	}
-	return dial(address, b.o.Connections, newRequest(load, "bench.example"))
+	connections := b.o.Connections
+	if r.connections > 0 {
+		connections = r.connections
+	}
+	return dial(r.process.site.listen, connections, newRequest(load, "bench.example"))
+}
+
+// warm has connections and pools there before the clock is read, and for replays the answers.
+func (b *bench) warm(ctx context.Context, d driver, load string) error {
+	t, err := d.closed(ctx, b.o.Duration/4)
+	for done := t.requests; load == loadReplay && done < users && err == nil; done += t.requests {
+		if t, err = d.closed(ctx, b.o.Duration/4); err == nil && t.requests == 0 {
+			return fmt.Errorf("proxy: no answers: %s", t.first)
+		}
+	}
+	return err
 }
 
 // slice drives one load against one contender. What goes wrong with the contender stands in its figure; an error is the end of the run.
 func (b *bench) slice(ctx context.Context, r *run, load string) error {
-	f := r.result.Figures[load]
-	if f == nil {
-		f = new(Figure)
-		r.result.Figures[load] = f
-	}
+	f := r.figure(load)
 	if f.Failed != "" {
 		return nil
 	}
@@ -273,12 +322,12 @@ func (b *bench) slice(ctx context.Context, r *run, load string) error {
 }
 
 func (b *bench) drive(ctx context.Context, r *run, load string) (s sample, t tally, err error) {
-	d, err := b.newDriver(load, r.process.site.listen)
+	d, err := b.newDriver(r, load)
 	if err != nil {
 		return s, t, err
 	}
 	defer d.close()
-	if _, err := d.closed(ctx, b.o.Duration/4); err != nil {
+	if err := b.warm(ctx, d, load); err != nil {
 		return s, t, err
 	}
 	var before, reading, after float64
@@ -311,12 +360,14 @@ func (b *bench) drive(ctx context.Context, r *run, load string) (s sample, t tal
 	}, t, nil
 }
 
-// open measures latency at the fixed rate.
-func (b *bench) open(ctx context.Context, r *run) error {
+// open measures a GET's latency at the fixed rate.
+func (b *bench) open(ctx context.Context, r *run) error { return b.openLoad(ctx, r, loadGet) }
+
+func (b *bench) openLoad(ctx context.Context, r *run, load string) error {
 	if r.result.Latency != nil {
 		return nil // given up
 	}
-	l, err := dial(r.process.site.listen, b.o.Connections, newRequest(loadGet, "bench.example"))
+	l, err := dial(r.process.site.listen, b.o.Connections, newRequest(load, "bench.example"))
 	if err == nil {
 		defer l.close()
 		// Connections and pools are warm before the first request that counts.

@@ -49,17 +49,21 @@ func (r *Report) WriteTable(w io.Writer) error {
 }
 
 // where says which processors were used.
-func (r *Report) where() string {
-	if r.Apart {
-		return fmt.Sprintf("%d processors, the contenders on one of their own", r.Processors)
+func (r *Report) where() string { return whereRun(r.Apart, r.Processors) }
+
+func whereRun(apart bool, processors int) string {
+	if apart {
+		return fmt.Sprintf("%d processors, the contenders on one of their own", processors)
 	}
 	return "one processor for all"
 }
 
 // remarks returns one line for everything that went wrong.
-func (r *Report) remarks() []string {
+func (r *Report) remarks() []string { return remarksOf(r.Contenders, r.Loads) }
+
+func remarksOf(results []Result, loads []string) []string {
 	var lines []string
-	for _, c := range r.Contenders {
+	for _, c := range results {
 		add := func(format string, args ...any) { lines = append(lines, c.Name+": "+fmt.Sprintf(format, args...)) }
 		if c.Missing != "" {
 			add("%s", c.Missing)
@@ -70,7 +74,7 @@ func (r *Report) remarks() []string {
 		if c.IdleError != "" {
 			add("idle connections: %s", c.IdleError)
 		}
-		for _, load := range r.Loads {
+		for _, load := range loads {
 			if f := c.Figures[load]; f != nil && f.Failed != "" {
 				add("%s: given up: %s", load, f.Failed)
 			} else if f != nil && f.Errors > 0 {

@@ -19,10 +19,10 @@ func newBench() *cobra.Command {
 		Short: "Measure the gateway on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("say what to measure: proxy")
+			return fmt.Errorf("say what to measure: proxy or idempotency")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchPart())
 	return cmd
 }
 
@@ -35,10 +35,8 @@ func newBenchProxy() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if only != "" {
-				if o.Only, err = regexp.Compile(only); err != nil {
-					return fmt.Errorf("%w: --only: %v", errUsage, err)
-				}
+			if o.Only, err = parseOnly(only); err != nil {
+				return err
 			}
 			if o.Program, err = os.Executable(); err != nil {
 				return err
@@ -68,8 +66,62 @@ func newBenchProxy() *cobra.Command {
 	return cmd
 }
 
+func newBenchIdempotency() *cobra.Command {
+	var o proxy.IdempotencyOptions
+	var only, report, jsonFile string
+	cmd := &cobra.Command{
+		Use:   "idempotency",
+		Short: "Measure what idempotency keys cost on each store, beside the same requests without keys, and write a report",
+		Args:  cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Only, err = parseOnly(only); err != nil {
+				return err
+			}
+			if o.Program, err = os.Executable(); err != nil {
+				return err
+			}
+			o.Progress, o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			found, err := proxy.RunIdempotency(ctx, o)
+			if err != nil {
+				return err
+			}
+			if err := found.WriteTable(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return writeReports(found, report, jsonFile)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Dir, "dir", "", "folder on the disk that the embedded store is measured on; empty: one for temporary files")
+	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one store")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each store; figures are medians over them")
+	f.IntVar(&o.Connections, "connections", 0, "keep-alive connections; 0: 256 for the embedded store, else 64")
+	f.IntVar(&o.Rate, "rate", 1000, "requests a second when latency is measured")
+	f.IntVar(&o.Records, "records", 1_000_000, "live records when memory is looked at; 0: it is not")
+	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs: one short round, few records, no verdicts")
+	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance '^embedded'")
+	f.StringVar(&report, "report", "sluice-bench-idempotency.html", "file of the report; empty: none")
+	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
+	return cmd
+}
+
+// parseOnly returns nil, which is all, for an empty expression.
+func parseOnly(only string) (*regexp.Regexp, error) {
+	if only == "" {
+		return nil, nil
+	}
+	e, err := regexp.Compile(only)
+	if err != nil {
+		return nil, fmt.Errorf("%w: --only: %v", errUsage, err)
+	}
+	return e, nil
+}
+
 // writeReports writes those that have a name.
-func writeReports(found *proxy.Report, html, jsonFile string) error {
+func writeReports(found interface{ WriteHTML(io.Writer) error }, html, jsonFile string) error {
 	if html != "" {
 		if err := writeFile(html, found.WriteHTML); err != nil {
 			return err
@@ -107,7 +159,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// newBenchPart is for `bench proxy` only: the contenders and upstreams that are this program.
+// newBenchPart is for the other commands here only: the contenders and upstreams that are this program.
 func newBenchPart() *cobra.Command {
 	return &cobra.Command{
 		Use:    "part NAME ADDRESS ADMIN TARGET",

@@ -56,13 +56,14 @@ func newKeys() *cobra.Command {
 
 func newKeysGet(a *admin) *cobra.Command {
 	var n recordName
+	var state string
 	cmd := &cobra.Command{
-		Use:   "get [--route R] [--principal P] [--key K]",
+		Use:   "get [--route R] [--principal P] [--key K] [--state in-flight|answered|unknown]",
 		Short: "Print the records that match; exit 1 when none does",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
-			for name, value := range map[string]string{"route": n.Route, "principal": n.Principal, "key": n.Key} {
+			for name, value := range map[string]string{"route": n.Route, "principal": n.Principal, "key": n.Key, "state": state} {
 				if value != "" {
 					query.Set(name, value)
 				}
@@ -84,6 +85,7 @@ func newKeysGet(a *admin) *cobra.Command {
 		}),
 	}
 	n.addFlags(cmd, false)
+	cmd.Flags().StringVar(&state, "state", "", "in-flight, answered or unknown")
 	return cmd
 }
 
