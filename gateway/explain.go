@@ -172,6 +172,21 @@ func (p *explainer) idempotency(r *config.Route) bool {
 	}
 	p.line("idempotency", "ttl %s, lease %s up to %s, record %s, not executed %s, unknown: %s, store gone: %s, wait %s",
 		c.TTL, c.Lease, c.MaxInFlight, list(c.Record), list(c.NotExecuted), c.OnUnknown, c.OnStoreFailure, c.WhileInFlight.Wait)
+	if c.Probe != nil {
+		p.line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s", c.Probe.Method, c.Probe.Path, r.Service, list(c.Probe.Done), list(c.Probe.NotDone))
+	}
+	kept := "bodies up to " + c.MaxBody.String()
+	if len(c.OmitHeaders) > 0 {
+		kept += ", without " + strings.Join(c.OmitHeaders, ", ")
+	}
+	if e := p.cfg.Store.Encryption; e != nil {
+		kept += ", sealed"
+	}
+	open := "any number of open keys"
+	if c.MaxOpenKeys > 0 {
+		open = fmt.Sprintf("at most %d open keys", c.MaxOpenKeys)
+	}
+	p.line("", "answers kept: %s; a principal may have %s", kept, open)
 	if key == "" {
 		p.line("", "no key: not protected")
 		return true

@@ -351,6 +351,11 @@ routes:
 	if !strings.Contains(records.body, `"state": "answered"`) || !strings.Contains(records.body, `"status": 201`) {
 		t.Errorf("records: %s", records.body)
 	}
+	for state, want := range map[string]string{"answered": `"principal": "ann"`, "unknown": `"records": []`, "in-flight": `"records": []`, "done": "state is in-flight"} {
+		if r := fetch(t, admin+"/api/idempotency?state="+state, "GET", ""); !strings.Contains(r.body, want) {
+			t.Errorf("records in state %s: %s", state, r.body)
+		}
+	}
 	body := `{"route":"create","principal":"ann","key":"k"}`
 	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body, "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site"); r.status != 403 {
 		t.Errorf("a web page may forget records: %+v", r)

@@ -46,16 +46,33 @@ func (g *gateway) viewOf(r *idempotency.Record) recordView {
 
 func (g *gateway) records(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	list, err := g.find(r.Context(), idempotency.Query{Route: q.Get("route"), Principal: q.Get("principal"), ClientKey: q.Get("key")})
-	if err != nil {
-		writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
+	states, ok := statesOf[q.Get("state")]
+	if !ok {
+		writeProblem(w, http.StatusBadRequest, "state is in-flight, answered or unknown")
 		return
+	}
+	var list []idempotency.Record
+	for _, state := range states {
+		found, err := g.find(r.Context(), idempotency.Query{Route: q.Get("route"), Principal: q.Get("principal"), ClientKey: q.Get("key"), State: state})
+		if err != nil {
+			writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
+			return
+		}
+		list = append(list, found...)
 	}
 	views := make([]recordView, len(list))
 	for i := range list {
 		views[i] = g.viewOf(&list[i])
 	}
 	writeJSON(w, 200, map[string]any{"records": views})
+}
+
+// statesOf are the states of records by their word for operators.
+var statesOf = map[string][]idempotency.State{
+	"":          {0},
+	"in-flight": {idempotency.InFlight, idempotency.Handed},
+	"answered":  {idempotency.Answered},
+	"unknown":   {idempotency.Unknown},
 }
 
 // find returns the records that match. One that is named whole is looked up by its ID where that follows from the route's scope; all else takes a walk over the store.

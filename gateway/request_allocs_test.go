@@ -22,7 +22,7 @@ store: {memory: {}}
 services: {a: {endpoints: ["http://`+address+`"], breaker: {errors: 50%}}}
 limits: {own: {scope: local, per: [principal], rate: 1000000/s, burst: 1000000}}
 routes:
-  - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true}}
+  - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true, maxOpenKeys: 1000000}}
   - {name: all, match: {path: /**}, service: a, limits: [own]}
 `)
 	c, err := net.Dial("tcp", g.at.HTTP)

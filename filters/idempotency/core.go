@@ -104,6 +104,8 @@ type Change struct {
 	Answer []byte // stored form, see [AnswerCodec]; never empty for Finish
 	Lease  time.Duration
 	GID    string
+	// Attempt, of Doubt: the last attempt that may have happened, where that is above the record's: the engine repeated the request by itself.
+	Attempt int
 }
 
 // HandedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
@@ -209,6 +211,7 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 			return Record{}, false, ErrLost
 		}
 		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
+		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Hand:
 		if rec.State == Handed { // the same step again: its first acknowledgement was lost
 			return next, false, nil

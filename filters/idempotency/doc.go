@@ -9,6 +9,8 @@
 //	free      nothing happened: no record, the next request starts at attempt 1
 //	unknown   something was sent and no answer is known; held, or tried again where the service honours the injected key
 //
+// An unknown outcome can also be settled by the service itself: a probe asks it what became of the request, see [Probe].
+//
 // A claim is a lease with a fence. The holder renews the lease while the request runs, up to a hard cap, so neither a crash nor a
 // hung service pins a key for ever; the token of the claim fences off a late holder, whom another one has replaced.
 // A transaction's request is handed to its coordinator: no lease runs then, since the coordinator knows the outcome.
@@ -21,6 +23,18 @@
 //   - The fingerprint is compared before anything is replayed, whatever the state of the record.
 //   - The answer is in the store before the client has it whole.
 //   - Every claim ends: answered, freed, doubted, or by its lease.
+//   - An answer that does not open ([AnswerCodec]: damaged, or not sealed for this record) is never served; the outcome is unknown then.
+//   - A principal has no more live records on a route than MaxOpenKeys, however many requests come at the same moment.
+//
+// # Answers
+//
+// An answer is kept whole: status, header (but Set-Cookie, what is of one connection, and OmitHeaders), body up to MaxBody, trailer. It is compressed where
+// that pays and sealed where there are keys. A longer one, and a stream, is passed on and recorded as done, not replayable.
+//
+// # Open keys
+//
+// Where they are counted, the first characters of a record's ID say whose it is ([Owner]), so that every store can count without looking elsewhere, and a cluster keeps
+// all that one principal has on a route in one slot.
 //
 // # Memory
 //
@@ -37,4 +51,9 @@
 //   - Store gone at the end: the client gets the service's answer all the same, and the end is written in the background until the cap;
 //     failing that, the lease lapses and the outcome reads as unknown, which is the truth.
 //   - Client gone: the request runs on and is recorded.
+//   - Service does not say what became of a request: its outcome stays unknown, and the next duplicate asks again.
+//
+// # Logs
+//
+// A record is named by its ID, which is a digest of scope and key. The client's key itself is written nowhere but into the record, for operators.
 package idempotency

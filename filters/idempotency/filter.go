@@ -153,7 +153,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		case errors.Is(err, ErrTooManyOpen):
 			f.Metrics.TooMany.Inc()
 			f.full.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys", "route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
-			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests."})
+			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests.", RetryAfter: min(f.settings.TTL, time.Minute)})
 			return landing.reply
 		case err != nil:
 			return f.storeGone(x, c, err, &landing)
@@ -237,7 +237,7 @@ func (f *Filter) policy() string {
 func (f *Filter) replay(a *Answer) *filters.Reply {
 	if !a.Replayable {
 		return filters.Refuse(filters.ResponseNotReplayable, filters.Problem{
-			Detail: "The request was done. Its answer was longer than the route keeps.",
+			Detail: "The request was done. Its answer was not kept: it was a stream, or longer than the route keeps.",
 			Extra:  map[string]any{"original_status": a.Status},
 		})
 	}
@@ -266,10 +266,10 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	}
 	op := Finish
 	if !x.Response.Provisional && !f.settings.Transaction {
-		op = f.settings.verdict(x.Response.Status)
+		op = f.settings.judge(&x.Response)
 	}
 	if op != Finish {
-		h.settle(op, nil)
+		h.settle(x, op, nil)
 		return
 	}
 	a := f.lend(x)
@@ -279,7 +279,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		h.land(result{answer: a, lent: true})
 		return
 	}
-	h.settle(Finish, a)
+	h.settle(x, Finish, a)
 }
 
 // Done ends a claim that no answer has settled: nothing sent is free, everything else is unknown.

@@ -87,6 +87,7 @@ type answer struct {
 	body    string
 	header  filters.Header
 	takes   time.Duration
+	resent  int             // how often the engine repeated the request by itself
 	streams bool            // longer than the route keeps
 	fails   filters.Outcome // with no answer: NotSent or Unanswered
 	reason  filters.Reason
@@ -128,6 +129,7 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 		s.inject = x.Inject.Clone()
 		b.runs.Add(1)
 		x.Dispatched = true
+		x.Attempt += a.resent
 		if a.takes > 0 {
 			time.Sleep(a.takes)
 		}
@@ -280,6 +282,28 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 		t.Errorf("the injected key changed to %s", k)
 	}
 	b.want("the duplicate", b.do(request("k", "{}"), created), 201, "", false)
+}
+
+// What the engine sends again by itself has a number of its own, and leaves a doubt behind whatever comes of the repetition.
+func TestResentByTheEngine(t *testing.T) {
+	s := defaults()
+	s.Retry = true
+	for _, c := range []struct {
+		first answer
+		next  int
+	}{
+		{answer{status: 503, resent: 1}, 2},
+		{answer{reason: filters.BreakerOpen, fails: filters.Refused, resent: 2}, 3},
+		{answer{status: 500, resent: 1}, 3},
+		{answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered, resent: 2}, 4},
+	} {
+		b := newBench(t, s)
+		b.do(request("k", "one"), c.first)
+		b.want("another request with the key", b.do(request("k", "two"), created), 422, filters.KeyReused, false)
+		if next := b.do(request("k", "one"), created); !next.ran || next.attempt != c.next {
+			t.Errorf("after %+v: executed %v as attempt %d, want %d", c.first, next.ran, next.attempt, c.next)
+		}
+	}
 }
 
 // A later attempt that comes to nothing does not undo the first one: what became of that stays unknown, and the key stays its request's.

@@ -15,6 +15,7 @@ type Held struct {
 	filter *Filter
 	id     string // in the flight's key, or of a record: it outlives the exchange
 	token  uint64
+	begun  int  // the attempt that the record knows of; the engine may repeat a request by itself, which raises Exchange.Attempt
 	leads  bool // the flight, until it has landed
 	flight flight
 
@@ -48,7 +49,8 @@ func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, h *Held, rec *Reco
 }
 
 func (f *Filter) know(h *Held, rec *Record) {
-	h.filter, h.token, h.Fingerprint, h.Created, h.TTL = f, rec.Token, rec.Fingerprint, rec.Created, f.settings.TTL
+	h.filter, h.token, h.begun = f, rec.Token, rec.Attempt
+	h.Fingerprint, h.Created, h.TTL = rec.Fingerprint, rec.Created, f.settings.TTL
 	if h.id == "" {
 		h.id = rec.ID
 	}
@@ -100,21 +102,25 @@ func (h *Held) giveUp(x *filters.Exchange) {
 	case h.Resume:
 		h.land(result{again: true})
 	case !x.Dispatched:
-		h.settle(Free, nil)
+		h.settle(x, Free, nil)
 	default:
-		h.settle(Doubt, nil)
+		h.settle(x, Doubt, nil)
 	}
 }
 
 // settle takes the last step of the claim; only the first call counts. The answer may lie in buffers of the exchange.
-func (h *Held) settle(op Op, a *Answer) {
+func (h *Held) settle(x *filters.Exchange, op Op, a *Answer) {
 	if h.settled {
 		return
 	}
 	h.settled = true
 	h.stop()
 	f := h.filter
-	ch := Change{Op: op}
+	ch := Change{Op: op, Attempt: x.Attempt}
+	if op == Free && x.Attempt > h.begun { // nothing was done by the repetition; what became of the attempt before it nobody knows
+		op = Doubt
+		ch = Change{Op: Doubt, Attempt: x.Attempt - 1}
+	}
 	if a != nil {
 		stored := storedForms.Get().(*[]byte)
 		defer storedForms.Put(stored)
@@ -131,7 +137,8 @@ func (h *Held) settle(op Op, a *Answer) {
 	default:
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
-		f.insist(h.id, h.token, Change{Op: op, Answer: bytes.Clone(ch.Answer)}, f.settings.MaxInFlight)
+		ch.Answer = bytes.Clone(ch.Answer)
+		f.insist(h.id, h.token, ch, f.settings.MaxInFlight)
 	}
 	switch op {
 	case Finish:

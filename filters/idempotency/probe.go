@@ -3,10 +3,14 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
+
+// OriginalStatus is the field by which a service says in its answer to a probe what status the request itself had. Without it the probe's own is the request's.
+const OriginalStatus = "Idempotent-Original-Status"
 
 // probe asks the service what became of an unknown outcome. Finish: it was done, and the record is settled with the answer, which is in landing; Free: it
 // was not done, and whoever claims it now may do it; Doubt: nobody knows still.
@@ -26,7 +30,11 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, landing *result) Op {
 		f.Logger.Warn("idempotency: the service does not say what became of a request of unknown outcome", "route", rec.Route, "record", rec.ID, "answered", ok, "status", a.Status)
 		return Doubt
 	}
+	if status, err := strconv.Atoi(a.Header.Get(OriginalStatus)); err == nil && 200 <= status && status <= 599 {
+		a.Status = status
+	}
 	a.Header = f.settings.appendKept(nil, a.Header)
+	a.Header.DelFunc(func(name string) bool { return filters.EqualName(name, OriginalStatus) })
 	if _, dated := a.Header.Lookup("Date"); !dated {
 		a.Header.Add("Date", time.Now().UTC().Format(timeFormat))
 	}

@@ -102,6 +102,8 @@ func TestProbe(t *testing.T) {
 		settled int64
 	}{
 		{"done", idempotency.Answer{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false, 1},
+		{"done, and with its status", idempotency.Answer{Status: 200, Body: []byte("the order"), Replayable: true,
+			Header: filters.Header{{Name: "idempotent-original-status", Value: "201"}}}, true, 201, "", false, 1},
 		{"done, and too long", idempotency.Answer{Status: 200, Body: make([]byte, 2<<10), Replayable: true}, true, 409, filters.ResponseNotReplayable, false, 1},
 		{"not done", idempotency.Answer{Status: 404}, true, 201, "", true, 1},
 		{"neither", idempotency.Answer{Status: 503}, true, 409, filters.OutcomeUnknown, false, 0},
@@ -114,8 +116,9 @@ func TestProbe(t *testing.T) {
 				if asked++; attempt != 1 || len(x.Key) != idempotency.IDLength {
 					t.Errorf("asked about attempt %d of %q", attempt, x.Key)
 				}
-				c.answer.Header = filters.Header{{Name: "Set-Cookie", Value: "s"}, {Name: "Location", Value: "/o"}}
-				return c.answer, c.ok
+				a := c.answer
+				a.Header = append(a.Header.Clone(), filters.Field{Name: "Set-Cookie", Value: "s"}, filters.Field{Name: "Location", Value: "/o"})
+				return a, c.ok
 			}
 			b.do(request("k", "{}"), lost)
 			b.want("another request with the key", b.do(request("k", "{2}"), created), 422, filters.KeyReused, false)
@@ -124,7 +127,10 @@ func TestProbe(t *testing.T) {
 			if c.ran && second.attempt != 2 {
 				t.Errorf("attempt %d after an earlier one that may come late", second.attempt)
 			}
-			if c.status == 200 && (second.body != "the order" || second.header.Get("Location") != "/o" || second.header.Get("Set-Cookie") != "" ||
+			if second.header.Get(idempotency.OriginalStatus) != "" {
+				t.Errorf("replayed with %v", second.header)
+			}
+			if c.ok && c.answer.Status == 200 && c.reason == "" && (second.body != "the order" || second.header.Get("Location") != "/o" || second.header.Get("Set-Cookie") != "" ||
 				second.header.Get("Idempotent-Replayed") != "true" || second.header.Get("Idempotent-Original-Date") == "") {
 				t.Errorf("got %q with %v", second.body, second.header)
 			}

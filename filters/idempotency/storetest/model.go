@@ -107,6 +107,8 @@ func (m *model) change(t *rapid.T) {
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
 		ch.Answer = answer(rapid.IntRange(200, 599).Draw(t, "status"))
+	case idempotency.Doubt:
+		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
 	case idempotency.Hand:
 		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
 	}

@@ -7,18 +7,21 @@ import (
 	"time"
 )
 
-// Book counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted from that moment on, whenever
-// the store sweeps it. Memory: some 30 bytes a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
+// Book counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted any more (17 ms later at the
+// latest), whenever the store sweeps it. Memory: 30 bytes at most a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
 type Book struct {
 	mu     sync.Mutex
 	owners map[string]*owner
 }
 
 type owner struct {
-	open     map[int64]uint32 // how many, by expiry (Unix time in nanoseconds)
+	open     map[int64]uint32 // how many, by expiry (ticks)
 	n        int
 	earliest int64 // none expires before that
 }
+
+// tick is a time in units of 2²⁴ ns: the records that one owner claims in a burst share an entry then.
+func tick(t time.Time) int64 { return t.UnixNano() >> 24 }
 
 // Add counts one more record unless the owner has max live ones, and reports whether it did.
 func (b *Book) Add(id string, expires, now time.Time, max int) bool {
@@ -36,12 +39,12 @@ func (b *Book) Add(id string, expires, now time.Time, max int) bool {
 		b.owners[strings.Clone(id)] = o
 	}
 	if o.n >= max {
-		o.expire(now.UnixNano())
+		o.expire(tick(now))
 	}
 	if o.n >= max {
 		return false
 	}
-	o.add(expires.UnixNano())
+	o.add(tick(expires))
 	return true
 }
 
@@ -54,8 +57,8 @@ func (b *Book) Keep(id string, expires time.Time) {
 func (b *Book) Move(id string, from, to time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if o := b.owners[id]; o != nil && o.remove(from.UnixNano()) {
-		o.add(to.UnixNano())
+	if o := b.owners[id]; o != nil && o.remove(tick(from)) {
+		o.add(tick(to))
 	}
 }
 
@@ -64,7 +67,7 @@ func (b *Book) Remove(id string, expires time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.owners[id]
-	if o != nil && o.remove(expires.UnixNano()) && o.n == 0 {
+	if o != nil && o.remove(tick(expires)) && o.n == 0 {
 		delete(b.owners, id)
 	}
 }
@@ -100,16 +103,31 @@ func (o *owner) remove(expires int64) bool {
 
 // expire drops what has expired. It looks only when something can have.
 func (o *owner) expire(now int64) {
-	if now < o.earliest {
+	if now <= o.earliest {
 		return
 	}
 	o.earliest = int64(^uint64(0) >> 1)
 	for expires, n := range o.open {
-		if expires <= now {
+		if expires < now {
 			delete(o.open, expires)
 			o.n -= int(n)
 			continue
 		}
 		o.earliest = min(o.earliest, expires)
+	}
+}
+
+// Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that removes expired records without looking at them
+// calls it now and then.
+func (b *Book) Sweep(now time.Time, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, o := range b.owners { // begins anywhere, so that all have their turn
+		if o.expire(tick(now)); o.n == 0 {
+			delete(b.owners, id)
+		}
+		if most--; most <= 0 {
+			return
+		}
 	}
 }
