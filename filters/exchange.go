@@ -60,8 +60,8 @@ type Exchange struct {
 	GID string
 	// Attempt is the number of this dispatch, from 1.
 	Attempt int
-	// Claim is set by the idempotency filter for an exchange that holds a claim, for the transaction executor.
-	Claim any
+	// Claim is set by the idempotency filter for an exchange that holds a claim.
+	Claim Claim
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
@@ -145,6 +145,23 @@ func (x *Exchange) Text(appended []byte) string {
 
 // Alias returns a string over the bytes themselves, without a copy. It is for bytes that do not change as long as the string is used.
 func Alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// Claim is the right to execute a logical request, as whoever sends it to a service knows it.
+type Claim interface {
+	// Holds reports whether the claim is held at that moment as far as this process knows. If not, nothing may be sent.
+	Holds(now time.Time) bool
+	// Begin notes durably that a further attempt begins, of that number. False: it could not be noted, and nothing may be sent.
+	Begin(attempt int) bool
+}
+
+// BeginAttempt raises Attempt for a dispatch after one that may have happened. False: it may not be made.
+func (x *Exchange) BeginAttempt() bool {
+	if x.Claim != nil && !x.Claim.Begin(x.Attempt+1) {
+		return false
+	}
+	x.Attempt++
+	return true
+}
 
 // Context ends when the client has left (unless Detach is set) or the gateway stops.
 func (x *Exchange) Context() context.Context {

@@ -221,6 +221,10 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
+	if x.Claim != nil && !x.Claim.Holds(time.Now()) { // this process was stopped for longer than the lease, or the store was gone for as long
+		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The claim of the key ran out before anything was sent. Nothing was done."}))
+		return end{outcome: filters.Refused}
+	}
 	answer, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
 		return f.failed(x, err)

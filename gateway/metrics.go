@@ -26,25 +26,26 @@ type metrics struct {
 	durations *prometheus.HistogramVec // route
 	inFlight  prometheus.Gauge
 
-	limits       *prometheus.CounterVec // limit, decision
-	limitStore   *prometheus.CounterVec // limit
-	idempotency  *prometheus.CounterVec // route, event
-	breakerState *prometheus.GaugeVec   // service
-	breakerMoves *prometheus.CounterVec // service, to
-	connects     *prometheus.CounterVec // service, result
-	retries      *prometheus.CounterVec // service
-	healthy      *prometheus.GaugeVec   // service, endpoint
-	watchesMu    sync.Mutex
-	watches      map[[2]string]*healthWatch // who publishes the health of a service's endpoint
-	upstreamTime *prometheus.HistogramVec
-	transactions *prometheus.CounterVec // event
-	storeUp      prometheus.Gauge
-	storeClaim   operationMetrics
-	storeChange  operationMetrics
-	storeGet     operationMetrics
-	reloads      *prometheus.CounterVec // result
-	configInfo   *prometheus.GaugeVec   // version
-	panics       prometheus.Counter
+	limits         *prometheus.CounterVec // limit, decision
+	limitStore     *prometheus.CounterVec // limit
+	idempotency    *prometheus.CounterVec // route, event
+	breakerState   *prometheus.GaugeVec   // service
+	breakerMoves   *prometheus.CounterVec // service, to
+	connects       *prometheus.CounterVec // service, result
+	retries        *prometheus.CounterVec // service
+	healthy        *prometheus.GaugeVec   // service, endpoint
+	watchesMu      sync.Mutex
+	watches        map[[2]string]*healthWatch // who publishes the health of a service's endpoint
+	upstreamTime   *prometheus.HistogramVec
+	transactions   *prometheus.CounterVec // event
+	storeUp        prometheus.Gauge
+	storeFailovers prometheus.Counter
+	storeClaim     operationMetrics
+	storeChange    operationMetrics
+	storeGet       operationMetrics
+	reloads        *prometheus.CounterVec // result
+	configInfo     *prometheus.GaugeVec   // version
+	panics         prometheus.Counter
 }
 
 var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
@@ -80,6 +81,7 @@ func newMetrics() *metrics {
 	m.upstreamTime = histogram("upstream_duration_seconds", "From an attempt's begin to the head of its answer.", "service")
 	m.transactions = counter("transaction_events_total", "Submitted, succeeded, failed, doubted, branch calls and branch errors.", "event")
 	m.storeUp = gauge("store_up", "1 while the store answers.").WithLabelValues()
+	m.storeFailovers = counter("store_failovers_total", "Masters of the store that were replaced or restarted: what their replicas or their log had not got is lost.").WithLabelValues()
 	storeTime := histogram("store_duration_seconds", "Time that the store took.", "operation")
 	storeErrors := counter("store_errors_total", "Operations that the store did not do.", "operation")
 	operation := func(name string) operationMetrics {

@@ -73,11 +73,13 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 		sh.redisConf = s.Redis
 		sh.redis = newRedis(s.Redis)
 		sh.membership = limitredis.NewMembership(sh.redis, s.Redis.KeyPrefix, instanceID())
-		return idemredis.New(sh.redis, s.Redis.KeyPrefix, time.Duration(s.Redis.Timeout)), nil
+		return idemredis.New(sh.redis, idemredis.Options{
+			Prefix: s.Redis.KeyPrefix, Timeout: time.Duration(s.Redis.Timeout), Logger: sh.logger, Failovers: sh.metrics.storeFailovers,
+		}), nil
 	case s.Memory != nil:
-		return memorystore.New(nil), nil
+		return memorystore.New(steadyClock(time.Now)), nil
 	case s.Embedded != nil:
-		return embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{Logger: sh.logger})
+		return embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{Logger: sh.logger, Now: steadyClock(time.Now)})
 	}
 	return nil, fmt.Errorf("gateway: the configuration names no store") // config.Load always fills one in
 }
@@ -85,6 +87,9 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 func newRedis(c *config.RedisStore) redis.UniversalClient {
 	o := &redis.UniversalOptions{
 		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster, PoolSize: 128,
+	}
+	if m := c.Sentinel; m != nil {
+		o.MasterName, o.SentinelUsername, o.SentinelPassword = m.Master, m.Username, m.Password
 	}
 	idemredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
 	if c.TLS {

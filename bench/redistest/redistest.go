@@ -24,7 +24,7 @@ const startTimeout = 20 * time.Second
 type Options struct {
 	// AppendFsync switches the append-only file on: always, everysec or no.
 	AppendFsync string
-	// Cluster makes it the only node of a Redis Cluster, with all slots.
+	// Cluster makes it the only node of a Redis Cluster, with all slots. For more nodes see [RunCluster].
 	Cluster bool
 	// Args are further arguments of redis-server.
 	Args []string
@@ -47,6 +47,19 @@ func Start(t testing.TB) (addr string) { return Run(t, Options{}).Addr() }
 // Run starts a server; it answers when Run returns.
 func Run(t testing.TB, o Options) *Server {
 	t.Helper()
+	s := launch(t, func(port, dir string) []string {
+		return append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no", "--loglevel", "warning"}, o.args(t)...)
+	})
+	if o.Cluster {
+		s.mustReply("CLUSTER ADDSLOTSRANGE 0 16383", "+OK")
+		s.await("CLUSTER INFO", "cluster_state:ok")
+	}
+	return s
+}
+
+// launch starts a server with the arguments that args makes for its port and folder.
+func launch(t testing.TB, args func(port, dir string) []string) *Server {
+	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatalf("redistest: redis-server is needed: %v", err)
@@ -54,21 +67,10 @@ func Run(t testing.TB, o Options) *Server {
 	dir := t.TempDir()
 	var lastErr error
 	for range 5 { // between finding a free port and using it somebody else may take it
-		addr, err := freeport.Pick()
-		if err != nil {
-			t.Fatalf("redistest: %v", err)
-		}
-		_, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			t.Fatalf("redistest: %v", err)
-		}
-		s := &Server{t: t, path: path, addr: addr}
-		s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no", "--loglevel", "warning"}, o.args()...)
+		s := &Server{t: t, path: path, addr: pick(t)}
+		s.args = args(portOf(t, s.addr), dir)
 		if lastErr = s.start(); lastErr == nil {
 			t.Cleanup(s.Kill)
-			if o.Cluster {
-				s.makeCluster()
-			}
 			return s
 		}
 		s.Kill()
@@ -77,13 +79,31 @@ func Run(t testing.TB, o Options) *Server {
 	return nil
 }
 
-func (o Options) args() []string {
+func pick(t testing.TB) (addr string) {
+	t.Helper()
+	addr, err := freeport.Pick()
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	return addr
+}
+
+func portOf(t testing.TB, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	return port
+}
+
+func (o Options) args(t testing.TB) []string {
 	args := []string{"--appendonly", "no"}
 	if o.AppendFsync != "" {
 		args = []string{"--appendonly", "yes", "--appendfsync", o.AppendFsync}
 	}
 	if o.Cluster {
-		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", portOf(t, pick(t)))
 	}
 	return append(args, o.Args...)
 }
@@ -136,19 +156,29 @@ func (s *Server) command(line string) (string, error) {
 	return string(b[:n]), err
 }
 
-func (s *Server) makeCluster() {
+// mustReply sends a command whose reply has to begin so.
+func (s *Server) mustReply(line, want string) {
 	s.t.Helper()
-	if reply, err := s.command("CLUSTER ADDSLOTSRANGE 0 16383"); err != nil || !strings.HasPrefix(reply, "+OK") {
-		s.t.Fatalf("redistest: adding slots: %q, %v", reply, err)
+	if reply, err := s.command(line); err != nil || !strings.HasPrefix(reply, want) {
+		s.t.Fatalf("redistest: %s on %s: %q, %v", line, s.addr, reply, err)
 	}
+}
+
+// await sends a command until its reply has all of that in it.
+func (s *Server) await(line string, want ...string) {
+	s.t.Helper()
 	var reply string
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		reply, _ = s.command("CLUSTER INFO")
-		if strings.Contains(reply, "cluster_state:ok") {
+		reply, _ = s.command(line)
+		missing := false
+		for _, w := range want {
+			missing = missing || !strings.Contains(reply, w)
+		}
+		if !missing {
 			return
 		}
 	}
-	s.t.Fatalf("redistest: the cluster does not come up: %q", reply)
+	s.t.Fatalf("redistest: %s on %s does not come to %q: %q", line, s.addr, want, reply)
 }
 
 // Addr returns the server's host:port; it stays over a Restart.

@@ -85,7 +85,7 @@ type ClaimRequest struct {
 type Op uint8
 
 const (
-	// Renew extends the lease by Change.Lease, never beyond the cap. A handed record has its expiry put off by TTL.
+	// Renew extends the lease by Change.Lease, never beyond the cap, and raises the attempt to Change.Attempt. A handed record has its expiry put off by TTL.
 	Renew Op = iota + 1
 	// Finish records Change.Answer; the record lives on for TTL.
 	Finish
@@ -104,7 +104,8 @@ type Change struct {
 	Answer []byte // stored form, see [AnswerCodec]; never empty for Finish
 	Lease  time.Duration
 	GID    string
-	// Attempt, of Doubt: the last attempt that may have happened, where that is above the record's: the engine repeated the request by itself.
+	// Attempt, of Renew: the number of the attempt that is about to begin under the same claim, where the engine repeats a request by itself. The record's is
+	// raised to it; 0 leaves it as it is.
 	Attempt int
 }
 
@@ -196,6 +197,7 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		if next.LeaseUntil.After(rec.CapUntil) {
 			next.LeaseUntil = rec.CapUntil
 		}
+		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Finish:
 		next.State, next.Answer, next.Unsent, next.Expires = Answered, ch.Answer, false, now.Add(rec.TTL)
 	case Free:
@@ -211,7 +213,6 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 			return Record{}, false, ErrLost
 		}
 		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
-		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Hand:
 		if rec.State == Handed { // the same step again: its first acknowledgement was lost
 			return next, false, nil

@@ -76,7 +76,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *C
 		}
 		f.Metrics.Joins.Inc()
 		f.note("joined", x.Route, x.Key)
-		if !joined.wait(w.context()) {
+		if !joined.wait(&w) {
 			return f.outOfTime(x, s, c)
 		}
 		switch r := joined.result; {
@@ -160,6 +160,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
+			f.Flights.runs(&h.flight)
 			f.hold(x, s, h, &rec, now)
 			goesOn = true
 			return nil
@@ -172,6 +173,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			return f.recorded(&rec, &landing)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
+			f.Flights.runs(&h.flight)
 			switch f.probe(x, &rec, &landing) {
 			case Finish:
 				return f.replay(landing.answer)
@@ -185,10 +187,12 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			landing.reply = unknown()
 			return landing.reply
 		case rec.State == Handed:
+			f.Flights.runs(&h.flight)
 			f.attach(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil
 		}
+		f.Flights.runs(&h.flight)
 		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}
@@ -217,7 +221,9 @@ func unknown() *filters.Reply {
 func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, landing *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
 	f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim", "route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
-	f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap) // the claim may stand there: its acknowledgement alone may be lost
+	if !errors.Is(err, ErrNotTaken) { // the claim may stand there: its acknowledgement alone may be lost
+		f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)
+	}
 	if f.settings.FailOpen && !f.settings.Transaction {
 		inject(x, c.ID, 1)
 		return nil
@@ -269,7 +275,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		op = f.settings.judge(&x.Response)
 	}
 	if op != Finish {
-		h.settle(x, op, nil)
+		h.settle(op, nil)
 		return
 	}
 	a := f.lend(x)
@@ -279,7 +285,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		h.land(result{answer: a, lent: true})
 		return
 	}
-	h.settle(x, Finish, a)
+	h.settle(Finish, a)
 }
 
 // Done ends a claim that no answer has settled: nothing sent is free, everything else is unknown.
@@ -313,8 +319,11 @@ func newToken() uint64 {
 
 // insist takes a step in the background, again and again for at most limit, when the store did not answer the first time. Nothing that it is
 // given lies in an exchange's buffers.
-func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration) {
-	f.Flights.inBackground(func() {
+//
+// The claim that it frees may still be on its way to the store, so that there is nothing to free at first: late is how long it may take.
+func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Duration) {
+	began := time.Now()
+	taken := f.Flights.inBackground(func() {
 		ctx, cancel := context.WithTimeout(f.Flights.ctx, limit)
 		defer cancel()
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
@@ -327,9 +336,13 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit time.Duration)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)
-			if err == nil || errors.Is(err, ErrLost) {
+			if err == nil || errors.Is(err, ErrLost) && time.Since(began) >= late {
 				return
 			}
 		}
 	})
+	if !taken {
+		f.Metrics.Lost.Inc()
+		f.gone.warn(f.Logger, began, "idempotency: the end of a request is not tried again; its outcome will read as unknown", "record", id)
+	}
 }

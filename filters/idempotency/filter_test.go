@@ -129,7 +129,11 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 		s.inject = x.Inject.Clone()
 		b.runs.Add(1)
 		x.Dispatched = true
-		x.Attempt += a.resent
+		for range a.resent {
+			if !x.BeginAttempt() {
+				b.t.Error("a repetition was not granted")
+			}
+		}
 		if a.takes > 0 {
 			time.Sleep(a.takes)
 		}

@@ -15,6 +15,7 @@ type Flights struct {
 	open map[flightKey]*flight
 
 	background sync.WaitGroup
+	running    int             // background steps
 	closed     bool            // no further background step begins
 	ctx        context.Context // of the background steps
 	cancel     context.CancelFunc
@@ -30,6 +31,8 @@ type flightKey struct {
 type flight struct {
 	key    flightKey
 	landed chan struct{} // closed when it has; nil as long as nobody has joined, which is the rule
+	asked  chan struct{} // closed when the store has told the leader how the key stands, and it takes longer; nil as landed is
+	told   bool          // the store has; Flights.mu guards it
 	result result        // to be read when it has landed
 }
 
@@ -57,13 +60,26 @@ func (fs *Flights) Close() {
 	fs.background.Wait()
 }
 
-// inBackground begins a background step, unless the table is closed: then its record's lease decides.
-func (fs *Flights) inBackground(step func()) {
+// backgroundMax is how many background steps run at once: some 50 MB. A store that is gone for long under load must not take the memory.
+const backgroundMax = 10_000
+
+// inBackground begins a background step. False: the table is closed, or too many run. Then its record's lease decides.
+func (fs *Flights) inBackground(step func()) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if !fs.closed {
-		fs.background.Go(step)
+	if fs.closed || fs.running >= backgroundMax {
+		return false
 	}
+	fs.running++
+	fs.background.Go(func() {
+		defer func() {
+			fs.mu.Lock()
+			fs.running--
+			fs.mu.Unlock()
+		}()
+		step()
+	})
+	return true
 }
 
 // enter joins the flight for the key, or returns a new claim that leads it. A leader calls land exactly once.
@@ -72,7 +88,10 @@ func (fs *Flights) enter(key flightKey) (joined *flight, lead *Held) {
 	defer fs.mu.Unlock()
 	if fl := fs.open[key]; fl != nil {
 		if fl.landed == nil {
-			fl.landed = make(chan struct{})
+			fl.landed, fl.asked = make(chan struct{}), make(chan struct{})
+			if fl.told {
+				close(fl.asked)
+			}
 		}
 		return fl, nil
 	}
@@ -96,12 +115,37 @@ func (fs *Flights) land(fl *flight, r result) {
 	close(fl.landed)
 }
 
-// wait returns true when the flight has landed, false when ctx ended first.
-func (fl *flight) wait(ctx context.Context) bool {
+// runs notes that the request really is under way, here or elsewhere: from now on those who have joined wait as long as their route says and no longer.
+func (fs *Flights) runs(fl *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fl.told {
+		return
+	}
+	fl.told = true
+	if fl.asked != nil {
+		close(fl.asked)
+	}
+}
+
+// wait returns true when the flight has landed, false when the time of the one who joined is over. It is not over while the leader still asks
+// the store: nobody knows then whether anything runs, and the store has its own time limit.
+func (fl *flight) wait(w *patience) bool {
 	select {
 	case <-fl.landed:
 		return true
-	case <-ctx.Done():
+	case <-w.context().Done():
+	}
+	select {
+	case <-fl.landed:
+		return true
+	case <-fl.asked:
+	case <-w.x.Context().Done():
+	}
+	select {
+	case <-fl.landed:
+		return true
+	default:
 		return false
 	}
 }

@@ -31,7 +31,7 @@ func TestVerdictOfGRPC(t *testing.T) {
 		5:  {Finish, Finish, Free},
 		6:  {Finish, Finish, Free},
 		7:  {Finish, Finish, Free},
-		8:  {Free, Free, Free},
+		8:  {Doubt, Finish, Doubt}, // be it a limit, or an answer too long to be sent
 		9:  {Finish, Finish, Free},
 		10: {Finish, Finish, Free},
 		11: {Finish, Finish, Free},
@@ -53,6 +53,11 @@ func TestVerdictOfGRPC(t *testing.T) {
 				t.Errorf("code %d %s: %v %v %v, want %+v", code, where, a, b, c, w)
 			}
 		}
+	}
+	limited := usual
+	limited.NotExecuted = []StatusRange{{429, 429}}
+	if got := limited.judge(&filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "Grpc-Status", Value: "8"}}, Whole: true}); got != Free {
+		t.Errorf("a route that says so: %v, want Free", got)
 	}
 	web := filters.Header{{Name: "Content-Type", Value: "application/grpc-web"}}
 	for _, c := range []struct {

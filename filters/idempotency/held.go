@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -15,7 +16,6 @@ type Held struct {
 	filter *Filter
 	id     string // in the flight's key, or of a record: it outlives the exchange
 	token  uint64
-	begun  int  // the attempt that the record knows of; the engine may repeat a request by itself, which raises Exchange.Attempt
 	leads  bool // the flight, until it has landed
 	flight flight
 
@@ -30,13 +30,15 @@ type Held struct {
 	// NoWait: the client has waited its time already.
 	NoWait bool
 
-	renewal renewal // of the lease
+	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
+	renewal renewal      // of the lease
 	settled bool
 }
 
 // hold binds a new claim to the exchange.
 func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, now time.Time) {
 	f.know(h, rec)
+	h.holdUntil(now.Add(f.settings.Lease))
 	f.renewals.add(h, now)
 	f.bind(x, s, h, rec.Attempt)
 }
@@ -49,8 +51,7 @@ func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, h *Held, rec *Reco
 }
 
 func (f *Filter) know(h *Held, rec *Record) {
-	h.filter, h.token, h.begun = f, rec.Token, rec.Attempt
-	h.Fingerprint, h.Created, h.TTL = rec.Fingerprint, rec.Created, f.settings.TTL
+	h.filter, h.token, h.Fingerprint, h.Created, h.TTL = f, rec.Token, rec.Fingerprint, rec.Created, f.settings.TTL
 	if h.id == "" {
 		h.id = rec.ID
 	}
@@ -63,6 +64,29 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int
 	x.KeepBody = f.settings.MaxBody
 	x.Resend = f.settings.Retry
 	inject(x, h.id, attempt)
+}
+
+// processBegan is what moments are counted from that several goroutines read: by the monotonic clock, which nobody steps.
+var processBegan = time.Now()
+
+func (h *Held) holdUntil(t time.Time) { h.until.Store(int64(t.Sub(processBegan))) }
+
+// Holds implements [filters.Claim]. A process that was stopped for longer than the lease finds out here that its claim may have been taken over.
+func (h *Held) Holds(now time.Time) bool {
+	return h.Resume || int64(now.Sub(processBegan)) < h.until.Load()
+}
+
+// Begin implements [filters.Claim].
+func (h *Held) Begin(attempt int) bool {
+	f := h.filter
+	now := time.Now()
+	err := f.Store.Change(context.Background(), h.id, h.token, Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt})
+	if err != nil {
+		f.gone.warn(f.Logger, time.Now(), "idempotency: a request is not repeated, since the store did not take its next attempt", "record", h.id, "attempt", attempt, "error", err)
+		return false
+	}
+	h.holdUntil(now.Add(f.settings.Lease))
+	return true
 }
 
 // Token returns the fence of the claim.
@@ -79,7 +103,11 @@ func (h *Held) renew() {
 	f := h.filter
 	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
 	defer cancel()
+	now := time.Now()
 	err := f.Store.Change(ctx, h.id, h.token, Change{Op: Renew, Lease: f.settings.Lease})
+	if err == nil {
+		h.holdUntil(now.Add(f.settings.Lease))
+	}
 	lost := errors.Is(err, ErrLost)
 	if !f.renewals.again(h, lost) {
 		return
@@ -102,25 +130,21 @@ func (h *Held) giveUp(x *filters.Exchange) {
 	case h.Resume:
 		h.land(result{again: true})
 	case !x.Dispatched:
-		h.settle(x, Free, nil)
+		h.settle(Free, nil)
 	default:
-		h.settle(x, Doubt, nil)
+		h.settle(Doubt, nil)
 	}
 }
 
 // settle takes the last step of the claim; only the first call counts. The answer may lie in buffers of the exchange.
-func (h *Held) settle(x *filters.Exchange, op Op, a *Answer) {
+func (h *Held) settle(op Op, a *Answer) {
 	if h.settled {
 		return
 	}
 	h.settled = true
 	h.stop()
 	f := h.filter
-	ch := Change{Op: op, Attempt: x.Attempt}
-	if op == Free && x.Attempt > h.begun { // nothing was done by the repetition; what became of the attempt before it nobody knows
-		op = Doubt
-		ch = Change{Op: Doubt, Attempt: x.Attempt - 1}
-	}
+	ch := Change{Op: op}
 	if a != nil {
 		stored := storedForms.Get().(*[]byte)
 		defer storedForms.Put(stored)
@@ -138,7 +162,7 @@ func (h *Held) settle(x *filters.Exchange, op Op, a *Answer) {
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
 		ch.Answer = bytes.Clone(ch.Answer)
-		f.insist(h.id, h.token, ch, f.settings.MaxInFlight)
+		f.insist(h.id, h.token, ch, f.settings.MaxInFlight, 0)
 	}
 	switch op {
 	case Finish:

@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"context"
+	"errors"
 )
 
 // Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
@@ -32,6 +33,9 @@ type Store interface {
 	// Close releases what the store holds. No call is made after it.
 	Close() error
 }
+
+// ErrNotTaken is wrapped by the errors of steps that were certainly not taken: nothing of them will be found in the store later.
+var ErrNotTaken = errors.New("idempotency: the store did not take the step")
 
 // Query selects records: an empty member matches all.
 type Query struct {

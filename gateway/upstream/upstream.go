@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,12 +141,14 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Messag
 		if !s.budget.take() {
 			return answer, err
 		}
+		if x.Dispatched && x.Key != "" {
+			if !x.BeginAttempt() { // nobody would know of it
+				return answer, err
+			}
+			x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Attempt))
+		}
 		s.metrics.Retries.Inc()
 		now = time.Now()
-		if x.Dispatched && x.Key != "" {
-			x.Attempt++
-			x.Inject.Set("Sluice-Attempt", fmt.Sprint(x.Attempt))
-		}
 	}
 }
 

@@ -2,11 +2,10 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -53,7 +52,7 @@ type listing struct {
 }
 
 func (l *listing) scan(ctx context.Context, node redis.Cmdable) error {
-	pattern := globEscape.Replace(l.store.recordKey("")) + "*"
+	pattern := globEscape.Replace(l.store.records) + "*"
 	cursor, keys := uint64(0), 0
 	for {
 		page, next, err := l.page(ctx, node, cursor, pattern)
@@ -72,7 +71,7 @@ func (l *listing) scan(ctx context.Context, node redis.Cmdable) error {
 }
 
 func (l *listing) page(ctx context.Context, node redis.Cmdable, cursor uint64, pattern string) ([]string, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
+	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
 	defer cancel()
 	return node.Scan(ctx, cursor, pattern, scanPage).Result()
 }
@@ -82,27 +81,28 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 	if len(keys) == 0 {
 		return l.full(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
+	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
 	defer cancel()
 	now, err := node.Time(ctx).Result()
 	if err != nil {
 		return false, err
 	}
-	replies := make([]*redis.MapStringStringCmd, len(keys))
-	if _, err := l.store.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, key := range keys {
-			replies[i] = p.HGetAll(ctx, key)
-		}
-		return nil
-	}); err != nil {
-		return false, err
-	}
+	p := l.store.client.Pipeline()
+	replies := make([]*redis.StringCmd, len(keys))
 	for i, key := range keys {
-		if len(replies[i].Val()) == 0 {
+		replies[i] = p.Get(ctx, key)
+	}
+	_, _ = p.Exec(ctx) // each reply has its own error
+	for i, key := range keys {
+		value, err := replies[i].Result()
+		if errors.Is(err, redis.Nil) {
 			continue // gone meanwhile
 		}
-		id := strings.TrimPrefix(key, l.store.recordKey(""))
-		rec, err := recordOf(id, replies[i].Val())
+		if err != nil {
+			return false, err
+		}
+		id := l.store.idOf(key)
+		rec, err := parseRecord(id, value)
 		if err != nil {
 			return false, fmt.Errorf("record %s: %w", id, err)
 		}
@@ -129,76 +129,3 @@ func (l *listing) full() bool {
 }
 
 var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
-
-// parseRecord reads a hash as HGETALL gives it: field, value, field, value.
-func parseRecord(id string, flat []string) (idempotency.Record, error) {
-	if len(flat)%2 != 0 {
-		return idempotency.Record{}, fmt.Errorf("hash of %d parts", len(flat))
-	}
-	h := make(map[string]string, len(flat)/2)
-	for i := 0; i < len(flat); i += 2 {
-		h[flat[i]] = flat[i+1]
-	}
-	return recordOf(id, h)
-}
-
-func recordOf(id string, h map[string]string) (idempotency.Record, error) {
-	p := fields{h: h}
-	rec := idempotency.Record{
-		ID: id, State: idempotency.State(p.int("s")), Token: p.uint("k"), Attempt: int(p.int("n")),
-		Route: h["r"], Principal: h["p"], ClientKey: h["y"], GID: h["g"], Unsent: h["u"] == "1",
-		Created: p.time("c"), LeaseUntil: p.time("l"), CapUntil: p.time("m"), Expires: p.time("x"),
-		TTL: time.Duration(p.int("t")) * time.Microsecond,
-	}
-	if p.err != nil {
-		return idempotency.Record{}, p.err
-	}
-	if rec.State < idempotency.InFlight || rec.State > idempotency.Unknown {
-		return idempotency.Record{}, fmt.Errorf("%w: state %q", idempotency.ErrCorrupt, h["s"])
-	}
-	if copy(rec.Fingerprint[:], h["f"]) != len(rec.Fingerprint) || len(h["f"]) != len(rec.Fingerprint) {
-		return idempotency.Record{}, fmt.Errorf("%w: fingerprint of %d bytes", idempotency.ErrCorrupt, len(h["f"]))
-	}
-	if rec.State == idempotency.Answered {
-		rec.Answer = []byte(h["a"])
-	}
-	return rec, nil
-}
-
-// fields reads numbers and keeps the first fault.
-type fields struct {
-	h   map[string]string
-	err error
-}
-
-func (p *fields) note(name string, err error) {
-	if err != nil && p.err == nil {
-		p.err = fmt.Errorf("%w: field %s: %w", idempotency.ErrCorrupt, name, err)
-	}
-}
-
-func (p *fields) int(name string) int64 {
-	v, err := strconv.ParseInt(p.h[name], 10, 64)
-	p.note(name, err)
-	return v
-}
-
-func (p *fields) uint(name string) uint64 {
-	v, err := strconv.ParseUint(p.h[name], 10, 64)
-	p.note(name, err)
-	return v
-}
-
-func (p *fields) time(name string) time.Time {
-	v, err := parseTime(p.h[name])
-	p.note(name, err)
-	return v
-}
-
-func parseTime(micros string) (time.Time, error) {
-	v, err := strconv.ParseInt(micros, 10, 64)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.UnixMicro(v).UTC(), nil
-}

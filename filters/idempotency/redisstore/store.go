@@ -3,28 +3,47 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
-	"strconv"
+	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/fence"
+	"github.com/sluice-gateway/sluice/filters/idempotency/internal/waiting"
 )
 
-const (
-	pollMin = 20 * time.Millisecond
-	pollMax = 250 * time.Millisecond
-)
+// Options are the settings of a store.
+type Options struct {
+	Prefix    string        // of all keys; without braces, which would be taken for a hash tag
+	Timeout   time.Duration // > 0: of each step, connecting included
+	Logger    *slog.Logger  // nil: none
+	Failovers Counter       // masters that were replaced or restarted; nil: not counted
+}
+
+// Counter counts.
+type Counter interface{ Inc() }
 
 // Store is an [idempotency.Store] in Redis; make it with [New].
 type Store struct {
 	client  redis.UniversalClient
-	prefix  string
-	timeout time.Duration
+	cluster *redis.ClusterClient // nil without one
+	Options
+	records, opens string // what keys begin with
+	scripts        *scripts
+
+	whole *lane    // without a cluster
+	lanes sync.Map // of a cluster: *redis.Client to *lane
+
+	waiting   waiting.List // by record key
+	lookAgain time.Duration
+	ends      ends
+	masters   masters
 }
 
 var _ idempotency.Store = (*Store)(nil)
@@ -38,172 +57,247 @@ func Tune(o *redis.UniversalOptions, timeout time.Duration) {
 	o.MaxRetries = -1 // none
 }
 
-// New makes a store on a client whose options went through [Tune]. Keys begin with prefix; a timeout above 0 bounds each command. The client stays the caller's: Close
-// does not close it.
-func New(client redis.UniversalClient, prefix string, timeout time.Duration) *Store {
-	return &Store{client: client, prefix: prefix, timeout: timeout}
+// New makes a store on a client whose options went through [Tune]: of one Redis, of a master that sentinels name, or of a Redis Cluster. The client stays the caller's:
+// Close does not close it.
+func New(client redis.UniversalClient, o Options) *Store {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{client: client, Options: o, records: o.Prefix + "idem:{", opens: o.Prefix + "open:{"}
+	s.scripts = newScripts(s.channel())
+	s.cluster, _ = client.(*redis.ClusterClient)
+	s.whole = &lane{node: client}
+	s.lookAgain = lookAgain
+	s.ends.init()
+	return s
 }
 
-func (s *Store) recordKey(id string) string { return s.prefix + "idem:" + id }
+func (s *Store) channel() string { return s.Prefix + "idem:ended" }
 
-// run runs a script on one key within the timeout.
-func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) *redis.Cmd {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	return script.Run(ctx, s.client, []string{key}, args...)
+// lane returns that of the node which has the call's keys.
+func (s *Store) lane(c *call) (*lane, error) {
+	if s.cluster == nil {
+		return s.whole, nil
+	}
+	master, err := s.cluster.MasterForKey(until(c.deadline), c.key)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := s.lanes.Load(master)
+	if !ok {
+		l, _ = s.lanes.LoadOrStore(master, &lane{node: master})
+	}
+	return l.(*lane), nil
+}
+
+// run runs a script on so many keys within the timeout, and ends the call.
+func (s *Store) run(ctx context.Context, sc *script, c *call, keys int) (string, error) {
+	defer c.free()
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	c.deadline = time.Now().Add(s.Timeout)
+	c.hurried = false
+	if at, ok := ctx.Deadline(); ok && at.Before(c.deadline) {
+		c.hurried = c.deadline.Sub(at) > s.Timeout/2
+		c.deadline = at
+	}
+	c.complete(sc, keys)
+	l, err := s.lane(c)
+	if err != nil {
+		return "", err
+	}
+	if err = l.do(ctx, c); err == nil {
+		return c.cmd.Val(), nil
+	}
+	if !notExecuted(err) {
+		s.suspect()
+		return "", err
+	}
+	return s.repeat(sc, c, keys, err)
+}
+
+// repeatPause is how long a step waits while a slot of the cluster moves.
+const repeatPause = 5 * time.Millisecond
+
+// repeat sends a script again that was not run, by itself: the client follows a slot that has moved. While a slot moves, a node takes a step on two keys only if
+// it has both: it is tried with the first key alone, which is enough for records that are not counted, and else again until the deadline.
+func (s *Store) repeat(sc *script, c *call, keys int, err error) (string, error) {
+	ctx := until(c.deadline)
+	for {
+		verb, text := evalsha, sc.hash
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			verb, text = eval, sc.source
+		}
+		if keys == 2 && moving(err) {
+			alone := c.command(nil, eval, sc.source, 1)
+			if s.client.Process(ctx, alone) == nil && alone.Val() != needsBoth {
+				return alone.Val(), nil
+			}
+		}
+		cmd := c.command(nil, verb, text, keys)
+		if err = s.client.Process(ctx, cmd); err == nil {
+			return cmd.Val(), nil
+		}
+		again := moving(err) || redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "NOSCRIPT")
+		if !again || time.Until(c.deadline) < 2*repeatPause {
+			s.suspect()
+			return "", err
+		}
+		time.Sleep(repeatPause)
+	}
+}
+
+// moving tells whether Redis says that the slot of a step is on its way to another node. The client follows ASK by itself, and comes back with it when that node has
+// not all keys yet.
+func moving(err error) bool {
+	return redis.HasErrorPrefix(err, "TRYAGAIN") || redis.HasErrorPrefix(err, "ASK ")
+}
+
+// needsBoth is the reply of a script that was given one key and needs two. It has changed nothing.
+const needsBoth = "K"
+
+// suspect has the client look at the cluster anew.
+func (s *Store) suspect() {
+	if s.cluster != nil {
+		s.cluster.ReloadState(context.Background())
+	}
+}
+
+// failed makes the error of a step.
+func failed(what, id string, err error) error {
+	if strings.Contains(err.Error(), "SLUICECORRUPT") {
+		err = idempotency.ErrCorrupt
+	}
+	return fmt.Errorf("redisstore: %s of %s: %w", what, id, err)
 }
 
 // Claim implements [idempotency.Store]. A claim with the token that holds the record already is granted again.
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
-	reply, err := s.run(ctx, claimScript, s.recordKey(c.ID), tokenText(c.Token), c.Fingerprint[:], c.Route, c.Principal, c.ClientKey,
-		c.Lease.Microseconds(), c.Cap.Microseconds(), c.TTL.Microseconds(), flag(c.Retry), flag(c.Unsent)).StringSlice()
+	call := s.newCall(c.ID)
+	arg := call.buffer
+	arg = binary.BigEndian.AppendUint64(arg, c.Token)
+	arg = append(arg, c.Fingerprint[:]...)
+	arg = appendSpan(arg, c.Lease)
+	arg = appendSpan(arg, c.Cap)
+	arg = appendSpan(arg, c.TTL)
+	arg = append(arg, bit(c.Unsent)|bit(c.Retry)<<1)
+	arg = binary.BigEndian.AppendUint64(arg, c.RetryOf)
+	arg = binary.BigEndian.AppendUint32(arg, uint32(min(max(c.MaxOpen, 0), 1<<31)))
+	call.buffer = appendTexts(arg, &c)
+	keys := 1
+	if c.MaxOpen > 0 {
+		keys = 2
+	}
+	reply, err := s.run(ctx, s.scripts.claim, call, keys)
 	if err != nil {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: claim of %s: %w", c.ID, err)
+		return idempotency.Record{}, false, failed("claim", c.ID, err)
 	}
-	if len(reply) < 2 {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: claim of %s: reply of %d parts", c.ID, len(reply))
-	}
-	now, err := parseTime(reply[0])
-	if err != nil {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: claim of %s: %w", c.ID, err)
-	}
-	if reply[1] == "1" {
-		rec, err := claimedRecord(c, now, reply[2:])
+	switch {
+	case len(reply) == 21 && reply[0] == 'C':
+		return claimedRecord(&c, reply[1:]), true, nil
+	case len(reply) > 9 && reply[0] == 'R':
+		rec, err := parseRecord(c.ID, reply[9:])
 		if err != nil {
-			return idempotency.Record{}, false, fmt.Errorf("redisstore: claim of %s: %w", c.ID, err)
+			return idempotency.Record{}, false, failed("record", c.ID, err)
 		}
-		return rec, true, nil
+		seen, _ := idempotency.View(&rec, moment(reply[1:])) // it is there: the script looked at the same moment
+		return seen, seen.State == idempotency.InFlight && seen.Token == c.Token, nil
+	case reply == "Q":
+		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
-	rec, err := parseRecord(c.ID, reply[2:])
-	if err != nil {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: record %s: %w", c.ID, err)
-	}
-	seen, _ := idempotency.View(&rec, now) // it is there: the script looked at the same moment
-	return seen, seen.State == idempotency.InFlight && seen.Token == c.Token, nil
+	return idempotency.Record{}, false, failed("claim", c.ID, fmt.Errorf("reply %.20q", reply))
 }
 
-// claimedRecord is the record that the script has stored.
-func claimedRecord(c idempotency.ClaimRequest, now time.Time, reply []string) (idempotency.Record, error) {
-	if len(reply) != 2 {
-		return idempotency.Record{}, fmt.Errorf("claim with %d parts", len(reply))
+func bit(b bool) byte {
+	if b {
+		return 1
 	}
-	attempt, err := strconv.Atoi(reply[0])
-	if err != nil {
-		return idempotency.Record{}, err
-	}
-	created, err := parseTime(reply[1])
-	if err != nil {
-		return idempotency.Record{}, err
-	}
-	return idempotency.Record{
-		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent,
-		Created: created, LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
-		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
-	}, nil
+	return 0
 }
+
+// claimedRecord is the record that the script has stored. reply: now, attempt, created.
+func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record {
+	now := moment(reply)
+	return idempotency.Record{
+		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: int(short(reply[8:])), Fingerprint: c.Fingerprint,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: c.MaxOpen > 0,
+		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
+		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
+	}
+}
+
+func micros(d time.Duration) time.Duration { return d.Truncate(time.Microsecond) }
 
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	var answer []byte
-	if ch.Op == idempotency.Finish {
-		if ch.Answer == nil {
-			return fmt.Errorf("redisstore: finish of %s without an answer", id)
-		}
-		answer = ch.Answer
+	if ch.Op == idempotency.Finish && len(ch.Answer) == 0 {
+		return fmt.Errorf("redisstore: finish of %s without an answer", id)
 	}
-	held, err := s.run(ctx, changeScript, s.recordKey(id), tokenText(token), int(ch.Op), ch.Lease.Microseconds(), answer, ch.GID, idempotency.HandedLife.Microseconds()).Bool()
-	switch {
+	call := s.newCall(id)
+	arg := append(call.buffer, byte(ch.Op))
+	arg = binary.BigEndian.AppendUint64(arg, token)
+	arg = appendSpan(arg, ch.Lease)
+	arg = appendSpan(arg, idempotency.HandedLife)
+	arg = binary.BigEndian.AppendUint32(arg, uint32(max(ch.Attempt, 0)))
+	switch ch.Op {
+	case idempotency.Finish:
+		arg = append(arg, ch.Answer...)
+	case idempotency.Hand:
+		arg = append(arg, ch.GID...)
+	}
+	call.buffer = arg
+	switch reply, err := s.run(ctx, s.scripts.change, call, 2); {
 	case err != nil:
-		return fmt.Errorf("redisstore: step %d of %s: %w", ch.Op, id, err)
-	case !held:
+		return failed(fmt.Sprintf("step %d", ch.Op), id, err)
+	case reply == "0":
 		return idempotency.ErrLost
+	case reply != "1":
+		return failed(fmt.Sprintf("step %d", ch.Op), id, fmt.Errorf("reply %.20q", reply))
 	}
 	return nil
 }
 
 // Get implements [idempotency.Store].
 func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
-	reply, err := s.run(ctx, getScript, s.recordKey(id)).StringSlice()
+	reply, err := s.run(ctx, s.scripts.get, s.newCall(id), 1)
 	if err != nil {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: get of %s: %w", id, err)
+		return idempotency.Record{}, false, failed("get", id, err)
 	}
-	rec, ok, err := viewReply(id, reply)
-	if err != nil {
-		return idempotency.Record{}, false, fmt.Errorf("redisstore: record %s: %w", id, err)
-	}
-	return rec, ok, nil
-}
-
-// viewReply reads getScript's reply.
-func viewReply(id string, reply []string) (idempotency.Record, bool, error) {
-	if len(reply) == 0 {
-		return idempotency.Record{}, false, errors.New("empty reply")
-	}
-	if len(reply) == 1 {
+	if len(reply) <= 8 {
 		return idempotency.Record{}, false, nil
 	}
-	now, err := parseTime(reply[0])
+	rec, err := parseRecord(id, reply[8:])
 	if err != nil {
-		return idempotency.Record{}, false, err
+		return idempotency.Record{}, false, failed("record", id, err)
 	}
-	rec, err := parseRecord(id, reply[1:])
-	if err != nil {
-		return idempotency.Record{}, false, err
-	}
-	seen, ok := idempotency.View(&rec, now)
+	seen, ok := idempotency.View(&rec, moment(reply))
 	return seen, ok, nil
-}
-
-// Wait implements [idempotency.Store]: it polls. It returns early, with the error, when Redis does not answer.
-func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
-	for pause := pollMin; ; pause = min(pause*3/2, pollMax) {
-		running, err := s.run(ctx, waitScript, s.recordKey(id), tokenText(token)).Bool()
-		if err != nil {
-			if ended(ctx) {
-				return ctx.Err()
-			}
-			return fmt.Errorf("redisstore: waiting for %s: %w", id, err)
-		}
-		if !running {
-			return nil
-		}
-		timer := time.NewTimer(pause/2 + mathrand.N(pause)) // jitter, so that many waiters do not come in step
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
-}
-
-// ended tells whether ctx has ended, or ends at this moment: the deadline of a connection, which is that of its context, may be noticed
-// a little earlier than the context's own.
-func ended(ctx context.Context) bool {
-	if at, ok := ctx.Deadline(); ok && time.Until(at) < 10*time.Millisecond {
-		<-ctx.Done()
-	}
-	return ctx.Err() != nil
 }
 
 // Resolve implements [idempotency.Store].
 func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
-	settled, err := s.run(ctx, resolveScript, s.recordKey(id), tokenText(fence.NewToken()), flag(answer != nil), answer, flag(force)).Int()
-	if err != nil {
-		return false, fmt.Errorf("redisstore: resolve of %s: %w", id, err)
-	}
-	if settled == 2 {
+	call := s.newCall(id)
+	arg := binary.BigEndian.AppendUint64(call.buffer, fence.NewToken())
+	arg = append(arg, bit(force), bit(answer != nil))
+	call.buffer = append(arg, answer...)
+	switch reply, err := s.run(ctx, s.scripts.resolve, call, 2); {
+	case err != nil:
+		return false, failed("resolve", id, err)
+	case reply == "2":
 		return false, idempotency.ErrBusy
+	default:
+		return reply == "1", nil
 	}
-	return settled == 1, nil
 }
 
 // Secret implements [idempotency.Store].
 func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) {
+	call := keyedCall(s.Prefix + "secret:" + name)
 	fresh := make([]byte, n)
 	_, _ = rand.Read(fresh)
-	secret, err := s.run(ctx, secretScript, s.prefix+"secret:"+name, fresh).Text()
+	call.buffer = append(call.buffer, fresh...)
+	secret, err := s.run(ctx, s.scripts.secret, call, 1)
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: secret %q: %w", name, err)
 	}
@@ -213,26 +307,10 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 	return []byte(secret), nil
 }
 
-// Ping implements [idempotency.Store]. It asks one node; in a cluster the one that has the ping's key.
-func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	if err := s.client.Exists(ctx, s.prefix+"ping").Err(); err != nil { // PING would not tell that the node is still loading
-		return fmt.Errorf("redisstore: ping: %w", err)
-	}
+// Close implements [idempotency.Store]: it ends the subscription. The client is the caller's and stays open.
+func (s *Store) Close() error {
+	s.ends.close()
 	return nil
 }
 
-// Close implements [idempotency.Store]. The client is the caller's and stays open.
-func (s *Store) Close() error { return nil }
-
-func tokenText(token uint64) string { return strconv.FormatUint(token, 10) }
-
-func micros(d time.Duration) time.Duration { return d.Truncate(time.Microsecond) }
-
-func flag(b bool) string {
-	if b {
-		return "1"
-	}
-	return "0"
-}
+var errClosed = errors.New("redisstore: the store is closed")

@@ -53,15 +53,34 @@ func finish(status int) idempotency.Change {
 	return idempotency.Change{Op: idempotency.Finish, Answer: []byte(fmt.Sprint(status))}
 }
 
-// shiftScript moves the times of one record back. ARGV: by how many microseconds.
+// shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record, and the open keys of its owner.
 var shiftScript = redis.NewScript(`
-local v = redis.call('HMGET', KEYS[1], 'c', 'l', 'm', 'x')
-if not v[1] then return 0 end
-local function back(n) return string.format('%.0f', v[n] - tonumber(ARGV[1])) end
-redis.call('HSET', KEYS[1], 'c', back(1), 'l', back(2), 'm', back(3), 'x', back(4))
-redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(back(4) / 1000)))
+local v = redis.call('GET', KEYS[1])
+if not v then return 0 end
+local function time(at) return struct.unpack('>I8', v, at) - tonumber(ARGV[1]) end
+local created, lease, cap, expires = time(48), time(56), time(64), time(80)
+v = v:sub(1, 47) .. struct.pack('>I8I8I8', created, lease, cap) .. v:sub(72, 79) .. struct.pack('>I8', expires) .. v:sub(88)
+local now = redis.call('TIME')
+local left = math.ceil((expires - now[1] * 1000000 - now[2]) / 1000) + 1
+if left <= 0 then left = 3600000 end -- the scripts must see by themselves that it has expired
+redis.call('SET', KEYS[1], v, 'PX', string.format('%.0f', left))
+if v:byte(3) % 4 >= 2 then redis.call('ZADD', KEYS[2], string.format('%.0f', expires), KEYS[1]:match('}([^}]*)$')) end
 return 1
 `)
+
+// openKey returns the key of the open keys of a record's owner.
+func (s *Store) openKey(id string) string {
+	c := s.newCall(id)
+	defer c.free()
+	return string(c.buffer[c.keyEnd:c.bothEnd])
+}
+
+// open makes a store that ends with the test.
+func open(t testing.TB, client redis.UniversalClient, prefix string, timeout time.Duration) *Store {
+	s := New(client, Options{Prefix: prefix, Timeout: timeout})
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
 
 // harness opens stores with a prefix of their own on one server. The prefix is full of what SCAN's patterns treat as special.
 func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
@@ -73,22 +92,22 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		prefix := fmt.Sprintf("a*b?[^c]\\%d:", n)
 		mu.Unlock()
 		client := dial(t, addr, patient, cluster)
-		stranger := New(client, "axbycz1:", patient) // would match the prefix if that were a pattern
+		stranger := open(t, client, "axbycz1:", patient) // would match the prefix if that were a pattern
 		claim(t, stranger, request("stranger", uint64(n)))
 		if _, err := stranger.Resolve(within(t, patient), "stranger", nil, true); err != nil {
 			t.Fatal(err)
 		}
 		claim(t, stranger, request(fmt.Sprint("stranger", n), 1))
-		s := New(client, prefix, patient)
+		s := open(t, client, prefix, patient)
 		return storetest.Harness{
 			Store:      s,
 			Resolution: time.Microsecond,
-			Second:     func(t *testing.T) idempotency.Store { return New(dial(t, addr, patient, cluster), prefix, patient) },
+			Second:     func(t *testing.T) idempotency.Store { return open(t, dial(t, addr, patient, cluster), prefix, patient) },
 			Shift: func(d time.Duration) {
 				ctx := within(t, patient)
-				it := client.Scan(ctx, 0, globEscape.Replace(prefix+"idem:")+"*", 1000).Iterator()
+				it := client.Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
 				for it.Next(ctx) {
-					if err := shiftScript.Run(ctx, client, []string{it.Val()}, d.Microseconds()).Err(); err != nil {
+					if err := shiftScript.Run(ctx, client, []string{it.Val(), s.openKey(s.idOf(it.Val()))}, d.Microseconds()).Err(); err != nil {
 						t.Error(err)
 					}
 				}
@@ -108,9 +127,9 @@ func TestConformance(t *testing.T) {
 // TestConformanceOnRealTime lets leases lapse and records expire by Redis's own clock.
 func TestConformanceOnRealTime(t *testing.T) {
 	t.Parallel()
-	open := harness(redistest.Start(t), false)
+	opened := harness(redistest.Start(t), false)
 	storetest.Run(t, func(t *testing.T) storetest.Harness {
-		h := open(t)
+		h := opened(t)
 		h.Shift = nil
 		return h
 	})
@@ -119,16 +138,16 @@ func TestConformanceOnRealTime(t *testing.T) {
 func TestConformanceOnCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
-	open := harness(server.Addr(), true)
-	if _, ok := open(t).Store.(*Store).client.(*redis.ClusterClient); !ok {
+	opened := harness(server.Addr(), true)
+	if _, ok := opened(t).Store.(*Store).client.(*redis.ClusterClient); !ok {
 		t.Fatal("the client is not a cluster's")
 	}
-	storetest.Run(t, open)
+	storetest.Run(t, opened)
 }
 
 // TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no other.
 func TestClaimAgain(t *testing.T) {
-	s := New(dial(t, redistest.Start(t), patient, false), "s:", patient)
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
 	for range 3 {
 		claim(t, s, request("a", 1<<63+1))
 	}
@@ -147,7 +166,7 @@ func TestClaimAgain(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := New(dial(t, server.Addr(), patient, false), "s:", patient)
+	s := open(t, dial(t, server.Addr(), patient, false), "s:", patient)
 	ctx := within(t, patient)
 	secret, err := s.Secret(ctx, "branches", 32)
 	if err != nil {
@@ -210,7 +229,7 @@ func TestGone(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cluster %v", c.name, cluster), func(t *testing.T) {
 				t.Parallel()
 				server := redistest.Run(t, redistest.Options{Cluster: cluster})
-				s := New(dial(t, server.Addr(), timeout, cluster), "s:", timeout)
+				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:", timeout)
 				awaitPing(t, s)
 				claimWhenBack(t, s, "held")
 				waiting := make(chan error, 1)
@@ -284,23 +303,34 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 
 // TestCorruptRecord: what is not a record as this program writes it is an error, not an answer.
 func TestCorruptRecord(t *testing.T) {
+	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := New(client, "s:", patient)
+	s := open(t, client, "s:", patient)
 	ctx := within(t, patient)
-	for field, value := range map[string]string{"a": "not an answer", "f": "short", "s": "9", "k": "-1", "c": "yesterday"} {
-		id := "broken-" + field
+	for name, damage := range map[string]func(string) string{
+		"cut short":      func(v string) string { return v[:headSize-1] },
+		"texts cut":      func(v string) string { return v[:headSize+5] },
+		"empty":          func(string) string { return "" },
+		"other layout":   func(v string) string { return "\x09" + v[1:] },
+		"no state":       func(v string) string { return v[:1] + "\x09" + v[2:] },
+		"long texts":     func(v string) string { return v[:87] + "\xff\xff\xff\xff" + v[91:] },
+		"long gid":       func(v string) string { return v[:91] + "\xff\xff\xff\xff" + v[95:] },
+		"long principal": func(v string) string { return v[:99] + "\xff\xff\xff\xff" + v[103:] },
+	} {
+		id := "broken-" + name
 		claim(t, s, request(id, 1))
 		if err := s.Change(ctx, id, 1, finish(200)); err != nil {
 			t.Fatal(err)
 		}
-		if err := client.HSet(ctx, "s:idem:"+id, field, value).Err(); err != nil {
+		value := client.Get(ctx, s.recordKey(id)).Val()
+		if err := client.Set(ctx, s.recordKey(id), damage(value), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if rec, _, err := s.Get(ctx, id); !errors.Is(err, idempotency.ErrCorrupt) {
-			t.Errorf("Get with field %s = %q: %+v, %v", field, value, rec, err)
+		if rec, ok, err := s.Get(ctx, id); !errors.Is(err, idempotency.ErrCorrupt) && (name != "empty" || ok) {
+			t.Errorf("Get, %s: %+v, %v", name, rec, err)
 		}
 		if rec, claimed, err := s.Claim(ctx, request(id, 2)); !errors.Is(err, idempotency.ErrCorrupt) || claimed {
-			t.Errorf("Claim with field %s = %q: %v, %+v, %v", field, value, claimed, rec, err)
+			t.Errorf("Claim, %s: %v, %+v, %v", name, claimed, rec, err)
 		}
 	}
 }
@@ -308,7 +338,7 @@ func TestCorruptRecord(t *testing.T) {
 // TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a second later.
 func TestRedisRemovesRecords(t *testing.T) {
 	client := dial(t, redistest.Start(t), patient, false)
-	s := New(client, "s:", patient)
+	s := open(t, client, "s:", patient)
 	ctx := within(t, patient)
 	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.Doubt, idempotency.Hand} {
 		id := fmt.Sprint(i)
@@ -321,7 +351,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 			}
 		}
 		if op == idempotency.Hand { // each renewal of a handed record puts its end off
-			if err := shiftScript.Run(ctx, client, []string{"s:idem:" + id}, (30 * time.Minute).Microseconds()).Err(); err != nil {
+			if err := shiftScript.Run(ctx, client, []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Renew}); err != nil {
@@ -332,31 +362,9 @@ func TestRedisRemovesRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, err := client.PExpireTime(ctx, "s:idem:"+id).Result()
+		at, err := client.PExpireTime(ctx, s.recordKey(id)).Result()
 		if late := time.UnixMilli(at.Milliseconds()).Sub(rec.Expires); err != nil || late < 0 || late > time.Second {
 			t.Errorf("after op %d Redis removes the record %v after its expiry, %v", op, late, err)
 		}
 	}
-}
-
-func BenchmarkClaimFinish(b *testing.B) {
-	s := New(dial(b, redistest.Start(b), patient, false), "s:", patient)
-	ctx := context.Background()
-	b.SetParallelism(16)
-	var mu sync.Mutex
-	n := 0
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			mu.Lock()
-			n++
-			id := fmt.Sprint(n)
-			mu.Unlock()
-			if _, _, err := s.Claim(ctx, request(id, 1)); err != nil {
-				b.Error(err)
-			}
-			if err := s.Change(ctx, id, 1, finish(201)); err != nil {
-				b.Error(err)
-			}
-		}
-	})
 }

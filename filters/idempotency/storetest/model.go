@@ -104,11 +104,10 @@ func (m *model) change(t *rapid.T) {
 	ch := idempotency.Change{Op: idempotency.Op(rapid.IntRange(int(idempotency.Renew), int(idempotency.Hand)).Draw(t, "op"))}
 	switch ch.Op {
 	case idempotency.Renew:
+		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
 		ch.Answer = answer(rapid.IntRange(200, 599).Draw(t, "status"))
-	case idempotency.Doubt:
-		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
 	case idempotency.Hand:
 		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
 	}

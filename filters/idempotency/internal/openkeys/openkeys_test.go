@@ -91,3 +91,16 @@ func TestBookAgainstAList(t *testing.T) {
 		t.Errorf("%d owners are left", n)
 	}
 }
+
+// Sweep drops the owners whose records have expired, and no other.
+func TestSweep(t *testing.T) {
+	var b Book
+	b.Keep("ann", at(time.Second))
+	b.Keep("bob", at(time.Minute))
+	if b.Sweep(at(0), 10); b.Owners() != 2 {
+		t.Errorf("%d owners before any expiry", b.Owners())
+	}
+	if b.Sweep(at(2*time.Second), 10); b.Owners() != 1 || b.Add("bob", at(time.Minute), at(2*time.Second), 1) {
+		t.Errorf("%d owners are left, or not the right one", b.Owners())
+	}
+}

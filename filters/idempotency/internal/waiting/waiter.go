@@ -1,0 +1,30 @@
+package waiting
+
+// Waiter is one who waits for a record, for stores that look at it in a way of their own. He joins, looks, and waits to be woken, in this order, so
+// that no step slips in between; he leaves in the end.
+type Waiter struct {
+	list  *List
+	id    string
+	entry *entry
+}
+
+// Join makes a waiter. The id is the waiter's until he leaves.
+func (l *List) Join(id string) Waiter { return Waiter{l, id, l.join(id)} }
+
+// Woken is closed when the record has changed. A waiter is woken once, and joins again to wait for more.
+func (w Waiter) Woken() <-chan struct{} { return w.entry.woken }
+
+// Leave ends the waiting.
+func (w Waiter) Leave() { w.list.leave(w.id, w.entry) }
+
+// WakeAll wakes all who wait for any record.
+func (l *List) WakeAll() {
+	l.mu.Lock()
+	entries := l.entries
+	l.entries = nil
+	l.waited.Add(-int64(len(entries)))
+	l.mu.Unlock()
+	for _, e := range entries {
+		close(e.woken)
+	}
+}
