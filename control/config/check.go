@@ -163,6 +163,9 @@ func (k *checker) store() {
 				k.fault(at("store", "redis", "addresses").item(i), "%q is not an address such as 127.0.0.1:6379: %v", address, err)
 			}
 		}
+		if strings.ContainsAny(r.KeyPrefix, "{}") {
+			k.fault(at("store", "redis", "keyPrefix"), "%q has a brace, by which a cluster finds the part of a key that says where it lies", r.KeyPrefix)
+		}
 		if r.Sentinel != nil && r.Cluster {
 			k.fault(at("store", "redis", "sentinel"), "a cluster finds its masters itself: sentinel and cluster: true do not go together")
 		}

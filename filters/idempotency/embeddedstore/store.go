@@ -1,27 +1,26 @@
 package embeddedstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"log/slog"
-	"os"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/fence"
+	"github.com/sluice-gateway/sluice/filters/idempotency/internal/openkeys"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/waiting"
 )
 
-// ErrFailed says that the store has stopped after an I/O error or a wrong checksum; it stays so until the gateway is started again.
-var ErrFailed = errors.New("embeddedstore: stopped after a failure")
+// ErrFailed says that the disk did not take a write. The store refuses all calls until it does again.
+var ErrFailed = errors.New("embeddedstore: the disk failed")
 
 // ErrClosed says that the store was closed; a step that comes later is not taken.
 var ErrClosed = errors.New("embeddedstore: closed")
@@ -29,203 +28,190 @@ var ErrClosed = errors.New("embeddedstore: closed")
 // ErrInUse says that another process holds the folder.
 var ErrInUse = errors.New("embeddedstore: folder is in use by another process")
 
-const advice = "restore the folder from a copy, or move it away to start without any records (keys used before can then be executed again)"
+// ErrFull says that the store has as many records as it may have.
+var ErrFull = errors.New("embeddedstore: too many records")
+
+const (
+	idMax             = 4 << 10
+	maxRecordsDefault = 20_000_000 // some 700 MB of memory
+	timeoutDefault    = 5 * time.Second
+	segmentDefault    = 64 << 20
+	spareEntries      = 1024
+)
 
 // Options are the settings of a store. The zero value is good.
 type Options struct {
-	Logger     *slog.Logger     // nil: slog.Default()
-	Now        func() time.Time // nil: time.Now; stored times are its own
-	SweepEvery time.Duration    // how often expired records are removed; 0: 1s
-	FS         vfs.FS           // nil: the disk; for tests that let it fail
+	Logger       *slog.Logger     // nil: slog.Default()
+	Now          func() time.Time // nil: time.Now; stored times are its own
+	SweepEvery   time.Duration    // how often expired records are removed, a part of them each time; 0: 1s
+	MaxRecords   int              // beyond it the claim of a new key is [ErrFull]; 0: 20 million
+	Timeout      time.Duration    // how long a call waits for the disk; 0: 5s
+	SegmentBytes int64            // how long a file of the log gets; 0: 64 MiB
+
+	disk  disk                // nil: the real one
+	hash  func(string) uint64 // nil: maphash
+	retry time.Duration       // how soon after a failure the store tries to go on; 0: 250ms
 }
 
 // Store is an [idempotency.Store] in a folder; make it with [Open].
 type Store struct {
-	guard   *guard
-	db      *pebble.DB
-	dirLock *pebble.Lock
-	now     func() time.Time
-	epoch   uint64
+	dir          string
+	disk         disk
+	log          *slog.Logger
+	now          func() time.Time
+	hash         func(string) uint64
+	maxRecords   int
+	timeout      time.Duration
+	segmentBytes int64
+	sweepEvery   time.Duration
+	retryFirst   time.Duration
+	lock         io.Closer
+
 	waiting waiting.List
+	book    openkeys.Book
 
-	seed    maphash.Seed
-	stripes [stripes]chan struct{}
-	steps   chan *step
-	closing chan struct{} // closed when Close begins: no new call
-	closed  chan struct{} // closed when no call is under way any more
+	// The writer's own.
+	active *segment      // the one that is written to; nil while the store is down
+	number uint32        // of the newest segment
+	epoch  uint64        // of this opening
+	pause  time.Duration // until the next try while the store is down
+	wake   []string
+
+	dropping sync.Mutex // taken before mu
+
+	mu        sync.Mutex // nothing waits for the disk under it
+	open      map[string]*entry
+	index     index
+	secrets   map[string]secret
+	drawn     map[string]*group // secrets on their way
+	segments  []*segment        // the oldest first
+	byNumber  map[uint32]*segment
+	liveBytes int64
+	pending   *group // is gathered
+	writing   *group // is on its way to the disk
+	down      error
+	closing   bool
+	stats     Stats
+	spare     []*entry
+	nextShard int
+
+	spareBuf   []byte
+	spareSteps []step
+
+	kick    chan struct{} // something is pending
+	stop    chan struct{}
 	written chan struct{} // closed when the writer has ended
+	quit    chan struct{}
+	tended  chan struct{} // closed when the tender has ended
+}
 
-	sweepEvery time.Duration
-	stopSweep  context.CancelFunc
-	swept      chan struct{} // closed when the sweeper has ended
-	sweptUntil time.Time     // the sweeper's own: nothing due before it is left
+type secret struct {
+	value []byte
+	at    location
 }
 
 var _ idempotency.Store = (*Store)(nil)
 
-// Open opens the store in a folder, which is made when it is not there. Records that a dead process left in flight are settled when it returns. The error names the
+// Open opens the store in a folder, which is made when it is not there. Records that a dead process left in flight read as unknown. The error names the
 // folder; it wraps [ErrInUse] when another process holds it.
 func Open(dir string, opts Options) (*Store, error) {
-	if opts.Logger == nil {
-		opts.Logger = slog.Default()
-	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
-	if opts.SweepEvery <= 0 {
-		opts.SweepEvery = time.Second
-	}
-	if opts.FS == nil {
-		opts.FS = vfs.Default
-	}
+	seed := maphash.MakeSeed()
 	s := &Store{
-		guard: newGuard(opts.FS, dir, opts.Logger), now: opts.Now, seed: maphash.MakeSeed(), sweepEvery: opts.SweepEvery,
-		steps: make(chan *step, groupSteps), closing: make(chan struct{}), closed: make(chan struct{}), written: make(chan struct{}), swept: make(chan struct{}),
+		dir: dir, disk: opts.disk, log: opts.Logger, now: opts.Now, hash: opts.hash, maxRecords: opts.MaxRecords, timeout: opts.Timeout,
+		segmentBytes: opts.SegmentBytes, sweepEvery: opts.SweepEvery, retryFirst: opts.retry,
+		open: map[string]*entry{}, secrets: map[string]secret{}, drawn: map[string]*group{}, byNumber: map[uint32]*segment{},
+		spare: make([]*entry, 0, spareEntries),
+		kick:  make(chan struct{}, 1), stop: make(chan struct{}), written: make(chan struct{}), quit: make(chan struct{}), tended: make(chan struct{}),
 	}
-	for i := range s.stripes {
-		s.stripes[i] = make(chan struct{}, 1)
+	if s.disk == nil {
+		s.disk = realDisk{}
 	}
-	if err := s.open(dir); err != nil {
-		return nil, err
+	if s.log == nil {
+		s.log = slog.Default()
 	}
-	var ctx context.Context
-	ctx, s.stopSweep = context.WithCancel(context.Background())
-	s.guard.armed.Store(true)
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.hash == nil {
+		s.hash = func(id string) uint64 { return maphash.String(seed, id) }
+	}
+	orDefault(&s.maxRecords, maxRecordsDefault)
+	orDefault(&s.timeout, timeoutDefault)
+	orDefault(&s.segmentBytes, segmentDefault)
+	s.segmentBytes = min(s.segmentBytes, 1<<30) // an entry's place has 32 bits
+	orDefault(&s.sweepEvery, time.Second)
+	orDefault(&s.retryFirst, 250*time.Millisecond)
+	s.pause = s.retryFirst
+	s.pending = s.newGroup()
+	if err := s.openFolder(); err != nil {
+		return nil, fmt.Errorf("embeddedstore: folder %s: %w", dir, err)
+	}
 	go s.writer()
-	go s.sweeper(ctx)
+	go s.tender()
 	return s, nil
 }
 
-func (s *Store) open(dir string) (err error) {
-	fs := s.guard.FS
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("embeddedstore: folder %s: %w", dir, err)
-	}
-	if s.dirLock, err = pebble.LockDirectory(dir, fs); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInUse, dir, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = s.dirLock.Close()
-		}
-	}()
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("embeddedstore: folder %s cannot be opened: %v; %s", dir, v, advice)
-		}
-	}()
-	s.db, err = pebble.Open(dir, s.engineOptions())
-	if err == nil {
-		err = s.nextEpoch()
-	}
-	if failure := s.guard.failure(); err == nil && failure != nil {
-		err = failure
-	}
-	switch {
-	case err == nil:
-		return nil
-	case s.db != nil:
-		_ = s.db.Close()
-	}
-	if pebble.IsCorruptionError(err) || errors.Is(err, idempotency.ErrCorrupt) || errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("embeddedstore: folder %s is damaged: %w; %s", dir, err, advice)
-	}
-	return fmt.Errorf("embeddedstore: folder %s: %w", dir, err)
-}
-
-func (s *Store) engineOptions() *pebble.Options {
-	return &pebble.Options{
-		FS: s.guard, Lock: s.dirLock, Logger: s.guard, EventListener: s.guard.listener(),
-		FormatMajorVersion: pebble.FormatNewest, // its log tells a torn tail from a damaged middle
-		CacheSize:          8 << 20, MemTableSize: 4 << 20, MaxOpenFiles: 64,
+func orDefault[T int | int64 | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
 	}
 }
 
-// nextEpoch draws the epoch of this opening and writes it down.
-func (s *Store) nextEpoch() error {
-	value, err := s.read(epochKey)
-	if err != nil {
+func (s *Store) openFolder() (err error) {
+	if err := s.disk.MakeFolder(s.dir); err != nil {
 		return err
 	}
-	if value != nil {
-		if len(value) != 8 {
-			return fmt.Errorf("%w: epoch of %d bytes", idempotency.ErrCorrupt, len(value))
-		}
-		s.epoch = binary.BigEndian.Uint64(value)
+	if s.lock, err = s.disk.Lock(s.dir); err != nil {
+		return err
 	}
-	s.epoch++
-	return s.db.Set(epochKey, binary.BigEndian.AppendUint64(nil, s.epoch), pebble.Sync)
-}
-
-func (s *Store) stripeOf(id string) uint64 { return maphash.String(s.seed, id) % stripes }
-
-// read returns a copy of what stands under the key, nil without anything.
-func (s *Store) read(key []byte) ([]byte, error) {
-	value, closer, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+	if err = s.load(); err == nil {
+		err = s.addSegment(0)
 	}
 	if err != nil {
-		return nil, err
+		s.closeFiles()
+		return errors.Join(err, s.lock.Close())
 	}
-	value = append([]byte{}, value...)
-	return value, closer.Close()
+	return nil
 }
 
-// load returns the record, nil without one. A record that cannot be read stops the store.
-func (s *Store) load(id string) (*idempotency.Record, error) {
-	value, err := s.read(recordKey(id))
-	if err == nil && value == nil {
-		return nil, nil
+func (s *Store) closeFiles() {
+	for _, seg := range s.segments {
+		s.release(seg)
 	}
-	var rec *idempotency.Record
-	if err == nil {
-		rec, err = decodeRecord(s.epoch, value)
-	}
-	if err != nil {
-		s.guard.fail(fmt.Errorf("reading record %s: %w; %s", id, err, advice))
-		return nil, s.guard.failure()
-	}
-	return rec, nil
-}
-
-// replace is the step from the record that stands there to the next one; a nil next removes it.
-func (s *Store) replace(id string, old, next *idempotency.Record, sync bool) *step {
-	c := &step{sync: sync}
-	if old != nil && (next == nil || !old.Expires.Equal(next.Expires)) {
-		c.remove = append(c.remove, expiryKey(old.Expires, id))
-	}
-	if next == nil {
-		c.remove = append(c.remove, recordKey(id))
-		return c
-	}
-	if old == nil || !old.Expires.Equal(next.Expires) {
-		c.set = append(c.set, pair{key: expiryKey(next.Expires, id)})
-	}
-	c.set = append(c.set, pair{recordKey(id), encodeRecord(s.epoch, next)})
-	return c
 }
 
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
-	stripe, err := s.lock(ctx, c.ID)
-	if err != nil {
+	var f found
+	if err := s.find(ctx, c.ID, &f); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	rec, err := s.load(c.ID)
-	if err != nil {
-		unlock(stripe)
-		return idempotency.Record{}, false, err
-	}
-	next, claimed := idempotency.Claim(rec, c, s.now())
+	old, now := f.record(), s.now()
+	next, claimed := idempotency.Claim(old, c, now)
 	if !claimed {
-		unlock(stripe)
+		s.mu.Unlock()
 		return next, false, nil
 	}
-	// A claim with nothing sent is gone after a crash anyway, so it need not be on disk.
-	st := s.replace(c.ID, rec, &next, !c.Unsent)
-	st.wake = strings.Clone(c.ID) // read when the caller may have left
-	if err := s.write(ctx, stripe, st); err != nil {
+	if old == nil && s.index.n+len(s.open) >= s.maxRecords {
+		s.mu.Unlock()
+		return idempotency.Record{}, false, fmt.Errorf("%w: %d, which is the most that this store keeps", ErrFull, s.maxRecords)
+	}
+	if !s.count(old, &next, c.MaxOpen, now) {
+		s.mu.Unlock()
+		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
+	}
+	own(&next)
+	e := s.hold(&f, next.ID)
+	if next.Unsent && e.at.n == 0 { // a claim with nothing sent is gone after a crash anyway
+		s.recount(next.ID, e.record(), &next)
+		e.rec, e.there = next, true
+		s.mu.Unlock()
+		s.waiting.Wake(c.ID)
+		return next, true, nil
+	}
+	g := s.submit(e, &next)
+	s.mu.Unlock()
+	if err := g.wait(ctx); err != nil {
 		return idempotency.Record{}, false, err
 	}
 	return next, true, nil
@@ -233,191 +219,155 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	stripe, err := s.lock(ctx, id)
-	if err != nil {
+	if err := checkAnswer(ch.Answer); err != nil {
 		return err
 	}
-	rec, err := s.load(id)
-	if err != nil {
-		unlock(stripe)
+	var f found
+	if err := s.find(ctx, id, &f); err != nil {
 		return err
 	}
-	next, remove, err := idempotency.Apply(rec, token, ch, s.now())
-	if err != nil || (rec.State == idempotency.Answered && ch.Op == idempotency.Finish) {
-		unlock(stripe)
+	old := f.record()
+	next, remove, err := idempotency.Apply(old, token, ch, s.now())
+	switch {
+	case err != nil:
+		s.mu.Unlock()
 		return err
+	case remove:
+		return s.change(ctx, &f, nil)
+	case ch.Op == idempotency.Renew && next.State == idempotency.InFlight: // need not be on disk: after a crash the record is settled whatever its lease says
+		f.e.rec = next
+		s.mu.Unlock()
+		return nil
+	case next.State == old.State && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Hand): // that step again
+		s.mu.Unlock()
+		return nil
 	}
-	c := s.replace(id, rec, nil, true)
-	if !remove { // a lease need not be on disk: after a crash the record is settled whatever it says
-		c = s.replace(id, rec, &next, ch.Op != idempotency.Renew || next.State == idempotency.Handed)
+	return s.change(ctx, &f, &next)
+}
+
+func checkAnswer(answer []byte) error {
+	if most := entryMax / 2; len(answer) > most {
+		return fmt.Errorf("embeddedstore: an answer of %d bytes, at most %d", len(answer), most)
 	}
-	if ch.Op != idempotency.Renew {
-		c.wake = strings.Clone(id) // read when the caller may have left
+	return nil
+}
+
+// take1 takes one step of a record that is there; a nil next removes it. It gives the mutex up.
+func (s *Store) change(ctx context.Context, f *found, next *idempotency.Record) error {
+	e := s.hold(f, f.record().ID)
+	if next == nil && e.at.n == 0 { // was never on disk
+		s.recount(e.rec.ID, e.record(), nil)
+		id := e.rec.ID
+		s.forget(e)
+		s.mu.Unlock()
+		s.waiting.Wake(id)
+		return nil
 	}
-	return s.write(ctx, stripe, c)
+	g := s.submit(e, next)
+	s.mu.Unlock()
+	return g.wait(ctx)
 }
 
 // Get implements [idempotency.Store]. It waits for a step of the record that is on its way to the disk.
 func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
-	stripe, err := s.lock(ctx, id)
-	if err != nil {
+	var f found
+	if err := s.find(ctx, id, &f); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	rec, err := s.load(id)
-	unlock(stripe)
-	if err != nil {
-		return idempotency.Record{}, false, err
-	}
-	view, ok := idempotency.View(rec, s.now())
-	return view, ok, nil
+	rec, ok := idempotency.View(f.record(), s.now())
+	s.mu.Unlock()
+	return rec, ok, nil
 }
 
-// Wait implements [idempotency.Store]; the step that ends the claim wakes it.
+// Wait implements [idempotency.Store]; the step that ends the claim wakes it, and so does a failure.
 func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
-	return s.waiting.Wait(ctx, s, id, token, s.now, s.guard.failed)
-}
-
-// List implements [idempotency.Store]. It walks over all records and is for operators.
-func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	if s.isClosing() {
-		return nil, ErrClosed
-	}
-	if err := s.guard.failure(); err != nil {
-		return nil, err
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixRecord}, UpperBound: []byte{prefixRecord + 1}})
-	if err != nil {
-		return nil, fmt.Errorf("embeddedstore: listing: %w", err)
-	}
-	defer func() { _ = it.Close() }()
-	var found []idempotency.Record
-	now := s.now()
-	for valid := it.First(); valid && len(found) < limit; valid = it.Next() {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("embeddedstore: listing: %w", err)
-		}
-		rec, err := decodeRecord(s.epoch, it.Value())
-		if err != nil {
-			return nil, fmt.Errorf("embeddedstore: record %s: %w", it.Key()[1:], err)
-		}
-		if view, ok := idempotency.View(rec, now); ok && q.Matches(&view) {
-			found = append(found, view)
-		}
-	}
-	if err := it.Error(); err != nil {
-		return nil, fmt.Errorf("embeddedstore: listing: %w", err)
-	}
-	return found, nil
+	return s.waiting.Wait(ctx, s, id, token, s.now, nil)
 }
 
 // Resolve implements [idempotency.Store].
 func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
-	stripe, err := s.lock(ctx, id)
-	if err != nil {
+	if err := checkAnswer(answer); err != nil {
 		return false, err
 	}
-	rec, err := s.load(id)
+	var f found
+	if err := s.find(ctx, id, &f); err != nil {
+		return false, err
+	}
 	now := s.now()
-	if err != nil {
-		unlock(stripe)
-		return false, err
-	}
-	if _, there := idempotency.View(rec, now); !there {
-		unlock(stripe)
+	if _, there := idempotency.View(f.record(), now); !there {
+		s.mu.Unlock()
 		return false, nil
 	}
-	next, remove, err := idempotency.Resolve(rec, answer, force, fence.NewToken(), now)
-	if err != nil {
-		unlock(stripe)
-		return false, err
+	next, remove, err := idempotency.Resolve(f.record(), answer, force, fence.NewToken(), now)
+	switch {
+	case err != nil:
+		s.mu.Unlock()
+	case remove:
+		err = s.change(ctx, &f, nil)
+	default:
+		err = s.change(ctx, &f, &next)
 	}
-	c := s.replace(id, rec, &next, true)
-	if remove {
-		c = s.replace(id, rec, nil, true)
-	}
-	c.wake = strings.Clone(id)
-	if err := s.write(ctx, stripe, c); err != nil {
-		return false, err
-	}
-	return true, nil
+	return err == nil, err
 }
 
 // Secret implements [idempotency.Store]; the secret stays as long as the folder.
 func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) {
-	key := secretKey(name)
-	stripe, err := s.lock(ctx, string(key))
-	if err != nil {
-		return nil, err
+	if len(name) > idMax {
+		return nil, fmt.Errorf("embeddedstore: a secret's name of %d bytes, at most %d", len(name), idMax)
 	}
-	secret, err := s.read(key)
-	switch {
-	case err != nil:
-		unlock(stripe)
-		return nil, fmt.Errorf("embeddedstore: secret %q: %w", name, err)
-	case secret == nil:
-		secret = make([]byte, n)
-		_, _ = rand.Read(secret)
-		if err := s.write(ctx, stripe, &step{set: []pair{{key, secret}}, sync: true}); err != nil {
+	for {
+		if err := s.begin(ctx); err != nil {
 			return nil, err
 		}
-	default:
-		unlock(stripe)
-	}
-	if len(secret) != n {
-		return nil, fmt.Errorf("embeddedstore: secret %q has %d bytes, asked for %d", name, len(secret), n)
-	}
-	return secret, nil
-}
-
-// Ping implements [idempotency.Store]: an error once the store has stopped.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.guard.failure(); err != nil {
-		return err
-	}
-	if s.isClosing() {
-		return ErrClosed
-	}
-	return ctx.Err()
-}
-
-func (s *Store) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
-	}
-}
-
-// Close stops the sweep, lets the steps on their way end and closes the folder. A store that has stopped returns why; its folder stays
-// locked until the process ends.
-func (s *Store) Close() error {
-	s.stopSweep()
-	select {
-	case <-s.swept:
-	case <-s.guard.failed:
-	}
-	if err := s.guard.failure(); err != nil {
-		return err // the engine may hang on its own locks
-	}
-	close(s.closing)
-	for _, stripe := range s.stripes { // a call that is under way holds its stripe until its step is written
-		select {
-		case stripe <- struct{}{}:
-		case <-s.guard.failed:
-			return s.guard.failure()
+		if sec, ok := s.secrets[name]; ok {
+			s.mu.Unlock()
+			if len(sec.value) != n {
+				return nil, fmt.Errorf("embeddedstore: secret %q has %d bytes, asked for %d", name, len(sec.value), n)
+			}
+			return bytes.Clone(sec.value), nil
+		}
+		g := s.drawn[name]
+		if g == nil {
+			value := make([]byte, n)
+			_, _ = rand.Read(value)
+			st := step{kind: kindSecret, id: strings.Clone(name), secret: value}
+			g = s.put(st, time.Unix(0, 0), 0, name, func(b []byte) []byte { return append(b, value...) })
+			s.drawn[st.id] = g
+		}
+		s.mu.Unlock()
+		if err := g.wait(ctx); err != nil {
+			return nil, err
 		}
 	}
-	close(s.closed)
-	select {
-	case <-s.written:
-	case <-s.guard.failed:
-		return s.guard.failure()
+}
+
+// Ping implements [idempotency.Store]: an error while the disk fails or hangs.
+func (s *Store) Ping(ctx context.Context) error {
+	s.mu.Lock()
+	err := s.refusal()
+	s.mu.Unlock()
+	if err == nil {
+		err = ctx.Err()
 	}
-	s.guard.armed.Store(false)
-	err := errors.Join(s.db.Close(), s.dirLock.Close(), s.guard.failure())
-	if err != nil {
-		return fmt.Errorf("embeddedstore: closing folder %s: %w", s.guard.dir, err)
+	return err
+}
+
+// Close lets the steps on their way end and closes the folder. Of a store that is down it returns why.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	close(s.quit)
+	<-s.tended
+	close(s.stop)
+	<-s.written
+	s.mu.Lock()
+	s.closeFiles()
+	down := s.down
+	s.mu.Unlock()
+	s.waiting.WakeAll()
+	if err := errors.Join(down, s.lock.Close()); err != nil {
+		return fmt.Errorf("embeddedstore: closing folder %s: %w", s.dir, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -164,8 +165,12 @@ func (s *Store) suspect() {
 	}
 }
 
-// failed makes the error of a step.
+// failed makes the error of a step. One that no connection came about for was certainly not taken.
 func failed(what, id string, err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
+		return fmt.Errorf("redisstore: %s of %s: %w: %w", what, id, idempotency.ErrNotTaken, err)
+	}
 	if strings.Contains(err.Error(), "SLUICECORRUPT") {
 		err = idempotency.ErrCorrupt
 	}

@@ -237,6 +237,10 @@ func TestGone(t *testing.T) {
 
 				c.gone(server)
 				callsFail(t, s, timeout)
+				// Where nobody takes a connection, nothing can have been taken. The first call may find one from before.
+				if _, _, err := s.Claim(within(t, patient), request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
+					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err, errors.Is(err, idempotency.ErrNotTaken))
+				}
 				select {
 				case err := <-waiting:
 					if err == nil || errors.Is(err, idempotency.ErrLost) {

@@ -1,0 +1,75 @@
+package embeddedstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// List implements [idempotency.Store]. It reads all records and is for operators.
+func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	var list []idempotency.Record
+	now := s.now()
+	for _, e := range s.open {
+		if rec, ok := idempotency.View(e.record(), now); ok && q.Matches(&rec) && len(list) < limit {
+			list = append(list, rec)
+		}
+	}
+	s.mu.Unlock()
+	inMemory := map[string]bool{} // one that ends meanwhile is met again
+	for _, rec := range list {
+		inMemory[strings.Clone(rec.ID)] = true
+	}
+	for shard := range indexShards {
+		if err := s.begin(ctx); err != nil {
+			return nil, err
+		}
+		slots := slices.Clone(s.index.shards[shard].slots)
+		s.mu.Unlock()
+		for _, sl := range slots {
+			if len(list) >= limit {
+				return list, nil
+			}
+			if sl.n == 0 || int64(sl.expires) <= now.Unix() {
+				continue
+			}
+			rec, ok, err := s.recordAt(sl.location)
+			if err != nil {
+				return nil, err
+			}
+			if rec, ok = idempotency.View(&rec, now); ok && q.Matches(&rec) && !inMemory[rec.ID] {
+				list = append(list, rec)
+			}
+		}
+	}
+	return list, nil
+}
+
+// recordAt reads a record; false when its segment is gone.
+func (s *Store) recordAt(at location) (idempotency.Record, bool, error) {
+	s.mu.Lock()
+	seg := s.byNumber[at.seg]
+	if seg == nil {
+		s.mu.Unlock()
+		return idempotency.Record{}, false, nil
+	}
+	seg.refs++
+	s.mu.Unlock()
+	v, err := readEntry(seg, at)
+	s.mu.Lock()
+	s.release(seg)
+	s.mu.Unlock()
+	if err == nil {
+		var rec idempotency.Record
+		if rec, err = decode(v); err == nil {
+			return rec, true, nil
+		}
+	}
+	return idempotency.Record{}, false, fmt.Errorf("embeddedstore: file %s, offset %d: %w", s.path(at.seg), at.off, err)
+}
