@@ -135,6 +135,9 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 	if s.count() != 2 {
 		t.Errorf("%d executions, want 2", s.count())
 	}
+	if records, steps := g.metric("sluice_store_records"), g.metric("sluice_store_steps_total"); records != 2 || steps < 4 || g.metric("sluice_store_syncs_total") < 1 {
+		t.Errorf("the store shows %v records and %v steps", records, steps)
+	}
 }
 
 func TestOpenKeysOfOnePrincipal(t *testing.T) {

@@ -58,11 +58,8 @@ func newShared(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*s
 	if sh.store = store; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
 		sh.store = measured{store, sh.metrics}
 	}
-	if err := sh.ping(ctx); err != nil && sh.redis != nil {
-		logger.Warn("the store does not answer yet", "error", err) // Redis may come later; until then the gateway is unready
-	} else if err != nil {
-		sh.close()
-		return nil, err
+	if err := sh.ping(ctx); err != nil { // Redis may come later, and a disk have room; until then the gateway is unready
+		logger.Warn("the store does not answer yet", "error", err)
 	}
 	return sh, nil
 }
@@ -79,7 +76,14 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 	case s.Memory != nil:
 		return memorystore.New(steadyClock(time.Now)), nil
 	case s.Embedded != nil:
-		return embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{Logger: sh.logger, Now: steadyClock(time.Now)})
+		store, err := embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{
+			Logger: sh.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout), MaxRecords: s.Embedded.MaxRecords,
+		})
+		if err != nil {
+			return nil, err
+		}
+		sh.metrics.registry.MustRegister(newEmbeddedMetrics(store.Stats))
+		return store, nil
 	}
 	return nil, fmt.Errorf("gateway: the configuration names no store") // config.Load always fills one in
 }

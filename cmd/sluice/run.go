@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -87,6 +89,7 @@ func newRun(log *logging) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			redis.SetLogger(redisLog{logger}) // it has one for the process
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
@@ -102,6 +105,16 @@ func newRun(log *logging) *cobra.Command {
 	}
 	addConfigFlag(cmd, &path)
 	return cmd
+}
+
+// redisLog takes what the Redis client says of its connections. The gateway says itself what does not answer, and seldom; this is for who looks closer.
+type redisLog struct{ *slog.Logger }
+
+// Printf implements the client's logger.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	if l.Enabled(ctx, slog.LevelDebug) {
+		l.Debug("redis client: " + fmt.Sprintf(format, v...))
+	}
 }
 
 func newValidate() *cobra.Command {

@@ -18,6 +18,7 @@ type Filter struct {
 	renewals renewals
 	gone     seldom // the warnings of a store that does not answer
 	doubts   seldom // those of outcomes that are not known
+	dropped  seldom // those of ends that were given up
 	full     seldom // those of principals with too many open keys
 }
 
@@ -332,7 +333,7 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Dur
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
-				f.Logger.Error("idempotency: the store did not take the end of a request; its outcome will read as unknown", "record", id)
+				f.dropped.warn(f.Logger, time.Now(), given[ch.Op], "record", id)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)
@@ -343,6 +344,13 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Dur
 	})
 	if !taken {
 		f.Metrics.Lost.Inc()
-		f.gone.warn(f.Logger, began, "idempotency: the end of a request is not tried again; its outcome will read as unknown", "record", id)
+		f.dropped.warn(f.Logger, began, given[ch.Op], "record", id)
 	}
+}
+
+// given says what becomes of a record whose end the store did not take in time.
+var given = map[Op]string{
+	Finish: "idempotency: the store did not take the answer of a request; its outcome will read as unknown",
+	Doubt:  "idempotency: the store did not take that the outcome of a request is unknown; it will read so when its lease is over",
+	Free:   "idempotency: the store did not take that a key is free; if its claim stands there it will read as unknown, though nothing was done",
 }

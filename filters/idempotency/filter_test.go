@@ -412,6 +412,30 @@ func TestLeaseAndCap(t *testing.T) {
 	})
 }
 
+// Who has joined an owner that turns out to be late gets the answer that was recorded, and not the late one.
+func TestDuplicatesOfALateOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		s.Lease, s.MaxInFlight, s.Retry, s.Wait = time.Second, 5*time.Second, true, 20*time.Second
+		store := &faulty{Store: memorystore.New(nil)}
+		one, two := benchOn(t, s, store), benchOn(t, s, store)
+		ended, joined := make(chan seen), make(chan seen)
+		go func() {
+			ended <- one.do(request("k", "{}"), answer{status: 200, body: "late", takes: 8 * time.Second})
+		}()
+		synctest.Wait()
+		go func() { joined <- one.do(request("k", "{}"), created) }()
+		time.Sleep(6 * time.Second)
+		two.want("past the cap", two.do(request("k", "{}"), created), 201, "", true)
+		if late := <-ended; late.body != "late" {
+			t.Errorf("the late one got %q", late.body)
+		}
+		if r := <-joined; r.body != created.body || r.header.Get("Idempotent-Replayed") != "true" || r.ran {
+			t.Errorf("its duplicate got %+v", r)
+		}
+	})
+}
+
 func TestStoreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())

@@ -164,16 +164,15 @@ func (h *Held) settle(op Op, a *Answer) {
 		ch.Answer = bytes.Clone(ch.Answer)
 		f.insist(h.id, h.token, ch, f.settings.MaxInFlight, 0)
 	}
-	switch op {
-	case Finish:
-		h.land(result{answer: a, lent: true})
-	case Doubt:
+	if op == Doubt {
 		f.Metrics.Unknown.Inc()
 		f.doubts.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome", "record", h.id, "then", f.settings.onUnknown())
-		h.land(result{again: true})
-	default:
-		h.land(result{again: true})
 	}
+	if op == Finish && (err == nil || h.Resume) {
+		h.land(result{answer: a, lent: true})
+		return
+	}
+	h.land(result{again: true}) // duplicates are given what is recorded and nothing else: another claim's answer may be
 }
 
 // land tells those who joined; only the first call counts.

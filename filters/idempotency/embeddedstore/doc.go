@@ -18,7 +18,7 @@
 // In memory are the records in flight, whole, and for all others a slot of the index: a hash of the ID and the entry's place. Who finds a slot reads the entry and
 // compares the ID, so two IDs of one hash are told apart. A call decides under one mutex, by the pure core, and encodes its step into the group that is being
 // gathered; the writer, one goroutine, writes a group, syncs it, makes it visible, and wakes all its callers with one closed channel. Under load a group has
-// what came during the sync before; when idle a step goes at once. Nothing waits for the disk under the mutex.
+// what came during the sync before, and what those bring who run just then; when idle a step goes at once. Nothing waits for the disk under the mutex.
 //
 // # Opening
 //
@@ -40,7 +40,8 @@
 //
 //   - an older entry of the record is the newest again. A claim reads as unknown then, whatever came of it: safe, it is held or asked about. So does an
 //     earlier attempt; and where the removal of a record is lost, the record stands again, which refuses or replays but executes nothing.
-//   - it was the record's only entry: the key is free, and is executed again when it comes again. That is why it is an error.
+//   - it was the record's only entry, and its header and ID are sound: the key is refused, with an error, until the record would have expired.
+//   - it was the record's only entry, and its header or ID is damaged: the key is free, and is executed again when it comes again. That is why it is an error.
 //   - a secret is lost: it is drawn anew, and the names that are derived from it change.
 //
 // The last group before a crash may lie on the disk in part. Nobody was told that its steps were taken. Such a tail is a warning. A damaged bit in the very last group of a log that

@@ -262,6 +262,36 @@ func TestFullDisk(t *testing.T) {
 	mustClose(t, s)
 }
 
+// TestBeginsOnAFullDisk: who is started while the disk is full refuses, and goes on when there is room.
+func TestBeginsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"an empty folder": true, "a folder with records": false} {
+		d := newMemDisk()
+		if !first {
+			s := mustOpen(t, "store", onDisk(d))
+			claim(t, s, request("before", 1))
+			change(t, s, "before", 1, idempotency.Finish)
+			mustClose(t, s)
+		}
+		d.setRoom(1)
+		s := mustOpen(t, "store", onDisk(d))
+		ctx := within(t, time.Minute)
+		if _, claimed, err := s.Claim(ctx, request("new", 1)); claimed || !errors.Is(err, ErrFailed) || !errors.Is(err, idempotency.ErrNotTaken) {
+			t.Errorf("%s: claimed %v, %v", name, claimed, err)
+		}
+		if err := s.Ping(ctx); !errors.Is(err, ErrFailed) {
+			t.Errorf("%s: Ping %v", name, err)
+		}
+		d.setRoom(0)
+		eventually(t, "goes on", func() bool { return s.Ping(ctx) == nil })
+		claim(t, s, request("new", 1))
+		if got := state(t, s, "before"); !first && got != idempotency.Answered {
+			t.Errorf("%s: the record from before reads as %v", name, got)
+		}
+		mustClose(t, s)
+	}
+}
+
 // firstLook is a store that tells when it was read for the first time.
 type firstLook struct {
 	*Store

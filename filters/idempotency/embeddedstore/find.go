@@ -13,16 +13,18 @@ import (
 func (s *Store) refusal() error {
 	switch {
 	case s.closing:
-		return ErrClosed
+		return notTaken(ErrClosed)
 	case s.down != nil:
 		return s.down
 	case s.pending.late:
-		return s.pending.err
+		return notTaken(s.pending.err)
 	case s.writing != nil && s.writing.late:
-		return s.writing.err
+		return notTaken(s.writing.err)
 	}
 	return nil
 }
+
+func notTaken(why error) error { return fmt.Errorf("%w: %w", idempotency.ErrNotTaken, why) }
 
 // begin takes the mutex when the group that is gathered has room.
 func (s *Store) begin(ctx context.Context) error {

@@ -16,7 +16,7 @@ import (
 // The format of a segment: two copies of its header, so that one flipped bit there does not cost the segment, and entries.
 //
 //	header  magic 8 | version 4 | number 4 | epoch 8 | salt 4 | number of the one before 4 | its length 8 | CRC-32C 4 | zeros, 64 in all
-//	entry   magic 4 | length 4 | kind 1 | flags 1 | length of the ID 2 | expiry 8 | CRC of these 4 | CRC of all 4 | ID | body
+//	entry   magic 4 | length 4 | kind 1 | flags 1 | length of the ID 2 | expiry 8 | CRC of these and the ID 4 | CRC of all 4 | ID | body
 //
 // All numbers are little-endian. The two sums of an entry begin with the segment's salt, which is random: no client can have bytes stored, in an answer for
 // instance, that are taken for an entry when the reader looks for the next one after damage.
@@ -113,23 +113,33 @@ func endEntry(b []byte, from int) { binary.LittleEndian.PutUint32(b[from+4:], ui
 
 // sumEntry fills in the sums, when it is known which segment the entry goes to.
 func sumEntry(e []byte, salt uint32) {
-	head := crc32.Update(salt, castagnoli, e[:20])
+	head := headSum(e, salt)
 	binary.LittleEndian.PutUint32(e[20:], head)
-	binary.LittleEndian.PutUint32(e[24:], crc32.Update(head, castagnoli, e[entrySize:]))
+	binary.LittleEndian.PutUint32(e[24:], crc32.Update(head, castagnoli, e[bodyStart(e):]))
 }
+
+// bodyStart is where the body of an entry begins.
+func bodyStart(e []byte) int { return entrySize + int(binary.LittleEndian.Uint16(e[10:])) }
+
+func headSum(e []byte, salt uint32) uint32 {
+	return crc32.Update(crc32.Update(salt, castagnoli, e[:20]), castagnoli, e[entrySize:bodyStart(e)])
+}
+
+// headMax is how many bytes it takes at the most to tell whether a header is sound.
+const headMax = entrySize + idMax
 
 // entryLen returns the length of the entry whose header b begins with; false: that is no sound header.
 func entryLen(b []byte, salt uint32) (int64, bool) {
-	if len(b) < entrySize || string(b[:4]) != entryMagic || crc32.Update(salt, castagnoli, b[:20]) != binary.LittleEndian.Uint32(b[20:]) {
+	if len(b) < entrySize || string(b[:4]) != entryMagic || len(b) < bodyStart(b) || headSum(b, salt) != binary.LittleEndian.Uint32(b[20:]) {
 		return 0, false
 	}
 	n := int64(binary.LittleEndian.Uint32(b[4:]))
-	return n, n >= entrySize+int64(binary.LittleEndian.Uint16(b[10:])) && n <= entryMax
+	return n, n >= int64(bodyStart(b)) && n <= entryMax
 }
 
 // sound reports whether a whole entry is as it was written.
 func sound(e []byte) bool {
-	return crc32.Update(binary.LittleEndian.Uint32(e[20:]), castagnoli, e[entrySize:]) == binary.LittleEndian.Uint32(e[24:])
+	return crc32.Update(binary.LittleEndian.Uint32(e[20:]), castagnoli, e[bodyStart(e):]) == binary.LittleEndian.Uint32(e[24:])
 }
 
 // view is a sound entry. Its parts lie in the reader's memory.
@@ -143,7 +153,7 @@ type view struct {
 }
 
 func viewOf(e []byte) view {
-	n := entrySize + int(binary.LittleEndian.Uint16(e[10:]))
+	n := bodyStart(e)
 	return view{raw: e, kind: kind(e[8]), flags: e[9], id: e[entrySize:n], body: e[n:], expires: time.Unix(0, int64(binary.LittleEndian.Uint64(e[12:]))).UTC()}
 }
 
@@ -170,6 +180,16 @@ type reader struct {
 	end  int64
 	buf  []byte
 	base int64 // what offset buf begins at
+	hurt []hurt
+}
+
+// hurt is an entry whose header and ID are sound and the rest is not.
+type hurt struct {
+	kind    kind
+	id      string
+	expires time.Time
+	at      int64
+	n       uint32
 }
 
 const readAhead = 1 << 20
@@ -178,7 +198,7 @@ const readAhead = 1 << 20
 func (r *reader) next() (v view, at int64, damaged int64, err error) {
 	from := r.off
 	for r.off < r.end {
-		b, err := r.window(r.off, entrySize)
+		b, err := r.window(r.off, headMax)
 		if err != nil {
 			return view{}, 0, 0, err
 		}
@@ -196,6 +216,10 @@ func (r *reader) next() (v view, at int64, damaged int64, err error) {
 		r.off += n
 		if int64(len(b)) >= n && sound(b[:n]) {
 			return viewOf(b[:n]), at, at - from, nil
+		}
+		if int64(len(b)) >= n {
+			v := viewOf(b[:n])
+			r.hurt = append(r.hurt, hurt{v.kind, string(v.id), v.expires, at, uint32(n)})
 		}
 	}
 	return view{}, r.end, r.end - from, io.EOF

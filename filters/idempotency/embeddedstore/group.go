@@ -301,7 +301,7 @@ func (s *Store) failed(cause error) error {
 	if errors.Is(cause, errNoRoom) {
 		hint = "; free some room, the store then goes on by itself"
 	}
-	return fmt.Errorf("%w: folder %s: %w%s", ErrFailed, s.dir, cause, hint)
+	return fmt.Errorf("%w: %w: folder %s: %w%s", idempotency.ErrNotTaken, ErrFailed, s.dir, cause, hint)
 }
 
 // own gives a record copies of its strings, since the caller's lie in buffers that are used again: one for all of them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,11 +50,14 @@ func (s *Store) load() error {
 			found = append(found, o)
 		}
 	}
-	l := loader{s: s, held: map[string]held{}, now: s.now()}
+	l := loader{s: s, held: map[string]held{}, hurt: map[string]held{}, now: s.now()}
 	for i := range found {
 		if err := l.segment(found, i); err != nil {
 			return fmt.Errorf("file %s: %w", s.path(found[i].seg.number), err)
 		}
+	}
+	if err := l.holdHurt(); err != nil {
+		return err
 	}
 	for id, h := range l.held { // in flight in a process that is dead
 		s.index.add(s.hash(id), h.at, h.expires)
@@ -105,13 +109,14 @@ func (s *Store) openSegment(n uint32, last bool) (o old, err error) {
 func (s *Store) damage(segment uint32, off, n int64, what string) {
 	s.stats.DamagedBytes += n
 	s.stats.DamagedParts++
-	s.log.Error("a part of the embedded store is damaged: keys whose records were there can be executed again", "file", s.path(segment), "offset", off, "bytes", n, "what", what)
+	s.log.Error("a part of the embedded store is damaged; keys whose records were there, and are not named beside this, can be executed again", "file", s.path(segment), "offset", off, "bytes", n, "what", what)
 }
 
 // loader reads the segments, the oldest first: the newest entry of a record is the record.
 type loader struct {
 	s    *Store
 	held map[string]held // in flight as far as was read
+	hurt map[string]held // by a damaged entry that none follows
 	now  time.Time
 }
 
@@ -150,6 +155,8 @@ func (l *loader) segment(all []old, i int) error {
 		v, at, damaged, err := r.next()
 		if damaged > 0 {
 			bad = append(bad, part{at - damaged, damaged})
+			l.note(r.hurt, o.number)
+			r.hurt = r.hurt[:0]
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -166,6 +173,9 @@ func (l *loader) segment(all []old, i int) error {
 		if err := l.entry(v, location{o.number, uint32(at), uint32(len(v.raw))}); err != nil {
 			return err
 		}
+	}
+	if last { // a tail that was not synced was never acknowledged
+		maps.DeleteFunc(l.hurt, func(_ string, h held) bool { return h.at.seg == o.number && int64(h.at.off) >= synced })
 	}
 	for _, p := range bad {
 		if last && p.off >= synced {
@@ -198,6 +208,9 @@ func (l *loader) entry(v view, at location) error {
 		return fmt.Errorf("%w: entry of kind %d at %d, which this version does not know", idempotency.ErrCorrupt, v.kind, at.off)
 	}
 	hash := s.hash(filters.Alias(v.id))
+	if len(l.hurt) > 0 {
+		delete(l.hurt, string(v.id))
+	}
 	if err := l.replace(v, hash); err != nil {
 		return err
 	}
@@ -214,6 +227,34 @@ func (l *loader) entry(v view, at location) error {
 		return nil
 	}
 	s.index.add(hash, at, seconds(v.expires))
+	return nil
+}
+
+// note keeps in mind the damaged entries of records.
+func (l *loader) note(list []hurt, segment uint32) {
+	for _, h := range list {
+		if (h.kind == kindRecord || h.kind == kindInFlight) && l.now.Before(h.expires) {
+			l.hurt[h.id] = held{at: location{segment, uint32(h.at), h.n}, expires: seconds(h.expires)}
+		}
+	}
+}
+
+// holdHurt puts the damaged entries that were the newest of their records into the index: who finds one there cannot read it, so that the key is refused and not free. Only where a claim
+// stands before it, that is what counts: it reads as unknown.
+func (l *loader) holdHurt() error {
+	s := l.s
+	for id, h := range l.hurt {
+		if _, ok := l.held[id]; ok {
+			continue
+		}
+		hash := s.hash(id)
+		if err := l.replace(view{id: []byte(id)}, hash); err != nil {
+			return err
+		}
+		s.index.add(hash, h.at, h.expires)
+		s.live(h.at, 1)
+		s.log.Error("a record of the embedded store is damaged: its key is refused until it expires", "record", id, "file", s.path(h.at.seg), "offset", h.at.off)
+	}
 	return nil
 }
 

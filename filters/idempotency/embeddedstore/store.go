@@ -165,7 +165,10 @@ func (s *Store) openFolder() (err error) {
 		return err
 	}
 	if err = s.load(); err == nil {
-		err = s.addSegment(0)
+		if err = s.addSegment(0); errors.Is(err, errNoRoom) { // what is there can be kept; it goes on when there is room
+			s.down, err = s.failed(err), nil
+			s.log.Error("the embedded store begins on a full disk and refuses all steps until there is room", "folder", s.dir, "error", s.down)
+		}
 	}
 	if err != nil {
 		s.closeFiles()
@@ -194,7 +197,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	if old == nil && s.index.n+len(s.open) >= s.maxRecords {
 		s.mu.Unlock()
-		return idempotency.Record{}, false, fmt.Errorf("%w: %d, which is the most that this store keeps", ErrFull, s.maxRecords)
+		return idempotency.Record{}, false, fmt.Errorf("%w: %w: %d, which is the most that this store keeps", idempotency.ErrNotTaken, ErrFull, s.maxRecords)
 	}
 	if !s.count(old, &next, c.MaxOpen, now) {
 		s.mu.Unlock()
@@ -234,7 +237,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		return err
 	case remove:
 		return s.change(ctx, &f, nil)
-	case ch.Op == idempotency.Renew && next.State == idempotency.InFlight: // need not be on disk: after a crash the record is settled whatever its lease says
+	case ch.Op == idempotency.Renew && next.State == idempotency.InFlight && next.Attempt == old.Attempt: // need not be on disk: after a crash the record is settled whatever its lease says
 		f.e.rec = next
 		s.mu.Unlock()
 		return nil
@@ -252,7 +255,7 @@ func checkAnswer(answer []byte) error {
 	return nil
 }
 
-// take1 takes one step of a record that is there; a nil next removes it. It gives the mutex up.
+// change takes one step of a record that is there; a nil next removes it. It gives the mutex up.
 func (s *Store) change(ctx context.Context, f *found, next *idempotency.Record) error {
 	e := s.hold(f, f.record().ID)
 	if next == nil && e.at.n == 0 { // was never on disk

@@ -89,6 +89,10 @@ func (s *Store) compact(ctx context.Context) {
 		for _, seg := range s.segments {
 			size += seg.size
 		}
+		if len(s.segments) == 0 { // begun on a full disk
+			s.mu.Unlock()
+			return
+		}
 		oldest := s.segments[0]
 		many := int64(len(s.segments)) > 16+4*(s.liveBytes/s.segmentBytes)
 		wasteful := len(s.segments) > 1 && !oldest.told && (many || size-s.liveBytes > s.liveBytes+2*s.segmentBytes)

@@ -4,10 +4,11 @@
 //
 //	                        gateway killed   Redis killed   Redis machine lost
 //	appendfsync always      nothing          nothing        what the replicas had not got yet
-//	appendfsync everysec    nothing          up to 1 s      the same
+//	appendfsync everysec    nothing          up to 2 s      the same
 //	no append-only file     nothing          everything     everything, or what the replicas had not got yet
 //
-// It says what of the acknowledged steps may be lost. A lost answer means that the key may be executed once more. A claim that a failover loses can be
+// It says what of the acknowledged steps may be lost. (With everysec it is one second as a rule; where an fsync takes long Redis puts its writes off for up to two, and
+// answers meanwhile.) A lost answer means that the key may be executed once more. A claim that a failover loses can be
 // taken a second time while its first holder still runs; the fence then refuses the first one's end. Each Ping looks whether a master is another one than it was, or was
 // started anew; that is counted and logged. (So is a master that has left a cluster with no slots, which loses nothing.) maxmemory-policy must be noeviction, since an
 // evicted record is a lost one: another policy is warned of once.

@@ -93,6 +93,13 @@ func (s *Store) examine(ctx context.Context, addr string, n redis.Cmdable) (run 
 	if err := n.Exists(ctx, s.Prefix+"ping").Err(); err != nil && !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
 		return "", err
 	}
+	replication, err := n.Info(ctx, "replication").Result()
+	if err != nil {
+		return "", err
+	}
+	if field(replication, "role") == "slave" { // it would answer all that has been asked so far, and take no step
+		return "", errors.New("it is a replica, and takes no writes")
+	}
 	run = field(server, "run_id")
 	if s.known(addr) != run {
 		s.checkPolicy(ctx, addr, n)
