@@ -31,7 +31,6 @@ type step struct {
 	id      string // of a copy or a secret
 	hash    uint64
 	old     location // of a copy
-	expires uint32
 	secret  []byte
 }
 

@@ -39,11 +39,14 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 			if sl.n == 0 || int64(sl.expires) <= now.Unix() {
 				continue
 			}
-			rec, ok, err := s.recordAt(sl.location)
+			rec, there, err := s.recordAt(sl.location)
 			if err != nil {
 				return nil, err
 			}
-			if rec, ok = idempotency.View(&rec, now); ok && q.Matches(&rec) && !inMemory[rec.ID] {
+			if !there {
+				continue
+			}
+			if rec, ok := idempotency.View(&rec, now); ok && q.Matches(&rec) && !inMemory[rec.ID] {
 				list = append(list, rec)
 			}
 		}
