@@ -132,12 +132,29 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 	if !strings.Contains(records.body, idempotency.ErrForged.Error()) {
 		t.Errorf("operators are not told: %s", records.body)
 	}
-	if s.count() != 2 {
-		t.Errorf("%d executions, want 2", s.count())
+	if !strings.Contains(records.body, `"state": "unknown"`) {
+		t.Errorf("it does not read as duplicates meet it: %s", records.body)
+	}
+	forget := `{"id":"` + between(records.body, `"id": "`, `"`) + `"}`
+	if r := fetch(t, "http://"+g.at.Admin+"/api/idempotency/forget", "POST", forget); r.status != 200 {
+		t.Errorf("forget by id %s: %+v", forget, r)
+	}
+	if r := order("one"); r.status != 200 || r.header.Get("Idempotent-Replayed") != "" {
+		t.Errorf("a forgotten key: %+v", r)
+	}
+	if s.count() != 3 {
+		t.Errorf("%d executions, want 3", s.count())
 	}
 	if records, steps := g.metric("sluice_store_records"), g.metric("sluice_store_steps_total"); records != 2 || steps < 4 || g.metric("sluice_store_syncs_total") < 1 {
 		t.Errorf("the store shows %v records and %v steps", records, steps)
 	}
+}
+
+// between returns what stands between two texts.
+func between(s, before, behind string) string {
+	_, s, _ = strings.Cut(s, before)
+	s, _, _ = strings.Cut(s, behind)
+	return s
 }
 
 func TestOpenKeysOfOnePrincipal(t *testing.T) {

@@ -38,7 +38,7 @@ func (g *gateway) viewOf(r *idempotency.Record) recordView {
 	if r.State == idempotency.Answered {
 		answer, err := g.shared.codec.Open(r.ID, r.Answer)
 		if v.Status = answer.Status; err != nil {
-			v.Fault = err.Error()
+			v.State, v.Fault = idempotency.Unknown.String(), err.Error()
 		}
 	}
 	return v
@@ -96,6 +96,7 @@ type settlement struct {
 	Route     string            `json:"route"`
 	Principal string            `json:"principal"`
 	Key       string            `json:"key"`
+	ID        string            `json:"id"` // names the record alone
 	As        string            `json:"as"`
 	Status    int               `json:"status"`
 	Headers   map[string]string `json:"headers"`
@@ -146,6 +147,50 @@ func (s settlement) answer(now time.Time) *idempotency.Answer {
 	return a
 }
 
+// stateOf is the state as duplicates meet it: the outcome of an answer that cannot be trusted is unknown to them.
+func (g *gateway) stateOf(r *idempotency.Record) idempotency.State {
+	if r.State == idempotency.Answered {
+		if _, err := g.shared.codec.Open(r.ID, r.Answer); err != nil {
+			return idempotency.Unknown
+		}
+	}
+	return r.State
+}
+
+// meant finds the one record that is meant, or says why there is none. With force it is one that cannot be read, or that says of itself to be another, where its ID is known.
+func (g *gateway) meant(ctx context.Context, s settlement) (rec idempotency.Record, status int, fault string) {
+	q := idempotency.Query{Route: s.Route, Principal: s.Principal, ClientKey: s.Key}
+	id, known := s.ID, s.ID != ""
+	if !known {
+		id, known = g.engine.Load().recordID(q)
+	}
+	if known {
+		rec, ok, err := g.shared.store.Get(ctx, id)
+		switch {
+		case errors.Is(err, idempotency.ErrCorrupt) && s.Force:
+			return idempotency.Record{ID: id, Route: s.Route, Principal: s.Principal, ClientKey: s.Key, State: idempotency.Unknown}, 0, ""
+		case errors.Is(err, idempotency.ErrCorrupt):
+			return rec, http.StatusConflict, "the record is damaged and cannot be read; forget with force removes it"
+		case err != nil:
+			return rec, http.StatusServiceUnavailable, "the store: " + err.Error()
+		case ok && (s.ID != "" || s.Force || q.Matches(&rec)):
+			return rec, 0, ""
+		case s.ID != "":
+			return rec, http.StatusNotFound, "there is no such record"
+		}
+	}
+	list, err := g.shared.store.List(ctx, q, recordsMax)
+	switch {
+	case err != nil:
+		return rec, http.StatusServiceUnavailable, "the store: " + err.Error()
+	case len(list) == 0:
+		return rec, http.StatusNotFound, "there is no such record"
+	case len(list) > 1:
+		return rec, http.StatusConflict, strconv.Itoa(len(list)) + " records have this route, principal and key, since their scope has more to it: name one by its id"
+	}
+	return list[0], 0, ""
+}
+
 // settle finds the one record that is meant and settles it.
 func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idempotency.State) bool, decide func(settlement) (*idempotency.Answer, string)) {
 	var s settlement
@@ -153,8 +198,8 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idem
 	if err == nil {
 		err = json.Unmarshal(body, &s)
 	}
-	if err != nil || s.Route == "" || s.Key == "" || s.Principal == "" {
-		writeProblem(w, http.StatusBadRequest, "the body is a JSON object with route, principal and key")
+	if err != nil || s.ID == "" && (s.Route == "" || s.Key == "" || s.Principal == "") {
+		writeProblem(w, http.StatusBadRequest, "the body is a JSON object with route, principal and key, or with id")
 		return
 	}
 	answer, fault := decide(s)
@@ -162,31 +207,23 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idem
 		writeProblem(w, http.StatusBadRequest, fault)
 		return
 	}
-	list, err := g.find(r.Context(), idempotency.Query{Route: s.Route, Principal: s.Principal, ClientKey: s.Key})
-	if err != nil {
-		writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
+	rec, status, fault := g.meant(r.Context(), s)
+	if fault != "" {
+		writeProblem(w, status, fault)
 		return
 	}
-	switch len(list) {
-	case 0:
-		writeProblem(w, http.StatusNotFound, "there is no such record")
-		return
-	case 1:
-	default:
-		writeProblem(w, http.StatusConflict, strconv.Itoa(len(list))+" records have this route, principal and key: their scope has more to it")
-		return
-	}
-	if !s.Force && !takes(list[0].State) {
-		writeProblem(w, http.StatusConflict, "the record is "+list[0].State.String()+", not unknown; forget removes it, force: true settles it all the same")
+	was := g.stateOf(&rec)
+	if !s.Force && !takes(was) {
+		writeProblem(w, http.StatusConflict, "the record is "+was.String()+", not unknown; forget removes it, force settles it all the same")
 		return
 	}
 	var stored []byte
 	if answer != nil {
-		stored = g.shared.codec.Append(nil, list[0].ID, answer)
+		stored = g.shared.codec.Append(nil, rec.ID, answer)
 	}
-	found, err := g.shared.store.Resolve(r.Context(), list[0].ID, stored, s.Force)
+	found, err := g.shared.store.Resolve(r.Context(), rec.ID, stored, s.Force)
 	if errors.Is(err, idempotency.ErrBusy) {
-		writeProblem(w, http.StatusConflict, "the request still runs and may settle its record itself; force: true settles it all the same, and then it can be executed twice")
+		writeProblem(w, http.StatusConflict, "the request still runs and may settle its record itself; force settles it all the same, and then it can be executed twice")
 		return
 	}
 	if err != nil {
@@ -197,11 +234,11 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idem
 		writeProblem(w, http.StatusNotFound, "the record has gone meanwhile")
 		return
 	}
-	g.Logger.Info("an operator settled a record", "record", list[0].ID, "route", s.Route, "was", list[0].State.String(), "answered", answer != nil)
+	g.Logger.Info("an operator settled a record", "record", rec.ID, "route", rec.Route, "was", was.String(), "answered", answer != nil)
 	if answer == nil {
 		writeJSON(w, 200, map[string]any{"resolved": "free"})
 		return
 	}
-	list[0].State, list[0].Answer = idempotency.Answered, stored
-	writeJSON(w, 200, map[string]any{"resolved": "answered", "record": g.viewOf(&list[0])})
+	rec.State, rec.Answer = idempotency.Answered, stored
+	writeJSON(w, 200, map[string]any{"resolved": "answered", "record": g.viewOf(&rec)})
 }

@@ -15,6 +15,7 @@ type recordName struct {
 	Route     string `json:"route"`
 	Principal string `json:"principal"`
 	Key       string `json:"key"`
+	ID        string `json:"id,omitempty"`
 	Force     bool   `json:"force,omitempty"`
 }
 
@@ -33,12 +34,16 @@ func (n *recordName) addFlags(cmd *cobra.Command, required bool) {
 	if !required {
 		return
 	}
-	cmd.Flags().BoolVar(&n.Force, "force", false, "also while the request runs, or when its answer is known: it can then be executed twice")
-	for _, f := range []string{"route", "principal", "key"} {
-		if err := cmd.MarkFlagRequired(f); err != nil {
-			panic(err) // the flags were defined above
-		}
+	cmd.Flags().StringVar(&n.ID, "id", "", "the record's id, in place of the three; keys get shows it")
+	cmd.Flags().BoolVar(&n.Force, "force", false, "also while the request runs, when its answer is known, or when the record is damaged: it can then be executed twice")
+}
+
+// check says what is missing.
+func (n *recordName) check() error {
+	if n.ID == "" && (n.Route == "" || n.Principal == "" || n.Key == "") {
+		return fmt.Errorf("%w: --route, --principal and --key are needed, or --id", errUsage)
 	}
+	return nil
 }
 
 func newKeys() *cobra.Command {
@@ -62,6 +67,9 @@ func newKeysGet(a *admin) *cobra.Command {
 		Short: "Print the records that match; exit 1 when none does",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if state != "" && state != "in-flight" && state != "answered" && state != "unknown" {
+				return fmt.Errorf("%w: --state is %q, want in-flight, answered or unknown", errUsage, state)
+			}
 			query := url.Values{}
 			for name, value := range map[string]string{"route": n.Route, "principal": n.Principal, "key": n.Key, "state": state} {
 				if value != "" {
@@ -98,6 +106,9 @@ func newKeysResolve(a *admin) *cobra.Command {
 			"with --as free the next request with that key is sent to the service as if there had been none.",
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if err := r.check(); err != nil {
+				return err
+			}
 			switch {
 			case r.As != "answered" && r.As != "free":
 				return fmt.Errorf("%w: --as is %q, want answered or free", errUsage, r.As)
@@ -130,6 +141,9 @@ func newKeysForget(a *admin) *cobra.Command {
 		Short: "Remove a record: the next request with that key is a new one",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if err := n.check(); err != nil {
+				return err
+			}
 			answer, err := a.call(cmd.Context(), http.MethodPost, "/api/idempotency/forget", nil, n)
 			if err != nil {
 				return err

@@ -166,6 +166,9 @@ func (k *checker) store() {
 		if strings.ContainsAny(r.KeyPrefix, "{}") {
 			k.fault(at("store", "redis", "keyPrefix"), "%q has a brace, by which a cluster finds the part of a key that says where it lies", r.KeyPrefix)
 		}
+		if len(r.Addresses) > 1 && r.Sentinel == nil && !r.Cluster {
+			k.fault(at("store", "redis", "addresses"), "has %d addresses: more than one are those of a cluster (cluster: true) or of sentinels (sentinel)", len(r.Addresses))
+		}
 		if r.Sentinel != nil && r.Cluster {
 			k.fault(at("store", "redis", "sentinel"), "a cluster finds its masters itself: sentinel and cluster: true do not go together")
 		}

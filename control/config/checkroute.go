@@ -125,6 +125,20 @@ func (k *checker) idempotency(r *Route, p path, params []string) {
 			k.fault(p.to("record").item(n), "%d is never final", status.From)
 		}
 	}
+	for n, status := range i.Record {
+		both := slices.ContainsFunc(i.NotExecuted, func(not StatusRange) bool { return not.Contains(status.From) })
+		if status.From == status.To && both && k.sound(p.to("record").item(n)) {
+			k.fault(p.to("record").item(n), "%d is in notExecuted too: it says that the request was done, or that it was not", status.From)
+		}
+	}
+	if most := Size(64 << 20); i.MaxBody > most && k.sound(p.to("maxBody")) {
+		k.fault(p.to("maxBody"), "%s is more than %s: what is kept is held in memory whole", i.MaxBody, most)
+	}
+	for n, status := range i.NotExecuted {
+		if status.From <= 299 && status.To >= 200 {
+			k.fault(p.to("notExecuted").item(n), "a 2xx says that the request was executed; its key would be free, and the next repeat executed again")
+		}
+	}
 	if i.Lease > i.MaxInFlight && k.sound(p.to("lease"), p.to("maxInFlight")) {
 		k.fault(k.firstWritten(p.to("lease"), p.to("maxInFlight")), "lease %s is more than maxInFlight %s", i.Lease, i.MaxInFlight)
 	}
@@ -175,6 +189,14 @@ func (k *checker) probe(i *Idempotency, p path, params []string) {
 			k.fault(target, "%s: belongs to a transaction", ref)
 		case lacks(ref, params):
 			k.fault(target, "%s: the route's path has no {%s}", ref, ref.Path[0])
+		}
+	}
+	for n, not := range i.Probe.NotDone {
+		for _, status := range []int{401, 403, 407, 408, 425, 429, 500} {
+			if at := p.to("probe", "notDone").item(n); (not.Contains(status) || status == 500 && not.To >= 500) && k.sound(at) {
+				k.fault(at, "%s does not say that the request was not done: a service answers so that was not able, or not willing, to look", not)
+				break
+			}
 		}
 	}
 	for _, done := range i.Probe.Done {

@@ -295,7 +295,7 @@ transactions:
 		{"addresses", `version: 1
 listen: {http: ":8080", trustedProxies: [10.0.0.0/33, nobody], proxyProtocol: [10.0.0.1, "10.0.0.1:80"]}
 admin: {address: 127.0.0.1:8080}
-store: {embedded: {}, redis: {addresses: ["h", ":1"]}}
+store: {embedded: {}, redis: {addresses: ["h", ":1"], cluster: true}}
 identity:
   - {}
   - {clientIP: {}, header: {name: "X Y"}}

@@ -127,7 +127,7 @@ var ErrTooManyOpen = errors.New("idempotency: too many open keys")
 // A claim of a key that has no live record and has MaxOpen set is refused by the store with [ErrTooManyOpen] where its owner
 // has so many counted live records already; a record that is there is answered for, or tried again, whatever their number.
 func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed bool) {
-	attempt, created := 1, now
+	attempt, created, counted := 1, now, c.MaxOpen > 0
 	if rec != nil && now.Before(rec.Expires) {
 		seen := rec.at(now)
 		switch {
@@ -136,13 +136,14 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 			return seen, false
 		case seen.State == Unknown && (c.Retry || c.RetryOf == seen.Token && c.RetryOf != 0):
 			attempt, created = seen.Attempt+1, seen.Created
+			counted = counted || seen.Counted // until it is gone, whatever the limit is by now
 		default:
 			return seen, false
 		}
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: c.MaxOpen > 0,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: counted,
 		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
 	}, true

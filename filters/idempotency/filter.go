@@ -19,6 +19,7 @@ type Filter struct {
 	gone     seldom // the warnings of a store that does not answer
 	doubts   seldom // those of outcomes that are not known
 	dropped  seldom // those of ends that were given up
+	spoiled  seldom // those of records that cannot be trusted
 	full     seldom // those of principals with too many open keys
 }
 
@@ -156,6 +157,9 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			f.full.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys", "route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
 			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests.", RetryAfter: min(f.settings.TTL, time.Minute)})
 			return landing.reply
+		case errors.Is(err, ErrCorrupt): // the store answers, and what it has is not whole: no ground for going on without protection
+			landing.reply = f.untrusted(x.Route, c.ID, err)
+			return landing.reply
 		case err != nil:
 			return f.storeGone(x, c, err, &landing)
 		case claimed:
@@ -182,6 +186,9 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 				c.RetryOf = rec.Token
 				continue
 			}
+			if x.Context().Err() != nil { // the probe ended with its client: who joined asks for himself
+				return unknown()
+			}
 			landing.reply = unknown()
 			return landing.reply
 		case rec.State == Unknown:
@@ -204,9 +211,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
 	a, err := f.Codec.Open(rec.ID, rec.Answer)
 	if err != nil {
-		f.Metrics.Untrusted.Inc()
-		f.Logger.Error("idempotency: a recorded answer is not served", "route", rec.Route, "record", rec.ID, "error", err)
-		landing.reply = filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The record of the first request with this key cannot be trusted. It is held until it is resolved."})
+		landing.reply = f.untrusted(rec.Route, rec.ID, err)
 		return landing.reply
 	}
 	landing.answer = &a
@@ -214,8 +219,15 @@ func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
 	return f.replay(&a)
 }
 
+// untrusted refuses a duplicate whose record is there and damaged or forged, whatever the route says of a store that is gone.
+func (f *Filter) untrusted(route, id string, err error) *filters.Reply {
+	f.Metrics.Untrusted.Inc()
+	f.spoiled.warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; its key is refused until the record is forgotten or has expired", "route", route, "record", id, "error", err)
+	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The record of the first request with this key cannot be trusted. The key is held until somebody resolves it, or it expires."})
+}
+
 func unknown() *filters.Reply {
-	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. It is held until it is resolved."})
+	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. The key is held until somebody resolves it, or it expires."})
 }
 
 // storeGone does what the route says of a store that does not answer.

@@ -3,6 +3,7 @@ package idempotency_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strconv"
@@ -460,6 +461,21 @@ func TestStoreGone(t *testing.T) {
 	})
 }
 
+// A damaged record is no store that is gone: its request may have been executed.
+func TestDamagedRecordIsNoStoreThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, open := range []bool{false, true} {
+			s := defaults()
+			s.FailOpen = open
+			b := newBench(t, s)
+			b.want("the first", b.do(request("k", "{}"), created), 201, "", true)
+			b.store.fault = fmt.Errorf("%w: %w", idempotency.ErrNotTaken, idempotency.ErrCorrupt)
+			b.store.failClaims.Store(1)
+			b.want("a duplicate of a damaged record", b.do(request("k", "{}"), created), 409, filters.OutcomeUnknown, false)
+		}
+	})
+}
+
 func TestStoreGoneAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
@@ -515,6 +531,7 @@ type faulty struct {
 	claims      atomic.Int64
 	failClaims  atomic.Int64 // how many claims are taken and not acknowledged
 	failChanges atomic.Int64 // how many changes are not taken
+	fault       error        // of claims; nil: errFault
 }
 
 var errFault = errors.New("store does not answer")
@@ -523,6 +540,9 @@ func (f *faulty) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempot
 	f.claims.Add(1)
 	rec, claimed, err := f.Store.Claim(ctx, c)
 	if f.failClaims.Add(-1) >= 0 {
+		if f.fault != nil {
+			return idempotency.Record{}, false, f.fault
+		}
 		return idempotency.Record{}, false, errFault
 	}
 	return rec, claimed, err

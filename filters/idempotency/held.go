@@ -30,6 +30,7 @@ type Held struct {
 	// NoWait: the client has waited its time already.
 	NoWait bool
 
+	cap     time.Time    // beyond it the store renews nothing
 	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
 	renewal renewal      // of the lease
 	settled bool
@@ -38,6 +39,7 @@ type Held struct {
 // hold binds a new claim to the exchange.
 func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, now time.Time) {
 	f.know(h, rec)
+	h.cap = now.Add(f.settings.MaxInFlight)
 	h.holdUntil(now.Add(f.settings.Lease))
 	f.renewals.add(h, now)
 	f.bind(x, s, h, rec.Attempt)
@@ -69,7 +71,13 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int
 // processBegan is what moments are counted from that several goroutines read: by the monotonic clock, which nobody steps.
 var processBegan = time.Now()
 
-func (h *Held) holdUntil(t time.Time) { h.until.Store(int64(t.Sub(processBegan))) }
+// holdUntil never goes beyond the cap, where the store ends the lease whatever it was asked for.
+func (h *Held) holdUntil(t time.Time) {
+	if t.After(h.cap) {
+		t = h.cap
+	}
+	h.until.Store(int64(t.Sub(processBegan)))
+}
 
 // Holds implements [filters.Claim]. A process that was stopped for longer than the lease finds out here that its claim may have been taken over.
 func (h *Held) Holds(now time.Time) bool {
@@ -109,6 +117,9 @@ func (h *Held) renew() {
 		h.holdUntil(now.Add(f.settings.Lease))
 	}
 	lost := errors.Is(err, ErrLost)
+	if lost {
+		h.until.Store(0) // nothing may be sent any more
+	}
 	if !f.renewals.again(h, lost) {
 		return
 	}

@@ -146,6 +146,8 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Messag
 				return answer, err
 			}
 			x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Attempt))
+		} else if x.Claim != nil && !x.Claim.Holds(time.Now()) { // somebody else may have it by now
+			return answer, err
 		}
 		s.metrics.Retries.Inc()
 		now = time.Now()

@@ -58,7 +58,7 @@
 // # Failure policy
 //
 // A write or sync that fails: all its callers have an error that wraps [ErrFailed] and names folder and cause, none of the steps is taken, and the store is down: it refuses all
-// calls, Ping too, so that the routes' onStoreFailure decides. The segment is cut to where it was synced and never written to again, because after a failed sync nobody knows what the
+// steps, and Ping, so that the routes' onStoreFailure decides; what is there it tells all the same. The segment is cut to where it was synced and never written to again, because after a failed sync nobody knows what the
 // disk holds (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). The writer tries to begin a new segment, soon and then every second; when
 // that is durable, and had room for a group, the store is whole again, without a restart. Records in flight have stayed in flight meanwhile, and are finished then. On a full disk, segments that nothing counts in are
 // removed first, which takes no room.

@@ -242,6 +242,16 @@ func TestFullDisk(t *testing.T) {
 	if _, claimed, err := s.Claim(ctx, request("too much", 1)); claimed || !errors.Is(err, ErrFailed) {
 		t.Errorf("claimed without room: %v, %v", claimed, err)
 	}
+	// What is there is told all the same: a duplicate of an answered request is replayed while nothing new can be claimed.
+	if rec, claimed, err := s.Claim(ctx, request(done[0], 2)); err != nil || claimed || rec.State != idempotency.Answered || string(rec.Answer) != done[0] {
+		t.Errorf("an answered key while there is no room: %v, %v, %v", rec.State, claimed, err)
+	}
+	if list, err := s.List(ctx, idempotency.Query{State: idempotency.Answered}, 10); err != nil || len(list) != min(10, len(done)) {
+		t.Errorf("a list while there is no room: %d, %v", len(list), err)
+	}
+	if err := s.Change(ctx, "held", 1, idempotency.Change{Op: idempotency.Finish, Answer: []byte("held")}); !errors.Is(err, ErrFailed) {
+		t.Errorf("an answer was taken without room: %v", err)
+	}
 	if n := s.Stats().Segments; n > segments {
 		t.Errorf("%d segments, %d before: the tries pile up", n, segments)
 	}

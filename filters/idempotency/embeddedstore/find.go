@@ -9,13 +9,19 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// refusal says why no call is taken now. The mutex is held.
+// refusal says why no step is taken now. The mutex is held.
 func (s *Store) refusal() error {
+	if s.down != nil {
+		return s.down
+	}
+	return s.unread()
+}
+
+// unread says why not even what is there is told. A disk that takes no writes can be read all the same. The mutex is held.
+func (s *Store) unread() error {
 	switch {
 	case s.closing:
 		return notTaken(ErrClosed)
-	case s.down != nil:
-		return s.down
 	case s.pending.late:
 		return notTaken(s.pending.err)
 	case s.writing != nil && s.writing.late:
@@ -26,14 +32,24 @@ func (s *Store) refusal() error {
 
 func notTaken(why error) error { return fmt.Errorf("%w: %w", idempotency.ErrNotTaken, why) }
 
-// begin takes the mutex when the group that is gathered has room.
+// beginStep takes the mutex when a step can be taken.
+func (s *Store) beginStep(ctx context.Context) error {
+	err := s.begin(ctx)
+	if err == nil && s.down != nil {
+		err = s.down
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// begin takes the mutex when the group that is gathered has room. The store may be down, so that there is nothing to do but to look.
 func (s *Store) begin(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("embeddedstore: %w", err)
 		}
 		s.mu.Lock()
-		if err := s.refusal(); err != nil {
+		if err := s.unread(); err != nil {
 			s.mu.Unlock()
 			return err
 		}
@@ -96,7 +112,7 @@ func (s *Store) find(ctx context.Context, id string, f *found) error {
 		err := s.read(id, candidates, f) // without the mutex
 		if now := s.index.find(f.hash, is[:0]); s.open[id] == nil && slices.Equal(now, candidates) {
 			if err == nil {
-				err = s.refusal()
+				err = s.unread()
 			}
 			if err != nil {
 				s.mu.Unlock()
@@ -128,7 +144,7 @@ func (s *Store) read(id string, candidates []location, f *found) error {
 		}
 		if err != nil {
 			s.log.Error("a record of the embedded store cannot be read", "file", s.path(at.seg), "offset", at.off, "bytes", at.n, "error", err)
-			err = fmt.Errorf("embeddedstore: file %s, offset %d: %w", s.path(at.seg), at.off, err)
+			err = fmt.Errorf("%w: embeddedstore: file %s, offset %d: %w", idempotency.ErrNotTaken, s.path(at.seg), at.off, err)
 			break
 		}
 		if f.at.n != 0 {

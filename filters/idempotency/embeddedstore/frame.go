@@ -103,9 +103,17 @@ func beginEntry(b []byte, k kind, flags byte, id string, expires time.Time) []by
 	b = append(b, entryMagic...)
 	b = append(b, 0, 0, 0, 0, byte(k), flags)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(id)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(expires.UnixNano()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(nanoseconds(expires)))
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
 	return append(b, id...)
+}
+
+// nanoseconds is the latest time that they can express for one behind it: it would else read as long ago.
+func nanoseconds(t time.Time) int64 {
+	if t.Unix() > math.MaxInt64/int64(time.Second)-1 {
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // endEntry fills in the length of an entry, which reaches to the end of b.

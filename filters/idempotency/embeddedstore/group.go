@@ -90,6 +90,7 @@ func noBody(b []byte) []byte { return b }
 func (s *Store) submit(e *entry, next *idempotency.Record) *group {
 	s.recount(e.rec.ID, e.record(), next)
 	if next == nil {
+		e.next = idempotency.Record{} // undo goes by it
 		e.step = s.put(step{kind: kindRemoved, e: e}, e.rec.Expires, 0, e.rec.ID, noBody)
 		return e.step
 	}

@@ -2,6 +2,7 @@ package embeddedstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,11 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 			if sl.n == 0 || int64(sl.expires) <= now.Unix() {
 				continue
 			}
-			rec, there, err := s.recordAt(sl.location)
+			rec, there, err := s.recordAt(sl.hash, sl.location)
+			if errors.Is(err, idempotency.ErrCorrupt) { // costs its key, and no other
+				s.log.Error("a damaged record of the embedded store is left out of a list", "error", err)
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -54,14 +59,19 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 	return list, nil
 }
 
-// recordAt reads a record; false when its segment is gone.
-func (s *Store) recordAt(at location) (idempotency.Record, bool, error) {
+// recordAt reads the record that was at a place, or where it has gone since; false when it is in the index no more.
+func (s *Store) recordAt(hash uint64, at location) (idempotency.Record, bool, error) {
 	s.mu.Lock()
-	seg := s.byNumber[at.seg]
-	if seg == nil {
-		s.mu.Unlock()
-		return idempotency.Record{}, false, nil
+	if s.index.slot(hash, at) == nil {
+		var buf [4]location
+		now := s.index.find(hash, buf[:0])
+		if len(now) != 1 {
+			s.mu.Unlock()
+			return idempotency.Record{}, false, nil
+		}
+		at = now[0]
 	}
+	seg := s.byNumber[at.seg]
 	seg.refs++
 	s.mu.Unlock()
 	v, err := readEntry(seg, at)

@@ -213,4 +213,4 @@ func (f *memFile) Size() (int64, error) {
 	return int64(len(f.data)), nil
 }
 
-func (f *memFile) Close() error { return nil }
+func (f *memFile) Close() error { return f.disk.ask("close") }

@@ -74,10 +74,26 @@ func (s *Store) addSegment(room int) error {
 
 func ignore(error) error { return nil }
 
-// release ends a read. The mutex is held.
+// release ends a read. The mutex is held, so the last one leaves the file to closeReleased: to close a file that was removed frees its blocks, and waits for the disk.
 func (s *Store) release(seg *segment) {
-	if seg.refs--; seg.refs == 0 {
+	if seg.refs--; seg.refs > 0 {
+		return
+	}
+	if s.closing {
 		_ = seg.file.Close()
+		return
+	}
+	s.released = append(s.released, seg.file)
+}
+
+// closeReleased closes the files that nobody reads any more.
+func (s *Store) closeReleased() {
+	s.mu.Lock()
+	files := s.released
+	s.released = nil
+	s.mu.Unlock()
+	for _, f := range files {
+		_ = f.Close()
 	}
 }
 
@@ -93,6 +109,7 @@ func (s *Store) live(at location, sign int64) {
 // dropSegments removes the oldest segments as long as nothing in them counts. It is always the oldest that goes: then nothing older is left that one of
 // its entries, a removal say, has to overrule. It takes no room on the disk.
 func (s *Store) dropSegments() {
+	defer s.closeReleased()
 	s.dropping.Lock() // the writer and compaction both come here
 	defer s.dropping.Unlock()
 	for {
@@ -104,10 +121,13 @@ func (s *Store) dropSegments() {
 		seg := s.segments[0]
 		s.mu.Unlock()
 		err := s.disk.Remove(s.path(seg.number))
+		if errors.Is(err, fs.ErrNotExist) { // removed by a try whose sync failed
+			err = nil
+		}
 		if err == nil { // so that a power cut brings back no older one than those that it brings back
 			err = s.disk.SyncFolder(s.dir)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			s.log.Warn("a segment of the embedded store cannot be removed", "file", s.path(seg.number), "error", err)
 			return
 		}

@@ -85,6 +85,7 @@ type Store struct {
 	secrets   map[string]secret
 	drawn     map[string]*group // secrets on their way
 	segments  []*segment        // the oldest first
+	released  []file            // to be closed
 	byNumber  map[uint32]*segment
 	liveBytes int64
 	pending   *group // is gathered
@@ -178,9 +179,12 @@ func (s *Store) openFolder() (err error) {
 }
 
 func (s *Store) closeFiles() {
+	s.mu.Lock()
 	for _, seg := range s.segments {
 		s.release(seg)
 	}
+	s.mu.Unlock()
+	s.closeReleased()
 }
 
 // Claim implements [idempotency.Store].
@@ -195,6 +199,11 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		s.mu.Unlock()
 		return next, false, nil
 	}
+	if s.down != nil {
+		err := s.down
+		s.mu.Unlock()
+		return idempotency.Record{}, false, err
+	}
 	if old == nil && s.index.n+len(s.open) >= s.maxRecords {
 		s.mu.Unlock()
 		return idempotency.Record{}, false, fmt.Errorf("%w: %w: %d, which is the most that this store keeps", idempotency.ErrNotTaken, ErrFull, s.maxRecords)
@@ -205,8 +214,10 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	own(&next)
 	e := s.hold(&f, next.ID)
-	if next.Unsent && e.at.n == 0 { // a claim with nothing sent is gone after a crash anyway
+	if next.Unsent && next.Attempt == 1 { // a claim with nothing sent is gone after a crash anyway; what is on disk before it is over
 		s.recount(next.ID, e.record(), &next)
+		s.live(e.at, -1)
+		e.at = location{}
 		e.rec, e.there = next, true
 		s.mu.Unlock()
 		s.waiting.Wake(c.ID)
@@ -231,6 +242,9 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	}
 	old := f.record()
 	next, remove, err := idempotency.Apply(old, token, ch, s.now())
+	if err == nil {
+		err = s.down
+	}
 	switch {
 	case err != nil:
 		s.mu.Unlock()
@@ -293,7 +307,11 @@ func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force boo
 		return false, err
 	}
 	var f found
-	if err := s.find(ctx, id, &f); err != nil {
+	err := s.find(ctx, id, &f)
+	if errors.Is(err, idempotency.ErrCorrupt) && answer == nil && force {
+		return s.forgetDamaged(ctx, id)
+	}
+	if err != nil {
 		return false, err
 	}
 	now := s.now()
@@ -302,6 +320,9 @@ func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force boo
 		return false, nil
 	}
 	next, remove, err := idempotency.Resolve(f.record(), answer, force, fence.NewToken(), now)
+	if err == nil {
+		err = s.down
+	}
 	switch {
 	case err != nil:
 		s.mu.Unlock()
@@ -313,13 +334,31 @@ func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force boo
 	return err == nil, err
 }
 
+// forgetDamaged removes a record that cannot be read, on the word of an operator who knows what came of its request.
+func (s *Store) forgetDamaged(ctx context.Context, id string) (bool, error) {
+	if err := s.beginStep(ctx); err != nil {
+		return false, err
+	}
+	f := found{hash: s.hash(id)}
+	at := s.index.find(f.hash, nil)
+	if len(at) != 1 { // swept meanwhile; or two of one hash, and nobody can tell which is damaged
+		s.mu.Unlock()
+		return false, nil
+	}
+	f.at = at[0]
+	expires := s.index.slot(f.hash, f.at).expires
+	f.rec = idempotency.Record{ID: strings.Clone(id), State: idempotency.Unknown, Expires: time.Unix(int64(expires), 0)}
+	err := s.change(ctx, &f, nil)
+	return err == nil, err
+}
+
 // Secret implements [idempotency.Store]; the secret stays as long as the folder.
 func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) {
 	if len(name) > idMax {
 		return nil, fmt.Errorf("embeddedstore: a secret's name of %d bytes, at most %d", len(name), idMax)
 	}
 	for {
-		if err := s.begin(ctx); err != nil {
+		if err := s.beginStep(ctx); err != nil {
 			return nil, err
 		}
 		if sec, ok := s.secrets[name]; ok {
@@ -364,8 +403,8 @@ func (s *Store) Close() error {
 	<-s.tended
 	close(s.stop)
 	<-s.written
-	s.mu.Lock()
 	s.closeFiles()
+	s.mu.Lock()
 	down := s.down
 	s.mu.Unlock()
 	s.waiting.WakeAll()

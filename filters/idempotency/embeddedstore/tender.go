@@ -145,6 +145,11 @@ func (s *Store) copyOut(ctx context.Context, seg *segment) error {
 			bytes += len(v.raw)
 		}
 	}
+	if skipped {
+		if err := s.copySecrets(ctx, seg); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	tell := skipped && seg.live > 0 && !seg.told
 	seg.told = seg.told || tell
@@ -155,12 +160,32 @@ func (s *Store) copyOut(ctx context.Context, seg *segment) error {
 	return nil
 }
 
+// copySecrets writes the secrets whose entries in a segment were not readable anew, from memory: they never expire, so it would stay for ever and nothing behind it be freed, and
+// the next opening would draw others.
+func (s *Store) copySecrets(ctx context.Context, seg *segment) error {
+	if err := s.beginStep(ctx); err != nil {
+		return err
+	}
+	var g *group
+	for name, sec := range s.secrets {
+		if sec.at.seg == seg.number {
+			st := step{kind: kindSecret, id: name, secret: sec.value}
+			g = s.put(st, time.Unix(0, 0), 0, name, func(b []byte) []byte { return append(b, sec.value...) })
+		}
+	}
+	s.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	return g.wait(ctx)
+}
+
 // copyEntry copies one entry when it counts. One whose record has a step on its way does not wait for that: should the step fail, the next round copies it.
 func (s *Store) copyEntry(ctx context.Context, v view, at location) (*group, error) {
 	if v.kind == kindRemoved || v.kind == kindEnd {
 		return nil, nil
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.beginStep(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()

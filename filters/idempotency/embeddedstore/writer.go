@@ -148,6 +148,7 @@ func (s *Store) abandon() {
 	delete(s.byNumber, seg.number)
 	s.release(seg)
 	s.mu.Unlock()
+	s.closeReleased()
 }
 
 // goOn tries to make the store whole again. It wants room for a group, so that on a full disk the store does not come and go with every block that somebody frees.

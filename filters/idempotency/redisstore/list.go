@@ -104,7 +104,9 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 		id := l.store.idOf(key)
 		rec, err := parseRecord(id, value)
 		if err != nil {
-			return false, fmt.Errorf("record %s: %w", id, err)
+			// One damaged record must not hide the others from the operator; it names itself at every claim.
+			l.store.Logger.Error("redisstore: a record is damaged and left out of the list", "record", id, "error", err)
+			continue
 		}
 		if seen, ok := idempotency.View(&rec, now); ok && l.query.Matches(&seen) {
 			l.add(seen)

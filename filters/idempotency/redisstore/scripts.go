@@ -109,12 +109,13 @@ local token, fingerprint, lease, cap, ttl, flags, retryOf, most = struct.unpack(
 local texts = arg:sub(78)
 if most > 0 and not open then return 'K' end
 local r = load()
-local attempt, created, further = 1, now, false
+local attempt, created, further, counted = 1, now, false, most > 0
 if r then
   if lapsed(r) and r.unsent then
     -- free
   elseif r.fingerprint == fingerprint and (r.state == 4 or lapsed(r)) and (flags >= 2 or (retryOf == r.token and retryOf ~= '\0\0\0\0\0\0\0\0')) then
-    attempt, created, further = r.attempt + 1, r.created, true
+    attempt, created, further, counted = r.attempt + 1, r.created, true, counted or r.counted
+    if counted and not open then return 'K' end
   else
     return 'R' .. struct.pack('>I8', now) .. r.v
   end
@@ -129,9 +130,9 @@ if most > 0 and not further then
   end
 end
 local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created, lease = now + lease, cap = now + cap,
-  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, unsent = flags % 2 >= 1, counted = most > 0}
+  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, unsent = flags % 2 >= 1, counted = counted}
 store(next, texts)
-if most > 0 then
+if counted then
   redis.call('ZREMRANGEBYSCORE', open, '-inf', string.format('%.0f', now))
   count(next)
 end
@@ -187,6 +188,18 @@ return '1'
 // force, or K as above.
 const resolveScript = `
 local token, force, answered = struct.unpack('>c8BB', arg)
+if force == 1 and answered == 0 and redis.call('EXISTS', key) == 1 then -- also one that cannot be read
+  local whole, r = pcall(load)
+  if not whole then
+    redis.call('DEL', key)
+    if open then
+      redis.call('ZREM', open, member())
+      trim()
+    end
+    publish()
+    return '1'
+  end
+end
 local r = load()
 if not r or (lapsed(r) and r.unsent) then return '0' end
 if force == 0 and live(r) then return '2' end

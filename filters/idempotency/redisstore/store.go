@@ -132,15 +132,19 @@ func (s *Store) repeat(sc *script, c *call, keys int, err error) (string, error)
 		}
 		if keys == 2 && moving(err) {
 			alone := c.command(nil, eval, sc.source, 1)
-			if s.client.Process(ctx, alone) == nil && alone.Val() != needsBoth {
+			switch err := s.client.Process(ctx, once{alone}); {
+			case err == nil && alone.Val() != needsBoth:
 				return alone.Val(), nil
+			case err != nil && !notExecuted(err): // it may have been run
+				s.suspect()
+				return "", err
 			}
 		}
 		cmd := c.command(nil, verb, text, keys)
-		if err = s.client.Process(ctx, cmd); err == nil {
+		if err = s.client.Process(ctx, once{cmd}); err == nil {
 			return cmd.Val(), nil
 		}
-		again := moving(err) || redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "NOSCRIPT")
+		again := moving(err) || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "NOSCRIPT")
 		if !again || time.Until(c.deadline) < 2*repeatPause {
 			s.suspect()
 			return "", err
@@ -148,6 +152,13 @@ func (s *Store) repeat(sc *script, c *call, keys int, err error) (string, error)
 		time.Sleep(repeatPause)
 	}
 }
+
+// once is a command that the client of a cluster does not send again when its connection breaks: it may have been run, and the error of the second try, of a
+// connection that does not come about, would say that it was not.
+type once struct{ *redis.StringCmd }
+
+// NoRetry implements [redis.Cmder].
+func (once) NoRetry() bool { return true }
 
 // moving tells whether Redis says that the slot of a step is on its way to another node. The client follows ASK by itself, and comes back with it when that node has
 // not all keys yet.

@@ -2,6 +2,7 @@
 package openkeys
 
 import (
+	"container/heap"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +16,9 @@ type Book struct {
 }
 
 type owner struct {
-	open     map[int64]uint32 // how many, by expiry (ticks)
-	n        int
-	earliest int64 // none expires before that
+	open map[int64]uint32 // how many, by expiry (ticks)
+	n    int
+	due  ticks // of all that are in open, and of some that are not any more: the earliest first
 }
 
 // tick is a time in units of 2²⁴ ns: the records that one owner claims in a burst share an entry then.
@@ -38,7 +39,7 @@ func (b *Book) Add(id string, expires, now time.Time, max int) bool {
 		o = &owner{open: map[int64]uint32{}}
 		b.owners[strings.Clone(id)] = o
 	}
-	if o.n >= max {
+	if o.n >= max || len(o.due) > 2*len(o.open)+64 {
 		o.expire(tick(now))
 	}
 	if o.n >= max {
@@ -80,10 +81,9 @@ func (b *Book) Owners() int {
 }
 
 func (o *owner) add(expires int64) {
-	if o.n == 0 || expires < o.earliest {
-		o.earliest = expires
+	if o.open[expires]++; o.open[expires] == 1 {
+		heap.Push(&o.due, expires)
 	}
-	o.open[expires]++
 	o.n++
 }
 
@@ -101,20 +101,33 @@ func (o *owner) remove(expires int64) bool {
 	return true
 }
 
-// expire drops what has expired. It looks only when something can have.
+// expire drops what has expired.
 func (o *owner) expire(now int64) {
-	if now <= o.earliest {
-		return
+	for len(o.due) > 0 && o.due[0] < now {
+		expires := heap.Pop(&o.due).(int64)
+		o.n -= int(o.open[expires])
+		delete(o.open, expires)
 	}
-	o.earliest = int64(^uint64(0) >> 1)
-	for expires, n := range o.open {
-		if expires < now {
-			delete(o.open, expires)
-			o.n -= int(n)
-			continue
+	if len(o.due) > 2*len(o.open)+64 { // most of them were removed before their time
+		o.due = o.due[:0]
+		for expires := range o.open {
+			o.due = append(o.due, expires)
 		}
-		o.earliest = min(o.earliest, expires)
+		heap.Init(&o.due)
 	}
+}
+
+// ticks is a heap.
+type ticks []int64
+
+func (t ticks) Len() int           { return len(t) }
+func (t ticks) Less(i, j int) bool { return t[i] < t[j] }
+func (t ticks) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *ticks) Push(x any)        { *t = append(*t, x.(int64)) }
+func (t *ticks) Pop() any {
+	last := (*t)[len(*t)-1]
+	*t = (*t)[:len(*t)-1]
+	return last
 }
 
 // Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that removes expired records without looking at them
