@@ -2,7 +2,6 @@
 package openkeys
 
 import (
-	"container/heap"
 	"strings"
 	"sync"
 	"time"
@@ -16,9 +15,10 @@ type Book struct {
 }
 
 type owner struct {
-	open map[int64]uint32 // how many, by expiry (ticks)
+	open map[int64]uint32 // how many, by expiry (ticks); 0 of those that have been moved or removed
 	n    int
-	due  ticks // of all that are in open, and of some that are not any more: the earliest first
+	idle int     // entries of 0
+	due  []int64 // the expiries in open, as a heap: the earliest first
 }
 
 // tick is a time in units of 2²⁴ ns: the records that one owner claims in a burst share an entry then.
@@ -39,7 +39,7 @@ func (b *Book) Add(id string, expires, now time.Time, max int) bool {
 		o = &owner{open: map[int64]uint32{}}
 		b.owners[strings.Clone(id)] = o
 	}
-	if o.n >= max || len(o.due) > 2*len(o.open)+64 {
+	if o.n >= max || o.idle > len(o.open)/2+idleMax {
 		o.expire(tick(now))
 	}
 	if o.n >= max {
@@ -81,53 +81,80 @@ func (b *Book) Owners() int {
 }
 
 func (o *owner) add(expires int64) {
-	if o.open[expires]++; o.open[expires] == 1 {
-		heap.Push(&o.due, expires)
+	n, there := o.open[expires]
+	switch {
+	case !there:
+		o.push(expires)
+	case n == 0:
+		o.idle--
 	}
+	o.open[expires] = n + 1
 	o.n++
 }
 
 // remove reports whether it was counted still.
 func (o *owner) remove(expires int64) bool {
-	switch o.open[expires] {
-	case 0: // expired, and dropped before the store swept it
+	n := o.open[expires]
+	if n == 0 { // expired, and dropped before the store swept it
 		return false
-	case 1:
-		delete(o.open, expires)
-	default:
-		o.open[expires]--
 	}
+	o.open[expires] = n - 1
 	o.n--
+	if n == 1 {
+		o.idle++
+	}
 	return true
 }
 
-// expire drops what has expired.
+// expire drops what has expired, and what is idle where that is most of it.
 func (o *owner) expire(now int64) {
 	for len(o.due) > 0 && o.due[0] < now {
-		expires := heap.Pop(&o.due).(int64)
-		o.n -= int(o.open[expires])
+		expires := o.pop()
+		n := o.open[expires]
 		delete(o.open, expires)
-	}
-	if len(o.due) > 2*len(o.open)+64 { // most of them were removed before their time
-		o.due = o.due[:0]
-		for expires := range o.open {
-			o.due = append(o.due, expires)
+		if o.n -= int(n); n == 0 {
+			o.idle--
 		}
-		heap.Init(&o.due)
+	}
+	if o.idle <= len(o.open)/2+idleMax {
+		return
+	}
+	o.due, o.idle = o.due[:0], 0
+	for expires, n := range o.open {
+		if n == 0 {
+			delete(o.open, expires)
+			continue
+		}
+		o.push(expires)
 	}
 }
 
-// ticks is a heap.
-type ticks []int64
+const idleMax = 64
 
-func (t ticks) Len() int           { return len(t) }
-func (t ticks) Less(i, j int) bool { return t[i] < t[j] }
-func (t ticks) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *ticks) Push(x any)        { *t = append(*t, x.(int64)) }
-func (t *ticks) Pop() any {
-	last := (*t)[len(*t)-1]
-	*t = (*t)[:len(*t)-1]
-	return last
+func (o *owner) push(expires int64) {
+	o.due = append(o.due, expires)
+	i := len(o.due) - 1
+	for up := (i - 1) / 2; i > 0 && o.due[i] < o.due[up]; up = (i - 1) / 2 {
+		o.due[i], o.due[up] = o.due[up], o.due[i]
+		i = up
+	}
+}
+
+func (o *owner) pop() int64 {
+	first, last := o.due[0], len(o.due)-1
+	o.due[0] = o.due[last]
+	o.due = o.due[:last]
+	for i := 0; ; {
+		down := 2*i + 1
+		if down+1 < last && o.due[down+1] < o.due[down] {
+			down++
+		}
+		if down >= last || o.due[i] <= o.due[down] {
+			return first
+		}
+		o.due[i], o.due[down] = o.due[down], o.due[i]
+		i = down
+	}
 }
 
 // Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that removes expired records without looking at them
