@@ -125,6 +125,7 @@ func (s *simService) oneLife(a, b *simExecution) bool {
 // forward is dispatch, and again where the route says that the service takes a higher attempt for what it is.
 func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome {
 	w := g.w
+	time.Sleep(w.dice("sending "+r.name).between(time.Microsecond, time.Millisecond)) // so that a renewal that is overdue has begun for certain
 	g.awake("sending " + r.name)
 	if x.Claim != nil && !x.Claim.Holds(time.Now()) {
 		w.mu.Lock()
