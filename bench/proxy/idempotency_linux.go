@@ -21,6 +21,7 @@ type keysBench struct {
 	bench
 	o      IdempotencyOptions
 	fsyncs []float64 // a second, by round
+	paced  map[pacedLoad][]float64
 	live   *Live
 }
 
@@ -166,6 +167,13 @@ func (b *keysBench) measure(ctx context.Context) error {
 			p.add(fmt.Sprintf("latency, round %d of %d", round+1, b.o.Rounds), r.name, func(ctx context.Context) error { return b.openLoad(ctx, r, loadKeyed) })
 		}
 	}
+	for round := range b.o.Rounds {
+		for _, r := range rotated(present, round) {
+			for _, load := range []string{loadPlain, loadKeyed} {
+				p.add(fmt.Sprintf("same rate, round %d of %d", round+1, b.o.Rounds), r.name+", "+load, func(ctx context.Context) error { return b.pace(ctx, r, load) })
+			}
+		}
+	}
 	if embedded && b.o.Records > 0 {
 		p.add(fmt.Sprintf("%d live records", b.o.Records), embeddedStore, b.fill)
 	}
@@ -201,6 +209,39 @@ func (b *keysBench) slice(ctx context.Context, r *run, load string) error {
 		f.Failed = oneLine(err)
 	case int64(after-before) < answers:
 		f.Failed = fmt.Sprintf("only %.0f of %d answers count as a %s", after-before, answers, event)
+	}
+	return ctx.Err()
+}
+
+// pace measures the CPU of a load at a rate that all stores keep up with. A gateway that waits for a store is idle in between, and to be woken costs it more than to go on: as many requests
+// a second without a key cost more as well than what a gateway that never rests makes of them.
+func (b *keysBench) pace(ctx context.Context, r *run, load string) error {
+	l, err := dial(r.process.site.listen, r.connections, newRequest(load, "bench.example"))
+	if err != nil {
+		return ctx.Err() // its slices say why
+	}
+	defer l.close()
+	if _, err := l.closed(ctx, b.o.Duration/20); err != nil {
+		return ctx.Err()
+	}
+	before, err := cpuTime(r.process.PID())
+	if err != nil {
+		return err
+	}
+	t, err := l.open(ctx, b.o.Duration, paceRate)
+	if err != nil {
+		return ctx.Err()
+	}
+	after, err := cpuTime(r.process.PID())
+	if err != nil {
+		return err
+	}
+	if t.requests > 0 && t.errors == 0 {
+		key := pacedLoad{r.name, load}
+		if b.paced == nil {
+			b.paced = map[pacedLoad][]float64{}
+		}
+		b.paced[key] = append(b.paced[key], float64((after-before).Microseconds())/float64(t.requests))
 	}
 	return ctx.Err()
 }
@@ -347,7 +388,11 @@ func (b *keysBench) report(fileSystem string) *IdempotencyReport {
 		if r.result.Latency == nil && len(r.latency) > 0 {
 			r.result.Latency = newLatency(r.latency)
 		}
-		rep.Stores = append(rep.Stores, StoreResult{*r.result, r.connections})
+		s := StoreResult{Result: *r.result, Connections: r.connections}
+		if plain, keyed := b.paced[pacedLoad{r.name, loadPlain}], b.paced[pacedLoad{r.name, loadKeyed}]; len(plain) > 0 && len(keyed) > 0 {
+			s.Paced = &Paced{Rate: paceRate, Plain: median(plain), Keyed: median(keyed)}
+		}
+		rep.Stores = append(rep.Stores, s)
 	}
 	rep.relate()
 	if !rep.Quick {

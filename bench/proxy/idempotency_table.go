@@ -77,6 +77,9 @@ func (r *IdempotencyReport) sentences() []string {
 		if keyed != nil && replay != nil {
 			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go through", s.Name, shown(ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
 		}
+		if p := s.Paced; p != nil {
+			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs", s.Name, p.Rate, p.Plain, p.Keyed, p.Keyed-p.Plain)
+		}
 		if l := s.Latency; l != nil && l.Failed == "" {
 			add("%s: keyed POST at %d/s: p50 %.0f µs, p99 %.0f µs, p99.9 %.0f µs", s.Name, r.Rate, l.P50, l.P99, l.P999)
 		}

@@ -68,14 +68,14 @@ func sampleIdempotency() *IdempotencyReport {
 		for load, cpu := range map[string]float64{loadPlain: plain, loadKeyed: keyed, loadReplay: replay} {
 			figures[load] = &Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu, Requests: 100}
 		}
-		return StoreResult{Result{Name: name, Figures: figures}, connections}
+		return StoreResult{Result: Result{Name: name, Figures: figures}, Connections: connections, Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
 	}
 	fsyncs := 50.0
 	r := &IdempotencyReport{
 		FileSystem: "ext4", Fsyncs: &fsyncs,
 		Stores: []StoreResult{
 			store(memoryStore, 64, 20, 25, 10), store(embeddedStore, 256, 20, 50, 30), store(redisStore, 64, 20, 27, 14),
-			{Result{Name: "another", Missing: "not available: <not here>"}, 1},
+			{Result: Result{Name: "another", Missing: "not available: <not here>"}, Connections: 1},
 		},
 		Live: &Live{Records: recordsLive, After: Memory{Proportional: 250e6}},
 	}

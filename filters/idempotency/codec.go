@@ -57,12 +57,17 @@ func AppendRecord(dst []byte, r *Record) []byte {
 }
 
 // DecodeRecord reads what [AppendRecord] wrote; the record shares no memory with b. The error wraps [ErrCorrupt].
-func DecodeRecord(b []byte) (Record, error) {
+func DecodeRecord(b []byte) (Record, error) { return decodeRecord(b, false) }
+
+// RecordIn is [DecodeRecord] for bytes that never change: the record's strings and its answer lie in them.
+func RecordIn(b []byte) (Record, error) { return decodeRecord(b, true) }
+
+func decodeRecord(b []byte, share bool) (Record, error) {
 	body, err := checked(b, recordVersion, "record")
 	if err != nil {
 		return Record{}, err
 	}
-	d := decoder{b: body}
+	d := decoder{b: body, share: share}
 	var r Record
 	r.State = State(d.byte())
 	flags := d.byte()
@@ -81,7 +86,9 @@ func DecodeRecord(b []byte) (Record, error) {
 	r.TTL = time.Duration(d.varint())
 	r.Unsent = flags&flagUnsent != 0
 	r.Counted = flags&flagCounted != 0
-	if answer := d.bytes(d.uvarint()); len(answer) > 0 {
+	if answer := d.bytes(d.uvarint()); len(answer) > 0 && share {
+		r.Answer = answer[:len(answer):len(answer)] // who appends does so elsewhere
+	} else if len(answer) > 0 {
 		r.Answer = append([]byte(nil), answer...)
 	}
 	if err := d.end(); err != nil {

@@ -46,6 +46,9 @@ func TestCodecRoundTrip(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
 		}
+		if got, err = RecordIn(b[len(prefix):]); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("in the bytes: %+v, %v\nwant %+v", got, err, want)
+		}
 	})
 }
 

@@ -163,7 +163,7 @@ func (s *Store) read(id string, candidates []location, f *found) error {
 
 // decode reads the record of an entry. One in flight is of a dead process: those of this one are in memory.
 func decode(v view) (idempotency.Record, error) {
-	rec, err := idempotency.DecodeRecord(v.body)
+	rec, err := idempotency.RecordIn(v.body) // of memory that was read for this alone
 	if rec.State == idempotency.InFlight {
 		rec.State, rec.Unsent = idempotency.Unknown, false
 	}
