@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -302,18 +301,4 @@ func (s *Store) failed(cause error) error {
 		hint = "; free some room, the store then goes on by itself"
 	}
 	return fmt.Errorf("%w: %w: folder %s: %w%s", idempotency.ErrNotTaken, ErrFailed, s.dir, cause, hint)
-}
-
-// own gives a record copies of its strings, since the caller's lie in buffers that are used again: one for all of them.
-func own(r *idempotency.Record) {
-	var b strings.Builder
-	b.Grow(len(r.ID) + len(r.Route) + len(r.Principal) + len(r.ClientKey))
-	own := [...]*string{&r.ID, &r.Route, &r.Principal, &r.ClientKey}
-	for _, s := range own {
-		b.WriteString(*s)
-	}
-	rest := b.String()
-	for _, s := range own {
-		*s, rest = rest[:len(*s)], rest[len(*s):]
-	}
 }

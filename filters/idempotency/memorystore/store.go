@@ -160,7 +160,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		h.mu.Unlock()
 		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
-	own(&next)
+	next.OwnTexts()
 	h.put(e, &next)
 	h.mu.Unlock()
 	s.waiting.Wake(c.ID)
@@ -183,20 +183,6 @@ func (s *Store) count(old, next *idempotency.Record, max int, now time.Time) boo
 		s.open.Remove(owner, old.Expires)
 	}
 	return s.open.Add(owner, next.Expires, now, max)
-}
-
-// own gives the record copies of its strings, since the caller's lie in buffers that are used again: one for all of them.
-func own(r *idempotency.Record) {
-	var b strings.Builder
-	b.Grow(len(r.ID) + len(r.Route) + len(r.Principal) + len(r.ClientKey))
-	own := [...]*string{&r.ID, &r.Route, &r.Principal, &r.ClientKey}
-	for _, s := range own {
-		b.WriteString(*s)
-	}
-	rest := b.String()
-	for _, s := range own {
-		*s, rest = rest[:len(*s)], rest[len(*s):]
-	}
 }
 
 // Change implements [idempotency.Store].
