@@ -50,7 +50,7 @@ coordinator:
 
 peers:
 	@echo "== other people's clients and servers, through the gateway"
-	cd bench/peers && $(GO) vet ./... && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+	cd bench/suite/interop && $(GO) vet ./... && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 # The race detector allocates by itself, so what tests count with AllocsPerRun is only true without it.
 allocations:

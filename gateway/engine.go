@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
-	"github.com/sluice-gateway/sluice/filters/ratelimit/localstore"
-	limitredis "github.com/sluice-gateway/sluice/filters/ratelimit/redisstore"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/template"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -310,13 +310,13 @@ func (b *builder) limits(r *config.Route) (filters.Filter, error) {
 		key := fmt.Sprintf("%s %+v", c.Scope, limit)
 		if c.Scope == "global" && b.redis != nil {
 			u.Limiter = b.limiter("redis "+key, func() ratelimit.Limiter {
-				return limitredis.New(b.redis, b.redisConf.KeyPrefix, time.Duration(b.redisConf.Timeout), limit)
+				return ratelimitredis.New(b.redis, b.redisConf.KeyPrefix, time.Duration(b.redisConf.Timeout), limit)
 			})
 			u.Fallback = b.limiter("share "+key, func() ratelimit.Limiter {
-				return &share{Store: localstore.New(limit, limitKeysMax), live: b.liveGateways}
+				return &share{Store: ratelimitlocal.New(limit, limitKeysMax), live: b.liveGateways}
 			})
 		} else { // with an embedded or memory store this gateway is the only one
-			u.Limiter = b.limiter(key, func() ratelimit.Limiter { return localstore.New(limit, limitKeysMax) })
+			u.Limiter = b.limiter(key, func() ratelimit.Limiter { return ratelimitlocal.New(limit, limitKeysMax) })
 		}
 		uses = append(uses, u)
 	}
@@ -337,7 +337,7 @@ func (b *builder) limiter(key string, make func() ratelimit.Limiter) ratelimit.L
 
 // share is this gateway's part of a global limit, for the time in which the store does not answer.
 type share struct {
-	*localstore.Store
+	*ratelimitlocal.Store
 	live func() int
 }
 

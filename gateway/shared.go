@@ -15,11 +15,11 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/breaker"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/embeddedstore"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
-	idemredis "github.com/sluice-gateway/sluice/filters/idempotency/redisstore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyembedded"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
-	limitredis "github.com/sluice-gateway/sluice/filters/ratelimit/redisstore"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -32,7 +32,7 @@ type shared struct {
 	codec      *idempotency.AnswerCodec
 	redis      redis.UniversalClient // nil without Redis
 	redisConf  *config.RedisStore
-	membership *limitredis.Membership // nil without Redis
+	membership *ratelimitredis.Membership // nil without Redis
 	flights    *idempotency.Flights
 	storeUp    atomic.Bool
 
@@ -69,14 +69,14 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 	case s.Redis != nil:
 		sh.redisConf = s.Redis
 		sh.redis = newRedis(s.Redis)
-		sh.membership = limitredis.NewMembership(sh.redis, s.Redis.KeyPrefix, instanceID())
-		return idemredis.New(sh.redis, idemredis.Options{
+		sh.membership = ratelimitredis.NewMembership(sh.redis, s.Redis.KeyPrefix, instanceID())
+		return idempotencyredis.New(sh.redis, idempotencyredis.Options{
 			Prefix: s.Redis.KeyPrefix, Timeout: time.Duration(s.Redis.Timeout), Logger: sh.logger, Failovers: sh.metrics.storeFailovers,
 		}), nil
 	case s.Memory != nil:
-		return memorystore.New(steadyClock(time.Now)), nil
+		return idempotencymemory.New(steadyClock(time.Now)), nil
 	case s.Embedded != nil:
-		store, err := embeddedstore.Open(s.Embedded.Dir, embeddedstore.Options{
+		store, err := idempotencyembedded.Open(s.Embedded.Dir, idempotencyembedded.Options{
 			Logger: sh.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout), MaxRecords: s.Embedded.MaxRecords,
 		})
 		if err != nil {
@@ -95,7 +95,7 @@ func newRedis(c *config.RedisStore) redis.UniversalClient {
 	if m := c.Sentinel; m != nil {
 		o.MasterName, o.SentinelUsername, o.SentinelPassword = m.Master, m.Username, m.Password
 	}
-	idemredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
+	idempotencyredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
 	if c.TLS {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

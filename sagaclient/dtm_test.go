@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/dtmtest"
+	"github.com/sluice-gateway/sluice/bench/kit/dtmtest"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sluice-gateway/sluice/bench/freeport"
+	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 )
 
 // preferredAdmin is where the commands that operate a gateway look for it.

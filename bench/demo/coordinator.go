@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/child"
+	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
 const (

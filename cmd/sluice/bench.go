@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-gateway/sluice/bench/proxy"
+	"github.com/sluice-gateway/sluice/bench/load/proxy"
 )
 
 func newBench() *cobra.Command {

@@ -14,10 +14,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/breaker"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
-	"github.com/sluice-gateway/sluice/filters/ratelimit/localstore"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
 )
 
 // limitCounters counts with the library that the gateway counts with.
@@ -42,13 +42,13 @@ func route(t testing.TB, who identity.Settings, per []filters.Ref, keys *idempot
 	}
 	limit := ratelimit.Limit{Name: "per-user", Count: 1 << 30, Period: time.Second, Burst: 1 << 30}
 	list := []filters.Filter{id, ratelimit.New([]ratelimit.Use{{
-		Limit: limit, Per: per, Limiter: localstore.New(limit, 1000),
+		Limit: limit, Per: per, Limiter: ratelimitlocal.New(limit, 1000),
 	}}, limitCounters{})}
 	if keys != nil {
 		flights := idempotency.NewFlights()
 		t.Cleanup(flights.Close)
 		list = append(list, idempotency.New(*keys, idempotency.Options{
-			Store: memorystore.New(nil), Flights: flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Store: idempotencymemory.New(nil), Flights: flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			Metrics: idempotency.Metrics{
 				Claims: counter(), Replays: counter(), Joins: counter(), Conflicts: counter(),
 				Mismatches: counter(), Unknown: counter(), Lost: counter(), Failures: counter(),

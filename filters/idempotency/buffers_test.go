@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 )
 
 // lend is a request whose strings lie in buffers, as those of the engine do.
@@ -136,7 +136,7 @@ func (s *slowRenewal) Change(ctx context.Context, id string, token uint64, ch id
 func TestRenewalOutlivesItsExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
-		slow := &slowRenewal{Store: memorystore.New(nil), renewed: make(chan string, 1)}
+		slow := &slowRenewal{Store: idempotencymemory.New(nil), renewed: make(chan string, 1)}
 		b := benchOn(t, s, &faulty{Store: slow})
 		x, lent := lend("k", "{}")
 		if r, _ := b.chain.Request(x); r != nil {

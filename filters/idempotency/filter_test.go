@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 )
 
 // bench is a filter on a memory store, and a service behind it that the test speaks for.
@@ -55,7 +55,7 @@ func defaults() idempotency.Settings {
 }
 
 func newBench(t *testing.T, s idempotency.Settings) *bench {
-	return benchOn(t, s, &faulty{Store: memorystore.New(nil)})
+	return benchOn(t, s, &faulty{Store: idempotencymemory.New(nil)})
 }
 
 func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
@@ -389,7 +389,7 @@ func TestLeaseAndCap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
 		s.Lease, s.MaxInFlight, s.Retry, s.Wait = time.Second, 5*time.Second, true, 0
-		store := &faulty{Store: memorystore.New(nil)}
+		store := &faulty{Store: idempotencymemory.New(nil)}
 		one, two := benchOn(t, s, store), benchOn(t, s, store) // two gateways
 		ended := make(chan seen)
 		go func() {
@@ -418,7 +418,7 @@ func TestDuplicatesOfALateOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
 		s.Lease, s.MaxInFlight, s.Retry, s.Wait = time.Second, 5*time.Second, true, 20*time.Second
-		store := &faulty{Store: memorystore.New(nil)}
+		store := &faulty{Store: idempotencymemory.New(nil)}
 		one, two := benchOn(t, s, store), benchOn(t, s, store)
 		ended, joined := make(chan seen), make(chan seen)
 		go func() {

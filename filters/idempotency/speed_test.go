@@ -10,7 +10,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 )
 
 // What the filter costs a request on the memory store: the gateway's share of a keyed POST.
@@ -25,7 +25,7 @@ func BenchmarkKeyed(b *testing.B) {
 			s.MaxOpenKeys = c.max
 			discard := &tally{}
 			f := idempotency.New(s, idempotency.Options{
-				Store: memorystore.New(nil), Flights: idempotency.NewFlights(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+				Store: idempotencymemory.New(nil), Flights: idempotency.NewFlights(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 				Metrics: idempotency.Metrics{
 					Claims: discard, Replays: discard, Joins: discard, Conflicts: discard, Mismatches: discard, Unknown: discard, Lost: discard, Failures: discard,
 					TooMany: discard, Probes: discard, Settled: discard, Untrusted: discard,

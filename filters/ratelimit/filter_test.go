@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
-	"github.com/sluice-gateway/sluice/filters/ratelimit/localstore"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
 )
 
 var t0 = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
@@ -47,7 +47,7 @@ func limit(name string, count, burst int, period time.Duration) ratelimit.Limit 
 }
 
 func use(l ratelimit.Limit, per ...filters.Ref) ratelimit.Use {
-	return ratelimit.Use{Limit: l, Per: per, Limiter: localstore.New(l, 1000)}
+	return ratelimit.Use{Limit: l, Per: per, Limiter: ratelimitlocal.New(l, 1000)}
 }
 
 var (
@@ -111,7 +111,7 @@ func TestConform(t *testing.T) {
 			return []ratelimit.Use{use(ample), {Limit: ample, Limiter: new(silent), OnStoreFailure: ratelimit.Closed}}
 		},
 		"store gone, local": func() []ratelimit.Use {
-			return []ratelimit.Use{{Limit: ample, Limiter: new(silent), Fallback: localstore.New(ample, 10)}}
+			return []ratelimit.Use{{Limit: ample, Limiter: new(silent), Fallback: ratelimitlocal.New(ample, 10)}}
 		},
 		"no limits": func() []ratelimit.Use { return nil },
 	} {
@@ -215,7 +215,7 @@ func TestStoreFailure(t *testing.T) {
 		left     string // RateLimit of the last
 		counted  map[string]int
 	}{
-		{"local", func(u *ratelimit.Use) { u.Fallback = localstore.New(l, 10) }, []int{200, 429},
+		{"local", func(u *ratelimit.Use) { u.Fallback = ratelimitlocal.New(l, 10) }, []int{200, 429},
 			`"global";r=0;t=60`, map[string]int{"global failures": 2, "global allowed": 1, "global refused": 1}},
 		{"local without a share", func(*ratelimit.Use) {}, []int{503}, "", map[string]int{"global failures": 1, "global refused": 1}},
 		{"open", func(u *ratelimit.Use) { u.OnStoreFailure = ratelimit.Open }, []int{200, 200}, `"real";r=98;t=1`,
@@ -224,7 +224,7 @@ func TestStoreFailure(t *testing.T) {
 			map[string]int{"global failures": 1, "global refused": 1}},
 		{"closed, shadow", func(u *ratelimit.Use) { u.OnStoreFailure, u.Shadow = ratelimit.Closed, true }, []int{200}, `"real";r=99;t=1`,
 			map[string]int{"global failures": 1, "global shadow-refused": 1, "global refused": 0}},
-		{"local, shadow", func(u *ratelimit.Use) { u.Fallback, u.Shadow = localstore.New(l, 10), true }, []int{200, 200}, `"real";r=98;t=1`,
+		{"local, shadow", func(u *ratelimit.Use) { u.Fallback, u.Shadow = ratelimitlocal.New(l, 10), true }, []int{200, 200}, `"real";r=98;t=1`,
 			map[string]int{"global failures": 2, "global allowed": 1, "global shadow-refused": 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestStoreFailure(t *testing.T) {
 			store := new(broken)
 			u := ratelimit.Use{Limit: l, Limiter: store}
 			c.change(&u)
-			real.Limiter = localstore.New(real.Limit, 10)
+			real.Limiter = ratelimitlocal.New(real.Limit, 10)
 			f := ratelimit.New([]ratelimit.Use{u, real}, m)
 			var r filters.Response
 			for i, want := range c.statuses {

@@ -5,20 +5,20 @@ import (
 	"io"
 	"testing"
 
-	"github.com/sluice-gateway/sluice/bench/httpcases"
+	"github.com/sluice-gateway/sluice/bench/kit/rawhttp"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // caseFiles hold the raw cases that the fuzzers begin with.
-var caseFiles = [...]string{"../../bench/httpcases/cases.json", "../../bench/httpcases/cases-more.json"}
+var caseFiles = [...]string{"../../bench/kit/rawhttp/cases.json", "../../bench/kit/rawhttp/cases-more.json"}
 
 // seeds calls add with what the clients of the raw cases send, or with what their services answer.
 func seeds(f *testing.F, answers bool, add func([]byte)) {
 	f.Helper()
 	for _, file := range caseFiles {
-		cases, err := httpcases.Load(file)
+		cases, err := rawhttp.Load(file)
 		if err != nil {
 			f.Fatal(err)
 		}

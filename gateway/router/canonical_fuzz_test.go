@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluice-gateway/sluice/bench/httpcases"
+	"github.com/sluice-gateway/sluice/bench/kit/rawhttp"
 )
 
 // The segments of a canonical path decode to those of the path that came, with dot segments and empty ones resolved; a step above the
@@ -15,8 +15,8 @@ func FuzzCanonicalSegments(f *testing.F) {
 	for _, s := range []string{"/", "/a/b/../c", "/%2e/a/%2E%2e/b", "/a//b///", "/a%2Fb", "/a%5Cb", "/%00", "/..;/a", "/a/..", "/a/.", "/|%7c", "/%C3%a9", "/%25%32%65", "/a%3bb", "/..%2f"} {
 		f.Add(s)
 	}
-	for _, file := range []string{"../../bench/httpcases/cases.json", "../../bench/httpcases/cases-more.json"} {
-		cases, err := httpcases.Load(file)
+	for _, file := range []string{"../../bench/kit/rawhttp/cases.json", "../../bench/kit/rawhttp/cases-more.json"} {
+		cases, err := rawhttp.Load(file)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/memorystore"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -53,7 +53,7 @@ func (d *desk) open(t *testing.T, dtm string) {
 	}
 	t.Cleanup(client.Close)
 	d.Coordinator = New(Options{
-		Client: client, Store: memorystore.New(nil), Base: "http://gateway.test", Call: d.call,
+		Client: client, Store: idempotencymemory.New(nil), Base: "http://gateway.test", Call: d.call,
 		Longest: func(string) time.Duration { return 8 * time.Second },
 		Steps:   func(string) ([]string, bool) { return StepNames(definition), true }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: Metrics{Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Doubts: &counter{}, BranchCalls: &counter{}, BranchErrors: &counter{}},

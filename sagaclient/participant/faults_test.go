@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/sqltest"
+	"github.com/sluice-gateway/sluice/bench/kit/sqltest"
 )
 
 // The first ones of many at a time fail in every way there is; then one is done, once.

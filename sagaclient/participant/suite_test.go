@@ -9,7 +9,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	"github.com/sluice-gateway/sluice/bench/sqltest"
+	"github.com/sluice-gateway/sluice/bench/kit/sqltest"
 )
 
 // backend is a database that the suite runs on.

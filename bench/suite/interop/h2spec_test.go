@@ -1,0 +1,82 @@
+package interop
+
+import (
+	"encoding/xml"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// h2specCases is how many cases h2spec has: generic, http2 and hpack.
+const h2specCases = 145
+
+// report is h2spec's JUnit report.
+type report struct {
+	Suites []struct {
+		Package string `xml:"package,attr"`
+		Cases   []struct {
+			Title   string  `xml:"classname,attr"`
+			Failure *string `xml:"failure"`
+			Error   *string `xml:"error"`
+			Skipped *string `xml:"skipped"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+func TestH2spec(t *testing.T) {
+	t.Parallel()
+	service := startService(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, strings.Repeat("an answer of more than a few bytes\n", 8))
+	})
+	g := startGateway(t, oneService(service))
+	for _, mode := range []struct {
+		name, address string
+		flags         []string
+	}{
+		{"cleartext", g.http, nil},
+		{"tls", g.https, []string{"--tls", "--insecure"}},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			runH2spec(t, mode.address, mode.flags...)
+		})
+	}
+}
+
+func runH2spec(t *testing.T, address string, flags ...string) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "h2spec.xml")
+	out, passed := run(t, tool(t, "h2spec"), append(flags, "--host", host, "--port", port, "--timeout", "2", "--junit-report", file)...)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("h2spec wrote no report: %v\n%s", err, out)
+	}
+	var r report
+	if err := xml.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, s := range r.Suites {
+		for _, c := range s.Cases {
+			ran++
+			for what, detail := range map[string]*string{"failed": c.Failure, "gave an error": c.Error, "was skipped": c.Skipped} {
+				if detail != nil {
+					t.Errorf("%s %s: %s:\n%s", s.Package, what, c.Title, *detail)
+				}
+			}
+		}
+	}
+	if ran != h2specCases {
+		t.Errorf("h2spec ran %d cases, want %d", ran, h2specCases)
+	}
+	if !passed && !t.Failed() {
+		t.Error("h2spec failed:\n", out)
+	}
+}

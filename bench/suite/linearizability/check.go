@@ -1,0 +1,220 @@
+package linearizability
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// orderLimit is how long the search for an order may take: keys have few operations, so it takes milliseconds each.
+const orderLimit = 2 * time.Minute
+
+// Report counts what a history has seen.
+type Report struct {
+	Keys, Operations, Executions int
+	Answers                      map[string]int // by status and reason; "none" without one
+	Replays                      int
+	Doubtful                     int // operations while the store was in trouble
+	Retried                      int // executions above the first attempt
+	Again                        int // keys that were executed again after a failover lost their record
+	Vain                         int // keys whose last answer was that the outcome is unknown, and that were never executed
+}
+
+// String returns the counts in one line.
+func (r Report) String() string {
+	var answers []string
+	for what, n := range r.Answers {
+		answers = append(answers, fmt.Sprintf("%s: %d", what, n))
+	}
+	slices.Sort(answers)
+	return fmt.Sprintf("%d keys, %d operations (%d while the store was in trouble), %d executions (%d retried), %d replays, %d executed again after a failover, %d held in vain; %s",
+		r.Keys, r.Operations, r.Doubtful, r.Executions, r.Retried, r.Replays, r.Again, r.Vain, strings.Join(answers, ", "))
+}
+
+// Check decides whether the history is one that the specification allows; the error shows the keys where it is not. No operation may be under way.
+func (h *History) Check() (Report, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	errs := h.facts()
+	m := &model{onUnknown: h.OnUnknown, body: map[string]string{}}
+	bodies := map[string]string{}
+	for _, o := range h.operations {
+		bodies[o.ID] = o.Request.Body
+	}
+	for _, e := range h.executions {
+		m.body[e.ID] = bodies[e.Operation]
+	}
+	keys := h.events()
+	specification := m.porcupine()
+	deadline := time.Now().Add(orderLimit)
+	for key, events := range keys {
+		switch porcupine.CheckOperationsTimeout(specification, events, max(time.Until(deadline), time.Nanosecond)) {
+		case porcupine.Illegal:
+			errs = append(errs, fmt.Errorf("no order of these is allowed, principal %s, key %s:\n%s", key[0], key[1], describe(events)))
+		case porcupine.Unknown:
+			errs = append(errs, fmt.Errorf("no order found within %v, principal %s, key %s: %d events", orderLimit, key[0], key[1], len(events)))
+		}
+	}
+	return h.report(keys), errors.Join(errs[:min(len(errs), 5)]...)
+}
+
+// facts checks what must hold of each operation, whatever the order.
+func (h *History) facts() (errs []error) {
+	executions := map[string]*Execution{}
+	operations := map[string]*Operation{}
+	for i := range h.operations {
+		operations[h.operations[i].ID] = &h.operations[i]
+	}
+	ofOperation, injected := map[string]*Execution{}, map[string]Request{}
+	for i := range h.executions {
+		e := &h.executions[i]
+		executions[e.ID] = e
+		if other := ofOperation[e.Operation]; other != nil {
+			errs = append(errs, fmt.Errorf("one request was sent on twice: %+v and %+v", *other, *e))
+		}
+		ofOperation[e.Operation] = e
+		o := operations[e.Operation]
+		if o == nil {
+			errs = append(errs, fmt.Errorf("an execution that nobody asked for: %+v", *e))
+			continue
+		}
+		whose := Request{Principal: o.Request.Principal, Key: o.Request.Key}
+		if known, ok := injected[e.InjectedKey]; e.InjectedKey == "" || ok && known != whose {
+			errs = append(errs, fmt.Errorf("the injected key of %+v is that of %+v too", *e, known))
+		}
+		injected[e.InjectedKey] = whose
+	}
+	for i := range h.operations {
+		o := &h.operations[i]
+		if err := fact(o, ofOperation[o.ID], executions[executionOf(o.Answer.Body)], h.OnUnknown == "probe"); err != nil {
+			errs = append(errs, fmt.Errorf("%w: %s", err, describeOperation(o)))
+		}
+	}
+	return errs
+}
+
+// fact checks one operation: own is what it executed, told the execution whose answer it got. With probes an answer may be what one found out, which has a status of its own.
+func fact(o *Operation, own, told *Execution, probed bool) error {
+	a := o.Answer
+	sentOn := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout"
+	switch {
+	case a.Status == 0:
+	case a.Reason != "" && !sentOn && own != nil:
+		return fmt.Errorf("a refusal that says that nothing was sent, yet %s was executed", own.ID)
+	case a.Reason == "" && told == nil:
+		return errors.New("an answer that the service never gave")
+	case a.Reason == "" && (told.Body != a.Body || told.Status != a.Status && !(a.Replayed && probed)):
+		return fmt.Errorf("not the answer that the service gave: %d %s", told.Status, told.Body)
+	case a.Replayed && own != nil:
+		return fmt.Errorf("a replay, yet %s was executed", own.ID)
+	case a.Reason == "" && !a.Replayed && told != own:
+		return errors.New("another's answer that is not called a replay")
+	case a.Replayed && a.Status != http.StatusCreated:
+		return errors.New("a replay of an answer that is not final")
+	}
+	return nil
+}
+
+func (h *History) report(keys map[[2]string][]porcupine.Operation) Report {
+	r := Report{Keys: len(keys), Operations: len(h.operations), Answers: map[string]int{}}
+	for i := range h.operations {
+		o := &h.operations[i]
+		switch a := o.Answer; {
+		case a.Status == 0:
+			r.Answers["none"]++
+		case a.Reason != "":
+			r.Answers[fmt.Sprint(a.Status, " ", a.Reason)]++
+		default:
+			r.Answers[fmt.Sprint(a.Status)]++
+		}
+		if o.Answer.Replayed {
+			r.Replays++
+		}
+		if slices.ContainsFunc(h.troubles, func(s span) bool { return s.touches(o) }) {
+			r.Doubtful++
+		}
+	}
+	first := map[string]int{}
+	for _, e := range h.executions {
+		switch {
+		case !e.done():
+		case e.Attempt > 1:
+			r.Retried++
+			fallthrough
+		default:
+			r.Executions++
+		}
+		if e.done() && e.Attempt == 1 {
+			if first[e.InjectedKey]++; first[e.InjectedKey] == 2 {
+				r.Again++
+			}
+		}
+	}
+	for _, events := range keys {
+		if inVain(events) {
+			r.Vain++
+		}
+	}
+	return r
+}
+
+func inVain(events []porcupine.Operation) bool {
+	var last Operation
+	for _, o := range events {
+		e := o.Input.(event)
+		if e.execution != nil && e.execution.done() {
+			return false
+		}
+		if e.request != nil && e.request.Answer.Status != 0 && e.request.Return > last.Return {
+			last = *e.request
+		}
+	}
+	return last.Answer.Reason == "outcome-unknown"
+}
+
+// describe lists the events of a key by their calls.
+func describe(events []porcupine.Operation) string {
+	events = slices.Clone(events)
+	slices.SortFunc(events, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	var b strings.Builder
+	for _, o := range events {
+		switch e := o.Input.(event); {
+		case e.isFailover():
+			fmt.Fprintf(&b, "%s failover\n", times(o.Call, o.Return))
+		case e.isExecution():
+			fmt.Fprintf(&b, "%s   executed %s for %s, attempt %d, status %d\n", times(o.Call, o.Return), e.execution.ID, e.execution.Operation, e.execution.Attempt, e.execution.Status)
+		default:
+			doubt := ""
+			if e.doubtful {
+				doubt = " (store in trouble)"
+			}
+			fmt.Fprintf(&b, "%s%s\n", describeOperation(e.request), doubt)
+		}
+	}
+	return b.String()
+}
+
+func describeOperation(o *Operation) string {
+	answer := "no answer"
+	if a := o.Answer; a.Status != 0 {
+		answer = fmt.Sprint(a.Status, " ", cmp.Or(a.Reason, a.Body))
+		if a.Replayed {
+			answer += " (replayed)"
+		}
+	}
+	return fmt.Sprintf("%s %s at gateway %d, %s %s body %q: %s", times(o.Call, o.Return), o.ID, o.Gateway, o.Request.Principal, o.Request.Key, o.Request.Body, answer)
+}
+
+func times(call, returned int64) string {
+	end := "..."
+	if returned != Open {
+		end = fmt.Sprintf("%.3f", time.Duration(returned).Seconds())
+	}
+	return fmt.Sprintf("[%.3f, %s]", time.Duration(call).Seconds(), end)
+}

@@ -1,0 +1,186 @@
+package linearizability
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	clientsPerGateway = 8
+	principals        = 5
+	recentKeys        = 24 // that a client takes one of
+	// requestLimit bounds a request to a gateway that is stopped; others answer long before.
+	requestLimit = 15 * time.Second
+)
+
+// Load is clients that send keyed requests to gateways until they are stopped.
+type Load struct {
+	history *History
+	urls    []string
+	client  *http.Client
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	random  *rand.Rand
+	n       int // operations so far
+	keys    int // keys so far
+	touched map[Request]bool
+	open    map[string]Request // by operation: under way
+}
+
+// StartLoad starts clients of the gateways with these URLs. The path is that of the route.
+func StartLoad(h *History, seed uint64, urls ...string) *Load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Load{
+		history: h, urls: urls, cancel: cancel, touched: map[Request]bool{}, open: map[string]Request{},
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		random: rand.New(rand.NewPCG(seed, 2)),
+	}
+	for i := range clientsPerGateway * len(urls) {
+		l.running.Go(func() {
+			for ctx.Err() == nil {
+				gateway, patience, request := l.draw(i)
+				l.Send(ctx, gateway, patience, request)
+				pause(ctx, l.thought())
+			}
+		})
+	}
+	return l
+}
+
+// thought is how long a client waits between two requests.
+func (l *Load) thought() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Duration(l.random.IntN(20)) * time.Millisecond
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Stop ends the clients when each has its answer.
+func (l *Load) Stop() {
+	l.cancel()
+	l.running.Wait()
+	l.client.CloseIdleConnections()
+}
+
+// draw chooses a request: mostly one of the newest keys again. Few have another body than the key's first, few clients leave early. Half of the
+// clients have a gateway of their own, so that one gateway that is stopped does not stop all clients.
+func (l *Load) draw(client int) (gateway int, patience time.Duration, r Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gateway = client % len(l.urls)
+	if client/len(l.urls)%2 == 0 {
+		gateway = l.random.IntN(len(l.urls))
+	}
+	patience = requestLimit
+	if l.random.IntN(100) < 3 {
+		patience = time.Duration(l.random.IntN(30)) * time.Millisecond
+	}
+	key := l.keys
+	if l.keys == 0 || l.random.IntN(100) < 12 {
+		l.keys++
+	} else {
+		key = max(0, l.keys-1-l.random.IntN(recentKeys))
+	}
+	r = Request{Principal: fmt.Sprint("p", key%principals), Key: fmt.Sprint("k", key/principals), Body: "a"}
+	if l.random.IntN(100) < 5 {
+		r.Body = "b"
+	}
+	l.touched[r] = true
+	return gateway, patience, r
+}
+
+// Requests returns the distinct requests that were sent.
+func (l *Load) Requests() []Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var rs []Request
+	for r := range l.touched {
+		rs = append(rs, r)
+	}
+	return rs
+}
+
+// begin names an operation, by its gateway too: the service stalls one gateway's.
+func (l *Load) begin(gateway int, r Request) (id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+	id = fmt.Sprint("o", l.n, "@", gateway)
+	l.open[id] = r
+	return id
+}
+
+func (l *Load) end(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, id)
+}
+
+// UnderWay returns the request of an operation that has not ended.
+func (l *Load) UnderWay(id string) Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open[id]
+}
+
+// Send makes one request and records it, unless it certainly never reached the gateway. A client that leaves by ctx or after patience has no answer.
+func (l *Load) Send(ctx context.Context, gateway int, patience time.Duration, r Request) (a Answer, sent bool) {
+	o := Operation{ID: l.begin(gateway, r), Request: r, Gateway: gateway, Call: l.history.now(), Return: Open}
+	defer l.end(o.ID)
+	// Not under ctx: a load that is stopped waits for its answers.
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	answer, err := l.post(limited, &o)
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return Answer{}, false
+	}
+	if err == nil {
+		o.Answer, o.Return = answer, l.history.now()
+	}
+	l.history.add(o)
+	return o.Answer, true
+}
+
+func (l *Load) post(ctx context.Context, o *Operation) (Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[o.Gateway]+"/v1/orders", strings.NewReader(o.Request.Body))
+	if err != nil {
+		return Answer{}, err
+	}
+	req.GetBody = nil // else net/http itself would send a request with an Idempotency-Key again when a connection breaks
+	req.Header.Set("Content-Type", "text/plain")
+	req.Header.Set("X-User", o.Request.Principal)
+	req.Header.Set("Idempotency-Key", o.Request.Key)
+	req.Header.Set(operationField, o.ID)
+	resp, err := l.client.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return Answer{}, err // cut off: the client has no answer
+	}
+	return Answer{
+		Status: resp.StatusCode, Reason: resp.Header.Get("Sluice-Reason"), Body: string(body),
+		Replayed: resp.Header.Get("Idempotent-Replayed") == "true",
+	}, nil
+}

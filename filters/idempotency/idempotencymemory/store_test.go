@@ -1,0 +1,85 @@
+package idempotencymemory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/idempotency/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		c := &clock{t: time.Unix(1_790_000_000, 0).UTC()}
+		s := New(c.now)
+		t.Cleanup(func() {
+			if n := s.waiting.Len(); n != 0 {
+				t.Errorf("%d entries of waiters are left", n)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return storetest.Harness{Store: s, Advance: c.advance, Now: c.now}
+	})
+}
+
+func TestConformanceOnTheRealClock(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(*testing.T) storetest.Harness { return storetest.Harness{Store: New(nil)} })
+}
+
+// TestExpiredRecordsAreSwept: the number of records held follows the live ones, though no call ever asks for the dead ones again.
+func TestExpiredRecordsAreSwept(t *testing.T) {
+	c := &clock{t: time.Unix(1_790_000_000, 0)}
+	s := New(c.now)
+	ctx := context.Background()
+	for i := range 20_000 {
+		req := idempotency.ClaimRequest{ID: fmt.Sprint(i), Token: 1, Lease: time.Second, Cap: time.Second, TTL: 9 * time.Second}
+		if _, claimed, err := s.Claim(ctx, req); err != nil || !claimed {
+			t.Fatal(claimed, err)
+		}
+		c.advance(10 * time.Millisecond) // 1000 live at a time
+		if n := s.Len(); n > 1500 {
+			t.Fatalf("%d records held after %d claims, 1000 are live; want 1500 at most", n, i+1)
+		}
+	}
+}
+
+func BenchmarkClaimFinish(b *testing.B) {
+	s := New(nil)
+	ctx := context.Background()
+	a := make([]byte, 200)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		id := fmt.Sprint(i)
+		_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Second, Cap: time.Second, TTL: time.Second})
+		_ = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Answer: a})
+	}
+}

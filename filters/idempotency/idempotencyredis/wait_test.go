@@ -1,0 +1,289 @@
+package idempotencyredis
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sluice-gateway/sluice/bench/kit/redistest"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// counting counts the commands and pipelines that a client sends.
+type counting struct {
+	mu    sync.Mutex
+	sent  map[string]int
+	trips int
+}
+
+func (c *counting) add(cmds ...redis.Cmder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trips++
+	for _, cmd := range cmds {
+		c.sent[cmd.Name()]++
+	}
+}
+
+func (c *counting) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (c *counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.add(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (c *counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.add(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+func (c *counting) scripts() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent["evalsha"] + c.sent["eval"]
+}
+
+func countedClient(t *testing.T, addr string) (redis.UniversalClient, *counting) {
+	client := dial(t, addr, patient, false)
+	c := &counting{sent: map[string]int{}}
+	client.AddHook(c)
+	return client, c
+}
+
+// TestTwoRoundTrips: a keyed request costs a claim and an end, its duplicate one look, with a quota too; many at once share their writes.
+func TestTwoRoundTrips(t *testing.T) {
+	t.Parallel()
+	client, counted := countedClient(t, redistest.Start(t))
+	s := open(t, client, "s:", patient)
+	ctx := within(t, patient)
+	claim(t, s, request("warm", 1)) // the scripts are there
+	if err := s.Change(ctx, "warm", 1, finish(200)); err != nil {
+		t.Fatal(err)
+	}
+	before := counted.trips
+	for n := range 10 {
+		c := request(fmt.Sprint("key", n), 1)
+		c.MaxOpen = n % 2 * 100
+		claim(t, s, c)
+		if err := s.Change(ctx, c.ID, 1, finish(200)); err != nil {
+			t.Fatal(err)
+		}
+		if rec, claimed, err := s.Claim(ctx, c); claimed || err != nil || rec.State != idempotency.Answered {
+			t.Fatal(rec, claimed, err)
+		}
+	}
+	if trips := counted.trips - before; trips != 30 {
+		t.Errorf("%d round trips for 10 requests and 10 duplicates, want 30", trips)
+	}
+	before = counted.trips
+	var wg sync.WaitGroup
+	for w := range 64 {
+		wg.Go(func() {
+			for n := range 20 {
+				c := request(fmt.Sprintf("many-%d-%d", w, n), 1)
+				claim(t, s, c)
+				if err := s.Change(ctx, c.ID, 1, finish(200)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if trips := counted.trips - before; trips > 64*20*2/2 {
+		t.Errorf("%d writes for %d steps of 64 callers", trips, 64*20*2)
+	}
+}
+
+// TestWaitDoesNotPoll: in two seconds a waiter looks three times at the most, until there is something to see.
+func TestWaitDoesNotPoll(t *testing.T) {
+	t.Parallel()
+	client, counted := countedClient(t, redistest.Start(t))
+	s := open(t, client, "s:", patient)
+	claim(t, s, request("a", 1))
+	before := counted.scripts()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.Wait(ctx, "a", 1); err == nil {
+		t.Error("Wait of a record in flight returned nil")
+	}
+	if looks := counted.scripts() - before; looks > 3 {
+		t.Errorf("a waiter looked %d times", looks)
+	}
+}
+
+// TestWokenByTheEnd: a waiter does not look again by himself here, and is woken by the end, which another process brings about.
+func TestWokenByTheEnd(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	client, counted := countedClient(t, addr)
+	waiterSide, holder := open(t, client, "s:", patient), open(t, dial(t, addr, patient, false), "s:", patient)
+	waiterSide.lookAgain = time.Hour
+	ctx := within(t, patient)
+	for name, end := range map[string]func(id string) error{
+		"finish": func(id string) error { return holder.Change(ctx, id, 1, finish(200)) },
+		"free":   func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) },
+		"doubt":  func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Doubt}) },
+		"resolve": func(id string) error {
+			_, err := holder.Resolve(ctx, id, []byte("answer"), true)
+			return err
+		},
+		"hand, renew, finish": func(id string) error {
+			for _, ch := range []idempotency.Change{{Op: idempotency.Hand, GID: "g"}, {Op: idempotency.Renew}, finish(200)} {
+				if err := holder.Change(ctx, id, 1, ch); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		id := "for " + name
+		claim(t, holder, request(id, 1))
+		before := counted.scripts()
+		done := make(chan error, 1)
+		go func() { done <- waiterSide.Wait(ctx, id, 1) }()
+		awaitMark(t, holder, client, id)
+		if err := end(id); err != nil {
+			t.Fatal(name, err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if looks := counted.scripts() - before; looks > 4 { // one of them is the first use of the script
+			t.Errorf("%s: %d looks", name, looks)
+		}
+	}
+}
+
+// awaitMark waits until the record is marked by its waiter.
+func awaitMark(t *testing.T, s *Store, client redis.UniversalClient, id string) {
+	t.Helper()
+	for ctx := within(t, patient); ; time.Sleep(time.Millisecond) {
+		v, err := client.Get(ctx, s.recordKey(id)).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v[2]&flagAwaited != 0 {
+			return
+		}
+	}
+}
+
+// awaitSubscription waits until the store's subscription stands at Redis.
+func awaitSubscription(t *testing.T, client redis.UniversalClient, s *Store) {
+	t.Helper()
+	ctx := within(t, patient)
+	for {
+		n, err := client.PubSubNumSub(ctx, s.channel()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n[s.channel()] > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestSubscriptionIsCut: waiters are woken though the subscription was killed, and the record ended while there was none.
+func TestSubscriptionIsCut(t *testing.T) {
+	t.Parallel()
+	client := dial(t, redistest.Start(t), patient, false)
+	s := open(t, client, "s:", patient)
+	s.lookAgain = time.Hour
+	ctx := within(t, patient)
+	const waiters = 20
+	for round := range 3 {
+		var done [waiters]chan error
+		for i := range done {
+			id := fmt.Sprintf("%d-%d", round, i)
+			claim(t, s, request(id, 1))
+			done[i] = make(chan error, 1)
+			go func() { done[i] <- s.Wait(ctx, id, 1) }()
+		}
+		awaitSubscription(t, client, s)
+		for i := range done {
+			if i%4 == 0 {
+				if err := client.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Change(ctx, fmt.Sprintf("%d-%d", round, i), 1, finish(200)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range done {
+			if err := <-done[i]; err != nil {
+				t.Errorf("waiter %d: %v", i, err)
+			}
+		}
+	}
+}
+
+// TestNobodyPublishesForNobody: ends of records that nobody waits for are not published.
+func TestNobodyPublishesForNobody(t *testing.T) {
+	t.Parallel()
+	client := dial(t, redistest.Start(t), patient, false)
+	s := open(t, client, "s:", patient)
+	ctx := within(t, patient)
+	for n := range 10 {
+		claim(t, s, request(fmt.Sprint(n), 1))
+		if err := s.Change(ctx, fmt.Sprint(n), 1, finish(200)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := commandCalls(t, client, "publish"); n != 0 {
+		t.Errorf("%d were published", n)
+	}
+}
+
+// commandCalls returns how often Redis has run a command, scripts' calls among them.
+func commandCalls(t *testing.T, client redis.UniversalClient, name string) int {
+	t.Helper()
+	info, err := client.Info(within(t, patient), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, _, _ := strings.Cut(strings.TrimPrefix(field(info, "cmdstat_"+name), "calls="), ",")
+	if calls == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestClosedWhileWaiting: Close ends the subscription; who waits ends by his own context.
+func TestClosedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
+	claim(t, s, request("a", 1))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Wait(ctx, "a", 1) }()
+	awaitSubscription(t, s.client, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("Wait of a record in flight returned nil")
+	}
+	if err := s.Wait(context.Background(), "a", 1); err == nil {
+		t.Error("Wait after Close returned nil")
+	}
+}
