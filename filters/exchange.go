@@ -46,22 +46,11 @@ type Exchange struct {
 	// Inject are the fields that the service gets beside the client's; they replace the client's of the same name, and
 	// a client cannot nominate them away in Connection.
 	Inject Header
-	// Detach: the attempt goes on and is recorded when the client leaves.
-	Detach bool
-	// KeepBody is how many bytes of the answer's body a filter wants to see whole in Response; 0 is none.
-	KeepBody int64
-	// Resend: the service honours the injected key, so an attempt may be repeated after something was sent.
-	Resend bool
+	// BufferBody is how many bytes of the response's body a filter wants to see whole in Response; 0 is none.
+	BufferBody int64
 
-	// Key is the logical request's opaque value: the injected Idempotency-Key and the record's name in the store. Empty where
-	// the request has no key.
-	Key string
-	// GID is the name that the coordinator knows the request's transaction by; it begins with Key.
-	GID string
-	// Attempt is the number of this dispatch, from 1.
-	Attempt int
-	// Claim is set by the idempotency filter for an exchange that holds a claim.
-	Claim Claim
+	// Logical is the logical request that this exchange is an attempt of, where it has a key.
+	Logical LogicalRequest
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
@@ -81,6 +70,22 @@ type Exchange struct {
 	slots [MaxFilters]Slot
 	ran   int // filters whose Request was called
 	pass  int // filters whose Request let the exchange pass
+}
+
+// LogicalRequest is what a client asks for once, however often it sends the request. Its zero value is a request without a key.
+type LogicalRequest struct {
+	// Key is its opaque value: the injected Idempotency-Key and the record's ID in the store.
+	Key string
+	// GID is the name that the coordinator knows its transaction by; it begins with Key.
+	GID string
+	// Attempt is the number of this dispatch, from 1.
+	Attempt int
+	// Claim is the claim on the record of an exchange that has one.
+	Claim Claim
+	// Resend: the service honours the injected key, so an attempt may be repeated after something was sent.
+	Resend bool
+	// Detach: the attempt goes on and is recorded when the client leaves.
+	Detach bool
 }
 
 // Response is the answer of the service, or one that the gateway made itself.
@@ -146,20 +151,42 @@ func (x *Exchange) Text(appended []byte) string {
 // Alias returns a string over the bytes themselves, without a copy. It is for bytes that do not change as long as the string is used.
 func Alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// Claim is the right to execute a logical request, as whoever sends it to a service knows it.
+// Claim is the right to execute a logical request, as whoever sends it to a service or delegates it to the coordinator sees it.
 type Claim interface {
-	// Holds reports whether the claim is held at that moment as far as this process knows. If not, nothing may be sent.
-	Holds(now time.Time) bool
-	// Begin notes durably that a further attempt begins, of that number. False: it could not be noted, and nothing may be sent.
-	Begin(attempt int) bool
+	// Valid reports whether the claim holds at that moment as far as this process knows. If not, nothing may be sent.
+	Valid(now time.Time) bool
+	// BeginAttempt notes durably that a further attempt begins, of that number. False: it could not be noted, and nothing may be sent.
+	BeginAttempt(attempt int) bool
+	// Claimed tells what the record knows of the request. It is read only, and good as long as the exchange is.
+	Claimed() *ClaimedRequest
+	// Delegate marks the request durably as delegated to the coordinator under that gid, before it is. [ErrClaimLost] says that the record
+	// was taken over: then nothing may be submitted.
+	Delegate(ctx context.Context, gid string) error
+}
+
+// ErrClaimLost says that a claim ran out and another one took the record over, or that the record is settled.
+var ErrClaimLost = errors.New("idempotency: claim lost")
+
+// ClaimedRequest is what the record of a claim knows of its request.
+type ClaimedRequest struct {
+	Token       uint64 // fencing token of the claim
+	Fingerprint [32]byte
+	Created     time.Time     // when the request came first
+	TTL         time.Duration // how long its record lives from its end
+	// GID is what an earlier request was delegated under; empty before.
+	GID string
+	// Resume: an earlier request delegated this one to the coordinator, which is asked for its state. Nothing is submitted.
+	Resume bool
+	// NoWait: the client has waited its time already.
+	NoWait bool
 }
 
 // BeginAttempt raises Attempt for a dispatch after one that may have happened. False: it may not be made.
 func (x *Exchange) BeginAttempt() bool {
-	if x.Claim != nil && !x.Claim.Begin(x.Attempt+1) {
+	if x.Logical.Claim != nil && !x.Logical.Claim.BeginAttempt(x.Logical.Attempt+1) {
 		return false
 	}
-	x.Attempt++
+	x.Logical.Attempt++
 	return true
 }
 

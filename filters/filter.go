@@ -29,9 +29,9 @@ const (
 	// Refused: the gateway replied by itself and nothing was sent to the service.
 	Refused
 	// NotSent: the gateway meant to forward, and nothing reached the service: no connection came about.
-	NotSent
+	NotDispatched
 	// Unanswered: something was sent, and no whole answer came: timeout, reset, an answer that breaks the protocol.
-	Unanswered
+	NoResponse
 	// ClientGone: the client left before the answer was whole and the attempt was given up for it. It says nothing
 	// about the service.
 	ClientGone
@@ -45,9 +45,9 @@ func (o Outcome) String() string {
 		return "completed"
 	case Refused:
 		return "refused"
-	case NotSent:
+	case NotDispatched:
 		return "not-sent"
-	case Unanswered:
+	case NoResponse:
 		return "unanswered"
 	case ClientGone:
 		return "client-gone"

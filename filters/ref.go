@@ -83,9 +83,9 @@ func (r Ref) Text(x *Exchange) (string, bool) {
 		}
 		return x.Header.Joined(r.Path[0]), true
 	case FromGID:
-		return x.GID, x.GID != ""
+		return x.Logical.GID, x.Logical.GID != ""
 	case FromKey:
-		return x.Key, x.Key != ""
+		return x.Logical.Key, x.Logical.Key != ""
 	case FromBody:
 		if len(r.Path) == 0 {
 			b, err := x.Body()

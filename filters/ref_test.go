@@ -13,7 +13,7 @@ func exchangeWith(body string) *Exchange {
 	x := new(Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
 	x.Method, x.Path, x.RawQuery = "POST", "/v1/stock/SKU-1", "a=1&b=x+y%2F&a=2&bad=%zz&empty"
-	x.Route, x.Principal, x.GID = "stock", "anna", "gid0"
+	x.Route, x.Principal, x.Logical.GID = "stock", "anna", "gid0"
 	x.Client = netip.MustParseAddr("192.0.2.7")
 	x.Params = []Param{{"sku", "SKU-1"}}
 	x.Header = Header{{"X-Tenant", "t1"}, {"x-tenant", "t2"}, {"Empty", ""}}

@@ -52,8 +52,8 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 type builder struct {
 	*shared
 	cfg         *config.Config
-	coordinator *transaction.Coordinator // nil without one
-	stopping    context.Context          // ends when the gateway drains
+	coordinator *transaction.Bridge // nil without one
+	stopping    context.Context     // ends when the gateway drains
 
 	breakers map[string]*breaker.Breaker
 	limiters map[string]ratelimit.Limiter
@@ -62,7 +62,7 @@ type builder struct {
 }
 
 // build returns the engine, or every fault that it met.
-func (sh *shared) build(cfg *config.Config, c *transaction.Coordinator, stopping context.Context) (*engine, error) {
+func (sh *shared) build(cfg *config.Config, c *transaction.Bridge, stopping context.Context) (*engine, error) {
 	b := &builder{
 		shared: sh, cfg: cfg, coordinator: c, stopping: stopping,
 		breakers: map[string]*breaker.Breaker{}, limiters: map[string]ratelimit.Limiter{}, services: map[string]*upstream.Service{},
@@ -142,7 +142,7 @@ func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error
 	if r.Idempotency != nil && r.Respond == nil {
 		settings := b.keySettings(r)
 		e.keys[r.Name] = &settings
-		options := idempotency.Options{Store: b.store, Codec: b.codec, Flights: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger}
+		options := idempotency.Options{Store: b.store, Codec: b.codec, Calls: b.flights, Metrics: b.metrics.keys(r.Name), Logger: b.logger}
 		if settings.Probe != nil && e.branches[r.Service] != nil { // a service that is at fault has been reported
 			options.Prober = newProber(e.branches[r.Service], r.Idempotency.Probe, settings.MaxBody)
 		}
@@ -296,11 +296,11 @@ func longest(c *config.Service) time.Duration {
 const limitKeysMax = 200_000 // buckets that are not full, a limit
 
 func (b *builder) limits(r *config.Route) (filters.Filter, error) {
-	var uses []ratelimit.Use
+	var uses []ratelimit.Rule
 	for _, name := range r.Limits {
 		c := b.cfg.Limits[name]
 		limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
-		u := ratelimit.Use{Limit: limit, Per: template.Refs(c.Per), Shadow: c.Mode == "shadow"}
+		u := ratelimit.Rule{Limit: limit, Per: template.Refs(c.Per), Shadow: c.Mode == "shadow"}
 		switch c.OnStoreFailure {
 		case "open":
 			u.OnStoreFailure = ratelimit.Open

@@ -44,13 +44,13 @@ type target interface {
 type end struct {
 	outcome filters.Outcome
 	// answer is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
-	answer upstream.Answer
+	answer upstream.Response
 	// streams: the body of answer follows, of the given length (-1: not known), behind what was read of it.
 	streams bool
 	length  int64
 	read    []byte
 	// tunnel is the answer with which the service goes on in another protocol.
-	tunnel *http1.Answer
+	tunnel *http1.Response
 	// events, when set, writes the body bit by bit until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
@@ -64,7 +64,7 @@ func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	}
 }
 
-func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *http1.Answer) {
+func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *http1.Response) {
 	e := end{outcome: filters.Refused}
 	wrote := false
 	defer func() {
@@ -135,7 +135,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 	default:
 		length := int64(len(r.Body))
 		switch {
-		case !r.Local && http1.Bodiless(x.Method, r.Status) && len(r.Body) == 0:
+		case !r.Local && http1.HasNoBody(x.Method, r.Status) && len(r.Body) == 0:
 			length = e.length // what the service says that there would be
 		case len(r.Trailer) > 0 && x.Version != "1.0":
 			length = -1 // only such a body has a trailer
@@ -172,7 +172,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 	}
 	buf := http1.LargeBuffer()
 	defer http1.PutLargeBuffer(buf)
-	for here || x.Detach { // without the client the rest is read all the same where the attempt goes on, so that the service can finish
+	for here || x.Logical.Detach { // without the client the rest is read all the same where the attempt goes on, so that the service can finish
 		began := time.Now()
 		if here {
 			w.Flush() // what comes next may be long in coming
@@ -191,7 +191,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 			return
 		}
 		if err != nil {
-			e.outcome = filters.Unanswered
+			e.outcome = filters.NoResponse
 			if x.Context().Err() != nil {
 				e.outcome = filters.ClientGone
 			}
@@ -210,7 +210,7 @@ type forward struct {
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) end {
-	if x.Detach {
+	if x.Logical.Detach {
 		detach(x, in)
 	}
 	x.Inject.Set("Sluice-Principal", x.Principal)
@@ -221,7 +221,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
-	if x.Claim != nil && !x.Claim.Holds(time.Now()) { // this process was stopped for longer than the lease, or the store was gone for as long
+	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) { // this process was stopped for longer than the lease, or the store was gone for as long
 		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The claim of the key ran out before anything was sent. Nothing was done."}))
 		return end{outcome: filters.Refused}
 	}
@@ -235,10 +235,10 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	e := end{outcome: filters.Completed, answer: answer, length: length}
 	switch {
 	case status == http.StatusSwitchingProtocols:
-		e.tunnel = answer.(*http1.Answer) // only such a one was asked
-	case http1.Bodiless(x.Method, status):
+		e.tunnel = answer.(*http1.Response) // only such a one was asked
+	case http1.HasNoBody(x.Method, status):
 		x.Response.Whole = true
-	case length != 0 && (x.KeepBody <= 0 || length > x.KeepBody || streamType(x.Response.Header.Get("Content-Type"))):
+	case length != 0 && (x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type"))):
 		e.streams = true
 	default:
 		return f.keep(x, e)
@@ -279,13 +279,13 @@ func (f *forward) failed(x *filters.Exchange, err error) end {
 		return end{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		x.SetReply(filters.Refuse(filters.UpstreamUnreachable, filters.Problem{Service: name, Detail: "No connection to the service came about. Nothing was sent."}))
-		return end{outcome: filters.NotSent}
+		return end{outcome: filters.NotDispatched}
 	case errors.Is(err, upstream.ErrTimeout):
 		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{Service: name, Detail: "The service did not answer within " + f.timeout.String() + "."}))
-		return end{outcome: filters.Unanswered}
+		return end{outcome: filters.NoResponse}
 	}
 	x.SetReply(filters.Refuse(filters.UpstreamFailed, filters.Problem{Service: name, Detail: "The connection to the service broke after something was sent."}))
-	return end{outcome: filters.Unanswered}
+	return end{outcome: filters.NoResponse}
 }
 
 // spoofed: fields by which a client tells the gateway's word from a service's.

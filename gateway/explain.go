@@ -191,7 +191,7 @@ func (p *explainer) idempotency(r *config.Route) bool {
 		p.line("", "no key: not protected")
 		return true
 	}
-	p.x.Key, p.x.GID = id, transaction.FirstGID(id, fingerprint, settings.TTL, p.x.Received)
+	p.x.Logical.Key, p.x.Logical.GID = id, transaction.FirstGID(id, fingerprint, settings.TTL, p.x.Received)
 	p.line("", "key %q over %s, fingerprint of %s", key, list(c.Scope), list(c.Fingerprint))
 	p.line("", "injected Idempotency-Key: %s", id)
 	return true

@@ -27,7 +27,7 @@ func (f *forward) keep(x *filters.Exchange, e end) end {
 	grpc := idempotency.IsGRPC(x.Response.Header.Get("Content-Type"))
 	kept := e.answer.Next()
 	for {
-		if int64(len(kept)) > x.KeepBody || grpc && streamsGRPC(e.answer, kept, x.KeepBody) {
+		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.answer, kept, x.BufferBody) {
 			e.streams, e.read = true, kept
 			return e
 		}
@@ -68,7 +68,7 @@ const (
 // ends behind it.
 //
 // Whoever is mistaken for a stream is done all the same and recorded as such; only its answer is not kept.
-func streamsGRPC(a upstream.Answer, kept []byte, limit int64) bool {
+func streamsGRPC(a upstream.Response, kept []byte, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
 	patience := firstWait
 	if a.Uploading() { // a call whose client goes on when it has seen the head

@@ -26,10 +26,10 @@ func newProber(rt *route, p *config.Probe, most int64) *prober {
 }
 
 // Probe implements [idempotency.Prober].
-func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
+func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
 	path, query, err := template.Target(p.path, x)
 	if err != nil { // the request lacks what the path needs: nobody can be asked
-		return idempotency.Answer{}, false
+		return idempotency.Response{}, false
 	}
 	ask := new(filters.Exchange)
 	ask.Begin(x.Context(), nil)
@@ -41,15 +41,15 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bo
 		}
 	}
 	ask.Inject = append(ask.Inject, x.Inject...)
-	ask.Inject.Set("Idempotency-Key", x.Key)
+	ask.Inject.Set("Idempotency-Key", x.Logical.Key)
 	ask.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 	ask.Inject.Set("Sluice-Principal", x.Principal)
 	answer := recorder{most: p.most}
 	p.rt.serve(ask, &whole{http1.Message{}}, &answer)
 	if ask.Response.Local || answer.aborted {
-		return idempotency.Answer{}, false
+		return idempotency.Response{}, false
 	}
-	return idempotency.Answer{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
+	return idempotency.Response{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
 }
 
 // ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.

@@ -36,7 +36,7 @@ func (g *gateway) viewOf(r *idempotency.Record) recordView {
 		Created: r.Created.UTC(), Expires: r.Expires.UTC(),
 	}
 	if r.State == idempotency.Answered {
-		answer, err := g.shared.codec.Open(r.ID, r.Answer)
+		answer, err := g.shared.codec.Open(r.ID, r.Response)
 		if v.Status = answer.Status; err != nil {
 			v.State, v.Fault = idempotency.Unknown.String(), err.Error()
 		}
@@ -70,7 +70,7 @@ func (g *gateway) records(w http.ResponseWriter, r *http.Request) {
 // statesOf are the states of records by their word for operators.
 var statesOf = map[string][]idempotency.State{
 	"":          {0},
-	"in-flight": {idempotency.InFlight, idempotency.Handed},
+	"in-flight": {idempotency.InFlight, idempotency.Delegated},
 	"answered":  {idempotency.Answered},
 	"unknown":   {idempotency.Unknown},
 }
@@ -106,7 +106,7 @@ type settlement struct {
 
 func (g *gateway) resolve(w http.ResponseWriter, r *http.Request) {
 	onlyUnknown := func(state idempotency.State) bool { return state != idempotency.Answered }
-	g.settle(w, r, onlyUnknown, func(s settlement) (*idempotency.Answer, string) {
+	g.settle(w, r, onlyUnknown, func(s settlement) (*idempotency.Response, string) {
 		switch {
 		case s.As == "free":
 			return nil, ""
@@ -121,12 +121,12 @@ func (g *gateway) resolve(w http.ResponseWriter, r *http.Request) {
 
 func (g *gateway) forget(w http.ResponseWriter, r *http.Request) {
 	all := func(idempotency.State) bool { return true }
-	g.settle(w, r, all, func(settlement) (*idempotency.Answer, string) { return nil, "" })
+	g.settle(w, r, all, func(settlement) (*idempotency.Response, string) { return nil, "" })
 }
 
 // answer makes the answer that duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
-func (s settlement) answer(now time.Time) *idempotency.Answer {
-	a := &idempotency.Answer{Status: s.Status, Replayable: true}
+func (s settlement) answer(now time.Time) *idempotency.Response {
+	a := &idempotency.Response{Status: s.Status, Replayable: true}
 	var text string
 	kind := "application/json"
 	if json.Unmarshal(s.Body, &text) == nil {
@@ -150,7 +150,7 @@ func (s settlement) answer(now time.Time) *idempotency.Answer {
 // stateOf is the state as duplicates meet it: the outcome of an answer that cannot be trusted is unknown to them.
 func (g *gateway) stateOf(r *idempotency.Record) idempotency.State {
 	if r.State == idempotency.Answered {
-		if _, err := g.shared.codec.Open(r.ID, r.Answer); err != nil {
+		if _, err := g.shared.codec.Open(r.ID, r.Response); err != nil {
 			return idempotency.Unknown
 		}
 	}
@@ -192,7 +192,7 @@ func (g *gateway) meant(ctx context.Context, s settlement) (rec idempotency.Reco
 }
 
 // settle finds the one record that is meant and settles it.
-func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idempotency.State) bool, decide func(settlement) (*idempotency.Answer, string)) {
+func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idempotency.State) bool, decide func(settlement) (*idempotency.Response, string)) {
 	var s settlement
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err == nil {
@@ -239,6 +239,6 @@ func (g *gateway) settle(w http.ResponseWriter, r *http.Request, takes func(idem
 		writeJSON(w, 200, map[string]any{"resolved": "free"})
 		return
 	}
-	rec.State, rec.Answer = idempotency.Answered, stored
+	rec.State, rec.Response = idempotency.Answered, stored
 	writeJSON(w, 200, map[string]any{"resolved": "answered", "record": g.viewOf(&rec)})
 }

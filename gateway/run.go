@@ -46,7 +46,7 @@ const defaultDrainLimit = 30 * time.Second
 type gateway struct {
 	Options
 	shared      *shared
-	coordinator *transaction.Coordinator // nil without one
+	coordinator *transaction.Bridge // nil without one
 	engine      atomic.Pointer[engine]
 	tls         atomic.Pointer[tls.Config] // certificates in force; nil without listen.https
 	addresses   Addresses
@@ -317,17 +317,17 @@ func (g *gateway) drain(s *servers) error {
 func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
 	rt := g.engine.Load().branches[service]
 	if rt == nil {
-		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Key)
-		return 0, nil, filters.NotSent
+		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Logical.Key)
+		return 0, nil, filters.NotDispatched
 	}
-	x.KeepBody, x.Received = branchAnswerMax, time.Now()
+	x.BufferBody, x.Received = branchAnswerMax, time.Now()
 	rec := &recorder{most: branchAnswerMax}
 	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
 	if x.Response.Local {
-		return x.Response.Status, nil, filters.NotSent
+		return x.Response.Status, nil, filters.NotDispatched
 	}
 	if rec.aborted {
-		return 0, nil, filters.Unanswered
+		return 0, nil, filters.NoResponse
 	}
 	return rec.status, rec.body, filters.Completed
 }

@@ -29,11 +29,11 @@ type shared struct {
 	metrics *metrics
 
 	store      idempotency.Store
-	codec      *idempotency.AnswerCodec
+	codec      *idempotency.ResponseCodec
 	redis      redis.UniversalClient // nil without Redis
 	redisConf  *config.RedisStore
 	membership *ratelimitredis.Membership // nil without Redis
-	flights    *idempotency.Flights
+	flights    *idempotency.Calls
 	storeUp    atomic.Bool
 
 	// Kept by name and settings, so that a reload that leaves one as it was leaves its state too.
@@ -44,11 +44,11 @@ type shared struct {
 
 func newShared(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*shared, error) {
 	sh := &shared{
-		logger: logger, metrics: newMetrics(), flights: idempotency.NewFlights(),
+		logger: logger, metrics: newMetrics(), flights: idempotency.NewCalls(),
 		breakers: map[string]*breaker.Breaker{}, limiters: map[string]ratelimit.Limiter{}, services: map[string]*upstream.Service{},
 	}
 	var err error
-	if sh.codec, err = idempotency.NewAnswerCodec(cfg.Store.Encryption.ParsedKeys()...); err != nil {
+	if sh.codec, err = idempotency.NewResponseCodec(cfg.Store.Encryption.ParsedKeys()...); err != nil {
 		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
 	store, err := sh.openStore(cfg)

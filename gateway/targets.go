@@ -39,7 +39,7 @@ func (t *transactTarget) execute(x *filters.Exchange, _ inbound) end {
 
 // statusTarget is the status resource of a route's transactions.
 type statusTarget struct {
-	coordinator *transaction.Coordinator
+	coordinator *transaction.Bridge
 	route       string
 	stopping    context.Context
 }

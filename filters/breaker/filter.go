@@ -72,7 +72,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 // result says what an outcome teaches about the service; status is 0 when the service's is not known.
 func result(o filters.Outcome, status int) Result {
 	switch o {
-	case filters.NotSent, filters.Unanswered:
+	case filters.NotDispatched, filters.NoResponse:
 		return Bad
 	case filters.Completed:
 		switch {

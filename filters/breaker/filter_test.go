@@ -62,8 +62,8 @@ func TestWhatCountsAsAnError(t *testing.T) {
 		{"too many", filters.Completed, 429, false, true, false},
 		{"server error", filters.Completed, 500, false, true, true},
 		{"unavailable", filters.Completed, 503, false, true, true},
-		{"not connected", filters.NotSent, 502, true, true, true},
-		{"no answer", filters.Unanswered, 504, true, true, true},
+		{"not connected", filters.NotDispatched, 502, true, true, true},
+		{"no answer", filters.NoResponse, 504, true, true, true},
 		{"refused by the gateway", filters.Refused, 503, true, false, false},
 		{"client gone", filters.ClientGone, 0, false, false, false},
 		{"panic", filters.Panicked, 500, true, false, false},
@@ -107,7 +107,7 @@ func TestRefusal(t *testing.T) {
 		b := newBreaker(t, settings(), nil)
 		f := NewFilter("order", b, time.Now)
 		for range 4 {
-			if r := run(t, f, filters.Unanswered, 504, true); r != nil {
+			if r := run(t, f, filters.NoResponse, 504, true); r != nil {
 				t.Fatalf("refused: %s", r.Body)
 			}
 		}

@@ -41,14 +41,14 @@ func route(t testing.TB, who identity.Settings, per []filters.Ref, keys *idempot
 		t.Fatal(err)
 	}
 	limit := ratelimit.Limit{Name: "per-user", Count: 1 << 30, Period: time.Second, Burst: 1 << 30}
-	list := []filters.Filter{id, ratelimit.New([]ratelimit.Use{{
+	list := []filters.Filter{id, ratelimit.New([]ratelimit.Rule{{
 		Limit: limit, Per: per, Limiter: ratelimitlocal.New(limit, 1000),
 	}}, limitCounters{})}
 	if keys != nil {
-		flights := idempotency.NewFlights()
+		flights := idempotency.NewCalls()
 		t.Cleanup(flights.Close)
 		list = append(list, idempotency.New(*keys, idempotency.Options{
-			Store: idempotencymemory.New(nil), Flights: flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Store: idempotencymemory.New(nil), Calls: flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			Metrics: idempotency.Metrics{
 				Claims: counter(), Replays: counter(), Joins: counter(), Conflicts: counter(),
 				Mismatches: counter(), Unknown: counter(), Lost: counter(), Failures: counter(),

@@ -22,7 +22,7 @@ const (
 
 // outcomes are all that an engine reports.
 var outcomes = []filters.Outcome{
-	filters.Completed, filters.Refused, filters.NotSent, filters.Unanswered, filters.ClientGone, filters.Panicked,
+	filters.Completed, filters.Refused, filters.NotDispatched, filters.NoResponse, filters.ClientGone, filters.Panicked,
 }
 
 // Conform runs the conformance suite on a filter.
@@ -145,9 +145,9 @@ func answer(x *filters.Exchange, o filters.Outcome) {
 		x.Dispatched = true
 		x.Response = filters.Response{Status: 200, Body: []byte("{}"), Whole: true, Header: x.Response.Header}
 		x.Response.Header.Set("Content-Type", "application/json")
-	case filters.NotSent:
+	case filters.NotDispatched:
 		x.SetReply(filters.Refuse(filters.UpstreamUnreachable, filters.Problem{}))
-	case filters.Unanswered:
+	case filters.NoResponse:
 		x.Dispatched = true
 		x.SetReply(filters.Refuse(filters.UpstreamFailed, filters.Problem{}))
 	case filters.ClientGone:

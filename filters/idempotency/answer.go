@@ -10,13 +10,13 @@ import (
 )
 
 // lent are answers that lie in buffers of an exchange and are taken back when the store has its copy.
-var lent = sync.Pool{New: func() any { return new(Answer) }}
+var lent = sync.Pool{New: func() any { return new(Response) }}
 
 // lend returns the response as the record keeps it. It lies in the exchange's buffers, and takeBack ends its use: whoever keeps it makes
 // a clone.
-func (f *Filter) lend(x *filters.Exchange) *Answer {
+func (f *Filter) lend(x *filters.Exchange) *Response {
 	r := &x.Response
-	a := lent.Get().(*Answer)
+	a := lent.Get().(*Response)
 	a.Status, a.Replayable = r.Status, r.Whole
 	a.Header = f.settings.appendKept(a.Header, r.Header)
 	if _, dated := a.Header.Lookup("Date"); !dated { // RFC 9110 §5.6.7
@@ -29,10 +29,10 @@ func (f *Filter) lend(x *filters.Exchange) *Answer {
 	return a
 }
 
-func takeBack(a *Answer) {
+func takeBack(a *Response) {
 	clear(a.Header)
 	clear(a.Trailer)
-	*a = Answer{Header: a.Header[:0], Trailer: a.Trailer[:0]}
+	*a = Response{Header: a.Header[:0], Trailer: a.Trailer[:0]}
 	lent.Put(a)
 }
 
@@ -40,11 +40,11 @@ func takeBack(a *Answer) {
 var storedForms = sync.Pool{New: func() any { return new([]byte) }}
 
 // clone returns a copy that shares no memory with the answer.
-func (a *Answer) clone() *Answer {
+func (a *Response) clone() *Response {
 	if a == nil {
 		return nil
 	}
-	return &Answer{
+	return &Response{
 		Status: a.Status, Body: bytes.Clone(a.Body), Replayable: a.Replayable, Header: cloneFields(a.Header), Trailer: cloneFields(a.Trailer),
 	}
 }

@@ -42,10 +42,10 @@ const EncryptionKeyLength = chacha20poly1305.KeySize
 // ErrForged says that an answer is sealed by none of the keys, or was not sealed for this record, or is not sealed at all where it has to be.
 var ErrForged = errors.New("idempotency: stored answer does not open under any key")
 
-// AnswerCodec turns answers into what stores keep and back. Where it has keys it seals them (XChaCha20-Poly1305, draft-irtf-cfrg-xchacha, whose
+// ResponseCodec turns answers into what stores keep and back. Where it has keys it seals them (XChaCha20-Poly1305, draft-irtf-cfrg-xchacha, whose
 // nonces can be drawn at random without end), bound to the record's ID: whoever can write to the store can neither make up an answer, nor
 // change one, nor move it to another record. The zero value has no keys. It is safe for concurrent use.
-type AnswerCodec struct {
+type ResponseCodec struct {
 	ring atomic.Pointer[[]answerKey] // the first one seals, all open; nil: none
 }
 
@@ -54,9 +54,9 @@ type answerKey struct {
 	aead cipher.AEAD
 }
 
-// NewAnswerCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it does not encrypt. The error names the key by its place, from 0.
-func NewAnswerCodec(keys ...[]byte) (*AnswerCodec, error) {
-	c := new(AnswerCodec)
+// NewResponseCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it does not encrypt. The error names the key by its place, from 0.
+func NewResponseCodec(keys ...[]byte) (*ResponseCodec, error) {
+	c := new(ResponseCodec)
 	if err := c.SetKeys(keys...); err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func NewAnswerCodec(keys ...[]byte) (*AnswerCodec, error) {
 }
 
 // SetKeys replaces the keys. With an error they stay what they were.
-func (c *AnswerCodec) SetKeys(keys ...[]byte) error {
+func (c *ResponseCodec) SetKeys(keys ...[]byte) error {
 	var ring []answerKey
 	for i, key := range keys {
 		aead, err := chacha20poly1305.NewX(key)
@@ -80,7 +80,7 @@ func (c *AnswerCodec) SetKeys(keys ...[]byte) error {
 	return nil
 }
 
-func (c *AnswerCodec) keys() []answerKey {
+func (c *ResponseCodec) keys() []answerKey {
 	if ring := c.ring.Load(); ring != nil {
 		return *ring
 	}
@@ -93,7 +93,7 @@ var scratch = sync.Pool{New: func() any { return new([2][]byte) }}
 const scratchMax = 1 << 20 // bytes of a buffer that is kept
 
 // Append appends the stored form of the answer of the record with that ID.
-func (c *AnswerCodec) Append(dst []byte, id string, a *Answer) []byte {
+func (c *ResponseCodec) Append(dst []byte, id string, a *Response) []byte {
 	buffers := scratch.Get().(*[2][]byte)
 	defer func() {
 		if cap(buffers[0])+cap(buffers[1]) <= scratchMax {
@@ -132,28 +132,28 @@ func (k *answerKey) seal(dst []byte, id string, fields []byte) []byte {
 	return k.aead.Seal(dst, dst[nonce:nonce+len(random)], fields, bound)
 }
 
-func worthCompressing(a *Answer) bool {
+func worthCompressing(a *Response) bool {
 	return len(a.Body) >= compressedMin && len(a.Body) <= inflatedMax && a.Header.Get("Content-Encoding") == ""
 }
 
 // Open reads the stored form of the answer of the record with that ID; the answer may lie in the memory of b, which must not change. The
 // error wraps [ErrForged] or [ErrCorrupt].
-func (c *AnswerCodec) Open(id string, b []byte) (Answer, error) {
+func (c *ResponseCodec) Open(id string, b []byte) (Response, error) {
 	keys := c.keys()
 	if len(keys) == 0 && len(b) > 0 && b[0] == answerSealed {
-		return Answer{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
+		return Response{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
 	}
 	if len(keys) == 0 {
 		fields, err := checked(b, answerPlain, "answer")
 		if err != nil {
-			return Answer{}, err
+			return Response{}, err
 		}
 		return decodeAnswer(fields)
 	}
 	const nonce = 1 + keyMarkLen
 	const sealed = nonce + chacha20poly1305.NonceSizeX
 	if len(b) < sealed+chacha20poly1305.Overhead || b[0] != answerSealed {
-		return Answer{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
+		return Response{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
 	}
 	bound := append(bytes.Clone(b[:nonce]), id...)
 	for i := range keys {
@@ -163,10 +163,10 @@ func (c *AnswerCodec) Open(id string, b []byte) (Answer, error) {
 			}
 		}
 	}
-	return Answer{}, ErrForged
+	return Response{}, ErrForged
 }
 
-func appendAnswerFields(dst []byte, flags byte, a *Answer, body []byte) []byte {
+func appendAnswerFields(dst []byte, flags byte, a *Response, body []byte) []byte {
 	dst = append(dst, flags)
 	dst = binary.AppendVarint(dst, int64(a.Status))
 	dst = appendFields(dst, a.Header)
@@ -183,9 +183,9 @@ func appendFields(dst []byte, h filters.Header) []byte {
 }
 
 // decodeAnswer reads the fields; the answer lies in their memory, but for a body that was compressed.
-func decodeAnswer(fields []byte) (Answer, error) {
+func decodeAnswer(fields []byte) (Response, error) {
 	d := decoder{b: fields, share: true}
-	var a Answer
+	var a Response
 	flags := d.byte()
 	if flags&^(answerReplayable|answerCompressed) != 0 {
 		d.fail()
@@ -196,7 +196,7 @@ func decodeAnswer(fields []byte) (Answer, error) {
 	a.Trailer = d.fields()
 	body := d.bytes(d.uvarint())
 	if err := d.end(); err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	if len(body) > 0 {
 		a.Body = body[:len(body):len(body)] // who appends does so elsewhere
@@ -206,10 +206,10 @@ func decodeAnswer(fields []byte) (Answer, error) {
 	}
 	n, err := s2.DecodedLen(body)
 	if err != nil || n > inflatedMax {
-		return Answer{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax, err)
+		return Response{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax, err)
 	}
 	if a.Body, err = s2.Decode(nil, body); err != nil {
-		return Answer{}, fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)
+		return Response{}, fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)
 	}
 	return a, nil
 }

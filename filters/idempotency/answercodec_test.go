@@ -19,8 +19,8 @@ func drawFields(t *rapid.T, what string) (h filters.Header) {
 	return h
 }
 
-func drawAnswer(t *rapid.T) Answer {
-	a := Answer{Status: rapid.IntRange(0, 999).Draw(t, "status"), Replayable: rapid.Bool().Draw(t, "replayable")}
+func drawAnswer(t *rapid.T) Response {
+	a := Response{Status: rapid.IntRange(0, 999).Draw(t, "status"), Replayable: rapid.Bool().Draw(t, "replayable")}
 	a.Header, a.Trailer = drawFields(t, "header"), drawFields(t, "trailer")
 	if body := rapid.SliceOf(rapid.Byte()).Draw(t, "body"); len(body) > 0 {
 		a.Body = bytes.Repeat(body, rapid.IntRange(1, 200).Draw(t, "repeated")) // so that some compress
@@ -28,12 +28,12 @@ func drawAnswer(t *rapid.T) Answer {
 	return a
 }
 
-func newCodec(t testing.TB, keys ...byte) *AnswerCodec {
+func newCodec(t testing.TB, keys ...byte) *ResponseCodec {
 	var all [][]byte
 	for _, k := range keys {
 		all = append(all, bytes.Repeat([]byte{k}, EncryptionKeyLength))
 	}
-	c, err := NewAnswerCodec(all...)
+	c, err := NewResponseCodec(all...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func newCodec(t testing.TB, keys ...byte) *AnswerCodec {
 }
 
 func TestAnswerRoundTrip(t *testing.T) {
-	for name, c := range map[string]*AnswerCodec{"plain": {}, "sealed": newCodec(t, 1, 2)} {
+	for name, c := range map[string]*ResponseCodec{"plain": {}, "sealed": newCodec(t, 1, 2)} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				want := drawAnswer(t)
@@ -59,8 +59,8 @@ func TestAnswerRoundTrip(t *testing.T) {
 	}
 }
 
-func sampleAnswer() *Answer {
-	return &Answer{
+func sampleAnswer() *Response {
+	return &Response{
 		Status: 201, Header: filters.Header{{Name: "Location", Value: "/v1/orders/1"}}, Body: []byte("{}"), Replayable: true,
 		Trailer: filters.Header{{Name: "Grpc-Status", Value: "0"}},
 	}
@@ -69,8 +69,8 @@ func sampleAnswer() *Answer {
 func TestDamagedAnswerIsRefused(t *testing.T) {
 	long := sampleAnswer()
 	long.Body = bytes.Repeat([]byte("compressible "), 100)
-	for _, a := range []*Answer{sampleAnswer(), long} {
-		plain, sealed := new(AnswerCodec), newCodec(t, 1)
+	for _, a := range []*Response{sampleAnswer(), long} {
+		plain, sealed := new(ResponseCodec), newCodec(t, 1)
 		refusesDamage(t, plain.Append(nil, "id", a), ErrCorrupt, func(b []byte) error {
 			_, err := plain.Open("id", b)
 			if errors.Is(err, ErrForged) { // the first byte says that it is sealed, and there are no keys
@@ -81,7 +81,7 @@ func TestDamagedAnswerIsRefused(t *testing.T) {
 		refusesDamage(t, sealed.Append(nil, "id", a), ErrForged, func(b []byte) error { _, err := sealed.Open("id", b); return err })
 	}
 	for _, body := range [][]byte{{answerPlain}, {answerPlain, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}, {answerPlain, 0xff, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}} {
-		if _, err := new(AnswerCodec).Open("id", appendCRC(bytes.Clone(body), 0)); !errors.Is(err, ErrCorrupt) {
+		if _, err := new(ResponseCodec).Open("id", appendCRC(bytes.Clone(body), 0)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("answer % x: %v", body, err)
 		}
 	}
@@ -107,22 +107,22 @@ func TestSealedAnswer(t *testing.T) {
 	for name, open := range map[string]func() error{
 		"moved to another record": func() error { _, err := old.Open("ie", b); return err },
 		"another key":             func() error { _, err := other.Open("id", b); return err },
-		"no key":                  func() error { _, err := new(AnswerCodec).Open("id", b); return err },
-		"not sealed":              func() error { _, err := old.Open("id", new(AnswerCodec).Append(nil, "id", a)); return err },
+		"no key":                  func() error { _, err := new(ResponseCodec).Open("id", b); return err },
+		"not sealed":              func() error { _, err := old.Open("id", new(ResponseCodec).Append(nil, "id", a)); return err },
 		"empty":                   func() error { _, err := old.Open("id", nil); return err },
 	} {
 		if err := open(); !errors.Is(err, ErrForged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := NewAnswerCodec(make([]byte, 31)); err == nil || !strings.Contains(err.Error(), "31") {
+	if _, err := NewResponseCodec(make([]byte, 31)); err == nil || !strings.Contains(err.Error(), "31") {
 		t.Errorf("a short key: %v", err)
 	}
 }
 
 func TestCompressedWhereItPays(t *testing.T) {
-	text := &Answer{Status: 200, Body: bytes.Repeat([]byte(`{"sku":"SKU-1"},`), 200)}
-	c := new(AnswerCodec)
+	text := &Response{Status: 200, Body: bytes.Repeat([]byte(`{"sku":"SKU-1"},`), 200)}
+	c := new(ResponseCodec)
 	if n := len(c.Append(nil, "id", text)); n > len(text.Body)/4 {
 		t.Errorf("a repetitive body of %d bytes is kept in %d", len(text.Body), n)
 	}
@@ -135,7 +135,7 @@ func TestCompressedWhereItPays(t *testing.T) {
 // FuzzAnswer: no input makes the codec panic, and what opens is stored as something that opens to the same.
 // The fuzzer cannot guess a checksum, so the fields are given one.
 func FuzzAnswer(f *testing.F) {
-	c := new(AnswerCodec)
+	c := new(ResponseCodec)
 	b := c.Append(nil, "id", sampleAnswer())
 	f.Add(b[1 : len(b)-crcLen])
 	f.Add([]byte{})

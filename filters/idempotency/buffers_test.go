@@ -142,7 +142,7 @@ func TestRenewalOutlivesItsExchange(t *testing.T) {
 		if r, _ := b.chain.Request(x); r != nil {
 			t.Fatal(r)
 		}
-		record := string([]byte(x.Key))
+		record := string([]byte(x.Logical.Key))
 		time.Sleep(s.Lease/3 + time.Second)
 		b.finish(x, lent)
 		if id := <-slow.renewed; id != record {

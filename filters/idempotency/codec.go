@@ -52,7 +52,7 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	dst = appendTime(dst, r.CapUntil)
 	dst = appendTime(dst, r.Expires)
 	dst = binary.AppendVarint(dst, int64(r.TTL))
-	dst = appendBytes(dst, r.Answer)
+	dst = appendBytes(dst, r.Response)
 	return appendCRC(dst, from)
 }
 
@@ -87,9 +87,9 @@ func decodeRecord(b []byte, share bool) (Record, error) {
 	r.Unsent = flags&flagUnsent != 0
 	r.Counted = flags&flagCounted != 0
 	if answer := d.bytes(d.uvarint()); len(answer) > 0 && share {
-		r.Answer = answer[:len(answer):len(answer)] // who appends does so elsewhere
+		r.Response = answer[:len(answer):len(answer)] // who appends does so elsewhere
 	} else if len(answer) > 0 {
-		r.Answer = append([]byte(nil), answer...)
+		r.Response = append([]byte(nil), answer...)
 	}
 	if err := d.end(); err != nil {
 		return Record{}, err

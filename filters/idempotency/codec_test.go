@@ -29,7 +29,7 @@ func drawRecord(t *rapid.T) Record {
 	}
 	copy(r.Fingerprint[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "fingerprint"))
 	if b := rapid.SliceOf(rapid.Byte()).Draw(t, "answer"); len(b) > 0 {
-		r.Answer = b
+		r.Response = b
 	}
 	return r
 }
@@ -58,7 +58,7 @@ func sampleRecord() Record {
 		ID: "id", State: Answered, Token: 1<<63 + 7, Attempt: 2, Fingerprint: [32]byte{1, 2, 3}, Route: "create-order",
 		Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second), CapUntil: now.Add(time.Minute),
 		Expires: now.Add(time.Hour), TTL: time.Hour,
-		Answer: []byte("the stored form of an answer"),
+		Response: []byte("the stored form of an answer"),
 	}
 }
 

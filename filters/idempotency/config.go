@@ -84,14 +84,14 @@ type Metrics struct {
 // Prober asks the service of a route what became of the request that the exchange repeats: x.Key is its injected key, attempt the last one that may
 // have reached the service. No answer came: false. What it returns is the caller's.
 type Prober interface {
-	Probe(x *filters.Exchange, attempt int) (Answer, bool)
+	Probe(x *filters.Exchange, attempt int) (Response, bool)
 }
 
 // Options is what a filter works with.
 type Options struct {
 	Store   Store
-	Codec   *AnswerCodec // nil: without encryption
-	Flights *Flights
+	Codec   *ResponseCodec // nil: without encryption
+	Calls   *Calls
 	Prober  Prober // set where Settings.Probe is
 	Metrics Metrics
 	Logger  *slog.Logger
@@ -107,5 +107,5 @@ func (s *Settings) verdict(status int) Op {
 	case 300 <= status && status <= 499:
 		return Free
 	}
-	return Doubt
+	return MarkUnknown
 }

@@ -15,7 +15,7 @@ const (
 	// InFlight: somebody holds the claim, and his lease runs.
 	InFlight State = iota + 1
 	// Handed: the request was handed to the transaction coordinator, which knows its outcome. No lease runs.
-	Handed
+	Delegated
 	// Answered: the answer is known and final.
 	Answered
 	// Unknown: something was sent and no answer is known.
@@ -25,7 +25,7 @@ const (
 // String returns the state's word for operators; a handed request is still in flight for them.
 func (s State) String() string {
 	switch s {
-	case InFlight, Handed:
+	case InFlight, Delegated:
 		return "in-flight"
 	case Answered:
 		return "answered"
@@ -45,7 +45,7 @@ type Record struct {
 	Route       string
 	Principal   string
 	ClientKey   string // as the client sent it, for operators
-	GID         string // Handed and after: the coordinator's name for it
+	GID         string // Delegated and after: the coordinator's name for it
 	Unsent      bool   // nothing has been sent under this claim: when its lease is over the key is free again
 	Counted     bool   // among the open keys of its owner ([Owner])
 	Created     time.Time
@@ -53,11 +53,11 @@ type Record struct {
 	CapUntil    time.Time     // InFlight: no renewal goes beyond
 	TTL         time.Duration // how long the record lives from its end
 	Expires     time.Time
-	Answer      []byte // Answered: the stored form of the answer, see [AnswerCodec]
+	Response    []byte // Answered: the stored form of the answer, see [ResponseCodec]
 }
 
-// Answer is what a duplicate is given.
-type Answer struct {
+// Response is what a duplicate is given.
+type Response struct {
 	Status     int
 	Header     filters.Header
 	Body       []byte
@@ -67,19 +67,19 @@ type Answer struct {
 
 // ClaimRequest asks for the right to execute one logical request.
 type ClaimRequest struct {
-	ID          string
-	Token       uint64 // drawn at random by the claimer, never 0
-	Fingerprint [32]byte
-	Route       string
-	Principal   string
-	ClientKey   string
-	Lease       time.Duration // > 0
-	Cap         time.Duration // ≥ Lease: how long the claim can be renewed
-	TTL         time.Duration
-	Retry       bool   // an unknown outcome may be tried again
-	RetryOf     uint64 // so may the unknown outcome of the claim with that token; 0 is none
-	Unsent      bool   // see Record.Unsent
-	MaxOpen     int    // how many live records the owner may have, this one among them; 0: any number, and it is not counted
+	ID            string
+	Token         uint64 // drawn at random by the claimer, never 0
+	Fingerprint   [32]byte
+	Route         string
+	Principal     string
+	ClientKey     string
+	Lease         time.Duration // > 0
+	Cap           time.Duration // ≥ Lease: how long the claim can be renewed
+	TTL           time.Duration
+	Retry         bool   // an unknown outcome may be tried again
+	RetryOf       uint64 // so may the unknown outcome of the claim with that token; 0 is none
+	NotDispatched bool   // see Record.Unsent
+	MaxOpen       int    // how many live records the owner may have, this one among them; 0: any number, and it is not counted
 }
 
 // Op is what the holder of a claim does with it.
@@ -93,30 +93,30 @@ const (
 	// Free removes the record, as if the request had never been sent. At an attempt above the first one only that attempt is taken
 	// back: what became of the ones before it stays unknown.
 	Free
-	// Doubt marks the outcome as unknown; the record lives on for TTL.
-	Doubt
-	// Hand marks the request as handed to the coordinator under Change.GID.
-	Hand
+	// MarkUnknown marks the outcome as unknown; the record lives on for TTL.
+	MarkUnknown
+	// Delegate marks the request as handed to the coordinator under Change.GID.
+	Delegate
 )
 
 // Change is one step of a claimed record.
 type Change struct {
-	Op     Op
-	Answer []byte // stored form, see [AnswerCodec]; never empty for Finish
-	Lease  time.Duration
-	GID    string
+	Op       Op
+	Response []byte // stored form, see [ResponseCodec]; never empty for Finish
+	Lease    time.Duration
+	GID      string
 	// Attempt, of Renew: the number of the attempt that is about to begin under the same claim, where the engine repeats a request by itself. The record's is
 	// raised to it; 0 leaves it as it is.
 	Attempt int
 }
 
-// HandedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
+// DelegatedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
 // end, and the coordinator may take its time.
-const HandedLife = time.Hour
+const DelegatedLife = time.Hour
 
 // ErrLost says that the claim is not held any more: another one has taken the record, or it is gone, or it is past its cap. The
 // change was not made.
-var ErrLost = errors.New("idempotency: claim lost")
+var ErrLost = filters.ErrClaimLost
 
 // ErrTooManyOpen says that a claim was not made since the owner of the key has as many live records as ClaimRequest.MaxOpen allows.
 var ErrTooManyOpen = errors.New("idempotency: too many open keys")
@@ -144,7 +144,7 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: counted,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched, Counted: counted,
 		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
 	}, true
@@ -202,8 +202,8 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 	next = *rec
 	switch ch.Op {
 	case Renew:
-		if rec.State == Handed {
-			next.Expires = now.Add(max(rec.TTL, HandedLife))
+		if rec.State == Delegated {
+			next.Expires = now.Add(max(rec.TTL, DelegatedLife))
 			return next, false, nil
 		}
 		if rec.State != InFlight || !now.Before(rec.CapUntil) {
@@ -215,7 +215,7 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		}
 		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Finish:
-		next.State, next.Answer, next.Unsent, next.Expires = Answered, ch.Answer, false, now.Add(rec.TTL)
+		next.State, next.Response, next.Unsent, next.Expires = Answered, ch.Response, false, now.Add(rec.TTL)
 	case Free:
 		if rec.State == Unknown { // the same step again, or one after a doubt: neither takes the doubt back
 			return next, false, nil
@@ -224,19 +224,19 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 			return Record{}, true, nil
 		}
 		next.State, next.Attempt, next.Unsent, next.Expires = Unknown, rec.Attempt-1, false, now.Add(rec.TTL)
-	case Doubt:
-		if rec.State == Handed {
+	case MarkUnknown:
+		if rec.State == Delegated {
 			return Record{}, false, ErrLost
 		}
 		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
-	case Hand:
-		if rec.State == Handed { // the same step again: its first acknowledgement was lost
+	case Delegate:
+		if rec.State == Delegated { // the same step again: its first acknowledgement was lost
 			return next, false, nil
 		}
 		if rec.State != InFlight {
 			return Record{}, false, ErrLost
 		}
-		next.State, next.GID, next.Unsent, next.Expires = Handed, ch.GID, false, now.Add(max(rec.TTL, HandedLife))
+		next.State, next.GID, next.Unsent, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL, DelegatedLife))
 	}
 	return next, false, nil
 }
@@ -247,14 +247,14 @@ var ErrBusy = errors.New("idempotency: record is in flight")
 // Resolve settles a record on an operator's word: answered as given, or with nil free again (remove). The new token fences
 // off whoever still holds a claim. Without force the error is [ErrBusy] while somebody does.
 func Resolve(rec *Record, answer []byte, force bool, token uint64, now time.Time) (next Record, remove bool, err error) {
-	if state := rec.at(now).State; !force && (state == InFlight || state == Handed) {
+	if state := rec.at(now).State; !force && (state == InFlight || state == Delegated) {
 		return Record{}, false, ErrBusy
 	}
 	if answer == nil {
 		return Record{}, true, nil
 	}
 	next = *rec
-	next.State, next.Answer, next.Token, next.Unsent = Answered, answer, token, false
+	next.State, next.Response, next.Token, next.Unsent = Answered, answer, token, false
 	next.Expires = now.Add(rec.TTL)
 	return next, false, nil
 }

@@ -39,11 +39,11 @@ func step(t *testing.T, rec *Record, token uint64, ch Change, now time.Time) *Re
 func TestClaim(t *testing.T) {
 	sent := claimOf(1)
 	unsent := claimOf(1)
-	unsent.Unsent = true
+	unsent.NotDispatched = true
 	inFlight, free := claimed(t, sent, start), claimed(t, unsent, start)
-	answered := step(t, inFlight, 1, Change{Op: Finish, Answer: []byte("201")}, at(time.Second))
-	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
-	handed := step(t, inFlight, 1, Change{Op: Hand}, at(time.Second))
+	answered := step(t, inFlight, 1, Change{Op: Finish, Response: []byte("201")}, at(time.Second))
+	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
+	handed := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
 	retry := claimOf(2)
 	retry.Retry = true
 	other := retry
@@ -69,7 +69,7 @@ func TestClaim(t *testing.T) {
 		{"nothing sent, lease runs", free, retry, at(9 * time.Second), false, InFlight, 1},
 		{"unknown", unknown, claimOf(2), at(time.Minute), false, Unknown, 1},
 		{"unknown, may be tried again", unknown, retry, at(time.Minute), true, InFlight, 2},
-		{"handed outlives the lease", handed, retry, at(time.Minute), false, Handed, 1},
+		{"handed outlives the lease", handed, retry, at(time.Minute), false, Delegated, 1},
 		{"answered", answered, retry, at(time.Minute), false, Answered, 1},
 		{"answered, other request", answered, other, at(time.Minute), false, Answered, 1},
 		{"expired", answered, other, at(time.Hour + time.Second), true, InFlight, 1},
@@ -85,11 +85,11 @@ func TestClaim(t *testing.T) {
 }
 
 func TestApply(t *testing.T) {
-	first := Change{Op: Finish, Answer: []byte("201")}
+	first := Change{Op: Finish, Response: []byte("201")}
 	inFlight := claimed(t, claimOf(1), start)
 	answered := step(t, inFlight, 1, first, at(time.Second))
-	unknown := step(t, inFlight, 1, Change{Op: Doubt}, at(time.Second))
-	handed := step(t, inFlight, 1, Change{Op: Hand}, at(time.Second))
+	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
+	handed := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
 	renew := Change{Op: Renew, Lease: 30 * time.Second}
 
 	for _, c := range []struct {
@@ -108,24 +108,24 @@ func TestApply(t *testing.T) {
 		{"renew, handed", handed, 1, renew, at(time.Minute), false, false, func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
 		{"renew, unknown", unknown, 1, renew, at(2 * time.Second), false, true, nil},
 		{"finish", inFlight, 1, first, at(time.Second), false, false, func(n Record) bool {
-			return n.State == Answered && string(n.Answer) == "201" && n.Expires.Equal(at(time.Hour+time.Second))
+			return n.State == Answered && string(n.Response) == "201" && n.Expires.Equal(at(time.Hour+time.Second))
 		}},
 		{"finish after the lease", inFlight, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
 		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
 		{"finish a handed one", handed, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
-		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Answer: []byte("500")}, at(time.Minute), false, false,
-			func(n Record) bool { return string(n.Answer) == "201" && n.Expires.Equal(answered.Expires) }},
+		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Response: []byte("500")}, at(time.Minute), false, false,
+			func(n Record) bool { return string(n.Response) == "201" && n.Expires.Equal(answered.Expires) }},
 		{"finish with an old token", inFlight, 2, first, at(time.Second), false, true, nil},
 		{"finish without a record", nil, 1, first, at(time.Second), false, true, nil},
 		{"finish an expired one", inFlight, 1, first, at(2 * time.Hour), false, true, nil},
 		{"free", inFlight, 1, Change{Op: Free}, at(time.Second), true, false, nil},
 		{"free an answered one", answered, 1, Change{Op: Free}, at(time.Second), false, true, nil},
 		{"free a handed one", handed, 1, Change{Op: Free}, at(time.Second), true, false, nil},
-		{"doubt", inFlight, 1, Change{Op: Doubt}, at(time.Second), false, false, func(n Record) bool { return n.State == Unknown }},
-		{"doubt a handed one", handed, 1, Change{Op: Doubt}, at(time.Second), false, true, nil},
-		{"doubt an answered one", answered, 1, Change{Op: Doubt}, at(time.Second), false, true, nil},
-		{"hand", inFlight, 1, Change{Op: Hand}, at(time.Second), false, false, func(n Record) bool { return n.State == Handed && !n.Unsent }},
-		{"hand an unknown one", unknown, 1, Change{Op: Hand}, at(time.Second), false, true, nil},
+		{"doubt", inFlight, 1, Change{Op: MarkUnknown}, at(time.Second), false, false, func(n Record) bool { return n.State == Unknown }},
+		{"doubt a handed one", handed, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
+		{"doubt an answered one", answered, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
+		{"hand", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false, func(n Record) bool { return n.State == Delegated && !n.Unsent }},
+		{"hand an unknown one", unknown, 1, Change{Op: Delegate}, at(time.Second), false, true, nil},
 	} {
 		next, remove, err := Apply(c.rec, c.token, c.ch, c.now)
 		if remove != c.remove || errors.Is(err, ErrLost) != c.lost || (err != nil) != c.lost {
@@ -141,7 +141,7 @@ func TestApply(t *testing.T) {
 func TestView(t *testing.T) {
 	sent := claimed(t, claimOf(1), start)
 	c := claimOf(1)
-	c.Unsent = true
+	c.NotDispatched = true
 	unsent := claimed(t, c, start)
 	for _, tc := range []struct {
 		name  string
@@ -183,7 +183,7 @@ func TestResolve(t *testing.T) {
 	if err != nil || remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
 		t.Errorf("resolved: %+v, remove %v", next, remove)
 	}
-	if _, _, err := Apply(&next, 1, Change{Op: Finish, Answer: []byte("x")}, at(2*time.Second)); !errors.Is(err, ErrLost) {
+	if _, _, err := Apply(&next, 1, Change{Op: Finish, Response: []byte("x")}, at(2*time.Second)); !errors.Is(err, ErrLost) {
 		t.Errorf("the fenced owner finished: %v", err)
 	}
 }

@@ -15,7 +15,7 @@
 // hung service pins a key for ever; the token of the claim fences off a late holder, whom another one has replaced.
 // A transaction's request is handed to its coordinator: no lease runs then, since the coordinator knows the outcome.
 //
-// Duplicates are joined inside the process before they reach the store ([Flights]); across processes they wait in the store.
+// Duplicates are joined inside the process before they reach the store ([Calls]); across processes they wait in the store.
 //
 // # Invariants
 //
@@ -23,7 +23,7 @@
 //   - The fingerprint is compared before anything is replayed, whatever the state of the record.
 //   - The answer is in the store before the client has it whole.
 //   - Every claim ends: answered, freed, doubted, or by its lease.
-//   - An answer that does not open ([AnswerCodec]: damaged, or not sealed for this record) is never served; the outcome is unknown then.
+//   - An answer that does not open ([ResponseCodec]: damaged, or not sealed for this record) is never served; the outcome is unknown then.
 //   - A principal has no more live records on a route than MaxOpenKeys, however many requests come at the same moment.
 //
 // # Answers

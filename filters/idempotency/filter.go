@@ -26,7 +26,7 @@ type Filter struct {
 // New returns the filter of a route.
 func New(s Settings, o Options) *Filter {
 	if o.Codec == nil {
-		o.Codec = new(AnswerCodec)
+		o.Codec = new(ResponseCodec)
 	}
 	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
 }
@@ -58,11 +58,11 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if err != nil {
 		return refuseKey(err)
 	}
-	x.Key = x.Text(append(x.Scratch(), id[:]...))
+	x.Logical.Key = x.Text(append(x.Scratch(), id[:]...))
 	return f.enter(x, s, flightKey{id, fingerprint}, &ClaimRequest{
-		ID: x.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
+		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
-		Retry: f.settings.Retry, Unsent: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
+		Retry: f.settings.Retry, NotDispatched: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
 	})
 }
 
@@ -72,12 +72,12 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *C
 	w := patience{x: x, began: time.Now(), wait: f.settings.Wait}
 	defer w.end()
 	for {
-		joined, lead := f.Flights.enter(key)
+		joined, lead := f.Calls.enter(key)
 		if lead != nil {
 			return f.lead(&w, x, s, c, lead)
 		}
 		f.Metrics.Joins.Inc()
-		f.note("joined", x.Route, x.Key)
+		f.note("joined", x.Route, x.Logical.Key)
 		if !joined.wait(&w) {
 			return f.outOfTime(x, s, c)
 		}
@@ -122,8 +122,8 @@ func (w *patience) end() {
 func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest) *filters.Reply {
 	if f.settings.Transaction {
 		rec, ok, err := f.Store.Get(context.Background(), c.ID)
-		if err == nil && ok && rec.State == Handed && rec.Fingerprint == c.Fingerprint {
-			f.attach(x, s, new(Held), &rec, true)
+		if err == nil && ok && rec.State == Delegated && rec.Fingerprint == c.Fingerprint {
+			f.attach(x, s, new(Handle), &rec, true)
 			return nil
 		}
 	}
@@ -137,15 +137,15 @@ func inProgress() *filters.Reply {
 }
 
 // lead asks the store. It lands the flight, or leaves that to the end of the exchange when the exchange goes on. A panic of the store lands it too.
-func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Held) *filters.Reply {
+func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Handle) *filters.Reply {
 	landing := result{again: true}
 	goesOn := false
 	defer func() {
 		if !goesOn {
-			f.Flights.land(&h.flight, landing)
+			f.Calls.land(&h.flight, landing)
 		}
 	}()
-	c.ID, x.Key = h.id, h.id // which outlive the exchange
+	c.ID, x.Logical.Key = h.id, h.id // which outlive the exchange
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
@@ -165,7 +165,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
-			f.Flights.runs(&h.flight)
+			f.Calls.runs(&h.flight)
 			f.hold(x, s, h, &rec, now)
 			goesOn = true
 			return nil
@@ -178,7 +178,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 			return f.recorded(&rec, &landing)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
-			f.Flights.runs(&h.flight)
+			f.Calls.runs(&h.flight)
 			switch f.probe(x, &rec, &landing) {
 			case Finish:
 				return f.replay(landing.answer)
@@ -194,13 +194,13 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 		case rec.State == Unknown:
 			landing.reply = unknown()
 			return landing.reply
-		case rec.State == Handed:
-			f.Flights.runs(&h.flight)
+		case rec.State == Delegated:
+			f.Calls.runs(&h.flight)
 			f.attach(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil
 		}
-		f.Flights.runs(&h.flight)
+		f.Calls.runs(&h.flight)
 		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}
@@ -209,7 +209,7 @@ func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *Clai
 
 // recorded replies with the recorded answer. One that is damaged or forged is not served: what became of the request is not known then.
 func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
-	a, err := f.Codec.Open(rec.ID, rec.Answer)
+	a, err := f.Codec.Open(rec.ID, rec.Response)
 	if err != nil {
 		landing.reply = f.untrusted(rec.Route, rec.ID, err)
 		return landing.reply
@@ -253,7 +253,7 @@ func (f *Filter) policy() string {
 }
 
 // replay makes the reply for a duplicate.
-func (f *Filter) replay(a *Answer) *filters.Reply {
+func (f *Filter) replay(a *Response) *filters.Reply {
 	if !a.Replayable {
 		return filters.Refuse(filters.ResponseNotReplayable, filters.Problem{
 			Detail: "The request was done. Its answer was not kept: it was a stream, or longer than the route keeps.",
@@ -275,7 +275,7 @@ func (f *Filter) replay(a *Answer) *filters.Reply {
 
 // Response settles the record by the answer, before the client gets it.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
-	h, ok := s.Ref.(*Held)
+	h, ok := s.Ref.(*Handle)
 	if !ok {
 		return
 	}
@@ -303,7 +303,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 
 // Done ends a claim that no answer has settled: nothing sent is free, everything else is unknown.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
-	if h, ok := s.Ref.(*Held); ok {
+	if h, ok := s.Ref.(*Handle); ok {
 		h.giveUp(x)
 	}
 }
@@ -316,7 +316,7 @@ func (f *Filter) note(what, route, id string) {
 }
 
 func inject(x *filters.Exchange, id string, attempt int) {
-	x.Attempt = attempt
+	x.Logical.Attempt = attempt
 	x.Inject.Set("Idempotency-Key", id)
 	x.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 }
@@ -336,8 +336,8 @@ func newToken() uint64 {
 // The claim that it frees may still be on its way to the store, so that there is nothing to free at first: late is how long it may take.
 func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Duration) {
 	began := time.Now()
-	taken := f.Flights.inBackground(func() {
-		ctx, cancel := context.WithTimeout(f.Flights.ctx, limit)
+	taken := f.Calls.inBackground(func() {
+		ctx, cancel := context.WithTimeout(f.Calls.ctx, limit)
 		defer cancel()
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 			timer := time.NewTimer(pause)
@@ -362,7 +362,7 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Dur
 
 // given says what becomes of a record whose end the store did not take in time.
 var given = map[Op]string{
-	Finish: "idempotency: the store did not take the answer of a request; its outcome will read as unknown",
-	Doubt:  "idempotency: the store did not take that the outcome of a request is unknown; it will read so when its lease is over",
-	Free:   "idempotency: the store did not take that a key is free; if its claim stands there it will read as unknown, though nothing was done",
+	Finish:      "idempotency: the store did not take the answer of a request; its outcome will read as unknown",
+	MarkUnknown: "idempotency: the store did not take that the outcome of a request is unknown; it will read so when its lease is over",
+	Free:        "idempotency: the store did not take that a key is free; if its claim stands there it will read as unknown, though nothing was done",
 }

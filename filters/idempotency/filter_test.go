@@ -25,15 +25,15 @@ type bench struct {
 	t       *testing.T
 	filter  *idempotency.Filter
 	store   *faulty
-	flights *idempotency.Flights
+	flights *idempotency.Calls
 	counts  map[string]*tally
 	chain   *filters.Chain
-	codec   *idempotency.AnswerCodec
+	codec   *idempotency.ResponseCodec
 	runs    atomic.Int64 // executions
-	probe   func(x *filters.Exchange, attempt int) (idempotency.Answer, bool)
+	probe   func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
 }
 
-func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
+func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
 	return b.probe(x, attempt)
 }
 
@@ -59,14 +59,14 @@ func newBench(t *testing.T, s idempotency.Settings) *bench {
 }
 
 func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
-	b := &bench{t: t, store: store, flights: idempotency.NewFlights(), counts: map[string]*tally{}}
+	b := &bench{t: t, store: store, flights: idempotency.NewCalls(), counts: map[string]*tally{}}
 	count := func(name string) filters.Counter {
 		b.counts[name] = &tally{}
 		return b.counts[name]
 	}
-	b.codec = new(idempotency.AnswerCodec)
+	b.codec = new(idempotency.ResponseCodec)
 	b.filter = idempotency.New(s, idempotency.Options{
-		Store: store, Codec: b.codec, Prober: b, Flights: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: store, Codec: b.codec, Prober: b, Calls: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: idempotency.Metrics{
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
 			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"), Failures: count("failures"),
@@ -126,7 +126,7 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 	if reply != nil {
 		x.SetReply(reply)
 	} else {
-		s.ran, s.attempt = true, x.Attempt
+		s.ran, s.attempt = true, x.Logical.Attempt
 		s.inject = x.Inject.Clone()
 		b.runs.Add(1)
 		x.Dispatched = true
@@ -142,7 +142,7 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 		switch {
 		case a.reason != "":
 			outcome = a.fails
-			if a.fails == filters.NotSent || a.fails == filters.Refused {
+			if a.fails == filters.NotDispatched || a.fails == filters.Refused {
 				x.Dispatched = false
 			}
 			x.SetReply(filters.Refuse(a.reason, filters.Problem{}))
@@ -248,10 +248,10 @@ func TestEnds(t *testing.T) {
 		{"302", answer{status: 302}, "free"},
 		{"500", answer{status: 500}, "unknown"},
 		{"504 of the service", answer{status: 504}, "unknown"},
-		{"could not connect", answer{reason: filters.UpstreamUnreachable, fails: filters.NotSent}, "free"},
+		{"could not connect", answer{reason: filters.UpstreamUnreachable, fails: filters.NotDispatched}, "free"},
 		{"breaker open", answer{reason: filters.BreakerOpen, fails: filters.Refused}, "free"},
-		{"timeout", answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered}, "unknown"},
-		{"connection broke", answer{reason: filters.UpstreamFailed, fails: filters.Unanswered}, "unknown"},
+		{"timeout", answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse}, "unknown"},
+		{"connection broke", answer{reason: filters.UpstreamFailed, fails: filters.NoResponse}, "unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, defaults())
@@ -278,7 +278,7 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 	s.Retry = true
 	b := newBench(t, s)
 	first := b.do(request("k", "{}"), answer{status: 500})
-	second := b.do(request("k", "{}"), answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered})
+	second := b.do(request("k", "{}"), answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
 	third := b.do(request("k", "{}"), created)
 	if first.attempt != 1 || second.attempt != 2 || third.attempt != 3 || third.inject.Get("Sluice-Attempt") != "3" {
 		t.Errorf("attempts %d, %d, %d", first.attempt, second.attempt, third.attempt)
@@ -300,7 +300,7 @@ func TestResentByTheEngine(t *testing.T) {
 		{answer{status: 503, resent: 1}, 2},
 		{answer{reason: filters.BreakerOpen, fails: filters.Refused, resent: 2}, 3},
 		{answer{status: 500, resent: 1}, 3},
-		{answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered, resent: 2}, 4},
+		{answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse, resent: 2}, 4},
 	} {
 		b := newBench(t, s)
 		b.do(request("k", "one"), c.first)
@@ -317,12 +317,12 @@ func TestRefusedRetryKeepsTheDoubt(t *testing.T) {
 	s.Retry = true
 	for _, refusal := range []answer{
 		{reason: filters.BreakerOpen, fails: filters.Refused},
-		{reason: filters.UpstreamUnreachable, fails: filters.NotSent},
+		{reason: filters.UpstreamUnreachable, fails: filters.NotDispatched},
 		{status: 503},
 		{status: 429},
 	} {
 		b := newBench(t, s)
-		b.do(request("k", "one"), answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered})
+		b.do(request("k", "one"), answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
 		b.do(request("k", "one"), refusal)
 		b.want("another request with the key", b.do(request("k", "two"), created), 422, filters.KeyReused, false)
 		third := b.do(request("k", "one"), created)

@@ -7,10 +7,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Flights joins the duplicates of one process: the first request with a key leads, the others wait for what it finds
+// Calls joins the duplicates of one process: the first request with a key leads, the others wait for what it finds
 // before any of them asks the store. It also owns the steps that are taken in the background when the store did not answer.
-// It outlives a reload. The zero value is not usable, see [NewFlights].
-type Flights struct {
+// It outlives a reload. The zero value is not usable, see [NewCalls].
+type Calls struct {
 	mu   sync.Mutex
 	open map[flightKey]*flight
 
@@ -39,20 +39,20 @@ type flight struct {
 // result is what the leader found out, for those who joined.
 type result struct {
 	again  bool           // nothing final: who still has time looks for himself
-	answer *Answer        // the answer; a transaction that still runs has one that is not recorded
+	answer *Response      // the answer; a transaction that still runs has one that is not recorded
 	lent   bool           // the answer lies in buffers of the leader's exchange
 	reply  *filters.Reply // the refusal that all of them get
 }
 
-// NewFlights returns an empty table.
-func NewFlights() *Flights {
-	fs := &Flights{open: map[flightKey]*flight{}}
+// NewCalls returns an empty table.
+func NewCalls() *Calls {
+	fs := &Calls{open: map[flightKey]*flight{}}
 	fs.ctx, fs.cancel = context.WithCancel(context.Background())
 	return fs
 }
 
 // Close ends the background steps and waits for them. It is called when no exchange runs any more and before the store is closed.
-func (fs *Flights) Close() {
+func (fs *Calls) Close() {
 	fs.mu.Lock()
 	fs.closed = true
 	fs.mu.Unlock()
@@ -64,7 +64,7 @@ func (fs *Flights) Close() {
 const backgroundMax = 10_000
 
 // inBackground begins a background step. False: the table is closed, or too many run. Then its record's lease decides.
-func (fs *Flights) inBackground(step func()) bool {
+func (fs *Calls) inBackground(step func()) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed || fs.running >= backgroundMax {
@@ -83,7 +83,7 @@ func (fs *Flights) inBackground(step func()) bool {
 }
 
 // enter joins the flight for the key, or returns a new claim that leads it. A leader calls land exactly once.
-func (fs *Flights) enter(key flightKey) (joined *flight, lead *Held) {
+func (fs *Calls) enter(key flightKey) (joined *flight, lead *Handle) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fl := fs.open[key]; fl != nil {
@@ -95,13 +95,13 @@ func (fs *Flights) enter(key flightKey) (joined *flight, lead *Held) {
 		}
 		return fl, nil
 	}
-	lead = &Held{leads: true, flight: flight{key: key}}
+	lead = &Handle{leads: true, flight: flight{key: key}}
 	lead.id = filters.Alias(lead.flight.key.id[:])
 	fs.open[key] = &lead.flight
 	return nil, lead
 }
 
-func (fs *Flights) land(fl *flight, r result) {
+func (fs *Calls) land(fl *flight, r result) {
 	fs.mu.Lock()
 	delete(fs.open, fl.key)
 	fs.mu.Unlock()
@@ -116,7 +116,7 @@ func (fs *Flights) land(fl *flight, r result) {
 }
 
 // runs notes that the request really is under way, here or elsewhere: from now on those who have joined wait as long as their route says and no longer.
-func (fs *Flights) runs(fl *flight) {
+func (fs *Calls) runs(fl *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fl.told {
@@ -151,7 +151,7 @@ func (fl *flight) wait(w *patience) bool {
 }
 
 // Open returns how many requests are under way in this process.
-func (fs *Flights) Open() int {
+func (fs *Calls) Open() int {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return len(fs.open)

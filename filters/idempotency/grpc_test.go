@@ -24,23 +24,23 @@ func TestVerdictOfGRPC(t *testing.T) {
 	successes := Settings{Record: []StatusRange{{200, 299}}}
 	want := []struct{ usual, all, successes Op }{
 		0:  {Finish, Finish, Finish},
-		1:  {Doubt, Finish, Doubt},
-		2:  {Doubt, Finish, Doubt},
+		1:  {MarkUnknown, Finish, MarkUnknown},
+		2:  {MarkUnknown, Finish, MarkUnknown},
 		3:  {Finish, Finish, Free},
-		4:  {Doubt, Finish, Doubt},
+		4:  {MarkUnknown, Finish, MarkUnknown},
 		5:  {Finish, Finish, Free},
 		6:  {Finish, Finish, Free},
 		7:  {Finish, Finish, Free},
-		8:  {Doubt, Finish, Doubt}, // be it a limit, or an answer too long to be sent
+		8:  {MarkUnknown, Finish, MarkUnknown}, // be it a limit, or an answer too long to be sent
 		9:  {Finish, Finish, Free},
 		10: {Finish, Finish, Free},
 		11: {Finish, Finish, Free},
 		12: {Free, Finish, Free},
-		13: {Doubt, Finish, Doubt},
-		14: {Free, Finish, Doubt},
-		15: {Doubt, Finish, Doubt},
+		13: {MarkUnknown, Finish, MarkUnknown},
+		14: {Free, Finish, MarkUnknown},
+		15: {MarkUnknown, Finish, MarkUnknown},
 		16: {Finish, Finish, Free},
-		17: {Doubt, Finish, Doubt}, // there is none
+		17: {MarkUnknown, Finish, MarkUnknown}, // there is none
 	}
 	grpc := filters.Header{{Name: "content-type", Value: "application/grpc+proto"}}
 	for code, w := range want {
@@ -65,10 +65,10 @@ func TestVerdictOfGRPC(t *testing.T) {
 		r    filters.Response
 		want Op
 	}{
-		{"without a status", filters.Response{Status: 200, Header: grpc, Whole: true}, Doubt},
-		{"a status that is none", filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "grpc-status", Value: "-1"}}, Whole: true}, Doubt},
+		{"without a status", filters.Response{Status: 200, Header: grpc, Whole: true}, MarkUnknown},
+		{"a status that is none", filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "grpc-status", Value: "-1"}}, Whole: true}, MarkUnknown},
 		{"a stream", filters.Response{Status: 200, Header: grpc}, Finish},
-		{"an error of HTTP", filters.Response{Status: 502, Header: grpc, Whole: true}, Doubt},
+		{"an error of HTTP", filters.Response{Status: 502, Header: grpc, Whole: true}, MarkUnknown},
 		{"gRPC-Web", filters.Response{Status: 200, Header: web, Whole: true}, Finish},
 	} {
 		if got := usual.judge(&c.r); got != c.want {

@@ -10,25 +10,15 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Held is a claim at work: what an exchange holds from the store's yes until its end. The executor of a transaction finds it in
+// Handle is a claim at work: what an exchange holds from the store's yes until its end. The executor of a transaction finds it in
 // Exchange.Claim.
-type Held struct {
+type Handle struct {
 	filter *Filter
 	id     string // in the flight's key, or of a record: it outlives the exchange
-	token  uint64
-	leads  bool // the flight, until it has landed
+	leads  bool   // the flight, until it has landed
 	flight flight
 
-	// Fingerprint is that of the request, Created when it came first, TTL how long its record lives from its end.
-	Fingerprint [32]byte
-	Created     time.Time
-	TTL         time.Duration
-	// GID is what an earlier request was handed under; empty before.
-	GID string
-	// Resume: an earlier request handed this one to the coordinator. It is asked how it stands, and nothing is submitted.
-	Resume bool
-	// NoWait: the client has waited its time already.
-	NoWait bool
+	claimed filters.ClaimedRequest
 
 	cap     time.Time    // beyond it the store renews nothing
 	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
@@ -37,7 +27,7 @@ type Held struct {
 }
 
 // hold binds a new claim to the exchange.
-func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, now time.Time) {
+func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record, now time.Time) {
 	f.know(h, rec)
 	h.cap = now.Add(f.settings.MaxInFlight)
 	h.holdUntil(now.Add(f.settings.Lease))
@@ -46,25 +36,26 @@ func (f *Filter) hold(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record
 }
 
 // attach binds a request that was handed to the coordinator before to the exchange.
-func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, h *Held, rec *Record, noWait bool) {
+func (f *Filter) attach(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record, noWait bool) {
 	f.know(h, rec)
-	h.GID, h.Resume, h.NoWait = rec.GID, true, noWait
+	h.claimed.GID, h.claimed.Resume, h.claimed.NoWait = rec.GID, true, noWait
 	f.bind(x, s, h, rec.Attempt)
 }
 
-func (f *Filter) know(h *Held, rec *Record) {
-	h.filter, h.token, h.Fingerprint, h.Created, h.TTL = f, rec.Token, rec.Fingerprint, rec.Created, f.settings.TTL
+func (f *Filter) know(h *Handle, rec *Record) {
+	h.filter = f
+	h.claimed = filters.ClaimedRequest{Token: rec.Token, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL}
 	if h.id == "" {
 		h.id = rec.ID
 	}
 }
 
-func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int) {
+func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, attempt int) {
 	s.Ref = h
-	x.Claim = h
-	x.Detach = true
-	x.KeepBody = f.settings.MaxBody
-	x.Resend = f.settings.Retry
+	x.Logical.Claim = h
+	x.Logical.Detach = true
+	x.BufferBody = f.settings.MaxBody
+	x.Logical.Resend = f.settings.Retry
 	inject(x, h.id, attempt)
 }
 
@@ -72,23 +63,23 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Held, attempt int
 var processBegan = time.Now()
 
 // holdUntil never goes beyond the cap, where the store ends the lease whatever it was asked for.
-func (h *Held) holdUntil(t time.Time) {
+func (h *Handle) holdUntil(t time.Time) {
 	if t.After(h.cap) {
 		t = h.cap
 	}
 	h.until.Store(int64(t.Sub(processBegan)))
 }
 
-// Holds implements [filters.Claim]. A process that was stopped for longer than the lease finds out here that its claim may have been taken over.
-func (h *Held) Holds(now time.Time) bool {
-	return h.Resume || int64(now.Sub(processBegan)) < h.until.Load()
+// Valid implements [filters.Claim]. A process that was stopped for longer than the lease finds out here that its claim may have been taken over.
+func (h *Handle) Valid(now time.Time) bool {
+	return h.claimed.Resume || int64(now.Sub(processBegan)) < h.until.Load()
 }
 
-// Begin implements [filters.Claim].
-func (h *Held) Begin(attempt int) bool {
+// BeginAttempt implements [filters.Claim].
+func (h *Handle) BeginAttempt(attempt int) bool {
 	f := h.filter
 	now := time.Now()
-	err := f.Store.Change(context.Background(), h.id, h.token, Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt})
+	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt})
 	if err != nil {
 		f.gone.warn(f.Logger, time.Now(), "idempotency: a request is not repeated, since the store did not take its next attempt", "record", h.id, "attempt", attempt, "error", err)
 		return false
@@ -97,22 +88,21 @@ func (h *Held) Begin(attempt int) bool {
 	return true
 }
 
-// Token returns the fence of the claim.
-func (h *Held) Token() uint64 { return h.token }
+// Claimed implements [filters.Claim].
+func (h *Handle) Claimed() *filters.ClaimedRequest { return &h.claimed }
 
-// Hand marks the request as handed to the coordinator under that gid, durably, before it is. [ErrLost] says that somebody else has taken the
-// record over: then nothing may be submitted.
-func (h *Held) Hand(ctx context.Context, gid string) error {
+// Delegate implements [filters.Claim].
+func (h *Handle) Delegate(ctx context.Context, gid string) error {
 	h.stop()
-	return h.filter.Store.Change(ctx, h.id, h.token, Change{Op: Hand, GID: gid})
+	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, GID: gid})
 }
 
-func (h *Held) renew() {
+func (h *Handle) renew() {
 	f := h.filter
 	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
 	defer cancel()
 	now := time.Now()
-	err := f.Store.Change(ctx, h.id, h.token, Change{Op: Renew, Lease: f.settings.Lease})
+	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Lease: f.settings.Lease})
 	if err == nil {
 		h.holdUntil(now.Add(f.settings.Lease))
 	}
@@ -133,22 +123,22 @@ func (h *Held) renew() {
 	}
 }
 
-func (h *Held) stop() { h.filter.renewals.end(h) }
+func (h *Handle) stop() { h.filter.renewals.end(h) }
 
 // giveUp ends a claim without an answer of the service. A request that only asked how a transaction stands holds nothing to give up.
-func (h *Held) giveUp(x *filters.Exchange) {
+func (h *Handle) giveUp(x *filters.Exchange) {
 	switch {
-	case h.Resume:
+	case h.claimed.Resume:
 		h.land(result{again: true})
 	case !x.Dispatched:
 		h.settle(Free, nil)
 	default:
-		h.settle(Doubt, nil)
+		h.settle(MarkUnknown, nil)
 	}
 }
 
 // settle takes the last step of the claim; only the first call counts. The answer may lie in buffers of the exchange.
-func (h *Held) settle(op Op, a *Answer) {
+func (h *Handle) settle(op Op, a *Response) {
 	if h.settled {
 		return
 	}
@@ -160,26 +150,26 @@ func (h *Held) settle(op Op, a *Answer) {
 		stored := storedForms.Get().(*[]byte)
 		defer storedForms.Put(stored)
 		*stored = f.Codec.Append((*stored)[:0], h.id, a)
-		ch.Answer = *stored
+		ch.Response = *stored
 	}
-	err := f.Store.Change(context.Background(), h.id, h.token, ch)
+	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrLost) && (h.Resume || op == Free): // settled by another one already; nothing there to free
+	case errors.Is(err, ErrLost) && (h.claimed.Resume || op == Free): // settled by another one already; nothing there to free
 	case errors.Is(err, ErrLost):
 		f.Metrics.Lost.Inc()
 		f.Logger.Warn("idempotency: the end of a request came after its claim was lost and was not recorded", "record", h.id)
 	default:
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
-		ch.Answer = bytes.Clone(ch.Answer)
-		f.insist(h.id, h.token, ch, f.settings.MaxInFlight, 0)
+		ch.Response = bytes.Clone(ch.Response)
+		f.insist(h.id, h.claimed.Token, ch, f.settings.MaxInFlight, 0)
 	}
-	if op == Doubt {
+	if op == MarkUnknown {
 		f.Metrics.Unknown.Inc()
 		f.doubts.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome", "record", h.id, "then", f.settings.onUnknown())
 	}
-	if op == Finish && (err == nil || h.Resume) {
+	if op == Finish && (err == nil || h.claimed.Resume) {
 		h.land(result{answer: a, lent: true})
 		return
 	}
@@ -187,9 +177,9 @@ func (h *Held) settle(op Op, a *Answer) {
 }
 
 // land tells those who joined; only the first call counts.
-func (h *Held) land(r result) {
+func (h *Handle) land(r result) {
 	if h.leads {
 		h.leads = false
-		h.filter.Flights.land(&h.flight, r)
+		h.filter.Calls.land(&h.flight, r)
 	}
 }

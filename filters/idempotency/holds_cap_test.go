@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 // renewing takes every renewal, as a store does that ends the lease at the cap.
@@ -16,13 +18,13 @@ func TestClaimIsNotHeldBeyondItsCap(t *testing.T) {
 	s := Settings{Lease: 10 * time.Second, MaxInFlight: 60 * time.Second, TTL: time.Hour}
 	f := New(s, Options{Store: renewing{}})
 	began := time.Now().Add(-59 * time.Second) // the claim is a second short of its cap
-	h := &Held{filter: f, id: "k", token: 1}
+	h := &Handle{filter: f, id: "k", claimed: filters.ClaimedRequest{Token: 1}}
 	h.cap = began.Add(s.MaxInFlight)
 	h.holdUntil(began.Add(s.Lease))
 	h.renewal.queued = false
 	h.renew()
 	f.renewals.end(h)
-	if h.Holds(began.Add(65 * time.Second)) {
+	if h.Valid(began.Add(65 * time.Second)) {
 		t.Error("held 5s beyond the cap, where the store gives the key to somebody else")
 	}
 }

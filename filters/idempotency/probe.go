@@ -28,7 +28,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, landing *result) Op {
 		return Free
 	default:
 		f.Logger.Warn("idempotency: the service does not say what became of a request of unknown outcome", "route", rec.Route, "record", rec.ID, "answered", ok, "status", a.Status)
-		return Doubt
+		return MarkUnknown
 	}
 	if status, err := strconv.Atoi(a.Header.Get(OriginalStatus)); err == nil && 200 <= status && status <= 599 {
 		a.Status = status
@@ -41,13 +41,13 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, landing *result) Op {
 	if int64(len(a.Body)) > f.settings.MaxBody {
 		a.Body, a.Replayable = nil, false
 	}
-	err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Finish, Answer: f.Codec.Append(nil, rec.ID, &a)})
+	err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Finish, Response: f.Codec.Append(nil, rec.ID, &a)})
 	if err != nil && !errors.Is(err, ErrLost) { // it stays unknown, and the next duplicate asks again; this one has its answer
 		f.Metrics.Failures.Inc()
 		f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take what a probe found out", "record", rec.ID, "error", err)
 	}
 	if errors.Is(err, ErrLost) { // somebody else settled it, or tries it again: his word counts
-		return Doubt
+		return MarkUnknown
 	}
 	f.Metrics.Settled.Inc()
 	f.Logger.Info("idempotency: the service says that a request of unknown outcome was done", "route", rec.Route, "record", rec.ID, "status", a.Status)

@@ -12,28 +12,28 @@ type renewals struct {
 	every time.Duration
 
 	mu          sync.Mutex
-	first, last *Held
+	first, last *Handle
 	timer       *time.Timer // nil before the first claim
 	set         bool        // the timer will fire
 }
 
 // renewal is a claim's place among the renewals. Renewals.mu guards it.
 type renewal struct {
-	prev, next *Held
+	prev, next *Handle
 	due        time.Time
 	queued     bool
 	over       bool // the claim is not renewed any more
 }
 
 // add puts a claim behind the others; now is a time of late, and at the most the present.
-func (r *renewals) add(h *Held, now time.Time) {
+func (r *renewals) add(h *Handle, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.push(h, now)
 }
 
 // again puts a claim behind the others that was renewed, or notes that it was lost. False: nobody wants to know any more.
-func (r *renewals) again(h *Held, lost bool) bool {
+func (r *renewals) again(h *Handle, lost bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.renewal.over {
@@ -47,7 +47,7 @@ func (r *renewals) again(h *Held, lost bool) bool {
 	return true
 }
 
-func (r *renewals) push(h *Held, now time.Time) {
+func (r *renewals) push(h *Handle, now time.Time) {
 	w := &h.renewal
 	w.due, w.queued = now.Add(r.every), true
 	w.prev, w.next = r.last, nil
@@ -72,7 +72,7 @@ func (r *renewals) push(h *Held, now time.Time) {
 }
 
 // end takes a claim out for good.
-func (r *renewals) end(h *Held) {
+func (r *renewals) end(h *Handle) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.renewal.over = true
@@ -81,7 +81,7 @@ func (r *renewals) end(h *Held) {
 	}
 }
 
-func (r *renewals) unlink(h *Held) {
+func (r *renewals) unlink(h *Handle) {
 	w := &h.renewal
 	if w.prev == nil {
 		r.first = w.next

@@ -4,24 +4,26 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 // TestRenewalsInOrder: claims end in any order, what is left stays in the order in which it is due, and nothing of the others is kept.
 func TestRenewalsInOrder(t *testing.T) {
 	r := &renewals{every: time.Hour}
 	now := time.Now()
-	var left []*Held
+	var left []*Handle
 	for i := range 8 {
-		h := &Held{token: uint64(i)}
+		h := &Handle{claimed: filters.ClaimedRequest{Token: uint64(i)}}
 		r.add(h, now.Add(time.Duration(i%3)*-time.Second)) // some waited for the store longer than others
 		left = append(left, h)
 	}
 	check := func() {
 		t.Helper()
-		var forward, backward []*Held
+		var forward, backward []*Handle
 		for h := r.first; h != nil; h = h.renewal.next {
 			if before := h.renewal.prev; before != nil && h.renewal.due.Before(before.renewal.due) {
-				t.Errorf("claim %d is due before claim %d", h.token, before.token)
+				t.Errorf("claim %d is due before claim %d", h.claimed.Token, before.claimed.Token)
 			}
 			forward = append(forward, h)
 		}
@@ -41,7 +43,7 @@ func TestRenewalsInOrder(t *testing.T) {
 		r.end(h)
 		check()
 		if r.again(h, false) || h.renewal.queued {
-			t.Errorf("claim %d came back", h.token)
+			t.Errorf("claim %d came back", h.claimed.Token)
 		}
 	}
 	r.timer.Stop()

@@ -70,8 +70,8 @@ func TestUntrustedAnswerIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, forged := range map[string][]byte{
-		"moved": rec.Answer, "not sealed": new(idempotency.AnswerCodec).Append(nil, id, &idempotency.Answer{Status: 200, Replayable: true}),
-		"cut": rec.Answer[:len(rec.Answer)-1], "nonsense": []byte("nonsense"),
+		"moved": rec.Response, "not sealed": new(idempotency.ResponseCodec).Append(nil, id, &idempotency.Response{Status: 200, Replayable: true}),
+		"cut": rec.Response[:len(rec.Response)-1], "nonsense": []byte("nonsense"),
 	} {
 		if ok, err := b.store.Resolve(ctx, id, forged, true); err != nil || !ok {
 			t.Fatal(ok, err)
@@ -89,32 +89,32 @@ func probing() idempotency.Settings {
 	return s
 }
 
-var lost = answer{reason: filters.UpstreamTimeout, fails: filters.Unanswered}
+var lost = answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse}
 
 func TestProbe(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		answer  idempotency.Answer
+		answer  idempotency.Response
 		ok      bool
 		status  int
 		reason  filters.Reason
 		ran     bool
 		settled int64
 	}{
-		{"done", idempotency.Answer{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false, 1},
-		{"done, and with its status", idempotency.Answer{Status: 200, Body: []byte("the order"), Replayable: true,
+		{"done", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false, 1},
+		{"done, and with its status", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true,
 			Header: filters.Header{{Name: "idempotent-original-status", Value: "201"}}}, true, 201, "", false, 1},
-		{"done, and too long", idempotency.Answer{Status: 200, Body: make([]byte, 2<<10), Replayable: true}, true, 409, filters.ResponseNotReplayable, false, 1},
-		{"not done", idempotency.Answer{Status: 404}, true, 201, "", true, 1},
-		{"neither", idempotency.Answer{Status: 503}, true, 409, filters.OutcomeUnknown, false, 0},
-		{"no answer", idempotency.Answer{}, false, 409, filters.OutcomeUnknown, false, 0},
+		{"done, and too long", idempotency.Response{Status: 200, Body: make([]byte, 2<<10), Replayable: true}, true, 409, filters.ResponseNotReplayable, false, 1},
+		{"not done", idempotency.Response{Status: 404}, true, 201, "", true, 1},
+		{"neither", idempotency.Response{Status: 503}, true, 409, filters.OutcomeUnknown, false, 0},
+		{"no answer", idempotency.Response{}, false, 409, filters.OutcomeUnknown, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, probing())
 			asked := 0
-			b.probe = func(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
-				if asked++; attempt != 1 || len(x.Key) != idempotency.IDLength {
-					t.Errorf("asked about attempt %d of %q", attempt, x.Key)
+			b.probe = func(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
+				if asked++; attempt != 1 || len(x.Logical.Key) != idempotency.IDLength {
+					t.Errorf("asked about attempt %d of %q", attempt, x.Logical.Key)
 				}
 				a := c.answer
 				a.Header = append(a.Header.Clone(), filters.Field{Name: "Set-Cookie", Value: "s"}, filters.Field{Name: "Location", Value: "/o"})
@@ -152,9 +152,9 @@ func TestProbesOfTwoGateways(t *testing.T) {
 		one := newBench(t, probing())
 		two := benchOn(t, probing(), one.store)
 		one.do(request("k", "{}"), lost)
-		notDone := func(*filters.Exchange, int) (idempotency.Answer, bool) {
+		notDone := func(*filters.Exchange, int) (idempotency.Response, bool) {
 			time.Sleep(time.Second)
-			return idempotency.Answer{Status: 404}, true
+			return idempotency.Response{Status: 404}, true
 		}
 		one.probe, two.probe = notDone, notDone
 		results := make(chan seen, 2)

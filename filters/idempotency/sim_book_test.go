@@ -107,7 +107,7 @@ func (b *simBook) compare(w *simWorld, s *simSubject, rec idempotency.Record, th
 		w.failLocked("%s has a lease that ends %v after its cap", s, rec.LeaseUntil.Sub(b.capEnd))
 	}
 	if is == simAnswered {
-		if exec := w.executionInLocked(s.id, rec.Answer); exec != b.exec {
+		if exec := w.executionInLocked(s.id, rec.Response); exec != b.exec {
 			w.failLocked("%s has the answer of execution %d, recorded was that of %d", s, exec, b.exec)
 		}
 	}
@@ -192,7 +192,7 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 		}
 		w.seen["answers"]++
 		b.answered, b.exec, b.since, b.running, b.expires = true, exec, time.Now(), false, now.Add(w.plan.settings.TTL)
-	case idempotency.Doubt:
+	case idempotency.MarkUnknown:
 		b.doubt(now, w.plan.settings.TTL)
 	case idempotency.Free:
 		b.free(s, g, remove, now)

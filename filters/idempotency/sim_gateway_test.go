@@ -16,7 +16,7 @@ import (
 type simGateway struct {
 	w       *simWorld
 	name    string
-	flights *idempotency.Flights
+	flights *idempotency.Calls
 	chain   *filters.Chain
 	dead    chan struct{} // closed by a crash
 
@@ -40,11 +40,11 @@ func (w *simWorld) start(place int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drawn["life"]++
-	g := &simGateway{w: w, name: fmt.Sprintf("gateway %d.%d", place, w.drawn["life"]), flights: idempotency.NewFlights(), dead: make(chan struct{})}
+	g := &simGateway{w: w, name: fmt.Sprintf("gateway %d.%d", place, w.drawn["life"]), flights: idempotency.NewCalls(), dead: make(chan struct{})}
 	count := func(what string) filters.Counter { return simCount{w, what} }
 	s := w.plan.settings
 	options := idempotency.Options{
-		Store: &simConn{w.store, g}, Codec: w.codec, Flights: g.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: &simConn{w.store, g}, Codec: w.codec, Calls: g.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: idempotency.Metrics{
 			Claims: count(""), Replays: count("replays"), Joins: count("joins"), Conflicts: count(""), Mismatches: count(""), Unknown: count(""),
 			Lost: count(""), Failures: count(""), TooMany: count(""), Probes: count(""), Settled: count(""), Untrusted: simUntrusted{w},

@@ -127,7 +127,7 @@ func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome
 	w := g.w
 	time.Sleep(w.dice("sending "+r.name).between(time.Microsecond, time.Millisecond)) // so that a renewal that is overdue has begun for certain
 	g.awake("sending " + r.name)
-	if x.Claim != nil && !x.Claim.Holds(time.Now()) {
+	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
 		w.mu.Lock()
 		r.late = true
 		w.seen["claims that ran out before anything was sent"]++
@@ -135,15 +135,15 @@ func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome
 		return refuseExchange(x, filters.StoreUnavailable, filters.Refused)
 	}
 	o := g.dispatch(x, r)
-	for o == filters.Unanswered && x.Resend && !g.isDead() && !w.isCalm() && w.dice("repetition of "+r.name).chance(0.3) {
+	for o == filters.NoResponse && x.Logical.Resend && !g.isDead() && !w.isCalm() && w.dice("repetition of "+r.name).chance(0.3) {
 		if !x.BeginAttempt() {
 			w.saw("repetitions that the store did not take")
 			break
 		}
-		x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Attempt))
-		if h, ok := x.Claim.(*idempotency.Held); ok {
+		x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Logical.Attempt))
+		if h, ok := x.Logical.Claim.(*idempotency.Handle); ok {
 			w.mu.Lock()
-			w.grants[h.Token()].repeated = true
+			w.grants[h.Claimed().Token].repeated = true
 			w.seen["repetitions by the gateway"]++
 			w.mu.Unlock()
 		}
@@ -157,20 +157,20 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	w := g.w
 	var grant *simGrant
 	name := "unprotected " + r.name
-	if h, ok := x.Claim.(*idempotency.Held); ok {
+	if h, ok := x.Logical.Claim.(*idempotency.Handle); ok {
 		w.mu.Lock()
-		grant = w.grants[h.Token()]
+		grant = w.grants[h.Claimed().Token]
 		w.mu.Unlock()
 		name = grant.name
 	} else {
 		w.saw("opened without protection")
 	}
-	if inject := x.Inject.Get("Sluice-Attempt"); inject != strconv.Itoa(x.Attempt) || x.Inject.Get("Idempotency-Key") != r.subject.id {
-		w.fail("%s: injected %v at attempt %d", name, x.Inject, x.Attempt)
+	if inject := x.Inject.Get("Sluice-Attempt"); inject != strconv.Itoa(x.Logical.Attempt) || x.Inject.Get("Idempotency-Key") != r.subject.id {
+		w.fail("%s: injected %v at attempt %d", name, x.Inject, x.Logical.Attempt)
 	}
 	g.awake("dispatch " + name)
 	if g.isDead() {
-		return refuseExchange(x, filters.UpstreamFailed, filters.Unanswered)
+		return refuseExchange(x, filters.UpstreamFailed, filters.NoResponse)
 	}
 	d := w.dice("service " + name)
 	fate, calm := d.Float64(), w.isCalm()
@@ -180,15 +180,15 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 		return refuseExchange(x, filters.BreakerOpen, filters.Refused)
 	case fate < 0.06:
 		time.Sleep(d.between(time.Millisecond, 50*time.Millisecond))
-		return refuseExchange(x, filters.UpstreamUnreachable, filters.NotSent)
+		return refuseExchange(x, filters.UpstreamUnreachable, filters.NotDispatched)
 	}
 	x.Dispatched = true
 	time.Sleep(d.between(time.Millisecond, 30*time.Millisecond))
-	attempt, s := x.Attempt, &w.plan.settings
+	attempt, s := x.Logical.Attempt, &w.plan.settings
 	switch {
 	case calm:
 	case fate < 0.10: // before it was read
-		return refuseExchange(x, filters.UpstreamFailed, filters.Unanswered)
+		return refuseExchange(x, filters.UpstreamFailed, filters.NoResponse)
 	case fate < 0.15:
 		return answerExchange(x, []int{503, 429, 425}[d.IntN(3)], nil)
 	case fate < 0.19: // executed when the gateway has given up
@@ -202,7 +202,7 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 			g.service().execute(r, grant, attempt, late)
 		}()
 		time.Sleep(wait)
-		return refuseExchange(x, filters.UpstreamTimeout, filters.Unanswered)
+		return refuseExchange(x, filters.UpstreamTimeout, filters.NoResponse)
 	}
 	e, done := g.service().execute(r, grant, attempt, d)
 	if !done {
@@ -221,9 +221,9 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	switch {
 	case calm:
 	case fate > 0.95:
-		return refuseExchange(x, filters.UpstreamFailed, filters.Unanswered)
+		return refuseExchange(x, filters.UpstreamFailed, filters.NoResponse)
 	case fate > 0.92:
-		return refuseExchange(x, filters.UpstreamTimeout, filters.Unanswered)
+		return refuseExchange(x, filters.UpstreamTimeout, filters.NoResponse)
 	case fate > 0.88:
 		return answerExchange(x, 500, nil)
 	}
@@ -243,16 +243,16 @@ func (s *simService) endsAt(e *simExecution, t time.Time) {
 	s.w.mu.Unlock()
 }
 
-func (s *simService) answer(e *simExecution) *idempotency.Answer {
+func (s *simService) answer(e *simExecution) *idempotency.Response {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	return e.answer(s.w)
 }
 
 // answer is what belongs to an execution, be it told by the service at once or when it is asked. World.mu is held.
-func (e *simExecution) answer(w *simWorld) *idempotency.Answer {
+func (e *simExecution) answer(w *simWorld) *idempotency.Response {
 	n := strconv.Itoa(e.n)
-	return &idempotency.Answer{
+	return &idempotency.Response{
 		Status: e.status, Body: []byte(e.text(w)), Replayable: true,
 		Header:  filters.Header{{Name: "X-Execution", Value: n}, {Name: "Set-Cookie", Value: "s=1"}},
 		Trailer: filters.Header{{Name: "X-End-Of", Value: n}},
@@ -274,7 +274,7 @@ func refuseExchange(x *filters.Exchange, reason filters.Reason, o filters.Outcom
 	return o
 }
 
-func answerExchange(x *filters.Exchange, status int, a *idempotency.Answer) filters.Outcome {
+func answerExchange(x *filters.Exchange, status int, a *idempotency.Response) filters.Outcome {
 	x.Response = filters.Response{Status: status, Whole: true}
 	if a != nil {
 		x.Response.Header, x.Response.Body, x.Response.Trailer = a.Header, a.Body, a.Trailer
@@ -286,15 +286,15 @@ const simProbeMax = 4 * time.Second
 
 // Probe asks the service what became of a request; the gateway's way there is as bad as any. A service that says "not done" keeps its word: whatever
 // was granted before and has not come yet it refuses.
-func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Answer, bool) {
+func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
 	w := g.w
-	id := strings.Clone(x.Key)
+	id := strings.Clone(x.Logical.Key)
 	name := fmt.Sprintf("%s probe %s", g.name, w.subject(id))
 	d := w.dice(name)
 	g.awake(name)
 	time.Sleep(d.between(time.Millisecond, 30*time.Millisecond))
 	if g.isDead() || !w.isCalm() && d.chance(0.1) {
-		return idempotency.Answer{}, false
+		return idempotency.Response{}, false
 	}
 	e, status := g.service().find(id)
 	if !w.isCalm() && d.chance(0.3) { // what it says is old when it comes
@@ -304,7 +304,7 @@ func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Answer
 	g.awake(name)
 	w.trace("%s: %d", name, status)
 	if e == nil {
-		return idempotency.Answer{Status: status}, true
+		return idempotency.Response{Status: status}, true
 	}
 	return *g.service().answer(e), true
 }

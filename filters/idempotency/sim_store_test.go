@@ -382,12 +382,12 @@ func (s *simStore) changedRecord(id string) {
 }
 
 var simOps = map[idempotency.Op]string{
-	idempotency.Renew: "renew", idempotency.Finish: "finish", idempotency.Free: "free", idempotency.Doubt: "doubt", idempotency.Hand: "hand",
+	idempotency.Renew: "renew", idempotency.Finish: "finish", idempotency.Free: "free", idempotency.MarkUnknown: "doubt", idempotency.Delegate: "hand",
 }
 
 func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempotency.Change) error {
 	s := c.s
-	id, ch.Answer = strings.Clone(id), bytes.Clone(ch.Answer)
+	id, ch.Response = strings.Clone(id), bytes.Clone(ch.Response)
 	s.w.mu.Lock()
 	g := s.w.grants[token]
 	s.w.mu.Unlock()
@@ -397,7 +397,7 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 	}
 	exec := -1
 	if ch.Op == idempotency.Finish {
-		exec = s.w.executionIn(id, ch.Answer)
+		exec = s.w.executionIn(id, ch.Response)
 	}
 	r := c.call(simOps[ch.Op]+" "+g.name, g, func() simResult { return s.change(g, id, ch, exec) })
 	if exec >= 0 { // be it that the store did not listen

@@ -18,7 +18,7 @@ import (
 type simWorld struct {
 	seed    uint64
 	plan    simPlan
-	codec   *idempotency.AnswerCodec
+	codec   *idempotency.ResponseCodec
 	tracing bool
 
 	mu       sync.Mutex
@@ -85,7 +85,7 @@ func (w *simWorld) dice(name string) simDice {
 
 func newSimWorld(seed uint64) *simWorld {
 	w := &simWorld{
-		seed: seed, codec: new(idempotency.AnswerCodec), drawn: map[string]int{}, seen: map[string]int{},
+		seed: seed, codec: new(idempotency.ResponseCodec), drawn: map[string]int{}, seen: map[string]int{},
 		grants: map[uint64]*simGrant{}, subjects: map[string]*simSubject{},
 	}
 	d := w.dice("plan")

@@ -25,7 +25,7 @@ func BenchmarkKeyed(b *testing.B) {
 			s.MaxOpenKeys = c.max
 			discard := &tally{}
 			f := idempotency.New(s, idempotency.Options{
-				Store: idempotencymemory.New(nil), Flights: idempotency.NewFlights(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+				Store: idempotencymemory.New(nil), Calls: idempotency.NewCalls(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 				Metrics: idempotency.Metrics{
 					Claims: discard, Replays: discard, Joins: discard, Conflicts: discard, Mismatches: discard, Unknown: discard, Lost: discard, Failures: discard,
 					TooMany: discard, Probes: discard, Settled: discard, Untrusted: discard,

@@ -20,8 +20,8 @@ const (
 	Closed
 )
 
-// Use is a limit as one route applies it.
-type Use struct {
+// Rule is a limit as one route applies it.
+type Rule struct {
 	Limit          Limit
 	Per            []filters.Ref // what it is counted by; none: all requests together
 	Limiter        Limiter
@@ -50,7 +50,7 @@ type Filter struct {
 }
 
 type use struct {
-	Use
+	Rule
 	count  Counters
 	item   string // `"name"`, for the RateLimit field
 	policy string // RateLimit-Policy when this limit refuses: this one first
@@ -66,10 +66,10 @@ type seen struct {
 var _ filters.Filter = (*Filter)(nil)
 
 // New makes the filter of one route. m may be nil.
-func New(limits []Use, m Metrics) *Filter {
+func New(limits []Rule, m Metrics) *Filter {
 	f := &Filter{uses: make([]use, len(limits))}
 	for i, l := range limits {
-		u := use{Use: l, item: quote(l.Limit.Name)}
+		u := use{Rule: l, item: quote(l.Limit.Name)}
 		if m != nil {
 			u.count = m.Limit(l.Limit.Name)
 		}

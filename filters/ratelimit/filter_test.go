@@ -46,8 +46,8 @@ func limit(name string, count, burst int, period time.Duration) ratelimit.Limit 
 	return ratelimit.Limit{Name: name, Count: count, Period: period, Burst: burst}
 }
 
-func use(l ratelimit.Limit, per ...filters.Ref) ratelimit.Use {
-	return ratelimit.Use{Limit: l, Per: per, Limiter: ratelimitlocal.New(l, 1000)}
+func use(l ratelimit.Limit, per ...filters.Ref) ratelimit.Rule {
+	return ratelimit.Rule{Limit: l, Per: per, Limiter: ratelimitlocal.New(l, 1000)}
 }
 
 var (
@@ -99,21 +99,21 @@ func wantFields(t *testing.T, r filters.Response, status int, policy, left strin
 func TestConform(t *testing.T) {
 	ample := limit("ample", 1_000_000, 1_000_000, time.Second)
 	none := limit("none", 1, 1, 1000*time.Hour)
-	for name, uses := range map[string]func() []ratelimit.Use{
-		"passes": func() []ratelimit.Use { return []ratelimit.Use{use(ample), use(ample, principal, tenant)} },
-		"shadow": func() []ratelimit.Use { u := use(none); u.Shadow = true; return []ratelimit.Use{u, use(ample)} },
-		"refuses": func() []ratelimit.Use {
+	for name, uses := range map[string]func() []ratelimit.Rule{
+		"passes": func() []ratelimit.Rule { return []ratelimit.Rule{use(ample), use(ample, principal, tenant)} },
+		"shadow": func() []ratelimit.Rule { u := use(none); u.Shadow = true; return []ratelimit.Rule{u, use(ample)} },
+		"refuses": func() []ratelimit.Rule {
 			u := use(none)
-			send(t, ratelimit.New([]ratelimit.Use{u}, nil), time.Now(), nil)
-			return []ratelimit.Use{use(ample), u}
+			send(t, ratelimit.New([]ratelimit.Rule{u}, nil), time.Now(), nil)
+			return []ratelimit.Rule{use(ample), u}
 		},
-		"store gone, closed": func() []ratelimit.Use {
-			return []ratelimit.Use{use(ample), {Limit: ample, Limiter: new(silent), OnStoreFailure: ratelimit.Closed}}
+		"store gone, closed": func() []ratelimit.Rule {
+			return []ratelimit.Rule{use(ample), {Limit: ample, Limiter: new(silent), OnStoreFailure: ratelimit.Closed}}
 		},
-		"store gone, local": func() []ratelimit.Use {
-			return []ratelimit.Use{{Limit: ample, Limiter: new(silent), Fallback: ratelimitlocal.New(ample, 10)}}
+		"store gone, local": func() []ratelimit.Rule {
+			return []ratelimit.Rule{{Limit: ample, Limiter: new(silent), Fallback: ratelimitlocal.New(ample, 10)}}
 		},
-		"no limits": func() []ratelimit.Use { return nil },
+		"no limits": func() []ratelimit.Rule { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			filtertest.Conform(t, func(*testing.T) (filters.Filter, func(*filters.Exchange)) {
@@ -132,7 +132,7 @@ func (silent) Allow(context.Context, string, time.Time) (ratelimit.Decision, err
 
 func TestFieldsAndRefusal(t *testing.T) {
 	m := ledger{}
-	f := ratelimit.New([]ratelimit.Use{
+	f := ratelimit.New([]ratelimit.Rule{
 		use(limit("instance", 2000, 400, time.Second)),
 		use(limit("per-user", 20, 2, time.Minute), principal),
 		use(limit("late", 1000, 5, time.Hour)),
@@ -167,7 +167,7 @@ func TestFieldsAndRefusal(t *testing.T) {
 }
 
 func TestFieldsOnAnAnswerOfALaterFilter(t *testing.T) {
-	f := ratelimit.New([]ratelimit.Use{use(limit("a", 10, 10, time.Second))}, nil)
+	f := ratelimit.New([]ratelimit.Rule{use(limit("a", 10, 10, time.Second))}, nil)
 	var x filters.Exchange
 	var s filters.Slot
 	x.Begin(context.Background(), nil)
@@ -185,7 +185,7 @@ func TestShadow(t *testing.T) {
 	m := ledger{}
 	shadow := use(limit("shadow", 1, 1, time.Hour))
 	shadow.Shadow = true
-	f := ratelimit.New([]ratelimit.Use{shadow, use(limit("real", 2, 2, time.Hour))}, m)
+	f := ratelimit.New([]ratelimit.Rule{shadow, use(limit("real", 2, 2, time.Hour))}, m)
 	for i, want := range []int{200, 200, 429} {
 		r := send(t, f, t0, nil)
 		if r.Status != want {
@@ -201,7 +201,7 @@ func TestShadow(t *testing.T) {
 		t.Errorf("counted %v", m)
 	}
 	// With nothing but shadows the answer is the service's.
-	r := send(t, ratelimit.New([]ratelimit.Use{shadow}, nil), t0, nil)
+	r := send(t, ratelimit.New([]ratelimit.Rule{shadow}, nil), t0, nil)
 	wantFields(t, r, 200, `"service";q=1;w=9`, `"service";r=0;t=9, "service2";r=0;t=9`)
 }
 
@@ -210,30 +210,30 @@ func TestStoreFailure(t *testing.T) {
 	real := use(limit("real", 100, 100, time.Second))
 	for _, c := range []struct {
 		name     string
-		change   func(*ratelimit.Use)
+		change   func(*ratelimit.Rule)
 		statuses []int
 		left     string // RateLimit of the last
 		counted  map[string]int
 	}{
-		{"local", func(u *ratelimit.Use) { u.Fallback = ratelimitlocal.New(l, 10) }, []int{200, 429},
+		{"local", func(u *ratelimit.Rule) { u.Fallback = ratelimitlocal.New(l, 10) }, []int{200, 429},
 			`"global";r=0;t=60`, map[string]int{"global failures": 2, "global allowed": 1, "global refused": 1}},
-		{"local without a share", func(*ratelimit.Use) {}, []int{503}, "", map[string]int{"global failures": 1, "global refused": 1}},
-		{"open", func(u *ratelimit.Use) { u.OnStoreFailure = ratelimit.Open }, []int{200, 200}, `"real";r=98;t=1`,
+		{"local without a share", func(*ratelimit.Rule) {}, []int{503}, "", map[string]int{"global failures": 1, "global refused": 1}},
+		{"open", func(u *ratelimit.Rule) { u.OnStoreFailure = ratelimit.Open }, []int{200, 200}, `"real";r=98;t=1`,
 			map[string]int{"global failures": 2, "global allowed": 2}},
-		{"closed", func(u *ratelimit.Use) { u.OnStoreFailure = ratelimit.Closed }, []int{503}, "",
+		{"closed", func(u *ratelimit.Rule) { u.OnStoreFailure = ratelimit.Closed }, []int{503}, "",
 			map[string]int{"global failures": 1, "global refused": 1}},
-		{"closed, shadow", func(u *ratelimit.Use) { u.OnStoreFailure, u.Shadow = ratelimit.Closed, true }, []int{200}, `"real";r=99;t=1`,
+		{"closed, shadow", func(u *ratelimit.Rule) { u.OnStoreFailure, u.Shadow = ratelimit.Closed, true }, []int{200}, `"real";r=99;t=1`,
 			map[string]int{"global failures": 1, "global shadow-refused": 1, "global refused": 0}},
-		{"local, shadow", func(u *ratelimit.Use) { u.Fallback, u.Shadow = ratelimitlocal.New(l, 10), true }, []int{200, 200}, `"real";r=98;t=1`,
+		{"local, shadow", func(u *ratelimit.Rule) { u.Fallback, u.Shadow = ratelimitlocal.New(l, 10), true }, []int{200, 200}, `"real";r=98;t=1`,
 			map[string]int{"global failures": 2, "global allowed": 1, "global shadow-refused": 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := ledger{}
 			store := new(broken)
-			u := ratelimit.Use{Limit: l, Limiter: store}
+			u := ratelimit.Rule{Limit: l, Limiter: store}
 			c.change(&u)
 			real.Limiter = ratelimitlocal.New(real.Limit, 10)
-			f := ratelimit.New([]ratelimit.Use{u, real}, m)
+			f := ratelimit.New([]ratelimit.Rule{u, real}, m)
 			var r filters.Response
 			for i, want := range c.statuses {
 				if r = send(t, f, t0, nil); r.Status != want {
@@ -269,7 +269,7 @@ func (s *spyLimiter) Allow(_ context.Context, key string, _ time.Time) (ratelimi
 func TestKeys(t *testing.T) {
 	keys := func(fill func(*filters.Exchange), per ...filters.Ref) string {
 		spy := new(spyLimiter)
-		send(t, ratelimit.New([]ratelimit.Use{{Limit: limit("l", 1, 1, time.Second), Per: per, Limiter: spy}}, nil), t0, fill)
+		send(t, ratelimit.New([]ratelimit.Rule{{Limit: limit("l", 1, 1, time.Second), Per: per, Limiter: spy}}, nil), t0, fill)
 		return spy.keys[0]
 	}
 	headers := func(tenant, item string) func(*filters.Exchange) {
@@ -313,13 +313,13 @@ func TestKeys(t *testing.T) {
 }
 
 func TestNamesAreQuoted(t *testing.T) {
-	f := ratelimit.New([]ratelimit.Use{use(limit("a\"b\\c\r\nü", 1, 1, time.Second))}, nil)
+	f := ratelimit.New([]ratelimit.Rule{use(limit("a\"b\\c\r\nü", 1, 1, time.Second))}, nil)
 	wantFields(t, send(t, f, t0, nil), 200, `"a\"b\\c___";q=1;w=1`, `"a\"b\\c___";r=0;t=1`)
 }
 
 func TestTheAllowedPathAllocatesNothing(t *testing.T) {
 	ample := limit("ample", 1_000_000_000, 1_000_000, time.Second)
-	f := ratelimit.New([]ratelimit.Use{use(ample), use(ample, principal)}, ledger{"": 0})
+	f := ratelimit.New([]ratelimit.Rule{use(ample), use(ample, principal)}, ledger{"": 0})
 	var x filters.Exchange
 	var s filters.Slot
 	ctx := context.Background()

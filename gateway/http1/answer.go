@@ -58,7 +58,7 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 	}
 	a := &r.answer
 	a.headed = true
-	a.bodiless = Bodiless(r.Exchange.Method, status)
+	a.bodiless = HasNoBody(r.Exchange.Method, status)
 	a.out = append(a.out, statusLines[status%1000]...)
 	a.out = appendFields(a.out, h)
 	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1

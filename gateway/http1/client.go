@@ -206,8 +206,8 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Cause.Error() }
 func (f *Failure) Unwrap() error { return f.Cause }
 
-// Answer is a service's answer: its head, and the body to be read. Its strings are good until Close, which is called once.
-type Answer struct {
+// Response is a service's answer: its head, and the body to be read. Its strings are good until Close, which is called once.
+type Response struct {
 	Status int
 	Header filters.Header // without what belongs to the connection or frames the message
 	Length int64          // of the body, -1 when it is not known; of an answer without a body what it says of one, -1 nothing
@@ -230,7 +230,7 @@ type Answer struct {
 	inMemory, outMemory [smallBuffer]byte
 }
 
-var answers = sync.Pool{New: func() any { return new(Answer) }}
+var answers = sync.Pool{New: func() any { return new(Response) }}
 
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }
@@ -272,8 +272,8 @@ func (c *Client) Interrupt() {
 
 // Do sends a request and reads the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
 // *[Failure], after which the connection is closed.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Answer, error) {
-	a := answers.Get().(*Answer)
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Response, error) {
+	a := answers.Get().(*Response)
 	a.c, a.ctx, a.began = c, ctx, now
 	a.in.take(a.inMemory[:])
 	c.arm(now, timeout)
@@ -298,7 +298,7 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now ti
 }
 
 // watch has the connection interrupted when ctx ends.
-func (a *Answer) watch() {
+func (a *Response) watch() {
 	if w, ok := a.ctx.(*Context); ok {
 		w.Watch(a.c)
 		a.watched = true
@@ -307,7 +307,7 @@ func (a *Answer) watch() {
 	}
 }
 
-func (a *Answer) unwatch() {
+func (a *Response) unwatch() {
 	if a.watched {
 		a.ctx.(*Context).Unwatch()
 		a.watched = false
@@ -321,7 +321,7 @@ func (a *Answer) unwatch() {
 }
 
 // exchange sends the request and reads to the head of the final answer.
-func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
+func (a *Response) exchange(x *filters.Exchange, m *Message) *Failure {
 	c := a.c
 	var err error
 	if a.out, err = appendRequest(a.outMemory[:0], x, m, c.host); err != nil {
@@ -362,7 +362,7 @@ func (a *Answer) exchange(x *filters.Exchange, m *Message) *Failure {
 }
 
 // readHead reads to the head of the final answer.
-func (a *Answer) readHead(method string, m *Message) error {
+func (a *Response) readHead(method string, m *Message) error {
 	c, in := a.c, &a.in
 	for interim, total := 0, 0; ; {
 		n, status, err := parseResponse(in.unread(), method, &a.Header, &a.head)
@@ -414,7 +414,7 @@ var (
 )
 
 // switched takes the service's word that it goes on with the protocol that it was asked for.
-func (a *Answer) switched(m *Message) error {
+func (a *Response) switched(m *Message) error {
 	if m.Upgrade == "" || !a.head.upgrades || !filters.EqualName(a.head.upgrade, m.Upgrade) || a.upload != nil {
 		return errSwitch
 	}
@@ -423,11 +423,11 @@ func (a *Answer) switched(m *Message) error {
 }
 
 // begin sets up the body of the final answer.
-func (a *Answer) begin(method string) {
+func (a *Response) begin(method string) {
 	a.Took = time.Since(a.began)
 	length := a.head.length
 	a.Length = length
-	if Bodiless(method, a.Status) {
+	if HasNoBody(method, a.Status) {
 		length = 0
 		if !a.head.lengthSet {
 			a.Length = -1
@@ -443,7 +443,7 @@ func (a *Answer) begin(method string) {
 }
 
 // seize takes the connection over for a tunnel; done is called at its end.
-func (a *Answer) seize() (nc net.Conn, done func()) {
+func (a *Response) seize() (nc net.Conn, done func()) {
 	c := a.c
 	a.unwatch()
 	a.c = nil
@@ -454,10 +454,10 @@ func (a *Answer) seize() (nc net.Conn, done func()) {
 }
 
 // Head returns the status, the fields and the length of the body.
-func (a *Answer) Head() (int, filters.Header, int64) { return a.Status, a.Header, a.Length }
+func (a *Response) Head() (int, filters.Header, int64) { return a.Status, a.Header, a.Length }
 
 // Read reads the body.
-func (a *Answer) Read(p []byte) (int, error) {
+func (a *Response) Read(p []byte) (int, error) {
 	a.blocked = true
 	n, err := a.body.Read(p)
 	if a.c != nil && a.body.done() {
@@ -468,7 +468,7 @@ func (a *Answer) Read(p []byte) (int, error) {
 
 // Next returns what has come of the body and was not read, at most to its end, without waiting; nil when there is nothing, or the body
 // is not of a known length. It is good until Close.
-func (a *Answer) Next() []byte {
+func (a *Response) Next() []byte {
 	b := &a.body
 	if b.kind != sized || b.in.empty() {
 		return nil
@@ -486,10 +486,10 @@ func (a *Answer) Next() []byte {
 }
 
 // Trailer returns the fields behind the body, once it has been read to its end.
-func (a *Answer) Trailer() filters.Header { return a.body.trailer }
+func (a *Response) Trailer() filters.Header { return a.body.trailer }
 
 // Extend gives the exchange more time, while the body is read.
-func (a *Answer) Extend(d time.Duration) {
+func (a *Response) Extend(d time.Duration) {
 	if a.owed += d; a.c != nil && a.owed > a.c.timeout/16 { // small ones add up
 		a.c.extend(a.owed)
 		a.owed = 0
@@ -497,7 +497,7 @@ func (a *Answer) Extend(d time.Duration) {
 }
 
 // giveBack ends the use of the connection, which can be used again when both messages are over and nothing lies behind the answer.
-func (a *Answer) giveBack() {
+func (a *Response) giveBack() {
 	c := a.c
 	if c == nil {
 		return
@@ -519,11 +519,11 @@ func (a *Answer) giveBack() {
 }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
-func (a *Answer) Uploading() bool { return a.upload != nil && !a.upload.over() }
+func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.over() }
 
 // Close ends the answer. A body that was not read to its end costs the connection. An upload goes on while the service, which has not
 // refused it, takes it.
-func (a *Answer) Close() error {
+func (a *Response) Close() error {
 	if a.c != nil && a.Uploading() {
 		if !a.body.done() || a.head.close || a.Status >= 400 {
 			a.broken = true
@@ -537,7 +537,7 @@ func (a *Answer) Close() error {
 	return nil
 }
 
-func (a *Answer) free() {
+func (a *Response) free() {
 	a.in.release()
 	poison(a.outMemory[:])
 	clear(a.Header)

@@ -49,7 +49,7 @@ func request(method string) *filters.Exchange {
 }
 
 // do sends a GET, has the service answer with text, and returns what came of it.
-func (p *pair) do(ctx context.Context, method, text string, m *Message) (*Answer, error) {
+func (p *pair) do(ctx context.Context, method, text string, m *Message) (*Response, error) {
 	said := make(chan struct{})
 	go func() {
 		defer close(said)

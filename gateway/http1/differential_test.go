@@ -98,7 +98,7 @@ func FuzzDifferentialResponse(f *testing.F) {
 		}
 		compareFields(t, raw, header, resp.Header, h.connection)
 		length := h.length
-		if Bodiless(method, status) {
+		if HasNoBody(method, status) {
 			length = 0
 		}
 		compareBodies(t, raw, n, length, resp.Body, br)

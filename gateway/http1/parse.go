@@ -461,8 +461,8 @@ func (h *head) requestFraming() error {
 	return nil
 }
 
-// Bodiless reports whether an answer has no body whatever its fields say (RFC 9112 §6.3).
-func Bodiless(method string, status int) bool {
+// HasNoBody reports whether an answer has no body whatever its fields say (RFC 9112 §6.3).
+func HasNoBody(method string, status int) bool {
 	return method == "HEAD" || status < 200 || status == 204 || status == 304
 }
 
@@ -481,7 +481,7 @@ func parseResponse(b []byte, method string, header *filters.Header, h *head) (n,
 		return 0, 0, faultBoth
 	case h.codings > 0 && h.minor == 0:
 		return 0, 0, faultCodingOld
-	case Bodiless(method, status):
+	case HasNoBody(method, status):
 		// A Content-Length is that which the answer to a GET would have (RFC 9110 §8.6).
 	case h.codings > 0:
 		h.length = chunked

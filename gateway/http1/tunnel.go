@@ -10,7 +10,7 @@ import (
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
 // §7.8). h are the answer's fields. It takes the service's connection over. The handler returns after it.
-func (r *Request) Tunnel(h filters.Header, a *Answer) {
+func (r *Request) Tunnel(h filters.Header, a *Response) {
 	w := &r.answer
 	w.headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)

@@ -9,10 +9,10 @@ import (
 
 // Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
 // answer without a body what it says of one.
-func (a *Answer) Head() (int, filters.Header, int64) { return a.status, a.header, a.length }
+func (a *Response) Head() (int, filters.Header, int64) { return a.status, a.header, a.length }
 
 // Read reads the body.
-func (a *Answer) Read(p []byte) (int, error) {
+func (a *Response) Read(p []byte) (int, error) {
 	c := a.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +32,7 @@ func (a *Answer) Read(p []byte) (int, error) {
 }
 
 // Await waits until there is something to read or the body is over, at most for d: then it returns false. A failure is something to read.
-func (a *Answer) Await(d time.Duration) bool {
+func (a *Response) Await(d time.Duration) bool {
 	until := time.Now().Add(d)
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
@@ -50,7 +50,7 @@ func (a *Answer) Await(d time.Duration) bool {
 }
 
 // Next returns what is left of the body when all of it has come, without a copy; else nil. It is good until Close.
-func (a *Answer) Next() []byte {
+func (a *Response) Next() []byte {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	if !a.remoteEnded || a.unread() == 0 {
@@ -60,10 +60,10 @@ func (a *Answer) Next() []byte {
 }
 
 // Trailer returns the fields behind the body, after its end.
-func (a *Answer) Trailer() filters.Header { return a.trailer }
+func (a *Response) Trailer() filters.Header { return a.trailer }
 
 // Extend gives the attempt more time while the body is read.
-func (a *Answer) Extend(d time.Duration) {
+func (a *Response) Extend(d time.Duration) {
 	if d < time.Millisecond {
 		return
 	}
@@ -73,10 +73,10 @@ func (a *Answer) Extend(d time.Duration) {
 }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
-func (a *Answer) Uploading() bool { return a.upload != nil && !a.upload.over() }
+func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.over() }
 
 // Close ends the answer. An upload goes on while the service, which has not refused it, takes it.
-func (a *Answer) Close() error {
+func (a *Response) Close() error {
 	if a.Uploading() {
 		c := a.c
 		c.mu.Lock()
@@ -92,7 +92,7 @@ func (a *Answer) Close() error {
 }
 
 // end gives up what is still under way.
-func (a *Answer) end() {
+func (a *Response) end() {
 	c := a.c
 	a.unwatch()
 	c.mu.Lock()
@@ -112,13 +112,13 @@ func (a *Answer) end() {
 	c.mu.Unlock()
 }
 
-func (a *Answer) free() {
+func (a *Response) free() {
 	if a.ctx == nil {
 		return // an Interrupt may still come
 	}
 	clear(a.header)
 	s := a.stream
 	s.c, s.answer = nil, nil
-	*a = Answer{header: a.header[:0], stream: s}
+	*a = Response{header: a.header[:0], stream: s}
 	answers.Put(a)
 }

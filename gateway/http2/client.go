@@ -190,8 +190,8 @@ func (c *Client) headed(id uint32, end bool) error {
 	return nil
 }
 
-// Answer is a service's answer: its head, and the body to be read. It is used by one goroutine; Close is called once.
-type Answer struct {
+// Response is a service's answer: its head, and the body to be read. It is used by one goroutine; Close is called once.
+type Response struct {
 	stream
 	cl      *Client
 	method  string // HEAD, or something else
@@ -217,10 +217,10 @@ type interim struct {
 	header filters.Header
 }
 
-var answers = sync.Pool{New: func() any { return new(Answer) }}
+var answers = sync.Pool{New: func() any { return new(Response) }}
 
 // headed takes the fields that the connection has decoded: an interim answer, the final one's head, or what is behind its body.
-func (a *Answer) headed(end bool) error {
+func (a *Response) headed(end bool) error {
 	c := &a.cl.conn
 	if a.headCame {
 		if !end || a.remoteEnded || c.tooLong || a.declared >= 0 && a.received != a.declared || !a.trail(c.fields) {
@@ -245,7 +245,7 @@ func (a *Answer) headed(end bool) error {
 	}
 	a.status, a.length = int(status), length
 	switch {
-	case http1.Bodiless(a.method, a.status):
+	case http1.HasNoBody(a.method, a.status):
 		a.declared = 0
 		if a.method != http.MethodHead && a.status != http.StatusNotModified {
 			a.length = -1
@@ -267,7 +267,7 @@ func (a *Answer) headed(end bool) error {
 var errMalformed = errors.New("http2: the answer is malformed")
 
 // interim keeps an interim answer for whoever waits for the final one.
-func (a *Answer) interim(status int, end bool) error {
+func (a *Response) interim(status int, end bool) error {
 	if a.interimN++; end || a.interimN > interimMax {
 		return errMalformed
 	}
@@ -282,7 +282,7 @@ func (a *Answer) interim(status int, end bool) error {
 }
 
 // takeFields takes the fields of a head but those of the connection, and returns the length that they announce.
-func (a *Answer) takeFields(to *filters.Header, fields filters.Header) (length int64, err error) {
+func (a *Response) takeFields(to *filters.Header, fields filters.Header) (length int64, err error) {
 	length = -1
 	for i := range fields {
 		f := &fields[i]
@@ -306,8 +306,8 @@ func (a *Answer) takeFields(to *filters.Header, fields filters.Header) (length i
 
 // Do sends a request, for which a place has been reserved, and waits for the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
 // *[http1.Failure]. Nothing of x is read any more when it returns.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, now time.Time, timeout time.Duration) (*Answer, error) {
-	a := answers.Get().(*Answer)
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, now time.Time, timeout time.Duration) (*Response, error) {
+	a := answers.Get().(*Response)
 	a.cl, a.ctx, a.timeout = c, ctx, timeout
 	a.deadline = now.Add(timeout)
 	if a.method = ""; x.Method == http.MethodHead {
@@ -338,7 +338,7 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, 
 }
 
 // watch has the wait end when the context does.
-func (a *Answer) watch() {
+func (a *Response) watch() {
 	if w, ok := a.ctx.(*http1.Context); ok {
 		w.Watch(a)
 		a.watched = true
@@ -347,7 +347,7 @@ func (a *Answer) watch() {
 	}
 }
 
-func (a *Answer) unwatch() {
+func (a *Response) unwatch() {
 	if a.watched {
 		a.ctx.(*http1.Context).Unwatch()
 		a.watched = false
@@ -361,7 +361,7 @@ func (a *Answer) unwatch() {
 }
 
 // Interrupt ends what waits for the service.
-func (a *Answer) Interrupt() {
+func (a *Response) Interrupt() {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	a.stopped = true
@@ -372,7 +372,7 @@ func (a *Answer) Interrupt() {
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
 // ask sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
-func (a *Answer) ask(x *filters.Exchange, m *http1.Message) error {
+func (a *Response) ask(x *filters.Exchange, m *http1.Message) error {
 	c := a.cl
 	host := x.Host
 	if host == "" {
@@ -420,7 +420,7 @@ func (a *Answer) ask(x *filters.Exchange, m *http1.Message) error {
 }
 
 // appendRequest appends the fields of a request.
-func (a *Answer) appendRequest(dst []byte, x *filters.Exchange, m *http1.Message, host string) []byte {
+func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *http1.Message, host string) []byte {
 	switch x.Method {
 	case "GET":
 		dst = append(dst, methodGET)
@@ -462,7 +462,7 @@ func (a *Answer) appendRequest(dst []byte, x *filters.Exchange, m *http1.Message
 }
 
 // awaitHead waits for the head of the final answer, and passes the interim ones on. mu is held.
-func (a *Answer) awaitHead(m *http1.Message) error {
+func (a *Response) awaitHead(m *http1.Message) error {
 	for {
 		for len(a.interims) > 0 {
 			i := a.interims[0]
@@ -486,7 +486,7 @@ func (a *Answer) awaitHead(m *http1.Message) error {
 }
 
 // wait waits for something to come, at most to the deadline.
-func (a *Answer) wait() error {
+func (a *Response) wait() error {
 	for {
 		if a.stopped {
 			return errStopped

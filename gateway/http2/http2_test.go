@@ -503,7 +503,7 @@ func (b body) Interrupt() {
 	}
 }
 
-func do(t testing.TB, c *Client, x *filters.Exchange, m *http1.Message) (*Answer, error) {
+func do(t testing.TB, c *Client, x *filters.Exchange, m *http1.Message) (*Response, error) {
 	t.Helper()
 	if !c.Reserve() {
 		t.Fatal("no place on the connection")

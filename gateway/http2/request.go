@@ -329,7 +329,7 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.headed = true
-	s.bodiless = http1.Bodiless(s.Exchange.Method, status)
+	s.bodiless = http1.HasNoBody(s.Exchange.Method, status)
 	s.sized, s.left = length >= 0 && !s.bodiless, 0
 	if s.sized {
 		s.left = length

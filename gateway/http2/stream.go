@@ -15,7 +15,7 @@ type stream struct {
 	c      *conn
 	id     uint32
 	ctx    *http1.Context // that ends with it; nil on the client's side
-	answer *Answer        // that it is of; nil on the server's side
+	answer *Response      // that it is of; nil on the server's side
 	held   *Stream        // a request that is not served before its body is there; else nil
 
 	// What comes.

@@ -18,7 +18,7 @@ type upload struct {
 }
 
 // startUpload has the body sent. mu is held.
-func (a *Answer) startUpload(m *http1.Message, rest []byte) {
+func (a *Response) startUpload(m *http1.Message, rest []byte) {
 	u := &upload{done: make(chan struct{})}
 	if m.Stream != nil && m.Length != 0 {
 		u.stream = m.Stream
@@ -52,7 +52,7 @@ func (u *upload) end() {
 	<-u.done
 }
 
-func (a *Answer) uploadBytes(p []byte) {
+func (a *Response) uploadBytes(p []byte) {
 	c := a.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +68,7 @@ func (a *Answer) uploadBytes(p []byte) {
 }
 
 // sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
-func (a *Answer) sendPiece(p []byte) error {
+func (a *Response) sendPiece(p []byte) error {
 	a.deadline = time.Now().Add(a.timeout)
 	err := a.write(p, a.timeout)
 	a.c.kick()
@@ -76,14 +76,14 @@ func (a *Answer) sendPiece(p []byte) error {
 }
 
 // lost ends the stream of a body that cannot be sent on.
-func (a *Answer) lost(err error) {
+func (a *Response) lost(err error) {
 	if a.c.streams[a.id] == &a.stream {
 		a.c.reset(a.id, cancel, err)
 	}
 }
 
 // localEnd ends our side of the stream.
-func (a *Answer) localEnd() {
+func (a *Response) localEnd() {
 	if a.err == nil {
 		a.c.endStream(&a.stream)
 		a.over()
@@ -91,14 +91,14 @@ func (a *Answer) localEnd() {
 }
 
 // over: our side has ended; the stream is not needed any more when the other one has.
-func (a *Answer) over() {
+func (a *Response) over() {
 	if a.remoteEnded {
 		a.c.forget(&a.stream, nil)
 	}
 	a.c.kick()
 }
 
-func (a *Answer) uploadStream(length int64, trailer func() filters.Header) {
+func (a *Response) uploadStream(length int64, trailer func() filters.Header) {
 	b := http1.LargeBuffer()
 	defer http1.PutLargeBuffer(b)
 	c := a.c

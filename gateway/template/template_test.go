@@ -15,7 +15,7 @@ func exchange() *filters.Exchange {
 	x.Begin(context.Background(), func(int64) ([]byte, error) {
 		return []byte(`{"sku":"A/../B","qty":2,"price":12345678901234567890,"gift":true,"none":null,"cart":{"lines":[{"n":1}]},"up":".."}`), nil
 	})
-	x.Principal, x.GID, x.Method, x.Path, x.Route = "ann b", "g1", "POST", "/v1/x", "r"
+	x.Principal, x.Logical.GID, x.Method, x.Path, x.Route = "ann b", "g1", "POST", "/v1/x", "r"
 	x.Params = []filters.Param{{Name: "id", Value: "7 8"}}
 	return x
 }

@@ -74,7 +74,7 @@ func branchRoute(route string) string { return route + "/branch" }
 
 // ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still running (the next call
 // comes after the same delay), anything else as to be tried again (the delay doubles).
-func (c *Coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(r.URL.Path, "/") // "", branch, gid, step, op, mac
 	if len(parts) != 6 || parts[1] != "branch" || dtmOp[parts[4]] == "" {
 		http.NotFound(w, r)
@@ -124,7 +124,7 @@ type branchCall struct {
 }
 
 // serveBranch claims the branch's record and makes the call, or tells what is known of it.
-func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
+func (c *Bridge) serveBranch(ctx context.Context, b branchCall) int {
 	lease := c.Longest(b.call.Service) + 2*time.Second
 	claim := idempotency.ClaimRequest{
 		ID: branchRecord(b.gid, b.step, b.op), Token: randomToken(), Route: branchRoute(b.env.Route), Principal: b.env.Principal,
@@ -136,7 +136,7 @@ func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 		c.Logger.Warn("transaction: the store did not take a branch's claim; the coordinator tries again", "gid", b.gid, "step", b.step, "error", err)
 		return http.StatusInternalServerError
 	case !claimed && rec.State == idempotency.Answered:
-		answer, err := c.Codec.Open(rec.ID, rec.Answer)
+		answer, err := c.Codec.Open(rec.ID, rec.Response)
 		if err != nil {
 			c.Logger.Error("transaction: a branch's record cannot be read; it waits for an operator", "gid", b.gid, "step", b.step, "record", rec.ID, "error", err)
 			return http.StatusInternalServerError
@@ -165,12 +165,12 @@ func (c *Coordinator) serveBranch(ctx context.Context, b branchCall) int {
 
 // fenced keeps a step from being done for a transaction that is not, or not any more, handed under this gid: a submit that comes
 // out of the depth of a network or a coordinator's queue after the record was settled is refused, and rolls back. 0 lets the call pass.
-func (c *Coordinator) fenced(ctx context.Context, b branchCall, claim idempotency.ClaimRequest) int {
+func (c *Bridge) fenced(ctx context.Context, b branchCall, claim idempotency.ClaimRequest) int {
 	if b.op != opDo {
 		return 0
 	}
 	rec, ok, err := c.store.Get(context.WithoutCancel(ctx), recordOf(b.gid))
-	if err == nil && ok && rec.State == idempotency.Handed && rec.GID == b.gid {
+	if err == nil && ok && rec.State == idempotency.Delegated && rec.GID == b.gid {
 		return 0
 	}
 	status := http.StatusConflict
@@ -186,7 +186,7 @@ func (c *Coordinator) fenced(ctx context.Context, b branchCall, claim idempotenc
 }
 
 // callBranch calls the service and settles the record.
-func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, attempt int) int {
+func (c *Bridge) callBranch(b branchCall, claim idempotency.ClaimRequest, attempt int) int {
 	c.Metrics.BranchCalls.Inc()
 	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
 	defer cancel()
@@ -194,8 +194,8 @@ func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, a
 	x.Begin(ctx, nil)
 	x.Method, x.Path, x.Scheme = b.call.Method, b.call.Path, "http"
 	x.RawQuery = branchQuery(b)
-	x.Route, x.Principal, x.Key, x.Attempt = b.env.Route, b.env.Principal, b.gid, attempt
-	x.Resend = false // the coordinator repeats
+	x.Route, x.Principal, x.Logical.Key, x.Logical.Attempt = b.env.Route, b.env.Principal, b.gid, attempt
+	x.Logical.Resend = false // the coordinator repeats
 	if len(b.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}
@@ -213,10 +213,10 @@ func (c *Coordinator) callBranch(b branchCall, claim idempotency.ClaimRequest, a
 		x.Inject.Add(f[0], f[1])
 	}
 	status, answer, outcome := c.Call(ctx, b.call.Service, x, b.call.Body)
-	change := idempotency.Change{Op: idempotency.Doubt} // the attempts are counted on
+	change := idempotency.Change{Op: idempotency.MarkUnknown} // the attempts are counted on
 	final := outcome == filters.Completed && translate(b, status) != 0
 	if final {
-		change = idempotency.Change{Op: idempotency.Finish, Answer: c.Codec.Append(nil, claim.ID, &idempotency.Answer{
+		change = idempotency.Change{Op: idempotency.Finish, Response: c.Codec.Append(nil, claim.ID, &idempotency.Response{
 			Status: status, Body: answer[:min(len(answer), keptBytes)], Replayable: true,
 		})}
 	}

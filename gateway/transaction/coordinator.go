@@ -29,8 +29,8 @@ type Metrics struct {
 type Options struct {
 	Client  *sagaclient.Client
 	Store   idempotency.Store
-	Codec   *idempotency.AnswerCodec // nil: without encryption
-	Base    string                   // http://host:port of the branch address
+	Codec   *idempotency.ResponseCodec // nil: without encryption
+	Base    string                     // http://host:port of the branch address
 	Call    Caller
 	Longest func(service string) time.Duration           // the longest a call to the service takes
 	Steps   func(route string) (names []string, ok bool) // of the transaction that a route leads to
@@ -38,9 +38,9 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Coordinator is the gateway's side of the transaction coordinator: it serves the branch calls and follows what was handed. It
+// Bridge is the gateway's side of the transaction coordinator: it serves the branch calls and follows what was handed. It
 // belongs to the process and outlives a reload.
-type Coordinator struct {
+type Bridge struct {
 	Options
 	store idempotency.Store
 	calls running // branch calls and submits that go on in the background
@@ -75,16 +75,16 @@ const (
 )
 
 // New returns the stand-in.
-func New(o Options) *Coordinator {
+func New(o Options) *Bridge {
 	if o.Codec == nil {
-		o.Codec = new(idempotency.AnswerCodec)
+		o.Codec = new(idempotency.ResponseCodec)
 	}
-	return &Coordinator{Options: o, store: o.Store, pending: map[string]*followed{}}
+	return &Bridge{Options: o, store: o.Store, pending: map[string]*followed{}}
 }
 
 // key returns the secret that signs branch URLs. It is the store's, so all gateways of a store share it; it is asked for when it is needed first, because a
 // store may come up later than the gateway.
-func (c *Coordinator) key(ctx context.Context) ([]byte, error) {
+func (c *Bridge) key(ctx context.Context) ([]byte, error) {
 	c.mu.Lock()
 	secret := c.secret
 	c.mu.Unlock()
@@ -102,7 +102,7 @@ func (c *Coordinator) key(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows what was handed until ctx ends: what this gateway handed, and what others left behind.
-func (c *Coordinator) Run(ctx context.Context) error {
+func (c *Bridge) Run(ctx context.Context) error {
 	c.scan(ctx)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -122,18 +122,18 @@ func (c *Coordinator) Run(ctx context.Context) error {
 }
 
 // Wait returns nil when what runs in the background has ended, or the error of ctx when that ends first.
-func (c *Coordinator) Wait(ctx context.Context) error {
+func (c *Bridge) Wait(ctx context.Context) error {
 	return c.calls.Wait(ctx)
 }
 
 // Pending returns how many transactions are followed.
-func (c *Coordinator) Pending() int {
+func (c *Bridge) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.pending)
 }
 
-func (c *Coordinator) watch(rec idempotency.Record) {
+func (c *Bridge) watch(rec idempotency.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.pending[rec.GID]; f == nil || f.token != rec.Token {
@@ -141,15 +141,15 @@ func (c *Coordinator) watch(rec idempotency.Record) {
 	}
 }
 
-func (c *Coordinator) unwatch(gid string) {
+func (c *Bridge) unwatch(gid string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.pending, gid)
 }
 
 // scan looks for handed records, whoever handed them.
-func (c *Coordinator) scan(ctx context.Context) {
-	list, err := c.store.List(ctx, idempotency.Query{State: idempotency.Handed}, scanMost)
+func (c *Bridge) scan(ctx context.Context) {
+	list, err := c.store.List(ctx, idempotency.Query{State: idempotency.Delegated}, scanMost)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.Logger.Warn("transaction: the store was not searched for unfinished transactions", "error", err)
@@ -158,14 +158,14 @@ func (c *Coordinator) scan(ctx context.Context) {
 	}
 	for _, rec := range list {
 		c.watch(rec)
-		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.HandedLife)/2 {
+		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.DelegatedLife)/2 {
 			c.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew}) // the next scan is another chance
 		}
 	}
 }
 
 // follow asks for every transaction whose time has come.
-func (c *Coordinator) follow(ctx context.Context, now time.Time) {
+func (c *Bridge) follow(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	due := map[string]*followed{}
 	for gid, f := range c.pending {
@@ -197,7 +197,7 @@ func (c *Coordinator) follow(ctx context.Context, now time.Time) {
 }
 
 // reconcile asks once how a handed transaction stands and records its end. done: there is nothing left to follow.
-func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (done bool, err error) {
+func (c *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done bool, err error) {
 	v, known, err := c.ask(ctx, gid)
 	if err != nil {
 		return false, err
@@ -234,7 +234,7 @@ func (c *Coordinator) reconcile(ctx context.Context, gid string, f *followed) (d
 }
 
 // traced reports whether a step of the transaction was ever called, by the records of its branches.
-func (c *Coordinator) traced(ctx context.Context, gid string, steps []string) (bool, error) {
+func (c *Bridge) traced(ctx context.Context, gid string, steps []string) (bool, error) {
 	for _, step := range steps {
 		if _, ok, err := c.store.Get(ctx, branchRecord(gid, step, opDo)); ok || err != nil {
 			return ok, err
@@ -244,10 +244,10 @@ func (c *Coordinator) traced(ctx context.Context, gid string, steps []string) (b
 }
 
 // record writes the final answer into the handed record.
-func (c *Coordinator) record(ctx context.Context, v View, token uint64) (done bool, err error) {
+func (c *Bridge) record(ctx context.Context, v View, token uint64) (done bool, err error) {
 	id := recordOf(v.ID)
 	answer := c.Codec.Append(nil, id, settled(v.answer(""), time.Now()))
-	err = c.store.Change(ctx, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer})
+	err = c.store.Change(ctx, id, token, idempotency.Change{Op: idempotency.Finish, Response: answer})
 	if err != nil && !errors.Is(err, idempotency.ErrLost) {
 		return false, err
 	}
@@ -257,7 +257,7 @@ func (c *Coordinator) record(ctx context.Context, v View, token uint64) (done bo
 	return true, nil // lost: another one has recorded it
 }
 
-func (c *Coordinator) ended(s State) {
+func (c *Bridge) ended(s State) {
 	if s == Succeeded {
 		c.Metrics.Succeeded.Inc()
 	} else {
@@ -266,7 +266,7 @@ func (c *Coordinator) ended(s State) {
 }
 
 // ask asks the coordinator; known is false when it has no such gid.
-func (c *Coordinator) ask(ctx context.Context, gid string) (v View, known bool, err error) {
+func (c *Bridge) ask(ctx context.Context, gid string) (v View, known bool, err error) {
 	t, err := c.query(ctx, gid)
 	if errors.Is(err, sagaclient.ErrNotFound) {
 		return View{ID: gid, State: Unknown, Steps: []StepView{}}, false, nil

@@ -16,7 +16,7 @@ import (
 
 // Executor is the target of a route that leads to a transaction.
 type Executor struct {
-	coordinator *Coordinator
+	coordinator *Bridge
 	definition  *config.Transaction
 	steps       []step // each behind those that it comes after
 	names       []string
@@ -29,7 +29,7 @@ type step struct {
 }
 
 // NewExecutor returns the target for a route.
-func NewExecutor(c *Coordinator, definition *config.Transaction, statusPath string) *Executor {
+func NewExecutor(c *Bridge, definition *config.Transaction, statusPath string) *Executor {
 	return &Executor{coordinator: c, definition: definition, steps: sorted(definition.Steps), names: StepNames(definition), statusPath: statusPath}
 }
 
@@ -80,16 +80,17 @@ func sorted(list []*config.Step) []step {
 // Execute runs the transaction of the exchange, or attaches to the one that runs already, waits for its end as long as the definition says,
 // and sets the response. The exchange holds a claim of the idempotency filter.
 func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
-	held := x.Claim.(*idempotency.Held)
+	claim := x.Logical.Claim
+	claimed := claim.Claimed()
 	client := context.WithoutCancel(x.Context()) // who leaves does not stop a transaction
 	ctx, cancel := context.WithTimeout(client, time.Duration(e.definition.Wait))
 	defer cancel()
-	x.GID = held.GID
+	x.Logical.GID = claimed.GID
 	var submitted <-chan error
-	if !held.Resume {
+	if !claimed.Resume {
 		var reply *filters.Reply
 		var outcome filters.Outcome
-		if reply, outcome, submitted = e.begin(client, x, held); reply != nil {
+		if reply, outcome, submitted = e.begin(client, x, claim); reply != nil {
 			x.SetReply(reply)
 			return outcome
 		}
@@ -100,19 +101,19 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 			if reply := e.notSubmitted(x, err); reply != nil {
 				x.Dispatched = false
 				x.SetReply(reply)
-				return filters.NotSent
+				return filters.NotDispatched
 			}
 		case <-ctx.Done(): // it goes on
 		}
 	}
 	x.Dispatched = true
-	v := e.await(ctx, x.GID, held.NoWait)
+	v := e.await(ctx, x.Logical.GID, claimed.NoWait)
 	x.Response = v.answer(e.statusPath)
 	if x.Response.Provisional {
-		e.coordinator.watch(idempotency.Record{GID: x.GID, Route: x.Route, Token: held.Token(), Created: held.Created})
+		e.coordinator.watch(idempotency.Record{GID: x.Logical.GID, Route: x.Route, Token: claimed.Token, Created: claimed.Created})
 	} else {
-		e.coordinator.unwatch(x.GID)
-		if !held.Resume {
+		e.coordinator.unwatch(x.Logical.GID)
+		if !claimed.Resume {
 			e.coordinator.ended(v.State)
 		}
 	}
@@ -121,31 +122,32 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 
 // begin takes the steps 2 to 4 of the package's protocol, with limits of their own: the client's wait is not theirs. A reply says that nothing
 // was submitted; else the channel, if there is one, gives the outcome of the submit.
-func (e *Executor) begin(ctx context.Context, x *filters.Exchange, held *idempotency.Held) (*filters.Reply, filters.Outcome, <-chan error) {
+func (e *Executor) begin(ctx context.Context, x *filters.Exchange, claim filters.Claim) (*filters.Reply, filters.Outcome, <-chan error) {
 	c := e.coordinator
+	claimed := claim.Claimed()
 	if _, err := c.key(ctx); err != nil {
 		return e.storeGone(x, err), filters.Refused, nil
 	}
-	x.GID = FirstGID(x.Key, held.Fingerprint, held.TTL, time.Now())
+	x.Logical.GID = FirstGID(x.Logical.Key, claimed.Fingerprint, claimed.TTL, time.Now())
 	saga, err := e.render(ctx, x)
 	if err != nil {
 		return e.unfit(err), filters.Refused, nil
 	}
-	gid, known, err := c.choose(ctx, x.Key, held.Fingerprint, held.TTL, e.names)
+	gid, known, err := c.choose(ctx, x.Logical.Key, claimed.Fingerprint, claimed.TTL, e.names)
 	if errors.Is(err, errCount) {
 		return filters.Refuse(filters.RateLimited, filters.Problem{Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute}), filters.Refused, nil
 	}
 	if err != nil {
-		return e.coordinatorGone(x, err), filters.NotSent, nil
+		return e.coordinatorGone(x, err), filters.NotDispatched, nil
 	}
-	if gid != x.GID { // the gid stands in what is sent
-		x.GID = gid
+	if gid != x.Logical.GID { // the gid stands in what is sent
+		x.Logical.GID = gid
 		if saga, err = e.render(ctx, x); err != nil {
 			return e.unfit(err), filters.Refused, nil
 		}
 	}
-	switch err := held.Hand(ctx, gid); {
-	case errors.Is(err, idempotency.ErrLost):
+	switch err := claim.Delegate(ctx, gid); {
+	case errors.Is(err, filters.ErrClaimLost):
 		return filters.Refuse(filters.RequestInProgress, filters.Problem{Detail: "Another gateway has taken this request over."}), filters.Refused, nil
 	case err != nil:
 		return e.storeGone(x, err), filters.Refused, nil
@@ -173,11 +175,11 @@ func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 	case errors.Is(err, sagaclient.ErrCoordinatorDown):
 		return e.coordinatorGone(x, err)
 	case errors.Is(err, sagaclient.ErrInvalid):
-		c.Logger.Error("transaction: the saga cannot be submitted", "gid", x.GID, "error", err)
+		c.Logger.Error("transaction: the saga cannot be submitted", "gid", x.Logical.GID, "error", err)
 		return filters.Refuse(filters.InternalError, filters.Problem{Detail: "The transaction could not be built; it was logged."})
 	default:
 		c.Metrics.Doubts.Inc()
-		c.Logger.Info("transaction: the submit was not acknowledged; the coordinator is asked", "gid", x.GID, "error", err)
+		c.Logger.Info("transaction: the submit was not acknowledged; the coordinator is asked", "gid", x.Logical.GID, "error", err)
 	}
 	return nil
 }
@@ -195,12 +197,12 @@ func (e *Executor) unfit(err error) *filters.Reply {
 }
 
 func (e *Executor) storeGone(x *filters.Exchange, err error) *filters.Reply {
-	e.coordinator.Logger.Warn("transaction: the store does not answer; nothing was submitted", "gid", x.GID, "error", err)
+	e.coordinator.Logger.Warn("transaction: the store does not answer; nothing was submitted", "gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "Nothing was submitted: the store does not answer."})
 }
 
 func (e *Executor) coordinatorGone(x *filters.Exchange, err error) *filters.Reply {
-	e.coordinator.Logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted", "gid", x.GID, "error", err)
+	e.coordinator.Logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted", "gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.CoordinatorUnavailable, filters.Problem{Detail: "Nothing was submitted. Come back with the same key."})
 }
 
@@ -233,7 +235,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // render makes the saga of a request: every call is filled in now, so that it does not change while the transaction runs.
 func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient.Saga, error) {
 	saga := &sagaclient.Saga{
-		GID: x.GID, Wait: true,
+		GID: x.Logical.GID, Wait: true,
 		Timeout:    time.Duration(e.definition.Timeout),
 		RetryEvery: time.Duration(e.definition.Retry.Every),
 	}
@@ -283,9 +285,9 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 		return sagaclient.Step{}, err
 	}
 	base := e.coordinator.Base
-	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: branchURL(base, key, branch{x.GID, s.Name, opDo, branchID}, payload)}
+	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: branchURL(base, key, branch{x.Logical.GID, s.Name, opDo, branchID}, payload)}
 	if s.Undo != nil {
-		step.Compensate = branchURL(base, key, branch{x.GID, s.Name, opUndo, branchID}, payload)
+		step.Compensate = branchURL(base, key, branch{x.Logical.GID, s.Name, opUndo, branchID}, payload)
 	}
 	return step, nil
 }

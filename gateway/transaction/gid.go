@@ -48,7 +48,7 @@ var errCount = errors.New("transaction: too many transactions of one request")
 // choose finds the gid for a new claim. known says that the coordinator has it already and that it is this very request: one that still runs,
 // or one that succeeded so lately that its record should still be there. One that failed did nothing, and one whose time is over
 // is forgotten: the next gid is free for a new execution. A gid of which a step was ever called is not free, whatever the coordinator remembers.
-func (c *Coordinator) choose(ctx context.Context, record string, fingerprint [32]byte, ttl time.Duration, steps []string) (gid string, known bool, err error) {
+func (c *Bridge) choose(ctx context.Context, record string, fingerprint [32]byte, ttl time.Duration, steps []string) (gid string, known bool, err error) {
 	now := time.Now()
 	for _, p := range []int64{period(now, ttl) - 1, period(now, ttl)} {
 		for count := range byte(countMax) {
@@ -79,7 +79,7 @@ func (c *Coordinator) choose(ctx context.Context, record string, fingerprint [32
 	return "", false, errCount
 }
 
-func (c *Coordinator) query(ctx context.Context, gid string) (sagaclient.Transaction, error) {
+func (c *Bridge) query(ctx context.Context, gid string) (sagaclient.Transaction, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	return c.Client.Query(ctx, gid)

@@ -16,7 +16,7 @@ const (
 )
 
 // Status tells how a transaction stands. found is false for one that is not there, or not this principal's, or not this route's.
-func (c *Coordinator) Status(ctx context.Context, gid, route, principal string) (v View, found bool, err error) {
+func (c *Bridge) Status(ctx context.Context, gid, route, principal string) (v View, found bool, err error) {
 	if !plausible(gid) {
 		return View{}, false, nil
 	}
@@ -28,7 +28,7 @@ func (c *Coordinator) Status(ctx context.Context, gid, route, principal string) 
 }
 
 // Show is [Coordinator.Status] for operators, who see every principal's.
-func (c *Coordinator) Show(ctx context.Context, gid string) (v View, found bool, err error) {
+func (c *Bridge) Show(ctx context.Context, gid string) (v View, found bool, err error) {
 	if !plausible(gid) {
 		return View{}, false, nil
 	}
@@ -40,7 +40,7 @@ func (c *Coordinator) Show(ctx context.Context, gid string) (v View, found bool,
 }
 
 // stand tells how the transaction of a record stands; found is false when the record is that of another gid by now.
-func (c *Coordinator) stand(ctx context.Context, gid string, rec idempotency.Record) (v View, found bool, err error) {
+func (c *Bridge) stand(ctx context.Context, gid string, rec idempotency.Record) (v View, found bool, err error) {
 	if rec.GID != gid {
 		return View{}, false, nil
 	}
@@ -51,7 +51,7 @@ func (c *Coordinator) stand(ctx context.Context, gid string, rec idempotency.Rec
 			return v, true, nil
 		}
 		return unknown, true, nil // an operator's word, not a transaction's
-	case idempotency.Handed:
+	case idempotency.Delegated:
 		v, known, err := c.ask(ctx, gid)
 		if err != nil {
 			c.Logger.Warn("transaction: the coordinator was not reached for a status", "gid", gid, "error", err)
@@ -70,7 +70,7 @@ func (c *Coordinator) stand(ctx context.Context, gid string, rec idempotency.Rec
 }
 
 // Await asks until the transaction has ended, or wait is over, or ctx ends, and returns what it saw last.
-func (c *Coordinator) Await(ctx context.Context, v View, route, principal string, wait time.Duration) View {
+func (c *Bridge) Await(ctx context.Context, v View, route, principal string, wait time.Duration) View {
 	ctx, cancel := context.WithTimeout(ctx, min(wait, WaitMax))
 	defer cancel()
 	for pause := 20 * time.Millisecond; !v.State.Final() && sleep(ctx, pause); pause = min(2*pause, 500*time.Millisecond) {
@@ -83,7 +83,7 @@ func (c *Coordinator) Await(ctx context.Context, v View, route, principal string
 
 // Events writes the transaction's states as server-sent events (WHATWG HTML §9.2), one named "state" for each change, until
 // it has ended or ctx has. The error is the client's: it has gone.
-func (c *Coordinator) Events(ctx context.Context, v View, route, principal string, w io.Writer, flush func()) error {
+func (c *Bridge) Events(ctx context.Context, v View, route, principal string, w io.Writer, flush func()) error {
 	var shown []byte
 	spoke := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {

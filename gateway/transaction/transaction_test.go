@@ -25,7 +25,7 @@ import (
 
 // desk is a Coordinator with a coordinator that the test speaks for, and services likewise.
 type desk struct {
-	*Coordinator
+	*Bridge
 	mu       sync.Mutex
 	known    map[string]string // gid to the answer of query
 	submits  []string
@@ -52,7 +52,7 @@ func (d *desk) open(t *testing.T, dtm string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	d.Coordinator = New(Options{
+	d.Bridge = New(Options{
 		Client: client, Store: idempotencymemory.New(nil), Base: "http://gateway.test", Call: d.call,
 		Longest: func(string) time.Duration { return 8 * time.Second },
 		Steps:   func(string) ([]string, bool) { return StepNames(definition), true }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -138,7 +138,7 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
 		Scope: []filters.Ref{{Source: filters.FromPrincipal}}, Fingerprint: []filters.Ref{{Source: filters.FromBody}},
 	}, idempotency.Options{
-		Store: d.store, Flights: idempotency.NewFlights(), Logger: d.Logger,
+		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.Logger,
 		Metrics: idempotency.Metrics{Claims: &counter{}, Replays: &counter{}, Joins: &counter{}, Conflicts: &counter{}, Mismatches: &counter{}, Unknown: &counter{}, Lost: &counter{}, Failures: &counter{}},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, stack []byte) {
@@ -155,7 +155,7 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 	if reply, _ := chain.Request(x); reply != nil {
 		x.SetReply(reply)
 	} else {
-		outcome = NewExecutor(d.Coordinator, definition, "/v1/checkouts/{id}").Execute(x)
+		outcome = NewExecutor(d.Bridge, definition, "/v1/checkouts/{id}").Execute(x)
 	}
 	chain.Response(x)
 	chain.Done(x, outcome)
@@ -358,11 +358,11 @@ func (d *desk) hand(t *testing.T, gid string) *followed {
 	t.Helper()
 	ctx := context.Background()
 	rec, claimed, err := d.store.Claim(ctx, idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
-		Lease: time.Second, Cap: time.Second, TTL: time.Hour, Unsent: true})
+		Lease: time.Second, Cap: time.Second, TTL: time.Hour, NotDispatched: true})
 	if err != nil || !claimed {
 		t.Fatal(err)
 	}
-	if err := d.store.Change(ctx, rec.ID, 7, idempotency.Change{Op: idempotency.Hand, GID: gid}); err != nil {
+	if err := d.store.Change(ctx, rec.ID, 7, idempotency.Change{Op: idempotency.Delegate, GID: gid}); err != nil {
 		t.Fatal(err)
 	}
 	return &followed{token: 7, route: "checkout", created: rec.Created}
@@ -421,7 +421,7 @@ func TestBranchTranslation(t *testing.T) {
 				status := c.answers[calls]
 				calls++
 				if status < 0 {
-					return 502, "", filters.NotSent
+					return 502, "", filters.NotDispatched
 				}
 				return status, `{"reason":"card-declined FAILURE"}`, filters.Completed
 			}

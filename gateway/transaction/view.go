@@ -71,7 +71,7 @@ func stateOf(s sagaclient.Status) State {
 
 // view makes what clients see of what the coordinator knows. The names of the steps stand in the branches' URLs, so that it does not
 // depend on what the configuration says today.
-func (c *Coordinator) view(ctx context.Context, t sagaclient.Transaction) View {
+func (c *Bridge) view(ctx context.Context, t sagaclient.Transaction) View {
 	v := View{ID: t.GID, State: stateOf(t.Status), Steps: []StepView{}, late: strings.HasPrefix(t.Reason, "Timeout ")}
 	actions, compensations := map[string]sagaclient.Branch{}, map[string]sagaclient.Branch{}
 	var ids []string
@@ -127,12 +127,12 @@ func stepName(branchURL string) string {
 }
 
 // refusalOf says why a step refused, from the record of its branch: the service's own reason if it gave one, else the status.
-func (c *Coordinator) refusalOf(ctx context.Context, gid, step string) string {
+func (c *Bridge) refusalOf(ctx context.Context, gid, step string) string {
 	rec, ok, err := c.store.Get(ctx, branchRecord(gid, step, opDo))
 	if err != nil || !ok || rec.State != idempotency.Answered {
 		return "refused"
 	}
-	answer, err := c.Codec.Open(rec.ID, rec.Answer)
+	answer, err := c.Codec.Open(rec.ID, rec.Response)
 	if err != nil {
 		c.Logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
 		return "refused"
@@ -202,12 +202,12 @@ func (v *View) Encode() []byte {
 }
 
 // recorded reads a view back from a recorded answer.
-func recorded(codec *idempotency.AnswerCodec, rec *idempotency.Record) (View, bool) {
+func recorded(codec *idempotency.ResponseCodec, rec *idempotency.Record) (View, bool) {
 	v := View{ID: rec.GID, Steps: []StepView{}}
 	if rec.State != idempotency.Answered {
 		return View{}, false
 	}
-	answer, err := codec.Open(rec.ID, rec.Answer)
+	answer, err := codec.Open(rec.ID, rec.Response)
 	if err != nil || json.Unmarshal(answer.Body, &v) != nil || v.ID != rec.GID {
 		return View{}, false
 	}
@@ -215,20 +215,20 @@ func recorded(codec *idempotency.AnswerCodec, rec *idempotency.Record) (View, bo
 }
 
 // settled is the answer as the record keeps it.
-func settled(r filters.Response, now time.Time) *idempotency.Answer {
+func settled(r filters.Response, now time.Time) *idempotency.Response {
 	h := r.Header.Clone()
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
-	return &idempotency.Answer{Status: r.Status, Header: h, Body: r.Body, Replayable: true}
+	return &idempotency.Response{Status: r.Status, Header: h, Body: r.Body, Replayable: true}
 }
 
 // StateOf returns what a transaction's record alone says of its state.
-func StateOf(codec *idempotency.AnswerCodec, rec *idempotency.Record) State {
+func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
 	switch rec.State {
 	case idempotency.Answered:
 		if v, ok := recorded(codec, rec); ok {
 			return v.State
 		}
-	case idempotency.InFlight, idempotency.Handed:
+	case idempotency.InFlight, idempotency.Delegated:
 		return Pending
 	}
 	return Unknown

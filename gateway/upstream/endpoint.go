@@ -45,9 +45,9 @@ func newEndpoint(c config.Endpoint, s *Service) *endpoint {
 
 // exchange sends a request on an idle connection that looks alive, or on a new one. used tells which. An error that is no
 // *http1.Failure is one of connecting.
-func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message, began time.Time) (a Answer, used bool, err error) {
+func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message, began time.Time) (a Response, used bool, err error) {
 	before := x.Dispatched
-	var answer *http1.Answer
+	var answer *http1.Response
 	for {
 		c, err := e.take(ctx, began)
 		if err != nil {

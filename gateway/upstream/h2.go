@@ -118,7 +118,7 @@ func (h *h2) dial(ctx context.Context, d *dialing) (*http2.Client, error) {
 
 // exchange sends a request as one stream. An error that is no *http1.Failure is one of connecting, or of a service that went away and has not
 // seen the request.
-func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message) (Answer, error) {
+func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message) (Response, error) {
 	c, err := h.take(ctx)
 	if err != nil {
 		return nil, err
@@ -141,11 +141,11 @@ func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message
 
 // h2Answer is an answer that came as a stream of HTTP/2.
 type h2Answer struct {
-	*http2.Answer
+	*http2.Response
 	e *endpoint
 }
 
 func (a *h2Answer) Close() error {
 	a.e.inUse.Add(-1)
-	return a.Answer.Close()
+	return a.Response.Close()
 }

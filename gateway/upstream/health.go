@@ -71,7 +71,7 @@ func (e *endpoint) check(ctx context.Context, h Health) bool {
 	return err == nil && status >= 200 && status <= 299
 }
 
-func (e *endpoint) ask(ctx context.Context, x *filters.Exchange, timeout time.Duration) (Answer, error) {
+func (e *endpoint) ask(ctx context.Context, x *filters.Exchange, timeout time.Duration) (Response, error) {
 	if e.HTTP2 {
 		return e.h2.exchange(ctx, x, &http1.Message{})
 	}

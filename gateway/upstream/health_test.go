@@ -260,14 +260,14 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 	svc := service(t, Settings{Attempts: 1, OnConnect: true, Budget: 1}, dead.Addr().String(), address)
 	for range 20 {
 		x := exchange("POST")
-		x.Key, x.Attempt = "k", 1
+		x.Logical.Key, x.Logical.Attempt = "k", 1
 		x.Inject.Add("Sluice-Attempt", "1")
 		a, err := svc.Send(context.Background(), x, &http1.Message{Stream: stream{strings.NewReader("body")}, Length: 4})
 		if got := read(t, a, err); got.body != "body" || got.header.Get("X-Attempt") != "1" {
 			t.Fatalf("got %+v", got)
 		}
-		if !x.Dispatched || x.Attempt != 1 {
-			t.Fatalf("dispatched %v, attempt %d", x.Dispatched, x.Attempt)
+		if !x.Dispatched || x.Logical.Attempt != 1 {
+			t.Fatalf("dispatched %v, attempt %d", x.Dispatched, x.Logical.Attempt)
 		}
 	}
 	svc = service(t, Settings{Attempts: 5, OnConnect: true, Budget: 1}, dead.Addr().String())

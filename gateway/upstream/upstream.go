@@ -68,9 +68,9 @@ type Metrics struct {
 	Unwatched func(endpoint string)
 }
 
-// Answer is a service's answer: its head, and the body to be read to its end. Close is called once; strings of the answer are
+// Response is a service's answer: its head, and the body to be read to its end. Close is called once; strings of the answer are
 // good until then.
-type Answer interface {
+type Response interface {
 	// Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
 	// answer without a body what it says of one.
 	Head() (status int, h filters.Header, length int64)
@@ -115,7 +115,7 @@ func (s *Service) Close() {
 
 // Send dispatches the exchange to the service and returns the answer, to be read and closed. The error is one of the
 // package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
-func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Message) (Answer, error) {
+func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Message) (Response, error) {
 	now := x.Received.Add(time.Since(x.Received)) // one look at the clock, where time.Now takes two
 	if x.Received.IsZero() {
 		now = time.Now()
@@ -141,12 +141,12 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Messag
 		if !s.budget.take() {
 			return answer, err
 		}
-		if x.Dispatched && x.Key != "" {
+		if x.Dispatched && x.Logical.Key != "" {
 			if !x.BeginAttempt() { // nobody would know of it
 				return answer, err
 			}
-			x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Attempt))
-		} else if x.Claim != nil && !x.Claim.Holds(time.Now()) { // somebody else may have it by now
+			x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Logical.Attempt))
+		} else if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) { // somebody else may have it by now
 			return answer, err
 		}
 		s.metrics.Retries.Inc()
@@ -162,9 +162,9 @@ const (
 	againReset
 )
 
-func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, m *http1.Message, began time.Time) (Answer, again, error) {
+func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, m *http1.Message, began time.Time) (Response, again, error) {
 	before := x.Dispatched
-	var answer Answer
+	var answer Response
 	var used bool
 	var err error
 	if e.HTTP2 {
@@ -201,7 +201,7 @@ func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange,
 		return nil, 0, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
 	}
 	err = fmt.Errorf("%w: %w", ErrFailed, f.Cause)
-	if f.Silent && (x.Resend || used && safe(x.Method)) {
+	if f.Silent && (x.Logical.Resend || used && safe(x.Method)) {
 		return nil, againReset, err
 	}
 	return nil, 0, err

@@ -72,7 +72,7 @@ type answered struct {
 	body   string
 }
 
-func read(t *testing.T, a Answer, err error) (got answered) {
+func read(t *testing.T, a Response, err error) (got answered) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

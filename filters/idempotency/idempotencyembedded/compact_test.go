@@ -84,9 +84,9 @@ func compactionStep(t *testing.T, s *Store, r *rand.Rand, model map[string]idemp
 	}
 	op, after := idempotency.Finish, idempotency.Answered
 	if r.IntN(3) == 0 {
-		op, after = idempotency.Doubt, idempotency.Unknown
+		op, after = idempotency.MarkUnknown, idempotency.Unknown
 	}
-	if err := s.Change(ctx, id, token, idempotency.Change{Op: op, Answer: []byte(id)}); err != nil {
+	if err := s.Change(ctx, id, token, idempotency.Change{Op: op, Response: []byte(id)}); err != nil {
 		t.Errorf("change %s: %v", id, err)
 	}
 	model[id] = after
@@ -176,7 +176,7 @@ func fill(t testing.TB, s *Store, n int) {
 			for i := w; i < n; i += workers {
 				id := fmt.Sprintf("%032s", strconv.Itoa(i))
 				claim(t, s, request(id, 1))
-				if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.Finish, Answer: make([]byte, 200)}); err != nil {
+				if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -53,11 +53,11 @@ func work(dir string) {
 					return
 				}
 				say("claimed", id)
-				ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.Doubt, idempotency.Hand}
+				ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
 				words := []string{"finished", "freed", "doubted", "handed"}
 				n := i % 4
 				say("starting-"+words[n], id)
-				if err := s.Change(ctx, id, 1, idempotency.Change{Op: ops[n], Answer: []byte(id)}); err != nil {
+				if err := s.Change(ctx, id, 1, idempotency.Change{Op: ops[n], Response: []byte(id)}); err != nil {
 					say("error", err.Error())
 					return
 				}
@@ -122,9 +122,9 @@ func checkAcknowledged(t *testing.T, dir string, last map[string]string) {
 	defer mustClose(t, s)
 	for id, said := range last {
 		allowed := map[string][]idempotency.State{ // 0 is no record
-			"claimed": {idempotency.Unknown}, "finished": {idempotency.Answered}, "freed": {0}, "doubted": {idempotency.Unknown}, "handed": {idempotency.Handed},
+			"claimed": {idempotency.Unknown}, "finished": {idempotency.Answered}, "freed": {0}, "doubted": {idempotency.Unknown}, "handed": {idempotency.Delegated},
 			"starting-finished": {idempotency.Unknown, idempotency.Answered}, "starting-freed": {idempotency.Unknown, 0},
-			"starting-doubted": {idempotency.Unknown}, "starting-handed": {idempotency.Unknown, idempotency.Handed},
+			"starting-doubted": {idempotency.Unknown}, "starting-handed": {idempotency.Unknown, idempotency.Delegated},
 		}[said]
 		if got := state(t, s, id); !slices.Contains(allowed, got) {
 			t.Errorf("%s was %s, and reads as %v (0 is gone); want one of %v", id, said, uint8(got), allowed)
@@ -162,8 +162,8 @@ func record(t *testing.T, dir string) history {
 		h.steps = append(h.steps, recorded{id, at, size, st})
 		at = size
 	}
-	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.Doubt, idempotency.Hand}
-	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Handed}
+	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
+	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Delegated}
 	for i := range 8 {
 		id := strconv.Itoa(i)
 		claim(t, s, request(id, 1))
@@ -356,7 +356,7 @@ func TestLostSegments(t *testing.T) {
 
 // FuzzLog opens a folder with any bytes as its log.
 func FuzzLog(f *testing.F) {
-	rec := idempotency.Record{ID: "a", State: idempotency.Answered, Answer: []byte("x"), Expires: time.Now().Add(time.Hour)}
+	rec := idempotency.Record{ID: "a", State: idempotency.Answered, Response: []byte("x"), Expires: time.Now().Add(time.Hour)}
 	var log []byte
 	for k := kindInFlight; k <= kindEnd; k++ {
 		from := len(log)

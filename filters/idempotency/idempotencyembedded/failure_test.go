@@ -98,8 +98,8 @@ func failOnce(t *testing.T, op string, n int) bool {
 		}
 	}
 	ctx := within(t, time.Minute)
-	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Handed}
-	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.Doubt, idempotency.Hand}
+	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Delegated}
+	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
 	for i := range 12 {
 		id := strconv.Itoa(i)
 		step(id, idempotency.InFlight, func() error {
@@ -111,7 +111,7 @@ func failOnce(t *testing.T, op string, n int) bool {
 		})
 		if i < 8 {
 			step(id, states[i%4], func() error {
-				return s.Change(ctx, id, 1, idempotency.Change{Op: ops[i%4], Answer: []byte(id)})
+				return s.Change(ctx, id, 1, idempotency.Change{Op: ops[i%4], Response: []byte(id)})
 			})
 		}
 	}
@@ -170,7 +170,7 @@ func TestPowerCut(t *testing.T) {
 							change(t, s, id, 1, idempotency.Finish)
 							said(id, idempotency.Answered)
 						} else if i%4 == 1 {
-							change(t, s, id, 1, idempotency.Doubt)
+							change(t, s, id, 1, idempotency.MarkUnknown)
 						}
 					}
 				})
@@ -215,7 +215,7 @@ func TestFullDisk(t *testing.T) {
 	for i := 0; err == nil; i++ {
 		id := strconv.Itoa(i)
 		if _, _, err = s.Claim(ctx, request(id, 1)); err == nil {
-			err = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Answer: []byte(id)})
+			err = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Response: []byte(id)})
 		}
 		if err == nil {
 			done = append(done, id)
@@ -243,13 +243,13 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("claimed without room: %v, %v", claimed, err)
 	}
 	// What is there is told all the same: a duplicate of an answered request is replayed while nothing new can be claimed.
-	if rec, claimed, err := s.Claim(ctx, request(done[0], 2)); err != nil || claimed || rec.State != idempotency.Answered || string(rec.Answer) != done[0] {
+	if rec, claimed, err := s.Claim(ctx, request(done[0], 2)); err != nil || claimed || rec.State != idempotency.Answered || string(rec.Response) != done[0] {
 		t.Errorf("an answered key while there is no room: %v, %v, %v", rec.State, claimed, err)
 	}
 	if list, err := s.List(ctx, idempotency.Query{State: idempotency.Answered}, 10); err != nil || len(list) != min(10, len(done)) {
 		t.Errorf("a list while there is no room: %d, %v", len(list), err)
 	}
-	if err := s.Change(ctx, "held", 1, idempotency.Change{Op: idempotency.Finish, Answer: []byte("held")}); !errors.Is(err, ErrFailed) {
+	if err := s.Change(ctx, "held", 1, idempotency.Change{Op: idempotency.Finish, Response: []byte("held")}); !errors.Is(err, ErrFailed) {
 		t.Errorf("an answer was taken without room: %v", err)
 	}
 	if n := s.Stats().Segments; n > segments {
@@ -335,7 +335,7 @@ func TestHangingDisk(t *testing.T) {
 	})
 	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	finish := idempotency.Change{Op: idempotency.Finish, Answer: []byte("a")}
+	finish := idempotency.Change{Op: idempotency.Finish, Response: []byte("a")}
 	buffer := []byte("a") // of the caller's request
 	if err := s.Change(short, filters.Alias(buffer), 1, finish); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Change on a hanging disk: %v", err)

@@ -186,7 +186,7 @@ func (s *Store) hold(f *found, id string) *entry {
 	if f.at.n != 0 {
 		s.index.remove(f.hash, f.at)
 		e.rec, e.there, e.at = f.rec, true, f.at
-		e.rec.Answer = nil
+		e.rec.Response = nil
 	}
 	e.rec.ID = id
 	s.open[id] = e

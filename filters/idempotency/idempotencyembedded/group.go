@@ -105,7 +105,7 @@ func (s *Store) submit(e *entry, next *idempotency.Record) *group {
 	g.buf = idempotency.AppendRecord(beginEntry(g.buf, k, flags, next.ID, next.Expires), next)
 	endEntry(g.buf, st.from)
 	e.next = *next
-	e.next.Answer = nil
+	e.next.Response = nil
 	if k != kindInFlight { // goes to the index: no more of it is needed, and the rest may lie in the caller's buffers
 		e.next = idempotency.Record{State: next.State, Expires: next.Expires, Counted: next.Counted}
 	}

@@ -21,11 +21,11 @@ func TestQuotaAfterFailedRemoval(t *testing.T) {
 	t.Logf("owner %q", idempotency.Owner("a"))
 	claim(t, s, a)
 	// a: expiry changes by a retry after a doubt
-	change(t, s, "a", 1, idempotency.Doubt)
+	change(t, s, "a", 1, idempotency.MarkUnknown)
 	r := a
 	r.Token, r.Retry = 2, true
 	claim(t, s, r)
-	change(t, s, "a", 2, idempotency.Doubt)
+	change(t, s, "a", 2, idempotency.MarkUnknown)
 	r.Token = 3
 	claim(t, s, r)
 	_ = r
@@ -70,7 +70,7 @@ func TestListWithDamage(t *testing.T) {
 	s := mustOpen(t, "store", Options{disk: d})
 	defer mustClose(t, s)
 	claim(t, s, request("h", 1))
-	change(t, s, "h", 1, idempotency.Hand)
+	change(t, s, "h", 1, idempotency.Delegate)
 	claim(t, s, request("b", 1))
 	change(t, s, "b", 1, idempotency.Finish)
 	d.mu.Lock()
@@ -78,7 +78,7 @@ func TestListWithDamage(t *testing.T) {
 		f.data[len(f.data)-10] ^= 1
 	}
 	d.mu.Unlock()
-	list, err := s.List(t.Context(), idempotency.Query{State: idempotency.Handed}, 1000)
+	list, err := s.List(t.Context(), idempotency.Query{State: idempotency.Delegated}, 1000)
 	if err != nil || len(list) != 1 {
 		t.Errorf("handed: %d, %v", len(list), err)
 	}
@@ -160,7 +160,7 @@ func TestUnsentOverExpired(t *testing.T) {
 	change(t, s, "a", 1, idempotency.Finish)
 	c.advance(2 * time.Hour)
 	u := request("a", 2)
-	u.Unsent = true
+	u.NotDispatched = true
 	claim(t, s, u)
 	mustClose(t, s)
 	s = mustOpen(t, "store", opts)

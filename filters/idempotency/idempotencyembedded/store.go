@@ -233,7 +233,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	if err := checkAnswer(ch.Answer); err != nil {
+	if err := checkAnswer(ch.Response); err != nil {
 		return err
 	}
 	var f found
@@ -255,7 +255,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		f.e.rec = next
 		s.mu.Unlock()
 		return nil
-	case next.State == old.State && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Hand): // that step again
+	case next.State == old.State && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Delegate): // that step again
 		s.mu.Unlock()
 		return nil
 	}

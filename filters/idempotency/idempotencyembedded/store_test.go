@@ -93,7 +93,7 @@ func claim(t testing.TB, s *Store, c idempotency.ClaimRequest) {
 
 func change(t testing.TB, s *Store, id string, token uint64, op idempotency.Op) {
 	t.Helper()
-	ch := idempotency.Change{Op: op, Lease: time.Minute, Answer: []byte(id)}
+	ch := idempotency.Change{Op: op, Lease: time.Minute, Response: []byte(id)}
 	if err := s.Change(within(t, soon), id, token, ch); err != nil {
 		t.Fatalf("op %d of %s: %v", op, id, err)
 	}
@@ -106,8 +106,8 @@ func state(t testing.TB, s *Store, id string) idempotency.State {
 	if err != nil {
 		t.Fatalf("%s: %v", id, err)
 	}
-	if ok && rec.State == idempotency.Answered && string(rec.Answer) != id {
-		t.Fatalf("%s has the answer %q", id, rec.Answer)
+	if ok && rec.State == idempotency.Answered && string(rec.Response) != id {
+		t.Fatalf("%s has the answer %q", id, rec.Response)
 	}
 	if !ok {
 		return 0
@@ -159,12 +159,12 @@ func TestReopen(t *testing.T) {
 	}
 	for _, id := range []string{"in-flight", "unsent", "handed", "answered", "unknown", "freed", "renewed"} {
 		r := request(id, 5)
-		r.Unsent = id == "unsent" || id == "handed"
+		r.NotDispatched = id == "unsent" || id == "handed"
 		claim(t, s, r)
 	}
-	change(t, s, "handed", 5, idempotency.Hand)
+	change(t, s, "handed", 5, idempotency.Delegate)
 	change(t, s, "answered", 5, idempotency.Finish)
-	change(t, s, "unknown", 5, idempotency.Doubt)
+	change(t, s, "unknown", 5, idempotency.MarkUnknown)
 	change(t, s, "freed", 5, idempotency.Free)
 	change(t, s, "renewed", 5, idempotency.Renew)
 	mustClose(t, s)
@@ -172,7 +172,7 @@ func TestReopen(t *testing.T) {
 	s = mustOpen(t, dir, Options{Now: c.now})
 	for id, want := range map[string]idempotency.State{
 		"in-flight": idempotency.Unknown, "renewed": idempotency.Unknown, "unsent": 0, "freed": 0,
-		"handed": idempotency.Handed, "answered": idempotency.Answered, "unknown": idempotency.Unknown,
+		"handed": idempotency.Delegated, "answered": idempotency.Answered, "unknown": idempotency.Unknown,
 	} {
 		if got := state(t, s, id); got != want {
 			t.Errorf("%s after reopening: state %v; want %v", id, got, want)
@@ -324,7 +324,7 @@ func BenchmarkClaimFinish(b *testing.B) {
 			if _, _, err := s.Claim(ctx, request(id, 1)); err != nil {
 				b.Error(err)
 			}
-			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Answer: a}); err != nil {
+			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Response: a}); err != nil {
 				b.Error(err)
 			}
 		}

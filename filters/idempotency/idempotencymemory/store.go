@@ -192,8 +192,8 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	}
 	switch ch.Op {
 	case idempotency.Finish:
-		ch.Answer = bytes.Clone(ch.Answer)
-	case idempotency.Hand:
+		ch.Response = bytes.Clone(ch.Response)
+	case idempotency.Delegate:
 		ch.GID = strings.Clone(ch.GID)
 	}
 	h, now := s.lock(id)

@@ -80,6 +80,6 @@ func BenchmarkClaimFinish(b *testing.B) {
 		i++
 		id := fmt.Sprint(i)
 		_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Second, Cap: time.Second, TTL: time.Second})
-		_ = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Answer: a})
+		_ = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Response: a})
 	}
 }

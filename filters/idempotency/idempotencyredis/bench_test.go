@@ -18,7 +18,7 @@ func BenchmarkClaimFinish(b *testing.B) {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
 			s := open(b, dial(b, redistest.Start(b), patient, false), "s:", patient)
 			ctx := context.Background()
-			answer := idempotency.Change{Op: idempotency.Finish, Answer: make([]byte, 200)}
+			answer := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
 			var wg sync.WaitGroup
 			began := cpu(b)
 			b.ReportAllocs()

@@ -66,7 +66,7 @@ func parseRecord(id, s string) (idempotency.Record, error) {
 	}
 	rec.GID = s[texts : texts+gid]
 	if rec.State == idempotency.Answered {
-		rec.Answer = []byte(s[texts+gid:])
+		rec.Response = []byte(s[texts+gid:])
 	}
 	route, principal := uint64(short(s)), uint64(short(s[4:]))
 	s = s[8:texts]

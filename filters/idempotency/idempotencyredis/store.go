@@ -197,7 +197,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	arg = appendSpan(arg, c.Lease)
 	arg = appendSpan(arg, c.Cap)
 	arg = appendSpan(arg, c.TTL)
-	arg = append(arg, bit(c.Unsent)|bit(c.Retry)<<1)
+	arg = append(arg, bit(c.NotDispatched)|bit(c.Retry)<<1)
 	arg = binary.BigEndian.AppendUint64(arg, c.RetryOf)
 	arg = binary.BigEndian.AppendUint32(arg, uint32(min(max(c.MaxOpen, 0), 1<<31)))
 	call.buffer = appendTexts(arg, &c)
@@ -237,7 +237,7 @@ func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record
 	now := moment(reply)
 	return idempotency.Record{
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: int(short(reply[8:])), Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.Unsent, Counted: c.MaxOpen > 0,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched, Counted: c.MaxOpen > 0,
 		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
 		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}
@@ -247,19 +247,19 @@ func micros(d time.Duration) time.Duration { return d.Truncate(time.Microsecond)
 
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	if ch.Op == idempotency.Finish && len(ch.Answer) == 0 {
+	if ch.Op == idempotency.Finish && len(ch.Response) == 0 {
 		return fmt.Errorf("redisstore: finish of %s without an answer", id)
 	}
 	call := s.newCall(id)
 	arg := append(call.buffer, byte(ch.Op))
 	arg = binary.BigEndian.AppendUint64(arg, token)
 	arg = appendSpan(arg, ch.Lease)
-	arg = appendSpan(arg, idempotency.HandedLife)
+	arg = appendSpan(arg, idempotency.DelegatedLife)
 	arg = binary.BigEndian.AppendUint32(arg, uint32(max(ch.Attempt, 0)))
 	switch ch.Op {
 	case idempotency.Finish:
-		arg = append(arg, ch.Answer...)
-	case idempotency.Hand:
+		arg = append(arg, ch.Response...)
+	case idempotency.Delegate:
 		arg = append(arg, ch.GID...)
 	}
 	call.buffer = arg

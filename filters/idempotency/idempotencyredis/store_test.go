@@ -50,7 +50,7 @@ func claim(t testing.TB, s *Store, c idempotency.ClaimRequest) {
 }
 
 func finish(status int) idempotency.Change {
-	return idempotency.Change{Op: idempotency.Finish, Answer: []byte(fmt.Sprint(status))}
+	return idempotency.Change{Op: idempotency.Finish, Response: []byte(fmt.Sprint(status))}
 }
 
 // shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record, and the open keys of its owner.
@@ -190,7 +190,7 @@ func TestRestart(t *testing.T) {
 		if i%2 == 0 {
 			want = idempotency.Answered
 		}
-		if err != nil || !ok || rec.State != want || (want == idempotency.Answered && string(rec.Answer) != fmt.Sprint(200+i)) {
+		if err != nil || !ok || rec.State != want || (want == idempotency.Answered && string(rec.Response) != fmt.Sprint(200+i)) {
 			t.Errorf("%d after the restart: %v, %+v, %v", i, ok, rec, err)
 		}
 	}
@@ -344,7 +344,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 	client := dial(t, redistest.Start(t), patient, false)
 	s := open(t, client, "s:", patient)
 	ctx := within(t, patient)
-	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.Doubt, idempotency.Hand} {
+	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown, idempotency.Delegate} {
 		id := fmt.Sprint(i)
 		claim(t, s, request(id, 1))
 		if op != 0 {
@@ -354,7 +354,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if op == idempotency.Hand { // each renewal of a handed record puts its end off
+		if op == idempotency.Delegate { // each renewal of a handed record puts its end off
 			if err := shiftScript.Run(ctx, client, []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -135,13 +135,15 @@ func TestWokenByTheEnd(t *testing.T) {
 	for name, end := range map[string]func(id string) error{
 		"finish": func(id string) error { return holder.Change(ctx, id, 1, finish(200)) },
 		"free":   func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) },
-		"doubt":  func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Doubt}) },
+		"doubt": func(id string) error {
+			return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.MarkUnknown})
+		},
 		"resolve": func(id string) error {
 			_, err := holder.Resolve(ctx, id, []byte("answer"), true)
 			return err
 		},
 		"hand, renew, finish": func(id string) error {
-			for _, ch := range []idempotency.Change{{Op: idempotency.Hand, GID: "g"}, {Op: idempotency.Renew}, finish(200)} {
+			for _, ch := range []idempotency.Change{{Op: idempotency.Delegate, GID: "g"}, {Op: idempotency.Renew}, finish(200)} {
 				if err := holder.Change(ctx, id, 1, ch); err != nil {
 					return err
 				}

@@ -81,7 +81,7 @@ func (m *model) claim(t *rapid.T) {
 	if rapid.Bool().Draw(t, "retry of one claim") {
 		c.RetryOf = m.token(t, id)
 	}
-	c.Unsent = rapid.Bool().Draw(t, "unsent")
+	c.NotDispatched = rapid.Bool().Draw(t, "unsent")
 	c.Lease = m.draw(t, "lease", 10*time.Minute, 20*time.Minute)
 	c.Cap = m.draw(t, "cap", 20*time.Minute, 40*time.Minute)
 	c.TTL = m.draw(t, "ttl", 30*time.Minute, time.Hour)
@@ -101,14 +101,14 @@ func (m *model) claim(t *rapid.T) {
 func (m *model) change(t *rapid.T) {
 	id := m.key(t)
 	token := m.token(t, id)
-	ch := idempotency.Change{Op: idempotency.Op(rapid.IntRange(int(idempotency.Renew), int(idempotency.Hand)).Draw(t, "op"))}
+	ch := idempotency.Change{Op: idempotency.Op(rapid.IntRange(int(idempotency.Renew), int(idempotency.Delegate)).Draw(t, "op"))}
 	switch ch.Op {
 	case idempotency.Renew:
 		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
-		ch.Answer = answer(rapid.IntRange(200, 599).Draw(t, "status"))
-	case idempotency.Hand:
+		ch.Response = answer(rapid.IntRange(200, 599).Draw(t, "status"))
+	case idempotency.Delegate:
 		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
 	}
 	next, remove, want := idempotency.Apply(m.records[id], token, ch, m.now())

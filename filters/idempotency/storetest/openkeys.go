@@ -41,8 +41,8 @@ func testOpenKeys(t *testing.T, h Harness) {
 		cs = append(cs, c)
 	}
 	mustBeTooMany(t, s, counted(owner, 10, most))
-	mustChange(t, s, cs[0].ID, cs[0].Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
-	mustChange(t, s, cs[1].ID, cs[1].Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, s, cs[0].ID, cs[0].Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustChange(t, s, cs[1].ID, cs[1].Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	mustBeTooMany(t, s, counted(owner, 10, most)) // answered and unknown ones are open too
 	mustNotClaim(t, s, counted(owner, 0, most), idempotency.Answered)
 	again := counted(owner, 1, most)
@@ -111,14 +111,14 @@ func testRetryOf(t *testing.T, h Harness) {
 	second := request(c.ID)
 	second.RetryOf = c.Token
 	mustNotClaim(t, h.Store, second, idempotency.InFlight)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	third := request(c.ID)
 	third.RetryOf = c.Token + 1
 	mustNotClaim(t, h.Store, third, idempotency.Unknown)
 	if rec := mustClaim(t, h.Store, second); rec.Attempt != 2 {
 		t.Errorf("attempt %d, want 2", rec.Attempt)
 	}
-	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	late := request(c.ID)
 	late.RetryOf = c.Token
 	mustNotClaim(t, h.Store, late, idempotency.Unknown)

@@ -24,14 +24,14 @@ func testResolve(t *testing.T, h Harness) {
 	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); !errors.Is(err, idempotency.ErrBusy) || ok {
 		t.Errorf("Resolve while its holder runs: %v, %v", ok, err)
 	}
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202), false); err != nil || !ok {
 		t.Fatalf("Resolve: %v, %v", ok, err)
 	}
-	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); !bytes.Equal(rec.Answer, answer(202)) || rec.Token == c.Token {
+	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); !bytes.Equal(rec.Response, answer(202)) || rec.Token == c.Token {
 		t.Errorf("resolved record %+v", rec)
 	}
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
 	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); err != nil || !ok {
 		t.Fatalf("Resolve as free: %v, %v", ok, err)
 	}
@@ -40,7 +40,7 @@ func testResolve(t *testing.T, h Harness) {
 		t.Errorf("Resolve of a free key: %v, %v", ok, err)
 	}
 	c = request(newID())
-	c.Unsent, c.Lease = true, h.short()
+	c.NotDispatched, c.Lease = true, h.short()
 	mustClaim(t, h.Store, c)
 	h.lapse()
 	if ok, err := h.Store.Resolve(ctx, c.ID, answer(200), true); err != nil || ok {
@@ -62,11 +62,11 @@ func testList(t *testing.T, h Harness) {
 		}
 		mustClaim(t, h.Store, c)
 		if i%4 == 1 {
-			mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+			mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 		}
 	}
 	unsent := request(newID())
-	unsent.Unsent, unsent.Lease = true, h.short()
+	unsent.NotDispatched, unsent.Lease = true, h.short()
 	mustClaim(t, h.Store, unsent)
 	if _, err := h.Store.Secret(ctx, "beside-the-records", 16); err != nil {
 		t.Fatal(err)
@@ -159,13 +159,13 @@ func testWait(t *testing.T, h Harness) {
 		end  func(id string, token uint64)
 	}{
 		{"finish", func(id string, token uint64) {
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 		}},
 		{"free", func(id string, token uint64) {
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Free})
 		}},
 		{"doubt", func(id string, token uint64) {
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Doubt})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.MarkUnknown})
 		}},
 		{"resolve", func(id string, _ uint64) {
 			if ok, err := h.Store.Resolve(ctx, id, answer(200), true); err != nil || !ok {
@@ -173,8 +173,8 @@ func testWait(t *testing.T, h Harness) {
 			}
 		}},
 		{"hand and finish", func(id string, token uint64) {
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 		}},
 	} {
 		req := request(newID())
@@ -211,7 +211,7 @@ func testWaitEnds(t *testing.T, h Harness) {
 
 	c = request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
 	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
 	if err := h.Store.Wait(short, c.ID, c.Token); !errors.Is(err, context.DeadlineExceeded) {
@@ -279,7 +279,7 @@ func testContention(t *testing.T, h Harness) {
 		if winners.Load() != 1 || others.Load() != 63 {
 			t.Fatalf("round %d: %d claimed, %d saw it in flight; want 1 and 63", round, winners.Load(), others.Load())
 		}
-		mustChange(t, h.Store, id, token.Load(), idempotency.Change{Op: idempotency.Doubt})
+		mustChange(t, h.Store, id, token.Load(), idempotency.Change{Op: idempotency.MarkUnknown})
 	}
 }
 
@@ -295,12 +295,12 @@ func testConcurrentKeys(t *testing.T, h Harness) {
 					t.Errorf("claim: %v, %v", claimed, err)
 					return
 				}
-				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: []byte(c.ID)}); err != nil {
+				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: []byte(c.ID)}); err != nil {
 					t.Error(err)
 					return
 				}
 				rec, ok, err := h.Store.Get(ctx, c.ID)
-				if err != nil || !ok || string(rec.Answer) != c.ID || rec.Token != c.Token {
+				if err != nil || !ok || string(rec.Response) != c.ID || rec.Token != c.Token {
 					t.Errorf("read back %+v, %v, %v", rec, ok, err)
 					return
 				}
@@ -349,8 +349,8 @@ func testBuffers(t *testing.T, h Harness) {
 		if rec.ID != id || rec.Route != want.Route || rec.Principal != want.Principal || rec.ClientKey != want.ClientKey || rec.GID != gid {
 			t.Errorf("record %+v, claimed with %+v", rec, want)
 		}
-		if !bytes.Equal(rec.Answer, a) {
-			t.Errorf("answer %q, want %q", rec.Answer, a)
+		if !bytes.Equal(rec.Response, a) {
+			t.Errorf("answer %q, want %q", rec.Response, a)
 		}
 		list, err := h.Store.List(ctx, idempotency.Query{Route: want.Route, Principal: want.Principal, ClientKey: want.ClientKey, State: state}, 10)
 		if err != nil || len(list) != 1 || list[0].ID != id {
@@ -364,9 +364,9 @@ func testBuffers(t *testing.T, h Harness) {
 	}
 	look(idempotency.InFlight, "", nil)
 	change(idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
-	change(idempotency.Change{Op: idempotency.Hand, GID: l.text("g1")})
-	look(idempotency.Handed, "g1", nil)
-	change(idempotency.Change{Op: idempotency.Finish, Answer: l.bytes(answer(201))})
+	change(idempotency.Change{Op: idempotency.Delegate, GID: l.text("g1")})
+	look(idempotency.Delegated, "g1", nil)
+	change(idempotency.Change{Op: idempotency.Finish, Response: l.bytes(answer(201))})
 	look(idempotency.Answered, "g1", answer(201))
 	if ok, err := h.Store.Resolve(ctx, l.text(id), l.bytes(answer(202)), true); err != nil || !ok {
 		t.Fatal(ok, err)

@@ -218,10 +218,10 @@ func testWhole(t *testing.T, h Harness) {
 	}
 	bare := idempotency.ClaimRequest{ID: newID(), Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour}
 	mustClaim(t, h.Store, bare)
-	mustChange(t, h.Store, bare.ID, 1, idempotency.Change{Op: idempotency.Finish, Answer: []byte{0}})
+	mustChange(t, h.Store, bare.ID, 1, idempotency.Change{Op: idempotency.Finish, Response: []byte{0}})
 	rec = mustGet(t, h.Store, bare.ID, idempotency.Answered)
-	if !bytes.Equal(rec.Answer, []byte{0}) {
-		t.Errorf("an answer of one byte came back as %q", rec.Answer)
+	if !bytes.Equal(rec.Response, []byte{0}) {
+		t.Errorf("an answer of one byte came back as %q", rec.Response)
 	}
 }
 
@@ -230,24 +230,24 @@ func testFinish(t *testing.T, h Harness) {
 	rec := mustClaim(t, h.Store, c)
 	a := answer(201)
 	want := answer(201)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: a})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: a})
 	clear(a) // the caller's buffers are used again
 	got := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered)
-	if !bytes.Equal(got.Answer, want) {
-		t.Errorf("answer %q, want %q", got.Answer, want)
+	if !bytes.Equal(got.Response, want) {
+		t.Errorf("answer %q, want %q", got.Response, want)
 	}
 	if got.Attempt != 1 || !got.Created.Equal(rec.Created) || got.ClientKey != c.ClientKey {
 		t.Errorf("answered record %+v", got)
 	}
-	for _, ch := range []idempotency.Change{{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Free}, {Op: idempotency.Doubt}, {Op: idempotency.Hand}} {
+	for _, ch := range []idempotency.Change{{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Free}, {Op: idempotency.MarkUnknown}, {Op: idempotency.Delegate}} {
 		mustLose(t, h.Store, c.ID, c.Token, ch)
 	}
 	long := make([]byte, 1<<20)
 	_, _ = rand.Read(long)
 	c = request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: long})
-	if got := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(got.Answer, long) {
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: long})
+	if got := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(got.Response, long) {
 		t.Error("an answer of 1 MiB came back changed")
 	}
 }
@@ -255,14 +255,14 @@ func testFinish(t *testing.T, h Harness) {
 func testFinishAgain(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
 	first := mustGet(t, h.Store, c.ID, idempotency.Answered)
 	h.tick()
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
 	if got := mustGet(t, h.Store, c.ID, idempotency.Answered); !sameRecord(got, first, 0) {
 		t.Errorf("finished again: %+v\nwant the first end %+v", got, first)
 	}
-	mustLose(t, h.Store, c.ID, c.Token+1, idempotency.Change{Op: idempotency.Finish, Answer: answer(500)})
+	mustLose(t, h.Store, c.ID, c.Token+1, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
 }
 
 func testFree(t *testing.T, h Harness) {
@@ -271,7 +271,7 @@ func testFree(t *testing.T, h Harness) {
 	mustLose(t, h.Store, c.ID, c.Token-1, idempotency.Change{Op: idempotency.Free})
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Free})
 	mustBeGone(t, h.Store, c.ID)
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 	again := request(c.ID)
 	again.Fingerprint[1]++ // a free key takes any request
 	if rec := mustClaim(t, h.Store, again); rec.Attempt != 1 {
@@ -282,17 +282,17 @@ func testFree(t *testing.T, h Harness) {
 func testDoubt(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Unknown)
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
 }
 
 // testFreeTwice: an attempt that is given back again, because the first acknowledgement was lost, does not take the doubt of the one before with it.
 func testFreeTwice(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	again := request(c.ID)
 	again.Retry = true
 	mustClaim(t, h.Store, again)
@@ -306,24 +306,24 @@ func testFreeTwice(t *testing.T, h Harness) {
 
 func testHand(t *testing.T, h Harness) {
 	c := request(newID())
-	c.Unsent, c.Lease, c.Cap = true, h.short(), h.short()
+	c.NotDispatched, c.Lease, c.Cap = true, h.short(), h.short()
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Hand, GID: "g1"})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
 	h.lapse() // no lease runs any more
 	retry := request(c.ID)
 	retry.Retry = true
-	mustNotClaim(t, h.Store, retry, idempotency.Handed)
-	before := mustGet(t, h.Store, c.ID, idempotency.Handed)
+	mustNotClaim(t, h.Store, retry, idempotency.Delegated)
+	before := mustGet(t, h.Store, c.ID, idempotency.Delegated)
 	if before.GID != "g1" {
 		t.Errorf("the gid is %q", before.GID)
 	}
 	h.tick()
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
-	if after := mustGet(t, h.Store, c.ID, idempotency.Handed); !after.Expires.After(before.Expires) {
+	if after := mustGet(t, h.Store, c.ID, idempotency.Delegated); !after.Expires.After(before.Expires) {
 		t.Errorf("renewed handed record expires %v, before %v", after.Expires, before.Expires)
 	}
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 	mustGet(t, h.Store, c.ID, idempotency.Answered)
 }
 
@@ -362,12 +362,12 @@ func testLapse(t *testing.T, h Harness) {
 
 func testLapseUnsent(t *testing.T, h Harness) {
 	c := request(newID())
-	c.Unsent = true
+	c.NotDispatched = true
 	mustClaim(t, h.Store, c)
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.InFlight)
 
 	c = request(newID())
-	c.Lease, c.Unsent = h.short(), true
+	c.Lease, c.NotDispatched = h.short(), true
 	mustClaim(t, h.Store, c)
 	h.lapse()
 	mustBeGone(t, h.Store, c.ID)
@@ -376,13 +376,13 @@ func testLapseUnsent(t *testing.T, h Harness) {
 	if rec := mustClaim(t, h.Store, again); rec.Attempt != 1 {
 		t.Errorf("attempt %d, want 1", rec.Attempt)
 	}
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(200)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
 }
 
 func testRetry(t *testing.T, h Harness) {
 	c := request(newID())
 	first := mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Doubt})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	for want := 2; want <= 4; want++ {
 		h.tick()
 		retry := request(c.ID)
@@ -394,7 +394,7 @@ func testRetry(t *testing.T, h Harness) {
 		if got := mustGet(t, h.Store, c.ID, idempotency.InFlight); !sameRecord(got, rec, 0) {
 			t.Fatalf("stored %+v\nclaimed %+v", got, rec)
 		}
-		mustChange(t, h.Store, c.ID, retry.Token, idempotency.Change{Op: idempotency.Doubt})
+		mustChange(t, h.Store, c.ID, retry.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	}
 }
 
@@ -407,14 +407,14 @@ func testFenced(t *testing.T, h Harness) {
 	second.Retry = true
 	mustClaim(t, h.Store, second)
 	for _, ch := range []idempotency.Change{
-		{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Finish, Answer: answer(500)}, {Op: idempotency.Free},
-		{Op: idempotency.Doubt}, {Op: idempotency.Hand},
+		{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Finish, Response: answer(500)}, {Op: idempotency.Free},
+		{Op: idempotency.MarkUnknown}, {Op: idempotency.Delegate},
 	} {
 		mustLose(t, h.Store, c.ID, c.Token, ch)
 	}
-	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
-	if rec := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(rec.Answer, answer(201)) || rec.Attempt != 2 {
-		t.Errorf("answer %q, attempt %d", rec.Answer, rec.Attempt)
+	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	if rec := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(rec.Response, answer(201)) || rec.Attempt != 2 {
+		t.Errorf("answer %q, attempt %d", rec.Response, rec.Attempt)
 	}
 }
 
@@ -424,7 +424,7 @@ func testLateAnswer(t *testing.T, h Harness) {
 	mustClaim(t, h.Store, c)
 	h.lapse()
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Unknown)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered)
 }
 
@@ -432,17 +432,17 @@ func testExpiry(t *testing.T, h Harness) {
 	c := request(newID())
 	c.TTL = h.short()
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
 	h.lapse()
 	mustBeGone(t, h.Store, c.ID)
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Answer: answer(201)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
 	again := request(c.ID)
 	again.Fingerprint[0]++
 	rec := mustClaim(t, h.Store, again)
-	if rec.Attempt != 1 || rec.Answer != nil {
+	if rec.Attempt != 1 || rec.Response != nil {
 		t.Errorf("expired key claimed as %+v", rec)
 	}
-	if got := mustGet(t, h.Store, c.ID, idempotency.InFlight); got.Answer != nil {
-		t.Errorf("the old answer %q is left in the new record", got.Answer)
+	if got := mustGet(t, h.Store, c.ID, idempotency.InFlight); got.Response != nil {
+		t.Errorf("the old answer %q is left in the new record", got.Response)
 	}
 }

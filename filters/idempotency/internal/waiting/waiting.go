@@ -87,7 +87,7 @@ func (l *List) Wait(ctx context.Context, s Store, id string, token uint64, now f
 	for {
 		e := l.join(id) // before the look, so that no step slips in between
 		rec, ok, err := s.Get(ctx, id)
-		if err != nil || !ok || rec.Token != token || (rec.State != idempotency.InFlight && rec.State != idempotency.Handed) {
+		if err != nil || !ok || rec.Token != token || (rec.State != idempotency.InFlight && rec.State != idempotency.Delegated) {
 			l.leave(id, e)
 			return err
 		}
