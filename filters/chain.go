@@ -9,12 +9,15 @@ import (
 // allocates nothing.
 type Chain struct {
 	filters []Filter
-	onPanic func(x *Exchange, filter string, v any, stack []byte)
+	onPanic PanicHandler
 }
+
+// PanicHandler is told of a panic in a filter, with the stack of the goroutine.
+type PanicHandler func(x *Exchange, filter string, v any, stack []byte)
 
 // NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be nil.
 // The error says that there are more than [MaxFilters].
-func NewChain(onPanic func(x *Exchange, filter string, v any, stack []byte), list ...Filter) (*Chain, error) {
+func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	if len(list) > MaxFilters {
 		return nil, fmt.Errorf("filters: %d filters on one route, at most %d", len(list), MaxFilters)
 	}

@@ -11,8 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -26,11 +25,6 @@ type metrics struct {
 	durations *prometheus.HistogramVec // route
 	inFlight  prometheus.Gauge
 
-	limits         *prometheus.CounterVec // limit, decision
-	limitStore     *prometheus.CounterVec // limit
-	idempotency    *prometheus.CounterVec // route, event
-	breakerState   *prometheus.GaugeVec   // service
-	breakerMoves   *prometheus.CounterVec // service, to
 	connects       *prometheus.CounterVec // service, result
 	retries        *prometheus.CounterVec // service
 	healthy        *prometheus.GaugeVec   // service, endpoint
@@ -48,33 +42,12 @@ type metrics struct {
 	panics         prometheus.Counter
 }
 
-var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-
-func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), watches: map[[2]string]*healthWatch{}}
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_" + name, Help: help}, labels)
-		m.registry.MustRegister(v)
-		return v
-	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_" + name, Help: help}, labels)
-		m.registry.MustRegister(v)
-		return v
-	}
-	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
-		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help, Buckets: latencyBuckets}, labels)
-		m.registry.MustRegister(v)
-		return v
-	}
+func newMetrics(r *policy.Metrics) *metrics {
+	m := &metrics{registry: r.Registry, watches: map[[2]string]*healthWatch{}}
+	counter, gauge, histogram := r.Counter, r.Gauge, r.Histogram
 	m.requests = counter("requests_total", "Requests by route, status code and the gateway's reason.", "route", "code", "reason")
 	m.durations = histogram("request_duration_seconds", "From the request's header to the answer's end.", "route")
 	m.inFlight = gauge("requests_in_flight", "Requests under way.").WithLabelValues()
-	m.limits = counter("limit_decisions_total", "Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision")
-	m.limitStore = counter("limit_store_failures_total", "Decisions for which the store did not answer.", "limit")
-	m.idempotency = counter("idempotency_events_total", "Claims, replays, joins, conflicts, mismatches, unknown ends, lost claims, store failures.", "route", "event")
-	m.breakerState = gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "service")
-	m.breakerMoves = counter("breaker_transitions_total", "Changes of a breaker's state.", "service", "to")
 	m.connects = counter("upstream_connects_total", "Connections to a service: tried, failed.", "service", "result")
 	m.retries = counter("upstream_retries_total", "Attempts beyond the first.", "service")
 	m.healthy = gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.", "service", "endpoint")
@@ -176,25 +149,6 @@ func (r *routeMetrics) countOther(key answerKey) {
 
 func (r *routeMetrics) child(key answerKey) prometheus.Counter {
 	return r.requests.WithLabelValues(r.route, strconv.Itoa(key.status), string(key.reason))
-}
-
-// Limit implements ratelimit.Metrics.
-func (m *metrics) Limit(name string) ratelimit.Counters {
-	return ratelimit.Counters{
-		Allowed:       m.limits.WithLabelValues(name, "allowed"),
-		Refused:       m.limits.WithLabelValues(name, "refused"),
-		ShadowRefused: m.limits.WithLabelValues(name, "shadow-refused"),
-		StoreFailures: m.limitStore.WithLabelValues(name),
-	}
-}
-
-func (m *metrics) keys(route string) idempotency.Metrics {
-	event := func(name string) filters.Counter { return m.idempotency.WithLabelValues(route, name) }
-	return idempotency.Metrics{
-		Claims: event("claim"), Replays: event("replay"), Joins: event("join"), Conflicts: event("conflict"),
-		Mismatches: event("mismatch"), Unknown: event("unknown"), Lost: event("lost"), Failures: event("store-failure"),
-		TooMany: event("too-many-open-keys"), Probes: event("probe"), Settled: event("settled-by-probe"), Untrusted: event("untrusted-answer"),
-	}
 }
 
 func (m *metrics) service(name string, logger *slog.Logger) upstream.Metrics {
