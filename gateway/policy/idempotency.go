@@ -10,7 +10,6 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
 // idempotencyPolicy executes each logical request once.
@@ -57,8 +56,8 @@ func (p *idempotencyPolicy) metrics(route string) idempotency.Metrics {
 func KeySettings(r *config.Route) idempotency.Settings {
 	c := r.Idempotency
 	s := idempotency.Settings{
-		Required: c.Required, Header: c.Key.Header, Derived: template.Refs(c.Key.Derived),
-		Scope: template.Refs(c.Scope), Fingerprint: template.Refs(c.Fingerprint),
+		Required: c.Required, Header: c.Key.Header, Body: c.Key.Body, Derived: c.Key.Derived,
+		Scope: c.Scope, Fingerprint: c.Fingerprint,
 		TTL: time.Duration(c.TTL), Lease: time.Duration(c.Lease), MaxInFlight: time.Duration(c.MaxInFlight),
 		Wait: time.Duration(c.WhileInFlight.Wait), Record: statuses(c.Record), NotExecuted: statuses(c.NotExecuted),
 		MaxBody: int64(c.MaxBody), Retry: c.OnUnknown == "retry", FailOpen: c.OnStoreFailure == "open",
@@ -66,10 +65,6 @@ func KeySettings(r *config.Route) idempotency.Settings {
 	}
 	if c.OnUnknown == "probe" {
 		s.Probe = &idempotency.Probe{Done: statuses(c.Probe.Done), NotDone: statuses(c.Probe.NotDone)}
-	}
-	if c.Key.Body != nil {
-		ref := template.Ref(*c.Key.Body)
-		s.Body = &ref
 	}
 	if len(s.Derived) > 0 {
 		s.TTL = time.Duration(c.Key.Window) // it runs from the end of the first request, as a ttl does

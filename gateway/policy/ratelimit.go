@@ -12,7 +12,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
-	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
 // ratelimitPolicy holds requests to the rates of their route.
@@ -70,7 +69,7 @@ func (p *ratelimitPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 
 func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, error) {
 	limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
-	r := ratelimit.Rule{Limit: limit, Per: template.Refs(c.Per), Shadow: c.Mode == "shadow"}
+	r := ratelimit.Rule{Limit: limit, Per: c.Per, Shadow: c.Mode == "shadow"}
 	switch c.OnStoreFailure {
 	case "open":
 		r.OnStoreFailure = ratelimit.Open
@@ -123,7 +122,7 @@ func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
 		c := e.Config.Limits[name]
 		var keys []string
 		for _, ref := range c.Per {
-			v, _ := template.Ref(ref).Text(e.Exchange)
+			v, _ := ref.Text(e.Exchange)
 			keys = append(keys, fmt.Sprintf("%s = %q", ref, v))
 		}
 		by := "all requests together"
