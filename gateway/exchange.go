@@ -122,7 +122,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		w.CloseAfter()
 	}
 	switch {
-	case r.Reason != "" && askedByGRPC(x):
+	case r.Reason != "" && x.IsGRPC():
 		refuseGRPC(w, r)
 	case e.events != nil:
 		w.Head(r.Status, r.Header, -1)
