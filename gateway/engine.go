@@ -16,7 +16,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
 	"github.com/sluice-gateway/sluice/gateway/router"
-	"github.com/sluice-gateway/sluice/gateway/template"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -300,7 +299,7 @@ func (b *builder) limits(r *config.Route) (filters.Filter, error) {
 	for _, name := range r.Limits {
 		c := b.cfg.Limits[name]
 		limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
-		u := ratelimit.Rule{Limit: limit, Per: template.Refs(c.Per), Shadow: c.Mode == "shadow"}
+		u := ratelimit.Rule{Limit: limit, Per: c.Per, Shadow: c.Mode == "shadow"}
 		switch c.OnStoreFailure {
 		case "open":
 			u.OnStoreFailure = ratelimit.Open
@@ -349,8 +348,8 @@ func (s *share) Allow(ctx context.Context, key string, now time.Time) (ratelimit
 func (b *builder) keySettings(r *config.Route) idempotency.Settings {
 	c := r.Idempotency
 	s := idempotency.Settings{
-		Required: c.Required, Header: c.Key.Header, Derived: template.Refs(c.Key.Derived),
-		Scope: template.Refs(c.Scope), Fingerprint: template.Refs(c.Fingerprint),
+		Required: c.Required, Header: c.Key.Header, Body: c.Key.Body, Derived: c.Key.Derived,
+		Scope: c.Scope, Fingerprint: c.Fingerprint,
 		TTL: time.Duration(c.TTL), Lease: time.Duration(c.Lease), MaxInFlight: time.Duration(c.MaxInFlight),
 		Wait: time.Duration(c.WhileInFlight.Wait), Record: statuses(c.Record), NotExecuted: statuses(c.NotExecuted),
 		MaxBody: int64(c.MaxBody), Retry: c.OnUnknown == "retry", FailOpen: c.OnStoreFailure == "open",
@@ -358,10 +357,6 @@ func (b *builder) keySettings(r *config.Route) idempotency.Settings {
 	}
 	if c.OnUnknown == "probe" {
 		s.Probe = &idempotency.Probe{Done: statuses(c.Probe.Done), NotDone: statuses(c.Probe.NotDone)}
-	}
-	if c.Key.Body != nil {
-		ref := template.Ref(*c.Key.Body)
-		s.Body = &ref
 	}
 	if len(s.Derived) > 0 {
 		s.TTL = time.Duration(c.Key.Window) // it runs from the end of the first request, as a ttl does

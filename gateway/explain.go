@@ -150,7 +150,7 @@ func (p *explainer) identity() bool {
 func (p *explainer) limit(name string, c *config.Limit) {
 	var keys []string
 	for _, ref := range c.Per {
-		v, _ := template.Ref(ref).Text(p.x)
+		v, _ := ref.Text(p.x)
 		keys = append(keys, fmt.Sprintf("%s = %q", ref, v))
 	}
 	by := "all requests together"

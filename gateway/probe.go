@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/template"
 )
@@ -17,7 +18,7 @@ import (
 type prober struct {
 	rt     *route // as branch calls take it to the service
 	method string
-	path   config.Template
+	path   ref.Template
 	most   int // bytes of an answer's body
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
@@ -58,8 +59,8 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
-	if ref, ok := (filters.Ref{Source: filters.FromQuery, Path: []string{"wait"}}).Text(x); ok {
-		wait, err := config.ParseDuration(ref)
+	if wait, ok := x.Part(ref.Query, "wait"); ok {
+		wait, err := config.ParseDuration(wait)
 		if err != nil {
 			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
 			return end{outcome: filters.Refused}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // OnStoreFailure is what a limit does when its limiter's store does not answer. The zero value is Local.
@@ -23,7 +24,7 @@ const (
 // Rule is a limit as one route applies it.
 type Rule struct {
 	Limit          Limit
-	Per            []filters.Ref // what it is counted by; none: all requests together
+	Per            []ref.Ref // what it is counted by; none: all requests together
 	Limiter        Limiter
 	Fallback       Limiter // with Local: this gateway's share; without one Local is as Closed
 	OnStoreFailure OnStoreFailure
