@@ -1,4 +1,4 @@
-package participant
+package participant_test
 
 import (
 	"context"
@@ -12,10 +12,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/sagaclient/participant"
 )
 
 func testLookup(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	type step struct {
 		lookup  bool
 		attempt int
@@ -37,18 +39,18 @@ func testLookup(t *testing.T, b *backend) {
 		t.Run(name, func(t *testing.T) {
 			for i, s := range steps {
 				if s.lookup {
-					a, found, err := g.Lookup(t.Context(), Key{name, s.attempt})
+					a, found, err := g.Lookup(t.Context(), keyed(name, s.attempt))
 					if err != nil || found != (s.want != 0) || a.Status != s.want || found && string(a.Body) != name {
 						t.Fatalf("step %d, lookup of attempt %d: %+v, %v, %v; want %d", i, s.attempt, a, found, err, s.want)
 					}
 					continue
 				}
-				a, err := g.Do(t.Context(), Key{name, s.attempt}, func(tx *sql.Tx) (Answer, error) {
+				a, err := g.Do(t.Context(), keyed(name, s.attempt), func(tx *sql.Tx) (participant.Response, error) {
 					a, err := done(name)(tx)
 					a.Status = s.status
 					return a, err
 				})
-				if errors.Is(err, ErrAbandoned) != (s.want == 0) || s.want != 0 && err != nil || a.Status != s.want {
+				if errors.Is(err, participant.ErrAbandoned) != (s.want == 0) || s.want != 0 && err != nil || a.Status != s.want {
 					t.Fatalf("step %d, attempt %d: %+v, %v; want %d", i, s.attempt, a, err, s.want)
 				}
 			}
@@ -61,14 +63,14 @@ func testLookup(t *testing.T, b *backend) {
 
 // While an attempt runs nobody says "not done"; afterwards its end decides.
 func testLookupRunning(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	for _, commits := range []bool{true, false} {
 		name := fmt.Sprint("running ", commits)
 		running, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		go func() {
 			defer close(ended)
-			_, err := g.Do(context.Background(), Key{name, 1}, func(tx *sql.Tx) (Answer, error) {
+			_, err := g.Do(context.Background(), keyed(name, 1), func(tx *sql.Tx) (participant.Response, error) {
 				a, err := done(name)(tx)
 				once.Do(func() { close(running) })
 				<-end
@@ -83,10 +85,10 @@ func testLookupRunning(t *testing.T, b *backend) {
 		}()
 		<-running
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		if b.dialect == SQLite { // which waits in C for the one writer, and for longer than this
+		if b.dialect == participant.SQLite { // which waits in C for the one writer, and for longer than this
 			cancel()
 		}
-		_, found, err := g.Lookup(ctx, Key{name, 1})
+		_, found, err := g.Lookup(ctx, keyed(name, 1))
 		cancel()
 		if err == nil {
 			t.Errorf("found %v, while the attempt runs", found)
@@ -97,7 +99,7 @@ func testLookupRunning(t *testing.T, b *backend) {
 		}
 		answers := make(chan answer, 1)
 		go func() {
-			_, found, err := g.Lookup(context.Background(), Key{name, 1})
+			_, found, err := g.Lookup(context.Background(), keyed(name, 1))
 			answers <- answer{found, err}
 		}()
 		close(end)
@@ -114,12 +116,12 @@ func testLookupRunning(t *testing.T, b *backend) {
 // A first attempt that comes at any time, two gateways that ask after it and one that goes on when it may: one effect, and everybody who is
 // answered is answered the same.
 func testLookupRace(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	for i := range 60 {
 		name := fmt.Sprint("race", i)
-		effect := func(attempt int) (Answer, error) {
-			return g.Do(context.Background(), Key{name, attempt}, func(tx *sql.Tx) (Answer, error) {
-				return Answer{Status: 201, Body: fmt.Appendf(nil, "%s by attempt %d", name, attempt)}, write(name)(tx)
+		effect := func(attempt int) (participant.Response, error) {
+			return g.Do(context.Background(), keyed(name, attempt), func(tx *sql.Tx) (participant.Response, error) {
+				return participant.Response{Status: 201, Body: fmt.Appendf(nil, "%s by attempt %d", name, attempt)}, write(name)(tx)
 			})
 		}
 		var wg sync.WaitGroup
@@ -130,14 +132,14 @@ func testLookupRace(t *testing.T, b *backend) {
 			switch a, err := effect(1); {
 			case err == nil:
 				note(string(a.Body))
-			case !errors.Is(err, ErrAbandoned):
+			case !errors.Is(err, participant.ErrAbandoned):
 				t.Error(err)
 			}
 		})
 		free := make(chan bool, 2)
 		for range 2 {
 			wg.Go(func() {
-				a, found, err := g.Lookup(context.Background(), Key{name, 1})
+				a, found, err := g.Lookup(context.Background(), keyed(name, 1))
 				if err != nil {
 					t.Error(err)
 				}
@@ -169,7 +171,7 @@ func testLookupRace(t *testing.T, b *backend) {
 }
 
 func testProbe(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect, LookupWait: time.Minute, Log: slog.New(slog.DiscardHandler)}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, LookupWait: time.Minute, Log: slog.New(slog.DiscardHandler)}
 	impatient := *g
 	impatient.LookupWait = 50 * time.Millisecond
 	mux := http.NewServeMux()
@@ -179,7 +181,7 @@ func testProbe(t *testing.T, b *backend) {
 	ask := func(path, key, attempt string, status int, body string) http.Header {
 		t.Helper()
 		r := httptest.NewRequest("GET", "/v1/orders/by-key"+path, nil)
-		for name, value := range map[string]string{HeaderKey: key, HeaderAttempt: attempt} {
+		for name, value := range map[string]string{participant.HeaderKey: key, participant.HeaderAttempt: attempt} {
 			if value != "" {
 				r.Header.Set(name, value)
 			}
@@ -198,26 +200,28 @@ func testProbe(t *testing.T, b *backend) {
 	ask("/k", "k", "1", 404, `{"reason":"not-executed"}`)
 	ask("", "k", "1", 404, `{"reason":"not-executed"}`)
 	r := httptest.NewRequest("POST", "/v1/orders", nil)
-	r.Header.Set(HeaderKey, "k")
-	r.Header.Set(HeaderAttempt, "1")
-	post := g.Handler(func(tx *sql.Tx, r *http.Request) (Answer, error) { return JSON(201, "made"), write("k")(tx) })
+	r.Header.Set(participant.HeaderKey, "k")
+	r.Header.Set(participant.HeaderAttempt, "1")
+	post := g.Handler(func(tx *sql.Tx, r *http.Request) (participant.Response, error) {
+		return participant.JSON(201, "made"), write("k")(tx)
+	})
 	w := httptest.NewRecorder()
 	if post.ServeHTTP(w, r); w.Code != 409 || strings.TrimSpace(w.Body.String()) != `{"reason":"attempt-abandoned"}` {
 		t.Errorf("late attempt: %d %s", w.Code, w.Body)
 	}
-	r.Header.Set(HeaderAttempt, "2")
+	r.Header.Set(participant.HeaderAttempt, "2")
 	w = httptest.NewRecorder()
 	if post.ServeHTTP(w, r); w.Code != 201 {
 		t.Errorf("next attempt: %d %s", w.Code, w.Body)
 	}
 	h := ask("/k", "k", "2", 200, `"made"`)
-	if h.Get("Content-Type") != "application/json" || h.Get(HeaderStatus) != "201" {
+	if h.Get("Content-Type") != "application/json" || h.Get(participant.HeaderStatus) != "201" {
 		t.Errorf("probe's header: %v", h)
 	}
-	if b.dialect == SQLite { // where a lookup is stuck behind its one writer until the busy timeout
+	if b.dialect == participant.SQLite { // where a lookup is stuck behind its one writer until the busy timeout
 		return
 	}
-	_, err := g.Do(t.Context(), Key{"running", 1}, func(tx *sql.Tx) (Answer, error) {
+	_, err := g.Do(t.Context(), keyed("running", 1), func(tx *sql.Tx) (participant.Response, error) {
 		ask("/soon/running", "running", "1", 409, `{"reason":"in-progress"}`)
 		return done("running")(tx)
 	})

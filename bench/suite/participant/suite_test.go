@@ -1,20 +1,48 @@
-package participant
+// Package participant_test runs package participant on the databases that it has dialects for: SQLite in this process, MariaDB and
+// PostgreSQL as real servers, which are killed too. It stands outside of the participant's module so that the drivers do not become
+// requirements of every service that imports it.
+package participant_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite"
 
 	"github.com/sluice-gateway/sluice/bench/kit/sqltest"
+	"github.com/sluice-gateway/sluice/sagaclient/participant"
 )
+
+// What the package does not export.
+const (
+	tries       = 5    // runs of a transaction that loses against others each time
+	forgetBatch = 1000 // rows that one statement of Forget deletes
+)
+
+// keyed is an attempt of the request with that key.
+func keyed(value string, attempt int) participant.Key {
+	return participant.Key{Value: value, Attempt: attempt}
+}
+
+// pause waits a random time before a request is sent again; it is over when the context is.
+func pause(ctx context.Context) {
+	timer := time.NewTimer(rand.N(10 * time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
 
 // backend is a database that the suite runs on.
 type backend struct {
-	dialect Dialect
+	dialect participant.Dialect
 	server  *sqltest.Server // nil: SQLite
 	strict  bool            // PostgreSQL: transactions are serializable
 }
@@ -24,7 +52,7 @@ func (b *backend) open(t *testing.T) *sql.DB {
 	t.Helper()
 	db := b.empty(t)
 	for range 2 { // the second time the tables are there
-		if err := Setup(t.Context(), db, b.dialect); err != nil {
+		if err := participant.Setup(t.Context(), db, b.dialect); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,8 +103,10 @@ func write(name string) func(tx *sql.Tx) error {
 }
 
 // done is an effect of that name, answered by 201.
-func done(name string) func(tx *sql.Tx) (Answer, error) {
-	return func(tx *sql.Tx) (Answer, error) { return Answer{Status: 201, Body: []byte(name)}, write(name)(tx) }
+func done(name string) func(tx *sql.Tx) (participant.Response, error) {
+	return func(tx *sql.Tx) (participant.Response, error) {
+		return participant.Response{Status: 201, Body: []byte(name)}, write(name)(tx)
+	}
 }
 
 var suite = []struct {
@@ -119,25 +149,25 @@ func runSuite(t *testing.T, b *backend) {
 
 func TestSQLite(t *testing.T) {
 	t.Parallel()
-	runSuite(t, &backend{dialect: SQLite})
+	runSuite(t, &backend{dialect: participant.SQLite})
 }
 
 func TestMariaDB(t *testing.T) {
 	t.Parallel()
-	runSuite(t, &backend{dialect: MySQL, server: sqltest.MariaDB(t)})
+	runSuite(t, &backend{dialect: participant.MySQL, server: sqltest.MariaDB(t)})
 }
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
 	server := sqltest.Postgres(t)
-	runSuite(t, &backend{dialect: Postgres, server: server})
+	runSuite(t, &backend{dialect: participant.Postgres, server: server})
 	for name, test := range map[string]func(*testing.T, *backend){
 		"barrier race": testBarrierRace, "do": testDo, "concurrent repeats": testConcurrentRepeats, "lookup": testLookup, "lookup race": testLookupRace,
 		"killed connections": testKilledConnections,
 	} {
 		t.Run(name+" serializable", func(t *testing.T) {
 			t.Parallel()
-			test(t, &backend{dialect: Postgres, server: server, strict: true})
+			test(t, &backend{dialect: participant.Postgres, server: server, strict: true})
 		})
 	}
 }
@@ -145,7 +175,7 @@ func TestPostgres(t *testing.T) {
 // The text of DDL runs as it is, statement by statement, and leaves an index to forget by.
 func testTables(t *testing.T, b *backend) {
 	db := b.empty(t)
-	for statement := range strings.SplitSeq(DDL(b.dialect), ";") {
+	for statement := range strings.SplitSeq(participant.DDL(b.dialect), ";") {
 		if statement = strings.TrimSpace(statement); statement == "" {
 			continue
 		}
@@ -153,24 +183,24 @@ func testTables(t *testing.T, b *backend) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	query := map[Dialect]string{
-		SQLite:   "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = 'keyed_answer_created'",
-		MySQL:    "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name = 'keyed_answer_created'",
-		Postgres: "SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'keyed_answer_created'",
+	query := map[participant.Dialect]string{
+		participant.SQLite:   "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = 'keyed_answer_created'",
+		participant.MySQL:    "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name = 'keyed_answer_created'",
+		participant.Postgres: "SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'keyed_answer_created'",
 	}[b.dialect]
 	var n int
 	if err := db.QueryRow(query).Scan(&n); err != nil || n != 1 {
 		t.Errorf("%d indexes, %v; want 1", n, err)
 	}
-	if err := Setup(t.Context(), db, b.dialect); err != nil {
+	if err := participant.Setup(t.Context(), db, b.dialect); err != nil {
 		t.Error(err)
 	}
 }
 
 func testKeysAreBytes(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	for i, key := range []string{"k", "K", "k ", " k", "kä", "ka", "ka\u0308", strings.Repeat("k", 255), strings.Repeat("k", 254) + "K"} {
-		a, err := g.Do(t.Context(), Key{key, 1}, done(fmt.Sprint("k", i)))
+		a, err := g.Do(t.Context(), keyed(key, 1), done(fmt.Sprint("k", i)))
 		if err != nil || a.Replayed {
 			t.Errorf("key %q: %+v, %v", key, a, err)
 		}
@@ -178,7 +208,7 @@ func testKeysAreBytes(t *testing.T, b *backend) {
 }
 
 func testForgetBatches(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	const old = 2*forgetBatch + 7
 	tx, err := g.DB.Begin()
 	if err != nil {
@@ -196,7 +226,7 @@ func testForgetBatches(t *testing.T, b *backend) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	n, err := g.Forget(t.Context(), g.now())
+	n, err := g.Forget(t.Context(), time.Now())
 	var left int
 	if err := g.DB.QueryRow("SELECT COUNT(*) FROM keyed_answer").Scan(&left); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package participant
+package participant_test
 
 import (
 	"errors"
@@ -9,16 +9,18 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/sagaclient/participant"
 )
 
 func testMiddleware(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect, AnswerMax: 50, Log: slog.New(slog.DiscardHandler)}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, ResponseBytesMax: 50, Log: slog.New(slog.DiscardHandler)}
 	if _, err := g.DB.Exec("CREATE TABLE taken (name VARCHAR(50) PRIMARY KEY)"); err != nil {
 		t.Fatal(err)
 	}
 	count := 0
 	h := g.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tx := Tx(r.Context())
+		tx := participant.Tx(r.Context())
 		if tx == nil {
 			w.(http.Flusher).Flush() // the server's own writer
 			io.WriteString(w, "streamed")
@@ -53,8 +55,8 @@ func testMiddleware(t *testing.T, b *backend) {
 	send := func(method, query, key, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "/x"+query, strings.NewReader(body))
 		if key != "" {
-			r.Header.Set(HeaderKey, key)
-			r.Header.Set(HeaderAttempt, "2")
+			r.Header.Set(participant.HeaderKey, key)
+			r.Header.Set(participant.HeaderAttempt, "2")
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
@@ -100,11 +102,11 @@ func testMiddleware(t *testing.T, b *backend) {
 }
 
 func testMiddlewarePanic(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	fault := errors.New("bug")
 	for attempt, value := range []any{fault, http.ErrAbortHandler, nil} {
 		h := g.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := write("p")(Tx(r.Context())); err != nil {
+			if err := write("p")(participant.Tx(r.Context())); err != nil {
 				t.Error(err)
 			}
 			w.WriteHeader(201)
@@ -113,8 +115,8 @@ func testMiddlewarePanic(t *testing.T, b *backend) {
 			}
 		}))
 		r := httptest.NewRequest("POST", "/x", nil)
-		r.Header.Set(HeaderKey, "p")
-		r.Header.Set(HeaderAttempt, strconv.Itoa(attempt+1))
+		r.Header.Set(participant.HeaderKey, "p")
+		r.Header.Set(participant.HeaderAttempt, strconv.Itoa(attempt+1))
 		w := httptest.NewRecorder()
 		func() {
 			defer func() {

@@ -1,4 +1,4 @@
-package participant
+package participant_test
 
 import (
 	"context"
@@ -18,17 +18,18 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/sqltest"
+	"github.com/sluice-gateway/sluice/sagaclient/participant"
 )
 
 // The first ones of many at a time fail in every way there is; then one is done, once.
 func testConcurrentFailures(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	var runs atomic.Int32
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() {
 			defer func() { recover() }()
-			a, err := g.Do(context.Background(), Key{"f", 2}, func(tx *sql.Tx) (Answer, error) {
+			a, err := g.Do(context.Background(), keyed("f", 2), func(tx *sql.Tx) (participant.Response, error) {
 				a, err := done("f")(tx)
 				switch runs.Add(1) {
 				case 1:
@@ -58,7 +59,7 @@ func (e stateError) Error() string    { return "state " + string(e) }
 func (e stateError) SQLState() string { return string(e) }
 
 func testConflicts(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect, Log: slog.New(slog.DiscardHandler)}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, Log: slog.New(slog.DiscardHandler)}
 	for i, c := range []struct {
 		err      error
 		fails    int // so many runs
@@ -73,7 +74,7 @@ func testConflicts(t *testing.T, b *backend) {
 		{errSoldOut, 99, 1, 500},
 	} {
 		name, runs := fmt.Sprint("conflict", i), 0
-		h := g.Handler(func(tx *sql.Tx, r *http.Request) (Answer, error) {
+		h := g.Handler(func(tx *sql.Tx, r *http.Request) (participant.Response, error) {
 			a, err := done(name)(tx)
 			if runs++; runs <= c.fails {
 				err = fmt.Errorf("shop: %w", c.err)
@@ -81,7 +82,7 @@ func testConflicts(t *testing.T, b *backend) {
 			return a, err
 		})
 		r := httptest.NewRequest("POST", "/x", nil)
-		r.Header.Set(HeaderKey, name)
+		r.Header.Set(participant.HeaderKey, name)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		want := 0
@@ -94,7 +95,7 @@ func testConflicts(t *testing.T, b *backend) {
 	}
 	g.DB.Close()
 	r := httptest.NewRequest("POST", "/x", nil)
-	r.Header.Set(HeaderKey, "k")
+	r.Header.Set(participant.HeaderKey, "k")
 	w := httptest.NewRecorder()
 	if g.Handler(nil).ServeHTTP(w, r); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("no database: %d, want 503", w.Code)
@@ -107,7 +108,7 @@ func testDeadlock(t *testing.T, b *backend) {
 		testBusy(t)
 		return
 	}
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	for _, s := range []string{"CREATE TABLE account (id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO account VALUES (1, 0), (2, 0)"} {
 		if _, err := g.DB.Exec(s); err != nil {
 			t.Fatal(err)
@@ -120,7 +121,7 @@ func testDeadlock(t *testing.T, b *backend) {
 	for me := range 2 {
 		wg.Go(func() {
 			name := fmt.Sprint("deadlock", me)
-			_, err := g.Do(context.Background(), Key{name, 1}, func(tx *sql.Tx) (Answer, error) {
+			_, err := g.Do(context.Background(), keyed(name, 1), func(tx *sql.Tx) (participant.Response, error) {
 				runs.Add(1)
 				a, err := done(name)(tx)
 				for i, id := range [2]int{1 + me, 2 - me} {
@@ -157,20 +158,20 @@ func testBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	if err := Setup(t.Context(), db, SQLite); err != nil {
+	if err := participant.Setup(t.Context(), db, participant.SQLite); err != nil {
 		t.Fatal(err)
 	}
 	tx, err := db.Begin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &Guard{DB: db}
-	if _, err := g.Do(t.Context(), Key{"k", 1}, nil); !NothingDone(err) || !conflict(err) {
+	g := &participant.Guard{DB: db}
+	if _, err := g.Do(t.Context(), keyed("k", 1), nil); !participant.NothingDone(err) {
 		t.Errorf("%v; want a conflict", err)
 	}
 	r := httptest.NewRequest("GET", "/x", nil)
-	r.Header.Set(HeaderKey, "k")
-	r.Header.Set(HeaderAttempt, "1")
+	r.Header.Set(participant.HeaderKey, "k")
+	r.Header.Set(participant.HeaderAttempt, "1")
 	w := httptest.NewRecorder()
 	if g.ProbeHandler().ServeHTTP(w, r); w.Code != 409 {
 		t.Errorf("lookup: %d %s; want 409", w.Code, w.Body)
@@ -182,15 +183,15 @@ func testBusy(t *testing.T) {
 
 // An effect that passes over an error which ended its transaction is not answered as done.
 func testPassedOverErrors(t *testing.T, b *backend) {
-	g := &Guard{DB: b.open(t), Dialect: b.dialect}
-	_, err := g.Do(t.Context(), Key{"k", 1}, func(tx *sql.Tx) (Answer, error) {
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
+	_, err := g.Do(t.Context(), keyed("k", 1), func(tx *sql.Tx) (participant.Response, error) {
 		a, _ := done("k")(tx)
 		switch b.dialect {
-		case MySQL: // as a deadlock does; with autocommit off, what follows is in a transaction all the same, see PROTOCOL.md
+		case participant.MySQL: // as a deadlock does; with autocommit off, what follows is in a transaction all the same, see PROTOCOL.md
 			tx.Exec("SET autocommit = 0")
 			tx.Exec("ROLLBACK")
 			a, _ = done("k")(tx)
-		case Postgres:
+		case participant.Postgres:
 			tx.Exec("SELECT nonsense")
 		default:
 			tx.Rollback()
@@ -200,7 +201,7 @@ func testPassedOverErrors(t *testing.T, b *backend) {
 	if n := effects(t, g.DB, "k"); err == nil || n != 0 {
 		t.Errorf("%v, %d effects; want an error and none", err, n)
 	}
-	_, err = g.Do(t.Context(), Key{"k", 2}, done("k"))
+	_, err = g.Do(t.Context(), keyed("k", 2), done("k"))
 	if n := effects(t, g.DB, "k"); err != nil || n != 1 {
 		t.Errorf("next attempt: %v, %d effects; want 1", err, n)
 	}
@@ -273,11 +274,11 @@ func testLostCommits(t *testing.T, b *backend) {
 	l := &lossy{under: b.open(t)}
 	db := sql.OpenDB(l)
 	defer db.Close()
-	g := &Guard{DB: db, Dialect: b.dialect}
+	g := &participant.Guard{DB: db, Dialect: b.dialect}
 	runs := 0
-	do := func(name string, attempt int) (Answer, error) {
+	do := func(name string, attempt int) (participant.Response, error) {
 		runs = 0
-		return g.Do(t.Context(), Key{name, attempt}, func(tx *sql.Tx) (Answer, error) { runs++; return done(name)(tx) })
+		return g.Do(t.Context(), keyed(name, attempt), func(tx *sql.Tx) (participant.Response, error) { runs++; return done(name)(tx) })
 	}
 	for i, c := range []struct {
 		after    bool
@@ -292,12 +293,12 @@ func testLostCommits(t *testing.T, b *backend) {
 			l.after.Store(c.after)
 			l.lose.Store(c.lose)
 			a, err := do(name, 1)
-			if (err != nil) != c.fails || NothingDone(err) || runs != c.wantRuns || err == nil && a.Status != 201 {
+			if (err != nil) != c.fails || participant.NothingDone(err) || runs != c.wantRuns || err == nil && a.Status != 201 {
 				t.Errorf("%+v: %+v, %v after %d runs", c, a, err, runs)
 			}
 			if probes {
 				l.lose.Store(1) // also of the lookup's own commit
-				if _, found, err := g.Lookup(t.Context(), Key{name, 1}); found == c.fails || err != nil {
+				if _, found, err := g.Lookup(t.Context(), keyed(name, 1)); found == c.fails || err != nil {
 					t.Errorf("%+v: found %v, %v", c, found, err)
 				}
 			}
@@ -313,15 +314,15 @@ func testLostCommits(t *testing.T, b *backend) {
 	// The commit's fate is not known, and then the database is gone: it must not be said that nothing was done.
 	l.after.Store(true)
 	l.lose.Store(1)
-	_, err := g.Do(t.Context(), Key{"gone", 1}, func(tx *sql.Tx) (Answer, error) { go db.Close(); return done("gone")(tx) })
-	if err != nil && NothingDone(err) && effects(t, l.under, "gone") == 1 {
+	_, err := g.Do(t.Context(), keyed("gone", 1), func(tx *sql.Tx) (participant.Response, error) { go db.Close(); return done("gone")(tx) })
+	if err != nil && participant.NothingDone(err) && effects(t, l.under, "gone") == 1 {
 		t.Errorf("it was done, and the error says not: %v", err)
 	}
 }
 
 // load is what gateways and clients do with many keys, and an audit of it.
 type load struct {
-	g     *Guard
+	g     *participant.Guard
 	runs  atomic.Int64
 	acks  sync.Map // key → body of the answer
 	spoil func(ctx context.Context) (context.Context, context.CancelFunc)
@@ -357,8 +358,8 @@ func (l *load) settle(t *testing.T, key string, late *sync.WaitGroup) {
 			if err == nil {
 				return
 			}
-			if NothingDone(err) { // free: the same number again
-				pause(t.Context(), 2)
+			if participant.NothingDone(err) { // free: the same number again
+				pause(t.Context())
 				continue
 			}
 		}
@@ -374,7 +375,7 @@ func (l *load) settle(t *testing.T, key string, late *sync.WaitGroup) {
 func (l *load) attempt(t *testing.T, key string, attempt int) error {
 	ctx, cancel := l.spoil(context.Background())
 	defer cancel()
-	a, err := l.g.Do(ctx, Key{key, attempt}, func(tx *sql.Tx) (Answer, error) {
+	a, err := l.g.Do(ctx, keyed(key, attempt), func(tx *sql.Tx) (participant.Response, error) {
 		return done(fmt.Sprint(key, "-", l.runs.Add(1)))(tx)
 	})
 	if err == nil {
@@ -385,14 +386,14 @@ func (l *load) attempt(t *testing.T, key string, attempt int) error {
 
 func (l *load) lookup(t *testing.T, key string, attempt int) (found bool) {
 	for t.Context().Err() == nil {
-		a, found, err := l.g.Lookup(t.Context(), Key{key, attempt})
+		a, found, err := l.g.Lookup(t.Context(), keyed(key, attempt))
 		if err == nil {
 			if found {
 				l.note(t, key, string(a.Body))
 			}
 			return found
 		}
-		pause(t.Context(), 2)
+		pause(t.Context())
 	}
 	return false
 }
@@ -440,7 +441,7 @@ func (l *load) audit(t *testing.T, keys int) {
 }
 
 func testKilledConnections(t *testing.T, b *backend) {
-	l := &load{g: &Guard{DB: b.open(t), Dialect: b.dialect}, spoil: context.WithCancel}
+	l := &load{g: &participant.Guard{DB: b.open(t), Dialect: b.dialect}, spoil: context.WithCancel}
 	keys := 800
 	if b.server == nil { // nothing to kill but contexts
 		keys = 300
@@ -470,7 +471,7 @@ func testKilledConnections(t *testing.T, b *backend) {
 func killConnections(t *testing.T, b *backend, db *sql.DB, over chan struct{}) (killed int) {
 	list := "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3"
 	kill := "SELECT pg_terminate_backend(%d)"
-	if b.dialect == MySQL {
+	if b.dialect == participant.MySQL {
 		list = "SELECT ID FROM information_schema.processlist WHERE DB = DATABASE() AND ID <> CONNECTION_ID() ORDER BY RAND() LIMIT 3"
 		kill = "KILL %d"
 	}
@@ -486,7 +487,7 @@ func killConnections(t *testing.T, b *backend, db *sql.DB, over chan struct{}) (
 		}
 		killed += killSome(t.Context(), conn, list, kill)
 		conn.Close()
-		pause(t.Context(), 1)
+		pause(t.Context())
 	}
 }
 
@@ -515,13 +516,13 @@ func killSome(ctx context.Context, conn *sql.Conn, list, kill string) (killed in
 func TestKilledServers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		dialect Dialect
+		dialect participant.Dialect
 		start   func(testing.TB) *sqltest.Server
-	}{{MySQL, sqltest.MariaDB}, {Postgres, sqltest.Postgres}} {
+	}{{participant.MySQL, sqltest.MariaDB}, {participant.Postgres, sqltest.Postgres}} {
 		t.Run(c.dialect.String(), func(t *testing.T) {
 			t.Parallel()
 			b := &backend{dialect: c.dialect, server: c.start(t)}
-			l := &load{g: &Guard{DB: b.open(t), Dialect: b.dialect}, spoil: context.WithCancel}
+			l := &load{g: &participant.Guard{DB: b.open(t), Dialect: b.dialect}, spoil: context.WithCancel}
 			const keys = 1000
 			wait := l.run(t, keys, 8)
 			for kill := range 3 {
