@@ -310,7 +310,7 @@ func (b *builder) limits(r *config.Route) (filters.Filter, error) {
 		key := fmt.Sprintf("%s %+v", c.Scope, limit)
 		if c.Scope == "global" && b.redis != nil {
 			u.Limiter = b.limiter("redis "+key, func() ratelimit.Limiter {
-				return ratelimitredis.New(b.redis, b.redisConf.KeyPrefix, time.Duration(b.redisConf.Timeout), limit)
+				return ratelimitredis.New(b.redis, b.redisConf.KeyPrefix, limit)
 			})
 			u.Fallback = b.limiter("share "+key, func() ratelimit.Limiter {
 				return &share{Store: ratelimitlocal.New(limit, limitKeysMax), live: b.liveGateways}

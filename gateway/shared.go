@@ -3,14 +3,11 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/breaker"
@@ -19,7 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
-	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -30,9 +27,9 @@ type shared struct {
 
 	store      idempotency.Store
 	codec      *idempotency.ResponseCodec
-	redis      redis.UniversalClient // nil without Redis
+	redis      *redisx.Client // nil without Redis
 	redisConf  *config.RedisStore
-	membership *ratelimitredis.Membership // nil without Redis
+	membership *redisx.Membership // nil without Redis
 	flights    *idempotency.Calls
 	storeUp    atomic.Bool
 
@@ -69,9 +66,9 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 	case s.Redis != nil:
 		sh.redisConf = s.Redis
 		sh.redis = newRedis(s.Redis)
-		sh.membership = ratelimitredis.NewMembership(sh.redis, s.Redis.KeyPrefix, instanceID())
+		sh.membership = redisx.NewMembership(sh.redis, s.Redis.KeyPrefix+"gateways", instanceID())
 		return idempotencyredis.New(sh.redis, idempotencyredis.Options{
-			Prefix: s.Redis.KeyPrefix, Timeout: time.Duration(s.Redis.Timeout), Logger: sh.logger, Failovers: sh.metrics.storeFailovers,
+			Prefix: s.Redis.KeyPrefix, Logger: sh.logger, Failovers: sh.metrics.storeFailovers,
 		}), nil
 	case s.Memory != nil:
 		return idempotencymemory.New(steadyClock(time.Now)), nil
@@ -88,18 +85,14 @@ func (sh *shared) openStore(cfg *config.Config) (idempotency.Store, error) {
 	return nil, fmt.Errorf("gateway: the configuration names no store") // config.Load always fills one in
 }
 
-func newRedis(c *config.RedisStore) redis.UniversalClient {
-	o := &redis.UniversalOptions{
-		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster, PoolSize: 128,
+func newRedis(c *config.RedisStore) *redisx.Client {
+	o := redisx.Options{
+		Addresses: c.Addresses, Cluster: c.Cluster, Username: c.Username, Password: c.Password, TLS: c.TLS, Timeout: time.Duration(c.Timeout),
 	}
 	if m := c.Sentinel; m != nil {
-		o.MasterName, o.SentinelUsername, o.SentinelPassword = m.Master, m.Username, m.Password
+		o.Sentinel = &redisx.Sentinel{Master: m.Master, Username: m.Username, Password: m.Password}
 	}
-	idempotencyredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
-	if c.TLS {
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return redis.NewUniversalClient(o)
+	return redisx.Open(o)
 }
 
 // instanceID tells this process from the other gateways of a store.
