@@ -104,9 +104,16 @@ func violations(tree imports) []string {
 		case within(folder, "filters"):
 			deny("filters are blind to transport", in(direct, "net/http", "golang.org/x/net/http2", "google.golang.org/grpc",
 				"google.golang.org/genproto", "github.com/envoyproxy"))
-			deny("a filter imports package filters, its own stores and libraries, and what policies share", slices.DeleteFunc(in(direct, module), func(p string) bool {
-				return p == module+"/filters" && !leaf(folder) || shared(p) && !leaf(folder) || owner(p) != "" && owner(p) == owner(pkg)
-			}))
+			if within(folder, "filters/store") {
+				deny("what stores share knows nothing of ours", slices.DeleteFunc(in(direct, module), func(p string) bool {
+					return within(p, module+"/"+folder)
+				}))
+				break
+			}
+			deny("a filter imports package filters, its own stores and libraries, and what policies share",
+				slices.DeleteFunc(in(direct, module), func(p string) bool {
+					return p == module+"/filters" && !leaf(folder) || shared(p) && !leaf(folder) || owner(p) != "" && owner(p) == owner(pkg)
+				}))
 			if leaf(folder) {
 				deny("it needs the standard library only", slices.DeleteFunc(slices.Clone(direct), standard))
 			}
@@ -202,10 +209,12 @@ func TestViolationsAreFound(t *testing.T) {
 		own("filters/breaker"):              {own("filters"), "net/http", "google.golang.org/grpc/codes", own("filters/ratelimit"), "golang.org/x/time/rate"},
 		own("filters/ratelimit"):            {own("filters"), "net/netip", own("control/config")},
 		own("filters/ratelimit/redisstore"): {own("filters/ratelimit"), own("filters/idempotency/redisstore"), "github.com/envoyproxy/go-control-plane/x"},
+		own("filters/ratelimit/x"):          {own("filters/store/redisx")},
+		own("filters/store/redisx"):         {own("filters/store/redisx/inner"), own("filters/store/seglog"), own("filters"), own("filters/sale")},
 		own("filters/idempotency"):          {own("filters/idempotency/internal/frame"), own("filters/filtertest"), "net/http/httputil"},
 		own("filters/sale"):                 {own("filters"), own("filters/ref"), own("filters/store/seglog")},
 		own("filters/ref"):                  {"encoding/json", "golang.org/x/text/cases", own("filters")},
-		own("filters/store/seglog"):         {own("filters/store/frame"), own("filters/idempotency"), "net"},
+		own("filters/store/seglog"):         {own("filters/store/seglog/frame"), own("filters/idempotency"), "net"},
 		own("control/config"):               {own("control/config/inner"), own("filters"), own("filters/ref"), "net/http"},
 		own("control/xds"):                  {own("control/config"), "google.golang.org/grpc"},
 		own("sagaclient"):                   {own("sagaclient/barrier")},
@@ -227,6 +236,8 @@ func TestViolationsAreFound(t *testing.T) {
 		"filters/store/seglog imports filters/idempotency: ",
 		"filters/ratelimit/redisstore imports filters/idempotency/redisstore: ",
 		"filters/ratelimit/redisstore imports github.com/envoyproxy/go-control-plane/x: ",
+		"filters/store/redisx imports filters/sale: ", "filters/store/redisx imports filters/store/seglog: ",
+		"filters/store/redisx imports filters: ",
 		"sagaclient imports gateway/http1: ", "sagaclient/barrier imports gateway/http1: ",
 	}
 	slices.Sort(got)

@@ -3,15 +3,12 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -20,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -32,9 +30,9 @@ type stores struct {
 	calls   *idempotency.Calls
 	up      atomic.Bool // the store answered the last ping
 
-	redis      redis.UniversalClient      // nil without Redis
-	redisConf  *config.RedisStore         // nil without Redis
-	membership *ratelimitredis.Membership // nil without Redis
+	redis      *redisx.Client     // nil without Redis
+	redisConf  *config.RedisStore // nil without Redis
+	membership *redisx.Membership // nil without Redis
 }
 
 // openStores opens the store of the configuration. One that does not answer yet is no error.
@@ -62,9 +60,9 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 	case s.Redis != nil:
 		st.redisConf = s.Redis
 		st.redis = newRedis(s.Redis)
-		st.membership = ratelimitredis.NewMembership(st.redis, s.Redis.KeyPrefix, instanceID())
+		st.membership = redisx.NewMembership(st.redis, s.Redis.KeyPrefix+"gateways", instanceID())
 		return idempotencyredis.New(st.redis, idempotencyredis.Options{
-			Prefix: s.Redis.KeyPrefix, Timeout: time.Duration(s.Redis.Timeout), Logger: st.logger, Failovers: st.metrics.storeFailovers,
+			Prefix: s.Redis.KeyPrefix, Logger: st.logger, Failovers: st.metrics.storeFailovers,
 		}), nil
 	case s.Memory != nil:
 		return idempotencymemory.New(steadyClock(time.Now)), nil
@@ -86,24 +84,21 @@ func (st *stores) forPolicies() policy.Stores {
 	out := policy.Stores{Records: st.records, Codec: st.codec, Calls: st.calls, LiveGateways: st.liveGateways}
 	if c := st.redisConf; c != nil {
 		out.SharedLimiter = func(limit ratelimit.Limit) ratelimit.Limiter {
-			return ratelimitredis.New(st.redis, c.KeyPrefix, time.Duration(c.Timeout), limit)
+			return ratelimitredis.New(st.redis, c.KeyPrefix, limit)
 		}
 	}
 	return out
 }
 
-func newRedis(c *config.RedisStore) redis.UniversalClient {
-	o := &redis.UniversalOptions{
-		Addrs: c.Addresses, Username: c.Username, Password: c.Password, IsClusterMode: c.Cluster, PoolSize: 128,
+func newRedis(c *config.RedisStore) *redisx.Client {
+	o := redisx.Options{
+		Addresses: c.Addresses, Cluster: c.Cluster, Username: c.Username, Password: c.Password, TLS: c.TLS,
+		Timeout: time.Duration(c.Timeout),
 	}
 	if m := c.Sentinel; m != nil {
-		o.MasterName, o.SentinelUsername, o.SentinelPassword = m.Master, m.Username, m.Password
+		o.Sentinel = &redisx.Sentinel{Master: m.Master, Username: m.Username, Password: m.Password}
 	}
-	idempotencyredis.Tune(o, time.Duration(c.Timeout)) // no repeats: a step is repeated by those who know whether it may be
-	if c.TLS {
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return redis.NewUniversalClient(o)
+	return redisx.Open(o)
 }
 
 // instanceID tells this process from the other gateways of a store.

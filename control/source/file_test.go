@@ -47,7 +47,6 @@ func receive[T any](t *testing.T, from <-chan T, what string) T {
 	}
 }
 
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {

@@ -1,4 +1,4 @@
-package idempotencyredis
+package redisx
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// slowNode answers each write after a time, or not before the write's deadline.
+// slowNode answers each write after a time, or not before the write's deadline while it hangs.
 type slowNode struct {
 	redis.Pipeliner // nothing of it is called
 	takes           time.Duration
@@ -61,24 +61,25 @@ func (p *slowPipeline) Exec(ctx context.Context) ([]redis.Cmder, error) {
 	return p.cmds, p.write(ctx, p.cmds...)
 }
 
-func testCall(timeout time.Duration) *call {
-	// Not from the pool, which has timers and channels of other bubbles.
-	c := &call{turn: make(chan bool, 1), timer: time.NewTimer(time.Hour), deadline: time.Now().Add(timeout)}
-	c.timer.Stop()
-	c.complete(newScript("return 1"), 1)
+// testCall makes a call that is not from the pool, since that has timers and channels of other bubbles.
+func testCall(timeout time.Duration) *Call {
+	c := makeCall()
+	c.deadline = time.Now().Add(timeout)
+	c.EndKey()
+	c.complete(NewScript("return 1"), 1)
 	return c
 }
 
-// TestLaneSharesWrites: while two writes are on their way the other callers gather, and share the next ones.
-func TestLaneSharesWrites(t *testing.T) {
+// TestBatcherSharesWrites: while two writes are in flight, the other calls are queued and share the next ones.
+func TestBatcherSharesWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
-		l := &lane{node: n}
+		b := &batcher{node: n}
 		var wg sync.WaitGroup
 		for range 300 {
 			wg.Go(func() {
 				c := testCall(time.Minute)
-				if err := l.do(context.Background(), c); err != nil || c.cmd.Val() != "done" {
+				if err := b.do(context.Background(), c); err != nil || c.cmd.Val() != "done" {
 					t.Errorf("%q, %v", c.cmd.Val(), err)
 				}
 			})
@@ -86,24 +87,24 @@ func TestLaneSharesWrites(t *testing.T) {
 		wg.Wait()
 		total := 0
 		for i, size := range n.writes {
-			if total += size; size > batchMax || size < 1 {
+			if total += size; size > batchCallsMax || size < 1 {
 				t.Errorf("write %d has %d calls", i, size)
 			}
 		}
-		if total != 300 || len(n.writes) > 8 || l.flying != 0 || len(l.queue) != 0 {
-			t.Errorf("writes %v, %d flying, %d queued", n.writes, l.flying, len(l.queue))
+		if total != 300 || len(n.writes) > 8 || b.writes != 0 || len(b.queue) != 0 {
+			t.Errorf("writes %v, %d in flight, %d queued", n.writes, b.writes, len(b.queue))
 		}
 	})
 }
 
-// TestLaneAlone: a single caller's calls go out one by one and wait for nobody.
-func TestLaneAlone(t *testing.T) {
+// TestBatcherAlone: the calls of a single caller go out one by one and wait for no others.
+func TestBatcherAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
-		l := &lane{node: n}
+		b := &batcher{node: n}
 		began := time.Now()
 		for range 5 {
-			if err := l.do(context.Background(), testCall(time.Minute)); err != nil {
+			if err := b.do(context.Background(), testCall(time.Minute)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -113,12 +114,13 @@ func TestLaneAlone(t *testing.T) {
 	})
 }
 
-// TestLaneDeadlines: whatever the node does, a call ends at its deadline or when its context does; who is queued when the node hangs is not lost when it is back.
-func TestLaneDeadlines(t *testing.T) {
+// TestBatcherDeadlines: whatever the node does, a call ends at its deadline or with its context; and the batcher works when the node is
+// back.
+func TestBatcherDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
 		n.hangs.Store(true)
-		l := &lane{node: n}
+		b := &batcher{node: n}
 		var wg sync.WaitGroup
 		for i := range 200 {
 			wg.Go(func() {
@@ -131,7 +133,7 @@ func TestLaneDeadlines(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				c := testCall(timeout)
-				err := l.do(ctx, c)
+				err := b.do(ctx, c)
 				if took := time.Since(began); took > timeout {
 					t.Errorf("took %v with a timeout of %v", took, timeout)
 				}
@@ -144,23 +146,23 @@ func TestLaneDeadlines(t *testing.T) {
 		n.hangs.Store(false)
 		for range 50 {
 			wg.Go(func() {
-				if err := l.do(context.Background(), testCall(time.Minute)); err != nil {
+				if err := b.do(context.Background(), testCall(time.Minute)); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
-		if l.flying != 0 || len(l.queue) != 0 {
-			t.Errorf("%d flying, %d queued", l.flying, len(l.queue))
+		if b.writes != 0 || len(b.queue) != 0 {
+			t.Errorf("%d in flight, %d queued", b.writes, len(b.queue))
 		}
 	})
 }
 
-// TestLaneHurriedCall: a call whose caller has little time takes nobody with it when it is cut off.
-func TestLaneHurriedCall(t *testing.T) {
+// TestBatcherHurriedCall: a call whose caller has little time takes no others with it when it is cut off.
+func TestBatcherHurriedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
-		l := &lane{node: n}
+		b := &batcher{node: n}
 		var wg sync.WaitGroup
 		for i := range 60 {
 			wg.Go(func() {
@@ -168,7 +170,7 @@ func TestLaneHurriedCall(t *testing.T) {
 				if i%3 == 0 {
 					c.deadline, c.hurried = time.Now().Add(time.Second/2), true
 				}
-				if err := l.do(context.Background(), c); (err != nil) != c.hurried {
+				if err := b.do(context.Background(), c); (err != nil) != c.hurried {
 					t.Errorf("hurried %v: %v", c.hurried, err)
 				}
 			})

@@ -1,4 +1,4 @@
-package ratelimitredis
+package redisx
 
 import (
 	"context"
@@ -10,19 +10,10 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 )
 
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patient); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: waited in vain", what)
-		}
-	}
-}
-
 // member runs one gateway's membership with short times and returns what ends it.
 func member(t *testing.T, addr, id string) (*Membership, func()) {
 	t.Helper()
-	m := NewMembership(dial(t, addr, patient), "s:", id)
+	m := NewMembership(open(t, addr, patient), "s:gateways", id)
 	m.every = 5 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -46,7 +37,7 @@ func member(t *testing.T, addr, id string) (*Membership, func()) {
 func TestMembersComeAndGo(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
-	if n := NewMembership(dial(t, addr, patient), "s:", "alone").Live(); n != 1 {
+	if n := NewMembership(open(t, addr, patient), "s:gateways", "alone").Live(); n != 1 {
 		t.Errorf("%d gateways before the first heartbeat, want 1", n)
 	}
 	var all []*Membership
@@ -71,8 +62,8 @@ func TestDeadMembersRunOut(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
 	ctx := within(t, patient)
-	alive := NewMembership(dial(t, addr, patient), "s:", "alive")
-	dead := NewMembership(alive.client, "s:", "dead")
+	client := open(t, addr, patient)
+	alive, dead := NewMembership(client, "s:gateways", "alive"), NewMembership(client, "s:gateways", "dead")
 	dead.beat(ctx)
 	alive.beat(ctx)
 	if alive.Live() != 2 || dead.Live() != 1 {
@@ -95,8 +86,9 @@ func TestDeadMembersRunOut(t *testing.T) {
 	}
 	alive.beat(ctx)
 	score, err := alive.client.ZScore(ctx, alive.key, "dead").Result()
-	if ahead := time.UnixMicro(int64(score)).Sub(redisTime(t, alive.client)); err != nil || ahead > 0 {
-		t.Errorf("the heartbeat is %v ahead, %v", ahead, err)
+	now, timeErr := alive.client.Time(ctx).Result()
+	if ahead := time.UnixMicro(int64(score)).Sub(now); err != nil || timeErr != nil || ahead > 0 {
+		t.Errorf("the heartbeat is %v ahead, %v, %v", ahead, err, timeErr)
 	}
 	if ttl := alive.client.PTTL(ctx, alive.key).Val(); ttl <= 0 || ttl > memberFor {
 		t.Errorf("the set goes in %v, want within %v", ttl, memberFor)
@@ -123,7 +115,7 @@ func TestLiveWithoutRedis(t *testing.T) {
 func TestLeaveWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	m := NewMembership(dial(t, server.Addr(), patient), "s:", "a")
+	m := NewMembership(open(t, server.Addr(), patient), "s:gateways", "a")
 	server.Kill()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

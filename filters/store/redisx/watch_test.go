@@ -1,18 +1,15 @@
-package idempotencyredis
+package redisx
 
-import (
-	"log/slog"
-	"testing"
-)
+import "testing"
 
 // TestCompare: what is a failover, look after look.
 func TestCompare(t *testing.T) {
 	failovers := new(counter)
-	s := &Store{Options: Options{Logger: slog.New(slog.DiscardHandler), Failovers: failovers}}
+	w := NewWatch(nil, WatchOptions{Failovers: failovers})
 	for _, look := range []struct {
-		what string
-		seen map[string]string
-		want int64 // so far
+		what  string
+		found map[string]string
+		want  int64 // so far
 	}{
 		{"the first look", map[string]string{"a": "1", "b": "2", "c": ""}, 0},
 		{"one that did not answer does", map[string]string{"a": "1", "b": "2", "c": "3"}, 0},
@@ -24,7 +21,7 @@ func TestCompare(t *testing.T) {
 		{"and its replica took its place", map[string]string{"a": "1", "b": "9", "e": "5", "d": "4"}, 2},
 		{"it comes back as a master, and the replica goes", map[string]string{"a": "1", "b": "9", "c": "6", "d": "4"}, 3},
 	} {
-		if s.compare(look.seen); failovers.n.Load() != look.want {
+		if w.report(w.compare(look.found)); failovers.n.Load() != look.want {
 			t.Errorf("%s: %d failovers, want %d", look.what, failovers.n.Load(), look.want)
 		}
 	}
