@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
@@ -322,7 +323,7 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 	}
 	x.BufferBody, x.Received = branchAnswerMax, time.Now()
 	rec := &recorder{most: branchAnswerMax}
-	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
+	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotDispatched
 	}
@@ -335,9 +336,9 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 const branchAnswerMax = 64 << 10
 
 // whole is the inbound of a request that the gateway itself makes.
-type whole struct{ message http1.Message }
+type whole struct{ message message.Message }
 
-func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
+func (w *whole) Message() (*message.Message, error) { return &w.message, nil }
 
 // stepsOf returns the names of the steps of the transaction that a route leads to today.
 func (g *gateway) stepsOf(route string) (names []string, ok bool) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
@@ -18,7 +18,7 @@ type fixed struct{ reply filters.Reply }
 func newFixed(r *config.Respond) *fixed {
 	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
-		if !http1.HopByHop(name) { // the engine's own
+		if !message.HopByHop(name) { // the engine's own
 			f.reply.Header.Add(name, value)
 		}
 	}

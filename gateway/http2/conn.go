@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Bounds of what a peer may have us keep or do. See the package's documentation.
@@ -25,7 +25,6 @@ const (
 	noiseMax      = 5000      // frames in a row, or within a check's time, by which nothing goes on
 	cutsMax       = 200
 	controlMax    = 256 << 10 // bytes of answers to control frames that the peer does not take
-	lingerMax     = 256 << 10 // bytes that are read of a connection that is given up
 	lingerTime    = time.Second
 	resetsKept    = 64 // streams that were reset by us and of which something may still be under way
 	firstStreams  = 100
@@ -34,8 +33,6 @@ const (
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferLen]byte) }}
-
-var past = time.Unix(1, 0)
 
 // side is what the two ends of a connection do each in its own way. All of it is called by the reader.
 type side interface {
@@ -104,7 +101,7 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 // field takes a decoded field. Beyond the limit the rest is decoded for the sake of the table only.
 func (c *conn) field(f hpack.HeaderField) {
 	c.listLeft -= len(f.Name) + len(f.Value) + 4 // as a line of HTTP/1.1
-	if c.listLeft < 0 || len(c.fields) >= http1.FieldsMax+8 {
+	if c.listLeft < 0 || len(c.fields) >= message.FieldsMax+8 {
 		c.tooLong = true
 		c.decoder.SetEmitEnabled(false)
 		return
@@ -216,8 +213,8 @@ func (c *conn) useSocket() {
 	}
 	c.readable = c.tryRead
 	nc := c.nc
-	if carried, ok := nc.(*http1.Carried); ok {
-		nc = carried.Conn
+	if handedOver, ok := nc.(*message.Conn); ok {
+		nc = handedOver.Conn
 	}
 	if sc, ok := nc.(syscall.Conn); ok { // not TLS
 		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
@@ -336,17 +333,9 @@ func (c *conn) lastPeerID() uint32 {
 }
 
 func (c *conn) linger() {
-	nc := c.nc
-	if tc, ok := nc.(interface{ CloseWrite() error }); !ok || tc.CloseWrite() != nil {
+	if !message.CloseWrite(c.nc) {
 		return
 	}
-	nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
-	b := readBuffers.Get().(*[readBufferLen]byte)
-	defer readBuffers.Put(b)
-	for total := 0; total < lingerMax; {
-		n, err := nc.Read(b[:])
-		if total += n; err != nil {
-			return
-		}
-	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
+	message.Linger(c.nc)
 }

@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
 type stream struct {
 	c      *conn
 	id     uint32
-	ctx    *http1.Context // that ends with it; nil on the client's side
-	answer *Response      // that it is of; nil on the server's side
-	held   *Stream        // a request that is not served before its body is there; else nil
+	ctx    *message.Context // that ends with it; nil on the client's side
+	answer *Response        // that it is of; nil on the server's side
+	held   *Stream          // a request that is not served before its body is there; else nil
 
 	// What comes.
 	body        []byte // that has come

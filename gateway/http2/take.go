@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // take handles a frame.
@@ -195,7 +195,7 @@ func (c *conn) decode(block []byte) error {
 // headers hands a decoded head to the stream that it is of.
 func (c *conn) headers(id uint32) error {
 	err := c.side.headed(id, c.blockEnd)
-	if cap(c.fields) > 2*http1.FieldsMax {
+	if cap(c.fields) > 2*message.FieldsMax {
 		c.fields = nil
 	}
 	clear(c.fields)

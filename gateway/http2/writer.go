@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // outMax is how much of bodies waits to be written; whoever has more waits, too.
@@ -92,7 +94,7 @@ func (c *conn) write() {
 		if err != nil {
 			c.broken = true
 			c.fail(err)
-			c.nc.SetReadDeadline(past) // the reader ends it; fails only for a closed connection
+			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
 	if c.broken {

@@ -1,13 +1,10 @@
-package http1
+package message
 
 import (
 	"context"
 	"sync"
 	"time"
 )
-
-// Interrupter is something that waits for a peer and can be woken: it then finds its connection broken.
-type Interrupter interface{ Interrupt() }
 
 // Context is the context of one request: it ends when the client leaves. It costs nothing until somebody asks for its
 // channel; a wait on a connection is registered with [Context.Watch] instead.
@@ -89,13 +86,8 @@ func (c *Context) Unwatch() {
 	c.watch = nil
 }
 
-// Cancel ends the context: the client has left. It may be called by a server of another protocol, while the request is served.
-func (c *Context) Cancel() { c.cancel() }
-
-// End ends the request and returns the context for the next one.
-func (c *Context) End() *Context { return c.end() }
-
-func (c *Context) cancel() {
+// Cancel ends the context: the client has left. It may be called while the request is served.
+func (c *Context) Cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -114,8 +106,8 @@ func (c *Context) cancel() {
 	}
 }
 
-// end ends the request and returns the context for the next one: the same when nobody can have kept this one.
-func (c *Context) end() *Context {
+// End ends the request and returns the context for the next one: the same when nobody can have kept this one.
+func (c *Context) End() *Context {
 	c.mu.Lock()
 	shared := c.shared
 	c.watch = nil
@@ -124,8 +116,37 @@ func (c *Context) end() *Context {
 	}
 	c.mu.Unlock()
 	if shared {
-		c.cancel()
+		c.Cancel()
 		return &Context{}
 	}
 	return c
+}
+
+// Watch has a wait interrupted when a context ends. Its zero value watches nothing.
+type Watch struct {
+	ctx  *Context
+	stop func() bool
+}
+
+// Begin has w interrupted when ctx ends, until End.
+func (a *Watch) Begin(ctx context.Context, w Interrupter) {
+	if own, ok := ctx.(*Context); ok {
+		own.Watch(w)
+		a.ctx = own
+	} else if ctx.Done() != nil {
+		a.stop = context.AfterFunc(ctx, w.Interrupt)
+	}
+}
+
+// End ends what Begin began. False: the interrupt has begun, or is about to, and may still come.
+func (a *Watch) End() bool {
+	if a.ctx != nil {
+		a.ctx.Unwatch()
+		a.ctx = nil
+	}
+	if stop := a.stop; stop != nil {
+		a.stop = nil
+		return stop()
+	}
+	return true
 }
