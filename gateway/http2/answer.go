@@ -104,14 +104,14 @@ func (a *Response) end() {
 	if a.err == nil && !a.localEnded {
 		a.err = errEnded
 	}
-	a.writable.signal()
+	a.flow.writable.signal()
 	c.mu.Unlock()
 	if a.upload != nil {
 		a.upload.Interrupt()
 		a.upload.Wait()
 	}
 	c.mu.Lock()
-	c.giveBack(a.unread())
+	c.consume(a.unread())
 	c.mu.Unlock()
 }
 

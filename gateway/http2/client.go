@@ -340,7 +340,7 @@ func (a *Response) Interrupt() {
 	defer a.c.mu.Unlock()
 	a.stopped = true
 	a.readable.signal()
-	a.writable.signal()
+	a.flow.writable.signal()
 }
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
@@ -376,7 +376,7 @@ func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
 	c.endHead(&a.stream, at, 0)
 	rest := m.Bytes
 	for !streams && len(rest) > 0 {
-		n := c.room(&a.stream, len(rest))
+		n := c.flow.acquire(&a.flow, len(rest), c.buffered())
 		if n == 0 {
 			break
 		}

@@ -74,10 +74,7 @@ type conn struct {
 
 	mu         sync.Mutex
 	streams    map[uint32]*stream
-	recvWindow int // what the peer may send
-	credit     int // what was read and not given back to him yet
-	sendWindow int // what we may send
-	peerWindow int // that a new stream begins with
+	flow       flow
 	peerMax    int // streams that we may open
 	lastID     uint32
 	resets     [resetsKept]uint32
@@ -92,7 +89,7 @@ type conn struct {
 func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.nc, c.side, c.listMax = nc, s, listMax
 	c.streams = make(map[uint32]*stream)
-	c.recvWindow, c.sendWindow, c.peerWindow, c.peerMax = connWindow, firstWindow, firstWindow, firstStreams
+	c.flow, c.peerMax = newFlow(), firstStreams
 	c.decoder = hpack.NewDecoder(tableSize, c.field)
 	c.idle.L = &c.mu
 	c.send = c.write
@@ -255,15 +252,12 @@ func (c *conn) drop() {
 	c.in, c.r, c.w = nil, 0, 0
 }
 
-// giveBack lets the peer send again what has been read, or dropped.
-func (c *conn) giveBack(n int) {
-	if c.credit += n; c.credit < connWindow/2 {
-		return
+// consume lets the peer send as much again as has been read, or dropped.
+func (c *conn) consume(n int) {
+	if n := c.flow.receive.consume(n); n > 0 {
+		c.buffer().b = appendWindowUpdate(c.buffer().b, 0, n)
+		c.kick()
 	}
-	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, uint32(c.credit))
-	c.recvWindow += c.credit
-	c.credit = 0
-	c.kick()
 }
 
 // reset ends a stream from our side.
@@ -288,7 +282,7 @@ func (c *conn) forget(s *stream, err error) {
 	}
 	c.side.ended(s)
 	s.readable.signal()
-	s.writable.signal()
+	s.flow.writable.signal()
 	if s.ctx != nil && err != nil {
 		s.ctx.Cancel()
 	}

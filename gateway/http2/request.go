@@ -441,7 +441,7 @@ func (s *Stream) finish() {
 			c.kick()
 		}
 	}
-	c.giveBack(s.unread())
+	c.consume(s.unread())
 	c.served()
 	c.mu.Unlock()
 	s.release()

@@ -116,7 +116,6 @@ func (c *serverConn) serve(leaving bool) {
 	c.buffer().b = appendSettings(c.buffer().b,
 		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
-	c.recvWindow = connWindow
 	c.kick()
 	c.mu.Unlock()
 	if leaving {
@@ -259,7 +258,7 @@ func (c *serverConn) headed(id uint32, end bool) error {
 	defer c.mu.Unlock()
 	c.progress()
 	c.running++
-	s.sendWindow = c.peerWindow
+	s.flow.send = sendWindow(c.flow.initial)
 	c.streams[id] = &s.stream
 	if !end && s.declared > 0 && s.declared <= heldMax && !s.expects {
 		s.held = s
@@ -325,7 +324,7 @@ func (c *serverConn) settle() {
 func (c *serverConn) ended(s *stream) {
 	if s.held != nil { // nobody has seen it
 		s.held = nil
-		c.giveBack(s.unread())
+		c.consume(s.unread())
 		c.served()
 	}
 }
