@@ -121,6 +121,16 @@ func violations(tree imports) []string {
 			deny("the configuration model imports nothing of ours but filters/ref", slices.DeleteFunc(in(direct, module), func(p string) bool {
 				return within(p, module+"/control/config") || p == module+"/filters/ref"
 			}))
+		case within(folder, "control/source"):
+			deny("a source knows the configuration and nothing else of ours", slices.DeleteFunc(in(direct, module), func(p string) bool {
+				return within(p, module+"/control/source") || p == module+"/control/config"
+			}))
+		case within(folder, "gateway/policy"):
+			deny("it builds chains for Envoy too, so it imports no engine", reach(tree, pkg, engine...))
+		case in([]string{pkg}, engine...) != nil:
+			deny("the engine knows no policy", slices.DeleteFunc(in(direct, module+"/filters", module+"/gateway/policy"), func(p string) bool {
+				return p == module+"/filters"
+			}))
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
 		case within(folder, "bench"):
@@ -129,12 +139,19 @@ func violations(tree imports) []string {
 			front := maps.Clone(tree)
 			delete(front, module+"/gateway")
 			delete(front, module+"/control/config")
+			delete(front, module+"/control/source")
 			deny("it uses public interfaces only", slices.DeleteFunc(reach(front, pkg, module+"/gateway", module+"/filters"), func(p string) bool {
 				return p == module+"/gateway"
 			}))
 		}
 	}
 	return found
+}
+
+// engine is everything that reads and writes HTTP.
+var engine = []string{
+	module + "/gateway/message", module + "/gateway/http1", module + "/gateway/http2",
+	module + "/gateway/upstream", module + "/gateway/router", module + "/gateway/proxyproto",
 }
 
 // leaf reports whether a folder is one that every policy builds on, and that therefore builds on nothing.
@@ -217,6 +234,10 @@ func TestViolationsAreFound(t *testing.T) {
 		own("filters/store/seglog"):         {own("filters/store/seglog/frame"), own("filters/idempotency"), "net"},
 		own("control/config"):               {own("control/config/inner"), own("filters"), own("filters/ref"), "net/http"},
 		own("control/xds"):                  {own("control/config"), "google.golang.org/grpc"},
+		own("control/source"):               {own("control/config"), own("gateway")},
+		own("gateway/policy"):               {own("filters/breaker"), own("gateway/template")},
+		own("gateway/template"):             {own("gateway/router")},
+		own("gateway/http1"):                {own("filters"), own("gateway/message"), own("filters/idempotency"), own("gateway/policy")},
 		own("sagaclient"):                   {own("sagaclient/barrier")},
 		own("sagaclient/barrier"):           {own("gateway/http1"), "net/http"},
 		own("bench"):                        {own("helper"), own("sagaclient"), own("gateway")},
@@ -225,7 +246,8 @@ func TestViolationsAreFound(t *testing.T) {
 	})
 	want := []string{
 		"bench imports filters/sale: ", "bench imports gateway/http1: ",
-		"control/config imports filters: ",
+		"control/config imports filters: ", "control/source imports gateway: ",
+		"gateway/http1 imports filters/idempotency: ", "gateway/http1 imports gateway/policy: ", "gateway/policy imports gateway/router: ",
 		"filters imports gateway: a filter", "filters imports gateway: it needs",
 		"filters imports golang.org/x/sync/errgroup: ",
 		"filters/breaker imports filters/ratelimit: ", "filters/breaker imports google.golang.org/grpc/codes: ", "filters/breaker imports net/http: ",
