@@ -33,6 +33,17 @@ func (c *Chain) Names() []string {
 	return names
 }
 
+// Needs returns what the filters read of bodies, all together.
+func (c *Chain) Needs() Needs {
+	var n Needs
+	for _, f := range c.filters {
+		of := f.Needs()
+		n.RequestBody = n.RequestBody || of.RequestBody
+		n.ResponseBody = max(n.ResponseBody, of.ResponseBody)
+	}
+	return n
+}
+
 // Request runs the Request phase: nil when every filter let the exchange pass, else the reply that ends it.
 // After a panic in a filter the reply is an internal-error and panicked is true.
 func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {

@@ -101,6 +101,15 @@ func complete(c Counters) Counters {
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "ratelimit" }
 
+// Needs implements [filters.Filter]: the request's body where a limit is counted by a part of it.
+func (f *Filter) Needs() filters.Needs {
+	var n filters.Needs
+	for _, u := range f.uses {
+		n.RequestBody = n.RequestBody || ref.AnyBody(u.Per)
+	}
+	return n
+}
+
 // Request charges the limits in order and refuses at the first one that has nothing left. The time that local limits go by is that at
 // which the request was received.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
