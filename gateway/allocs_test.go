@@ -50,7 +50,7 @@ func (quietStore) Get(context.Context, string) (idempotency.Record, bool, error)
 
 func TestMeasuringAllocatesNothing(t *testing.T) {
 	m := newMetrics(policy.NewMetrics())
-	var s idempotency.Store = measured{quietStore{}, m}
+	var s idempotency.Store = measuredStore{quietStore{}, m.store}
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(1000, func() {
 		_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{})

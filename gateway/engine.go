@@ -71,11 +71,12 @@ type builder struct {
 	*process
 	material material
 	engine   *engine
+	forwards map[string]*forward // by service
 }
 
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
-	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m}
+	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {
@@ -168,6 +169,9 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 // service returns the target that is a service. All routes to it share its connections, which a reload that changes it leaves open where
 // they lead to the same endpoint.
 func (b *builder) service(name string) (*forward, error) {
+	if f := b.forwards[name]; f != nil {
+		return f, nil
+	}
 	c := b.Config.Services[name]
 	settings := upstream.Settings{
 		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
@@ -182,16 +186,18 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {
-			return upstream.New(settings, b.metrics.service(name, b.env.Logger)), nil
+			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger)), nil
 		},
 		nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	return &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + bodyMax.String() + "."})
-	}}, nil
+	}}
+	b.forwards[name] = f
+	return f, nil
 }
 
 // needsRestart returns the first setting in which two configurations differ and that a reload cannot change; "" without one.

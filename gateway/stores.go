@@ -47,7 +47,7 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 		return nil, err
 	}
 	if st.records = records; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
-		st.records = measured{records, m}
+		st.records = measuredStore{records, m.store}
 	}
 	if err := st.ping(ctx); err != nil { // Redis may come later, and a disk have room; until then the gateway is unready
 		logger.Warn("the store does not answer yet", "error", err)
@@ -62,7 +62,7 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 		st.redis = newRedis(s.Redis)
 		st.membership = redisx.NewMembership(st.redis, s.Redis.KeyPrefix+"gateways", instanceID())
 		return idempotencyredis.New(st.redis, idempotencyredis.Options{
-			Prefix: s.Redis.KeyPrefix, Logger: st.logger, Failovers: st.metrics.storeFailovers,
+			Prefix: s.Redis.KeyPrefix, Logger: st.logger, Failovers: st.metrics.store.failovers,
 		}), nil
 	case s.Memory != nil:
 		return idempotencymemory.New(steadyClock(time.Now)), nil
@@ -122,9 +122,9 @@ func (st *stores) ping(ctx context.Context) error {
 		}
 	}
 	if up {
-		st.metrics.storeUp.Set(1)
+		st.metrics.store.up.Set(1)
 	} else {
-		st.metrics.storeUp.Set(0)
+		st.metrics.store.up.Set(0)
 	}
 	return err
 }
