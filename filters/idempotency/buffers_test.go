@@ -83,7 +83,7 @@ func TestJoinedAnswerOutlivesItsLeader(t *testing.T) {
 			b.wantCreated("a joined duplicate", <-replies)
 		}
 		b.wantReplay("a later one")
-		if n := b.flights.Open(); n != 0 || b.counts["joins"].n.Load() != 3 {
+		if n := b.flights.InFlight(); n != 0 || b.counts["joins"].n.Load() != 3 {
 			t.Errorf("%d flights are open, %d joined", n, b.counts["joins"].n.Load())
 		}
 	})

@@ -108,6 +108,9 @@ type Change struct {
 	// Attempt, of Renew: the number of the attempt that is about to begin under the same claim, where the engine repeats a request by itself. The record's is
 	// raised to it; 0 leaves it as it is.
 	Attempt int
+	// Created, of Finish: [Record.Created] as the claim was given it. It tells the record that was claimed from a later one
+	// with the same ID, so that an owner whose claim was taken over can still settle an unknown outcome.
+	Created time.Time
 }
 
 // DelegatedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
@@ -144,7 +147,8 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched, Counted: counted,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Counted: counted,
+		Unsent:  c.NotDispatched && attempt == 1, // else the key would be free with the attempts before in doubt
 		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
 	}, true
@@ -187,10 +191,11 @@ func View(rec *Record, now time.Time) (Record, bool) {
 
 // Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing changes.
 //
-// A holder whose lease lapsed may still finish as long as nobody has taken the record over: his late answer is the one
-// true answer to an unknown outcome.
+// An owner whose lease lapsed may still finish when nobody holds the record and its outcome is unknown, also when the
+// record was taken over meanwhile and the later attempt ended without a response: the late response is the true one.
+// From then on the record is that owner's, and the one who took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
-	if rec == nil || rec.Token != token || !now.Before(rec.Expires) {
+	if rec == nil || !now.Before(rec.Expires) || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost
 	}
 	if rec.State == Answered {
@@ -215,7 +220,8 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		}
 		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Finish:
-		next.State, next.Response, next.Unsent, next.Expires = Answered, ch.Response, false, now.Add(rec.TTL)
+		next.State, next.Token, next.Response = Answered, token, ch.Response
+		next.Unsent, next.Expires = false, now.Add(rec.TTL)
 	case Free:
 		if rec.State == Unknown { // the same step again, or one after a doubt: neither takes the doubt back
 			return next, false, nil
@@ -239,6 +245,11 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		next.State, next.GID, next.Unsent, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL, DelegatedLife))
 	}
 	return next, false, nil
+}
+
+// settlesLate: the change is the response of a claim that was taken over, and whoever took it over does not hold the record.
+func settlesLate(rec *Record, ch Change, now time.Time) bool {
+	return ch.Op == Finish && rec.Created.Equal(ch.Created) && rec.at(now).State == Unknown
 }
 
 // ErrBusy says that a record is in flight or handed, so that its holder may still settle it; the operator has to insist.

@@ -36,6 +36,7 @@ func (g *simGrant) excused(w *simWorld) bool {
 type simBook struct {
 	live     bool
 	life     int
+	created  time.Time // of the record, as its claims were told
 	body     string
 	holder   *simGrant
 	attempt  int
@@ -43,6 +44,7 @@ type simBook struct {
 	leaseEnd time.Time
 	capEnd   time.Time
 	expires  time.Time
+	freed    bool // its last attempt was, and the ones before are in doubt
 	answered bool
 	exec     int       // whose answer
 	since    time.Time // answered, by the real clock
@@ -119,7 +121,7 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 	switch b.state(now) {
 	case simFree:
 		s.lives++
-		*b = simBook{life: s.lives}
+		*b = simBook{life: s.lives, created: rec.Created}
 	case simAnswered:
 		w.failLocked("%s was granted to %s though it is answered", subject, g.name)
 	case simRunning:
@@ -139,7 +141,7 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 		w.seen["retries"]++
 	}
 	s.order++
-	b.live, b.body, b.holder, b.running, b.answered = true, g.body, g, true, false
+	b.live, b.body, b.holder, b.running, b.answered, b.freed = true, g.body, g, true, false, false
 	b.attempt++
 	b.leaseEnd, b.capEnd, b.expires = now.Add(q.Lease), now.Add(q.Cap), now.Add(q.Cap+q.TTL)
 	g.order, g.life, g.attempt, g.at = s.order, b.life, rec.Attempt, time.Now()
@@ -152,12 +154,13 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec int, rec *idempotency.Record, remove bool, err error, now time.Time) {
 	w, subject, op := s.w, s.w.subjects[g.id], simOps[ch.Op]
 	holds := b.live && b.holder == g
+	late := b.live && !holds && g.life == b.life && b.state(now) == simUnknown // nobody holds it: the response is the true one
 	may := holds && !b.answered
 	switch ch.Op {
 	case idempotency.Renew:
 		may = may && b.running && now.Before(b.capEnd)
 	case idempotency.Finish:
-		may = holds
+		may = holds || late
 	}
 	switch {
 	case err == nil && !may:
@@ -190,8 +193,16 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 		if b.running && !now.Before(b.leaseEnd) {
 			w.seen["late answers of a lapsed lease"]++
 		}
+		switch {
+		case late && b.freed:
+			w.seen["late owners settle after a take-over that was not executed"]++
+		case late && g.order == 0:
+			w.seen["probes settle"]++
+		case late:
+			w.seen["late owners settle after a take-over of unknown outcome"]++
+		}
 		w.seen["answers"]++
-		b.answered, b.exec, b.since, b.running, b.expires = true, exec, time.Now(), false, now.Add(w.plan.settings.TTL)
+		b.holder, b.answered, b.exec, b.since, b.running, b.expires = g, true, exec, time.Now(), false, now.Add(w.plan.settings.TTL)
 	case idempotency.MarkUnknown:
 		b.doubt(now, w.plan.settings.TTL)
 	case idempotency.Free:
@@ -222,5 +233,6 @@ func (b *simBook) free(s *simStore, g *simGrant, remove bool, now time.Time) {
 		w.failLocked("%s was freed by %s, and with it the doubt about the attempts before", subject, g.name)
 	}
 	b.attempt--
+	b.freed = true
 	b.doubt(now, w.plan.settings.TTL)
 }

@@ -197,12 +197,17 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 		}
 	case filters.RequestInProgress:
 		w.seen["in progress"]++
+		if r.dispatched {
+			w.seen["late owners told that the request is in progress"]++
+		}
 		if !w.busy(r, from) {
 			fail("nothing runs")
 		}
 	case filters.OutcomeUnknown:
 		w.seen["outcome unknown"]++
-		if w.plan.mode == "retry" {
+		if r.dispatched { // a late owner
+			w.seen["late owners told that the outcome is unknown"]++
+		} else if w.plan.mode == "retry" {
 			fail("it may be tried again")
 		} else if s.read[idempotency.Unknown].Before(from) {
 			fail("the store did not say so")
@@ -251,6 +256,23 @@ func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...a
 	if !y.replayed && !y.own {
 		fail("it does not say that it is a replay")
 	}
+	if r.dispatched && y.replayed {
+		w.seen["late owners given the recorded answer"]++
+	}
+	w.judgeOne(e, y, fail)
+}
+
+// judgeOne: all that clients get while a record lives is the answer of one execution. Where the store did not listen, or has
+// lost steps of the record, a client may have got what is not recorded.
+func (w *simWorld) judgeOne(e *simExecution, y simReply, fail func(string, ...any)) {
+	if e.grant == nil || y.own && e.unheard || w.store.lost[e.id] > 0 {
+		return
+	}
+	given, ok := w.given[e.grant.life]
+	if ok && given != e.n {
+		fail("another client got that of execution %d, of the same record", given)
+	}
+	w.given[e.grant.life] = e.n
 }
 
 // judgePromise: what stood in the store for as long as the request ran decides what it gets.

@@ -171,12 +171,11 @@ func (g *simGateway) serve(ctx context.Context, r *simRequest, give func(simRepl
 		outcome = g.forward(x, r)
 	}
 	g.awake("response " + r.name)
-	own := !x.Response.Local
 	g.chain.Response(x)
 	y := &x.Response
 	give(simReply{
 		status: y.Status, reason: y.Reason, body: string(y.Body), execution: strings.Clone(y.Header.Get("X-Execution")), trailer: strings.Clone(y.Trailer.Get("X-End-Of")),
-		replayed: y.Header.Get("Idempotent-Replayed") == "true", own: own,
+		replayed: y.Header.Get("Idempotent-Replayed") == "true", own: !y.Local,
 	})
 	g.chain.Done(x, outcome)
 }

@@ -29,6 +29,7 @@ type simExecution struct {
 	status  int       // of the answer that belongs to it, whatever the gateway gets
 	long    bool
 	told    bool // the store has been told of the answer, or did not listen
+	unheard bool // the store did not listen: its gateway may give the answer to the client all the same
 }
 
 func (e *simExecution) name(w *simWorld) string {

@@ -391,6 +391,9 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 	s.w.mu.Lock()
 	g := s.w.grants[token]
 	s.w.mu.Unlock()
+	if g == nil && ch.Op == idempotency.Finish {
+		g = s.probed(c.g, id, token, ch.Created)
+	}
 	if g == nil {
 		s.w.fail("a step under token %d, which nobody drew", token)
 		return idempotency.ErrLost
@@ -402,10 +405,26 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 	r := c.call(simOps[ch.Op]+" "+g.name, g, func() simResult { return s.change(g, id, ch, exec) })
 	if exec >= 0 { // be it that the store did not listen
 		s.w.mu.Lock()
-		s.w.service.executions[exec].told = true
+		e := s.w.service.executions[exec]
+		e.told = true
+		e.unheard = e.unheard || r.err != nil && !errors.Is(r.err, idempotency.ErrLost)
 		s.w.mu.Unlock()
 	}
 	return r.err
+}
+
+// probed is what a gateway has that was told by the service what became of a request: no claim, and the right to settle
+// an unknown outcome of the record that it asked about.
+func (s *simStore) probed(gateway *simGateway, id string, token uint64, created time.Time) *simGrant {
+	name := s.w.named(fmt.Sprintf("%s probe's answer %s", gateway.name, s.w.subject(id)))
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	g := &simGrant{name: name, token: token, id: id, gateway: gateway}
+	if b := s.books[id]; b != nil && b.live && b.created.Equal(created) {
+		g.life = b.life
+	}
+	s.w.grants[token] = g
+	return g
 }
 
 func (s *simStore) change(g *simGrant, id string, ch idempotency.Change, exec int) simResult {
@@ -444,6 +463,9 @@ func (c *simConn) get(why, id string) simResult {
 	return c.call(fmt.Sprintf("%s %s", why, s.w.subject(id)), nil, func() simResult {
 		s.look(id)
 		rec, ok := idempotency.View(s.records[id], s.clock())
+		if ok {
+			s.w.subjects[id].read[rec.State] = time.Now()
+		}
 		return simResult{rec: rec, ok: ok}
 	})
 }

@@ -33,7 +33,8 @@ const simShort = 600
 var simCovered = []string{
 	"answers", "replays", "joins", "in progress", "outcome unknown", "mismatches", "too many open", "not replayable", "store unavailable",
 	"claims not taken", "claims taken and not acknowledged", "ends not taken", "ends taken and not acknowledged", "calls that arrive after their time-out",
-	"late owners fenced", "late answers of a lapsed lease", "take-overs after a lapse", "renewals", "renewals past the cap",
+	"late owners fenced", "late owners settle after a take-over that was not executed", "late owners settle after a take-over of unknown outcome",
+	"late owners given the recorded answer", "late answers of a lapsed lease", "take-overs after a lapse", "renewals", "renewals past the cap",
 	"frees", "frees of a later attempt", "retries", "probes: done", "probes: not done", "probes: undecided", "refused by the service after a probe",
 	"store crashes", "fail-overs with loss", "gateway crashes", "gateway pauses", "clock jumps", "restarts that settle", "clients gone", "expired records",
 	"executions after the time-out", "opened without protection", "settled by an operator", "repetitions by the gateway",

@@ -37,6 +37,7 @@ type simWorld struct {
 	grants   map[uint64]*simGrant
 	requests []*simRequest
 	subjects map[string]*simSubject // by the record's ID
+	given    map[int]int            // by the record's life: the execution whose answer clients got
 }
 
 type simEvent struct {
@@ -86,7 +87,7 @@ func (w *simWorld) dice(name string) simDice {
 func newSimWorld(seed uint64) *simWorld {
 	w := &simWorld{
 		seed: seed, codec: new(idempotency.ResponseCodec), drawn: map[string]int{}, seen: map[string]int{},
-		grants: map[uint64]*simGrant{}, subjects: map[string]*simSubject{},
+		grants: map[uint64]*simGrant{}, subjects: map[string]*simSubject{}, given: map[int]int{},
 	}
 	d := w.dice("plan")
 	s := defaults()
@@ -149,7 +150,7 @@ func (w *simWorld) run() {
 	time.Sleep(2*(s.MaxInFlight+s.Lease) + simJumpMax + 10*time.Second)
 	w.audit()
 	for _, g := range w.all {
-		if n := g.flights.Open(); n != 0 {
+		if n := g.flights.InFlight(); n != 0 {
 			w.fail("%d flights are open in %s at the end", n, g.name)
 		}
 		g.flights.Close()
