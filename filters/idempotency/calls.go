@@ -7,9 +7,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Calls joins the duplicates of one process, as golang.org/x/sync/singleflight does: the first request with a key leads, the
-// others wait for what it finds before any of them asks the store. It also owns the steps that are taken in the background
-// when the store did not answer. It outlives a reload. The zero value is not usable, see [NewCalls].
+// Calls joins the duplicates of one process, as golang.org/x/sync/singleflight does: the first
+// request with a key leads, the others wait for what it finds before any of them asks the store. It
+// also owns the steps that are taken in the background when the store did not reply. It outlives a
+// reload. The zero value is not usable, see [NewCalls].
 type Calls struct {
 	mu       sync.Mutex
 	inFlight map[callKey]*call
@@ -21,8 +22,9 @@ type Calls struct {
 	cancel     context.CancelFunc
 }
 
-// callKey has the fingerprint in it, so that a request is only ever joined to one like itself; which of two different
-// requests is right about a key the store decides. It is all bytes, and refers to no request's buffers.
+// callKey has the fingerprint in it, so that a request is only ever joined to one like itself;
+// which of two different requests is right about a key the store decides. It is all bytes, and
+// refers to no request's buffers.
 type callKey struct {
 	id          name
 	fingerprint [32]byte
@@ -52,7 +54,8 @@ func NewCalls() *Calls {
 	return cs
 }
 
-// Close ends the background steps and waits for them. It is called when no exchange runs any more and before the store is closed.
+// Close ends the background steps and waits for them. It is called when no exchange runs any more
+// and before the store is closed.
 func (cs *Calls) Close() {
 	cs.mu.Lock()
 	cs.closed = true
@@ -61,11 +64,12 @@ func (cs *Calls) Close() {
 	cs.background.Wait()
 }
 
-// backgroundMax is how many background steps run at once: some 50 MB. A store that is gone for long under load must not take
-// the memory.
+// backgroundMax is how many background steps run at once: some 50 MB. A store that is gone for long
+// under load must not take the memory.
 const backgroundMax = 10_000
 
-// inBackground begins a background step. False: the table is closed, or too many run. Then its record's lease decides.
+// inBackground begins a background step. False: the table is closed, or too many run. Then its
+// record's lease decides.
 func (cs *Calls) inBackground(step func()) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -84,7 +88,8 @@ func (cs *Calls) inBackground(step func()) bool {
 	return true
 }
 
-// join joins the in-flight call for the key, or returns the handle of a new one that leads. A leader calls finish exactly once.
+// join joins the in-flight call for the key, or returns the handle of a new one that leads. A
+// leader calls finish exactly once.
 func (cs *Calls) join(key callKey) (joined *call, lead *Handle) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -118,8 +123,8 @@ func (cs *Calls) finish(c *call, r result) {
 	close(c.done)
 }
 
-// executing notes that the request is under way, here or elsewhere: from now on those who have joined wait as long as their
-// route says and no longer.
+// executing notes that the request is under way, here or elsewhere: from now on those who have
+// joined wait as long as their route says and no longer.
 func (cs *Calls) executing(c *call) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -132,8 +137,9 @@ func (cs *Calls) executing(c *call) {
 	}
 }
 
-// wait returns true when the call is done, false when the budget is spent. It is not spent while the leader still asks the
-// store: it is not known then whether anything runs, and the store has its own time limit.
+// wait returns true when the call is done, false when the budget is spent. It is not spent while
+// the leader still asks the store: it is not known then whether anything runs, and the store has
+// its own time limit.
 func (c *call) wait(w *waitBudget) bool {
 	select {
 	case <-c.done:

@@ -36,7 +36,7 @@ func New(s Settings, o Options) *Filter {
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
 
-// Request claims the key, or replies: with the recorded answer, or with why there is none.
+// Request claims the key, or replies: with the recorded response, or with why there is none.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	key, err := f.settings.clientKey(x)
 	if err != nil {
@@ -44,7 +44,10 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	if key == "" {
 		if f.settings.Required {
-			return filters.Refuse(filters.KeyMissing, filters.Problem{Detail: "Send an Idempotency-Key that is yours alone for this request, and the same one when you repeat it."})
+			return filters.Refuse(filters.KeyMissing, filters.Problem{
+				Detail: "Send an Idempotency-Key that is yours alone for this request, " +
+					"and the same one when you repeat it.",
+			})
 		}
 		if !f.settings.Transaction {
 			return nil
@@ -68,8 +71,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	})
 }
 
-// enter joins the request to one like it that is in flight in this process, or leads: claims the record or finds what stands
-// there. It ends within the route's wait and the store's own time limits.
+// enter joins the request to one like it that is in flight in this process, or leads: claims the
+// record or finds what stands there. It ends within the route's wait and the store's own time
+// limits.
 func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *ClaimRequest) *filters.Reply {
 	w := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
 	defer w.end()
@@ -94,8 +98,8 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 	}
 }
 
-// waitBudget is how long a duplicate waits: the route's wait, or until its client leaves. It costs nothing before something
-// is waited for.
+// waitBudget is how long a duplicate waits: the route's wait, or until its client leaves. It costs
+// nothing before something is waited for.
 type waitBudget struct {
 	x      *filters.Exchange
 	began  time.Time
@@ -121,7 +125,8 @@ func (w *waitBudget) end() {
 	}
 }
 
-// outOfTime answers a duplicate that has waited long enough. That of a transaction which its coordinator has is told how it stands.
+// outOfTime replies to a duplicate that has waited long enough. Where the coordinator has the
+// transaction, the duplicate gets its state.
 func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest) *filters.Reply {
 	if f.settings.Transaction {
 		rec, ok, err := f.Store.Get(context.Background(), c.ID)
@@ -136,11 +141,14 @@ func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest
 }
 
 func inProgress() *filters.Reply {
-	return filters.Refuse(filters.RequestInProgress, filters.Problem{Detail: "The first request with this key still runs. Come back with the same key for its answer.", RetryAfter: time.Second})
+	return filters.Refuse(filters.RequestInProgress, filters.Problem{
+		Detail:     "The first request with this key still runs. Come back with the same key for its response.",
+		RetryAfter: time.Second,
+	})
 }
 
-// lead asks the store. It finishes the call, or leaves that to the end of the exchange when the exchange goes on. A panic of
-// the store finishes it too.
+// lead asks the store. It finishes the call, or leaves that to the end of the exchange when the
+// exchange goes on. A panic of the store finishes it too.
 func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Handle) *filters.Reply {
 	found := result{again: true}
 	goesOn := false
@@ -153,7 +161,8 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
-		// Not under the client's context: a claim that is cut off half-way would stand in nobody's name.
+		// Not under the client's context: a claim that is cut off half-way might stand without an
+		// owner.
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
 		case err != nil:
@@ -216,7 +225,7 @@ func (f *Filter) notClaimed(x *filters.Exchange, c *ClaimRequest, err error, fou
 			RetryAfter: min(f.settings.TTL, time.Minute),
 		})
 		return found.reply
-	case errors.Is(err, ErrCorrupt): // the store answers, and what it has is not whole: no ground for going on without protection
+	case errors.Is(err, ErrCorrupt): // the store is there: no ground for going on without protection
 		found.reply = f.untrusted(x.Route, c.ID, err)
 		return found.reply
 	}
@@ -232,8 +241,8 @@ func (f *Filter) reused(route, id string) *filters.Reply {
 	})
 }
 
-// recorded replies with the recorded response. One that is damaged or forged is not served: what became of the request is
-// not known then.
+// recorded replies with the recorded response. One that is damaged or forged is not served: what
+// became of the request is not known then.
 func (f *Filter) recorded(rec *Record, found *result) *filters.Reply {
 	a, err := f.Codec.Open(rec.ID, rec.Response)
 	if err != nil {
@@ -245,13 +254,15 @@ func (f *Filter) recorded(rec *Record, found *result) *filters.Reply {
 	return f.replay(&a)
 }
 
-// untrusted refuses a duplicate whose record is there and damaged or forged, whatever the route says of a store that is gone.
+// untrusted refuses a duplicate whose record is there and damaged or forged, whatever
+// onStoreFailure says.
 func (f *Filter) untrusted(route, id string, err error) *filters.Reply {
 	f.Metrics.Untrusted.Inc()
 	f.untrustedRecord.warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; "+
 		"its key is refused until the record is forgotten or has expired", "route", route, "record", id, "error", err)
 	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{
-		Detail: "The record of the first request with this key cannot be trusted. The key is held until somebody resolves it, or it expires.",
+		Detail: "The record of the first request with this key cannot be trusted. " +
+			"The key is held until somebody resolves it, or it expires.",
 	})
 }
 
@@ -262,7 +273,7 @@ func unknown() *filters.Reply {
 	})
 }
 
-// storeGone does what the route says of a store that does not answer.
+// storeGone does what onStoreFailure says.
 func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, found *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
 	f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim",
@@ -291,12 +302,13 @@ func (f *Filter) policy() string {
 func (f *Filter) replay(a *Response) *filters.Reply {
 	if !a.Replayable {
 		return filters.Refuse(filters.ResponseNotReplayable, filters.Problem{
-			Detail: "The request was done. Its answer was not kept: it was a stream, or longer than the route keeps.",
+			Detail: "The request was done. Its response was not kept: it was a stream, or longer than the route keeps.",
 			Extra:  map[string]any{"original_status": a.Status},
 		})
 	}
 	f.Metrics.Replays.Inc()
-	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer, Header: make(filters.Header, 0, len(a.Header)+2)}
+	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer,
+		Header: make(filters.Header, 0, len(a.Header)+2)}
 	for _, field := range a.Header {
 		if filters.EqualName(field.Name, "Date") {
 			r.Header.Add("Idempotent-Original-Date", field.Value)
@@ -308,8 +320,8 @@ func (f *Filter) replay(a *Response) *filters.Reply {
 	return r
 }
 
-// Response settles the record by the response, before the client gets it. When the claim was taken over, the client gets in
-// its place what the record says.
+// Response settles the record by the response, before the client gets it. When the claim was taken
+// over, the client gets in its place what the record says.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	h, ok := s.Ref.(*Handle)
 	if !ok {
@@ -346,7 +358,8 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	}
 }
 
-// note writes what became of a request into the log at level debug, by the record's name and never by the client's key.
+// note writes what became of a request into the log at level debug, by the record's name and never
+// by the client's key.
 func (f *Filter) note(what, route, id string) {
 	if f.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		f.Logger.Debug("idempotency: "+what, "route", route, "record", id)
@@ -359,7 +372,8 @@ func inject(x *filters.Exchange, id string, attempt int) {
 	x.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 }
 
-// newToken draws a fence. Two claims of one record in its lifetime draw the same one with a chance of 2⁻⁶⁴.
+// newToken draws a fence. Two claims of one record in its lifetime draw the same one with a chance
+// of 2⁻⁶⁴.
 func newToken() uint64 {
 	for {
 		if t := rand.Uint64(); t != 0 {
@@ -368,11 +382,12 @@ func newToken() uint64 {
 	}
 }
 
-// retryInBackground takes a step again and again for at most limit, when the store did not answer the first time, or when
-// another attempt holds the record. Nothing that it is given lies in an exchange's buffers.
+// retryInBackground takes a step again and again for at most limit, when the store did not reply
+// the first time, or when another attempt holds the record. Nothing that it is given lies in an
+// exchange's buffers.
 //
-// The claim that it frees may still be on its way to the store, so that there is nothing to free at first: late is how long it
-// may take.
+// The claim that it frees may still be on its way to the store, so that there is nothing to free at
+// first: late is how long it may take.
 func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, late time.Duration) {
 	began := time.Now()
 	taken := f.Calls.inBackground(func() {
@@ -399,7 +414,8 @@ func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, la
 	}
 }
 
-// mayFinish: the response of a claim that was taken over may still be recorded, when the other attempt ends without one.
+// mayFinish: the response of a claim that was taken over may still be recorded, when the other
+// attempt ends without one.
 func (f *Filter) mayFinish(ctx context.Context, id string, ch Change) bool {
 	if ch.Op != Finish {
 		return false
@@ -410,8 +426,9 @@ func (f *Filter) mayFinish(ctx context.Context, id string, ch Change) bool {
 
 // abandonedStep says what becomes of a record whose end the store did not take in time.
 var abandonedStep = map[Op]string{
-	Finish:      "idempotency: the store did not take the response to a request; its outcome will read as unknown",
-	MarkUnknown: "idempotency: the store did not take that the outcome of a request is unknown; it will read so when its lease is over",
+	Finish: "idempotency: the store did not take the response to a request; its outcome will read as unknown",
+	MarkUnknown: "idempotency: the store did not take that the outcome of a request is unknown; " +
+		"it will read so when its lease is over",
 	Free: "idempotency: the store did not take that a key is free; " +
 		"if its claim stands there it will read as unknown, though nothing was done",
 }

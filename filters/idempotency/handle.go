@@ -10,8 +10,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Handle is a claim from the store's grant until its end. The executor of a transaction finds it in Exchange.Logical.Claim. It
-// belongs to one exchange; only its renewals, and those who joined its call, are other goroutines.
+// Handle is a claim from the store's grant until its end. The executor of a transaction finds it in
+// Exchange.Logical.Claim. It belongs to one exchange; only its renewals, and those who joined its
+// call, are other goroutines.
 type Handle struct {
 	filter *Filter
 	id     string // in the call's key, or of a record: it outlives the exchange
@@ -42,7 +43,9 @@ func (f *Filter) resume(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Re
 
 func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record) {
 	h.filter = f
-	h.claimed = filters.ClaimedRequest{Token: rec.Token, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL}
+	h.claimed = filters.ClaimedRequest{
+		Token: rec.Token, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL,
+	}
 	if h.id == "" {
 		h.id = rec.ID
 	}
@@ -54,11 +57,12 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	inject(x, h.id, rec.Attempt)
 }
 
-// processBegan is what the end of a lease is counted from, which several goroutines read: by the monotonic clock, which is
-// never stepped.
+// processBegan is what the end of a lease is counted from, which several goroutines read: by the
+// monotonic clock, which is never stepped.
 var processBegan = time.Now()
 
-// setLease notes when the lease ends: never beyond the cap, where the store ends it whatever it was asked for.
+// setLease notes when the lease ends: never beyond the cap, where the store ends it whatever it was
+// asked for.
 func (h *Handle) setLease(t time.Time) {
 	if t.After(h.cap) {
 		t = h.cap
@@ -66,8 +70,8 @@ func (h *Handle) setLease(t time.Time) {
 	h.until.Store(int64(t.Sub(processBegan)))
 }
 
-// Valid implements [filters.Claim]. A process that was stopped for longer than the lease finds out here that its claim may
-// have been taken over.
+// Valid implements [filters.Claim]. A process that was stopped for longer than the lease finds out
+// here that its claim may have been taken over.
 func (h *Handle) Valid(now time.Time) bool {
 	return h.claimed.Resume || int64(now.Sub(processBegan)) < h.until.Load()
 }
@@ -78,7 +82,8 @@ func (h *Handle) BeginAttempt(attempt int) bool {
 	now := time.Now()
 	next := Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt}
 	if err := f.Store.Change(context.Background(), h.id, h.claimed.Token, next); err != nil {
-		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: a request is not repeated, since the store did not take its next attempt",
+		f.storeFailures.warn(f.Logger, time.Now(),
+			"idempotency: a request is not repeated, since the store did not take its next attempt",
 			"record", h.id, "attempt", attempt, "error", err)
 		return false
 	}
@@ -114,7 +119,8 @@ func (h *Handle) renew() {
 	switch {
 	case lost:
 		f.Metrics.Lost.Inc()
-		f.Logger.Warn("idempotency: a claim was lost while its request ran: past its cap, or taken over", "record", h.id)
+		f.Logger.Warn("idempotency: a claim was lost while its request ran: past its cap, or taken over",
+			"record", h.id)
 	case err != nil:
 		f.Metrics.Failures.Inc()
 		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
@@ -123,8 +129,8 @@ func (h *Handle) renew() {
 
 func (h *Handle) stop() { h.filter.renewals.end(h) }
 
-// giveUp ends a claim without a response of the service. A request that only asked how a transaction stands holds nothing to
-// give up.
+// giveUp ends a claim without a response of the service. A request that only asked how a
+// transaction stands holds nothing to give up.
 func (h *Handle) giveUp(x *filters.Exchange) {
 	switch {
 	case h.claimed.Resume:
@@ -163,13 +169,14 @@ func (h *Handle) end(op Op) {
 	}
 	if op == MarkUnknown {
 		f.Metrics.Unknown.Inc()
-		f.unknownOutcomes.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome", "record", h.id, "then", f.settings.onUnknown())
+		f.unknownOutcomes.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome",
+			"record", h.id, "then", f.settings.onUnknown())
 	}
 	h.finishCall(result{again: true})
 }
 
-// finish records the response, which may lie in buffers of the exchange. A reply is what the client gets in its place: the
-// claim was taken over, and the record says something else, or may come to.
+// finish records the response, which may lie in buffers of the exchange. A reply is what the client
+// gets in its place: the claim was taken over, and the record says something else, or may come to.
 func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	if !h.settle() {
 		return nil
@@ -180,7 +187,7 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
 	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
 	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
-	case err == nil, errors.Is(err, ErrLost) && h.claimed.Resume: // settled by another one, which was told the same
+	case err == nil, errors.Is(err, ErrLost) && h.claimed.Resume: // settled by another one, with the same outcome
 		h.finishCall(result{response: a, lent: true})
 		return nil
 	case errors.Is(err, ErrLost):
@@ -197,9 +204,9 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	}
 }
 
-// finishLate ends a claim that was taken over. As long as another attempt runs its response may be the recorded one, so this
-// request waits for it like a duplicate. When that attempt ends without one, this response is recorded. nil: the response may
-// go to the client.
+// finishLate ends a claim that was taken over. As long as another attempt runs its response may be
+// the recorded one, so this request waits for it like a duplicate. When that attempt ends without
+// one, this response is recorded. nil: the response may go to the client.
 func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 	f := h.filter
 	budget := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
@@ -245,7 +252,8 @@ func (h *Handle) lost() {
 func (h *Handle) notTaken(ch Change, err error) {
 	f := h.filter
 	f.Metrics.Failures.Inc()
-	f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
+	f.storeFailures.warn(f.Logger, time.Now(),
+		"idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
 	h.retryInBackground(ch)
 }
 

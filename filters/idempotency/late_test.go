@@ -69,7 +69,8 @@ func inLate(t *testing.T, s idempotency.Settings, owners answer, test func(l *la
 	synctest.Test(t, func(t *testing.T) { test(newLate(t, s, owners)) })
 }
 
-// The other attempt has ended without a response: the late one is the true one, whatever the service said of the other.
+// The other attempt has ended without a response: the late one is the true one, whatever the
+// service said of the other.
 func TestLateOwnerSettlesWhatNobodyHolds(t *testing.T) {
 	for name, ends := range map[string]answer{
 		"not executed":       {status: 503},
@@ -89,11 +90,13 @@ func TestLateOwnerSettlesWhatNobodyHolds(t *testing.T) {
 	}
 }
 
-// The other attempt runs when the late response comes: who has one in the end decides what both clients get.
+// The other attempt runs when the late response comes: who has one in the end decides what both
+// clients get.
 func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 	t.Run("answered", func(t *testing.T) {
 		inLate(t, retrying(), ownResponse, func(l *late) {
-			second := l.other.do(request("k", "{}"), answer{status: 201, body: "second", takes: 11 * time.Second}) // until 22 s
+			// until 22 s
+			second := l.other.do(request("k", "{}"), answer{status: 201, body: "second", takes: 11 * time.Second})
 			l.other.want("who took over", second, 201, "", true)
 			got := <-l.ended
 			l.other.want("the late owner", got, 201, "", true)
@@ -149,7 +152,8 @@ func TestWhoTookOverIsLateToo(t *testing.T) {
 	})
 }
 
-// What the record says goes before what a probe says, and the other way round: all clients get one response.
+// What the record says goes before what a probe says, and the other way round: all clients get one
+// response.
 func TestLateOwnerAndProbe(t *testing.T) {
 	t.Run("the probe was first", func(t *testing.T) {
 		inLate(t, probing(), ownResponse, func(l *late) {
@@ -184,7 +188,8 @@ func TestLateOwnerAndProbe(t *testing.T) {
 // Nobody has taken the key over, or there is no record any more: the client gets its response.
 func TestLateOwnerWithoutAnother(t *testing.T) {
 	inLate(t, defaults(), ownResponse, func(l *late) {
-		l.other.want("a duplicate", l.other.do(request("k", "{}"), answer{status: 500}), 409, filters.OutcomeUnknown, false)
+		l.other.want("a duplicate", l.other.do(request("k", "{}"), answer{status: 500}), 409, filters.OutcomeUnknown,
+			false)
 		l.wantOwn(<-l.ended)
 		l.wantRecorded(ownResponse.body)
 	})
@@ -207,7 +212,8 @@ func TestLateOwnerWithoutAnother(t *testing.T) {
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
-		stored := l.other.codec.Append(nil, list[0].ID, &idempotency.Response{Status: 201, Body: []byte("settled"), Replayable: true})
+		stored := l.other.codec.Append(nil, list[0].ID,
+			&idempotency.Response{Status: 201, Body: []byte("settled"), Replayable: true})
 		if ok, err := l.other.store.Resolve(context.Background(), list[0].ID, stored, true); err != nil || !ok {
 			t.Fatal(ok, err)
 		}
@@ -218,7 +224,8 @@ func TestLateOwnerWithoutAnother(t *testing.T) {
 	})
 }
 
-// The store fails when the late owner has learned that its claim was taken over: it does not know what is recorded.
+// The store fails when the late owner has learned that its claim was taken over: it does not know
+// what is recorded.
 func TestLateOwnerWithoutAStore(t *testing.T) {
 	inLate(t, retrying(), ownResponse, func(l *late) {
 		l.other.do(request("k", "{}"), answer{status: 201, body: "second"})

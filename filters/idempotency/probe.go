@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// OriginalStatus is the field by which a service says in its response to a probe what status the request itself had. Without
-// it the probe's own is the request's.
+// OriginalStatus is the field by which a service says in its response to a probe what status the
+// request itself had. Without it the probe's own is the request's.
 const OriginalStatus = "Idempotent-Original-Status"
 
 // probeResult is what a service says of an unknown outcome.
@@ -23,10 +23,12 @@ const (
 	probeOvertaken                    // the record was settled, or claimed, while the service was asked
 )
 
-// probe asks the service what became of a request of unknown outcome. When it was done, the response is in found.
+// probe asks the service what became of a request of unknown outcome. When it was done, the
+// response is in found.
 //
-// When it was not done, the record itself is not made free: the next claim is granted for the outcome that was asked about and
-// for no other, so that two gateways that ask at the same time do not both send the request.
+// When it was not done, the record itself is not made free: the next claim is granted for the
+// outcome that was asked about and for no other, so that two gateways that ask at the same time do
+// not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeResult {
 	f.Metrics.Probes.Inc()
 	a, ok := f.Prober.Probe(x, rec.Attempt)
@@ -51,10 +53,12 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 	}
 	if err != nil { // it stays unknown, and the next duplicate asks again; this one has its response
 		f.Metrics.Failures.Inc()
-		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take what a probe found out", "record", rec.ID, "error", err)
+		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take what a probe found out",
+			"record", rec.ID, "error", err)
 	}
 	f.Metrics.Settled.Inc()
-	f.Logger.Info("idempotency: the service says that a request of unknown outcome was done", "route", rec.Route, "record", rec.ID, "status", a.Status)
+	f.Logger.Info("idempotency: the service says that a request of unknown outcome was done",
+		"route", rec.Route, "record", rec.ID, "status", a.Status)
 	found.response = &a
 	return probeDone
 }

@@ -26,13 +26,14 @@ type simGrant struct {
 	effects  int  // the last attempt that was executed
 }
 
-// excused: its lease may have lapsed, since its gateway, the store or what lies between them had trouble.
+// excused: its lease may have lapsed, since its gateway, the store or what lies between them had
+// trouble.
 func (g *simGrant) excused(w *simWorld) bool {
 	return g.hindered || !w.store.hindered.Before(g.at) || !g.gateway.stopped.Before(g.at) || g.gateway.deadLocked()
 }
 
-// simBook is what the simulator knows of a record, by its own reckoning of what was promised to whom. It is a value, so that a
-// step can be taken back.
+// simBook is what the simulator knows of a record, by its own reckoning of what was promised to
+// whom. It is a value, so that a step can be taken back.
 type simBook struct {
 	live     bool
 	life     int
@@ -75,8 +76,8 @@ func (b *simBook) state(now time.Time) simState {
 	return simUnknown
 }
 
-// compare holds a record as the core reads it against the book: nothing acknowledged is lost, nothing stays in flight beyond its lease, and an
-// outcome is unknown only when it is.
+// compare holds a record as the core reads it against the book: nothing acknowledged is lost,
+// nothing stays in flight beyond its lease, and an outcome is unknown only when it is.
 func (b *simBook) compare(w *simWorld, s *simSubject, rec idempotency.Record, there bool, now time.Time) {
 	want, is := b.state(now), simFree
 	if there {
@@ -133,7 +134,8 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 		case w.plan.mode == "hold":
 			w.failLocked("%s was granted to %s though its outcome is unknown and held", subject, g.name)
 		case w.plan.mode == "probe" && b.holder.order > subject.fence:
-			w.failLocked("%s was granted to %s and the service never said that %s was not done", subject, g.name, b.holder.name)
+			w.failLocked("%s was granted to %s and the service never said that %s was not done", subject, g.name,
+				b.holder.name)
 		}
 		if b.running {
 			w.seen["take-overs after a lapse"]++
@@ -151,10 +153,12 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 }
 
 // change judges a step that a gateway took, or was refused.
-func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec int, rec *idempotency.Record, remove bool, err error, now time.Time) {
+func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec int, rec *idempotency.Record,
+	remove bool, err error, now time.Time) {
 	w, subject, op := s.w, s.w.subjects[g.id], simOps[ch.Op]
 	holds := b.live && b.holder == g
-	late := b.live && !holds && g.life == b.life && b.state(now) == simUnknown // nobody holds it: the response is the true one
+	// nobody holds it: the response is the true one
+	late := b.live && !holds && g.life == b.life && b.state(now) == simUnknown
 	may := holds && !b.answered
 	switch ch.Op {
 	case idempotency.Renew:
@@ -202,7 +206,8 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 			w.seen["late owners settle after a take-over of unknown outcome"]++
 		}
 		w.seen["answers"]++
-		b.holder, b.answered, b.exec, b.since, b.running, b.expires = g, true, exec, time.Now(), false, now.Add(w.plan.settings.TTL)
+		b.holder, b.answered, b.exec, b.since = g, true, exec, time.Now()
+		b.running, b.expires = false, now.Add(w.plan.settings.TTL)
 	case idempotency.MarkUnknown:
 		b.doubt(now, w.plan.settings.TTL)
 	case idempotency.Free:

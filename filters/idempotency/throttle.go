@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// logThrottle writes a warning at most once a second and says how many it left out: a store that is gone must not fill the
-// disk with what is known by then. The zero value is ready; it is safe for concurrent use.
+// logThrottle writes a warning at most once a second and says how many it left out: a store that is
+// gone must not fill the disk with what is known by then. The zero value is ready; it is safe for
+// concurrent use.
 type logThrottle struct {
 	next    atomic.Int64 // unix nanoseconds
 	leftOut atomic.Int64

@@ -165,7 +165,7 @@ func (s *Store) read(id string, candidates []location, f *found) error {
 func decode(v view) (idempotency.Record, error) {
 	rec, err := idempotency.RecordIn(v.body) // of memory that was read for this alone
 	if rec.State == idempotency.InFlight {
-		rec.State, rec.Unsent = idempotency.Unknown, false
+		rec.State, rec.NotDispatched = idempotency.Unknown, false
 	}
 	return rec, err
 }

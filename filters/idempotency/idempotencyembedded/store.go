@@ -214,7 +214,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	next.OwnTexts()
 	e := s.hold(&f, next.ID)
-	if next.Unsent && next.Attempt == 1 { // a claim with nothing sent is gone after a crash anyway; what is on disk before it is over
+	if next.NotDispatched && next.Attempt == 1 { // a claim with nothing sent is gone after a crash anyway; what is on disk before it is over
 		s.recount(next.ID, e.record(), &next)
 		s.live(e.at, -1)
 		e.at = location{}

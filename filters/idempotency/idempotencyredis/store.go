@@ -237,7 +237,7 @@ func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record
 	now, attempt := moment(reply), int(short(reply[8:]))
 	return idempotency.Record{
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
 		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
 		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}

@@ -91,7 +91,7 @@ func testTakeOverLapses(t *testing.T, h Harness) {
 	mustChange(t, h.Store, first.ID, first.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	second := request(first.ID)
 	second.Retry, second.NotDispatched, second.Lease = true, true, h.short()
-	if rec := mustClaim(t, h.Store, second); rec.Unsent {
+	if rec := mustClaim(t, h.Store, second); rec.NotDispatched {
 		t.Errorf("claimed as %+v", rec)
 	}
 	h.lapse()
