@@ -101,8 +101,12 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 		x.Response.Status = statusClientGone // nobody is there to read an answer
 		return nil
 	}
-	if rt.chain.Response(x) { // the answer is replaced
-		e.outcome, e.streams, e.tunnel = filters.Panicked, false, nil
+	own := x.Response.Local
+	if rt.chain.Response(x) {
+		e.outcome = filters.Panicked
+	}
+	if x.Response.Local && !own { // a filter has replaced the service's response
+		e.streams, e.tunnel = false, nil
 	}
 	if e.tunnel != nil {
 		return e.tunnel

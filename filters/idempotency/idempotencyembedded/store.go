@@ -181,7 +181,7 @@ func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotenc
 	next.OwnTexts()
 	e := s.records.acquire(f, next.ID)
 	*rec = next
-	if next.Unsent && next.Attempt == 1 {
+	if next.NotDispatched && next.Attempt == 1 {
 		// A claim with nothing sent is gone after a crash anyway, and what is on disk before it is over.
 		s.recountLocked(next.ID, e.record(), &next)
 		s.log.Discard(e.at)

@@ -119,7 +119,7 @@ if most > 0 and not further then
   end
 end
 local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created, lease = now + lease, cap = now + cap,
-  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, unsent = flags % 2 >= 1, counted = counted}
+  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, unsent = flags % 2 >= 1 and attempt == 1, counted = counted}
 store(next, texts)
 if counted then
   redis.call('ZREMRANGEBYSCORE', open, '-inf', string.format('%.0f', now))
@@ -129,12 +129,14 @@ if r and r.awaited then publish() end
 return 'C' .. struct.pack('>I8I4I8', now, attempt, created)
 `
 
-// changeScript is idempotency.Apply. arg: op, token, lease, life of a handed record, attempt, answer or gid. Reply: 1, 0 when the claim is lost, or K: the
-// record is counted, and the second key is needed.
+// changeScript is idempotency.Apply. arg: op, token, lease, life of a handed record, attempt, created, answer or gid. Reply: 1, 0 when
+// the claim is lost, or K: the record is counted, and the second key is needed.
 const changeScript = `
-local op, token, lease, handed, attempt = struct.unpack('>Bc8I8I8I4', arg)
+local op, token, lease, handed, attempt, created = struct.unpack('>Bc8I8I8I4I8', arg)
 local r = load()
-if not r or r.token ~= token then return '0' end
+if not r then return '0' end
+local late = op == 2 and r.created == created and (r.state == 4 or (lapsed(r) and not r.unsent))
+if r.token ~= token and not late then return '0' end
 if r.state == 3 then return op == 2 and '1' or '0' end
 if r.counted and not open then return 'K' end
 local kept = 95 + r.texts + r.gid
@@ -148,7 +150,8 @@ if op == 1 then
   r.attempt = math.max(r.attempt, attempt)
   store(r, r.v:sub(96))
 elseif op == 2 then
-  finish(r, 3, r.v:sub(96, kept) .. arg:sub(30))
+  r.token = token
+  finish(r, 3, r.v:sub(96, kept) .. arg:sub(38))
 elseif op == 3 then
   if r.state == 4 then return '1' end
   if r.attempt <= 1 then
@@ -163,7 +166,7 @@ elseif op == 4 then
 elseif op == 5 then
   if r.state == 2 then return '1' end
   if r.state ~= 1 then return '0' end
-  local gid = arg:sub(30)
+  local gid = arg:sub(38)
   kept = 95 + r.texts
   r.gid = #gid
   finish(r, 2, r.v:sub(96, kept) .. gid, math.max(r.ttl, handed))

@@ -138,10 +138,10 @@ func bit(b bool) byte {
 
 // claimedRecord is the record that the script has stored. reply: now, attempt, created.
 func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record {
-	now := moment(reply)
+	now, attempt := moment(reply), int(short(reply[8:]))
 	return idempotency.Record{
-		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: int(short(reply[8:])), Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched, Counted: c.MaxOpen > 0,
+		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
 		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
 		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}
@@ -160,6 +160,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	arg = appendSpan(arg, ch.Lease)
 	arg = appendSpan(arg, idempotency.DelegatedLife)
 	arg = binary.BigEndian.AppendUint32(arg, uint32(max(ch.Attempt, 0)))
+	arg = binary.BigEndian.AppendUint64(arg, uint64(max(ch.Created.UnixMicro(), 0)))
 	switch ch.Op {
 	case idempotency.Finish:
 		arg = append(arg, ch.Response...)

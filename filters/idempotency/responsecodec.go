@@ -17,44 +17,51 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// The stored form of an answer begins with a byte that says which one it is:
+// The stored form of a response begins with a byte that says which one it is:
 //
 //	2  plain: the fields, and a CRC-32C over all before it
-//	3  sealed: key (4 bytes of its SHA-256), nonce (24), the fields encrypted; all before the nonce and the record's ID are authenticated too
+//	3  sealed: key (4 bytes of its SHA-256), nonce (24), the fields encrypted;
+//	   all before the nonce, and the record's ID, are authenticated too
 //
-// The fields are flags, status, header, trailer, body; the body is one S2 block where that is shorter. (1 is the plain form without trailers of
-// an earlier version.)
+// The fields are flags, status, header, trailer, body; the body is one S2 block where that is
+// shorter. (1 is the plain form without trailers of an earlier version.)
 const (
-	answerPlain  = 2
-	answerSealed = 3
+	responsePlain  = 2
+	responseSealed = 3
 
-	answerReplayable = 1 << 0
-	answerCompressed = 1 << 1
+	responseReplayable = 1 << 0
+	responseCompressed = 1 << 1
 
 	keyMarkLen    = 4
-	compressedMin = 512      // bytes of a body that is worth a try
-	inflatedMax   = 64 << 20 // bytes of a compressed body, so that a forged length cannot take the memory; longer ones are not compressed
+	compressedMin = 512 // bytes of a body that is worth a try
+	// bytes of a compressed body, so that a forged length cannot take the memory; longer ones are
+	// not compressed
+	inflatedMax = 64 << 20
 )
 
 // EncryptionKeyLength is how many bytes an encryption key has.
 const EncryptionKeyLength = chacha20poly1305.KeySize
 
-// ErrForged says that an answer is sealed by none of the keys, or was not sealed for this record, or is not sealed at all where it has to be.
-var ErrForged = errors.New("idempotency: stored answer does not open under any key")
+// ErrForged says that a response is sealed by none of the keys, or was not sealed for this record,
+// or is not sealed at all where it has to be.
+var ErrForged = errors.New("idempotency: stored response does not open under any key")
 
-// ResponseCodec turns answers into what stores keep and back. Where it has keys it seals them (XChaCha20-Poly1305, draft-irtf-cfrg-xchacha, whose
-// nonces can be drawn at random without end), bound to the record's ID: whoever can write to the store can neither make up an answer, nor
-// change one, nor move it to another record. The zero value has no keys. It is safe for concurrent use.
+// ResponseCodec turns responses into what stores keep and back. Where it has keys it seals them
+// (XChaCha20-Poly1305, draft-irtf-cfrg-xchacha, whose nonces can be drawn at random without end),
+// bound to the record's ID: whoever can write to the store can neither make up a response, nor
+// change one, nor move it to another record. The zero value has no keys. It is safe for concurrent
+// use.
 type ResponseCodec struct {
-	ring atomic.Pointer[[]answerKey] // the first one seals, all open; nil: none
+	ring atomic.Pointer[[]sealingKey] // the first one seals, all open; nil: none
 }
 
-type answerKey struct {
+type sealingKey struct {
 	mark [keyMarkLen]byte // finds the key
 	aead cipher.AEAD
 }
 
-// NewResponseCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it does not encrypt. The error names the key by its place, from 0.
+// NewResponseCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it
+// does not encrypt. The error names the key by its place, from 0.
 func NewResponseCodec(keys ...[]byte) (*ResponseCodec, error) {
 	c := new(ResponseCodec)
 	if err := c.SetKeys(keys...); err != nil {
@@ -65,13 +72,14 @@ func NewResponseCodec(keys ...[]byte) (*ResponseCodec, error) {
 
 // SetKeys replaces the keys. With an error they stay what they were.
 func (c *ResponseCodec) SetKeys(keys ...[]byte) error {
-	var ring []answerKey
+	var ring []sealingKey
 	for i, key := range keys {
 		aead, err := chacha20poly1305.NewX(key)
 		if err != nil {
-			return fmt.Errorf("idempotency: encryption key %d has %d bytes, it needs %d", i, len(key), EncryptionKeyLength)
+			return fmt.Errorf("idempotency: encryption key %d has %d bytes, it needs %d", i, len(key),
+				EncryptionKeyLength)
 		}
-		k := answerKey{aead: aead}
+		k := sealingKey{aead: aead}
 		sum := sha256.Sum256(key)
 		copy(k.mark[:], sum[:])
 		ring = append(ring, k)
@@ -80,19 +88,19 @@ func (c *ResponseCodec) SetKeys(keys ...[]byte) error {
 	return nil
 }
 
-func (c *ResponseCodec) keys() []answerKey {
+func (c *ResponseCodec) keys() []sealingKey {
 	if ring := c.ring.Load(); ring != nil {
 		return *ring
 	}
 	return nil
 }
 
-// scratch holds buffers for the plain text and the compressed body of an answer.
+// scratch holds buffers for the plain text and the compressed body of a response.
 var scratch = sync.Pool{New: func() any { return new([2][]byte) }}
 
 const scratchMax = 1 << 20 // bytes of a buffer that is kept
 
-// Append appends the stored form of the answer of the record with that ID.
+// Append appends the stored form of the response of the record with that ID.
 func (c *ResponseCodec) Append(dst []byte, id string, a *Response) []byte {
 	buffers := scratch.Get().(*[2][]byte)
 	defer func() {
@@ -102,28 +110,28 @@ func (c *ResponseCodec) Append(dst []byte, id string, a *Response) []byte {
 	}()
 	body, flags := a.Body, byte(0)
 	if a.Replayable {
-		flags = answerReplayable
+		flags = responseReplayable
 	}
 	if worthCompressing(a) {
 		if most := s2.MaxEncodedLen(len(body)); cap(buffers[1]) < most {
 			buffers[1] = make([]byte, most)
 		}
 		if short := s2.Encode(buffers[1][:cap(buffers[1])], body); len(short) < len(body)-len(body)/8 {
-			body, flags = short, flags|answerCompressed
+			body, flags = short, flags|responseCompressed
 		}
 	}
 	keys := c.keys()
 	if len(keys) == 0 {
 		from := len(dst)
-		return appendCRC(appendAnswerFields(append(dst, answerPlain), flags, a, body), from)
+		return appendCRC(appendResponseFields(append(dst, responsePlain), flags, a, body), from)
 	}
-	buffers[0] = appendAnswerFields(buffers[0][:0], flags, a, body)
+	buffers[0] = appendResponseFields(buffers[0][:0], flags, a, body)
 	return keys[0].seal(dst, id, buffers[0])
 }
 
-func (k *answerKey) seal(dst []byte, id string, fields []byte) []byte {
+func (k *sealingKey) seal(dst []byte, id string, fields []byte) []byte {
 	head := len(dst)
-	dst = append(append(dst, answerSealed), k.mark[:]...)
+	dst = append(append(dst, responseSealed), k.mark[:]...)
 	bound := append(bytes.Clone(dst[head:]), id...)
 	nonce := len(dst)
 	var random [chacha20poly1305.NonceSizeX]byte
@@ -136,37 +144,37 @@ func worthCompressing(a *Response) bool {
 	return len(a.Body) >= compressedMin && len(a.Body) <= inflatedMax && a.Header.Get("Content-Encoding") == ""
 }
 
-// Open reads the stored form of the answer of the record with that ID; the answer may lie in the memory of b, which must not change. The
-// error wraps [ErrForged] or [ErrCorrupt].
+// Open reads the stored form of the response of the record with that ID; the response may lie in
+// the memory of b, which must not change. The error wraps [ErrForged] or [ErrCorrupt].
 func (c *ResponseCodec) Open(id string, b []byte) (Response, error) {
 	keys := c.keys()
-	if len(keys) == 0 && len(b) > 0 && b[0] == answerSealed {
+	if len(keys) == 0 && len(b) > 0 && b[0] == responseSealed {
 		return Response{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
 	}
 	if len(keys) == 0 {
-		fields, err := checked(b, answerPlain, "answer")
+		fields, err := checked(b, responsePlain, "response")
 		if err != nil {
 			return Response{}, err
 		}
-		return decodeAnswer(fields)
+		return decodeResponse(fields)
 	}
 	const nonce = 1 + keyMarkLen
 	const sealed = nonce + chacha20poly1305.NonceSizeX
-	if len(b) < sealed+chacha20poly1305.Overhead || b[0] != answerSealed {
+	if len(b) < sealed+chacha20poly1305.Overhead || b[0] != responseSealed {
 		return Response{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
 	}
 	bound := append(bytes.Clone(b[:nonce]), id...)
 	for i := range keys {
 		if k := &keys[i]; bytes.Equal(k.mark[:], b[1:nonce]) {
 			if fields, err := k.aead.Open(nil, b[nonce:sealed], b[sealed:], bound); err == nil {
-				return decodeAnswer(fields)
+				return decodeResponse(fields)
 			}
 		}
 	}
 	return Response{}, ErrForged
 }
 
-func appendAnswerFields(dst []byte, flags byte, a *Response, body []byte) []byte {
+func appendResponseFields(dst []byte, flags byte, a *Response, body []byte) []byte {
 	dst = append(dst, flags)
 	dst = binary.AppendVarint(dst, int64(a.Status))
 	dst = appendFields(dst, a.Header)
@@ -182,15 +190,16 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// decodeAnswer reads the fields; the answer lies in their memory, but for a body that was compressed.
-func decodeAnswer(fields []byte) (Response, error) {
+// decodeResponse reads the fields; the response lies in their memory, but for a body that was
+// compressed.
+func decodeResponse(fields []byte) (Response, error) {
 	d := decoder{b: fields, share: true}
 	var a Response
 	flags := d.byte()
-	if flags&^(answerReplayable|answerCompressed) != 0 {
+	if flags&^(responseReplayable|responseCompressed) != 0 {
 		d.fail()
 	}
-	a.Replayable = flags&answerReplayable != 0
+	a.Replayable = flags&responseReplayable != 0
 	a.Status = d.int()
 	a.Header = d.fields()
 	a.Trailer = d.fields()
@@ -199,14 +208,15 @@ func decodeAnswer(fields []byte) (Response, error) {
 		return Response{}, err
 	}
 	if len(body) > 0 {
-		a.Body = body[:len(body):len(body)] // who appends does so elsewhere
+		a.Body = body[:len(body):len(body)] // an append must not write behind it
 	}
-	if flags&answerCompressed == 0 {
+	if flags&responseCompressed == 0 {
 		return a, nil
 	}
 	n, err := s2.DecodedLen(body)
 	if err != nil || n > inflatedMax {
-		return Response{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax, err)
+		return Response{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax,
+			err)
 	}
 	if a.Body, err = s2.Decode(nil, body); err != nil {
 		return Response{}, fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)

@@ -61,7 +61,8 @@ func TestAnswerRoundTrip(t *testing.T) {
 
 func sampleAnswer() *Response {
 	return &Response{
-		Status: 201, Header: filters.Header{{Name: "Location", Value: "/v1/orders/1"}}, Body: []byte("{}"), Replayable: true,
+		Status: 201, Header: filters.Header{{Name: "Location",
+			Value: "/v1/orders/1"}}, Body: []byte("{}"), Replayable: true,
 		Trailer: filters.Header{{Name: "Grpc-Status", Value: "0"}},
 	}
 }
@@ -78,16 +79,19 @@ func TestDamagedAnswerIsRefused(t *testing.T) {
 			}
 			return err
 		})
-		refusesDamage(t, sealed.Append(nil, "id", a), ErrForged, func(b []byte) error { _, err := sealed.Open("id", b); return err })
+		refusesDamage(t, sealed.Append(nil, "id", a), ErrForged,
+			func(b []byte) error { _, err := sealed.Open("id", b); return err })
 	}
-	for _, body := range [][]byte{{answerPlain}, {answerPlain, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}, {answerPlain, 0xff, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}} {
+	for _, body := range [][]byte{{responsePlain}, {responsePlain, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f},
+		{responsePlain, 0xff, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}} {
 		if _, err := new(ResponseCodec).Open("id", appendCRC(bytes.Clone(body), 0)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("answer % x: %v", body, err)
 		}
 	}
 }
 
-// A sealed answer is good for its own record, under the keys there are, and only sealed ones are taken.
+// A sealed answer is good for its own record, under the keys there are, and only sealed ones are
+// taken.
 func TestSealedAnswer(t *testing.T) {
 	old, rotated, other := newCodec(t, 1), newCodec(t, 2, 1), newCodec(t, 3)
 	a := sampleAnswer()
@@ -108,8 +112,12 @@ func TestSealedAnswer(t *testing.T) {
 		"moved to another record": func() error { _, err := old.Open("ie", b); return err },
 		"another key":             func() error { _, err := other.Open("id", b); return err },
 		"no key":                  func() error { _, err := new(ResponseCodec).Open("id", b); return err },
-		"not sealed":              func() error { _, err := old.Open("id", new(ResponseCodec).Append(nil, "id", a)); return err },
-		"empty":                   func() error { _, err := old.Open("id", nil); return err },
+		"not sealed": func() error {
+			_,
+				err := old.Open("id", new(ResponseCodec).Append(nil, "id", a))
+			return err
+		},
+		"empty": func() error { _, err := old.Open("id", nil); return err },
 	} {
 		if err := open(); !errors.Is(err, ErrForged) {
 			t.Errorf("%s: %v", name, err)
@@ -132,15 +140,15 @@ func TestCompressedWhereItPays(t *testing.T) {
 	}
 }
 
-// FuzzAnswer: no input makes the codec panic, and what opens is stored as something that opens to the same.
-// The fuzzer cannot guess a checksum, so the fields are given one.
+// FuzzAnswer: no input makes the codec panic, and what opens is stored as something that opens to
+// the same. The fuzzer cannot guess a checksum, so the fields are given one.
 func FuzzAnswer(f *testing.F) {
 	c := new(ResponseCodec)
 	b := c.Append(nil, "id", sampleAnswer())
 	f.Add(b[1 : len(b)-crcLen])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, fields []byte) {
-		a, err := c.Open("id", appendCRC(append([]byte{answerPlain}, fields...), 0))
+		a, err := c.Open("id", appendCRC(append([]byte{responsePlain}, fields...), 0))
 		if err != nil {
 			return
 		}

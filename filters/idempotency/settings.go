@@ -12,7 +12,8 @@ import (
 type Settings struct {
 	Required bool // no key: 400
 
-	// Where the key stands: Derived if there are any, else Body if it is set, else the field named Header.
+	// Where the key stands: Derived if there are any, else Body if it is set, else the field named
+	// Header.
 	Header  string
 	Body    *ref.Ref
 	Derived []ref.Ref
@@ -27,8 +28,8 @@ type Settings struct {
 
 	Record      []StatusRange
 	NotExecuted []StatusRange
-	MaxBody     int64    // a longer answer is not kept
-	OmitHeaders []string // fields of an answer that are not kept
+	MaxBody     int64    // a longer response is not kept
+	OmitHeaders []string // fields of a response that are not kept
 	MaxOpenKeys int      // live records that one principal may have on the route; 0 is any number
 
 	Retry       bool   // an unknown outcome may be tried again: the service honours the injected key
@@ -37,9 +38,10 @@ type Settings struct {
 	Transaction bool   // the request goes to the coordinator
 }
 
-// Probe is how a service's word on an unknown outcome is taken. An answer that is neither leaves the outcome unknown.
+// Probe is how a service's word on an unknown outcome is taken. A response that is neither leaves
+// the outcome unknown.
 type Probe struct {
-	Done    []StatusRange // it was done: the probe's answer is the request's
+	Done    []StatusRange // it was done: the probe's response is the request's
 	NotDone []StatusRange // it was not done, and will not be: it is done now
 }
 
@@ -69,21 +71,22 @@ func (s *Settings) onUnknown() string {
 // Metrics counts what the filter does. Every member is set.
 type Metrics struct {
 	Claims     filters.Counter // executions begun
-	Replays    filters.Counter // answers given from the record
+	Replays    filters.Counter // responses given from the record
 	Joins      filters.Counter // duplicates joined in the process
 	Conflicts  filters.Counter // refused: the first one still runs
 	Mismatches filters.Counter // refused: same key, other request
-	Unknown    filters.Counter // ends without a known answer
+	Unknown    filters.Counter // ends without a known response
 	Lost       filters.Counter // claims lost to a fence or the cap
 	Failures   filters.Counter // steps that the store did not take
 	TooMany    filters.Counter // refused: the principal has too many open keys
 	Probes     filters.Counter // questions to the service about an unknown outcome
 	Settled    filters.Counter // unknown outcomes that a probe settled
-	Untrusted  filters.Counter // recorded answers that were not served: damaged, or not sealed for their record
+	Untrusted  filters.Counter // recorded responses that were not served: damaged, or not sealed for their record
 }
 
-// Prober asks the service of a route what became of the request that the exchange repeats: x.Key is its injected key, attempt the last one that may
-// have reached the service. No answer came: false. What it returns is the caller's.
+// Prober asks the service of a route what became of the request that the exchange repeats:
+// x.Logical.Key is its injected key, attempt the last one that may have reached the service. No
+// response came: false. What it returns is the caller's.
 type Prober interface {
 	Probe(x *filters.Exchange, attempt int) (Response, bool)
 }
@@ -98,7 +101,7 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// verdict is what becomes of a key by the service's answer.
+// verdict is what becomes of a key by the status of the service's response.
 func (s *Settings) verdict(status int) Op {
 	switch {
 	case status == 408 || status == 425 || status == 429 || contains(s.NotExecuted, status):

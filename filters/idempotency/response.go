@@ -9,11 +9,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// lent are answers that lie in buffers of an exchange and are taken back when the store has its copy.
+// lent are responses that lie in buffers of an exchange and are taken back when the store has its
+// copy.
 var lent = sync.Pool{New: func() any { return new(Response) }}
 
-// lend returns the response as the record keeps it. It lies in the exchange's buffers, and takeBack ends its use: whoever keeps it makes
-// a clone.
+// lend returns the response as the record keeps it. It lies in the exchange's buffers, and takeBack
+// ends its use: what is kept is a clone.
 func (f *Filter) lend(x *filters.Exchange) *Response {
 	r := &x.Response
 	a := lent.Get().(*Response)
@@ -36,16 +37,17 @@ func takeBack(a *Response) {
 	lent.Put(a)
 }
 
-// storedForms are buffers for the stored form of an answer.
+// storedForms are buffers for the stored form of a response.
 var storedForms = sync.Pool{New: func() any { return new([]byte) }}
 
-// clone returns a copy that shares no memory with the answer.
+// clone returns a copy that shares no memory with the response.
 func (a *Response) clone() *Response {
 	if a == nil {
 		return nil
 	}
 	return &Response{
-		Status: a.Status, Body: bytes.Clone(a.Body), Replayable: a.Replayable, Header: cloneFields(a.Header), Trailer: cloneFields(a.Trailer),
+		Status: a.Status, Body: bytes.Clone(a.Body), Replayable: a.Replayable, Header: cloneFields(a.Header),
+		Trailer: cloneFields(a.Trailer),
 	}
 }
 
@@ -59,7 +61,7 @@ func cloneFields(h filters.Header) filters.Header {
 
 const timeFormat = "Mon, 02 Jan 2006 15:04:05 GMT" // RFC 9110 §5.6.7
 
-// appendKept appends the fields that are kept with an answer.
+// appendKept appends the fields that are kept with a response.
 func (s *Settings) appendKept(dst, h filters.Header) filters.Header {
 	for _, field := range h {
 		if !s.omits(field.Name) {
@@ -69,7 +71,7 @@ func (s *Settings) appendKept(dst, h filters.Header) filters.Header {
 	return dst
 }
 
-// omits: the field is not kept with an answer.
+// omits: the field is not kept with a response.
 func (s *Settings) omits(name string) bool {
 	for _, n := range s.OmitHeaders {
 		if filters.EqualName(name, n) {
@@ -79,9 +81,12 @@ func (s *Settings) omits(name string) bool {
 	return notKept(name)
 }
 
-// notKept: what belongs to one connection or one client and not to the answer.
+// notKept: what belongs to one connection or one client and not to the response.
 func notKept(name string) bool {
-	for _, n := range [...]string{"Set-Cookie", "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Content-Length"} {
+	for _, n := range [...]string{
+		"Set-Cookie", "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "TE", "Trailer", "Upgrade",
+		"Content-Length",
+	} {
 		if filters.EqualName(name, n) {
 			return true
 		}

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-func TestSeldom(t *testing.T) {
+func TestLogThrottle(t *testing.T) {
 	var b bytes.Buffer
 	l := slog.New(slog.NewTextHandler(&b, nil))
-	var s seldom
+	var throttle logThrottle
 	begin := time.Unix(1000, 0)
 	for i := range 2500 {
-		s.warn(l, begin.Add(time.Duration(i)*time.Millisecond), "gone")
+		throttle.warn(l, begin.Add(time.Duration(i)*time.Millisecond), "gone")
 	}
 	if n := strings.Count(b.String(), "msg=gone"); n != 3 || strings.Count(b.String(), "left_out=999") != 2 {
 		t.Errorf("%d warnings: %s", n, b.String())
