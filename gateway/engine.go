@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"time"
 
@@ -199,7 +200,11 @@ func (b *builder) identity() (filters.Filter, error) {
 	for _, id := range b.cfg.Identity {
 		switch {
 		case id.JWT != nil:
-			s = append(s, identity.JWT{KeyFile: id.JWT.Keys, Issuer: id.JWT.Issuer, Claim: id.JWT.Claim})
+			keys, err := readKeys(id.JWT.Keys)
+			if err != nil {
+				return nil, err
+			}
+			s = append(s, identity.JWT{Keys: keys, Issuer: id.JWT.Issuer, Claim: id.JWT.Claim})
 		case id.Header != nil:
 			s = append(s, identity.Header{Name: id.Header.Name, Trusted: id.Header.Trusted})
 		default:
@@ -207,6 +212,15 @@ func (b *builder) identity() (filters.Filter, error) {
 		}
 	}
 	return identity.New(s)
+}
+
+// readKeys reads the key set of a jwt source.
+func readKeys(path string) (*identity.KeySet, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("identity: jwt.keys: %w", err)
+	}
+	return identity.ParseKeys(raw)
 }
 
 // service returns the target and the breaker of a service; several routes share both.
