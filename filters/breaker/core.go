@@ -34,8 +34,8 @@ const (
 	Failure
 )
 
-// probeRetry is when to come back while all probes are out: their results are due soon, but nobody
-// knows when.
+// probeRetry is when to come back while all probes are out: their results are due soon, but it
+// is not known when.
 const probeRetry = time.Second
 
 var (

@@ -2,9 +2,9 @@
 // has recovered.
 //
 // A breaker is closed (all calls pass), open (all are refused for a while) or half-open (a few
-// probes pass, and their results decide). It is the circuit breaker of Nygard, "Release It!" (2007).
-// One [Breaker] belongs to one service; the routes to it share it, and it outlives a reload of the
-// configuration.
+// probes pass, and their results decide). It is the circuit breaker of Nygard, "Release It!"
+// (2007). One [Breaker] belongs to one service; the routes to it share it, and it outlives a reload
+// of the configuration.
 //
 // # What is gobreaker's and what is ours
 //
@@ -21,23 +21,24 @@
 //   - Time. gobreaker reads the clock itself. Here time is an argument: we decide how long the
 //     breaker stays open, and gobreaker's own timeout is one nanosecond, so that it has no effect.
 //   - Leases. In gobreaker a probe whose result never comes keeps its place forever, and the
-//     breaker then refuses forever. Here a probe has a lease, the longest that a call can take. When
-//     it is over, the probe is given back as excluded, and a result that comes later is not counted.
+//     breaker then refuses forever. Here a probe has a lease, the longest that a call can take.
+//     When it is over, the probe is given back as excluded, and a result that comes later is not
+//     counted.
 //   - Permits as values. Allocation and callbacks happen for probes only; a permit that is given
 //     back twice counts once.
 //
 // # What counts
 //
-// A [Failure] is a response with a status of 500 or above, an incomplete response, or no connection.
-// A [Success] is any other response. A slow call is one that took longer than Slow.Over, whatever
-// its result. A call is [Ignored], in the window and as a probe, when it says nothing about the
-// service: the client left, the gateway refused the request after all, or it panicked before there
-// was a response.
+// A [Failure] is a response with a status of 500 or above, an incomplete response, or no
+// connection. A [Success] is any other response. A slow call is one that took longer than
+// Slow.Over, whatever its result. A call is [Ignored], in the window and as a probe, when it says
+// nothing about the service: the client left, the gateway refused the request after all, or it
+// panicked before there was a response.
 //
 // Closed, the breaker opens when at least MinRequests calls ended in the window and the share of
-// failures or of slow calls among them has reached its limit. Half-open, a failure opens it at once;
-// slow probes open it when their share of Probes reaches Slow.Share. A result that belongs to an
-// earlier state than the present one is not counted.
+// failures or of slow calls among them has reached its limit. Half-open, a failure opens it at
+// once; slow probes open it when their share of Probes reaches Slow.Share. A result that belongs to
+// an earlier state than the present one is not counted.
 //
 // # Invariants
 //

@@ -24,7 +24,7 @@ type call struct {
 
 var _ filters.Filter = (*Filter)(nil)
 
-// NewFilter makes the filter of one route. service is the name that a refusal tells; now is the
+// NewFilter makes the filter of one route. service is its name in a refusal; now is the
 // clock, [time.Now] outside of tests.
 func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
 	return &Filter{service: service, breaker: b, now: now, calls: sync.Pool{New: func() any { return new(call) }}}

@@ -224,7 +224,7 @@ func TestModel(t *testing.T) {
 				lost++
 			},
 		})
-		// Whatever was lost: when it may have recovered, somebody gets through.
+		// Whatever was lost: when the service may have recovered, a call gets through.
 		if _, _, ok := b.Acquire(now.Add(set.OpenFor + set.Lease)); !ok {
 			t.Fatalf("locked out: %v, %d leases", b.State(), len(b.probes))
 		}

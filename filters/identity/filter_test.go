@@ -93,7 +93,7 @@ func set(t testing.TB, names ...string) []byte {
 	return raw
 }
 
-// token signs claims over good ones; a nil value takes a claim out.
+// token signs claims that are valid but for the changes; a nil value removes a claim.
 func token(t testing.TB, m jwt.SigningMethod, key any, kid string, change map[string]any) string {
 	t.Helper()
 	claims := jwt.MapClaims{"iss": issuer, "sub": "anna", "exp": t0.Add(time.Hour).Unix(),
@@ -193,9 +193,9 @@ func TestConform(t *testing.T) {
 	}
 	good := token(t, jwt.SigningMethodEdDSA, keyRing().ed, "ed", nil)
 	for name, fill := range map[string]func(*filters.Exchange){
-		"token":     func(x *filters.Exchange) { x.Header.Add("Authorization", "Bearer "+good) },
-		"bad token": func(x *filters.Exchange) { x.Header.Add("Authorization", "Bearer x") },
-		"header":    func(x *filters.Exchange) { x.Peer = inside; x.Header.Add("X-User", "anna") },
+		"token":         func(x *filters.Exchange) { x.Header.Add("Authorization", "Bearer "+good) },
+		"invalid token": func(x *filters.Exchange) { x.Header.Add("Authorization", "Bearer x") },
+		"header":        func(x *filters.Exchange) { x.Peer = inside; x.Header.Add("X-User", "anna") },
 		"two headers": func(x *filters.Exchange) {
 			x.Peer = inside
 			x.Header.Add("X-User", "a")
@@ -210,7 +210,7 @@ func TestConform(t *testing.T) {
 	}
 }
 
-func TestGoodTokens(t *testing.T) {
+func TestValidTokens(t *testing.T) {
 	k := keyRing()
 	f := newFilter(t, tokens(t, "odd", "k1", "enc", "rsa", "ec", "ed", "oct"))
 	for _, c := range []struct {
@@ -246,7 +246,7 @@ func TestGoodTokens(t *testing.T) {
 	}
 }
 
-func TestBadTokensNeverFallThrough(t *testing.T) {
+func TestInvalidTokensNeverFallThrough(t *testing.T) {
 	k := keyRing()
 	f := newFilter(t, tokens(t, "rsa", "ec", "ed", "enc"), Header{"X-User", []netip.Prefix{loopback}}, ClientIP{})
 	es := func(change map[string]any) string { return token(t, jwt.SigningMethodES256, k.ec, "ec", change) }
@@ -265,8 +265,8 @@ func TestBadTokensNeverFallThrough(t *testing.T) {
 		"signature gone": parts[0] + "." + parts[1] + ".",
 		"other claims, old signature": parts[0] + "." + strings.Split(es(map[string]any{"sub": "ben"}), ".")[1] + "." +
 			parts[2],
-		"somebody else's key":         token(t, jwt.SigningMethodRS256, k.strange, "rsa", nil),
-		"unknown kid":                 token(t, jwt.SigningMethodES256, k.ec, "nobody", nil),
+		"another issuer's key":        token(t, jwt.SigningMethodRS256, k.strange, "rsa", nil),
+		"unknown kid":                 token(t, jwt.SigningMethodES256, k.ec, "unknown", nil),
 		"kid of another key":          token(t, jwt.SigningMethodES256, k.ec, "rsa", nil),
 		"kid is a number":             es(map[string]any{"header.kid": 7}),
 		"key for encryption":          token(t, jwt.SigningMethodRS256, k.rsa, "enc", nil),
@@ -353,7 +353,7 @@ func TestFirstThatApplies(t *testing.T) {
 		want   string // "" is 401
 	}{
 		{"nothing configured", nil, outside, nil, "ip:192.0.2.7"},
-		{"nothing configured: a token is none of our business", nil, outside, []string{"Authorization", "Bearer x"},
+		{"nothing configured: a token is not looked at", nil, outside, []string{"Authorization", "Bearer x"},
 			"ip:192.0.2.7"},
 		{"token first", []Source{tokens(t, "ed"), user, ClientIP{}}, inside,
 			[]string{"X-User", "ben", "Authorization", good}, "anna"},
@@ -396,8 +396,8 @@ func TestFirstThatApplies(t *testing.T) {
 	}
 }
 
-// TestTrustIsInThePeer: an address that somebody only reports earns no trust, and none is lost by
-// it.
+// TestTrustIsInThePeer: an address that is only reported earns no trust, and none is
+// lost by it.
 func TestTrustIsInThePeer(t *testing.T) {
 	f := newFilter(t, Header{"X-User", []netip.Prefix{loopback}})
 	for _, c := range []struct {
@@ -417,7 +417,7 @@ func TestTrustIsInThePeer(t *testing.T) {
 	}
 }
 
-func TestForgedFieldsAreTakenOut(t *testing.T) {
+func TestForgedFieldsAreRemoved(t *testing.T) {
 	k := keyRing()
 	good := "Bearer " + token(t, jwt.SigningMethodEdDSA, k.ed, "ed", nil)
 	other := netip.MustParsePrefix("192.0.2.0/24")

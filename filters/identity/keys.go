@@ -144,7 +144,8 @@ func (s *KeySet) methods() []string {
 
 // find returns what a token is to be verified with.
 func (s *KeySet) find(t *jwt.Token) (any, error) {
-	// RFC 7515 §4.1.11: what is not understood is refused, and no such parameter is understood here.
+	// RFC 7515 §4.1.11: what is not understood is refused, and no such parameter is understood
+	// here.
 	if _, ok := t.Header["crit"]; ok {
 		return nil, errors.New("identity: critical header parameters")
 	}

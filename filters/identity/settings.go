@@ -51,7 +51,7 @@ func (h Header) check() error {
 			h.Name))
 	}
 	if len(h.Trusted) == 0 {
-		errs = append(errs, fmt.Errorf("identity: header %q has no trusted peers, nobody could use it", h.Name))
+		errs = append(errs, fmt.Errorf("identity: header %q has no trusted peers, so no request could use it", h.Name))
 	}
 	for _, p := range h.Trusted {
 		if !p.IsValid() {

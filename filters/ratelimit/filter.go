@@ -28,7 +28,7 @@ type rule struct {
 // evaluation is what the limiters decided about one exchange.
 type evaluation struct {
 	decisions []Decision
-	known     []bool // whether decisions[i] holds
+	known     []bool // whether decisions[i] is valid
 }
 
 var _ filters.Filter = (*Filter)(nil)

@@ -156,8 +156,8 @@ func TestFieldsAndRefusal(t *testing.T) {
 		t.Errorf("body %s", r.Body)
 	}
 
-	// Somebody else has his own; the limits before the refusing one were charged, the one after it
-	// was not.
+	// Another principal has a bucket of its own; the limits before the refusing one were charged,
+	// the one after it was not.
 	wantFields(t, send(t, f, t0, func(x *filters.Exchange) { x.Principal = "ben" }), 200, policy,
 		`"instance";r=396;t=1, "per-user";r=1;t=3, "late";r=2;t=11`)
 	for name, want := range map[string]int{
@@ -205,7 +205,7 @@ func TestShadow(t *testing.T) {
 		m["real allowed"] != 2 || m["real refused"] != 1 {
 		t.Errorf("counted %v", m)
 	}
-	// With nothing but shadows the answer is the service's.
+	// With shadow limits only, the fields are the service's.
 	r := send(t, ratelimit.New([]ratelimit.Rule{shadow}, nil), t0, nil)
 	wantFields(t, r, 200, `"service";q=1;w=9`, `"service";r=0;t=9, "service2";r=0;t=9`)
 }

@@ -56,7 +56,7 @@ func TestSequences(t *testing.T) {
 		{"slow rate", ratelimit.Limit{Count: 1, Period: time.Hour, Burst: 1}, []step{
 			{"a", 0, yes(0, time.Hour)}, {"a", 3599, no(time.Second, time.Second)}, {"a", 3600, yes(0, time.Hour)},
 		}},
-		{"a clock that steps back and forward hands out nothing extra",
+		{"a clock that steps back and forward allows nothing extra",
 			ratelimit.Limit{Count: 1, Period: time.Second, Burst: 2}, []step{
 				{"a", 100, yes(1, 1000*ms)}, {"a", 100, yes(0, 2000*ms)}, {"a", 50, no(1000*ms, 2000*ms)},
 				{"a", 100, no(1000*ms, 2000*ms)},
@@ -271,6 +271,6 @@ func TestKeysAreCopied(t *testing.T) {
 		}
 	}
 	if n := s.Len(); n > 4 {
-		t.Errorf("%d keys are held, want 4 at most", n)
+		t.Errorf("%d keys are kept, want 4 at most", n)
 	}
 }
