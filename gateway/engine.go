@@ -150,9 +150,9 @@ func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error
 	}
 	switch {
 	case r.Respond != nil:
-		rt.target = newFixed(r.Respond)
+		rt.target = newStaticResponse(r.Respond)
 	case r.Transaction != "":
-		rt.target = &transactTarget{transaction.NewExecutor(b.coordinator, b.cfg.Transactions[r.Transaction], r.Status)}
+		rt.target = &transactionTarget{transaction.NewExecutor(b.coordinator, b.cfg.Transactions[r.Transaction], r.Status)}
 	default:
 		f, br, err := b.service(r.Service)
 		if err != nil {

@@ -62,7 +62,7 @@ func (p *explainer) explain(r ExplainRequest) {
 	x.Path = raw
 	reply := downgrade(x, p.cfg.Listen.MaxHeader) // what no protocol would let in
 	if reply == nil {
-		reply = e.enter(x, x.Peer.String(), int64(len(r.Body)))
+		reply = e.normalize(x, x.Peer.String(), int64(len(r.Body)))
 	}
 	if reply != nil {
 		p.refusal(reply)

@@ -160,7 +160,7 @@ func branchBase(configured, listening string) string {
 // servers are the listeners and what serves on them.
 type servers struct {
 	list  []served
-	front *front
+	clients *clientListeners
 }
 
 type served struct {
@@ -190,8 +190,8 @@ func (s *servers) close() {
 		}
 		sv.listener.Close()
 	}
-	if s.front != nil {
-		s.front.http2.server.Close()
+	if s.clients != nil {
+		s.clients.http2.server.Close()
 	}
 }
 
@@ -199,7 +199,7 @@ func (s *servers) close() {
 func (s *servers) leave() {
 	for _, sv := range s.list {
 		if srv, ok := sv.server.(*http1.Server); ok {
-			srv.Leave()
+			srv.DisableKeepAlives()
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 		}
 	}
 	if !last {
-		wg.Go(func() { s.front.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+		wg.Go(func() { s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -244,8 +244,8 @@ func (g *gateway) listen(cfg *config.Config) (*servers, error) {
 		}
 		return l, nil
 	}
-	front := g.newFront(cfg)
-	s.front = front
+	front := g.newClientListeners(cfg)
+	s.clients = front
 	var l net.Listener
 	var err error
 	if cfg.Listen.HTTP != "" {

@@ -31,8 +31,8 @@ type Client struct {
 	quietly func(fd uintptr)
 	quiet   bool
 	sealed  bool                  // TLS
-	ask     func(fd uintptr) bool // nil where the socket is not ours to write to (TLS)
-	asking  asking
+	step     func(fd uintptr) bool // nil where the socket is not ours to write to (TLS)
+	trip  trip
 
 	interrupted atomic.Bool
 	mu          sync.Mutex // of the deadline: an upload moves it too
@@ -53,13 +53,13 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 	}
 	c.quietly, c.sealed = func(fd uintptr) { c.quiet = silent(int(fd)) }, !plain
 	if plain && c.socket != nil {
-		c.ask = c.askNow
+		c.step = c.roundTripStep
 	}
 	return c
 }
 
-// asking is the state of a write that is followed by a wait for the answer.
-type asking struct {
+// trip is the state of a write that is followed by a wait for the answer.
+type trip struct {
 	out     []byte // to be written
 	in      []byte // to be read into
 	look    bool   // first, whether the connection is still open and silent
@@ -69,10 +69,10 @@ type asking struct {
 	err     error // of the write, or of the read
 }
 
-// askNow writes the request and has the goroutine parked until there is something to read: a read right behind the write would find
+// roundTripStep writes the request and has the goroutine parked until there is something to read: a read right behind the write would find
 // nothing, and cost a system call. No answer can be missed, since none can be there before the request.
-func (c *Client) askNow(fd uintptr) bool {
-	a := &c.asking
+func (c *Client) roundTripStep(fd uintptr) bool {
+	a := &c.trip
 	if a.look {
 		if a.look = false; !silent(int(fd)) {
 			a.stale = true
@@ -97,14 +97,14 @@ func (c *Client) askNow(fd uintptr) bool {
 	return true
 }
 
-// converse writes out and reads the first bytes of the answer into in. sent is how many bytes went out.
-func (c *Client) converse(out []byte, in *buffer, look bool) (sent int, err error) {
-	if c.ask == nil {
+// roundTrip writes out and reads the first bytes of the answer into in. sent is how many bytes went out.
+func (c *Client) roundTrip(out []byte, in *buffer, look bool) (sent int, err error) {
+	if c.step == nil {
 		return c.nc.Write(out)
 	}
-	a := &c.asking
-	*a = asking{out: out, in: in.b[in.w:], look: look}
-	err = c.socket.Read(c.ask)
+	a := &c.trip
+	*a = trip{out: out, in: in.b[in.w:], look: look}
+	err = c.socket.Read(c.step)
 	in.w += a.n
 	sent = a.sent
 	switch {
@@ -118,7 +118,7 @@ func (c *Client) converse(out []byte, in *buffer, look bool) (sent int, err erro
 		more, err = c.nc.Write(out[sent:])
 		sent += more
 	}
-	*a = asking{}
+	*a = trip{}
 	return sent, err
 }
 
@@ -131,16 +131,16 @@ func silent(fd int) bool {
 
 // Quiet reports whether an idle connection is open and silent: a service that has closed it, or that spoke unasked, is not given a request.
 func (c *Client) Quiet(now time.Time) bool {
-	if c.socket == nil || c.looksItself(now) {
+	if c.socket == nil || c.checkedByDo(now) {
 		return true
 	}
 	c.quiet = false
-	return c.socket.Control(c.quietly) == nil && c.quiet && !(c.sealed && c.holds())
+	return c.socket.Control(c.quietly) == nil && c.quiet && !(c.sealed && c.hasUnread())
 }
 
-// holds reports whether a TLS connection has read more than it was asked for, or is broken: with a deadline that has passed it gives what it
+// hasUnread reports whether a TLS connection has read more than it was asked for, or is broken: with a deadline that has passed it gives what it
 // has and takes nothing from the socket.
-func (c *Client) holds() bool {
+func (c *Client) hasUnread() bool {
 	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection, as the read then does
 	c.deadline = time.Time{}           // to be set anew
 	var b [1]byte
@@ -148,9 +148,9 @@ func (c *Client) holds() bool {
 	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// looksItself reports whether the connection was used so recently that Do looks at it.
-func (c *Client) looksItself(now time.Time) bool {
-	return c.ask != nil && c.Used > 0 && now.Sub(c.IdleSince) < quietFor
+// checkedByDo reports whether the connection was used so recently that Do looks at it.
+func (c *Client) checkedByDo(now time.Time) bool {
+	return c.step != nil && c.Used > 0 && now.Sub(c.IdleSince) < quietFor
 }
 
 // Close closes the connection.
@@ -181,7 +181,7 @@ type Response struct {
 	inMemory, outMemory [message.SmallBuffer]byte
 }
 
-var answers = sync.Pool{New: func() any { return new(Response) }}
+var responses = sync.Pool{New: func() any { return new(Response) }}
 
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }
@@ -224,7 +224,7 @@ func (c *Client) Interrupt() {
 // Do sends a request and reads the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
 // *[Failure], after which the connection is closed.
 func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
-	a := answers.Get().(*Response)
+	a := responses.Get().(*Response)
 	a.c, a.began = c, now
 	a.in.take(a.inMemory[:])
 	c.arm(now, timeout)
@@ -237,13 +237,13 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message
 	c.nc.Close()
 	if a.upload != nil {
 		broken := a.upload.broken.Load()
-		a.upload.end()
+		a.upload.abandon()
 		if broken {
 			f.Cause, f.Client = a.upload.Wait(), true
 		}
 	}
 	a.c = nil
-	a.free()
+	a.recycle()
 	c.release(c, false)
 	return nil, f
 }
@@ -266,11 +266,11 @@ func (a *Response) exchange(x *filters.Exchange, m *message.Message) *message.Fa
 		m = &message.Message{Stream: message.NewInMemory(m.Bytes), Length: n, Interim: m.Interim, Upgrade: m.Upgrade}
 	}
 	streams, rest := m.Streams(), m.Bytes
-	if len(a.out)+len(rest) <= cap(a.out) { // one write for both
+	if len(a.out)+len(rest) <= cap(a.out) { // serveUnparsed write for both
 		a.out = append(a.out, rest...)
 		rest = nil
 	}
-	look := c.looksItself(a.began)
+	look := c.checkedByDo(a.began)
 	if look && (streams || len(rest) > 0) {
 		if look = false; c.socket.Control(c.quietly) != nil || !c.quiet {
 			return &message.Failure{Cause: errStale, Silent: true, Stale: true}
@@ -278,7 +278,7 @@ func (a *Response) exchange(x *filters.Exchange, m *message.Message) *message.Fa
 	}
 	var n int
 	if len(rest) == 0 && !streams {
-		n, err = c.converse(a.out, &a.in, look)
+		n, err = c.roundTrip(a.out, &a.in, look)
 	} else if n, err = c.nc.Write(a.out); err == nil && len(rest) > 0 {
 		_, err = c.nc.Write(rest)
 	}
@@ -319,7 +319,7 @@ func (a *Response) readHead(method string, m *message.Message) error {
 		if status >= 200 {
 			a.Status = status
 			if a.upload != nil {
-				a.upload.answered.Store(true)
+				a.upload.responded.Store(true)
 			}
 			a.begin(method)
 			return nil
@@ -332,7 +332,7 @@ func (a *Response) readHead(method string, m *message.Message) error {
 			if s, ok := m.Stream.(interface{ Continue() }); ok && m.Expects {
 				s.Continue() // now, since the answer may follow at once
 			}
-			a.upload.goOn()
+			a.upload.proceed()
 		case status != 100 && m.Interim != nil:
 			m.Interim(status, a.Header)
 		}
@@ -356,7 +356,7 @@ func (a *Response) switched(m *message.Message) error {
 	return nil
 }
 
-// begin sets up the body of the final answer.
+// start sets up the body of the final answer.
 func (a *Response) begin(method string) {
 	a.Took = time.Since(a.began)
 	length := a.head.length
@@ -372,12 +372,12 @@ func (a *Response) begin(method string) {
 	a.broken = length == untilClose
 	a.body.begin(&a.in, a.c.nc, length, a.head.connection)
 	if a.body.done() {
-		a.giveBack()
+		a.releaseConn()
 	}
 }
 
-// seize takes the connection over for a tunnel; done is called at its end.
-func (a *Response) seize() (nc net.Conn, done func()) {
+// hijack takes the connection over for a tunnel; done is called at its end.
+func (a *Response) hijack() (nc net.Conn, done func()) {
 	c := a.c
 	a.unwatch()
 	a.c = nil
@@ -395,7 +395,7 @@ func (a *Response) Read(p []byte) (int, error) {
 	a.blocked = true
 	n, err := a.body.Read(p)
 	if a.c != nil && a.body.done() {
-		a.giveBack()
+		a.releaseConn()
 	}
 	return n, err
 }
@@ -414,7 +414,7 @@ func (a *Response) Next() []byte {
 	b.in.keep(len(p))
 	if b.left -= int64(len(p)); b.left == 0 {
 		b.kind = noBody
-		a.giveBack()
+		a.releaseConn()
 	}
 	return p[:len(p):len(p)]
 }
@@ -430,8 +430,8 @@ func (a *Response) Extend(d time.Duration) {
 	}
 }
 
-// giveBack ends the use of the connection, which can be used again when both messages are over and nothing lies behind the answer.
-func (a *Response) giveBack() {
+// releaseConn ends the use of the connection, which can be used again when both messages are over and nothing lies behind the answer.
+func (a *Response) releaseConn() {
 	c := a.c
 	if c == nil {
 		return
@@ -462,23 +462,23 @@ func (a *Response) Close() error {
 		if !a.body.done() || a.head.close || a.Status >= 400 {
 			a.broken = true
 			a.c.nc.Close()
-			a.upload.end()
+			a.upload.abandon()
 		}
 		a.upload.Wait()
 	}
-	a.giveBack()
-	a.free()
+	a.releaseConn()
+	a.recycle()
 	return nil
 }
 
-func (a *Response) free() {
+func (a *Response) recycle() {
 	a.in.release()
 	message.Poison(a.outMemory[:])
 	clear(a.Header)
 	a.Header, a.body = a.Header[:0], body{trailer: a.body.trailer[:0]}
 	a.c, a.upload, a.out = nil, nil, nil
 	a.broken, a.blocked, a.owed, a.head = false, false, 0, head{}
-	answers.Put(a)
+	responses.Put(a)
 }
 
 // appendRequest writes the head of a request.

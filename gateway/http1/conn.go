@@ -28,22 +28,22 @@ type conn struct {
 	scheme   string
 
 	r      *Request              // nil while it idles
-	step   func(fd uintptr) bool // takeStep; made once
+	readable   func(fd uintptr) bool // takeStep; made once
 	fd     int                   // while it runs, else -1
 	event  event                 // why it has returned true
 	served int                   // requests
-	fresh  bool                  // the goroutine has served none of them
+	renewed  bool                  // the goroutine has served none of them
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
 	state    atomic.Uint32
-	cut      atomic.Bool      // the body of the request is not read any more
-	quiet    atomic.Int64     // since when it is idle
+	bodyStopped      atomic.Bool      // the body of the request is not read any more
+	idleSince    atomic.Int64     // since when it is idle
 	mu       sync.Mutex       // of what follows, which the watch reads
 	context  *message.Context // of the request that is being served
 	detached *message.Context // of what goes on without its client
 	since    int64            // when it began
-	handed   *message.Conn    // to another server
+	handedOver   *message.Conn    // to another server
 	aborted  bool
 }
 
@@ -57,42 +57,42 @@ const (
 
 // serve is the connection's goroutine.
 func (c *conn) serve() {
-	what := ends
+	what := eventEnd
 	defer func() {
-		if v := recover(); v != nil { // one client's request must not end the others'
+		if v := recover(); v != nil { // serveUnparsed client's request must not end the others'
 			c.srv.Logger.Error("a panic ended a connection", "panic", v, "stack", string(debug.Stack()))
-			what = ends
+			what = eventEnd
 			c.mu.Lock()
 			c.context, c.detached = nil, nil
 			c.mu.Unlock()
 			c.r = nil // somebody may still use it
 		}
 		if c.r != nil {
-			c.drop()
+			c.dropRequest()
 		}
-		if what == renews {
-			c.fresh = true
+		if what == eventRenew {
+			c.renewed = true
 			c.srv.all.Go(c.serve)
 		} else {
-			c.srv.forget(c)
+			c.srv.remove(c)
 		}
 	}()
 	if c.served == 0 && !c.open() {
 		return
 	}
-	for what = c.next(); what == works; what = c.next() {
+	for what = c.awaitRequest(); what == eventServe; what = c.awaitRequest() {
 		first := c.served == 0
 		c.served++
-		what = ends // also after a panic
-		switch c.one(first) {
-		case lingers:
+		what = eventEnd // also after a panic
+		switch c.serveUnparsed(first) {
+		case lingerConn:
 			c.linger()
 			return
-		case closes:
+		case closeConn:
 			return
 		}
 	}
-	if what == lingersAfter {
+	if what == eventLinger {
 		c.linger()
 	}
 }
@@ -101,43 +101,43 @@ func (c *conn) serve() {
 type event uint8
 
 const (
-	ends event = iota
-	lingersAfter
-	works  // there is something of a request that takes more than one look
-	renews // it idles: another goroutine goes on with it
+	eventEnd event = iota
+	eventLinger
+	eventServe  // there is something of a request that takes more than one look
+	eventRenew // it idles: another goroutine goes on with it
 )
 
-// next waits for the next request. Those that are there whole with one read are served on the way.
-func (c *conn) next() event {
+// awaitRequest waits for the next request. Those that are there whole with one read are served on the way.
+func (c *conn) awaitRequest() event {
 	if c.raw == nil {
-		return c.nextSealed()
+		return c.awaitRequestTLS()
 	}
-	err := c.raw.Read(c.step)
+	err := c.raw.Read(c.readable)
 	switch {
 	case err == nil:
 		return c.event
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(parking, idle):
 		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-		return renews
+		return eventRenew
 	}
-	return ends
+	return eventEnd
 }
 
-// nextSealed is next where the bytes of the socket are not ours.
-func (c *conn) nextSealed() event {
+// awaitRequestTLS is next where the bytes of the socket are not ours.
+func (c *conn) awaitRequestTLS() event {
 	if c.r == nil {
 		c.r = takeRequest(c)
 	}
 	if c.r.in.empty() && c.r.in.fill(c.nc) != nil {
-		return ends
+		return eventEnd
 	}
-	return works
+	return eventServe
 }
 
-// claim takes the connection out of its idle state; false when it is being closed.
-func (c *conn) claim() bool {
-	c.fresh = false
-	c.quiet.Store(0)
+// activate takes the connection out of its idle state; false when it is being closed.
+func (c *conn) activate() bool {
+	c.renewed = false
+	c.idleSince.Store(0)
 	if c.state.CompareAndSwap(idle, active) {
 		return true
 	}
@@ -150,11 +150,11 @@ func (c *conn) claim() bool {
 	return true
 }
 
-// takeStep is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
+// onReadable is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
 // serves what is there and returns false to wait for more. As it all happens within that loop no sign can be missed, so that nothing has to be
 // read in vain before the wait. While it runs nobody else can read from the connection: what takes more than one read is left to the
 // connection's goroutine, and true returned.
-func (c *conn) takeStep(fd uintptr) (stop bool) {
+func (c *conn) onReadable(fd uintptr) (stop bool) {
 	c.fd = int(fd)
 	defer func() { c.fd = -1 }()
 	for drained := false; ; {
@@ -164,55 +164,55 @@ func (c *conn) takeStep(fd uintptr) (stop bool) {
 		in := &c.r.in
 		if in.empty() {
 			if drained {
-				return c.rest()
+				return c.releaseBuffers()
 			}
 			space := in.b[in.w:]
 			n, err := recv(c.fd, space)
 			if err == syscall.EAGAIN {
-				return c.rest()
+				return c.releaseBuffers()
 			}
 			if err != nil || n == 0 {
-				c.event = ends
+				c.event = eventEnd
 				return true
 			}
 			in.w += n
 			drained = n < len(space)
 		}
-		if !c.claim() {
-			c.event = ends
+		if !c.activate() {
+			c.event = eventEnd
 			return true
 		}
-		if !c.whole() {
+		if !c.parseBuffered() {
 			c.state.CompareAndSwap(active, idle) // until the head is there; whoever shuts down need not wait for it
-			c.event = works
+			c.event = eventServe
 			return true
 		}
 		c.served++
-		switch c.work() {
-		case closes:
-			c.event = ends
+		switch c.serveParsed() {
+		case closeConn:
+			c.event = eventEnd
 			return true
-		case lingers:
-			c.event = lingersAfter
+		case lingerConn:
+			c.event = eventLinger
 			return true
 		}
 	}
 }
 
-// rest gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
+// releaseBuffers gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
 // send one request and then nothing: after the first one the goroutine is renewed. A request takes a stack of 8 KiB, which
 // stays with its goroutine, and to wait takes 2.
-func (c *conn) rest() (stop bool) {
-	c.drop()
-	if c.served == 1 && !c.fresh {
-		c.event = renews
+func (c *conn) releaseBuffers() (stop bool) {
+	c.dropRequest()
+	if c.served == 1 && !c.renewed {
+		c.event = eventRenew
 		return true
 	}
 	return false
 }
 
-// whole parses the head of the request in the buffer. False: it is not there whole with its body, is at fault, or wants a dialogue.
-func (c *conn) whole() bool {
+// parseBuffered parses the head of the request in the buffer. False: it is not there whole with its body, is at fault, or wants a dialogue.
+func (c *conn) parseBuffered() bool {
 	r := c.r
 	r.begin()
 	n, err := parseRequest(r.in.unread(), &r.Exchange, &r.head)
@@ -224,10 +224,10 @@ func (c *conn) whole() bool {
 	return true
 }
 
-// work serves the request whose head was parsed.
-func (c *conn) work() after {
+// serveParsed serves the request whose head was parsed.
+func (c *conn) serveParsed() disposition {
 	r := c.r
-	r.headRead()
+	r.beginBody()
 	c.mu.Lock()
 	c.context, c.detached, c.since = r.ctx, r.detached, c.srv.clock.Load()
 	c.mu.Unlock()
@@ -237,16 +237,16 @@ func (c *conn) work() after {
 	c.mu.Unlock()
 	then := r.finish()
 	r.ctx, r.detached = r.ctx.End(), r.detached.End()
-	if then != remains {
+	if then != keepConn {
 		return then
 	}
 	r.in.restart()
 	c.armRead(c.srv.IdleTimeout)
-	c.quiet.Store(c.srv.clock.Load())
+	c.idleSince.Store(c.srv.clock.Load())
 	if !c.state.CompareAndSwap(active, idle) || c.srv.draining.Load() {
-		return closes
+		return closeConn
 	}
-	return remains
+	return keepConn
 }
 
 // write sends p whole.
@@ -263,8 +263,8 @@ func (c *conn) write(p []byte) error {
 	return err
 }
 
-// waiting returns how many bytes a read would find.
-func (c *conn) waiting() (n int) {
+// bytesWaiting returns how many bytes a read would find.
+func (c *conn) bytesWaiting() (n int) {
 	if err := c.socket.Control(func(fd uintptr) { n = unread(int(fd)) }); err != nil {
 		return 0
 	}
@@ -290,7 +290,7 @@ func (c *conn) open() bool {
 	if c.srv.TLS != nil {
 		return c.handshake()
 	}
-	c.step = c.takeStep
+	c.readable = c.onReadable
 	return true
 }
 
@@ -304,7 +304,7 @@ func (c *conn) handshake() bool {
 		return false
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		c.srv.carry(c, tc, carried)
+		c.srv.handOver(c, tc, carried)
 		return false
 	}
 	c.nc.SetDeadline(time.Time{})
@@ -313,50 +313,50 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-func (c *conn) drop() {
+func (c *conn) dropRequest() {
 	c.r.release()
 	c.r = nil
 }
 
 // park has the goroutine of a connection that has idled for a while replaced by one with a small stack.
 func (c *conn) park(now int64) {
-	since := c.quiet.Load()
+	since := c.idleSince.Load()
 	if since == 0 || since > now-int64(parkAfter) || c.raw == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.CompareAndSwap(idle, parking) {
-		c.quiet.Store(0)
+		c.idleSince.Store(0)
 		c.base.SetReadDeadline(message.Past) // wakes it; fails only for a closed connection
 	}
 }
 
 const parkAfter = time.Second
 
-// one serves the request that begins in the buffer, whatever it takes.
-func (c *conn) one(first bool) after {
+// serveUnparsed serves the request that begins in the buffer, whatever it takes.
+func (c *conn) serveUnparsed(first bool) disposition {
 	r := c.r
 	r.begin()
 	err := r.readHead()
-	if !c.claim() {
-		return closes
+	if !c.activate() {
+		return closeConn
 	}
 	if err == nil {
-		return c.work()
+		return c.serveParsed()
 	}
 	if first && err == faultVersionNew && c.scheme == "http" && c.preface() {
-		return closes
+		return closeConn
 	}
-	if first && err == faultAlien { // another protocol; whoever speaks it could not read an answer (RFC 9113 §3.4)
-		return closes
+	if first && err == faultOtherProtocol { // another protocol; whoever speaks it could not read an answer (RFC 9113 §3.4)
+		return closeConn
 	}
 	f, ok := err.(*Fault)
 	if !ok {
-		return closes // it has gone, or it was too slow
+		return closeConn // it has gone, or it was too slow
 	}
-	r.headRead()
-	r.answer.closing = true
+	r.beginBody()
+	r.response.closing = true
 	r.body.err = err
 	c.srv.Handler.Refuse(r, f)
 	return r.finish()
@@ -437,8 +437,8 @@ func (c *conn) preface() bool {
 		}
 	}
 	carried := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
-	c.drop()
-	c.srv.carry(c, carried, carried)
+	c.dropRequest()
+	c.srv.handOver(c, carried, carried)
 	return true
 }
 
@@ -449,8 +449,8 @@ func (c *conn) abort() {
 	defer c.mu.Unlock()
 	c.aborted = true
 	c.state.Store(closing)
-	if c.handed != nil {
-		c.handed.Close()
+	if c.handedOver != nil {
+		c.handedOver.Close()
 	}
 	for _, ctx := range [...]*message.Context{c.context, c.detached} {
 		if ctx != nil {
@@ -484,7 +484,7 @@ func (c *conn) armWrite() {
 func (c *conn) setReadDeadline(t time.Time) {
 	c.readUntil = t.UnixNano()
 	c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
-	if c.state.Load() == closing || c.cut.Load() {
+	if c.state.Load() == closing || c.bodyStopped.Load() {
 		c.nc.SetReadDeadline(message.Past) // what abort or Interrupt has set
 	}
 }
@@ -494,7 +494,7 @@ func (c *conn) linger() {
 	if !message.CloseWrite(c.nc) {
 		return
 	}
-	c.cut.Store(false)
+	c.bodyStopped.Store(false)
 	c.setReadDeadline(time.Now().Add(patience))
 	message.Linger(c.nc)
 }

@@ -25,7 +25,7 @@ var (
 	faultTarget     = bad("the request target has a byte that it cannot have")
 	faultForm       = bad("the request target does not begin with a slash")
 	faultVersion    = bad("the version is not HTTP/1.0 or HTTP/1.1")
-	faultAlien      = bad("the version does not begin with HTTP/")
+	faultOtherProtocol      = bad("the version does not begin with HTTP/")
 	faultVersionNew = &Fault{505, "this version of HTTP is not spoken here"}
 	faultMethod     = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
 	faultBareLF     = bad("a line ends without a carriage return")
@@ -169,7 +169,7 @@ func noVersion(b []byte, target string) error {
 	if strings.HasPrefix(target, "/") || bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
 		return faultVersion
 	}
-	return faultAlien
+	return faultOtherProtocol
 }
 
 // splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112 §3.2).

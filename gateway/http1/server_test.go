@@ -87,7 +87,7 @@ type peer struct {
 	r *bufio.Reader
 }
 
-const hangs = 20 * time.Second // after which a test is taken to hang
+const hangs = 20 * time.Second // disposition which a test is taken to hang
 
 func dial(t testing.TB, address string) *peer {
 	t.Helper()
@@ -111,7 +111,7 @@ func (p *peer) say(text string) {
 	}
 }
 
-// answer reads an answer and its body.
+// response reads an answer and its body.
 func (p *peer) answer(method string) (*http.Response, string) {
 	p.t.Helper()
 	resp, err := http.ReadResponse(p.r, &http.Request{Method: method})
@@ -144,7 +144,7 @@ func (p *peer) expect(text string) {
 	}
 }
 
-// ends waits for the end of the connection, with nothing before it.
+// eventEnd waits for the end of the connection, with nothing before it.
 func (p *peer) ends() {
 	p.t.Helper()
 	if b, err := io.ReadAll(p.r); err != nil || len(b) > 0 {
@@ -295,7 +295,7 @@ func TestContinue(t *testing.T) {
 
 	_, address = serve(t, func(r *Request) {
 		reply(r, 403, "no")
-		if _, err := r.Read(make([]byte, 1)); err != errAnswered {
+		if _, err := r.Read(make([]byte, 1)); err != errResponded {
 			t.Errorf("a body that nobody asked for is read: %v", err)
 		}
 	}, nil)

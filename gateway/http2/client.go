@@ -17,9 +17,9 @@ import (
 // Bounds of a client's connection.
 const (
 	lastIDMax  = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	lookEvery  = 15 * time.Second
-	idleMax    = 3 // looks in a row at which nothing is under way: then it is closed
-	silenceMax = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
+	checkEvery  = 15 * time.Second
+	idleChecksMax    = 3 // looks in a row at which nothing is under way: then it is closed
+	silentChecksMax = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
 )
 
 // Client is a connection to a service, which carries many exchanges at a time. It is safe for concurrent use.
@@ -32,7 +32,7 @@ type Client struct {
 	// Under mu.
 	open   int // streams that are reserved or under way
 	check  *time.Timer
-	quiet  int    // looks at which nothing had come, or was under way
+	idleChecks  int    // looks at which nothing had come, or was under way
 	frames uint32 // at the last look
 }
 
@@ -41,14 +41,14 @@ type Client struct {
 func NewClient(nc net.Conn, host, scheme string) *Client {
 	c := &Client{host: host, scheme: scheme, done: make(chan struct{})}
 	c.init(nc, c, message.ResponseHeadMax)
-	c.patience = 30 * time.Second
+	c.writeTimeout = 30 * time.Second
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := append(c.buffer().b, message.HTTP2Preface...)
 	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, message.ResponseHeadMax})
 	c.out.b = appendWindowUpdate(b, 0, connWindow-firstWindow)
-	c.kick()
-	c.check = time.AfterFunc(lookEvery, c.look)
+	c.startWriter()
+	c.check = time.AfterFunc(checkEvery, c.onCheck)
 	go c.serve()
 	return c
 }
@@ -66,31 +66,31 @@ func (c *Client) serve() {
 	c.check = nil
 }
 
-// look finds a service that is not there any more, and a connection that nobody needs.
-func (c *Client) look() {
+// onCheck finds a service that is not there any more, and a connection that nobody needs.
+func (c *Client) onCheck() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.check == nil {
 		return
 	}
-	c.noise = 0
-	frames := c.taken.Load()
+	c.idleFrames = 0
+	frames := c.framesRead.Load()
 	if moved := frames != c.frames; moved && c.open > 0 {
-		c.quiet = 0
+		c.idleChecks = 0
 	} else {
-		c.quiet++
+		c.idleChecks++
 	}
 	c.frames = frames
 	switch {
-	case c.open == 0 && c.quiet >= idleMax:
-		c.leave(errIdle)
-	case c.open > 0 && c.quiet >= silenceMax:
-		c.leave(errLate{})
-	case c.open > 0 && c.quiet == silenceMax-1:
+	case c.open == 0 && c.idleChecks >= idleChecksMax:
+		c.endReader(errIdle)
+	case c.open > 0 && c.idleChecks >= silentChecksMax:
+		c.endReader(errTimeout{})
+	case c.open > 0 && c.idleChecks == silentChecksMax-1:
 		c.buffer().b = appendPing(c.buffer().b, 0, drainPing)
-		c.kick()
+		c.startWriter()
 	}
-	c.check.Reset(lookEvery)
+	c.check.Reset(checkEvery)
 }
 
 var (
@@ -98,8 +98,8 @@ var (
 	errClosed = errors.New("http2: the connection is closed")
 )
 
-// leave has the reader end the connection.
-func (c *Client) leave(err error) {
+// endReader has the reader end the connection.
+func (c *Client) endReader(err error) {
 	if c.closing == nil {
 		c.closing = err
 	}
@@ -114,7 +114,7 @@ func (c *Client) Reserve() bool {
 		return false
 	}
 	c.open++
-	c.quiet = 0
+	c.idleChecks = 0
 	return true
 }
 
@@ -140,38 +140,38 @@ func (c *Client) Close() {
 		c.closing = errClosed
 	}
 	if c.open == 0 {
-		c.leave(errClosed)
+		c.endReader(errClosed)
 	}
 }
 
-// settle implements side. Whoever has been woken goes first: services write an answer in small pieces, and more of them may have come by
+// beforeWait implements side. Whoever has been woken goes first: services write an answer in small pieces, and more of them may have come by
 // then for one system call.
-func (c *Client) settle() { runtime.Gosched() }
+func (c *Client) beforeWait() { runtime.Gosched() }
 
-// pinged implements side.
-func (c *Client) pinged() {}
+// pingAcked implements side.
+func (c *Client) pingAcked() {}
 
-// whole implements side.
-func (c *Client) whole(s *stream) {
+// remoteClosed implements side.
+func (c *Client) remoteClosed(s *stream) {
 	if s.localEnded {
-		c.forget(s, nil)
+		c.remove(s, nil)
 	}
 }
 
-// ended implements side.
-func (c *Client) ended(*stream) { c.leaveOne() }
+// removed implements side.
+func (c *Client) removed(*stream) { c.streamDone() }
 
-func (c *Client) leaveOne() {
+func (c *Client) streamDone() {
 	if c.open--; c.open == 0 {
-		c.quiet = 0
+		c.idleChecks = 0
 		if c.closing != nil {
-			c.leave(c.closing)
+			c.endReader(c.closing)
 		}
 	}
 }
 
-// headed implements side.
-func (c *Client) headed(id uint32, end bool) error {
+// processHead implements side.
+func (c *Client) processHead(id uint32, end bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
@@ -179,9 +179,9 @@ func (c *Client) headed(id uint32, end bool) error {
 		if c.unused(id) {
 			return connError{protocolError, "an answer to nothing"}
 		}
-		return c.noisy() // it has been given up
+		return c.countIdle() // it has been given up
 	}
-	if err := s.answer.headed(end); err != nil {
+	if err := s.response.processHead(end); err != nil {
 		return streamError{id, protocolError}
 	}
 	s.readable.signal()
@@ -197,7 +197,7 @@ type Response struct {
 	header  filters.Header
 	length  int64
 	watch   message.Watch
-	shared  bool // somebody may still interrupt it: it is not used again
+	interruptible  bool // somebody may still interrupt it: it is not used again
 	timeout time.Duration
 	upload  *upload // nil when the request went out at once
 
@@ -205,7 +205,7 @@ type Response struct {
 	headCame bool
 	interims []interim
 	interimN int
-	stopped  bool // its context has ended
+	interrupted  bool // its context has ended
 	deadline time.Time
 }
 
@@ -214,10 +214,10 @@ type interim struct {
 	header filters.Header
 }
 
-var answers = sync.Pool{New: func() any { return new(Response) }}
+var responses = sync.Pool{New: func() any { return new(Response) }}
 
-// headed takes the fields that the connection has decoded: an interim answer, the final one's head, or what is behind its body.
-func (a *Response) headed(end bool) error {
+// processHead takes the fields that the connection has decoded: an interim answer, the final one's head, or what is behind its body.
+func (a *Response) processHead(end bool) error {
 	c := &a.cl.conn
 	if a.headCame {
 		if !end || a.remoteEnded || c.tooLong || a.declared >= 0 && a.received != a.declared || !a.trail(c.fields) {
@@ -304,13 +304,13 @@ func (a *Response) takeFields(to *filters.Header, fields filters.Header) (length
 // Do sends a request, for which a place has been reserved, and waits for the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
 // *[message.Failure]. Nothing of x is read any more when it returns.
 func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
-	a := answers.Get().(*Response)
+	a := responses.Get().(*Response)
 	a.cl, a.timeout = c, timeout
 	a.deadline = now.Add(timeout)
 	if a.method = ""; x.Method == http.MethodHead {
 		a.method = http.MethodHead
 	}
-	if err := a.ask(x, m); err != nil {
+	if err := a.send(x, m); err != nil {
 		a.free()
 		return nil, &message.Failure{Cause: err, Silent: true}
 	}
@@ -321,9 +321,9 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message
 		c.mu.Unlock()
 		return a, nil
 	}
-	f := &message.Failure{Cause: err, Sent: !a.unseen, Silent: !a.headCame && a.interimN == 0}
+	f := &message.Failure{Cause: err, Sent: !a.unprocessed, Silent: !a.headCame && a.interimN == 0}
 	c.mu.Unlock()
-	a.end()
+	a.abort()
 	if a.upload != nil {
 		f.Sent = f.Sent || a.upload.began
 		if a.upload.broken != nil {
@@ -338,15 +338,15 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message
 func (a *Response) Interrupt() {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
-	a.stopped = true
+	a.interrupted = true
 	a.readable.signal()
 	a.flow.writable.signal()
 }
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
-// ask sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
-func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
+// send sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
+func (a *Response) send(x *filters.Exchange, m *message.Message) error {
 	c := a.cl
 	host := x.Host
 	if host == "" {
@@ -359,7 +359,7 @@ func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
 		err = errRequest
 	}
 	if err != nil {
-		c.leaveOne()
+		c.streamDone()
 		return err
 	}
 	if c.lastID == 0 {
@@ -368,7 +368,7 @@ func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
 		c.lastID += 2
 	}
 	a.stream.begin(&c.conn, c.lastID)
-	a.answer = a
+	a.response = a
 	c.streams[a.id] = &a.stream
 	at := c.beginHead(&a.stream)
 	c.out.b = a.appendRequest(c.out.b, x, m, host)
@@ -389,7 +389,7 @@ func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
 	default:
 		c.endStream(&a.stream)
 	}
-	c.kick()
+	c.startWriter()
 	return nil
 }
 
@@ -431,7 +431,7 @@ func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *message.Mes
 	return dst
 }
 
-// awaitHead waits for the head of the final answer, and passes the interim ones on. mu is held.
+// awaitHeadRoom waits for the head of the final answer, and passes the interim ones on. mu is held.
 func (a *Response) awaitHead(m *message.Message) error {
 	for {
 		for len(a.interims) > 0 {
@@ -458,16 +458,16 @@ func (a *Response) awaitHead(m *message.Message) error {
 // wait waits for something to come, at most to the deadline.
 func (a *Response) wait() error {
 	for {
-		if a.stopped {
-			return errStopped
+		if a.interrupted {
+			return errInterrupted
 		}
 		d := time.Until(a.deadline) // an upload moves it
 		if d <= 0 {
-			return errLate{}
+			return errTimeout{}
 		}
 		if a.readable.wait(&a.c.mu, d) {
-			if a.stopped {
-				return errStopped
+			if a.interrupted {
+				return errInterrupted
 			}
 			return nil
 		}

@@ -22,8 +22,8 @@ const (
 	streamWindow  = 256 << 10 // and of one
 	tableSize     = 4 << 10   // of the dynamic table of HPACK
 	fragmentsMax  = 64        // frames that a head comes in
-	noiseMax      = 5000      // frames in a row, or within a check's time, by which nothing goes on
-	cutsMax       = 200
+	idleFramesMax      = 5000      // frames in a row, or within a check's time, by which nothing goes on
+	resetStreamsMax       = 200
 	controlMax    = 256 << 10 // bytes of answers to control frames that the peer does not take
 	lingerTime    = time.Second
 	resetsKept    = 64 // streams that were reset by us and of which something may still be under way
@@ -36,16 +36,16 @@ var readBuffers = sync.Pool{New: func() any { return new([readBufferLen]byte) }}
 
 // side is what the two ends of a connection do each in its own way. All of it is called by the reader.
 type side interface {
-	// headed takes a whole head or trailer section, whose fields are in c.fields. mu is not held.
-	headed(id uint32, end bool) error
-	// settle is called before the reader waits for more. mu is not held.
-	settle()
-	// whole is called under mu when all of what a stream receives is there.
-	whole(*stream)
-	// ended is called under mu when a stream leaves the connection's list.
-	ended(*stream)
-	// pinged is called under mu for the answer to a ping of ours.
-	pinged()
+	// processHead takes a whole head or trailer section, whose fields are in c.fields. mu is not held.
+	processHead(id uint32, end bool) error
+	// beforeWait is called before the reader waits for more. mu is not held.
+	beforeWait()
+	// remoteClosed is called under mu when all of what a stream receives is there.
+	remoteClosed(*stream)
+	// removed is called under mu when a stream leaves the connection's list.
+	removed(*stream)
+	// pingAcked is called under mu for the answer to a ping of ours.
+	pingAcked()
 }
 
 // conn is one connection, either side of it. Its reader is the goroutine that runs it; all else happens under mu.
@@ -70,17 +70,17 @@ type conn struct {
 	blockID   uint32 // 0 is none
 	blockEnd  bool
 	fragments int
-	taken     atomic.Uint32 // frames
+	framesRead     atomic.Uint32 // frames
 
 	mu         sync.Mutex
 	streams    map[uint32]*stream
 	flow       flow
 	peerMax    int // streams that we may open
 	lastID     uint32
-	resets     [resetsKept]uint32
+	recentResets     [resetsKept]uint32
 	resetNext  int
-	noise      int
-	cuts       int       // streams that ended by a reset, the client's or for his faults, beyond those that were answered
+	idleFrames      int
+	resetStreams       int       // streams that ended by a reset, the client's or for his faults, beyond those that were answered
 	blockSince time.Time // when the head began that comes in several frames
 	closing    error     // why it is given up; nil while it is used
 	writer
@@ -112,7 +112,7 @@ func (c *conn) run() error {
 	for {
 		h, p, err := c.next()
 		if err == nil {
-			err = c.take(&h, p)
+			err = c.processFrame(&h, p)
 		}
 		var s streamError
 		switch {
@@ -136,17 +136,17 @@ func (c *conn) refuse(e streamError) error {
 		return err
 	}
 	if e.code == refusedStream { // as a client's first streams may be, which does not know the limit yet
-		return c.noisy()
+		return c.countIdle()
 	}
-	return c.cut()
+	return c.countReset()
 }
 
-// cut counts a stream that a client has begun and ended before its end, or made us end (CVE-2023-44487, CVE-2025-8671).
-func (c *conn) cut() error {
+// endDetached counts a stream that a client has begun and ended before its end, or made us end (CVE-2023-44487, CVE-2025-8671).
+func (c *conn) countReset() error {
 	if !c.server {
 		return nil
 	}
-	if c.cuts++; c.cuts > cutsMax {
+	if c.resetStreams++; c.resetStreams > resetStreamsMax {
 		return connError{enhanceYourCalm, "too many streams are begun and not ended"}
 	}
 	return nil
@@ -163,11 +163,11 @@ func (c *conn) next() (frameHeader, []byte, error) {
 			}
 			if end := frameHeaderLen + h.length; len(have) >= end {
 				c.r += end
-				c.taken.Add(1)
+				c.framesRead.Add(1)
 				return h, have[frameHeaderLen:end], nil
 			}
 		}
-		c.side.settle()
+		c.side.beforeWait()
 		if err := c.fill(); err != nil {
 			return frameHeader{}, nil, err
 		}
@@ -256,23 +256,23 @@ func (c *conn) drop() {
 func (c *conn) consume(n int) {
 	if n := c.flow.receive.consume(n); n > 0 {
 		c.buffer().b = appendWindowUpdate(c.buffer().b, 0, n)
-		c.kick()
+		c.startWriter()
 	}
 }
 
 // reset ends a stream from our side.
 func (c *conn) reset(id uint32, why code, err error) {
-	c.resets[c.resetNext%resetsKept] = id
+	c.recentResets[c.resetNext%resetsKept] = id
 	c.resetNext++
 	c.buffer().b = appendReset(c.buffer().b, id, why)
-	c.kick()
+	c.startWriter()
 	if s := c.streams[id]; s != nil {
-		c.forget(s, err)
+		c.remove(s, err)
 	}
 }
 
-// forget takes a stream off the list. What it has received can still be read where err is nil.
-func (c *conn) forget(s *stream, err error) {
+// remove takes a stream off the list. What it has received can still be read where err is nil.
+func (c *conn) remove(s *stream, err error) {
 	if c.streams[s.id] != s {
 		return
 	}
@@ -280,7 +280,7 @@ func (c *conn) forget(s *stream, err error) {
 	if err != nil && s.err == nil {
 		s.err = err
 	}
-	c.side.ended(s)
+	c.side.removed(s)
 	s.readable.signal()
 	s.flow.writable.signal()
 	if s.ctx != nil && err != nil {
@@ -288,13 +288,13 @@ func (c *conn) forget(s *stream, err error) {
 	}
 }
 
-// fail ends all streams.
-func (c *conn) fail(err error) {
+// failStreams ends all streams.
+func (c *conn) failStreams(err error) {
 	if c.closing == nil {
 		c.closing = err
 	}
 	for _, s := range c.streams {
-		c.forget(s, err)
+		c.remove(s, err)
 	}
 }
 
@@ -304,13 +304,13 @@ func (c *conn) finish(err error) {
 	var broken connError
 	wrong := errors.As(err, &broken)
 	c.mu.Lock()
-	c.fail(err)
+	c.failStreams(err)
 	if wrong {
 		c.buffer().b = appendGoAway(c.buffer().b, c.lastPeerID(), broken.code)
 	}
 	c.nc.SetWriteDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
-	c.kick()
-	c.drained()
+	c.startWriter()
+	c.awaitWritten()
 	linger := wrong || errors.Is(err, os.ErrDeadlineExceeded) && !c.broken
 	c.mu.Unlock()
 	if linger {

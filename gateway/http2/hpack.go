@@ -112,10 +112,10 @@ func appendFields(dst []byte, h filters.Header) []byte {
 // sound reports whether a field is well-formed (RFC 9113 §8.2): its name a token without capital letters, its value without control bytes and
 // without space at its ends, and none that is of the connection.
 func sound(f *filters.Field, kind message.Kind) bool {
-	return lower(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
+	return lowerCase(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
 }
 
-func lower(name string) bool {
+func lowerCase(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
 			return false

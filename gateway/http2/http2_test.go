@@ -42,7 +42,7 @@ func echo(s *Stream) {
 			s.Flush()
 		}
 		if err == io.EOF {
-			s.Trailer(s.Behind())
+			s.Trailer(s.BodyTrailer())
 			return
 		}
 		if err != nil {
@@ -151,7 +151,7 @@ func until[F http2.Frame](p *peer, good func(F) bool) F {
 	}
 }
 
-// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of an answer.
+// removed returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of an answer.
 func (p *peer) ended(id uint32) string {
 	status := ""
 	for {
@@ -273,7 +273,7 @@ func TestFrames(t *testing.T) {
 		{"second head", func(p *peer) { p.request(1, false); p.request(1, false) }, "reset PROTOCOL_ERROR"},
 		{"unknown frame", func(p *peer) { p.WriteRawFrame(0x77, 0, 0, []byte("x")); p.request(1, true) }, "200"},
 		{"settings flood", func(p *peer) {
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteSettings() != nil {
 					return
 				}
@@ -281,7 +281,7 @@ func TestFrames(t *testing.T) {
 		}, "goaway ENHANCE_YOUR_CALM"},
 		{"empty data", func(p *peer) {
 			p.request(1, false)
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteData(1, false, nil) != nil {
 					return
 				}

@@ -26,7 +26,7 @@ type Stream struct {
 	allowed  message.Allowance // of the body
 	tooLong  bool
 	expects  bool // the client waits for 100 (Continue), and has not got it
-	stopped  bool // Interrupt; under mu
+	interrupted  bool // Interrupt; under mu
 	outgoing message.Outgoing
 	wrote    bool // something of the answer's body
 }
@@ -35,7 +35,7 @@ var streams = sync.Pool{New: func() any {
 	s := &Stream{}
 	s.ctx = &message.Context{}
 	s.load = s.loadBody
-	s.message.Interim, s.message.Trailer = s.Interim, s.Behind // made once
+	s.message.Interim, s.message.Trailer = s.Interim, s.BodyTrailer // made once
 	return s
 }}
 
@@ -43,7 +43,7 @@ var streams = sync.Pool{New: func() any {
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
-	s.expects, s.stopped, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
+	s.expects, s.interrupted, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -193,8 +193,8 @@ func (s *Stream) length() int64 {
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
 func (s *Stream) LimitBody(n int64) { s.allowed = message.Allowance(n) }
 
-// Behind returns the fields behind the body, once it has been read to its end.
-func (s *Stream) Behind() filters.Header { return s.trailer }
+// BodyTrailer returns the fields behind the body, once it has been read to its end.
+func (s *Stream) BodyTrailer() filters.Header { return s.trailer }
 
 // Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
 // reading the body.
@@ -223,7 +223,7 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
 	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
-		return s.rest(), nil
+		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
 	b, err := message.ReadAll(s.kept[:0], s)
@@ -248,10 +248,10 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	for {
 		switch {
-		case s.stopped:
-			return 0, errStopped
+		case s.interrupted:
+			return 0, errInterrupted
 		case s.unread() > 0:
-			return s.take(p), nil
+			return s.readBody(p), nil
 		case s.err != nil:
 			return 0, s.err
 		case s.remoteEnded:
@@ -262,10 +262,10 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 			at := c.beginHead(&s.stream)
 			c.out.b = appendIndexedName(c.out.b, nameStatus, "100")
 			c.endHead(&s.stream, at, 0)
-			c.kick()
+			c.startWriter()
 		}
-		if !s.readable.wait(&c.mu, c.patience) {
-			return 0, errLate{}
+		if !s.readable.wait(&c.mu, c.writeTimeout) {
+			return 0, errTimeout{}
 		}
 	}
 }
@@ -274,7 +274,7 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 func (s *Stream) Interrupt() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.stopped = true
+	s.interrupted = true
 	s.readable.signal()
 }
 
@@ -283,13 +283,13 @@ func (s *Stream) Interim(status int, h filters.Header) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.outgoing.Headed || !message.ForwardsInterim(status) || s.awaitHead(c.patience) != nil {
+	if s.outgoing.Headed || !message.ForwardsInterim(status) || s.awaitHeadRoom(c.writeTimeout) != nil {
 		return
 	}
 	at := c.beginHead(&s.stream)
 	c.out.b = appendFields(appendStatus(c.out.b, status), h)
 	c.endHead(&s.stream, at, 0)
-	c.kick()
+	c.startWriter()
 }
 
 func appendStatus(dst []byte, status int) []byte {
@@ -308,7 +308,7 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.outgoing.Begin(s.Exchange.Method, status, length)
-	if s.outgoing.Err = s.awaitHead(c.patience); s.outgoing.Err != nil {
+	if s.outgoing.Err = s.awaitHeadRoom(c.writeTimeout); s.outgoing.Err != nil {
 		return
 	}
 	at := c.beginHead(&s.stream)
@@ -370,7 +370,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 	s.wrote = true
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if s.outgoing.Err = s.write(p, s.c.patience); s.outgoing.Err != nil {
+	if s.outgoing.Err = s.write(p, s.c.writeTimeout); s.outgoing.Err != nil {
 		return 0, s.outgoing.Err
 	}
 	return len(p), nil
@@ -381,9 +381,9 @@ func (s *Stream) Flush() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if s.wrote {
-		s.c.kick()
+		s.c.startWriter()
 	} else {
-		s.c.kickSoon()
+		s.c.startWriterSoon()
 	}
 }
 
@@ -426,23 +426,23 @@ func (s *Stream) finish() {
 		switch {
 		case s.outgoing.Broken() || s.outgoing.Err != nil && !s.outgoing.Bodiless:
 			why := internalError
-			if _, late := s.outgoing.Err.(errLate); late {
+			if _, late := s.outgoing.Err.(errTimeout); late {
 				why = cancel
 			}
 			c.reset(s.id, why, errEnded)
 		default:
 			c.endStream(&s.stream)
-			c.cuts = max(c.cuts-1, 0)
+			c.resetStreams = max(c.resetStreams-1, 0)
 			if !s.remoteEnded { // nobody reads the rest (RFC 9113 §8.1)
 				c.reset(s.id, noError, errEnded)
 			} else {
-				c.forget(&s.stream, nil)
+				c.remove(&s.stream, nil)
 			}
-			c.kick()
+			c.startWriter()
 		}
 	}
 	c.consume(s.unread())
-	c.served()
+	c.requestDone()
 	c.mu.Unlock()
 	s.release()
 }

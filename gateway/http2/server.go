@@ -42,13 +42,13 @@ type Server struct {
 	handlers sync.WaitGroup
 
 	detached context.Context // of what goes on without its client; ends with Close
-	cut      context.CancelFunc
+	endDetached      context.CancelFunc
 }
 
 // New returns a server.
 func New(o Options) *Server {
 	s := &Server{Options: o, conns: map[*serverConn]struct{}{}, changed: make(chan struct{}, 1)}
-	s.detached, s.cut = context.WithCancel(context.Background())
+	s.detached, s.endDetached = context.WithCancel(context.Background())
 	return s
 }
 
@@ -59,7 +59,7 @@ type serverConn struct {
 	peer     netip.Addr
 	peerText string
 	scheme   string
-	fresh    []*Stream // begun, and not yet given to a handler; the reader's own
+	ready    []*Stream // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
 	running   int // handlers
@@ -71,8 +71,8 @@ type serverConn struct {
 	leaving   bool // no more streams are taken
 }
 
-// drainPatience is how long a client has to see that the connection ends before the last stream is drawn that is still served.
-const drainPatience = 500 * time.Millisecond
+// drainWait is how long a client has to see that the connection ends before the last stream is drawn that is still served.
+const drainWait = 500 * time.Millisecond
 
 var drainPing = []byte("drained?")
 
@@ -89,7 +89,7 @@ func (s *Server) Serve(nc net.Conn) {
 	c.peerText = c.peer.String()
 	c.server = true
 	c.init(nc, c, s.MaxHeader)
-	c.patience = s.IdleTimeout
+	c.writeTimeout = s.IdleTimeout
 	c.idleSince = c.began
 	s.mu.Lock()
 	if s.closed {
@@ -112,11 +112,11 @@ func (s *Server) Serve(nc net.Conn) {
 
 func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
-	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.look)
+	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
 	c.buffer().b = appendSettings(c.buffer().b,
 		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
-	c.kick()
+	c.startWriter()
 	c.mu.Unlock()
 	if leaving {
 		c.drain()
@@ -125,10 +125,10 @@ func (c *serverConn) serve(leaving bool) {
 	if err == nil {
 		err = c.run()
 	}
-	for _, s := range c.fresh { // a connection that ends with what began them
+	for _, s := range c.ready { // a connection that ends with what began them
 		c.srv.start(s)
 	}
-	c.fresh = nil
+	c.ready = nil
 	c.finish(err)
 	c.mu.Lock()
 	c.check.Stop()
@@ -152,23 +152,23 @@ func (c *serverConn) preface() error {
 	return nil
 }
 
-// look is called from time to time, and ends the connection when nothing happens on it.
-func (c *serverConn) look() {
+// onCheck is called from time to time, and ends the connection when nothing happens on it.
+func (c *serverConn) onCheck() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.check == nil {
 		return
 	}
 	now := time.Now()
-	c.noise = 0
-	c.release(now)
+	c.idleFrames = 0
+	c.serveDeferred(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
 	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout, !c.blockSince.IsZero() && now.Sub(c.blockSince) >= c.srv.HeaderTimeout:
-		c.leave()
+		c.endReader()
 		return
 	case c.running == 0 && quiet >= c.srv.IdleTimeout:
-		c.farewell()
+		c.goAway()
 		return
 	}
 	next := min(c.srv.HeaderTimeout, c.srv.IdleTimeout)
@@ -178,21 +178,21 @@ func (c *serverConn) look() {
 	c.check.Reset(max(next, time.Millisecond))
 }
 
-// leave has the reader end the connection.
-func (c *serverConn) leave() {
+// endReader has the reader end the connection.
+func (c *serverConn) endReader() {
 	c.leaving = true
 	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection
 }
 
-// farewell tells the client which was the last stream, and ends the connection behind it.
-func (c *serverConn) farewell() {
+// goAway tells the client which was the last stream, and ends the connection behind it.
+func (c *serverConn) goAway() {
 	if !c.leaving {
 		c.leaving = true
 		c.buffer().b = appendGoAway(c.buffer().b, c.lastID, noError)
-		c.kick()
+		c.startWriter()
 	}
 	if c.running == 0 {
-		c.leave()
+		c.endReader()
 	}
 }
 
@@ -206,27 +206,27 @@ func (c *serverConn) drain() {
 	c.draining = true
 	c.buffer().b = appendGoAway(c.buffer().b, idMax, noError)
 	c.buffer().b = appendPing(c.buffer().b, 0, drainPing)
-	c.kick()
-	time.AfterFunc(drainPatience, func() {
+	c.startWriter()
+	time.AfterFunc(drainWait, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.farewell()
+		c.goAway()
 	})
 }
 
-// pinged implements side: everything that the client sent before it knew is there.
-func (c *serverConn) pinged() {
+// pingAcked implements side: everything that the client sent before it knew is there.
+func (c *serverConn) pingAcked() {
 	if c.draining {
-		c.farewell()
+		c.goAway()
 	}
 }
 
-// headed implements side.
-func (c *serverConn) headed(id uint32, end bool) error {
+// processHead implements side.
+func (c *serverConn) processHead(id uint32, end bool) error {
 	c.mu.Lock()
 	if s := c.streams[id]; s != nil {
 		defer c.mu.Unlock()
-		return c.trailed(s, end)
+		return c.processTrailer(s, end)
 	}
 	switch {
 	case id%2 == 0:
@@ -234,13 +234,13 @@ func (c *serverConn) headed(id uint32, end bool) error {
 		return connError{protocolError, "a client's stream with an even number"}
 	case id <= c.lastID:
 		defer c.mu.Unlock()
-		if c.wasReset(id) {
-			return c.noisy()
+		if c.recentlyReset(id) {
+			return c.countIdle()
 		}
 		return connError{streamClosed, "a head on a stream that has ended"}
 	case c.leaving:
 		defer c.mu.Unlock()
-		return c.noisy() // the client knows that it is not served
+		return c.countIdle() // the client knows that it is not served
 	}
 	c.lastID = id
 	full := c.running >= c.srv.MaxStreams
@@ -256,45 +256,45 @@ func (c *serverConn) headed(id uint32, end bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.progress()
+	c.countProgress()
 	c.running++
 	s.flow.send = sendWindow(c.flow.initial)
 	c.streams[id] = &s.stream
-	if !end && s.declared > 0 && s.declared <= heldMax && !s.expects {
-		s.held = s
+	if !end && s.declared > 0 && s.declared <= deferredBodyMax && !s.expects {
+		s.deferred = s
 	} else {
-		c.fresh = append(c.fresh, s)
+		c.ready = append(c.ready, s)
 	}
 	return nil
 }
 
-// heldMax is the length up to which a body is waited for before its request is served: it goes out in one piece then, with the head,
+// deferredBodyMax is the length up to which a body is waited for before its request is served: it goes out in one piece then, with the head,
 // and a client that is slow with it keeps nothing but its stream.
-const heldMax = frameMax
+const deferredBodyMax = frameMax
 
-// holdMax is how long that is waited for: then the request is served, and the body bit by bit.
-const holdMax = time.Second
+// deferMax is how long that is waited for: then the request is served, and the body bit by bit.
+const deferMax = time.Second
 
-// whole implements side.
-func (c *serverConn) whole(s *stream) {
-	if s.held != nil {
-		c.fresh = append(c.fresh, s.held)
-		s.held = nil
+// remoteClosed implements side.
+func (c *serverConn) remoteClosed(s *stream) {
+	if s.deferred != nil {
+		c.ready = append(c.ready, s.deferred)
+		s.deferred = nil
 	}
 }
 
-// release serves the requests whose bodies have been waited for for long enough.
-func (c *serverConn) release(now time.Time) {
+// serveDeferred serves the requests whose bodies have been waited for for long enough.
+func (c *serverConn) serveDeferred(now time.Time) {
 	for _, s := range c.streams {
-		if s.held != nil && now.Sub(s.held.Exchange.Received) >= holdMax {
-			c.srv.start(s.held)
-			s.held = nil
+		if s.deferred != nil && now.Sub(s.deferred.Exchange.Received) >= deferMax {
+			c.srv.start(s.deferred)
+			s.deferred = nil
 		}
 	}
 }
 
-// trailed takes a trailer section.
-func (c *serverConn) trailed(s *stream, end bool) error {
+// processTrailer takes a trailer section.
+func (c *serverConn) processTrailer(s *stream, end bool) error {
 	if s.remoteEnded {
 		return streamError{s.id, streamClosed}
 	}
@@ -306,35 +306,35 @@ func (c *serverConn) trailed(s *stream, end bool) error {
 	return nil
 }
 
-// settle implements side: what came together is handed over together, so a request with a body has it, as a rule.
-func (c *serverConn) settle() {
+// beforeWait implements side: what came together is handed over together, so a request with a body has it, as a rule.
+func (c *serverConn) beforeWait() {
 	if !c.begun && c.settled {
 		c.mu.Lock()
 		c.begun = true
 		c.mu.Unlock()
 	}
-	for i, s := range c.fresh {
-		c.fresh[i] = nil
+	for i, s := range c.ready {
+		c.ready[i] = nil
 		c.srv.start(s)
 	}
-	c.fresh = c.fresh[:0]
+	c.ready = c.ready[:0]
 }
 
-// ended implements side.
-func (c *serverConn) ended(s *stream) {
-	if s.held != nil { // nobody has seen it
-		s.held = nil
+// removed implements side.
+func (c *serverConn) removed(s *stream) {
+	if s.deferred != nil { // nobody has seen it
+		s.deferred = nil
 		c.consume(s.unread())
-		c.served()
+		c.requestDone()
 	}
 }
 
-// served counts a request as done.
-func (c *serverConn) served() {
+// requestDone counts a request as done.
+func (c *serverConn) requestDone() {
 	if c.running--; c.running == 0 {
 		c.idleSince = time.Now()
 		if c.leaving {
-			c.leave()
+			c.endReader()
 		}
 	}
 }
@@ -400,7 +400,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close ends everything at once and returns when no handler is left.
 func (s *Server) Close() {
-	s.cut()
+	s.endDetached()
 	s.mu.Lock()
 	s.closed = true
 	for c := range s.conns {

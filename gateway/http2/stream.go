@@ -15,8 +15,8 @@ type stream struct {
 	c      *conn
 	id     uint32
 	ctx    *message.Context // that ends with it; nil on the client's side
-	answer *Response        // that it is of; nil on the server's side
-	held   *Stream          // a request that is not served before its body is there; else nil
+	response *Response        // that it is of; nil on the server's side
+	deferred   *Stream          // a request that is not served before its body is there; else nil
 
 	// What comes.
 	body        []byte // that has come
@@ -35,7 +35,7 @@ type stream struct {
 	flow streamFlow
 
 	err    error // why it ended before its end
-	unseen bool  // the peer has not begun with it
+	unprocessed bool  // the peer has not begun with it
 }
 
 // begin readies a stream for its first frame.
@@ -91,15 +91,15 @@ func (w *waiter) wait(mu *sync.Mutex, d time.Duration) bool {
 	}
 }
 
-// errLate is the error of a peer that was waited for too long.
-type errLate struct{}
+// errTimeout is the error of a peer that was waited for too long.
+type errTimeout struct{}
 
-func (errLate) Error() string   { return "http2: the peer took too long" }
-func (errLate) Timeout() bool   { return true }
-func (errLate) Temporary() bool { return true }
+func (errTimeout) Error() string   { return "http2: the peer took too long" }
+func (errTimeout) Timeout() bool   { return true }
+func (errTimeout) Temporary() bool { return true }
 
 var (
-	errStopped = errors.New("http2: the read was interrupted")
+	errInterrupted = errors.New("http2: the read was interrupted")
 	errEnded   = errors.New("http2: the stream has ended")
 )
 
@@ -142,32 +142,32 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 // remoteEnd: nothing more comes.
 func (s *stream) remoteEnd() {
 	s.remoteEnded = true
-	s.c.side.whole(s)
+	s.c.side.remoteClosed(s)
 }
 
-// take reads what has come and lets the peer send as much again.
-func (s *stream) take(p []byte) int {
+// readBody reads what has come and lets the peer send as much again.
+func (s *stream) readBody(p []byte) int {
 	n := copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
 		s.body, s.read = s.body[:0], 0
 	}
-	s.taken(n)
+	s.consumed(n)
 	return n
 }
 
-func (s *stream) taken(n int) {
+func (s *stream) consumed(n int) {
 	s.c.consume(n)
 	if s.remoteEnded || s.err != nil {
 		return
 	}
 	if n := s.flow.receive.consume(n); n > 0 {
 		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, n)
-		s.c.kick()
+		s.c.startWriter()
 	}
 }
 
-// rest takes all that has come without a copy. Nothing comes any more.
-func (s *stream) rest() []byte {
+// restOfBody takes all that has come without a copy. Nothing comes any more.
+func (s *stream) restOfBody() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
 	s.c.consume(len(p))
@@ -186,7 +186,7 @@ func (s *stream) write(p []byte, patience time.Duration) error {
 		}
 		n := c.flow.acquire(&s.flow, len(p), c.buffered())
 		if n == 0 {
-			if err := s.await(patience); err != nil {
+			if err := s.awaitRoom(patience); err != nil {
 				return err
 			}
 			continue
@@ -204,29 +204,29 @@ func (s *stream) data(p []byte) {
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
-	c.progress()
+	c.countProgress()
 }
 
-// await waits for room.
-func (s *stream) await(patience time.Duration) error {
+// awaitRoom waits for room.
+func (s *stream) awaitRoom(patience time.Duration) error {
 	c := s.c
-	c.kick()
+	c.startWriter()
 	ok := c.flow.wait(&s.flow, &c.mu, patience)
 	if s.err != nil {
 		return s.err
 	}
 	if !ok {
-		return errLate{}
+		return errTimeout{}
 	}
 	return nil
 }
 
-// awaitHead waits until a head can be written: its size is not under flow control, but it is kept all the same.
-func (s *stream) awaitHead(patience time.Duration) error {
+// awaitHeadRoom waits until a head can be written: its size is not under flow control, but it is kept all the same.
+func (s *stream) awaitHeadRoom(patience time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
 	for s.c.buffered() >= outMax {
-		if err := s.await(patience); err != nil {
+		if err := s.awaitRoom(patience); err != nil {
 			return err
 		}
 	}
@@ -234,13 +234,13 @@ func (s *stream) awaitHead(patience time.Duration) error {
 }
 
 // wasReset: the peer has ended it.
-func (s *stream) wasReset(why code) {
-	s.unseen = s.unseen || why == refusedStream
+func (s *stream) resetByPeer(why code) {
+	s.unprocessed = s.unprocessed || why == refusedStream
 	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
 		s.err = errReset(why)
-		s.c.forget(s, nil)
+		s.c.remove(s, nil)
 		s.flow.writable.signal()
 		return
 	}
-	s.c.forget(s, errReset(why))
+	s.c.remove(s, errReset(why))
 }

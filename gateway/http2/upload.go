@@ -45,7 +45,7 @@ func (u *upload) SendBody() error {
 		if _, client := err.(*message.ClientError); client && !a.headCame && a.err == nil {
 			u.broken = err
 		}
-		a.lost(err)
+		a.giveUp(err)
 		return err
 	}
 	var h filters.Header
@@ -54,7 +54,7 @@ func (u *upload) SendBody() error {
 	}
 	if len(h) > 0 && a.err == nil {
 		a.c.trailer(&a.stream, h)
-		a.over()
+		a.requestSent()
 	} else {
 		a.localEnd()
 	}
@@ -69,7 +69,7 @@ func (u *upload) sendRest() error {
 	for len(p) > 0 {
 		n := min(len(p), outMax)
 		if err := a.sendPiece(p[:n]); err != nil {
-			a.lost(err)
+			a.giveUp(err)
 			return err
 		}
 		p = p[n:]
@@ -96,12 +96,12 @@ func (u *upload) SendPiece(p []byte) error {
 func (a *Response) sendPiece(p []byte) error {
 	a.deadline = time.Now().Add(a.timeout)
 	err := a.write(p, a.timeout)
-	a.c.kick()
+	a.c.startWriter()
 	return err
 }
 
-// lost ends the stream of a body that cannot be sent on.
-func (a *Response) lost(err error) {
+// giveUp ends the stream of a body that cannot be sent on.
+func (a *Response) giveUp(err error) {
 	if a.c.streams[a.id] == &a.stream {
 		a.c.reset(a.id, cancel, err)
 	}
@@ -111,14 +111,14 @@ func (a *Response) lost(err error) {
 func (a *Response) localEnd() {
 	if a.err == nil {
 		a.c.endStream(&a.stream)
-		a.over()
+		a.requestSent()
 	}
 }
 
 // over: our side has ended; the stream is not needed any more when the other one has.
-func (a *Response) over() {
+func (a *Response) requestSent() {
 	if a.remoteEnded {
-		a.c.forget(&a.stream, nil)
+		a.c.remove(&a.stream, nil)
 	}
-	a.c.kick()
+	a.c.startWriter()
 }

@@ -23,15 +23,15 @@ type writer struct {
 	writing    bool
 	broken     bool
 	idle       sync.Cond // nothing is being written
-	patience   time.Duration
+	writeTimeout   time.Duration
 	writeUntil time.Time
 	send       func() // write; made once
-	late       *time.Timer
-	soon       bool // it runs
+	timer       *time.Timer
+	timerRuns       bool // it runs
 }
 
-// headPatience is how long a head waits for the beginning of its body, so that both go out in one piece.
-const headPatience = time.Millisecond
+// headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
+const headDelay = time.Millisecond
 
 func (c *conn) buffer() *outBuffer {
 	if c.out == nil {
@@ -49,8 +49,8 @@ func (c *conn) buffered() int {
 	return len(c.out.b)
 }
 
-// kick has what is in the buffer sent.
-func (c *conn) kick() {
+// startWriter has what is in the buffer sent.
+func (c *conn) startWriter() {
 	if c.writing || c.out == nil || c.broken {
 		return
 	}
@@ -58,24 +58,24 @@ func (c *conn) kick() {
 	go c.send()
 }
 
-// kickSoon has it sent in a moment, if nothing else does before.
-func (c *conn) kickSoon() {
-	if c.soon || c.writing || c.out == nil || c.broken {
+// startWriterSoon has it sent in a moment, if nothing else does before.
+func (c *conn) startWriterSoon() {
+	if c.timerRuns || c.writing || c.out == nil || c.broken {
 		return
 	}
-	c.soon = true
-	if c.late == nil {
-		c.late = time.AfterFunc(headPatience, c.waited)
+	c.timerRuns = true
+	if c.timer == nil {
+		c.timer = time.AfterFunc(headDelay, c.startWriterLate)
 	} else {
-		c.late.Reset(headPatience)
+		c.timer.Reset(headDelay)
 	}
 }
 
-func (c *conn) waited() {
+func (c *conn) startWriterLate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.soon = false
-	c.kick()
+	c.timerRuns = false
+	c.startWriter()
 }
 
 // write sends until there is nothing left.
@@ -87,8 +87,8 @@ func (c *conn) write() {
 		out := c.out
 		c.out = nil
 		c.flow.wakeWriters(c.buffered())
-		if now := time.Now(); c.closing == nil && now.Add(c.patience).After(c.writeUntil) { // not for each: it costs as much as a frame
-			c.writeUntil = now.Add(c.patience + c.patience/3)
+		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) { // not for each: it costs as much as a frame
+			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
 		c.mu.Unlock()
@@ -100,7 +100,7 @@ func (c *conn) write() {
 		c.mu.Lock()
 		if err != nil {
 			c.broken = true
-			c.fail(err)
+			c.failStreams(err)
 			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
@@ -111,8 +111,8 @@ func (c *conn) write() {
 	c.idle.Broadcast()
 }
 
-// drained waits until all has been sent, or cannot be.
-func (c *conn) drained() {
+// awaitWritten waits until all has been sent, or cannot be.
+func (c *conn) awaitWritten() {
 	for c.writing {
 		c.idle.Wait()
 	}
@@ -147,7 +147,7 @@ func (c *conn) endHead(s *stream, at int, flags uint8) {
 	}
 	s.lastBatch, s.lastAt = c.batch, at
 	s.localEnded = flags&flagEndStream != 0
-	c.progress()
+	c.countProgress()
 }
 
 // endStream ends our side of a stream: with its last frame where that has not been sent yet, else with an empty one.

@@ -19,7 +19,7 @@ func (a *Response) Read(p []byte) (int, error) {
 	for {
 		switch {
 		case a.unread() > 0:
-			return a.take(p), nil
+			return a.readBody(p), nil
 		case a.remoteEnded:
 			return 0, io.EOF
 		case a.err != nil:
@@ -36,7 +36,7 @@ func (a *Response) Await(d time.Duration) bool {
 	until := time.Now().Add(d)
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
-	for a.unread() == 0 && !a.remoteEnded && a.err == nil && !a.stopped {
+	for a.unread() == 0 && !a.remoteEnded && a.err == nil && !a.interrupted {
 		left, patience := time.Until(until), time.Until(a.deadline)
 		if patience <= 0 {
 			return true
@@ -56,7 +56,7 @@ func (a *Response) Next() []byte {
 	if !a.remoteEnded || a.unread() == 0 {
 		return nil
 	}
-	return a.rest()
+	return a.restOfBody()
 }
 
 // Trailer returns the fields behind the body, after its end.
@@ -86,16 +86,16 @@ func (a *Response) Close() error {
 			a.upload.Wait()
 		}
 	}
-	a.end()
+	a.abort()
 	a.free()
 	return nil
 }
 
-// end gives up what is still under way.
-func (a *Response) end() {
+// abort gives up what is still under way.
+func (a *Response) abort() {
 	c := a.c
 	if !a.watch.End() {
-		a.shared = true
+		a.interruptible = true
 	}
 	c.mu.Lock()
 	if c.streams[a.id] == &a.stream {
@@ -116,12 +116,12 @@ func (a *Response) end() {
 }
 
 func (a *Response) free() {
-	if a.shared {
+	if a.interruptible {
 		return
 	}
 	clear(a.header)
 	s := a.stream
-	s.c, s.answer = nil, nil
+	s.c, s.response = nil, nil
 	*a = Response{header: a.header[:0], stream: s}
-	answers.Put(a)
+	responses.Put(a)
 }

@@ -21,12 +21,12 @@ func streamType(contentType string) bool {
 	return false
 }
 
-// keep reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
-func (f *forward) keep(x *filters.Exchange, e end) end {
+// buffer reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
+func (f *forward) buffer(x *filters.Exchange, e result) result {
 	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
-	kept := e.answer.Next()
+	kept := e.response.Next()
 	for {
-		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.answer, kept, x.BufferBody) {
+		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.response, kept, x.BufferBody) {
 			e.streams, e.read = true, kept
 			return e
 		}
@@ -37,18 +37,18 @@ func (f *forward) keep(x *filters.Exchange, e end) end {
 			}
 			room = kept[len(kept):cap(kept)]
 		}
-		n, err := e.answer.Read(room)
+		n, err := e.response.Read(room)
 		kept = kept[:len(kept)+n]
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			failed := f.failed(x, readFailure(x, err))
-			failed.answer = e.answer // to be closed
+			failed.response = e.response // to be closed
 			return failed
 		}
 	}
-	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.answer.Trailer()
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.response.Trailer()
 	return e
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// take handles a frame.
-func (c *conn) take(h *frameHeader, p []byte) error {
+// readBody handles a frame.
+func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	if c.blockID != 0 && (h.kind != frameContinuation || h.id != c.blockID) {
 		return connError{protocolError, "a head is interrupted by another frame"}
 	}
@@ -18,55 +18,55 @@ func (c *conn) take(h *frameHeader, p []byte) error {
 	}
 	switch h.kind {
 	case frameData:
-		return c.takeData(h, p)
+		return c.processData(h, p)
 	case frameHeaders:
-		return c.takeHeaders(h, p)
+		return c.processHeaders(h, p)
 	case frameContinuation:
-		return c.takeContinuation(h, p)
+		return c.processContinuation(h, p)
 	case framePushPromise:
 		return connError{protocolError, "a push, which nobody has allowed"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.noisy(); err != nil {
+	if err := c.countIdle(); err != nil {
 		return err
 	}
 	switch h.kind {
 	case frameSettings:
-		return c.takeSettings(h, p)
+		return c.processSettings(h, p)
 	case frameWindowUpdate:
-		return c.takeWindowUpdate(h, p)
+		return c.processWindowUpdate(h, p)
 	case frameReset:
-		return c.takeReset(h, p)
+		return c.processReset(h, p)
 	case framePing:
-		return c.takePing(h, p)
+		return c.processPing(h, p)
 	case frameGoAway:
-		return c.takeGoAway(h, p)
+		return c.processGoAway(h, p)
 	case framePriority:
-		return takePriority(h, p)
+		return processPriority(h, p)
 	}
 	return nil // what we do not know is ignored (RFC 9113 §5.5)
 }
 
-// noisy counts a frame by which nothing goes on.
-func (c *conn) noisy() error {
-	if c.noise++; c.noise > noiseMax {
+// countIdle counts a frame by which nothing goes on.
+func (c *conn) countIdle() error {
+	if c.idleFrames++; c.idleFrames > idleFramesMax {
 		return connError{enhanceYourCalm, "too many frames by which nothing goes on"}
 	}
 	return nil
 }
 
-// progress counts a frame by which something does.
-func (c *conn) progress() { c.noise = max(c.noise-8, 0) }
+// countProgress counts a frame by which something does.
+func (c *conn) countProgress() { c.idleFrames = max(c.idleFrames-8, 0) }
 
 // unused reports whether no message has gone over a stream yet.
 func (c *conn) unused(id uint32) bool {
 	return id > c.lastID || id%2 == 0
 }
 
-// wasReset reports whether a frame may have been under way when we gave the stream up.
-func (c *conn) wasReset(id uint32) bool {
-	for _, r := range c.resets {
+// resetByPeer reports whether a frame may have been under way when we gave the stream up.
+func (c *conn) recentlyReset(id uint32) bool {
+	for _, r := range c.recentResets {
 		if r == id {
 			return true
 		}
@@ -74,7 +74,7 @@ func (c *conn) wasReset(id uint32) bool {
 	return false
 }
 
-func (c *conn) takeData(h *frameHeader, p []byte) error {
+func (c *conn) processData(h *frameHeader, p []byte) error {
 	data, err := unpad(h, p)
 	if err != nil {
 		return err
@@ -89,18 +89,18 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	}
 	s := c.streams[h.id]
 	if s == nil || len(data) == 0 && !h.has(flagEndStream) {
-		if err := c.noisy(); err != nil {
+		if err := c.countIdle(); err != nil {
 			return err
 		}
 	} else {
-		c.progress()
+		c.countProgress()
 	}
 	if s == nil {
 		c.consume(h.length)
 		switch {
 		case c.unused(h.id):
 			return connError{protocolError, "data on a stream without a head"}
-		case c.wasReset(h.id):
+		case c.recentlyReset(h.id):
 			return nil
 		}
 		return streamError{h.id, streamClosed}
@@ -109,7 +109,7 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	return s.receive(h, data)
 }
 
-func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
+func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	p, err := unpad(h, p)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
 			return err
 		}
 		if wrong != nil {
-			return c.disown(h.id, wrong)
+			return c.markUsed(h.id, wrong)
 		}
 		return c.headers(h.id)
 	}
@@ -149,8 +149,8 @@ func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
 	return nil
 }
 
-// disown counts a stream as used whose head is wrong.
-func (c *conn) disown(id uint32, err error) error {
+// markUsed counts a stream as used whose head is wrong.
+func (c *conn) markUsed(id uint32, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server {
@@ -159,7 +159,7 @@ func (c *conn) disown(id uint32, err error) error {
 	return err
 }
 
-func (c *conn) takeContinuation(h *frameHeader, p []byte) error {
+func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	if c.blockID == 0 {
 		return connError{protocolError, "a continuation of no head"}
 	}
@@ -194,7 +194,7 @@ func (c *conn) decode(block []byte) error {
 
 // headers hands a decoded head to the stream that it is of.
 func (c *conn) headers(id uint32) error {
-	err := c.side.headed(id, c.blockEnd)
+	err := c.side.processHead(id, c.blockEnd)
 	if cap(c.fields) > 2*message.FieldsMax {
 		c.fields = nil
 	}
@@ -202,7 +202,7 @@ func (c *conn) headers(id uint32) error {
 	return err
 }
 
-func (c *conn) takeSettings(h *frameHeader, p []byte) error {
+func (c *conn) processSettings(h *frameHeader, p []byte) error {
 	switch {
 	case h.id != 0:
 		return connError{protocolError, "settings of a stream"}
@@ -253,7 +253,7 @@ func (c *conn) takeSettings(h *frameHeader, p []byte) error {
 	return c.sendControl()
 }
 
-func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
+func (c *conn) processWindowUpdate(h *frameHeader, p []byte) error {
 	if len(p) != 4 {
 		return connError{frameSizeError, "a window update of another length than four"}
 	}
@@ -279,7 +279,7 @@ func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
 	return nil
 }
 
-func (c *conn) takeReset(h *frameHeader, p []byte) error {
+func (c *conn) processReset(h *frameHeader, p []byte) error {
 	switch {
 	case len(p) != 4:
 		return connError{frameSizeError, "a reset of another length than four"}
@@ -287,20 +287,20 @@ func (c *conn) takeReset(h *frameHeader, p []byte) error {
 		return connError{protocolError, "a reset of a stream without a head"}
 	}
 	if s := c.streams[h.id]; s != nil {
-		s.wasReset(code(binary.BigEndian.Uint32(p)))
-		return c.cut()
+		s.resetByPeer(code(binary.BigEndian.Uint32(p)))
+		return c.countReset()
 	}
 	return nil
 }
 
-func (c *conn) takePing(h *frameHeader, p []byte) error {
+func (c *conn) processPing(h *frameHeader, p []byte) error {
 	switch {
 	case len(p) != 8:
 		return connError{frameSizeError, "a ping of another length than eight"}
 	case h.id != 0:
 		return connError{protocolError, "a ping of a stream"}
 	case h.has(flagAck):
-		c.side.pinged()
+		c.side.pingAcked()
 		return nil
 	}
 	c.buffer().b = appendPing(c.buffer().b, flagAck, p)
@@ -312,14 +312,14 @@ func (c *conn) sendControl() error {
 	if c.out != nil && len(c.out.b) > controlMax {
 		return connError{enhanceYourCalm, "the answers to control frames are not taken"}
 	}
-	c.kick()
+	c.startWriter()
 	return nil
 }
 
 // errGone is what a stream ends with that the peer has not begun with and never will.
 var errGone = errors.New("http2: the peer goes away and has not seen the stream")
 
-func (c *conn) takeGoAway(h *frameHeader, p []byte) error {
+func (c *conn) processGoAway(h *frameHeader, p []byte) error {
 	switch {
 	case h.id != 0:
 		return connError{protocolError, "a farewell of a stream"}
@@ -335,14 +335,14 @@ func (c *conn) takeGoAway(h *frameHeader, p []byte) error {
 	last := binary.BigEndian.Uint32(p) & idMax
 	for id, s := range c.streams {
 		if id > last {
-			s.unseen = true
-			c.forget(s, errGone)
+			s.unprocessed = true
+			c.remove(s, errGone)
 		}
 	}
 	return nil
 }
 
-func takePriority(h *frameHeader, p []byte) error {
+func processPriority(h *frameHeader, p []byte) error {
 	switch {
 	case h.id == 0:
 		return connError{protocolError, "a priority of no stream"}

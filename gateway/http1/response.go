@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// answer is the state of what goes back to the client.
-type answer struct {
+// response is the state of what goes back to the client.
+type response struct {
 	message.Outgoing
 	out      []byte // written, and not yet sent
 	vectors  [3][]byte
@@ -35,12 +35,12 @@ var statusLines = func() (lines [1000]string) {
 // Interim sends an answer that is not the last one (1xx), to a client that knows of such. 100 (Continue) is not sent by it: that
 // comes from reading the body.
 func (r *Request) Interim(status int, h filters.Header) {
-	if r.head.minor == 0 || r.answer.Headed || !message.ForwardsInterim(status) {
+	if r.head.minor == 0 || r.response.Headed || !message.ForwardsInterim(status) {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := &r.answer
+	a := &r.response
 	a.out = appendTrailer(append(a.out, statusLines[status]...), h) // of the same kind: nothing that only a final answer may say
 	a.out = append(a.out, '\r', '\n')
 	r.Flush()
@@ -52,7 +52,7 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 	}
-	a := &r.answer
+	a := &r.response
 	a.Begin(r.Exchange.Method, status, length)
 	a.out = append(a.out, statusLines[status%1000]...)
 	a.out = appendFields(a.out, h)
@@ -80,8 +80,8 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 
 // connectionField says whether the connection can be used again.
 func (r *Request) connectionField(status int) {
-	a := &r.answer
-	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.leaving.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
+	a := &r.response
+	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.noKeepAlives.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
 		a.closing = true
 	}
 	switch {
@@ -105,7 +105,7 @@ func (r *Request) restIsLong() bool {
 }
 
 // CloseAfter has the connection closed behind the answer; it is called before Head.
-func (r *Request) CloseAfter() { r.answer.closing = true }
+func (r *Request) CloseAfter() { r.response.closing = true }
 
 // appendFields writes field lines, but for those that the engine writes itself. Nothing that would end a line early leaves this package, whoever
 // let it in: then the fields are written again without those that do.
@@ -147,7 +147,7 @@ func withoutBreaks(h filters.Header) (kept filters.Header) {
 
 // Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
 func (r *Request) Write(p []byte) (int, error) {
-	a := &r.answer
+	a := &r.response
 	if a.Err != nil {
 		return 0, a.Err
 	}
@@ -185,7 +185,7 @@ var crlf = []byte("\r\n")
 
 // send writes what is kept and p in one go.
 func (r *Request) send(p []byte) error {
-	a := &r.answer
+	a := &r.response
 	a.vector = append(a.vectors[:0], a.out, p)
 	if a.inChunks {
 		a.vector = append(a.vector, crlf)
@@ -200,7 +200,7 @@ func (r *Request) send(p []byte) error {
 
 // Flush sends what is kept.
 func (r *Request) Flush() {
-	a := &r.answer
+	a := &r.response
 	if a.Err != nil || len(a.out) == 0 {
 		return
 	}
@@ -210,7 +210,7 @@ func (r *Request) Flush() {
 
 // Trailer ends a body of unknown length with a trailer section. What the section may not have is left out.
 func (r *Request) Trailer(h filters.Header) {
-	a := &r.answer
+	a := &r.response
 	if !a.inChunks || a.ended || a.Err != nil {
 		return
 	}
@@ -220,41 +220,41 @@ func (r *Request) Trailer(h filters.Header) {
 }
 
 // Abort breaks the answer off, so that the client cannot take a part of it for the whole.
-func (r *Request) Abort() { r.answer.Aborted = true }
+func (r *Request) Abort() { r.response.Aborted = true }
 
 // Headed reports whether the answer has begun.
-func (r *Request) Headed() bool { return r.answer.Headed }
+func (r *Request) Headed() bool { return r.response.Headed }
 
-// after is what becomes of the connection behind an answer.
-type after uint8
+// disposition is what becomes of the connection behind an answer.
+type disposition uint8
 
 const (
-	closes  after = iota
-	lingers       // it closes when the client has had time to take the answer in
-	remains       // it can take the next request
+	closeConn  disposition = iota
+	lingerConn       // it closes when the client has had time to take the answer in
+	keepConn       // it can take the next request
 )
 
 // finish ends the answer.
-func (r *Request) finish() after {
-	a := &r.answer
+func (r *Request) finish() disposition {
+	a := &r.response
 	if a.tunneled {
-		return closes
+		return closeConn
 	}
 	if a.Broken() || a.Err != nil {
 		r.Flush() // what there is of it; the connection ends without the rest
-		return closes
+		return closeConn
 	}
 	r.Trailer(nil)
 	r.Flush()
 	switch {
 	case a.Err != nil:
-		return closes
+		return closeConn
 	case !a.closing && r.body.done():
-		return remains
-	case a.closing || r.c.cut.Load() || r.restIsLong() || !r.discard():
-		return lingers
+		return keepConn
+	case a.closing || r.c.bodyStopped.Load() || r.restIsLong() || !r.discard():
+		return lingerConn
 	}
-	return remains
+	return keepConn
 }
 
 const (
