@@ -17,16 +17,16 @@ import (
 
 // outbound is the way back to the client, whatever carries it.
 type outbound interface {
-	// Head begins the answer; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
+	// Head begins the response; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
 	Head(status int, h filters.Header, length int64)
-	// Write may keep what it is given until Flush, or the end of the answer.
+	// Write may keep what it is given until Flush, or the end of the response.
 	io.Writer
 	Flush()
-	// Trailer ends the answer with fields behind its body.
+	// Trailer ends the response with fields behind its body.
 	Trailer(h filters.Header)
-	// CloseAfter, before Head, has the connection closed behind the answer, where it is this request's alone.
+	// CloseAfter, before Head, has the connection closed behind the response, where it is this request's alone.
 	CloseAfter()
-	// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
+	// Abort breaks the response off, so that the client cannot take a part of it for the whole.
 	Abort()
 }
 
@@ -46,17 +46,17 @@ type result struct {
 	outcome filters.Outcome
 	// response is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
 	response upstream.Response
-	// streams: the body of answer follows, of the given length (-1: not known), behind what was read of it.
+	// streams: the body of response follows, of the given length (-1: not known), behind what was read of it.
 	streams bool
 	length  int64
 	read    []byte
-	// tunnel is the answer with which the service goes on in another protocol.
+	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
 	// events, when set, writes the body bit by bit until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
 
-// serve runs one exchange through the chain and the target of its route and writes the answer.
+// serve runs one exchange through the chain and the target of its route and writes the response.
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
 	if tunnel != nil { // the exchange has ended: what follows is no request any more
@@ -98,10 +98,10 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 		e = rt.target.execute(x, in)
 	}
 	if e.outcome == filters.ClientGone {
-		x.Response.Status = statusClientGone // nobody is there to read an answer
+		x.Response.Status = statusClientGone // nobody is there to read a response
 		return nil
 	}
-	if rt.chain.Response(x) { // the answer is replaced
+	if rt.chain.Response(x) { // the response is replaced
 		e.outcome, e.streams, e.tunnel = filters.Panicked, false, nil
 	}
 	if e.tunnel != nil {
@@ -114,7 +114,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 // statusClientGone is the code under which requests are counted whose client left, as nginx has it.
 const statusClientGone = 499
 
-// write sends the answer. A body that breaks half-way breaks the client's connection.
+// write sends the response. A body that breaks half-way breaks the client's connection.
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
@@ -143,7 +143,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) 
 		}
 		w.Head(r.Status, r.Header, length)
 		if len(r.Body) > 0 && x.Method != http.MethodHead {
-			w.Write(r.Body) // a client that has gone is not the exchange's failure: the answer was whole
+			w.Write(r.Body) // a client that has gone is not the exchange's failure: the response was whole
 		}
 		if len(r.Trailer) > 0 {
 			w.Trailer(r.Trailer)
@@ -264,7 +264,7 @@ func bodyFailure(err error) error {
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
 }
 
-// failed makes the reply for an attempt without an answer.
+// failed makes the reply for an attempt without a response.
 func (f *forward) failed(x *filters.Exchange, err error) result {
 	name := f.service.Name()
 	switch {

@@ -92,7 +92,7 @@ func (w *wire) head(method string) *http.Response {
 	return resp
 }
 
-// response reads a whole answer to a GET or POST.
+// answer reads a whole answer to a GET or POST.
 func (w *wire) answer() got {
 	w.t.Helper()
 	resp := w.head("GET")

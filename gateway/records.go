@@ -124,7 +124,7 @@ func (g *gateway) forget(w http.ResponseWriter, r *http.Request) {
 	g.settle(w, r, all, func(settlement) (*idempotency.Response, string) { return nil, "" })
 }
 
-// response makes the answer that duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
+// answer makes the answer that duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
 func (s settlement) answer(now time.Time) *idempotency.Response {
 	a := &idempotency.Response{Status: s.Status, Replayable: true}
 	var text string

@@ -41,7 +41,7 @@ func (b *buffer) keep(n int) {
 // restart moves what is unread to the front; nothing refers to what was consumed any more.
 func (b *buffer) restart() {
 	rest := b.unread()
-	if b.grown() && len(rest) <= len(b.small) { // serveUnparsed long head does not make a connection expensive for good
+	if b.grown() && len(rest) <= len(b.small) { // one long head does not make a connection expensive for good
 		old := b.b
 		b.take(b.small)
 		b.w = copy(b.b, rest)

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Request is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// Request is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
 // may be called from another one at the same time.
 type Request struct {
 	// Exchange has the request's head. Its strings lie in the connection's buffer.
@@ -32,11 +32,11 @@ type Request struct {
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
-	mu        sync.Mutex // of a request that expects 100 (Continue): who writes it, and whether
+	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
 
-	message message.Message // see Message
-	response  response
+	message  message.Message // see Message
+	response response
 
 	inMemory, outMemory [message.SmallBuffer]byte
 }
@@ -89,7 +89,7 @@ func (r *Request) beginBody() {
 // Length is that of the body: -1 for a chunked one, 0 without one.
 func (r *Request) Length() int64 { return r.head.length }
 
-// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+// Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
 
 // PeerText is the peer's address as text.
@@ -134,7 +134,7 @@ func (r *Request) Read(p []byte) (int, error) {
 	return r.allowed.Spend(n, err)
 }
 
-// bodySource is what the body reads from: the connection, with the patience that is due between two pieces.
+// bodySource is what the body reads from: the connection, with the idle timeout between two pieces.
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {

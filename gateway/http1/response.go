@@ -32,7 +32,7 @@ var statusLines = func() (lines [1000]string) {
 	return lines
 }()
 
-// Interim sends an answer that is not the last one (1xx), to a client that knows of such. 100 (Continue) is not sent by it: that
+// Interim sends a response that is not the last one (1xx), to a client of HTTP/1.1. 100 (Continue) is not sent by it: that
 // comes from reading the body.
 func (r *Request) Interim(status int, h filters.Header) {
 	if r.head.minor == 0 || r.response.Headed || !message.ForwardsInterim(status) {
@@ -40,55 +40,55 @@ func (r *Request) Interim(status int, h filters.Header) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := &r.response
-	a.out = appendTrailer(append(a.out, statusLines[status]...), h) // of the same kind: nothing that only a final answer may say
-	a.out = append(a.out, '\r', '\n')
+	w := &r.response
+	w.out = appendTrailer(append(w.out, statusLines[status]...), h) // of the same kind: nothing that only a final response may say
+	w.out = append(w.out, '\r', '\n')
 	r.Flush()
 }
 
-// Head begins the answer. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
+// Head begins the response. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
 func (r *Request) Head(status int, h filters.Header, length int64) {
 	if r.head.expects {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 	}
-	a := &r.response
-	a.Begin(r.Exchange.Method, status, length)
-	a.out = append(a.out, statusLines[status%1000]...)
-	a.out = appendFields(a.out, h)
+	w := &r.response
+	w.Begin(r.Exchange.Method, status, length)
+	w.out = append(w.out, statusLines[status%1000]...)
+	w.out = appendFields(w.out, h)
 	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
-		a.out = append(a.out, "Date: "...)
-		a.out = append(a.out, r.c.srv.dateText()...)
-		a.out = append(a.out, '\r', '\n')
+		w.out = append(w.out, "Date: "...)
+		w.out = append(w.out, r.c.srv.dateText()...)
+		w.out = append(w.out, '\r', '\n')
 	}
 	switch {
 	case status == 204: // RFC 9110 §8.6
 	case length >= 0:
-		a.out = append(a.out, "Content-Length: "...)
-		a.out = strconv.AppendInt(a.out, length, 10)
-		a.out = append(a.out, '\r', '\n')
-	case a.Bodiless:
+		w.out = append(w.out, "Content-Length: "...)
+		w.out = strconv.AppendInt(w.out, length, 10)
+		w.out = append(w.out, '\r', '\n')
+	case w.Bodiless:
 	case r.head.minor == 0:
-		a.closing = true // the end of the connection is the end of the body
+		w.closing = true // the end of the connection is the end of the body
 	default:
-		a.inChunks = true
-		a.out = append(a.out, "Transfer-Encoding: chunked\r\n"...)
+		w.inChunks = true
+		w.out = append(w.out, "Transfer-Encoding: chunked\r\n"...)
 	}
 	r.connectionField(status)
-	a.out = append(a.out, '\r', '\n')
+	w.out = append(w.out, '\r', '\n')
 }
 
 // connectionField says whether the connection can be used again.
 func (r *Request) connectionField(status int) {
-	a := &r.response
+	w := &r.response
 	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.noKeepAlives.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
-		a.closing = true
+		w.closing = true
 	}
 	switch {
-	case a.closing:
-		a.out = append(a.out, "Connection: close\r\n"...)
+	case w.closing:
+		w.out = append(w.out, "Connection: close\r\n"...)
 	case r.head.minor == 0:
-		a.out = append(a.out, "Connection: keep-alive\r\n"...)
+		w.out = append(w.out, "Connection: keep-alive\r\n"...)
 	}
 }
 
@@ -104,11 +104,11 @@ func (r *Request) restIsLong() bool {
 	return r.body.kind == sized && r.body.left > discardMax
 }
 
-// CloseAfter has the connection closed behind the answer; it is called before Head.
+// CloseAfter has the connection closed behind the response; it is called before Head.
 func (r *Request) CloseAfter() { r.response.closing = true }
 
-// appendFields writes field lines, but for those that the engine writes itself. Nothing that would end a line early leaves this package, whoever
-// let it in: then the fields are written again without those that do.
+// appendFields writes field lines, but for those that the engine writes itself. Nothing that would end a line early leaves this package: then
+// the fields are written again without those that would.
 func appendFields(dst []byte, h filters.Header) []byte {
 	from, lines := len(dst), 0
 	for i := range h {
@@ -128,7 +128,7 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// sound reports whether there are that many lines and no other line ends. To count is cheaper than to look at each value.
+// sound reports whether there are that many lines and no other line ends. Counting is cheaper than checking each value.
 func sound(head []byte, lines int) bool {
 	return bytes.Count(head, lf) == lines && bytes.Count(head, cr) == lines
 }
@@ -145,13 +145,13 @@ func withoutBreaks(h filters.Header) (kept filters.Header) {
 	return kept
 }
 
-// Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
+// Write writes a piece of the body. It may be kept until the next Flush or the end of the response. The error is one of the connection.
 func (r *Request) Write(p []byte) (int, error) {
-	a := &r.response
-	if a.Err != nil {
-		return 0, a.Err
+	w := &r.response
+	if w.Err != nil {
+		return 0, w.Err
 	}
-	if a.Bodiless || len(p) == 0 {
+	if w.Bodiless || len(p) == 0 {
 		return len(p), nil
 	}
 	if len(p) > message.LargeBufferSize { // each piece has its own time
@@ -162,16 +162,16 @@ func (r *Request) Write(p []byte) (int, error) {
 		more, err := r.Write(p[message.LargeBufferSize:])
 		return n + more, err
 	}
-	if err := a.Piece(len(p)); err != nil {
+	if err := w.Piece(len(p)); err != nil {
 		return 0, err
 	}
-	if a.inChunks {
-		a.out = appendChunkSize(a.out, len(p))
+	if w.inChunks {
+		w.out = appendChunkSize(w.out, len(p))
 	}
-	if len(a.out)+len(p)+2 <= cap(a.out) {
-		a.out = append(a.out, p...)
-		if a.inChunks {
-			a.out = append(a.out, '\r', '\n')
+	if len(w.out)+len(p)+2 <= cap(w.out) {
+		w.out = append(w.out, p...)
+		if w.inChunks {
+			w.out = append(w.out, '\r', '\n')
 		}
 		return len(p), nil
 	}
@@ -185,73 +185,73 @@ var crlf = []byte("\r\n")
 
 // send writes what is kept and p in one go.
 func (r *Request) send(p []byte) error {
-	a := &r.response
-	a.vector = append(a.vectors[:0], a.out, p)
-	if a.inChunks {
-		a.vector = append(a.vector, crlf)
+	w := &r.response
+	w.vector = append(w.vectors[:0], w.out, p)
+	if w.inChunks {
+		w.vector = append(w.vector, crlf)
 	}
 	r.c.armWrite()
-	_, err := a.vector.WriteTo(r.c.nc)
-	a.vectors = [3][]byte{}
-	a.out = a.out[:0]
-	a.Err = err
+	_, err := w.vector.WriteTo(r.c.nc)
+	w.vectors = [3][]byte{}
+	w.out = w.out[:0]
+	w.Err = err
 	return err
 }
 
 // Flush sends what is kept.
 func (r *Request) Flush() {
-	a := &r.response
-	if a.Err != nil || len(a.out) == 0 {
+	w := &r.response
+	if w.Err != nil || len(w.out) == 0 {
 		return
 	}
-	a.Err = r.c.write(a.out)
-	a.out = a.out[:0]
+	w.Err = r.c.write(w.out)
+	w.out = w.out[:0]
 }
 
 // Trailer ends a body of unknown length with a trailer section. What the section may not have is left out.
 func (r *Request) Trailer(h filters.Header) {
-	a := &r.response
-	if !a.inChunks || a.ended || a.Err != nil {
+	w := &r.response
+	if !w.inChunks || w.ended || w.Err != nil {
 		return
 	}
-	a.ended = true
-	a.out = append(a.out, "0\r\n"...)
-	a.out = append(appendTrailer(a.out, h), '\r', '\n')
+	w.ended = true
+	w.out = append(w.out, "0\r\n"...)
+	w.out = append(appendTrailer(w.out, h), '\r', '\n')
 }
 
-// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
+// Abort breaks the response off, so that the client cannot take a part of it for the whole.
 func (r *Request) Abort() { r.response.Aborted = true }
 
-// Headed reports whether the answer has begun.
+// Headed reports whether the response has begun.
 func (r *Request) Headed() bool { return r.response.Headed }
 
-// disposition is what becomes of the connection behind an answer.
+// disposition is what becomes of the connection behind a response.
 type disposition uint8
 
 const (
 	closeConn  disposition = iota
-	lingerConn       // it closes when the client has had time to take the answer in
-	keepConn       // it can take the next request
+	lingerConn             // it closes when the client has had time to read the response
+	keepConn               // it can take the next request
 )
 
-// finish ends the answer.
+// finish ends the response.
 func (r *Request) finish() disposition {
-	a := &r.response
-	if a.tunneled {
+	w := &r.response
+	if w.tunneled {
 		return closeConn
 	}
-	if a.Broken() || a.Err != nil {
+	if w.Broken() || w.Err != nil {
 		r.Flush() // what there is of it; the connection ends without the rest
 		return closeConn
 	}
 	r.Trailer(nil)
 	r.Flush()
 	switch {
-	case a.Err != nil:
+	case w.Err != nil:
 		return closeConn
-	case !a.closing && r.body.done():
+	case !w.closing && r.body.done():
 		return keepConn
-	case a.closing || r.c.bodyStopped.Load() || r.restIsLong() || !r.discard():
+	case w.closing || r.c.bodyStopped.Load() || r.restIsLong() || !r.discard():
 		return lingerConn
 	}
 	return keepConn
@@ -259,12 +259,12 @@ func (r *Request) finish() disposition {
 
 const (
 	discardMax = 64 << 10
-	patience   = 2 * time.Second // for a body that nobody wants, so that the client can take in why
+	lingerTime = 2 * time.Second // for a body that is not wanted, so that the client can read why
 )
 
-// discard reads the rest of a body that nobody wants.
+// discard reads the rest of a body that is not wanted.
 func (r *Request) discard() bool {
-	r.c.setReadDeadline(time.Now().Add(patience))
+	r.c.setReadDeadline(time.Now().Add(lingerTime))
 	b := message.LargeBuffer()
 	defer message.PutLargeBuffer(b)
 	for total := 0; total <= discardMax; {

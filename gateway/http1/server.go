@@ -18,7 +18,7 @@ import (
 type Handler interface {
 	// Serve answers a request. What it leaves of the body is dealt with behind it.
 	Serve(*Request)
-	// Refuse answers one whose head is at fault; the connection is closed behind the answer. The exchange holds what could be parsed.
+	// Refuse answers one whose head is at fault; the connection is closed behind the response. The exchange holds what could be parsed.
 	Refuse(*Request, *Fault)
 }
 
@@ -34,7 +34,7 @@ type Options struct {
 	TLS func() *tls.Config
 	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
-	// Accepted is called for each new connection and returns whom it is from (PROXY protocol), or why it is not served; nil is none.
+	// Accepted is called for each new connection and returns the address of the client (PROXY protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
 	Logger   *slog.Logger
 }
@@ -48,13 +48,13 @@ func NewSlots(n int) Slots { return make(Slots, n) }
 // Server serves HTTP/1.x on listeners. It is made with [New].
 type Server struct {
 	Options
-	clock    atomic.Int64 // unix nanoseconds, to a tick
-	date     atomic.Pointer[string]
-	noKeepAlives  atomic.Bool // responses close their connections
-	draining atomic.Bool // and nothing new is accepted
-	stopping chan struct{}
-	stop     sync.Once
-	end      sync.Once
+	clock        atomic.Int64 // unix nanoseconds, to a tick
+	date         atomic.Pointer[string]
+	noKeepAlives atomic.Bool // responses close their connections
+	draining     atomic.Bool // and nothing new is accepted
+	stopping     chan struct{}
+	stop         sync.Once
+	end          sync.Once
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
@@ -110,7 +110,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if pause == 0 {
 			s.Logger.Error("no connection can be accepted", "error", err)
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule: to spin would take the time of those served
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule; a loop would take time from the requests being served
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -194,7 +194,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// DisableKeepAlives has every answer from now on close its connection, so that clients go elsewhere before the listeners close.
+// DisableKeepAlives has every response from now on close its connection, so that clients go elsewhere before the listeners close.
 func (s *Server) DisableKeepAlives() { s.noKeepAlives.Store(true) }
 
 func (s *Server) drain() {
@@ -226,7 +226,7 @@ func (s *Server) Close() {
 // tickEvery is the step of the server's clock and of the watch.
 const tickEvery = 100 * time.Millisecond
 
-// watchConns moves the clock and looks, for each request that takes longer, whether its client is still there.
+// watchConns moves the clock and checks, for each request that takes longer than a tick, whether its client is still there.
 func (s *Server) watchConns() {
 	defer close(s.watched)
 	t := time.NewTicker(tickEvery)
@@ -272,7 +272,7 @@ func (s *Server) activeConns(list []*conn) []*conn {
 	return list
 }
 
-// checkClient ends the context of a request whose client has left: with a reset, or an end of his sending side, as nginx and net/http take it.
+// checkClient ends the context of a request whose client has left: with a reset, or the end of its sending side, as nginx and net/http take it.
 func (c *conn) checkClient() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 )
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
-// §7.8). h are the answer's fields. It takes the service's connection over. The handler returns after it.
+// §7.8). h are the response's fields. It takes the service's connection over. The handler returns after it.
 func (r *Request) Tunnel(h filters.Header, a *Response) {
 	w := &r.response
 	w.Headed, w.tunneled = true, true
@@ -23,7 +23,7 @@ func (r *Request) Tunnel(h filters.Header, a *Response) {
 	service, done := a.hijack()
 	defer done()
 	r.c.mu.Lock()
-	r.c.context = nil // nobody waits for the request's end any more
+	r.c.context = nil // the request is over
 	r.c.mu.Unlock()
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})

@@ -17,11 +17,11 @@ type upload struct {
 	buf      *[message.LargeBufferSize]byte // of its goroutine
 	inChunks bool
 
-	wanted chan struct{} // closed when the service has asked for the body
-	proceedOnce    sync.Once
+	wanted      chan struct{} // closed when the service has asked for the body
+	proceedOnce sync.Once
 
 	responded atomic.Bool // the head of the response is there
-	broken   atomic.Bool // the client's body broke, and not because it was given up here
+	broken    atomic.Bool // the client's body broke, and not because it was given up here
 }
 
 // continueWait is how long a service may leave the question open whether it wants the body (RFC 9110 §10.1.1 leaves the time to us).

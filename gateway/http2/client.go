@@ -16,9 +16,9 @@ import (
 
 // Bounds of a client's connection.
 const (
-	lastIDMax  = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	checkEvery  = 15 * time.Second
-	idleChecksMax    = 3 // looks in a row at which nothing is under way: then it is closed
+	lastIDMax       = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	checkEvery      = 15 * time.Second
+	idleChecksMax   = 3 // checks in a row at which nothing is under way: then it is closed
 	silentChecksMax = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
 )
 
@@ -30,10 +30,10 @@ type Client struct {
 	done   chan struct{} // the reader has ended
 
 	// Under mu.
-	open   int // streams that are reserved or under way
-	check  *time.Timer
-	idleChecks  int    // looks at which nothing had come, or was under way
-	frames uint32 // at the last look
+	open       int // streams that are reserved or under way
+	check      *time.Timer
+	idleChecks int    // at which nothing had come, or was under way
+	frames     uint32 // at the last check
 }
 
 // NewClient begins HTTP/2 on a fresh connection, on which that has been agreed or is known beforehand. host stands for that of requests that
@@ -66,7 +66,7 @@ func (c *Client) serve() {
 	c.check = nil
 }
 
-// onCheck finds a service that is not there any more, and a connection that nobody needs.
+// onCheck finds a service that is not there any more, and a connection that is not needed.
 func (c *Client) onCheck() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +144,7 @@ func (c *Client) Close() {
 	}
 }
 
-// beforeWait implements side. Whoever has been woken goes first: services write an answer in small pieces, and more of them may have come by
+// beforeWait implements side. Goroutines that have been woken go first: services write a response in small pieces, and more of them may have come by
 // then for one system call.
 func (c *Client) beforeWait() { runtime.Gosched() }
 
@@ -177,7 +177,7 @@ func (c *Client) processHead(id uint32, end bool) error {
 	s := c.streams[id]
 	if s == nil {
 		if c.unused(id) {
-			return connError{protocolError, "an answer to nothing"}
+			return connError{protocolError, "a response to nothing"}
 		}
 		return c.countIdle() // it has been given up
 	}
@@ -188,25 +188,25 @@ func (c *Client) processHead(id uint32, end bool) error {
 	return nil
 }
 
-// Response is a service's answer: its head, and the body to be read. It is used by one goroutine; Close is called once.
+// Response is a service's response: its head, and the body to be read. It is used by one goroutine; Close is called once.
 type Response struct {
 	stream
-	cl      *Client
-	method  string // HEAD, or something else
-	status  int
-	header  filters.Header
-	length  int64
-	watch   message.Watch
-	interruptible  bool // somebody may still interrupt it: it is not used again
-	timeout time.Duration
-	upload  *upload // nil when the request went out at once
+	cl            *Client
+	method        string // HEAD, or something else
+	status        int
+	header        filters.Header
+	length        int64
+	watch         message.Watch
+	interruptible bool // its interrupt may still come: it is not pooled
+	timeout       time.Duration
+	upload        *upload // nil when the request went out at once
 
 	// Under mu.
-	headCame bool
-	interims []interim
-	interimN int
-	interrupted  bool // its context has ended
-	deadline time.Time
+	headCame    bool
+	interims    []interim
+	interimN    int
+	interrupted bool // its context has ended
+	deadline    time.Time
 }
 
 type interim struct {
@@ -216,7 +216,7 @@ type interim struct {
 
 var responses = sync.Pool{New: func() any { return new(Response) }}
 
-// processHead takes the fields that the connection has decoded: an interim answer, the final one's head, or what is behind its body.
+// processHead takes the fields that the connection has decoded: an interim response, the final one's head, or what is behind its body.
 func (a *Response) processHead(end bool) error {
 	c := &a.cl.conn
 	if a.headCame {
@@ -261,9 +261,9 @@ func (a *Response) processHead(end bool) error {
 	return nil
 }
 
-var errMalformed = errors.New("http2: the answer is malformed")
+var errMalformed = errors.New("http2: the response is malformed")
 
-// interim keeps an interim answer for whoever waits for the final one.
+// interim keeps an interim response for awaitHead.
 func (a *Response) interim(status int, end bool) error {
 	if a.interimN++; end || a.interimN > message.InterimMax {
 		return errMalformed
@@ -301,7 +301,7 @@ func (a *Response) takeFields(to *filters.Header, fields filters.Header) (length
 	return length, nil
 }
 
-// Do sends a request, for which a place has been reserved, and waits for the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
+// Do sends a request, for which a place has been reserved, and waits for the head of the response. timeout bounds all of it and the response's body; ctx cuts both short. The error is a
 // *[message.Failure]. Nothing of x is read any more when it returns.
 func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
 	a := responses.Get().(*Response)
@@ -431,7 +431,7 @@ func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *message.Mes
 	return dst
 }
 
-// awaitHeadRoom waits for the head of the final answer, and passes the interim ones on. mu is held.
+// awaitHeadRoom waits for the head of the final response, and passes the interim ones on. mu is held.
 func (a *Response) awaitHead(m *message.Message) error {
 	for {
 		for len(a.interims) > 0 {

@@ -18,18 +18,18 @@ import (
 
 // Bounds of what a peer may have us keep or do. See the package's documentation.
 const (
-	connWindow    = 1 << 20   // bytes of bodies that nobody has read yet, of all streams
-	streamWindow  = 256 << 10 // and of one
-	tableSize     = 4 << 10   // of the dynamic table of HPACK
-	fragmentsMax  = 64        // frames that a head comes in
-	idleFramesMax      = 5000      // frames in a row, or within a check's time, by which nothing goes on
-	resetStreamsMax       = 200
-	controlMax    = 256 << 10 // bytes of answers to control frames that the peer does not take
-	lingerTime    = time.Second
-	resetsKept    = 64 // streams that were reset by us and of which something may still be under way
-	firstStreams  = 100
-	firstWindow   = 65535 // RFC 9113 §6.9.2
-	readBufferLen = 32 << 10
+	connWindow      = 1 << 20   // bytes of bodies that have not been read yet, of all streams
+	streamWindow    = 256 << 10 // and of one
+	tableSize       = 4 << 10   // of the dynamic table of HPACK
+	fragmentsMax    = 64        // frames that a head comes in
+	idleFramesMax   = 5000      // frames in a row, or within a check's time, by which nothing goes on
+	resetStreamsMax = 200
+	controlMax      = 256 << 10 // bytes of responses to control frames that the peer does not take
+	lingerTime      = time.Second
+	resetsKept      = 64 // streams that were reset by us and of which something may still be under way
+	firstStreams    = 100
+	firstWindow     = 65535 // RFC 9113 §6.9.2
+	readBufferLen   = 32 << 10
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferLen]byte) }}
@@ -44,7 +44,7 @@ type side interface {
 	remoteClosed(*stream)
 	// removed is called under mu when a stream leaves the connection's list.
 	removed(*stream)
-	// pingAcked is called under mu for the answer to a ping of ours.
+	// pingAcked is called under mu for the response to a ping of ours.
 	pingAcked()
 }
 
@@ -55,34 +55,34 @@ type conn struct {
 	server bool
 
 	// The reader's own.
-	raw       syscall.RawConn // nil where the bytes of the socket are not ours to read
-	readable  func(fd uintptr) bool
-	in        *[readBufferLen]byte // nil while nothing is in it
-	r, w      int
-	readErr   error
-	settled   bool // the peer's SETTINGS have come
-	decoder   *hpack.Decoder
-	fields    filters.Header // of the head that is being decoded
-	listLeft  int            // what it may still have
-	listMax   int
-	tooLong   bool
-	block     []byte // a head that comes in several frames
-	blockID   uint32 // 0 is none
-	blockEnd  bool
-	fragments int
-	framesRead     atomic.Uint32 // frames
+	raw        syscall.RawConn // nil where the bytes of the socket are not ours to read
+	readable   func(fd uintptr) bool
+	in         *[readBufferLen]byte // nil while nothing is in it
+	r, w       int
+	readErr    error
+	settled    bool // the peer's SETTINGS have come
+	decoder    *hpack.Decoder
+	fields     filters.Header // of the head that is being decoded
+	listLeft   int            // what it may still have
+	listMax    int
+	tooLong    bool
+	block      []byte // a head that comes in several frames
+	blockID    uint32 // 0 is none
+	blockEnd   bool
+	fragments  int
+	framesRead atomic.Uint32 // frames
 
-	mu         sync.Mutex
-	streams    map[uint32]*stream
-	flow       flow
-	peerMax    int // streams that we may open
-	lastID     uint32
-	recentResets     [resetsKept]uint32
-	resetNext  int
-	idleFrames      int
-	resetStreams       int       // streams that ended by a reset, the client's or for his faults, beyond those that were answered
-	blockSince time.Time // when the head began that comes in several frames
-	closing    error     // why it is given up; nil while it is used
+	mu           sync.Mutex
+	streams      map[uint32]*stream
+	flow         flow
+	peerMax      int // streams that we may open
+	lastID       uint32
+	recentResets [resetsKept]uint32
+	resetNext    int
+	idleFrames   int
+	resetStreams int       // streams that ended by a reset, the client's or for its faults, beyond those that were answered
+	blockSince   time.Time // when the head began that comes in several frames
+	closing      error     // why it is given up; nil while it is used
 	writer
 }
 
@@ -298,8 +298,8 @@ func (c *conn) failStreams(err error) {
 	}
 }
 
-// finish ends the connection behind the reader: what is to be sent is sent, with a word on why it ends, and what the peer still
-// sends is read for a moment, since a close on unread bytes would be a reset and take that word back.
+// finish ends the connection behind the reader: what is to be sent is sent, with GOAWAY where the peer is at fault, and what the peer still
+// sends is read for a moment, since a close on unread bytes would be a reset and take the GOAWAY back.
 func (c *conn) finish(err error) {
 	var broken connError
 	wrong := errors.As(err, &broken)

@@ -32,7 +32,7 @@
 //
 // Of what a peer sends: frames of 16 KiB, 1 MiB of unread bodies a connection and 256 KiB a stream; heads of MaxHeader bytes (64 frames and
 // twice the bytes while they are packed), 256 fields, a table of 4 KiB; MaxStreams handlers, which count until they return whatever
-// became of their stream. Of what it does not take: 64 KiB of bodies a connection, beside what is being written, 256 KiB of answers to
+// became of their stream. Of what it does not take: 64 KiB of bodies a connection, beside what is being written, 256 KiB of responses to
 // control frames. Streams wait for room in turn, one frame each; one whose window is closed is passed over.
 //
 // 5000 frames by which nothing goes on (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), or 200 streams that were begun and

@@ -96,7 +96,7 @@ func appendField(dst []byte, name, value string) []byte {
 	return appendText(dst, value)
 }
 
-// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for whoever turns it into
+// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for a gateway that turns it into
 // HTTP/1.1.
 func appendFields(dst []byte, h filters.Header) []byte {
 	for i := range h {

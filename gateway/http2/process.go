@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// readBody handles a frame.
+// processFrame handles a frame.
 func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	if c.blockID != 0 && (h.kind != frameContinuation || h.id != c.blockID) {
 		return connError{protocolError, "a head is interrupted by another frame"}
@@ -24,7 +24,7 @@ func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	case frameContinuation:
 		return c.processContinuation(h, p)
 	case framePushPromise:
-		return connError{protocolError, "a push, which nobody has allowed"}
+		return connError{protocolError, "a push, which was not allowed"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *conn) processFrame(h *frameHeader, p []byte) error {
 // countIdle counts a frame by which nothing goes on.
 func (c *conn) countIdle() error {
 	if c.idleFrames++; c.idleFrames > idleFramesMax {
-		return connError{enhanceYourCalm, "too many frames by which nothing goes on"}
+		return connError{enhanceYourCalm, "too many frames that make no progress"}
 	}
 	return nil
 }
@@ -307,10 +307,10 @@ func (c *conn) processPing(h *frameHeader, p []byte) error {
 	return c.sendControl()
 }
 
-// sendControl sends an answer to a control frame; a peer that takes none of them does not get any number of them kept for it.
+// sendControl sends a response to a control frame; a peer that takes none of them does not get any number of them kept for it.
 func (c *conn) sendControl() error {
 	if c.out != nil && len(c.out.b) > controlMax {
-		return connError{enhanceYourCalm, "the answers to control frames are not taken"}
+		return connError{enhanceYourCalm, "the responses to control frames are not taken"}
 	}
 	c.startWriter()
 	return nil
@@ -322,9 +322,9 @@ var errGone = errors.New("http2: the peer goes away and has not seen the stream"
 func (c *conn) processGoAway(h *frameHeader, p []byte) error {
 	switch {
 	case h.id != 0:
-		return connError{protocolError, "a farewell of a stream"}
+		return connError{protocolError, "GOAWAY on a stream"}
 	case len(p) < 8:
-		return connError{frameSizeError, "a farewell that is cut short"}
+		return connError{frameSizeError, "a GOAWAY that is cut short"}
 	}
 	if c.server {
 		return nil // it opens no more streams; the connection ends when it closes, or idles

@@ -12,23 +12,23 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Stream is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// Stream is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
 // may be called from another one at the same time.
 type Stream struct {
 	stream
 	// Exchange has the request's head, as the client wrote it.
 	Exchange filters.Exchange
 
-	conn     *serverConn
-	load     func(int64) ([]byte, error) // made once
-	message  message.Message
-	kept     []byte            // a body that was read whole and did not lie in one piece
-	allowed  message.Allowance // of the body
-	tooLong  bool
-	expects  bool // the client waits for 100 (Continue), and has not got it
-	interrupted  bool // Interrupt; under mu
-	outgoing message.Outgoing
-	wrote    bool // something of the answer's body
+	conn        *serverConn
+	load        func(int64) ([]byte, error) // made once
+	message     message.Message
+	kept        []byte            // a body that was read whole and did not lie in one piece
+	allowed     message.Allowance // of the body
+	tooLong     bool
+	expects     bool // the client waits for 100 (Continue), and has not got it
+	interrupted bool // Interrupt; under mu
+	outgoing    message.Outgoing
+	wrote       bool // something of the response's body
 }
 
 var streams = sync.Pool{New: func() any {
@@ -130,7 +130,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	return seen&7 == 7 && x.Method != "" && path != "" && (scheme == "http" || scheme == "https")
 }
 
-// joinCookies makes one field of the crumbs (RFC 9113 §8.2.3).
+// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
 func joinCookies(h *filters.Header) {
 	var all []string
 	for _, f := range *h {
@@ -164,7 +164,7 @@ func (s *Stream) serve() {
 // TooLong reports whether the head is longer than the server takes. The exchange has its beginning.
 func (s *Stream) TooLong() bool { return s.tooLong }
 
-// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+// Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
 // PeerText is the peer's address as text.
@@ -278,7 +278,7 @@ func (s *Stream) Interrupt() {
 	s.readable.signal()
 }
 
-// Interim sends an answer that is not the last one (1xx). 100 (Continue) is not sent by it: that comes from reading the body.
+// Interim sends a response that is not the last one (1xx). 100 (Continue) is not sent by it: that comes from reading the body.
 func (s *Stream) Interim(status int, h filters.Header) {
 	c := s.c
 	c.mu.Lock()
@@ -302,7 +302,7 @@ func appendStatus(dst []byte, status int) []byte {
 	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
 }
 
-// Head begins the answer. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
+// Head begins the response. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
 func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c := s.c
 	c.mu.Lock()
@@ -327,7 +327,7 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c.endHead(&s.stream, at, flags)
 }
 
-// endsWithHead reports whether an answer without a body ends the stream in the frame that its head is in. It does not while the request's body still goes to
+// endsWithHead reports whether a response without a body ends the stream in the frame that its head is in. It does not while the request's body still goes to
 // the service: a client that sees the end stops sending. A status of gRPC in a head does always: it is one only where the stream ends there, and
 // means the end of the call in both directions.
 func (s *Stream) endsWithHead(h filters.Header) bool {
@@ -356,7 +356,7 @@ func appendNumber(dst []byte, n int64) []byte {
 	return dst
 }
 
-// Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
+// Write writes a piece of the body. It may be kept until the next Flush or the end of the response. The error is one of the connection.
 func (s *Stream) Write(p []byte) (int, error) {
 	if s.outgoing.Err != nil {
 		return 0, s.outgoing.Err
@@ -387,7 +387,7 @@ func (s *Stream) Flush() {
 	}
 }
 
-// Trailer ends the answer with fields behind its body. What may not come there is left out.
+// Trailer ends the response with fields behind its body. What may not come there is left out.
 func (s *Stream) Trailer(h filters.Header) {
 	if len(h) == 0 || s.outgoing.Err != nil {
 		return
@@ -415,10 +415,10 @@ func (c *conn) trailer(s *stream, h filters.Header) {
 // CloseAfter has nothing to do: a stream is not the connection.
 func (s *Stream) CloseAfter() {}
 
-// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
+// Abort breaks the response off, so that the client cannot take a part of it for the whole.
 func (s *Stream) Abort() { s.outgoing.Aborted = true }
 
-// finish ends the answer and the stream, which is used again then.
+// finish ends the response and the stream, which is used again then.
 func (s *Stream) finish() {
 	c := s.conn
 	c.mu.Lock()
@@ -433,7 +433,7 @@ func (s *Stream) finish() {
 		default:
 			c.endStream(&s.stream)
 			c.resetStreams = max(c.resetStreams-1, 0)
-			if !s.remoteEnded { // nobody reads the rest (RFC 9113 §8.1)
+			if !s.remoteEnded { // the rest is not read (RFC 9113 §8.1)
 				c.reset(s.id, noError, errEnded)
 			} else {
 				c.remove(&s.stream, nil)

@@ -8,7 +8,7 @@ import (
 )
 
 // Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
-// answer without a body what it says of one.
+// response without a body what it says of one.
 func (a *Response) Head() (int, filters.Header, int64) { return a.status, a.header, a.length }
 
 // Read reads the body.
@@ -37,14 +37,14 @@ func (a *Response) Await(d time.Duration) bool {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	for a.unread() == 0 && !a.remoteEnded && a.err == nil && !a.interrupted {
-		left, patience := time.Until(until), time.Until(a.deadline)
-		if patience <= 0 {
+		left, rest := time.Until(until), time.Until(a.deadline)
+		if rest <= 0 {
 			return true
 		}
 		if left <= 0 {
 			return false
 		}
-		a.readable.wait(&a.c.mu, min(left, patience))
+		a.readable.wait(&a.c.mu, min(left, rest))
 	}
 	return true
 }
@@ -75,7 +75,7 @@ func (a *Response) Extend(d time.Duration) {
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.Over() }
 
-// Close ends the answer. An upload goes on while the service, which has not refused it, takes it.
+// Close ends the response. An upload goes on while the service, which has not refused it, takes it.
 func (a *Response) Close() error {
 	if a.Uploading() {
 		c := a.c

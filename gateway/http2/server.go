@@ -41,8 +41,8 @@ type Server struct {
 
 	handlers sync.WaitGroup
 
-	detached context.Context // of what goes on without its client; ends with Close
-	endDetached      context.CancelFunc
+	detached    context.Context // of what goes on without its client; ends with Close
+	endDetached context.CancelFunc
 }
 
 // New returns a server.
@@ -71,7 +71,7 @@ type serverConn struct {
 	leaving   bool // no more streams are taken
 }
 
-// drainWait is how long a client has to see that the connection ends before the last stream is drawn that is still served.
+// drainWait is how long a client has to see that the connection ends before the last stream that is served is announced.
 const drainWait = 500 * time.Millisecond
 
 var drainPing = []byte("drained?")
@@ -272,7 +272,7 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 // and a client that is slow with it keeps nothing but its stream.
 const deferredBodyMax = frameMax
 
-// deferMax is how long that is waited for: then the request is served, and the body bit by bit.
+// deferMax is how long that is waited for: then the request is served, and the body as it comes.
 const deferMax = time.Second
 
 // remoteClosed implements side.
@@ -322,7 +322,7 @@ func (c *serverConn) beforeWait() {
 
 // removed implements side.
 func (c *serverConn) removed(s *stream) {
-	if s.deferred != nil { // nobody has seen it
+	if s.deferred != nil { // no handler has it
 		s.deferred = nil
 		c.consume(s.unread())
 		c.requestDone()

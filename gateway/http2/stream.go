@@ -12,11 +12,11 @@ import (
 
 // stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
 type stream struct {
-	c      *conn
-	id     uint32
-	ctx    *message.Context // that ends with it; nil on the client's side
+	c        *conn
+	id       uint32
+	ctx      *message.Context // that ends with it; nil on the client's side
 	response *Response        // that it is of; nil on the server's side
-	deferred   *Stream          // a request that is not served before its body is there; else nil
+	deferred *Stream          // a request that is not served before its body is there; else nil
 
 	// What comes.
 	body        []byte // that has come
@@ -34,7 +34,7 @@ type stream struct {
 
 	flow streamFlow
 
-	err    error // why it ended before its end
+	err         error // why it ended before its end
 	unprocessed bool  // the peer has not begun with it
 }
 
@@ -100,7 +100,7 @@ func (errTimeout) Temporary() bool { return true }
 
 var (
 	errInterrupted = errors.New("http2: the read was interrupted")
-	errEnded   = errors.New("http2: the stream has ended")
+	errEnded       = errors.New("http2: the stream has ended")
 )
 
 // errReset is a stream that the peer has reset.
@@ -177,8 +177,8 @@ func (s *stream) restOfBody() []byte {
 // unread is how much has come and was not read.
 func (s *stream) unread() int { return len(s.body) - s.read }
 
-// write writes data as far as the windows and the buffer have room, and waits for more of it for as long as patience at a time.
-func (s *stream) write(p []byte, patience time.Duration) error {
+// write writes data as far as the windows and the buffer have room, and waits for more of it, at most timeout at a time.
+func (s *stream) write(p []byte, timeout time.Duration) error {
 	c := s.c
 	for len(p) > 0 {
 		if s.err != nil {
@@ -186,7 +186,7 @@ func (s *stream) write(p []byte, patience time.Duration) error {
 		}
 		n := c.flow.acquire(&s.flow, len(p), c.buffered())
 		if n == 0 {
-			if err := s.awaitRoom(patience); err != nil {
+			if err := s.awaitRoom(timeout); err != nil {
 				return err
 			}
 			continue
@@ -208,10 +208,10 @@ func (s *stream) data(p []byte) {
 }
 
 // awaitRoom waits for room.
-func (s *stream) awaitRoom(patience time.Duration) error {
+func (s *stream) awaitRoom(timeout time.Duration) error {
 	c := s.c
 	c.startWriter()
-	ok := c.flow.wait(&s.flow, &c.mu, patience)
+	ok := c.flow.wait(&s.flow, &c.mu, timeout)
 	if s.err != nil {
 		return s.err
 	}
@@ -222,11 +222,11 @@ func (s *stream) awaitRoom(patience time.Duration) error {
 }
 
 // awaitHeadRoom waits until a head can be written: its size is not under flow control, but it is kept all the same.
-func (s *stream) awaitHeadRoom(patience time.Duration) error {
+func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
 	for s.c.buffered() >= outMax {
-		if err := s.awaitRoom(patience); err != nil {
+		if err := s.awaitRoom(timeout); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// upload sends a request's body while its answer is awaited.
+// upload sends a request's body while its response is awaited.
 type upload struct {
 	message.Upload
 	a       *Response
@@ -16,7 +16,7 @@ type upload struct {
 	length  int64
 	trailer func() filters.Header
 	began   bool  // something of the stream has been read; read when it is over
-	broken  error // the client's body broke before there was an answer; read when it is over
+	broken  error // the client's body broke before there was a response; read when it is over
 }
 
 // startUpload has the body sent. mu is held.

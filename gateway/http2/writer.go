@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// outMax is how much of bodies waits to be written; whoever has more waits, too.
+// outMax is how many bytes of bodies may wait to be written; a stream with more waits.
 const outMax = 64 << 10
 
 type outBuffer struct{ b []byte }
@@ -18,16 +18,16 @@ var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4
 // writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
 // something to send writes them: it lets everybody else run first, so that one system call takes the frames of many streams.
 type writer struct {
-	out        *outBuffer // nil when there is nothing to send
-	batch      uint32     // number of that buffer
-	writing    bool
-	broken     bool
-	idle       sync.Cond // nothing is being written
-	writeTimeout   time.Duration
-	writeUntil time.Time
-	send       func() // write; made once
-	timer       *time.Timer
-	timerRuns       bool // it runs
+	out          *outBuffer // nil when there is nothing to send
+	batch        uint32     // number of that buffer
+	writing      bool
+	broken       bool
+	idle         sync.Cond // nothing is being written
+	writeTimeout time.Duration
+	writeUntil   time.Time
+	send         func() // write; made once
+	timer        *time.Timer
+	timerRuns    bool // it runs
 }
 
 // headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
