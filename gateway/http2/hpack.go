@@ -96,6 +96,35 @@ func appendField(dst []byte, name, value string) []byte {
 	return appendText(dst, value)
 }
 
+// appendStatus appends the status of a response.
+func appendStatus(dst []byte, status int) []byte {
+	switch status {
+	case 200:
+		return append(dst, 0x80|nameStatus)
+	case 204:
+		return append(dst, 0x80|(nameStatus+1))
+	}
+	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
+}
+
+// appendNumber appends a number as a value.
+func appendNumber(dst []byte, n int64) []byte {
+	at := len(dst)
+	dst = append(dst, 0)
+	if n == 0 {
+		dst = append(dst, '0')
+	}
+	var b [20]byte
+	i := len(b)
+	for ; n > 0; n /= 10 {
+		i--
+		b[i] = '0' + byte(n%10)
+	}
+	dst = append(dst, b[i:]...)
+	dst[at] = byte(len(dst) - at - 1)
+	return dst
+}
+
 // appendFields appends what may leave: no field of a connection, and nothing that would end a line early for a gateway that turns it into
 // HTTP/1.1.
 func appendFields(dst []byte, h filters.Header) []byte {

@@ -45,10 +45,10 @@ func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	case framePriority:
 		return processPriority(h, p)
 	}
-	return nil // what we do not know is ignored (RFC 9113 §5.5)
+	return nil // unknown frames are ignored (RFC 9113 §5.5)
 }
 
-// countIdle counts a frame by which nothing goes on.
+// countIdle counts a frame that makes no progress.
 func (c *conn) countIdle() error {
 	if c.idleFrames++; c.idleFrames > idleFramesMax {
 		return connError{enhanceYourCalm, "too many frames that make no progress"}
@@ -56,7 +56,7 @@ func (c *conn) countIdle() error {
 	return nil
 }
 
-// countProgress counts a frame by which something does.
+// countProgress counts a frame that makes some.
 func (c *conn) countProgress() { c.idleFrames = max(c.idleFrames-8, 0) }
 
 // unused reports whether no message has gone over a stream yet.
@@ -64,7 +64,7 @@ func (c *conn) unused(id uint32) bool {
 	return id > c.lastID || id%2 == 0
 }
 
-// resetByPeer reports whether a frame may have been under way when we gave the stream up.
+// recentlyReset reports whether a frame may have been under way when we gave the stream up.
 func (c *conn) recentlyReset(id uint32) bool {
 	for _, r := range c.recentResets {
 		if r == id {
@@ -117,30 +117,28 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	if h.id == 0 {
 		return connError{protocolError, "a head on no stream"}
 	}
-	var wrong error
+	var malformed error
 	if h.has(flagPriority) {
 		if len(p) < 5 {
 			return connError{frameSizeError, "a priority of less than five bytes"}
 		}
 		if binary.BigEndian.Uint32(p)&idMax == h.id {
-			wrong = streamError{h.id, protocolError} // once the head has been decoded
+			malformed = streamError{h.id, protocolError} // once the head has been decoded
 		}
 		p = p[5:]
 	}
-	c.fields, c.listLeft, c.tooLong = c.fields[:0], c.listMax, false
-	c.decoder.SetEmitEnabled(true)
-	c.blockEnd = h.has(flagEndStream)
+	c.headDecoder.begin(h.has(flagEndStream))
 	if h.has(flagEndHeaders) {
 		if err := c.decode(p); err != nil {
 			return err
 		}
-		if wrong != nil {
-			return c.markUsed(h.id, wrong)
+		if malformed != nil {
+			return c.markUsed(h.id, malformed)
 		}
 		return c.headers(h.id)
 	}
 	c.block, c.blockID, c.fragments = append(c.block[:0], p...), h.id, 1
-	if wrong != nil {
+	if malformed != nil {
 		return connError{protocolError, "a stream that depends on itself"}
 	}
 	c.mu.Lock()
@@ -149,7 +147,7 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	return nil
 }
 
-// markUsed counts a stream as used whose head is wrong.
+// markUsed counts a stream with a malformed head as used.
 func (c *conn) markUsed(id uint32, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +162,7 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 		return connError{protocolError, "a continuation of no head"}
 	}
 	if c.fragments++; c.fragments > fragmentsMax || len(c.block)+len(p) > 2*c.listMax+frameMax {
-		return connError{enhanceYourCalm, "a head without end"}
+		return connError{enhanceYourCalm, "a head in too many frames"}
 	}
 	c.block = append(c.block, p...)
 	if !h.has(flagEndHeaders) {
@@ -182,17 +180,7 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	return c.headers(h.id)
 }
 
-func (c *conn) decode(block []byte) error {
-	if _, err := c.decoder.Write(block); err != nil {
-		return connError{compressionError, err.Error()}
-	}
-	if err := c.decoder.Close(); err != nil {
-		return connError{compressionError, err.Error()}
-	}
-	return nil
-}
-
-// headers hands a decoded head to the stream that it is of.
+// headers passes a decoded head to its stream.
 func (c *conn) headers(id uint32) error {
 	err := c.side.processHead(id, c.blockEnd)
 	if cap(c.fields) > 2*message.FieldsMax {
@@ -307,7 +295,7 @@ func (c *conn) processPing(h *frameHeader, p []byte) error {
 	return c.sendControl()
 }
 
-// sendControl sends a response to a control frame; a peer that takes none of them does not get any number of them kept for it.
+// sendControl sends a response to a control frame; for a peer that takes none of them not any number is kept.
 func (c *conn) sendControl() error {
 	if c.out != nil && len(c.out.b) > controlMax {
 		return connError{enhanceYourCalm, "the responses to control frames are not taken"}
@@ -316,7 +304,7 @@ func (c *conn) sendControl() error {
 	return nil
 }
 
-// errGone is what a stream ends with that the peer has not begun with and never will.
+// errGone ends a stream that the peer has not processed and never will.
 var errGone = errors.New("http2: the peer goes away and has not seen the stream")
 
 func (c *conn) processGoAway(h *frameHeader, p []byte) error {

@@ -10,24 +10,24 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
+// stream is what both sides of a connection have of a stream. All of it is under the connection's mu; the waiters wait without it.
 type stream struct {
 	c        *conn
 	id       uint32
-	ctx      *message.Context // that ends with it; nil on the client's side
-	response *Response        // that it is of; nil on the server's side
-	deferred *Stream          // a request that is not served before its body is there; else nil
+	ctx      *message.Context // of its request; nil on the client's side
+	response *Response        // it belongs to; nil on the server's side
+	deferred *Stream          // a request that waits to be served until its body is there; else nil
 
-	// What comes.
-	body        []byte // that has come
+	// Received.
+	body        []byte // that has been received
 	read        int    // of it
-	declared    int64
+	declared    int64  // the length that the head announced, -1 without one
 	received    int64
 	remoteEnded bool
 	trailer     filters.Header
 	readable    waiter
 
-	// What goes.
+	// Sent.
 	lastBatch  uint32 // where its last frame is
 	lastAt     int
 	localEnded bool
@@ -35,7 +35,7 @@ type stream struct {
 	flow streamFlow
 
 	err         error // why it ended before its end
-	unprocessed bool  // the peer has not begun with it
+	unprocessed bool  // the peer has not processed it
 }
 
 // begin readies a stream for its first frame.
@@ -91,7 +91,7 @@ func (w *waiter) wait(mu *sync.Mutex, d time.Duration) bool {
 	}
 }
 
-// errTimeout is the error of a peer that was waited for too long.
+// errTimeout says that the peer did not send, or take, anything in time.
 type errTimeout struct{}
 
 func (errTimeout) Error() string   { return "http2: the peer took too long" }
@@ -139,13 +139,13 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 	return nil
 }
 
-// remoteEnd: nothing more comes.
+// remoteEnd takes note that nothing more will be received.
 func (s *stream) remoteEnd() {
 	s.remoteEnded = true
 	s.c.side.remoteClosed(s)
 }
 
-// readBody reads what has come and lets the peer send as much again.
+// readBody reads what has been received and lets the peer send as much again.
 func (s *stream) readBody(p []byte) int {
 	n := copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
@@ -166,7 +166,7 @@ func (s *stream) consumed(n int) {
 	}
 }
 
-// restOfBody takes all that has come without a copy. Nothing comes any more.
+// restOfBody takes all that has been received, without a copy. Nothing more will be.
 func (s *stream) restOfBody() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
@@ -174,7 +174,7 @@ func (s *stream) restOfBody() []byte {
 	return p[:len(p):len(p)]
 }
 
-// unread is how much has come and was not read.
+// unread is how much has been received and was not read.
 func (s *stream) unread() int { return len(s.body) - s.read }
 
 // write writes data as far as the windows and the buffer have room, and waits for more of it, at most timeout at a time.
@@ -221,7 +221,7 @@ func (s *stream) awaitRoom(timeout time.Duration) error {
 	return nil
 }
 
-// awaitHeadRoom waits until a head can be written: its size is not under flow control, but it is kept all the same.
+// awaitHeadRoom waits until a head can be written: no window bounds it, but the buffer does.
 func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
@@ -233,10 +233,10 @@ func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	return s.err
 }
 
-// wasReset: the peer has ended it.
+// resetByPeer ends a stream that the peer has reset.
 func (s *stream) resetByPeer(why code) {
 	s.unprocessed = s.unprocessed || why == refusedStream
-	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
+	if !s.c.server && why == noError && s.remoteEnded { // it has responded and wants no more of the body
 		s.err = errReset(why)
 		s.c.remove(s, nil)
 		s.flow.writable.signal()

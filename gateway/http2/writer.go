@@ -16,18 +16,18 @@ type outBuffer struct{ b []byte }
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
 
 // writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
-// something to send writes them: it lets everybody else run first, so that one system call takes the frames of many streams.
+// something to send writes them: it lets other goroutines run first, so that one system call takes the frames of many streams.
 type writer struct {
 	out          *outBuffer // nil when there is nothing to send
 	batch        uint32     // number of that buffer
 	writing      bool
 	broken       bool
-	idle         sync.Cond // nothing is being written
+	idle         sync.Cond // signals that nothing is being written
 	writeTimeout time.Duration
 	writeUntil   time.Time
 	send         func() // write; made once
 	timer        *time.Timer
-	timerRuns    bool // it runs
+	timerRuns    bool // timer runs
 }
 
 // headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
@@ -49,7 +49,7 @@ func (c *conn) buffered() int {
 	return len(c.out.b)
 }
 
-// startWriter has what is in the buffer sent.
+// startWriter has the buffer sent.
 func (c *conn) startWriter() {
 	if c.writing || c.out == nil || c.broken {
 		return
@@ -58,7 +58,7 @@ func (c *conn) startWriter() {
 	go c.send()
 }
 
-// startWriterSoon has it sent in a moment, if nothing else does before.
+// startWriterSoon has it sent after headDelay, unless it is sent before.
 func (c *conn) startWriterSoon() {
 	if c.timerRuns || c.writing || c.out == nil || c.broken {
 		return
