@@ -121,9 +121,9 @@ func (b *builder) addRoute(r *config.Route) error {
 func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
-		return newFixed(r.Respond), nil
+		return newStaticResponse(r.Respond), nil
 	case r.Transaction != "":
-		return &transactTarget{transaction.NewExecutor(b.bridge, b.Config.Transactions[r.Transaction], r.Status)}, nil
+		return &transactionTarget{transaction.NewExecutor(b.bridge, b.Config.Transactions[r.Transaction], r.Status)}, nil
 	}
 	return b.service(r.Service)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// take handles a frame.
-func (c *conn) take(h *frameHeader, p []byte) error {
+// processFrame handles a frame.
+func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	if c.blockID != 0 && (h.kind != frameContinuation || h.id != c.blockID) {
 		return connError{protocolError, "a head is interrupted by another frame"}
 	}
@@ -18,55 +18,55 @@ func (c *conn) take(h *frameHeader, p []byte) error {
 	}
 	switch h.kind {
 	case frameData:
-		return c.takeData(h, p)
+		return c.processData(h, p)
 	case frameHeaders:
-		return c.takeHeaders(h, p)
+		return c.processHeaders(h, p)
 	case frameContinuation:
-		return c.takeContinuation(h, p)
+		return c.processContinuation(h, p)
 	case framePushPromise:
-		return connError{protocolError, "a push, which nobody has allowed"}
+		return connError{protocolError, "a push, which was not allowed"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.noisy(); err != nil {
+	if err := c.countIdle(); err != nil {
 		return err
 	}
 	switch h.kind {
 	case frameSettings:
-		return c.takeSettings(h, p)
+		return c.processSettings(h, p)
 	case frameWindowUpdate:
-		return c.takeWindowUpdate(h, p)
+		return c.processWindowUpdate(h, p)
 	case frameReset:
-		return c.takeReset(h, p)
+		return c.processReset(h, p)
 	case framePing:
-		return c.takePing(h, p)
+		return c.processPing(h, p)
 	case frameGoAway:
-		return c.takeGoAway(h, p)
+		return c.processGoAway(h, p)
 	case framePriority:
-		return takePriority(h, p)
+		return processPriority(h, p)
 	}
-	return nil // what we do not know is ignored (RFC 9113 §5.5)
+	return nil // unknown frames are ignored (RFC 9113 §5.5)
 }
 
-// noisy counts a frame by which nothing goes on.
-func (c *conn) noisy() error {
-	if c.noise++; c.noise > noiseMax {
-		return connError{enhanceYourCalm, "too many frames by which nothing goes on"}
+// countIdle counts a frame that makes no progress.
+func (c *conn) countIdle() error {
+	if c.idleFrames++; c.idleFrames > idleFramesMax {
+		return connError{enhanceYourCalm, "too many frames that make no progress"}
 	}
 	return nil
 }
 
-// progress counts a frame by which something does.
-func (c *conn) progress() { c.noise = max(c.noise-8, 0) }
+// countProgress counts a frame that makes some.
+func (c *conn) countProgress() { c.idleFrames = max(c.idleFrames-8, 0) }
 
 // unused reports whether no message has gone over a stream yet.
 func (c *conn) unused(id uint32) bool {
 	return id > c.lastID || id%2 == 0
 }
 
-// wasReset reports whether a frame may have been under way when we gave the stream up.
-func (c *conn) wasReset(id uint32) bool {
-	for _, r := range c.resets {
+// recentlyReset reports whether a frame may have been under way when we gave the stream up.
+func (c *conn) recentlyReset(id uint32) bool {
+	for _, r := range c.recentResets {
 		if r == id {
 			return true
 		}
@@ -74,7 +74,7 @@ func (c *conn) wasReset(id uint32) bool {
 	return false
 }
 
-func (c *conn) takeData(h *frameHeader, p []byte) error {
+func (c *conn) processData(h *frameHeader, p []byte) error {
 	data, err := unpad(h, p)
 	if err != nil {
 		return err
@@ -89,18 +89,18 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	}
 	s := c.streams[h.id]
 	if s == nil || len(data) == 0 && !h.has(flagEndStream) {
-		if err := c.noisy(); err != nil {
+		if err := c.countIdle(); err != nil {
 			return err
 		}
 	} else {
-		c.progress()
+		c.countProgress()
 	}
 	if s == nil {
 		c.consume(h.length)
 		switch {
 		case c.unused(h.id):
 			return connError{protocolError, "data on a stream without a head"}
-		case c.wasReset(h.id):
+		case c.recentlyReset(h.id):
 			return nil
 		}
 		return streamError{h.id, streamClosed}
@@ -109,7 +109,7 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	return s.receive(h, data)
 }
 
-func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
+func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	p, err := unpad(h, p)
 	if err != nil {
 		return err
@@ -117,30 +117,28 @@ func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
 	if h.id == 0 {
 		return connError{protocolError, "a head on no stream"}
 	}
-	var wrong error
+	var malformed error
 	if h.has(flagPriority) {
 		if len(p) < 5 {
 			return connError{frameSizeError, "a priority of less than five bytes"}
 		}
 		if binary.BigEndian.Uint32(p)&idMax == h.id {
-			wrong = streamError{h.id, protocolError} // once the head has been decoded
+			malformed = streamError{h.id, protocolError} // once the head has been decoded
 		}
 		p = p[5:]
 	}
-	c.fields, c.listLeft, c.tooLong = c.fields[:0], c.listMax, false
-	c.decoder.SetEmitEnabled(true)
-	c.blockEnd = h.has(flagEndStream)
+	c.headDecoder.begin(h.has(flagEndStream))
 	if h.has(flagEndHeaders) {
 		if err := c.decode(p); err != nil {
 			return err
 		}
-		if wrong != nil {
-			return c.disown(h.id, wrong)
+		if malformed != nil {
+			return c.markUsed(h.id, malformed)
 		}
 		return c.headers(h.id)
 	}
 	c.block, c.blockID, c.fragments = append(c.block[:0], p...), h.id, 1
-	if wrong != nil {
+	if malformed != nil {
 		return connError{protocolError, "a stream that depends on itself"}
 	}
 	c.mu.Lock()
@@ -149,8 +147,8 @@ func (c *conn) takeHeaders(h *frameHeader, p []byte) error {
 	return nil
 }
 
-// disown counts a stream as used whose head is wrong.
-func (c *conn) disown(id uint32, err error) error {
+// markUsed counts a stream with a malformed head as used.
+func (c *conn) markUsed(id uint32, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server {
@@ -159,12 +157,12 @@ func (c *conn) disown(id uint32, err error) error {
 	return err
 }
 
-func (c *conn) takeContinuation(h *frameHeader, p []byte) error {
+func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	if c.blockID == 0 {
 		return connError{protocolError, "a continuation of no head"}
 	}
 	if c.fragments++; c.fragments > fragmentsMax || len(c.block)+len(p) > 2*c.listMax+frameMax {
-		return connError{enhanceYourCalm, "a head without end"}
+		return connError{enhanceYourCalm, "a head in too many frames"}
 	}
 	c.block = append(c.block, p...)
 	if !h.has(flagEndHeaders) {
@@ -182,19 +180,9 @@ func (c *conn) takeContinuation(h *frameHeader, p []byte) error {
 	return c.headers(h.id)
 }
 
-func (c *conn) decode(block []byte) error {
-	if _, err := c.decoder.Write(block); err != nil {
-		return connError{compressionError, err.Error()}
-	}
-	if err := c.decoder.Close(); err != nil {
-		return connError{compressionError, err.Error()}
-	}
-	return nil
-}
-
-// headers hands a decoded head to the stream that it is of.
+// headers passes a decoded head to its stream.
 func (c *conn) headers(id uint32) error {
-	err := c.side.headed(id, c.blockEnd)
+	err := c.side.processHead(id, c.blockEnd)
 	if cap(c.fields) > 2*message.FieldsMax {
 		c.fields = nil
 	}
@@ -202,7 +190,7 @@ func (c *conn) headers(id uint32) error {
 	return err
 }
 
-func (c *conn) takeSettings(h *frameHeader, p []byte) error {
+func (c *conn) processSettings(h *frameHeader, p []byte) error {
 	switch {
 	case h.id != 0:
 		return connError{protocolError, "settings of a stream"}
@@ -253,7 +241,7 @@ func (c *conn) takeSettings(h *frameHeader, p []byte) error {
 	return c.sendControl()
 }
 
-func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
+func (c *conn) processWindowUpdate(h *frameHeader, p []byte) error {
 	if len(p) != 4 {
 		return connError{frameSizeError, "a window update of another length than four"}
 	}
@@ -279,7 +267,7 @@ func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
 	return nil
 }
 
-func (c *conn) takeReset(h *frameHeader, p []byte) error {
+func (c *conn) processReset(h *frameHeader, p []byte) error {
 	switch {
 	case len(p) != 4:
 		return connError{frameSizeError, "a reset of another length than four"}
@@ -287,44 +275,44 @@ func (c *conn) takeReset(h *frameHeader, p []byte) error {
 		return connError{protocolError, "a reset of a stream without a head"}
 	}
 	if s := c.streams[h.id]; s != nil {
-		s.wasReset(code(binary.BigEndian.Uint32(p)))
-		return c.cut()
+		s.resetByPeer(code(binary.BigEndian.Uint32(p)))
+		return c.countReset()
 	}
 	return nil
 }
 
-func (c *conn) takePing(h *frameHeader, p []byte) error {
+func (c *conn) processPing(h *frameHeader, p []byte) error {
 	switch {
 	case len(p) != 8:
 		return connError{frameSizeError, "a ping of another length than eight"}
 	case h.id != 0:
 		return connError{protocolError, "a ping of a stream"}
 	case h.has(flagAck):
-		c.side.pinged()
+		c.side.pingAcked()
 		return nil
 	}
 	c.buffer().b = appendPing(c.buffer().b, flagAck, p)
 	return c.sendControl()
 }
 
-// sendControl sends an answer to a control frame; a peer that takes none of them does not get any number of them kept for it.
+// sendControl sends a response to a control frame; for a peer that takes none of them not any number is kept.
 func (c *conn) sendControl() error {
 	if c.out != nil && len(c.out.b) > controlMax {
-		return connError{enhanceYourCalm, "the answers to control frames are not taken"}
+		return connError{enhanceYourCalm, "the responses to control frames are not taken"}
 	}
-	c.kick()
+	c.startWriter()
 	return nil
 }
 
-// errGone is what a stream ends with that the peer has not begun with and never will.
+// errGone ends a stream that the peer has not processed and never will.
 var errGone = errors.New("http2: the peer goes away and has not seen the stream")
 
-func (c *conn) takeGoAway(h *frameHeader, p []byte) error {
+func (c *conn) processGoAway(h *frameHeader, p []byte) error {
 	switch {
 	case h.id != 0:
-		return connError{protocolError, "a farewell of a stream"}
+		return connError{protocolError, "GOAWAY on a stream"}
 	case len(p) < 8:
-		return connError{frameSizeError, "a farewell that is cut short"}
+		return connError{frameSizeError, "a GOAWAY that is cut short"}
 	}
 	if c.server {
 		return nil // it opens no more streams; the connection ends when it closes, or idles
@@ -335,14 +323,14 @@ func (c *conn) takeGoAway(h *frameHeader, p []byte) error {
 	last := binary.BigEndian.Uint32(p) & idMax
 	for id, s := range c.streams {
 		if id > last {
-			s.unseen = true
-			c.forget(s, errGone)
+			s.unprocessed = true
+			c.remove(s, errGone)
 		}
 	}
 	return nil
 }
 
-func takePriority(h *frameHeader, p []byte) error {
+func processPriority(h *frameHeader, p []byte) error {
 	switch {
 	case h.id == 0:
 		return connError{protocolError, "a priority of no stream"}

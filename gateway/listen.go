@@ -15,26 +15,28 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/proxyproto"
 )
 
-// front is what the listeners for clients have in common.
-type front struct {
-	listen *config.Listen
-	edge   *edge
-	http2  *http2Side
-	slots  http1.Slots
-	logger *slog.Logger
+// clients is what the listeners for clients have in common.
+type clientListeners struct {
+	listen     *config.Listen
+	dispatcher *dispatcher
+	http2      *http2Handler
+	slots      http1.Slots
+	logger     *slog.Logger
 }
 
-func (g *gateway) newFront(cfg *config.Config) *front {
-	f := &front{listen: &cfg.Listen, edge: &edge{engine: g.engine.Load, inFlight: g.metrics.inFlight}, logger: g.Logger}
+func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
+	f := &clientListeners{
+		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, inFlight: g.metrics.inFlight}, logger: g.Logger,
+	}
 	f.slots = http1.NewSlots(connectionsMax(cfg.Listen.MaxConnections, g.Logger))
-	f.http2 = newHTTP2Side(f.edge, f.listen, g.Logger)
+	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, g.Logger)
 	return f
 }
 
 // server makes the server of one listener; without tlsConfig one without TLS.
-func (f *front) server(tlsConfig func() *tls.Config) *http1.Server {
+func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	o := http1.Options{
-		Handler: f.edge, HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
+		Handler: f.dispatcher, HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
 		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve, Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
@@ -44,7 +46,7 @@ func (f *front) server(tlsConfig func() *tls.Config) *http1.Server {
 }
 
 // proxied reads the header of the PROXY protocol from peers that begin with one.
-func (f *front) proxied(c net.Conn, peer netip.Addr) (netip.Addr, error) {
+func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, error) {
 	if !contains(f.listen.ProxyProtocol, peer) {
 		return peer, nil
 	}

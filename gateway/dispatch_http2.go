@@ -13,17 +13,17 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// http2Side serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
-type http2Side struct {
-	edge   *edge
-	server *http2.Server
+// http2Handler serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
+type http2Handler struct {
+	dispatcher *dispatcher
+	server     *http2.Server
 }
 
 // streamsMax is how many requests one connection may have under way.
 const streamsMax = 250
 
-func newHTTP2Side(ed *edge, listen *config.Listen, logger *slog.Logger) *http2Side {
-	s := &http2Side{edge: ed}
+func newHTTP2Handler(ed *dispatcher, listen *config.Listen, logger *slog.Logger) *http2Handler {
+	s := &http2Handler{dispatcher: ed}
 	s.server = http2.New(http2.Options{
 		Handler: s, HeaderTimeout: time.Duration(listen.HeaderTimeout), IdleTimeout: time.Duration(listen.IdleTimeout),
 		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax, Logger: logger,
@@ -32,11 +32,11 @@ func newHTTP2Side(ed *edge, listen *config.Listen, logger *slog.Logger) *http2Si
 }
 
 // serve takes a connection over.
-func (s *http2Side) serve(c net.Conn) { s.server.Serve(c) }
+func (s *http2Handler) serve(c net.Conn) { s.server.Serve(c) }
 
 // Serve implements [http2.Handler].
-func (s *http2Side) Serve(r *http2.Stream) {
-	e := s.edge.engine()
+func (s *http2Handler) Serve(r *http2.Stream) {
+	e := s.dispatcher.engine()
 	x := &r.Exchange
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
 	reply := downgrade(x, e.cfg.Listen.MaxHeader)
@@ -47,7 +47,7 @@ func (s *http2Side) Serve(r *http2.Stream) {
 		e.refuse(x, r, reply)
 		return
 	}
-	s.edge.handle(e, x, r.PeerText(), r.Length(), r, r)
+	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r, r)
 }
 
 // downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a service would read something else than

@@ -11,9 +11,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
-// enter makes the path canonical and the header the gateway's own. The header has no field of the connection any more; peer is x.Peer as
+// normalize makes the path canonical and the header the gateway's own. The header has no field of the connection any more; peer is x.Peer as
 // text. nil means that the exchange may be routed; a reply is a refusal before routing, after which the connection is closed.
-func (e *engine) enter(x *filters.Exchange, peer string, length int64) *filters.Reply {
+func (e *engine) normalize(x *filters.Exchange, peer string, length int64) *filters.Reply {
 	if length > int64(e.cfg.Listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
@@ -22,7 +22,7 @@ func (e *engine) enter(x *filters.Exchange, peer string, length int64) *filters.
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: strings.TrimPrefix(err.Error(), "router: ") + "."})
 	}
 	x.Path = path
-	e.cleanHeader(x, peer)
+	e.normalizeHeader(x, peer)
 	return nil
 }
 
@@ -30,9 +30,9 @@ func (e *engine) bodyTooLarge() *filters.Reply {
 	return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + e.cfg.Listen.MaxBody.String() + "."})
 }
 
-// cleanHeader takes out what is the gateway's own, establishes the client's address and prepares what the service is told about the
+// normalizeHeader takes out what is the gateway's own, establishes the client's address and prepares what the service is told about the
 // way that the request came.
-func (e *engine) cleanHeader(x *filters.Exchange, peer string) {
+func (e *engine) normalizeHeader(x *filters.Exchange, peer string) {
 	x.Client = x.Peer
 	forwardedFor, proto, host := "", "", ""
 	if trusted := e.cfg.Listen.TrustedProxies; len(trusted) > 0 && contains(trusted, x.Peer) {
@@ -42,7 +42,7 @@ func (e *engine) cleanHeader(x *filters.Exchange, peer string) {
 	}
 	trace := x.Header.Get("Traceparent")
 	via := x.Header.Joined("Via")
-	x.Header.DelFunc(ours)
+	x.Header.DelFunc(ownField)
 
 	if forwardedFor != "" {
 		peer = forwardedFor + ", " + peer
@@ -73,7 +73,7 @@ func (e *engine) cleanHeader(x *filters.Exchange, peer string) {
 
 // ours: fields of which the gateway alone says what a service sees. A name with underscores is the same one to servers that read them as
 // hyphens.
-func ours(name string) bool {
+func ownField(name string) bool {
 	switch len(name) {
 	case 3:
 		return filters.EqualName(name, "Via")
@@ -82,15 +82,15 @@ func ours(name string) bool {
 	case 11:
 		return filters.EqualName(name, "Traceparent")
 	case 15, 16, 17:
-		if folded(name, "X-Forwarded-For") || folded(name, "X-Forwarded-Host") || folded(name, "X-Forwarded-Proto") || folded(name, "Idempotency-Key") && name[11] == '_' {
+		if equalFolded(name, "X-Forwarded-For") || equalFolded(name, "X-Forwarded-Host") || equalFolded(name, "X-Forwarded-Proto") || equalFolded(name, "Idempotency-Key") && name[11] == '_' {
 			return true
 		}
 	}
 	return len(name) > 7 && (name[6] == '-' || name[6] == '_') && filters.EqualName(name[:6], "Sluice")
 }
 
-// folded reports whether the name is that one, underscores read as hyphens.
-func folded(name, want string) bool {
+// equalFolded reports whether the name is that one, underscores read as hyphens.
+func equalFolded(name, want string) bool {
 	if len(name) != len(want) {
 		return false
 	}

@@ -13,21 +13,21 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
-// edge takes requests, whatever carries them, and serves each with the engine that is in force when it comes.
-type edge struct {
+// dispatcher takes requests, whatever carries them, and serves each with the engine that is in force when it comes.
+type dispatcher struct {
 	engine   func() *engine
 	inFlight prometheus.Gauge
 }
 
 // Serve implements [http1.Handler].
-func (ed *edge) Serve(r *http1.Request) {
+func (ed *dispatcher) Serve(r *http1.Request) {
 	e := ed.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
-	ed.handle(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
+	ed.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
 }
 
 // Refuse implements [http1.Handler].
-func (ed *edge) Refuse(r *http1.Request, f *http1.Fault) {
+func (ed *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 	e := ed.engine()
 	reason := filters.BadRequest
 	if f.Status == http.StatusRequestHeaderFieldsTooLarge || f.Status == http.StatusRequestURITooLong {
@@ -37,11 +37,11 @@ func (ed *edge) Refuse(r *http1.Request, f *http1.Fault) {
 	e.refuse(&r.Exchange, r, filters.RefuseAs(f.Status, reason, filters.Problem{Detail: detail}))
 }
 
-// handle routes a request and serves it. Its head was parsed and found sound by the protocol's own rules; x.Path is as the client wrote it.
-func (ed *edge) handle(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
+// dispatch routes a request and serves it. Its head was parsed and found sound by the protocol's own rules; x.Path is as the client wrote it.
+func (ed *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
 	ed.inFlight.Inc()
 	defer ed.inFlight.Dec()
-	if reply := e.enter(x, peer, length); reply != nil {
+	if reply := e.normalize(x, peer, length); reply != nil {
 		w.CloseAfter()
 		e.refuse(x, w, reply)
 		return

@@ -21,12 +21,12 @@ func streamType(contentType string) bool {
 	return false
 }
 
-// keep reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
-func (f *forward) keep(x *filters.Exchange, e end) end {
+// buffer reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
+func (f *forward) buffer(x *filters.Exchange, e result) result {
 	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
-	kept := e.answer.Next()
+	kept := e.response.Next()
 	for {
-		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.answer, kept, x.BufferBody) {
+		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.response, kept, x.BufferBody) {
 			e.streams, e.read = true, kept
 			return e
 		}
@@ -37,22 +37,22 @@ func (f *forward) keep(x *filters.Exchange, e end) end {
 			}
 			room = kept[len(kept):cap(kept)]
 		}
-		n, err := e.answer.Read(room)
+		n, err := e.response.Read(room)
 		kept = kept[:len(kept)+n]
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			failed := f.failed(x, readFailure(x, err))
-			failed.answer = e.answer // to be closed
+			failed.response = e.response // to be closed
 			return failed
 		}
 	}
-	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.answer.Trailer()
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.response.Trailer()
 	return e
 }
 
-// How long an answer of gRPC is held back for what makes it whole.
+// How long a response of gRPC is held back for what makes it whole.
 const (
 	// lastWait is for what follows a whole message. The libraries send the message of a unary call and the status behind it in one go, so
 	// all that it has to cover is a busy machine. A stream's first message comes that much later.
@@ -62,11 +62,11 @@ const (
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether an answer of gRPC, of which kept has come, is passed on as it comes, since it is a stream or looks like one: it has a
+// streamsGRPC reports whether a response of gRPC, of which kept has come, is passed on as it comes, since it is a stream or looks like one: it has a
 // second message, or is longer than limit, or nothing comes while the client may wait for what is there. A unary one has one message at most and
 // ends behind it.
 //
-// Whoever is mistaken for a stream is done all the same and recorded as such; only its answer is not kept.
+// Whoever is mistaken for a stream is done all the same and recorded as such; only its response is not kept.
 func streamsGRPC(a upstream.Response, kept []byte, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
 	patience := firstWait
