@@ -209,14 +209,15 @@ func TestHealthOverUnixSocketAndHTTP2(t *testing.T) {
 func TestPickOfHealthy(t *testing.T) {
 	t.Parallel()
 	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
-	one, two, three := svc.endpoints[0], svc.endpoints[1], svc.endpoints[2]
+	all := endpoints(svc)
+	one, two, three := all[0], all[1], all[2]
 	two.down.Store(true)
 	three.inUse.Store(1)
 	for range 50 {
-		if e := svc.pick(nil); e != one {
+		if e := pick(all, nil); e != one {
 			t.Fatalf("%s was taken, though %s is healthy and idle", e.Address, one.Address)
 		}
-		if e := svc.pick(one); e != three {
+		if e := pick(all, one); e != three {
 			t.Fatalf("%s was taken for a repeat", e.Address)
 		}
 	}
@@ -224,13 +225,13 @@ func TestPickOfHealthy(t *testing.T) {
 	three.down.Store(true)
 	taken := map[*endpoint]bool{}
 	for range 200 {
-		taken[svc.pick(nil)] = true
+		taken[pick(all, nil)] = true
 	}
 	if !taken[one] || !taken[two] || taken[three] { // all are down, so they are as if none was: the loaded one is the last choice
 		t.Errorf("with all down %d are taken", len(taken))
 	}
 	for range 50 {
-		if svc.pick(two) == two {
+		if pick(all, two) == two {
 			t.Fatal("a repeat goes to the endpoint that has just failed")
 		}
 	}

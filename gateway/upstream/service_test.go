@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -56,6 +58,17 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 	svc := New(s, quiet)
 	t.Cleanup(svc.Close)
 	return svc
+}
+
+// endpoints returns the endpoints that a service has now.
+func endpoints(s *Service) []*endpoint { return s.current.Load().endpoints }
+
+// pooled returns the idle connections of a service's first endpoint.
+func pooled(s *Service) []*http1.Client {
+	p := endpoints(s)[0].pool.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.idle)
 }
 
 func exchange(method string) *filters.Exchange {
@@ -160,7 +173,7 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	for i := range 3 {
 		if i == 2 {
 			<-closed
-			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].Quiet(time.Now()); { // until the close has come over
+			for deadline := time.Now().Add(10 * time.Second); pooled(svc)[0].Quiet(time.Now()); { // until the close has come over
 				if time.Now().After(deadline) {
 					t.Fatal("the closed connection looks alive")
 				}
@@ -172,7 +185,7 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	if got != "112" {
 		t.Errorf("the answers came on the connections %s", got)
 	}
-	if n := svc.endpoints[0].inUse.Load(); n != 0 {
+	if n := endpoints(svc)[0].inUse.Load(); n != 0 {
 		t.Errorf("%d connections are in use", n)
 	}
 }
@@ -211,13 +224,13 @@ type counter struct{ n *atomic.Int64 }
 func (c *counter) Inc() { c.n.Add(1) }
 
 func TestBudget(t *testing.T) {
-	b := budget{share: 0.2}
+	var b budget
 	now := time.Unix(1_000_000, 0)
 	b.last.Store(now.UnixNano())
 	taken := 0
 	for range 1000 {
-		b.request(now)
-		if b.take() {
+		b.request(now, 0.2)
+		if b.take(0.2) {
 			taken++
 		}
 	}
@@ -225,9 +238,9 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d of 1000 requests were repeated, want 200", taken)
 	}
 	for i := range 50 { // a quiet service: a request a second has its floor
-		b.request(now.Add(time.Duration(i+1) * time.Second))
+		b.request(now.Add(time.Duration(i+1)*time.Second), 0.2)
 	}
-	if !b.take() {
+	if !b.take(0.2) {
 		t.Error("a quiet service has no repeats")
 	}
 }
@@ -300,15 +313,15 @@ func TestTimeoutAndClientGone(t *testing.T) {
 
 func TestLeastLoadedOfTwo(t *testing.T) {
 	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2")
-	svc.endpoints[0].inUse.Store(5)
+	endpoints(svc)[0].inUse.Store(5)
 	for range 20 {
-		if e := svc.pick(nil); e != svc.endpoints[1] {
+		if e := pick(endpoints(svc), nil); e != endpoints(svc)[1] {
 			t.Fatal("the more loaded endpoint was taken")
 		}
 	}
 }
 
-// A connection that has idled too long is closed also when no request comes to find it.
+// A connection that has been idle too long is closed also when no request comes to find it.
 func TestIdleConnectionsExpire(t *testing.T) {
 	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		for {
@@ -321,12 +334,12 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	svc := service(t, Settings{}, address)
 	a, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
 	read(t, a, err)
-	e := svc.endpoints[0]
-	if e.trim(); len(e.idle) != 1 || e.sweep == nil {
-		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(e.idle))
+	p := endpoints(svc)[0].pool.Load()
+	if p.trim(); len(p.idle) != 1 || p.sweep == nil {
+		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(p.idle))
 	}
-	e.idle[0].IdleSince = time.Now().Add(-idleTimeout)
-	if e.trim(); len(e.idle) != 0 || e.sweep != nil {
-		t.Errorf("%d idle connections are left", len(e.idle))
+	p.idle[0].IdleSince = time.Now().Add(-idleTimeout)
+	if p.trim(); len(p.idle) != 0 || p.sweep != nil {
+		t.Errorf("%d idle connections are left", len(p.idle))
 	}
 }
