@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// budget bounds repeats to a share of the requests, with a floor of three a second so that a quiet service has some too. A
-// share of 0 allows none. The zero value is empty.
+// budget bounds repeats to a share of the requests, with a floor of three a second so that a quiet
+// service has some too. A share of 0 allows none. The zero value is empty.
 type budget struct {
 	units atomic.Int64 // thousandths of a repeat
 	last  atomic.Int64 // unix nanoseconds of the last refill by time

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
-// endpoint is one instance of a service: its load and its health. They stay while the service has the endpoint, whatever else of
-// the settings changes.
+// endpoint is one instance of a service: its load and its health. They stay while the service has
+// the endpoint, whatever else of the settings changes.
 type endpoint struct {
 	config.Endpoint
 	service *Service
@@ -18,10 +18,9 @@ type endpoint struct {
 	removed atomic.Bool  // the service has it no more: no request is assigned to it
 	pool    atomic.Pointer[pool]
 
-	// Of the goroutine that checks it, or of whoever has waited for its end.
-	published bool // the metrics know its health
-
-	watch *watch // nil when it is not checked; under the service's mu
+	// published: the metrics have its health. It belongs to the watch, and without one to Configure and Close.
+	published bool
+	watch     *watch // nil when it is not checked; under the service's mu
 }
 
 func newEndpoint(c config.Endpoint, s *Service, tls *tls.Config) *endpoint {
@@ -30,9 +29,10 @@ func newEndpoint(c config.Endpoint, s *Service, tls *tls.Config) *endpoint {
 	return e
 }
 
-// pick returns the less loaded of two endpoints drawn at random, and for a repeat another one than that which has just failed.
-// Endpoints that failed their health check are left out while there is another one: when all have failed it, the check may be
-// what is wrong. nil when there is no endpoint.
+// pick returns the less loaded of two endpoints drawn at random, and for a repeat another one than
+// that which has just failed. Endpoints that failed their health check are left out while there is
+// another one: when all have failed it, the check may be what is wrong. nil when there is no
+// endpoint.
 func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 	switch len(endpoints) {
 	case 0:
@@ -44,7 +44,9 @@ func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 	if one == nil {
 		one = draw(endpoints, func(e *endpoint) bool { return e != failed })
 	}
-	other := draw(endpoints, func(e *endpoint) bool { return e != failed && e != one && e.down.Load() == one.down.Load() })
+	other := draw(endpoints, func(e *endpoint) bool {
+		return e != failed && e != one && e.down.Load() == one.down.Load()
+	})
 	if other != nil && other.inUse.Load() < one.inUse.Load() {
 		return other
 	}

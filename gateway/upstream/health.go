@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// failuresDown is how many checks in a row have to fail before an endpoint is left out: one is a lost packet. One success
-// brings it back.
+// failuresDown is how many checks in a row have to fail before an endpoint is left out: one is a
+// lost packet. One success brings it back.
 const failuresDown = 2
 
 // watch is a goroutine that checks an endpoint.

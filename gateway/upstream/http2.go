@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// h2 is the HTTP/2 side of a pool: one connection for as many streams as the service allows, a further one beyond.
+// h2 is the HTTP/2 side of a pool: one connection for as many streams as the service allows, a
+// further one beyond.
 type h2 struct {
 	pool *pool
 
@@ -41,7 +42,8 @@ func (h *h2) close() {
 	}
 }
 
-// take returns a connection on which a stream is reserved. own: it is nobody else's, and is to be closed behind the stream.
+// take returns a connection on which a stream is reserved. own: it is nobody else's, and is to be
+// closed behind the stream.
 func (h *h2) take(ctx context.Context, s *Settings) (c *http2.Client, own bool, err error) {
 	for {
 		c, d, mine := h.reserve()
@@ -62,8 +64,8 @@ func (h *h2) take(ctx context.Context, s *Settings) (c *http2.Client, own bool, 
 	}
 }
 
-// reserve returns a connection with room for a stream, or else the one that is being made: by the caller when mine is true, for
-// the caller alone when there is none to wait for.
+// reserve returns a connection with room for a stream, or else the one that is being made: by the
+// caller when mine is true, for the caller alone when there is none to wait for.
 func (h *h2) reserve() (found *http2.Client, d *dialing, mine bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,7 +110,8 @@ func (h *h2) dial(ctx context.Context, s *Settings, d *dialing) (c *http2.Client
 	return c, own, err
 }
 
-// dialed keeps a new connection, and tells those that wait for it. own: the endpoint's connections are closed, and it is not kept.
+// dialed keeps a new connection, and tells those that wait for it. own: the endpoint's connections
+// are closed, and it is not kept.
 func (h *h2) dialed(d *dialing, c *http2.Client, err error, left bool) (own bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,8 +132,8 @@ func (h *h2) isClosed() bool {
 	return h.closed
 }
 
-// exchange sends a request as one stream. An error that is no *message.Failure is one of connecting, or of a service that went
-// away and has not seen the request.
+// exchange sends a request as one stream. An error that is no *message.Failure is one of
+// connecting, or of a service that went away and has not seen the request.
 func (h *h2) exchange(ctx context.Context, s *Settings, x *filters.Exchange, m *message.Message) (Response, error) {
 	before := x.Dispatched
 	for {
@@ -156,7 +159,8 @@ func (h *h2) exchange(ctx context.Context, s *Settings, x *filters.Exchange, m *
 		if own || !h.isClosed() {
 			return nil, f.Cause
 		}
-		// Closed between take and Do: nothing was sent, and a connection of its own is not closed under it.
+		// Closed between take and Do: nothing was sent, and a connection of its own is not closed
+		// under it.
 	}
 }
 

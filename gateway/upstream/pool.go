@@ -18,8 +18,8 @@ const (
 	idleTimeout = 55 * time.Second // shorter than the 60 to 75 s at which most servers close
 )
 
-// pool has the connections of an endpoint that were made with one TLS setting. Once it is closed it keeps none; what uses one
-// still ends undisturbed.
+// pool has the connections of an endpoint that were made with one TLS setting. Once it is closed it
+// keeps none; what uses one still ends undisturbed.
 type pool struct {
 	e       *endpoint
 	tls     *tls.Config // nil without TLS
@@ -44,7 +44,8 @@ func newPool(e *endpoint, c *tls.Config) *pool {
 	return p
 }
 
-// clientTLS returns the TLS for an endpoint: without a server name it is verified as what it is connected to.
+// clientTLS returns the TLS for an endpoint: without a server name it is verified as what it is
+// connected to.
 func clientTLS(e *endpoint, c *tls.Config) *tls.Config {
 	if c == nil {
 		c = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -59,9 +60,11 @@ func clientTLS(e *endpoint, c *tls.Config) *tls.Config {
 	return c
 }
 
-// exchange sends a request on an idle connection that looks alive, or on a new one. reused tells which. An error that is no
-// *message.Failure is one of connecting.
-func (p *pool) exchange(ctx context.Context, s *Settings, x *filters.Exchange, m *message.Message, began time.Time) (r Response, reused bool, err error) {
+// exchange sends a request on an idle connection that looks alive, or on a new one. reused tells
+// which. An error that is no *message.Failure is one of connecting.
+func (p *pool) exchange(
+	ctx context.Context, s *Settings, x *filters.Exchange, m *message.Message, began time.Time,
+) (r Response, reused bool, err error) {
 	before := x.Dispatched
 	var response *http1.Response
 	for {
@@ -175,7 +178,8 @@ func (p *pool) keep(c *http1.Client) (surplus *http1.Client) {
 	return nil
 }
 
-// trim closes the connections that have been idle too long: those at the bottom, which a quiet service would keep for ever.
+// trim closes the connections that have been idle too long: those at the bottom, which a quiet
+// service would keep for ever.
 func (p *pool) trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,8 +37,9 @@ const (
 	resetBeforeRequest
 )
 
-// Send dispatches the exchange to the service and returns the response, to be read and closed. The error is one of the
-// package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
+// Send dispatches the exchange to the service and returns the response, to be read and closed. The
+// error is one of the package's, with its cause. Exchange.Dispatched tells afterwards whether
+// anything was sent.
 func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Message) (Response, error) {
 	now := x.Received.Add(time.Since(x.Received)) // one look at the clock, where time.Now takes two
 	if x.Received.IsZero() {
@@ -99,8 +100,11 @@ func (s *Service) assign(failed *endpoint) *endpoint {
 	}
 }
 
-// attempt sends the exchange to an endpoint once, and says under which condition it may be repeated.
-func (s *Service) attempt(ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time) (Response, condition, error) {
+// attempt sends the exchange to an endpoint once, and says under which condition it may be
+// repeated.
+func (s *Service) attempt(
+	ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
+) (Response, condition, error) {
 	if e == nil {
 		return nil, never, fmt.Errorf("%w: %w", ErrUnreachable, errNoEndpoint)
 	}
@@ -130,7 +134,8 @@ func (s *Service) attempt(ctx context.Context, settings *Settings, e *endpoint, 
 	return nil, on, err
 }
 
-// judge makes a failed exchange the package's error, with the condition under which it may be repeated.
+// judge makes a failed exchange the package's error, with the condition under which it may be
+// repeated.
 func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused bool) (condition, error) {
 	switch {
 	case ctx.Err() != nil:

@@ -33,24 +33,25 @@ type Metrics struct {
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
 	Duration        filters.Observer // seconds to the response's head
-	// Health is called with an endpoint's health after its first check, and when that changes; Unwatched when it is checked no
-	// more. Neither may configure or close the service.
+	// Health is called with an endpoint's health after its first check, and when that changes;
+	// Unwatched when it is checked no more. Neither may configure or close the service.
 	Health    func(endpoint string, healthy bool)
 	Unwatched func(endpoint string)
 }
 
-// Response is a service's response: its head, and the body to be read to its end. Close is called once; strings of the response
-// are good until then.
+// Response is a service's response: its head, and the body to be read to its end. Close is called
+// once; strings of the response are good until then.
 type Response interface {
-	// Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known,
-	// and of a response without a body what it says of one.
+	// Head returns the status, the fields without those of the connection, and the length of the
+	// body: -1 when it is not known, and of a response without a body what it says of one.
 	Head() (status int, h filters.Header, length int64)
 	io.ReadCloser
 	// Next returns what has come already and was not read, nil when there is nothing.
 	Next() []byte
 	// Trailer returns the fields behind the body, after its end.
 	Trailer() filters.Header
-	// Extend gives the attempt more time while the body is read: that which the client took is not the service's.
+	// Extend gives the attempt more time while the body is read: that which the client took is not
+	// the service's.
 	Extend(time.Duration)
 	// Uploading reports whether the request's body still goes out, which Close may wait for.
 	Uploading() bool
@@ -67,10 +68,12 @@ func New(s Settings, m Metrics) *Service {
 // Name returns the service's name.
 func (s *Service) Name() string { return s.name }
 
-// Configure changes the settings, but for the name, which is the service's identity. Requests under way end with the settings
-// that they began with, and none fails because of the change. Endpoints that stay keep their load, their health and, unless the
-// TLS changes, their connections. Those that go are assigned no request once it has returned: their idle connections are closed,
-// those in use at the end of their exchange. What the retries have in their budget stays. A closed service stays as it is.
+// Configure changes the settings, but for the name, which is the service's identity. Requests under
+// way end with the settings that they began with, and none fails because of the change. Endpoints
+// that stay keep their load, their health and, unless the TLS changes, their connections. Those
+// that go are assigned no request once it has returned: their idle connections are closed, those in
+// use at the end of their exchange. What the retries have in their budget stays. A closed service
+// stays as it is.
 func (s *Service) Configure(settings Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,14 +86,15 @@ func (s *Service) Configure(settings Settings) {
 	removed := s.takeOver(old, next)
 	s.current.Store(next)
 	for _, e := range removed {
-		e.removed.Store(true) // behind the store, so that whoever sees it finds the endpoints that are left
+		e.removed.Store(true) // behind the store, so that a request that sees it finds the endpoints that are left
 		e.pool.Load().close()
 	}
 	s.watchLocked(old, next, removed)
 }
 
-// takeOver makes the endpoints of a configuration, with those of the old one that stay, and returns those that do not. Where the
-// TLS is another one, endpoints that have it begin with new connections.
+// takeOver makes the endpoints of a configuration, with those of the old one that stay, and returns
+// those that do not. Where the TLS is another one, endpoints that have it begin with new
+// connections.
 func (s *Service) takeOver(old, next *configuration) (removed []*endpoint) {
 	kept := make(map[config.Endpoint][]*endpoint, len(old.endpoints)) // more than one where it is configured twice
 	for _, e := range old.endpoints {
@@ -116,8 +120,8 @@ func (s *Service) takeOver(old, next *configuration) (removed []*endpoint) {
 	return removed
 }
 
-// Close ends the health checks and closes the idle connections; those in use close at their end. A request that comes later has
-// a connection of its own.
+// Close ends the health checks and closes the idle connections; those in use close at their end. A
+// request that comes later has a connection of its own.
 func (s *Service) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,7 +23,8 @@ type Settings struct {
 	Health         *Health // nil: no endpoint is checked
 }
 
-// Health is how endpoints are checked: GET Path, each Every; a response of 2xx within Timeout is a success.
+// Health is how endpoints are checked: GET Path, each Every; a response of 2xx within Timeout is a
+// success.
 type Health struct {
 	Path    string // with its query
 	Every   time.Duration
@@ -32,7 +33,8 @@ type Health struct {
 
 // Equal reports whether both are the same settings, with the endpoints in the same order.
 func (s Settings) Equal(o Settings) bool {
-	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) && sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
+	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
+		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
 		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
 }
