@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,12 +15,16 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard, Health: func(string, bool) {}, Unwatched: func(string) {}}
+var quiet = Metrics{
+	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
+	Health: func(string, bool) {}, Unwatched: func(string) {},
+}
 
-// serve accepts connections and hands each to the function; it returns the address.
+// serve accepts connections and calls the function with each; it returns the address.
 func serve(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,6 +63,17 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 	return svc
 }
 
+// endpoints returns the endpoints that a service has now.
+func endpoints(s *Service) []*endpoint { return s.current.Load().endpoints }
+
+// pooled returns the idle connections of a service's first endpoint.
+func pooled(s *Service) []*http1.Client {
+	p := endpoints(s)[0].pool.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.idle)
+}
+
 func exchange(method string) *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), nil)
@@ -65,30 +81,30 @@ func exchange(method string) *filters.Exchange {
 	return x
 }
 
-// answered is an answer that was read to its end.
-type answered struct {
+// readResponse is a response that was read to its end.
+type readResponse struct {
 	status int
 	header filters.Header
 	body   string
 }
 
-func read(t *testing.T, a Response, err error) (got answered) {
+func read(t *testing.T, r Response, err error) (got readResponse) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := io.ReadAll(a)
+	b, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.status, got.header, _ = a.Head()
+	got.status, got.header, _ = r.Head()
 	got.body = string(b)
 	header := got.header
 	got.header = nil
 	for _, f := range header {
 		got.header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
 	}
-	a.Close()
+	r.Close()
 	return got
 }
 
@@ -101,41 +117,47 @@ func (s stream) Interrupt() {
 	}
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	for _, c := range []struct {
-		name, method, answer string
-		status               int
-		body                 string
-		fails                error
+		name, method, response string
+		status                 int
+		body                   string
+		fails                  error
 	}{
-		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: x\r\n\r\nok", 200, "ok", nil},
+		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\n" +
+			"Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: x\r\n\r\nok", 200, "ok", nil},
 		{"chunked", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok", nil},
 		{"until closed", "GET", "HTTP/1.0 200 OK\r\n\r\nok", 200, "ok", nil},
-		{"interim answers first", "GET", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", nil},
+		{"interim responses first", "GET", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" +
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", nil},
 		{"head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n", 200, "", nil},
 		{"no content", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, "", nil},
 		{"unasked upgrade", "GET", "HTTP/1.1 101 Switching Protocols\r\n\r\n", 0, "", ErrFailed},
 		{"no HTTP", "GET", "220 smtp ready\r\n\r\n", 0, "", ErrFailed},
 		{"nothing", "GET", "", 0, "", ErrFailed},
-		{"endless interim answers", "GET", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", ErrFailed},
+		{"endless interim responses", "GET", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", ErrFailed},
 		{"two lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 0, "", ErrFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			address := serve(t, func(_ int64, conn net.Conn, r *bufio.Reader) {
 				if _, err := http.ReadRequest(r); err == nil {
-					io.WriteString(conn, c.answer)
+					io.WriteString(conn, c.response)
 				}
 			})
 			x := exchange(c.method)
-			a, err := service(t, Settings{}, address).Send(context.Background(), x, &message.Message{})
+			r, err := service(t, Settings{}, address).Send(context.Background(), x, &message.Message{})
 			if c.fails != nil {
 				if !errors.Is(err, c.fails) || !x.Dispatched {
 					t.Fatalf("got %v, dispatched %v", err, x.Dispatched)
 				}
 				return
 			}
-			if got := read(t, a, err); got.status != c.status || got.body != c.body || got.header.Get("X-Hop") != "" || got.header.Get("Keep-Alive") != "" {
+			got := read(t, r, err)
+			if got.status != c.status || got.body != c.body {
 				t.Errorf("got %+v", got)
+			}
+			if got.header.Get("X-Hop") != "" || got.header.Get("Keep-Alive") != "" {
+				t.Errorf("fields of the connection came: %+v", got.header)
 			}
 		})
 	}
@@ -160,19 +182,15 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	for i := range 3 {
 		if i == 2 {
 			<-closed
-			for deadline := time.Now().Add(10 * time.Second); svc.endpoints[0].idle[0].Quiet(time.Now()); { // until the close has come over
-				if time.Now().After(deadline) {
-					t.Fatal("the closed connection looks alive")
-				}
-			}
+			until(t, "the closed connection is found closed", func() bool { return !pooled(svc)[0].Quiet(time.Now()) })
 		}
-		a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{})
-		got += read(t, a, err).body
+		r, err := svc.Send(context.Background(), exchange("POST"), &message.Message{})
+		got += read(t, r, err).body
 	}
 	if got != "112" {
-		t.Errorf("the answers came on the connections %s", got)
+		t.Errorf("the responses came on the connections %s", got)
 	}
-	if n := svc.endpoints[0].inUse.Load(); n != 0 {
+	if n := endpoints(svc)[0].inUse.Load(); n != 0 {
 		t.Errorf("%d connections are in use", n)
 	}
 }
@@ -211,13 +229,13 @@ type counter struct{ n *atomic.Int64 }
 func (c *counter) Inc() { c.n.Add(1) }
 
 func TestBudget(t *testing.T) {
-	b := budget{share: 0.2}
+	var b budget
 	now := time.Unix(1_000_000, 0)
 	b.last.Store(now.UnixNano())
 	taken := 0
 	for range 1000 {
-		b.request(now)
-		if b.take() {
+		b.request(now, 0.2)
+		if b.take(0.2) {
 			taken++
 		}
 	}
@@ -225,15 +243,16 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d of 1000 requests were repeated, want 200", taken)
 	}
 	for i := range 50 { // a quiet service: a request a second has its floor
-		b.request(now.Add(time.Duration(i+1) * time.Second))
+		b.request(now.Add(time.Duration(i+1)*time.Second), 0.2)
 	}
-	if !b.take() {
+	if !b.take(0.2) {
 		t.Error("a quiet service has no repeats")
 	}
 }
 
-// The service answers before it has read the request: the answer is passed on, and the connection is not used again.
-func TestEarlyAnswer(t *testing.T) {
+// The service responds before it has read the request: the response is passed on, and the connection
+// is not used again.
+func TestEarlyResponse(t *testing.T) {
 	address := serve(t, func(n int64, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
 			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 1\r\n\r\n"+string('0'+rune(n)))
@@ -243,8 +262,8 @@ func TestEarlyAnswer(t *testing.T) {
 	svc := service(t, Settings{}, address)
 	for _, want := range []string{"1", "2"} {
 		body, feed := io.Pipe()
-		a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{body}, Length: -1})
-		if got := read(t, a, err); got.status != 413 || got.body != want {
+		r, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{body}, Length: -1})
+		if got := read(t, r, err); got.status != 413 || got.body != want {
 			t.Errorf("got %+v, want %s", got, want)
 		}
 		feed.Close()
@@ -259,20 +278,24 @@ func TestStreamedBody(t *testing.T) {
 		}
 		b, err := io.ReadAll(req.Body)
 		if err == nil {
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+strings.Join(req.TransferEncoding, ",")+":"+string(b))
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+			io.WriteString(c, strings.Join(req.TransferEncoding, ",")+":"+string(b))
 		}
 	})
 	svc := service(t, Settings{}, address)
-	a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{strings.NewReader("hello")}, Length: -1})
-	if got := read(t, a, err).body; got != "chunked:hello" {
+	send := func(body io.Reader, length int64) (Response, error) {
+		return svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{body}, Length: length})
+	}
+	r, err := send(strings.NewReader("hello"), -1)
+	if got := read(t, r, err).body; got != "chunked:hello" {
 		t.Errorf("got %q", got)
 	}
-	a, err = svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{strings.NewReader("hello")}, Length: 5})
-	if got := read(t, a, err).body; got != ":hello" {
+	r, err = send(strings.NewReader("hello"), 5)
+	if got := read(t, r, err).body; got != ":hello" {
 		t.Errorf("got %q", got)
 	}
 	broken := io.MultiReader(strings.NewReader("hel"), &failing{})
-	if _, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{broken}, Length: 5}); !errors.Is(err, ErrClientBody) {
+	if _, err := send(broken, 5); !errors.Is(err, ErrClientBody) {
 		t.Errorf("the client's body breaks: %v", err)
 	}
 }
@@ -288,27 +311,29 @@ func TestTimeoutAndClientGone(t *testing.T) {
 		}
 	})
 	x := exchange("POST")
-	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, &message.Message{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
+	svc := service(t, Settings{Timeout: 50 * time.Millisecond}, address)
+	if _, err := svc.Send(context.Background(), x, &message.Message{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), &message.Message{}); !errors.Is(err, ErrClientGone) {
+	svc = service(t, Settings{}, address)
+	if _, err := svc.Send(ctx, exchange("POST"), &message.Message{}); !errors.Is(err, ErrClientGone) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLeastLoadedOfTwo(t *testing.T) {
 	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2")
-	svc.endpoints[0].inUse.Store(5)
+	endpoints(svc)[0].inUse.Store(5)
 	for range 20 {
-		if e := svc.pick(nil); e != svc.endpoints[1] {
+		if e := pick(endpoints(svc), nil); e != endpoints(svc)[1] {
 			t.Fatal("the more loaded endpoint was taken")
 		}
 	}
 }
 
-// A connection that has idled too long is closed also when no request comes to find it.
+// A connection that has been idle too long is closed also when no request comes to find it.
 func TestIdleConnectionsExpire(t *testing.T) {
 	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		for {
@@ -319,14 +344,14 @@ func TestIdleConnectionsExpire(t *testing.T) {
 		}
 	})
 	svc := service(t, Settings{}, address)
-	a, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
-	read(t, a, err)
-	e := svc.endpoints[0]
-	if e.trim(); len(e.idle) != 1 || e.sweep == nil {
-		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(e.idle))
+	r, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
+	read(t, r, err)
+	p := endpoints(svc)[0].pool.Load()
+	if p.trim(); len(p.idle) != 1 || p.sweep == nil {
+		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(p.idle))
 	}
-	e.idle[0].IdleSince = time.Now().Add(-idleTimeout)
-	if e.trim(); len(e.idle) != 0 || e.sweep != nil {
-		t.Errorf("%d idle connections are left", len(e.idle))
+	p.idle[0].IdleSince = time.Now().Add(-idleTimeout)
+	if p.trim(); len(p.idle) != 0 || p.sweep != nil {
+		t.Errorf("%d idle connections are left", len(p.idle))
 	}
 }

@@ -26,10 +26,11 @@ func TestHTTP2EndpointWithoutPort(t *testing.T) {
 		srv.Serve(l)
 	}()
 	defer func() { srv.Close(); <-ended }()
-	svc := service(t, Settings{})
-	svc.endpoints = append(svc.endpoints, newEndpoint(config.Endpoint{Network: "tcp", Address: l.Addr().String(), Host: "grpc", HTTP2: true}, svc))
-	a, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
-	if got := read(t, a, err); got.status != 200 {
+	svc := service(t, Settings{Endpoints: []config.Endpoint{
+		{Network: "tcp", Address: l.Addr().String(), Host: "grpc", HTTP2: true},
+	}})
+	r, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
+	if got := read(t, r, err); got.status != 200 {
 		t.Errorf("got %+v", got)
 	}
 }
