@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"bytes"
@@ -18,11 +18,11 @@ const (
 	stopLimit  = 5 * time.Second
 )
 
-// process is a contender or an upstream that runs.
-type process struct {
+// Process is a contender or an upstream that runs.
+type Process struct {
 	*child.Process
 	program string // its name, without the folder
-	site    site
+	Site    Site
 	said    output
 }
 
@@ -47,9 +47,9 @@ func (o *output) String() string {
 	return string(bytes.TrimSpace(o.text))
 }
 
-// start runs a command and returns when it accepts connections.
-func start(ctx context.Context, cmd *exec.Cmd, s site) (*process, error) {
-	p := &process{program: filepath.Base(cmd.Path), site: s}
+// StartProcess runs a command and returns when it accepts connections.
+func StartProcess(ctx context.Context, cmd *exec.Cmd, s Site) (*Process, error) {
+	p := &Process{program: filepath.Base(cmd.Path), Site: s}
 	cmd.Stdout, cmd.Stderr = &p.said, &p.said
 	c, err := child.Start(cmd)
 	if err != nil {
@@ -57,18 +57,18 @@ func start(ctx context.Context, cmd *exec.Cmd, s site) (*process, error) {
 	}
 	p.Process = c
 	if err := p.waitAccepting(ctx); err != nil {
-		p.stop()
+		p.Shutdown()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) waitAccepting(ctx context.Context) error {
+func (p *Process) waitAccepting(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	var dialer net.Dialer
 	for {
-		conn, err := dialer.DialContext(ctx, "tcp", p.site.listen)
+		conn, err := dialer.DialContext(ctx, "tcp", p.Site.Listen)
 		if err == nil {
 			return conn.Close()
 		}
@@ -82,5 +82,5 @@ func (p *process) waitAccepting(ctx context.Context) error {
 	}
 }
 
-// stop ends the process. How it ends is of no interest: its work was to be measured.
-func (p *process) stop() { _ = p.Stop(stopLimit) }
+// Shutdown ends the process. How it ends is of no interest: its work was to be measured.
+func (p *Process) Shutdown() { _ = p.Stop(stopLimit) }

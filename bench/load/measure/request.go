@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"fmt"
@@ -6,30 +6,53 @@ import (
 	"sync/atomic"
 )
 
-// The kinds of requests. Paths are those of the upstream.
-const (
-	loadGet  = "GET"
-	loadPost = "POST, 512 bytes, keyed"
-	loadBig  = "GET, 64 KiB answers"
-	loadH2   = "HTTP/2 GET"
-	loadGRPC = "gRPC unary"
+// Load is a kind of request. It is comparable, and its text is its name.
+type Load struct {
+	Name     string
+	Protocol Protocol
+	Path     string // over HTTP/1.1
+	Post     bool   // [BodyBytes] of JSON; else a GET
+	Keys     Keys
+}
 
-	// Of bench idempotency: requests of 512 bytes, all alike but for path and key.
-	loadKeyed  = "keyed POST"
-	loadPlain  = "POST without a key"
-	loadReplay = "replay"
+// Protocol is what a load is sent by.
+type Protocol int
+
+// HTTP1 is HTTP/1.1, HTTP2 a GET over cleartext HTTP/2, GRPC a unary call.
+const (
+	HTTP1 Protocol = iota
+	HTTP2
+	GRPC
 )
 
-// loads are all of bench proxy, in the order in which they run; keyLoads those of bench idempotency.
-var (
-	loads    = []string{loadGet, loadPost, loadBig, loadH2, loadGRPC}
-	keyLoads = []string{loadPlain, loadKeyed, loadReplay}
+// Keys says which idempotency keys the requests of a load have.
+type Keys int
+
+// NoKeys is none, FreshKeys never the same twice, RecordedKeys over and over those that were answered when the connections were warmed.
+const (
+	NoKeys Keys = iota
+	FreshKeys
+	RecordedKeys
+)
+
+func (l Load) String() string { return l.Name }
+
+// MarshalText makes the name a key of JSON.
+func (l Load) MarshalText() ([]byte, error) { return []byte(l.Name), nil }
+
+// Get is the plainest load; what an idle connection costs and the latency of a proxy are measured with it.
+var Get = Load{Name: "GET", Path: SmallPath}
+
+// The paths of the upstream: 200 bytes, and [BigBytes].
+const (
+	SmallPath = "/small"
+	BigPath   = "/big"
 )
 
 const (
 	users     = 1000 // who ask in turn; a limiter has to look up more than one of them
-	bigBytes  = 64 << 10
-	bodyBytes = 512
+	BigBytes  = 64 << 10
+	BodyBytes = 512
 )
 
 // smallAnswer is the upstream's usual answer: with its header about 400 bytes, of which 200 are body.
@@ -49,19 +72,16 @@ type request struct {
 const userDigits, keyDigits = 3, 12
 
 // newRequest returns the request of a load over HTTP/1.1. Every contender gets the same bytes.
-func newRequest(load, host string) *request {
+func newRequest(load Load, host string) *request {
 	zeros := strings.Repeat("0", keyDigits)
-	line, rest, body := "GET /small HTTP/1.1", "", ""
-	switch load {
-	case loadBig:
-		line = "GET /big HTTP/1.1"
-	case loadPost, loadKeyed, loadPlain, loadReplay:
-		line = "POST " + postPath(load) + " HTTP/1.1"
-		body = `{"note":"` + strings.Repeat("b", bodyBytes-11) + `"}`
+	line, rest, body := "GET "+load.Path+" HTTP/1.1", "", ""
+	if load.Post {
+		line = "POST " + load.Path + " HTTP/1.1"
+		body = `{"note":"` + strings.Repeat("b", BodyBytes-11) + `"}`
 		rest = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
-		if load != loadPlain {
-			rest += "Idempotency-Key: key-" + zeros + "\r\n"
-		}
+	}
+	if load.Keys != NoKeys {
+		rest += "Idempotency-Key: key-" + zeros + "\r\n"
 	}
 	head := line + "\r\nHost: " + host + "\r\nUser-Agent: sluice-bench\r\nAccept: application/json\r\nX-User: user-" + zeros[:userDigits] + "\r\n" + rest + "\r\n"
 	r := &request{wire: []byte(head + body)}
@@ -71,21 +91,10 @@ func newRequest(load, host string) *request {
 		at += len("key-")
 		r.key = r.wire[at : at+keyDigits]
 	}
-	if load == loadReplay {
+	if load.Keys == RecordedKeys {
 		r.again = keys.Add(users) - users + 1
 	}
 	return r
-}
-
-// postPath is what the keyed and the plain route of bench idempotency are told apart by; the upstream answers the same to all.
-func postPath(load string) string {
-	switch load {
-	case loadKeyed, loadReplay:
-		return "/keyed"
-	case loadPlain:
-		return "/plain"
-	}
-	return "/small"
 }
 
 // next returns the bytes of the next request, valid until next is called again.

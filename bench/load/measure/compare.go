@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"errors"
@@ -8,25 +8,19 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // comparedMax is the ratio of this build to the other one up to which a figure counts as no worse.
 const comparedMax = 1.03
 
-// Comparison is what a run of two builds, round by round, found.
+// Comparison is the report: what a run of two builds, round by round, found.
 type Comparison struct {
-	Command    string        `json:"command"`
-	At         time.Time     `json:"at"`
-	Processors int           `json:"processors"`
-	Apart      bool          `json:"apart"`    // gateways had a processor of their own
-	Upstream   string        `json:"upstream"` // program that answered
-	FileSystem string        `json:"fileSystem,omitempty"`
-	Duration   time.Duration `json:"durationNanos"` // of a slice
-	Rounds     int           `json:"rounds"`
-	This       Build         `json:"this"`
-	Other      Build         `json:"other"`
-	Figures    []*Pair       `json:"figures"`
+	Command string `json:"command"`
+	Setting
+	FileSystem string  `json:"fileSystem,omitempty"` // of the records
+	This       Build   `json:"this"`
+	Other      Build   `json:"other"`
+	Figures    []*Pair `json:"figures"`
 }
 
 // Build is one of the two programs.
@@ -66,7 +60,7 @@ func (p *Pair) settle() {
 		}
 		return
 	}
-	ratio := median(ratios)
+	ratio := Median(ratios)
 	p.Ratio = &ratio
 	if low, high, ok := medianInterval(ratios); ok {
 		p.Low, p.High = &low, &high
@@ -107,13 +101,13 @@ func (p *Pair) cells() []string {
 		if len(rounds) == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%.*f", digits, median(rounds))
+		return fmt.Sprintf("%.*f", digits, Median(rounds))
 	}
 	mallocs := func(rounds []float64) string {
 		if len(rounds) == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%.2f", max(0, median(rounds))) // what reading the metric costs is taken off, and may have been more once
+		return fmt.Sprintf("%.2f", max(0, Median(rounds))) // what reading the metric costs is taken off, and may have been more once
 	}
 	ratio := "-"
 	if p.Ratio != nil {
@@ -155,7 +149,7 @@ func (c *Comparison) Err() error {
 	var failed []error
 	for _, p := range c.Figures {
 		if p.Failed != "" {
-			failed = append(failed, fmt.Errorf("proxy: %s: %s", p.What, p.Failed))
+			failed = append(failed, fmt.Errorf("measure: %s: %s", p.What, p.Failed))
 		}
 	}
 	return errors.Join(failed...)
@@ -166,7 +160,7 @@ var comparisonColumns = []string{"figure", "this build", "the other", "this/othe
 
 // head says what ran where.
 func (c *Comparison) head() []string {
-	where := fmt.Sprintf("%d rounds of %v, upstream %s, %s", c.Rounds, c.Duration, c.Upstream, whereRun(c.Apart, c.Processors))
+	where := fmt.Sprintf("%d rounds of %v, upstream %s, %s", c.Rounds, c.Duration, c.Upstream, c.Where())
 	if c.FileSystem != "" {
 		where += ", records on " + c.FileSystem
 	}

@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"context"
@@ -36,7 +36,7 @@ type conn struct {
 func dial(address string, connections int, r *request) (*loop, error) {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil || !at.Addr().Is4() {
-		return nil, fmt.Errorf("proxy: %q is not an IPv4 address and port", address)
+		return nil, fmt.Errorf("measure: %q is not an IPv4 address and port", address)
 	}
 	l := &loop{
 		target:  unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())},
@@ -51,11 +51,11 @@ func dial(address string, connections int, r *request) (*loop, error) {
 		l.conns[i].fd = -1
 	}
 	if l.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("proxy: epoll: %w", err)
+		return nil, fmt.Errorf("measure: epoll: %w", err)
 	}
 	for i := range l.conns {
 		if err := l.connect(&l.conns[i]); err != nil {
-			l.close()
+			l.Close()
 			return nil, err
 		}
 	}
@@ -67,7 +67,7 @@ func (l *loop) connect(c *conn) error {
 	l.disconnect(c)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("proxy: socket: %w", err)
+		return fmt.Errorf("measure: socket: %w", err)
 	}
 	err = errors.Join(
 		unix.Connect(fd, &l.target),
@@ -77,7 +77,7 @@ func (l *loop) connect(c *conn) error {
 	)
 	if err != nil {
 		unix.Close(fd)
-		return fmt.Errorf("proxy: connecting: %w", err)
+		return fmt.Errorf("measure: connecting: %w", err)
 	}
 	*c = conn{fd: fd}
 	l.byFD[int32(fd)] = c
@@ -93,7 +93,7 @@ func (l *loop) disconnect(c *conn) {
 	c.fd = -1
 }
 
-func (l *loop) close() {
+func (l *loop) Close() {
 	for i := range l.conns {
 		l.disconnect(&l.conns[i])
 	}
@@ -105,7 +105,7 @@ func (l *loop) close() {
 
 // send writes the next request. Requests are small and the socket is empty, so that a short write is a fault. A connection that fails is counted
 // and replaced; an error means that it could not be.
-func (l *loop) send(c *conn, due time.Time, t *tally) error {
+func (l *loop) send(c *conn, due time.Time, t *Tally) error {
 	wire := l.request.next()
 	n, err := unix.Write(c.fd, wire)
 	if err == nil && n < len(wire) {
@@ -120,7 +120,7 @@ func (l *loop) send(c *conn, due time.Time, t *tally) error {
 }
 
 // receive reads once and reports whether the request is over: answered, or failed with its connection.
-func (l *loop) receive(c *conn, t *tally) (over bool, err error) {
+func (l *loop) receive(c *conn, t *Tally) (over bool, err error) {
 	done, err := l.read(c)
 	if err != nil {
 		return true, l.fail(c, t, err)
@@ -150,7 +150,7 @@ func (l *loop) read(c *conn) (done bool, err error) {
 }
 
 // fail counts an error of a connection and replaces it.
-func (l *loop) fail(c *conn, t *tally, err error) error {
+func (l *loop) fail(c *conn, t *Tally, err error) error {
 	if c.busy {
 		l.busy--
 	}
@@ -166,7 +166,7 @@ func (l *loop) wait() ([]unix.EpollEvent, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("proxy: epoll: %w", err)
+		return nil, fmt.Errorf("measure: epoll: %w", err)
 	}
 	return l.events[:n], nil
 }
@@ -177,18 +177,18 @@ func (l *loop) goesOn(ctx context.Context, sending bool, silence time.Duration) 
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case silence > answerLimit:
-		return false, fmt.Errorf("proxy: %d requests without an answer for %v", l.busy, answerLimit)
+		return false, fmt.Errorf("measure: %d requests without an answer for %v", l.busy, answerLimit)
 	}
 	return sending || l.busy > 0, nil
 }
 
-// closed drives all connections for so long, each with one request after the other, and then waits for what is under way.
-func (l *loop) closed(ctx context.Context, d time.Duration) (t tally, err error) {
+// Closed drives all connections for so long, each with one request after the other, and then waits for what is under way.
+func (l *loop) Closed(ctx context.Context, d time.Duration) (t Tally, err error) {
 	start := time.Now()
 	for moved := start; ; {
 		now := time.Now()
-		t.elapsed = now.Sub(start)
-		sending := t.elapsed < d
+		t.Elapsed = now.Sub(start)
+		sending := t.Elapsed < d
 		if more, err := l.goesOn(ctx, sending, now.Sub(moved)); !more {
 			return t, err
 		}
@@ -220,7 +220,7 @@ func (l *loop) closed(ctx context.Context, d time.Duration) (t tally, err error)
 	}
 }
 
-func (l *loop) sendAll(t *tally) error {
+func (l *loop) sendAll(t *Tally) error {
 	for i := range l.conns {
 		if err := l.send(&l.conns[i], time.Time{}, t); err != nil {
 			return err
@@ -241,7 +241,7 @@ func (s *schedule) next() time.Time { return s.start.Add(time.Duration(s.sent) *
 
 // open sends at a fixed rate for so long, whatever the answers take; requests that find no free connection go out late and are measured from when they
 // were due.
-func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t tally, err error) {
+func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, err error) {
 	if err := l.newTimer(); err != nil {
 		return t, err
 	}
@@ -253,7 +253,7 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t tally, er
 	}
 	for moved := s.start; ; {
 		now := time.Now()
-		t.elapsed = now.Sub(s.start)
+		t.Elapsed = now.Sub(s.start)
 		if l.busy == 0 {
 			moved = now // nothing is waited for: the rate is low
 		}
@@ -276,7 +276,7 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t tally, er
 			if c == nil {
 				continue
 			}
-			was, due, answers := c.busy, c.due, t.requests
+			was, due, answers := c.busy, c.due, t.Requests
 			over, err := l.receive(c, &t)
 			if err != nil {
 				return t, err
@@ -285,8 +285,8 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t tally, er
 				continue // what failed while it was free is still among the free ones
 			}
 			moved = time.Now()
-			if t.requests > answers {
-				t.latencies = append(t.latencies, moved.Sub(due))
+			if t.Requests > answers {
+				t.Latencies = append(t.Latencies, moved.Sub(due))
 			}
 			free = append(free, c)
 		}
@@ -294,7 +294,7 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t tally, er
 }
 
 // sendDue sends what is due as far as connections are free, and returns those that still are. The timer is set for the next one.
-func (l *loop) sendDue(s *schedule, now time.Time, free []*conn, t *tally) ([]*conn, error) {
+func (l *loop) sendDue(s *schedule, now time.Time, free []*conn, t *Tally) ([]*conn, error) {
 	for s.sent < s.total && len(free) > 0 {
 		due := s.next()
 		if due.After(now) {
@@ -319,11 +319,11 @@ func (l *loop) newTimer() error {
 	}
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("proxy: timer: %w", err)
+		return fmt.Errorf("measure: timer: %w", err)
 	}
 	l.timer = fd
 	if err := unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
-		return fmt.Errorf("proxy: timer: %w", err)
+		return fmt.Errorf("measure: timer: %w", err)
 	}
 	return nil
 }
@@ -333,7 +333,7 @@ func (l *loop) arm(in time.Duration) error {
 	in = max(in, 1) // zero would stop it
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(in))}
 	if err := unix.TimerfdSettime(l.timer, 0, &spec, nil); err != nil {
-		return fmt.Errorf("proxy: timer: %w", err)
+		return fmt.Errorf("measure: timer: %w", err)
 	}
 	return nil
 }
@@ -342,7 +342,7 @@ func (l *loop) arm(in time.Duration) error {
 func (l *loop) one(ctx context.Context) error {
 	for i := range l.conns {
 		c := &l.conns[i]
-		var t tally
+		var t Tally
 		if err := l.send(c, time.Time{}, &t); err != nil {
 			return err
 		}
@@ -357,8 +357,8 @@ func (l *loop) one(ctx context.Context) error {
 				return err
 			}
 		}
-		if t.errors > 0 {
-			return fmt.Errorf("proxy: connection %d: %s", i+1, t.first)
+		if t.Errors > 0 {
+			return fmt.Errorf("measure: connection %d: %s", i+1, t.First)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package proxy
+package idempotency
 
 import (
 	"bytes"
@@ -6,52 +6,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-func TestKeysOfRequests(t *testing.T) {
+func TestOptions(t *testing.T) {
 	t.Parallel()
-	keyOf := regexp.MustCompile(`(?s)^POST (/\w+) .*X-User: (\S+)\r\n.*Idempotency-Key: (\S+)\r\n`)
-	for _, c := range []struct {
-		load, path string
-		keys       int // different ones in three times as many requests as there are users
-	}{
-		{loadKeyed, "/keyed", 3 * users},
-		{loadReplay, "/keyed", users},
-	} {
-		r := newRequest(c.load, "x")
-		owners := map[string]string{}
-		for range 3 * users {
-			m := keyOf.FindSubmatch(r.next())
-			if m == nil || string(m[1]) != c.path {
-				t.Fatalf("%s: request %q", c.load, r.wire)
-			}
-			user, key := string(m[2]), string(m[3])
-			if owner, ok := owners[key]; ok && owner != user {
-				t.Fatalf("%s: key %s is %s's and %s's", c.load, key, owner, user)
-			}
-			owners[key] = user
-		}
-		if len(owners) != c.keys {
-			t.Errorf("%s: %d keys, want %d", c.load, len(owners), c.keys)
-		}
-	}
-	if plain := newRequest(loadPlain, "x").next(); bytes.Contains(plain, []byte("Idempotency-Key")) || !bytes.HasPrefix(plain, []byte("POST /plain ")) {
-		t.Errorf("without a key: %q", plain)
-	}
-}
-
-func TestIdempotencyOptions(t *testing.T) {
-	t.Parallel()
-	good := IdempotencyOptions{Duration: time.Second, Rounds: 1, Rate: 1000}
+	good := Options{Duration: time.Second, Rounds: 1, Rate: 1000}
 	if err := good.check(); err != nil {
 		t.Error(err)
 	}
-	for flag, spoil := range map[string]func(*IdempotencyOptions){
-		"--connections": func(o *IdempotencyOptions) { o.Connections = keyConnectionsMax + 1 },
-		"--records":     func(o *IdempotencyOptions) { o.Records = -1 },
-		"--duration":    func(o *IdempotencyOptions) { o.Duration = time.Millisecond },
-		"--rounds":      func(o *IdempotencyOptions) { o.Rounds = 0 },
-		"--rate":        func(o *IdempotencyOptions) { o.Rate = 0 },
+	for flag, spoil := range map[string]func(*Options){
+		"--connections": func(o *Options) { o.Connections = keyConnectionsMax + 1 },
+		"--records":     func(o *Options) { o.Records = -1 },
+		"--duration":    func(o *Options) { o.Duration = time.Millisecond },
+		"--rounds":      func(o *Options) { o.Rounds = 0 },
+		"--rate":        func(o *Options) { o.Rate = 0 },
 	} {
 		o := good
 		spoil(&o)
@@ -61,21 +31,21 @@ func TestIdempotencyOptions(t *testing.T) {
 	}
 }
 
-// sampleIdempotency is a report in which every mark can be judged.
-func sampleIdempotency() *IdempotencyReport {
+// sampleReport is a report in which every mark can be judged.
+func sampleReport() *Report {
 	store := func(name string, connections int, plain, keyed, replay float64) StoreResult {
-		figures := map[string]*Figure{}
-		for load, cpu := range map[string]float64{loadPlain: plain, loadKeyed: keyed, loadReplay: replay} {
-			figures[load] = &Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu, Requests: 100}
+		figures := map[measure.Load]*measure.Figure{}
+		for load, cpu := range map[measure.Load]float64{loadPlain: plain, loadKeyed: keyed, loadReplay: replay} {
+			figures[load] = &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu, Requests: 100}
 		}
-		return StoreResult{Result: Result{Name: name, Figures: figures}, Connections: connections, Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
+		return StoreResult{Result: measure.Result{Name: name, Figures: figures}, Connections: connections, Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
 	}
 	fsyncs := 50.0
-	r := &IdempotencyReport{
+	r := &Report{
 		FileSystem: "ext4", Fsyncs: &fsyncs,
 		Stores: []StoreResult{
 			store(memoryStore, 64, 20, 25, 10), store(embeddedStore, 256, 20, 50, 30), store(redisStore, 64, 20, 27, 14),
-			{Result: Result{Name: "another", Missing: "not available: <not here>"}, Connections: 1},
+			{Result: measure.Result{Name: "another", Missing: "not available: <not here>"}, Connections: 1},
 		},
 		Live: &Live{Records: recordsLive, After: Memory{Proportional: 250e6}},
 	}
@@ -84,7 +54,7 @@ func sampleIdempotency() *IdempotencyReport {
 	return r
 }
 
-func TestIdempotencyMarks(t *testing.T) {
+func TestMarks(t *testing.T) {
 	t.Parallel()
 	const achieved = "embedded store: keyed POSTs a second, as far as the disk lets them"
 	want := map[string]string{
@@ -98,14 +68,14 @@ func TestIdempotencyMarks(t *testing.T) {
 		"another: CPU of a keyed POST that is forwarded against its replay":        "not measured",
 		"embedded store: memory of the gateway with 1000000 live records":          "met",
 	}
-	r := sampleIdempotency()
-	got := map[string]Mark{}
+	r := sampleReport()
+	got := map[string]measure.Mark{}
 	for _, m := range r.Marks {
 		got[m.What] = m
 	}
 	for what, verdict := range want {
-		if m := got[what]; m.verdict() != verdict {
-			t.Errorf("%s: %q, want %q", what, m.verdict(), verdict)
+		if m := got[what]; m.Verdict() != verdict {
+			t.Errorf("%s: %q, want %q", what, m.Verdict(), verdict)
 		}
 	}
 	if limit := got[achieved].Limit; limit != 6400 {
@@ -120,9 +90,9 @@ func TestIdempotencyMarks(t *testing.T) {
 	}
 }
 
-func TestIdempotencyTable(t *testing.T) {
+func TestTable(t *testing.T) {
 	t.Parallel()
-	r := sampleIdempotency()
+	r := sampleReport()
 	r.Stores[0].Figures[loadKeyed].Errors, r.Stores[0].Figures[loadKeyed].FirstError = 2, "status 503"
 	var out bytes.Buffer
 	if err := r.WriteTable(&out); err != nil {
@@ -142,10 +112,10 @@ func TestIdempotencyTable(t *testing.T) {
 	}
 }
 
-func TestIdempotencyHTML(t *testing.T) {
+func TestHTML(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := sampleIdempotency().WriteHTML(&out); err != nil {
+	if err := sampleReport().WriteHTML(&out); err != nil {
 		t.Fatal(err)
 	}
 	text := out.String()
@@ -159,7 +129,7 @@ func TestIdempotencyHTML(t *testing.T) {
 			t.Errorf("%q is in the page", never)
 		}
 	}
-	if err := new(IdempotencyReport).WriteHTML(&out); err != nil {
+	if err := new(Report).WriteHTML(&out); err != nil {
 		t.Errorf("an empty report: %v", err)
 	}
 }

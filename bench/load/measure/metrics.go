@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// mallocsMetric counts the heap objects that a Go program ever allocated.
-const mallocsMetric = "go_memstats_mallocs_total"
+// MallocsMetric counts the heap objects that a Go program ever allocated.
+const MallocsMetric = "go_memstats_mallocs_total"
 
 // mallocs reads the metric twice and returns the second value with what a reading itself costs.
 func mallocs(ctx context.Context, admin string) (count, reading float64, err error) {
@@ -28,7 +28,7 @@ func readMallocs(ctx context.Context, admin string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return metric(text, mallocsMetric)
+	return metric(text, MallocsMetric)
 }
 
 // readMetrics returns a process' metrics as it serves them.
@@ -41,12 +41,12 @@ func readMetrics(ctx context.Context, admin string) (string, error) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("proxy: %w", err)
+		return "", fmt.Errorf("measure: %w", err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return "", fmt.Errorf("proxy: %w", err)
+		return "", fmt.Errorf("measure: %w", err)
 	}
 	return string(text), nil
 }
@@ -58,5 +58,14 @@ func metric(text, name string) (float64, error) {
 			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
-	return 0, fmt.Errorf("proxy: there is no metric %s", name)
+	return 0, fmt.Errorf("measure: there is no metric %s", name)
+}
+
+// ReadMetric returns the value of one metric of a process.
+func ReadMetric(ctx context.Context, admin, name string) (float64, error) {
+	text, err := readMetrics(ctx, admin)
+	if err != nil {
+		return 0, err
+	}
+	return metric(text, name)
 }

@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"bytes"
@@ -32,17 +32,17 @@ func newH2Load(address string, grpc bool) *h2load {
 	return l
 }
 
-func (l *h2load) close() {
+func (l *h2load) Close() {
 	for _, t := range l.transports {
 		t.CloseIdleConnections()
 	}
 }
 
-// closed drives all streams for so long; each asks once at least.
-func (l *h2load) closed(ctx context.Context, d time.Duration) (tally, error) {
+// Closed drives all streams for so long; each asks once at least.
+func (l *h2load) Closed(ctx context.Context, d time.Duration) (Tally, error) {
 	start := time.Now()
 	end := start.Add(d)
-	tallies := make([]tally, h2Connections*h2Streams)
+	tallies := make([]Tally, h2Connections*h2Streams)
 	var wg sync.WaitGroup
 	for i := range tallies {
 		wg.Go(func() {
@@ -57,11 +57,11 @@ func (l *h2load) closed(ctx context.Context, d time.Duration) (tally, error) {
 		})
 	}
 	wg.Wait()
-	var sum tally
+	var sum Tally
 	for _, t := range tallies {
 		sum.add(t)
 	}
-	sum.elapsed = time.Since(start)
+	sum.Elapsed = time.Since(start)
 	return sum, ctx.Err()
 }
 

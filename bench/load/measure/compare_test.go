@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"bytes"
@@ -117,7 +117,7 @@ func sampleComparison() *Comparison {
 	void := pairOf(10, 1)
 	void.What = "sluice: POST"
 	void.fail("this build: <503>")
-	return &Comparison{Command: "sluice bench proxy", Rounds: 6, This: Build{"/a", "sluice v2", strings.Repeat("ab", 32)}, Other: Build{"/b", "sluice v1", strings.Repeat("cd", 32)},
+	return &Comparison{Command: "sluice bench proxy", Setting: Setting{Rounds: 6}, This: Build{"/a", "sluice v2", strings.Repeat("ab", 32)}, Other: Build{"/b", "sluice v1", strings.Repeat("cd", 32)},
 		Figures: []*Pair{missed, void, pairOf(10, 1, 1), pairOf(5, 1, 1, 1, 1, 1, 1)}}
 }
 
@@ -158,29 +158,5 @@ func TestComparisonHTML(t *testing.T) {
 	}
 	if err := new(Comparison).WriteHTML(&out); err != nil {
 		t.Errorf("an empty comparison: %v", err)
-	}
-}
-
-func TestParts(t *testing.T) {
-	t.Parallel()
-	for only, want := range map[string]map[string][]string{
-		`^(nginx|sluice)$`:    {nginx: http1, gateway: {loadGet, loadPost, loadBig, loadH2}},
-		`^sluice: GET$`:       {gateway: {loadGet}},
-		`^sluice.*: .*keyed$`: {gateway: {loadPost}, gatewayFilters: {loadPost}},
-		`gRPC`:                {reverseH2: {loadGRPC}, gatewayH2: {loadGRPC}},
-		`^none$`:              {},
-	} {
-		got := map[string][]string{}
-		for _, c := range chosen(contenders(), regexp.MustCompile(only)) {
-			got[c.name] = c.loads
-		}
-		if len(got) != len(want) {
-			t.Errorf("%s: %v, want %v", only, got, want)
-		}
-		for name, loads := range want {
-			if !slices.Equal(got[name], loads) {
-				t.Errorf("%s: %s has %q, want %q", only, name, got[name], loads)
-			}
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package proxy
+package idempotency
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
-// TestRunIdempotency is a real run, as short as it can be: it shows that every figure is there and that nothing fails, not what they are.
-func TestRunIdempotency(t *testing.T) {
+// TestRun is a real run, as short as it can be: it shows that every figure is there and that nothing fails, not what they are.
+func TestRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	report, err := RunIdempotency(t.Context(), IdempotencyOptions{
+	report, err := Run(t.Context(), Options{
 		Program: harness.Sluice(t), Dir: dir, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 8, Rate: 200, Records: 100, Quick: true,
 	})
 	if err != nil {
@@ -28,7 +28,7 @@ func TestRunIdempotency(t *testing.T) {
 		t.Error(strings.Join(lines, "\n"))
 	}
 	for _, store := range []string{memoryStore, embeddedStore, redisStore} {
-		for _, load := range keyLoads {
+		for _, load := range loads {
 			f := report.figure(store, load)
 			if f == nil || f.CPUMicros <= 0 || f.PerSecond <= 0 || f.ToPlain == nil || f.Added == nil || f.Mallocs == nil {
 				t.Errorf("%s, %s: %+v", store, load, f)
@@ -60,7 +60,7 @@ func TestRunIdempotency(t *testing.T) {
 	}
 }
 
-func TestRunIdempotencyInVain(t *testing.T) {
+func TestRunInVain(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -75,8 +75,8 @@ func TestRunIdempotencyInVain(t *testing.T) {
 		{t.Context(), "^memory", "/no/such/folder", "--dir", os.ErrNotExist},
 		{ended, "^memory", "", "", context.Canceled},
 	} {
-		o := IdempotencyOptions{Program: "/nowhere", Dir: c.dir, Duration: time.Second, Rounds: 1, Rate: 1, Only: regexp.MustCompile(c.only)}
-		_, err := RunIdempotency(c.ctx, o)
+		o := Options{Program: "/nowhere", Dir: c.dir, Duration: time.Second, Rounds: 1, Rate: 1, Only: regexp.MustCompile(c.only)}
+		_, err := Run(c.ctx, o)
 		if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
 			t.Errorf("--only %s, --dir %s: %v, want an error that names %s", c.only, c.dir, err, c.want)
 		}

@@ -1,14 +1,16 @@
-package proxy
+package idempotency
 
 import (
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
 // WriteTable writes the report as plain text.
-func (r *IdempotencyReport) WriteTable(w io.Writer) error {
+func (r *Report) WriteTable(w io.Writer) error {
 	var text strings.Builder
 	for _, line := range r.head() {
 		text.WriteString(line + "\n")
@@ -32,7 +34,7 @@ func (r *IdempotencyReport) WriteTable(w io.Writer) error {
 		tw = tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 		fmt.Fprint(tw, "\nmark\t\tfound\t\t\n")
 		for _, m := range r.Marks {
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", m.What, m.bound(), shown(m.Got, 2), m.verdict())
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", m.What, m.Bound(), measure.Shown(m.Got, 2), m.Verdict())
 		}
 		tw.Flush()
 	}
@@ -43,12 +45,12 @@ func (r *IdempotencyReport) WriteTable(w io.Writer) error {
 // columns are those of a store's table, after its loads.
 var columns = []string{"CPU µs", "× no key", "added µs", "/s of CPU", "requests/s", "allocations", "errors"}
 
-func (r *IdempotencyReport) rows(s StoreResult) [][]string {
+func (r *Report) rows(s StoreResult) [][]string {
 	var rows [][]string
-	for _, load := range keyLoads {
+	for _, load := range loads {
 		if f := r.figure(s.Name, load); f != nil {
-			rows = append(rows, []string{load, fmt.Sprintf("%.2f", f.CPUMicros), shown(f.ToPlain, 2), shown(f.Added, 2),
-				shown(perSecondOfCPU(f), 0), fmt.Sprintf("%.0f", f.PerSecond), shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
+			rows = append(rows, []string{load.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToPlain, 2), measure.Shown(f.Added, 2),
+				measure.Shown(perSecondOfCPU(f), 0), fmt.Sprintf("%.0f", f.PerSecond), measure.Shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
 		}
 	}
 	return rows
@@ -57,8 +59,8 @@ func (r *IdempotencyReport) rows(s StoreResult) [][]string {
 func (s *StoreResult) title() string { return fmt.Sprintf("%s, %d connections", s.Name, s.Connections) }
 
 // head says what ran where.
-func (r *IdempotencyReport) head() []string {
-	lines := []string{fmt.Sprintf("%d rounds of %v, upstream %s, %s, records on %s", r.Rounds, r.Duration, r.Upstream, whereRun(r.Apart, r.Processors), r.FileSystem)}
+func (r *Report) head() []string {
+	lines := []string{fmt.Sprintf("%d rounds of %v, upstream %s, %s, records on %s", r.Rounds, r.Duration, r.Upstream, r.Where(), r.FileSystem)}
 	if r.FileSystem == "tmpfs" {
 		lines = append(lines, "records are in memory: an fsync costs nothing there, so give a folder on a disk (--dir)")
 	}
@@ -66,16 +68,16 @@ func (r *IdempotencyReport) head() []string {
 }
 
 // sentences are the findings that no table has.
-func (r *IdempotencyReport) sentences() []string {
+func (r *Report) sentences() []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if r.Fsyncs != nil {
-		add("bare loop of 4 KiB and fdatasync: %.0f/s, %.0f µs each; keyed POSTs on the embedded store for each of its fsyncs: %s", *r.Fsyncs, 1e6 / *r.Fsyncs, shown(r.PerFsync, 1))
+		add("bare loop of 4 KiB and fdatasync: %.0f/s, %.0f µs each; keyed POSTs on the embedded store for each of its fsyncs: %s", *r.Fsyncs, 1e6 / *r.Fsyncs, measure.Shown(r.PerFsync, 1))
 	}
 	for _, s := range r.Stores {
 		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
 		if keyed != nil && replay != nil {
-			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go through", s.Name, shown(ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
+			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go through", s.Name, measure.Shown(measure.Ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
 		}
 		if p := s.Paced; p != nil {
 			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs", s.Name, p.Rate, p.Plain, p.Keyed, p.Keyed-p.Plain)
@@ -95,10 +97,10 @@ func (r *IdempotencyReport) sentences() []string {
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // remarks returns one line for everything that went wrong.
-func (r *IdempotencyReport) remarks() []string {
+func (r *Report) remarks() []string {
 	var lines []string
 	for _, s := range r.Stores {
-		lines = append(lines, remarksOf([]Result{s.Result}, keyLoads)...)
+		lines = append(lines, measure.Remarks([]measure.Result{s.Result}, loads)...)
 	}
 	if r.Live != nil && r.Live.Failed != "" {
 		lines = append(lines, "live records: given up: "+r.Live.Failed)
@@ -106,32 +108,24 @@ func (r *IdempotencyReport) remarks() []string {
 	return lines
 }
 
-// bound is a mark's limit in words.
-func (m Mark) bound() string {
-	if m.Least {
-		return fmt.Sprintf("at least %g%s", m.Limit, m.Unit)
-	}
-	return fmt.Sprintf("at most %g%s", m.Limit, m.Unit)
-}
-
 // WriteHTML writes the report as one page without anything from elsewhere.
-func (r *IdempotencyReport) WriteHTML(w io.Writer) error {
+func (r *Report) WriteHTML(w io.Writer) error {
 	type table struct {
 		Title string
 		Rows  [][]string
 	}
 	type row struct {
-		markRow
+		measure.MarkRow
 		Bound string
 	}
 	values := struct {
-		*IdempotencyReport
+		*Report
 		Head, Columns, Sentences, Remarks []string
 		Marks                             []row
 		Tables                            []table
-	}{IdempotencyReport: r, Head: r.head(), Columns: columns, Sentences: r.sentences(), Remarks: r.remarks()}
-	for _, m := range markRows(r.Marks) {
-		values.Marks = append(values.Marks, row{m, m.bound()})
+	}{Report: r, Head: r.head(), Columns: columns, Sentences: r.sentences(), Remarks: r.remarks()}
+	for _, m := range measure.MarkRows(r.Marks) {
+		values.Marks = append(values.Marks, row{m, m.Bound()})
 	}
 	for _, s := range r.Stores {
 		if rows := r.rows(s); len(rows) > 0 {

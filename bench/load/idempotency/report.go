@@ -1,10 +1,31 @@
-package proxy
+package idempotency
 
 import (
+	"embed"
 	"fmt"
 	"io"
 	"regexp"
+	"text/template"
 	"time"
+
+	"github.com/sluice-gateway/sluice/bench/load/measure"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+var (
+	templates = template.Must(template.ParseFS(templateFiles, "templates/*.tmpl"))
+	pages     = measure.Pages(templateFiles)
+)
+
+// The loads: a POST of 512 bytes, which the upstream answers alike whatever its path. The paths are those of the gateway's two routes.
+var (
+	loadPlain  = measure.Load{Name: "POST without a key", Path: "/plain", Post: true}
+	loadKeyed  = measure.Load{Name: "keyed POST", Path: "/keyed", Post: true, Keys: measure.FreshKeys}
+	loadReplay = measure.Load{Name: "replay", Path: "/keyed", Post: true, Keys: measure.RecordedKeys}
+
+	loads = []measure.Load{loadPlain, loadKeyed, loadReplay}
 )
 
 // The stores that bench idempotency measures; marks refer to them.
@@ -14,8 +35,8 @@ const (
 	redisStore    = "Redis store"
 )
 
-// IdempotencyOptions says what bench idempotency measures and for how long.
-type IdempotencyOptions struct {
+// Options says what bench idempotency measures and for how long.
+type Options struct {
 	Program     string         // this program: the gateway
 	Against     string         // another build of it, for CompareIdempotency
 	Dir         string         // where the embedded store's folder is made; empty: a folder for temporary files that is on a disk
@@ -41,40 +62,40 @@ const (
 )
 
 // check returns the first value out of range, by the name of its flag, and fills in what Quick says.
-func (o *IdempotencyOptions) check() error {
+func (o *Options) check() error {
 	if o.Connections < 0 || o.Connections > keyConnectionsMax {
-		return fmt.Errorf("proxy: --connections is %d, want 0 to %d", o.Connections, keyConnectionsMax)
+		return fmt.Errorf("idempotency: --connections is %d, want 0 to %d", o.Connections, keyConnectionsMax)
 	}
 	if o.Records < 0 || o.Records > recordsMax {
-		return fmt.Errorf("proxy: --records is %d, want 0 to %d", o.Records, recordsMax)
+		return fmt.Errorf("idempotency: --records is %d, want 0 to %d", o.Records, recordsMax)
 	}
 	if o.Quick {
 		o.Duration, o.Rounds, o.Records = min(o.Duration, durationQuick), 1, min(o.Records, recordsQuick)
 	}
 	general := o.general()
-	return general.check()
+	return general.Check()
 }
 
 // general is what this has in common with bench proxy.
-func (o *IdempotencyOptions) general() Options {
+func (o *Options) general() measure.Options {
 	connections := o.Connections
 	if connections == 0 {
 		connections = otherConnections
 	}
-	return Options{
+	return measure.Options{
 		Program: o.Program, Against: o.Against, Only: o.Only, Duration: o.Duration, Rounds: o.Rounds, Connections: connections, IdleConnections: 1, Rate: o.Rate,
 		Progress: o.Progress, Terminal: o.Terminal,
 	}
 }
 
 // ttl lets no answer expire while it is replayed, and yet the records of earlier slices.
-func (o *IdempotencyOptions) ttl() time.Duration {
+func (o *Options) ttl() time.Duration {
 	return max(10*time.Second, 4*o.Duration).Round(time.Second)
 }
 
 // stores returns the gateways that are measured, each with a store of its own.
-func (o *IdempotencyOptions) stores() []contender {
-	var all []contender
+func (o *Options) stores() []measure.Contender {
+	var all []measure.Contender
 	for _, s := range []struct {
 		name, kind  string
 		connections int
@@ -86,35 +107,30 @@ func (o *IdempotencyOptions) stores() []contender {
 		if o.Connections > 0 {
 			s.connections = o.Connections
 		}
-		all = append(all, contender{
-			name: s.name, file: "idempotency.yaml", loads: keyLoads, metrics: true, connections: s.connections,
-			options: map[string]any{"Store": s.kind, "TTL": o.ttl(), "MaxRecords": max(10_000_000, 2*o.Records), "Redis": ""},
+		all = append(all, measure.Contender{
+			Name: s.name, Templates: templates, File: "idempotency.yaml", Loads: loads, Metrics: true, Connections: s.connections,
+			Settings: map[string]any{"Store": s.kind, "TTL": o.ttl(), "MaxRecords": max(10_000_000, 2*o.Records), "Redis": ""},
 		})
 	}
-	return chosen(all, o.Only)
+	return all
 }
 
-// IdempotencyReport is what one run of bench idempotency found.
-type IdempotencyReport struct {
-	At         time.Time     `json:"at"`
-	Processors int           `json:"processors"`
-	Apart      bool          `json:"apart"`    // gateways had a processor of their own
-	Upstream   string        `json:"upstream"` // program that answered
-	FileSystem string        `json:"fileSystem"`
-	Duration   time.Duration `json:"durationNanos"`
-	Rounds     int           `json:"rounds"`
-	Rate       int           `json:"rate"`
-	Quick      bool          `json:"quick,omitempty"`
-	Fsyncs     *float64      `json:"fsyncsPerSecond,omitempty"` // of the bare loop; median over the rounds
-	PerFsync   *float64      `json:"requestsPerFsync,omitempty"`
-	Stores     []StoreResult `json:"stores"`
-	Live       *Live         `json:"live,omitempty"`
-	Marks      []Mark        `json:"marks"`
+// Report is what one run of bench idempotency found.
+type Report struct {
+	measure.Setting
+	FileSystem string         `json:"fileSystem"`
+	Rate       int            `json:"rate"`
+	Quick      bool           `json:"quick,omitempty"`
+	Fsyncs     *float64       `json:"fsyncsPerSecond,omitempty"` // of the bare loop; median over the rounds
+	PerFsync   *float64       `json:"requestsPerFsync,omitempty"`
+	Stores     []StoreResult  `json:"stores"`
+	Live       *Live          `json:"live,omitempty"`
+	Marks      []measure.Mark `json:"marks"`
 }
 
 // StoreResult is what was found of a gateway with one store. Its latency is that of keyed POSTs.
 type StoreResult struct {
-	Result
+	measure.Result
 	Connections int    `json:"connections"`
 	Paced       *Paced `json:"paced,omitempty"`
 }
@@ -127,7 +143,10 @@ type Paced struct {
 }
 
 // pacedLoad is a load on a store.
-type pacedLoad struct{ store, load string }
+type pacedLoad struct {
+	store string
+	load  measure.Load
+}
 
 // paceRate is kept up with by every store.
 const paceRate = 10_000
@@ -162,9 +181,9 @@ const (
 	stepsOnDisk = 2
 )
 
-func (r *IdempotencyReport) figure(store, load string) *Figure {
+func (r *Report) figure(store string, load measure.Load) *measure.Figure {
 	for _, s := range r.Stores {
-		if f := figureOf([]Result{s.Result}, store, load); f != nil {
+		if f := measure.FigureOf([]measure.Result{s.Result}, store, load); f != nil {
 			return f
 		}
 	}
@@ -172,11 +191,11 @@ func (r *IdempotencyReport) figure(store, load string) *Figure {
 }
 
 // relate fills in what is compared.
-func (r *IdempotencyReport) relate() {
+func (r *Report) relate() {
 	for _, s := range r.Stores {
 		plain := r.figure(s.Name, loadPlain)
 		for _, f := range s.Figures {
-			f.ToPlain, f.Added = ratio(f, plain), difference(f, plain)
+			f.ToPlain, f.Added = measure.Ratio(f, plain), measure.Difference(f, plain)
 		}
 	}
 	if f := r.figure(embeddedStore, loadKeyed); f != nil && r.Fsyncs != nil && *r.Fsyncs > 0 {
@@ -186,28 +205,28 @@ func (r *IdempotencyReport) relate() {
 }
 
 // judge fills in the marks.
-func (r *IdempotencyReport) judge() {
-	add := func(m Mark, figures ...*Figure) { r.Marks = append(r.Marks, m.judged(0, figures...)) }
+func (r *Report) judge() {
+	add := func(m measure.Mark, figures ...*measure.Figure) { r.Marks = append(r.Marks, m.Judged(0, figures...)) }
 	keyed, plain := r.figure(embeddedStore, loadKeyed), r.figure(embeddedStore, loadPlain)
-	perCore := Mark{What: "embedded store: keyed POSTs a second of the gateway's CPU", Limit: perCoreLeast, Unit: "/s", Least: true}
-	achieved := Mark{What: "embedded store: keyed POSTs a second, as far as the disk lets them", Limit: r.diskLets(), Unit: "/s", Least: true}
+	perCore := measure.Mark{What: "embedded store: keyed POSTs a second of the gateway's CPU", Limit: perCoreLeast, Unit: "/s", Least: true}
+	achieved := measure.Mark{What: "embedded store: keyed POSTs a second, as far as the disk lets them", Limit: r.diskLets(), Unit: "/s", Least: true}
 	if keyed != nil {
 		perCore.Got, achieved.Got = perSecondOfCPU(keyed), &keyed.PerSecond
 	}
 	add(perCore, keyed)
 	add(achieved, keyed)
-	add(Mark{What: "embedded store: CPU of a keyed POST against one without a key", Limit: keyedMost, Unit: " ×", Got: ratio(keyed, plain)}, keyed, plain)
+	add(measure.Mark{What: "embedded store: CPU of a keyed POST against one without a key", Limit: keyedMost, Unit: " ×", Got: measure.Ratio(keyed, plain)}, keyed, plain)
 	keyed, plain = r.figure(redisStore, loadKeyed), r.figure(redisStore, loadPlain)
-	add(Mark{What: "Redis store: CPU that a key adds", Limit: redisAdded, Unit: " µs", Got: difference(keyed, plain)}, keyed, plain)
+	add(measure.Mark{What: "Redis store: CPU that a key adds", Limit: redisAdded, Unit: " µs", Got: measure.Difference(keyed, plain)}, keyed, plain)
 	for _, s := range r.Stores {
 		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
-		add(Mark{What: s.Name + ": CPU of a keyed POST that is forwarded against its replay", Limit: replayLeast, Unit: " ×", Least: true, Got: ratio(keyed, replay)}, keyed, replay)
+		add(measure.Mark{What: s.Name + ": CPU of a keyed POST that is forwarded against its replay", Limit: replayLeast, Unit: " ×", Least: true, Got: measure.Ratio(keyed, replay)}, keyed, replay)
 	}
 	add(r.liveMark())
 }
 
 // diskLets returns how many keyed requests a second are asked of the embedded store on this disk.
-func (r *IdempotencyReport) diskLets() float64 {
+func (r *Report) diskLets() float64 {
 	for _, s := range r.Stores {
 		if s.Name == embeddedStore && r.Fsyncs != nil {
 			return min(perCoreLeast, float64(s.Connections)**r.Fsyncs/stepsOnDisk)
@@ -216,8 +235,8 @@ func (r *IdempotencyReport) diskLets() float64 {
 	return perCoreLeast
 }
 
-func (r *IdempotencyReport) liveMark() Mark {
-	m := Mark{What: fmt.Sprintf("embedded store: memory of the gateway with %d live records", recordsLive), Limit: liveMost, Unit: " MB"}
+func (r *Report) liveMark() measure.Mark {
+	m := measure.Mark{What: fmt.Sprintf("embedded store: memory of the gateway with %d live records", recordsLive), Limit: liveMost, Unit: " MB"}
 	if r.Live != nil && r.Live.Failed == "" && r.Live.Records >= recordsLive {
 		mb := float64(r.Live.After.Proportional) / 1e6
 		m.Got = &mb
@@ -226,7 +245,7 @@ func (r *IdempotencyReport) liveMark() Mark {
 }
 
 // perSecondOfCPU returns how many requests one second of CPU time is enough for.
-func perSecondOfCPU(f *Figure) *float64 {
+func perSecondOfCPU(f *measure.Figure) *float64 {
 	if f == nil || f.CPUMicros <= 0 {
 		return nil
 	}

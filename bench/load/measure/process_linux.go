@@ -1,4 +1,4 @@
-package proxy
+package measure
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ func cpuTime(pid int) (time.Duration, error) {
 			if p != pid {
 				continue // it has ended
 			}
-			return 0, fmt.Errorf("proxy: CPU clock of process %d: %w", p, err)
+			return 0, fmt.Errorf("measure: CPU clock of process %d: %w", p, err)
 		}
 		sum += time.Duration(at.Nano())
 	}
@@ -61,7 +61,7 @@ func tree(pid int) ([]int, error) {
 func threads(pid int) ([]int, error) {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
-		return nil, fmt.Errorf("proxy: process %d: %w", pid, err)
+		return nil, fmt.Errorf("measure: process %d: %w", pid, err)
 	}
 	var ids []int
 	for _, e := range entries {
@@ -82,7 +82,7 @@ func memory(pid int) (int64, error) {
 	for _, p := range pids {
 		n, err := proportional(p)
 		if err != nil && p == pid { // a descendant may have ended
-			return 0, fmt.Errorf("proxy: memory of process %d: %w", p, err)
+			return 0, fmt.Errorf("measure: memory of process %d: %w", p, err)
 		}
 		sum += n << 10
 	}
@@ -90,10 +90,10 @@ func memory(pid int) (int64, error) {
 }
 
 // proportional returns a process' proportional set size in kilobytes.
-func proportional(pid int) (int64, error) { return mapped(pid, "Pss:") }
+func proportional(pid int) (int64, error) { return MappedMemory(pid, "Pss:") }
 
-// mapped returns a line of a process' smaps_rollup, in kilobytes.
-func mapped(pid int, line string) (int64, error) {
+// MappedMemory returns a line of a process' smaps_rollup, in kilobytes.
+func MappedMemory(pid int, line string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
@@ -115,12 +115,12 @@ func kilobytes(text, name string) (int64, error) {
 func raiseFiles() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("proxy: limit of open files: %w", err)
+		return 0, fmt.Errorf("measure: limit of open files: %w", err)
 	}
 	limit.Cur = limit.Max
 	// Go does this for itself at its start, but gives its children the old limit unless it was set by hand.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("proxy: limit of open files: %w", err)
+		return 0, fmt.Errorf("measure: limit of open files: %w", err)
 	}
 	return int(min(limit.Max, 1<<20)), nil
 }
@@ -131,7 +131,7 @@ type processors struct{ all unix.CPUSet }
 func newProcessors() (processors, error) {
 	var p processors
 	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
-		return p, fmt.Errorf("proxy: processors: %w", err)
+		return p, fmt.Errorf("measure: processors: %w", err)
 	}
 	return p, nil
 }
@@ -198,7 +198,7 @@ func pinThreads(pid int, set unix.CPUSet) error {
 		}
 		for _, id := range ids {
 			if err := unix.SchedSetaffinity(id, &set); err != nil && err != unix.ESRCH {
-				return fmt.Errorf("proxy: pinning process %d: %w", pid, err)
+				return fmt.Errorf("measure: pinning process %d: %w", pid, err)
 			}
 		}
 		before = ids

@@ -1,6 +1,7 @@
-package proxy
+package measure
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -27,19 +28,22 @@ const (
 	rateMax            = 100_000
 )
 
-// check returns the first value out of range, by the name of its flag.
-func (o *Options) check() error {
+// Check returns the first value out of range, by the name of its flag.
+func (o *Options) Check() error {
 	switch {
 	case o.Duration < 10*time.Millisecond || o.Duration > time.Hour:
-		return fmt.Errorf("proxy: --duration is %v, want 10ms to 1h", o.Duration)
+		return fmt.Errorf("measure: --duration is %v, want 10ms to 1h", o.Duration)
 	case o.Rounds < 1:
-		return fmt.Errorf("proxy: --rounds is %d, want 1 or more", o.Rounds)
+		return fmt.Errorf("measure: --rounds is %d, want 1 or more", o.Rounds)
 	case o.Connections < 1 || o.Connections > connectionsMax:
-		return fmt.Errorf("proxy: --connections is %d, want 1 to %d", o.Connections, connectionsMax)
+		return fmt.Errorf("measure: --connections is %d, want 1 to %d", o.Connections, connectionsMax)
 	case o.IdleConnections < 1 || o.IdleConnections > idleConnectionsMax:
-		return fmt.Errorf("proxy: --idle is %d, want 1 to %d", o.IdleConnections, idleConnectionsMax)
+		return fmt.Errorf("measure: --idle is %d, want 1 to %d", o.IdleConnections, idleConnectionsMax)
 	case o.Rate < 1 || o.Rate > rateMax:
-		return fmt.Errorf("proxy: --rate is %d, want 1 to %d", o.Rate, rateMax)
+		return fmt.Errorf("measure: --rate is %d, want 1 to %d", o.Rate, rateMax)
 	}
 	return nil
 }
+
+// ErrNeedsLinux is what measuring returns elsewhere.
+var ErrNeedsLinux = errors.New("measure: measuring needs Linux")
