@@ -88,7 +88,7 @@ func (o *Options) general() measure.Options {
 	}
 }
 
-// ttl lets no answer expire while it is replayed, and yet the records of earlier slices.
+// ttl lets no response expire while it is replayed, and yet the records of earlier slices.
 func (o *Options) ttl() time.Duration {
 	return max(10*time.Second, 4*o.Duration).Round(time.Second)
 }
@@ -176,7 +176,7 @@ const (
 	recordsLive  = 1_000_000
 	liveMost     = 300 // MB
 
-	// stepsOnDisk is how many fsyncs a keyed request waits for, one after the other: its claim's and its answer's. With so many clients who wait
+	// stepsOnDisk is how many fsyncs a keyed request waits for, one after the other: its claim's and its response's. With so many clients who wait
 	// for each, a disk lets no more through than clients × fsyncs a second / 2.
 	stepsOnDisk = 2
 )

@@ -213,7 +213,7 @@ func (b *bench) drive(ctx context.Context) error {
 	return b.CarryOut(ctx, p)
 }
 
-// events are what the gateway has to count for each answer of a load: a replay that was executed again, say, would be none.
+// events are what the gateway has to count for each response of a load: a replay that was executed again, say, would be none.
 var events = map[measure.Load]string{loadKeyed: "claim", loadReplay: "replay"}
 
 // Slice is one load on one store, with a look at whether the gateway did what it is measured for.
@@ -224,7 +224,7 @@ func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) er
 	}
 	name := fmt.Sprintf(`sluice_idempotency_events_total{event=%q,route="keyed"}`, event)
 	f := r.Figure(load)
-	answers := f.Requests
+	responses := f.Requests
 	before, err := measure.ReadMetric(ctx, r.Process.Site.Admin, name)
 	if err == nil {
 		err = b.Bench.Slice(ctx, r, load)
@@ -236,12 +236,12 @@ func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) er
 	if err == nil {
 		after, err = measure.ReadMetric(ctx, r.Process.Site.Admin, name)
 	}
-	answers = f.Requests - answers
+	responses = f.Requests - responses
 	switch {
 	case err != nil:
 		f.Failed = measure.OneLine(err)
-	case int64(after-before) < answers:
-		f.Failed = fmt.Sprintf("only %.0f of %d answers count as a %s", after-before, answers, event)
+	case int64(after-before) < responses:
+		f.Failed = fmt.Sprintf("only %.0f of %d responses count as a %s", after-before, responses, event)
 	}
 	return ctx.Err()
 }

@@ -165,7 +165,7 @@ func (b *Bench) NewSite(upstream string) (Site, error) {
 	return s, err
 }
 
-// startUpstream runs nginx with fixed answers, or our own where there is none.
+// startUpstream runs nginx with fixed responses, or our own where there is none.
 func (b *Bench) startUpstream(ctx context.Context) (*Process, error) {
 	path, err := Find("nginx")
 	if err != nil {
@@ -176,10 +176,10 @@ func (b *Bench) startUpstream(ctx context.Context) (*Process, error) {
 		return nil, err
 	}
 	file := filepath.Join(s.Dir, "nginx.conf")
-	if err := writeTemplate(upstreamTemplates, file, "upstream.conf.tmpl", s, map[string]any{"Answer": smallAnswer}); err != nil {
+	if err := writeTemplate(upstreamTemplates, file, "upstream.conf.tmpl", s, map[string]any{"Response": smallResponse}); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(s.Dir, "big"), bigAnswer, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir, "big"), bigResponse, 0o600); err != nil {
 		return nil, err
 	}
 	return StartProcess(ctx, exec.Command(path, programArgs("nginx", file)...), s)

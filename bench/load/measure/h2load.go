@@ -70,7 +70,7 @@ var grpcMessage = append([]byte{0, 0, 0, 0, 64}, bytes.Repeat([]byte{7}, 64)...)
 
 // once makes one exchange and reads it whole.
 func (l *h2load) once(ctx context.Context, t *http.Transport) (status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	ctx, cancel := context.WithTimeout(ctx, responseLimit)
 	defer cancel()
 	method, body := http.MethodGet, io.Reader(nil)
 	if l.grpc {

@@ -76,7 +76,7 @@ func TestRefusalsAreErrors(t *testing.T) {
 	l := mustDial(t, address, 2, newRequest(Get, address))
 	got, err := l.Closed(t.Context(), 10*time.Millisecond)
 	if err != nil || got.Requests == 0 || got.Errors != got.Requests || got.First != "status 429" {
-		t.Fatalf("%+v, %v; want every answer counted as an error", got, err)
+		t.Fatalf("%+v, %v; want every response counted as an error", got, err)
 	}
 	if err := l.one(t.Context()); err == nil {
 		t.Fatal("no error of a refused request")
@@ -112,12 +112,12 @@ func TestBrokenConnectionsAreReplaced(t *testing.T) {
 	} {
 		got, err := drive(mustDial(t, address, 2, newRequest(Get, address)))
 		if err != nil || got.Requests == 0 || got.Errors == 0 {
-			t.Errorf("%s: %+v, %v; want answers and errors", name, got, err)
+			t.Errorf("%s: %+v, %v; want responses and errors", name, got, err)
 		}
 	}
 }
 
-// TestStallIsPaidFor: with one connection and a first answer that takes its time, all that were due meanwhile count from when they were due.
+// TestStallIsPaidFor: with one connection and a first response that takes its time, all that were due meanwhile count from when they were due.
 func TestStallIsPaidFor(t *testing.T) {
 	t.Parallel()
 	const stall = 50 * time.Millisecond

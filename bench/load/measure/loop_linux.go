@@ -133,7 +133,7 @@ func (l *loop) receive(c *conn, t *Tally) (over bool, err error) {
 	return done, nil
 }
 
-// read reads once and reports whether the answer is whole.
+// read reads once and reports whether the response is whole.
 func (l *loop) read(c *conn) (done bool, err error) {
 	n, err := unix.Read(c.fd, l.buf)
 	switch {
@@ -144,7 +144,7 @@ func (l *loop) read(c *conn) (done bool, err error) {
 	case n == 0:
 		return false, io.ErrUnexpectedEOF
 	case !c.busy:
-		return false, errors.New("an answer that was not asked for")
+		return false, errors.New("a response that was not asked for")
 	}
 	return c.response.feed(l.buf[:n])
 }
@@ -176,8 +176,8 @@ func (l *loop) goesOn(ctx context.Context, sending bool, silence time.Duration) 
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
-	case silence > answerLimit:
-		return false, fmt.Errorf("measure: %d requests without an answer for %v", l.busy, answerLimit)
+	case silence > responseLimit:
+		return false, fmt.Errorf("measure: %d requests without a response for %v", l.busy, responseLimit)
 	}
 	return sending || l.busy > 0, nil
 }
@@ -239,7 +239,7 @@ type schedule struct {
 
 func (s *schedule) next() time.Time { return s.start.Add(time.Duration(s.sent) * s.interval) }
 
-// open sends at a fixed rate for so long, whatever the answers take; requests that find no free connection go out late and are measured from when they
+// open sends at a fixed rate for so long, whatever the responses take; requests that find no free connection go out late and are measured from when they
 // were due.
 func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, err error) {
 	if err := l.newTimer(); err != nil {
@@ -276,7 +276,7 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, er
 			if c == nil {
 				continue
 			}
-			was, due, answers := c.busy, c.due, t.Requests
+			was, due, responses := c.busy, c.due, t.Requests
 			over, err := l.receive(c, &t)
 			if err != nil {
 				return t, err
@@ -285,7 +285,7 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, er
 				continue // what failed while it was free is still among the free ones
 			}
 			moved = time.Now()
-			if t.Requests > answers {
+			if t.Requests > responses {
 				t.Latencies = append(t.Latencies, moved.Sub(due))
 			}
 			free = append(free, c)
@@ -312,7 +312,7 @@ func (l *loop) sendDue(s *schedule, now time.Time, free []*conn, t *Tally) ([]*c
 	return free, nil
 }
 
-// newTimer adds a timer to the poll: its own timeout counts in milliseconds, which is more than most answers take.
+// newTimer adds a timer to the poll: its own timeout counts in milliseconds, which is more than most responses take.
 func (l *loop) newTimer() error {
 	if l.timer >= 0 {
 		return nil
@@ -338,7 +338,7 @@ func (l *loop) arm(in time.Duration) error {
 	return nil
 }
 
-// one sends one request on each connection, one after the other. Anything but a good answer is an error.
+// one sends one request on each connection, one after the other. Anything but a good response is an error.
 func (l *loop) one(ctx context.Context) error {
 	for i := range l.conns {
 		c := &l.conns[i]

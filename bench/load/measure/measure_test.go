@@ -99,7 +99,7 @@ func TestResponse(t *testing.T) {
 						break
 					}
 					if err != nil || !done || r.status != c.status {
-						t.Fatalf("pieces of %d, answer %d: done %v, status %d, %v; want %d", size, again, done, r.status, err, c.status)
+						t.Fatalf("pieces of %d, response %d: done %v, status %d, %v; want %d", size, again, done, r.status, err, c.status)
 					}
 				}
 			}
@@ -107,7 +107,7 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-// feedIn feeds an answer in pieces of that size and reports what the last one gave; it must not be whole before.
+// feedIn feeds a response in pieces of that size and reports what the last one gave; it must not be whole before.
 func feedIn(r *response, wire string, size int) (done bool, err error) {
 	for len(wire) > 0 && err == nil {
 		if done {
@@ -137,8 +137,8 @@ func TestRequests(t *testing.T) {
 	if len(body) != BodyBytes || !json.Valid([]byte(body)) {
 		t.Fatalf("a body of %d bytes, want %d of JSON: %s", len(body), BodyBytes, body)
 	}
-	if len(smallAnswer) != 200 || !json.Valid([]byte(smallAnswer)) {
-		t.Fatalf("an answer of %d bytes, want 200 of JSON", len(smallAnswer))
+	if len(smallResponse) != 200 || !json.Valid([]byte(smallResponse)) {
+		t.Fatalf("a response of %d bytes, want 200 of JSON", len(smallResponse))
 	}
 }
 

@@ -55,8 +55,8 @@ const (
 	BodyBytes = 512
 )
 
-// smallAnswer is the upstream's usual answer: with its header about 400 bytes, of which 200 are body.
-var smallAnswer = `{"id":"` + strings.Repeat("a", 191) + `"}`
+// smallResponse is the upstream's usual response: with its header about 400 bytes, of which 200 are body.
+var smallResponse = `{"id":"` + strings.Repeat("a", 191) + `"}`
 
 // keys counts the keys of all requests of this process, so that none is ever sent twice.
 var keys atomic.Int64

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// headBytesMax bounds the head of an answer; no contender's is near it.
+// headBytesMax bounds the head of a response; no contender's is near it.
 const headBytesMax = 16 << 10
 
-var errFraming = errors.New("an answer without a usable Content-Length")
+var errFraming = errors.New("a response without a usable Content-Length")
 
-// response reads the answers on one connection: status and length, and then counts the body. It serves measuring only, so it knows no
+// response reads the responses on one connection: status and length, and then counts the body. It serves measuring only, so it knows no
 // chunks and no pipelining, which no contender uses here. The zero value is ready.
 type response struct {
 	head   []byte // what came of an incomplete head
@@ -20,7 +20,7 @@ type response struct {
 	status int    // 0 before the head is whole
 }
 
-// feed takes what was read and reports whether the answer is whole; its status stands in status until the next feed.
+// feed takes what was read and reports whether the response is whole; its status stands in status until the next feed.
 func (r *response) feed(b []byte) (done bool, err error) {
 	if r.left == 0 {
 		if b, err = r.begin(b); err != nil || r.status == 0 {
@@ -28,7 +28,7 @@ func (r *response) feed(b []byte) (done bool, err error) {
 		}
 	}
 	if int64(len(b)) > r.left {
-		return false, fmt.Errorf("%d bytes more than the answer's length", int64(len(b))-r.left)
+		return false, fmt.Errorf("%d bytes more than the response's length", int64(len(b))-r.left)
 	}
 	r.left -= int64(len(b))
 	return r.left == 0, nil

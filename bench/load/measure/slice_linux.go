@@ -27,12 +27,12 @@ func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
 	return dial(r.Process.Site.Listen, connections, newRequest(load, "bench.example"))
 }
 
-// warm has connections and pools there before the clock is read, and for replays the answers.
+// warm has connections and pools there before the clock is read, and for replays the responses.
 func (b *Bench) warm(ctx context.Context, d Driver, load Load) error {
 	t, err := d.Closed(ctx, b.Options.Duration/4)
 	for done := t.Requests; load.Keys == RecordedKeys && done < users && err == nil; done += t.Requests {
 		if t, err = d.Closed(ctx, b.Options.Duration/4); err == nil && t.Requests == 0 {
-			return fmt.Errorf("measure: no answers: %s", t.First)
+			return fmt.Errorf("measure: no responses: %s", t.First)
 		}
 	}
 	return err
@@ -56,7 +56,7 @@ func (b *Bench) Slice(ctx context.Context, r *Run, load Load) error {
 	case err != nil:
 		f.Failed = err.Error()
 	case t.Requests == 0:
-		f.Failed = "no answers: " + t.First
+		f.Failed = "no responses: " + t.First
 	default:
 		r.samples[load] = append(r.samples[load], s)
 	}

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// answerLimit is how long a load waits for any answer before it gives a contender up.
-const answerLimit = 10 * time.Second
+// responseLimit is how long a load waits for any response before it gives a contender up.
+const responseLimit = 10 * time.Second
 
 // Tally is what a load counted.
 type Tally struct {
-	Requests  int64 // whole answers, whatever their status
-	Errors    int64 // answers outside 2xx, broken connections
+	Requests  int64 // whole responses, whatever their status
+	Errors    int64 // responses outside 2xx, broken connections
 	First     string
 	Elapsed   time.Duration
 	Latencies []time.Duration // open loop only; 2xx and others

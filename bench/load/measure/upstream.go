@@ -34,7 +34,7 @@ func ServeMallocs(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s %d\n", MallocsMetric, m.Mallocs) // nobody reads any more when it fails
 }
 
-var bigAnswer = []byte(strings.Repeat("x", BigBytes))
+var bigResponse = []byte(strings.Repeat("x", BigBytes))
 
 // ServeUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not installed.
 func ServeUpstream(w http.ResponseWriter, r *http.Request) {
@@ -42,14 +42,14 @@ func ServeUpstream(w http.ResponseWriter, r *http.Request) {
 		serveUnary(w, r)
 		return
 	}
-	_, _ = io.Copy(io.Discard, r.Body) // a client that breaks off does not get an answer anyway
-	answer := []byte(smallAnswer)
+	_, _ = io.Copy(io.Discard, r.Body) // a client that breaks off does not get a response anyway
+	response := []byte(smallResponse)
 	if r.URL.Path == "/big" {
-		answer = bigAnswer
+		response = bigResponse
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
-	_, _ = w.Write(answer)
+	w.Header().Set("Content-Length", fmt.Sprint(len(response)))
+	_, _ = w.Write(response)
 }
 
 // serveUnary answers a gRPC call with the message that it brought.

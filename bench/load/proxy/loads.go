@@ -6,7 +6,7 @@ import "github.com/sluice-gateway/sluice/bench/load/measure"
 var (
 	loadGet  = measure.Get
 	loadPost = measure.Load{Name: "POST, 512 bytes, keyed", Path: measure.SmallPath, Post: true, Keys: measure.FreshKeys}
-	loadBig  = measure.Load{Name: "GET, 64 KiB answers", Path: measure.BigPath}
+	loadBig  = measure.Load{Name: "GET, 64 KiB responses", Path: measure.BigPath}
 	loadH2   = measure.Load{Name: "HTTP/2 GET", Protocol: measure.HTTP2}
 	loadGRPC = measure.Load{Name: "gRPC unary", Protocol: measure.GRPC}
 

@@ -115,7 +115,7 @@ func relayConn(client net.Conn, target string) {
 	pump(client, up)
 }
 
-// pump reads and writes, where io.Copy would splice: that has a price for small answers.
+// pump reads and writes, where io.Copy would splice: that has a price for small responses.
 func pump(to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {

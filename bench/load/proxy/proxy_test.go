@@ -99,7 +99,7 @@ func TestMarks(t *testing.T) {
 	r := sampleReport()
 	for what, want := range map[string]string{
 		"plain route, GET: CPU against nginx":                    "met",
-		"plain route, 64 KiB answers: CPU against nginx":         "missed",
+		"plain route, 64 KiB responses: CPU against nginx":       "missed",
 		"all filters, GET: CPU against nginx + limit_req":        "missed",
 		"all filters, keyed POST: CPU against nginx + limit_req": "met",
 		"HTTP/2: CPU against ReverseProxy":                       "not measured",

@@ -46,7 +46,7 @@ func (r *Report) judge() {
 		{"plain route, POST", gateway, nginx, loadPost, 1},
 		{"all filters, GET", gatewayFilters, nginxLimit, loadGet, 1},
 		{"all filters, keyed POST", gatewayFilters, nginxLimit, loadPost, 1.2},
-		{"plain route, 64 KiB answers", gateway, nginx, loadBig, 0.7},
+		{"plain route, 64 KiB responses", gateway, nginx, loadBig, 0.7},
 		{"HTTP/2", gateway, reverseProxy, loadH2, 0.6},
 		{"gRPC", gatewayH2, reverseH2, loadGRPC, 0.6},
 	}

@@ -113,4 +113,3 @@ func TestHTTP2Loads(t *testing.T) {
 		})
 	}
 }
-
