@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 )
 
 // TestCompare runs a build against itself, as shortly as it can: every figure is there, pair by pair; what they are means nothing.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	program, dir := harness.Sluice(t), t.TempDir()
+	program, dir := build.Sluice(t), t.TempDir()
 	found, err := Compare(t.Context(), Options{
 		Program: program, Against: program, Dir: dir, Duration: 50 * time.Millisecond, Rounds: 2, Connections: 8, Rate: 1,
 		Only: regexp.MustCompile(`^(embedded|Redis) store: (keyed POST|replay)$`),
@@ -48,7 +48,7 @@ func TestCompareInVain(t *testing.T) {
 	if err := os.WriteFile(other, []byte("#!/bin/sh\necho no such setting >&2\nexit 2\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Program: harness.Sluice(t), Against: other, Duration: 50 * time.Millisecond, Rounds: 1, Rate: 1, Only: regexp.MustCompile("^memory")}
+	o := Options{Program: build.Sluice(t), Against: other, Duration: 50 * time.Millisecond, Rounds: 1, Rate: 1, Only: regexp.MustCompile("^memory")}
 	if _, err := Compare(t.Context(), o); err == nil || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), "no such setting") {
 		t.Errorf("%v, want an error that names %s and what it said", err, other)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluice-gateway/sluice/bench/kit/child"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
@@ -156,7 +157,7 @@ func (b *bench) startStore(ctx context.Context, r *measure.Run) error {
 
 // startRedis runs a Redis that is as durable as most are: it writes its log at once and has it on disk every second.
 func (b *bench) startRedis(ctx context.Context) (*measure.Process, error) {
-	path, err := measure.Find("redis-server")
+	path, err := child.Find("redis-server")
 	if err != nil {
 		return nil, fmt.Errorf("not installed: %w", err)
 	}

@@ -11,15 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 )
+
+func TestMain(m *testing.M) { build.Main(m) }
 
 // TestRun is a real run, as short as it can be: it shows that every figure is there and that nothing fails, not what they are.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	report, err := Run(t.Context(), Options{
-		Program: harness.Sluice(t), Dir: dir, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 8, Rate: 200, Records: 100, Quick: true,
+		Program: build.Sluice(t), Dir: dir, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 8, Rate: 200, Records: 100, Quick: true,
 	})
 	if err != nil {
 		t.Fatal(err)

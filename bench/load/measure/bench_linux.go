@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/child"
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 )
 
@@ -167,7 +168,7 @@ func (b *Bench) NewSite(upstream string) (Site, error) {
 
 // startUpstream runs nginx with fixed responses, or our own where there is none.
 func (b *Bench) startUpstream(ctx context.Context) (*Process, error) {
-	path, err := Find("nginx")
+	path, err := child.Find("nginx")
 	if err != nil {
 		return b.startPartUpstream(ctx)
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+
+	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
 // Contender is one proxy that is measured, before it runs.
@@ -69,7 +71,7 @@ const connectionsHeld = 18_000
 func (c *Contender) command(self string, s Site) (cmd *exec.Cmd, note string, err error) {
 	switch {
 	case c.Program != "":
-		path, err := Find(c.Program)
+		path, err := child.Find(c.Program)
 		if err != nil {
 			return nil, "", fmt.Errorf("not installed: %w", err)
 		}
@@ -95,20 +97,6 @@ func (c *Contender) command(self string, s Site) (cmd *exec.Cmd, note string, er
 		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	}
 	return cmd, "", nil
-}
-
-// Find looks a program up, also where servers usually are and where not every user's PATH leads.
-func Find(program string) (string, error) {
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
 }
 
 func programArgs(program, file string) []string {

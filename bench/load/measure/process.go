@@ -1,13 +1,12 @@
 package measure
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os/exec"
 	"path/filepath"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/child"
@@ -23,34 +22,15 @@ type Process struct {
 	*child.Process
 	program string // its name, without the folder
 	Site    Site
-	said    output
-}
-
-// output keeps the beginning of what a process writes. It is safe for concurrent use.
-type output struct {
-	mu   sync.Mutex
-	text []byte
+	output  child.Output
 }
 
 const outputBytesMax = 4 << 10
 
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.text = append(o.text, b[:min(len(b), outputBytesMax-len(o.text))]...)
-	return len(b), nil
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(bytes.TrimSpace(o.text))
-}
-
 // StartProcess runs a command and returns when it accepts connections.
 func StartProcess(ctx context.Context, cmd *exec.Cmd, s Site) (*Process, error) {
-	p := &Process{program: filepath.Base(cmd.Path), Site: s}
-	cmd.Stdout, cmd.Stderr = &p.said, &p.said
+	p := &Process{program: filepath.Base(cmd.Path), Site: s, output: child.Output{BytesMax: outputBytesMax}}
+	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	c, err := child.Start(cmd)
 	if err != nil {
 		return nil, err
@@ -63,23 +43,19 @@ func StartProcess(ctx context.Context, cmd *exec.Cmd, s Site) (*Process, error) 
 	return p, nil
 }
 
+// waitAccepting waits until the process accepts connections.
 func (p *Process) waitAccepting(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	var dialer net.Dialer
-	for {
+	err := p.Await(ctx, func() bool {
 		conn, err := dialer.DialContext(ctx, "tcp", p.Site.Listen)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-p.Done():
-			return fmt.Errorf("ended at its start: %v: %s", p.Err(), p.said.String())
-		case <-ctx.Done():
-			return fmt.Errorf("accepts no connection: %w: %s", ctx.Err(), p.said.String())
-		case <-time.After(10 * time.Millisecond):
-		}
+		return err == nil && conn.Close() == nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s accepts no connection: %w: %s", p.program, err, strings.TrimSpace(p.output.String()))
 	}
+	return nil
 }
 
 // Shutdown ends the process. How it ends is of no interest: its work was to be measured.

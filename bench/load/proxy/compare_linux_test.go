@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
 // TestCompare runs a build against itself, as shortly as it can: every figure is there, pair by pair; what they are means nothing.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	program := harness.Sluice(t)
+	program := build.Sluice(t)
 	found, err := Compare(t.Context(), measure.Options{
 		Program: program, Against: program, Duration: 50 * time.Millisecond, Rounds: 2, Connections: 8, IdleConnections: 20, Rate: 1,
 		Only: regexp.MustCompile(`^sluice: (GET|memory .*)$|gRPC`),
@@ -60,7 +60,7 @@ func TestCompareWithABuildThatDoesNotStart(t *testing.T) {
 	if err := os.WriteFile(other, []byte("#!/bin/sh\necho no such setting >&2\nexit 2\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	program := harness.Sluice(t)
+	program := build.Sluice(t)
 	o := measure.Options{Program: program, Against: other, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 1, IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^sluice: GET$")}
 	if _, err := Compare(t.Context(), o); err == nil || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), "no such setting") {
 		t.Errorf("%v, want an error that names %s and what it said", err, other)

@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) { build.Main(m) }
 
 // TestRun is a real run, as short as it can be: it shows that every figure is there and that nothing fails, not what they are.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	report, err := Run(t.Context(), measure.Options{
-		Program: harness.Sluice(t), Duration: 100 * time.Millisecond, Rounds: 1, Connections: 8, IdleConnections: 20, Rate: 200,
+		Program: build.Sluice(t), Duration: 100 * time.Millisecond, Rounds: 1, Connections: 8, IdleConnections: 20, Rate: 200,
 		Only: regexp.MustCompile(`^(relay|nginx|haproxy|sluice \+ filters)$`),
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -74,7 +75,7 @@ routes:
 // useShell has the harness start a script in the place of the gateway's program.
 func useShell(t *testing.T, prepare string) {
 	t.Helper()
-	program, err := filepath.Abs(harness.Sluice(t))
+	program, err := filepath.Abs(build.Sluice(t))
 	if err != nil {
 		t.Fatal(err)
 	}

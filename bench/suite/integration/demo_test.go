@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -131,7 +132,7 @@ func TestSecondDemoOnOneFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	harness.StartDemo(t, dir)
-	_, stderr, code := sluice(t, "demo", "--listen", "127.0.0.1:0", "--data", dir, "--dtm", harness.Coordinator(t))
+	_, stderr, code := sluice(t, "demo", "--listen", "127.0.0.1:0", "--data", dir, "--dtm", build.Coordinator(t))
 	if code != 1 || !strings.Contains(stderr, "another demo") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}

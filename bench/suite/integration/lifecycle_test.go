@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -49,7 +50,7 @@ func TestFaultyConfigurationIsRefusedAtStart(t *testing.T) {
 
 func TestExamplesAreSound(t *testing.T) {
 	t.Setenv("REDIS_PASSWORD", "of the examples")
-	files, err := filepath.Glob(filepath.Join(harness.Root(t), "deploy", "examples", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(build.Root(t), "deploy", "examples", "*.yaml"))
 	if err != nil || len(files) < 2 {
 		t.Fatalf("found %d examples, error %v", len(files), err)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -146,7 +147,7 @@ func (g *gate) wait(t *testing.T, what string) {
 // sluice runs a command of the gateway's program and returns its output and exit code.
 func sluice(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	program := harness.Sluice(t) // may have to be built first
+	program := build.Sluice(t) // may have to be built first
 	ctx, cancel := context.WithTimeout(t.Context(), requestLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)

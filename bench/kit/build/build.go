@@ -1,4 +1,4 @@
-package harness
+package build
 
 import (
 	"fmt"
@@ -12,16 +12,20 @@ import (
 // built is the folder of the programs that this test binary built; Main removes it.
 var built struct {
 	sync.Mutex
-	dir string
+	removed bool // by Main, at the end: there is one
+	dir     string
 }
 
 // Main runs the tests, removes what was built for them and exits.
 func Main(m *testing.M) {
+	built.Lock()
+	built.removed = true
+	built.Unlock()
 	code := m.Run()
 	built.Lock()
 	if built.dir != "" {
 		if err := os.RemoveAll(built.dir); err != nil {
-			fmt.Fprintln(os.Stderr, "harness:", err)
+			fmt.Fprintln(os.Stderr, "build:", err)
 		}
 	}
 	os.Exit(code)
@@ -51,8 +55,11 @@ func program(t testing.TB, variable, name, folder, pkg string, flags ...string) 
 	}
 	built.Lock()
 	defer built.Unlock()
+	if !built.removed {
+		t.Fatal("build: this test binary needs func TestMain(m *testing.M) { build.Main(m) }")
+	}
 	if built.dir == "" {
-		dir, err := os.MkdirTemp("", "sluice-harness-")
+		dir, err := os.MkdirTemp("", "sluice-build-")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +73,7 @@ func program(t testing.TB, variable, name, folder, pkg string, flags ...string) 
 	cmd := exec.Command("go", args...)
 	cmd.Dir = filepath.Join(Root(t), folder)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("harness: go %v in %s: %v\n%s", args, folder, err, out)
+		t.Fatalf("build: go %v in %s: %v\n%s", args, folder, err, out)
 	}
 	return path
 }
@@ -84,7 +91,7 @@ func Root(t testing.TB) string {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			t.Fatal("harness: not inside the checkout")
+			t.Fatal("build: not inside the checkout")
 		}
 		dir = parent
 	}
