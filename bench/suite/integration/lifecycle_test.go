@@ -128,7 +128,7 @@ func TestSIGTERMDrains(t *testing.T) {
 		fmt.Fprint(w, `{"order":1}`)
 	})
 	g := harness.StartGateway(t, keyedConfig(embedded, service.URL, "hold"))
-	running := make(chan answer, 1)
+	running := make(chan response, 1)
 	go func() { running <- postOrder(t.Context(), g.URL, "key-1") }()
 	arrived.wait(t, "the request reaches the service")
 	g.Signal(syscall.SIGTERM)

@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { harness.Main(m) }
 
 const (
-	lanes = 8
+	runners = 8
 	// strictMin is how many of the owner's cases are to be handled in the strictest way.
 	strictMin = 165
 )
@@ -52,7 +52,7 @@ func check(t *testing.T, cases []rawhttp.Case, results []rawhttp.Result) (strict
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			if !r.Passed() {
-				t.Errorf("%s: %s; answers %d, the service got %q (%s)", r.Verdict, r.Detail, r.Statuses, r.Requests, c.Ref)
+				t.Errorf("%s: %s; responses %d, the service got %q (%s)", r.Verdict, r.Detail, r.Statuses, r.Requests, c.Ref)
 			} else if !r.Strict {
 				t.Logf("not strict: %s (%s)", r.Detail, c.Ref)
 			}
@@ -66,21 +66,21 @@ func check(t *testing.T, cases []rawhttp.Case, results []rawhttp.Result) (strict
 func run(t *testing.T, cases []rawhttp.Case) []rawhttp.Result {
 	t.Helper()
 	results := make([]rawhttp.Result, len(cases))
-	fire := func(lane *rawhttp.Lane, i int) {
-		r, err := lane.Run(&cases[i])
+	fire := func(runner *rawhttp.Runner, i int) {
+		r, err := runner.Run(&cases[i])
 		if results[i] = r; err != nil {
 			t.Error(err)
 		}
 	}
 	next := make(chan int)
-	var all []*rawhttp.Lane
+	var all []*rawhttp.Runner
 	var wg sync.WaitGroup
-	for range lanes {
-		lane := startLane(t)
-		all = append(all, lane)
+	for range runners {
+		runner := startRunner(t)
+		all = append(all, runner)
 		wg.Go(func() {
 			for i := range next {
-				fire(lane, i)
+				fire(runner, i)
 			}
 		})
 	}
@@ -97,9 +97,9 @@ func run(t *testing.T, cases []rawhttp.Case) []rawhttp.Result {
 	return results
 }
 
-// startLane runs a gateway and the service behind it. Its time for a header is beyond the time after which a case counts as hanging,
+// startRunner runs a gateway and the service behind it. Its time for a header is beyond the time after which a case counts as hanging,
 // so that a hanging gateway is not saved by it.
-func startLane(t *testing.T) *rawhttp.Lane {
+func startRunner(t *testing.T) *rawhttp.Runner {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,5 +116,5 @@ routes:
   - {name: denied, match: {path: /deny/**}, respond: {status: 403}}
   - {name: all, match: {path: /**}, service: up}
 `, l.Addr()))
-	return rawhttp.NewLane(strings.TrimPrefix(g.URL, "http://"), l)
+	return rawhttp.NewRunner(strings.TrimPrefix(g.URL, "http://"), l)
 }

@@ -12,33 +12,33 @@ const (
 	// hangLimit is how long an answer or a close is waited for. It is short because a gateway that will not answer should not keep its
 	// client; on a busy machine it may be too short, so the results say whether it was reached and the case can be run again.
 	hangLimit = 1500 * time.Millisecond
-	// ioLimit ends what cannot go on: writing to nobody, a probe without an answer.
+	// ioLimit ends what cannot go on: writing to nobody, a probe without a response.
 	ioLimit = 20 * time.Second
-	// quiet is how long nothing more may come after the last answer that was waited for.
+	// quiet is how long nothing more may come after the last response that was waited for.
 	quiet = 200 * time.Millisecond
 )
 
-// Lane is a gateway with a service of its own; it runs one case at a time.
-type Lane struct {
+// Runner is a gateway with a service of its own; it runs one case at a time.
+type Runner struct {
 	gateway string // host:port
 	up      upstream
 	probes  int
 }
 
-// NewLane serves as the service on l for the gateway at that address.
-func NewLane(gateway string, l net.Listener) *Lane {
-	lane := &Lane{gateway: gateway}
-	lane.up.begin(new(Case))
-	go lane.up.serve(l)
-	return lane
+// NewRunner serves as the service on l for the gateway at that address.
+func NewRunner(gateway string, l net.Listener) *Runner {
+	runner := &Runner{gateway: gateway}
+	runner.up.begin(new(Case))
+	go runner.up.serve(l)
+	return runner
 }
 
 // Run fires a case and judges what came of it. An error means that the gateway cannot be reached.
-func (l *Lane) Run(c *Case) (Result, error) {
+func (l *Runner) Run(c *Case) (Result, error) {
 	l.up.begin(c)
-	got, err := l.fire(c, patience{hangLimit, quiet})
+	got, err := l.fire(c, waitBudget{hangLimit, quiet})
 	if err != nil {
-		return Result{}, fmt.Errorf("httpcases: %s: %w", c.Name, err)
+		return Result{}, fmt.Errorf("rawhttp: %s: %w", c.Name, err)
 	}
 	probe := l.probe()
 	r := judge(c, observation{client: got.bytes, closed: got.closed, upstream: l.up.end(), probe: probe})
@@ -54,11 +54,11 @@ type received struct {
 	timedOut bool // what was waited for did not come
 }
 
-// patience is how long an answer is waited for, and how long for what must not come after it.
-type patience struct{ limit, quiet time.Duration }
+// waitBudget is how long a response is waited for, and how long for what must not come after it.
+type waitBudget struct{ limit, quiet time.Duration }
 
 // fire writes the case's bytes and reads until the gateway closes, nothing more comes, or it hangs.
-func (l *Lane) fire(c *Case, p patience) (got *received, err error) {
+func (l *Runner) fire(c *Case, p waitBudget) (got *received, err error) {
 	conn, err := net.Dial("tcp", l.gateway)
 	if err != nil {
 		return nil, err
@@ -97,10 +97,10 @@ func (r *received) readAll(conn net.Conn, news chan<- struct{}) {
 	}
 }
 
-func (r *received) wait(c *Case, p patience, news, ended <-chan struct{}) {
+func (r *received) wait(c *Case, p waitBudget, news, ended <-chan struct{}) {
 	deadline := time.Now().Add(p.limit)
 	for {
-		enough := !c.Closes && !c.Problem && r.answered(c)
+		enough := !c.Closes && !c.Problem && r.isWhole(c)
 		left := time.Until(deadline)
 		if enough {
 			left = min(left, p.quiet)
@@ -117,31 +117,31 @@ func (r *received) wait(c *Case, p patience, news, ended <-chan struct{}) {
 	}
 }
 
-// answered reports whether every request that the case sends has its whole answer.
-func (r *received) answered(c *Case) bool {
+// isWhole reports whether every request that the case sends has its whole response.
+func (r *received) isWhole(c *Case) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := responses(r.bytes, c.Methods, false)
 	return len(finals(all)) >= len(c.Methods) && all[len(all)-1].complete
 }
 
-// probe asks for a path that nobody else asks for, on a new connection, and says what is wrong with the answer.
-func (l *Lane) probe() string {
+// probe asks for a path that nobody else asks for, on a new connection, and says what is wrong with the response.
+func (l *Runner) probe() string {
 	var fault string
 	for range 2 { // the second time when the service's connections had to be made anew
 		l.probes++
 		path := fmt.Sprint(probePath, l.probes)
 		c := &Case{Methods: []string{"GET"},
 			Raw: Script{{Bytes: []byte("GET " + path + " HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n")}}}
-		got, err := l.fire(c, patience{ioLimit, 0})
+		got, err := l.fire(c, waitBudget{ioLimit, 0})
 		if err != nil {
 			return err.Error()
 		}
-		answers := finals(responses(got.bytes, c.Methods, got.closed))
-		if len(answers) == 0 {
-			return "the probe got no answer"
+		ends := finals(responses(got.bytes, c.Methods, got.closed))
+		if len(ends) == 0 {
+			return "the probe got no response"
 		}
-		last := answers[len(answers)-1]
+		last := ends[len(ends)-1]
 		if strings.Contains(string(last.body), path+" ") {
 			return ""
 		}

@@ -7,21 +7,21 @@ import (
 // reader is a way in which some server reads a connection. The zero value reads by RFC 9112.
 type reader struct {
 	name        string
-	careless    bool // leading line ends are skipped, "chunked" is found anywhere, chunks are read leniently
+	lenient     bool // leading line ends are skipped, "chunked" is found anywhere, chunks are read leniently
 	lengthFirst bool // Content-Length goes before Transfer-Encoding
 	lastLength  bool // of several lengths the last one counts
 	bareCR      bool // a CR alone ends a line
 	foldedNames bool // _ stands for -, as in CGI and WSGI
 }
 
-// readers are the strict one and the careless ones; each has been somebody's bug.
+// readers are the strict one and the lenient ones; each has been somebody's bug.
 var readers = []reader{
 	{name: "strict"},
-	{name: "lenient Transfer-Encoding", careless: true},
-	{name: "first Content-Length", careless: true, lengthFirst: true},
-	{name: "last Content-Length", careless: true, lengthFirst: true, lastLength: true},
-	{name: "bare CR", careless: true, bareCR: true},
-	{name: "folded names", careless: true, foldedNames: true},
+	{name: "lenient Transfer-Encoding", lenient: true},
+	{name: "first Content-Length", lenient: true, lengthFirst: true},
+	{name: "last Content-Length", lenient: true, lengthFirst: true, lastLength: true},
+	{name: "bare CR", lenient: true, bareCR: true},
+	{name: "folded names", lenient: true, foldedNames: true},
 }
 
 // requestsMax bounds how many requests are read from one connection.
@@ -31,7 +31,7 @@ const requestsMax = 50
 func (r reader) requests(b []byte) []string {
 	var found []string
 	for len(found) < requestsMax {
-		for r.careless && len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
+		for r.lenient && len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
 			b = b[1:]
 		}
 		h, rest, ok := cutHead(b)
@@ -57,7 +57,7 @@ func (r reader) skipBody(h head, rest []byte) (int, bool) {
 	lengths, chunked := r.framing(h)
 	if chunked && !(r.lengthFirst && len(lengths) > 0) {
 		chunks := strictChunks
-		if r.careless {
+		if r.lenient {
 			chunks = lenientChunks
 		}
 		_, used, s := chunks.read(rest)
@@ -83,7 +83,7 @@ func (r reader) framing(h head) (lengths []string, chunked bool) {
 		case "content-length":
 			lengths = append(lengths, strings.TrimSpace(f.value))
 		case "transfer-encoding":
-			if r.careless {
+			if r.lenient {
 				chunked = chunked || strings.Contains(f.lower(), "chunked")
 			} else {
 				chunked = chunked || f.lower() == "chunked"
