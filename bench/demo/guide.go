@@ -52,9 +52,9 @@ func (g *guide) tries() []try {
 	stock := fmt.Sprintf(`curl -i %s/v1/stock/SKU-1`, base)
 	return []try{
 		{"a checkout: stock is reserved, an order made, the card charged, points given, a parcel sent", checkout("-i", "1", fair)},
-		{"the same again, as a retry would send it: the answer is replayed, nothing is done twice", checkout("-i", "1", fair)},
+		{"the same again, as a retry would send it: the response is replayed, nothing is done twice", checkout("-i", "1", fair)},
 		{"the same key with another amount: 422, a key stands for one request", checkout("-i", "1", other)},
-		{"how the checkout stands; its id is taken from the replayed answer", fmt.Sprintf(
+		{"how the checkout stands; its id is taken from the replayed response", fmt.Sprintf(
 			`curl -i -H 'X-User: ann' "%s/v1/checkouts/$(%s | sed -n 's/.*"id": *"\([0-9a-z]*\)".*/\1/p')"`, base, checkout("-s", "1", fair))},
 		{"the stock now", stock + ` -H 'X-User: ann'`},
 		{"a card that is refused: 409, and what the steps before had done is undone", checkout("-i", "2", refused)},
