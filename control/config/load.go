@@ -117,7 +117,7 @@ func newLoader(dir string) (*loader, error) {
 // document reads one document and merges it into the tree.
 func (l *loader) document(name string, data []byte) {
 	l.sources = append(l.sources, data)
-	r := &reader{file: name, faults: l.faults, fill: l.filler.fill}
+	r := &reader{file: name, faults: l.faults, expand: l.filler.fill}
 	root := r.document(data)
 	switch {
 	case root == nil:

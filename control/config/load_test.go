@@ -278,7 +278,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	faults := new(faultList)
-	root := (&reader{file: "t", faults: faults, fill: (&filler{faults: faults}).fill}).document(data)
+	root := (&reader{file: "t", faults: faults, expand: (&filler{faults: faults}).fill}).document(data)
 	schema, err := compiledSchema()
 	if err != nil {
 		t.Fatal(err)

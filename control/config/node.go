@@ -13,6 +13,9 @@ type position struct {
 	line, column int
 }
 
+// String returns line:column.
+func (p position) String() string { return strconv.Itoa(p.line) + ":" + strconv.Itoa(p.column) }
+
 type nodeKind uint8
 
 const (
