@@ -16,7 +16,7 @@ import (
 // fixed is the target that is a written answer.
 type fixed struct{ reply filters.Reply }
 
-func newFixed(r *config.Respond) *fixed {
+func newFixed(r *config.StaticResponse) *fixed {
 	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
 		if !http1.HopByHop(name) { // the engine's own
