@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -18,14 +19,8 @@ import (
 
 const notSupported = "not supported yet"
 
-// laterValues are the values of the contract that a setting does not take yet.
-var laterValues = map[string][]any{
-	"Route.priority":   {"critical", "high", "low"},
-	"Transaction.mode": {"tcc", "xa", "message"},
-}
-
-// form is how a type is written: what it is, and its parser, which knows best what is wrong.
-type form struct {
+// textForm is how a type is written: what it is, and its parser, which knows best what is wrong.
+type textForm struct {
 	want  string
 	parse func(s string) error
 }
@@ -33,12 +28,12 @@ type form struct {
 func formOf[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
-}](want string) form {
-	return form{want, func(s string) error { return P(new(T)).UnmarshalText([]byte(s)) }}
+}](want string) textForm {
+	return textForm{want, func(s string) error { return P(new(T)).UnmarshalText([]byte(s)) }}
 }
 
-// forms are the types that are written as text, by their definition in the schema.
-var forms = map[string]form{
+// textForms are the types that are written as text, by their definition in the schema.
+var textForms = map[string]textForm{
 	"Duration":    formOf[Duration](wantDuration),
 	"Size":        formOf[Size](wantSize),
 	"Percent":     formOf[Percent](wantPercent),
@@ -61,12 +56,8 @@ var patternWants = map[string]string{
 
 // checkSchema validates the tree and adds a fault for everything that the schema refuses; what is at fault is marked as
 // broken. The error says that the schema itself is not sound.
-func checkSchema(root *node, faults *faultList) error {
-	schema, err := compiledSchema()
-	if err != nil {
-		return err
-	}
-	err = schema.Validate(root.plain())
+func checkSchema(schema *validator.Schema, model reflect.Type, root *node, faults *faultList) error {
+	err := schema.Validate(root.plain())
 	if err == nil {
 		return nil
 	}
@@ -74,7 +65,7 @@ func checkSchema(root *node, faults *faultList) error {
 	if !ok {
 		return fmt.Errorf("config: %w", err)
 	}
-	c := &schemaFaults{root: root, faults: faults}
+	c := &schemaFaults{model: model, root: root, faults: faults}
 	c.walk(invalid)
 	c.names()
 	for _, n := range c.broken { // afterwards: two faults of one value are both told
@@ -84,6 +75,7 @@ func checkSchema(root *node, faults *faultList) error {
 }
 
 type schemaFaults struct {
+	model  reflect.Type // the struct that is checked
 	root   *node
 	faults *faultList
 	broken []*node
@@ -118,7 +110,7 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 		c.faults.add(at.key, "%s: %s", at.name, notSupported)
 		c.broken = append(c.broken, at.node)
 	default:
-		c.faults.add(at.at, "%s: %s", at.nameOrRoot(), c.describe(e, at.node, definition))
+		c.faults.add(at.at, "%s: %s%s", at.nameOrRoot(), c.describe(e, at.node, definition), at.node.hint())
 		c.broken = append(c.broken, at.node)
 	}
 }
@@ -126,14 +118,14 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 // names says which names of services, limits and transactions the schema's propertyNames has refused. The validator does
 // not tell it: the location in its error is one that it goes on changing.
 func (c *schemaFaults) names() {
-	for _, key := range namedKeys {
-		all := c.root.find(key)
-		if all.node == nil {
+	for _, f := range fieldsOf(c.model) {
+		all := c.root.find(f.key)
+		if !isNamed(f.Type) || all.node == nil {
 			continue
 		}
 		for _, m := range all.node.members {
 			if !nameForm.MatchString(m.name) {
-				c.faults.add(m.pos, "%s.%s: %q is not %s", key, m.name, m.name, patternWants[namePattern])
+				c.faults.add(m.pos, "%s.%s: %q is not %s", f.key, m.name, m.name, patternWants[namePattern])
 			}
 		}
 	}
@@ -146,9 +138,9 @@ func (c *schemaFaults) unknownKey(parent []string, name, schemaURL string) {
 	}
 	var known []string
 	if definition := definitionOf(schemaURL); strings.HasSuffix(schemaURL, "/"+definition) {
-		known = keysOf(definition)
+		known = keysOf(c.model, definition)
 	}
-	c.faults.add(wrong.key, "%s: unknown key%s", wrong.name, suggestion(name, known))
+	c.faults.add(wrong.key, "%s: unknown key%s%s", wrong.name, suggestion(name, known), quoteHint(name))
 	if wrong.node != nil {
 		c.broken = append(c.broken, wrong.node)
 	}
@@ -162,7 +154,7 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		}
 		return "is empty"
 	}
-	if f, ok := forms[definition]; ok {
+	if f, ok := textForms[definition]; ok {
 		text, ok := n.text()
 		if _, isText := n.scalar.(string); ok && !n.secret && (isText || definition == "StatusRange") {
 			switch err := f.parse(text); {
@@ -174,15 +166,19 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		}
 		return n.show() + " is not " + f.want
 	}
+	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) {
+		return u.describe(n)
+	}
+	f, _ := fieldAt(c.model, e.InstanceLocation)
+	rules := f.rules
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
-		if definition == "WhileInFlight" {
-			return n.show() + " is not reject or {wait: 3s}"
+		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
+			return n.show() + " is a number, and not an address such as " + rules.example
 		}
 		return n.show() + " is not " + typeWords(k.Want)
 	case *kind.Enum:
-		setting := definition + e.SchemaURL[strings.LastIndexByte(e.SchemaURL, '/'):]
-		if slices.Contains(laterValues[strings.Replace(setting, "/", ".", 1)], k.Got) {
+		if got, _ := k.Got.(string); slices.Contains(rules.later, got) {
 			return n.show() + ": " + notSupported
 		}
 		return n.show() + " is not " + choice(k.Want) + suggestion(strings.Trim(n.show(), `"`), words(k.Want))
@@ -212,7 +208,7 @@ func memberName(parent, name string) string {
 	return parent + "." + name
 }
 
-func (s spot) nameOrRoot() string {
+func (s location) nameOrRoot() string {
 	if s.name == "" {
 		return "the configuration"
 	}
@@ -227,40 +223,16 @@ func definitionOf(url string) string {
 }
 
 // keysOf returns the keys that a definition has.
-func keysOf(definition string) []string {
+func keysOf(model reflect.Type, definition string) []string {
 	var keys []string
-	walkStructs(reflect.TypeFor[Config](), func(t reflect.Type) {
-		for i := range t.NumField() {
-			if key := t.Field(i).Tag.Get("json"); key != "" && t.Name() == definition {
-				keys = append(keys, key)
+	walkStructs(model, func(t reflect.Type) {
+		if t.Name() == definition {
+			for _, f := range fieldsOf(t) {
+				keys = append(keys, f.key)
 			}
 		}
 	})
 	return keys
-}
-
-// walkStructs calls visit once for every named struct of the model that is written as a mapping.
-func walkStructs(t reflect.Type, visit func(t reflect.Type)) {
-	seen := map[reflect.Type]bool{}
-	var walk func(t reflect.Type)
-	walk = func(t reflect.Type) {
-		switch t.Kind() {
-		case reflect.Pointer, reflect.Slice, reflect.Map:
-			walk(t.Elem())
-		case reflect.Struct:
-			if _, text := forms[t.Name()]; text || seen[t] || t.PkgPath() != reflect.TypeFor[Config]().PkgPath() {
-				return
-			}
-			seen[t] = true
-			visit(t)
-			for i := range t.NumField() {
-				if t.Field(i).IsExported() {
-					walk(t.Field(i).Type)
-				}
-			}
-		}
-	}
-	walk(t)
 }
 
 func typeWords(types []string) string {
@@ -284,10 +256,12 @@ func words(values []any) []string {
 }
 
 // choice joins values as "a, b or c".
-func choice(values []any) string {
+func choice(values []any) string { return join(values, "or") }
+
+func join(values []any, last string) string {
 	list := words(values)
 	if len(list) == 1 {
 		return list[0]
 	}
-	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+	return strings.Join(list[:len(list)-1], ", ") + " " + last + " " + list[len(list)-1]
 }

@@ -1,18 +1,21 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// fillMax is how long a file that is filled in may be.
-const fillMax = 64 << 10
+// expandMax is how long a file that a value is expanded to may be.
+const expandMax = 64 << 10
 
 // files reads the files of a configuration and remembers them.
 type files struct {
@@ -69,16 +72,16 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// filler replaces ${env:NAME} and ${file:PATH} in string scalars. Any other ${ stands for itself.
-type filler struct {
+// expander replaces ${env:NAME} and ${file:PATH} in string scalars. Any other ${ stands for itself.
+type expander struct {
 	files  *files
 	faults *faultList
 }
 
-func (f *filler) fill(n *node, text string) {
+func (f *expander) expand(n *node, text string) {
 	var value, literal strings.Builder
 	for {
-		start, kind := nextFill(text)
+		start, kind := nextVariable(text)
 		if start < 0 {
 			break
 		}
@@ -104,21 +107,21 @@ func (f *filler) fill(n *node, text string) {
 }
 
 const (
-	fillEnv  = "${env:"
-	fillFile = "${file:"
+	variableEnv  = "${env:"
+	variableFile = "${file:"
 )
 
-// nextFill returns where the next thing to fill in begins, and its opening; -1 without one.
-func nextFill(text string) (int, string) {
-	env, file := strings.Index(text, fillEnv), strings.Index(text, fillFile)
+// nextVariable returns where the next ${ to expand begins, and its opening; -1 without one.
+func nextVariable(text string) (int, string) {
+	env, file := strings.Index(text, variableEnv), strings.Index(text, variableFile)
 	if env >= 0 && (file < 0 || env < file) {
-		return env, fillEnv
+		return env, variableEnv
 	}
-	return file, fillFile
+	return file, variableFile
 }
 
-func (f *filler) lookup(kind, name string) (string, error) {
-	if kind == fillEnv {
+func (f *expander) lookup(kind, name string) (string, error) {
+	if kind == variableEnv {
 		value, ok := os.LookupEnv(name)
 		if !ok {
 			return "", fmt.Errorf("the environment has no such variable")
@@ -132,10 +135,41 @@ func (f *filler) lookup(kind, name string) (string, error) {
 	switch {
 	case err != nil:
 		return "", reason(err)
-	case len(b) > fillMax:
-		return "", fmt.Errorf("the file has %d bytes, at most %d can be filled in", len(b), fillMax)
+	case len(b) > expandMax:
+		return "", fmt.Errorf("the file has %d bytes, at most %d can be taken", len(b), expandMax)
 	case !utf8.Valid(b):
 		return "", fmt.Errorf("the file is not UTF-8 text")
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+}
+
+// wholeNumber is the form of a number that a setting takes from the environment or a file.
+var wholeNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+// expandNumbers makes numbers of texts that ${…} was expanded to, where the model has a number. What is written as text
+// stays text.
+func expandNumbers(n *node, t reflect.Type) {
+	t = pointed(t)
+	if u, ok := asUnion(t); ok && u.value() != nil {
+		t = pointed(reflect.TypeOf(u.value()))
+	}
+	text, _ := n.scalar.(string)
+	switch {
+	case n.kind == mappingNode && t.Kind() == reflect.Struct:
+		for _, f := range fieldsOf(t) {
+			if m := n.byName[f.key]; m != nil {
+				expandNumbers(m.value, f.Type)
+			}
+		}
+	case n.kind == mappingNode && t.Kind() == reflect.Map:
+		for _, m := range n.members {
+			expandNumbers(m.value, t.Elem())
+		}
+	case n.kind == listNode && t.Kind() == reflect.Slice:
+		for _, item := range n.items {
+			expandNumbers(item, t.Elem())
+		}
+	case t.Kind() == reflect.Int && n.secret && wholeNumber.MatchString(text):
+		n.scalar = json.Number(text)
+	}
 }
