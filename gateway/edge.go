@@ -64,7 +64,7 @@ func (ed *edge) handle(e *engine, x *filters.Exchange, peer string, length int64
 
 // refuse answers without a route.
 func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
-	if askedByGRPC(x) {
+	if x.IsGRPC() {
 		x.SetReply(reply)
 		refuseGRPC(w, &x.Response)
 		e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -32,7 +33,7 @@ type outbound interface {
 // inbound gives the request as it goes to a service.
 type inbound interface {
 	// Message returns it with its body whole or as a stream. The error is one of reading the client's body.
-	Message() (*http1.Message, error)
+	Message() (*message.Message, error)
 }
 
 // target is where a route leads once its chain has let the exchange pass. It sets x.Response and returns how it ended.
@@ -125,7 +126,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		w.CloseAfter()
 	}
 	switch {
-	case r.Reason != "" && askedByGRPC(x):
+	case r.Reason != "" && x.IsGRPC():
 		refuseGRPC(w, r)
 	case e.events != nil:
 		w.Head(r.Status, r.Header, -1)
@@ -139,7 +140,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 	default:
 		length := int64(len(r.Body))
 		switch {
-		case !r.Local && http1.HasNoBody(x.Method, r.Status) && len(r.Body) == 0:
+		case !r.Local && message.HasNoBody(x.Method, r.Status) && len(r.Body) == 0:
 			length = e.length // what the service says that there would be
 		case len(r.Trailer) > 0 && x.Version != "1.0":
 			length = -1 // only such a body has a trailer
@@ -174,8 +175,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 		w.Trailer(e.answer.Trailer())
 		return
 	}
-	buf := http1.LargeBuffer()
-	defer http1.PutLargeBuffer(buf)
+	buf := message.LargeBuffer()
+	defer message.PutLargeBuffer(buf)
 	for here || x.Logical.Detach { // without the client the rest is read all the same where the attempt goes on, so that the service can finish
 		began := time.Now()
 		if here {
@@ -240,7 +241,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = answer.(*http1.Response) // only such a one was asked
-	case http1.HasNoBody(x.Method, status):
+	case message.HasNoBody(x.Method, status):
 		x.Response.Whole = true
 	case length != 0 && (x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type"))):
 		e.streams = true

@@ -25,7 +25,7 @@ type front struct {
 }
 
 func (g *gateway) newFront(cfg *config.Config) *front {
-	f := &front{listen: &cfg.Listen, edge: &edge{engine: g.engine.Load, inFlight: g.shared.metrics.inFlight}, logger: g.Logger}
+	f := &front{listen: &cfg.Listen, edge: &edge{engine: g.engine.Load, inFlight: g.metrics.inFlight}, logger: g.Logger}
 	f.slots = http1.NewSlots(connectionsMax(cfg.Listen.MaxConnections, g.Logger))
 	f.http2 = newHTTP2Side(f.edge, f.listen, g.Logger)
 	return f

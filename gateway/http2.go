@@ -9,8 +9,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/http2"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // http2Side serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
@@ -58,13 +58,13 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 	}
 	fault := ""
 	switch {
-	case !http1.Token(x.Method):
+	case !message.Token(x.Method):
 		fault = "The method is not a token."
 	case x.Method == http.MethodConnect || x.Method == http.MethodTrace:
 		return filters.RefuseAs(http.StatusNotImplemented, filters.BadRequest, filters.Problem{Detail: "This is a gateway: it opens no tunnels and does not trace."})
-	case !http1.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
+	case !message.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
 		fault = "The query has a byte that a URL cannot have."
-	case x.Host == "" || !http1.ValidHost(x.Host):
+	case x.Host == "" || !message.ValidHost(x.Host):
 		fault = "The host is missing or is not one."
 	}
 	hosts := 0
@@ -75,7 +75,7 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 			}
 		}
 	}
-	x.Header.DelFunc(http1.HopByHop)
+	x.Header.DelFunc(message.HopByHop)
 	if fault != "" {
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -24,7 +23,7 @@ func streamType(contentType string) bool {
 
 // keep reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
 func (f *forward) keep(x *filters.Exchange, e end) end {
-	grpc := idempotency.IsGRPC(x.Response.Header.Get("Content-Type"))
+	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
 	kept := e.answer.Next()
 	for {
 		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.answer, kept, x.BufferBody) {

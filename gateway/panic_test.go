@@ -12,6 +12,7 @@ type counting struct {
 }
 
 func (*counting) Name() string                                            { return "counting" }
+func (*counting) Needs() filters.Needs                                    { return filters.Needs{} }
 func (*counting) Request(*filters.Exchange, *filters.Slot) *filters.Reply { return nil }
 func (*counting) Response(*filters.Exchange, *filters.Slot)               {}
 func (c *counting) Done(_ *filters.Exchange, _ *filters.Slot, o filters.Outcome) {

@@ -8,7 +8,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/filters/ref"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
@@ -18,7 +19,7 @@ type fixed struct{ reply filters.Reply }
 func newFixed(r *config.Respond) *fixed {
 	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
-		if !http1.HopByHop(name) { // the engine's own
+		if !message.HopByHop(name) { // the engine's own
 			f.reply.Header.Add(name, value)
 		}
 	}
@@ -39,14 +40,14 @@ func (t *transactTarget) execute(x *filters.Exchange, _ inbound) end {
 
 // statusTarget is the status resource of a route's transactions.
 type statusTarget struct {
-	coordinator *transaction.Bridge
-	route       string
-	stopping    context.Context
+	bridge   *transaction.Bridge
+	route    string
+	stopping context.Context
 }
 
 func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 	id, _ := x.Param("id")
-	v, found, err := t.coordinator.Status(x.Context(), id, t.route, x.Principal)
+	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
 		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The store that knows this transaction does not answer."}))
@@ -58,15 +59,15 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
-	if ref, ok := (filters.Ref{Source: filters.FromQuery, Path: []string{"wait"}}).Text(x); ok {
-		wait, err := config.ParseDuration(ref)
+	if wait, ok := x.Part(ref.Query, "wait"); ok {
+		wait, err := config.ParseDuration(wait)
 		if err != nil {
 			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
 			return end{outcome: filters.Refused}
 		}
 		ctx, cancel := mergeDone(x.Context(), t.stopping)
 		defer cancel()
-		v = t.coordinator.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
+		v = t.bridge.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
 	}
 	reply := filters.Reply{Status: 200, Body: v.Encode()}
 	reply.Header.Add("Content-Type", "application/json")
@@ -84,7 +85,7 @@ func (t *statusTarget) events(x *filters.Exchange, v transaction.View) end {
 	return end{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
 		ctx, cancel := mergeDone(ctx, t.stopping)
 		defer cancel()
-		return t.coordinator.Events(ctx, v, route, principal, w, flush)
+		return t.bridge.Events(ctx, v, route, principal, w, flush)
 	}}
 }
 

@@ -31,6 +31,9 @@ func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "breaker" }
 
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
+
 // Request refuses with breaker-open while the service is given a rest.
 func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	permit, retryAfter, ok := f.breaker.Acquire(f.now())

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // limitCounters counts with the library that the gateway counts with.
@@ -34,7 +35,7 @@ func counter() prometheus.Counter {
 var everybody = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 
 // route is the chain of one route with ample limits, put together as the gateway does it.
-func route(t testing.TB, who identity.Settings, per []filters.Ref, keys *idempotency.Settings) *filters.Chain {
+func route(t testing.TB, who identity.Settings, per []ref.Ref, keys *idempotency.Settings) *filters.Chain {
 	t.Helper()
 	id, err := identity.New(who)
 	if err != nil {
@@ -74,9 +75,9 @@ func route(t testing.TB, who identity.Settings, per []filters.Ref, keys *idempot
 func keySettings(ttl time.Duration) *idempotency.Settings {
 	return &idempotency.Settings{
 		Required: true, Header: "Idempotency-Key",
-		Scope: []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromRoute}},
-		Fingerprint: []filters.Ref{{Source: filters.FromMethod}, {Source: filters.FromPath}, {Source: filters.FromQuery},
-			{Source: filters.FromBody}},
+		Scope: []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
+		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query},
+			{Root: ref.Body}},
 		TTL: ttl, Lease: 30 * time.Second, MaxInFlight: time.Minute, Wait: time.Second,
 		Record: []idempotency.StatusRange{{From: 200, To: 299}}, MaxBody: 1 << 20,
 	}
@@ -138,9 +139,9 @@ func order() []byte {
 var (
 	byAddress = identity.Settings{identity.ClientIP{}}
 	byHeader  = identity.Settings{identity.Header{Name: "X-User", Trusted: everybody}}
-	perUser   = []filters.Ref{{Source: filters.FromPrincipal}}
-	perBoth   = []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromRoute}}
-	perIP     = []filters.Ref{{Source: filters.FromClientIP}}
+	perUser   = []ref.Ref{{Root: ref.Principal}}
+	perBoth   = []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}}
+	perIP     = []ref.Ref{{Root: ref.ClientIP}}
 )
 
 func TestChainAllocationsGET(t *testing.T) {
@@ -150,7 +151,7 @@ func TestChainAllocationsGET(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		who  identity.Settings
-		per  []filters.Ref
+		per  []ref.Ref
 	}{
 		{"address", byAddress, perUser}, {"header", byHeader, perUser}, {"two parts", byHeader, perBoth}, {"client IP", byHeader, perIP},
 	} {

@@ -44,6 +44,7 @@ func Conform(t *testing.T, make func(t *testing.T) (f filters.Filter, fill func(
 		run  func(t *testing.T, h *harness)
 	}{
 		{"name", named},
+		{"needs are declared", needsDeclared},
 		{"reply is well formed", wellFormed},
 		{"done once and balanced", balanced},
 		{"empty slot", emptySlot},
@@ -198,6 +199,26 @@ func within(t *testing.T, what string, do func()) {
 	}
 }
 
+// needsDeclared: an adapter passes bodies on as Needs says, so a filter reads no body that it does not declare.
+func needsDeclared(t *testing.T, h *harness) {
+	needs := h.filter.Needs()
+	x := new(filters.Exchange)
+	h.begin(context.Background(), x)
+	var slot filters.Slot
+	reply := h.filter.Request(x, &slot)
+	if _, read := x.BodyLoaded(); read && !needs.RequestBody {
+		t.Error("Request read the request's body, and Needs does not say so")
+	}
+	if x.BufferBody > needs.ResponseBody {
+		t.Errorf("the filter asks for %d bytes of the response's body, Needs says %d", x.BufferBody, needs.ResponseBody)
+	}
+	o := filters.Refused
+	if reply == nil {
+		o = filters.ClientGone
+	}
+	h.filter.Done(x, &slot, o)
+}
+
 func named(t *testing.T, h *harness) {
 	if h.filter.Name() == "" {
 		t.Error("Name is empty")
@@ -314,6 +335,8 @@ func (n *neighbour) Response(_ *filters.Exchange, s *filters.Slot) {
 		panic("neighbour's Response")
 	}
 }
+
+func (n *neighbour) Needs() filters.Needs { return filters.Needs{} }
 
 func (n *neighbour) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) {
 	n.look(s)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // name is a logical request's name as it is written.
@@ -38,10 +39,10 @@ func (d *digester) free() {
 }
 
 // parts takes what the references stand for; a missing one is told from an empty one.
-func (d *digester) parts(refs []filters.Ref, x *filters.Exchange) error {
+func (d *digester) parts(refs []ref.Ref, x *filters.Exchange) error {
 	for i := range refs {
 		r := &refs[i]
-		if r.Source == filters.FromBody {
+		if r.Root == ref.Body {
 			body, err := x.Body()
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // Filter is the policy of one route at work.
@@ -35,6 +36,16 @@ func New(s Settings, o Options) *Filter {
 
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
+
+// Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint
+// is made of it, and the response as far as it is recorded.
+func (f *Filter) Needs() filters.Needs {
+	s := &f.settings
+	return filters.Needs{
+		RequestBody:  s.Body != nil || ref.AnyBody(s.Derived) || ref.AnyBody(s.Scope) || ref.AnyBody(s.Fingerprint),
+		ResponseBody: s.MaxBody,
+	}
+}
 
 // Request claims the key, or replies: with the recorded response, or with why there is none.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {

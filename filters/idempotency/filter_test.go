@@ -18,19 +18,20 @@ import (
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // bench is a filter on a memory store, and a service behind it that the test speaks for.
 type bench struct {
-	t       *testing.T
-	filter  *idempotency.Filter
-	store   *faulty
-	calls *idempotency.Calls
-	counts  map[string]*tally
-	chain   *filters.Chain
-	codec   *idempotency.ResponseCodec
-	runs    atomic.Int64 // executions
-	probe   func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
+	t      *testing.T
+	filter *idempotency.Filter
+	store  *faulty
+	calls  *idempotency.Calls
+	counts map[string]*tally
+	chain  *filters.Chain
+	codec  *idempotency.ResponseCodec
+	runs   atomic.Int64 // executions
+	probe  func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
 }
 
 func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
@@ -44,10 +45,9 @@ func (c *tally) Inc() { c.n.Add(1) }
 func defaults() idempotency.Settings {
 	return idempotency.Settings{
 		Header: "Idempotency-Key",
-		Scope:  []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromRoute}},
-		Fingerprint: []filters.Ref{{Source: filters.FromMethod}, {Source: filters.FromPath},
-			{Source: filters.FromQuery},
-			{Source: filters.FromBody}},
+		Scope:  []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
+		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query},
+			{Root: ref.Body}},
 		TTL: 24 * time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: 3 * time.Second,
 		Record:      []idempotency.StatusRange{{From: 200, To: 299}, {From: 400, To: 499}},
 		NotExecuted: []idempotency.StatusRange{{From: 503, To: 503}},
@@ -224,7 +224,7 @@ func TestKeys(t *testing.T) {
 
 func TestBodyAndDerivedKeys(t *testing.T) {
 	s := defaults()
-	s.Body = &filters.Ref{Source: filters.FromBody, Path: []string{"order_no"}}
+	s.Body = &ref.Ref{Root: ref.Body, Path: []string{"order_no"}}
 	b := newBench(t, s)
 	b.want("a number", b.do(request("", `{"order_no":7}`), created), 201, "", true)
 	b.want("the number again", b.do(request("", `{"order_no":7}`), created), 201, "", false)
@@ -235,7 +235,7 @@ func TestBodyAndDerivedKeys(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
-		s.Derived, s.TTL = []filters.Ref{{Source: filters.FromPrincipal}, {Source: filters.FromBody}}, 10*time.Second
+		s.Derived, s.TTL = []ref.Ref{{Root: ref.Principal}, {Root: ref.Body}}, 10*time.Second
 		b := newBench(t, s)
 		b.want("the first click", b.do(request("", "{}"), created), 201, "", true)
 		b.want("the second click", b.do(request("", "{}"), created), 201, "", false)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // KeyLengthMax is how many bytes a client's key may have.
@@ -160,8 +161,8 @@ func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 // IDOf returns the ID of the record of a client's key; false where the route's scope has more to it
 // than the route and the principal.
 func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
-	for _, ref := range s.Scope {
-		if ref.Source != filters.FromPrincipal && ref.Source != filters.FromRoute {
+	for _, r := range s.Scope {
+		if r.Root != ref.Principal && r.Root != ref.Route {
 			return "", false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // Settings is the policy of one route. The configuration model has its defaults and checks it.
@@ -14,11 +15,11 @@ type Settings struct {
 	// Where the key stands: Derived if there are any, else Body if it is set, else the field named
 	// Header.
 	Header  string
-	Body    *filters.Ref
-	Derived []filters.Ref
+	Body    *ref.Ref
+	Derived []ref.Ref
 
-	Scope       []filters.Ref // contains the principal
-	Fingerprint []filters.Ref
+	Scope       []ref.Ref // contains the principal
+	Fingerprint []ref.Ref
 
 	TTL         time.Duration // from the end of the request
 	Lease       time.Duration

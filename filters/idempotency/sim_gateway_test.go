@@ -14,11 +14,11 @@ import (
 
 // simGateway is one life of a gateway's process: the real filter on its way to the store.
 type simGateway struct {
-	w       *simWorld
-	name    string
+	w     *simWorld
+	name  string
 	calls *idempotency.Calls
-	chain   *filters.Chain
-	dead    chan struct{} // closed by a crash
+	chain *filters.Chain
+	dead  chan struct{} // closed by a crash
 
 	stopped time.Time // until then: SIGSTOP. World.mu guards it
 }

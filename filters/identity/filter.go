@@ -69,6 +69,9 @@ func (f *Filter) reads(h Header) {
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "identity" }
 
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
+
 // Request sets the exchange's principal, or refuses with unauthenticated.
 func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
 	f.strip(x)

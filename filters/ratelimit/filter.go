@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // OnStoreFailure is what a limit does when its limiter's store does not answer. The zero value is Local.
@@ -23,7 +24,7 @@ const (
 // Rule is a limit as one route applies it.
 type Rule struct {
 	Limit          Limit
-	Per            []filters.Ref // what it is counted by; none: all requests together
+	Per            []ref.Ref // what it is counted by; none: all requests together
 	Limiter        Limiter
 	Fallback       Limiter // with Local: this gateway's share; without one Local is as Closed
 	OnStoreFailure OnStoreFailure
@@ -99,6 +100,15 @@ func complete(c Counters) Counters {
 
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "ratelimit" }
+
+// Needs implements [filters.Filter]: the request's body where a limit is counted by a part of it.
+func (f *Filter) Needs() filters.Needs {
+	var n filters.Needs
+	for _, u := range f.uses {
+		n.RequestBody = n.RequestBody || ref.AnyBody(u.Per)
+	}
+	return n
+}
 
 // Request charges the limits in order and refuses at the first one that has nothing left. The time that local limits go by is that at
 // which the request was received.

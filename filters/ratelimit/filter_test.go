@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 var t0 = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
@@ -46,14 +47,14 @@ func limit(name string, count, burst int, period time.Duration) ratelimit.Limit 
 	return ratelimit.Limit{Name: name, Count: count, Period: period, Burst: burst}
 }
 
-func use(l ratelimit.Limit, per ...filters.Ref) ratelimit.Rule {
+func use(l ratelimit.Limit, per ...ref.Ref) ratelimit.Rule {
 	return ratelimit.Rule{Limit: l, Per: per, Limiter: ratelimitlocal.New(l, 1000)}
 }
 
 var (
-	principal = filters.Ref{Source: filters.FromPrincipal}
-	tenant    = filters.Ref{Source: filters.FromHeader, Path: []string{"X-Tenant"}}
-	item      = filters.Ref{Source: filters.FromHeader, Path: []string{"X-Item"}}
+	principal = ref.Ref{Root: ref.Principal}
+	tenant    = ref.Ref{Root: ref.Header, Path: []string{"X-Tenant"}}
+	item      = ref.Ref{Root: ref.Header, Path: []string{"X-Item"}}
 )
 
 // send makes one request at that time and returns what the client gets.
@@ -267,7 +268,7 @@ func (s *spyLimiter) Allow(_ context.Context, key string, _ time.Time) (ratelimi
 }
 
 func TestKeys(t *testing.T) {
-	keys := func(fill func(*filters.Exchange), per ...filters.Ref) string {
+	keys := func(fill func(*filters.Exchange), per ...ref.Ref) string {
 		spy := new(spyLimiter)
 		send(t, ratelimit.New([]ratelimit.Rule{{Limit: limit("l", 1, 1, time.Second), Per: per, Limiter: spy}}, nil), t0, fill)
 		return spy.keys[0]

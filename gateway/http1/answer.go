@@ -9,23 +9,19 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // answer is the state of what goes back to the client.
 type answer struct {
+	message.Outgoing
 	out      []byte // written, and not yet sent
 	vectors  [3][]byte
 	vector   net.Buffers
-	headed   bool
 	closing  bool // the connection is closed behind it
-	aborted  bool // it was broken off
-	bodiless bool
 	inChunks bool
-	ended    bool  // the last chunk has been written
-	sized    bool  // the length was announced
-	left     int64 // of it
+	ended    bool // the last chunk has been written
 	tunneled bool
-	err      error
 }
 
 // statusLines are those of the statuses that have a name; others have no reason phrase, which is optional (RFC 9112 §4).
@@ -39,7 +35,7 @@ var statusLines = func() (lines [1000]string) {
 // Interim sends an answer that is not the last one (1xx), to a client that knows of such. 100 (Continue) is not sent by it: that
 // comes from reading the body.
 func (r *Request) Interim(status int, h filters.Header) {
-	if r.head.minor == 0 || r.answer.headed || status <= 101 || status > 199 {
+	if r.head.minor == 0 || r.answer.Headed || !message.ForwardsInterim(status) {
 		return
 	}
 	r.mu.Lock()
@@ -57,8 +53,7 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 		defer r.mu.Unlock()
 	}
 	a := &r.answer
-	a.headed = true
-	a.bodiless = HasNoBody(r.Exchange.Method, status)
+	a.Begin(r.Exchange.Method, status, length)
 	a.out = append(a.out, statusLines[status%1000]...)
 	a.out = appendFields(a.out, h)
 	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
@@ -72,16 +67,12 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 		a.out = append(a.out, "Content-Length: "...)
 		a.out = strconv.AppendInt(a.out, length, 10)
 		a.out = append(a.out, '\r', '\n')
-		a.sized, a.left = true, length
-	case a.bodiless:
+	case a.Bodiless:
 	case r.head.minor == 0:
 		a.closing = true // the end of the connection is the end of the body
 	default:
 		a.inChunks = true
 		a.out = append(a.out, "Transfer-Encoding: chunked\r\n"...)
-	}
-	if a.bodiless {
-		a.left = 0
 	}
 	r.connectionField(status)
 	a.out = append(a.out, '\r', '\n')
@@ -107,7 +98,7 @@ func (r *Request) restIsLong() bool {
 	if r.body.kind == noBody && r.body.err == nil {
 		return false
 	}
-	if r.body.err != nil || r.bodyLeft < 0 || r.head.expects && !r.continued.Load() {
+	if r.body.err != nil || r.allowed.Spent() || r.head.expects && !r.continued.Load() {
 		return true
 	}
 	return r.body.kind == sized && r.body.left > discardMax
@@ -122,7 +113,7 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	from, lines := len(dst), 0
 	for i := range h {
 		f := &h[i]
-		if HopByHop(f.Name) {
+		if message.HopByHop(f.Name) {
 			continue
 		}
 		lines++
@@ -147,7 +138,7 @@ var lf, cr = []byte{'\n'}, []byte{'\r'}
 // withoutBreaks returns the fields that can stand on a line of their own.
 func withoutBreaks(h filters.Header) (kept filters.Header) {
 	for _, f := range h {
-		if Token(f.Name) && FieldValue(f.Value) {
+		if message.Token(f.Name) && message.FieldValue(f.Value) {
 			kept = append(kept, f)
 		}
 	}
@@ -157,26 +148,22 @@ func withoutBreaks(h filters.Header) (kept filters.Header) {
 // Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
 func (r *Request) Write(p []byte) (int, error) {
 	a := &r.answer
-	if a.err != nil {
-		return 0, a.err
+	if a.Err != nil {
+		return 0, a.Err
 	}
-	if a.bodiless || len(p) == 0 {
+	if a.Bodiless || len(p) == 0 {
 		return len(p), nil
 	}
-	if len(p) > largeBuffer { // each piece has its own time
-		n, err := r.Write(p[:largeBuffer])
+	if len(p) > message.LargeBufferSize { // each piece has its own time
+		n, err := r.Write(p[:message.LargeBufferSize])
 		if err != nil {
 			return n, err
 		}
-		more, err := r.Write(p[largeBuffer:])
+		more, err := r.Write(p[message.LargeBufferSize:])
 		return n + more, err
 	}
-	if a.sized {
-		if int64(len(p)) > a.left {
-			a.err = errLonger
-			return 0, a.err
-		}
-		a.left -= int64(len(p))
+	if err := a.Piece(len(p)); err != nil {
+		return 0, err
 	}
 	if a.inChunks {
 		a.out = appendChunkSize(a.out, len(p))
@@ -194,10 +181,7 @@ func (r *Request) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var (
-	errLonger = io.ErrShortWrite // the body is longer than what the head announced
-	crlf      = []byte("\r\n")
-)
+var crlf = []byte("\r\n")
 
 // send writes what is kept and p in one go.
 func (r *Request) send(p []byte) error {
@@ -210,24 +194,24 @@ func (r *Request) send(p []byte) error {
 	_, err := a.vector.WriteTo(r.c.nc)
 	a.vectors = [3][]byte{}
 	a.out = a.out[:0]
-	a.err = err
+	a.Err = err
 	return err
 }
 
 // Flush sends what is kept.
 func (r *Request) Flush() {
 	a := &r.answer
-	if a.err != nil || len(a.out) == 0 {
+	if a.Err != nil || len(a.out) == 0 {
 		return
 	}
-	a.err = r.c.write(a.out)
+	a.Err = r.c.write(a.out)
 	a.out = a.out[:0]
 }
 
 // Trailer ends a body of unknown length with a trailer section. What the section may not have is left out.
 func (r *Request) Trailer(h filters.Header) {
 	a := &r.answer
-	if !a.inChunks || a.ended || a.err != nil {
+	if !a.inChunks || a.ended || a.Err != nil {
 		return
 	}
 	a.ended = true
@@ -236,10 +220,10 @@ func (r *Request) Trailer(h filters.Header) {
 }
 
 // Abort breaks the answer off, so that the client cannot take a part of it for the whole.
-func (r *Request) Abort() { r.answer.aborted = true }
+func (r *Request) Abort() { r.answer.Aborted = true }
 
 // Headed reports whether the answer has begun.
-func (r *Request) Headed() bool { return r.answer.headed }
+func (r *Request) Headed() bool { return r.answer.Headed }
 
 // after is what becomes of the connection behind an answer.
 type after uint8
@@ -256,14 +240,14 @@ func (r *Request) finish() after {
 	if a.tunneled {
 		return closes
 	}
-	if !a.headed || a.aborted || a.left > 0 || a.err != nil {
+	if a.Broken() || a.Err != nil {
 		r.Flush() // what there is of it; the connection ends without the rest
 		return closes
 	}
 	r.Trailer(nil)
 	r.Flush()
 	switch {
-	case a.err != nil:
+	case a.Err != nil:
 		return closes
 	case !a.closing && r.body.done():
 		return remains
@@ -281,8 +265,8 @@ const (
 // discard reads the rest of a body that nobody wants.
 func (r *Request) discard() bool {
 	r.c.setReadDeadline(time.Now().Add(patience))
-	b := LargeBuffer()
-	defer PutLargeBuffer(b)
+	b := message.LargeBuffer()
+	defer message.PutLargeBuffer(b)
 	for total := 0; total <= discardMax; {
 		n, err := r.body.Read(b[:])
 		total += n

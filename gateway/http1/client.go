@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,12 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-)
-
-// Bounds of what a service may send before its answer.
-const (
-	answerHeadMax = 256 << 10
-	interimMax    = 32 // interim answers (1xx)
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Client is a connection to a service. It carries one exchange at a time and belongs to whoever has it.
@@ -147,8 +141,8 @@ func (c *Client) Quiet(now time.Time) bool {
 // holds reports whether a TLS connection has read more than it was asked for, or is broken: with a deadline that has passed it gives what it
 // has and takes nothing from the socket.
 func (c *Client) holds() bool {
-	c.nc.SetReadDeadline(past) // fails only for a closed connection, as the read then does
-	c.deadline = time.Time{}   // to be set anew
+	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection, as the read then does
+	c.deadline = time.Time{}           // to be set anew
 	var b [1]byte
 	n, err := c.nc.Read(b[:])
 	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
@@ -165,47 +159,6 @@ func (c *Client) Close() { c.nc.Close() }
 // quietFor is how long a connection may have been idle for the look at it to be left to [Client.Do], which takes it on the way.
 const quietFor = time.Millisecond
 
-// Message is a request as it goes to a service, beside the exchange's head.
-type Message struct {
-	// Bytes is the body when it has been read already, else Stream with its length (-1: not known).
-	Bytes  []byte
-	Stream Stream
-	Length int64
-	// Expects: the service is asked whether it wants the body before it is read from the stream.
-	Expects bool
-	// Interim takes the service's interim answers; nil drops them.
-	Interim func(status int, h filters.Header)
-	// Upgrade is the protocol that the client asks to go on with; "" is none.
-	Upgrade string
-	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is what its Trailer field said of them.
-	Trailer   func() filters.Header
-	Announced string
-}
-
-// Stream is a body that is read while it is sent on.
-type Stream interface {
-	io.Reader
-	Interrupter // ends a Read that waits
-}
-
-// inMemory is a long body that has been read already.
-type inMemory struct{ *bytes.Reader }
-
-// Interrupt implements Interrupter: it does not wait for anybody.
-func (inMemory) Interrupt() {}
-
-// Failure is an exchange without an answer, and what is known of it.
-type Failure struct {
-	Cause  error
-	Sent   bool // a byte of the request went out
-	Silent bool // not a byte of an answer came
-	Stale  bool // the connection proved closed before anything was sent: another one may serve
-	Client bool // the client's body broke, and not the service
-}
-
-func (f *Failure) Error() string { return f.Cause.Error() }
-func (f *Failure) Unwrap() error { return f.Cause }
-
 // Response is a service's answer: its head, and the body to be read. Its strings are good until Close, which is called once.
 type Response struct {
 	Status int
@@ -219,15 +172,13 @@ type Response struct {
 	head    head
 	in      buffer
 	body    body
-	ctx     context.Context
-	watched bool
-	stop    func() bool
+	watch   message.Watch
 	upload  *upload       // nil when the request went out whole
 	broken  bool          // the connection cannot be used again
 	owed    time.Duration // time to be given beyond the deadline that is set
 	out     []byte
 
-	inMemory, outMemory [smallBuffer]byte
+	inMemory, outMemory [message.SmallBuffer]byte
 }
 
 var answers = sync.Pool{New: func() any { return new(Response) }}
@@ -267,17 +218,17 @@ func (c *Client) Interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.interrupted.Store(true)
-	c.nc.SetDeadline(past) // fails only for a closed connection
+	c.nc.SetDeadline(message.Past) // fails only for a closed connection
 }
 
 // Do sends a request and reads the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
 // *[Failure], after which the connection is closed.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now time.Time, timeout time.Duration) (*Response, error) {
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
 	a := answers.Get().(*Response)
-	a.c, a.ctx, a.began = c, ctx, now
+	a.c, a.began = c, now
 	a.in.take(a.inMemory[:])
 	c.arm(now, timeout)
-	a.watch()
+	a.watch.Begin(ctx, c)
 	f := a.exchange(x, m)
 	if f == nil {
 		return a, nil
@@ -288,7 +239,7 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now ti
 		broken := a.upload.broken.Load()
 		a.upload.end()
 		if broken {
-			f.Cause, f.Client = a.upload.err, true
+			f.Cause, f.Client = a.upload.Wait(), true
 		}
 	}
 	a.c = nil
@@ -297,41 +248,24 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *Message, now ti
 	return nil, f
 }
 
-// watch has the connection interrupted when ctx ends.
-func (a *Response) watch() {
-	if w, ok := a.ctx.(*Context); ok {
-		w.Watch(a.c)
-		a.watched = true
-	} else if a.ctx.Done() != nil {
-		a.stop = context.AfterFunc(a.ctx, a.c.Interrupt)
-	}
-}
-
 func (a *Response) unwatch() {
-	if a.watched {
-		a.ctx.(*Context).Unwatch()
-		a.watched = false
-	}
-	if a.stop != nil {
-		if !a.stop() { // it has begun, or is about to
-			a.c.interrupted.Store(true)
-		}
-		a.stop = nil
+	if !a.watch.End() {
+		a.c.interrupted.Store(true)
 	}
 }
 
 // exchange sends the request and reads to the head of the final answer.
-func (a *Response) exchange(x *filters.Exchange, m *Message) *Failure {
+func (a *Response) exchange(x *filters.Exchange, m *message.Message) *message.Failure {
 	c := a.c
 	var err error
 	if a.out, err = appendRequest(a.outMemory[:0], x, m, c.host); err != nil {
-		return &Failure{Cause: err, Silent: true}
+		return &message.Failure{Cause: err, Silent: true}
 	}
-	if m.Stream == nil && len(m.Bytes) > wholeMax { // the service may refuse it before it has taken it all
-		head := *m
-		m = &Message{Stream: inMemory{bytes.NewReader(m.Bytes)}, Length: int64(len(m.Bytes)), Interim: head.Interim, Upgrade: head.Upgrade}
+	if m.Stream == nil && len(m.Bytes) > message.WholeMax { // the service may refuse it before it has taken it all
+		n := int64(len(m.Bytes))
+		m = &message.Message{Stream: message.NewInMemory(m.Bytes), Length: n, Interim: m.Interim, Upgrade: m.Upgrade}
 	}
-	streams, rest := m.Stream != nil && m.Length != 0, m.Bytes
+	streams, rest := m.Streams(), m.Bytes
 	if len(a.out)+len(rest) <= cap(a.out) { // one write for both
 		a.out = append(a.out, rest...)
 		rest = nil
@@ -339,7 +273,7 @@ func (a *Response) exchange(x *filters.Exchange, m *Message) *Failure {
 	look := c.looksItself(a.began)
 	if look && (streams || len(rest) > 0) {
 		if look = false; c.socket.Control(c.quietly) != nil || !c.quiet {
-			return &Failure{Cause: errStale, Silent: true, Stale: true}
+			return &message.Failure{Cause: errStale, Silent: true, Stale: true}
 		}
 	}
 	var n int
@@ -349,25 +283,25 @@ func (a *Response) exchange(x *filters.Exchange, m *Message) *Failure {
 		_, err = c.nc.Write(rest)
 	}
 	if err != nil && n == 0 {
-		return &Failure{Cause: err, Silent: true, Stale: err == errStale}
+		return &message.Failure{Cause: err, Silent: true, Stale: err == errStale}
 	}
 	if streams { // the service may answer before it has all, so the body goes out beside
 		a.upload = startUpload(c, m)
 	}
 	// Also after a failed write: there may be an answer that says why.
 	if err := a.readHead(x.Method, m); err != nil {
-		return &Failure{Cause: err, Sent: true, Silent: a.in.w == 0}
+		return &message.Failure{Cause: err, Sent: true, Silent: a.in.w == 0}
 	}
 	return nil
 }
 
 // readHead reads to the head of the final answer.
-func (a *Response) readHead(method string, m *Message) error {
+func (a *Response) readHead(method string, m *message.Message) error {
 	c, in := a.c, &a.in
 	for interim, total := 0, 0; ; {
 		n, status, err := parseResponse(in.unread(), method, &a.Header, &a.head)
 		if err == errMore {
-			if !in.room(answerHeadMax) {
+			if !in.room(message.ResponseHeadMax) {
 				return errHeadLong
 			}
 			if err := in.fill(c.nc); err != nil {
@@ -390,7 +324,7 @@ func (a *Response) readHead(method string, m *Message) error {
 			a.begin(method)
 			return nil
 		}
-		if interim, total = interim+1, total+n; interim > interimMax || total > answerHeadMax {
+		if interim, total = interim+1, total+n; interim > message.InterimMax || total > message.ResponseHeadMax {
 			return errInterim
 		}
 		switch {
@@ -406,7 +340,7 @@ func (a *Response) readHead(method string, m *Message) error {
 }
 
 var (
-	errHeadLong = fmt.Errorf("http1: the head of the answer is longer than %d bytes", answerHeadMax)
+	errHeadLong = fmt.Errorf("http1: the head of the answer is longer than %d bytes", message.ResponseHeadMax)
 	errInterim  = errors.New("http1: the service sends interim answers without end")
 	errStale    = errors.New("http1: the service has closed the idle connection")
 	errSwitch   = errors.New("http1: the service switches protocols unasked")
@@ -414,7 +348,7 @@ var (
 )
 
 // switched takes the service's word that it goes on with the protocol that it was asked for.
-func (a *Response) switched(m *Message) error {
+func (a *Response) switched(m *message.Message) error {
 	if m.Upgrade == "" || !a.head.upgrades || !filters.EqualName(a.head.upgrade, m.Upgrade) || a.upload != nil {
 		return errSwitch
 	}
@@ -427,7 +361,7 @@ func (a *Response) begin(method string) {
 	a.Took = time.Since(a.began)
 	length := a.head.length
 	a.Length = length
-	if HasNoBody(method, a.Status) {
+	if message.HasNoBody(method, a.Status) {
 		length = 0
 		if !a.head.lengthSet {
 			a.Length = -1
@@ -508,7 +442,7 @@ func (a *Response) giveBack() {
 	a.unwatch()
 	a.c = nil
 	reusable := !a.broken && a.body.done() && a.in.empty() && !a.head.close && (a.head.minor > 0 || a.head.keepAlive) &&
-		(a.upload == nil || a.upload.err == nil) && !c.interrupted.Load()
+		(a.upload == nil || a.upload.Wait() == nil) && !c.interrupted.Load()
 	if !reusable {
 		c.nc.Close()
 	}
@@ -519,7 +453,7 @@ func (a *Response) giveBack() {
 }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
-func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.over() }
+func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.Over() }
 
 // Close ends the answer. A body that was not read to its end costs the connection. An upload goes on while the service, which has not
 // refused it, takes it.
@@ -530,7 +464,7 @@ func (a *Response) Close() error {
 			a.c.nc.Close()
 			a.upload.end()
 		}
-		<-a.upload.done
+		a.upload.Wait()
 	}
 	a.giveBack()
 	a.free()
@@ -539,20 +473,20 @@ func (a *Response) Close() error {
 
 func (a *Response) free() {
 	a.in.release()
-	poison(a.outMemory[:])
+	message.Poison(a.outMemory[:])
 	clear(a.Header)
 	a.Header, a.body = a.Header[:0], body{trailer: a.body.trailer[:0]}
-	a.c, a.ctx, a.upload, a.stop, a.out = nil, nil, nil, nil, nil
-	a.watched, a.broken, a.blocked, a.owed, a.head = false, false, false, 0, head{}
+	a.c, a.upload, a.out = nil, nil, nil
+	a.broken, a.blocked, a.owed, a.head = false, false, 0, head{}
 	answers.Put(a)
 }
 
 // appendRequest writes the head of a request.
-func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]byte, error) {
+func appendRequest(dst []byte, x *filters.Exchange, m *message.Message, host string) ([]byte, error) {
 	if x.Host != "" {
 		host = x.Host
 	}
-	if !Token(x.Method) || x.Path == "" || !Visible(x.Path) || !Visible(x.RawQuery) || !Visible(host) {
+	if !message.Sendable(x, host) {
 		return nil, errRequest
 	}
 	dst = append(dst, x.Method...)
@@ -573,10 +507,7 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 		}
 	}
 	dst = appendFields(appendFields(dst, x.Header[from:]), x.Inject)
-	length := m.Length
-	if m.Stream == nil {
-		length = int64(len(m.Bytes))
-	}
+	length := m.BodyLength()
 	switch {
 	case m.Upgrade != "":
 		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
@@ -584,10 +515,10 @@ func appendRequest(dst []byte, x *filters.Exchange, m *Message, host string) ([]
 		dst = append(dst, '\r', '\n')
 	case length < 0:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-		if m.Announced != "" && FieldValue(m.Announced) {
+		if m.Announced != "" && message.FieldValue(m.Announced) {
 			dst = append(append(append(dst, "Trailer: "...), m.Announced...), '\r', '\n')
 		}
-	case length > 0 || x.Method == "POST" || x.Method == "PUT" || x.Method == "PATCH":
+	case message.Announces(x.Method, length):
 		dst = append(dst, "Content-Length: "...)
 		dst = strconv.AppendInt(dst, length, 10)
 		dst = append(dst, '\r', '\n')

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // conn is one client's connection and the goroutine that serves it. While it idles it holds no buffer.
@@ -35,13 +37,13 @@ type conn struct {
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
 	state    atomic.Uint32
-	cut      atomic.Bool  // the body of the request is not read any more
-	quiet    atomic.Int64 // since when it is idle
-	mu       sync.Mutex   // of what follows, which the watch reads
-	context  *Context     // of the request that is being served
-	detached *Context     // of what goes on without its client
-	since    int64        // when it began
-	handed   *Carried     // to another server
+	cut      atomic.Bool      // the body of the request is not read any more
+	quiet    atomic.Int64     // since when it is idle
+	mu       sync.Mutex       // of what follows, which the watch reads
+	context  *message.Context // of the request that is being served
+	detached *message.Context // of what goes on without its client
+	since    int64            // when it began
+	handed   *message.Conn    // to another server
 	aborted  bool
 }
 
@@ -52,8 +54,6 @@ const (
 	parking // its goroutine is to be replaced by one with a small stack
 	closing
 )
-
-var past = time.Unix(1, 0)
 
 // serve is the connection's goroutine.
 func (c *conn) serve() {
@@ -236,7 +236,7 @@ func (c *conn) work() after {
 	c.context, c.detached = nil, nil
 	c.mu.Unlock()
 	then := r.finish()
-	r.ctx, r.detached = r.ctx.end(), r.detached.end()
+	r.ctx, r.detached = r.ctx.End(), r.detached.End()
 	if then != remains {
 		return then
 	}
@@ -297,7 +297,7 @@ func (c *conn) open() bool {
 // handshake begins TLS. A client that chose HTTP/2 is handed over.
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
-	carried := c.carried(nil)
+	carried := message.NewConn(c.nc, c.peer, nil)
 	tc := tls.Server(carried, c.srv.TLS())
 	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
 	if err := tc.Handshake(); err != nil {
@@ -328,7 +328,7 @@ func (c *conn) park(now int64) {
 	defer c.mu.Unlock()
 	if c.state.CompareAndSwap(idle, parking) {
 		c.quiet.Store(0)
-		c.base.SetReadDeadline(past) // wakes it; fails only for a closed connection
+		c.base.SetReadDeadline(message.Past) // wakes it; fails only for a closed connection
 	}
 }
 
@@ -411,16 +411,13 @@ func tooLong(b []byte, limit int) *Fault {
 	return faultLong
 }
 
-// preface is what a client begins HTTP/2 with that knows of it (RFC 9113 §3.4).
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 // preface hands the connection over when the client begins HTTP/2: with the whole preface and a SETTINGS frame behind it.
 func (c *conn) preface() bool {
 	in := &c.r.in
 	if c.srv.HTTP2 == nil {
 		return false
 	}
-	const frameHeader = 9
+	const preface, frameHeader = message.HTTP2Preface, 9
 	c.setReadDeadline(time.Now().Add(min(c.srv.HeaderTimeout, time.Second))) // both come in one go
 	for {
 		have := in.unread()
@@ -434,28 +431,15 @@ func (c *conn) preface() bool {
 			}
 			break
 		}
-		in.room(smallBuffer)
+		in.room(message.SmallBuffer)
 		if in.fill(c.nc) != nil {
 			return false
 		}
 	}
-	carried := c.carried(bytes.Clone(in.unread()))
+	carried := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
 	c.drop()
 	c.srv.carry(c, carried, carried)
 	return true
-}
-
-// Carried is a client's connection that another server goes on with.
-type Carried struct {
-	net.Conn
-	Peer   netip.Addr // who it is from; behind a proxy not the address of the connection
-	prefix []byte     // was read already
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (c *conn) carried(prefix []byte) *Carried {
-	return &Carried{Conn: c.nc, Peer: c.peer, prefix: prefix, closed: make(chan struct{})}
 }
 
 // abort has the connection's goroutine end, whoever serves it. The connection itself is closed by that: to close it here would mean to wait
@@ -468,37 +452,12 @@ func (c *conn) abort() {
 	if c.handed != nil {
 		c.handed.Close()
 	}
-	for _, ctx := range [...]*Context{c.context, c.detached} {
+	for _, ctx := range [...]*message.Context{c.context, c.detached} {
 		if ctx != nil {
-			ctx.cancel()
+			ctx.Cancel()
 		}
 	}
-	c.base.SetDeadline(past) // fails only for a closed connection
-}
-
-func (c *Carried) Read(b []byte) (int, error) {
-	if len(c.prefix) > 0 {
-		n := copy(b, c.prefix)
-		if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
-			c.prefix = nil
-		}
-		return n, nil
-	}
-	return c.Conn.Read(b)
-}
-
-// Close closes the connection.
-func (c *Carried) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
-}
-
-// CloseWrite ends the sending side.
-func (c *Carried) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return c.Close()
+	c.base.SetDeadline(message.Past) // fails only for a closed connection
 }
 
 // Deadlines are moved only when they would come too early by a quarter: to set one costs as much as a small request's parsing. So a peer
@@ -518,7 +477,7 @@ func (c *conn) armWrite() {
 		c.nc.SetWriteDeadline(time.Unix(0, c.writeUntil)) // fails only for a closed connection, as the write then does
 	}
 	if c.state.Load() == closing {
-		c.nc.SetWriteDeadline(past) // what abort has set
+		c.nc.SetWriteDeadline(message.Past) // what abort has set
 	}
 }
 
@@ -526,27 +485,16 @@ func (c *conn) setReadDeadline(t time.Time) {
 	c.readUntil = t.UnixNano()
 	c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
 	if c.state.Load() == closing || c.cut.Load() {
-		c.nc.SetReadDeadline(past) // what abort or Interrupt has set
+		c.nc.SetReadDeadline(message.Past) // what abort or Interrupt has set
 	}
 }
 
-const lingerMax = 256 << 10
-
-// linger ends the sending side and reads what the client still sends, for a while: a close on unread bytes would be a reset, and that
-// takes an answer back which has not been read yet (RFC 9112 §9.6).
+// linger ends the sending side and reads what the client still sends, for a while.
 func (c *conn) linger() {
-	cw, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || cw.CloseWrite() != nil {
+	if !message.CloseWrite(c.nc) {
 		return
 	}
 	c.cut.Store(false)
 	c.setReadDeadline(time.Now().Add(patience))
-	b := LargeBuffer()
-	defer PutLargeBuffer(b)
-	for total := 0; total < lingerMax; {
-		n, err := c.nc.Read(b[:])
-		if total += n; err != nil {
-			return
-		}
-	}
+	message.Linger(c.nc)
 }

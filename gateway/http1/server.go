@@ -6,11 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Handler answers requests.
@@ -31,7 +32,7 @@ type Options struct {
 	Slots Slots
 	// TLS returns the configuration in force; nil is a server without TLS.
 	TLS func() *tls.Config
-	// HTTP2 takes over a connection that speaks HTTP/2, a *[Carried] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
+	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
 	// Accepted is called for each new connection and returns whom it is from (PROXY protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
@@ -145,7 +146,7 @@ func (s *Server) forget(c *conn) {
 }
 
 // carry hands a connection over and returns when it has been closed. It counts as one of this server's until then.
-func (s *Server) carry(c *conn, nc net.Conn, carried *Carried) {
+func (s *Server) carry(c *conn, nc net.Conn, carried *message.Conn) {
 	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
 		return
 	}
@@ -158,7 +159,7 @@ func (s *Server) carry(c *conn, nc net.Conn, carried *Carried) {
 	}
 	c.nc.SetDeadline(time.Time{}) // fails only for a closed connection
 	s.HTTP2(nc)
-	<-carried.closed
+	<-carried.Closed()
 }
 
 // Open returns how many connections are open.
@@ -177,7 +178,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.mu.Lock()
 		for c := range s.conns {
 			if c.state.CompareAndSwap(idle, closing) || c.state.CompareAndSwap(parking, closing) {
-				c.base.SetDeadline(past) // wakes its goroutine, which closes it
+				c.base.SetDeadline(message.Past) // wakes its goroutine, which closes it
 			}
 		}
 		left := len(s.conns)
@@ -248,8 +249,7 @@ func (s *Server) watch() {
 
 func (s *Server) tick(now time.Time) {
 	s.clock.Store(now.UnixNano())
-	if old := s.date.Load(); old == nil || now.UTC().Format(http.TimeFormat) != *old {
-		text := now.UTC().Format(http.TimeFormat)
+	if text := message.Date(now); s.date.Load() == nil || *s.date.Load() != text {
 		s.date.Store(&text)
 	}
 }
@@ -282,6 +282,6 @@ func (c *conn) look() {
 	gone := false
 	err := c.socket.Control(func(fd uintptr) { gone = hungUp(int(fd)) })
 	if gone || err != nil {
-		c.context.cancel()
+		c.context.Cancel()
 	}
 }

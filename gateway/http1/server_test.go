@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // handler answers with a function, and refuses with the fault's own words.
@@ -215,7 +216,7 @@ func TestLongHead(t *testing.T) {
 		head   string
 	}{
 		{431, "GET / HTTP/1.1\r\nHost: a\r\nA: " + strings.Repeat("b", 17<<10) + "\r\n\r\n"},
-		{431, "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("A: b\r\n", FieldsMax) + "\r\n"},
+		{431, "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax) + "\r\n"},
 		{414, "GET /" + strings.Repeat("b", 17<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n"},
 	} {
 		p := dial(t, address)
@@ -512,7 +513,7 @@ func TestBrokenAnswers(t *testing.T) {
 			io.WriteString(r, "hel")
 		case "/long":
 			r.Head(200, nil, 3)
-			if _, err := io.WriteString(r, "hello"); err != errLonger {
+			if _, err := io.WriteString(r, "hello"); err != io.ErrShortWrite {
 				t.Errorf("more than was announced: %v", err)
 			}
 		case "/abort":
@@ -865,14 +866,14 @@ func TestPreface(t *testing.T) {
 	handed := make(chan string, 1)
 	_, address := serve(t, echo, func(o *Options) {
 		o.HTTP2 = func(c net.Conn) {
-			b := make([]byte, len(preface)+len(settings)+4)
+			b := make([]byte, len(message.HTTP2Preface)+len(settings)+4)
 			n, _ := io.ReadFull(c, b)
 			handed <- string(b[:n])
 			c.Close()
 		}
 	})
-	want := preface + settings + "more"
-	for _, cut := range []int{0, 3, 16, 20, len(preface), len(want) - 2} {
+	want := message.HTTP2Preface + settings + "more"
+	for _, cut := range []int{0, 3, 16, 20, len(message.HTTP2Preface), len(want) - 2} {
 		p := dial(t, address)
 		p.say(want[:cut])
 		p.say(want[cut:])
@@ -882,7 +883,7 @@ func TestPreface(t *testing.T) {
 		p.ends()
 	}
 	p := dial(t, address)
-	p.say(preface + "GET / HTTP/1.1\r\n\r\n")
+	p.say(message.HTTP2Preface + "GET / HTTP/1.1\r\n\r\n")
 	if resp, _ := p.answer("GET"); resp.StatusCode != 505 {
 		t.Errorf("no frame behind the preface: %d", resp.StatusCode)
 	}

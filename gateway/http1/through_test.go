@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // through passes a request on to a service's connection, as a gateway does.
@@ -25,7 +26,7 @@ func through(t *testing.T, p *pair) handler {
 		}
 		a, err := p.Do(r.Exchange.Context(), &r.Exchange, m, time.Now(), time.Minute)
 		if err != nil {
-			if f, ok := err.(*Failure); !ok || !f.Client {
+			if f, ok := err.(*message.Failure); !ok || !f.Client {
 				t.Errorf("the service's failure: %v", err)
 			}
 			reply(r, 400, "broken")
@@ -257,7 +258,7 @@ func TestAcceptFails(t *testing.T) {
 func TestExtend(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &Message{})
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
 	if err != nil {
 		t.Fatal(err)
 	}

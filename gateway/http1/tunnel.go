@@ -12,7 +12,7 @@ import (
 // §7.8). h are the answer's fields. It takes the service's connection over. The handler returns after it.
 func (r *Request) Tunnel(h filters.Header, a *Response) {
 	w := &r.answer
-	w.headed, w.tunneled = true, true
+	w.Headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)
 	w.out = appendFields(w.out, h)
 	w.out = append(w.out, "Connection: Upgrade\r\nUpgrade: "...)
@@ -27,7 +27,7 @@ func (r *Request) Tunnel(h filters.Header, a *Response) {
 	r.c.mu.Unlock()
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
-	if r.Flush(); w.err != nil || r.c.state.Load() == closing {
+	if r.Flush(); w.Err != nil || r.c.state.Load() == closing {
 		return
 	}
 	if _, err := service.Write(r.in.unread()); err != nil {

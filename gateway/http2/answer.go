@@ -73,7 +73,7 @@ func (a *Response) Extend(d time.Duration) {
 }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
-func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.over() }
+func (a *Response) Uploading() bool { return a.upload != nil && !a.upload.Over() }
 
 // Close ends the answer. An upload goes on while the service, which has not refused it, takes it.
 func (a *Response) Close() error {
@@ -83,7 +83,7 @@ func (a *Response) Close() error {
 		wanted := a.remoteEnded && a.status < 400 && a.err == nil
 		c.mu.Unlock()
 		if wanted {
-			<-a.upload.done
+			a.upload.Wait()
 		}
 	}
 	a.end()
@@ -94,7 +94,9 @@ func (a *Response) Close() error {
 // end gives up what is still under way.
 func (a *Response) end() {
 	c := a.c
-	a.unwatch()
+	if !a.watch.End() {
+		a.shared = true
+	}
 	c.mu.Lock()
 	if c.streams[a.id] == &a.stream {
 		c.reset(a.id, cancel, errEnded)
@@ -102,19 +104,20 @@ func (a *Response) end() {
 	if a.err == nil && !a.localEnded {
 		a.err = errEnded
 	}
-	a.writable.signal()
+	a.flow.writable.signal()
 	c.mu.Unlock()
 	if a.upload != nil {
-		a.upload.end()
+		a.upload.Interrupt()
+		a.upload.Wait()
 	}
 	c.mu.Lock()
-	c.giveBack(a.unread())
+	c.consume(a.unread())
 	c.mu.Unlock()
 }
 
 func (a *Response) free() {
-	if a.ctx == nil {
-		return // an Interrupt may still come
+	if a.shared {
+		return
 	}
 	clear(a.header)
 	s := a.stream

@@ -11,17 +11,15 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Bounds of a client's connection.
 const (
-	answerHeadMax = 256 << 10
-	interimMax    = 32            // interim answers (1xx)
-	lastIDMax     = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	lookEvery     = 15 * time.Second
-	idleMax       = 3 // looks in a row at which nothing is under way: then it is closed
-	silenceMax    = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
+	lastIDMax  = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	lookEvery  = 15 * time.Second
+	idleMax    = 3 // looks in a row at which nothing is under way: then it is closed
+	silenceMax = 3 // at which nothing came of what is under way; after the second the service is asked whether it is there
 )
 
 // Client is a connection to a service, which carries many exchanges at a time. It is safe for concurrent use.
@@ -42,12 +40,12 @@ type Client struct {
 // come without one, scheme is http or https.
 func NewClient(nc net.Conn, host, scheme string) *Client {
 	c := &Client{host: host, scheme: scheme, done: make(chan struct{})}
-	c.init(nc, c, answerHeadMax)
+	c.init(nc, c, message.ResponseHeadMax)
 	c.patience = 30 * time.Second
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := append(c.buffer().b, Preface...)
-	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, answerHeadMax})
+	b := append(c.buffer().b, message.HTTP2Preface...)
+	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, message.ResponseHeadMax})
 	c.out.b = appendWindowUpdate(b, 0, connWindow-firstWindow)
 	c.kick()
 	c.check = time.AfterFunc(lookEvery, c.look)
@@ -105,7 +103,7 @@ func (c *Client) leave(err error) {
 	if c.closing == nil {
 		c.closing = err
 	}
-	c.nc.SetReadDeadline(past) // fails only for a closed connection
+	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection
 }
 
 // Reserve takes a place for one exchange, which Do then uses; false when there is none.
@@ -198,9 +196,8 @@ type Response struct {
 	status  int
 	header  filters.Header
 	length  int64
-	ctx     context.Context
-	watched bool
-	stop    func() bool
+	watch   message.Watch
+	shared  bool // somebody may still interrupt it: it is not used again
 	timeout time.Duration
 	upload  *upload // nil when the request went out at once
 
@@ -232,7 +229,7 @@ func (a *Response) headed(end bool) error {
 	if c.tooLong || len(c.fields) == 0 || c.fields[0].Name != ":status" {
 		return errMalformed
 	}
-	status, ok := parseLength(c.fields[0].Value)
+	status, ok := message.ParseLength(c.fields[0].Value)
 	if !ok || len(c.fields[0].Value) != 3 || status < 100 || status == 101 {
 		return errMalformed
 	}
@@ -245,7 +242,7 @@ func (a *Response) headed(end bool) error {
 	}
 	a.status, a.length = int(status), length
 	switch {
-	case http1.HasNoBody(a.method, a.status):
+	case message.HasNoBody(a.method, a.status):
 		a.declared = 0
 		if a.method != http.MethodHead && a.status != http.StatusNotModified {
 			a.length = -1
@@ -268,7 +265,7 @@ var errMalformed = errors.New("http2: the answer is malformed")
 
 // interim keeps an interim answer for whoever waits for the final one.
 func (a *Response) interim(status int, end bool) error {
-	if a.interimN++; end || a.interimN > interimMax {
+	if a.interimN++; end || a.interimN > message.InterimMax {
 		return errMalformed
 	}
 	var h filters.Header
@@ -286,45 +283,45 @@ func (a *Response) takeFields(to *filters.Header, fields filters.Header) (length
 	length = -1
 	for i := range fields {
 		f := &fields[i]
-		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) {
+		kind := message.KindOf(f.Name)
+		if !sound(f, kind) {
 			return 0, errMalformed
 		}
-		if f.Name == "content-length" {
-			n, ok := parseLength(f.Value)
+		switch kind {
+		case message.Ordinary:
+			*to = append(*to, *f)
+		case message.ContentLength:
+			n, ok := message.ParseLength(f.Value)
 			if !ok || length >= 0 {
 				return 0, errMalformed
 			}
 			length = n
-			continue
-		}
-		if !http1.HopByHop(f.Name) {
-			*to = append(*to, *f)
 		}
 	}
 	return length, nil
 }
 
 // Do sends a request, for which a place has been reserved, and waits for the head of the answer. timeout bounds all of it and the answer's body; ctx cuts both short. The error is a
-// *[http1.Failure]. Nothing of x is read any more when it returns.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, now time.Time, timeout time.Duration) (*Response, error) {
+// *[message.Failure]. Nothing of x is read any more when it returns.
+func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
 	a := answers.Get().(*Response)
-	a.cl, a.ctx, a.timeout = c, ctx, timeout
+	a.cl, a.timeout = c, timeout
 	a.deadline = now.Add(timeout)
 	if a.method = ""; x.Method == http.MethodHead {
 		a.method = http.MethodHead
 	}
 	if err := a.ask(x, m); err != nil {
 		a.free()
-		return nil, &http1.Failure{Cause: err, Silent: true}
+		return nil, &message.Failure{Cause: err, Silent: true}
 	}
-	a.watch()
+	a.watch.Begin(ctx, a)
 	c.mu.Lock()
 	err := a.awaitHead(m)
 	if err == nil {
 		c.mu.Unlock()
 		return a, nil
 	}
-	f := &http1.Failure{Cause: err, Sent: !a.unseen, Silent: !a.headCame && a.interimN == 0}
+	f := &message.Failure{Cause: err, Sent: !a.unseen, Silent: !a.headCame && a.interimN == 0}
 	c.mu.Unlock()
 	a.end()
 	if a.upload != nil {
@@ -337,42 +334,19 @@ func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *http1.Message, 
 	return nil, f
 }
 
-// watch has the wait end when the context does.
-func (a *Response) watch() {
-	if w, ok := a.ctx.(*http1.Context); ok {
-		w.Watch(a)
-		a.watched = true
-	} else if a.ctx.Done() != nil {
-		a.stop = context.AfterFunc(a.ctx, a.Interrupt)
-	}
-}
-
-func (a *Response) unwatch() {
-	if a.watched {
-		a.ctx.(*http1.Context).Unwatch()
-		a.watched = false
-	}
-	if a.stop != nil {
-		if !a.stop() {
-			a.ctx = nil // Interrupt may still come: this one is not used again
-		}
-		a.stop = nil
-	}
-}
-
 // Interrupt ends what waits for the service.
 func (a *Response) Interrupt() {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	a.stopped = true
 	a.readable.signal()
-	a.writable.signal()
+	a.flow.writable.signal()
 }
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
 // ask sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
-func (a *Response) ask(x *filters.Exchange, m *http1.Message) error {
+func (a *Response) ask(x *filters.Exchange, m *message.Message) error {
 	c := a.cl
 	host := x.Host
 	if host == "" {
@@ -381,7 +355,7 @@ func (a *Response) ask(x *filters.Exchange, m *http1.Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.closing
-	if !http1.Token(x.Method) || !http1.Visible(x.Path) || x.Path == "" || !http1.FieldValue(x.RawQuery) || !http1.Visible(host) {
+	if !message.Sendable(x, host) {
 		err = errRequest
 	}
 	if err != nil {
@@ -398,11 +372,11 @@ func (a *Response) ask(x *filters.Exchange, m *http1.Message) error {
 	c.streams[a.id] = &a.stream
 	at := c.beginHead(&a.stream)
 	c.out.b = a.appendRequest(c.out.b, x, m, host)
-	streams := m.Stream != nil && m.Length != 0
+	streams := m.Streams()
 	c.endHead(&a.stream, at, 0)
 	rest := m.Bytes
 	for !streams && len(rest) > 0 {
-		n := c.room(&a.stream, len(rest))
+		n := c.flow.acquire(&a.flow, len(rest), c.buffered())
 		if n == 0 {
 			break
 		}
@@ -420,7 +394,7 @@ func (a *Response) ask(x *filters.Exchange, m *http1.Message) error {
 }
 
 // appendRequest appends the fields of a request.
-func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *http1.Message, host string) []byte {
+func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *message.Message, host string) []byte {
 	switch x.Method {
 	case "GET":
 		dst = append(dst, methodGET)
@@ -451,18 +425,14 @@ func (a *Response) appendRequest(dst []byte, x *filters.Exchange, m *http1.Messa
 	if m.Stream != nil && m.Announced != "" { // servers show their handlers trailers only that were announced
 		dst = appendField(dst, "trailer", m.Announced)
 	}
-	length := m.Length
-	if m.Stream == nil {
-		length = int64(len(m.Bytes))
-	}
-	if length > 0 || length == 0 && (x.Method == "POST" || x.Method == "PUT" || x.Method == "PATCH") {
+	if length := m.BodyLength(); message.Announces(x.Method, length) {
 		dst = appendNumber(appendInt(dst, 0, 4, nameContentLength), length)
 	}
 	return dst
 }
 
 // awaitHead waits for the head of the final answer, and passes the interim ones on. mu is held.
-func (a *Response) awaitHead(m *http1.Message) error {
+func (a *Response) awaitHead(m *message.Message) error {
 	for {
 		for len(a.interims) > 0 {
 			i := a.interims[0]

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Bounds of what a peer may have us keep or do. See the package's documentation.
@@ -25,7 +25,6 @@ const (
 	noiseMax      = 5000      // frames in a row, or within a check's time, by which nothing goes on
 	cutsMax       = 200
 	controlMax    = 256 << 10 // bytes of answers to control frames that the peer does not take
-	lingerMax     = 256 << 10 // bytes that are read of a connection that is given up
 	lingerTime    = time.Second
 	resetsKept    = 64 // streams that were reset by us and of which something may still be under way
 	firstStreams  = 100
@@ -34,8 +33,6 @@ const (
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferLen]byte) }}
-
-var past = time.Unix(1, 0)
 
 // side is what the two ends of a connection do each in its own way. All of it is called by the reader.
 type side interface {
@@ -77,10 +74,7 @@ type conn struct {
 
 	mu         sync.Mutex
 	streams    map[uint32]*stream
-	recvWindow int // what the peer may send
-	credit     int // what was read and not given back to him yet
-	sendWindow int // what we may send
-	peerWindow int // that a new stream begins with
+	flow       flow
 	peerMax    int // streams that we may open
 	lastID     uint32
 	resets     [resetsKept]uint32
@@ -95,7 +89,7 @@ type conn struct {
 func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.nc, c.side, c.listMax = nc, s, listMax
 	c.streams = make(map[uint32]*stream)
-	c.recvWindow, c.sendWindow, c.peerWindow, c.peerMax = connWindow, firstWindow, firstWindow, firstStreams
+	c.flow, c.peerMax = newFlow(), firstStreams
 	c.decoder = hpack.NewDecoder(tableSize, c.field)
 	c.idle.L = &c.mu
 	c.send = c.write
@@ -104,7 +98,7 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 // field takes a decoded field. Beyond the limit the rest is decoded for the sake of the table only.
 func (c *conn) field(f hpack.HeaderField) {
 	c.listLeft -= len(f.Name) + len(f.Value) + 4 // as a line of HTTP/1.1
-	if c.listLeft < 0 || len(c.fields) >= http1.FieldsMax+8 {
+	if c.listLeft < 0 || len(c.fields) >= message.FieldsMax+8 {
 		c.tooLong = true
 		c.decoder.SetEmitEnabled(false)
 		return
@@ -216,8 +210,8 @@ func (c *conn) useSocket() {
 	}
 	c.readable = c.tryRead
 	nc := c.nc
-	if carried, ok := nc.(*http1.Carried); ok {
-		nc = carried.Conn
+	if handedOver, ok := nc.(*message.Conn); ok {
+		nc = handedOver.Conn
 	}
 	if sc, ok := nc.(syscall.Conn); ok { // not TLS
 		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
@@ -258,15 +252,12 @@ func (c *conn) drop() {
 	c.in, c.r, c.w = nil, 0, 0
 }
 
-// giveBack lets the peer send again what has been read, or dropped.
-func (c *conn) giveBack(n int) {
-	if c.credit += n; c.credit < connWindow/2 {
-		return
+// consume lets the peer send as much again as has been read, or dropped.
+func (c *conn) consume(n int) {
+	if n := c.flow.receive.consume(n); n > 0 {
+		c.buffer().b = appendWindowUpdate(c.buffer().b, 0, n)
+		c.kick()
 	}
-	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, uint32(c.credit))
-	c.recvWindow += c.credit
-	c.credit = 0
-	c.kick()
 }
 
 // reset ends a stream from our side.
@@ -291,7 +282,7 @@ func (c *conn) forget(s *stream, err error) {
 	}
 	c.side.ended(s)
 	s.readable.signal()
-	s.writable.signal()
+	s.flow.writable.signal()
 	if s.ctx != nil && err != nil {
 		s.ctx.Cancel()
 	}
@@ -336,17 +327,9 @@ func (c *conn) lastPeerID() uint32 {
 }
 
 func (c *conn) linger() {
-	nc := c.nc
-	if tc, ok := nc.(interface{ CloseWrite() error }); !ok || tc.CloseWrite() != nil {
+	if !message.CloseWrite(c.nc) {
 		return
 	}
-	nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
-	b := readBuffers.Get().(*[readBufferLen]byte)
-	defer readBuffers.Put(b)
-	for total := 0; total < lingerMax; {
-		n, err := nc.Read(b[:])
-		if total += n; err != nil {
-			return
-		}
-	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
+	message.Linger(c.nc)
 }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 )
 
-// Preface is what a client begins a connection with (RFC 9113 §3.4).
-const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 // Kinds of frames (RFC 9113 §6).
 const (
 	frameData = iota

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Stream is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
@@ -21,25 +21,19 @@ type Stream struct {
 
 	conn     *serverConn
 	load     func(int64) ([]byte, error) // made once
-	message  http1.Message
-	kept     []byte // a body that was read whole and did not lie in one piece
-	bodyLeft int64  // that may still be read
+	message  message.Message
+	kept     []byte            // a body that was read whole and did not lie in one piece
+	allowed  message.Allowance // of the body
 	tooLong  bool
 	expects  bool // the client waits for 100 (Continue), and has not got it
-
 	stopped  bool // Interrupt; under mu
-	headed   bool
+	outgoing message.Outgoing
 	wrote    bool // something of the answer's body
-	bodiless bool
-	aborted  bool
-	sized    bool  // the length was announced
-	left     int64 // of it
-	failed   error // of writing
 }
 
 var streams = sync.Pool{New: func() any {
 	s := &Stream{}
-	s.ctx = &http1.Context{}
+	s.ctx = &message.Context{}
 	s.load = s.loadBody
 	s.message.Interim, s.message.Trailer = s.Interim, s.Behind // made once
 	return s
@@ -48,8 +42,8 @@ var streams = sync.Pool{New: func() any {
 // open makes a request of the fields that the connection has decoded; false when it is malformed (RFC 9113 §8.1.1).
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
-	s.conn, s.bodyLeft, s.tooLong = c, 1<<62, c.tooLong
-	s.expects, s.stopped, s.headed, s.wrote, s.bodiless, s.aborted, s.sized, s.left, s.failed = false, false, false, false, false, false, false, 0, nil
+	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
+	s.expects, s.stopped, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -98,22 +92,25 @@ func (s *Stream) parse(fields filters.Header) bool {
 			continue
 		}
 		regular = true
-		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) {
+		kind := message.KindOf(f.Name)
+		if !sound(f, kind) {
 			return false
 		}
-		switch f.Name {
-		case "content-length":
-			n, ok := parseLength(f.Value)
+		switch kind {
+		case message.ContentLength:
+			n, ok := message.ParseLength(f.Value)
 			if !ok || s.declared >= 0 {
 				return false
 			}
 			s.declared = n
-		case "cookie":
-			cookies++
-		case "trailer":
+		case message.Trailer:
 			s.message.Announced = f.Value
-		case "expect":
+		case message.Expect:
 			s.expects = filters.EqualName(f.Value, "100-continue")
+		case message.Ordinary:
+			if f.Name == "cookie" {
+				cookies++
+			}
 		}
 		x.Header = append(x.Header, *f)
 	}
@@ -148,10 +145,10 @@ func joinCookies(h *filters.Header) {
 func (s *stream) trail(fields filters.Header) bool {
 	for i := range fields {
 		f := &fields[i]
-		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) { // a colon is in no token
+		if !sound(f, message.KindOf(f.Name)) { // a colon is in no token
 			return false
 		}
-		if http1.InTrailer(f.Name) {
+		if message.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
 		}
 	}
@@ -194,17 +191,14 @@ func (s *Stream) length() int64 {
 }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
-func (s *Stream) LimitBody(n int64) { s.bodyLeft = n }
+func (s *Stream) LimitBody(n int64) { s.allowed = message.Allowance(n) }
 
 // Behind returns the fields behind the body, once it has been read to its end.
 func (s *Stream) Behind() filters.Header { return s.trailer }
 
-// wholeMax is the length up to which a body that has come whole is sent on in one piece, without a goroutine that streams it.
-const wholeMax = 64 << 10
-
 // Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
 // reading the body.
-func (s *Stream) Message() (*http1.Message, error) {
+func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream = nil, nil
 	s.c.mu.Lock()
@@ -215,7 +209,7 @@ func (s *Stream) Message() (*http1.Message, error) {
 		m.Bytes = b
 		return m, nil
 	}
-	if !ended || n > wholeMax {
+	if !ended || n > message.WholeMax {
 		m.Stream = s
 		return m, nil
 	}
@@ -227,40 +221,25 @@ func (s *Stream) Message() (*http1.Message, error) {
 // loadBody reads the whole body. Where all of it has come it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= s.bodyLeft {
+	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
 		return s.rest(), nil
 	}
 	s.c.mu.Unlock()
-	s.kept = s.kept[:0]
-	for {
-		if cap(s.kept)-len(s.kept) < 512 { // by what came, and not by what was announced
-			s.kept = append(make([]byte, 0, max(2*cap(s.kept), 4<<10)), s.kept...)
-		}
-		n, err := s.Read(s.kept[len(s.kept):cap(s.kept)])
-		s.kept = s.kept[:len(s.kept)+n]
-		if err == io.EOF {
-			return s.kept, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	b, err := message.ReadAll(s.kept[:0], s)
+	s.kept = b
+	if err != nil {
+		return nil, err
 	}
+	return b, nil
 }
 
 // Read reads the body.
 func (s *Stream) Read(p []byte) (int, error) {
-	if s.bodyLeft < 0 {
+	if s.allowed.Spent() {
 		return 0, filters.ErrBodyTooLarge
 	}
-	if int64(len(p)) > s.bodyLeft+1 {
-		p = p[:s.bodyLeft+1]
-	}
-	n, err := s.receiveInto(p)
-	if s.bodyLeft -= int64(n); s.bodyLeft < 0 {
-		return n - 1, filters.ErrBodyTooLarge
-	}
-	return n, err
+	return s.allowed.Spend(s.receiveInto(s.allowed.Clip(p)))
 }
 
 func (s *Stream) receiveInto(p []byte) (int, error) {
@@ -278,7 +257,7 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		case s.remoteEnded:
 			return 0, io.EOF
 		}
-		if s.expects && !s.headed {
+		if s.expects && !s.outgoing.Headed {
 			s.expects = false
 			at := c.beginHead(&s.stream)
 			c.out.b = appendIndexedName(c.out.b, nameStatus, "100")
@@ -304,7 +283,7 @@ func (s *Stream) Interim(status int, h filters.Header) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.headed || status <= 101 || status > 199 || s.awaitHead(c.patience) != nil {
+	if s.outgoing.Headed || !message.ForwardsInterim(status) || s.awaitHead(c.patience) != nil {
 		return
 	}
 	at := c.beginHead(&s.stream)
@@ -328,26 +307,21 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.headed = true
-	s.bodiless = http1.HasNoBody(s.Exchange.Method, status)
-	s.sized, s.left = length >= 0 && !s.bodiless, 0
-	if s.sized {
-		s.left = length
-	}
-	if s.failed = s.awaitHead(c.patience); s.failed != nil {
+	s.outgoing.Begin(s.Exchange.Method, status, length)
+	if s.outgoing.Err = s.awaitHead(c.patience); s.outgoing.Err != nil {
 		return
 	}
 	at := c.beginHead(&s.stream)
 	out := c.out
 	out.b = appendFields(appendStatus(out.b, status), h)
 	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
-		out.b = appendIndexedName(out.b, nameDate, dateText(time.Now()))
+		out.b = appendIndexedName(out.b, nameDate, message.Date(time.Now()))
 	}
 	if length >= 0 && status != http.StatusNoContent { // RFC 9110 §8.6
 		out.b = appendNumber(append(out.b, 0x0f, nameContentLength-15), length)
 	}
 	var flags uint8
-	if (s.bodiless || length == 0) && s.endsWithHead(h) {
+	if (s.outgoing.Bodiless || length == 0) && s.endsWithHead(h) {
 		flags = flagEndStream
 	}
 	c.endHead(&s.stream, at, flags)
@@ -384,24 +358,20 @@ func appendNumber(dst []byte, n int64) []byte {
 
 // Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
 func (s *Stream) Write(p []byte) (int, error) {
-	if s.failed != nil {
-		return 0, s.failed
+	if s.outgoing.Err != nil {
+		return 0, s.outgoing.Err
 	}
-	if s.bodiless || len(p) == 0 {
+	if s.outgoing.Bodiless || len(p) == 0 {
 		return len(p), nil
 	}
-	if s.sized {
-		if int64(len(p)) > s.left {
-			s.failed = io.ErrShortWrite // the body is longer than what the head announced
-			return 0, s.failed
-		}
-		s.left -= int64(len(p))
+	if err := s.outgoing.Piece(len(p)); err != nil {
+		return 0, err
 	}
 	s.wrote = true
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if s.failed = s.write(p, s.c.patience); s.failed != nil {
-		return 0, s.failed
+	if s.outgoing.Err = s.write(p, s.c.patience); s.outgoing.Err != nil {
+		return 0, s.outgoing.Err
 	}
 	return len(p), nil
 }
@@ -419,13 +389,13 @@ func (s *Stream) Flush() {
 
 // Trailer ends the answer with fields behind its body. What may not come there is left out.
 func (s *Stream) Trailer(h filters.Header) {
-	if len(h) == 0 || s.failed != nil {
+	if len(h) == 0 || s.outgoing.Err != nil {
 		return
 	}
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.err != nil || s.localEnded || s.left > 0 {
+	if s.err != nil || s.localEnded || s.outgoing.Short() {
 		return
 	}
 	c.trailer(&s.stream, h)
@@ -435,7 +405,7 @@ func (s *Stream) Trailer(h filters.Header) {
 func (c *conn) trailer(s *stream, h filters.Header) {
 	at := c.beginHead(s)
 	for i := range h {
-		if http1.InTrailer(h[i].Name) {
+		if message.InTrailer(h[i].Name) {
 			c.out.b = appendFields(c.out.b, h[i:i+1])
 		}
 	}
@@ -446,7 +416,7 @@ func (c *conn) trailer(s *stream, h filters.Header) {
 func (s *Stream) CloseAfter() {}
 
 // Abort breaks the answer off, so that the client cannot take a part of it for the whole.
-func (s *Stream) Abort() { s.aborted = true }
+func (s *Stream) Abort() { s.outgoing.Aborted = true }
 
 // finish ends the answer and the stream, which is used again then.
 func (s *Stream) finish() {
@@ -454,9 +424,9 @@ func (s *Stream) finish() {
 	c.mu.Lock()
 	if c.streams[s.id] == &s.stream { // else it has ended by now
 		switch {
-		case !s.headed || s.aborted || s.left > 0 || s.failed != nil && !s.bodiless:
+		case s.outgoing.Broken() || s.outgoing.Err != nil && !s.outgoing.Bodiless:
 			why := internalError
-			if _, late := s.failed.(errLate); late {
+			if _, late := s.outgoing.Err.(errLate); late {
 				why = cancel
 			}
 			c.reset(s.id, why, errEnded)
@@ -471,7 +441,7 @@ func (s *Stream) finish() {
 			c.kick()
 		}
 	}
-	c.giveBack(s.unread())
+	c.consume(s.unread())
 	c.served()
 	c.mu.Unlock()
 	s.release()
@@ -479,7 +449,7 @@ func (s *Stream) finish() {
 
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
-	if cap(s.kept) > wholeMax {
+	if cap(s.kept) > message.WholeMax {
 		s.kept = nil
 	}
 	s.message.Bytes, s.message.Stream = nil, nil

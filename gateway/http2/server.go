@@ -5,13 +5,11 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Handler answers requests.
@@ -85,8 +83,8 @@ func (s *Server) Serve(nc net.Conn) {
 	if tc, ok := nc.(*tls.Conn); ok {
 		c.scheme, carrier = "https", tc.NetConn()
 	}
-	if carried, ok := carrier.(*http1.Carried); ok {
-		c.peer = carried.Peer
+	if handedOver, ok := carrier.(*message.Conn); ok {
+		c.peer = handedOver.Peer
 	}
 	c.peerText = c.peer.String()
 	c.server = true
@@ -118,7 +116,6 @@ func (c *serverConn) serve(leaving bool) {
 	c.buffer().b = appendSettings(c.buffer().b,
 		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
-	c.recvWindow = connWindow
 	c.kick()
 	c.mu.Unlock()
 	if leaving {
@@ -142,16 +139,16 @@ func (c *serverConn) serve(leaving bool) {
 
 // preface reads what a client begins with.
 func (c *serverConn) preface() error {
-	for c.w < len(Preface) {
+	for c.w < len(message.HTTP2Preface) {
 		if err := c.fill(); err != nil {
 			return err
 		}
-		n := min(c.w, len(Preface))
-		if string(c.in[:n]) != Preface[:n] {
+		n := min(c.w, len(message.HTTP2Preface))
+		if string(c.in[:n]) != message.HTTP2Preface[:n] {
 			return connError{protocolError, "the connection does not begin with HTTP/2's preface"}
 		}
 	}
-	c.r = len(Preface)
+	c.r = len(message.HTTP2Preface)
 	return nil
 }
 
@@ -184,7 +181,7 @@ func (c *serverConn) look() {
 // leave has the reader end the connection.
 func (c *serverConn) leave() {
 	c.leaving = true
-	c.nc.SetReadDeadline(past) // fails only for a closed connection
+	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection
 }
 
 // farewell tells the client which was the last stream, and ends the connection behind it.
@@ -261,7 +258,7 @@ func (c *serverConn) headed(id uint32, end bool) error {
 	defer c.mu.Unlock()
 	c.progress()
 	c.running++
-	s.sendWindow = c.peerWindow
+	s.flow.send = sendWindow(c.flow.initial)
 	c.streams[id] = &s.stream
 	if !end && s.declared > 0 && s.declared <= heldMax && !s.expects {
 		s.held = s
@@ -327,7 +324,7 @@ func (c *serverConn) settle() {
 func (c *serverConn) ended(s *stream) {
 	if s.held != nil { // nobody has seen it
 		s.held = nil
-		c.giveBack(s.unread())
+		c.consume(s.unread())
 		c.served()
 	}
 }
@@ -416,21 +413,4 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	s.Shutdown(context.Background()) // their readers end by themselves now
 	s.handlers.Wait()
-}
-
-// dated is the text of a second.
-type dated struct {
-	second int64
-	text   string
-}
-
-var lastDate atomic.Pointer[dated]
-
-func dateText(now time.Time) string {
-	if d := lastDate.Load(); d != nil && d.second == now.Unix() {
-		return d.text
-	}
-	d := &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
-	lastDate.Store(d)
-	return d.text
 }

@@ -7,22 +7,20 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
 type stream struct {
 	c      *conn
 	id     uint32
-	ctx    *http1.Context // that ends with it; nil on the client's side
-	answer *Response      // that it is of; nil on the server's side
-	held   *Stream        // a request that is not served before its body is there; else nil
+	ctx    *message.Context // that ends with it; nil on the client's side
+	answer *Response        // that it is of; nil on the server's side
+	held   *Stream          // a request that is not served before its body is there; else nil
 
 	// What comes.
 	body        []byte // that has come
 	read        int    // of it
-	recvWindow  int
-	credit      int // what was read and not given back yet
 	declared    int64
 	received    int64
 	remoteEnded bool
@@ -30,13 +28,11 @@ type stream struct {
 	readable    waiter
 
 	// What goes.
-	sendWindow   int
-	lastBatch    uint32 // where its last frame is
-	lastAt       int
-	localEnded   bool
-	waiting      bool
-	waitsForHead bool
-	writable     waiter
+	lastBatch  uint32 // where its last frame is
+	lastAt     int
+	localEnded bool
+
+	flow streamFlow
 
 	err    error // why it ended before its end
 	unseen bool  // the peer has not begun with it
@@ -49,10 +45,9 @@ func (s *stream) begin(c *conn, id uint32) {
 		body = nil
 	}
 	clear(trailer[:cap(trailer)])
-	*s = stream{c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, writable: s.writable, declared: -1}
+	*s = stream{c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1}
 	s.readable.init()
-	s.writable.init()
-	s.recvWindow, s.sendWindow = streamWindow, c.peerWindow
+	c.flow.begin(&s.flow)
 }
 
 // waiter is a place for one goroutine to wait at.
@@ -118,18 +113,18 @@ func (e errReset) Error() string {
 // receive takes data. The error is for the peer.
 func (s *stream) receive(h *frameHeader, data []byte) error {
 	if s.remoteEnded {
-		s.c.giveBack(len(data))
+		s.c.consume(len(data))
 		return streamError{s.id, streamClosed}
 	}
 	padding := h.length - len(data)
-	if s.recvWindow -= h.length; s.recvWindow < 0 {
-		s.c.giveBack(len(data))
+	if !s.flow.receive.receive(h.length) {
+		s.c.consume(len(data))
 		return streamError{s.id, flowControlError}
 	}
-	s.credit += padding
+	s.flow.receive.skip(padding)
 	s.received += int64(len(data))
 	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
-		s.c.giveBack(len(data))
+		s.c.consume(len(data))
 		return streamError{s.id, protocolError}
 	}
 	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
@@ -161,14 +156,12 @@ func (s *stream) take(p []byte) int {
 }
 
 func (s *stream) taken(n int) {
-	s.c.giveBack(n)
+	s.c.consume(n)
 	if s.remoteEnded || s.err != nil {
 		return
 	}
-	if s.credit += n; s.credit >= streamWindow/2 {
-		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, uint32(s.credit))
-		s.recvWindow += s.credit
-		s.credit = 0
+	if n := s.flow.receive.consume(n); n > 0 {
+		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, n)
 		s.c.kick()
 	}
 }
@@ -177,7 +170,7 @@ func (s *stream) taken(n int) {
 func (s *stream) rest() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
-	s.c.giveBack(len(p))
+	s.c.consume(len(p))
 	return p[:len(p):len(p)]
 }
 
@@ -191,7 +184,7 @@ func (s *stream) write(p []byte, patience time.Duration) error {
 		if s.err != nil {
 			return s.err
 		}
-		n := c.room(s, len(p))
+		n := c.flow.acquire(&s.flow, len(p), c.buffered())
 		if n == 0 {
 			if err := s.await(patience); err != nil {
 				return err
@@ -201,28 +194,24 @@ func (s *stream) write(p []byte, patience time.Duration) error {
 		s.data(p[:n])
 		p = p[n:]
 	}
-	c.grant()
+	c.flow.wakeWriters(c.buffered())
 	return nil
 }
 
-// data appends a DATA frame, for which there is room.
+// data appends a DATA frame, for which flow control was acquired.
 func (s *stream) data(p []byte) {
 	c := s.c
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
-	s.sendWindow -= len(p)
-	c.sendWindow -= len(p)
 	c.progress()
 }
 
 // await waits for room.
 func (s *stream) await(patience time.Duration) error {
 	c := s.c
-	c.enqueue(s)
 	c.kick()
-	ok := s.writable.wait(&c.mu, patience)
-	c.dequeue(s)
+	ok := c.flow.wait(&s.flow, &c.mu, patience)
 	if s.err != nil {
 		return s.err
 	}
@@ -234,9 +223,9 @@ func (s *stream) await(patience time.Duration) error {
 
 // awaitHead waits until a head can be written: its size is not under flow control, but it is kept all the same.
 func (s *stream) awaitHead(patience time.Duration) error {
-	s.waitsForHead = true
-	defer func() { s.waitsForHead = false }()
-	for !s.c.roomy() {
+	s.flow.forHead = true
+	defer func() { s.flow.forHead = false }()
+	for s.c.buffered() >= outMax {
 		if err := s.await(patience); err != nil {
 			return err
 		}
@@ -250,7 +239,7 @@ func (s *stream) wasReset(why code) {
 	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
 		s.err = errReset(why)
 		s.c.forget(s, nil)
-		s.writable.signal()
+		s.flow.writable.signal()
 		return
 	}
 	s.c.forget(s, errReset(why))

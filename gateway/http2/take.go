@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // take handles a frame.
@@ -84,7 +84,7 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.recvWindow -= h.length; c.recvWindow < 0 {
+	if !c.flow.receive.receive(h.length) {
 		return connError{flowControlError, "more data than the connection's window"}
 	}
 	s := c.streams[h.id]
@@ -96,7 +96,7 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 		c.progress()
 	}
 	if s == nil {
-		c.giveBack(h.length)
+		c.consume(h.length)
 		switch {
 		case c.unused(h.id):
 			return connError{protocolError, "data on a stream without a head"}
@@ -105,7 +105,7 @@ func (c *conn) takeData(h *frameHeader, p []byte) error {
 		}
 		return streamError{h.id, streamClosed}
 	}
-	c.giveBack(h.length - len(data))
+	c.consume(h.length - len(data))
 	return s.receive(h, data)
 }
 
@@ -195,7 +195,7 @@ func (c *conn) decode(block []byte) error {
 // headers hands a decoded head to the stream that it is of.
 func (c *conn) headers(id uint32) error {
 	err := c.side.headed(id, c.blockEnd)
-	if cap(c.fields) > 2*http1.FieldsMax {
+	if cap(c.fields) > 2*message.FieldsMax {
 		c.fields = nil
 	}
 	clear(c.fields)
@@ -221,7 +221,7 @@ func (c *conn) takeSettings(h *frameHeader, p []byte) error {
 	if first && !c.server {
 		c.peerMax = windowMax // unless it says something else
 	}
-	window := c.peerWindow
+	window := c.flow.initial
 	for ; len(p) > 0; p = p[6:] {
 		value := binary.BigEndian.Uint32(p[2:])
 		switch binary.BigEndian.Uint16(p) {
@@ -242,15 +242,14 @@ func (c *conn) takeSettings(h *frameHeader, p []byte) error {
 			}
 		}
 	}
-	change := window - c.peerWindow
-	c.peerWindow = window
+	change := c.flow.resize(window)
 	for _, s := range c.streams {
-		if s.sendWindow += change; s.sendWindow > windowMax {
+		if !s.flow.send.grow(change) {
 			return connError{flowControlError, "a window that is too large"}
 		}
 	}
 	c.buffer().b = appendFrameHeader(c.buffer().b, 0, frameSettings, flagAck, 0)
-	c.grant()
+	c.flow.wakeWriters(c.buffered())
 	return c.sendControl()
 }
 
@@ -260,13 +259,10 @@ func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
 	}
 	n := int(binary.BigEndian.Uint32(p) & windowMax)
 	if h.id == 0 {
-		if n == 0 {
-			return connError{protocolError, "a window update of nothing"}
+		if why := c.flow.send.update(n); why != noError {
+			return connError{why, "a window update of nothing, or beyond the largest window"}
 		}
-		if c.sendWindow += n; c.sendWindow > windowMax {
-			return connError{flowControlError, "a window that is too large"}
-		}
-		c.grant()
+		c.flow.wakeWriters(c.buffered())
 		return nil
 	}
 	s := c.streams[h.id]
@@ -276,13 +272,10 @@ func (c *conn) takeWindowUpdate(h *frameHeader, p []byte) error {
 		}
 		return nil
 	}
-	if n == 0 {
-		return streamError{h.id, protocolError}
+	if why := s.flow.send.update(n); why != noError {
+		return streamError{h.id, why}
 	}
-	if s.sendWindow += n; s.sendWindow > windowMax {
-		return streamError{h.id, flowControlError}
-	}
-	c.grant()
+	c.flow.wakeWriters(c.buffered())
 	return nil
 }
 

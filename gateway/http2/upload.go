@@ -1,70 +1,95 @@
 package http2
 
 import (
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// upload sends a request's body while its answer is awaited. It has a goroutine of its own until the body is out, or cannot be.
+// upload sends a request's body while its answer is awaited.
 type upload struct {
-	stream http1.Stream // nil when the body is there
-	done   chan struct{}
-	began  bool  // something of the stream has been read; once done is closed
-	broken error // the client's body broke before there was an answer; once done is closed
+	message.Upload
+	a       *Response
+	from    message.Stream // nil when the body is there: rest
+	rest    []byte
+	length  int64
+	trailer func() filters.Header
+	began   bool  // something of the stream has been read; read when it is over
+	broken  error // the client's body broke before there was an answer; read when it is over
 }
 
 // startUpload has the body sent. mu is held.
-func (a *Response) startUpload(m *http1.Message, rest []byte) {
-	u := &upload{done: make(chan struct{})}
-	if m.Stream != nil && m.Length != 0 {
-		u.stream = m.Stream
+func (a *Response) startUpload(m *message.Message, rest []byte) {
+	u := &upload{a: a, length: m.Length, trailer: m.Trailer}
+	if a.upload = u; m.Streams() {
+		u.from = m.Stream
+	} else {
+		u.rest = rest
 	}
-	a.upload = u
-	length, trailer := m.Length, m.Trailer
-	go func() {
-		defer close(u.done)
-		if u.stream == nil {
-			a.uploadBytes(rest)
-		} else {
-			a.uploadStream(length, trailer)
+	u.Start(u.from, u)
+}
+
+// SendBody implements [message.Sender].
+func (u *upload) SendBody() error {
+	if u.from == nil {
+		return u.sendRest()
+	}
+	b := message.LargeBuffer()
+	defer message.PutLargeBuffer(b)
+	err := message.Copy(u, u.from, u.length, b[:])
+	a := u.a
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	if err != nil {
+		if _, client := err.(*message.ClientError); client && !a.headCame && a.err == nil {
+			u.broken = err
 		}
-	}()
-}
-
-func (u *upload) over() bool {
-	select {
-	case <-u.done:
-		return true
-	default:
-		return false
+		a.lost(err)
+		return err
 	}
-}
-
-// end gives the body up; the stream has ended already.
-func (u *upload) end() {
-	if !u.over() && u.stream != nil {
-		u.stream.Interrupt()
+	var h filters.Header
+	if u.trailer != nil {
+		h = u.trailer()
 	}
-	<-u.done
+	if len(h) > 0 && a.err == nil {
+		a.c.trailer(&a.stream, h)
+		a.over()
+	} else {
+		a.localEnd()
+	}
+	return nil
 }
 
-func (a *Response) uploadBytes(p []byte) {
-	c := a.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// sendRest sends a body that is in memory.
+func (u *upload) sendRest() error {
+	a, p := u.a, u.rest
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
 	for len(p) > 0 {
 		n := min(len(p), outMax)
 		if err := a.sendPiece(p[:n]); err != nil {
 			a.lost(err)
-			return
+			return err
 		}
 		p = p[n:]
 	}
 	a.localEnd()
+	return nil
+}
+
+// BeforeRead implements [message.Pieces].
+func (u *upload) BeforeRead() {}
+
+// SendPiece implements [message.Pieces].
+func (u *upload) SendPiece(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	u.began = true
+	u.a.c.mu.Lock()
+	defer u.a.c.mu.Unlock()
+	return u.a.sendPiece(p)
 }
 
 // sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
@@ -96,49 +121,4 @@ func (a *Response) over() {
 		a.c.forget(&a.stream, nil)
 	}
 	a.c.kick()
-}
-
-func (a *Response) uploadStream(length int64, trailer func() filters.Header) {
-	b := http1.LargeBuffer()
-	defer http1.PutLargeBuffer(b)
-	c := a.c
-	for total := int64(0); ; {
-		n, err := a.upload.stream.Read(b[:])
-		total += int64(n)
-		if err == io.EOF && length >= 0 && total != length {
-			err = io.ErrUnexpectedEOF
-		}
-		c.mu.Lock()
-		a.upload.began = a.upload.began || n > 0
-		if n > 0 {
-			if werr := a.sendPiece(b[:n]); werr != nil {
-				a.lost(werr)
-				c.mu.Unlock()
-				return
-			}
-		}
-		switch {
-		case err == nil:
-		case err == io.EOF:
-			var h filters.Header
-			if trailer != nil {
-				h = trailer()
-			}
-			if len(h) > 0 && a.err == nil {
-				c.trailer(&a.stream, h)
-				a.over()
-			} else {
-				a.localEnd()
-			}
-		default:
-			if !a.headCame && a.err == nil {
-				a.upload.broken = fmt.Errorf("reading the client's body: %w", err)
-			}
-			a.lost(err)
-		}
-		c.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
 }

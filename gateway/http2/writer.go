@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // outMax is how much of bodies waits to be written; whoever has more waits, too.
@@ -23,8 +25,7 @@ type writer struct {
 	idle       sync.Cond // nothing is being written
 	patience   time.Duration
 	writeUntil time.Time
-	waiting    []*stream // for room, the longest first
-	send       func()    // write; made once
+	send       func() // write; made once
 	late       *time.Timer
 	soon       bool // it runs
 }
@@ -38,6 +39,14 @@ func (c *conn) buffer() *outBuffer {
 		c.batch++
 	}
 	return c.out
+}
+
+// buffered is how much waits to be written.
+func (c *conn) buffered() int {
+	if c.out == nil {
+		return 0
+	}
+	return len(c.out.b)
 }
 
 // kick has what is in the buffer sent.
@@ -77,7 +86,7 @@ func (c *conn) write() {
 	for c.out != nil && !c.broken {
 		out := c.out
 		c.out = nil
-		c.grant()
+		c.flow.wakeWriters(c.buffered())
 		if now := time.Now(); c.closing == nil && now.Add(c.patience).After(c.writeUntil) { // not for each: it costs as much as a frame
 			c.writeUntil = now.Add(c.patience + c.patience/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
@@ -92,7 +101,7 @@ func (c *conn) write() {
 		if err != nil {
 			c.broken = true
 			c.fail(err)
-			c.nc.SetReadDeadline(past) // the reader ends it; fails only for a closed connection
+			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
 	if c.broken {
@@ -107,62 +116,6 @@ func (c *conn) drained() {
 	for c.writing {
 		c.idle.Wait()
 	}
-}
-
-// room returns how much of want a stream may write now.
-func (c *conn) room(s *stream, want int) int {
-	if c.out != nil && len(c.out.b) >= outMax {
-		return 0
-	}
-	return max(min(want, frameMax, s.sendWindow, c.sendWindow), 0)
-}
-
-// roomy reports whether a head may be written now.
-func (c *conn) roomy() bool { return c.out == nil || len(c.out.b) < outMax }
-
-// enqueue has a stream woken when there is room, behind those that wait already.
-func (c *conn) enqueue(s *stream) {
-	if !s.waiting {
-		s.waiting = true
-		c.waiting = append(c.waiting, s)
-	}
-}
-
-func (c *conn) dequeue(s *stream) {
-	if !s.waiting {
-		return
-	}
-	s.waiting = false
-	for i, other := range c.waiting {
-		if other == s {
-			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// grant wakes as many of those that wait as there is room for, each for one frame, in turn. A stream whose own window is closed
-// is passed over.
-func (c *conn) grant() {
-	if len(c.waiting) == 0 {
-		return
-	}
-	left := outMax
-	if c.out != nil {
-		left -= len(c.out.b)
-	}
-	kept := c.waiting[:0]
-	for _, s := range c.waiting {
-		if left > 0 && (s.waitsForHead || s.sendWindow > 0 && c.sendWindow > 0) {
-			left -= frameMax
-			s.waiting = false
-			s.writable.signal()
-			continue
-		}
-		kept = append(kept, s)
-	}
-	clear(c.waiting[len(kept):])
-	c.waiting = kept
 }
 
 // beginHead begins a HEADERS frame and returns where.

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 const (
@@ -44,8 +45,8 @@ func newEndpoint(c config.Endpoint, s *Service) *endpoint {
 }
 
 // exchange sends a request on an idle connection that looks alive, or on a new one. used tells which. An error that is no
-// *http1.Failure is one of connecting.
-func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message, began time.Time) (a Response, used bool, err error) {
+// *message.Failure is one of connecting.
+func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *message.Message, began time.Time) (a Response, used bool, err error) {
 	before := x.Dispatched
 	var answer *http1.Response
 	for {
@@ -60,7 +61,7 @@ func (e *endpoint) exchange(ctx context.Context, x *filters.Exchange, m *http1.M
 		if err == nil {
 			break
 		}
-		if f, ok := err.(*http1.Failure); !ok || !f.Stale {
+		if f, ok := err.(*message.Failure); !ok || !f.Stale {
 			return nil, used, err
 		}
 		x.Dispatched = before // as if it had not been in the pool

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/http2"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // h2 is the HTTP/2 side of an endpoint: one connection for as many streams as the service allows, a further one beyond.
@@ -116,9 +116,9 @@ func (h *h2) dial(ctx context.Context, d *dialing) (*http2.Client, error) {
 	return c, err
 }
 
-// exchange sends a request as one stream. An error that is no *http1.Failure is one of connecting, or of a service that went away and has not
+// exchange sends a request as one stream. An error that is no *message.Failure is one of connecting, or of a service that went away and has not
 // seen the request.
-func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message) (Response, error) {
+func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *message.Message) (Response, error) {
 	c, err := h.take(ctx)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (h *h2) exchange(ctx context.Context, x *filters.Exchange, m *http1.Message
 		return &h2Answer{a, h.e}, nil
 	}
 	h.e.inUse.Add(-1)
-	var f *http1.Failure
+	var f *message.Failure
 	if errors.As(err, &f) && !f.Sent && !f.Client && ctx.Err() == nil {
 		x.Dispatched = before
 		return nil, f.Cause

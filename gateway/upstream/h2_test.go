@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // An endpoint such as h2c://grpc has a Host without a port.
@@ -28,7 +28,7 @@ func TestHTTP2EndpointWithoutPort(t *testing.T) {
 	defer func() { srv.Close(); <-ended }()
 	svc := service(t, Settings{})
 	svc.endpoints = append(svc.endpoints, newEndpoint(config.Endpoint{Network: "tcp", Address: l.Addr().String(), Host: "grpc", HTTP2: true}, svc))
-	a, err := svc.Send(context.Background(), exchange("GET"), &http1.Message{})
+	a, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
 	if got := read(t, a, err); got.status != 200 {
 		t.Errorf("got %+v", got)
 	}

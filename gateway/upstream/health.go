@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Health is how the endpoints are asked how they are: GET Path, each Every, answered with 2xx within Timeout.
@@ -73,14 +74,14 @@ func (e *endpoint) check(ctx context.Context, h Health) bool {
 
 func (e *endpoint) ask(ctx context.Context, x *filters.Exchange, timeout time.Duration) (Response, error) {
 	if e.HTTP2 {
-		return e.h2.exchange(ctx, x, &http1.Message{})
+		return e.h2.exchange(ctx, x, &message.Message{})
 	}
 	nc, err := e.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c := http1.NewClient(nc, e.Host, func(c *http1.Client, _ bool) { c.Close() })
-	a, err := c.Do(ctx, x, &http1.Message{}, time.Now(), timeout)
+	a, err := c.Do(ctx, x, &message.Message{}, time.Now(), timeout)
 	if err != nil {
 		return nil, err
 	}

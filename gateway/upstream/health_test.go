@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // watched returns metrics whose health goes to a channel.
@@ -262,7 +262,7 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 		x := exchange("POST")
 		x.Logical.Key, x.Logical.Attempt = "k", 1
 		x.Inject.Add("Sluice-Attempt", "1")
-		a, err := svc.Send(context.Background(), x, &http1.Message{Stream: stream{strings.NewReader("body")}, Length: 4})
+		a, err := svc.Send(context.Background(), x, &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4})
 		if got := read(t, a, err); got.body != "body" || got.header.Get("X-Attempt") != "1" {
 			t.Fatalf("got %+v", got)
 		}
@@ -272,7 +272,7 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 	}
 	svc = service(t, Settings{Attempts: 5, OnConnect: true, Budget: 1}, dead.Addr().String())
 	x := exchange("POST")
-	if _, err := svc.Send(context.Background(), x, &http1.Message{Stream: stream{strings.NewReader("body")}, Length: 4}); !errors.Is(err, ErrUnreachable) || x.Dispatched {
+	if _, err := svc.Send(context.Background(), x, &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4}); !errors.Is(err, ErrUnreachable) || x.Dispatched {
 		t.Errorf("got %v, dispatched %v", err, x.Dispatched)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // How an attempt fails. The cause is wrapped beside it.
@@ -115,7 +115,7 @@ func (s *Service) Close() {
 
 // Send dispatches the exchange to the service and returns the answer, to be read and closed. The error is one of the
 // package's, with its cause. Exchange.Dispatched tells afterwards whether anything was sent.
-func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *http1.Message) (Response, error) {
+func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Message) (Response, error) {
 	now := x.Received.Add(time.Since(x.Received)) // one look at the clock, where time.Now takes two
 	if x.Received.IsZero() {
 		now = time.Now()
@@ -162,7 +162,7 @@ const (
 	againReset
 )
 
-func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, m *http1.Message, began time.Time) (Response, again, error) {
+func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time) (Response, again, error) {
 	before := x.Dispatched
 	var answer Response
 	var used bool
@@ -177,7 +177,7 @@ func (s *Service) attempt(ctx context.Context, e *endpoint, x *filters.Exchange,
 	if err == nil {
 		return answer, 0, nil
 	}
-	var f *http1.Failure
+	var f *message.Failure
 	if !errors.As(err, &f) { // there was no connection
 		if ctx.Err() != nil {
 			return nil, 0, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 var quiet = Metrics{Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard, Health: func(string, bool) {}, Unwatched: func(string) {}}
@@ -127,7 +127,7 @@ func TestAnswers(t *testing.T) {
 				}
 			})
 			x := exchange(c.method)
-			a, err := service(t, Settings{}, address).Send(context.Background(), x, &http1.Message{})
+			a, err := service(t, Settings{}, address).Send(context.Background(), x, &message.Message{})
 			if c.fails != nil {
 				if !errors.Is(err, c.fails) || !x.Dispatched {
 					t.Fatalf("got %v, dispatched %v", err, x.Dispatched)
@@ -166,7 +166,7 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 				}
 			}
 		}
-		a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{})
+		a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{})
 		got += read(t, a, err).body
 	}
 	if got != "112" {
@@ -199,7 +199,7 @@ func TestRepeats(t *testing.T) {
 		svc := service(t, c.s, dead.Addr().String())
 		svc.metrics = counted
 		x := exchange("POST")
-		_, err := svc.Send(context.Background(), x, &http1.Message{Bytes: []byte("{}")})
+		_, err := svc.Send(context.Background(), x, &message.Message{Bytes: []byte("{}")})
 		if !errors.Is(err, ErrUnreachable) || x.Dispatched || tries.Load() != c.want {
 			t.Errorf("%+v: %v, dispatched %v, %d tries, want %d", c.s, err, x.Dispatched, tries.Load(), c.want)
 		}
@@ -243,7 +243,7 @@ func TestEarlyAnswer(t *testing.T) {
 	svc := service(t, Settings{}, address)
 	for _, want := range []string{"1", "2"} {
 		body, feed := io.Pipe()
-		a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{body}, Length: -1})
+		a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{body}, Length: -1})
 		if got := read(t, a, err); got.status != 413 || got.body != want {
 			t.Errorf("got %+v, want %s", got, want)
 		}
@@ -263,16 +263,16 @@ func TestStreamedBody(t *testing.T) {
 		}
 	})
 	svc := service(t, Settings{}, address)
-	a, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{strings.NewReader("hello")}, Length: -1})
+	a, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{strings.NewReader("hello")}, Length: -1})
 	if got := read(t, a, err).body; got != "chunked:hello" {
 		t.Errorf("got %q", got)
 	}
-	a, err = svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{strings.NewReader("hello")}, Length: 5})
+	a, err = svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{strings.NewReader("hello")}, Length: 5})
 	if got := read(t, a, err).body; got != ":hello" {
 		t.Errorf("got %q", got)
 	}
 	broken := io.MultiReader(strings.NewReader("hel"), &failing{})
-	if _, err := svc.Send(context.Background(), exchange("POST"), &http1.Message{Stream: stream{broken}, Length: 5}); !errors.Is(err, ErrClientBody) {
+	if _, err := svc.Send(context.Background(), exchange("POST"), &message.Message{Stream: stream{broken}, Length: 5}); !errors.Is(err, ErrClientBody) {
 		t.Errorf("the client's body breaks: %v", err)
 	}
 }
@@ -288,12 +288,12 @@ func TestTimeoutAndClientGone(t *testing.T) {
 		}
 	})
 	x := exchange("POST")
-	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, &http1.Message{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
+	if _, err := service(t, Settings{Timeout: 50 * time.Millisecond}, address).Send(context.Background(), x, &message.Message{}); !errors.Is(err, ErrTimeout) || !x.Dispatched {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), &http1.Message{}); !errors.Is(err, ErrClientGone) {
+	if _, err := service(t, Settings{}, address).Send(ctx, exchange("POST"), &message.Message{}); !errors.Is(err, ErrClientGone) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -319,7 +319,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 		}
 	})
 	svc := service(t, Settings{}, address)
-	a, err := svc.Send(context.Background(), exchange("GET"), &http1.Message{})
+	a, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
 	read(t, a, err)
 	e := svc.endpoints[0]
 	if e.trim(); len(e.idle) != 1 || e.sweep == nil {

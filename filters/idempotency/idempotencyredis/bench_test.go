@@ -16,7 +16,7 @@ import (
 func BenchmarkClaimFinish(b *testing.B) {
 	for _, callers := range []int{1, 8, 16, 64, 256} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			s := open(b, dial(b, redistest.Start(b), patient, false), "s:", patient)
+			s := open(b, dial(b, redistest.Start(b), patient, false), "s:")
 			ctx := context.Background()
 			answer := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
 			var wg sync.WaitGroup

@@ -23,19 +23,11 @@ const (
 // node has more than a million records.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	l := &listing{store: s, query: q, limit: limit, seen: map[string]bool{}}
-	var err error
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return l.scan(ctx, node) })
-	case *redis.Ring:
-		err = c.ForEachShard(ctx, func(ctx context.Context, node *redis.Client) error { return l.scan(ctx, node) })
-	default:
-		err = l.scan(ctx, s.client)
-	}
+	err := s.client.EachMaster(ctx, l.scan)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		return l.found, fmt.Errorf("redisstore: list: %w", err)
+		return l.found, fmt.Errorf("idempotencyredis: list: %w", err)
 	}
 	return l.found, nil
 }
@@ -71,7 +63,7 @@ func (l *listing) scan(ctx context.Context, node redis.Cmdable) error {
 }
 
 func (l *listing) page(ctx context.Context, node redis.Cmdable, cursor uint64, pattern string) ([]string, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
 	defer cancel()
 	return node.Scan(ctx, cursor, pattern, scanPage).Result()
 }
@@ -81,13 +73,13 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 	if len(keys) == 0 {
 		return l.full(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
 	defer cancel()
 	now, err := node.Time(ctx).Result()
 	if err != nil {
 		return false, err
 	}
-	p := l.store.client.Pipeline()
+	p := l.store.client.Universal().Pipeline()
 	replies := make([]*redis.StringCmd, len(keys))
 	for i, key := range keys {
 		replies[i] = p.Get(ctx, key)
@@ -105,7 +97,7 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 		rec, err := parseRecord(id, value)
 		if err != nil {
 			// One damaged record must not hide the others from the operator; it names itself at every claim.
-			l.store.Logger.Error("redisstore: a record is damaged and left out of the list", "record", id, "error", err)
+			l.store.logger.Error("idempotencyredis: a record is damaged and left out of the list", "record", id, "error", err)
 			continue
 		}
 		if seen, ok := idempotency.View(&rec, now); ok && l.query.Matches(&seen) {

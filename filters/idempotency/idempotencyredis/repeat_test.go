@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 // cutConn breaks behind the first script that is sent with its text.
@@ -36,7 +37,7 @@ func (c cutConn) Write(b []byte) (int, error) {
 func TestNotTakenThoughTaken(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
-	awaitPing(t, open(t, dial(t, server.Addr(), patient, true), "other:", patient)) // it serves its slots
+	awaitPing(t, open(t, dial(t, server.Addr(), patient, true), "other:")) // it serves its slots
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
 	ctx := within(t, patient)
@@ -45,9 +46,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 		return err == nil && len(keys) == 1
 	}
 	var down atomic.Bool
-	o := &redis.UniversalOptions{Addrs: []string{server.Addr()}, IsClusterMode: true}
-	Tune(o, patient)
-	o.Dialer = func(_ context.Context, network, addr string) (net.Conn, error) {
+	connect := func(_ context.Context, network, addr string) (net.Conn, error) {
 		if down.Load() {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
@@ -61,10 +60,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 			}
 		}}, nil
 	}
-	client := redis.NewUniversalClient(o)
-	t.Cleanup(func() { _ = client.Close() })
-	s := New(client, Options{Prefix: "s:", Timeout: patient})
-	t.Cleanup(func() { _ = s.Close() })
+	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: patient, Dial: connect}), "s:")
 	_, _, err := s.Claim(ctx, request("k", 5))
 	if !stands() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
 		t.Errorf("the claim stands: %v; and its holder was told %v", stands(), err)
@@ -75,7 +71,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 func TestDamagedRecordIsForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:", patient)
+	s := open(t, dial(t, server.Addr(), patient, false), "s:")
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
 	ctx := within(t, patient)

@@ -1,34 +1,23 @@
 package idempotencyredis
 
 import (
-	"crypto/sha1" // Redis names scripts so
-	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
-
-// script is a Lua script. Its one argument is a string of fields of fixed width with the one of variable length at the end; its reply is one string. An argument
-// more costs the gateway more time than its bytes do.
-type script struct {
-	source any // boxed once: a string
-	hash   any
-}
-
-func newScript(source string) *script {
-	sum := sha1.Sum([]byte(source))
-	return &script{source: source, hash: hex.EncodeToString(sum[:])}
-}
 
 // scripts are those of one store: the channel on which ends are published is part of them.
 type scripts struct {
-	claim, change, resolve, get, wait, secret *script
+	claim, change, resolve, get, wait, secret *redisx.Script
 }
 
 func newScripts(channel string) *scripts {
 	p := strings.ReplaceAll(prelude, "CHANNEL", quote(channel))
+	script := func(source string) *redisx.Script { return redisx.NewScript(source).UntilRun() }
 	return &scripts{
-		claim: newScript(p + claimScript), change: newScript(p + changeScript), resolve: newScript(p + resolveScript),
-		wait: newScript(p + waitScript), get: newScript(getScript), secret: newScript(secretScript),
+		claim: script(p + claimScript), change: script(p + changeScript), resolve: script(p + resolveScript),
+		wait: script(p + waitScript), get: script(getScript), secret: script(secretScript),
 	}
 }
 

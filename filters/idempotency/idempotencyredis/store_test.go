@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/storetest"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,11 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patient is a timeout that a busy machine does not reach.
 const patient = 20 * time.Second
 
-func dial(t testing.TB, addr string, timeout time.Duration, cluster bool) redis.UniversalClient {
+func dial(t testing.TB, addr string, timeout time.Duration, cluster bool) *redisx.Client {
 	t.Helper()
-	o := &redis.UniversalOptions{Addrs: []string{addr}, IsClusterMode: cluster}
-	Tune(o, timeout)
-	c := redis.NewUniversalClient(o)
+	return dialMany(t, redisx.Options{Addresses: []string{addr}, Cluster: cluster, Timeout: timeout})
+}
+
+func dialMany(t testing.TB, o redisx.Options) *redisx.Client {
+	t.Helper()
+	c := redisx.Open(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -70,14 +74,12 @@ return 1
 
 // openKey returns the key of the open keys of a record's owner.
 func (s *Store) openKey(id string) string {
-	c := s.newCall(id)
-	defer c.free()
-	return string(c.buffer[c.keyEnd:c.bothEnd])
+	return string(s.appendOpenKey(nil, id))
 }
 
 // open makes a store that ends with the test.
-func open(t testing.TB, client redis.UniversalClient, prefix string, timeout time.Duration) *Store {
-	s := New(client, Options{Prefix: prefix, Timeout: timeout})
+func open(t testing.TB, client *redisx.Client, prefix string) *Store {
+	s := New(client, Options{Prefix: prefix})
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -92,22 +94,22 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		prefix := fmt.Sprintf("a*b?[^c]\\%d:", n)
 		mu.Unlock()
 		client := dial(t, addr, patient, cluster)
-		stranger := open(t, client, "axbycz1:", patient) // would match the prefix if that were a pattern
+		stranger := open(t, client, "axbycz1:") // would match the prefix if that were a pattern
 		claim(t, stranger, request("stranger", uint64(n)))
 		if _, err := stranger.Resolve(within(t, patient), "stranger", nil, true); err != nil {
 			t.Fatal(err)
 		}
 		claim(t, stranger, request(fmt.Sprint("stranger", n), 1))
-		s := open(t, client, prefix, patient)
+		s := open(t, client, prefix)
 		return storetest.Harness{
 			Store:      s,
 			Resolution: time.Microsecond,
-			Second:     func(t *testing.T) idempotency.Store { return open(t, dial(t, addr, patient, cluster), prefix, patient) },
+			Second:     func(t *testing.T) idempotency.Store { return open(t, dial(t, addr, patient, cluster), prefix) },
 			Shift: func(d time.Duration) {
 				ctx := within(t, patient)
-				it := client.Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
+				it := client.Universal().Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
 				for it.Next(ctx) {
-					if err := shiftScript.Run(ctx, client, []string{it.Val(), s.openKey(s.idOf(it.Val()))}, d.Microseconds()).Err(); err != nil {
+					if err := shiftScript.Run(ctx, client.Universal(), []string{it.Val(), s.openKey(s.idOf(it.Val()))}, d.Microseconds()).Err(); err != nil {
 						t.Error(err)
 					}
 				}
@@ -139,7 +141,7 @@ func TestConformanceOnCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
 	opened := harness(server.Addr(), true)
-	if _, ok := opened(t).Store.(*Store).client.(*redis.ClusterClient); !ok {
+	if _, ok := opened(t).Store.(*Store).client.Universal().(*redis.ClusterClient); !ok {
 		t.Fatal("the client is not a cluster's")
 	}
 	storetest.Run(t, opened)
@@ -147,7 +149,7 @@ func TestConformanceOnCluster(t *testing.T) {
 
 // TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no other.
 func TestClaimAgain(t *testing.T) {
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
 	for range 3 {
 		claim(t, s, request("a", 1<<63+1))
 	}
@@ -166,7 +168,7 @@ func TestClaimAgain(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:", patient)
+	s := open(t, dial(t, server.Addr(), patient, false), "s:")
 	ctx := within(t, patient)
 	secret, err := s.Secret(ctx, "branches", 32)
 	if err != nil {
@@ -229,7 +231,7 @@ func TestGone(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cluster %v", c.name, cluster), func(t *testing.T) {
 				t.Parallel()
 				server := redistest.Run(t, redistest.Options{Cluster: cluster})
-				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:", timeout)
+				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:")
 				awaitPing(t, s)
 				claimWhenBack(t, s, "held")
 				waiting := make(chan error, 1)
@@ -309,7 +311,7 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 func TestCorruptRecord(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	for name, damage := range map[string]func(string) string{
 		"cut short":      func(v string) string { return v[:headSize-1] },
@@ -326,8 +328,8 @@ func TestCorruptRecord(t *testing.T) {
 		if err := s.Change(ctx, id, 1, finish(200)); err != nil {
 			t.Fatal(err)
 		}
-		value := client.Get(ctx, s.recordKey(id)).Val()
-		if err := client.Set(ctx, s.recordKey(id), damage(value), 0).Err(); err != nil {
+		value := client.Universal().Get(ctx, s.recordKey(id)).Val()
+		if err := client.Universal().Set(ctx, s.recordKey(id), damage(value), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if rec, ok, err := s.Get(ctx, id); !errors.Is(err, idempotency.ErrCorrupt) && (name != "empty" || ok) {
@@ -342,7 +344,7 @@ func TestCorruptRecord(t *testing.T) {
 // TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a second later.
 func TestRedisRemovesRecords(t *testing.T) {
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown, idempotency.Delegate} {
 		id := fmt.Sprint(i)
@@ -355,7 +357,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 			}
 		}
 		if op == idempotency.Delegate { // each renewal of a handed record puts its end off
-			if err := shiftScript.Run(ctx, client, []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
+			if err := shiftScript.Run(ctx, client.Universal(), []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Renew}); err != nil {
@@ -366,7 +368,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, err := client.PExpireTime(ctx, s.recordKey(id)).Result()
+		at, err := client.Universal().PExpireTime(ctx, s.recordKey(id)).Result()
 		if late := time.UnixMilli(at.Milliseconds()).Sub(rec.Expires); err != nil || late < 0 || late > time.Second {
 			t.Errorf("after op %d Redis removes the record %v after its expiry, %v", op, late, err)
 		}

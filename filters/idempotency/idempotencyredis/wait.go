@@ -55,8 +55,8 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 // look marks the record as awaited and returns how long its claim lasts if nothing happens; 0 when it is not in flight under that token.
 func (s *Store) look(ctx context.Context, id string, token uint64) (time.Duration, error) {
 	call := s.newCall(id)
-	call.buffer = binary.BigEndian.AppendUint64(call.buffer, token)
-	reply, err := s.run(ctx, s.scripts.wait, call, 1)
+	call.Buffer = binary.BigEndian.AppendUint64(call.Buffer, token)
+	reply, err := s.client.Run(ctx, s.scripts.wait, call, 1)
 	if err != nil || len(reply) != 8 {
 		return 0, err
 	}
@@ -74,9 +74,7 @@ func ended(ctx context.Context) bool {
 
 // recordKey returns the key of a record, as it is published when its claim ends.
 func (s *Store) recordKey(id string) string {
-	c := s.newCall(id)
-	defer c.free()
-	return string(c.buffer[:c.keyEnd])
+	return string(s.appendRecordKey(nil, id))
 }
 
 // ends is the one subscription of the process to the ends of claims. It begins with the first waiter.
@@ -113,7 +111,7 @@ func (e *ends) close() {
 // follow keeps the subscription until ctx ends.
 func (s *Store) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		p := s.client.Subscribe(ctx, s.channel())
+		p := s.client.Universal().Subscribe(ctx, s.channel())
 		stop := context.AfterFunc(ctx, func() { _ = p.Close() }) // a read under way does not look at ctx
 		s.receive(ctx, p)
 		stop()

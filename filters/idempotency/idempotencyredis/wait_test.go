@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 // counting counts the commands and pipelines that a client sends.
@@ -56,10 +57,10 @@ func (c *counting) scripts() int {
 	return c.sent["evalsha"] + c.sent["eval"]
 }
 
-func countedClient(t *testing.T, addr string) (redis.UniversalClient, *counting) {
+func countedClient(t *testing.T, addr string) (*redisx.Client, *counting) {
 	client := dial(t, addr, patient, false)
 	c := &counting{sent: map[string]int{}}
-	client.AddHook(c)
+	client.Universal().AddHook(c)
 	return client, c
 }
 
@@ -67,7 +68,7 @@ func countedClient(t *testing.T, addr string) (redis.UniversalClient, *counting)
 func TestTwoRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	claim(t, s, request("warm", 1)) // the scripts are there
 	if err := s.Change(ctx, "warm", 1, finish(200)); err != nil {
@@ -111,7 +112,7 @@ func TestTwoRoundTrips(t *testing.T) {
 func TestWaitDoesNotPoll(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	claim(t, s, request("a", 1))
 	before := counted.scripts()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -129,7 +130,7 @@ func TestWokenByTheEnd(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
 	client, counted := countedClient(t, addr)
-	waiterSide, holder := open(t, client, "s:", patient), open(t, dial(t, addr, patient, false), "s:", patient)
+	waiterSide, holder := open(t, client, "s:"), open(t, dial(t, addr, patient, false), "s:")
 	waiterSide.lookAgain = time.Hour
 	ctx := within(t, patient)
 	for name, end := range map[string]func(id string) error{
@@ -170,10 +171,10 @@ func TestWokenByTheEnd(t *testing.T) {
 }
 
 // awaitMark waits until the record is marked by its waiter.
-func awaitMark(t *testing.T, s *Store, client redis.UniversalClient, id string) {
+func awaitMark(t *testing.T, s *Store, client *redisx.Client, id string) {
 	t.Helper()
 	for ctx := within(t, patient); ; time.Sleep(time.Millisecond) {
-		v, err := client.Get(ctx, s.recordKey(id)).Result()
+		v, err := client.Universal().Get(ctx, s.recordKey(id)).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,11 +185,11 @@ func awaitMark(t *testing.T, s *Store, client redis.UniversalClient, id string) 
 }
 
 // awaitSubscription waits until the store's subscription stands at Redis.
-func awaitSubscription(t *testing.T, client redis.UniversalClient, s *Store) {
+func awaitSubscription(t *testing.T, client *redisx.Client, s *Store) {
 	t.Helper()
 	ctx := within(t, patient)
 	for {
-		n, err := client.PubSubNumSub(ctx, s.channel()).Result()
+		n, err := client.Universal().PubSubNumSub(ctx, s.channel()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +204,7 @@ func awaitSubscription(t *testing.T, client redis.UniversalClient, s *Store) {
 func TestSubscriptionIsCut(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	s.lookAgain = time.Hour
 	ctx := within(t, patient)
 	const waiters = 20
@@ -218,7 +219,7 @@ func TestSubscriptionIsCut(t *testing.T) {
 		awaitSubscription(t, client, s)
 		for i := range done {
 			if i%4 == 0 {
-				if err := client.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+				if err := client.Universal().Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -238,7 +239,7 @@ func TestSubscriptionIsCut(t *testing.T) {
 func TestNobodyPublishesForNobody(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	for n := range 10 {
 		claim(t, s, request(fmt.Sprint(n), 1))
@@ -252,16 +253,17 @@ func TestNobodyPublishesForNobody(t *testing.T) {
 }
 
 // commandCalls returns how often Redis has run a command, scripts' calls among them.
-func commandCalls(t *testing.T, client redis.UniversalClient, name string) int {
+func commandCalls(t *testing.T, client *redisx.Client, name string) int {
 	t.Helper()
-	info, err := client.Info(within(t, patient), "commandstats").Result()
+	info, err := client.Universal().Info(within(t, patient), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls, _, _ := strings.Cut(strings.TrimPrefix(field(info, "cmdstat_"+name), "calls="), ",")
-	if calls == "" {
+	_, stats, found := strings.Cut(info, "cmdstat_"+name+":calls=")
+	if !found {
 		return 0
 	}
+	calls, _, _ := strings.Cut(stats, ",")
 	n, err := strconv.Atoi(calls)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +274,7 @@ func commandCalls(t *testing.T, client redis.UniversalClient, name string) int {
 // TestClosedWhileWaiting: Close ends the subscription; who waits ends by his own context.
 func TestClosedWhileWaiting(t *testing.T) {
 	t.Parallel()
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
 	claim(t, s, request("a", 1))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
