@@ -210,7 +210,7 @@ func View(rec *Record, now time.Time) (Record, bool) {
 // An owner whose lease lapsed may still finish when nobody holds the record and its outcome is
 // unknown, also when the record was taken over meanwhile and the later attempt ended without a
 // response: the late response is the true one. From then on the record is that owner's, and the one
-// who took it over is fenced off.
+// that took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
 	if rec == nil || !now.Before(rec.Expires) || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost

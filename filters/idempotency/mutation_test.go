@@ -48,9 +48,9 @@ var mutants = []struct {
 	}},
 	{"a retry does not raise the attempt", "core.go",
 		[]string{"attempt, created = seen.Attempt+1, seen.Created", "attempt, created = seen.Attempt, seen.Created"}},
-	{"a later attempt is freed with the doubt about the first one", "core.go",
+	{"a later attempt is freed and the first one with it", "core.go",
 		[]string{"if rec.Attempt <= 1 {", "if true {"}},
-	{"an answer is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
+	{"a response is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
 	{"a renewal goes beyond the cap", "core.go", []string{
 		"if rec.State != InFlight || !now.Before(rec.CapUntil) {", "if rec.State != InFlight {",
 		"if next.LeaseUntil.After(rec.CapUntil) {", "if false {",
