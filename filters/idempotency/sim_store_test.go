@@ -200,4 +200,3 @@ func (s *simStore) wake(id string) {
 		close(c)
 	}
 }
-
