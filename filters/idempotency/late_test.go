@@ -239,3 +239,37 @@ type noReads struct{ idempotency.Store }
 func (noReads) Get(context.Context, string) (idempotency.Record, bool, error) {
 	return idempotency.Record{}, false, errFault
 }
+
+// An operator settles a transaction that the coordinator has: both its owner and a request that asked
+// how it stands get what is recorded.
+func TestOperatorSettlesATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		s.Transaction, s.Wait = true, 0
+		b := newBench(t, s)
+		owner, asks := request("k", "{}"), request("k", "{}")
+		if reply, _ := b.chain.Request(owner); reply != nil {
+			t.Fatal(reply.Reason)
+		}
+		if err := owner.Logical.Claim.Delegate(t.Context(), "gid"); err != nil {
+			t.Fatal(err)
+		}
+		if reply, _ := b.chain.Request(asks); reply != nil || !asks.Logical.Claim.Claimed().Resume {
+			t.Fatal("the duplicate does not ask how the transaction stands")
+		}
+		id := owner.Logical.Key
+		stored := b.codec.Append(nil, id, &idempotency.Response{Status: 201, Body: []byte("settled"), Replayable: true})
+		if ok, err := b.store.Resolve(t.Context(), id, stored, true); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		for _, x := range []*filters.Exchange{owner, asks} {
+			x.Dispatched = true
+			x.Response = filters.Response{Status: 200, Body: []byte("the coordinator's"), Whole: true}
+			b.chain.Response(x)
+			if got := string(x.Response.Body); got != "settled" {
+				t.Errorf("got %q, recorded is another", got)
+			}
+			b.chain.Done(x, filters.Completed)
+		}
+	})
+}

@@ -142,7 +142,7 @@ func (h *History) report(keys map[[2]string][]porcupine.Operation) Report {
 		case a.Status == 0:
 			r.Responses["none"]++
 		case a.Reason != "":
-			r.Responses[fmt.Sprint(a.Status, " ", a.Reason)]++
+			r.Responses[fmt.Sprint(a.Status, " ", a.what())]++
 		default:
 			r.Responses[fmt.Sprint(a.Status)]++
 		}
@@ -176,6 +176,17 @@ func (h *History) report(keys map[[2]string][]porcupine.Operation) Report {
 	}
 	return r
 }
+
+// what is the reason of a refusal; ranOut where the store was there all the time.
+func (a Response) what() string {
+	if a.Reason == "store-unavailable" && strings.Contains(a.Body, "The claim of the key ran out") {
+		return ranOut
+	}
+	return a.Reason
+}
+
+// ranOut: on a busy machine a gateway may come to send a request when its lease is over, and refuses it.
+const ranOut = "store-unavailable, since the claim ran out"
 
 func inVain(events []porcupine.Operation) bool {
 	var last Operation
