@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -47,21 +48,29 @@ func readMaterial(cfg *config.Config) (material, error) {
 }
 
 // readKeySets reads the key sets of identity.
-func readKeySets(cfg *config.Config) (map[string][]byte, error) {
-	sets := map[string][]byte{}
+func readKeySets(cfg *config.Config) (map[string]*identity.KeySet, error) {
+	sets := map[string]*identity.KeySet{}
 	var faults []error
 	for _, source := range cfg.Identity {
 		if source.JWT == nil {
 			continue
 		}
-		keys, err := os.ReadFile(source.JWT.Keys)
+		keys, err := readKeySet(source.JWT.Keys)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("identity: jwt.keys: %w", err))
+			faults = append(faults, err)
 			continue
 		}
 		sets[source.JWT.Keys] = keys
 	}
 	return sets, errors.Join(faults...)
+}
+
+func readKeySet(path string) (*identity.KeySet, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("identity: jwt.keys: %w", err)
+	}
+	return identity.ParseKeys(raw)
 }
 
 // readListenerTLS reads the certificates of the TLS listener. The error names the file or the setting.

@@ -82,7 +82,7 @@ type ClaimRequest struct {
 	TTL           time.Duration
 	Retry         bool   // an unknown outcome may be tried again
 	RetryOf       uint64 // so may the unknown outcome of the claim with that token; 0 is none
-	NotDispatched bool   // see Record.Unsent
+	NotDispatched bool   // see Record.NotDispatched
 	// MaxOpen is how many live records the owner may have, this one included. 0: any number, and
 	// this one is not counted.
 	MaxOpen int

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 )
 
@@ -44,8 +45,8 @@ type Stores struct {
 
 // Material is what a configuration names by a path. Whoever applies the configuration reads it first, so that filters read no files.
 type Material struct {
-	// KeySets are the JWK sets of identity, by the path in the configuration.
-	KeySets map[string][]byte
+	// KeySets are those of identity, by the path in the configuration.
+	KeySets map[string]*identity.KeySet
 }
 
 // ProberOf returns what asks a service for the outcome of a request, over the branch chain of the build under way.

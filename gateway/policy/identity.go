@@ -38,7 +38,7 @@ func (identityPolicy) Filter(b *Build, _ Scope) (filters.Filter, error) {
 				if !ok {
 					return nil, fmt.Errorf("policy: identity: the key set %s was not read", source.JWT.Keys)
 				}
-				s = append(s, identity.JWT{KeySet: keys, Issuer: source.JWT.Issuer, Claim: source.JWT.Claim})
+				s = append(s, identity.JWT{Keys: keys, Issuer: source.JWT.Issuer, Claim: source.JWT.Claim})
 			case source.Header != nil:
 				s = append(s, identity.Header{Name: source.Header.Name, Trusted: source.Header.Trusted})
 			default:

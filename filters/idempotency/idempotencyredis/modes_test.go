@@ -51,12 +51,14 @@ func watched(t testing.TB, client *redisx.Client) (*Store, *counter, *journal) {
 	return s, failovers, log
 }
 
-// TestSentinel: the master is killed, the sentinels take the replica, and the store goes on with what had been replicated. A waiter is woken by the new master.
+// TestSentinel: the master is killed, the sentinels take the replica, and the store goes on with
+// what had been replicated. A waiter is woken by the new master.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
 	servers := redistest.RunReplicated(t)
-	client := dialMany(t, redisx.Options{Addresses: servers.Addrs(), Sentinel: &redisx.Sentinel{Master: servers.Name}, Timeout: timeout})
+	client := dialMany(t, redisx.Options{Addresses: servers.Addrs(), Sentinel: &redisx.Sentinel{Master: servers.Name},
+		Timeout: timeout})
 	s, failovers, log := watched(t, client)
 	awaitPing(t, s)
 	for n := range 50 {
@@ -69,7 +71,8 @@ func TestSentinel(t *testing.T) {
 	waiting := make(chan error, 1)
 	go func() {
 		for {
-			if err := s.Wait(ctx, "old0", 1); err == nil || ctx.Err() != nil { // who waits is told that Redis does not answer
+			// A waiter is told that Redis does not reply.
+			if err := s.Wait(ctx, "old0", 1); err == nil || ctx.Err() != nil {
 				waiting <- err
 				return
 			}
@@ -141,7 +144,8 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	}
 }
 
-// TestMemoryIsFull: Redis refuses claims and answers as a whole, records go on as they were, and all works when there is room again.
+// TestMemoryIsFull: Redis refuses claims and ends as a whole, records stay as they were, and all
+// works when there is room again.
 func TestMemoryIsFull(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
@@ -159,7 +163,7 @@ func TestMemoryIsFull(t *testing.T) {
 		t.Errorf("a claim without room: %v, %v", claimed, err)
 	}
 	if err := s.Change(ctx, quota.ID, 1, finish(200)); err == nil || errors.Is(err, idempotency.ErrLost) {
-		t.Errorf("an answer without room: %v", err)
+		t.Errorf("an end without room: %v", err)
 	}
 	if rec, ok, err := s.Get(ctx, quota.ID); err != nil || !ok || rec.State != idempotency.InFlight {
 		t.Errorf("the record reads %v, %v, %v", rec.State, ok, err)
@@ -190,7 +194,8 @@ func TestOpenKeysEndWithTheLast(t *testing.T) {
 	claim(t, s, long)
 	like := func(id string) {
 		t.Helper()
-		record, open := client.Universal().PExpireTime(ctx, s.recordKey(id)).Val(), client.Universal().PExpireTime(ctx, s.openKey(id)).Val()
+		record, open := client.Universal().PExpireTime(ctx, s.recordKey(id)).Val(),
+			client.Universal().PExpireTime(ctx, s.openKey(id)).Val()
 		if record <= 0 || (open-record).Abs() > 10*time.Millisecond {
 			t.Errorf("the record of %s ends at %v, the open keys at %v", id, record, open)
 		}
@@ -212,14 +217,15 @@ func TestOpenKeysEndWithTheLast(t *testing.T) {
 	}
 }
 
-// TestHalfOpen: connections that stay open and bring nothing any more delay a call by its timeout, and not the ones after it for ever.
+// TestHalfOpen: connections that stay open and bring nothing any more delay a call by its timeout,
+// and not the ones after it forever.
 func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
 	hole := newHole(t, redistest.Start(t))
 	s := open(t, dial(t, hole.addr, timeout, false), "s:")
 	awaitPing(t, s)
-	claimWhenBack(t, s, "held")
+	claimWhenBack(t, s, "claimed")
 	hole.swallow()
 	callsFail(t, s, timeout)
 	hole.heal()
@@ -341,7 +347,7 @@ func TestClusterOfThree(t *testing.T) {
 	if err != nil || len(all) != 300 {
 		t.Errorf("List: %d records, %v", len(all), err)
 	}
-	// A waiter hears of an end on a node where he is not subscribed.
+	// A waiter is woken by an end on a node where it is not subscribed.
 	s.lookAgain = time.Hour
 	for _, node := range c.Nodes {
 		id := idsOf(t, s, node.Addr(), 1)[0] + "w"
@@ -358,7 +364,8 @@ func TestClusterOfThree(t *testing.T) {
 	}
 }
 
-// TestSlotMoves: steps go on while their slot moves to another node, counted or not, and no record is lost or claimed twice.
+// TestSlotMoves: steps go on while their slot moves to another node, counted or not, and no record
+// is lost or claimed twice.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()
 	c, s, failovers := clusterStore(t, patient)
@@ -444,7 +451,8 @@ func TestOneNodeHangs(t *testing.T) {
 	const timeout = 2 * time.Second
 	c, s, failovers := clusterStore(t, timeout)
 	const n = 200
-	stopped, well := idsOf(t, s, c.Nodes[0].Addr(), 16), append(idsOf(t, s, c.Nodes[1].Addr(), n/2), idsOf(t, s, c.Nodes[2].Addr(), n/2)...)
+	stopped, well := idsOf(t, s, c.Nodes[0].Addr(), 16),
+		append(idsOf(t, s, c.Nodes[1].Addr(), n/2), idsOf(t, s, c.Nodes[2].Addr(), n/2)...)
 	round := func(token uint64) time.Duration {
 		began := time.Now()
 		for _, id := range well {

@@ -33,7 +33,8 @@ func (c cutConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// A step that Redis ran and did not acknowledge is never said to be not taken, whatever becomes of the connections after it.
+// A step that Redis ran and did not acknowledge is never said to be not taken, whatever becomes of
+// the connections after it.
 func TestNotTakenThoughTaken(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
@@ -41,7 +42,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
 	ctx := within(t, patient)
-	stands := func() bool {
+	stored := func() bool {
 		keys, err := plain.Keys(ctx, "s:idem:*").Result()
 		return err == nil && len(keys) == 1
 	}
@@ -55,15 +56,16 @@ func TestNotTakenThoughTaken(t *testing.T) {
 			return nil, err
 		}
 		return cutConn{c, &down, func() {
-			for !stands() && ctx.Err() == nil {
+			for !stored() && ctx.Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
 		}}, nil
 	}
-	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: patient, Dial: connect}), "s:")
+	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: patient,
+		Dial: connect}), "s:")
 	_, _, err := s.Claim(ctx, request("k", 5))
-	if !stands() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
-		t.Errorf("the claim stands: %v; and its holder was told %v", stands(), err)
+	if !stored() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
+		t.Errorf("the claim is there: %v; its caller got %v", stored(), err)
 	}
 }
 

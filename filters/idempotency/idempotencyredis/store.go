@@ -44,10 +44,10 @@ func New(client *redisx.Client, o Options) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	watch := redisx.WatchOptions{Key: o.Prefix + "ping", Logger: o.Logger, Failovers: o.Failovers}
 	s := &Store{
 		client: client, prefix: o.Prefix, records: o.Prefix + "idem:{", opens: o.Prefix + "open:{", logger: o.Logger,
-		watch:     redisx.NewWatch(client, redisx.WatchOptions{Key: o.Prefix + "ping", Logger: o.Logger, Failovers: o.Failovers}),
-		lookAgain: lookAgain,
+		watch: redisx.NewWatch(client, watch), lookAgain: lookAgain,
 	}
 	s.scripts = newScripts(s.channel())
 	s.ends.init()
@@ -56,7 +56,8 @@ func New(client *redisx.Client, o Options) *Store {
 
 func (s *Store) channel() string { return s.prefix + "idem:ended" }
 
-// newCall begins a call for a record, with both of its keys. Its argument is appended to the buffer.
+// newCall begins a call for a record, with both of its keys. Its argument is appended to the
+// buffer.
 //
 // The keys of one owner have its name as their hash tag: all of them lie in one slot of a cluster.
 func (s *Store) newCall(id string) *redisx.Call {
@@ -81,7 +82,8 @@ func (s *Store) appendOpenKey(b []byte, id string) []byte {
 	return append(append(b, idempotency.Owner(id)...), '}')
 }
 
-// failed makes the error of a step. One that no connection came about for was certainly not taken.
+// failed makes the error of a step. One for which no connection could be made was certainly not
+// taken.
 func failed(what, id string, err error) error {
 	if redisx.NeverSent(err) {
 		return fmt.Errorf("idempotencyredis: %s of %s: %w: %w", what, id, idempotency.ErrNotTaken, err)
@@ -92,7 +94,8 @@ func failed(what, id string, err error) error {
 	return fmt.Errorf("idempotencyredis: %s of %s: %w", what, id, err)
 }
 
-// Claim implements [idempotency.Store]. A claim with the token that holds the record already is granted again.
+// Claim implements [idempotency.Store]. A claim with the token that has the record already is
+// granted again.
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
 	call := s.newCall(c.ID)
 	arg := call.Buffer
@@ -121,8 +124,8 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		if err != nil {
 			return idempotency.Record{}, false, failed("record", c.ID, err)
 		}
-		seen, _ := idempotency.View(&rec, moment(reply[1:])) // it is there: the script looked at the same moment
-		return seen, seen.State == idempotency.InFlight && seen.Token == c.Token, nil
+		view, _ := idempotency.View(&rec, moment(reply[1:])) // it exists: the script looked at the same moment
+		return view, view.State == idempotency.InFlight && view.Token == c.Token, nil
 	case reply == "Q":
 		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
@@ -141,7 +144,8 @@ func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record
 	now, attempt := moment(reply), int(short(reply[8:]))
 	return idempotency.Record{
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey,
+		NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
 		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
 		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}
@@ -152,7 +156,7 @@ func micros(d time.Duration) time.Duration { return d.Truncate(time.Microsecond)
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
 	if ch.Op == idempotency.Finish && len(ch.Response) == 0 {
-		return fmt.Errorf("idempotencyredis: finish of %s without an answer", id)
+		return fmt.Errorf("idempotencyredis: finish of %s without a response", id)
 	}
 	call := s.newCall(id)
 	arg := append(call.Buffer, byte(ch.Op))
@@ -192,16 +196,16 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	if err != nil {
 		return idempotency.Record{}, false, failed("record", id, err)
 	}
-	seen, ok := idempotency.View(&rec, moment(reply))
-	return seen, ok, nil
+	view, ok := idempotency.View(&rec, moment(reply))
+	return view, ok, nil
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error) {
 	call := s.newCall(id)
 	arg := binary.BigEndian.AppendUint64(call.Buffer, fence.NewToken())
-	arg = append(arg, bit(force), bit(answer != nil))
-	call.Buffer = append(arg, answer...)
+	arg = append(arg, bit(force), bit(response != nil))
+	call.Buffer = append(arg, response...)
 	switch reply, err := s.client.Run(ctx, s.scripts.resolve, call, 2); {
 	case err != nil:
 		return false, failed("resolve", id, err)
@@ -230,8 +234,9 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 	return []byte(secret), nil
 }
 
-// Ping implements [idempotency.Store]. In a cluster it is nil when at least one master answers, since that one has its part
-// of the keys. It also notices that a master was replaced or restarted since the last time.
+// Ping implements [idempotency.Store]. In a cluster it is nil when at least one master answers,
+// since that one has its part of the keys. It also notices that a master was replaced or restarted
+// since the last time.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.watch.Ping(ctx); err != nil {
 		return fmt.Errorf("idempotencyredis: %w", err)
@@ -239,7 +244,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close implements [idempotency.Store]: it ends the subscription. The client is the caller's and stays open.
+// Close implements [idempotency.Store]: it ends the subscription. The client is the caller's and
+// stays open.
 func (s *Store) Close() error {
 	s.ends.close()
 	return nil

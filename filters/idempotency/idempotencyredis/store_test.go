@@ -42,7 +42,8 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 func request(id string, token uint64) idempotency.ClaimRequest {
 	return idempotency.ClaimRequest{
-		ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k", Lease: time.Minute, Cap: 10 * time.Minute, TTL: time.Hour,
+		ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k", Lease: time.Minute, Cap: 10 * time.Minute,
+		TTL: time.Hour,
 	}
 }
 
@@ -57,13 +58,15 @@ func finish(status int) idempotency.Change {
 	return idempotency.Change{Op: idempotency.Finish, Response: []byte(fmt.Sprint(status))}
 }
 
-// shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record, and the open keys of its owner.
+// shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record,
+// and the open keys of its owner.
 var shiftScript = redis.NewScript(`
 local v = redis.call('GET', KEYS[1])
 if not v then return 0 end
 local function time(at) return struct.unpack('>I8', v, at) - tonumber(ARGV[1]) end
 local created, lease, cap, expires = time(48), time(56), time(64), time(80)
-v = v:sub(1, 47) .. struct.pack('>I8I8I8', created, lease, cap) .. v:sub(72, 79) .. struct.pack('>I8', expires) .. v:sub(88)
+v = v:sub(1, 47) .. struct.pack('>I8I8I8', created, lease, cap) .. v:sub(72, 79) .. struct.pack('>I8', expires) ..
+  v:sub(88)
 local now = redis.call('TIME')
 local left = math.ceil((expires - now[1] * 1000000 - now[2]) / 1000) + 1
 if left <= 0 then left = 3600000 end -- the scripts must see by themselves that it has expired
@@ -84,7 +87,8 @@ func open(t testing.TB, client *redisx.Client, prefix string) *Store {
 	return s
 }
 
-// harness opens stores with a prefix of their own on one server. The prefix is full of what SCAN's patterns treat as special.
+// harness opens stores with a prefix of their own on one server. The prefix is full of what SCAN's
+// patterns treat as special.
 func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 	var mu sync.Mutex
 	n := 0
@@ -104,12 +108,16 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		return storetest.Harness{
 			Store:      s,
 			Resolution: time.Microsecond,
-			Second:     func(t *testing.T) idempotency.Store { return open(t, dial(t, addr, patient, cluster), prefix) },
+			Second: func(t *testing.T) idempotency.Store {
+				return open(t, dial(t, addr, patient, cluster),
+					prefix)
+			},
 			Shift: func(d time.Duration) {
 				ctx := within(t, patient)
 				it := client.Universal().Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
 				for it.Next(ctx) {
-					if err := shiftScript.Run(ctx, client.Universal(), []string{it.Val(), s.openKey(s.idOf(it.Val()))}, d.Microseconds()).Err(); err != nil {
+					if err := shiftScript.Run(ctx, client.Universal(), []string{it.Val(), s.openKey(s.idOf(it.Val()))},
+						d.Microseconds()).Err(); err != nil {
 						t.Error(err)
 					}
 				}
@@ -147,24 +155,28 @@ func TestConformanceOnCluster(t *testing.T) {
 	storetest.Run(t, opened)
 }
 
-// TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no other.
+// TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no
+// other.
 func TestClaimAgain(t *testing.T) {
 	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
 	for range 3 {
 		claim(t, s, request("a", 1<<63+1))
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+2)); err != nil || claimed || rec.Token != 1<<63+1 {
+	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+2)); err != nil || claimed ||
+		rec.Token != 1<<63+1 {
 		t.Errorf("a token one higher: %v, token %d, %v", claimed, rec.Token, err)
 	}
 	if err := s.Change(within(t, patient), "a", 1<<63+1, finish(201)); err != nil {
 		t.Fatal(err)
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+1)); err != nil || claimed || rec.State != idempotency.Answered {
+	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+1)); err != nil || claimed ||
+		rec.State != idempotency.Answered {
 		t.Errorf("after the end: %v, state %v, %v", claimed, rec.State, err)
 	}
 }
 
-// TestRestart: with an append-only file that is synced always, what was acknowledged survives a kill of Redis; its scripts do not, and are sent again.
+// TestRestart: with an append-only file that is synced always, what was acknowledged survives a
+// kill of Redis; its scripts do not, and are sent again.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
@@ -192,7 +204,8 @@ func TestRestart(t *testing.T) {
 		if i%2 == 0 {
 			want = idempotency.Answered
 		}
-		if err != nil || !ok || rec.State != want || (want == idempotency.Answered && string(rec.Response) != fmt.Sprint(200+i)) {
+		if err != nil || !ok || rec.State != want ||
+			(want == idempotency.Answered && string(rec.Response) != fmt.Sprint(200+i)) {
 			t.Errorf("%d after the restart: %v, %+v, %v", i, ok, rec, err)
 		}
 	}
@@ -204,7 +217,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// awaitPing waits until the store answers again; broken connections are found out by the first calls on them.
+// awaitPing waits until the store answers again; broken connections are found out by the first
+// calls on them.
 func awaitPing(t *testing.T, s *Store) {
 	t.Helper()
 	var err error
@@ -216,8 +230,8 @@ func awaitPing(t *testing.T, s *Store) {
 	t.Fatalf("Redis is back and the store is not: %v", err)
 }
 
-// TestGone: when Redis is dead or hangs, every call is an error within about twice the timeout, also when many come at once; and all
-// works again when Redis is back.
+// TestGone: when Redis is dead or hangs, every call is an error within about twice the timeout,
+// also when many come at once; and all works again when Redis is back.
 func TestGone(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	for _, c := range []struct {
@@ -233,20 +247,23 @@ func TestGone(t *testing.T) {
 				server := redistest.Run(t, redistest.Options{Cluster: cluster})
 				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:")
 				awaitPing(t, s)
-				claimWhenBack(t, s, "held")
+				claimWhenBack(t, s, "claimed")
 				waiting := make(chan error, 1)
-				go func() { waiting <- s.Wait(context.Background(), "held", 1) }()
+				go func() { waiting <- s.Wait(context.Background(), "claimed", 1) }()
 
 				c.gone(server)
 				callsFail(t, s, timeout)
-				// Where nobody takes a connection, nothing can have been taken. The first call may find one from before.
-				if _, _, err := s.Claim(within(t, patient), request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
-					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err, errors.Is(err, idempotency.ErrNotTaken))
+				// Where no connection can be made, no step can have been taken. The first call may
+				// find an old connection.
+				if _, _, err := s.Claim(within(t, patient),
+					request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
+					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err,
+						errors.Is(err, idempotency.ErrNotTaken))
 				}
 				select {
 				case err := <-waiting:
 					if err == nil || errors.Is(err, idempotency.ErrLost) {
-						t.Errorf("Wait: %v, want that Redis does not answer", err)
+						t.Errorf("Wait: %v, want that Redis does not reply", err)
 					}
 				case <-time.After(patient):
 					t.Error("Wait hangs")
@@ -259,7 +276,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// claimWhenBack claims until it is acknowledged: with a short timeout a busy machine may miss some. Claiming again with the same token is safe.
+// claimWhenBack claims until it is acknowledged: with a short timeout a busy machine may miss some.
+// Claiming again with the same token is safe.
 func claimWhenBack(t *testing.T, s *Store, id string) {
 	t.Helper()
 	var err error
@@ -280,13 +298,13 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 	ctx := context.Background()
 	calls := map[string]func() error{
 		"Claim":   func() error { _, _, err := s.Claim(ctx, request("x", 1)); return err },
-		"Change":  func() error { return s.Change(ctx, "held", 1, finish(200)) },
-		"Get":     func() error { _, _, err := s.Get(ctx, "held"); return err },
+		"Change":  func() error { return s.Change(ctx, "claimed", 1, finish(200)) },
+		"Get":     func() error { _, _, err := s.Get(ctx, "claimed"); return err },
 		"List":    func() error { _, err := s.List(ctx, idempotency.Query{}, 10); return err },
-		"Resolve": func() error { _, err := s.Resolve(ctx, "held", nil, true); return err },
+		"Resolve": func() error { _, err := s.Resolve(ctx, "claimed", nil, true); return err },
 		"Secret":  func() error { _, err := s.Secret(ctx, "n", 8); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
-		"Wait":    func() error { return s.Wait(ctx, "held", 1) },
+		"Wait":    func() error { return s.Wait(ctx, "claimed", 1) },
 	}
 	for name, call := range calls {
 		var wg sync.WaitGroup
@@ -296,7 +314,7 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 				err := call()
 				took := time.Since(began)
 				if err == nil || errors.Is(err, idempotency.ErrLost) {
-					t.Errorf("%s: %v, want that Redis does not answer", name, err)
+					t.Errorf("%s: %v, want that Redis does not reply", name, err)
 				}
 				if took > 2*timeout+500*time.Millisecond { // half a second for a busy machine
 					t.Errorf("%s took %v with a timeout of %v", name, took, timeout)
@@ -307,7 +325,8 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 	}
 }
 
-// TestCorruptRecord: what is not a record as this program writes it is an error, not an answer.
+// TestCorruptRecord: what is not a record as this program writes it is an error, not a recorded
+// response.
 func TestCorruptRecord(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
@@ -341,12 +360,14 @@ func TestCorruptRecord(t *testing.T) {
 	}
 }
 
-// TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a second later.
+// TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a
+// second later.
 func TestRedisRemovesRecords(t *testing.T) {
 	client := dial(t, redistest.Start(t), patient, false)
 	s := open(t, client, "s:")
 	ctx := within(t, patient)
-	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown, idempotency.Delegate} {
+	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown,
+		idempotency.Delegate} {
 		id := fmt.Sprint(i)
 		claim(t, s, request(id, 1))
 		if op != 0 {
@@ -356,8 +377,9 @@ func TestRedisRemovesRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if op == idempotency.Delegate { // each renewal of a handed record puts its end off
-			if err := shiftScript.Run(ctx, client.Universal(), []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
+		if op == idempotency.Delegate { // each renewal of a delegated record postpones its end
+			if err := shiftScript.Run(ctx, client.Universal(), []string{s.recordKey(id), s.openKey(id)},
+				(30 * time.Minute).Microseconds()).Err(); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Renew}); err != nil {

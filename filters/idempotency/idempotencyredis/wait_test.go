@@ -64,7 +64,8 @@ func countedClient(t *testing.T, addr string) (*redisx.Client, *counting) {
 	return client, c
 }
 
-// TestTwoRoundTrips: a keyed request costs a claim and an end, its duplicate one look, with a quota too; many at once share their writes.
+// TestTwoRoundTrips: a keyed request costs a claim and an end, its duplicate one look, with a quota
+// too; many at once share their writes.
 func TestTwoRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
@@ -108,7 +109,8 @@ func TestTwoRoundTrips(t *testing.T) {
 	}
 }
 
-// TestWaitDoesNotPoll: in two seconds a waiter looks three times at the most, until there is something to see.
+// TestWaitDoesNotPoll: in two seconds a waiter looks three times at the most, until there is
+// something to see.
 func TestWaitDoesNotPoll(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
@@ -125,7 +127,8 @@ func TestWaitDoesNotPoll(t *testing.T) {
 	}
 }
 
-// TestWokenByTheEnd: a waiter does not look again by himself here, and is woken by the end, which another process brings about.
+// TestWokenByTheEnd: a waiter does not look again by itself here, and is woken by the end, which
+// another process brings about.
 func TestWokenByTheEnd(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
@@ -136,15 +139,16 @@ func TestWokenByTheEnd(t *testing.T) {
 	for name, end := range map[string]func(id string) error{
 		"finish": func(id string) error { return holder.Change(ctx, id, 1, finish(200)) },
 		"free":   func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) },
-		"doubt": func(id string) error {
+		"mark unknown": func(id string) error {
 			return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.MarkUnknown})
 		},
 		"resolve": func(id string) error {
-			_, err := holder.Resolve(ctx, id, []byte("answer"), true)
+			_, err := holder.Resolve(ctx, id, []byte("response"), true)
 			return err
 		},
-		"hand, renew, finish": func(id string) error {
-			for _, ch := range []idempotency.Change{{Op: idempotency.Delegate, GID: "g"}, {Op: idempotency.Renew}, finish(200)} {
+		"delegate, renew, finish": func(id string) error {
+			for _, ch := range []idempotency.Change{{Op: idempotency.Delegate, GID: "g"}, {Op: idempotency.Renew},
+				finish(200)} {
 				if err := holder.Change(ctx, id, 1, ch); err != nil {
 					return err
 				}
@@ -200,7 +204,8 @@ func awaitSubscription(t *testing.T, client *redisx.Client, s *Store) {
 	}
 }
 
-// TestSubscriptionIsCut: waiters are woken though the subscription was killed, and the record ended while there was none.
+// TestSubscriptionIsCut: waiters are woken though the subscription was killed, and the record ended
+// while there was none.
 func TestSubscriptionIsCut(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
@@ -235,8 +240,8 @@ func TestSubscriptionIsCut(t *testing.T) {
 	}
 }
 
-// TestNobodyPublishesForNobody: ends of records that nobody waits for are not published.
-func TestNobodyPublishesForNobody(t *testing.T) {
+// TestOnlyAwaitedEndsArePublished: ends of records without waiters are not published.
+func TestOnlyAwaitedEndsArePublished(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
 	s := open(t, client, "s:")
@@ -271,7 +276,7 @@ func commandCalls(t *testing.T, client *redisx.Client, name string) int {
 	return n
 }
 
-// TestClosedWhileWaiting: Close ends the subscription; who waits ends by his own context.
+// TestClosedWhileWaiting: Close ends the subscription; a waiter ends with its own context.
 func TestClosedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")

@@ -36,8 +36,8 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// TestDecisionsShareRoundTrips: many decisions at once take far fewer round trips than decisions, and are as exact as one by
-// one: each key is let through its burst and no more.
+// TestDecisionsShareRoundTrips: many decisions at once take far fewer round trips than decisions,
+// and are as exact as one by one: each key is let through its burst and no more.
 func TestDecisionsShareRoundTrips(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
@@ -73,13 +73,14 @@ func TestDecisionsShareRoundTrips(t *testing.T) {
 	}
 }
 
-// TestManyFailInTime: with many decisions under way, each is an error at its own deadline when Redis hangs, and all are errors
-// well before it when the connections are lost.
+// TestManyFailInTime: with many decisions under way, each is an error at its own deadline when
+// Redis hangs, and all are errors well before it when the connections are lost.
 func TestManyFailInTime(t *testing.T) {
 	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	server := redistest.Run(t, redistest.Options{})
-	l := New(dial(t, server.Addr(), timeout), "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 1 << 20})
+	l := New(dial(t, server.Addr(), timeout), "s:",
+		ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 1 << 20})
 	works := func() {
 		t.Helper()
 		var err error
@@ -104,7 +105,8 @@ func TestManyFailInTime(t *testing.T) {
 			}
 			began := time.Now()
 			d, err := l.Allow(ctx, fmt.Sprint("k", w), time.Time{})
-			if took := time.Since(began); err == nil || d.Allowed || took > own+500*time.Millisecond { // half a second for a busy machine
+			const busy = 500 * time.Millisecond // of a machine
+			if took := time.Since(began); err == nil || d.Allowed || took > own+busy {
 				t.Errorf("%+v, %v after %v with %v to go", d, err, took, own)
 			}
 		})
@@ -114,7 +116,8 @@ func TestManyFailInTime(t *testing.T) {
 	works()
 }
 
-// lossy is a connection that is lost when the first reply to a batch is there, once over all connections.
+// lossy is a connection that is lost when the first reply to a batch is there, once over all
+// connections.
 type lossy struct {
 	net.Conn
 	lost *atomic.Int64 // decisions in that batch
@@ -137,8 +140,8 @@ func (c *lossy) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestConnectionIsLost: every decision of the batch is an error at once; none is made a second time, so no token is taken
-// twice for one request.
+// TestConnectionIsLost: every decision of the batch is an error at once; none is made a second
+// time, so no token is taken twice for one request.
 func TestConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	lost := new(atomic.Int64)

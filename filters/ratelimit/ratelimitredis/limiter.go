@@ -23,22 +23,24 @@ type Limiter struct {
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
 
-// New makes the limiter of one limit. Keys begin with prefix. The client remains the caller's, and its timeout bounds each
-// decision.
+// New makes the limiter of one limit. Keys begin with prefix. The client remains the caller's, and
+// its timeout bounds each decision.
 func New(client *redisx.Client, prefix string, limit ratelimit.Limit) *Limiter {
 	l := &Limiter{client: client, prefix: prefix + "limit:" + limit.Name + ":", name: limit.Name}
-	for _, v := range []float64{float64(limit.Burst), float64(limit.Count), float64(limit.Period) / float64(time.Microsecond)} {
+	for _, v := range []float64{float64(limit.Burst), float64(limit.Count),
+		float64(limit.Period) / float64(time.Microsecond)} {
 		l.limit = binary.BigEndian.AppendUint64(l.limit, math.Float64bits(v))
 	}
 	return l
 }
 
-// allowScript takes a token. The hash has n, the tokens, and at, the moment that they are of, in microseconds. Argument:
-// burst, count, period in microseconds. Reply: 1 or 0, whole tokens left, microseconds until there is a token, until the
-// bucket is full. All but the first are doubles.
+// allowScript takes a token. The hash has n, the tokens, and at, the moment that they are of, in
+// microseconds. Argument: burst, count, period in microseconds. Reply: 1 or 0, whole tokens left,
+// microseconds until there is a token, until the bucket is full. All but the first are doubles.
 //
-// A bucket without a hash is full. A moment that was written by a clock which has stepped back since lies in the future:
-// nothing is gained until then, and it is brought so near that this is no longer than an empty bucket takes to fill.
+// A bucket without a hash is full. A moment that was written by a clock which has stepped back
+// since lies in the future: nothing is gained until then, and it is brought so near that this is no
+// longer than an empty bucket takes to fill.
 var allowScript = redisx.NewScript(`
 local burst, count, period = struct.unpack('>ddd', ARGV[1])
 local time = redis.call('TIME')
@@ -83,7 +85,8 @@ func (l *Limiter) Allow(ctx context.Context, key string, _ time.Time) (ratelimit
 	return d, nil
 }
 
-// appendKey appends the key of a bucket: 144 bits of a digest of the value. Its fixed length keeps names with a colon apart.
+// appendKey appends the key of a bucket: 144 bits of a digest of the value. Its fixed length keeps
+// names with a colon apart.
 func (l *Limiter) appendKey(b []byte, value string) []byte {
 	sum := sha256.Sum256([]byte(value))
 	return base64.RawURLEncoding.AppendEncode(append(b, l.prefix...), sum[:18])

@@ -55,8 +55,8 @@ func redisTime(t testing.TB, c *redisx.Client) time.Time {
 	return now
 }
 
-// TestExact: several gateways that all ask for more than there is are let through what the limit says by Redis's own clock: never more, and
-// hardly less.
+// TestExact: several gateways that all ask for more than there is are let through what the limit
+// says by Redis's own clock: never more, and hardly less.
 func TestExact(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
@@ -113,13 +113,15 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// TestBucketsApart: neither two limits with one key value, nor two values of one limit, nor odd names share a bucket.
+// TestBucketsApart: neither two limits with one key value, nor two values of one limit, nor odd
+// names share a bucket.
 func TestBucketsApart(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	type bucket struct{ prefix, name, key string }
 	for _, b := range []bucket{
-		{"s:", "a", "k"}, {"s:", "b", "k"}, {"s:", "a", "k2"}, {"s:", "a", ""}, {"s:", "a:k", ""}, {"s:", "a:", "k"}, {"s:", "", "a:k"}, {"o:", "a", "k"},
+		{"s:", "a", "k"}, {"s:", "b", "k"}, {"s:", "a", "k2"}, {"s:", "a", ""}, {"s:", "a:k", ""}, {"s:", "a:", "k"},
+		{"s:", "", "a:k"}, {"o:", "a", "k"},
 		{"s:", "a", strings.Repeat("k", 1<<20)}, {"s:", "a", strings.Repeat("k", 1<<20) + "x"}, {"s:", "a", "\x00\r\n"},
 	} {
 		l := New(c, b.prefix, ratelimit.Limit{Name: b.name, Count: 1, Period: time.Hour, Burst: 2})
@@ -143,7 +145,8 @@ func TestBucketsApart(t *testing.T) {
 // bucket returns the key of a bucket.
 func (l *Limiter) bucket(key string) string { return string(l.appendKey(nil, key)) }
 
-// shift moves a bucket's moment: a positive d is as if time had gone on, a negative one as if Redis's clock had stepped back.
+// shift moves a bucket's moment: a positive d is as if time had gone on, a negative one as if
+// Redis's clock had stepped back.
 func shift(t *testing.T, l *Limiter, key string, d time.Duration) {
 	t.Helper()
 	script := redis.NewScript(`
@@ -153,19 +156,22 @@ local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[1]) / 1000
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(left) + 0)) -- never -0
 return 1
 `)
-	if err := script.Run(within(t, patient), l.client.Universal(), []string{l.bucket(key)}, d.Microseconds()).Err(); err != nil {
+	if err := script.Run(within(t, patient), l.client.Universal(), []string{l.bucket(key)},
+		d.Microseconds()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestModel compares with a bucket in a few lines of Go. The rates are so low that the time of the test itself is nothing.
+// TestModel compares with a bucket in a few lines of Go. The rates are so low that the time of the
+// test itself is nothing.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	n := 0
 	rapid.Check(t, func(r *rapid.T) {
 		n++
-		limit := ratelimit.Limit{Name: fmt.Sprint(n), Count: rapid.IntRange(1, 50).Draw(r, "count"), Period: 24 * time.Hour, Burst: rapid.IntRange(1, 20).Draw(r, "burst")}
+		limit := ratelimit.Limit{Name: fmt.Sprint(n), Count: rapid.IntRange(1, 50).Draw(r, "count"),
+			Period: 24 * time.Hour, Burst: rapid.IntRange(1, 20).Draw(r, "burst")}
 		l := New(c, "m:", limit)
 		perToken := limit.Period / time.Duration(limit.Count)
 		tokens := float64(limit.Burst)
@@ -187,19 +193,22 @@ func TestModel(t *testing.T) {
 			near := func(got time.Duration, want float64) bool {
 				return math.Abs(float64(got)/float64(perToken)-want) < 0.02
 			}
-			if !near(d.Reset, float64(limit.Burst)-tokens) || (!d.Allowed && !near(d.RetryAfter, 1-tokens)) || (d.Allowed && d.RetryAfter != 0) {
+			if !near(d.Reset, float64(limit.Burst)-tokens) || (!d.Allowed && !near(d.RetryAfter, 1-tokens)) ||
+				(d.Allowed && d.RetryAfter != 0) {
 				r.Fatalf("%+v with %.3f tokens left in the model, %v a token", d, tokens, perToken)
 			}
 		}
 	})
 }
 
-// TestClockStepsBack: no token more than without the step, and the limit is not shut for longer than a bucket takes to fill.
+// TestClockStepsBack: no token more than without the step, and the limit is not shut for longer
+// than a bucket takes to fill.
 func TestClockStepsBack(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	limit := ratelimit.Limit{Name: "l", Count: 6, Period: time.Hour, Burst: 3} // 10 min a token, 30 min to fill
-	for _, back := range []time.Duration{time.Second, 20 * time.Minute, 29 * time.Minute, 5 * time.Hour, 1000 * time.Hour} {
+	for _, back := range []time.Duration{time.Second, 20 * time.Minute, 29 * time.Minute, 5 * time.Hour,
+		1000 * time.Hour} {
 		l := New(c, fmt.Sprintf("%v:", back), limit)
 		for i := range 5 {
 			if d := allow(t, l, "k"); d.Allowed != (i < 3) {
@@ -265,7 +274,8 @@ func TestNewNumbers(t *testing.T) {
 	}
 }
 
-// TestGone: a dead or hanging Redis is an error within about twice the timeout; a Redis that forgot its scripts is not noticed.
+// TestGone: a dead or hanging Redis is an error within about twice the timeout; a Redis that forgot
+// its scripts is not noticed.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	const timeout = 200 * time.Millisecond
@@ -311,7 +321,8 @@ func TestGone(t *testing.T) {
 }
 
 func BenchmarkAllow(b *testing.B) {
-	l := New(dial(b, redistest.Start(b), patient), "s:", ratelimit.Limit{Name: "l", Count: 1000, Period: time.Second, Burst: 1000})
+	l := New(dial(b, redistest.Start(b), patient), "s:",
+		ratelimit.Limit{Name: "l", Count: 1000, Period: time.Second, Burst: 1000})
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

@@ -10,7 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Under the race detector sync.Pool drops some of what it is given, and allocations cannot be counted.
+// Under the race detector sync.Pool drops some of what it is given, and allocations cannot be
+// counted.
 
 // TestRunAllocates: a busy store relies on the number.
 func TestRunAllocates(t *testing.T) {

@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// writesMax is how many writes a batcher has in flight. One more call than that waits and shares the next write.
+	// writesMax is how many writes a batcher has in flight. One more call than that waits and
+	// shares the next write.
 	writesMax = 2
-	// batchCallsMax and batchBytesMax bound one write, so that its last reply does not come much later than its first.
+	// batchCallsMax and batchBytesMax bound one write, so that its last reply does not come much
+	// later than its first.
 	batchCallsMax = 128
 	batchBytesMax = 1 << 20
 )
@@ -32,12 +34,13 @@ const (
 	lead                   // it has one of the writes now: take what is queued along, and send it
 )
 
-// batcher combines the calls to one node. A call that finds a write free is sent by its own goroutine. The others are
-// queued, and one of them, that with the latest deadline, sends them all as soon as a write has come back. So the busier the
-// node, the more calls share a write, and no call waits for company.
+// batcher combines the calls to one node. A call that finds a write free is sent by its own
+// goroutine. The others are queued, and one of them, that with the latest deadline, sends them all
+// as soon as a write has come back. So the busier the node, the more calls share a write, and no
+// call waits for company.
 //
-// The deadline of a write is that of the call that leads it. It is about the latest of all, so no call is cut off early;
-// the others leave at their own.
+// The deadline of a write is that of the call that leads it. It is about the latest of all, so no
+// call is cut off early; the others leave at their own.
 //
 // The zero value with a node is ready.
 type batcher struct {
@@ -81,8 +84,8 @@ func (b *batcher) beginWrite(c *Call) bool {
 	return false
 }
 
-// leave takes the call out of the queue and returns the reason, unless its outcome has just come. If it has just become the
-// leader of a write, another one does.
+// leave takes the call out of the queue and returns the reason, unless its outcome has just come.
+// If it has just become the leader of a write, another one does.
 func (b *batcher) leave(c *Call, reason error) error {
 	if b.unqueue(c) {
 		return reason
@@ -130,8 +133,8 @@ func (b *batcher) endWrite() {
 	leader.signal <- lead // never blocks: a call has one signal at most, and the channel holds one
 }
 
-// company takes from the queue what goes out with the leader. A call with little time goes alone, so that no other is cut
-// off with it.
+// company takes from the queue what goes out with the leader. A call with little time goes alone,
+// so that no other is cut off with it.
 func (b *batcher) company(leader *Call) []*Call {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -168,7 +171,8 @@ func (b *batcher) write(leader *Call) {
 	}
 }
 
-// until is a context that ends at a moment and notifies nobody: the library looks at deadlines only.
+// until is a context that ends at a moment and does not signal it: the library looks at deadlines
+// only.
 type until time.Time
 
 func (u until) Deadline() (time.Time, bool) { return time.Time(u), true }

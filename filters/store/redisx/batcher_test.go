@@ -61,7 +61,8 @@ func (p *slowPipeline) Exec(ctx context.Context) ([]redis.Cmder, error) {
 	return p.cmds, p.write(ctx, p.cmds...)
 }
 
-// testCall makes a call that is not from the pool, since that has timers and channels of other bubbles.
+// testCall makes a call that is not from the pool, since that has timers and channels of other
+// bubbles.
 func testCall(timeout time.Duration) *Call {
 	c := makeCall()
 	c.deadline = time.Now().Add(timeout)
@@ -70,7 +71,8 @@ func testCall(timeout time.Duration) *Call {
 	return c
 }
 
-// TestBatcherSharesWrites: while two writes are in flight, the other calls are queued and share the next ones.
+// TestBatcherSharesWrites: while two writes are in flight, the other calls are queued and share the
+// next ones.
 func TestBatcherSharesWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
@@ -114,8 +116,8 @@ func TestBatcherAlone(t *testing.T) {
 	})
 }
 
-// TestBatcherDeadlines: whatever the node does, a call ends at its deadline or with its context; and the batcher works when the node is
-// back.
+// TestBatcherDeadlines: whatever the node does, a call ends at its deadline or with its context;
+// and the batcher works when the node is back.
 func TestBatcherDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}
@@ -158,7 +160,8 @@ func TestBatcherDeadlines(t *testing.T) {
 	})
 }
 
-// TestBatcherHurriedCall: a call whose caller has little time takes no others with it when it is cut off.
+// TestBatcherHurriedCall: a call whose caller has little time takes no others with it when it is
+// cut off.
 func TestBatcherHurriedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &slowNode{takes: time.Second}

@@ -9,11 +9,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Call is one run of a script, with everything that it is made of, so that a busy store allocates little. Calls come from
-// [NewCall] and go back with [Client.Run] or [Call.Free]. A call belongs to its caller until Run; while it is in a batch it
-// belongs to the batcher as well, whose sender may use it after the caller has left. So nothing in it is the caller's.
+// Call is one run of a script, with everything that it is made of, so that a busy store allocates
+// little. Calls come from [NewCall] and go back with [Client.Run] or [Call.Free]. A call belongs to
+// its caller until Run; while it is in a batch it belongs to the batcher as well, whose sender may
+// use it after the caller has left. So nothing in it is the caller's.
 type Call struct {
-	// Buffer holds the keys and then the argument. The caller appends to it, and calls EndKey after each key.
+	// Buffer holds the keys and then the argument. The caller appends to it, and calls EndKey after
+	// each key.
 	Buffer []byte
 
 	keyEnds [2]int
@@ -48,8 +50,8 @@ func NewCall() *Call {
 	return c
 }
 
-// EndKey makes what was appended to the buffer since the last key, or since the beginning, the next key. A call has one key
-// or two; what follows the last one is the argument.
+// EndKey makes what was appended to the buffer since the last key, or since the beginning, the next
+// key. A call has one key or two; what follows the last one is the argument.
 func (c *Call) EndKey() {
 	c.keyEnds[c.keyed] = len(c.Buffer)
 	c.keyed++
@@ -67,7 +69,8 @@ func (c *Call) Free() {
 	calls.Put(c)
 }
 
-// complete makes the command of a call whose argument is whole. keys is how many of its keys it sends.
+// complete makes the command of a call whose argument is whole. keys is how many of its keys it
+// sends.
 func (c *Call) complete(sc *Script, keys int) {
 	from := 0
 	for i, end := range c.keyEnds[:c.keyed] {

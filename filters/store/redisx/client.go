@@ -8,8 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Client runs scripts on one Redis, or on a Redis Cluster. Calls that are made at the same moment share their round trips, over
-// all stores that share the client. Make it with [Open] and end it with [Client.Close]. It is safe for concurrent use.
+// Client runs scripts on one Redis, or on a Redis Cluster. Calls that are made at the same moment
+// share their round trips, over all stores that share the client. Make it with [Open] and end it
+// with [Client.Close]. It is safe for concurrent use.
 type Client struct {
 	universal redis.UniversalClient
 	cluster   *redis.ClusterClient // nil without one
@@ -35,20 +36,24 @@ func (c *Client) Timeout() time.Duration { return c.timeout }
 // Universal returns the library's client, for commands that are not worth a batch. It repeats none.
 func (c *Client) Universal() redis.UniversalClient { return c.universal }
 
-// EachMaster calls do for every server that holds keys, at the same time in a cluster, and returns the first error.
+// EachMaster calls do for every server that holds keys, at the same time in a cluster, and returns
+// the first error.
 func (c *Client) EachMaster(ctx context.Context, do func(ctx context.Context, master redis.Cmdable) error) error {
 	if c.cluster == nil {
 		return do(ctx, c.universal)
 	}
-	return c.cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return do(ctx, master) })
+	each := func(ctx context.Context, master *redis.Client) error { return do(ctx, master) }
+	return c.cluster.ForEachMaster(ctx, each)
 }
 
-// Run runs a script on the first keys keys of the call, 1 or 2 that lie in one slot, and frees the call. It returns at the
-// earlier of ctx's deadline and the client's timeout. An error means that the script may or may not have run, unless
-// [NeverSent] or Redis's own error says more. It is sent again only where Redis says that it has not run it.
+// Run runs a script on the first keys keys of the call, 1 or 2 that lie in one slot, and frees the
+// call. It returns at the earlier of ctx's deadline and the client's timeout. An error means that
+// the script may or may not have run, unless [NeverSent] or Redis's own error says more. It is sent
+// again only where Redis says that it has not run it.
 //
-// While a slot of the cluster moves, neither of its two nodes takes a script on two keys unless it has both. Such a script is
-// tried with its first key alone then, and replies [NeedsAllKeys] if that is not enough.
+// While a slot of the cluster moves, neither of its two nodes takes a script on two keys unless it
+// has both. Such a script is tried with its first key alone then, and replies [NeedsAllKeys] if
+// that is not enough.
 func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (string, error) {
 	defer call.Free()
 	if err := ctx.Err(); err != nil {
@@ -91,13 +96,14 @@ func (c *Client) batcher(call *Call) (*batcher, error) {
 	return b.(*batcher), nil
 }
 
-// masters returns the servers that hold keys, by address; without a cluster the one under no address. Batchers of servers
-// that are masters no more are forgotten.
+// masters returns the servers that hold keys, by address; without a cluster the one under no
+// address. Batchers of servers that are masters no more are forgotten.
 func (c *Client) masters(ctx context.Context) (map[string]redis.Cmdable, error) {
 	if c.cluster == nil {
 		return map[string]redis.Cmdable{"": c.universal}, nil
 	}
-	// The library asks one node or another for them. One that hangs must not take the whole time: then those known are good.
+	// The library asks one node or another for them. One that hangs must not take the whole time:
+	// then those known are good.
 	at, ok := ctx.Deadline()
 	if !ok {
 		at = time.Now().Add(c.timeout)

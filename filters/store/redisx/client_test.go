@@ -56,7 +56,8 @@ func await(t *testing.T, what string, ok func() bool) {
 // incr adds the argument to a number and replies with the sum.
 var incr = NewScript(`return tostring(redis.call('INCRBY', KEYS[1], ARGV[1]))`)
 
-// pair adds the argument to two numbers, the second one only if it is given that key, and needs both where both exist.
+// pair adds the argument to two numbers, the second one only if it is given that key, and needs
+// both where both exist.
 var pair = NewScript(`
 if not KEYS[2] then return 'K' end
 return redis.call('INCRBY', KEYS[1], ARGV[1]) .. ' ' .. redis.call('INCRBY', KEYS[2], ARGV[1])
@@ -115,7 +116,8 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// TestScriptIsSentOnce: the text goes out when Redis does not have it, by itself and after a SCRIPT FLUSH; else its name does.
+// TestScriptIsSentOnce: the text goes out when Redis does not have it, by itself and after a SCRIPT
+// FLUSH; else its name does.
 func TestScriptIsSentOnce(t *testing.T) {
 	t.Parallel()
 	c := open(t, redistest.Start(t), patient)
@@ -136,7 +138,8 @@ func TestScriptIsSentOnce(t *testing.T) {
 	}
 }
 
-// TestCallsShareRoundTrips: each call has its own outcome, and they take far fewer round trips than calls.
+// TestCallsShareRoundTrips: each call has its own outcome, and they take far fewer round trips than
+// calls.
 func TestCallsShareRoundTrips(t *testing.T) {
 	t.Parallel()
 	c := open(t, redistest.Start(t), patient)
@@ -182,8 +185,8 @@ func TestErrorsAreApart(t *testing.T) {
 	wg.Wait()
 }
 
-// TestGone: a dead or hanging Redis is an error for every call, within its own deadline, also for calls in one batch; and
-// all is well when Redis is back.
+// TestGone: a dead or hanging Redis is an error for every call, within its own deadline, also for
+// calls in one batch; and all is well when Redis is back.
 func TestGone(t *testing.T) {
 	const timeout = 400 * time.Millisecond
 	for name, c := range map[string]struct{ gone, back func(*redistest.Server) }{
@@ -213,7 +216,8 @@ func TestGone(t *testing.T) {
 					}
 					began := time.Now()
 					_, err := run(ctx, client, incr, "1", "n")
-					if took := time.Since(began); err == nil || took > own+500*time.Millisecond { // half a second for a busy machine
+					const busy = 500 * time.Millisecond // of a machine
+					if took := time.Since(began); err == nil || took > own+busy {
 						t.Errorf("an error after %v with %v to go: %v", took, own, err)
 					}
 				})
@@ -228,8 +232,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// TestConnectionBreaksInABatch: every call of a batch whose connection is lost has an error at once, and no script is sent
-// again, since all of them have run.
+// TestConnectionBreaksInABatch: every call of a batch whose connection is lost has an error at
+// once, and no script is sent again, since all of them have run.
 func TestConnectionBreaksInABatch(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
@@ -265,7 +269,8 @@ func TestConnectionBreaksInABatch(t *testing.T) {
 	}
 }
 
-// cutter is a connection that is lost when the reply to the first batch of several scripts is there.
+// cutter is a connection that is lost when the reply to the first batch of several scripts is
+// there.
 type cutter struct {
 	net.Conn
 	lost *atomic.Int64 // of all connections: scripts in that batch
@@ -302,7 +307,8 @@ func TestCallerEnds(t *testing.T) {
 	}
 }
 
-// TestClusterSlotMoves: scripts on one key and on two go on while their slot moves, and each runs once.
+// TestClusterSlotMoves: scripts on one key and on two go on while their slot moves, and each runs
+// once.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.RunCluster(t, 3)
@@ -411,8 +417,9 @@ func TestOptions(t *testing.T) {
 		Addresses: []string{"a:1", "b:2"}, Sentinel: &Sentinel{Master: "main", Username: "su", Password: "sp"},
 		Username: "u", Password: "p", TLS: true, Timeout: time.Second,
 	}.universal()
-	if o.MasterName != "main" || o.SentinelUsername != "su" || o.SentinelPassword != "sp" || o.Username != "u" || o.Password != "p" ||
-		strings.Join(o.Addrs, " ") != "a:1 b:2" || o.TLSConfig == nil || o.MaxRetries != -1 || !o.ContextTimeoutEnabled || o.IsClusterMode {
+	if o.MasterName != "main" || o.SentinelUsername != "su" || o.SentinelPassword != "sp" ||
+		o.Username != "u" || o.Password != "p" || strings.Join(o.Addrs, " ") != "a:1 b:2" || o.TLSConfig == nil ||
+		o.MaxRetries != -1 || !o.ContextTimeoutEnabled || o.IsClusterMode {
 		t.Errorf("%+v", o)
 	}
 	for _, d := range []time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout} {

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
-// A store keeps its scripts, and appends its keys and its argument to a call. Calls of many goroutines share round trips.
+// A store keeps its scripts, and appends its keys and its argument to a call. Calls of many
+// goroutines share round trips.
 func Example() {
 	client := redisx.Open(redisx.Options{Addresses: []string{"127.0.0.1:6379"}, Timeout: 500 * time.Millisecond})
 	defer func() { _ = client.Close() }()

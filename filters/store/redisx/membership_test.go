@@ -50,7 +50,8 @@ func TestMembersComeAndGo(t *testing.T) {
 		await(t, fmt.Sprintf("gateway %d sees three", i), func() bool { return m.Live() == 3 })
 	}
 	ends[0]() // leaves at once, though its heartbeat is good for seven seconds
-	if ids, err := all[1].client.ZRange(within(t, patient), all[1].key, 0, -1).Result(); err != nil || slices.Contains(ids, "gateway-0") {
+	ids, err := all[1].client.ZRange(within(t, patient), all[1].key, 0, -1).Result()
+	if err != nil || slices.Contains(ids, "gateway-0") {
 		t.Errorf("members after one has left: %v, %v", ids, err)
 	}
 	for _, m := range all[1:] {
@@ -95,7 +96,8 @@ func TestDeadMembersRunOut(t *testing.T) {
 	}
 }
 
-// TestLiveWithoutRedis: the last known number stays in force while Redis is gone, and is right again when it is back.
+// TestLiveWithoutRedis: the last known number stays in force while Redis is gone, and is right
+// again when it is back.
 func TestLiveWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})

@@ -9,12 +9,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// poolSizeMax bounds the connections to one node. Batching needs few of them; a node that hangs needs more.
+// poolSizeMax bounds the connections to one node. Batching needs few of them; a node that hangs
+// needs more.
 const poolSizeMax = 128
 
-// Options say which Redis a [Client] talks to: one server, the master that sentinels name, or a cluster.
+// Options say which Redis a [Client] talks to: one server, the master that sentinels name, or a
+// cluster.
 type Options struct {
-	// Addresses are host:port: of the server, of the sentinels, or of some nodes of the cluster. At least one.
+	// Addresses are host:port: of the server, of the sentinels, or of some nodes of the cluster. At
+	// least one.
 	Addresses []string
 	// Cluster: the addresses are those of a Redis Cluster.
 	Cluster bool
@@ -22,7 +25,8 @@ type Options struct {
 	Sentinel *Sentinel
 
 	Username, Password string
-	// TLS encrypts the connections (TLS 1.2 or later) and verifies the servers against the system's roots.
+	// TLS encrypts the connections (TLS 1.2 or later) and verifies the servers against the system's
+	// roots.
 	TLS bool
 	// Timeout bounds each call, connecting included; above 0.
 	Timeout time.Duration
@@ -30,14 +34,16 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Sentinel names the master that the sentinels watch, and what they want to hear before they tell its address.
+// Sentinel names the master that the sentinels watch, and what they want to hear before they tell
+// its address.
 type Sentinel struct {
 	Master             string
 	Username, Password string
 }
 
-// universal translates the options for the library. The deadline of a command is kept, no attempt outlasts the timeout, and
-// no command is repeated behind the caller's back: only the caller knows whether it may run twice.
+// universal translates the options for the library. The deadline of a command is kept, no attempt
+// outlasts the timeout, and no command is repeated behind the caller's back: only the caller knows
+// whether it may run twice.
 func (o Options) universal() *redis.UniversalOptions {
 	u := &redis.UniversalOptions{
 		Addrs: o.Addresses, IsClusterMode: o.Cluster, Username: o.Username, Password: o.Password,

@@ -11,7 +11,8 @@ import (
 // repeatPause is how long a call waits before it is sent again, while a slot of the cluster moves.
 const repeatPause = 5 * time.Millisecond
 
-// repeat sends a script again that was not run, outside of any batch: the library follows a slot that has moved.
+// repeat sends a script again that was not run, outside of any batch: the library follows a slot
+// that has moved.
 func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, error) {
 	ctx := until(call.deadline)
 	for {
@@ -53,20 +54,22 @@ func (c *Client) again(sc *Script, previous, err error) bool {
 	return false
 }
 
-// once is a command that the client of a cluster does not send again when its connection breaks: it may have been run, and
-// the error of the second try, of a connection that could not be made, would say that it was not.
+// once is a command that the client of a cluster does not send again when its connection breaks: it
+// may have been run, and the error of the second try, of a connection that could not be made, would
+// say that it was not.
 type once struct{ *redis.StringCmd }
 
 // NoRetry implements [redis.Cmder].
 func (once) NoRetry() bool { return true }
 
-// moving tells whether Redis says that the slot of a script is on its way to another node. The library follows ASK by
-// itself, and returns it when that node does not have all keys yet.
+// moving tells whether Redis says that the slot of a script is on its way to another node. The
+// library follows ASK by itself, and returns it when that node does not have all keys yet.
 func moving(err error) bool {
 	return redis.HasErrorPrefix(err, "TRYAGAIN") || redis.HasErrorPrefix(err, "ASK ")
 }
 
-// notRun tells whether Redis says for certain that it has not run a script, so that it may be sent again.
+// notRun tells whether Redis says for certain that it has not run a script, so that it may be sent
+// again.
 func notRun(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
@@ -80,9 +83,10 @@ func notRun(err error) bool {
 	return false
 }
 
-// NeverSent tells whether an error of [Client.Run] says that no connection could be made or got, so that the script was
-// certainly not run.
+// NeverSent tells whether an error of [Client.Run] says that no connection could be made or got, so
+// that the script was certainly not run.
 func NeverSent(err error) bool {
 	var dial *net.OpError
-	return errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted)
+	return errors.As(err, &dial) && dial.Op == "dial" ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted)
 }

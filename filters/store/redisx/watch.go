@@ -16,7 +16,8 @@ type Counter interface{ Inc() }
 
 // WatchOptions are the settings of a [Watch].
 type WatchOptions struct {
-	// Key is one that the user may read; it need not exist. Whether a server serves at all is seen by asking for it.
+	// Key is one that the user may read; it need not exist. Whether a server serves at all is seen
+	// by asking for it.
 	Key string
 	// Logger is told of what is noticed; nil: nothing is.
 	Logger *slog.Logger
@@ -24,8 +25,9 @@ type WatchOptions struct {
 	Failovers Counter
 }
 
-// Watch looks after the servers behind a client: whether they serve, whether a master was replaced or restarted, and
-// whether one of them may evict keys. It looks when it is asked to ([Watch.Ping]). It is safe for concurrent use.
+// Watch looks after the servers behind a client: whether they serve, whether a master was replaced
+// or restarted, and whether one of them may evict keys. It looks when it is asked to
+// ([Watch.Ping]). It is safe for concurrent use.
 type Watch struct {
 	client *Client
 	WatchOptions
@@ -43,9 +45,9 @@ func NewWatch(c *Client, o WatchOptions) *Watch {
 	return &Watch{client: c, WatchOptions: o, warned: map[string]bool{}}
 }
 
-// Ping asks every master whether it serves, within the client's timeout. In a cluster it returns nil when at least one
-// master does, since that one has its part of the keys. A master that is another one than at the last Ping, or was started
-// anew, is logged and counted.
+// Ping asks every master whether it serves, within the client's timeout. In a cluster it returns
+// nil when at least one master does, since that one has its part of the keys. A master that is
+// another one than at the last Ping, or was started anew, is logged and counted.
 func (w *Watch) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -88,7 +90,8 @@ func (w *Watch) examine(ctx context.Context, addr string, master redis.Cmdable) 
 	if err != nil {
 		return "", err
 	}
-	// INFO is answered by a server that still loads its data, and by one that lost its master's place.
+	// INFO is answered by a server that still loads its data, and by one that lost its master's
+	// place.
 	err = master.Exists(ctx, w.Key).Err()
 	if err != nil && !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
 		return "", err
@@ -125,7 +128,7 @@ func (w *Watch) checkEviction(ctx context.Context, addr string, master redis.Cmd
 	w.warned[addr] = true
 	w.mu.Unlock()
 	if !warned {
-		w.Logger.Warn("redisx: Redis may evict keys, and what they hold is lost then: maxmemory-policy should be noeviction",
+		w.Logger.Warn("redisx: Redis may evict keys, which are then lost: maxmemory-policy should be noeviction",
 			"node", addr, "policy", policy)
 	}
 }
@@ -133,8 +136,8 @@ func (w *Watch) checkEviction(ctx context.Context, addr string, master redis.Cmd
 // replaced is a master that is not what it was.
 type replaced struct{ addr, run, now string }
 
-// compare notes what was found and returns the masters that are not what they were: started anew, or no longer among the
-// masters. One that does not answer is what it was.
+// compare notes what was found and returns the masters that are not what they were: started anew,
+// or no longer among the masters. One that does not answer is what it was.
 func (w *Watch) compare(found map[string]string) (changes []replaced) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -158,7 +161,8 @@ func (w *Watch) compare(found map[string]string) (changes []replaced) {
 
 func (w *Watch) report(changes []replaced) {
 	for _, c := range changes {
-		w.Logger.Warn("redisx: a master was replaced or restarted: writes that its replicas or its append-only file had not got are lost",
+		w.Logger.Warn("redisx: a master was replaced or restarted: "+
+			"writes that its replicas or its append-only file did not have are lost",
 			"node", c.addr, "run", c.run, "now", c.now)
 		if w.Failovers != nil {
 			w.Failovers.Inc()

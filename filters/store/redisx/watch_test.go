@@ -19,7 +19,7 @@ func TestCompare(t *testing.T) {
 		{"one restarted", map[string]string{"a": "1", "b": "9", "c": "3", "d": "4"}, 1},
 		{"another one hangs", map[string]string{"a": "1", "b": "9", "c": "", "d": "4"}, 1},
 		{"and its replica took its place", map[string]string{"a": "1", "b": "9", "e": "5", "d": "4"}, 2},
-		{"it comes back as a master, and the replica goes", map[string]string{"a": "1", "b": "9", "c": "6", "d": "4"}, 3},
+		{"it is a master again, and the replica goes", map[string]string{"a": "1", "b": "9", "c": "6", "d": "4"}, 3},
 	} {
 		if w.report(w.compare(look.found)); failovers.n.Load() != look.want {
 			t.Errorf("%s: %d failovers, want %d", look.what, failovers.n.Load(), look.want)

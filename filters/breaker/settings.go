@@ -13,8 +13,8 @@ type Settings struct {
 	Window      time.Duration // how far back calls are counted; at least 1ms
 	MinRequests int           // calls that must have ended in the window before it can open; at least 1
 	OpenFor     time.Duration // how long it stays open before probes are let through; above 0
-	Probes      int           // calls that must succeed to close it, and how many of them may be out at once; at least 1
-	Lease       time.Duration // the longest a call can take: a probe without a result by then has lost its place; above 0
+	Probes      int           // calls that must succeed to close it, and the most that may be out at once; at least 1
+	Lease       time.Duration // the longest that a call can take; a probe without a result loses its place then; above 0
 }
 
 // Slow makes slow calls open the breaker.
@@ -26,8 +26,8 @@ type Slow struct {
 // Check returns every violation at once.
 func (s Settings) Check() error {
 	var errs []error
-	fault := func(bad bool, key string, value any, want string) {
-		if bad {
+	fault := func(wrong bool, key string, value any, want string) {
+		if wrong {
 			errs = append(errs, fmt.Errorf("breaker: %s is %v, want %s", key, value, want))
 		}
 	}

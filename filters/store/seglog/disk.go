@@ -1,4 +1,4 @@
-package idempotencyembedded
+package seglog
 
 import (
 	"errors"
@@ -9,18 +9,20 @@ import (
 	"syscall"
 )
 
-// disk is what the store asks of a folder. Tests have one that fails, hangs, fills up and forgets what was not synced.
-type disk interface {
+// Disk is what a log needs of a file system. Package seglogtest has one that fails, hangs, fills up
+// and forgets what was not synced.
+type Disk interface {
 	MakeFolder(dir string) error
-	Lock(dir string) (io.Closer, error)
+	Lock(dir string) (io.Closer, error) // the error wraps [ErrInUse] when another process has it
 	List(dir string) ([]string, error)
-	Create(name string) (file, error) // empty, whatever was there
-	Open(name string) (file, error)   // to read
+	Create(name string) (File, error) // empty, whatever was there
+	Open(name string) (File, error)   // to read
 	Remove(name string) error
 	SyncFolder(dir string) error
 }
 
-type file interface {
+// File is an open file of a [Disk].
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
@@ -29,21 +31,24 @@ type file interface {
 	Sync() error // the data and what it takes to read it
 }
 
-type realDisk struct{}
+// osDisk is the operating system's.
+type osDisk struct{}
 
-func (d realDisk) MakeFolder(dir string) error {
+func (d osDisk) MakeFolder(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return d.SyncFolder(filepath.Dir(dir)) // so that a power cut leaves its name
+	return d.SyncFolder(filepath.Dir(dir)) // so that its name survives a power cut
 }
 
-// Lock locks the folder for as long as the process lives; the lock of a dead process is no lock.
-func (realDisk) Lock(dir string) (io.Closer, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+const lockName = "LOCK"
+
+// Lock locks the folder until it is closed or the process ends.
+func (osDisk) Lock(dir string) (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +64,13 @@ func (realDisk) Lock(dir string) (io.Closer, error) {
 
 type folderLock struct{ *os.File }
 
-// Close gives the lock up before it closes the file: a child that is being started may have the file open for a moment.
+// Close releases the lock before it closes the file: a child process that is being started may have
+// the file open for a moment.
 func (l folderLock) Close() error {
 	return errors.Join(syscall.Flock(int(l.Fd()), syscall.LOCK_UN), l.File.Close())
 }
 
-func (realDisk) List(dir string) ([]string, error) {
+func (osDisk) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
@@ -73,25 +79,25 @@ func (realDisk) List(dir string) ([]string, error) {
 	return names, err
 }
 
-func (realDisk) Create(name string) (file, error) {
+func (osDisk) Create(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return realFile{f}, nil
+	return osFile{f}, nil
 }
 
-func (realDisk) Open(name string) (file, error) {
+func (osDisk) Open(name string) (File, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	return realFile{f}, nil
+	return osFile{f}, nil
 }
 
-func (realDisk) Remove(name string) error { return os.Remove(name) }
+func (osDisk) Remove(name string) error { return os.Remove(name) }
 
-func (realDisk) SyncFolder(dir string) error {
+func (osDisk) SyncFolder(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -99,9 +105,9 @@ func (realDisk) SyncFolder(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-type realFile struct{ *os.File }
+type osFile struct{ *os.File }
 
-func (f realFile) Size() (int64, error) {
+func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -109,4 +115,4 @@ func (f realFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (f realFile) Sync() error { return syncData(f.File) }
+func (f osFile) Sync() error { return syncData(f.File) }

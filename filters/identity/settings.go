@@ -16,14 +16,13 @@ type Settings []Source
 // Source is [JWT], [Header] or [ClientIP].
 type Source interface{ check() error }
 
-// JWT takes the principal from a claim of a bearer token. There is at most one, since a token that is not good is never
-// looked at again by another source.
+// JWT takes the principal from a claim of a bearer token. There is at most one, since a token that
+// is not valid is never looked at again by another source.
 type JWT struct {
-	KeySet  []byte           // a JWK set
-	KeyFile string           // where KeySet is nil: the path of a file that holds it, read once by New
-	Issuer  string           // what the token's iss must be; empty: it is not looked at
-	Claim   string           // a top-level claim; empty: sub
-	Now     func() time.Time // the clock; nil: time.Now
+	Keys   *KeySet          // what tokens are verified with
+	Issuer string           // what the token's iss must be; empty: it is not looked at
+	Claim  string           // a top-level claim; empty: sub
+	Now    func() time.Time // the clock; nil: time.Now
 }
 
 // Header takes the principal from a header field of a trusted peer.
@@ -36,7 +35,7 @@ type Header struct {
 type ClientIP struct{}
 
 func (j JWT) check() error {
-	if j.KeySet == nil && j.KeyFile == "" {
+	if j.Keys == nil {
 		return errors.New("identity: jwt has no keys")
 	}
 	return nil
@@ -48,10 +47,11 @@ func (h Header) check() error {
 	case h.Name == "" || strings.Trim(h.Name, tokenChars) != "":
 		errs = append(errs, fmt.Errorf("identity: header.name %q is not a field name", h.Name))
 	case filters.HasNamePrefix(h.Name, "Sluice-"):
-		errs = append(errs, fmt.Errorf("identity: header.name %q: Sluice- fields are taken out of every request", h.Name))
+		errs = append(errs, fmt.Errorf("identity: header.name %q: Sluice- fields are taken out of every request",
+			h.Name))
 	}
 	if len(h.Trusted) == 0 {
-		errs = append(errs, fmt.Errorf("identity: header %q has no trusted peers, nobody could use it", h.Name))
+		errs = append(errs, fmt.Errorf("identity: header %q has no trusted peers, so no request could use it", h.Name))
 	}
 	for _, p := range h.Trusted {
 		if !p.IsValid() {

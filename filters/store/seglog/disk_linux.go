@@ -1,11 +1,11 @@
-package idempotencyembedded
+package seglog
 
 import (
 	"os"
 	"syscall"
 )
 
-// syncData leaves out the times of the file, which a reader does not need; its size is written.
+// syncData leaves out the file's times, which no reader needs; its size is written.
 func syncData(f *os.File) error {
 	for {
 		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package idempotencyembedded
+package seglog
 
 import "os"
 
