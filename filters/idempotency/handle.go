@@ -238,7 +238,8 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 				return unknown()
 			}
 		}
-		if budget.over() || tries == lateTriesMax || rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
+		if budget.over() || tries == lateTriesMax ||
+			rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			h.retryInBackground(ch)
 			return inProgress()
 		}

@@ -90,8 +90,8 @@ func TestLateOwnerSettlesWhatNobodyHolds(t *testing.T) {
 	}
 }
 
-// The other attempt runs when the late response comes: the one that has one in the end decides what both
-// clients get.
+// The other attempt runs when the late response comes: the one that has one in the end decides what
+// both clients get.
 func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 	t.Run("answered", func(t *testing.T) {
 		inLate(t, retrying(), ownResponse, func(l *late) {
@@ -240,8 +240,8 @@ func (noReads) Get(context.Context, string) (idempotency.Record, bool, error) {
 	return idempotency.Record{}, false, errFault
 }
 
-// An operator settles a transaction that the coordinator has: both its owner and a request that asked
-// how it stands get what is recorded.
+// An operator settles a transaction that the coordinator has: both its owner and a request that
+// asked how it stands get what is recorded.
 func TestOperatorSettlesATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()

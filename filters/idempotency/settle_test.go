@@ -54,8 +54,8 @@ func TestOmittedHeaders(t *testing.T) {
 	}
 }
 
-// A recorded response that does not open is never served: what became of the request is not known to
-// the gateway.
+// A recorded response that does not open is never served: what became of the request is not known
+// to the gateway.
 func TestUntrustedResponseIsNotServed(t *testing.T) {
 	b := newBench(t, defaults())
 	if err := b.codec.SetKeys(bytes.Repeat([]byte{1}, 32)); err != nil {

@@ -243,8 +243,8 @@ func (w *simWorld) waitBudget() time.Duration {
 	return most
 }
 
-// judgeResponse: it is the service's response to that very request, and the store has it, or had its
-// chance.
+// judgeResponse: it is the service's response to that very request, and the store has it, or had
+// its chance.
 func (w *simWorld) judgeResponse(r *simRequest, y simReply, fail func(string, ...any)) {
 	n, err := strconv.Atoi(y.execution)
 	if err != nil || n < 0 || n >= len(w.service.executions) {

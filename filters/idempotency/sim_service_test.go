@@ -222,8 +222,11 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	return g.executed(x, e, d, fate, calm)
 }
 
-// executed waits for the end of an execution and fills the exchange with what the gateway gets of it.
-func (g *simGateway) executed(x *filters.Exchange, e *simExecution, d simDice, fate float64, calm bool) filters.Outcome {
+// executed waits for the end of an execution and fills the exchange with what the gateway gets of
+// it.
+func (g *simGateway) executed(
+	x *filters.Exchange, e *simExecution, d simDice, fate float64, calm bool,
+) filters.Outcome {
 	s := &g.w.plan.settings
 	takes := d.between(time.Millisecond, 400*time.Millisecond)
 	switch {

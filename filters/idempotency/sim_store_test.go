@@ -104,8 +104,8 @@ func (s *simStore) crash(d simDice) {
 }
 
 // resolve is an operator who settles a record: answered where the service did it, else free.
-// Without force it is refused while a claim holds the record. With force the operator may be wrong, and
-// no step of the record is judged from then on.
+// Without force it is refused while a claim holds the record. With force the operator may be wrong,
+// and no step of the record is judged from then on.
 func (s *simStore) resolve(d simDice) {
 	w := s.w
 	w.mu.Lock()
