@@ -105,7 +105,8 @@ func violations(tree imports) []string {
 			deny("filters are blind to transport", in(direct, "net/http", "golang.org/x/net/http2", "google.golang.org/grpc",
 				"google.golang.org/genproto", "github.com/envoyproxy"))
 			deny("a filter knows package filters, its own stores and its own libraries", slices.DeleteFunc(in(direct, module), func(p string) bool {
-				return p == module+"/filters" && folder != "filters" || owner(p) != "" && owner(p) == owner(pkg)
+				return p == module+"/filters" && folder != "filters" && owner(pkg) != "store" || owner(p) != "" && owner(p) == owner(pkg) ||
+					within(p, module+"/filters/store") && folder != "filters"
 			}))
 			if folder == "filters" {
 				deny("package filters needs the standard library only", slices.DeleteFunc(slices.Clone(direct), standard))
@@ -192,6 +193,8 @@ func TestViolationsAreFound(t *testing.T) {
 		own("filters/breaker"):              {own("filters"), "net/http", "google.golang.org/grpc/codes", own("filters/ratelimit"), "golang.org/x/time/rate"},
 		own("filters/ratelimit"):            {own("filters"), "net/netip", own("control/config")},
 		own("filters/ratelimit/redisstore"): {own("filters/ratelimit"), own("filters/idempotency/redisstore"), "github.com/envoyproxy/go-control-plane/x"},
+		own("filters/store/seglog"):         {own("filters"), own("filters/store/seglog/seglogtest")},
+		own("filters/breaker/breakerlog"):   {own("filters/store/seglog")},
 		own("filters/idempotency"):          {own("filters/idempotency/internal/frame"), own("filters/filtertest"), "net/http/httputil"},
 		own("control/config"):               {own("control/config/inner"), own("filters"), "net/http"},
 		own("control/xds"):                  {own("control/config"), "google.golang.org/grpc"},
@@ -212,6 +215,7 @@ func TestViolationsAreFound(t *testing.T) {
 		"filters/ratelimit imports control/config: ",
 		"filters/ratelimit/redisstore imports filters/idempotency/redisstore: ",
 		"filters/ratelimit/redisstore imports github.com/envoyproxy/go-control-plane/x: ",
+		"filters/store/seglog imports filters: ",
 		"sagaclient imports gateway/http1: ", "sagaclient/barrier imports gateway/http1: ",
 	}
 	slices.Sort(got)

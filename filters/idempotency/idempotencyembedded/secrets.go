@@ -99,7 +99,7 @@ func (s *Store) trySecret(name string, n int) ([]byte, *seglog.Batch, error) {
 }
 
 func (s *Store) appendSecretLocked(sec *secret) (*seglog.Batch, error) {
-	b, err := s.log.Append(seglog.Header{Kind: kindSecret, Key: sec.name, Expires: time.Unix(0, 0)}, sec)
+	b, err := s.log.AppendLocked(seglog.Header{Kind: kindSecret, Key: sec.name, Expires: time.Unix(0, 0)}, sec)
 	if err != nil {
 		return nil, notTaken(err)
 	}
