@@ -65,8 +65,8 @@ type batcher struct {
 	kick    chan struct{} // something is pending
 
 	lock     sync.Locker // the owner's
-	pending  *Batch // is gathered
-	writing  *Batch // is being written
+	pending  *Batch      // is gathered
+	writing  *Batch      // is being written
 	down     error
 	closed   bool
 	timeouts uint64
