@@ -140,8 +140,8 @@ func (s *Store) readCandidates(f *lookup) {
 			return
 		}
 		s.badReads.Add(1)
-		s.logger.Error("a record of the embedded store cannot be read", "file", s.log.Path(at.Segment), "offset", at.Offset,
-			"bytes", at.Len, "error", err)
+		s.logger.Error("a record of the embedded store cannot be read",
+			"file", s.log.Path(at.Segment), "offset", at.Offset, "bytes", at.Len, "error", err)
 		f.readErr = notTaken(fmt.Errorf("idempotencyembedded: %w", asCorrupt(err)))
 		return
 	}

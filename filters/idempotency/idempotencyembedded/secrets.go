@@ -82,7 +82,8 @@ func (s *Store) trySecret(name string, n int) ([]byte, *seglog.Batch, error) {
 	defer s.mu.Unlock()
 	if sec := s.secrets.values[name]; sec != nil {
 		if len(sec.value) != n {
-			return nil, nil, fmt.Errorf("idempotencyembedded: secret %q has %d bytes, asked for %d", name, len(sec.value), n)
+			return nil, nil, fmt.Errorf("idempotencyembedded: secret %q has %d bytes, asked for %d",
+				name, len(sec.value), n)
 		}
 		return bytes.Clone(sec.value), nil, nil
 	}

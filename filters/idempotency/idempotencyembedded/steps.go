@@ -37,7 +37,8 @@ func (s *Store) appendLocked(e *entry, next *idempotency.Record) (b *seglog.Batc
 	s.recountLocked(e.rec.ID, e.record(), next)
 	if next == nil {
 		e.next = idempotency.Record{}
-		b, err = s.log.AppendLocked(seglog.Header{Kind: kindRemoved, Key: e.rec.ID, Expires: e.rec.Expires, Tombstone: true}, e)
+		h := seglog.Header{Kind: kindRemoved, Key: e.rec.ID, Expires: e.rec.Expires, Tombstone: true}
+		b, err = s.log.AppendLocked(h, e)
 	} else {
 		e.next = *next
 		h := seglog.Header{Kind: kindRecord, Key: next.ID, Expires: next.Expires}

@@ -80,7 +80,8 @@ var _ idempotency.Store = (*Store)(nil)
 func Open(dir string, opts Options) (*Store, error) {
 	seed := maphash.MakeSeed()
 	s := &Store{
-		dir: dir, logger: opts.Logger, now: opts.Now, hash: opts.hash, maxRecords: opts.MaxRecords, sweepEvery: opts.SweepEvery,
+		dir: dir, logger: opts.Logger, now: opts.Now, hash: opts.hash,
+		maxRecords: opts.MaxRecords, sweepEvery: opts.SweepEvery,
 		records: newRecords(), secrets: newSecrets(), quit: make(chan struct{}),
 	}
 	if s.logger == nil {
@@ -157,7 +158,9 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 
 // tryClaim decides a claim. rec becomes the record that stands then, once the batch is durable; without a
 // batch it stands already. The error may be errAgain.
-func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotency.Record) (claimed bool, b *seglog.Batch, err error) {
+func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotency.Record) (
+	claimed bool, b *seglog.Batch, err error,
+) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.locateLocked(f); err != nil {
@@ -228,7 +231,8 @@ func (s *Store) tryChange(f *lookup, token uint64, ch idempotency.Change) (*segl
 	case ch.Op == idempotency.Renew && next.State == idempotency.InFlight && next.Attempt == old.Attempt:
 		f.e.rec = next // need not be on disk: after a crash the record is settled whatever its lease says
 		return nil, nil
-	case next.State == old.State && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Delegate):
+	case next.State == old.State &&
+		(ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Delegate):
 		return nil, nil // that step again
 	}
 	return s.stepLocked(f, &next)
@@ -318,8 +322,8 @@ func (s *Store) tryResolve(f *lookup, response []byte, force bool) (bool, *seglo
 	return err == nil, b, err
 }
 
-// forgetDamaged removes a record that cannot be read, on the word of an operator, who knows what the
-// outcome of its request was.
+// forgetDamaged removes a record that cannot be read. An operator asks for it and knows the outcome of its
+// request.
 func (s *Store) forgetDamaged(ctx context.Context, id string) (bool, error) {
 	if err := s.waitWritable(ctx); err != nil {
 		return false, err

@@ -75,7 +75,8 @@ func TestCutAtEveryByte(t *testing.T) {
 		for k := range historyKeys {
 			mustHave(t, tb, strconv.Itoa(k), want[strconv.Itoa(k)])
 		}
-		if st := tb.log.Stats(); cut >= seglog.SegmentOverhead && (st.DamagedParts != 0 || st.TornBytes != int64(cut)-end) {
+		st := tb.log.Stats()
+		if cut >= seglog.SegmentOverhead && (st.DamagedParts != 0 || st.TornBytes != int64(cut)-end) {
 			t.Errorf("cut at %d: %+v", cut, st)
 		}
 		mustPut(t, tb, "further", "x") // behind the cut nothing is lost

@@ -12,10 +12,11 @@ import (
 
 // counter is an owner of one key: how often something happened. Each entry has the whole count.
 type counter struct {
-	log *seglog.Log
-	mu  sync.Mutex // shared with the log
-	n   int        // also of what is being written
-	at  seglog.Ref // of the newest durable entry
+	log     *seglog.Log
+	mu      sync.Mutex // shared with the log
+	n       int        // with what is being written
+	durable int        // without it
+	at      seglog.Ref // of the newest durable entry
 }
 
 // count is one entry.
@@ -47,25 +48,30 @@ func (c *counter) Committed(list []seglog.Write) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range list {
-		if w.Item == nil && w.From != c.at { // a copy of what was replaced meanwhile
+		n, own := w.Item.(count)
+		if !own && w.From != c.at { // a copy of what was replaced meanwhile
 			c.log.Discard(w.At)
 			continue
 		}
 		c.log.Discard(c.at)
-		c.at = w.At
+		if c.at = w.At; own {
+			c.durable = int(n)
+		}
 	}
 }
 
-func (c *counter) Failed(list []seglog.Write) {
+// Failed forgets what was being written.
+func (c *counter) Failed([]seglog.Write) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.n -= len(list) // compaction's copies fail alone: none is made while an entry is pending
+	c.n = c.durable
 }
 
+// Relocate copies the newest entry, but not behind a newer one that is being written.
 func (c *counter) Relocate(e seglog.Entry, at seglog.Ref) (*seglog.Batch, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if at != c.at {
+	if at != c.at || c.n != c.durable {
 		return nil, nil
 	}
 	return c.log.CopyLocked(e, at)
@@ -83,7 +89,8 @@ func openCounter(dir string) (*counter, error) {
 		c.log.Discard(c.at)
 		c.log.Keep(at)
 		c.at = at
-		_, err := fmt.Sscan(string(e.Body), &c.n)
+		_, err := fmt.Sscan(string(e.Body), &c.durable)
+		c.n = c.durable
 		return err
 	})
 	if err == nil {

@@ -182,7 +182,8 @@ func TestFullDisk(t *testing.T) {
 			done = append(done, key)
 		}
 	}
-	if !errors.Is(err, seglog.ErrFailed) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free some room") {
+	if !errors.Is(err, seglog.ErrFailed) || !errors.Is(err, syscall.ENOSPC) ||
+		!strings.Contains(err.Error(), "free some room") {
 		t.Errorf("on a full disk: %v", err)
 	}
 	segments := tb.log.Stats().Segments
@@ -253,7 +254,8 @@ func TestHangingDisk(t *testing.T) {
 	if err := tb.put(ended, "a", "x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("put with a context that has ended: %v", err)
 	}
-	if err := tb.put(within(t, soon), "b", "x"); err == nil || !strings.Contains(err.Error(), "has not answered for 50ms") {
+	err := tb.put(within(t, soon), "b", "x")
+	if err == nil || !strings.Contains(err.Error(), "has not answered for 50ms") {
 		t.Errorf("put on a hanging disk: %v", err)
 	}
 	if c := tb.log.Condition(); c.Stalled == nil {

@@ -116,7 +116,9 @@ func Open(dir string, lock sync.Locker, opts Options) (*Log, error) {
 		dir: dir, logger: opts.Logger, segmentBytes: opts.SegmentBytes, retryFirst: opts.RetryAfter,
 		segments: &l.segments, batcher: l.batcher, counters: &l.counters,
 	}
-	l.compactor = compactor{logger: opts.Logger, segmentBytes: opts.SegmentBytes, segments: &l.segments, batcher: l.batcher}
+	l.compactor = compactor{
+		logger: opts.Logger, segmentBytes: opts.SegmentBytes, segments: &l.segments, batcher: l.batcher,
+	}
 	l.recovery = &recovery{log: l}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("seglog: folder %s: %w", dir, err)

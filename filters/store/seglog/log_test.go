@@ -55,7 +55,8 @@ func TestFolderIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	tb := mustOpen(t, dir, seglog.Options{})
-	if _, err := openTable(dir, seglog.Options{}); !errors.Is(err, seglog.ErrInUse) || !strings.Contains(err.Error(), dir) {
+	_, err := openTable(dir, seglog.Options{})
+	if !errors.Is(err, seglog.ErrInUse) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("second opening: %v, want ErrInUse with the folder's name", err)
 	}
 	mustClose(t, tb)
@@ -202,16 +203,17 @@ func TestFormatOnDisk(t *testing.T) {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	u16, u32, u64 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
 	head := log[:64]
-	if string(head[:8]) != "sluicelg" || u32(head[8:]) != 1 || u32(head[12:]) != 1 || u64(head[16:]) != 1 || u32(head[28:]) != 0 ||
-		u64(head[32:]) != 0 || u32(head[40:]) != crc32.Checksum(head[:40], table) || !bytes.Equal(log[64:128], head) {
+	if string(head[:8]) != "sluicelg" || u32(head[8:]) != 1 || u32(head[12:]) != 1 || u64(head[16:]) != 1 ||
+		u32(head[28:]) != 0 || u64(head[32:]) != 0 || u32(head[40:]) != crc32.Checksum(head[:40], table) ||
+		!bytes.Equal(log[64:128], head) {
 		t.Errorf("header %x", log[:128])
 	}
 	salt := u32(head[24:])
 	e := log[128 : 128+28+3+4]
 	sum := crc32.Update(crc32.Update(salt, table, e[:20]), table, e[28:31])
 	if string(e[:4]) != "\xf5Sl\xe1" || u32(e[4:]) != 35 || e[8] != kindValue || e[9] != 1 || u16(e[10:]) != 3 ||
-		u64(e[12:]) != 1_900_000_000_000_000_000 || u32(e[20:]) != sum || u32(e[24:]) != crc32.Update(sum, table, e[31:]) ||
-		string(e[28:]) != "keybody" {
+		u64(e[12:]) != 1_900_000_000_000_000_000 || u32(e[20:]) != sum ||
+		u32(e[24:]) != crc32.Update(sum, table, e[31:]) || string(e[28:]) != "keybody" {
 		t.Errorf("entry %x", e)
 	}
 	if end := log[128+35:]; len(end) != 28 || end[8] != seglog.KindClosed || end[9] != 1 {
