@@ -16,6 +16,7 @@ require (
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
+	github.com/sluice-gateway/sluice/sagaclient/participant v0.0.0
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/spf13/cobra v1.10.2
 	go.uber.org/goleak v1.3.0
@@ -81,5 +82,8 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.11.0 // indirect
 )
+
+// The module beside it is what services import; both are released together.
+replace github.com/sluice-gateway/sluice/sagaclient/participant => ./sagaclient/participant
 
 tool honnef.co/go/tools/cmd/staticcheck

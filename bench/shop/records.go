@@ -36,7 +36,7 @@ type kind struct {
 	makesID            bool
 	counts             func(r *record) int64 // what the ledger counts: units or minor units
 	// make and takeBack are what else changes with the record. A refusal is an answer with a status.
-	make     func(tx *sql.Tx, r *record) (participant.Answer, error)
+	make     func(tx *sql.Tx, r *record) (participant.Response, error)
 	takeBack func(tx *sql.Tx, r *record) error
 }
 
@@ -70,17 +70,17 @@ func kinds(o Options) []*kind {
 }
 
 // take reserves units: one statement, so that no two buyers get the last one.
-func take(tx *sql.Tx, r *record) (participant.Answer, error) {
+func take(tx *sql.Tx, r *record) (participant.Response, error) {
 	res, err := tx.Exec("UPDATE stock SET available = available - ? WHERE sku = ? AND available >= ?", r.Qty, r.SKU, r.Qty)
 	if err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if n, err := res.RowsAffected(); n > 0 || err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	var known int
 	if err := tx.QueryRow("SELECT COUNT(*) FROM stock WHERE sku = ?", r.SKU).Scan(&known); err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if known == 0 {
 		return participant.Refusal(http.StatusUnprocessableEntity, "unknown-sku"), nil
@@ -94,11 +94,11 @@ func putBack(tx *sql.Tx, r *record) error {
 }
 
 // charge declines what is beyond the card's limit, and the user "broke".
-func (o Options) charge(_ *sql.Tx, r *record) (participant.Answer, error) {
+func (o Options) charge(_ *sql.Tx, r *record) (participant.Response, error) {
 	if r.Amount > o.CardLimit || r.User == "broke" {
 		return participant.Refusal(http.StatusPaymentRequired, "card-declined"), nil
 	}
-	return participant.Answer{}, nil
+	return participant.Response{}, nil
 }
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
@@ -148,7 +148,7 @@ func (k *kind) decode(r *http.Request) (rec record, reason string) {
 }
 
 // create makes a record.
-func (k *kind) create(tx *sql.Tx, r *http.Request) (participant.Answer, error) {
+func (k *kind) create(tx *sql.Tx, r *http.Request) (participant.Response, error) {
 	rec, reason := k.decode(r)
 	if reason != "" {
 		return participant.Refusal(http.StatusUnprocessableEntity, reason), nil
@@ -164,7 +164,7 @@ func (k *kind) create(tx *sql.Tx, r *http.Request) (participant.Answer, error) {
 		}
 		return participant.JSON(http.StatusOK, there), nil
 	case !errors.Is(err, sql.ErrNoRows):
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if k.make != nil {
 		if refusal, err := k.make(tx, &rec); err != nil || refusal.Status != 0 {
@@ -174,22 +174,22 @@ func (k *kind) create(tx *sql.Tx, r *http.Request) (participant.Answer, error) {
 	err = tx.QueryRow("INSERT INTO record (id, state, user, sku, qty, amount) VALUES (?, ?, ?, ?, ?, ?) RETURNING number",
 		rec.ID, rec.State, rec.User, rec.SKU, rec.Qty, rec.Amount).Scan(&rec.Number)
 	if err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if err := book(tx, r, &rec, k.booked, k.counts(&rec)); err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	return participant.JSON(http.StatusCreated, rec), nil
 }
 
 // back takes a record back; again, it changes nothing.
-func (k *kind) back(tx *sql.Tx, r *http.Request) (participant.Answer, error) {
+func (k *kind) back(tx *sql.Tx, r *http.Request) (participant.Response, error) {
 	rec, err := find(tx, r.PathValue("id"))
 	if errors.Is(err, sql.ErrNoRows) {
 		return participant.Refusal(http.StatusNotFound, "unknown-id"), nil
 	}
 	if err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if rec.State == k.takenBack {
 		return participant.JSON(http.StatusOK, rec), nil
@@ -197,14 +197,14 @@ func (k *kind) back(tx *sql.Tx, r *http.Request) (participant.Answer, error) {
 	rec.State = k.takenBack
 	if k.takeBack != nil {
 		if err := k.takeBack(tx, &rec); err != nil {
-			return participant.Answer{}, err
+			return participant.Response{}, err
 		}
 	}
 	if _, err := tx.Exec("UPDATE record SET state = ? WHERE id = ?", rec.State, rec.ID); err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	if err := book(tx, r, &rec, k.bookedBack, k.counts(&rec)); err != nil {
-		return participant.Answer{}, err
+		return participant.Response{}, err
 	}
 	return participant.JSON(http.StatusOK, rec), nil
 }

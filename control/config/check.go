@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // checker looks for what the schema cannot see. Each fault is said of a path; on a path that is at fault already nothing
@@ -234,27 +236,27 @@ func (k *checker) coordinator(endpoints []string, p path) {
 }
 
 func (k *checker) limit(l *Limit, p path) {
-	for i, ref := range l.Per {
-		k.ref(ref, p.to("per").item(i), nil)
+	for i, r := range l.Per {
+		k.ref(r, p.to("per").item(i), nil)
 	}
 }
 
 // ref checks a reference outside a transaction. params are the segments that the path has; nil leaves that to whoever knows
 // the path.
-func (k *checker) ref(ref Ref, p path, params []string) {
+func (k *checker) ref(r ref.Ref, p path, params []string) {
 	switch {
-	case ref.Root == RootGID:
+	case r.Root == ref.GID:
 		k.fault(p, "gid is known in the steps of a transaction only")
-	case ref.Root == RootSteps:
-		k.fault(p, "%s is known in the steps of a transaction only", ref)
-	case ref.Root == RootKey:
+	case r.Root == ref.Steps:
+		k.fault(p, "%s is known in the steps of a transaction only", r)
+	case r.Root == ref.Key:
 		k.fault(p, "key is known in the path of a probe only")
-	case params != nil && lacks(ref, params):
-		k.fault(p, "%s: the route's path has no {%s}", ref, ref.Path[0])
+	case params != nil && lacks(r, params):
+		k.fault(p, "%s: the route's path has no {%s}", r, r.Path[0])
 	}
 }
 
 // lacks reports whether a reference names a segment that is not among the parameters.
-func lacks(ref Ref, params []string) bool {
-	return ref.Root == RootPath && len(ref.Path) > 0 && !slices.Contains(params, ref.Path[0])
+func lacks(r ref.Ref, params []string) bool {
+	return r.Root == ref.Path && len(r.Path) > 0 && !slices.Contains(params, r.Path[0])
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 func (k *checker) route(r *Route, p path, names map[string]int, index int) {
@@ -99,9 +101,9 @@ func (k *checker) routeLimit(name string, p path, params []string) {
 	if !k.exists("limits", "limit", name, p) || params == nil || k.c.Limits[name] == nil {
 		return
 	}
-	for i, ref := range k.c.Limits[name].Per {
-		if lacks(ref, params) && k.sound(at("limits", name, "per").item(i)) {
-			k.fault(p, "limit %q counts per %s, and the route's path has no {%s}", name, ref, ref.Path[0])
+	for i, r := range k.c.Limits[name].Per {
+		if lacks(r, params) && k.sound(at("limits", name, "per").item(i)) {
+			k.fault(p, "limit %q counts per %s, and the route's path has no {%s}", name, r, r.Path[0])
 		}
 	}
 }
@@ -109,13 +111,13 @@ func (k *checker) routeLimit(name string, p path, params []string) {
 func (k *checker) idempotency(r *Route, p path, params []string) {
 	i := r.Idempotency
 	k.key(i, p, params)
-	refs := func(list []Ref, key string) {
+	refs := func(list []ref.Ref, key string) {
 		added := len(list) - len(k.items(p.to(key))) // the principal that is always part of the scope
 		if !k.written(p.to(key)) {
 			return
 		}
-		for n, ref := range list[max(added, 0):] {
-			k.ref(ref, p.to(key).item(n), params)
+		for n, r := range list[max(added, 0):] {
+			k.ref(r, p.to(key).item(n), params)
 		}
 	}
 	refs(i.Scope, "scope")
@@ -183,12 +185,12 @@ func (k *checker) probe(i *Idempotency, p path, params []string) {
 			k.fault(target, "%q %s", i.Probe.Path, why)
 		}
 	}
-	for _, ref := range i.Probe.Path.Refs() {
+	for _, r := range i.Probe.Path.Refs() {
 		switch {
-		case ref.Root == RootSteps || ref.Root == RootGID:
-			k.fault(target, "%s: belongs to a transaction", ref)
-		case lacks(ref, params):
-			k.fault(target, "%s: the route's path has no {%s}", ref, ref.Path[0])
+		case r.Root == ref.Steps || r.Root == ref.GID:
+			k.fault(target, "%s: belongs to a transaction", r)
+		case lacks(r, params):
+			k.fault(target, "%s: the route's path has no {%s}", r, r.Path[0])
 		}
 	}
 	for n, not := range i.Probe.NotDone {
@@ -243,8 +245,8 @@ func (k *checker) key(i *Idempotency, p path, params []string) {
 	} else if k.written(source.to("window")) {
 		k.fault(source.to("window"), "belongs to a derived key")
 	}
-	for n, ref := range i.Key.Derived {
-		k.ref(ref, source.to("derived").item(n), params)
+	for n, r := range i.Key.Derived {
+		k.ref(r, source.to("derived").item(n), params)
 	}
 }
 
@@ -258,7 +260,7 @@ func (k *checker) respond(r *Respond, p path) {
 	for _, name := range sortedKeys(r.Headers) {
 		field := p.to("headers", name)
 		switch {
-		case !tokenForm.MatchString(name):
+		case !ref.IsFieldName(name):
 			k.fault(field, "%q is not the name of a header field", name)
 		case slices.Contains(framing, textproto.CanonicalMIMEHeaderKey(name)):
 			k.fault(field, "the gateway sets this field itself")
@@ -290,7 +292,7 @@ func checkPattern(pattern string) (params []string, err error) {
 		case strings.ContainsAny(s, "{}"):
 			name, ok := strings.CutPrefix(s, "{")
 			name, closed := strings.CutSuffix(name, "}")
-			if !ok || !closed || !paramForm.MatchString(name) {
+			if !ok || !closed || !ref.IsParam(name) {
 				return nil, fmt.Errorf("has %s: a parameter is a whole segment {name}", s)
 			}
 			if slices.Contains(params, name) {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 func (k *checker) transaction(name string, t *Transaction, p path) {
@@ -72,33 +74,33 @@ func (k *checker) body(v any, p path, routes []transactionRoute) {
 		for i, item := range v {
 			k.body(item, p.item(i), routes)
 		}
-	case Template:
+	case ref.Template:
 		k.template(v, p, routes)
 	}
 }
 
-func (k *checker) template(t Template, p path, routes []transactionRoute) {
-	for _, ref := range t.Refs() {
-		if ref.Root == RootSteps {
-			k.fault(p, "%s: answers of earlier steps need mode tcc: %s", ref, notSupported)
+func (k *checker) template(t ref.Template, p path, routes []transactionRoute) {
+	for _, r := range t.Refs() {
+		if r.Root == ref.Steps {
+			k.fault(p, "%s: answers of earlier steps need mode tcc: %s", r, notSupported)
 		}
-		if ref.Root == RootKey {
+		if r.Root == ref.Key {
 			k.fault(p, "key is known in the path of a probe only; a transaction has its gid")
 		}
-		for _, r := range routes {
-			if lacks(ref, r.params) {
-				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}", ref, r.name, ref.Path[0])
+		for _, route := range routes {
+			if lacks(r, route.params) {
+				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}", r, route.name, r.Path[0])
 			}
 		}
 	}
 }
 
 // callPathFault says what is wrong with the literal text of a call's path, or nothing.
-func callPathFault(t Template) string {
+func callPathFault(t ref.Template) string {
 	return literalFault(t, "?#", "has a query, a fragment or a space; a call has a path only")
 }
 
-func literalFault(t Template, not, why string) string {
+func literalFault(t ref.Template, not, why string) string {
 	if len(t.Parts) == 0 || !strings.HasPrefix(t.Parts[0].Text, "/") {
 		return "has to begin with /"
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // decoder makes the structs from a tree that the schema was checked with. What is broken stays at its default, and an
@@ -39,7 +41,7 @@ func (d *decoder) value(v reflect.Value, n *node, name, rule string) {
 			to.Wait = 0
 			return
 		}
-	case *Template:
+	case *ref.Template:
 		d.template(to, n, name)
 		return
 	case encoding.TextUnmarshaler:
@@ -143,11 +145,11 @@ func (d *decoder) file(v reflect.Value, n *node, name, rule string) {
 func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, name, rule string) {
 	text, ok := n.text()
 	if rule == "member" {
-		if strings.HasPrefix(text, RootBody+".") {
+		if strings.HasPrefix(text, ref.Body+".") {
 			d.fault(n, "%s: %s is within the body already: leave the body. out", name, n.show())
 			return
 		}
-		text = RootBody + "." + text
+		text = ref.Body + "." + text
 	}
 	if err := to.UnmarshalText([]byte(text)); !ok || err != nil {
 		switch {
@@ -206,11 +208,11 @@ func (d *decoder) prefix(to *netip.Prefix, n *node, name string) {
 }
 
 // template parses what is written; what was filled in is text and no template.
-func (d *decoder) template(to *Template, n *node, name string) {
-	t, err := ParseTemplate(n.literal)
+func (d *decoder) template(to *ref.Template, n *node, name string) {
+	t, err := ref.ParseTemplate(n.literal)
 	switch {
 	case err != nil && n.secret:
-		d.fault(n, "%s: %s is not %s", name, n.show(), wantTemplate)
+		d.fault(n, "%s: %s is not %s", name, n.show(), ref.WantTemplate)
 	case err != nil:
 		d.fault(n, "%s: %s: %v", name, n.show(), err)
 	default:
@@ -218,7 +220,7 @@ func (d *decoder) template(to *Template, n *node, name string) {
 	}
 }
 
-// body makes the value of [Call.Body]: map[string]any, []any, Template, json.Number, bool or nil.
+// body makes the value of [Call.Body]: map[string]any, []any, ref.Template, json.Number, bool or nil.
 func (d *decoder) body(n *node, name string) any {
 	if n.broken {
 		return nil
@@ -240,7 +242,7 @@ func (d *decoder) body(n *node, name string) any {
 	if _, ok := n.scalar.(string); !ok {
 		return n.scalar
 	}
-	var t Template
+	var t ref.Template
 	d.template(&t, n, name)
 	return t
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 func duration(d time.Duration) Duration { return Duration(d) }
@@ -41,8 +43,8 @@ func setDefaults(v any) {
 		v.Scope, v.Mode, v.OnStoreFailure = "global", "enforce", "local"
 	case *Idempotency:
 		*v = Idempotency{
-			Scope:       []Ref{{Root: RootPrincipal}, {Root: RootRoute}},
-			Fingerprint: []Ref{{Root: RootMethod}, {Root: RootPath}, {Root: RootQuery}, {Root: RootBody}},
+			Scope:       []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
+			Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query}, {Root: ref.Body}},
 			TTL:         duration(24 * time.Hour), Lease: duration(10 * time.Second), MaxInFlight: duration(60 * time.Second),
 			Record: []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}},
 			OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
@@ -94,8 +96,8 @@ func complete(c *Config, files *files) {
 			continue
 		}
 		i := r.Idempotency
-		if !slices.ContainsFunc(i.Scope, func(ref Ref) bool { return ref.Root == RootPrincipal }) {
-			i.Scope = slices.Insert(i.Scope, 0, Ref{Root: RootPrincipal}) // always part of it: a key is somebody's own
+		if !slices.ContainsFunc(i.Scope, func(r ref.Ref) bool { return r.Root == ref.Principal }) {
+			i.Scope = slices.Insert(i.Scope, 0, ref.Ref{Root: ref.Principal}) // always part of it: a key is somebody's own
 		}
 		switch k := &i.Key; {
 		case k.Derived != nil && k.Window == 0:

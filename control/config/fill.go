@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // fillMax is how long a file that is filled in may be.
@@ -93,7 +95,7 @@ func (f *filler) fill(n *node, text string) {
 			n.broken = true
 		}
 		value.WriteString(text[:start] + secret)
-		literal.WriteString(text[:start] + doubleBraces.Replace(secret))
+		literal.WriteString(text[:start] + ref.Quote(secret))
 		text = text[start+end+1:]
 		n.secret = true
 		f.faults.secrets = append(f.faults.secrets, secret)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 func mustLoad(t *testing.T, path string) *Config {
@@ -53,11 +55,11 @@ func expect(t *testing.T, what string, got, want any) {
 	}
 }
 
-func refs(t *testing.T, list ...string) []Ref {
+func refs(t *testing.T, list ...string) []ref.Ref {
 	t.Helper()
-	var out []Ref
+	var out []ref.Ref
 	for _, s := range list {
-		r, err := ParseRef(s)
+		r, err := ref.Parse(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +96,7 @@ func TestContractExample(t *testing.T) {
 		t.Errorf("after: %v, %v", steps[0].After, steps[2].After)
 	}
 	expect(t, "failOn", steps[2].FailOn, []StatusRange{{402, 402}, {409, 409}, {422, 422}})
-	qty, ok := steps[0].Do.Body.(map[string]any)["qty"].(Template)
+	qty, ok := steps[0].Do.Body.(map[string]any)["qty"].(ref.Template)
 	if lone, is := qty.Lone(); !ok || !is || lone.String() != "body.qty" {
 		t.Errorf("body.qty is %v, want the lone reference body.qty", steps[0].Do.Body)
 	}
@@ -352,8 +354,8 @@ func TestSecrets(t *testing.T) {
 	expect(t, "password", c.Store.Redis.Password, "pa ss")
 	expect(t, "body", c.Routes[0].Respond.Body, "a hush{er b")
 	body := c.Transactions["t"].Steps[0].Do.Body.(map[string]any)
-	expect(t, "token", body["token"], any(Template{Parts: []TemplatePart{{Ref: &Ref{Root: "gid"}}, {Text: " hush{er"}}}))
-	expect(t, "cost", body["cost"], any(Template{Parts: []TemplatePart{{Text: "$"}, {Ref: &Ref{Root: "body", Path: []string{"cost"}}}}}))
+	expect(t, "token", body["token"], any(ref.Template{Parts: []ref.Part{{Ref: &ref.Ref{Root: "gid"}}, {Text: " hush{er"}}}))
+	expect(t, "cost", body["cost"], any(ref.Template{Parts: []ref.Part{{Text: "$"}, {Ref: &ref.Ref{Root: "body", Path: []string{"cost"}}}}}))
 	expect(t, "files", c.Files(), []string{filepath.Join(dir, "pass")})
 	shown, err := c.Redacted()
 	if err != nil {

@@ -1,6 +1,10 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
 
 // Config is one whole configuration, complete: every default is filled in, every reference parsed, every secret in place.
 // It is a value that nobody changes after [Load].
@@ -178,12 +182,12 @@ type BreakerSlow struct {
 
 // Limit is a rate limit. Global is false for scope: local.
 type Limit struct {
-	Scope          string `json:"scope" jsonschema:"enum=global,enum=local"` // global | local
-	Per            []Ref  `json:"per" jsonschema:"uniqueItems=true"`
-	Rate           Rate   `json:"rate" jsonschema:"required"`
-	Burst          int    `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
-	Mode           string `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
-	OnStoreFailure string `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
+	Scope          string    `json:"scope" jsonschema:"enum=global,enum=local"` // global | local
+	Per            []ref.Ref `json:"per" jsonschema:"uniqueItems=true"`
+	Rate           Rate      `json:"rate" jsonschema:"required"`
+	Burst          int       `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
+	Mode           string    `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
+	OnStoreFailure string    `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
 }
 
 // Route leads a request to a service, a transaction or a fixed answer: exactly one of Service, Transaction, Respond.
@@ -216,8 +220,8 @@ type Respond struct {
 type Idempotency struct {
 	Required       bool          `json:"required"`
 	Key            Key           `json:"key"`
-	Scope          []Ref         `json:"scope" jsonschema:"uniqueItems=true"`
-	Fingerprint    []Ref         `json:"fingerprint" jsonschema:"minItems=1,uniqueItems=true"`
+	Scope          []ref.Ref     `json:"scope" jsonschema:"uniqueItems=true"`
+	Fingerprint    []ref.Ref     `json:"fingerprint" jsonschema:"minItems=1,uniqueItems=true"`
 	TTL            Duration      `json:"ttl" config:"min=1s"`
 	Lease          Duration      `json:"lease" config:"min=1s"`
 	MaxInFlight    Duration      `json:"maxInFlight"`
@@ -235,17 +239,17 @@ type Idempotency struct {
 // Probe asks the route's service what became of a request.
 type Probe struct {
 	Method  string        `json:"method" jsonschema:"enum=GET,enum=HEAD,enum=POST"`
-	Path    Template      `json:"path" jsonschema:"required"` // may refer to key, the injected Idempotency-Key
+	Path    ref.Template  `json:"path" jsonschema:"required"` // may refer to key, the injected Idempotency-Key
 	Done    []StatusRange `json:"done" jsonschema:"minItems=1"`
 	NotDone []StatusRange `json:"notDone" jsonschema:"minItems=1"`
 }
 
 // Key is where the idempotency key stands: exactly one of Header, Body, Derived.
 type Key struct {
-	Header  string   `json:"header" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
-	Body    *Ref     `json:"body" config:"member"` // a member of the JSON body
-	Derived []Ref    `json:"derived" jsonschema:"minItems=1,uniqueItems=true"`
-	Window  Duration `json:"window"` // derived: how long, from the end of the first request
+	Header  string    `json:"header" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
+	Body    *ref.Ref  `json:"body" config:"member"` // a member of the JSON body
+	Derived []ref.Ref `json:"derived" jsonschema:"minItems=1,uniqueItems=true"`
+	Window  Duration  `json:"window"` // derived: how long, from the end of the first request
 }
 
 // WhileInFlight is what a duplicate gets while the first request runs: it waits so long, 0 is an immediate refusal.
@@ -293,10 +297,10 @@ type Step struct {
 
 // Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is no body.
 type Call struct {
-	Service string   `json:"service" jsonschema:"required,minLength=1"`
-	Method  string   `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
-	Path    Template `json:"path" jsonschema:"required"`
-	Body    any      `json:"body"`
+	Service string       `json:"service" jsonschema:"required,minLength=1"`
+	Method  string       `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
+	Path    ref.Template `json:"path" jsonschema:"required"`
+	Body    any          `json:"body"`
 }
 
 // Unsupported is a setting that the contract has and this version does not.

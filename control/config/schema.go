@@ -11,6 +11,8 @@ import (
 
 	"github.com/invopop/jsonschema"
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // Schema returns the JSON Schema (draft 2020-12) of the configuration, made from the structs. It is the one that documents
@@ -50,14 +52,19 @@ func reflectSchema() *jsonschema.Schema {
 		Anonymous:                  true,
 		RequiredFromJSONSchemaTags: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
-			if t == reflect.TypeFor[netip.Prefix]() {
-				return &jsonschema.Schema{Type: "string", Pattern: prefixPattern, Description: wantPrefix}
+			switch t {
+			case reflect.TypeFor[netip.Prefix]():
+				return written(prefixPattern, wantPrefix)
+			case reflect.TypeFor[ref.Ref](), reflect.TypeFor[ref.Template]():
+				return &jsonschema.Schema{Ref: "#/$defs/" + t.Name()}
 			}
 			return nil
 		},
 		LookupComment: func(t reflect.Type, field string) string { return descriptions[t.Name()][field] },
 	}
 	s := r.Reflect(&Config{})
+	s.Definitions["Ref"] = written(ref.Pattern, ref.Want)
+	s.Definitions["Template"] = written(ref.TemplatePattern, ref.WantTemplate)
 	s.Title = "Configuration of Sluice"
 	addDefaults(s, reflect.TypeFor[Config](), map[reflect.Type]bool{})
 	return s
@@ -94,6 +101,9 @@ func written(pattern, want string) *jsonschema.Schema {
 }
 
 const (
+	memberPattern = `^[^.]+(\.[^.]+)*$`
+	wantMember    = "a member of the JSON body such as order_no or cart.id"
+
 	prefixPattern = `^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$`
 	wantPrefix    = "an address block such as 10.0.0.0/8 or 192.0.2.7"
 )
@@ -109,12 +119,6 @@ func (Percent) JSONSchema() *jsonschema.Schema { return written(percentPattern, 
 
 // JSONSchema is the form of a written rate.
 func (Rate) JSONSchema() *jsonschema.Schema { return written(ratePattern, wantRate) }
-
-// JSONSchema is the form of a reference.
-func (Ref) JSONSchema() *jsonschema.Schema { return written(refPattern, wantRef) }
-
-// JSONSchema is the form of a template.
-func (Template) JSONSchema() *jsonschema.Schema { return written(templatePattern, wantTemplate) }
 
 // JSONSchema takes a status as a number or as text. The choice is an if, not a oneOf: a fault is then about the one that was meant.
 func (StatusRange) JSONSchema() *jsonschema.Schema {

@@ -12,6 +12,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 const notSupported = "not supported yet"
@@ -42,8 +44,8 @@ var forms = map[string]form{
 	"Percent":     formOf[Percent](wantPercent),
 	"Rate":        formOf[Rate](wantRate),
 	"StatusRange": formOf[StatusRange](wantStatus),
-	"Ref":         formOf[Ref](wantRef),
-	"Template":    formOf[Template](wantTemplate),
+	"Ref":         formOf[ref.Ref](ref.Want),
+	"Template":    formOf[ref.Template](ref.WantTemplate),
 }
 
 // patternWants say in words what the other patterns of the schema are.

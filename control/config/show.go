@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // hidden stands for a secret.
@@ -137,11 +139,11 @@ func (k Key) MarshalJSON() ([]byte, error) {
 	case k.Body != nil:
 		return json.Marshal(struct {
 			Body string `json:"body"`
-		}{Ref{Root: k.Body.Path[0], Path: k.Body.Path[1:]}.String()})
+		}{ref.Ref{Root: k.Body.Path[0], Path: k.Body.Path[1:]}.String()})
 	case k.Derived != nil:
 		return json.Marshal(struct {
-			Derived []Ref    `json:"derived"`
-			Window  Duration `json:"window"`
+			Derived []ref.Ref `json:"derived"`
+			Window  Duration  `json:"window"`
 		}{k.Derived, k.Window})
 	}
 	return json.Marshal(struct {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // name is a logical request's name as it is written.
@@ -15,7 +16,8 @@ type name [IDLength]byte
 
 var nameEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// digester digests a list of parts, each told apart from its neighbours by its length. It comes from a pool and goes back there.
+// digester digests a list of parts, each told apart from its neighbours by its length. It comes
+// from a pool and goes back there.
 type digester struct {
 	hash     hash.Hash
 	gathered []byte // short parts that the hash has not been given yet: one call for many of them
@@ -37,10 +39,10 @@ func (d *digester) free() {
 }
 
 // parts takes what the references stand for; a missing one is told from an empty one.
-func (d *digester) parts(refs []filters.Ref, x *filters.Exchange) error {
+func (d *digester) parts(refs []ref.Ref, x *filters.Exchange) error {
 	for i := range refs {
 		r := &refs[i]
-		if r.Source == filters.FromBody {
+		if r.Root == ref.Body {
 			body, err := x.Body()
 			if err != nil {
 				return err

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 func exchange() *filters.Exchange {
@@ -20,9 +20,9 @@ func exchange() *filters.Exchange {
 	return x
 }
 
-func parse(t *testing.T, s string) config.Template {
+func parse(t *testing.T, s string) ref.Template {
 	t.Helper()
-	tpl, err := config.ParseTemplate(s)
+	tpl, err := ref.ParseTemplate(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestValueKeepsTypes(t *testing.T) {
 	}
 }
 
-// A value cannot leave the place in which it is filled in.
+// A value cannot leave the place in which it is expanded.
 func TestTarget(t *testing.T) {
 	for _, c := range []struct{ template, path, query string }{
 		{"/v1/reservations/{gid}/release", "/v1/reservations/g1/release", ""},

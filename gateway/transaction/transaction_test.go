@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
+	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -120,11 +121,11 @@ var definition = &config.Transaction{
 }
 
 func call(service, path string) *config.Call {
-	t, err := config.ParseTemplate(path)
+	t, err := ref.ParseTemplate(path)
 	if err != nil {
 		panic(err)
 	}
-	qty, err := config.ParseTemplate("{body.qty}")
+	qty, err := ref.ParseTemplate("{body.qty}")
 	if err != nil {
 		panic(err)
 	}
@@ -136,7 +137,7 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
 	f := idempotency.New(idempotency.Settings{
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
-		Scope: []filters.Ref{{Source: filters.FromPrincipal}}, Fingerprint: []filters.Ref{{Source: filters.FromBody}},
+		Scope: []ref.Ref{{Root: ref.Principal}}, Fingerprint: []ref.Ref{{Root: ref.Body}},
 	}, idempotency.Options{
 		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.Logger,
 		Metrics: idempotency.Metrics{Claims: &counter{}, Replays: &counter{}, Joins: &counter{}, Conflicts: &counter{}, Mismatches: &counter{}, Unknown: &counter{}, Lost: &counter{}, Failures: &counter{}},

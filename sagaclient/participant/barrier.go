@@ -145,12 +145,12 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	if undone := undoes(b.Op); undone != "" {
 		var err error
 		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, undone, barrierID, b.Op); err != nil {
-			return 0, before("participant: barrier of gid %s: %w", b.GID, err)
+			return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)
 		}
 	}
 	first, err := inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, b.Op, barrierID, b.Op)
 	if err != nil {
-		return 0, before("participant: barrier of gid %s: %w", b.GID, err)
+		return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)
 	}
 	switch {
 	case empty:
@@ -161,7 +161,7 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	var reason string
 	query := b.Dialect.bind("SELECT reason FROM " + table + " WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
 	if err := tx.QueryRowContext(ctx, query, b.GID, b.BranchID, b.Op, barrierID).Scan(&reason); err != nil {
-		return 0, before("participant: barrier of gid %s: %w", b.GID, err)
+		return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)
 	}
 	if reason != b.Op {
 		return TooLate, nil

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Answer is what a request is answered. Header is for the few fields that belong to it, Content-Type or Location.
-type Answer struct {
+// Response is what a request is answered. Header is for the few fields that belong to it, Content-Type or Location.
+type Response struct {
 	Status   int
 	Header   http.Header
 	Body     []byte
@@ -20,11 +20,11 @@ type Answer struct {
 }
 
 // done: it took effect, or the service says so. Its transaction is committed, and the answer kept.
-func (a Answer) done() bool { return a.Status >= 200 && a.Status < 400 }
+func (a Response) done() bool { return a.Status >= 200 && a.Status < 400 }
 
 // refused: it was decided that it is not done. What it wrote is rolled back, the answer kept. Other answers, of a service that is at fault or
 // busy, decide nothing: all is rolled back.
-func (a Answer) refused() bool {
+func (a Response) refused() bool {
 	switch a.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
@@ -32,20 +32,20 @@ func (a Answer) refused() bool {
 	return a.Status >= 400 && a.Status < 500
 }
 
-func (a Answer) success() bool { return a.Status >= 200 && a.Status < 300 }
+func (a Response) success() bool { return a.Status >= 200 && a.Status < 300 }
 
 // Guard makes requests with a key, and branch calls, take effect once. It is safe for concurrent use; nobody changes its fields after the
 // first call.
 type Guard struct {
-	DB           *sql.DB
-	Dialect      Dialect
-	BarrierTable string           // empty: [BarrierTable]
-	AnswerTable  string           // empty: [AnswerTable]
-	BodyMax      int64            // bytes of a request's body that Handler and Middleware read; 0: 1 MiB
-	AnswerMax    int64            // bytes of an answer's body; 0: 1 MiB. With a longer one nothing is done
-	LookupWait   time.Duration    // how long ProbeHandler waits for an attempt that runs; 0: 1 s
-	Log          *slog.Logger     // of the handlers; nil: slog.Default
-	Now          func() time.Time // nil: time.Now
+	DB               *sql.DB
+	Dialect          Dialect
+	BarrierTable     string           // empty: [BarrierTable]
+	ResponseTable    string           // empty: [ResponseTable]
+	RequestBytesMax  int64            // bytes of a request's body that Handler and Middleware read; 0: 1 MiB
+	ResponseBytesMax int64            // bytes of an answer's body; 0: 1 MiB. With a longer one nothing is done
+	LookupWait       time.Duration    // how long ProbeHandler waits for an attempt that runs; 0: 1 s
+	Log              *slog.Logger     // of the handlers; nil: slog.Default
+	Now              func() time.Time // nil: time.Now
 }
 
 // Key is the logical request, as its header fields tell it.
@@ -56,9 +56,9 @@ type Key struct {
 
 // Why a transaction is rolled back that did not fail.
 var (
-	errUndone   = errors.New("participant: nothing was done")
-	errReplayed = errors.New("participant: it was done before")
-	errRefused  = errors.New("participant: it was refused")
+	errNotExecuted = errors.New("participant: nothing was done")
+	errReplayed    = errors.New("participant: it was done before")
+	errRefused     = errors.New("participant: it was refused")
 )
 
 // Do runs do in a transaction and commits its answer with its effect, or returns the answer that it gave before, with Replayed set. A refusal
@@ -67,11 +67,11 @@ var (
 // A conflict with another transaction (deadlock, serialization failure) and a commit that is not acknowledged are tried again, a few times,
 // so do may run more than once, each time after a rollback: what it does outside of tx must bear that. After an error for which
 // [NothingDone] holds, nothing was done; it may be [ErrAbandoned].
-func (g *Guard) Do(ctx context.Context, key Key, do func(tx *sql.Tx) (Answer, error)) (Answer, error) {
+func (g *Guard) Do(ctx context.Context, key Key, do func(tx *sql.Tx) (Response, error)) (Response, error) {
 	if err := key.check(); err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
-	var a Answer
+	var a Response
 	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
 		kept, err := g.enter(ctx, tx, key)
 		if err != nil {
@@ -88,21 +88,21 @@ func (g *Guard) Do(ctx context.Context, key Key, do func(tx *sql.Tx) (Answer, er
 		case a.refused():
 			return errRefused
 		case !a.done():
-			return errUndone
+			return errNotExecuted
 		}
 		return g.keep(ctx, tx, key.Value, a)
 	})
 	switch {
 	case errors.Is(err, errRefused):
 		return g.refuse(ctx, key, a)
-	case err != nil && !errors.Is(err, errUndone) && !errors.Is(err, errReplayed):
-		return Answer{}, err
+	case err != nil && !errors.Is(err, errNotExecuted) && !errors.Is(err, errReplayed):
+		return Response{}, err
 	}
 	return a, nil
 }
 
 // refuse keeps a refusal, after the transaction of the effect was rolled back. Another attempt may have come between; then its word counts.
-func (g *Guard) refuse(ctx context.Context, key Key, a Answer) (Answer, error) {
+func (g *Guard) refuse(ctx context.Context, key Key, a Response) (Response, error) {
 	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
 		kept, err := g.enter(ctx, tx, key)
 		if err != nil {
@@ -120,25 +120,25 @@ func (g *Guard) refuse(ctx context.Context, key Key, a Answer) (Answer, error) {
 	if t := (*txError)(nil); errors.As(err, &t) { // also when the commit is in doubt: a refusal is all that it holds
 		err = &txError{err: t.err}
 	}
-	return Answer{}, err
+	return Response{}, err
 }
 
 // Lookup says what became of a request after the attempt key.Attempt, of which nobody knows: done, with its answer, or not done. It waits for an
 // attempt that is running. Once it has said "not done" it stays so: that attempt and those before it are refused with [ErrAbandoned] when they
 // come after all, the next one is done. A refusal counts as not done. When Lookup fails, nothing is known.
-func (g *Guard) Lookup(ctx context.Context, key Key) (a Answer, done bool, err error) {
+func (g *Guard) Lookup(ctx context.Context, key Key) (a Response, done bool, err error) {
 	if err := key.check(); err != nil {
-		return Answer{}, false, err
+		return Response{}, false, err
 	}
 	err = repeat(ctx, g.DB, func(tx *sql.Tx) error {
 		r, err := g.lock(ctx, tx, key, rowAbandoned)
 		switch {
 		case err != nil:
 			return err
-		case r.answer.done():
-			a = r.answer
+		case r.response.done():
+			a = r.response
 			return errReplayed
-		case r.attempt >= key.Attempt && r.answer.Status == rowAbandoned: // perhaps just now
+		case r.attempt >= key.Attempt && r.response.Status == rowAbandoned: // perhaps just now
 			return nil
 		case r.attempt > key.Attempt: // a later attempt was refused: to this one that is as good
 			return errReplayed
@@ -146,7 +146,7 @@ func (g *Guard) Lookup(ctx context.Context, key Key) (a Answer, done bool, err e
 		return g.set(ctx, tx, key, rowAbandoned)
 	})
 	if err != nil && !errors.Is(err, errReplayed) {
-		return Answer{}, false, err
+		return Response{}, false, err
 	}
 	return a, a.Status != 0, nil
 }
@@ -161,7 +161,7 @@ func (g *Guard) Forget(ctx context.Context, before time.Time) (n int64, err erro
 		args = args[:1]
 	}
 	for {
-		r, err := g.DB.ExecContext(ctx, g.Dialect.deleteOld(g.answers()), args...)
+		r, err := g.DB.ExecContext(ctx, g.Dialect.deleteOld(g.responseTable()), args...)
 		if err != nil {
 			return n, fmt.Errorf("participant: forgetting answers: %w", err)
 		}
@@ -184,9 +184,9 @@ func (k Key) check() error {
 
 const attemptMax = 1 << 30 // of the column; nobody gets there
 
-func (g *Guard) answers() string  { return cmp.Or(g.AnswerTable, AnswerTable) }
-func (g *Guard) bodyMax() int64   { return cmp.Or(g.BodyMax, 1<<20) }
-func (g *Guard) answerMax() int64 { return cmp.Or(g.AnswerMax, 1<<20) }
+func (g *Guard) responseTable() string   { return cmp.Or(g.ResponseTable, ResponseTable) }
+func (g *Guard) requestBytesMax() int64  { return cmp.Or(g.RequestBytesMax, 1<<20) }
+func (g *Guard) responseBytesMax() int64 { return cmp.Or(g.ResponseBytesMax, 1<<20) }
 
 func (g *Guard) now() time.Time {
 	if g.Now != nil {

@@ -15,7 +15,7 @@ import (
 // Effect is what a service does for a request, in the transaction tx, which also holds the record of it. A refusal is an answer with a
 // status of 4xx and no error; what it wrote is rolled back. The body of r is in memory. An effect may run more than once, see [Guard.Do]; it
 // neither commits nor rolls back tx.
-type Effect func(tx *sql.Tx, r *http.Request) (Answer, error)
+type Effect func(tx *sql.Tx, r *http.Request) (Response, error)
 
 // Handler serves an effect: a branch call through the barrier, a request with a key through [Guard.Do], any other in a plain transaction. A
 // repeated branch call gets the answer of the first one.
@@ -37,7 +37,7 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) {
 	a.send(w)
 }
 
-func (g *Guard) failed(r *http.Request, err error) Answer {
+func (g *Guard) failed(r *http.Request, err error) Response {
 	a := Refusal(http.StatusInternalServerError, "internal-error")
 	switch {
 	case errors.Is(err, ErrAbandoned):
@@ -50,7 +50,7 @@ func (g *Guard) failed(r *http.Request, err error) Answer {
 	return a
 }
 
-func (a Answer) send(w http.ResponseWriter) {
+func (a Response) send(w http.ResponseWriter) {
 	for name, values := range a.Header {
 		w.Header()[name] = values
 	}
@@ -62,22 +62,22 @@ func (a Answer) send(w http.ResponseWriter) {
 }
 
 // Refusal is an answer with {"reason": …}.
-func Refusal(status int, reason string) Answer {
+func Refusal(status int, reason string) Response {
 	return JSON(status, map[string]string{"reason": reason})
 }
 
 // JSON is an answer with v as its body; it panics when v has no JSON form, as a fault of the program.
-func JSON(status int, v any) Answer {
+func JSON(status int, v any) Response {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
 	}
-	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: append(b, '\n')}
+	return Response{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: append(b, '\n')}
 }
 
-func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Answer, error) {
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Response, error) {
 	// Before the transaction begins: a slow client must not hold a lock.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.bodyMax()))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.requestBytesMax()))
 	if err != nil {
 		var tooLong *http.MaxBytesError
 		if errors.As(err, &tooLong) {
@@ -96,7 +96,7 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Answe
 	}
 	// The effect ends as it ends, also when the caller has left: a rollback at that moment would only make the outcome doubtful.
 	ctx := context.WithoutCancel(r.Context())
-	effect := func(tx *sql.Tx) (Answer, error) {
+	effect := func(tx *sql.Tx) (Response, error) {
 		r.Body = io.NopCloser(bytes.NewReader(body)) // an earlier run has read it
 		return do(tx, r)
 	}
@@ -111,11 +111,11 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Answe
 }
 
 // branch runs an effect behind the barrier. The answer is kept under the branch's own key (gid-branch-op), for repetitions.
-func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *sql.Tx) (Answer, error)) (Answer, error) {
+func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *sql.Tx) (Response, error)) (Response, error) {
 	if key == "" {
 		key = b.GID + "-" + b.BranchID + "-" + b.Op
 	}
-	var a Answer
+	var a Response
 	err := repeat(ctx, g.DB, func(tx *sql.Tx) error {
 		result, err := b.enter(ctx, tx)
 		if err != nil {
@@ -130,7 +130,7 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 			return nil
 		case Repeated:
 			kept, ok, err := g.read(ctx, tx, key, "")
-			if a = kept.answer; !ok {
+			if a = kept.response; !ok {
 				a = JSON(http.StatusOK, map[string]string{"result": "done before"})
 			}
 			return err
@@ -139,7 +139,7 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 			return err
 		}
 		if !a.success() {
-			return errUndone
+			return errNotExecuted
 		}
 		// The barrier has decided; an older answer under the key stays.
 		if kept, err := g.enter(ctx, tx, Key{key, attemptMax}); kept != nil || err != nil {
@@ -147,20 +147,20 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 		}
 		return g.keep(ctx, tx, key, a)
 	})
-	if err != nil && !errors.Is(err, errUndone) {
-		return Answer{}, err
+	if err != nil && !errors.Is(err, errNotExecuted) {
+		return Response{}, err
 	}
 	return a, nil
 }
 
-func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Answer, error)) (a Answer, err error) {
+func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Response, error)) (a Response, err error) {
 	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) { // not repeated: nothing would tell whether a commit has happened
 		if a, err = do(tx); err == nil && !a.done() {
-			err = errUndone
+			err = errNotExecuted
 		}
 		return err
 	})
-	if errors.Is(err, errUndone) {
+	if errors.Is(err, errNotExecuted) {
 		err = nil
 	}
 	return a, err

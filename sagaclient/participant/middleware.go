@@ -33,10 +33,10 @@ func (g *Guard) Middleware(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g.serve(w, r, func(tx *sql.Tx, r *http.Request) (Answer, error) {
-			b := buffer{header: http.Header{}, most: g.answerMax()}
+		g.serve(w, r, func(tx *sql.Tx, r *http.Request) (Response, error) {
+			b := buffer{header: http.Header{}, bytesMax: g.responseBytesMax()}
 			next.ServeHTTP(&b, r.WithContext(context.WithValue(r.Context(), txKey{}, tx)))
-			return b.answer()
+			return b.response()
 		})
 	})
 }
@@ -47,12 +47,12 @@ func safe(method string) bool { // RFC 9110 §9.2.1
 
 // buffer is a ResponseWriter that keeps the answer.
 type buffer struct {
-	header  http.Header // as the handler sees it
-	sent    http.Header // as it was when the head was written; nil before
-	status  int
-	body    bytes.Buffer
-	most    int64
-	tooLong bool
+	header   http.Header // as the handler sees it
+	sent     http.Header // as it was when the head was written; nil before
+	status   int
+	body     bytes.Buffer
+	bytesMax int64
+	tooLong  bool
 }
 
 func (b *buffer) Header() http.Header { return b.header }
@@ -66,22 +66,22 @@ func (b *buffer) WriteHeader(status int) {
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.WriteHeader(http.StatusOK)
-	if int64(b.body.Len()+len(p)) > b.most {
+	if int64(b.body.Len()+len(p)) > b.bytesMax {
 		b.tooLong = true
-		return 0, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.most)
+		return 0, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.bytesMax)
 	}
 	return b.body.Write(p)
 }
 
-// answer fails for one that is too long, so that nothing of it is kept.
-func (b *buffer) answer() (Answer, error) {
+// response fails for one that is too long, so that nothing of it is kept.
+func (b *buffer) response() (Response, error) {
 	b.WriteHeader(http.StatusOK)
 	if b.tooLong {
-		return Answer{}, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.most)
+		return Response{}, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.bytesMax)
 	}
 	if b.sent.Get("Content-Type") == "" && b.body.Len() > 0 { // as net/http does, and so that a replay says the same
 		b.sent.Set("Content-Type", http.DetectContentType(b.body.Bytes()))
 	}
 	b.sent.Del("Content-Length") // of the body as it is sent, not as the handler announced it
-	return Answer{Status: b.status, Header: b.sent, Body: b.body.Bytes()}, nil
+	return Response{Status: b.status, Header: b.sent, Body: b.body.Bytes()}, nil
 }

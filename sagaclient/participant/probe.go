@@ -26,7 +26,7 @@ func (g *Guard) ProbeHandler() http.Handler {
 	})
 }
 
-func (g *Guard) lookup(r *http.Request) Answer {
+func (g *Guard) lookup(r *http.Request) Response {
 	key, err := keyOf(r.Header)
 	inPath := r.PathValue("key")
 	if err != nil || r.Header.Get(HeaderAttempt) == "" || key.Value != "" && inPath != "" && key.Value != inPath {

@@ -26,7 +26,9 @@ type txError struct {
 func (e *txError) Error() string { return e.err.Error() }
 func (e *txError) Unwrap() error { return e.err }
 
-func before(format string, args ...any) error { return &txError{err: fmt.Errorf(format, args...)} }
+func beforeCommit(format string, args ...any) error {
+	return &txError{err: fmt.Errorf(format, args...)}
+}
 
 // NothingDone reports whether an error of [Guard.Do] or [Barrier.Call] says for sure that the database holds no effect: the transaction did
 // not begin, or lost against another one and was rolled back. It is false for the effect's own errors, after which there is none either, but
@@ -107,7 +109,7 @@ func pause(ctx context.Context, try int) bool {
 func inTx(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return before("participant: beginning: %w", err)
+		return beforeCommit("participant: beginning: %w", err)
 	}
 	defer tx.Rollback() // does nothing after a commit
 	if err := f(tx); err != nil {

@@ -151,7 +151,7 @@ func (s *Store) readCandidates(f *lookup) {
 func decode(v seglog.Entry) (idempotency.Record, error) {
 	rec, err := idempotency.RecordIn(v.Body) // of memory that was read for this alone
 	if rec.State == idempotency.InFlight {
-		rec.State, rec.Unsent = idempotency.Unknown, false
+		rec.State, rec.NotDispatched = idempotency.Unknown, false
 	}
 	return rec, err
 }

@@ -182,7 +182,7 @@ func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotenc
 	}
 	rec.OwnTexts()
 	e := s.records.acquire(f, rec.ID)
-	if rec.Unsent && rec.Attempt == 1 {
+	if rec.NotDispatched && rec.Attempt == 1 {
 		// A claim with nothing sent is gone after a crash anyway, and what is on disk before it is over.
 		s.recountLocked(rec.ID, e.record(), rec)
 		s.log.Discard(e.at)

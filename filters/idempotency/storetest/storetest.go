@@ -53,6 +53,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
 		{"LateOwnerFenced", testFenced},
 		{"LateResponseOfUnknown", testLateResponse},
+		{"LateOwnerSettles", testLateOwner},
+		{"LateOwnerOfAnotherRecord", testLateOwnerOfAnotherRecord},
+		{"TakeOverWithNothingSentLapses", testTakeOverLapses},
 		{"Expiry", testExpiry},
 		{"Resolve", testResolve},
 		{"List", testList},
@@ -219,7 +222,7 @@ func testWhole(t *testing.T, h Harness) {
 		t.Errorf("got  %+v\nwant %+v", rec, claimed)
 	}
 	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
-		rec.TTL != c.TTL || rec.Unsent {
+		rec.TTL != c.TTL || rec.NotDispatched {
 		t.Errorf("record %+v of claim %+v", rec, c)
 	}
 	bare := idempotency.ClaimRequest{ID: newID(), Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour}

@@ -1,0 +1,64 @@
+package filters
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Part returns a part of the request by the root of a reference (package ref), and the name behind it where the root
+// takes one. With [Exchange.Body] and [Exchange.JSON] it is what references are evaluated on. The text is valid as
+// long as the exchange's own are.
+func (x *Exchange) Part(root, name string) (string, bool) {
+	switch root {
+	case "principal":
+		return x.Principal, x.Principal != ""
+	case "client.ip":
+		if !x.Client.IsValid() {
+			return "", false
+		}
+		return x.Text(x.Client.AppendTo(x.Scratch())), true
+	case "route":
+		return x.Route, true
+	case "method":
+		return x.Method, true
+	case "path":
+		if name == "" {
+			return x.Path, true
+		}
+		return x.Param(name)
+	case "query":
+		if name == "" {
+			return x.RawQuery, true
+		}
+		return queryParameter(x.RawQuery, name)
+	case "header": // several fields of one name are joined by ", "
+		if _, ok := x.Header.Lookup(name); !ok {
+			return "", false
+		}
+		return x.Header.Joined(name), true
+	case "gid":
+		return x.Logical.GID, x.Logical.GID != ""
+	case "key":
+		return x.Logical.Key, x.Logical.Key != ""
+	}
+	return "", false
+}
+
+// queryParameter returns the first parameter of that name. A pair that does not decode is not there.
+func queryParameter(raw, name string) (string, bool) {
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		k, v, _ := strings.Cut(pair, "=")
+		k, err := url.QueryUnescape(k)
+		if err != nil || k != name {
+			continue
+		}
+		v, err = url.QueryUnescape(v)
+		if err != nil {
+			continue
+		}
+		return v, true
+	}
+	return "", false
+}

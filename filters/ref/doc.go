@@ -1,0 +1,27 @@
+// Package ref is the language of references and templates: principal, path.sku, body.cart.total, and text with such
+// references in braces. It is parsed, printed and evaluated here and nowhere else; the configuration, the filters and
+// the gateway share it.
+//
+// # Language
+//
+//	principal client.ip route gid key     what the gateway knows of the request
+//	method path query body                the request's own parts, whole
+//	path.NAME query.NAME header.NAME      a captured segment, the first parameter, a field; NAME may have dots
+//	body.A.B steps.A.B                    a member of a JSON document; each dot goes one member deeper
+//
+// A template holds references in braces; {{ and }} are the braces themselves.
+//
+// # Invariants
+//
+// What [Parse] and [ParseTemplate] accept, String prints so that it is parsed to the same again. A reference to a part
+// that the request does not have evaluates to false, never to an empty text. Evaluation changes nothing and allocates
+// nothing but the text of a body or of a member that is no string.
+//
+// # Memory bound
+//
+// A value is part of the request, or a copy of a part of it.
+//
+// # Failure policy
+//
+// A body that cannot be read, or that is no JSON document, has no members.
+package ref
