@@ -25,6 +25,14 @@ import (
 
 const childFolder = "SLUICE_TEST_EMBEDDED_CHILD"
 
+// ends are the ways in which a claim ends, and endStates how the record reads then; 0 is no record.
+var (
+	ends = []idempotency.Op{
+		idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate,
+	}
+	endStates = []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Delegated}
+)
+
 // TestMain is also the child of TestKill: the test binary runs itself, works on the folder and is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
@@ -35,7 +43,8 @@ func TestMain(m *testing.M) {
 
 // work claims and ends keys until the process is killed, and says each acknowledged step on the standard output.
 func work(dir string) {
-	s, err := Open(dir, Options{Logger: quiet, SegmentBytes: 16 << 10, SweepEvery: time.Millisecond}) // compaction is at work too
+	opts := Options{Logger: quiet, SegmentBytes: 16 << 10, SweepEvery: time.Millisecond} // compacts too
+	s, err := Open(dir, opts)
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -56,11 +65,10 @@ func work(dir string) {
 					return
 				}
 				say("claimed", id)
-				ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
-				words := []string{"finished", "freed", "doubted", "handed"}
+				words := []string{"finished", "freed", "marked", "delegated"}
 				n := i % 4
 				say("starting-"+words[n], id)
-				if err := s.Change(ctx, id, 1, idempotency.Change{Op: ops[n], Response: []byte(id)}); err != nil {
+				if err := s.Change(ctx, id, 1, idempotency.Change{Op: ends[n], Response: []byte(id)}); err != nil {
 					say("error", err.Error())
 					return
 				}
@@ -71,7 +79,8 @@ func work(dir string) {
 	select {}
 }
 
-// TestKill kills a working process at random moments: what it acknowledged is there afterwards, and nothing else is in flight.
+// TestKill kills a working process at random moments: what it acknowledged is there afterwards, and nothing
+// else is in flight.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -125,15 +134,22 @@ func checkAcknowledged(t *testing.T, dir string, last map[string]string) {
 	defer mustClose(t, s)
 	for id, said := range last {
 		allowed := map[string][]idempotency.State{ // 0 is no record
-			"claimed": {idempotency.Unknown}, "finished": {idempotency.Answered}, "freed": {0}, "doubted": {idempotency.Unknown}, "handed": {idempotency.Delegated},
-			"starting-finished": {idempotency.Unknown, idempotency.Answered}, "starting-freed": {idempotency.Unknown, 0},
-			"starting-doubted": {idempotency.Unknown}, "starting-handed": {idempotency.Unknown, idempotency.Delegated},
+			"claimed":            {idempotency.Unknown},
+			"finished":           {idempotency.Answered},
+			"freed":              {0},
+			"marked":             {idempotency.Unknown},
+			"delegated":          {idempotency.Delegated},
+			"starting-finished":  {idempotency.Unknown, idempotency.Answered},
+			"starting-freed":     {idempotency.Unknown, 0},
+			"starting-marked":    {idempotency.Unknown},
+			"starting-delegated": {idempotency.Unknown, idempotency.Delegated},
 		}[said]
 		if got := state(t, s, id); !slices.Contains(allowed, got) {
 			t.Errorf("%s was %s, and reads as %v (0 is gone); want one of %v", id, said, uint8(got), allowed)
 		}
 	}
-	if inFlight, err := s.List(within(t, soon), idempotency.Query{State: idempotency.InFlight}, 10); err != nil || len(inFlight) != 0 {
+	inFlight, err := s.List(within(t, soon), idempotency.Query{State: idempotency.InFlight}, 10)
+	if err != nil || len(inFlight) != 0 {
 		t.Errorf("in flight after opening: %+v, %v", inFlight, err)
 	}
 	if st := s.Stats(); st.DamagedParts != 0 {
@@ -165,16 +181,14 @@ func record(t *testing.T, dir string) history {
 		h.steps = append(h.steps, recorded{id, at, size, st})
 		at = size
 	}
-	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
-	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Delegated}
 	for i := range 8 {
 		id := strconv.Itoa(i)
 		claim(t, s, request(id, 1))
 		step(id, idempotency.Unknown)
 		if i >= 2 { // of another one, so that they lie mixed
 			id = strconv.Itoa(i - 2)
-			change(t, s, id, 1, ops[(i-2)%4])
-			step(id, states[(i-2)%4])
+			change(t, s, id, 1, ends[(i-2)%4])
+			step(id, endStates[(i-2)%4])
 		}
 	}
 	var err error
@@ -218,7 +232,8 @@ func TestCutAtEveryByte(t *testing.T) {
 				t.Errorf("cut at %d: %s reads as %v, want %v", cut, id, state(t, s, id), want[id])
 			}
 		}
-		if st := s.Stats(); cut >= seglog.SegmentOverhead && st.DamagedParts != 0 || cut >= seglog.SegmentOverhead && st.TornBytes != int64(cut)-lastEnd(h, cut) {
+		st := s.Stats()
+		if cut >= seglog.SegmentOverhead && (st.DamagedParts != 0 || st.TornBytes != int64(cut)-lastEnd(h, cut)) {
 			t.Errorf("cut at %d: %+v", cut, st)
 		}
 		mustClose(t, s)
@@ -263,7 +278,8 @@ func checkRest(t *testing.T, s *Store, h history, from, until int64) {
 		case until <= st.from || from >= st.until:
 			want[st.id] = st.state
 			delete(hit, st.id)
-		case until <= h.steps[len(h.steps)-1].from: // else it is the end of the log, which was not written whole for all that is known
+		case until <= h.steps[len(h.steps)-1].from:
+			// Else it is the end of the log, which was not written whole for all that is known.
 			hit[st.id] = st
 		}
 	}
@@ -277,7 +293,8 @@ func checkRest(t *testing.T, s *Store, h history, from, until int64) {
 		case got == want[id] && !(readable && want[id] == 0 && st.state != 0):
 		case got == refused && damaged && (want[id] != idempotency.Unknown || !readable):
 		default:
-			t.Errorf("damage from %d to %d: %s reads as %d, want %d; its damaged step is %+v", from, until, id, got, want[id], st)
+			t.Errorf("damage from %d to %d: %s reads as %d, want %d; its damaged step is %+v",
+				from, until, id, got, want[id], st)
 		}
 	}
 }
@@ -347,14 +364,56 @@ func TestLostSegments(t *testing.T) {
 			}
 			s := mustOpen(t, dir, Options{})
 			defer mustClose(t, s)
-			if state(t, s, "0") != idempotency.Answered || state(t, s, "1") != 0 || state(t, s, "2") != idempotency.Answered {
-				t.Error("the records of the other segments are not there")
+			for id, want := range []idempotency.State{idempotency.Answered, 0, idempotency.Answered} {
+				if got := state(t, s, strconv.Itoa(id)); got != want {
+					t.Errorf("record %d reads as %v, want %v", id, got, want)
+				}
 			}
 			if st := s.Stats(); st.DamagedParts == 0 || st.DamagedBytes < 200 {
 				t.Errorf("reported: %+v", st)
 			}
 		})
 	}
+}
+
+// TestListWithDamage: one damaged record is left out of a list; the others are in it.
+func TestListWithDamage(t *testing.T) {
+	d := seglogtest.New()
+	s := mustOpen(t, "store", Options{disk: d})
+	defer mustClose(t, s)
+	claim(t, s, request("h", 1))
+	change(t, s, "h", 1, idempotency.Delegate)
+	claim(t, s, request("b", 1))
+	change(t, s, "b", 1, idempotency.Finish)
+	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
+	list, err := s.List(t.Context(), idempotency.Query{State: idempotency.Delegated}, 1000)
+	if err != nil || len(list) != 1 {
+		t.Errorf("delegated: %d, %v", len(list), err)
+	}
+	if ok, err := s.Resolve(t.Context(), "b", nil, true); !ok || err != nil {
+		t.Errorf("an operator cannot free the damaged key: %v, %v", ok, err)
+	}
+}
+
+// TestDamagedSecret: a secret whose entry is damaged on disk is written again from memory, so that compaction goes on.
+func TestDamagedSecret(t *testing.T) {
+	d, c := seglogtest.New(), newClock()
+	s := mustOpen(t, "store", Options{disk: d, Now: c.now, SegmentBytes: 8 << 10, SweepEvery: time.Millisecond})
+	defer mustClose(t, s)
+	if _, err := s.Secret(t.Context(), "name", 32); err != nil {
+		t.Fatal(err)
+	}
+	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
+	for i := range 2000 {
+		id := "k" + strconv.Itoa(i)
+		claim(t, s, request(id, 1))
+		change(t, s, id, 1, idempotency.Free)
+	}
+	c.advance(100 * time.Hour)
+	eventually(t, "the log is short again", func() bool {
+		st := s.Stats()
+		return st.DiskBytes <= 2*st.LiveBytes+4*8<<10
+	})
 }
 
 // FuzzLog opens a folder with any bytes as the entries of its log.
