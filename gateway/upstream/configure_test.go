@@ -495,6 +495,26 @@ func TestConfigureTLS(t *testing.T) {
 	}
 }
 
+// An endpoint that failed its check for the TLS that it was checked with is checked again as soon
+// as there is another one.
+func TestNewTLSIsChecked(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(srv.Close)
+	address := srv.Listener.Addr().String()
+	i := &instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: "h", TLS: true}}
+	var l healthLog
+	s := settings(i)
+	s.Health = &Health{Path: "/", Every: time.Hour, Timeout: 10 * time.Second}
+	svc := started(t, s, l.metrics())
+	until(t, "it is checked", func() bool { return len(l.lines()) == 1 })
+	e := endpoints(svc)[0]
+	e.down.Store(true) // as after a second failure
+	s.TLS = &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	svc.Configure(s)
+	until(t, "it is back", func() bool { return !e.down.Load() })
+}
+
 func TestConfigureKeepsBudget(t *testing.T) {
 	t.Parallel()
 	i := newInstance(t)
