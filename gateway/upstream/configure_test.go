@@ -548,6 +548,19 @@ func TestClosedService(t *testing.T) {
 	}
 }
 
+// A service that is closed while a request connects still gets the request, and keeps no connection.
+func TestCloseWhileConnecting(t *testing.T) {
+	t.Parallel()
+	for _, i := range []*instance{newInstance(t), newHTTP2Instance(t)} {
+		m := quiet
+		var svc *Service
+		m.Connects = hook(func() { svc.Close() })
+		svc = New(settings(i), m)
+		get(t, svc)
+		until(t, "its connection closes", func() bool { return i.requests.Load() == 1 && i.open.Load() == 0 })
+	}
+}
+
 // Requests and Close at a time: none fails.
 func TestCloseUnderRequests(t *testing.T) {
 	t.Parallel()
