@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/pagetest"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
@@ -127,11 +128,7 @@ func TestHTML(t *testing.T) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, never := range []string{"NaN", "Inf", "http://", "https://", "<script", "ZgotmplZ"} {
-		if strings.Contains(text, never) {
-			t.Errorf("%q is in the page", never)
-		}
-	}
+	pagetest.SelfContained(t, text)
 	if err := new(Report).WriteHTML(&out); err != nil {
 		t.Errorf("an empty report: %v", err)
 	}

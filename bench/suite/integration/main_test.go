@@ -1,5 +1,3 @@
-// Package integration_test shows the product's promises on real processes: gateways that are
-// killed, a real Redis, a real coordinator, the demo as its user runs it.
 package integration_test
 
 import (
