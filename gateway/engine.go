@@ -121,7 +121,7 @@ func (b *builder) engine() (*engine, error) {
 // its route, since it is the more specific one.
 func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error {
 	if r.Status != "" {
-		rt := b.newRoute(r.Name+"/status", &statusTarget{coordinator: b.coordinator, route: r.Name, stopping: b.stopping})
+		rt := b.newRoute(r.Name+"/status", &statusTarget{bridge: b.coordinator, route: r.Name, stopping: b.stopping})
 		if err := b.finish(e, rt, r.Status, []string{"GET"}, who); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error
 	case r.Respond != nil:
 		rt.target = newFixed(r.Respond)
 	case r.Transaction != "":
-		rt.target = &transactTarget{transaction.NewExecutor(b.coordinator, b.cfg.Transactions[r.Transaction], r.Status)}
+		rt.target = &transactTarget{transaction.NewExecutor(b.coordinator, transactionSettings(b.cfg.Transactions[r.Transaction], r.Status))}
 	default:
 		f, br, err := b.service(r.Service)
 		if err != nil {

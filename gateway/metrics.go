@@ -243,7 +243,7 @@ func (w *healthWatch) end(endpoint string) {
 func (m *metrics) transaction() transaction.Metrics {
 	event := func(name string) filters.Counter { return m.transactions.WithLabelValues(name) }
 	return transaction.Metrics{
-		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"), Doubts: event("doubted"),
+		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"), Unacknowledged: event("doubted"),
 		BranchCalls: event("branch-call"), BranchErrors: event("branch-error"),
 	}
 }

@@ -124,7 +124,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	return g.drain(servers)
 }
 
-// start builds the coordinator's stand-in and the first engine.
+// start builds the bridge to the coordinator and the first engine.
 func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
 	if cfg.Coordinator != nil {
 		client, err := sagaclient.New(sagaclient.Options{Endpoints: cfg.Coordinator.DTM.Endpoints})
@@ -132,8 +132,8 @@ func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
 			return err
 		}
 		g.coordinator = transaction.New(transaction.Options{
-			Client: client, Store: g.shared.store, Codec: g.shared.codec, Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Call: g.callBranch, Longest: g.longestCall, Steps: g.stepsOf, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
+			Client: client, Store: g.shared.store, Codec: g.shared.codec, BaseURL: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
+			Services: g, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
 		})
 	}
 	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
@@ -313,8 +313,8 @@ func (g *gateway) drain(s *servers) error {
 	return nil
 }
 
-// callBranch sends a branch's call through the chain that the service has in the engine in force.
-func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
+// CallBranch implements [transaction.Services]: it sends a branch's call through the chain that the service has in the engine in force.
+func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
 	rt := g.engine.Load().branches[service]
 	if rt == nil {
 		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Logical.Key)
@@ -339,18 +339,20 @@ type whole struct{ message http1.Message }
 
 func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
 
-// stepsOf returns the names of the steps of the transaction that a route leads to today.
-func (g *gateway) stepsOf(route string) (names []string, ok bool) {
+// Steps implements [transaction.Services]: the names of the steps of the transaction that a route leads to today.
+func (g *gateway) Steps(route string) (names []string, ok bool) {
 	cfg := g.engine.Load().cfg
 	for _, r := range cfg.Routes {
 		if r.Name == route && r.Transaction != "" {
-			return transaction.StepNames(cfg.Transactions[r.Transaction]), true
+			s := transactionSettings(cfg.Transactions[r.Transaction], r.Status)
+			return s.StepNames(), true
 		}
 	}
 	return nil, false
 }
 
-func (g *gateway) longestCall(service string) time.Duration {
+// LongestCall implements [transaction.Services].
+func (g *gateway) LongestCall(service string) time.Duration {
 	if c := g.engine.Load().cfg.Services[service]; c != nil {
 		return longest(c)
 	}
