@@ -7,7 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// transactionSettings turns a transaction of the configuration into the settings of the route that leads to it.
+// transactionSettings turns a transaction of the configuration into the settings of the route that
+// leads to it.
 func transactionSettings(t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
 		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// background counts the goroutines that it starts. Unlike a sync.WaitGroup it may be waited for while more begin. The zero
-// value is ready; it is safe for concurrent use.
+// background counts the goroutines that it starts. Unlike a sync.WaitGroup it may be waited for
+// while more begin. The zero value is ready; it is safe for concurrent use.
 type background struct {
 	mu   sync.Mutex
 	n    int

@@ -42,8 +42,9 @@ var dtmOp = map[string]string{opDo: "action", opUndo: "compensate"}
 // branch names one operation of one step. ID is the coordinator's number for the step.
 type branch struct{ gid, step, op, id string }
 
-// url is where the coordinator calls a branch. The HMAC binds gid, step, operation, number and payload to each other: a
-// program that can reach the address still cannot forge a call, nor give a known one another payload.
+// url is where the coordinator calls a branch. The HMAC binds gid, step, operation, number and
+// payload to each other: a program that can reach the address still cannot forge a call, nor give a
+// known one another payload.
 func (b branch) url(base string, key, payload []byte) string {
 	return base + "/branch/" + b.gid + "/" + b.step + "/" + b.op + "/" + b.sign(key, payload)
 }
@@ -60,11 +61,13 @@ func branchRecord(gid, step, op string) string {
 	return idempotency.DigestOf("branch", gid, step, op)
 }
 
-// branchRoute is the route under which the records of a route's branches are kept, apart from those of its clients.
+// branchRoute is the route under which the records of a route's branches are kept, apart from those
+// of its clients.
 func branchRoute(route string) string { return route + "/branch" }
 
-// ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still running (the next call
-// comes after the same delay), anything else as to be tried again (the delay doubles).
+// ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still
+// running (the next call comes after the same delay), anything else as to be tried again (the delay
+// doubles).
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call, status, problem := b.readBranchCall(w, r)
 	if status != 0 {
@@ -97,7 +100,8 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 	}
 	if !hmac.Equal([]byte(parts[5]), []byte(call.sign(key, payload))) || !plausible(call.gid) ||
 		q.Get("gid") != call.gid || q.Get("op") != dtmOp[call.op] {
-		b.logger.Warn("transaction: a branch call with a bad signature was refused", "gid", call.gid, "peer", r.RemoteAddr)
+		b.logger.Warn("transaction: a branch call with a bad signature was refused",
+			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"
 	}
 	call.env = new(envelope)

@@ -13,13 +13,15 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// serveBranch claims the branch's record and calls the service, or returns what the record knows of an earlier call.
+// serveBranch claims the branch's record and calls the service, or returns what the record knows of
+// an earlier call.
 func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) {
 	lease := b.services.LongestCall(call.call.Service) + branchLeaseMargin
 	claim := idempotency.ClaimRequest{
 		ID: branchRecord(call.gid, call.step, call.op), Token: randomToken(),
-		Route: branchRoute(call.env.Route), Principal: call.env.Principal, ClientKey: call.gid + "/" + call.step + "/" + call.op,
-		Lease: lease, Cap: lease, TTL: branchTTL, Retry: true,
+		Route: branchRoute(call.env.Route), Principal: call.env.Principal,
+		ClientKey: call.gid + "/" + call.step + "/" + call.op,
+		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
 	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
@@ -61,9 +63,9 @@ func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 	return http.StatusInternalServerError // an operator's status that is not final
 }
 
-// refuseUndelegated keeps a step from being done for a transaction that is not, or not any more, delegated under this gid: a
-// submit that was delayed in a network or in the coordinator until the record was settled is refused, and rolls back. 0 lets
-// the call pass.
+// refuseUndelegated keeps a step from being done for a transaction that is not, or not any more,
+// delegated under this gid: a submit that was delayed in a network or in the coordinator until the
+// record was settled is refused, and rolls back. 0 lets the call pass.
 func (b *Bridge) refuseUndelegated(ctx context.Context, call branchCall, claim idempotency.ClaimRequest) (status int) {
 	if call.op != opDo {
 		return 0
@@ -77,7 +79,8 @@ func (b *Bridge) refuseUndelegated(ctx context.Context, call branchCall, claim i
 	if err != nil {
 		status = http.StatusInternalServerError
 	} else {
-		b.logger.Warn("transaction: a step of a transaction that does not run was refused", "gid", call.gid, "step", call.step)
+		b.logger.Warn("transaction: a step of a transaction that does not run was refused",
+			"gid", call.gid, "step", call.step)
 	}
 	if err := b.store.Change(ctx, claim.ID, claim.Token, idempotency.Change{Op: idempotency.Free}); err != nil {
 		return http.StatusInternalServerError
@@ -98,9 +101,9 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		translated = call.translate(status)
 	}
 	if translated != 0 {
-		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, &idempotency.Response{
-			Status: status, Body: body[:min(len(body), recordedBytesMax)], Replayable: true,
-		})}
+		body = body[:min(len(body), recordedBytesMax)]
+		response := &idempotency.Response{Status: status, Body: body, Replayable: true}
+		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
 	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
 		b.logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again",
@@ -161,7 +164,8 @@ func (c *branchCall) translate(status int) int {
 	return 0
 }
 
-// query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery works in the service as it is.
+// query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery
+// works in the service as it is.
 func (c *branchCall) query() string {
 	q := "gid=" + c.gid + "&trans_type=saga&branch_id=" + c.id + "&op=" + dtmOp[c.op]
 	if own := withoutDTM(c.call.Query); own != "" {
@@ -170,7 +174,8 @@ func (c *branchCall) query() string {
 	return q
 }
 
-// withoutDTM removes the coordinator's parameters from a rendered query: a client's value must not replace them.
+// withoutDTM removes the coordinator's parameters from a rendered query: a client's value must not
+// replace them.
 func withoutDTM(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {

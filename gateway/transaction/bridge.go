@@ -11,16 +11,17 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// Services is what the bridge asks the gateway for: calls to services, and what the configuration in force says of them. Its
-// methods are called by many goroutines at once.
+// Services is what the bridge asks the gateway for: calls to services, and what the configuration
+// in force says of them. Its methods are called by many goroutines at once.
 type Services interface {
-	// CallBranch sends the exchange to a service, through the filters that guard the service. The outcome is Completed with
-	// the service's response, or NotDispatched or NoResponse without one.
+	// CallBranch sends the exchange to a service, through the filters that guard the service. The
+	// outcome is Completed with the service's response, or NotDispatched or NoResponse without one.
 	CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (
 		status int, response []byte, outcome filters.Outcome)
 	// LongestCall returns the longest that a call to the service takes.
 	LongestCall(service string) time.Duration
-	// Steps returns the names of the steps of the transaction that a route leads to; ok is false when it leads to none.
+	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
+	// when it leads to none.
 	Steps(route string) (names []string, ok bool)
 }
 
@@ -45,8 +46,9 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated requests to their end. It
-// belongs to the process and outlives a reload. It is safe for concurrent use.
+// Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated
+// requests to their end. It belongs to the process and outlives a reload. It is safe for concurrent
+// use.
 type Bridge struct {
 	client   *sagaclient.Client
 	store    idempotency.Store
@@ -71,7 +73,7 @@ const (
 	neverSubmittedAfter  = 30 * time.Second // delegated and not known for so long: it was never submitted
 	coordinatorLostAfter = 10 * time.Minute // unless the record is so old: then the coordinator lost it
 	queryTimeout         = 2 * time.Second
-	submitTimeout        = 15 * time.Second // the coordinator replies after its first pass over the steps, within some 5 s
+	submitTimeout        = 15 * time.Second // the first pass over the steps takes some 5 s at most
 
 	secretBytes       = 32
 	recordedBytesMax  = 4 << 10 // of a branch's response that its record keeps, for the reason
@@ -92,8 +94,9 @@ func New(o Options) *Bridge {
 	return b
 }
 
-// signingKey returns the secret that signs branch URLs. It is the store's, so all gateways of a store share it. It is not
-// fetched at the start because a store may come up later than the gateway.
+// signingKey returns the secret that signs branch URLs. It is the store's, so all gateways of a
+// store share it. It is not fetched at the start because a store may come up later than the
+// gateway.
 func (b *Bridge) signingKey(ctx context.Context) ([]byte, error) {
 	b.mu.Lock()
 	secret := b.secret
@@ -111,7 +114,8 @@ func (b *Bridge) signingKey(ctx context.Context) ([]byte, error) {
 	return secret, nil
 }
 
-// Run follows delegated requests until ctx ends: those of this gateway, and those that others left behind.
+// Run follows delegated requests until ctx ends: those of this gateway, and those that others left
+// behind.
 func (b *Bridge) Run(ctx context.Context) error {
 	b.scan(ctx)
 	tick := time.NewTicker(followTick)
@@ -131,7 +135,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 }
 
-// Wait returns nil when nothing runs in the background any more, or the error of ctx when that ends first.
+// Wait returns nil when nothing runs in the background any more, or the error of ctx when that ends
+// first.
 func (b *Bridge) Wait(ctx context.Context) error {
 	return b.background.Wait(ctx)
 }

@@ -96,15 +96,27 @@ func (d *fixture) setState(gid, status string, steps ...string) {
 	for i, s := range steps {
 		p := strings.Split(s, ":")
 		for j, op := range []string{"action", "compensate"} {
-			branches = append(branches, fmt.Sprintf(`{"gid":%q,"branch_id":"%02d","op":%q,"status":%q,"url":"http://gateway.test/branch/%s/%s/%s/mac"}`,
-				gid, i+1, op, p[j+1], gid, p[0], []string{"do", "undo"}[j]))
+			url := fmt.Sprintf("http://gateway.test/branch/%s/%s/%s/mac", gid, p[0], []string{"do", "undo"}[j])
+			branches = append(branches, fmt.Sprintf(`{"gid":%q,"branch_id":"%02d","op":%q,"status":%q,"url":%q}`,
+				gid, i+1, op, p[j+1], url))
 		}
 	}
-	d.known[gid] = fmt.Sprintf(`{"transaction":{"update_time":%q,"gid":%q,"status":%q},"branches":[%s]}`, time.Now().Format(time.RFC3339Nano), gid, status, strings.Join(branches, ","))
+	d.known[gid] = fmt.Sprintf(
+		`{"transaction":{"update_time":%q,"gid":%q,"status":%q},"branches":[%s]}`,
+		time.Now().Format(time.RFC3339Nano),
+		gid,
+		status,
+		strings.Join(branches, ","),
+	)
 }
 
 // CallBranch, LongestCall and Steps implement Services.
-func (d *fixture) CallBranch(_ context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
+func (d *fixture) CallBranch(
+	_ context.Context,
+	service string,
+	x *filters.Exchange,
+	body []byte,
+) (int, []byte, filters.Outcome) {
 	d.mu.Lock()
 	copied := *x
 	copied.Inject = x.Inject.Clone()
@@ -145,11 +157,21 @@ func parse(s string) ref.Template {
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
 	f := idempotency.New(idempotency.Settings{
-		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
+		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,
+		Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
 		Scope: []ref.Ref{{Root: ref.Principal}}, Fingerprint: []ref.Ref{{Root: ref.Body}},
 	}, idempotency.Options{
 		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.logger,
-		Metrics: idempotency.Metrics{Claims: &counter{}, Replays: &counter{}, Joins: &counter{}, Conflicts: &counter{}, Mismatches: &counter{}, Unknown: &counter{}, Lost: &counter{}, Failures: &counter{}},
+		Metrics: idempotency.Metrics{
+			Claims:     &counter{},
+			Replays:    &counter{},
+			Joins:      &counter{},
+			Conflicts:  &counter{},
+			Mismatches: &counter{},
+			Unknown:    &counter{},
+			Lost:       &counter{},
+			Failures:   &counter{},
+		},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, stack []byte) {
 		t.Errorf("panic in %s: %v\n%s", name, v, stack)
@@ -188,11 +210,17 @@ func TestCheckout(t *testing.T) {
 		return 200
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
-	if r.Status != 200 || !strings.Contains(string(r.Body), `"state":"succeeded","steps":[{"name":"reserve","state":"succeeded"},{"name":"pay","state":"succeeded"}]`) {
+	if r.Status != 200 ||
+		!strings.Contains(
+			string(r.Body),
+			`"state":"succeeded","steps":[{"name":"reserve","state":"succeeded"},{"name":"pay","state":"succeeded"}]`,
+		) {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 200 || string(again.Body) != string(r.Body) || again.Header.Get("Idempotent-Replayed") != "true" || len(d.submits) != 1 {
+	if again.Status != 200 || string(again.Body) != string(r.Body) ||
+		again.Header.Get("Idempotent-Replayed") != "true" ||
+		len(d.submits) != 1 {
 		t.Errorf("again: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	if r := d.checkout(t, "k", `{"qty":3}`); r.Reason != filters.KeyReused {
@@ -217,13 +245,17 @@ func TestRolledBack(t *testing.T) {
 		return 409
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
-	for _, want := range []string{`"reason":"transaction-failed"`, `"step":"pay"`, `"state":"failed"`, `{"name":"reserve","state":"compensated"}`} {
+	for _, want := range []string{
+		`"reason":"transaction-failed"`, `"step":"pay"`, `"state":"failed"`, `{"name":"reserve","state":"compensated"}`,
+	} {
 		if r.Status != 409 || r.Reason != filters.TransactionFailed || !strings.Contains(string(r.Body), want) {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 409 || string(again.Body) != string(r.Body) || again.Header.Get("Sluice-Reason") != "transaction-failed" || len(d.submits) != 1 {
+	if again.Status != 409 || string(again.Body) != string(r.Body) ||
+		again.Header.Get("Sluice-Reason") != "transaction-failed" ||
+		len(d.submits) != 1 {
 		t.Errorf("again: %d %s", again.Status, again.Body)
 	}
 	v, found, err := d.Status(context.Background(), idOf(t, r), "checkout", "ann")
@@ -246,7 +278,8 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	gid := idOf(t, r)
-	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid || !strings.Contains(string(r.Body), `"state":"pending"`) {
+	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid ||
+		!strings.Contains(string(r.Body), `"state":"pending"`) {
 		t.Fatalf("%d %v %s", r.Status, r.Header, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
@@ -261,7 +294,9 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 		t.Error("the end was not recorded")
 	}
 	last := d.checkout(t, "k", `{"qty":2}`)
-	if last.Status != 200 || last.Header.Get("Idempotent-Replayed") != "true" || last.Header.Get("Idempotent-Original-Date") == "" || len(d.submits) != 1 {
+	if last.Status != 200 || last.Header.Get("Idempotent-Replayed") != "true" ||
+		last.Header.Get("Idempotent-Original-Date") == "" ||
+		len(d.submits) != 1 {
 		t.Errorf("last: %d %s", last.Status, last.Body)
 	}
 }
@@ -320,7 +355,7 @@ func TestKnownGIDIsNotSubmitted(t *testing.T) {
 	}
 }
 
-// A gateway that died before the submit leaves a delegated record that the coordinator does not know.
+// A gateway that died before the submit leaves a delegated record; the coordinator has no such gid.
 func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	d := newFixture(t)
 	ctx := context.Background()
@@ -342,7 +377,7 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	if done, err := d.reconcile(ctx, old, f); done || err != nil {
 		t.Errorf("one that the coordinator lost was ended: %v", err)
 	}
-	// A coordinator that calls branches and then loses its data: the outcome is unknown, and stays so.
+	// A coordinator that calls branches and then loses its data: the outcome stays unknown.
 	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
 		return 200, "", filters.Completed
 	}
@@ -367,8 +402,11 @@ func gid(c byte) string { return strings.Repeat(string(c), gidLength) }
 func (d *fixture) delegate(t *testing.T, gid string) *followed {
 	t.Helper()
 	ctx := context.Background()
-	rec, claimed, err := d.store.Claim(ctx, idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
-		Lease: time.Second, Cap: time.Second, TTL: time.Hour, NotDispatched: true})
+	rec, claimed, err := d.store.Claim(
+		ctx,
+		idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
+			Lease: time.Second, Cap: time.Second, TTL: time.Hour, NotDispatched: true},
+	)
 	if err != nil || !claimed {
 		t.Fatal(err)
 	}
@@ -395,7 +433,11 @@ func (d *fixture) branch(t *testing.T, target, op string, payload []byte) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest("POST", u.Path+"?gid="+strings.Split(u.Path, "/")[2]+"&trans_type=saga&branch_id=01&op="+op, strings.NewReader(string(payload)))
+	r := httptest.NewRequest(
+		"POST",
+		u.Path+"?gid="+strings.Split(u.Path, "/")[2]+"&trans_type=saga&branch_id=01&op="+op,
+		strings.NewReader(string(payload)),
+	)
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
 	return w.Code
@@ -404,7 +446,13 @@ func (d *fixture) branch(t *testing.T, target, op string, payload []byte) int {
 func TestBranchTranslation(t *testing.T) {
 	payload, err := json.Marshal(envelope{
 		Route: "checkout", Principal: "ann", FailOn: [][2]int{{402, 402}},
-		Do:   &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments", Query: "a=1&gid=evil&op=evil", Body: json.RawMessage(`{"qty":2}`)},
+		Do: &envelopeCall{
+			Service: "payment",
+			Method:  "POST",
+			Path:    "/v1/payments",
+			Query:   "a=1&gid=evil&op=evil",
+			Body:    json.RawMessage(`{"qty":2}`),
+		},
 		Undo: &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments/g/refund"},
 	})
 	if err != nil {
@@ -452,7 +500,8 @@ func TestBranchTranslation(t *testing.T) {
 			}
 			x := d.called[0]
 			if x.Inject.Get("Idempotency-Key") != g+"-01-"+dtmOp[c.op] || x.Inject.Get("Sluice-Transaction") != g ||
-				x.Inject.Get("Sluice-Branch") != "01" || x.Inject.Get("Sluice-Op") != dtmOp[c.op] || x.Principal != "ann" {
+				x.Inject.Get("Sluice-Branch") != "01" || x.Inject.Get("Sluice-Op") != dtmOp[c.op] ||
+				x.Principal != "ann" {
 				t.Errorf("injected %v", x.Inject)
 			}
 			if c.op == "do" && x.RawQuery != "a=1&gid="+g+"&trans_type=saga&branch_id=01&op=action" {
@@ -468,7 +517,9 @@ func TestBranchSignature(t *testing.T) {
 		t.Error("a service was called")
 		return 200, "", filters.Completed
 	}
-	payload := []byte(`{"do":{"service":"a","method":"POST","path":"/"},"undo":{"service":"a","method":"POST","path":"/"}}`)
+	payload := []byte(
+		`{"do":{"service":"a","method":"POST","path":"/"},"undo":{"service":"a","method":"POST","path":"/"}}`,
+	)
 	good := d.url(t, gid('d'), opDo, payload)
 	d.delegate(t, gid('d'))
 	for name, status := range map[string]int{
@@ -490,20 +541,26 @@ func TestBranchSignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"02", "", "01%20HTTP/1.1%0d%0aX:%20"} {
-		r := httptest.NewRequest("POST", u.Path+"?gid="+gid('d')+"&branch_id="+id+"&op=action", strings.NewReader(string(payload)))
+		r := httptest.NewRequest(
+			"POST",
+			u.Path+"?gid="+gid('d')+"&branch_id="+id+"&op=action",
+			strings.NewReader(string(payload)),
+		)
 		w := httptest.NewRecorder()
 		if d.ServeHTTP(w, r); w.Code != 403 {
 			t.Errorf("branch id %q: %d", id, w.Code)
 		}
 	}
-	// A signature is good for as long as the transaction is under way: what comes later is refused, so that it rolls back.
+	// A signature is good for as long as the transaction is under way: what comes later is refused,
+	// so that it rolls back.
 	late := d.url(t, gid('f'), opDo, payload)
 	if status := d.branch(t, late, "action", payload); status != 409 {
 		t.Errorf("a step of a transaction that is not under way: %d", status)
 	}
 }
 
-// A call that takes longer than the coordinator waits goes on; the coordinator's next call is told so, the one after gets the end.
+// A call that takes longer than the coordinator waits goes on; the coordinator's next call is told
+// so, the one after gets the end.
 func TestSlowBranch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fixture{known: map[string]string{}}
@@ -562,7 +619,8 @@ func TestEvents(t *testing.T) {
 	}()
 	buf := make([]byte, 4096)
 	n, err := r.Read(buf)
-	if err != nil || !strings.HasPrefix(string(buf[:n]), "event: state\ndata: {") || !strings.Contains(string(buf[:n]), `"pending"`) {
+	if err != nil || !strings.HasPrefix(string(buf[:n]), "event: state\ndata: {") ||
+		!strings.Contains(string(buf[:n]), `"pending"`) {
 		t.Fatalf("%q %v", buf[:n], err)
 	}
 	d.mu.Lock()

@@ -30,8 +30,9 @@ type refusal struct {
 	outcome filters.Outcome
 }
 
-// Execute runs the transaction of the exchange, or joins the one that runs already, waits for its end as long as the settings
-// say, and sets the response. The exchange has a claim of the idempotency filter.
+// Execute runs the transaction of the exchange, or joins the one that runs already, waits for its
+// end as long as the settings say, and sets the response. The exchange has a claim of the
+// idempotency filter.
 func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	request := x.Logical.Claim.Claimed()
 	client := context.WithoutCancel(x.Context()) // a client that leaves does not stop a transaction
@@ -73,8 +74,9 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
-// begin takes the steps 2 to 4 of the package's protocol, with time limits of their own and not the client's. A refusal says
-// that nothing was submitted; else the channel, if there is one, gives the outcome of the submit.
+// begin takes the steps 2 to 4 of the package's protocol, with time limits of their own and not the
+// client's. A refusal says that nothing was submitted; else the channel, if there is one, gives the
+// outcome of the submit.
 func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-chan error, refused *refusal) {
 	b, claim := e.bridge, x.Logical.Claim
 	request := claim.Claimed()
@@ -128,7 +130,8 @@ func (b *Bridge) submit(ctx context.Context, saga *sagaclient.Saga) <-chan error
 	return submitted
 }
 
-// notSubmitted maps the outcome of a submit: a reply when nothing was submitted, nil when the coordinator has it or may have it.
+// notSubmitted maps the outcome of a submit: a reply when nothing was submitted, nil when the
+// coordinator has it or may have it.
 func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 	b := e.bridge
 	switch {

@@ -47,7 +47,8 @@ func (b *Bridge) scan(ctx context.Context) {
 	for _, rec := range list {
 		b.follow(rec)
 		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.DelegatedLife)/2 {
-			b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew}) // the next scan tries again
+			// Without looking at the error: the next scan tries again.
+			b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
 		}
 	}
 }
@@ -84,7 +85,8 @@ func (b *Bridge) followDue(ctx context.Context, now time.Time) {
 	}
 }
 
-// reconcile queries a delegated transaction once and records its end. done: there is nothing left to follow.
+// reconcile queries a delegated transaction once and records its end. done: there is nothing left
+// to follow.
 func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done bool, err error) {
 	v, known, err := b.query(ctx, gid)
 	if err != nil {
@@ -109,14 +111,15 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 	return b.recordEnd(ctx, v, f.token)
 }
 
-// neverSubmitted reports whether a transaction that the coordinator does not know was never submitted. False is also: that is
-// not known yet, or never will be.
+// neverSubmitted reports whether a transaction that the coordinator does not know was never
+// submitted. False is also: that is not known yet, or never will be.
 func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (bool, error) {
 	if time.Since(f.missing) < neverSubmittedAfter {
 		return false, nil
 	}
 	if time.Since(f.created) > coordinatorLostAfter {
-		b.logger.Error("transaction: the coordinator has lost it; its outcome is unknown until it is resolved", "gid", gid)
+		b.logger.Error("transaction: the coordinator has lost it; its outcome is unknown until it is resolved",
+			"gid", gid)
 		return false, nil
 	}
 	steps, defined := b.services.Steps(f.route)
@@ -132,7 +135,8 @@ func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (b
 	return true, nil
 }
 
-// branchCalled reports whether a step of the transaction was ever called, by the records of its branches.
+// branchCalled reports whether a step of the transaction was ever called, by the records of its
+// branches.
 func (b *Bridge) branchCalled(ctx context.Context, gid string, steps []string) (bool, error) {
 	for _, step := range steps {
 		if _, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo)); ok || err != nil {
@@ -142,7 +146,8 @@ func (b *Bridge) branchCalled(ctx context.Context, gid string, steps []string) (
 	return false, nil
 }
 
-// recordEnd writes the final response into the delegated record. done: it is there, by this gateway or by another.
+// recordEnd writes the final response into the delegated record. done: it is there, by this gateway
+// or by another.
 func (b *Bridge) recordEnd(ctx context.Context, v View, token uint64) (done bool, err error) {
 	id := recordOf(v.ID)
 	response := b.codec.Append(nil, id, recordedResponse(v.response(""), time.Now()))

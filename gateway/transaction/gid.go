@@ -14,19 +14,20 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// A gid is the ID of the record, and behind it a digest of the request's fingerprint, of a period of time and of a count
-// within it. So it can be computed again from the request alone: when a store has lost the record of a finished transaction,
-// its repeat still finds it at the coordinator. And a key that is used again after its time, or for another request, never
-// meets the transaction of the one before.
+// A gid is the ID of the record, and behind it a digest of the request's fingerprint, of a period
+// of time and of a count within it. So it can be computed again from the request alone: when a
+// store has lost the record of a finished transaction, its repeat still finds it at the
+// coordinator. And a key that is used again after its time, or for another request, never meets the
+// transaction of the one before.
 const (
 	gidSuffix    = 8
 	gidLength    = idempotency.IDLength + gidSuffix
-	countMax     = 64 // transactions of one request in a period: those that failed and were tried again, the key being free or expired
+	countMax     = 64 // transactions of one request in a period; each but the last has failed
 	periodLength = time.Hour
 )
 
-// period numbers spans of time that are no shorter than a record lives, so that what the coordinator remembers is in this one
-// or in the last.
+// period numbers spans of time that are no shorter than a record lives, so that what the
+// coordinator remembers is in this one or in the last.
 func period(now time.Time, ttl time.Duration) int64 {
 	return now.UnixNano() / int64(max(ttl, periodLength))
 }
@@ -48,10 +49,11 @@ func recordOf(gid string) string { return gid[:idempotency.IDLength] }
 // errGIDsUsedUp says that a request was tried too often with one key.
 var errGIDsUsedUp = errors.New("transaction: too many transactions of one request")
 
-// chooseGID finds the gid for a new claim. known says that the coordinator has it already and that it is this very request:
-// one that still runs, or one that succeeded so lately that its record should still be there. One that failed did nothing,
-// and one whose time is over is forgotten: the next gid is free for a new execution. A gid of which a step was ever called is
-// not free, whatever the coordinator says.
+// chooseGID finds the gid for a new claim. known says that the coordinator has it already and that
+// it is this very request: one that still runs, or one that succeeded so lately that its record
+// should still be there. One that failed did nothing, and one whose time is over is forgotten: the
+// next gid is free for a new execution. A gid of which a step was ever called is not free, whatever
+// the coordinator says.
 func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []string) (
 	gid string, known bool, err error,
 ) {

@@ -19,7 +19,8 @@ var forwarded = []string{
 	"traceparent", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via", "Sluice-Request-Id",
 }
 
-// render makes the saga of a request: every call is rendered now, so that it does not change while the transaction runs.
+// render makes the saga of a request: every call is rendered now, so that it does not change while
+// the transaction runs.
 func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient.Saga, error) {
 	saga := &sagaclient.Saga{
 		GID: x.Logical.GID, Wait: true, Timeout: e.settings.Timeout, RetryEvery: e.settings.RetryEvery,
@@ -36,7 +37,9 @@ func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient
 }
 
 // renderStep renders the step that the coordinator will call by that branch id.
-func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (sagaclient.Step, error) {
+func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
+	sagaclient.Step, error,
+) {
 	env := envelope{Route: x.Route, Principal: x.Principal}
 	for _, name := range forwarded {
 		if v, ok := x.Inject.Lookup(name); ok {

@@ -33,7 +33,8 @@ type Step struct {
 	FailOn []StatusRange
 }
 
-// Call is one request to a service, made from templates. Body is a JSON value whose strings may be templates; nil is none.
+// Call is one request to a service, made from templates. Body is a JSON value whose strings may be
+// templates; nil is none.
 type Call struct {
 	Service string
 	Method  string
@@ -50,8 +51,8 @@ type orderedStep struct {
 	after []int
 }
 
-// orderSteps puts every step behind those that it comes after and otherwise keeps the order in which they are written, as
-// the coordinator's client wants them. The configuration has no cycle.
+// orderSteps puts every step behind those that it comes after and otherwise keeps the order in
+// which they are written, as the coordinator's client wants them. The configuration has no cycle.
 func orderSteps(list []Step) []orderedStep {
 	before := make([][]string, len(list))
 	for i := range list {

@@ -15,8 +15,8 @@ const (
 	eventKeepAlive = 15 * time.Second
 )
 
-// Status returns the state of a transaction. found is false for one that is not there, not this principal's, or not this
-// route's. The error is the store's.
+// Status returns the state of a transaction. found is false for one that is not there, not this
+// principal's, or not this route's. The error is the store's.
 func (b *Bridge) Status(ctx context.Context, gid, route, principal string) (v View, found bool, err error) {
 	if !plausible(gid) {
 		return View{}, false, nil
@@ -40,7 +40,8 @@ func (b *Bridge) Show(ctx context.Context, gid string) (v View, found bool, err 
 	return b.statusOf(ctx, gid, rec)
 }
 
-// statusOf returns the state of a record's transaction; found is false when the record is that of another gid by now.
+// statusOf returns the state of a record's transaction; found is false when the record is that of
+// another gid by now.
 func (b *Bridge) statusOf(ctx context.Context, gid string, rec idempotency.Record) (v View, found bool, err error) {
 	if rec.GID != gid {
 		return View{}, false, nil
@@ -70,7 +71,8 @@ func (b *Bridge) statusOf(ctx context.Context, gid string, rec idempotency.Recor
 	return unknown, true, nil
 }
 
-// Await queries the transaction until it has ended, or wait is over, or ctx ends, and returns the last known view.
+// Await queries the transaction until it has ended, or wait is over, or ctx ends, and returns the
+// last known view.
 func (b *Bridge) Await(ctx context.Context, v View, route, principal string, wait time.Duration) View {
 	ctx, cancel := context.WithTimeout(ctx, min(wait, WaitMax))
 	defer cancel()
@@ -83,8 +85,8 @@ func (b *Bridge) Await(ctx context.Context, v View, route, principal string, wai
 	return v
 }
 
-// Events writes the transaction's states as server-sent events (WHATWG HTML §9.2), one named "state" for each change, until
-// it or ctx has ended. The error is that of the client's connection.
+// Events writes the transaction's states as server-sent events (WHATWG HTML §9.2), one named
+// "state" for each change, until it or ctx has ended. The error is that of the client's connection.
 func (b *Bridge) Events(ctx context.Context, v View, route, principal string, w io.Writer, flush func()) error {
 	const first = 50 * time.Millisecond
 	var written []byte // the last state

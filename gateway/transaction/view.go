@@ -75,8 +75,8 @@ func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
 	return Unknown
 }
 
-// viewOf makes what clients see of what the coordinator knows. The names of the steps are those in the branches' URLs, so
-// that it does not depend on the configuration in force.
+// viewOf makes what clients see of what the coordinator knows. The names of the steps are those in
+// the branches' URLs, so that it does not depend on the configuration in force.
 func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
 	v := newView(t.GID, stateOf(t.Status))
 	v.timedOut = strings.HasPrefix(t.Reason, "Timeout ")
@@ -147,8 +147,8 @@ func stepName(branchURL string) string {
 	return ""
 }
 
-// refusalReason returns why a step refused, from the record of its branch: the service's own reason if it gave one, else the
-// status.
+// refusalReason returns why a step refused, from the record of its branch: the service's own reason
+// if it gave one, else the status.
 func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
 	rec, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo))
 	if err != nil || !ok || rec.State != idempotency.Answered {
@@ -214,7 +214,9 @@ func (v *View) failure() filters.Response {
 		p.Extra["step_reason"] = s.Reason
 	}
 	reply := filters.Refuse(filters.TransactionFailed, p)
-	return filters.Response{Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true}
+	return filters.Response{
+		Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true,
+	}
 }
 
 // Encode returns the view as JSON.
@@ -233,7 +235,8 @@ func recordedResponse(r filters.Response, now time.Time) *idempotency.Response {
 	return &idempotency.Response{Status: r.Status, Header: h, Body: r.Body, Replayable: true}
 }
 
-// recordedView reads a view from the recorded response; false for a record that has none, or one of an operator.
+// recordedView reads a view from the recorded response; false for a record that has none, or one of
+// an operator.
 func recordedView(codec *idempotency.ResponseCodec, rec *idempotency.Record) (View, bool) {
 	v := newView(rec.GID, "")
 	if rec.State != idempotency.Answered {
