@@ -16,8 +16,8 @@ import (
 // openDatabase stands for the service's own sql.Open, with the driver that the service has chosen.
 func openDatabase() *sql.DB { return nil }
 
-// A service whose handler makes an order in the transaction that also records the request: a repeated request gets the
-// first response, and makes no second order.
+// A service whose handler makes an order in the transaction that also records the request: a
+// repeated request gets the first response, and makes no second order.
 func Example() {
 	db := openDatabase()
 	if err := participant.Setup(context.Background(), db, participant.Postgres); err != nil {
@@ -68,7 +68,8 @@ func ExampleGuard_Do() {
 	}
 }
 
-// A step of a global transaction whose service does without handlers of the guard: the barrier alone.
+// A step of a global transaction whose service does without handlers of the guard: the barrier
+// alone.
 func ExampleBarrier_Call() {
 	db := openDatabase()
 	release := func(w http.ResponseWriter, r *http.Request) {
