@@ -11,15 +11,15 @@
 // # State
 //
 // --store boltdb keeps the transactions in dtm.bolt in the folder --data; each step is on disk
-// (fsync) before the next one begins. One process at a time holds the folder. Finished transactions
+// (fsync) before the next one begins. One process at a time locks the folder. Finished transactions
 // of more than seven days are removed at start. The other stores are DTM's own: redis, mysql,
 // postgres, with DTM's environment names (STORE_HOST, STORE_PASSWORD, …) or the flags.
 //
 // # Stopping
 //
 // SIGTERM or SIGINT: no new connection and no new pass; requests, passes and branch calls in flight
-// get a few seconds; what is not done by then is taken up after the next start, as after a crash. A
+// get a few seconds; what is not done by then is resumed after the next start, as after a crash. A
 // second signal ends the process at once.
 //
-// Exit codes: 0 stopped, 1 failed (port busy, folder held by another process), 2 wrong usage.
+// Exit codes: 0 stopped, 1 failed (port busy, folder locked by another process), 2 wrong usage.
 package main

@@ -11,7 +11,7 @@ import (
 )
 
 // cronWorkers is how many due transactions are processed at once. DTM's main has one, so that after
-// a restart each hanging branch holds up all the others; taking one from the store is atomic, so
+// a restart each hanging branch delays all the others; taking one from the store is atomic, so
 // several are safe, as several DTM processes on one store are.
 const cronWorkers = 4
 
@@ -38,7 +38,7 @@ func startCron(ctx context.Context, every time.Duration) <-chan struct{} {
 }
 
 // quietFor is how long no branch call must have run for the passes to count as over. A pass that
-// was submitted without waiting is a goroutine that DTM tells nobody about; between two calls it
+// was submitted without waiting is a goroutine that DTM does not expose; between two calls it
 // only writes to the store.
 const quietFor = 200 * time.Millisecond
 

@@ -25,8 +25,8 @@ type settings struct {
 // while the first call still runs.
 const branchTimeoutMax = 7 * time.Second
 
-// parseSettings reads the flags and hands to DTM, through its environment names, what it reads from
-// there. The error is one of usage.
+// parseSettings reads the flags and passes to DTM, through its environment names, what it reads
+// from there. The error is one of usage.
 func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)

@@ -14,7 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// openStore loads DTM's configuration and returns when the store answers or ctx ends. DTM opens
+// openStore loads DTM's configuration and returns when the store responds or ctx ends. DTM opens
 // dtm.bolt in the working directory, so the process moves into the data folder.
 func openStore(ctx context.Context, s settings, log *slog.Logger) error {
 	logger.WithLogger(dtmLog{log}) // before anything is logged: its own logger writes to stdout
@@ -49,7 +49,7 @@ func openStore(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 }
 
-// caught turns DTM's panics, its way to report, into errors.
+// caught returns DTM's panics, which is how it reports errors, as errors.
 func caught(f func() error) (err error) {
 	defer func() {
 		switch v := recover().(type) {
