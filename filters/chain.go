@@ -9,12 +9,15 @@ import (
 // allocates nothing.
 type Chain struct {
 	filters []Filter
-	onPanic func(x *Exchange, filter string, v any, stack []byte)
+	onPanic PanicHandler
 }
+
+// PanicHandler is told of a panic in a filter, with the stack of the goroutine.
+type PanicHandler func(x *Exchange, filter string, v any, stack []byte)
 
 // NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be nil.
 // The error says that there are more than [MaxFilters].
-func NewChain(onPanic func(x *Exchange, filter string, v any, stack []byte), list ...Filter) (*Chain, error) {
+func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	if len(list) > MaxFilters {
 		return nil, fmt.Errorf("filters: %d filters on one route, at most %d", len(list), MaxFilters)
 	}
@@ -28,6 +31,17 @@ func (c *Chain) Names() []string {
 		names[i] = f.Name()
 	}
 	return names
+}
+
+// Needs returns what the filters read of bodies, all together.
+func (c *Chain) Needs() Needs {
+	var n Needs
+	for _, f := range c.filters {
+		of := f.Needs()
+		n.RequestBody = n.RequestBody || of.RequestBody
+		n.ResponseBody = max(n.ResponseBody, of.ResponseBody)
+	}
+	return n
 }
 
 // Request runs the Request phase: nil when every filter let the exchange pass, else the reply that ends it.

@@ -10,6 +10,7 @@ import (
 
 // script is a filter that writes down its phases and fails where it is told to.
 type script struct {
+	needs   Needs
 	name    string
 	log     *[]string
 	reply   *Reply
@@ -17,6 +18,8 @@ type script struct {
 }
 
 func (f *script) Name() string { return f.name }
+
+func (f *script) Needs() Needs { return f.needs }
 
 func (f *script) step(phase string) {
 	*f.log = append(*f.log, f.name+"."+phase)
@@ -186,6 +189,7 @@ func TestChainLength(t *testing.T) {
 type pass struct{ n int }
 
 func (p *pass) Name() string                        { return "pass" }
+func (p *pass) Needs() Needs                        { return Needs{} }
 func (p *pass) Request(_ *Exchange, s *Slot) *Reply { s.Ref, s.N = p, 7; return nil }
 func (p *pass) Response(*Exchange, *Slot)           {}
 func (p *pass) Done(_ *Exchange, s *Slot, _ Outcome) {
@@ -216,5 +220,18 @@ func TestChainAllocatesNothing(t *testing.T) {
 	}
 	if p.n == 0 {
 		t.Error("Done was not called")
+	}
+}
+
+func TestNeedsAddUp(t *testing.T) {
+	c, err := NewChain(func(*Exchange, string, any, []byte) {},
+		&script{name: "a", needs: Needs{ResponseBody: 10}},
+		&script{name: "b", needs: Needs{RequestBody: true, ResponseBody: 5}},
+		&script{name: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Needs(), (Needs{RequestBody: true, ResponseBody: 10}); got != want {
+		t.Errorf("the chain needs %+v, want %+v", got, want)
 	}
 }

@@ -16,7 +16,10 @@ type bulkhead struct {
 
 func (b *bulkhead) Name() string { return "bulkhead" }
 
-// Request takes a permit, or refuses.
+// Needs: it reads no body.
+func (b *bulkhead) Needs() filters.Needs { return filters.Needs{} }
+
+// Request takes a permit, or refuses. A policy with a reason of its own declares it by DeclareReason.
 func (b *bulkhead) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if b.inFlight.Add(1) > b.permits {
 		b.inFlight.Add(-1)

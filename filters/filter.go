@@ -5,6 +5,8 @@ package filters
 type Filter interface {
 	// Name is the filter's word in logs and in what explain prints.
 	Name() string
+	// Needs says what the filter reads of bodies. It is the same at every call.
+	Needs() Needs
 	// Request looks at the exchange before it goes to the service. nil lets it pass, a reply ends it here. It may wait
 	// (for another attempt, for a permit); it gives up when the exchange's context ends.
 	Request(x *Exchange, s *Slot) *Reply
@@ -12,6 +14,15 @@ type Filter interface {
 	Response(x *Exchange, s *Slot)
 	// Done gives back what Request took. It runs exactly once for every filter whose Request was called.
 	Done(x *Exchange, s *Slot, o Outcome)
+}
+
+// Needs is what a filter reads of an exchange beside the heads, so that whoever carries the exchange can choose how it passes bodies
+// on: an adapter that gets a request in messages asks for a body only where one is needed. The zero value is a filter that reads heads.
+type Needs struct {
+	// RequestBody: Request may call [Exchange.Body] or [Exchange.JSON].
+	RequestBody bool
+	// ResponseBody is how many bytes of the response's body the filter may ask for with [Exchange.BufferBody]; 0: none.
+	ResponseBody int64
 }
 
 // Slot is a filter's own state for one exchange. The zero value is what Request is given.

@@ -3,6 +3,7 @@ package filters
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -112,4 +113,19 @@ func TestSetReplyKeepsNothingOfTheOldAnswer(t *testing.T) {
 	if r.Header.Get("Retry-After") != "1" {
 		t.Error("the exchange shares its header list with the reply")
 	}
+}
+
+var declared = DeclareReason("sold-out", 409, "A reason of a policy's own")
+
+func TestDeclaredReason(t *testing.T) {
+	r := Refuse(declared, Problem{})
+	if r.Status != 409 || r.Header.Get("Sluice-Reason") != "sold-out" || !strings.Contains(string(r.Body), "A reason of a policy's own") {
+		t.Errorf("refused with %+v, body %s", r, r.Body)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a reason could be declared twice")
+		}
+	}()
+	DeclareReason("sold-out", 409, "")
 }

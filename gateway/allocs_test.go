@@ -8,10 +8,11 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 func TestCountingAllocatesNothing(t *testing.T) {
-	m := newMetrics()
+	m := newMetrics(policy.NewMetrics())
 	r := m.route("stock")
 	if n := testing.AllocsPerRun(1000, func() {
 		r.count(200, "", time.Millisecond)
@@ -48,8 +49,8 @@ func (quietStore) Get(context.Context, string) (idempotency.Record, bool, error)
 }
 
 func TestMeasuringAllocatesNothing(t *testing.T) {
-	m := newMetrics()
-	var s idempotency.Store = measured{quietStore{}, m}
+	m := newMetrics(policy.NewMetrics())
+	var s idempotency.Store = measuredStore{quietStore{}, m.store}
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(1000, func() {
 		_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{})

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/template"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -24,30 +24,32 @@ type ExplainRequest struct {
 	Body   []byte
 }
 
-// Explain writes which route a request takes, which filters with which settings and keys, in order. It calls nothing. The
-// client is taken to be on loopback. The error is one of writing.
+// Explain writes which route a request takes, which policies with which settings and keys, in order. It calls nothing. The
+// client is taken to be on loopback. The error is one of reading what the configuration names, or of writing.
 func Explain(w io.Writer, cfg *config.Config, r ExplainRequest) error {
-	p := &explainer{w: w, cfg: cfg}
-	p.explain(r)
-	return p.err
+	x := exchangeOf(r)
+	set := policy.New(&policy.Env{})
+	keySets, err := readKeySets(cfg)
+	build := set.Begin(cfg, policy.Material{KeySets: keySets})
+	p := &explainer{Explainer: policy.NewExplainer(w, build, x), set: set, x: x, cfg: cfg}
+	rt, ok := p.route(int64(len(r.Body)))
+	switch {
+	case ok && err != nil:
+		p.Line("identity", "cannot be built: %v", err)
+	case ok:
+		p.explain(rt)
+	}
+	return p.Err()
 }
 
 type explainer struct {
-	w   io.Writer
-	cfg *config.Config
+	*policy.Explainer
+	set *policy.Set
 	x   *filters.Exchange
-	err error
+	cfg *config.Config
 }
 
-func (p *explainer) line(label, format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, "%-14s %s\n", label, fmt.Sprintf(format, args...))
-	}
-}
-
-func (p *explainer) refusal(r *filters.Reply) { p.line("answer", "%d %s", r.Status, r.Reason) }
-
-func (p *explainer) explain(r ExplainRequest) {
+func exchangeOf(r ExplainRequest) *filters.Exchange {
 	raw, query, _ := strings.Cut(r.Path, "?")
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return r.Body, nil })
@@ -57,171 +59,104 @@ func (p *explainer) explain(r ExplainRequest) {
 	for _, h := range r.Header {
 		x.Header.Add(h[0], h[1])
 	}
-	p.x = x
-	e := &engine{cfg: p.cfg}
 	x.Path = raw
-	reply := downgrade(x, p.cfg.Listen.MaxHeader) // what no protocol would let in
+	return x
+}
+
+// explained is what a route leads to: a route of the configuration, or the status resource of one.
+type explained struct {
+	route  *config.Route
+	name   string
+	status bool
+}
+
+// route finds the route of the request. False: it is refused before.
+func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
+	e := &engine{cfg: p.cfg}
+	reply := downgrade(p.x, p.cfg.Listen.MaxHeader) // what no protocol would let in
 	if reply == nil {
-		reply = e.enter(x, x.Peer.String(), int64(len(r.Body)))
+		reply = e.normalize(p.x, p.x.Peer.String(), bodyBytes)
 	}
 	if reply != nil {
-		p.refusal(reply)
-		return
+		p.Refusal(reply)
+		return nil, false
 	}
-	p.line("path", "%s", x.Path)
-	var rt router.Router[*config.Route]
-	status := map[*config.Route]*config.Route{} // the entry of a status resource, and its route
-	for _, c := range p.cfg.Routes {
-		if c.Status != "" {
-			s := &config.Route{Name: c.Name + "/status"}
-			status[s] = c
-			p.add(&rt, c.Status, []string{"GET"}, s)
-		}
-		p.add(&rt, c.Match.Path, c.Match.Methods, c)
+	p.Line("path", "%s", p.x.Path)
+	routes, err := routesOf(p.cfg)
+	if err != nil { // config.Load checks the patterns; it would be a bug
+		p.Line("route", "cannot be built: %v", err)
+		return nil, false
 	}
-	found, params, result := rt.Find(x.Method, x.Path, nil)
+	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
 	switch result {
 	case router.NoPath:
-		p.refusal(filters.Refuse(filters.NoRoute, filters.Problem{}))
-		return
+		p.Refusal(filters.Refuse(filters.NoRoute, filters.Problem{}))
+		return nil, false
 	case router.NoMethod:
-		p.refusal(filters.Refuse(filters.MethodNotAllowed, filters.Problem{}))
-		p.line("allow", "%s", strings.Join(rt.Allow(x.Path), ", "))
-		return
+		p.Refusal(filters.Refuse(filters.MethodNotAllowed, filters.Problem{}))
+		p.Line("allow", "%s", strings.Join(routes.Allow(p.x.Path), ", "))
+		return nil, false
 	}
-	x.Params, x.Route = params, found.Name
-	p.line("route", "%s", found.Name)
+	p.x.Params, p.x.Route = params, rt.name
+	p.Line("route", "%s", rt.name)
 	for _, c := range params {
-		p.line("", "path.%s = %q", c.Name, c.Value)
+		p.Line("", "path.%s = %q", c.Name, c.Value)
 	}
-	if of := status[found]; of != nil {
-		p.identity()
-		p.line("target", "the status of a transaction of route %s, for its principal only", of.Name)
-		return
-	}
-	p.route(found)
+	return rt, true
 }
 
-func (p *explainer) add(rt *router.Router[*config.Route], pattern string, methods []string, c *config.Route) {
-	if err := rt.Add(pattern, methods, c); err != nil && p.err == nil {
-		p.err = err
-	}
-}
-
-func (p *explainer) route(r *config.Route) {
-	if r.Respond == nil || len(r.Limits) > 0 {
-		if !p.identity() {
-			return
+func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
+	var routes router.Router[*explained]
+	for _, r := range cfg.Routes {
+		if r.Status != "" {
+			if err := routes.Add(r.Status, []string{"GET"}, &explained{r, r.Name + "/status", true}); err != nil {
+				return nil, err
+			}
+		}
+		if err := routes.Add(r.Match.Path, r.Match.Methods, &explained{r, r.Name, false}); err != nil {
+			return nil, err
 		}
 	}
-	for _, name := range r.Limits {
-		p.limit(name, p.cfg.Limits[name])
+	return &routes, nil
+}
+
+// explain writes the policies of the route and where it leads.
+func (p *explainer) explain(rt *explained) {
+	r := rt.route
+	if rt.status {
+		p.Chain(policy.StatusScopeOf(r))
+		p.Line("target", "the status of a transaction of route %s, for its principal only", r.Name)
+		return
 	}
-	if r.Idempotency != nil && r.Respond == nil && !p.idempotency(r) {
+	if !p.Chain(policy.ScopeOf(p.cfg, r)) {
 		return
 	}
 	switch {
 	case r.Respond != nil:
-		p.line("target", "answer %d", r.Respond.Status)
+		p.Line("target", "static response %d", r.Respond.Status)
 	case r.Transaction != "":
-		p.transaction(r.Transaction, p.cfg.Transactions[r.Transaction])
+		p.transaction(r, p.cfg.Transactions[r.Transaction])
 	default:
 		p.service(r.Service)
 	}
 }
 
-// identity returns false when the request is refused for it.
-func (p *explainer) identity() bool {
-	b := &builder{shared: &shared{}, cfg: p.cfg}
-	who, err := b.identity()
-	if err != nil {
-		p.line("identity", "cannot be built: %v", err)
-		return false
-	}
-	var s filters.Slot
-	if reply := who.Request(p.x, &s); reply != nil {
-		p.refusal(reply)
-		return false
-	}
-	p.line("identity", "principal = %q (the peer taken to be %s)", p.x.Principal, p.x.Peer)
-	return true
-}
-
-func (p *explainer) limit(name string, c *config.Limit) {
-	var keys []string
-	for _, ref := range c.Per {
-		v, _ := ref.Text(p.x)
-		keys = append(keys, fmt.Sprintf("%s = %q", ref, v))
-	}
-	by := "all requests together"
-	if len(keys) > 0 {
-		by = "per " + strings.Join(keys, ", ")
-	}
-	p.line("limit", "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by, c.OnStoreFailure)
-}
-
-// idempotency returns false when the request is refused for its key.
-func (p *explainer) idempotency(r *config.Route) bool {
-	c := r.Idempotency
-	b := &builder{shared: &shared{}, cfg: p.cfg}
-	settings := b.keySettings(r)
-	key, id, fingerprint, reply := settings.Inspect(p.x)
-	if reply != nil {
-		p.refusal(reply)
-		return false
-	}
-	p.line("idempotency", "ttl %s, lease %s up to %s, record %s, not executed %s, unknown: %s, store gone: %s, wait %s",
-		c.TTL, c.Lease, c.MaxInFlight, list(c.Record), list(c.NotExecuted), c.OnUnknown, c.OnStoreFailure, c.WhileInFlight.Wait)
-	if c.Probe != nil {
-		p.line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s", c.Probe.Method, c.Probe.Path, r.Service, list(c.Probe.Done), list(c.Probe.NotDone))
-	}
-	kept := "bodies up to " + c.MaxBody.String()
-	if len(c.OmitHeaders) > 0 {
-		kept += ", without " + strings.Join(c.OmitHeaders, ", ")
-	}
-	if e := p.cfg.Store.Encryption; e != nil {
-		kept += ", sealed"
-	}
-	open := "any number of open keys"
-	if c.MaxOpenKeys > 0 {
-		open = fmt.Sprintf("at most %d open keys", c.MaxOpenKeys)
-	}
-	p.line("", "answers kept: %s; a principal may have %s", kept, open)
-	if key == "" {
-		p.line("", "no key: not protected")
-		return true
-	}
-	p.x.Logical.Key, p.x.Logical.GID = id, transaction.FirstGID(id, fingerprint, settings.TTL, p.x.Received)
-	p.line("", "key %q over %s, fingerprint of %s", key, list(c.Scope), list(c.Fingerprint))
-	p.line("", "injected Idempotency-Key: %s", id)
-	return true
-}
-
-func list[T fmt.Stringer](items []T) string {
-	words := make([]string, len(items))
-	for i, item := range items {
-		words[i] = item.String()
-	}
-	return "[" + strings.Join(words, " ") + "]"
-}
-
 func (p *explainer) service(name string) {
 	c := p.cfg.Services[name]
-	if b := c.Breaker; b != nil {
-		slow := ""
-		if b.Slow != nil {
-			slow = fmt.Sprintf(" or %s slower than %s", b.Slow.Share, b.Slow.Over)
-		}
-		p.line("breaker", "%s: open at %s errors%s of at least %d in %s, for %s, %d probes", name, b.Errors, slow, b.MinRequests, b.Window, b.OpenFor, b.Probes)
-	}
-	p.line("target", "service %s at %s, timeout %s, connect %s, %d retries", name, strings.Join(c.Endpoints, ", "), c.Timeout, c.ConnectTimeout, c.Retries.Attempts)
+	p.Line("target", "service %s at %s, timeout %s, connect %s, %d retries",
+		name, strings.Join(c.Endpoints, ", "), c.Timeout, c.ConnectTimeout, c.Retries.Attempts)
 	if h := c.Health; h != nil {
-		p.line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
+		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}
 }
 
-func (p *explainer) transaction(name string, t *config.Transaction) {
-	p.line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s", name, t.Mode, t.Wait, t.Timeout, t.Retry.Every)
+func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
+	settings := policy.KeySettings(r)
+	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
+		p.x.Logical.GID = transaction.FirstGID(id, fingerprint, settings.TTL, p.x.Received)
+	}
+	p.Line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s",
+		r.Transaction, t.Mode, t.Wait, t.Timeout, t.Retry.Every)
 	for i, s := range t.Steps {
 		after := "at once"
 		switch {
@@ -230,21 +165,36 @@ func (p *explainer) transaction(name string, t *config.Transaction) {
 		case s.After == nil && i > 0:
 			after = "after " + t.Steps[i-1].Name
 		}
-		p.line("step "+s.Name, "%s; do %s, fails on %s", after, p.call(s.Do), list(s.FailOn))
+		p.Line("step "+s.Name, "%s; do %s, fails on %s", after, p.call(s.Do), policy.List(s.FailOn))
 		if s.Undo != nil {
-			p.line("", "undo %s", p.call(s.Undo))
+			p.Line("", "undo %s", p.call(s.Undo))
 		}
 	}
-	if services := breakersOf(p.cfg, t); len(services) > 0 {
-		p.line("breaker", "of the services %s, on the branch calls", strings.Join(services, ", "))
+	p.branches(t)
+}
+
+// branches writes which policies the branch calls of a transaction meet, and of which services.
+func (p *explainer) branches(t *config.Transaction) {
+	services := map[string][]string{} // by policy
+	var order []string
+	for _, name := range servicesOf(t) {
+		for _, policyName := range p.set.Names(policy.BranchScopeOf(p.cfg, name)) {
+			if services[policyName] == nil {
+				order = append(order, policyName)
+			}
+			services[policyName] = append(services[policyName], name)
+		}
+	}
+	for _, policyName := range order {
+		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
 }
 
-func breakersOf(cfg *config.Config, t *config.Transaction) []string {
+func servicesOf(t *config.Transaction) []string {
 	var names []string
 	for _, s := range t.Steps {
 		for _, call := range []*config.Call{s.Do, s.Undo} {
-			if call != nil && cfg.Services[call.Service].Breaker != nil {
+			if call != nil {
 				names = append(names, call.Service)
 			}
 		}
@@ -261,5 +211,5 @@ func (p *explainer) call(c *config.Call) string {
 	if query != "" {
 		path += "?" + query
 	}
-	return fmt.Sprintf("%s %s%s", c.Method, c.Service, path)
+	return c.Method + " " + c.Service + path
 }

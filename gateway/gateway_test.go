@@ -20,8 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // running is a gateway in this process.
@@ -72,7 +73,7 @@ func startWith(t *testing.T, text string, drainLimit time.Duration) *running {
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Options{
-			Load: func() (*config.Config, error) { return config.Load(g.file) }, Reload: g.reload,
+			Source:  &source.File{Path: g.file, Reload: g.reload},
 			OnReady: func(a Addresses) { ready <- a }, Logger: slog.New(slog.NewTextHandler(g.logs, nil)),
 			DrainLimit: drainLimit,
 		})
@@ -654,9 +655,9 @@ routes: [{name: all, match: {path: /**}, service: a}]
 // A panic behind the chain is one 500, logged, and the chain gets its Done.
 func TestPanicInTheEngine(t *testing.T) {
 	logs := &lockedBuffer{}
-	sh := &shared{metrics: newMetrics(), logger: slog.New(slog.NewTextHandler(logs, nil))}
-	b := &builder{shared: sh}
-	rt := b.newRoute("r", panicking{})
+	env := &policy.Env{Logger: slog.New(slog.NewTextHandler(logs, nil)), Metrics: policy.NewMetrics()}
+	p := newProcess(env, nil, newMetrics(env.Metrics), context.Background())
+	rt := &route{name: "r", target: panicking{}, metrics: p.metrics.route("r"), process: p}
 	f := &counting{}
 	var err error
 	if rt.chain, err = filters.NewChain(rt.panicked, f); err != nil {

@@ -385,22 +385,3 @@ func TestGRPCMessage(t *testing.T) {
 		}
 	}
 }
-
-func TestCodesOfRefusals(t *testing.T) {
-	for _, c := range []struct {
-		reason filters.Reason
-		want   int
-	}{
-		{filters.KeyReused, 3}, {filters.RequestInProgress, 10}, {filters.OutcomeUnknown, 9}, {filters.ResponseNotReplayable, 6},
-		{filters.StoreUnavailable, 14}, {filters.BreakerOpen, 14}, {filters.UpstreamFailed, 14}, {filters.UpstreamTimeout, 4},
-		{filters.TransactionFailed, 10}, {filters.BodyTooLarge, 8}, {filters.Unauthenticated, 16}, {filters.InternalError, 13},
-		{filters.MethodNotAllowed, 12},
-	} {
-		if got := grpcCode(c.reason, c.reason.Status()); got != c.want {
-			t.Errorf("%s: %d, want %d", c.reason, got, c.want)
-		}
-	}
-	if grpcCode("", 501) != 12 || grpcCode("", 403) != 7 || grpcCode("", 418) != 2 || grpcCode("", 507) != 13 {
-		t.Error("a status without a reason of its own")
-	}
-}

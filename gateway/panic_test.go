@@ -4,7 +4,7 @@ import "github.com/sluice-gateway/sluice/filters"
 
 type panicking struct{}
 
-func (panicking) execute(*filters.Exchange, inbound) end { panic("boom") }
+func (panicking) execute(*filters.Exchange, inbound) result { panic("boom") }
 
 type counting struct {
 	done    int
@@ -12,6 +12,7 @@ type counting struct {
 }
 
 func (*counting) Name() string                                            { return "counting" }
+func (*counting) Needs() filters.Needs                                    { return filters.Needs{} }
 func (*counting) Request(*filters.Exchange, *filters.Slot) *filters.Reply { return nil }
 func (*counting) Response(*filters.Exchange, *filters.Slot)               {}
 func (c *counting) Done(_ *filters.Exchange, _ *filters.Slot, o filters.Outcome) {

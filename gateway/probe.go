@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/ref"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
@@ -46,7 +46,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 	ask.Inject.Set("Sluice-Principal", x.Principal)
 	answer := recorder{most: p.most}
-	p.rt.serve(ask, &whole{http1.Message{}}, &answer)
+	p.rt.serve(ask, &whole{message.Message{}}, &answer)
 	if ask.Response.Local || answer.aborted {
 		return idempotency.Response{}, false
 	}
@@ -55,7 +55,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 
 // ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.
 func ofTheBody(name string) bool {
-	if filters.HasNamePrefix(name, "Content-") || filters.HasNamePrefix(name, "If-") || http1.HopByHop(name) {
+	if filters.HasNamePrefix(name, "Content-") || filters.HasNamePrefix(name, "If-") || message.HopByHop(name) {
 		return true
 	}
 	for _, n := range [...]string{"Expect", "Range", "Digest", "Accept-Encoding"} {

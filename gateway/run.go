@@ -6,25 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // Options is what a gateway is run with.
 type Options struct {
-	// Load reads the configuration: at the start, and for a reload.
-	Load func() (*config.Config, error)
-	// Reload asks for a reload at once; nil is none. The configuration's files are watched beside it.
-	Reload <-chan struct{}
+	// Source gives the configuration, the first one and those that follow.
+	Source source.Source
 	// OnReady is called once, when the gateway accepts requests; nil is none.
 	OnReady func(Addresses)
 	// DrainLimit bounds how long requests in flight may take to finish; 0 is 30 s.
@@ -45,17 +41,15 @@ const defaultDrainLimit = 30 * time.Second
 // gateway is one running process.
 type gateway struct {
 	Options
-	shared      *shared
-	coordinator *transaction.Bridge // nil without one
-	engine      atomic.Pointer[engine]
-	tls         atomic.Pointer[tls.Config] // certificates in force; nil without listen.https
-	addresses   Addresses
-	began       time.Time
-	draining    atomic.Bool
-	stopping    context.Context // ends when the drain begins
-	stop        context.CancelFunc
+	*process
+	engine    atomic.Pointer[engine]
+	tls       atomic.Pointer[tls.Config] // certificates in force; nil without listen.https
+	addresses Addresses
+	began     time.Time
+	draining  atomic.Bool
+	stop      context.CancelFunc // ends process.stopping
 
-	mu        sync.Mutex // of what follows
+	mu        sync.Mutex // guards what follows
 	lastFault string     // why the last configuration was refused; empty when it was applied
 	lastLoad  time.Time
 }
@@ -66,29 +60,38 @@ func Run(ctx context.Context, o Options) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
-	cfg, err := o.Load()
+	cfg, err := o.Source.First(ctx)
 	if err != nil {
 		return err
 	}
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
-	g.stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
-	defer g.stop()
-	if g.shared, err = newShared(ctx, cfg, o.Logger); err != nil {
+	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics()}
+	m := newMetrics(env.Metrics)
+	st, err := openStores(ctx, cfg, o.Logger, m)
+	if err != nil {
 		return err
 	}
-	defer g.shared.close()
+	env.Stores = st.forPolicies()
+	var stopping context.Context
+	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
+	defer g.stop()
+	g.process = newProcess(env, st, m, stopping)
+	defer g.process.close()
 	return g.run(ctx, cfg)
 }
 
 func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
-	servers, err := g.listen(cfg)
+	l, err := listen(cfg)
 	if err != nil {
 		return err
 	}
-	defer servers.close()
-	if err := g.start(ctx, cfg); err != nil {
+	defer l.close()
+	g.addresses = l.addresses()
+	if err := g.start(cfg); err != nil {
 		return err
 	}
+	servers := g.servers(cfg, l)
+	defer servers.close()
 
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
@@ -101,15 +104,15 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 			}
 		})
 	}
-	run("store watch", g.shared.watchStore)
-	if g.shared.membership != nil {
-		run("membership", g.shared.membership.Run)
+	run("store watch", g.stores.watch)
+	if g.stores.membership != nil {
+		run("membership", g.stores.membership.Run)
 	}
-	if g.coordinator != nil {
-		g.shared.metrics.pendingTransactions(g.coordinator.Pending)
-		run("transactions", g.coordinator.Run)
+	if g.bridge != nil {
+		g.metrics.pendingTransactions(g.bridge.Pending)
+		run("transactions", g.bridge.Run)
 	}
-	run("configuration", g.watchConfig)
+	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin, "branches", g.addresses.Branches)
@@ -124,166 +127,23 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	return g.drain(servers)
 }
 
-// start builds the bridge to the coordinator and the first engine.
-func (g *gateway) start(ctx context.Context, cfg *config.Config) error {
+// start makes the bridge to the coordinator and puts the first configuration in force.
+func (g *gateway) start(cfg *config.Config) error {
 	if cfg.Coordinator != nil {
 		client, err := sagaclient.New(sagaclient.Options{Endpoints: cfg.Coordinator.DTM.Endpoints})
 		if err != nil {
 			return err
 		}
-		g.coordinator = transaction.New(transaction.Options{
-			Client: client, Store: g.shared.store, Codec: g.shared.codec, BaseURL: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Services: g, Metrics: g.shared.metrics.transaction(), Logger: g.Logger,
+		g.bridge = transaction.New(transaction.Options{
+			Client: client, Store: g.stores.records, Codec: g.stores.codec,
+			BaseURL:  branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
+			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
 		})
 	}
-	e, err := g.shared.build(cfg, g.coordinator, g.stopping)
-	if err != nil {
+	if err := g.enforce(cfg); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	g.engine.Store(e)
-	g.shared.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
 	return nil
-}
-
-// branchBase is where the coordinator finds the branch address: the host as it is configured, which may be a name that it resolves, with the
-// port that was found.
-func branchBase(configured, listening string) string {
-	host, _, err := net.SplitHostPort(configured)
-	_, port, err2 := net.SplitHostPort(listening)
-	if err != nil || err2 != nil || host == "" {
-		return "http://" + listening
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
-// servers are the listeners and what serves on them.
-type servers struct {
-	list  []served
-	front *front
-}
-
-type served struct {
-	server   server
-	listener net.Listener
-	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
-}
-
-// server is an [http1.Server] or an [http.Server].
-type server interface {
-	Serve(net.Listener) error
-	Shutdown(context.Context) error
-}
-
-func (s *servers) add(srv server, l net.Listener, last bool) {
-	s.list = append(s.list, served{srv, l, last})
-}
-
-// close ends what is still open after a drain, or of a start that failed.
-func (s *servers) close() {
-	for _, sv := range s.list {
-		switch srv := sv.server.(type) {
-		case *http1.Server:
-			srv.Close()
-		case *http.Server:
-			srv.Close()
-		}
-		sv.listener.Close()
-	}
-	if s.front != nil {
-		s.front.http2.server.Close()
-	}
-}
-
-// leave has clients go elsewhere with their next requests.
-func (s *servers) leave() {
-	for _, sv := range s.list {
-		if srv, ok := sv.server.(*http1.Server); ok {
-			srv.Leave()
-		}
-	}
-}
-
-// serve starts all and returns where the first failure comes out.
-func (s *servers) serve() <-chan error {
-	failed := make(chan error, len(s.list))
-	for _, sv := range s.list {
-		go func() {
-			if err := sv.server.Serve(sv.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, http1.ErrClosed) {
-				failed <- fmt.Errorf("gateway: serving on %s: %w", sv.listener.Addr(), err)
-			}
-		}()
-	}
-	return failed
-}
-
-// shutdown closes the listeners of one kind and waits for their requests.
-func (s *servers) shutdown(ctx context.Context, last bool) error {
-	var wg sync.WaitGroup
-	errs := make([]error, len(s.list))
-	for i, sv := range s.list {
-		if sv.last == last {
-			wg.Go(func() { errs[i] = sv.server.Shutdown(ctx) })
-		}
-	}
-	if !last {
-		wg.Go(func() { s.front.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// listen opens every address before anything is served, so that a busy one is a clean failure.
-func (g *gateway) listen(cfg *config.Config) (*servers, error) {
-	s := &servers{}
-	open := func(what, address string) (net.Listener, error) {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			s.close()
-			return nil, fmt.Errorf("gateway: %s: %w", what, err)
-		}
-		return l, nil
-	}
-	front := g.newFront(cfg)
-	s.front = front
-	var l net.Listener
-	var err error
-	if cfg.Listen.HTTP != "" {
-		if l, err = open("listen.http", cfg.Listen.HTTP); err != nil {
-			return nil, err
-		}
-		g.addresses.HTTP = l.Addr().String()
-		s.add(front.server(nil), l, false)
-	}
-	if h := cfg.Listen.HTTPS; h != nil {
-		tlsConfig, err := tlsFor(h)
-		if err != nil {
-			s.close()
-			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		g.tls.Store(tlsConfig)
-		if l, err = open("listen.https", h.Address); err != nil {
-			return nil, err
-		}
-		g.addresses.HTTPS = l.Addr().String()
-		s.add(front.server(g.tls.Load), l, false) // each handshake asks anew, so a reload renews it
-	}
-	if l, err = open("admin.address", cfg.Admin.Address); err != nil {
-		return nil, err
-	}
-	g.addresses.Admin = l.Addr().String()
-	s.add(g.internalServer(g.admin(cfg)), l, true)
-	if cfg.Coordinator != nil {
-		if l, err = open("coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
-			return nil, err
-		}
-		g.addresses.Branches = l.Addr().String()
-		s.add(g.internalServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.coordinator.ServeHTTP(w, r) })), l, true)
-	}
-	return s, nil
-}
-
-func (g *gateway) internalServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second, ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
 }
 
 // drain ends the gateway in order: unready at once, go on accepting for drainDelay, then no new connections, and what is in flight
@@ -298,12 +158,12 @@ func (g *gateway) drain(s *servers) error {
 	ctx, cancel := context.WithTimeout(context.Background(), g.DrainLimit)
 	defer cancel()
 	err := s.shutdown(ctx, false)
-	if g.coordinator != nil {
-		err = errors.Join(err, g.coordinator.Wait(ctx))
+	if g.bridge != nil {
+		err = errors.Join(err, g.bridge.Wait(ctx))
 	}
 	err = errors.Join(err, s.shutdown(ctx, true))
-	if g.coordinator != nil {
-		err = errors.Join(err, g.coordinator.Wait(ctx)) // what came in before the branch address was closed
+	if g.bridge != nil {
+		err = errors.Join(err, g.bridge.Wait(ctx)) // what came in before the branch address was closed
 	}
 	if err != nil {
 		g.Logger.Warn("requests were still in flight at the end of the drain and are cut off", "limit", g.DrainLimit.String(), "error", err)
@@ -311,50 +171,4 @@ func (g *gateway) drain(s *servers) error {
 	}
 	g.Logger.Info("drained")
 	return nil
-}
-
-// CallBranch implements [transaction.Services]: it sends a branch's call through the chain that the service has in the engine in force.
-func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
-	rt := g.engine.Load().branches[service]
-	if rt == nil {
-		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Logical.Key)
-		return 0, nil, filters.NotDispatched
-	}
-	x.BufferBody, x.Received = branchAnswerMax, time.Now()
-	rec := &recorder{most: branchAnswerMax}
-	rt.serve(x, &whole{http1.Message{Bytes: body}}, rec)
-	if x.Response.Local {
-		return x.Response.Status, nil, filters.NotDispatched
-	}
-	if rec.aborted {
-		return 0, nil, filters.NoResponse
-	}
-	return rec.status, rec.body, filters.Completed
-}
-
-const branchAnswerMax = 64 << 10
-
-// whole is the inbound of a request that the gateway itself makes.
-type whole struct{ message http1.Message }
-
-func (w *whole) Message() (*http1.Message, error) { return &w.message, nil }
-
-// Steps implements [transaction.Services]: the names of the steps of the transaction that a route leads to today.
-func (g *gateway) Steps(route string) (names []string, ok bool) {
-	cfg := g.engine.Load().cfg
-	for _, r := range cfg.Routes {
-		if r.Name == route && r.Transaction != "" {
-			s := transactionSettings(cfg.Transactions[r.Transaction], r.Status)
-			return s.StepNames(), true
-		}
-	}
-	return nil, false
-}
-
-// LongestCall implements [transaction.Services].
-func (g *gateway) LongestCall(service string) time.Duration {
-	if c := g.engine.Load().cfg.Services[service]; c != nil {
-		return longest(c)
-	}
-	return time.Second
 }

@@ -1,56 +1,75 @@
 package gateway
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyembedded"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// embeddedMetrics publishes the figures of an embedded store, read once a scrape.
-type embeddedMetrics struct {
-	stats func() idempotencyembedded.Stats
-	list  []embeddedMetric
+// storeMetrics is what is counted of the store.
+type storeMetrics struct {
+	up        prometheus.Gauge
+	failovers prometheus.Counter
+	claim     operationMetrics
+	change    operationMetrics
+	get       operationMetrics
 }
 
-type embeddedMetric struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(idempotencyembedded.Stats) float64
+// operationMetrics is what is counted of one operation.
+type operationMetrics struct {
+	duration prometheus.Observer
+	errors   prometheus.Counter
 }
 
-func newEmbeddedMetrics(stats func() idempotencyembedded.Stats) *embeddedMetrics {
-	m := &embeddedMetrics{stats: stats}
-	add := func(kind prometheus.ValueType, name, help string, value func(idempotencyembedded.Stats) float64) {
-		m.list = append(m.list, embeddedMetric{prometheus.NewDesc("sluice_store_"+name, help, nil, nil), kind, value})
+func newStoreMetrics(r *policy.Metrics) *storeMetrics {
+	duration := r.Histogram("store_duration_seconds", "Time that the store took.", "operation")
+	failures := r.Counter("store_errors_total", "Operations that the store did not do.", "operation")
+	operation := func(name string) operationMetrics {
+		return operationMetrics{duration.WithLabelValues(name), failures.WithLabelValues(name)}
 	}
-	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
-	add(gauge, "records", "Records, expired ones that were not swept yet among them.", func(s idempotencyembedded.Stats) float64 { return float64(s.Records) })
-	add(gauge, "records_in_flight", "Records whose request runs, or that are being written.", func(s idempotencyembedded.Stats) float64 { return float64(s.InFlight) })
-	add(gauge, "segments", "Files of the log.", func(s idempotencyembedded.Stats) float64 { return float64(s.Segments) })
-	add(gauge, "disk_bytes", "Bytes of the log.", func(s idempotencyembedded.Stats) float64 { return float64(s.DiskBytes) })
-	add(gauge, "live_bytes", "Bytes of the log that count.", func(s idempotencyembedded.Stats) float64 { return float64(s.LiveBytes) })
-	add(counter, "syncs_total", "Writes with one fsync each.", func(s idempotencyembedded.Stats) float64 { return float64(s.Groups) })
-	add(counter, "steps_total", "Steps that shared them.", func(s idempotencyembedded.Stats) float64 { return float64(s.Steps) })
-	add(counter, "copied_bytes_total", "Bytes copied by compaction.", func(s idempotencyembedded.Stats) float64 { return float64(s.CopiedBytes) })
-	add(counter, "outages_total", "How often the disk did not take a write and the store refused all steps for a time.", func(s idempotencyembedded.Stats) float64 { return float64(s.Failures) })
-	add(counter, "timeouts_total", "Writes that the disk did not take in time.", func(s idempotencyembedded.Stats) float64 { return float64(s.Timeouts) })
-	add(counter, "damaged_reads_total", "Reads of records that were not as they had been written.", func(s idempotencyembedded.Stats) float64 { return float64(s.BadReads) })
-	add(gauge, "damaged_bytes", "Bytes of the log that were found damaged when it was opened.", func(s idempotencyembedded.Stats) float64 { return float64(s.DamagedBytes) })
-	add(gauge, "torn_bytes", "Bytes at the end of the log that a crash left half written, of steps that nobody was told of.", func(s idempotencyembedded.Stats) float64 { return float64(s.TornBytes) })
-	return m
-}
-
-// Describe implements [prometheus.Collector].
-func (m *embeddedMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, e := range m.list {
-		to <- e.desc
+	const failovers = "Masters of the store that were replaced or restarted: what their replicas or their log had not got is lost."
+	return &storeMetrics{
+		up:        r.Gauge("store_up", "1 while the store responds.").WithLabelValues(),
+		failovers: r.Counter("store_failovers_total", failovers).WithLabelValues(),
+		claim:     operation("claim"), change: operation("change"), get: operation("get"),
 	}
 }
 
-// Collect implements [prometheus.Collector].
-func (m *embeddedMetrics) Collect(to chan<- prometheus.Metric) {
-	s := m.stats()
-	for _, e := range m.list {
-		to <- prometheus.MustNewConstMetric(e.desc, e.kind, e.value(s))
+func (o *operationMetrics) observe(began time.Time, err error) {
+	o.duration.Observe(time.Since(began).Seconds())
+	if err != nil && !errors.Is(err, idempotency.ErrLost) && !errors.Is(err, idempotency.ErrTooManyOpen) {
+		o.errors.Inc()
 	}
+}
+
+// measuredStore is a store whose time and failures are counted.
+type measuredStore struct {
+	idempotency.Store
+	metrics *storeMetrics
+}
+
+func (s measuredStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	began := time.Now()
+	rec, claimed, err := s.Store.Claim(ctx, c)
+	s.metrics.claim.observe(began, err)
+	return rec, claimed, err
+}
+
+func (s measuredStore) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
+	began := time.Now()
+	err := s.Store.Change(ctx, id, token, ch)
+	s.metrics.change.observe(began, err)
+	return err
+}
+
+func (s measuredStore) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
+	began := time.Now()
+	rec, ok, err := s.Store.Get(ctx, id)
+	s.metrics.get.observe(began, err)
+	return rec, ok, err
 }

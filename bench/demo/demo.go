@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/shop"
-	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway"
 )
 
@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 			log: o.Logger}).supervise,
 		gateway: func(ctx context.Context, ready func(gateway.Addresses)) error {
 			return gateway.Run(ctx, gateway.Options{
-				Load:    func() (*config.Config, error) { return config.Load(path) },
+				Source:  &source.File{Path: path},
 				Logger:  o.Logger,
 				OnReady: ready, DrainLimit: drainLimit, Build: o.Build,
 			})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -42,8 +44,15 @@ func newBenchProxy() *cobra.Command {
 				return err
 			}
 			o.Progress, o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())
+			if o.Against, err = otherBuild(cmd, o.Against, &o.Rounds); err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			if o.Against != "" {
+				found, err := proxy.Compare(ctx, o)
+				return writeComparison(cmd, found, err, report, jsonFile)
+			}
 			found, err := proxy.Run(ctx, o)
 			if err != nil {
 				return err
@@ -55,12 +64,13 @@ func newBenchProxy() *cobra.Command {
 		}),
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.Against, "against", "", againstUsage)
 	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one contender")
-	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each contender; figures are medians over them")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each contender; figures are medians over them; 20 unless set with --against")
 	f.IntVar(&o.Connections, "connections", 64, "keep-alive connections")
 	f.IntVar(&o.IdleConnections, "idle", 2000, "connections opened to see what an idle one costs")
 	f.IntVar(&o.Rate, "rate", 2000, "requests a second when latency is measured")
-	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for instance '^(relay|nginx|sluice)$'")
+	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for instance '^(relay|nginx|sluice)$', or 'contender: load', for instance '^sluice: GET$'")
 	f.StringVar(&report, "report", "sluice-bench.html", "file of the report with plots; empty: none")
 	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
 	return cmd
@@ -82,8 +92,15 @@ func newBenchIdempotency() *cobra.Command {
 				return err
 			}
 			o.Progress, o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())
+			if o.Against, err = otherBuild(cmd, o.Against, &o.Rounds); err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			if o.Against != "" {
+				found, err := proxy.CompareIdempotency(ctx, o)
+				return writeComparison(cmd, found, err, report, jsonFile)
+			}
 			found, err := proxy.RunIdempotency(ctx, o)
 			if err != nil {
 				return err
@@ -97,15 +114,50 @@ func newBenchIdempotency() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "", "folder on the disk that the embedded store is measured on; empty: one for temporary files")
 	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one store")
-	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each store; figures are medians over them")
+	f.StringVar(&o.Against, "against", "", againstUsage)
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each store; figures are medians over them; 20 unless set with --against")
 	f.IntVar(&o.Connections, "connections", 0, "keep-alive connections; 0: 256 for the embedded store, else 64")
 	f.IntVar(&o.Rate, "rate", 1000, "requests a second when latency is measured")
 	f.IntVar(&o.Records, "records", 1_000_000, "live records when memory is looked at; 0: it is not")
 	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs: one short round, few records, no verdicts")
-	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance '^embedded'")
+	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance '^embedded', or 'store: load', for instance 'store: replay$'")
 	f.StringVar(&report, "report", "sluice-bench-idempotency.html", "file of the report; empty: none")
 	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
 	return cmd
+}
+
+const againstUsage = "another build of this program: measure the gateways of both, interleaved round by round, and nothing else"
+
+// roundsAgainst are enough for an interval of some percent on a machine that is otherwise idle.
+const roundsAgainst = 20
+
+// otherBuild returns the path of the build to compare with, empty without one, and the rounds for it unless they were set.
+func otherBuild(cmd *cobra.Command, against string, rounds *int) (string, error) {
+	if against == "" {
+		return "", nil
+	}
+	path, err := exec.LookPath(against)
+	if err != nil {
+		return "", fmt.Errorf("%w: --against: %v", errUsage, err)
+	}
+	if !cmd.Flags().Changed("rounds") {
+		*rounds = roundsAgainst
+	}
+	return filepath.Abs(path)
+}
+
+// writeComparison writes what was found, and then fails when not everything could be measured.
+func writeComparison(cmd *cobra.Command, found *proxy.Comparison, err error, report, jsonFile string) error {
+	if err != nil {
+		return err
+	}
+	if err := found.WriteTable(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if err := writeReports(found, report, jsonFile); err != nil {
+		return err
+	}
+	return found.Err()
 }
 
 // parseOnly returns nil, which is all, for an empty expression.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway"
 )
 
@@ -39,8 +40,7 @@ func newRun(log *logging) *cobra.Command {
 			reload, stopReload := hangups()
 			defer stopReload()
 			return gateway.Run(ctx, gateway.Options{
-				Load:       func() (*config.Config, error) { return config.Load(path) },
-				Reload:     reload,
+				Source:     &source.File{Path: path, Reload: reload},
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

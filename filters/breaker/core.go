@@ -25,20 +25,22 @@ func (s State) String() string { return gobreaker.State(s).String() }
 type Result uint8
 
 const (
-	// Nothing was learned: the call never happened, or it ended for a reason of the client's or the gateway's.
-	Nothing Result = iota
-	// Good is an answer that is not the service's failure.
-	Good
-	// Bad is a failure of the service.
-	Bad
+	// Ignored: nothing was learned. The call never happened, or it ended for a reason of the
+	// client's or the gateway's.
+	Ignored Result = iota
+	// Success is a response that is not the service's failure.
+	Success
+	// Failure is a failure of the service.
+	Failure
 )
 
-// probeRetry is when to come back while all probes are out: their results are due soon, but nobody knows when.
+// probeRetry is when to come back while all probes are out: their results are due soon, but it
+// is not known when.
 const probeRetry = time.Second
 
 var (
-	errBad     = errors.New("breaker: bad result")
-	errNothing = errors.New("breaker: no result")
+	errFailure = errors.New("breaker: the call failed")
+	errIgnored = errors.New("breaker: the call is ignored")
 )
 
 // Breaker guards one service. It is safe for concurrent use.
@@ -57,8 +59,8 @@ type Breaker struct {
 	probes    []probe   // while half-open: those without a result
 	slow      int       // slow ones among the probes of this half-open state
 
-	changes    []change
-	delivering bool
+	changes   []change // not reported yet
+	reporting bool     // a goroutine is in report
 }
 
 type probe struct {
@@ -69,8 +71,9 @@ type probe struct {
 
 type change struct{ from, to State }
 
-// New makes a closed breaker. onChange, which may be nil, is told of each change of state, in order, by the goroutine whose
-// call caused it and after the breaker's lock is released. The error is that of [Settings.Check].
+// New makes a closed breaker. onChange, which may be nil, is told of each change of state, in
+// order, by a goroutine that uses the breaker and holds no lock. The error is that of
+// [Settings.Check].
 func New(s Settings, onChange func(from, to State)) (*Breaker, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -82,14 +85,23 @@ func New(s Settings, onChange func(from, to State)) (*Breaker, error) {
 	return b, nil
 }
 
-// Configure changes the settings and keeps the state: an open breaker stays open, no longer than the new OpenFor. The calls counted so
-// far are kept unless the window's length changes. The error is that of [Settings.Check], and then nothing changes.
+// Configure changes the settings and keeps the state: an open breaker stays open, no longer than
+// the new OpenFor. The calls counted so far are kept unless the window's length changes. The error
+// is that of [Settings.Check], and then nothing changes.
 func (b *Breaker) Configure(s Settings) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
+	if b.configure(s) {
+		b.report()
+	}
+	return nil
+}
+
+// configure tells whether there is a change to report.
+func (b *Breaker) configure(s Settings) (changed bool) {
 	b.mu.Lock()
-	defer b.unlock()
+	defer b.mu.Unlock()
 	old := b.set
 	b.set = s
 	if old.Window != s.Window {
@@ -104,7 +116,7 @@ func (b *Breaker) Configure(s Settings) error {
 			b.trip()
 		}
 	}
-	return nil
+	return len(b.changes) > 0
 }
 
 func (b *Breaker) newMachine() *gobreaker.TwoStepCircuitBreaker[struct{}] {
@@ -112,7 +124,7 @@ func (b *Breaker) newMachine() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 		MaxRequests:   uint32(b.set.Probes),
 		Timeout:       time.Nanosecond, // openUntil decides, see doc.go; 0 would mean a minute
 		ReadyToTrip:   func(gobreaker.Counts) bool { return true },
-		IsExcluded:    func(err error) bool { return err == errNothing },
+		IsExcluded:    func(err error) bool { return err == errIgnored },
 		OnStateChange: func(_ string, _, to gobreaker.State) { b.moved(State(to)) },
 	})
 }
@@ -122,7 +134,9 @@ func (b *Breaker) moved(to State) {
 	if to == b.state {
 		return
 	}
-	b.changes = append(b.changes, change{b.state, to})
+	if b.onChange != nil {
+		b.changes = append(b.changes, change{b.state, to})
+	}
 	b.state = to
 	clear(b.probes)
 	b.probes, b.slow = b.probes[:0], 0
@@ -138,23 +152,29 @@ func (b *Breaker) moved(to State) {
 
 func (b *Breaker) nextID() { b.ids++ }
 
-// Permit allows one call. It is given back by Release exactly once; giving it back again, or the zero Permit, does nothing.
-// It is not safe for concurrent use, and of copies only one may be given back.
+// Permit allows one call. It is given back by Release once; giving it back again, or the zero
+// Permit, does nothing. It is not safe for concurrent use, and of copies only one may be given
+// back.
 type Permit struct {
 	b  *Breaker
 	id uint64
 	at time.Time
 }
 
-// Acquire asks for a permit at the time now. When it is refused, retryAfter says when to come back, always above 0.
+// Acquire asks for a permit at the time now. When it is refused, retryAfter says when to come back,
+// always above 0.
 func (b *Breaker) Acquire(now time.Time) (p Permit, retryAfter time.Duration, ok bool) {
 	b.mu.Lock()
-	p, retryAfter, ok = b.acquire(now)
-	b.unlock()
+	p, retryAfter, ok = b.acquireLocked(now)
+	changed := len(b.changes) > 0
+	b.mu.Unlock()
+	if changed {
+		b.report()
+	}
 	return p, retryAfter, ok
 }
 
-func (b *Breaker) acquire(now time.Time) (Permit, time.Duration, bool) {
+func (b *Breaker) acquireLocked(now time.Time) (Permit, time.Duration, bool) {
 	b.now = now
 	if b.state == Closed {
 		return Permit{b: b, id: b.closedID, at: now}, 0, true
@@ -189,15 +209,15 @@ func (b *Breaker) expireProbes(now time.Time) {
 		if p.until.After(now) {
 			kept = append(kept, p)
 		} else {
-			p.done(errNothing)
+			p.done(errIgnored)
 		}
 	}
 	clear(b.probes[len(kept):])
 	b.probes = kept
 }
 
-// Release gives the permit back with what the call taught and how long it took. A result of a state that is over, or of a probe
-// whose lease is over, is not counted.
+// Release gives the permit back with what the call taught and how long it took. A result of a state
+// that is over, or of a probe whose lease is over, is not counted.
 func (p *Permit) Release(r Result, took time.Duration) {
 	b := p.b
 	if b == nil {
@@ -206,15 +226,19 @@ func (p *Permit) Release(r Result, took time.Duration) {
 	p.b = nil
 	took = max(took, 0)
 	b.mu.Lock()
-	b.release(p.id, r, took, p.at.Add(took))
-	b.unlock()
+	b.releaseLocked(p.id, r, took, p.at.Add(took))
+	changed := len(b.changes) > 0
+	b.mu.Unlock()
+	if changed {
+		b.report()
+	}
 }
 
-func (b *Breaker) release(id uint64, r Result, took time.Duration, now time.Time) {
+func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now time.Time) {
 	b.now = now
 	slow := b.set.Slow != nil && took > b.set.Slow.Over
 	if b.state == Closed {
-		if id == b.closedID && r != Nothing {
+		if id == b.closedID && r != Ignored {
 			b.count(r, slow)
 		}
 		return
@@ -233,16 +257,17 @@ func (b *Breaker) release(id uint64, r Result, took time.Duration, now time.Time
 }
 
 // count adds a call to the window and opens the breaker when the window says so.
-func (b *Breaker) count(r Result, slow bool) {
+func (b *Breaker) count(r Result, wasSlow bool) {
 	if b.window.span == 0 {
 		b.window.reset(b.set.Window, b.now)
 	}
-	b.window.add(b.now, r == Bad, slow)
+	b.window.add(b.now, r == Failure, wasSlow)
 	sum := b.window.sum
 	if sum.calls < b.set.MinRequests {
 		return
 	}
-	if reached(sum.errors, sum.calls, b.set.Errors) || b.set.Slow != nil && reached(sum.slow, sum.calls, b.set.Slow.Share) {
+	slow := b.set.Slow
+	if reached(sum.errors, sum.calls, b.set.Errors) || slow != nil && reached(sum.slow, sum.calls, slow.Share) {
 		b.trip()
 	}
 }
@@ -250,59 +275,64 @@ func (b *Breaker) count(r Result, slow bool) {
 // trip opens a machine that is closed.
 func (b *Breaker) trip() {
 	if done, err := b.machine.Allow(); err == nil {
-		done(errBad)
+		done(errFailure)
 	}
 }
 
-// reached reports whether n of total is at least that share; the small number takes up the rounding of shares such as 7%.
+// reached reports whether n of total is at least that share; the small number takes up the rounding
+// of shares such as 7%.
 func reached(n, total int, share float64) bool {
 	return float64(n) >= share*float64(total)-1e-9
 }
 
-// judge turns a probe's result into the machine's words.
+// judge translates a probe's result for the machine.
 func (b *Breaker) judge(r Result, slow bool) error {
 	switch {
-	case r == Nothing:
-		return errNothing
-	case r == Bad:
-		return errBad
+	case r == Ignored:
+		return errIgnored
+	case r == Failure:
+		return errFailure
 	case slow:
 		b.slow++
 		if reached(b.slow, b.set.Probes, b.set.Slow.Share) {
-			return errBad
+			return errFailure
 		}
 	}
 	return nil
 }
 
-// State returns where the breaker stands. An open one whose time is over counts as open until the next request comes.
+// State returns where the breaker stands. An open one whose time is over counts as open until the
+// next request comes.
 func (b *Breaker) State() State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state
 }
 
-// unlock releases b.mu and reports the changes. Only one goroutine reports at a time, so that the order is kept; the others leave theirs to it.
-func (b *Breaker) unlock() {
-	if len(b.changes) == 0 || b.delivering {
-		b.mu.Unlock()
-		return
-	}
-	if b.onChange == nil {
-		b.changes = b.changes[:0]
-		b.mu.Unlock()
-		return
-	}
-	b.delivering = true
-	for len(b.changes) > 0 {
-		changes := b.changes
-		b.changes = nil
-		b.mu.Unlock()
+// report tells onChange of the changes. Only one goroutine does at a time, so that the order is
+// kept; the others leave theirs to it.
+func (b *Breaker) report() {
+	for first := true; ; first = false {
+		changes := b.takeChanges(first)
+		if len(changes) == 0 {
+			return
+		}
 		for _, c := range changes {
 			b.onChange(c.from, c.to)
 		}
-		b.mu.Lock()
 	}
-	b.delivering = false
-	b.mu.Unlock()
+}
+
+// takeChanges returns the changes to report, none if another goroutine reports. first: the caller
+// does not report yet.
+func (b *Breaker) takeChanges(first bool) []change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if first && b.reporting {
+		return nil
+	}
+	changes := b.changes
+	b.changes = nil
+	b.reporting = len(changes) > 0
+	return changes
 }

@@ -10,7 +10,8 @@ import (
 var t0 = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
 func settings() Settings {
-	return Settings{Errors: 0.5, Window: 10 * time.Second, MinRequests: 4, OpenFor: 5 * time.Second, Probes: 2, Lease: 3 * time.Second}
+	return Settings{Errors: 0.5, Window: 10 * time.Second, MinRequests: 4, OpenFor: 5 * time.Second, Probes: 2,
+		Lease: 3 * time.Second}
 }
 
 func newBreaker(t *testing.T, s Settings, onChange func(from, to State)) *Breaker {
@@ -22,7 +23,7 @@ func newBreaker(t *testing.T, s Settings, onChange func(from, to State)) *Breake
 	return b
 }
 
-// call makes one call that takes so long, and reports whether it was let through.
+// call1 makes one call that takes so long, and reports whether it was let through.
 func call1(b *Breaker, now time.Time, r Result, took time.Duration) bool {
 	p, _, ok := b.Acquire(now)
 	p.Release(r, took)
@@ -31,7 +32,8 @@ func call1(b *Breaker, now time.Time, r Result, took time.Duration) bool {
 
 func at(seconds float64) time.Time { return t0.Add(time.Duration(seconds * float64(time.Second))) }
 
-// TestSequences runs tables of calls: when one begins, what becomes of it, and how the breaker stands after it.
+// TestSequences runs tables of calls: when one begins, its result, and the state of the breaker
+// after it.
 func TestSequences(t *testing.T) {
 	type step struct {
 		at     float64 // seconds
@@ -49,46 +51,60 @@ func TestSequences(t *testing.T) {
 		steps []step
 	}{
 		{"opens at the share, not below the volume", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Open}, {0, Good, 0, false, Open},
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Failure, 0, true, Open}, {0, Success, 0, false, Open},
 		}},
 		{"just below the share stays closed", settings(), []step{
-			{0, Good, 0, true, Closed}, {0, Good, 0, true, Closed}, {0, Good, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed},
-			{0, Bad, 0, true, Open},
+			{0, Success, 0, true, Closed}, {0, Success, 0, true, Closed}, {0, Success, 0, true, Closed},
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Failure, 0, true, Open},
 		}},
-		{"the volume can be reached by a good one", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Good, 0, true, Open},
+		{"the volume can be reached by a success", settings(), []step{
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Success, 0, true, Open},
 		}},
-		{"nothing learned is no volume and no error", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed},
-			{0, Nothing, 0, true, Closed}, {0, Nothing, 0, true, Closed}, {0, Bad, 0, true, Open},
+		{"an ignored call is no volume and no error", settings(), []step{
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Ignored, 0, true, Closed}, {0, Ignored, 0, true, Closed}, {0, Failure, 0, true, Open},
 		}},
 		{"errors leave the window", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {10, Bad, 0, true, Closed}, {12, Bad, 0, true, Closed},
-			{13, Bad, 0, true, Closed}, {14, Bad, 0, true, Open},
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{10, Failure, 0, true, Closed}, {12, Failure, 0, true, Closed},
+			{13, Failure, 0, true, Closed}, {14, Failure, 0, true, Open},
 		}},
 		{"a pause longer than the window empties it", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {1000, Bad, 0, true, Closed},
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{1000, Failure, 0, true, Closed},
 		}},
-		{"half-open: all probes good close it", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Open},
-			{4.999, Good, 0, false, Open}, {5, Good, 0, true, HalfOpen}, {5, Good, 0, true, Closed},
-			{5, Bad, 0, true, Closed}, {5, Bad, 0, true, Closed}, {5, Bad, 0, true, Closed}, {5, Bad, 0, true, Open},
+		{"half-open: all probes succeed and close it", settings(), []step{
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Failure, 0, true, Open},
+			{4.999, Success, 0, false, Open}, {5, Success, 0, true, HalfOpen}, {5, Success, 0, true, Closed},
+			{5, Failure, 0, true, Closed}, {5, Failure, 0, true, Closed}, {5, Failure, 0, true, Closed},
+			{5, Failure, 0, true, Open},
 		}},
-		{"half-open: one bad probe opens it for as long again", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Open},
-			{5, Good, 0, true, HalfOpen}, {5, Bad, 1, true, Open}, {10.9, Good, 0, false, Open}, {11, Good, 0, true, HalfOpen},
+		{"half-open: one probe fails and opens it for as long again", settings(), []step{
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Failure, 0, true, Open},
+			{5, Success, 0, true, HalfOpen}, {5, Failure, 1, true, Open}, {10.9, Success, 0, false, Open},
+			{11, Success, 0, true, HalfOpen},
 		}},
-		{"half-open: probes that taught nothing give their places back", settings(), []step{
-			{0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Closed}, {0, Bad, 0, true, Open},
-			{5, Nothing, 0, true, HalfOpen}, {5, Nothing, 0, true, HalfOpen}, {5, Nothing, 0, true, HalfOpen}, {5, Nothing, 0, true, HalfOpen},
-			{5, Good, 0, true, HalfOpen}, {5, Nothing, 0, true, HalfOpen}, {5, Good, 0, true, Closed},
+		{"half-open: ignored probes give their places back", settings(), []step{
+			{0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed}, {0, Failure, 0, true, Closed},
+			{0, Failure, 0, true, Open},
+			{5, Ignored, 0, true, HalfOpen}, {5, Ignored, 0, true, HalfOpen}, {5, Ignored, 0, true, HalfOpen},
+			{5, Ignored, 0, true, HalfOpen},
+			{5, Success, 0, true, HalfOpen}, {5, Ignored, 0, true, HalfOpen}, {5, Success, 0, true, Closed},
 		}},
 		{"slow calls open it by their own share", slow, []step{
-			{0, Good, 1.5, true, Closed}, {0, Good, 1, true, Closed}, {0, Good, 2, true, Closed}, {0, Good, 2, true, Closed}, {0, Good, 2, true, Open},
-			{7, Good, 2, true, HalfOpen}, {9, Good, 2, true, Open}, {16, Good, 2, true, HalfOpen}, {18, Good, 1, true, Closed},
+			{0, Success, 1.5, true, Closed}, {0, Success, 1, true, Closed}, {0, Success, 2, true, Closed},
+			{0, Success, 2, true, Closed}, {0, Success, 2, true, Open},
+			{7, Success, 2, true, HalfOpen}, {9, Success, 2, true, Open}, {16, Success, 2, true, HalfOpen},
+			{18, Success, 1, true, Closed},
 		}},
 		{"slow calls do not count where they are not looked at", settings(), []step{
-			{0, Good, 60, true, Closed}, {0, Good, 60, true, Closed}, {0, Good, 60, true, Closed}, {0, Good, 60, true, Closed}, {0, Good, 60, true, Closed},
+			{0, Success, 60, true, Closed}, {0, Success, 60, true, Closed}, {0, Success, 60, true, Closed},
+			{0, Success, 60, true, Closed}, {0, Success, 60, true, Closed},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -107,7 +123,7 @@ func TestSequences(t *testing.T) {
 func open(t *testing.T, b *Breaker, now time.Time) {
 	t.Helper()
 	for range b.set.MinRequests {
-		call1(b, now, Bad, 0)
+		call1(b, now, Failure, 0)
 	}
 	if b.State() != Open {
 		t.Fatalf("state is %v after %d errors", b.State(), b.set.MinRequests)
@@ -131,13 +147,13 @@ func TestProbesAreLimitedAndLeased(t *testing.T) {
 	acquire(t, b, at(7.999), false)
 	third := acquire(t, b, at(8), true) // the first lease, of 3 s, is over
 	acquire(t, b, at(8.5), false)
-	lost.Release(Bad, 3400*time.Millisecond) // too late: it does not open the breaker
+	lost.Release(Failure, 3400*time.Millisecond) // too late: it does not open the breaker
 	if b.State() != HalfOpen {
 		t.Fatalf("a result after the lease was counted: %v", b.State())
 	}
-	third.Release(Good, time.Second)
+	third.Release(Success, time.Second)
 	fourth := acquire(t, b, at(9), true) // the second lease is over
-	fourth.Release(Good, 0)
+	fourth.Release(Success, 0)
 	if b.State() != Closed {
 		t.Fatalf("state is %v", b.State())
 	}
@@ -163,22 +179,22 @@ func TestLateResultsAreNotCounted(t *testing.T) {
 		old = append(old, acquire(t, b, t0, true))
 	}
 	open(t, b, t0)
-	old[0].Release(Bad, 0)
+	old[0].Release(Failure, 0)
 	probe := acquire(t, b, at(5), true)
-	old[1].Release(Bad, 5*time.Second) // of the closed state before: not a probe's result
-	old[2].Release(Good, 5*time.Second)
+	old[1].Release(Failure, 5*time.Second) // of the closed state before: not a probe's result
+	old[2].Release(Success, 5*time.Second)
 	if b.State() != HalfOpen {
 		t.Fatalf("a result of the closed state was counted in the half-open one: %v", b.State())
 	}
-	probe.Release(Good, 0)
+	probe.Release(Success, 0)
 	late := acquire(t, b, at(5), true)
-	call1(b, at(5), Good, 0) // no place: refused
-	late.Release(Good, 0)
+	call1(b, at(5), Success, 0) // no place: refused
+	late.Release(Success, 0)
 	if b.State() != Closed {
 		t.Fatalf("state is %v", b.State())
 	}
 	for i := 3; i < 8; i++ {
-		old[i].Release(Bad, 5*time.Second)
+		old[i].Release(Failure, 5*time.Second)
 	}
 	if b.State() != Closed || b.window.sum.calls != 0 {
 		t.Fatalf("results of the first closed state were counted in the second: %v, %+v", b.State(), b.window.sum)
@@ -189,17 +205,17 @@ func TestReleaseTwice(t *testing.T) {
 	b := newBreaker(t, settings(), nil)
 	p := acquire(t, b, t0, true)
 	for range 10 {
-		p.Release(Bad, 0)
+		p.Release(Failure, 0)
 	}
 	if b.window.sum.calls != 1 {
 		t.Errorf("one permit was counted %d times", b.window.sum.calls)
 	}
 	var zero Permit
-	zero.Release(Bad, 0)
+	zero.Release(Failure, 0)
 	open(t, b, t0)
 	p = acquire(t, b, at(5), true)
-	p.Release(Good, 0)
-	p.Release(Good, 0)
+	p.Release(Success, 0)
+	p.Release(Success, 0)
 	if b.State() != HalfOpen {
 		t.Errorf("one probe was counted twice: %v", b.State())
 	}
@@ -208,7 +224,8 @@ func TestReleaseTwice(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	b := newBreaker(t, settings(), nil)
 	open(t, b, t0)
-	for seconds, want := range map[float64]time.Duration{0: 5 * time.Second, 1.5: 3500 * time.Millisecond, 4.75: 250 * time.Millisecond} {
+	for seconds, want := range map[float64]time.Duration{0: 5 * time.Second, 1.5: 3500 * time.Millisecond,
+		4.75: 250 * time.Millisecond} {
 		if _, got, ok := b.Acquire(at(seconds)); ok || got != want {
 			t.Errorf("after %v s: passes %v, retry after %v, want %v", seconds, ok, got, want)
 		}
@@ -231,9 +248,9 @@ func TestClockSetBack(t *testing.T) {
 
 	b = newBreaker(t, settings(), nil)
 	for range 3 {
-		call1(b, at(1000), Bad, 0)
+		call1(b, at(1000), Failure, 0)
 	}
-	call1(b, at(0), Bad, 0)
+	call1(b, at(0), Failure, 0)
 	if b.State() != Closed || b.window.sum.calls != 1 {
 		t.Errorf("the window did not begin again: %v, %+v", b.State(), b.window.sum)
 	}
@@ -247,9 +264,9 @@ func TestChangesAreReportedInOrderOutsideOfTheLock(t *testing.T) {
 		seen = append(seen, from.String()+">"+to.String())
 	})
 	open(t, b, t0)
-	call1(b, at(5), Bad, 0)
-	call1(b, at(10), Good, 0)
-	call1(b, at(10), Good, 0)
+	call1(b, at(5), Failure, 0)
+	call1(b, at(10), Success, 0)
+	call1(b, at(10), Success, 0)
 	want := "closed>open open>half-open half-open>open open>half-open half-open>closed"
 	if got := strings.Join(seen, " "); got != want {
 		t.Errorf("changes %s\nwant    %s", got, want)
@@ -299,20 +316,20 @@ func TestConfigure(t *testing.T) {
 	if err := b.Configure(s); err != nil {
 		t.Fatal(err)
 	}
-	p.Release(Bad, 0) // of the probes before
+	p.Release(Failure, 0) // of the probes before
 	for range 3 {
 		p := acquire(t, b, at(1.5), true)
-		p.Release(Good, 0)
+		p.Release(Success, 0)
 	}
 	if b.State() != Closed {
 		t.Fatalf("state is %v", b.State())
 	}
-	call1(b, at(2), Bad, 0)
+	call1(b, at(2), Failure, 0)
 	s.MinRequests = 2
 	if err := b.Configure(s); err != nil {
 		t.Fatal(err)
 	}
-	call1(b, at(2), Bad, 0) // together with the one before
+	call1(b, at(2), Failure, 0) // together with the one before
 	if b.State() != Open {
 		t.Fatalf("the window was not kept: %v", b.State())
 	}
@@ -326,7 +343,8 @@ func TestCheckReportsEverything(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, key := range []string{"errors is 1.5", "slow.over", "slow.share", "window", "minRequests", "openFor", "probes", "lease"} {
+	for _, key := range []string{"errors is 1.5", "slow.over", "slow.share", "window", "minRequests", "openFor",
+		"probes", "lease"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%q is not in %q", key, err)
 		}
@@ -339,9 +357,9 @@ func TestSharesAreNotOffByRounding(t *testing.T) {
 		s.Errors, s.MinRequests = float64(percent)/100, 100
 		b := newBreaker(t, s, nil)
 		for i := range 100 {
-			r := Good
+			r := Success
 			if i >= 100-percent {
-				r = Bad
+				r = Failure
 			}
 			call1(b, t0, r, 0)
 		}

@@ -1,34 +1,44 @@
-// Package breaker stops calls to a service that is failing, and lets a few through to see when it has recovered.
+// Package breaker stops calls to a service that is failing, and lets a few through to see when it
+// has recovered.
 //
-// A breaker is closed (all pass), open (all are refused for a while) or half-open (a few probes pass, and their fate decides).
-// One [Breaker] belongs to one service; the routes to it share it, and it outlives a reload of the configuration.
+// A breaker is closed (all calls pass), open (all are refused for a while) or half-open (a few
+// probes pass, and their results decide). It is the circuit breaker of Nygard, "Release It!"
+// (2007). One [Breaker] belongs to one service; the routes to it share it, and it outlives a reload
+// of the configuration.
 //
 // # What is gobreaker's and what is ours
 //
-// The state machine is github.com/sony/gobreaker/v2: the three states and the changes between them, how many probes may be out while
-// half-open, that all of them must succeed to close, that one failure opens again, and that an excluded result gives its
-// place back. Around it we add what it lacks:
+// The state machine is github.com/sony/gobreaker/v2: the three states and the changes between them,
+// how many probes may be out while half-open, that all of them must succeed to close, that one
+// failure opens again, and that an excluded result gives its place back. Around it we add what it
+// lacks:
 //
-//   - The window. gobreaker counts successes and failures; we also count slow calls, and only results that are known, so
-//     that requests which are still running do not dilute the share. Ten buckets cover the window, so it spans between nine
-//     tenths of its length and the whole. When the window says so, gobreaker is told one failure that trips it; while the breaker is
-//     closed it is not called at all, so that a request costs neither its callback nor its lock.
-//   - Time. gobreaker reads the clock itself. Here time is an argument: how long the breaker stays open is decided by us, and gobreaker's own
-//     timeout is set to one nanosecond so that it never stands in the way.
-//   - Leases. In gobreaker a probe whose result never comes holds its place for good, and the breaker then refuses for
-//     good. Here a probe has a lease, the longest that a call can take; when it is over, the probe is given back as
-//     excluded, and its result, should it still come, is not counted.
-//   - Permits as values. Allocation and callbacks happen for probes only; a permit that is given back twice counts once.
+//   - The window. gobreaker counts successes and failures; we also count slow calls, and only
+//     results that are known, so that requests which are still running do not dilute the share. Ten
+//     buckets cover the window, so it spans between nine tenths of its length and the whole. When
+//     the window says so, gobreaker is told one failure that trips it. While the breaker is closed
+//     it is not called at all, so that a request costs neither its callback nor its lock.
+//   - Time. gobreaker reads the clock itself. Here time is an argument: we decide how long the
+//     breaker stays open, and gobreaker's own timeout is one nanosecond, so that it has no effect.
+//   - Leases. In gobreaker a probe whose result never comes keeps its place forever, and the
+//     breaker then refuses forever. Here a probe has a lease, the longest that a call can take.
+//     When it is over, the probe is given back as excluded, and a result that comes later is not
+//     counted.
+//   - Permits as values. Allocation and callbacks happen for probes only; a permit that is given
+//     back twice counts once.
 //
 // # What counts
 //
-// An error is an answer with a status of 500 and above, no whole answer, or no connection. A slow call is one that took longer than
-// Slow.Over, whatever its result. Nothing is learned from a client that left, from a request that the gateway refused after all, and from a panic in the
-// gateway before there was an answer: these count as nothing, neither in the window nor as a probe.
+// A [Failure] is a response with a status of 500 or above, an incomplete response, or no
+// connection. A [Success] is any other response. A slow call is one that took longer than
+// Slow.Over, whatever its result. A call is [Ignored], in the window and as a probe, when it says
+// nothing about the service: the client left, the gateway refused the request after all, or it
+// panicked before there was a response.
 //
-// Closed, the breaker opens when at least MinRequests calls ended in the window and the share of errors or of slow calls among them
-// has reached its limit. Half-open, an error opens it at once; slow probes open it when their share of Probes reaches
-// Slow.Share. A result that belongs to an earlier state than the present one is not counted.
+// Closed, the breaker opens when at least MinRequests calls ended in the window and the share of
+// failures or of slow calls among them has reached its limit. Half-open, a failure opens it at
+// once; slow probes open it when their share of Probes reaches Slow.Share. A result that belongs to
+// an earlier state than the present one is not counted.
 //
 // # Invariants
 //
@@ -36,8 +46,8 @@
 //   - Whatever results are lost: once OpenFor and then Lease have passed, a probe gets through.
 //   - No callback runs under the breaker's lock; changes of state are reported in their order.
 //
-// # Bounds and failure policy
+// # Memory bound and failure policy
 //
-// The memory is fixed: ten buckets and at most Probes leases. The breaker keeps its state in the process and asks no store, so nothing
-// about it can fail.
+// The memory is fixed: ten buckets and at most Probes leases. The breaker keeps its state in the
+// process and asks no store, so it has no failure of its own.
 package breaker

@@ -7,7 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Filter asks a service's breaker for a permit before the request goes to the service. It is safe for concurrent use.
+// Filter asks a service's breaker for a permit before the request goes to the service. It is safe
+// for concurrent use.
 type Filter struct {
 	service string
 	breaker *Breaker
@@ -18,12 +19,13 @@ type Filter struct {
 // call is what one exchange holds.
 type call struct {
 	permit Permit
-	status int // of the service's answer; 0 while there is none
+	status int // of the service's response; 0 while there is none
 }
 
 var _ filters.Filter = (*Filter)(nil)
 
-// NewFilter makes the filter of one route. service is the name that a refusal tells; now is the clock, [time.Now] outside of tests.
+// NewFilter makes the filter of one route. service is its name in a refusal; now is the
+// clock, [time.Now] outside of tests.
 func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
 	return &Filter{service: service, breaker: b, now: now, calls: sync.Pool{New: func() any { return new(call) }}}
 }
@@ -31,7 +33,10 @@ func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "breaker" }
 
-// Request refuses with breaker-open while the service is given a rest.
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
+
+// Request refuses with breaker-open while the breaker is open, and while all probes are out.
 func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	permit, retryAfter, ok := f.breaker.Acquire(f.now())
 	if !ok {
@@ -47,7 +52,7 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	return nil
 }
 
-// Response notes the service's status, before a later phase can put another answer in its place.
+// Response notes the service's status, before another filter can put another response in its place.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	if c, ok := s.Ref.(*call); ok && !x.Response.Local {
 		c.status = x.Response.Status
@@ -64,23 +69,24 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if c.status == 0 && !x.Response.Local {
 		c.status = x.Response.Status
 	}
-	c.permit.Release(result(o, c.status), f.now().Sub(c.permit.at))
+	c.permit.Release(resultOf(o, c.status), f.now().Sub(c.permit.at))
 	*c = call{}
 	f.calls.Put(c)
 }
 
-// result says what an outcome teaches about the service; status is 0 when the service's is not known.
-func result(o filters.Outcome, status int) Result {
+// resultOf says what an outcome teaches about the service; status is 0 when the service's is not
+// known.
+func resultOf(o filters.Outcome, status int) Result {
 	switch o {
 	case filters.NotDispatched, filters.NoResponse:
-		return Bad
+		return Failure
 	case filters.Completed:
 		switch {
 		case status >= 500:
-			return Bad
+			return Failure
 		case status > 0:
-			return Good
+			return Success
 		}
 	}
-	return Nothing // refused, client gone, panicked: no word about the service
+	return Ignored // refused, client gone, panicked: nothing is known about the service
 }

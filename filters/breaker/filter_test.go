@@ -55,35 +55,36 @@ func TestWhatCountsAsAnError(t *testing.T) {
 		status int
 		local  bool
 		counts bool
-		bad    bool
+		failed bool
 	}{
-		{"answer", filters.Completed, 200, false, true, false},
+		{"response", filters.Completed, 200, false, true, false},
 		{"client's mistake", filters.Completed, 404, false, true, false},
 		{"too many", filters.Completed, 429, false, true, false},
 		{"server error", filters.Completed, 500, false, true, true},
 		{"unavailable", filters.Completed, 503, false, true, true},
 		{"not connected", filters.NotDispatched, 502, true, true, true},
-		{"no answer", filters.NoResponse, 504, true, true, true},
+		{"no response", filters.NoResponse, 504, true, true, true},
 		{"refused by the gateway", filters.Refused, 503, true, false, false},
 		{"client gone", filters.ClientGone, 0, false, false, false},
 		{"panic", filters.Panicked, 500, true, false, false},
-		{"the gateway's own answer", filters.Completed, 500, true, false, false},
+		{"the gateway's own response", filters.Completed, 500, true, false, false},
 	} {
 		s := settings()
 		s.MinRequests = 1
 		s.Errors = 1
 		b := newBreaker(t, s, nil)
 		run(t, NewFilter("order", b, time.Now), c.o, c.status, c.local)
-		if (b.State() == Open) != c.bad {
+		if (b.State() == Open) != c.failed {
 			t.Errorf("%s: state is %v", c.name, b.State())
 		}
-		if !c.bad && (b.window.sum.calls == 1) != c.counts {
+		if !c.failed && (b.window.sum.calls == 1) != c.counts {
 			t.Errorf("%s: counted %+v", c.name, b.window.sum)
 		}
 	}
 }
 
-// TestStatusIsTheServices: what a filter before this one puts in place of the answer says nothing about the service.
+// TestStatusIsTheServices: what a filter before this one puts in place of the response says nothing
+// about the service.
 func TestStatusIsTheServices(t *testing.T) {
 	s := settings()
 	s.MinRequests = 1
@@ -120,7 +121,8 @@ func TestRefusal(t *testing.T) {
 			Reason, Service string
 			RetryAfter      int `json:"retry_after"`
 		}
-		if err := json.Unmarshal(r.Body, &body); err != nil || body.Reason != "breaker-open" || body.Service != "order" || body.RetryAfter != 4 {
+		if err := json.Unmarshal(r.Body, &body); err != nil || body.Reason != "breaker-open" ||
+			body.Service != "order" || body.RetryAfter != 4 {
 			t.Errorf("body %s, error %v", r.Body, err)
 		}
 		time.Sleep(3500 * time.Millisecond)

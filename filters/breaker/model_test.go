@@ -16,13 +16,13 @@ type model struct {
 	epoch     time.Time
 	era       int // counts the states gone through
 	places    []*ticket
-	good      int
+	succeeded int
 	slow      int
 }
 
 type ended struct {
-	bucket    int64
-	bad, slow bool
+	bucket       int64
+	failed, slow bool
 }
 
 // ticket is a permit in the test: real and modelled.
@@ -36,7 +36,7 @@ type ticket struct {
 func (m *model) move(to State) {
 	m.state = to
 	m.era++
-	m.places, m.good, m.slow, m.ended = nil, 0, 0, nil
+	m.places, m.succeeded, m.slow, m.ended = nil, 0, 0, nil
 }
 
 func (m *model) expire(now time.Time) {
@@ -59,7 +59,7 @@ func (m *model) acquire(k *ticket, now time.Time) bool {
 		fallthrough
 	case HalfOpen:
 		m.expire(now)
-		if len(m.places)+m.good >= m.set.Probes {
+		if len(m.places)+m.succeeded >= m.set.Probes {
 			return false
 		}
 		m.places = append(m.places, k)
@@ -76,14 +76,14 @@ func (m *model) release(k *ticket, r Result, took time.Duration) {
 	}
 	switch {
 	case k.era != m.era:
-	case m.state == Closed && r != Nothing:
-		m.count(now, r == Bad, slow)
+	case m.state == Closed && r != Ignored:
+		m.count(now, r == Failure, slow)
 	case m.state == HalfOpen:
 		m.probeEnded(k, r, slow, now)
 	}
 }
 
-func (m *model) count(now time.Time, bad, slow bool) {
+func (m *model) count(now time.Time, failed, slow bool) {
 	if len(m.ended) == 0 && m.epoch.IsZero() {
 		m.epoch = now
 	}
@@ -91,20 +91,21 @@ func (m *model) count(now time.Time, bad, slow bool) {
 	for _, e := range m.ended {
 		bucket = max(bucket, e.bucket)
 	}
-	m.ended = append(m.ended, ended{bucket, bad, slow})
-	calls, bads, slows := 0, 0, 0
+	m.ended = append(m.ended, ended{bucket, failed, slow})
+	calls, failures, slows := 0, 0, 0
 	for _, e := range m.ended {
 		if e.bucket > bucket-buckets {
 			calls++
-			if e.bad {
-				bads++
+			if e.failed {
+				failures++
 			}
 			if e.slow {
 				slows++
 			}
 		}
 	}
-	if calls >= m.set.MinRequests && (reached(bads, calls, m.set.Errors) || m.set.Slow != nil && reached(slows, calls, m.set.Slow.Share)) {
+	if calls >= m.set.MinRequests && (reached(failures, calls, m.set.Errors) || m.set.Slow != nil &&
+		reached(slows, calls, m.set.Slow.Share)) {
 		m.open(now)
 	}
 }
@@ -120,14 +121,14 @@ func (m *model) probeEnded(k *ticket, r Result, slow bool, now time.Time) {
 			continue
 		}
 		m.places = append(m.places[:i], m.places[i+1:]...)
-		if r == Good && slow {
+		if r == Success && slow {
 			m.slow++
 		}
 		switch {
-		case r == Bad, r == Good && slow && reached(m.slow, m.set.Probes, m.set.Slow.Share):
+		case r == Failure, r == Success && slow && reached(m.slow, m.set.Probes, m.set.Slow.Share):
 			m.open(now)
-		case r == Good:
-			if m.good++; m.good == m.set.Probes {
+		case r == Success:
+			if m.succeeded++; m.succeeded == m.set.Probes {
 				m.move(Closed)
 				m.epoch = now
 			}
@@ -151,8 +152,9 @@ func drawSettings(t *rapid.T) Settings {
 	return s
 }
 
-// TestModel plays random interleavings of calls, some of whose results are lost or come late or twice, on a breaker and on
-// the model. rapid prints the seed of a failure (-rapid.seed repeats it) and the shortest script that shows it.
+// TestModel plays random interleavings of calls, some of whose results are lost or come late or
+// twice, on a breaker and on the model. rapid prints the seed of a failure (-rapid.seed repeats it)
+// and the shortest script that shows it.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := drawSettings(t)
@@ -177,7 +179,8 @@ func TestModel(t *testing.T) {
 					t.Fatalf("%d leases, %d probes allowed", len(b.probes), set.Probes)
 				}
 				if taken != givenBack+lost+len(out) {
-					t.Fatalf("permits do not balance: %d taken, %d given back, %d lost, %d out", taken, givenBack, lost, len(out))
+					t.Fatalf("permits do not balance: %d taken, %d given back, %d lost, %d out", taken, givenBack, lost,
+						len(out))
 				}
 			},
 			"time goes by": func(t *rapid.T) {
@@ -221,7 +224,7 @@ func TestModel(t *testing.T) {
 				lost++
 			},
 		})
-		// Whatever was lost: when it may have recovered, somebody gets through.
+		// Whatever was lost: when the service may have recovered, a call gets through.
 		if _, _, ok := b.Acquire(now.Add(set.OpenFor + set.Lease)); !ok {
 			t.Fatalf("locked out: %v, %d leases", b.State(), len(b.probes))
 		}
@@ -238,7 +241,7 @@ func TestProbesOutAtOnce(t *testing.T) {
 		}
 		now := t0
 		for range set.MinRequests {
-			call1(b, now, Bad, 0)
+			call1(b, now, Failure, 0)
 		}
 		now = now.Add(set.OpenFor)
 		var until []time.Time

@@ -7,9 +7,9 @@ const buckets = 10
 // tally is how many calls ended, and how.
 type tally struct{ calls, errors, slow int }
 
-func (t *tally) add(bad, slow bool) {
+func (t *tally) add(failed, slow bool) {
 	t.calls++
-	if bad {
+	if failed {
 		t.errors++
 	}
 	if slow {
@@ -23,7 +23,8 @@ func (t *tally) subtract(o tally) {
 	t.slow -= o.slow
 }
 
-// window counts the calls of the last while in a ring of buckets. It is not safe for concurrent use.
+// window counts the calls of the last while in a ring of buckets. It is not safe for concurrent
+// use.
 type window struct {
 	span  time.Duration // of one bucket
 	epoch time.Time     // when bucket 0 begins
@@ -37,9 +38,10 @@ func (w *window) reset(length time.Duration, now time.Time) {
 	*w = window{span: length / buckets, epoch: now}
 }
 
-// add counts one call that ended at now. A time before the newest bucket counts into the newest: results may come a little out of order.
-// A time long before it says that the clock was set back; then the window begins again.
-func (w *window) add(now time.Time, bad, slow bool) {
+// add counts one call that ended at now. A time before the newest bucket counts into the newest:
+// results may come a little out of order. A time long before it says that the clock was set back;
+// then the window begins again.
+func (w *window) add(now time.Time, failed, slow bool) {
 	bucket := int64(now.Sub(w.epoch) / w.span)
 	if w.head-bucket >= buckets {
 		w.reset(w.span*buckets, now)
@@ -55,6 +57,6 @@ func (w *window) add(now time.Time, bad, slow bool) {
 		w.sum.subtract(*oldest)
 		*oldest = tally{}
 	}
-	w.ring[w.head%buckets].add(bad, slow)
-	w.sum.add(bad, slow)
+	w.ring[w.head%buckets].add(failed, slow)
+	w.sum.add(failed, slow)
 }

@@ -25,19 +25,21 @@ import (
 type limitCounters struct{}
 
 func (limitCounters) Limit(string) ratelimit.Counters {
-	return ratelimit.Counters{Allowed: counter(), Refused: counter(), ShadowRefused: counter(), StoreFailures: counter()}
+	return ratelimit.Counters{
+		Allowed: counter(), Refused: counter(), ShadowRefused: counter(), StoreFailures: counter(),
+	}
 }
 
 func counter() prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: "events_total"})
 }
 
-var everybody = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+var anyPeer = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 
 // route is the chain of one route with ample limits, put together as the gateway does it.
-func route(t testing.TB, who identity.Settings, per []ref.Ref, keys *idempotency.Settings) *filters.Chain {
+func route(t testing.TB, sources identity.Settings, per []ref.Ref, keys *idempotency.Settings) *filters.Chain {
 	t.Helper()
-	id, err := identity.New(who)
+	id, err := identity.New(sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +48,10 @@ func route(t testing.TB, who identity.Settings, per []ref.Ref, keys *idempotency
 		Limit: limit, Per: per, Limiter: ratelimitlocal.New(limit, 1000),
 	}}, limitCounters{})}
 	if keys != nil {
-		flights := idempotency.NewCalls()
-		t.Cleanup(flights.Close)
+		calls := idempotency.NewCalls()
+		t.Cleanup(calls.Close)
 		list = append(list, idempotency.New(*keys, idempotency.Options{
-			Store: idempotencymemory.New(nil), Calls: flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Store: idempotencymemory.New(nil), Calls: calls, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			Metrics: idempotency.Metrics{
 				Claims: counter(), Replays: counter(), Joins: counter(), Conflicts: counter(),
 				Mismatches: counter(), Unknown: counter(), Lost: counter(), Failures: counter(),
@@ -76,8 +78,8 @@ func keySettings(ttl time.Duration) *idempotency.Settings {
 	return &idempotency.Settings{
 		Required: true, Header: "Idempotency-Key",
 		Scope: []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
-		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query},
-			{Root: ref.Body}},
+		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path},
+			{Root: ref.Query}, {Root: ref.Body}},
 		TTL: ttl, Lease: 30 * time.Second, MaxInFlight: time.Minute, Wait: time.Second,
 		Record: []idempotency.StatusRange{{From: 200, To: 299}}, MaxBody: 1 << 20,
 	}
@@ -97,7 +99,10 @@ func get(t testing.TB, c *filters.Chain, x *filters.Exchange, ctx context.Contex
 }
 
 // post takes one POST with a key through the chain.
-func post(t testing.TB, c *filters.Chain, x *filters.Exchange, ctx context.Context, now time.Time, key string, load func(int64) ([]byte, error)) {
+func post(
+	t testing.TB, c *filters.Chain, x *filters.Exchange, ctx context.Context, now time.Time, key string,
+	load func(int64) ([]byte, error),
+) {
 	x.Begin(ctx, load)
 	x.Method, x.Scheme, x.Version, x.Host, x.Path = "POST", "http", "1.1", "shop.example", "/v1/orders"
 	x.Header.Add("User-Agent", "curl/8")
@@ -115,7 +120,7 @@ func through(t testing.TB, c *filters.Chain, x *filters.Exchange) {
 		t.Fatalf("refused: %s", r.Body)
 	}
 	x.Dispatched = true
-	x.Response = filters.Response{Status: 200, Header: x.Response.Header[:0], Body: answerBody, Whole: true}
+	x.Response = filters.Response{Status: 200, Header: x.Response.Header[:0], Body: responseBody, Whole: true}
 	x.Response.Header.Add("Content-Type", "application/json")
 	x.Response.Header.Add("Date", "Fri, 20 Nov 2026 10:00:00 GMT")
 	x.Response.Header.Add("Server", "orders")
@@ -124,7 +129,7 @@ func through(t testing.TB, c *filters.Chain, x *filters.Exchange) {
 	c.Done(x, filters.Completed)
 }
 
-var answerBody = make([]byte, 64)
+var responseBody = make([]byte, 64)
 
 // order is a JSON document of 512 bytes.
 func order() []byte {
@@ -138,7 +143,7 @@ func order() []byte {
 
 var (
 	byAddress = identity.Settings{identity.ClientIP{}}
-	byHeader  = identity.Settings{identity.Header{Name: "X-User", Trusted: everybody}}
+	byHeader  = identity.Settings{identity.Header{Name: "X-User", Trusted: anyPeer}}
 	perUser   = []ref.Ref{{Root: ref.Principal}}
 	perBoth   = []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}}
 	perIP     = []ref.Ref{{Root: ref.ClientIP}}
@@ -149,14 +154,15 @@ func TestChainAllocationsGET(t *testing.T) {
 		t.Skip("allocations are not counted under the race detector")
 	}
 	for _, c := range []struct {
-		name string
-		who  identity.Settings
-		per  []ref.Ref
+		name    string
+		sources identity.Settings
+		per     []ref.Ref
 	}{
-		{"address", byAddress, perUser}, {"header", byHeader, perUser}, {"two parts", byHeader, perBoth}, {"client IP", byHeader, perIP},
+		{"address", byAddress, perUser}, {"header", byHeader, perUser}, {"two parts", byHeader, perBoth},
+		{"client IP", byHeader, perIP},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			chain := route(t, c.who, c.per, nil)
+			chain := route(t, c.sources, c.per, nil)
 			var x filters.Exchange
 			ctx, now := t.Context(), time.Now()
 			if n := testing.AllocsPerRun(1000, func() { get(t, chain, &x, ctx, now) }); n != 0 {
@@ -200,7 +206,8 @@ func BenchmarkChainGET(b *testing.B) {
 }
 
 func BenchmarkChainKeyedPOST(b *testing.B) {
-	chain := route(b, byHeader, perUser, keySettings(10*time.Millisecond)) // so that some thousand records live at a time
+	const ttl = 10 * time.Millisecond // so that some thousand records live at a time
+	chain := route(b, byHeader, perUser, keySettings(ttl))
 	var x filters.Exchange
 	ctx, now := b.Context(), time.Now()
 	body := order()

@@ -2,8 +2,8 @@ package filtertest
 
 import "github.com/sluice-gateway/sluice/filters"
 
-// Buffers stand for those of a connection: the strings and bytes of an exchange lie in them, and the next request overwrites them.
-// The zero value is ready; it is not safe for concurrent use.
+// Buffers stand for those of a connection: the strings and bytes of an exchange lie in them, and
+// the next request overwrites them. The zero value is ready; it is not safe for concurrent use.
 type Buffers struct{ all [][]byte }
 
 // Bytes returns s in a buffer.
@@ -23,7 +23,7 @@ func (b *Buffers) Header(h filters.Header) {
 	}
 }
 
-// Request moves what an engine fills of an exchange, as it stands, into buffers.
+// Request moves what an engine has put into an exchange into buffers.
 func (b *Buffers) Request(x *filters.Exchange) {
 	for _, s := range []*string{&x.Method, &x.Scheme, &x.Version, &x.Host, &x.Path, &x.RawQuery, &x.Principal} {
 		*s = b.Text(*s)
@@ -34,7 +34,8 @@ func (b *Buffers) Request(x *filters.Exchange) {
 	}
 }
 
-// Overwrite is the next request: whoever still reads the last one's strings finds other bytes there, or is found by the race detector.
+// Overwrite is the next request: code that still reads the last one's strings finds other bytes
+// there, or is found by the race detector.
 func (b *Buffers) Overwrite() {
 	for _, p := range b.all {
 		for i := range p {

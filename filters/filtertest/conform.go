@@ -27,16 +27,20 @@ var outcomes = []filters.Outcome{
 
 // Conform runs the conformance suite on a filter.
 //
-// make returns a fresh filter and fill, which puts a request into an exchange. Exchanges that fill makes are independent of each other and the filter has
-// the same answer for all of them, some thousand in one test, whatever becomes of the earlier ones: give it ample limits, a
-// breaker that does not open by itself, a new idempotency key for each. Then a permit, lease or token that is not given back
-// shows, because the answer changes. fill is called by several goroutines at once. A filter that holds a claim on
-// something while an exchange runs (a key) must be given exchanges that do not wait for each other.
+// make returns a fresh filter and fill, which puts a request into an exchange. Exchanges that fill
+// makes are independent of each other and the filter has the same verdict on all of them, some
+// thousand in one test, whatever becomes of the earlier ones: give it ample limits, a breaker that
+// does not open by itself, a new idempotency key for each. Then a permit, lease or token that is
+// not given back shows, because the verdict changes. fill is called by several goroutines at once.
+// A filter that has a claim on something while an exchange runs (a key) must be given exchanges
+// that do not wait for each other.
 //
-// The suite has these parts: Done comes once and balances Request on every path; an empty slot and a Done right after Request do no harm; a later
-// filter refuses, an earlier one refuses; a neighbour panics in each phase; the context is cancelled before or while Request runs; many
-// exchanges at once; exchanges that are open together do not share their slots; one exchange value is used over and over, and
-// nothing touches it after Done. The last ones say something under the race detector only.
+// The suite has these parts: Done comes once and balances Request on every path; an empty slot and
+// a Done right after Request do no harm; a later filter refuses, an earlier one refuses; a
+// neighbour panics in each phase; the context is cancelled before or while Request runs; many
+// exchanges at once; exchanges that are open together do not share their slots; one exchange value
+// is used over and over, and nothing touches it after Done. The last ones say something under the
+// race detector only.
 func Conform(t *testing.T, make func(t *testing.T) (f filters.Filter, fill func(*filters.Exchange))) {
 	t.Helper()
 	for _, part := range []struct {
@@ -44,6 +48,7 @@ func Conform(t *testing.T, make func(t *testing.T) (f filters.Filter, fill func(
 		run  func(t *testing.T, h *harness)
 	}{
 		{"name", named},
+		{"needs are declared", needsDeclared},
 		{"reply is well formed", wellFormed},
 		{"done once and balanced", balanced},
 		{"empty slot", emptySlot},
@@ -101,7 +106,8 @@ func (h *harness) begin(ctx context.Context, x *filters.Exchange) {
 	h.fill(x)
 }
 
-// chain puts the filter between others; a panic of anybody's is handed to caught, which may be nil where none is due.
+// chain puts the filter between others; a panic in any of them is passed to caught, which may be
+// nil where none is expected.
 func (h *harness) chain(t *testing.T, caught func(filter string), list ...filters.Filter) *filters.Chain {
 	t.Helper()
 	c, err := filters.NewChain(func(_ *filters.Exchange, filter string, v any, stack []byte) {
@@ -117,8 +123,8 @@ func (h *harness) chain(t *testing.T, caught func(filter string), list ...filter
 	return c
 }
 
-// run takes one exchange through a chain as an engine does, with an answer of the service that suits the outcome, and
-// returns the filter's own verdict: nil, or its reply.
+// run takes one exchange through a chain as an engine does, with a response of the service that
+// suits the outcome, and returns the filter's own verdict: nil, or its reply.
 func run(c *filters.Chain, x *filters.Exchange, o filters.Outcome) *filters.Reply {
 	reply, panicked := c.Request(x)
 	switch {
@@ -129,7 +135,7 @@ func run(c *filters.Chain, x *filters.Exchange, o filters.Outcome) *filters.Repl
 		o = filters.Refused
 		x.SetReply(reply)
 	default:
-		answer(x, o)
+		respond(x, o)
 	}
 	if c.Response(x) {
 		o = filters.Panicked
@@ -138,8 +144,8 @@ func run(c *filters.Chain, x *filters.Exchange, o filters.Outcome) *filters.Repl
 	return reply
 }
 
-// answer puts into the exchange what the engine would for such an outcome.
-func answer(x *filters.Exchange, o filters.Outcome) {
+// respond puts into the exchange the response that the engine would for such an outcome.
+func respond(x *filters.Exchange, o filters.Outcome) {
 	switch o {
 	case filters.Completed:
 		x.Dispatched = true
@@ -157,7 +163,7 @@ func answer(x *filters.Exchange, o filters.Outcome) {
 	}
 }
 
-// verdict is the part of a filter's answer that must not change from one exchange to the next.
+// verdict is the part of a filter's reply that must not change from one exchange to the next.
 func verdict(r *filters.Reply) string {
 	if r == nil {
 		return "passes"
@@ -169,7 +175,8 @@ func verdict(r *filters.Reply) string {
 func expect(t *testing.T, when, first string, r *filters.Reply) {
 	t.Helper()
 	if got := verdict(r); got != first {
-		t.Fatalf("%s: the filter %s, but it %s at first: something was not given back, or fill makes exchanges that depend on each other",
+		t.Fatalf("%s: the filter %s, but it %s at first: "+
+			"something was not given back, or fill makes exchanges that depend on each other",
 			when, got, first)
 	}
 }
@@ -196,6 +203,26 @@ func within(t *testing.T, what string, do func()) {
 	case <-timer.C:
 		t.Fatalf("%s did not return within %v", what, patient)
 	}
+}
+
+// needsDeclared: an adapter passes bodies on as Needs says, so a filter reads no body that it does not declare.
+func needsDeclared(t *testing.T, h *harness) {
+	needs := h.filter.Needs()
+	x := new(filters.Exchange)
+	h.begin(context.Background(), x)
+	var slot filters.Slot
+	reply := h.filter.Request(x, &slot)
+	if _, read := x.BodyLoaded(); read && !needs.RequestBody {
+		t.Error("Request read the request's body, and Needs does not say so")
+	}
+	if x.BufferBody > needs.ResponseBody {
+		t.Errorf("the filter asks for %d bytes of the response's body, Needs says %d", x.BufferBody, needs.ResponseBody)
+	}
+	o := filters.Refused
+	if reply == nil {
+		o = filters.ClientGone
+	}
+	h.filter.Done(x, &slot, o)
 }
 
 func named(t *testing.T, h *harness) {
@@ -253,13 +280,14 @@ func balanced(t *testing.T, h *harness) {
 	}
 }
 
-// emptySlot calls the later phases with a slot in which Request left nothing: it panicked, or the adapter that calls was started anew.
+// emptySlot calls the later phases with a slot in which Request left nothing: it panicked, or the
+// adapter that calls it was restarted.
 func emptySlot(t *testing.T, h *harness) {
 	for _, o := range outcomes {
 		var x filters.Exchange
 		var s filters.Slot
 		h.begin(t.Context(), &x)
-		answer(&x, o)
+		respond(&x, o)
 		within(t, "Response and Done with an empty slot", func() {
 			h.filter.Filter.Response(&x, &s)
 			h.filter.Filter.Done(&x, &s, o)
@@ -288,7 +316,7 @@ func doneEarly(t *testing.T, h *harness) {
 	h.checkBalance(t)
 }
 
-// neighbour is a filter that refuses or panics where it is told to.
+// neighbour is a filter that refuses or panics as configured.
 type neighbour struct {
 	refuse bool
 	panics string
@@ -315,6 +343,8 @@ func (n *neighbour) Response(_ *filters.Exchange, s *filters.Slot) {
 	}
 }
 
+func (n *neighbour) Needs() filters.Needs { return filters.Needs{} }
+
 func (n *neighbour) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) {
 	n.look(s)
 	n.dones.Add(1)
@@ -329,7 +359,8 @@ func (n *neighbour) look(s *filters.Slot) {
 	}
 }
 
-// refusedLater is the reply path: the filter passes, a later one refuses, and Response sees that refusal.
+// refusedLater is the reply path: the filter passes, a later one refuses, and Response sees that
+// refusal.
 func refusedLater(t *testing.T, h *harness) {
 	later := &neighbour{refuse: true}
 	c := h.chain(t, nil, h.filter, later)
@@ -439,14 +470,16 @@ func atOnce(t *testing.T, h *harness) {
 	for w := range verdicts {
 		for i, v := range verdicts[w] {
 			if v != verdicts[0][0] {
-				t.Fatalf("worker %d, exchange %d: the filter %s, but it %s in another exchange", w, i, v, verdicts[0][0])
+				t.Fatalf("worker %d, exchange %d: the filter %s, but it %s in another exchange", w, i, v,
+					verdicts[0][0])
 			}
 		}
 	}
 }
 
-// slotsApart keeps exchanges open together and ends them in another order. State that sits in the filter instead of in the slot is
-// then ended by the wrong exchange: the names of the fields that Response adds differ from an exchange that was alone.
+// slotsApart keeps exchanges open together and ends them in another order. State that sits in the
+// filter instead of in the slot is then ended by the wrong exchange: the names of the fields that
+// Response adds differ from an exchange that was alone.
 func slotsApart(t *testing.T, h *harness) {
 	c := h.chain(t, nil, h.filter)
 	var alone filters.Exchange
@@ -462,7 +495,7 @@ func slotsApart(t *testing.T, h *harness) {
 		if r != nil {
 			open[i].SetReply(r)
 		} else {
-			answer(&open[i], filters.Completed)
+			respond(&open[i], filters.Completed)
 		}
 	}
 	for step := range open {
@@ -486,8 +519,9 @@ func fieldNames(x *filters.Exchange) []string {
 	return names
 }
 
-// reused runs many exchanges in one value and overwrites it and the buffers that its strings lie in after each Done: whoever still reads
-// there is found by the race detector, or gives another answer.
+// reused runs many exchanges in one value and overwrites it and the buffers that its strings lie in
+// after each Done: a filter that still reads there is found by the race detector, or has another
+// verdict.
 func reused(t *testing.T, h *harness) {
 	c := h.chain(t, nil, h.filter)
 	var x filters.Exchange

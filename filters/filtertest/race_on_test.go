@@ -2,5 +2,6 @@
 
 package filtertest_test
 
-// raceDetector: with it sync.Pool drops what it is given now and then, and allocations cannot be counted.
+// raceDetector: with it sync.Pool drops what it is given now and then, and allocations cannot be
+// counted.
 const raceDetector = true

@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,10 +25,12 @@ func lend(key, body string) (*filters.Exchange, *filtertest.Buffers) {
 	return x, lent
 }
 
-// finish takes the exchange to its end, with an answer that lies in buffers, and lets these be used again.
+// finish takes the exchange to its end, with an answer that lies in buffers, and lets these be used
+// again.
 func (b *bench) finish(x *filters.Exchange, lent *filtertest.Buffers) {
 	x.Dispatched = true
-	x.Response = filters.Response{Status: created.status, Header: created.header.Clone(), Body: lent.Bytes(created.body), Whole: true}
+	x.Response = filters.Response{Status: created.status, Header: created.header.Clone(),
+		Body: lent.Bytes(created.body), Whole: true}
 	lent.Header(x.Response.Header)
 	b.chain.Response(x)
 	b.chain.Done(x, filters.Completed)
@@ -39,7 +42,7 @@ func next(x *filters.Exchange, lent *filtertest.Buffers) {
 	lent.Overwrite()
 	x.Begin(context.Background(), nil)
 	for range 4 {
-		x.Text(append(x.Scratch(), "####################################################################################"...))
+		x.Text(append(x.Scratch(), strings.Repeat("#", 84)...))
 	}
 }
 
@@ -59,7 +62,8 @@ func (b *bench) wantReplay(what string) {
 	b.chain.Done(x, filters.Refused)
 }
 
-// TestJoinedAnswerOutlivesItsLeader: the duplicates of a process get the answer of an exchange that is over when they write it.
+// TestJoinedAnswerOutlivesItsLeader: the duplicates of a process get the answer of an exchange that
+// is over when they write it.
 func TestJoinedAnswerOutlivesItsLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
@@ -83,13 +87,14 @@ func TestJoinedAnswerOutlivesItsLeader(t *testing.T) {
 			b.wantCreated("a joined duplicate", <-replies)
 		}
 		b.wantReplay("a later one")
-		if n := b.flights.Open(); n != 0 || b.counts["joins"].n.Load() != 3 {
-			t.Errorf("%d flights are open, %d joined", n, b.counts["joins"].n.Load())
+		if n := b.calls.InFlight(); n != 0 || b.counts["joins"].n.Load() != 3 {
+			t.Errorf("%d calls are open, %d joined", n, b.counts["joins"].n.Load())
 		}
 	})
 }
 
-// TestBackgroundStepsOutliveTheirExchange: an end and a claim that the store did not take are taken later.
+// TestBackgroundStepsOutliveTheirExchange: an end and a claim that the store did not take are taken
+// later.
 func TestBackgroundStepsOutliveTheirExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
@@ -155,7 +160,8 @@ func TestRenewalOutlivesItsExchange(t *testing.T) {
 	})
 }
 
-// TestRenewals: claims of one route that come and go in any order are each renewed as long as they run, and not after.
+// TestRenewals: claims of one route that come and go in any order are each renewed as long as they
+// run, and not after.
 func TestRenewals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()

@@ -11,29 +11,31 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// The stored form of a record: a version byte, the fields in a fixed order (numbers as varints, strings behind their
-// length), and a CRC-32C over all of that at the end. CRC-32C detects every error burst of up to 32 bits, so a flipped bit or a
-// torn write is an error and never a wrong record.
+// The stored form of a record: a version byte, the fields in a fixed order (numbers as varints,
+// strings behind their length), and a CRC-32C over all of that at the end. CRC-32C detects every
+// error burst of up to 32 bits, so a flipped bit or a torn write is an error and never a wrong
+// record.
 const (
 	recordVersion = 2
 
-	flagUnsent  = 1 << 0
-	flagCounted = 1 << 1
+	flagNotDispatched = 1 << 0
+	flagCounted       = 1 << 1
 
 	crcLen = 4
 )
 
-// ErrCorrupt says that stored bytes are not a whole record or answer as this program writes them.
+// ErrCorrupt says that stored bytes are not a whole record or response as this program writes them.
 var ErrCorrupt = errors.New("idempotency: stored record is corrupt")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// AppendRecord appends the stored form of r to dst. Times keep their nanoseconds and lose their zone.
+// AppendRecord appends the stored form of r to dst. Times keep their nanoseconds and lose their
+// zone.
 func AppendRecord(dst []byte, r *Record) []byte {
 	from := len(dst)
 	var flags byte
-	if r.Unsent {
-		flags |= flagUnsent
+	if r.NotDispatched {
+		flags |= flagNotDispatched
 	}
 	if r.Counted {
 		flags |= flagCounted
@@ -56,10 +58,12 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	return appendCRC(dst, from)
 }
 
-// DecodeRecord reads what [AppendRecord] wrote; the record shares no memory with b. The error wraps [ErrCorrupt].
+// DecodeRecord reads what [AppendRecord] wrote; the record shares no memory with b. The error wraps
+// [ErrCorrupt].
 func DecodeRecord(b []byte) (Record, error) { return decodeRecord(b, false) }
 
-// RecordIn is [DecodeRecord] for bytes that never change: the record's strings and its answer lie in them.
+// RecordIn is [DecodeRecord] for bytes that never change: the record's strings and its response lie
+// in them.
 func RecordIn(b []byte) (Record, error) { return decodeRecord(b, true) }
 
 func decodeRecord(b []byte, share bool) (Record, error) {
@@ -84,17 +88,17 @@ func decodeRecord(b []byte, share bool) (Record, error) {
 	r.CapUntil = d.time()
 	r.Expires = d.time()
 	r.TTL = time.Duration(d.varint())
-	r.Unsent = flags&flagUnsent != 0
+	r.NotDispatched = flags&flagNotDispatched != 0
 	r.Counted = flags&flagCounted != 0
-	if answer := d.bytes(d.uvarint()); len(answer) > 0 && share {
-		r.Response = answer[:len(answer):len(answer)] // who appends does so elsewhere
-	} else if len(answer) > 0 {
-		r.Response = append([]byte(nil), answer...)
+	if response := d.bytes(d.uvarint()); len(response) > 0 && share {
+		r.Response = response[:len(response):len(response)] // an append must not write behind it
+	} else if len(response) > 0 {
+		r.Response = append([]byte(nil), response...)
 	}
 	if err := d.end(); err != nil {
 		return Record{}, err
 	}
-	if r.State < InFlight || r.State > Unknown || flags&^(flagUnsent|flagCounted) != 0 {
+	if r.State < InFlight || r.State > Unknown || flags&^(flagNotDispatched|flagCounted) != 0 {
 		return Record{}, fmt.Errorf("%w: state %d, flags %#x", ErrCorrupt, r.State, flags)
 	}
 	return r, nil
@@ -132,7 +136,8 @@ func checked(b []byte, version byte, what string) ([]byte, error) {
 	return body[1:], nil
 }
 
-// decoder reads fields one after the other. After the first fault every read gives zero and end tells of it.
+// decoder reads fields one after the other. After the first fault every read gives zero and end
+// returns the error.
 type decoder struct {
 	b      []byte
 	share  bool // the memory of b, which does not change

@@ -14,7 +14,8 @@ func drawTime(t *rapid.T, name string) time.Time {
 	if rapid.Bool().Draw(t, name+" zero") {
 		return time.Time{}
 	}
-	return time.Unix(rapid.Int64Range(-1<<33, 1<<36).Draw(t, name), rapid.Int64Range(0, 999_999_999).Draw(t, name+" ns")).UTC()
+	return time.Unix(rapid.Int64Range(-1<<33, 1<<36).Draw(t, name),
+		rapid.Int64Range(0, 999_999_999).Draw(t, name+" ns")).UTC()
 }
 
 func drawRecord(t *rapid.T) Record {
@@ -22,7 +23,8 @@ func drawRecord(t *rapid.T) Record {
 		ID: rapid.String().Draw(t, "id"), State: State(rapid.IntRange(int(InFlight), int(Unknown)).Draw(t, "state")),
 		Token: rapid.Uint64().Draw(t, "token"), Attempt: rapid.Int().Draw(t, "attempt"),
 		Route: rapid.String().Draw(t, "route"), Principal: rapid.String().Draw(t, "principal"),
-		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t, "gid"), Unsent: rapid.Bool().Draw(t, "unsent"),
+		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t, "gid"), NotDispatched: rapid.Bool().Draw(t,
+			"unsent"),
 		Counted: rapid.Bool().Draw(t, "counted"),
 		Created: drawTime(t, "created"), LeaseUntil: drawTime(t, "lease"), CapUntil: drawTime(t, "cap"),
 		Expires: drawTime(t, "expires"), TTL: time.Duration(rapid.Int64().Draw(t, "ttl")),
@@ -56,8 +58,9 @@ func sampleRecord() Record {
 	now := time.Unix(1_790_000_000, 123_456_789).UTC()
 	return Record{
 		ID: "id", State: Answered, Token: 1<<63 + 7, Attempt: 2, Fingerprint: [32]byte{1, 2, 3}, Route: "create-order",
-		Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second), CapUntil: now.Add(time.Minute),
-		Expires: now.Add(time.Hour), TTL: time.Hour,
+		Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second),
+		CapUntil: now.Add(time.Minute),
+		Expires:  now.Add(time.Hour), TTL: time.Hour,
 		Response: []byte("the stored form of an answer"),
 	}
 }
@@ -68,7 +71,8 @@ func TestCodecRefusesDamage(t *testing.T) {
 	decode := func(b []byte) error { _, err := DecodeRecord(b); return err }
 	refusesDamage(t, record, ErrCorrupt, decode)
 	// A sound checksum over nonsense: the fields themselves are checked too.
-	for _, body := range [][]byte{{recordVersion}, {recordVersion, 9}, {1, 1, 0}, bytes.Repeat([]byte{recordVersion}, 60)} {
+	for _, body := range [][]byte{{recordVersion}, {recordVersion, 9}, {1, 1, 0},
+		bytes.Repeat([]byte{recordVersion}, 60)} {
 		if err := decode(appendCRC(bytes.Clone(body), 0)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("record % x: %v", body, err)
 		}
@@ -95,8 +99,8 @@ func refusesDamage(t *testing.T, stored []byte, want error, decode func([]byte) 
 	}
 }
 
-// FuzzDecode: no input makes the decoder panic, and what decodes encodes to something that decodes to the same.
-// The fuzzer cannot guess a checksum, so the body is given one.
+// FuzzDecode: no input makes the decoder panic, and what decodes encodes to something that decodes
+// to the same. The fuzzer cannot guess a checksum, so the body is given one.
 func FuzzDecode(f *testing.F) {
 	r := sampleRecord()
 	b := AppendRecord(nil, &r)

@@ -12,17 +12,18 @@ import (
 type State uint8
 
 const (
-	// InFlight: somebody holds the claim, and his lease runs.
+	// InFlight: a claim holds the record, and its lease runs.
 	InFlight State = iota + 1
-	// Handed: the request was handed to the transaction coordinator, which knows its outcome. No lease runs.
+	// Delegated: the request was delegated to the transaction coordinator, which knows its outcome.
+	// No lease runs.
 	Delegated
-	// Answered: the answer is known and final.
+	// Answered: the response is recorded and final.
 	Answered
-	// Unknown: something was sent and no answer is known.
+	// Unknown: something was sent and no response is known.
 	Unknown
 )
 
-// String returns the state's word for operators; a handed request is still in flight for them.
+// String returns the state's word for operators; for them a delegated request is in flight.
 func (s State) String() string {
 	switch s {
 	case InFlight, Delegated:
@@ -35,34 +36,37 @@ func (s State) String() string {
 	return "invalid"
 }
 
-// Record is what a store keeps of one logical request. ID is the digest of scope and key ([Digest]).
+// Record is what a store keeps of one logical request. ID is the digest of scope and key
+// ([Digest]).
 type Record struct {
-	ID          string
-	State       State
-	Token       uint64 // the fence: who does not hold it changes nothing
-	Attempt     int    // dispatches so far, from 1
-	Fingerprint [32]byte
-	Route       string
-	Principal   string
-	ClientKey   string // as the client sent it, for operators
-	GID         string // Delegated and after: the coordinator's name for it
-	Unsent      bool   // nothing has been sent under this claim: when its lease is over the key is free again
-	Counted     bool   // among the open keys of its owner ([Owner])
-	Created     time.Time
-	LeaseUntil  time.Time     // InFlight: when the claim lapses
-	CapUntil    time.Time     // InFlight: no renewal goes beyond
-	TTL         time.Duration // how long the record lives from its end
-	Expires     time.Time
-	Response    []byte // Answered: the stored form of the answer, see [ResponseCodec]
+	ID            string
+	State         State
+	Token         uint64 // the fencing token of the claim that holds the record
+	Attempt       int    // dispatches so far, from 1
+	Fingerprint   [32]byte
+	Route         string
+	Principal     string
+	ClientKey     string // as the client sent it, for operators
+	GID           string // Delegated and after: the coordinator's name for it
+	NotDispatched bool   // nothing is sent under this claim: when its lease is over the key is free
+	Counted       bool   // among the open keys of its owner ([Owner])
+	// Created is when the first claim was made. Further attempts keep it, so it tells a record from a
+	// later one with the same ID.
+	Created    time.Time
+	LeaseUntil time.Time     // InFlight: when the claim lapses
+	CapUntil   time.Time     // InFlight: no renewal goes beyond
+	TTL        time.Duration // how long the record lives from its end
+	Expires    time.Time
+	Response   []byte // Answered: the stored form, see [ResponseCodec]
 }
 
-// Response is what a duplicate is given.
+// Response is what a duplicate gets.
 type Response struct {
 	Status     int
 	Header     filters.Header
 	Body       []byte
 	Trailer    filters.Header
-	Replayable bool // false: the request was done, its body was too long to keep, or a stream
+	Replayable bool // false: the request was done; its body was too long to keep, or a stream
 }
 
 // ClaimRequest asks for the right to execute one logical request.
@@ -78,24 +82,27 @@ type ClaimRequest struct {
 	TTL           time.Duration
 	Retry         bool   // an unknown outcome may be tried again
 	RetryOf       uint64 // so may the unknown outcome of the claim with that token; 0 is none
-	NotDispatched bool   // see Record.Unsent
-	MaxOpen       int    // how many live records the owner may have, this one among them; 0: any number, and it is not counted
+	NotDispatched bool   // see Record.NotDispatched
+	// MaxOpen is how many live records the owner may have, this one included. 0: any number, and this
+	// one is not counted.
+	MaxOpen int
 }
 
-// Op is what the holder of a claim does with it.
+// Op is a step by which the owner of a claim changes the record.
 type Op uint8
 
 const (
-	// Renew extends the lease by Change.Lease, never beyond the cap, and raises the attempt to Change.Attempt. A handed record has its expiry put off by TTL.
+	// Renew extends the lease by Change.Lease, never beyond the cap, and raises the attempt to
+	// Change.Attempt. Of a delegated record it puts off the expiry by TTL.
 	Renew Op = iota + 1
-	// Finish records Change.Answer; the record lives on for TTL.
+	// Finish records Change.Response; the record lives on for TTL.
 	Finish
-	// Free removes the record, as if the request had never been sent. At an attempt above the first one only that attempt is taken
-	// back: what became of the ones before it stays unknown.
+	// Free removes the record, as if the request had never been sent. At an attempt above the first
+	// one only that attempt is taken back: what became of the ones before it stays unknown.
 	Free
 	// MarkUnknown marks the outcome as unknown; the record lives on for TTL.
 	MarkUnknown
-	// Delegate marks the request as handed to the coordinator under Change.GID.
+	// Delegate marks the request as delegated to the coordinator under Change.GID.
 	Delegate
 )
 
@@ -105,28 +112,36 @@ type Change struct {
 	Response []byte // stored form, see [ResponseCodec]; never empty for Finish
 	Lease    time.Duration
 	GID      string
-	// Attempt, of Renew: the number of the attempt that is about to begin under the same claim, where the engine repeats a request by itself. The record's is
-	// raised to it; 0 leaves it as it is.
+	// Attempt, of Renew: the number of the attempt that is about to begin under the same claim,
+	// where the engine repeats a request by itself. The record's is raised to it; 0 leaves it as it
+	// is.
 	Attempt int
+	// Created, of Finish: [Record.Created] as Claim returned it. By it an owner whose claim was
+	// taken over can still settle an unknown outcome of that record, and never one of a later
+	// record.
+	Created time.Time
 }
 
-// DelegatedLife is how long a handed record lives at the least from its hand-over or its last renewal, however short its TTL is: the TTL runs from the
-// end, and the coordinator may take its time.
+// DelegatedLife is how long a delegated record lives at least, from its delegation or its last
+// renewal, however short its TTL is: the TTL runs from the end, and the coordinator may take its
+// time.
 const DelegatedLife = time.Hour
 
-// ErrLost says that the claim is not held any more: another one has taken the record, or it is gone, or it is past its cap. The
-// change was not made.
+// ErrLost says that the claim does not hold the record any more: another one has taken it over, it
+// is gone, or it is past its cap. The change was not made.
 var ErrLost = filters.ErrClaimLost
 
-// ErrTooManyOpen says that a claim was not made since the owner of the key has as many live records as ClaimRequest.MaxOpen allows.
+// ErrTooManyOpen says that a claim was not made, since the owner of the key has as many live
+// records as ClaimRequest.MaxOpen allows.
 var ErrTooManyOpen = errors.New("idempotency: too many open keys")
 
-// Claim decides what a claim finds. rec is the record in the store or nil. With claimed, next is to be stored in its
-// place; else next is what stands there, as it is to be read at that moment (a lapsed lease reads as unknown), and nothing
-// is stored. Every store makes the same decision, Redis in a script.
+// Claim decides what a claim finds. rec is the record in the store or nil. With claimed, next is to
+// be stored in its place; else next is the record as it reads at that moment (a lapsed lease reads
+// as unknown), and nothing is stored. Every store makes the same decision, Redis in a script.
 //
-// A claim of a key that has no live record and has MaxOpen set is refused by the store with [ErrTooManyOpen] where its owner
-// has so many counted live records already; a record that is there is answered for, or tried again, whatever their number.
+// A claim of a key without a live record is refused by the store with [ErrTooManyOpen] where the
+// owner has MaxOpen counted live records already. A record that is there is replayed, or tried
+// again, whatever their number.
 func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed bool) {
 	attempt, created, counted := 1, now, c.MaxOpen > 0
 	if rec != nil && now.Before(rec.Expires) {
@@ -144,13 +159,15 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Unsent: c.NotDispatched, Counted: counted,
-		Created: created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
+		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Counted: counted,
+		NotDispatched: c.NotDispatched && attempt == 1, // else the key would be free with the attempts before in doubt
+		Created:       created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
 	}, true
 }
 
-// OwnTexts gives a claimed record copies of its strings, for a store that keeps it: those of the claim lie in buffers that are used again. It is one allocation for all of them.
+// OwnTexts gives a claimed record copies of its strings, for a store that keeps it: those of the
+// claim lie in buffers that are used again. It is one allocation for all of them.
 func (r *Record) OwnTexts() {
 	var b strings.Builder
 	texts := [...]*string{&r.ID, &r.Route, &r.Principal, &r.ClientKey}
@@ -164,16 +181,18 @@ func (r *Record) OwnTexts() {
 	}
 }
 
-// at returns the record as it reads at that moment: a lapsed lease is an unknown outcome, unless nothing was sent.
+// at returns the record as it reads at that moment: a lapsed lease is an unknown outcome, unless
+// nothing was sent.
 func (r *Record) at(now time.Time) Record {
 	seen := *r
-	if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.Unsent {
+	if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.NotDispatched {
 		seen.State = Unknown
 	}
 	return seen
 }
 
-// View returns the record as it reads at that moment, and false when it is not there any more: expired, or lapsed with nothing sent.
+// View returns the record as it reads at that moment, and false when it is not there any more:
+// expired, or lapsed with nothing sent.
 func View(rec *Record, now time.Time) (Record, bool) {
 	if rec == nil || !now.Before(rec.Expires) {
 		return Record{}, false
@@ -185,12 +204,15 @@ func View(rec *Record, now time.Time) (Record, bool) {
 	return seen, true
 }
 
-// Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing changes.
+// Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing
+// changes.
 //
-// A holder whose lease lapsed may still finish as long as nobody has taken the record over: his late answer is the one
-// true answer to an unknown outcome.
+// An owner whose lease lapsed may still finish when nobody holds the record and its outcome is
+// unknown, also when the record was taken over meanwhile and the later attempt ended without a
+// response: the late response is the true one. From then on the record is that owner's, and the one
+// who took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
-	if rec == nil || rec.Token != token || !now.Before(rec.Expires) {
+	if rec == nil || !now.Before(rec.Expires) || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost
 	}
 	if rec.State == Answered {
@@ -215,20 +237,21 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		}
 		next.Attempt = max(rec.Attempt, ch.Attempt)
 	case Finish:
-		next.State, next.Response, next.Unsent, next.Expires = Answered, ch.Response, false, now.Add(rec.TTL)
+		next.State, next.Token, next.Response = Answered, token, ch.Response
+		next.NotDispatched, next.Expires = false, now.Add(rec.TTL)
 	case Free:
-		if rec.State == Unknown { // the same step again, or one after a doubt: neither takes the doubt back
+		if rec.State == Unknown { // the same step again, or one after MarkUnknown: it stays unknown
 			return next, false, nil
 		}
 		if rec.Attempt <= 1 {
 			return Record{}, true, nil
 		}
-		next.State, next.Attempt, next.Unsent, next.Expires = Unknown, rec.Attempt-1, false, now.Add(rec.TTL)
+		next.State, next.Attempt, next.NotDispatched, next.Expires = Unknown, rec.Attempt-1, false, now.Add(rec.TTL)
 	case MarkUnknown:
 		if rec.State == Delegated {
 			return Record{}, false, ErrLost
 		}
-		next.State, next.Unsent, next.Expires = Unknown, false, now.Add(rec.TTL)
+		next.State, next.NotDispatched, next.Expires = Unknown, false, now.Add(rec.TTL)
 	case Delegate:
 		if rec.State == Delegated { // the same step again: its first acknowledgement was lost
 			return next, false, nil
@@ -236,25 +259,35 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		if rec.State != InFlight {
 			return Record{}, false, ErrLost
 		}
-		next.State, next.GID, next.Unsent, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL, DelegatedLife))
+		next.State, next.GID, next.NotDispatched, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL, DelegatedLife))
 	}
 	return next, false, nil
 }
 
-// ErrBusy says that a record is in flight or handed, so that its holder may still settle it; the operator has to insist.
+// settlesLate: the change is the response of a claim that was taken over, and no other claim holds
+// the record.
+func settlesLate(rec *Record, ch Change, now time.Time) bool {
+	return ch.Op == Finish && rec.Created.Equal(ch.Created) && rec.at(now).State == Unknown
+}
+
+// ErrBusy says that a record is in flight or delegated, so that its owner may still settle it; it
+// takes force.
 var ErrBusy = errors.New("idempotency: record is in flight")
 
-// Resolve settles a record on an operator's word: answered as given, or with nil free again (remove). The new token fences
-// off whoever still holds a claim. Without force the error is [ErrBusy] while somebody does.
-func Resolve(rec *Record, answer []byte, force bool, token uint64, now time.Time) (next Record, remove bool, err error) {
+// Resolve settles a record on an operator's word: with that response, or with nil free again
+// (remove). The new token fences off the claim that holds the record. Without force the error is
+// [ErrBusy] while one does.
+func Resolve(
+	rec *Record, response []byte, force bool, token uint64, now time.Time,
+) (next Record, remove bool, err error) {
 	if state := rec.at(now).State; !force && (state == InFlight || state == Delegated) {
 		return Record{}, false, ErrBusy
 	}
-	if answer == nil {
+	if response == nil {
 		return Record{}, true, nil
 	}
 	next = *rec
-	next.State, next.Response, next.Token, next.Unsent = Answered, answer, token, false
+	next.State, next.Response, next.Token, next.NotDispatched = Answered, response, token, false
 	next.Expires = now.Add(rec.TTL)
 	return next, false, nil
 }

@@ -76,7 +76,8 @@ func TestClaim(t *testing.T) {
 	} {
 		got, ok := Claim(c.rec, c.c, c.now)
 		if ok != c.claimed || got.State != c.state || got.Attempt != c.attempt {
-			t.Errorf("%s: claimed %v, state %v, attempt %d; want %v, %v, %d", c.name, ok, got.State, got.Attempt, c.claimed, c.state, c.attempt)
+			t.Errorf("%s: claimed %v, state %v, attempt %d; want %v, %v, %d", c.name, ok, got.State, got.Attempt,
+				c.claimed, c.state, c.attempt)
 		}
 		if ok && got.Attempt > 1 && !got.Created.Equal(start) {
 			t.Errorf("%s: created %v, want that of the first attempt", c.name, got.Created)
@@ -102,18 +103,25 @@ func TestApply(t *testing.T) {
 		lost   bool
 		check  func(next Record) bool
 	}{
-		{"renew", inFlight, 1, renew, at(5 * time.Second), false, false, func(n Record) bool { return n.LeaseUntil.Equal(at(35 * time.Second)) }},
-		{"renew up to the cap", inFlight, 1, renew, at(50 * time.Second), false, false, func(n Record) bool { return n.LeaseUntil.Equal(at(time.Minute)) }},
+		{"renew", inFlight, 1, renew, at(5 * time.Second), false, false,
+			func(n Record) bool { return n.LeaseUntil.Equal(at(35 * time.Second)) }},
+		{"renew up to the cap", inFlight, 1, renew, at(50 * time.Second), false, false,
+			func(n Record) bool { return n.LeaseUntil.Equal(at(time.Minute)) }},
 		{"renew at the cap", inFlight, 1, renew, at(time.Minute), false, true, nil},
-		{"renew, handed", handed, 1, renew, at(time.Minute), false, false, func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
+		{"renew, handed", handed, 1, renew, at(time.Minute), false, false,
+			func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
 		{"renew, unknown", unknown, 1, renew, at(2 * time.Second), false, true, nil},
 		{"finish", inFlight, 1, first, at(time.Second), false, false, func(n Record) bool {
 			return n.State == Answered && string(n.Response) == "201" && n.Expires.Equal(at(time.Hour+time.Second))
 		}},
-		{"finish after the lease", inFlight, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
-		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
-		{"finish a handed one", handed, 1, first, at(time.Minute), false, false, func(n Record) bool { return n.State == Answered }},
-		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Response: []byte("500")}, at(time.Minute), false, false,
+		{"finish after the lease", inFlight, 1, first, at(time.Minute), false, false,
+			func(n Record) bool { return n.State == Answered }},
+		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false,
+			func(n Record) bool { return n.State == Answered }},
+		{"finish a handed one", handed, 1, first, at(time.Minute), false, false,
+			func(n Record) bool { return n.State == Answered }},
+		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Response: []byte("500")},
+			at(time.Minute), false, false,
 			func(n Record) bool { return string(n.Response) == "201" && n.Expires.Equal(answered.Expires) }},
 		{"finish with an old token", inFlight, 2, first, at(time.Second), false, true, nil},
 		{"finish without a record", nil, 1, first, at(time.Second), false, true, nil},
@@ -121,10 +129,12 @@ func TestApply(t *testing.T) {
 		{"free", inFlight, 1, Change{Op: Free}, at(time.Second), true, false, nil},
 		{"free an answered one", answered, 1, Change{Op: Free}, at(time.Second), false, true, nil},
 		{"free a handed one", handed, 1, Change{Op: Free}, at(time.Second), true, false, nil},
-		{"doubt", inFlight, 1, Change{Op: MarkUnknown}, at(time.Second), false, false, func(n Record) bool { return n.State == Unknown }},
+		{"doubt", inFlight, 1, Change{Op: MarkUnknown}, at(time.Second), false, false,
+			func(n Record) bool { return n.State == Unknown }},
 		{"doubt a handed one", handed, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
 		{"doubt an answered one", answered, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
-		{"hand", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false, func(n Record) bool { return n.State == Delegated && !n.Unsent }},
+		{"hand", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false,
+			func(n Record) bool { return n.State == Delegated && !n.NotDispatched }},
 		{"hand an unknown one", unknown, 1, Change{Op: Delegate}, at(time.Second), false, true, nil},
 	} {
 		next, remove, err := Apply(c.rec, c.token, c.ch, c.now)
@@ -135,6 +145,84 @@ func TestApply(t *testing.T) {
 		if c.check != nil && !c.check(next) {
 			t.Errorf("%s: %+v", c.name, next)
 		}
+	}
+}
+
+// TestLateOwner: the first owner's record was taken over by token 2, in each of the states that it
+// may be in.
+func TestLateOwner(t *testing.T) {
+	first := claimed(t, claimOf(1), start)
+	retry := claimOf(2)
+	retry.Retry = true
+	second, ok := Claim(first, retry, at(20*time.Second)) // its lease is over at 30 s
+	if !ok || second.Attempt != 2 {
+		t.Fatalf("taken over: %v, %+v", ok, second)
+	}
+	freed := step(t, &second, 2, Change{Op: Free}, at(21*time.Second))
+	unknown := step(t, &second, 2, Change{Op: MarkUnknown}, at(21*time.Second))
+	answered := step(t, &second, 2, Change{Op: Finish, Response: []byte("200")}, at(21*time.Second))
+	delegated := step(t, &second, 2, Change{Op: Delegate}, at(21*time.Second))
+	if freed.State != Unknown || freed.Attempt != 1 {
+		t.Errorf("a later attempt that was not executed leaves %+v", freed)
+	}
+	response := Change{Op: Finish, Response: []byte("201"), Created: start}
+	for _, c := range []struct {
+		name string
+		rec  *Record
+		ch   Change
+		now  time.Time
+		lost bool
+	}{
+		{"the other one may be at it", &second, response, at(29 * time.Second), true},
+		{"the other one is late too", &second, response, at(30 * time.Second), false},
+		{"the other one was not executed", freed, response, at(22 * time.Second), false},
+		{"nor does the other one know", unknown, response, at(22 * time.Second), false},
+		{"the other one has answered", answered, response, at(22 * time.Second), true},
+		{"the coordinator has it", delegated, response, at(22 * time.Second), true},
+		{"expired", freed, response, at(2 * time.Hour), true},
+		{"a later record", freed, Change{Op: Finish, Response: []byte("201"), Created: at(time.Second)},
+			at(22 * time.Second), true},
+		{"it does not say which record", freed, Change{Op: Finish, Response: []byte("201")}, at(22 * time.Second),
+			true},
+		{"free", freed, Change{Op: Free, Created: start}, at(22 * time.Second), true},
+		{"mark unknown", freed, Change{Op: MarkUnknown, Created: start}, at(22 * time.Second), true},
+		{"renew", freed, Change{Op: Renew, Lease: time.Minute, Created: start}, at(22 * time.Second), true},
+	} {
+		next, remove, err := Apply(c.rec, 1, c.ch, c.now)
+		if remove || errors.Is(err, ErrLost) != c.lost || (err != nil) != c.lost {
+			t.Errorf("%s: remove %v, %v", c.name, remove, err)
+			continue
+		}
+		if c.lost {
+			continue
+		}
+		if next.State != Answered || next.Token != 1 || string(next.Response) != "201" ||
+			!next.Expires.Equal(c.now.Add(time.Hour)) {
+			t.Errorf("%s: %+v", c.name, next)
+		}
+		if _, _, err := Apply(&next, 2, Change{Op: Finish, Response: []byte("200"), Created: start},
+			c.now); !errors.Is(err, ErrLost) {
+			t.Errorf("%s: the other one overwrites it: %v", c.name, err)
+		}
+		again, _, err := Apply(&next, 1, Change{Op: Finish, Response: []byte("500"), Created: start}, c.now)
+		if err != nil || string(again.Response) != "201" {
+			t.Errorf("%s: again: %q, %v", c.name, again.Response, err)
+		}
+	}
+}
+
+// TestTakeOverWithNothingSent: an attempt of which nothing was sent is free when it lapses; the
+// ones before it are not.
+func TestTakeOverWithNothingSent(t *testing.T) {
+	unknown := step(t, claimed(t, claimOf(1), start), 1, Change{Op: MarkUnknown}, at(time.Second))
+	c := claimOf(2)
+	c.Retry, c.NotDispatched = true, true
+	second, ok := Claim(unknown, c, at(2*time.Second))
+	if !ok || second.NotDispatched {
+		t.Fatalf("taken over: %v, %+v", ok, second)
+	}
+	if seen, there := View(&second, at(20*time.Second)); !there || seen.State != Unknown {
+		t.Errorf("lapsed it reads as %+v, %v", seen, there)
 	}
 }
 
@@ -180,10 +268,12 @@ func TestResolve(t *testing.T) {
 		t.Error("resolved as free, and not removed")
 	}
 	next, remove, err := Resolve(rec, []byte("x"), true, 9, at(time.Second))
-	if err != nil || remove || next.State != Answered || next.Token != 9 || !next.Expires.Equal(at(time.Hour+time.Second)) {
+	if err != nil || remove || next.State != Answered || next.Token != 9 ||
+		!next.Expires.Equal(at(time.Hour+time.Second)) {
 		t.Errorf("resolved: %+v, remove %v", next, remove)
 	}
-	if _, _, err := Apply(&next, 1, Change{Op: Finish, Response: []byte("x")}, at(2*time.Second)); !errors.Is(err, ErrLost) {
+	if _, _, err := Apply(&next, 1, Change{Op: Finish, Response: []byte("x")}, at(2*time.Second)); !errors.Is(err,
+		ErrLost) {
 		t.Errorf("the fenced owner finished: %v", err)
 	}
 }

@@ -16,7 +16,8 @@ type name [IDLength]byte
 
 var nameEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// digester digests a list of parts, each told apart from its neighbours by its length. It comes from a pool and goes back there.
+// digester digests a list of parts, each told apart from its neighbours by its length. It comes
+// from a pool and goes back there.
 type digester struct {
 	hash     hash.Hash
 	gathered []byte // short parts that the hash has not been given yet: one call for many of them

@@ -1,59 +1,94 @@
-// Package idempotency makes the requests of a route safe to repeat: every logical request happens once, however often a
-// client, a load balancer or a retry sends it.
+// Package idempotency makes the requests of a route safe to repeat: every logical request happens
+// once, however often a client, a load balancer or a retry sends it.
 //
-// A logical request is named by the digest of its scope (the principal is always part of it) and the client's key. Its
-// record has three ends (after the draft draft-ietf-httpapi-idempotency-key-header and Stripe's API, with the third one
-// made explicit):
+// A logical request is named by the digest of its scope (the principal is always part of it) and
+// the client's key. Its record has three ends (after the draft
+// draft-ietf-httpapi-idempotency-key-header and Stripe's API, with the third one made explicit):
 //
-//	answered  the answer is final; every duplicate gets it
+//	answered  the response is recorded and final; every duplicate gets it
 //	free      nothing happened: no record, the next request starts at attempt 1
-//	unknown   something was sent and no answer is known; held, or tried again where the service honours the injected key
+//	unknown   something was sent and no response is known; held, or tried again where the service
+//	          honours the injected key
 //
-// An unknown outcome can also be settled by the service itself: a probe asks it what became of the request, see [Probe].
+// An unknown outcome can also be settled by the service itself: a probe asks it what became of the
+// request, see [Probe].
 //
-// A claim is a lease with a fence. The holder renews the lease while the request runs, up to a hard cap, so neither a crash nor a
-// hung service pins a key for ever; the token of the claim fences off a late holder, whom another one has replaced.
-// A transaction's request is handed to its coordinator: no lease runs then, since the coordinator knows the outcome.
+// A claim is a lease with a fencing token (Gray and Cheriton, 1989; Kleppmann, "How to do
+// distributed locking", 2016). Its owner renews the lease while the request runs, up to a hard cap,
+// so neither a crash nor a hung service pins a key for ever; the token fences off a late owner,
+// whose claim another one has taken over. A transaction's request is delegated to its coordinator:
+// no lease runs then, since the coordinator knows the outcome.
 //
-// Duplicates are joined inside the process before they reach the store ([Calls]); across processes they wait in the store.
+// # Late owners
+//
+// An owner that was stopped beyond its lease may come back with a response. What happens to it
+// depends on the record alone:
+//
+//	nobody took the key over          it is recorded
+//	the other attempt runs            the request waits for it like a duplicate
+//	the other attempt was answered    the client gets the recorded response
+//	the other attempt was not         it is recorded: it is the true response to an unknown outcome, and
+//	executed, or is unknown           the other attempt's, should it come yet, is not
+//	the record is of a later request  nothing is changed; the client gets what that record says, if it is of
+//	                                  the same request, else its own response
+//	there is no record any more       the client gets its own response
+//
+// A further attempt that ends as not executed takes only itself back: what became of the ones
+// before it stays unknown.
+//
+// Duplicates are joined inside the process before they reach the store ([Calls]); across processes
+// they wait in the store.
 //
 // # Invariants
 //
-//   - At most one execution of a key at a time, and at most one at all unless the route says that the service honours the injected key.
+//   - At most one execution of a key at a time, and at most one at all unless the route says that
+//     the service honours the injected key.
 //   - The fingerprint is compared before anything is replayed, whatever the state of the record.
-//   - The answer is in the store before the client has it whole.
-//   - Every claim ends: answered, freed, doubted, or by its lease.
-//   - An answer that does not open ([ResponseCodec]: damaged, or not sealed for this record) is never served; the outcome is unknown then.
-//   - A principal has no more live records on a route than MaxOpenKeys, however many requests come at the same moment.
+//   - The response is in the store before the client has it whole.
+//   - No client gets a response that the record of its request contradicts, as long as the store
+//     takes steps.
+//   - Every claim ends: answered, freed, marked unknown, or by its lease.
+//   - A response that does not open ([ResponseCodec]: damaged, or not sealed for this record) is
+//     never served; the outcome is unknown then.
+//   - A principal has no more live records on a route than MaxOpenKeys, however many requests come
+//     at the same moment.
 //
-// # Answers
+// # Responses
 //
-// An answer is kept whole: status, header (but Set-Cookie, what is of one connection, and OmitHeaders), body up to MaxBody, trailer. It is compressed where
-// that pays and sealed where there are keys. A longer one, and a stream, is passed on and recorded as done, not replayable.
+// A response is kept whole: status, header (but Set-Cookie, what is of one connection, and
+// OmitHeaders), body up to MaxBody, trailer. It is compressed where that pays and sealed where
+// there are keys. A longer one, and a stream, is passed on and recorded as done, not replayable.
 //
 // # Open keys
 //
-// Where they are counted, the first characters of a record's ID say whose it is ([Owner]), so that every store can count without looking elsewhere, and a cluster keeps
-// all that one principal has on a route in one slot.
+// Where they are counted, the first characters of a record's ID say whose it is ([Owner]), so that
+// every store can count without looking elsewhere, and a cluster keeps all that one principal has
+// on a route in one slot.
 //
 // # Memory
 //
-// In the process: one small entry for each request that runs or waits, nothing for finished ones. It is the one allocation that a request
-// costs here; the leases of a route are renewed by one timer for all of them, and a channel to wait on is made when somebody waits.
+// In the process: one small entry for each request that runs or waits, nothing for finished ones.
+// It is the one allocation that a request costs here; the leases of a route are renewed by one
+// timer for all of them, and a channel to wait on is made when somebody waits.
 //
-// The strings and bytes of an exchange lie in buffers that the next request overwrites. What outlives the exchange is a copy: the record's
-// name, the answer for those who have joined, a step that is taken in the background. A store copies what it keeps, see [Store].
+// The strings and bytes of an exchange lie in buffers that the next request overwrites. What
+// outlives the exchange is a copy: the record's name, the response for those who have joined, a
+// step that is taken in the background. A store copies what it keeps, see [Store].
 //
 // # Failure policy
 //
-//   - Store gone at the claim: onStoreFailure (closed: 503 store-unavailable; open: forwarded without protection, still with the injected key).
-//     A claim whose acknowledgement was lost is given back in the background.
-//   - Store gone at the end: the client gets the service's answer all the same, and the end is written in the background until the cap;
-//     failing that, the lease lapses and the outcome reads as unknown, which is the truth.
+//   - Store gone at the claim: onStoreFailure (closed: 503 store-unavailable; open: forwarded
+//     without protection, still with the injected key). A claim whose acknowledgement was lost is
+//     given back in the background.
+//   - Store gone at the end: the client gets the service's response all the same, and the end is
+//     written in the background until the cap; failing that, the lease lapses and the outcome reads
+//     as unknown, which is the truth.
 //   - Client gone: the request runs on and is recorded.
-//   - Service does not say what became of a request: its outcome stays unknown, and the next duplicate asks again.
+//   - Service does not say what became of a request: its outcome stays unknown, and the next
+//     duplicate asks again.
 //
 // # Logs
 //
-// A record is named by its ID, which is a digest of scope and key. The client's key itself is written nowhere but into the record, for operators.
+// A record is named by its ID, which is a digest of scope and key. The client's key itself is
+// written nowhere but into the record, for operators.
 package idempotency

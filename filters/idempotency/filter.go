@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
 // Filter is the policy of one route at work.
@@ -16,11 +17,13 @@ type Filter struct {
 	Options
 	settings Settings
 	renewals renewals
-	gone     seldom // the warnings of a store that does not answer
-	doubts   seldom // those of outcomes that are not known
-	dropped  seldom // those of ends that were given up
-	spoiled  seldom // those of records that cannot be trusted
-	full     seldom // those of principals with too many open keys
+
+	// One throttle for each kind of warning.
+	storeFailures   logThrottle
+	unknownOutcomes logThrottle
+	abandoned       logThrottle // steps that the background gave up
+	untrustedRecord logThrottle
+	tooManyOpen     logThrottle
 }
 
 // New returns the filter of a route.
@@ -34,7 +37,17 @@ func New(s Settings, o Options) *Filter {
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
 
-// Request claims the key, or replies: with the recorded answer, or with why there is none.
+// Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint is made of it, and the response as
+// far as it is recorded.
+func (f *Filter) Needs() filters.Needs {
+	s := &f.settings
+	return filters.Needs{
+		RequestBody:  s.Body != nil || ref.AnyBody(s.Derived) || ref.AnyBody(s.Scope) || ref.AnyBody(s.Fingerprint),
+		ResponseBody: s.MaxBody,
+	}
+}
+
+// Request claims the key, or replies: with the recorded response, or with why there is none.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	key, err := f.settings.clientKey(x)
 	if err != nil {
@@ -42,7 +55,10 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	if key == "" {
 		if f.settings.Required {
-			return filters.Refuse(filters.KeyMissing, filters.Problem{Detail: "Send an Idempotency-Key that is yours alone for this request, and the same one when you repeat it."})
+			return filters.Refuse(filters.KeyMissing, filters.Problem{
+				Detail: "Send an Idempotency-Key that is yours alone for this request, " +
+					"and the same one when you repeat it.",
+			})
 		}
 		if !f.settings.Transaction {
 			return nil
@@ -59,20 +75,21 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		return refuseKey(err)
 	}
 	x.Logical.Key = x.Text(append(x.Scratch(), id[:]...))
-	return f.enter(x, s, flightKey{id, fingerprint}, &ClaimRequest{
+	return f.enter(x, s, callKey{id, fingerprint}, &ClaimRequest{
 		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
 		Retry: f.settings.Retry, NotDispatched: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
 	})
 }
 
-// enter joins the request to one like it that is under way in this process, or leads: claims the record or finds what stands
-// there. It ends within the route's wait and the store's own time limits.
-func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *ClaimRequest) *filters.Reply {
-	w := patience{x: x, began: time.Now(), wait: f.settings.Wait}
+// enter joins the request to one like it that is in flight in this process, or leads: claims the
+// record or finds what stands there. It ends within the route's wait and the store's own time
+// limits.
+func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *ClaimRequest) *filters.Reply {
+	w := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
 	defer w.end()
 	for {
-		joined, lead := f.Calls.enter(key)
+		joined, lead := f.Calls.join(key)
 		if lead != nil {
 			return f.lead(&w, x, s, c, lead)
 		}
@@ -82,8 +99,8 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *C
 			return f.outOfTime(x, s, c)
 		}
 		switch r := joined.result; {
-		case r.answer != nil:
-			return f.replay(r.answer)
+		case r.response != nil:
+			return f.replay(r.response)
 		case r.reply != nil:
 			return r.reply
 		case w.over():
@@ -92,8 +109,9 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key flightKey, c *C
 	}
 }
 
-// patience is how long a duplicate waits: the route's wait, or until its client leaves. It costs nothing before something is waited for.
-type patience struct {
+// waitBudget is how long a duplicate waits: the route's wait, or until its client leaves. It costs
+// nothing before something is waited for.
+type waitBudget struct {
 	x      *filters.Exchange
 	began  time.Time
 	wait   time.Duration
@@ -101,29 +119,30 @@ type patience struct {
 	cancel context.CancelFunc
 }
 
-func (w *patience) context() context.Context {
+func (w *waitBudget) context() context.Context {
 	if w.ctx == nil {
 		w.ctx, w.cancel = context.WithDeadline(w.x.Context(), w.began.Add(w.wait))
 	}
 	return w.ctx
 }
 
-func (w *patience) over() bool {
+func (w *waitBudget) over() bool {
 	return w.x.Context().Err() != nil || time.Since(w.began) >= w.wait
 }
 
-func (w *patience) end() {
+func (w *waitBudget) end() {
 	if w.cancel != nil {
 		w.cancel()
 	}
 }
 
-// outOfTime answers a duplicate that has waited long enough. That of a transaction which its coordinator has is told how it stands.
+// outOfTime replies to a duplicate that has waited long enough. Where the coordinator has the
+// transaction, the duplicate gets its state.
 func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest) *filters.Reply {
 	if f.settings.Transaction {
 		rec, ok, err := f.Store.Get(context.Background(), c.ID)
 		if err == nil && ok && rec.State == Delegated && rec.Fingerprint == c.Fingerprint {
-			f.attach(x, s, new(Handle), &rec, true)
+			f.resume(x, s, new(Handle), &rec, true)
 			return nil
 		}
 	}
@@ -133,116 +152,154 @@ func (f *Filter) outOfTime(x *filters.Exchange, s *filters.Slot, c *ClaimRequest
 }
 
 func inProgress() *filters.Reply {
-	return filters.Refuse(filters.RequestInProgress, filters.Problem{Detail: "The first request with this key still runs. Come back with the same key for its answer.", RetryAfter: time.Second})
+	return filters.Refuse(filters.RequestInProgress, filters.Problem{
+		Detail:     "The first request with this key still runs. Come back with the same key for its response.",
+		RetryAfter: time.Second,
+	})
 }
 
-// lead asks the store. It lands the flight, or leaves that to the end of the exchange when the exchange goes on. A panic of the store lands it too.
-func (f *Filter) lead(w *patience, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Handle) *filters.Reply {
-	landing := result{again: true}
+// lead asks the store. It finishes the call, or leaves that to the end of the exchange when the
+// exchange goes on. A panic of the store finishes it too.
+func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *ClaimRequest, h *Handle) *filters.Reply {
+	found := result{again: true}
 	goesOn := false
 	defer func() {
 		if !goesOn {
-			f.Calls.land(&h.flight, landing)
+			f.Calls.finish(&h.call, found)
 		}
 	}()
 	c.ID, x.Logical.Key = h.id, h.id // which outlive the exchange
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
-		// Not under the client's context: a claim that is cut off half-way would stand in nobody's name.
+		// Not under the client's context: a claim that is cut off half-way might stand without an
+		// owner.
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
-		case errors.Is(err, ErrTooManyOpen):
-			f.Metrics.TooMany.Inc()
-			f.full.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys", "route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
-			landing.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{Detail: "You have " + strconv.Itoa(c.MaxOpen) + " open keys here, which is as many as one may have. Keys close some time after their requests.", RetryAfter: min(f.settings.TTL, time.Minute)})
-			return landing.reply
-		case errors.Is(err, ErrCorrupt): // the store answers, and what it has is not whole: no ground for going on without protection
-			landing.reply = f.untrusted(x.Route, c.ID, err)
-			return landing.reply
 		case err != nil:
-			return f.storeGone(x, c, err, &landing)
+			return f.notClaimed(x, c, err, &found)
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
-			f.Calls.runs(&h.flight)
-			f.hold(x, s, h, &rec, now)
+			f.Calls.executing(&h.call)
+			f.acquire(x, s, h, &rec, now)
 			goesOn = true
 			return nil
 		case rec.Fingerprint != c.Fingerprint:
-			f.Metrics.Mismatches.Inc()
-			f.note("refused, the key was used for another request", x.Route, c.ID)
-			landing.reply = filters.Refuse(filters.KeyReused, filters.Problem{Detail: "This key was used for a request that differs from this one. Take a new key for a new request."})
-			return landing.reply
+			found.reply = f.reused(x.Route, c.ID)
+			return found.reply
 		case rec.State == Answered:
-			return f.recorded(&rec, &landing)
+			return f.recorded(&rec, &found)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
-			f.Calls.runs(&h.flight)
-			switch f.probe(x, &rec, &landing) {
-			case Finish:
-				return f.replay(landing.answer)
-			case Free:
+			f.Calls.executing(&h.call)
+			switch f.probe(x, &rec, &found) {
+			case probeDone:
+				return f.replay(found.response)
+			case probeNotDone:
 				c.RetryOf = rec.Token
 				continue
+			case probeOvertaken:
+				continue
 			}
-			if x.Context().Err() != nil { // the probe ended with its client: who joined asks for himself
+			if x.Context().Err() != nil { // the probe ended with its client: those who joined ask for themselves
 				return unknown()
 			}
-			landing.reply = unknown()
-			return landing.reply
+			found.reply = unknown()
+			return found.reply
 		case rec.State == Unknown:
-			landing.reply = unknown()
-			return landing.reply
+			found.reply = unknown()
+			return found.reply
 		case rec.State == Delegated:
-			f.Calls.runs(&h.flight)
-			f.attach(x, s, h, &rec, w.over())
+			f.Calls.executing(&h.call)
+			f.resume(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil
 		}
-		f.Calls.runs(&h.flight)
+		f.Calls.executing(&h.call)
 		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}
 	}
 }
 
-// recorded replies with the recorded answer. One that is damaged or forged is not served: what became of the request is not known then.
-func (f *Filter) recorded(rec *Record, landing *result) *filters.Reply {
+// notClaimed replies to a claim that the store refused or did not answer.
+func (f *Filter) notClaimed(x *filters.Exchange, c *ClaimRequest, err error, found *result) *filters.Reply {
+	switch {
+	case errors.Is(err, ErrTooManyOpen):
+		f.Metrics.TooMany.Inc()
+		f.tooManyOpen.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys",
+			"route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
+		found.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{
+			Detail: "You have " + strconv.Itoa(c.MaxOpen) +
+				" open keys here, which is as many as one may have. Keys close some time after their requests.",
+			RetryAfter: min(f.settings.TTL, time.Minute),
+		})
+		return found.reply
+	case errors.Is(err, ErrCorrupt): // the store is there: no ground for going on without protection
+		found.reply = f.untrusted(x.Route, c.ID, err)
+		return found.reply
+	}
+	return f.storeGone(x, c, err, found)
+}
+
+// reused refuses a key that was used for another request.
+func (f *Filter) reused(route, id string) *filters.Reply {
+	f.Metrics.Mismatches.Inc()
+	f.note("refused, the key was used for another request", route, id)
+	return filters.Refuse(filters.KeyReused, filters.Problem{
+		Detail: "This key was used for a request that differs from this one. Take a new key for a new request.",
+	})
+}
+
+// recorded replies with the recorded response. One that is damaged or forged is not served: what
+// became of the request is not known then.
+func (f *Filter) recorded(rec *Record, found *result) *filters.Reply {
 	a, err := f.Codec.Open(rec.ID, rec.Response)
 	if err != nil {
-		landing.reply = f.untrusted(rec.Route, rec.ID, err)
-		return landing.reply
+		found.reply = f.untrusted(rec.Route, rec.ID, err)
+		return found.reply
 	}
-	landing.answer = &a
+	found.response = &a
 	f.note("replayed", rec.Route, rec.ID)
 	return f.replay(&a)
 }
 
-// untrusted refuses a duplicate whose record is there and damaged or forged, whatever the route says of a store that is gone.
+// untrusted refuses a duplicate whose record is there and damaged or forged, whatever
+// onStoreFailure says.
 func (f *Filter) untrusted(route, id string, err error) *filters.Reply {
 	f.Metrics.Untrusted.Inc()
-	f.spoiled.warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; its key is refused until the record is forgotten or has expired", "route", route, "record", id, "error", err)
-	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The record of the first request with this key cannot be trusted. The key is held until somebody resolves it, or it expires."})
+	f.untrustedRecord.warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; "+
+		"its key is refused until the record is forgotten or has expired", "route", route, "record", id, "error", err)
+	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{
+		Detail: "The record of the first request with this key cannot be trusted. " +
+			"The key is held until somebody resolves it, or it expires.",
+	})
 }
 
 func unknown() *filters.Reply {
-	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{Detail: "The first request with this key was sent on and its outcome is not known. The key is held until somebody resolves it, or it expires."})
+	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{
+		Detail: "The first request with this key was sent on and its outcome is not known. " +
+			"The key is held until somebody resolves it, or it expires.",
+	})
 }
 
-// storeGone does what the route says of a store that does not answer.
-func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, landing *result) *filters.Reply {
+// storeGone does what onStoreFailure says.
+func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, found *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
-	f.gone.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim", "route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
+	f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim",
+		"route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
 	if !errors.Is(err, ErrNotTaken) { // the claim may stand there: its acknowledgement alone may be lost
-		f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)
+		f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)
 	}
 	if f.settings.FailOpen && !f.settings.Transaction {
 		inject(x, c.ID, 1)
 		return nil
 	}
-	landing.reply = filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "Nothing was done: the store that makes this request safe to repeat does not answer."})
-	return landing.reply
+	found.reply = filters.Refuse(filters.StoreUnavailable, filters.Problem{
+		Detail: "Nothing was done: the store that makes this request safe to repeat does not answer.",
+	})
+	return found.reply
 }
 
 func (f *Filter) policy() string {
@@ -256,12 +313,13 @@ func (f *Filter) policy() string {
 func (f *Filter) replay(a *Response) *filters.Reply {
 	if !a.Replayable {
 		return filters.Refuse(filters.ResponseNotReplayable, filters.Problem{
-			Detail: "The request was done. Its answer was not kept: it was a stream, or longer than the route keeps.",
+			Detail: "The request was done. Its response was not kept: it was a stream, or longer than the route keeps.",
 			Extra:  map[string]any{"original_status": a.Status},
 		})
 	}
 	f.Metrics.Replays.Inc()
-	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer, Header: make(filters.Header, 0, len(a.Header)+2)}
+	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer,
+		Header: make(filters.Header, 0, len(a.Header)+2)}
 	for _, field := range a.Header {
 		if filters.EqualName(field.Name, "Date") {
 			r.Header.Add("Idempotent-Original-Date", field.Value)
@@ -273,7 +331,8 @@ func (f *Filter) replay(a *Response) *filters.Reply {
 	return r
 }
 
-// Response settles the record by the answer, before the client gets it.
+// Response settles the record by the response, before the client gets it. When the claim was taken
+// over, the client gets in its place what the record says.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	h, ok := s.Ref.(*Handle)
 	if !ok {
@@ -288,27 +347,30 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		op = f.settings.judge(&x.Response)
 	}
 	if op != Finish {
-		h.settle(op, nil)
+		h.end(op)
 		return
 	}
 	a := f.lend(x)
 	defer takeBack(a)
-	if x.Response.Provisional { // the record stays handed until the coordinator knows the outcome
+	if x.Response.Provisional { // the record stays delegated until the coordinator knows the outcome
 		h.settled = true
-		h.land(result{answer: a, lent: true})
+		h.finishCall(result{response: a, lent: true})
 		return
 	}
-	h.settle(Finish, a)
+	if reply := h.finish(x, a); reply != nil {
+		x.SetReply(reply)
+	}
 }
 
-// Done ends a claim that no answer has settled: nothing sent is free, everything else is unknown.
+// Done ends a claim that no response has settled: nothing sent is free, everything else is unknown.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if h, ok := s.Ref.(*Handle); ok {
 		h.giveUp(x)
 	}
 }
 
-// note writes what became of a request into the log, for who follows one: at level debug, by the record's name and never by the client's key.
+// note writes what became of a request into the log at level debug, by the record's name and never
+// by the client's key.
 func (f *Filter) note(what, route, id string) {
 	if f.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		f.Logger.Debug("idempotency: "+what, "route", route, "record", id)
@@ -321,7 +383,8 @@ func inject(x *filters.Exchange, id string, attempt int) {
 	x.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 }
 
-// newToken draws a fence. Two claims of one record in its lifetime draw the same one with a chance of 2⁻⁶⁴.
+// newToken draws a fence. Two claims of one record in its lifetime draw the same one with a chance
+// of 2⁻⁶⁴.
 func newToken() uint64 {
 	for {
 		if t := rand.Uint64(); t != 0 {
@@ -330,11 +393,13 @@ func newToken() uint64 {
 	}
 }
 
-// insist takes a step in the background, again and again for at most limit, when the store did not answer the first time. Nothing that it is
-// given lies in an exchange's buffers.
+// retryInBackground takes a step again and again for at most limit, when the store did not reply
+// the first time, or when another attempt holds the record. Nothing that it is given lies in an
+// exchange's buffers.
 //
-// The claim that it frees may still be on its way to the store, so that there is nothing to free at first: late is how long it may take.
-func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Duration) {
+// The claim that it frees may still be on its way to the store, so that there is nothing to free at
+// first: late is how long it may take.
+func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, late time.Duration) {
 	began := time.Now()
 	taken := f.Calls.inBackground(func() {
 		ctx, cancel := context.WithTimeout(f.Calls.ctx, limit)
@@ -345,24 +410,36 @@ func (f *Filter) insist(id string, token uint64, ch Change, limit, late time.Dur
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
-				f.dropped.warn(f.Logger, time.Now(), given[ch.Op], "record", id)
+				f.abandoned.warn(f.Logger, time.Now(), abandonedStep[ch.Op], "record", id)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)
-			if err == nil || errors.Is(err, ErrLost) && time.Since(began) >= late {
+			if err == nil || errors.Is(err, ErrLost) && time.Since(began) >= late && !f.mayFinish(ctx, id, ch) {
 				return
 			}
 		}
 	})
 	if !taken {
 		f.Metrics.Lost.Inc()
-		f.dropped.warn(f.Logger, began, given[ch.Op], "record", id)
+		f.abandoned.warn(f.Logger, began, abandonedStep[ch.Op], "record", id)
 	}
 }
 
-// given says what becomes of a record whose end the store did not take in time.
-var given = map[Op]string{
-	Finish:      "idempotency: the store did not take the answer of a request; its outcome will read as unknown",
-	MarkUnknown: "idempotency: the store did not take that the outcome of a request is unknown; it will read so when its lease is over",
-	Free:        "idempotency: the store did not take that a key is free; if its claim stands there it will read as unknown, though nothing was done",
+// mayFinish: the response of a claim that was taken over may still be recorded, when the other
+// attempt ends without one.
+func (f *Filter) mayFinish(ctx context.Context, id string, ch Change) bool {
+	if ch.Op != Finish {
+		return false
+	}
+	rec, ok, err := f.Store.Get(ctx, id)
+	return err != nil || ok && rec.Created.Equal(ch.Created) && (rec.State == InFlight || rec.State == Unknown)
+}
+
+// abandonedStep says what becomes of a record whose end the store did not take in time.
+var abandonedStep = map[Op]string{
+	Finish: "idempotency: the store did not take the response to a request; its outcome will read as unknown",
+	MarkUnknown: "idempotency: the store did not take that the outcome of a request is unknown; " +
+		"it will read so when its lease is over",
+	Free: "idempotency: the store did not take that a key is free; " +
+		"if its claim stands there it will read as unknown, though nothing was done",
 }

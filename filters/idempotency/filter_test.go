@@ -26,7 +26,7 @@ type bench struct {
 	t       *testing.T
 	filter  *idempotency.Filter
 	store   *faulty
-	flights *idempotency.Calls
+	calls *idempotency.Calls
 	counts  map[string]*tally
 	chain   *filters.Chain
 	codec   *idempotency.ResponseCodec
@@ -60,26 +60,32 @@ func newBench(t *testing.T, s idempotency.Settings) *bench {
 }
 
 func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
-	b := &bench{t: t, store: store, flights: idempotency.NewCalls(), counts: map[string]*tally{}}
+	b := &bench{t: t, store: store, calls: idempotency.NewCalls(), counts: map[string]*tally{}}
 	count := func(name string) filters.Counter {
 		b.counts[name] = &tally{}
 		return b.counts[name]
 	}
 	b.codec = new(idempotency.ResponseCodec)
 	b.filter = idempotency.New(s, idempotency.Options{
-		Store: store, Codec: b.codec, Prober: b, Calls: b.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: store, Codec: b.codec, Prober: b, Calls: b.calls, Logger: slog.New(slog.NewTextHandler(io.Discard,
+			nil)),
 		Metrics: idempotency.Metrics{
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
-			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"), Failures: count("failures"),
-			TooMany: count("too-many"), Probes: count("probes"), Settled: count("settled"), Untrusted: count("untrusted"),
+			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"),
+			Failures: count("failures"),
+			TooMany:  count("too-many"), Probes: count("probes"), Settled: count("settled"),
+			Untrusted: count("untrusted"),
 		},
 	})
 	var err error
-	b.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any, stack []byte) { t.Errorf("panic in %s: %v\n%s", f, v, stack) }, b.filter)
+	b.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any,
+		stack []byte) {
+		t.Errorf("panic in %s: %v\n%s", f, v, stack)
+	}, b.filter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.flights.Close)
+	t.Cleanup(b.calls.Close)
 	return b
 }
 
@@ -148,11 +154,13 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 			}
 			x.SetReply(filters.Refuse(a.reason, filters.Problem{}))
 		default:
-			x.Response = filters.Response{Status: a.status, Header: a.header.Clone(), Body: []byte(a.body), Whole: !a.streams}
+			x.Response = filters.Response{Status: a.status, Header: a.header.Clone(), Body: []byte(a.body),
+				Whole: !a.streams}
 		}
 	}
 	b.chain.Response(x)
-	s.status, s.body, s.header, s.reason = x.Response.Status, string(x.Response.Body), x.Response.Header.Clone(), x.Response.Reason
+	s.status, s.reason = x.Response.Status, x.Response.Reason
+	s.body, s.header = string(x.Response.Body), x.Response.Header.Clone()
 	b.chain.Done(x, outcome)
 	return s
 }
@@ -160,12 +168,14 @@ func (b *bench) do(x *filters.Exchange, a answer) seen {
 func (b *bench) want(what string, got seen, status int, reason filters.Reason, ran bool) {
 	b.t.Helper()
 	if got.status != status || got.reason != reason || got.ran != ran {
-		b.t.Fatalf("%s: status %d, reason %q, executed %v; want %d, %q, %v", what, got.status, got.reason, got.ran, status, reason, ran)
+		b.t.Fatalf("%s: status %d, reason %q, executed %v; want %d, %q, %v", what, got.status, got.reason, got.ran,
+			status, reason, ran)
 	}
 }
 
 var created = answer{status: 201, body: `{"id":7}`, header: filters.Header{
-	{Name: "Content-Type", Value: "application/json"}, {Name: "Set-Cookie", Value: "s=1"}, {Name: "Connection", Value: "x"},
+	{Name: "Content-Type", Value: "application/json"}, {Name: "Set-Cookie", Value: "s=1"}, {Name: "Connection",
+		Value: "x"},
 	{Name: "Date", Value: "Fri, 20 Nov 2026 10:00:00 GMT"}, {Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"},
 }}
 
@@ -179,8 +189,10 @@ func TestReplay(t *testing.T) {
 	again := b.do(request(`"k";p=1`, "{}"), answer{status: 500})
 	b.want("the duplicate", again, 201, "", false)
 	if again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" ||
-		again.header.Get("Idempotent-Original-Date") != "Fri, 20 Nov 2026 10:00:00 GMT" || again.header.Get("Date") != "" ||
-		again.header.Get("Set-Cookie") != "" || again.header.Get("Connection") != "" || again.header.Joined("X-A") != "1, 2" {
+		again.header.Get("Idempotent-Original-Date") != "Fri, 20 Nov 2026 10:00:00 GMT" ||
+		again.header.Get("Date") != "" ||
+		again.header.Get("Set-Cookie") != "" || again.header.Get("Connection") != "" ||
+		again.header.Joined("X-A") != "1, 2" {
 		t.Errorf("replayed %q with %v", again.body, again.header)
 	}
 	b.want("another body", b.do(request("k", `{"a":1}`), created), 422, filters.KeyReused, false)
@@ -268,7 +280,8 @@ func TestEnds(t *testing.T) {
 				}
 			case "unknown":
 				b.want("the duplicate", next, 409, filters.OutcomeUnknown, false)
-				b.want("another request with the key", b.do(request("k", "{2}"), created), 422, filters.KeyReused, false)
+				b.want("another request with the key", b.do(request("k", "{2}"), created), 422, filters.KeyReused,
+					false)
 			}
 		})
 	}
@@ -290,7 +303,8 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 	b.want("the duplicate", b.do(request("k", "{}"), created), 201, "", false)
 }
 
-// What the engine sends again by itself has a number of its own, and leaves a doubt behind whatever comes of the repetition.
+// What the engine sends again by itself has a number of its own, and leaves a doubt behind whatever
+// comes of the repetition.
 func TestResentByTheEngine(t *testing.T) {
 	s := defaults()
 	s.Retry = true
@@ -312,7 +326,8 @@ func TestResentByTheEngine(t *testing.T) {
 	}
 }
 
-// A later attempt that comes to nothing does not undo the first one: what became of that stays unknown, and the key stays its request's.
+// A later attempt that comes to nothing does not undo the first one: what became of that stays
+// unknown, and the key stays its request's.
 func TestRefusedRetryKeepsTheDoubt(t *testing.T) {
 	s := defaults()
 	s.Retry = true
@@ -346,7 +361,10 @@ func TestDuplicatesJoin(t *testing.T) {
 		var wg sync.WaitGroup
 		results := make([]seen, 100)
 		for i := range results {
-			wg.Go(func() { results[i] = b.do(request("k", "{}"), answer{status: 201, body: "one", takes: time.Second}) })
+			wg.Go(func() {
+				results[i] = b.do(request("k", "{}"),
+					answer{status: 201, body: "one", takes: time.Second})
+			})
 		}
 		wg.Wait()
 		for _, r := range results {
@@ -404,8 +422,8 @@ func TestLeaseAndCap(t *testing.T) {
 		if second.attempt != 2 {
 			t.Errorf("attempt %d", second.attempt)
 		}
-		if late := <-ended; late.body != "late" {
-			t.Errorf("the late one got %q", late.body)
+		if late := <-ended; late.body != created.body || late.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("the late one got %q, recorded was another", late.body)
 		}
 		two.want("the late one did not overwrite", two.do(request("k", "{}"), created), 201, "", false)
 		if one.counts["lost"].n.Load() == 0 {
@@ -414,7 +432,8 @@ func TestLeaseAndCap(t *testing.T) {
 	})
 }
 
-// Who has joined an owner that turns out to be late gets the answer that was recorded, and not the late one.
+// Who has joined an owner that turns out to be late gets the answer that was recorded, and not the
+// late one.
 func TestDuplicatesOfALateOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
@@ -429,8 +448,8 @@ func TestDuplicatesOfALateOwner(t *testing.T) {
 		go func() { joined <- one.do(request("k", "{}"), created) }()
 		time.Sleep(6 * time.Second)
 		two.want("past the cap", two.do(request("k", "{}"), created), 201, "", true)
-		if late := <-ended; late.body != "late" {
-			t.Errorf("the late one got %q", late.body)
+		if late := <-ended; late.body != created.body || late.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("the late one got %q, recorded was another", late.body)
 		}
 		if r := <-joined; r.body != created.body || r.header.Get("Idempotent-Replayed") != "true" || r.ran {
 			t.Errorf("its duplicate got %+v", r)
@@ -472,7 +491,8 @@ func TestDamagedRecordIsNoStoreThatIsGone(t *testing.T) {
 			b.want("the first", b.do(request("k", "{}"), created), 201, "", true)
 			b.store.fault = fmt.Errorf("%w: %w", idempotency.ErrNotTaken, idempotency.ErrCorrupt)
 			b.store.failClaims.Store(1)
-			b.want("a duplicate of a damaged record", b.do(request("k", "{}"), created), 409, filters.OutcomeUnknown, false)
+			b.want("a duplicate of a damaged record", b.do(request("k", "{}"), created), 409, filters.OutcomeUnknown,
+				false)
 		}
 	})
 }
@@ -521,8 +541,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	for i := range 50 {
 		b.do(request(strings.Repeat("k", i%7+1), "{}"), answer{status: []int{200, 500, 503, 429}[i%4]})
 	}
-	if n := b.flights.Open(); n != 0 {
-		t.Errorf("%d flights are open", n)
+	if n := b.calls.InFlight(); n != 0 {
+		t.Errorf("%d calls are open", n)
 	}
 }
 

@@ -7,17 +7,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-func TestIsGRPC(t *testing.T) {
-	for contentType, want := range map[string]bool{
-		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC;x=1": true, "application/grpc-web": false, "application/grpc-web+proto": false,
-		"application/grpcx": false, "application/json": false, "": false,
-	} {
-		if got := IsGRPC(contentType); got != want {
-			t.Errorf("%q: %v", contentType, got)
-		}
-	}
-}
-
 func TestVerdictOfGRPC(t *testing.T) {
 	usual := Settings{Record: []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}}}
 	all := Settings{Record: []StatusRange{{200, 599}}}

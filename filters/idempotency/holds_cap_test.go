@@ -20,7 +20,7 @@ func TestClaimIsNotHeldBeyondItsCap(t *testing.T) {
 	began := time.Now().Add(-59 * time.Second) // the claim is a second short of its cap
 	h := &Handle{filter: f, id: "k", claimed: filters.ClaimedRequest{Token: 1}}
 	h.cap = began.Add(s.MaxInFlight)
-	h.holdUntil(began.Add(s.Lease))
+	h.setLease(began.Add(s.Lease))
 	h.renewal.queued = false
 	h.renew()
 	f.renewals.end(h)

@@ -20,8 +20,9 @@ type errKey string
 
 func (e errKey) Error() string { return string(e) }
 
-// ParseKey reads the value of an Idempotency-Key field: a Structured Field string with its parameters ignored (RFC 9651 §3.3.3, as
-// draft-ietf-httpapi-idempotency-key-header has it), or the bare token that Stripe's clients send.
+// ParseKey reads the value of an Idempotency-Key field: a Structured Field string with its
+// parameters ignored (RFC 9651 §3.3.3, as draft-ietf-httpapi-idempotency-key-header has it), or the
+// bare token that Stripe's clients send.
 func ParseKey(field string) (string, error) {
 	field = strings.Trim(field, " \t")
 	if !strings.HasPrefix(field, `"`) {
@@ -82,7 +83,8 @@ func checkKey(key string) (string, error) {
 	return key, nil
 }
 
-// clientKey finds the key of a request: "" without one. The error is an errKey, or one of reading the body.
+// clientKey finds the key of a request: "" without one. The error is an errKey, or one of reading
+// the body.
 func (s *Settings) clientKey(x *filters.Exchange) (string, error) {
 	switch {
 	case len(s.Derived) > 0:
@@ -128,11 +130,13 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 	return "", errKey("the key in the body is neither a string nor a number")
 }
 
-// nameOf names a logical request: 160 bits over its scope and key, written as [IDLength] characters of [0-9a-v]. It is the
-// record's name, the injected Idempotency-Key and the beginning of the transaction's gid, so it is fixed in length (the
-// coordinator's boltdb store confuses gids of which one is the beginning of another) and in an alphabet that every store takes.
+// nameOf names a logical request: 160 bits over its scope and key, written as [IDLength] characters
+// of [0-9a-v]. It is the record's name, the injected Idempotency-Key and the beginning of the
+// transaction's gid, so it is fixed in length (the coordinator's boltdb store confuses gids of
+// which one is the beginning of another) and in an alphabet that every store takes.
 //
-// Where the open keys of a principal are counted, the first [OwnerLength] characters are a digest of route and principal: see [Owner].
+// Where the open keys of a principal are counted, the first [OwnerLength] characters are a digest
+// of route and principal: see [Owner].
 func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	h := newDigester()
 	defer h.free()
@@ -154,7 +158,8 @@ func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	return id, nil
 }
 
-// IDOf returns the ID of the record of a client's key; false where the route's scope has more to it than the route and the principal.
+// IDOf returns the ID of the record of a client's key; false where the route's scope has more to it
+// than the route and the principal.
 func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
 	for _, r := range s.Scope {
 		if r.Root != ref.Principal && r.Root != ref.Route {
@@ -166,12 +171,13 @@ func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
 	return string(n[:]), err == nil
 }
 
-// OwnerLength is how many characters of an ID say whose it is: 50 bits, by which the principals of a route are told apart when their open keys are counted. (Of
-// ten million principals, two share a count with a chance of 4 %.) The other 110 bits tell the keys of one principal apart.
+// OwnerLength is how many characters of an ID say whose it is: 50 bits, by which the principals of
+// a route are told apart when their open keys are counted. (Of ten million principals, two share a
+// count with a chance of 4 %.) The other 110 bits tell the keys of one principal apart.
 const OwnerLength = 10
 
-// Owner returns the part of the ID by which open keys are counted. A store can keep all that an owner has in one place by it; where nothing is counted
-// it is as random as the rest.
+// Owner returns the part of the ID by which open keys are counted. A store can keep all that an
+// owner has in one place by it; where nothing is counted it is as random as the rest.
 func Owner(id string) string { return id[:min(OwnerLength, len(id))] }
 
 // DigestOf names a record by plain parts, for records that do not come from a client's key.
@@ -201,15 +207,18 @@ func refuseKey(err error) *filters.Reply {
 	var malformed errKey
 	switch {
 	case errors.As(err, &malformed):
-		return filters.Refuse(filters.KeyInvalid, filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
+		return filters.Refuse(filters.KeyInvalid,
+			filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
 	case errors.Is(err, filters.ErrBodyTooLarge):
-		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than this gateway takes."})
+		return filters.Refuse(filters.BodyTooLarge,
+			filters.Problem{Detail: "The body is longer than this gateway takes."})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."})
 }
 
-// Inspect returns the client's key, the record's name and the fingerprint that a request would have, without a look at any store; a reply
-// says why it would be refused. No key: the first two are empty.
+// Inspect returns the client's key, the record's name and the fingerprint that a request would
+// have, without a look at any store; a reply says why it would be refused. No key: the first two
+// are empty.
 func (s *Settings) Inspect(x *filters.Exchange) (key, id string, fingerprint [32]byte, refused *filters.Reply) {
 	key, err := s.clientKey(x)
 	if err == nil && key != "" {

@@ -9,42 +9,67 @@ import (
 	"testing"
 )
 
-// mutants are the safeguards of this package, each taken out. Whoever rewords one of these lines rewords it here.
+// mutants are the safeguards of this package, each taken out. Whoever rewords one of these lines
+// rewords it here.
 var mutants = []struct {
 	name  string
 	file  string
 	edits []string // pairs of what stands there and what it becomes
 }{
-	{"no fence", "core.go", []string{"rec == nil || rec.Token != token ||", "rec == nil ||"}},
-	{"a claim takes over a running lease", "core.go", []string{"case seen.State == Unknown && (c.Retry ||", "case (seen.State == Unknown || seen.State == InFlight) && (c.Retry ||"}},
-	{"a lease never lapses", "core.go", []string{"if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.Unsent {", "if false {"}},
-	{"no fingerprint check in the core", "core.go", []string{"case seen.Fingerprint != c.Fingerprint:", "case false:"}},
-	{"no fingerprint check in the filter", "filter.go", []string{"case rec.Fingerprint != c.Fingerprint:", "case false:"}},
-	{"other requests are joined", "filter.go", []string{"flightKey{id, fingerprint}", "flightKey{id, [32]byte{}}"}},
-	{"an answer is given before it is stored", "held.go", []string{
-		"err := f.Store.Change(context.Background(), h.id, h.token, ch)",
-		"var err error; later := Change{Op: op, Answer: bytes.Clone(ch.Answer)}; f.Flights.inBackground(func() { _ = f.Store.Change(context.Background(), h.id, h.token, later) })",
+	{"no fence", "core.go", []string{"|| rec.Token != token && !settlesLate(rec, ch, now) {", "{"}},
+	{"a claim takes over a running lease", "core.go",
+		[]string{"case seen.State == Unknown && (c.Retry ||",
+			"case (seen.State == Unknown || seen.State == InFlight) && (c.Retry ||"}},
+	{"a lease never lapses", "core.go", []string{
+		"if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.NotDispatched {", "if false {",
 	}},
-	{"what was sent is freed", "held.go", []string{"case !x.Dispatched:", "case true:"}},
-	{"an outcome that nobody knows is free", "config.go", []string{"return Doubt", "return Free"}},
-	{"a claim whose acknowledgement was lost is used and given back", "filter.go", []string{"return f.storeGone(x, c, err, &landing)", "_ = f.storeGone(x, c, err, &landing); f.hold(x, s, h, &Record{ID: c.ID, Token: c.Token, Attempt: 1}, now); goesOn = true; return nil"}},
-	{"a retry does not raise the attempt", "core.go", []string{"attempt, created = seen.Attempt+1, seen.Created", "attempt, created = seen.Attempt, seen.Created"}},
-	{"a later attempt is freed with the doubt about the first one", "core.go", []string{"if rec.Attempt <= 1 {", "if true {"}},
+	{"no fingerprint check in the core", "core.go", []string{"case seen.Fingerprint != c.Fingerprint:", "case false:"}},
+	{"no fingerprint check in the filter", "filter.go",
+		[]string{"case rec.Fingerprint != c.Fingerprint:", "case false:"}},
+	{"other requests are joined", "filter.go", []string{"callKey{id, fingerprint}", "callKey{id, [32]byte{}}"}},
+	{"a response is given before it is stored", "handle.go", []string{
+		"switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {\n\tcase err == nil, ",
+		"later := Change{Op: Finish, Response: bytes.Clone(ch.Response), Created: ch.Created}\n" +
+			"\tf.Calls.inBackground(func() { " +
+			"_ = f.Store.Change(context.Background(), h.id, h.claimed.Token, later) })\n" +
+			"\tswitch err := error(nil); {\n\tcase err == nil, ",
+	}},
+	{"a late owner cannot settle an unknown outcome", "core.go",
+		[]string{"return ch.Op == Finish && rec.Created", "return false && rec.Created"}},
+	{"a late owner settles what another one holds", "core.go", []string{"&& rec.at(now).State == Unknown", ""}},
+	{"a late owner's client gets what is not recorded", "handle.go",
+		[]string{"return h.finishLate(x, ch)", "return nil"}},
+	{"what was sent is freed", "handle.go", []string{"case !x.Dispatched:", "case true:"}},
+	{"an outcome that nobody knows is free", "settings.go", []string{"return MarkUnknown", "return Free"}},
+	{"a claim whose acknowledgement was lost is used and given back", "filter.go", []string{
+		"return f.notClaimed(x, c, err, &found)",
+		"_ = f.notClaimed(x, c, err, &found); goesOn = true; " +
+			"f.acquire(x, s, h, &Record{ID: c.ID, Token: c.Token, Attempt: 1}, now); return nil",
+	}},
+	{"a retry does not raise the attempt", "core.go",
+		[]string{"attempt, created = seen.Attempt+1, seen.Created", "attempt, created = seen.Attempt, seen.Created"}},
+	{"a later attempt is freed with the doubt about the first one", "core.go",
+		[]string{"if rec.Attempt <= 1 {", "if true {"}},
 	{"an answer is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
 	{"a renewal goes beyond the cap", "core.go", []string{
 		"if rec.State != InFlight || !now.Before(rec.CapUntil) {", "if rec.State != InFlight {",
 		"if next.LeaseUntil.After(rec.CapUntil) {", "if false {",
 	}},
-	{"what a probe found out lets any unknown outcome be tried again", "core.go", []string{"c.RetryOf == seen.Token && c.RetryOf != 0", "c.RetryOf != 0"}},
+	{"what a probe found out lets any unknown outcome be tried again", "core.go",
+		[]string{"c.RetryOf == seen.Token && c.RetryOf != 0", "c.RetryOf != 0"}},
 	{"leases are not renewed", "renewals.go", []string{"go h.renew()", "_ = h"}},
-	{"a claim whose acknowledgement was lost is not given back", "filter.go", []string{"f.insist(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)", ""}},
-	{"a duplicate waits longer than its route says", "filter.go", []string{"w.began.Add(w.wait)", "w.began.Add(time.Hour)"}},
-	{"the store does not learn of a repetition", "held.go", []string{"Lease: f.settings.Lease, Attempt: attempt}", "Lease: f.settings.Lease}"}},
-	{"a flight does not land", "filter.go", []string{"if !goesOn {", "if !goesOn && landing.reply == nil {"}},
+	{"a claim whose acknowledgement was lost is not given back", "filter.go",
+		[]string{"f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)", ""}},
+	{"a duplicate waits longer than its route says", "filter.go",
+		[]string{"w.began.Add(w.wait)", "w.began.Add(time.Hour)"}},
+	{"the store does not learn of a repetition", "handle.go",
+		[]string{"Lease: f.settings.Lease, Attempt: attempt}", "Lease: f.settings.Lease}"}},
+	{"a call is not finished", "filter.go", []string{"if !goesOn {", "if !goesOn && found.reply == nil {"}},
 }
 
-// TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it has to fail in its short form, with a seed to replay; with all
-// of them, built in the same way, it passes.
+// TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it has
+// to fail in its short form, with a seed to replay; with all of them, built in the same way, it
+// passes.
 func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
@@ -103,7 +128,8 @@ func simulateMutant(t *testing.T, file string, edits ...string) (string, error) 
 			t.Fatal(err)
 		}
 	}
-	c := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=2m", "-run", "^TestSim$", ".")
+	c := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=2m",
+		"-run", "^TestSim$", ".")
 	out, err := c.CombinedOutput()
 	return string(out), err
 }

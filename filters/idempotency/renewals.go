@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// renewals are the claims of one route whose leases are to be renewed. The period is the same for all of them, so they are due in the order
-// in which they came: a list and one timer do, and most claims come and go without the timer being touched. It is safe for
-// concurrent use.
+// renewals are the claims of one route whose leases are to be renewed. The period is the same for
+// all of them, so they are due in the order in which they came: a list and one timer do, and most
+// claims come and go without the timer being touched. It is safe for concurrent use.
 type renewals struct {
 	every time.Duration
 
@@ -25,14 +25,15 @@ type renewal struct {
 	over       bool // the claim is not renewed any more
 }
 
-// add puts a claim behind the others; now is a time of late, and at the most the present.
+// add puts a claim behind the others; now is at most the present.
 func (r *renewals) add(h *Handle, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.push(h, now)
 }
 
-// again puts a claim behind the others that was renewed, or notes that it was lost. False: nobody wants to know any more.
+// again puts a claim behind the others that was renewed, or notes that it was lost. False: the
+// claim has ended.
 func (r *renewals) again(h *Handle, lost bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +56,8 @@ func (r *renewals) push(h *Handle, now time.Time) {
 		r.first = h
 	} else {
 		r.last.renewal.next = h
-		if before := r.last.renewal.due; w.due.Before(before) { // a little before its time is as good, and keeps the order
+		// a little before its time is as good, and keeps the order
+		if before := r.last.renewal.due; w.due.Before(before) {
 			w.due = before
 		}
 	}
@@ -96,7 +98,8 @@ func (r *renewals) unlink(h *Handle) {
 	w.prev, w.next, w.queued = nil, nil, false
 }
 
-// fire begins the renewals that are due. Each has a goroutine, so that one that the store is slow with holds up no other.
+// fire begins the renewals that are due. Each has a goroutine, so that one that the store is slow
+// with delays no other.
 func (r *renewals) fire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// TestRenewalsInOrder: claims end in any order, what is left stays in the order in which it is due, and nothing of the others is kept.
+// TestRenewalsInOrder: claims end in any order, what is left stays in the order in which it is due,
+// and nothing of the others is kept.
 func TestRenewalsInOrder(t *testing.T) {
 	r := &renewals{every: time.Hour}
 	now := time.Now()

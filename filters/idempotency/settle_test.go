@@ -54,7 +54,8 @@ func TestOmittedHeaders(t *testing.T) {
 	}
 }
 
-// A recorded answer that does not open is never served: what became of the request is not known to anybody who may be believed.
+// A recorded answer that does not open is never served: what became of the request is not known to
+// anybody who may be believed.
 func TestUntrustedAnswerIsNotServed(t *testing.T) {
 	b := newBench(t, defaults())
 	if err := b.codec.SetKeys(bytes.Repeat([]byte{1}, 32)); err != nil {
@@ -70,7 +71,8 @@ func TestUntrustedAnswerIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, forged := range map[string][]byte{
-		"moved": rec.Response, "not sealed": new(idempotency.ResponseCodec).Append(nil, id, &idempotency.Response{Status: 200, Replayable: true}),
+		"moved": rec.Response, "not sealed": new(idempotency.ResponseCodec).Append(nil, id,
+			&idempotency.Response{Status: 200, Replayable: true}),
 		"cut": rec.Response[:len(rec.Response)-1], "nonsense": []byte("nonsense"),
 	} {
 		if ok, err := b.store.Resolve(ctx, id, forged, true); err != nil || !ok {
@@ -85,7 +87,8 @@ func TestUntrustedAnswerIsNotServed(t *testing.T) {
 
 func probing() idempotency.Settings {
 	s := defaults()
-	s.Probe = &idempotency.Probe{Done: []idempotency.StatusRange{{From: 200, To: 200}}, NotDone: []idempotency.StatusRange{{From: 404, To: 404}}}
+	s.Probe = &idempotency.Probe{Done: []idempotency.StatusRange{{From: 200, To: 200}},
+		NotDone: []idempotency.StatusRange{{From: 404, To: 404}}}
 	return s
 }
 
@@ -101,10 +104,12 @@ func TestProbe(t *testing.T) {
 		ran     bool
 		settled int64
 	}{
-		{"done", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false, 1},
+		{"done", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false,
+			1},
 		{"done, and with its status", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true,
 			Header: filters.Header{{Name: "idempotent-original-status", Value: "201"}}}, true, 201, "", false, 1},
-		{"done, and too long", idempotency.Response{Status: 200, Body: make([]byte, 2<<10), Replayable: true}, true, 409, filters.ResponseNotReplayable, false, 1},
+		{"done, and too long", idempotency.Response{Status: 200, Body: make([]byte, 2<<10), Replayable: true}, true,
+			409, filters.ResponseNotReplayable, false, 1},
 		{"not done", idempotency.Response{Status: 404}, true, 201, "", true, 1},
 		{"neither", idempotency.Response{Status: 503}, true, 409, filters.OutcomeUnknown, false, 0},
 		{"no answer", idempotency.Response{}, false, 409, filters.OutcomeUnknown, false, 0},
@@ -117,7 +122,8 @@ func TestProbe(t *testing.T) {
 					t.Errorf("asked about attempt %d of %q", attempt, x.Logical.Key)
 				}
 				a := c.answer
-				a.Header = append(a.Header.Clone(), filters.Field{Name: "Set-Cookie", Value: "s"}, filters.Field{Name: "Location", Value: "/o"})
+				a.Header = append(a.Header.Clone(), filters.Field{Name: "Set-Cookie", Value: "s"},
+					filters.Field{Name: "Location", Value: "/o"})
 				return a, c.ok
 			}
 			b.do(request("k", "{}"), lost)
@@ -130,8 +136,11 @@ func TestProbe(t *testing.T) {
 			if second.header.Get(idempotency.OriginalStatus) != "" {
 				t.Errorf("replayed with %v", second.header)
 			}
-			if c.ok && c.answer.Status == 200 && c.reason == "" && (second.body != "the order" || second.header.Get("Location") != "/o" || second.header.Get("Set-Cookie") != "" ||
-				second.header.Get("Idempotent-Replayed") != "true" || second.header.Get("Idempotent-Original-Date") == "") {
+			if c.ok && c.answer.Status == 200 && c.reason == "" &&
+				(second.body != "the order" || second.header.Get("Location") != "/o" ||
+					second.header.Get("Set-Cookie") != "" ||
+					second.header.Get("Idempotent-Replayed") != "true" ||
+					second.header.Get("Idempotent-Original-Date") == "") {
 				t.Errorf("got %q with %v", second.body, second.header)
 			}
 			b.want("the next one", b.do(request("k", "{}"), created), c.status, c.reason, false)
@@ -140,7 +149,8 @@ func TestProbe(t *testing.T) {
 				want = 2 // it is asked again as long as nobody knows
 			}
 			if asked != want || b.counts["settled"].n.Load() != c.settled {
-				t.Errorf("asked %d times, want %d; %d settled, want %d", asked, want, b.counts["settled"].n.Load(), c.settled)
+				t.Errorf("asked %d times, want %d; %d settled, want %d", asked, want, b.counts["settled"].n.Load(),
+					c.settled)
 			}
 		})
 	}

@@ -26,16 +26,18 @@ type simGrant struct {
 	effects  int  // the last attempt that was executed
 }
 
-// excused: its lease may have lapsed, since its gateway, the store or what lies between them had trouble.
+// excused: its lease may have lapsed, since its gateway, the store or what lies between them had
+// trouble.
 func (g *simGrant) excused(w *simWorld) bool {
 	return g.hindered || !w.store.hindered.Before(g.at) || !g.gateway.stopped.Before(g.at) || g.gateway.deadLocked()
 }
 
-// simBook is what the simulator knows of a record, by its own reckoning of what was promised to whom. It is a value, so that a
-// step can be taken back.
+// simBook is what the simulator knows of a record, by its own reckoning of what was promised to
+// whom. It is a value, so that a step can be taken back.
 type simBook struct {
 	live     bool
 	life     int
+	created  time.Time // of the record, as its claims were told
 	body     string
 	holder   *simGrant
 	attempt  int
@@ -43,6 +45,7 @@ type simBook struct {
 	leaseEnd time.Time
 	capEnd   time.Time
 	expires  time.Time
+	freed    bool // its last attempt was, and the ones before are in doubt
 	answered bool
 	exec     int       // whose answer
 	since    time.Time // answered, by the real clock
@@ -73,8 +76,8 @@ func (b *simBook) state(now time.Time) simState {
 	return simUnknown
 }
 
-// compare holds a record as the core reads it against the book: nothing acknowledged is lost, nothing stays in flight beyond its lease, and an
-// outcome is unknown only when it is.
+// compare holds a record as the core reads it against the book: nothing acknowledged is lost,
+// nothing stays in flight beyond its lease, and an outcome is unknown only when it is.
 func (b *simBook) compare(w *simWorld, s *simSubject, rec idempotency.Record, there bool, now time.Time) {
 	want, is := b.state(now), simFree
 	if there {
@@ -119,7 +122,7 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 	switch b.state(now) {
 	case simFree:
 		s.lives++
-		*b = simBook{life: s.lives}
+		*b = simBook{life: s.lives, created: rec.Created}
 	case simAnswered:
 		w.failLocked("%s was granted to %s though it is answered", subject, g.name)
 	case simRunning:
@@ -131,7 +134,8 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 		case w.plan.mode == "hold":
 			w.failLocked("%s was granted to %s though its outcome is unknown and held", subject, g.name)
 		case w.plan.mode == "probe" && b.holder.order > subject.fence:
-			w.failLocked("%s was granted to %s and the service never said that %s was not done", subject, g.name, b.holder.name)
+			w.failLocked("%s was granted to %s and the service never said that %s was not done", subject, g.name,
+				b.holder.name)
 		}
 		if b.running {
 			w.seen["take-overs after a lapse"]++
@@ -139,7 +143,7 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 		w.seen["retries"]++
 	}
 	s.order++
-	b.live, b.body, b.holder, b.running, b.answered = true, g.body, g, true, false
+	b.live, b.body, b.holder, b.running, b.answered, b.freed = true, g.body, g, true, false, false
 	b.attempt++
 	b.leaseEnd, b.capEnd, b.expires = now.Add(q.Lease), now.Add(q.Cap), now.Add(q.Cap+q.TTL)
 	g.order, g.life, g.attempt, g.at = s.order, b.life, rec.Attempt, time.Now()
@@ -149,15 +153,18 @@ func (b *simBook) grant(s *simStore, g *simGrant, q idempotency.ClaimRequest, re
 }
 
 // change judges a step that a gateway took, or was refused.
-func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec int, rec *idempotency.Record, remove bool, err error, now time.Time) {
+func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec int, rec *idempotency.Record,
+	remove bool, err error, now time.Time) {
 	w, subject, op := s.w, s.w.subjects[g.id], simOps[ch.Op]
 	holds := b.live && b.holder == g
+	// nobody holds it: the response is the true one
+	late := b.live && !holds && g.life == b.life && b.state(now) == simUnknown
 	may := holds && !b.answered
 	switch ch.Op {
 	case idempotency.Renew:
 		may = may && b.running && now.Before(b.capEnd)
 	case idempotency.Finish:
-		may = holds
+		may = holds || late
 	}
 	switch {
 	case err == nil && !may:
@@ -190,8 +197,17 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 		if b.running && !now.Before(b.leaseEnd) {
 			w.seen["late answers of a lapsed lease"]++
 		}
+		switch {
+		case late && b.freed:
+			w.seen["late owners settle after a take-over that was not executed"]++
+		case late && g.order == 0:
+			w.seen["probes settle"]++
+		case late:
+			w.seen["late owners settle after a take-over of unknown outcome"]++
+		}
 		w.seen["answers"]++
-		b.answered, b.exec, b.since, b.running, b.expires = true, exec, time.Now(), false, now.Add(w.plan.settings.TTL)
+		b.holder, b.answered, b.exec, b.since = g, true, exec, time.Now()
+		b.running, b.expires = false, now.Add(w.plan.settings.TTL)
 	case idempotency.MarkUnknown:
 		b.doubt(now, w.plan.settings.TTL)
 	case idempotency.Free:
@@ -222,5 +238,6 @@ func (b *simBook) free(s *simStore, g *simGrant, remove bool, now time.Time) {
 		w.failLocked("%s was freed by %s, and with it the doubt about the attempts before", subject, g.name)
 	}
 	b.attempt--
+	b.freed = true
 	b.doubt(now, w.plan.settings.TTL)
 }

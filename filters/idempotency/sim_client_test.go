@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// simSubject is a key of a principal, and what the simulator knows about the requests with it. World.mu guards all but the first three and bodies.
+// simSubject is a key of a principal, and what the simulator knows about the requests with it.
+// World.mu guards all but the first three and bodies.
 type simSubject struct {
 	principal string
 	key       string
@@ -60,7 +61,8 @@ func (w *simWorld) named(name string) string {
 // know returns the subject of a key, made on first sight.
 func (w *simWorld) know(principal, key string) *simSubject {
 	s := &simSubject{
-		principal: principal, key: key, bodies: map[[32]byte]string{}, read: map[idempotency.State]time.Time{}, storeError: map[string]time.Time{},
+		principal: principal, key: key, bodies: map[[32]byte]string{}, read: map[idempotency.State]time.Time{},
+		storeError: map[string]time.Time{},
 	}
 	for _, body := range []string{"a", "b"} {
 		x := new(filters.Exchange)
@@ -95,7 +97,8 @@ type simRequest struct {
 	dispatched bool // it went on to the service, its exchange alone knows before the end
 }
 
-// client sends what it wants done, again and again until it is told, loses patience, or forgets about it.
+// client sends what it wants done, again and again until it is told, loses patience, or forgets
+// about it.
 func (w *simWorld) client(name string) {
 	for i := range w.plan.each {
 		d := w.dice(name)
@@ -175,12 +178,15 @@ func (w *simWorld) ask(name, principal, key, body string, place int, leaves time
 	return simReply{gone: true}
 }
 
-// judge: a duplicate gets the recorded answer or a clear refusal, and the right one. World.mu is held.
+// judge: a duplicate gets the recorded answer or a clear refusal, and the right one. World.mu is
+// held.
 func (w *simWorld) judge(r *simRequest, y simReply) {
 	s := r.subject
-	w.traceLocked("%s: %s/%s gets %d %s %s, replayed %v", r.name, s, r.body, y.status, y.reason, y.execution, y.replayed)
+	w.traceLocked("%s: %s/%s gets %d %s %s, replayed %v", r.name, s, r.body, y.status, y.reason, y.execution,
+		y.replayed)
 	fail := func(format string, args ...any) {
-		w.failLocked("%s (%s/%s, to %s %v ago) gets %d %s (execution %s): %s", r.name, s, r.body, r.gateway.name, time.Since(r.began), y.status, y.reason, y.execution, fmt.Sprintf(format, args...))
+		w.failLocked("%s (%s/%s, to %s %v ago) gets %d %s (execution %s): %s", r.name, s, r.body, r.gateway.name,
+			time.Since(r.began), y.status, y.reason, y.execution, fmt.Sprintf(format, args...))
 	}
 	from := w.joinedSince(r)
 	if y.reason == "" && y.execution != "" {
@@ -197,12 +203,17 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 		}
 	case filters.RequestInProgress:
 		w.seen["in progress"]++
+		if r.dispatched {
+			w.seen["late owners told that the request is in progress"]++
+		}
 		if !w.busy(r, from) {
 			fail("nothing runs")
 		}
 	case filters.OutcomeUnknown:
 		w.seen["outcome unknown"]++
-		if w.plan.mode == "retry" {
+		if r.dispatched { // a late owner
+			w.seen["late owners told that the outcome is unknown"]++
+		} else if w.plan.mode == "retry" {
 			fail("it may be tried again")
 		} else if s.read[idempotency.Unknown].Before(from) {
 			fail("the store did not say so")
@@ -222,7 +233,8 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 	w.judgePromise(r, y, from, fail)
 }
 
-// patience is how long a request can take that the service does not see: the route's wait, the store's time-outs around it, and the question to the service.
+// patience is how long a request can take that the service does not see: the route's wait, the
+// store's time-outs around it, and the question to the service.
 func (w *simWorld) patience() time.Duration {
 	most := w.plan.settings.Wait + 5*w.plan.limit
 	if w.plan.mode == "probe" {
@@ -231,7 +243,8 @@ func (w *simWorld) patience() time.Duration {
 	return most
 }
 
-// judgeAnswer: it is the service's answer to that very request, and the store has it, or had its chance.
+// judgeAnswer: it is the service's answer to that very request, and the store has it, or had its
+// chance.
 func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...any)) {
 	n, err := strconv.Atoi(y.execution)
 	if err != nil || n < 0 || n >= len(w.service.executions) {
@@ -251,12 +264,31 @@ func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...a
 	if !y.replayed && !y.own {
 		fail("it does not say that it is a replay")
 	}
+	if r.dispatched && y.replayed {
+		w.seen["late owners given the recorded answer"]++
+	}
+	w.judgeOne(e, y, fail)
+}
+
+// judgeOne: all that clients get while a record lives is the answer of one execution. Where the
+// store did not listen, or has lost steps of the record, a client may have got what is not
+// recorded.
+func (w *simWorld) judgeOne(e *simExecution, y simReply, fail func(string, ...any)) {
+	if e.grant == nil || y.own && e.unheard || w.store.lost[e.id] > 0 {
+		return
+	}
+	given, ok := w.given[e.grant.life]
+	if ok && given != e.n {
+		fail("another client got that of execution %d, of the same record", given)
+	}
+	w.given[e.grant.life] = e.n
 }
 
 // judgePromise: what stood in the store for as long as the request ran decides what it gets.
 func (w *simWorld) judgePromise(r *simRequest, y simReply, from time.Time, fail func(string, ...any)) {
 	s, b := r.subject, w.store.books[r.subject.id]
-	if b == nil || w.store.lastLoss[s.id].After(from) || !w.store.clock().Before(b.expires) || w.plan.settings.FailOpen {
+	if b == nil || w.store.lastLoss[s.id].After(from) || !w.store.clock().Before(b.expires) ||
+		w.plan.settings.FailOpen {
 		return
 	}
 	excused := y.reason == filters.StoreUnavailable || r.left
@@ -281,7 +313,8 @@ func (w *simWorld) judgePromise(r *simRequest, y simReply, from time.Time, fail 
 func (w *simWorld) joinedSince(r *simRequest) time.Time {
 	from := r.began
 	for _, other := range w.requests {
-		if other.gateway == r.gateway && other.subject == r.subject && other.body == r.body && other.began.Before(from) && (other.ended.IsZero() || !other.ended.Before(r.began)) {
+		if other.gateway == r.gateway && other.subject == r.subject && other.body == r.body &&
+			other.began.Before(from) && (other.ended.IsZero() || !other.ended.Before(r.began)) {
 			from = other.began
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type simGateway struct {
 	w       *simWorld
 	name    string
-	flights *idempotency.Calls
+	calls *idempotency.Calls
 	chain   *filters.Chain
 	dead    chan struct{} // closed by a crash
 
@@ -40,21 +40,28 @@ func (w *simWorld) start(place int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drawn["life"]++
-	g := &simGateway{w: w, name: fmt.Sprintf("gateway %d.%d", place, w.drawn["life"]), flights: idempotency.NewCalls(), dead: make(chan struct{})}
+	g := &simGateway{w: w, name: fmt.Sprintf("gateway %d.%d", place, w.drawn["life"]), calls: idempotency.NewCalls(),
+		dead: make(chan struct{})}
 	count := func(what string) filters.Counter { return simCount{w, what} }
 	s := w.plan.settings
 	options := idempotency.Options{
-		Store: &simConn{w.store, g}, Codec: w.codec, Calls: g.flights, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: &simConn{w.store, g}, Codec: w.codec, Calls: g.calls, Logger: slog.New(slog.NewTextHandler(io.Discard,
+			nil)),
 		Metrics: idempotency.Metrics{
-			Claims: count(""), Replays: count("replays"), Joins: count("joins"), Conflicts: count(""), Mismatches: count(""), Unknown: count(""),
-			Lost: count(""), Failures: count(""), TooMany: count(""), Probes: count(""), Settled: count(""), Untrusted: simUntrusted{w},
+			Claims: count(""), Replays: count("replays"), Joins: count("joins"), Conflicts: count(""),
+			Mismatches: count(""), Unknown: count(""),
+			Lost: count(""), Failures: count(""), TooMany: count(""), Probes: count(""), Settled: count(""),
+			Untrusted: simUntrusted{w},
 		},
 	}
 	if s.Probe != nil {
 		options.Prober = g
 	}
 	var err error
-	g.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any, stack []byte) { w.fail("panic in %s: %v\n%s", f, v, stack) }, idempotency.New(s, options))
+	g.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any,
+		stack []byte) {
+		w.fail("panic in %s: %v\n%s", f, v, stack)
+	}, idempotency.New(s, options))
 	if err != nil {
 		panic(err)
 	}
@@ -80,7 +87,7 @@ func (w *simWorld) crash(place int) {
 	w.traceLocked("%s crashes", g.name)
 	close(g.dead)
 	w.mu.Unlock()
-	w.running.Go(g.flights.Close)
+	w.running.Go(g.calls.Close)
 }
 
 // pause stops the process for a while: what comes in for it waits.
@@ -131,8 +138,9 @@ func (w *simWorld) isCalm() bool {
 	return w.calm
 }
 
-// simContext is a request's. Whoever looks at it himself has just been woken by the end of a flight, together with others: their order is drawn, so
-// that it is not the scheduler who makes one of them the next leader.
+// simContext is a request's. Whoever looks at it himself has just been woken by the end of a
+// flight, together with others: their order is drawn, so that it is not the scheduler who makes one
+// of them the next leader.
 type simContext struct {
 	context.Context
 	g    *simGateway
@@ -171,12 +179,12 @@ func (g *simGateway) serve(ctx context.Context, r *simRequest, give func(simRepl
 		outcome = g.forward(x, r)
 	}
 	g.awake("response " + r.name)
-	own := !x.Response.Local
 	g.chain.Response(x)
 	y := &x.Response
 	give(simReply{
-		status: y.Status, reason: y.Reason, body: string(y.Body), execution: strings.Clone(y.Header.Get("X-Execution")), trailer: strings.Clone(y.Trailer.Get("X-End-Of")),
-		replayed: y.Header.Get("Idempotent-Replayed") == "true", own: own,
+		status: y.Status, reason: y.Reason, body: string(y.Body), execution: strings.Clone(y.Header.Get("X-Execution")),
+		trailer:  strings.Clone(y.Trailer.Get("X-End-Of")),
+		replayed: y.Header.Get("Idempotent-Replayed") == "true", own: !y.Local,
 	})
 	g.chain.Done(x, outcome)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// simService is what the gateways protect. It has no memory of keys where the route holds unknown outcomes; what it does is an effect each time.
-// World.mu guards it.
+// simService is what the gateways protect. It has no memory of keys where the route holds unknown
+// outcomes; what it does is an effect each time. World.mu guards it.
 type simService struct {
 	w          *simWorld
 	executions []*simExecution
@@ -29,6 +29,7 @@ type simExecution struct {
 	status  int       // of the answer that belongs to it, whatever the gateway gets
 	long    bool
 	told    bool // the store has been told of the answer, or did not listen
+	unheard bool // the store did not listen: its gateway may give the answer to the client all the same
 }
 
 func (e *simExecution) name(w *simWorld) string {
@@ -64,12 +65,14 @@ func (w *simWorld) executionInLocked(id string, stored []byte) int {
 	return n
 }
 
-// execute is the effect. False: the service has said of this claim that it was not done and will not be.
+// execute is the effect. False: the service has said of this claim that it was not done and will
+// not be.
 func (s *simService) execute(r *simRequest, g *simGrant, attempt int, d simDice) (*simExecution, bool) {
 	w := s.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	e := &simExecution{n: len(s.executions), grant: g, id: r.subject.id, body: r.body, attempt: attempt, at: time.Now(), status: 201, long: d.chance(0.04) && !w.calm}
+	e := &simExecution{n: len(s.executions), grant: g, id: r.subject.id, body: r.body, attempt: attempt, at: time.Now(),
+		status: 201, long: d.chance(0.04) && !w.calm}
 	if !w.calm && d.chance(0.1) {
 		e.status, e.long = 400, false
 	}
@@ -86,7 +89,8 @@ func (s *simService) execute(r *simRequest, g *simGrant, attempt int, d simDice)
 	return e, true
 }
 
-// judge: each logical request happens once while its record lives, or again only where the route says that the service takes a higher attempt for what it is.
+// judge: each logical request happens once while its record lives, or again only where the route
+// says that the service takes a higher attempt for what it is.
 func (s *simService) judge(e *simExecution, r *simRequest) {
 	w, g := s.w, e.grant
 	if g.freed > 0 && e.attempt >= g.freed {
@@ -100,7 +104,8 @@ func (s *simService) judge(e *simExecution, r *simRequest) {
 		if before.grant == nil || before.id != e.id || !s.oneLife(before, e) || before.grant.life != g.life && !first {
 			continue
 		}
-		higher := before.attempt < e.attempt && before.grant.order <= g.order || before.attempt > e.attempt && before.grant.order >= g.order
+		higher := before.attempt < e.attempt && before.grant.order <= g.order || before.attempt > e.attempt &&
+			before.grant.order >= g.order
 		if before.body != e.body || w.plan.mode != "retry" || !higher {
 			forbids = before.name(w)
 		}
@@ -109,11 +114,13 @@ func (s *simService) judge(e *simExecution, r *simRequest) {
 		return
 	}
 	if r.subject.repeated++; r.subject.repeated > w.store.lost[e.id] { // each loss of an acknowledged step may cost one
-		w.failLocked("%s after %s; that was the %d. time, and %d steps of the record were lost", e.name(w), forbids, r.subject.repeated, w.store.lost[e.id])
+		w.failLocked("%s after %s; that was the %d. time, and %d steps of the record were lost", e.name(w), forbids,
+			r.subject.repeated, w.store.lost[e.id])
 	}
 }
 
-// oneLife: the record of the first one cannot be over by the second, by the store's reckoning or by anybody's.
+// oneLife: the record of the first one cannot be over by the second, by the store's reckoning or by
+// anybody's.
 func (s *simService) oneLife(a, b *simExecution) bool {
 	if a.grant.life == b.grant.life {
 		return true
@@ -122,10 +129,12 @@ func (s *simService) oneLife(a, b *simExecution) bool {
 	return s.w.plan.settings.TTL > 2*slack && b.at.Sub(a.at) < s.w.plan.settings.TTL-slack && !s.w.plan.jumps
 }
 
-// forward is dispatch, and again where the route says that the service takes a higher attempt for what it is.
+// forward is dispatch, and again where the route says that the service takes a higher attempt for
+// what it is.
 func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome {
 	w := g.w
-	time.Sleep(w.dice("sending "+r.name).between(time.Microsecond, time.Millisecond)) // so that a renewal that is overdue has begun for certain
+	// so that a renewal that is overdue has begun for certain
+	time.Sleep(w.dice("sending "+r.name).between(time.Microsecond, time.Millisecond))
 	g.awake("sending " + r.name)
 	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
 		w.mu.Lock()
@@ -135,7 +144,8 @@ func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome
 		return refuseExchange(x, filters.StoreUnavailable, filters.Refused)
 	}
 	o := g.dispatch(x, r)
-	for o == filters.NoResponse && x.Logical.Resend && !g.isDead() && !w.isCalm() && w.dice("repetition of "+r.name).chance(0.3) {
+	for o == filters.NoResponse && x.Logical.Resend && !g.isDead() && !w.isCalm() &&
+		w.dice("repetition of "+r.name).chance(0.3) {
 		if !x.BeginAttempt() {
 			w.saw("repetitions that the store did not take")
 			break
@@ -165,7 +175,8 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	} else {
 		w.saw("opened without protection")
 	}
-	if inject := x.Inject.Get("Sluice-Attempt"); inject != strconv.Itoa(x.Logical.Attempt) || x.Inject.Get("Idempotency-Key") != r.subject.id {
+	if inject := x.Inject.Get("Sluice-Attempt"); inject != strconv.Itoa(x.Logical.Attempt) ||
+		x.Inject.Get("Idempotency-Key") != r.subject.id {
 		w.fail("%s: injected %v at attempt %d", name, x.Inject, x.Logical.Attempt)
 	}
 	g.awake("dispatch " + name)
@@ -249,7 +260,8 @@ func (s *simService) answer(e *simExecution) *idempotency.Response {
 	return e.answer(s.w)
 }
 
-// answer is what belongs to an execution, be it told by the service at once or when it is asked. World.mu is held.
+// answer is what belongs to an execution, be it told by the service at once or when it is asked.
+// World.mu is held.
 func (e *simExecution) answer(w *simWorld) *idempotency.Response {
 	n := strconv.Itoa(e.n)
 	return &idempotency.Response{
@@ -284,8 +296,9 @@ func answerExchange(x *filters.Exchange, status int, a *idempotency.Response) fi
 
 const simProbeMax = 4 * time.Second
 
-// Probe asks the service what became of a request; the gateway's way there is as bad as any. A service that says "not done" keeps its word: whatever
-// was granted before and has not come yet it refuses.
+// Probe asks the service what became of a request; the gateway's way there is as bad as any. A
+// service that says "not done" keeps its word: whatever was granted before and has not come yet it
+// refuses.
 func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
 	w := g.w
 	id := strings.Clone(x.Logical.Key)

@@ -16,7 +16,8 @@ var (
 	errSimDown  = errors.New("simulated store: connection refused")
 )
 
-// simStore is a store on the pure core: one step after the other, each at the time of the store's own clock. World.mu guards it.
+// simStore is a store on the pure core: one step after the other, each at the time of the store's
+// own clock. World.mu guards it.
 type simStore struct {
 	w       *simWorld
 	records map[string]*idempotency.Record
@@ -47,12 +48,15 @@ type simUndo struct {
 func newSimStore(w *simWorld) *simStore {
 	d := w.dice("store's clock")
 	return &simStore{
-		w: w, records: map[string]*idempotency.Record{}, books: map[string]*simBook{}, changed: map[string]chan struct{}{},
-		offset: d.between(-time.Hour, time.Hour), drift: (d.Float64() - 0.5) * 0.02, lost: map[string]int{}, lastLoss: map[string]time.Time{},
+		w: w, records: map[string]*idempotency.Record{}, books: map[string]*simBook{},
+		changed: map[string]chan struct{}{},
+		offset:  d.between(-time.Hour, time.Hour), drift: (d.Float64() - 0.5) * 0.02, lost: map[string]int{},
+		lastLoss: map[string]time.Time{},
 	}
 }
 
-// clock is the store's: it is wrong by hours, runs fast or slow by up to a percent, and jumps. Everything that a record says of time is by it.
+// clock is the store's: it is wrong by hours, runs fast or slow by up to a percent, and jumps.
+// Everything that a record says of time is by it.
 func (s *simStore) clock() time.Time {
 	real := time.Since(s.began)
 	return s.began.Add(s.offset + real + time.Duration(s.drift*float64(real)))
@@ -67,7 +71,8 @@ func (s *simStore) jump(by time.Duration) {
 	s.w.trace("store's clock jumps by %v", by)
 }
 
-// crash ends the store for a while: what is on its way gets no acknowledgement, and, where it does not promise more, the last steps are gone.
+// crash ends the store for a while: what is on its way gets no acknowledgement, and, where it does
+// not promise more, the last steps are gone.
 func (s *simStore) crash(d simDice) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
@@ -102,8 +107,9 @@ func (s *simStore) crash(d simDice) {
 	}
 }
 
-// resolve is an operator who settles a record: answered where the service did it, else free. Without force he is refused while somebody holds it. With
-// force he may be wrong, and what comes of that is his.
+// resolve is an operator who settles a record: answered where the service did it, else free.
+// Without force he is refused while somebody holds it. With force he may be wrong, and what comes
+// of that is his.
 func (s *simStore) resolve(d simDice) {
 	w := s.w
 	w.mu.Lock()
@@ -126,7 +132,8 @@ func (s *simStore) resolve(d simDice) {
 	next, remove, err := idempotency.Resolve(rec, stored, force, d.Uint64()|1, now)
 	w.traceLocked("operator settles %s, force %v, free %v: %v", w.subjects[id], force, exec == nil, err)
 	if busy := b.state(now) == simRunning && !force; busy != (err != nil) {
-		w.failLocked("%s is %s, and an operator's word on it, force %v, gives %v", w.subjects[id], b.state(now), force, err)
+		w.failLocked("%s is %s, and an operator's word on it, force %v, gives %v", w.subjects[id], b.state(now), force,
+			err)
 	}
 	if err != nil {
 		return
@@ -147,7 +154,8 @@ func (s *simStore) resolve(d simDice) {
 	s.look(id)
 }
 
-// settle is what opening a store does whose dead process was the only one: what is in flight is unknown at once.
+// settle is what opening a store does whose dead process was the only one: what is in flight is
+// unknown at once.
 func (s *simStore) settle() {
 	now := s.clock()
 	for id, rec := range s.records {
@@ -163,7 +171,8 @@ func (s *simStore) settle() {
 	}
 }
 
-// look drops an expired record, as every store does some time, and holds the core's reading of it against the books.
+// look drops an expired record, as every store does some time, and holds the core's reading of it
+// against the books.
 func (s *simStore) look(id string) {
 	now := s.clock()
 	b := s.books[id]
@@ -212,7 +221,8 @@ type simConn struct {
 // call takes a step at the store. The grant is the one that it is about, if any.
 func (c *simConn) call(name string, g *simGrant, step func() simResult) simResult {
 	r, fault := c.attempt(name, step)
-	givenBack := strings.HasPrefix(name, "claim ") && (fault == "not acknowledged" || fault == "late") // by its gateway, and in good time
+	// by its gateway, and in good time
+	givenBack := strings.HasPrefix(name, "claim ") && (fault == "not acknowledged" || fault == "late")
 	if g != nil && fault != "" && !givenBack {
 		c.s.w.mu.Lock()
 		g.hindered = true
@@ -221,7 +231,8 @@ func (c *simConn) call(name string, g *simGrant, step func() simResult) simResul
 	return r
 }
 
-// attempt goes there, takes the step, and comes back, with everything that can happen on the way; it says what did.
+// attempt goes there, takes the step, and comes back, with everything that can happen on the way;
+// it says what did.
 func (c *simConn) attempt(name string, step func() simResult) (_ simResult, fault string) {
 	w := c.s.w
 	name = c.g.name + " " + name
@@ -231,7 +242,8 @@ func (c *simConn) attempt(name string, step func() simResult) (_ simResult, faul
 		time.Sleep(d.between(time.Millisecond, 5*time.Millisecond))
 		return simResult{err: errSimDown}, "dead"
 	}
-	there, back, limit := d.between(20*time.Microsecond, 5*time.Millisecond), d.between(20*time.Microsecond, 5*time.Millisecond), w.plan.limit+d.between(0, time.Millisecond)
+	there, back, limit := d.between(20*time.Microsecond, 5*time.Millisecond), d.between(20*time.Microsecond,
+		5*time.Millisecond), w.plan.limit+d.between(0, time.Millisecond)
 	notTaken, notAcknowledged := false, false
 	if p := w.plan.trouble; !w.isCalm() {
 		switch {
@@ -328,7 +340,8 @@ func (s *simStore) crashCount() int {
 
 func (c *simConn) Claim(_ context.Context, q idempotency.ClaimRequest) (idempotency.Record, bool, error) {
 	s := c.s
-	q.ID, q.Route, q.Principal, q.ClientKey = strings.Clone(q.ID), strings.Clone(q.Route), strings.Clone(q.Principal), strings.Clone(q.ClientKey)
+	q.ID, q.Route = strings.Clone(q.ID), strings.Clone(q.Route)
+	q.Principal, q.ClientKey = strings.Clone(q.Principal), strings.Clone(q.ClientKey)
 	s.w.mu.Lock()
 	subject := s.w.subjects[q.ID]
 	g := &simGrant{token: q.Token, id: q.ID, gateway: c.g, body: subject.bodies[q.Fingerprint]}
@@ -369,7 +382,8 @@ func (s *simStore) claim(g *simGrant, q idempotency.ClaimRequest) simResult {
 // open counts the live records of an owner the hard way.
 func (s *simStore) open(id string, now time.Time) (n int) {
 	for _, rec := range s.records {
-		if _, live := idempotency.View(rec, now); live && rec.Counted && idempotency.Owner(rec.ID) == idempotency.Owner(id) {
+		if _, live := idempotency.View(rec, now); live && rec.Counted &&
+			idempotency.Owner(rec.ID) == idempotency.Owner(id) {
 			n++
 		}
 	}
@@ -382,7 +396,8 @@ func (s *simStore) changedRecord(id string) {
 }
 
 var simOps = map[idempotency.Op]string{
-	idempotency.Renew: "renew", idempotency.Finish: "finish", idempotency.Free: "free", idempotency.MarkUnknown: "doubt", idempotency.Delegate: "hand",
+	idempotency.Renew: "renew", idempotency.Finish: "finish", idempotency.Free: "free",
+	idempotency.MarkUnknown: "doubt", idempotency.Delegate: "hand",
 }
 
 func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempotency.Change) error {
@@ -391,6 +406,9 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 	s.w.mu.Lock()
 	g := s.w.grants[token]
 	s.w.mu.Unlock()
+	if g == nil && ch.Op == idempotency.Finish {
+		g = s.probed(c.g, id, token, ch.Created)
+	}
 	if g == nil {
 		s.w.fail("a step under token %d, which nobody drew", token)
 		return idempotency.ErrLost
@@ -402,10 +420,26 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 	r := c.call(simOps[ch.Op]+" "+g.name, g, func() simResult { return s.change(g, id, ch, exec) })
 	if exec >= 0 { // be it that the store did not listen
 		s.w.mu.Lock()
-		s.w.service.executions[exec].told = true
+		e := s.w.service.executions[exec]
+		e.told = true
+		e.unheard = e.unheard || r.err != nil && !errors.Is(r.err, idempotency.ErrLost)
 		s.w.mu.Unlock()
 	}
 	return r.err
+}
+
+// probed is what a gateway has that was told by the service what became of a request: no claim, and
+// the right to settle an unknown outcome of the record that it asked about.
+func (s *simStore) probed(gateway *simGateway, id string, token uint64, created time.Time) *simGrant {
+	name := s.w.named(fmt.Sprintf("%s probe's answer %s", gateway.name, s.w.subject(id)))
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	g := &simGrant{name: name, token: token, id: id, gateway: gateway}
+	if b := s.books[id]; b != nil && b.live && b.created.Equal(created) {
+		g.life = b.life
+	}
+	s.w.grants[token] = g
+	return g
 }
 
 func (s *simStore) change(g *simGrant, id string, ch idempotency.Change, exec int) simResult {
@@ -444,11 +478,15 @@ func (c *simConn) get(why, id string) simResult {
 	return c.call(fmt.Sprintf("%s %s", why, s.w.subject(id)), nil, func() simResult {
 		s.look(id)
 		rec, ok := idempotency.View(s.records[id], s.clock())
+		if ok {
+			s.w.subjects[id].read[rec.State] = time.Now()
+		}
 		return simResult{rec: rec, ok: ok}
 	})
 }
 
-// Wait is woken by a message, which may get lost, and looks for itself now and then, as a client of Redis does.
+// Wait is woken by a message, which may get lost, and looks for itself now and then, as a client of
+// Redis does.
 func (c *simConn) Wait(ctx context.Context, id string, token uint64) error {
 	s := c.s
 	id = strings.Clone(id)

@@ -13,13 +13,16 @@ import (
 	"testing/synctest"
 )
 
-// The simulator runs the real filter, its flights, renewals and background steps, on the real core, in gateways that share a simulated store
-// and a simulated service, on a fake clock ([testing/synctest]). Everything that can go wrong is drawn from the seed: delays, lost requests and
-// acknowledgements, crashes, pauses, fail-overs that lose steps, a store's clock that drifts and jumps, services that hang or break off, clients that
-// leave and come again. The same seed gives the same history: each delay is drawn by the name of what is delayed and how often it was before, never by
-// who comes first, and is long enough in nanoseconds that no two ends meet.
+// The simulator runs the real filter, its calls, renewals and background steps, on the real core,
+// in gateways that share a simulated store and a simulated service, on a fake clock
+// ([testing/synctest]). Everything that can go wrong is drawn from the seed: delays, lost requests
+// and acknowledgements, crashes, pauses, fail-overs that lose steps, a store's clock that drifts
+// and jumps, services that hang or break off, clients that leave and come again. The same seed
+// gives the same history: each delay is drawn by the name of what is delayed and how often it was
+// before, never by who comes first, and is long enough in nanoseconds that no two ends meet.
 //
-// What must hold is kept in books of the simulator's own (sim_book_test.go), and judged where the effects are: at the service and at the clients.
+// What must hold is kept in books of the simulator's own (sim_book_test.go), and judged where the
+// effects are: at the service and at the clients.
 var (
 	simSeeds = flag.Int("sim.seeds", simShort, "how many seeds the simulator runs")
 	simFrom  = flag.Uint64("sim.from", 1, "the first seed")
@@ -29,14 +32,23 @@ var (
 // simShort is how many seeds every run of the tests takes.
 const simShort = 600
 
-// simCovered are the things that the short run must have seen, each in one seed at least; otherwise it proves nothing about them.
+// simCovered are the things that the short run must have seen, each in one seed at least; otherwise
+// it proves nothing about them.
 var simCovered = []string{
-	"answers", "replays", "joins", "in progress", "outcome unknown", "mismatches", "too many open", "not replayable", "store unavailable",
-	"claims not taken", "claims taken and not acknowledged", "ends not taken", "ends taken and not acknowledged", "calls that arrive after their time-out",
-	"late owners fenced", "late answers of a lapsed lease", "take-overs after a lapse", "renewals", "renewals past the cap",
-	"frees", "frees of a later attempt", "retries", "probes: done", "probes: not done", "probes: undecided", "refused by the service after a probe",
-	"store crashes", "fail-overs with loss", "gateway crashes", "gateway pauses", "clock jumps", "restarts that settle", "clients gone", "expired records",
-	"executions after the time-out", "opened without protection", "settled by an operator", "repetitions by the gateway",
+	"answers", "replays", "joins", "in progress", "outcome unknown", "mismatches", "too many open", "not replayable",
+	"store unavailable",
+	"claims not taken", "claims taken and not acknowledged", "ends not taken", "ends taken and not acknowledged",
+	"calls that arrive after their time-out",
+	"late owners fenced", "late owners settle after a take-over that was not executed",
+	"late owners settle after a take-over of unknown outcome",
+	"late owners given the recorded answer", "late answers of a lapsed lease", "take-overs after a lapse", "renewals",
+	"renewals past the cap",
+	"frees", "frees of a later attempt", "retries", "probes: done", "probes: not done", "probes: undecided",
+	"refused by the service after a probe",
+	"store crashes", "fail-overs with loss", "gateway crashes", "gateway pauses", "clock jumps", "restarts that settle",
+	"clients gone", "expired records",
+	"executions after the time-out", "opened without protection", "settled by an operator",
+	"repetitions by the gateway",
 	"claims that ran out before anything was sent",
 }
 
@@ -96,7 +108,8 @@ func simulate(t *testing.T, seed uint64, tracing bool) *simWorld {
 	w := newSimWorld(seed)
 	w.tracing = tracing
 	defer func() {
-		if v := recover(); v != nil { // a goroutine that never ends is a panic of synctest, which does not know the seed
+		// a goroutine that never ends is a panic of synctest, which does not know the seed
+		if v := recover(); v != nil {
 			fmt.Fprintf(os.Stderr, "seed %d: %s\n%s\n", seed, strings.Join(w.failures, "\n"), simReplay(seed))
 			panic(v)
 		}

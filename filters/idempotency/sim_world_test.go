@@ -37,6 +37,7 @@ type simWorld struct {
 	grants   map[uint64]*simGrant
 	requests []*simRequest
 	subjects map[string]*simSubject // by the record's ID
+	given    map[int]int            // by the record's life: the execution whose answer clients got
 }
 
 type simEvent struct {
@@ -59,8 +60,10 @@ type simPlan struct {
 }
 
 func (p simPlan) String() string {
-	return fmt.Sprintf("%s, %d gateways, in process %v, loses %v, wait %v, lease %v, cap %v, ttl %v, max open %d, open %v, jumps %v",
-		p.mode, p.gateways, p.inProcess, p.loses, p.settings.Wait, p.settings.Lease, p.settings.MaxInFlight, p.settings.TTL, p.settings.MaxOpenKeys, p.settings.FailOpen, p.jumps)
+	return fmt.Sprintf("%s, %d gateways, in process %v, loses %v, "+
+		"wait %v, lease %v, cap %v, ttl %v, max open %d, open %v, jumps %v",
+		p.mode, p.gateways, p.inProcess, p.loses, p.settings.Wait, p.settings.Lease, p.settings.MaxInFlight,
+		p.settings.TTL, p.settings.MaxOpenKeys, p.settings.FailOpen, p.jumps)
 }
 
 // simDice are the draws for one event.
@@ -86,21 +89,24 @@ func (w *simWorld) dice(name string) simDice {
 func newSimWorld(seed uint64) *simWorld {
 	w := &simWorld{
 		seed: seed, codec: new(idempotency.ResponseCodec), drawn: map[string]int{}, seen: map[string]int{},
-		grants: map[uint64]*simGrant{}, subjects: map[string]*simSubject{},
+		grants: map[uint64]*simGrant{}, subjects: map[string]*simSubject{}, given: map[int]int{},
 	}
 	d := w.dice("plan")
 	s := defaults()
 	s.Lease = d.between(time.Second, 3*time.Second)
 	s.MaxInFlight = s.Lease + d.between(time.Second, 6*time.Second)
 	s.TTL = []time.Duration{24 * time.Hour, 10 * time.Minute, d.between(12*time.Second, 30*time.Second)}[d.IntN(3)]
-	s.Wait = []time.Duration{0, d.between(100*time.Millisecond, time.Second), d.between(time.Second, 5*time.Second)}[d.IntN(3)]
+	s.Wait = []time.Duration{0, d.between(100*time.Millisecond, time.Second),
+		d.between(time.Second, 5*time.Second)}[d.IntN(3)]
 	s.FailOpen = d.chance(0.06)
 	if d.chance(0.2) {
 		s.MaxOpenKeys = 2 + d.IntN(4)
 	}
 	p := simPlan{
-		mode: []string{"hold", "retry", "probe"}[d.IntN(3)], gateways: 2 + d.IntN(2), clients: 3 + d.IntN(3), each: 6 + d.IntN(6),
-		limit: d.between(100*time.Millisecond, s.Lease/4), trouble: []float64{0.005, 0.03, 0.1}[d.IntN(3)], jumps: d.chance(0.3),
+		mode: []string{"hold", "retry", "probe"}[d.IntN(3)], gateways: 2 + d.IntN(2), clients: 3 + d.IntN(3), each: 6 +
+			d.IntN(6),
+		limit: d.between(100*time.Millisecond, s.Lease/4), trouble: []float64{0.005, 0.03,
+			0.1}[d.IntN(3)], jumps: d.chance(0.3),
 	}
 	switch d.IntN(4) {
 	case 0:
@@ -110,10 +116,12 @@ func newSimWorld(seed uint64) *simWorld {
 	}
 	s.Retry = p.mode == "retry"
 	if p.mode == "probe" {
-		s.Probe = &idempotency.Probe{Done: []idempotency.StatusRange{{From: 200, To: 299}, {From: 400, To: 400}}, NotDone: []idempotency.StatusRange{{From: 404, To: 404}}}
+		s.Probe = &idempotency.Probe{Done: []idempotency.StatusRange{{From: 200, To: 299}, {From: 400, To: 400}},
+			NotDone: []idempotency.StatusRange{{From: 404, To: 404}}}
 	}
 	if d.chance(0.3) {
-		if err := w.codec.SetKeys([]byte("a key of thirty-two bytes, sealed")[:idempotency.EncryptionKeyLength]); err != nil {
+		key := []byte("a key of thirty-two bytes, sealed")[:idempotency.EncryptionKeyLength]
+		if err := w.codec.SetKeys(key); err != nil {
 			panic(err)
 		}
 	}
@@ -149,10 +157,10 @@ func (w *simWorld) run() {
 	time.Sleep(2*(s.MaxInFlight+s.Lease) + simJumpMax + 10*time.Second)
 	w.audit()
 	for _, g := range w.all {
-		if n := g.flights.Open(); n != 0 {
-			w.fail("%d flights are open in %s at the end", n, g.name)
+		if n := g.calls.InFlight(); n != 0 {
+			w.fail("%d calls are open in %s at the end", n, g.name)
 		}
-		g.flights.Close()
+		g.calls.Close()
 	}
 }
 
@@ -182,7 +190,8 @@ func (w *simWorld) audit() {
 		second := w.ask(fmt.Sprint("audit again", i), s.principal, s.key, body, 0, 0)
 		switch {
 		case final && (!second.replayed || second.body != first.body):
-			w.fail("%s/%s was answered with %q and then with %d %s %q", s, body, first.body, second.status, second.reason, second.body)
+			w.fail("%s/%s was answered with %q and then with %d %s %q", s, body, first.body, second.status,
+				second.reason, second.body)
 		case !final && second.reason != first.reason && first.reason != filters.TooManyOpenKeys:
 			w.fail("%s/%s was refused with %s and then with %d %s", s, body, first.reason, second.status, second.reason)
 		}
@@ -190,7 +199,8 @@ func (w *simWorld) audit() {
 }
 
 func (w *simWorld) sortedSubjects() []*simSubject {
-	return slices.SortedFunc(maps.Values(w.subjects), func(a, b *simSubject) int { return strings.Compare(a.String(), b.String()) })
+	return slices.SortedFunc(maps.Values(w.subjects),
+		func(a, b *simSubject) int { return strings.Compare(a.String(), b.String()) })
 }
 
 // trouble is what befalls gateways, the store and its clock.

@@ -25,9 +25,11 @@ func BenchmarkKeyed(b *testing.B) {
 			s.MaxOpenKeys = c.max
 			discard := &tally{}
 			f := idempotency.New(s, idempotency.Options{
-				Store: idempotencymemory.New(nil), Calls: idempotency.NewCalls(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+				Store: idempotencymemory.New(nil), Calls: idempotency.NewCalls(),
+				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 				Metrics: idempotency.Metrics{
-					Claims: discard, Replays: discard, Joins: discard, Conflicts: discard, Mismatches: discard, Unknown: discard, Lost: discard, Failures: discard,
+					Claims: discard, Replays: discard, Joins: discard, Conflicts: discard, Mismatches: discard,
+					Unknown: discard, Lost: discard, Failures: discard,
 					TooMany: discard, Probes: discard, Settled: discard, Untrusted: discard,
 				},
 			})
@@ -52,8 +54,10 @@ func BenchmarkKeyed(b *testing.B) {
 					x.SetReply(reply)
 				} else {
 					x.Dispatched = true
-					x.Response = filters.Response{Status: 201, Body: answer, Whole: true, Header: append(x.Response.Header[:0],
-						filters.Field{Name: "Content-Type", Value: "application/json"}, filters.Field{Name: "Date", Value: "Fri, 20 Nov 2026 10:00:00 GMT"})}
+					x.Response = filters.Response{Status: 201, Body: answer, Whole: true,
+						Header: append(x.Response.Header[:0],
+							filters.Field{Name: "Content-Type", Value: "application/json"}, filters.Field{Name: "Date",
+								Value: "Fri, 20 Nov 2026 10:00:00 GMT"})}
 				}
 				chain.Response(x)
 				chain.Done(x, filters.Completed)

@@ -5,36 +5,44 @@ import (
 	"errors"
 )
 
-// Store keeps records. Implementations are safe for concurrent use; each method is atomic for its record and durable, as
-// far as the store promises, when it returns. An error that is none of this package means that the store did not
-// answer in time: the step may or may not have been taken. A method returns within the store's own time limit, whatever ctx says, but Wait.
+// Store keeps records. Implementations are safe for concurrent use; each method is atomic for its
+// record and durable, as far as the store promises, when it returns. An error that is none of this
+// package means that the store did not reply in time: the step may or may not have been taken. All
+// methods but Wait return within the store's own time limit, whatever ctx says.
 //
-// Strings and bytes that a method is given lie in buffers that are used again when it has returned, also with an error: a store keeps
-// copies. What it returns is the caller's to read for good, except that a record of Claim may have the strings of the request for it.
+// Strings and bytes that a method is given lie in buffers that are used again when it has returned,
+// also with an error: a store keeps copies. What it returns is the caller's to read for good,
+// except that a record of Claim may have the strings of the request for it.
 type Store interface {
-	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see [Claim]. The error may be [ErrTooManyOpen].
+	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see
+	// [Claim]. The error may be [ErrTooManyOpen].
 	Claim(ctx context.Context, c ClaimRequest) (rec Record, claimed bool, err error)
-	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a lost acknowledgement is safe: Finish and Hand
-	// with the same token on a record that they changed already return nil.
+	// Change takes one step of a claimed record, see [Apply]. Taking the same step again after a
+	// lost acknowledgement is safe: Finish and Delegate with the same token on a record that they
+	// changed already return nil.
 	Change(ctx context.Context, id string, token uint64, ch Change) error
 	// Get returns the record as it reads now; false without one.
 	Get(ctx context.Context, id string) (Record, bool, error)
-	// Wait returns when the record is not in flight under that token any more, with nil, or when ctx ends, with its error.
+	// Wait returns when the record is not in flight under that token any more, with nil, or when
+	// ctx ends, with its error.
 	Wait(ctx context.Context, id string, token uint64) error
 	// List returns up to limit records that match, in no order.
 	List(ctx context.Context, q Query, limit int) ([]Record, error)
-	// Resolve settles a record, see [Resolve]; answer is the stored form, nil for a key that is to be free. False without a record. The error is
-	// [ErrBusy] when it takes force and there is none.
-	Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error)
-	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the store get the same.
+	// Resolve settles a record, see [Resolve]; response is the stored form, nil for a key that is
+	// to be free. False without a record. The error is [ErrBusy] when it takes force and there is
+	// none.
+	Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error)
+	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the
+	// store get the same.
 	Secret(ctx context.Context, name string, n int) ([]byte, error)
-	// Ping returns nil when the store answers.
+	// Ping returns nil when the store replies.
 	Ping(ctx context.Context) error
 	// Close releases what the store holds. No call is made after it.
 	Close() error
 }
 
-// ErrNotTaken is wrapped by the errors of steps that were certainly not taken: nothing of them will be found in the store later.
+// ErrNotTaken is wrapped by the errors of steps that were certainly not taken: nothing of them will
+// be found in the store later.
 var ErrNotTaken = errors.New("idempotency: the store did not take the step")
 
 // Query selects records: an empty member matches all.

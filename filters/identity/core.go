@@ -15,7 +15,8 @@ const (
 	addressPrefix = "ip:"
 )
 
-// usable reports whether a claim or a header value can be a principal. The reason is for the caller to act on.
+// usable reports whether a claim or a header value can be a principal. The reason is for the caller
+// to act on.
 func usable(v string) (reason string, ok bool) {
 	switch {
 	case v == "":
@@ -32,7 +33,8 @@ func usable(v string) (reason string, ok bool) {
 	return "", true
 }
 
-// addressPrincipal returns the principal of a client that shows nothing but its address, "" without one.
+// addressPrincipal returns the principal of a client that shows nothing but its address, "" without
+// one.
 func addressPrincipal(x *filters.Exchange) string {
 	client := x.Client
 	if !client.IsValid() {
@@ -44,7 +46,8 @@ func addressPrincipal(x *filters.Exchange) string {
 	return x.Text(client.Unmap().WithZone("").AppendTo(append(x.Scratch(), addressPrefix...)))
 }
 
-// trusts reports whether the peer is in one of the prefixes. An IPv4 address that came mapped into IPv6 is the IPv4 one.
+// trusts reports whether the peer is in one of the prefixes. An IPv4 address that came mapped into
+// IPv6 is the IPv4 one.
 func trusts(trusted []netip.Prefix, peer netip.Addr) bool {
 	peer = peer.Unmap().WithZone("")
 	for _, p := range trusted {
@@ -55,7 +58,8 @@ func trusts(trusted []netip.Prefix, peer netip.Addr) bool {
 	return false
 }
 
-// bearer returns the token of an Authorization value, and whether the scheme is Bearer at all (RFC 9110 §11.4: any case).
+// bearer returns the token of an Authorization value, and whether the scheme is Bearer at all (RFC
+// 9110 §11.4: any case).
 func bearer(v string) (token string, ok bool) {
 	const scheme = "bearer"
 	v = strings.Trim(v, " \t")
@@ -69,8 +73,8 @@ func bearer(v string) (token string, ok bool) {
 	return strings.Trim(rest, " \t"), true
 }
 
-// sameButUnderscores reports whether two names are the same to a service that turns hyphens into underscores (CGI, RFC 3875 §4.1.18), but
-// not the same to HTTP.
+// sameButUnderscores reports whether two names are the same to a service that turns hyphens into
+// underscores (CGI, RFC 3875 §4.1.18), but not the same to HTTP.
 func sameButUnderscores(a, b string) bool {
 	if len(a) != len(b) {
 		return false

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -20,27 +19,24 @@ type source struct {
 	address bool
 }
 
-// field is a header field that some source reads: who is trusted with it by any of them.
+// field is a header field that sources read.
 type field struct {
 	name    string
-	trusted []Header
+	readers []Header // the sources, each with the peers that it trusts
 }
 
 var _ filters.Filter = (*Filter)(nil)
 
-// New makes the filter. The error names every fault of the settings and of the key set.
+// New makes the filter. The error names every fault of the settings.
 func New(cfg Settings) (*Filter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	f := new(Filter)
-	var errs []error
 	for _, s := range cfg {
 		switch s := s.(type) {
 		case JWT:
-			v, err := newVerifier(s)
-			errs = append(errs, err)
-			f.sources = append(f.sources, source{tokens: v})
+			f.sources = append(f.sources, source{tokens: newVerifier(s)})
 		case Header:
 			s.Trusted = slices.Clone(s.Trusted)
 			f.sources = append(f.sources, source{header: &s})
@@ -49,9 +45,6 @@ func New(cfg Settings) (*Filter, error) {
 			f.sources = append(f.sources, source{address: true})
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
 	return f, nil
 }
 
@@ -59,15 +52,18 @@ func New(cfg Settings) (*Filter, error) {
 func (f *Filter) reads(h Header) {
 	for i := range f.fields {
 		if filters.EqualName(f.fields[i].name, h.Name) {
-			f.fields[i].trusted = append(f.fields[i].trusted, h)
+			f.fields[i].readers = append(f.fields[i].readers, h)
 			return
 		}
 	}
-	f.fields = append(f.fields, field{name: h.Name, trusted: []Header{h}})
+	f.fields = append(f.fields, field{name: h.Name, readers: []Header{h}})
 }
 
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "identity" }
+
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 
 // Request sets the exchange's principal, or refuses with unauthenticated.
 func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
@@ -92,22 +88,23 @@ func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
 	return nil
 }
 
-// strip removes what the peer is not trusted to say, before any source is asked.
+// strip removes the fields that the peer is not trusted with, before any source is asked.
 func (f *Filter) strip(x *filters.Exchange) {
 	for i := range f.fields {
 		fd := &f.fields[i]
-		believed := false
-		for _, h := range fd.trusted {
-			believed = believed || trusts(h.Trusted, x.Peer)
+		trusted := false
+		for _, h := range fd.readers {
+			trusted = trusted || trusts(h.Trusted, x.Peer)
 		}
 		drop := func(name string) bool {
-			return !believed && filters.EqualName(name, fd.name) || sameButUnderscores(name, fd.name)
+			return !trusted && filters.EqualName(name, fd.name) || sameButUnderscores(name, fd.name)
 		}
 		x.Header.DelFunc(drop)
 	}
 }
 
-// byToken establishes the principal by a bearer token; it applies when there is one in any Authorization field.
+// byToken establishes the principal by a bearer token; it applies when there is one in any
+// Authorization field.
 func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.Reply) {
 	var token string
 	fields := 0
@@ -128,8 +125,8 @@ func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.R
 		return true, refuse(challenge, "There are several Authorization fields.")
 	}
 	principal, err := v.principal(token)
-	if err != nil { // the library's words are not for the client
-		return true, refuse(challenge, "The bearer token is not good.")
+	if err != nil { // the library's error is not for the client
+		return true, refuse(challenge, "The bearer token is not valid.")
 	}
 	if reason, ok := usable(principal); !ok {
 		return true, refuse(challenge, "The bearer token's claim cannot be a principal: "+reason+".")
@@ -138,7 +135,8 @@ func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.R
 	return true, nil
 }
 
-// byHeader establishes the principal by a field of a trusted peer; it applies when there is one with a value.
+// byHeader establishes the principal by a field of a trusted peer; it applies when there is one
+// with a value.
 func byHeader(x *filters.Exchange, h *Header) (applies bool, refusal *filters.Reply) {
 	if !trusts(h.Trusted, x.Peer) {
 		return false, nil
@@ -150,7 +148,7 @@ func byHeader(x *filters.Exchange, h *Header) (applies bool, refusal *filters.Re
 	if x.Header.Count(h.Name) > 1 {
 		return true, refuse("Bearer", "There are several "+h.Name+" fields.")
 	}
-	if value == "" { // how a proxy says that it knows nobody
+	if value == "" { // how a proxy says that it knows no principal
 		return false, nil
 	}
 	if reason, ok := usable(value); !ok {

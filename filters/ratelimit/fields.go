@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// quote writes a limit's name as a string of Structured Fields (RFC 9651 §3.3.3). What such a string cannot hold becomes an underscore.
+// quote writes a limit's name as a string of Structured Fields (RFC 9651 §3.3.3). What such a
+// string cannot hold becomes an underscore.
 func quote(name string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -27,55 +28,56 @@ func quote(name string) string {
 	return b.String()
 }
 
-// policyWith writes RateLimit-Policy with the limits in force in order, that one first; -1 is none first.
+// policyWith writes RateLimit-Policy: the limits in force in their order, but the one at index
+// first before the others (-1: none).
 func (f *Filter) policyWith(first int) string {
 	var b strings.Builder
-	add := func(u *use) {
+	add := func(r *rule) {
 		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(u.item)
+		b.WriteString(r.item)
 		b.WriteString(";q=")
-		b.WriteString(strconv.Itoa(u.Limit.Count))
+		b.WriteString(strconv.Itoa(r.Limit.Count))
 		b.WriteString(";w=")
-		b.WriteString(strconv.FormatInt(max(filters.WholeSeconds(u.Limit.Period), 1), 10))
+		b.WriteString(strconv.FormatInt(max(filters.WholeSeconds(r.Limit.Period), 1), 10))
 	}
 	if first >= 0 {
-		add(&f.uses[first])
+		add(&f.rules[first])
 	}
-	for i := range f.uses {
-		if i != first && !f.uses[i].Shadow {
-			add(&f.uses[i])
+	for i := range f.rules {
+		if i != first && !f.rules[i].Shadow {
+			add(&f.rules[i])
 		}
 	}
 	return b.String()
 }
 
-// rateLimit writes RateLimit with the limits whose numbers are known, that one first; "" without any. It is good as long as the
-// exchange's own texts are.
-func (f *Filter) rateLimit(x *filters.Exchange, st *seen, first int) string {
+// rateLimit writes RateLimit: the limits whose numbers are known, ordered as by policyWith; ""
+// without any. The text is valid as long as the exchange's own texts are.
+func (f *Filter) rateLimit(x *filters.Exchange, e *evaluation, first int) string {
 	b := x.Scratch()
 	if first >= 0 {
-		b = st.append(b, &f.uses[first], first)
+		b = e.append(b, &f.rules[first], first)
 	}
-	for i := range f.uses {
-		if i == first || f.uses[i].Shadow || !st.known[i] {
+	for i := range f.rules {
+		if i == first || f.rules[i].Shadow || !e.known[i] {
 			continue
 		}
 		if len(b) > 0 {
 			b = append(b, ", "...)
 		}
-		b = st.append(b, &f.uses[i], i)
+		b = e.append(b, &f.rules[i], i)
 	}
 	return x.Text(b)
 }
 
-func (st *seen) append(b []byte, u *use, i int) []byte {
-	if !st.known[i] {
+func (e *evaluation) append(b []byte, r *rule, i int) []byte {
+	if !e.known[i] {
 		return b
 	}
-	d := &st.decisions[i]
-	b = append(b, u.item...)
+	d := &e.decisions[i]
+	b = append(b, r.item...)
 	b = append(b, ";r="...)
 	b = strconv.AppendInt(b, int64(max(d.Remaining, 0)), 10)
 	b = append(b, ";t="...)
@@ -86,5 +88,6 @@ func (st *seen) append(b []byte, u *use, i int) []byte {
 	return strconv.AppendInt(b, filters.WholeSeconds(min(reset, maxReset)), 10)
 }
 
-// maxReset keeps t within what an integer of Structured Fields may be (15 digits), whatever a limiter says.
+// maxReset keeps t within what an integer of Structured Fields may be (15 digits), whatever a
+// limiter says.
 const maxReset = 100 * 365 * 24 * time.Hour

@@ -1,7 +1,7 @@
 package ratelimit
 
 import (
-	"strconv"
+	"fmt"
 	"sync"
 	"time"
 
@@ -9,87 +9,58 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// OnStoreFailure is what a limit does when its limiter's store does not answer. The zero value is Local.
-type OnStoreFailure uint8
-
-const (
-	// Local asks Use.Fallback.
-	Local OnStoreFailure = iota
-	// Open lets the request pass.
-	Open
-	// Closed refuses it with store-unavailable.
-	Closed
-)
-
-// Rule is a limit as one route applies it.
-type Rule struct {
-	Limit          Limit
-	Per            []ref.Ref // what it is counted by; none: all requests together
-	Limiter        Limiter
-	Fallback       Limiter // with Local: this gateway's share; without one Local is as Closed
-	OnStoreFailure OnStoreFailure
-	Shadow         bool // counts, and never refuses
-}
-
-// Counters are those of one limit. A nil one is not counted.
-type Counters struct {
-	Allowed, Refused, ShadowRefused filters.Counter
-	StoreFailures                   filters.Counter
-}
-
-// Metrics gives the counters of a limit by its name. It is asked when a filter is made, never while a request runs.
-type Metrics interface {
-	Limit(name string) Counters
-}
-
 // Filter applies the limits of one route. It is safe for concurrent use.
 type Filter struct {
-	uses   []use
-	listed bool   // there is a limit to tell the client of
-	policy string // RateLimit-Policy of an answer that no limit refused
-	seen   sync.Pool
+	rules       []rule
+	listed      bool      // there is a limit to tell the client of
+	policy      string    // RateLimit-Policy of a response that no limit refused
+	evaluations sync.Pool // of *evaluation
 }
 
-type use struct {
+// rule is a Rule with everything that can be prepared for it.
+type rule struct {
 	Rule
-	count  Counters
-	item   string // `"name"`, for the RateLimit field
-	policy string // RateLimit-Policy when this limit refuses: this one first
-	detail string
+	counters Counters
+	item     string // `"name"`, for the RateLimit field
+	policy   string // RateLimit-Policy when this limit refuses: this one first
+	detail   string
 }
 
-// seen is what the limits said of one exchange.
-type seen struct {
+// evaluation is what the limiters decided about one exchange.
+type evaluation struct {
 	decisions []Decision
-	known     []bool // whether decisions[i] holds
+	known     []bool // whether decisions[i] is valid
 }
 
 var _ filters.Filter = (*Filter)(nil)
 
 // New makes the filter of one route. m may be nil.
-func New(limits []Rule, m Metrics) *Filter {
-	f := &Filter{uses: make([]use, len(limits))}
-	for i, l := range limits {
-		u := use{Rule: l, item: quote(l.Limit.Name)}
+func New(rules []Rule, m Metrics) *Filter {
+	f := &Filter{rules: make([]rule, len(rules))}
+	for i, r := range rules {
+		var counters Counters
 		if m != nil {
-			u.count = m.Limit(l.Limit.Name)
+			counters = m.Limit(r.Limit.Name)
 		}
-		u.count = complete(u.count)
-		u.detail = "The limit is " + strconv.Itoa(l.Limit.Count) + " requests in " + l.Limit.Period.String() + ", at most " + strconv.Itoa(l.Limit.Burst) + " at once."
-		f.uses[i] = u
-		f.listed = f.listed || !l.Shadow
+		f.rules[i] = rule{
+			Rule: r, counters: counters.expand(), item: quote(r.Limit.Name),
+			detail: fmt.Sprintf("The limit is %d requests in %v, at most %d at once.", r.Limit.Count, r.Limit.Period,
+				r.Limit.Burst),
+		}
+		f.listed = f.listed || !r.Shadow
 	}
 	f.policy = f.policyWith(-1)
-	for i := range f.uses {
-		f.uses[i].policy = f.policyWith(i)
+	for i := range f.rules {
+		f.rules[i].policy = f.policyWith(i)
 	}
-	f.seen.New = func() any {
-		return &seen{decisions: make([]Decision, len(limits)), known: make([]bool, len(limits))}
+	f.evaluations.New = func() any {
+		return &evaluation{decisions: make([]Decision, len(rules)), known: make([]bool, len(rules))}
 	}
 	return f
 }
 
-func complete(c Counters) Counters {
+// expand puts a counter that discards in the place of each that is not kept.
+func (c Counters) expand() Counters {
 	for _, p := range []*filters.Counter{&c.Allowed, &c.Refused, &c.ShadowRefused, &c.StoreFailures} {
 		if *p == nil {
 			*p = filters.Discard
@@ -101,93 +72,101 @@ func complete(c Counters) Counters {
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "ratelimit" }
 
-// Request charges the limits in order and refuses at the first one that has nothing left. The time that local limits go by is that at
-// which the request was received.
+// Needs implements [filters.Filter]: the request's body where a limit is counted by a part of it.
+func (f *Filter) Needs() filters.Needs {
+	var n filters.Needs
+	for _, u := range f.rules {
+		n.RequestBody = n.RequestBody || ref.AnyBody(u.Per)
+	}
+	return n
+}
+
+// Request charges the limits in order and refuses at the first one that has no token left. Local
+// limits take the time at which the request was received.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
-	if len(f.uses) == 0 {
+	if len(f.rules) == 0 {
 		return nil
 	}
 	now := x.Received
 	if now.IsZero() { // an adapter that does not know
 		now = time.Now()
 	}
-	st := f.seen.Get().(*seen)
-	clear(st.known)
-	s.Ref = st
-	for i := range f.uses {
-		u := &f.uses[i]
-		d, known, failed := u.decide(x, now)
-		st.decisions[i], st.known[i] = d, known
+	e := f.evaluations.Get().(*evaluation)
+	clear(e.known)
+	s.Ref = e
+	for i := range f.rules {
+		r := &f.rules[i]
+		d, known, failed := r.decide(x, now)
+		e.decisions[i], e.known[i] = d, known
 		switch {
 		case d.Allowed:
-			u.count.Allowed.Inc()
-		case u.Shadow:
-			u.count.ShadowRefused.Inc()
+			r.counters.Allowed.Inc()
+		case r.Shadow:
+			r.counters.ShadowRefused.Inc()
 		default:
-			u.count.Refused.Inc()
-			return f.refuse(x, st, i, failed)
+			r.counters.Refused.Inc()
+			return f.refuse(x, e, i, failed)
 		}
 	}
 	return nil
 }
 
-// decide asks the limiter, and where its store fails the policy for that. known says that the decision's numbers hold; failed, that a
-// refusal is for want of the store.
-func (u *use) decide(x *filters.Exchange, now time.Time) (d Decision, known, failed bool) {
-	k := key(u.Per, x)
-	d, err := u.Limiter.Allow(x.Context(), k, now)
+// decide asks the limiter, and follows OnStoreFailure where its store fails. known says that the
+// decision's numbers are valid; failed, that the request is refused because the store failed.
+func (r *rule) decide(x *filters.Exchange, now time.Time) (d Decision, known, failed bool) {
+	k := key(r.Per, x)
+	d, err := r.Limiter.Allow(x.Context(), k, now)
 	if err == nil {
 		return d, true, false
 	}
-	u.count.StoreFailures.Inc()
+	r.counters.StoreFailures.Inc()
 	switch {
-	case u.OnStoreFailure == Open:
+	case r.OnStoreFailure == Open:
 		return Decision{Allowed: true}, false, false
-	case u.OnStoreFailure == Local && u.Fallback != nil:
-		if d, err = u.Fallback.Allow(x.Context(), k, now); err == nil {
+	case r.OnStoreFailure == Local && r.Fallback != nil:
+		if d, err = r.Fallback.Allow(x.Context(), k, now); err == nil {
 			return d, true, false
 		}
 	}
 	return Decision{}, false, true
 }
 
-func (f *Filter) refuse(x *filters.Exchange, st *seen, i int, failed bool) *filters.Reply {
-	u := &f.uses[i]
-	var r *filters.Reply
+func (f *Filter) refuse(x *filters.Exchange, e *evaluation, i int, failed bool) *filters.Reply {
+	r := &f.rules[i]
+	reason := filters.RateLimited
+	problem := filters.Problem{Detail: r.detail, Limit: r.Limit.Name, RetryAfter: e.decisions[i].RetryAfter}
 	if failed {
-		r = filters.Refuse(filters.StoreUnavailable, filters.Problem{
-			Detail: "The limit cannot be checked, and it is set to refuse then.", Limit: u.Limit.Name,
-		})
-	} else {
-		r = filters.Refuse(filters.RateLimited, filters.Problem{
-			Detail: u.detail, Limit: u.Limit.Name, RetryAfter: st.decisions[i].RetryAfter,
-		})
+		reason = filters.StoreUnavailable
+		problem = filters.Problem{Detail: "The limit cannot be checked, and it is set to refuse then.",
+			Limit: r.Limit.Name}
 	}
-	r.Header.Add("RateLimit-Policy", u.policy)
-	if v := f.rateLimit(x, st, i); v != "" {
-		r.Header.Add("RateLimit", v)
+	reply := filters.Refuse(reason, problem)
+	reply.Header.Add("RateLimit-Policy", r.policy)
+	if v := f.rateLimit(x, e, i); v != "" {
+		reply.Header.Add("RateLimit", v)
 	}
-	return r
+	return reply
 }
 
-// Response tells the client of the limits, whoever made the answer.
+// Response tells the client of the limits, whether the service or the gateway made the response.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
-	st, ok := s.Ref.(*seen)
+	e, ok := s.Ref.(*evaluation)
 	if !ok || !f.listed {
 		return
 	}
 	x.Response.Header.Set("RateLimit-Policy", f.policy)
-	if v := f.rateLimit(x, st, -1); v != "" {
+	if v := f.rateLimit(x, e, -1); v != "" {
 		x.Response.Header.Set("RateLimit", v)
 	} else {
 		x.Response.Header.Del("RateLimit")
 	}
 }
 
-// Done gives the exchange's state back to the pool. A token that was taken is spent, whatever became of the request.
+// Done gives the exchange's state back to the pool. A token that was taken is spent, whatever
+// became of the request.
 func (f *Filter) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) {
-	if st, ok := s.Ref.(*seen); ok {
+	if e, ok := s.Ref.(*evaluation); ok {
 		s.Ref = nil
-		f.seen.Put(st)
+		f.evaluations.Put(e)
 	}
 }

@@ -47,7 +47,7 @@ func limit(name string, count, burst int, period time.Duration) ratelimit.Limit 
 	return ratelimit.Limit{Name: name, Count: count, Period: period, Burst: burst}
 }
 
-func use(l ratelimit.Limit, per ...ref.Ref) ratelimit.Rule {
+func rule(l ratelimit.Limit, per ...ref.Ref) ratelimit.Rule {
 	return ratelimit.Rule{Limit: l, Per: per, Limiter: ratelimitlocal.New(l, 1000)}
 }
 
@@ -100,16 +100,16 @@ func wantFields(t *testing.T, r filters.Response, status int, policy, left strin
 func TestConform(t *testing.T) {
 	ample := limit("ample", 1_000_000, 1_000_000, time.Second)
 	none := limit("none", 1, 1, 1000*time.Hour)
-	for name, uses := range map[string]func() []ratelimit.Rule{
-		"passes": func() []ratelimit.Rule { return []ratelimit.Rule{use(ample), use(ample, principal, tenant)} },
-		"shadow": func() []ratelimit.Rule { u := use(none); u.Shadow = true; return []ratelimit.Rule{u, use(ample)} },
+	for name, rules := range map[string]func() []ratelimit.Rule{
+		"passes": func() []ratelimit.Rule { return []ratelimit.Rule{rule(ample), rule(ample, principal, tenant)} },
+		"shadow": func() []ratelimit.Rule { r := rule(none); r.Shadow = true; return []ratelimit.Rule{r, rule(ample)} },
 		"refuses": func() []ratelimit.Rule {
-			u := use(none)
-			send(t, ratelimit.New([]ratelimit.Rule{u}, nil), time.Now(), nil)
-			return []ratelimit.Rule{use(ample), u}
+			r := rule(none)
+			send(t, ratelimit.New([]ratelimit.Rule{r}, nil), time.Now(), nil)
+			return []ratelimit.Rule{rule(ample), r}
 		},
 		"store gone, closed": func() []ratelimit.Rule {
-			return []ratelimit.Rule{use(ample), {Limit: ample, Limiter: new(silent), OnStoreFailure: ratelimit.Closed}}
+			return []ratelimit.Rule{rule(ample), {Limit: ample, Limiter: new(silent), OnStoreFailure: ratelimit.Closed}}
 		},
 		"store gone, local": func() []ratelimit.Rule {
 			return []ratelimit.Rule{{Limit: ample, Limiter: new(silent), Fallback: ratelimitlocal.New(ample, 10)}}
@@ -118,7 +118,7 @@ func TestConform(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			filtertest.Conform(t, func(*testing.T) (filters.Filter, func(*filters.Exchange)) {
-				return ratelimit.New(uses(), nil), func(x *filters.Exchange) { x.Header.Add("X-Tenant", "t1") }
+				return ratelimit.New(rules(), nil), func(x *filters.Exchange) { x.Header.Add("X-Tenant", "t1") }
 			})
 		})
 	}
@@ -134,16 +134,17 @@ func (silent) Allow(context.Context, string, time.Time) (ratelimit.Decision, err
 func TestFieldsAndRefusal(t *testing.T) {
 	m := ledger{}
 	f := ratelimit.New([]ratelimit.Rule{
-		use(limit("instance", 2000, 400, time.Second)),
-		use(limit("per-user", 20, 2, time.Minute), principal),
-		use(limit("late", 1000, 5, time.Hour)),
+		rule(limit("instance", 2000, 400, time.Second)),
+		rule(limit("per-user", 20, 2, time.Minute), principal),
+		rule(limit("late", 1000, 5, time.Hour)),
 	}, m)
 	const policy = `"instance";q=2000;w=1, "per-user";q=20;w=60, "late";q=1000;w=3600`
 	wantFields(t, send(t, f, t0, nil), 200, policy, `"instance";r=399;t=1, "per-user";r=1;t=3, "late";r=4;t=4`)
 	wantFields(t, send(t, f, t0, nil), 200, policy, `"instance";r=398;t=1, "per-user";r=0;t=6, "late";r=3;t=8`)
 
 	r := send(t, f, t0, nil)
-	wantFields(t, r, 429, `"per-user";q=20;w=60, "instance";q=2000;w=1, "late";q=1000;w=3600`, `"per-user";r=0;t=3, "instance";r=397;t=1`)
+	wantFields(t, r, 429, `"per-user";q=20;w=60, "instance";q=2000;w=1, "late";q=1000;w=3600`,
+		`"per-user";r=0;t=3, "instance";r=397;t=1`)
 	if r.Reason != filters.RateLimited || r.Header.Get("Retry-After") != "3" {
 		t.Errorf("reason %s, Retry-After %s", r.Reason, r.Header.Get("Retry-After"))
 	}
@@ -151,15 +152,18 @@ func TestFieldsAndRefusal(t *testing.T) {
 		Limit, Detail string
 		RetryAfter    int `json:"retry_after"`
 	}
-	if err := json.Unmarshal(r.Body, &body); err != nil || body.Limit != "per-user" || body.RetryAfter != 3 || body.Detail != "The limit is 20 requests in 1m0s, at most 2 at once." {
+	if err := json.Unmarshal(r.Body, &body); err != nil || body.Limit != "per-user" || body.RetryAfter != 3 ||
+		body.Detail != "The limit is 20 requests in 1m0s, at most 2 at once." {
 		t.Errorf("body %s", r.Body)
 	}
 
-	// Somebody else has his own; the limits before the refusing one were charged, the one after it was not.
+	// Another principal has a bucket of its own; the limits before the refusing one were charged,
+	// the one after it was not.
 	wantFields(t, send(t, f, t0, func(x *filters.Exchange) { x.Principal = "ben" }), 200, policy,
 		`"instance";r=396;t=1, "per-user";r=1;t=3, "late";r=2;t=11`)
 	for name, want := range map[string]int{
-		"instance allowed": 4, "per-user allowed": 3, "per-user refused": 1, "late allowed": 3, "per-user shadow-refused": 0, "instance failures": 0,
+		"instance allowed": 4, "per-user allowed": 3, "per-user refused": 1, "late allowed": 3,
+		"per-user shadow-refused": 0, "instance failures": 0,
 	} {
 		if m[name] != want {
 			t.Errorf("%s: %d, want %d", name, m[name], want)
@@ -168,7 +172,7 @@ func TestFieldsAndRefusal(t *testing.T) {
 }
 
 func TestFieldsOnAnAnswerOfALaterFilter(t *testing.T) {
-	f := ratelimit.New([]ratelimit.Rule{use(limit("a", 10, 10, time.Second))}, nil)
+	f := ratelimit.New([]ratelimit.Rule{rule(limit("a", 10, 10, time.Second))}, nil)
 	var x filters.Exchange
 	var s filters.Slot
 	x.Begin(context.Background(), nil)
@@ -184,9 +188,9 @@ func TestFieldsOnAnAnswerOfALaterFilter(t *testing.T) {
 
 func TestShadow(t *testing.T) {
 	m := ledger{}
-	shadow := use(limit("shadow", 1, 1, time.Hour))
+	shadow := rule(limit("shadow", 1, 1, time.Hour))
 	shadow.Shadow = true
-	f := ratelimit.New([]ratelimit.Rule{shadow, use(limit("real", 2, 2, time.Hour))}, m)
+	f := ratelimit.New([]ratelimit.Rule{shadow, rule(limit("real", 2, 2, time.Hour))}, m)
 	for i, want := range []int{200, 200, 429} {
 		r := send(t, f, t0, nil)
 		if r.Status != want {
@@ -198,17 +202,18 @@ func TestShadow(t *testing.T) {
 			}
 		}
 	}
-	if m["shadow allowed"] != 1 || m["shadow shadow-refused"] != 2 || m["shadow refused"] != 0 || m["real allowed"] != 2 || m["real refused"] != 1 {
+	if m["shadow allowed"] != 1 || m["shadow shadow-refused"] != 2 || m["shadow refused"] != 0 ||
+		m["real allowed"] != 2 || m["real refused"] != 1 {
 		t.Errorf("counted %v", m)
 	}
-	// With nothing but shadows the answer is the service's.
+	// With shadow limits only, the fields are the service's.
 	r := send(t, ratelimit.New([]ratelimit.Rule{shadow}, nil), t0, nil)
 	wantFields(t, r, 200, `"service";q=1;w=9`, `"service";r=0;t=9, "service2";r=0;t=9`)
 }
 
 func TestStoreFailure(t *testing.T) {
 	l := limit("global", 1, 1, time.Minute)
-	real := use(limit("real", 100, 100, time.Second))
+	real := rule(limit("real", 100, 100, time.Second))
 	for _, c := range []struct {
 		name     string
 		change   func(*ratelimit.Rule)
@@ -216,25 +221,28 @@ func TestStoreFailure(t *testing.T) {
 		left     string // RateLimit of the last
 		counted  map[string]int
 	}{
-		{"local", func(u *ratelimit.Rule) { u.Fallback = ratelimitlocal.New(l, 10) }, []int{200, 429},
+		{"local", func(r *ratelimit.Rule) { r.Fallback = ratelimitlocal.New(l, 10) }, []int{200, 429},
 			`"global";r=0;t=60`, map[string]int{"global failures": 2, "global allowed": 1, "global refused": 1}},
-		{"local without a share", func(*ratelimit.Rule) {}, []int{503}, "", map[string]int{"global failures": 1, "global refused": 1}},
-		{"open", func(u *ratelimit.Rule) { u.OnStoreFailure = ratelimit.Open }, []int{200, 200}, `"real";r=98;t=1`,
-			map[string]int{"global failures": 2, "global allowed": 2}},
-		{"closed", func(u *ratelimit.Rule) { u.OnStoreFailure = ratelimit.Closed }, []int{503}, "",
+		{"local without a share", func(*ratelimit.Rule) {}, []int{503}, "",
 			map[string]int{"global failures": 1, "global refused": 1}},
-		{"closed, shadow", func(u *ratelimit.Rule) { u.OnStoreFailure, u.Shadow = ratelimit.Closed, true }, []int{200}, `"real";r=99;t=1`,
+		{"open", func(r *ratelimit.Rule) { r.OnStoreFailure = ratelimit.Open }, []int{200, 200}, `"real";r=98;t=1`,
+			map[string]int{"global failures": 2, "global allowed": 2}},
+		{"closed", func(r *ratelimit.Rule) { r.OnStoreFailure = ratelimit.Closed }, []int{503}, "",
+			map[string]int{"global failures": 1, "global refused": 1}},
+		{"closed, shadow", func(r *ratelimit.Rule) { r.OnStoreFailure, r.Shadow = ratelimit.Closed, true }, []int{200},
+			`"real";r=99;t=1`,
 			map[string]int{"global failures": 1, "global shadow-refused": 1, "global refused": 0}},
-		{"local, shadow", func(u *ratelimit.Rule) { u.Fallback, u.Shadow = ratelimitlocal.New(l, 10), true }, []int{200, 200}, `"real";r=98;t=1`,
+		{"local, shadow", func(r *ratelimit.Rule) { r.Fallback, r.Shadow = ratelimitlocal.New(l, 10), true },
+			[]int{200, 200}, `"real";r=98;t=1`,
 			map[string]int{"global failures": 2, "global allowed": 1, "global shadow-refused": 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := ledger{}
 			store := new(broken)
-			u := ratelimit.Rule{Limit: l, Limiter: store}
-			c.change(&u)
+			failing := ratelimit.Rule{Limit: l, Limiter: store}
+			c.change(&failing)
 			real.Limiter = ratelimitlocal.New(real.Limit, 10)
-			f := ratelimit.New([]ratelimit.Rule{u, real}, m)
+			f := ratelimit.New([]ratelimit.Rule{failing, real}, m)
 			var r filters.Response
 			for i, want := range c.statuses {
 				if r = send(t, f, t0, nil); r.Status != want {
@@ -244,7 +252,8 @@ func TestStoreFailure(t *testing.T) {
 			if got := r.Header.Get("RateLimit"); got != c.left {
 				t.Errorf("RateLimit is %q, want %q", got, c.left)
 			}
-			if r.Status == 503 && (r.Reason != filters.StoreUnavailable || r.Header.Get("Retry-After") == "" || strings.Contains(string(r.Body), "i/o")) {
+			if r.Status == 503 && (r.Reason != filters.StoreUnavailable || r.Header.Get("Retry-After") == "" ||
+				strings.Contains(string(r.Body), "i/o")) {
 				t.Errorf("refusal %s %s", r.Reason, r.Body)
 			}
 			for name, want := range c.counted {
@@ -270,7 +279,8 @@ func (s *spyLimiter) Allow(_ context.Context, key string, _ time.Time) (ratelimi
 func TestKeys(t *testing.T) {
 	keys := func(fill func(*filters.Exchange), per ...ref.Ref) string {
 		spy := new(spyLimiter)
-		send(t, ratelimit.New([]ratelimit.Rule{{Limit: limit("l", 1, 1, time.Second), Per: per, Limiter: spy}}, nil), t0, fill)
+		send(t, ratelimit.New([]ratelimit.Rule{{Limit: limit("l", 1, 1, time.Second), Per: per, Limiter: spy}}, nil),
+			t0, fill)
 		return spy.keys[0]
 	}
 	headers := func(tenant, item string) func(*filters.Exchange) {
@@ -314,13 +324,13 @@ func TestKeys(t *testing.T) {
 }
 
 func TestNamesAreQuoted(t *testing.T) {
-	f := ratelimit.New([]ratelimit.Rule{use(limit("a\"b\\c\r\nü", 1, 1, time.Second))}, nil)
+	f := ratelimit.New([]ratelimit.Rule{rule(limit("a\"b\\c\r\nü", 1, 1, time.Second))}, nil)
 	wantFields(t, send(t, f, t0, nil), 200, `"a\"b\\c___";q=1;w=1`, `"a\"b\\c___";r=0;t=1`)
 }
 
 func TestTheAllowedPathAllocatesNothing(t *testing.T) {
 	ample := limit("ample", 1_000_000_000, 1_000_000, time.Second)
-	f := ratelimit.New([]ratelimit.Rule{use(ample), use(ample, principal)}, ledger{"": 0})
+	f := ratelimit.New([]ratelimit.Rule{rule(ample), rule(ample, principal)}, ledger{"": 0})
 	var x filters.Exchange
 	var s filters.Slot
 	ctx := context.Background()

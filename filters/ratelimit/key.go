@@ -14,9 +14,9 @@ const keyBytesMax = 128
 // digestMark begins a key that is a digest. A plain key never begins so: see key.
 const digestMark = "\x00"
 
-// key joins the values of the references so that different values never give the same key: one value stands for itself,
-// several are each preceded by their length. It names nothing else; a limiter belongs to one limit. It is good as long as the
-// exchange's own texts are.
+// key joins the values of the references so that different values never give the same key: one
+// value stands for itself, several are each preceded by their length. It names nothing else: a
+// limiter belongs to one limit. The text is valid as long as the exchange's own texts are.
 func key(per []ref.Ref, x *filters.Exchange) string {
 	switch len(per) {
 	case 0:

@@ -3,6 +3,7 @@ package ref
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -91,4 +92,9 @@ func (r Ref) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r *Ref) UnmarshalText(b []byte) (err error) {
 	*r, err = Parse(string(b))
 	return err
+}
+
+// AnyBody reports whether one of the references is to the request's body.
+func AnyBody(list []Ref) bool {
+	return slices.ContainsFunc(list, func(r Ref) bool { return r.Root == Body })
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // allocates checks how many allocations a call makes once everything has been used a few times.
@@ -36,7 +37,7 @@ func TestAllocHeads(t *testing.T) {
 	})
 	answer := []byte("HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 12345\r\nSet-Cookie: a=b\r\n\r\n")
 	var header filters.Header
-	allocates(t, 0, "an answer's head", func() {
+	allocates(t, 0, "a response's head", func() {
 		if _, _, err := parseResponse(answer, "GET", &header, &h); err != nil {
 			t.Fatal(err)
 		}
@@ -47,8 +48,8 @@ func TestAllocHeads(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	out := make([]byte, 0, smallBuffer)
-	m := &Message{Bytes: []byte("hello")}
+	out := make([]byte, 0, message.SmallBuffer)
+	m := &message.Message{Bytes: []byte("hello")}
 	x = filters.Exchange{Method: "POST", Path: "/", RawQuery: "a=b", Host: "a.test", Header: filters.Header{{Name: "A", Value: "b"}}, Inject: filters.Header{{Name: "C", Value: "d"}}}
 	allocates(t, 0, "the head of a forwarded request", func() {
 		if _, err := appendRequest(out, &x, m, "b.test"); err != nil {
@@ -62,7 +63,7 @@ func TestAllocChunks(t *testing.T) {
 	var in buffer
 	var b body
 	var from bytes.Reader
-	small, p := make([]byte, smallBuffer), make([]byte, 1000)
+	small, p := make([]byte, message.SmallBuffer), make([]byte, 1000)
 	allocates(t, 0, "a chunked body", func() {
 		from.Reset(raw)
 		in.take(small)
@@ -79,7 +80,7 @@ func TestAllocChunks(t *testing.T) {
 
 // canned answers every request of a connection alike, and allocates nothing.
 func canned(nc net.Conn, answer []byte) {
-	b := make([]byte, smallBuffer)
+	b := make([]byte, message.SmallBuffer)
 	for n := 0; ; {
 		m, err := nc.Read(b[n:])
 		if err != nil {
@@ -110,10 +111,10 @@ func TestAllocDo(t *testing.T) {
 		reusable := false
 		p.release = func(_ *Client, r bool) { reusable = r }
 		get, post := request("GET"), request("POST")
-		none, some := &Message{}, &Message{Bytes: []byte("hello")}
-		ours, plain := &Context{}, context.Background()
+		none, some := &message.Message{}, &message.Message{Bytes: []byte("hello")}
+		ours, plain := &message.Context{}, context.Background()
 		b := make([]byte, 100)
-		exchange := func(ctx context.Context, x *filters.Exchange, m *Message) {
+		exchange := func(ctx context.Context, x *filters.Exchange, m *message.Message) {
 			a, err := p.Do(ctx, x, m, time.Now(), time.Minute)
 			if err != nil {
 				t.Fatal(err)
@@ -146,7 +147,7 @@ func TestAllocServe(t *testing.T) {
 		r.Write(answer)
 	}, nil)
 	p := dial(t, address)
-	b := make([]byte, smallBuffer)
+	b := make([]byte, message.SmallBuffer)
 	ask := func(request []byte) {
 		if _, err := p.Conn.Write(request); err != nil {
 			t.Fatal(err)

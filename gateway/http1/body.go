@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Bounds of a chunked body's overhead. What is beyond them is no message but an attempt to keep us busy (CVE-2023-39326).
@@ -45,7 +46,7 @@ const (
 	toClose
 )
 
-// begin sets the body up by its length in the head.
+// start sets the body up by its length in the head.
 func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string) {
 	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0], nominated: nominated}
 	switch {
@@ -104,7 +105,7 @@ func (b *body) read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.some(p)
+	n, err := b.readSome(p)
 	switch {
 	case b.kind == toClose:
 		if err == io.EOF {
@@ -122,8 +123,8 @@ func (b *body) read(p []byte) (int, error) {
 	return n, err
 }
 
-// some reads what there is, from the buffer first.
-func (b *body) some(p []byte) (int, error) {
+// readSome reads what there is, from the buffer first.
+func (b *body) readSome(p []byte) (int, error) {
 	if b.in.empty() {
 		if len(p) >= directMin {
 			return b.from.Read(p)
@@ -204,13 +205,13 @@ func (b *body) chunkLine() (int64, error) {
 		case i >= chunkLineMax:
 			return 0, faultChunkLong
 		case extension:
-			if class[c]&isValue == 0 {
+			if !message.ValueByte(c) {
 				return 0, faultChunkSize
 			}
 			if b.ext++; b.ext > extensionsMax {
 				return 0, faultChunkLong
 			}
-		case class[c]&isHex != 0:
+		case isHex(c):
 			if size >= 1<<58 { // another digit would overflow
 				return 0, faultChunkLong
 			}
@@ -224,6 +225,10 @@ func (b *body) chunkLine() (int64, error) {
 			return 0, faultChunkSize
 		}
 	}
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f'
 }
 
 func hexDigit(c byte) int64 {

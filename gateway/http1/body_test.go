@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 func TestBody(t *testing.T) {
@@ -80,8 +82,8 @@ func TestChunkBounds(t *testing.T) {
 		"extensions of more":     {strings.Repeat(some, 65) + "0\r\n\r\n", faultChunkLong},
 		"a trailer of the most":  {"0\r\n" + last(trailerBytesMax), io.EOF},
 		"a trailer of one more":  {"0\r\n" + last(trailerBytesMax+1), faultTrailer},
-		"trailers of the most":   {"0\r\n" + strings.Repeat("A:\r\n", FieldsMax) + "\r\n", io.EOF},
-		"trailers of one more":   {"0\r\n" + strings.Repeat("A:\r\n", FieldsMax+1) + "\r\n", faultTrailer},
+		"trailers of the most":   {"0\r\n" + strings.Repeat("A:\r\n", message.FieldsMax) + "\r\n", io.EOF},
+		"trailers of one more":   {"0\r\n" + strings.Repeat("A:\r\n", message.FieldsMax+1) + "\r\n", faultTrailer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +103,7 @@ func TestBodyKeepsItsError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	var in buffer
-	in.take(make([]byte, smallBuffer))
+	in.take(make([]byte, message.SmallBuffer))
 	var b body
 	b.begin(&in, io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken)), 5, "")
 	got, err := io.ReadAll(&b)
@@ -133,7 +135,7 @@ func TestBodyReadsNothingBeyond(t *testing.T) {
 func TestBufferKeepsStrings(t *testing.T) {
 	t.Parallel()
 	var in buffer
-	small := make([]byte, smallBuffer)
+	small := make([]byte, message.SmallBuffer)
 	in.take(small)
 	from := &pieces{bytes.Repeat([]byte("0123456789abcdef"), 8<<10), 1000}
 	type held struct {
@@ -179,7 +181,7 @@ func TestBufferKeepsStrings(t *testing.T) {
 func TestBufferDoesNotGrowForABody(t *testing.T) {
 	t.Parallel()
 	var in buffer
-	in.take(make([]byte, smallBuffer))
+	in.take(make([]byte, message.SmallBuffer))
 	copy(in.b, "head")
 	in.w = 4
 	in.keep(4)

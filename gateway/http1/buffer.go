@@ -2,23 +2,12 @@ package http1
 
 import (
 	"io"
-	"sync"
+	"unsafe"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Sizes of the buffers that are used again. The first takes nearly every head and small body, with which it is copied once.
-const (
-	smallBuffer = 4 << 10
-	largeBuffer = 64 << 10
-	roomMin     = 256 // a read into less is not worth its system call
-)
-
-var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
-
-// LargeBuffer returns a buffer for a body on its way through; [PutLargeBuffer] takes it back.
-func LargeBuffer() *[largeBuffer]byte { return largeBuffers.Get().(*[largeBuffer]byte) }
-
-// PutLargeBuffer takes back what [LargeBuffer] gave.
-func PutLargeBuffer(b *[largeBuffer]byte) { poison(b[:]); largeBuffers.Put(b) }
+const roomMin = 256 // bytes; a read into less is not worth its system call
 
 // buffer holds what was read and not yet consumed: b[r:w]. What lies below floor is referred to, by the strings of a parsed
 // head, and does not move.
@@ -34,7 +23,7 @@ func (b *buffer) take(small []byte) { *b = buffer{b: small, small: small} }
 
 // release ends the use; nothing refers to the memory any more.
 func (b *buffer) release() {
-	poison(b.small)
+	message.Poison(b.small)
 	*b = buffer{}
 }
 
@@ -56,11 +45,11 @@ func (b *buffer) restart() {
 		old := b.b
 		b.take(b.small)
 		b.w = copy(b.b, rest)
-		poison(old)
+		message.Poison(old)
 		return
 	}
 	n := copy(b.b, rest)
-	poison(b.b[n:b.w])
+	message.Poison(b.b[n:b.w])
 	b.r, b.w, b.floor = 0, n, 0
 }
 
@@ -83,7 +72,7 @@ func (b *buffer) room(limit int) bool {
 			return true
 		}
 	}
-	grown := make([]byte, max(4*len(b.unread()), smallBuffer))
+	grown := make([]byte, max(4*len(b.unread()), message.SmallBuffer))
 	n := copy(grown, b.unread())
 	b.b, b.r, b.w, b.floor = grown, 0, n, 0 // strings may refer to the old one
 	return true
@@ -101,3 +90,6 @@ func (b *buffer) fill(from io.Reader) error {
 	}
 	return err
 }
+
+// text makes a string of bytes without a copy. It is good for as long as the buffer is not used again.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

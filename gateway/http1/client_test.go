@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // pair is a client and the service that it is connected to, which a test plays.
@@ -49,7 +50,7 @@ func request(method string) *filters.Exchange {
 }
 
 // do sends a GET, has the service answer with text, and returns what came of it.
-func (p *pair) do(ctx context.Context, method, text string, m *Message) (*Response, error) {
+func (p *pair) do(ctx context.Context, method, text string, m *message.Message) (*Response, error) {
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
@@ -91,7 +92,7 @@ func TestClientReuse(t *testing.T) {
 		{"GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", "", 2},
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), strings.Repeat("x", 100000), "", 100000},
 	} {
-		a, err := p.do(t.Context(), c.method, c.answer, &Message{})
+		a, err := p.do(t.Context(), c.method, c.answer, &message.Message{})
 		if err != nil {
 			t.Fatalf("%.40q: %v", c.answer, err)
 		}
@@ -126,7 +127,7 @@ func TestClientNoReuse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := connect(t)
-			a, err := p.do(t.Context(), "GET", c.answer, &Message{})
+			a, err := p.do(t.Context(), "GET", c.answer, &message.Message{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,18 +166,18 @@ func TestClientFailures(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer string
-		want   Failure
+		want   message.Failure
 	}{
-		"closed at once":     {"", Failure{Cause: io.ErrUnexpectedEOF, Sent: true, Silent: true}},
-		"a part of a head":   {"HTTP/1.1 200 OK\r\nA: ", Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
-		"an interim answer":  {"HTTP/1.1 103 Early\r\n\r\n", Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
-		"not HTTP":           {"SSH-2.0-OpenSSH_9.6\r\n", Failure{Cause: faultStatus, Sent: true}},
-		"two lengths":        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", Failure{Cause: faultLengths, Sent: true}},
-		"length and chunked": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Failure{Cause: faultBoth, Sent: true}},
-		"switches unasked":   {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", Failure{Cause: errSwitch, Sent: true}},
-		"interim for ever":   {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", interimMax+1), Failure{Cause: errInterim, Sent: true}},
-		"too long":           {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", answerHeadMax), Failure{Cause: errHeadLong, Sent: true}},
-		"too many":           {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", FieldsMax+1) + "\r\n", Failure{Cause: faultMany, Sent: true}},
+		"closed at once":      {"", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true, Silent: true}},
+		"a part of a head":    {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
+		"an interim response": {"HTTP/1.1 103 Early\r\n\r\n", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
+		"not HTTP":            {"SSH-2.0-OpenSSH_9.6\r\n", message.Failure{Cause: faultStatus, Sent: true}},
+		"two lengths":         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", message.Failure{Cause: faultLengths, Sent: true}},
+		"length and chunked":  {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", message.Failure{Cause: faultBoth, Sent: true}},
+		"switches unasked":    {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", message.Failure{Cause: errSwitch, Sent: true}},
+		"interim for ever":    {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1), message.Failure{Cause: errInterim, Sent: true}},
+		"too long":            {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax), message.Failure{Cause: errHeadLong, Sent: true}},
+		"too many":            {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n", message.Failure{Cause: faultMany, Sent: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,8 +187,8 @@ func TestClientFailures(t *testing.T) {
 				io.WriteString(p.service, c.answer)
 				p.service.Conn.(*net.TCPConn).CloseWrite()
 			}()
-			_, err := p.Do(t.Context(), request("GET"), &Message{}, time.Now(), hangs)
-			f, ok := err.(*Failure)
+			_, err := p.Do(t.Context(), request("GET"), &message.Message{}, time.Now(), hangs)
+			f, ok := err.(*message.Failure)
 			if !ok || *f != c.want {
 				t.Errorf("got %+v, want %+v", err, c.want)
 			}
@@ -196,11 +197,11 @@ func TestClientFailures(t *testing.T) {
 			}
 		})
 	}
-	t.Run("no answer in time", func(t *testing.T) {
+	t.Run("no response in time", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
-		_, err := p.Do(t.Context(), request("GET"), &Message{}, time.Now(), 20*time.Millisecond)
-		f, ok := err.(*Failure)
+		_, err := p.Do(t.Context(), request("GET"), &message.Message{}, time.Now(), 20*time.Millisecond)
+		f, ok := err.(*message.Failure)
 		if !ok || !errors.Is(f, os.ErrDeadlineExceeded) || !f.Sent || !f.Silent || f.Client || <-p.released {
 			t.Errorf("got %+v", err)
 		}
@@ -208,15 +209,15 @@ func TestClientFailures(t *testing.T) {
 	t.Run("nothing to send", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
-		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &Message{}, time.Now(), hangs)
-		if f, ok := err.(*Failure); !ok || f.Cause != errRequest || f.Sent || <-p.released {
+		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &message.Message{}, time.Now(), hangs)
+		if f, ok := err.(*message.Failure); !ok || f.Cause != errRequest || f.Sent || <-p.released {
 			t.Errorf("got %+v", err)
 		}
 	})
 	t.Run("a body that breaks off", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
-		a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &Message{})
+		a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,7 @@ func TestClientInterim(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
 	var seen []string
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", &Message{
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", &message.Message{
 		Interim: func(status int, h filters.Header) { seen = append(seen, fmt.Sprint(status, h)) },
 	})
 	if err != nil {
@@ -242,7 +243,7 @@ func TestClientInterim(t *testing.T) {
 	}
 	a.Close()
 	if len(seen) != 1 || seen[0] != "103 [{Link x}]" {
-		t.Errorf("interim answers: %q", seen)
+		t.Errorf("interim responses: %q", seen)
 	}
 }
 
@@ -250,7 +251,7 @@ func TestClientInterim(t *testing.T) {
 func TestClientNext(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellobehind", &Message{})
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellobehind", &message.Message{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +327,7 @@ func TestUpload(t *testing.T) {
 			body.pieces <- "world"
 			close(body.pieces)
 		}()
-		a, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: length, Trailer: func() filters.Header {
+		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: length, Trailer: func() filters.Header {
 			return filters.Header{{Name: "Sum", Value: "10"}, {Name: "Host", Value: "no"}}
 		}}, time.Now(), hangs)
 		if err != nil {
@@ -342,14 +343,14 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// An answer that refuses ends the upload; one that does not lets it go on to its end.
+// A response that refuses ends the upload; one that does not lets it go on to its end.
 func TestUploadWithAnEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("401", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", &Message{Stream: body, Length: -1})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", &message.Message{Stream: body, Length: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +367,7 @@ func TestUploadWithAnEarlyAnswer(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", &Message{Stream: body, Length: -1})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", &message.Message{Stream: body, Length: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -395,8 +396,8 @@ func TestUploadBreaks(t *testing.T) {
 			body.pieces <- "hello"
 			body.Interrupt()
 		}()
-		_, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: length}, time.Now(), hangs)
-		f, ok := err.(*Failure)
+		_, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: length}, time.Now(), hangs)
+		f, ok := err.(*message.Failure)
 		if !ok || !f.Client || !f.Sent || !f.Silent || !errors.Is(f, os.ErrDeadlineExceeded) || <-p.released {
 			t.Errorf("length %d: %+v", length, err)
 		}
@@ -411,8 +412,8 @@ func TestUploadBreaks(t *testing.T) {
 		body.pieces <- "hello"
 		close(body.pieces)
 	}()
-	_, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: 10}, time.Now(), hangs)
-	if f, ok := err.(*Failure); !ok || !f.Client || !errors.Is(f, io.ErrUnexpectedEOF) {
+	_, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 10}, time.Now(), hangs)
+	if f, ok := err.(*message.Failure); !ok || !f.Client || !errors.Is(f, io.ErrUnexpectedEOF) {
 		t.Errorf("a body that is too short: %+v", err)
 	}
 }
@@ -436,7 +437,7 @@ func TestExpectForwarded(t *testing.T) {
 			body.pieces <- "hello"
 			close(body.pieces)
 		}()
-		a, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: 5, Expects: true}, time.Now(), hangs)
+		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 5, Expects: true}, time.Now(), hangs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -451,7 +452,7 @@ func TestExpectForwarded(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", &Message{Stream: body, Length: 5, Expects: true})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", &message.Message{Stream: body, Length: 5, Expects: true})
 		if err != nil || a.Status != 413 {
 			t.Fatal(a, err)
 		}
@@ -484,7 +485,7 @@ func TestSlowClientIsNotTheServicesFault(t *testing.T) {
 		io.ReadFull(p.service.r, make([]byte, 16))
 		io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
 	}()
-	a, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: 16}, time.Now(), timeout)
+	a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 16}, time.Now(), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +496,7 @@ func TestSlowClientIsNotTheServicesFault(t *testing.T) {
 func TestClientInterrupt(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func() (context.Context, func()){
-		"ours": func() (context.Context, func()) { c := &Context{}; return c, c.Cancel },
+		"ours": func() (context.Context, func()) { c := &message.Context{}; return c, c.Cancel },
 		"plain": func() (context.Context, func()) {
 			c, cancel := context.WithCancel(context.Background())
 			return c, cancel
@@ -509,13 +510,13 @@ func TestClientInterrupt(t *testing.T) {
 				p.service.head()
 				cancel()
 			}()
-			if _, err := p.Do(ctx, request("GET"), &Message{}, time.Now(), hangs); err == nil || <-p.released {
-				t.Error("the answer that never came is there")
+			if _, err := p.Do(ctx, request("GET"), &message.Message{}, time.Now(), hangs); err == nil || <-p.released {
+				t.Error("the response that never came is there")
 			}
 
 			ctx, cancel = make()
 			p = connect(t)
-			a, err := p.do(ctx, "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &Message{})
+			a, err := p.do(ctx, "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -530,14 +531,14 @@ func TestClientInterrupt(t *testing.T) {
 			ctx, cancel = make()
 			cancel()
 			p = connect(t)
-			if _, err := p.Do(ctx, request("GET"), &Message{}, time.Now(), hangs); err == nil || <-p.released {
+			if _, err := p.Do(ctx, request("GET"), &message.Message{}, time.Now(), hangs); err == nil || <-p.released {
 				t.Error("a request is served whose client has left")
 			}
 		})
 	}
 }
 
-// A context that ends just as the answer comes either costs the connection, or leaves it as good as it was.
+// A context that ends just as the response comes either costs the connection, or leaves it as good as it was.
 func TestClientInterruptAtTheEnd(t *testing.T) {
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -545,7 +546,7 @@ func TestClientInterruptAtTheEnd(t *testing.T) {
 		var ctx context.Context
 		var cancel func()
 		if i%2 == 0 {
-			c := &Context{}
+			c := &message.Context{}
 			ctx, cancel = c, c.Cancel
 		} else {
 			ctx, cancel = context.WithCancel(context.Background())
@@ -558,14 +559,14 @@ func TestClientInterruptAtTheEnd(t *testing.T) {
 			io.WriteString(p.service, answer)
 			cancel()
 		}()
-		if a, err := p.Do(ctx, request("GET"), &Message{}, time.Now(), hangs); err == nil {
+		if a, err := p.Do(ctx, request("GET"), &message.Message{}, time.Now(), hangs); err == nil {
 			io.Copy(io.Discard, struct{ io.Reader }{a})
 			a.Close()
 		}
 		reusable := <-p.released
 		<-over
 		if reusable {
-			a, err := p.do(context.Background(), "GET", answer, &Message{})
+			a, err := p.do(context.Background(), "GET", answer, &message.Message{})
 			if err != nil {
 				t.Fatalf("the connection was used again: %v", err)
 			}
@@ -644,7 +645,7 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// A service that closes behind its answer does not spoil it, and a client that pipelines through a gateway gets what is his.
+// A service that closes behind its response does not spoil it, and a client that pipelines through a gateway gets what is his.
 func TestClientBehindServer(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
@@ -98,7 +99,7 @@ func FuzzDifferentialResponse(f *testing.F) {
 		}
 		compareFields(t, raw, header, resp.Header, h.connection)
 		length := h.length
-		if HasNoBody(method, status) {
+		if message.HasNoBody(method, status) {
 			length = 0
 		}
 		compareBodies(t, raw, n, length, resp.Body, br)
@@ -121,14 +122,14 @@ func compareFields(t *testing.T, raw []byte, ours filters.Header, theirs http.He
 	t.Helper()
 	seen := map[string][]string{}
 	for _, field := range ours {
-		if HopByHop(field.Name) || Nominates(nominated, field.Name) {
+		if message.HopByHop(field.Name) || message.Nominates(nominated, field.Name) {
 			t.Fatalf("%q: %q is kept", raw, field)
 		}
 		name := http.CanonicalHeaderKey(field.Name)
 		seen[name] = append(seen[name], field.Value)
 	}
 	for name, values := range theirs {
-		if HopByHop(name) || Nominates(nominated, name) {
+		if message.HopByHop(name) || message.Nominates(nominated, name) {
 			continue
 		}
 		for i := range values {

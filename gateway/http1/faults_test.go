@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // unlimited serves without LimitBody.
@@ -28,7 +29,7 @@ func TestReadWithoutLimit(t *testing.T) {
 func TestCloseDelimitedIsNotReused(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\n\r\nok", &Message{})
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\n\r\nok", &message.Message{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +62,9 @@ func TestRestingClientIsNotTheServicesFault(t *testing.T) {
 		io.ReadFull(p.service.r, make([]byte, 2))
 		io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
 	}()
-	a, err := p.Do(t.Context(), request("POST"), &Message{Stream: body, Length: 2}, time.Now(), timeout)
+	a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 2}, time.Now(), timeout)
 	if err != nil {
-		t.Fatalf("%v, the client's fault: %v", err, err.(*Failure).Client)
+		t.Fatalf("%v, the client's fault: %v", err, err.(*message.Failure).Client)
 	}
 	a.Close()
 }
@@ -71,11 +72,11 @@ func TestRestingClientIsNotTheServicesFault(t *testing.T) {
 func TestQueryCannotEndTheRequestLine(t *testing.T) {
 	t.Parallel()
 	x := filters.Exchange{Method: "GET", Path: "/", RawQuery: "a HTTP/1.1", Host: "a"}
-	if got, err := appendRequest(nil, &x, &Message{}, "a"); err == nil {
+	if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
 		t.Errorf("%q is written", got)
 	}
 	x = filters.Exchange{Method: "GET", Path: "", Host: "a"}
-	if got, err := appendRequest(nil, &x, &Message{}, "a"); err == nil {
+	if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
 		t.Errorf("%q is written", got)
 	}
 }

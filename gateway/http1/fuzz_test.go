@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // parsedRequest is all that parseRequest says of a head, as text that can be compared.
@@ -79,7 +80,7 @@ func FuzzRequestHead(f *testing.F) {
 // connection.
 func checkForwarded(t *testing.T, x *filters.Exchange, h *head) {
 	t.Helper()
-	m := &Message{Length: h.length, Expects: h.expects}
+	m := &message.Message{Length: h.length, Expects: h.expects}
 	if h.length != 0 {
 		m.Stream = idleStream{}
 	}
@@ -108,7 +109,7 @@ func checkForwarded(t *testing.T, x *filters.Exchange, h *head) {
 		t.Fatalf("fields %q are forwarded as %q", x.Header, again.Header)
 	}
 	for _, field := range again.Header {
-		if HopByHop(field.Name) || h.connection != "" && Nominates(h.connection, field.Name) {
+		if message.HopByHop(field.Name) || h.connection != "" && message.Nominates(h.connection, field.Name) {
 			t.Fatalf("%q is forwarded", field)
 		}
 	}
@@ -177,7 +178,7 @@ func FuzzChunked(f *testing.F) {
 			t.Fatalf("of %q the rest is %q", raw, whole.rest)
 		}
 		for line := range strings.SplitSeq(whole.trailer, "\n") {
-			if name, _, _ := strings.Cut(line, "="); filters.EqualName(name, "Drop") || HopByHop(name) {
+			if name, _, _ := strings.Cut(line, "="); filters.EqualName(name, "Drop") || message.HopByHop(name) {
 				t.Fatalf("the trailer has %q", line)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/rawhttp"
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,7 +57,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // read is what a body gave.
 type read struct {
-	bytes, rest []byte // rest is what lies behind the body
+	bytes, rest []byte // releaseBuffers is what lies behind the body
 	trailer     string
 	err         error
 }
@@ -64,7 +66,7 @@ type read struct {
 // pieces.
 func readBody(raw []byte, length int64, ahead, size, into int, nominated string) read {
 	var in buffer
-	in.take(make([]byte, max(smallBuffer, ahead)))
+	in.take(make([]byte, max(message.SmallBuffer, ahead)))
 	in.w = copy(in.b, raw[:ahead])
 	from := &pieces{bytes.Clone(raw[ahead:]), size}
 	var b body

@@ -3,14 +3,13 @@ package http1
 import (
 	"bytes"
 	"errors"
-	"math"
-	"net/netip"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Fault is why a message is refused: a status for the peer and a sentence that he can act on.
+// Fault is why a message is refused: a status for the peer and a sentence to act on.
 type Fault struct {
 	Status int // 400, 414, 417, 431, 501 or 505
 	Detail string
@@ -20,39 +19,36 @@ func (f *Fault) Error() string { return "http1: " + f.Detail }
 
 func bad(detail string) *Fault { return &Fault{400, detail} }
 
-// The faults of a head, made once: a flood of bad requests shall not cost more than one of good ones.
+// The faults of a head, made once: a bad request shall not cost more than a good one.
 var (
-	faultLine       = bad("the request line is not a method, a target and a version with one space between them")
-	faultTarget     = bad("the request target has a byte that it cannot have")
-	faultForm       = bad("the request target does not begin with a slash")
-	faultVersion    = bad("the version is not HTTP/1.0 or HTTP/1.1")
-	faultAlien      = bad("the version does not begin with HTTP/")
-	faultVersionNew = &Fault{505, "this version of HTTP is not spoken here"}
-	faultMethod     = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
-	faultBareLF     = bad("a line ends without a carriage return")
-	faultName       = bad("a field's name is not a token followed by a colon")
-	faultFold       = bad("a field goes on over the end of its line")
-	faultValue      = bad("a field's value has a control byte")
-	faultHost       = bad("the host is missing or is not one")
-	faultHosts      = bad("there are several hosts")
-	faultLength     = bad("the Content-Length is not one number")
-	faultLengths    = bad("there are several Content-Length fields")
-	faultBoth       = bad("there are both a Content-Length and a Transfer-Encoding")
-	faultCoding     = &Fault{501, "the transfer coding is not chunked alone"}
-	faultCodings    = bad("there are several Transfer-Encoding fields")
-	faultCodingOld  = bad("HTTP/1.0 has no transfer codings")
-	faultExpect     = &Fault{417, "the expectation is not 100-continue"}
-	faultURI        = &Fault{414, "the request target is too long"}
-	faultLong       = &Fault{431, "the header is too long"}
-	faultMany       = &Fault{431, "the header has too many fields"}
-	faultStatus     = bad("the status line is not a version, a status of 100 to 999 and a reason")
+	faultLine          = bad("the request line is not a method, a target and a version with one space between them")
+	faultTarget        = bad("the request target has a byte that it cannot have")
+	faultForm          = bad("the request target does not begin with a slash")
+	faultVersion       = bad("the version is not HTTP/1.0 or HTTP/1.1")
+	faultOtherProtocol = bad("the version does not begin with HTTP/")
+	faultVersionNew    = &Fault{505, "this version of HTTP is not spoken here"}
+	faultMethod        = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
+	faultBareLF        = bad("a line ends without a carriage return")
+	faultName          = bad("a field's name is not a token followed by a colon")
+	faultFold          = bad("a field goes on over the end of its line")
+	faultValue         = bad("a field's value has a control byte")
+	faultHost          = bad("the host is missing or is not one")
+	faultHosts         = bad("there are several hosts")
+	faultLength        = bad("the Content-Length is not one number")
+	faultLengths       = bad("there are several Content-Length fields")
+	faultBoth          = bad("there are both a Content-Length and a Transfer-Encoding")
+	faultCoding        = &Fault{501, "the transfer coding is not chunked alone"}
+	faultCodings       = bad("there are several Transfer-Encoding fields")
+	faultCodingOld     = bad("HTTP/1.0 has no transfer codings")
+	faultExpect        = &Fault{417, "the expectation is not 100-continue"}
+	faultURI           = &Fault{414, "the request target is too long"}
+	faultLong          = &Fault{431, "the header is too long"}
+	faultMany          = &Fault{431, "the header has too many fields"}
+	faultStatus        = bad("the status line is not a version, a status of 100 to 999 and a reason")
 )
 
 // errMore: the head is not whole yet.
 var errMore = errors.New("http1: more is needed")
-
-// FieldsMax is how many field lines a header section or a trailer section may have.
-const FieldsMax = 256
 
 // head is what a head says of its own message and connection; the fields that are for the other side are in the header.
 type head struct {
@@ -97,10 +93,10 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	switch {
 	case h.hosts > 1:
 		return 0, faultHosts
-	case h.minor > 0 && h.hosts == 0, h.minor > 0 && x.Host == "" && authority == "", !ValidHost(x.Host):
+	case h.minor > 0 && h.hosts == 0, h.minor > 0 && x.Host == "" && authority == "", !message.ValidHost(x.Host):
 		return 0, faultHost
 	case authority != "" && x.Host != "" && !strings.EqualFold(authority, x.Host):
-		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; who says two things is not to be trusted in either
+		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; of two different ones neither is trusted
 	case authority != "":
 		x.Host = authority
 	}
@@ -110,7 +106,7 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 // requestLine parses to the end of the request line; x.Host gets the authority of a target in absolute form.
 func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	i := 0
-	for i < len(b) && class[b[i]]&isToken != 0 {
+	for i < len(b) && message.TokenByte(b[i]) {
 		i++
 	}
 	if i == len(b) {
@@ -122,7 +118,7 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	x.Method = text(b[:i])
 	i++
 	from := i
-	for i < len(b) && class[b[i]]&isTarget != 0 {
+	for i < len(b) && message.TargetByte(b[i]) {
 		i++
 	}
 	if i == len(b) {
@@ -173,7 +169,7 @@ func noVersion(b []byte, target string) error {
 	if strings.HasPrefix(target, "/") || bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
 		return faultVersion
 	}
-	return faultAlien
+	return faultOtherProtocol
 }
 
 // splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112 §3.2).
@@ -193,7 +189,7 @@ func splitTarget(target string, x *filters.Exchange) error {
 		if end < 0 {
 			end = len(rest)
 		}
-		if x.Host = rest[:end]; !ValidHost(x.Host) || x.Host == "" {
+		if x.Host = rest[:end]; !message.ValidHost(x.Host) || x.Host == "" {
 			return faultHost
 		}
 		target = rest[end:]
@@ -222,48 +218,6 @@ func cutScheme(target string) (string, bool) {
 	return "", false
 }
 
-// ValidHost reports whether s can be a host with a port (RFC 3986 §3.2): no user, no path, nothing that a server may read differently.
-func ValidHost(s string) bool {
-	colons := 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case class[c]&isTarget == 0:
-			return false
-		case c == ':':
-			colons++
-		case strings.IndexByte("/\\?#@,;%\"<>^`{|}", c) >= 0: // an escape is read by some and left by others
-			return false
-		}
-	}
-	if s == "" {
-		return true // RFC 9112 §3.2: the field of a target without an authority; whoever needs one refuses it
-	}
-	if s[0] == '[' {
-		end := strings.IndexByte(s, ']')
-		if end < 0 {
-			return false
-		}
-		if a, err := netip.ParseAddr(s[1:end]); err != nil || !a.Is6() {
-			return false
-		}
-		return s[end+1:] == "" || s[end+1] == ':' && digits(s[end+2:])
-	}
-	if colons > 1 || strings.ContainsAny(s, "[]") {
-		return false
-	}
-	name, port, _ := strings.Cut(s, ":")
-	return name != "" && digits(port)
-}
-
-func digits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return len(s) <= 5
-}
-
 // fields parses field lines from b[i:] to the empty line behind them and returns where that ends. What the engine reads itself goes to h
 // (nil: a trailer section, without what the head's Connection nominated) and, with x, the host to it; all else to header. Strings lie in b.
 func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchange, nominated string) (int, error) {
@@ -282,26 +236,18 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 			}
 			break
 		}
-		if count == FieldsMax {
+		if count == message.FieldsMax {
 			return 0, faultMany
 		}
 		from := i
-		for i < len(b) && class[b[i]]&isToken != 0 {
+		for i < len(b) && message.TokenByte(b[i]) {
 			i++
 		}
 		if i == len(b) {
 			return 0, errMore
 		}
 		if b[i] != ':' || i == from {
-			switch b[i] {
-			case '\n':
-				return 0, faultBareLF
-			case ' ', '\t':
-				if i == from {
-					return 0, faultFold
-				}
-			}
-			return 0, faultName
+			return 0, badName(b[i], i == from)
 		}
 		name := text(b[from:i])
 		i++
@@ -309,7 +255,7 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 			i++
 		}
 		from = i
-		for i < len(b) && class[b[i]]&isValue != 0 {
+		for i < len(b) && message.ValueByte(b[i]) {
 			i++
 		}
 		if i+1 >= len(b) {
@@ -328,13 +274,13 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 		i += 2
 		value := text(b[from:to])
 		if h == nil {
-			if InTrailer(name) && !Nominates(nominated, name) {
+			if message.InTrailer(name) && !message.Nominates(nominated, name) {
 				list = append(list, filters.Field{Name: name, Value: value})
 			}
 			continue
 		}
-		kind := kindOf(name)
-		if kind == ordinary {
+		kind := message.KindOf(name)
+		if kind == message.Ordinary {
 			list = append(list, filters.Field{Name: name, Value: value})
 			continue
 		}
@@ -348,6 +294,17 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 	return i + 2, nil
 }
 
+// badName is the fault of a line on which c stands where the colon behind a name is due.
+func badName(c byte, first bool) error {
+	switch {
+	case c == '\n':
+		return faultBareLF
+	case first && (c == ' ' || c == '\t'):
+		return faultFold
+	}
+	return faultName
+}
+
 func badValue(c byte) error {
 	if c == '\n' {
 		return faultBareLF
@@ -357,49 +314,49 @@ func badValue(c byte) error {
 
 // withoutNominated takes out what the sender's Connection field names as its own (RFC 9110 §7.6.1).
 func withoutNominated(list filters.Header, connection string) filters.Header {
-	list.DelFunc(func(name string) bool { return Nominates(connection, name) })
+	list.DelFunc(func(name string) bool { return message.Nominates(connection, name) })
 	return list
 }
 
 // read takes one of the fields that concern this connection or the message's framing.
-func (h *head) read(kind known, value string, x *filters.Exchange) error {
+func (h *head) read(kind message.Kind, value string, x *filters.Exchange) error {
 	switch kind {
-	case host:
+	case message.Host:
 		if h.hosts++; x != nil {
 			x.Host = value
 		}
-	case contentLength:
+	case message.ContentLength:
 		if h.lengthSet {
 			return faultLengths
 		}
-		n, ok := parseLength(value)
+		n, ok := message.ParseLength(value)
 		if !ok {
 			return faultLength
 		}
 		h.lengthSet, h.length = true, n
-	case transferEncoding:
+	case message.TransferEncoding:
 		if h.codings++; h.codings > 1 {
 			return faultCodings
 		}
 		if !filters.EqualName(value, "chunked") {
 			return faultCoding
 		}
-	case connection:
+	case message.Connection:
 		h.readConnection(value)
-	case upgrade:
+	case message.Upgrade:
 		if h.upgrade != "" {
 			value = h.upgrade + ", " + value
 		}
 		h.upgrade = value
-	case expect:
-		if x == nil { // a service expects nothing of its clients
+	case message.Expect:
+		if x == nil { // a response has no expectation
 			return nil
 		}
 		if !filters.EqualName(value, "100-continue") {
 			return faultExpect
 		}
 		h.expects = h.minor > 0 // RFC 9110 §10.1.1
-	case trailer:
+	case message.Trailer:
 		h.trailer = value
 	}
 	return nil
@@ -430,22 +387,6 @@ func (h *head) readConnection(value string) {
 	}
 }
 
-// parseLength reads a Content-Length: digits only (RFC 9110 §8.6), below 2⁶³.
-func parseLength(s string) (int64, bool) {
-	if s == "" || len(s) > 64 {
-		return 0, false
-	}
-	var n int64
-	for i := range len(s) {
-		d := int64(s[i]) - '0'
-		if d < 0 || d > 9 || n > (math.MaxInt64-d)/10 {
-			return 0, false
-		}
-		n = n*10 + d
-	}
-	return n, true
-}
-
 // requestFraming decides how long a request's body is (RFC 9112 §6.3).
 func (h *head) requestFraming() error {
 	if h.codings == 0 {
@@ -459,11 +400,6 @@ func (h *head) requestFraming() error {
 	}
 	h.length = chunked
 	return nil
-}
-
-// HasNoBody reports whether an answer has no body whatever its fields say (RFC 9112 §6.3).
-func HasNoBody(method string, status int) bool {
-	return method == "HEAD" || status < 200 || status == 204 || status == 304
 }
 
 // parseResponse parses a response head at the beginning of b and returns its length and the status. Strings of header lie in b.
@@ -481,8 +417,8 @@ func parseResponse(b []byte, method string, header *filters.Header, h *head) (n,
 		return 0, 0, faultBoth
 	case h.codings > 0 && h.minor == 0:
 		return 0, 0, faultCodingOld
-	case HasNoBody(method, status):
-		// A Content-Length is that which the answer to a GET would have (RFC 9110 §8.6).
+	case message.HasNoBody(method, status):
+		// A Content-Length is that which the response to a GET would have (RFC 9110 §8.6).
 	case h.codings > 0:
 		h.length = chunked
 	case !h.lengthSet:
@@ -516,7 +452,7 @@ func statusLine(b []byte, h *head) (n, status int, err error) {
 	i := 12
 	if b[i] == ' ' {
 		i++
-		for i < len(b) && class[b[i]]&isValue != 0 {
+		for i < len(b) && message.ValueByte(b[i]) {
 			i++
 		}
 	}

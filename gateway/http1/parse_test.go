@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 func TestParseRequest(t *testing.T) {
 	const host = "Host: a.test\r\n"
-	many := strings.Repeat("A: b\r\n", FieldsMax-1)
+	many := strings.Repeat("A: b\r\n", message.FieldsMax-1)
 	for name, c := range map[string]struct {
 		in   string
 		want string // method, host, path, query, length; "" when it is refused
@@ -30,7 +31,8 @@ func TestParseRequest(t *testing.T) {
 		"1.0 without a host":    {in: "GET / HTTP/1.0\r\n\r\n", want: "GET  /  0"},
 		"1.2":                   {in: "GET / HTTP/1.2\r\n" + host + "\r\n", want: "GET a.test /  0"},
 		"length":                {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 007\r\n\r\n", want: "POST a.test /  7"},
-		"largest length":        {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 9223372036854775807\r\n\r\n", want: "POST a.test /  9223372036854775807"},
+		"largest length":        {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 999999999999999999\r\n\r\n", want: "POST a.test /  999999999999999999"},
+		"length of 10^18":       {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000000000000000\r\n\r\n", err: faultLength},
 		"chunked":               {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: \tChunked \r\n\r\n", want: "POST a.test /  -1"},
 		"256 fields":            {in: "GET / HTTP/1.1\r\n" + host + many + "\r\n", want: "GET a.test /  0"},
 		"257 fields":            {in: "GET / HTTP/1.1\r\n" + host + many + "A: b\r\n\r\n", err: faultMany},
@@ -109,7 +111,7 @@ func TestParseRequestFields(t *testing.T) {
 	if !slices.Equal(x.Header, want) {
 		t.Errorf("the fields are %q, want %q", x.Header, want)
 	}
-	if !h.close || h.keepAlive || !h.upgrades || !h.expects || h.upgrade != "websocket, other" || h.trailer != "T" || !Nominates(h.connection, "second") {
+	if !h.close || h.keepAlive || !h.upgrades || !h.expects || h.upgrade != "websocket, other" || h.trailer != "T" || !message.Nominates(h.connection, "second") {
 		t.Errorf("the head says %+v", h)
 	}
 }
@@ -163,77 +165,6 @@ func TestParseResponse(t *testing.T) {
 	}
 }
 
-func TestValidHost(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string]bool{
-		"": true, "a": true, "a.test:80": true, "a:": true, "127.0.0.1:8080": true, "[::1]": true, "[2001:db8::1]:443": true, "[::ffff:1.2.3.4]": true, "a_b-c.~x": true,
-		":80": false, "a:b": false, "a:123456": false, "a:1:2": false, "::1": false, "[::1": false, "[::1]x": false, "[::1]:x": false, "[]": false, "[::]1": false,
-		"[1:2]": false, "[1.2.3.4]": false, "[fe80::1%25eth0]": false, "a[b": false, "a/b": false, "a\\b": false, "u@a": false, "a,b": false, "a b": false, "a\x00": false,
-		"a?b": false, "a#b": false, "a;b": false, "a%2eb": false, "\xc3\xa9": false,
-	} {
-		if ValidHost(s) != want {
-			t.Errorf("ValidHost(%q) = %v", s, !want)
-		}
-	}
-}
-
-func TestParseLength(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string]int64{
-		"0": 0, "10": 10, "00000000000000000000000000000001": 1, "9223372036854775807": math.MaxInt64,
-		"": -1, "9223372036854775808": -1, "99999999999999999999": -1, "-1": -1, "+1": -1, "1 ": -1, "0x1": -1, "1e2": -1, "1_0": -1, "١": -1, strings.Repeat("0", 65): -1,
-	} {
-		n, ok := parseLength(s)
-		if ok != (want >= 0) || ok && n != want {
-			t.Errorf("parseLength(%q) = %d, %v", s, n, ok)
-		}
-	}
-}
-
-func TestKnownFields(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]known{
-		"te": hopByHop, "HOST": host, "proxy": hopByHop, "Expect": expect, "Trailer": trailer, "upgrade": upgrade, "Connection": connection,
-		"keep-alive": hopByHop, "Keep_Alive": folded, "Content-length": contentLength, "content_length": folded, "Http2-Settings": hopByHop,
-		"Proxy-connection": hopByHop, "Proxy_Connection": folded, "transfer-ENCODING": transferEncoding, "Transfer_Encoding": folded,
-		"Accept": ordinary, "Trailers": ordinary, "Content-Lengt": ordinary, "": ordinary, "Te ": ordinary,
-	} {
-		if got := kindOf(name); got != want {
-			t.Errorf("kindOf(%q) = %d, want %d", name, got, want)
-		}
-		if HopByHop(name) != (want != ordinary) {
-			t.Errorf("HopByHop(%q) = %v", name, HopByHop(name))
-		}
-	}
-}
-
-func TestNominates(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		connection, name string
-		want             bool
-	}{
-		{"close", "close", true}, {"a, B\t,c", "b", true}, {" ,, x", "X", true}, {"", "a", false}, {"ab", "a", false}, {"a b", "a", false}, {"a;q=1", "a", false}, {"a", "ab", false},
-	} {
-		if Nominates(c.connection, c.name) != c.want {
-			t.Errorf("Nominates(%q, %q) = %v", c.connection, c.name, !c.want)
-		}
-	}
-}
-
-func TestInTrailer(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]bool{
-		"Grpc-Status": true, "X-Checksum": true, "Digest": true, "Server-Timing": true,
-		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false, "Content-Type": false, "Sluice-Reason": false,
-		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false, "Cache-Control": false,
-	} {
-		if InTrailer(name) != want {
-			t.Errorf("InTrailer(%q) = %v", name, !want)
-		}
-	}
-}
-
 func TestAppendRequest(t *testing.T) {
 	t.Parallel()
 	x := filters.Exchange{Method: "POST", Path: "/a", RawQuery: "b=c", Host: "a.test", Header: filters.Header{
@@ -241,14 +172,14 @@ func TestAppendRequest(t *testing.T) {
 	}}
 	x.Inject.Add("x-key", "ours")
 	for _, c := range []struct {
-		m    Message
+		m    message.Message
 		tail string
 	}{
-		{Message{Bytes: []byte("abc")}, "Content-Length: 3\r\n\r\n"},
-		{Message{}, "Content-Length: 0\r\n\r\n"},
-		{Message{Stream: idleStream{}, Length: 7, Expects: true}, "Content-Length: 7\r\nExpect: 100-continue\r\n\r\n"},
-		{Message{Stream: idleStream{}, Length: -1}, "Transfer-Encoding: chunked\r\n\r\n"},
-		{Message{Upgrade: "websocket"}, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"},
+		{message.Message{Bytes: []byte("abc")}, "Content-Length: 3\r\n\r\n"},
+		{message.Message{}, "Content-Length: 0\r\n\r\n"},
+		{message.Message{Stream: idleStream{}, Length: 7, Expects: true}, "Content-Length: 7\r\nExpect: 100-continue\r\n\r\n"},
+		{message.Message{Stream: idleStream{}, Length: -1}, "Transfer-Encoding: chunked\r\n\r\n"},
+		{message.Message{Upgrade: "websocket"}, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"},
 	} {
 		got, err := appendRequest(nil, &x, &c.m, "unused")
 		want := "POST /a?b=c HTTP/1.1\r\nHost: a.test\r\nA: 1\r\nx-key: ours\r\n" + c.tail
@@ -259,7 +190,7 @@ func TestAppendRequest(t *testing.T) {
 	for _, x := range []filters.Exchange{
 		{Method: "GE T", Path: "/"}, {Method: "", Path: "/"}, {Method: "GET", Path: "/ HTTP/1.1"}, {Method: "GET", Path: "/", RawQuery: "\r\n"}, {Method: "GET", Path: "/", Host: "a\r\nb"},
 	} {
-		if got, err := appendRequest(nil, &x, &Message{}, "a"); err == nil {
+		if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
 			t.Errorf("%q is written", got)
 		}
 	}
@@ -271,21 +202,6 @@ func TestAppendChunkSize(t *testing.T) {
 		if got := string(appendChunkSize([]byte("x"), n)); got != fmt.Sprintf("x%x\r\n", n) {
 			t.Errorf("%d is written as %q", n, got)
 		}
-	}
-}
-
-func TestCharacterClasses(t *testing.T) {
-	t.Parallel()
-	for c := range 256 {
-		s := string([]byte{byte(c)})
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		token := letter || c < 0x80 && c > 0 && strings.Contains("!#$%&'*+-.^_`|~", s)
-		if Token(s) != token || Visible(s) != (c > ' ' && c < 0x7f) || FieldValue(s) != (c >= ' ' && c != 0x7f || c == '\t') {
-			t.Errorf("byte %#x: %v %v %v", c, Token(s), Visible(s), FieldValue(s))
-		}
-	}
-	if Token("") || !Visible("") || !FieldValue("") {
-		t.Error("an empty text is a value and no token")
 	}
 }
 

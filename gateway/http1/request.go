@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Request is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// Request is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
 // may be called from another one at the same time.
 type Request struct {
 	// Exchange has the request's head. Its strings lie in the connection's buffer.
@@ -21,29 +22,29 @@ type Request struct {
 	head head
 	in   buffer
 	body body
-	ctx  *Context
+	ctx  *message.Context
 	// detached does not end with the client, only with the server's Close.
-	detached *Context
+	detached *message.Context
 	load     func(int64) ([]byte, error) // loadBody; made once
 
-	bodyLeft int64       // that may still be read
-	kept     []byte      // a body that was read whole and did not lie in the buffer
-	streamed bool        // the body is read by an upload
-	over     atomic.Bool // and was read to its end
+	allowed  message.Allowance // of the body
+	kept     []byte            // a body that was read whole and did not lie in the buffer
+	streamed bool              // the body is read by an upload
+	over     atomic.Bool       // and was read to its end
 
-	mu        sync.Mutex // of a request that expects 100 (Continue): who writes it, and whether
+	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
 
-	message Message // see Message
-	answer  answer
+	message  message.Message // see Message
+	response response
 
-	inMemory, outMemory [smallBuffer]byte
+	inMemory, outMemory [message.SmallBuffer]byte
 }
 
 var requests = sync.Pool{New: func() any {
-	r := &Request{ctx: &Context{}, detached: &Context{}}
+	r := &Request{ctx: &message.Context{}, detached: &message.Context{}}
 	r.load = r.loadBody
-	r.message.Interim, r.message.Trailer = r.Interim, r.Behind // made once
+	r.message.Interim, r.message.Trailer = r.Interim, r.BodyTrailer // made once
 	return r
 }}
 
@@ -56,46 +57,46 @@ func takeRequest(c *conn) *Request {
 
 func (r *Request) release() {
 	r.in.release()
-	if cap(r.kept) > largeBuffer {
+	if cap(r.kept) > message.LargeBufferSize {
 		r.kept = nil
 	}
-	poison(r.kept[:cap(r.kept)])
-	poison(r.outMemory[:])
+	message.Poison(r.kept[:cap(r.kept)])
+	message.Poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
 }
 
-// begin readies the request for the next head in the buffer.
+// start readies the request for the next head in the buffer.
 func (r *Request) begin() {
 	r.Exchange.Begin(r.ctx, r.load)
 	r.head = head{}
 	r.streamed = false
 	r.continued.Store(false)
-	r.c.cut.Store(false)
+	r.c.bodyStopped.Store(false)
 	r.over.Store(false)
-	r.answer = answer{out: r.outMemory[:0]}
+	r.response = response{out: r.outMemory[:0]}
 }
 
 // headed is called when the head has been parsed.
-func (r *Request) headRead() {
+func (r *Request) beginBody() {
 	x := &r.Exchange
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
-	r.bodyLeft = 1 << 62
+	r.allowed = message.Unlimited
 }
 
 // Length is that of the body: -1 for a chunked one, 0 without one.
 func (r *Request) Length() int64 { return r.head.length }
 
-// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+// Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
 
 // PeerText is the peer's address as text.
 func (r *Request) PeerText() string { return r.c.peerText }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
-func (r *Request) LimitBody(n int64) { r.bodyLeft = n }
+func (r *Request) LimitBody(n int64) { r.allowed = message.Allowance(n) }
 
 // Expects reports whether the client waits for 100 (Continue) before it sends its body; the first Read sends it.
 func (r *Request) Expects() bool { return r.head.expects && r.head.length != 0 && r.in.empty() }
@@ -104,42 +105,36 @@ func (r *Request) Expects() bool { return r.head.expects && r.head.length != 0 &
 // like that (RFC 9113 §3.1).
 func (r *Request) Upgrade() string {
 	h := &r.head
-	if !h.upgrades || h.upgrade == "" || h.length != 0 || h.minor == 0 || r.Exchange.Method != "GET" || !Token(h.upgrade) || filters.EqualName(h.upgrade, "h2c") {
+	if !h.upgrades || h.upgrade == "" || h.length != 0 || h.minor == 0 || r.Exchange.Method != "GET" || !message.Token(h.upgrade) || filters.EqualName(h.upgrade, "h2c") {
 		return ""
 	}
 	return h.upgrade
 }
 
-// Behind returns the fields behind the body, once it has been read to its end.
-func (r *Request) Behind() filters.Header { return r.body.trailer }
+// BodyTrailer returns the fields behind the body, once it has been read to its end.
+func (r *Request) BodyTrailer() filters.Header { return r.body.trailer }
 
 // Read reads the body.
 func (r *Request) Read(p []byte) (int, error) {
-	if r.bodyLeft < 0 {
+	if r.allowed.Spent() {
 		return 0, filters.ErrBodyTooLarge
 	}
-	if r.c.cut.Load() {
-		return 0, errAnswered
+	if r.c.bodyStopped.Load() {
+		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {
 		if err := r.sendContinue(); err != nil {
 			return 0, err
 		}
 	}
-	if int64(len(p)) > r.bodyLeft+1 {
-		p = p[:r.bodyLeft+1]
-	}
-	n, err := r.body.Read(p)
+	n, err := r.body.Read(r.allowed.Clip(p))
 	if err == io.EOF {
 		r.over.Store(true)
 	}
-	if r.bodyLeft -= int64(n); r.bodyLeft < 0 {
-		return n - 1, filters.ErrBodyTooLarge
-	}
-	return n, err
+	return r.allowed.Spend(n, err)
 }
 
-// bodySource is what the body reads from: the connection, with the patience that is due between two pieces.
+// bodySource is what the body reads from: the connection, with the idle timeout between two pieces.
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
@@ -147,7 +142,7 @@ func (s bodySource) Read(p []byte) (int, error) {
 	return s.r.c.nc.Read(p)
 }
 
-var errAnswered = errors.New("http1: the request was answered without its body")
+var errResponded = errors.New("http1: the request was answered without its body")
 
 // sendContinue asks the client for the body, unless it has been answered already or the body is there.
 func (r *Request) sendContinue() error {
@@ -156,8 +151,8 @@ func (r *Request) sendContinue() error {
 	if r.continued.Load() {
 		return nil
 	}
-	if r.answer.headed || r.c.cut.Load() {
-		return errAnswered
+	if r.response.Headed || r.c.bodyStopped.Load() {
+		return errResponded
 	}
 	r.continued.Store(true)
 	if !r.in.empty() || r.head.length == 0 || r.head.minor == 0 {
@@ -177,8 +172,8 @@ var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // Interrupt ends a Read that waits for the client. The connection is not used again.
 func (r *Request) Interrupt() {
-	r.c.cut.Store(true)
-	r.c.nc.SetReadDeadline(past) // fails only for a closed connection, whose reads have ended
+	r.c.bodyStopped.Store(true)
+	r.c.nc.SetReadDeadline(message.Past) // fails only for a closed connection, whose reads have ended
 }
 
 // loadBody reads the whole body. Where it lies in the buffer already it is not copied.
@@ -186,41 +181,30 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	if r.head.length == 0 {
 		return nil, nil
 	}
-	if r.body.kind == sized && r.body.buffered() && r.body.left <= r.bodyLeft {
+	if r.body.kind == sized && r.body.buffered() && r.body.left <= int64(r.allowed) {
 		b := r.in.unread()[:r.body.left]
 		r.in.keep(len(b))
 		r.body.kind = noBody
 		return b, nil
 	}
-	r.kept = r.kept[:0]
-	for {
-		if cap(r.kept)-len(r.kept) < 512 { // by what came, and not by what was announced
-			r.kept = append(make([]byte, 0, max(2*cap(r.kept), smallBuffer)), r.kept...)
-		}
-		n, err := r.Read(r.kept[len(r.kept):cap(r.kept)])
-		r.kept = r.kept[:len(r.kept)+n]
-		if err == io.EOF {
-			return r.kept, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	b, err := message.ReadAll(r.kept[:0], r)
+	r.kept = b
+	if err != nil {
+		return nil, err
 	}
+	return b, nil
 }
-
-// wholeMax is the length up to which a body that has come whole is sent on in one piece, without a goroutine that streams it.
-const wholeMax = 64 << 10
 
 // Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
 // reading the body.
-func (r *Request) Message() (*Message, error) {
+func (r *Request) Message() (*message.Message, error) {
 	m := &r.message
 	m.Bytes, m.Stream, m.Length, m.Expects, m.Upgrade, m.Announced = nil, nil, r.head.length, false, r.Upgrade(), r.head.trailer
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil
 	}
-	if !r.arrived() {
+	if !r.bodyArrived() {
 		m.Stream, m.Expects, r.streamed = r, r.Expects(), true
 		return m, nil
 	}
@@ -229,12 +213,12 @@ func (r *Request) Message() (*Message, error) {
 	return m, err
 }
 
-// arrived reports whether the whole body is there, in the buffer or in the kernel's.
-func (r *Request) arrived() bool {
+// bodyArrived reports whether the whole body is there, in the buffer or in the kernel's.
+func (r *Request) bodyArrived() bool {
 	b := &r.body
-	if b.kind != sized || b.left > wholeMax {
+	if b.kind != sized || b.left > message.WholeMax {
 		return false
 	}
 	missing := b.left - int64(r.in.w-r.in.r)
-	return missing <= 0 || r.c.raw != nil && int64(r.c.waiting()) >= missing
+	return missing <= 0 || r.c.raw != nil && int64(r.c.bytesWaiting()) >= missing
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // through passes a request on to a service's connection, as a gateway does.
@@ -25,7 +26,7 @@ func through(t *testing.T, p *pair) handler {
 		}
 		a, err := p.Do(r.Exchange.Context(), &r.Exchange, m, time.Now(), time.Minute)
 		if err != nil {
-			if f, ok := err.(*Failure); !ok || !f.Client {
+			if f, ok := err.(*message.Failure); !ok || !f.Client {
 				t.Errorf("the service's failure: %v", err)
 			}
 			reply(r, 400, "broken")
@@ -60,7 +61,7 @@ func TestStreamsThrough(t *testing.T) {
 				if head := p.service.head(); strings.Contains(head, "Expect") {
 					p.service.Write(continueLine)
 				}
-				p.service.r.Peek(1) // an answer before the body would tell the client that it is not wanted
+				p.service.r.Peek(1) // a response before the body would tell the client that it is not wanted
 				fmt.Fprintf(p.service, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", total)
 				io.CopyN(struct{ io.Writer }{p.service}, p.service.r, total)
 			}()
@@ -71,7 +72,7 @@ func TestStreamsThrough(t *testing.T) {
 			go func() {
 				for range total / len(piece) {
 					if _, err := io.WriteString(client, piece); err != nil {
-						return // the answer is short then
+						return // the response is short then
 					}
 				}
 			}()
@@ -120,7 +121,7 @@ func TestSmallBodiesThrough(t *testing.T) {
 	}
 }
 
-// A client that does not read holds only its own connection up, and gets all of the answer once it reads.
+// A client that does not read holds only its own connection up, and gets all of the response once it reads.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
@@ -162,12 +163,12 @@ func TestRequestSays(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) {
 		if r.Headed() {
-			t.Error("an answer has begun that has not")
+			t.Error("a response has begun that has not")
 		}
 		r.CloseAfter()
 		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.PeerText(), r.Exchange.Scheme, r.Exchange.Version))
 		if !r.Headed() {
-			t.Error("an answer has not begun that has")
+			t.Error("a response has not begun that has")
 		}
 		r.Interim(103, filters.Header{{Name: "A", Value: "b"}}) // too late
 	}, nil)
@@ -253,11 +254,11 @@ func TestAcceptFails(t *testing.T) {
 	}
 }
 
-// Time that is given to an answer comes on top of what was left.
+// Time that is given to a response comes on top of what was left.
 func TestExtend(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &Message{})
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,71 +1,53 @@
 package http1
 
 import (
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// upload sends a request's body while its answer is awaited. It has a goroutine of its own until the body is out, or cannot be.
+// upload sends a request's body while its response is awaited.
 type upload struct {
-	m    *Message
-	done chan struct{}
-	err  error // once done is closed
+	message.Upload
+	c        *Client
+	m        *message.Message
+	buf      *[message.LargeBufferSize]byte // of its goroutine
+	inChunks bool
 
-	wanted chan struct{} // closed when the service has asked for the body
-	ask    sync.Once
+	wanted      chan struct{} // closed when the service has asked for the body
+	proceedOnce sync.Once
 
-	answered atomic.Bool // the head of the answer is there
-	broken   atomic.Bool // the client's body broke, and not because it was given up here
+	responded atomic.Bool // the head of the response is there
+	broken    atomic.Bool // the client's body broke, and not because it was given up here
 }
 
 // continueWait is how long a service may leave the question open whether it wants the body (RFC 9110 §10.1.1 leaves the time to us).
 const continueWait = time.Second
 
-func startUpload(c *Client, m *Message) *upload {
-	u := &upload{m: m, done: make(chan struct{}), wanted: make(chan struct{})}
+func startUpload(c *Client, m *message.Message) *upload {
+	u := &upload{c: c, m: m, inChunks: m.Length < 0, wanted: make(chan struct{})}
 	if !m.Expects {
-		u.goOn()
+		u.proceed()
 	}
-	go func() {
-		defer close(u.done)
-		u.err = u.run(c)
-	}()
+	u.Start(m.Stream, u)
 	return u
 }
 
-// goOn has the body sent.
-func (u *upload) goOn() { u.ask.Do(func() { close(u.wanted) }) }
+// proceed has the body sent.
+func (u *upload) proceed() { u.proceedOnce.Do(func() { close(u.wanted) }) }
 
-// over reports whether the body is out, or given up.
-func (u *upload) over() bool {
-	select {
-	case <-u.done:
-		return true
-	default:
-		return false
-	}
+// abandon gives the body up. The connection is closed already.
+func (u *upload) abandon() {
+	u.Interrupt()
+	u.proceed()
+	u.Wait()
 }
 
-// end gives the body up. The connection is closed already.
-func (u *upload) end() {
-	if !u.over() {
-		u.m.Stream.Interrupt()
-	}
-	u.goOn()
-	<-u.done
-}
-
-// clientError is a client's body that could not be read to its end.
-type clientError struct{ cause error }
-
-func (e *clientError) Error() string { return "reading the client's body: " + e.cause.Error() }
-func (e *clientError) Unwrap() error { return e.cause }
-
-func (u *upload) run(c *Client) error {
+// SendBody implements [message.Sender].
+func (u *upload) SendBody() error {
 	if u.m.Expects {
 		t := time.NewTimer(continueWait)
 		select {
@@ -74,66 +56,56 @@ func (u *upload) run(c *Client) error {
 		}
 		t.Stop()
 	}
-	err := u.copy(c)
-	if _, ok := err.(*clientError); ok && !u.answered.Load() { // the service waits for a rest that will not come
+	u.buf = message.LargeBuffer()
+	defer message.PutLargeBuffer(u.buf)
+	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
+	if _, ok := err.(*message.ClientError); ok && !u.responded.Load() { // the service waits for a rest that will not come
 		u.broken.Store(true)
-		c.Interrupt()
+		u.c.Interrupt()
 	}
-	return err
-}
-
-func (u *upload) copy(c *Client) error {
-	b := LargeBuffer()
-	defer PutLargeBuffer(b)
-	const before, behind = 16, 2 // for a chunk's size and end
-	inChunks := u.m.Length < 0
-	var total int64
-	for {
-		if !u.answered.Load() { // an answer under way has its own time
-			c.set(time.Time{})
-		}
-		// The service's time runs while it has something to do: a client that rests is not its fault, and bounded by its own.
-		n, err := u.m.Stream.Read(b[before : len(b)-behind])
-		c.set(time.Now().Add(c.timeout))
-		total += int64(n)
-		if n > 0 {
-			piece := b[before : before+n]
-			if inChunks {
-				var line [before]byte
-				size := appendChunkSize(line[:0], n)
-				from := before - len(size)
-				copy(b[from:], size)
-				piece = append(b[from:before+n:len(b)], '\r', '\n')
-			}
-			if _, werr := c.nc.Write(piece); werr != nil {
-				return werr
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return &clientError{err}
-		}
+	if err != nil || !u.inChunks {
+		return err
 	}
-	if !inChunks {
-		if total != u.m.Length {
-			return &clientError{io.ErrUnexpectedEOF}
-		}
-		return nil
-	}
-	end := append(b[:0], "0\r\n"...)
+	end := append(u.buf[:0], "0\r\n"...)
 	if u.m.Trailer != nil {
 		end = appendTrailer(end, u.m.Trailer())
 	}
-	_, err := c.nc.Write(append(end, '\r', '\n'))
+	_, err = u.c.nc.Write(append(end, '\r', '\n'))
+	return err
+}
+
+const beforeChunk, behindChunk = 16, 2 // bytes for a chunk's size and its end
+
+// BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A client that rests is not its fault, and
+// bounded by its own.
+func (u *upload) BeforeRead() {
+	if !u.responded.Load() { // a response under way has its own time
+		u.c.set(time.Time{})
+	}
+}
+
+// SendPiece implements [message.Pieces].
+func (u *upload) SendPiece(p []byte) error {
+	u.c.set(time.Now().Add(u.c.timeout))
+	n := len(p)
+	if n == 0 {
+		return nil
+	}
+	if u.inChunks {
+		var line [beforeChunk]byte
+		size := appendChunkSize(line[:0], n)
+		from := beforeChunk - len(size)
+		copy(u.buf[from:], size)
+		p = append(u.buf[from:beforeChunk+n], '\r', '\n')
+	}
+	_, err := u.c.nc.Write(p)
 	return err
 }
 
 // appendTrailer writes the fields that may stand behind a body.
 func appendTrailer(dst []byte, h filters.Header) []byte {
 	for i := range h {
-		if InTrailer(h[i].Name) && FieldValue(h[i].Value) {
+		if message.InTrailer(h[i].Name) && message.FieldValue(h[i].Value) {
 			dst = appendFields(dst, h[i:i+1])
 		}
 	}

@@ -5,9 +5,6 @@ import (
 	"fmt"
 )
 
-// Preface is what a client begins a connection with (RFC 9113 §3.4).
-const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 // Kinds of frames (RFC 9113 §6).
 const (
 	frameData = iota
@@ -32,7 +29,7 @@ const (
 
 const (
 	frameHeaderLen = 9
-	frameMax       = 16 << 10  // payload that we take, and that we send: every peer takes as much
+	frameMax       = 16 << 10  // payload that is accepted, and that is sent: every peer accepts as much
 	windowMax      = 1<<31 - 1 // RFC 9113 §6.9.1
 	idMax          = 1<<31 - 1
 )

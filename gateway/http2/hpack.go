@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Heads are written without state: what is in the static table by its index, the rest as literals that the peer does not index
@@ -96,12 +96,41 @@ func appendField(dst []byte, name, value string) []byte {
 	return appendText(dst, value)
 }
 
-// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for whoever turns it into
+// appendStatus appends the status of a response.
+func appendStatus(dst []byte, status int) []byte {
+	switch status {
+	case 200:
+		return append(dst, 0x80|nameStatus)
+	case 204:
+		return append(dst, 0x80|(nameStatus+1))
+	}
+	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
+}
+
+// appendNumber appends a number as a value.
+func appendNumber(dst []byte, n int64) []byte {
+	at := len(dst)
+	dst = append(dst, 0)
+	if n == 0 {
+		dst = append(dst, '0')
+	}
+	var b [20]byte
+	i := len(b)
+	for ; n > 0; n /= 10 {
+		i--
+		b[i] = '0' + byte(n%10)
+	}
+	dst = append(dst, b[i:]...)
+	dst[at] = byte(len(dst) - at - 1)
+	return dst
+}
+
+// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for a gateway that turns it into
 // HTTP/1.1.
 func appendFields(dst []byte, h filters.Header) []byte {
 	for i := range h {
 		f := &h[i]
-		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || strings.IndexByte(f.Value, 0) >= 0 || http1.HopByHop(f.Name) {
+		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || strings.IndexByte(f.Value, 0) >= 0 || message.HopByHop(f.Name) {
 			continue
 		}
 		dst = appendField(dst, f.Name, f.Value)
@@ -109,54 +138,26 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// lower reports whether a field's name is as HTTP/2 has it: a token without capital letters (RFC 9113 §8.2.1).
-func lower(name string) bool {
+// sound reports whether a field is well-formed (RFC 9113 §8.2): its name a token without capital letters, its value without control bytes and
+// without space at its ends, and none that is of the connection.
+func sound(f *filters.Field, kind message.Kind) bool {
+	return lowerCase(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
+}
+
+func lowerCase(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
 			return false
 		}
 	}
-	return http1.Token(name)
+	return message.Token(name)
 }
 
-// sound reports whether a field's value is one (RFC 9113 §8.2.1).
-func sound(value string) bool {
+func soundValue(value string) bool {
 	if n := len(value); n > 0 && (blank(value[0]) || blank(value[n-1])) {
 		return false
 	}
-	return http1.FieldValue(value)
+	return message.FieldValue(value)
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
-
-// ofConnection reports whether a field makes a message malformed (RFC 9113 §8.2.2).
-func ofConnection(name, value string) bool {
-	switch len(name) {
-	case 2:
-		return name == "te" && value != "trailers"
-	case 7:
-		return name == "upgrade"
-	case 10:
-		return name == "connection" || name == "keep-alive"
-	case 16:
-		return name == "proxy-connection"
-	case 17:
-		return name == "transfer-encoding"
-	}
-	return false
-}
-
-// parseLength parses a Content-Length; digits only.
-func parseLength(s string) (int64, bool) {
-	if s == "" || len(s) > 18 {
-		return 0, false
-	}
-	var n int64
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = 10*n + int64(s[i]-'0')
-	}
-	return n, true
-}

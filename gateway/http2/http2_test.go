@@ -18,7 +18,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,7 +42,7 @@ func echo(s *Stream) {
 			s.Flush()
 		}
 		if err == io.EOF {
-			s.Trailer(s.Behind())
+			s.Trailer(s.BodyTrailer())
 			return
 		}
 		if err != nil {
@@ -111,7 +111,7 @@ type peer struct {
 func open(t testing.TB, c net.Conn, settings ...http2.Setting) *peer {
 	t.Helper()
 	p := raw(t, c)
-	io.WriteString(c, Preface)
+	io.WriteString(c, message.HTTP2Preface)
 	p.WriteSettings(settings...)
 	return p
 }
@@ -151,7 +151,7 @@ func until[F http2.Frame](p *peer, good func(F) bool) F {
 	}
 }
 
-// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of an answer.
+// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of a response.
 func (p *peer) ended(id uint32) string {
 	status := ""
 	for {
@@ -219,6 +219,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"length of nothing", append(sound[:8:8], "content-length", "1"), "reset PROTOCOL_ERROR"},
 		{"two lengths", append(sound[:8:8], "content-length", "0", "content-length", "0"), "reset PROTOCOL_ERROR"},
 		{"length with a sign", append(sound[:8:8], "content-length", "+0"), "reset PROTOCOL_ERROR"},
+		{"length of 19 digits", append(sound[:8:8], "content-length", "0000000000000000000"), "reset PROTOCOL_ERROR"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -272,7 +273,7 @@ func TestFrames(t *testing.T) {
 		{"second head", func(p *peer) { p.request(1, false); p.request(1, false) }, "reset PROTOCOL_ERROR"},
 		{"unknown frame", func(p *peer) { p.WriteRawFrame(0x77, 0, 0, []byte("x")); p.request(1, true) }, "200"},
 		{"settings flood", func(p *peer) {
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteSettings() != nil {
 					return
 				}
@@ -280,7 +281,7 @@ func TestFrames(t *testing.T) {
 		}, "goaway ENHANCE_YOUR_CALM"},
 		{"empty data", func(p *peer) {
 			p.request(1, false)
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteData(1, false, nil) != nil {
 					return
 				}
@@ -395,7 +396,7 @@ func TestLongHead(t *testing.T) {
 	}
 }
 
-// Cookies come in crumbs and leave as one; the answer's head may be longer than a frame.
+// Cookies come in crumbs and leave as one; the response's head may be longer than a frame.
 func TestHeads(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("v", 3*frameMax)
@@ -503,7 +504,7 @@ func (b body) Interrupt() {
 	}
 }
 
-func do(t testing.TB, c *Client, x *filters.Exchange, m *http1.Message) (*Response, error) {
+func do(t testing.TB, c *Client, x *filters.Exchange, m *message.Message) (*Response, error) {
 	t.Helper()
 	if !c.Reserve() {
 		t.Fatal("no place on the connection")
@@ -520,9 +521,9 @@ func TestEcho(t *testing.T) {
 		for _, kind := range []string{"bytes", "sized", "unknown"} {
 			wg.Go(func() {
 				text := bytes.Repeat([]byte("0123456789abcde\n"), n/16+1)[:n]
-				m := &http1.Message{Bytes: text}
+				m := &message.Message{Bytes: text}
 				if kind != "bytes" {
-					m = &http1.Message{Stream: body{Reader: bytes.NewReader(text)}, Length: int64(n)}
+					m = &message.Message{Stream: body{Reader: bytes.NewReader(text)}, Length: int64(n)}
 				}
 				if kind == "unknown" {
 					m.Length, m.Trailer = -1, func() filters.Header {
@@ -559,7 +560,7 @@ func service(t *testing.T, serve func(p *peer)) *Client {
 	go func() {
 		defer close(done)
 		p := raw(t, far)
-		b := make([]byte, len(Preface))
+		b := make([]byte, len(message.HTTP2Preface))
 		if _, err := io.ReadFull(far, b); err == nil {
 			p.WriteSettings()
 			serve(p)
@@ -589,7 +590,7 @@ func tcpPair(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
-// How an exchange without an answer is told from another.
+// How an exchange without a response is told from another.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	asked := func(p *peer) uint32 {
@@ -627,8 +628,8 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := do(t, service(t, c.serve), exchange("GET", "/"), &http1.Message{})
-			var f *http1.Failure
+			_, err := do(t, service(t, c.serve), exchange("GET", "/"), &message.Message{})
+			var f *message.Failure
 			if !errors.As(err, &f) || f.Sent != c.sent || f.Silent != c.silent || f.Client {
 				t.Errorf("got %+v (%v)", f, err)
 			}
@@ -640,22 +641,22 @@ func TestFailures(t *testing.T) {
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
 	c := client(t, Options{Handler: handler(func(s *Stream) { <-s.Exchange.Context().Done() })})
-	var f *http1.Failure
-	_, err := do(t, c, exchange("POST", "/"), &http1.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
+	var f *message.Failure
+	_, err := do(t, c, exchange("POST", "/"), &message.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
 	if !errors.As(err, &f) || !f.Client {
 		t.Errorf("a broken body: %+v (%v)", f, err)
 	}
 	c.Reserve()
-	_, err = c.Do(context.Background(), exchange("GET", "/"), &http1.Message{}, time.Now(), 20*time.Millisecond)
+	_, err = c.Do(context.Background(), exchange("GET", "/"), &message.Message{}, time.Now(), 20*time.Millisecond)
 	var late interface{ Timeout() bool }
 	if !errors.As(err, &late) || !late.Timeout() {
 		t.Errorf("too late: %v", err)
 	}
-	ctx := &http1.Context{}
+	ctx := &message.Context{}
 	time.AfterFunc(20*time.Millisecond, ctx.Cancel)
 	c.Reserve()
-	if _, err = c.Do(ctx, exchange("GET", "/"), &http1.Message{}, time.Now(), limit); err == nil {
-		t.Error("an answer although the client has left")
+	if _, err = c.Do(ctx, exchange("GET", "/"), &message.Message{}, time.Now(), limit); err == nil {
+		t.Error("a response although the client has left")
 	}
 	if n := c.Open(); n != 0 {
 		t.Errorf("%d places are still taken", n)
@@ -694,7 +695,7 @@ func FuzzServer(f *testing.F) {
 			srv.Serve(far)
 		}()
 		near.SetDeadline(time.Now().Add(limit))
-		io.WriteString(near, Preface)
+		io.WriteString(near, message.HTTP2Preface)
 		near.Write(in)
 		near.Close()
 		<-ended

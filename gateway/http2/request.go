@@ -9,47 +9,41 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Stream is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// Stream is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
 // may be called from another one at the same time.
 type Stream struct {
 	stream
 	// Exchange has the request's head, as the client wrote it.
 	Exchange filters.Exchange
 
-	conn     *serverConn
-	load     func(int64) ([]byte, error) // made once
-	message  http1.Message
-	kept     []byte // a body that was read whole and did not lie in one piece
-	bodyLeft int64  // that may still be read
-	tooLong  bool
-	expects  bool // the client waits for 100 (Continue), and has not got it
-
-	stopped  bool // Interrupt; under mu
-	headed   bool
-	wrote    bool // something of the answer's body
-	bodiless bool
-	aborted  bool
-	sized    bool  // the length was announced
-	left     int64 // of it
-	failed   error // of writing
+	conn        *serverConn
+	load        func(int64) ([]byte, error) // made once
+	message     message.Message
+	kept        []byte            // a body that was read whole and had not arrived in one piece
+	allowed     message.Allowance // of the body
+	tooLong     bool
+	expects     bool // the client waits for 100 (Continue), and has not got it
+	interrupted bool // Interrupt; under mu
+	outgoing    message.Outgoing
+	wrote       bool // something of the response's body
 }
 
 var streams = sync.Pool{New: func() any {
 	s := &Stream{}
-	s.ctx = &http1.Context{}
+	s.ctx = &message.Context{}
 	s.load = s.loadBody
-	s.message.Interim, s.message.Trailer = s.Interim, s.Behind // made once
+	s.message.Interim, s.message.Trailer = s.Interim, s.BodyTrailer // made once
 	return s
 }}
 
 // open makes a request of the fields that the connection has decoded; false when it is malformed (RFC 9113 §8.1.1).
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
-	s.conn, s.bodyLeft, s.tooLong = c, 1<<62, c.tooLong
-	s.expects, s.stopped, s.headed, s.wrote, s.bodiless, s.aborted, s.sized, s.left, s.failed = false, false, false, false, false, false, false, 0, nil
+	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
+	s.expects, s.interrupted, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -64,11 +58,56 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	return true
 }
 
+// pseudo are the pseudo-header fields of a request (RFC 9113 §8.3.1). The method and the authority go to its exchange.
+type pseudo struct {
+	path, scheme string
+	seen         uint8
+}
+
+const (
+	seenMethod = 1 << iota
+	seenScheme
+	seenPath
+	seenAuthority
+)
+
+// read takes one of them; false when it is unknown, or comes twice.
+func (p *pseudo) read(f *filters.Field, x *filters.Exchange) bool {
+	var to *string
+	var bit uint8
+	switch f.Name {
+	case ":method":
+		to, bit = &x.Method, seenMethod
+	case ":scheme":
+		to, bit = &p.scheme, seenScheme
+	case ":path":
+		to, bit = &p.path, seenPath
+	case ":authority":
+		to, bit = &x.Host, seenAuthority
+	default:
+		return false
+	}
+	if p.seen&bit != 0 {
+		return false
+	}
+	p.seen |= bit
+	*to = f.Value
+	return true
+}
+
+// valid reports whether they are those of a request, all of them there.
+func (p *pseudo) valid(method string) bool {
+	if method == http.MethodConnect { // refused as such
+		return p.seen&^seenMethod == seenAuthority && p.seen&seenMethod != 0
+	}
+	const needed = seenMethod | seenScheme | seenPath
+	return p.seen&needed == needed && method != "" && p.path != "" && (p.scheme == "http" || p.scheme == "https")
+}
+
 // parse takes the fields of a request's head.
 func (s *Stream) parse(fields filters.Header) bool {
 	x := &s.Exchange
-	var path, scheme string
-	var seen uint8
+	var p pseudo
 	cookies, regular := 0, false
 	for i := range fields {
 		f := &fields[i]
@@ -76,64 +115,48 @@ func (s *Stream) parse(fields filters.Header) bool {
 			return false
 		}
 		if f.Name[0] == ':' {
-			var to *string
-			var bit uint8
-			switch f.Name {
-			case ":method":
-				to, bit = &x.Method, 1
-			case ":scheme":
-				to, bit = &scheme, 2
-			case ":path":
-				to, bit = &path, 4
-			case ":authority":
-				to, bit = &x.Host, 8
-			default:
+			if regular || !p.read(f, x) {
 				return false
 			}
-			if regular || seen&bit != 0 {
-				return false
-			}
-			seen |= bit
-			*to = f.Value
 			continue
 		}
 		regular = true
-		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) {
+		kind := message.KindOf(f.Name)
+		if !sound(f, kind) {
 			return false
 		}
-		switch f.Name {
-		case "content-length":
-			n, ok := parseLength(f.Value)
+		switch kind {
+		case message.ContentLength:
+			n, ok := message.ParseLength(f.Value)
 			if !ok || s.declared >= 0 {
 				return false
 			}
 			s.declared = n
-		case "cookie":
-			cookies++
-		case "trailer":
+		case message.Trailer:
 			s.message.Announced = f.Value
-		case "expect":
+		case message.Expect:
 			s.expects = filters.EqualName(f.Value, "100-continue")
+		case message.Ordinary:
+			if f.Name == "cookie" {
+				cookies++
+			}
 		}
 		x.Header = append(x.Header, *f)
 	}
 	if cookies > 1 {
 		joinCookies(&x.Header)
 	}
-	x.Path, x.RawQuery, _ = strings.Cut(path, "?")
+	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
 	}
 	if host, ok := x.Header.Lookup("host"); ok && x.Host == "" {
 		x.Host = host
 	}
-	if x.Method == http.MethodConnect { // refused as such
-		return seen&^1 == 8 && seen&1 == 1
-	}
-	return seen&7 == 7 && x.Method != "" && path != "" && (scheme == "http" || scheme == "https")
+	return p.valid(x.Method)
 }
 
-// joinCookies makes one field of the crumbs (RFC 9113 §8.2.3).
+// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
 func joinCookies(h *filters.Header) {
 	var all []string
 	for _, f := range *h {
@@ -148,10 +171,10 @@ func joinCookies(h *filters.Header) {
 func (s *stream) trail(fields filters.Header) bool {
 	for i := range fields {
 		f := &fields[i]
-		if !lower(f.Name) || !sound(f.Value) || ofConnection(f.Name, f.Value) { // a colon is in no token
+		if !sound(f, message.KindOf(f.Name)) { // a colon is in no token
 			return false
 		}
-		if http1.InTrailer(f.Name) {
+		if message.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
 		}
 	}
@@ -167,7 +190,7 @@ func (s *Stream) serve() {
 // TooLong reports whether the head is longer than the server takes. The exchange has its beginning.
 func (s *Stream) TooLong() bool { return s.tooLong }
 
-// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+// Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
 // PeerText is the peer's address as text.
@@ -194,17 +217,14 @@ func (s *Stream) length() int64 {
 }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
-func (s *Stream) LimitBody(n int64) { s.bodyLeft = n }
+func (s *Stream) LimitBody(n int64) { s.allowed = message.Allowance(n) }
 
-// Behind returns the fields behind the body, once it has been read to its end.
-func (s *Stream) Behind() filters.Header { return s.trailer }
-
-// wholeMax is the length up to which a body that has come whole is sent on in one piece, without a goroutine that streams it.
-const wholeMax = 64 << 10
+// BodyTrailer returns the fields behind the body, once it has been read to its end.
+func (s *Stream) BodyTrailer() filters.Header { return s.trailer }
 
 // Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
 // reading the body.
-func (s *Stream) Message() (*http1.Message, error) {
+func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream = nil, nil
 	s.c.mu.Lock()
@@ -215,7 +235,7 @@ func (s *Stream) Message() (*http1.Message, error) {
 		m.Bytes = b
 		return m, nil
 	}
-	if !ended || n > wholeMax {
+	if !ended || n > message.WholeMax {
 		m.Stream = s
 		return m, nil
 	}
@@ -224,43 +244,28 @@ func (s *Stream) Message() (*http1.Message, error) {
 	return m, err
 }
 
-// loadBody reads the whole body. Where all of it has come it is not copied.
+// loadBody reads the whole body. Where all of it has arrived it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= s.bodyLeft {
+	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
-		return s.rest(), nil
+		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	s.kept = s.kept[:0]
-	for {
-		if cap(s.kept)-len(s.kept) < 512 { // by what came, and not by what was announced
-			s.kept = append(make([]byte, 0, max(2*cap(s.kept), 4<<10)), s.kept...)
-		}
-		n, err := s.Read(s.kept[len(s.kept):cap(s.kept)])
-		s.kept = s.kept[:len(s.kept)+n]
-		if err == io.EOF {
-			return s.kept, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	b, err := message.ReadAll(s.kept[:0], s)
+	s.kept = b
+	if err != nil {
+		return nil, err
 	}
+	return b, nil
 }
 
 // Read reads the body.
 func (s *Stream) Read(p []byte) (int, error) {
-	if s.bodyLeft < 0 {
+	if s.allowed.Spent() {
 		return 0, filters.ErrBodyTooLarge
 	}
-	if int64(len(p)) > s.bodyLeft+1 {
-		p = p[:s.bodyLeft+1]
-	}
-	n, err := s.receiveInto(p)
-	if s.bodyLeft -= int64(n); s.bodyLeft < 0 {
-		return n - 1, filters.ErrBodyTooLarge
-	}
-	return n, err
+	return s.allowed.Spend(s.receiveInto(s.allowed.Clip(p)))
 }
 
 func (s *Stream) receiveInto(p []byte) (int, error) {
@@ -269,24 +274,24 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	for {
 		switch {
-		case s.stopped:
-			return 0, errStopped
+		case s.interrupted:
+			return 0, errInterrupted
 		case s.unread() > 0:
-			return s.take(p), nil
+			return s.readBody(p), nil
 		case s.err != nil:
 			return 0, s.err
 		case s.remoteEnded:
 			return 0, io.EOF
 		}
-		if s.expects && !s.headed {
+		if s.expects && !s.outgoing.Headed {
 			s.expects = false
 			at := c.beginHead(&s.stream)
 			c.out.b = appendIndexedName(c.out.b, nameStatus, "100")
 			c.endHead(&s.stream, at, 0)
-			c.kick()
+			c.startWriter()
 		}
-		if !s.readable.wait(&c.mu, c.patience) {
-			return 0, errLate{}
+		if !s.readable.wait(&c.mu, c.writeTimeout) {
+			return 0, errTimeout{}
 		}
 	}
 }
@@ -295,194 +300,6 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 func (s *Stream) Interrupt() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.stopped = true
+	s.interrupted = true
 	s.readable.signal()
-}
-
-// Interim sends an answer that is not the last one (1xx). 100 (Continue) is not sent by it: that comes from reading the body.
-func (s *Stream) Interim(status int, h filters.Header) {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s.headed || status <= 101 || status > 199 || s.awaitHead(c.patience) != nil {
-		return
-	}
-	at := c.beginHead(&s.stream)
-	c.out.b = appendFields(appendStatus(c.out.b, status), h)
-	c.endHead(&s.stream, at, 0)
-	c.kick()
-}
-
-func appendStatus(dst []byte, status int) []byte {
-	switch status {
-	case 200:
-		return append(dst, 0x80|nameStatus)
-	case 204:
-		return append(dst, 0x80|(nameStatus+1))
-	}
-	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
-}
-
-// Head begins the answer. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
-func (s *Stream) Head(status int, h filters.Header, length int64) {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.headed = true
-	s.bodiless = http1.HasNoBody(s.Exchange.Method, status)
-	s.sized, s.left = length >= 0 && !s.bodiless, 0
-	if s.sized {
-		s.left = length
-	}
-	if s.failed = s.awaitHead(c.patience); s.failed != nil {
-		return
-	}
-	at := c.beginHead(&s.stream)
-	out := c.out
-	out.b = appendFields(appendStatus(out.b, status), h)
-	if _, dated := h.Lookup("Date"); !dated { // RFC 9110 §6.6.1
-		out.b = appendIndexedName(out.b, nameDate, dateText(time.Now()))
-	}
-	if length >= 0 && status != http.StatusNoContent { // RFC 9110 §8.6
-		out.b = appendNumber(append(out.b, 0x0f, nameContentLength-15), length)
-	}
-	var flags uint8
-	if (s.bodiless || length == 0) && s.endsWithHead(h) {
-		flags = flagEndStream
-	}
-	c.endHead(&s.stream, at, flags)
-}
-
-// endsWithHead reports whether an answer without a body ends the stream in the frame that its head is in. It does not while the request's body still goes to
-// the service: a client that sees the end stops sending. A status of gRPC in a head does always: it is one only where the stream ends there, and
-// means the end of the call in both directions.
-func (s *Stream) endsWithHead(h filters.Header) bool {
-	if s.remoteEnded || s.message.Stream == nil {
-		return true
-	}
-	_, status := h.Lookup("Grpc-Status")
-	return status
-}
-
-// appendNumber appends a number as a value.
-func appendNumber(dst []byte, n int64) []byte {
-	at := len(dst)
-	dst = append(dst, 0)
-	if n == 0 {
-		dst = append(dst, '0')
-	}
-	var b [20]byte
-	i := len(b)
-	for ; n > 0; n /= 10 {
-		i--
-		b[i] = '0' + byte(n%10)
-	}
-	dst = append(dst, b[i:]...)
-	dst[at] = byte(len(dst) - at - 1)
-	return dst
-}
-
-// Write writes a piece of the body. It may be kept until the next Flush or the end of the answer. The error is one of the connection.
-func (s *Stream) Write(p []byte) (int, error) {
-	if s.failed != nil {
-		return 0, s.failed
-	}
-	if s.bodiless || len(p) == 0 {
-		return len(p), nil
-	}
-	if s.sized {
-		if int64(len(p)) > s.left {
-			s.failed = io.ErrShortWrite // the body is longer than what the head announced
-			return 0, s.failed
-		}
-		s.left -= int64(len(p))
-	}
-	s.wrote = true
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.failed = s.write(p, s.c.patience); s.failed != nil {
-		return 0, s.failed
-	}
-	return len(p), nil
-}
-
-// Flush sends what is kept.
-func (s *Stream) Flush() {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.wrote {
-		s.c.kick()
-	} else {
-		s.c.kickSoon()
-	}
-}
-
-// Trailer ends the answer with fields behind its body. What may not come there is left out.
-func (s *Stream) Trailer(h filters.Header) {
-	if len(h) == 0 || s.failed != nil {
-		return
-	}
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s.err != nil || s.localEnded || s.left > 0 {
-		return
-	}
-	c.trailer(&s.stream, h)
-}
-
-// trailer ends our side of a stream with fields.
-func (c *conn) trailer(s *stream, h filters.Header) {
-	at := c.beginHead(s)
-	for i := range h {
-		if http1.InTrailer(h[i].Name) {
-			c.out.b = appendFields(c.out.b, h[i:i+1])
-		}
-	}
-	c.endHead(s, at, flagEndStream)
-}
-
-// CloseAfter has nothing to do: a stream is not the connection.
-func (s *Stream) CloseAfter() {}
-
-// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
-func (s *Stream) Abort() { s.aborted = true }
-
-// finish ends the answer and the stream, which is used again then.
-func (s *Stream) finish() {
-	c := s.conn
-	c.mu.Lock()
-	if c.streams[s.id] == &s.stream { // else it has ended by now
-		switch {
-		case !s.headed || s.aborted || s.left > 0 || s.failed != nil && !s.bodiless:
-			why := internalError
-			if _, late := s.failed.(errLate); late {
-				why = cancel
-			}
-			c.reset(s.id, why, errEnded)
-		default:
-			c.endStream(&s.stream)
-			c.cuts = max(c.cuts-1, 0)
-			if !s.remoteEnded { // nobody reads the rest (RFC 9113 §8.1)
-				c.reset(s.id, noError, errEnded)
-			} else {
-				c.forget(&s.stream, nil)
-			}
-			c.kick()
-		}
-	}
-	c.giveBack(s.unread())
-	c.served()
-	c.mu.Unlock()
-	s.release()
-}
-
-func (s *Stream) release() {
-	s.ctx = s.ctx.End()
-	if cap(s.kept) > wholeMax {
-		s.kept = nil
-	}
-	s.message.Bytes, s.message.Stream = nil, nil
-	s.conn, s.c = nil, nil
-	streams.Put(s)
 }

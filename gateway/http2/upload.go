@@ -1,144 +1,124 @@
 package http2
 
 import (
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// upload sends a request's body while its answer is awaited. It has a goroutine of its own until the body is out, or cannot be.
+// upload sends a request's body while its response is awaited.
 type upload struct {
-	stream http1.Stream // nil when the body is there
-	done   chan struct{}
-	began  bool  // something of the stream has been read; once done is closed
-	broken error // the client's body broke before there was an answer; once done is closed
+	message.Upload
+	r       *Response
+	from    message.Stream // nil when the body is there: rest
+	rest    []byte
+	length  int64
+	trailer func() filters.Header
+	began   bool  // something of the stream has been read; read when it is over
+	broken  error // the client's body broke before there was a response; read when it is over
 }
 
 // startUpload has the body sent. mu is held.
-func (a *Response) startUpload(m *http1.Message, rest []byte) {
-	u := &upload{done: make(chan struct{})}
-	if m.Stream != nil && m.Length != 0 {
-		u.stream = m.Stream
+func (r *Response) startUpload(m *message.Message, rest []byte) {
+	u := &upload{r: r, length: m.Length, trailer: m.Trailer}
+	if r.upload = u; m.Streams() {
+		u.from = m.Stream
+	} else {
+		u.rest = rest
 	}
-	a.upload = u
-	length, trailer := m.Length, m.Trailer
-	go func() {
-		defer close(u.done)
-		if u.stream == nil {
-			a.uploadBytes(rest)
-		} else {
-			a.uploadStream(length, trailer)
+	u.Start(u.from, u)
+}
+
+// SendBody implements [message.Sender].
+func (u *upload) SendBody() error {
+	if u.from == nil {
+		return u.sendRest()
+	}
+	b := message.LargeBuffer()
+	defer message.PutLargeBuffer(b)
+	err := message.Copy(u, u.from, u.length, b[:])
+	r := u.r
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if err != nil {
+		if _, client := err.(*message.ClientError); client && !r.headCame && r.err == nil {
+			u.broken = err
 		}
-	}()
-}
-
-func (u *upload) over() bool {
-	select {
-	case <-u.done:
-		return true
-	default:
-		return false
+		r.giveUp(err)
+		return err
 	}
-}
-
-// end gives the body up; the stream has ended already.
-func (u *upload) end() {
-	if !u.over() && u.stream != nil {
-		u.stream.Interrupt()
+	var h filters.Header
+	if u.trailer != nil {
+		h = u.trailer()
 	}
-	<-u.done
+	if len(h) > 0 && r.err == nil {
+		r.c.trailer(&r.stream, h)
+		r.requestSent()
+	} else {
+		r.localEnd()
+	}
+	return nil
 }
 
-func (a *Response) uploadBytes(p []byte) {
-	c := a.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// sendRest sends a body that is in memory.
+func (u *upload) sendRest() error {
+	r, p := u.r, u.rest
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
 	for len(p) > 0 {
 		n := min(len(p), outMax)
-		if err := a.sendPiece(p[:n]); err != nil {
-			a.lost(err)
-			return
+		if err := r.sendPiece(p[:n]); err != nil {
+			r.giveUp(err)
+			return err
 		}
 		p = p[n:]
 	}
-	a.localEnd()
+	r.localEnd()
+	return nil
+}
+
+// BeforeRead implements [message.Pieces].
+func (u *upload) BeforeRead() {}
+
+// SendPiece implements [message.Pieces].
+func (u *upload) SendPiece(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	u.began = true
+	u.r.c.mu.Lock()
+	defer u.r.c.mu.Unlock()
+	return u.r.sendPiece(p)
 }
 
 // sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
-func (a *Response) sendPiece(p []byte) error {
-	a.deadline = time.Now().Add(a.timeout)
-	err := a.write(p, a.timeout)
-	a.c.kick()
+func (r *Response) sendPiece(p []byte) error {
+	r.deadline = time.Now().Add(r.timeout)
+	err := r.write(p, r.timeout)
+	r.c.startWriter()
 	return err
 }
 
-// lost ends the stream of a body that cannot be sent on.
-func (a *Response) lost(err error) {
-	if a.c.streams[a.id] == &a.stream {
-		a.c.reset(a.id, cancel, err)
+// giveUp ends the stream of a body that cannot be sent on.
+func (r *Response) giveUp(err error) {
+	if r.c.streams[r.id] == &r.stream {
+		r.c.reset(r.id, cancel, err)
 	}
 }
 
 // localEnd ends our side of the stream.
-func (a *Response) localEnd() {
-	if a.err == nil {
-		a.c.endStream(&a.stream)
-		a.over()
+func (r *Response) localEnd() {
+	if r.err == nil {
+		r.c.endStream(&r.stream)
+		r.requestSent()
 	}
 }
 
 // over: our side has ended; the stream is not needed any more when the other one has.
-func (a *Response) over() {
-	if a.remoteEnded {
-		a.c.forget(&a.stream, nil)
+func (r *Response) requestSent() {
+	if r.remoteEnded {
+		r.c.remove(&r.stream, nil)
 	}
-	a.c.kick()
-}
-
-func (a *Response) uploadStream(length int64, trailer func() filters.Header) {
-	b := http1.LargeBuffer()
-	defer http1.PutLargeBuffer(b)
-	c := a.c
-	for total := int64(0); ; {
-		n, err := a.upload.stream.Read(b[:])
-		total += int64(n)
-		if err == io.EOF && length >= 0 && total != length {
-			err = io.ErrUnexpectedEOF
-		}
-		c.mu.Lock()
-		a.upload.began = a.upload.began || n > 0
-		if n > 0 {
-			if werr := a.sendPiece(b[:n]); werr != nil {
-				a.lost(werr)
-				c.mu.Unlock()
-				return
-			}
-		}
-		switch {
-		case err == nil:
-		case err == io.EOF:
-			var h filters.Header
-			if trailer != nil {
-				h = trailer()
-			}
-			if len(h) > 0 && a.err == nil {
-				c.trailer(&a.stream, h)
-				a.over()
-			} else {
-				a.localEnd()
-			}
-		default:
-			if !a.headCame && a.err == nil {
-				a.upload.broken = fmt.Errorf("reading the client's body: %w", err)
-			}
-			a.lost(err)
-		}
-		c.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
+	r.c.startWriter()
 }

@@ -4,9 +4,11 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// outMax is how much of bodies waits to be written; whoever has more waits, too.
+// outMax is how many bytes of bodies may wait to be written; a stream with more waits.
 const outMax = 64 << 10
 
 type outBuffer struct{ b []byte }
@@ -14,23 +16,22 @@ type outBuffer struct{ b []byte }
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
 
 // writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
-// something to send writes them: it lets everybody else run first, so that one system call takes the frames of many streams.
+// something to send writes them: it lets other goroutines run first, so that one system call takes the frames of many streams.
 type writer struct {
-	out        *outBuffer // nil when there is nothing to send
-	batch      uint32     // number of that buffer
-	writing    bool
-	broken     bool
-	idle       sync.Cond // nothing is being written
-	patience   time.Duration
-	writeUntil time.Time
-	waiting    []*stream // for room, the longest first
-	send       func()    // write; made once
-	late       *time.Timer
-	soon       bool // it runs
+	out          *outBuffer // nil when there is nothing to send
+	batch        uint32     // number of that buffer
+	writing      bool
+	broken       bool
+	idle         sync.Cond // signals that nothing is being written
+	writeTimeout time.Duration
+	writeUntil   time.Time
+	send         func() // write; made once
+	timer        *time.Timer
+	timerRuns    bool // timer runs
 }
 
-// headPatience is how long a head waits for the beginning of its body, so that both go out in one piece.
-const headPatience = time.Millisecond
+// headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
+const headDelay = time.Millisecond
 
 func (c *conn) buffer() *outBuffer {
 	if c.out == nil {
@@ -40,8 +41,16 @@ func (c *conn) buffer() *outBuffer {
 	return c.out
 }
 
-// kick has what is in the buffer sent.
-func (c *conn) kick() {
+// buffered is how much waits to be written.
+func (c *conn) buffered() int {
+	if c.out == nil {
+		return 0
+	}
+	return len(c.out.b)
+}
+
+// startWriter has the buffer sent.
+func (c *conn) startWriter() {
 	if c.writing || c.out == nil || c.broken {
 		return
 	}
@@ -49,24 +58,24 @@ func (c *conn) kick() {
 	go c.send()
 }
 
-// kickSoon has it sent in a moment, if nothing else does before.
-func (c *conn) kickSoon() {
-	if c.soon || c.writing || c.out == nil || c.broken {
+// startWriterSoon has it sent after headDelay, unless it is sent before.
+func (c *conn) startWriterSoon() {
+	if c.timerRuns || c.writing || c.out == nil || c.broken {
 		return
 	}
-	c.soon = true
-	if c.late == nil {
-		c.late = time.AfterFunc(headPatience, c.waited)
+	c.timerRuns = true
+	if c.timer == nil {
+		c.timer = time.AfterFunc(headDelay, c.startWriterLate)
 	} else {
-		c.late.Reset(headPatience)
+		c.timer.Reset(headDelay)
 	}
 }
 
-func (c *conn) waited() {
+func (c *conn) startWriterLate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.soon = false
-	c.kick()
+	c.timerRuns = false
+	c.startWriter()
 }
 
 // write sends until there is nothing left.
@@ -77,9 +86,9 @@ func (c *conn) write() {
 	for c.out != nil && !c.broken {
 		out := c.out
 		c.out = nil
-		c.grant()
-		if now := time.Now(); c.closing == nil && now.Add(c.patience).After(c.writeUntil) { // not for each: it costs as much as a frame
-			c.writeUntil = now.Add(c.patience + c.patience/3)
+		c.flow.wakeWriters(c.buffered())
+		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) { // not for each: it costs as much as a frame
+			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
 		c.mu.Unlock()
@@ -91,8 +100,8 @@ func (c *conn) write() {
 		c.mu.Lock()
 		if err != nil {
 			c.broken = true
-			c.fail(err)
-			c.nc.SetReadDeadline(past) // the reader ends it; fails only for a closed connection
+			c.failStreams(err)
+			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
 	if c.broken {
@@ -102,67 +111,11 @@ func (c *conn) write() {
 	c.idle.Broadcast()
 }
 
-// drained waits until all has been sent, or cannot be.
-func (c *conn) drained() {
+// awaitWritten waits until all has been sent, or cannot be.
+func (c *conn) awaitWritten() {
 	for c.writing {
 		c.idle.Wait()
 	}
-}
-
-// room returns how much of want a stream may write now.
-func (c *conn) room(s *stream, want int) int {
-	if c.out != nil && len(c.out.b) >= outMax {
-		return 0
-	}
-	return max(min(want, frameMax, s.sendWindow, c.sendWindow), 0)
-}
-
-// roomy reports whether a head may be written now.
-func (c *conn) roomy() bool { return c.out == nil || len(c.out.b) < outMax }
-
-// enqueue has a stream woken when there is room, behind those that wait already.
-func (c *conn) enqueue(s *stream) {
-	if !s.waiting {
-		s.waiting = true
-		c.waiting = append(c.waiting, s)
-	}
-}
-
-func (c *conn) dequeue(s *stream) {
-	if !s.waiting {
-		return
-	}
-	s.waiting = false
-	for i, other := range c.waiting {
-		if other == s {
-			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// grant wakes as many of those that wait as there is room for, each for one frame, in turn. A stream whose own window is closed
-// is passed over.
-func (c *conn) grant() {
-	if len(c.waiting) == 0 {
-		return
-	}
-	left := outMax
-	if c.out != nil {
-		left -= len(c.out.b)
-	}
-	kept := c.waiting[:0]
-	for _, s := range c.waiting {
-		if left > 0 && (s.waitsForHead || s.sendWindow > 0 && c.sendWindow > 0) {
-			left -= frameMax
-			s.waiting = false
-			s.writable.signal()
-			continue
-		}
-		kept = append(kept, s)
-	}
-	clear(c.waiting[len(kept):])
-	c.waiting = kept
 }
 
 // beginHead begins a HEADERS frame and returns where.
@@ -194,7 +147,7 @@ func (c *conn) endHead(s *stream, at int, flags uint8) {
 	}
 	s.lastBatch, s.lastAt = c.batch, at
 	s.localEnded = flags&flagEndStream != 0
-	c.progress()
+	c.countProgress()
 }
 
 // endStream ends our side of a stream: with its last frame where that has not been sent yet, else with an empty one.

@@ -15,8 +15,8 @@ var (
 	ErrPathAbove     = errors.New("router: the path leads above the root")
 )
 
-// Canonical returns the canonical form of a request's path, without the query. A path that is canonical already is
-// returned as it is, without an allocation.
+// Canonical returns the canonical form of a request's path, without the query. A path that is
+// canonical already is returned as it is, without an allocation. The error is one of the package's.
 func Canonical(path string) (string, error) {
 	if path == "" || path[0] != '/' {
 		return "", ErrPathForm
@@ -62,7 +62,7 @@ func normalizeEscapes(path string) (string, error) {
 				return "", ErrPathSlash
 			case d < 0x20 || d == 0x7f || d == '\\':
 				return "", ErrPathByte
-			case d == ';': // some servers cut parameters off after they have decoded
+			case d == ';': // some servers decode first and then cut parameters off
 				return "", ErrPathParameter
 			case unreserved(d):
 				b.WriteByte(d)
@@ -77,7 +77,7 @@ func normalizeEscapes(path string) (string, error) {
 			b.WriteByte(c)
 		case c <= 0x20 || c >= 0x7f || c == '\\':
 			return "", ErrPathByte
-		default: // characters that RFC 3986 has escaped, and that clients send bare
+		default: // RFC 3986 wants it escaped, and some clients send it bare
 			b.WriteByte('%')
 			b.WriteByte(upperHex[c>>4])
 			b.WriteByte(upperHex[c&15])
@@ -128,7 +128,8 @@ func unescape(s string) string {
 	return string(b)
 }
 
-// EscapeSegment writes any text as one segment of a canonical path.
+// EscapeSegment writes any text as one segment of a canonical path, which [Router.Find] gives back
+// decoded.
 func EscapeSegment(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -147,10 +148,15 @@ func EscapeSegment(s string) string {
 const upperHex = "0123456789ABCDEF"
 
 func unreserved(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// subDelimiter: what RFC 3986 §3.3 lets stand bare in a segment, without the semicolon.
+// subDelimiter reports whether RFC 3986 §3.3 lets c stand bare in a segment, beside unreserved
+// characters. The semicolon is left out: see [ErrPathParameter].
 func subDelimiter(c byte) bool {
 	switch c {
 	case '!', '$', '&', '\'', '(', ')', '*', '+', ',', '=', ':', '@':

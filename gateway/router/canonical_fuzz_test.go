@@ -9,10 +9,13 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/rawhttp"
 )
 
-// The segments of a canonical path decode to those of the path that came, with dot segments and empty ones resolved; a step above the
-// root and what it cannot have are refused.
+// The segments of a canonical path decode to those of the request's path, with dot segments and
+// empty ones resolved. A dot segment above the root and bytes that a path cannot have are refused.
 func FuzzCanonicalSegments(f *testing.F) {
-	for _, s := range []string{"/", "/a/b/../c", "/%2e/a/%2E%2e/b", "/a//b///", "/a%2Fb", "/a%5Cb", "/%00", "/..;/a", "/a/..", "/a/.", "/|%7c", "/%C3%a9", "/%25%32%65", "/a%3bb", "/..%2f"} {
+	for _, s := range []string{
+		"/", "/a/b/../c", "/%2e/a/%2E%2e/b", "/a//b///", "/a%2Fb", "/a%5Cb", "/%00", "/..;/a", "/a/..", "/a/.", "/|%7c",
+		"/%C3%a9", "/%25%32%65", "/a%3bb", "/..%2f",
+	} {
 		f.Add(s)
 	}
 	for _, file := range []string{"../../bench/kit/rawhttp/cases.json", "../../bench/kit/rawhttp/cases-more.json"} {
@@ -57,14 +60,16 @@ func FuzzCanonicalSegments(f *testing.F) {
 				t.Fatalf("Canonical(%q) = %q has a %q", in, got, c)
 			}
 		}
-		if upper := strings.ToUpper(got); strings.Contains(upper, "%2F") || strings.Contains(upper, "%5C") || strings.Contains(upper, "%3B") ||
-			strings.Contains(upper, "%2E") || strings.Contains(upper, "%0") || strings.Contains(upper, "%1") || strings.Contains(upper, "%7F") {
-			t.Fatalf("Canonical(%q) = %q has an escape that a service may take for more than a character", in, got)
+		for _, escape := range []string{"%2F", "%5C", "%3B", "%2E", "%0", "%1", "%7F"} {
+			if strings.Contains(strings.ToUpper(got), escape) {
+				t.Fatalf("Canonical(%q) = %q has an escape that a service may take for more than a character", in, got)
+			}
 		}
 	})
 }
 
-// segments are the decoded segments of a path once the dot segments are resolved; false when it leads above the root, or does not decode.
+// segments returns the decoded segments of a path with its dot segments resolved; false when it
+// leads above the root, or does not decode.
 func segments(path string) ([]string, bool) {
 	rest, ok := strings.CutPrefix(path, "/")
 	if !ok {

@@ -1,28 +1,28 @@
 package router
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Router finds routes. It is immutable and safe for concurrent use.
+// Router finds routes. The zero value has none. It is safe for concurrent use once no route is
+// added any more.
 type Router[T any] struct {
-	rules []rule[T]
+	index  index
+	routes []route[T] // in the order of the configuration
 }
 
-type rule[T any] struct {
-	segments []segment
-	rest     bool // ends in /**
-	methods  []string
-	target   T
+type route[T any] struct {
+	target     T
+	parameters []parameter
 }
 
-type segment struct {
-	literal string
-	name    string // set: a captured segment
+// parameter is a captured segment.
+type parameter struct {
+	name    string
+	segment int
 }
 
 // Result says how a search ended.
@@ -35,89 +35,56 @@ const (
 	NoMethod // some route has the path, none the method
 )
 
-// Add appends a route: a path pattern (exact; {name} is one segment; /** at the end is the rest) and the methods it takes, none for all.
+// Add appends a route: a path pattern (exact; {name} is one segment, not an empty one; /** at the
+// end is the rest) and the methods it takes, none for all. The error names the pattern and what is
+// wrong with it.
 func (r *Router[T]) Add(pattern string, methods []string, target T) error {
-	rest := pattern == "/**" || strings.HasSuffix(pattern, "/**")
-	path := pattern
-	if rest {
-		path = strings.TrimSuffix(path, "/**")
+	p, err := parsePattern(pattern)
+	if err != nil {
+		return err
 	}
-	ru := rule[T]{rest: rest, methods: methods, target: target}
-	if path != "" {
-		if path[0] != '/' {
-			return fmt.Errorf("router: pattern %q does not begin with a slash", pattern)
-		}
-		for _, s := range strings.Split(path[1:], "/") {
-			if len(s) > 2 && s[0] == '{' && s[len(s)-1] == '}' {
-				ru.segments = append(ru.segments, segment{name: s[1 : len(s)-1]})
-				continue
-			}
-			canonical, err := Canonical("/" + s)
-			if err != nil {
-				return fmt.Errorf("router: pattern %q: %w", pattern, err)
-			}
-			ru.segments = append(ru.segments, segment{literal: canonical[1:]})
+	var parameters []parameter
+	for i, s := range p.segments {
+		if s.parameter {
+			parameters = append(parameters, parameter{s.text, i})
 		}
 	}
-	r.rules = append(r.rules, ru)
+	r.index.add(p, methods, int32(len(r.routes)))
+	r.routes = append(r.routes, route[T]{target, slices.Clip(parameters)})
 	return nil
 }
 
-// Find returns the first route that takes the method and the canonical path, with the captured segments, decoded, appended to params.
-func (r *Router[T]) Find(method, path string, params []filters.Param) (target T, captured []filters.Param, result Result) {
-	result = NoPath
-	for i := range r.rules {
-		ru := &r.rules[i]
-		captured, ok := ru.match(path, params)
-		if !ok {
-			continue
+// Find returns the first route that takes the method and the canonical path, with the captured
+// segments, decoded, appended to params. It allocates nothing when params has room and no captured
+// segment has an escape.
+func (r *Router[T]) Find(
+	method, path string, params []filters.Param,
+) (target T, captured []filters.Param, result Result) {
+	entry, matched := r.index.find(method, path)
+	if entry == none {
+		if matched {
+			return target, params, NoMethod
 		}
-		if len(ru.methods) > 0 && !slices.Contains(ru.methods, method) {
-			result = NoMethod
-			continue
-		}
-		return ru.target, captured, Found
+		return target, params, NoPath
 	}
-	return target, params, result
+	rt := &r.routes[entry]
+	return rt.target, capture(rt.parameters, path, params), Found
 }
 
-// Allow returns the methods that some route takes at the path, for the Allow field (RFC 9110 §10.2.1).
-func (r *Router[T]) Allow(path string) []string {
-	var methods []string
-	for i := range r.rules {
-		if _, ok := r.rules[i].match(path, nil); ok {
-			methods = append(methods, r.rules[i].methods...)
-		}
-	}
-	slices.Sort(methods)
-	return slices.Compact(methods)
-}
+// Allow returns the methods that some route takes at the path, sorted, for the Allow field (RFC
+// 9110 §10.2.1).
+func (r *Router[T]) Allow(path string) []string { return r.index.methodsAt(path) }
 
-func (ru *rule[T]) match(path string, params []filters.Param) ([]filters.Param, bool) {
-	at := path[1:]
-	if len(ru.segments) == 0 {
-		return params, ru.rest
+// capture appends the segments of a path that match the parameters, which are in the path's order.
+func capture(parameters []parameter, path string, params []filters.Param) []filters.Param {
+	rest, next := path[1:], 0
+	for i := range parameters {
+		p := &parameters[i]
+		var value string
+		for ; next <= p.segment; next++ {
+			value, rest, _ = strings.Cut(rest, "/")
+		}
+		params = append(params, filters.Param{Name: p.name, Value: unescape(value)})
 	}
-	before := len(params)
-	for i := range ru.segments {
-		s := &ru.segments[i]
-		part, rest, more := strings.Cut(at, "/")
-		if s.name != "" {
-			if part == "" {
-				return params[:before], false
-			}
-			params = append(params, filters.Param{Name: s.name, Value: unescape(part)})
-		} else if part != s.literal {
-			return params[:before], false
-		}
-		last := i == len(ru.segments)-1
-		if last {
-			return params, !more || ru.rest
-		}
-		if !more {
-			return params[:before], false
-		}
-		at = rest
-	}
-	return params, true
+	return params
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Cluster is a Redis Cluster of masters without replicas. Each has an equal part of the slots; keys of the others are served while one is gone.
+// Cluster is a Redis Cluster of masters without replicas. Each has an equal part of the slots; keys
+// of the others are served while one is gone.
 type Cluster struct {
 	t     testing.TB
 	Nodes []*Server
@@ -25,7 +26,8 @@ func RunCluster(t testing.TB, n int) *Cluster {
 	for i := range n {
 		port := portOf(t, pick(t))
 		bus = append(bus, port)
-		s := Run(t, Options{Args: []string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", port, "--cluster-require-full-coverage", "no"}})
+		s := Run(t, Options{Args: []string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+			"--cluster-port", port, "--cluster-require-full-coverage", "no"}})
 		s.mustReply(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", i*slots/n, (i+1)*slots/n-1), "+OK")
 		s.mustReply(fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1), "+OK")
 		c.Nodes = append(c.Nodes, s)
@@ -34,7 +36,8 @@ func RunCluster(t testing.TB, n int) *Cluster {
 		c.Nodes[0].mustReply(fmt.Sprintf("CLUSTER MEET 127.0.0.1 %s %s", portOf(t, s.addr), bus[i+1]), "+OK")
 	}
 	for _, s := range c.Nodes {
-		s.await("CLUSTER INFO", "cluster_state:ok", fmt.Sprintf("cluster_slots_ok:%d\r", slots), fmt.Sprintf("cluster_known_nodes:%d\r", n), fmt.Sprintf("cluster_size:%d\r", n))
+		s.await("CLUSTER INFO", "cluster_state:ok", fmt.Sprintf("cluster_slots_ok:%d\r", slots),
+			fmt.Sprintf("cluster_known_nodes:%d\r", n), fmt.Sprintf("cluster_size:%d\r", n))
 	}
 	return c
 }
@@ -47,8 +50,9 @@ func (c *Cluster) Addrs() (addrs []string) {
 	return addrs
 }
 
-// MoveSlot moves a slot with its keys from one node to another one, as redis-cli does. between is called when both nodes know of the move and no key has
-// gone yet, and again when all have and the move is not over; it may be nil.
+// MoveSlot moves a slot with its keys from one node to another one, as redis-cli does. between is
+// called when both nodes know of the move and no key has gone yet, and again when all have and the
+// move is not over; it may be nil.
 func (c *Cluster) MoveSlot(slot, from, to int, between func()) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -84,7 +88,8 @@ func (c *Cluster) MoveSlot(slot, from, to int, between func()) {
 		if len(keys) == 0 {
 			break
 		}
-		args := []any{"MIGRATE", "127.0.0.1", portOf(c.t, c.Nodes[to].addr), "", 0, strconv.Itoa(int(startTimeout.Milliseconds())), "KEYS"}
+		args := []any{"MIGRATE", "127.0.0.1", portOf(c.t, c.Nodes[to].addr), "", 0,
+			strconv.Itoa(int(startTimeout.Milliseconds())), "KEYS"}
 		for _, key := range keys {
 			args = append(args, key)
 		}

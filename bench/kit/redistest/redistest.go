@@ -1,5 +1,5 @@
-// Package redistest starts real Redis servers for tests: on a free loopback port, in a temporary folder, stopped when the test ends.
-// A missing redis-server fails the test; it is never skipped.
+// Package redistest starts real Redis servers for tests: on a free loopback port, in a temporary
+// folder, stopped when the test ends. A missing redis-server fails the test; it is never skipped.
 package redistest
 
 import (
@@ -20,11 +20,13 @@ import (
 // startTimeout is how long a server may take until it answers PING; a busy machine is slow.
 const startTimeout = 20 * time.Second
 
-// Options are the settings of a server. The zero value is a plain server that keeps nothing on disk.
+// Options are the settings of a server. The zero value is a plain server that keeps nothing on
+// disk.
 type Options struct {
 	// AppendFsync switches the append-only file on: always, everysec or no.
 	AppendFsync string
-	// Cluster makes it the only node of a Redis Cluster, with all slots. For more nodes see [RunCluster].
+	// Cluster makes it the only node of a Redis Cluster, with all slots. For more nodes see
+	// [RunCluster].
 	Cluster bool
 	// Args are further arguments of redis-server.
 	Args []string
@@ -48,7 +50,8 @@ func Start(t testing.TB) (addr string) { return Run(t, Options{}).Addr() }
 func Run(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := launch(t, func(port, dir string) []string {
-		return append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no", "--loglevel", "warning"}, o.args(t)...)
+		return append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no",
+			"--loglevel", "warning"}, o.args(t)...)
 	})
 	if o.Cluster {
 		s.mustReply("CLUSTER ADDSLOTSRANGE 0 16383", "+OK")
@@ -66,7 +69,7 @@ func launch(t testing.TB, args func(port, dir string) []string) *Server {
 	}
 	dir := t.TempDir()
 	var lastErr error
-	for range 5 { // between finding a free port and using it somebody else may take it
+	for range 5 { // between finding a free port and using it another process may take it
 		s := &Server{t: t, path: path, addr: pick(t)}
 		s.args = args(portOf(t, s.addr), dir)
 		if lastErr = s.start(); lastErr == nil {
@@ -103,7 +106,8 @@ func (o Options) args(t testing.TB) []string {
 		args = []string{"--appendonly", "yes", "--appendfsync", o.AppendFsync}
 	}
 	if o.Cluster {
-		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", portOf(t, pick(t)))
+		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port",
+			portOf(t, pick(t)))
 	}
 	return append(args, o.Args...)
 }
@@ -198,7 +202,8 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart starts a killed server again on the same address and folder; it answers when Restart returns.
+// Restart starts a killed server again on the same address and folder; it answers when Restart
+// returns.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -207,7 +212,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause stops the server's process (SIGSTOP): it keeps its connections and answers nothing. SIGKILL at the test's end works on it too.
+// Pause stops the server's process (SIGSTOP): it keeps its connections and answers nothing. SIGKILL
+// at the test's end works on it too.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume continues a paused server.

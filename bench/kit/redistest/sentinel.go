@@ -9,13 +9,14 @@ import (
 
 // Replicated is a master, its replica, and sentinels that watch them.
 type Replicated struct {
-	Name            string // by which the sentinels know the master
+	Name            string // the sentinels' name for the master
 	Master, Replica *Server
 	Sentinels       []*Server
 }
 
-// RunReplicated starts a master with one replica and three sentinels, which take the replica for the master when that is gone for half a second. Each
-// knows all the others when RunReplicated returns.
+// RunReplicated starts a master with one replica and three sentinels, which take the replica for
+// the master when that is gone for half a second. Each has found all the others when RunReplicated
+// returns.
 func RunReplicated(t testing.TB) *Replicated {
 	t.Helper()
 	const sentinels = 3

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -45,7 +46,20 @@ type contender struct {
 	metrics bool // its admin address has go_memstats_mallocs_total
 	direct  bool // its service speaks cleartext HTTP/2
 
-	connections int // of its closed loop; 0 is what the options say
+	connections int  // of its closed loop; 0 is what the options say
+	agreed      bool // what the builds that are compared have in common is known: bare
+	bare        bool // without the settings that not every one of them has
+}
+
+// isGateway tells the contenders that are this program's gateway.
+func (c *contender) isGateway() bool { return c.program == "" && c.file != "" }
+
+// idlePart is how --only names what an idle connection costs.
+const idlePart = "memory an idle connection"
+
+// asked tells whether the expression asks for a part of the contender, "contender: part", or for the contender as a whole.
+func (c *contender) asked(only *regexp.Regexp, part string) bool {
+	return only == nil || only.MatchString(c.name) || only.MatchString(c.name+": "+part)
 }
 
 var http1 = []string{loadGet, loadPost, loadBig}
@@ -70,14 +84,12 @@ func contenders() []contender {
 	}
 }
 
-// chosen returns those contenders whose names match.
+// chosen returns the contenders that are asked for, each with the loads that are.
 func chosen(all []contender, only *regexp.Regexp) []contender {
-	if only == nil {
-		return all
-	}
 	var some []contender
 	for _, c := range all {
-		if only.MatchString(c.name) {
+		c.loads = slices.DeleteFunc(slices.Clone(c.loads), func(load string) bool { return !c.asked(only, load) })
+		if len(c.loads) > 0 {
 			some = append(some, c)
 		}
 	}
@@ -154,6 +166,10 @@ func programArgs(program, file string) []string {
 
 // configureGateway writes the gateway's configuration. A gateway that has no concurrency cap yet goes without, with a note.
 func (c *contender) configureGateway(self string, s site) (file, note string, err error) {
+	if c.agreed {
+		file, err = c.configure(s, map[string]any{"Overload": !c.bare})
+		return file, "", err
+	}
 	file, err = c.configure(s, map[string]any{"Overload": true})
 	if err != nil {
 		return "", "", err

@@ -17,6 +17,7 @@ const (
 // IdempotencyOptions says what bench idempotency measures and for how long.
 type IdempotencyOptions struct {
 	Program     string         // this program: the gateway
+	Against     string         // another build of it, for CompareIdempotency
 	Dir         string         // where the embedded store's folder is made; empty: a folder for temporary files that is on a disk
 	Duration    time.Duration  // of one slice
 	Rounds      int            // slices of each load on each store
@@ -24,7 +25,7 @@ type IdempotencyOptions struct {
 	Rate        int            // requests a second of the open loop
 	Records     int            // live ones when memory is looked at; 0: it is not
 	Quick       bool           // one short round and few records: whether it runs, not how fast, so without verdicts
-	Only        *regexp.Regexp // stores by name; nil is all
+	Only        *regexp.Regexp // stores by name, or loads on them by "name: load"; nil is all
 	Progress    io.Writer      // a bar or lines; nil is silence
 	Terminal    bool           // Progress is a terminal
 }
@@ -61,7 +62,7 @@ func (o *IdempotencyOptions) general() Options {
 		connections = otherConnections
 	}
 	return Options{
-		Program: o.Program, Duration: o.Duration, Rounds: o.Rounds, Connections: connections, IdleConnections: 1, Rate: o.Rate,
+		Program: o.Program, Against: o.Against, Only: o.Only, Duration: o.Duration, Rounds: o.Rounds, Connections: connections, IdleConnections: 1, Rate: o.Rate,
 		Progress: o.Progress, Terminal: o.Terminal,
 	}
 }

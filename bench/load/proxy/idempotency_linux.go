@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -49,6 +50,46 @@ func RunIdempotency(ctx context.Context, o IdempotencyOptions) (*IdempotencyRepo
 		return nil, err
 	}
 	return b.report(fileSystem), nil
+}
+
+// CompareIdempotency measures this program and another build of it, o.Against, interleaved: what each kind of request costs on
+// each store. Errors are those of [Compare].
+func CompareIdempotency(ctx context.Context, o IdempotencyOptions) (*Comparison, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Dir == "" {
+		o.Dir = diskDir()
+	}
+	fileSystem, err := fileSystemOf(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	b := &keysBench{bench: bench{o: o.general()}, o: o}
+	d := &builds{b: &b.bench, programs: [2]string{o.Program, o.Against}, rounds: o.Rounds, start: b.startStore, slice: b.slice}
+	for _, c := range o.stores() {
+		c.agreed = true // nothing in their configurations is new
+		d.add(c, func(part string) bool { return c.asked(o.Only, part) }, false)
+	}
+	if len(d.subjects) == 0 {
+		return nil, fmt.Errorf("proxy: --only %q matches no figure of a store", o.Only)
+	}
+	var found *Comparison
+	err = b.within(o.Dir, func() error {
+		if err := b.startUpstreams(ctx, false); err != nil {
+			return err
+		}
+		if err := d.measure(ctx); err != nil {
+			return err
+		}
+		found, err = d.comparison(ctx, "sluice bench idempotency")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	found.FileSystem = fileSystem
+	return found, nil
 }
 
 // diskDir returns a folder for temporary files that outlives a power cut: where /tmp is memory, an fsync costs nothing.
@@ -97,11 +138,9 @@ func (b *keysBench) start(ctx context.Context) error {
 	if len(some) == 0 {
 		return fmt.Errorf("proxy: --only %q matches no store", b.o.Only)
 	}
-	var err error
-	if b.upstream, err = b.startUpstream(ctx); err != nil {
-		return fmt.Errorf("proxy: the upstream: %w", err)
+	if err := b.startUpstreams(ctx, false); err != nil {
+		return err
 	}
-	b.progress = newProgress(b.o.Progress, b.o.Terminal)
 	for _, c := range some {
 		r := newRun(c)
 		b.runs = append(b.runs, r)
@@ -118,10 +157,11 @@ func (b *keysBench) start(ctx context.Context) error {
 func (b *keysBench) startStore(ctx context.Context, r *run) error {
 	if r.name == redisStore {
 		var err error
-		if b.redis, err = b.startRedis(ctx); err != nil {
+		if r.beside, err = b.startRedis(ctx); err != nil {
 			return err
 		}
-		r.options["Redis"] = b.redis.site.listen
+		r.options = maps.Clone(r.options) // a contender may run more than once, each time with a server of its own
+		r.options["Redis"] = r.beside.site.listen
 	}
 	return b.startContender(ctx, r)
 }
@@ -157,19 +197,24 @@ func (b *keysBench) measure(ctx context.Context) error {
 			p.add(what, "bare fsync loop", b.fsync)
 		}
 		for _, r := range rotated(present, round) {
-			for _, load := range keyLoads {
+			for _, load := range r.loads {
 				p.add(what, r.name+", "+load, func(ctx context.Context) error { return b.slice(ctx, r, load) })
 			}
 		}
 	}
 	for round := range b.o.Rounds {
 		for _, r := range rotated(present, round) {
-			p.add(fmt.Sprintf("latency, round %d of %d", round+1, b.o.Rounds), r.name, func(ctx context.Context) error { return b.openLoad(ctx, r, loadKeyed) })
+			if slices.Contains(r.loads, loadKeyed) {
+				p.add(fmt.Sprintf("latency, round %d of %d", round+1, b.o.Rounds), r.name, func(ctx context.Context) error { return b.openLoad(ctx, r, loadKeyed) })
+			}
 		}
 	}
 	for round := range b.o.Rounds {
 		for _, r := range rotated(present, round) {
 			for _, load := range []string{loadPlain, loadKeyed} {
+				if !slices.Contains(r.loads, load) {
+					continue
+				}
 				p.add(fmt.Sprintf("same rate, round %d of %d", round+1, b.o.Rounds), r.name+", "+load, func(ctx context.Context) error { return b.pace(ctx, r, load) })
 			}
 		}

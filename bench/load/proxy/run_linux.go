@@ -24,14 +24,15 @@ type bench struct {
 	progress   *progress
 	upstream   *process
 	direct     *process // the upstream that speaks cleartext HTTP/2; nil where nobody needs it
-	redis      *process // of bench idempotency; nil where nobody needs it
 	runs       []*run
 }
 
 // run is one contender in this run.
 type run struct {
 	contender
+	build   string   // of the gateway; empty is this program
 	process *process // nil: not available
+	beside  *process // what it needs beside it and shares with no other run; nil: nothing
 	result  *Result
 	samples map[string][]sample
 	latency []tally // by round
@@ -99,12 +100,19 @@ func (b *bench) within(parent string, f func() error) (err error) {
 }
 
 func (b *bench) stop() {
+	b.stopRuns()
+	stopAll(b.upstream, b.direct)
+}
+
+// stopRuns stops the contenders.
+func (b *bench) stopRuns() {
 	for _, r := range b.runs {
-		if r.process != nil {
-			r.process.stop()
-		}
+		stopAll(r.process, r.beside)
 	}
-	for _, p := range []*process{b.upstream, b.direct, b.redis} {
+}
+
+func stopAll(processes ...*process) {
+	for _, p := range processes {
 		if p != nil {
 			p.stop()
 		}
@@ -117,16 +125,9 @@ func (b *bench) start(ctx context.Context) error {
 	if len(some) == 0 {
 		return fmt.Errorf("proxy: --only %q matches no contender", b.o.Only)
 	}
-	var err error
-	if b.upstream, err = b.startUpstream(ctx); err != nil {
-		return fmt.Errorf("proxy: the upstream: %w", err)
+	if err := b.startUpstreams(ctx, slices.ContainsFunc(some, func(c contender) bool { return c.direct })); err != nil {
+		return err
 	}
-	if slices.ContainsFunc(some, func(c contender) bool { return c.direct }) {
-		if b.direct, err = b.startPartUpstream(ctx); err != nil {
-			return fmt.Errorf("proxy: the upstream of gRPC: %w", err)
-		}
-	}
-	b.progress = newProgress(b.o.Progress, b.o.Terminal)
 	for _, c := range some {
 		r := newRun(c)
 		b.runs = append(b.runs, r)
@@ -135,6 +136,20 @@ func (b *bench) start(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// startUpstreams starts what all contenders lead to; direct asks for the one that speaks cleartext HTTP/2 too.
+func (b *bench) startUpstreams(ctx context.Context, direct bool) (err error) {
+	b.progress = newProgress(b.o.Progress, b.o.Terminal)
+	if b.upstream, err = b.startUpstream(ctx); err != nil {
+		return fmt.Errorf("proxy: the upstream: %w", err)
+	}
+	if direct {
+		if b.direct, err = b.startPartUpstream(ctx); err != nil {
+			return fmt.Errorf("proxy: the upstream of gRPC: %w", err)
 		}
 	}
 	return nil
@@ -191,7 +206,11 @@ func (b *bench) startContender(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	cmd, note, err := r.command(b.o.Program, s)
+	program := b.o.Program
+	if r.build != "" {
+		program = r.build
+	}
+	cmd, note, err := r.command(program, s)
 	if err != nil {
 		return err
 	}

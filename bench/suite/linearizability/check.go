@@ -92,26 +92,30 @@ func (h *History) facts() (errs []error) {
 	}
 	for i := range h.operations {
 		o := &h.operations[i]
-		if err := fact(o, ofOperation[o.ID], executions[executionOf(o.Answer.Body)], h.OnUnknown == "probe"); err != nil {
+		if err := fact(o, ofOperation[o.ID], executions[executionOf(o.Answer.Body)], h.OnUnknown); err != nil {
 			errs = append(errs, fmt.Errorf("%w: %s", err, describeOperation(o)))
 		}
 	}
 	return errs
 }
 
-// fact checks one operation: own is what it executed, told the execution whose answer it got. With probes an answer may be what one found out, which has a status of its own.
-func fact(o *Operation, own, told *Execution, probed bool) error {
+// fact checks one operation: own is what it executed, told the execution whose answer it got.
+//
+// With probes an answer may be what one found out, which has a status of its own. Where a key may be taken over (all but
+// hold), a late owner gets what is recorded, although it was executed itself, or is told that another attempt runs.
+func fact(o *Operation, own, told *Execution, onUnknown string) error {
 	a := o.Answer
-	sentOn := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout"
+	probed, takenOver := onUnknown == "probe", onUnknown != "hold"
+	saysSent := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout" || takenOver && a.Status == http.StatusConflict
 	switch {
 	case a.Status == 0:
-	case a.Reason != "" && !sentOn && own != nil:
+	case a.Reason != "" && !saysSent && own != nil:
 		return fmt.Errorf("a refusal that says that nothing was sent, yet %s was executed", own.ID)
 	case a.Reason == "" && told == nil:
 		return errors.New("an answer that the service never gave")
 	case a.Reason == "" && (told.Body != a.Body || told.Status != a.Status && !(a.Replayed && probed)):
 		return fmt.Errorf("not the answer that the service gave: %d %s", told.Status, told.Body)
-	case a.Replayed && own != nil:
+	case a.Replayed && own != nil && !(takenOver && told.InjectedKey == own.InjectedKey):
 		return fmt.Errorf("a replay, yet %s was executed", own.ID)
 	case a.Reason == "" && !a.Replayed && told != own:
 		return errors.New("another's answer that is not called a replay")

@@ -34,14 +34,14 @@ type Load struct {
 	n       int // operations so far
 	keys    int // keys so far
 	touched map[Request]bool
-	open    map[string]Request // by operation: under way
+	sent    map[string]Request // by operation
 }
 
 // StartLoad starts clients of the gateways with these URLs. The path is that of the route.
 func StartLoad(h *History, seed uint64, urls ...string) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Load{
-		history: h, urls: urls, cancel: cancel, touched: map[Request]bool{}, open: map[string]Request{},
+		history: h, urls: urls, cancel: cancel, touched: map[Request]bool{}, sent: map[string]Request{},
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 		random: rand.New(rand.NewPCG(seed, 2)),
 	}
@@ -124,27 +124,22 @@ func (l *Load) begin(gateway int, r Request) (id string) {
 	defer l.mu.Unlock()
 	l.n++
 	id = fmt.Sprint("o", l.n, "@", gateway)
-	l.open[id] = r
+	l.sent[id] = r
 	return id
 }
 
-func (l *Load) end(id string) {
+// RequestOf returns the request of an operation, also of one that has ended: a gateway goes on with a request whose client
+// has left. False: there is no such operation.
+func (l *Load) RequestOf(id string) (Request, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.open, id)
-}
-
-// UnderWay returns the request of an operation that has not ended.
-func (l *Load) UnderWay(id string) Request {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.open[id]
+	r, ok := l.sent[id]
+	return r, ok
 }
 
 // Send makes one request and records it, unless it certainly never reached the gateway. A client that leaves by ctx or after patience has no answer.
 func (l *Load) Send(ctx context.Context, gateway int, patience time.Duration, r Request) (a Answer, sent bool) {
 	o := Operation{ID: l.begin(gateway, r), Request: r, Gateway: gateway, Call: l.history.now(), Return: Open}
-	defer l.end(o.ID)
 	// Not under ctx: a load that is stopped waits for its answers.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/anishathalye/porcupine"
 )
@@ -20,12 +21,22 @@ func (e event) isFailover() bool  { return e.request == nil && e.execution == ni
 
 // state is where a key stands. The zero value is free.
 type state struct {
-	claimed   bool   // a record stands; without an execution it may be free again at any time
-	body      string // whose request it is
-	execution string // the last one under it
-	attempt   int    // of that execution
-	final     bool   // the answer of that execution is recorded: every duplicate gets it
-	forgot    bool   // a failover may have taken something away
+	claimed    bool   // a record stands; without an execution it may be free again at any time
+	body       string // whose request it is
+	executions string // all under it, each behind a space: the answer of any one may come to be recorded
+	attempt    int    // of the last one
+	recorded   string // the execution whose answer is recorded: every duplicate gets it
+	forgot     bool   // a failover may have taken something away
+}
+
+func (s state) executed() bool { return s.executions != "" }
+
+// may: that execution's answer is the recorded one, or may come to be.
+func (s state) may(execution string) bool {
+	if s.recorded != "" {
+		return s.recorded == execution
+	}
+	return slices.Contains(strings.Fields(s.executions), execution)
 }
 
 // model is the specification of a key.
@@ -49,25 +60,25 @@ func (m *model) step(s state, e event) []state {
 func forget(s state) []state {
 	s.forgot = true
 	unrecorded := s
-	unrecorded.final = false
+	unrecorded.recorded = ""
 	return []state{s, unrecorded, {forgot: true}}
 }
 
 // execute: the service gets the request. It happens at its claim, which lies between the client's call and its arrival there.
 func (m *model) execute(s state, e *Execution) []state {
 	body := m.body[e.ID]
-	free := !s.claimed || s.execution == ""
-	may := m.onUnknown == "retry" || m.onUnknown == "probe" && s.execution == "" // the service said so
-	again := may && s.claimed && !s.final && s.body == body && e.Attempt > max(1, s.attempt)
+	free := !s.claimed || !s.executed()
+	may := m.onUnknown == "retry" || m.onUnknown == "probe" && !s.executed() // the service said so
+	again := may && s.claimed && s.recorded == "" && s.body == body && e.Attempt > max(1, s.attempt)
 	if free && e.Attempt == 1 || again {
-		return []state{{claimed: true, body: body, execution: e.ID, attempt: e.Attempt, forgot: s.forgot}}
+		return []state{{claimed: true, body: body, executions: s.executions + " " + e.ID, attempt: e.Attempt, forgot: s.forgot}}
 	}
 	return nil
 }
 
 // claimedBy: the request was taken or not; no execution of it is known.
 func claimedBy(s state, r *Request) []state {
-	if s.claimed && s.execution != "" {
+	if s.claimed && s.executed() {
 		return []state{s}
 	}
 	return []state{s, {claimed: true, body: r.Body, forgot: s.forgot}}
@@ -88,9 +99,9 @@ func (m *model) answer(s state, e event) []state {
 		return claimedBy(s, &o.Request)
 	case a.Status != http.StatusConflict && a.Status != http.StatusUnprocessableEntity:
 		return nil
-	case a.Reason == "request-in-progress" && (mine && !s.final || e.doubtful): // joined to one that waits for the store
+	case a.Reason == "request-in-progress" && (mine && s.recorded == "" || e.doubtful): // joined to one that waits for the store
 		return []state{s}
-	case a.Reason == "outcome-unknown" && mine && !s.final && m.onUnknown != "retry":
+	case a.Reason == "outcome-unknown" && mine && s.recorded == "" && m.onUnknown != "retry":
 		return []state{s}
 	case a.Reason == "idempotency-key-reused" && s.claimed && !mine:
 		return []state{s}
@@ -98,14 +109,17 @@ func (m *model) answer(s state, e event) []state {
 	return nil
 }
 
-// answered: the client gets the answer of an execution, its own or by replay. From then on it is the one answer of the key, unless the store was in trouble.
+// answered: the client gets the answer of an execution, its own or by replay. From then on it is the one answer of the key,
+// unless the store was in trouble.
 func (m *model) answered(s state, e event, mine bool) []state {
 	switch a := e.request.Answer; {
-	case mine && s.execution != "" && s.execution == executionOf(a.Body):
-		s.final = s.final || !e.doubtful
+	case mine && s.may(executionOf(a.Body)):
+		if !e.doubtful {
+			s.recorded = executionOf(a.Body)
+		}
 		return []state{s}
-	case !a.Replayed && (s.attempt > 1 || s.forgot):
-		return []state{s} // a late owner's client gets what the service told it; the record is another's by now
+	case !a.Replayed && (s.forgot || e.doubtful && s.attempt > 1):
+		return []state{s} // the store did not take the answer of a late owner, or has forgotten its claim
 	}
 	return nil
 }

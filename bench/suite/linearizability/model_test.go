@@ -13,6 +13,7 @@ import (
 //	a gets e1          the answer of e1; with "own" it is a's own, else a replay
 //	a refused REASON   a refusal by the gateway
 //	a fails e1         the service's 500
+//	a declines e1      the service's 503, by which it says that it did nothing
 //	trouble, calm      the store is in trouble until calm
 //	failover           the store may forget what was acknowledged in the last 4 moments
 //
@@ -53,11 +54,12 @@ func script(onUnknown string, lines ...string) *History {
 			h.executions = append(h.executions, e)
 		case "gets":
 			o.Return, o.Answer = at, Answer{Status: 201, Body: answerOf(w[2]), Replayed: len(w) == 3}
-		case "fails":
-			o.Return, o.Answer = at, Answer{Status: 500, Body: answerOf(w[2])}
+		case "fails", "declines":
+			status := map[string]int{"fails": 500, "declines": notExecuted}[w[1]]
+			o.Return, o.Answer = at, Answer{Status: status, Body: answerOf(w[2])}
 			for i := range h.executions {
 				if h.executions[i].ID == w[2] {
-					h.executions[i].Status = 500
+					h.executions[i].Status = status
 				}
 			}
 		case "refused":
@@ -91,7 +93,13 @@ func TestHistoriesThatAreAllowed(t *testing.T) {
 		"answer not recorded in trouble":      script("hold", "a calls", "a executes e1", "trouble", "a gets e1 own", "calm", "b calls", "b refused outcome-unknown"),
 		"failure is held":                     script("hold", "a calls", "a executes e1", "a fails e1", "b calls", "b refused outcome-unknown"),
 		"retry after a crash":                 script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "c calls", "c gets e2"),
-		"late owner after a retry":            script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "a gets e1 own", "c calls", "c gets e2"),
+		"late owner after a retry":            script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "a gets e2", "c calls", "c gets e2"),
+		"late owner while another runs":       script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "a refused request-in-progress", "b gets e2 own", "c calls", "c gets e2"),
+		"late owner, the other was declined":  script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b declines e2", "a gets e1 own", "c calls", "c gets e1"),
+		"late owner, the other has failed":    script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b fails e2", "a gets e1 own", "c calls", "c gets e1"),
+		"who took over is late too":           script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "a gets e1 own", "b gets e1", "c calls", "c gets e1"),
+		"late owner, declined, then retried":  script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b declines e2", "c calls", "c executes e3 2", "c gets e3 own", "a gets e3"),
+		"late owner whose store was gone":     script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "trouble", "a gets e1 own", "calm", "c calls", "c gets e2"),
 		"executed again after a failover":     script("hold", "a calls", "a executes e1", "a gets e1 own", "failover", "b calls", "b executes e2", "b gets e2 own", "c calls", "c gets e2"),
 		"answer lost to a failover":           script("hold", "a calls", "a executes e1", "a gets e1 own", "failover", "b calls", "b refused outcome-unknown"),
 		"nothing lost to a failover":          script("hold", "a calls", "a executes e1", "a gets e1 own", "failover", "b calls", "b gets e1"),
@@ -130,6 +138,10 @@ func TestHistoriesThatAreRefused(t *testing.T) {
 		"first attempt is the second":        script("hold", "a calls", "a executes e1 2", "a gets e1 own"),
 		"late owner overwrites":              script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "a gets e1 own", "c calls", "c gets e1"),
 		"replay of the one that was retried": script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "c calls", "c gets e1"),
+		"late owner against the record":      script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b gets e2 own", "a gets e1 own", "c calls", "c gets e2"),
+		"late owner, then retried":           script("retry", "a calls", "a executes e1", "b calls", "b executes e2 2", "b declines e2", "a gets e1 own", "c calls", "c executes e3 2", "c gets e3 own"),
+		"a replay that executed, held":       script("hold", "a calls", "a executes e1", "b calls", "b gets e1", "a gets e1"),
+		"in progress that executed, held":    script("hold", "a calls", "a executes e1", "a refused request-in-progress"),
 		"unknown is held under retry":        script("retry", "a calls", "a executes e1", "b calls", "b refused outcome-unknown"),
 		"replayed failure":                   script("hold", "a calls", "a executes e1", "a fails e1", "b calls", "b gets e1"),
 		"executed again before the failover": script("hold", "a calls", "a executes e1", "a gets e1 own", "b calls", "b executes e2", "b gets e2 own", "failover"),

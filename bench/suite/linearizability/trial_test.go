@@ -151,7 +151,11 @@ func (tr *trial) caught(gateway int) (r Request, release func()) {
 	tr.t.Cleanup(release)
 	select {
 	case operation := <-arrived:
-		return tr.load.UnderWay(operation), release
+		r, ok := tr.load.RequestOf(operation)
+		if !ok {
+			tr.t.Fatalf("the service works on %q, which nobody asked for", operation)
+		}
+		return r, release
 	case <-time.After(awaitLimit):
 		tr.t.Fatalf("nothing reaches the service by gateway %d", gateway)
 	}

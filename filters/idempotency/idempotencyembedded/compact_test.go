@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/seglog"
+	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
 // TestCompaction: under load the log stays short, whatever is freed, claimed again and expires, and no record is lost or comes back, also over
 // openings.
 func TestCompaction(t *testing.T) {
 	t.Parallel()
-	d, c := newMemDisk(), newClock()
+	d, c := seglogtest.New(), newClock()
 	opts := Options{disk: d, Now: c.now, SegmentBytes: 8 << 10, SweepEvery: time.Millisecond}
 	s := mustOpen(t, "store", opts)
 	seed := rand.Uint64()
@@ -105,11 +107,11 @@ func FuzzIndex(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		var x index
-		model := map[location]uint64{}
+		model := map[seglog.Ref]uint64{}
 		for i, b := range script {
 			hash := uint64(b&15)*0x0011_1111_1111_1111 | uint64(b&1)<<63
 			if b < 160 {
-				at := location{1, uint32(i), 1}
+				at := seglog.Ref{Segment: 1, Offset: uint32(i), Len: 1}
 				x.add(hash, at, uint32(i))
 				model[at] = hash
 				continue
@@ -123,15 +125,15 @@ func FuzzIndex(f *testing.F) {
 			}
 		}
 		for shard := range indexShards {
-			x.sweep(shard, time.Unix(int64(len(script)/4), 0), func(at location) {
-				if _, ok := model[at]; !ok || int(at.off) > len(script)/4 {
+			x.sweep(shard, time.Unix(int64(len(script)/4), 0), func(at seglog.Ref) {
+				if _, ok := model[at]; !ok || int(at.Offset) > len(script)/4 {
 					t.Fatalf("swept %v", at)
 				}
 				delete(model, at)
 			})
 		}
 		for at, hash := range model {
-			if x.slot(hash, at) == nil || int(at.off) <= len(script)/4 {
+			if x.slot(hash, at) == nil || int(at.Offset) <= len(script)/4 {
 				t.Fatalf("%v is lost, or was not swept", at)
 			}
 		}
@@ -141,13 +143,13 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
-var records = flag.Int("store.records", 100_000, "how many records BenchmarkOpen works with")
+var recordsFlag = flag.Int("store.records", 100_000, "how many records BenchmarkOpen works with")
 
 // BenchmarkOpen opens a folder of many records, and tells what one costs of memory and disk.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	s := mustOpen(b, dir, Options{})
-	fill(b, s, *records)
+	fill(b, s, *recordsFlag)
 	mustClose(b, s)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -155,8 +157,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	before := heap()
 	s = mustOpen(b, dir, Options{})
-	b.ReportMetric(float64(heap()-before)/float64(*records), "heap-B/record")
-	b.ReportMetric(float64(s.Stats().LiveBytes)/float64(*records), "disk-B/record")
+	b.ReportMetric(float64(heap()-before)/float64(*recordsFlag), "heap-B/record")
+	b.ReportMetric(float64(s.Stats().LiveBytes)/float64(*recordsFlag), "disk-B/record")
 	mustClose(b, s)
 }
 

@@ -3,6 +3,7 @@ package idempotencyembedded
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/seglog"
+	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
 const childFolder = "SLUICE_TEST_EMBEDDED_CHILD"
@@ -156,7 +159,7 @@ func record(t *testing.T, dir string) history {
 	t.Helper()
 	s := mustOpen(t, dir, Options{SweepEvery: time.Hour})
 	var h history
-	at := int64(dataStart)
+	at := int64(seglog.SegmentOverhead)
 	step := func(id string, st idempotency.State) {
 		size := s.Stats().DiskBytes
 		h.steps = append(h.steps, recorded{id, at, size, st})
@@ -215,7 +218,7 @@ func TestCutAtEveryByte(t *testing.T) {
 				t.Errorf("cut at %d: %s reads as %v, want %v", cut, id, state(t, s, id), want[id])
 			}
 		}
-		if st := s.Stats(); cut >= dataStart && st.DamagedParts != 0 || cut >= dataStart && st.TornBytes != int64(cut)-lastEnd(h, cut) {
+		if st := s.Stats(); cut >= seglog.SegmentOverhead && st.DamagedParts != 0 || cut >= seglog.SegmentOverhead && st.TornBytes != int64(cut)-lastEnd(h, cut) {
 			t.Errorf("cut at %d: %+v", cut, st)
 		}
 		mustClose(t, s)
@@ -224,7 +227,7 @@ func TestCutAtEveryByte(t *testing.T) {
 
 // lastEnd is where the last whole entry before the cut ends.
 func lastEnd(h history, cut int) int64 {
-	end := int64(dataStart)
+	end := int64(seglog.SegmentOverhead)
 	for _, st := range h.steps {
 		if st.until <= int64(cut) {
 			end = st.until
@@ -269,7 +272,7 @@ func checkRest(t *testing.T, s *Store, h history, from, until int64) {
 		st, damaged := hit[id]
 		got := reading(t, s, id)
 		// An executed key is free at the worst where the header of its only entry is damaged, or the ID behind it.
-		readable := damaged && from >= st.from+entrySize+int64(len(id))
+		readable := damaged && from >= st.from+seglog.EntryOverhead+int64(len(id))
 		switch {
 		case got == want[id] && !(readable && want[id] == 0 && st.state != 0):
 		case got == refused && damaged && (want[id] != idempotency.Unknown || !readable):
@@ -299,7 +302,7 @@ func TestDamagedRun(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 300 {
-		from := dataStart + r.IntN(len(h.log)-dataStart)
+		from := seglog.SegmentOverhead + r.IntN(len(h.log)-seglog.SegmentOverhead)
 		until := min(from+1+r.IntN(1000), len(h.log))
 		log := slices.Clone(h.log)
 		for i := from; i < until; i++ {
@@ -320,13 +323,13 @@ func TestLostSegments(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(string) error{
 		"missing":   os.Remove,
-		"cut short": func(name string) error { return os.Truncate(name, dataStart+10) },
+		"cut short": func(name string) error { return os.Truncate(name, seglog.SegmentOverhead+10) },
 		"no header": func(name string) error {
 			b, err := os.ReadFile(name)
 			if err != nil {
 				return err
 			}
-			clear(b[:dataStart])
+			clear(b[:seglog.SegmentOverhead])
 			return os.WriteFile(name, b, 0o600)
 		},
 	} {
@@ -354,26 +357,23 @@ func TestLostSegments(t *testing.T) {
 	}
 }
 
-// FuzzLog opens a folder with any bytes as its log.
+// FuzzLog opens a folder with any bytes as the entries of its log.
 func FuzzLog(f *testing.F) {
-	rec := idempotency.Record{ID: "a", State: idempotency.Answered, Response: []byte("x"), Expires: time.Now().Add(time.Hour)}
-	var log []byte
-	for k := kindInFlight; k <= kindEnd; k++ {
-		from := len(log)
-		log = idempotency.AppendRecord(beginEntry(log, k, 0, "a", rec.Expires), &rec)
-		endEntry(log, from)
-		sumEntry(log[from:], 0)
-		f.Add(slices.Clone(log))
+	log := fixture(f)
+	for at := seglog.SegmentOverhead; at < len(log); { // the fixture has an entry of each kind
+		at += int(binary.LittleEndian.Uint32(log[at+4:]))
+		f.Add(slices.Clone(log[seglog.SegmentOverhead:at]))
 	}
-	f.Fuzz(func(t *testing.T, log []byte) {
-		d := newMemDisk()
-		d.files["store/00000001.log"] = &memFile{disk: d, data: append(header{number: 1}.encode(), log...)}
-		s, err := Open("store", Options{disk: d, Logger: quiet})
+	head := log[:seglog.SegmentOverhead]
+	f.Fuzz(func(t *testing.T, entries []byte) {
+		d := seglogtest.New()
+		d.Write("store/00000001.log", append(slices.Clone(head), entries...))
+		s, err := Open("store", Options{disk: d, Logger: quiet, Now: newClock().now})
 		if err != nil {
 			return
 		}
 		_, _ = s.List(context.Background(), idempotency.Query{}, 100)
-		_, _, _ = s.Get(context.Background(), "a")
+		_, _, _ = s.Get(context.Background(), "answered")
 		mustClose(t, s)
 	})
 }

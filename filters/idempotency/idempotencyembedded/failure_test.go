@@ -15,19 +15,19 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/seglog"
+	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
-func onDisk(d *memDisk) Options {
+func onDisk(d *seglogtest.Disk) Options {
 	return Options{disk: d, SegmentBytes: 1 << 10, SweepEvery: time.Millisecond, retry: time.Millisecond}
 }
-
-var operations = []string{"mkdir", "lock", "list", "create", "open", "write", "sync", "sync folder", "truncate", "remove", "read"}
 
 // TestEveryOperationFails lets the nth operation of each kind fail, for every n that a script comes to. Opening says so; or the step is refused,
 // has not been taken, and the store goes on by itself; and a power cut then shows what was acknowledged.
 func TestEveryOperationFails(t *testing.T) {
 	t.Parallel()
-	for _, op := range operations {
+	for _, op := range seglogtest.Operations {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
 			n, hit := 0, true
@@ -44,11 +44,11 @@ func TestEveryOperationFails(t *testing.T) {
 // failOnce runs the script with one failure and reports whether it came to that.
 func failOnce(t *testing.T, op string, n int) bool {
 	t.Helper()
-	d := newMemDisk()
+	d := seglogtest.New()
 	var left atomic.Int64
 	left.Store(int64(n))
 	cause := errors.New("broken")
-	d.setHook(func(o string) error {
+	d.SetHook(func(o string) error {
 		failing := op
 		if op == "truncate" { // comes after another failure only
 			if o == op {
@@ -122,11 +122,11 @@ func failOnce(t *testing.T, op string, n int) bool {
 	}
 	eventually(t, where+": compaction", func() bool {
 		st := s.Stats()
-		return st.CopiedBytes > 0 && st.DiskBytes <= 2*st.LiveBytes+5*s.segmentBytes
+		return st.CopiedBytes > 0 && st.DiskBytes <= 2*st.LiveBytes+5*opts.SegmentBytes
 	})
 	_ = s.Close()
-	d.setHook(nil)
-	after := mustOpen(t, "store", Options{disk: d.afterPowerCut(rand.New(rand.NewPCG(uint64(n), 0)))})
+	d.SetHook(nil)
+	after := mustOpen(t, "store", Options{disk: d.AfterPowerCut(rand.New(rand.NewPCG(uint64(n), 0)))})
 	for id, w := range want {
 		if w == idempotency.InFlight {
 			w = idempotency.Unknown
@@ -149,7 +149,7 @@ func TestPowerCut(t *testing.T) {
 		seed := rand.Uint64()
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			d := newMemDisk()
+			d := seglogtest.New()
 			s := mustOpen(t, "store", onDisk(d))
 			var mu sync.Mutex
 			acknowledged := map[string]idempotency.State{}
@@ -176,14 +176,14 @@ func TestPowerCut(t *testing.T) {
 				})
 			}
 			r := rand.New(rand.NewPCG(seed, 0))
-			eventually(t, "load", func() bool { return s.Stats().Steps > uint64(seed%500) })
+			eventually(t, "load", func() bool { return s.Stats().Entries > uint64(seed%500) })
 			mu.Lock()
 			want := make(map[string]idempotency.State, len(acknowledged))
 			for id, st := range acknowledged {
 				want[id] = st
 			}
 			mu.Unlock()
-			cut := d.afterPowerCut(r)
+			cut := d.AfterPowerCut(r)
 			stop.Store(true)
 			wg.Wait()
 			mustClose(t, s)
@@ -205,8 +205,8 @@ func TestPowerCut(t *testing.T) {
 // TestFullDisk: refusals that say so while it is full, nothing lost, and all well when there is room, without a restart.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	d := newMemDisk()
-	d.setRoom(40 << 10)
+	d := seglogtest.New()
+	d.SetRoom(40 << 10)
 	s := mustOpen(t, "store", onDisk(d))
 	claim(t, s, request("held", 1))
 	ctx := within(t, time.Minute)
@@ -226,15 +226,13 @@ func TestFullDisk(t *testing.T) {
 	}
 	segments := s.Stats().Segments
 	var tries atomic.Int64
-	d.setHook(func(op string) error {
+	d.SetHook(func(op string) error {
 		if op == "create" {
 			tries.Add(1)
 		}
 		return nil
 	})
-	d.mu.Lock()
-	d.room = d.used() + 10*dataStart // for a header, and for little more
-	d.mu.Unlock()
+	d.SetFree(10 * seglog.SegmentOverhead) // for a header, and for little more
 	eventually(t, "some tries", func() bool { return tries.Load() >= 6 })
 	if err := s.Ping(ctx); !errors.Is(err, ErrFailed) {
 		t.Errorf("Ping while there is little room: %v", err)
@@ -255,8 +253,8 @@ func TestFullDisk(t *testing.T) {
 	if n := s.Stats().Segments; n > segments {
 		t.Errorf("%d segments, %d before: the tries pile up", n, segments)
 	}
-	d.setRoom(0)
-	d.setHook(nil)
+	d.SetRoom(0)
+	d.SetHook(nil)
 	eventually(t, "goes on", func() bool { return s.Ping(ctx) == nil })
 	change(t, s, "held", 1, idempotency.Finish)
 	claim(t, s, request("more", 1))
@@ -276,14 +274,14 @@ func TestFullDisk(t *testing.T) {
 func TestBeginsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]bool{"an empty folder": true, "a folder with records": false} {
-		d := newMemDisk()
+		d := seglogtest.New()
 		if !first {
 			s := mustOpen(t, "store", onDisk(d))
 			claim(t, s, request("before", 1))
 			change(t, s, "before", 1, idempotency.Finish)
 			mustClose(t, s)
 		}
-		d.setRoom(1)
+		d.SetRoom(1)
 		s := mustOpen(t, "store", onDisk(d))
 		ctx := within(t, time.Minute)
 		if _, claimed, err := s.Claim(ctx, request("new", 1)); claimed || !errors.Is(err, ErrFailed) || !errors.Is(err, idempotency.ErrNotTaken) {
@@ -292,7 +290,7 @@ func TestBeginsOnAFullDisk(t *testing.T) {
 		if err := s.Ping(ctx); !errors.Is(err, ErrFailed) {
 			t.Errorf("%s: Ping %v", name, err)
 		}
-		d.setRoom(0)
+		d.SetRoom(0)
 		eventually(t, "goes on", func() bool { return s.Ping(ctx) == nil })
 		claim(t, s, request("new", 1))
 		if got := state(t, s, "before"); !first && got != idempotency.Answered {
@@ -319,7 +317,7 @@ func (f *firstLook) Get(ctx context.Context, id string) (idempotency.Record, boo
 func TestHangingDisk(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d, Timeout: 200 * time.Millisecond})
 	claim(t, s, request("a", 1))
 	claim(t, s, request("b", 1))
@@ -327,7 +325,7 @@ func TestHangingDisk(t *testing.T) {
 	look := &firstLook{Store: s, done: make(chan struct{})}
 	go func() { waiting <- s.waiting.Wait(context.Background(), look, "a", 1, s.now, nil) }()
 	<-look.done // from here on only the step wakes it
-	d.setHook(func(op string) error {
+	d.SetHook(func(op string) error {
 		if op == "sync" {
 			<-release
 		}
@@ -370,18 +368,14 @@ func TestHangingDisk(t *testing.T) {
 // TestDamageWhileOpen: the key whose record is damaged is an error; the others are served.
 func TestDamageWhileOpen(t *testing.T) {
 	t.Parallel()
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d})
 	defer mustClose(t, s)
 	for _, id := range []string{"a", "b"} {
 		claim(t, s, request(id, 1))
 		change(t, s, id, 1, idempotency.Finish)
 	}
-	d.mu.Lock()
-	for _, f := range d.files {
-		f.data[len(f.data)-10] ^= 1
-	}
-	d.mu.Unlock()
+	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
 	if _, _, err := s.Get(t.Context(), "b"); !errors.Is(err, idempotency.ErrCorrupt) || !strings.Contains(err.Error(), "00000001.log") {
 		t.Errorf("the damaged record: %v", err)
 	}

@@ -3,13 +3,13 @@ package idempotencyembedded
 import (
 	"math/bits"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters/store/seglog"
 )
 
-// location is where an entry lies.
-type location struct{ seg, off, n uint32 } // n 0: nowhere
-
-// index says where the records lie that are not in flight. A slot names a record by a hash of its ID only; who finds one reads the ID in the entry. It has
-// no pointers, so that the garbage collector does not walk it, and grows a shard at a time, so that no call waits long for it.
+// index says where the records lie that are not in flight. A slot names a record by a hash of its ID only:
+// the entry has the ID. The index has no pointers, so that the garbage collector does not walk it, and
+// grows a shard at a time, so that no call waits long for it.
 type index struct {
 	shards [indexShards]table
 	n      int
@@ -21,7 +21,7 @@ const indexShards = 256
 type slot struct {
 	hash    uint64
 	expires uint32 // Unix seconds, rounded up
-	location
+	seglog.Ref
 }
 
 // table is a hash table with linear probing. Its size is no power of two: it grows by a half, so that at most that much lies idle.
@@ -50,20 +50,20 @@ func (t *table) after(i int) int {
 }
 
 // find appends where records of that hash lie.
-func (x *index) find(hash uint64, to []location) []location {
+func (x *index) find(hash uint64, to []seglog.Ref) []seglog.Ref {
 	t := x.table(hash)
 	if t.n == 0 {
 		return to
 	}
-	for i := t.home(hash); t.slots[i].n != 0; i = t.after(i) {
+	for i := t.home(hash); t.slots[i].Len != 0; i = t.after(i) {
 		if t.slots[i].hash == hash {
-			to = append(to, t.slots[i].location)
+			to = append(to, t.slots[i].Ref)
 		}
 	}
 	return to
 }
 
-func (x *index) add(hash uint64, at location, expires uint32) {
+func (x *index) add(hash uint64, at seglog.Ref, expires uint32) {
 	t := x.table(hash)
 	if t.n*5 >= len(t.slots)*4 {
 		t.resize(max(16, len(t.slots)+len(t.slots)/2))
@@ -75,7 +75,7 @@ func (x *index) add(hash uint64, at location, expires uint32) {
 
 func (t *table) put(s slot) {
 	i := t.home(s.hash)
-	for t.slots[i].n != 0 {
+	for t.slots[i].Len != 0 {
 		i = t.after(i)
 	}
 	t.slots[i] = s
@@ -85,33 +85,33 @@ func (t *table) resize(size int) {
 	old := t.slots
 	t.slots = make([]slot, size)
 	for _, s := range old {
-		if s.n != 0 {
+		if s.Len != 0 {
 			t.put(s)
 		}
 	}
 }
 
 // slot returns the slot of a record at a place, nil when there is none.
-func (x *index) slot(hash uint64, at location) *slot {
+func (x *index) slot(hash uint64, at seglog.Ref) *slot {
 	t := x.table(hash)
 	if t.n == 0 {
 		return nil
 	}
-	for i := t.home(hash); t.slots[i].n != 0; i = t.after(i) {
-		if t.slots[i].hash == hash && t.slots[i].location == at {
+	for i := t.home(hash); t.slots[i].Len != 0; i = t.after(i) {
+		if t.slots[i].hash == hash && t.slots[i].Ref == at {
 			return &t.slots[i]
 		}
 	}
 	return nil
 }
 
-func (x *index) remove(hash uint64, at location) bool {
+func (x *index) remove(hash uint64, at seglog.Ref) bool {
 	t := x.table(hash)
 	if t.n == 0 {
 		return false
 	}
-	for i := t.home(hash); t.slots[i].n != 0; i = t.after(i) {
-		if t.slots[i].hash == hash && t.slots[i].location == at {
+	for i := t.home(hash); t.slots[i].Len != 0; i = t.after(i) {
+		if t.slots[i].hash == hash && t.slots[i].Ref == at {
 			t.clear(i)
 			x.n--
 			return true
@@ -127,7 +127,7 @@ func (t *table) clear(i int) {
 		t.slots[i] = slot{}
 		for {
 			j = t.after(j)
-			if t.slots[j].n == 0 {
+			if t.slots[j].Len == 0 {
 				return
 			}
 			if home := t.home(t.slots[j].hash); i <= j && (home <= i || home > j) || i > j && home <= i && home > j {
@@ -140,14 +140,14 @@ func (t *table) clear(i int) {
 }
 
 // sweep removes what has expired from one shard, and calls gone for each.
-func (x *index) sweep(shard int, now time.Time, gone func(location)) {
+func (x *index) sweep(shard int, now time.Time, gone func(seglog.Ref)) {
 	t, limit := &x.shards[shard], now.Unix()
 	for i := 0; i < len(t.slots); {
-		if t.slots[i].n == 0 || int64(t.slots[i].expires) > limit {
+		if t.slots[i].Len == 0 || int64(t.slots[i].expires) > limit {
 			i++
 			continue
 		}
-		gone(t.slots[i].location)
+		gone(t.slots[i].Ref)
 		t.clear(i) // another one may have moved here
 		x.n--
 	}

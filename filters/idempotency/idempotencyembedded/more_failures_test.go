@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
 // A removal that fails leaves the quota as it was.
 func TestQuotaAfterFailedRemoval(t *testing.T) {
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d, retry: time.Millisecond})
 	defer s.Close()
 	a := request("owner-a", 1)
@@ -32,7 +33,7 @@ func TestQuotaAfterFailedRemoval(t *testing.T) {
 }
 
 func TestQuotaAfterFailedRemovals(t *testing.T) {
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d, retry: time.Millisecond})
 	defer s.Close()
 	owner := strings.Repeat("o", idempotency.OwnerLength)
@@ -40,7 +41,7 @@ func TestQuotaAfterFailedRemovals(t *testing.T) {
 	a.MaxOpen = 1
 	claim(t, s, a)
 	broken := errors.New("broken")
-	d.setHook(func(op string) error {
+	d.SetHook(func(op string) error {
 		if op == "sync" {
 			return broken
 		}
@@ -49,7 +50,7 @@ func TestQuotaAfterFailedRemovals(t *testing.T) {
 	if err := s.Change(t.Context(), a.ID, 1, idempotency.Change{Op: idempotency.Free}); err == nil {
 		t.Fatal("no error")
 	}
-	d.setHook(nil)
+	d.SetHook(nil)
 	eventually(t, "goes on", func() bool { return s.Ping(t.Context()) == nil })
 	if got := state(t, s, a.ID); got != idempotency.InFlight {
 		t.Fatal(got)
@@ -66,18 +67,14 @@ func TestQuotaAfterFailedRemovals(t *testing.T) {
 
 // One damaged record is left out of a list; the others are in it.
 func TestListWithDamage(t *testing.T) {
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d})
 	defer mustClose(t, s)
 	claim(t, s, request("h", 1))
 	change(t, s, "h", 1, idempotency.Delegate)
 	claim(t, s, request("b", 1))
 	change(t, s, "b", 1, idempotency.Finish)
-	d.mu.Lock()
-	for _, f := range d.files {
-		f.data[len(f.data)-10] ^= 1
-	}
-	d.mu.Unlock()
+	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
 	list, err := s.List(t.Context(), idempotency.Query{State: idempotency.Delegated}, 1000)
 	if err != nil || len(list) != 1 {
 		t.Errorf("handed: %d, %v", len(list), err)
@@ -89,17 +86,13 @@ func TestListWithDamage(t *testing.T) {
 
 // A secret whose entry is damaged on disk is written anew from memory, so that compaction goes on.
 func TestDamagedSecret(t *testing.T) {
-	d, c := newMemDisk(), newClock()
+	d, c := seglogtest.New(), newClock()
 	s := mustOpen(t, "store", Options{disk: d, Now: c.now, SegmentBytes: 8 << 10, SweepEvery: time.Millisecond})
 	defer mustClose(t, s)
 	if _, err := s.Secret(t.Context(), "name", 32); err != nil {
 		t.Fatal(err)
 	}
-	d.mu.Lock()
-	for _, f := range d.files {
-		f.data[len(f.data)-10] ^= 1
-	}
-	d.mu.Unlock()
+	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
 	for i := range 2000 {
 		id := "k" + strconv.Itoa(i)
 		claim(t, s, request(id, 1))
@@ -114,11 +107,11 @@ func TestDamagedSecret(t *testing.T) {
 
 // The close of a removed segment's file can take long; nobody else waits for it.
 func TestCloseThatHangs(t *testing.T) {
-	d := newMemDisk()
+	d := seglogtest.New()
 	hang := make(chan struct{})
 	entered := make(chan struct{}, 100)
 	s := mustOpen(t, "store", Options{disk: d, SegmentBytes: 1 << 10, SweepEvery: time.Millisecond, Timeout: 100 * time.Millisecond})
-	d.setHook(func(op string) error {
+	d.SetHook(func(op string) error {
 		if op == "close" {
 			select {
 			case entered <- struct{}{}:
@@ -147,13 +140,13 @@ func TestCloseThatHangs(t *testing.T) {
 	}
 	close(hang)
 	<-claimed
-	d.setHook(nil)
+	d.SetHook(nil)
 	mustClose(t, s)
 }
 
 // A claim with nothing sent, of a key whose record has expired and was not swept, is free after a crash.
 func TestUnsentOverExpired(t *testing.T) {
-	d, c := newMemDisk(), newClock()
+	d, c := seglogtest.New(), newClock()
 	opts := Options{disk: d, Now: c.now, SweepEvery: time.Hour}
 	s := mustOpen(t, "store", opts)
 	claim(t, s, request("a", 1))
@@ -172,7 +165,7 @@ func TestUnsentOverExpired(t *testing.T) {
 
 // An absurd TTL does not overflow: the answer is there after a restart.
 func TestFarExpiry(t *testing.T) {
-	d := newMemDisk()
+	d := seglogtest.New()
 	s := mustOpen(t, "store", Options{disk: d, SweepEvery: time.Hour})
 	a := request("a", 1)
 	a.TTL = 240 * 366 * 24 * time.Hour

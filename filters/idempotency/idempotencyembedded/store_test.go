@@ -295,7 +295,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "some load", func() bool { return s.Stats().Steps > 500 })
+	eventually(t, "some load", func() bool { return s.Stats().Entries > 500 })
 	mustClose(t, s)
 	wg.Wait()
 	if _, _, err := s.Get(t.Context(), "r0-0"); !errors.Is(err, ErrClosed) {
@@ -332,5 +332,5 @@ func BenchmarkClaimFinish(b *testing.B) {
 	b.StopTimer()
 	after := s.Stats()
 	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
-	b.ReportMetric(float64(after.Steps-before.Steps)/float64(after.Groups-before.Groups), "steps/group")
+	b.ReportMetric(float64(after.Entries-before.Entries)/float64(after.Batches-before.Batches), "steps/group")
 }

@@ -32,7 +32,7 @@ type Store struct {
 	seed    maphash.Seed
 	shards  [shards]shard
 	waiting waiting.List
-	open    openkeys.Book
+	open    openkeys.Counter
 
 	secretsMu sync.Mutex
 	secrets   map[string][]byte
@@ -56,7 +56,7 @@ func New(now func() time.Time) *Store {
 
 // shard is a part of the records: by ID, and by expiry.
 type shard struct {
-	open    *openkeys.Book
+	open    *openkeys.Counter
 	mu      sync.Mutex
 	records map[string]*entry
 	expiry  calendar

@@ -12,13 +12,14 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// BenchmarkClaimFinish reports the CPU time of this process, in which Redis is not, for a claim and its end.
+// BenchmarkClaimFinish reports the CPU time of this process, in which Redis is not, for a claim and
+// its end.
 func BenchmarkClaimFinish(b *testing.B) {
 	for _, callers := range []int{1, 8, 16, 64, 256} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			s := open(b, dial(b, redistest.Start(b), patient, false), "s:", patient)
+			s := open(b, dial(b, redistest.Start(b), patient, false), "s:")
 			ctx := context.Background()
-			answer := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
+			end := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
 			var wg sync.WaitGroup
 			began := cpu(b)
 			b.ReportAllocs()
@@ -31,7 +32,7 @@ func BenchmarkClaimFinish(b *testing.B) {
 							b.Error(claimed, err)
 							return
 						}
-						if err := s.Change(ctx, c.ID, 1, answer); err != nil {
+						if err := s.Change(ctx, c.ID, 1, end); err != nil {
 							b.Error(err)
 							return
 						}

@@ -13,29 +13,22 @@ import (
 )
 
 const (
-	// scanPage is how many keys Redis looks at in one SCAN, and so how many records one pipeline reads.
+	// scanPage is how many keys Redis looks at in one SCAN, and so how many records one pipeline
+	// reads.
 	scanPage = 512
 	// scanKeysMax bounds the keys of the prefix that one List reads on one node.
 	scanKeysMax = 1_000_000
 )
 
-// List implements [idempotency.Store]: it scans all keys of all masters and is for operators. It is an error, with what was found so far, when a
-// node has more than a million records.
+// List implements [idempotency.Store]: it scans all keys of all masters and is for operators. When
+// a node has more than a million records it returns an error, with what was found so far.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	l := &listing{store: s, query: q, limit: limit, seen: map[string]bool{}}
-	var err error
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return l.scan(ctx, node) })
-	case *redis.Ring:
-		err = c.ForEachShard(ctx, func(ctx context.Context, node *redis.Client) error { return l.scan(ctx, node) })
-	default:
-		err = l.scan(ctx, s.client)
-	}
+	err := s.client.EachMaster(ctx, l.scan)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		return l.found, fmt.Errorf("redisstore: list: %w", err)
+		return l.found, fmt.Errorf("idempotencyredis: list: %w", err)
 	}
 	return l.found, nil
 }
@@ -70,24 +63,27 @@ func (l *listing) scan(ctx context.Context, node redis.Cmdable) error {
 	}
 }
 
-func (l *listing) page(ctx context.Context, node redis.Cmdable, cursor uint64, pattern string) ([]string, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
+func (l *listing) page(
+	ctx context.Context, node redis.Cmdable, cursor uint64, pattern string,
+) (keys []string, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
 	defer cancel()
 	return node.Scan(ctx, cursor, pattern, scanPage).Result()
 }
 
-// read reads the records of a page in one pipeline, which follows the slots that move meanwhile, and reports whether the limit is reached.
+// read reads the records of a page in one pipeline, which follows the slots that move meanwhile,
+// and reports whether the limit is reached.
 func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (full bool, err error) {
 	if len(keys) == 0 {
 		return l.full(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.store.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
 	defer cancel()
 	now, err := node.Time(ctx).Result()
 	if err != nil {
 		return false, err
 	}
-	p := l.store.client.Pipeline()
+	p := l.store.client.Universal().Pipeline()
 	replies := make([]*redis.StringCmd, len(keys))
 	for i, key := range keys {
 		replies[i] = p.Get(ctx, key)
@@ -96,7 +92,7 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 	for i, key := range keys {
 		value, err := replies[i].Result()
 		if errors.Is(err, redis.Nil) {
-			continue // gone meanwhile
+			continue // removed meanwhile
 		}
 		if err != nil {
 			return false, err
@@ -104,12 +100,14 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 		id := l.store.idOf(key)
 		rec, err := parseRecord(id, value)
 		if err != nil {
-			// One damaged record must not hide the others from the operator; it names itself at every claim.
-			l.store.Logger.Error("redisstore: a record is damaged and left out of the list", "record", id, "error", err)
+			// One damaged record must not hide the others from the operator; it is reported at
+			// every claim as well.
+			l.store.logger.Error("idempotencyredis: a record is damaged and left out of the list",
+				"record", id, "error", err)
 			continue
 		}
-		if seen, ok := idempotency.View(&rec, now); ok && l.query.Matches(&seen) {
-			l.add(seen)
+		if view, ok := idempotency.View(&rec, now); ok && l.query.Matches(&view) {
+			l.add(view)
 		}
 	}
 	return l.full(), nil

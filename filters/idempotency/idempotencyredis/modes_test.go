@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 type counter struct{ n atomic.Int64 }
@@ -42,41 +43,36 @@ func (j *journal) count(text string) int {
 	return strings.Count(j.b.String(), text)
 }
 
-func dialMany(t testing.TB, o *redis.UniversalOptions, timeout time.Duration) redis.UniversalClient {
-	t.Helper()
-	Tune(o, timeout)
-	c := redis.NewUniversalClient(o)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
 // watched makes a store whose failovers and warnings a test sees.
-func watched(t testing.TB, client redis.UniversalClient, timeout time.Duration) (*Store, *counter, *journal) {
+func watched(t testing.TB, client *redisx.Client) (*Store, *counter, *journal) {
 	failovers, log := new(counter), new(journal)
-	s := New(client, Options{Prefix: "s:", Timeout: timeout, Logger: slog.New(slog.NewTextHandler(log, nil)), Failovers: failovers})
+	s := New(client, Options{Prefix: "s:", Logger: slog.New(slog.NewTextHandler(log, nil)), Failovers: failovers})
 	t.Cleanup(func() { _ = s.Close() })
 	return s, failovers, log
 }
 
-// TestSentinel: the master is killed, the sentinels take the replica, and the store goes on with what had been replicated. A waiter is woken by the new master.
+// TestSentinel: the master is killed, the sentinels take the replica, and the store goes on with
+// what had been replicated. A waiter is woken by the new master.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
 	servers := redistest.RunReplicated(t)
-	client := dialMany(t, &redis.UniversalOptions{Addrs: servers.Addrs(), MasterName: servers.Name}, timeout)
-	s, failovers, log := watched(t, client, timeout)
+	client := dialMany(t, redisx.Options{Addresses: servers.Addrs(), Sentinel: &redisx.Sentinel{Master: servers.Name},
+		Timeout: timeout})
+	s, failovers, log := watched(t, client)
 	awaitPing(t, s)
 	for n := range 50 {
 		claimWhenBack(t, s, fmt.Sprint("old", n))
 	}
 	ctx := within(t, 3*patient)
-	if n, err := client.Do(ctx, "WAIT", 1, patient.Milliseconds()).Int(); err != nil || n != 1 {
+	if n, err := client.Universal().Do(ctx, "WAIT", 1, patient.Milliseconds()).Int(); err != nil || n != 1 {
 		t.Fatalf("%d replicas have the claims, %v", n, err)
 	}
 	waiting := make(chan error, 1)
 	go func() {
 		for {
-			if err := s.Wait(ctx, "old0", 1); err == nil || ctx.Err() != nil { // who waits is told that Redis does not answer
+			// A waiter is told that Redis does not reply.
+			if err := s.Wait(ctx, "old0", 1); err == nil || ctx.Err() != nil {
 				waiting <- err
 				return
 			}
@@ -117,7 +113,7 @@ func finishWhenBack(t *testing.T, s *Store, id string) {
 func TestRestartIsCounted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	s, failovers, _ := watched(t, dial(t, server.Addr(), patient, false), patient)
+	s, failovers, _ := watched(t, dial(t, server.Addr(), patient, false))
 	for want := range 3 {
 		for range 3 {
 			awaitPing(t, s)
@@ -136,7 +132,7 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[string]int{"noeviction": 0, "allkeys-lru": 1} {
 		server := redistest.Run(t, redistest.Options{Args: []string{"--maxmemory-policy", policy}})
-		s, _, log := watched(t, dial(t, server.Addr(), patient, false), patient)
+		s, _, log := watched(t, dial(t, server.Addr(), patient, false))
 		for range 3 {
 			awaitPing(t, s)
 		}
@@ -148,16 +144,17 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	}
 }
 
-// TestMemoryIsFull: Redis refuses claims and answers as a whole, records go on as they were, and all works when there is room again.
+// TestMemoryIsFull: Redis refuses claims and ends as a whole, records stay as they were, and all
+// works when there is room again.
 func TestMemoryIsFull(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	quota := request("0123456789a", 1)
 	quota.MaxOpen = 2
 	claim(t, s, quota)
-	if err := client.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
+	if err := client.Universal().ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
 	other := request("0123456789b", 1)
@@ -166,12 +163,12 @@ func TestMemoryIsFull(t *testing.T) {
 		t.Errorf("a claim without room: %v, %v", claimed, err)
 	}
 	if err := s.Change(ctx, quota.ID, 1, finish(200)); err == nil || errors.Is(err, idempotency.ErrLost) {
-		t.Errorf("an answer without room: %v", err)
+		t.Errorf("an end without room: %v", err)
 	}
 	if rec, ok, err := s.Get(ctx, quota.ID); err != nil || !ok || rec.State != idempotency.InFlight {
 		t.Errorf("the record reads %v, %v, %v", rec.State, ok, err)
 	}
-	if err := client.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+	if err := client.Universal().ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Change(ctx, quota.ID, 1, finish(200)); err != nil {
@@ -189,7 +186,7 @@ func TestMemoryIsFull(t *testing.T) {
 func TestOpenKeysEndWithTheLast(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	short, long := request("0123456789a", 1), request("0123456789b", 1)
 	short.MaxOpen, long.MaxOpen, long.TTL = 5, 5, 10*time.Hour
@@ -197,7 +194,8 @@ func TestOpenKeysEndWithTheLast(t *testing.T) {
 	claim(t, s, long)
 	like := func(id string) {
 		t.Helper()
-		record, open := client.PExpireTime(ctx, s.recordKey(id)).Val(), client.PExpireTime(ctx, s.openKey(id)).Val()
+		record, open := client.Universal().PExpireTime(ctx, s.recordKey(id)).Val(),
+			client.Universal().PExpireTime(ctx, s.openKey(id)).Val()
 		if record <= 0 || (open-record).Abs() > 10*time.Millisecond {
 			t.Errorf("the record of %s ends at %v, the open keys at %v", id, record, open)
 		}
@@ -214,19 +212,20 @@ func TestOpenKeysEndWithTheLast(t *testing.T) {
 	if _, err := s.Resolve(ctx, short.ID, nil, true); err != nil {
 		t.Fatal(err)
 	}
-	if n := client.Exists(ctx, s.openKey(short.ID)).Val(); n != 0 {
+	if n := client.Universal().Exists(ctx, s.openKey(short.ID)).Val(); n != 0 {
 		t.Error("an empty count is left")
 	}
 }
 
-// TestHalfOpen: connections that stay open and bring nothing any more delay a call by its timeout, and not the ones after it for ever.
+// TestHalfOpen: connections that stay open and bring nothing any more delay a call by its timeout,
+// and not the ones after it forever.
 func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
 	hole := newHole(t, redistest.Start(t))
-	s := open(t, dial(t, hole.addr, timeout, false), "s:", timeout)
+	s := open(t, dial(t, hole.addr, timeout, false), "s:")
 	awaitPing(t, s)
-	claimWhenBack(t, s, "held")
+	claimWhenBack(t, s, "claimed")
 	hole.swallow()
 	callsFail(t, s, timeout)
 	hole.heal()
@@ -304,17 +303,20 @@ func newHole(t *testing.T, server string) *hole {
 
 func clusterStore(t *testing.T, timeout time.Duration) (*redistest.Cluster, *Store, *counter) {
 	c := redistest.RunCluster(t, 3)
-	s, failovers, _ := watched(t, dialMany(t, &redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}, timeout), timeout)
+	s, failovers, _ := watched(t, dialMany(t, redisx.Options{Addresses: c.Addrs(), Cluster: true, Timeout: timeout}))
 	awaitPing(t, s)
 	return c, s, failovers
 }
+
+// cluster returns the library's client of a cluster.
+func cluster(s *Store) *redis.ClusterClient { return s.client.Universal().(*redis.ClusterClient) }
 
 // idsOf returns n IDs whose keys the node has, found by the slots that it was started with.
 func idsOf(t *testing.T, s *Store, node string, n int) (ids []string) {
 	t.Helper()
 	for i := 0; len(ids) < n; i++ {
 		id := fmt.Sprintf("%010d-%d", i, i)
-		master, err := s.cluster.MasterForKey(within(t, patient), s.recordKey(id))
+		master, err := cluster(s).MasterForKey(within(t, patient), s.recordKey(id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +347,7 @@ func TestClusterOfThree(t *testing.T) {
 	if err != nil || len(all) != 300 {
 		t.Errorf("List: %d records, %v", len(all), err)
 	}
-	// A waiter hears of an end on a node where he is not subscribed.
+	// A waiter is woken by an end on a node where it is not subscribed.
 	s.lookAgain = time.Hour
 	for _, node := range c.Nodes {
 		id := idsOf(t, s, node.Addr(), 1)[0] + "w"
@@ -362,17 +364,18 @@ func TestClusterOfThree(t *testing.T) {
 	}
 }
 
-// TestSlotMoves: steps go on while their slot moves to another node, counted or not, and no record is lost or claimed twice.
+// TestSlotMoves: steps go on while their slot moves to another node, counted or not, and no record
+// is lost or claimed twice.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()
 	c, s, failovers := clusterStore(t, patient)
 	ctx := within(t, patient)
 	owner := "0123456789"
-	slot, err := s.client.ClusterKeySlot(ctx, s.recordKey(owner+"x")).Result()
+	slot, err := s.client.Universal().ClusterKeySlot(ctx, s.recordKey(owner+"x")).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	master, err := s.cluster.MasterForKey(ctx, s.recordKey(owner+"x"))
+	master, err := cluster(s).MasterForKey(ctx, s.recordKey(owner+"x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +451,8 @@ func TestOneNodeHangs(t *testing.T) {
 	const timeout = 2 * time.Second
 	c, s, failovers := clusterStore(t, timeout)
 	const n = 200
-	stopped, well := idsOf(t, s, c.Nodes[0].Addr(), 16), append(idsOf(t, s, c.Nodes[1].Addr(), n/2), idsOf(t, s, c.Nodes[2].Addr(), n/2)...)
+	stopped, well := idsOf(t, s, c.Nodes[0].Addr(), 16),
+		append(idsOf(t, s, c.Nodes[1].Addr(), n/2), idsOf(t, s, c.Nodes[2].Addr(), n/2)...)
 	round := func(token uint64) time.Duration {
 		began := time.Now()
 		for _, id := range well {

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// A record is one string, of which scripts read and write the head alone (headFormat in scripts.go):
+// A record is one string, of which scripts read and write the head only (HEAD in scripts.go):
 //
 //	offset  bytes
 //	0       1      layout: 1
@@ -23,16 +23,16 @@ import (
 //	91      4      length of the gid
 //	95             the texts: lengths of route and principal (4 bytes each), route, principal, client key
 //	               gid
-//	               answer: the rest
+//	               recorded response: the rest
 //
 // Numbers are big-endian.
 const (
 	layout   = 1
 	headSize = 95
 
-	flagUnsent  = 1
-	flagCounted = 2
-	flagAwaited = 4 // somebody waits for the end, which is to be published
+	flagNotDispatched = 1
+	flagCounted       = 2
+	flagAwaited       = 4 // there are waiters: the end is to be published
 )
 
 // appendTexts appends what a record keeps of its request for operators.
@@ -47,10 +47,11 @@ func appendTexts(b []byte, c *idempotency.ClaimRequest) []byte {
 // parseRecord reads a record; its strings are parts of s. The error wraps [idempotency.ErrCorrupt].
 func parseRecord(id, s string) (idempotency.Record, error) {
 	if len(s) < headSize || s[0] != layout {
-		return idempotency.Record{}, fmt.Errorf("%w: %d bytes, layout %q", idempotency.ErrCorrupt, len(s), s[:min(len(s), 1)])
+		return idempotency.Record{}, fmt.Errorf("%w: %d bytes, layout %q", idempotency.ErrCorrupt, len(s),
+			s[:min(len(s), 1)])
 	}
 	rec := idempotency.Record{
-		ID: id, State: idempotency.State(s[1]), Unsent: s[2]&flagUnsent != 0, Counted: s[2]&flagCounted != 0,
+		ID: id, State: idempotency.State(s[1]), NotDispatched: s[2]&flagNotDispatched != 0, Counted: s[2]&flagCounted != 0,
 		Token: number(s[3:]), Attempt: int(short(s[43:])),
 		Created: moment(s[47:]), LeaseUntil: moment(s[55:]), CapUntil: moment(s[63:]),
 		TTL: time.Duration(number(s[71:])) * time.Microsecond, Expires: moment(s[79:]),
@@ -71,7 +72,8 @@ func parseRecord(id, s string) (idempotency.Record, error) {
 	route, principal := uint64(short(s)), uint64(short(s[4:]))
 	s = s[8:texts]
 	if route+principal > uint64(len(s)) {
-		return idempotency.Record{}, fmt.Errorf("%w: texts of %d and %d bytes in %d", idempotency.ErrCorrupt, route, principal, len(s))
+		return idempotency.Record{}, fmt.Errorf("%w: texts of %d and %d bytes in %d", idempotency.ErrCorrupt, route,
+			principal, len(s))
 	}
 	rec.Route, rec.Principal, rec.ClientKey = s[:route], s[route:route+principal], s[route+principal:]
 	return rec, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 // cutConn breaks behind the first script that is sent with its text.
@@ -32,22 +33,21 @@ func (c cutConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// A step that Redis ran and did not acknowledge is never said to be not taken, whatever becomes of the connections after it.
+// A step that Redis ran and did not acknowledge is never said to be not taken, whatever becomes of
+// the connections after it.
 func TestNotTakenThoughTaken(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
-	awaitPing(t, open(t, dial(t, server.Addr(), patient, true), "other:", patient)) // it serves its slots
+	awaitPing(t, open(t, dial(t, server.Addr(), patient, true), "other:")) // it serves its slots
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
 	ctx := within(t, patient)
-	stands := func() bool {
+	stored := func() bool {
 		keys, err := plain.Keys(ctx, "s:idem:*").Result()
 		return err == nil && len(keys) == 1
 	}
 	var down atomic.Bool
-	o := &redis.UniversalOptions{Addrs: []string{server.Addr()}, IsClusterMode: true}
-	Tune(o, patient)
-	o.Dialer = func(_ context.Context, network, addr string) (net.Conn, error) {
+	connect := func(_ context.Context, network, addr string) (net.Conn, error) {
 		if down.Load() {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
@@ -56,18 +56,16 @@ func TestNotTakenThoughTaken(t *testing.T) {
 			return nil, err
 		}
 		return cutConn{c, &down, func() {
-			for !stands() && ctx.Err() == nil {
+			for !stored() && ctx.Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
 		}}, nil
 	}
-	client := redis.NewUniversalClient(o)
-	t.Cleanup(func() { _ = client.Close() })
-	s := New(client, Options{Prefix: "s:", Timeout: patient})
-	t.Cleanup(func() { _ = s.Close() })
+	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: patient,
+		Dial: connect}), "s:")
 	_, _, err := s.Claim(ctx, request("k", 5))
-	if !stands() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
-		t.Errorf("the claim stands: %v; and its holder was told %v", stands(), err)
+	if !stored() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
+		t.Errorf("the claim is there: %v; its caller got %v", stored(), err)
 	}
 }
 
@@ -75,7 +73,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 func TestDamagedRecordIsForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:", patient)
+	s := open(t, dial(t, server.Addr(), patient, false), "s:")
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
 	ctx := within(t, patient)

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/storetest"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,11 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patient is a timeout that a busy machine does not reach.
 const patient = 20 * time.Second
 
-func dial(t testing.TB, addr string, timeout time.Duration, cluster bool) redis.UniversalClient {
+func dial(t testing.TB, addr string, timeout time.Duration, cluster bool) *redisx.Client {
 	t.Helper()
-	o := &redis.UniversalOptions{Addrs: []string{addr}, IsClusterMode: cluster}
-	Tune(o, timeout)
-	c := redis.NewUniversalClient(o)
+	return dialMany(t, redisx.Options{Addresses: []string{addr}, Cluster: cluster, Timeout: timeout})
+}
+
+func dialMany(t testing.TB, o redisx.Options) *redisx.Client {
+	t.Helper()
+	c := redisx.Open(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -38,7 +42,8 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 func request(id string, token uint64) idempotency.ClaimRequest {
 	return idempotency.ClaimRequest{
-		ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k", Lease: time.Minute, Cap: 10 * time.Minute, TTL: time.Hour,
+		ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k", Lease: time.Minute, Cap: 10 * time.Minute,
+		TTL: time.Hour,
 	}
 }
 
@@ -53,13 +58,15 @@ func finish(status int) idempotency.Change {
 	return idempotency.Change{Op: idempotency.Finish, Response: []byte(fmt.Sprint(status))}
 }
 
-// shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record, and the open keys of its owner.
+// shiftScript moves the times of one record back. ARGV: by how many microseconds. KEYS: the record,
+// and the open keys of its owner.
 var shiftScript = redis.NewScript(`
 local v = redis.call('GET', KEYS[1])
 if not v then return 0 end
 local function time(at) return struct.unpack('>I8', v, at) - tonumber(ARGV[1]) end
 local created, lease, cap, expires = time(48), time(56), time(64), time(80)
-v = v:sub(1, 47) .. struct.pack('>I8I8I8', created, lease, cap) .. v:sub(72, 79) .. struct.pack('>I8', expires) .. v:sub(88)
+v = v:sub(1, 47) .. struct.pack('>I8I8I8', created, lease, cap) .. v:sub(72, 79) .. struct.pack('>I8', expires) ..
+  v:sub(88)
 local now = redis.call('TIME')
 local left = math.ceil((expires - now[1] * 1000000 - now[2]) / 1000) + 1
 if left <= 0 then left = 3600000 end -- the scripts must see by themselves that it has expired
@@ -70,19 +77,18 @@ return 1
 
 // openKey returns the key of the open keys of a record's owner.
 func (s *Store) openKey(id string) string {
-	c := s.newCall(id)
-	defer c.free()
-	return string(c.buffer[c.keyEnd:c.bothEnd])
+	return string(s.appendOpenKey(nil, id))
 }
 
 // open makes a store that ends with the test.
-func open(t testing.TB, client redis.UniversalClient, prefix string, timeout time.Duration) *Store {
-	s := New(client, Options{Prefix: prefix, Timeout: timeout})
+func open(t testing.TB, client *redisx.Client, prefix string) *Store {
+	s := New(client, Options{Prefix: prefix})
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
-// harness opens stores with a prefix of their own on one server. The prefix is full of what SCAN's patterns treat as special.
+// harness opens stores with a prefix of their own on one server. The prefix is full of what SCAN's
+// patterns treat as special.
 func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 	var mu sync.Mutex
 	n := 0
@@ -92,22 +98,26 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		prefix := fmt.Sprintf("a*b?[^c]\\%d:", n)
 		mu.Unlock()
 		client := dial(t, addr, patient, cluster)
-		stranger := open(t, client, "axbycz1:", patient) // would match the prefix if that were a pattern
+		stranger := open(t, client, "axbycz1:") // would match the prefix if that were a pattern
 		claim(t, stranger, request("stranger", uint64(n)))
 		if _, err := stranger.Resolve(within(t, patient), "stranger", nil, true); err != nil {
 			t.Fatal(err)
 		}
 		claim(t, stranger, request(fmt.Sprint("stranger", n), 1))
-		s := open(t, client, prefix, patient)
+		s := open(t, client, prefix)
 		return storetest.Harness{
 			Store:      s,
 			Resolution: time.Microsecond,
-			Second:     func(t *testing.T) idempotency.Store { return open(t, dial(t, addr, patient, cluster), prefix, patient) },
+			Second: func(t *testing.T) idempotency.Store {
+				return open(t, dial(t, addr, patient, cluster),
+					prefix)
+			},
 			Shift: func(d time.Duration) {
 				ctx := within(t, patient)
-				it := client.Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
+				it := client.Universal().Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
 				for it.Next(ctx) {
-					if err := shiftScript.Run(ctx, client, []string{it.Val(), s.openKey(s.idOf(it.Val()))}, d.Microseconds()).Err(); err != nil {
+					if err := shiftScript.Run(ctx, client.Universal(), []string{it.Val(), s.openKey(s.idOf(it.Val()))},
+						d.Microseconds()).Err(); err != nil {
 						t.Error(err)
 					}
 				}
@@ -139,34 +149,38 @@ func TestConformanceOnCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
 	opened := harness(server.Addr(), true)
-	if _, ok := opened(t).Store.(*Store).client.(*redis.ClusterClient); !ok {
+	if _, ok := opened(t).Store.(*Store).client.Universal().(*redis.ClusterClient); !ok {
 		t.Fatal("the client is not a cluster's")
 	}
 	storetest.Run(t, opened)
 }
 
-// TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no other.
+// TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no
+// other.
 func TestClaimAgain(t *testing.T) {
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
 	for range 3 {
 		claim(t, s, request("a", 1<<63+1))
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+2)); err != nil || claimed || rec.Token != 1<<63+1 {
+	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+2)); err != nil || claimed ||
+		rec.Token != 1<<63+1 {
 		t.Errorf("a token one higher: %v, token %d, %v", claimed, rec.Token, err)
 	}
 	if err := s.Change(within(t, patient), "a", 1<<63+1, finish(201)); err != nil {
 		t.Fatal(err)
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+1)); err != nil || claimed || rec.State != idempotency.Answered {
+	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+1)); err != nil || claimed ||
+		rec.State != idempotency.Answered {
 		t.Errorf("after the end: %v, state %v, %v", claimed, rec.State, err)
 	}
 }
 
-// TestRestart: with an append-only file that is synced always, what was acknowledged survives a kill of Redis; its scripts do not, and are sent again.
+// TestRestart: with an append-only file that is synced always, what was acknowledged survives a
+// kill of Redis; its scripts do not, and are sent again.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:", patient)
+	s := open(t, dial(t, server.Addr(), patient, false), "s:")
 	ctx := within(t, patient)
 	secret, err := s.Secret(ctx, "branches", 32)
 	if err != nil {
@@ -190,7 +204,8 @@ func TestRestart(t *testing.T) {
 		if i%2 == 0 {
 			want = idempotency.Answered
 		}
-		if err != nil || !ok || rec.State != want || (want == idempotency.Answered && string(rec.Response) != fmt.Sprint(200+i)) {
+		if err != nil || !ok || rec.State != want ||
+			(want == idempotency.Answered && string(rec.Response) != fmt.Sprint(200+i)) {
 			t.Errorf("%d after the restart: %v, %+v, %v", i, ok, rec, err)
 		}
 	}
@@ -202,7 +217,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// awaitPing waits until the store answers again; broken connections are found out by the first calls on them.
+// awaitPing waits until the store answers again; broken connections are found out by the first
+// calls on them.
 func awaitPing(t *testing.T, s *Store) {
 	t.Helper()
 	var err error
@@ -214,8 +230,8 @@ func awaitPing(t *testing.T, s *Store) {
 	t.Fatalf("Redis is back and the store is not: %v", err)
 }
 
-// TestGone: when Redis is dead or hangs, every call is an error within about twice the timeout, also when many come at once; and all
-// works again when Redis is back.
+// TestGone: when Redis is dead or hangs, every call is an error within about twice the timeout,
+// also when many come at once; and all works again when Redis is back.
 func TestGone(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	for _, c := range []struct {
@@ -229,22 +245,25 @@ func TestGone(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cluster %v", c.name, cluster), func(t *testing.T) {
 				t.Parallel()
 				server := redistest.Run(t, redistest.Options{Cluster: cluster})
-				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:", timeout)
+				s := open(t, dial(t, server.Addr(), timeout, cluster), "s:")
 				awaitPing(t, s)
-				claimWhenBack(t, s, "held")
+				claimWhenBack(t, s, "claimed")
 				waiting := make(chan error, 1)
-				go func() { waiting <- s.Wait(context.Background(), "held", 1) }()
+				go func() { waiting <- s.Wait(context.Background(), "claimed", 1) }()
 
 				c.gone(server)
 				callsFail(t, s, timeout)
-				// Where nobody takes a connection, nothing can have been taken. The first call may find one from before.
-				if _, _, err := s.Claim(within(t, patient), request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
-					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err, errors.Is(err, idempotency.ErrNotTaken))
+				// Where no connection can be made, no step can have been taken. The first call may
+				// find an old connection.
+				if _, _, err := s.Claim(within(t, patient),
+					request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
+					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err,
+						errors.Is(err, idempotency.ErrNotTaken))
 				}
 				select {
 				case err := <-waiting:
 					if err == nil || errors.Is(err, idempotency.ErrLost) {
-						t.Errorf("Wait: %v, want that Redis does not answer", err)
+						t.Errorf("Wait: %v, want that Redis does not reply", err)
 					}
 				case <-time.After(patient):
 					t.Error("Wait hangs")
@@ -257,7 +276,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// claimWhenBack claims until it is acknowledged: with a short timeout a busy machine may miss some. Claiming again with the same token is safe.
+// claimWhenBack claims until it is acknowledged: with a short timeout a busy machine may miss some.
+// Claiming again with the same token is safe.
 func claimWhenBack(t *testing.T, s *Store, id string) {
 	t.Helper()
 	var err error
@@ -278,13 +298,13 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 	ctx := context.Background()
 	calls := map[string]func() error{
 		"Claim":   func() error { _, _, err := s.Claim(ctx, request("x", 1)); return err },
-		"Change":  func() error { return s.Change(ctx, "held", 1, finish(200)) },
-		"Get":     func() error { _, _, err := s.Get(ctx, "held"); return err },
+		"Change":  func() error { return s.Change(ctx, "claimed", 1, finish(200)) },
+		"Get":     func() error { _, _, err := s.Get(ctx, "claimed"); return err },
 		"List":    func() error { _, err := s.List(ctx, idempotency.Query{}, 10); return err },
-		"Resolve": func() error { _, err := s.Resolve(ctx, "held", nil, true); return err },
+		"Resolve": func() error { _, err := s.Resolve(ctx, "claimed", nil, true); return err },
 		"Secret":  func() error { _, err := s.Secret(ctx, "n", 8); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
-		"Wait":    func() error { return s.Wait(ctx, "held", 1) },
+		"Wait":    func() error { return s.Wait(ctx, "claimed", 1) },
 	}
 	for name, call := range calls {
 		var wg sync.WaitGroup
@@ -294,7 +314,7 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 				err := call()
 				took := time.Since(began)
 				if err == nil || errors.Is(err, idempotency.ErrLost) {
-					t.Errorf("%s: %v, want that Redis does not answer", name, err)
+					t.Errorf("%s: %v, want that Redis does not reply", name, err)
 				}
 				if took > 2*timeout+500*time.Millisecond { // half a second for a busy machine
 					t.Errorf("%s took %v with a timeout of %v", name, took, timeout)
@@ -305,11 +325,12 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 	}
 }
 
-// TestCorruptRecord: what is not a record as this program writes it is an error, not an answer.
+// TestCorruptRecord: what is not a record as this program writes it is an error, not a recorded
+// response.
 func TestCorruptRecord(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	for name, damage := range map[string]func(string) string{
 		"cut short":      func(v string) string { return v[:headSize-1] },
@@ -326,8 +347,8 @@ func TestCorruptRecord(t *testing.T) {
 		if err := s.Change(ctx, id, 1, finish(200)); err != nil {
 			t.Fatal(err)
 		}
-		value := client.Get(ctx, s.recordKey(id)).Val()
-		if err := client.Set(ctx, s.recordKey(id), damage(value), 0).Err(); err != nil {
+		value := client.Universal().Get(ctx, s.recordKey(id)).Val()
+		if err := client.Universal().Set(ctx, s.recordKey(id), damage(value), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if rec, ok, err := s.Get(ctx, id); !errors.Is(err, idempotency.ErrCorrupt) && (name != "empty" || ok) {
@@ -339,12 +360,14 @@ func TestCorruptRecord(t *testing.T) {
 	}
 }
 
-// TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a second later.
+// TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a
+// second later.
 func TestRedisRemovesRecords(t *testing.T) {
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
-	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown, idempotency.Delegate} {
+	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown,
+		idempotency.Delegate} {
 		id := fmt.Sprint(i)
 		claim(t, s, request(id, 1))
 		if op != 0 {
@@ -354,8 +377,9 @@ func TestRedisRemovesRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if op == idempotency.Delegate { // each renewal of a handed record puts its end off
-			if err := shiftScript.Run(ctx, client, []string{s.recordKey(id), s.openKey(id)}, (30 * time.Minute).Microseconds()).Err(); err != nil {
+		if op == idempotency.Delegate { // each renewal of a delegated record postpones its end
+			if err := shiftScript.Run(ctx, client.Universal(), []string{s.recordKey(id), s.openKey(id)},
+				(30 * time.Minute).Microseconds()).Err(); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Renew}); err != nil {
@@ -366,7 +390,7 @@ func TestRedisRemovesRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, err := client.PExpireTime(ctx, s.recordKey(id)).Result()
+		at, err := client.Universal().PExpireTime(ctx, s.recordKey(id)).Result()
 		if late := time.UnixMilli(at.Milliseconds()).Sub(rec.Expires); err != nil || late < 0 || late > time.Second {
 			t.Errorf("after op %d Redis removes the record %v after its expiry, %v", op, late, err)
 		}

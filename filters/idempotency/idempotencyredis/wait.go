@@ -13,15 +13,18 @@ import (
 )
 
 const (
-	// lookAgain is after how long a waiter looks by himself, in case a message was lost; up to half as much again, so that many do not come in step.
+	// lookAgain is after how long a waiter looks again in case a message was lost; up to half as
+	// much more, so that many do not look at the same moment.
 	lookAgain = 2 * time.Second
-	// quiet is how long the subscription is silent before its connection is asked for a sign of life, and then how long it has for it.
+	// quiet is how long the subscription is silent before it is pinged, and then how long it has
+	// for the reply.
 	quiet = 2 * time.Second
 	// resubscribePause lies between two tries to subscribe.
 	resubscribePause = 100 * time.Millisecond
 )
 
-// Wait implements [idempotency.Store]: the step that ends the claim publishes it. It returns early, with the error, when Redis does not answer.
+// Wait implements [idempotency.Store]: the step that ends the claim publishes it. It returns early,
+// with an error, when Redis does not reply.
 func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 	if err := s.ends.listen(s); err != nil {
 		return err
@@ -52,19 +55,20 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 	}
 }
 
-// look marks the record as awaited and returns how long its claim lasts if nothing happens; 0 when it is not in flight under that token.
+// look marks the record as awaited and returns how long its claim lasts if nothing happens; 0 when
+// it is not in flight under that token.
 func (s *Store) look(ctx context.Context, id string, token uint64) (time.Duration, error) {
 	call := s.newCall(id)
-	call.buffer = binary.BigEndian.AppendUint64(call.buffer, token)
-	reply, err := s.run(ctx, s.scripts.wait, call, 1)
+	call.Buffer = binary.BigEndian.AppendUint64(call.Buffer, token)
+	reply, err := s.client.Run(ctx, s.scripts.wait, call, 1)
 	if err != nil || len(reply) != 8 {
 		return 0, err
 	}
 	return time.Duration(number(reply)) * time.Microsecond, nil
 }
 
-// ended tells whether ctx has ended, or ends at this moment: the deadline of a connection, which is that of its context, may be noticed
-// a little earlier than the context's own.
+// ended tells whether ctx has ended, or ends at this moment: the deadline of a connection, which is
+// that of its context, may be noticed a little earlier than the context's own.
 func ended(ctx context.Context) bool {
 	if at, ok := ctx.Deadline(); ok && time.Until(at) < 10*time.Millisecond {
 		<-ctx.Done()
@@ -74,12 +78,11 @@ func ended(ctx context.Context) bool {
 
 // recordKey returns the key of a record, as it is published when its claim ends.
 func (s *Store) recordKey(id string) string {
-	c := s.newCall(id)
-	defer c.free()
-	return string(c.buffer[:c.keyEnd])
+	return string(s.appendRecordKey(nil, id))
 }
 
-// ends is the one subscription of the process to the ends of claims. It begins with the first waiter.
+// ends is the one subscription of the process to the ends of claims. It begins with the first
+// waiter.
 type ends struct {
 	mu      sync.Mutex
 	ctx     context.Context // ends with the store
@@ -113,7 +116,7 @@ func (e *ends) close() {
 // follow keeps the subscription until ctx ends.
 func (s *Store) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		p := s.client.Subscribe(ctx, s.channel())
+		p := s.client.Universal().Subscribe(ctx, s.channel())
 		stop := context.AfterFunc(ctx, func() { _ = p.Close() }) // a read under way does not look at ctx
 		s.receive(ctx, p)
 		stop()
@@ -127,17 +130,18 @@ func (s *Store) follow(ctx context.Context) {
 	}
 }
 
-// receive wakes waiters until the connection breaks or is silent though asked. What was published while there was none is lost: all look again.
+// receive wakes waiters until the connection breaks or does not reply to a ping. What was published
+// while there was no subscription is lost, so all waiters look again when it is back.
 func (s *Store) receive(ctx context.Context, p *redis.PubSub) {
-	asked := false
+	pinged := false
 	for {
 		msg, err := p.ReceiveTimeout(ctx, quiet)
 		var timeout net.Error
 		switch {
 		case err == nil:
-			asked = false
-		case ctx.Err() == nil && !asked && errors.As(err, &timeout) && timeout.Timeout():
-			asked = true
+			pinged = false
+		case ctx.Err() == nil && !pinged && errors.As(err, &timeout) && timeout.Timeout():
+			pinged = true
 			if p.Ping(ctx) != nil {
 				return
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 // counting counts the commands and pipelines that a client sends.
@@ -56,18 +57,19 @@ func (c *counting) scripts() int {
 	return c.sent["evalsha"] + c.sent["eval"]
 }
 
-func countedClient(t *testing.T, addr string) (redis.UniversalClient, *counting) {
+func countedClient(t *testing.T, addr string) (*redisx.Client, *counting) {
 	client := dial(t, addr, patient, false)
 	c := &counting{sent: map[string]int{}}
-	client.AddHook(c)
+	client.Universal().AddHook(c)
 	return client, c
 }
 
-// TestTwoRoundTrips: a keyed request costs a claim and an end, its duplicate one look, with a quota too; many at once share their writes.
+// TestTwoRoundTrips: a keyed request costs a claim and an end, its duplicate one look, with a quota
+// too; many at once share their writes.
 func TestTwoRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	claim(t, s, request("warm", 1)) // the scripts are there
 	if err := s.Change(ctx, "warm", 1, finish(200)); err != nil {
@@ -107,11 +109,12 @@ func TestTwoRoundTrips(t *testing.T) {
 	}
 }
 
-// TestWaitDoesNotPoll: in two seconds a waiter looks three times at the most, until there is something to see.
+// TestWaitDoesNotPoll: in two seconds a waiter looks three times at the most, until there is
+// something to see.
 func TestWaitDoesNotPoll(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	claim(t, s, request("a", 1))
 	before := counted.scripts()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -124,26 +127,28 @@ func TestWaitDoesNotPoll(t *testing.T) {
 	}
 }
 
-// TestWokenByTheEnd: a waiter does not look again by himself here, and is woken by the end, which another process brings about.
+// TestWokenByTheEnd: a waiter does not look again by itself here, and is woken by the end, which
+// another process brings about.
 func TestWokenByTheEnd(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
 	client, counted := countedClient(t, addr)
-	waiterSide, holder := open(t, client, "s:", patient), open(t, dial(t, addr, patient, false), "s:", patient)
+	waiterSide, holder := open(t, client, "s:"), open(t, dial(t, addr, patient, false), "s:")
 	waiterSide.lookAgain = time.Hour
 	ctx := within(t, patient)
 	for name, end := range map[string]func(id string) error{
 		"finish": func(id string) error { return holder.Change(ctx, id, 1, finish(200)) },
 		"free":   func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) },
-		"doubt": func(id string) error {
+		"mark unknown": func(id string) error {
 			return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.MarkUnknown})
 		},
 		"resolve": func(id string) error {
-			_, err := holder.Resolve(ctx, id, []byte("answer"), true)
+			_, err := holder.Resolve(ctx, id, []byte("response"), true)
 			return err
 		},
-		"hand, renew, finish": func(id string) error {
-			for _, ch := range []idempotency.Change{{Op: idempotency.Delegate, GID: "g"}, {Op: idempotency.Renew}, finish(200)} {
+		"delegate, renew, finish": func(id string) error {
+			for _, ch := range []idempotency.Change{{Op: idempotency.Delegate, GID: "g"}, {Op: idempotency.Renew},
+				finish(200)} {
 				if err := holder.Change(ctx, id, 1, ch); err != nil {
 					return err
 				}
@@ -170,10 +175,10 @@ func TestWokenByTheEnd(t *testing.T) {
 }
 
 // awaitMark waits until the record is marked by its waiter.
-func awaitMark(t *testing.T, s *Store, client redis.UniversalClient, id string) {
+func awaitMark(t *testing.T, s *Store, client *redisx.Client, id string) {
 	t.Helper()
 	for ctx := within(t, patient); ; time.Sleep(time.Millisecond) {
-		v, err := client.Get(ctx, s.recordKey(id)).Result()
+		v, err := client.Universal().Get(ctx, s.recordKey(id)).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,11 +189,11 @@ func awaitMark(t *testing.T, s *Store, client redis.UniversalClient, id string) 
 }
 
 // awaitSubscription waits until the store's subscription stands at Redis.
-func awaitSubscription(t *testing.T, client redis.UniversalClient, s *Store) {
+func awaitSubscription(t *testing.T, client *redisx.Client, s *Store) {
 	t.Helper()
 	ctx := within(t, patient)
 	for {
-		n, err := client.PubSubNumSub(ctx, s.channel()).Result()
+		n, err := client.Universal().PubSubNumSub(ctx, s.channel()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,11 +204,12 @@ func awaitSubscription(t *testing.T, client redis.UniversalClient, s *Store) {
 	}
 }
 
-// TestSubscriptionIsCut: waiters are woken though the subscription was killed, and the record ended while there was none.
+// TestSubscriptionIsCut: waiters are woken though the subscription was killed, and the record ended
+// while there was none.
 func TestSubscriptionIsCut(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	s.lookAgain = time.Hour
 	ctx := within(t, patient)
 	const waiters = 20
@@ -218,7 +224,7 @@ func TestSubscriptionIsCut(t *testing.T) {
 		awaitSubscription(t, client, s)
 		for i := range done {
 			if i%4 == 0 {
-				if err := client.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+				if err := client.Universal().Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -234,11 +240,11 @@ func TestSubscriptionIsCut(t *testing.T) {
 	}
 }
 
-// TestNobodyPublishesForNobody: ends of records that nobody waits for are not published.
-func TestNobodyPublishesForNobody(t *testing.T) {
+// TestOnlyAwaitedEndsArePublished: ends of records without waiters are not published.
+func TestOnlyAwaitedEndsArePublished(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), patient, false)
-	s := open(t, client, "s:", patient)
+	s := open(t, client, "s:")
 	ctx := within(t, patient)
 	for n := range 10 {
 		claim(t, s, request(fmt.Sprint(n), 1))
@@ -252,16 +258,17 @@ func TestNobodyPublishesForNobody(t *testing.T) {
 }
 
 // commandCalls returns how often Redis has run a command, scripts' calls among them.
-func commandCalls(t *testing.T, client redis.UniversalClient, name string) int {
+func commandCalls(t *testing.T, client *redisx.Client, name string) int {
 	t.Helper()
-	info, err := client.Info(within(t, patient), "commandstats").Result()
+	info, err := client.Universal().Info(within(t, patient), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls, _, _ := strings.Cut(strings.TrimPrefix(field(info, "cmdstat_"+name), "calls="), ",")
-	if calls == "" {
+	_, stats, found := strings.Cut(info, "cmdstat_"+name+":calls=")
+	if !found {
 		return 0
 	}
+	calls, _, _ := strings.Cut(stats, ",")
 	n, err := strconv.Atoi(calls)
 	if err != nil {
 		t.Fatal(err)
@@ -269,10 +276,10 @@ func commandCalls(t *testing.T, client redis.UniversalClient, name string) int {
 	return n
 }
 
-// TestClosedWhileWaiting: Close ends the subscription; who waits ends by his own context.
+// TestClosedWhileWaiting: Close ends the subscription; a waiter ends with its own context.
 func TestClosedWhileWaiting(t *testing.T) {
 	t.Parallel()
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:", patient)
+	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
 	claim(t, s, request("a", 1))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

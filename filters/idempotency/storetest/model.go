@@ -108,6 +108,9 @@ func (m *model) change(t *rapid.T) {
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
 		ch.Response = answer(rapid.IntRange(200, 599).Draw(t, "status"))
+		if rec := m.records[id]; rec != nil {
+			ch.Created = rec.Created.Add(rapid.SampledFrom([]time.Duration{0, 0, time.Second}).Draw(t, "of another record"))
+		}
 	case idempotency.Delegate:
 		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
 	}

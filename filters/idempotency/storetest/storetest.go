@@ -52,6 +52,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
 		{"LateOwnerFenced", testFenced},
 		{"LateAnswerOfUnknown", testLateAnswer},
+		{"LateOwnerSettles", testLateOwner},
+		{"LateOwnerOfAnotherRecord", testLateOwnerOfAnotherRecord},
+		{"TakeOverWithNothingSentLapses", testTakeOverLapses},
 		{"Expiry", testExpiry},
 		{"Resolve", testResolve},
 		{"List", testList},
@@ -213,7 +216,7 @@ func testWhole(t *testing.T, h Harness) {
 	if !sameRecord(rec, claimed, 0) {
 		t.Errorf("got  %+v\nwant %+v", rec, claimed)
 	}
-	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey || rec.TTL != c.TTL || rec.Unsent {
+	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey || rec.TTL != c.TTL || rec.NotDispatched {
 		t.Errorf("record %+v of claim %+v", rec, c)
 	}
 	bare := idempotency.ClaimRequest{ID: newID(), Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour}

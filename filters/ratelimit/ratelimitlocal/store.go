@@ -16,7 +16,8 @@ import (
 const (
 	shardsMax       = 16
 	keysPerShardMin = 64 // below, one shard more would make the bound of each too coarse
-	// keysPerShardKept is how many buckets a shard keeps though they are full again, so that who comes back costs nothing.
+	// keysPerShardKept is how many buckets a shard keeps though they are full again, so that a
+	// key that comes back allocates nothing.
 	keysPerShardKept = 256
 )
 
@@ -63,9 +64,9 @@ func New(limit ratelimit.Limit, maxKeys int) *Store {
 	return s
 }
 
-// SetShare makes the store hand out only a fraction of the limit, above 0 and at most 1: rate and burst are that much smaller, the burst
-// never below 1. It is for a gateway that stands in for a shared store with its part, 1/N of N gateways. Values outside of the range are
-// taken as 1.
+// SetShare makes the store allow only a fraction of the limit, above 0 and at most 1: rate and
+// burst are that much smaller, the burst never below 1. It is for a gateway that stands in for a
+// shared store with its part, 1/N of N gateways. Values outside of the range are taken as 1.
 func (s *Store) SetShare(fraction float64) {
 	if !(fraction > 0 && fraction <= 1) {
 		fraction = 1
@@ -108,7 +109,7 @@ func (sh *shard) settle(b *bucket) {
 	}
 }
 
-// decision puts what a bucket holds after the request into the words of the filter.
+// decision makes the decision from what is in the bucket after the request.
 func (sh *shard) decision(allowed bool, tokens float64) ratelimit.Decision {
 	d := ratelimit.Decision{
 		Allowed:   allowed,
@@ -149,7 +150,8 @@ func (sh *shard) bucket(key string) *bucket {
 	return b
 }
 
-// makeRoom drops up to two buckets that are full, the longest unused first, and that one in any case when there is no room for another.
+// makeRoom drops up to two buckets that are full, the longest unused first, and that one in any
+// case when there is no room for another.
 func (sh *shard) makeRoom() {
 	for range 2 {
 		oldest := sh.used.prev

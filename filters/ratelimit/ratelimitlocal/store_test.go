@@ -50,15 +50,19 @@ func TestSequences(t *testing.T) {
 			{"a", 0.05, no(50*ms, 250*ms)}, {"a", 0.1, yes(0, 300*ms)}, {"a", 10, yes(2, 100*ms)},
 		}},
 		{"keys do not share", ratelimit.Limit{Count: 1, Period: time.Second, Burst: 1}, []step{
-			{"a", 0, yes(0, 1000*ms)}, {"b", 0, yes(0, 1000*ms)}, {"", 0, yes(0, 1000*ms)}, {"a", 0, no(1000*ms, 1000*ms)},
+			{"a", 0, yes(0, 1000*ms)}, {"b", 0, yes(0, 1000*ms)}, {"", 0, yes(0, 1000*ms)},
+			{"a", 0, no(1000*ms, 1000*ms)},
 		}},
 		{"slow rate", ratelimit.Limit{Count: 1, Period: time.Hour, Burst: 1}, []step{
 			{"a", 0, yes(0, time.Hour)}, {"a", 3599, no(time.Second, time.Second)}, {"a", 3600, yes(0, time.Hour)},
 		}},
-		{"a clock that steps back and forward hands out nothing extra", ratelimit.Limit{Count: 1, Period: time.Second, Burst: 2}, []step{
-			{"a", 100, yes(1, 1000*ms)}, {"a", 100, yes(0, 2000*ms)}, {"a", 50, no(1000*ms, 2000*ms)}, {"a", 100, no(1000*ms, 2000*ms)},
-			{"a", 101, yes(0, 2000*ms)}, {"a", 0, no(1000*ms, 2000*ms)}, {"a", 101, no(1000*ms, 2000*ms)}, {"b", 0, yes(1, 1000*ms)},
-		}},
+		{"a clock that steps back and forward allows nothing extra",
+			ratelimit.Limit{Count: 1, Period: time.Second, Burst: 2}, []step{
+				{"a", 100, yes(1, 1000*ms)}, {"a", 100, yes(0, 2000*ms)}, {"a", 50, no(1000*ms, 2000*ms)},
+				{"a", 100, no(1000*ms, 2000*ms)},
+				{"a", 101, yes(0, 2000*ms)}, {"a", 0, no(1000*ms, 2000*ms)}, {"a", 101, no(1000*ms, 2000*ms)},
+				{"b", 0, yes(1, 1000*ms)},
+			}},
 		{"a step back right after an allowed one", ratelimit.Limit{Count: 1, Period: time.Second, Burst: 2}, []step{
 			{"a", 100, yes(1, 1000*ms)}, {"a", 0, yes(0, 2000*ms)}, {"a", 100, no(1000*ms, 2000*ms)},
 		}},
@@ -84,7 +88,8 @@ func TestSequences(t *testing.T) {
 // near allows for the fractions that tokens are counted in.
 func near(a, b time.Duration) bool { return (a - b).Abs() < 10*time.Microsecond }
 
-// TestNeverMoreThanTheLimit is the promise itself, over random times that also go back, and random keys.
+// TestNeverMoreThanTheLimit is the promise itself, over random times that also go back, and random
+// keys.
 func TestNeverMoreThanTheLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := ratelimit.Limit{
@@ -266,6 +271,6 @@ func TestKeysAreCopied(t *testing.T) {
 		}
 	}
 	if n := s.Len(); n > 4 {
-		t.Errorf("%d keys are held, want 4 at most", n)
+		t.Errorf("%d keys are kept, want 4 at most", n)
 	}
 }

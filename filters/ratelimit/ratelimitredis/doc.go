@@ -1,33 +1,39 @@
-// Package ratelimitredis keeps the token buckets of a limit in Redis or a Redis Cluster (6.0 or later), shared by all gateways, and knows how many
-// gateways live.
+// Package ratelimitredis keeps the token buckets of a limit in Redis or a Redis Cluster (6.0 or
+// later), shared by all gateways.
 //
-// # Limiter
+// # Algorithm
 //
-// A bucket is one hash: the tokens as of a moment, and that moment. Each request is one Lua script in one round trip, which first adds what the
-// time since then has brought and then takes a token if there is a whole one (the token bucket as in Turner, "New Directions in
-// Communications", 1986; the same decisions as GCRA, ITU-T I.371). Check and take are one step, so gateways cannot admit too much between them:
+// A bucket is one hash: the tokens as of a moment, and that moment. Each decision is one Lua
+// script, which first adds what the time since then has brought and then takes a token if there is
+// a whole one (the token bucket of Turner, "New Directions in Communications", 1986; the same
+// decisions as GCRA, ITU-T I.371). Many decisions at the same moment share a round trip: see
+// package redisx.
+//
+// The clock is Redis's (TIME), never the gateway's. When it steps back, nothing is gained until it
+// has caught up, and that takes no longer than an empty bucket takes to fill: a step of an hour
+// does not close a limit for an hour.
+//
+// The name of a limit and a SHA-256 of the key value make the bucket's name, so limits do not
+// collide and a client cannot fill Redis with long keys. A limit whose numbers change keeps its
+// buckets, cut to the new size.
+//
+// # Invariants
+//
+// Check and take are one step, so gateways cannot admit too much between them:
 //
 //	admitted in any span ≤ Burst + Count × span / Period
 //
-// The clock is Redis's (TIME), never the gateway's. When it steps back, nothing is gained until it has caught up, and that takes no longer than an
-// empty bucket takes to fill: a step of an hour does not shut a limit for an hour.
+// # Memory bound
 //
-// The name of a limit and a SHA-256 of the key value make the bucket's name, so limits do not collide and a client cannot fill
-// Redis with long keys. A limit whose numbers change keeps its buckets, cut to the new size.
-//
-// # Membership
-//
-// Each gateway writes itself into one sorted set every 2 s by Redis's clock and counts who did so in the last 7 s. The number serves the local share of a
-// limit (limit / live gateways) while Redis is gone; it is the last one known then.
-//
-// # Memory
-//
-// In the gateway nothing beyond the client's connections. In Redis about 150 bytes a bucket, which is removed as soon as it is full again: at
-// most those keys are there that were asked for within Period × Burst / Count.
+// In the gateway nothing beyond the client's connections and the calls in flight. In Redis about
+// 150 bytes a bucket, which is removed as soon as it is full again: at most those keys are there
+// that were asked for within Period × Burst / Count.
 //
 // # Failure policy
 //
-// Each command is bounded by the timeout and then an error; the limit's onStoreFailure decides. A token taken by a command whose reply was lost is gone.
-// A Redis that lost its data starts with full buckets. The client must be made as that of the idempotency records: with ContextTimeoutEnabled and
-// without repeats.
+// Each decision is bounded by the client's timeout and the caller's deadline, and is then an error;
+// the limit's onStoreFailure decides. The same holds for every decision of a batch whose connection
+// is lost. Nothing is sent a second time, but where Redis says that it has not run the script. A
+// token taken by a script whose reply was lost is gone. A Redis that lost its data starts with full
+// buckets.
 package ratelimitredis

@@ -4,41 +4,45 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
-	"strconv"
+	"math"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
-// Limiter is a [ratelimit.Limiter] in Redis; make it with [New]. It is safe for concurrent use.
+// Limiter is a [ratelimit.Limiter] in Redis. Make it with [New]. It is safe for concurrent use.
 type Limiter struct {
-	client  redis.UniversalClient
-	prefix  string
-	timeout time.Duration
-	name    string
-	args    [3]any
+	client *redisx.Client
+	prefix string // of all buckets of this limit
+	name   string
+	limit  []byte // the argument of the script
 }
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
 
-// New makes the limiter of one limit. Keys begin with prefix; timeout bounds each command. The client stays the caller's.
-func New(client redis.UniversalClient, prefix string, timeout time.Duration, limit ratelimit.Limit) *Limiter {
-	return &Limiter{
-		client: client, prefix: prefix + "limit:" + limit.Name + ":", timeout: timeout, name: limit.Name,
-		args: [3]any{limit.Burst, limit.Count, strconv.FormatFloat(float64(limit.Period)/float64(time.Microsecond), 'g', -1, 64)},
+// New makes the limiter of one limit. Keys begin with prefix. The client remains the caller's, and
+// its timeout bounds each decision.
+func New(client *redisx.Client, prefix string, limit ratelimit.Limit) *Limiter {
+	l := &Limiter{client: client, prefix: prefix + "limit:" + limit.Name + ":", name: limit.Name}
+	for _, v := range []float64{float64(limit.Burst), float64(limit.Count),
+		float64(limit.Period) / float64(time.Microsecond)} {
+		l.limit = binary.BigEndian.AppendUint64(l.limit, math.Float64bits(v))
 	}
+	return l
 }
 
-// allowScript takes a token. The hash has n, the tokens, and at, the moment they are of, in microseconds. ARGV: burst, count, period in
-// microseconds. Reply: 1 or 0, whole tokens left, microseconds until there is a token, until the bucket is full.
+// allowScript takes a token. The hash has n, the tokens, and at, the moment that they are of, in
+// microseconds. Argument: burst, count, period in microseconds. Reply: 1 or 0, whole tokens left,
+// microseconds until there is a token, until the bucket is full. All but the first are doubles.
 //
-// A bucket without a hash is full. A moment that a clock wrote which has stepped back since lies in the future: nothing is gained until then, and it is
-// brought so near that this is no longer than an empty bucket takes to fill.
-var allowScript = redis.NewScript(`
-local burst, count, period = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+// A bucket without a hash is full. A moment that was written by a clock which has stepped back
+// since lies in the future: nothing is gained until then, and it is brought so near that this is no
+// longer than an empty bucket takes to fill.
+var allowScript = redisx.NewScript(`
+local burst, count, period = struct.unpack('>ddd', ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local fill = burst * period / count
@@ -61,52 +65,57 @@ redis.call('HSET', KEYS[1], 'n', string.format('%.17g', tokens), 'at', string.fo
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full / 1000) + 1))
 local wait = 0
 if tokens < 1 then wait = (1 - tokens) * period / count + behind end
-return {allowed, math.floor(tokens), string.format('%.0f', math.ceil(wait)), string.format('%.0f', math.ceil(full))}
+return struct.pack('>Bddd', allowed, math.floor(tokens), math.ceil(wait), math.ceil(full))
 `)
 
 // Allow implements [ratelimit.Limiter]. The time is Redis's, not the argument.
 func (l *Limiter) Allow(ctx context.Context, key string, _ time.Time) (ratelimit.Decision, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	reply, err := allowScript.Run(ctx, l.client, []string{l.key(key)}, l.args[:]...).Slice()
+	call := redisx.NewCall()
+	call.Buffer = l.appendKey(call.Buffer, key)
+	call.EndKey()
+	call.Buffer = append(call.Buffer, l.limit...)
+	reply, err := l.client.Run(ctx, allowScript, call, 1)
 	if err != nil {
-		return ratelimit.Decision{}, fmt.Errorf("redisstore: limit %s: %w", l.name, err)
+		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
 	}
 	d, err := parseDecision(reply)
 	if err != nil {
-		return ratelimit.Decision{}, fmt.Errorf("redisstore: limit %s: %w", l.name, err)
+		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
 	}
 	return d, nil
 }
 
-func (l *Limiter) key(value string) string {
+// appendKey appends the key of a bucket: 144 bits of a digest of the value. Its fixed length keeps
+// names with a colon apart.
+func (l *Limiter) appendKey(b []byte, value string) []byte {
 	sum := sha256.Sum256([]byte(value))
-	return l.prefix + base64.RawURLEncoding.EncodeToString(sum[:18]) // 144 bits; its fixed length keeps names with a colon apart
+	return base64.RawURLEncoding.AppendEncode(append(b, l.prefix...), sum[:18])
 }
 
-func parseDecision(reply []any) (ratelimit.Decision, error) {
-	if len(reply) != 4 {
-		return ratelimit.Decision{}, fmt.Errorf("reply of %d parts", len(reply))
+func parseDecision(reply string) (ratelimit.Decision, error) {
+	const size = 1 + 3*8
+	if len(reply) != size {
+		return ratelimit.Decision{}, fmt.Errorf("reply of %d bytes, want %d", len(reply), size)
 	}
-	allowed, ok1 := reply[0].(int64)
-	remaining, ok2 := reply[1].(int64)
-	wait, ok3 := reply[2].(string)
-	full, ok4 := reply[3].(string)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
-		return ratelimit.Decision{}, fmt.Errorf("reply %v", reply)
-	}
-	d := ratelimit.Decision{Allowed: allowed == 1, Remaining: int(remaining)}
-	var err error
-	if d.Reset, err = span(full); err != nil {
-		return ratelimit.Decision{}, err
-	}
+	d := ratelimit.Decision{Allowed: reply[0] == 1, Remaining: int(double(reply[1:])), Reset: span(double(reply[17:]))}
 	if !d.Allowed {
-		d.RetryAfter, err = span(wait)
+		d.RetryAfter = span(double(reply[9:]))
 	}
-	return d, err
+	return d, nil
 }
 
-func span(micros string) (time.Duration, error) {
-	v, err := strconv.ParseInt(micros, 10, 64)
-	return time.Duration(v) * time.Microsecond, err
+func double(s string) float64 {
+	var v uint64
+	for i := range 8 {
+		v = v<<8 | uint64(s[i])
+	}
+	return math.Float64frombits(v)
+}
+
+// span returns so many microseconds, or the longest duration if that is shorter.
+func span(micros float64) time.Duration {
+	if micros >= math.MaxInt64/float64(time.Microsecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(micros) * time.Microsecond
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,12 +24,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patient is a timeout that a busy machine does not reach.
 const patient = 20 * time.Second
 
-func dial(t testing.TB, addr string, timeout time.Duration) redis.UniversalClient {
+func dial(t testing.TB, addr string, timeout time.Duration) *redisx.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{
-		Addr: addr, ContextTimeoutEnabled: true, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
-		DialerRetries: 1, MaxRetries: -1,
-	})
+	c := redisx.Open(redisx.Options{Addresses: []string{addr}, Timeout: timeout})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -48,17 +46,17 @@ func allow(t testing.TB, l *Limiter, key string) ratelimit.Decision {
 	return d
 }
 
-func redisTime(t testing.TB, c redis.UniversalClient) time.Time {
+func redisTime(t testing.TB, c *redisx.Client) time.Time {
 	t.Helper()
-	now, err := c.Time(within(t, patient)).Result()
+	now, err := c.Universal().Time(within(t, patient)).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return now
 }
 
-// TestExact: several gateways that all ask for more than there is are let through what the limit says by Redis's own clock: never more, and
-// hardly less.
+// TestExact: several gateways that all ask for more than there is are let through what the limit
+// says by Redis's own clock: never more, and hardly less.
 func TestExact(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
@@ -70,7 +68,7 @@ func TestExact(t *testing.T) {
 	stop := make(chan struct{})
 	before := redisTime(t, clock)
 	for range 4 {
-		l := New(dial(t, addr, patient), "s:", patient, limit)
+		l := New(dial(t, addr, patient), "s:", limit)
 		for range 3 {
 			started.Add(1)
 			wg.Go(func() {
@@ -115,23 +113,25 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// TestBucketsApart: neither two limits with one key value, nor two values of one limit, nor odd names share a bucket.
+// TestBucketsApart: neither two limits with one key value, nor two values of one limit, nor odd
+// names share a bucket.
 func TestBucketsApart(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	type bucket struct{ prefix, name, key string }
 	for _, b := range []bucket{
-		{"s:", "a", "k"}, {"s:", "b", "k"}, {"s:", "a", "k2"}, {"s:", "a", ""}, {"s:", "a:k", ""}, {"s:", "a:", "k"}, {"s:", "", "a:k"}, {"o:", "a", "k"},
+		{"s:", "a", "k"}, {"s:", "b", "k"}, {"s:", "a", "k2"}, {"s:", "a", ""}, {"s:", "a:k", ""}, {"s:", "a:", "k"},
+		{"s:", "", "a:k"}, {"o:", "a", "k"},
 		{"s:", "a", strings.Repeat("k", 1<<20)}, {"s:", "a", strings.Repeat("k", 1<<20) + "x"}, {"s:", "a", "\x00\r\n"},
 	} {
-		l := New(c, b.prefix, patient, ratelimit.Limit{Name: b.name, Count: 1, Period: time.Hour, Burst: 2})
+		l := New(c, b.prefix, ratelimit.Limit{Name: b.name, Count: 1, Period: time.Hour, Burst: 2})
 		for i, want := range []bool{true, true, false} {
 			if d := allow(t, l, b.key); d.Allowed != want || d.Remaining != max(1-i, 0) {
 				t.Errorf("%s %s %.8q: request %d: %+v, want allowed %v", b.prefix, b.name, b.key, i, d, want)
 			}
 		}
 	}
-	keys, err := c.Keys(within(t, patient), "*").Result()
+	keys, err := c.Universal().Keys(within(t, patient), "*").Result()
 	if err != nil || len(keys) != 11 {
 		t.Errorf("%d buckets, %v; want 11", len(keys), err)
 	}
@@ -142,7 +142,11 @@ func TestBucketsApart(t *testing.T) {
 	}
 }
 
-// shift moves a bucket's moment: a positive d is as if time had gone on, a negative one as if Redis's clock had stepped back.
+// bucket returns the key of a bucket.
+func (l *Limiter) bucket(key string) string { return string(l.appendKey(nil, key)) }
+
+// shift moves a bucket's moment: a positive d is as if time had gone on, a negative one as if
+// Redis's clock had stepped back.
 func shift(t *testing.T, l *Limiter, key string, d time.Duration) {
 	t.Helper()
 	script := redis.NewScript(`
@@ -152,20 +156,23 @@ local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[1]) / 1000
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(left) + 0)) -- never -0
 return 1
 `)
-	if err := script.Run(within(t, patient), l.client, []string{l.key(key)}, d.Microseconds()).Err(); err != nil {
+	if err := script.Run(within(t, patient), l.client.Universal(), []string{l.bucket(key)},
+		d.Microseconds()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestModel compares with a bucket in a few lines of Go. The rates are so low that the time of the test itself is nothing.
+// TestModel compares with a bucket in a few lines of Go. The rates are so low that the time of the
+// test itself is nothing.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	n := 0
 	rapid.Check(t, func(r *rapid.T) {
 		n++
-		limit := ratelimit.Limit{Name: fmt.Sprint(n), Count: rapid.IntRange(1, 50).Draw(r, "count"), Period: 24 * time.Hour, Burst: rapid.IntRange(1, 20).Draw(r, "burst")}
-		l := New(c, "m:", patient, limit)
+		limit := ratelimit.Limit{Name: fmt.Sprint(n), Count: rapid.IntRange(1, 50).Draw(r, "count"),
+			Period: 24 * time.Hour, Burst: rapid.IntRange(1, 20).Draw(r, "burst")}
+		l := New(c, "m:", limit)
 		perToken := limit.Period / time.Duration(limit.Count)
 		tokens := float64(limit.Burst)
 		for range rapid.IntRange(1, 40).Draw(r, "steps") {
@@ -186,20 +193,23 @@ func TestModel(t *testing.T) {
 			near := func(got time.Duration, want float64) bool {
 				return math.Abs(float64(got)/float64(perToken)-want) < 0.02
 			}
-			if !near(d.Reset, float64(limit.Burst)-tokens) || (!d.Allowed && !near(d.RetryAfter, 1-tokens)) || (d.Allowed && d.RetryAfter != 0) {
+			if !near(d.Reset, float64(limit.Burst)-tokens) || (!d.Allowed && !near(d.RetryAfter, 1-tokens)) ||
+				(d.Allowed && d.RetryAfter != 0) {
 				r.Fatalf("%+v with %.3f tokens left in the model, %v a token", d, tokens, perToken)
 			}
 		}
 	})
 }
 
-// TestClockStepsBack: no token more than without the step, and the limit is not shut for longer than a bucket takes to fill.
+// TestClockStepsBack: no token more than without the step, and the limit is not shut for longer
+// than a bucket takes to fill.
 func TestClockStepsBack(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
 	limit := ratelimit.Limit{Name: "l", Count: 6, Period: time.Hour, Burst: 3} // 10 min a token, 30 min to fill
-	for _, back := range []time.Duration{time.Second, 20 * time.Minute, 29 * time.Minute, 5 * time.Hour, 1000 * time.Hour} {
-		l := New(c, fmt.Sprintf("%v:", back), patient, limit)
+	for _, back := range []time.Duration{time.Second, 20 * time.Minute, 29 * time.Minute, 5 * time.Hour,
+		1000 * time.Hour} {
+		l := New(c, fmt.Sprintf("%v:", back), limit)
 		for i := range 5 {
 			if d := allow(t, l, "k"); d.Allowed != (i < 3) {
 				t.Fatalf("request %d: %+v", i, d)
@@ -226,18 +236,18 @@ func TestClockStepsBack(t *testing.T) {
 func TestBucketGoesWhenFull(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
-	l := New(c, "s:", patient, ratelimit.Limit{Name: "l", Count: 1, Period: time.Minute, Burst: 10})
+	l := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Minute, Burst: 10})
 	for range 4 {
 		d := allow(t, l, "k")
-		ttl, err := c.PTTL(within(t, patient), l.key("k")).Result()
+		ttl, err := c.Universal().PTTL(within(t, patient), l.bucket("k")).Result()
 		if err != nil || ttl > d.Reset+5*time.Millisecond || ttl < d.Reset-patient {
 			t.Errorf("the bucket is full in %v and goes in %v, %v", d.Reset, ttl, err)
 		}
 	}
-	fast := New(c, "s:", patient, ratelimit.Limit{Name: "fast", Count: 1, Period: time.Millisecond, Burst: 5})
+	fast := New(c, "s:", ratelimit.Limit{Name: "fast", Count: 1, Period: time.Millisecond, Burst: 5})
 	allow(t, fast, "k")
 	for deadline := time.Now().Add(patient); ; time.Sleep(time.Millisecond) {
-		n, err := c.Exists(within(t, patient), fast.key("k")).Result()
+		n, err := c.Universal().Exists(within(t, patient), fast.bucket("k")).Result()
 		if err == nil && n == 0 {
 			break
 		}
@@ -251,11 +261,11 @@ func TestBucketGoesWhenFull(t *testing.T) {
 func TestNewNumbers(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), patient)
-	large := New(c, "s:", patient, ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 100})
+	large := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 100})
 	if d := allow(t, large, "k"); d.Remaining != 99 {
 		t.Fatal(d)
 	}
-	small := New(c, "s:", patient, ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 5})
+	small := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 5})
 	if d := allow(t, small, "k"); d.Remaining != 4 {
 		t.Errorf("cut to 5: %+v", d)
 	}
@@ -264,13 +274,14 @@ func TestNewNumbers(t *testing.T) {
 	}
 }
 
-// TestGone: a dead or hanging Redis is an error within about twice the timeout; a Redis that forgot its scripts is not noticed.
+// TestGone: a dead or hanging Redis is an error within about twice the timeout; a Redis that forgot
+// its scripts is not noticed.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	server := redistest.Run(t, redistest.Options{})
 	c := dial(t, server.Addr(), timeout)
-	l := New(c, "s:", timeout, ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 1 << 20})
+	l := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 1 << 20})
 	works := func(when string) {
 		t.Helper()
 		var err error
@@ -295,7 +306,7 @@ func TestGone(t *testing.T) {
 		}
 	}
 	works("at first")
-	if err := dial(t, server.Addr(), patient).ScriptFlush(within(t, patient)).Err(); err != nil {
+	if err := dial(t, server.Addr(), patient).Universal().ScriptFlush(within(t, patient)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	works("without its scripts")
@@ -310,7 +321,8 @@ func TestGone(t *testing.T) {
 }
 
 func BenchmarkAllow(b *testing.B) {
-	l := New(dial(b, redistest.Start(b), patient), "s:", patient, ratelimit.Limit{Name: "l", Count: 1000, Period: time.Second, Burst: 1000})
+	l := New(dial(b, redistest.Start(b), patient), "s:",
+		ratelimit.Limit{Name: "l", Count: 1000, Period: time.Second, Burst: 1000})
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Book counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted any more (17 ms later at the
+// Counter counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted any more (17 ms later at the
 // latest), whenever the store sweeps it. Memory: 30 bytes at most a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
-type Book struct {
+type Counter struct {
 	mu     sync.Mutex
 	owners map[string]*owner
 }
@@ -25,7 +25,7 @@ type owner struct {
 func tick(t time.Time) int64 { return t.UnixNano() >> 24 }
 
 // Add counts one more record unless the owner has max live ones, and reports whether it did.
-func (b *Book) Add(id string, expires, now time.Time, max int) bool {
+func (b *Counter) Add(id string, expires, now time.Time, max int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.owners[id]
@@ -50,12 +50,12 @@ func (b *Book) Add(id string, expires, now time.Time, max int) bool {
 }
 
 // Keep counts a record whatever the number: one that is there already.
-func (b *Book) Keep(id string, expires time.Time) {
+func (b *Counter) Keep(id string, expires time.Time) {
 	b.Add(id, expires, expires, int(^uint(0)>>1))
 }
 
 // Move follows a change of a record's expiry.
-func (b *Book) Move(id string, from, to time.Time) {
+func (b *Counter) Move(id string, from, to time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if o := b.owners[id]; o != nil && o.remove(tick(from)) {
@@ -64,7 +64,7 @@ func (b *Book) Move(id string, from, to time.Time) {
 }
 
 // Remove counts a record no more.
-func (b *Book) Remove(id string, expires time.Time) {
+func (b *Counter) Remove(id string, expires time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.owners[id]
@@ -74,7 +74,7 @@ func (b *Book) Remove(id string, expires time.Time) {
 }
 
 // Owners returns how many owners are counted for.
-func (b *Book) Owners() int {
+func (b *Counter) Owners() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.owners)
@@ -159,7 +159,7 @@ func (o *owner) pop() int64 {
 
 // Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that removes expired records without looking at them
 // calls it now and then.
-func (b *Book) Sweep(now time.Time, most int) {
+func (b *Counter) Sweep(now time.Time, most int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, o := range b.owners { // begins anywhere, so that all have their turn

@@ -11,7 +11,7 @@ var start = time.Unix(1_790_000_000, 0)
 func at(d time.Duration) time.Time { return start.Add(d) }
 
 func TestBook(t *testing.T) {
-	var b Book
+	var b Counter
 	if b.Add("ann", at(time.Minute), at(0), 0) {
 		t.Error("added where none may be")
 	}
@@ -46,7 +46,7 @@ func TestBookAgainstAList(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	var b Book
+	var b Counter
 	var open []time.Time
 	now := start
 	for range 20_000 {
@@ -94,7 +94,7 @@ func TestBookAgainstAList(t *testing.T) {
 
 // Sweep drops the owners whose records have expired, and no other.
 func TestSweep(t *testing.T) {
-	var b Book
+	var b Counter
 	b.Keep("ann", at(time.Second))
 	b.Keep("bob", at(time.Minute))
 	if b.Sweep(at(0), 10); b.Owners() != 2 {

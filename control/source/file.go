@@ -1,0 +1,95 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+)
+
+// watchPeriod is how often the files are looked at. Reading a few small files beats change notifications, which miss what network
+// file systems and swapped symbolic links (Kubernetes) do.
+const watchPeriod = time.Second
+
+// File is a configuration in a file, or in all files of a folder. It is given again when a file that it is made of has changed, key
+// sets and certificates included.
+type File struct {
+	Path string
+	// Reload has the files read again at once, changed or not; nil: nobody asks.
+	Reload <-chan struct{}
+
+	applied *config.Config // what the sink has in force
+}
+
+var _ Source = (*File)(nil)
+
+// First implements [Source].
+func (f *File) First(context.Context) (*config.Config, error) {
+	cfg, err := config.Load(f.Path)
+	f.applied = cfg
+	return cfg, err
+}
+
+// Watch implements [Source]. It returns nil.
+func (f *File) Watch(ctx context.Context, sink Sink) error {
+	tick := time.NewTicker(watchPeriod)
+	defer tick.Stop()
+	read := f.content()
+	// What changed between First and this look would never look changed.
+	if cfg, err := config.Load(f.Path); err != nil || cfg.Hash() != f.applied.Hash() {
+		f.give(sink)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.Reload:
+			read = f.content() // before the files are read: a change meanwhile is noticed
+			f.give(sink)
+		case <-tick.C:
+			if now := f.content(); now != read {
+				read = now
+				f.give(sink)
+			}
+		}
+	}
+}
+
+func (f *File) give(sink Sink) {
+	cfg, err := config.Load(f.Path)
+	if err != nil {
+		sink.Refuse(err)
+		return
+	}
+	if sink.Apply(cfg) == nil { // the sink reports what it refuses
+		f.applied = cfg
+	}
+}
+
+// content digests the files of the configuration in force, and the names in its folder, so that a new file is noticed too.
+func (f *File) content() [sha256.Size]byte {
+	h := sha256.New()
+	for _, path := range f.applied.Files() {
+		h.Write([]byte(path + "\x00"))
+		if entries, err := os.ReadDir(path); err == nil {
+			for _, e := range entries {
+				h.Write([]byte(e.Name() + "\x00"))
+				if b, err := os.ReadFile(filepath.Join(path, e.Name())); err == nil {
+					h.Write(b)
+				}
+			}
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			h.Write([]byte("unreadable\x00"))
+			continue
+		}
+		sum := sha256.Sum256(b)
+		h.Write(sum[:])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}

@@ -1,0 +1,271 @@
+package idempotency
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Handle is a claim from the store's grant until its end. The executor of a transaction finds it in
+// Exchange.Logical.Claim. It belongs to one exchange; only its renewals, and those who joined its
+// call, are other goroutines.
+type Handle struct {
+	filter *Filter
+	id     string // in the call's key, or of a record: it outlives the exchange
+	leads  bool   // the call, until it is finished
+	call   call
+
+	claimed filters.ClaimedRequest
+
+	cap     time.Time    // beyond it the store renews nothing
+	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
+	renewal renewal      // of the lease
+	settled bool
+}
+
+// acquire binds a new claim to the exchange and has its lease renewed.
+func (f *Filter) acquire(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record, now time.Time) {
+	h.cap = now.Add(f.settings.MaxInFlight)
+	h.setLease(now.Add(f.settings.Lease))
+	f.bind(x, s, h, rec)
+	f.renewals.add(h, now)
+}
+
+// resume binds a request to the exchange that was delegated to the coordinator before.
+func (f *Filter) resume(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record, noWait bool) {
+	f.bind(x, s, h, rec)
+	h.claimed.GID, h.claimed.Resume, h.claimed.NoWait = rec.GID, true, noWait
+}
+
+func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Record) {
+	h.filter = f
+	h.claimed = filters.ClaimedRequest{
+		Token: rec.Token, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL,
+	}
+	if h.id == "" {
+		h.id = rec.ID
+	}
+	s.Ref = h
+	x.Logical.Claim = h
+	x.Logical.Detach = true
+	x.BufferBody = f.settings.MaxBody
+	x.Logical.Resend = f.settings.Retry
+	inject(x, h.id, rec.Attempt)
+}
+
+// processBegan is what the end of a lease is counted from, which several goroutines read: by the
+// monotonic clock, which is never stepped.
+var processBegan = time.Now()
+
+// setLease notes when the lease ends: never beyond the cap, where the store ends it whatever it was
+// asked for.
+func (h *Handle) setLease(t time.Time) {
+	if t.After(h.cap) {
+		t = h.cap
+	}
+	h.until.Store(int64(t.Sub(processBegan)))
+}
+
+// Valid implements [filters.Claim]. A process that was stopped for longer than the lease finds out
+// here that its claim may have been taken over.
+func (h *Handle) Valid(now time.Time) bool {
+	return h.claimed.Resume || int64(now.Sub(processBegan)) < h.until.Load()
+}
+
+// BeginAttempt implements [filters.Claim].
+func (h *Handle) BeginAttempt(attempt int) bool {
+	f := h.filter
+	now := time.Now()
+	next := Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt}
+	if err := f.Store.Change(context.Background(), h.id, h.claimed.Token, next); err != nil {
+		f.storeFailures.warn(f.Logger, time.Now(),
+			"idempotency: a request is not repeated, since the store did not take its next attempt",
+			"record", h.id, "attempt", attempt, "error", err)
+		return false
+	}
+	h.setLease(now.Add(f.settings.Lease))
+	return true
+}
+
+// Claimed implements [filters.Claim].
+func (h *Handle) Claimed() *filters.ClaimedRequest { return &h.claimed }
+
+// Delegate implements [filters.Claim].
+func (h *Handle) Delegate(ctx context.Context, gid string) error {
+	h.stop()
+	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, GID: gid})
+}
+
+func (h *Handle) renew() {
+	f := h.filter
+	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
+	defer cancel()
+	now := time.Now()
+	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Lease: f.settings.Lease})
+	if err == nil {
+		h.setLease(now.Add(f.settings.Lease))
+	}
+	lost := errors.Is(err, ErrLost)
+	if lost {
+		h.until.Store(0) // nothing may be sent any more
+	}
+	if !f.renewals.again(h, lost) {
+		return
+	}
+	switch {
+	case lost:
+		f.Metrics.Lost.Inc()
+		f.Logger.Warn("idempotency: a claim was lost while its request ran: past its cap, or taken over",
+			"record", h.id)
+	case err != nil:
+		f.Metrics.Failures.Inc()
+		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
+	}
+}
+
+func (h *Handle) stop() { h.filter.renewals.end(h) }
+
+// giveUp ends a claim without a response of the service. A request that only asked how a
+// transaction stands holds nothing to give up.
+func (h *Handle) giveUp(x *filters.Exchange) {
+	switch {
+	case h.claimed.Resume:
+		h.finishCall(result{again: true})
+	case !x.Dispatched:
+		h.end(Free)
+	default:
+		h.end(MarkUnknown)
+	}
+}
+
+// settle reports whether this is the first step that ends the claim; only that one counts.
+func (h *Handle) settle() bool {
+	if h.settled {
+		return false
+	}
+	h.settled = true
+	h.stop()
+	return true
+}
+
+// end ends the claim without a response that is recorded: op is Free or MarkUnknown.
+func (h *Handle) end(op Op) {
+	if !h.settle() {
+		return
+	}
+	f := h.filter
+	ch := Change{Op: op}
+	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
+	case err == nil:
+	case errors.Is(err, ErrLost) && (h.claimed.Resume || op == Free): // settled already, or nothing there to free
+	case errors.Is(err, ErrLost):
+		h.lost()
+	default:
+		h.notTaken(ch, err)
+	}
+	if op == MarkUnknown {
+		f.Metrics.Unknown.Inc()
+		f.unknownOutcomes.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome",
+			"record", h.id, "then", f.settings.onUnknown())
+	}
+	h.finishCall(result{again: true})
+}
+
+// finish records the response, which may lie in buffers of the exchange. A reply is what the client
+// gets in its place: the claim was taken over, and the record says something else, or may come to.
+func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
+	if !h.settle() {
+		return nil
+	}
+	f := h.filter
+	stored := storedForms.Get().(*[]byte)
+	defer storedForms.Put(stored)
+	*stored = f.Codec.Append((*stored)[:0], h.id, a)
+	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
+	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
+	case err == nil, errors.Is(err, ErrLost) && h.claimed.Resume: // settled by another one, with the same outcome
+		h.finishCall(result{response: a, lent: true})
+		return nil
+	case errors.Is(err, ErrLost):
+		h.lost()
+		h.finishCall(result{again: true}) // duplicates get what is recorded and nothing else
+		return h.finishLate(x, ch)
+	default:
+		h.notTaken(ch, err)
+		if h.claimed.Resume {
+			h.finishCall(result{response: a, lent: true})
+		}
+		h.finishCall(result{again: true})
+		return nil
+	}
+}
+
+// finishLate ends a claim that was taken over. As long as another attempt runs its response may be
+// the recorded one, so this request waits for it like a duplicate. When that attempt ends without
+// one, this response is recorded. nil: the response may go to the client.
+func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
+	f := h.filter
+	budget := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
+	defer budget.end()
+	for {
+		rec, ok, err := f.Store.Get(context.Background(), h.id)
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			return f.untrusted(x.Route, h.id, err)
+		case err != nil:
+			h.notTaken(ch, err)
+			return unknown()
+		case !ok, rec.Fingerprint != h.claimed.Fingerprint, rec.Token == h.claimed.Token && rec.State == Answered:
+			return nil // no record of this request that says something else
+		case rec.State == Answered:
+			return f.recorded(&rec, new(result))
+		case rec.State == Unknown && !rec.Created.Equal(ch.Created): // of a later record of the same request
+			return unknown()
+		case rec.State == Unknown:
+			err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+			if err == nil {
+				return nil
+			}
+			if !errors.Is(err, ErrLost) {
+				h.notTaken(ch, err)
+				return unknown()
+			}
+		}
+		if budget.over() || rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
+			h.retryInBackground(ch)
+			return inProgress()
+		}
+	}
+}
+
+// lost notes that the claim was taken over, or settled, before the request ended.
+func (h *Handle) lost() {
+	h.filter.Metrics.Lost.Inc()
+	h.filter.Logger.Warn("idempotency: a request ended after its claim was lost", "record", h.id)
+}
+
+// notTaken has the last step of the claim taken in the background, since the store did not take it.
+func (h *Handle) notTaken(ch Change, err error) {
+	f := h.filter
+	f.Metrics.Failures.Inc()
+	f.storeFailures.warn(f.Logger, time.Now(),
+		"idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
+	h.retryInBackground(ch)
+}
+
+func (h *Handle) retryInBackground(ch Change) {
+	ch.Response = bytes.Clone(ch.Response)
+	h.filter.retryInBackground(h.id, h.claimed.Token, ch, h.filter.settings.MaxInFlight, 0)
+}
+
+// finishCall gives the result to those who joined; only the first call counts.
+func (h *Handle) finishCall(r result) {
+	if h.leads {
+		h.leads = false
+		h.filter.Calls.finish(&h.call, r)
+	}
+}

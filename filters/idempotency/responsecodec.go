@@ -1,0 +1,242 @@
+package idempotency
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/s2"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// The stored form of a response begins with a byte that says which one it is:
+//
+//	2  plain: the fields, and a CRC-32C over all before it
+//	3  sealed: key (4 bytes of its SHA-256), nonce (24), the fields encrypted;
+//	   all before the nonce, and the record's ID, are authenticated too
+//
+// The fields are flags, status, header, trailer, body; the body is one S2 block where that is
+// shorter. (1 is the plain form without trailers of an earlier version.)
+const (
+	responsePlain  = 2
+	responseSealed = 3
+
+	responseReplayable = 1 << 0
+	responseCompressed = 1 << 1
+
+	keyMarkLen    = 4
+	compressedMin = 512 // bytes of a body that is worth a try
+	// bytes of a compressed body, so that a forged length cannot take the memory; longer ones are
+	// not compressed
+	inflatedMax = 64 << 20
+)
+
+// EncryptionKeyLength is how many bytes an encryption key has.
+const EncryptionKeyLength = chacha20poly1305.KeySize
+
+// ErrForged says that a response is sealed by none of the keys, or was not sealed for this record,
+// or is not sealed at all where it has to be.
+var ErrForged = errors.New("idempotency: stored response does not open under any key")
+
+// ResponseCodec turns responses into what stores keep and back. Where it has keys it seals them
+// (XChaCha20-Poly1305, draft-irtf-cfrg-xchacha, whose nonces can be drawn at random without end),
+// bound to the record's ID: whoever can write to the store can neither make up a response, nor
+// change one, nor move it to another record. The zero value has no keys. It is safe for concurrent
+// use.
+type ResponseCodec struct {
+	ring atomic.Pointer[[]sealingKey] // the first one seals, all open; nil: none
+}
+
+type sealingKey struct {
+	mark [keyMarkLen]byte // finds the key
+	aead cipher.AEAD
+}
+
+// NewResponseCodec returns a codec with these keys of [EncryptionKeyLength] bytes; without any it
+// does not encrypt. The error names the key by its place, from 0.
+func NewResponseCodec(keys ...[]byte) (*ResponseCodec, error) {
+	c := new(ResponseCodec)
+	if err := c.SetKeys(keys...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetKeys replaces the keys. With an error they stay what they were.
+func (c *ResponseCodec) SetKeys(keys ...[]byte) error {
+	var ring []sealingKey
+	for i, key := range keys {
+		aead, err := chacha20poly1305.NewX(key)
+		if err != nil {
+			return fmt.Errorf("idempotency: encryption key %d has %d bytes, it needs %d", i, len(key),
+				EncryptionKeyLength)
+		}
+		k := sealingKey{aead: aead}
+		sum := sha256.Sum256(key)
+		copy(k.mark[:], sum[:])
+		ring = append(ring, k)
+	}
+	c.ring.Store(&ring)
+	return nil
+}
+
+func (c *ResponseCodec) keys() []sealingKey {
+	if ring := c.ring.Load(); ring != nil {
+		return *ring
+	}
+	return nil
+}
+
+// scratch holds buffers for the plain text and the compressed body of a response.
+var scratch = sync.Pool{New: func() any { return new([2][]byte) }}
+
+const scratchMax = 1 << 20 // bytes of a buffer that is kept
+
+// Append appends the stored form of the response of the record with that ID.
+func (c *ResponseCodec) Append(dst []byte, id string, a *Response) []byte {
+	buffers := scratch.Get().(*[2][]byte)
+	defer func() {
+		if cap(buffers[0])+cap(buffers[1]) <= scratchMax {
+			scratch.Put(buffers)
+		}
+	}()
+	body, flags := a.Body, byte(0)
+	if a.Replayable {
+		flags = responseReplayable
+	}
+	if worthCompressing(a) {
+		if most := s2.MaxEncodedLen(len(body)); cap(buffers[1]) < most {
+			buffers[1] = make([]byte, most)
+		}
+		if short := s2.Encode(buffers[1][:cap(buffers[1])], body); len(short) < len(body)-len(body)/8 {
+			body, flags = short, flags|responseCompressed
+		}
+	}
+	keys := c.keys()
+	if len(keys) == 0 {
+		from := len(dst)
+		return appendCRC(appendResponseFields(append(dst, responsePlain), flags, a, body), from)
+	}
+	buffers[0] = appendResponseFields(buffers[0][:0], flags, a, body)
+	return keys[0].seal(dst, id, buffers[0])
+}
+
+func (k *sealingKey) seal(dst []byte, id string, fields []byte) []byte {
+	head := len(dst)
+	dst = append(append(dst, responseSealed), k.mark[:]...)
+	bound := append(bytes.Clone(dst[head:]), id...)
+	nonce := len(dst)
+	var random [chacha20poly1305.NonceSizeX]byte
+	rand.Read(random[:]) // never fails (crypto/rand)
+	dst = append(dst, random[:]...)
+	return k.aead.Seal(dst, dst[nonce:nonce+len(random)], fields, bound)
+}
+
+func worthCompressing(a *Response) bool {
+	return len(a.Body) >= compressedMin && len(a.Body) <= inflatedMax && a.Header.Get("Content-Encoding") == ""
+}
+
+// Open reads the stored form of the response of the record with that ID; the response may lie in
+// the memory of b, which must not change. The error wraps [ErrForged] or [ErrCorrupt].
+func (c *ResponseCodec) Open(id string, b []byte) (Response, error) {
+	keys := c.keys()
+	if len(keys) == 0 && len(b) > 0 && b[0] == responseSealed {
+		return Response{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
+	}
+	if len(keys) == 0 {
+		fields, err := checked(b, responsePlain, "response")
+		if err != nil {
+			return Response{}, err
+		}
+		return decodeResponse(fields)
+	}
+	const nonce = 1 + keyMarkLen
+	const sealed = nonce + chacha20poly1305.NonceSizeX
+	if len(b) < sealed+chacha20poly1305.Overhead || b[0] != responseSealed {
+		return Response{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
+	}
+	bound := append(bytes.Clone(b[:nonce]), id...)
+	for i := range keys {
+		if k := &keys[i]; bytes.Equal(k.mark[:], b[1:nonce]) {
+			if fields, err := k.aead.Open(nil, b[nonce:sealed], b[sealed:], bound); err == nil {
+				return decodeResponse(fields)
+			}
+		}
+	}
+	return Response{}, ErrForged
+}
+
+func appendResponseFields(dst []byte, flags byte, a *Response, body []byte) []byte {
+	dst = append(dst, flags)
+	dst = binary.AppendVarint(dst, int64(a.Status))
+	dst = appendFields(dst, a.Header)
+	dst = appendFields(dst, a.Trailer)
+	return appendBytes(dst, body)
+}
+
+func appendFields(dst []byte, h filters.Header) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(h)))
+	for i := range h {
+		dst = appendString(appendString(dst, h[i].Name), h[i].Value)
+	}
+	return dst
+}
+
+// decodeResponse reads the fields; the response lies in their memory, but for a body that was
+// compressed.
+func decodeResponse(fields []byte) (Response, error) {
+	d := decoder{b: fields, share: true}
+	var a Response
+	flags := d.byte()
+	if flags&^(responseReplayable|responseCompressed) != 0 {
+		d.fail()
+	}
+	a.Replayable = flags&responseReplayable != 0
+	a.Status = d.int()
+	a.Header = d.fields()
+	a.Trailer = d.fields()
+	body := d.bytes(d.uvarint())
+	if err := d.end(); err != nil {
+		return Response{}, err
+	}
+	if len(body) > 0 {
+		a.Body = body[:len(body):len(body)] // an append must not write behind it
+	}
+	if flags&responseCompressed == 0 {
+		return a, nil
+	}
+	n, err := s2.DecodedLen(body)
+	if err != nil || n > inflatedMax {
+		return Response{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax,
+			err)
+	}
+	if a.Body, err = s2.Decode(nil, body); err != nil {
+		return Response{}, fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)
+	}
+	return a, nil
+}
+
+// fields reads a list of fields, nil for an empty one.
+func (d *decoder) fields() filters.Header {
+	n := d.uvarint()
+	if n > uint64(len(d.b))/2 { // a field takes two bytes at least; a wild count must not allocate
+		d.fail()
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	h := make(filters.Header, n)
+	for i := range h {
+		h[i] = filters.Field{Name: d.string(), Value: d.string()}
+	}
+	return h
+}

@@ -1,0 +1,27 @@
+package idempotency
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// logThrottle writes a warning at most once a second and says how many it left out: a store that is
+// gone must not fill the disk with what is known by then. The zero value is ready; it is safe for
+// concurrent use.
+type logThrottle struct {
+	next    atomic.Int64 // unix nanoseconds
+	leftOut atomic.Int64
+}
+
+func (t *logThrottle) warn(l *slog.Logger, now time.Time, message string, args ...any) {
+	next := t.next.Load()
+	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(time.Second).UnixNano()) {
+		t.leftOut.Add(1)
+		return
+	}
+	if n := t.leftOut.Swap(0); n > 0 {
+		args = append(args, "left_out", n)
+	}
+	l.Warn(message, args...)
+}

@@ -1,0 +1,183 @@
+package redisx
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// slowNode answers each write after a time, or not before the write's deadline while it hangs.
+type slowNode struct {
+	redis.Pipeliner // nothing of it is called
+	takes           time.Duration
+	hangs           atomic.Bool
+
+	mu     sync.Mutex
+	writes []int // how many calls each had
+}
+
+var errCut = errors.New("cut off")
+
+func (n *slowNode) write(ctx context.Context, cmds ...redis.Cmder) error {
+	n.mu.Lock()
+	n.writes = append(n.writes, len(cmds))
+	n.mu.Unlock()
+	at, _ := ctx.Deadline()
+	takes := n.takes
+	if left := time.Until(at); n.hangs.Load() || left < takes {
+		time.Sleep(left)
+		for _, cmd := range cmds {
+			cmd.SetErr(errCut)
+		}
+		return errCut
+	}
+	time.Sleep(takes)
+	for _, cmd := range cmds {
+		cmd.(*redis.StringCmd).SetVal("done")
+	}
+	return nil
+}
+
+func (n *slowNode) Process(ctx context.Context, cmd redis.Cmder) error { return n.write(ctx, cmd) }
+func (n *slowNode) Pipeline() redis.Pipeliner                          { return &slowPipeline{slowNode: n} }
+
+type slowPipeline struct {
+	*slowNode
+	cmds []redis.Cmder
+}
+
+func (p *slowPipeline) BatchProcess(_ context.Context, cmds ...redis.Cmder) error {
+	p.cmds = append(p.cmds, cmds...)
+	return nil
+}
+
+func (p *slowPipeline) Exec(ctx context.Context) ([]redis.Cmder, error) {
+	return p.cmds, p.write(ctx, p.cmds...)
+}
+
+// testCall makes a call that is not from the pool, since that has timers and channels of other
+// bubbles.
+func testCall(timeout time.Duration) *Call {
+	c := makeCall()
+	c.deadline = time.Now().Add(timeout)
+	c.EndKey()
+	c.complete(NewScript("return 1"), 1)
+	return c
+}
+
+// TestBatcherSharesWrites: while two writes are in flight, the other calls are queued and share the
+// next ones.
+func TestBatcherSharesWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{takes: time.Second}
+		b := &batcher{node: n}
+		var wg sync.WaitGroup
+		for range 300 {
+			wg.Go(func() {
+				c := testCall(time.Minute)
+				if err := b.do(context.Background(), c); err != nil || c.cmd.Val() != "done" {
+					t.Errorf("%q, %v", c.cmd.Val(), err)
+				}
+			})
+		}
+		wg.Wait()
+		total := 0
+		for i, size := range n.writes {
+			if total += size; size > batchCallsMax || size < 1 {
+				t.Errorf("write %d has %d calls", i, size)
+			}
+		}
+		if total != 300 || len(n.writes) > 8 || b.writes != 0 || len(b.queue) != 0 {
+			t.Errorf("writes %v, %d in flight, %d queued", n.writes, b.writes, len(b.queue))
+		}
+	})
+}
+
+// TestBatcherAlone: the calls of a single caller go out one by one and wait for no others.
+func TestBatcherAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{takes: time.Second}
+		b := &batcher{node: n}
+		began := time.Now()
+		for range 5 {
+			if err := b.do(context.Background(), testCall(time.Minute)); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took != 5*time.Second || len(n.writes) != 5 {
+			t.Errorf("%v for writes %v", took, n.writes)
+		}
+	})
+}
+
+// TestBatcherDeadlines: whatever the node does, a call ends at its deadline or with its context;
+// and the batcher works when the node is back.
+func TestBatcherDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{takes: time.Second}
+		n.hangs.Store(true)
+		b := &batcher{node: n}
+		var wg sync.WaitGroup
+		for i := range 200 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+				ctx, cancel := context.WithCancel(context.Background())
+				timeout := time.Second + time.Duration(i%7)*100*time.Millisecond
+				if i%5 == 0 {
+					time.AfterFunc(300*time.Millisecond, cancel)
+				}
+				defer cancel()
+				began := time.Now()
+				c := testCall(timeout)
+				err := b.do(ctx, c)
+				if took := time.Since(began); took > timeout {
+					t.Errorf("took %v with a timeout of %v", took, timeout)
+				}
+				if err == nil || c.cmd.Val() != "" {
+					t.Errorf("%q, %v", c.cmd.Val(), err)
+				}
+			})
+		}
+		wg.Wait()
+		n.hangs.Store(false)
+		for range 50 {
+			wg.Go(func() {
+				if err := b.do(context.Background(), testCall(time.Minute)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if b.writes != 0 || len(b.queue) != 0 {
+			t.Errorf("%d in flight, %d queued", b.writes, len(b.queue))
+		}
+	})
+}
+
+// TestBatcherHurriedCall: a call whose caller has little time takes no others with it when it is
+// cut off.
+func TestBatcherHurriedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{takes: time.Second}
+		b := &batcher{node: n}
+		var wg sync.WaitGroup
+		for i := range 60 {
+			wg.Go(func() {
+				c := testCall(time.Minute)
+				if i%3 == 0 {
+					c.deadline, c.hurried = time.Now().Add(time.Second/2), true
+				}
+				if err := b.do(context.Background(), c); (err != nil) != c.hurried {
+					t.Errorf("hurried %v: %v", c.hurried, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}

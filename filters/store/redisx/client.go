@@ -1,0 +1,137 @@
+package redisx
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Client runs scripts on one Redis, or on a Redis Cluster. Calls that are made at the same moment
+// share their round trips, over all stores that share the client. Make it with [Open] and end it
+// with [Client.Close]. It is safe for concurrent use.
+type Client struct {
+	universal redis.UniversalClient
+	cluster   *redis.ClusterClient // nil without one
+	timeout   time.Duration
+
+	whole    *batcher // without a cluster
+	batchers sync.Map // of a cluster: *redis.Client, the client of a master, to *batcher
+}
+
+// Open makes a client. It connects when it is first used.
+func Open(o Options) *Client {
+	u := redis.NewUniversalClient(o.universal())
+	cluster, _ := u.(*redis.ClusterClient)
+	return &Client{universal: u, cluster: cluster, timeout: o.Timeout, whole: &batcher{node: u}}
+}
+
+// Close closes the connections.
+func (c *Client) Close() error { return c.universal.Close() }
+
+// Timeout bounds each call.
+func (c *Client) Timeout() time.Duration { return c.timeout }
+
+// Universal returns the library's client, for commands that are not worth a batch. It repeats none.
+func (c *Client) Universal() redis.UniversalClient { return c.universal }
+
+// EachMaster calls do for every server that holds keys, at the same time in a cluster, and returns
+// the first error.
+func (c *Client) EachMaster(ctx context.Context, do func(ctx context.Context, master redis.Cmdable) error) error {
+	if c.cluster == nil {
+		return do(ctx, c.universal)
+	}
+	each := func(ctx context.Context, master *redis.Client) error { return do(ctx, master) }
+	return c.cluster.ForEachMaster(ctx, each)
+}
+
+// Run runs a script on the first keys keys of the call, 1 or 2 that lie in one slot, and frees the
+// call. It returns at the earlier of ctx's deadline and the client's timeout. An error means that
+// the script may or may not have run, unless [NeverSent] or Redis's own error says more. It is sent
+// again only where Redis says that it has not run it.
+//
+// While a slot of the cluster moves, neither of its two nodes takes a script on two keys unless it
+// has both. Such a script is tried with its first key alone then, and replies [NeedsAllKeys] if
+// that is not enough.
+func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (string, error) {
+	defer call.Free()
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	call.deadline = time.Now().Add(c.timeout)
+	call.hurried = false
+	if at, ok := ctx.Deadline(); ok && at.Before(call.deadline) {
+		call.hurried = call.deadline.Sub(at) > c.timeout/2
+		call.deadline = at
+	}
+	call.complete(sc, keys)
+	b, err := c.batcher(call)
+	if err != nil {
+		return "", err
+	}
+	if err = b.do(ctx, call); err == nil {
+		return call.cmd.Val(), nil
+	}
+	if !notRun(err) {
+		c.suspect()
+		return "", err
+	}
+	return c.repeat(sc, call, keys, err)
+}
+
+// batcher returns that of the node which has the call's keys.
+func (c *Client) batcher(call *Call) (*batcher, error) {
+	if c.cluster == nil {
+		return c.whole, nil
+	}
+	master, err := c.cluster.MasterForKey(until(call.deadline), call.keys[0])
+	if err != nil {
+		return nil, err
+	}
+	b, ok := c.batchers.Load(master)
+	if !ok {
+		b, _ = c.batchers.LoadOrStore(master, &batcher{node: master})
+	}
+	return b.(*batcher), nil
+}
+
+// masters returns the servers that hold keys, by address; without a cluster the one under no
+// address. Batchers of servers that are masters no more are forgotten.
+func (c *Client) masters(ctx context.Context) (map[string]redis.Cmdable, error) {
+	if c.cluster == nil {
+		return map[string]redis.Cmdable{"": c.universal}, nil
+	}
+	// The library asks one node or another for them. One that hangs must not take the whole time:
+	// then those known are good.
+	at, ok := ctx.Deadline()
+	if !ok {
+		at = time.Now().Add(c.timeout)
+	}
+	var mu sync.Mutex
+	nodes, clients := map[string]redis.Cmdable{}, map[any]bool{}
+	ask := until(time.Now().Add(time.Until(at) / 3))
+	err := c.cluster.ForEachMaster(ask, func(_ context.Context, n *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes[n.Options().Addr], clients[n] = n, true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.batchers.Range(func(n, _ any) bool {
+		if !clients[n] {
+			c.batchers.Delete(n) // calls that have it still use it to their end
+		}
+		return true
+	})
+	return nodes, nil
+}
+
+// suspect has the library look at the cluster anew.
+func (c *Client) suspect() {
+	if c.cluster != nil {
+		c.cluster.ReloadState(context.Background())
+	}
+}

@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
+)
+
+// Gateway is the running gateway, as the admin address sees it.
+type Gateway interface {
+	// Unready says why the gateway is not ready; "" when it is.
+	Unready() string
+	Status() Status
+	// Config returns the configuration in force.
+	Config() *config.Config
+}
+
+// Options are what the admin address shows and operates on.
+type Options struct {
+	Gateway Gateway
+	Records idempotency.Store
+	Codec   *idempotency.ResponseCodec // opens recorded responses
+	Bridge  *transaction.Bridge        // nil without a coordinator
+	Metrics prometheus.Gatherer
+	PProf   bool // Go's profiles below /debug/pprof/
+	Logger  *slog.Logger
+}
+
+// server serves the admin address.
+type server struct{ Options }
+
+// New returns the handler of the admin address.
+func New(o Options) http.Handler {
+	s := &server{o}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]any{"status": "alive"})
+	})
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, http.StatusOK, o.Gateway.Status()) })
+	mux.HandleFunc("GET /api/config", s.config)
+	mux.HandleFunc("GET /api/idempotency", s.records)
+	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
+	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
+	mux.HandleFunc("GET /api/transactions", s.transactions)
+	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
+	if o.PProf {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return http.NewCrossOriginProtection().Handler(mux) // a web page in the operator's browser must not resolve records
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n')) // a client that does not read it has gone
+}
+
+func writeProblem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	problem := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail}
+	json.NewEncoder(w).Encode(problem) // as above
+}
+
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
+	if why := s.Gateway.Unready(); why != "" {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "unready", "reason": why})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ready"})
+}
+
+func (s *server) config(w http.ResponseWriter, r *http.Request) {
+	b, err := s.Gateway.Config().Redacted()
+	if err != nil {
+		writeProblem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(b) // as above
+}

@@ -1,0 +1,78 @@
+package admin
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Status is the document of /api/status. Each policy adds its own member to it.
+type Status struct {
+	Build         string              `json:"build"`
+	Since         time.Time           `json:"since"`
+	Ready         bool                `json:"ready"`
+	Reason        string              `json:"reason,omitempty"` // why it is not ready
+	Draining      bool                `json:"draining"`
+	Addresses     Addresses           `json:"addresses"`
+	Configuration ConfigurationStatus `json:"configuration"`
+	Store         StoreStatus         `json:"store"`
+	Routes        []RouteStatus       `json:"routes"`
+	Transactions  *TransactionsStatus `json:"transactions,omitempty"` // without a coordinator there are none
+	Policies      []policy.Status     `json:"-"`
+}
+
+// Addresses are those that the gateway listens on; empty where it does not.
+type Addresses struct {
+	HTTP     string `json:"http"`
+	HTTPS    string `json:"https"`
+	Admin    string `json:"admin"`
+	Branches string `json:"branches"`
+}
+
+// ConfigurationStatus is what is in force, and the fault of what was refused after it.
+type ConfigurationStatus struct {
+	Version string    `json:"version"`
+	Loaded  time.Time `json:"loaded"`
+	Files   []string  `json:"files"`
+	Fault   string    `json:"fault,omitempty"`
+}
+
+// StoreStatus is how the store is.
+type StoreStatus struct {
+	Up       bool `json:"up"`
+	Gateways int  `json:"gateways"` // that share it, this one included
+}
+
+// RouteStatus is a route with its filters in their order.
+type RouteStatus struct {
+	Name    string   `json:"name"`
+	Filters []string `json:"filters"`
+}
+
+// TransactionsStatus counts the transactions that are followed.
+type TransactionsStatus struct {
+	Pending int `json:"pending"`
+}
+
+// MarshalJSON writes the members of the policies behind the others.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type plain Status
+	b, err := json.Marshal(plain(s))
+	if err != nil {
+		return nil, err
+	}
+	b = b[:len(b)-1]
+	for _, p := range s.Policies {
+		member, err := json.Marshal(p.Member)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(p.Value)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(append(b, ','), member...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}

@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// branchBase is where the coordinator finds the branch address: the host as it is configured, which
+// may be a name that it resolves, with the port that was found.
+func branchBase(configured, listening string) string {
+	host, _, err := net.SplitHostPort(configured)
+	_, port, err2 := net.SplitHostPort(listening)
+	if err != nil || err2 != nil || host == "" {
+		return "http://" + listening
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// CallBranch implements [transaction.Services]: it sends a branch's call through the chain that the
+// service has in the engine in force.
+func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (
+	status int, response []byte, outcome filters.Outcome,
+) {
+	rt := g.engine.Load().branches[service]
+	if rt == nil {
+		g.Logger.Error("a branch calls a service that is not in the configuration any more",
+			"service", service, "gid", x.Logical.Key)
+		return 0, nil, filters.NotDispatched
+	}
+	x.BufferBody, x.Received = branchBytesMax, time.Now()
+	rec := &recorder{most: branchBytesMax}
+	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
+	if x.Response.Local {
+		return x.Response.Status, nil, filters.NotDispatched
+	}
+	if rec.aborted {
+		return 0, nil, filters.NoResponse
+	}
+	return rec.status, rec.body, filters.Completed
+}
+
+const branchBytesMax = 64 << 10 // of a branch's response that are read
+
+// whole is the inbound of a request that the gateway itself makes.
+type whole struct{ message message.Message }
+
+func (w *whole) Message() (*message.Message, error) { return &w.message, nil }
+
+// Steps implements [transaction.Services]: the names of the steps of the transaction that a route
+// leads to in the configuration in force.
+func (g *gateway) Steps(route string) (names []string, ok bool) {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Name == route && r.Transaction != "" {
+			s := transactionSettings(cfg.Transactions[r.Transaction], r.Status)
+			return s.StepNames(), true
+		}
+	}
+	return nil, false
+}
+
+// LongestCall implements [transaction.Services].
+func (g *gateway) LongestCall(service string) time.Duration {
+	if c := g.engine.Load().cfg.Services[service]; c != nil {
+		return policy.LongestCall(c)
+	}
+	return time.Second
+}

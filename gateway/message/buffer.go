@@ -1,0 +1,20 @@
+package message
+
+import "sync"
+
+// Sizes of the buffers that are used again. The first takes nearly every head and small body, with which it is copied once.
+const (
+	SmallBuffer     = 4 << 10
+	LargeBufferSize = 64 << 10
+)
+
+var largeBuffers = sync.Pool{New: func() any { return new([LargeBufferSize]byte) }}
+
+// LargeBuffer returns a buffer for a body on its way through; [PutLargeBuffer] takes it back.
+func LargeBuffer() *[LargeBufferSize]byte { return largeBuffers.Get().(*[LargeBufferSize]byte) }
+
+// PutLargeBuffer takes back what [LargeBuffer] gave.
+func PutLargeBuffer(b *[LargeBufferSize]byte) {
+	Poison(b[:])
+	largeBuffers.Put(b)
+}

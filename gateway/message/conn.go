@@ -1,0 +1,79 @@
+package message
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// HTTP2Preface is what a client begins a connection of HTTP/2 with (RFC 9113 §3.4).
+const HTTP2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// Past is a deadline that has passed: it wakes the goroutine that waits for the connection.
+var Past = time.Unix(1, 0)
+
+// Conn is a client's connection that one engine hands over to another.
+type Conn struct {
+	net.Conn
+	Peer   netip.Addr // the client; behind a proxy not the address of the connection
+	prefix []byte     // was read already
+	once   sync.Once
+	closed chan struct{}
+}
+
+// NewConn makes a connection of which prefix has been read already.
+func NewConn(nc net.Conn, peer netip.Addr, prefix []byte) *Conn {
+	return &Conn{Conn: nc, Peer: peer, prefix: prefix, closed: make(chan struct{})}
+}
+
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(c.prefix) > 0 {
+		n := copy(b, c.prefix)
+		if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
+			c.prefix = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// Closed is closed by Close.
+func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
+// CloseWrite ends the sending side.
+func (c *Conn) CloseWrite() error {
+	if cw, ok := c.Conn.(writeCloser); ok {
+		return cw.CloseWrite()
+	}
+	return c.Close()
+}
+
+type writeCloser interface{ CloseWrite() error }
+
+// CloseWrite ends the sending side of a connection; false when that is not possible.
+func CloseWrite(nc net.Conn) bool {
+	cw, ok := nc.(writeCloser)
+	return ok && cw.CloseWrite() == nil
+}
+
+const lingerMax = 256 << 10
+
+// Linger reads what a peer still sends on a connection whose sending side has ended, to its deadline and at most 256 KiB: a close on
+// unread bytes would be a reset, and that takes back what the peer has not read yet (RFC 9112 §9.6).
+func Linger(nc net.Conn) {
+	b := LargeBuffer()
+	defer PutLargeBuffer(b)
+	for total := 0; total < lingerMax; {
+		n, err := nc.Read(b[:])
+		if total += n; err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package message
+
+import "io"
+
+// Upload is a request's body on its way to a service, beside the wait for the response. It has a goroutine of its own until the body is
+// out, or cannot be. Its zero value is one that has not been started.
+type Upload struct {
+	stream Stream // nil when the body is in memory
+	done   chan struct{}
+	err    error // once done is closed
+}
+
+// Sender sends the body of an upload.
+type Sender interface{ SendBody() error }
+
+// Start has the sender send the body, which is read from s; nil is one in memory.
+func (u *Upload) Start(s Stream, sender Sender) {
+	u.stream, u.done = s, make(chan struct{})
+	go u.run(sender)
+}
+
+func (u *Upload) run(sender Sender) {
+	defer close(u.done)
+	u.err = sender.SendBody()
+}
+
+// Over reports whether the body is out, or given up.
+func (u *Upload) Over() bool {
+	select {
+	case <-u.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Wait waits until the body is out, or given up, and returns what the sender returned.
+func (u *Upload) Wait() error {
+	<-u.done
+	return u.err
+}
+
+// Interrupt ends a read of the client's body that waits. The sender's writes end otherwise: with their connection or stream.
+func (u *Upload) Interrupt() {
+	if u.stream != nil && !u.Over() {
+		u.stream.Interrupt()
+	}
+}
+
+// Pieces takes the pieces of a body from [Copy].
+type Pieces interface {
+	// BeforeRead is called before each wait for the client.
+	BeforeRead()
+	// SendPiece is called after it with what came, which may be nothing. The buffer is the caller's again when it returns.
+	SendPiece(p []byte) error
+}
+
+// Copy reads a body of the given length (-1: not known) to its end and hands on what comes, through buf. The error is a [ClientError] when
+// the body breaks, or has another length, else that of SendPiece.
+func Copy(to Pieces, from Stream, length int64, buf []byte) error {
+	for total := int64(0); ; {
+		to.BeforeRead()
+		n, err := from.Read(buf)
+		total += int64(n)
+		if err := to.SendPiece(buf[:n]); err != nil {
+			return err
+		}
+		switch {
+		case err == nil:
+		case err != io.EOF:
+			return &ClientError{err}
+		case length >= 0 && total != length:
+			return &ClientError{io.ErrUnexpectedEOF}
+		default:
+			return nil
+		}
+	}
+}
+
+// ClientError is a client's body that could not be read to its end.
+type ClientError struct{ Cause error }
+
+func (e *ClientError) Error() string { return "reading the client's body: " + e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *ClientError) Unwrap() error { return e.Cause }

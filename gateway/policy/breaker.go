@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/breaker"
+)
+
+// breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service share its breaker.
+type breakerPolicy struct {
+	env      *Env
+	breakers *Pool[string, *breaker.Breaker] // by service
+	state    *prometheus.GaugeVec            // service
+	moves    *prometheus.CounterVec          // service, to
+}
+
+func newBreaker(env *Env) Policy {
+	return &breakerPolicy{
+		env:      env,
+		breakers: NewPool[string, *breaker.Breaker](env, nil),
+		state:    env.Metrics.Gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "service"),
+		moves:    env.Metrics.Counter("breaker_transitions_total", "Changes of a breaker's state.", "service", "to"),
+	}
+}
+
+func (p *breakerPolicy) Name() string { return "breaker" }
+
+func (p *breakerPolicy) Applies(s Scope) bool {
+	return s.ServiceConfig != nil && s.ServiceConfig.Breaker != nil
+}
+
+func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
+	settings := breakerSettings(s.ServiceConfig)
+	if err := settings.Check(); err != nil {
+		return nil, err
+	}
+	br, err := Use(b, p.breakers, s.Service,
+		func() (*breaker.Breaker, error) { return p.make(s.Service, settings) },
+		func(br *breaker.Breaker) {
+			if err := br.Configure(settings); err != nil { // checked above; it would be a bug
+				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service, "error", err)
+			}
+		})
+	if err != nil {
+		return nil, err
+	}
+	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) { return breaker.NewFilter(s.Service, br, p.env.Now), nil })
+}
+
+// breakerFilterKey names the filter that all chains of a build to one service share.
+type breakerFilterKey struct{ service string }
+
+func (p *breakerPolicy) make(service string, s breaker.Settings) (*breaker.Breaker, error) {
+	state := p.state.WithLabelValues(service)
+	br, err := breaker.New(s, func(from, to breaker.State) {
+		state.Set(float64(to))
+		p.moves.WithLabelValues(service, to.String()).Inc()
+		p.env.Logger.Warn("a breaker changed its state", "service", service, "from", from.String(), "to", to.String())
+	})
+	if err == nil {
+		state.Set(float64(br.State()))
+	}
+	return br, err
+}
+
+func breakerSettings(c *config.Service) breaker.Settings {
+	s := breaker.Settings{
+		Errors: c.Breaker.Errors.Share(), Window: time.Duration(c.Breaker.Window), MinRequests: c.Breaker.MinRequests,
+		OpenFor: time.Duration(c.Breaker.OpenFor), Probes: c.Breaker.Probes,
+		Lease: LongestCall(c),
+	}
+	if slow := c.Breaker.Slow; slow != nil {
+		s.Slow = &breaker.Slow{Over: time.Duration(slow.Over), Share: slow.Share.Share()}
+	}
+	return s
+}
+
+// LongestCall is the longest that a call to a service takes, with its retries and one second for the gateway itself.
+func LongestCall(c *config.Service) time.Duration {
+	return time.Duration(c.Retries.Attempts+1)*time.Duration(c.Timeout+c.ConnectTimeout) + time.Second
+}
+
+func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
+	c := s.ServiceConfig.Breaker
+	slow := ""
+	if c.Slow != nil {
+		slow = fmt.Sprintf(" or %s slower than %s", c.Slow.Share, c.Slow.Over)
+	}
+	e.Line("breaker", "%s: open at %s errors%s of at least %d in %s, for %s, %d probes",
+		s.Service, c.Errors, slow, c.MinRequests, c.Window, c.OpenFor, c.Probes)
+	return true
+}
+
+// Breakers is the state of each breaker, by service: closed, half-open or open.
+type Breakers map[string]string
+
+func (p *breakerPolicy) Status() Status {
+	states := Breakers{}
+	for service, br := range p.breakers.All() {
+		states[service] = br.State().String()
+	}
+	return Status{Member: "breakers", Value: states}
+}

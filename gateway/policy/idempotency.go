@@ -1,0 +1,130 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// idempotencyPolicy executes each logical request once.
+type idempotencyPolicy struct {
+	env    *Env
+	events *prometheus.CounterVec // route, event
+}
+
+func newIdempotency(env *Env) Policy {
+	const help = "Claims, replays, joins, conflicts, mismatches, unknown ends, lost claims, store failures."
+	return &idempotencyPolicy{env: env, events: env.Metrics.Counter("idempotency_events_total", help, "route", "event")}
+}
+
+func (p *idempotencyPolicy) Name() string { return "idempotency" }
+
+func (p *idempotencyPolicy) Applies(s Scope) bool {
+	return s.Kind == RouteChain && s.Route.Idempotency != nil && s.Route.Respond == nil
+}
+
+func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
+	settings := KeySettings(s.Route)
+	stores := p.env.Stores
+	o := idempotency.Options{
+		Store: stores.Records, Codec: stores.Codec, Calls: stores.Calls,
+		Metrics: p.metrics(s.Route.Name), Logger: p.env.Logger,
+	}
+	if settings.Probe != nil && b.Prober != nil {
+		o.Prober = b.Prober(s.Service, s.Route.Idempotency.Probe, settings.MaxBody)
+	}
+	return idempotency.New(settings, o), nil
+}
+
+func (p *idempotencyPolicy) metrics(route string) idempotency.Metrics {
+	event := func(name string) filters.Counter { return p.events.WithLabelValues(route, name) }
+	return idempotency.Metrics{
+		Claims: event("claim"), Replays: event("replay"), Joins: event("join"), Conflicts: event("conflict"),
+		Mismatches: event("mismatch"), Unknown: event("unknown"), Lost: event("lost"), Failures: event("store-failure"),
+		TooMany: event("too-many-open-keys"), Probes: event("probe"), Settled: event("settled-by-probe"),
+		Untrusted: event("untrusted-answer"),
+	}
+}
+
+// KeySettings are the settings of a route's keys. The route has idempotency.
+func KeySettings(r *config.Route) idempotency.Settings {
+	c := r.Idempotency
+	s := idempotency.Settings{
+		Required: c.Required, Header: c.Key.Header, Body: c.Key.Body, Derived: c.Key.Derived,
+		Scope: c.Scope, Fingerprint: c.Fingerprint,
+		TTL: time.Duration(c.TTL), Lease: time.Duration(c.Lease), MaxInFlight: time.Duration(c.MaxInFlight),
+		Wait: time.Duration(c.WhileInFlight.Wait), Record: statuses(c.Record), NotExecuted: statuses(c.NotExecuted),
+		MaxBody: int64(c.MaxBody), Retry: c.OnUnknown == "retry", FailOpen: c.OnStoreFailure == "open",
+		Transaction: r.Transaction != "", OmitHeaders: c.OmitHeaders, MaxOpenKeys: c.MaxOpenKeys,
+	}
+	if c.OnUnknown == "probe" {
+		s.Probe = &idempotency.Probe{Done: statuses(c.Probe.Done), NotDone: statuses(c.Probe.NotDone)}
+	}
+	if len(s.Derived) > 0 {
+		s.TTL = time.Duration(c.Key.Window) // it runs from the end of the first request, as a ttl does
+	}
+	return s
+}
+
+// RecordID returns the ID of the record that the query names completely; false when it takes more than that to tell.
+func RecordID(cfg *config.Config, q idempotency.Query) (string, bool) {
+	for _, r := range cfg.Routes {
+		if r.Name == q.Route && r.Idempotency != nil {
+			s := KeySettings(r)
+			return s.IDOf(q.Route, q.Principal, q.ClientKey)
+		}
+	}
+	return "", false
+}
+
+func statuses(list []config.StatusRange) []idempotency.StatusRange {
+	out := make([]idempotency.StatusRange, len(list))
+	for i, r := range list {
+		out[i] = idempotency.StatusRange(r)
+	}
+	return out
+}
+
+func (p *idempotencyPolicy) Explain(e *Explainer, s Scope) bool {
+	c := s.Route.Idempotency
+	settings := KeySettings(s.Route)
+	key, id, _, reply := settings.Inspect(e.Exchange)
+	if reply != nil {
+		e.Refusal(reply)
+		return false
+	}
+	e.Line("idempotency", "ttl %s, lease %s up to %s, record %s, not executed %s, unknown: %s, store gone: %s, wait %s",
+		c.TTL, c.Lease, c.MaxInFlight, List(c.Record), List(c.NotExecuted), c.OnUnknown, c.OnStoreFailure, c.WhileInFlight.Wait)
+	if c.Probe != nil {
+		e.Line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s",
+			c.Probe.Method, c.Probe.Path, s.Service, List(c.Probe.Done), List(c.Probe.NotDone))
+	}
+	recorded := "bodies up to " + c.MaxBody.String()
+	if len(c.OmitHeaders) > 0 {
+		recorded += ", without " + strings.Join(c.OmitHeaders, ", ")
+	}
+	if e.Config.Store.Encryption != nil {
+		recorded += ", sealed"
+	}
+	open := "any number of open keys"
+	if c.MaxOpenKeys > 0 {
+		open = fmt.Sprintf("at most %d open keys", c.MaxOpenKeys)
+	}
+	e.Line("", "responses recorded: %s; a principal may have %s", recorded, open)
+	if key == "" {
+		e.Line("", "no key: not protected")
+		return true
+	}
+	e.Exchange.Logical.Key = id
+	e.Line("", "key %q over %s, fingerprint of %s", key, List(c.Scope), List(c.Fingerprint))
+	e.Line("", "injected Idempotency-Key: %s", id)
+	return true
+}
+
+func (p *idempotencyPolicy) Status() Status { return Status{} }

@@ -1,0 +1,137 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// policies are all policies, in the order in which a request meets them. The order has reasons (DESIGN.md, D2): a request that is refused by
+// a limit takes no claim, a replay ends at the claim and takes no permit, and a refusal of the breaker frees the key.
+//
+// A new policy is one line here, its own file beside this one, and one line in the sections of the configuration.
+var policies = []func(*Env) Policy{
+	newIdentity,
+	newRatelimit,
+	newIdempotency,
+	newBreaker,
+}
+
+// Policy is one policy of a process. It is safe for concurrent use. Its constructor registers its metrics and is called once.
+type Policy interface {
+	// Name is the policy's word: the name of its filter, and its label in what explain prints.
+	Name() string
+	// Filter returns what the policy adds to a chain; nil: nothing. The error says why the configuration cannot be built.
+	Filter(b *Build, s Scope) (filters.Filter, error)
+	// Explain writes what Filter would do with the request. False: the request ends here. It is called for those scopes only for which
+	// Applies returns true, and calls nothing outside of the process.
+	Explain(e *Explainer, s Scope) bool
+	// Applies reports whether Filter adds something to the chain.
+	Applies(s Scope) bool
+	// Status is what operators see of the policy in /api/status.
+	Status() Status
+}
+
+// Status is one member of /api/status. The zero value is none.
+type Status struct {
+	Member string // its name in the document
+	Value  any    // a type of the policy's own that encodes as JSON
+}
+
+// Kind is what a chain serves.
+type Kind uint8
+
+const (
+	// RouteChain serves the requests of clients on a route.
+	RouteChain Kind = iota + 1
+	// StatusChain serves the status resource of a route's transactions.
+	StatusChain
+	// BranchChain serves the calls that the gateway itself makes to a service: branches of transactions, probes.
+	BranchChain
+)
+
+// Scope is what a chain is built for.
+type Scope struct {
+	Kind  Kind
+	Route *config.Route // nil for a BranchChain
+	// Service is the service that the chain leads to, by its name in the configuration; empty for a transaction, a status resource and a
+	// static response. ServiceConfig is its section.
+	Service       string
+	ServiceConfig *config.Service
+}
+
+// ScopeOf returns the scope of a route.
+func ScopeOf(cfg *config.Config, r *config.Route) Scope {
+	s := Scope{Kind: RouteChain, Route: r}
+	if r.Respond == nil && r.Transaction == "" {
+		s.Service, s.ServiceConfig = r.Service, cfg.Services[r.Service]
+	}
+	return s
+}
+
+// StatusScopeOf returns the scope of the status resource of a route's transactions.
+func StatusScopeOf(r *config.Route) Scope { return Scope{Kind: StatusChain, Route: r} }
+
+// BranchScopeOf returns the scope of the calls that the gateway itself makes to a service.
+func BranchScopeOf(cfg *config.Config, service string) Scope {
+	return Scope{Kind: BranchChain, Service: service, ServiceConfig: cfg.Services[service]}
+}
+
+// Set is the policies of one process.
+type Set struct {
+	env  *Env
+	list []Policy
+}
+
+// New makes the policies and registers their metrics. It is called once for an [Env].
+func New(env *Env) *Set {
+	env.complete()
+	s := &Set{env: env}
+	for _, make := range policies {
+		s.list = append(s.list, make(env))
+	}
+	return s
+}
+
+// Status returns what each policy reports, in the order of the list.
+func (s *Set) Status() []Status {
+	var out []Status
+	for _, p := range s.list {
+		if st := p.Status(); st.Member != "" {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
+// Names returns the policies that apply in a scope, in order.
+func (s *Set) Names(scope Scope) []string {
+	var names []string
+	for _, p := range s.list {
+		if p.Applies(scope) {
+			names = append(names, p.Name())
+		}
+	}
+	return names
+}
+
+// Chain builds the chain of a scope. onPanic is told of each panic in a filter.
+func (b *Build) Chain(s Scope, onPanic filters.PanicHandler) (*filters.Chain, error) {
+	var list []filters.Filter
+	for _, p := range b.set.list {
+		if !p.Applies(s) {
+			continue
+		}
+		f, err := p.Filter(b, s)
+		if err != nil {
+			return nil, err
+		}
+		if f.Name() != p.Name() {
+			return nil, fmt.Errorf("policy: the filter of %s calls itself %s", p.Name(), f.Name())
+		}
+		list = append(list, f)
+	}
+	return filters.NewChain(onPanic, slices.Clip(list)...)
+}

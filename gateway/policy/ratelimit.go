@@ -1,0 +1,137 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
+)
+
+// ratelimitPolicy holds requests to the rates of their route.
+type ratelimitPolicy struct {
+	stores    Stores
+	limiters  *Pool[limiterKey, ratelimit.Limiter]
+	decisions *prometheus.CounterVec // limit, decision
+	failures  *prometheus.CounterVec // limit
+}
+
+// limiterKey is what makes a limiter another one. Two names with the same rate are two limits.
+type limiterKey struct {
+	kind  limiterKind
+	scope string
+	limit ratelimit.Limit
+}
+
+type limiterKind uint8
+
+const (
+	localLimiter  limiterKind = iota // in this process
+	sharedLimiter                    // in the fleet's store
+	shareLimiter                     // this gateway's part of a shared one
+)
+
+// limitKeysMax bounds the buckets of one limit that are not full.
+const limitKeysMax = 200_000
+
+func newRatelimit(env *Env) Policy {
+	return &ratelimitPolicy{
+		stores:    env.Stores,
+		limiters:  NewPool[limiterKey, ratelimit.Limiter](env, nil),
+		decisions: env.Metrics.Counter("limit_decisions_total", "Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision"),
+		failures:  env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.", "limit"),
+	}
+}
+
+func (p *ratelimitPolicy) Name() string { return "ratelimit" }
+
+func (p *ratelimitPolicy) Applies(s Scope) bool {
+	return s.Kind == RouteChain && len(s.Route.Limits) > 0
+}
+
+func (p *ratelimitPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
+	var rules []ratelimit.Rule
+	for _, name := range s.Route.Limits {
+		rule, err := p.rule(b, name, b.Config.Limits[name])
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, rule)
+	}
+	return ratelimit.New(rules, p), nil
+}
+
+func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, error) {
+	limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
+	r := ratelimit.Rule{Limit: limit, Per: c.Per, Shadow: c.Mode == "shadow"}
+	switch c.OnStoreFailure {
+	case "open":
+		r.OnStoreFailure = ratelimit.Open
+	case "closed":
+		r.OnStoreFailure = ratelimit.Closed
+	}
+	var err error
+	if c.Scope == "global" && p.stores.SharedLimiter != nil {
+		r.Limiter, err = p.limiter(b, limiterKey{sharedLimiter, c.Scope, limit}, func() ratelimit.Limiter { return p.stores.SharedLimiter(limit) })
+		if err != nil {
+			return r, err
+		}
+		r.Fallback, err = p.limiter(b, limiterKey{shareLimiter, c.Scope, limit}, func() ratelimit.Limiter {
+			return &share{Store: ratelimitlocal.New(limit, limitKeysMax), live: p.stores.LiveGateways}
+		})
+		return r, err
+	}
+	// With an embedded or memory store this gateway is the only one.
+	r.Limiter, err = p.limiter(b, limiterKey{localLimiter, c.Scope, limit}, func() ratelimit.Limiter { return ratelimitlocal.New(limit, limitKeysMax) })
+	return r, err
+}
+
+func (p *ratelimitPolicy) limiter(b *Build, key limiterKey, make func() ratelimit.Limiter) (ratelimit.Limiter, error) {
+	return Use(b, p.limiters, key, func() (ratelimit.Limiter, error) { return make(), nil }, nil)
+}
+
+// share is this gateway's part of a global limit, for the time in which the store does not answer.
+type share struct {
+	*ratelimitlocal.Store
+	live func() int
+}
+
+func (s *share) Allow(ctx context.Context, key string, now time.Time) (ratelimit.Decision, error) {
+	s.SetShare(1 / float64(max(s.live(), 1)))
+	return s.Store.Allow(ctx, key, now)
+}
+
+// Limit implements [ratelimit.Metrics].
+func (p *ratelimitPolicy) Limit(name string) ratelimit.Counters {
+	return ratelimit.Counters{
+		Allowed:       p.decisions.WithLabelValues(name, "allowed"),
+		Refused:       p.decisions.WithLabelValues(name, "refused"),
+		ShadowRefused: p.decisions.WithLabelValues(name, "shadow-refused"),
+		StoreFailures: p.failures.WithLabelValues(name),
+	}
+}
+
+func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
+	for _, name := range s.Route.Limits {
+		c := e.Config.Limits[name]
+		var keys []string
+		for _, ref := range c.Per {
+			v, _ := ref.Text(e.Exchange)
+			keys = append(keys, fmt.Sprintf("%s = %q", ref, v))
+		}
+		by := "all requests together"
+		if len(keys) > 0 {
+			by = "per " + strings.Join(keys, ", ")
+		}
+		e.Line("limit", "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by, c.OnStoreFailure)
+	}
+	return true
+}
+
+func (p *ratelimitPolicy) Status() Status { return Status{} }

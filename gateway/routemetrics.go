@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// routeMetrics counts the responses of one route. A configuration may have ten thousand routes, so what is made for each of them at once is
+// small, and the rest is made with the first response that needs it.
+type routeMetrics struct {
+	route    string
+	requests *prometheus.CounterVec
+	duration prometheus.Observer
+
+	// The counters of the responses so far: those without a reason, which are nearly all, by class and status, the others in a map. It is
+	// bounded by the statuses times the reasons.
+	plain  [statusClasses]atomic.Pointer[statusClass]
+	mu     sync.RWMutex
+	others map[responseKey]prometheus.Counter
+}
+
+// statusClasses is how many classes of statuses HTTP has (RFC 9110 §15): 1xx to 5xx.
+const statusClasses = 5
+
+// statusClass has the counters of one class, by the last two digits.
+type statusClass [100]atomic.Pointer[prometheus.Counter]
+
+type responseKey struct {
+	status int
+	reason filters.Reason
+}
+
+func (m *metrics) route(name string) *routeMetrics {
+	return &routeMetrics{route: name, requests: m.requests, duration: m.durations.WithLabelValues(name)}
+}
+
+func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration) {
+	if reason == "" && 100 <= status && status <= 599 {
+		r.countPlain(status)
+	} else {
+		r.countOther(responseKey{status, reason})
+	}
+	r.duration.Observe(took.Seconds())
+}
+
+func (r *routeMetrics) countPlain(status int) {
+	class := r.plain[status/100-1].Load()
+	if class == nil {
+		r.plain[status/100-1].CompareAndSwap(nil, new(statusClass))
+		class = r.plain[status/100-1].Load()
+	}
+	child := class[status%100].Load()
+	if child == nil { // two at once look up the same one
+		c := r.child(responseKey{status: status})
+		child = &c
+		class[status%100].Store(child)
+	}
+	(*child).Inc()
+}
+
+func (r *routeMetrics) countOther(key responseKey) {
+	r.mu.RLock()
+	child := r.others[key]
+	r.mu.RUnlock()
+	if child == nil {
+		child = r.child(key)
+		r.mu.Lock()
+		if r.others == nil {
+			r.others = map[responseKey]prometheus.Counter{}
+		}
+		r.others[key] = child
+		r.mu.Unlock()
+	}
+	child.Inc()
+}
+
+func (r *routeMetrics) child(key responseKey) prometheus.Counter {
+	return r.requests.WithLabelValues(r.route, strconv.Itoa(key.status), string(key.reason))
+}

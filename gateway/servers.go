@@ -1,0 +1,164 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// servers are the listeners and what serves on them.
+type servers struct {
+	list    []served
+	clients *clientListeners
+}
+
+type served struct {
+	server   server
+	listener net.Listener
+	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
+}
+
+// server is an [http1.Server] or an [http.Server].
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+func (s *servers) add(srv server, l net.Listener, last bool) {
+	s.list = append(s.list, served{srv, l, last})
+}
+
+// close ends what is still open after a drain, or of a start that failed.
+func (s *servers) close() {
+	for _, sv := range s.list {
+		switch srv := sv.server.(type) {
+		case *http1.Server:
+			srv.Close()
+		case *http.Server:
+			srv.Close()
+		}
+	}
+	if s.clients != nil {
+		s.clients.http2.server.Close()
+	}
+}
+
+// leave has clients go elsewhere with their next requests.
+func (s *servers) leave() {
+	for _, sv := range s.list {
+		if srv, ok := sv.server.(*http1.Server); ok {
+			srv.DisableKeepAlives()
+		}
+	}
+}
+
+// serve starts all and returns where the first failure comes out.
+func (s *servers) serve() <-chan error {
+	failed := make(chan error, len(s.list))
+	for _, sv := range s.list {
+		go func() {
+			if err := sv.server.Serve(sv.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, http1.ErrClosed) {
+				failed <- fmt.Errorf("gateway: serving on %s: %w", sv.listener.Addr(), err)
+			}
+		}()
+	}
+	return failed
+}
+
+// shutdown closes the listeners of one kind and waits for their requests.
+func (s *servers) shutdown(ctx context.Context, last bool) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.list))
+	for i, sv := range s.list {
+		if sv.last == last {
+			wg.Go(func() { errs[i] = sv.server.Shutdown(ctx) })
+		}
+	}
+	if !last {
+		wg.Go(func() { s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// listeners are the open addresses; nil where the configuration has none.
+type listeners struct{ http, https, admin, branches net.Listener }
+
+// listen opens every address before anything is served, so that a busy one is a clean failure.
+func listen(cfg *config.Config) (*listeners, error) {
+	l := &listeners{}
+	open := func(into *net.Listener, setting, address string) (err error) {
+		if *into, err = net.Listen("tcp", address); err != nil {
+			l.close()
+			return fmt.Errorf("gateway: %s: %w", setting, err)
+		}
+		return nil
+	}
+	if cfg.Listen.HTTP != "" {
+		if err := open(&l.http, "listen.http", cfg.Listen.HTTP); err != nil {
+			return nil, err
+		}
+	}
+	if h := cfg.Listen.HTTPS; h != nil {
+		if err := open(&l.https, "listen.https", h.Address); err != nil {
+			return nil, err
+		}
+	}
+	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
+		return nil, err
+	}
+	if cfg.Coordinator != nil {
+		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func (l *listeners) close() {
+	for _, one := range []net.Listener{l.http, l.https, l.admin, l.branches} {
+		if one != nil {
+			one.Close()
+		}
+	}
+}
+
+func (l *listeners) addresses() Addresses {
+	text := func(one net.Listener) string {
+		if one == nil {
+			return ""
+		}
+		return one.Addr().String()
+	}
+	return Addresses{HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Branches: text(l.branches)}
+}
+
+// servers makes what serves on the listeners.
+func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
+	clients := g.newClientListeners(cfg)
+	s := &servers{clients: clients}
+	if l.http != nil {
+		s.add(clients.server(nil), l.http, false)
+	}
+	if l.https != nil {
+		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
+	}
+	s.add(g.internalServer(admin.New(g.adminOptions(cfg))), l.admin, true)
+	if l.branches != nil {
+		s.add(g.internalServer(g.bridge), l.branches, true)
+	}
+	return s
+}
+
+func (g *gateway) internalServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second, ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
+}

@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/admin"
+)
+
+var _ admin.Gateway = (*gateway)(nil)
+
+func (g *gateway) adminOptions(cfg *config.Config) admin.Options {
+	return admin.Options{
+		Gateway: g, Records: g.stores.records, Codec: g.stores.codec, Bridge: g.bridge,
+		Metrics: g.metrics.registry, PProf: cfg.Admin.PProf, Logger: g.Logger,
+	}
+}
+
+// Unready implements [admin.Gateway].
+func (g *gateway) Unready() string {
+	switch {
+	case g.draining.Load():
+		return "draining"
+	case g.engine.Load() == nil:
+		return "not configured"
+	case !g.stores.up.Load():
+		return "the store does not answer"
+	}
+	return ""
+}
+
+// Config implements [admin.Gateway].
+func (g *gateway) Config() *config.Config { return g.engine.Load().cfg }
+
+// Status implements [admin.Gateway].
+func (g *gateway) Status() admin.Status {
+	e := g.engine.Load()
+	g.mu.Lock()
+	fault, loaded := g.lastFault, g.lastLoad
+	g.mu.Unlock()
+	s := admin.Status{
+		Build: g.Build, Since: wholeSeconds(g.began), Reason: g.Unready(), Draining: g.draining.Load(),
+		Addresses: admin.Addresses(g.addresses),
+		Configuration: admin.ConfigurationStatus{
+			Version: e.cfg.Hash(), Loaded: wholeSeconds(loaded), Files: e.cfg.Files(), Fault: fault,
+		},
+		Store:    admin.StoreStatus{Up: g.stores.up.Load(), Gateways: g.stores.liveGateways()},
+		Routes:   make([]admin.RouteStatus, len(e.routes)),
+		Policies: g.policies.Status(),
+	}
+	s.Ready = s.Reason == ""
+	for i, rt := range e.routes {
+		s.Routes[i] = admin.RouteStatus{Name: rt.name, Filters: rt.chain.Names()}
+	}
+	if g.bridge != nil {
+		s.Transactions = &admin.TransactionsStatus{Pending: g.bridge.Pending()}
+	}
+	return s
+}
+
+func wholeSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyembedded"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
+	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
+	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// stores are what the process keeps state in, as the configuration at its start has it.
+type stores struct {
+	logger  *slog.Logger
+	metrics *metrics
+	records idempotency.Store
+	codec   *idempotency.ResponseCodec
+	calls   *idempotency.Calls
+	up      atomic.Bool // the store answered the last ping
+
+	redis      *redisx.Client     // nil without Redis
+	redisConf  *config.RedisStore // nil without Redis
+	membership *redisx.Membership // nil without Redis
+}
+
+// openStores opens the store of the configuration. One that does not answer yet is no error.
+func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m *metrics) (*stores, error) {
+	st := &stores{logger: logger, metrics: m, calls: idempotency.NewCalls()}
+	var err error
+	if st.codec, err = idempotency.NewResponseCodec(cfg.Store.Encryption.ParsedKeys()...); err != nil {
+		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
+	}
+	records, err := st.open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if st.records = records; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
+		st.records = measuredStore{records, m.store}
+	}
+	if err := st.ping(ctx); err != nil { // Redis may come later, and a disk have room; until then the gateway is unready
+		logger.Warn("the store does not answer yet", "error", err)
+	}
+	return st, nil
+}
+
+func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
+	switch s := cfg.Store; {
+	case s.Redis != nil:
+		st.redisConf = s.Redis
+		st.redis = newRedis(s.Redis)
+		st.membership = redisx.NewMembership(st.redis, s.Redis.KeyPrefix+"gateways", instanceID())
+		return idempotencyredis.New(st.redis, idempotencyredis.Options{
+			Prefix: s.Redis.KeyPrefix, Logger: st.logger, Failovers: st.metrics.store.failovers,
+		}), nil
+	case s.Memory != nil:
+		return idempotencymemory.New(steadyClock(time.Now)), nil
+	case s.Embedded != nil:
+		store, err := idempotencyembedded.Open(s.Embedded.Dir, idempotencyembedded.Options{
+			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout), MaxRecords: s.Embedded.MaxRecords,
+		})
+		if err != nil {
+			return nil, err
+		}
+		st.metrics.registry.MustRegister(newEmbeddedMetrics(store.Stats))
+		return store, nil
+	}
+	return nil, errors.New("gateway: the configuration names no store") // config.Load always derives one
+}
+
+// forPolicies returns what the policies keep their state in.
+func (st *stores) forPolicies() policy.Stores {
+	out := policy.Stores{Records: st.records, Codec: st.codec, Calls: st.calls, LiveGateways: st.liveGateways}
+	if c := st.redisConf; c != nil {
+		out.SharedLimiter = func(limit ratelimit.Limit) ratelimit.Limiter {
+			return ratelimitredis.New(st.redis, c.KeyPrefix, limit)
+		}
+	}
+	return out
+}
+
+func newRedis(c *config.RedisStore) *redisx.Client {
+	o := redisx.Options{
+		Addresses: c.Addresses, Cluster: c.Cluster, Username: c.Username, Password: c.Password, TLS: c.TLS,
+		Timeout: time.Duration(c.Timeout),
+	}
+	if m := c.Sentinel; m != nil {
+		o.Sentinel = &redisx.Sentinel{Master: m.Master, Username: m.Username, Password: m.Password}
+	}
+	return redisx.Open(o)
+}
+
+// instanceID tells this process from the other gateways of a store.
+func instanceID() string {
+	b := make([]byte, 8)
+	rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+// ping asks the store whether it answers, and publishes that.
+func (st *stores) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := st.records.Ping(ctx)
+	up := err == nil
+	if was := st.up.Swap(up); was != up {
+		if up {
+			st.logger.Info("the store answers")
+		} else {
+			st.logger.Error("the store does not answer", "error", err)
+		}
+	}
+	if up {
+		st.metrics.store.up.Set(1)
+	} else {
+		st.metrics.store.up.Set(0)
+	}
+	return err
+}
+
+// watch pings every second until ctx ends.
+func (st *stores) watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := st.ping(ctx); err != nil {
+				continue // logged when it changed
+			}
+		}
+	}
+}
+
+func (st *stores) liveGateways() int {
+	if st.membership == nil {
+		return 1
+	}
+	return st.membership.Live()
+}
+
+// close closes the store. No request runs any more.
+func (st *stores) close() {
+	st.calls.Close()
+	if err := st.records.Close(); err != nil {
+		st.logger.Error("the store was not closed cleanly", "error", err)
+	}
+	if st.redis != nil {
+		if err := st.redis.Close(); err != nil {
+			st.logger.Warn("the connections to Redis were not closed cleanly", "error", err)
+		}
+	}
+}
