@@ -174,9 +174,10 @@ func (b *builder) service(name string) (*forward, error) {
 		return f, nil
 	}
 	c := b.Config.Services[name]
+	verified := b.material.services[name]
 	settings := upstream.Settings{
 		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: b.material.services[name].config,
+		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config, TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
 		settings.OnConnect = settings.OnConnect || on == config.RetryConnectFailure
@@ -189,7 +190,7 @@ func (b *builder) service(name string) (*forward, error) {
 		func() (*upstream.Service, error) {
 			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger)), nil
 		},
-		nil)
+		func(svc *upstream.Service) { svc.Configure(settings) })
 	if err != nil {
 		return nil, err
 	}

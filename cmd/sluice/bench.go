@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-gateway/sluice/bench/load/idempotency"
+	"github.com/sluice-gateway/sluice/bench/load/measure"
 	"github.com/sluice-gateway/sluice/bench/load/proxy"
 )
 
@@ -29,7 +31,7 @@ func newBench() *cobra.Command {
 }
 
 func newBenchProxy() *cobra.Command {
-	var o proxy.Options
+	var o measure.Options
 	var only, report, jsonFile string
 	cmd := &cobra.Command{
 		Use:   "proxy",
@@ -77,7 +79,7 @@ func newBenchProxy() *cobra.Command {
 }
 
 func newBenchIdempotency() *cobra.Command {
-	var o proxy.IdempotencyOptions
+	var o idempotency.Options
 	var only, report, jsonFile string
 	cmd := &cobra.Command{
 		Use:   "idempotency",
@@ -98,10 +100,10 @@ func newBenchIdempotency() *cobra.Command {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			if o.Against != "" {
-				found, err := proxy.CompareIdempotency(ctx, o)
+				found, err := idempotency.Compare(ctx, o)
 				return writeComparison(cmd, found, err, report, jsonFile)
 			}
-			found, err := proxy.RunIdempotency(ctx, o)
+			found, err := idempotency.Run(ctx, o)
 			if err != nil {
 				return err
 			}
@@ -147,7 +149,7 @@ func otherBuild(cmd *cobra.Command, against string, rounds *int) (string, error)
 }
 
 // writeComparison writes what was found, and then fails when not everything could be measured.
-func writeComparison(cmd *cobra.Command, found *proxy.Comparison, err error, report, jsonFile string) error {
+func writeComparison(cmd *cobra.Command, found *measure.Comparison, err error, report, jsonFile string) error {
 	if err != nil {
 		return err
 	}

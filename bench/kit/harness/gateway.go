@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 )
 
 // Gateway is a running `sluice run`.
@@ -31,11 +33,11 @@ func StartGateway(t testing.TB, configText string) *Gateway {
 		addresses:  strings.NewReplacer("@http@", http, "@admin@", admin, "@branches@", branches),
 	}
 	g.Configure(t, configText)
-	program := Sluice(t)
+	program := build.Sluice(t)
 	g.Process = startProcess(t, "gateway "+http, func() *exec.Cmd {
 		return exec.Command(program, "run", "-c", g.ConfigPath)
 	})
-	g.waitReady(t)
+	g.waitReady()
 	return g
 }
 
@@ -56,17 +58,10 @@ func (g *Gateway) Configure(t testing.TB, configText string) {
 func (g *Gateway) Restart() {
 	g.t.Helper()
 	g.start()
-	g.waitReady(g.t)
+	g.waitReady()
 }
 
-func (g *Gateway) waitReady(t testing.TB) {
-	t.Helper()
-	Until(t, readyLimit, "the gateway is ready at "+g.AdminURL, func() bool {
-		select {
-		case <-g.Ended():
-			t.Fatalf("harness: the gateway ended with %v before it was ready", g.child.Err())
-		default:
-		}
-		return answers(g.AdminURL + "/readyz")
-	})
+func (g *Gateway) waitReady() {
+	g.t.Helper()
+	g.awaitReady(func() bool { return isOK(g.AdminURL + "/readyz") })
 }

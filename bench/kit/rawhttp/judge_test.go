@@ -33,7 +33,7 @@ func TestJudgeSeesThroughARelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	service := listen(t)
-	lane := NewLane(relay(t, service.Addr().String()), service)
+	runner := NewRunner(relay(t, service.Addr().String()), service)
 	for i := range cases {
 		c := &cases[i]
 		verdict, ok := want[c.Name]
@@ -41,7 +41,7 @@ func TestJudgeSeesThroughARelay(t *testing.T) {
 			continue
 		}
 		delete(want, c.Name)
-		r, err := lane.Run(c)
+		r, err := runner.Run(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func carry(client net.Conn, service string) {
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	ok := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	refusal := "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: 39\r\nConnection: close\r\n" +
 		"Sluice-Reason: bad-request\r\n\r\n{\"status\":400, \"reason\": \"bad-request\"}"
 	get := Case{Expect: "forward-ok", Methods: []string{"GET"}}
@@ -110,13 +110,13 @@ func TestJudge(t *testing.T) {
 		o    observation
 		want string
 	}{
-		{"answered", get, observation{client: []byte(answer), upstream: seen("GET /g")}, pass},
-		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + answer), upstream: seen("GET /g")}, pass},
-		{"sent twice", get, observation{client: []byte(answer), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
-		{"answered by nobody", get, observation{client: []byte(answer)}, "FAIL-COUNT"},
+		{"answered", get, observation{client: []byte(ok), upstream: seen("GET /g")}, pass},
+		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok), upstream: seen("GET /g")}, pass},
+		{"sent twice", get, observation{client: []byte(ok), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
+		{"answered by nobody", get, observation{client: []byte(ok)}, "FAIL-COUNT"},
 		{"refused", get, observation{client: []byte(refusal)}, "FAIL-REJECTED"},
-		{"poisoned", get, observation{client: []byte(answer), upstream: seen("GET /g"), probe: "another"}, "FAIL-POISON"},
-		{"forwarded", refuse, observation{client: []byte(answer), upstream: seen("GET /g")}, "FAIL-FORWARDED"},
+		{"poisoned", get, observation{client: []byte(ok), upstream: seen("GET /g"), probe: "another"}, "FAIL-POISON"},
+		{"forwarded", refuse, observation{client: []byte(ok), upstream: seen("GET /g")}, "FAIL-FORWARDED"},
 		{"refused as it should be", refuse, observation{client: []byte(refusal)}, pass},
 		{"closed", refuse, observation{closed: true}, pass},
 		{"hanging", refuse, observation{}, hang},

@@ -37,7 +37,7 @@ func (h head) requestLine() (method, target string) {
 	return method, rest
 }
 
-// status returns the status code of an answer, 0 when it has none.
+// status returns the status code of a response, 0 when it has none.
 func (h head) status() int {
 	words := strings.SplitN(string(h), " ", 3)
 	if len(words) < 2 || !strings.HasPrefix(words[0], "HTTP/1.") {
@@ -119,7 +119,7 @@ func length(digits string) (int, bool) {
 	return n, err == nil
 }
 
-// chunkReader reads a chunked body, by the grammar or as careless servers do.
+// chunkReader reads a chunked body, by the grammar or as lenient servers do.
 type chunkReader struct{ lenient bool }
 
 var strictChunks, lenientChunks = chunkReader{}, chunkReader{lenient: true}

@@ -58,11 +58,11 @@ func (u *upstream) serve(l net.Listener) {
 
 // serving is one connection of the service.
 type serving struct {
-	up       *upstream
-	id       int
-	conn     net.Conn
-	unread   []byte
-	answered bool // an early answer to the message that is being read
+	up        *upstream
+	id        int
+	conn      net.Conn
+	unread    []byte
+	responded bool // an early response to the message that is being read
 }
 
 func (s *serving) run() {
@@ -104,8 +104,8 @@ func (s *serving) message() (goOn, more bool) {
 	if strings.HasPrefix(target, probePath) {
 		c = new(Case)
 	}
-	if c.UpstreamMode == "early" && !s.answered {
-		s.answered = true
+	if c.UpstreamMode == "early" && !s.responded {
+		s.responded = true
 		c.UpstreamResp.write(s.conn)
 	}
 	body, used, st := strictBody(h, rest)
@@ -120,13 +120,13 @@ func (s *serving) message() (goOn, more bool) {
 	if !strings.HasPrefix(target, probePath) {
 		s.up.note(method+" "+target, body)
 	}
-	return s.answer(c, method, target, len(body)), true
+	return s.respond(c, method, target, len(body)), true
 }
 
-// answer writes the case's answer, or else one that names the request.
-func (s *serving) answer(c *Case, method, target string, length int) (goOn bool) {
-	if s.answered {
-		s.answered = false
+// respond writes the case's response, or else one that names the request.
+func (s *serving) respond(c *Case, method, target string, length int) (goOn bool) {
+	if s.responded {
+		s.responded = false
 		return true
 	}
 	if c.UpstreamMode == "drop" {

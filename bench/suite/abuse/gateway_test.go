@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -22,9 +23,9 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 const (
 	// waitLimit is for what happens in the end; none of it takes nearly as long.
-	waitLimit = 60 * time.Second
-	growthMax = raceFactor * 50 << 20 // bytes of memory that a flood may cost
-	bigAnswer = 256 << 10
+	waitLimit   = 60 * time.Second
+	growthMax   = raceFactor * 50 << 20 // bytes of memory that a flood may cost
+	bigResponse = 256 << 10
 )
 
 // target is a gateway under attack.
@@ -42,7 +43,7 @@ const impatient = "headerTimeout: 2s, idleTimeout: 3s"
 // the gateway.
 func startTarget(t *testing.T, listen, prepare string) *target {
 	t.Helper()
-	big := bytes.Repeat([]byte("x"), bigAnswer)
+	big := bytes.Repeat([]byte("x"), bigResponse)
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return // the upload was cut off
@@ -74,7 +75,7 @@ routes:
 // useShell has the harness start a script in the place of the gateway's program.
 func useShell(t *testing.T, prepare string) {
 	t.Helper()
-	program, err := filepath.Abs(harness.Sluice(t))
+	program, err := filepath.Abs(build.Sluice(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{}, Timeout: waitLimit}
 }
 
-// ask makes one request and reads the answer.
+// ask makes one request and reads the response.
 func ask(c *http.Client, url string) error {
 	resp, err := c.Get(url)
 	if err != nil {

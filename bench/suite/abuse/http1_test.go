@@ -41,12 +41,12 @@ func TestSlowReaders(t *testing.T) {
 		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n")
 		for _, c := range all {
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-				t.Errorf("no answer to a slow reader: %v", err)
+				t.Errorf("no response to a slow reader: %v", err)
 				break
 			}
 		}
 		if grown := x.memory(t) - x.warm; grown > growthMax {
-			t.Errorf("answers that nobody reads cost %d MB, at most %d are allowed", grown>>20, growthMax>>20)
+			t.Errorf("responses that nobody reads cost %d MB, at most %d are allowed", grown>>20, growthMax>>20)
 		}
 		for _, c := range all {
 			c.Close()
@@ -80,7 +80,7 @@ func TestConnectionFlood(t *testing.T) {
 	})
 }
 
-// served makes a request on a connection and reads the answer.
+// served makes a request on a connection and reads the response.
 func served(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(waitLimit)) // fails only on a closed connection, and then so does the write

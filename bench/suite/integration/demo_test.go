@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
-// paste runs a line as a user's shell does and returns the answers that curl shows.
-func paste(t *testing.T, line string) []answer {
+// paste runs a line as a user's shell does and returns the responses that curl shows.
+func paste(t *testing.T, line string) []response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), requestLimit)
 	defer cancel()
@@ -21,7 +22,7 @@ func paste(t *testing.T, line string) []answer {
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
-	var answers []answer
+	var responses []response
 	for _, text := range strings.Split("\n"+string(out), "\nHTTP/1.1 ")[1:] {
 		resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 "+text)), nil)
 		if err != nil {
@@ -31,19 +32,19 @@ func paste(t *testing.T, line string) []answer {
 		if err != nil {
 			t.Fatalf("%s: %v in\n%s", line, err, out)
 		}
-		answers = append(answers, answer{status: resp.StatusCode, header: resp.Header, body: string(body)})
+		responses = append(responses, response{status: resp.StatusCode, header: resp.Header, body: string(body)})
 	}
-	return answers
+	return responses
 }
 
 // pasteOne is paste for a line that makes one request to show.
-func pasteOne(t *testing.T, line string) answer {
+func pasteOne(t *testing.T, line string) response {
 	t.Helper()
-	answers := paste(t, line)
-	if len(answers) != 1 {
-		t.Fatalf("%s shows %d answers, want 1", line, len(answers))
+	responses := paste(t, line)
+	if len(responses) != 1 {
+		t.Fatalf("%s shows %d responses, want 1", line, len(responses))
 	}
-	return answers[0]
+	return responses[0]
 }
 
 func TestDemoDoesWhatItPrints(t *testing.T) {
@@ -131,7 +132,7 @@ func TestSecondDemoOnOneFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	harness.StartDemo(t, dir)
-	_, stderr, code := sluice(t, "demo", "--listen", "127.0.0.1:0", "--data", dir, "--dtm", harness.Coordinator(t))
+	_, stderr, code := sluice(t, "demo", "--listen", "127.0.0.1:0", "--data", dir, "--dtm", build.Coordinator(t))
 	if code != 1 || !strings.Contains(stderr, "another demo") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}

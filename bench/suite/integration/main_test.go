@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -23,15 +24,15 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // requestLimit bounds every request of these tests; a gateway under the race detector on two busy cores is slow.
 const requestLimit = 40 * time.Second
 
-// answer is a response, read whole.
-type answer struct {
+// response is a response, read whole.
+type response struct {
 	status int
 	header http.Header
 	body   string
-	err    error // no answer came
+	err    error // no response came
 }
 
-func (a answer) String() string {
+func (a response) String() string {
 	if a.err != nil {
 		return a.err.Error()
 	}
@@ -39,7 +40,7 @@ func (a answer) String() string {
 }
 
 // member returns a member of the JSON body, "" without it.
-func (a answer) member(name string) string {
+func (a response) member(name string) string {
 	var m map[string]any
 	if json.Unmarshal([]byte(a.body), &m) != nil || m[name] == nil {
 		return ""
@@ -51,7 +52,7 @@ func (a answer) member(name string) string {
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // send makes one request. fields are names and values in turn.
-func send(ctx context.Context, method, url, body string, fields ...string) answer {
+func send(ctx context.Context, method, url, body string, fields ...string) response {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	var payload io.Reader
@@ -60,7 +61,7 @@ func send(ctx context.Context, method, url, body string, fields ...string) answe
 	}
 	req, err := http.NewRequestWithContext(ctx, method, url, payload)
 	if err != nil {
-		return answer{err: err}
+		return response{err: err}
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -70,11 +71,11 @@ func send(ctx context.Context, method, url, body string, fields ...string) answe
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{err: err}
+		return response{err: err}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(b), err}
+	return response{resp.StatusCode, resp.Header, string(b), err}
 }
 
 // seen is one request that a service got.
@@ -89,7 +90,7 @@ type service struct {
 	got []seen
 }
 
-// startService runs a service whose answers the function makes; n counts its requests from 1.
+// startService runs a service whose responses the function makes; n counts its requests from 1.
 func startService(t *testing.T, serve func(n int, w http.ResponseWriter, r *http.Request)) *service {
 	t.Helper()
 	s := new(service)
@@ -146,7 +147,7 @@ func (g *gate) wait(t *testing.T, what string) {
 // sluice runs a command of the gateway's program and returns its output and exit code.
 func sluice(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	program := harness.Sluice(t) // may have to be built first
+	program := build.Sluice(t) // may have to be built first
 	ctx, cancel := context.WithTimeout(t.Context(), requestLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)

@@ -82,12 +82,12 @@ func startCheckouts(t *testing.T) *checkouts {
 }
 
 // buy sends a checkout of two units. The card of the user "broke" is always declined.
-func (c *checkouts) buy(ctx context.Context, user, key string) answer {
+func (c *checkouts) buy(ctx context.Context, user, key string) response {
 	return send(ctx, http.MethodPost, c.gateway.URL+"/v1/checkouts", `{"sku":"SKU-1","qty":2,"amount":1998}`, "X-User", user, "Idempotency-Key", key)
 }
 
 // buyToTheEnd sends the same checkout again, as a client does that wants to know, until it has ended. It is for any goroutine.
-func (c *checkouts) buyToTheEnd(user, key string) (a answer, ended bool) {
+func (c *checkouts) buyToTheEnd(user, key string) (a response, ended bool) {
 	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		a = c.buy(c.Context(), user, key)
 		if a.err == nil && (a.status == http.StatusOK || a.header.Get("Sluice-Reason") == "transaction-failed") {
@@ -98,7 +98,7 @@ func (c *checkouts) buyToTheEnd(user, key string) (a answer, ended bool) {
 }
 
 // wantEnd checks how a checkout ended, that it is replayed so, and that its status resource says the same.
-func (c *checkouts) wantEnd(a answer, user, key string) {
+func (c *checkouts) wantEnd(a response, user, key string) {
 	c.Helper()
 	status, state := http.StatusOK, "succeeded"
 	if user == "broke" {
@@ -121,7 +121,7 @@ func (c *checkouts) wantEnd(a answer, user, key string) {
 	}
 }
 
-func (c *checkouts) status(user, id string) answer {
+func (c *checkouts) status(user, id string) response {
 	return send(c.Context(), http.MethodGet, c.gateway.URL+"/v1/checkouts/"+id, "", "X-User", user)
 }
 
@@ -178,7 +178,7 @@ func TestCheckoutSurvivesACrashInTheMiddle(t *testing.T) {
 				t.Parallel()
 				c := startCheckouts(t)
 				c.shop.Fault(t, "payment", `{"hang": true}`)
-				first := make(chan answer, 1)
+				first := make(chan response, 1)
 				go func() { first <- c.buy(t.Context(), user, "key-1") }()
 				harness.Until(t, requestLimit, "the payment is asked for", func() bool { return c.arrivals() > 0 })
 				crash(c)
@@ -213,7 +213,7 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 	}
 	key := func(i int) string { return fmt.Sprintf("key-%d", i) }
 	var running sync.WaitGroup
-	ends, ended := make([]answer, n), make([]bool, n)
+	ends, ended := make([]response, n), make([]bool, n)
 	for i := range n {
 		running.Go(func() { ends[i], ended[i] = c.buyToTheEnd(user(i), key(i)) })
 	}

@@ -51,7 +51,7 @@ func makeCertificate() error {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sluice peers"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sluice interop"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -65,7 +65,7 @@ func makeCertificate() error {
 	if err != nil {
 		return err
 	}
-	if certificates.dir, err = os.MkdirTemp("", "sluice-peers-"); err != nil {
+	if certificates.dir, err = os.MkdirTemp("", "sluice-interop-"); err != nil {
 		return err
 	}
 	c := &certificates.made

@@ -51,7 +51,7 @@ func curlService(w http.ResponseWriter, r *http.Request) {
 type curlWay struct {
 	name, base string
 	flags      []string
-	version    string // of the answer, as %{http_version} says it; "": whichever
+	version    string // of the response, as %{http_version} says it; "": whichever
 }
 
 func TestCurl(t *testing.T) {
@@ -183,7 +183,7 @@ func (w *curlWay) stream(t *testing.T) {
 	}
 }
 
-// hints looks for the interim answer: a proxy passes it on (RFC 9110 §15.2), but not to a client of HTTP/1.0, which knows none.
+// hints looks for the interim response: a proxy passes it on (RFC 9110 §15.2), but not to a client of HTTP/1.0, which knows none.
 func (w *curlWay) hints(t *testing.T) {
 	c := w.curl(t, nil, "/hints")
 	w.want(t, c, "200", "the page")
@@ -198,7 +198,7 @@ func (w *curlWay) kept(t *testing.T) {
 	c := w.curl(t, nil, "/file", "/file")
 	want := "0"
 	if w.name == "http1.0" {
-		want = "1" // closed behind each answer, as the client did not ask for keep-alive
+		want = "1" // closed behind each response, as the client did not ask for keep-alive
 	}
 	if c.status != "200" || c.connects != want {
 		t.Errorf("the second of two requests got %s with %s new connections, want 200 with %s", c.status, c.connects, want)

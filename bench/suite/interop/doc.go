@@ -2,12 +2,12 @@
 // server, three WebSocket implementations as clients and as servers, curl, and bodies of 1 GiB. It has tests only.
 //
 // It is a module of its own, so that none of its dependencies reaches the gateway's. The gateway's program is named by SLUICE
-// in the environment; `make build peers` builds it and runs everything. From this folder:
+// in the environment; `make build interop` builds it and runs everything. From this folder:
 //
 //	SLUICE=$PWD/../../../bin/sluice go test -run TestCurl ./...
 //
-// Wherever a peer has a partner, the same test also runs without the gateway between them, as the subtest "direct": when that
-// fails, the test or the peers are wrong, not the gateway.
+// Where a program has a partner, the same test also runs without the gateway between them, as the subtest "direct": when that
+// fails, the test or the other programs are wrong, not the gateway.
 //
 // # Needed on the machine
 //

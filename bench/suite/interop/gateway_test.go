@@ -32,7 +32,7 @@ func startGateway(t *testing.T, servicesAndRoutes string) *gateway {
 	t.Helper()
 	program := os.Getenv("SLUICE")
 	if program == "" {
-		t.Fatal("SLUICE does not name the gateway's program; make peers sets it to the absolute path of bin/sluice")
+		t.Fatal("SLUICE does not name the gateway's program; make interop sets it to the absolute path of bin/sluice")
 	}
 	c := certificate(t)
 	config := fmt.Sprintf(`version: 1
@@ -175,7 +175,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	goProgram := needed(t, "go")
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "sluice-peers-"); built.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", "sluice-interop-"); built.err != nil {
 			return
 		}
 		cmd := exec.Command(goProgram, "build", "-o", built.dir+"/", "tool")
@@ -193,7 +193,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	for _, dir := range []string{built.dir, certificates.dir, nodeModules.dir} {
 		if err := os.RemoveAll(dir); err != nil { // "" is nothing to remove
-			fmt.Fprintln(os.Stderr, "peers:", err)
+			fmt.Fprintln(os.Stderr, "interop:", err)
 		}
 	}
 	os.Exit(code)

@@ -177,7 +177,7 @@ func keyed(t *testing.T, key string) context.Context {
 
 // unary is what a client sees of a unary call.
 type unary struct {
-	answer          *testpb.SimpleResponse
+	response        *testpb.SimpleResponse
 	status          *status.Status
 	header, trailer metadata.MD
 }
@@ -185,7 +185,7 @@ type unary struct {
 func callUnary(t *testing.T, c testpb.TestServiceClient, key string, r *testpb.SimpleRequest) (u unary) {
 	t.Helper()
 	var err error
-	u.answer, err = c.UnaryCall(keyed(t, key), r, grpc.Header(&u.header), grpc.Trailer(&u.trailer))
+	u.response, err = c.UnaryCall(keyed(t, key), r, grpc.Header(&u.header), grpc.Trailer(&u.trailer))
 	u.status = status.Convert(err)
 	return u
 }
@@ -201,8 +201,8 @@ func (u unary) first(name string) string {
 // replays fails the test unless the second call is the replay of the first.
 func replays(t *testing.T, first, again unary) {
 	t.Helper()
-	if !proto.Equal(first.answer, again.answer) || !proto.Equal(first.status.Proto(), again.status.Proto()) {
-		t.Errorf("first %v %v, then %v %v", first.answer, first.status.Proto(), again.answer, again.status.Proto())
+	if !proto.Equal(first.response, again.response) || !proto.Equal(first.status.Proto(), again.status.Proto()) {
+		t.Errorf("first %v %v, then %v %v", first.response, first.status.Proto(), again.response, again.status.Proto())
 	}
 	for _, name := range []string{"test-initial", "test-behind", "test-behind-bin"} {
 		if a, b := first.first(name), again.first(name); a != b || a == "" {
@@ -321,7 +321,7 @@ func header(t *testing.T, s grpc.ClientStream) metadata.MD {
 	return md
 }
 
-// Where the body is not in the fingerprint, a stream of the client's goes through as it comes; its one answer is replayed.
+// Where the body is not in the fingerprint, a stream of the client's goes through as it comes; its one response is replayed.
 func TestGRPCClientStreamWithAKey(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -417,7 +417,7 @@ func TestGRPCDialogueWithAKey(t *testing.T) {
 			}
 		}
 	})
-	// The gateway waits for the end of what is to be in the fingerprint, and the client for an answer: its deadline ends that, and the service never sees it.
+	// The gateway waits for the end of what is to be in the fingerprint, and the client for a response: its deadline ends that, and the service never sees it.
 	t.Run("body in the fingerprint", func(t *testing.T) {
 		t.Parallel()
 		s, g := startKeyedGRPC(t, "")

@@ -30,7 +30,7 @@ type report struct {
 func TestH2spec(t *testing.T) {
 	t.Parallel()
 	service := startService(t, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, strings.Repeat("an answer of more than a few bytes\n", 8))
+		fmt.Fprint(w, strings.Repeat("a response of more than a few bytes\n", 8))
 	})
 	g := startGateway(t, oneService(service))
 	for _, mode := range []struct {

@@ -231,7 +231,7 @@ var wsCases = []wsCase{
 			return err
 		}
 		return ended(c, 4001, "served")
-	}, end: &closed{Code: 4001}}, // a client may answer without the reason
+	}, end: &closed{Code: 4001}}, // a client may response without the reason
 	{name: "the client breaks off", run: func(c wsConn) error {
 		if err := echoed(c, text, []byte("before the end"), c.send); err != nil {
 			return err
