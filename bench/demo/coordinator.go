@@ -73,7 +73,7 @@ func (c *coordinator) supervise(ctx context.Context) error {
 		if time.Since(began) > restartPauseMax {
 			pause = restartPauseMin
 		}
-		c.log.Error("the coordinator ended by itself; starting it again", "error", err, "in", pause)
+		c.log.Error("the coordinator ended unexpectedly; restarting it", "error", err, "in", pause)
 		select {
 		case <-ctx.Done():
 			return nil
