@@ -15,8 +15,8 @@ import (
 
 // http2Handler serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
 type http2Handler struct {
-	dispatcher   *dispatcher
-	server *http2.Server
+	dispatcher *dispatcher
+	server     *http2.Server
 }
 
 // streamsMax is how many requests one connection may have under way.

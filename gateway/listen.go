@@ -17,11 +17,11 @@ import (
 
 // clients is what the listeners for clients have in common.
 type clientListeners struct {
-	listen *config.Listen
-	dispatcher   *dispatcher
-	http2  *http2Handler
-	slots  http1.Slots
-	logger *slog.Logger
+	listen     *config.Listen
+	dispatcher *dispatcher
+	http2      *http2Handler
+	slots      http1.Slots
+	logger     *slog.Logger
 }
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {

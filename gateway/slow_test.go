@@ -3,10 +3,13 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,12 +57,16 @@ routes: [{name: all, match: {path: /**}, service: a}]
 	}
 }
 
-// Clients that take their answers slowly say nothing about the service.
+// Clients that read their responses slowly say nothing about the service.
 func TestSlowReadersDoNotOpenTheBreaker(t *testing.T) {
+	const timeout, length = 300 * time.Millisecond, 32 << 20
+	sending := make(chan *progress, 1)
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/big" {
-			w.Header().Set("Content-Length", "33554432")
-			io.Copy(w, io.LimitReader(zeros{}, 32<<20))
+			w.Header().Set("Content-Length", strconv.Itoa(length))
+			p := &progress{}
+			sending <- p
+			io.Copy(io.MultiWriter(w, p), io.LimitReader(zeros{}, length))
 		}
 	})
 	g := start(t, head+`
@@ -78,14 +85,35 @@ routes: [{name: all, match: {path: /**}, service: a}]
 		if _, err := r.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(600 * time.Millisecond) // this is what is tested: twice the service's time
-		if n, err := io.Copy(io.Discard, r); err != nil || n < 32<<20 {
+		service := <-sending
+		until(t, func() bool { return service.stalled() > 2*timeout }) // the service is held up for longer than it may take
+		if n := service.bytes.Load(); n >= length {
+			t.Fatalf("the service could send all %d bytes to a client that does not read", n)
+		}
+		if n, err := io.Copy(io.Discard, r); err != nil || n < length {
 			t.Errorf("the slow reader got %d bytes, %v", n, err)
 		}
 	}
 	if r := g.do("GET", "/", ""); r.status != 200 {
 		t.Errorf("an innocent request: %+v", r)
 	}
+}
+
+// progress counts what is written, and knows for how long nothing has been.
+type progress struct{ bytes, last atomic.Int64 }
+
+func (p *progress) Write(b []byte) (int, error) {
+	p.bytes.Add(int64(len(b)))
+	p.last.Store(time.Now().UnixNano())
+	return len(b), nil
+}
+
+// stalled returns for how long nothing has been written; 0 before anything was.
+func (p *progress) stalled() time.Duration {
+	if p.bytes.Load() == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, p.last.Load()))
 }
 
 type zeros struct{}
@@ -189,19 +217,26 @@ routes: [{name: all, match: {path: /**}, service: a}]
 
 // A stream that is silent for longer than the listener's idle time is not ended for it, nor a request that takes longer.
 func TestSilentStreamsLive(t *testing.T) {
+	var address atomic.Value
+	idles := func() {
+		if err := idlesOut(address.Load().(string)); err != nil {
+			t.Error(err)
+		}
+	}
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
-			time.Sleep(900 * time.Millisecond) // this is what is tested
+			idles()
 		}
 		io.WriteString(w, "data: 1\n\n")
 		http.NewResponseController(w).Flush()
-		time.Sleep(900 * time.Millisecond) // and this
+		idles()
 		io.WriteString(w, "data: 2\n\n")
 	})
 	g := start(t, strings.Replace(head, "listen: {", "listen: {idleTimeout: 300ms, ", 1)+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
-routes: [{name: all, match: {path: /**}, service: a}]
+routes: [{name: none, match: {path: /none}, respond: {status: 204}}, {name: all, match: {path: /**}, service: a}]
 `)
+	address.Store(g.at.HTTP)
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)
 	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": {Transport: &http.Transport{Protocols: &h2c}}} {
@@ -219,6 +254,22 @@ routes: [{name: all, match: {path: /**}, service: a}]
 			}
 		}
 	}
+}
+
+// idlesOut returns when the gateway has closed a connection that was idle for as long as the listener has it, from its call on.
+func idlesOut(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+	b, err := io.ReadAll(c)
+	if err == nil && !strings.HasPrefix(string(b), "HTTP/1.1 204") {
+		err = fmt.Errorf("the connection that is to idle got %q", b)
+	}
+	return err
 }
 
 // A body that nobody read does not spoil the connection for the next request.

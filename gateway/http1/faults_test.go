@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
@@ -81,17 +85,52 @@ func TestQueryCannotEndTheRequestLine(t *testing.T) {
 	}
 }
 
+// isRead waits until the server has read all that the peer has sent: nothing of it is under way, and nothing lies in the server's socket.
+func (p *peer) isRead(s *Server) {
+	p.t.Helper()
+	count := func(c net.Conn, of func(fd int) int) (n int) {
+		raw, err := c.(syscall.Conn).SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { n = of(int(fd)) })
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return n
+	}
+	unsent := func(fd int) int {
+		n, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return n
+	}
+	eventually(p.t, "all is read", func() bool {
+		if count(p.Conn, unsent) > 0 {
+			return false
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			if c.base.RemoteAddr().String() == p.LocalAddr().String() {
+				return count(c.base, unread) == 0
+			}
+		}
+		return false // it has not been accepted
+	})
+}
+
 // An empty line before a request, in pieces (RFC 9112 §2.2).
 func TestEmptyLineBeforeARequest(t *testing.T) {
 	t.Parallel()
-	_, address := serve(t, echo, nil)
+	s, address := serve(t, echo, nil)
 	for _, cuts := range [][]string{{"\r\n" + get}, {"\r\n", get}, {"\r", "\n" + get}, {post + "\r\n" + get}, {post, "\r\n", get}} {
 		t.Run(fmt.Sprintf("%.30q", cuts), func(t *testing.T) {
 			t.Parallel()
 			p := dial(t, address)
 			for _, c := range cuts {
 				p.say(c)
-				time.Sleep(20 * time.Millisecond)
+				p.isRead(s) // so that the next piece comes with another read
 			}
 			if strings.HasPrefix(cuts[0], "POST") {
 				p.want(200, "POST /p hello")
@@ -109,7 +148,7 @@ func TestShutdownAfterAStrayLine(t *testing.T) {
 	p.say(post)
 	p.want(200, "POST /p hello")
 	p.say("\r\n")
-	time.Sleep(50 * time.Millisecond)
+	p.isRead(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
@@ -123,8 +162,7 @@ func TestShutdownWithPartOfAHead(t *testing.T) {
 	s, address := serve(t, echo, nil)
 	p := dial(t, address)
 	p.say("GET / HT")
-	eventually(t, "open", func() bool { return s.Open() == 1 })
-	time.Sleep(50 * time.Millisecond)
+	p.isRead(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {

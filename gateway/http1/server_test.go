@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -706,6 +707,18 @@ func (s *Server) parkAll() {
 	}
 }
 
+// parks reports whether a connection is being parked.
+func (s *Server) parks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.state.Load() == parking {
+			return true
+		}
+	}
+	return false
+}
+
 // A connection whose goroutine is renewed serves on, also when bytes arrive just then.
 func TestParking(t *testing.T) {
 	t.Parallel()
@@ -716,8 +729,8 @@ func TestParking(t *testing.T) {
 		defer close(parked)
 		for !stop.Load() {
 			s.parkAll()
-			if calm.Load() {
-				time.Sleep(time.Millisecond) // to the goroutine that is to be parked
+			for calm.Load() && s.parks() && !stop.Load() { // the goroutine that is to be parked goes first
+				runtime.Gosched()
 			}
 		}
 	}()
@@ -745,16 +758,7 @@ func TestParking(t *testing.T) {
 	}
 	stop.Store(true)
 	<-parked
-	eventually(t, "no connection is being parked", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for c := range s.conns {
-			if c.state.Load() == parking {
-				return false
-			}
-		}
-		return true
-	})
+	eventually(t, "no connection is being parked", func() bool { return !s.parks() })
 	p.say(get)
 	p.want(200, "GET /g ")
 }

@@ -640,7 +640,13 @@ func TestFailures(t *testing.T) {
 // A client that breaks its body off, or leaves, is not the service's failure; one that takes too long is.
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
-	c := client(t, Options{Handler: handler(func(s *Stream) { <-s.Exchange.Context().Done() })})
+	waits := make(chan struct{}, 1)
+	c := client(t, Options{Handler: handler(func(s *Stream) {
+		if s.Exchange.Path == "/leave" {
+			waits <- struct{}{}
+		}
+		<-s.Exchange.Context().Done()
+	})})
 	var f *message.Failure
 	_, err := do(t, c, exchange("POST", "/"), &message.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
 	if !errors.As(err, &f) || !f.Client {
@@ -653,9 +659,12 @@ func TestGivingUp(t *testing.T) {
 		t.Errorf("too late: %v", err)
 	}
 	ctx := &message.Context{}
-	time.AfterFunc(20*time.Millisecond, ctx.Cancel)
+	go func() {
+		<-waits
+		ctx.Cancel()
+	}()
 	c.Reserve()
-	if _, err = c.Do(ctx, exchange("GET", "/"), &message.Message{}, time.Now(), limit); err == nil {
+	if _, err = c.Do(ctx, exchange("GET", "/leave"), &message.Message{}, time.Now(), limit); err == nil {
 		t.Error("a response although the client has left")
 	}
 	if n := c.Open(); n != 0 {
