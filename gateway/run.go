@@ -159,7 +159,7 @@ func branchBase(configured, listening string) string {
 
 // servers are the listeners and what serves on them.
 type servers struct {
-	list  []served
+	list    []served
 	clients *clientListeners
 }
 

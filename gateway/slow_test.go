@@ -59,8 +59,8 @@ routes: [{name: all, match: {path: /**}, service: a}]
 
 // Clients that read their responses slowly say nothing about the service.
 func TestSlowReadersDoNotOpenTheBreaker(t *testing.T) {
-	const timeout, length = 300 * time.Millisecond, 32 << 20
-	sending := make(chan *progress, 1)
+	const timeout, length, readers = time.Second, 32 << 20, 3
+	sending := make(chan *progress, readers)
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/big" {
 			w.Header().Set("Content-Length", strconv.Itoa(length))
@@ -70,10 +70,11 @@ func TestSlowReadersDoNotOpenTheBreaker(t *testing.T) {
 		}
 	})
 	g := start(t, head+`
-services: {a: {endpoints: ["`+s.URL+`"], timeout: 300ms, breaker: {minRequests: 2, openFor: 60s}}}
+services: {a: {endpoints: ["`+s.URL+`"], timeout: `+timeout.String()+`, breaker: {minRequests: 2, openFor: 60s}}}
 routes: [{name: all, match: {path: /**}, service: a}]
 `)
-	for range 3 {
+	var clients []*bufio.Reader
+	for range readers {
 		c, err := net.Dial("tcp", g.at.HTTP)
 		if err != nil {
 			t.Fatal(err)
@@ -82,14 +83,19 @@ routes: [{name: all, match: {path: /**}, service: a}]
 		c.SetDeadline(time.Now().Add(20 * time.Second))
 		io.WriteString(c, "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 		r := bufio.NewReader(c)
-		if _, err := r.ReadString('\n'); err != nil {
-			t.Fatal(err)
+		if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 200") {
+			t.Fatalf("%q, %v", line, err)
 		}
+		clients = append(clients, r)
+	}
+	for range readers {
 		service := <-sending
-		until(t, func() bool { return service.stalled() > 2*timeout }) // the service is held up for longer than it may take
+		until(t, func() bool { return service.stalled() > 2*timeout }) // it is held up for longer than it may take
 		if n := service.bytes.Load(); n >= length {
 			t.Fatalf("the service could send all %d bytes to a client that does not read", n)
 		}
+	}
+	for _, r := range clients {
 		if n, err := io.Copy(io.Discard, r); err != nil || n < length {
 			t.Errorf("the slow reader got %d bytes, %v", n, err)
 		}
