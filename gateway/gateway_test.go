@@ -458,7 +458,8 @@ routes:
 	}
 }
 
-// A request is never sent twice, though it carries an Idempotency-Key, and a closed pooled connection is found out before.
+// A request is never sent twice, though it carries an Idempotency-Key, and a closed pooled
+// connection is found out before.
 func TestNoSilentResend(t *testing.T) {
 	var served atomic.Int64
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -504,7 +505,8 @@ routes:
 	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "3"); r.status != 200 || served.Load() != 3 {
 		t.Errorf("on a new connection: %+v, the service saw %d", r, served.Load())
 	}
-	// Where the route says that the service honours the key, and the service's retries allow it, it is sent again.
+	// Where the route says that the service honours the key, and the service's retries allow it, it
+	// is sent again.
 	if r := g.do("POST", "/retry", "{}", "Idempotency-Key", "4"); r.status != 200 || served.Load() != 5 {
 		t.Errorf("with onUnknown: retry: %+v, the service saw %d", r, served.Load())
 	}

@@ -14,7 +14,8 @@ import (
 
 const okay = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// A client that leaves while it waits: the service learns of it, the request is counted as such, and the breaker not.
+// A client that leaves while it waits: the service learns of it, the request is counted as such,
+// and the breaker not.
 func TestClientGoneWhileWaiting(t *testing.T) {
 	t.Parallel()
 	var begun, gone atomic.Int64
@@ -53,7 +54,8 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s, breaker: {minReq
 	}
 }
 
-// A pooled connection that the service has closed is found out before a request goes out on it, so a POST is sent once.
+// A pooled connection that the service has closed is found out before a request goes out on it, so
+// a POST is sent once.
 func TestStalePooledConnection(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -89,7 +91,8 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 	}
 }
 
-// A service that closes behind a request, without an answer: what is safe is repeated where the retries say so, and nothing else.
+// A service that closes behind a request, without an answer: what is safe is repeated where the
+// retries say so, and nothing else.
 func TestRepeatsOnPooledConnections(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -144,7 +147,8 @@ routes:
 	}
 }
 
-// A service that answers before it has the body: the answer comes through while the client still sends, and to one that has sent all.
+// A service that answers before it has the body: the answer comes through while the client still
+// sends, and to one that has sent all.
 func TestEarlyAnswers(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20

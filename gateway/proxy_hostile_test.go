@@ -96,7 +96,8 @@ const (
 	inBits = okHead + "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
 )
 
-// misbehave answers as the path says, and closes the connection where the answer alone is not the trick.
+// misbehave answers as the path says, and closes the connection where the answer alone is not the
+// trick.
 func misbehave(c net.Conn, path string) {
 	write := func(s string) bool {
 		_, err := io.WriteString(c, s)

@@ -248,8 +248,8 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+allToA)
 	g.checkHints()
 }
 
-// The library shows a handler only the request trailers that a Trailer field announces, which HTTP/2 does not ask for; so only the answer's are
-// looked at.
+// The library shows a handler only the request trailers that a Trailer field announces, which
+// HTTP/2 does not ask for; so only the answer's are looked at.
 func TestTrailersOfHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newHTTP2Service(t, http.HandlerFunc(trailing))

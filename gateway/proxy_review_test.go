@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// A service behind TLS that says more than was asked: the surplus is the answer of no later request.
+// A service behind TLS that says more than was asked: the surplus is the answer of no later
+// request.
 func TestSurplusAnswerOverTLSIsNobodys(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)
@@ -92,7 +93,8 @@ routes: [{name: all, match: {path: /**}, service: a, limits: [l]}]
 	}
 }
 
-// A service that closes without an answer while its client rests with the body: the client is told at once.
+// A service that closes without an answer while its client rests with the body: the client is told
+// at once.
 func TestFailureDoesNotWaitForARestingClient(t *testing.T) {
 	t.Parallel()
 	address := wireService(t, func(_ int64, _ net.Conn, r *bufio.Reader) { r.ReadString('\n') })
@@ -108,7 +110,8 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}`+allToA)
 	}
 }
 
-// A long body that was read already, for its key: the service refuses it after its head and takes no more. The refusal is the answer.
+// A long body that was read already, for its key: the service refuses it after its head and takes
+// no more. The refusal is the answer.
 func TestEarlyAnswerToALongBodyInMemory(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})

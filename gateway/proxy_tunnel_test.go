@@ -12,7 +12,8 @@ import (
 
 const upgradeRequest = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n"
 
-// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and "over" when the other side has ended.
+// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and
+// "over" when the other side has ended.
 func echoTunnel(_ int64, c net.Conn, r *bufio.Reader) {
 	for {
 		req, err := http.ReadRequest(r)

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// An answer reaches a client that is slow with its body: one of a service that did not wait, and that of the client's own time-out.
+// An answer reaches a client that is slow with its body: one of a service that did not wait, and
+// that of the client's own time-out.
 func TestAnswerWhileTheBodyIsSlow(t *testing.T) {
 	early, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,7 +127,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// What HTTP/2 carries and HTTP/1.1 cannot does not get through: the service would read another request than the one that was routed.
+// What HTTP/2 carries and HTTP/1.1 cannot does not get through: the service would read another
+// request than the one that was routed.
 func TestNothingIsSmuggledDownFromHTTP2(t *testing.T) {
 	s := newService(t, echo)
 	g := start(t, head+`
@@ -156,7 +158,8 @@ routes:
 	}
 }
 
-// h2 sends one request as frames and returns the status; "" when the stream or the connection was ended.
+// h2 sends one request as frames and returns the status; "" when the stream or the connection was
+// ended.
 func h2(t *testing.T, address, method, path, authority, host string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -221,7 +224,8 @@ routes: [{name: all, match: {path: /**}, service: a}]
 	}
 }
 
-// A stream that is silent for longer than the listener's idle time is not ended for it, nor a request that takes longer.
+// A stream that is silent for longer than the listener's idle time is not ended for it, nor a
+// request that takes longer.
 func TestSilentStreamsLive(t *testing.T) {
 	var address atomic.Value
 	idles := func() {
@@ -262,7 +266,8 @@ routes: [{name: none, match: {path: /none}, respond: {status: 204}}, {name: all,
 	}
 }
 
-// idlesOut returns when the gateway has closed a connection that was idle for as long as the listener has it, from its call on.
+// idlesOut returns when the gateway has closed a connection that was idle for as long as the
+// listener has it, from its call on.
 func idlesOut(address string) error {
 	c, err := net.Dial("tcp", address)
 	if err != nil {

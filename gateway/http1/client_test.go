@@ -465,7 +465,8 @@ func TestExpectForwarded(t *testing.T) {
 	})
 }
 
-// The service's time begins anew with each piece of the body, so a client that takes longer than that over all is not its fault.
+// The service's time begins anew with each piece of the body, so a client that takes longer than
+// that over all is not its fault.
 func TestSlowClientIsNotTheServicesFault(t *testing.T) {
 	t.Parallel()
 	const timeout = 400 * time.Millisecond
@@ -538,7 +539,8 @@ func TestClientInterrupt(t *testing.T) {
 	}
 }
 
-// A context that ends just as the response comes either costs the connection, or leaves it as good as it was.
+// A context that ends just as the response comes either costs the connection, or leaves it as good
+// as it was.
 func TestClientInterruptAtTheEnd(t *testing.T) {
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -645,7 +647,8 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// A service that closes behind its response does not spoil it, and a client that pipelines through a gateway gets what is his.
+// A service that closes behind its response does not spoil it, and a client that pipelines through
+// a gateway gets what is his.
 func TestClientBehindServer(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -85,7 +85,8 @@ func TestQueryCannotEndTheRequestLine(t *testing.T) {
 	}
 }
 
-// isRead waits until the server has read all that the peer has sent: nothing of it is under way, and nothing lies in the server's socket.
+// isRead waits until the server has read all that the peer has sent: nothing of it is under way,
+// and nothing lies in the server's socket.
 func (p *peer) isRead(s *Server) {
 	p.t.Helper()
 	count := func(c net.Conn, of func(fd int) int) (n int) {

@@ -202,7 +202,8 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// A head that is longer than the buffer's first memory comes through, and the connection goes on with that memory.
+// A head that is longer than the buffer's first memory comes through, and the connection goes on
+// with that memory.
 func TestLongHead(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) { reply(r, 200, r.Exchange.Header.Get("Last")+fmt.Sprint(len(r.Exchange.Header))) }, nil)
@@ -386,7 +387,8 @@ func TestLimitBody(t *testing.T) {
 	}
 }
 
-// The body is in whole when a filter asks for it, however it came; a next request's bytes behind it are left alone.
+// The body is in whole when a filter asks for it, however it came; a next request's bytes behind it
+// are left alone.
 func TestLoadBody(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) {

@@ -87,8 +87,8 @@ func TestStreamsThrough(t *testing.T) {
 	}
 }
 
-// A small body that comes behind its head goes on in one piece when it is there, and as a stream when it is not; the client that
-// leaves in its middle is the one whose failure it is.
+// A small body that comes behind its head goes on in one piece when it is there, and as a stream
+// when it is not; the client that leaves in its middle is the one whose failure it is.
 func TestSmallBodiesThrough(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
@@ -121,7 +121,8 @@ func TestSmallBodiesThrough(t *testing.T) {
 	}
 }
 
-// A client that does not read holds only its own connection up, and gets all of the response once it reads.
+// A client that does not read holds only its own connection up, and gets all of the response once
+// it reads.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)

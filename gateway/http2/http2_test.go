@@ -151,7 +151,8 @@ func until[F http2.Frame](p *peer, good func(F) bool) F {
 	}
 }
 
-// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of a response.
+// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed",
+// or the status of a response.
 func (p *peer) ended(id uint32) string {
 	status := ""
 	for {
@@ -300,7 +301,8 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// A client that begins streams and ends them is told to calm down, and no more handlers run than streams are allowed.
+// A client that begins streams and ends them is told to calm down, and no more handlers run than
+// streams are allowed.
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -335,7 +337,8 @@ func TestRapidReset(t *testing.T) {
 	}
 }
 
-// A stream whose window is closed holds no other one up; with a window of one byte a body comes byte by byte.
+// A stream whose window is closed holds no other one up; with a window of one byte a body comes
+// byte by byte.
 func TestTinyWindows(t *testing.T) {
 	t.Parallel()
 	body := strings.Repeat("x", 10)
@@ -364,7 +367,8 @@ func TestTinyWindows(t *testing.T) {
 	}
 }
 
-// The server does not take more than its window of a body that nobody reads, and refuses what goes beyond.
+// The server does not take more than its window of a body that nobody reads, and refuses what goes
+// beyond.
 func TestWindowIsKept(t *testing.T) {
 	t.Parallel()
 	dial, _ := listen(t, Options{Handler: handler(func(s *Stream) { <-s.Exchange.Context().Done() })})
@@ -637,7 +641,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A client that breaks its body off, or leaves, is not the service's failure; one that takes too long is.
+// A client that breaks its body off, or leaves, is not the service's failure; one that takes too
+// long is.
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
 	waits := make(chan struct{}, 1)
