@@ -122,7 +122,7 @@ func (b *builder) engine() (*engine, error) {
 // its route, since it is the more specific one.
 func (b *builder) addRoute(e *engine, r *config.Route, who filters.Filter) error {
 	if r.Status != "" {
-		rt := b.newRoute(r.Name+"/status", &statusTarget{coordinator: b.coordinator, route: r.Name, stopping: b.stopping})
+		rt := b.newRoute(r.Name+"/status", &statusTarget{bridge: b.coordinator, route: r.Name, stopping: b.stopping})
 		if err := b.finish(e, rt, r.Status, []string{"GET"}, who); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,14 +11,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // An answer reaches a client that is slow with its body: one of a service that did not wait, and
 // that of the client's own time-out.
-func TestAnswerWhileTheBodyIsSlow(t *testing.T) {
+func TestResponseWhileTheBodyIsSlow(t *testing.T) {
 	early, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -126,103 +122,6 @@ func (p *progress) stalled() time.Duration {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// What HTTP/2 carries and HTTP/1.1 cannot does not get through: the service would read another
-// request than the one that was routed.
-func TestNothingIsSmuggledDownFromHTTP2(t *testing.T) {
-	s := newService(t, echo)
-	g := start(t, head+`
-services: {a: {endpoints: ["`+s.URL+`"]}}
-routes:
-  - {name: deny, match: {path: /internal/**}, respond: {status: 403}}
-  - {name: all, match: {path: /**}, service: a}
-`)
-	for _, c := range []struct{ method, path, authority, host string }{
-		{"GET /internal/x HTTP/1.1", "/y", "a", ""},
-		{"GET\t", "/y", "a", ""},
-		{"GET", "/y?a HTTP/1.1", "a", ""},
-		{"GET", "/y?a#b", "a", ""},
-		{"GET", "/y", "a b", ""},
-		{"GET", "/y", "a/../b", ""},
-		{"GET", "/y", "a", "evil"},
-	} {
-		if status := h2(t, g.at.HTTP, c.method, c.path, c.authority, c.host); status != "400" && status != "" {
-			t.Errorf("%+v: %s", c, status)
-		}
-	}
-	if n := s.count(); n != 0 {
-		t.Errorf("the service saw %d requests", n)
-	}
-	if status := h2(t, g.at.HTTP, "GET", "/y?a=b", "a", ""); status != "200" {
-		t.Errorf("a sound request: %s", status)
-	}
-}
-
-// h2 sends one request as frames and returns the status; "" when the stream or the connection was
-// ended.
-func h2(t *testing.T, address, method, path, authority, host string) string {
-	t.Helper()
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(c, http2.ClientPreface)
-	f := http2.NewFramer(c, c)
-	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	if err := f.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
-	var block strings.Builder
-	e := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", authority}, {":path", path}, {"host", host}} {
-		if field[1] != "" {
-			e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
-		}
-	}
-	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		frame, err := f.ReadFrame()
-		if err != nil {
-			return ""
-		}
-		switch frame := frame.(type) {
-		case *http2.MetaHeadersFrame:
-			return frame.PseudoValue("status")
-		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
-			return ""
-		}
-	}
-}
-
-// The drain's end is no failure: what is still in flight then is cut off.
-func TestDrainIsBounded(t *testing.T) {
-	hang := make(chan struct{})
-	defer close(hang)
-	s := newService(t, func(w http.ResponseWriter, r *http.Request) { <-hang })
-	gw := startWith(t, head+`
-services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
-routes: [{name: all, match: {path: /**}, service: a}]
-`, 200*time.Millisecond)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+gw.at.HTTP+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		if resp, err := client.Do(req); err == nil {
-			resp.Body.Close()
-		}
-	}()
-	until(t, func() bool { return s.count() == 1 })
-	if err := gw.stop(); err != nil {
-		t.Errorf("the gateway ended with %v", err)
-	}
-}
 
 // A stream that is silent for longer than the listener's idle time is not ended for it, nor a
 // request that takes longer.

@@ -39,14 +39,14 @@ func (t *transactionTarget) execute(x *filters.Exchange, _ inbound) result {
 
 // statusTarget is the status resource of a route's transactions.
 type statusTarget struct {
-	coordinator *transaction.Bridge
-	route       string
-	stopping    context.Context
+	bridge   *transaction.Bridge
+	route    string
+	stopping context.Context
 }
 
 func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	id, _ := x.Param("id")
-	v, found, err := t.coordinator.Status(x.Context(), id, t.route, x.Principal)
+	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
 		x.SetReply(refusal(filters.StoreUnavailable, "The store that knows this transaction does not answer."))
@@ -67,7 +67,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 		}
 		ctx, cancel := eitherDone(x.Context(), t.stopping)
 		defer cancel()
-		v = t.coordinator.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
+		v = t.bridge.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
 	}
 	reply := filters.Reply{Status: 200, Body: v.Encode()}
 	reply.Header.Add("Content-Type", "application/json")
@@ -85,7 +85,7 @@ func (t *statusTarget) events(x *filters.Exchange, v transaction.View) result {
 	return result{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
 		ctx, cancel := eitherDone(ctx, t.stopping)
 		defer cancel()
-		return t.coordinator.Events(ctx, v, route, principal, w, flush)
+		return t.bridge.Events(ctx, v, route, principal, w, flush)
 	}}
 }
 
