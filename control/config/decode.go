@@ -109,8 +109,8 @@ func (d *decoder) scalar(v reflect.Value, n *node, name string, rule rules) {
 		}
 	case json.Number:
 		if v.Kind() == reflect.Int {
-			f, err := strconv.ParseFloat(s.String(), 64) // the schema has checked that it is whole and within its bounds
-			if err == nil {
+			// The schema has checked that it is whole and within its bounds.
+			if f, err := strconv.ParseFloat(s.String(), 64); err == nil {
 				v.SetInt(int64(f))
 				return
 			}

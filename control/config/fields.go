@@ -62,6 +62,8 @@ func rulesOf(tag string) rules {
 			r.omitZero = true
 		case "example":
 			r.example = value
+		case "url":
+			r.example = "http://127.0.0.1:7001"
 		case "is":
 			r.only = value
 		case "later":

@@ -18,7 +18,8 @@ type outline struct {
 	parsed string // the text for the parser
 	tab    mark   // the first tab in an indentation that counts; zero without one
 	open   mark   // the innermost [ or { that is open at the end; zero without one
-	pairs  []mark // in the parsed text, behind where the file has two escapes \uXXXX of one character, and the parser gets one \UXXXXXXXX
+	// pairs are the places in the parsed text behind each \UXXXXXXXX that is two escapes \uXXXX in the file.
+	pairs []mark
 
 	runes     []rune // of the line that was asked for last
 	runesLine int

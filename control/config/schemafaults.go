@@ -45,9 +45,10 @@ var textForms = map[string]textForm{
 
 // patternWants say in words what the other patterns of the schema are.
 var patternWants = map[string]string{
-	prefixPattern:                  wantPrefix,
-	memberPattern:                  wantMember,
-	namePattern:                    "a name of letters, digits, dots, dashes and underlines, with a letter or digit first",
+	prefixPattern: wantPrefix,
+	memberPattern: wantMember,
+	namePattern: "a name of letters, digits, dots, dashes and underlines, " +
+		"with a letter or digit first",
 	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
 	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
 	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
@@ -115,8 +116,8 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	}
 }
 
-// names says which names of services, limits and transactions the schema's propertyNames has refused. The validator does
-// not tell it: the location in its error is one that it goes on changing.
+// names says which names of services, limits and transactions the schema's propertyNames has refused. The validator
+// does not tell it: the location in its error is one that it goes on changing.
 func (c *schemaFaults) names() {
 	for _, f := range fieldsOf(c.model) {
 		all := c.root.find(f.key)

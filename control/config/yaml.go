@@ -64,7 +64,8 @@ func (r *reader) document(data []byte) *node {
 	r.anchors = map[string]*node{}
 	n := r.node(documents[0])
 	if n.size > nodesMax {
-		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read", n.size, nodesMax)
+		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read",
+			n.size, nodesMax)
 		return nil
 	}
 	if n.kind == scalarNode && n.scalar == nil && !n.broken {
