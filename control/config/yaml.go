@@ -48,7 +48,7 @@ func (r *reader) document(data []byte) *node {
 		r.syntax(err)
 		return nil
 	}
-	if r.text.tab != (mark{}) {
+	if r.text.refuse {
 		r.faults.add(position{r.file, r.text.tab.line, r.text.tab.column}, "%s", tabMessage)
 		return nil
 	}
