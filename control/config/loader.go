@@ -42,7 +42,7 @@ func (l *loader) document(name string, data []byte) {
 	case l.root == nil:
 		l.root = root
 	case root.kind != mappingNode || l.root.kind != mappingNode:
-		l.faults.add(root.pos, "a configuration is a mapping, this is %s", root.show())
+		l.faults.add(root.pos, "a configuration is a mapping, this is %s", root.redacted())
 		l.failed = true
 	default:
 		for _, m := range root.members {
@@ -76,7 +76,7 @@ func (l *loader) merge(m *member) {
 	case field.rules.same && to.kind == scalarNode && from.kind == scalarNode:
 		if to.scalar != from.scalar {
 			l.faults.add(m.pos, "%s: %s, and at %s:%d it is %s",
-				m.name, from.show(), first.pos.file, first.pos.line, to.show())
+				m.name, from.redacted(), first.pos.file, first.pos.line, to.redacted())
 		}
 	default:
 		l.faults.add(m.pos, "%s: given twice, first at %s:%d", m.name, first.pos.file, first.pos.line)

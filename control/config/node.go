@@ -159,8 +159,8 @@ func quoteHint(text string) string {
 	return ""
 }
 
-// show writes the value for a message.
-func (n *node) show() string {
+// redacted writes the value for a message; a secret is hidden.
+func (n *node) redacted() string {
 	switch {
 	case n.kind == listNode:
 		return "a list"

@@ -75,7 +75,7 @@ func (RedisStore) describe() descriptions {
 		"Addresses": "host:port of the server, or of nodes of the cluster.",
 		"Cluster":   "Redis Cluster.",
 		"Username":  "The ACL user.",
-		"Password":  "Its password; fill it in with ${env:NAME} or ${file:PATH}.",
+		"Password":  "Its password; set it with ${env:NAME} or ${file:PATH}.",
 		"TLS":       "Connect with TLS.",
 		"Timeout":   "One command, dial included.",
 		"KeyPrefix": "What all keys begin with.",
@@ -124,7 +124,7 @@ func (RedisSentinel) describe() descriptions {
 	return descriptions{
 		"Master":   "The name that the sentinels know the master by.",
 		"Username": "The ACL user at the sentinels.",
-		"Password": "Its password there; fill it in with ${env:NAME} or ${file:PATH}.",
+		"Password": "Its password there; set it with ${env:NAME} or ${file:PATH}.",
 	}
 }
 

@@ -114,7 +114,7 @@ func outlineNode(n *node) string {
 	case n.scalar == nil:
 		return "-"
 	}
-	return n.pos.String() + " " + n.show()
+	return n.pos.String() + " " + n.redacted()
 }
 
 // TestHostileYAML: no long text takes a time that grows faster than it does.

@@ -87,7 +87,7 @@ func decodeUnion(u union, n *node) bool {
 // describe says that the value is none of the forms.
 func (f unionForm) describe(n *node) string {
 	text, _ := n.scalar.(string)
-	return fmt.Sprintf("%s is not %s%s", n.show(), f.want, suggestion(text, f.words))
+	return fmt.Sprintf("%s is not %s%s", n.redacted(), f.want, suggestion(text, f.words))
 }
 
 // A status is a union of two forms without a word: a number, or a text such as 2xx.
