@@ -16,7 +16,7 @@ import (
 // staticResponse is the target that is a written answer.
 type staticResponse struct{ reply filters.Reply }
 
-func newStaticResponse(r *config.Respond) *staticResponse {
+func newStaticResponse(r *config.StaticResponse) *staticResponse {
 	f := &staticResponse{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
 		if !message.HopByHop(name) { // the engine's own

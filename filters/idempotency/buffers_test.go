@@ -25,8 +25,8 @@ func lend(key, body string) (*filters.Exchange, *filtertest.Buffers) {
 	return x, lent
 }
 
-// finish takes the exchange to its end, with an answer that lies in buffers, and lets these be used
-// again.
+// finish takes the exchange to its end, with a response that lies in buffers, and lets these be
+// used again.
 func (b *bench) finish(x *filters.Exchange, lent *filtertest.Buffers) {
 	x.Dispatched = true
 	x.Response = filters.Response{Status: created.status, Header: created.header.Clone(),
@@ -62,9 +62,9 @@ func (b *bench) wantReplay(what string) {
 	b.chain.Done(x, filters.Refused)
 }
 
-// TestJoinedAnswerOutlivesItsLeader: the duplicates of a process get the answer of an exchange that
-// is over when they write it.
-func TestJoinedAnswerOutlivesItsLeader(t *testing.T) {
+// TestJoinedResponseOutlivesItsLeader: the duplicates of a process get the response of an exchange
+// that is over when they write it.
+func TestJoinedResponseOutlivesItsLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
 		x, lent := lend("k", "{}")

@@ -23,14 +23,15 @@ func drawRecord(t *rapid.T) Record {
 		ID: rapid.String().Draw(t, "id"), State: State(rapid.IntRange(int(InFlight), int(Unknown)).Draw(t, "state")),
 		Token: rapid.Uint64().Draw(t, "token"), Attempt: rapid.Int().Draw(t, "attempt"),
 		Route: rapid.String().Draw(t, "route"), Principal: rapid.String().Draw(t, "principal"),
-		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t, "gid"), NotDispatched: rapid.Bool().Draw(t,
-			"unsent"),
+		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t,
+			"gid"), NotDispatched: rapid.Bool().Draw(t,
+			"not dispatched"),
 		Counted: rapid.Bool().Draw(t, "counted"),
 		Created: drawTime(t, "created"), LeaseUntil: drawTime(t, "lease"), CapUntil: drawTime(t, "cap"),
 		Expires: drawTime(t, "expires"), TTL: time.Duration(rapid.Int64().Draw(t, "ttl")),
 	}
 	copy(r.Fingerprint[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "fingerprint"))
-	if b := rapid.SliceOf(rapid.Byte()).Draw(t, "answer"); len(b) > 0 {
+	if b := rapid.SliceOf(rapid.Byte()).Draw(t, "response"); len(b) > 0 {
 		r.Response = b
 	}
 	return r
@@ -61,7 +62,7 @@ func sampleRecord() Record {
 		Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second),
 		CapUntil: now.Add(time.Minute),
 		Expires:  now.Add(time.Hour), TTL: time.Hour,
-		Response: []byte("the stored form of an answer"),
+		Response: []byte("the stored form of a response"),
 	}
 }
 

@@ -50,8 +50,8 @@ type Record struct {
 	GID           string // Delegated and after: the coordinator's name for it
 	NotDispatched bool   // nothing is sent under this claim: when its lease is over the key is free
 	Counted       bool   // among the open keys of its owner ([Owner])
-	// Created is when the first claim was made. Further attempts keep it, so it tells a record from a
-	// later one with the same ID.
+	// Created is when the first claim was made. Further attempts keep it, so it tells a record from
+	// a later one with the same ID.
 	Created    time.Time
 	LeaseUntil time.Time     // InFlight: when the claim lapses
 	CapUntil   time.Time     // InFlight: no renewal goes beyond
@@ -83,8 +83,8 @@ type ClaimRequest struct {
 	Retry         bool   // an unknown outcome may be tried again
 	RetryOf       uint64 // so may the unknown outcome of the claim with that token; 0 is none
 	NotDispatched bool   // see Record.NotDispatched
-	// MaxOpen is how many live records the owner may have, this one included. 0: any number, and this
-	// one is not counted.
+	// MaxOpen is how many live records the owner may have, this one included. 0: any number, and
+	// this one is not counted.
 	MaxOpen int
 }
 
@@ -210,7 +210,7 @@ func View(rec *Record, now time.Time) (Record, bool) {
 // An owner whose lease lapsed may still finish when nobody holds the record and its outcome is
 // unknown, also when the record was taken over meanwhile and the later attempt ended without a
 // response: the late response is the true one. From then on the record is that owner's, and the one
-// who took it over is fenced off.
+// that took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
 	if rec == nil || !now.Before(rec.Expires) || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost
@@ -259,7 +259,8 @@ func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, re
 		if rec.State != InFlight {
 			return Record{}, false, ErrLost
 		}
-		next.State, next.GID, next.NotDispatched, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL, DelegatedLife))
+		next.State, next.GID, next.NotDispatched, next.Expires = Delegated, ch.GID, false, now.Add(max(rec.TTL,
+			DelegatedLife))
 	}
 	return next, false, nil
 }

@@ -38,12 +38,12 @@ func step(t *testing.T, rec *Record, token uint64, ch Change, now time.Time) *Re
 
 func TestClaim(t *testing.T) {
 	sent := claimOf(1)
-	unsent := claimOf(1)
-	unsent.NotDispatched = true
-	inFlight, free := claimed(t, sent, start), claimed(t, unsent, start)
+	notDispatched := claimOf(1)
+	notDispatched.NotDispatched = true
+	inFlight, free := claimed(t, sent, start), claimed(t, notDispatched, start)
 	answered := step(t, inFlight, 1, Change{Op: Finish, Response: []byte("201")}, at(time.Second))
 	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
-	handed := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
+	delegated := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
 	retry := claimOf(2)
 	retry.Retry = true
 	other := retry
@@ -69,7 +69,7 @@ func TestClaim(t *testing.T) {
 		{"nothing sent, lease runs", free, retry, at(9 * time.Second), false, InFlight, 1},
 		{"unknown", unknown, claimOf(2), at(time.Minute), false, Unknown, 1},
 		{"unknown, may be tried again", unknown, retry, at(time.Minute), true, InFlight, 2},
-		{"handed outlives the lease", handed, retry, at(time.Minute), false, Delegated, 1},
+		{"delegated outlives the lease", delegated, retry, at(time.Minute), false, Delegated, 1},
 		{"answered", answered, retry, at(time.Minute), false, Answered, 1},
 		{"answered, other request", answered, other, at(time.Minute), false, Answered, 1},
 		{"expired", answered, other, at(time.Hour + time.Second), true, InFlight, 1},
@@ -90,7 +90,7 @@ func TestApply(t *testing.T) {
 	inFlight := claimed(t, claimOf(1), start)
 	answered := step(t, inFlight, 1, first, at(time.Second))
 	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
-	handed := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
+	delegated := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
 	renew := Change{Op: Renew, Lease: 30 * time.Second}
 
 	for _, c := range []struct {
@@ -108,7 +108,7 @@ func TestApply(t *testing.T) {
 		{"renew up to the cap", inFlight, 1, renew, at(50 * time.Second), false, false,
 			func(n Record) bool { return n.LeaseUntil.Equal(at(time.Minute)) }},
 		{"renew at the cap", inFlight, 1, renew, at(time.Minute), false, true, nil},
-		{"renew, handed", handed, 1, renew, at(time.Minute), false, false,
+		{"renew, delegated", delegated, 1, renew, at(time.Minute), false, false,
 			func(n Record) bool { return n.Expires.Equal(at(time.Minute + time.Hour)) }},
 		{"renew, unknown", unknown, 1, renew, at(2 * time.Second), false, true, nil},
 		{"finish", inFlight, 1, first, at(time.Second), false, false, func(n Record) bool {
@@ -118,9 +118,9 @@ func TestApply(t *testing.T) {
 			func(n Record) bool { return n.State == Answered }},
 		{"finish an unknown one", unknown, 1, first, at(time.Minute), false, false,
 			func(n Record) bool { return n.State == Answered }},
-		{"finish a handed one", handed, 1, first, at(time.Minute), false, false,
+		{"finish a delegated one", delegated, 1, first, at(time.Minute), false, false,
 			func(n Record) bool { return n.State == Answered }},
-		{"finish again keeps the first answer", answered, 1, Change{Op: Finish, Response: []byte("500")},
+		{"finish again keeps the first response", answered, 1, Change{Op: Finish, Response: []byte("500")},
 			at(time.Minute), false, false,
 			func(n Record) bool { return string(n.Response) == "201" && n.Expires.Equal(answered.Expires) }},
 		{"finish with an old token", inFlight, 2, first, at(time.Second), false, true, nil},
@@ -128,14 +128,14 @@ func TestApply(t *testing.T) {
 		{"finish an expired one", inFlight, 1, first, at(2 * time.Hour), false, true, nil},
 		{"free", inFlight, 1, Change{Op: Free}, at(time.Second), true, false, nil},
 		{"free an answered one", answered, 1, Change{Op: Free}, at(time.Second), false, true, nil},
-		{"free a handed one", handed, 1, Change{Op: Free}, at(time.Second), true, false, nil},
-		{"doubt", inFlight, 1, Change{Op: MarkUnknown}, at(time.Second), false, false,
+		{"free a delegated one", delegated, 1, Change{Op: Free}, at(time.Second), true, false, nil},
+		{"mark unknown", inFlight, 1, Change{Op: MarkUnknown}, at(time.Second), false, false,
 			func(n Record) bool { return n.State == Unknown }},
-		{"doubt a handed one", handed, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
-		{"doubt an answered one", answered, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
-		{"hand", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false,
+		{"mark unknown a delegated one", delegated, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
+		{"mark unknown an answered one", answered, 1, Change{Op: MarkUnknown}, at(time.Second), false, true, nil},
+		{"delegate", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false,
 			func(n Record) bool { return n.State == Delegated && !n.NotDispatched }},
-		{"hand an unknown one", unknown, 1, Change{Op: Delegate}, at(time.Second), false, true, nil},
+		{"delegate an unknown one", unknown, 1, Change{Op: Delegate}, at(time.Second), false, true, nil},
 	} {
 		next, remove, err := Apply(c.rec, c.token, c.ch, c.now)
 		if remove != c.remove || errors.Is(err, ErrLost) != c.lost || (err != nil) != c.lost {
@@ -230,7 +230,7 @@ func TestView(t *testing.T) {
 	sent := claimed(t, claimOf(1), start)
 	c := claimOf(1)
 	c.NotDispatched = true
-	unsent := claimed(t, c, start)
+	notDispatched := claimed(t, c, start)
 	for _, tc := range []struct {
 		name  string
 		rec   *Record
@@ -241,8 +241,8 @@ func TestView(t *testing.T) {
 		{"none", nil, start, false, 0},
 		{"runs", sent, at(9 * time.Second), true, InFlight},
 		{"lapsed", sent, at(10 * time.Second), true, Unknown},
-		{"nothing sent", unsent, at(9 * time.Second), true, InFlight},
-		{"lapsed, nothing sent", unsent, at(10 * time.Second), false, 0},
+		{"nothing sent", notDispatched, at(9 * time.Second), true, InFlight},
+		{"lapsed, nothing sent", notDispatched, at(10 * time.Second), false, 0},
 		{"expired", sent, at(time.Hour + time.Minute), false, 0},
 	} {
 		before := Record{}

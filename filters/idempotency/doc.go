@@ -27,10 +27,10 @@
 //	nobody took the key over          it is recorded
 //	the other attempt runs            the request waits for it like a duplicate
 //	the other attempt was answered    the client gets the recorded response
-//	the other attempt was not         it is recorded: it is the true response to an unknown outcome, and
-//	executed, or is unknown           the other attempt's, should it come yet, is not
-//	the record is of a later request  nothing is changed; the client gets what that record says, if it is of
-//	                                  the same request, else its own response
+//	the other attempt was not         it is recorded: it is the true response to an unknown outcome,
+//	executed, or is unknown           and the other attempt's, should it come yet, is not
+//	the record is of a later request  nothing is changed; the client gets what that record says,
+//	                                  if it is of the same request, else its own response
 //	there is no record any more       the client gets its own response
 //
 // A further attempt that ends as not executed takes only itself back: what became of the ones

@@ -37,8 +37,8 @@ func New(s Settings, o Options) *Filter {
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
 
-// Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint is made of it, and the response as
-// far as it is recorded.
+// Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint
+// is made of it, and the response as far as it is recorded.
 func (f *Filter) Needs() filters.Needs {
 	s := &f.settings
 	return filters.Needs{

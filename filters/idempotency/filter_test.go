@@ -1,11 +1,7 @@
 package idempotency_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,164 +17,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// bench is a filter on a memory store, and a service behind it that the test speaks for.
-type bench struct {
-	t       *testing.T
-	filter  *idempotency.Filter
-	store   *faulty
-	calls *idempotency.Calls
-	counts  map[string]*tally
-	chain   *filters.Chain
-	codec   *idempotency.ResponseCodec
-	runs    atomic.Int64 // executions
-	probe   func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
-}
-
-func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
-	return b.probe(x, attempt)
-}
-
-type tally struct{ n atomic.Int64 }
-
-func (c *tally) Inc() { c.n.Add(1) }
-
-func defaults() idempotency.Settings {
-	return idempotency.Settings{
-		Header: "Idempotency-Key",
-		Scope:  []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
-		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query},
-			{Root: ref.Body}},
-		TTL: 24 * time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: 3 * time.Second,
-		Record:      []idempotency.StatusRange{{From: 200, To: 299}, {From: 400, To: 499}},
-		NotExecuted: []idempotency.StatusRange{{From: 503, To: 503}},
-		MaxBody:     1 << 10,
-	}
-}
-
-func newBench(t *testing.T, s idempotency.Settings) *bench {
-	return benchOn(t, s, &faulty{Store: idempotencymemory.New(nil)})
-}
-
-func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
-	b := &bench{t: t, store: store, calls: idempotency.NewCalls(), counts: map[string]*tally{}}
-	count := func(name string) filters.Counter {
-		b.counts[name] = &tally{}
-		return b.counts[name]
-	}
-	b.codec = new(idempotency.ResponseCodec)
-	b.filter = idempotency.New(s, idempotency.Options{
-		Store: store, Codec: b.codec, Prober: b, Calls: b.calls, Logger: slog.New(slog.NewTextHandler(io.Discard,
-			nil)),
-		Metrics: idempotency.Metrics{
-			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
-			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"),
-			Failures: count("failures"),
-			TooMany:  count("too-many"), Probes: count("probes"), Settled: count("settled"),
-			Untrusted: count("untrusted"),
-		},
-	})
-	var err error
-	b.chain, err = filters.NewChain(func(_ *filters.Exchange, f string, v any,
-		stack []byte) {
-		t.Errorf("panic in %s: %v\n%s", f, v, stack)
-	}, b.filter)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.calls.Close)
-	return b
-}
-
-// answer is what the service does with a request.
-type answer struct {
-	status  int
-	body    string
-	header  filters.Header
-	takes   time.Duration
-	resent  int             // how often the engine repeated the request by itself
-	streams bool            // longer than the route keeps
-	fails   filters.Outcome // with no answer: NotSent or Unanswered
-	reason  filters.Reason
-}
-
-type seen struct {
-	status  int
-	body    string
-	header  filters.Header
-	reason  filters.Reason
-	inject  filters.Header
-	ran     bool
-	attempt int
-}
-
-func request(key, body string) *filters.Exchange {
-	x := new(filters.Exchange)
-	fill(x, key, body)
-	return x
-}
-
-func fill(x *filters.Exchange, key, body string) {
-	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
-	x.Method, x.Path, x.Route, x.Principal = "POST", "/v1/orders", "create-order", "ann"
-	if key != "" {
-		x.Header.Add("Idempotency-Key", key)
-	}
-}
-
-// do runs an exchange as the engine does.
-func (b *bench) do(x *filters.Exchange, a answer) seen {
-	var s seen
-	reply, _ := b.chain.Request(x)
-	outcome := filters.Refused
-	if reply != nil {
-		x.SetReply(reply)
-	} else {
-		s.ran, s.attempt = true, x.Logical.Attempt
-		s.inject = x.Inject.Clone()
-		b.runs.Add(1)
-		x.Dispatched = true
-		for range a.resent {
-			if !x.BeginAttempt() {
-				b.t.Error("a repetition was not granted")
-			}
-		}
-		if a.takes > 0 {
-			time.Sleep(a.takes)
-		}
-		outcome = filters.Completed
-		switch {
-		case a.reason != "":
-			outcome = a.fails
-			if a.fails == filters.NotDispatched || a.fails == filters.Refused {
-				x.Dispatched = false
-			}
-			x.SetReply(filters.Refuse(a.reason, filters.Problem{}))
-		default:
-			x.Response = filters.Response{Status: a.status, Header: a.header.Clone(), Body: []byte(a.body),
-				Whole: !a.streams}
-		}
-	}
-	b.chain.Response(x)
-	s.status, s.reason = x.Response.Status, x.Response.Reason
-	s.body, s.header = string(x.Response.Body), x.Response.Header.Clone()
-	b.chain.Done(x, outcome)
-	return s
-}
-
-func (b *bench) want(what string, got seen, status int, reason filters.Reason, ran bool) {
-	b.t.Helper()
-	if got.status != status || got.reason != reason || got.ran != ran {
-		b.t.Fatalf("%s: status %d, reason %q, executed %v; want %d, %q, %v", what, got.status, got.reason, got.ran,
-			status, reason, ran)
-	}
-}
-
-var created = answer{status: 201, body: `{"id":7}`, header: filters.Header{
-	{Name: "Content-Type", Value: "application/json"}, {Name: "Set-Cookie", Value: "s=1"}, {Name: "Connection",
-		Value: "x"},
-	{Name: "Date", Value: "Fri, 20 Nov 2026 10:00:00 GMT"}, {Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"},
-}}
-
 func TestReplay(t *testing.T) {
 	b := newBench(t, defaults())
 	first := b.do(request("k", "{}"), created)
@@ -186,7 +24,7 @@ func TestReplay(t *testing.T) {
 	if first.inject.Get("Sluice-Attempt") != "1" || len(first.inject.Get("Idempotency-Key")) != idempotency.IDLength {
 		t.Errorf("injected %v", first.inject)
 	}
-	again := b.do(request(`"k";p=1`, "{}"), answer{status: 500})
+	again := b.do(request(`"k";p=1`, "{}"), response{status: 500})
 	b.want("the duplicate", again, 201, "", false)
 	if again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" ||
 		again.header.Get("Idempotent-Original-Date") != "Fri, 20 Nov 2026 10:00:00 GMT" ||
@@ -248,31 +86,31 @@ func TestBodyAndDerivedKeys(t *testing.T) {
 // What becomes of a key (CONTRACT §2).
 func TestEnds(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		answer answer
-		next   string // answered, free, unknown
+		name     string
+		response response
+		next     string // answered, free, unknown
 	}{
-		{"200", answer{status: 200}, "answered"},
-		{"404", answer{status: 404}, "answered"},
-		{"408", answer{status: 408}, "free"},
-		{"425", answer{status: 425}, "free"},
-		{"429", answer{status: 429}, "free"},
-		{"503 says that it did nothing", answer{status: 503}, "free"},
-		{"302", answer{status: 302}, "free"},
-		{"500", answer{status: 500}, "unknown"},
-		{"504 of the service", answer{status: 504}, "unknown"},
-		{"could not connect", answer{reason: filters.UpstreamUnreachable, fails: filters.NotDispatched}, "free"},
-		{"breaker open", answer{reason: filters.BreakerOpen, fails: filters.Refused}, "free"},
-		{"timeout", answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse}, "unknown"},
-		{"connection broke", answer{reason: filters.UpstreamFailed, fails: filters.NoResponse}, "unknown"},
+		{"200", response{status: 200}, "answered"},
+		{"404", response{status: 404}, "answered"},
+		{"408", response{status: 408}, "free"},
+		{"425", response{status: 425}, "free"},
+		{"429", response{status: 429}, "free"},
+		{"503 says that it did nothing", response{status: 503}, "free"},
+		{"302", response{status: 302}, "free"},
+		{"500", response{status: 500}, "unknown"},
+		{"504 of the service", response{status: 504}, "unknown"},
+		{"could not connect", response{reason: filters.UpstreamUnreachable, fails: filters.NotDispatched}, "free"},
+		{"breaker open", response{reason: filters.BreakerOpen, fails: filters.Refused}, "free"},
+		{"timeout", response{reason: filters.UpstreamTimeout, fails: filters.NoResponse}, "unknown"},
+		{"connection broke", response{reason: filters.UpstreamFailed, fails: filters.NoResponse}, "unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, defaults())
-			b.do(request("k", "{}"), c.answer)
+			b.do(request("k", "{}"), c.response)
 			next := b.do(request("k", "{}"), created)
 			switch c.next {
 			case "answered":
-				b.want("the duplicate", next, c.answer.status, "", false)
+				b.want("the duplicate", next, c.response.status, "", false)
 			case "free":
 				b.want("the next one", next, 201, "", true)
 				if next.attempt != 1 {
@@ -291,8 +129,8 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 	s := defaults()
 	s.Retry = true
 	b := newBench(t, s)
-	first := b.do(request("k", "{}"), answer{status: 500})
-	second := b.do(request("k", "{}"), answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
+	first := b.do(request("k", "{}"), response{status: 500})
+	second := b.do(request("k", "{}"), response{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
 	third := b.do(request("k", "{}"), created)
 	if first.attempt != 1 || second.attempt != 2 || third.attempt != 3 || third.inject.Get("Sluice-Attempt") != "3" {
 		t.Errorf("attempts %d, %d, %d", first.attempt, second.attempt, third.attempt)
@@ -303,19 +141,19 @@ func TestRetryOfAnUnknownOutcome(t *testing.T) {
 	b.want("the duplicate", b.do(request("k", "{}"), created), 201, "", false)
 }
 
-// What the engine sends again by itself has a number of its own, and leaves a doubt behind whatever
-// comes of the repetition.
+// What the engine sends again by itself has a number of its own, and leaves an unknown outcome
+// behind whatever comes of the repetition.
 func TestResentByTheEngine(t *testing.T) {
 	s := defaults()
 	s.Retry = true
 	for _, c := range []struct {
-		first answer
+		first response
 		next  int
 	}{
-		{answer{status: 503, resent: 1}, 2},
-		{answer{reason: filters.BreakerOpen, fails: filters.Refused, resent: 2}, 3},
-		{answer{status: 500, resent: 1}, 3},
-		{answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse, resent: 2}, 4},
+		{response{status: 503, resent: 1}, 2},
+		{response{reason: filters.BreakerOpen, fails: filters.Refused, resent: 2}, 3},
+		{response{status: 500, resent: 1}, 3},
+		{response{reason: filters.UpstreamTimeout, fails: filters.NoResponse, resent: 2}, 4},
 	} {
 		b := newBench(t, s)
 		b.do(request("k", "one"), c.first)
@@ -328,17 +166,17 @@ func TestResentByTheEngine(t *testing.T) {
 
 // A later attempt that comes to nothing does not undo the first one: what became of that stays
 // unknown, and the key stays its request's.
-func TestRefusedRetryKeepsTheDoubt(t *testing.T) {
+func TestRefusedRetryKeepsTheEarlierOneUnknown(t *testing.T) {
 	s := defaults()
 	s.Retry = true
-	for _, refusal := range []answer{
+	for _, refusal := range []response{
 		{reason: filters.BreakerOpen, fails: filters.Refused},
 		{reason: filters.UpstreamUnreachable, fails: filters.NotDispatched},
 		{status: 503},
 		{status: 429},
 	} {
 		b := newBench(t, s)
-		b.do(request("k", "one"), answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
+		b.do(request("k", "one"), response{reason: filters.UpstreamTimeout, fails: filters.NoResponse})
 		b.do(request("k", "one"), refusal)
 		b.want("another request with the key", b.do(request("k", "two"), created), 422, filters.KeyReused, false)
 		third := b.do(request("k", "one"), created)
@@ -349,9 +187,9 @@ func TestRefusedRetryKeepsTheDoubt(t *testing.T) {
 	}
 }
 
-func TestLongAnswerIsNotReplayable(t *testing.T) {
+func TestLongResponseIsNotReplayable(t *testing.T) {
 	b := newBench(t, defaults())
-	b.want("the first", b.do(request("k", "{}"), answer{status: 200, streams: true}), 200, "", true)
+	b.want("the first", b.do(request("k", "{}"), response{status: 200, streams: true}), 200, "", true)
 	b.want("the duplicate", b.do(request("k", "{}"), created), 409, filters.ResponseNotReplayable, false)
 }
 
@@ -363,7 +201,7 @@ func TestDuplicatesJoin(t *testing.T) {
 		for i := range results {
 			wg.Go(func() {
 				results[i] = b.do(request("k", "{}"),
-					answer{status: 201, body: "one", takes: time.Second})
+					response{status: 201, body: "one", takes: time.Second})
 			})
 		}
 		wg.Wait()
@@ -381,7 +219,7 @@ func TestDuplicatesJoin(t *testing.T) {
 func TestDuplicateOutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
-		go b.do(request("k", "{}"), answer{status: 201, takes: 5 * time.Second})
+		go b.do(request("k", "{}"), response{status: 201, takes: 5 * time.Second})
 		synctest.Wait()
 		began := time.Now()
 		r := b.do(request("k", "{}"), created)
@@ -396,7 +234,7 @@ func TestDuplicateOutOfTime(t *testing.T) {
 		s := defaults()
 		s.Wait = 0
 		b = newBench(t, s)
-		go b.do(request("k", "{}"), answer{status: 201, takes: time.Second})
+		go b.do(request("k", "{}"), response{status: 201, takes: time.Second})
 		synctest.Wait()
 		b.want("rejected at once", b.do(request("k", "{}"), created), 409, filters.RequestInProgress, false)
 		time.Sleep(2 * time.Second)
@@ -412,7 +250,7 @@ func TestLeaseAndCap(t *testing.T) {
 		one, two := benchOn(t, s, store), benchOn(t, s, store) // two gateways
 		ended := make(chan seen)
 		go func() {
-			ended <- one.do(request("k", "{}"), answer{status: 200, body: "late", takes: 8 * time.Second})
+			ended <- one.do(request("k", "{}"), response{status: 200, body: "late", takes: 8 * time.Second})
 		}()
 		time.Sleep(4 * time.Second)
 		two.want("while it is renewed", two.do(request("k", "{}"), created), 409, filters.RequestInProgress, false)
@@ -432,8 +270,8 @@ func TestLeaseAndCap(t *testing.T) {
 	})
 }
 
-// Who has joined an owner that turns out to be late gets the answer that was recorded, and not the
-// late one.
+// A duplicate that joined an owner that turns out to be late gets the response that was recorded,
+// and not the late one.
 func TestDuplicatesOfALateOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
@@ -442,7 +280,7 @@ func TestDuplicatesOfALateOwner(t *testing.T) {
 		one, two := benchOn(t, s, store), benchOn(t, s, store)
 		ended, joined := make(chan seen), make(chan seen)
 		go func() {
-			ended <- one.do(request("k", "{}"), answer{status: 200, body: "late", takes: 8 * time.Second})
+			ended <- one.do(request("k", "{}"), response{status: 200, body: "late", takes: 8 * time.Second})
 		}()
 		synctest.Wait()
 		go func() { joined <- one.do(request("k", "{}"), created) }()
@@ -501,7 +339,7 @@ func TestStoreGoneAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, defaults())
 		b.store.failChanges.Store(3)
-		b.want("the client gets the answer", b.do(request("k", "{}"), created), 201, "", true)
+		b.want("the client gets the response", b.do(request("k", "{}"), created), 201, "", true)
 		time.Sleep(2 * time.Second)
 		b.want("it was recorded in the end", b.do(request("k", "{}"), created), 201, "", false)
 
@@ -539,39 +377,9 @@ func TestConform(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	b := newBench(t, defaults())
 	for i := range 50 {
-		b.do(request(strings.Repeat("k", i%7+1), "{}"), answer{status: []int{200, 500, 503, 429}[i%4]})
+		b.do(request(strings.Repeat("k", i%7+1), "{}"), response{status: []int{200, 500, 503, 429}[i%4]})
 	}
 	if n := b.calls.InFlight(); n != 0 {
 		t.Errorf("%d calls are open", n)
 	}
-}
-
-// faulty is a store that fails or loses acknowledgements.
-type faulty struct {
-	idempotency.Store
-	claims      atomic.Int64
-	failClaims  atomic.Int64 // how many claims are taken and not acknowledged
-	failChanges atomic.Int64 // how many changes are not taken
-	fault       error        // of claims; nil: errFault
-}
-
-var errFault = errors.New("store does not answer")
-
-func (f *faulty) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
-	f.claims.Add(1)
-	rec, claimed, err := f.Store.Claim(ctx, c)
-	if f.failClaims.Add(-1) >= 0 {
-		if f.fault != nil {
-			return idempotency.Record{}, false, f.fault
-		}
-		return idempotency.Record{}, false, errFault
-	}
-	return rec, claimed, err
-}
-
-func (f *faulty) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	if f.failChanges.Add(-1) >= 0 {
-		return errFault
-	}
-	return f.Store.Change(ctx, id, token, ch)
 }

@@ -38,14 +38,16 @@ func TestVerdictOfGRPC(t *testing.T) {
 			"behind it":   {Status: 200, Header: grpc, Trailer: status, Whole: true},
 			"in the head": {Status: 200, Header: append(grpc.Clone(), status...), Whole: true},
 		} {
-			if a, b, c := usual.judge(&r), all.judge(&r), successes.judge(&r); a != w.usual || b != w.all || c != w.successes {
+			if a, b, c := usual.judge(&r), all.judge(&r), successes.judge(&r); a != w.usual || b != w.all ||
+				c != w.successes {
 				t.Errorf("code %d %s: %v %v %v, want %+v", code, where, a, b, c, w)
 			}
 		}
 	}
 	limited := usual
 	limited.NotExecuted = []StatusRange{{429, 429}}
-	if got := limited.judge(&filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "Grpc-Status", Value: "8"}}, Whole: true}); got != Free {
+	if got := limited.judge(&filters.Response{Status: 200, Header: grpc,
+		Trailer: filters.Header{{Name: "Grpc-Status", Value: "8"}}, Whole: true}); got != Free {
 		t.Errorf("a route that says so: %v, want Free", got)
 	}
 	web := filters.Header{{Name: "Content-Type", Value: "application/grpc-web"}}
@@ -55,7 +57,8 @@ func TestVerdictOfGRPC(t *testing.T) {
 		want Op
 	}{
 		{"without a status", filters.Response{Status: 200, Header: grpc, Whole: true}, MarkUnknown},
-		{"a status that is none", filters.Response{Status: 200, Header: grpc, Trailer: filters.Header{{Name: "grpc-status", Value: "-1"}}, Whole: true}, MarkUnknown},
+		{"a status that is none", filters.Response{Status: 200, Header: grpc,
+			Trailer: filters.Header{{Name: "grpc-status", Value: "-1"}}, Whole: true}, MarkUnknown},
 		{"a stream", filters.Response{Status: 200, Header: grpc}, Finish},
 		{"an error of HTTP", filters.Response{Status: 502, Header: grpc, Whole: true}, MarkUnknown},
 		{"gRPC-Web", filters.Response{Status: 200, Header: web, Whole: true}, Finish},

@@ -187,7 +187,7 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
 	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
 	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
-	case err == nil, errors.Is(err, ErrLost) && h.claimed.Resume: // settled by another one, with the same outcome
+	case err == nil:
 		h.finishCall(result{response: a, lent: true})
 		return nil
 	case errors.Is(err, ErrLost):
@@ -204,6 +204,9 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	}
 }
 
+// lateTriesMax is how often a late owner looks at most: other attempts may come and go meanwhile.
+const lateTriesMax = 100
+
 // finishLate ends a claim that was taken over. As long as another attempt runs its response may be
 // the recorded one, so this request waits for it like a duplicate. When that attempt ends without
 // one, this response is recorded. nil: the response may go to the client.
@@ -211,7 +214,7 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 	f := h.filter
 	budget := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
 	defer budget.end()
-	for {
+	for tries := 1; ; tries++ {
 		rec, ok, err := f.Store.Get(context.Background(), h.id)
 		switch {
 		case errors.Is(err, ErrCorrupt):
@@ -235,7 +238,8 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 				return unknown()
 			}
 		}
-		if budget.over() || rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
+		if budget.over() || tries == lateTriesMax ||
+			rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			h.retryInBackground(ch)
 			return inProgress()
 		}

@@ -28,9 +28,9 @@ type late struct {
 	ended chan seen
 }
 
-var ownResponse = answer{status: 201, body: "of the late owner", takes: 20 * time.Second}
+var ownResponse = response{status: 201, body: "of the late owner", takes: 20 * time.Second}
 
-func newLate(t *testing.T, s idempotency.Settings, owners answer) *late {
+func newLate(t *testing.T, s idempotency.Settings, owners response) *late {
 	l := &late{t: t, other: newBench(t, s), ended: make(chan seen, 1)}
 	l.owner = benchOn(t, s, &faulty{Store: unrenewed{l.other.store.Store}})
 	go func() { l.ended <- l.owner.do(request("k", "{}"), owners) }()
@@ -50,7 +50,7 @@ func (l *late) wantOwn(got seen) {
 func (l *late) wantRecorded(body string) {
 	l.t.Helper()
 	for _, b := range []*bench{l.owner, l.other} {
-		again := b.do(request("k", "{}"), answer{status: 500})
+		again := b.do(request("k", "{}"), response{status: 500})
 		b.want("a duplicate", again, 201, "", false)
 		if again.body != body || again.header.Get("Idempotent-Replayed") != "true" {
 			l.t.Errorf("replayed %q, recorded was %q", again.body, body)
@@ -64,7 +64,7 @@ func retrying() idempotency.Settings {
 	return s
 }
 
-func inLate(t *testing.T, s idempotency.Settings, owners answer, test func(l *late)) {
+func inLate(t *testing.T, s idempotency.Settings, owners response, test func(l *late)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(newLate(t, s, owners)) })
 }
@@ -72,7 +72,7 @@ func inLate(t *testing.T, s idempotency.Settings, owners answer, test func(l *la
 // The other attempt has ended without a response: the late one is the true one, whatever the
 // service said of the other.
 func TestLateOwnerSettlesWhatNobodyHolds(t *testing.T) {
-	for name, ends := range map[string]answer{
+	for name, ends := range map[string]response{
 		"not executed":       {status: 503},
 		"not sent":           {reason: filters.UpstreamUnreachable, fails: filters.NotDispatched},
 		"of unknown outcome": lost,
@@ -90,13 +90,13 @@ func TestLateOwnerSettlesWhatNobodyHolds(t *testing.T) {
 	}
 }
 
-// The other attempt runs when the late response comes: who has one in the end decides what both
-// clients get.
+// The other attempt runs when the late response comes: the one that has one in the end decides what
+// both clients get.
 func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 	t.Run("answered", func(t *testing.T) {
 		inLate(t, retrying(), ownResponse, func(l *late) {
 			// until 22 s
-			second := l.other.do(request("k", "{}"), answer{status: 201, body: "second", takes: 11 * time.Second})
+			second := l.other.do(request("k", "{}"), response{status: 201, body: "second", takes: 11 * time.Second})
 			l.other.want("who took over", second, 201, "", true)
 			got := <-l.ended
 			l.other.want("the late owner", got, 201, "", true)
@@ -108,14 +108,14 @@ func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 	})
 	t.Run("not executed", func(t *testing.T) {
 		inLate(t, retrying(), ownResponse, func(l *late) {
-			l.other.do(request("k", "{}"), answer{status: 503, takes: 11 * time.Second})
+			l.other.do(request("k", "{}"), response{status: 503, takes: 11 * time.Second})
 			l.wantOwn(<-l.ended)
 			l.wantRecorded(ownResponse.body)
 		})
 	})
 	t.Run("not executed, and later than a duplicate waits", func(t *testing.T) {
 		inLate(t, retrying(), ownResponse, func(l *late) {
-			l.other.do(request("k", "{}"), answer{status: 503, takes: 15 * time.Second}) // until 26 s; wait is 3 s
+			l.other.do(request("k", "{}"), response{status: 503, takes: 15 * time.Second}) // until 26 s; wait is 3 s
 			l.other.want("the late owner", <-l.ended, 409, filters.RequestInProgress, true)
 			time.Sleep(10 * time.Second) // the background records it
 			l.wantRecorded(ownResponse.body)
@@ -125,7 +125,7 @@ func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 		streams := ownResponse
 		streams.streams = true
 		inLate(t, retrying(), streams, func(l *late) {
-			l.other.do(request("k", "{}"), answer{status: 201, body: "second"})
+			l.other.do(request("k", "{}"), response{status: 201, body: "second"})
 			if got := <-l.ended; got.body != "second" {
 				t.Errorf("the late owner got %q", got.body)
 			}
@@ -139,7 +139,7 @@ func TestWhoTookOverIsLateToo(t *testing.T) {
 		third := benchOn(t, retrying(), &faulty{Store: unrenewed{l.other.store.Store}})
 		ended := make(chan seen, 1)
 		go func() { // from 11 s to 41 s
-			ended <- third.do(request("k", "{}"), answer{status: 201, body: "second", takes: 30 * time.Second})
+			ended <- third.do(request("k", "{}"), response{status: 201, body: "second", takes: 30 * time.Second})
 		}()
 		time.Sleep(5 * time.Second)
 		// At 20 s the second lease runs, so the first owner waits; at 21 s it is over.
@@ -161,7 +161,7 @@ func TestLateOwnerAndProbe(t *testing.T) {
 				return idempotency.Response{Status: 200, Body: []byte("probed"), Replayable: true,
 					Header: filters.Header{{Name: idempotency.OriginalStatus, Value: "201"}}}, true
 			}
-			if got := l.other.do(request("k", "{}"), answer{status: 500}); got.body != "probed" {
+			if got := l.other.do(request("k", "{}"), response{status: 500}); got.body != "probed" {
 				t.Errorf("the duplicate got %q", got.body)
 			}
 			if got := <-l.ended; got.body != "probed" || got.header.Get("Idempotent-Replayed") != "true" {
@@ -176,7 +176,7 @@ func TestLateOwnerAndProbe(t *testing.T) {
 				time.Sleep(12 * time.Second) // until 23 s
 				return idempotency.Response{Status: 200, Body: []byte("probed"), Replayable: true}, true
 			}
-			if got := l.other.do(request("k", "{}"), answer{status: 500}); got.body != ownResponse.body {
+			if got := l.other.do(request("k", "{}"), response{status: 500}); got.body != ownResponse.body {
 				t.Errorf("the duplicate got %q", got.body)
 			}
 			l.wantOwn(<-l.ended)
@@ -188,13 +188,13 @@ func TestLateOwnerAndProbe(t *testing.T) {
 // Nobody has taken the key over, or there is no record any more: the client gets its response.
 func TestLateOwnerWithoutAnother(t *testing.T) {
 	inLate(t, defaults(), ownResponse, func(l *late) {
-		l.other.want("a duplicate", l.other.do(request("k", "{}"), answer{status: 500}), 409, filters.OutcomeUnknown,
+		l.other.want("a duplicate", l.other.do(request("k", "{}"), response{status: 500}), 409, filters.OutcomeUnknown,
 			false)
 		l.wantOwn(<-l.ended)
 		l.wantRecorded(ownResponse.body)
 	})
 	inLate(t, defaults(), ownResponse, func(l *late) {
-		id := l.other.do(request("k", "{}"), answer{}).inject.Get("Idempotency-Key")
+		id := l.other.do(request("k", "{}"), response{}).inject.Get("Idempotency-Key")
 		if id != "" {
 			t.Fatal("executed again")
 		}
@@ -228,7 +228,7 @@ func TestLateOwnerWithoutAnother(t *testing.T) {
 // what is recorded.
 func TestLateOwnerWithoutAStore(t *testing.T) {
 	inLate(t, retrying(), ownResponse, func(l *late) {
-		l.other.do(request("k", "{}"), answer{status: 201, body: "second"})
+		l.other.do(request("k", "{}"), response{status: 201, body: "second"})
 		l.owner.store.Store = &noReads{l.owner.store.Store}
 		l.other.want("the late owner", <-l.ended, 409, filters.OutcomeUnknown, true)
 	})
@@ -238,4 +238,38 @@ type noReads struct{ idempotency.Store }
 
 func (noReads) Get(context.Context, string) (idempotency.Record, bool, error) {
 	return idempotency.Record{}, false, errFault
+}
+
+// An operator settles a transaction that the coordinator has: both its owner and a request that
+// asked how it stands get what is recorded.
+func TestOperatorSettlesATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		s.Transaction, s.Wait = true, 0
+		b := newBench(t, s)
+		owner, asks := request("k", "{}"), request("k", "{}")
+		if reply, _ := b.chain.Request(owner); reply != nil {
+			t.Fatal(reply.Reason)
+		}
+		if err := owner.Logical.Claim.Delegate(t.Context(), "gid"); err != nil {
+			t.Fatal(err)
+		}
+		if reply, _ := b.chain.Request(asks); reply != nil || !asks.Logical.Claim.Claimed().Resume {
+			t.Fatal("the duplicate does not ask how the transaction stands")
+		}
+		id := owner.Logical.Key
+		stored := b.codec.Append(nil, id, &idempotency.Response{Status: 201, Body: []byte("settled"), Replayable: true})
+		if ok, err := b.store.Resolve(t.Context(), id, stored, true); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		for _, x := range []*filters.Exchange{owner, asks} {
+			x.Dispatched = true
+			x.Response = filters.Response{Status: 200, Body: []byte("the coordinator's"), Whole: true}
+			b.chain.Response(x)
+			if got := string(x.Response.Body); got != "settled" {
+				t.Errorf("got %q, recorded is another", got)
+			}
+			b.chain.Done(x, filters.Completed)
+		}
+	})
 }

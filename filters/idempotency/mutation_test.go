@@ -28,11 +28,12 @@ var mutants = []struct {
 		[]string{"case rec.Fingerprint != c.Fingerprint:", "case false:"}},
 	{"other requests are joined", "filter.go", []string{"callKey{id, fingerprint}", "callKey{id, [32]byte{}}"}},
 	{"a response is given before it is stored", "handle.go", []string{
-		"switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {\n\tcase err == nil, ",
+		"switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {\n" +
+			"\tcase err == nil:\n\t\th.finishCall",
 		"later := Change{Op: Finish, Response: bytes.Clone(ch.Response), Created: ch.Created}\n" +
 			"\tf.Calls.inBackground(func() { " +
 			"_ = f.Store.Change(context.Background(), h.id, h.claimed.Token, later) })\n" +
-			"\tswitch err := error(nil); {\n\tcase err == nil, ",
+			"\tswitch err := error(nil); {\n\tcase err == nil:\n\t\th.finishCall",
 	}},
 	{"a late owner cannot settle an unknown outcome", "core.go",
 		[]string{"return ch.Op == Finish && rec.Created", "return false && rec.Created"}},
@@ -48,9 +49,9 @@ var mutants = []struct {
 	}},
 	{"a retry does not raise the attempt", "core.go",
 		[]string{"attempt, created = seen.Attempt+1, seen.Created", "attempt, created = seen.Attempt, seen.Created"}},
-	{"a later attempt is freed with the doubt about the first one", "core.go",
+	{"a later attempt is freed and the first one with it", "core.go",
 		[]string{"if rec.Attempt <= 1 {", "if true {"}},
-	{"an answer is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
+	{"a response is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
 	{"a renewal goes beyond the cap", "core.go", []string{
 		"if rec.State != InFlight || !now.Before(rec.CapUntil) {", "if rec.State != InFlight {",
 		"if next.LeaseUntil.After(rec.CapUntil) {", "if false {",

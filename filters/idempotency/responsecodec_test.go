@@ -40,7 +40,7 @@ func newCodec(t testing.TB, keys ...byte) *ResponseCodec {
 	return c
 }
 
-func TestAnswerRoundTrip(t *testing.T) {
+func TestResponseRoundTrip(t *testing.T) {
 	for name, c := range map[string]*ResponseCodec{"plain": {}, "sealed": newCodec(t, 1, 2)} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
@@ -67,7 +67,7 @@ func sampleAnswer() *Response {
 	}
 }
 
-func TestDamagedAnswerIsRefused(t *testing.T) {
+func TestDamagedResponseIsRefused(t *testing.T) {
 	long := sampleAnswer()
 	long.Body = bytes.Repeat([]byte("compressible "), 100)
 	for _, a := range []*Response{sampleAnswer(), long} {
@@ -85,19 +85,19 @@ func TestDamagedAnswerIsRefused(t *testing.T) {
 	for _, body := range [][]byte{{responsePlain}, {responsePlain, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f},
 		{responsePlain, 0xff, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}} {
 		if _, err := new(ResponseCodec).Open("id", appendCRC(bytes.Clone(body), 0)); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("answer % x: %v", body, err)
+			t.Errorf("response % x: %v", body, err)
 		}
 	}
 }
 
-// A sealed answer is good for its own record, under the keys there are, and only sealed ones are
+// A sealed response is good for its own record, under the keys there are, and only sealed ones are
 // taken.
 func TestSealedAnswer(t *testing.T) {
 	old, rotated, other := newCodec(t, 1), newCodec(t, 2, 1), newCodec(t, 3)
 	a := sampleAnswer()
 	b := old.Append(nil, "id", a)
 	if bytes.Contains(b, []byte("orders")) {
-		t.Errorf("the answer can be read in %q", b)
+		t.Errorf("the response can be read in %q", b)
 	}
 	if bytes.Equal(b, old.Append(nil, "id", a)) {
 		t.Error("the same nonce was drawn twice")
@@ -140,9 +140,9 @@ func TestCompressedWhereItPays(t *testing.T) {
 	}
 }
 
-// FuzzAnswer: no input makes the codec panic, and what opens is stored as something that opens to
+// FuzzResponse: no input makes the codec panic, and what opens is stored as something that opens to
 // the same. The fuzzer cannot guess a checksum, so the fields are given one.
-func FuzzAnswer(f *testing.F) {
+func FuzzResponse(f *testing.F) {
 	c := new(ResponseCodec)
 	b := c.Append(nil, "id", sampleAnswer())
 	f.Add(b[1 : len(b)-crcLen])

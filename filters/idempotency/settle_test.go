@@ -35,7 +35,7 @@ func TestOpenKeys(t *testing.T) {
 		b.want("another route", b.do(elsewhere, created), 201, "", true)
 		time.Sleep(time.Minute + time.Second)
 		b.want("when the others have closed", b.do(request("c", "{}"), created), 201, "", true)
-		b.want("a refused one gives its key back", b.do(request("d", "{}"), answer{status: 503}), 503, "", true)
+		b.want("a refused one gives its key back", b.do(request("d", "{}"), response{status: 503}), 503, "", true)
 		b.want("so that there is room", b.do(request("e", "{}"), created), 201, "", true)
 		if n := b.counts["too-many"].n.Load(); n != 1 {
 			t.Errorf("%d refusals counted", n)
@@ -54,16 +54,16 @@ func TestOmittedHeaders(t *testing.T) {
 	}
 }
 
-// A recorded answer that does not open is never served: what became of the request is not known to
-// anybody who may be believed.
-func TestUntrustedAnswerIsNotServed(t *testing.T) {
+// A recorded response that does not open is never served: what became of the request is not known
+// to the gateway.
+func TestUntrustedResponseIsNotServed(t *testing.T) {
 	b := newBench(t, defaults())
 	if err := b.codec.SetKeys(bytes.Repeat([]byte{1}, 32)); err != nil {
 		t.Fatal(err)
 	}
 	first := b.do(request("k", "{}"), created)
 	b.want("sealed and opened", b.do(request("k", "{}"), created), 201, "", false)
-	other := b.do(request("l", "{}"), answer{status: 200, body: "of another"})
+	other := b.do(request("l", "{}"), response{status: 200, body: "of another"})
 	ctx := context.Background()
 	id, from := first.inject.Get("Idempotency-Key"), other.inject.Get("Idempotency-Key")
 	rec, _, err := b.store.Get(ctx, from)
@@ -92,17 +92,17 @@ func probing() idempotency.Settings {
 	return s
 }
 
-var lost = answer{reason: filters.UpstreamTimeout, fails: filters.NoResponse}
+var lost = response{reason: filters.UpstreamTimeout, fails: filters.NoResponse}
 
 func TestProbe(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		answer  idempotency.Response
-		ok      bool
-		status  int
-		reason  filters.Reason
-		ran     bool
-		settled int64
+		name     string
+		response idempotency.Response
+		ok       bool
+		status   int
+		reason   filters.Reason
+		ran      bool
+		settled  int64
 	}{
 		{"done", idempotency.Response{Status: 200, Body: []byte("the order"), Replayable: true}, true, 200, "", false,
 			1},
@@ -112,7 +112,7 @@ func TestProbe(t *testing.T) {
 			409, filters.ResponseNotReplayable, false, 1},
 		{"not done", idempotency.Response{Status: 404}, true, 201, "", true, 1},
 		{"neither", idempotency.Response{Status: 503}, true, 409, filters.OutcomeUnknown, false, 0},
-		{"no answer", idempotency.Response{}, false, 409, filters.OutcomeUnknown, false, 0},
+		{"no response", idempotency.Response{}, false, 409, filters.OutcomeUnknown, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, probing())
@@ -121,7 +121,7 @@ func TestProbe(t *testing.T) {
 				if asked++; attempt != 1 || len(x.Logical.Key) != idempotency.IDLength {
 					t.Errorf("asked about attempt %d of %q", attempt, x.Logical.Key)
 				}
-				a := c.answer
+				a := c.response
 				a.Header = append(a.Header.Clone(), filters.Field{Name: "Set-Cookie", Value: "s"},
 					filters.Field{Name: "Location", Value: "/o"})
 				return a, c.ok
@@ -136,7 +136,7 @@ func TestProbe(t *testing.T) {
 			if second.header.Get(idempotency.OriginalStatus) != "" {
 				t.Errorf("replayed with %v", second.header)
 			}
-			if c.ok && c.answer.Status == 200 && c.reason == "" &&
+			if c.ok && c.response.Status == 200 && c.reason == "" &&
 				(second.body != "the order" || second.header.Get("Location") != "/o" ||
 					second.header.Get("Set-Cookie") != "" ||
 					second.header.Get("Idempotent-Replayed") != "true" ||
@@ -169,7 +169,10 @@ func TestProbesOfTwoGateways(t *testing.T) {
 		one.probe, two.probe = notDone, notDone
 		results := make(chan seen, 2)
 		for _, b := range []*bench{one, two} {
-			go func() { results <- b.do(request("k", "{}"), answer{status: 201, body: "second", takes: time.Second}) }()
+			go func() {
+				results <- b.do(request("k", "{}"),
+					response{status: 201, body: "second", takes: time.Second})
+			}()
 		}
 		for range 2 {
 			if r := <-results; r.status != 201 || r.body != "second" {

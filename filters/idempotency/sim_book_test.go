@@ -41,13 +41,13 @@ type simBook struct {
 	body     string
 	holder   *simGrant
 	attempt  int
-	running  bool // neither doubted nor answered; its lease may have lapsed
+	running  bool // neither marked unknown nor answered; its lease may have lapsed
 	leaseEnd time.Time
 	capEnd   time.Time
 	expires  time.Time
-	freed    bool // its last attempt was, and the ones before are in doubt
+	freed    bool // its last attempt was, and what became of the ones before is unknown
 	answered bool
-	exec     int       // whose answer
+	exec     int       // whose response
 	since    time.Time // answered, by the real clock
 }
 
@@ -111,7 +111,7 @@ func (b *simBook) compare(w *simWorld, s *simSubject, rec idempotency.Record, th
 	}
 	if is == simAnswered {
 		if exec := w.executionInLocked(s.id, rec.Response); exec != b.exec {
-			w.failLocked("%s has the answer of execution %d, recorded was that of %d", s, exec, b.exec)
+			w.failLocked("%s has the response of execution %d, recorded was that of %d", s, exec, b.exec)
 		}
 	}
 }
@@ -168,10 +168,10 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 	}
 	switch {
 	case err == nil && !may:
-		w.failLocked("%s: %s by %s, who does not hold it", subject, op, g.name)
+		w.failLocked("%s: %s by %s, which does not hold it", subject, op, g.name)
 		return
 	case err != nil && may:
-		w.failLocked("%s: %s by %s, who holds it, was refused", subject, op, g.name)
+		w.failLocked("%s: %s by %s, which holds it, was refused", subject, op, g.name)
 		return
 	case err != nil:
 		if ch.Op != idempotency.Renew && b.live && !holds {
@@ -195,7 +195,7 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 			return
 		}
 		if b.running && !now.Before(b.leaseEnd) {
-			w.seen["late answers of a lapsed lease"]++
+			w.seen["late responses of a lapsed lease"]++
 		}
 		switch {
 		case late && b.freed:
@@ -205,17 +205,17 @@ func (b *simBook) change(s *simStore, g *simGrant, ch idempotency.Change, exec i
 		case late:
 			w.seen["late owners settle after a take-over of unknown outcome"]++
 		}
-		w.seen["answers"]++
+		w.seen["responses"]++
 		b.holder, b.answered, b.exec, b.since = g, true, exec, time.Now()
 		b.running, b.expires = false, now.Add(w.plan.settings.TTL)
 	case idempotency.MarkUnknown:
-		b.doubt(now, w.plan.settings.TTL)
+		b.markUnknown(now, w.plan.settings.TTL)
 	case idempotency.Free:
 		b.free(s, g, remove, now)
 	}
 }
 
-func (b *simBook) doubt(now time.Time, ttl time.Duration) {
+func (b *simBook) markUnknown(now time.Time, ttl time.Duration) {
 	b.running, b.expires = false, now.Add(ttl)
 }
 
@@ -235,9 +235,9 @@ func (b *simBook) free(s *simStore, g *simGrant, remove bool, now time.Time) {
 	}
 	w.seen["frees of a later attempt"]++
 	if remove {
-		w.failLocked("%s was freed by %s, and with it the doubt about the attempts before", subject, g.name)
+		w.failLocked("%s was freed by %s, although the outcome of the attempts before is unknown", subject, g.name)
 	}
 	b.attempt--
 	b.freed = true
-	b.doubt(now, w.plan.settings.TTL)
+	b.markUnknown(now, w.plan.settings.TTL)
 }

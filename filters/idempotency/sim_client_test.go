@@ -97,7 +97,7 @@ type simRequest struct {
 	dispatched bool // it went on to the service, its exchange alone knows before the end
 }
 
-// client sends what it wants done, again and again until it is told, loses patience, or forgets
+// client sends what it wants done, again and again until it gets a response, gives up, or forgets
 // about it.
 func (w *simWorld) client(name string) {
 	for i := range w.plan.each {
@@ -178,7 +178,7 @@ func (w *simWorld) ask(name, principal, key, body string, place int, leaves time
 	return simReply{gone: true}
 }
 
-// judge: a duplicate gets the recorded answer or a clear refusal, and the right one. World.mu is
+// judge: a duplicate gets the recorded response or a clear refusal, and the right one. World.mu is
 // held.
 func (w *simWorld) judge(r *simRequest, y simReply) {
 	s := r.subject
@@ -190,9 +190,9 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 	}
 	from := w.joinedSince(r)
 	if y.reason == "" && y.execution != "" {
-		w.judgeAnswer(r, y, fail)
+		w.judgeResponse(r, y, fail)
 	}
-	if most := w.patience(); !r.dispatched && time.Since(r.began) > most && r.gateway.stopped.Before(r.began) {
+	if most := w.waitBudget(); !r.dispatched && time.Since(r.began) > most && r.gateway.stopped.Before(r.began) {
 		fail("that took more than %v", most)
 	}
 	switch y.reason {
@@ -223,7 +223,7 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 	case filters.StoreUnavailable:
 		w.seen["store unavailable"]++
 		if s.storeError[r.gateway.name].Before(from) && !r.late {
-			fail("the store did answer")
+			fail("the store did reply")
 		}
 	case filters.TooManyOpenKeys:
 		if w.plan.settings.MaxOpenKeys == 0 {
@@ -233,9 +233,9 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 	w.judgePromise(r, y, from, fail)
 }
 
-// patience is how long a request can take that the service does not see: the route's wait, the
+// waitBudget is how long a request can take that the service does not see: the route's wait, the
 // store's time-outs around it, and the question to the service.
-func (w *simWorld) patience() time.Duration {
+func (w *simWorld) waitBudget() time.Duration {
 	most := w.plan.settings.Wait + 5*w.plan.limit
 	if w.plan.mode == "probe" {
 		most += simProbeMax
@@ -243,9 +243,9 @@ func (w *simWorld) patience() time.Duration {
 	return most
 }
 
-// judgeAnswer: it is the service's answer to that very request, and the store has it, or had its
-// chance.
-func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...any)) {
+// judgeResponse: it is the service's response to that very request, and the store has it, or had
+// its chance.
+func (w *simWorld) judgeResponse(r *simRequest, y simReply, fail func(string, ...any)) {
 	n, err := strconv.Atoi(y.execution)
 	if err != nil || n < 0 || n >= len(w.service.executions) {
 		fail("it belongs to no execution")
@@ -253,7 +253,7 @@ func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...a
 	}
 	e := w.service.executions[n]
 	if e.id != r.subject.id || e.body != r.body {
-		fail("it is the answer to %s", e.name(w))
+		fail("it is the response to %s", e.name(w))
 	}
 	if e.status != y.status || !e.long && (y.body != e.text(w) || y.trailer != y.execution) {
 		fail("the service's was %d %q", e.status, e.text(w))
@@ -265,12 +265,12 @@ func (w *simWorld) judgeAnswer(r *simRequest, y simReply, fail func(string, ...a
 		fail("it does not say that it is a replay")
 	}
 	if r.dispatched && y.replayed {
-		w.seen["late owners given the recorded answer"]++
+		w.seen["late owners given the recorded response"]++
 	}
 	w.judgeOne(e, y, fail)
 }
 
-// judgeOne: all that clients get while a record lives is the answer of one execution. Where the
+// judgeOne: all that clients get while a record lives is the response of one execution. Where the
 // store did not listen, or has lost steps of the record, a client may have got what is not
 // recorded.
 func (w *simWorld) judgeOne(e *simExecution, y simReply, fail func(string, ...any)) {
@@ -309,7 +309,7 @@ func (w *simWorld) judgePromise(r *simRequest, y simReply, from time.Time, fail 
 	}
 }
 
-// joinedSince is since when a flight may have been under way that this request has joined.
+// joinedSince is since when a call may have been in flight that this request has joined.
 func (w *simWorld) joinedSince(r *simRequest) time.Time {
 	from := r.began
 	for _, other := range w.requests {

@@ -14,11 +14,11 @@ import (
 
 // simGateway is one life of a gateway's process: the real filter on its way to the store.
 type simGateway struct {
-	w       *simWorld
-	name    string
+	w     *simWorld
+	name  string
 	calls *idempotency.Calls
-	chain   *filters.Chain
-	dead    chan struct{} // closed by a crash
+	chain *filters.Chain
+	dead  chan struct{} // closed by a crash
 
 	stopped time.Time // until then: SIGSTOP. World.mu guards it
 }
@@ -73,10 +73,10 @@ func (w *simWorld) start(place int) {
 	w.traceLocked("%s starts", g.name)
 }
 
-// simUntrusted: no answer is damaged here.
+// simUntrusted: no response is damaged here.
 type simUntrusted struct{ w *simWorld }
 
-func (c simUntrusted) Inc() { c.w.fail("a recorded answer was not trusted") }
+func (c simUntrusted) Inc() { c.w.fail("a recorded response was not trusted") }
 
 // crash ends the gateway at that place: nothing that it begins from now on reaches anybody.
 func (w *simWorld) crash(place int) {
@@ -102,7 +102,7 @@ func (w *simWorld) pause(place int, d time.Duration) {
 	w.traceLocked("%s stops for %v", g.name, d)
 }
 
-// awake returns when the process runs. Those who waited go on in an order that is drawn.
+// awake returns when the process runs. Calls that waited go on in an order that is drawn.
 func (g *simGateway) awake(name string) {
 	for {
 		g.w.mu.Lock()
@@ -138,8 +138,8 @@ func (w *simWorld) isCalm() bool {
 	return w.calm
 }
 
-// simContext is a request's. Whoever looks at it himself has just been woken by the end of a
-// flight, together with others: their order is drawn, so that it is not the scheduler who makes one
+// simContext is a request's. What looks at it itself has just been woken by the end of an in-flight
+// call, together with others: their order is drawn, so that it is not the scheduler that makes one
 // of them the next leader.
 type simContext struct {
 	context.Context
@@ -160,7 +160,7 @@ type simReply struct {
 	execution string
 	trailer   string
 	replayed  bool
-	own       bool // the service's answer to this very exchange
+	own       bool // the service's response to this very exchange
 	gone      bool // none: the gateway died, or the client left
 }
 

@@ -26,17 +26,17 @@ type simExecution struct {
 	attempt int
 	at      time.Time
 	ends    time.Time // its effect is there at the latest
-	status  int       // of the answer that belongs to it, whatever the gateway gets
+	status  int       // of the response that belongs to it, whatever the gateway gets
 	long    bool
-	told    bool // the store has been told of the answer, or did not listen
-	unheard bool // the store did not listen: its gateway may give the answer to the client all the same
+	told    bool // the store has been told of the response, or did not listen
+	unheard bool // the store did not listen: its gateway may give the response to the client all the same
 }
 
 func (e *simExecution) name(w *simWorld) string {
 	return fmt.Sprintf("execution %d of %s/%s attempt %d", e.n, w.subjects[e.id], e.body, e.attempt)
 }
 
-// text is the body of its answer.
+// text is the body of its response.
 func (e *simExecution) text(w *simWorld) string {
 	if e.n%4 == 0 { // worth compressing
 		return e.name(w) + strings.Repeat(" and so on", 60)
@@ -44,7 +44,7 @@ func (e *simExecution) text(w *simWorld) string {
 	return e.name(w)
 }
 
-// executionIn reads the stored form of an answer.
+// executionIn reads the stored form of a response.
 func (w *simWorld) executionIn(id string, stored []byte) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,12 +54,12 @@ func (w *simWorld) executionIn(id string, stored []byte) int {
 func (w *simWorld) executionInLocked(id string, stored []byte) int {
 	a, err := w.codec.Open(id, stored)
 	if err != nil {
-		w.failLocked("an answer of %s does not open: %v", w.subjects[id], err)
+		w.failLocked("a response of %s does not open: %v", w.subjects[id], err)
 		return -1
 	}
 	n, err := strconv.Atoi(a.Header.Get("X-Execution"))
 	if err != nil || n >= len(w.service.executions) {
-		w.failLocked("an answer of %s belongs to no execution: %+v", w.subjects[id], a)
+		w.failLocked("a response of %s belongs to no execution: %+v", w.subjects[id], a)
 		return -1
 	}
 	return n
@@ -151,9 +151,9 @@ func (g *simGateway) forward(x *filters.Exchange, r *simRequest) filters.Outcome
 			break
 		}
 		x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Logical.Attempt))
-		if h, ok := x.Logical.Claim.(*idempotency.Handle); ok {
+		if claim := x.Logical.Claim; claim != nil {
 			w.mu.Lock()
-			w.grants[h.Claimed().Token].repeated = true
+			w.grants[claim.Claimed().Token].repeated = true
 			w.seen["repetitions by the gateway"]++
 			w.mu.Unlock()
 		}
@@ -167,9 +167,9 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	w := g.w
 	var grant *simGrant
 	name := "unprotected " + r.name
-	if h, ok := x.Logical.Claim.(*idempotency.Handle); ok {
+	if claim := x.Logical.Claim; claim != nil {
 		w.mu.Lock()
-		grant = w.grants[h.Claimed().Token]
+		grant = w.grants[claim.Claimed().Token]
 		w.mu.Unlock()
 		name = grant.name
 	} else {
@@ -195,13 +195,13 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	}
 	x.Dispatched = true
 	time.Sleep(d.between(time.Millisecond, 30*time.Millisecond))
-	attempt, s := x.Logical.Attempt, &w.plan.settings
+	attempt := x.Logical.Attempt
 	switch {
 	case calm:
 	case fate < 0.10: // before it was read
 		return refuseExchange(x, filters.UpstreamFailed, filters.NoResponse)
 	case fate < 0.15:
-		return answerExchange(x, []int{503, 429, 425}[d.IntN(3)], nil)
+		return respond(x, []int{503, 429, 425}[d.IntN(3)], nil)
 	case fate < 0.19: // executed when the gateway has given up
 		w.running.Add(1)
 		wait := d.between(10*time.Millisecond, 5*time.Second)
@@ -217,8 +217,17 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	}
 	e, done := g.service().execute(r, grant, attempt, d)
 	if !done {
-		return answerExchange(x, 425, nil)
+		return respond(x, 425, nil)
 	}
+	return g.executed(x, e, d, fate, calm)
+}
+
+// executed waits for the end of an execution and fills the exchange with what the gateway gets of
+// it.
+func (g *simGateway) executed(
+	x *filters.Exchange, e *simExecution, d simDice, fate float64, calm bool,
+) filters.Outcome {
+	s := &g.w.plan.settings
 	takes := d.between(time.Millisecond, 400*time.Millisecond)
 	switch {
 	case calm:
@@ -236,9 +245,9 @@ func (g *simGateway) dispatch(x *filters.Exchange, r *simRequest) filters.Outcom
 	case fate > 0.92:
 		return refuseExchange(x, filters.UpstreamTimeout, filters.NoResponse)
 	case fate > 0.88:
-		return answerExchange(x, 500, nil)
+		return respond(x, 500, nil)
 	}
-	answerExchange(x, e.status, g.service().answer(e))
+	respond(x, e.status, g.service().response(e))
 	x.Response.Whole = !e.long
 	if e.long {
 		x.Response.Body, x.Response.Trailer = nil, nil
@@ -254,15 +263,15 @@ func (s *simService) endsAt(e *simExecution, t time.Time) {
 	s.w.mu.Unlock()
 }
 
-func (s *simService) answer(e *simExecution) *idempotency.Response {
+func (s *simService) response(e *simExecution) *idempotency.Response {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	return e.answer(s.w)
+	return e.response(s.w)
 }
 
-// answer is what belongs to an execution, be it told by the service at once or when it is asked.
+// response is what belongs to an execution, be it told by the service at once or when it is asked.
 // World.mu is held.
-func (e *simExecution) answer(w *simWorld) *idempotency.Response {
+func (e *simExecution) response(w *simWorld) *idempotency.Response {
 	n := strconv.Itoa(e.n)
 	return &idempotency.Response{
 		Status: e.status, Body: []byte(e.text(w)), Replayable: true,
@@ -286,7 +295,7 @@ func refuseExchange(x *filters.Exchange, reason filters.Reason, o filters.Outcom
 	return o
 }
 
-func answerExchange(x *filters.Exchange, status int, a *idempotency.Response) filters.Outcome {
+func respond(x *filters.Exchange, status int, a *idempotency.Response) filters.Outcome {
 	x.Response = filters.Response{Status: status, Whole: true}
 	if a != nil {
 		x.Response.Header, x.Response.Body, x.Response.Trailer = a.Header, a.Body, a.Trailer
@@ -319,7 +328,7 @@ func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Respon
 	if e == nil {
 		return idempotency.Response{Status: status}, true
 	}
-	return *g.service().answer(e), true
+	return *g.service().response(e), true
 }
 
 // find returns what the service did under the present record of that ID.

@@ -19,7 +19,7 @@ import (
 // and acknowledgements, crashes, pauses, fail-overs that lose steps, a store's clock that drifts
 // and jumps, services that hang or break off, clients that leave and come again. The same seed
 // gives the same history: each delay is drawn by the name of what is delayed and how often it was
-// before, never by who comes first, and is long enough in nanoseconds that no two ends meet.
+// before, never by which comes first, and is long enough in nanoseconds that no two ends meet.
 //
 // What must hold is kept in books of the simulator's own (sim_book_test.go), and judged where the
 // effects are: at the service and at the clients.
@@ -35,13 +35,14 @@ const simShort = 600
 // simCovered are the things that the short run must have seen, each in one seed at least; otherwise
 // it proves nothing about them.
 var simCovered = []string{
-	"answers", "replays", "joins", "in progress", "outcome unknown", "mismatches", "too many open", "not replayable",
+	"responses", "replays", "joins", "in progress", "outcome unknown", "mismatches", "too many open", "not replayable",
 	"store unavailable",
 	"claims not taken", "claims taken and not acknowledged", "ends not taken", "ends taken and not acknowledged",
 	"calls that arrive after their time-out",
 	"late owners fenced", "late owners settle after a take-over that was not executed",
 	"late owners settle after a take-over of unknown outcome",
-	"late owners given the recorded answer", "late answers of a lapsed lease", "take-overs after a lapse", "renewals",
+	"late owners given the recorded response", "late responses of a lapsed lease", "take-overs after a lapse",
+	"renewals",
 	"renewals past the cap",
 	"frees", "frees of a later attempt", "retries", "probes: done", "probes: not done", "probes: undecided",
 	"refused by the service after a probe",

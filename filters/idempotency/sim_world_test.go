@@ -37,7 +37,7 @@ type simWorld struct {
 	grants   map[uint64]*simGrant
 	requests []*simRequest
 	subjects map[string]*simSubject // by the record's ID
-	given    map[int]int            // by the record's life: the execution whose answer clients got
+	given    map[int]int            // by the record's life: the execution whose response clients got
 }
 
 type simEvent struct {
@@ -281,7 +281,7 @@ func (w *simWorld) failLocked(format string, args ...any) {
 	}
 }
 
-// history returns the trace in an order that does not depend on who came first within an instant.
+// history returns the trace in an order that does not depend on which came first within an instant.
 func (w *simWorld) history() string {
 	slices.SortStableFunc(w.events, func(a, b simEvent) int {
 		if c := a.at.Compare(b.at); c != 0 {

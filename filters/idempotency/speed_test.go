@@ -38,7 +38,7 @@ func BenchmarkKeyed(b *testing.B) {
 				b.Fatal(err)
 			}
 			body := []byte(`{"sku":"SKU-1","note":"` + strings.Repeat("n", 487) + `"}`)
-			answer := []byte(strings.Repeat("a", 200))
+			response := []byte(strings.Repeat("a", 200))
 			x := new(filters.Exchange)
 			load := func(int64) ([]byte, error) { return body, nil }
 			i := 0
@@ -54,7 +54,7 @@ func BenchmarkKeyed(b *testing.B) {
 					x.SetReply(reply)
 				} else {
 					x.Dispatched = true
-					x.Response = filters.Response{Status: 201, Body: answer, Whole: true,
+					x.Response = filters.Response{Status: 201, Body: response, Whole: true,
 						Header: append(x.Response.Header[:0],
 							filters.Field{Name: "Content-Type", Value: "application/json"}, filters.Field{Name: "Date",
 								Value: "Fri, 20 Nov 2026 10:00:00 GMT"})}

@@ -298,7 +298,8 @@ func TestConfigureLeavesRequestsTheirSettings(t *testing.T) {
 	short := settings(i)
 	short.Timeout = 10 * time.Millisecond
 	svc.Configure(short)
-	if err := sendOne(svc); !errors.Is(err, ErrTimeout) {
+	// On a busy machine the time may be over before anything is written.
+	if err := sendOne(svc); !errors.Is(err, ErrTimeout) && !errors.Is(err, ErrUnreachable) {
 		t.Errorf("with the new timeout: %v", err)
 	}
 	close(finish)
@@ -422,12 +423,11 @@ func TestConfigureKeepsHealth(t *testing.T) {
 	if lines[len(lines)-1] != bad.Address+" unwatched" || slices.Contains(lines[7:], good.Address+" unwatched") {
 		t.Errorf("reported %q", lines)
 	}
-	until(t, "the last check is over", func() bool { return bad.open.Load() == 0 })
 	checked = bad.requests.Load()
 	seen := good.requests.Load()
-	until(t, "the other one is checked on", func() bool { return good.requests.Load() > seen+2 })
-	if n := bad.requests.Load(); n != checked {
-		t.Error("a removed endpoint is checked")
+	until(t, "the other one is checked on", func() bool { return good.requests.Load() > seen+10 })
+	if n := bad.requests.Load() - checked; n > 1 { // the server may read late what was given up
+		t.Errorf("a removed endpoint is checked %d times", n)
 	}
 }
 
@@ -495,6 +495,26 @@ func TestConfigureTLS(t *testing.T) {
 	}
 }
 
+// An endpoint that failed its check for the TLS that it was checked with is checked again as soon
+// as there is another one.
+func TestNewTLSIsChecked(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(srv.Close)
+	address := srv.Listener.Addr().String()
+	i := &instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: "h", TLS: true}}
+	var l healthLog
+	s := settings(i)
+	s.Health = &Health{Path: "/", Every: time.Hour, Timeout: 10 * time.Second}
+	svc := started(t, s, l.metrics())
+	until(t, "it is checked", func() bool { return len(l.lines()) == 1 })
+	e := endpoints(svc)[0]
+	e.down.Store(true) // as after a second failure
+	s.TLS = &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	svc.Configure(s)
+	until(t, "it is back", func() bool { return !e.down.Load() })
+}
+
 func TestConfigureKeepsBudget(t *testing.T) {
 	t.Parallel()
 	i := newInstance(t)
@@ -525,6 +545,19 @@ func TestClosedService(t *testing.T) {
 			get(t, svc)
 		}
 		until(t, "its connections close", func() bool { return i.open.Load() == 0 })
+	}
+}
+
+// A service that is closed while a request connects still gets the request, and keeps no connection.
+func TestCloseWhileConnecting(t *testing.T) {
+	t.Parallel()
+	for _, i := range []*instance{newInstance(t), newHTTP2Instance(t)} {
+		m := quiet
+		var svc *Service
+		m.Connects = hook(func() { svc.Close() })
+		svc = New(settings(i), m)
+		get(t, svc)
+		until(t, "its connection closes", func() bool { return i.requests.Load() == 1 && i.open.Load() == 0 })
 	}
 }
 

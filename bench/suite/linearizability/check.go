@@ -12,32 +12,37 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// orderLimit is how long the search for an order may take: keys have few operations, so it takes milliseconds each.
+// orderLimit is how long the search for an order may take: keys have few operations, so it takes
+// milliseconds each.
 const orderLimit = 2 * time.Minute
 
 // Report counts what a history has seen.
 type Report struct {
 	Keys, Operations, Executions int
-	Answers                      map[string]int // by status and reason; "none" without one
+	Responses                    map[string]int // by status and reason; "none" without one
 	Replays                      int
 	Doubtful                     int // operations while the store was in trouble
 	Retried                      int // executions above the first attempt
 	Again                        int // keys that were executed again after a failover lost their record
-	Vain                         int // keys whose last answer was that the outcome is unknown, and that were never executed
+	// Vain counts keys whose last response was that the outcome is unknown, and that were never executed
+	Vain int
 }
 
 // String returns the counts in one line.
 func (r Report) String() string {
-	var answers []string
-	for what, n := range r.Answers {
-		answers = append(answers, fmt.Sprintf("%s: %d", what, n))
+	var responses []string
+	for what, n := range r.Responses {
+		responses = append(responses, fmt.Sprintf("%s: %d", what, n))
 	}
-	slices.Sort(answers)
-	return fmt.Sprintf("%d keys, %d operations (%d while the store was in trouble), %d executions (%d retried), %d replays, %d executed again after a failover, %d held in vain; %s",
-		r.Keys, r.Operations, r.Doubtful, r.Executions, r.Retried, r.Replays, r.Again, r.Vain, strings.Join(answers, ", "))
+	slices.Sort(responses)
+	return fmt.Sprintf("%d keys, %d operations (%d while the store was in trouble), "+
+		"%d executions (%d retried), %d replays, %d executed again after a failover, %d held in vain; %s",
+		r.Keys, r.Operations, r.Doubtful, r.Executions, r.Retried, r.Replays, r.Again, r.Vain,
+		strings.Join(responses, ", "))
 }
 
-// Check decides whether the history is one that the specification allows; the error shows the keys where it is not. No operation may be under way.
+// Check decides whether the history is one that the specification allows; the error shows the keys
+// where it is not. No operation may be under way.
 func (h *History) Check() (Report, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -56,9 +61,11 @@ func (h *History) Check() (Report, error) {
 	for key, events := range keys {
 		switch porcupine.CheckOperationsTimeout(specification, events, max(time.Until(deadline), time.Nanosecond)) {
 		case porcupine.Illegal:
-			errs = append(errs, fmt.Errorf("no order of these is allowed, principal %s, key %s:\n%s", key[0], key[1], describe(events)))
+			errs = append(errs, fmt.Errorf("no order of these is allowed, principal %s, key %s:\n%s", key[0], key[1],
+				describe(events)))
 		case porcupine.Unknown:
-			errs = append(errs, fmt.Errorf("no order found within %v, principal %s, key %s: %d events", orderLimit, key[0], key[1], len(events)))
+			errs = append(errs, fmt.Errorf("no order found within %v, principal %s, key %s: %d events", orderLimit,
+				key[0], key[1], len(events)))
 		}
 	}
 	return h.report(keys), errors.Join(errs[:min(len(errs), 5)]...)
@@ -92,52 +99,54 @@ func (h *History) facts() (errs []error) {
 	}
 	for i := range h.operations {
 		o := &h.operations[i]
-		if err := fact(o, ofOperation[o.ID], executions[executionOf(o.Answer.Body)], h.OnUnknown); err != nil {
+		if err := fact(o, ofOperation[o.ID], executions[executionOf(o.Response.Body)], h.OnUnknown); err != nil {
 			errs = append(errs, fmt.Errorf("%w: %s", err, describeOperation(o)))
 		}
 	}
 	return errs
 }
 
-// fact checks one operation: own is what it executed, told the execution whose answer it got.
+// fact checks one operation: own is what it executed, told the execution whose response it got.
 //
-// With probes an answer may be what one found out, which has a status of its own. Where a key may be taken over (all but
-// hold), a late owner gets what is recorded, although it was executed itself, or is told that another attempt runs.
+// With probes a response may be what one found out, which has a status of its own. Where a key may
+// be taken over (all but hold), a late owner gets what is recorded, although it was executed
+// itself, or is told that another attempt runs.
 func fact(o *Operation, own, told *Execution, onUnknown string) error {
-	a := o.Answer
+	a := o.Response
 	probed, takenOver := onUnknown == "probe", onUnknown != "hold"
-	saysSent := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout" || takenOver && a.Status == http.StatusConflict
+	saysSent := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout" ||
+		takenOver && a.Status == http.StatusConflict
 	switch {
 	case a.Status == 0:
 	case a.Reason != "" && !saysSent && own != nil:
 		return fmt.Errorf("a refusal that says that nothing was sent, yet %s was executed", own.ID)
 	case a.Reason == "" && told == nil:
-		return errors.New("an answer that the service never gave")
+		return errors.New("a response that the service never gave")
 	case a.Reason == "" && (told.Body != a.Body || told.Status != a.Status && !(a.Replayed && probed)):
-		return fmt.Errorf("not the answer that the service gave: %d %s", told.Status, told.Body)
+		return fmt.Errorf("not the response that the service gave: %d %s", told.Status, told.Body)
 	case a.Replayed && own != nil && !(takenOver && told.InjectedKey == own.InjectedKey):
 		return fmt.Errorf("a replay, yet %s was executed", own.ID)
 	case a.Reason == "" && !a.Replayed && told != own:
-		return errors.New("another's answer that is not called a replay")
+		return errors.New("another's response that is not called a replay")
 	case a.Replayed && a.Status != http.StatusCreated:
-		return errors.New("a replay of an answer that is not final")
+		return errors.New("a replay of a response that is not final")
 	}
 	return nil
 }
 
 func (h *History) report(keys map[[2]string][]porcupine.Operation) Report {
-	r := Report{Keys: len(keys), Operations: len(h.operations), Answers: map[string]int{}}
+	r := Report{Keys: len(keys), Operations: len(h.operations), Responses: map[string]int{}}
 	for i := range h.operations {
 		o := &h.operations[i]
-		switch a := o.Answer; {
+		switch a := o.Response; {
 		case a.Status == 0:
-			r.Answers["none"]++
+			r.Responses["none"]++
 		case a.Reason != "":
-			r.Answers[fmt.Sprint(a.Status, " ", a.Reason)]++
+			r.Responses[fmt.Sprint(a.Status, " ", a.what())]++
 		default:
-			r.Answers[fmt.Sprint(a.Status)]++
+			r.Responses[fmt.Sprint(a.Status)]++
 		}
-		if o.Answer.Replayed {
+		if o.Response.Replayed {
 			r.Replays++
 		}
 		if slices.ContainsFunc(h.troubles, func(s span) bool { return s.touches(o) }) {
@@ -168,6 +177,17 @@ func (h *History) report(keys map[[2]string][]porcupine.Operation) Report {
 	return r
 }
 
+// what is the reason of a refusal; ranOut where the store was there all the time.
+func (a Response) what() string {
+	if a.Reason == "store-unavailable" && strings.Contains(a.Body, "The claim of the key ran out") {
+		return ranOut
+	}
+	return a.Reason
+}
+
+// ranOut: on a busy machine a gateway may come to send a request when its lease is over, and refuses it.
+const ranOut = "store-unavailable, since the claim ran out"
+
 func inVain(events []porcupine.Operation) bool {
 	var last Operation
 	for _, o := range events {
@@ -175,11 +195,11 @@ func inVain(events []porcupine.Operation) bool {
 		if e.execution != nil && e.execution.done() {
 			return false
 		}
-		if e.request != nil && e.request.Answer.Status != 0 && e.request.Return > last.Return {
+		if e.request != nil && e.request.Response.Status != 0 && e.request.Return > last.Return {
 			last = *e.request
 		}
 	}
-	return last.Answer.Reason == "outcome-unknown"
+	return last.Response.Reason == "outcome-unknown"
 }
 
 // describe lists the events of a key by their calls.
@@ -192,7 +212,8 @@ func describe(events []porcupine.Operation) string {
 		case e.isFailover():
 			fmt.Fprintf(&b, "%s failover\n", times(o.Call, o.Return))
 		case e.isExecution():
-			fmt.Fprintf(&b, "%s   executed %s for %s, attempt %d, status %d\n", times(o.Call, o.Return), e.execution.ID, e.execution.Operation, e.execution.Attempt, e.execution.Status)
+			fmt.Fprintf(&b, "%s   executed %s for %s, attempt %d, status %d\n", times(o.Call, o.Return), e.execution.ID,
+				e.execution.Operation, e.execution.Attempt, e.execution.Status)
 		default:
 			doubt := ""
 			if e.doubtful {
@@ -205,14 +226,15 @@ func describe(events []porcupine.Operation) string {
 }
 
 func describeOperation(o *Operation) string {
-	answer := "no answer"
-	if a := o.Answer; a.Status != 0 {
-		answer = fmt.Sprint(a.Status, " ", cmp.Or(a.Reason, a.Body))
+	response := "no response"
+	if a := o.Response; a.Status != 0 {
+		response = fmt.Sprint(a.Status, " ", cmp.Or(a.Reason, a.Body))
 		if a.Replayed {
-			answer += " (replayed)"
+			response += " (replayed)"
 		}
 	}
-	return fmt.Sprintf("%s %s at gateway %d, %s %s body %q: %s", times(o.Call, o.Return), o.ID, o.Gateway, o.Request.Principal, o.Request.Key, o.Request.Body, answer)
+	return fmt.Sprintf("%s %s at gateway %d, %s %s body %q: %s", times(o.Call, o.Return), o.ID, o.Gateway,
+		o.Request.Principal, o.Request.Key, o.Request.Body, response)
 }
 
 func times(call, returned int64) string {

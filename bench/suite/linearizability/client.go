@@ -17,7 +17,7 @@ const (
 	clientsPerGateway = 8
 	principals        = 5
 	recentKeys        = 24 // that a client takes one of
-	// requestLimit bounds a request to a gateway that is stopped; others answer long before.
+	// requestLimit bounds a request to a gateway that is stopped; others reply long before.
 	requestLimit = 15 * time.Second
 )
 
@@ -73,15 +73,16 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Stop ends the clients when each has its answer.
+// Stop ends the clients when each has its response.
 func (l *Load) Stop() {
 	l.cancel()
 	l.running.Wait()
 	l.client.CloseIdleConnections()
 }
 
-// draw chooses a request: mostly one of the newest keys again. Few have another body than the key's first, few clients leave early. Half of the
-// clients have a gateway of their own, so that one gateway that is stopped does not stop all clients.
+// draw chooses a request: mostly one of the newest keys again. Few have another body than the key's
+// first, few clients leave early. Half of the clients have a gateway of their own, so that one
+// gateway that is stopped does not stop all clients.
 func (l *Load) draw(client int) (gateway int, patience time.Duration, r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,8 +129,8 @@ func (l *Load) begin(gateway int, r Request) (id string) {
 	return id
 }
 
-// RequestOf returns the request of an operation, also of one that has ended: a gateway goes on with a request whose client
-// has left. False: there is no such operation.
+// RequestOf returns the request of an operation, also of one that has ended: a gateway goes on with
+// a request whose client has left. False: there is no such operation.
 func (l *Load) RequestOf(id string) (Request, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,44 +138,48 @@ func (l *Load) RequestOf(id string) (Request, bool) {
 	return r, ok
 }
 
-// Send makes one request and records it, unless it certainly never reached the gateway. A client that leaves by ctx or after patience has no answer.
-func (l *Load) Send(ctx context.Context, gateway int, patience time.Duration, r Request) (a Answer, sent bool) {
+// Send makes one request and records it, unless it certainly never reached the gateway. A client
+// that leaves by ctx or after patience has no response.
+func (l *Load) Send(ctx context.Context, gateway int, patience time.Duration, r Request) (a Response, sent bool) {
 	o := Operation{ID: l.begin(gateway, r), Request: r, Gateway: gateway, Call: l.history.now(), Return: Open}
-	// Not under ctx: a load that is stopped waits for its answers.
+	// Not under ctx: a load that is stopped waits for its responses.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	answer, err := l.post(limited, &o)
+	response, err := l.post(limited, &o)
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
-		return Answer{}, false
+		return Response{}, false
 	}
 	if err == nil {
-		o.Answer, o.Return = answer, l.history.now()
+		o.Response, o.Return = response, l.history.now()
 	}
 	l.history.add(o)
-	return o.Answer, true
+	return o.Response, true
 }
 
-func (l *Load) post(ctx context.Context, o *Operation) (Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[o.Gateway]+"/v1/orders", strings.NewReader(o.Request.Body))
+func (l *Load) post(ctx context.Context, o *Operation) (Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[o.Gateway]+"/v1/orders",
+		strings.NewReader(o.Request.Body))
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
-	req.GetBody = nil // else net/http itself would send a request with an Idempotency-Key again when a connection breaks
+	// else net/http itself would send a request with an Idempotency-Key again when a connection
+	// breaks
+	req.GetBody = nil
 	req.Header.Set("Content-Type", "text/plain")
 	req.Header.Set("X-User", o.Request.Principal)
 	req.Header.Set("Idempotency-Key", o.Request.Key)
 	req.Header.Set(operationField, o.ID)
 	resp, err := l.client.Do(req)
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return Answer{}, err // cut off: the client has no answer
+		return Response{}, err // cut off: the client has no response
 	}
-	return Answer{
+	return Response{
 		Status: resp.StatusCode, Reason: resp.Header.Get("Sluice-Reason"), Body: string(body),
 		Replayed: resp.Header.Get("Idempotent-Replayed") == "true",
 	}, nil

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -19,8 +20,10 @@ const (
 	insideVariable = "SLUICE_HISTORIES_INSIDE"
 )
 
-// The disk of the embedded store fills up under load: requests are refused and not executed without protection, the gateway says that it is not ready and lives on. When
-// there is room again it recovers by itself, and everything acknowledged is there, also after a restart or a crash while it was full.
+// The disk of the embedded store fills up under load: requests are refused and not executed without
+// protection, the gateway says that it is not ready and lives on. When there is room again it
+// recovers by itself, and everything acknowledged is there, also after a restart or a crash while
+// it was full.
 func TestDiskIsFull(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t)
@@ -65,10 +68,11 @@ func TestDiskIsFull(t *testing.T) {
 		g.Stop()
 		g.Restart()
 	})
-	t.Logf("%d refusals while the disk was full", r.Answers["503 store-unavailable"])
+	t.Logf("%d refusals while the disk was full", r.Responses["503 store-unavailable"])
 }
 
-// fill writes a file until the disk has no room, and then leaves a little: a store that is appended to fills that by itself.
+// fill writes a file until the disk has no room, and then leaves a little: a store that is appended
+// to fills that by itself.
 func fill(t *testing.T, path string) string {
 	t.Helper()
 	f, err := os.Create(path)
@@ -91,8 +95,9 @@ func fill(t *testing.T, path string) string {
 	return path
 }
 
-// smallDisk mounts a small disk in memory. Who may not mount runs the test once more in a user and mount namespace of its own, where he may; then it returns "". Where neither
-// is possible the test fails: it is not skipped.
+// smallDisk mounts a small disk in memory. A process that may not mount runs the test once more in
+// a user and mount namespace of its own, where it may; then smallDisk returns "". Where neither is
+// possible the test fails: it is not skipped.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -109,8 +114,9 @@ func smallDisk(t *testing.T) string {
 		t.Fatalf("a tmpfs of %s is needed: mount: %v", diskSize, err)
 	}
 	cmd := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", os.Args[0],
-		"-test.run=^TestDiskIsFull$", "-test.v", "-linearizability.for="+longer.String(), fmt.Sprint("-linearizability.seed=", *fromSeed))
-	cmd.Env = append(os.Environ(), insideVariable+"=1", "SLUICE_BIN="+harness.Sluice(t))
+		"-test.run=^TestDiskIsFull$", "-test.v", "-linearizability.for="+longer.String(),
+		fmt.Sprint("-linearizability.seed=", *fromSeed))
+	cmd.Env = append(os.Environ(), insideVariable+"=1", "SLUICE_BIN="+build.Sluice(t))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("a tmpfs of %s is needed, by root or in a namespace of its own (unshare): %v\n%s", diskSize, err, out)

@@ -28,10 +28,10 @@ func TestGatewayWithTheEmbeddedStoreIsKilled(t *testing.T) {
 				tr.gateways[0].Restart()
 			})
 			t.Logf("%d kills", kills)
-			if r.Answers["none"] == 0 {
-				t.Error("no client lost its answer to a kill")
+			if r.Responses["none"] == 0 {
+				t.Error("no client lost its response to a kill")
 			}
-			if n := r.Answers["503 store-unavailable"]; n != 0 {
+			if n := r.Responses["503 store-unavailable"]; n != 0 {
 				t.Errorf("%d refusals although the store was there whenever its gateway was", n)
 			}
 			if onUnknown == "hold" && r.Retried != 0 || onUnknown == "retry" && r.Retried == 0 {

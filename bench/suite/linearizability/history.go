@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// Open is the return time of an operation that got no answer: it may take effect at any time after its call.
+// Open is the return time of an operation that got no response: it may take effect at any time
+// after its call.
 const Open = math.MaxInt64
 
 // Request is what a client asks for.
 type Request struct{ Principal, Key, Body string }
 
-// Answer is what a client got. The zero value is no answer.
-type Answer struct {
+// Response is what a client got. The zero value is no response.
+type Response struct {
 	Status   int
 	Reason   string // of a refusal by the gateway
 	Body     string
@@ -27,7 +28,7 @@ type Operation struct {
 	Request      Request
 	Gateway      int
 	Call, Return int64
-	Answer       Answer
+	Response     Response
 }
 
 // Execution is one request that reached the service.
@@ -38,7 +39,7 @@ type Execution struct {
 	Attempt     int
 	Began       int64
 	Status      int    // 0: broken off
-	Body        string // of the answer
+	Body        string // of the response
 }
 
 // done says whether the service did something; by a 503 it says that it did not.
@@ -87,7 +88,8 @@ func (h *History) execute(e Execution) {
 	h.executions = append(h.executions, e)
 }
 
-// Await returns true when n more operations have ended that the function selects, false when ctx ends first.
+// Await returns true when n more operations have ended that the function selects, false when ctx
+// ends first.
 func (h *History) Await(ctx context.Context, n int, selects func(o *Operation) bool) bool {
 	h.mu.Lock()
 	seen := len(h.operations)
@@ -111,10 +113,12 @@ func (h *History) Await(ctx context.Context, n int, selects func(o *Operation) b
 	}
 }
 
-// Trouble notes that the store is in trouble from now until over is called. In that time an answer may reach its client and not the store.
+// Trouble notes that the store is in trouble from now until over is called. In that time a response
+// may reach its client and not the store.
 func (h *History) Trouble() (over func()) { return h.note(&h.troubles, 0) }
 
-// Failover notes that from now until over is called the store may forget steps that it took, but none that was acknowledged longer ago than reach.
+// Failover notes that from now until over is called the store may forget steps that it took, but
+// none that was acknowledged longer ago than reach.
 func (h *History) Failover(reach time.Duration) (over func()) { return h.note(&h.failovers, reach) }
 
 func (h *History) note(spans *[]span, reach time.Duration) (over func()) {
@@ -129,7 +133,8 @@ func (h *History) note(spans *[]span, reach time.Duration) (over func()) {
 	}
 }
 
-// told returns the answer of the last execution under an injected key, false without one that did something.
+// told returns the response of the last execution under an injected key, false without one that did
+// something.
 func (h *History) told(injectedKey string) (body string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -23,15 +23,15 @@ func (e event) isFailover() bool  { return e.request == nil && e.execution == ni
 type state struct {
 	claimed    bool   // a record stands; without an execution it may be free again at any time
 	body       string // whose request it is
-	executions string // all under it, each behind a space: the answer of any one may come to be recorded
+	executions string // all under it, each behind a space: the response of any one may come to be recorded
 	attempt    int    // of the last one
-	recorded   string // the execution whose answer is recorded: every duplicate gets it
+	recorded   string // the execution whose response is recorded: every duplicate gets it
 	forgot     bool   // a failover may have taken something away
 }
 
 func (s state) executed() bool { return s.executions != "" }
 
-// may: that execution's answer is the recorded one, or may come to be.
+// may: that execution's response is the recorded one, or may come to be.
 func (s state) may(execution string) bool {
 	if s.recorded != "" {
 		return s.recorded == execution
@@ -45,7 +45,8 @@ type model struct {
 	body      map[string]string // an execution's request's body
 }
 
-// step returns the states that the key may be in after the event; none where the event cannot happen in this state.
+// step returns the states that the key may be in after the event; none where the event cannot
+// happen in this state.
 func (m *model) step(s state, e event) []state {
 	switch {
 	case e.isFailover():
@@ -53,10 +54,10 @@ func (m *model) step(s state, e event) []state {
 	case e.isExecution():
 		return m.execute(s, e.execution)
 	}
-	return m.answer(s, e)
+	return m.response(s, e)
 }
 
-// forget: the store may have lost the last steps of the key: the answer, or the record.
+// forget: the store may have lost the last steps of the key: the response, or the record.
 func forget(s state) []state {
 	s.forgot = true
 	unrecorded := s
@@ -64,14 +65,16 @@ func forget(s state) []state {
 	return []state{s, unrecorded, {forgot: true}}
 }
 
-// execute: the service gets the request. It happens at its claim, which lies between the client's call and its arrival there.
+// execute: the service gets the request. It happens at its claim, which lies between the client's
+// call and its arrival there.
 func (m *model) execute(s state, e *Execution) []state {
 	body := m.body[e.ID]
 	free := !s.claimed || !s.executed()
 	may := m.onUnknown == "retry" || m.onUnknown == "probe" && !s.executed() // the service said so
 	again := may && s.claimed && s.recorded == "" && s.body == body && e.Attempt > max(1, s.attempt)
 	if free && e.Attempt == 1 || again {
-		return []state{{claimed: true, body: body, executions: s.executions + " " + e.ID, attempt: e.Attempt, forgot: s.forgot}}
+		executions := s.executions + " " + e.ID
+		return []state{{claimed: true, body: body, executions: executions, attempt: e.Attempt, forgot: s.forgot}}
 	}
 	return nil
 }
@@ -84,14 +87,15 @@ func claimedBy(s state, r *Request) []state {
 	return []state{s, {claimed: true, body: r.Body, forgot: s.forgot}}
 }
 
-// answer: a client gets an answer, or none.
-func (m *model) answer(s state, e event) []state {
+// response: a client gets a response, or none.
+func (m *model) response(s state, e event) []state {
 	o := e.request
 	mine := s.claimed && s.body == o.Request.Body
-	switch a := o.Answer; {
+	switch a := o.Response; {
 	case a.Status == http.StatusCreated && a.Reason == "":
 		return m.answered(s, e, mine)
-	case a.Status == 0, a.Reason == "store-unavailable", a.Reason == "upstream-failed", a.Reason == "upstream-unreachable",
+	case a.Status == 0, a.Reason == "store-unavailable", a.Reason == "upstream-failed",
+		a.Reason == "upstream-unreachable",
 		a.Reason == "" && !a.Replayed && (a.Status == notExecuted || a.Status == http.StatusInternalServerError):
 		if e.execution != nil && e.execution.done() {
 			return []state{s} // the claim was the execution's
@@ -99,7 +103,7 @@ func (m *model) answer(s state, e event) []state {
 		return claimedBy(s, &o.Request)
 	case a.Status != http.StatusConflict && a.Status != http.StatusUnprocessableEntity:
 		return nil
-	case a.Reason == "request-in-progress" && (mine && s.recorded == "" || e.doubtful): // joined to one that waits for the store
+	case a.Reason == "request-in-progress" && (mine && s.recorded == "" || e.doubtful): // joined, or waiting for the store
 		return []state{s}
 	case a.Reason == "outcome-unknown" && mine && s.recorded == "" && m.onUnknown != "retry":
 		return []state{s}
@@ -109,22 +113,22 @@ func (m *model) answer(s state, e event) []state {
 	return nil
 }
 
-// answered: the client gets the answer of an execution, its own or by replay. From then on it is the one answer of the key,
-// unless the store was in trouble.
+// answered: the client gets the response of an execution, its own or by replay. From then on it is
+// the one response of the key, unless the store was in trouble.
 func (m *model) answered(s state, e event, mine bool) []state {
-	switch a := e.request.Answer; {
+	switch a := e.request.Response; {
 	case mine && s.may(executionOf(a.Body)):
 		if !e.doubtful {
 			s.recorded = executionOf(a.Body)
 		}
 		return []state{s}
 	case !a.Replayed && (s.forgot || e.doubtful && s.attempt > 1):
-		return []state{s} // the store did not take the answer of a late owner, or has forgotten its claim
+		return []state{s} // the store did not take the response of a late owner, or has forgotten its claim
 	}
 	return nil
 }
 
-// executionOf returns the ID in an answer of the service, "" without one.
+// executionOf returns the ID in a response of the service, "" without one.
 func executionOf(body string) string {
 	var id, of string
 	if _, err := fmt.Sscanf(body, `{"execution":%q,"of":%q}`, &id, &of); err != nil {
@@ -161,14 +165,16 @@ func (h *History) events() map[[2]string][]porcupine.Operation {
 		key := [2]string{o.Request.Principal, o.Request.Key}
 		doubtful := slices.ContainsFunc(h.troubles, func(s span) bool { return s.touches(o) })
 		keys[key] = append(keys[key], porcupine.Operation{
-			ClientId: o.Gateway, Input: event{request: o, doubtful: doubtful, execution: byOperation[o.ID]}, Call: o.Call, Return: o.Return,
+			ClientId: o.Gateway, Call: o.Call, Return: o.Return,
+			Input: event{request: o, doubtful: doubtful, execution: byOperation[o.ID]},
 		})
 	}
 	for i := range h.executions {
 		e := &h.executions[i]
 		if o := operations[e.Operation]; o != nil && e.done() {
 			key := [2]string{o.Request.Principal, o.Request.Key}
-			keys[key] = append(keys[key], porcupine.Operation{Input: event{execution: e}, Call: o.Call, Return: e.Began})
+			keys[key] = append(keys[key],
+				porcupine.Operation{Input: event{execution: e}, Call: o.Call, Return: e.Began})
 		}
 	}
 	for key, events := range keys {
@@ -181,7 +187,8 @@ func (h *History) events() map[[2]string][]porcupine.Operation {
 	return keys
 }
 
-// mayForget says whether a failover may have lost what that event did: an execution, or the end of one, that is not too long ago.
+// mayForget says whether a failover may have lost what that event did: an execution, or the end of
+// one, that is not too long ago.
 func (s span) mayForget(o porcupine.Operation) bool {
 	e := o.Input.(event)
 	return e.execution != nil && o.Call <= s.to && o.Return >= s.from-s.reach

@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 )
 
-// A replica takes over from a master. What it had not got is lost, and only that: a key may be executed again only over a failover. The gateways go on without
-// a restart.
+// A replica takes over from a master. What it had not got is lost, and only that: a key may be
+// executed again only over a failover. The gateways go on without a restart.
 func TestMasterFailsOver(t *testing.T) {
 	t.Parallel()
 	kill := func(master *redistest.Server) { master.Kill() }
@@ -23,7 +23,7 @@ func TestMasterFailsOver(t *testing.T) {
 	})
 	t.Run("killed while the replica lags", func(t *testing.T) {
 		r := failOver(t, failover{fail: kill, reach: awaitLimit, before: func(tr *trial, replica *redistest.Server) {
-			tell(tr.t, replica, "REPLICAOF", "127.0.0.1", "1") // where nobody listens
+			tell(tr.t, replica, "REPLICAOF", "127.0.0.1", "1") // where nothing listens
 			tr.allServed(30, 60)
 		}})
 		if r.Again == 0 {
@@ -53,7 +53,8 @@ func failOver(t *testing.T, f failover) Report {
 	for _, a := range servers.Addrs() {
 		addresses = append(addresses, fmt.Sprintf("%q", a))
 	}
-	store := fmt.Sprintf("{redis: {addresses: [%s], sentinel: {master: %s}, timeout: 2s}}", strings.Join(addresses, ", "), servers.Name)
+	store := fmt.Sprintf("{redis: {addresses: [%s], sentinel: {master: %s}, timeout: 2s}}",
+		strings.Join(addresses, ", "), servers.Name)
 	tr := startTrial(t, 2, "hold", store)
 	master, replica := servers.Master, servers.Replica
 	failovers := 0

@@ -16,10 +16,11 @@ import (
 const (
 	operationField = "X-Operation" // by which the service knows whose request it is
 	notExecuted    = http.StatusServiceUnavailable
-	probePath      = "/v1/orders/by-key/" // what was done under an injected key: 201 with its answer, or 404
+	probePath      = "/v1/orders/by-key/" // what was done under an injected key: 201 with its response, or 404
 )
 
-// Service executes requests and keeps a log of it. It lives in the test's process, so it survives the gateways.
+// Service executes requests and keeps a log of it. It lives in the test's process, so it survives
+// the gateways.
 type Service struct {
 	URL     string
 	history *History
@@ -30,14 +31,15 @@ type Service struct {
 	stall  *stall // nil: none
 }
 
-// stall holds back the answers to what comes through one gateway.
+// stall holds back the responses to what comes through one gateway.
 type stall struct {
 	gateway  string
 	arrived  chan string // gets the first operation that has come
 	released chan struct{}
 }
 
-// StartService runs a service that writes its executions into the history. Some of its answers come late, some are failures, some connections break.
+// StartService runs a service that writes its executions into the history. Some of its responses
+// come late, some are failures, some connections break.
 func StartService(t testing.TB, h *History, seed uint64) *Service {
 	s := &Service{history: h, random: rand.New(rand.NewPCG(seed, 1))}
 	server := httptest.NewServer(s)
@@ -49,7 +51,8 @@ func StartService(t testing.TB, h *History, seed uint64) *Service {
 	return s
 }
 
-// Stall holds back the answers to requests that come through that gateway from now until release is called. arrived gets the first one's operation.
+// Stall holds back the responses to requests that come through that gateway from now until release
+// is called. arrived gets the first one's operation.
 func (s *Service) Stall(gateway int) (arrived <-chan string, release func()) {
 	st := &stall{gateway: fmt.Sprint("@", gateway), arrived: make(chan string, 1), released: make(chan struct{})}
 	s.mu.Lock()
@@ -63,7 +66,7 @@ func (s *Service) Stall(gateway int) (arrived <-chan string, release func()) {
 	})
 }
 
-// held waits where answers to that operation are held back.
+// held waits where responses to that operation are held back.
 func (s *Service) held(operation string) {
 	s.mu.Lock()
 	st := s.stall
@@ -121,8 +124,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	attempt, _ := strconv.Atoi(r.Header.Get("Sluice-Attempt")) // 0 is found by the check
 	c := s.draw()
 	e := Execution{
-		ID: c.id, Operation: r.Header.Get(operationField), InjectedKey: r.Header.Get("Idempotency-Key"), Attempt: attempt,
-		Began: began, Status: c.status, Body: fmt.Sprintf(`{"execution":%q,"of":%q}`, c.id, body),
+		ID: c.id, Operation: r.Header.Get(operationField), InjectedKey: r.Header.Get("Idempotency-Key"),
+		Attempt: attempt,
+		Began:   began, Status: c.status, Body: fmt.Sprintf(`{"execution":%q,"of":%q}`, c.id, body),
 	}
 	s.history.execute(e)
 	s.held(e.Operation)
@@ -132,7 +136,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(c.status)
-	_, _ = io.WriteString(w, e.Body) // who asked may have gone
+	_, _ = io.WriteString(w, e.Body) // the client may have gone
 }
 
 // probed says what became of a request.

@@ -17,7 +17,8 @@ import (
 
 var (
 	longer   = flag.Duration("linearizability.for", 0, "how long each scenario goes on doing harm; 0: a few rounds")
-	fromSeed = flag.Uint64("linearizability.seed", 0, "what clients, service and harm are drawn from; 0: another one each time")
+	fromSeed = flag.Uint64("linearizability.seed", 0,
+		"what clients, service and harm are drawn from; 0: another one each time")
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -26,11 +27,12 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 const (
 	lease = time.Second
-	// flightCap is maxInFlight: nothing is in flight for longer.
-	flightCap = 10 * time.Second
+	// inFlightCap is maxInFlight: nothing is in flight for longer.
+	inFlightCap = 10 * time.Second
 	// awaitLimit bounds what a test waits for.
 	awaitLimit = 60 * time.Second
-	// reconnects is how long a gateway may go on refusing when its store is there again: go-redis looks once a second.
+	// reconnects is how long a gateway may go on refusing when its store is there again: go-redis
+	// looks once a second.
 	reconnects = 2 * time.Second
 )
 
@@ -53,8 +55,9 @@ routes:
   - name: create-order
     match: {methods: [POST], path: /v1/orders}
     service: order
-    idempotency: {required: true, lease: %v, maxInFlight: %v, whileInFlight: {wait: 5s}, onUnknown: %s, maxOpenKeys: 0%s}
-`, store, service, lease, flightCap, onUnknown, probe)
+    idempotency:
+      {required: true, lease: %v, maxInFlight: %v, whileInFlight: {wait: 5s}, onUnknown: %s, maxOpenKeys: 0%s}
+`, store, service, lease, inFlightCap, onUnknown, probe)
 }
 
 // trial is one scenario at work: gateways, a service and clients.
@@ -108,8 +111,8 @@ func (tr *trial) await(n int, what string, selects func(o *Operation) bool) {
 // served waits until that gateway has answered some requests, as many as chance says.
 func (tr *trial) served(gateway, from, to int) {
 	tr.t.Helper()
-	tr.await(from+tr.random.IntN(to-from), fmt.Sprint("an answer of gateway ", gateway), func(o *Operation) bool {
-		return o.Gateway == gateway && o.Answer.Status != 0 && o.Answer.Reason != "store-unavailable"
+	tr.await(from+tr.random.IntN(to-from), fmt.Sprint("a response of gateway ", gateway), func(o *Operation) bool {
+		return o.Gateway == gateway && o.Response.Status != 0 && o.Response.Reason != "store-unavailable"
 	})
 }
 
@@ -125,7 +128,7 @@ func (tr *trial) allServed(from, to int) {
 func (tr *trial) refused(gateway, n int) {
 	tr.t.Helper()
 	tr.await(n, fmt.Sprint("store-unavailable by gateway ", gateway), func(o *Operation) bool {
-		return o.Gateway == gateway && o.Answer.Reason == "store-unavailable"
+		return o.Gateway == gateway && o.Response.Reason == "store-unavailable"
 	})
 }
 
@@ -134,17 +137,19 @@ func (tr *trial) recovered() {
 	tr.t.Helper()
 	for i, g := range tr.gateways {
 		tr.served(i, 1, 2)
-		harness.Until(tr.t, awaitLimit, "the gateway is ready: "+g.AdminURL, func() bool { return status(tr.t, g.AdminURL+"/readyz") == http.StatusOK })
+		harness.Until(tr.t, awaitLimit, "the gateway is ready: "+g.AdminURL,
+			func() bool { return status(tr.t, g.AdminURL+"/readyz") == http.StatusOK })
 	}
 	from := tr.history.now() + int64(reconnects)
 	for i := range tr.gateways {
-		tr.await(10, fmt.Sprint("an answer by gateway ", i, " that has recovered"), func(o *Operation) bool {
-			return o.Gateway == i && o.Call > from && o.Answer.Status != 0 && o.Answer.Reason != "store-unavailable"
+		tr.await(10, fmt.Sprint("a response by gateway ", i, " that has recovered"), func(o *Operation) bool {
+			return o.Gateway == i && o.Call > from && o.Response.Status != 0 && o.Response.Reason != "store-unavailable"
 		})
 	}
 }
 
-// caught waits until the service works on a request of that gateway and holds its answer back until release.
+// caught waits until the service works on a request of that gateway and holds its response back
+// until release.
 func (tr *trial) caught(gateway int) (r Request, release func()) {
 	tr.t.Helper()
 	arrived, release := tr.service.Stall(gateway)
@@ -162,7 +167,8 @@ func (tr *trial) caught(gateway int) (r Request, release func()) {
 	return Request{}, release
 }
 
-// joined sends duplicates of a request that is under way at that gateway and returns when they have joined it there, or one like it.
+// joined sends duplicates of a request that is under way at that gateway and returns when they have
+// joined it there, or one like it.
 func (tr *trial) joined(gateway int, r Request) {
 	tr.t.Helper()
 	const duplicates = 3
@@ -177,7 +183,7 @@ func (tr *trial) joined(gateway int, r Request) {
 	harness.Until(tr.t, awaitLimit, "duplicates have joined", func() bool { return joins() >= before+duplicates })
 }
 
-// status returns the status of a GET, 0 without an answer.
+// status returns the status of a GET, 0 without a response.
 func status(t *testing.T, url string) int {
 	code, _ := get(t, url)
 	return code
@@ -223,12 +229,13 @@ func metric(text, begin string) (sum float64) {
 	return sum
 }
 
-// settle sends every request that was ever sent once more, until it gets something other than that the first one still runs: nothing is in flight beyond its cap.
+// settle sends every request that was ever sent once more, until it gets something other than that
+// the first one still runs: nothing is in flight beyond its cap.
 func (tr *trial) settle() {
 	tr.t.Helper()
 	requests := make(chan Request)
 	var running sync.WaitGroup
-	deadline := time.Now().Add(flightCap + awaitLimit)
+	deadline := time.Now().Add(inFlightCap + awaitLimit)
 	for i := range clientsPerGateway {
 		gateway := i % len(tr.gateways)
 		running.Go(func() {
@@ -254,7 +261,8 @@ func (tr *trial) settle() {
 	running.Wait()
 }
 
-// end stops the load, settles every key, asks once more for each of them after between, and checks the history.
+// end stops the load, settles every key, asks once more for each of them after between, and checks
+// the history.
 func (tr *trial) end(between func()) Report {
 	tr.t.Helper()
 	tr.load.Stop()

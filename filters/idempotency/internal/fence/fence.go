@@ -1,4 +1,4 @@
-// Package fence draws the tokens by which a store fences off late holders of a claim.
+// Package fence draws the tokens by which a store fences off late owners of a claim.
 package fence
 
 import (
