@@ -7,7 +7,7 @@ GO ?= go
 # On two cores the suite under the race detector takes some minutes; a package that hangs is ended long before CI gives up.
 TIMEOUT ?= 10m
 
-.PHONY: build demo test fmt deps formatted lint suite allocations modules peers
+.PHONY: build demo test fmt deps formatted lint suite allocations modules interop
 
 # Static binaries. They take their version from git; VERSION=v1.2.3 says it where there is no git.
 build: export CGO_ENABLED = 0
@@ -28,7 +28,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory modules
-	@$(MAKE) --no-print-directory peers
+	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory allocations
 	@$(MAKE) --no-print-directory suite
 
@@ -55,8 +55,8 @@ modules:
 		(cd $$module && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...); \
 	done
 
-peers:
-	@echo "== other people's clients and servers, through the gateway"
+interop:
+	@echo "== clients and servers of others, through the gateway"
 	cd bench/suite/interop && $(GO) vet ./... && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 # The race detector allocates by itself, so what tests count with AllocsPerRun is only true without it.

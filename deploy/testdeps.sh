@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Go, git and make: redis-server (the tests start their own, on free ports), gcc (the race
 # detector links against C), curl (a test runs the lines that the demo prints), nginx and haproxy (`sluice bench proxy` measures
-# against them), node and npm (one of the WebSocket peers), MariaDB and PostgreSQL (what services keep their effects in; where the tests
+# against them), node and npm (one of the WebSocket programs), MariaDB and PostgreSQL (what services keep their effects in; where the tests
 # run as root the two run as the users mysql and postgres, which the packages make). Does nothing when all is there. The tests start their
 # own servers; services that the packages would start on their usual ports are neither needed nor started.
 set -euo pipefail

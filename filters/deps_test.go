@@ -106,7 +106,7 @@ func violations(tree imports) []string {
 				"google.golang.org/genproto", "github.com/envoyproxy"))
 			if within(folder, "filters/store") {
 				deny("what stores share knows nothing of ours", slices.DeleteFunc(in(direct, module), func(p string) bool {
-					return within(p, module+"/"+folder)
+					return within(p, module+"/"+storeOf(folder))
 				}))
 				break
 			}
@@ -152,6 +152,12 @@ func violations(tree imports) []string {
 var engine = []string{
 	module + "/gateway/message", module + "/gateway/http1", module + "/gateway/http2",
 	module + "/gateway/upstream", module + "/gateway/router", module + "/gateway/proxyproto",
+}
+
+// storeOf returns the folder below filters/store that a folder belongs to.
+func storeOf(folder string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(folder, "filters/store/"), "/")
+	return "filters/store/" + name
 }
 
 // leaf reports whether a folder is one that every policy builds on, and that therefore builds on nothing.

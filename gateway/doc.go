@@ -7,7 +7,7 @@
 //	edge.go      routing, whatever carried the request
 //	entry.go     the client's message becomes the gateway's own: one canonical path, header cleaned, who asks
 //	router       the first route that matches
-//	exchange.go  the route's chain, its target, the answer
+//	exchange.go  the route's chain, its target, the response
 //	upstream     the service; or transaction: the coordinator
 //
 // engine.go builds all of that from one configuration as a value that nobody changes: a reload builds a new engine, swaps

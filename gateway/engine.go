@@ -121,9 +121,10 @@ func (b *builder) addRoute(r *config.Route) error {
 func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
-		return newFixed(r.Respond), nil
+		return newStaticResponse(r.Respond), nil
 	case r.Transaction != "":
-		return &transactTarget{transaction.NewExecutor(b.bridge, b.Config.Transactions[r.Transaction], r.Status)}, nil
+		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
+		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	return b.service(r.Service)
 }
@@ -173,9 +174,10 @@ func (b *builder) service(name string) (*forward, error) {
 		return f, nil
 	}
 	c := b.Config.Services[name]
+	verified := b.material.services[name]
 	settings := upstream.Settings{
 		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: b.material.services[name].config,
+		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config, TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
 		settings.OnConnect = settings.OnConnect || on == config.RetryConnectFailure
@@ -188,7 +190,7 @@ func (b *builder) service(name string) (*forward, error) {
 		func() (*upstream.Service, error) {
 			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger)), nil
 		},
-		nil)
+		func(svc *upstream.Service) { svc.Configure(settings) })
 	if err != nil {
 		return nil, err
 	}

@@ -17,16 +17,16 @@ import (
 
 // outbound is the way back to the client, whatever carries it.
 type outbound interface {
-	// Head begins the answer; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
+	// Head begins the response; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
 	Head(status int, h filters.Header, length int64)
-	// Write may keep what it is given until Flush, or the end of the answer.
+	// Write may keep what it is given until Flush, or the end of the response.
 	io.Writer
 	Flush()
-	// Trailer ends the answer with fields behind its body.
+	// Trailer ends the response with fields behind its body.
 	Trailer(h filters.Header)
-	// CloseAfter, before Head, has the connection closed behind the answer, where it is this request's alone.
+	// CloseAfter, before Head, has the connection closed behind the response, where it is this request's alone.
 	CloseAfter()
-	// Abort breaks the answer off, so that the client cannot take a part of it for the whole.
+	// Abort breaks the response off, so that the client cannot take a part of it for the whole.
 	Abort()
 }
 
@@ -38,25 +38,25 @@ type inbound interface {
 
 // target is where a route leads once its chain has let the exchange pass. It sets x.Response and returns how it ended.
 type target interface {
-	execute(x *filters.Exchange, in inbound) end
+	execute(x *filters.Exchange, in inbound) result
 }
 
-// end is how an exchange went at its target.
-type end struct {
+// result is how an exchange went at its target.
+type result struct {
 	outcome filters.Outcome
-	// answer is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
-	answer upstream.Response
-	// streams: the body of answer follows, of the given length (-1: not known), behind what was read of it.
+	// response is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
+	response upstream.Response
+	// streams: the body of response follows, of the given length (-1: not known), behind what was read of it.
 	streams bool
 	length  int64
 	read    []byte
-	// tunnel is the answer with which the service goes on in another protocol.
+	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
 	// events, when set, writes the body bit by bit until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
 
-// serve runs one exchange through the chain and the target of its route and writes the answer.
+// serve runs one exchange through the chain and the target of its route and writes the response.
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
 	if tunnel != nil { // the exchange has ended: what follows is no request any more
@@ -66,7 +66,7 @@ func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 }
 
 func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *http1.Response) {
-	e := end{outcome: filters.Refused}
+	e := result{outcome: filters.Refused}
 	wrote := false
 	defer func() {
 		if v := recover(); v != nil {
@@ -76,15 +76,15 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 			if wrote {
 				defer w.Abort()
 			} else {
-				rt.write(x, w, &end{}, &wrote)
+				rt.write(x, w, &result{}, &wrote)
 			}
 		}
 		rt.chain.Done(x, e.outcome)
-		if e.answer != nil && tunnel == nil {
-			if e.answer.Uploading() {
+		if e.response != nil && tunnel == nil {
+			if e.response.Uploading() {
 				w.Flush() // the client gets it while the service still takes the request's body
 			}
-			e.answer.Close()
+			e.response.Close()
 		}
 		rt.metrics.count(x.Response.Status, x.Response.Reason, time.Since(x.Received))
 	}()
@@ -98,7 +98,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 		e = rt.target.execute(x, in)
 	}
 	if e.outcome == filters.ClientGone {
-		x.Response.Status = statusClientGone // nobody is there to read an answer
+		x.Response.Status = statusClientGone // nobody is there to read a response
 		return nil
 	}
 	own := x.Response.Local
@@ -118,11 +118,11 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 // statusClientGone is the code under which requests are counted whose client left, as nginx has it.
 const statusClientGone = 499
 
-// write sends the answer. A body that breaks half-way breaks the client's connection.
-func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
+// write sends the response. A body that breaks half-way breaks the client's connection.
+func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
-	if spoils(r.Reason) {
+	if closesAfter(r.Reason) {
 		w.CloseAfter()
 	}
 	switch {
@@ -147,7 +147,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 		}
 		w.Head(r.Status, r.Header, length)
 		if len(r.Body) > 0 && x.Method != http.MethodHead {
-			w.Write(r.Body) // a client that has gone is not the exchange's failure: the answer was whole
+			w.Write(r.Body) // a client that has gone is not the exchange's failure: the response was whole
 		}
 		if len(r.Trailer) > 0 {
 			w.Trailer(r.Trailer)
@@ -156,9 +156,9 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *end, wrote *bool) {
 }
 
 // spoils: refusals behind which it is not clear what the client still sends.
-func spoils(r filters.Reason) bool { return r == filters.BodyTooLarge || r == filters.BadRequest }
+func closesAfter(r filters.Reason) bool { return r == filters.BodyTooLarge || r == filters.BadRequest }
 
-func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
+func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 	left := e.length
 	deliver := func(p []byte) bool {
 		if len(p) == 0 {
@@ -170,9 +170,9 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 		_, err := w.Write(p)
 		return err == nil
 	}
-	here := deliver(e.read) && deliver(e.answer.Next())
+	here := deliver(e.read) && deliver(e.response.Next())
 	if left == 0 && here {
-		w.Trailer(e.answer.Trailer())
+		w.Trailer(e.response.Trailer())
 		return
 	}
 	buf := message.LargeBuffer()
@@ -181,17 +181,17 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *end) {
 		began := time.Now()
 		if here {
 			w.Flush() // what comes next may be long in coming
-			e.answer.Extend(time.Since(began))
+			e.response.Extend(time.Since(began))
 		}
-		n, err := e.answer.Read(buf[:])
+		n, err := e.response.Read(buf[:])
 		if n > 0 && here {
 			began = time.Now()
 			here = deliver(buf[:n])
-			e.answer.Extend(time.Since(began)) // a slow reader is not a slow service
+			e.response.Extend(time.Since(began)) // a slow reader is not a slow service
 		}
 		if err == io.EOF {
 			if here {
-				w.Trailer(e.answer.Trailer())
+				w.Trailer(e.response.Trailer())
 			}
 			return
 		}
@@ -214,7 +214,7 @@ type forward struct {
 	tooLong func() *filters.Reply // the body is longer than the listener takes
 }
 
-func (f *forward) execute(x *filters.Exchange, in inbound) end {
+func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if x.Logical.Detach {
 		detach(x, in)
 	}
@@ -228,7 +228,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	}
 	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) { // this process was stopped for longer than the lease, or the store was gone for as long
 		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The claim of the key ran out before anything was sent. Nothing was done."}))
-		return end{outcome: filters.Refused}
+		return result{outcome: filters.Refused}
 	}
 	answer, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
@@ -236,8 +236,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	}
 	status, header, length := answer.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
-	x.Response.Header.DelFunc(spoofed)
-	e := end{outcome: filters.Completed, answer: answer, length: length}
+	x.Response.Header.DelFunc(reservedField)
+	e := result{outcome: filters.Completed, response: answer, length: length}
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = answer.(*http1.Response) // only such a one was asked
@@ -246,7 +246,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) end {
 	case length != 0 && (x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type"))):
 		e.streams = true
 	default:
-		return f.keep(x, e)
+		return f.buffer(x, e)
 	}
 	return e
 }
@@ -268,32 +268,32 @@ func bodyFailure(err error) error {
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
 }
 
-// failed makes the reply for an attempt without an answer.
-func (f *forward) failed(x *filters.Exchange, err error) end {
+// failed makes the reply for an attempt without a response.
+func (f *forward) failed(x *filters.Exchange, err error) result {
 	name := f.service.Name()
 	switch {
 	case errors.Is(err, upstream.ErrClientGone):
-		return end{outcome: filters.ClientGone}
+		return result{outcome: filters.ClientGone}
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
-		return end{outcome: filters.Refused} // the client's fault, and nothing that the service did
+		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
 	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
-		return end{outcome: filters.ClientGone}
+		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."}))
-		return end{outcome: filters.Refused}
+		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		x.SetReply(filters.Refuse(filters.UpstreamUnreachable, filters.Problem{Service: name, Detail: "No connection to the service came about. Nothing was sent."}))
-		return end{outcome: filters.NotDispatched}
+		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, upstream.ErrTimeout):
 		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{Service: name, Detail: "The service did not answer within " + f.timeout.String() + "."}))
-		return end{outcome: filters.NoResponse}
+		return result{outcome: filters.NoResponse}
 	}
 	x.SetReply(filters.Refuse(filters.UpstreamFailed, filters.Problem{Service: name, Detail: "The connection to the service broke after something was sent."}))
-	return end{outcome: filters.NoResponse}
+	return result{outcome: filters.NoResponse}
 }
 
 // spoofed: fields by which a client tells the gateway's word from a service's.
-func spoofed(name string) bool {
+func reservedField(name string) bool {
 	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") || filters.EqualName(name, "Idempotent-Original-Date")
 }

@@ -75,7 +75,7 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 	e := &engine{cfg: p.cfg}
 	reply := downgrade(p.x, p.cfg.Listen.MaxHeader) // what no protocol would let in
 	if reply == nil {
-		reply = e.enter(p.x, p.x.Peer.String(), bodyBytes)
+		reply = e.normalize(p.x, p.x.Peer.String(), bodyBytes)
 	}
 	if reply != nil {
 		p.Refusal(reply)

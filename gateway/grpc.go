@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// refuseGRPC writes a refusal as a client of gRPC understands it: an answer of HTTP status 200 that is nothing but a head, with a grpc-status and a
+// refuseGRPC writes a refusal as a client of gRPC understands it: a response of HTTP status 200 that is nothing but a head, with a grpc-status and a
 // grpc-message in it (PROTOCOL-HTTP2.md of gRPC, "Trailers-Only"). Fields such as Sluice-Reason become metadata. The problem document is left out but
 // for its sentence; metrics and logs keep the HTTP status.
 func refuseGRPC(w outbound, r *filters.Response) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +24,7 @@ type material struct {
 // serviceTLS is how the endpoints of a service are verified. digest changes with what was read.
 type serviceTLS struct {
 	config *tls.Config // nil: by the system's roots
-	digest [sha256.Size]byte
+	digest string
 }
 
 // readMaterial reads what a configuration names. The error has every fault, with the setting and the file.
@@ -121,5 +122,5 @@ func readServiceTLS(s *config.ServiceTLS) (out serviceTLS, err error) {
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}
-	return serviceTLS{c, [sha256.Size]byte(h.Sum(nil))}, nil
+	return serviceTLS{c, hex.EncodeToString(h.Sum(nil))}, nil
 }

@@ -4,7 +4,7 @@ import "github.com/sluice-gateway/sluice/filters"
 
 type panicking struct{}
 
-func (panicking) execute(*filters.Exchange, inbound) end { panic("boom") }
+func (panicking) execute(*filters.Exchange, inbound) result { panic("boom") }
 
 type counting struct {
 	done    int

@@ -17,8 +17,8 @@ import (
 
 // servers are the listeners and what serves on them.
 type servers struct {
-	list  []served
-	front *front
+	list    []served
+	clients *clientListeners
 }
 
 type served struct {
@@ -47,8 +47,8 @@ func (s *servers) close() {
 			srv.Close()
 		}
 	}
-	if s.front != nil {
-		s.front.http2.server.Close()
+	if s.clients != nil {
+		s.clients.http2.server.Close()
 	}
 }
 
@@ -56,7 +56,7 @@ func (s *servers) close() {
 func (s *servers) leave() {
 	for _, sv := range s.list {
 		if srv, ok := sv.server.(*http1.Server); ok {
-			srv.Leave()
+			srv.DisableKeepAlives()
 		}
 	}
 }
@@ -84,7 +84,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 		}
 	}
 	if !last {
-		wg.Go(func() { s.front.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+		wg.Go(func() { s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -144,13 +144,13 @@ func (l *listeners) addresses() Addresses {
 
 // servers makes what serves on the listeners.
 func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
-	front := g.newFront(cfg)
-	s := &servers{front: front}
+	clients := g.newClientListeners(cfg)
+	s := &servers{clients: clients}
 	if l.http != nil {
-		s.add(front.server(nil), l.http, false)
+		s.add(clients.server(nil), l.http, false)
 	}
 	if l.https != nil {
-		s.add(front.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
+		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
 	s.add(g.internalServer(admin.New(g.adminOptions(cfg))), l.admin, true)
 	if l.branches != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// fixed is the target that is a written answer.
-type fixed struct{ reply filters.Reply }
+// staticResponse is the target that is a written answer.
+type staticResponse struct{ reply filters.Reply }
 
-func newFixed(r *config.Respond) *fixed {
-	f := &fixed{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
+func newStaticResponse(r *config.StaticResponse) *staticResponse {
+	f := &staticResponse{filters.Reply{Status: r.Status, Body: []byte(r.Body)}}
 	for name, value := range r.Headers {
 		if !message.HopByHop(name) { // the engine's own
 			f.reply.Header.Add(name, value)
@@ -26,16 +26,16 @@ func newFixed(r *config.Respond) *fixed {
 	return f
 }
 
-func (f *fixed) execute(x *filters.Exchange, _ inbound) end {
+func (f *staticResponse) execute(x *filters.Exchange, _ inbound) result {
 	x.SetReply(&f.reply)
-	return end{outcome: filters.Completed}
+	return result{outcome: filters.Completed}
 }
 
-// transactTarget is the target that is a transaction.
-type transactTarget struct{ executor *transaction.Executor }
+// transactionTarget is the target that is a transaction.
+type transactionTarget struct{ executor *transaction.Executor }
 
-func (t *transactTarget) execute(x *filters.Exchange, _ inbound) end {
-	return end{outcome: t.executor.Execute(x)}
+func (t *transactionTarget) execute(x *filters.Exchange, _ inbound) result {
+	return result{outcome: t.executor.Execute(x)}
 }
 
 // statusTarget is the status resource of a route's transactions.
@@ -45,16 +45,16 @@ type statusTarget struct {
 	stopping context.Context
 }
 
-func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
+func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	id, _ := x.Param("id")
 	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
 		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The store that knows this transaction does not answer."}))
-		return end{outcome: filters.Refused}
+		return result{outcome: filters.Refused}
 	case !found:
 		x.SetReply(filters.Refuse(filters.NoRoute, filters.Problem{Detail: "There is no such transaction of yours."}))
-		return end{outcome: filters.Refused}
+		return result{outcome: filters.Refused}
 	}
 	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
@@ -63,9 +63,9 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 		wait, err := config.ParseDuration(wait)
 		if err != nil {
 			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
-			return end{outcome: filters.Refused}
+			return result{outcome: filters.Refused}
 		}
-		ctx, cancel := mergeDone(x.Context(), t.stopping)
+		ctx, cancel := eitherDone(x.Context(), t.stopping)
 		defer cancel()
 		v = t.bridge.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
 	}
@@ -73,24 +73,24 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) end {
 	reply.Header.Add("Content-Type", "application/json")
 	reply.Header.Add("Cache-Control", "no-store")
 	x.SetReply(&reply)
-	return end{outcome: filters.Completed}
+	return result{outcome: filters.Completed}
 }
 
-func (t *statusTarget) events(x *filters.Exchange, v transaction.View) end {
+func (t *statusTarget) events(x *filters.Exchange, v transaction.View) result {
 	reply := filters.Reply{Status: 200}
 	reply.Header.Add("Content-Type", "text/event-stream")
 	reply.Header.Add("Cache-Control", "no-store")
 	x.SetReply(&reply)
 	route, principal := t.route, x.Principal
-	return end{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
-		ctx, cancel := mergeDone(ctx, t.stopping)
+	return result{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
+		ctx, cancel := eitherDone(ctx, t.stopping)
 		defer cancel()
 		return t.bridge.Events(ctx, v, route, principal, w, flush)
 	}}
 }
 
-// mergeDone returns a context that ends with either.
-func mergeDone(ctx, other context.Context) (context.Context, context.CancelFunc) {
+// eitherDone returns a context that ends with either.
+func eitherDone(ctx, other context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(other, cancel)
 	return ctx, func() { stop(); cancel() }

@@ -20,15 +20,14 @@ type decoder struct {
 	faults *faultList
 }
 
-func (d *decoder) config(root *node) *Config {
-	c := new(Config)
-	d.value(reflect.ValueOf(c).Elem(), root, "", "")
-	complete(c, d.files)
-	return c
+// into decodes a tree into the struct that a configuration is, and derives the defaults.
+func (d *decoder) into(config any, root *node) {
+	d.value(reflect.ValueOf(config).Elem(), root, "", rules{})
+	derive(config, d.files)
 }
 
-// value decodes a node. The name is the path for messages, the rule what the field's config tag says.
-func (d *decoder) value(v reflect.Value, n *node, name, rule string) {
+// value decodes a node. The name is the path for messages.
+func (d *decoder) value(v reflect.Value, n *node, name string, rule rules) {
 	if n.broken {
 		return
 	}
@@ -36,9 +35,12 @@ func (d *decoder) value(v reflect.Value, n *node, name, rule string) {
 	case *netip.Prefix:
 		d.prefix(to, n, name)
 		return
-	case *WhileInFlight:
-		if n.kind == scalarNode { // reject
-			to.Wait = 0
+	case union:
+		if decodeUnion(to, n) {
+			return
+		}
+		if value := to.value(); value != nil {
+			d.value(reflect.ValueOf(value).Elem(), n, name, rule)
 			return
 		}
 	case *ref.Template:
@@ -68,13 +70,13 @@ func (d *decoder) value(v reflect.Value, n *node, name, rule string) {
 				continue
 			}
 			item := reflect.New(v.Type().Elem()).Elem()
-			d.value(item, m.value, memberName(name, m.name), "")
+			d.value(item, m.value, memberName(name, m.name), rules{})
 			v.SetMapIndex(reflect.ValueOf(m.name), item)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 		for i, item := range n.items {
-			d.value(v.Index(i), item, fmt.Sprintf("%s[%d]", name, i), "")
+			d.value(v.Index(i), item, fmt.Sprintf("%s[%d]", name, i), rules{})
 		}
 	default:
 		d.scalar(v, n, name, rule)
@@ -82,26 +84,17 @@ func (d *decoder) value(v reflect.Value, n *node, name, rule string) {
 }
 
 func (d *decoder) mapping(v reflect.Value, n *node, name string) {
-	setDefaults(v.Addr().Interface())
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		key := field.Tag.Get("json")
-		if key == "" {
-			continue
-		}
-		if m := n.byName[key]; m != nil {
-			d.value(v.Field(i), m.value, memberName(name, key), field.Tag.Get("config"))
-		} else if field.Type.Kind() == reflect.Struct && !isText(field.Type) {
-			d.mapping(v.Field(i), &node{kind: mappingNode}, "") // its defaults
+	v.Set(defaultsOf(v.Type()))
+	for _, f := range fieldsOf(v.Type()) {
+		if m := n.byName[f.key]; m != nil {
+			d.value(v.FieldByIndex(f.Index), m.value, memberName(name, f.key), f.rules)
+		} else if f.Type.Kind() == reflect.Struct && !isText(f.Type) {
+			d.mapping(v.FieldByIndex(f.Index), &node{kind: mappingNode}, "") // its defaults
 		}
 	}
 }
 
-func isText(t reflect.Type) bool {
-	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
-}
-
-func (d *decoder) scalar(v reflect.Value, n *node, name, rule string) {
+func (d *decoder) scalar(v reflect.Value, n *node, name string, rule rules) {
 	switch s := n.scalar.(type) {
 	case string:
 		if v.Kind() == reflect.String {
@@ -127,8 +120,8 @@ func (d *decoder) scalar(v reflect.Value, n *node, name, rule string) {
 }
 
 // file makes a path absolute and reads the file: what the gateway could not read must not take effect.
-func (d *decoder) file(v reflect.Value, n *node, name, rule string) {
-	if rule != "file" || v.String() == "" {
+func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
+	if !rule.file || v.String() == "" {
 		return
 	}
 	if strings.Contains(v.String(), "://") {
@@ -142,9 +135,9 @@ func (d *decoder) file(v reflect.Value, n *node, name, rule string) {
 	}
 }
 
-func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, name, rule string) {
+func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, name string, rule rules) {
 	text, ok := n.text()
-	if rule == "member" {
+	if rule.member {
 		if strings.HasPrefix(text, ref.Body+".") {
 			d.fault(n, "%s: %s is within the body already: leave the body. out", name, n.show())
 			return
@@ -154,7 +147,7 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 	if err := to.UnmarshalText([]byte(text)); !ok || err != nil {
 		switch {
 		case n.secret || err == nil:
-			d.fault(n, "%s: %s is not %s", name, n.show(), forms[v.Type().Name()].want)
+			d.fault(n, "%s: %s is not %s", name, n.show(), textForms[v.Type().Name()].want)
 		default:
 			d.fault(n, "%s: %v", name, err)
 		}
@@ -163,25 +156,23 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 	d.bounds(to, n, name, rule)
 }
 
-// bounds checks a duration or a size against its rule, min=A,max=B.
-func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name, rule string) {
-	least, most, _ := strings.Cut(rule, ",")
-	least, most = strings.TrimPrefix(least, "min="), strings.TrimPrefix(most, "max=")
+// bounds checks a duration or a size against its rules.
+func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, rule rules) {
 	switch to := value.(type) {
 	case *Duration:
 		floor := Duration(time.Millisecond)
-		if least != "" {
-			floor = mustParse(ParseDuration(least))
+		if rule.min != "" {
+			floor = mustParse(ParseDuration(rule.min))
 		}
 		if *to < floor {
 			d.fault(n, "%s: %s is less than %s", name, n.show(), floor)
 		}
 	case *Size:
 		switch {
-		case least != "" && *to < mustParse(ParseSize(least)):
-			d.fault(n, "%s: %s is less than %s", name, n.show(), least)
-		case most != "" && *to > mustParse(ParseSize(most)):
-			d.fault(n, "%s: %s is more than %s", name, n.show(), most)
+		case rule.min != "" && *to < mustParse(ParseSize(rule.min)):
+			d.fault(n, "%s: %s is less than %s", name, n.show(), rule.min)
+		case rule.max != "" && *to > mustParse(ParseSize(rule.max)):
+			d.fault(n, "%s: %s is more than %s", name, n.show(), rule.max)
 		}
 	}
 }
@@ -207,7 +198,7 @@ func (d *decoder) prefix(to *netip.Prefix, n *node, name string) {
 	*to = p.Masked()
 }
 
-// template parses what is written; what was filled in is text and no template.
+// template parses what is written; what was expanded is text and no template.
 func (d *decoder) template(to *ref.Template, n *node, name string) {
 	t, err := ref.ParseTemplate(n.literal)
 	switch {
@@ -248,6 +239,6 @@ func (d *decoder) body(n *node, name string) any {
 }
 
 func (d *decoder) fault(n *node, format string, args ...any) {
-	d.faults.add(n.pos, format, args...)
+	d.faults.add(n.pos, "%s%s", fmt.Sprintf(format, args...), n.hint())
 	n.broken = true
 }

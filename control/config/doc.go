@@ -3,7 +3,7 @@
 //
 // # Stages
 //
-//	YAML       bytes → AST (goccy/go-yaml) → a tree of values with their places; anchors and merge keys are written out
+//	YAML       bytes → nodes (go.yaml.in/yaml) → a tree of values with their places; anchors and merge keys are written out
 //	fill in    ${env:NAME} and ${file:PATH} in text; the values are remembered as secrets
 //	schema     the tree against the JSON Schema (draft 2020-12), which is made from the structs ([Schema])
 //	structs    the tree into [Config], with defaults (defaults.go has them all) and absolute paths

@@ -34,7 +34,7 @@ func (e *FaultsError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// secretMin is the length from which a filled-in text is looked for in messages; anything shorter hides nothing.
+// secretMin is the length from which an expanded text is looked for in messages; anything shorter hides nothing.
 const secretMin = 3
 
 // faultList collects faults and the texts that must not be shown in them.

@@ -56,14 +56,14 @@ func TestSyntaxFaults(t *testing.T) {
 		{"empty", "", []string{"1:1: version: is missing"}},
 		{"not a mapping", "- 1\n", []string{"1:1: the configuration: a list is not a mapping"}},
 		{"text", "hello\n", []string{`1:1: the configuration: "hello" is not a mapping`}},
-		{"open list", "version: 1\nroutes: [\n", []string{"2:9: syntax: sequence end token ']' not found"}},
-		{"two documents", "version: 1\n---\nversion: 1\n", []string{"3:8: a second document: one file holds one"}},
+		{"open list", "version: 1\nroutes: [\n", []string{"2:9: syntax: the [ is not closed by a ]"}},
+		{"two documents", "version: 1\n---\nversion: 1\n", []string{"3:1: a second document: one file holds one"}},
 		{"key twice", sound + "version: 1\nservices: {}\n", []string{
 			"4:1: version: given twice, first in line 1", "5:1: services: given twice, first in line 2"}},
 		{"unknown alias", "version: 1\nlimits: *nope\n", []string{"2:9: *nope: there is no anchor of that name before it"}},
 		{"alias in itself", "version: 1\nlimits: &a {x: *a}\n", []string{"2:16: *a: stands inside its own anchor"}},
 		{"leading zero", "version: 01\n", []string{"1:10: 01: a number with a leading zero is ambiguous: leave the zero out, or quote the text"}},
-		{"not a number", "version: .nan\n", []string{"1:10: Nan: is not part of a configuration"}},
+		{"not a number", "version: .nan\n", []string{"1:10: .nan: is not a number"}},
 		{"tag", "version: !!int 1\n", []string{"1:10: !!int: tags are not part of a configuration"}},
 		{"merge of text", "version: 1\nlisten: {<<: 3}\n", []string{"2:10: <<: only mappings can be merged"}},
 		{"too deep", "version: 1\nlimits: " + strings.Repeat("[", 100), []string{"2:73: nested deeper than 64"}},
@@ -143,14 +143,14 @@ transactions:
 			`5:56: routes[0].priority: "high": not supported yet`,
 			`6:56: routes[1].priority: "urgent" is not normal`,
 			`7:71: routes[2].idempotency.onUnknown: "maybe" is not hold, retry or probe`,
-			`7:93: routes[2].idempotency.whileInFlight: "refuse" is not reject`,
+			`7:93: routes[2].idempotency.whileInFlight: "refuse" is not reject or {wait: 3s}`,
 			`7:110: routes[2].idempotency.record[0]: "2x" is not a status such as 404 or 2xx`,
 			`7:114: routes[2].idempotency.record[1]: "99" is not a status such as 404 or 2xx`,
 			`7:118: routes[2].idempotency.record[2]: "600" is not a status such as 404 or 2xx`,
 			`9:13: transactions.t.mode: "tcc": not supported yet`,
 			"9:63: transactions.t.steps[0].try: not supported yet",
 			`10:13: transactions.u.mode: "sga" is not saga (did you mean "saga"?)`,
-			"10:59: transactions.u.steps[0].do.path: steps.x.id: answers of earlier steps need mode tcc: not supported yet"}},
+			"10:59: transactions.u.steps[0].do.path: steps.x.id: responses of earlier steps need mode tcc: not supported yet"}},
 	})
 }
 
@@ -170,8 +170,8 @@ routes:
       maxBody: 1KiB
       onStoreFailure: open
 `, []string{
-			"10:7: routes[0].idempotency.record: is not for a transaction: its outcome is recorded, and no service's answer",
-			"12:16: routes[0].idempotency.maxBody: is not for a transaction: its outcome is recorded, and no service's answer",
+			"10:7: routes[0].idempotency.record: is not for a transaction: its outcome is recorded, and no service's response",
+			"12:16: routes[0].idempotency.maxBody: is not for a transaction: its outcome is recorded, and no service's response",
 			"13:23: routes[0].idempotency.onStoreFailure: open is not for a transaction: it has a record, or it is not begun"}},
 		{"names that lead nowhere", `version: 1
 services: {order: {endpoints: ["http://h"]}}
@@ -191,7 +191,7 @@ routes:
 			`6:47: routes[1].transaction: there is no transaction "t"`,
 			`7:50: routes[2].respond: a route leads to exactly one of service, transaction and respond, and service stands here too`,
 			`8:5: routes[3]: leads nowhere: exactly one of service, transaction and respond is wanted`,
-			`9:58: routes[4].idempotency: has nothing to protect: the route's answer is written here`}},
+			`9:58: routes[4].idempotency: has nothing to protect: the route's response is written here`}},
 		{"paths", `version: 1
 routes:
   - {name: a, match: {path: a}, respond: {status: 200}}
@@ -327,7 +327,7 @@ routes:
 			`11:81: services.a.endpoints[5]: "http://h/" is not an endpoint such as http://127.0.0.1:7001: a path is not part of it`,
 			"12:50: services.b.breaker.errors: 0% would open it without an error; it is more than 0%",
 			"12:68: services.b.breaker.slow.share: 0% would open it without a slow call; it is more than 0%",
-			"14:63: routes[0].respond.body: an answer with status 204 has no body",
+			"14:63: routes[0].respond.body: a response with status 204 has no body",
 			"14:92: routes[0].respond.headers.Content-Length: the gateway sets this field itself",
 			`14:104: routes[0].respond.headers.a b: "a b" is not the name of a header field`}},
 	})

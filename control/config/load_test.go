@@ -121,7 +121,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
 	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
-	expect(t, "identity", c.Identity, []Identity{{ClientIP: new(struct{})}})
+	expect(t, "identity", c.Identity, Identities{{ClientIP: new(struct{})}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
 		ConnectTimeout: Duration(500 * time.Millisecond), Retries: retries})
@@ -224,12 +224,8 @@ func TestUnsupported(t *testing.T) {
 			if at.PkgPath() != reflect.TypeFor[Config]().PkgPath() || isText(at) {
 				return
 			}
-			for i := range at.NumField() {
-				f := at.Field(i)
-				key := f.Tag.Get("json")
-				if key == "" {
-					continue
-				}
+			for _, f := range fieldsOf(at) {
+				key := f.key
 				in := append(append([]string{}, path...), key)
 				inner := func(s string) string { return wrap(fmt.Sprintf("{%q: %s}", key, s)) }
 				if f.Type != reflect.TypeFor[*Unsupported]() {
@@ -278,7 +274,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	faults := new(faultList)
-	root := (&reader{file: "t", faults: faults, fill: (&filler{faults: faults}).fill}).document(data)
+	root := (&reader{file: "t", faults: faults, expand: (&expander{faults: faults}).expand}).document(data)
 	schema, err := compiledSchema()
 	if err != nil {
 		t.Fatal(err)
@@ -287,12 +283,20 @@ func TestSchema(t *testing.T) {
 		t.Errorf("the example of the contract: %v", err)
 	}
 	walkStructs(reflect.TypeFor[Config](), func(at reflect.Type) {
-		for i := range at.NumField() {
-			if f := at.Field(i); f.Tag.Get("json") != "" && descriptions[at.Name()][f.Name] == "" {
+		for _, f := range fieldsOf(at) {
+			if owner := at.FieldByIndex(f.Index); description(at, owner.Name) == "" && description(embedding(at, f), f.Name) == "" {
 				t.Errorf("%s.%s has no description", at.Name(), f.Name)
 			}
 		}
 	})
+}
+
+// embedding returns the struct that a field stands in: an embedded one, or the struct itself.
+func embedding(t reflect.Type, f field) reflect.Type {
+	for _, i := range f.Index[:len(f.Index)-1] {
+		t = t.Field(i).Type
+	}
+	return t
 }
 
 func TestFolder(t *testing.T) {
@@ -315,11 +319,11 @@ func TestFolder(t *testing.T) {
 
 	faulty := write(t, map[string]string{
 		"a.yaml": "version: 1\nservices: {one: {endpoints: [\"http://h\"]}}\nadmin: {}\n",
-		"b.yaml": "version: 1\nservices:\n  one: {endpoints: [\"http://h\"]}\nadmin: {}\nroutes:\n  - {name: r, match: {path: /r}, service: two}\n",
+		"b.yaml": "version: 2\nservices:\n  one: {endpoints: [\"http://h\"]}\nadmin: {}\nroutes:\n  - {name: r, match: {path: /r}, service: two}\n",
 	})
 	_, err := Load(faulty)
 	a, b := filepath.Join(faulty, "a.yaml"), filepath.Join(faulty, "b.yaml")
-	want := fmt.Sprintf("%[2]s:1:1: version: given twice, first at %[1]s:1\n"+
+	want := fmt.Sprintf("%[2]s:1:1: version: 2, and at %[1]s:1 it is 1\n"+
 		"%[2]s:3:3: services.one: given twice, first at %[1]s:2\n"+
 		"%[2]s:4:1: admin: given twice, first at %[1]s:3\n"+
 		"%[2]s:6:43: routes[0].service: there is no service \"two\"", a, b)

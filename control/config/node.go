@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // position is a place in a document, counted from 1.
@@ -12,6 +13,9 @@ type position struct {
 	file         string
 	line, column int
 }
+
+// String returns line:column.
+func (p position) String() string { return strconv.Itoa(p.line) + ":" + strconv.Itoa(p.column) }
 
 type nodeKind uint8
 
@@ -26,8 +30,8 @@ type node struct {
 	kind    nodeKind
 	pos     position
 	scalar  any       // string, json.Number, bool or nil
-	literal string    // a string scalar as a template reads it: what was filled in has its braces doubled
-	secret  bool      // something was filled in
+	literal string    // a string scalar as a template reads it: what was expanded has its braces doubled
+	secret  bool      // something was expanded
 	items   []*node   // list
 	members []*member // mapping, in the order of the document
 	byName  map[string]*member
@@ -70,8 +74,8 @@ func (n *node) add(m *member) bool {
 	return true
 }
 
-// spot is where a path leads in a tree.
-type spot struct {
+// location is where a path leads in a tree.
+type location struct {
 	node   *node    // the value; nil when it is not written
 	key    position // its key, or the value itself where it has none
 	at     position // where a fault about the value is shown: a scalar itself, the key of anything else, the nearest parent of what is missing
@@ -80,8 +84,8 @@ type spot struct {
 }
 
 // find follows a path of keys and indexes.
-func (n *node) find(path ...string) spot {
-	s := spot{node: n, key: n.pos, at: n.pos, broken: n.broken}
+func (n *node) find(path ...string) location {
+	s := location{node: n, key: n.pos, at: n.pos, broken: n.broken}
 	var name strings.Builder
 	for _, step := range path {
 		list := s.node != nil && s.node.kind == listNode
@@ -128,6 +132,29 @@ func (n *node) plain() any {
 		return object
 	}
 	return n.scalar
+}
+
+// typographic are the quotes of texts for people, which YAML takes for letters.
+const typographic = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb"
+
+// hint returns what to add to a message about the value when it begins or ends with a typographic quote, or nothing.
+func (n *node) hint() string {
+	if n == nil || n.secret {
+		return ""
+	}
+	text, _ := n.scalar.(string)
+	return quoteHint(text)
+}
+
+func quoteHint(text string) string {
+	first, _ := utf8.DecodeRuneInString(text)
+	last, _ := utf8.DecodeLastRuneInString(text)
+	for _, c := range []rune{first, last} {
+		if strings.ContainsRune(typographic, c) {
+			return fmt.Sprintf(" (the %c is part of the text; the quotes of YAML are \" and ')", c)
+		}
+	}
+	return ""
 }
 
 // show writes the value for a message.

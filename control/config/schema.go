@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/invopop/jsonschema"
@@ -18,7 +20,7 @@ import (
 // Schema returns the JSON Schema (draft 2020-12) of the configuration, made from the structs. It is the one that documents
 // are checked with.
 func Schema() ([]byte, error) {
-	b, err := json.MarshalIndent(reflectSchema(), "", "  ")
+	b, err := json.MarshalIndent(reflectSchema(reflect.TypeFor[Config]()), "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("config: schema: %w", err)
 	}
@@ -26,10 +28,12 @@ func Schema() ([]byte, error) {
 }
 
 // compiledSchema is the schema as the validator takes it. It does not change, so it is made once.
-var compiledSchema = sync.OnceValues(func() (*validator.Schema, error) {
-	b, err := Schema()
+var compiledSchema = sync.OnceValues(func() (*validator.Schema, error) { return compileSchema(reflect.TypeFor[Config]()) })
+
+func compileSchema(model reflect.Type) (*validator.Schema, error) {
+	b, err := json.Marshal(reflectSchema(model))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("config: schema: %w", err)
 	}
 	document, err := validator.UnmarshalJSON(bytes.NewReader(b))
 	if err != nil {
@@ -45,9 +49,12 @@ var compiledSchema = sync.OnceValues(func() (*validator.Schema, error) {
 		return nil, fmt.Errorf("config: schema: %w", err)
 	}
 	return s, nil
-})
+}
 
-func reflectSchema() *jsonschema.Schema {
+func reflectSchema(model reflect.Type) *jsonschema.Schema {
+	definitions := map[string]*jsonschema.Schema{ // of types that cannot have a method for it, or need none
+		"Ref": written(ref.Pattern, ref.Want), "Template": written(ref.TemplatePattern, ref.WantTemplate),
+	}
 	r := jsonschema.Reflector{
 		Anonymous:                  true,
 		RequiredFromJSONSchemaTags: true,
@@ -58,40 +65,51 @@ func reflectSchema() *jsonschema.Schema {
 			case reflect.TypeFor[ref.Ref](), reflect.TypeFor[ref.Template]():
 				return &jsonschema.Schema{Ref: "#/$defs/" + t.Name()}
 			}
+			if u, ok := asUnion(t); ok {
+				definitions[t.Name()] = u.form().schema()
+				return &jsonschema.Schema{Ref: "#/$defs/" + t.Name()}
+			}
 			return nil
 		},
-		LookupComment: func(t reflect.Type, field string) string { return descriptions[t.Name()][field] },
+		LookupComment: description,
 	}
-	s := r.Reflect(&Config{})
-	s.Definitions["Ref"] = written(ref.Pattern, ref.Want)
-	s.Definitions["Template"] = written(ref.TemplatePattern, ref.WantTemplate)
+	s := r.Reflect(reflect.New(model).Interface())
+	maps.Copy(s.Definitions, definitions)
 	s.Title = "Configuration of Sluice"
-	addDefaults(s, reflect.TypeFor[Config](), map[reflect.Type]bool{})
+	walkStructs(model, func(t reflect.Type) {
+		if definition := s.Definitions[t.Name()]; definition != nil && definition.Properties != nil {
+			addRules(definition, t, s.Definitions)
+		}
+	})
+	maps.DeleteFunc(s.Definitions, func(_ string, d *jsonschema.Schema) bool { return d.Type == "array" })
 	return s
 }
 
-// addDefaults writes the defaults of a struct, and of those below it, into the schema.
-func addDefaults(s *jsonschema.Schema, t reflect.Type, seen map[reflect.Type]bool) {
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
-		t = t.Elem()
-	}
-	definition := s.Definitions[t.Name()]
-	if t.Kind() != reflect.Struct || seen[t] || definition == nil || definition.Properties == nil {
-		return
-	}
-	seen[t] = true
-	v := reflect.New(t)
-	setDefaults(v.Interface())
-	for i := range t.NumField() {
-		name := t.Field(i).Tag.Get("json")
-		property, ok := definition.Properties.Get(name)
+// addRules writes into the schema of a struct what the reflector does not know: defaults, and the rules of its fields.
+func addRules(definition *jsonschema.Schema, t reflect.Type, definitions jsonschema.Definitions) {
+	defaults := defaultsOf(t)
+	for _, f := range fieldsOf(t) {
+		property, ok := definition.Properties.Get(f.key)
 		if !ok {
 			continue
 		}
-		if f := v.Elem().Field(i); !f.IsZero() && f.Kind() != reflect.Struct && f.Kind() != reflect.Pointer {
-			property.Default = f.Interface()
+		if v := defaults.FieldByIndex(f.Index); !v.IsZero() && v.Kind() != reflect.Struct && v.Kind() != reflect.Pointer {
+			property.Default = v.Interface()
 		}
-		addDefaults(s, t.Field(i).Type, seen)
+		if list := definitions[f.Type.Name()]; f.Type.Kind() == reflect.Slice && list != nil { // a type of its own, and a plain list
+			list.UniqueItems = strings.Contains(f.Tag.Get("jsonschema"), "uniqueItems=true")
+			list.Description = property.Description
+			definition.Properties.Set(f.key, list)
+			continue
+		}
+		switch {
+		case f.rules.member:
+			property.Ref, property.Type, property.Pattern = "", "string", memberPattern
+		case f.rules.only != "":
+			property.Ref, property.Enum, property.Default = "", []any{f.rules.only}, f.rules.only
+		case isNamed(f.Type):
+			property.PropertyNames = &jsonschema.Schema{Pattern: namePattern}
+		}
 	}
 }
 
@@ -135,50 +153,6 @@ func (Unsupported) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Description: notSupported, Not: &jsonschema.Schema{}}
 }
 
-// JSONSchema lists the conditions.
-func (RetryCondition) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Enum: []any{RetryConnectFailure, RetryResetBeforeRequest}}
-}
-
-// JSONSchema takes reject, or how long to wait.
-func (WhileInFlight) JSONSchema() *jsonschema.Schema {
-	wait := jsonschema.NewProperties()
-	wait.Set("wait", &jsonschema.Schema{Ref: "#/$defs/Duration", Description: descriptions["WhileInFlight"]["Wait"]})
-	return &jsonschema.Schema{
-		If:   &jsonschema.Schema{Type: "string"},
-		Then: &jsonschema.Schema{Enum: []any{"reject"}},
-		Else: &jsonschema.Schema{
-			Type: "object", Properties: wait, Required: []string{"wait"}, AdditionalProperties: jsonschema.FalseSchema,
-		},
-	}
-}
-
-// JSONSchemaExtend makes the body key a path within the body.
-func (Key) JSONSchemaExtend(s *jsonschema.Schema) {
-	if p, ok := s.Properties.Get("body"); ok {
-		p.Ref, p.Type, p.Pattern = "", "string", memberPattern
-	}
-}
-
-// JSONSchemaExtend lets the one priority there is be written.
-func (Route) JSONSchemaExtend(s *jsonschema.Schema) {
-	if p, ok := s.Properties.Get("priority"); ok {
-		p.Ref, p.Enum, p.Default = "", []any{"normal"}, "normal"
-	}
-}
-
-// JSONSchemaExtend gives the names of services, limits and transactions their form.
-func (Config) JSONSchemaExtend(s *jsonschema.Schema) {
-	for _, key := range namedKeys {
-		if p, ok := s.Properties.Get(key); ok {
-			p.PropertyNames = &jsonschema.Schema{Pattern: namePattern}
-		}
-	}
-}
-
 const namePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*$`
 
-var (
-	nameForm  = regexp.MustCompile(namePattern)
-	namedKeys = []string{"services", "limits", "transactions"}
-)
+var nameForm = regexp.MustCompile(namePattern)

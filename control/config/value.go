@@ -56,6 +56,8 @@ var (
 // rateMax bounds the number of a rate, so that a token's share of the period stays at least a nanosecond.
 const rateMax = 1_000_000_000
 
+func duration(d time.Duration) Duration { return Duration(d) }
+
 // ParseDuration reads a duration such as 250ms or 1h30m; the units are ms, s, m and h, a sign is not allowed.
 func ParseDuration(s string) (Duration, error) {
 	d, err := time.ParseDuration(s)

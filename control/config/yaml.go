@@ -1,23 +1,24 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
 // Bounds of one document, so that no text makes the parser run out of memory or stack.
 const (
 	documentMax = 1 << 20 // bytes
-	depthMax    = 64      // nested lists and mappings
+	depthMax    = 64      // nested flow collections, and as many nested block collections around them
 	nodesMax    = 100_000 // values, with aliases written out
 )
 
@@ -25,48 +26,43 @@ const (
 type reader struct {
 	file    string
 	faults  *faultList
-	fill    func(n *node, text string) // replaces ${…} in a string scalar
-	anchors map[string]*node           // nil: not complete yet
+	expand  func(n *node, text string) // replaces ${…} in a string scalar
+	text    *outline
+	anchors map[string]*node // nil: not complete yet
 }
 
 // document reads the one document of a file; nil when its syntax is at fault. An empty file is an empty mapping.
 func (r *reader) document(data []byte) *node {
 	start := position{r.file, 1, 1}
-	empty := &node{kind: mappingNode, pos: start, size: 1}
 	if len(data) > documentMax {
 		r.faults.add(start, "the file has %d bytes, at most %d are read", len(data), documentMax)
 		return nil
 	}
-	tokens := lexer.Tokenize(string(data))
-	if tk := tooDeep(tokens); tk != nil {
-		r.faults.add(r.place(tk), "nested deeper than %d", depthMax)
+	text, ok := r.decode(data)
+	if !ok {
 		return nil
 	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	r.text = outlineOf(text)
+	documents, err := parse(r.text.parsed)
 	if err != nil {
-		if e, ok := errors.AsType[yaml.Error](err); ok {
-			r.faults.add(r.place(e.GetToken()), "syntax: %s", e.GetMessage())
-		} else {
-			r.faults.add(start, "syntax: %v", err)
-		}
+		r.syntax(err)
 		return nil
 	}
-	var bodies []ast.Node
-	for _, d := range file.Docs {
-		if d.Body != nil && d.Body.Type() != ast.DirectiveType && d.Body.Type() != ast.CommentType {
-			bodies = append(bodies, d.Body)
-		}
+	if r.text.tab != (mark{}) {
+		r.faults.add(position{r.file, r.text.tab.line, r.text.tab.column}, "%s", tabMessage)
+		return nil
 	}
-	switch len(bodies) {
+	empty := &node{kind: mappingNode, pos: start, size: 1}
+	switch len(documents) {
 	case 0:
 		return empty
 	case 1:
 	default:
-		r.faults.add(r.place(bodies[1].GetToken()), "a second document: one file holds one")
+		r.faults.add(r.place(documents[1]), "a second document: one file holds one")
 		return nil
 	}
 	r.anchors = map[string]*node{}
-	n := r.node(bodies[0])
+	n := r.node(documents[0])
 	if n.size > nodesMax {
 		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read", n.size, nodesMax)
 		return nil
@@ -77,43 +73,71 @@ func (r *reader) document(data []byte) *node {
 	return n
 }
 
-// tooDeep returns the token at which the parser would nest too deep. The parser recurses for each flow bracket, and for each
-// of the indicators that may follow one another on a line.
-func tooDeep(tokens token.Tokens) *token.Token {
-	flow, run, columns := 0, 0, []int(nil)
-	for _, tk := range tokens {
-		switch tk.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-			run = 0
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-			run = 0
-		case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType:
-			run++
-		default:
-			run = 0
+// parse returns the documents of a text that hold something.
+func parse(text string) ([]*yaml.Node, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader([]byte(text)), yaml.WithPlugin(
+		loaderlimits.New(loaderlimits.DepthFunc(checkDepth), loaderlimits.AliasNone()), anchorPlugin{}))
+	if err != nil {
+		return nil, err
+	}
+	var documents []*yaml.Node
+	for {
+		var document yaml.Node
+		switch err := loader.Load(&document); {
+		case errors.Is(err, io.EOF):
+			return documents, nil
+		case err != nil:
+			return nil, err
 		}
-		if flow <= 0 && tk.Position != nil { // block nesting is a stack of growing columns
-			for len(columns) > 0 && columns[len(columns)-1] >= tk.Position.Column {
-				columns = columns[:len(columns)-1]
-			}
-			if tk.Prev == nil || tk.Prev.Position == nil || tk.Prev.Position.Line != tk.Position.Line {
-				columns = append(columns, tk.Position.Column)
+		for _, content := range document.Content {
+			if !isEmpty(content) || content.Value != "" {
+				documents = append(documents, content)
 			}
 		}
-		if flow > depthMax || run > depthMax || len(columns) > depthMax {
-			return tk
-		}
+	}
+}
+
+var errTooDeep = fmt.Errorf("nested deeper than %d", depthMax)
+
+func checkDepth(depth int, _ *yaml.DepthContext) error {
+	if depth > depthMax {
+		return errTooDeep
 	}
 	return nil
 }
 
-func (r *reader) place(tk *token.Token) position {
-	if tk == nil || tk.Position == nil || tk.Position.Line < 1 {
-		return position{r.file, 1, 1}
+// anchorPlugin lets a document with an alias that has no anchor be parsed, so that this is one fault among all.
+type anchorPlugin struct{}
+
+// NewAliasDataContext implements [yaml.AliasDataPlugin].
+func (anchorPlugin) NewAliasDataContext(yaml.AliasDataServices) (yaml.AliasDataContext, error) {
+	return &anchorContext{}, nil
+}
+
+type anchorContext struct{ anchors map[string]*yaml.Node }
+
+func (c *anchorContext) BeginDocument() error {
+	c.anchors = map[string]*yaml.Node{}
+	return nil
+}
+
+func (c *anchorContext) DefineAnchor(name string, n *yaml.Node) error {
+	c.anchors[name] = n
+	return nil
+}
+
+func (c *anchorContext) ResolveAlias(name string) (n *yaml.Node, found bool, err error) {
+	if n := c.anchors[name]; n != nil {
+		return n, true, nil
 	}
-	return position{r.file, tk.Position.Line, max(tk.Position.Column, 1)}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, true, nil
+}
+
+func (c *anchorContext) EndDocument() error { return nil }
+
+func (r *reader) place(n *yaml.Node) position {
+	at := r.text.written(mark{n.Line, n.Column})
+	return position{r.file, at.line, at.column}
 }
 
 func (r *reader) broken(n *node, format string, args ...any) *node {
@@ -122,101 +146,184 @@ func (r *reader) broken(n *node, format string, args ...any) *node {
 	return n
 }
 
-func (r *reader) node(from ast.Node) *node {
-	if from == nil {
-		return &node{pos: position{r.file, 1, 1}, size: 1}
+func (r *reader) node(from *yaml.Node) *node {
+	if from.Anchor != "" {
+		name := from.Anchor
+		anchored := *from
+		anchored.Anchor = ""
+		if isEmpty(&anchored) {
+			return r.broken(&node{pos: r.place(from), size: 1}, "&%s: an anchor without a value", name)
+		}
+		r.skipAnchor(&anchored, name)
+		r.anchors[name] = nil
+		n := r.node(&anchored)
+		r.anchors[name] = n
+		return n
 	}
-	n := &node{pos: r.place(from.GetToken()), size: 1}
-	switch v := from.(type) {
-	case *ast.MappingNode:
-		r.mapping(n, v.Values, v.IsFlowStyle)
-	case *ast.MappingValueNode:
-		r.mapping(n, []*ast.MappingValueNode{v}, v.IsFlowStyle)
-	case *ast.SequenceNode:
+	n := &node{pos: r.place(from), size: 1}
+	if isTagged(from) {
+		return r.broken(n, "%s: tags are not part of a configuration", from.Tag)
+	}
+	switch from.Kind {
+	case yaml.MappingNode:
+		r.mapping(n, from)
+	case yaml.SequenceNode:
 		n.kind = listNode
-		for _, value := range v.Values {
+		for _, value := range from.Content {
 			item := r.node(value)
 			n.items = append(n.items, item)
 			n.size = sum(n.size, item.size)
 		}
-	case *ast.AnchorNode:
-		name := v.Name.GetToken().Value
-		r.anchors[name] = nil
-		n = r.node(v.Value)
-		r.anchors[name] = n
-	case *ast.AliasNode:
-		name := v.Value.GetToken().Value
-		target, known := r.anchors[name]
+	case yaml.AliasNode:
+		target, known := r.anchors[from.Value]
 		switch {
 		case !known:
-			return r.broken(n, "*%s: there is no anchor of that name before it", name)
+			return r.broken(n, "*%s: there is no anchor of that name before it", from.Value)
 		case target == nil:
-			return r.broken(n, "*%s: stands inside its own anchor", name)
+			return r.broken(n, "*%s: stands inside its own anchor", from.Value)
 		}
 		return target
+	case yaml.ScalarNode:
+		if from.Style != 0 {
+			r.expand(n, from.Value)
+		} else {
+			r.plain(n, from.Value)
+		}
 	default:
-		r.scalar(n, from)
+		r.broken(n, "is not part of a configuration")
 	}
 	return n
 }
 
-func (r *reader) scalar(n *node, from ast.Node) {
-	switch v := from.(type) {
-	case *ast.NullNode:
-	case *ast.BoolNode:
-		n.scalar = v.Value
-	case *ast.StringNode:
-		r.fill(n, v.Value)
-	case *ast.LiteralNode:
-		r.fill(n, v.Value.Value)
-	case *ast.IntegerNode:
-		digits := v.Token.Value
-		if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
-			r.broken(n, "%s: a number with a leading zero is ambiguous: leave the zero out, or quote the text", digits)
+// skipAnchor moves a node's place from its anchor to the value itself where that stands on the same line.
+func (r *reader) skipAnchor(n *yaml.Node, name string) {
+	line := r.text.line(n.Line)
+	for n.Column <= len(line) && line[n.Column-1] == '&' {
+		at := n.Column + len([]rune(name)) // of the last character of the anchor's name
+		for at < len(line) && (line[at] == ' ' || line[at] == '\t') {
+			at++
+		}
+		if at >= len(line) || line[at] == '#' {
 			return
 		}
-		switch i := v.Value.(type) {
-		case int64:
-			n.scalar = json.Number(strconv.FormatInt(i, 10))
-		case uint64:
-			n.scalar = json.Number(strconv.FormatUint(i, 10))
-		default:
-			r.broken(n, "%s: is not a number", digits)
-		}
-	case *ast.FloatNode:
-		if math.IsInf(v.Value, 0) || math.IsNaN(v.Value) {
-			r.broken(n, "%s: is not a number", v.Token.Value)
-			return
-		}
-		n.scalar = json.Number(strconv.FormatFloat(v.Value, 'g', -1, 64))
-	case *ast.TagNode:
-		r.broken(n, "%s: tags are not part of a configuration", v.Start.Value)
-	default:
-		r.broken(n, "%s: is not part of a configuration", from.Type())
+		n.Column = at + 1
 	}
 }
 
-func (r *reader) mapping(n *node, values []*ast.MappingValueNode, flow bool) {
+func isTagged(n *yaml.Node) bool { return n.Style&yaml.TaggedStyle != 0 || n.Tag == "!" }
+
+// isEmpty reports whether a node is a scalar that is not written.
+func isEmpty(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && n.Style == 0 && n.Anchor == "" && !isTagged(n)
+}
+
+// The plain scalars that stand for nothing, and those for numbers that no setting takes.
+var (
+	nulls      = []string{"", "~", "null", "Null", "NULL"}
+	notNumbers = []string{".inf", ".Inf", ".INF", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN"}
+)
+
+// plain sets the value of a scalar without quotes: the core schema of YAML 1.2 (§10.3.2) and a few forms of 1.1's
+// numbers.
+func (r *reader) plain(n *node, text string) {
+	switch {
+	case slices.Contains(nulls, text):
+		return
+	case slices.Contains(notNumbers, text):
+		r.broken(n, "%s: is not a number", text)
+		return
+	}
+	switch text {
+	case "true", "True", "TRUE":
+		n.scalar = true
+		return
+	case "false", "False", "FALSE":
+		n.scalar = false
+		return
+	}
+	number, err := parseNumber(text)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		r.broken(n, "%s: is not a number", text)
+	case err != nil:
+		r.expand(n, text)
+	case len(text) > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9' && !strings.Contains(text, "."):
+		r.broken(n, "%s: a number with a leading zero is ambiguous: leave the zero out, or quote the text", text)
+	default:
+		n.scalar = number
+	}
+}
+
+var errNoNumber = errors.New("not a number")
+
+// parseNumber reads an integer, in another base too (0x1F, 0o17, 0b11), or a number with a point. The error is
+// errNoNumber for a text, [strconv.ErrRange] for a number that is too large.
+func parseNumber(text string) (json.Number, error) {
+	points := strings.Count(text, ".")
+	if text == "" || text[0] == '_' || points > 1 {
+		return "", errNoNumber
+	}
+	digits := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(text, "+"), "-"), "_", "")
+	sign := ""
+	if text[0] == '-' {
+		sign = "-"
+	}
+	base := 10
+	switch {
+	case strings.HasPrefix(digits, "0x"):
+		digits, base = digits[2:], 16
+	case strings.HasPrefix(digits, "0o"):
+		digits, base = digits[2:], 8
+	case strings.HasPrefix(digits, "0b"):
+		digits, base = digits[2:], 2
+	case points == 0 && strings.HasPrefix(digits, "0") && len(digits) > 1:
+		base = 8
+	case points == 1:
+		f, err := strconv.ParseFloat(sign+digits, 64)
+		if err != nil {
+			return "", numberError(err)
+		}
+		if math.IsInf(f, 0) || math.IsNaN(f) {
+			return "", strconv.ErrRange
+		}
+		return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), nil
+	}
+	if sign == "" {
+		u, err := strconv.ParseUint(digits, base, 64)
+		return json.Number(strconv.FormatUint(u, 10)), numberError(err)
+	}
+	i, err := strconv.ParseInt(sign+digits, base, 64)
+	return json.Number(strconv.FormatInt(i, 10)), numberError(err)
+}
+
+func numberError(err error) error {
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return err
+	}
+	return errNoNumber
+}
+
+func (r *reader) mapping(n *node, from *yaml.Node) {
 	n.kind = mappingNode
-	if !flow && len(values) > 0 {
-		n.pos = r.place(values[0].Key.GetToken())
+	if from.Style&yaml.FlowStyle == 0 && len(from.Content) > 0 {
+		n.pos = r.place(from.Content[0])
 	}
 	var merged []*node
-	for _, v := range values {
-		if v.Key.IsMergeKey() {
-			merged = append(merged, r.merges(v)...)
+	for i := 0; i+1 < len(from.Content); i += 2 {
+		key, value := from.Content[i], from.Content[i+1]
+		if key.Kind == yaml.ScalarNode && key.Style == 0 && key.Value == "<<" {
+			merged = append(merged, r.merges(key, value)...)
 			continue
 		}
-		m := &member{pos: r.place(v.Key.GetToken()), value: r.node(v.Value)}
+		m := &member{pos: r.place(key), value: r.node(value)}
 		n.size = sum(n.size, m.value.size)
-		name, ok := keyName(v.Key)
-		if !ok {
+		if !isName(key) {
 			r.faults.add(m.pos, "a key is text")
 			continue
 		}
-		m.name = name
+		m.name = key.Value
 		if !n.add(m) {
-			r.faults.add(m.pos, "%s: given twice, first in line %d", name, n.byName[name].pos.line)
+			r.faults.add(m.pos, "%s: given twice, first in line %d", m.name, n.byName[m.name].pos.line)
 		}
 	}
 	for _, from := range merged { // what is written here wins, then the first that is merged
@@ -228,34 +335,25 @@ func (r *reader) mapping(n *node, values []*ast.MappingValueNode, flow bool) {
 	}
 }
 
-// merges returns the mappings that a merge key names.
-func (r *reader) merges(v *ast.MappingValueNode) []*node {
-	value := r.node(v.Value)
-	from := []*node{value}
-	if value.kind == listNode {
-		from = value.items
+// isName reports whether a node can be a key: a text, or a number or truth value as it is written.
+func isName(n *yaml.Node) bool {
+	if n.Kind != yaml.ScalarNode || isTagged(n) || n.Anchor != "" {
+		return false
 	}
-	if slices.ContainsFunc(from, func(n *node) bool { return n.kind != mappingNode && !n.broken }) {
-		r.faults.add(r.place(v.Key.GetToken()), "<<: only mappings can be merged")
-	}
-	return from
+	return n.Style != 0 || !slices.Contains(nulls, n.Value) && !slices.Contains(notNumbers, n.Value)
 }
 
-// keyName returns a key's text: a scalar as it is written.
-func keyName(key ast.MapKeyNode) (string, bool) {
-	switch k := key.(type) {
-	case *ast.StringNode:
-		return k.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return k.GetToken().Value, true
-	case *ast.MappingKeyNode:
-		inner, ok := k.Value.(ast.MapKeyNode)
-		if !ok {
-			return "", false
-		}
-		return keyName(inner)
+// merges returns the mappings that a merge key names.
+func (r *reader) merges(key, from *yaml.Node) []*node {
+	value := r.node(from)
+	list := []*node{value}
+	if value.kind == listNode {
+		list = value.items
 	}
-	return "", false
+	if slices.ContainsFunc(list, func(n *node) bool { return n.kind != mappingNode && !n.broken }) {
+		r.faults.add(r.place(key), "<<: only mappings can be merged")
+	}
+	return list
 }
 
 // sum adds two sizes without running over.

@@ -37,7 +37,7 @@ func TestAllocHeads(t *testing.T) {
 	})
 	answer := []byte("HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 12345\r\nSet-Cookie: a=b\r\n\r\n")
 	var header filters.Header
-	allocates(t, 0, "an answer's head", func() {
+	allocates(t, 0, "a response's head", func() {
 		if _, _, err := parseResponse(answer, "GET", &header, &h); err != nil {
 			t.Fatal(err)
 		}

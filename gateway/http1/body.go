@@ -46,7 +46,7 @@ const (
 	toClose
 )
 
-// begin sets the body up by its length in the head.
+// start sets the body up by its length in the head.
 func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string) {
 	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0], nominated: nominated}
 	switch {
@@ -105,7 +105,7 @@ func (b *body) read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.some(p)
+	n, err := b.readSome(p)
 	switch {
 	case b.kind == toClose:
 		if err == io.EOF {
@@ -123,8 +123,8 @@ func (b *body) read(p []byte) (int, error) {
 	return n, err
 }
 
-// some reads what there is, from the buffer first.
-func (b *body) some(p []byte) (int, error) {
+// readSome reads what there is, from the buffer first.
+func (b *body) readSome(p []byte) (int, error) {
 	if b.in.empty() {
 		if len(p) >= directMin {
 			return b.from.Read(p)

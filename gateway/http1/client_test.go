@@ -168,16 +168,16 @@ func TestClientFailures(t *testing.T) {
 		answer string
 		want   message.Failure
 	}{
-		"closed at once":     {"", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true, Silent: true}},
-		"a part of a head":   {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
-		"an interim answer":  {"HTTP/1.1 103 Early\r\n\r\n", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
-		"not HTTP":           {"SSH-2.0-OpenSSH_9.6\r\n", message.Failure{Cause: faultStatus, Sent: true}},
-		"two lengths":        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", message.Failure{Cause: faultLengths, Sent: true}},
-		"length and chunked": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", message.Failure{Cause: faultBoth, Sent: true}},
-		"switches unasked":   {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", message.Failure{Cause: errSwitch, Sent: true}},
-		"interim for ever":   {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1), message.Failure{Cause: errInterim, Sent: true}},
-		"too long":           {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax), message.Failure{Cause: errHeadLong, Sent: true}},
-		"too many":           {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n", message.Failure{Cause: faultMany, Sent: true}},
+		"closed at once":      {"", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true, Silent: true}},
+		"a part of a head":    {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
+		"an interim response": {"HTTP/1.1 103 Early\r\n\r\n", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
+		"not HTTP":            {"SSH-2.0-OpenSSH_9.6\r\n", message.Failure{Cause: faultStatus, Sent: true}},
+		"two lengths":         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", message.Failure{Cause: faultLengths, Sent: true}},
+		"length and chunked":  {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", message.Failure{Cause: faultBoth, Sent: true}},
+		"switches unasked":    {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", message.Failure{Cause: errSwitch, Sent: true}},
+		"interim for ever":    {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1), message.Failure{Cause: errInterim, Sent: true}},
+		"too long":            {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax), message.Failure{Cause: errHeadLong, Sent: true}},
+		"too many":            {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n", message.Failure{Cause: faultMany, Sent: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -197,7 +197,7 @@ func TestClientFailures(t *testing.T) {
 			}
 		})
 	}
-	t.Run("no answer in time", func(t *testing.T) {
+	t.Run("no response in time", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		_, err := p.Do(t.Context(), request("GET"), &message.Message{}, time.Now(), 20*time.Millisecond)
@@ -243,7 +243,7 @@ func TestClientInterim(t *testing.T) {
 	}
 	a.Close()
 	if len(seen) != 1 || seen[0] != "103 [{Link x}]" {
-		t.Errorf("interim answers: %q", seen)
+		t.Errorf("interim responses: %q", seen)
 	}
 }
 
@@ -343,7 +343,7 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// An answer that refuses ends the upload; one that does not lets it go on to its end.
+// A response that refuses ends the upload; one that does not lets it go on to its end.
 func TestUploadWithAnEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("401", func(t *testing.T) {
@@ -511,7 +511,7 @@ func TestClientInterrupt(t *testing.T) {
 				cancel()
 			}()
 			if _, err := p.Do(ctx, request("GET"), &message.Message{}, time.Now(), hangs); err == nil || <-p.released {
-				t.Error("the answer that never came is there")
+				t.Error("the response that never came is there")
 			}
 
 			ctx, cancel = make()
@@ -538,7 +538,7 @@ func TestClientInterrupt(t *testing.T) {
 	}
 }
 
-// A context that ends just as the answer comes either costs the connection, or leaves it as good as it was.
+// A context that ends just as the response comes either costs the connection, or leaves it as good as it was.
 func TestClientInterruptAtTheEnd(t *testing.T) {
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -645,7 +645,7 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// A service that closes behind its answer does not spoil it, and a client that pipelines through a gateway gets what is his.
+// A service that closes behind its response does not spoil it, and a client that pipelines through a gateway gets what is his.
 func TestClientBehindServer(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -1,8 +1,6 @@
 package http1
 
 import (
-	"bytes"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -16,38 +14,38 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// conn is one client's connection and the goroutine that serves it. While it idles it holds no buffer.
+// conn is one client's connection and the goroutine that serves it. It has no buffer while it is idle.
 type conn struct {
 	srv      *Server
 	base     net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
 	nc       net.Conn        // on base, with TLS where there is such
-	raw      syscall.RawConn // nil where the bytes of the socket are not ours to read (TLS)
+	raw      syscall.RawConn // nil with TLS
 	socket   syscall.RawConn // to see the client leave; nil where there is none
 	peer     netip.Addr
 	peerText string
 	scheme   string
 
-	r      *Request              // nil while it idles
-	step   func(fd uintptr) bool // takeStep; made once
-	fd     int                   // while it runs, else -1
-	event  event                 // why it has returned true
-	served int                   // requests
-	fresh  bool                  // the goroutine has served none of them
+	r        *Request              // nil while it is idle
+	readable func(fd uintptr) bool // onReadable; made once
+	fd       int                   // of the socket while onReadable runs, else -1
+	event    event                 // why onReadable has returned true
+	served   int                   // requests
+	renewed  bool                  // this goroutine has served none of them
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 
-	state    atomic.Uint32
-	cut      atomic.Bool      // the body of the request is not read any more
-	quiet    atomic.Int64     // since when it is idle
-	mu       sync.Mutex       // of what follows, which the watch reads
-	context  *message.Context // of the request that is being served
-	detached *message.Context // of what goes on without its client
-	since    int64            // when it began
-	handed   *message.Conn    // to another server
-	aborted  bool
+	state       atomic.Uint32
+	bodyStopped atomic.Bool      // the body of the request is not read any more
+	idleSince   atomic.Int64     // since when it is idle
+	mu          sync.Mutex       // of what follows, which watchConns reads
+	context     *message.Context // of the request that is being served
+	detached    *message.Context // of what goes on without its client
+	since       int64            // when it began
+	handedOver  *message.Conn    // to another server
+	aborted     bool
 }
 
-// States of a connection: who moves it away from idle first may read from it, or close it.
+// States of a connection. The goroutine that moves it away from idle may read from it, or close it.
 const (
 	idle uint32 = iota
 	active
@@ -57,42 +55,42 @@ const (
 
 // serve is the connection's goroutine.
 func (c *conn) serve() {
-	what := ends
+	what := eventEnd
 	defer func() {
 		if v := recover(); v != nil { // one client's request must not end the others'
 			c.srv.Logger.Error("a panic ended a connection", "panic", v, "stack", string(debug.Stack()))
-			what = ends
+			what = eventEnd
 			c.mu.Lock()
 			c.context, c.detached = nil, nil
 			c.mu.Unlock()
-			c.r = nil // somebody may still use it
+			c.r = nil // the handler may have kept it
 		}
 		if c.r != nil {
-			c.drop()
+			c.dropRequest()
 		}
-		if what == renews {
-			c.fresh = true
+		if what == eventRenew {
+			c.renewed = true
 			c.srv.all.Go(c.serve)
 		} else {
-			c.srv.forget(c)
+			c.srv.remove(c)
 		}
 	}()
 	if c.served == 0 && !c.open() {
 		return
 	}
-	for what = c.next(); what == works; what = c.next() {
+	for what = c.awaitRequest(); what == eventServe; what = c.awaitRequest() {
 		first := c.served == 0
 		c.served++
-		what = ends // also after a panic
-		switch c.one(first) {
-		case lingers:
+		what = eventEnd // also after a panic
+		switch c.serveUnparsed(first) {
+		case lingerConn:
 			c.linger()
 			return
-		case closes:
+		case closeConn:
 			return
 		}
 	}
-	if what == lingersAfter {
+	if what == eventLinger {
 		c.linger()
 	}
 }
@@ -101,43 +99,43 @@ func (c *conn) serve() {
 type event uint8
 
 const (
-	ends event = iota
-	lingersAfter
-	works  // there is something of a request that takes more than one look
-	renews // it idles: another goroutine goes on with it
+	eventEnd event = iota
+	eventLinger
+	eventServe // a request has begun that takes more than one read
+	eventRenew // it idles: another goroutine goes on with it
 )
 
-// next waits for the next request. Those that are there whole with one read are served on the way.
-func (c *conn) next() event {
+// awaitRequest waits for the next request that takes more than one read; the others are served by onReadable while it waits.
+func (c *conn) awaitRequest() event {
 	if c.raw == nil {
-		return c.nextSealed()
+		return c.awaitRequestTLS()
 	}
-	err := c.raw.Read(c.step)
+	err := c.raw.Read(c.readable)
 	switch {
 	case err == nil:
 		return c.event
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(parking, idle):
 		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-		return renews
+		return eventRenew
 	}
-	return ends
+	return eventEnd
 }
 
-// nextSealed is next where the bytes of the socket are not ours.
-func (c *conn) nextSealed() event {
+// awaitRequestTLS is awaitRequest where the bytes on the socket are not plain text.
+func (c *conn) awaitRequestTLS() event {
 	if c.r == nil {
 		c.r = takeRequest(c)
 	}
 	if c.r.in.empty() && c.r.in.fill(c.nc) != nil {
-		return ends
+		return eventEnd
 	}
-	return works
+	return eventServe
 }
 
-// claim takes the connection out of its idle state; false when it is being closed.
-func (c *conn) claim() bool {
-	c.fresh = false
-	c.quiet.Store(0)
+// activate takes the connection out of its idle state; false when it is being closed.
+func (c *conn) activate() bool {
+	c.renewed = false
+	c.idleSince.Store(0)
 	if c.state.CompareAndSwap(idle, active) {
 		return true
 	}
@@ -150,11 +148,11 @@ func (c *conn) claim() bool {
 	return true
 }
 
-// takeStep is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
-// serves what is there and returns false to wait for more. As it all happens within that loop no sign can be missed, so that nothing has to be
-// read in vain before the wait. While it runs nobody else can read from the connection: what takes more than one read is left to the
+// onReadable is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
+// serves what is there and returns false to wait for more. As it all happens within that loop no sign can be missed, so that no read is needed
+// before the wait. While it runs nothing else can read from the connection: what takes more than one read is left to the
 // connection's goroutine, and true returned.
-func (c *conn) takeStep(fd uintptr) (stop bool) {
+func (c *conn) onReadable(fd uintptr) (stop bool) {
 	c.fd = int(fd)
 	defer func() { c.fd = -1 }()
 	for drained := false; ; {
@@ -164,55 +162,56 @@ func (c *conn) takeStep(fd uintptr) (stop bool) {
 		in := &c.r.in
 		if in.empty() {
 			if drained {
-				return c.rest()
+				return c.releaseBuffers()
 			}
 			space := in.b[in.w:]
 			n, err := recv(c.fd, space)
 			if err == syscall.EAGAIN {
-				return c.rest()
+				return c.releaseBuffers()
 			}
 			if err != nil || n == 0 {
-				c.event = ends
+				c.event = eventEnd
 				return true
 			}
 			in.w += n
 			drained = n < len(space)
 		}
-		if !c.claim() {
-			c.event = ends
+		if !c.activate() {
+			c.event = eventEnd
 			return true
 		}
-		if !c.whole() {
-			c.state.CompareAndSwap(active, idle) // until the head is there; whoever shuts down need not wait for it
-			c.event = works
+		if !c.parseBuffered() {
+			c.state.CompareAndSwap(active, idle) // until the head is there; a shutdown need not wait for it
+			c.event = eventServe
 			return true
 		}
 		c.served++
-		switch c.work() {
-		case closes:
-			c.event = ends
+		switch c.serveParsed() {
+		case closeConn:
+			c.event = eventEnd
 			return true
-		case lingers:
-			c.event = lingersAfter
+		case lingerConn:
+			c.event = eventLinger
 			return true
 		}
 	}
 }
 
-// rest gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
+// releaseBuffers gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
 // send one request and then nothing: after the first one the goroutine is renewed. A request takes a stack of 8 KiB, which
 // stays with its goroutine, and to wait takes 2.
-func (c *conn) rest() (stop bool) {
-	c.drop()
-	if c.served == 1 && !c.fresh {
-		c.event = renews
+func (c *conn) releaseBuffers() (stop bool) {
+	c.dropRequest()
+	if c.served == 1 && !c.renewed {
+		c.event = eventRenew
 		return true
 	}
 	return false
 }
 
-// whole parses the head of the request in the buffer. False: it is not there whole with its body, is at fault, or wants a dialogue.
-func (c *conn) whole() bool {
+// parseBuffered parses the head of the request in the buffer. False: the head or
+// its body is not there whole, is malformed, or needs a second read from the client.
+func (c *conn) parseBuffered() bool {
 	r := c.r
 	r.begin()
 	n, err := parseRequest(r.in.unread(), &r.Exchange, &r.head)
@@ -224,10 +223,10 @@ func (c *conn) whole() bool {
 	return true
 }
 
-// work serves the request whose head was parsed.
-func (c *conn) work() after {
+// serveParsed serves the request whose head was parsed.
+func (c *conn) serveParsed() disposition {
 	r := c.r
-	r.headRead()
+	r.beginBody()
 	c.mu.Lock()
 	c.context, c.detached, c.since = r.ctx, r.detached, c.srv.clock.Load()
 	c.mu.Unlock()
@@ -237,16 +236,16 @@ func (c *conn) work() after {
 	c.mu.Unlock()
 	then := r.finish()
 	r.ctx, r.detached = r.ctx.End(), r.detached.End()
-	if then != remains {
+	if then != keepConn {
 		return then
 	}
 	r.in.restart()
 	c.armRead(c.srv.IdleTimeout)
-	c.quiet.Store(c.srv.clock.Load())
+	c.idleSince.Store(c.srv.clock.Load())
 	if !c.state.CompareAndSwap(active, idle) || c.srv.draining.Load() {
-		return closes
+		return closeConn
 	}
-	return remains
+	return keepConn
 }
 
 // write sends p whole.
@@ -263,194 +262,72 @@ func (c *conn) write(p []byte) error {
 	return err
 }
 
-// waiting returns how many bytes a read would find.
-func (c *conn) waiting() (n int) {
+// bytesWaiting returns how many bytes a read would find.
+func (c *conn) bytesWaiting() (n int) {
 	if err := c.socket.Control(func(fd uintptr) { n = unread(int(fd)) }); err != nil {
 		return 0
 	}
 	return n
 }
 
-// open does what comes before the first request.
-func (c *conn) open() bool {
-	c.setReadDeadline(time.Now().Add(c.srv.HeaderTimeout)) // from the beginning, also of a client that sends nothing
-	if sc, ok := c.nc.(syscall.Conn); ok {
-		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
-		c.socket = c.raw
-	}
-	if c.srv.Accepted != nil {
-		peer, err := c.srv.Accepted(c.nc, c.peer)
-		if err != nil {
-			return false
-		}
-		c.peer = peer
-	}
-	c.peerText = c.peer.String()
-	c.scheme = "http"
-	if c.srv.TLS != nil {
-		return c.handshake()
-	}
-	c.step = c.takeStep
-	return true
-}
-
-// handshake begins TLS. A client that chose HTTP/2 is handed over.
-func (c *conn) handshake() bool {
-	c.scheme, c.raw = "https", nil
-	carried := message.NewConn(c.nc, c.peer, nil)
-	tc := tls.Server(carried, c.srv.TLS())
-	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
-	if err := tc.Handshake(); err != nil {
-		return false
-	}
-	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		c.srv.carry(c, tc, carried)
-		return false
-	}
-	c.nc.SetDeadline(time.Time{})
-	c.nc = tc
-	c.setReadDeadline(time.Now().Add(c.srv.HeaderTimeout))
-	return true
-}
-
-func (c *conn) drop() {
+func (c *conn) dropRequest() {
 	c.r.release()
 	c.r = nil
 }
 
 // park has the goroutine of a connection that has idled for a while replaced by one with a small stack.
 func (c *conn) park(now int64) {
-	since := c.quiet.Load()
+	since := c.idleSince.Load()
 	if since == 0 || since > now-int64(parkAfter) || c.raw == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.CompareAndSwap(idle, parking) {
-		c.quiet.Store(0)
+		c.idleSince.Store(0)
 		c.base.SetReadDeadline(message.Past) // wakes it; fails only for a closed connection
 	}
 }
 
 const parkAfter = time.Second
 
-// one serves the request that begins in the buffer, whatever it takes.
-func (c *conn) one(first bool) after {
+// serveUnparsed serves the request that begins in the buffer, whatever it takes.
+func (c *conn) serveUnparsed(first bool) disposition {
 	r := c.r
 	r.begin()
 	err := r.readHead()
-	if !c.claim() {
-		return closes
+	if !c.activate() {
+		return closeConn
 	}
 	if err == nil {
-		return c.work()
+		return c.serveParsed()
 	}
 	if first && err == faultVersionNew && c.scheme == "http" && c.preface() {
-		return closes
+		return closeConn
 	}
-	if first && err == faultAlien { // another protocol; whoever speaks it could not read an answer (RFC 9113 §3.4)
-		return closes
+	if first && err == faultOtherProtocol { // its speaker could not read a response of HTTP/1.1 (RFC 9113 §3.4)
+		return closeConn
 	}
 	f, ok := err.(*Fault)
 	if !ok {
-		return closes // it has gone, or it was too slow
+		return closeConn // it has gone, or it was too slow
 	}
-	r.headRead()
-	r.answer.closing = true
+	r.beginBody()
+	r.response.closing = true
 	r.body.err = err
 	c.srv.Handler.Refuse(r, f)
 	return r.finish()
 }
 
-// readHead reads until the head is parsed. The error is a [Fault] or one of the connection.
-func (r *Request) readHead() error {
-	in, limit := &r.in, r.c.srv.MaxHeader
-	for late, seen := false, 0; ; late = true {
-		for in.r < 4 && in.r+1 < in.w && in.b[in.r] == '\r' && in.b[in.r+1] == '\n' { // RFC 9112 §2.2
-			in.r += 2
-		}
-		if begun := in.unread(); len(begun) == 0 || len(begun) == 1 && begun[0] == '\r' {
-			// nothing of it yet
-		} else if !late || in.w-in.r <= 1024 || headEnds(in.unread(), seen) {
-			n, err := parseRequest(in.unread(), &r.Exchange, &r.head)
-			if err == nil && n > limit {
-				return tooLong(in.unread(), limit)
-			}
-			if err == nil {
-				in.keep(n)
-				return nil
-			}
-			if err != errMore {
-				return err
-			}
-		}
-		if !late {
-			r.c.setReadDeadline(time.Now().Add(r.c.srv.HeaderTimeout))
-		}
-		seen = in.w - in.r
-		if !in.room(limit) {
-			return tooLong(in.unread(), limit)
-		}
-		if err := in.fill(r.c.nc); err != nil {
-			return err
-		}
-	}
-}
-
-// headEnds reports whether what came behind the first seen bytes may end a head, so that it pays to parse it again.
-func headEnds(b []byte, seen int) bool {
-	b = b[max(seen-3, 0):]
-	return bytes.Contains(b, []byte("\n\r\n")) || bytes.Contains(b, []byte("\n\n"))
-}
-
-// tooLong says what is too long: the target or the fields.
-func tooLong(b []byte, limit int) *Fault {
-	if i := bytes.IndexByte(b, '\n'); i < 0 || i > limit/2 {
-		return faultURI
-	}
-	return faultLong
-}
-
-// preface hands the connection over when the client begins HTTP/2: with the whole preface and a SETTINGS frame behind it.
-func (c *conn) preface() bool {
-	in := &c.r.in
-	if c.srv.HTTP2 == nil {
-		return false
-	}
-	const preface, frameHeader = message.HTTP2Preface, 9
-	c.setReadDeadline(time.Now().Add(min(c.srv.HeaderTimeout, time.Second))) // both come in one go
-	for {
-		have := in.unread()
-		n := min(len(have), len(preface))
-		if text(have[:n]) != preface[:n] {
-			return false
-		}
-		if len(have) >= len(preface)+frameHeader {
-			if have[len(preface)+3] != 4 { // SETTINGS
-				return false
-			}
-			break
-		}
-		in.room(message.SmallBuffer)
-		if in.fill(c.nc) != nil {
-			return false
-		}
-	}
-	carried := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
-	c.drop()
-	c.srv.carry(c, carried, carried)
-	return true
-}
-
-// abort has the connection's goroutine end, whoever serves it. The connection itself is closed by that: to close it here would mean to wait
-// for a step that is under way.
+// abort has the connection's goroutine end, in this server or another. That goroutine closes the connection: to close it here would mean
+// to wait for onReadable.
 func (c *conn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.aborted = true
 	c.state.Store(closing)
-	if c.handed != nil {
-		c.handed.Close()
+	if c.handedOver != nil {
+		c.handedOver.Close()
 	}
 	for _, ctx := range [...]*message.Context{c.context, c.detached} {
 		if ctx != nil {
@@ -458,43 +335,4 @@ func (c *conn) abort() {
 		}
 	}
 	c.base.SetDeadline(message.Past) // fails only for a closed connection
-}
-
-// Deadlines are moved only when they would come too early by a quarter: to set one costs as much as a small request's parsing. So a peer
-// has at least the time that is configured, and a third more at most.
-
-func (c *conn) armRead(d time.Duration) {
-	now := c.srv.clock.Load() + int64(tickEvery) // the clock may be late by that
-	if c.readUntil < now+int64(d) || c.readUntil > now+int64(d+d/2) {
-		c.setReadDeadline(time.Unix(0, now).Add(d + d/3))
-	}
-}
-
-func (c *conn) armWrite() {
-	d := c.srv.IdleTimeout
-	if now := c.srv.clock.Load() + int64(tickEvery); c.writeUntil < now+int64(d) {
-		c.writeUntil = now + int64(d+d/3)
-		c.nc.SetWriteDeadline(time.Unix(0, c.writeUntil)) // fails only for a closed connection, as the write then does
-	}
-	if c.state.Load() == closing {
-		c.nc.SetWriteDeadline(message.Past) // what abort has set
-	}
-}
-
-func (c *conn) setReadDeadline(t time.Time) {
-	c.readUntil = t.UnixNano()
-	c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
-	if c.state.Load() == closing || c.cut.Load() {
-		c.nc.SetReadDeadline(message.Past) // what abort or Interrupt has set
-	}
-}
-
-// linger ends the sending side and reads what the client still sends, for a while.
-func (c *conn) linger() {
-	if !message.CloseWrite(c.nc) {
-		return
-	}
-	c.cut.Store(false)
-	c.setReadDeadline(time.Now().Add(patience))
-	message.Linger(c.nc)
 }

@@ -11,9 +11,9 @@
 // Anything but one reading. Requests: two hosts or none, Content-Length that is not one run of digits, any transfer coding but chunked alone, both
 // of them, line ends without CR, folded lines, names that are no tokens, control bytes, targets with anything but visible ASCII, CONNECT
 // and TRACE, versions other than 1.x, an expectation other than 100-continue. Chunk sizes have up to 15 digits that count, no space; extensions are checked
-// and dropped. The answers of services are held to the same rules: one that breaks them is an error and its connection is closed. Fields of one
+// and dropped. The responses of services are held to the same rules: one that breaks them is an error and its connection is closed. Fields of one
 // connection, those that Connection names, and those that a careless reader takes for framing (Transfer_Encoding) end here, in trailers
-// too. The answer to a fault has the status that RFC 9110 gives (400, 414, 417, 431, 501, 505) and the connection is closed behind it, with time
+// too. The response to a fault has the status that RFC 9110 gives (400, 414, 417, 431, 501, 505) and the connection is closed behind it, with time
 // for the client to read (RFC 9112 §9.6).
 //
 // # How it works
@@ -54,13 +54,13 @@
 //
 // # Bounds
 //
-// A head: Options.MaxHeader bytes and [FieldsMax] fields; an answer's head 256 KiB, at most 32 interim answers; a chunk's line 512 bytes, extensions 16 KiB a
+// A head: Options.MaxHeader bytes and [FieldsMax] fields; a response's head 256 KiB, at most 32 interim responses; a chunk's line 512 bytes, extensions 16 KiB a
 // body, a trailer section 8 KiB. Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the service's side of it, 64 KiB while a body
 // passes. Connections: Options.Slots.
 //
 // # Failure policy
 //
-// A client that is slow with a head is cut off after HeaderTimeout; one that is slow with a body, or with taking the answer, after IdleTimeout without a byte,
-// and up to a third later. An answer that breaks half-way breaks the client's connection: a part never looks like the whole. Out of descriptors, accepting pauses
+// A client that is slow with a head is cut off after HeaderTimeout; one that is slow with a body, or with taking the response, after IdleTimeout without a byte,
+// and up to a third later. A response that breaks half-way breaks the client's connection: a part never looks like the whole. Out of descriptors, accepting pauses
 // (5 ms to 1 s) and those connected are served. A panic of the handler ends one connection.
 package http1

@@ -57,7 +57,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // read is what a body gave.
 type read struct {
-	bytes, rest []byte // rest is what lies behind the body
+	bytes, rest []byte // releaseBuffers is what lies behind the body
 	trailer     string
 	err         error
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Fault is why a message is refused: a status for the peer and a sentence that he can act on.
+// Fault is why a message is refused: a status for the peer and a sentence to act on.
 type Fault struct {
 	Status int // 400, 414, 417, 431, 501 or 505
 	Detail string
@@ -19,32 +19,32 @@ func (f *Fault) Error() string { return "http1: " + f.Detail }
 
 func bad(detail string) *Fault { return &Fault{400, detail} }
 
-// The faults of a head, made once: a flood of bad requests shall not cost more than one of good ones.
+// The faults of a head, made once: a bad request shall not cost more than a good one.
 var (
-	faultLine       = bad("the request line is not a method, a target and a version with one space between them")
-	faultTarget     = bad("the request target has a byte that it cannot have")
-	faultForm       = bad("the request target does not begin with a slash")
-	faultVersion    = bad("the version is not HTTP/1.0 or HTTP/1.1")
-	faultAlien      = bad("the version does not begin with HTTP/")
-	faultVersionNew = &Fault{505, "this version of HTTP is not spoken here"}
-	faultMethod     = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
-	faultBareLF     = bad("a line ends without a carriage return")
-	faultName       = bad("a field's name is not a token followed by a colon")
-	faultFold       = bad("a field goes on over the end of its line")
-	faultValue      = bad("a field's value has a control byte")
-	faultHost       = bad("the host is missing or is not one")
-	faultHosts      = bad("there are several hosts")
-	faultLength     = bad("the Content-Length is not one number")
-	faultLengths    = bad("there are several Content-Length fields")
-	faultBoth       = bad("there are both a Content-Length and a Transfer-Encoding")
-	faultCoding     = &Fault{501, "the transfer coding is not chunked alone"}
-	faultCodings    = bad("there are several Transfer-Encoding fields")
-	faultCodingOld  = bad("HTTP/1.0 has no transfer codings")
-	faultExpect     = &Fault{417, "the expectation is not 100-continue"}
-	faultURI        = &Fault{414, "the request target is too long"}
-	faultLong       = &Fault{431, "the header is too long"}
-	faultMany       = &Fault{431, "the header has too many fields"}
-	faultStatus     = bad("the status line is not a version, a status of 100 to 999 and a reason")
+	faultLine          = bad("the request line is not a method, a target and a version with one space between them")
+	faultTarget        = bad("the request target has a byte that it cannot have")
+	faultForm          = bad("the request target does not begin with a slash")
+	faultVersion       = bad("the version is not HTTP/1.0 or HTTP/1.1")
+	faultOtherProtocol = bad("the version does not begin with HTTP/")
+	faultVersionNew    = &Fault{505, "this version of HTTP is not spoken here"}
+	faultMethod        = &Fault{501, "this is a gateway: it opens no tunnels and does not trace"}
+	faultBareLF        = bad("a line ends without a carriage return")
+	faultName          = bad("a field's name is not a token followed by a colon")
+	faultFold          = bad("a field goes on over the end of its line")
+	faultValue         = bad("a field's value has a control byte")
+	faultHost          = bad("the host is missing or is not one")
+	faultHosts         = bad("there are several hosts")
+	faultLength        = bad("the Content-Length is not one number")
+	faultLengths       = bad("there are several Content-Length fields")
+	faultBoth          = bad("there are both a Content-Length and a Transfer-Encoding")
+	faultCoding        = &Fault{501, "the transfer coding is not chunked alone"}
+	faultCodings       = bad("there are several Transfer-Encoding fields")
+	faultCodingOld     = bad("HTTP/1.0 has no transfer codings")
+	faultExpect        = &Fault{417, "the expectation is not 100-continue"}
+	faultURI           = &Fault{414, "the request target is too long"}
+	faultLong          = &Fault{431, "the header is too long"}
+	faultMany          = &Fault{431, "the header has too many fields"}
+	faultStatus        = bad("the status line is not a version, a status of 100 to 999 and a reason")
 )
 
 // errMore: the head is not whole yet.
@@ -96,7 +96,7 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	case h.minor > 0 && h.hosts == 0, h.minor > 0 && x.Host == "" && authority == "", !message.ValidHost(x.Host):
 		return 0, faultHost
 	case authority != "" && x.Host != "" && !strings.EqualFold(authority, x.Host):
-		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; who says two things is not to be trusted in either
+		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; of two different ones neither is trusted
 	case authority != "":
 		x.Host = authority
 	}
@@ -169,7 +169,7 @@ func noVersion(b []byte, target string) error {
 	if strings.HasPrefix(target, "/") || bytes.Contains(bytes.ToUpper(b[:end]), []byte("HTTP/")) {
 		return faultVersion
 	}
-	return faultAlien
+	return faultOtherProtocol
 }
 
 // splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112 §3.2).
@@ -349,7 +349,7 @@ func (h *head) read(kind message.Kind, value string, x *filters.Exchange) error 
 		}
 		h.upgrade = value
 	case message.Expect:
-		if x == nil { // a service expects nothing of its clients
+		if x == nil { // a response has no expectation
 			return nil
 		}
 		if !filters.EqualName(value, "100-continue") {
@@ -418,7 +418,7 @@ func parseResponse(b []byte, method string, header *filters.Header, h *head) (n,
 	case h.codings > 0 && h.minor == 0:
 		return 0, 0, faultCodingOld
 	case message.HasNoBody(method, status):
-		// A Content-Length is that which the answer to a GET would have (RFC 9110 §8.6).
+		// A Content-Length is that which the response to a GET would have (RFC 9110 §8.6).
 	case h.codings > 0:
 		h.length = chunked
 	case !h.lengthSet:

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Request is a client's request and the way back to him. It is valid until the handler returns and belongs to its goroutine; Read alone
+// Request is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
 // may be called from another one at the same time.
 type Request struct {
 	// Exchange has the request's head. Its strings lie in the connection's buffer.
@@ -32,11 +32,11 @@ type Request struct {
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
-	mu        sync.Mutex // of a request that expects 100 (Continue): who writes it, and whether
+	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
 
-	message message.Message // see Message
-	answer  answer
+	message  message.Message // see Message
+	response response
 
 	inMemory, outMemory [message.SmallBuffer]byte
 }
@@ -44,7 +44,7 @@ type Request struct {
 var requests = sync.Pool{New: func() any {
 	r := &Request{ctx: &message.Context{}, detached: &message.Context{}}
 	r.load = r.loadBody
-	r.message.Interim, r.message.Trailer = r.Interim, r.Behind // made once
+	r.message.Interim, r.message.Trailer = r.Interim, r.BodyTrailer // made once
 	return r
 }}
 
@@ -66,19 +66,19 @@ func (r *Request) release() {
 	requests.Put(r)
 }
 
-// begin readies the request for the next head in the buffer.
+// start readies the request for the next head in the buffer.
 func (r *Request) begin() {
 	r.Exchange.Begin(r.ctx, r.load)
 	r.head = head{}
 	r.streamed = false
 	r.continued.Store(false)
-	r.c.cut.Store(false)
+	r.c.bodyStopped.Store(false)
 	r.over.Store(false)
-	r.answer = answer{out: r.outMemory[:0]}
+	r.response = response{out: r.outMemory[:0]}
 }
 
 // headed is called when the head has been parsed.
-func (r *Request) headRead() {
+func (r *Request) beginBody() {
 	x := &r.Exchange
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
@@ -89,7 +89,7 @@ func (r *Request) headRead() {
 // Length is that of the body: -1 for a chunked one, 0 without one.
 func (r *Request) Length() int64 { return r.head.length }
 
-// Detached is the context of what goes on when the client leaves. It ends when the server is closed over its head.
+// Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
 
 // PeerText is the peer's address as text.
@@ -111,16 +111,16 @@ func (r *Request) Upgrade() string {
 	return h.upgrade
 }
 
-// Behind returns the fields behind the body, once it has been read to its end.
-func (r *Request) Behind() filters.Header { return r.body.trailer }
+// BodyTrailer returns the fields behind the body, once it has been read to its end.
+func (r *Request) BodyTrailer() filters.Header { return r.body.trailer }
 
 // Read reads the body.
 func (r *Request) Read(p []byte) (int, error) {
 	if r.allowed.Spent() {
 		return 0, filters.ErrBodyTooLarge
 	}
-	if r.c.cut.Load() {
-		return 0, errAnswered
+	if r.c.bodyStopped.Load() {
+		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {
 		if err := r.sendContinue(); err != nil {
@@ -134,7 +134,7 @@ func (r *Request) Read(p []byte) (int, error) {
 	return r.allowed.Spend(n, err)
 }
 
-// bodySource is what the body reads from: the connection, with the patience that is due between two pieces.
+// bodySource is what the body reads from: the connection, with the idle timeout between two pieces.
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
@@ -142,7 +142,7 @@ func (s bodySource) Read(p []byte) (int, error) {
 	return s.r.c.nc.Read(p)
 }
 
-var errAnswered = errors.New("http1: the request was answered without its body")
+var errResponded = errors.New("http1: the request was answered without its body")
 
 // sendContinue asks the client for the body, unless it has been answered already or the body is there.
 func (r *Request) sendContinue() error {
@@ -151,8 +151,8 @@ func (r *Request) sendContinue() error {
 	if r.continued.Load() {
 		return nil
 	}
-	if r.answer.Headed || r.c.cut.Load() {
-		return errAnswered
+	if r.response.Headed || r.c.bodyStopped.Load() {
+		return errResponded
 	}
 	r.continued.Store(true)
 	if !r.in.empty() || r.head.length == 0 || r.head.minor == 0 {
@@ -172,7 +172,7 @@ var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // Interrupt ends a Read that waits for the client. The connection is not used again.
 func (r *Request) Interrupt() {
-	r.c.cut.Store(true)
+	r.c.bodyStopped.Store(true)
 	r.c.nc.SetReadDeadline(message.Past) // fails only for a closed connection, whose reads have ended
 }
 
@@ -204,7 +204,7 @@ func (r *Request) Message() (*message.Message, error) {
 		m.Bytes = b
 		return m, nil
 	}
-	if !r.arrived() {
+	if !r.bodyArrived() {
 		m.Stream, m.Expects, r.streamed = r, r.Expects(), true
 		return m, nil
 	}
@@ -213,12 +213,12 @@ func (r *Request) Message() (*message.Message, error) {
 	return m, err
 }
 
-// arrived reports whether the whole body is there, in the buffer or in the kernel's.
-func (r *Request) arrived() bool {
+// bodyArrived reports whether the whole body is there, in the buffer or in the kernel's.
+func (r *Request) bodyArrived() bool {
 	b := &r.body
 	if b.kind != sized || b.left > message.WholeMax {
 		return false
 	}
 	missing := b.left - int64(r.in.w-r.in.r)
-	return missing <= 0 || r.c.raw != nil && int64(r.c.waiting()) >= missing
+	return missing <= 0 || r.c.raw != nil && int64(r.c.bytesWaiting()) >= missing
 }

@@ -18,7 +18,7 @@ import (
 type Handler interface {
 	// Serve answers a request. What it leaves of the body is dealt with behind it.
 	Serve(*Request)
-	// Refuse answers one whose head is at fault; the connection is closed behind the answer. The exchange holds what could be parsed.
+	// Refuse answers one whose head is at fault; the connection is closed behind the response. The exchange holds what could be parsed.
 	Refuse(*Request, *Fault)
 }
 
@@ -34,7 +34,7 @@ type Options struct {
 	TLS func() *tls.Config
 	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
-	// Accepted is called for each new connection and returns whom it is from (PROXY protocol), or why it is not served; nil is none.
+	// Accepted is called for each new connection and returns the address of the client (PROXY protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
 	Logger   *slog.Logger
 }
@@ -48,13 +48,13 @@ func NewSlots(n int) Slots { return make(Slots, n) }
 // Server serves HTTP/1.x on listeners. It is made with [New].
 type Server struct {
 	Options
-	clock    atomic.Int64 // unix nanoseconds, to a tick
-	date     atomic.Pointer[string]
-	leaving  atomic.Bool // answers close their connections
-	draining atomic.Bool // and nothing new is accepted
-	stopping chan struct{}
-	stop     sync.Once
-	end      sync.Once
+	clock        atomic.Int64 // unix nanoseconds, to a tick
+	date         atomic.Pointer[string]
+	noKeepAlives atomic.Bool // responses close their connections
+	draining     atomic.Bool // and nothing new is accepted
+	stopping     chan struct{}
+	stop         sync.Once
+	end          sync.Once
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
@@ -72,7 +72,7 @@ func New(o Options) *Server {
 		ended: make(chan struct{}), watched: make(chan struct{}),
 	}
 	s.tick(time.Now())
-	go s.watch()
+	go s.watchConns()
 	return s
 }
 
@@ -94,7 +94,7 @@ func (s *Server) Serve(l net.Listener) error {
 			pause = 0
 			select {
 			case s.Slots <- struct{}{}:
-				s.begin(nc)
+				s.start(nc)
 				continue
 			case <-s.stopping:
 				nc.Close()
@@ -110,7 +110,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if pause == 0 {
 			s.Logger.Error("no connection can be accepted", "error", err)
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule: to spin would take the time of those served
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule; a loop would take time from the requests being served
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -121,7 +121,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-func (s *Server) begin(nc net.Conn) {
+func (s *Server) start(nc net.Conn) {
 	c := &conn{srv: s, base: nc, nc: nc, fd: -1}
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = a.Addr().Unmap().WithZone("")
@@ -137,7 +137,7 @@ func (s *Server) begin(nc net.Conn) {
 	s.all.Go(c.serve)
 }
 
-func (s *Server) forget(c *conn) {
+func (s *Server) remove(c *conn) {
 	c.nc.Close()
 	s.mu.Lock()
 	delete(s.conns, c)
@@ -145,13 +145,13 @@ func (s *Server) forget(c *conn) {
 	<-s.Slots
 }
 
-// carry hands a connection over and returns when it has been closed. It counts as one of this server's until then.
-func (s *Server) carry(c *conn, nc net.Conn, carried *message.Conn) {
+// copyHalf hands a connection over and returns when it has been closed. It counts as one of this server's until then.
+func (s *Server) handOver(c *conn, nc net.Conn, carried *message.Conn) {
 	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
 		return
 	}
 	c.mu.Lock()
-	c.handed = carried
+	c.handedOver = carried
 	aborted := c.aborted
 	c.mu.Unlock()
 	if aborted {
@@ -194,11 +194,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Leave has every answer from now on close its connection, so that clients go elsewhere before the listeners close.
-func (s *Server) Leave() { s.leaving.Store(true) }
+// DisableKeepAlives has every response from now on close its connection, so that clients go elsewhere before the listeners close.
+func (s *Server) DisableKeepAlives() { s.noKeepAlives.Store(true) }
 
 func (s *Server) drain() {
-	s.Leave()
+	s.DisableKeepAlives()
 	s.draining.Store(true)
 	s.stop.Do(func() { close(s.stopping) })
 	s.mu.Lock()
@@ -226,8 +226,8 @@ func (s *Server) Close() {
 // tickEvery is the step of the server's clock and of the watch.
 const tickEvery = 100 * time.Millisecond
 
-// watch moves the clock and looks, for each request that takes longer, whether its client is still there.
-func (s *Server) watch() {
+// watchConns moves the clock and checks, for each request that takes longer than a tick, whether its client is still there.
+func (s *Server) watchConns() {
 	defer close(s.watched)
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
@@ -239,9 +239,9 @@ func (s *Server) watch() {
 		case <-s.ended:
 			return
 		}
-		busy = s.busy(busy[:0])
+		busy = s.activeConns(busy[:0])
 		for _, c := range busy {
-			c.look()
+			c.checkClient()
 		}
 		clear(busy)
 	}
@@ -256,8 +256,8 @@ func (s *Server) tick(now time.Time) {
 
 func (s *Server) dateText() string { return *s.date.Load() }
 
-// busy returns the connections that serve a request, and parks those that have become idle.
-func (s *Server) busy(list []*conn) []*conn {
+// activeConns returns the connections that serve a request, and parks those that have become idle.
+func (s *Server) activeConns(list []*conn) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Load()
@@ -272,8 +272,8 @@ func (s *Server) busy(list []*conn) []*conn {
 	return list
 }
 
-// look ends the context of a request whose client has left: with a reset, or an end of his sending side, as nginx and net/http take it.
-func (c *conn) look() {
+// checkClient ends the context of a request whose client has left: with a reset, or the end of its sending side, as nginx and net/http take it.
+func (c *conn) checkClient() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.context == nil || c.socket == nil || c.since > c.srv.clock.Load()-int64(tickEvery) {

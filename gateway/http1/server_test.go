@@ -111,7 +111,7 @@ func (p *peer) say(text string) {
 	}
 }
 
-// answer reads an answer and its body.
+// answer reads a response and its body.
 func (p *peer) answer(method string) (*http.Response, string) {
 	p.t.Helper()
 	resp, err := http.ReadResponse(p.r, &http.Request{Method: method})
@@ -125,12 +125,12 @@ func (p *peer) answer(method string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// want reads an answer and checks it.
+// want reads a response and checks it.
 func (p *peer) want(status int, body string) *http.Response {
 	p.t.Helper()
 	resp, got := p.answer("GET")
 	if resp.StatusCode != status || got != body {
-		p.t.Fatalf("the answer is %d %q, want %d %q", resp.StatusCode, got, status, body)
+		p.t.Fatalf("the response is %d %q, want %d %q", resp.StatusCode, got, status, body)
 	}
 	return resp
 }
@@ -144,7 +144,7 @@ func (p *peer) expect(text string) {
 	}
 }
 
-// ends waits for the end of the connection, with nothing before it.
+// eventEnd waits for the end of the connection, with nothing before it.
 func (p *peer) ends() {
 	p.t.Helper()
 	if b, err := io.ReadAll(p.r); err != nil || len(b) > 0 {
@@ -283,7 +283,7 @@ func TestContinue(t *testing.T) {
 	p = dial(t, address)
 	p.say("POST /p HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: keep-alive\r\n\r\n")
 	p.say("hello")
-	p.want(200, "POST /p hello") // no interim answer for one who does not know of such
+	p.want(200, "POST /p hello") // no interim response for one who does not know of such
 	p.say(asks + "hello")
 	resp, body := p.answer("POST")
 	for resp.StatusCode == 100 { // the body may have come behind the head
@@ -295,7 +295,7 @@ func TestContinue(t *testing.T) {
 
 	_, address = serve(t, func(r *Request) {
 		reply(r, 403, "no")
-		if _, err := r.Read(make([]byte, 1)); err != errAnswered {
+		if _, err := r.Read(make([]byte, 1)); err != errResponded {
 			t.Errorf("a body that nobody asked for is read: %v", err)
 		}
 	}, nil)
@@ -324,7 +324,7 @@ func TestEarlyAnswer(t *testing.T) {
 	if !resp.Close {
 		t.Error("it does not pay to read this rest")
 	}
-	io.WriteString(p, strings.Repeat("x", 200000)) // the answer is read above whatever comes of this
+	io.WriteString(p, strings.Repeat("x", 200000)) // the response is read above whatever comes of this
 	p.ends()
 
 	p = dial(t, address)
@@ -428,7 +428,7 @@ func TestOldClients(t *testing.T) {
 	for range 3 {
 		p.say("GET /g HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
 		if resp := p.want(200, "GET /g "); resp.Header.Get("Connection") != "keep-alive" {
-			t.Error("the answer does not say that the connection is kept")
+			t.Error("the response does not say that the connection is kept")
 		}
 	}
 	p.say("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -439,7 +439,7 @@ func TestOldClients(t *testing.T) {
 	p = dial(t, address)
 	p.say("GET /g HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get)
 	if resp, _ := p.answer("GET"); resp.StatusCode != 103 || resp.Header.Get("Link") != "x" {
-		t.Errorf("the interim answer is %+v", resp)
+		t.Errorf("the interim response is %+v", resp)
 	}
 	if resp := p.want(200, "GET /g "); !resp.Close {
 		t.Error("the client's close is not confirmed")
@@ -503,7 +503,7 @@ func TestAnswerForms(t *testing.T) {
 	p.expect("HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 0\r\n\r\n")
 }
 
-// An answer that is not what its head says ends with the connection.
+// A response that is not what its head says ends with the connection.
 func TestBrokenAnswers(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) {
@@ -639,7 +639,7 @@ func TestShutdown(t *testing.T) {
 	}
 	close(goOn)
 	if resp := busy.want(200, "done"); !resp.Close {
-		t.Error("the last answer does not say that it is the last")
+		t.Error("the last response does not say that it is the last")
 	}
 	busy.CloseWrite()
 	busy.ends()

@@ -61,7 +61,7 @@ func TestStreamsThrough(t *testing.T) {
 				if head := p.service.head(); strings.Contains(head, "Expect") {
 					p.service.Write(continueLine)
 				}
-				p.service.r.Peek(1) // an answer before the body would tell the client that it is not wanted
+				p.service.r.Peek(1) // a response before the body would tell the client that it is not wanted
 				fmt.Fprintf(p.service, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", total)
 				io.CopyN(struct{ io.Writer }{p.service}, p.service.r, total)
 			}()
@@ -72,7 +72,7 @@ func TestStreamsThrough(t *testing.T) {
 			go func() {
 				for range total / len(piece) {
 					if _, err := io.WriteString(client, piece); err != nil {
-						return // the answer is short then
+						return // the response is short then
 					}
 				}
 			}()
@@ -121,7 +121,7 @@ func TestSmallBodiesThrough(t *testing.T) {
 	}
 }
 
-// A client that does not read holds only its own connection up, and gets all of the answer once it reads.
+// A client that does not read holds only its own connection up, and gets all of the response once it reads.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
@@ -163,12 +163,12 @@ func TestRequestSays(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) {
 		if r.Headed() {
-			t.Error("an answer has begun that has not")
+			t.Error("a response has begun that has not")
 		}
 		r.CloseAfter()
 		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.PeerText(), r.Exchange.Scheme, r.Exchange.Version))
 		if !r.Headed() {
-			t.Error("an answer has not begun that has")
+			t.Error("a response has not begun that has")
 		}
 		r.Interim(103, filters.Header{{Name: "A", Value: "b"}}) // too late
 	}, nil)
@@ -254,7 +254,7 @@ func TestAcceptFails(t *testing.T) {
 	}
 }
 
-// Time that is given to an answer comes on top of what was left.
+// Time that is given to a response comes on top of what was left.
 func TestExtend(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -9,9 +9,9 @@ import (
 )
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
-// §7.8). h are the answer's fields. It takes the service's connection over. The handler returns after it.
+// §7.8). h are the response's fields. It takes the service's connection over. The handler returns after it.
 func (r *Request) Tunnel(h filters.Header, a *Response) {
-	w := &r.answer
+	w := &r.response
 	w.Headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)
 	w.out = appendFields(w.out, h)
@@ -20,10 +20,10 @@ func (r *Request) Tunnel(h filters.Header, a *Response) {
 	w.out = append(w.out, "\r\n\r\n"...)
 	w.out = append(w.out, a.in.unread()...) // what the service has said already
 	client := r.c.nc
-	service, done := a.seize()
+	service, done := a.hijack()
 	defer done()
 	r.c.mu.Lock()
-	r.c.context = nil // nobody waits for the request's end any more
+	r.c.context = nil // the request is over
 	r.c.mu.Unlock()
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
@@ -36,14 +36,14 @@ func (r *Request) Tunnel(h filters.Header, a *Response) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		carry(client, service)
+		copyHalf(client, service)
 	}()
-	carry(service, client)
+	copyHalf(service, client)
 	<-back
 }
 
-// carry copies until from ends, and passes that on. After a failure it breaks both connections.
-func carry(to, from net.Conn) {
+// copyHalf copies until from ends, and passes that on. After a failure it breaks both connections.
+func copyHalf(to, from net.Conn) {
 	_, err := io.Copy(to, from) // between two sockets the kernel does it
 	if err == nil {
 		if cw, ok := to.(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {

@@ -17,11 +17,11 @@ type upload struct {
 	buf      *[message.LargeBufferSize]byte // of its goroutine
 	inChunks bool
 
-	wanted chan struct{} // closed when the service has asked for the body
-	ask    sync.Once
+	wanted      chan struct{} // closed when the service has asked for the body
+	proceedOnce sync.Once
 
-	answered atomic.Bool // the head of the response is there
-	broken   atomic.Bool // the client's body broke, and not because it was given up here
+	responded atomic.Bool // the head of the response is there
+	broken    atomic.Bool // the client's body broke, and not because it was given up here
 }
 
 // continueWait is how long a service may leave the question open whether it wants the body (RFC 9110 §10.1.1 leaves the time to us).
@@ -30,19 +30,19 @@ const continueWait = time.Second
 func startUpload(c *Client, m *message.Message) *upload {
 	u := &upload{c: c, m: m, inChunks: m.Length < 0, wanted: make(chan struct{})}
 	if !m.Expects {
-		u.goOn()
+		u.proceed()
 	}
 	u.Start(m.Stream, u)
 	return u
 }
 
-// goOn has the body sent.
-func (u *upload) goOn() { u.ask.Do(func() { close(u.wanted) }) }
+// proceed has the body sent.
+func (u *upload) proceed() { u.proceedOnce.Do(func() { close(u.wanted) }) }
 
-// end gives the body up. The connection is closed already.
-func (u *upload) end() {
+// abandon gives the body up. The connection is closed already.
+func (u *upload) abandon() {
 	u.Interrupt()
-	u.goOn()
+	u.proceed()
 	u.Wait()
 }
 
@@ -59,7 +59,7 @@ func (u *upload) SendBody() error {
 	u.buf = message.LargeBuffer()
 	defer message.PutLargeBuffer(u.buf)
 	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
-	if _, ok := err.(*message.ClientError); ok && !u.answered.Load() { // the service waits for a rest that will not come
+	if _, ok := err.(*message.ClientError); ok && !u.responded.Load() { // the service waits for a rest that will not come
 		u.broken.Store(true)
 		u.c.Interrupt()
 	}
@@ -79,7 +79,7 @@ const beforeChunk, behindChunk = 16, 2 // bytes for a chunk's size and its end
 // BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A client that rests is not its fault, and
 // bounded by its own.
 func (u *upload) BeforeRead() {
-	if !u.answered.Load() { // a response under way has its own time
+	if !u.responded.Load() { // a response under way has its own time
 		u.c.set(time.Time{})
 	}
 }

@@ -56,7 +56,7 @@ func (w *receiveWindow) consume(n int) (increment uint32) {
 	return increment
 }
 
-// flow is the flow control of a connection (RFC 9113 §5.2), and who waits for it. Bodies are bounded by the windows of their stream and of
+// flow is the flow control of a connection (RFC 9113 §5.2), and the streams that wait for it. Bodies are bounded by the windows of their stream and of
 // the connection, and by the buffer that they go through, of which outMax bytes are theirs; heads by the buffer alone. All of it is
 // under the connection's mu.
 type flow struct {
@@ -104,13 +104,13 @@ func (f *flow) acquire(s *streamFlow, want, buffered int) int {
 	return n
 }
 
-// wait waits until the stream is woken, behind those that wait already; false when patience has passed.
-func (f *flow) wait(s *streamFlow, mu *sync.Mutex, patience time.Duration) bool {
+// wait waits until the stream is woken, behind those that wait already; false when timeout has passed.
+func (f *flow) wait(s *streamFlow, mu *sync.Mutex, timeout time.Duration) bool {
 	if !s.queued {
 		s.queued = true
 		f.waiting = append(f.waiting, s)
 	}
-	ok := s.writable.wait(mu, patience)
+	ok := s.writable.wait(mu, timeout)
 	f.remove(s)
 	return ok
 }

@@ -29,7 +29,7 @@ const (
 
 const (
 	frameHeaderLen = 9
-	frameMax       = 16 << 10  // payload that we take, and that we send: every peer takes as much
+	frameMax       = 16 << 10  // payload that is accepted, and that is sent: every peer accepts as much
 	windowMax      = 1<<31 - 1 // RFC 9113 §6.9.1
 	idMax          = 1<<31 - 1
 )

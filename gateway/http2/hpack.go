@@ -96,7 +96,36 @@ func appendField(dst []byte, name, value string) []byte {
 	return appendText(dst, value)
 }
 
-// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for whoever turns it into
+// appendStatus appends the status of a response.
+func appendStatus(dst []byte, status int) []byte {
+	switch status {
+	case 200:
+		return append(dst, 0x80|nameStatus)
+	case 204:
+		return append(dst, 0x80|(nameStatus+1))
+	}
+	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
+}
+
+// appendNumber appends a number as a value.
+func appendNumber(dst []byte, n int64) []byte {
+	at := len(dst)
+	dst = append(dst, 0)
+	if n == 0 {
+		dst = append(dst, '0')
+	}
+	var b [20]byte
+	i := len(b)
+	for ; n > 0; n /= 10 {
+		i--
+		b[i] = '0' + byte(n%10)
+	}
+	dst = append(dst, b[i:]...)
+	dst[at] = byte(len(dst) - at - 1)
+	return dst
+}
+
+// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for a gateway that turns it into
 // HTTP/1.1.
 func appendFields(dst []byte, h filters.Header) []byte {
 	for i := range h {
@@ -112,10 +141,10 @@ func appendFields(dst []byte, h filters.Header) []byte {
 // sound reports whether a field is well-formed (RFC 9113 §8.2): its name a token without capital letters, its value without control bytes and
 // without space at its ends, and none that is of the connection.
 func sound(f *filters.Field, kind message.Kind) bool {
-	return lower(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
+	return lowerCase(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
 }
 
-func lower(name string) bool {
+func lowerCase(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
 			return false

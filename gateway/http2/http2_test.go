@@ -42,7 +42,7 @@ func echo(s *Stream) {
 			s.Flush()
 		}
 		if err == io.EOF {
-			s.Trailer(s.Behind())
+			s.Trailer(s.BodyTrailer())
 			return
 		}
 		if err != nil {
@@ -151,7 +151,7 @@ func until[F http2.Frame](p *peer, good func(F) bool) F {
 	}
 }
 
-// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of an answer.
+// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of a response.
 func (p *peer) ended(id uint32) string {
 	status := ""
 	for {
@@ -273,7 +273,7 @@ func TestFrames(t *testing.T) {
 		{"second head", func(p *peer) { p.request(1, false); p.request(1, false) }, "reset PROTOCOL_ERROR"},
 		{"unknown frame", func(p *peer) { p.WriteRawFrame(0x77, 0, 0, []byte("x")); p.request(1, true) }, "200"},
 		{"settings flood", func(p *peer) {
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteSettings() != nil {
 					return
 				}
@@ -281,7 +281,7 @@ func TestFrames(t *testing.T) {
 		}, "goaway ENHANCE_YOUR_CALM"},
 		{"empty data", func(p *peer) {
 			p.request(1, false)
-			for range 2 * noiseMax {
+			for range 2 * idleFramesMax {
 				if p.WriteData(1, false, nil) != nil {
 					return
 				}
@@ -396,7 +396,7 @@ func TestLongHead(t *testing.T) {
 	}
 }
 
-// Cookies come in crumbs and leave as one; the answer's head may be longer than a frame.
+// Cookies come in crumbs and leave as one; the response's head may be longer than a frame.
 func TestHeads(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("v", 3*frameMax)
@@ -590,7 +590,7 @@ func tcpPair(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
-// How an exchange without an answer is told from another.
+// How an exchange without a response is told from another.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	asked := func(p *peer) uint32 {
@@ -656,7 +656,7 @@ func TestGivingUp(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, ctx.Cancel)
 	c.Reserve()
 	if _, err = c.Do(ctx, exchange("GET", "/"), &message.Message{}, time.Now(), limit); err == nil {
-		t.Error("an answer although the client has left")
+		t.Error("a response although the client has left")
 	}
 	if n := c.Open(); n != 0 {
 		t.Errorf("%d places are still taken", n)

@@ -10,32 +10,32 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// stream is what either side of a stream has. All of it is under the connection's mu, but for what is said of the waiters.
+// stream is what both sides of a connection have of a stream. All of it is under the connection's mu; the waiters wait without it.
 type stream struct {
-	c      *conn
-	id     uint32
-	ctx    *message.Context // that ends with it; nil on the client's side
-	answer *Response        // that it is of; nil on the server's side
-	held   *Stream          // a request that is not served before its body is there; else nil
+	c        *conn
+	id       uint32
+	ctx      *message.Context // of its request; nil on the client's side
+	response *Response        // it belongs to; nil on the server's side
+	deferred *Stream          // a request that waits to be served until its body is there; else nil
 
-	// What comes.
-	body        []byte // that has come
+	// Received.
+	body        []byte // that has been received
 	read        int    // of it
-	declared    int64
+	declared    int64  // the length that the head announced, -1 without one
 	received    int64
 	remoteEnded bool
 	trailer     filters.Header
 	readable    waiter
 
-	// What goes.
+	// Sent.
 	lastBatch  uint32 // where its last frame is
 	lastAt     int
 	localEnded bool
 
 	flow streamFlow
 
-	err    error // why it ended before its end
-	unseen bool  // the peer has not begun with it
+	err         error // why it ended before its end
+	unprocessed bool  // the peer has not processed it
 }
 
 // begin readies a stream for its first frame.
@@ -91,16 +91,16 @@ func (w *waiter) wait(mu *sync.Mutex, d time.Duration) bool {
 	}
 }
 
-// errLate is the error of a peer that was waited for too long.
-type errLate struct{}
+// errTimeout says that the peer did not send, or take, anything in time.
+type errTimeout struct{}
 
-func (errLate) Error() string   { return "http2: the peer took too long" }
-func (errLate) Timeout() bool   { return true }
-func (errLate) Temporary() bool { return true }
+func (errTimeout) Error() string   { return "http2: the peer took too long" }
+func (errTimeout) Timeout() bool   { return true }
+func (errTimeout) Temporary() bool { return true }
 
 var (
-	errStopped = errors.New("http2: the read was interrupted")
-	errEnded   = errors.New("http2: the stream has ended")
+	errInterrupted = errors.New("http2: the read was interrupted")
+	errEnded       = errors.New("http2: the stream has ended")
 )
 
 // errReset is a stream that the peer has reset.
@@ -139,46 +139,46 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 	return nil
 }
 
-// remoteEnd: nothing more comes.
+// remoteEnd takes note that nothing more will be received.
 func (s *stream) remoteEnd() {
 	s.remoteEnded = true
-	s.c.side.whole(s)
+	s.c.side.remoteClosed(s)
 }
 
-// take reads what has come and lets the peer send as much again.
-func (s *stream) take(p []byte) int {
+// readBody reads what has been received and lets the peer send as much again.
+func (s *stream) readBody(p []byte) int {
 	n := copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
 		s.body, s.read = s.body[:0], 0
 	}
-	s.taken(n)
+	s.consumed(n)
 	return n
 }
 
-func (s *stream) taken(n int) {
+func (s *stream) consumed(n int) {
 	s.c.consume(n)
 	if s.remoteEnded || s.err != nil {
 		return
 	}
 	if n := s.flow.receive.consume(n); n > 0 {
 		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, n)
-		s.c.kick()
+		s.c.startWriter()
 	}
 }
 
-// rest takes all that has come without a copy. Nothing comes any more.
-func (s *stream) rest() []byte {
+// restOfBody takes all that has been received, without a copy. Nothing more will be.
+func (s *stream) restOfBody() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
 	s.c.consume(len(p))
 	return p[:len(p):len(p)]
 }
 
-// unread is how much has come and was not read.
+// unread is how much has been received and was not read.
 func (s *stream) unread() int { return len(s.body) - s.read }
 
-// write writes data as far as the windows and the buffer have room, and waits for more of it for as long as patience at a time.
-func (s *stream) write(p []byte, patience time.Duration) error {
+// write writes data as far as the windows and the buffer have room, and waits for more of it, at most timeout at a time.
+func (s *stream) write(p []byte, timeout time.Duration) error {
 	c := s.c
 	for len(p) > 0 {
 		if s.err != nil {
@@ -186,7 +186,7 @@ func (s *stream) write(p []byte, patience time.Duration) error {
 		}
 		n := c.flow.acquire(&s.flow, len(p), c.buffered())
 		if n == 0 {
-			if err := s.await(patience); err != nil {
+			if err := s.awaitRoom(timeout); err != nil {
 				return err
 			}
 			continue
@@ -204,43 +204,43 @@ func (s *stream) data(p []byte) {
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
-	c.progress()
+	c.countProgress()
 }
 
-// await waits for room.
-func (s *stream) await(patience time.Duration) error {
+// awaitRoom waits for room.
+func (s *stream) awaitRoom(timeout time.Duration) error {
 	c := s.c
-	c.kick()
-	ok := c.flow.wait(&s.flow, &c.mu, patience)
+	c.startWriter()
+	ok := c.flow.wait(&s.flow, &c.mu, timeout)
 	if s.err != nil {
 		return s.err
 	}
 	if !ok {
-		return errLate{}
+		return errTimeout{}
 	}
 	return nil
 }
 
-// awaitHead waits until a head can be written: its size is not under flow control, but it is kept all the same.
-func (s *stream) awaitHead(patience time.Duration) error {
+// awaitHeadRoom waits until a head can be written: no window bounds it, but the buffer does.
+func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
 	for s.c.buffered() >= outMax {
-		if err := s.await(patience); err != nil {
+		if err := s.awaitRoom(timeout); err != nil {
 			return err
 		}
 	}
 	return s.err
 }
 
-// wasReset: the peer has ended it.
-func (s *stream) wasReset(why code) {
-	s.unseen = s.unseen || why == refusedStream
-	if !s.c.server && why == noError && s.remoteEnded { // it has answered and wants no more of the body
+// resetByPeer ends a stream that the peer has reset.
+func (s *stream) resetByPeer(why code) {
+	s.unprocessed = s.unprocessed || why == refusedStream
+	if !s.c.server && why == noError && s.remoteEnded { // it has responded and wants no more of the body
 		s.err = errReset(why)
-		s.c.forget(s, nil)
+		s.c.remove(s, nil)
 		s.flow.writable.signal()
 		return
 	}
-	s.c.forget(s, errReset(why))
+	s.c.remove(s, errReset(why))
 }

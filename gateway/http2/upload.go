@@ -7,22 +7,22 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// upload sends a request's body while its answer is awaited.
+// upload sends a request's body while its response is awaited.
 type upload struct {
 	message.Upload
-	a       *Response
+	r       *Response
 	from    message.Stream // nil when the body is there: rest
 	rest    []byte
 	length  int64
 	trailer func() filters.Header
 	began   bool  // something of the stream has been read; read when it is over
-	broken  error // the client's body broke before there was an answer; read when it is over
+	broken  error // the client's body broke before there was a response; read when it is over
 }
 
 // startUpload has the body sent. mu is held.
-func (a *Response) startUpload(m *message.Message, rest []byte) {
-	u := &upload{a: a, length: m.Length, trailer: m.Trailer}
-	if a.upload = u; m.Streams() {
+func (r *Response) startUpload(m *message.Message, rest []byte) {
+	u := &upload{r: r, length: m.Length, trailer: m.Trailer}
+	if r.upload = u; m.Streams() {
 		u.from = m.Stream
 	} else {
 		u.rest = rest
@@ -38,43 +38,43 @@ func (u *upload) SendBody() error {
 	b := message.LargeBuffer()
 	defer message.PutLargeBuffer(b)
 	err := message.Copy(u, u.from, u.length, b[:])
-	a := u.a
-	a.c.mu.Lock()
-	defer a.c.mu.Unlock()
+	r := u.r
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
 	if err != nil {
-		if _, client := err.(*message.ClientError); client && !a.headCame && a.err == nil {
+		if _, client := err.(*message.ClientError); client && !r.headCame && r.err == nil {
 			u.broken = err
 		}
-		a.lost(err)
+		r.giveUp(err)
 		return err
 	}
 	var h filters.Header
 	if u.trailer != nil {
 		h = u.trailer()
 	}
-	if len(h) > 0 && a.err == nil {
-		a.c.trailer(&a.stream, h)
-		a.over()
+	if len(h) > 0 && r.err == nil {
+		r.c.trailer(&r.stream, h)
+		r.requestSent()
 	} else {
-		a.localEnd()
+		r.localEnd()
 	}
 	return nil
 }
 
 // sendRest sends a body that is in memory.
 func (u *upload) sendRest() error {
-	a, p := u.a, u.rest
-	a.c.mu.Lock()
-	defer a.c.mu.Unlock()
+	r, p := u.r, u.rest
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
 	for len(p) > 0 {
 		n := min(len(p), outMax)
-		if err := a.sendPiece(p[:n]); err != nil {
-			a.lost(err)
+		if err := r.sendPiece(p[:n]); err != nil {
+			r.giveUp(err)
 			return err
 		}
 		p = p[n:]
 	}
-	a.localEnd()
+	r.localEnd()
 	return nil
 }
 
@@ -87,38 +87,38 @@ func (u *upload) SendPiece(p []byte) error {
 		return nil
 	}
 	u.began = true
-	u.a.c.mu.Lock()
-	defer u.a.c.mu.Unlock()
-	return u.a.sendPiece(p)
+	u.r.c.mu.Lock()
+	defer u.r.c.mu.Unlock()
+	return u.r.sendPiece(p)
 }
 
 // sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
-func (a *Response) sendPiece(p []byte) error {
-	a.deadline = time.Now().Add(a.timeout)
-	err := a.write(p, a.timeout)
-	a.c.kick()
+func (r *Response) sendPiece(p []byte) error {
+	r.deadline = time.Now().Add(r.timeout)
+	err := r.write(p, r.timeout)
+	r.c.startWriter()
 	return err
 }
 
-// lost ends the stream of a body that cannot be sent on.
-func (a *Response) lost(err error) {
-	if a.c.streams[a.id] == &a.stream {
-		a.c.reset(a.id, cancel, err)
+// giveUp ends the stream of a body that cannot be sent on.
+func (r *Response) giveUp(err error) {
+	if r.c.streams[r.id] == &r.stream {
+		r.c.reset(r.id, cancel, err)
 	}
 }
 
 // localEnd ends our side of the stream.
-func (a *Response) localEnd() {
-	if a.err == nil {
-		a.c.endStream(&a.stream)
-		a.over()
+func (r *Response) localEnd() {
+	if r.err == nil {
+		r.c.endStream(&r.stream)
+		r.requestSent()
 	}
 }
 
 // over: our side has ended; the stream is not needed any more when the other one has.
-func (a *Response) over() {
-	if a.remoteEnded {
-		a.c.forget(&a.stream, nil)
+func (r *Response) requestSent() {
+	if r.remoteEnded {
+		r.c.remove(&r.stream, nil)
 	}
-	a.c.kick()
+	r.c.startWriter()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// outMax is how much of bodies waits to be written; whoever has more waits, too.
+// outMax is how many bytes of bodies may wait to be written; a stream with more waits.
 const outMax = 64 << 10
 
 type outBuffer struct{ b []byte }
@@ -16,22 +16,22 @@ type outBuffer struct{ b []byte }
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
 
 // writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
-// something to send writes them: it lets everybody else run first, so that one system call takes the frames of many streams.
+// something to send writes them: it lets other goroutines run first, so that one system call takes the frames of many streams.
 type writer struct {
-	out        *outBuffer // nil when there is nothing to send
-	batch      uint32     // number of that buffer
-	writing    bool
-	broken     bool
-	idle       sync.Cond // nothing is being written
-	patience   time.Duration
-	writeUntil time.Time
-	send       func() // write; made once
-	late       *time.Timer
-	soon       bool // it runs
+	out          *outBuffer // nil when there is nothing to send
+	batch        uint32     // number of that buffer
+	writing      bool
+	broken       bool
+	idle         sync.Cond // signals that nothing is being written
+	writeTimeout time.Duration
+	writeUntil   time.Time
+	send         func() // write; made once
+	timer        *time.Timer
+	timerRuns    bool // timer runs
 }
 
-// headPatience is how long a head waits for the beginning of its body, so that both go out in one piece.
-const headPatience = time.Millisecond
+// headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
+const headDelay = time.Millisecond
 
 func (c *conn) buffer() *outBuffer {
 	if c.out == nil {
@@ -49,8 +49,8 @@ func (c *conn) buffered() int {
 	return len(c.out.b)
 }
 
-// kick has what is in the buffer sent.
-func (c *conn) kick() {
+// startWriter has the buffer sent.
+func (c *conn) startWriter() {
 	if c.writing || c.out == nil || c.broken {
 		return
 	}
@@ -58,24 +58,24 @@ func (c *conn) kick() {
 	go c.send()
 }
 
-// kickSoon has it sent in a moment, if nothing else does before.
-func (c *conn) kickSoon() {
-	if c.soon || c.writing || c.out == nil || c.broken {
+// startWriterSoon has it sent after headDelay, unless it is sent before.
+func (c *conn) startWriterSoon() {
+	if c.timerRuns || c.writing || c.out == nil || c.broken {
 		return
 	}
-	c.soon = true
-	if c.late == nil {
-		c.late = time.AfterFunc(headPatience, c.waited)
+	c.timerRuns = true
+	if c.timer == nil {
+		c.timer = time.AfterFunc(headDelay, c.startWriterLate)
 	} else {
-		c.late.Reset(headPatience)
+		c.timer.Reset(headDelay)
 	}
 }
 
-func (c *conn) waited() {
+func (c *conn) startWriterLate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.soon = false
-	c.kick()
+	c.timerRuns = false
+	c.startWriter()
 }
 
 // write sends until there is nothing left.
@@ -87,8 +87,8 @@ func (c *conn) write() {
 		out := c.out
 		c.out = nil
 		c.flow.wakeWriters(c.buffered())
-		if now := time.Now(); c.closing == nil && now.Add(c.patience).After(c.writeUntil) { // not for each: it costs as much as a frame
-			c.writeUntil = now.Add(c.patience + c.patience/3)
+		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) { // not for each: it costs as much as a frame
+			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
 		c.mu.Unlock()
@@ -100,7 +100,7 @@ func (c *conn) write() {
 		c.mu.Lock()
 		if err != nil {
 			c.broken = true
-			c.fail(err)
+			c.failStreams(err)
 			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
@@ -111,8 +111,8 @@ func (c *conn) write() {
 	c.idle.Broadcast()
 }
 
-// drained waits until all has been sent, or cannot be.
-func (c *conn) drained() {
+// awaitWritten waits until all has been sent, or cannot be.
+func (c *conn) awaitWritten() {
 	for c.writing {
 		c.idle.Wait()
 	}
@@ -147,7 +147,7 @@ func (c *conn) endHead(s *stream, at int, flags uint8) {
 	}
 	s.lastBatch, s.lastAt = c.batch, at
 	s.localEnded = flags&flagEndStream != 0
-	c.progress()
+	c.countProgress()
 }
 
 // endStream ends our side of a stream: with its last frame where that has not been sent yet, else with an empty one.

@@ -87,7 +87,7 @@ func ValidHost(s string) bool {
 		}
 	}
 	if s == "" {
-		return true // RFC 9112 §3.2: the field of a target without an authority; whoever needs one refuses it
+		return true // RFC 9112 §3.2: the field of a target without an authority; an engine that needs one refuses it
 	}
 	if s[0] == '[' {
 		end := strings.IndexByte(s, ']')

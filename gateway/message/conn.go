@@ -10,13 +10,13 @@ import (
 // HTTP2Preface is what a client begins a connection of HTTP/2 with (RFC 9113 §3.4).
 const HTTP2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// Past is a deadline that has passed: it wakes whoever waits for the connection.
+// Past is a deadline that has passed: it wakes the goroutine that waits for the connection.
 var Past = time.Unix(1, 0)
 
 // Conn is a client's connection that one engine hands over to another.
 type Conn struct {
 	net.Conn
-	Peer   netip.Addr // who it is from; behind a proxy not the address of the connection
+	Peer   netip.Addr // the client; behind a proxy not the address of the connection
 	prefix []byte     // was read already
 	once   sync.Once
 	closed chan struct{}

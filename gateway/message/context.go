@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Context is the context of one request: it ends when the client leaves. It costs nothing until somebody asks for its
-// channel; a wait on a connection is registered with [Context.Watch] instead.
+// Context is the context of one request: it ends when the client leaves. It costs nothing until its channel is
+// asked for; a wait on a connection is registered with [Context.Watch] instead.
 type Context struct {
 	mu     sync.Mutex
 	err    error
 	done   chan struct{}
 	after  map[*func()]struct{}
 	watch  Interrupter
-	shared bool // somebody may still hold it after the request
+	shared bool // it may be held by others after the request
 }
 
 var _ context.Context = (*Context)(nil)
@@ -106,7 +106,7 @@ func (c *Context) Cancel() {
 	}
 }
 
-// End ends the request and returns the context for the next one: the same when nobody can have kept this one.
+// End ends the request and returns the context for the next one: the same one when it cannot have been kept.
 func (c *Context) End() *Context {
 	c.mu.Lock()
 	shared := c.shared

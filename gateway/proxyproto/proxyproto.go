@@ -21,7 +21,8 @@ var (
 	ErrNoHeader = errors.New("proxyproto: there is no PROXY protocol header")
 	// ErrVersion1: the header is of version 1, the text form.
 	ErrVersion1 = errors.New("proxyproto: the header is of version 1, only version 2 is taken")
-	// ErrMalformed: the header breaks the protocol, or uses what a stream listener does not take. What it is stands beside it.
+	// ErrMalformed: the header breaks the protocol, or uses what a stream listener does not take.
+	// What it is stands beside it.
 	ErrMalformed = errors.New("proxyproto: malformed header")
 	// ErrTooLong: the header is longer than MaxLength allows.
 	ErrTooLong = errors.New("proxyproto: the header is too long")
@@ -29,7 +30,8 @@ var (
 	ErrChecksum = errors.New("proxyproto: the header's CRC32C is wrong")
 )
 
-// Header is what a header says. Source and Destination are the zero value where it names none: then the connection's own hold.
+// Header is what a header says. Source and Destination are the zero value where it names none: then
+// the connection's own hold.
 type Header struct {
 	Local       bool // the load balancer's own connection, such as a health check
 	Source      netip.AddrPort
@@ -64,9 +66,9 @@ var (
 	noSum      = make([]byte, crc32.Size) // zeros; on the stack they would be allocated
 )
 
-// Parse reads the header at the beginning of b and returns how many bytes it has. The error is ErrShort when more bytes may make
-// b a header, and else wraps one of the other errors of the package, except for those of reading; then nothing is consumed. It keeps
-// nothing of b.
+// Parse reads the header at the beginning of b and returns how many bytes it has. The error is
+// ErrShort when more bytes may make b a header, and else wraps one of the other errors of the
+// package, except for those of reading; then nothing is consumed. It keeps nothing of b.
 func Parse(b []byte) (Header, int, error) {
 	n, err := size(b)
 	if err != nil {
@@ -82,8 +84,9 @@ func Parse(b []byte) (Header, int, error) {
 	return h, n, nil
 }
 
-// ReadHeader reads the header from a connection, and no byte beyond it. The error is io.EOF when the connection ended before its first
-// byte, wraps io.ErrUnexpectedEOF when it ended within the header, or what reading returned, or is as that of [Parse].
+// ReadHeader reads the header from a connection, and no byte beyond it. The error is io.EOF when
+// the connection ended before its first byte, wraps io.ErrUnexpectedEOF when it ended within the
+// header, or what reading returned, or is as that of [Parse].
 func ReadHeader(r io.Reader) (Header, error) {
 	b := make([]byte, 0, 256) // enough for the addresses of any family
 	n := fixed
@@ -115,8 +118,8 @@ func readError(err error, got int) error {
 	return fmt.Errorf("proxyproto: after %d bytes of the header: %w", got, err)
 }
 
-// size returns the length of the whole header that b begins with. It judges as many of the fixed bytes as there are, so that a peer
-// that speaks something else is not waited for.
+// size returns the length of the whole header that b begins with. It checks as many of the fixed
+// bytes as there are, so that a peer that speaks something else is not waited for.
 func size(b []byte) (int, error) {
 	if begins(b, version1) && len(b) >= len(version1) {
 		return 0, ErrVersion1
@@ -192,7 +195,8 @@ func addresses(b []byte) (source, destination netip.AddrPort) {
 	return at(0), at(1)
 }
 
-// checksumAt walks the fields from an offset and returns where the value of the checksum stands; 0 when there is none.
+// checksumAt walks the fields from an offset and returns where the value of the checksum stands; 0
+// when there is none.
 func checksumAt(b []byte, from int) (int, error) {
 	found := 0
 	for i := from; i < len(b); {

@@ -80,8 +80,9 @@ var (
 
 // What HAProxy 2.6 sent with send-proxy-v2.
 const (
-	haproxy4      = "0d0a0d0a000d0a515549540a211100197f0000017f000001de589d83030004c6e8eddc05000361626378"
-	haproxy6      = "0d0a0d0a000d0a515549540a2121002b0000000000000000000000000000000100000000000000000000000000000001e9288fed0300046357447e78"
+	haproxy4 = "0d0a0d0a000d0a515549540a211100197f0000017f000001de589d83030004c6e8eddc05000361626378"
+	haproxy6 = "0d0a0d0a000d0a515549540a2121002b" + "00000000000000000000000000000001" +
+		"00000000000000000000000000000001" + "e9288fed0300046357447e78"
 	haproxySocket = "0d0a0d0a000d0a515549540a2000000078"
 	haproxyCheck  = "0d0a0d0a000d0a515549540a20000007030004a9b87e8f"
 )
@@ -94,14 +95,16 @@ type acceptCase struct {
 }
 
 func accepted(t testing.TB) []acceptCase {
+	client4 := from("192.0.2.7:51000", "10.0.0.1:443")
+	mapped := pair("[::ffff:192.0.2.7]:1", "[::ffff:10.0.0.1]:0")
 	return []acceptCase{
 		{"haproxy tcp4", unhex(t, haproxy4), from("127.0.0.1:56920", "127.0.0.1:40323"), 1},
 		{"haproxy tcp6", unhex(t, haproxy6), from("[::1]:59688", "[::1]:36845"), 1},
 		{"haproxy from a socket", unhex(t, haproxySocket), Header{Local: true}, 1},
 		{"haproxy check", unhex(t, haproxyCheck), Header{Local: true}, 0},
-		{"tcp4", header(commandProxy, tcp4, v4), from("192.0.2.7:51000", "10.0.0.1:443"), 0},
+		{"tcp4", header(commandProxy, tcp4, v4), client4, 0},
 		{"tcp6", header(commandProxy, tcp6, v6), from("[2001:db8::7]:51000", "[2001:db8::1]:443"), 0},
-		{"mapped", header(commandProxy, tcp6, pair("[::ffff:192.0.2.7]:1", "[::ffff:10.0.0.1]:0")), from("192.0.2.7:1", "10.0.0.1:0"), 0},
+		{"mapped", header(commandProxy, tcp6, mapped), from("192.0.2.7:1", "10.0.0.1:0"), 0},
 		{"unix", header(commandProxy, unixStream, make([]byte, 216)), Header{}, 0},
 		{"unix with fields", summed(header(commandProxy, unixStream, make([]byte, 216), field(5, "id"))), Header{}, 0},
 		{"unspecified", header(commandProxy, unspecified), Header{}, 0},
@@ -110,12 +113,12 @@ func accepted(t testing.TB) []acceptCase {
 		{"local with addresses", header(commandLocal, tcp4, v4), Header{Local: true}, 0},
 		{"local with a family alone", header(commandLocal, tcp4), Header{Local: true}, 0},
 		{"local of any family", header(commandLocal, 0xff, []byte("xy")), Header{Local: true}, 0},
-		{"fields", header(commandProxy, tcp4, v4, field(1, "h2"), field(4, ""), field(0x20, "\x01\x00\x00\x00\x00"), field(0xff, "?")),
-			from("192.0.2.7:51000", "10.0.0.1:443"), 0},
-		{"checksum last", summed(header(commandProxy, tcp4, v4, field(1, "h2"))), from("192.0.2.7:51000", "10.0.0.1:443"), 0},
-		{"longest", header(commandProxy, tcp4, v4, field(4, strings.Repeat("x", MaxLength-12-3))), from("192.0.2.7:51000", "10.0.0.1:443"), 0},
-		{"a request behind it", append(header(commandProxy, tcp4, v4), "GET / HTTP/1.1\r\n"...), from("192.0.2.7:51000", "10.0.0.1:443"), 16},
-		{"a header behind it", append(header(commandProxy, tcp4, v4), encode(Header{})...), from("192.0.2.7:51000", "10.0.0.1:443"), 16},
+		{"fields", header(commandProxy, tcp4, v4, field(1, "h2"), field(4, ""),
+			field(0x20, "\x01\x00\x00\x00\x00"), field(0xff, "?")), client4, 0},
+		{"checksum last", summed(header(commandProxy, tcp4, v4, field(1, "h2"))), client4, 0},
+		{"longest", header(commandProxy, tcp4, v4, field(4, strings.Repeat("x", MaxLength-12-3))), client4, 0},
+		{"a request behind it", append(header(commandProxy, tcp4, v4), "GET / HTTP/1.1\r\n"...), client4, 16},
+		{"a header behind it", append(header(commandProxy, tcp4, v4), encode(Header{})...), client4, 16},
 	}
 }
 
@@ -234,13 +237,15 @@ func TestReadHeaderEnds(t *testing.T) {
 			t.Errorf("ended after %d bytes: %v", i, err)
 		}
 		broken := errors.New("reset")
-		if _, err := ReadHeader(io.MultiReader(bytes.NewReader(whole[:i]), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		r := io.MultiReader(bytes.NewReader(whole[:i]), iotest.ErrReader(broken))
+		if _, err := ReadHeader(r); !errors.Is(err, broken) {
 			t.Errorf("broke after %d bytes: %v", i, err)
 		}
 	}
 }
 
-// A peer that stops within the header costs what the caller's deadline allows; one that speaks something else is not waited for.
+// A peer that stops within the header costs what the caller's deadline allows; one that speaks
+// something else is not waited for.
 func TestReadHeaderDeadline(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()

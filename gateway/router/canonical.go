@@ -15,8 +15,8 @@ var (
 	ErrPathAbove     = errors.New("router: the path leads above the root")
 )
 
-// Canonical returns the canonical form of a request's path, without the query. A path that is canonical already is
-// returned as it is, without an allocation. The error is one of the package's.
+// Canonical returns the canonical form of a request's path, without the query. A path that is
+// canonical already is returned as it is, without an allocation. The error is one of the package's.
 func Canonical(path string) (string, error) {
 	if path == "" || path[0] != '/' {
 		return "", ErrPathForm
@@ -128,7 +128,8 @@ func unescape(s string) string {
 	return string(b)
 }
 
-// EscapeSegment writes any text as one segment of a canonical path, which [Router.Find] gives back decoded.
+// EscapeSegment writes any text as one segment of a canonical path, which [Router.Find] gives back
+// decoded.
 func EscapeSegment(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -154,8 +155,8 @@ func unreserved(c byte) bool {
 	return c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// subDelimiter reports whether RFC 3986 §3.3 lets c stand bare in a segment, beside unreserved characters. The semicolon is
-// left out: see [ErrPathParameter].
+// subDelimiter reports whether RFC 3986 §3.3 lets c stand bare in a segment, beside unreserved
+// characters. The semicolon is left out: see [ErrPathParameter].
 func subDelimiter(c byte) bool {
 	switch c {
 	case '!', '$', '&', '\'', '(', ')', '*', '+', ',', '=', ':', '@':

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/rawhttp"
 )
 
-// The segments of a canonical path decode to those of the request's path, with dot segments and empty ones resolved. A dot
-// segment above the root and bytes that a path cannot have are refused.
+// The segments of a canonical path decode to those of the request's path, with dot segments and
+// empty ones resolved. A dot segment above the root and bytes that a path cannot have are refused.
 func FuzzCanonicalSegments(f *testing.F) {
 	for _, s := range []string{
 		"/", "/a/b/../c", "/%2e/a/%2E%2e/b", "/a//b///", "/a%2Fb", "/a%5Cb", "/%00", "/..;/a", "/a/..", "/a/.", "/|%7c",
@@ -68,8 +68,8 @@ func FuzzCanonicalSegments(f *testing.F) {
 	})
 }
 
-// segments returns the decoded segments of a path with its dot segments resolved; false when it leads above the root, or
-// does not decode.
+// segments returns the decoded segments of a path with its dot segments resolved; false when it
+// leads above the root, or does not decode.
 func segments(path string) ([]string, bool) {
 	rest, ok := strings.CutPrefix(path, "/")
 	if !ok {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// index finds the first entry that has a path and takes a method. An entry is the number of a route in the order of the
-// configuration. The zero value is empty.
+// index finds the first entry that has a path and takes a method. An entry is the number of a route
+// in the order of the configuration. The zero value is empty.
 type index struct {
 	nodes    []node         // of a trie whose edges are segments; the first is the root
 	ends     []end          // the first is not used, so that 0 is none
@@ -145,7 +145,8 @@ func (ix *index) taking(e *end, at int32, method string) *candidates {
 	return nil
 }
 
-// find returns the lowest entry that has the path and takes the method, or none, and whether some entry has the path.
+// find returns the lowest entry that has the path and takes the method, or none, and whether some
+// entry has the path.
 func (ix *index) find(method, path string) (entry int32, matched bool) {
 	s := search{index: ix, method: method, best: none}
 	s.run(path)
@@ -178,8 +179,8 @@ func (s *search) run(path string) {
 	}
 }
 
-// visit searches at and below a node. path is what follows, without the slash before it; more says whether anything does: an
-// empty segment may.
+// visit searches at and below a node. path is what follows, without the slash before it; more says
+// whether anything does: an empty segment may.
 func (s *search) visit(at int32, path string, more bool) {
 	for {
 		s.visited++
@@ -207,7 +208,8 @@ func (s *search) visit(at int32, path string, more bool) {
 	}
 }
 
-// children returns the nodes behind a segment, the one with the lower entry first: it may make the other one needless.
+// children returns the nodes behind a segment, the one with the lower entry first: it may make the
+// other one needless.
 func (s *search) children(n *node, at int32, segment string) (next, other int32) {
 	next = s.literalBehind(n, at, segment)
 	if segment != "" {
@@ -227,8 +229,9 @@ func (s *search) children(n *node, at int32, segment string) (next, other int32)
 	return next, other
 }
 
-// consider takes the lowest entry of an end that takes the method, when it is lower than the best so far. Candidates are in
-// order: a condition beyond path and method would be evaluated here, for one after the other until one holds.
+// consider takes the lowest entry of an end that takes the method, when it is lower than the best
+// so far. Candidates are in order: a condition beyond path and method would be evaluated here, for
+// one after the other until one holds.
 func (s *search) consider(at int32) {
 	e := &s.ends[at]
 	s.matched = true

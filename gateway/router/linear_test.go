@@ -50,7 +50,9 @@ func (r *linear) Add(pattern string, methods []string, target int) error {
 	return nil
 }
 
-func (r *linear) Find(method, path string, params []filters.Param) (target int, captured []filters.Param, result Result) {
+func (r *linear) Find(
+	method, path string, params []filters.Param,
+) (target int, captured []filters.Param, result Result) {
 	result = NoPath
 	for i := range r.rules {
 		ru := &r.rules[i]

@@ -28,14 +28,15 @@ func (b *both) add(pattern string, methods []string) error {
 	return nil
 }
 
-// compare finds the same route in both, with the same parameters, and the same methods for Allow. The search stays within its
-// bound.
+// compare finds the same route in both, with the same parameters, and the same methods for Allow.
+// The search stays within its bound.
 func (b *both) compare(method, path string) error {
 	before := []filters.Param{{Name: "before", Value: "1"}}
 	got, params, result := b.router.Find(method, path, before)
 	want, wantParams, wantResult := b.model.Find(method, path, before)
 	if got != want || result != wantResult || !slices.Equal(params, wantParams) {
-		return fmt.Errorf("%s %s: route %d %v, result %d; want %d %v, %d", method, path, got, params, result, want, wantParams, wantResult)
+		return fmt.Errorf("%s %s: route %d %v, result %d; want %d %v, %d",
+			method, path, got, params, result, want, wantParams, wantResult)
 	}
 	if got, want := b.router.Allow(path), b.model.Allow(path); !slices.Equal(got, want) {
 		return fmt.Errorf("Allow(%s) = %q, want %q", path, got, want)
@@ -53,7 +54,8 @@ func steps(ix *index, method, path string) int {
 	return s.visited
 }
 
-// bound is the documented bound of a search: all nodes, or those behind a literal and a parameter at each of the segments.
+// bound is the documented bound of a search: all nodes, or those behind a literal and a parameter
+// at each of the segments.
 func bound(ix *index, path string) int {
 	limit := len(ix.nodes)
 	if segments := strings.Count(path, "/"); segments < 30 {
@@ -78,7 +80,8 @@ func TestFindAsLinearSearch(t *testing.T) {
 		value := rapid.SampledFrom([]string{"a", "b", "c", "d", "a%20b", "A", "**", ""})
 		for range 30 {
 			path := "/" + strings.Join(rapid.SliceOfN(value, 0, 6).Draw(t, "path"), "/")
-			if err := b.compare(rapid.SampledFrom([]string{"GET", "POST", "PUT", "HEAD", "DELETE"}).Draw(t, "method"), path); err != nil {
+			method := rapid.SampledFrom([]string{"GET", "POST", "PUT", "HEAD", "DELETE"}).Draw(t, "method")
+			if err := b.compare(method, path); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -7,7 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Router finds routes. The zero value has none. It is safe for concurrent use once no route is added any more.
+// Router finds routes. The zero value has none. It is safe for concurrent use once no route is
+// added any more.
 type Router[T any] struct {
 	index  index
 	routes []route[T] // in the order of the configuration
@@ -34,8 +35,9 @@ const (
 	NoMethod // some route has the path, none the method
 )
 
-// Add appends a route: a path pattern (exact; {name} is one segment, not an empty one; /** at the end is the rest) and the
-// methods it takes, none for all. The error names the pattern and what is wrong with it.
+// Add appends a route: a path pattern (exact; {name} is one segment, not an empty one; /** at the
+// end is the rest) and the methods it takes, none for all. The error names the pattern and what is
+// wrong with it.
 func (r *Router[T]) Add(pattern string, methods []string, target T) error {
 	p, err := parsePattern(pattern)
 	if err != nil {
@@ -52,9 +54,12 @@ func (r *Router[T]) Add(pattern string, methods []string, target T) error {
 	return nil
 }
 
-// Find returns the first route that takes the method and the canonical path, with the captured segments, decoded, appended to
-// params. It allocates nothing when params has room and no captured segment has an escape.
-func (r *Router[T]) Find(method, path string, params []filters.Param) (target T, captured []filters.Param, result Result) {
+// Find returns the first route that takes the method and the canonical path, with the captured
+// segments, decoded, appended to params. It allocates nothing when params has room and no captured
+// segment has an escape.
+func (r *Router[T]) Find(
+	method, path string, params []filters.Param,
+) (target T, captured []filters.Param, result Result) {
 	entry, matched := r.index.find(method, path)
 	if entry == none {
 		if matched {
@@ -66,7 +71,8 @@ func (r *Router[T]) Find(method, path string, params []filters.Param) (target T,
 	return rt.target, capture(rt.parameters, path, params), Found
 }
 
-// Allow returns the methods that some route takes at the path, sorted, for the Allow field (RFC 9110 §10.2.1).
+// Allow returns the methods that some route takes at the path, sorted, for the Allow field (RFC
+// 9110 §10.2.1).
 func (r *Router[T]) Allow(path string) []string { return r.index.methodsAt(path) }
 
 // capture appends the segments of a path that match the parameters, which are in the path's order.

@@ -53,7 +53,8 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// A canonical path stays as it is, and nothing in it can be read as a step up or as two readings of one segment.
+// A canonical path stays as it is, and nothing in it can be read as a step up or as two readings of
+// one segment.
 func FuzzCanonical(f *testing.F) {
 	for _, s := range []string{"/a/../b", "/%2e%2E/x", "//x//", "/a%2Fb", "/;", "/%25%32%65"} {
 		f.Add(s)

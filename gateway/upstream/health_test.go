@@ -17,24 +17,24 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// watched returns metrics whose health goes to a channel.
+// watched returns metrics that send each report of health to a channel.
 func watched() (Metrics, chan bool) {
-	told := make(chan bool, 100)
+	reports := make(chan bool, 100)
 	m := quiet
-	m.Health = func(_ string, healthy bool) { told <- healthy }
-	return m, told
+	m.Health = func(_ string, healthy bool) { reports <- healthy }
+	return m, reports
 }
 
-// hears waits for what the metrics are told.
-func hears(t *testing.T, told chan bool, want bool) {
+// expectReport waits for a report of health.
+func expectReport(t *testing.T, reports chan bool, want bool) {
 	t.Helper()
 	select {
-	case got := <-told:
+	case got := <-reports:
 		if got != want {
-			t.Fatalf("told healthy %v, want %v", got, want)
+			t.Fatalf("reported healthy %v, want %v", got, want)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatalf("not told healthy %v", want)
+		t.Fatalf("never reported healthy %v", want)
 	}
 }
 
@@ -42,11 +42,11 @@ func often(path string) *Health {
 	return &Health{Path: path, Every: 10 * time.Millisecond, Timeout: 10 * time.Second}
 }
 
-func TestHealthAnswers(t *testing.T) {
+func TestHealthResponses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name, answer string
-		healthy      bool
+		name, response string
+		healthy        bool
 	}{
 		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true},
 		{"204", "HTTP/1.1 204 No Content\r\n\r\n", true},
@@ -61,31 +61,32 @@ func TestHealthAnswers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var asked atomic.Pointer[http.Request]
+			var got atomic.Pointer[http.Request]
 			address := serve(t, func(_ int64, conn net.Conn, r *bufio.Reader) {
 				if req, err := http.ReadRequest(r); err == nil {
-					asked.Store(req)
-					io.WriteString(conn, c.answer)
+					got.Store(req)
+					io.WriteString(conn, c.response)
 				}
 			})
-			m, told := watched()
+			m, reports := watched()
 			svc := New(Settings{
-				Endpoints: []config.Endpoint{{Network: "tcp", Address: address, Host: "h.test"}}, ConnectTimeout: 5 * time.Second,
-				Health: often("/healthz?deep=1"),
+				Endpoints:      []config.Endpoint{{Network: "tcp", Address: address, Host: "h.test"}},
+				ConnectTimeout: 5 * time.Second, Health: often("/healthz?deep=1"),
 			}, m)
 			defer svc.Close()
 			if !c.healthy {
-				hears(t, told, true) // after the first failure: one is none
+				expectReport(t, reports, true) // after the first failure: one is none
 			}
-			hears(t, told, c.healthy)
-			if r := asked.Load(); r.Method != "GET" || r.RequestURI != "/healthz?deep=1" || r.Host != "h.test" || r.ContentLength != 0 {
-				t.Errorf("the service was asked %s %s of %s", r.Method, r.RequestURI, r.Host)
+			expectReport(t, reports, c.healthy)
+			r := got.Load()
+			if r.Method != "GET" || r.RequestURI != "/healthz?deep=1" || r.Host != "h.test" || r.ContentLength != 0 {
+				t.Errorf("the service got %s %s for %s", r.Method, r.RequestURI, r.Host)
 			}
 		})
 	}
 }
 
-// It is told when it is first asked and when it changes, and not at each check.
+// Health is reported after the first check and when it changes, and not after each check.
 func TestHealthChanges(t *testing.T) {
 	t.Parallel()
 	var checks atomic.Int64
@@ -100,26 +101,28 @@ func TestHealthChanges(t *testing.T) {
 		}
 		io.WriteString(c, "HTTP/1.1 "+status+" x\r\nContent-Length: 0\r\n\r\n")
 	})
-	m, told := watched()
+	m, reports := watched()
 	svc := New(Settings{
-		Endpoints: []config.Endpoint{{Network: "tcp", Address: address, Host: "h"}}, ConnectTimeout: 5 * time.Second, Health: often("/"),
+		Endpoints:      []config.Endpoint{{Network: "tcp", Address: address, Host: "h"}},
+		ConnectTimeout: 5 * time.Second, Health: often("/"),
 	}, m)
 	defer svc.Close()
-	hears(t, told, true)
-	hears(t, told, false)
+	expectReport(t, reports, true)
+	expectReport(t, reports, false)
 	if n := checks.Load(); n < 6 {
 		t.Errorf("left out after %d checks", n)
 	}
-	hears(t, told, true)
+	expectReport(t, reports, true)
 	if n := checks.Load(); n < 9 {
 		t.Errorf("back after %d checks", n)
 	}
-	if len(told) != 0 {
-		t.Errorf("told again: %v", <-told)
+	if len(reports) != 0 {
+		t.Errorf("reported again: %v", <-reports)
 	}
 }
 
-// A check that is not answered fails after its own time, whatever the service's is; and Close does not wait for that.
+// A check that is not answered fails after its own time, whatever the service's is; and Close does
+// not wait for that.
 func TestHealthThatHangs(t *testing.T) {
 	t.Parallel()
 	var open atomic.Int64
@@ -132,41 +135,33 @@ func TestHealthThatHangs(t *testing.T) {
 		}
 	})
 	endpoint := []config.Endpoint{{Network: "tcp", Address: address, Host: "h"}}
-	m, told := watched()
+	m, reports := watched()
 	svc := New(Settings{
 		Endpoints: endpoint, Timeout: time.Hour, ConnectTimeout: 5 * time.Second,
 		Health: &Health{Path: "/", Every: 10 * time.Millisecond, Timeout: 10 * time.Millisecond},
 	}, m)
-	hears(t, told, true)
-	hears(t, told, false)
+	expectReport(t, reports, true)
+	expectReport(t, reports, false)
 	svc.Close()
 	gone(t, &open)
 
-	m, told = watched()
+	m, reports = watched()
 	svc = New(Settings{
 		Endpoints: endpoint, Timeout: time.Hour, ConnectTimeout: 5 * time.Second,
 		Health: &Health{Path: "/", Every: time.Hour, Timeout: time.Hour},
 	}, m)
-	for deadline := time.Now().Add(20 * time.Second); open.Load() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no check came")
-		}
-	}
+	until(t, "a check comes", func() bool { return open.Load() > 0 })
 	svc.Close() // returns only when no goroutine of the checks is left
 	gone(t, &open)
-	if len(told) != 0 {
-		t.Errorf("a check that was given up says that the endpoint is healthy: %v", <-told)
+	if len(reports) != 0 {
+		t.Errorf("a check that was given up says that the endpoint is healthy: %v", <-reports)
 	}
 }
 
 // gone waits until the service has no connection.
 func gone(t *testing.T, open *atomic.Int64) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); open.Load() != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections of checks are open", open.Load())
-		}
-	}
+	until(t, "the connections of checks close", func() bool { return open.Load() == 0 })
 }
 
 func TestHealthOverUnixSocketAndHTTP2(t *testing.T) {
@@ -176,7 +171,10 @@ func TestHealthOverUnixSocketAndHTTP2(t *testing.T) {
 	p.SetHTTP1(true)
 	var sick atomic.Bool
 	socket := filepath.Join(t.TempDir(), "s")
-	for _, e := range []config.Endpoint{{Network: "unix", Address: socket, Host: "localhost"}, {Network: "tcp", Address: "127.0.0.1:0", Host: "h:80", HTTP2: true}} {
+	for _, e := range []config.Endpoint{
+		{Network: "unix", Address: socket, Host: "localhost"},
+		{Network: "tcp", Address: "127.0.0.1:0", Host: "h:80", HTTP2: true},
+	} {
 		l, err := net.Listen(e.Network, e.Address)
 		if err != nil {
 			t.Fatal(err)
@@ -192,31 +190,36 @@ func TestHealthOverUnixSocketAndHTTP2(t *testing.T) {
 			defer close(ended)
 			srv.Serve(l)
 		}()
-		m, told := watched()
-		svc := New(Settings{Endpoints: []config.Endpoint{e}, Timeout: time.Second, ConnectTimeout: time.Second, Health: often("/healthz")}, m)
-		hears(t, told, true)
+		m, reports := watched()
+		svc := New(Settings{
+			Endpoints: []config.Endpoint{e}, Timeout: time.Second, ConnectTimeout: time.Second,
+			Health: often("/healthz"),
+		}, m)
+		expectReport(t, reports, true)
 		sick.Store(true)
-		hears(t, told, false)
+		expectReport(t, reports, false)
 		sick.Store(false)
-		hears(t, told, true)
+		expectReport(t, reports, true)
 		svc.Close()
 		srv.Close()
 		<-ended
 	}
 }
 
-// What failed its check is left out of the first attempt and of the repeats, while there is another one.
+// What failed its check is left out of the first attempt and of the repeats, while there is another
+// one.
 func TestPickOfHealthy(t *testing.T) {
 	t.Parallel()
 	svc := service(t, Settings{}, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
-	one, two, three := svc.endpoints[0], svc.endpoints[1], svc.endpoints[2]
+	all := endpoints(svc)
+	one, two, three := all[0], all[1], all[2]
 	two.down.Store(true)
 	three.inUse.Store(1)
 	for range 50 {
-		if e := svc.pick(nil); e != one {
+		if e := pick(all, nil); e != one {
 			t.Fatalf("%s was taken, though %s is healthy and idle", e.Address, one.Address)
 		}
-		if e := svc.pick(one); e != three {
+		if e := pick(all, one); e != three {
 			t.Fatalf("%s was taken for a repeat", e.Address)
 		}
 	}
@@ -224,13 +227,13 @@ func TestPickOfHealthy(t *testing.T) {
 	three.down.Store(true)
 	taken := map[*endpoint]bool{}
 	for range 200 {
-		taken[svc.pick(nil)] = true
+		taken[pick(all, nil)] = true
 	}
-	if !taken[one] || !taken[two] || taken[three] { // all are down, so they are as if none was: the loaded one is the last choice
+	if !taken[one] || !taken[two] || taken[three] { // as if none was down: the loaded one is the last choice
 		t.Errorf("with all down %d are taken", len(taken))
 	}
 	for range 50 {
-		if svc.pick(two) == two {
+		if pick(all, two) == two {
 			t.Fatal("a repeat goes to the endpoint that has just failed")
 		}
 	}
@@ -254,7 +257,8 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 			if err != nil {
 				return
 			}
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Attempt: "+req.Header.Get("Sluice-Attempt")+"\r\n\r\n"+string(b))
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Attempt: "+req.Header.Get("Sluice-Attempt"))
+			io.WriteString(c, "\r\n\r\n"+string(b))
 		}
 	})
 	svc := service(t, Settings{Attempts: 1, OnConnect: true, Budget: 1}, dead.Addr().String(), address)
@@ -262,8 +266,9 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 		x := exchange("POST")
 		x.Logical.Key, x.Logical.Attempt = "k", 1
 		x.Inject.Add("Sluice-Attempt", "1")
-		a, err := svc.Send(context.Background(), x, &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4})
-		if got := read(t, a, err); got.body != "body" || got.header.Get("X-Attempt") != "1" {
+		m := &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4}
+		r, err := svc.Send(context.Background(), x, m)
+		if got := read(t, r, err); got.body != "body" || got.header.Get("X-Attempt") != "1" {
 			t.Fatalf("got %+v", got)
 		}
 		if !x.Dispatched || x.Logical.Attempt != 1 {
@@ -272,7 +277,8 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 	}
 	svc = service(t, Settings{Attempts: 5, OnConnect: true, Budget: 1}, dead.Addr().String())
 	x := exchange("POST")
-	if _, err := svc.Send(context.Background(), x, &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4}); !errors.Is(err, ErrUnreachable) || x.Dispatched {
+	m := &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4}
+	if _, err := svc.Send(context.Background(), x, m); !errors.Is(err, ErrUnreachable) || x.Dispatched {
 		t.Errorf("got %v, dispatched %v", err, x.Dispatched)
 	}
 }

@@ -1,6 +1,8 @@
 package child
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,6 +56,34 @@ func (p *Process) Err() error {
 func (p *Process) Signal(s os.Signal) {
 	// The only errors are that it has ended, and that is what the caller wants or learns from Err.
 	_ = p.cmd.Process.Signal(s)
+}
+
+// pollEvery is how often Await looks.
+const pollEvery = 5 * time.Millisecond
+
+// Await waits until the child is ready. The error says that it ended before, or that ctx did.
+func (p *Process) Await(ctx context.Context, ready func() bool) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-p.done:
+			if p.err != nil {
+				return fmt.Errorf("child: ended before it was ready: %w", p.err)
+			}
+			return errors.New("child: ended before it was ready, with exit code 0")
+		case <-ctx.Done():
+			return fmt.Errorf("child: not ready: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Kill ends the child at once and waits for its end.
+func (p *Process) Kill() {
+	p.Signal(syscall.SIGKILL)
+	<-p.done
 }
 
 // Stop asks the child to end, kills it after the limit, waits for the end and returns Err.

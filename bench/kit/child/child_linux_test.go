@@ -2,6 +2,7 @@ package child_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,7 +15,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
-// The test binary plays the parent that is killed: it starts a sleeper, prints the sleeper's id and waits to be killed.
+// The test binary plays the parent that is killed: it starts a sleeper, prints the sleeper's id and
+// waits to be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("CHILD_TEST_PARENT") == "1" {
 		p, err := child.Start(exec.Command("sleep", "600"))
@@ -56,7 +58,7 @@ func startShell(t *testing.T, script string) *child.Process {
 	return p
 }
 
-func TestStopKillsWhoDoesNotListen(t *testing.T) {
+func TestStopKillsAChildThatIgnoresTheSignal(t *testing.T) {
 	t.Parallel()
 	p := startShell(t, `trap '' TERM; echo ready; exec sleep 600`)
 	err := p.Stop(20 * time.Millisecond)
@@ -112,4 +114,40 @@ func alive(pid int) bool {
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(rest, "Z")
+}
+
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	p := startShell(t, `echo ready; exec sleep 600`)
+	looked := 0
+	if err := p.Await(t.Context(), func() bool { looked++; return looked == 3 }); err != nil || looked != 3 {
+		t.Errorf("%v after %d looks, want ready at the third", err, looked)
+	}
+	never := func() bool { return false }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Await(ctx, never); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+	p.Kill()
+	var exit *exec.ExitError
+	if err := p.Await(t.Context(), never); !errors.As(err, &exit) {
+		t.Errorf("a child that was killed: %v, want how it ended", err)
+	}
+}
+
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	var all child.Output
+	beginning := child.Output{BytesMax: 5}
+	for _, o := range []*child.Output{&all, &beginning} {
+		for _, text := range []string{"one", "two", "three"} {
+			if n, err := o.Write([]byte(text)); n != len(text) || err != nil {
+				t.Fatalf("Write: %d, %v", n, err)
+			}
+		}
+	}
+	if all.String() != "onetwothree" || beginning.String() != "onetw" {
+		t.Errorf("kept %q and %q", all.String(), beginning.String())
+	}
 }

@@ -6,38 +6,36 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/bench/kit/build"
+	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
-// demoStopLimit is how long a demo may take to stop: seconds, not the half minute that a gateway may drain.
+// demoStopLimit is how long a demo may take to stop: seconds, not the half minute that a gateway
+// may drain.
 const demoStopLimit = 15 * time.Second
 
 // Demo is a running `sluice demo`.
 type Demo struct {
 	*Process
-	stdout output
+	stdout child.Output
 }
 
 // Try is one line that the demo prints, with the comment above it.
 type Try struct{ Shows, Line string }
 
-// StartDemo runs the demo on a free port with its data in dir and returns when it has printed ready.
+// StartDemo runs the demo on a free port with its data in dir and returns when it has printed
+// ready.
 func StartDemo(t testing.TB, dir string) *Demo {
 	t.Helper()
 	d := new(Demo)
-	program, coordinator := Sluice(t), Coordinator(t)
+	program, coordinator := build.Sluice(t), build.Coordinator(t)
 	d.Process = startProcess(t, "demo", func() *exec.Cmd {
 		cmd := exec.Command(program, "demo", "--listen", "127.0.0.1:0", "--data", dir, "--dtm", coordinator)
 		cmd.Stdout = &d.stdout
 		return cmd
 	})
-	Until(t, readyLimit, "the demo prints ready", func() bool {
-		select {
-		case <-d.Ended():
-			t.Fatalf("harness: the demo ended with %v before it was ready", d.child.Err())
-		default:
-		}
-		return strings.HasSuffix("\n"+d.stdout.String(), "\nready\n")
-	})
+	d.awaitReady(func() bool { return strings.HasSuffix("\n"+d.stdout.String(), "\nready\n") })
 	return d
 }
 
@@ -53,7 +51,8 @@ func (d *Demo) Tries() []Try {
 	return tries
 }
 
-// StopByCtrlC ends the demo as a user does and fails the test unless it exits with 0 within seconds.
+// StopByCtrlC ends the demo as a user does and fails the test unless it exits with 0 within
+// seconds.
 func (d *Demo) StopByCtrlC(t testing.TB) {
 	t.Helper()
 	d.Signal(os.Interrupt)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 )
 
 // Gateway is a running `sluice run`.
@@ -19,9 +21,10 @@ type Gateway struct {
 	addresses *strings.Replacer
 }
 
-// StartGateway writes the configuration into a folder of its own, runs a gateway with it and returns when it is ready. In the text
-// @http@, @admin@ and @branches@ stand for addresses of this gateway, host:port; they stay the same over restarts. The folder stays too, so
-// that a relative store dir is found again.
+// StartGateway writes the configuration into a folder of its own, runs a gateway with it and
+// returns when it is ready. In the text @http@, @admin@ and @branches@ stand for addresses of this
+// gateway, host:port; they stay the same over restarts. The folder stays too, so that a relative
+// store dir is found again.
 func StartGateway(t testing.TB, configText string) *Gateway {
 	t.Helper()
 	http, admin, branches := Address(t), Address(t), Address(t)
@@ -31,11 +34,11 @@ func StartGateway(t testing.TB, configText string) *Gateway {
 		addresses:  strings.NewReplacer("@http@", http, "@admin@", admin, "@branches@", branches),
 	}
 	g.Configure(t, configText)
-	program := Sluice(t)
+	program := build.Sluice(t)
 	g.Process = startProcess(t, "gateway "+http, func() *exec.Cmd {
 		return exec.Command(program, "run", "-c", g.ConfigPath)
 	})
-	g.waitReady(t)
+	g.waitReady()
 	return g
 }
 
@@ -52,21 +55,15 @@ func (g *Gateway) Configure(t testing.TB, configText string) {
 	}
 }
 
-// Restart runs the gateway again, which has ended, with the same configuration, addresses and folder.
+// Restart runs the gateway again, which has ended, with the same configuration, addresses and
+// folder.
 func (g *Gateway) Restart() {
 	g.t.Helper()
 	g.start()
-	g.waitReady(g.t)
+	g.waitReady()
 }
 
-func (g *Gateway) waitReady(t testing.TB) {
-	t.Helper()
-	Until(t, readyLimit, "the gateway is ready at "+g.AdminURL, func() bool {
-		select {
-		case <-g.Ended():
-			t.Fatalf("harness: the gateway ended with %v before it was ready", g.child.Err())
-		default:
-		}
-		return answers(g.AdminURL + "/readyz")
-	})
+func (g *Gateway) waitReady() {
+	g.t.Helper()
+	g.awaitReady(func() bool { return isOK(g.AdminURL + "/readyz") })
 }

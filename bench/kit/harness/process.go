@@ -1,17 +1,16 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/child"
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 )
@@ -27,29 +26,12 @@ type Process struct {
 	t       testing.TB
 	name    string
 	command func() *exec.Cmd
-	output  output
+	output  child.Output
 	child   *child.Process
 }
 
-// output keeps what a process writes. It is safe for concurrent use.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are the process' output where it sets none.
+// startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are
+// the process' output where it sets none.
 func startProcess(t testing.TB, name string, command func() *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, command: command}
@@ -80,7 +62,7 @@ func (p *Process) cleanup() {
 	}
 	logs := p.Logs()
 	if strings.Contains(logs, "WARNING: DATA RACE") {
-		p.t.Errorf("harness: the race detector spoke in %s", p.name)
+		p.t.Errorf("harness: the race detector reported a race in %s", p.name)
 	}
 	if p.t.Failed() {
 		p.t.Logf("output of %s:\n%s", p.name, logs[max(0, len(logs)-shownBytes):])
@@ -98,8 +80,7 @@ func (p *Process) Ended() <-chan struct{} { return p.child.Done() }
 
 // Kill ends the process at once, with SIGKILL, and waits for its end.
 func (p *Process) Kill() {
-	p.child.Signal(syscall.SIGKILL)
-	_ = p.child.Err() // it was killed, or had ended
+	p.child.Kill()
 }
 
 // Signal sends a signal.
@@ -114,7 +95,8 @@ func (p *Process) Stop() {
 	}
 }
 
-// ExitCode waits for the end and returns the exit code, -1 after a signal; no end within the limit fails the test.
+// ExitCode waits for the end and returns the exit code, -1 after a signal; no end within the limit
+// fails the test.
 func (p *Process) ExitCode(limit time.Duration) int {
 	p.t.Helper()
 	select {
@@ -133,6 +115,19 @@ func (p *Process) ExitCode(limit time.Duration) int {
 	return exit.ExitCode()
 }
 
+// awaitReady fails the test unless the process becomes ready in time.
+func (p *Process) awaitReady(ready func() bool) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyLimit)
+	defer cancel()
+	if err := p.child.Await(ctx, ready); err != nil {
+		p.t.Fatalf("harness: %s: %v", p.name, err)
+	}
+}
+
+// Main runs the tests, removes what was built for them and exits; see [build.Main].
+func Main(m *testing.M) { build.Main(m) }
+
 // Address returns a loopback address that nobody listens on.
 func Address(t testing.TB) string {
 	t.Helper()
@@ -143,7 +138,8 @@ func Address(t testing.TB) string {
 	return address
 }
 
-// Until polls a condition until it holds; if that takes longer than the limit, the test fails with what was waited for.
+// Until polls a condition until it holds; if that takes longer than the limit, the test fails with
+// what was waited for.
 func Until(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !holds(); time.Sleep(10 * time.Millisecond) {
@@ -153,8 +149,8 @@ func Until(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	}
 }
 
-// answers says whether a GET of the URL gives 200 within a second.
-func answers(url string) bool {
+// isOK says whether a GET of the URL gives 200 within a second.
+func isOK(url string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

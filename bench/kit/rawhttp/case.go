@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Case is one raw exchange and what may come of it. Scripts and patterns are described at their types.
+// Case is one raw exchange and what may come of it. Scripts and patterns are described at their
+// types.
 type Case struct {
 	Name    string `json:"name"`
 	Cat     string `json:"cat"`
@@ -24,7 +25,7 @@ type Case struct {
 	Policy string `json:"policy"` // deny: nothing under /deny may reach the service
 
 	NReq    int      `json:"n_req"`   // requests that the service is to see; 0 stands for 1
-	Methods []string `json:"methods"` // of the requests whose answers are waited for; the first line's when empty
+	Methods []string `json:"methods"` // of the requests whose responses are waited for; the first line's when empty
 
 	WantStatus   int     `json:"want_status"` // of a forwarded exchange; 0 stands for 200
 	WantBody     *string `json:"want_body"`
@@ -35,20 +36,22 @@ type Case struct {
 	BestUpNot []Pattern `json:"best_up_not"` // the same, costs only the strict verdict
 	RespNot   []Pattern `json:"resp_not"`    // bytes at the client
 
-	UpstreamResp Script `json:"upstream_resp"` // the service's answer; an echo when empty
-	UpstreamMode string `json:"upstream_mode"` // close: after the answer; early: answer before the body; drop: close without an answer
+	UpstreamResp Script `json:"upstream_resp"` // the service's response; an echo when empty
+	// close: after the response; early: response before the body; drop: close without a response
+	UpstreamMode string `json:"upstream_mode"`
 
 	HalfClose      bool `json:"half_close"`      // the client closes its side after the last byte
 	Incomplete     bool `json:"incomplete"`      // the request breaks off and must not arrive complete
-	RespIncomplete bool `json:"resp_incomplete"` // the answer breaks off and must not arrive complete
+	RespIncomplete bool `json:"resp_incomplete"` // the response breaks off and must not arrive complete
 	Early          bool `json:"early"`           // for readers
 	TEListOK       bool `json:"te_list_ok"`      // a list of codings that ends in chunked may be forwarded
 
 	// What only cases-more.json says.
-	Statuses []string  `json:"statuses"` // of all final answers in order, each with alternatives: "400|431"
-	Closes   bool      `json:"closes"`   // the gateway closes the connection after the last answer
-	Problem  bool      `json:"problem"`  // the last answer is a problem body, says Connection: close and the connection is closed
-	UpHas    []Pattern `json:"up_has"`   // some head at the service
+	Statuses []string `json:"statuses"` // of all final responses in order, each with alternatives: "400|431"
+	Closes   bool     `json:"closes"`   // the gateway closes the connection after the last response
+	// the last response is a problem body, says Connection: close and the connection is closed
+	Problem  bool      `json:"problem"`
+	UpHas    []Pattern `json:"up_has"` // some head at the service
 	UpRawHas []Pattern `json:"up_raw_has"`
 	UpRawNot []Pattern `json:"up_raw_not"` // all bytes at the service, trailers and tunnels included
 	RespHas  []Pattern `json:"resp_has"`
@@ -64,19 +67,19 @@ func Load(path string) ([]Case, error) {
 	d.DisallowUnknownFields()
 	var cases []Case
 	if err := d.Decode(&cases); err != nil {
-		return nil, fmt.Errorf("httpcases: %s: %w", path, err)
+		return nil, fmt.Errorf("rawhttp: %s: %w", path, err)
 	}
 	names := make(map[string]bool)
 	for i := range cases {
 		c := &cases[i]
 		if c.Name == "" || names[c.Name] {
-			return nil, fmt.Errorf("httpcases: %s: case %d has no name of its own: %q", path, i, c.Name)
+			return nil, fmt.Errorf("rawhttp: %s: case %d has no name of its own: %q", path, i, c.Name)
 		}
 		names[c.Name] = true
 		switch c.Expect {
 		case "forward-ok", "reject-400", "either":
 		default:
-			return nil, fmt.Errorf("httpcases: %s: %s: expect is %q", path, c.Name, c.Expect)
+			return nil, fmt.Errorf("rawhttp: %s: %s: expect is %q", path, c.Name, c.Expect)
 		}
 		if len(c.Methods) == 0 {
 			c.Methods = []string{c.Raw.method()}
@@ -85,7 +88,8 @@ func Load(path string) ([]Case, error) {
 	return cases, nil
 }
 
-// Pattern is a regular expression over bytes; its dot takes in line ends, ^ is the beginning of the text.
+// Pattern is a regular expression over bytes; its dot takes in line ends, ^ is the beginning of the
+// text.
 type Pattern struct{ *regexp.Regexp }
 
 func (p *Pattern) UnmarshalJSON(b []byte) error {
@@ -97,8 +101,9 @@ func (p *Pattern) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Script is what one side writes: bytes with pauses between them. In JSON it is a text with the escapes \r \n \t \xHH \\ and the
-// macros {{REP:text*n}}, {{REPH:name*n}} (n fields name0, name1, …) and {{PAUSE:ms}}.
+// Script is what one side writes: bytes with pauses between them. In JSON it is a text with the
+// escapes \r \n \t \xHH \\ and the macros {{REP:text*n}}, {{REPH:name*n}} (n fields name0, name1,
+// …) and {{PAUSE:ms}}.
 type Script []Part
 
 // Part is a stretch of bytes and how long the writer rests after it.
@@ -124,7 +129,7 @@ func parseScript(text string) (Script, error) {
 		if macro, ok := strings.CutPrefix(text, "{{"); ok {
 			body, rest, closed := strings.Cut(macro, "}}")
 			if !closed {
-				return nil, fmt.Errorf("httpcases: a macro without an end: %.40q", text)
+				return nil, fmt.Errorf("rawhttp: a macro without an end: %.40q", text)
 			}
 			bytes, pause, err := expand(body)
 			if err != nil {
@@ -161,11 +166,11 @@ func unescape(text string) (c byte, rest string, err error) {
 		return '\t', text[2:], nil
 	case 'x':
 		if len(text) < 4 {
-			return 0, "", fmt.Errorf("httpcases: an escape without its digits: %q", text)
+			return 0, "", fmt.Errorf("rawhttp: an escape without its digits: %q", text)
 		}
 		v, err := strconv.ParseUint(text[2:4], 16, 8)
 		if err != nil {
-			return 0, "", fmt.Errorf("httpcases: escape %q: %w", text[:4], err)
+			return 0, "", fmt.Errorf("rawhttp: escape %q: %w", text[:4], err)
 		}
 		return byte(v), text[4:], nil
 	}
@@ -178,7 +183,7 @@ func expand(macro string) (b []byte, pause time.Duration, err error) {
 	what := strings.TrimSuffix(argument, "*"+count)
 	n, err := strconv.Atoi(count)
 	if err != nil {
-		return nil, 0, fmt.Errorf("httpcases: macro %q: %w", macro, err)
+		return nil, 0, fmt.Errorf("rawhttp: macro %q: %w", macro, err)
 	}
 	switch kind {
 	case "REP":
@@ -198,7 +203,7 @@ func expand(macro string) (b []byte, pause time.Duration, err error) {
 	case "PAUSE":
 		return nil, time.Duration(n) * time.Millisecond, nil
 	}
-	return nil, 0, fmt.Errorf("httpcases: no macro is called %q", kind)
+	return nil, 0, fmt.Errorf("rawhttp: no macro is called %q", kind)
 }
 
 // method is the first word that the script writes.

@@ -16,7 +16,7 @@ type Result struct {
 	Strict   bool
 	Statuses []int    // what the client got
 	Requests []string // what the service got
-	TimedOut bool     // the client waited in vain: for an answer, its end or the close
+	TimedOut bool     // the client waited in vain: for a response, its end or the close
 }
 
 // Passed reports whether the case neither failed nor hung.
@@ -32,7 +32,7 @@ type observation struct {
 	client   []byte
 	closed   bool // by the gateway
 	upstream record
-	probe    string // what is wrong with the probe's answer
+	probe    string // what is wrong with the probe's response
 }
 
 // judgement looks at one observation.
@@ -41,7 +41,7 @@ type judgement struct {
 	o       observation
 	streams [][]byte // of the service, without those that carried a probe alone
 	heads   []head   // of the requests on them
-	answers []response
+	all     []response
 	finals  []response
 
 	lax string // why the case is not handled strictly
@@ -51,15 +51,15 @@ type judgement struct {
 type finding struct{ verdict, detail string }
 
 func judge(c *Case, o observation) Result {
-	j := &judgement{c: c, o: o, answers: responses(o.client, c.Methods, o.closed)}
-	j.finals = finals(j.answers)
+	j := &judgement{c: c, o: o, all: responses(o.client, c.Methods, o.closed)}
+	j.finals = finals(j.all)
 	j.readStreams()
 	f := j.first(j.smuggled, j.poisoned, j.ambiguous, j.forbidden, j.expected, j.wanted)
 	r := Result{Verdict: f.verdict, Detail: f.detail, Requests: o.upstream.requests}
 	if f.verdict == "" {
 		r.Verdict, r.Detail, r.Strict = pass, j.lax, j.lax == ""
 	}
-	for _, a := range j.answers {
+	for _, a := range j.all {
 		r.Statuses = append(r.Statuses, a.status)
 	}
 	return r
@@ -113,7 +113,8 @@ func (j *judgement) smuggled() finding {
 		}
 	}
 	if n := len(j.o.upstream.requests); n > j.requestsSent() && j.c.Policy == "" {
-		return finding{"FAIL-SMUGGLE", fmt.Sprintf("the service got %d requests instead of %d: %q", n, j.requestsSent(), j.o.upstream.requests)}
+		return finding{"FAIL-SMUGGLE", fmt.Sprintf("the service got %d requests instead of %d: %q", n,
+			j.requestsSent(), j.o.upstream.requests)}
 	}
 	return finding{}
 }
@@ -142,7 +143,7 @@ func (j *judgement) ambiguous() finding {
 			return finding{"FAIL-AMBIGUOUS", fault + " went to the service"}
 		}
 	}
-	for _, a := range j.answers {
+	for _, a := range j.all {
 		if fault := headFault(a.head, j.c.TEListOK); fault != "" {
 			return finding{"FAIL-AMBIGUOUS", fault + " went to the client"}
 		}
@@ -221,7 +222,7 @@ func (j *judgement) expected() finding {
 		return finding{}
 	case j.c.RespIncomplete:
 		if len(j.finals) > 0 && j.finals[0].complete && j.finals[0].status < 400 {
-			return finding{"FAIL-MUSTNOT", "the client got a whole answer that was never whole"}
+			return finding{"FAIL-MUSTNOT", "the client got a whole response that was never whole"}
 		}
 		return finding{}
 	}
@@ -233,10 +234,11 @@ func (j *judgement) expected() finding {
 		return j.forwarded()
 	}
 	if j.c.Expect == "reject-400" && !refused {
-		return finding{"FAIL-FORWARDED", fmt.Sprintf("answers %d, the service got %q", statuses(j.finals), j.o.upstream.requests)}
+		return finding{"FAIL-FORWARDED", fmt.Sprintf("responses %d, the service got %q", statuses(j.finals),
+			j.o.upstream.requests)}
 	}
 	if refused && len(j.finals) == 0 && !j.o.closed {
-		return finding{hang, "no answer, no close, nothing complete at the service"}
+		return finding{hang, "no response, no close, nothing complete at the service"}
 	}
 	return finding{}
 }
@@ -254,12 +256,14 @@ func (j *judgement) denied() finding {
 	return finding{}
 }
 
-// refused: an answer of a service that cannot be passed on gives a 5xx or a close; any other case is refused when nothing arrived.
+// refused: a response of a service that cannot be passed on gives a 5xx or a close; any other case
+// is refused when nothing arrived.
 func (j *judgement) refused() bool {
 	if j.c.Cat == "response" {
 		return len(j.finals) == 0 || j.finals[0].status >= 500
 	}
-	return len(j.o.upstream.requests) == 0 && (len(j.finals) == 0 || j.finals[0].status == 0 || j.finals[0].status >= 300)
+	return len(j.o.upstream.requests) == 0 && (len(j.finals) == 0 || j.finals[0].status == 0 ||
+		j.finals[0].status >= 300)
 }
 
 func (j *judgement) forwarded() finding {
@@ -269,10 +273,12 @@ func (j *judgement) forwarded() finding {
 	}
 	got := j.o.upstream.requests
 	if len(j.finals) == 0 || j.finals[0].status != want {
-		return finding{"FAIL-REJECTED", fmt.Sprintf("answers %d instead of %d, the service got %q", statuses(j.finals), want, got)}
+		return finding{"FAIL-REJECTED", fmt.Sprintf("responses %d instead of %d, the service got %q",
+			statuses(j.finals), want, got)}
 	}
 	if len(got) != j.requestsSent() || j.c.Cat != "response" && len(j.finals) < j.requestsSent() {
-		return finding{"FAIL-COUNT", fmt.Sprintf("%d requests and %d answers instead of %d", len(got), len(j.finals), j.requestsSent())}
+		return finding{"FAIL-COUNT", fmt.Sprintf("%d requests and %d responses instead of %d", len(got),
+			len(j.finals), j.requestsSent())}
 	}
 	if body := j.o.upstream.bodies[0]; j.c.WantBody != nil && string(body) != *j.c.WantBody {
 		return finding{"FAIL-BODY", fmt.Sprintf("the service got the body %.80q", body)}
@@ -287,7 +293,7 @@ func (j *judgement) forwarded() finding {
 func (j *judgement) wanted() finding {
 	fail := func(format string, args ...any) finding { return finding{"FAIL-WANT", fmt.Sprintf(format, args...)} }
 	if got := statuses(j.finals); j.c.Statuses != nil && !slices.EqualFunc(got, j.c.Statuses, oneOf) {
-		return fail("answers %d instead of %s", got, j.c.Statuses)
+		return fail("responses %d instead of %s", got, j.c.Statuses)
 	}
 	for _, p := range j.c.UpHas {
 		if !slices.ContainsFunc(j.heads, func(h head) bool { return p.MatchString(string(h)) }) {
@@ -315,10 +321,11 @@ func (j *judgement) wanted() finding {
 	return finding{}
 }
 
-// problemFault says what the last answer lacks of a refusal before routing: RFC 9457, and a close that was announced.
+// problemFault says what the last response lacks of a refusal before routing: RFC 9457, and a close
+// that was announced.
 func (j *judgement) problemFault() string {
 	if len(j.finals) == 0 {
-		return "closed without an answer"
+		return "closed without a response"
 	}
 	a := j.finals[len(j.finals)-1]
 	var body struct {
@@ -330,7 +337,8 @@ func (j *judgement) problemFault() string {
 		return fmt.Sprintf("the refusal is of type %q", a.field("Content-Type"))
 	case a.field("Connection") != "close":
 		return "the refusal does not say Connection: close"
-	case json.Unmarshal(a.body, &body) != nil || body.Status != a.status || body.Reason == "" || body.Reason != a.field("Sluice-Reason"):
+	case json.Unmarshal(a.body, &body) != nil || body.Status != a.status || body.Reason == "" ||
+		body.Reason != a.field("Sluice-Reason"):
 		return fmt.Sprintf("the body of the refusal is %.200q, Sluice-Reason %q", a.body, a.field("Sluice-Reason"))
 	}
 	return ""
@@ -348,8 +356,8 @@ func statuses(all []response) []int {
 	return got
 }
 
-// resolved reads a target as the most obliging of servers: escapes decoded once, backslashes as slashes, parameters dropped, dot segments
-// resolved.
+// resolved reads a target as the most obliging of servers: escapes decoded once, backslashes as
+// slashes, parameters dropped, dot segments resolved.
 func resolved(target string) string {
 	if _, rest, absolute := strings.Cut(target, "://"); absolute {
 		if i := strings.IndexByte(rest, '/'); i >= 0 {

@@ -33,7 +33,7 @@ func TestJudgeSeesThroughARelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	service := listen(t)
-	lane := NewLane(relay(t, service.Addr().String()), service)
+	runner := NewRunner(relay(t, service.Addr().String()), service)
 	for i := range cases {
 		c := &cases[i]
 		verdict, ok := want[c.Name]
@@ -41,7 +41,7 @@ func TestJudgeSeesThroughARelay(t *testing.T) {
 			continue
 		}
 		delete(want, c.Name)
-		r, err := lane.Run(c)
+		r, err := runner.Run(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,8 +95,9 @@ func carry(client net.Conn, service string) {
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	refusal := "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: 39\r\nConnection: close\r\n" +
+	ok := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	refusal := "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n" +
+		"Content-Length: 39\r\nConnection: close\r\n" +
 		"Sluice-Reason: bad-request\r\n\r\n{\"status\":400, \"reason\": \"bad-request\"}"
 	get := Case{Expect: "forward-ok", Methods: []string{"GET"}}
 	refuse := Case{Expect: "reject-400", Methods: []string{"GET"}}
@@ -110,13 +111,14 @@ func TestJudge(t *testing.T) {
 		o    observation
 		want string
 	}{
-		{"answered", get, observation{client: []byte(answer), upstream: seen("GET /g")}, pass},
-		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + answer), upstream: seen("GET /g")}, pass},
-		{"sent twice", get, observation{client: []byte(answer), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
-		{"answered by nobody", get, observation{client: []byte(answer)}, "FAIL-COUNT"},
+		{"answered", get, observation{client: []byte(ok), upstream: seen("GET /g")}, pass},
+		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok),
+			upstream: seen("GET /g")}, pass},
+		{"sent twice", get, observation{client: []byte(ok), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
+		{"answered by nobody", get, observation{client: []byte(ok)}, "FAIL-COUNT"},
 		{"refused", get, observation{client: []byte(refusal)}, "FAIL-REJECTED"},
-		{"poisoned", get, observation{client: []byte(answer), upstream: seen("GET /g"), probe: "another"}, "FAIL-POISON"},
-		{"forwarded", refuse, observation{client: []byte(answer), upstream: seen("GET /g")}, "FAIL-FORWARDED"},
+		{"poisoned", get, observation{client: []byte(ok), upstream: seen("GET /g"), probe: "another"}, "FAIL-POISON"},
+		{"forwarded", refuse, observation{client: []byte(ok), upstream: seen("GET /g")}, "FAIL-FORWARDED"},
 		{"refused as it should be", refuse, observation{client: []byte(refusal)}, pass},
 		{"closed", refuse, observation{closed: true}, pass},
 		{"hanging", refuse, observation{}, hang},
@@ -136,7 +138,8 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s) != 2 || string(s[0].Bytes) != "a\r\n\x00\\x\nx\n" || s[0].Pause.Milliseconds() != 5 || string(s[1].Bytes) != "N0: v\r\nN1: v\r\n" {
+	if len(s) != 2 || string(s[0].Bytes) != "a\r\n\x00\\x\nx\n" || s[0].Pause.Milliseconds() != 5 ||
+		string(s[1].Bytes) != "N0: v\r\nN1: v\r\n" {
 		t.Errorf("parsed as %q", s)
 	}
 	for _, text := range []string{`\x0`, `\xzz`, "{{REP:a*2", "{{REP:a*b}}", "{{WHAT:1}}"} {
@@ -157,7 +160,8 @@ func TestReaders(t *testing.T) {
 		{"several lengths", "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 24\r\n\r\n" + inside,
 			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "bare CR", "folded names"}},
 		{"a bare CR", "POST / HTTP/1.1\r\nX: y\rContent-Length: 24\r\n\r\n" + inside,
-			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length", "folded names"}},
+			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length",
+				"folded names"}},
 		{"a folded name", "POST / HTTP/1.1\r\nContent_Length: 24\r\n\r\n" + inside,
 			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length", "bare CR"}},
 	} {

@@ -12,10 +12,12 @@ type field struct{ name, value string }
 // lower returns the value as codings and lengths are compared.
 func (f field) lower() string { return strings.ToLower(strings.Trim(f.value, " \t")) }
 
-// head is the part of a message before its empty line: start line and fields, each with its line end.
+// head is the part of a message before its empty line: start line and fields, each with its line
+// end.
 type head string
 
-// cutHead splits off a head, which ends at the first empty line, written with or without CR. ok is false while there is none.
+// cutHead splits off a head, which ends at the first empty line, written with or without CR. ok is
+// false while there is none.
 func cutHead(b []byte) (h head, rest []byte, ok bool) {
 	crlf, lf := bytes.Index(b, []byte("\r\n\r\n")), bytes.Index(b, []byte("\n\n"))
 	switch {
@@ -37,7 +39,7 @@ func (h head) requestLine() (method, target string) {
 	return method, rest
 }
 
-// status returns the status code of an answer, 0 when it has none.
+// status returns the status code of a response, 0 when it has none.
 func (h head) status() int {
 	words := strings.SplitN(string(h), " ", 3)
 	if len(words) < 2 || !strings.HasPrefix(words[0], "HTTP/1.") {
@@ -87,7 +89,8 @@ const (
 	doubtful // its end cannot be told for certain
 )
 
-// strictBody frames what follows the head of a request by RFC 9112 §6.3; used is how much of rest belongs to the message.
+// strictBody frames what follows the head of a request by RFC 9112 §6.3; used is how much of rest
+// belongs to the message.
 func strictBody(h head, rest []byte) (body []byte, used int, s state) {
 	f := h.framing()
 	switch {
@@ -119,7 +122,7 @@ func length(digits string) (int, bool) {
 	return n, err == nil
 }
 
-// chunkReader reads a chunked body, by the grammar or as careless servers do.
+// chunkReader reads a chunked body, by the grammar or as lenient servers do.
 type chunkReader struct{ lenient bool }
 
 var strictChunks, lenientChunks = chunkReader{}, chunkReader{lenient: true}

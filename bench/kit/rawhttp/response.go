@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// response is one answer as a strict client reads it.
+// response is one response as a strict client reads it.
 type response struct {
 	status   int
 	head     head
@@ -13,14 +13,14 @@ type response struct {
 	complete bool
 }
 
-// final says whether the answer ends an exchange: 101 does, other 1xx do not.
+// final says whether the response ends an exchange: 101 does, other 1xx do not.
 func (r response) final() bool { return r.status < 100 || r.status >= 200 || r.status == 101 }
 
-// responses reads the answers to requests with these methods; the last method stands for all further ones. closed says that no
-// more bytes come.
+// responses reads the responses to requests with these methods; the last method stands for all
+// further ones. closed says that no more bytes come.
 func responses(b []byte, methods []string, closed bool) []response {
 	var all []response
-	answered := 0
+	responded := 0
 	for len(b) > 0 {
 		i := bytes.Index(b, []byte("\r\n\r\n"))
 		if i < 0 {
@@ -29,8 +29,8 @@ func responses(b []byte, methods []string, closed bool) []response {
 		r := response{head: head(b[:i+2]), complete: true}
 		r.status, b = r.head.status(), b[i+4:]
 		if r.final() {
-			b = r.readBody(b, methods[min(answered, len(methods)-1)], closed)
-			answered++
+			b = r.readBody(b, methods[min(responded, len(methods)-1)], closed)
+			responded++
 		}
 		all = append(all, r)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// doubtRest is how long the service waits for what follows a message whose end it cannot tell, before it refuses it.
+	// doubtRest is how long the service waits for what follows a message whose end it cannot tell,
+	// before it refuses it.
 	doubtRest   = 150 * time.Millisecond
 	streamBytes = 4 << 20 // kept of a connection
 )
@@ -58,11 +59,11 @@ func (u *upstream) serve(l net.Listener) {
 
 // serving is one connection of the service.
 type serving struct {
-	up       *upstream
-	id       int
-	conn     net.Conn
-	unread   []byte
-	answered bool // an early answer to the message that is being read
+	up        *upstream
+	id        int
+	conn      net.Conn
+	unread    []byte
+	responded bool // an early response to the message that is being read
 }
 
 func (s *serving) run() {
@@ -92,8 +93,8 @@ func (s *serving) receive() bool {
 	return err == nil
 }
 
-// message answers the next message if it is there. goOn is false when the connection is to be closed, more when there may be
-// another message in what was read.
+// message answers the next message if it is there. goOn is false when the connection is to be
+// closed, more when there may be another message in what was read.
 func (s *serving) message() (goOn, more bool) {
 	h, rest, ok := cutHead(s.unread)
 	if !ok {
@@ -104,8 +105,8 @@ func (s *serving) message() (goOn, more bool) {
 	if strings.HasPrefix(target, probePath) {
 		c = new(Case)
 	}
-	if c.UpstreamMode == "early" && !s.answered {
-		s.answered = true
+	if c.UpstreamMode == "early" && !s.responded {
+		s.responded = true
 		c.UpstreamResp.write(s.conn)
 	}
 	body, used, st := strictBody(h, rest)
@@ -120,13 +121,13 @@ func (s *serving) message() (goOn, more bool) {
 	if !strings.HasPrefix(target, probePath) {
 		s.up.note(method+" "+target, body)
 	}
-	return s.answer(c, method, target, len(body)), true
+	return s.respond(c, method, target, len(body)), true
 }
 
-// answer writes the case's answer, or else one that names the request.
-func (s *serving) answer(c *Case, method, target string, length int) (goOn bool) {
-	if s.answered {
-		s.answered = false
+// respond writes the case's response, or else one that names the request.
+func (s *serving) respond(c *Case, method, target string, length int) (goOn bool) {
+	if s.responded {
+		s.responded = false
 		return true
 	}
 	if c.UpstreamMode == "drop" {
@@ -165,7 +166,8 @@ func (u *upstream) note(request string, body []byte) {
 	u.seen.bodies = append(u.seen.bodies, append([]byte(nil), body...))
 }
 
-// write writes the script. What the other side no longer wants is not an error: it may have answered and closed.
+// write writes the script. What the other side no longer wants is not an error: it may have
+// answered and closed.
 func (s Script) write(c net.Conn) {
 	for _, p := range s {
 		_ = c.SetWriteDeadline(time.Now().Add(ioLimit))

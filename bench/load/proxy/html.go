@@ -2,13 +2,14 @@ package proxy
 
 import (
 	"fmt"
-	"html/template"
 	"io"
 	"math"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-var pages = template.Must(template.ParseFS(templateFiles, "templates/*.html"))
+var pages = measure.Pages(templateFiles)
 
 // The plots are drawn here, as plain SVG, so that the report is one file that needs nothing else.
 
@@ -35,10 +36,6 @@ type (
 		Across, Down []tick
 		Lines        []curve
 	}
-	markRow struct {
-		Mark
-		Found, Verdict, Class string
-	}
 )
 
 // WriteHTML writes the report as one page without anything from elsewhere.
@@ -46,31 +43,17 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	values := struct {
 		*Report
 		Where   string
-		Marks   []markRow
+		Marks   []measure.MarkRow
 		Charts  []chart
 		Curves  curves
 		Idle    [][]string
 		Remarks []string
-	}{Report: r, Where: r.where(), Curves: r.curves(), Idle: r.idleRows(), Remarks: r.remarks()}
-	values.Marks = markRows(r.Marks)
+	}{Report: r, Where: r.Where(), Curves: r.curves(), Idle: r.idleRows(), Remarks: r.remarks()}
+	values.Marks = measure.MarkRows(r.Marks)
 	for _, load := range r.Loads {
 		values.Charts = append(values.Charts, r.chart(load))
 	}
 	return pages.ExecuteTemplate(w, "report.html", values)
-}
-
-func markRows(marks []Mark) []markRow {
-	var rows []markRow
-	for _, m := range marks {
-		class := "missed"
-		if m.Met {
-			class = "met"
-		} else if m.Got == nil {
-			class = ""
-		}
-		rows = append(rows, markRow{m, shown(m.Got, 2), m.verdict(), class})
-	}
-	return rows
 }
 
 const (
@@ -78,8 +61,8 @@ const (
 	barStep            = 24
 )
 
-func (r *Report) chart(load string) chart {
-	c := chart{Load: load}
+func (r *Report) chart(load measure.Load) chart {
+	c := chart{Load: load.Name}
 	most := 0.0
 	for _, row := range r.Contenders {
 		if f := r.figure(row.Name, load); f != nil {
@@ -101,8 +84,9 @@ func (r *Report) chart(load string) chart {
 			Y: c.Height, TextY: c.Height + 13, Width: width, ValueX: barsLeft + width + 6,
 		})
 		c.Height += barStep
-		c.Rows = append(c.Rows, []string{row.Name, fmt.Sprintf("%.2f", f.CPUMicros), shown(f.ToNginx, 2), shown(f.ToRelay, 2),
-			fmt.Sprintf("%.0f", f.PerSecond), shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
+		c.Rows = append(c.Rows, []string{row.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToNginx, 2),
+			measure.Shown(f.ToRelay, 2),
+			fmt.Sprintf("%.0f", f.PerSecond), measure.Shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
 	}
 	return c
 }
@@ -113,18 +97,21 @@ func (r *Report) idleRows() [][]string {
 		if c.IdleBytes == nil && c.Latency == nil {
 			continue
 		}
-		row := []string{c.Name, shown(kib(c.IdleBytes), 2), "-", "-", "-", "-"}
+		row := []string{c.Name, measure.Shown(kib(c.IdleBytes), 2), "-", "-", "-", "-"}
 		if l := c.Latency; l != nil && l.Failed == "" {
-			row = append(row[:2], fmt.Sprintf("%.0f", l.P50), fmt.Sprintf("%.0f", l.P99), fmt.Sprintf("%.0f", l.P999), fmt.Sprint(l.Errors))
+			row = append(row[:2], fmt.Sprintf("%.0f", l.P50), fmt.Sprintf("%.0f", l.P99), fmt.Sprintf("%.0f", l.P999),
+				fmt.Sprint(l.Errors))
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-var colours = []string{"#9aa7b8", "#2d8a4e", "#79b88f", "#c9711a", "#e0aa6d", "#7a4fb0", "#b02a1d", "#1b6fc4", "#0b3c70"}
+var colours = []string{"#9aa7b8", "#2d8a4e", "#79b88f", "#c9711a", "#e0aa6d", "#7a4fb0", "#b02a1d", "#1b6fc4",
+	"#0b3c70"}
 
-// curves draws latency over the percentiles. Both axes are logarithmic: down is the share of requests above, so that the tail has room.
+// curves draws latency over the percentiles. Both axes are logarithmic: down is the share of
+// requests above, so that the tail has room.
 func (r *Report) curves() curves {
 	const left, right, top, bottom = 60, 660, 20, 360
 	low, high, deep := math.Inf(1), 0.0, 2.0
@@ -161,7 +148,8 @@ func (r *Report) curves() curves {
 		for _, p := range c.Latency.Curve {
 			fmt.Fprintf(&points, "%.1f,%.1f ", x(p.Percent), y(p.Micros))
 		}
-		out.Lines = append(out.Lines, curve{c.Name, colours[i%len(colours)], strings.TrimSpace(points.String()), top + 20*len(out.Lines)})
+		out.Lines = append(out.Lines, curve{c.Name, colours[i%len(colours)], strings.TrimSpace(points.String()), top +
+			20*len(out.Lines)})
 	}
 	return out
 }

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -11,15 +9,16 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"runtime"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-// RunPart runs one of the processes that this program brings itself until ctx ends: a contender that is written in Go, or the upstream.
-// The arguments are those that this package gives to itself: the part (relay, reverseproxy, upstream), the address to listen
-// on, the admin address and the URL of what it leads to.
+// RunPart runs one of the processes that this program brings itself until ctx ends: a contender
+// that is written in Go, or the upstream. The arguments are those that this package gives to
+// itself: the part (relay, reverseproxy, upstream), the address to listen on, the admin address and
+// the URL of what it leads to.
 func RunPart(ctx context.Context, args []string) error {
 	if len(args) != 4 {
 		return fmt.Errorf("proxy: a part takes 4 arguments: name, address, admin address, target; got %d", len(args))
@@ -33,35 +32,16 @@ func RunPart(ctx context.Context, args []string) error {
 	case "relay":
 		return runRelay(ctx, listen, target.Host)
 	case "reverseproxy":
-		go serve(ctx, admin, http.HandlerFunc(serveMallocs))
-		return serve(ctx, listen, newReverseProxy(target))
+		go measure.Serve(ctx, admin, http.HandlerFunc(measure.ServeMallocs))
+		return measure.Serve(ctx, listen, newReverseProxy(target))
 	case "upstream":
-		return serve(ctx, listen, http.HandlerFunc(serveUpstream))
+		return measure.Serve(ctx, listen, http.HandlerFunc(measure.ServeUpstream))
 	}
 	return fmt.Errorf("proxy: part %q is none of relay, reverseproxy, upstream", name)
 }
 
-// serve answers HTTP/1.1 and cleartext HTTP/2.
-func serve(ctx context.Context, address string, h http.Handler) error {
-	server := &http.Server{Addr: address, Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("proxy: %w", err)
-	}
-	return nil
-}
-
-// serveMallocs is the one line of Prometheus' Go metrics that the measuring reads.
-func serveMallocs(w http.ResponseWriter, _ *http.Request) {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	_, _ = fmt.Fprintf(w, "%s %d\n", mallocsMetric, m.Mallocs) // nobody reads any more when it fails
-}
-
-// newReverseProxy is what one gets from the standard library with some care: a pool of connections that is large enough, pooled buffers, no
-// compression of its own.
+// newReverseProxy is what one gets from the standard library with some care: a pool of connections
+// that is large enough, pooled buffers, no compression of its own.
 func newReverseProxy(target *url.URL) http.Handler {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 20_000,
@@ -103,38 +83,8 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
-var bigAnswer = []byte(strings.Repeat("x", bigBytes))
-
-// serveUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not installed.
-func serveUpstream(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		serveUnary(w, r)
-		return
-	}
-	_, _ = io.Copy(io.Discard, r.Body) // a client that breaks off does not get an answer anyway
-	answer := []byte(smallAnswer)
-	if r.URL.Path == "/big" {
-		answer = bigAnswer
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
-	_, _ = w.Write(answer)
-}
-
-// serveUnary answers a gRPC call with the message that it brought.
-func serveUnary(w http.ResponseWriter, r *http.Request) {
-	message, err := io.ReadAll(r.Body)
-	if err != nil || len(message) < 5 || int(binary.BigEndian.Uint32(message[1:])) != len(message)-5 {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "application/grpc")
-	_ = http.NewResponseController(w).Flush() // so that it has no Content-Length, as gRPC's servers have none
-	_, _ = w.Write(message)
-	w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0") // not announced: gRPC's servers do not
-}
-
-// runRelay passes bytes on in both directions and looks at nothing: what any proxy in Go must pay for its reads and writes.
+// runRelay passes bytes on in both directions and looks at nothing: what any proxy in Go must pay
+// for its reads and writes.
 func runRelay(ctx context.Context, listen, target string) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -167,7 +117,7 @@ func relayConn(client net.Conn, target string) {
 	pump(client, up)
 }
 
-// pump reads and writes, where io.Copy would splice: that has a price for small answers.
+// pump reads and writes, where io.Copy would splice: that has a price for small responses.
 func pump(to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {

@@ -1,222 +1,73 @@
 package proxy
 
-import (
-	"math"
-	"slices"
-	"time"
-)
+import "github.com/sluice-gateway/sluice/bench/load/measure"
 
 // Report is what one run found. Times are in microseconds.
 type Report struct {
-	At          time.Time     `json:"at"`
-	Processors  int           `json:"processors"`
-	Apart       bool          `json:"apart"`    // contenders had a processor of their own
-	Upstream    string        `json:"upstream"` // program that answered
-	Duration    time.Duration `json:"durationNanos"`
-	Rounds      int           `json:"rounds"`
-	Connections int           `json:"connections"`
-	Idle        int           `json:"idleConnections"`
-	Rate        int           `json:"rate"`
-	Loads       []string      `json:"loads"`
-	Contenders  []Result      `json:"contenders"`
-	Marks       []Mark        `json:"marks"`
-}
-
-// Result is what was found of one contender.
-type Result struct {
-	Name      string             `json:"name"`
-	Missing   string             `json:"missing,omitempty"` // why it was not measured
-	Note      string             `json:"note,omitempty"`
-	Figures   map[string]*Figure `json:"figures,omitempty"` // by load
-	IdleBytes *float64           `json:"idleBytes,omitempty"`
-	IdleError string             `json:"idleError,omitempty"`
-	Latency   *Latency           `json:"latency,omitempty"`
-}
-
-// Figure is one load on one contender; medians over the rounds.
-type Figure struct {
-	CPUMicros  float64   `json:"cpuMicros"`
-	CPURounds  []float64 `json:"cpuRounds"`
-	PerSecond  float64   `json:"perSecond"`
-	ToNginx    *float64  `json:"toNginx,omitempty"`
-	ToRelay    *float64  `json:"toRelay,omitempty"`
-	ToPlain    *float64  `json:"toPlain,omitempty"`     // bench idempotency: against the same POST without a key
-	Added      *float64  `json:"addedMicros,omitempty"` // bench idempotency: the difference to it
-	Mallocs    *float64  `json:"mallocs,omitempty"`
-	Requests   int64     `json:"requests"` // of all rounds
-	Errors     int64     `json:"errors"`
-	FirstError string    `json:"firstError,omitempty"`
-	Failed     string    `json:"failed,omitempty"` // why the load was given up; the figures are not there then
-}
-
-// Latency is the open loop of one contender; medians over the rounds.
-type Latency struct {
-	P50        float64 `json:"p50"`
-	P99        float64 `json:"p99"`
-	P999       float64 `json:"p999"`
-	Curve      []Point `json:"curve,omitempty"`
-	Requests   int64   `json:"requests"`
-	Errors     int64   `json:"errors"`
-	FirstError string  `json:"firstError,omitempty"`
-	Failed     string  `json:"failed,omitempty"`
-}
-
-// Point is a latency that so many percent of the requests were not above.
-type Point struct {
-	Percent float64 `json:"percent"`
-	Micros  float64 `json:"micros"`
-}
-
-// Mark is a bound that the gateway promises, and how it stands.
-type Mark struct {
-	What  string   `json:"what"`
-	Limit float64  `json:"limit"`
-	Least bool     `json:"least,omitempty"` // the limit is the least that will do; else the most
-	Unit  string   `json:"unit"`
-	Got   *float64 `json:"got,omitempty"` // nil: not measured
-	Met   bool     `json:"met"`
-	Why   string   `json:"why,omitempty"` // why a figure does not count, or there is none
-}
-
-// sample is one slice.
-type sample struct{ cpuMicros, perSecond, mallocs float64 }
-
-// column returns one value of every sample.
-func column(s []sample, value func(sample) float64) []float64 {
-	values := make([]float64, len(s))
-	for i := range s {
-		values[i] = value(s[i])
-	}
-	return values
-}
-
-// settle takes the medians.
-func (f *Figure) settle(s []sample, mallocs bool) {
-	f.CPURounds = column(s, func(s sample) float64 { return s.cpuMicros })
-	f.CPUMicros = median(f.CPURounds)
-	f.PerSecond = median(column(s, func(s sample) float64 { return s.perSecond }))
-	if mallocs && len(s) > 0 {
-		m := max(0, median(column(s, func(s sample) float64 { return s.mallocs })))
-		f.Mallocs = &m
-	}
-}
-
-// curvePercents are where the latency curve is drawn.
-var curvePercents = []float64{1, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99}
-
-// newLatency takes each percentile of each round and of these the median; requests and errors are those of all rounds.
-func newLatency(rounds []tally) *Latency {
-	var all tally
-	least := math.MaxInt
-	for _, t := range rounds {
-		slices.Sort(t.latencies)
-		least = min(least, len(t.latencies))
-		all.add(t)
-	}
-	micros := func(p float64) float64 {
-		var values []float64
-		for _, t := range rounds {
-			values = append(values, float64(percentile(t.latencies, p))/1e3)
-		}
-		return median(values)
-	}
-	l := &Latency{P50: micros(50), P99: micros(99), P999: micros(99.9), Requests: all.requests, Errors: all.errors, FirstError: all.first}
-	for _, p := range curvePercents {
-		// A percentile is drawn where at least one request of each round lies above it.
-		if float64(least)*(100-p)/100 >= 1 {
-			l.Curve = append(l.Curve, Point{p, micros(p)})
-		}
-	}
-	return l
+	measure.Setting
+	Connections int              `json:"connections"`
+	Idle        int              `json:"idleConnections"`
+	Rate        int              `json:"rate"`
+	Loads       []measure.Load   `json:"loads"`
+	Contenders  []measure.Result `json:"contenders"`
+	Marks       []measure.Mark   `json:"marks"`
 }
 
 // figure returns a contender's figure of a load, nil without.
-func (r *Report) figure(name, load string) *Figure { return figureOf(r.Contenders, name, load) }
-
-func figureOf(results []Result, name, load string) *Figure {
-	for i := range results {
-		if f := results[i].Figures[load]; results[i].Name == name && f != nil && f.Failed == "" && f.Requests > 0 {
-			return f
-		}
-	}
-	return nil
+func (r *Report) figure(name string, load measure.Load) *measure.Figure {
+	return measure.FigureOf(r.Contenders, name, load)
 }
 
 // relate fills in the ratios.
 func (r *Report) relate() {
 	for i := range r.Contenders {
 		for load, f := range r.Contenders[i].Figures {
-			f.ToNginx = ratio(f, r.figure(nginx, load))
-			f.ToRelay = ratio(f, r.figure(relay, load))
+			f.ToNginx = measure.Ratio(f, r.figure(nginx, load))
+			f.ToRelay = measure.Ratio(f, r.figure(relay, load))
 		}
 	}
-}
-
-// ratio returns the median of the rounds' ratios, so that a machine that is slower for some rounds is so for both; nil where there is nothing to
-// compare.
-func ratio(f, to *Figure) *float64 {
-	return compared(f, to, func(a, b float64) float64 { return a / b })
-}
-
-// difference is ratio's sister: the median of what the rounds of one cost more than those of the other.
-func difference(f, to *Figure) *float64 {
-	return compared(f, to, func(a, b float64) float64 { return a - b })
-}
-
-func compared(f, to *Figure, compare func(a, b float64) float64) *float64 {
-	if f == nil || to == nil || f.Failed != "" {
-		return nil
-	}
-	var rounds []float64
-	for i := range min(len(f.CPURounds), len(to.CPURounds)) {
-		if to.CPURounds[i] > 0 {
-			rounds = append(rounds, compare(f.CPURounds[i], to.CPURounds[i]))
-		}
-	}
-	if len(rounds) == 0 {
-		return nil
-	}
-	v := median(rounds)
-	return &v
 }
 
 const (
 	idleKiBMax = 6
-	// mallocsSlack is what the process itself may allocate a request: timers, collections, its own metrics. The promise is held to the object in
-	// the gateway's tests.
+	// mallocsSlack is what the process itself may allocate a request: timers, collections, its own
+	// metrics. The promise is held to the object in the gateway's tests.
 	mallocsSlack = 0.1
 )
 
 // judge fills in the marks.
 func (r *Report) judge() {
 	ratios := []struct {
-		what, name, to, load string
-		limit                float64
+		what, name, to string
+		load           measure.Load
+		limit          float64
 	}{
 		{"plain route, GET", gateway, nginx, loadGet, 1},
 		{"plain route, POST", gateway, nginx, loadPost, 1},
 		{"all filters, GET", gatewayFilters, nginxLimit, loadGet, 1},
 		{"all filters, keyed POST", gatewayFilters, nginxLimit, loadPost, 1.2},
-		{"plain route, 64 KiB answers", gateway, nginx, loadBig, 0.7},
+		{"plain route, 64 KiB responses", gateway, nginx, loadBig, 0.7},
 		{"HTTP/2", gateway, reverseProxy, loadH2, 0.6},
 		{"gRPC", gatewayH2, reverseH2, loadGRPC, 0.6},
 	}
 	for _, m := range ratios {
 		f, to := r.figure(m.name, m.load), r.figure(m.to, m.load)
-		r.mark(Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Got: ratio(f, to)}, 0, f, to)
+		r.mark(measure.Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Got: measure.Ratio(f,
+			to)}, 0, f, to)
 	}
 	for _, m := range []struct {
-		what, load string
-		limit      float64
+		what  string
+		load  measure.Load
+		limit float64
 	}{{"a GET", loadGet, 0}, {"a keyed POST", loadPost, 4}} {
-		mark := Mark{What: "all filters: allocations " + m.what, Limit: m.limit}
+		mark := measure.Mark{What: "all filters: allocations " + m.what, Limit: m.limit}
 		f := r.figure(gatewayFilters, m.load)
 		if f != nil {
 			mark.Got = f.Mallocs
 		}
 		r.mark(mark, mallocsSlack, f)
 	}
-	idle := Mark{What: "memory an idle connection", Limit: idleKiBMax, Unit: " KiB"}
+	idle := measure.Mark{What: "memory an idle connection", Limit: idleKiBMax, Unit: " KiB"}
 	for i := range r.Contenders {
 		if c := &r.Contenders[i]; c.Name == gateway && c.IdleBytes != nil {
 			kib := *c.IdleBytes / 1024
@@ -227,20 +78,6 @@ func (r *Report) judge() {
 }
 
 // mark adds a mark.
-func (r *Report) mark(m Mark, slack float64, figures ...*Figure) {
-	r.Marks = append(r.Marks, m.judged(slack, figures...))
-}
-
-// judged returns the mark with its verdict. Errors in the figures that it rests on make it void.
-func (m Mark) judged(slack float64, figures ...*Figure) Mark {
-	m.Met = m.Got != nil && (m.Least && *m.Got >= m.Limit-slack || !m.Least && *m.Got <= m.Limit+slack)
-	if m.Got == nil {
-		m.Why = "not measured"
-	}
-	for _, f := range figures {
-		if m.Got != nil && f != nil && f.Errors > 0 {
-			m.Met, m.Why = false, "there were errors"
-		}
-	}
-	return m
+func (r *Report) mark(m measure.Mark, slack float64, figures ...*measure.Figure) {
+	r.Marks = append(r.Marks, m.Judged(slack, figures...))
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -22,9 +23,9 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 const (
 	// waitLimit is for what happens in the end; none of it takes nearly as long.
-	waitLimit = 60 * time.Second
-	growthMax = raceFactor * 50 << 20 // bytes of memory that a flood may cost
-	bigAnswer = 256 << 10
+	waitLimit   = 60 * time.Second
+	growthMax   = raceFactor * 50 << 20 // bytes of memory that a flood may cost
+	bigResponse = 256 << 10
 )
 
 // target is a gateway under attack.
@@ -38,11 +39,11 @@ type target struct {
 // impatient is for floods that are to be cut off by the gateway.
 const impatient = "headerTimeout: 2s, idleTimeout: 3s"
 
-// startTarget runs a gateway with these settings of listen beside its address. prepare, unless empty, is what a shell does before it becomes
-// the gateway.
+// startTarget runs a gateway with these settings of listen beside its address. prepare, unless
+// empty, is what a shell does before it becomes the gateway.
 func startTarget(t *testing.T, listen, prepare string) *target {
 	t.Helper()
-	big := bytes.Repeat([]byte("x"), bigAnswer)
+	big := bytes.Repeat([]byte("x"), bigResponse)
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return // the upload was cut off
@@ -74,7 +75,7 @@ routes:
 // useShell has the harness start a script in the place of the gateway's program.
 func useShell(t *testing.T, prepare string) {
 	t.Helper()
-	program, err := filepath.Abs(harness.Sluice(t))
+	program, err := filepath.Abs(build.Sluice(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +163,8 @@ func (x *target) sockets(t *testing.T) int {
 	return n
 }
 
-// connections returns how many connections clients have to the gateway, as the kernel sees its side of them.
+// connections returns how many connections clients have to the gateway, as the kernel sees its side
+// of them.
 func (x *target) connections(t *testing.T) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(x.address)
@@ -182,7 +184,8 @@ func (x *target) connections(t *testing.T) int {
 		for line := range strings.SplitSeq(string(text), "\n") {
 			// number, local address, remote address, state: proc(5)
 			f := strings.Fields(line)
-			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && (f[3] == established || f[3] == closeWait) {
+			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && (f[3] == established ||
+				f[3] == closeWait) {
 				n++
 			}
 		}
@@ -197,7 +200,7 @@ func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{}, Timeout: waitLimit}
 }
 
-// ask makes one request and reads the answer.
+// ask makes one request and reads the response.
 func ask(c *http.Client, url string) error {
 	resp, err := c.Get(url)
 	if err != nil {
@@ -250,7 +253,8 @@ func (b *bystander) end(t *testing.T) {
 	}
 }
 
-// withstands runs a flood and checks what the package promises. The flood keeps its connections open until its test ends.
+// withstands runs a flood and checks what the package promises. The flood keeps its connections
+// open until its test ends.
 func (x *target) withstands(t *testing.T, flood func()) {
 	t.Helper()
 	before := x.connections(t)
@@ -266,7 +270,8 @@ func (x *target) withstands(t *testing.T, flood func()) {
 // recovers waits until no more connections are held than before, and asks as a new client.
 func (x *target) recovers(t *testing.T, before int) {
 	t.Helper()
-	harness.Until(t, waitLimit, "the connections of the flood are gone", func() bool { return x.connections(t) <= before })
+	harness.Until(t, waitLimit, "the connections of the flood are gone",
+		func() bool { return x.connections(t) <= before })
 	c := newClient()
 	defer c.CloseIdleConnections()
 	if err := ask(c, x.URL+"/small"); err != nil {
@@ -294,7 +299,8 @@ func (x *target) connect(t *testing.T, n int, first string) []net.Conn {
 	return all
 }
 
-// dribble sends a byte on each connection now and then until all of them were closed by the gateway, or the rounds are over.
+// dribble sends a byte on each connection now and then until all of them were closed by the
+// gateway, or the rounds are over.
 func dribble(all []net.Conn, b byte, every time.Duration, rounds int) (closed int) {
 	gone := make([]bool, len(all))
 	for range rounds {

@@ -38,15 +38,16 @@ func TestSlowBodies(t *testing.T) {
 func TestSlowReaders(t *testing.T) {
 	x := startTarget(t, impatient, "")
 	x.withstands(t, func() {
-		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n")
+		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: "+
+			"gw.test\r\n\r\n")
 		for _, c := range all {
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-				t.Errorf("no answer to a slow reader: %v", err)
+				t.Errorf("no response to a slow reader: %v", err)
 				break
 			}
 		}
 		if grown := x.memory(t) - x.warm; grown > growthMax {
-			t.Errorf("answers that nobody reads cost %d MB, at most %d are allowed", grown>>20, growthMax>>20)
+			t.Errorf("responses that nobody reads cost %d MB, at most %d are allowed", grown>>20, growthMax>>20)
 		}
 		for _, c := range all {
 			c.Close()
@@ -54,7 +55,8 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// Beyond listen.maxConnections those who came first are served, and a new client is once there is room.
+// Beyond listen.maxConnections those who came first are served, and a new client is once there is
+// room.
 func TestConnectionFlood(t *testing.T) {
 	const room = 100
 	x := startTarget(t, "maxConnections: 100", "")
@@ -80,7 +82,7 @@ func TestConnectionFlood(t *testing.T) {
 	})
 }
 
-// served makes a request on a connection and reads the answer.
+// served makes a request on a connection and reads the response.
 func served(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(waitLimit)) // fails only on a closed connection, and then so does the write
@@ -113,7 +115,8 @@ func (x *target) settles(t *testing.T) {
 	})
 }
 
-// With 256 descriptors and 400 connections not all can be accepted: that must cost neither those who are connected nor the CPU.
+// With 256 descriptors and 400 connections not all can be accepted: that must cost neither those
+// who are connected nor the CPU.
 func TestOutOfDescriptors(t *testing.T) {
 	x := startTarget(t, "maxConnections: 20000", "ulimit -n 256")
 	before := x.connections(t)

@@ -39,7 +39,7 @@ routes:
 `, redistest.Start(t), service.URL)
 	urls := []string{harness.StartGateway(t, config).URL, harness.StartGateway(t, config).URL}
 
-	look := func(url string) answer { return send(t.Context(), http.MethodGet, url+"/v1/stock/SKU-1", "") }
+	look := func(url string) response { return send(t.Context(), http.MethodGet, url+"/v1/stock/SKU-1", "") }
 	for _, url := range urls { // each of them can spend of the burst
 		if a := look(url); a.status != http.StatusOK {
 			t.Fatalf("the first request to %s: %v", url, a)
@@ -55,7 +55,8 @@ routes:
 				t.Error(a.err)
 				return
 			}
-			if a.status == http.StatusTooManyRequests && (a.header.Get("Retry-After") == "" || a.header.Get("RateLimit") == "") {
+			if a.status == http.StatusTooManyRequests && (a.header.Get("Retry-After") == "" ||
+				a.header.Get("RateLimit") == "") {
 				t.Errorf("a refusal without Retry-After or RateLimit: %v", a.header)
 			}
 			mu.Lock()
@@ -65,7 +66,7 @@ routes:
 	}
 	running.Wait()
 	if byStatus[http.StatusOK] != 18 || byStatus[http.StatusTooManyRequests] != 40 {
-		t.Errorf("answers by status: %v, want 18 more of 200 and 40 of 429 over both gateways", byStatus)
+		t.Errorf("responses by status: %v, want 18 more of 200 and 40 of 429 over both gateways", byStatus)
 	}
 	if n := len(service.requests()); n != 20 {
 		t.Errorf("the service saw %d requests, want 20", n)

@@ -36,28 +36,29 @@ const embedded = "{embedded: {dir: data}}"
 
 const order = `{"sku":"SKU-1","qty":1}`
 
-func postOrder(ctx context.Context, gatewayURL, key string) answer {
+func postOrder(ctx context.Context, gatewayURL, key string) response {
 	return send(ctx, http.MethodPost, gatewayURL+"/v1/orders", order, "Idempotency-Key", key, "X-User", "ann")
 }
 
-// sameAnswers checks that all answers are one and the same 201, all but one of them replays.
-func sameAnswers(t *testing.T, answers []answer) {
+// sameResponses checks that all responses are one and the same 201, all but one of them replays.
+func sameResponses(t *testing.T, responses []response) {
 	t.Helper()
 	replays := 0
-	for i, a := range answers {
-		if a.status != http.StatusCreated || a.body != answers[0].body {
-			t.Errorf("answer %d: %v, the first is %v", i, a, answers[0])
+	for i, a := range responses {
+		if a.status != http.StatusCreated || a.body != responses[0].body {
+			t.Errorf("response %d: %v, the first is %v", i, a, responses[0])
 		}
 		if a.err == nil && a.header.Get("Idempotent-Replayed") == "true" {
 			replays++
 		}
 	}
-	if replays != len(answers)-1 {
-		t.Errorf("%d of %d answers are replays, want all but one", replays, len(answers))
+	if replays != len(responses)-1 {
+		t.Errorf("%d of %d responses are replays, want all but one", replays, len(responses))
 	}
 }
 
-// hundredAtOnce sends 100 requests with one key to the gateways in turn. The service answers the first only when all are under way.
+// hundredAtOnce sends 100 requests with one key to the gateways in turn. The service answers the
+// first only when all are under way.
 func hundredAtOnce(t *testing.T, start func(serviceURL string) []string) {
 	const n = 100
 	var written sync.WaitGroup
@@ -68,7 +69,7 @@ func hundredAtOnce(t *testing.T, start func(serviceURL string) []string) {
 		fmt.Fprintf(w, `{"order":%d}`, n)
 	})
 	urls := start(service.URL)
-	answers := make([]answer, n)
+	responses := make([]response, n)
 	var running sync.WaitGroup
 	for i := range n {
 		running.Go(func() {
@@ -77,11 +78,11 @@ func hundredAtOnce(t *testing.T, start func(serviceURL string) []string) {
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 				WroteRequest: func(httptrace.WroteRequestInfo) { wrote() },
 			})
-			answers[i] = postOrder(ctx, urls[i%len(urls)], "key-1")
+			responses[i] = postOrder(ctx, urls[i%len(urls)], "key-1")
 		})
 	}
 	running.Wait()
-	sameAnswers(t, answers)
+	sameResponses(t, responses)
 	if got := service.requests(); len(got) != 1 {
 		t.Errorf("the service saw %d requests, want 1", len(got))
 	}
@@ -94,8 +95,8 @@ func TestHundredRequestsWithOneKeyAreExecutedOnce(t *testing.T) {
 	})
 }
 
-// killInFlight sends a request, kills the gateway with SIGKILL while the service works on it, and starts it again. The service
-// answers no request before that.
+// killInFlight sends a request, kills the gateway with SIGKILL while the service works on it, and
+// starts it again. The service answers no request before that.
 func killInFlight(t *testing.T, onUnknown string) (*harness.Gateway, *service) {
 	t.Helper()
 	arrived, killed := newGate(), newGate()
@@ -106,7 +107,7 @@ func killInFlight(t *testing.T, onUnknown string) (*harness.Gateway, *service) {
 		fmt.Fprintf(w, `{"order":%d}`, n)
 	})
 	g := harness.StartGateway(t, keyedConfig(embedded, service.URL, onUnknown))
-	first := make(chan answer, 1)
+	first := make(chan response, 1)
 	go func() { first <- postOrder(t.Context(), g.URL, "key-1") }()
 	arrived.wait(t, "the request reaches the service")
 	g.Kill()
@@ -119,9 +120,9 @@ func killInFlight(t *testing.T, onUnknown string) (*harness.Gateway, *service) {
 }
 
 // settled sends the request again until the record does not read as in progress any more.
-func settled(t *testing.T, g *harness.Gateway) answer {
+func settled(t *testing.T, g *harness.Gateway) response {
 	t.Helper()
-	var a answer
+	var a response
 	harness.Until(t, 20*time.Second, "the record of the killed request is settled", func() bool {
 		a = postOrder(t.Context(), g.URL, "key-1")
 		return a.err == nil && a.header.Get("Sluice-Reason") != "request-in-progress"
@@ -139,7 +140,8 @@ func TestKilledGatewayHoldsAnUnknownOutcome(t *testing.T) {
 		t.Fatalf("the service saw %d requests, want 1", len(got))
 	}
 
-	record := []string{"--admin", strings.TrimPrefix(g.AdminURL, "http://"), "--route", "create-order", "--principal", "ann", "--key", "key-1"}
+	record := []string{"--admin", strings.TrimPrefix(g.AdminURL, "http://"), "--route", "create-order", "--principal",
+		"ann", "--key", "key-1"}
 	keys := func(verb string, more ...string) string {
 		t.Helper()
 		stdout, stderr, code := sluice(t, append(append([]string{"keys", verb}, record...), more...)...)
@@ -180,7 +182,7 @@ func TestKilledGatewayRepeatsWhereTheServiceHonoursTheKey(t *testing.T) {
 	}
 	a := postOrder(t.Context(), g.URL, "key-1")
 	if a.status != http.StatusCreated || a.body != `{"order":2}` || a.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("once more: %v, want the second attempt's answer replayed", a)
+		t.Errorf("once more: %v, want the second attempt's response replayed", a)
 	}
 }
 
@@ -191,10 +193,10 @@ func TestAnswersOutliveAKilledGateway(t *testing.T) {
 		fmt.Fprintf(w, `{"order":%d}`, n)
 	})
 	g := harness.StartGateway(t, keyedConfig(embedded, service.URL, "hold"))
-	answers := []answer{postOrder(t.Context(), g.URL, "key-1")}
-	g.Kill() // right after the answer: it was stored before it was sent
+	responses := []response{postOrder(t.Context(), g.URL, "key-1")}
+	g.Kill() // right after the response: it was stored before it was sent
 	g.Restart()
-	answers = append(answers, postOrder(t.Context(), g.URL, "key-1"))
-	sameAnswers(t, answers)
+	responses = append(responses, postOrder(t.Context(), g.URL, "key-1"))
+	sameResponses(t, responses)
 	g.Stop()
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -49,7 +50,7 @@ func TestFaultyConfigurationIsRefusedAtStart(t *testing.T) {
 
 func TestExamplesAreSound(t *testing.T) {
 	t.Setenv("REDIS_PASSWORD", "of the examples")
-	files, err := filepath.Glob(filepath.Join(harness.Root(t), "deploy", "examples", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(build.Root(t), "deploy", "examples", "*.yaml"))
 	if err != nil || len(files) < 2 {
 		t.Fatalf("found %d examples, error %v", len(files), err)
 	}
@@ -127,7 +128,7 @@ func TestSIGTERMDrains(t *testing.T) {
 		fmt.Fprint(w, `{"order":1}`)
 	})
 	g := harness.StartGateway(t, keyedConfig(embedded, service.URL, "hold"))
-	running := make(chan answer, 1)
+	running := make(chan response, 1)
 	go func() { running <- postOrder(t.Context(), g.URL, "key-1") }()
 	arrived.wait(t, "the request reaches the service")
 	g.Signal(syscall.SIGTERM)

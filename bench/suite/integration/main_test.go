@@ -1,5 +1,3 @@
-// Package integration_test shows the product's promises on real processes: gateways that are killed, a real Redis, a real
-// coordinator, the demo as its user runs it.
 package integration_test
 
 import (
@@ -15,23 +13,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// requestLimit bounds every request of these tests; a gateway under the race detector on two busy cores is slow.
+// requestLimit bounds every request of these tests; a gateway under the race detector on two busy
+// cores is slow.
 const requestLimit = 40 * time.Second
 
-// answer is a response, read whole.
-type answer struct {
+// response is a response, read whole.
+type response struct {
 	status int
 	header http.Header
 	body   string
-	err    error // no answer came
+	err    error // no response came
 }
 
-func (a answer) String() string {
+func (a response) String() string {
 	if a.err != nil {
 		return a.err.Error()
 	}
@@ -39,7 +39,7 @@ func (a answer) String() string {
 }
 
 // member returns a member of the JSON body, "" without it.
-func (a answer) member(name string) string {
+func (a response) member(name string) string {
 	var m map[string]any
 	if json.Unmarshal([]byte(a.body), &m) != nil || m[name] == nil {
 		return ""
@@ -51,7 +51,7 @@ func (a answer) member(name string) string {
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // send makes one request. fields are names and values in turn.
-func send(ctx context.Context, method, url, body string, fields ...string) answer {
+func send(ctx context.Context, method, url, body string, fields ...string) response {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	var payload io.Reader
@@ -60,7 +60,7 @@ func send(ctx context.Context, method, url, body string, fields ...string) answe
 	}
 	req, err := http.NewRequestWithContext(ctx, method, url, payload)
 	if err != nil {
-		return answer{err: err}
+		return response{err: err}
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -70,11 +70,11 @@ func send(ctx context.Context, method, url, body string, fields ...string) answe
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{err: err}
+		return response{err: err}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(b), err}
+	return response{resp.StatusCode, resp.Header, string(b), err}
 }
 
 // seen is one request that a service got.
@@ -89,7 +89,7 @@ type service struct {
 	got []seen
 }
 
-// startService runs a service whose answers the function makes; n counts its requests from 1.
+// startService runs a service whose responses the function makes; n counts its requests from 1.
 func startService(t *testing.T, serve func(n int, w http.ResponseWriter, r *http.Request)) *service {
 	t.Helper()
 	s := new(service)
@@ -99,7 +99,8 @@ func startService(t *testing.T, serve func(n int, w http.ResponseWriter, r *http
 			t.Errorf("the service could not read a body: %v", err)
 		}
 		s.mu.Lock()
-		s.got = append(s.got, seen{r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Sluice-Attempt"), r.Header.Get("Sluice-Principal"), string(body)})
+		s.got = append(s.got, seen{r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Sluice-Attempt"),
+			r.Header.Get("Sluice-Principal"), string(body)})
 		n := len(s.got)
 		s.mu.Unlock()
 		serve(n, w, r)
@@ -146,7 +147,7 @@ func (g *gate) wait(t *testing.T, what string) {
 // sluice runs a command of the gateway's program and returns its output and exit code.
 func sluice(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	program := harness.Sluice(t) // may have to be built first
+	program := build.Sluice(t) // may have to be built first
 	ctx, cancel := context.WithTimeout(t.Context(), requestLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)

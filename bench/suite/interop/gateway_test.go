@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// limit bounds everything that a test waits for; nothing here is expected to take anywhere near as long.
+// limit bounds everything that a test waits for; nothing here is expected to take anywhere near as
+// long.
 const limit = 60 * time.Second
 
 // gateway is a running `sluice run`.
@@ -27,12 +28,13 @@ type gateway struct {
 	pid         int
 }
 
-// startGateway runs a gateway with these services and routes (YAML, from the first column on) and returns when it is ready.
+// startGateway runs a gateway with these services and routes (YAML, from the first column on) and
+// returns when it is ready.
 func startGateway(t *testing.T, servicesAndRoutes string) *gateway {
 	t.Helper()
 	program := os.Getenv("SLUICE")
 	if program == "" {
-		t.Fatal("SLUICE does not name the gateway's program; make peers sets it to the absolute path of bin/sluice")
+		t.Fatal("SLUICE does not name the gateway's program; make interop sets it to the absolute path of bin/sluice")
 	}
 	c := certificate(t)
 	config := fmt.Sprintf(`version: 1
@@ -79,8 +81,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// startProcess runs a program until the test ends. saw gets every line of its standard error; startProcess returns once it has
-// said yes to one.
+// startProcess runs a program until the test ends. saw gets every line of its standard error;
+// startProcess returns once it has said yes to one.
 func startProcess(t *testing.T, cmd *exec.Cmd, saw func(line []byte) bool) *os.Process {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -120,7 +122,8 @@ func startProcess(t *testing.T, cmd *exec.Cmd, saw func(line []byte) bool) *os.P
 	return cmd.Process
 }
 
-// start starts a process that dies with this one, whatever becomes of it. The channel is closed when it has ended.
+// start starts a process that dies with this one, whatever becomes of it. The channel is closed
+// when it has ended.
 func start(t *testing.T, cmd *exec.Cmd) (ended <-chan struct{}) {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -141,7 +144,8 @@ func start(t *testing.T, cmd *exec.Cmd) (ended <-chan struct{}) {
 	return end
 }
 
-// run runs a program to its end and returns its output, standard error included; ok says whether it exited with 0.
+// run runs a program to its end and returns its output, standard error included; ok says whether it
+// exited with 0.
 func run(t *testing.T, program string, args ...string) (out string, ok bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -175,7 +179,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	goProgram := needed(t, "go")
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "sluice-peers-"); built.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", "sluice-interop-"); built.err != nil {
 			return
 		}
 		cmd := exec.Command(goProgram, "build", "-o", built.dir+"/", "tool")
@@ -193,7 +197,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	for _, dir := range []string{built.dir, certificates.dir, nodeModules.dir} {
 		if err := os.RemoveAll(dir); err != nil { // "" is nothing to remove
-			fmt.Fprintln(os.Stderr, "peers:", err)
+			fmt.Fprintln(os.Stderr, "interop:", err)
 		}
 	}
 	os.Exit(code)

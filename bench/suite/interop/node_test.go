@@ -37,7 +37,7 @@ func nodeScript(t *testing.T, script string) *exec.Cmd {
 }
 
 func installNodeModules(npm string) (err error) {
-	if nodeModules.dir, err = os.MkdirTemp("", "sluice-peers-"); err != nil {
+	if nodeModules.dir, err = os.MkdirTemp("", "sluice-interop-"); err != nil {
 		return err
 	}
 	if err := os.CopyFS(nodeModules.dir, os.DirFS("node")); err != nil {

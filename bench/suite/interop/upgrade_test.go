@@ -18,7 +18,7 @@ func TestRefusedUpgradeLeavesTheConnectionUsable(t *testing.T) {
 			http.Error(w, "no tunnel for you", http.StatusForbidden)
 			return
 		}
-		fmt.Fprint(w, "an ordinary answer")
+		fmt.Fprint(w, "an ordinary response")
 	})
 	g := startGateway(t, oneService(service))
 	for way, address := range map[string]string{"direct": service, "gateway": g.http} {
@@ -30,13 +30,13 @@ func TestRefusedUpgradeLeavesTheConnectionUsable(t *testing.T) {
 			}
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(limit)) // a TCP connection has deadlines
-			answers := bufio.NewReader(conn)
+			responses := bufio.NewReader(conn)
 			ask := func(fields string) (int, string) {
 				t.Helper()
-				if _, err := fmt.Fprintf(conn, "GET /chat HTTP/1.1\r\nHost: peers\r\n%s\r\n", fields); err != nil {
+				if _, err := fmt.Fprintf(conn, "GET /chat HTTP/1.1\r\nHost: interop\r\n%s\r\n", fields); err != nil {
 					t.Fatal(err)
 				}
-				resp, err := http.ReadResponse(answers, nil)
+				resp, err := http.ReadResponse(responses, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -47,12 +47,13 @@ func TestRefusedUpgradeLeavesTheConnectionUsable(t *testing.T) {
 				}
 				return resp.StatusCode, string(body)
 			}
-			const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+			const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: " +
+				"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 			for range 2 {
 				if status, body := ask(upgrade); status != http.StatusForbidden || body != "no tunnel for you\n" {
 					t.Errorf("the upgrade got %d %q, want the service's 403", status, body)
 				}
-				if status, body := ask(""); status != http.StatusOK || body != "an ordinary answer" {
+				if status, body := ask(""); status != http.StatusOK || body != "an ordinary response" {
 					t.Errorf("the request behind it got %d %q, want the service's 200", status, body)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
@@ -115,7 +116,7 @@ func smallDisk(t *testing.T) string {
 	cmd := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", os.Args[0],
 		"-test.run=^TestDiskIsFull$", "-test.v", "-linearizability.for="+longer.String(),
 		fmt.Sprint("-linearizability.seed=", *fromSeed))
-	cmd.Env = append(os.Environ(), insideVariable+"=1", "SLUICE_BIN="+harness.Sluice(t))
+	cmd.Env = append(os.Environ(), insideVariable+"=1", "SLUICE_BIN="+build.Sluice(t))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("a tmpfs of %s is needed, by root or in a namespace of its own (unshare): %v\n%s", diskSize, err, out)

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
-// TestCompaction: under load the log stays short, whatever is freed, claimed again and expires, and no record is lost or comes back, also over
-// openings.
+// TestCompaction: under load the log stays short, whatever is freed, claimed again and expires, and no record
+// is lost or comes back, also over openings.
 func TestCompaction(t *testing.T) {
 	t.Parallel()
 	d, c := seglogtest.New(), newClock()
@@ -58,7 +58,10 @@ func TestCompaction(t *testing.T) {
 		}
 	}
 	c.advance(3 * time.Hour)
-	eventually(t, "all has expired", func() bool { st := s.Stats(); return st.Records == 0 && st.LiveBytes == 0 && st.Segments == 1 })
+	eventually(t, "all has expired", func() bool {
+		st := s.Stats()
+		return st.Records == 0 && st.LiveBytes == 0 && st.Segments == 1
+	})
 	mustClose(t, s)
 	if s = mustOpen(t, "store", opts); s.Stats().Records != 0 {
 		t.Error("expired records came back")
@@ -145,7 +148,7 @@ func FuzzIndex(f *testing.F) {
 
 var recordsFlag = flag.Int("store.records", 100_000, "how many records BenchmarkOpen works with")
 
-// BenchmarkOpen opens a folder of many records, and tells what one costs of memory and disk.
+// BenchmarkOpen opens a folder of many records, and reports what one costs of memory and disk.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	s := mustOpen(b, dir, Options{})
@@ -178,7 +181,8 @@ func fill(t testing.TB, s *Store, n int) {
 			for i := w; i < n; i += workers {
 				id := fmt.Sprintf("%032s", strconv.Itoa(i))
 				claim(t, s, request(id, 1))
-				if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}); err != nil {
+				finish := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
+				if err := s.Change(t.Context(), id, 1, finish); err != nil {
 					t.Error(err)
 				}
 			}

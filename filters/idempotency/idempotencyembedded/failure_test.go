@@ -23,8 +23,9 @@ func onDisk(d *seglogtest.Disk) Options {
 	return Options{disk: d, SegmentBytes: 1 << 10, SweepEvery: time.Millisecond, retry: time.Millisecond}
 }
 
-// TestEveryOperationFails lets the nth operation of each kind fail, for every n that a script comes to. Opening says so; or the step is refused,
-// has not been taken, and the store goes on by itself; and a power cut then shows what was acknowledged.
+// TestEveryOperationFails lets the nth operation of each kind fail, for every n that a script comes to.
+// Opening says so; or the step is refused, has not been taken, and the store resumes by itself; and a power
+// cut then shows what was acknowledged.
 func TestEveryOperationFails(t *testing.T) {
 	t.Parallel()
 	for _, op := range seglogtest.Operations {
@@ -91,15 +92,13 @@ func failOnce(t *testing.T, op string, n int) bool {
 			if failures++; !errors.Is(err, cause) || failures > 100 {
 				t.Fatalf("%s: %s: %v", where, id, err)
 			}
-			eventually(t, where+": goes on", func() bool { return s.Ping(t.Context()) == nil })
+			eventually(t, where+": resumes", func() bool { return s.Ping(t.Context()) == nil })
 			if got := state(t, s, id); got != want[id] {
 				t.Fatalf("%s: %s was refused, and %s reads as %v instead of %v", where, err, id, got, want[id])
 			}
 		}
 	}
 	ctx := within(t, time.Minute)
-	states := []idempotency.State{idempotency.Answered, 0, idempotency.Unknown, idempotency.Delegated}
-	ops := []idempotency.Op{idempotency.Finish, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate}
 	for i := range 12 {
 		id := strconv.Itoa(i)
 		step(id, idempotency.InFlight, func() error {
@@ -110,8 +109,8 @@ func failOnce(t *testing.T, op string, n int) bool {
 			return err
 		})
 		if i < 8 {
-			step(id, states[i%4], func() error {
-				return s.Change(ctx, id, 1, idempotency.Change{Op: ops[i%4], Response: []byte(id)})
+			step(id, endStates[i%4], func() error {
+				return s.Change(ctx, id, 1, idempotency.Change{Op: ends[i%4], Response: []byte(id)})
 			})
 		}
 	}
@@ -142,7 +141,8 @@ func failOnce(t *testing.T, op string, n int) bool {
 	return left.Load() < 0
 }
 
-// TestPowerCut takes the disk as it may be after a power cut at a random moment: what was acknowledged before is there.
+// TestPowerCut takes the disk as it may be after a power cut at a random moment: what was acknowledged
+// before is there.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -202,13 +202,14 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// TestFullDisk: refusals that say so while it is full, nothing lost, and all well when there is room, without a restart.
+// TestFullDisk: refusals that say so while it is full, nothing lost, and all well when there is room, without
+// a restart.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	d := seglogtest.New()
 	d.SetRoom(40 << 10)
 	s := mustOpen(t, "store", onDisk(d))
-	claim(t, s, request("held", 1))
+	claim(t, s, request("claimed", 1))
 	ctx := within(t, time.Minute)
 	var done []string
 	var err error
@@ -221,7 +222,8 @@ func TestFullDisk(t *testing.T) {
 			done = append(done, id)
 		}
 	}
-	if !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free some room") || !strings.Contains(err.Error(), "store") {
+	if !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.ENOSPC) ||
+		!strings.Contains(err.Error(), "free some room") || !strings.Contains(err.Error(), "folder store") {
 		t.Errorf("on a full disk: %v", err)
 	}
 	segments := s.Stats().Segments
@@ -240,26 +242,29 @@ func TestFullDisk(t *testing.T) {
 	if _, claimed, err := s.Claim(ctx, request("too much", 1)); claimed || !errors.Is(err, ErrFailed) {
 		t.Errorf("claimed without room: %v, %v", claimed, err)
 	}
-	// What is there is told all the same: a duplicate of an answered request is replayed while nothing new can be claimed.
-	if rec, claimed, err := s.Claim(ctx, request(done[0], 2)); err != nil || claimed || rec.State != idempotency.Answered || string(rec.Response) != done[0] {
+	// What is there can be read: a duplicate of an answered request is replayed while nothing can be claimed.
+	rec, claimed, err := s.Claim(ctx, request(done[0], 2))
+	if err != nil || claimed || rec.State != idempotency.Answered || string(rec.Response) != done[0] {
 		t.Errorf("an answered key while there is no room: %v, %v, %v", rec.State, claimed, err)
 	}
-	if list, err := s.List(ctx, idempotency.Query{State: idempotency.Answered}, 10); err != nil || len(list) != min(10, len(done)) {
+	list, err := s.List(ctx, idempotency.Query{State: idempotency.Answered}, 10)
+	if err != nil || len(list) != min(10, len(done)) {
 		t.Errorf("a list while there is no room: %d, %v", len(list), err)
 	}
-	if err := s.Change(ctx, "held", 1, idempotency.Change{Op: idempotency.Finish, Response: []byte("held")}); !errors.Is(err, ErrFailed) {
-		t.Errorf("an answer was taken without room: %v", err)
+	finish := idempotency.Change{Op: idempotency.Finish, Response: []byte("claimed")}
+	if err := s.Change(ctx, "claimed", 1, finish); !errors.Is(err, ErrFailed) {
+		t.Errorf("a response was recorded without room: %v", err)
 	}
 	if n := s.Stats().Segments; n > segments {
 		t.Errorf("%d segments, %d before: the tries pile up", n, segments)
 	}
 	d.SetRoom(0)
 	d.SetHook(nil)
-	eventually(t, "goes on", func() bool { return s.Ping(ctx) == nil })
-	change(t, s, "held", 1, idempotency.Finish)
+	eventually(t, "resumes", func() bool { return s.Ping(ctx) == nil })
+	change(t, s, "claimed", 1, idempotency.Finish)
 	claim(t, s, request("more", 1))
 	for range 2 {
-		for _, id := range append(done, "held") {
+		for _, id := range append(done, "claimed") {
 			if got := state(t, s, id); got != idempotency.Answered {
 				t.Fatalf("%s reads as %v", id, got)
 			}
@@ -270,7 +275,7 @@ func TestFullDisk(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestBeginsOnAFullDisk: who is started while the disk is full refuses, and goes on when there is room.
+// TestBeginsOnAFullDisk: a store that is opened while the disk is full refuses, and resumes when there is room.
 func TestBeginsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]bool{"an empty folder": true, "a folder with records": false} {
@@ -284,14 +289,15 @@ func TestBeginsOnAFullDisk(t *testing.T) {
 		d.SetRoom(1)
 		s := mustOpen(t, "store", onDisk(d))
 		ctx := within(t, time.Minute)
-		if _, claimed, err := s.Claim(ctx, request("new", 1)); claimed || !errors.Is(err, ErrFailed) || !errors.Is(err, idempotency.ErrNotTaken) {
+		_, claimed, err := s.Claim(ctx, request("new", 1))
+		if claimed || !errors.Is(err, ErrFailed) || !errors.Is(err, idempotency.ErrNotTaken) {
 			t.Errorf("%s: claimed %v, %v", name, claimed, err)
 		}
 		if err := s.Ping(ctx); !errors.Is(err, ErrFailed) {
 			t.Errorf("%s: Ping %v", name, err)
 		}
 		d.SetRoom(0)
-		eventually(t, "goes on", func() bool { return s.Ping(ctx) == nil })
+		eventually(t, "resumes", func() bool { return s.Ping(ctx) == nil })
 		claim(t, s, request("new", 1))
 		if got := state(t, s, "before"); !first && got != idempotency.Answered {
 			t.Errorf("%s: the record from before reads as %v", name, got)
@@ -300,7 +306,7 @@ func TestBeginsOnAFullDisk(t *testing.T) {
 	}
 }
 
-// firstLook is a store that tells when it was read for the first time.
+// firstLook is a store that says when it was read for the first time.
 type firstLook struct {
 	*Store
 	once sync.Once
@@ -312,8 +318,8 @@ func (f *firstLook) Get(ctx context.Context, id string) (idempotency.Record, boo
 	return f.Store.Get(ctx, id)
 }
 
-// TestHangingDisk: a call gives up with its context, or at the store's limit, while the disk hangs. The step is taken when the disk comes back, and nobody can
-// act on the record until then.
+// TestHangingDisk: a call gives up with its context, or at the store's limit, while the disk hangs. The step is
+// taken when the disk comes back, and no other step of the record until then.
 func TestHangingDisk(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -349,7 +355,7 @@ func TestHangingDisk(t *testing.T) {
 		}
 	}
 	close(release)
-	select { // the caller has left, and still the waiters are woken by his step
+	select { // the caller has left, and still its step wakes the waiters
 	case err := <-waiting:
 		if err != nil && !strings.Contains(err.Error(), "has not answered") {
 			t.Error(err)
@@ -376,7 +382,8 @@ func TestDamageWhileOpen(t *testing.T) {
 		change(t, s, id, 1, idempotency.Finish)
 	}
 	d.Damage(func(data []byte) { data[len(data)-10] ^= 1 })
-	if _, _, err := s.Get(t.Context(), "b"); !errors.Is(err, idempotency.ErrCorrupt) || !strings.Contains(err.Error(), "00000001.log") {
+	_, _, err := s.Get(t.Context(), "b")
+	if !errors.Is(err, idempotency.ErrCorrupt) || !strings.Contains(err.Error(), "00000001.log") {
 		t.Errorf("the damaged record: %v", err)
 	}
 	if _, claimed, err := s.Claim(t.Context(), request("b", 2)); claimed || !errors.Is(err, idempotency.ErrCorrupt) {
@@ -385,4 +392,45 @@ func TestDamageWhileOpen(t *testing.T) {
 	if got := state(t, s, "a"); got != idempotency.Answered || s.Stats().BadReads != 2 {
 		t.Errorf("the other record reads as %v; %d bad reads", got, s.Stats().BadReads)
 	}
+}
+
+// TestCloseThatHangs: the close of a removed segment's file can take long; no call waits for it.
+func TestCloseThatHangs(t *testing.T) {
+	d := seglogtest.New()
+	hang := make(chan struct{})
+	entered := make(chan struct{}, 100)
+	opts := onDisk(d)
+	opts.Timeout = 100 * time.Millisecond
+	s := mustOpen(t, "store", opts)
+	d.SetHook(func(op string) error {
+		if op == "close" {
+			select {
+			case entered <- struct{}{}:
+			default:
+			}
+			<-hang
+		}
+		return nil
+	})
+	claimed := make(chan struct{})
+	go func() {
+		defer close(claimed)
+		for i := range 100 {
+			id := "k" + strconv.Itoa(i)
+			_, _, _ = s.Claim(t.Context(), request(id, 1))
+			_ = s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.Free})
+		}
+	}()
+	<-entered
+	done := make(chan struct{})
+	go func() { _ = s.Ping(t.Context()); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(soon):
+		t.Error("Ping hangs")
+	}
+	close(hang)
+	<-claimed
+	d.SetHook(nil)
+	mustClose(t, s)
 }

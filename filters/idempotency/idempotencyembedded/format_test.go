@@ -61,11 +61,13 @@ func TestFolderOfTheFirstVersion(t *testing.T) {
 		}
 	}
 	rec, ok, err := s.Get(t.Context(), "answered")
-	if err != nil || !ok || rec.Token != 5 || rec.Route != "r" || rec.Principal != "p" || rec.ClientKey != "k" || !rec.Counted ||
-		!rec.Created.Equal(newClock().now()) || rec.TTL != time.Hour || !rec.Expires.Equal(newClock().now().Add(time.Hour)) {
+	now := newClock().now()
+	if err != nil || !ok || rec.Token != 5 || rec.Route != "r" || rec.Principal != "p" || rec.ClientKey != "k" ||
+		!rec.Counted || !rec.Created.Equal(now) || rec.TTL != time.Hour || !rec.Expires.Equal(now.Add(time.Hour)) {
 		t.Errorf("the record is %+v, %v, %v", rec, ok, err)
 	}
-	if b, err := s.Secret(t.Context(), "branches", 16); err != nil || hex.EncodeToString(b) != "dd0b1bd3ff39710964b50a1a48b03dce" {
+	b, err := s.Secret(t.Context(), "branches", 16)
+	if err != nil || hex.EncodeToString(b) != "dd0b1bd3ff39710964b50a1a48b03dce" {
 		t.Errorf("the secret is %x, %v", b, err)
 	}
 	if st := s.Stats(); st.Records != 4 || st.DamagedBytes != 0 || st.TornBytes != 0 || st.LiveBytes == 0 {

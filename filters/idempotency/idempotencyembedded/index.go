@@ -24,7 +24,8 @@ type slot struct {
 	seglog.Ref
 }
 
-// table is a hash table with linear probing. Its size is no power of two: it grows by a half, so that at most that much lies idle.
+// table is a hash table with linear probing. Its size is no power of two: it grows by a half, so that at
+// most that much lies idle.
 type table struct {
 	slots []slot
 	n     int
@@ -120,7 +121,8 @@ func (x *index) remove(hash uint64, at seglog.Ref) bool {
 	return false
 }
 
-// clear empties a slot and moves those behind it up, so that no search ends too early (Knuth, TAOCP 3, 6.4, algorithm R).
+// clear empties a slot and moves those behind it up, so that no search ends too early (Knuth, TAOCP 3, 6.4,
+// algorithm R).
 func (t *table) clear(i int) {
 	t.n--
 	for j := i; ; {

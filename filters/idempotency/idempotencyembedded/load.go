@@ -49,8 +49,9 @@ func (s *Store) load() error {
 		s.records.index.add(s.hash(id), f.at, seconds(f.expires))
 	}
 	if st := s.log.Stats(); st.DamagedParts > 0 {
-		s.logger.Error("the log of the embedded store is damaged: keys whose records were there, and are not named beside this, "+
-			"can be executed again", "folder", s.dir, "parts", st.DamagedParts, "bytes", st.DamagedBytes)
+		s.logger.Error("the log of the embedded store is damaged: keys whose records were there, and are not "+
+			"named beside this, can be executed again",
+			"folder", s.dir, "parts", st.DamagedParts, "bytes", st.DamagedBytes)
 	}
 	return nil
 }
@@ -65,7 +66,8 @@ func (l *loader) entry(v seglog.Entry, at seglog.Ref) error {
 		return nil
 	case kindInFlight, kindRecord, kindRemoved:
 	default:
-		return fmt.Errorf("%w: entry of kind %d at %d, which this version does not know", idempotency.ErrCorrupt, v.Kind, at.Offset)
+		return fmt.Errorf("%w: entry of kind %d at %d, which this version does not know",
+			idempotency.ErrCorrupt, v.Kind, at.Offset)
 	}
 	hash := s.hash(filters.Alias(v.Key))
 	if err := l.replace(v.Key, hash); err != nil {

@@ -59,20 +59,21 @@ func (f *lookup) record() *idempotency.Record {
 	return nil
 }
 
-// lookup begins the search for a record.
-func (s *Store) lookup(ctx context.Context, id string) (lookup, error) {
+// begin begins the search for a record.
+func (s *Store) begin(ctx context.Context, id string, f *lookup) error {
 	if len(id) > idMax {
-		return lookup{}, fmt.Errorf("idempotencyembedded: an ID of %d bytes, at most %d", len(id), idMax)
+		return fmt.Errorf("idempotencyembedded: an ID of %d bytes, at most %d", len(id), idMax)
 	}
 	if err := ctx.Err(); err != nil {
-		return lookup{}, fmt.Errorf("idempotencyembedded: %w", err)
+		return fmt.Errorf("idempotencyembedded: %w", err)
 	}
-	return lookup{id: id, hash: s.hash(id)}, nil
+	f.id, f.hash = id, s.hash(id)
+	return nil
 }
 
 // locateLocked finds what stands for the ID when no step of it is being written. The error may be errAgain.
 func (s *Store) locateLocked(f *lookup) error {
-	c := s.log.Condition()
+	c := s.log.ConditionLocked()
 	if c.Stalled != nil {
 		return notTaken(c.Stalled)
 	}
@@ -139,8 +140,8 @@ func (s *Store) readCandidates(f *lookup) {
 			return
 		}
 		s.badReads.Add(1)
-		s.logger.Error("a record of the embedded store cannot be read", "file", s.log.Path(at.Segment), "offset", at.Offset,
-			"bytes", at.Len, "error", err)
+		s.logger.Error("a record of the embedded store cannot be read",
+			"file", s.log.Path(at.Segment), "offset", at.Offset, "bytes", at.Len, "error", err)
 		f.readErr = notTaken(fmt.Errorf("idempotencyembedded: %w", asCorrupt(err)))
 		return
 	}

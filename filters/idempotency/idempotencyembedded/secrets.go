@@ -82,7 +82,8 @@ func (s *Store) trySecret(name string, n int) ([]byte, *seglog.Batch, error) {
 	defer s.mu.Unlock()
 	if sec := s.secrets.values[name]; sec != nil {
 		if len(sec.value) != n {
-			return nil, nil, fmt.Errorf("idempotencyembedded: secret %q has %d bytes, asked for %d", name, len(sec.value), n)
+			return nil, nil, fmt.Errorf("idempotencyembedded: secret %q has %d bytes, asked for %d",
+				name, len(sec.value), n)
 		}
 		return bytes.Clone(sec.value), nil, nil
 	}
@@ -99,7 +100,7 @@ func (s *Store) trySecret(name string, n int) ([]byte, *seglog.Batch, error) {
 }
 
 func (s *Store) appendSecretLocked(sec *secret) (*seglog.Batch, error) {
-	b, err := s.log.Append(seglog.Header{Kind: kindSecret, Key: sec.name, Expires: time.Unix(0, 0)}, sec)
+	b, err := s.log.AppendLocked(seglog.Header{Kind: kindSecret, Key: sec.name, Expires: time.Unix(0, 0)}, sec)
 	if err != nil {
 		return nil, notTaken(err)
 	}

@@ -6,7 +6,7 @@ import "github.com/sluice-gateway/sluice/filters/store/seglog"
 type Stats struct {
 	seglog.Stats        // of its log
 	Records      int    // live and expired ones that were not swept yet
-	InFlight     int    // of them: in flight, or a step of theirs is being written
+	InFlight     int    // of them: in flight, or with a step that is being written
 	BadReads     uint64 // of records that were not as they were written
 }
 

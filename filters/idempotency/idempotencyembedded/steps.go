@@ -37,7 +37,8 @@ func (s *Store) appendLocked(e *entry, next *idempotency.Record) (b *seglog.Batc
 	s.recountLocked(e.rec.ID, e.record(), next)
 	if next == nil {
 		e.next = idempotency.Record{}
-		b, err = s.log.Append(seglog.Header{Kind: kindRemoved, Key: e.rec.ID, Expires: e.rec.Expires, Tombstone: true}, e)
+		h := seglog.Header{Kind: kindRemoved, Key: e.rec.ID, Expires: e.rec.Expires, Tombstone: true}
+		b, err = s.log.AppendLocked(h, e)
 	} else {
 		e.next = *next
 		h := seglog.Header{Kind: kindRecord, Key: next.ID, Expires: next.Expires}
@@ -47,7 +48,7 @@ func (s *Store) appendLocked(e *entry, next *idempotency.Record) (b *seglog.Batc
 		if next.Counted {
 			h.Flags = flagCounted
 		}
-		b, err = s.log.Append(h, e)
+		b, err = s.log.AppendLocked(h, e)
 		if e.next.Response = nil; h.Kind != kindInFlight {
 			// Goes to the index: no more of it is needed, and the rest may lie in the caller's buffers.
 			e.next = idempotency.Record{State: next.State, Expires: next.Expires, Counted: next.Counted}
@@ -203,7 +204,7 @@ func (o *logOwner) Relocate(v seglog.Entry, at seglog.Ref) (*seglog.Batch, error
 	if !live {
 		return nil, nil
 	}
-	return s.log.Copy(v, at)
+	return s.log.CopyLocked(v, at)
 }
 
 // Rescue implements [seglog.Owner]: it writes the secrets whose entries are not readable again, from

@@ -63,7 +63,7 @@ type Store struct {
 	openKeys openkeys.Counter
 	badReads atomic.Uint64
 
-	mu      sync.Mutex // orders the steps in the log; nothing waits for the disk under it
+	mu      sync.Mutex // shared with the log, in which it orders the steps; nothing waits for the disk under it
 	records records
 	secrets secrets
 
@@ -80,7 +80,8 @@ var _ idempotency.Store = (*Store)(nil)
 func Open(dir string, opts Options) (*Store, error) {
 	seed := maphash.MakeSeed()
 	s := &Store{
-		dir: dir, logger: opts.Logger, now: opts.Now, hash: opts.hash, maxRecords: opts.MaxRecords, sweepEvery: opts.SweepEvery,
+		dir: dir, logger: opts.Logger, now: opts.Now, hash: opts.hash,
+		maxRecords: opts.MaxRecords, sweepEvery: opts.SweepEvery,
 		records: newRecords(), secrets: newSecrets(), quit: make(chan struct{}),
 	}
 	if s.logger == nil {
@@ -106,7 +107,7 @@ func Open(dir string, opts Options) (*Store, error) {
 }
 
 func (s *Store) open(opts Options) (err error) {
-	s.log, err = seglog.Open(s.dir, seglog.Options{
+	s.log, err = seglog.Open(s.dir, &s.mu, seglog.Options{
 		Logger: s.logger, Timeout: opts.Timeout, SegmentBytes: opts.SegmentBytes, CompactEvery: s.sweepEvery,
 		RetryAfter: opts.retry, Disk: opts.disk,
 	})
@@ -138,8 +139,9 @@ func (s *Store) Close() error {
 
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
-	f, err := s.lookup(ctx, c.ID)
+	var f lookup
 	var rec idempotency.Record
+	err := s.begin(ctx, c.ID, &f)
 	for err == nil {
 		var claimed bool
 		var b *seglog.Batch
@@ -154,18 +156,18 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	return idempotency.Record{}, false, err
 }
 
-// tryClaim decides a claim. rec becomes the record that stands then, when the batch is durable. The
-// error may be errAgain.
-func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotency.Record) (bool, *seglog.Batch, error) {
+// tryClaim decides a claim. rec becomes the record that stands then, once the batch is durable; without a
+// batch it stands already. The error may be errAgain.
+func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotency.Record) (
+	claimed bool, b *seglog.Batch, err error,
+) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.locateLocked(f); err != nil {
 		return false, nil, err
 	}
 	old, now := f.record(), s.now()
-	next, claimed := idempotency.Claim(old, *c, now)
-	if !claimed {
-		*rec = next
+	if *rec, claimed = idempotency.Claim(old, *c, now); !claimed {
 		return false, nil, nil
 	}
 	if f.down != nil {
@@ -175,22 +177,21 @@ func (s *Store) tryClaim(f *lookup, c *idempotency.ClaimRequest, rec *idempotenc
 		return false, nil, fmt.Errorf("%w: %w: %d, which is the most that this store keeps",
 			idempotency.ErrNotTaken, ErrFull, s.maxRecords)
 	}
-	if !s.countLocked(old, &next, c.MaxOpen, now) {
+	if !s.countLocked(old, rec, c.MaxOpen, now) {
 		return false, nil, idempotency.ErrTooManyOpen
 	}
-	next.OwnTexts()
-	e := s.records.acquire(f, next.ID)
-	*rec = next
-	if next.NotDispatched && next.Attempt == 1 {
+	rec.OwnTexts()
+	e := s.records.acquire(f, rec.ID)
+	if rec.NotDispatched && rec.Attempt == 1 {
 		// A claim with nothing sent is gone after a crash anyway, and what is on disk before it is over.
-		s.recountLocked(next.ID, e.record(), &next)
+		s.recountLocked(rec.ID, e.record(), rec)
 		s.log.Discard(e.at)
 		e.at = seglog.Ref{}
-		e.rec, e.exists = next, true
-		s.waiting.Wake(next.ID)
+		e.rec, e.exists = *rec, true
+		s.waiting.Wake(rec.ID)
 		return true, nil, nil
 	}
-	b, err := s.appendLocked(e, &next)
+	b, err = s.appendLocked(e, rec)
 	return true, b, err
 }
 
@@ -199,7 +200,8 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	if err := checkResponse(ch.Response); err != nil {
 		return err
 	}
-	f, err := s.lookup(ctx, id)
+	var f lookup
+	err := s.begin(ctx, id, &f)
 	for err == nil {
 		var b *seglog.Batch
 		if b, err = s.tryChange(&f, token, ch); err == nil {
@@ -229,7 +231,8 @@ func (s *Store) tryChange(f *lookup, token uint64, ch idempotency.Change) (*segl
 	case ch.Op == idempotency.Renew && next.State == idempotency.InFlight && next.Attempt == old.Attempt:
 		f.e.rec = next // need not be on disk: after a crash the record is settled whatever its lease says
 		return nil, nil
-	case next.State == old.State && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Delegate):
+	case next.State == old.State &&
+		(ch.Op == idempotency.Finish || ch.Op == idempotency.Free || ch.Op == idempotency.Delegate):
 		return nil, nil // that step again
 	}
 	return s.stepLocked(f, &next)
@@ -244,7 +247,8 @@ func checkResponse(response []byte) error {
 
 // Get implements [idempotency.Store]. It waits for a step of the record that is being written.
 func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
-	f, err := s.lookup(ctx, id)
+	var f lookup
+	err := s.begin(ctx, id, &f)
 	for err == nil {
 		var rec idempotency.Record
 		var ok bool
@@ -276,7 +280,8 @@ func (s *Store) Resolve(ctx context.Context, id string, response []byte, force b
 	if err := checkResponse(response); err != nil {
 		return false, err
 	}
-	f, err := s.lookup(ctx, id)
+	var f lookup
+	err := s.begin(ctx, id, &f)
 	for err == nil {
 		var ok bool
 		var b *seglog.Batch
@@ -317,8 +322,8 @@ func (s *Store) tryResolve(f *lookup, response []byte, force bool) (bool, *seglo
 	return err == nil, b, err
 }
 
-// forgetDamaged removes a record that cannot be read, on the word of an operator, who knows what the
-// outcome of its request was.
+// forgetDamaged removes a record that cannot be read. An operator asks for it and knows the outcome of its
+// request.
 func (s *Store) forgetDamaged(ctx context.Context, id string) (bool, error) {
 	if err := s.waitWritable(ctx); err != nil {
 		return false, err

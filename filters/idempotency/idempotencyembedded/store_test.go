@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/storetest"
+	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -81,7 +82,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func request(id string, token uint64) idempotency.ClaimRequest {
-	return idempotency.ClaimRequest{ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k", Lease: time.Minute, Cap: 10 * time.Minute, TTL: time.Hour}
+	return idempotency.ClaimRequest{
+		ID: id, Token: token, Route: "r", Principal: "p", ClientKey: "k",
+		Lease: time.Minute, Cap: 10 * time.Minute, TTL: time.Hour,
+	}
 }
 
 func claim(t testing.TB, s *Store, c idempotency.ClaimRequest) {
@@ -107,7 +111,7 @@ func state(t testing.TB, s *Store, id string) idempotency.State {
 		t.Fatalf("%s: %v", id, err)
 	}
 	if ok && rec.State == idempotency.Answered && string(rec.Response) != id {
-		t.Fatalf("%s has the answer %q", id, rec.Response)
+		t.Fatalf("%s has the recorded response %q", id, rec.Response)
 	}
 	if !ok {
 		return 0
@@ -117,7 +121,11 @@ func state(t testing.TB, s *Store, id string) idempotency.State {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for name, opts := range map[string]Options{"": {}, "one hash": {hash: func(string) uint64 { return 7 }}, "small segments": {SegmentBytes: 4 << 10, SweepEvery: time.Millisecond}} {
+	for name, opts := range map[string]Options{
+		"":               {},
+		"one hash":       {hash: func(string) uint64 { return 7 }},
+		"small segments": {SegmentBytes: 4 << 10, SweepEvery: time.Millisecond},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storetest.Run(t, func(t *testing.T) storetest.Harness {
@@ -157,12 +165,12 @@ func TestReopen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"in-flight", "unsent", "handed", "answered", "unknown", "freed", "renewed"} {
+	for _, id := range []string{"in-flight", "not-dispatched", "delegated", "answered", "unknown", "freed", "renewed"} {
 		r := request(id, 5)
-		r.NotDispatched = id == "unsent" || id == "handed"
+		r.NotDispatched = id == "not-dispatched" || id == "delegated"
 		claim(t, s, r)
 	}
-	change(t, s, "handed", 5, idempotency.Delegate)
+	change(t, s, "delegated", 5, idempotency.Delegate)
 	change(t, s, "answered", 5, idempotency.Finish)
 	change(t, s, "unknown", 5, idempotency.MarkUnknown)
 	change(t, s, "freed", 5, idempotency.Free)
@@ -171,8 +179,8 @@ func TestReopen(t *testing.T) {
 
 	s = mustOpen(t, dir, Options{Now: c.now})
 	for id, want := range map[string]idempotency.State{
-		"in-flight": idempotency.Unknown, "renewed": idempotency.Unknown, "unsent": 0, "freed": 0,
-		"handed": idempotency.Delegated, "answered": idempotency.Answered, "unknown": idempotency.Unknown,
+		"in-flight": idempotency.Unknown, "renewed": idempotency.Unknown, "not-dispatched": 0, "freed": 0,
+		"delegated": idempotency.Delegated, "answered": idempotency.Answered, "unknown": idempotency.Unknown,
 	} {
 		if got := state(t, s, id); got != want {
 			t.Errorf("%s after reopening: state %v; want %v", id, got, want)
@@ -191,13 +199,13 @@ func TestReopen(t *testing.T) {
 	if rec, claimed, err := s.Claim(ctx, retry); err != nil || !claimed || rec.Attempt != 2 {
 		t.Errorf("retry: %v, attempt %d, %v", claimed, rec.Attempt, err)
 	}
-	claim(t, s, request("unsent", 6))
-	change(t, s, "unsent", 6, idempotency.Finish)
-	change(t, s, "handed", 5, idempotency.Finish)
+	claim(t, s, request("not-dispatched", 6))
+	change(t, s, "not-dispatched", 6, idempotency.Finish)
+	change(t, s, "delegated", 5, idempotency.Finish)
 	mustClose(t, s)
 	s = mustOpen(t, dir, Options{Now: c.now})
 	defer mustClose(t, s)
-	for _, id := range []string{"unsent", "handed", "answered"} {
+	for _, id := range []string{"not-dispatched", "delegated", "answered"} {
 		if got := state(t, s, id); got != idempotency.Answered {
 			t.Errorf("%s: %v", id, got)
 		}
@@ -265,7 +273,8 @@ func TestMaxRecords(t *testing.T) {
 			change(t, s, strconv.Itoa(i), 1, idempotency.Finish)
 		}
 	}
-	if _, claimed, err := s.Claim(within(t, soon), request("more", 1)); claimed || !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "10") {
+	_, claimed, err := s.Claim(within(t, soon), request("more", 1))
+	if claimed || !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "10") {
 		t.Errorf("the eleventh record: %v, %v", claimed, err)
 	}
 	if _, claimed, err := s.Claim(within(t, soon), request("4", 1)); claimed || err != nil { // one that is there
@@ -303,6 +312,42 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 	if _, err := s.List(t.Context(), idempotency.Query{}, 1); !errors.Is(err, ErrClosed) {
 		t.Errorf("List after Close: %v", err)
+	}
+}
+
+// TestNotDispatchedOverExpired: a claim with nothing sent, of a key whose record has expired and was not
+// swept, is free after a crash.
+func TestNotDispatchedOverExpired(t *testing.T) {
+	d, c := seglogtest.New(), newClock()
+	opts := Options{disk: d, Now: c.now, SweepEvery: time.Hour}
+	s := mustOpen(t, "store", opts)
+	claim(t, s, request("a", 1))
+	change(t, s, "a", 1, idempotency.Finish)
+	c.advance(2 * time.Hour)
+	u := request("a", 2)
+	u.NotDispatched = true
+	claim(t, s, u)
+	mustClose(t, s)
+	s = mustOpen(t, "store", opts)
+	defer mustClose(t, s)
+	if got := state(t, s, "a"); got != 0 {
+		t.Errorf("nothing was sent, and it reads as %v", got)
+	}
+}
+
+// TestFarExpiry: an absurd TTL does not overflow: the record is there after a restart.
+func TestFarExpiry(t *testing.T) {
+	d := seglogtest.New()
+	s := mustOpen(t, "store", Options{disk: d, SweepEvery: time.Hour})
+	a := request("a", 1)
+	a.TTL = 240 * 366 * 24 * time.Hour
+	claim(t, s, a)
+	change(t, s, "a", 1, idempotency.Finish)
+	mustClose(t, s)
+	s = mustOpen(t, "store", Options{disk: d, SweepEvery: time.Hour})
+	defer mustClose(t, s)
+	if got := state(t, s, "a"); got != idempotency.Answered {
+		t.Errorf("the record reads as %v after a restart", got)
 	}
 }
 

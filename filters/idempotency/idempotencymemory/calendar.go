@@ -2,8 +2,9 @@ package idempotencymemory
 
 import "time"
 
-// calendar finds the records that have expired: those of one second are a list. To put one in, or to move one, takes the same time however
-// many there are, and touches no other record; a heap would touch a dozen. The price is that a record goes up to a second late.
+// calendar finds the records that have expired: those of one second are a list. To add one, or to move one,
+// takes the same time however many there are, and touches no other record; a heap would touch a dozen. The
+// price is that a record is removed up to a second late.
 type calendar struct {
 	seconds map[int64]*entry // the first of those that expire in that second (Unix time)
 	from    int64            // none expires in an earlier second

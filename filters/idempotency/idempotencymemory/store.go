@@ -18,21 +18,21 @@ import (
 
 const (
 	shards = 64
-	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so more than one is enough for the
-	// shard to shrink.
+	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so
+	// more than one is enough for the shard to shrink.
 	sweepPerCall = 4
 	// spareMax is how many entries of removed records a shard keeps for new ones.
 	spareMax = 256
 )
 
-// Store is an [idempotency.Store] in memory; make it with [New]. The answers of records that it returns lie in its memory: they must not
-// be changed.
+// Store is an [idempotency.Store] in memory; make it with [New]. It is safe for concurrent use. The recorded
+// responses of records that it returns lie in its memory: they must not be changed.
 type Store struct {
-	now     func() time.Time
-	seed    maphash.Seed
-	shards  [shards]shard
-	waiting waiting.List
-	open    openkeys.Counter
+	now      func() time.Time
+	seed     maphash.Seed
+	shards   [shards]shard
+	waiting  waiting.List
+	openKeys openkeys.Counter
 
 	secretsMu sync.Mutex
 	secrets   map[string][]byte
@@ -47,21 +47,22 @@ func New(now func() time.Time) *Store {
 	}
 	s := &Store{now: now, seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
 	for i := range s.shards {
-		s.shards[i].open = &s.open
+		s.shards[i].openKeys = &s.openKeys
 		s.shards[i].records = map[string]*entry{}
 		s.shards[i].expiry.seconds = map[int64]*entry{}
 	}
 	return s
 }
 
-// shard is a part of the records: by ID, and by expiry.
+// shard is a part of the records: by ID, and by expiry. The mutex guards what is behind it.
 type shard struct {
-	open    *openkeys.Counter
+	openKeys *openkeys.Counter
+
 	mu      sync.Mutex
 	records map[string]*entry
 	expiry  calendar
-	free    *entry // of removed records, to be used again; linked by behind
-	spare   int    // how many
+	spare   *entry // of removed records, to be used again; linked by behind
+	spares  int    // how many
 }
 
 type entry struct {
@@ -83,106 +84,102 @@ func (e *entry) record() *idempotency.Record {
 	return &e.rec
 }
 
-// put stores a record in the entry that its ID has, nil for none so far.
-func (h *shard) put(e *entry, rec *idempotency.Record) {
+// putLocked stores a record in the entry that its ID has, nil for none so far.
+func (h *shard) putLocked(e *entry, rec *idempotency.Record) {
 	if e == nil {
-		e = h.entry()
+		e = h.newEntryLocked()
 		e.rec = *rec
 		h.records[rec.ID] = e
 		h.expiry.add(e)
 		return
 	}
 	if rec.Counted && e.rec.Counted {
-		h.open.Move(idempotency.Owner(rec.ID), e.rec.Expires, rec.Expires)
+		h.openKeys.Move(idempotency.Owner(rec.ID), e.rec.Expires, rec.Expires)
 	}
 	e.rec = *rec
 	h.expiry.move(e)
 }
 
-func (h *shard) remove(e *entry) {
+func (h *shard) removeLocked(e *entry) {
 	if e.rec.Counted {
-		h.open.Remove(idempotency.Owner(e.rec.ID), e.rec.Expires)
+		h.openKeys.Remove(idempotency.Owner(e.rec.ID), e.rec.Expires)
 	}
 	delete(h.records, e.rec.ID)
 	h.expiry.remove(e)
 	*e = entry{}
-	if h.spare < spareMax {
-		e.behind = h.free
-		h.free = e
-		h.spare++
+	if h.spares < spareMax {
+		e.behind = h.spare
+		h.spare = e
+		h.spares++
 	}
 }
 
-// entry returns an empty one.
-func (h *shard) entry() *entry {
-	e := h.free
+func (h *shard) newEntryLocked() *entry {
+	e := h.spare
 	if e == nil {
 		return new(entry)
 	}
-	h.free = e.behind
-	h.spare--
+	h.spare = e.behind
+	h.spares--
 	e.behind = nil
 	return e
 }
 
-func (h *shard) sweep(now time.Time) {
+// sweepLocked removes a few of the expired records. Each call on a shard begins with it.
+func (h *shard) sweepLocked(now time.Time) {
 	for range sweepPerCall {
 		e := h.expiry.expired(now)
 		if e == nil {
 			return
 		}
-		h.remove(e)
+		h.removeLocked(e)
 	}
 }
 
-// lock returns the record's shard, locked and swept, and the time of the call.
-func (s *Store) lock(id string) (*shard, time.Time) {
-	h := &s.shards[maphash.String(s.seed, id)%shards]
-	h.mu.Lock()
-	now := s.now()
-	h.sweep(now)
-	return h, now
-}
+func (s *Store) shard(id string) *shard { return &s.shards[maphash.String(s.seed, id)%shards] }
 
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h, now := s.lock(c.ID)
+	h := s.shard(c.ID)
+	h.mu.Lock()
+	now := s.now()
+	h.sweepLocked(now)
 	e := h.records[c.ID]
 	next, claimed := idempotency.Claim(e.record(), c, now)
 	if !claimed {
 		h.mu.Unlock()
 		return next, false, nil
 	}
-	if !s.count(e.record(), &next, c.MaxOpen, now) {
+	if !h.countLocked(e.record(), &next, c.MaxOpen, now) {
 		h.mu.Unlock()
 		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
 	next.OwnTexts()
-	h.put(e, &next)
+	h.putLocked(e, &next)
 	h.mu.Unlock()
 	s.waiting.Wake(c.ID)
 	return next, true, nil
 }
 
-// count counts a claimed record that has to be; false: its owner has too many.
-func (s *Store) count(old, next *idempotency.Record, max int, now time.Time) bool {
+// countLocked counts a claimed record that has to be; false: its owner has too many.
+func (h *shard) countLocked(old, next *idempotency.Record, most int, now time.Time) bool {
 	owner := idempotency.Owner(next.ID)
 	if !next.Counted {
 		return true
 	}
 	if _, live := idempotency.View(old, now); live { // a further attempt
 		if !old.Counted {
-			s.open.Keep(owner, next.Expires)
+			h.openKeys.Keep(owner, next.Expires)
 		}
 		return true
 	}
 	if old != nil && old.Counted { // over, and not swept yet
-		s.open.Remove(owner, old.Expires)
+		h.openKeys.Remove(owner, old.Expires)
 	}
-	return s.open.Add(owner, next.Expires, now, max)
+	return h.openKeys.Add(owner, next.Expires, now, most)
 }
 
 // Change implements [idempotency.Store].
@@ -196,15 +193,18 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	case idempotency.Delegate:
 		ch.GID = strings.Clone(ch.GID)
 	}
-	h, now := s.lock(id)
+	h := s.shard(id)
+	h.mu.Lock()
+	now := s.now()
+	h.sweepLocked(now)
 	e := h.records[id]
 	next, remove, err := idempotency.Apply(e.record(), token, ch, now)
 	switch {
 	case err != nil:
 	case remove:
-		h.remove(e)
+		h.removeLocked(e)
 	default:
-		h.put(e, &next)
+		h.putLocked(e, &next)
 	}
 	h.mu.Unlock()
 	if err == nil && ch.Op != idempotency.Renew {
@@ -218,7 +218,10 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h, now := s.lock(id)
+	h := s.shard(id)
+	h.mu.Lock()
+	now := s.now()
+	h.sweepLocked(now)
 	e := h.records[id]
 	rec, ok := idempotency.View(e.record(), now)
 	h.mu.Unlock()
@@ -254,25 +257,28 @@ func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]ide
 }
 
 // Resolve implements [idempotency.Store].
-func (s *Store) Resolve(ctx context.Context, id string, answer []byte, force bool) (bool, error) {
+func (s *Store) Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	answer = bytes.Clone(answer)
-	h, now := s.lock(id)
+	response = bytes.Clone(response)
+	h := s.shard(id)
+	h.mu.Lock()
+	now := s.now()
+	h.sweepLocked(now)
 	e := h.records[id]
 	_, there := idempotency.View(e.record(), now)
 	if !there {
 		h.mu.Unlock()
 		return false, nil
 	}
-	next, remove, err := idempotency.Resolve(&e.rec, answer, force, fence.NewToken(), now)
+	next, remove, err := idempotency.Resolve(&e.rec, response, force, fence.NewToken(), now)
 	switch {
 	case err != nil:
 	case remove:
-		h.remove(e)
+		h.removeLocked(e)
 	default:
-		h.put(e, &next)
+		h.putLocked(e, &next)
 	}
 	h.mu.Unlock()
 	if err != nil {
@@ -296,12 +302,12 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 		s.secrets[name] = secret
 	}
 	if len(secret) != n {
-		return nil, fmt.Errorf("memorystore: secret %q has %d bytes, asked for %d", name, len(secret), n)
+		return nil, fmt.Errorf("idempotencymemory: secret %q has %d bytes, asked for %d", name, len(secret), n)
 	}
 	return append([]byte(nil), secret...), nil
 }
 
-// Len returns the number of records held, expired ones that were not swept yet among them.
+// Len returns the number of records, expired ones that were not swept yet among them.
 func (s *Store) Len() int {
 	n := 0
 	for i := range s.shards {

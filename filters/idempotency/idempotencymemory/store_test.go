@@ -53,19 +53,22 @@ func TestConformanceOnTheRealClock(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Harness { return storetest.Harness{Store: New(nil)} })
 }
 
-// TestExpiredRecordsAreSwept: the number of records held follows the live ones, though no call ever asks for the dead ones again.
+// TestExpiredRecordsAreSwept: the number of records follows that of the live ones, though no call ever asks for
+// the dead ones again.
 func TestExpiredRecordsAreSwept(t *testing.T) {
 	c := &clock{t: time.Unix(1_790_000_000, 0)}
 	s := New(c.now)
 	ctx := context.Background()
 	for i := range 20_000 {
-		req := idempotency.ClaimRequest{ID: fmt.Sprint(i), Token: 1, Lease: time.Second, Cap: time.Second, TTL: 9 * time.Second}
+		req := idempotency.ClaimRequest{
+			ID: fmt.Sprint(i), Token: 1, Lease: time.Second, Cap: time.Second, TTL: 9 * time.Second,
+		}
 		if _, claimed, err := s.Claim(ctx, req); err != nil || !claimed {
 			t.Fatal(claimed, err)
 		}
 		c.advance(10 * time.Millisecond) // 1000 live at a time
 		if n := s.Len(); n > 1500 {
-			t.Fatalf("%d records held after %d claims, 1000 are live; want 1500 at most", n, i+1)
+			t.Fatalf("%d records after %d claims, 1000 are live; want 1500 at most", n, i+1)
 		}
 	}
 }
@@ -79,7 +82,8 @@ func BenchmarkClaimFinish(b *testing.B) {
 	for b.Loop() {
 		i++
 		id := fmt.Sprint(i)
-		_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Second, Cap: time.Second, TTL: time.Second})
+		c := idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Second, Cap: time.Second, TTL: time.Second}
+		_, _, _ = s.Claim(ctx, c)
 		_ = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Response: a})
 	}
 }

@@ -28,11 +28,11 @@ func lateResponse(t *testing.T, h Harness, id string, status int) idempotency.Ch
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	return idempotency.Change{Op: idempotency.Finish, Response: answer(status), Created: rec.Created}
+	return idempotency.Change{Op: idempotency.Finish, Response: response(status), Created: rec.Created}
 }
 
-// testLateOwner: an owner whose record was taken over settles it when the one who took it over has ended without a
-// response; from then on it is that one who is fenced off.
+// testLateOwner: an owner whose record was taken over settles it when the claim that took it over has ended
+// without a response; from then on it is that claim that is fenced off.
 func testLateOwner(t *testing.T, h Harness) {
 	for name, end := range map[string]func(second idempotency.ClaimRequest){
 		"not executed": func(second idempotency.ClaimRequest) {
@@ -45,12 +45,16 @@ func testLateOwner(t *testing.T, h Harness) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := takenOver(t, h)
-			mustLose(t, h.Store, first.ID, first.Token, lateResponse(t, h, first.ID, 201)) // the second one may be at it
+			// The second one may be executing.
+			mustLose(t, h.Store, first.ID, first.Token, lateResponse(t, h, first.ID, 201))
 			end(second)
 			mustGet(t, h.Store, first.ID, idempotency.Unknown)
 			late, own := lateResponse(t, h, first.ID, 201), lateResponse(t, h, first.ID, 200)
-			for _, op := range []idempotency.Op{idempotency.Renew, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate} {
-				mustLose(t, h.Store, first.ID, first.Token, idempotency.Change{Op: op, Lease: time.Minute, Created: late.Created})
+			for _, op := range []idempotency.Op{
+				idempotency.Renew, idempotency.Free, idempotency.MarkUnknown, idempotency.Delegate,
+			} {
+				ch := idempotency.Change{Op: op, Lease: time.Minute, Created: late.Created}
+				mustLose(t, h.Store, first.ID, first.Token, ch)
 			}
 			for range 2 { // again: an acknowledgement may be lost
 				mustChange(t, h.Store, first.ID, first.Token, late)
@@ -58,13 +62,14 @@ func testLateOwner(t *testing.T, h Harness) {
 			mustLose(t, h.Store, first.ID, second.Token, own)
 			mustLose(t, h.Store, first.ID, second.Token, idempotency.Change{Op: idempotency.Free})
 			rec := mustNotClaim(t, h.Store, request(first.ID), idempotency.Answered)
-			if !bytes.Equal(rec.Response, answer(201)) || rec.Token != first.Token || !rec.Created.Equal(late.Created) {
+			if !bytes.Equal(rec.Response, response(201)) || rec.Token != first.Token ||
+				!rec.Created.Equal(late.Created) {
 				t.Errorf("settled as %+v", rec)
 			}
 		})
 	}
 	first, second := takenOver(t, h)
-	mustChange(t, h.Store, first.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+	mustChange(t, h.Store, first.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 	mustLose(t, h.Store, first.ID, first.Token, lateResponse(t, h, first.ID, 201))
 }
 
@@ -78,13 +83,14 @@ func testLateOwnerOfAnotherRecord(t *testing.T, h Harness) {
 	mustClaim(t, h.Store, second)
 	mustChange(t, h.Store, second.ID, second.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	for _, of := range []time.Time{created, {}} {
-		mustLose(t, h.Store, first.ID, first.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201), Created: of})
+		ch := idempotency.Change{Op: idempotency.Finish, Response: response(201), Created: of}
+		mustLose(t, h.Store, first.ID, first.Token, ch)
 	}
 	mustGet(t, h.Store, first.ID, idempotency.Unknown)
 }
 
-// testTakeOverLapses: a further attempt of which nothing was sent does not make the key free when its lease is over: what
-// became of the one before is still unknown.
+// testTakeOverLapses: a further attempt of which nothing was sent does not make the key free when its lease is
+// over: the outcome of the one before is still unknown.
 func testTakeOverLapses(t *testing.T, h Harness) {
 	first := request(newID())
 	mustClaim(t, h.Store, first)

@@ -16,7 +16,8 @@ import (
 // sameRecord compares two records; times may differ by less than slack and need not share a zone.
 func sameRecord(a, b idempotency.Record, slack time.Duration) bool {
 	near := func(x, y time.Time) bool { return x.Equal(y) || x.Sub(y).Abs() < slack }
-	if !near(a.Created, b.Created) || !near(a.LeaseUntil, b.LeaseUntil) || !near(a.CapUntil, b.CapUntil) || !near(a.Expires, b.Expires) {
+	if !near(a.Created, b.Created) || !near(a.LeaseUntil, b.LeaseUntil) || !near(a.CapUntil, b.CapUntil) ||
+		!near(a.Expires, b.Expires) {
 		return false
 	}
 	for _, r := range []*idempotency.Record{&a, &b} {
@@ -34,8 +35,9 @@ type model struct {
 	base    string              // the keys of this run begin so: one store serves all runs
 }
 
-// draw draws a span. A store with a clock that stands still between steps is brought to the very ends of leases and records. On a real
-// clock a few seconds must decide nothing: there no sum of the spans by which time goes on comes near a lease, a cap or an expiry.
+// draw draws a span. A store with a clock that stands still between steps is brought to the very ends of leases
+// and records. On a real clock a few seconds must decide nothing: there no sum of the spans by which time goes
+// on comes near a lease, a cap or an expiry.
 func (m *model) draw(t *rapid.T, name string, choices ...time.Duration) time.Duration {
 	return rapid.SampledFrom(choices).Draw(t, name)
 }
@@ -81,7 +83,7 @@ func (m *model) claim(t *rapid.T) {
 	if rapid.Bool().Draw(t, "retry of one claim") {
 		c.RetryOf = m.token(t, id)
 	}
-	c.NotDispatched = rapid.Bool().Draw(t, "unsent")
+	c.NotDispatched = rapid.Bool().Draw(t, "not dispatched")
 	c.Lease = m.draw(t, "lease", 10*time.Minute, 20*time.Minute)
 	c.Cap = m.draw(t, "cap", 20*time.Minute, 40*time.Minute)
 	c.TTL = m.draw(t, "ttl", 30*time.Minute, time.Hour)
@@ -101,15 +103,17 @@ func (m *model) claim(t *rapid.T) {
 func (m *model) change(t *rapid.T) {
 	id := m.key(t)
 	token := m.token(t, id)
-	ch := idempotency.Change{Op: idempotency.Op(rapid.IntRange(int(idempotency.Renew), int(idempotency.Delegate)).Draw(t, "op"))}
+	op := rapid.IntRange(int(idempotency.Renew), int(idempotency.Delegate)).Draw(t, "op")
+	ch := idempotency.Change{Op: idempotency.Op(op)}
 	switch ch.Op {
 	case idempotency.Renew:
 		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
 		ch.Lease = m.draw(t, "lease", 10*time.Minute, time.Hour)
 	case idempotency.Finish:
-		ch.Response = answer(rapid.IntRange(200, 599).Draw(t, "status"))
+		ch.Response = response(rapid.IntRange(200, 599).Draw(t, "status"))
 		if rec := m.records[id]; rec != nil {
-			ch.Created = rec.Created.Add(rapid.SampledFrom([]time.Duration{0, 0, time.Second}).Draw(t, "of another record"))
+			of := rapid.SampledFrom([]time.Duration{0, 0, time.Second}).Draw(t, "of another record")
+			ch.Created = rec.Created.Add(of)
 		}
 	case idempotency.Delegate:
 		ch.GID = rapid.StringMatching("[0-9a-v]{40}").Draw(t, "gid")
@@ -131,7 +135,7 @@ func (m *model) resolve(t *rapid.T) {
 	id := m.key(t)
 	var a []byte
 	if rapid.Bool().Draw(t, "as answered") {
-		a = answer(299)
+		a = response(299)
 	}
 	now := m.now()
 	_, there := idempotency.View(m.records[id], now)
@@ -191,7 +195,9 @@ func (m *model) shift(d time.Duration) {
 	m.h.Shift(d)
 	for id, rec := range m.records {
 		c := *rec
-		c.Created, c.LeaseUntil, c.CapUntil, c.Expires = c.Created.Add(-d), c.LeaseUntil.Add(-d), c.CapUntil.Add(-d), c.Expires.Add(-d)
+		for _, at := range []*time.Time{&c.Created, &c.LeaseUntil, &c.CapUntil, &c.Expires} {
+			*at = at.Add(-d)
+		}
 		m.records[id] = &c
 	}
 }
@@ -202,14 +208,19 @@ func testModel(t *testing.T, h Harness) {
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
-		m := &model{h: h, ctx: ctx, records: map[string]*idempotency.Record{}, tokens: map[string][]uint64{}, base: fmt.Sprintf("%s-%d-", run, n)}
+		m := &model{
+			h: h, ctx: ctx, base: fmt.Sprintf("%s-%d-", run, n),
+			records: map[string]*idempotency.Record{}, tokens: map[string][]uint64{},
+		}
 		steps := map[string]func(*rapid.T){
-			"": m.check, "claim": m.claim, "claim again": m.claim, "change": m.change, "change again": m.change, "resolve": m.resolve,
+			"": m.check, "claim": m.claim, "claim again": m.claim,
+			"change": m.change, "change again": m.change, "resolve": m.resolve,
 		}
 		switch {
 		case h.Advance != nil:
 			steps["time"] = func(t *rapid.T) {
-				h.Advance(m.draw(t, "time", time.Second, 10*time.Minute-1, 10*time.Minute, 20*time.Minute, 30*time.Minute))
+				h.Advance(m.draw(t, "time",
+					time.Second, 10*time.Minute-1, 10*time.Minute, 20*time.Minute, 30*time.Minute))
 			}
 		case h.Shift != nil:
 			steps["time"] = func(t *rapid.T) {

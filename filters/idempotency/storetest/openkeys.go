@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// owned returns an ID of that owner, who is any text of [idempotency.OwnerLength] characters.
+// owned returns an ID of that owner, which is any text of [idempotency.OwnerLength] characters.
 func owned(owner string, n int) string { return fmt.Sprintf("%s%022d", owner, n) }
 
 func newOwner() string { return newID()[:idempotency.OwnerLength] }
@@ -30,7 +30,8 @@ func mustBeTooMany(t *testing.T, s idempotency.Store, c idempotency.ClaimRequest
 	mustBeGone(t, s, c.ID)
 }
 
-// testOpenKeys: an owner has as many live records as the claim says, whatever their state; others are not touched by it.
+// testOpenKeys: an owner has as many live records as the claim says, whatever their state; others are not
+// affected.
 func testOpenKeys(t *testing.T, h Harness) {
 	s, owner := h.Store, newOwner()
 	const most = 3
@@ -41,7 +42,7 @@ func testOpenKeys(t *testing.T, h Harness) {
 		cs = append(cs, c)
 	}
 	mustBeTooMany(t, s, counted(owner, 10, most))
-	mustChange(t, s, cs[0].ID, cs[0].Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustChange(t, s, cs[0].ID, cs[0].Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
 	mustChange(t, s, cs[1].ID, cs[1].Token, idempotency.Change{Op: idempotency.MarkUnknown})
 	mustBeTooMany(t, s, counted(owner, 10, most)) // answered and unknown ones are open too
 	mustNotClaim(t, s, counted(owner, 0, most), idempotency.Answered)
@@ -61,7 +62,7 @@ func testOpenKeys(t *testing.T, h Harness) {
 	if ok, err := s.Resolve(background(t), cs[0].ID, nil, true); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if ok, err := s.Resolve(background(t), again.ID, answer(299), true); err != nil || !ok { // stays open
+	if ok, err := s.Resolve(background(t), again.ID, response(299), true); err != nil || !ok { // stays open
 		t.Fatal(ok, err)
 	}
 	mustClaim(t, s, counted(owner, 13, most))
@@ -104,7 +105,8 @@ func testOpenKeysAtOnce(t *testing.T, h Harness) {
 	}
 }
 
-// testRetryOf: an unknown outcome is tried again by whoever asked about it, and by nobody who asked about an earlier one.
+// testRetryOf: an unknown outcome is tried again by a claim that asked about it, and by none that asked about an
+// earlier one.
 func testRetryOf(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)

@@ -16,7 +16,7 @@ import (
 
 func testResolve(t *testing.T, h Harness) {
 	ctx := background(t)
-	if ok, err := h.Store.Resolve(ctx, newID(), answer(200), true); err != nil || ok {
+	if ok, err := h.Store.Resolve(ctx, newID(), response(200), true); err != nil || ok {
 		t.Errorf("Resolve of no record: %v, %v", ok, err)
 	}
 	c := request(newID())
@@ -25,13 +25,14 @@ func testResolve(t *testing.T, h Harness) {
 		t.Errorf("Resolve while its holder runs: %v, %v", ok, err)
 	}
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
-	if ok, err := h.Store.Resolve(ctx, c.ID, answer(202), false); err != nil || !ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, response(202), false); err != nil || !ok {
 		t.Fatalf("Resolve: %v, %v", ok, err)
 	}
-	if rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered); !bytes.Equal(rec.Response, answer(202)) || rec.Token == c.Token {
+	rec := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered)
+	if !bytes.Equal(rec.Response, response(202)) || rec.Token == c.Token {
 		t.Errorf("resolved record %+v", rec)
 	}
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(500)})
 	if ok, err := h.Store.Resolve(ctx, c.ID, nil, false); err != nil || !ok {
 		t.Fatalf("Resolve as free: %v, %v", ok, err)
 	}
@@ -43,7 +44,7 @@ func testResolve(t *testing.T, h Harness) {
 	c.NotDispatched, c.Lease = true, h.short()
 	mustClaim(t, h.Store, c)
 	h.lapse()
-	if ok, err := h.Store.Resolve(ctx, c.ID, answer(200), true); err != nil || ok {
+	if ok, err := h.Store.Resolve(ctx, c.ID, response(200), true); err != nil || ok {
 		t.Errorf("Resolve of a lapsed claim with nothing sent: %v, %v", ok, err)
 	}
 }
@@ -62,12 +63,12 @@ func testList(t *testing.T, h Harness) {
 		}
 		mustClaim(t, h.Store, c)
 		if i%4 == 1 {
-			mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+			mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 		}
 	}
-	unsent := request(newID())
-	unsent.NotDispatched, unsent.Lease = true, h.short()
-	mustClaim(t, h.Store, unsent)
+	lapsing := request(newID())
+	lapsing.NotDispatched, lapsing.Lease = true, h.short()
+	mustClaim(t, h.Store, lapsing)
 	if _, err := h.Store.Secret(ctx, "beside-the-records", 16); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +133,8 @@ func testSecret(t *testing.T, h Harness) {
 	}
 }
 
-// waiter starts a Wait and returns where its outcome comes. The wait is for a record that stands there, so it can only return by the change that
-// the test makes, whichever of the two is first.
+// waiter starts a Wait and returns where its outcome comes. The wait is for a record that stands there, so it can
+// only return by the change that the test makes, whichever of the two is first.
 func waiter(ctx context.Context, s idempotency.Store, id string, token uint64) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- s.Wait(ctx, id, token) }()
@@ -159,22 +160,22 @@ func testWait(t *testing.T, h Harness) {
 		end  func(id string, token uint64)
 	}{
 		{"finish", func(id string, token uint64) {
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 		}},
 		{"free", func(id string, token uint64) {
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Free})
 		}},
-		{"doubt", func(id string, token uint64) {
+		{"mark unknown", func(id string, token uint64) {
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.MarkUnknown})
 		}},
 		{"resolve", func(id string, _ uint64) {
-			if ok, err := h.Store.Resolve(ctx, id, answer(200), true); err != nil || !ok {
+			if ok, err := h.Store.Resolve(ctx, id, response(200), true); err != nil || !ok {
 				t.Fatal(ok, err)
 			}
 		}},
-		{"hand and finish", func(id string, token uint64) {
+		{"delegate and finish", func(id string, token uint64) {
 			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
-			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+			mustChange(t, h.Store, id, token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 		}},
 	} {
 		req := request(newID())
@@ -215,7 +216,7 @@ func testWaitEnds(t *testing.T, h Harness) {
 	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
 	if err := h.Store.Wait(short, c.ID, c.Token); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Wait for a handed record: %v, want the end of its context", err)
+		t.Errorf("Wait for a delegated record: %v, want the end of its context", err)
 	}
 }
 
@@ -227,7 +228,8 @@ func testEndedContext(t *testing.T, h Harness) {
 	if err == nil || claimed {
 		t.Errorf("Claim: %v, %v, want an error", claimed, err)
 	}
-	if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Free}); err == nil || errors.Is(err, idempotency.ErrLost) {
+	err = h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Free})
+	if err == nil || errors.Is(err, idempotency.ErrLost) {
 		t.Errorf("Change: %v, want the context's error", err)
 	}
 	if _, _, err := h.Store.Get(ctx, c.ID); err == nil {
@@ -241,7 +243,8 @@ func testEndedContext(t *testing.T, h Harness) {
 	}
 }
 
-// testContention: of many who claim one key at once exactly one has it, again and again, also after unknown outcomes.
+// testContention: of many claims of one key at once exactly one is granted, again and again, also after unknown
+// outcomes.
 func testContention(t *testing.T, h Harness) {
 	stores := []idempotency.Store{h.Store}
 	if h.Second != nil {
@@ -295,7 +298,8 @@ func testConcurrentKeys(t *testing.T, h Harness) {
 					t.Errorf("claim: %v, %v", claimed, err)
 					return
 				}
-				if err := h.Store.Change(ctx, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: []byte(c.ID)}); err != nil {
+				finish := idempotency.Change{Op: idempotency.Finish, Response: []byte(c.ID)}
+				if err := h.Store.Change(ctx, c.ID, c.Token, finish); err != nil {
 					t.Error(err)
 					return
 				}
@@ -310,7 +314,7 @@ func testConcurrentKeys(t *testing.T, h Harness) {
 	wg.Wait()
 }
 
-// lent is memory of a caller's, who uses it again.
+// lent is memory of a caller, which uses it again.
 type lent struct{ all [][]byte }
 
 func (l *lent) text(s string) string {
@@ -346,13 +350,15 @@ func testBuffers(t *testing.T, h Harness) {
 	look := func(state idempotency.State, gid string, a []byte) {
 		t.Helper()
 		rec := mustGet(t, h.Store, id, state)
-		if rec.ID != id || rec.Route != want.Route || rec.Principal != want.Principal || rec.ClientKey != want.ClientKey || rec.GID != gid {
+		if rec.ID != id || rec.Route != want.Route || rec.Principal != want.Principal ||
+			rec.ClientKey != want.ClientKey || rec.GID != gid {
 			t.Errorf("record %+v, claimed with %+v", rec, want)
 		}
 		if !bytes.Equal(rec.Response, a) {
-			t.Errorf("answer %q, want %q", rec.Response, a)
+			t.Errorf("response %q, want %q", rec.Response, a)
 		}
-		list, err := h.Store.List(ctx, idempotency.Query{Route: want.Route, Principal: want.Principal, ClientKey: want.ClientKey, State: state}, 10)
+		q := idempotency.Query{Route: want.Route, Principal: want.Principal, ClientKey: want.ClientKey, State: state}
+		list, err := h.Store.List(ctx, q, 10)
 		if err != nil || len(list) != 1 || list[0].ID != id {
 			t.Errorf("List: %+v, %v", list, err)
 		}
@@ -366,11 +372,11 @@ func testBuffers(t *testing.T, h Harness) {
 	change(idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	change(idempotency.Change{Op: idempotency.Delegate, GID: l.text("g1")})
 	look(idempotency.Delegated, "g1", nil)
-	change(idempotency.Change{Op: idempotency.Finish, Response: l.bytes(answer(201))})
-	look(idempotency.Answered, "g1", answer(201))
-	if ok, err := h.Store.Resolve(ctx, l.text(id), l.bytes(answer(202)), true); err != nil || !ok {
+	change(idempotency.Change{Op: idempotency.Finish, Response: l.bytes(response(201))})
+	look(idempotency.Answered, "g1", response(201))
+	if ok, err := h.Store.Resolve(ctx, l.text(id), l.bytes(response(202)), true); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	l.overwrite()
-	look(idempotency.Answered, "g1", answer(202))
+	look(idempotency.Answered, "g1", response(202))
 }

@@ -19,7 +19,8 @@ type Harness struct {
 	Store idempotency.Store
 	// Advance moves the store's clock forward. nil: the clock is real, and the suite waits; its leases are short then.
 	Advance func(time.Duration)
-	// Shift moves all times in the store's records back by so much: as good as Advance where the clock is that of a server.
+	// Shift moves all times in the store's records back by so much: as good as Advance where the clock is that
+	// of a server.
 	Shift func(time.Duration)
 	// Now is the store's clock, where Advance is set.
 	Now func() time.Time
@@ -40,18 +41,18 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"FinishIsReplayed", testFinish},
 		{"FinishAgain", testFinishAgain},
 		{"Free", testFree},
-		{"Doubt", testDoubt},
-		{"Hand", testHand},
-		{"Free twice", testFreeTwice},
+		{"MarkUnknown", testMarkUnknown},
+		{"Delegate", testDelegate},
+		{"FreeTwice", testFreeTwice},
 		{"Renew", testRenew},
 		{"LapseIsUnknown", testLapse},
-		{"LapseUnsentIsFree", testLapseUnsent},
+		{"LapseOfNotDispatchedIsFree", testLapseNotDispatched},
 		{"RetryAfterUnknown", testRetry},
 		{"RetryOfOneClaim", testRetryOf},
 		{"OpenKeys", testOpenKeys},
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
 		{"LateOwnerFenced", testFenced},
-		{"LateAnswerOfUnknown", testLateAnswer},
+		{"LateResponseOfUnknown", testLateResponse},
 		{"LateOwnerSettles", testLateOwner},
 		{"LateOwnerOfAnotherRecord", testLateOwnerOfAnotherRecord},
 		{"TakeOverWithNothingSentLapses", testTakeOverLapses},
@@ -95,13 +96,14 @@ func newToken() uint64 {
 
 func request(id string) idempotency.ClaimRequest {
 	return idempotency.ClaimRequest{
-		ID: id, Token: newToken(), Fingerprint: [32]byte{0, 1, 2, 0xff, '\r', '\n'}, Route: "create-order", Principal: "anna", ClientKey: "key-1",
+		ID: id, Token: newToken(), Fingerprint: [32]byte{0, 1, 2, 0xff, '\r', '\n'},
+		Route: "create-order", Principal: "anna", ClientKey: "key-1",
 		Lease: time.Minute, Cap: 10 * time.Minute, TTL: time.Hour,
 	}
 }
 
-// answer is the stored form of an answer. Stores do not look into it.
-func answer(status int) []byte {
+// response is the stored form of a response. Stores do not look into it.
+func response(status int) []byte {
 	return []byte(fmt.Sprintf("%d {\"id\":\"o-1\",\"raw\":\"\x00\xff\r\n\"}", status))
 }
 
@@ -149,7 +151,9 @@ func mustClaim(t testing.TB, s idempotency.Store, c idempotency.ClaimRequest) id
 	return rec
 }
 
-func mustNotClaim(t testing.TB, s idempotency.Store, c idempotency.ClaimRequest, want idempotency.State) idempotency.Record {
+func mustNotClaim(
+	t testing.TB, s idempotency.Store, c idempotency.ClaimRequest, want idempotency.State,
+) idempotency.Record {
 	t.Helper()
 	rec, claimed, err := s.Claim(background(t), c)
 	if err != nil || claimed || rec.State != want {
@@ -189,10 +193,11 @@ func mustBeGone(t testing.TB, s idempotency.Store, id string) {
 }
 
 func testClaim(t *testing.T, h Harness) {
-	mustBeGone(t, h.Store, "nobody-claimed-this")
+	mustBeGone(t, h.Store, "never-claimed")
 	c := request(newID())
 	rec := mustClaim(t, h.Store, c)
-	if rec.Attempt != 1 || rec.Created.IsZero() || rec.LeaseUntil.Sub(rec.Created) != c.Lease || rec.CapUntil.Sub(rec.Created) != c.Cap {
+	if rec.Attempt != 1 || rec.Created.IsZero() || rec.LeaseUntil.Sub(rec.Created) != c.Lease ||
+		rec.CapUntil.Sub(rec.Created) != c.Cap {
 		t.Errorf("claimed record %+v", rec)
 	}
 	second := request(c.ID)
@@ -216,7 +221,8 @@ func testWhole(t *testing.T, h Harness) {
 	if !sameRecord(rec, claimed, 0) {
 		t.Errorf("got  %+v\nwant %+v", rec, claimed)
 	}
-	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey || rec.TTL != c.TTL || rec.NotDispatched {
+	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
+		rec.TTL != c.TTL || rec.NotDispatched {
 		t.Errorf("record %+v of claim %+v", rec, c)
 	}
 	bare := idempotency.ClaimRequest{ID: newID(), Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour}
@@ -224,25 +230,28 @@ func testWhole(t *testing.T, h Harness) {
 	mustChange(t, h.Store, bare.ID, 1, idempotency.Change{Op: idempotency.Finish, Response: []byte{0}})
 	rec = mustGet(t, h.Store, bare.ID, idempotency.Answered)
 	if !bytes.Equal(rec.Response, []byte{0}) {
-		t.Errorf("an answer of one byte came back as %q", rec.Response)
+		t.Errorf("a response of one byte came back as %q", rec.Response)
 	}
 }
 
 func testFinish(t *testing.T, h Harness) {
 	c := request(newID())
 	rec := mustClaim(t, h.Store, c)
-	a := answer(201)
-	want := answer(201)
+	a := response(201)
+	want := response(201)
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: a})
 	clear(a) // the caller's buffers are used again
 	got := mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered)
 	if !bytes.Equal(got.Response, want) {
-		t.Errorf("answer %q, want %q", got.Response, want)
+		t.Errorf("response %q, want %q", got.Response, want)
 	}
 	if got.Attempt != 1 || !got.Created.Equal(rec.Created) || got.ClientKey != c.ClientKey {
 		t.Errorf("answered record %+v", got)
 	}
-	for _, ch := range []idempotency.Change{{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Free}, {Op: idempotency.MarkUnknown}, {Op: idempotency.Delegate}} {
+	for _, ch := range []idempotency.Change{
+		{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Free}, {Op: idempotency.MarkUnknown},
+		{Op: idempotency.Delegate},
+	} {
 		mustLose(t, h.Store, c.ID, c.Token, ch)
 	}
 	long := make([]byte, 1<<20)
@@ -251,21 +260,21 @@ func testFinish(t *testing.T, h Harness) {
 	mustClaim(t, h.Store, c)
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: long})
 	if got := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(got.Response, long) {
-		t.Error("an answer of 1 MiB came back changed")
+		t.Error("a response of 1 MiB came back changed")
 	}
 }
 
 func testFinishAgain(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
 	first := mustGet(t, h.Store, c.ID, idempotency.Answered)
 	h.tick()
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(500)})
 	if got := mustGet(t, h.Store, c.ID, idempotency.Answered); !sameRecord(got, first, 0) {
 		t.Errorf("finished again: %+v\nwant the first end %+v", got, first)
 	}
-	mustLose(t, h.Store, c.ID, c.Token+1, idempotency.Change{Op: idempotency.Finish, Response: answer(500)})
+	mustLose(t, h.Store, c.ID, c.Token+1, idempotency.Change{Op: idempotency.Finish, Response: response(500)})
 }
 
 func testFree(t *testing.T, h Harness) {
@@ -274,7 +283,7 @@ func testFree(t *testing.T, h Harness) {
 	mustLose(t, h.Store, c.ID, c.Token-1, idempotency.Change{Op: idempotency.Free})
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Free})
 	mustBeGone(t, h.Store, c.ID)
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 	again := request(c.ID)
 	again.Fingerprint[1]++ // a free key takes any request
 	if rec := mustClaim(t, h.Store, again); rec.Attempt != 1 {
@@ -282,7 +291,7 @@ func testFree(t *testing.T, h Harness) {
 	}
 }
 
-func testDoubt(t *testing.T, h Harness) {
+func testMarkUnknown(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
@@ -291,7 +300,8 @@ func testDoubt(t *testing.T, h Harness) {
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
 }
 
-// testFreeTwice: an attempt that is given back again, because the first acknowledgement was lost, does not take the doubt of the one before with it.
+// testFreeTwice: an attempt that is freed again, because the first acknowledgement was lost, leaves the outcome of
+// the one before unknown.
 func testFreeTwice(t *testing.T, h Harness) {
 	c := request(newID())
 	mustClaim(t, h.Store, c)
@@ -307,7 +317,7 @@ func testFreeTwice(t *testing.T, h Harness) {
 	}
 }
 
-func testHand(t *testing.T, h Harness) {
+func testDelegate(t *testing.T, h Harness) {
 	c := request(newID())
 	c.NotDispatched, c.Lease, c.Cap = true, h.short(), h.short()
 	mustClaim(t, h.Store, c)
@@ -323,10 +333,10 @@ func testHand(t *testing.T, h Harness) {
 	h.tick()
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	if after := mustGet(t, h.Store, c.ID, idempotency.Delegated); !after.Expires.After(before.Expires) {
-		t.Errorf("renewed handed record expires %v, before %v", after.Expires, before.Expires)
+		t.Errorf("renewed delegated record expires %v, before %v", after.Expires, before.Expires)
 	}
 	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 	mustGet(t, h.Store, c.ID, idempotency.Answered)
 }
 
@@ -363,7 +373,7 @@ func testLapse(t *testing.T, h Harness) {
 	mustNotClaim(t, h.Store, other, idempotency.Unknown)
 }
 
-func testLapseUnsent(t *testing.T, h Harness) {
+func testLapseNotDispatched(t *testing.T, h Harness) {
 	c := request(newID())
 	c.NotDispatched = true
 	mustClaim(t, h.Store, c)
@@ -379,7 +389,7 @@ func testLapseUnsent(t *testing.T, h Harness) {
 	if rec := mustClaim(t, h.Store, again); rec.Attempt != 1 {
 		t.Errorf("attempt %d, want 1", rec.Attempt)
 	}
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(200)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(200)})
 }
 
 func testRetry(t *testing.T, h Harness) {
@@ -410,24 +420,25 @@ func testFenced(t *testing.T, h Harness) {
 	second.Retry = true
 	mustClaim(t, h.Store, second)
 	for _, ch := range []idempotency.Change{
-		{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Finish, Response: answer(500)}, {Op: idempotency.Free},
-		{Op: idempotency.MarkUnknown}, {Op: idempotency.Delegate},
+		{Op: idempotency.Renew, Lease: time.Minute}, {Op: idempotency.Finish, Response: response(500)},
+		{Op: idempotency.Free}, {Op: idempotency.MarkUnknown}, {Op: idempotency.Delegate},
 	} {
 		mustLose(t, h.Store, c.ID, c.Token, ch)
 	}
-	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
-	if rec := mustGet(t, h.Store, c.ID, idempotency.Answered); !bytes.Equal(rec.Response, answer(201)) || rec.Attempt != 2 {
-		t.Errorf("answer %q, attempt %d", rec.Response, rec.Attempt)
+	mustChange(t, h.Store, c.ID, second.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
+	rec := mustGet(t, h.Store, c.ID, idempotency.Answered)
+	if !bytes.Equal(rec.Response, response(201)) || rec.Attempt != 2 {
+		t.Errorf("response %q, attempt %d", rec.Response, rec.Attempt)
 	}
 }
 
-func testLateAnswer(t *testing.T, h Harness) {
+func testLateResponse(t *testing.T, h Harness) {
 	c := request(newID())
 	c.Lease, c.Cap = h.short(), h.short()
 	mustClaim(t, h.Store, c)
 	h.lapse()
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Unknown)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
 	mustNotClaim(t, h.Store, request(c.ID), idempotency.Answered)
 }
 
@@ -435,10 +446,10 @@ func testExpiry(t *testing.T, h Harness) {
 	c := request(newID())
 	c.TTL = h.short()
 	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
 	h.lapse()
 	mustBeGone(t, h.Store, c.ID)
-	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: answer(201)})
+	mustLose(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
 	again := request(c.ID)
 	again.Fingerprint[0]++
 	rec := mustClaim(t, h.Store, again)
@@ -446,6 +457,6 @@ func testExpiry(t *testing.T, h Harness) {
 		t.Errorf("expired key claimed as %+v", rec)
 	}
 	if got := mustGet(t, h.Store, c.ID, idempotency.InFlight); got.Response != nil {
-		t.Errorf("the old answer %q is left in the new record", got.Response)
+		t.Errorf("the old response %q is left in the new record", got.Response)
 	}
 }

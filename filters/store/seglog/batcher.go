@@ -36,15 +36,14 @@ func (b *Batch) Wait(ctx context.Context) error {
 
 // Item is what an owner appends. The log gives it back with its place.
 type Item interface {
-	// AppendBody appends the body of the entry. It is called once, by [Log.Append], and must not call
-	// the log.
+	// AppendBody appends the body of the entry. It is called once, by [Log.AppendLocked].
 	AppendBody(dst []byte) []byte
 }
 
 // Write is an entry of a batch.
 type Write struct {
 	At   Ref  // where it lies now
-	Item Item // as it was given to [Log.Append]; nil of a copy
+	Item Item // as it was given to [Log.AppendLocked]; nil of a copy
 
 	// Of a copy, where it was copied from, and what it is. Key is valid during the call only.
 	From Ref
@@ -59,15 +58,15 @@ type Condition struct {
 	Full    *Batch // no more should be appended until this batch is written
 }
 
-// batcher gathers the entries that come while a batch is being written. It is safe for concurrent use.
+// batcher gathers the entries that come while a batch is being written. Its lock is the owner's.
 type batcher struct {
 	dir     string
 	timeout time.Duration
 	kick    chan struct{} // something is pending
 
-	mu       sync.Mutex
-	pending  *Batch // is gathered
-	writing  *Batch // is being written
+	lock     sync.Locker // the owner's
+	pending  *Batch      // is gathered
+	writing  *Batch      // is being written
 	down     error
 	closed   bool
 	timeouts uint64
@@ -76,8 +75,8 @@ type batcher struct {
 	spareWrites []Write
 }
 
-func newBatcher(dir string, timeout time.Duration) *batcher {
-	b := &batcher{dir: dir, timeout: timeout, kick: make(chan struct{}, 1)}
+func newBatcher(dir string, lock sync.Locker, timeout time.Duration) *batcher {
+	b := &batcher{dir: dir, lock: lock, timeout: timeout, kick: make(chan struct{}, 1)}
 	b.pending = b.newBatchLocked()
 	return b
 }
@@ -89,8 +88,12 @@ func (b *batcher) newBatchLocked() *Batch {
 }
 
 func (b *batcher) condition() Condition {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.conditionLocked()
+}
+
+func (b *batcher) conditionLocked() Condition {
 	c := Condition{Down: b.down}
 	switch {
 	case b.closed:
@@ -113,9 +116,7 @@ func (b *batcher) refusalLocked() error {
 	return b.down
 }
 
-func (b *batcher) append(h *Header, item Item) (*Batch, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *batcher) appendLocked(h *Header, item Item) (*Batch, error) {
 	if err := b.refusalLocked(); err != nil {
 		return nil, err
 	}
@@ -134,10 +135,8 @@ func (b *batcher) append(h *Header, item Item) (*Batch, error) {
 	return b.enqueueLocked(Write{At: Ref{0, uint32(from), uint32(n)}, Item: item}), nil
 }
 
-// copy appends an entry that was read from the log.
-func (b *batcher) copy(e *Entry, from Ref) (*Batch, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// copyLocked appends an entry that was read from the log.
+func (b *batcher) copyLocked(e *Entry, from Ref) (*Batch, error) {
 	if err := b.refusalLocked(); err != nil {
 		return nil, err
 	}
@@ -165,13 +164,13 @@ func (b *batcher) enqueueLocked(w Write) *Batch {
 }
 
 // gather yields to goroutines that can run as long as that brings further entries: each would else wait
-// for a sync of its own. Where no other goroutine has anything to append, its cost could not be
-// measured. It returns nil when nothing is pending.
+// for a sync of its own. It queues for the lock between the goroutines that are about to append. Where
+// there are none, its cost could not be measured. It returns nil when nothing is pending.
 func (b *batcher) gather() *Batch {
 	for n := -1; ; {
-		b.mu.Lock()
+		b.lock.Lock()
 		now := len(b.pending.writes)
-		b.mu.Unlock()
+		b.lock.Unlock()
 		if now == n || now == 0 {
 			return b.take()
 		}
@@ -181,8 +180,8 @@ func (b *batcher) gather() *Batch {
 }
 
 func (b *batcher) take() *Batch {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock.Lock()
+	defer b.lock.Unlock()
 	batch := b.pending
 	if len(batch.writes) == 0 {
 		return nil
@@ -194,7 +193,7 @@ func (b *batcher) take() *Batch {
 // written ends a batch that is durable, and keeps its memory for the next but one.
 func (b *batcher) written(batch *Batch) {
 	clear(batch.writes)
-	b.mu.Lock()
+	b.lock.Lock()
 	if cap(batch.buf) <= 2*batchBytes {
 		b.spareBuf = batch.buf
 	}
@@ -202,7 +201,7 @@ func (b *batcher) written(batch *Batch) {
 	batch.buf, batch.writes = nil, nil
 	b.writing = nil
 	late := batch.late
-	b.mu.Unlock()
+	b.lock.Unlock()
 	if !late {
 		close(batch.done)
 	}
@@ -211,8 +210,8 @@ func (b *batcher) written(batch *Batch) {
 // setDown refuses all entries from now on with that error, nil for none. It returns the pending batch,
 // which is not to be written, when there is a reason to refuse.
 func (b *batcher) setDown(err error) *Batch {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock.Lock()
+	defer b.lock.Unlock()
 	b.down = err
 	if err == nil {
 		return nil
@@ -224,7 +223,7 @@ func (b *batcher) setDown(err error) *Batch {
 
 // fail ends batches that will not be written.
 func (b *batcher) fail(err error, batches ...*Batch) {
-	b.mu.Lock()
+	b.lock.Lock()
 	b.writing = nil
 	var over []*Batch
 	for _, batch := range batches {
@@ -233,7 +232,7 @@ func (b *batcher) fail(err error, batches ...*Batch) {
 			over = append(over, batch)
 		}
 	}
-	b.mu.Unlock()
+	b.lock.Unlock()
 	for _, batch := range over {
 		close(batch.done)
 	}
@@ -241,14 +240,14 @@ func (b *batcher) fail(err error, batches ...*Batch) {
 
 // close refuses all entries; those that came before are still written.
 func (b *batcher) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock.Lock()
+	defer b.lock.Unlock()
 	b.closed = true
 }
 
 // giveUp ends the wait for batches that take too long. Their entries stay where they are.
 func (b *batcher) giveUp() {
-	b.mu.Lock()
+	b.lock.Lock()
 	var late []*Batch
 	for _, batch := range []*Batch{b.writing, b.pending} {
 		if batch != nil && !batch.late && len(batch.writes) > 0 && time.Since(batch.begun) > b.timeout {
@@ -259,7 +258,7 @@ func (b *batcher) giveUp() {
 			b.timeouts++
 		}
 	}
-	b.mu.Unlock()
+	b.lock.Unlock()
 	for _, batch := range late {
 		close(batch.done)
 	}
@@ -286,7 +285,7 @@ func (b *batcher) waitReady(ctx context.Context) error {
 
 // timedOut returns how many batches giveUp has given up.
 func (b *batcher) timedOut() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.lock.Lock()
+	defer b.lock.Unlock()
 	return b.timeouts
 }

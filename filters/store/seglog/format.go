@@ -85,7 +85,8 @@ func decodeSegmentHeader(b []byte, number uint32) (h segmentHeader, both bool, e
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(b[8:]); v != segmentVersion {
-			return segmentHeader{}, false, fmt.Errorf("the segment has format %d, this program reads %d", v, segmentVersion)
+			return segmentHeader{}, false, fmt.Errorf("the segment has format %d, this program reads %d",
+				v, segmentVersion)
 		}
 		if len(bytes.Trim(b[sum+4:headerSize], "\x00")) == 0 {
 			sound++

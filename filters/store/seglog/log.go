@@ -49,8 +49,9 @@ func (r Ref) compare(other Ref) int {
 	return cmp.Or(cmp.Compare(r.Segment, other.Segment), cmp.Compare(r.Offset, other.Offset))
 }
 
-// Owner is what stands above a log: it knows what the entries mean, and which of them count. The log
-// calls it without holding a lock. Committed and Failed are called by one goroutine, Relocate and
+// Owner is what stands above a log: it knows what the entries mean, and which of them count. It appends
+// under a lock of its own, which it shares with the log, as that of a [sync.Cond] is shared. The log calls
+// the owner without holding any lock. Committed and Failed are called by one goroutine, Relocate and
 // Rescue by another.
 type Owner interface {
 	// Committed says that entries are durable, in the order of their appending, before any
@@ -61,9 +62,9 @@ type Owner interface {
 	// Failed says that entries were not written, before any [Batch.Wait] for them returns.
 	Failed(list []Write)
 	// Relocate is called by compaction for an entry. When it counts and no newer entry of its key is
-	// pending, the owner appends it again with [Log.Copy], under the lock that orders its appends: an
-	// older entry behind a newer one of the same key would count when the log is replayed. Nil: not
-	// copied. The entry is valid during the call only.
+	// pending, the owner appends it again with [Log.CopyLocked]; both under its lock, since an older entry
+	// behind a newer one of the same key would count when the log is replayed. Nil: not copied. The entry
+	// is valid during the call only.
 	Relocate(e Entry, at Ref) (*Batch, error)
 	// Rescue is called by compaction when a segment is damaged. The owner may append again what it has
 	// in memory of the entries there. Nil: nothing was appended.
@@ -92,8 +93,9 @@ type Log struct {
 }
 
 // Open locks a folder, which is made when it is not there, and opens the log in it. [Log.Replay] and
-// [Log.Start] follow. The error names the folder; it wraps [ErrInUse] when another process has it.
-func Open(dir string, opts Options) (*Log, error) {
+// [Log.Start] follow. lock is the owner's: the one under which it decides what to append. The error names
+// the folder; it wraps [ErrInUse] when another process has it.
+func Open(dir string, lock sync.Locker, opts Options) (*Log, error) {
 	orDefault(&opts.Timeout, timeoutDefault)
 	orDefault(&opts.SegmentBytes, segmentBytesDefault)
 	orDefault(&opts.CompactEvery, compactEveryDefault)
@@ -107,14 +109,16 @@ func Open(dir string, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		dir: dir, disk: opts.Disk, logger: opts.Logger, compactEvery: opts.CompactEvery,
-		batcher: newBatcher(dir, opts.Timeout), quit: make(chan struct{}), stop: make(chan struct{}),
+		batcher: newBatcher(dir, lock, opts.Timeout), quit: make(chan struct{}), stop: make(chan struct{}),
 		segments: segments{dir: dir, disk: opts.Disk, logger: opts.Logger, byNumber: map[uint32]*segment{}},
 	}
 	l.writer = writer{
 		dir: dir, logger: opts.Logger, segmentBytes: opts.SegmentBytes, retryFirst: opts.RetryAfter,
 		segments: &l.segments, batcher: l.batcher, counters: &l.counters,
 	}
-	l.compactor = compactor{logger: opts.Logger, segmentBytes: opts.SegmentBytes, segments: &l.segments, batcher: l.batcher}
+	l.compactor = compactor{
+		logger: opts.Logger, segmentBytes: opts.SegmentBytes, segments: &l.segments, batcher: l.batcher,
+	}
 	l.recovery = &recovery{log: l}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("seglog: folder %s: %w", dir, err)
@@ -173,23 +177,26 @@ func (l *Log) Start(owner Owner) error {
 	return nil
 }
 
-// Condition returns whether the log takes entries. An owner that appends under a lock of its own asks
-// under that lock: then no other of its entries comes in between, and a batch stays within its bound.
+// Condition returns whether the log takes entries.
 func (l *Log) Condition() Condition { return l.batcher.condition() }
 
-// Append adds an entry to the batch that is gathered, and does not wait for the disk. The error wraps
-// [ErrFailed] or [ErrClosed], or says which limit the entry exceeds; then nothing was appended.
-func (l *Log) Append(h Header, item Item) (*Batch, error) {
+// ConditionLocked is [Log.Condition] for a caller that holds the owner's lock, and is about to append.
+func (l *Log) ConditionLocked() Condition { return l.batcher.conditionLocked() }
+
+// AppendLocked adds an entry to the batch that is gathered, and does not wait for the disk. The caller
+// holds the owner's lock. The error wraps [ErrFailed] or [ErrClosed], or says which limit the entry
+// exceeds; then nothing was appended.
+func (l *Log) AppendLocked(h Header, item Item) (*Batch, error) {
 	if len(h.Key) > KeyMax || h.Kind == 0 || h.Kind == KindClosed || h.Flags&FlagFirst != 0 {
 		return nil, fmt.Errorf("seglog: an entry of kind %d, flags %#x, with a key of %d bytes, at most %d",
 			h.Kind, h.Flags, len(h.Key), KeyMax)
 	}
-	return l.batcher.append(&h, item)
+	return l.batcher.appendLocked(&h, item)
 }
 
-// Copy appends an entry that [Owner.Relocate] was called for.
-func (l *Log) Copy(e Entry, at Ref) (*Batch, error) {
-	b, err := l.batcher.copy(&e, at)
+// CopyLocked appends an entry that [Owner.Relocate] was called for. The caller holds the owner's lock.
+func (l *Log) CopyLocked(e Entry, at Ref) (*Batch, error) {
+	b, err := l.batcher.copyLocked(&e, at)
 	if err == nil {
 		l.counters.copiedBytes.Add(int64(len(e.raw)))
 	}

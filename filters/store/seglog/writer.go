@@ -42,7 +42,8 @@ func (w *writer) begin() error {
 	}
 	down := w.failure(err)
 	w.batcher.setDown(down)
-	w.logger.Error("the log begins on a full disk and refuses all entries until there is room", "folder", w.dir, "error", down)
+	w.logger.Error("the log begins on a full disk and refuses all entries until there is room",
+		"folder", w.dir, "error", down)
 	return nil
 }
 

@@ -1,4 +1,8 @@
 // Package openkeys counts the live records of each owner, for stores that keep their records in one process.
+//
+// Each owner has a count by expiry, and the expiries in a binary heap (Williams, "Algorithm 232: Heapsort",
+// 1964), so that what has expired is dropped when the count matters, in time that does not depend on the
+// number of live records. Invariant: an owner's count is the sum of its counts by expiry. It does not fail.
 package openkeys
 
 import (
@@ -7,8 +11,9 @@ import (
 	"time"
 )
 
-// Counter counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has expired is not counted any more (17 ms later at the
-// latest), whenever the store sweeps it. Memory: 30 bytes at most a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
+// Counter counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has
+// expired is not counted any more (17 ms later at the latest), whenever the store sweeps it. Memory: 30 bytes
+// at most a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
 type Counter struct {
 	mu     sync.Mutex
 	owners map[string]*owner
@@ -24,25 +29,25 @@ type owner struct {
 // tick is a time in units of 2²⁴ ns: the records that one owner claims in a burst share an entry then.
 func tick(t time.Time) int64 { return t.UnixNano() >> 24 }
 
-// Add counts one more record unless the owner has max live ones, and reports whether it did.
-func (b *Counter) Add(id string, expires, now time.Time, max int) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	o := b.owners[id]
+// Add counts one more record unless the owner has most live ones, and reports whether it did.
+func (c *Counter) Add(id string, expires, now time.Time, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.owners[id]
 	if o == nil {
-		if max <= 0 {
+		if most <= 0 {
 			return false
 		}
-		if b.owners == nil {
-			b.owners = map[string]*owner{}
+		if c.owners == nil {
+			c.owners = map[string]*owner{}
 		}
 		o = &owner{open: map[int64]uint32{}}
-		b.owners[strings.Clone(id)] = o
+		c.owners[strings.Clone(id)] = o
 	}
-	if o.n >= max || o.idle > len(o.open)/2+idleMax {
+	if o.n >= most || o.idle > len(o.open)/2+idleMax {
 		o.expire(tick(now))
 	}
-	if o.n >= max {
+	if o.n >= most {
 		return false
 	}
 	o.add(tick(expires))
@@ -50,34 +55,34 @@ func (b *Counter) Add(id string, expires, now time.Time, max int) bool {
 }
 
 // Keep counts a record whatever the number: one that is there already.
-func (b *Counter) Keep(id string, expires time.Time) {
-	b.Add(id, expires, expires, int(^uint(0)>>1))
+func (c *Counter) Keep(id string, expires time.Time) {
+	c.Add(id, expires, expires, int(^uint(0)>>1))
 }
 
 // Move follows a change of a record's expiry.
-func (b *Counter) Move(id string, from, to time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if o := b.owners[id]; o != nil && o.remove(tick(from)) {
+func (c *Counter) Move(id string, from, to time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o := c.owners[id]; o != nil && o.remove(tick(from)) {
 		o.add(tick(to))
 	}
 }
 
-// Remove counts a record no more.
-func (b *Counter) Remove(id string, expires time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	o := b.owners[id]
+// Remove no longer counts a record.
+func (c *Counter) Remove(id string, expires time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.owners[id]
 	if o != nil && o.remove(tick(expires)) && o.n == 0 {
-		delete(b.owners, id)
+		delete(c.owners, id)
 	}
 }
 
 // Owners returns how many owners are counted for.
-func (b *Counter) Owners() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.owners)
+func (c *Counter) Owners() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.owners)
 }
 
 func (o *owner) add(expires int64) {
@@ -157,14 +162,14 @@ func (o *owner) pop() int64 {
 	}
 }
 
-// Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that removes expired records without looking at them
-// calls it now and then.
-func (b *Counter) Sweep(now time.Time, most int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for id, o := range b.owners { // begins anywhere, so that all have their turn
+// Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that
+// removes expired records without reading them calls it now and then.
+func (c *Counter) Sweep(now time.Time, most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, o := range c.owners { // begins anywhere, so that all have their turn
 		if o.expire(tick(now)); o.n == 0 {
-			delete(b.owners, id)
+			delete(c.owners, id)
 		}
 		if most--; most <= 0 {
 			return

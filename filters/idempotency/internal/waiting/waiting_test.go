@@ -6,7 +6,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// TestFirstWaiterLeaves: the others are woken though the first one's buffer, where its id lay, is used again.
+// TestFirstWaiterLeaves: the others are woken though the first one's buffer, where its ID lay, is used again.
 func TestFirstWaiterLeaves(t *testing.T) {
 	var l List
 	buffer := []byte("record")
@@ -26,7 +26,7 @@ func TestFirstWaiterLeaves(t *testing.T) {
 	}
 }
 
-// TestWakeWithoutWaiters: nobody waits, somebody waits, nobody waits again.
+// TestWakeWithoutWaiters: without waiters, with some, and without again.
 func TestWakeWithoutWaiters(t *testing.T) {
 	var l List
 	for range 2 {

@@ -1,0 +1,45 @@
+package measure
+
+import (
+	"context"
+	"slices"
+)
+
+// Plan is what a run does, step by step.
+type Plan []step
+
+type step struct {
+	what, whom string
+	do         func(context.Context) error
+}
+
+// Add adds a step; what and whom are for the progress bar.
+func (p *Plan) Add(what, whom string, do func(context.Context) error) {
+	*p = append(*p, step{what, whom, do})
+}
+
+// run ends with the first error; what goes wrong with one contender is none.
+func (p Plan) run(ctx context.Context, shown *progress) error {
+	shown.total = len(p)
+	defer shown.end()
+	for _, s := range p {
+		shown.step(s.what, s.whom)
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Rotated begins with another contender in each round, so that none always comes after the same
+// one.
+func Rotated(runs []*Run, round int) []*Run {
+	if len(runs) == 0 {
+		return nil
+	}
+	at := round % len(runs)
+	return slices.Concat(runs[at:], runs[:at])
+}

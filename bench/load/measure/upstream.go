@@ -1,0 +1,68 @@
+package measure
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"runtime"
+	"strings"
+	texttemplate "text/template"
+)
+
+var upstreamTemplates = texttemplate.Must(texttemplate.ParseFS(templateFiles, "templates/*.tmpl"))
+
+// Serve answers HTTP/1.1 and cleartext HTTP/2.
+func Serve(ctx context.Context, address string, h http.Handler) error {
+	server := &http.Server{Addr: address, Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard,
+		"", 0)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("measure: %w", err)
+	}
+	return nil
+}
+
+// ServeMallocs is the one line of Prometheus' Go metrics that the measuring reads.
+func ServeMallocs(w http.ResponseWriter, _ *http.Request) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	_, _ = fmt.Fprintf(w, "%s %d\n", MallocsMetric, m.Mallocs) // nobody reads any more when it fails
+}
+
+var bigResponse = []byte(strings.Repeat("x", BigBytes))
+
+// ServeUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not
+// installed.
+func ServeUpstream(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		serveUnary(w, r)
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body) // a client that breaks off does not get a response anyway
+	response := []byte(smallResponse)
+	if r.URL.Path == "/big" {
+		response = bigResponse
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", fmt.Sprint(len(response)))
+	_, _ = w.Write(response)
+}
+
+// serveUnary answers a gRPC call with the message that it brought.
+func serveUnary(w http.ResponseWriter, r *http.Request) {
+	message, err := io.ReadAll(r.Body)
+	if err != nil || len(message) < 5 || int(binary.BigEndian.Uint32(message[1:])) != len(message)-5 {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/grpc")
+	_ = http.NewResponseController(w).Flush() // so that it has no Content-Length, as gRPC's servers have none
+	_, _ = w.Write(message)
+	w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0") // not announced: gRPC's servers do not
+}

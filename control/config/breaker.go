@@ -1,0 +1,60 @@
+package config
+
+import (
+	"time"
+)
+
+// Breaker stops calls to a failing service.
+type Breaker struct {
+	Errors      Percent      `json:"errors"`
+	Slow        *BreakerSlow `json:"slow"`
+	Window      Duration     `json:"window"`
+	MinRequests int          `json:"minRequests" jsonschema:"minimum=1,maximum=1000000"`
+	OpenFor     Duration     `json:"openFor"`
+	Probes      int          `json:"probes" jsonschema:"minimum=1,maximum=1000"`
+}
+
+func (Breaker) describe() descriptions {
+	return descriptions{
+		"":            "When calls are stopped for a while.",
+		"Errors":      "The share of failed calls that opens the breaker.",
+		"Slow":        "Opens the breaker by slow calls too.",
+		"Window":      "The time that the shares are taken over.",
+		"MinRequests": "With fewer calls in the window it stays closed.",
+		"OpenFor":     "How long it stays open before it probes.",
+		"Probes":      "Calls let through to probe; all must succeed.",
+	}
+}
+
+func (b *Breaker) setDefaults() {
+	*b = Breaker{
+		Errors: 50, Window: duration(10 * time.Second), MinRequests: 20, OpenFor: duration(5 * time.Second), Probes: 3,
+	}
+}
+
+func (b *Breaker) check(s site) {
+	if b.Errors == 0 {
+		s.fault(s.at("errors"), "0%% would open it without an error; it is more than 0%%")
+	}
+}
+
+// BreakerSlow opens the breaker by the share of slow calls.
+type BreakerSlow struct {
+	Over  Duration `json:"over"`
+	Share Percent  `json:"share"`
+}
+
+func (BreakerSlow) describe() descriptions {
+	return descriptions{
+		"Over":  "A call that takes longer is slow.",
+		"Share": "The share of slow calls that opens the breaker.",
+	}
+}
+
+func (b *BreakerSlow) setDefaults() { *b = BreakerSlow{Over: duration(time.Second), Share: 80} }
+
+func (b *BreakerSlow) check(s site) {
+	if b.Share == 0 {
+		s.fault(s.at("share"), "0%% would open it without a slow call; it is more than 0%%")
+	}
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// expandMax is how long a file that a value is expanded to may be.
+const expandMax = 64 << 10
+
+// files reads the files of a configuration and remembers them.
+type files struct {
+	dir  string // what relative paths are relative to; absolute
+	read map[string][]byte
+	list []string // absolute paths in the order of reading
+}
+
+func newFiles(dir string) (*files, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("config: folder %q: %w", dir, err)
+	}
+	return &files{dir: abs, read: map[string][]byte{}}, nil
+}
+
+// absolute resolves a path of the configuration.
+func (f *files) absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(f.dir, path)
+}
+
+// contents returns a file's bytes, read once. A file that cannot be read is remembered too: it may come.
+func (f *files) contents(path string) ([]byte, error) {
+	path = f.absolute(path)
+	if b, ok := f.read[path]; ok && b != nil {
+		return b, nil
+	}
+	if _, ok := f.read[path]; !ok {
+		f.list = append(f.list, path)
+		f.read[path] = nil
+	}
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f.read[path] = append([]byte{}, b...) // not nil, even for an empty file
+	return f.read[path], nil
+}
+
+// readFile reads a file up to documentMax, so that a device or a wrong path does not take all memory.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, documentMax+1))
+	if err == nil && len(b) > documentMax {
+		return nil, fmt.Errorf("the file has more than %d bytes", documentMax)
+	}
+	return b, err
+}
+
+// expander replaces ${env:NAME} and ${file:PATH} in string scalars. Any other ${ stands for itself.
+type expander struct {
+	files  *files
+	faults *faultList
+}
+
+func (f *expander) expand(n *node, text string) {
+	var value, literal strings.Builder
+	for {
+		start, kind := nextVariable(text)
+		if start < 0 {
+			break
+		}
+		end := strings.IndexByte(text[start:], '}')
+		if end < 0 {
+			f.faults.add(n.pos, "%s is not closed by a }", text[start:])
+			n.broken = true
+			break
+		}
+		name := text[start+len(kind) : start+end]
+		secret, err := f.lookup(kind, name)
+		if err != nil {
+			f.faults.add(n.pos, "%s%s}: %v", kind, name, err)
+			n.broken = true
+		}
+		value.WriteString(text[:start] + secret)
+		literal.WriteString(text[:start] + ref.Quote(secret))
+		text = text[start+end+1:]
+		n.secret = true
+		f.faults.secrets = append(f.faults.secrets, secret)
+	}
+	n.scalar, n.literal = value.String()+text, literal.String()+text
+}
+
+const (
+	variableEnv  = "${env:"
+	variableFile = "${file:"
+)
+
+// nextVariable returns where the next ${ to expand begins, and its opening; -1 without one.
+func nextVariable(text string) (int, string) {
+	env, file := strings.Index(text, variableEnv), strings.Index(text, variableFile)
+	if env >= 0 && (file < 0 || env < file) {
+		return env, variableEnv
+	}
+	return file, variableFile
+}
+
+func (f *expander) lookup(kind, name string) (string, error) {
+	if kind == variableEnv {
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			return "", fmt.Errorf("the environment has no such variable")
+		}
+		return value, nil
+	}
+	if name == "" {
+		return "", fmt.Errorf("a path is missing")
+	}
+	b, err := f.files.contents(name)
+	switch {
+	case err != nil:
+		return "", reason(err)
+	case len(b) > expandMax:
+		return "", fmt.Errorf("the file has %d bytes, at most %d can be taken", len(b), expandMax)
+	case !utf8.Valid(b):
+		return "", fmt.Errorf("the file is not UTF-8 text")
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+}
+
+// wholeNumber is the form of a number that a setting takes from the environment or a file.
+var wholeNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+// expandNumbers makes numbers of texts that ${…} was expanded to, where the model has a number. What is written as text
+// stays text.
+func expandNumbers(n *node, t reflect.Type) {
+	t = pointed(t)
+	if u, ok := asUnion(t); ok && u.value() != nil {
+		t = pointed(reflect.TypeOf(u.value()))
+	}
+	text, _ := n.scalar.(string)
+	switch {
+	case n.kind == mappingNode && t.Kind() == reflect.Struct:
+		for _, f := range fieldsOf(t) {
+			if m := n.byName[f.key]; m != nil {
+				expandNumbers(m.value, f.Type)
+			}
+		}
+	case n.kind == mappingNode && t.Kind() == reflect.Map:
+		for _, m := range n.members {
+			expandNumbers(m.value, t.Elem())
+		}
+	case n.kind == listNode && t.Kind() == reflect.Slice:
+		for _, item := range n.items {
+			expandNumbers(item, t.Elem())
+		}
+	case t.Kind() == reflect.Int && n.secret && wholeNumber.MatchString(text):
+		n.scalar = json.Number(text)
+	}
+}

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// Limit is a rate limit. Global is false for scope: local.
+type Limit struct {
+	Scope          string    `json:"scope" jsonschema:"enum=global,enum=local"` // global | local
+	Per            []ref.Ref `json:"per" jsonschema:"uniqueItems=true"`
+	Rate           Rate      `json:"rate" jsonschema:"required"`
+	Burst          int       `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
+	Mode           string    `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
+	OnStoreFailure string    `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
+}
+
+func (Limit) describe() descriptions {
+	return descriptions{
+		"":               "Rate limits that routes refer to, by name.",
+		"Scope":          "global: over all gateways of the store. local: this gateway.",
+		"Per":            "What each has a limit of its own; without it there is one for all.",
+		"Rate":           "How many requests in which period.",
+		"Burst":          "How many at once; the number of the rate unless written.",
+		"Mode":           "enforce refuses; shadow only counts.",
+		"OnStoreFailure": "local: this gateway counts alone. open: let pass. closed: refuse.",
+	}
+}
+
+func (l *Limit) setDefaults() { l.Scope, l.Mode, l.OnStoreFailure = "global", "enforce", "local" }
+
+func (l *Limit) derive(*files) {
+	if l.Burst == 0 {
+		l.Burst = l.Rate.Count
+	}
+}
+
+func (l *Limit) check(s site) {
+	for i, r := range l.Per {
+		s.ref(r, s.at("per").item(i), nil)
+	}
+}
+
+// LimitNames are the limits that apply to a route.
+type LimitNames []string
+
+func (LimitNames) describe() descriptions { return descriptions{"": "The limits that apply, by name."} }
+
+func (l *LimitNames) check(s site) {
+	for i, name := range *l {
+		p := s.path.item(i)
+		if !s.exists("limits", "limit", name, p) || s.params == nil || s.config.Limits[name] == nil {
+			continue
+		}
+		for n, r := range s.config.Limits[name].Per {
+			if lacks(r, s.params) && s.sound(at("limits", name, "per").item(n)) {
+				s.fault(p, "limit %q counts per %s, and the route's path has no {%s}", name, r, r.Path[0])
+			}
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// loader takes documents through all stages.
+type loader struct {
+	model    reflect.Type // the struct that the configuration is
+	files    *files
+	faults   *faultList
+	expander *expander
+	root     *node
+	sources  [][]byte
+	failed   bool // a document has no tree: what it holds is unknown
+	origin   origin
+}
+
+func newLoader(dir string) (*loader, error) {
+	files, err := newFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	faults := new(faultList)
+	return &loader{
+		model: reflect.TypeFor[Config](), files: files, faults: faults, expander: &expander{files: files, faults: faults},
+	}, nil
+}
+
+// document reads one document and merges it into the tree.
+func (l *loader) document(name string, data []byte) {
+	l.sources = append(l.sources, data)
+	r := &reader{file: name, faults: l.faults, expand: l.expander.expand}
+	root := r.document(data)
+	switch {
+	case root == nil:
+		l.failed = true
+	case l.root == nil:
+		l.root = root
+	case root.kind != mappingNode || l.root.kind != mappingNode:
+		l.faults.add(root.pos, "a configuration is a mapping, this is %s", root.show())
+		l.failed = true
+	default:
+		for _, m := range root.members {
+			l.merge(m)
+		}
+	}
+}
+
+// merge adds a top-level member of a further file.
+func (l *loader) merge(m *member) {
+	if l.root.add(m) {
+		return
+	}
+	first := l.root.byName[m.name]
+	to, from := first.value, m.value
+	field, _ := fieldAt(l.model, []string{m.name})
+	joined := &node{kind: to.kind, pos: to.pos, size: sum(to.size, from.size)} // a new one: an alias may share the old
+	switch {
+	case field.rules.merge && to.kind == listNode && from.kind == listNode:
+		joined.items = slices.Concat(to.items, from.items)
+		first.value = joined
+	case field.rules.merge && to.kind == mappingNode && from.kind == mappingNode:
+		first.value = joined
+		for _, inner := range slices.Concat(to.members, from.members) {
+			if !joined.add(inner) {
+				earlier := joined.byName[inner.name].pos
+				l.faults.add(inner.pos, "%s.%s: given twice, first at %s:%d", m.name, inner.name, earlier.file, earlier.line)
+			}
+		}
+	case field.rules.same && to.kind == scalarNode && from.kind == scalarNode && to.scalar == from.scalar && !from.broken:
+	case field.rules.same && to.kind == scalarNode && from.kind == scalarNode:
+		l.faults.add(m.pos, "%s: %s, and at %s:%d it is %s", m.name, from.show(), first.pos.file, first.pos.line, to.show())
+	default:
+		l.faults.add(m.pos, "%s: given twice, first at %s:%d", m.name, first.pos.file, first.pos.line)
+	}
+}
+
+// config takes the tree through schema, structs and checks.
+func (l *loader) config() (*Config, error) {
+	schema, err := compiledSchema()
+	if err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	if err := l.into(c, schema); err != nil {
+		return nil, err
+	}
+	l.origin.files = append(l.origin.files, l.files.list...)
+	l.origin.secrets = secretPaths(l.root, nil, nil)
+	l.origin.hash = hash(l.sources, l.files)
+	c.origin = l.origin
+	return c, nil
+}
+
+// into decodes the tree into a pointer to the model's struct.
+func (l *loader) into(config any, schema *validator.Schema) error {
+	if l.failed || l.root == nil {
+		return l.faults.err()
+	}
+	expandNumbers(l.root, l.model)
+	if err := checkSchema(schema, l.model, l.root, l.faults); err != nil {
+		return err
+	}
+	d := &decoder{files: l.files, faults: l.faults}
+	d.into(config, l.root)
+	check(config, l.root, l.faults)
+	return l.faults.err()
+}

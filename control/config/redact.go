@@ -1,0 +1,178 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// hidden stands for a secret.
+const hidden = "***"
+
+// origin is where a configuration came from.
+type origin struct {
+	files   []string   // absolute
+	secrets [][]string // paths of values that something was expanded in
+	hash    string
+}
+
+// Hash returns a short name for the contents that the configuration was made of: its files, and the bytes of the files
+// they refer to. The same contents elsewhere have the same hash; what came from the environment is not part of it.
+func (c *Config) Hash() string { return c.origin.hash }
+
+// Files returns the absolute paths of everything that the configuration came from or refers to, so that a watcher can
+// watch them. When it came from a folder, the folder itself is the first: files may be added to it.
+func (c *Config) Files() []string { return slices.Clone(c.origin.files) }
+
+// Redacted returns the configuration in force as JSON, every default written out and every secret as ***: all that came
+// from ${env:…} and ${file:…}, and the fields that are secret by themselves.
+func (c *Config) Redacted() ([]byte, error) { return redact(c, c.origin.secrets) }
+
+// redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of values that
+// something was expanded in.
+func redact(config any, secrets [][]string) ([]byte, error) {
+	b, err := json.Marshal(printed(reflect.ValueOf(config), rules{}))
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b)) // a copy: what is hidden may not be the configuration's own
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	for _, path := range secrets {
+		hide(v, path)
+	}
+	b, err = json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return b, nil
+}
+
+// printed returns a value as a document has it; nil for one that is not set.
+func printed(v reflect.Value, rule rules) any {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
+		if v.IsNil() {
+			return nil
+		}
+	}
+	if rule.omitZero && v.IsZero() {
+		return nil
+	}
+	if v.CanAddr() {
+		if u, ok := v.Addr().Interface().(union); ok {
+			if word := u.word(); word != "" {
+				return word
+			}
+			if value := u.value(); value != nil {
+				return printed(reflect.ValueOf(value), rule)
+			}
+		}
+	}
+	switch value := v.Interface().(type) {
+	case *ref.Ref:
+		if rule.member {
+			return strings.Join(value.Path, ".")
+		}
+	case json.Marshaler, encoding.TextMarshaler:
+		return value
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return printed(v.Elem(), rule)
+	case reflect.Struct:
+		object := map[string]any{}
+		for _, f := range fieldsOf(v.Type()) {
+			if member := printed(v.FieldByIndex(f.Index), f.rules); member != nil && member != "" {
+				object[f.key] = member
+			}
+		}
+		return object
+	case reflect.Map:
+		object := map[string]any{}
+		for _, name := range sortedNames(v) {
+			if member := printed(v.MapIndex(reflect.ValueOf(name)), rule); member != nil && member != "" {
+				object[name] = member
+			}
+		}
+		return object
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = printed(v.Index(i), rule)
+		}
+		return list
+	case reflect.String:
+		if rule.secret && v.String() != "" {
+			return hidden
+		}
+		return v.String()
+	}
+	return v.Interface() // a number, a truth value, or the body of a call, which is the user's own
+}
+
+// hide replaces the value at a path, if there is one.
+func hide(v any, path []string) {
+	for i, step := range path {
+		last := i == len(path)-1
+		switch at := v.(type) {
+		case map[string]any:
+			if old, ok := at[step]; ok && last && old != "" {
+				at[step] = hidden
+			}
+			v = at[step]
+		case []any:
+			n, err := strconv.Atoi(step)
+			if err != nil || n >= len(at) {
+				return
+			}
+			if last {
+				at[n] = hidden
+			}
+			v = at[n]
+		}
+	}
+}
+
+// secretPaths returns where something was expanded.
+func secretPaths(n *node, path []string, to [][]string) [][]string {
+	if n.secret {
+		to = append(to, slices.Clone(path))
+	}
+	for i, item := range n.items {
+		to = secretPaths(item, append(path, strconv.Itoa(i)), to)
+	}
+	for _, m := range n.members {
+		to = secretPaths(m.value, append(path, m.name), to)
+	}
+	return to
+}
+
+// hash digests the documents and the files that they refer to, each with its length before it.
+func hash(sources [][]byte, files *files) string {
+	h := sha256.New()
+	write := func(b []byte) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	for _, source := range sources {
+		write(source)
+	}
+	for _, name := range files.list {
+		write(files.read[name])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}

@@ -1,0 +1,203 @@
+package config
+
+import (
+	"fmt"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// Route leads a request to a service, a transaction or a static response: exactly one of Service, Transaction, Respond.
+type Route struct {
+	Name        string          `json:"name" jsonschema:"required,pattern=^[a-z0-9._-]+$"`
+	Match       Match           `json:"match" jsonschema:"required"`
+	Service     string          `json:"service"`
+	Transaction string          `json:"transaction"`
+	Respond     *StaticResponse `json:"respond"`
+	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
+	RouteSections
+}
+
+func (Route) describe() descriptions {
+	return descriptions{
+		"":            "Leads to a service, a transaction or a static response.",
+		"Name":        "Unique; it stands in metrics, logs and keys.",
+		"Match":       "What the route takes.",
+		"Service":     "The service that requests go to.",
+		"Transaction": "The transaction that requests start.",
+		"Respond":     "A static response.",
+		"Status":      "The path of the transaction's status resource, with one {id}.",
+	}
+}
+
+// enter tells the sections of a route what it is, and which parameters its path has.
+func (r *Route) enter(s site) site {
+	s.route, s.params = r, nil
+	if p := s.at("match", "path"); s.written(p) && s.sound(p) {
+		if params, err := checkPattern(r.Match.Path); err == nil {
+			s.params = append([]string{}, params...) // not nil: known to be none
+		}
+	}
+	return s
+}
+
+func (r *Route) check(s site) {
+	if _, err := checkPattern(r.Match.Path); err != nil && s.written(s.at("match", "path")) {
+		s.fault(s.at("match", "path"), "%q %v", r.Match.Path, err)
+	}
+	members := s.targets()
+	if slices.Contains(members, "respond") && s.written(s.at("idempotency")) {
+		s.fault(s.at("idempotency"), "has nothing to protect: the route's response is written here")
+	}
+	if slices.Contains(members, "service") {
+		s.exists("services", "service", r.Service, s.at("service"))
+	}
+	if slices.Contains(members, "transaction") {
+		s.exists("transactions", "transaction", r.Transaction, s.at("transaction"))
+		if !s.written(s.at("idempotency")) {
+			s.fault(s.at("transaction"), "needs idempotency on the route: its record is the transaction's record")
+		}
+		if !s.written(at("coordinator")) {
+			s.fault(s.at("transaction"), "needs a coordinator, and none is configured")
+		}
+	}
+	if s.written(s.at("status")) {
+		r.checkStatus(s, slices.Contains(members, "transaction"))
+	}
+}
+
+// targets checks that a route leads to one place, and returns the keys by which it does.
+func (s site) targets() []string {
+	members := s.exactlyOne("a route leads to", false, "service", "transaction", "respond")
+	if len(members) == 0 {
+		s.fault(s.path, "leads nowhere: exactly one of service, transaction and respond is wanted")
+	}
+	return members
+}
+
+func (r *Route) checkStatus(s site, transaction bool) {
+	p := s.at("status")
+	if !transaction {
+		s.fault(p, "%q belongs to a transaction, and this route leads to none", r.Status)
+		return
+	}
+	params, err := checkPattern(r.Status)
+	switch {
+	case err != nil:
+		s.fault(p, "%q %v", r.Status, err)
+	case len(params) != 1 || params[0] != "id" || strings.HasSuffix(r.Status, "/**"):
+		s.fault(p, "%q has to have one segment {id} and no other parameter", r.Status)
+	}
+}
+
+// checkRouteNames checks that no two routes have one name.
+func (s site) checkRouteNames(c *Config) {
+	names := map[string]int{}
+	for i, r := range c.Routes {
+		if r == nil {
+			continue
+		}
+		if first, taken := names[r.Name]; taken && r.Name != "" {
+			s.fault(at("routes").item(i).to("name"), "%q is the name of routes[%d] too", r.Name, first)
+		} else {
+			names[r.Name] = i
+		}
+	}
+}
+
+// Match is what a route takes. No methods: all.
+type Match struct {
+	Methods []string `json:"methods" jsonschema:"minItems=1,uniqueItems=true,pattern=^[A-Z][A-Z-]*$"`
+	Path    string   `json:"path" jsonschema:"required"`
+}
+
+func (Match) describe() descriptions {
+	return descriptions{
+		"Methods": "The methods; without any all.",
+		"Path":    "/v1/orders exactly; /v1/stock/{sku} one segment; /static/** the rest.",
+	}
+}
+
+// StaticResponse is what the gateway answers itself.
+type StaticResponse struct {
+	Status  int               `json:"status" jsonschema:"required,minimum=200,maximum=599"`
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body"`
+}
+
+func (StaticResponse) describe() descriptions {
+	return descriptions{
+		"Status":  "200 to 599.",
+		"Headers": "Header fields.",
+		"Body":    "The body as it is.",
+	}
+}
+
+// framing are the fields that the gateway itself sets for a response.
+var framing = []string{"Connection", "Content-Length", "Date", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+func (r *StaticResponse) check(s site) {
+	if r.Body != "" && (r.Status == 204 || r.Status == 304) {
+		s.fault(s.at("body"), "a response with status %d has no body", r.Status)
+	}
+	for _, name := range sortedKeys(r.Headers) {
+		field := s.at("headers", name)
+		switch {
+		case !ref.IsFieldName(name):
+			s.fault(field, "%q is not the name of a header field", name)
+		case slices.Contains(framing, textproto.CanonicalMIMEHeaderKey(name)):
+			s.fault(field, "the gateway sets this field itself")
+		case strings.ContainsFunc(r.Headers[name], func(c rune) bool { return c < 0x20 && c != '\t' || c == 0x7f }):
+			s.fault(field, "has a control character")
+		}
+	}
+}
+
+// checkPattern checks the path of a route and returns the names of its {segments}.
+func checkPattern(pattern string) (params []string, err error) {
+	if !strings.HasPrefix(pattern, "/") {
+		return nil, fmt.Errorf("has to begin with /")
+	}
+	if i := strings.IndexFunc(pattern, func(r rune) bool { return r == '?' || r == '#' || r <= 0x20 || r == 0x7f }); i >= 0 {
+		return nil, fmt.Errorf("has %s, a path has none", strconv.QuoteRune(rune(pattern[i])))
+	}
+	segments := strings.Split(pattern[1:], "/")
+	for i, s := range segments {
+		last := i == len(segments)-1
+		switch {
+		case s == "" && !last:
+			return nil, fmt.Errorf("has an empty segment, and no request's path has one")
+		case s == "." || s == "..":
+			return nil, fmt.Errorf("has the segment %s, and no request's path has one", s)
+		case s == "**" && last:
+		case strings.Contains(s, "*"):
+			return nil, fmt.Errorf("has %s: only a last segment ** stands for the rest", s)
+		case strings.ContainsAny(s, "{}"):
+			name, ok := strings.CutPrefix(s, "{")
+			name, closed := strings.CutSuffix(name, "}")
+			if !ok || !closed || !ref.IsParam(name) {
+				return nil, fmt.Errorf("has %s: a parameter is a whole segment {name}", s)
+			}
+			if slices.Contains(params, name) {
+				return nil, fmt.Errorf("has {%s} twice", name)
+			}
+			params = append(params, name)
+		case escaped(s):
+			return nil, fmt.Errorf("has %s: write the characters themselves, paths are matched decoded", s)
+		}
+	}
+	return params, nil
+}
+
+// escaped reports whether a segment holds a percent-encoding.
+func escaped(s string) bool {
+	for i := 0; i+2 < len(s); i++ {
+		if _, err := strconv.ParseUint(s[i+1:i+3], 16, 8); s[i] == '%' && err == nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"reflect"
+	"strconv"
+)
+
+// The sections of the policies: a new policy is a file of its own, and one line here. They are embedded, so that a
+// section is read as cfg.Services[name].Breaker.
+
+// ConfigSections are those at the top level.
+type ConfigSections struct {
+	Identity Identities        `json:"identity"`
+	Limits   map[string]*Limit `json:"limits" config:"merge"`
+	Sales    *Unsupported      `json:"sales" config:"merge"`
+}
+
+// ServiceSections are those of a service.
+type ServiceSections struct {
+	Breaker  *Breaker     `json:"breaker"`
+	Overload *Unsupported `json:"overload"`
+}
+
+// RouteSections are those of a route.
+type RouteSections struct {
+	Priority    *Unsupported `json:"priority" config:"is=normal,later=critical|high|low"`
+	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
+	Idempotency *Idempotency `json:"idempotency"`
+}
+
+// What a section may have; it has only what it needs. Every struct of the model is one, and so is any type of its own.
+type (
+	// defaulter sets the values that hold where nothing is written. It is called before anything is decoded.
+	defaulter interface{ setDefaults() }
+	// deriver sets the defaults that depend on what is written, and makes paths absolute.
+	deriver interface{ derive(f *files) }
+	// checkable looks for what the schema cannot see.
+	checkable interface{ check(s site) }
+	// scope adds to a site what the sections below this one have to know.
+	scope interface{ enter(s site) site }
+	// described says in the JSON Schema what the fields are, by their names in Go; "" is the section itself.
+	described interface{ describe() descriptions }
+)
+
+type descriptions map[string]string
+
+// Unsupported is a setting that the contract has and this version does not.
+type Unsupported struct{}
+
+func (ConfigSections) describe() descriptions { return descriptions{"Sales": "Flash sales."} }
+
+func (ServiceSections) describe() descriptions {
+	return descriptions{"Overload": "Concurrency limit and queue."}
+}
+
+func (RouteSections) describe() descriptions {
+	return descriptions{"Priority": "Which requests are shed last."}
+}
+
+// walk calls visit for every section of a value, an outer one before those in it. visit returns the site for those.
+func walk(v reflect.Value, s site, visit func(section any, s site) site) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			walk(v.Elem(), s, visit)
+		}
+		return
+	case reflect.Map:
+		for _, name := range sortedNames(v) {
+			walk(v.MapIndex(reflect.ValueOf(name)), s.to(name), visit)
+		}
+		return
+	}
+	if !v.CanAddr() {
+		return
+	}
+	s = visit(v.Addr().Interface(), s)
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			walk(v.Index(i), s.to(strconv.Itoa(i)), visit)
+		}
+	case reflect.Struct:
+		for _, f := range fieldsOf(v.Type()) {
+			walk(v.FieldByIndex(f.Index), s.to(f.key), visit)
+		}
+	}
+}
+
+// derive sets the defaults of a configuration that depend on what is written.
+func derive(config any, f *files) {
+	walk(reflect.ValueOf(config), site{}, func(section any, s site) site {
+		if d, ok := section.(deriver); ok {
+			d.derive(f)
+		}
+		return s
+	})
+}
+
+// check adds the faults that the sections of a configuration find.
+func check(config any, root *node, faults *faultList) {
+	c, _ := config.(*Config)
+	top := site{checker: &checker{config: c, root: root, faults: faults}}
+	walk(reflect.ValueOf(config), top, func(section any, s site) site {
+		if e, ok := section.(scope); ok {
+			s = e.enter(s)
+		}
+		if c, ok := section.(checkable); ok {
+			c.check(s)
+		}
+		return s
+	})
+}
+
+// defaultsOf returns a new struct with the values that hold where nothing is written.
+func defaultsOf(t reflect.Type) reflect.Value {
+	v := reflect.New(t)
+	if d, ok := v.Interface().(defaulter); ok {
+		d.setDefaults()
+	}
+	return v.Elem()
+}
+
+// description returns what is said of a field in the schema: by its struct, or by the section that the field holds. The
+// empty name is the struct itself.
+func description(t reflect.Type, field string) string {
+	if d, ok := reflect.New(t).Interface().(described); ok && d.describe()[field] != "" {
+		return d.describe()[field]
+	}
+	if t.Kind() != reflect.Struct {
+		return ""
+	}
+	f, ok := t.FieldByName(field)
+	if !ok {
+		return ""
+	}
+	inner := f.Type
+	for {
+		if d, ok := reflect.New(inner).Interface().(described); ok {
+			return d.describe()[""]
+		}
+		switch inner.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			inner = inner.Elem()
+		default:
+			return ""
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Service is what stands behind the gateway. The paths of sockets are absolute after Load.
+type Service struct {
+	Endpoints      []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"example=http://127.0.0.1:7001"` // see ParsedEndpoints
+	TLS            *ServiceTLS `json:"tls"`
+	Timeout        Duration    `json:"timeout"`
+	ConnectTimeout Duration    `json:"connectTimeout"`
+	Retries        Retries     `json:"retries"`
+	Health         *Health     `json:"health"`
+	ServiceSections
+}
+
+func (Service) describe() descriptions {
+	return descriptions{
+		"Endpoints":      "Each instance: http://host:port, https://host:port, h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
+		"TLS":            "How https:// endpoints are verified; without it by the system's roots.",
+		"Timeout":        "One attempt, response header and body.",
+		"ConnectTimeout": "Making a connection.",
+		"Retries":        "When an attempt is repeated.",
+	}
+}
+
+func (s *Service) setDefaults() {
+	s.Timeout, s.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
+}
+
+func (s *Service) derive(f *files) {
+	for i, e := range s.Endpoints {
+		s.Endpoints[i] = f.endpoint(e)
+	}
+}
+
+func (s *Service) check(at site) {
+	endpoints, sound := at.endpoints(s.Endpoints, at.at("endpoints"))
+	if s.TLS == nil {
+		return
+	}
+	encrypted := slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.TLS })
+	if !encrypted && sound && at.sound(at.at("endpoints")) {
+		at.fault(at.at("tls"), "is for https:// endpoints, and this service has none")
+	}
+}
+
+// endpoints checks a service's endpoints and returns the sound ones; false when one is not.
+func (k *checker) endpoints(written []string, p path) (list []Endpoint, sound bool) {
+	first, sound := -1, true
+	for i, w := range written {
+		e, err := parseEndpoint(w)
+		if err != nil || !k.sound(p.item(i)) {
+			k.fault(p.item(i), "%q %v", w, err)
+			sound = false
+			continue
+		}
+		if first < 0 {
+			first = i
+		} else if e.HTTP2 != list[0].HTTP2 {
+			k.fault(p.item(i), "%q is %s, and endpoints[%d] is %s: a service speaks one of them", w, protocol(e), first, protocol(list[0]))
+		}
+		list = append(list, e)
+	}
+	return list, sound
+}
+
+func protocol(e Endpoint) string {
+	if e.HTTP2 {
+		return "HTTP/2 (h2c)"
+	}
+	return "HTTP/1.1"
+}
+
+// ServiceTLS is how https:// endpoints are verified, and how the gateway shows itself to them. Nil is the same as no member set:
+// the system's roots, the endpoint's own name, no certificate. Paths are absolute after Load.
+type ServiceTLS struct {
+	CA         string `json:"ca" jsonschema:"minLength=1" config:"file"`
+	ServerName string `json:"serverName" jsonschema:"minLength=1"`
+	Cert       string `json:"cert" jsonschema:"minLength=1" config:"file"` // set together with Key
+	Key        string `json:"key" jsonschema:"minLength=1" config:"file"`
+}
+
+func (ServiceTLS) describe() descriptions {
+	return descriptions{
+		"CA":         "The file of the authorities that the service's certificate must come from, PEM; without it the system's.",
+		"ServerName": "The name that the certificate must have; without it the endpoint's host.",
+		"Cert":       "The file of the gateway's own certificate chain, PEM; with key.",
+		"Key":        "The file of its private key, PEM.",
+	}
+}
+
+func (t *ServiceTLS) check(s site) {
+	if t.ServerName != "" && !soundServerName(t.ServerName) {
+		s.fault(s.at("serverName"), "%q is neither a host's name nor an address", t.ServerName)
+	}
+	for _, pair := range [][2]string{{"cert", "key"}, {"key", "cert"}} {
+		if has, lacks := s.at(pair[0]), s.at(pair[1]); s.written(has) && !s.written(lacks) {
+			s.fault(has, "needs %s beside it", pair[1])
+		}
+	}
+}
+
+func soundServerName(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return soundHost(name, err == nil && strings.Contains(name, ":"))
+}
+
+// RetryCondition names when an attempt may be repeated.
+type RetryCondition string
+
+// The conditions of retries.on.
+const (
+	RetryConnectFailure     RetryCondition = "connect-failure"
+	RetryResetBeforeRequest RetryCondition = "reset-before-request"
+)
+
+// JSONSchema lists the conditions.
+func (RetryCondition) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Enum: []any{RetryConnectFailure, RetryResetBeforeRequest}}
+}
+
+// Retries is how often an attempt is repeated, and when. Budget is the share of requests that may be repeats.
+type Retries struct {
+	Attempts int              `json:"attempts" jsonschema:"minimum=0,maximum=10"`
+	On       []RetryCondition `json:"on" jsonschema:"minItems=1,uniqueItems=true"`
+	Budget   Percent          `json:"budget"`
+}
+
+func (Retries) describe() descriptions {
+	return descriptions{
+		"Attempts": "How often a request is repeated at most, 0 to 10.",
+		"On":       "The conditions; both say that the service cannot have seen the request.",
+		"Budget":   "The share of requests that may be repeats.",
+	}
+}
+
+func (r *Retries) setDefaults() {
+	*r = Retries{Attempts: 0, On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
+}

@@ -1,0 +1,271 @@
+package config
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// Transaction is one request over several services.
+type Transaction struct {
+	Mode    string       `json:"mode" jsonschema:"enum=saga" config:"later=tcc|xa|message"` // saga
+	Wait    Duration     `json:"wait"`
+	Timeout Duration     `json:"timeout"`
+	Retry   Retry        `json:"retry"`
+	Primary *Unsupported `json:"primary"`
+	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
+}
+
+func (Transaction) describe() descriptions {
+	return descriptions{
+		"":        "Requests over several services, all or nothing, by name.",
+		"Mode":    "How it is run.",
+		"Wait":    "How long the client is kept waiting before it gets 202.",
+		"Timeout": "Not done by then: roll back.",
+		"Retry":   "When a branch is called again.",
+		"Primary": "The local transaction of a message.",
+		"Steps":   "The branches.",
+	}
+}
+
+func (t *Transaction) setDefaults() {
+	t.Mode, t.Wait, t.Timeout = "saga", duration(5*time.Second), duration(60*time.Second)
+}
+
+func (t *Transaction) check(s site) {
+	name := s.path[len(s.path)-1]
+	routes := s.routesTo(name)
+	index := map[string]int{}
+	for i, step := range t.Steps {
+		if step == nil {
+			continue
+		}
+		p := s.at("steps").item(i)
+		if first, taken := index[step.Name]; taken && step.Name != "" {
+			s.fault(p.to("name"), "%q is the name of steps[%d] too", step.Name, first)
+		} else if step.Name != "" {
+			index[step.Name] = i
+		}
+		for key, call := range map[string]*Call{"do": step.Do, "undo": step.Undo} {
+			if call != nil {
+				s.call(call, p.to(key), routes)
+			}
+		}
+	}
+	for i, step := range t.Steps {
+		if step == nil {
+			continue
+		}
+		for n, name := range step.After {
+			if _, ok := index[name]; !ok && name != "" && !s.stepsBroken(s.path) {
+				s.fault(s.at("steps").item(i).to("after").item(n), "there is no step %q%s", name, suggestion(name, sortedKeys(index)))
+			}
+		}
+	}
+	s.cycles(t.Steps, index, s.at("steps"))
+}
+
+// Retry is the first delay before a branch is called again; DTM doubles it.
+type Retry struct {
+	Every Duration `json:"every"`
+}
+
+func (Retry) describe() descriptions {
+	return descriptions{
+		"Every": "The first delay; DTM doubles it.",
+	}
+}
+
+func (r *Retry) setDefaults() { r.Every = duration(3 * time.Second) }
+
+// Step is one branch of a saga. After is nil for "the step before it" and empty for "at once".
+type Step struct {
+	Name    string        `json:"name" jsonschema:"required,pattern=^[a-z0-9-]{1\\,40}$"`
+	After   []string      `json:"after" jsonschema:"uniqueItems=true"`
+	Do      *Call         `json:"do" jsonschema:"required"`
+	Undo    *Call         `json:"undo"`
+	Try     *Unsupported  `json:"try"`
+	Confirm *Unsupported  `json:"confirm"`
+	Cancel  *Unsupported  `json:"cancel"`
+	FailOn  []StatusRange `json:"failOn"`
+}
+
+func (Step) describe() descriptions {
+	return descriptions{
+		"Name":    "Unique in the transaction.",
+		"After":   "The steps that come before; without it the one above, empty for at once.",
+		"Do":      "The call that does it.",
+		"Undo":    "The call that undoes it.",
+		"Try":     "The first phase of TCC.",
+		"Confirm": "The second phase of TCC.",
+		"Cancel":  "The roll-back of TCC.",
+		"FailOn":  "Responses by which the service refuses: roll back. Any other outside 2xx is tried again.",
+	}
+}
+
+func (s *Step) setDefaults() { s.FailOn = []StatusRange{{409, 409}, {422, 422}} }
+
+// Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is no body.
+type Call struct {
+	Service string       `json:"service" jsonschema:"required,minLength=1"`
+	Method  string       `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
+	Path    ref.Template `json:"path" jsonschema:"required"`
+	Body    any          `json:"body"`
+}
+
+func (Call) describe() descriptions {
+	return descriptions{
+		"Service": "The service, by name.",
+		"Method":  "The method.",
+		"Path":    "The path, a template.",
+		"Body":    "The JSON body; its texts are templates.",
+	}
+}
+
+func (c *Call) setDefaults() { c.Method = "POST" }
+
+// stepsBroken reports whether a step or its name is at fault, so that not all names are known.
+func (k *checker) stepsBroken(p path) bool {
+	for i := range k.items(p.to("steps")) {
+		if name := p.to("steps").item(i).to("name"); !k.written(name) || !k.sound(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// call checks one call of a step: its service, and every template in it.
+func (k *checker) call(c *Call, p path, routes []transactionRoute) {
+	if c.Service != "" {
+		k.exists("services", "service", c.Service, p.to("service"))
+	}
+	if k.written(p.to("path")) {
+		if why := callPathFault(c.Path); why != "" {
+			k.fault(p.to("path"), "%q %s", c.Path, why)
+		}
+		k.template(c.Path, p.to("path"), routes)
+	}
+	k.body(c.Body, p.to("body"), routes)
+}
+
+func (k *checker) body(v any, p path, routes []transactionRoute) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			k.body(member, p.to(name), routes)
+		}
+	case []any:
+		for i, item := range v {
+			k.body(item, p.item(i), routes)
+		}
+	case ref.Template:
+		k.template(v, p, routes)
+	}
+}
+
+func (k *checker) template(t ref.Template, p path, routes []transactionRoute) {
+	for _, r := range t.Refs() {
+		if r.Root == ref.Steps {
+			k.fault(p, "%s: responses of earlier steps need mode tcc: %s", r, notSupported)
+		}
+		if r.Root == ref.Key {
+			k.fault(p, "key is known in the path of a probe only; a transaction has its gid")
+		}
+		for _, route := range routes {
+			if lacks(r, route.params) {
+				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}", r, route.name, r.Path[0])
+			}
+		}
+	}
+}
+
+// callPathFault says what is wrong with the literal text of a call's path, or nothing.
+func callPathFault(t ref.Template) string {
+	return literalFault(t, "?#", "has a query, a fragment or a space; a call has a path only")
+}
+
+func literalFault(t ref.Template, not, why string) string {
+	if len(t.Parts) == 0 || !strings.HasPrefix(t.Parts[0].Text, "/") {
+		return "has to begin with /"
+	}
+	for _, part := range t.Parts {
+		if strings.ContainsFunc(part.Text, func(r rune) bool { return r <= 0x20 || r == 0x7f || strings.ContainsRune(not, r) }) {
+			return why
+		}
+	}
+	return ""
+}
+
+// transactionRoute is a route that starts a transaction, with the parameters of its path.
+type transactionRoute struct {
+	name   string
+	params []string
+}
+
+// routesTo returns the routes that start a transaction and whose path is sound.
+func (k *checker) routesTo(transaction string) []transactionRoute {
+	var routes []transactionRoute
+	for i, r := range k.config.Routes {
+		if r == nil || r.Transaction != transaction || !k.sound(at("routes", strconv.Itoa(i), "match", "path")) {
+			continue
+		}
+		if params, err := checkPattern(r.Match.Path); err == nil {
+			routes = append(routes, transactionRoute{r.Name, params})
+		}
+	}
+	return routes
+}
+
+// cycles says when steps wait for one another: a walk along "after", deep first, that comes back to a step on its way.
+func (s site) cycles(steps []*Step, index map[string]int, p path) {
+	const onWay, done = 1, 2
+	state := make([]int, len(steps))
+	var way []string
+	var walk func(i int)
+	walk = func(i int) {
+		state[i] = onWay
+		way = append(way, steps[i].Name)
+		for n, j := range predecessors(steps, i, index) {
+			switch {
+			case j < 0 || steps[j] == nil || state[j] == done:
+			case state[j] == onWay:
+				from := slices.Index(way, steps[j].Name)
+				place := p.item(i)
+				if after := place.to("after"); s.written(after) {
+					place = after.item(n)
+				}
+				s.fault(place, "the steps wait for one another: %s", strings.Join(append(slices.Clone(way[from:]), steps[j].Name), " after "))
+			default:
+				walk(j)
+			}
+		}
+		way = way[:len(way)-1]
+		state[i] = done
+	}
+	for i, s := range steps {
+		if s != nil && state[i] == 0 {
+			walk(i)
+		}
+	}
+}
+
+// predecessors returns the indexes of the steps that step i comes after; -1 for a name that is not known.
+func predecessors(steps []*Step, i int, index map[string]int) []int {
+	if steps[i].After == nil {
+		if i == 0 {
+			return nil
+		}
+		return []int{i - 1}
+	}
+	list := make([]int, len(steps[i].After))
+	for n, name := range steps[i].After {
+		list[n] = -1
+		if j, ok := index[name]; ok {
+			list[n] = j
+		}
+	}
+	return list
+}

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+// streamType reports whether answers of that Content-Type are made to be read while they come. They are never kept: a reader would wait for what
+// may have no end.
+func streamType(contentType string) bool {
+	for _, t := range [...]string{"text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/stream+json"} {
+		if filters.HasNamePrefix(contentType, t) && (len(contentType) == len(t) || contentType[len(t)] == ';' || contentType[len(t)] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+// buffer reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
+func (f *forward) buffer(x *filters.Exchange, e result) result {
+	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
+	kept := e.response.Next()
+	for {
+		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.response, kept, x.BufferBody) {
+			e.streams, e.read = true, kept
+			return e
+		}
+		var room []byte // none behind the announced length: all that comes then is the end, on HTTP/2 in a frame of its own
+		if int64(len(kept)) != e.length {
+			if cap(kept) == len(kept) {
+				kept = append(kept, 0)[:len(kept)]
+			}
+			room = kept[len(kept):cap(kept)]
+		}
+		n, err := e.response.Read(room)
+		kept = kept[:len(kept)+n]
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			failed := f.failed(x, readFailure(x, err))
+			failed.response = e.response // to be closed
+			return failed
+		}
+	}
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.response.Trailer()
+	return e
+}
+
+// How long a response of gRPC is held back for what makes it whole.
+const (
+	// lastWait is for what follows a whole message. The libraries send the message of a unary call and the status behind it in one go, so
+	// all that it has to cover is a busy machine. A stream's first message comes that much later.
+	lastWait = 100 * time.Millisecond
+	// firstWait is for the first byte behind a head that came alone. That of a unary call is sent early by the few services that ask for
+	// it; the client of a stream may want to see it before anything happens.
+	firstWait = time.Second
+)
+
+// streamsGRPC reports whether a response of gRPC, of which kept has come, is passed on as it comes, since it is a stream or looks like one: it has a
+// second message, or is longer than limit, or nothing comes while the client may wait for what is there. A unary one has one message at most and
+// ends behind it.
+//
+// Whoever is mistaken for a stream is done all the same and recorded as such; only its response is not kept.
+func streamsGRPC(a upstream.Response, kept []byte, limit int64) bool {
+	const prefix = 5 // a flag, and the length of the message
+	patience := firstWait
+	if a.Uploading() { // a call whose client goes on when it has seen the head
+		patience = lastWait
+	}
+	if len(kept) >= prefix {
+		switch size := prefix + int64(binary.BigEndian.Uint32(kept[1:])); {
+		case size > limit || int64(len(kept)) > size:
+			return true
+		case int64(len(kept)) == size:
+			patience = lastWait
+		default:
+			return false // a part of a message is of no use to the client
+		}
+	}
+	waits, ok := a.(interface{ Await(d time.Duration) bool })
+	return ok && !waits.Await(patience) // over HTTP/1.1 there is no gRPC
+}
+
+// readFailure says why a body could not be read to its end.
+func readFailure(x *filters.Exchange, err error) error {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case x.Context().Err() != nil:
+		return upstream.ErrClientGone
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return upstream.ErrTimeout
+	}
+	return upstream.ErrFailed
+}

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/router"
+)
+
+// dispatcher takes requests, whatever carries them, and serves each with the engine that is in force when it comes.
+type dispatcher struct {
+	engine   func() *engine
+	inFlight prometheus.Gauge
+}
+
+// Serve implements [http1.Handler].
+func (ed *dispatcher) Serve(r *http1.Request) {
+	e := ed.engine()
+	r.LimitBody(int64(e.cfg.Listen.MaxBody))
+	ed.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
+}
+
+// Refuse implements [http1.Handler].
+func (ed *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
+	e := ed.engine()
+	reason := filters.BadRequest
+	if f.Status == http.StatusRequestHeaderFieldsTooLarge || f.Status == http.StatusRequestURITooLong {
+		reason = filters.HeaderTooLarge
+	}
+	detail := strings.ToUpper(f.Detail[:1]) + f.Detail[1:] + "."
+	e.refuse(&r.Exchange, r, filters.RefuseAs(f.Status, reason, filters.Problem{Detail: detail}))
+}
+
+// dispatch routes a request and serves it. Its head was parsed and found sound by the protocol's own rules; x.Path is as the client wrote it.
+func (ed *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
+	ed.inFlight.Inc()
+	defer ed.inFlight.Dec()
+	if reply := e.normalize(x, peer, length); reply != nil {
+		w.CloseAfter()
+		e.refuse(x, w, reply)
+		return
+	}
+	rt, params, result := e.router.Find(x.Method, x.Path, x.Params)
+	x.Params = params
+	switch result {
+	case router.NoPath:
+		e.refuse(x, w, filters.Refuse(filters.NoRoute, filters.Problem{Detail: "No route has this path."}))
+		return
+	case router.NoMethod:
+		reply := filters.Refuse(filters.MethodNotAllowed, filters.Problem{Detail: "The path is there, but not for " + x.Method + "."})
+		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
+		e.refuse(x, w, reply)
+		return
+	}
+	x.Route = rt.name
+	rt.serve(x, in, w)
+}
+
+// refuse answers without a route.
+func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
+	if x.IsGRPC() {
+		x.SetReply(reply)
+		refuseGRPC(w, &x.Response)
+		e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
+		return
+	}
+	w.Head(reply.Status, reply.Header, int64(len(reply.Body)))
+	if x.Method != http.MethodHead {
+		w.Write(reply.Body) // whoever does not read it has gone
+	}
+	e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
+}
+
+func headerTooLong(limit config.Size) *filters.Reply {
+	return filters.Refuse(filters.HeaderTooLarge, filters.Problem{Detail: "The header is longer than " + limit.String() + "."})
+}

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/http2"
+	"github.com/sluice-gateway/sluice/gateway/message"
+)
+
+// http2Handler serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
+type http2Handler struct {
+	dispatcher *dispatcher
+	server     *http2.Server
+}
+
+// streamsMax is how many requests one connection may have under way.
+const streamsMax = 250
+
+func newHTTP2Handler(ed *dispatcher, listen *config.Listen, logger *slog.Logger) *http2Handler {
+	s := &http2Handler{dispatcher: ed}
+	s.server = http2.New(http2.Options{
+		Handler: s, HeaderTimeout: time.Duration(listen.HeaderTimeout), IdleTimeout: time.Duration(listen.IdleTimeout),
+		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax, Logger: logger,
+	})
+	return s
+}
+
+// serve takes a connection over.
+func (s *http2Handler) serve(c net.Conn) { s.server.Serve(c) }
+
+// Serve implements [http2.Handler].
+func (s *http2Handler) Serve(r *http2.Stream) {
+	e := s.dispatcher.engine()
+	x := &r.Exchange
+	r.LimitBody(int64(e.cfg.Listen.MaxBody))
+	reply := downgrade(x, e.cfg.Listen.MaxHeader)
+	if r.TooLong() {
+		reply = headerTooLong(e.cfg.Listen.MaxHeader)
+	}
+	if reply != nil {
+		e.refuse(x, r, reply)
+		return
+	}
+	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r, r)
+}
+
+// downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a service would read something else than
+// what was routed (RFC 9113 §8.2.1, §8.3.1 and §10.3). What makes a message malformed has not come here.
+func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
+	if headerBytes(x) > int64(headerMax) {
+		return headerTooLong(headerMax)
+	}
+	fault := ""
+	switch {
+	case !message.Token(x.Method):
+		fault = "The method is not a token."
+	case x.Method == http.MethodConnect || x.Method == http.MethodTrace:
+		return filters.RefuseAs(http.StatusNotImplemented, filters.BadRequest, filters.Problem{Detail: "This is a gateway: it opens no tunnels and does not trace."})
+	case !message.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
+		fault = "The query has a byte that a URL cannot have."
+	case x.Host == "" || !message.ValidHost(x.Host):
+		fault = "The host is missing or is not one."
+	}
+	hosts := 0
+	for i := range x.Header {
+		if f := &x.Header[i]; filters.EqualName(f.Name, "Host") {
+			if hosts++; hosts > 1 || f.Value != x.Host { // beside :authority
+				fault = "There are two hosts."
+			}
+		}
+	}
+	x.Header.DelFunc(message.HopByHop)
+	if fault != "" {
+		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
+	}
+	return nil
+}
+
+func headerBytes(x *filters.Exchange) int64 {
+	n := len(x.Method) + len(x.Path) + len(x.RawQuery) + len(x.Host) + 16
+	for i := range x.Header {
+		n += len(x.Header[i].Name) + len(x.Header[i].Value) + 4
+	}
+	return int64(n)
+}

@@ -1,0 +1,83 @@
+package http1
+
+import (
+	"bytes"
+	"crypto/tls"
+	"syscall"
+	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
+)
+
+// open does what comes before the first request.
+func (c *conn) open() bool {
+	c.setReadDeadline(time.Now().Add(c.srv.HeaderTimeout)) // from the beginning, also of a client that sends nothing
+	if sc, ok := c.nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
+		c.socket = c.raw
+	}
+	if c.srv.Accepted != nil {
+		peer, err := c.srv.Accepted(c.nc, c.peer)
+		if err != nil {
+			return false
+		}
+		c.peer = peer
+	}
+	c.peerText = c.peer.String()
+	c.scheme = "http"
+	if c.srv.TLS != nil {
+		return c.handshake()
+	}
+	c.readable = c.onReadable
+	return true
+}
+
+// handshake begins TLS. A client that chose HTTP/2 is handed over.
+func (c *conn) handshake() bool {
+	c.scheme, c.raw = "https", nil
+	carried := message.NewConn(c.nc, c.peer, nil)
+	tc := tls.Server(carried, c.srv.TLS())
+	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
+	if err := tc.Handshake(); err != nil {
+		return false
+	}
+	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+		c.srv.handOver(c, tc, carried)
+		return false
+	}
+	c.nc.SetDeadline(time.Time{})
+	c.nc = tc
+	c.setReadDeadline(time.Now().Add(c.srv.HeaderTimeout))
+	return true
+}
+
+// preface hands the connection over when the client begins HTTP/2: with the whole preface and a SETTINGS frame behind it.
+func (c *conn) preface() bool {
+	in := &c.r.in
+	if c.srv.HTTP2 == nil {
+		return false
+	}
+	const preface, frameHeader = message.HTTP2Preface, 9
+	c.setReadDeadline(time.Now().Add(min(c.srv.HeaderTimeout, time.Second))) // both come in one go
+	for {
+		have := in.unread()
+		n := min(len(have), len(preface))
+		if text(have[:n]) != preface[:n] {
+			return false
+		}
+		if len(have) >= len(preface)+frameHeader {
+			if have[len(preface)+3] != 4 { // SETTINGS
+				return false
+			}
+			break
+		}
+		in.room(message.SmallBuffer)
+		if in.fill(c.nc) != nil {
+			return false
+		}
+	}
+	carried := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	c.dropRequest()
+	c.srv.handOver(c, carried, carried)
+	return true
+}

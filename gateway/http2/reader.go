@@ -1,0 +1,123 @@
+package http2
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
+)
+
+const readBufferLen = 32 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readBufferLen]byte) }}
+
+// frameReader reads frames. All of it but the count belongs to the goroutine that reads.
+type frameReader struct {
+	nc         net.Conn
+	raw        syscall.RawConn       // nil where the bytes on the socket are not plain text
+	readable   func(fd uintptr) bool // onReadable; made once
+	in         *[readBufferLen]byte  // nil while nothing is in it
+	r, w       int                   // what is unread of it
+	readErr    error                 // of onReadable
+	framesRead atomic.Uint32
+}
+
+// frame returns the frame that the buffer begins with; false when it is not there whole. Its payload is good until the next one.
+func (c *frameReader) frame() (h frameHeader, payload []byte, ok bool, err error) {
+	if c.w-c.r < frameHeaderLen {
+		return h, nil, false, nil
+	}
+	have := c.in[c.r:c.w]
+	if h = parseFrameHeader(have); h.length > frameMax {
+		return h, nil, false, connError{frameSizeError, "a frame is too long"}
+	}
+	end := frameHeaderLen + h.length
+	if len(have) < end {
+		return h, nil, false, nil
+	}
+	c.r += end
+	c.framesRead.Add(1)
+	return h, have[frameHeaderLen:end], true, nil
+}
+
+// fill reads once. While it waits with nothing in the buffer, the connection has none.
+func (c *frameReader) fill() error {
+	if c.in != nil && c.r > 0 {
+		c.w = copy(c.in[:], c.in[c.r:c.w])
+		c.r = 0
+	}
+	if c.raw != nil {
+		c.readErr = nil
+		if err := c.raw.Read(c.readable); err != nil {
+			return err
+		}
+		return c.readErr
+	}
+	if c.in == nil {
+		c.in = readBuffers.Get().(*[readBufferLen]byte)
+	}
+	n, err := c.nc.Read(c.in[c.w:])
+	c.w += n
+	if n > 0 {
+		c.useSocket()
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// useSocket has the reader read from the socket itself, where that is possible: what was read before the connection came here lies in the
+// buffer by now.
+func (c *frameReader) useSocket() {
+	if c.readable != nil {
+		return
+	}
+	c.readable = c.onReadable
+	nc := c.nc
+	if handedOver, ok := nc.(*message.Conn); ok {
+		nc = handedOver.Conn
+	}
+	if sc, ok := nc.(syscall.Conn); ok { // not TLS
+		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
+	}
+}
+
+// onReadable is called by the poller's loop whenever there may be something to read, and returns false to wait for more.
+func (c *frameReader) onReadable(fd uintptr) bool {
+	if c.in == nil {
+		c.in = readBuffers.Get().(*[readBufferLen]byte)
+	}
+	var n int
+	var err error
+	for {
+		if n, err = syscall.Read(int(fd), c.in[c.w:]); err != syscall.EINTR {
+			break
+		}
+	}
+	switch {
+	case err == syscall.EAGAIN:
+		if c.w == 0 {
+			c.drop()
+		}
+		return false
+	case err != nil:
+		c.readErr = err
+	case n == 0:
+		c.readErr = io.EOF
+	default:
+		c.w += n
+	}
+	return true
+}
+
+func (c *frameReader) drop() {
+	if c.in != nil {
+		readBuffers.Put(c.in)
+	}
+	c.in, c.r, c.w = nil, 0, 0
+}

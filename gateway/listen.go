@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/proxyproto"
+)
+
+// clients is what the listeners for clients have in common.
+type clientListeners struct {
+	listen     *config.Listen
+	dispatcher *dispatcher
+	http2      *http2Handler
+	slots      http1.Slots
+	logger     *slog.Logger
+}
+
+func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
+	f := &clientListeners{
+		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, inFlight: g.metrics.inFlight}, logger: g.Logger,
+	}
+	f.slots = http1.NewSlots(connectionsMax(cfg.Listen.MaxConnections, g.Logger))
+	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, g.Logger)
+	return f
+}
+
+// server makes the server of one listener; without tlsConfig one without TLS.
+func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
+	o := http1.Options{
+		Handler: f.dispatcher, HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
+		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve, Logger: f.logger,
+	}
+	if len(f.listen.ProxyProtocol) > 0 {
+		o.Accepted = f.proxied
+	}
+	return http1.New(o)
+}
+
+// proxied reads the header of the PROXY protocol from peers that begin with one.
+func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, error) {
+	if !contains(f.listen.ProxyProtocol, peer) {
+		return peer, nil
+	}
+	h, err := proxyproto.ReadHeader(c)
+	if err != nil {
+		if !errors.Is(err, io.EOF) { // a check whether the port is open says nothing
+			f.logger.Warn("a connection does not begin as listen.proxyProtocol has it and is closed", "peer", peer.String(), "error", err)
+		}
+		return peer, err
+	}
+	if a := h.Source.Addr(); a.IsValid() {
+		return a.Unmap().WithZone(""), nil
+	}
+	return peer, nil // a check by the proxy itself
+}
+
+// Descriptors that are kept for everything but clients and the connections to services that their requests need: listeners, stores,
+// logs, health checks.
+const descriptorsKept = 64
+
+// connectionsMax is how many clients' connections may be open: as configured, or as many as the process has descriptors for, since each
+// may need a second one to a service. Without that a flood of clients would leave none for those who are served.
+func connectionsMax(configured int, logger *slog.Logger) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return configured
+	}
+	possible := max((int64(min(limit.Cur, 1<<40))-descriptorsKept)/2, 1)
+	if int64(configured) <= possible {
+		return configured
+	}
+	logger.Warn("fewer connections than configured are taken: the limit of open files is too low", "listen.maxConnections", configured,
+		"open_files", limit.Cur, "connections", possible)
+	return int(possible)
+}

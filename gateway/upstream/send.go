@@ -1,0 +1,164 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
+)
+
+// How an attempt fails. The cause is wrapped beside it.
+var (
+	// ErrUnreachable: nothing was sent.
+	ErrUnreachable = errors.New("upstream: unreachable")
+	// ErrFailed: the connection broke, or the response was not HTTP, after something was sent.
+	ErrFailed = errors.New("upstream: failed")
+	// ErrTimeout: no whole response in time, after something was sent.
+	ErrTimeout = errors.New("upstream: timeout")
+	// ErrClientGone: the caller's context ended.
+	ErrClientGone = errors.New("upstream: client gone")
+	// ErrClientBody: the client's body could not be read to its end; the service got a part of it.
+	ErrClientBody = errors.New("upstream: client body")
+)
+
+var errNoEndpoint = errors.New("the service has no endpoint")
+
+// condition is one under which a failed attempt may be repeated.
+type condition uint8
+
+const (
+	never condition = iota
+	connectFailure
+	resetBeforeRequest
+)
+
+// Send dispatches the exchange to the service and returns the response, to be read and closed. The
+// error is one of the package's, with its cause. Exchange.Dispatched tells afterwards whether
+// anything was sent.
+func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Message) (Response, error) {
+	now := x.Received.Add(time.Since(x.Received)) // one look at the clock, where time.Now takes two
+	if x.Received.IsZero() {
+		now = time.Now()
+	}
+	settings := &s.current.Load().settings
+	s.budget.request(now, settings.Budget)
+	var failed *endpoint
+	for repeats := 0; ; {
+		e := s.assign(failed)
+		response, on, err := s.attempt(ctx, settings, e, x, m, now)
+		if err == nil {
+			return response, nil
+		}
+		moved := e != nil && e.removed.Load() && errors.Is(err, ErrUnreachable)
+		if x.Dispatched && errors.Is(err, ErrUnreachable) { // an attempt before this one reached the service
+			err = fmt.Errorf("%w: %v", ErrFailed, err)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, err
+		case m.Stream != nil && x.Dispatched: // a part of it is gone
+			return nil, err
+		case moved: // it was removed in between: that is no failure of the service, and costs no repeat
+		case repeats >= settings.Attempts || !settings.repeats(on) || !s.budget.take(settings.Budget):
+			return nil, err
+		default:
+			repeats++
+		}
+		if !mayRepeat(x) {
+			return nil, err
+		}
+		failed = e
+		s.metrics.Retries.Inc()
+		now = time.Now()
+	}
+}
+
+// mayRepeat prepares the exchange for one more attempt; false when there may be none.
+func mayRepeat(x *filters.Exchange) bool {
+	if x.Dispatched && x.Logical.Key != "" {
+		if !x.BeginAttempt() { // no record would tell of it
+			return false
+		}
+		x.Inject.Set("Sluice-Attempt", strconv.Itoa(x.Logical.Attempt))
+		return true
+	}
+	return x.Logical.Claim == nil || x.Logical.Claim.Valid(time.Now()) // else another owner may have the key by now
+}
+
+// assign picks an endpoint that the service has, or nil when there is none.
+func (s *Service) assign(failed *endpoint) *endpoint {
+	for {
+		e := pick(s.current.Load().endpoints, failed)
+		if e == nil || !e.removed.Load() { // else there are other endpoints by now
+			return e
+		}
+	}
+}
+
+// attempt sends the exchange to an endpoint once, and says under which condition it may be
+// repeated.
+func (s *Service) attempt(
+	ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
+) (Response, condition, error) {
+	if e == nil {
+		return nil, never, fmt.Errorf("%w: %w", ErrUnreachable, errNoEndpoint)
+	}
+	before := x.Dispatched
+	var response Response
+	var reused bool
+	var err error
+	if p := e.pool.Load(); p.h2 == nil {
+		response, reused, err = p.exchange(ctx, settings, x, m, began)
+	} else if response, err = p.h2.exchange(ctx, settings, x, m); err == nil {
+		s.metrics.Duration.Observe(time.Since(began).Seconds())
+	}
+	if err == nil {
+		return response, never, nil
+	}
+	var f *message.Failure
+	if !errors.As(err, &f) { // there was no connection
+		if ctx.Err() != nil {
+			return nil, never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
+		}
+		return nil, connectFailure, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if !f.Sent { // refused by the kernel before a byte went out
+		x.Dispatched = before
+	}
+	on, err := judge(ctx, x, f, reused)
+	return nil, on, err
+}
+
+// judge makes a failed exchange the package's error, with the condition under which it may be
+// repeated.
+func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused bool) (condition, error) {
+	switch {
+	case ctx.Err() != nil:
+		return never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
+	case !f.Sent && reused:
+		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
+	case f.Client:
+		return never, fmt.Errorf("%w: %w", ErrClientBody, f.Cause)
+	case !f.Sent:
+		return never, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
+	case isTimeout(f.Cause):
+		return never, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
+	case f.Silent && (x.Logical.Resend || reused && safe(x.Method)):
+		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrFailed, f.Cause)
+	}
+	return never, fmt.Errorf("%w: %w", ErrFailed, f.Cause)
+}
+
+func safe(method string) bool { // RFC 9110 §9.2.1
+	return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE"
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
