@@ -50,7 +50,9 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
-		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The store that knows this transaction does not answer."}))
+		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{
+			Detail: "The store that knows this transaction does not answer.",
+		}))
 		return result{outcome: filters.Refused}
 	case !found:
 		x.SetReply(filters.Refuse(filters.NoRoute, filters.Problem{Detail: "There is no such transaction of yours."}))
@@ -62,7 +64,9 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	if wait, ok := x.Part(ref.Query, "wait"); ok {
 		wait, err := config.ParseDuration(wait)
 		if err != nil {
-			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
+			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{
+				Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + ".",
+			}))
 			return result{outcome: filters.Refused}
 		}
 		ctx, cancel := eitherDone(x.Context(), t.stopping)
