@@ -24,7 +24,7 @@ func newClient(t *testing.T, endpoints ...string) *Client {
 	return c
 }
 
-// closedPort is an address where nobody listens.
+// closedPort is an address where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -37,7 +37,7 @@ func close2(t *testing.T, s *Shop) {
 
 // send makes a request; header fields are name, value, name, value. status 0 is a broken
 // connection.
-func send(t *testing.T, method, url, body string, header ...string) (status int, answer map[string]any) {
+func send(t *testing.T, method, url, body string, header ...string) (status int, response map[string]any) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -57,11 +57,11 @@ func send(t *testing.T, method, url, body string, header ...string) (status int,
 		return 0, nil
 	}
 	if len(b) > 0 {
-		if err := json.Unmarshal(b, &answer); err != nil {
-			t.Fatalf("%s %s answered %q", method, url, b)
+		if err := json.Unmarshal(b, &response); err != nil {
+			t.Fatalf("%s %s: response %q", method, url, b)
 		}
 	}
-	return resp.StatusCode, answer
+	return resp.StatusCode, response
 }
 
 func ledgerOf(t *testing.T, s *Shop, service string) (l Ledger) {
@@ -78,7 +78,7 @@ func TestServices(t *testing.T) {
 	for _, c := range []struct {
 		service, method, path, body string
 		status                      int
-		want                        string // of the answer, as a part of its JSON
+		want                        string // of the response, as a part of its JSON
 	}{
 		{"stock", "POST", "/v1/reservations", `{"id":"r1","sku":"SKU-1","qty":2}`, 201, `"state":"reserved"`},
 		{"stock", "POST", "/v1/reservations", `{"id":"r1","sku":"SKU-1","qty":2}`, 200, `"state":"reserved"`},
@@ -242,7 +242,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	}
 	if status, _ := send(t, "POST", s.URL("stock")+"/v1/reservations", `{"id":"other","sku":"SKU-2","qty":1}`,
 		"Idempotency-Key", "k", "Sluice-Attempt", "2"); status != 201 {
-		t.Errorf("the key's answer was lost: %d", status)
+		t.Errorf("the key's response was lost: %d", status)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestFaults(t *testing.T) {
 		t.Error("faults that are used up, or for another path, still apply")
 	}
 	if l := ledgerOf(t, s, "payment"); l.Totals["charged"] != 3 {
-		t.Errorf("charged %v; want b (its answer lost), c and d", l.Totals)
+		t.Errorf("charged %v; want b (its response lost), c and d", l.Totals)
 	}
 	clear()
 

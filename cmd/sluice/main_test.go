@@ -59,7 +59,7 @@ func TestExitCodes(t *testing.T) {
 			"--status"},
 		{"free with a status", append([]string{"keys", "resolve", "--as", "free", "--status", "200"}, record...), 2,
 			"--status"},
-		{"nobody at the admin address", []string{"transactions", "list", "--admin", "127.0.0.1:1"}, 1, "refused"},
+		{"nothing listens at the admin address", []string{"transactions", "list", "--admin", "127.0.0.1:1"}, 1, "refused"},
 		{"another build that is not there, proxy", []string{"bench", "proxy", "--against", "/no/such/build"}, 2, "--against"},
 		{"another build that is not there, idempotency", []string{"bench", "idempotency", "--against", dir}, 2, "--against"},
 		{"half an expression", []string{"bench", "proxy", "--only", "("}, 2, "--only"},
@@ -103,7 +103,7 @@ func TestAdminCommands(t *testing.T) {
 		args    []string
 		request string // method, URI and body that the gateway gets
 		status  int
-		answer  string
+		body    string
 		code    int
 		shows   string // is part of stdout, or of stderr when the code is not 0
 	}{
@@ -138,7 +138,7 @@ func TestAdminCommands(t *testing.T) {
 				}
 				got <- r.Method + " " + r.RequestURI + " " + string(body)
 				w.WriteHeader(c.status)
-				io.WriteString(w, c.answer)
+				io.WriteString(w, c.body)
 			}))
 			defer server.Close()
 			stdout, stderr, code := run(append(c.args, "--admin", strings.TrimPrefix(server.URL, "http://"))...)

@@ -460,7 +460,7 @@ func TestBranchTranslation(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, op string
-		answers  []int // of the service, one a call; -1: no connection
+		statuses []int // of the service, one a call; -1: no connection
 		want     []int // for the coordinator
 		attempts string
 	}{
@@ -476,7 +476,7 @@ func TestBranchTranslation(t *testing.T) {
 			d := newFixture(t)
 			calls := 0
 			d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
-				status := c.answers[calls]
+				status := c.statuses[calls]
 				calls++
 				if status < 0 {
 					return 502, "", filters.NotDispatched
