@@ -27,7 +27,8 @@ routes:
   - {name: show, match: {methods: [GET, HEAD], path: "/v1/orders/{id}"}, service: a}
   - {name: all, match: {methods: [GET, POST], path: /v1/**}, service: a}
 `)
-	r := g.do("GET", "/v1/orders/7?a=1&b=%20", "", "X-User", "ann", "Connection", "X-Hop", "X-Hop", "1", "Sluice-Principal", "evil",
+	r := g.do("GET", "/v1/orders/7?a=1&b=%20", "", "X-User", "ann", "Connection", "X-Hop", "X-Hop", "1",
+		"Sluice-Principal", "evil",
 		"sluice-transaction", "x", "X-Forwarded-For", "6.6.6.6", "Via", "1.0 x", "TE", "gzip", "Proxy-Connection", "x")
 	if r.status != 200 || r.body != "GET /v1/orders/7?a=1&b=%20" || r.header.Get("X-Service") != "1" {
 		t.Fatalf("got %+v", r)
@@ -37,8 +38,10 @@ routes:
 	}
 	saw, _ := s.last(t)
 	for name, want := range map[string]string{
-		"X-User": "ann", "Sluice-Principal": "ann", "X-Hop": "", "Sluice-Transaction": "", "X-Forwarded-For": "127.0.0.1",
-		"X-Forwarded-Proto": "http", "X-Forwarded-Host": g.at.HTTP, "Via": "1.0 x, 1.1 sluice", "Te": "", "Proxy-Connection": "", "Connection": "",
+		"X-User": "ann", "Sluice-Principal": "ann", "X-Hop": "", "Sluice-Transaction": "",
+		"X-Forwarded-For":   "127.0.0.1",
+		"X-Forwarded-Proto": "http", "X-Forwarded-Host": g.at.HTTP, "Via": "1.0 x, 1.1 sluice", "Te": "",
+		"Proxy-Connection": "", "Connection": "",
 		"Idempotency-Key": "", "Sluice-Attempt": "",
 	} {
 		if got := strings.Join(saw.Header.Values(name), "|"); got != want {
@@ -53,7 +56,8 @@ routes:
 	if saw, body := s.last(t); body != "body" || saw.Header.Get("Traceparent") != trace || saw.ContentLength != 4 {
 		t.Errorf("the service saw %v with %q", saw.Header, body)
 	}
-	if r := g.raw("GET /v1/orders/7 HTTP/1.0\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.0 200") && !strings.HasPrefix(r, "HTTP/1.1 200") {
+	if r := g.raw("GET /v1/orders/7 HTTP/1.0\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.0 200") &&
+		!strings.HasPrefix(r, "HTTP/1.1 200") {
 		t.Errorf("HTTP/1.0 without a Host: %.200q", r)
 	}
 	if r := g.do("HEAD", "/v1/orders/7", ""); r.status != 200 || r.body != "" || r.header.Get("Content-Length") == "" {
@@ -61,12 +65,14 @@ routes:
 	}
 	before := s.count()
 	for _, path := range []string{"/deny/a", "/v1/../deny/a", "/%64eny/a", "//deny/a", "/v1/%2e%2e/deny"} {
-		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.1 403") {
+		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(r,
+			"HTTP/1.1 403") {
 			t.Errorf("%s: %.80q", path, r)
 		}
 	}
 	for _, path := range []string{"/v1/..%2fdeny/a", "/v1/..;/deny/a", `/v1\..\deny`, "/v1/%00", "/.."} {
-		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.Contains(r, "Sluice-Reason: bad-request") || !strings.Contains(r, "Connection: close") {
+		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.Contains(r,
+			"Sluice-Reason: bad-request") || !strings.Contains(r, "Connection: close") {
 			t.Errorf("%s: %.200q", path, r)
 		}
 	}
@@ -92,11 +98,13 @@ routes: [{name: a, match: {methods: [POST, PUT], path: /a}, service: a}]
 		{g.do("POST", "/a", strings.Repeat("x", 64<<10+1)), 413, "body-too-large"},
 		{g.do("POST", "/a", "", "X-User", "ip:1.2.3.4"), 401, "unauthenticated"},
 	} {
-		if c.got.status != c.status || c.got.reason() != c.reason || c.got.header.Get("Content-Type") != "application/problem+json" {
+		if c.got.status != c.status || c.got.reason() != c.reason ||
+			c.got.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("got %+v, want %d %s", c.got, c.status, c.reason)
 		}
 		var p map[string]any
-		if err := json.Unmarshal([]byte(c.got.body), &p); err != nil || p["reason"] != c.reason || p["type"] != "urn:sluice:"+c.reason ||
+		if err := json.Unmarshal([]byte(c.got.body), &p); err != nil || p["reason"] != c.reason ||
+			p["type"] != "urn:sluice:"+c.reason ||
 			p["status"] != float64(c.status) || p["title"] == "" {
 			t.Errorf("%s: %s", c.reason, c.got.body)
 		}
@@ -128,7 +136,8 @@ routes:
 `)
 	first := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "k", "X-User", "ann")
 	again := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "k", "X-User", "ann")
-	if first.status != 201 || again.status != 201 || first.body != again.body || again.header.Get("Idempotent-Replayed") != "true" || s.count() != 1 {
+	if first.status != 201 || again.status != 201 || first.body != again.body ||
+		again.header.Get("Idempotent-Replayed") != "true" || s.count() != 1 {
 		t.Fatalf("first %+v, again %+v, the service saw %d", first, again, s.count())
 	}
 	if again.header.Get("RateLimit") == "" || again.header.Get("Ratelimit-Policy") != `"few";q=3;w=3600` {
@@ -139,10 +148,12 @@ routes:
 		t.Errorf("reused: %+v", reused)
 	}
 	limited := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "l", "X-User", "ann")
-	if limited.status != 429 || limited.reason() != "rate-limited" || limited.header.Get("Retry-After") == "" || !strings.Contains(limited.body, `"limit":"few"`) {
+	if limited.status != 429 || limited.reason() != "rate-limited" || limited.header.Get("Retry-After") == "" ||
+		!strings.Contains(limited.body, `"limit":"few"`) {
 		t.Errorf("limited: %+v", limited)
 	}
-	if r := g.do("POST", "/v1/orders", "{}", "X-User", "bob"); r.status != 400 || r.reason() != "idempotency-key-missing" {
+	if r := g.do("POST", "/v1/orders", "{}", "X-User", "bob"); r.status != 400 ||
+		r.reason() != "idempotency-key-missing" {
 		t.Errorf("no key: %+v", r)
 	}
 
@@ -151,13 +162,15 @@ routes:
 	if !strings.Contains(records.body, `"state": "answered"`) || !strings.Contains(records.body, `"status": 201`) {
 		t.Errorf("records: %s", records.body)
 	}
-	for state, want := range map[string]string{"answered": `"principal": "ann"`, "unknown": `"records": []`, "in-flight": `"records": []`, "done": "state is in-flight"} {
+	for state, want := range map[string]string{"answered": `"principal": "ann"`, "unknown": `"records": []`,
+		"in-flight": `"records": []`, "done": "state is in-flight"} {
 		if r := fetch(t, admin+"/api/idempotency?state="+state, "GET", ""); !strings.Contains(r.body, want) {
 			t.Errorf("records in state %s: %s", state, r.body)
 		}
 	}
 	body := `{"route":"create","principal":"ann","key":"k"}`
-	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body, "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site"); r.status != 403 {
+	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body, "Origin", "http://evil.test", "Sec-Fetch-Site",
+		"cross-site"); r.status != 403 {
 		t.Errorf("a web page may forget records: %+v", r)
 	}
 	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body); r.status != 200 {
@@ -299,7 +312,8 @@ routes:
 	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "1"); r.status != 200 {
 		t.Fatalf("the first: %+v", r)
 	}
-	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "2"); r.status != 502 || r.reason() != "upstream-failed" || served.Load() != 2 {
+	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "2"); r.status != 502 || r.reason() != "upstream-failed" ||
+		served.Load() != 2 {
 		t.Errorf("the second: %+v, the service saw %d", r, served.Load())
 	}
 	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "3"); r.status != 200 || served.Load() != 3 {
@@ -364,12 +378,14 @@ routes: [{name: all, match: {path: /**}, service: a, idempotency: {}}]
 	if r.status != 503 || r.reason() != "breaker-open" || r.header.Get("Retry-After") == "" {
 		t.Fatalf("got %+v", r)
 	}
-	if m := fetch(t, "http://"+g.at.Admin+"/metrics", "GET", ""); !strings.Contains(m.body, `sluice_breaker_state{service="a"} 2`) ||
+	if m := fetch(t, "http://"+g.at.Admin+"/metrics", "GET", ""); !strings.Contains(m.body,
+		`sluice_breaker_state{service="a"} 2`) ||
 		!strings.Contains(m.body, `sluice_requests_total{code="503",reason="breaker-open",route="all"} 1`) {
 		t.Error("the metrics do not show the open breaker")
 	}
 	fail.Store(false)
-	until(t, func() bool { return g.do("POST", "/", "{}", "Idempotency-Key", "k").status == 200 }) // the key was free again
+	// The key was free again.
+	until(t, func() bool { return g.do("POST", "/", "{}", "Idempotency-Key", "k").status == 200 })
 }
 
 func TestStreaming(t *testing.T) {
@@ -397,14 +413,16 @@ routes: [{name: all, match: {path: /**}, service: a}]
 func TestReload(t *testing.T) {
 	s := newService(t, echo)
 	conf := func(path string) string {
-		return head + "services: {a: {endpoints: [\"" + s.URL + "\"]}}\nroutes: [{name: a, match: {path: " + path + "}, service: a}]\n"
+		return head + "services: {a: {endpoints: [\"" + s.URL + "\"]}}\nroutes: [{name: a, match: {path: " + path +
+			"}, service: a}]\n"
 	}
 	g := start(t, conf("/one"))
 	g.configure(conf("/two"))
 	g.reload <- struct{}{}
 	until(t, func() bool { return g.do("GET", "/two", "").status == 200 && g.do("GET", "/one", "").status == 404 })
 
-	for _, broken := range []string{conf("/three") + "nonsense: 1\n", strings.Replace(conf("/three"), "4KiB", "8KiB", 1), ": :"} {
+	for _, broken := range []string{conf("/three") + "nonsense: 1\n",
+		strings.Replace(conf("/three"), "4KiB", "8KiB", 1), ": :"} {
 		g.configure(broken)
 		g.reload <- struct{}{}
 	}

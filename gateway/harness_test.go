@@ -63,7 +63,8 @@ func start(t *testing.T, text string) *running {
 
 func startWith(t *testing.T, text string, drainLimit time.Duration) *running {
 	t.Helper()
-	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}), logs: &lockedBuffer{}}
+	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}),
+		logs: &lockedBuffer{}}
 	g.configure(text)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)

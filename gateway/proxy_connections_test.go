@@ -18,7 +18,8 @@ import (
 func TestSurplusResponseOverTLSIsNobodys(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ours.issue("service", "service")}})
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{ours.issue("service", "service")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +127,8 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 			t.Errorf("request %d: %+v", i, r)
 		}
 		at := <-closed
-		until(t, func() bool { return time.Since(at) > 5*time.Millisecond }) // a connection is not looked at that has just been used
+		// A connection is not looked at that has just been used.
+		until(t, func() bool { return time.Since(at) > 5*time.Millisecond })
 	}
 	if seen.Load() != 7 {
 		t.Errorf("the service saw %d of 7 requests", seen.Load())
@@ -180,7 +182,8 @@ routes:
 		}
 		before := seen.Load() - 1
 		r := g.do(c.method, c.path, "")
-		if n := seen.Load() - before; r.status != c.status || r.status == 502 && r.reason() != "upstream-failed" || n != c.executions {
+		if n := seen.Load() - before; r.status != c.status || r.status == 502 && r.reason() != "upstream-failed" ||
+			n != c.executions {
 			t.Errorf("%s %s: %+v, %d requests came; want %d and %d", c.method, c.path, r, n, c.status, c.executions)
 		}
 		if c.status == 200 { // leave no used connection behind
@@ -235,7 +238,8 @@ routes:
 `)
 	c := g.dial()
 	c.send(get("/1") + "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" + get("/fixed") +
-		"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n" + get("/4") + "GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get("/6"))
+		"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n" + get("/4") +
+		"GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get("/6"))
 	for _, want := range []string{"GET/1", "POST/2", "fixed", "POST/3", "GET/4", "GET/5"} {
 		if r := c.answer(); r.body != want {
 			t.Errorf("got %+v, want %s", r, want)

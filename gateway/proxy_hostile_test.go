@@ -68,7 +68,8 @@ routes:
 		}
 		body, err := io.ReadAll(resp.Body)
 		if !c.broken && (resp.StatusCode != c.status || resp.Header.Get("Sluice-Reason") != c.reason || err != nil) {
-			t.Errorf("%s: %d %s, %v, want %d %s", c.path, resp.StatusCode, resp.Header.Get("Sluice-Reason"), err, c.status, c.reason)
+			t.Errorf("%s: %d %s, %v, want %d %s", c.path, resp.StatusCode, resp.Header.Get("Sluice-Reason"), err,
+				c.status, c.reason)
 		}
 		if c.broken && (resp.StatusCode != 200 || err == nil) {
 			t.Errorf("%s: %d, and the body looks whole: %.100q", c.path, resp.StatusCode, body)

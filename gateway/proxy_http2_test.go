@@ -66,12 +66,14 @@ func h2(t *testing.T, address, method, path, authority, host string) string {
 	}
 	var block strings.Builder
 	e := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", authority}, {":path", path}, {"host", host}} {
+	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", authority},
+		{":path", path}, {"host", host}} {
 		if field[1] != "" {
 			e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 		}
 	}
-	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}); err != nil {
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()),
+		EndStream: true, EndHeaders: true}); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -354,17 +356,18 @@ func newHTTP2Service(t *testing.T, h http.Handler) *http2Service {
 	s := &http2Service{address: l.Addr().String(), conns: map[net.Conn]struct{}{}}
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: quietLog(), ConnState: func(c net.Conn, state http.ConnState) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		switch state {
-		case http.StateNew:
-			s.opened.Add(1)
-			s.conns[c] = struct{}{}
-		case http.StateClosed, http.StateHijacked:
-			delete(s.conns, c)
-		}
-	}}
+	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: quietLog(),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			switch state {
+			case http.StateNew:
+				s.opened.Add(1)
+				s.conns[c] = struct{}{}
+			case http.StateClosed, http.StateHijacked:
+				delete(s.conns, c)
+			}
+		}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

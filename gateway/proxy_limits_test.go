@@ -140,15 +140,20 @@ routes:
 		message, reason string
 		status          int
 	}{
-		"a field":               {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + long + "\r\n\r\n", "header-too-large", 431},
-		"many fields":           {"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-A: b\r\n", 800) + "\r\n", "header-too-large", 431},
-		"a field without end":   {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10), "header-too-large", 431},
-		"the target":            {"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n", "header-too-large", 414},
-		"an announced body":     {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n", "body-too-large", 413},
-		"a body that comes too": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n" + body, "body-too-large", 413},
-		"a chunked body":        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
-		"a keyed chunked body":  {"POST /keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
-		"a length beyond all":   {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "", 0},
+		"a field": {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + long + "\r\n\r\n", "header-too-large", 431},
+		"many fields": {"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-A: b\r\n", 800) + "\r\n",
+			"header-too-large", 431},
+		"a field without end": {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10),
+			"header-too-large", 431},
+		"the target":        {"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n", "header-too-large", 414},
+		"an announced body": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n", "body-too-large", 413},
+		"a body that comes too": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n" + body,
+			"body-too-large", 413},
+		"a chunked body": {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks,
+			"body-too-large", 413},
+		"a keyed chunked body": {"POST /keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
+		"a length beyond all": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "",
+			0},
 	} {
 		w := g.dial()
 		w.send(c.message) // and the client goes on to wait, with its side open
@@ -163,7 +168,8 @@ routes:
 		if err := json.Unmarshal([]byte(r.body), &p); err != nil || p.Reason != c.reason || p.Status != c.status {
 			t.Errorf("%s: the body is %q", name, r.body)
 		}
-		if r.status != c.status || r.reason() != c.reason || r.header.Get("Content-Type") != "application/problem+json" {
+		if r.status != c.status || r.reason() != c.reason ||
+			r.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %+v, want %d %s", name, r, c.status, c.reason)
 		}
 		if rest := w.rest(); rest != "" { // and it is closed

@@ -42,7 +42,9 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 			failed++
 		}
 	}
-	if failed > 50 { // a close that comes over just when the request goes out nobody can see; without a look half of them failed
+	// A close that comes over just when the request goes out nobody can see; without a look half of
+	// them failed.
+	if failed > 50 {
 		t.Errorf("%d of 200 failed", failed)
 	}
 }

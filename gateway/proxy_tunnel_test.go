@@ -24,7 +24,8 @@ limits: {l: {rate: 100/s, per: [client.ip]}}
 routes: [{name: all, match: {path: /**}, service: a, limits: [l]}]
 `)
 	got := g.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")
-	if !strings.HasPrefix(got, "HTTP/1.1 101") || !strings.Contains(got, "RateLimit: ") || strings.Contains(got, "Sluice-Reason") || strings.Contains(got, "Idempotent") {
+	if !strings.HasPrefix(got, "HTTP/1.1 101") || !strings.Contains(got, "RateLimit: ") ||
+		strings.Contains(got, "Sluice-Reason") || strings.Contains(got, "Idempotent") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -67,7 +68,8 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 	c := g.dial()
 	c.send(upgradeRequest + "early ") // before the 101
 	resp := c.head("GET")
-	if resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "echo" || resp.Header.Get("Connection") != "Upgrade" || resp.Header.Get("X-Tunnel") != "1" {
+	if resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "echo" || resp.Header.Get("Connection") != "Upgrade" ||
+		resp.Header.Get("X-Tunnel") != "1" {
 		t.Fatalf("got %+v", resp)
 	}
 	expect := func(want string) {
@@ -82,7 +84,8 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 		t.Errorf("an open tunnel is counted %g times", n)
 	}
 	began := time.Now()
-	until(t, func() bool { return time.Since(began) > 500*time.Millisecond }) // longer than the service's time, which is not for tunnels
+	// Longer than the service's time, which is not for tunnels.
+	until(t, func() bool { return time.Since(began) > 500*time.Millisecond })
 	c.send("late ")
 	expect("late ")
 	c.Conn.(*net.TCPConn).CloseWrite()
@@ -119,9 +122,10 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"]}}`+allToA)
 		"other protocol than asked for": {strings.Replace(upgradeRequest, "/chat", "/other", 1), 502},
 		"not nominated":                 {strings.Replace(upgradeRequest, "keep-alive, Upgrade", "keep-alive", 1), 200},
 		"HTTP/2 in cleartext":           {strings.Replace(upgradeRequest, "echo", "h2c", 1), 200},
-		"with a body":                   {strings.Replace(upgradeRequest, "Host", "Content-Length: 2\r\nHost", 1) + "{}", 200},
-		"not a GET":                     {strings.Replace(upgradeRequest, "GET", "DELETE", 1), 200},
-		"HTTP/1.0":                      {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/1.0", 1), 200},
+		"with a body": {strings.Replace(upgradeRequest, "Host", "Content-Length: 2\r\nHost", 1) +
+			"{}", 200},
+		"not a GET": {strings.Replace(upgradeRequest, "GET", "DELETE", 1), 200},
+		"HTTP/1.0":  {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/1.0", 1), 200},
 	} {
 		w := g.dial()
 		w.send(c.request)

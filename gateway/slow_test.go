@@ -148,7 +148,8 @@ routes: [{name: none, match: {path: /none}, respond: {status: 204}}, {name: all,
 	address.Store(g.at.HTTP)
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)
-	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": {Transport: &http.Transport{Protocols: &h2c}}} {
+	for name, c := range map[string]*http.Client{"HTTP/1.1": client,
+		"HTTP/2": {Transport: &http.Transport{Protocols: &h2c}}} {
 		for _, path := range []string{"/", "/slow"} {
 			for _, body := range []string{"", "some body"} {
 				resp, err := c.Post("http://"+g.at.HTTP+path, "text/plain", strings.NewReader(body))

@@ -58,7 +58,8 @@ routes: [{name: all, match: {path: /**}, service: a}]
 `)
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
-	for name, c := range map[string]*http.Client{"HTTP/2": {Transport: &http.Transport{Protocols: &p}}, "HTTP/1.1": {Transport: &http.Transport{}}} {
+	for name, c := range map[string]*http.Client{"HTTP/2": {Transport: &http.Transport{Protocols: &p}},
+		"HTTP/1.1": {Transport: &http.Transport{}}} {
 		for range 60 {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			body, feed := io.Pipe()
@@ -100,12 +101,15 @@ routes:
 			"a malformed chunk": "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
 			"a stalled upload":  "Content-Length: 10\r\n\r\nabc",
 		} {
-			stalled := path == "/" && strings.HasPrefix(name, "a stalled") // net/http takes its time-out for a client that has gone: closed, without an answer
-			answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " + strings.ReplaceAll(name, " ", "-") + "\r\n" + message)
+			// Net/http takes its time-out for a client that has gone: closed, without an answer.
+			stalled := path == "/" && strings.HasPrefix(name, "a stalled")
+			answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " +
+				strings.ReplaceAll(name, " ", "-") + "\r\n" + message)
 			if stalled && answer == "" {
 				continue
 			}
-			if !strings.HasPrefix(answer, "HTTP/1.1 400") || !strings.Contains(answer, "Sluice-Reason: bad-request") || !strings.Contains(answer, "Connection: close") {
+			if !strings.HasPrefix(answer, "HTTP/1.1 400") || !strings.Contains(answer, "Sluice-Reason: bad-request") ||
+				!strings.Contains(answer, "Connection: close") {
 				t.Errorf("%s at %s: %.150q", name, path, answer)
 			}
 		}

@@ -96,14 +96,16 @@ func TestClientReuse(t *testing.T) {
 		length                        int64
 	}{
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 5},
-		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", "hello", "b", -1},
+		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", "hello", "b",
+			-1},
 		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", "", 5},
 		{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "", "", -1},
 		{"GET", "HTTP/1.1 204 No Content\r\n\r\n", "", "", -1},
 		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "", "", 7},
 		{"GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", "ok", "", 2},
 		{"GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", "", 2},
-		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), strings.Repeat("x", 100000), "", 100000},
+		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+			strings.Repeat("x", 100000), "", 100000},
 	} {
 		a, err := p.do(t.Context(), c.method, c.answer, &message.Message{})
 		if err != nil {
@@ -133,9 +135,10 @@ func TestClientNoReuse(t *testing.T) {
 	}{
 		"bytes behind":       {answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", body: "ok"},
 		"a body behind none": {answer: "HTTP/1.1 204 No Content\r\n\r\n0\r\n\r\n"},
-		"close":              {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
-		"1.0":                {answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
-		"not read":           {answer: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
+		"close": {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+			body: "ok"},
+		"1.0":      {answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
+		"not read": {answer: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,7 +166,8 @@ func TestClientNoReuse(t *testing.T) {
 func TestClientQuiet(t *testing.T) {
 	t.Parallel()
 	for name, stir := range map[string]func(*peer){
-		"closed": func(p *peer) { p.Close() }, "half closed": func(p *peer) { p.CloseWrite() }, "spoke": func(p *peer) { p.say("HTTP/1.1 408 Slow\r\n\r\n") },
+		"closed": func(p *peer) { p.Close() }, "half closed": func(p *peer) { p.CloseWrite() },
+		"spoke": func(p *peer) { p.say("HTTP/1.1 408 Slow\r\n\r\n") },
 	} {
 		p := connect(t)
 		if !p.Quiet(time.Now()) {
@@ -185,12 +189,18 @@ func TestClientFailures(t *testing.T) {
 		"a part of a head":    {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
 		"an interim response": {"HTTP/1.1 103 Early\r\n\r\n", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
 		"not HTTP":            {"SSH-2.0-OpenSSH_9.6\r\n", message.Failure{Cause: faultStatus, Sent: true}},
-		"two lengths":         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", message.Failure{Cause: faultLengths, Sent: true}},
-		"length and chunked":  {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", message.Failure{Cause: faultBoth, Sent: true}},
-		"switches unasked":    {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", message.Failure{Cause: errSwitch, Sent: true}},
-		"interim for ever":    {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1), message.Failure{Cause: errInterim, Sent: true}},
-		"too long":            {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax), message.Failure{Cause: errHeadLong, Sent: true}},
-		"too many":            {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n", message.Failure{Cause: faultMany, Sent: true}},
+		"two lengths": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+			message.Failure{Cause: faultLengths, Sent: true}},
+		"length and chunked": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			message.Failure{Cause: faultBoth, Sent: true}},
+		"switches unasked": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			message.Failure{Cause: errSwitch, Sent: true}},
+		"interim for ever": {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1),
+			message.Failure{Cause: errInterim, Sent: true}},
+		"too long": {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax),
+			message.Failure{Cause: errHeadLong, Sent: true}},
+		"too many": {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n",
+			message.Failure{Cause: faultMany, Sent: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -222,7 +232,8 @@ func TestClientFailures(t *testing.T) {
 	t.Run("nothing to send", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
-		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &message.Message{}, time.Now(), hangs)
+		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &message.Message{}, time.Now(),
+			hangs)
 		if f, ok := err.(*message.Failure); !ok || f.Cause != errRequest || f.Sent || <-p.released {
 			t.Errorf("got %+v", err)
 		}

@@ -125,7 +125,8 @@ func TestCloseWithARequestUnderWay(t *testing.T) {
 // A client that leaves ends the context of its request.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
-	for name, leave := range map[string]func(*peer){"close": func(p *peer) { p.Close() }, "half": func(p *peer) { p.CloseWrite() }} {
+	for name, leave := range map[string]func(*peer){"close": func(p *peer) { p.Close() },
+		"half": func(p *peer) { p.CloseWrite() }} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			begun, ended := make(chan struct{}), make(chan error)

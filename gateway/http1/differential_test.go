@@ -58,8 +58,10 @@ func FuzzDifferential(f *testing.F) {
 		if theirs == "" {
 			theirs = "/"
 		}
-		if req.Method != x.Method || theirs != path || req.URL.RawQuery != x.RawQuery || req.Host != x.Host || min(req.ProtoMinor, 1) != int(h.minor) {
-			t.Fatalf("%q: %q %q %q %q, net/http has %q %q %q %q", raw, x.Method, x.Host, path, x.RawQuery, req.Method, req.Host, theirs, req.URL.RawQuery)
+		if req.Method != x.Method || theirs != path || req.URL.RawQuery != x.RawQuery || req.Host != x.Host ||
+			min(req.ProtoMinor, 1) != int(h.minor) {
+			t.Fatalf("%q: %q %q %q %q, net/http has %q %q %q %q", raw, x.Method, x.Host, path, x.RawQuery, req.Method,
+				req.Host, theirs, req.URL.RawQuery)
 		}
 		if req.ContentLength != h.length {
 			t.Fatalf("%q: length %d, net/http has %d", raw, h.length, req.ContentLength)

@@ -47,7 +47,8 @@ func reply(r *Request, status int, body string) {
 func serve(t testing.TB, h handler, change func(*Options)) (*Server, string) {
 	t.Helper()
 	o := Options{
-		Handler: h, HeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeader: 16 << 10, Slots: NewSlots(100), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Handler: h, HeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeader: 16 << 10, Slots: NewSlots(100),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if change != nil {
 		change(&o)

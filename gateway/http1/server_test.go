@@ -49,9 +49,13 @@ func TestPipelining(t *testing.T) {
 // with that memory.
 func TestLongHead(t *testing.T) {
 	t.Parallel()
-	_, address := serve(t, func(r *Request) { reply(r, 200, r.Exchange.Header.Get("Last")+fmt.Sprint(len(r.Exchange.Header))) }, nil)
+	_, address := serve(t, func(r *Request) {
+		reply(r, 200,
+			r.Exchange.Header.Get("Last")+fmt.Sprint(len(r.Exchange.Header)))
+	}, nil)
 	p := dial(t, address)
-	head := "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("A: "+strings.Repeat("b", 100)+"\r\n", 100) + "Last: one\r\n\r\n"
+	head := "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("A: "+strings.Repeat("b", 100)+"\r\n", 100) +
+		"Last: one\r\n\r\n"
 	p.say(head + head + get)
 	p.want(200, "one101")
 	p.want(200, "one101")
@@ -158,7 +162,8 @@ func TestEarlyResponse(t *testing.T) {
 	p := dial(t, address)
 	for _, request := range []string{
 		post, postTwo, "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + strings.Repeat("x", 60000),
-		"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("8\r\n12345678\r\n", 3000) + "0\r\n\r\n",
+		"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			strings.Repeat("8\r\n12345678\r\n", 3000) + "0\r\n\r\n",
 	} {
 		p.say(request + get)
 		p.want(200, "early "+request[5:7])
@@ -209,8 +214,9 @@ func TestLimitBody(t *testing.T) {
 		reply(r, 200, string(body))
 	}, nil)
 	for within, beyond := range map[string]string{
-		strings.Replace(post, "5\r\n\r\nhello", "4\r\n\r\nhell", 1): strings.Replace(post, "5\r\n\r\nhello", "6\r\n\r\nhello!", 1),
-		strings.Replace(postTwo, "2\r\nlo", "1\r\nl", 1):            postTwo,
+		strings.Replace(post, "5\r\n\r\nhello", "4\r\n\r\nhell", 1): strings.Replace(post, "5\r\n\r\nhello",
+			"6\r\n\r\nhello!", 1),
+		strings.Replace(postTwo, "2\r\nlo", "1\r\nl", 1): postTwo,
 	} {
 		p := dial(t, address)
 		p.say(within)
@@ -237,7 +243,8 @@ func TestLoadBody(t *testing.T) {
 	}, nil)
 	p := dial(t, address)
 	long := strings.Repeat("x", 100_000)
-	p.say(post + postTwo + get + fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(long), long) + get)
+	p.say(post + postTwo + get + fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(long),
+		long) + get)
 	for _, body := range []string{"hello", "hello", "", long, ""} {
 		p.want(200, body)
 	}
@@ -288,7 +295,8 @@ func TestOldClients(t *testing.T) {
 
 func TestResponseForms(t *testing.T) {
 	t.Parallel()
-	fields := filters.Header{{Name: "A", Value: "b"}, {Name: "Connection", Value: "x"}, {Name: "Split", Value: "a\r\nb"}, {Name: "Content-Length", Value: "9"}}
+	fields := filters.Header{{Name: "A", Value: "b"}, {Name: "Connection", Value: "x"},
+		{Name: "Split", Value: "a\r\nb"}, {Name: "Content-Length", Value: "9"}}
 	_, address := serve(t, func(r *Request) {
 		switch r.Exchange.Path {
 		case "/204":
@@ -306,7 +314,8 @@ func TestResponseForms(t *testing.T) {
 			io.WriteString(r, "hel")
 			io.WriteString(r, "")
 			io.WriteString(r, "lo")
-			r.Trailer(filters.Header{{Name: "Sum", Value: "5"}, {Name: "Set-Cookie", Value: "no"}, {Name: "Split", Value: "a\nb"}})
+			r.Trailer(filters.Header{{Name: "Sum", Value: "5"}, {Name: "Set-Cookie", Value: "no"},
+				{Name: "Split", Value: "a\nb"}})
 			r.Trailer(nil)
 		case "/dated":
 			r.Head(200, filters.Header{{Name: "Date", Value: "today"}}, 0)
@@ -319,7 +328,8 @@ func TestResponseForms(t *testing.T) {
 		{"GET", "/304-unknown", "HTTP/1.1 304 Not Modified\r\nA: b\r\n\r\n", ""},
 		{"GET", "/sized", "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\n", "hello"},
 		{"HEAD", "/sized", "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\n", ""},
-		{"GET", "/chunked", "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nhel\r\n2\r\nlo\r\n0\r\nSum: 5\r\n\r\n"},
+		{"GET", "/chunked", "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n",
+			"3\r\nhel\r\n2\r\nlo\r\n0\r\nSum: 5\r\n\r\n"},
 		{"HEAD", "/chunked", "HTTP/1.1 200 OK\r\nA: b\r\n\r\n", ""},
 	} {
 		p.say(c.method + " " + c.path + " HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -368,7 +378,8 @@ func TestBrokenResponses(t *testing.T) {
 		p := dial(t, address)
 		p.say("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n" + get)
 		b, _ := io.ReadAll(p.r)
-		if bytes.Contains(b, []byte("0\r\n\r\n")) && path == "/abort" || bytes.Count(b, []byte("HTTP/1.1")) > 1 || bytes.HasSuffix(b, []byte("hello")) {
+		if bytes.Contains(b, []byte("0\r\n\r\n")) && path == "/abort" || bytes.Count(b, []byte("HTTP/1.1")) > 1 ||
+			bytes.HasSuffix(b, []byte("hello")) {
 			t.Errorf("%s: %q", path, b)
 		}
 	}
@@ -417,7 +428,8 @@ func TestReadWithoutLimit(t *testing.T) {
 func TestEmptyLineBeforeARequest(t *testing.T) {
 	t.Parallel()
 	s, address := serve(t, echo, nil)
-	for _, cuts := range [][]string{{"\r\n" + get}, {"\r\n", get}, {"\r", "\n" + get}, {post + "\r\n" + get}, {post, "\r\n", get}} {
+	for _, cuts := range [][]string{{"\r\n" + get}, {"\r\n", get}, {"\r", "\n" + get}, {post + "\r\n" + get},
+		{post, "\r\n", get}} {
 		t.Run(fmt.Sprintf("%.30q", cuts), func(t *testing.T) {
 			t.Parallel()
 			p := dial(t, address)

@@ -48,7 +48,8 @@ func TestStreamsThrough(t *testing.T) {
 	const total = 8 << 20
 	piece := strings.Repeat("0123456789abcdef", 1<<10)
 	for name, head := range map[string]string{
-		"sized": fmt.Sprintf("Content-Length: %d\r\n\r\n", total), "expected": fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", total),
+		"sized":    fmt.Sprintf("Content-Length: %d\r\n\r\n", total),
+		"expected": fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", total),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,7 +172,8 @@ func TestRequestSays(t *testing.T) {
 		}
 		r.Interim(103, filters.Header{{Name: "A", Value: "b"}}) // too late
 	}, nil)
-	for raw, want := range map[string]string{get: "0 127.0.0.1 http 1.1", post: "5 127.0.0.1 http 1.1", postTwo: "-1 127.0.0.1 http 1.1", getOld: "0 127.0.0.1 http 1.0"} {
+	for raw, want := range map[string]string{get: "0 127.0.0.1 http 1.1", post: "5 127.0.0.1 http 1.1",
+		postTwo: "-1 127.0.0.1 http 1.1", getOld: "0 127.0.0.1 http 1.0"} {
 		p := dial(t, address)
 		p.say(raw + get)
 		if resp := p.want(200, want); !resp.Close {
@@ -186,8 +188,9 @@ func TestUpgradeIsAsked(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) { reply(r, 200, r.Upgrade()) }, nil)
 	for raw, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n":                                       "websocket",
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\nUpgrade: a/1\r\n\r\n":                                 "", // not one token
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n": "websocket",
+		// Not one token.
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\nUpgrade: a/1\r\n\r\n":                                 "",
 		"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n":                                                              "",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\r\n":                                                             "",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n": "",

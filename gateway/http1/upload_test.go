@@ -94,14 +94,16 @@ func TestUpload(t *testing.T) {
 			body.pieces <- "world"
 			close(body.pieces)
 		}()
-		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: length, Trailer: func() filters.Header {
-			return filters.Header{{Name: "Sum", Value: "10"}, {Name: "Host", Value: "no"}}
-		}}, time.Now(), hangs)
+		a, err := p.Do(t.Context(), request("POST"),
+			&message.Message{Stream: body, Length: length, Trailer: func() filters.Header {
+				return filters.Header{{Name: "Sum", Value: "10"}, {Name: "Host", Value: "no"}}
+			}}, time.Now(), hangs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-served
-		if want := map[int64]string{-1: "5\r\nhello\r\n5\r\nworld\r\n0\r\nSum: 10\r\n\r\n", 10: "helloworld"}[length]; got != want {
+		if want := map[int64]string{-1: "5\r\nhello\r\n5\r\nworld\r\n0\r\nSum: 10\r\n\r\n",
+			10: "helloworld"}[length]; got != want {
 			t.Errorf("the service got %q", got)
 		}
 		if a.Close(); !<-p.released {
@@ -117,7 +119,8 @@ func TestUploadWithAnEarlyResponse(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", &message.Message{Stream: body, Length: -1})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
+			&message.Message{Stream: body, Length: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +137,8 @@ func TestUploadWithAnEarlyResponse(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", &message.Message{Stream: body, Length: -1})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+			&message.Message{Stream: body, Length: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +173,8 @@ func TestUploadBreaks(t *testing.T) {
 			t.Errorf("length %d: %+v", length, err)
 		}
 		p.service.head()
-		if sent, _ := io.ReadAll(p.service.r); bytes.HasSuffix(sent, []byte("0\r\n\r\n")) || len(sent) >= 10 && length > 0 {
+		if sent, _ := io.ReadAll(p.service.r); bytes.HasSuffix(sent, []byte("0\r\n\r\n")) || len(sent) >= 10 &&
+			length > 0 {
 			t.Errorf("length %d: the service takes %q for whole", length, sent)
 		}
 	}
@@ -204,7 +209,8 @@ func TestExpectForwarded(t *testing.T) {
 			body.pieces <- "hello"
 			close(body.pieces)
 		}()
-		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 5, Expects: true}, time.Now(), hangs)
+		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 5, Expects: true},
+			time.Now(), hangs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +225,8 @@ func TestExpectForwarded(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
 		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", &message.Message{Stream: body, Length: 5, Expects: true})
+		a, err := p.do(t.Context(), "POST", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",
+			&message.Message{Stream: body, Length: 5, Expects: true})
 		if err != nil || a.Status != 413 {
 			t.Fatal(a, err)
 		}

@@ -91,7 +91,8 @@ func TestEcho(t *testing.T) {
 				if err != nil || status != 200 || !bytes.Equal(got, text) || h.Get("x-path") != "/echo" {
 					t.Errorf("%s, %d: %d, %d bytes, %v, %v", kind, n, status, len(got), h, err)
 				}
-				if want := map[bool]string{true: "[{x-end 1}]", false: "[]"}[kind == "unknown"]; fmt.Sprint(a.Trailer()) != want {
+				if want := map[bool]string{true: "[{x-end 1}]",
+					false: "[]"}[kind == "unknown"]; fmt.Sprint(a.Trailer()) != want {
 					t.Errorf("%s, %d: the trailer is %v", kind, n, a.Trailer())
 				}
 				a.Close()
@@ -157,7 +158,8 @@ func TestFailures(t *testing.T) {
 	}
 	answer := func(fields ...string) func(*peer) {
 		return func(p *peer) {
-			p.WriteHeaders(http2.HeadersFrameParam{StreamID: asked(p), BlockFragment: p.head(fields...), EndHeaders: true, EndStream: true})
+			p.WriteHeaders(http2.HeadersFrameParam{StreamID: asked(p), BlockFragment: p.head(fields...),
+				EndHeaders: true, EndStream: true})
 		}
 	}
 	for _, c := range []struct {
@@ -200,7 +202,8 @@ func TestGivingUp(t *testing.T) {
 		<-s.Exchange.Context().Done()
 	})})
 	var f *message.Failure
-	_, err := do(t, c, exchange("POST", "/"), &message.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
+	_, err := do(t, c, exchange("POST", "/"),
+		&message.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
 	if !errors.As(err, &f) || !f.Client {
 		t.Errorf("a broken body: %+v (%v)", f, err)
 	}

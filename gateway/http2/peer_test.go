@@ -131,7 +131,8 @@ func (p *peer) head(fields ...string) []byte {
 // request sends a head.
 func (p *peer) request(id uint32, end bool, more ...string) {
 	fields := append([]string{":method", "POST", ":scheme", "http", ":authority", "a.test", ":path", "/p?q=1"}, more...)
-	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.head(fields...), EndStream: end, EndHeaders: true})
+	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.head(fields...), EndStream: end,
+		EndHeaders: true})
 }
 
 // until reads to the frame that is wanted.

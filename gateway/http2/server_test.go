@@ -61,7 +61,8 @@ func TestMalformedRequests(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := open(t, dial())
-			p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.head(c.fields...), EndStream: true, EndHeaders: true})
+			p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.head(c.fields...), EndStream: true,
+				EndHeaders: true})
 			if got := p.ended(1); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -77,7 +78,8 @@ func TestFrames(t *testing.T) {
 		send func(p *peer)
 		want string
 	}{
-		{"data of no stream", func(p *peer) { p.WriteData(0, true, nil); p.WriteRawFrame(0, 0, 0, nil) }, "goaway PROTOCOL_ERROR"},
+		{"data of no stream", func(p *peer) { p.WriteData(0, true, nil); p.WriteRawFrame(0, 0, 0, nil) },
+			"goaway PROTOCOL_ERROR"},
 		{"data of an idle stream", func(p *peer) { p.WriteData(1, true, nil) }, "goaway PROTOCOL_ERROR"},
 		{"head of an even stream", func(p *peer) { p.request(2, true) }, "goaway PROTOCOL_ERROR"},
 		{"continuation of nothing", func(p *peer) { p.WriteContinuation(1, true, nil) }, "goaway PROTOCOL_ERROR"},
@@ -91,14 +93,19 @@ func TestFrames(t *testing.T) {
 				p.WriteContinuation(1, false, nil)
 			}
 		}, "goaway ENHANCE_YOUR_CALM"},
-		{"long frame", func(p *peer) { p.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, frameMax+1)) }, "goaway FRAME_SIZE_ERROR"},
-		{"short ping", func(p *peer) { p.WriteRawFrame(http2.FramePing, 0, 0, make([]byte, 7)) }, "goaway FRAME_SIZE_ERROR"},
+		{"long frame", func(p *peer) { p.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, frameMax+1)) },
+			"goaway FRAME_SIZE_ERROR"},
+		{"short ping", func(p *peer) { p.WriteRawFrame(http2.FramePing, 0, 0, make([]byte, 7)) },
+			"goaway FRAME_SIZE_ERROR"},
 		{"broken table", func(p *peer) {
-			p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0x7f}, EndHeaders: true})
+			p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0x7f},
+				EndHeaders: true})
 		}, "goaway COMPRESSION_ERROR"},
-		{"push", func(p *peer) { p.WriteRawFrame(http2.FramePushPromise, 4, 1, make([]byte, 8)) }, "goaway PROTOCOL_ERROR"},
+		{"push", func(p *peer) { p.WriteRawFrame(http2.FramePushPromise, 4, 1, make([]byte, 8)) },
+			"goaway PROTOCOL_ERROR"},
 		{"window beyond its end", func(p *peer) { p.WriteWindowUpdate(0, 1<<31-1) }, "goaway FLOW_CONTROL_ERROR"},
-		{"window beyond its end, of a stream", func(p *peer) { p.request(1, false); p.WriteWindowUpdate(1, 1<<31-1) }, "reset FLOW_CONTROL_ERROR"},
+		{"window beyond its end, of a stream", func(p *peer) { p.request(1, false); p.WriteWindowUpdate(1, 1<<31-1) },
+			"reset FLOW_CONTROL_ERROR"},
 		{"body longer than announced", func(p *peer) {
 			p.request(1, false, "content-length", "1")
 			p.WriteData(1, true, []byte("ab"))
@@ -231,7 +238,8 @@ func TestLongHead(t *testing.T) {
 	})})
 	p := open(t, dial())
 	p.request(1, true, "a", strings.Repeat("a", 1<<10))
-	if f := until(p, func(f *http2.MetaHeadersFrame) bool { return true }); f.PseudoValue("status") != "431" || !<-told {
+	if f := until(p, func(f *http2.MetaHeadersFrame) bool { return true }); f.PseudoValue("status") != "431" ||
+		!<-told {
 		t.Errorf("got %v", f)
 	}
 }
@@ -244,11 +252,13 @@ func TestHeads(t *testing.T) {
 	dial, _ := listen(t, Options{Handler: handler(func(s *Stream) {
 		got = s.Exchange.Header.Clone()
 		s.Interim(103, filters.Header{{Name: "Link", Value: "x"}})
-		s.Head(204, filters.Header{{Name: "X-Long", Value: long}, {Name: strings.Repeat("N", 200), Value: "1"}, {Name: "Connection", Value: "x"}, {Name: "X-Bad", Value: "a\nb"}}, 0)
+		s.Head(204, filters.Header{{Name: "X-Long", Value: long}, {Name: strings.Repeat("N", 200), Value: "1"},
+			{Name: "Connection", Value: "x"}, {Name: "X-Bad", Value: "a\nb"}}, 0)
 	})})
 	p := open(t, dial())
 	p.request(1, true, "cookie", "a=1", "cookie", "b=2")
-	if f := until(p, func(f *http2.MetaHeadersFrame) bool { return true }); f.PseudoValue("status") != "103" || f.StreamEnded() {
+	if f := until(p, func(f *http2.MetaHeadersFrame) bool { return true }); f.PseudoValue("status") != "103" ||
+		f.StreamEnded() {
 		t.Errorf("got %v first", f)
 	}
 	f := until(p, func(f *http2.MetaHeadersFrame) bool { return true })
@@ -259,7 +269,8 @@ func TestHeads(t *testing.T) {
 	if !f.StreamEnded() { // the handler was slow to return
 		until(p, func(f *http2.DataFrame) bool { return f.StreamEnded() && len(f.Data()) == 0 })
 	}
-	if f.PseudoValue("status") != "204" || f.RegularFields()[0].Value != long || names != " x-long "+strings.Repeat("n", 200)+" date" {
+	if f.PseudoValue("status") != "204" || f.RegularFields()[0].Value != long ||
+		names != " x-long "+strings.Repeat("n", 200)+" date" {
 		t.Errorf("got %v with%s", f.Header(), names)
 	}
 	if v := got.Get("Cookie"); v != "a=1; b=2" || got.Count("Cookie") != 1 {
@@ -320,7 +331,8 @@ func FuzzServer(f *testing.F) {
 	p.WriteRSTStream(1, http2.ErrCodeCancel)
 	f.Add(b.Bytes())
 	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82})
-	srv := New(Options{Handler: handler(echo), HeaderTimeout: limit, IdleTimeout: limit, MaxHeader: 4 << 10, MaxStreams: 10, Logger: slog.New(slog.DiscardHandler)})
+	srv := New(Options{Handler: handler(echo), HeaderTimeout: limit, IdleTimeout: limit, MaxHeader: 4 << 10,
+		MaxStreams: 10, Logger: slog.New(slog.DiscardHandler)})
 	f.Cleanup(srv.Close)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		near, far := net.Pipe()
