@@ -60,17 +60,21 @@ func TestSyntaxFaults(t *testing.T) {
 		{"two documents", "version: 1\n---\nversion: 1\n", []string{"3:1: a second document: one file holds one"}},
 		{"key twice", sound + "version: 1\nservices: {}\n", []string{
 			"4:1: version: given twice, first in line 1", "5:1: services: given twice, first in line 2"}},
-		{"unknown alias", "version: 1\nlimits: *nope\n", []string{"2:9: *nope: there is no anchor of that name before it"}},
+		{"unknown alias", "version: 1\nlimits: *nope\n", []string{"2:9: *nope: there is no anchor of that name " +
+			"before it"}},
 		{"alias in itself", "version: 1\nlimits: &a {x: *a}\n", []string{"2:16: *a: stands inside its own anchor"}},
-		{"leading zero", "version: 01\n", []string{"1:10: 01: a number with a leading zero is ambiguous: leave the zero out, or quote the text"}},
+		{"leading zero", "version: 01\n", []string{"1:10: 01: a number with a leading zero is ambiguous: leave " +
+			"the zero out, or quote the text"}},
 		{"not a number", "version: .nan\n", []string{"1:10: .nan: is not a number"}},
 		{"tag", "version: !!int 1\n", []string{"1:10: !!int: tags are not part of a configuration"}},
 		{"merge of text", "version: 1\nlisten: {<<: 3}\n", []string{"2:10: <<: only mappings can be merged"}},
 		{"too deep", "version: 1\nlimits: " + strings.Repeat("[", 100), []string{"2:73: nested deeper than 64"}},
 		{"no variable", "version: 1\nadmin: {address: '${env:SLUICE_TEST_NOT_SET}'}\n", []string{
 			"2:18: ${env:SLUICE_TEST_NOT_SET}: the environment has no such variable"}},
-		{"no file", "version: 1\nadmin: {address: '${file:nope}'}\n", []string{"2:18: ${file:nope}: no such file or directory"}},
-		{"open variable", "version: 1\nadmin: {address: 'x${env:A'}\n", []string{"2:18: ${env:A is not closed by a }"}},
+		{"no file", "version: 1\nadmin: {address: '${file:nope}'}\n",
+			[]string{"2:18: ${file:nope}: no such file or directory"}},
+		{"open variable", "version: 1\nadmin: {address: 'x${env:A'}\n",
+			[]string{"2:18: ${env:A is not closed by a }"}},
 	})
 }
 
@@ -82,7 +86,8 @@ func TestSchemaFaults(t *testing.T) {
 			`3:3: listen.maxHeaders: unknown key (did you mean "maxHeader"?)`,
 			"4:3: listen.zzz: unknown key",
 			`5:1: routs: unknown key (did you mean "routes"?)`}},
-		{"empty value", "version: 1\nstore:\n  memory:\n", []string{"3:3: store.memory: is empty; write {} for all the defaults"}},
+		{"empty value", "version: 1\nstore:\n  memory:\n", []string{"3:3: store.memory: is empty; write {} for " +
+			"all the defaults"}},
 		{"units", `version: 1
 listen: {headerTimeout: 5, idleTimeout: 5 s, maxBody: 8MB, maxHeader: 1B, maxConnections: 0, drainDelay: -1s, proxyProtocol: 10.0.0.0/8}
 services:
@@ -109,23 +114,29 @@ limits:
 			`7:13: limits.b.rate: "5/d" is not a rate such as 100/s, 20/m or 1000/h`,
 			"7:25: limits.b.burst: 0 is less than 1",
 			`7:35: limits.b.scope: "globl" is not global or local (did you mean "global"?)`,
-			`7:48: limits.b.per[0]: "principle" is not a reference such as principal, path.sku, header.X-Tenant or body.cart.total`,
+			`7:48: limits.b.per[0]: "principle" is not a reference such as principal, path.sku, header.X-Tenant ` +
+				`or body.cart.total`,
 			`8:13: limits.c.rate: "99999999999/s" is more than 1000000000/s`,
 			"8:34: limits.c.mode: 1 is not text"}},
 		{"too much", "version: 1\nlisten: {maxHeader: 2MiB, maxConnections: 1000001}\n", []string{
-			`2:21: listen.maxHeader: "2MiB" is more than 1MiB`, "2:43: listen.maxConnections: 1000001 is more than 1000000"}},
-		{"missing", "version: 1\nservices:\n  a: {}\nlimits:\n  b:\n    burst: 3\nroutes:\n  - limits: []\n", []string{
-			"3:3: services.a.endpoints: is missing",
-			"5:3: limits.b.rate: is missing",
-			"8:5: routes[0].match: is missing",
-			"8:5: routes[0].name: is missing",
-			"8:5: routes[0]: leads nowhere: exactly one of service, transaction and respond is wanted"}},
-		{"lists", "version: 1\nservices:\n  a: {endpoints: []}\n  b: {endpoints: ['http://h', 'http://h']}\n  c: {endpoints: http://h}\n", []string{
+			`2:21: listen.maxHeader: "2MiB" is more than 1MiB`,
+			"2:43: listen.maxConnections: 1000001 is more than 1000000"}},
+		{"missing", "version: 1\nservices:\n  a: {}\nlimits:\n  b:\n    burst: 3\nroutes:\n  - limits: []\n",
+			[]string{
+				"3:3: services.a.endpoints: is missing",
+				"5:3: limits.b.rate: is missing",
+				"8:5: routes[0].match: is missing",
+				"8:5: routes[0].name: is missing",
+				"8:5: routes[0]: leads nowhere: exactly one of service, transaction and respond is wanted"}},
+		{"lists", "version: 1\nservices:\n  a: {endpoints: []}\n  b: {endpoints: ['http://h', 'http://h']}\n  " +
+			"c: {endpoints: http://h}\n", []string{
 			"3:7: services.a.endpoints: is empty, at least one entry is wanted",
 			`4:31: services.b.endpoints[1]: "http://h" is given twice`,
 			`5:18: services.c.endpoints: "http://h" is not a list`}},
-		{"names", "version: 1\nlimits:\n  a b: {rate: 1/s}\nroutes:\n  - {name: A b, match: {path: /, methods: [post]}, respond: {status: 700}}\n", []string{
-			`3:3: limits.a b: "a b" is not a name of letters, digits, dots, dashes and underlines, with a letter or digit first`,
+		{"names", "version: 1\nlimits:\n  a b: {rate: 1/s}\nroutes:\n  - {name: A b, match: {path: /, methods: " +
+			"[post]}, respond: {status: 700}}\n", []string{
+			`3:3: limits.a b: "a b" is not a name of letters, digits, dots, dashes and underlines, with a ` +
+				`letter or digit first`,
 			`5:12: routes[0].name: "A b" is not a name of a-z, 0-9, dots, dashes and underlines`,
 			`5:44: routes[0].match.methods[0]: "post" is not a method in capitals such as POST`,
 			"5:70: routes[0].respond.status: 700 is more than 599"}},
@@ -150,7 +161,8 @@ transactions:
 			`9:13: transactions.t.mode: "tcc": not supported yet`,
 			"9:63: transactions.t.steps[0].try: not supported yet",
 			`10:13: transactions.u.mode: "sga" is not saga (did you mean "saga"?)`,
-			"10:59: transactions.u.steps[0].do.path: steps.x.id: responses of earlier steps need mode tcc: not supported yet"}},
+			"10:59: transactions.u.steps[0].do.path: steps.x.id: responses of earlier steps need mode tcc: not " +
+				"supported yet"}},
 	})
 }
 
@@ -170,9 +182,12 @@ routes:
       maxBody: 1KiB
       onStoreFailure: open
 `, []string{
-			"10:7: routes[0].idempotency.record: is not for a transaction: its outcome is recorded, and no service's response",
-			"12:16: routes[0].idempotency.maxBody: is not for a transaction: its outcome is recorded, and no service's response",
-			"13:23: routes[0].idempotency.onStoreFailure: open is not for a transaction: it has a record, or it is not begun"}},
+			"10:7: routes[0].idempotency.record: is not for a transaction: its outcome is recorded, and no " +
+				"service's response",
+			"12:16: routes[0].idempotency.maxBody: is not for a transaction: its outcome is recorded, and no " +
+				"service's response",
+			"13:23: routes[0].idempotency.onStoreFailure: open is not for a transaction: it has a record, or it " +
+				"is not begun"}},
 		{"names that lead nowhere", `version: 1
 services: {order: {endpoints: ["http://h"]}}
 limits: {one: {rate: 1/s}}
@@ -189,7 +204,8 @@ routes:
 			`6:47: routes[1].transaction: needs a coordinator, and none is configured`,
 			`6:47: routes[1].transaction: needs idempotency on the route: its record is the transaction's record`,
 			`6:47: routes[1].transaction: there is no transaction "t"`,
-			`7:50: routes[2].respond: a route leads to exactly one of service, transaction and respond, and service stands here too`,
+			`7:50: routes[2].respond: a route leads to exactly one of service, transaction and respond, and ` +
+				`service stands here too`,
 			`8:5: routes[3]: leads nowhere: exactly one of service, transaction and respond is wanted`,
 			`9:58: routes[4].idempotency: has nothing to protect: the route's response is written here`}},
 		{"paths", `version: 1
@@ -212,7 +228,8 @@ routes:
 			`7:29: routes[4].match.path: "/a/**/b" has **: only a last segment ** stands for the rest`,
 			`8:29: routes[5].match.path: "/a/x{b}" has x{b}: a parameter is a whole segment {name}`,
 			`9:29: routes[6].match.path: "/{a}/{a}" has {a} twice`,
-			`10:29: routes[7].match.path: "/a%2Fb" has a%2Fb: write the characters themselves, paths are matched decoded`}},
+			`10:29: routes[7].match.path: "/a%2Fb" has a%2Fb: write the characters themselves, paths are ` +
+				`matched decoded`}},
 		{"references", `version: 1
 services: {s: {endpoints: ["http://h"]}}
 limits:
@@ -253,15 +270,19 @@ routes:
 			"20:46: routes[2].idempotency.lease: lease 2m is more than maxInFlight 1m",
 			"20:72: routes[2].idempotency.whileInFlight.wait: whileInFlight.wait 3m is more than maxInFlight 1m",
 			"20:86: routes[2].idempotency.record[0]: 408 is never final",
-			`24:31: routes[3].idempotency.key.body: "a..b" is not a member of the JSON body such as order_no or cart.id`,
+			`24:31: routes[3].idempotency.key.body: "a..b" is not a member of the JSON body such as order_no or ` +
+				`cart.id`,
 			"24:51: routes[3].idempotency.maxInFlight: lease 10s is more than maxInFlight 2s",
 			"24:51: routes[3].idempotency.maxInFlight: whileInFlight.wait 3s is more than maxInFlight 2s"}},
 		{"coordinator", `version: 1
 coordinator: {dtm: {endpoints: ["https://d", "h2c://d", "unix:///d", "http://d"]}}
 `, []string{
-			`2:33: coordinator.dtm.endpoints[0]: "https://d" is not http://host:port, and anything else to the coordinator is not supported yet`,
-			`2:46: coordinator.dtm.endpoints[1]: "h2c://d" is not http://host:port, and anything else to the coordinator is not supported yet`,
-			`2:57: coordinator.dtm.endpoints[2]: "unix:///d" is not http://host:port, and anything else to the coordinator is not supported yet`}},
+			`2:33: coordinator.dtm.endpoints[0]: "https://d" is not http://host:port, and anything else to the ` +
+				`coordinator is not supported yet`,
+			`2:46: coordinator.dtm.endpoints[1]: "h2c://d" is not http://host:port, and anything else to the ` +
+				`coordinator is not supported yet`,
+			`2:57: coordinator.dtm.endpoints[2]: "unix:///d" is not http://host:port, and anything else to the ` +
+				`coordinator is not supported yet`}},
 		{"transactions", `version: 1
 coordinator: {dtm: {endpoints: ["http://d/api"], branches: nowhere}}
 services: {s: {endpoints: ["http://h"]}}
@@ -277,19 +298,25 @@ transactions:
       - {name: Long_Name, do: {service: s, path: /}}
   e: {steps: []}
 `, []string{
-			`2:33: coordinator.dtm.endpoints[0]: "http://d/api" is not an endpoint such as http://127.0.0.1:7001: a path is not part of it`,
-			`2:60: coordinator.dtm.branches: "nowhere" is not an address to listen on such as 127.0.0.1:8080: missing port in address`,
-			`5:75: routes[0].idempotency.onUnknown: retry is not for a transaction: its coordinator knows the outcome, nothing is sent again`,
+			`2:33: coordinator.dtm.endpoints[0]: "http://d/api" is not an endpoint such as ` +
+				`http://127.0.0.1:7001: a path is not part of it`,
+			`2:60: coordinator.dtm.branches: "nowhere" is not an address to listen on such as 127.0.0.1:8080: ` +
+				`missing port in address`,
+			`5:75: routes[0].idempotency.onUnknown: retry is not for a transaction: its coordinator knows the ` +
+				`outcome, nothing is sent again`,
 			`5:91: routes[0].status: "/a/{x}" has to have one segment {id} and no other parameter`,
 			`6:54: routes[1].status: "/b/{id}" belongs to a transaction, and this route leads to none`,
-			`10:54: transactions.t.steps[0].do.path: path.sku: the path of route "a", which starts this transaction, has no {sku}`,
+			`10:54: transactions.t.steps[0].do.path: path.sku: the path of route "a", which starts this ` +
+				`transaction, has no {sku}`,
 			`11:9: transactions.t.steps[1]: the steps wait for one another: x after y after x`,
 			`11:33: transactions.t.steps[1].do.service: there is no service "z"`,
 			`11:42: transactions.t.steps[1].do.path: "x" has to begin with /`,
 			`11:56: transactions.t.steps[1].do.body.a[0]: "{gid": a { is not closed; a brace itself is written {{`,
 			`12:16: transactions.t.steps[2].name: "x" is the name of steps[0] too`,
-			`12:57: transactions.t.steps[2].do.path: "/a?b" has a query, a fragment or a space; a call has a path only`,
-			`12:91: transactions.t.steps[2].undo.path: "/{nope}": "nope" is not a reference such as principal, path.sku, header.X-Tenant or body.cart.total`,
+			`12:57: transactions.t.steps[2].do.path: "/a?b" has a query, a fragment or a space; a call has a ` +
+				`path only`,
+			`12:91: transactions.t.steps[2].undo.path: "/{nope}": "nope" is not a reference such as principal, ` +
+				`path.sku, header.X-Tenant or body.cart.total`,
 			`13:16: transactions.t.steps[3].name: "Long_Name" is not a name of a-z, 0-9 and dashes, 40 at most`,
 			`14:7: transactions.e.steps: is empty, at least one entry is wanted`}},
 		{"addresses", `version: 1
@@ -315,16 +342,21 @@ routes:
 			`4:43: store.redis.addresses[0]: "h" is not an address such as 127.0.0.1:6379: missing port in address`,
 			`4:48: store.redis.addresses[1]: ":1" is not an address such as 127.0.0.1:6379: host and port are needed`,
 			"6:5: identity[0]: is none of jwt, header and clientIP",
-			"7:20: identity[1].header: an entry is exactly one of jwt, header and clientIP, and clientIP stands here too",
+			"7:20: identity[1].header: an entry is exactly one of jwt, header and clientIP, and clientIP stands " +
+				"here too",
 			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
 			`9:17: identity[3].jwt.keys: "https://id.example/jwks" is not a file: an address is not supported yet`,
 			`11:19: services.a.endpoints[0]: "https://" is not an endpoint such as http://127.0.0.1:7001`,
-			`11:31: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the port is 1 to 65535`,
+			`11:31: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the ` +
+				`port is 1 to 65535`,
 			`11:45: services.a.endpoints[2]: "http://" is not an endpoint such as http://127.0.0.1:7001`,
-			`11:56: services.a.endpoints[3]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the scheme is http, https, h2c or unix`,
-			`11:67: services.a.endpoints[4]: "http://u@h" is not an endpoint such as http://127.0.0.1:7001: host and port only`,
-			`11:81: services.a.endpoints[5]: "http://h/" is not an endpoint such as http://127.0.0.1:7001: a path is not part of it`,
+			`11:56: services.a.endpoints[3]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the ` +
+				`scheme is http, https, h2c or unix`,
+			`11:67: services.a.endpoints[4]: "http://u@h" is not an endpoint such as http://127.0.0.1:7001: ` +
+				`host and port only`,
+			`11:81: services.a.endpoints[5]: "http://h/" is not an endpoint such as http://127.0.0.1:7001: a ` +
+				`path is not part of it`,
 			"12:50: services.b.breaker.errors: 0% would open it without an error; it is more than 0%",
 			"12:68: services.b.breaker.slow.share: 0% would open it without a slow call; it is more than 0%",
 			"14:63: routes[0].respond.body: a response with status 204 has no body",

@@ -76,7 +76,8 @@ func TestContractExample(t *testing.T) {
 	expect(t, "breaker", *order.Breaker, Breaker{Errors: 50, Slow: &BreakerSlow{Duration(time.Second), 80},
 		Window: Duration(10 * time.Second), MinRequests: 20, OpenFor: Duration(5 * time.Second), Probes: 3})
 	expect(t, "attempts", order.Retries.Attempts, 1)
-	expect(t, "per-user", *c.Limits["per-user"], Limit{Scope: "global", Per: refs(t, "principal"), Rate: Rate{100, time.Second},
+	expect(t, "per-user", *c.Limits["per-user"], Limit{Scope: "global", Per: refs(t, "principal"),
+		Rate:  Rate{100, time.Second},
 		Burst: 20, Mode: "enforce", OnStoreFailure: "local"})
 	expect(t, "burst of per-sku", c.Limits["per-sku"].Burst, 500)
 	expect(t, "scope of instance", c.Limits["instance"].Scope, "local")
@@ -117,7 +118,8 @@ routes:
 transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after: [], do: {service: s, path: /}}]}}
 `, dir)
 	second := func(n int) Duration { return Duration(n) * Duration(time.Second) }
-	expect(t, "listen", c.Listen, Listen{HTTP: "127.0.0.1:8080", MaxConnections: 20000, MaxHeader: 32 << 10, MaxBody: 8 << 20,
+	expect(t, "listen", c.Listen, Listen{HTTP: "127.0.0.1:8080", MaxConnections: 20000, MaxHeader: 32 << 10,
+		MaxBody:       8 << 20,
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
 	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
@@ -128,11 +130,15 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), Probes: 3}
 	expect(t, "breaker", *c.Services["b"].Breaker, breaker)
 	expect(t, "slow", *c.Services["w"].Breaker.Slow, BreakerSlow{second(1), 80})
-	expect(t, "limit", *c.Limits["l"], Limit{Scope: "global", Rate: Rate{20, time.Minute}, Burst: 20, Mode: "enforce", OnStoreFailure: "local"})
+	expect(t, "limit", *c.Limits["l"], Limit{Scope: "global", Rate: Rate{20, time.Minute}, Burst: 20,
+		Mode: "enforce", OnStoreFailure: "local"})
 	idempotency := Idempotency{
-		Key: Key{Header: "Idempotency-Key"}, Scope: refs(t, "principal", "route"), Fingerprint: refs(t, "method", "path", "query", "body"),
-		TTL: second(86400), Lease: second(10), MaxInFlight: second(60), Record: []StatusRange{{200, 299}, {400, 499}},
-		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
+		Key: Key{Header: "Idempotency-Key"}, Scope: refs(t, "principal", "route"),
+		Fingerprint: refs(t, "method", "path", "query", "body"),
+		TTL:         second(86400), Lease: second(10), MaxInFlight: second(60),
+		Record:      []StatusRange{{200, 299}, {400, 499}},
+		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold",
+		MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
 	}
 	expect(t, "idempotency", *c.Routes[0].Idempotency, idempotency)
 	expect(t, "derived", c.Routes[1].Idempotency.Key, Key{Derived: refs(t, "body"), Window: second(10)})
@@ -143,13 +149,16 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	transaction := c.Transactions["t"]
 	expect(t, "transaction", []any{transaction.Mode, transaction.Wait, transaction.Timeout, transaction.Retry.Every},
 		[]any{"saga", second(5), second(60), second(3)})
-	expect(t, "step", []any{transaction.Steps[0].FailOn, transaction.Steps[0].Do.Method}, []any{[]StatusRange{{409, 409}, {422, 422}}, "POST"})
+	expect(t, "step", []any{transaction.Steps[0].FailOn, transaction.Steps[0].Do.Method},
+		[]any{[]StatusRange{{409, 409}, {422, 422}}, "POST"})
 	if transaction.Steps[0].After != nil || transaction.Steps[1].After == nil {
 		t.Error("after: not written is nil, an empty list is not")
 	}
 
-	c = mustParseDocument(t, "version: 1\nstore: {redis: {}}\nidentity: [{jwt: {keys: k}}, {header: {name: X-User}}]\n", write(t, map[string]string{"k": "{}"}))
-	expect(t, "redis", c.Store, Store{Redis: &RedisStore{Addresses: []string{"127.0.0.1:6379"}, Timeout: Duration(50 * time.Millisecond), KeyPrefix: "sluice:"}})
+	c = mustParseDocument(t, "version: 1\nstore: {redis: {}}\nidentity: [{jwt: {keys: k}}, {header: {name: "+
+		"X-User}}]\n", write(t, map[string]string{"k": "{}"}))
+	expect(t, "redis", c.Store, Store{Redis: &RedisStore{Addresses: []string{"127.0.0.1:6379"},
+		Timeout: Duration(50 * time.Millisecond), KeyPrefix: "sluice:"}})
 	expect(t, "claim", c.Identity[0].JWT.Claim, "sub")
 	expect(t, "trusted", c.Identity[1].Header.Trusted, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 }
@@ -189,7 +198,8 @@ transactions:
 		`2:1: listn: unknown key (did you mean "listen"?)`,
 		"3:18: ${env:SLUICE_TEST_NOT_SET}: the environment has no such variable",
 		"4:1: admin: given twice, first in line 3",
-		`6:23: services.order.endpoints[0]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the port is 1 to 65535`,
+		`6:23: services.order.endpoints[0]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the ` +
+			`port is 1 to 65535`,
 		"6:47: services.order.timeout: 5 is not a duration such as 250ms, 10s or 24h",
 		"7:3: services.stock.endpoints: is missing",
 		`7:11: services.stock.endpoint: unknown key (did you mean "endpoints"?)`,
@@ -217,9 +227,11 @@ func TestUnsupported(t *testing.T) {
 			walk(at.Elem(), path, wrap)
 		case reflect.Slice:
 			last := len(path) - 1
-			walk(at.Elem(), append(append([]string{}, path[:last]...), path[last]+"[0]"), func(s string) string { return wrap("[" + s + "]") })
+			walk(at.Elem(), append(append([]string{}, path[:last]...), path[last]+"[0]"),
+				func(s string) string { return wrap("[" + s + "]") })
 		case reflect.Map:
-			walk(at.Elem(), append(append([]string{}, path...), "x"), func(s string) string { return wrap(`{"x": ` + s + `}`) })
+			walk(at.Elem(), append(append([]string{}, path...), "x"),
+				func(s string) string { return wrap(`{"x": ` + s + `}`) })
 		case reflect.Struct:
 			if at.PkgPath() != reflect.TypeFor[Config]().PkgPath() || isText(at) {
 				return
@@ -284,7 +296,7 @@ func TestSchema(t *testing.T) {
 	}
 	walkStructs(reflect.TypeFor[Config](), func(at reflect.Type) {
 		for _, f := range fieldsOf(at) {
-			if owner := at.FieldByIndex(f.Index); description(at, owner.Name) == "" && description(embedding(at, f), f.Name) == "" {
+			if description(at, f.Name) == "" && description(embedding(at, f), f.Name) == "" {
 				t.Errorf("%s.%s has no description", at.Name(), f.Name)
 			}
 		}
@@ -302,7 +314,8 @@ func embedding(t reflect.Type, f field) reflect.Type {
 func TestFolder(t *testing.T) {
 	t.Parallel()
 	dir := write(t, map[string]string{
-		"a.yaml":       "version: 1\nservices: {one: {endpoints: [\"http://h\"]}}\nroutes: [{name: first, match: {path: /1}, service: one}]\n",
+		"a.yaml": "version: 1\nservices: {one: {endpoints: [\"http://h\"]}}\nroutes: [{name: first, " +
+			"match: {path: /1}, service: one}]\n",
 		"b.json":       `{"services": {"two": {"endpoints": ["http://h"]}}, "limits": {"l": {"rate": "1/s"}}}`,
 		"c.yml":        "routes:\n  - {name: second, match: {path: /2}, service: two, limits: [l]}\n",
 		"notes.txt":    "not: [yaml",
@@ -314,12 +327,14 @@ func TestFolder(t *testing.T) {
 	c := mustLoad(t, dir)
 	expect(t, "routes", []string{c.Routes[0].Name, c.Routes[1].Name}, []string{"first", "second"})
 	expect(t, "services", len(c.Services), 2)
-	expect(t, "files", c.Files(), []string{dir, filepath.Join(dir, "a.yaml"), filepath.Join(dir, "b.json"), filepath.Join(dir, "c.yml")})
+	expect(t, "files", c.Files(), []string{dir, filepath.Join(dir, "a.yaml"), filepath.Join(dir, "b.json"),
+		filepath.Join(dir, "c.yml")})
 	expect(t, "store", c.Store.Embedded.Dir, filepath.Join(dir, "data"))
 
 	faulty := write(t, map[string]string{
 		"a.yaml": "version: 1\nservices: {one: {endpoints: [\"http://h\"]}}\nadmin: {}\n",
-		"b.yaml": "version: 2\nservices:\n  one: {endpoints: [\"http://h\"]}\nadmin: {}\nroutes:\n  - {name: r, match: {path: /r}, service: two}\n",
+		"b.yaml": "version: 2\nservices:\n  one: {endpoints: [\"http://h\"]}\nadmin: {}\nroutes:\n  - {name: r, " +
+			"match: {path: /r}, service: two}\n",
 	})
 	_, err := Load(faulty)
 	a, b := filepath.Join(faulty, "a.yaml"), filepath.Join(faulty, "b.yaml")
@@ -358,14 +373,17 @@ func TestSecrets(t *testing.T) {
 	expect(t, "password", c.Store.Redis.Password, "pa ss")
 	expect(t, "body", c.Routes[0].Respond.Body, "a hush{er b")
 	body := c.Transactions["t"].Steps[0].Do.Body.(map[string]any)
-	expect(t, "token", body["token"], any(ref.Template{Parts: []ref.Part{{Ref: &ref.Ref{Root: "gid"}}, {Text: " hush{er"}}}))
-	expect(t, "cost", body["cost"], any(ref.Template{Parts: []ref.Part{{Text: "$"}, {Ref: &ref.Ref{Root: "body", Path: []string{"cost"}}}}}))
+	expect(t, "token", body["token"], any(ref.Template{Parts: []ref.Part{{Ref: &ref.Ref{Root: "gid"}},
+		{Text: " hush{er"}}}))
+	expect(t, "cost", body["cost"], any(ref.Template{Parts: []ref.Part{{Text: "$"},
+		{Ref: &ref.Ref{Root: "body", Path: []string{"cost"}}}}}))
 	expect(t, "files", c.Files(), []string{filepath.Join(dir, "pass")})
 	shown, err := c.Redacted()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes.Contains(shown, []byte("hush")) || bytes.Contains(shown, []byte("pa ss")) || bytes.Count(shown, []byte(`"***"`)) != 3 {
+	if bytes.Contains(shown, []byte("hush")) || bytes.Contains(shown, []byte("pa ss")) ||
+		bytes.Count(shown, []byte(`"***"`)) != 3 {
 		t.Errorf("secrets in what is shown:\n%s", shown)
 	}
 
@@ -373,8 +391,10 @@ func TestSecrets(t *testing.T) {
 		"version: 1\nlisten: {idleTimeout: '${env:SLUICE_TEST_SECRET}'}\n",
 		"version: 1\nadmin: {address: '${env:SLUICE_TEST_SECRET}'}\n",
 		"version: 1\nservices: {s: {endpoints: ['${env:SLUICE_TEST_SECRET}']}}\n",
-		"version: 1\nroutes: [{name: a, match: {path: '${env:SLUICE_TEST_SECRET}'}, service: '${env:SLUICE_TEST_SECRET}'}]\n",
-		"version: 1\nlimits: {l: {rate: 1/s, scope: '${env:SLUICE_TEST_SECRET}', per: ['${env:SLUICE_TEST_SECRET}']}}\n",
+		"version: 1\nroutes: [{name: a, match: {path: '${env:SLUICE_TEST_SECRET}'}, service: " +
+			"'${env:SLUICE_TEST_SECRET}'}]\n",
+		"version: 1\nlimits: {l: {rate: 1/s, scope: '${env:SLUICE_TEST_SECRET}', per: " +
+			"['${env:SLUICE_TEST_SECRET}']}}\n",
 		"version: 1\nstore: {encryption: {keys: ['${env:SLUICE_TEST_SECRET}']}}\n",
 	} {
 		if _, err := Parse("t.yaml", []byte(document), dir); err == nil || strings.Contains(err.Error(), "hush") {
@@ -387,7 +407,8 @@ func TestEncryptionKeys(t *testing.T) {
 	t.Parallel()
 	standard, url := strings.Repeat("+/+/", 10)+"+/8=", strings.Repeat("-_-_", 10)+"AAA" // both 32 bytes
 	dir := write(t, map[string]string{"store.key": standard + "\n"})
-	c := mustParseDocument(t, "version: 1\nstore: {memory: {}, encryption: {keys: ['${file:store.key}', '"+url+"']}}\n", dir)
+	c := mustParseDocument(t,
+		"version: 1\nstore: {memory: {}, encryption: {keys: ['${file:store.key}', '"+url+"']}}\n", dir)
 	keys := c.Store.Encryption.ParsedKeys()
 	if len(keys) != 2 || len(keys[0]) != 32 || len(keys[1]) != 32 || bytes.Equal(keys[0], keys[1]) {
 		t.Errorf("keys % x", keys)
@@ -404,7 +425,8 @@ func TestEncryptionKeys(t *testing.T) {
 		"not base64, no": "1:38: store.encryption.keys[0]: is not a key in base64",
 	} {
 		_, err := Parse("t.yaml", []byte("{version: 1, store: {encryption: {keys: ['"+key+"']}}}"), dir)
-		if err == nil || !strings.Contains(err.Error(), strings.SplitN(want, ": ", 2)[1]) || strings.Contains(err.Error(), key) {
+		if err == nil || strings.Contains(err.Error(), key) ||
+			!strings.Contains(err.Error(), strings.SplitN(want, ": ", 2)[1]) {
 			t.Errorf("%q: got %v, want %s", key, err, want)
 		}
 	}
@@ -416,17 +438,22 @@ func TestProbe(t *testing.T) {
 		return "version: 1\nstore: {memory: {}}\nservices: {s: {endpoints: ['http://h']}}\n" +
 			"routes: [{name: r, match: {path: '/v1/{shop}/orders'}, service: s, idempotency: " + idempotency + "}]\n"
 	}
-	c := mustParseDocument(t, route("{onUnknown: probe, probe: {path: '/v1/{path.shop}/orders?key={key}', done: [200, 410]}}"), t.TempDir())
+	c := mustParseDocument(t, route("{onUnknown: probe, probe: {path: '/v1/{path.shop}/orders?key={key}', done: "+
+		"[200, 410]}}"), t.TempDir())
 	p := c.Routes[0].Idempotency.Probe
 	expect(t, "probe", *p, Probe{"GET", p.Path, []StatusRange{{200, 200}, {410, 410}}, []StatusRange{{404, 404}}})
 	for idempotency, want := range map[string]string{
-		"{onUnknown: probe}":                                            "onUnknown: probe needs to know how the service is asked",
-		"{probe: {path: '/x/{key}'}}":                                   "probe: belongs to onUnknown: probe, and onUnknown is hold",
-		"{onUnknown: probe, probe: {path: 'x'}}":                        `probe.path: "x" has to begin with /`,
-		"{onUnknown: probe, probe: {path: '/{path.sku}'}}":              "probe.path: path.sku: the route's path has no {sku}",
-		"{onUnknown: probe, probe: {path: '/{gid}'}}":                   "probe.path: gid: belongs to a transaction",
-		"{onUnknown: probe, probe: {path: '/{key}', done: [2xx, 404]}}": "probe.done: 404 says both that it was done and that it was not",
-		"{onUnknown: probe, probe: {path: '/{key}', method: DELETE}}":   "probe.method:",
+		"{onUnknown: probe}": "onUnknown: probe needs to know how " +
+			"the service is asked",
+		"{probe: {path: '/x/{key}'}}": "probe: belongs to onUnknown: probe, " +
+			"and onUnknown is hold",
+		"{onUnknown: probe, probe: {path: 'x'}}": `probe.path: "x" has to begin with /`,
+		"{onUnknown: probe, probe: {path: '/{path.sku}'}}": "probe.path: path.sku: the route's " +
+			"path has no {sku}",
+		"{onUnknown: probe, probe: {path: '/{gid}'}}": "probe.path: gid: belongs to a transaction",
+		"{onUnknown: probe, probe: {path: '/{key}', done: [2xx, 404]}}": "probe.done: 404 says both that it was " +
+			"done and that it was not",
+		"{onUnknown: probe, probe: {path: '/{key}', method: DELETE}}": "probe.method:",
 		"{scope: [key]}": "scope[0]: key is known in the path of a probe only",
 	} {
 		_, err := Parse("t.yaml", []byte(route(idempotency)), t.TempDir())
@@ -484,9 +511,11 @@ services:
 
 	laughs := "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
 	for i := range 20 {
-		laughs += fmt.Sprintf("b%d: &a%d [%s]\n", i, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
+		laughs += fmt.Sprintf("b%d: &a%d [%s]\n", i, i+1,
+			strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
 	}
-	if got := faultsOf(t, laughs); len(got) != 1 || !strings.Contains(got[0], "with its aliases written out, at most 100000") {
+	if got := faultsOf(t, laughs); len(got) != 1 || !strings.Contains(got[0],
+		"with its aliases written out, at most 100000") {
 		t.Errorf("aliases without end: %v", got)
 	}
 }

@@ -10,25 +10,32 @@ import (
 // TestMessagesForPeople: values that look right to whoever wrote them.
 func TestMessagesForPeople(t *testing.T) {
 	runFaultCases(t, []faultCase{
-		{"typographic quotes", "version: 1\nadmin: {address: “127.0.0.1:9901”}\nroutes:\n  - {name: “r”, match: {path: “/a”}, respond: {status: 200}}\n“listen”: {}\n", []string{
-			"2:18: admin.address: \"“127.0.0.1:9901”\" is not an address to listen on such as 127.0.0.1:8080: port \"9901”\" is not a number from 0 to 65535" +
+		{"typographic quotes", "version: 1\nadmin: {address: “127.0.0.1:9901”}\nroutes:\n  - {name: “r”, match: " +
+			"{path: “/a”}, respond: {status: 200}}\n“listen”: {}\n", []string{
+			"2:18: admin.address: \"“127.0.0.1:9901”\" is not an address to listen on such as 127.0.0.1:8080: " +
+				"port \"9901”\" is not a number from 0 to 65535" +
 				` (the “ is part of the text; the quotes of YAML are " and ')`,
 			"4:12: routes[0].name: \"“r”\" is not a name of a-z, 0-9, dots, dashes and underlines" +
 				` (the “ is part of the text; the quotes of YAML are " and ')`,
-			"4:31: routes[0].match.path: \"“/a”\" has to begin with /" + ` (the “ is part of the text; the quotes of YAML are " and ')`,
+			"4:31: routes[0].match.path: \"“/a”\" has to begin with /" + ` (the “ is part of the text; the ` +
+				`quotes of YAML are " and ')`,
 			"5:1: “listen”: unknown key" + ` (the “ is part of the text; the quotes of YAML are " and ')`}},
-		{"numbers for addresses", "version: 1\nadmin: {address: 22530}\nlisten: {http: 8080}\nservices:\n  a: {endpoints: [7001]}\n", []string{
+		{"numbers for addresses", "version: 1\nadmin: {address: 22530}\nlisten: {http: 8080}\nservices:\n  a: " +
+			"{endpoints: [7001]}\n", []string{
 			"2:18: admin.address: 22530 is a number, and not an address such as 127.0.0.1:9901",
 			"3:16: listen.http: 8080 is a number, and not an address such as 127.0.0.1:8080",
 			"5:19: services.a.endpoints[0]: 7001 is a number, and not an address such as http://127.0.0.1:7001"}},
 		{"minutes for an address", "version: 1\nadmin: {address: 22:30}\nlisten: {http: 6:15:30}\n", []string{
-			`3:16: listen.http: "6:15:30" is not an address to listen on such as 127.0.0.1:8080: too many colons in address`}},
-		{"a number for a text", "version: 1\nstore: {redis: {keyPrefix: 7}}\n", []string{"2:28: store.redis.keyPrefix: 7 is not text"}},
+			`3:16: listen.http: "6:15:30" is not an address to listen on such as 127.0.0.1:8080: too many ` +
+				`colons in address`}},
+		{"a number for a text", "version: 1\nstore: {redis: {keyPrefix: 7}}\n",
+			[]string{"2:28: store.redis.keyPrefix: 7 is not text"}},
 	})
 }
 
 func TestTypographicQuotesInText(t *testing.T) {
-	c := mustParseDocument(t, "version: 1\nroutes:\n  - {name: r, match: {path: /a}, respond: {status: 200, body: “hello”}}\n", "")
+	c := mustParseDocument(t, "version: 1\nroutes:\n  - {name: r, match: {path: /a}, respond: {status: 200, "+
+		"body: “hello”}}\n", "")
 	expect(t, "body", c.Routes[0].Respond.Body, "“hello”")
 }
 
@@ -66,7 +73,8 @@ routes:
 // TestVersionInEachFile: the files of a folder may all say the version; no two may differ in it.
 func TestVersionInEachFile(t *testing.T) {
 	services := "services: {one: {endpoints: [\"http://h\"]}}\n"
-	dir := write(t, map[string]string{"a.yaml": "version: 1\n" + services, "b.yaml": "\ufeffversion: 1\n", "c.json": `{"version": 1}`})
+	dir := write(t, map[string]string{"a.yaml": "version: 1\n" + services, "b.yaml": "\ufeffversion: 1\n",
+		"c.json": `{"version": 1}`})
 	expect(t, "services", len(mustLoad(t, dir).Services), 1)
 
 	for document, want := range map[string]string{

@@ -99,11 +99,13 @@ func loadSample(t *testing.T, documents ...string) (*sampleModel, []string, erro
 func TestSampleSection(t *testing.T) {
 	t.Setenv("SLUICE_TEST_NUMBER", "12")
 	c, secrets, err := loadSample(t, "version: 1\nservices:\n  a: {surge: {inFlight: 7, token: hush}}\n",
-		"version: 1\nservices:\n  b: {surge: {inFlight: adaptive, queue: '${env:SLUICE_TEST_NUMBER}', wait: 10ms}}\n  c: {surge: {inFlight: '${env:SLUICE_TEST_NUMBER}'}}\n")
+		"version: 1\nservices:\n  b: {surge: {inFlight: adaptive, queue: '${env:SLUICE_TEST_NUMBER}', wait: "+
+			"10ms}}\n  c: {surge: {inFlight: '${env:SLUICE_TEST_NUMBER}'}}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "a section", *c.Services["a"].Surge, surge{InFlight: surgeLimit{7}, Queue: 14, Wait: duration(50_000_000), Token: "hush"})
+	expect(t, "a section", *c.Services["a"].Surge, surge{InFlight: surgeLimit{7}, Queue: 14,
+		Wait: duration(50_000_000), Token: "hush"})
 	expect(t, "a word", *c.Services["b"].Surge, surge{Queue: 12, Wait: duration(10_000_000)})
 	expect(t, "a number from the environment", c.Services["c"].Surge.InFlight, surgeLimit{12})
 	expect(t, "secrets", secrets, []string{"services.b.surge.queue", "services.c.surge.inFlight"})
@@ -127,7 +129,8 @@ func TestSampleSection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`"surge":{"$ref":"#/$defs/surge","description":"How many requests are in flight."}`, `"description":"adaptive, or the number."`,
+		`"surge":{"$ref":"#/$defs/surge","description":"How many requests are in flight."}`,
+		`"description":"adaptive, or the number."`,
 		`"default":"50ms"`,
 	} {
 		if !strings.Contains(string(schema), want) {
@@ -139,11 +142,13 @@ func TestSampleSection(t *testing.T) {
 func TestSampleSectionFaults(t *testing.T) {
 	t.Setenv("SLUICE_TEST_WORD", "many")
 	for document, want := range map[string]string{
-		"{queue: 101}":                       "t:3:22: services.a.surge.queue: 101 is more than 100",
-		"{inFlight: 51}":                     "t:3:7: services.a.surge.queue: 102 is more than 100",
-		"{inFlight: adap}":                   `t:3:25: services.a.surge.inFlight: "adap" is not adaptive or a number such as 64`,
-		"{inFlight: 0}":                      "t:3:25: services.a.surge.inFlight: 0 is less than 1",
-		"{inFlight: []}":                     "t:3:15: services.a.surge.inFlight: a list is not adaptive or a number such as 64",
+		"{queue: 101}":   "t:3:22: services.a.surge.queue: 101 is more than 100",
+		"{inFlight: 51}": "t:3:7: services.a.surge.queue: 102 is more than 100",
+		"{inFlight: adap}": `t:3:25: services.a.surge.inFlight: "adap" is not adaptive or a ` +
+			`number such as 64`,
+		"{inFlight: 0}": "t:3:25: services.a.surge.inFlight: 0 is less than 1",
+		"{inFlight: []}": "t:3:15: services.a.surge.inFlight: a list is not adaptive or a " +
+			"number such as 64",
 		"{wait: 1ms}":                        `t:3:21: services.a.surge.wait: "1ms" is less than 10ms`,
 		"{queues: 1}":                        `t:3:15: services.a.surge.queues: unknown key (did you mean "queue"?)`,
 		"{queue: '${env:SLUICE_TEST_WORD}'}": "t:3:22: services.a.surge.queue: *** is not a whole number",

@@ -42,40 +42,41 @@ func TestEndpointFaults(t *testing.T) {
 	const host = no + ": the host is a name, an IPv4 address or an IPv6 address in brackets, without a zone"
 	const socket = "is not a socket such as unix:///run/app.sock, or unix:app.sock in the configuration's folder"
 	for written, want := range map[string]string{
-		"":                                    no,
-		"h":                                   no,
-		"h:80":                                no,
-		"//h":                                 no,
-		"http:h":                              no,
-		"http:///x":                           no,
-		"http://h:":                           no,
-		"http://:80":                          no,
-		"http://h:x":                          no,
-		"http://h\x00":                        no,
-		"http://::1:80":                       no,
-		"http://[::1":                         no,
-		"grpc://h":                            no + ": the scheme is http, https, h2c or unix",
-		"unix://h/s":                          socket,
-		"unix:":                               socket,
-		"unix://":                             socket,
-		"unix:///":                            socket,
-		"http://h:65536":                      no + ": the port is 1 to 65535",
-		"http://h:0080":                       no + ": the port is 1 to 65535",
-		"https://u:p@h":                       no + ": host and port only",
-		"h2c://h?":                            no + ": host and port only",
-		"h2c://h?a=b":                         no + ": host and port only",
-		"http://h#":                           no + ": host and port only",
-		"https://h/":                          no + ": a path is not part of it",
-		"http://[fe80::1%25a]":                host,
-		"http://[127.0.0.1]":                  no,
-		"http://a%41b":                        no,
-		"http://käse":                         host,
-		"http://a,b":                          host,
-		"http://" + strings.Repeat("a", 254):  host,
-		"unix:///a?b":                         "is a socket, whose path has no ?, #, % and no control character",
-		"unix:///a%20b":                       "is a socket, whose path has no ?, #, % and no control character",
-		"unix:///a\nb":                        "is a socket, whose path has no ?, #, % and no control character",
-		"unix:///" + strings.Repeat("a", 107): "is a socket whose path has 108 bytes, at most 107 can be connected to",
+		"":                                   no,
+		"h":                                  no,
+		"h:80":                               no,
+		"//h":                                no,
+		"http:h":                             no,
+		"http:///x":                          no,
+		"http://h:":                          no,
+		"http://:80":                         no,
+		"http://h:x":                         no,
+		"http://h\x00":                       no,
+		"http://::1:80":                      no,
+		"http://[::1":                        no,
+		"grpc://h":                           no + ": the scheme is http, https, h2c or unix",
+		"unix://h/s":                         socket,
+		"unix:":                              socket,
+		"unix://":                            socket,
+		"unix:///":                           socket,
+		"http://h:65536":                     no + ": the port is 1 to 65535",
+		"http://h:0080":                      no + ": the port is 1 to 65535",
+		"https://u:p@h":                      no + ": host and port only",
+		"h2c://h?":                           no + ": host and port only",
+		"h2c://h?a=b":                        no + ": host and port only",
+		"http://h#":                          no + ": host and port only",
+		"https://h/":                         no + ": a path is not part of it",
+		"http://[fe80::1%25a]":               host,
+		"http://[127.0.0.1]":                 no,
+		"http://a%41b":                       no,
+		"http://käse":                        host,
+		"http://a,b":                         host,
+		"http://" + strings.Repeat("a", 254): host,
+		"unix:///a?b":                        "is a socket, whose path has no ?, #, % and no control character",
+		"unix:///a%20b":                      "is a socket, whose path has no ?, #, % and no control character",
+		"unix:///a\nb":                       "is a socket, whose path has no ?, #, % and no control character",
+		"unix:///" + strings.Repeat("a", 107): "is a socket whose path has 108 bytes, at most 107 can be " +
+			"connected to",
 	} {
 		if e, err := parseEndpoint(written); err == nil || err.Error() != want {
 			t.Errorf("%q is %+v, %v; want %s", written, e, err, want)
@@ -177,10 +178,14 @@ services:
   c: {endpoints: ["ftp://h", "https://h", "h2c://h"]}
   d: {endpoints: ["h2c://h", "unix:///s.sock"]}
 `, []string{
-			`4:41: services.b.endpoints[2]: "http://h" is HTTP/1.1, and endpoints[0] is HTTP/2 (h2c): a service speaks one of them`,
-			`5:19: services.c.endpoints[0]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the scheme is http, https, h2c or unix`,
-			`5:43: services.c.endpoints[2]: "h2c://h" is HTTP/2 (h2c), and endpoints[1] is HTTP/1.1: a service speaks one of them`,
-			`6:30: services.d.endpoints[1]: "unix:///s.sock" is HTTP/1.1, and endpoints[0] is HTTP/2 (h2c): a service speaks one of them`}},
+			`4:41: services.b.endpoints[2]: "http://h" is HTTP/1.1, and endpoints[0] is HTTP/2 (h2c): a service ` +
+				`speaks one of them`,
+			`5:19: services.c.endpoints[0]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the ` +
+				`scheme is http, https, h2c or unix`,
+			`5:43: services.c.endpoints[2]: "h2c://h" is HTTP/2 (h2c), and endpoints[1] is HTTP/1.1: a service ` +
+				`speaks one of them`,
+			`6:30: services.d.endpoints[1]: "unix:///s.sock" is HTTP/1.1, and endpoints[0] is HTTP/2 (h2c): a ` +
+				`service speaks one of them`}},
 		{"tls", `version: 1
 services:
   a: {endpoints: ["http://h"], tls: {}}
@@ -192,7 +197,8 @@ services:
   g: {endpoints: ["https://h"], tls: {serverName: "h:443"}}
 `, []string{
 			"3:32: services.a.tls: is for https:// endpoints, and this service has none",
-			`4:19: services.b.endpoints[0]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the scheme is http, https, h2c or unix`,
+			`4:19: services.b.endpoints[0]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the ` +
+				`scheme is http, https, h2c or unix`,
 			"5:43: services.c.tls.ca: cannot read DIR/none.pem: no such file or directory",
 			"5:59: services.c.tls.cert: cannot read DIR/none.pem: no such file or directory",
 			`5:81: services.c.tls.serverName: "a b" is neither a host's name nor an address`,
@@ -222,7 +228,8 @@ services:
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	c := mustParseDocument(t, "version: 1\nlisten: {proxyProtocol: [10.1.2.3/8, \"::1\"]}\n", "")
-	expect(t, "proxyProtocol", c.Listen.ProxyProtocol, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")})
+	expect(t, "proxyProtocol", c.Listen.ProxyProtocol, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"),
+		netip.MustParsePrefix("::1/128")})
 	if c := mustParseDocument(t, "version: 1\n", ""); c.Listen.ProxyProtocol != nil {
 		t.Errorf("nobody speaks it unless that is written: %v", c.Listen.ProxyProtocol)
 	}
@@ -249,7 +256,8 @@ services:
 		t.Errorf("loaded again it is another:\n%s", shown)
 	}
 
-	c = mustParseDocument(t, "version: 1\nservices: {s: {endpoints: ['https://${file:host}'], tls: {serverName: '${file:host}'}}}\n", dir)
+	c = mustParseDocument(t, "version: 1\nservices: {s: {endpoints: ['https://${file:host}'], tls: {serverName: "+
+		"'${file:host}'}}}\n", dir)
 	if shown, err = c.Redacted(); err != nil || strings.Contains(string(shown), "hush") {
 		t.Errorf("%v, a secret in what is shown:\n%s", err, shown)
 	}
@@ -266,7 +274,8 @@ services:
 }
 
 func FuzzEndpoint(f *testing.F) {
-	for _, s := range []string{"http://h:80", "h2c://[::1]:50051", "https://pay.example", "unix:///run/app.sock", "http://u:p@h/?#", "http://[fe80::1%25a]"} {
+	for _, s := range []string{"http://h:80", "h2c://[::1]:50051", "https://pay.example",
+		"unix:///run/app.sock", "http://u:p@h/?#", "http://[fe80::1%25a]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -284,7 +293,8 @@ func FuzzEndpoint(f *testing.F) {
 		if err != nil || host == "" || !soundPort(port) || port == "0" || e.Network != "tcp" || e.TLS && e.HTTP2 {
 			t.Fatalf("%q is %+v", s, e)
 		}
-		if u, err := url.Parse("http://" + e.Host); err != nil || u.Host != e.Host || u.Hostname() != host || strings.ContainsAny(e.Host, " \t\r\n/?#@%") {
+		u, err := url.Parse("http://" + e.Host)
+		if err != nil || u.Host != e.Host || u.Hostname() != host || strings.ContainsAny(e.Host, " \t\r\n/?#@%") {
 			t.Fatalf("%q has the host %q, and its address is %s", s, e.Host, e.Address)
 		}
 	})

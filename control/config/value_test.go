@@ -15,15 +15,23 @@ func TestWrittenValues(t *testing.T) {
 		text  string
 		print string // empty: refused
 	}{
-		{new(Duration), "250ms", "250ms"}, {new(Duration), "10s", "10s"}, {new(Duration), "24h", "24h"}, {new(Duration), "75s", "75s"},
-		{new(Duration), "1h30m", "90m"}, {new(Duration), "1.5s", "1500ms"}, {new(Duration), "0.5ms", "0.5ms"}, {new(Duration), "0s", "0s"},
-		{new(Duration), "", ""}, {new(Duration), "0", ""}, {new(Duration), "1d", ""}, {new(Duration), "-1s", ""}, {new(Duration), "9999999999h", ""},
-		{new(Size), "512B", "512B"}, {new(Size), "64KiB", "64KiB"}, {new(Size), "1024KiB", "1MiB"}, {new(Size), "2GiB", "2GiB"}, {new(Size), "0B", "0B"},
-		{new(Size), "64KB", ""}, {new(Size), "64", ""}, {new(Size), "99999999999GiB", ""}, {new(Size), "99999999999999999999B", ""},
-		{new(Percent), "50%", "50%"}, {new(Percent), "0.5%", "0.5%"}, {new(Percent), "100%", "100%"}, {new(Percent), "100.1%", ""}, {new(Percent), "50", ""},
-		{new(Rate), "100/s", "100/s"}, {new(Rate), "20/m", "20/m"}, {new(Rate), "1000/h", "1000/h"}, {new(Rate), "0/s", ""}, {new(Rate), "1/d", ""},
+		{new(Duration), "250ms", "250ms"}, {new(Duration), "10s", "10s"}, {new(Duration), "24h", "24h"},
+		{new(Duration), "75s", "75s"},
+		{new(Duration), "1h30m", "90m"}, {new(Duration), "1.5s", "1500ms"}, {new(Duration), "0.5ms", "0.5ms"},
+		{new(Duration), "0s", "0s"},
+		{new(Duration), "", ""}, {new(Duration), "0", ""}, {new(Duration), "1d", ""}, {new(Duration), "-1s",
+			""}, {new(Duration), "9999999999h", ""},
+		{new(Size), "512B", "512B"}, {new(Size), "64KiB", "64KiB"}, {new(Size), "1024KiB", "1MiB"}, {new(Size),
+			"2GiB", "2GiB"}, {new(Size), "0B", "0B"},
+		{new(Size), "64KB", ""}, {new(Size), "64", ""}, {new(Size), "99999999999GiB", ""}, {new(Size),
+			"99999999999999999999B", ""},
+		{new(Percent), "50%", "50%"}, {new(Percent), "0.5%", "0.5%"}, {new(Percent), "100%", "100%"},
+		{new(Percent), "100.1%", ""}, {new(Percent), "50", ""},
+		{new(Rate), "100/s", "100/s"}, {new(Rate), "20/m", "20/m"}, {new(Rate), "1000/h", "1000/h"},
+		{new(Rate), "0/s", ""}, {new(Rate), "1/d", ""},
 		{new(Rate), "2000000000/s", ""},
-		{new(StatusRange), "404", "404"}, {new(StatusRange), "2xx", "2xx"}, {new(StatusRange), "6xx", ""}, {new(StatusRange), "99", ""}, {new(StatusRange), "2XX", ""},
+		{new(StatusRange), "404", "404"}, {new(StatusRange), "2xx", "2xx"}, {new(StatusRange), "6xx", ""},
+		{new(StatusRange), "99", ""}, {new(StatusRange), "2XX", ""},
 	} {
 		err := c.to.UnmarshalText([]byte(c.text))
 		if c.print == "" {

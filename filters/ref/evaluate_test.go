@@ -22,7 +22,8 @@ func exchangeWith(body string) *filters.Exchange {
 	return x
 }
 
-const document = `{"s":"text","n":1.50,"big":12345678901234567890,"t":true,"nil":null,"list":[1,{"a":"deep"}],"o":{"b":2,"a":1},"":"nameless"}`
+const document = `{"s":"text","n":1.50,"big":12345678901234567890,"t":true,"nil":null,` +
+	`"list":[1,{"a":"deep"}],"o":{"b":2,"a":1},"":"nameless"}`
 
 func TestValues(t *testing.T) {
 	of := func(root string, path ...string) ref.Ref { return ref.Ref{Root: root, Path: path} }
@@ -77,7 +78,8 @@ func TestValues(t *testing.T) {
 
 func TestPartsThatAreNotThere(t *testing.T) {
 	var x filters.Exchange
-	for _, r := range []ref.Ref{{Root: ref.Principal}, {Root: ref.ClientIP}, {Root: ref.GID}, {Root: ref.Body, Path: []string{"a"}}} {
+	for _, r := range []ref.Ref{{Root: ref.Principal}, {Root: ref.ClientIP}, {Root: ref.GID}, {Root: ref.Body,
+		Path: []string{"a"}}} {
 		if v, ok := r.Text(&x); ok {
 			t.Errorf("%+v of an empty exchange is %q", r, v)
 		}
@@ -143,7 +145,8 @@ func TestEveryRootIsEvaluated(t *testing.T) {
 	x := exchangeWith(document)
 	x.Logical.Key = "key0"
 	for _, text := range []string{
-		"principal", "client.ip", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant", "body", "body.s", "gid", "key",
+		"principal", "client.ip", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant",
+		"body", "body.s", "gid", "key",
 	} {
 		r, err := ref.Parse(text)
 		if err != nil {
@@ -164,8 +167,10 @@ func TestEveryRootIsEvaluated(t *testing.T) {
 func TestEvaluationAllocatesNothing(t *testing.T) {
 	x := exchangeWith(document)
 	refs := []ref.Ref{
-		{Root: ref.Principal}, {Root: ref.Route}, {Root: ref.Method}, {Root: ref.Path}, {Root: ref.Path, Path: []string{"sku"}},
-		{Root: ref.Query}, {Root: ref.GID}, {Root: ref.Body, Path: []string{"s"}}, {Root: ref.Body, Path: []string{"n"}},
+		{Root: ref.Principal}, {Root: ref.Route}, {Root: ref.Method}, {Root: ref.Path}, {Root: ref.Path,
+			Path: []string{"sku"}},
+		{Root: ref.Query}, {Root: ref.GID}, {Root: ref.Body, Path: []string{"s"}}, {Root: ref.Body,
+			Path: []string{"n"}},
 	}
 	allocs := testing.AllocsPerRun(100, func() {
 		for _, r := range refs {

@@ -11,9 +11,12 @@ func TestParse(t *testing.T) {
 		text string
 		want Ref
 	}{
-		{"principal", Ref{Root: "principal"}}, {"client.ip", Ref{Root: "client.ip"}}, {"route", Ref{Root: "route"}}, {"method", Ref{Root: "method"}},
-		{"path", Ref{Root: "path"}}, {"path.sku", Ref{"path", []string{"sku"}}}, {"query", Ref{Root: "query"}}, {"query.a.b", Ref{"query", []string{"a.b"}}},
-		{"header.X-Tenant", Ref{"header", []string{"X-Tenant"}}}, {"body", Ref{Root: "body"}}, {"body.cart.0.id", Ref{"body", []string{"cart", "0", "id"}}},
+		{"principal", Ref{Root: "principal"}}, {"client.ip", Ref{Root: "client.ip"}}, {"route",
+			Ref{Root: "route"}}, {"method", Ref{Root: "method"}},
+		{"path", Ref{Root: "path"}}, {"path.sku", Ref{"path", []string{"sku"}}}, {"query", Ref{Root: "query"}},
+		{"query.a.b", Ref{"query", []string{"a.b"}}},
+		{"header.X-Tenant", Ref{"header", []string{"X-Tenant"}}}, {"body", Ref{Root: "body"}},
+		{"body.cart.0.id", Ref{"body", []string{"cart", "0", "id"}}},
 		{"gid", Ref{Root: "gid"}}, {"steps.pay.id", Ref{"steps", []string{"pay", "id"}}},
 	} {
 		got, err := Parse(c.text)
@@ -21,7 +24,8 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%q) = %#v, %v", c.text, got, err)
 		}
 	}
-	for _, text := range []string{"", "client", "client.port", "principal.x", "path.", "path.a.b", "path.{x}", "header", "header.a b", "body.", "body.a..b",
+	for _, text := range []string{"", "client", "client.port", "principal.x", "path.", "path.a.b", "path.{x}",
+		"header", "header.a b", "body.", "body.a..b",
 		"steps", "gid.x", "Body.a", " body", "query.{", "body.a\n"} {
 		if got, err := Parse(text); err == nil {
 			t.Errorf("Parse(%q) = %v, want an error", text, got)
@@ -45,7 +49,8 @@ func TestParseTemplate(t *testing.T) {
 		{"{{gid}}", []Part{{Text: "{gid}"}}, false},
 	} {
 		got, err := ParseTemplate(c.text)
-		if _, lone := got.Lone(); err != nil || !reflect.DeepEqual(got.Parts, c.want) || lone != c.lone || got.String() != c.text {
+		if _, lone := got.Lone(); err != nil || !reflect.DeepEqual(got.Parts,
+			c.want) || lone != c.lone || got.String() != c.text {
 			t.Errorf("ParseTemplate(%q) = %v, %v", c.text, got, err)
 		}
 	}

@@ -13,7 +13,8 @@ import (
 func exchange() *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) {
-		return []byte(`{"sku":"A/../B","qty":2,"price":12345678901234567890,"gift":true,"none":null,"cart":{"lines":[{"n":1}]},"up":".."}`), nil
+		return []byte(`{"sku":"A/../B","qty":2,"price":12345678901234567890,` +
+			`"gift":true,"none":null,"cart":{"lines":[{"n":1}]},"up":".."}`), nil
 	})
 	x.Principal, x.Logical.GID, x.Method, x.Path, x.Route = "ann b", "g1", "POST", "/v1/x", "r"
 	x.Params = []filters.Param{{Name: "id", Value: "7 8"}}
@@ -43,12 +44,14 @@ func TestValueKeepsTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"gift":true,"id":"g1","list":[1,{"lines":[{"n":1}]},3,true,null],"none":null,"price":12345678901234567890,"qty":2,"text":"ann b buys 2"}`
+	const want = `{"gift":true,"id":"g1","list":[1,{"lines":[{"n":1}]},3,true,null],` +
+		`"none":null,"price":12345678901234567890,"qty":2,"text":"ann b buys 2"}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
 	var missing *MissingError
-	if _, err := Value(parse(t, "{body.nothing}"), exchange()); !errors.As(err, &missing) || missing.Ref.String() != "body.nothing" {
+	if _, err := Value(parse(t, "{body.nothing}"), exchange()); !errors.As(err,
+		&missing) || missing.Ref.String() != "body.nothing" {
 		t.Errorf("a missing part: %v", err)
 	}
 }
