@@ -83,8 +83,13 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		b.Abort()
 		return nil, err
 	}
+	keys := cfg.Store.Encryption.ParsedKeys()
+	if err := p.stores.codec.SetKeys(keys...); err != nil { // the configuration checks them; nothing else may fail before Commit
+		b.Abort()
+		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
+	}
 	b.Commit()
-	return b.engine, p.stores.codec.SetKeys(cfg.Store.Encryption.ParsedKeys()...)
+	return b.engine, nil
 }
 
 // routes builds the branches first: what asks a service for an outcome goes the way of a branch.

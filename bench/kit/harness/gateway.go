@@ -27,6 +27,12 @@ type Gateway struct {
 // store dir is found again.
 func StartGateway(t testing.TB, configText string) *Gateway {
 	t.Helper()
+	return StartGatewayOf(t, build.Sluice(t), configText)
+}
+
+// StartGatewayOf is [StartGateway] with another program than this checkout's.
+func StartGatewayOf(t testing.TB, program, configText string) *Gateway {
+	t.Helper()
 	http, admin, branches := Address(t), Address(t), Address(t)
 	g := &Gateway{
 		URL: "http://" + http, AdminURL: "http://" + admin, BranchesURL: "http://" + branches,
@@ -34,7 +40,6 @@ func StartGateway(t testing.TB, configText string) *Gateway {
 		addresses:  strings.NewReplacer("@http@", http, "@admin@", admin, "@branches@", branches),
 	}
 	g.Configure(t, configText)
-	program := build.Sluice(t)
 	g.Process = startProcess(t, "gateway "+http, func() *exec.Cmd {
 		return exec.Command(program, "run", "-c", g.ConfigPath)
 	})

@@ -1,0 +1,49 @@
+package inflight
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Overloaded is the reason of a refusal.
+var Overloaded = filters.DeclareReason("overloaded", 503, "The service has as many requests to work on as it takes")
+
+// Filter takes a place for each request to a service. It is safe for concurrent use.
+type Filter struct {
+	service string
+	limiter *Limiter
+	refused filters.Counter
+}
+
+// NewFilter returns the filter of the chains to one service.
+func NewFilter(service string, l *Limiter, refused filters.Counter) *Filter {
+	return &Filter{service: service, limiter: l, refused: refused}
+}
+
+// Name implements [filters.Filter].
+func (f *Filter) Name() string { return "inflight" }
+
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
+
+// Request refuses a request for which there is no place.
+func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
+	if !f.limiter.Acquire() {
+		f.refused.Inc()
+		return filters.Refuse(Overloaded, filters.Problem{Service: f.service, RetryAfter: time.Second})
+	}
+	s.N = 1 // there is a place to give back
+	return nil
+}
+
+// Response implements [filters.Filter].
+func (f *Filter) Response(*filters.Exchange, *filters.Slot) {}
+
+// Done gives the place back.
+func (f *Filter) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) {
+	if s.N == 1 {
+		f.limiter.Release()
+		s.N = 0
+	}
+}
