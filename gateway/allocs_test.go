@@ -67,7 +67,8 @@ func TestMeasuringAllocatesNothing(t *testing.T) {
 	}
 }
 
-// counted returns the counter with those values of its labels, which are in the order of the labels' names.
+// counted returns the counter with those values of its labels, which are in the order of the
+// labels' names.
 func counted(t *testing.T, m *metrics, family string, values ...string) float64 {
 	t.Helper()
 	all, err := m.registry.Gather()

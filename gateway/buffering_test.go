@@ -17,7 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// eventsService sends one event, and the second one when it is told to, in the type that the path names.
+// eventsService sends one event, and the second one when it is told to, in the type that the path
+// names.
 func eventsService(runs *atomic.Int64, more <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		runs.Add(1)
@@ -34,7 +35,8 @@ func eventsService(runs *atomic.Int64, more <-chan struct{}) http.HandlerFunc {
 	}
 }
 
-// An answer that is made to be read while it comes is not held back on a keyed route, and is recorded as done before it is over.
+// An answer that is made to be read while it comes is not held back on a keyed route, and is
+// recorded as done before it is over.
 func TestKeyedStreamsPassAtOnce(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
@@ -127,7 +129,8 @@ routes: [{name: keyed, match: {path: /**}, service: a, idempotency: {}}]
 	}
 }
 
-// An answer is whole when its stream has ended, and not when as much has come as its length says: what is behind it may still be under way.
+// An answer is whole when its stream has ended, and not when as much has come as its length says:
+// what is behind it may still be under way.
 func TestTrailerBehindAKnownLength(t *testing.T) {
 	t.Parallel()
 	address := framesService(t, func(f frames, got http2.Frame) {
@@ -176,7 +179,8 @@ func (f frames) fields(id uint32, end bool, list ...string) {
 	f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
 }
 
-// framesService is a service that has each frame of a client's handled, but for those that begin the connection. It returns the address.
+// framesService is a service that has each frame of a client's handled, but for those that begin
+// the connection. It returns the address.
 func framesService(t *testing.T, handle func(f frames, got http2.Frame)) string {
 	return wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		if _, err := r.Discard(len(http2.ClientPreface)); err != nil {

@@ -22,7 +22,8 @@ func framed(text string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(text))), text...)
 }
 
-// grpcService is a service that answers calls by hand. What a call does is its path; each counts as one execution.
+// grpcService is a service that answers calls by hand. What a call does is its path; each counts as
+// one execution.
 type grpcService struct {
 	*http2Service
 	runs  atomic.Int64
@@ -337,7 +338,8 @@ limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes
 		t.Errorf("%v refusals were counted as 404", n)
 	}
 
-	// A duplicate while the first one runs. Two at once: the first holds the claim until it is told to go on.
+	// A duplicate while the first one runs. Two at once: the first holds the claim until it is told
+	// to go on.
 	var both sync.WaitGroup
 	both.Go(func() { grpcCall(t, c, base+"/s/late", "busy") })
 	until(t, func() bool { return s.runs.Load() >= 2 })
@@ -354,7 +356,8 @@ limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes
 	}
 }
 
-// A status that comes alone ends the call for the client too, whatever he still has to say: as a head with more to come it would be none.
+// A status that comes alone ends the call for the client too, whatever he still has to say: as a
+// head with more to come it would be none.
 func TestGRPCStatusAloneEndsTheCall(t *testing.T) {
 	t.Parallel()
 	address := framesService(t, func(f frames, got http2.Frame) {

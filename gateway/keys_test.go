@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// bookkeeper is a service that breaks off its first answer to each key, in the middle of things, and can be asked what it did.
+// bookkeeper is a service that breaks off its first answer to each key, in the middle of things,
+// and can be asked what it did.
 type bookkeeper struct {
 	mu       sync.Mutex
 	orders   map[string]string // by injected key

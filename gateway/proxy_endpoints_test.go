@@ -129,7 +129,8 @@ routes:
 			}
 		}
 	}
-	// TLS 1.3 lets a service refuse a client only after the client's side of the handshake, so what was sent is not known.
+	// TLS 1.3 lets a service refuse a client only after the client's side of the handshake, so what
+	// was sent is not known.
 	if r := g.do("GET", "/nameless", ""); r.status != 502 {
 		t.Errorf("without a certificate: %+v", r)
 	}
@@ -170,7 +171,8 @@ func TestRepeatsGoToAnotherEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.Close()
-	// Takes the connection, reads the request and closes it: not to be repeated for a POST, whatever the retries.
+	// Takes the connection, reads the request and closes it: not to be repeated for a POST,
+	// whatever the retries.
 	var read atomic.Int64
 	closing := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		if req, err := http.ReadRequest(r); err == nil {

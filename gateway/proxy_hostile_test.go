@@ -96,7 +96,8 @@ const (
 	inBits = okHead + "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
 )
 
-// misbehave answers as the path says, and closes the connection where the answer alone is not the trick.
+// misbehave answers as the path says, and closes the connection where the answer alone is not the
+// trick.
 func misbehave(c net.Conn, path string) {
 	write := func(s string) bool {
 		_, err := io.WriteString(c, s)
@@ -126,11 +127,13 @@ func misbehave(c net.Conn, path string) {
 	}
 	switch path {
 	case "/drip":
+		pace := time.NewTicker(5 * time.Millisecond) // this is the trick: there is always something to read
+		defer pace.Stop()
 		for _, b := range []byte("HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 1<<20)) {
 			if _, err := c.Write([]byte{b}); err != nil {
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // this is the trick: there is always something to read
+			<-pace.C
 		}
 	case "/silent":
 		io.Copy(io.Discard, c)

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// A request goes on with the configuration that was in force when it came, and none is lost while configurations change.
+// A request goes on with the configuration that was in force when it came, and none is lost while
+// configurations change.
 func TestReloadWhileRequestsRun(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -121,7 +122,8 @@ routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
 	ask(two)
 }
 
-// What is refused for its size says so in the contract's form, also to a client that is still sending.
+// What is refused for its size says so in the contract's form, also to a client that is still
+// sending.
 func TestTooLong(t *testing.T) {
 	t.Parallel()
 	s := newService(t, echo)

@@ -161,7 +161,8 @@ routes:
 	g.checkTrailers("/keyed", true)
 }
 
-// checkTrailers asks a service that is trailing, with each protocol. asked: it sees the request's trailer.
+// checkTrailers asks a service that is trailing, with each protocol. asked: it sees the request's
+// trailer.
 func (g *running) checkTrailers(path string, asked bool) {
 	t := g.t
 	t.Helper()

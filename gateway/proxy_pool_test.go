@@ -22,7 +22,8 @@ func TestHealthMetricLeavesWithTheEndpoint(t *testing.T) {
 	}
 }
 
-// A service that closes right behind an answer, unannounced: the next POST, which comes at once, goes out on a new connection.
+// A service that closes right behind an answer, unannounced: the next POST, which comes at once,
+// goes out on a new connection.
 func TestClosedRightBehindTheAnswer(t *testing.T) {
 	t.Parallel()
 	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
@@ -46,8 +47,9 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 	}
 }
 
-// A service's Go server shows request trailers over HTTP/2 only when they were announced: the Trailer field is end-to-end
-// (RFC 9110 §6.6.2 and the list of §7.6.1) and has to be passed on where the trailer is.
+// A service's Go server shows request trailers over HTTP/2 only when they were announced: the
+// Trailer field is end-to-end (RFC 9110 §6.6.2 and the list of §7.6.1) and has to be passed on
+// where the trailer is.
 func TestAnnouncedTrailersReachHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newHTTP2Service(t, http.HandlerFunc(trailing))

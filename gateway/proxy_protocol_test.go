@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// proxyHeader is a header of the PROXY protocol, version 2; with the zero source it is a load balancer's own connection (LOCAL).
+// proxyHeader is a header of the PROXY protocol, version 2; with the zero source it is a load
+// balancer's own connection (LOCAL).
 func proxyHeader(source string) string {
 	b := []byte("\r\n\r\n\x00\r\nQUIT\n")
 	if source == "" {

@@ -125,7 +125,8 @@ func askAgain(c net.Conn) error {
 	}
 }
 
-// A client that does not begin its handshake, or stops in it, is cut off as one that does not send its header.
+// A client that does not begin its handshake, or stops in it, is cut off as one that does not send
+// its header.
 func TestTLSHandshakeTakesNotForever(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)

@@ -10,9 +10,29 @@ import (
 	"time"
 )
 
+// The head with which a tunnel begins has passed the filters as any other.
+func TestTunnelHeadPassesTheFilters(t *testing.T) {
+	t.Parallel()
+	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\nSluice-Reason: x\r\nIdempotent-Replayed: true\r\n\r\n")
+		}
+	})
+	g := start(t, head+`
+services: {a: {endpoints: ["http://`+address+`"]}}
+limits: {l: {rate: 100/s, per: [client.ip]}}
+routes: [{name: all, match: {path: /**}, service: a, limits: [l]}]
+`)
+	got := g.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 101") || !strings.Contains(got, "RateLimit: ") || strings.Contains(got, "Sluice-Reason") || strings.Contains(got, "Idempotent") {
+		t.Errorf("got %q", got)
+	}
+}
+
 const upgradeRequest = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n"
 
-// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and "over" when the other side has ended.
+// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and
+// "over" when the other side has ended.
 func echoTunnel(_ int64, c net.Conn, r *bufio.Reader) {
 	for {
 		req, err := http.ReadRequest(r)

@@ -16,9 +16,9 @@ type streaming struct {
 	read, closed bool
 }
 
-func (s *streaming) execute(x *filters.Exchange, _ inbound) end {
+func (s *streaming) execute(x *filters.Exchange, _ inbound) result {
 	x.Response = filters.Response{Status: 201}
-	return end{outcome: filters.Completed, answer: s, streams: true, length: -1}
+	return result{outcome: filters.Completed, response: s, streams: true, length: -1}
 }
 
 func (s *streaming) Head() (int, filters.Header, int64) { return 201, nil, -1 }

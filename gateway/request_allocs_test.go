@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// A request through the whole gateway, from socket to socket: what it allocates besides what client and service of this test do, which is nothing.
+// A request through the whole gateway, from socket to socket: what it allocates besides what client
+// and service of this test do, which is nothing.
 func TestAllocationsOfARequest(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates by itself; make allocations runs this without it")

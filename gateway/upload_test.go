@@ -1,13 +1,54 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 )
+
+// A service that closes without an answer while its client rests with the body: the client is told
+// at once.
+func TestFailureDoesNotWaitForARestingClient(t *testing.T) {
+	t.Parallel()
+	address := wireService(t, func(_ int64, _ net.Conn, r *bufio.Reader) { r.ReadString('\n') })
+	g := start(t, head+`
+services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}`+allToA)
+	for range 20 {
+		c := g.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+		if r := c.answer(); r.status != 502 {
+			t.Fatalf("got %+v", r)
+		}
+		c.Close()
+	}
+}
+
+// A long body that was read already, for its key: the service refuses it after its head and takes
+// no more. The refusal is the answer.
+func TestEarlyResponseToALongBodyInMemory(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n")
+			<-done
+		}
+	})
+	defer close(done)
+	g := start(t, strings.Replace(head, "maxBody: 64KiB", "maxBody: 32MiB", 1)+`
+services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}
+routes: [{name: all, match: {path: /**}, service: a, idempotency: {}}]
+`)
+	r := g.do("POST", "/", strings.Repeat("x", 24<<20), "Idempotency-Key", "k")
+	if r.status != 413 || r.body != "no\n" {
+		t.Errorf("got %d %q", r.status, r.body)
+	}
+}
 
 func TestUploadsCutOff(t *testing.T) {
 	s := newService(t, echo)

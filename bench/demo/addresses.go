@@ -71,8 +71,8 @@ func chooseAddresses(dir string, services []string, log *slog.Logger) (addresses
 	a.Coordinator = choose("coordinator", kept.Coordinator)
 	a.Branches = choose("branches", kept.Branches)
 	if kept.Branches != "" && a.Branches != kept.Branches {
-		log.Warn("transactions that the last run left unfinished cannot go on: "+
-			"the coordinator calls their branches at the old address",
+		log.Warn("transactions that the last run left unfinished cannot go on: the coordinator calls their branches "+
+			"at the old address",
 			"old", kept.Branches, "new", a.Branches)
 	}
 	if a.Admin = preferredAdmin; freeport.Check(a.Admin) != nil {

@@ -24,8 +24,8 @@ func TestAddressesAreKeptFromRunToRun(t *testing.T) {
 	t.Parallel()
 	var first, second addresses
 	log := "taken"
-	for tries := 0; tries < 10 &&
-		strings.Contains(log, "taken"); tries++ { // somebody else may take a port between the two
+	// somebody else may take a port between the two
+	for tries := 0; tries < 10 && strings.Contains(log, "taken"); tries++ {
 		dir := t.TempDir()
 		first, _ = choose(t, dir)
 		second, log = choose(t, dir)

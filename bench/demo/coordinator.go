@@ -40,8 +40,8 @@ func findCoordinator(given string) (string, error) {
 	if path, err := exec.LookPath(coordinatorProgram); err == nil {
 		return filepath.Abs(path)
 	}
-	return "", fmt.Errorf("demo: the program %s is neither beside this one nor in PATH: "+
-		"`make build` makes both, --dtm names another place", coordinatorProgram)
+	return "", fmt.Errorf("demo: the program %s is neither beside this one nor in PATH: `make build` makes both, "+
+		"--dtm names another place", coordinatorProgram)
 }
 
 // coordinator is the child process with the transaction coordinator.
@@ -55,8 +55,8 @@ type coordinator struct {
 
 func (c *coordinator) command() *exec.Cmd {
 	cmd := exec.Command(c.program, "--listen", c.address, "--data", c.data, "--log-level", "warn", "--cron", "1s")
-	cmd.Env = append(os.Environ(),
-		"LOG_LEVEL=warn") // DTM's logger reads it before any flag and complains when it is not there
+	// DTM's logger reads it before any flag and complains when it is not there
+	cmd.Env = append(os.Environ(), "LOG_LEVEL=warn")
 	cmd.Stderr = c.errors
 	return cmd
 }

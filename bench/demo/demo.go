@@ -62,7 +62,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	// The coordinator logs a refused payment, normal in a demo, as an error; so its log is a file.
+	// The coordinator logs a refused payment as an error, which is none here; so its log goes into
+	// a file.
 	dtmLog, err := os.OpenFile(filepath.Join(data, "coordinator.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -71,8 +72,8 @@ func Run(ctx context.Context, o Options) error {
 
 	return runParts(ctx, parts{
 		shop: func(ctx context.Context) error {
-			return shop.Run(ctx, shop.Options{Dir: filepath.Join(data, "shop"), Addresses: at.Services, Log: o.Logger},
-				nil)
+			return shop.Run(ctx, shop.Options{Dir: filepath.Join(data, "shop"), Addresses: at.Services,
+				Log: o.Logger}, nil)
 		},
 		coordinator: (&coordinator{program: program, address: at.Coordinator, data: dtmData, errors: dtmLog,
 			log: o.Logger}).supervise,
@@ -91,8 +92,8 @@ func Run(ctx context.Context, o Options) error {
 type parts struct {
 	shop, coordinator func(ctx context.Context) error
 	gateway           func(ctx context.Context, ready func(gateway.Addresses)) error
-	announce          func(ctx context.Context,
-		bound gateway.Addresses) error // once the gateway is ready; ends by itself
+	// once the gateway is ready; ends by itself
+	announce func(ctx context.Context, bound gateway.Addresses) error
 }
 
 // runParts starts the parts from the back, and stops them from the front when ctx ends or one of
@@ -169,8 +170,8 @@ func announce(ctx context.Context, o Options, at addresses, bound gateway.Addres
 			return fmt.Errorf("demo: not ready within %v: %w", readyLimit, err)
 		}
 	}
-	return printGuide(o.Out,
-		guide{Data: o.Data, Gateway: bound.HTTP, Admin: bound.Admin, addresses: at, Run: newRunID()})
+	return printGuide(o.Out, guide{Data: o.Data, Gateway: bound.HTTP, Admin: bound.Admin, addresses: at,
+		Run: newRunID()})
 }
 
 // waitFor polls the URL until it returns 200; when ctx ends first, it returns the last error.

@@ -76,8 +76,8 @@ func FuzzRequestHead(f *testing.F) {
 	})
 }
 
-// checkForwarded checks that a request that was let in is written so that it means the same to the next parser, and has nothing of this
-// connection.
+// checkForwarded checks that a request that was let in is written so that it means the same to the
+// next parser, and has nothing of this connection.
 func checkForwarded(t *testing.T, x *filters.Exchange, h *head) {
 	t.Helper()
 	m := &message.Message{Length: h.length, Expects: h.expects}
@@ -153,7 +153,8 @@ func FuzzResponseHead(f *testing.F) {
 	})
 }
 
-// The longest overhead that a chunked body can have lies beyond what a fuzzer finds; TestChunkBounds has that.
+// The longest overhead that a chunked body can have lies beyond what a fuzzer finds;
+// TestChunkBounds has that.
 func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
 		"0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\nGET /", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n", "5\nhello\n0\n\n",

@@ -2,13 +2,11 @@ package http1
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -87,8 +85,8 @@ func TestStreamsThrough(t *testing.T) {
 	}
 }
 
-// A small body that comes behind its head goes on in one piece when it is there, and as a stream when it is not; the client that
-// leaves in its middle is the one whose failure it is.
+// A small body that comes behind its head goes on in one piece when it is there, and as a stream
+// when it is not; the client that leaves in its middle is the one whose failure it is.
 func TestSmallBodiesThrough(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
@@ -121,7 +119,8 @@ func TestSmallBodiesThrough(t *testing.T) {
 	}
 }
 
-// A client that does not read holds only its own connection up, and gets all of the response once it reads.
+// A client that does not read holds only its own connection up, and gets all of the response once
+// it reads.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
@@ -202,55 +201,6 @@ func TestUpgradeIsAsked(t *testing.T) {
 		if _, body := p.answer("GET"); body != want {
 			t.Errorf("%q asks for %q, want %q", raw, body, want)
 		}
-	}
-}
-
-// failing is a listener that fails a few times before it accepts.
-type failing struct {
-	net.Listener
-	errs []error
-}
-
-func (f *failing) Accept() (net.Conn, error) {
-	if len(f.errs) > 0 {
-		err := f.errs[0]
-		f.errs = f.errs[1:]
-		return nil, err
-	}
-	return f.Listener.Accept()
-}
-
-// What passes does not end a server, and takes no slot with it.
-func TestAcceptFails(t *testing.T) {
-	t.Parallel()
-	s, _ := serve(t, echo, func(o *Options) { o.Slots = NewSlots(4) })
-	listen := func(errs ...error) *failing {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &failing{l, errs}
-	}
-	l := listen(syscall.EMFILE, fmt.Errorf("accept: %w", syscall.ECONNABORTED), errors.New("something else"))
-	ended := make(chan error)
-	go func() { ended <- s.Serve(l) }()
-	p := dial(t, l.Addr().String())
-	p.say(get)
-	p.want(200, "GET /g ")
-	bad := listen(net.ErrClosed)
-	defer bad.Close()
-	if err := s.Serve(bad); err != net.ErrClosed {
-		t.Errorf("a listener that somebody else has closed: %v", err)
-	}
-	s.Close()
-	if err := <-ended; err != ErrClosed {
-		t.Errorf("the server ends with %v", err)
-	}
-	if len(s.Slots) != 0 {
-		t.Errorf("%d slots are taken", len(s.Slots))
-	}
-	if err := s.Serve(bad); err != ErrClosed {
-		t.Errorf("a server that was closed serves: %v", err)
 	}
 }
 

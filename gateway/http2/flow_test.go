@@ -250,7 +250,8 @@ func TestWaitForRoom(t *testing.T) {
 	}
 }
 
-// Any order of sends, updates and settings keeps the windows to what the peer has allowed: what is under way on all streams is never more.
+// Any order of sends, updates and settings keeps the windows to what the peer has allowed: what is
+// under way on all streams is never more.
 func TestFlowOfBothSides(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {

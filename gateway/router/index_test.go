@@ -164,6 +164,15 @@ func TestSearchSkipsLaterRoutes(t *testing.T) {
 	if n := steps(&r.index, "GET", strings.Repeat("/a", 13)); n != 1 {
 		t.Errorf("%d nodes visited, want the root alone", n)
 	}
+	var branches Router[int]
+	for i, pattern := range []string{"/a/a", "/{p}/a", "/a/{p}", "/{p}/{q}"} {
+		if err := branches.Add(pattern, nil, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := steps(&branches.index, "GET", "/a/a"); n != 3 {
+		t.Errorf("%d nodes visited, want those of the first pattern", n)
+	}
 }
 
 func BenchmarkFind(b *testing.B) {

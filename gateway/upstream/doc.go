@@ -36,8 +36,8 @@
 // attempt. Invariants:
 //
 //   - An endpoint that stays is the same value: its load, its health and its connections go on. New
-//     TLS replaces its connections, new settings of the checks replace the goroutine that checks
-//     it, each without a change to the rest.
+//     TLS replaces its connections, and has it checked at once; new settings of the checks replace
+//     the goroutine that checks it.
 //   - The new endpoints are published before those that go are marked as removed. So an attempt
 //     that finds its endpoint removed finds another one, and once Configure has returned no attempt
 //     is assigned to a removed endpoint.

@@ -18,7 +18,8 @@ type endpoint struct {
 	removed atomic.Bool  // the service has it no more: no request is assigned to it
 	pool    atomic.Pointer[pool]
 
-	// published: the metrics have its health. It belongs to the watch, and without one to Configure and Close.
+	// published: the metrics have its health. It belongs to the watch, and without one to Configure
+	// and Close.
 	published bool
 	watch     *watch // nil when it is not checked; under the service's mu
 }

@@ -27,8 +27,13 @@ type watch struct {
 func (s *Service) watchLocked(old, next *configuration, removed []*endpoint) {
 	health := next.settings.Health
 	stale := removed
-	if !sameHealth(old.settings.Health, health) {
+	switch {
+	case !sameHealth(old.settings.Health, health):
 		stale = old.endpoints
+	case !sameTLS(&old.settings, &next.settings): // what failed for the old TLS is checked again at once
+		stale = slices.DeleteFunc(slices.Clone(old.endpoints), func(e *endpoint) bool {
+			return !e.TLS && !e.removed.Load()
+		})
 	}
 	endWatches(stale)
 	for _, e := range stale {

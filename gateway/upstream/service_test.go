@@ -250,8 +250,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// The service responds before it has read the request: the response is passed on, and the connection
-// is not used again.
+// The service responds before it has read the request: the response is passed on, and the
+// connection is not used again.
 func TestEarlyResponse(t *testing.T) {
 	address := serve(t, func(n int64, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {

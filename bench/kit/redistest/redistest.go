@@ -1,5 +1,3 @@
-// Package redistest starts real Redis servers for tests: on a free loopback port, in a temporary
-// folder, stopped when the test ends. A missing redis-server fails the test; it is never skipped.
 package redistest
 
 import (

@@ -37,7 +37,7 @@ const (
 // batcher combines the calls to one node. A call that finds a write free is sent by its own
 // goroutine. The others are queued, and one of them, that with the latest deadline, sends them all
 // as soon as a write has come back. So the busier the node, the more calls share a write, and no
-// call waits for company.
+// call waits for others.
 //
 // The deadline of a write is that of the call that leads it. It is about the latest of all, so no
 // call is cut off early; the others leave at their own.
@@ -133,9 +133,9 @@ func (b *batcher) endWrite() {
 	leader.signal <- lead // never blocks: a call has one signal at most, and the channel holds one
 }
 
-// company takes from the queue what goes out with the leader. A call with little time goes alone,
+// takeBatch takes from the queue what goes out with the leader. A call with little time goes alone,
 // so that no other is cut off with it.
-func (b *batcher) company(leader *Call) []*Call {
+func (b *batcher) takeBatch(leader *Call) []*Call {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, size := 0, len(leader.Buffer)
@@ -151,7 +151,7 @@ func (b *batcher) company(leader *Call) []*Call {
 // write sends the leader's call and what is queued by now, and ends the write.
 func (b *batcher) write(leader *Call) {
 	runtime.Gosched() // a call that is about to be made comes along; if there is none, this costs nothing
-	batch := b.company(leader)
+	batch := b.takeBatch(leader)
 	if len(batch) == 0 {
 		_ = b.node.Process(until(leader.deadline), leader.cmd) // the command keeps its error
 		b.endWrite()

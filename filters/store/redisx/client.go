@@ -74,7 +74,7 @@ func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (str
 		return call.cmd.Val(), nil
 	}
 	if !notRun(err) {
-		c.suspect()
+		c.reloadSlots()
 		return "", err
 	}
 	return c.repeat(sc, call, keys, err)
@@ -129,8 +129,8 @@ func (c *Client) masters(ctx context.Context) (map[string]redis.Cmdable, error) 
 	return nodes, nil
 }
 
-// suspect has the library look at the cluster anew.
-func (c *Client) suspect() {
+// reloadSlots has the library ask a cluster again which node has which slots.
+func (c *Client) reloadSlots() {
 	if c.cluster != nil {
 		c.cluster.ReloadState(context.Background())
 	}

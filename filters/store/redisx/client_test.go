@@ -335,7 +335,7 @@ func TestClusterSlotMoves(t *testing.T) {
 				if two := w % 2; two == 1 {
 					_, err = run(ctx, c, pair, "1", "{x}a", "{x}b")
 				} else {
-					_, err = run(ctx, c, incr.UntilRun(), "1", "{x}c")
+					_, err = run(ctx, c, incr, "1", "{x}c")
 				}
 				if err != nil {
 					t.Error(err)

@@ -26,7 +26,7 @@ func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, er
 			case err == nil && alone.Val() != NeedsAllKeys:
 				return alone.Val(), nil
 			case err != nil && !notRun(err):
-				c.suspect()
+				c.reloadSlots()
 				return "", err
 			}
 		}
@@ -35,8 +35,8 @@ func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, er
 		if err = c.universal.Process(ctx, once{cmd}); err == nil {
 			return cmd.Val(), nil
 		}
-		if !c.again(sc, previous, err) || time.Until(call.deadline) < 2*repeatPause {
-			c.suspect()
+		if !again(sc, previous, err) || time.Until(call.deadline) < 2*repeatPause {
+			c.reloadSlots()
 			return "", err
 		}
 		time.Sleep(repeatPause)
@@ -44,7 +44,7 @@ func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, er
 }
 
 // again tells whether a script that was refused twice is worth a further try.
-func (c *Client) again(sc *Script, previous, err error) bool {
+func again(sc *Script, previous, err error) bool {
 	switch {
 	case redis.HasErrorPrefix(err, "NOSCRIPT"): // its text has not been sent to this node yet
 		return sc.untilRun || !redis.HasErrorPrefix(previous, "NOSCRIPT")

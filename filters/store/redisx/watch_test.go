@@ -1,6 +1,95 @@
 package redisx
 
-import "testing"
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/bench/kit/redistest"
+)
+
+// journal is a log that a test reads while it is written.
+type journal struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(b)
+}
+
+func (j *journal) count(text string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.b.String(), text)
+}
+
+// watched makes a watch whose failovers and warnings a test sees.
+func watched(c *Client) (*Watch, *counter, *journal) {
+	failovers, log := new(counter), new(journal)
+	w := NewWatch(c, WatchOptions{Key: "ping", Failovers: failovers, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	return w, failovers, log
+}
+
+// TestWatchCountsRestarts: once each, and not an outage from which the same run comes back.
+func TestWatchCountsRestarts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{Args: []string{"--maxmemory-policy", "allkeys-lru"}})
+	w, failovers, log := watched(open(t, server.Addr(), time.Second))
+	ctx := context.Background()
+	serves := func() bool { return w.Ping(ctx) == nil }
+	await(t, "it serves", serves)
+	server.Pause()
+	if err := w.Ping(ctx); err == nil {
+		t.Error("a server that hangs was said to serve")
+	}
+	server.Resume()
+	await(t, "it serves again", serves)
+	if n := failovers.n.Load(); n != 0 {
+		t.Errorf("%d failovers though the server was only slow", n)
+	}
+	for restarts := range int64(2) {
+		server.Restart()
+		await(t, "it serves after a restart", serves)
+		if n := failovers.n.Load(); n != restarts+1 || log.count("replaced or restarted") != int(n) {
+			t.Errorf("%d failovers and %d warnings after %d restarts", n, log.count("replaced or restarted"),
+				restarts+1)
+		}
+	}
+	if n := log.count("may evict"); n != 1 {
+		t.Errorf("%d warnings that keys are evicted, want one", n)
+	}
+}
+
+// TestWatchAndReplica: a replica takes no writes, so it does not serve, and what the sentinels name
+// after a failover does.
+func TestWatchAndReplica(t *testing.T) {
+	t.Parallel()
+	servers := redistest.RunReplicated(t)
+	ctx := context.Background()
+	replica, _, _ := watched(open(t, servers.Replica.Addr(), patient))
+	if err := replica.Ping(ctx); err == nil || !strings.Contains(err.Error(), "replica") {
+		t.Errorf("a replica: %v", err)
+	}
+	c := openWith(t, Options{Addresses: servers.Addrs(), Sentinel: &Sentinel{Master: servers.Name},
+		Timeout: time.Second})
+	w, failovers, _ := watched(c)
+	serves := func() bool { return w.Ping(ctx) == nil }
+	await(t, "the master serves", serves)
+	if _, err := run(ctx, c, incr, "1", "n"); err != nil {
+		t.Error(err)
+	}
+	servers.Master.Kill()
+	await(t, "the replica serves", func() bool { _, err := run(ctx, c, incr, "1", "n"); return err == nil && serves() })
+	if n := failovers.n.Load(); n != 1 {
+		t.Errorf("%d failovers, want 1", n)
+	}
+}
 
 // TestCompare: what is a failover, look after look.
 func TestCompare(t *testing.T) {

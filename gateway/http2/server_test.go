@@ -3,8 +3,6 @@ package http2
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,173 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const limit = 30 * time.Second // for what happens in the end; none of it takes nearly as long
-
-type handler func(*Stream)
-
-func (h handler) Serve(s *Stream) { h(s) }
-
-// echo answers with the request's body.
-func echo(s *Stream) {
-	s.Head(200, filters.Header{{Name: "X-Path", Value: strings.Clone(s.Exchange.Path)}}, s.Length())
-	buf := make([]byte, 8<<10)
-	for {
-		n, err := s.Read(buf)
-		if n > 0 {
-			if _, err := s.Write(buf[:n]); err != nil {
-				return
-			}
-			s.Flush()
-		}
-		if err == io.EOF {
-			s.Trailer(s.BodyTrailer())
-			return
-		}
-		if err != nil {
-			s.Abort()
-			return
-		}
-	}
-}
-
-// listen serves what is dialled.
-func listen(t testing.TB, o Options) (dial func() net.Conn, srv *Server) {
-	t.Helper()
-	if o.HeaderTimeout == 0 {
-		o.HeaderTimeout = limit
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = limit
-	}
-	if o.MaxHeader == 0 {
-		o.MaxHeader = 16 << 10
-	}
-	if o.MaxStreams == 0 {
-		o.MaxStreams = 250
-	}
-	o.Logger = slog.New(slog.DiscardHandler)
-	srv = New(o)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { srv.Serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		srv.Close()
-		wg.Wait()
-	})
-	return func() net.Conn {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(limit))
-		return c
-	}, srv
-}
-
-// peer is the other side, made of the library's frames.
-type peer struct {
-	testing.TB
-	net.Conn
-	*http2.Framer
-	enc   *hpack.Encoder
-	block bytes.Buffer
-}
-
-func open(t testing.TB, c net.Conn, settings ...http2.Setting) *peer {
-	t.Helper()
-	p := raw(t, c)
-	io.WriteString(c, message.HTTP2Preface)
-	p.WriteSettings(settings...)
-	return p
-}
-
-func raw(t testing.TB, c net.Conn) *peer {
-	p := &peer{TB: t, Conn: c, Framer: http2.NewFramer(c, c)}
-	p.enc = hpack.NewEncoder(&p.block)
-	p.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	return p
-}
-
-func (p *peer) head(fields ...string) []byte {
-	p.block.Reset()
-	for i := 0; i < len(fields); i += 2 {
-		p.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
-	return bytes.Clone(p.block.Bytes())
-}
-
-// request sends a head.
-func (p *peer) request(id uint32, end bool, more ...string) {
-	fields := append([]string{":method", "POST", ":scheme", "http", ":authority", "a.test", ":path", "/p?q=1"}, more...)
-	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.head(fields...), EndStream: end, EndHeaders: true})
-}
-
-// until reads to the frame that is wanted.
-func until[F http2.Frame](p *peer, good func(F) bool) F {
-	p.Helper()
-	for {
-		f, err := p.ReadFrame()
-		if err != nil {
-			p.Fatalf("instead of the frame: %v", err)
-		}
-		if f, ok := f.(F); ok && good(f) {
-			return f
-		}
-	}
-}
-
-// ended returns how a stream or its connection ended: "reset" or "goaway" with the code, "closed", or the status of a response.
-func (p *peer) ended(id uint32) string {
-	status := ""
-	for {
-		f, err := p.ReadFrame()
-		if err != nil {
-			return "closed"
-		}
-		switch f := f.(type) {
-		case *http2.RSTStreamFrame:
-			if f.StreamID == id {
-				return "reset " + f.ErrCode.String()
-			}
-		case *http2.GoAwayFrame:
-			return "goaway " + f.ErrCode.String()
-		case *http2.MetaHeadersFrame:
-			if f.StreamID == id && status == "" { // of the head, not of the trailer section
-				status = f.PseudoValue("status")
-			}
-			if f.StreamID == id && f.StreamEnded() {
-				return status
-			}
-		case *http2.DataFrame:
-			if f.StreamID == id && f.StreamEnded() {
-				return status
-			}
-		}
-	}
-}
 
 func TestMalformedRequests(t *testing.T) {
 	t.Parallel()
@@ -300,7 +137,8 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// A client that begins streams and ends them is told to calm down, and no more handlers run than streams are allowed.
+// A client that begins streams and ends them is told to calm down, and no more handlers run than
+// streams are allowed.
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -335,7 +173,8 @@ func TestRapidReset(t *testing.T) {
 	}
 }
 
-// A stream whose window is closed holds no other one up; with a window of one byte a body comes byte by byte.
+// A stream whose window is closed holds no other one up; with a window of one byte a body comes
+// byte by byte.
 func TestTinyWindows(t *testing.T) {
 	t.Parallel()
 	body := strings.Repeat("x", 10)
@@ -364,7 +203,8 @@ func TestTinyWindows(t *testing.T) {
 	}
 }
 
-// The server does not take more than its window of a body that nobody reads, and refuses what goes beyond.
+// The server does not take more than its window of a body that nobody reads, and refuses what goes
+// beyond.
 func TestWindowIsKept(t *testing.T) {
 	t.Parallel()
 	dial, _ := listen(t, Options{Handler: handler(func(s *Stream) { <-s.Exchange.Context().Done() })})
@@ -466,206 +306,6 @@ func TestIdleConnectionsEnd(t *testing.T) {
 		t.Errorf("a silent connection: %v", err)
 	}
 }
-
-// client connects a client to a server.
-func client(t testing.TB, o Options) *Client {
-	dial, _ := listen(t, o)
-	nc := dial()
-	nc.SetDeadline(time.Time{})
-	return wrap(t, nc)
-}
-
-func wrap(t testing.TB, nc net.Conn) *Client {
-	c := NewClient(nc, "b.test", "http")
-	t.Cleanup(func() {
-		c.Close()
-		nc.Close()
-		<-c.done
-	})
-	return c
-}
-
-func exchange(method, path string) *filters.Exchange {
-	x := new(filters.Exchange)
-	x.Begin(context.Background(), nil)
-	x.Method, x.Path = method, path
-	return x
-}
-
-// body is a stream that can be interrupted.
-type body struct {
-	io.Reader
-	stop func()
-}
-
-func (b body) Interrupt() {
-	if b.stop != nil {
-		b.stop()
-	}
-}
-
-func do(t testing.TB, c *Client, x *filters.Exchange, m *message.Message) (*Response, error) {
-	t.Helper()
-	if !c.Reserve() {
-		t.Fatal("no place on the connection")
-	}
-	return c.Do(x.Context(), x, m, time.Now(), limit)
-}
-
-// Bodies of all lengths pass, as bytes and as streams, many at a time on one connection.
-func TestEcho(t *testing.T) {
-	t.Parallel()
-	c := client(t, Options{Handler: handler(echo)})
-	var wg sync.WaitGroup
-	for _, n := range []int{0, 1, 100, frameMax, frameMax + 1, 100 << 10, 3 << 20} {
-		for _, kind := range []string{"bytes", "sized", "unknown"} {
-			wg.Go(func() {
-				text := bytes.Repeat([]byte("0123456789abcde\n"), n/16+1)[:n]
-				m := &message.Message{Bytes: text}
-				if kind != "bytes" {
-					m = &message.Message{Stream: body{Reader: bytes.NewReader(text)}, Length: int64(n)}
-				}
-				if kind == "unknown" {
-					m.Length, m.Trailer = -1, func() filters.Header {
-						return filters.Header{{Name: "X-End", Value: "1"}, {Name: "Sluice-X", Value: "1"}}
-					}
-				}
-				a, err := do(t, c, exchange("POST", "/echo"), m)
-				if err != nil {
-					t.Errorf("%s, %d: %v", kind, n, err)
-					return
-				}
-				got, err := io.ReadAll(a)
-				status, h, _ := a.Head()
-				if err != nil || status != 200 || !bytes.Equal(got, text) || h.Get("x-path") != "/echo" {
-					t.Errorf("%s, %d: %d, %d bytes, %v, %v", kind, n, status, len(got), h, err)
-				}
-				if want := map[bool]string{true: "[{x-end 1}]", false: "[]"}[kind == "unknown"]; fmt.Sprint(a.Trailer()) != want {
-					t.Errorf("%s, %d: the trailer is %v", kind, n, a.Trailer())
-				}
-				a.Close()
-			})
-		}
-	}
-	wg.Wait()
-	if n := c.Open(); n != 0 {
-		t.Errorf("%d places are still taken", n)
-	}
-}
-
-// service is a service made of the library's frames; it returns a client of it.
-func service(t *testing.T, serve func(p *peer)) *Client {
-	near, far := tcpPair(t)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p := raw(t, far)
-		b := make([]byte, len(message.HTTP2Preface))
-		if _, err := io.ReadFull(far, b); err == nil {
-			p.WriteSettings()
-			serve(p)
-		}
-		io.Copy(io.Discard, far)
-	}()
-	c := wrap(t, near)
-	t.Cleanup(func() {
-		far.Close()
-		<-done
-	})
-	return c
-}
-
-func tcpPair(t testing.TB) (near, far net.Conn) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if near, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return near, far
-}
-
-// How an exchange without a response is told from another.
-func TestFailures(t *testing.T) {
-	t.Parallel()
-	asked := func(p *peer) uint32 {
-		for {
-			f, err := p.ReadFrame()
-			if err != nil {
-				return 0
-			}
-			if h, ok := f.(*http2.MetaHeadersFrame); ok {
-				return h.StreamID
-			}
-		}
-	}
-	answer := func(fields ...string) func(*peer) {
-		return func(p *peer) {
-			p.WriteHeaders(http2.HeadersFrameParam{StreamID: asked(p), BlockFragment: p.head(fields...), EndHeaders: true, EndStream: true})
-		}
-	}
-	for _, c := range []struct {
-		name         string
-		serve        func(p *peer)
-		sent, silent bool
-	}{
-		{"refused", func(p *peer) { p.WriteRSTStream(asked(p), http2.ErrCodeRefusedStream) }, false, true},
-		{"reset", func(p *peer) { p.WriteRSTStream(asked(p), http2.ErrCodeInternal) }, true, true},
-		{"going away", func(p *peer) { asked(p); p.WriteGoAway(0, http2.ErrCodeNo, nil) }, false, true},
-		{"closed", func(p *peer) { asked(p); p.Conn.Close() }, true, true},
-		{"no status", answer("a", "1"), true, true},
-		{"status 101", answer(":status", "101"), true, true},
-		{"connection field", answer(":status", "200", "connection", "x"), true, true},
-		{"capital letter", answer(":status", "200", "X-A", "x"), true, true},
-		{"line feed", answer(":status", "200", "a", "x\r\ny"), true, true},
-		{"length of nothing", answer(":status", "200", "content-length", "1"), true, true},
-		{"push", func(p *peer) { p.WriteRawFrame(http2.FramePushPromise, 4, asked(p), make([]byte, 8)) }, true, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			_, err := do(t, service(t, c.serve), exchange("GET", "/"), &message.Message{})
-			var f *message.Failure
-			if !errors.As(err, &f) || f.Sent != c.sent || f.Silent != c.silent || f.Client {
-				t.Errorf("got %+v (%v)", f, err)
-			}
-		})
-	}
-}
-
-// A client that breaks its body off, or leaves, is not the service's failure; one that takes too long is.
-func TestGivingUp(t *testing.T) {
-	t.Parallel()
-	c := client(t, Options{Handler: handler(func(s *Stream) { <-s.Exchange.Context().Done() })})
-	var f *message.Failure
-	_, err := do(t, c, exchange("POST", "/"), &message.Message{Length: -1, Stream: body{Reader: io.MultiReader(strings.NewReader("a"), broken{})}})
-	if !errors.As(err, &f) || !f.Client {
-		t.Errorf("a broken body: %+v (%v)", f, err)
-	}
-	c.Reserve()
-	_, err = c.Do(context.Background(), exchange("GET", "/"), &message.Message{}, time.Now(), 20*time.Millisecond)
-	var late interface{ Timeout() bool }
-	if !errors.As(err, &late) || !late.Timeout() {
-		t.Errorf("too late: %v", err)
-	}
-	ctx := &message.Context{}
-	time.AfterFunc(20*time.Millisecond, ctx.Cancel)
-	c.Reserve()
-	if _, err = c.Do(ctx, exchange("GET", "/"), &message.Message{}, time.Now(), limit); err == nil {
-		t.Error("a response although the client has left")
-	}
-	if n := c.Open(); n != 0 {
-		t.Errorf("%d places are still taken", n)
-	}
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
 // FuzzServer sends anything; the server never panics and always ends the connection.
 func FuzzServer(f *testing.F) {
