@@ -32,22 +32,22 @@ var streamTypes = [...]string{
 // or a stream, the rest is left to be passed on.
 func (f *forward) buffer(x *filters.Exchange, e result) result {
 	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
-	kept := e.response.Next()
+	buffered := e.response.Next()
 	for {
-		if int64(len(kept)) > x.BufferBody || grpc && streamsGRPC(e.response, kept, x.BufferBody) {
-			e.streams, e.read = true, kept
+		if int64(len(buffered)) > x.BufferBody || grpc && streamsGRPC(e.response, buffered, x.BufferBody) {
+			e.streams, e.read = true, buffered
 			return e
 		}
 		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame of its own.
 		var room []byte
-		if int64(len(kept)) != e.length {
-			if cap(kept) == len(kept) {
-				kept = append(kept, 0)[:len(kept)]
+		if int64(len(buffered)) != e.length {
+			if cap(buffered) == len(buffered) {
+				buffered = append(buffered, 0)[:len(buffered)]
 			}
-			room = kept[len(kept):cap(kept)]
+			room = buffered[len(buffered):cap(buffered)]
 		}
 		n, err := e.response.Read(room)
-		kept = kept[:len(kept)+n]
+		buffered = buffered[:len(buffered)+n]
 		if err == io.EOF {
 			break
 		}
@@ -57,7 +57,7 @@ func (f *forward) buffer(x *filters.Exchange, e result) result {
 			return failed
 		}
 	}
-	x.Response.Body, x.Response.Whole, x.Response.Trailer = kept, true, e.response.Trailer()
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = buffered, true, e.response.Trailer()
 	return e
 }
 
@@ -73,24 +73,24 @@ const (
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether a response of gRPC, of which kept has come, is passed on as it comes,
+// streamsGRPC reports whether a response of gRPC, of which buffered has come, is passed on as it comes,
 // since it is a stream or looks like one: it has a second message, or is longer than limit, or
 // nothing comes while the client may wait for what is there. A unary one has one message at most
 // and ends behind it.
 //
 // A call that is mistaken for a stream is executed all the same and recorded as such; only its
 // response is not recorded.
-func streamsGRPC(a upstream.Response, kept []byte, limit int64) bool {
+func streamsGRPC(a upstream.Response, buffered []byte, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
 	wait := firstWait
 	if a.Uploading() { // a call whose client goes on when it has seen the head
 		wait = lastWait
 	}
-	if len(kept) >= prefix {
-		switch size := prefix + int64(binary.BigEndian.Uint32(kept[1:])); {
-		case size > limit || int64(len(kept)) > size:
+	if len(buffered) >= prefix {
+		switch size := prefix + int64(binary.BigEndian.Uint32(buffered[1:])); {
+		case size > limit || int64(len(buffered)) > size:
 			return true
-		case int64(len(kept)) == size:
+		case int64(len(buffered)) == size:
 			wait = lastWait
 		default:
 			return false // a part of a message is of no use to the client

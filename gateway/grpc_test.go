@@ -114,7 +114,7 @@ func goOn(t *testing.T, more chan<- struct{}) {
 	select {
 	case more <- struct{}{}:
 	case <-time.After(patience):
-		t.Fatal("nobody waits")
+		t.Fatal("the service does not wait")
 	}
 }
 
@@ -366,7 +366,7 @@ limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes
 	}
 }
 
-// A status that comes alone ends the call for the client too, whatever he still has to say: as a
+// A status that comes alone ends the call for the client too, whatever it still has to send: as a
 // head with more to come it would be none.
 func TestGRPCStatusAloneEndsTheCall(t *testing.T) {
 	t.Parallel()

@@ -259,7 +259,7 @@ func (b *body) readTrailer() error {
 		b.trailer = b.trailer[:0]
 		n, err := fields(b.in.unread(), 0, &b.trailer, nil, nil, b.nominated)
 		if err == nil && n <= trailerBytesMax {
-			b.in.keep(n)
+			b.in.consume(n)
 			return nil
 		}
 		if err != errMore {

@@ -154,7 +154,7 @@ func TestBufferKeepsStrings(t *testing.T) {
 		}
 		if len(strs) < 20 { // keep a little of each piece, so that the unread part grows
 			strs = append(strs, held{text(in.unread()[:100]), at})
-			in.keep(100)
+			in.consume(100)
 			at += 100
 		}
 	}
@@ -189,7 +189,7 @@ func TestBufferDoesNotGrowForABody(t *testing.T) {
 	in.take(make([]byte, message.SmallBuffer))
 	copy(in.b, "head")
 	in.w = 4
-	in.keep(4)
+	in.consume(4)
 	var b body
 	b.begin(&in, &pieces{bytes.Repeat([]byte("x"), 1<<20), 900}, 1<<20, "")
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{&b}, make([]byte, 700))

@@ -32,8 +32,8 @@ func (b *buffer) grown() bool { return len(b.b) > len(b.small) }
 func (b *buffer) unread() []byte { return b.b[b.r:b.w] }
 func (b *buffer) empty() bool    { return b.r == b.w }
 
-// keep consumes n bytes that strings refer to from now on.
-func (b *buffer) keep(n int) {
+// consume takes n bytes that strings refer to from now on.
+func (b *buffer) consume(n int) {
 	b.r += n
 	b.floor = b.r
 }

@@ -452,7 +452,7 @@ func TestTunnel(t *testing.T) {
 }
 
 // A service that closes behind its response does not spoil it, and a client that pipelines through
-// a gateway gets what is his.
+// a gateway gets what is its own.
 func TestClientBehindServer(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -224,7 +224,7 @@ func (c *conn) parseBuffered() bool {
 		h.length < 0 || h.length > int64(r.in.w-r.in.r-n) {
 		return false
 	}
-	r.in.keep(n)
+	r.in.consume(n)
 	return true
 }
 

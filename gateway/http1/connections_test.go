@@ -185,6 +185,7 @@ func TestParking(t *testing.T) {
 	p := dial(t, address)
 	for i := range 2000 {
 		calm.Store(i%2 == 0)
+		p.SetDeadline(time.Now().Add(hangs))
 		switch i % 5 {
 		case 0:
 			p.say(get + post + get)

@@ -132,7 +132,7 @@ func (r *Response) readHead(method string, m *message.Message) error {
 		if err != nil {
 			return err
 		}
-		in.keep(n)
+		in.consume(n)
 		if status == 101 {
 			return r.switched(m)
 		}
@@ -231,7 +231,7 @@ func (r *Response) Next() []byte {
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	b.in.keep(len(p))
+	b.in.consume(len(p))
 	if b.left -= int64(len(p)); b.left == 0 {
 		b.kind = noBody
 		r.releaseConn()

@@ -20,7 +20,7 @@ func (r *Request) readHead() error {
 				return tooLong(in.unread(), limit)
 			}
 			if err == nil {
-				in.keep(n)
+				in.consume(n)
 				return nil
 			}
 			if err != errMore {

@@ -35,14 +35,14 @@ func (c *conn) open() bool {
 // handshake begins TLS. A client that chose HTTP/2 is handed over.
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
-	carried := message.NewConn(c.nc, c.peer, nil)
-	tc := tls.Server(carried, c.srv.TLS())
+	handedOver := message.NewConn(c.nc, c.peer, nil)
+	tc := tls.Server(handedOver, c.srv.TLS())
 	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		c.srv.handOver(c, tc, carried)
+		c.srv.handOver(c, tc, handedOver)
 		return false
 	}
 	c.nc.SetDeadline(time.Time{})
@@ -77,8 +77,8 @@ func (c *conn) preface() bool {
 			return false
 		}
 	}
-	carried := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
 	c.dropRequest()
-	c.srv.handOver(c, carried, carried)
+	c.srv.handOver(c, handedOver, handedOver)
 	return true
 }

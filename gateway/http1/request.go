@@ -28,7 +28,7 @@ type Request struct {
 	load     func(int64) ([]byte, error) // loadBody; made once
 
 	allowed  message.Allowance // of the body
-	kept     []byte            // a body that was read whole and did not lie in the buffer
+	loaded   []byte            // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
@@ -57,10 +57,10 @@ func takeRequest(c *conn) *Request {
 
 func (r *Request) release() {
 	r.in.release()
-	if cap(r.kept) > message.LargeBufferSize {
-		r.kept = nil
+	if cap(r.loaded) > message.LargeBufferSize {
+		r.loaded = nil
 	}
-	message.Poison(r.kept[:cap(r.kept)])
+	message.Poison(r.loaded[:cap(r.loaded)])
 	message.Poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
@@ -186,12 +186,12 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	}
 	if r.body.kind == sized && r.body.buffered() && r.body.left <= int64(r.allowed) {
 		b := r.in.unread()[:r.body.left]
-		r.in.keep(len(b))
+		r.in.consume(len(b))
 		r.body.kind = noBody
 		return b, nil
 	}
-	b, err := message.ReadAll(r.kept[:0], r)
-	r.kept = b
+	b, err := message.ReadAll(r.loaded[:0], r)
+	r.loaded = b
 	if err != nil {
 		return nil, err
 	}

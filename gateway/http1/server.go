@@ -152,12 +152,12 @@ func (s *Server) remove(c *conn) {
 
 // copyHalf hands a connection over and returns when it has been closed. It counts as one of this
 // server's until then.
-func (s *Server) handOver(c *conn, nc net.Conn, carried *message.Conn) {
+func (s *Server) handOver(c *conn, nc net.Conn, handedOver *message.Conn) {
 	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
 		return
 	}
 	c.mu.Lock()
-	c.handedOver = carried
+	c.handedOver = handedOver
 	aborted := c.aborted
 	c.mu.Unlock()
 	if aborted {
@@ -165,7 +165,7 @@ func (s *Server) handOver(c *conn, nc net.Conn, carried *message.Conn) {
 	}
 	c.nc.SetDeadline(time.Time{}) // fails only for a closed connection
 	s.HTTP2(nc)
-	<-carried.Closed()
+	<-handedOver.Closed()
 }
 
 // Open returns how many connections are open.

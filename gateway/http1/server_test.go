@@ -132,7 +132,7 @@ func TestContinue(t *testing.T) {
 	p = dial(t, address)
 	p.say("POST /p HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: keep-alive\r\n\r\n")
 	p.say("hello")
-	p.want(200, "POST /p hello") // no interim response for one who does not know of such
+	p.want(200, "POST /p hello") // no interim response for a client of HTTP/1.0
 	p.say(asks + "hello")
 	resp, body := p.answer("POST")
 	for resp.StatusCode == 100 { // the body may have come behind the head
@@ -151,7 +151,7 @@ func TestContinue(t *testing.T) {
 	p = dial(t, address)
 	p.say(asks)
 	if resp := p.want(403, "no"); !resp.Close {
-		t.Error("nobody can know whether the body comes, and the connection is kept")
+		t.Error("it is not known whether the body comes, and the connection is kept")
 	}
 	p.ends()
 }

@@ -233,7 +233,7 @@ func TestWaitForRoom(t *testing.T) {
 	var mu sync.Mutex
 	mu.Lock()
 	if f.wait(s[0], &mu, time.Nanosecond) || len(f.waiting) != 0 || s[0].queued {
-		t.Error("who has waited in vain waits on")
+		t.Error("a stream that has waited in vain waits on")
 	}
 	f.send = 0
 	done := make(chan bool)
@@ -250,7 +250,7 @@ func TestWaitForRoom(t *testing.T) {
 	f.wakeWriters(0)
 	mu.Unlock()
 	if !<-done {
-		t.Error("who is woken has waited in vain")
+		t.Error("a stream that was woken has waited in vain")
 	}
 }
 

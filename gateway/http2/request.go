@@ -22,7 +22,7 @@ type Stream struct {
 	conn        *serverConn
 	load        func(int64) ([]byte, error) // made once
 	message     message.Message
-	kept        []byte            // a body that was read whole and had not arrived in one piece
+	loaded      []byte            // a body that was read whole and had not arrived in one piece
 	allowed     message.Allowance // of the body
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
@@ -255,8 +255,8 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	b, err := message.ReadAll(s.kept[:0], s)
-	s.kept = b
+	b, err := message.ReadAll(s.loaded[:0], s)
+	s.loaded = b
 	if err != nil {
 		return nil, err
 	}

@@ -155,8 +155,8 @@ func (s *Stream) finish() {
 
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
-	if cap(s.kept) > message.WholeMax {
-		s.kept = nil
+	if cap(s.loaded) > message.WholeMax {
+		s.loaded = nil
 	}
 	s.message.Bytes, s.message.Stream = nil, nil
 	s.conn, s.c = nil, nil

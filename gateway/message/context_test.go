@@ -45,7 +45,7 @@ func TestContextEnds(t *testing.T) {
 	<-late
 	c.Watch(w)
 	if w.n.Load() != 2 {
-		t.Error("who comes late is not interrupted")
+		t.Error("a watch that comes late is not interrupted")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestContextReuse(t *testing.T) {
 	if next == c || next.Err() != nil {
 		t.Error("a context whose channel was given out is used again")
 	}
-	<-done // who still holds it sees the end of its request
+	<-done // its holder sees the end of its request
 	child, cancel := context.WithCancel(next)
 	defer cancel()
 	if next.End() == next {
