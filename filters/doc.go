@@ -2,10 +2,10 @@
 //
 // One term for one thing, here and in the whole product:
 //
-//   - exchange: one request of a client and the answer to it.
+//   - exchange: one request of a client and the response to it.
 //   - filter: one policy that looks at an exchange in phases.
 //   - chain: the filters of one route in their fixed order.
-//   - reply: an answer that the gateway makes itself; a refusal is a reply with a reason.
+//   - reply: a response that the gateway makes itself; a refusal is a reply with a reason.
 //   - reason: a stable code for a refusal, the same word in the problem body, the metric label, the log and the docs.
 //   - outcome: how the exchange ended for the service behind the gateway.
 //   - principal: who asks, as the identity filter established it.

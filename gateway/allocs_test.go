@@ -41,7 +41,7 @@ func (quietStore) Claim(context.Context, idempotency.ClaimRequest) (idempotency.
 
 func (quietStore) Change(_ context.Context, _ string, _ uint64, ch idempotency.Change) error {
 	if ch.Op == idempotency.Renew {
-		return idempotency.ErrLost // an answer of the store, and no failure of it
+		return idempotency.ErrLost // what a store says, and no failure of it
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func eventsService(runs *atomic.Int64, more <-chan struct{}) http.HandlerFunc {
 	}
 }
 
-// An answer that is made to be read while it comes is not held back on a keyed route, and is
+// A response that is made to be read while it comes is not held back on a keyed route, and is
 // recorded as done before it is over.
 func TestKeyedStreamsPassAtOnce(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ routes:
 	}
 }
 
-// A replay has the trailer of the first answer, whatever client and service speak.
+// A replay has the trailer of the first response, whatever client and service speak.
 func TestReplayHasTheTrailer(t *testing.T) {
 	t.Parallel()
 	handle := func(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +134,7 @@ routes: [{name: keyed, match: {path: /**}, service: a, idempotency: {}}]
 	}
 }
 
-// An answer is whole when its stream has ended, and not when as much has come as its length says:
+// A response is whole when its stream has ended, and not when as much has come as its length says:
 // what is behind it may still be under way.
 func TestTrailerBehindAKnownLength(t *testing.T) {
 	t.Parallel()

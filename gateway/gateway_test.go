@@ -256,7 +256,7 @@ routes:
 	if s.count() != 5 {
 		t.Errorf("the service saw %d requests", s.count())
 	}
-	// Without a key the answer streams; one that breaks off may not look whole.
+	// Without a key the response streams; one that breaks off may not look whole.
 	req, err := http.NewRequest("GET", "http://"+g.at.HTTP+"/half", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +267,7 @@ routes:
 		resp.Body.Close()
 	}
 	if err == nil {
-		t.Error("half an answer was passed on as a whole one")
+		t.Error("half a response was passed on as a whole one")
 	}
 }
 

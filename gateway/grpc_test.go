@@ -54,7 +54,7 @@ func (s *grpcService) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	switch action := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]; action {
 	case "unary":
-		w.Write(framed("answer"))
+		w.Write(framed("response"))
 		end("0")
 	case "long": // in pieces
 		b := framed(strings.Repeat("a", 40<<10))
@@ -113,7 +113,7 @@ func goOn(t *testing.T, more chan<- struct{}) {
 	t.Helper()
 	select {
 	case more <- struct{}{}:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("the service does not wait")
 	}
 }
@@ -175,7 +175,7 @@ func TestUnaryGRPCIsReplayed(t *testing.T) {
 services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
 	c := http2Client(t)
 	for action, want := range map[string]struct{ status, body string }{
-		"unary": {"trailer 0", string(framed("answer"))},
+		"unary": {"trailer 0", string(framed("response"))},
 		"long":  {"trailer 0", string(framed(strings.Repeat("a", 40<<10)))},
 		"empty": {"trailer 9", ""},
 		"9":     {"head 9", ""}, // recorded, as a 400 is

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// bookkeeper is a service that breaks off its first answer to each key, in the middle of things,
+// bookkeeper is a service that breaks off its first response to each key, in the middle of things,
 // and can be asked what it did.
 type bookkeeper struct {
 	mu       sync.Mutex
@@ -96,7 +96,7 @@ routes:
 	}
 }
 
-// Answers are sealed as the configuration says, and its keys are rotated without a restart.
+// Responses are sealed as the configuration says, and its keys are rotated without a restart.
 func TestEncryptedStore(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "confidential") })

@@ -19,7 +19,7 @@ type prober struct {
 	rt     *route // as branch calls take it to the service
 	method string
 	path   ref.Template
-	most   int // bytes of an answer's body
+	most   int // bytes of a response's body
 }
 
 func newProber(rt *route, p *config.Probe, most int64) *prober {
@@ -45,12 +45,12 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Inject.Set("Idempotency-Key", x.Logical.Key)
 	ask.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 	ask.Inject.Set("Sluice-Principal", x.Principal)
-	answer := recorder{most: p.most}
-	p.rt.serve(ask, &whole{message.Message{}}, &answer)
-	if ask.Response.Local || answer.aborted {
+	response := recorder{most: p.most}
+	p.rt.serve(ask, &whole{message.Message{}}, &response)
+	if ask.Response.Local || response.aborted {
 		return idempotency.Response{}, false
 	}
-	return idempotency.Response{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
+	return idempotency.Response{Status: response.status, Header: response.header, Body: response.body, Replayable: !response.cut}, true
 }
 
 // ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.
@@ -66,7 +66,7 @@ func ofTheBody(name string) bool {
 	return false
 }
 
-// recorder is the outbound of a request that the gateway itself makes: it keeps the answer.
+// recorder is the outbound of a request that the gateway itself makes: it keeps the response.
 type recorder struct {
 	most    int // bytes of the body that are kept
 	status  int

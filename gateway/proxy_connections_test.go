@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A service behind TLS that says more than was asked: the surplus is the answer of no later
+// A service behind TLS that says more than was asked: the surplus is the response of no later
 // request.
 func TestSurplusResponseOverTLSIsNobodys(t *testing.T) {
 	t.Parallel()
@@ -111,7 +111,7 @@ func TestStalePooledConnection(t *testing.T) {
 		seen.Add(1)
 		io.Copy(io.Discard, req.Body)
 		io.WriteString(c, okay)
-		if req.URL.Path == "/talks" { // unasked, which may not become the next one's answer
+		if req.URL.Path == "/talks" { // unasked, which may not become the next one's response
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
 			closed <- time.Now()
 			r.ReadByte()
@@ -135,7 +135,7 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 	}
 }
 
-// A service that closes behind a request, without an answer: what is safe is repeated where the
+// A service that closes behind a request, without a response: what is safe is repeated where the
 // retries say so, and nothing else.
 func TestRepeatsOnPooledConnections(t *testing.T) {
 	t.Parallel()
@@ -178,7 +178,7 @@ routes:
 	} {
 		// The repeat of the case before may have left a connection with one request on it.
 		if g.do("GET", c.path, "").status != 200 {
-			t.Fatalf("%s: no first answer", c.path)
+			t.Fatalf("%s: no first response", c.path)
 		}
 		before := seen.Load() - 1
 		r := g.do(c.method, c.path, "")
@@ -192,7 +192,7 @@ routes:
 	}
 }
 
-// A service that answers before it has the body: the answer comes through while the client still
+// A service that answers before it has the body: the response comes through while the client still
 // sends, and to one that has sent all.
 func TestEarlyResponses(t *testing.T) {
 	t.Parallel()
@@ -214,13 +214,13 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 	for _, status := range []int{200, 401, 500} {
 		c := g.dial()
 		c.send(fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\npiece", status, size))
-		if r := c.answer(); r.status != status || r.body != "early" {
+		if r := c.readResponse(); r.status != status || r.body != "early" {
 			t.Errorf("got %+v, want %d", r, status)
 		}
 		if status == 200 { // it goes on when the rest has come
 			c.send(strings.Repeat("x", size-len("piece")) + get("/200"))
-			if r := c.answer(); r.status != 200 || r.body != "early" {
-				t.Errorf("behind an early answer: %+v", r)
+			if r := c.readResponse(); r.status != 200 || r.body != "early" {
+				t.Errorf("behind an early response: %+v", r)
 			}
 		}
 	}
@@ -241,7 +241,7 @@ routes:
 		"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n" + get("/4") +
 		"GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get("/6"))
 	for _, want := range []string{"GET/1", "POST/2", "fixed", "POST/3", "GET/4", "GET/5"} {
-		if r := c.answer(); r.body != want {
+		if r := c.readResponse(); r.body != want {
 			t.Errorf("got %+v, want %s", r, want)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // What a service may do to the gateway, and what its client gets.
 func TestHostileServices(t *testing.T) {
 	t.Parallel()
-	var after atomic.Int64 // requests on a connection behind one of these answers
+	var after atomic.Int64 // requests on a connection behind one of these responses
 	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		for n := 0; ; n++ {
 			req, err := http.ReadRequest(r)
@@ -78,14 +78,14 @@ routes:
 			t.Errorf("%s: the client got %.300q", c.path, body)
 		}
 	}
-	// More than the length says is no answer to anybody.
+	// More than the length says is no response to anybody.
 	for range 5 {
 		if r := g.do("GET", "/long", ""); r.status != 200 || r.body != "ok" {
 			t.Errorf("/long: %+v", r)
 		}
 	}
 	if n := after.Load(); n != 0 {
-		t.Errorf("%d requests were sent behind an unsound answer", n)
+		t.Errorf("%d requests were sent behind an unsound response", n)
 	}
 	if r := g.do("GET", "/fine", ""); r.status != 200 || r.body != "ok" {
 		t.Errorf("afterwards: %+v", r)
@@ -97,7 +97,7 @@ const (
 	inBits = okHead + "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
 )
 
-// misbehave answers as the path says, and closes the connection where the answer alone is not the
+// misbehave answers as the path says, and closes the connection where the response alone is not the
 // trick.
 func misbehave(c net.Conn, path string) {
 	write := func(s string) bool {
@@ -108,7 +108,7 @@ func misbehave(c net.Conn, path string) {
 		for ok := write(begin); ok; ok = write(piece) {
 		}
 	}
-	answer, whole := map[string]string{
+	response, whole := map[string]string{
 		"/both":            okHead + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n",
 		"/lengths":         okHead + "Content-Length: 4\r\nContent-Length: 2\r\n\r\nevil",
 		"/negative":        okHead + "Content-Length: -4\r\n\r\nevil",
@@ -122,7 +122,7 @@ func misbehave(c net.Conn, path string) {
 		"/short":           okHead + "Content-Length: 100\r\n\r\nshort",
 	}[path]
 	if whole {
-		write(answer)
+		write(response)
 		c.Close()
 		return
 	}

@@ -155,7 +155,7 @@ routes:
 			t.Errorf("%s over HTTP/1.1: ends with %q, %v", path, b, err)
 		}
 		c.send(get("/none"))
-		if r := c.answer(); r.status != 404 {
+		if r := c.readResponse(); r.status != 404 {
 			t.Errorf("%s: the connection does not go on: %+v", path, r)
 		}
 	}
@@ -279,11 +279,11 @@ services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 20s, retries: {attem
 			}
 			s.drop()
 			if b, err := io.ReadAll(resp.Body); err == nil {
-				t.Errorf("half an answer ends as a whole one, with %q", b)
+				t.Errorf("half a response ends as a whole one, with %q", b)
 			}
 		} else {
 			s.drop()
-			if r := c.answer(); r.status != 502 || r.reason() != "upstream-failed" {
+			if r := c.readResponse(); r.status != 502 || r.reason() != "upstream-failed" {
 				t.Errorf("got %+v", r)
 			}
 		}
@@ -296,7 +296,7 @@ services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 20s, retries: {attem
 	}
 }
 
-// A service that sends GOAWAY behind every answer loses no request, and gets none twice.
+// A service that sends GOAWAY behind every response loses no request, and gets none twice.
 func TestGoAway(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -326,7 +326,7 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+allToA)
 }
 
 // The library shows a handler only the request trailers that a Trailer field announces, which
-// HTTP/2 does not ask for; so only the answer's are looked at.
+// HTTP/2 does not ask for; so only the response's are looked at.
 func TestTrailersOfHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newHTTP2Service(t, http.HandlerFunc(trailing))

@@ -75,7 +75,7 @@ routes:
 		t.Errorf("a route that has left: %+v", r)
 	}
 	close(release)
-	if r := c.answer(); r.status != 200 || r.body != "slow" {
+	if r := c.readResponse(); r.status != 200 || r.body != "slow" {
 		t.Errorf("a request from before the reloads: %+v", r)
 	}
 }
@@ -89,7 +89,7 @@ routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
 	ask := func(w *wire) {
 		t.Helper()
 		w.send(get("/"))
-		if r := w.answer(); r.status != 200 || r.body != "hello" {
+		if r := w.readResponse(); r.status != 200 || r.body != "hello" {
 			t.Fatalf("got %+v", r)
 		}
 	}
@@ -116,7 +116,7 @@ routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
 	if err := <-answered; err != nil {
 		t.Fatal(err)
 	}
-	if r := three.answer(); r.status != 200 {
+	if r := three.readResponse(); r.status != 200 {
 		t.Errorf("got %+v", r)
 	}
 	ask(two)
@@ -157,7 +157,7 @@ routes:
 	} {
 		w := g.dial()
 		w.send(c.message) // and the client goes on to wait, with its side open
-		r := w.answer()
+		r := w.readResponse()
 		if c.status == 0 && (r.status == 413 || r.status == 400) {
 			continue
 		}

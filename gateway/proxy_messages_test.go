@@ -49,7 +49,7 @@ routes:
 `)
 	c := g.dial()
 	c.send(fmt.Sprintf(expecting, "/no"))
-	if r := c.answer(); r.status != 417 || r.body != "no" {
+	if r := c.readResponse(); r.status != 417 || r.body != "no" {
 		t.Errorf("a service that does not want it: %+v", r)
 	}
 	if rest := c.rest(); rest != "" {
@@ -63,7 +63,7 @@ routes:
 			continue
 		}
 		c.send("body")
-		if r := c.answer(); r.status != 200 || r.body != "body" {
+		if r := c.readResponse(); r.status != 200 || r.body != "body" {
 			t.Errorf("%s: %+v", path, r)
 		}
 	}
@@ -71,7 +71,7 @@ routes:
 	for path, want := range map[string]int{"/deny": 403, "/yes/keyed": 400} {
 		c = g.dial()
 		c.send(fmt.Sprintf(expecting, path))
-		if r := c.answer(); r.status != want {
+		if r := c.readResponse(); r.status != want {
 			t.Errorf("%s: %+v, want %d", path, r, want)
 		}
 		if rest := c.rest(); rest != "" {
@@ -80,7 +80,7 @@ routes:
 	}
 }
 
-// hinting sends two interim answers before its answer.
+// hinting sends two interim responses before its response.
 func hinting(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Link", "</a.css>; rel=preload")
 	w.WriteHeader(http.StatusEarlyHints)
@@ -109,7 +109,7 @@ func (g *running) checkHints() {
 	if resp := c.head("GET"); resp.StatusCode != 102 {
 		t.Errorf("got %+v", resp)
 	}
-	if r := c.answer(); r.status != 200 || r.body != "done" || r.header.Get("Link") != "" {
+	if r := c.readResponse(); r.status != 200 || r.body != "done" || r.header.Get("Link") != "" {
 		t.Errorf("got %+v", r)
 	}
 	if r := g.raw("GET / HTTP/1.0\r\n\r\n"); strings.Contains(r, "Early") || strings.Count(r, "HTTP/1.") != 1 ||
@@ -179,7 +179,7 @@ func (g *running) checkTrailers(path string, asked bool) {
 		t.Errorf("%s over HTTP/1.1: %q, %v, trailer %v", path, b, err, resp.Trailer)
 	}
 	c.send(get("/none")) // the connection goes on
-	if r := c.answer(); r.status != 404 {
+	if r := c.readResponse(); r.status != 404 {
 		t.Errorf("%s: behind a trailer: %+v", path, r)
 	}
 

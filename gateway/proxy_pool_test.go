@@ -22,7 +22,7 @@ func TestHealthMetricLeavesWithTheEndpoint(t *testing.T) {
 	}
 }
 
-// A service that closes right behind an answer, unannounced: the next POST, which comes at once,
+// A service that closes right behind a response, unannounced: the next POST, which comes at once,
 // goes out on a new connection.
 func TestClosedRightBehindTheAnswer(t *testing.T) {
 	t.Parallel()
@@ -38,7 +38,7 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 	failed := 0
 	for range 200 {
 		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
-		if r := c.answer(); r.status != 200 {
+		if r := c.readResponse(); r.status != 200 {
 			failed++
 		}
 	}

@@ -73,7 +73,7 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 		c.send(proxyHeader(source))
 		for range 2 { // the header holds for the whole connection
 			c.send(request)
-			if r := c.answer(); r.status != 200 || r.body != want {
+			if r := c.readResponse(); r.status != 200 || r.body != want {
 				t.Errorf("%s: %+v, want %s", source, r, want)
 			}
 		}
@@ -103,7 +103,7 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	}
 	c = dialFrom(t, other, g.at.HTTP)
 	c.send(get("/"))
-	if r := c.answer(); r.body != "ip:127.0.0.6 127.0.0.6 http" {
+	if r := c.readResponse(); r.body != "ip:127.0.0.6 127.0.0.6 http" {
 		t.Errorf("somebody who is not listed: %+v", r)
 	}
 
@@ -136,7 +136,7 @@ func throughProxy(t *testing.T, g *running, a *authority, protocol string) strin
 	if protocol == "" {
 		url = "http://" + g.at.HTTP
 	}
-	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Get(url)
+	resp, err := (&http.Client{Transport: tr, Timeout: waitLimit}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

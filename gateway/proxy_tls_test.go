@@ -24,12 +24,12 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	// ask makes one request on a new connection and returns it, when it was answered.
 	ask := func(c *tls.Config) (*tls.Conn, error) {
 		c.RootCAs = roots
-		nc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", g.at.HTTPS, c)
+		nc, err := tls.DialWithDialer(&net.Dialer{Timeout: waitLimit}, "tcp", g.at.HTTPS, c)
 		if err != nil {
 			return nil, err
 		}
 		t.Cleanup(func() { nc.Close() })
-		nc.SetDeadline(time.Now().Add(patience))
+		nc.SetDeadline(time.Now().Add(waitLimit))
 		if c.NextProtos != nil && nc.ConnectionState().NegotiatedProtocol == "h2" {
 			return nc, nil
 		}
@@ -111,7 +111,7 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	}
 }
 
-// askAgain makes one request and reads its answer.
+// askAgain makes one request and reads its response.
 func askAgain(c net.Conn) error {
 	if _, err := io.WriteString(c, get("/")); err != nil {
 		return err

@@ -95,15 +95,15 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 
 	c = g.dial()
 	c.send(strings.Replace(upgradeRequest, "/chat", "/refuse", 1))
-	if r := c.answer(); r.status != 403 || r.body != "no" {
+	if r := c.readResponse(); r.status != 403 || r.body != "no" {
 		t.Errorf("a refused upgrade: %+v", r)
 	}
 	c.send(get("/"))
-	if r := c.answer(); r.status != 200 || r.body != "none" {
+	if r := c.readResponse(); r.status != 200 || r.body != "none" {
 		t.Errorf("behind a refused upgrade: %+v", r)
 	}
 	c.send(get("/unasked"))
-	if r := c.answer(); r.status != 502 || r.reason() != "upstream-failed" {
+	if r := c.readResponse(); r.status != 502 || r.reason() != "upstream-failed" {
 		t.Errorf("an upgrade that nobody asked for: %+v", r)
 	}
 	if n := g.metric(counted); n != 1 {
@@ -129,7 +129,7 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"]}}`+allToA)
 	} {
 		w := g.dial()
 		w.send(c.request)
-		if r := w.answer(); r.status != c.status || r.status == 200 && r.body != "none" {
+		if r := w.readResponse(); r.status != c.status || r.status == 200 && r.body != "none" {
 			t.Errorf("%s: %+v, want %d", name, r, c.status)
 		}
 	}

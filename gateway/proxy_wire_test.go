@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const patience = 20 * time.Second // until a test gives up on a condition
+const waitLimit = 20 * time.Second // until a test gives up on a condition
 
 const allToA = `
 routes: [{name: all, match: {path: /**}, service: a}]
@@ -45,7 +45,7 @@ func wireService(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)
 			all.Go(func() {
 				defer context.AfterFunc(ctx, func() { c.Close() })()
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(2 * patience))
+				c.SetDeadline(time.Now().Add(2 * waitLimit))
 				handle(n.Add(1), c, bufio.NewReader(c))
 			})
 		}
@@ -71,7 +71,7 @@ func (g *running) dial() *wire {
 
 func newWire(t *testing.T, c net.Conn) *wire {
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(waitLimit))
 	return &wire{c, t, bufio.NewReader(c)}
 }
 
@@ -82,18 +82,18 @@ func (w *wire) send(message string) {
 	}
 }
 
-// head reads the head of an answer, an interim one too.
+// head reads the head of a response, an interim one too.
 func (w *wire) head(method string) *http.Response {
 	w.t.Helper()
 	resp, err := http.ReadResponse(w.r, &http.Request{Method: method})
 	if err != nil {
-		w.t.Fatalf("no answer: %v", err)
+		w.t.Fatalf("no response: %v", err)
 	}
 	return resp
 }
 
-// answer reads a whole answer to a GET or POST.
-func (w *wire) answer() got {
+// readResponse reads a whole response to a GET or POST.
+func (w *wire) readResponse() got {
 	w.t.Helper()
 	resp := w.head("GET")
 	b, err := io.ReadAll(resp.Body)
@@ -121,7 +121,7 @@ func http2Client(t *testing.T) *http.Client {
 	p.SetUnencryptedHTTP2(true)
 	tr := &http.Transport{Protocols: &p, DisableCompression: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: patience}
+	return &http.Client{Transport: tr, Timeout: waitLimit}
 }
 
 // listening adds settings to those of the listener.

@@ -31,14 +31,14 @@ routes:
 		t.Fatal(err)
 	}
 	defer c.Close()
-	answer := make([]byte, 64<<10)
+	response := make([]byte, 64<<10)
 	ask := func(request []byte) {
 		if _, err := c.Write(request); err != nil {
 			t.Fatal(err)
 		}
-		n, err := c.Read(answer)
-		if err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
-			t.Fatalf("%v %q", err, answer[:n])
+		n, err := c.Read(response)
+		if err != nil || !bytes.HasPrefix(response[:n], []byte("HTTP/1.1 200")) {
+			t.Fatalf("%v %q", err, response[:n])
 		}
 	}
 	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
@@ -80,12 +80,12 @@ func plainService(t *testing.T) (address string) {
 			go func() {
 				defer c.Close()
 				b := make([]byte, 64<<10)
-				answer := []byte("HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+				response := []byte("HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
 				for {
 					if _, err := c.Read(b); err == io.EOF || err != nil {
 						return
 					}
-					if _, err := c.Write(answer); err != nil {
+					if _, err := c.Write(response); err != nil {
 						return
 					}
 				}

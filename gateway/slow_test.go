@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// An answer reaches a client that is slow with its body: one of a service that did not wait, and
+// A response reaches a client that is slow with its body: one of a service that did not wait, and
 // that of the client's own time-out.
 func TestResponseWhileTheBodyIsSlow(t *testing.T) {
 	early, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,12 +44,12 @@ services: {a: {endpoints: ["http://`+early.Addr().String()+`"], timeout: 60s}}
 routes: [{name: all, match: {path: /**}, service: a}]
 `)
 	for path, want := range map[string]string{"/early": "HTTP/1.1 401", "/never": "HTTP/1.1 400"} {
-		answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
-		if !strings.HasPrefix(answer, want) || !strings.Contains(answer, "Connection: close") {
-			t.Errorf("%s: %.200q", path, answer)
+		response := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+		if !strings.HasPrefix(response, want) || !strings.Contains(response, "Connection: close") {
+			t.Errorf("%s: %.200q", path, response)
 		}
-		if path == "/early" && !strings.HasSuffix(answer, "\r\n\r\n"+body) {
-			t.Errorf("%s: the body came with %d bytes", path, len(answer))
+		if path == "/early" && !strings.HasSuffix(response, "\r\n\r\n"+body) {
+			t.Errorf("%s: the body came with %d bytes", path, len(response))
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A service that closes without an answer while its client rests with the body: the client is told
+// A service that closes without a response while its client rests with the body: the client is told
 // at once.
 func TestFailureDoesNotWaitForARestingClient(t *testing.T) {
 	t.Parallel()
@@ -21,7 +21,7 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}`+allToA)
 	for range 20 {
 		c := g.dial()
 		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
-		if r := c.answer(); r.status != 502 {
+		if r := c.readResponse(); r.status != 502 {
 			t.Fatalf("got %+v", r)
 		}
 		c.Close()
@@ -29,7 +29,7 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s}}`+allToA)
 }
 
 // A long body that was read already, for its key: the service refuses it after its head and takes
-// no more. The refusal is the answer.
+// no more. The refusal is the response.
 func TestEarlyResponseToALongBodyInMemory(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
@@ -101,16 +101,16 @@ routes:
 			"a malformed chunk": "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
 			"a stalled upload":  "Content-Length: 10\r\n\r\nabc",
 		} {
-			// Net/http takes its time-out for a client that has gone: closed, without an answer.
+			// Net/http takes its time-out for a client that has gone: closed, without a response.
 			stalled := path == "/" && strings.HasPrefix(name, "a stalled")
-			answer := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " +
+			response := g.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " +
 				strings.ReplaceAll(name, " ", "-") + "\r\n" + message)
-			if stalled && answer == "" {
+			if stalled && response == "" {
 				continue
 			}
-			if !strings.HasPrefix(answer, "HTTP/1.1 400") || !strings.Contains(answer, "Sluice-Reason: bad-request") ||
-				!strings.Contains(answer, "Connection: close") {
-				t.Errorf("%s at %s: %.150q", name, path, answer)
+			if !strings.HasPrefix(response, "HTTP/1.1 400") || !strings.Contains(response, "Sluice-Reason: bad-request") ||
+				!strings.Contains(response, "Connection: close") {
+				t.Errorf("%s at %s: %.150q", name, path, response)
 			}
 		}
 	}

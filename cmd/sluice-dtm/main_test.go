@@ -135,8 +135,8 @@ func (p *process) submit(t *testing.T, gid string, retry int, urls ...string) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != 200 {
-		answer, _ := io.ReadAll(resp.Body)
-		t.Fatalf("submit: %d %s", resp.StatusCode, answer)
+		response, _ := io.ReadAll(resp.Body)
+		t.Fatalf("submit: %d %s", resp.StatusCode, response)
 	}
 }
 
@@ -147,16 +147,16 @@ func (p *process) status(t *testing.T, gid string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var answer struct {
+	var response struct {
 		Transaction *struct{ Status string }
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(&response); err != nil {
 		t.Fatal(err)
 	}
-	if answer.Transaction == nil {
+	if response.Transaction == nil {
 		return "none"
 	}
-	return answer.Transaction.Status
+	return response.Transaction.Status
 }
 
 func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {

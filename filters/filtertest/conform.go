@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	workers = 32              // exchanges at once
-	each    = 20              // exchanges a worker makes one after the other
-	patient = 5 * time.Second // how long a phase may take before it counts as hung
+	workers   = 32              // exchanges at once
+	each      = 20              // exchanges a worker makes one after the other
+	waitLimit = 5 * time.Second // how long a phase may take before it counts as hung
 )
 
 // outcomes are all that an engine reports.
@@ -193,11 +193,11 @@ func within(t *testing.T, what string, do func()) {
 		defer close(done)
 		do()
 	}()
-	timer := time.NewTimer(patient)
+	timer := time.NewTimer(waitLimit)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		t.Fatalf("%s did not return within %v", what, patient)
+		t.Fatalf("%s did not return within %v", what, waitLimit)
 	}
 }

@@ -20,7 +20,7 @@ func TestVerdictOfGRPC(t *testing.T) {
 		5:  {Finish, Finish, Free},
 		6:  {Finish, Finish, Free},
 		7:  {Finish, Finish, Free},
-		8:  {MarkUnknown, Finish, MarkUnknown}, // be it a limit, or an answer too long to be sent
+		8:  {MarkUnknown, Finish, MarkUnknown}, // be it a limit, or a response too long to be sent
 		9:  {Finish, Finish, Free},
 		10: {Finish, Finish, Free},
 		11: {Finish, Finish, Free},

@@ -35,10 +35,10 @@ func TestAllocHeads(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 12345\r\nSet-Cookie: a=b\r\n\r\n")
+	response := []byte("HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 12345\r\nSet-Cookie: a=b\r\n\r\n")
 	var header filters.Header
 	allocates(t, 0, "a response's head", func() {
-		if _, _, err := parseResponse(answer, "GET", &header, &h); err != nil {
+		if _, _, err := parseResponse(response, "GET", &header, &h); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -80,7 +80,7 @@ func TestAllocChunks(t *testing.T) {
 }
 
 // canned answers every request of a connection alike, and allocates nothing.
-func canned(nc net.Conn, answer []byte) {
+func canned(nc net.Conn, response []byte) {
 	b := make([]byte, message.SmallBuffer)
 	for n := 0; ; {
 		m, err := nc.Read(b[n:])
@@ -90,7 +90,7 @@ func canned(nc net.Conn, answer []byte) {
 		n += m
 		if bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) || bytes.HasSuffix(b[:n], []byte("hello")) {
 			n = 0
-			if _, err := nc.Write(answer); err != nil {
+			if _, err := nc.Write(response); err != nil {
 				return
 			}
 		}
@@ -98,7 +98,7 @@ func canned(nc net.Conn, answer []byte) {
 }
 
 func TestAllocDo(t *testing.T) {
-	for name, answer := range map[string]string{
+	for name, response := range map[string]string{
 		"sized":   "HTTP/1.1 200 OK\r\nServer: test\r\nContent-Length: 5\r\n\r\nhello",
 		"chunked": "HTTP/1.1 200 OK\r\nServer: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 		"none":    "HTTP/1.1 204 No Content\r\n\r\n",
@@ -107,7 +107,7 @@ func TestAllocDo(t *testing.T) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			canned(p.service.Conn, []byte(answer))
+			canned(p.service.Conn, []byte(response))
 		}()
 		reusable := false
 		p.release = func(_ *Client, r bool) { reusable = r }
@@ -138,14 +138,14 @@ func TestAllocDo(t *testing.T) {
 }
 
 func TestAllocServe(t *testing.T) {
-	answer := []byte("hello")
+	response := []byte("hello")
 	header := filters.Header{{Name: "Content-Type", Value: "text/plain"}}
 	_, address := serve(t, func(r *Request) {
 		if _, err := r.Exchange.Body(); err != nil {
 			t.Error(err)
 		}
-		r.Head(200, header, int64(len(answer)))
-		r.Write(answer)
+		r.Head(200, header, int64(len(response)))
+		r.Write(response)
 	}, nil)
 	p := dial(t, address)
 	b := make([]byte, message.SmallBuffer)
@@ -153,7 +153,7 @@ func TestAllocServe(t *testing.T) {
 		if _, err := p.Conn.Write(request); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := p.Conn.Read(b); err != nil || !bytes.HasSuffix(b[:n], answer) {
+		if n, err := p.Conn.Read(b); err != nil || !bytes.HasSuffix(b[:n], response) {
 			t.Fatalf("%q %v", b[:n], err)
 		}
 	}
@@ -172,7 +172,7 @@ func TestAllocServe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got += bytes.Count(b[:n], answer)
+			got += bytes.Count(b[:n], response)
 		}
 	})
 }

@@ -75,7 +75,7 @@ func request(method string) *filters.Exchange {
 	return &filters.Exchange{Method: method, Path: "/x", Host: "a.test"}
 }
 
-// do sends a GET, has the service answer with text, and returns what came of it.
+// do sends a GET, has the service respond with text, and returns what came of it.
 func (p *pair) do(ctx context.Context, method, text string, m *message.Message) (*Response, error) {
 	said := make(chan struct{})
 	go func() {
@@ -92,8 +92,8 @@ func TestClientReuse(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
 	for _, c := range []struct {
-		method, answer, body, trailer string
-		length                        int64
+		method, response, body, trailer string
+		length                          int64
 	}{
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 5},
 		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", "hello", "b",
@@ -107,17 +107,17 @@ func TestClientReuse(t *testing.T) {
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
 			strings.Repeat("x", 100000), "", 100000},
 	} {
-		a, err := p.do(t.Context(), c.method, c.answer, &message.Message{})
+		a, err := p.do(t.Context(), c.method, c.response, &message.Message{})
 		if err != nil {
-			t.Fatalf("%.40q: %v", c.answer, err)
+			t.Fatalf("%.40q: %v", c.response, err)
 		}
 		body, err := io.ReadAll(a)
 		if string(body) != c.body || err != nil || a.Trailer().Get("A") != c.trailer || a.Length != c.length {
-			t.Errorf("%.40q: %d bytes, length %d, trailer %q, %v", c.answer, len(body), a.Length, a.Trailer(), err)
+			t.Errorf("%.40q: %d bytes, length %d, trailer %q, %v", c.response, len(body), a.Length, a.Trailer(), err)
 		}
 		a.Close()
 		if !<-p.released {
-			t.Fatalf("%.40q: the connection cannot be used again", c.answer)
+			t.Fatalf("%.40q: the connection cannot be used again", c.response)
 		}
 	}
 	p.IdleSince = time.Time{}
@@ -130,20 +130,20 @@ func TestClientReuse(t *testing.T) {
 func TestClientNoReuse(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		answer, body string
-		leave        bool // the body is not read to its end
+		response, body string
+		leave          bool // the body is not read to its end
 	}{
-		"bytes behind":       {answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", body: "ok"},
-		"a body behind none": {answer: "HTTP/1.1 204 No Content\r\n\r\n0\r\n\r\n"},
-		"close": {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+		"bytes behind":       {response: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", body: "ok"},
+		"a body behind none": {response: "HTTP/1.1 204 No Content\r\n\r\n0\r\n\r\n"},
+		"close": {response: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
 			body: "ok"},
-		"1.0":      {answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
-		"not read": {answer: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
+		"1.0":      {response: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
+		"not read": {response: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := connect(t)
-			a, err := p.do(t.Context(), "GET", c.answer, &message.Message{})
+			a, err := p.do(t.Context(), "GET", c.response, &message.Message{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,8 +182,8 @@ func TestClientQuiet(t *testing.T) {
 func TestClientFailures(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		answer string
-		want   message.Failure
+		response string
+		want     message.Failure
 	}{
 		"closed at once":      {"", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true, Silent: true}},
 		"a part of a head":    {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
@@ -207,7 +207,7 @@ func TestClientFailures(t *testing.T) {
 			p := connect(t)
 			go func() {
 				p.service.head()
-				io.WriteString(p.service, c.answer)
+				io.WriteString(p.service, c.response)
 				p.service.Conn.(*net.TCPConn).CloseWrite()
 			}()
 			_, err := p.Do(t.Context(), request("GET"), &message.Message{}, time.Now(), hangs)
@@ -347,7 +347,7 @@ func TestClientInterrupt(t *testing.T) {
 // as it was.
 func TestClientInterruptAtTheEnd(t *testing.T) {
 	t.Parallel()
-	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	const response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	for i := range 300 {
 		var ctx context.Context
 		var cancel func()
@@ -362,7 +362,7 @@ func TestClientInterruptAtTheEnd(t *testing.T) {
 		go func() {
 			defer close(over)
 			p.service.head()
-			io.WriteString(p.service, answer)
+			io.WriteString(p.service, response)
 			cancel()
 		}()
 		if a, err := p.Do(ctx, request("GET"), &message.Message{}, time.Now(), hangs); err == nil {
@@ -372,7 +372,7 @@ func TestClientInterruptAtTheEnd(t *testing.T) {
 		reusable := <-p.released
 		<-over
 		if reusable {
-			a, err := p.do(context.Background(), "GET", answer, &message.Message{})
+			a, err := p.do(context.Background(), "GET", response, &message.Message{})
 			if err != nil {
 				t.Fatalf("the connection was used again: %v", err)
 			}

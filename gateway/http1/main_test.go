@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var caseFiles = [...]string{"../../bench/kit/rawhttp/cases.json", "../../bench/kit/rawhttp/cases-more.json"}
 
 // seeds calls add with what the clients of the raw cases send, or with what their services answer.
-func seeds(f *testing.F, answers bool, add func([]byte)) {
+func seeds(f *testing.F, responses bool, add func([]byte)) {
 	f.Helper()
 	for _, file := range caseFiles {
 		cases, err := rawhttp.Load(file)
@@ -26,7 +26,7 @@ func seeds(f *testing.F, answers bool, add func([]byte)) {
 		}
 		for _, c := range cases {
 			script := c.Raw
-			if answers {
+			if responses {
 				script = c.UpstreamResp
 			}
 			var raw []byte

@@ -103,8 +103,8 @@ func (p *peer) say(text string) {
 	}
 }
 
-// answer reads a response and its body.
-func (p *peer) answer(method string) (*http.Response, string) {
+// readResponse reads a response and its body.
+func (p *peer) readResponse(method string) (*http.Response, string) {
 	p.t.Helper()
 	resp, err := http.ReadResponse(p.r, &http.Request{Method: method})
 	if err != nil {
@@ -120,7 +120,7 @@ func (p *peer) answer(method string) (*http.Response, string) {
 // want reads a response and checks it.
 func (p *peer) want(status int, body string) *http.Response {
 	p.t.Helper()
-	resp, got := p.answer("GET")
+	resp, got := p.readResponse("GET")
 	if resp.StatusCode != status || got != body {
 		p.t.Fatalf("the response is %d %q, want %d %q", resp.StatusCode, got, status, body)
 	}

@@ -70,7 +70,7 @@ func TestLongHead(t *testing.T) {
 	} {
 		p := dial(t, address)
 		p.say(c.head)
-		if resp, _ := p.answer("GET"); resp.StatusCode != c.status || !resp.Close {
+		if resp, _ := p.readResponse("GET"); resp.StatusCode != c.status || !resp.Close {
 			t.Errorf("%.20q is answered with %d, close: %v", c.head, resp.StatusCode, resp.Close)
 		}
 		p.ends()
@@ -91,7 +91,7 @@ func TestRefusal(t *testing.T) {
 		p := dial(t, address)
 		p.say(get + raw + get)
 		p.want(200, "GET /g ")
-		if resp, _ := p.answer("GET"); resp.StatusCode != status || !resp.Close {
+		if resp, _ := p.readResponse("GET"); resp.StatusCode != status || !resp.Close {
 			t.Errorf("%q is answered with %d, close: %v", raw, resp.StatusCode, resp.Close)
 		}
 		p.ends()
@@ -134,9 +134,9 @@ func TestContinue(t *testing.T) {
 	p.say("hello")
 	p.want(200, "POST /p hello") // no interim response for a client of HTTP/1.0
 	p.say(asks + "hello")
-	resp, body := p.answer("POST")
+	resp, body := p.readResponse("POST")
 	for resp.StatusCode == 100 { // the body may have come behind the head
-		resp, body = p.answer("POST")
+		resp, body = p.readResponse("POST")
 	}
 	if body != "POST /p hello" {
 		t.Errorf("got %q", body)
@@ -284,7 +284,7 @@ func TestOldClients(t *testing.T) {
 	}
 	p = dial(t, address)
 	p.say("GET /g HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get)
-	if resp, _ := p.answer("GET"); resp.StatusCode != 103 || resp.Header.Get("Link") != "x" {
+	if resp, _ := p.readResponse("GET"); resp.StatusCode != 103 || resp.Header.Get("Link") != "x" {
 		t.Errorf("the interim response is %+v", resp)
 	}
 	if resp := p.want(200, "GET /g "); !resp.Close {

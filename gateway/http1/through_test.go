@@ -75,7 +75,7 @@ func TestStreamsThrough(t *testing.T) {
 					}
 				}
 			}()
-			resp, body := client.answer("POST")
+			resp, body := client.readResponse("POST")
 			if resp.StatusCode != 200 || len(body) != total || body != strings.Repeat(piece, total/len(piece)) {
 				t.Errorf("status %d, %d bytes", resp.StatusCode, len(body))
 			}
@@ -152,7 +152,7 @@ func TestSlowReader(t *testing.T) {
 	if written.Load() == int64(len(long)) {
 		t.Error("all was written to a client that does not read")
 	}
-	if _, body := slow.answer("GET"); body != string(long) {
+	if _, body := slow.readResponse("GET"); body != string(long) {
 		t.Errorf("got %d bytes", len(body))
 	}
 	slow.want(200, "other")
@@ -201,7 +201,7 @@ func TestUpgradeIsAsked(t *testing.T) {
 	} {
 		p := dial(t, address)
 		p.say(raw)
-		if _, body := p.answer("GET"); body != want {
+		if _, body := p.readResponse("GET"); body != want {
 			t.Errorf("%q asks for %q, want %q", raw, body, want)
 		}
 	}

@@ -88,7 +88,7 @@ func TestPreface(t *testing.T) {
 	}
 	p := dial(t, address)
 	p.say(message.HTTP2Preface + "GET / HTTP/1.1\r\n\r\n")
-	if resp, _ := p.answer("GET"); resp.StatusCode != 505 {
+	if resp, _ := p.readResponse("GET"); resp.StatusCode != 505 {
 		t.Errorf("no frame behind the preface: %d", resp.StatusCode)
 	}
 }

@@ -156,7 +156,7 @@ func TestFailures(t *testing.T) {
 			}
 		}
 	}
-	answer := func(fields ...string) func(*peer) {
+	respond := func(fields ...string) func(*peer) {
 		return func(p *peer) {
 			p.WriteHeaders(http2.HeadersFrameParam{StreamID: asked(p), BlockFragment: p.head(fields...),
 				EndHeaders: true, EndStream: true})
@@ -171,12 +171,12 @@ func TestFailures(t *testing.T) {
 		{"reset", func(p *peer) { p.WriteRSTStream(asked(p), http2.ErrCodeInternal) }, true, true},
 		{"going away", func(p *peer) { asked(p); p.WriteGoAway(0, http2.ErrCodeNo, nil) }, false, true},
 		{"closed", func(p *peer) { asked(p); p.Conn.Close() }, true, true},
-		{"no status", answer("a", "1"), true, true},
-		{"status 101", answer(":status", "101"), true, true},
-		{"connection field", answer(":status", "200", "connection", "x"), true, true},
-		{"capital letter", answer(":status", "200", "X-A", "x"), true, true},
-		{"line feed", answer(":status", "200", "a", "x\r\ny"), true, true},
-		{"length of nothing", answer(":status", "200", "content-length", "1"), true, true},
+		{"no status", respond("a", "1"), true, true},
+		{"status 101", respond(":status", "101"), true, true},
+		{"connection field", respond(":status", "200", "connection", "x"), true, true},
+		{"capital letter", respond(":status", "200", "X-A", "x"), true, true},
+		{"line feed", respond(":status", "200", "a", "x\r\ny"), true, true},
+		{"length of nothing", respond(":status", "200", "content-length", "1"), true, true},
 		{"push", func(p *peer) { p.WriteRawFrame(http2.FramePushPromise, 4, asked(p), make([]byte, 8)) }, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

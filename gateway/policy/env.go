@@ -20,7 +20,7 @@ type Env struct {
 	pools []pooler
 }
 
-func (e *Env) complete() {
+func (e *Env) setDefaults() {
 	if e.Logger == nil {
 		e.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -87,7 +87,7 @@ type Set struct {
 
 // New makes the policies and registers their metrics. It is called once for an [Env].
 func New(env *Env) *Set {
-	env.complete()
+	env.setDefaults()
 	s := &Set{env: env}
 	for _, make := range policies {
 		s.list = append(s.list, make(env))

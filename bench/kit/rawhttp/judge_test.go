@@ -112,7 +112,7 @@ func TestJudge(t *testing.T) {
 		want string
 	}{
 		{"answered", get, observation{client: []byte(ok), upstream: seen("GET /g")}, pass},
-		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok),
+		{"answered after an interim response", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok),
 			upstream: seen("GET /g")}, pass},
 		{"sent twice", get, observation{client: []byte(ok), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
 		{"answered by nobody", get, observation{client: []byte(ok)}, "FAIL-COUNT"},

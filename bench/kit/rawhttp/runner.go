@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// hangLimit is how long an answer or a close is waited for. It is short because a gateway that
+	// hangLimit is how long a response or a close is waited for. It is short because a gateway that
 	// will not answer should not keep its client; on a busy machine it may be too short, so the
 	// results say whether it was reached and the case can be run again.
 	hangLimit = 1500 * time.Millisecond

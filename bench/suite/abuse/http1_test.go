@@ -34,7 +34,7 @@ func TestSlowBodies(t *testing.T) {
 	})
 }
 
-// Answers of 256 KiB that nobody reads: they fill the sockets, and must not fill the gateway.
+// Responses of 256 KiB that nobody reads: they fill the sockets, and must not fill the gateway.
 func TestSlowReaders(t *testing.T) {
 	x := startTarget(t, impatient, "")
 	x.withstands(t, func() {

@@ -51,11 +51,11 @@ store: {memory: {}}
 	}
 	g := new(gateway)
 	p := startProcess(t, exec.Command(program, "run", "-c", path, "--log-format", "json"), func(line []byte) bool {
-		var told struct{ Msg, HTTP, HTTPS string }
-		if json.Unmarshal(line, &told) != nil || told.Msg != "ready" {
+		var event struct{ Msg, HTTP, HTTPS string }
+		if json.Unmarshal(line, &event) != nil || event.Msg != "ready" {
 			return false
 		}
-		g.http, g.https = told.HTTP, told.HTTPS
+		g.http, g.https = event.HTTP, event.HTTPS
 		return true
 	})
 	g.pid = p.Pid

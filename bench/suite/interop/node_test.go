@@ -54,18 +54,18 @@ func installNodeModules(npm string) (err error) {
 func startNodeServer(t *testing.T) *wsServer {
 	s := &wsServer{ends: newWSEnds()}
 	startProcess(t, nodeScript(t, "server.js"), func(line []byte) bool {
-		var told struct {
+		var event struct {
 			Port, Code int
 			ID, Reason string
 		}
-		if json.Unmarshal(line, &told) != nil {
+		if json.Unmarshal(line, &event) != nil {
 			return false
 		}
-		if told.Port != 0 {
-			s.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(told.Port))
+		if event.Port != 0 {
+			s.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(event.Port))
 			return true
 		}
-		s.ends.of(told.ID) <- closed{told.Code, told.Reason}
+		s.ends.of(event.ID) <- closed{event.Code, event.Reason}
 		return false
 	})
 	return s

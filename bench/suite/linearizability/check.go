@@ -106,12 +106,12 @@ func (h *History) facts() (errs []error) {
 	return errs
 }
 
-// fact checks one operation: own is what it executed, told the execution whose response it got.
+// fact checks one operation: own is what it executed, returned the execution whose response it got.
 //
 // With probes a response may be what one found out, which has a status of its own. Where a key may
 // be taken over (all but hold), a late owner gets what is recorded, although it was executed
 // itself, or is told that another attempt runs.
-func fact(o *Operation, own, told *Execution, onUnknown string) error {
+func fact(o *Operation, own, returned *Execution, onUnknown string) error {
 	a := o.Response
 	probed, takenOver := onUnknown == "probe", onUnknown != "hold"
 	saysSent := a.Reason == "upstream-failed" || a.Reason == "upstream-timeout" ||
@@ -120,13 +120,13 @@ func fact(o *Operation, own, told *Execution, onUnknown string) error {
 	case a.Status == 0:
 	case a.Reason != "" && !saysSent && own != nil:
 		return fmt.Errorf("a refusal that says that nothing was sent, yet %s was executed", own.ID)
-	case a.Reason == "" && told == nil:
+	case a.Reason == "" && returned == nil:
 		return errors.New("a response that the service never gave")
-	case a.Reason == "" && (told.Body != a.Body || told.Status != a.Status && !(a.Replayed && probed)):
-		return fmt.Errorf("not the response that the service gave: %d %s", told.Status, told.Body)
-	case a.Replayed && own != nil && !(takenOver && told.InjectedKey == own.InjectedKey):
+	case a.Reason == "" && (returned.Body != a.Body || returned.Status != a.Status && !(a.Replayed && probed)):
+		return fmt.Errorf("not the response that the service gave: %d %s", returned.Status, returned.Body)
+	case a.Replayed && own != nil && !(takenOver && returned.InjectedKey == own.InjectedKey):
 		return fmt.Errorf("a replay, yet %s was executed", own.ID)
-	case a.Reason == "" && !a.Replayed && told != own:
+	case a.Reason == "" && !a.Replayed && returned != own:
 		return errors.New("another's response that is not called a replay")
 	case a.Replayed && a.Status != http.StatusCreated:
 		return errors.New("a replay of a response that is not final")
@@ -215,11 +215,11 @@ func describe(events []porcupine.Operation) string {
 			fmt.Fprintf(&b, "%s   executed %s for %s, attempt %d, status %d\n", times(o.Call, o.Return), e.execution.ID,
 				e.execution.Operation, e.execution.Attempt, e.execution.Status)
 		default:
-			doubt := ""
+			trouble := ""
 			if e.doubtful {
-				doubt = " (store in trouble)"
+				trouble = " (store in trouble)"
 			}
-			fmt.Fprintf(&b, "%s%s\n", describeOperation(e.request), doubt)
+			fmt.Fprintf(&b, "%s%s\n", describeOperation(e.request), trouble)
 		}
 	}
 	return b.String()

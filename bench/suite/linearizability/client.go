@@ -48,8 +48,8 @@ func StartLoad(h *History, seed uint64, urls ...string) *Load {
 	for i := range clientsPerGateway * len(urls) {
 		l.running.Go(func() {
 			for ctx.Err() == nil {
-				gateway, patience, request := l.draw(i)
-				l.Send(ctx, gateway, patience, request)
+				gateway, timeout, request := l.draw(i)
+				l.Send(ctx, gateway, timeout, request)
 				pause(ctx, l.thought())
 			}
 		})
@@ -83,16 +83,16 @@ func (l *Load) Stop() {
 // draw chooses a request: mostly one of the newest keys again. Few have another body than the key's
 // first, few clients leave early. Half of the clients have a gateway of their own, so that one
 // gateway that is stopped does not stop all clients.
-func (l *Load) draw(client int) (gateway int, patience time.Duration, r Request) {
+func (l *Load) draw(client int) (gateway int, timeout time.Duration, r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gateway = client % len(l.urls)
 	if client/len(l.urls)%2 == 0 {
 		gateway = l.random.IntN(len(l.urls))
 	}
-	patience = requestLimit
+	timeout = requestLimit
 	if l.random.IntN(100) < 3 {
-		patience = time.Duration(l.random.IntN(30)) * time.Millisecond
+		timeout = time.Duration(l.random.IntN(30)) * time.Millisecond
 	}
 	key := l.keys
 	if l.keys == 0 || l.random.IntN(100) < 12 {
@@ -105,7 +105,7 @@ func (l *Load) draw(client int) (gateway int, patience time.Duration, r Request)
 		r.Body = "b"
 	}
 	l.touched[r] = true
-	return gateway, patience, r
+	return gateway, timeout, r
 }
 
 // Requests returns the distinct requests that were sent.
@@ -139,11 +139,11 @@ func (l *Load) RequestOf(id string) (Request, bool) {
 }
 
 // Send makes one request and records it, unless it certainly never reached the gateway. A client
-// that leaves by ctx or after patience has no response.
-func (l *Load) Send(ctx context.Context, gateway int, patience time.Duration, r Request) (a Response, sent bool) {
+// that leaves by ctx or after timeout has no response.
+func (l *Load) Send(ctx context.Context, gateway int, timeout time.Duration, r Request) (a Response, sent bool) {
 	o := Operation{ID: l.begin(gateway, r), Request: r, Gateway: gateway, Call: l.history.now(), Return: Open}
 	// Not under ctx: a load that is stopped waits for its responses.
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	response, err := l.post(limited, &o)
 	var dial *net.OpError

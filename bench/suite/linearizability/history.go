@@ -133,9 +133,9 @@ func (h *History) note(spans *[]span, reach time.Duration) (over func()) {
 	}
 }
 
-// told returns the response of the last execution under an injected key, false without one that did
+// response returns the response of the last execution under an injected key, false without one that did
 // something.
-func (h *History) told(injectedKey string) (body string, ok bool) {
+func (h *History) response(injectedKey string) (body string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := len(h.executions) - 1; i >= 0; i-- {

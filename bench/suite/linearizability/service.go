@@ -141,7 +141,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // probed says what became of a request.
 func (s *Service) probed(w http.ResponseWriter, key string) {
-	body, ok := s.history.told(key)
+	body, ok := s.history.response(key)
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
 		return

@@ -334,7 +334,7 @@ func testLostCommits(t *testing.T, b *backend) {
 type load struct {
 	g     *participant.Guard
 	runs  atomic.Int64
-	acks  sync.Map // key → body of the answer
+	acks  sync.Map // key → body of the response
 	spoil func(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
@@ -414,7 +414,7 @@ func (l *load) note(t *testing.T, key, body string) {
 	}
 }
 
-// audit holds the ledger against the answers.
+// audit holds the ledger against the responses.
 func (l *load) audit(t *testing.T, keys int) {
 	t.Helper()
 	rows, err := l.g.DB.Query("SELECT name FROM effect")

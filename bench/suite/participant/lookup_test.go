@@ -22,7 +22,7 @@ func testLookup(t *testing.T, b *backend) {
 		lookup  bool
 		attempt int
 		status  int // of the effect
-		want    int // of the answer; 0: abandoned, or not done
+		want    int // of the response; 0: abandoned, or not done
 	}
 	look := func(attempt, want int) step { return step{true, attempt, 0, want} }
 	do := func(attempt, status, want int) step { return step{false, attempt, status, want} }
@@ -98,18 +98,18 @@ func testLookupRunning(t *testing.T, b *backend) {
 		if err == nil {
 			t.Errorf("found %v, while the attempt runs", found)
 		}
-		type answer struct {
+		type result struct {
 			found bool
 			err   error
 		}
-		answers := make(chan answer, 1)
+		results := make(chan result, 1)
 		go func() {
 			_, found, err := g.Lookup(context.Background(), keyed(name, 1))
-			answers <- answer{found, err}
+			results <- result{found, err}
 		}()
 		close(end)
 		<-ended
-		if a := <-answers; a.err != nil || a.found != commits {
+		if a := <-results; a.err != nil || a.found != commits {
 			t.Errorf("the attempt has ended, committed %v: %+v", commits, a)
 		}
 		if n := effects(t, g.DB, name); n != map[bool]int{true: 1}[commits] {
@@ -171,7 +171,7 @@ func testLookupRace(t *testing.T, b *backend) {
 		})
 		wg.Wait()
 		if n := effects(t, g.DB, name); n != 1 || len(said) != 1 {
-			t.Errorf("%d effects, answers %v; want 1 and one", n, said)
+			t.Errorf("%d effects, responses %v; want 1 and one", n, said)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func testMiddleware(t *testing.T, b *backend) {
 			return
 		}
 		if _, ok := w.(http.Flusher); ok {
-			t.Error("an answer that waits for its commit can be flushed")
+			t.Error("a response that waits for its commit can be flushed")
 		}
 		count++
 		name, _ := io.ReadAll(r.Body)
@@ -79,7 +79,7 @@ func testMiddleware(t *testing.T, b *backend) {
 		}
 	}
 	if first.Header().Get("Set-Cookie") == "" || again.Header().Get("Set-Cookie") != "" {
-		t.Error("a cookie is for the first answer only")
+		t.Error("a cookie is for the first response only")
 	}
 	check("no status is 200", send("POST", "", "2", "b"), 200, "bbbbbbb")
 	check("refused", send("POST", "", "3", "a"), 409, "taken")

@@ -147,7 +147,7 @@ func testDo(t *testing.T, b *backend) {
 	db := b.open(t)
 	type call struct {
 		attempt  int
-		answers  int // the status that the effect answers if it runs; 0 is an error
+		status   int // of the effect's response if it runs; 0 is an error
 		want     int
 		replayed bool
 	}
@@ -172,16 +172,16 @@ func testDo(t *testing.T, b *backend) {
 			g := &participant.Guard{DB: db, Dialect: b.dialect}
 			key := fmt.Sprintf("do%d", number)
 			for i, call := range c.calls {
-				body := fmt.Sprintf("answer of call %d", i)
+				body := fmt.Sprintf("response of call %d", i)
 				a, err := g.Do(context.Background(), keyed(key, call.attempt),
 					func(tx *sql.Tx) (participant.Response, error) {
 						if err := write(key)(tx); err != nil {
 							return participant.Response{}, err
 						}
-						if call.answers == 0 {
+						if call.status == 0 {
 							return participant.Response{}, errSoldOut
 						}
-						return participant.Response{Status: call.answers, Header: http.Header{"Location": {"/x"}},
+						return participant.Response{Status: call.status, Header: http.Header{"Location": {"/x"}},
 							Body: []byte(body)}, nil
 					})
 				if (err != nil) != (call.want == 0) || a.Status != call.want || a.Replayed != call.replayed {

@@ -17,7 +17,7 @@ import (
 func BenchmarkClaimFinish(b *testing.B) {
 	for _, callers := range []int{1, 8, 16, 64, 256} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			s := open(b, dial(b, redistest.Start(b), patient, false), "s:")
+			s := open(b, dial(b, redistest.Start(b), waitLimit, false), "s:")
 			ctx := context.Background()
 			end := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 200)}
 			var wg sync.WaitGroup

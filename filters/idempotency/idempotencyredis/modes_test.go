@@ -64,8 +64,8 @@ func TestSentinel(t *testing.T) {
 	for n := range 50 {
 		claimWhenBack(t, s, fmt.Sprint("old", n))
 	}
-	ctx := within(t, 3*patient)
-	if n, err := client.Universal().Do(ctx, "WAIT", 1, patient.Milliseconds()).Int(); err != nil || n != 1 {
+	ctx := within(t, 3*waitLimit)
+	if n, err := client.Universal().Do(ctx, "WAIT", 1, waitLimit.Milliseconds()).Int(); err != nil || n != 1 {
 		t.Fatalf("%d replicas have the claims, %v", n, err)
 	}
 	waiting := make(chan error, 1)
@@ -101,7 +101,7 @@ func TestSentinel(t *testing.T) {
 func finishWhenBack(t *testing.T, s *Store, id string) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if err = s.Change(context.Background(), id, 1, finish(200)); err == nil {
 			return
 		}
@@ -113,7 +113,7 @@ func finishWhenBack(t *testing.T, s *Store, id string) {
 func TestRestartIsCounted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	s, failovers, _ := watched(t, dial(t, server.Addr(), patient, false))
+	s, failovers, _ := watched(t, dial(t, server.Addr(), waitLimit, false))
 	for want := range 3 {
 		for range 3 {
 			awaitPing(t, s)
@@ -132,7 +132,7 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[string]int{"noeviction": 0, "allkeys-lru": 1} {
 		server := redistest.Run(t, redistest.Options{Args: []string{"--maxmemory-policy", policy}})
-		s, _, log := watched(t, dial(t, server.Addr(), patient, false))
+		s, _, log := watched(t, dial(t, server.Addr(), waitLimit, false))
 		for range 3 {
 			awaitPing(t, s)
 		}
@@ -148,9 +148,9 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 // works when there is room again.
 func TestMemoryIsFull(t *testing.T) {
 	t.Parallel()
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	quota := request("0123456789a", 1)
 	quota.MaxOpen = 2
 	claim(t, s, quota)
@@ -185,9 +185,9 @@ func TestMemoryIsFull(t *testing.T) {
 // TestOpenKeysEndWithTheLast: what counts an owner's keys does not outlive them in Redis.
 func TestOpenKeysEndWithTheLast(t *testing.T) {
 	t.Parallel()
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	short, long := request("0123456789a", 1), request("0123456789b", 1)
 	short.MaxOpen, long.MaxOpen, long.TTL = 5, 5, 10*time.Hour
 	claim(t, s, short)
@@ -231,7 +231,7 @@ func TestHalfOpen(t *testing.T) {
 	hole.heal()
 	awaitPing(t, s)
 	claimWhenBack(t, s, "again")
-	if err := s.Change(within(t, patient), "again", 1, finish(200)); err != nil {
+	if err := s.Change(within(t, waitLimit), "again", 1, finish(200)); err != nil {
 		t.Error(err)
 	}
 }
@@ -316,7 +316,7 @@ func idsOf(t *testing.T, s *Store, node string, n int) (ids []string) {
 	t.Helper()
 	for i := 0; len(ids) < n; i++ {
 		id := fmt.Sprintf("%010d-%d", i, i)
-		master, err := cluster(s).MasterForKey(within(t, patient), s.recordKey(id))
+		master, err := cluster(s).MasterForKey(within(t, waitLimit), s.recordKey(id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,8 +330,8 @@ func idsOf(t *testing.T, s *Store, node string, n int) (ids []string) {
 // TestClusterOfThree: records over all nodes, with all the rest of the suite.
 func TestClusterOfThree(t *testing.T) {
 	t.Parallel()
-	c, s, _ := clusterStore(t, patient)
-	ctx := within(t, patient)
+	c, s, _ := clusterStore(t, waitLimit)
+	ctx := within(t, waitLimit)
 	for n := range 300 {
 		id := fmt.Sprintf("%010d-%d", n, n)
 		r := request(id, 1)
@@ -368,8 +368,8 @@ func TestClusterOfThree(t *testing.T) {
 // is lost or claimed twice.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()
-	c, s, failovers := clusterStore(t, patient)
-	ctx := within(t, patient)
+	c, s, failovers := clusterStore(t, waitLimit)
+	ctx := within(t, waitLimit)
 	owner := "0123456789"
 	slot, err := s.client.Universal().ClusterKeySlot(ctx, s.recordKey(owner+"x")).Result()
 	if err != nil {

@@ -38,10 +38,10 @@ func (c cutConn) Write(b []byte) (int, error) {
 func TestNotTakenThoughTaken(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
-	awaitPing(t, open(t, dial(t, server.Addr(), patient, true), "other:")) // it serves its slots
+	awaitPing(t, open(t, dial(t, server.Addr(), waitLimit, true), "other:")) // it serves its slots
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	stored := func() bool {
 		keys, err := plain.Keys(ctx, "s:idem:*").Result()
 		return err == nil && len(keys) == 1
@@ -61,7 +61,7 @@ func TestNotTakenThoughTaken(t *testing.T) {
 			}
 		}}, nil
 	}
-	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: patient,
+	s := open(t, dialMany(t, redisx.Options{Addresses: []string{server.Addr()}, Cluster: true, Timeout: waitLimit,
 		Dial: connect}), "s:")
 	_, _, err := s.Claim(ctx, request("k", 5))
 	if !stored() || err == nil || errors.Is(err, idempotency.ErrNotTaken) {
@@ -73,10 +73,10 @@ func TestNotTakenThoughTaken(t *testing.T) {
 func TestDamagedRecordIsForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:")
+	s := open(t, dial(t, server.Addr(), waitLimit, false), "s:")
 	plain := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	id := "0123456789rest-of-the-id"
 	c := request(id, 5)
 	c.MaxOpen = 1

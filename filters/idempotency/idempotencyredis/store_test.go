@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is a timeout that a busy machine does not reach.
-const patient = 20 * time.Second
+// waitLimit is a timeout that a busy machine does not reach.
+const waitLimit = 20 * time.Second
 
 func dial(t testing.TB, addr string, timeout time.Duration, cluster bool) *redisx.Client {
 	t.Helper()
@@ -49,7 +49,7 @@ func request(id string, token uint64) idempotency.ClaimRequest {
 
 func claim(t testing.TB, s *Store, c idempotency.ClaimRequest) {
 	t.Helper()
-	if rec, claimed, err := s.Claim(within(t, patient), c); err != nil || !claimed {
+	if rec, claimed, err := s.Claim(within(t, waitLimit), c); err != nil || !claimed {
 		t.Fatalf("claim %s: %v, state %v, %v", c.ID, claimed, rec.State, err)
 	}
 }
@@ -97,10 +97,10 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 		n++
 		prefix := fmt.Sprintf("a*b?[^c]\\%d:", n)
 		mu.Unlock()
-		client := dial(t, addr, patient, cluster)
+		client := dial(t, addr, waitLimit, cluster)
 		stranger := open(t, client, "axbycz1:") // would match the prefix if that were a pattern
 		claim(t, stranger, request("stranger", uint64(n)))
-		if _, err := stranger.Resolve(within(t, patient), "stranger", nil, true); err != nil {
+		if _, err := stranger.Resolve(within(t, waitLimit), "stranger", nil, true); err != nil {
 			t.Fatal(err)
 		}
 		claim(t, stranger, request(fmt.Sprint("stranger", n), 1))
@@ -109,11 +109,11 @@ func harness(addr string, cluster bool) func(*testing.T) storetest.Harness {
 			Store:      s,
 			Resolution: time.Microsecond,
 			Second: func(t *testing.T) idempotency.Store {
-				return open(t, dial(t, addr, patient, cluster),
+				return open(t, dial(t, addr, waitLimit, cluster),
 					prefix)
 			},
 			Shift: func(d time.Duration) {
-				ctx := within(t, patient)
+				ctx := within(t, waitLimit)
 				it := client.Universal().Scan(ctx, 0, globEscape.Replace(s.records)+"*", 1000).Iterator()
 				for it.Next(ctx) {
 					if err := shiftScript.Run(ctx, client.Universal(), []string{it.Val(), s.openKey(s.idOf(it.Val()))},
@@ -158,18 +158,18 @@ func TestConformanceOnCluster(t *testing.T) {
 // TestClaimAgain: a claim whose acknowledgement was lost is granted to the same token, and to no
 // other.
 func TestClaimAgain(t *testing.T) {
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
+	s := open(t, dial(t, redistest.Start(t), waitLimit, false), "s:")
 	for range 3 {
 		claim(t, s, request("a", 1<<63+1))
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+2)); err != nil || claimed ||
+	if rec, claimed, err := s.Claim(within(t, waitLimit), request("a", 1<<63+2)); err != nil || claimed ||
 		rec.Token != 1<<63+1 {
 		t.Errorf("a token one higher: %v, token %d, %v", claimed, rec.Token, err)
 	}
-	if err := s.Change(within(t, patient), "a", 1<<63+1, finish(201)); err != nil {
+	if err := s.Change(within(t, waitLimit), "a", 1<<63+1, finish(201)); err != nil {
 		t.Fatal(err)
 	}
-	if rec, claimed, err := s.Claim(within(t, patient), request("a", 1<<63+1)); err != nil || claimed ||
+	if rec, claimed, err := s.Claim(within(t, waitLimit), request("a", 1<<63+1)); err != nil || claimed ||
 		rec.State != idempotency.Answered {
 		t.Errorf("after the end: %v, state %v, %v", claimed, rec.State, err)
 	}
@@ -180,8 +180,8 @@ func TestClaimAgain(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := open(t, dial(t, server.Addr(), patient, false), "s:")
-	ctx := within(t, patient)
+	s := open(t, dial(t, server.Addr(), waitLimit, false), "s:")
+	ctx := within(t, waitLimit)
 	secret, err := s.Secret(ctx, "branches", 32)
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRestart(t *testing.T) {
 func awaitPing(t *testing.T, s *Store) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if err = s.Ping(context.Background()); err == nil {
 			return
 		}
@@ -255,7 +255,7 @@ func TestGone(t *testing.T) {
 				callsFail(t, s, timeout)
 				// Where no connection can be made, no step can have been taken. The first call may
 				// find an old connection.
-				if _, _, err := s.Claim(within(t, patient),
+				if _, _, err := s.Claim(within(t, waitLimit),
 					request("one more", 9)); (c.name == "killed") != errors.Is(err, idempotency.ErrNotTaken) {
 					t.Errorf("a claim of a Redis that is %s: %v; not taken for certain: %v", c.name, err,
 						errors.Is(err, idempotency.ErrNotTaken))
@@ -265,7 +265,7 @@ func TestGone(t *testing.T) {
 					if err == nil || errors.Is(err, idempotency.ErrLost) {
 						t.Errorf("Wait: %v, want that Redis does not reply", err)
 					}
-				case <-time.After(patient):
+				case <-time.After(waitLimit):
 					t.Error("Wait hangs")
 				}
 				c.back(server)
@@ -281,7 +281,7 @@ func TestGone(t *testing.T) {
 func claimWhenBack(t *testing.T, s *Store, id string) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		var claimed bool
 		if _, claimed, err = s.Claim(context.Background(), request(id, 1)); err == nil {
 			if !claimed {
@@ -329,9 +329,9 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 // response.
 func TestCorruptRecord(t *testing.T) {
 	t.Parallel()
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for name, damage := range map[string]func(string) string{
 		"cut short":      func(v string) string { return v[:headSize-1] },
 		"texts cut":      func(v string) string { return v[:headSize+5] },
@@ -363,9 +363,9 @@ func TestCorruptRecord(t *testing.T) {
 // TestRedisRemovesRecords: every record has an expiry in Redis itself, not before its own and not a
 // second later.
 func TestRedisRemovesRecords(t *testing.T) {
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for i, op := range []idempotency.Op{0, idempotency.Renew, idempotency.Finish, idempotency.MarkUnknown,
 		idempotency.Delegate} {
 		id := fmt.Sprint(i)

@@ -58,7 +58,7 @@ func (c *counting) scripts() int {
 }
 
 func countedClient(t *testing.T, addr string) (*redisx.Client, *counting) {
-	client := dial(t, addr, patient, false)
+	client := dial(t, addr, waitLimit, false)
 	c := &counting{sent: map[string]int{}}
 	client.Universal().AddHook(c)
 	return client, c
@@ -70,7 +70,7 @@ func TestTwoRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, counted := countedClient(t, redistest.Start(t))
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	claim(t, s, request("warm", 1)) // the scripts are there
 	if err := s.Change(ctx, "warm", 1, finish(200)); err != nil {
 		t.Fatal(err)
@@ -133,9 +133,9 @@ func TestWokenByTheEnd(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
 	client, counted := countedClient(t, addr)
-	waiterSide, holder := open(t, client, "s:"), open(t, dial(t, addr, patient, false), "s:")
+	waiterSide, holder := open(t, client, "s:"), open(t, dial(t, addr, waitLimit, false), "s:")
 	waiterSide.lookAgain = time.Hour
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for name, end := range map[string]func(id string) error{
 		"finish": func(id string) error { return holder.Change(ctx, id, 1, finish(200)) },
 		"free":   func(id string) error { return holder.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) },
@@ -177,7 +177,7 @@ func TestWokenByTheEnd(t *testing.T) {
 // awaitMark waits until the record is marked by its waiter.
 func awaitMark(t *testing.T, s *Store, client *redisx.Client, id string) {
 	t.Helper()
-	for ctx := within(t, patient); ; time.Sleep(time.Millisecond) {
+	for ctx := within(t, waitLimit); ; time.Sleep(time.Millisecond) {
 		v, err := client.Universal().Get(ctx, s.recordKey(id)).Result()
 		if err != nil {
 			t.Fatal(err)
@@ -191,7 +191,7 @@ func awaitMark(t *testing.T, s *Store, client *redisx.Client, id string) {
 // awaitSubscription waits until the store's subscription stands at Redis.
 func awaitSubscription(t *testing.T, client *redisx.Client, s *Store) {
 	t.Helper()
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for {
 		n, err := client.Universal().PubSubNumSub(ctx, s.channel()).Result()
 		if err != nil {
@@ -208,10 +208,10 @@ func awaitSubscription(t *testing.T, client *redisx.Client, s *Store) {
 // while there was none.
 func TestSubscriptionIsCut(t *testing.T) {
 	t.Parallel()
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
 	s.lookAgain = time.Hour
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	const waiters = 20
 	for round := range 3 {
 		var done [waiters]chan error
@@ -243,9 +243,9 @@ func TestSubscriptionIsCut(t *testing.T) {
 // TestOnlyAwaitedEndsArePublished: ends of records without waiters are not published.
 func TestOnlyAwaitedEndsArePublished(t *testing.T) {
 	t.Parallel()
-	client := dial(t, redistest.Start(t), patient, false)
+	client := dial(t, redistest.Start(t), waitLimit, false)
 	s := open(t, client, "s:")
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for n := range 10 {
 		claim(t, s, request(fmt.Sprint(n), 1))
 		if err := s.Change(ctx, fmt.Sprint(n), 1, finish(200)); err != nil {
@@ -260,7 +260,7 @@ func TestOnlyAwaitedEndsArePublished(t *testing.T) {
 // commandCalls returns how often Redis has run a command, scripts' calls among them.
 func commandCalls(t *testing.T, client *redisx.Client, name string) int {
 	t.Helper()
-	info, err := client.Universal().Info(within(t, patient), "commandstats").Result()
+	info, err := client.Universal().Info(within(t, waitLimit), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func commandCalls(t *testing.T, client *redisx.Client, name string) int {
 // TestClosedWhileWaiting: Close ends the subscription; a waiter ends with its own context.
 func TestClosedWhileWaiting(t *testing.T) {
 	t.Parallel()
-	s := open(t, dial(t, redistest.Start(t), patient, false), "s:")
+	s := open(t, dial(t, redistest.Start(t), waitLimit, false), "s:")
 	claim(t, s, request("a", 1))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

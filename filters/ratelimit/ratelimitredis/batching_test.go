@@ -40,7 +40,7 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // and are as exact as one by one: each key is let through its burst and no more.
 func TestDecisionsShareRoundTrips(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	const burst, callers, each = 7, 64, 20
 	one := New(c, "s:", ratelimit.Limit{Name: "one", Count: 1, Period: 24 * time.Hour, Burst: burst})
 	other := New(c, "s:", ratelimit.Limit{Name: "other", Count: 1, Period: 24 * time.Hour, Burst: 2 * burst})
@@ -84,7 +84,7 @@ func TestManyFailInTime(t *testing.T) {
 	works := func() {
 		t.Helper()
 		var err error
-		for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 			if _, err = l.Allow(context.Background(), "k", time.Time{}); err == nil {
 				return
 			}
@@ -146,7 +146,7 @@ func TestConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	lost := new(atomic.Int64)
 	c := redisx.Open(redisx.Options{
-		Addresses: []string{redistest.Start(t)}, Timeout: patient,
+		Addresses: []string{redistest.Start(t)}, Timeout: waitLimit,
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			return &lossy{Conn: conn, lost: lost}, err
@@ -166,7 +166,7 @@ func TestConnectionIsLost(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(began); took > patient/2 {
+	if took := time.Since(began); took > waitLimit/2 {
 		t.Errorf("it took %v", took)
 	}
 	if n := lost.Load(); n < 2 || failed.Load() != n {

@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is a timeout that a busy machine does not reach.
-const patient = 20 * time.Second
+// waitLimit is a timeout that a busy machine does not reach.
+const waitLimit = 20 * time.Second
 
 func dial(t testing.TB, addr string, timeout time.Duration) *redisx.Client {
 	t.Helper()
@@ -39,7 +39,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 func allow(t testing.TB, l *Limiter, key string) ratelimit.Decision {
 	t.Helper()
-	d, err := l.Allow(within(t, patient), key, time.Time{})
+	d, err := l.Allow(within(t, waitLimit), key, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func allow(t testing.TB, l *Limiter, key string) ratelimit.Decision {
 
 func redisTime(t testing.TB, c *redisx.Client) time.Time {
 	t.Helper()
-	now, err := c.Universal().Time(within(t, patient)).Result()
+	now, err := c.Universal().Time(within(t, waitLimit)).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,13 +62,13 @@ func TestExact(t *testing.T) {
 	addr := redistest.Start(t)
 	// The burst is a second's worth, so that a machine that stands still for less loses no tokens.
 	limit := ratelimit.Limit{Name: "l", Count: 400, Period: time.Second, Burst: 400}
-	clock := dial(t, addr, patient)
+	clock := dial(t, addr, waitLimit)
 	var admitted atomic.Int64
 	var wg, started sync.WaitGroup
 	stop := make(chan struct{})
 	before := redisTime(t, clock)
 	for range 4 {
-		l := New(dial(t, addr, patient), "s:", limit)
+		l := New(dial(t, addr, waitLimit), "s:", limit)
 		for range 3 {
 			started.Add(1)
 			wg.Go(func() {
@@ -117,7 +117,7 @@ func TestExact(t *testing.T) {
 // names share a bucket.
 func TestBucketsApart(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	type bucket struct{ prefix, name, key string }
 	for _, b := range []bucket{
 		{"s:", "a", "k"}, {"s:", "b", "k"}, {"s:", "a", "k2"}, {"s:", "a", ""}, {"s:", "a:k", ""}, {"s:", "a:", "k"},
@@ -131,7 +131,7 @@ func TestBucketsApart(t *testing.T) {
 			}
 		}
 	}
-	keys, err := c.Universal().Keys(within(t, patient), "*").Result()
+	keys, err := c.Universal().Keys(within(t, waitLimit), "*").Result()
 	if err != nil || len(keys) != 11 {
 		t.Errorf("%d buckets, %v; want 11", len(keys), err)
 	}
@@ -156,7 +156,7 @@ local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[1]) / 1000
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(left) + 0)) -- never -0
 return 1
 `)
-	if err := script.Run(within(t, patient), l.client.Universal(), []string{l.bucket(key)},
+	if err := script.Run(within(t, waitLimit), l.client.Universal(), []string{l.bucket(key)},
 		d.Microseconds()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ return 1
 // test itself is nothing.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	n := 0
 	rapid.Check(t, func(r *rapid.T) {
 		n++
@@ -205,7 +205,7 @@ func TestModel(t *testing.T) {
 // than a bucket takes to fill.
 func TestClockStepsBack(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	limit := ratelimit.Limit{Name: "l", Count: 6, Period: time.Hour, Burst: 3} // 10 min a token, 30 min to fill
 	for _, back := range []time.Duration{time.Second, 20 * time.Minute, 29 * time.Minute, 5 * time.Hour,
 		1000 * time.Hour} {
@@ -235,19 +235,19 @@ func TestClockStepsBack(t *testing.T) {
 // TestBucketGoesWhenFull: a bucket that is full again is not kept, and not forgotten before.
 func TestBucketGoesWhenFull(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	l := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Minute, Burst: 10})
 	for range 4 {
 		d := allow(t, l, "k")
-		ttl, err := c.Universal().PTTL(within(t, patient), l.bucket("k")).Result()
-		if err != nil || ttl > d.Reset+5*time.Millisecond || ttl < d.Reset-patient {
+		ttl, err := c.Universal().PTTL(within(t, waitLimit), l.bucket("k")).Result()
+		if err != nil || ttl > d.Reset+5*time.Millisecond || ttl < d.Reset-waitLimit {
 			t.Errorf("the bucket is full in %v and goes in %v, %v", d.Reset, ttl, err)
 		}
 	}
 	fast := New(c, "s:", ratelimit.Limit{Name: "fast", Count: 1, Period: time.Millisecond, Burst: 5})
 	allow(t, fast, "k")
-	for deadline := time.Now().Add(patient); ; time.Sleep(time.Millisecond) {
-		n, err := c.Universal().Exists(within(t, patient), fast.bucket("k")).Result()
+	for deadline := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
+		n, err := c.Universal().Exists(within(t, waitLimit), fast.bucket("k")).Result()
 		if err == nil && n == 0 {
 			break
 		}
@@ -260,7 +260,7 @@ func TestBucketGoesWhenFull(t *testing.T) {
 // TestNewNumbers: a reload that changes the numbers keeps the bucket and cuts it to the new size.
 func TestNewNumbers(t *testing.T) {
 	t.Parallel()
-	c := dial(t, redistest.Start(t), patient)
+	c := dial(t, redistest.Start(t), waitLimit)
 	large := New(c, "s:", ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 100})
 	if d := allow(t, large, "k"); d.Remaining != 99 {
 		t.Fatal(d)
@@ -285,7 +285,7 @@ func TestGone(t *testing.T) {
 	works := func(when string) {
 		t.Helper()
 		var err error
-		for deadline := time.Now().Add(patient); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 			if _, err = l.Allow(context.Background(), "k", time.Time{}); err == nil {
 				return
 			}
@@ -306,7 +306,7 @@ func TestGone(t *testing.T) {
 		}
 	}
 	works("at first")
-	if err := dial(t, server.Addr(), patient).Universal().ScriptFlush(within(t, patient)).Err(); err != nil {
+	if err := dial(t, server.Addr(), waitLimit).Universal().ScriptFlush(within(t, waitLimit)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	works("without its scripts")
@@ -321,7 +321,7 @@ func TestGone(t *testing.T) {
 }
 
 func BenchmarkAllow(b *testing.B) {
-	l := New(dial(b, redistest.Start(b), patient), "s:",
+	l := New(dial(b, redistest.Start(b), waitLimit), "s:",
 		ratelimit.Limit{Name: "l", Count: 1000, Period: time.Second, Burst: 1000})
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is a timeout that a busy machine does not reach.
-const patient = 20 * time.Second
+// waitLimit is a timeout that a busy machine does not reach.
+const waitLimit = 20 * time.Second
 
 type counter struct{ n atomic.Int64 }
 
@@ -46,7 +46,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 // await waits until ok.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patient); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: waited in vain", what)
 		}
@@ -120,9 +120,9 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // FLUSH; else its name does.
 func TestScriptIsSentOnce(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), patient)
+	c := open(t, redistest.Start(t), waitLimit)
 	sent := count(c)
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	for i := range 6 {
 		if i == 3 {
 			if err := c.universal.ScriptFlush(ctx).Err(); err != nil {
@@ -142,8 +142,8 @@ func TestScriptIsSentOnce(t *testing.T) {
 // calls.
 func TestCallsShareRoundTrips(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), patient)
-	ctx := within(t, patient)
+	c := open(t, redistest.Start(t), waitLimit)
+	ctx := within(t, waitLimit)
 	if _, err := run(ctx, c, incr, "0", "n0"); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +168,8 @@ func TestCallsShareRoundTrips(t *testing.T) {
 // TestErrorsAreApart: a script that fails in a batch fails alone.
 func TestErrorsAreApart(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), patient)
-	ctx := within(t, patient)
+	c := open(t, redistest.Start(t), waitLimit)
+	ctx := within(t, waitLimit)
 	var wg sync.WaitGroup
 	for w := range 60 {
 		wg.Go(func() {
@@ -238,12 +238,12 @@ func TestConnectionBreaksInABatch(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
 	lost := new(atomic.Int64)
-	c := openWith(t, Options{Addresses: []string{addr}, Timeout: patient,
+	c := openWith(t, Options{Addresses: []string{addr}, Timeout: waitLimit,
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			return &cutter{Conn: conn, lost: lost}, err
 		}})
-	ctx := within(t, patient)
+	ctx := within(t, waitLimit)
 	if _, err := run(ctx, c, incr, "0", "n"); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestConnectionBreaksInABatch(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(began); took > patient/2 {
+	if took := time.Since(began); took > waitLimit/2 {
 		t.Errorf("it took %v", took)
 	}
 	if n := lost.Load(); n < 2 || failed.Load() != n {
@@ -296,13 +296,13 @@ func (c *cutter) Read(b []byte) (int, error) {
 // TestCallerEnds: no call is made for a context that has ended.
 func TestCallerEnds(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), patient)
+	c := open(t, redistest.Start(t), waitLimit)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := run(ctx, c, incr, "1", "n"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if n, err := c.universal.Exists(within(t, patient), "n").Result(); n != 0 || err != nil {
+	if n, err := c.universal.Exists(within(t, waitLimit), "n").Result(); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
@@ -312,8 +312,8 @@ func TestCallerEnds(t *testing.T) {
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.RunCluster(t, 3)
-	c := openWith(t, Options{Addresses: cluster.Addrs(), Cluster: true, Timeout: patient})
-	ctx := within(t, 3*patient)
+	c := openWith(t, Options{Addresses: cluster.Addrs(), Cluster: true, Timeout: waitLimit})
+	ctx := within(t, 3*waitLimit)
 	master, err := c.cluster.MasterForKey(ctx, "{x}a")
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +368,7 @@ func TestClusterNodeHangs(t *testing.T) {
 	cluster := redistest.RunCluster(t, 3)
 	c := openWith(t, Options{Addresses: cluster.Addrs(), Cluster: true, Timeout: timeout})
 	watch := NewWatch(c, WatchOptions{Key: "ping"})
-	ctx := within(t, 2*patient)
+	ctx := within(t, 2*waitLimit)
 	await(t, "the cluster serves", func() bool { return watch.Ping(ctx) == nil })
 	keys := map[string][]string{} // by address
 	for i := range 300 {

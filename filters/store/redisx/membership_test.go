@@ -13,7 +13,7 @@ import (
 // member runs one gateway's membership with short times and returns what ends it.
 func member(t *testing.T, addr, id string) (*Membership, func()) {
 	t.Helper()
-	m := NewMembership(open(t, addr, patient), "s:gateways", id)
+	m := NewMembership(open(t, addr, waitLimit), "s:gateways", id)
 	m.every = 5 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -26,7 +26,7 @@ func member(t *testing.T, addr, id string) (*Membership, func()) {
 			if err != nil {
 				t.Errorf("%s: %v", id, err)
 			}
-		case <-time.After(patient):
+		case <-time.After(waitLimit):
 			t.Errorf("%s does not end", id)
 		}
 	}
@@ -37,7 +37,7 @@ func member(t *testing.T, addr, id string) (*Membership, func()) {
 func TestMembersComeAndGo(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
-	if n := NewMembership(open(t, addr, patient), "s:gateways", "alone").Live(); n != 1 {
+	if n := NewMembership(open(t, addr, waitLimit), "s:gateways", "alone").Live(); n != 1 {
 		t.Errorf("%d gateways before the first heartbeat, want 1", n)
 	}
 	var all []*Membership
@@ -50,7 +50,7 @@ func TestMembersComeAndGo(t *testing.T) {
 		await(t, fmt.Sprintf("gateway %d sees three", i), func() bool { return m.Live() == 3 })
 	}
 	ends[0]() // leaves at once, though its heartbeat is good for seven seconds
-	ids, err := all[1].client.ZRange(within(t, patient), all[1].key, 0, -1).Result()
+	ids, err := all[1].client.ZRange(within(t, waitLimit), all[1].key, 0, -1).Result()
 	if err != nil || slices.Contains(ids, "gateway-0") {
 		t.Errorf("members after one has left: %v, %v", ids, err)
 	}
@@ -62,8 +62,8 @@ func TestMembersComeAndGo(t *testing.T) {
 func TestDeadMembersRunOut(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)
-	ctx := within(t, patient)
-	client := open(t, addr, patient)
+	ctx := within(t, waitLimit)
+	client := open(t, addr, waitLimit)
 	alive, dead := NewMembership(client, "s:gateways", "alive"), NewMembership(client, "s:gateways", "dead")
 	dead.beat(ctx)
 	alive.beat(ctx)
@@ -105,7 +105,7 @@ func TestLiveWithoutRedis(t *testing.T) {
 	other, _ := member(t, server.Addr(), "b")
 	await(t, "two gateways", func() bool { return m.Live() == 2 && other.Live() == 2 })
 	server.Kill()
-	m.beat(within(t, patient)) // one that fails for certain
+	m.beat(within(t, waitLimit)) // one that fails for certain
 	if m.Live() != 2 {
 		t.Errorf("%d gateways while Redis is gone, want the last known 2", m.Live())
 	}
@@ -117,7 +117,7 @@ func TestLiveWithoutRedis(t *testing.T) {
 func TestLeaveWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
-	m := NewMembership(open(t, server.Addr(), patient), "s:gateways", "a")
+	m := NewMembership(open(t, server.Addr(), waitLimit), "s:gateways", "a")
 	server.Kill()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -72,7 +72,7 @@ func TestWatchAndReplica(t *testing.T) {
 	t.Parallel()
 	servers := redistest.RunReplicated(t)
 	ctx := context.Background()
-	replica, _, _ := watched(open(t, servers.Replica.Addr(), patient))
+	replica, _, _ := watched(open(t, servers.Replica.Addr(), waitLimit))
 	if err := replica.Ping(ctx); err == nil || !strings.Contains(err.Error(), "replica") {
 		t.Errorf("a replica: %v", err)
 	}
