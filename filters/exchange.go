@@ -17,7 +17,7 @@ const MaxFilters = 16
 // Param is one captured segment of the path: {Name} in the route's pattern.
 type Param struct{ Name, Value string }
 
-// Exchange is one request and its answer on their way through a chain. The engine fills it, filters read and mark it.
+// Exchange is one request and its response on their way through a chain. The engine fills it, filters read and mark it.
 // It belongs to one goroutine at a time and is reused after Done: nothing may keep a pointer to it.
 //
 // Its strings and slices, those of the headers and of bodies too, lie in buffers that are used again for the next request. Whoever
@@ -54,7 +54,7 @@ type Exchange struct {
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
-	// Response is the answer, once there is one.
+	// Response is the service's, or the gateway's own, once there is one.
 	Response Response
 
 	ctx      context.Context
@@ -88,15 +88,15 @@ type LogicalRequest struct {
 	Detach bool
 }
 
-// Response is the answer of the service, or one that the gateway made itself.
+// Response is the response of the service, or one that the gateway made itself.
 type Response struct {
 	Status int
 	Header Header
-	// Reason is set when the gateway refused; the service's answers have none.
+	// Reason is set when the gateway refused; the service's responses have none.
 	Reason Reason
-	// Provisional: this answer is not the last word on the request (a transaction that still runs); it is not recorded.
+	// Provisional: this response is not the last word on the request (a transaction that still runs); it is not recorded.
 	Provisional bool
-	// Local: the gateway made this answer, be it a refusal or not.
+	// Local: the gateway made this response, be it a refusal or not.
 	Local bool
 	// Body is the body, whole, when Whole is set; else it has not been read and streams past the filters.
 	Body  []byte
@@ -111,13 +111,13 @@ var ErrBodyTooLarge = errors.New("filters: request body is too large")
 // Begin makes the exchange ready for a new request. load reads the whole body of the request, or returns
 // [ErrBodyTooLarge]; nil is a request without a body.
 func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
-	header, inject, params, answer := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
+	header, inject, params, responseHeader := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
 	scratch := x.scratch[:0]
 	if cap(scratch) > scratchMax {
 		scratch = nil
 	}
 	*x = Exchange{Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load, scratch: scratch}
-	x.Response.Header = answer
+	x.Response.Header = responseHeader
 }
 
 const (
@@ -157,7 +157,7 @@ type Claim interface {
 	Valid(now time.Time) bool
 	// BeginAttempt notes durably that a further attempt begins, of that number. False: it could not be noted, and nothing may be sent.
 	BeginAttempt(attempt int) bool
-	// Claimed tells what the record knows of the request. It is read only, and good as long as the exchange is.
+	// Claimed returns what the record has of the request. It is read only, and good as long as the exchange is.
 	Claimed() *ClaimedRequest
 	// Delegate marks the request durably as delegated to the coordinator under that gid, before it is. [ErrClaimLost] says that the record
 	// was taken over: then nothing may be submitted.
@@ -165,9 +165,9 @@ type Claim interface {
 }
 
 // ErrClaimLost says that a claim ran out and another one took the record over, or that the record is settled.
-var ErrClaimLost = errors.New("idempotency: claim lost")
+var ErrClaimLost = errors.New("filters: claim lost")
 
-// ClaimedRequest is what the record of a claim knows of its request.
+// ClaimedRequest is what the record of a claim has of its request.
 type ClaimedRequest struct {
 	Token       uint64 // fencing token of the claim
 	Fingerprint [32]byte

@@ -35,18 +35,18 @@ type Slot struct {
 type Outcome uint8
 
 const (
-	// Completed: the service gave a whole answer, whatever its status.
+	// Completed: the service gave a whole response, whatever its status.
 	Completed Outcome = iota
 	// Refused: the gateway replied by itself and nothing was sent to the service.
 	Refused
-	// NotSent: the gateway meant to forward, and nothing reached the service: no connection came about.
+	// NotDispatched: the gateway meant to forward, and nothing reached the service: no connection came about.
 	NotDispatched
-	// Unanswered: something was sent, and no whole answer came: timeout, reset, an answer that breaks the protocol.
+	// NoResponse: something was sent, and no whole response came: timeout, reset, a response that breaks the protocol.
 	NoResponse
-	// ClientGone: the client left before the answer was whole and the attempt was given up for it. It says nothing
+	// ClientGone: the client left before the response was whole and the attempt was given up for it. It says nothing
 	// about the service.
 	ClientGone
-	// Panicked: a filter or the engine panicked. Whether something was sent tells [Exchange.Dispatched].
+	// Panicked: a filter or the engine panicked. [Exchange.Dispatched] says whether something was sent.
 	Panicked
 )
 
@@ -57,9 +57,9 @@ func (o Outcome) String() string {
 	case Refused:
 		return "refused"
 	case NotDispatched:
-		return "not-sent"
+		return "not-dispatched"
 	case NoResponse:
-		return "unanswered"
+		return "no-response"
 	case ClientGone:
 		return "client-gone"
 	case Panicked:

@@ -262,8 +262,8 @@ func (r *Response) appendRequest(dst []byte, x *filters.Exchange, m *message.Mes
 	return dst
 }
 
-// awaitHeadRoom waits for the head of the final response, and passes the interim ones on. mu is
-// held.
+// awaitHead waits for the head of the final response, and passes the interim ones on, for which it
+// lets go of mu. mu is held when it is called and when it returns.
 func (r *Response) awaitHead(m *message.Message) error {
 	for {
 		for len(r.interims) > 0 {
