@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// patient is a service with a health check that can be made to fail or hang, and counts what else
+// checkedService is a service with a health check that can be made to fail or hang, and counts what else
 // it gets.
-type patient struct {
+type checkedService struct {
 	*service
 	checks, other, requests atomic.Int64 // checks of /healthz and of /other
 	sick, hangs             atomic.Bool
 }
 
-func newPatient(t *testing.T) *patient {
-	p := &patient{}
+func newPatient(t *testing.T) *checkedService {
+	p := &checkedService{}
 	p.service = newService(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/healthz":
@@ -38,7 +38,7 @@ func newPatient(t *testing.T) *patient {
 }
 
 // healthy returns what the metric says of the endpoint.
-func (p *patient) healthy(g *running) float64 {
+func (p *checkedService) healthy(g *running) float64 {
 	address := strings.TrimPrefix(p.URL, "http://")
 	return g.metric(`sluice_upstream_healthy{endpoint="` + address + `",service="a"}`)
 }

@@ -169,9 +169,9 @@ func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, r
 		}
 	case *Size:
 		switch {
-		case rule.min != "" && *to < mustParse(ParseSize(rule.min)):
+		case rule.min != "" && *to < mustParse(parseSize(rule.min)):
 			d.fault(n, "%s: %s is less than %s", name, n.redacted(), rule.min)
-		case rule.max != "" && *to > mustParse(ParseSize(rule.max)):
+		case rule.max != "" && *to > mustParse(parseSize(rule.max)):
 			d.fault(n, "%s: %s is more than %s", name, n.redacted(), rule.max)
 		}
 	}

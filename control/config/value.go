@@ -99,8 +99,8 @@ var sizeUnits = []struct {
 	bytes int64
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-// ParseSize reads a number of bytes such as 64KiB; the units are B, KiB, MiB and GiB.
-func ParseSize(s string) (Size, error) {
+// parseSize reads a number of bytes such as 64KiB; the units are B, KiB, MiB and GiB.
+func parseSize(s string) (Size, error) {
 	if !sizeForm.MatchString(s) {
 		return 0, fmt.Errorf("%q is not %s", s, wantSize)
 	}
@@ -133,12 +133,12 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *Size) UnmarshalText(b []byte) (err error) {
-	*s, err = ParseSize(string(b))
+	*s, err = parseSize(string(b))
 	return err
 }
 
-// ParsePercent reads a share from 0% to 100%.
-func ParsePercent(s string) (Percent, error) {
+// parsePercent reads a share from 0% to 100%.
+func parsePercent(s string) (Percent, error) {
 	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 	if !percentForm.MatchString(s) || err != nil || p > 100 {
 		return 0, fmt.Errorf("%q is not %s", s, wantPercent)
@@ -156,7 +156,7 @@ func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil 
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (p *Percent) UnmarshalText(b []byte) (err error) {
-	*p, err = ParsePercent(string(b))
+	*p, err = parsePercent(string(b))
 	return err
 }
 
@@ -165,8 +165,8 @@ var ratePeriods = []struct {
 	period time.Duration
 }{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}}
 
-// ParseRate reads a rate such as 100/s, 20/m or 1000/h; the number is 1 to 1,000,000,000.
-func ParseRate(s string) (Rate, error) {
+// parseRate reads a rate such as 100/s, 20/m or 1000/h; the number is 1 to 1,000,000,000.
+func parseRate(s string) (Rate, error) {
 	if !rateForm.MatchString(s) {
 		return Rate{}, fmt.Errorf("%q is not %s", s, wantRate)
 	}
@@ -197,12 +197,12 @@ func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (r *Rate) UnmarshalText(b []byte) (err error) {
-	*r, err = ParseRate(string(b))
+	*r, err = parseRate(string(b))
 	return err
 }
 
-// ParseStatusRange reads one status, 404, or a hundred of them, 2xx; 100 to 599.
-func ParseStatusRange(s string) (StatusRange, error) {
+// parseStatusRange reads one status, 404, or a hundred of them, 2xx; 100 to 599.
+func parseStatusRange(s string) (StatusRange, error) {
 	if !statusForm.MatchString(s) {
 		return StatusRange{}, fmt.Errorf("%q is not %s", s, wantStatus)
 	}
@@ -232,7 +232,7 @@ func (r StatusRange) String() string {
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (r *StatusRange) UnmarshalText(b []byte) (err error) {
-	*r, err = ParseStatusRange(string(b))
+	*r, err = parseStatusRange(string(b))
 	return err
 }
 

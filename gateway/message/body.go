@@ -6,12 +6,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// LengthDigitsMax is how many digits a Content-Length may have, leading zeros among them.
-const LengthDigitsMax = 18
+// lengthDigitsMax is how many digits a Content-Length may have, leading zeros among them.
+const lengthDigitsMax = 18
 
-// ParseLength reads a Content-Length: digits only (RFC 9110 §8.6), at most [LengthDigitsMax].
+// ParseLength reads a Content-Length: digits only (RFC 9110 §8.6), at most [lengthDigitsMax].
 func ParseLength(s string) (int64, bool) {
-	if s == "" || len(s) > LengthDigitsMax {
+	if s == "" || len(s) > lengthDigitsMax {
 		return 0, false
 	}
 	var n int64

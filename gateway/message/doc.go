@@ -20,7 +20,7 @@
 //
 // # Bounds
 //
-// Lengths have at most [LengthDigitsMax] digits. RFC 9110 §8.6 names no limit, and demands that
+// Lengths have at most [lengthDigitsMax] digits. RFC 9110 §8.6 names no limit, and demands that
 // large numbers are not misread: so many fit an int64 with room to spare, for every server behind
 // the gateway too. Pooled buffers have 64 KiB.
 //

@@ -4,8 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// LatencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
-var LatencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+// latencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
+var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // Metrics registers what a process counts (CONTRACT.md §5). Children are looked up when a chain is built, never for each request.
 type Metrics struct {
@@ -31,7 +31,7 @@ func (m *Metrics) Gauge(name, help string, labels ...string) *prometheus.GaugeVe
 
 // Histogram registers sluice_NAME, of durations in seconds.
 func (m *Metrics) Histogram(name, help string, labels ...string) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help, Buckets: LatencyBuckets}, labels)
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help, Buckets: latencyBuckets}, labels)
 	m.Registry.MustRegister(v)
 	return v
 }

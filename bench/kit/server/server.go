@@ -134,14 +134,3 @@ func (s *Server) signal(sig os.Signal) {
 	}
 	s.process.Signal(sig)
 }
-
-// Find returns the path of a server's program, as [child.Find] does. A program that is not there
-// fails the test.
-func Find(t testing.TB, program string) string {
-	t.Helper()
-	path, err := child.Find(program)
-	if err != nil {
-		t.Fatalf("server: %v; deploy/testdeps.sh installs what the tests need", err)
-	}
-	return path
-}

@@ -36,8 +36,8 @@ type target struct {
 	warm    int64 // bytes of memory before the flood
 }
 
-// impatient is for floods that are to be cut off by the gateway.
-const impatient = "headerTimeout: 2s, idleTimeout: 3s"
+// shortTimeouts is for floods that are to be cut off by the gateway.
+const shortTimeouts = "headerTimeout: 2s, idleTimeout: 3s"
 
 // startTarget runs a gateway with these settings of listen beside its address. prepare, unless
 // empty, is what a shell does before it becomes the gateway.

@@ -14,7 +14,7 @@ import (
 const attackers = 300
 
 func TestSlowHeaders(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		all := x.connect(t, attackers, "GET / HTTP/1.1\r\nHost: gw.test\r\nX-Slow: ")
 		if closed := dribble(all, 'a', 100*time.Millisecond, 200); closed < len(all) {
@@ -24,7 +24,7 @@ func TestSlowHeaders(t *testing.T) {
 }
 
 func TestSlowBodies(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		all := x.connect(t, attackers, "POST / HTTP/1.1\r\nHost: gw.test\r\nContent-Length: 1000000\r\n\r\n")
 		dribble(all, 'a', 100*time.Millisecond, 30)
@@ -36,7 +36,7 @@ func TestSlowBodies(t *testing.T) {
 
 // Responses of 256 KiB that nobody reads: they fill the sockets, and must not fill the gateway.
 func TestSlowReaders(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: "+
 			"gw.test\r\n\r\n")

@@ -79,7 +79,7 @@ func (p *peer) send(write func(p *peer, i int) error) error {
 }
 
 func TestRapidReset(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		x.flood(t, func(p *peer, i int) error {
 			id := uint32(2*i + 1)
@@ -93,7 +93,7 @@ func TestRapidReset(t *testing.T) {
 }
 
 func TestContinuationFlood(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	var fragment bytes.Buffer
 	if err := hpack.NewEncoder(&fragment).WriteField(hpack.HeaderField{Name: "x-flood",
 		Value: string(bytes.Repeat([]byte("a"), 8<<10)), Sensitive: true}); err != nil {
@@ -110,7 +110,7 @@ func TestContinuationFlood(t *testing.T) {
 }
 
 func TestSettingsFlood(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		x.flood(t, func(p *peer, i int) error {
 			return p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535 + uint32(i%2)})
@@ -119,7 +119,7 @@ func TestSettingsFlood(t *testing.T) {
 }
 
 func TestPingFlood(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		x.flood(t, func(p *peer, i int) error { return p.WritePing(false, [8]byte{byte(i)}) })
 	})
@@ -127,7 +127,7 @@ func TestPingFlood(t *testing.T) {
 
 // Acknowledgements that are never read must not pile up either.
 func TestPingFloodUnread(t *testing.T) {
-	x := startTarget(t, impatient, "")
+	x := startTarget(t, shortTimeouts, "")
 	x.withstands(t, func() {
 		all := x.connect(t, flooders, http2.ClientPreface)
 		for _, c := range all {
