@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"sync"
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -34,4 +37,56 @@ func (m *Metrics) Histogram(name, help string, labels ...string) *prometheus.His
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help, Buckets: LatencyBuckets}, labels)
 	m.Registry.MustRegister(v)
 	return v
+}
+
+// Events registers sluice_NAME, a counter of some events by one other label. With ten thousand routes a counter of the library for each event of each
+// route is tens of megabytes, so a row here is an array of numbers.
+func (m *Metrics) Events(name, help, label string, events ...string) *Events {
+	e := &Events{
+		desc:  prometheus.NewDesc("sluice_"+name, help, []string{label, "event"}, nil),
+		names: events, rows: map[string][]Event{},
+	}
+	m.Registry.MustRegister(e)
+	return e
+}
+
+// Events counts events in rows. It is safe for concurrent use.
+type Events struct {
+	desc  *prometheus.Desc
+	names []string
+
+	mu   sync.Mutex
+	rows map[string][]Event
+}
+
+// Event is one counter of a row.
+type Event struct{ n atomic.Uint64 }
+
+// Inc implements [filters.Counter].
+func (e *Event) Inc() { e.n.Add(1) }
+
+// Row returns the counters of a value of the label, in the order of the events. A value has one row for good.
+func (e *Events) Row(value string) []Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	row := e.rows[value]
+	if row == nil {
+		row = make([]Event, len(e.names))
+		e.rows[value] = row
+	}
+	return row
+}
+
+// Describe implements [prometheus.Collector].
+func (e *Events) Describe(to chan<- *prometheus.Desc) { to <- e.desc }
+
+// Collect implements [prometheus.Collector].
+func (e *Events) Collect(to chan<- prometheus.Metric) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for value, row := range e.rows {
+		for i := range row {
+			to <- prometheus.MustNewConstMetric(e.desc, prometheus.CounterValue, float64(row[i].n.Load()), value, e.names[i])
+		}
+	}
 }

@@ -147,3 +147,48 @@ func TestExplainerReportsWriting(t *testing.T) {
 		t.Errorf("error %v", e.Err())
 	}
 }
+
+// TestEventsByName: each event of the keys is counted under its own name.
+func TestEventsByName(t *testing.T) {
+	env := testEnv(t)
+	env.Metrics = NewMetrics()
+	p := newIdempotency(env).(*idempotencyPolicy)
+	m := p.metrics("orders")
+	events := map[string]filters.Counter{
+		"claim": m.Claims, "replay": m.Replays, "join": m.Joins, "conflict": m.Conflicts, "mismatch": m.Mismatches,
+		"unknown": m.Unknown, "lost": m.Lost, "store-failure": m.Failures, "too-many-open-keys": m.TooMany, "probe": m.Probes,
+		"settled-by-probe": m.Settled, "untrusted-answer": m.Untrusted,
+	}
+	n := 0
+	for event, counter := range events {
+		n++
+		for range n {
+			counter.Inc()
+		}
+		families, err := env.Metrics.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "sluice_idempotency_events_total" {
+				continue
+			}
+			for _, series := range f.GetMetric() {
+				labels := map[string]string{}
+				for _, l := range series.GetLabel() {
+					labels[l.GetName()] = l.GetValue()
+				}
+				if labels["event"] == event && (labels["route"] != "orders" || series.GetCounter().GetValue() != float64(n)) {
+					t.Errorf("%v is %v, want %d", labels, series.GetCounter().GetValue(), n)
+				}
+			}
+			if len(f.GetMetric()) != len(events) {
+				t.Errorf("%d series, want %d: those without an event are 0", len(f.GetMetric()), len(events))
+			}
+		}
+	}
+	p.metrics("orders").Claims.Inc() // as a reload does: the same counter
+	if p.events.Row("orders")[0].n.Load() < 2 {
+		t.Error("a reload begins a new count")
+	}
+}
