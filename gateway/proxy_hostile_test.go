@@ -14,7 +14,7 @@ import (
 // What a service may do to the gateway, and what its client gets.
 func TestHostileServices(t *testing.T) {
 	t.Parallel()
-	var after atomic.Int64 // requests on a connection behind one of these answers
+	var after atomic.Int64 // requests on a connection behind one of these responses
 	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		for n := 0; ; n++ {
 			req, err := http.ReadRequest(r)
@@ -27,9 +27,15 @@ func TestHostileServices(t *testing.T) {
 			misbehave(c, req.URL.Path)
 		}
 	})
-	g := start(t, head+`
-services: {a: {endpoints: ["http://`+address+`"], timeout: 400ms}}
-routes:
+	services := "services: {a: {endpoints: [\"http://" + address + "\"], timeout: 20s}, " +
+		"short: {endpoints: [\"http://" + address + "\"], timeout: 400ms}}\n"
+	routes := "routes:\n"
+	for _, path := range []string{"drip", "silent", "chunk-stops", "stops"} { // what ends with the timeout alone
+		routes += "  - {name: keyed-" + path + ", match: {methods: [POST], path: /" + path +
+			"}, service: short, idempotency: {}}\n" +
+			"  - {name: " + path + ", match: {path: /" + path + "}, service: short}\n"
+	}
+	g := start(t, head+services+routes+`
   - {name: keyed, match: {methods: [POST], path: /**}, service: a, idempotency: {}}
   - {name: all, match: {path: /**}, service: a}
 `)
@@ -78,14 +84,14 @@ routes:
 			t.Errorf("%s: the client got %.300q", c.path, body)
 		}
 	}
-	// More than the length says is no answer to anybody.
+	// What lies behind a body of the announced length is not a response to anything.
 	for range 5 {
 		if r := g.do("GET", "/long", ""); r.status != 200 || r.body != "ok" {
 			t.Errorf("/long: %+v", r)
 		}
 	}
 	if n := after.Load(); n != 0 {
-		t.Errorf("%d requests were sent behind an unsound answer", n)
+		t.Errorf("%d requests were sent behind an unsound response", n)
 	}
 	if r := g.do("GET", "/fine", ""); r.status != 200 || r.body != "ok" {
 		t.Errorf("afterwards: %+v", r)
