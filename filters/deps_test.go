@@ -134,8 +134,8 @@ func violations(tree imports) []string {
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
 		case within(folder, "bench"):
-			// gateway.Run is the data plane's public interface, and a configuration is read with control/config; what lies
-			// behind them is not.
+			// gateway.Run is the data plane's public interface, and a configuration is read with control/config;
+			// what lies behind them is not.
 			front := maps.Clone(tree)
 			delete(front, module+"/gateway")
 			delete(front, module+"/control/config")
@@ -200,8 +200,8 @@ func standard(path string) bool {
 	return !strings.Contains(first, ".")
 }
 
-// reach returns which packages in those folders a package imports, by itself or by way of others of this module, sorted. It does not
-// look behind what it returns: one import too many is one finding.
+// reach returns which packages in those folders a package imports, by itself or by way of others of this module,
+// sorted. It does not look behind what it returns: one import too many is one finding.
 func reach(tree imports, pkg string, folders ...string) []string {
 	seen := map[string]bool{}
 	var hits []string

@@ -26,7 +26,8 @@ const (
 	GRPCUnauthenticated
 )
 
-// IsGRPC reports whether a Content-Type is that of gRPC. That of gRPC-Web is not: its trailers are a part of the body.
+// IsGRPC reports whether a Content-Type is that of gRPC. That of gRPC-Web is not: its trailers are
+// a part of the body.
 func IsGRPC(contentType string) bool {
 	const name = "application/grpc"
 	if !HasNamePrefix(contentType, name) {
@@ -50,12 +51,15 @@ func (x *Exchange) IsGRPC() bool { return x.Method == "POST" && IsGRPC(x.Header.
 //	7  PERMISSION_DENIED   403   16 UNAUTHENTICATED      401
 //	8  RESOURCE_EXHAUSTED  500   none, or another one    500
 //
-// Two of them differ. CANCELLED is 499 there, which reads as a client's error: but the service stopped half-way since the caller did not
-// wait any longer, and what it had done by then is not known, as with DEADLINE_EXCEEDED. RESOURCE_EXHAUSTED is 429 there, after which the
-// request would count as not executed: but libraries say it of a response that is too long to be sent as well, and then it was executed.
+// Two of them differ. CANCELLED is 499 there, which reads as a client's error: but the service
+// stopped half-way since the caller did not wait any longer, and what it had done by then is not
+// known, as with DEADLINE_EXCEEDED. RESOURCE_EXHAUSTED is 429 there, after which the request would
+// count as not executed: but libraries say it of a response that is too long to be sent as well,
+// and then it was executed.
 var grpcStatuses = [...]int{200, 504, 500, 400, 504, 404, 409, 403, 500, 400, 409, 400, 501, 500, 503, 500, 401}
 
-// HTTPStatus is the HTTP status by which the outcome of a call is judged; 500 for a code that does not exist.
+// HTTPStatus is the HTTP status by which the outcome of a call is judged; 500 for a code that does
+// not exist.
 func (c GRPCCode) HTTPStatus() int {
 	if int(c) < len(grpcStatuses) {
 		return grpcStatuses[c]
@@ -63,8 +67,9 @@ func (c GRPCCode) HTTPStatus() int {
 	return 500
 }
 
-// GRPCStatus returns the code of a whole response of gRPC: of its trailers, or of its head where it has nothing else. The HTTP status
-// is 200 whatever happened. False: there is none, or none that exists.
+// GRPCStatus returns the code of a whole response of gRPC: of its trailers, or of its head where it
+// has nothing else. The HTTP status is 200 whatever happened. False: there is none, or none that
+// exists.
 func (r *Response) GRPCStatus() (GRPCCode, bool) {
 	text, ok := r.Trailer.Lookup("Grpc-Status")
 	if !ok {
@@ -77,7 +82,8 @@ func (r *Response) GRPCStatus() (GRPCCode, bool) {
 	return GRPCCode(code), true
 }
 
-// GRPCCodeOf is the code of a refusal: by its reason where the status alone would tell the client to do the wrong thing, else by the status.
+// GRPCCodeOf is the code of a refusal: by its reason where the status alone would tell the client
+// to do the wrong thing, else by the status.
 func GRPCCodeOf(reason Reason, status int) GRPCCode {
 	switch reason {
 	case OutcomeUnknown: // to repeat it is of no use before somebody has resolved it

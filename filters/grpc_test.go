@@ -7,7 +7,8 @@ import (
 
 func TestIsGRPC(t *testing.T) {
 	for contentType, want := range map[string]bool{
-		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC;x=1": true, "application/grpc-web": false, "application/grpc-web+proto": false,
+		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC;x=1": true,
+		"application/grpc-web": false, "application/grpc-web+proto": false,
 		"application/grpcx": false, "application/json": false, "": false,
 	} {
 		if got := IsGRPC(contentType); got != want {
@@ -43,8 +44,10 @@ func TestGRPCStatus(t *testing.T) {
 		exists bool
 	}{
 		{Response{Trailer: status("0")}, GRPCOK, true}, {Response{Header: status("5")}, GRPCNotFound, true},
-		{Response{Header: status("0"), Trailer: status("14")}, GRPCUnavailable, true}, {Response{Trailer: status("16")}, GRPCUnauthenticated, true},
-		{Response{}, GRPCUnknown, false}, {Response{Trailer: status("17")}, GRPCUnknown, false}, {Response{Trailer: status("-1")}, GRPCUnknown, false},
+		{Response{Header: status("0"), Trailer: status("14")}, GRPCUnavailable, true},
+		{Response{Trailer: status("16")}, GRPCUnauthenticated, true},
+		{Response{}, GRPCUnknown, false}, {Response{Trailer: status("17")}, GRPCUnknown, false},
+		{Response{Trailer: status("-1")}, GRPCUnknown, false},
 		{Response{Trailer: status("256")}, GRPCUnknown, false}, {Response{Trailer: status("")}, GRPCUnknown, false},
 	} {
 		if code, ok := c.r.GRPCStatus(); code != c.code || ok != c.exists {
@@ -54,7 +57,8 @@ func TestGRPCStatus(t *testing.T) {
 }
 
 func TestHTTPStatusOfGRPC(t *testing.T) {
-	for code, want := range [...]int{200, 504, 500, 400, 504, 404, 409, 403, 500, 400, 409, 400, 501, 500, 503, 500, 401, 500, 500} {
+	for code, want := range [...]int{200, 504, 500, 400, 504, 404, 409, 403, 500, 400, 409, 400, 501, 500, 503, 500,
+		401, 500, 500} {
 		if got := GRPCCode(code).HTTPStatus(); got != want {
 			t.Errorf("code %s is read as %d, want %d", strconv.Itoa(code), got, want)
 		}

@@ -23,8 +23,10 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	for _, c := range []struct{ code, reason string }{{"200", ""}, {"404", ""}, {"429", "rate-limited"}, {"499", ""}, {"0", ""}} {
-		if got := counted(t, m, "sluice_requests_total", c.code, c.reason, "stock"); got != 1001 { // AllocsPerRun warms up with one run
+	for _, c := range []struct{ code, reason string }{{"200", ""}, {"404", ""}, {"429", "rate-limited"}, {"499", ""},
+		{"0", ""}} {
+		// AllocsPerRun warms up with one run.
+		if got := counted(t, m, "sluice_requests_total", c.code, c.reason, "stock"); got != 1001 {
 			t.Errorf("code %s, reason %q: counted %v, want 1001", c.code, c.reason, got)
 		}
 	}
@@ -67,7 +69,8 @@ func TestMeasuringAllocatesNothing(t *testing.T) {
 	}
 }
 
-// counted returns the counter with those values of its labels, which are in the order of the labels' names.
+// counted returns the counter with those values of its labels, which are in the order of the
+// labels' names.
 func counted(t *testing.T, m *metrics, family string, values ...string) float64 {
 	t.Helper()
 	all, err := m.registry.Gather()

@@ -8,11 +8,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// branchBase is where the coordinator finds the branch address: the host as it is configured, which may be a name that it resolves, with the
-// port that was found.
+// branchBase is where the coordinator finds the branch address: the host as it is configured, which
+// may be a name that it resolves, with the port that was found.
 func branchBase(configured, listening string) string {
 	host, _, err := net.SplitHostPort(configured)
 	_, port, err2 := net.SplitHostPort(listening)
@@ -22,15 +21,19 @@ func branchBase(configured, listening string) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// callBranch sends a branch's call through the chain that the service has in the engine in force.
-func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
+// CallBranch implements [transaction.Services]: it sends a branch's call through the chain that the
+// service has in the engine in force.
+func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (
+	status int, response []byte, outcome filters.Outcome,
+) {
 	rt := g.engine.Load().branches[service]
 	if rt == nil {
-		g.Logger.Error("a branch calls a service that is not in the configuration any more", "service", service, "gid", x.Logical.Key)
+		g.Logger.Error("a branch calls a service that is not in the configuration any more",
+			"service", service, "gid", x.Logical.Key)
 		return 0, nil, filters.NotDispatched
 	}
-	x.BufferBody, x.Received = branchAnswerMax, time.Now()
-	rec := &recorder{most: branchAnswerMax}
+	x.BufferBody, x.Received = branchBytesMax, time.Now()
+	rec := &recorder{most: branchBytesMax}
 	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotDispatched
@@ -41,25 +44,28 @@ func (g *gateway) callBranch(ctx context.Context, service string, x *filters.Exc
 	return rec.status, rec.body, filters.Completed
 }
 
-const branchAnswerMax = 64 << 10
+const branchBytesMax = 64 << 10 // of a branch's response that are read
 
 // whole is the inbound of a request that the gateway itself makes.
 type whole struct{ message message.Message }
 
 func (w *whole) Message() (*message.Message, error) { return &w.message, nil }
 
-// stepsOf returns the names of the steps of the transaction that a route leads to today.
-func (g *gateway) stepsOf(route string) (names []string, ok bool) {
+// Steps implements [transaction.Services]: the names of the steps of the transaction that a route
+// leads to in the configuration in force.
+func (g *gateway) Steps(route string) (names []string, ok bool) {
 	cfg := g.engine.Load().cfg
 	for _, r := range cfg.Routes {
 		if r.Name == route && r.Transaction != "" {
-			return transaction.StepNames(cfg.Transactions[r.Transaction]), true
+			s := transactionSettings(cfg.Transactions[r.Transaction], r.Status)
+			return s.StepNames(), true
 		}
 	}
 	return nil, false
 }
 
-func (g *gateway) longestCall(service string) time.Duration {
+// LongestCall implements [transaction.Services].
+func (g *gateway) LongestCall(service string) time.Duration {
 	if c := g.engine.Load().cfg.Services[service]; c != nil {
 		return policy.LongestCall(c)
 	}

@@ -10,18 +10,26 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
-// streamType reports whether answers of that Content-Type are made to be read while they come. They are never kept: a reader would wait for what
-// may have no end.
+// streamType reports whether responses of that Content-Type are made to be read while they come.
+// They are never buffered: a reader would wait for what may have no end.
 func streamType(contentType string) bool {
-	for _, t := range [...]string{"text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/stream+json"} {
-		if filters.HasNamePrefix(contentType, t) && (len(contentType) == len(t) || contentType[len(t)] == ';' || contentType[len(t)] == ' ') {
+	for _, t := range streamTypes {
+		if !filters.HasNamePrefix(contentType, t) {
+			continue
+		}
+		if len(contentType) == len(t) || contentType[len(t)] == ';' || contentType[len(t)] == ' ' {
 			return true
 		}
 	}
 	return false
 }
 
-// buffer reads the body whole for the filters, with what is behind it. Where it is longer than they keep, or a stream, the rest is left to be passed on.
+var streamTypes = [...]string{
+	"text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/stream+json",
+}
+
+// buffer reads the body whole for the filters, with its trailer. Where it is longer than they keep,
+// or a stream, the rest is left to be passed on.
 func (f *forward) buffer(x *filters.Exchange, e result) result {
 	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
 	kept := e.response.Next()
@@ -30,7 +38,8 @@ func (f *forward) buffer(x *filters.Exchange, e result) result {
 			e.streams, e.read = true, kept
 			return e
 		}
-		var room []byte // none behind the announced length: all that comes then is the end, on HTTP/2 in a frame of its own
+		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame of its own.
+		var room []byte
 		if int64(len(kept)) != e.length {
 			if cap(kept) == len(kept) {
 				kept = append(kept, 0)[:len(kept)]
@@ -52,39 +61,43 @@ func (f *forward) buffer(x *filters.Exchange, e result) result {
 	return e
 }
 
-// How long a response of gRPC is held back for what makes it whole.
+// How long a response of gRPC is held back until it is whole.
 const (
-	// lastWait is for what follows a whole message. The libraries send the message of a unary call and the status behind it in one go, so
-	// all that it has to cover is a busy machine. A stream's first message comes that much later.
+	// lastWait is for what follows a whole message. The libraries send the message of a unary call
+	// and the status behind it in one go, so all that it has to cover is a busy machine. A stream's
+	// first message comes that much later.
 	lastWait = 100 * time.Millisecond
-	// firstWait is for the first byte behind a head that came alone. That of a unary call is sent early by the few services that ask for
-	// it; the client of a stream may want to see it before anything happens.
+	// firstWait is for the first byte behind a head that came alone. That of a unary call is sent
+	// early by the few services that ask for it; the client of a stream may want to see it before
+	// anything happens.
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether a response of gRPC, of which kept has come, is passed on as it comes, since it is a stream or looks like one: it has a
-// second message, or is longer than limit, or nothing comes while the client may wait for what is there. A unary one has one message at most and
-// ends behind it.
+// streamsGRPC reports whether a response of gRPC, of which kept has come, is passed on as it comes,
+// since it is a stream or looks like one: it has a second message, or is longer than limit, or
+// nothing comes while the client may wait for what is there. A unary one has one message at most
+// and ends behind it.
 //
-// Whoever is mistaken for a stream is done all the same and recorded as such; only its response is not kept.
+// A call that is mistaken for a stream is executed all the same and recorded as such; only its
+// response is not recorded.
 func streamsGRPC(a upstream.Response, kept []byte, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
-	patience := firstWait
+	wait := firstWait
 	if a.Uploading() { // a call whose client goes on when it has seen the head
-		patience = lastWait
+		wait = lastWait
 	}
 	if len(kept) >= prefix {
 		switch size := prefix + int64(binary.BigEndian.Uint32(kept[1:])); {
 		case size > limit || int64(len(kept)) > size:
 			return true
 		case int64(len(kept)) == size:
-			patience = lastWait
+			wait = lastWait
 		default:
 			return false // a part of a message is of no use to the client
 		}
 	}
 	waits, ok := a.(interface{ Await(d time.Duration) bool })
-	return ok && !waits.Await(patience) // over HTTP/1.1 there is no gRPC
+	return ok && !waits.Await(wait) // over HTTP/1.1 there is no gRPC
 }
 
 // readFailure says why a body could not be read to its end.

@@ -17,7 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// eventsService sends one event, and the second one when it is told to, in the type that the path names.
+// eventsService sends one event, and the second one when it is told to, in the type that the path
+// names.
 func eventsService(runs *atomic.Int64, more <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		runs.Add(1)
@@ -34,7 +35,8 @@ func eventsService(runs *atomic.Int64, more <-chan struct{}) http.HandlerFunc {
 	}
 }
 
-// An answer that is made to be read while it comes is not held back on a keyed route, and is recorded as done before it is over.
+// An answer that is made to be read while it comes is not held back on a keyed route, and is
+// recorded as done before it is over.
 func TestKeyedStreamsPassAtOnce(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
@@ -48,7 +50,8 @@ routes:
 `)
 	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": http2Client(t)} {
 		for _, path := range []string{"/one", "/two"} {
-			for i, kind := range []string{"text/event-stream", "text/event-stream;charset=utf-8", "application/x-ndjson", "application/stream%2Bjson", "multipart/x-mixed-replace;boundary=b"} {
+			for i, kind := range []string{"text/event-stream", "text/event-stream;charset=utf-8",
+				"application/x-ndjson", "application/stream%2Bjson", "multipart/x-mixed-replace;boundary=b"} {
 				url := "http://" + g.at.HTTP + path + "?type=" + strings.ReplaceAll(kind, ";", "%3B")
 				req, err := http.NewRequest("POST", url, strings.NewReader("{}"))
 				if err != nil {
@@ -113,21 +116,26 @@ routes: [{name: keyed, match: {path: /**}, service: a, idempotency: {}}]
 					}
 					b, err := io.ReadAll(resp.Body)
 					resp.Body.Close()
-					if err != nil || string(b) != want || len(resp.Trailer) != 1 || resp.Trailer.Get("X-Sum") != "42" || (resp.Header.Get("Idempotent-Replayed") == "true") != (i > 0) {
-						t.Errorf("%s, request %d: %q, %v, head %v, trailer %v", path, i, b, err, resp.Header, resp.Trailer)
+					if err != nil || string(b) != want || len(resp.Trailer) != 1 || resp.Trailer.Get("X-Sum") != "42" ||
+						(resp.Header.Get("Idempotent-Replayed") == "true") != (i > 0) {
+						t.Errorf("%s, request %d: %q, %v, head %v, trailer %v", path, i, b, err, resp.Header,
+							resp.Trailer)
 					}
 				}
 			}
 			// HTTP/1.0 has no chunks, and so no trailer.
-			r := g.raw("POST /some HTTP/1.0\r\nIdempotency-Key: k/some\r\nHost: " + g.at.HTTP + "\r\nContent-Length: 2\r\n\r\n{}")
-			if !strings.Contains(r, "Idempotent-Replayed: true") || !strings.Contains(r, "Content-Length: 4\r\n") || !strings.HasSuffix(r, "\r\n\r\nbody") {
+			r := g.raw("POST /some HTTP/1.0\r\nIdempotency-Key: k/some\r\nHost: " + g.at.HTTP +
+				"\r\nContent-Length: 2\r\n\r\n{}")
+			if !strings.Contains(r, "Idempotent-Replayed: true") || !strings.Contains(r, "Content-Length: 4\r\n") ||
+				!strings.HasSuffix(r, "\r\n\r\nbody") {
 				t.Errorf("HTTP/1.0: %q", r)
 			}
 		})
 	}
 }
 
-// An answer is whole when its stream has ended, and not when as much has come as its length says: what is behind it may still be under way.
+// An answer is whole when its stream has ended, and not when as much has come as its length says:
+// what is behind it may still be under way.
 func TestTrailerBehindAKnownLength(t *testing.T) {
 	t.Parallel()
 	address := framesService(t, func(f frames, got http2.Frame) {
@@ -173,10 +181,12 @@ func (f frames) fields(id uint32, end bool, list ...string) {
 	for i := 0; i < len(list); i += 2 {
 		e.WriteField(hpack.HeaderField{Name: list[i], Value: list[i+1]})
 	}
-	f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true,
+		EndStream: end})
 }
 
-// framesService is a service that has each frame of a client's handled, but for those that begin the connection. It returns the address.
+// framesService is a service that has each frame of a client's handled, but for those that begin
+// the connection. It returns the address.
 func framesService(t *testing.T, handle func(f frames, got http2.Frame)) string {
 	return wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		if _, err := r.Discard(len(http2.ClientPreface)); err != nil {

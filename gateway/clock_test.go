@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// A step of the clock cannot be made here: it changes the wall reading of a time, and the clock goes by the monotonic one.
+// A step of the clock cannot be made here: it changes the wall reading of a time, and the clock
+// goes by the monotonic one.
 func TestSteadyClock(t *testing.T) {
 	begin := time.Now()
 	current := begin

@@ -13,22 +13,23 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
-// dispatcher takes requests, whatever carries them, and serves each with the engine that is in force when it comes.
+// dispatcher takes requests of every protocol and serves each with the engine that is in force when
+// it arrives.
 type dispatcher struct {
 	engine   func() *engine
 	inFlight prometheus.Gauge
 }
 
 // Serve implements [http1.Handler].
-func (ed *dispatcher) Serve(r *http1.Request) {
-	e := ed.engine()
+func (d *dispatcher) Serve(r *http1.Request) {
+	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
-	ed.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
+	d.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
 }
 
 // Refuse implements [http1.Handler].
-func (ed *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
-	e := ed.engine()
+func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
+	e := d.engine()
 	reason := filters.BadRequest
 	if f.Status == http.StatusRequestHeaderFieldsTooLarge || f.Status == http.StatusRequestURITooLong {
 		reason = filters.HeaderTooLarge
@@ -37,10 +38,11 @@ func (ed *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 	e.refuse(&r.Exchange, r, filters.RefuseAs(f.Status, reason, filters.Problem{Detail: detail}))
 }
 
-// dispatch routes a request and serves it. Its head was parsed and found sound by the protocol's own rules; x.Path is as the client wrote it.
-func (ed *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
-	ed.inFlight.Inc()
-	defer ed.inFlight.Dec()
+// dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
+// is as the client wrote it.
+func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
+	d.inFlight.Inc()
+	defer d.inFlight.Dec()
 	if reply := e.normalize(x, peer, length); reply != nil {
 		w.CloseAfter()
 		e.refuse(x, w, reply)
@@ -50,10 +52,10 @@ func (ed *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, leng
 	x.Params = params
 	switch result {
 	case router.NoPath:
-		e.refuse(x, w, filters.Refuse(filters.NoRoute, filters.Problem{Detail: "No route has this path."}))
+		e.refuse(x, w, refusal(filters.NoRoute, "No route has this path."))
 		return
 	case router.NoMethod:
-		reply := filters.Refuse(filters.MethodNotAllowed, filters.Problem{Detail: "The path is there, but not for " + x.Method + "."})
+		reply := refusal(filters.MethodNotAllowed, "The path is there, but not for "+x.Method+".")
 		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
 		e.refuse(x, w, reply)
 		return
@@ -62,7 +64,7 @@ func (ed *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, leng
 	rt.serve(x, in, w)
 }
 
-// refuse answers without a route.
+// refuse writes the reply to a request without a route.
 func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 	if x.IsGRPC() {
 		x.SetReply(reply)
@@ -72,11 +74,16 @@ func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 	}
 	w.Head(reply.Status, reply.Header, int64(len(reply.Body)))
 	if x.Method != http.MethodHead {
-		w.Write(reply.Body) // whoever does not read it has gone
+		w.Write(reply.Body) // a client that does not read it has gone
 	}
 	e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
 }
 
+// refusal makes the reply for a reason with one sentence about this occurrence.
+func refusal(reason filters.Reason, detail string) *filters.Reply {
+	return filters.Refuse(reason, filters.Problem{Detail: detail})
+}
+
 func headerTooLong(limit config.Size) *filters.Reply {
-	return filters.Refuse(filters.HeaderTooLarge, filters.Problem{Detail: "The header is longer than " + limit.String() + "."})
+	return refusal(filters.HeaderTooLarge, "The header is longer than "+limit.String()+".")
 }

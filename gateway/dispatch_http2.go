@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// http2Handler serves the connections that speak HTTP/2. What comes out of them takes the same way as a request of HTTP/1.1.
+// http2Handler serves the connections that speak HTTP/2. Their requests take the same way as those
+// of HTTP/1.1.
 type http2Handler struct {
 	dispatcher *dispatcher
 	server     *http2.Server
@@ -22,8 +23,8 @@ type http2Handler struct {
 // streamsMax is how many requests one connection may have under way.
 const streamsMax = 250
 
-func newHTTP2Handler(ed *dispatcher, listen *config.Listen, logger *slog.Logger) *http2Handler {
-	s := &http2Handler{dispatcher: ed}
+func newHTTP2Handler(d *dispatcher, listen *config.Listen, logger *slog.Logger) *http2Handler {
+	s := &http2Handler{dispatcher: d}
 	s.server = http2.New(http2.Options{
 		Handler: s, HeaderTimeout: time.Duration(listen.HeaderTimeout), IdleTimeout: time.Duration(listen.IdleTimeout),
 		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax, Logger: logger,
@@ -50,8 +51,9 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r, r)
 }
 
-// downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a service would read something else than
-// what was routed (RFC 9113 §8.2.1, §8.3.1 and §10.3). What makes a message malformed has not come here.
+// downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a
+// service would read something else than what was routed (RFC 9113 §8.2.1, §8.3.1 and §10.3).
+// Malformed messages have been refused before.
 func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 	if headerBytes(x) > int64(headerMax) {
 		return headerTooLong(headerMax)
@@ -61,7 +63,9 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 	case !message.Token(x.Method):
 		fault = "The method is not a token."
 	case x.Method == http.MethodConnect || x.Method == http.MethodTrace:
-		return filters.RefuseAs(http.StatusNotImplemented, filters.BadRequest, filters.Problem{Detail: "This is a gateway: it opens no tunnels and does not trace."})
+		return filters.RefuseAs(http.StatusNotImplemented, filters.BadRequest, filters.Problem{
+			Detail: "This is a gateway: it opens no tunnels and does not trace.",
+		})
 	case !message.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
 		fault = "The query has a byte that a URL cannot have."
 	case x.Host == "" || !message.ValidHost(x.Host):

@@ -2,13 +2,13 @@
 //
 // How a request travels:
 //
-//	front.go     what the listeners for clients have in common; PROXY protocol
-//	http1        HTTP/1.x, on the services' side too; http2.go: HTTP/2. Nothing behind them knows which it was
-//	edge.go      routing, whatever carried the request
-//	entry.go     the client's message becomes the gateway's own: one canonical path, header cleaned, who asks
-//	router       the first route that matches
-//	exchange.go  the route's chain, its target, the response
-//	upstream     the service; or transaction: the coordinator
+//	listen.go     what the listeners for clients share; PROXY protocol
+//	http1, http2  the protocols, on the services' side too; message: what they share
+//	dispatch.go   routing, for every protocol; dispatch_http2.go what HTTP/2 alone needs before it
+//	normalize.go  one canonical path, a clean header, the client's address
+//	router        the first route that matches
+//	exchange.go   the route's chain, its target, the response; buffering.go its body
+//	targets.go    static responses, transactions; upstream: services
 //
 // engine.go builds all of that from one configuration as a value that nobody changes: a reload builds a new engine, swaps
 // the pointer and lets the old one finish. What must outlive a reload (breakers, limiters, connections, joined duplicates)

@@ -123,7 +123,8 @@ func (b *builder) target(r *config.Route) (target, error) {
 	case r.Respond != nil:
 		return newStaticResponse(r.Respond), nil
 	case r.Transaction != "":
-		return &transactionTarget{transaction.NewExecutor(b.bridge, b.Config.Transactions[r.Transaction], r.Status)}, nil
+		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
+		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	return b.service(r.Service)
 }

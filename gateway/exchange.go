@@ -17,14 +17,16 @@ import (
 
 // outbound is the way back to the client, whatever carries it.
 type outbound interface {
-	// Head begins the response; length is that of the body, -1 when it is not known. The exchange's method decides whether there is one.
+	// Head begins the response; length is that of the body, -1 when it is not known. The exchange's
+	// method decides whether there is one.
 	Head(status int, h filters.Header, length int64)
 	// Write may keep what it is given until Flush, or the end of the response.
 	io.Writer
 	Flush()
 	// Trailer ends the response with fields behind its body.
 	Trailer(h filters.Header)
-	// CloseAfter, before Head, has the connection closed behind the response, where it is this request's alone.
+	// CloseAfter, before Head, has the connection closed behind the response, where it is this
+	// request's alone.
 	CloseAfter()
 	// Abort breaks the response off, so that the client cannot take a part of it for the whole.
 	Abort()
@@ -32,34 +34,38 @@ type outbound interface {
 
 // inbound gives the request as it goes to a service.
 type inbound interface {
-	// Message returns it with its body whole or as a stream. The error is one of reading the client's body.
+	// Message returns it with its body whole or as a stream. The error is one of reading the
+	// client's body.
 	Message() (*message.Message, error)
 }
 
-// target is where a route leads once its chain has let the exchange pass. It sets x.Response and returns how it ended.
+// target is where a route leads once its chain has let the exchange pass. It sets x.Response and
+// returns how it ended.
 type target interface {
 	execute(x *filters.Exchange, in inbound) result
 }
 
-// result is how an exchange went at its target.
+// result is how an exchange ended at its target.
 type result struct {
 	outcome filters.Outcome
-	// response is the service's; nil when the gateway made the response itself. It is closed behind the exchange.
+	// response is the service's; nil when the gateway made the response itself. It is closed behind
+	// the exchange.
 	response upstream.Response
-	// streams: the body of response follows, of the given length (-1: not known), behind what was read of it.
+	// streams: the body of response follows, of the given length (-1: not known), behind what was
+	// read of it.
 	streams bool
 	length  int64
 	read    []byte
 	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
-	// events, when set, writes the body bit by bit until it is over or ctx ends.
+	// events, when set, writes the body as it is made until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
 }
 
 // serve runs one exchange through the chain and the target of its route and writes the response.
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
-	if tunnel != nil { // the exchange has ended: what follows is no request any more
+	if tunnel != nil { // the exchange has ended: the connection is no longer HTTP
 		w.(*http1.Request).Tunnel(x.Response.Header, tunnel)
 		tunnel.Close()
 	}
@@ -98,7 +104,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 		e = rt.target.execute(x, in)
 	}
 	if e.outcome == filters.ClientGone {
-		x.Response.Status = statusClientGone // nobody is there to read a response
+		x.Response.Status = statusClientGone // no client is there to read a response
 		return nil
 	}
 	own := x.Response.Local
@@ -155,7 +161,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) 
 	}
 }
 
-// spoils: refusals behind which it is not clear what the client still sends.
+// closesAfter reports whether it is unclear behind a refusal what the client still sends.
 func closesAfter(r filters.Reason) bool { return r == filters.BodyTooLarge || r == filters.BadRequest }
 
 func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
@@ -177,10 +183,10 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 	}
 	buf := message.LargeBuffer()
 	defer message.PutLargeBuffer(buf)
-	for here || x.Logical.Detach { // without the client the rest is read all the same where the attempt goes on, so that the service can finish
+	for here || x.Logical.Detach { // also without the client where the attempt goes on, so that the service can finish
 		began := time.Now()
 		if here {
-			w.Flush() // what comes next may be long in coming
+			w.Flush() // the next piece may be long in coming
 			e.response.Extend(time.Since(began))
 		}
 		n, err := e.response.Read(buf[:])
@@ -226,24 +232,28 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
-	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) { // this process was stopped for longer than the lease, or the store was gone for as long
-		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The claim of the key ran out before anything was sent. Nothing was done."}))
+	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
+		// This process was stopped for longer than the lease, or the store was unreachable for as long.
+		x.SetReply(refusal(filters.StoreUnavailable,
+			"The claim of the key ran out before anything was sent. Nothing was done."))
 		return result{outcome: filters.Refused}
 	}
-	answer, err := f.service.Send(x.Context(), x, m)
+	response, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
 		return f.failed(x, err)
 	}
-	status, header, length := answer.Head()
+	status, header, length := response.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
-	e := result{outcome: filters.Completed, response: answer, length: length}
+	e := result{outcome: filters.Completed, response: response, length: length}
 	switch {
 	case status == http.StatusSwitchingProtocols:
-		e.tunnel = answer.(*http1.Response) // only such a one was asked
+		e.tunnel = response.(*http1.Response) // only such a one was asked
 	case message.HasNoBody(x.Method, status):
 		x.Response.Whole = true
-	case length != 0 && (x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type"))):
+	case length == 0:
+		return f.buffer(x, e)
+	case x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type")):
 		e.streams = true
 	default:
 		return f.buffer(x, e)
@@ -251,7 +261,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	return e
 }
 
-// detach has what follows go on when the client leaves. It ends when the drain's limit is over all the same.
+// detach has what follows go on when the client leaves. It ends when the drain's limit is over all
+// the same.
 func detach(x *filters.Exchange, in inbound) {
 	if d, ok := in.(interface{ Detached() context.Context }); ok {
 		x.SetContext(d.Detached())
@@ -270,7 +281,6 @@ func bodyFailure(err error) error {
 
 // failed makes the reply for an attempt without a response.
 func (f *forward) failed(x *filters.Exchange, err error) result {
-	name := f.service.Name()
 	switch {
 	case errors.Is(err, upstream.ErrClientGone):
 		return result{outcome: filters.ClientGone}
@@ -280,20 +290,27 @@ func (f *forward) failed(x *filters.Exchange, err error) result {
 	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
-		x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."}))
+		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
-		x.SetReply(filters.Refuse(filters.UpstreamUnreachable, filters.Problem{Service: name, Detail: "No connection to the service came about. Nothing was sent."}))
+		f.refuse(x, filters.UpstreamUnreachable, "No connection to the service came about. Nothing was sent.")
 		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, upstream.ErrTimeout):
-		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{Service: name, Detail: "The service did not answer within " + f.timeout.String() + "."}))
+		f.refuse(x, filters.UpstreamTimeout, "The service did not answer within "+f.timeout.String()+".")
 		return result{outcome: filters.NoResponse}
 	}
-	x.SetReply(filters.Refuse(filters.UpstreamFailed, filters.Problem{Service: name, Detail: "The connection to the service broke after something was sent."}))
+	f.refuse(x, filters.UpstreamFailed, "The connection to the service broke after something was sent.")
 	return result{outcome: filters.NoResponse}
 }
 
-// spoofed: fields by which a client tells the gateway's word from a service's.
+// refuse sets the reply for an attempt without a response.
+func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail string) {
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: f.service.Name(), Detail: detail}))
+}
+
+// reservedField reports whether a field tells clients something that only the gateway may say: a
+// service cannot set it.
 func reservedField(name string) bool {
-	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") || filters.EqualName(name, "Idempotent-Original-Date")
+	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") ||
+		filters.EqualName(name, "Idempotent-Original-Date")
 }

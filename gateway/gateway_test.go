@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,214 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
-
-// running is a gateway in this process.
-type running struct {
-	t      *testing.T
-	file   string
-	at     Addresses
-	reload chan struct{}
-	stop   func() error
-	logs   *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-const head = `version: 1
-listen: {http: "127.0.0.1:0", maxHeader: 4KiB, maxBody: 64KiB, trustedProxies: [127.0.0.2/32]}
-admin: {address: "127.0.0.1:0"}
-store: {memory: {}}
-identity:
-  - header: {name: X-User, trusted: [127.0.0.1/32]}
-`
-
-func start(t *testing.T, text string) *running {
-	t.Helper()
-	return startWith(t, text, 0)
-}
-
-func startWith(t *testing.T, text string, drainLimit time.Duration) *running {
-	t.Helper()
-	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}), logs: &lockedBuffer{}}
-	g.configure(text)
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan Addresses, 1), make(chan error, 1)
-	go func() {
-		ended <- Run(ctx, Options{
-			Source:  &source.File{Path: g.file, Reload: g.reload},
-			OnReady: func(a Addresses) { ready <- a }, Logger: slog.New(slog.NewTextHandler(g.logs, nil)),
-			DrainLimit: drainLimit,
-		})
-	}()
-	select {
-	case g.at = <-ready:
-	case err := <-ended:
-		t.Fatalf("the gateway did not come up: %v", err)
-	case <-time.After(20 * time.Second):
-		t.Fatal("the gateway did not come up")
-	}
-	g.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	t.Cleanup(func() {
-		if err := g.stop(); err != nil {
-			t.Errorf("the gateway ended with %v", err)
-		}
-		if t.Failed() {
-			t.Log(g.logs.String())
-		}
-	})
-	return g
-}
-
-func (g *running) configure(text string) {
-	g.t.Helper()
-	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
-}
-
-// metric returns a metric's value, -1 without it.
-func (g *running) metric(name string) float64 {
-	g.t.Helper()
-	for line := range strings.Lines(fetch(g.t, "http://"+g.at.Admin+"/metrics", "GET", "").body) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
-			if err != nil {
-				g.t.Fatal(err)
-			}
-			return v
-		}
-	}
-	return -1
-}
-
-type got struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (a got) reason() string { return a.header.Get("Sluice-Reason") }
-
-func (g *running) do(method, path, body string, header ...string) got {
-	g.t.Helper()
-	return fetch(g.t, "http://"+g.at.HTTP+path, method, body, header...)
-}
-
-func fetch(t *testing.T, url, method, body string, header ...string) got {
-	t.Helper()
-	req, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Add(header[i], header[i+1])
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got{resp.StatusCode, resp.Header, string(b)}
-}
-
-var client = &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 30 * time.Second,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-
-// raw sends bytes as they are and returns what comes until the connection is closed.
-func (g *running) raw(message string) string {
-	g.t.Helper()
-	c, err := net.Dial("tcp", g.at.HTTP)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(c, message); err != nil {
-		g.t.Fatal(err)
-	}
-	b, err := io.ReadAll(c)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return string(b)
-}
-
-// service is an upstream that records what it saw.
-type service struct {
-	*httptest.Server
-	mu   sync.Mutex
-	seen []*http.Request
-	body []string
-}
-
-func newService(t *testing.T, h http.HandlerFunc) *service {
-	s := &service{}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		s.mu.Lock()
-		s.seen, s.body = append(s.seen, r), append(s.body, string(b))
-		s.mu.Unlock()
-		h(w, r)
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *service) last(t *testing.T) (*http.Request, string) {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.seen) == 0 {
-		t.Fatal("the service saw nothing")
-	}
-	return s.seen[len(s.seen)-1], s.body[len(s.body)-1]
-}
-
-func (s *service) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.seen)
-}
-
-func echo(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Sluice-Reason", "spoofed")
-	w.Header().Set("Idempotent-Replayed", "true")
-	w.Header().Set("X-Service", "1")
-	fmt.Fprintf(w, "%s %s", r.Method, r.RequestURI)
-}
 
 func TestForward(t *testing.T) {
 	s := newService(t, echo)
@@ -228,7 +27,8 @@ routes:
   - {name: show, match: {methods: [GET, HEAD], path: "/v1/orders/{id}"}, service: a}
   - {name: all, match: {methods: [GET, POST], path: /v1/**}, service: a}
 `)
-	r := g.do("GET", "/v1/orders/7?a=1&b=%20", "", "X-User", "ann", "Connection", "X-Hop", "X-Hop", "1", "Sluice-Principal", "evil",
+	r := g.do("GET", "/v1/orders/7?a=1&b=%20", "", "X-User", "ann", "Connection", "X-Hop", "X-Hop", "1",
+		"Sluice-Principal", "evil",
 		"sluice-transaction", "x", "X-Forwarded-For", "6.6.6.6", "Via", "1.0 x", "TE", "gzip", "Proxy-Connection", "x")
 	if r.status != 200 || r.body != "GET /v1/orders/7?a=1&b=%20" || r.header.Get("X-Service") != "1" {
 		t.Fatalf("got %+v", r)
@@ -238,8 +38,10 @@ routes:
 	}
 	saw, _ := s.last(t)
 	for name, want := range map[string]string{
-		"X-User": "ann", "Sluice-Principal": "ann", "X-Hop": "", "Sluice-Transaction": "", "X-Forwarded-For": "127.0.0.1",
-		"X-Forwarded-Proto": "http", "X-Forwarded-Host": g.at.HTTP, "Via": "1.0 x, 1.1 sluice", "Te": "", "Proxy-Connection": "", "Connection": "",
+		"X-User": "ann", "Sluice-Principal": "ann", "X-Hop": "", "Sluice-Transaction": "",
+		"X-Forwarded-For":   "127.0.0.1",
+		"X-Forwarded-Proto": "http", "X-Forwarded-Host": g.at.HTTP, "Via": "1.0 x, 1.1 sluice", "Te": "",
+		"Proxy-Connection": "", "Connection": "",
 		"Idempotency-Key": "", "Sluice-Attempt": "",
 	} {
 		if got := strings.Join(saw.Header.Values(name), "|"); got != want {
@@ -254,7 +56,8 @@ routes:
 	if saw, body := s.last(t); body != "body" || saw.Header.Get("Traceparent") != trace || saw.ContentLength != 4 {
 		t.Errorf("the service saw %v with %q", saw.Header, body)
 	}
-	if r := g.raw("GET /v1/orders/7 HTTP/1.0\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.0 200") && !strings.HasPrefix(r, "HTTP/1.1 200") {
+	if r := g.raw("GET /v1/orders/7 HTTP/1.0\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.0 200") &&
+		!strings.HasPrefix(r, "HTTP/1.1 200") {
 		t.Errorf("HTTP/1.0 without a Host: %.200q", r)
 	}
 	if r := g.do("HEAD", "/v1/orders/7", ""); r.status != 200 || r.body != "" || r.header.Get("Content-Length") == "" {
@@ -262,12 +65,14 @@ routes:
 	}
 	before := s.count()
 	for _, path := range []string{"/deny/a", "/v1/../deny/a", "/%64eny/a", "//deny/a", "/v1/%2e%2e/deny"} {
-		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(r, "HTTP/1.1 403") {
+		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(r,
+			"HTTP/1.1 403") {
 			t.Errorf("%s: %.80q", path, r)
 		}
 	}
 	for _, path := range []string{"/v1/..%2fdeny/a", "/v1/..;/deny/a", `/v1\..\deny`, "/v1/%00", "/.."} {
-		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.Contains(r, "Sluice-Reason: bad-request") || !strings.Contains(r, "Connection: close") {
+		if r := g.raw("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.Contains(r,
+			"Sluice-Reason: bad-request") || !strings.Contains(r, "Connection: close") {
 			t.Errorf("%s: %.200q", path, r)
 		}
 	}
@@ -293,11 +98,13 @@ routes: [{name: a, match: {methods: [POST, PUT], path: /a}, service: a}]
 		{g.do("POST", "/a", strings.Repeat("x", 64<<10+1)), 413, "body-too-large"},
 		{g.do("POST", "/a", "", "X-User", "ip:1.2.3.4"), 401, "unauthenticated"},
 	} {
-		if c.got.status != c.status || c.got.reason() != c.reason || c.got.header.Get("Content-Type") != "application/problem+json" {
+		if c.got.status != c.status || c.got.reason() != c.reason ||
+			c.got.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("got %+v, want %d %s", c.got, c.status, c.reason)
 		}
 		var p map[string]any
-		if err := json.Unmarshal([]byte(c.got.body), &p); err != nil || p["reason"] != c.reason || p["type"] != "urn:sluice:"+c.reason ||
+		if err := json.Unmarshal([]byte(c.got.body), &p); err != nil || p["reason"] != c.reason ||
+			p["type"] != "urn:sluice:"+c.reason ||
 			p["status"] != float64(c.status) || p["title"] == "" {
 			t.Errorf("%s: %s", c.reason, c.got.body)
 		}
@@ -329,7 +136,8 @@ routes:
 `)
 	first := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "k", "X-User", "ann")
 	again := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "k", "X-User", "ann")
-	if first.status != 201 || again.status != 201 || first.body != again.body || again.header.Get("Idempotent-Replayed") != "true" || s.count() != 1 {
+	if first.status != 201 || again.status != 201 || first.body != again.body ||
+		again.header.Get("Idempotent-Replayed") != "true" || s.count() != 1 {
 		t.Fatalf("first %+v, again %+v, the service saw %d", first, again, s.count())
 	}
 	if again.header.Get("RateLimit") == "" || again.header.Get("Ratelimit-Policy") != `"few";q=3;w=3600` {
@@ -340,10 +148,12 @@ routes:
 		t.Errorf("reused: %+v", reused)
 	}
 	limited := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "l", "X-User", "ann")
-	if limited.status != 429 || limited.reason() != "rate-limited" || limited.header.Get("Retry-After") == "" || !strings.Contains(limited.body, `"limit":"few"`) {
+	if limited.status != 429 || limited.reason() != "rate-limited" || limited.header.Get("Retry-After") == "" ||
+		!strings.Contains(limited.body, `"limit":"few"`) {
 		t.Errorf("limited: %+v", limited)
 	}
-	if r := g.do("POST", "/v1/orders", "{}", "X-User", "bob"); r.status != 400 || r.reason() != "idempotency-key-missing" {
+	if r := g.do("POST", "/v1/orders", "{}", "X-User", "bob"); r.status != 400 ||
+		r.reason() != "idempotency-key-missing" {
 		t.Errorf("no key: %+v", r)
 	}
 
@@ -352,13 +162,15 @@ routes:
 	if !strings.Contains(records.body, `"state": "answered"`) || !strings.Contains(records.body, `"status": 201`) {
 		t.Errorf("records: %s", records.body)
 	}
-	for state, want := range map[string]string{"answered": `"principal": "ann"`, "unknown": `"records": []`, "in-flight": `"records": []`, "done": "state is in-flight"} {
+	for state, want := range map[string]string{"answered": `"principal": "ann"`, "unknown": `"records": []`,
+		"in-flight": `"records": []`, "done": "state is in-flight"} {
 		if r := fetch(t, admin+"/api/idempotency?state="+state, "GET", ""); !strings.Contains(r.body, want) {
 			t.Errorf("records in state %s: %s", state, r.body)
 		}
 	}
 	body := `{"route":"create","principal":"ann","key":"k"}`
-	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body, "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site"); r.status != 403 {
+	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body, "Origin", "http://evil.test", "Sec-Fetch-Site",
+		"cross-site"); r.status != 403 {
 		t.Errorf("a web page may forget records: %+v", r)
 	}
 	if r := fetch(t, admin+"/api/idempotency/forget", "POST", body); r.status != 200 {
@@ -459,7 +271,8 @@ routes:
 	}
 }
 
-// A request is never sent twice, though it carries an Idempotency-Key, and a closed pooled connection is found out before.
+// A request is never sent twice, though it carries an Idempotency-Key, and a closed pooled
+// connection is found out before.
 func TestNoSilentResend(t *testing.T) {
 	var served atomic.Int64
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -499,13 +312,15 @@ routes:
 	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "1"); r.status != 200 {
 		t.Fatalf("the first: %+v", r)
 	}
-	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "2"); r.status != 502 || r.reason() != "upstream-failed" || served.Load() != 2 {
+	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "2"); r.status != 502 || r.reason() != "upstream-failed" ||
+		served.Load() != 2 {
 		t.Errorf("the second: %+v, the service saw %d", r, served.Load())
 	}
 	if r := g.do("POST", "/a", "{}", "Idempotency-Key", "3"); r.status != 200 || served.Load() != 3 {
 		t.Errorf("on a new connection: %+v, the service saw %d", r, served.Load())
 	}
-	// Where the route says that the service honours the key, and the service's retries allow it, it is sent again.
+	// Where the route says that the service honours the key, and the service's retries allow it, it
+	// is sent again.
 	if r := g.do("POST", "/retry", "{}", "Idempotency-Key", "4"); r.status != 200 || served.Load() != 5 {
 		t.Errorf("with onUnknown: retry: %+v, the service saw %d", r, served.Load())
 	}
@@ -563,12 +378,14 @@ routes: [{name: all, match: {path: /**}, service: a, idempotency: {}}]
 	if r.status != 503 || r.reason() != "breaker-open" || r.header.Get("Retry-After") == "" {
 		t.Fatalf("got %+v", r)
 	}
-	if m := fetch(t, "http://"+g.at.Admin+"/metrics", "GET", ""); !strings.Contains(m.body, `sluice_breaker_state{service="a"} 2`) ||
+	if m := fetch(t, "http://"+g.at.Admin+"/metrics", "GET", ""); !strings.Contains(m.body,
+		`sluice_breaker_state{service="a"} 2`) ||
 		!strings.Contains(m.body, `sluice_requests_total{code="503",reason="breaker-open",route="all"} 1`) {
 		t.Error("the metrics do not show the open breaker")
 	}
 	fail.Store(false)
-	until(t, func() bool { return g.do("POST", "/", "{}", "Idempotency-Key", "k").status == 200 }) // the key was free again
+	// The key was free again.
+	until(t, func() bool { return g.do("POST", "/", "{}", "Idempotency-Key", "k").status == 200 })
 }
 
 func TestStreaming(t *testing.T) {
@@ -596,14 +413,16 @@ routes: [{name: all, match: {path: /**}, service: a}]
 func TestReload(t *testing.T) {
 	s := newService(t, echo)
 	conf := func(path string) string {
-		return head + "services: {a: {endpoints: [\"" + s.URL + "\"]}}\nroutes: [{name: a, match: {path: " + path + "}, service: a}]\n"
+		return head + "services: {a: {endpoints: [\"" + s.URL + "\"]}}\nroutes: [{name: a, match: {path: " + path +
+			"}, service: a}]\n"
 	}
 	g := start(t, conf("/one"))
 	g.configure(conf("/two"))
 	g.reload <- struct{}{}
 	until(t, func() bool { return g.do("GET", "/two", "").status == 200 && g.do("GET", "/one", "").status == 404 })
 
-	for _, broken := range []string{conf("/three") + "nonsense: 1\n", strings.Replace(conf("/three"), "4KiB", "8KiB", 1), ": :"} {
+	for _, broken := range []string{conf("/three") + "nonsense: 1\n",
+		strings.Replace(conf("/three"), "4KiB", "8KiB", 1), ": :"} {
 		g.configure(broken)
 		g.reload <- struct{}{}
 	}
@@ -672,12 +491,50 @@ func TestPanicInTheEngine(t *testing.T) {
 	}
 }
 
-func until(t *testing.T, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); {
-		if time.Now().After(deadline) {
-			t.Fatal("the condition did not come about")
+// A keyed request goes on without its client, but not beyond the drain's limit.
+func TestDrainLimitHoldsForKeyedRequests(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := newService(t, func(http.ResponseWriter, *http.Request) { <-release })
+	g := startWith(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 60s}}
+routes: [{name: all, match: {path: /**}, service: a, idempotency: {}}]
+`, 200*time.Millisecond)
+	c := g.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n")
+	until(t, func() bool { return s.count() == 1 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- g.stop() }()
+	select {
+	case <-stopped:
+	case <-time.After(20 * time.Second):
+		t.Error("the gateway waits for a service that hangs")
+	}
+	close(release)
+}
+
+// The drain's end is no failure: what is still in flight then is cut off.
+func TestDrainIsBounded(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) { <-hang })
+	gw := startWith(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`, 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+gw.at.HTTP+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
 		}
-		time.Sleep(5 * time.Millisecond)
+	}()
+	until(t, func() bool { return s.count() == 1 })
+	if err := gw.stop(); err != nil {
+		t.Errorf("the gateway ended with %v", err)
 	}
 }

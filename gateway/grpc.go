@@ -8,9 +8,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// refuseGRPC writes a refusal as a client of gRPC understands it: a response of HTTP status 200 that is nothing but a head, with a grpc-status and a
-// grpc-message in it (PROTOCOL-HTTP2.md of gRPC, "Trailers-Only"). Fields such as Sluice-Reason become metadata. The problem document is left out but
-// for its sentence; metrics and logs keep the HTTP status.
+// refuseGRPC writes a refusal as a client of gRPC understands it: a response of HTTP status 200
+// that is nothing but a head, with a grpc-status and a grpc-message in it (PROTOCOL-HTTP2.md of
+// gRPC, "Trailers-Only"). Fields such as Sluice-Reason become metadata. The problem document is
+// left out but for its sentence; metrics and logs keep the HTTP status.
 func refuseGRPC(w outbound, r *filters.Response) {
 	h := make(filters.Header, 0, len(r.Header)+2)
 	for _, f := range r.Header {
@@ -29,7 +30,8 @@ func refuseGRPC(w outbound, r *filters.Response) {
 	w.Head(http.StatusOK, h, 0)
 }
 
-// grpcMessage encodes a text as the protocol wants it: what is not printable ASCII, and the percent sign, by its bytes.
+// grpcMessage encodes a text as the protocol wants it: what is not printable ASCII, and the percent
+// sign, by its bytes.
 func grpcMessage(text string) string {
 	const digit = "0123456789ABCDEF"
 	b := make([]byte, 0, len(text))

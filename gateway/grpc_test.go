@@ -22,7 +22,8 @@ func framed(text string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(text))), text...)
 }
 
-// grpcService is a service that answers calls by hand. What a call does is its path; each counts as one execution.
+// grpcService is a service that answers calls by hand. What a call does is its path; each counts as
+// one execution.
 type grpcService struct {
 	*http2Service
 	runs  atomic.Int64
@@ -194,8 +195,11 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
 				t.Errorf("%s: %s is %q and then %q", action, name, first.header.Get(name), again.header.Get(name))
 			}
 		}
-		if again.status() != want.status || again.body != want.body || again.header.Get("Idempotent-Replayed") != "true" || fmt.Sprint(again.trailer) != fmt.Sprint(first.trailer) {
-			t.Errorf("%s: the replay is %.200v, trailer %v; want that of %v", action, again, again.trailer, first.trailer)
+		if again.status() != want.status || again.body != want.body ||
+			again.header.Get("Idempotent-Replayed") != "true" ||
+			fmt.Sprint(again.trailer) != fmt.Sprint(first.trailer) {
+			t.Errorf("%s: the replay is %.200v, trailer %v; want that of %v", action, again, again.trailer,
+				first.trailer)
 		}
 	}
 }
@@ -261,9 +265,12 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
 			}
 		}
 	}
-	for _, path := range []string{"/s/pair", "/small/long"} { // two messages at once, and one that is longer than the route keeps
-		first, again := grpcCall(t, c, "http://"+g.at.HTTP+path, "both"), grpcCall(t, c, "http://"+g.at.HTTP+path, "both")
-		if first.status() != "trailer 0" || len(first.body) < 2*len(framed("one")) || again.header.Get("Sluice-Reason") != string(filters.ResponseNotReplayable) {
+	// Two messages at once, and one that is longer than the route keeps.
+	for _, path := range []string{"/s/pair", "/small/long"} {
+		first, again := grpcCall(t, c, "http://"+g.at.HTTP+path, "both"),
+			grpcCall(t, c, "http://"+g.at.HTTP+path, "both")
+		if first.status() != "trailer 0" || len(first.body) < 2*len(framed("one")) ||
+			again.header.Get("Sluice-Reason") != string(filters.ResponseNotReplayable) {
 			t.Errorf("%s: %.100v and then %v", path, first, again)
 		}
 	}
@@ -328,7 +335,8 @@ limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes
 		{"/limited/0", "", "head 8", filters.RateLimited},
 	} {
 		r := grpcCall(t, c, base+want.path, want.key)
-		if r.status() != want.status || r.header.Get("Sluice-Reason") != string(want.reason) || r.body != "" || r.header.Get("Grpc-Message") == "" ||
+		if r.status() != want.status || r.header.Get("Sluice-Reason") != string(want.reason) || r.body != "" ||
+			r.header.Get("Grpc-Message") == "" ||
 			r.header.Get("Content-Type") != "application/grpc" {
 			t.Errorf("%s: %+v", want.path, r)
 		}
@@ -337,29 +345,35 @@ limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes
 		t.Errorf("%v refusals were counted as 404", n)
 	}
 
-	// A duplicate while the first one runs. Two at once: the first holds the claim until it is told to go on.
+	// A duplicate while the first one runs. Two at once: the first holds the claim until it is told
+	// to go on.
 	var both sync.WaitGroup
 	both.Go(func() { grpcCall(t, c, base+"/s/late", "busy") })
 	until(t, func() bool { return s.runs.Load() >= 2 })
 	r := grpcCall(t, c, base+"/s/late", "busy")
-	if reason := r.header.Get("Sluice-Reason"); reason == string(filters.RequestInProgress) && r.status() != "head 10" || reason != string(filters.RequestInProgress) && reason != string(filters.ResponseNotReplayable) {
+	if reason := r.header.Get("Sluice-Reason"); reason == string(filters.RequestInProgress) &&
+		r.status() != "head 10" || reason != string(filters.RequestInProgress) &&
+		reason != string(filters.ResponseNotReplayable) {
 		t.Errorf("a duplicate meanwhile: %v", r)
 	}
 	goOn(t, s.more)
 	both.Wait()
 
 	// Whoever speaks something else sees what it always has.
-	if r := g.do("POST", "/nowhere", "{}", "Content-Type", "application/grpc-web"); r.status != 404 || r.header.Get("Content-Type") != "application/problem+json" {
+	if r := g.do("POST", "/nowhere", "{}", "Content-Type", "application/grpc-web"); r.status != 404 ||
+		r.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("gRPC-Web: %+v", r)
 	}
 }
 
-// A status that comes alone ends the call for the client too, whatever he still has to say: as a head with more to come it would be none.
+// A status that comes alone ends the call for the client too, whatever he still has to say: as a
+// head with more to come it would be none.
 func TestGRPCStatusAloneEndsTheCall(t *testing.T) {
 	t.Parallel()
 	address := framesService(t, func(f frames, got http2.Frame) {
 		if _, ok := got.(*http2.HeadersFrame); ok { // it does not even end the upload
-			f.fields(got.Header().StreamID, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "7")
+			f.fields(got.Header().StreamID, true, ":status", "200", "content-type", "application/grpc", "grpc-status",
+				"7")
 		}
 	})
 	g := start(t, head+`
@@ -379,7 +393,8 @@ services: {a: {endpoints: ["h2c://`+address+`"]}}`+grpcRoutes)
 }
 
 func TestGRPCMessage(t *testing.T) {
-	for text, want := range map[string]string{"": "", "as it is: ~": "as it is: ~", "50 %": "50 %25", "größe\n": "gr%C3%B6%C3%9Fe%0A"} {
+	for text, want := range map[string]string{"": "", "as it is: ~": "as it is: ~", "50 %": "50 %25",
+		"größe\n": "gr%C3%B6%C3%9Fe%0A"} {
 		if got := grpcMessage(text); got != want {
 			t.Errorf("%q becomes %q", text, got)
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// bookkeeper is a service that breaks off its first answer to each key, in the middle of things, and can be asked what it did.
+// bookkeeper is a service that breaks off its first answer to each key, in the middle of things,
+// and can be asked what it did.
 type bookkeeper struct {
 	mu       sync.Mutex
 	orders   map[string]string // by injected key
@@ -26,7 +27,8 @@ func (b *bookkeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		order, ok := b.orders[r.PathValue("key")]
 		switch {
-		case r.PathValue("key") != key || r.Header.Get("Sluice-Principal") != "ann" || r.Header.Get("Sluice-Attempt") != "1" || r.Header.Get("Content-Type") != "":
+		case r.PathValue("key") != key || r.Header.Get("Sluice-Principal") != "ann" ||
+			r.Header.Get("Sluice-Attempt") != "1" || r.Header.Get("Content-Type") != "":
 			http.Error(w, fmt.Sprintf("asked with %v", r.Header), http.StatusBadRequest)
 		case !ok:
 			http.NotFound(w, r)
@@ -66,7 +68,8 @@ routes:
     idempotency: {required: true, onUnknown: probe, probe: {method: GET, path: "/v1/orders/by-key/{key}", done: [200], notDone: [404]}}
 `)
 			order := func() got {
-				return g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "secret-key-7", "X-User", "ann", "Content-Type", "application/json")
+				return g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "secret-key-7", "X-User", "ann",
+					"Content-Type", "application/json")
 			}
 			if first := order(); first.status != 502 || first.reason() != "upstream-failed" {
 				t.Fatalf("the first: %+v", first)
@@ -76,7 +79,8 @@ routes:
 			if forgets {
 				status, body, attempts = 201, `{"order":2}`, "1 2"
 			}
-			if second.status != status || second.body != body || third.status != status || third.body != body || third.header.Get("Idempotent-Replayed") != "true" {
+			if second.status != status || second.body != body || third.status != status || third.body != body ||
+				third.header.Get("Idempotent-Replayed") != "true" {
 				t.Errorf("second %+v\nthird %+v", second, third)
 			}
 			if got := strings.Join(b.attempts, " "); got != attempts {
@@ -96,7 +100,8 @@ routes:
 func TestEncryptedStore(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "confidential") })
-	keys := []string{base64.StdEncoding.EncodeToString(make([]byte, 32)), base64.StdEncoding.EncodeToString(append(make([]byte, 31), 1))}
+	keys := []string{base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		base64.StdEncoding.EncodeToString(append(make([]byte, 31), 1))}
 	conf := func(list string) string {
 		return strings.Replace(head, "{memory: {}}", "{embedded: {dir: ./data}, encryption: {keys: ["+list+"]}}", 1) + `
 services: {a: {endpoints: ["` + s.URL + `"]}}
@@ -145,7 +150,8 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 	if s.count() != 3 {
 		t.Errorf("%d executions, want 3", s.count())
 	}
-	if records, steps := g.metric("sluice_store_records"), g.metric("sluice_store_steps_total"); records != 2 || steps < 4 || g.metric("sluice_store_syncs_total") < 1 {
+	if records, steps := g.metric("sluice_store_records"),
+		g.metric("sluice_store_steps_total"); records != 2 || steps < 4 || g.metric("sluice_store_syncs_total") < 1 {
 		t.Errorf("the store shows %v records and %v steps", records, steps)
 	}
 }
@@ -166,7 +172,8 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 `)
 	for i, want := range []int{200, 200, 429} {
 		r := g.do("POST", "/v1/orders", "{}", "Idempotency-Key", fmt.Sprint(i), "X-User", "ann")
-		if r.status != want || want == 429 && (r.reason() != "too-many-open-keys" || r.header.Get("Retry-After") == "") {
+		if r.status != want || want == 429 &&
+			(r.reason() != "too-many-open-keys" || r.header.Get("Retry-After") == "") {
 			t.Errorf("key %d: %+v", i, r)
 		}
 	}

@@ -36,7 +36,8 @@ func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 // server makes the server of one listener; without tlsConfig one without TLS.
 func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	o := http1.Options{
-		Handler: f.dispatcher, HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
+		Handler:       f.dispatcher,
+		HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
 		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve, Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
@@ -52,8 +53,9 @@ func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, erro
 	}
 	h, err := proxyproto.ReadHeader(c)
 	if err != nil {
-		if !errors.Is(err, io.EOF) { // a check whether the port is open says nothing
-			f.logger.Warn("a connection does not begin as listen.proxyProtocol has it and is closed", "peer", peer.String(), "error", err)
+		if !errors.Is(err, io.EOF) { // a check whether the port is open sends nothing
+			f.logger.Warn("a connection does not begin with the header that listen.proxyProtocol demands and is closed",
+				"peer", peer.String(), "error", err)
 		}
 		return peer, err
 	}
@@ -63,12 +65,13 @@ func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, erro
 	return peer, nil // a check by the proxy itself
 }
 
-// Descriptors that are kept for everything but clients and the connections to services that their requests need: listeners, stores,
-// logs, health checks.
+// Descriptors that are kept for everything but clients and the connections to services that their
+// requests need: listeners, stores, logs, health checks.
 const descriptorsKept = 64
 
-// connectionsMax is how many clients' connections may be open: as configured, or as many as the process has descriptors for, since each
-// may need a second one to a service. Without that a flood of clients would leave none for those who are served.
+// connectionsMax is how many connections of clients may be open: as configured, or as many as the
+// process has descriptors for, since each may need a second one to a service. Without that many
+// clients would leave none for those that are served.
 func connectionsMax(configured int, logger *slog.Logger) int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -78,7 +81,7 @@ func connectionsMax(configured int, logger *slog.Logger) int {
 	if int64(configured) <= possible {
 		return configured
 	}
-	logger.Warn("fewer connections than configured are taken: the limit of open files is too low", "listen.maxConnections", configured,
-		"open_files", limit.Cur, "connections", possible)
+	logger.Warn("fewer connections than configured are taken: the limit of open files is too low",
+		"listen.maxConnections", configured, "open_files", limit.Cur, "connections", possible)
 	return int(possible)
 }

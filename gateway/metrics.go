@@ -52,7 +52,7 @@ func (m *metrics) pendingTransactions(n func() int) {
 func (m *metrics) transaction() transaction.Metrics {
 	event := func(name string) filters.Counter { return m.transactions.WithLabelValues(name) }
 	return transaction.Metrics{
-		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"), Doubts: event("doubted"),
+		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"), Unacknowledged: event("doubted"),
 		BranchCalls: event("branch-call"), BranchErrors: event("branch-error"),
 	}
 }

@@ -11,15 +11,17 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
-// normalize makes the path canonical and the header the gateway's own. The header has no field of the connection any more; peer is x.Peer as
-// text. nil means that the exchange may be routed; a reply is a refusal before routing, after which the connection is closed.
+// normalize makes the path canonical and replaces the fields that are the gateway's to set. The
+// header has no field of the connection any more; peer is x.Peer as text. nil means that the
+// exchange may be routed; a reply is a refusal before routing, after which the connection is
+// closed.
 func (e *engine) normalize(x *filters.Exchange, peer string, length int64) *filters.Reply {
 	if length > int64(e.cfg.Listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
 	path, err := router.Canonical(x.Path)
 	if err != nil {
-		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: strings.TrimPrefix(err.Error(), "router: ") + "."})
+		return refusal(filters.BadRequest, strings.TrimPrefix(err.Error(), "router: ")+".")
 	}
 	x.Path = path
 	e.normalizeHeader(x, peer)
@@ -27,11 +29,11 @@ func (e *engine) normalize(x *filters.Exchange, peer string, length int64) *filt
 }
 
 func (e *engine) bodyTooLarge() *filters.Reply {
-	return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + e.cfg.Listen.MaxBody.String() + "."})
+	return refusal(filters.BodyTooLarge, "The body is longer than "+e.cfg.Listen.MaxBody.String()+".")
 }
 
-// normalizeHeader takes out what is the gateway's own, establishes the client's address and prepares what the service is told about the
-// way that the request came.
+// normalizeHeader removes the fields that only the gateway sets, establishes the client's address
+// and prepares what the service is told about the way that the request came.
 func (e *engine) normalizeHeader(x *filters.Exchange, peer string) {
 	x.Client = x.Peer
 	forwardedFor, proto, host := "", "", ""
@@ -71,8 +73,8 @@ func (e *engine) normalizeHeader(x *filters.Exchange, peer string) {
 	x.Inject.Add("traceparent", trace)
 }
 
-// ours: fields of which the gateway alone says what a service sees. A name with underscores is the same one to servers that read them as
-// hyphens.
+// ownField reports whether a field is the gateway's to set: a service sees no other value of it. A
+// name with underscores is the same one to servers that read them as hyphens.
 func ownField(name string) bool {
 	switch len(name) {
 	case 3:
@@ -82,7 +84,8 @@ func ownField(name string) bool {
 	case 11:
 		return filters.EqualName(name, "Traceparent")
 	case 15, 16, 17:
-		if equalFolded(name, "X-Forwarded-For") || equalFolded(name, "X-Forwarded-Host") || equalFolded(name, "X-Forwarded-Proto") || equalFolded(name, "Idempotency-Key") && name[11] == '_' {
+		if equalFolded(name, "X-Forwarded-For") || equalFolded(name, "X-Forwarded-Host") ||
+			equalFolded(name, "X-Forwarded-Proto") || equalFolded(name, "Idempotency-Key") && name[11] == '_' {
 			return true
 		}
 	}
@@ -115,8 +118,8 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// clientOf walks the chain of proxies from the nearest on and returns the first that is not trusted, or the farthest that
-// still reads as an address.
+// clientOf walks the chain of proxies from the nearest on and returns the first that is not
+// trusted, or the farthest that still reads as an address.
 func clientOf(peer netip.Addr, forwardedFor string, trusted []netip.Prefix) netip.Addr {
 	client := peer
 	for forwardedFor != "" {
@@ -152,7 +155,8 @@ func validTraceparent(v string) bool {
 	return strings.Trim(v[3:35], "0") != "" && strings.Trim(v[36:52], "0") != ""
 }
 
-// appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; nothing is kept secret by them.
+// appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; they keep
+// no secret.
 func appendRandom(dst []byte, n int) []byte {
 	for range n {
 		dst = hex.AppendEncode(dst, binary.NativeEndian.AppendUint64(make([]byte, 0, 8), rand.Uint64()))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -12,9 +13,52 @@ import (
 	"time"
 )
 
+// A service behind TLS that says more than was asked: the surplus is the answer of no later
+// request.
+func TestSurplusResponseOverTLSIsNobodys(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{ours.issue("service", "service")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	written := make(chan struct{}, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for r := bufio.NewReader(c); ; {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"+req.URL.Path[:4])
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison") // in a record of its own
+					written <- struct{}{}
+				}
+			}()
+		}
+	}()
+	g := start(t, head+`
+services: {a: {endpoints: ["https://`+l.Addr().String()+`"], tls: {ca: `+ours.dir+`/ca.crt}}}`+allToA)
+	for _, path := range []string{"/one", "/two", "/six", "/ten"} {
+		if r := g.do("GET", path, ""); r.status != 200 || r.body != path {
+			t.Errorf("%s is answered with %d %q", path, r.status, r.body)
+		}
+		<-written
+	}
+}
+
 const okay = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// A client that leaves while it waits: the service learns of it, the request is counted as such, and the breaker not.
+// A client that leaves while it waits: the service learns of it, the request is counted as such,
+// and the breaker not.
 func TestClientGoneWhileWaiting(t *testing.T) {
 	t.Parallel()
 	var begun, gone atomic.Int64
@@ -53,7 +97,8 @@ services: {a: {endpoints: ["http://`+address+`"], timeout: 60s, breaker: {minReq
 	}
 }
 
-// A pooled connection that the service has closed is found out before a request goes out on it, so a POST is sent once.
+// A pooled connection that the service has closed is found out before a request goes out on it, so
+// a POST is sent once.
 func TestStalePooledConnection(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -82,14 +127,16 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 			t.Errorf("request %d: %+v", i, r)
 		}
 		at := <-closed
-		until(t, func() bool { return time.Since(at) > 5*time.Millisecond }) // a connection is not looked at that has just been used
+		// A connection is not looked at that has just been used.
+		until(t, func() bool { return time.Since(at) > 5*time.Millisecond })
 	}
 	if seen.Load() != 7 {
 		t.Errorf("the service saw %d of 7 requests", seen.Load())
 	}
 }
 
-// A service that closes behind a request, without an answer: what is safe is repeated where the retries say so, and nothing else.
+// A service that closes behind a request, without an answer: what is safe is repeated where the
+// retries say so, and nothing else.
 func TestRepeatsOnPooledConnections(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -135,7 +182,8 @@ routes:
 		}
 		before := seen.Load() - 1
 		r := g.do(c.method, c.path, "")
-		if n := seen.Load() - before; r.status != c.status || r.status == 502 && r.reason() != "upstream-failed" || n != c.executions {
+		if n := seen.Load() - before; r.status != c.status || r.status == 502 && r.reason() != "upstream-failed" ||
+			n != c.executions {
 			t.Errorf("%s %s: %+v, %d requests came; want %d and %d", c.method, c.path, r, n, c.status, c.executions)
 		}
 		if c.status == 200 { // leave no used connection behind
@@ -144,8 +192,9 @@ routes:
 	}
 }
 
-// A service that answers before it has the body: the answer comes through while the client still sends, and to one that has sent all.
-func TestEarlyAnswers(t *testing.T) {
+// A service that answers before it has the body: the answer comes through while the client still
+// sends, and to one that has sent all.
+func TestEarlyResponses(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20
 	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
@@ -189,7 +238,8 @@ routes:
 `)
 	c := g.dial()
 	c.send(get("/1") + "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" + get("/fixed") +
-		"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n" + get("/4") + "GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get("/6"))
+		"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n" + get("/4") +
+		"GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + get("/6"))
 	for _, want := range []string{"GET/1", "POST/2", "fixed", "POST/3", "GET/4", "GET/5"} {
 		if r := c.answer(); r.body != want {
 			t.Errorf("got %+v, want %s", r, want)

@@ -73,7 +73,8 @@ services: {a: {endpoints: ["http://`+l.Addr().String()+`"]}}`+allToA)
 	if r := g.do("GET", "/", ""); r.status != 200 || r.body != g.at.HTTP+" ::1 ip:::1" {
 		t.Errorf("got %+v", r)
 	}
-	if r := g.raw("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\nConnection: close\r\n\r\n"); !strings.Contains(r, "[2001:db8::1]:80 ::1") {
+	if r := g.raw("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\nConnection: close\r\n\r\n"); !strings.Contains(r,
+		"[2001:db8::1]:80 ::1") {
 		t.Errorf("got %.300q", r)
 	}
 }
@@ -90,7 +91,8 @@ func TestHTTPSEndpoint(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, r.TLS.PeerCertificates[0].Subject.CommonName+" "+r.Proto)
 	}))
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{ours.issue("service", "service")}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ours.issue("service", "service")}, ClientCAs: roots,
+		ClientAuth: tls.RequireAndVerifyClientCert}
 	s.Config.ErrorLog = quietLog()
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -124,12 +126,14 @@ routes:
 	}
 	for _, path := range []string{"/misnamed", "/foreign", "/system"} {
 		for range 2 { // nothing was dispatched, so the key is free again
-			if r := g.do("POST", path, "{}", "Idempotency-Key", "1"); r.status != 502 || r.reason() != "upstream-unreachable" {
+			if r := g.do("POST", path, "{}", "Idempotency-Key", "1"); r.status != 502 ||
+				r.reason() != "upstream-unreachable" {
 				t.Errorf("%s: %+v", path, r)
 			}
 		}
 	}
-	// TLS 1.3 lets a service refuse a client only after the client's side of the handshake, so what was sent is not known.
+	// TLS 1.3 lets a service refuse a client only after the client's side of the handshake, so what
+	// was sent is not known.
 	if r := g.do("GET", "/nameless", ""); r.status != 502 {
 		t.Errorf("without a certificate: %+v", r)
 	}
@@ -170,7 +174,8 @@ func TestRepeatsGoToAnotherEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.Close()
-	// Takes the connection, reads the request and closes it: not to be repeated for a POST, whatever the retries.
+	// Takes the connection, reads the request and closes it: not to be repeated for a POST,
+	// whatever the retries.
 	var read atomic.Int64
 	closing := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		if req, err := http.ReadRequest(r); err == nil {
@@ -195,7 +200,8 @@ routes:
 		}
 	}
 	if s.count() != 30 || g.metric(`sluice_upstream_retries_total{service="a"}`) < 1 {
-		t.Errorf("the service saw %d requests, %g were repeated", s.count(), g.metric(`sluice_upstream_retries_total{service="a"}`))
+		t.Errorf("the service saw %d requests, %g were repeated", s.count(),
+			g.metric(`sluice_upstream_retries_total{service="a"}`))
 	}
 	until(t, func() bool { return g.do("POST", "/once", "{}").reason() == "upstream-unreachable" })
 	if r := g.do("POST", "/closing", "{}"); r.status != 502 || r.reason() != "upstream-failed" || read.Load() != 1 {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// patient is a service with a health check that can be made to fail or hang, and counts what else it gets.
+// patient is a service with a health check that can be made to fail or hang, and counts what else
+// it gets.
 type patient struct {
 	*service
 	checks, other, requests atomic.Int64 // checks of /healthz and of /other
@@ -110,7 +111,8 @@ routes: [{name: all, match: {path: /**}, service: stays}]
 	}
 	g := start(t, services(`a: {endpoints: ["`+one.URL+`"], health: {path: /healthz, every: 100ms}}`))
 	until(t, func() bool { return one.checks.Load() > 0 })
-	// still reports that a counter stands still while another service, which stays, is checked five times. One check may have been under way.
+	// still reports that a counter stands still while another service, which stays, is checked five
+	// times. One check may have been under way.
 	still := func(n *atomic.Int64) bool {
 		from, before := stays.checks.Load(), n.Load()
 		until(t, func() bool { return stays.checks.Load() >= from+5 })
@@ -131,7 +133,8 @@ routes: [{name: all, match: {path: /**}, service: stays}]
 	}
 }
 
-// A check that nobody answers counts as failed after its own time, and one that is not even taken too.
+// A check that nobody answers counts as failed after its own time, and one that is not even taken
+// too.
 func TestHealthOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	dead, err := net.Listen("tcp", "127.0.0.1:0")

@@ -68,7 +68,8 @@ routes:
 		}
 		body, err := io.ReadAll(resp.Body)
 		if !c.broken && (resp.StatusCode != c.status || resp.Header.Get("Sluice-Reason") != c.reason || err != nil) {
-			t.Errorf("%s: %d %s, %v, want %d %s", c.path, resp.StatusCode, resp.Header.Get("Sluice-Reason"), err, c.status, c.reason)
+			t.Errorf("%s: %d %s, %v, want %d %s", c.path, resp.StatusCode, resp.Header.Get("Sluice-Reason"), err,
+				c.status, c.reason)
 		}
 		if c.broken && (resp.StatusCode != 200 || err == nil) {
 			t.Errorf("%s: %d, and the body looks whole: %.100q", c.path, resp.StatusCode, body)
@@ -96,7 +97,8 @@ const (
 	inBits = okHead + "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
 )
 
-// misbehave answers as the path says, and closes the connection where the answer alone is not the trick.
+// misbehave answers as the path says, and closes the connection where the answer alone is not the
+// trick.
 func misbehave(c net.Conn, path string) {
 	write := func(s string) bool {
 		_, err := io.WriteString(c, s)
@@ -126,11 +128,13 @@ func misbehave(c net.Conn, path string) {
 	}
 	switch path {
 	case "/drip":
+		pace := time.NewTicker(5 * time.Millisecond) // this is the trick: there is always something to read
+		defer pace.Stop()
 		for _, b := range []byte("HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 1<<20)) {
 			if _, err := c.Write([]byte{b}); err != nil {
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // this is the trick: there is always something to read
+			<-pace.C
 		}
 	case "/silent":
 		io.Copy(io.Discard, c)

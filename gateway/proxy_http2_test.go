@@ -11,7 +11,84 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
+
+// What HTTP/2 carries and HTTP/1.1 cannot does not get through: the service would read another
+// request than the one that was routed.
+func TestNothingIsSmuggledDownFromHTTP2(t *testing.T) {
+	s := newService(t, echo)
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes:
+  - {name: deny, match: {path: /internal/**}, respond: {status: 403}}
+  - {name: all, match: {path: /**}, service: a}
+`)
+	for _, c := range []struct{ method, path, authority, host string }{
+		{"GET /internal/x HTTP/1.1", "/y", "a", ""},
+		{"GET\t", "/y", "a", ""},
+		{"GET", "/y?a HTTP/1.1", "a", ""},
+		{"GET", "/y?a#b", "a", ""},
+		{"GET", "/y", "a b", ""},
+		{"GET", "/y", "a/../b", ""},
+		{"GET", "/y", "a", "evil"},
+	} {
+		if status := h2(t, g.at.HTTP, c.method, c.path, c.authority, c.host); status != "400" && status != "" {
+			t.Errorf("%+v: %s", c, status)
+		}
+	}
+	if n := s.count(); n != 0 {
+		t.Errorf("the service saw %d requests", n)
+	}
+	if status := h2(t, g.at.HTTP, "GET", "/y?a=b", "a", ""); status != "200" {
+		t.Errorf("a sound request: %s", status)
+	}
+}
+
+// h2 sends one request as frames and returns the status; "" when the stream or the connection was
+// ended.
+func h2(t *testing.T, address, method, path, authority, host string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := f.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	var block strings.Builder
+	e := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", authority},
+		{":path", path}, {"host", host}} {
+		if field[1] != "" {
+			e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		}
+	}
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()),
+		EndStream: true, EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return ""
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			return frame.PseudoValue("status")
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return ""
+		}
+	}
+}
 
 // echoPieces sends each piece back as it comes.
 func echoPieces(w http.ResponseWriter, r *http.Request) {
@@ -248,8 +325,8 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+allToA)
 	g.checkHints()
 }
 
-// The library shows a handler only the request trailers that a Trailer field announces, which HTTP/2 does not ask for; so only the answer's are
-// looked at.
+// The library shows a handler only the request trailers that a Trailer field announces, which
+// HTTP/2 does not ask for; so only the answer's are looked at.
 func TestTrailersOfHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newHTTP2Service(t, http.HandlerFunc(trailing))
@@ -279,17 +356,18 @@ func newHTTP2Service(t *testing.T, h http.Handler) *http2Service {
 	s := &http2Service{address: l.Addr().String(), conns: map[net.Conn]struct{}{}}
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: quietLog(), ConnState: func(c net.Conn, state http.ConnState) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		switch state {
-		case http.StateNew:
-			s.opened.Add(1)
-			s.conns[c] = struct{}{}
-		case http.StateClosed, http.StateHijacked:
-			delete(s.conns, c)
-		}
-	}}
+	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: quietLog(),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			switch state {
+			case http.StateNew:
+				s.opened.Add(1)
+				s.conns[c] = struct{}{}
+			case http.StateClosed, http.StateHijacked:
+				delete(s.conns, c)
+			}
+		}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

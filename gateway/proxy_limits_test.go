@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// A request goes on with the configuration that was in force when it came, and none is lost while configurations change.
+// A request goes on with the configuration that was in force when it came, and none is lost while
+// configurations change.
 func TestReloadWhileRequestsRun(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -121,7 +122,8 @@ routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
 	ask(two)
 }
 
-// What is refused for its size says so in the contract's form, also to a client that is still sending.
+// What is refused for its size says so in the contract's form, also to a client that is still
+// sending.
 func TestTooLong(t *testing.T) {
 	t.Parallel()
 	s := newService(t, echo)
@@ -138,15 +140,20 @@ routes:
 		message, reason string
 		status          int
 	}{
-		"a field":               {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + long + "\r\n\r\n", "header-too-large", 431},
-		"many fields":           {"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-A: b\r\n", 800) + "\r\n", "header-too-large", 431},
-		"a field without end":   {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10), "header-too-large", 431},
-		"the target":            {"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n", "header-too-large", 414},
-		"an announced body":     {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n", "body-too-large", 413},
-		"a body that comes too": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n" + body, "body-too-large", 413},
-		"a chunked body":        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
-		"a keyed chunked body":  {"POST /keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
-		"a length beyond all":   {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "", 0},
+		"a field": {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + long + "\r\n\r\n", "header-too-large", 431},
+		"many fields": {"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-A: b\r\n", 800) + "\r\n",
+			"header-too-large", 431},
+		"a field without end": {"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10),
+			"header-too-large", 431},
+		"the target":        {"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n", "header-too-large", 414},
+		"an announced body": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n", "body-too-large", 413},
+		"a body that comes too": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81920\r\n\r\n" + body,
+			"body-too-large", 413},
+		"a chunked body": {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks,
+			"body-too-large", 413},
+		"a keyed chunked body": {"POST /keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks, "body-too-large", 413},
+		"a length beyond all": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "",
+			0},
 	} {
 		w := g.dial()
 		w.send(c.message) // and the client goes on to wait, with its side open
@@ -161,7 +168,8 @@ routes:
 		if err := json.Unmarshal([]byte(r.body), &p); err != nil || p.Reason != c.reason || p.Status != c.status {
 			t.Errorf("%s: the body is %q", name, r.body)
 		}
-		if r.status != c.status || r.reason() != c.reason || r.header.Get("Content-Type") != "application/problem+json" {
+		if r.status != c.status || r.reason() != c.reason ||
+			r.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %+v, want %d %s", name, r, c.status, c.reason)
 		}
 		if rest := w.rest(); rest != "" { // and it is closed

@@ -67,7 +67,8 @@ routes:
 			t.Errorf("%s: %+v", path, r)
 		}
 	}
-	for path, want := range map[string]int{"/deny": 403, "/yes/keyed": 400} { // refused by the gateway: without a body, and so closed
+	// Refused by the gateway: without a body, and so closed.
+	for path, want := range map[string]int{"/deny": 403, "/yes/keyed": 400} {
 		c = g.dial()
 		c.send(fmt.Sprintf(expecting, path))
 		if r := c.answer(); r.status != want {
@@ -111,7 +112,8 @@ func (g *running) checkHints() {
 	if r := c.answer(); r.status != 200 || r.body != "done" || r.header.Get("Link") != "" {
 		t.Errorf("got %+v", r)
 	}
-	if r := g.raw("GET / HTTP/1.0\r\n\r\n"); strings.Contains(r, "Early") || strings.Count(r, "HTTP/1.") != 1 || !strings.HasSuffix(r, "done") {
+	if r := g.raw("GET / HTTP/1.0\r\n\r\n"); strings.Contains(r, "Early") || strings.Count(r, "HTTP/1.") != 1 ||
+		!strings.HasSuffix(r, "done") {
 		t.Errorf("a client of HTTP/1.0 got %q", r)
 	}
 	var hints []string
@@ -119,7 +121,8 @@ func (g *running) checkHints() {
 		hints = append(hints, fmt.Sprint(code, h.Get("Link")))
 		return nil
 	}}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), "GET", "http://"+g.at.HTTP+"/", nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), "GET",
+		"http://"+g.at.HTTP+"/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,8 @@ routes:
 	g.checkTrailers("/keyed", true)
 }
 
-// checkTrailers asks a service that is trailing, with each protocol. asked: it sees the request's trailer.
+// checkTrailers asks a service that is trailing, with each protocol. asked: it sees the request's
+// trailer.
 func (g *running) checkTrailers(path string, asked bool) {
 	t := g.t
 	t.Helper()
@@ -170,7 +174,8 @@ func (g *running) checkTrailers(path string, asked bool) {
 		"4\r\nbody\r\n0\r\nX-Sum: 42\r\nContent-Length: 7\r\nHost: evil\r\n\r\n")
 	resp := c.head("POST")
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || string(b) != "body" || asked && resp.Trailer.Get("X-Sum") != "42" || resp.Trailer.Get("X-Late") != "late" {
+	if err != nil || string(b) != "body" || asked && resp.Trailer.Get("X-Sum") != "42" ||
+		resp.Trailer.Get("X-Late") != "late" {
 		t.Errorf("%s over HTTP/1.1: %q, %v, trailer %v", path, b, err, resp.Trailer)
 	}
 	c.send(get("/none")) // the connection goes on
@@ -189,7 +194,8 @@ func (g *running) checkTrailers(path string, asked bool) {
 	}
 	b, err = io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if err != nil || string(b) != "body" || asked && resp.Trailer.Get("X-Sum") != "43" || resp.Trailer.Get("X-Late") != "late" {
+	if err != nil || string(b) != "body" || asked && resp.Trailer.Get("X-Sum") != "43" ||
+		resp.Trailer.Get("X-Late") != "late" {
 		t.Errorf("%s over HTTP/2: %q, %v, trailer %v", path, b, err, resp.Trailer)
 	}
 }

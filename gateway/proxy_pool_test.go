@@ -22,7 +22,8 @@ func TestHealthMetricLeavesWithTheEndpoint(t *testing.T) {
 	}
 }
 
-// A service that closes right behind an answer, unannounced: the next POST, which comes at once, goes out on a new connection.
+// A service that closes right behind an answer, unannounced: the next POST, which comes at once,
+// goes out on a new connection.
 func TestClosedRightBehindTheAnswer(t *testing.T) {
 	t.Parallel()
 	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
@@ -41,13 +42,16 @@ services: {a: {endpoints: ["http://`+address+`"]}}`+allToA)
 			failed++
 		}
 	}
-	if failed > 50 { // a close that comes over just when the request goes out nobody can see; without a look half of them failed
+	// A close that comes over just when the request goes out nobody can see; without a look half of
+	// them failed.
+	if failed > 50 {
 		t.Errorf("%d of 200 failed", failed)
 	}
 }
 
-// A service's Go server shows request trailers over HTTP/2 only when they were announced: the Trailer field is end-to-end
-// (RFC 9110 §6.6.2 and the list of §7.6.1) and has to be passed on where the trailer is.
+// A service's Go server shows request trailers over HTTP/2 only when they were announced: the
+// Trailer field is end-to-end (RFC 9110 §6.6.2 and the list of §7.6.1) and has to be passed on
+// where the trailer is.
 func TestAnnouncedTrailersReachHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newHTTP2Service(t, http.HandlerFunc(trailing))

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// proxyHeader is a header of the PROXY protocol, version 2; with the zero source it is a load balancer's own connection (LOCAL).
+// proxyHeader is a header of the PROXY protocol, version 2; with the zero source it is a load
+// balancer's own connection (LOCAL).
 func proxyHeader(source string) string {
 	b := []byte("\r\n\r\n\x00\r\nQUIT\n")
 	if source == "" {
@@ -46,7 +47,8 @@ func dialFrom(t *testing.T, from, to string) *wire {
 
 // whoAsked answers with what the gateway says of the client.
 func whoAsked(w http.ResponseWriter, r *http.Request) {
-	io.WriteString(w, r.Header.Get("Sluice-Principal")+" "+strings.Join(r.Header.Values("X-Forwarded-For"), "|")+" "+r.Header.Get("X-Forwarded-Proto"))
+	io.WriteString(w, r.Header.Get("Sluice-Principal")+" "+strings.Join(r.Header.Values("X-Forwarded-For"),
+		"|")+" "+r.Header.Get("X-Forwarded-Proto"))
 }
 
 func TestProxyProtocol(t *testing.T) {
@@ -63,7 +65,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 		"[2001:db8::7]:4000":        "ip:2001:db8::7 2001:db8::7 http",
 		"[::ffff:203.0.113.7]:4000": "ip:203.0.113.7 203.0.113.7 http",
 		"":                          "ip:127.0.0.5 127.0.0.5 http",
-		"127.0.0.2:4000":            "ip:198.51.100.1 198.51.100.1, 127.0.0.2 http", // a trusted proxy behind the load balancer
+		// A trusted proxy behind the load balancer.
+		"127.0.0.2:4000": "ip:198.51.100.1 198.51.100.1, 127.0.0.2 http",
 	} {
 		c := dialFrom(t, listed, g.at.HTTP)
 		request := "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"
@@ -78,10 +81,11 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 
 	before := s.count()
 	for name, message := range map[string]string{
-		"no header":     get("/"),
-		"version 1":     "PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n" + get("/"),
-		"half a header": proxyHeader("203.0.113.7:4000")[:20] + "GET / HTTP/1.1\r\nHost: a\r\n\r\n" + strings.Repeat("x", 20),
-		"version 3":     strings.Replace(proxyHeader("203.0.113.7:4000"), "\x21\x11", "\x31\x11", 1) + get("/"),
+		"no header": get("/"),
+		"version 1": "PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n" + get("/"),
+		"half a header": proxyHeader("203.0.113.7:4000")[:20] + "GET / HTTP/1.1\r\nHost: a\r\n\r\n" +
+			strings.Repeat("x", 20),
+		"version 3": strings.Replace(proxyHeader("203.0.113.7:4000"), "\x21\x11", "\x31\x11", 1) + get("/"),
 	} {
 		c := dialFrom(t, listed, g.at.HTTP)
 		c.send(message)
@@ -104,7 +108,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	}
 
 	for _, protocol := range []string{"h2", "http/1.1", ""} { // "" is cleartext HTTP/2
-		if got := throughProxy(t, g, a, protocol); got != "ip:203.0.113.7 203.0.113.7 "+map[bool]string{true: "http", false: "https"}[protocol == ""] {
+		if got := throughProxy(t, g, a, protocol); got != "ip:203.0.113.7 203.0.113.7 "+map[bool]string{true: "http",
+			false: "https"}[protocol == ""] {
 			t.Errorf("%q: %s", protocol, got)
 		}
 	}

@@ -47,7 +47,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, ""},
 		{"TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}, tls.VersionTLS13, ""},
 		{"ALPN of both", &tls.Config{NextProtos: both}, tls.VersionTLS13, "h2"},
-		{"ALPN of both in TLS 1.2", &tls.Config{NextProtos: both, MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, "h2"},
+		{"ALPN of both in TLS 1.2", &tls.Config{NextProtos: both, MaxVersion: tls.VersionTLS12}, tls.VersionTLS12,
+			"h2"},
 		{"ALPN of HTTP/1.1", &tls.Config{NextProtos: both[1:]}, tls.VersionTLS13, "http/1.1"},
 		{"ALPN of neither", &tls.Config{NextProtos: []string{"spdy/3"}}, 0, ""},
 	} {
@@ -68,15 +69,17 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 		}
 	}
 	seen := s.count()
-	for name, certs := range map[string][]tls.Certificate{"no certificate": nil, "a certificate of somebody else": {stranger}} {
+	for name, certs := range map[string][]tls.Certificate{"no certificate": nil,
+		"a certificate of somebody else": {stranger}} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			own := certs
-			c := &tls.Config{MaxVersion: version, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				if len(own) == 0 {
-					return new(tls.Certificate), nil
-				}
-				return &own[0], nil // though its authority is not asked for
-			}}
+			c := &tls.Config{MaxVersion: version,
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+					if len(own) == 0 {
+						return new(tls.Certificate), nil
+					}
+					return &own[0], nil // though its authority is not asked for
+				}}
 			if _, err := ask(c); err == nil {
 				t.Errorf("a client with %s was let in", name)
 			}
@@ -102,7 +105,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	refused := g.metric(`sluice_config_reloads_total{result="refused"}`)
 	a.write("server.crt", "CERTIFICATE", a.cert.Raw)
 	until(t, func() bool { return g.metric(`sluice_config_reloads_total{result="refused"}`) > refused })
-	if nc, err := ask(&tls.Config{Certificates: []tls.Certificate{peer}}); err != nil || nc.ConnectionState().PeerCertificates[0].Subject.CommonName != "second" {
+	if nc, err := ask(&tls.Config{Certificates: []tls.Certificate{peer}}); err != nil ||
+		nc.ConnectionState().PeerCertificates[0].Subject.CommonName != "second" {
 		t.Errorf("with a broken certificate on disk: %v", err)
 	}
 }
@@ -116,7 +120,8 @@ func askAgain(c net.Conn) error {
 	for n := 0; ; {
 		more, err := c.Read(b[n:])
 		n += more
-		if strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") && strings.HasSuffix(string(b[:n]), "127.0.0.1 127.0.0.1 https") {
+		if strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") &&
+			strings.HasSuffix(string(b[:n]), "127.0.0.1 127.0.0.1 https") {
 			return nil
 		}
 		if err != nil {
@@ -125,7 +130,8 @@ func askAgain(c net.Conn) error {
 	}
 }
 
-// A client that does not begin its handshake, or stops in it, is cut off as one that does not send its header.
+// A client that does not begin its handshake, or stops in it, is cut off as one that does not send
+// its header.
 func TestTLSHandshakeTakesNotForever(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -133,7 +139,8 @@ func TestTLSHandshakeTakesNotForever(t *testing.T) {
 	g := start(t, listening(`headerTimeout: 200ms, https: {address: "127.0.0.1:0", cert: `+a.dir+`/server.crt, key: `+a.dir+`/server.key}`)+`
 routes: [{name: all, match: {path: /**}, respond: {status: 200}}]
 `)
-	for _, message := range []string{"", "\x16\x03\x01", "\x16\x03\x01\x02\x00\x01", get("/"), strings.Repeat("\x16", 100)} {
+	for _, message := range []string{"", "\x16\x03\x01", "\x16\x03\x01\x02\x00\x01", get("/"),
+		strings.Repeat("\x16", 100)} {
 		c, err := net.Dial("tcp", g.at.HTTPS)
 		if err != nil {
 			t.Fatal(err)

@@ -10,9 +10,30 @@ import (
 	"time"
 )
 
+// The head with which a tunnel begins has passed the filters as any other.
+func TestTunnelHeadPassesTheFilters(t *testing.T) {
+	t.Parallel()
+	address := wireService(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\nSluice-Reason: x\r\nIdempotent-Replayed: true\r\n\r\n")
+		}
+	})
+	g := start(t, head+`
+services: {a: {endpoints: ["http://`+address+`"]}}
+limits: {l: {rate: 100/s, per: [client.ip]}}
+routes: [{name: all, match: {path: /**}, service: a, limits: [l]}]
+`)
+	got := g.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 101") || !strings.Contains(got, "RateLimit: ") ||
+		strings.Contains(got, "Sluice-Reason") || strings.Contains(got, "Idempotent") {
+		t.Errorf("got %q", got)
+	}
+}
+
 const upgradeRequest = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n"
 
-// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and "over" when the other side has ended.
+// echoTunnel takes upgrades and sends every byte back; it says "hello " right behind its 101, and
+// "over" when the other side has ended.
 func echoTunnel(_ int64, c net.Conn, r *bufio.Reader) {
 	for {
 		req, err := http.ReadRequest(r)
@@ -47,7 +68,8 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 	c := g.dial()
 	c.send(upgradeRequest + "early ") // before the 101
 	resp := c.head("GET")
-	if resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "echo" || resp.Header.Get("Connection") != "Upgrade" || resp.Header.Get("X-Tunnel") != "1" {
+	if resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "echo" || resp.Header.Get("Connection") != "Upgrade" ||
+		resp.Header.Get("X-Tunnel") != "1" {
 		t.Fatalf("got %+v", resp)
 	}
 	expect := func(want string) {
@@ -62,7 +84,8 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 		t.Errorf("an open tunnel is counted %g times", n)
 	}
 	began := time.Now()
-	until(t, func() bool { return time.Since(began) > 500*time.Millisecond }) // longer than the service's time, which is not for tunnels
+	// Longer than the service's time, which is not for tunnels.
+	until(t, func() bool { return time.Since(began) > 500*time.Millisecond })
 	c.send("late ")
 	expect("late ")
 	c.Conn.(*net.TCPConn).CloseWrite()
@@ -99,9 +122,10 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"]}}`+allToA)
 		"other protocol than asked for": {strings.Replace(upgradeRequest, "/chat", "/other", 1), 502},
 		"not nominated":                 {strings.Replace(upgradeRequest, "keep-alive, Upgrade", "keep-alive", 1), 200},
 		"HTTP/2 in cleartext":           {strings.Replace(upgradeRequest, "echo", "h2c", 1), 200},
-		"with a body":                   {strings.Replace(upgradeRequest, "Host", "Content-Length: 2\r\nHost", 1) + "{}", 200},
-		"not a GET":                     {strings.Replace(upgradeRequest, "GET", "DELETE", 1), 200},
-		"HTTP/1.0":                      {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/1.0", 1), 200},
+		"with a body": {strings.Replace(upgradeRequest, "Host", "Content-Length: 2\r\nHost", 1) +
+			"{}", 200},
+		"not a GET": {strings.Replace(upgradeRequest, "GET", "DELETE", 1), 200},
+		"HTTP/1.0":  {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/1.0", 1), 200},
 	} {
 		w := g.dial()
 		w.send(c.request)

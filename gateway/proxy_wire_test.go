@@ -20,8 +20,8 @@ const allToA = `
 routes: [{name: all, match: {path: /**}, service: a}]
 `
 
-// wireService is a service that speaks bytes: each connection is handled by the function, with its number from 1 on. It returns the
-// address. The connections end with the test.
+// wireService is a service that speaks bytes: each connection is handled by the function, with its
+// number from 1 on. It returns the address. The connections end with the test.
 func wireService(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// A request through the whole gateway, from socket to socket: what it allocates besides what client and service of this test do, which is nothing.
+// A request through the whole gateway, from socket to socket: what it allocates besides what client
+// and service of this test do, which is nothing.
 func TestAllocationsOfARequest(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates by itself; make allocations runs this without it")
@@ -46,7 +47,8 @@ routes:
 		t.Errorf("a GET makes %v allocations, at most 0", n)
 	}
 	body := `{"sku":"SKU-1","note":"` + strings.Repeat("n", 487) + `"}`
-	post := []byte("POST /keyed HTTP/1.1\r\n" + fields + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) +
+	post := []byte("POST /keyed HTTP/1.1\r\n" + fields + "Content-Type: application/json\r\nContent-Length: " +
+		strconv.Itoa(len(body)) +
 		"\r\nIdempotency-Key: 00000000\r\n\r\n" + body)
 	key := bytes.Index(post, []byte("00000000"))
 	i := 0

@@ -136,8 +136,8 @@ func (g *gateway) start(cfg *config.Config) error {
 		}
 		g.bridge = transaction.New(transaction.Options{
 			Client: client, Store: g.stores.records, Codec: g.stores.codec,
-			Base: branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Call: g.callBranch, Longest: g.longestCall, Steps: g.stepsOf, Metrics: g.metrics.transaction(), Logger: g.Logger,
+			BaseURL:  branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
+			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
 		})
 	}
 	if err := g.enforce(cfg); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// staticResponse is the target that is a written answer.
+// staticResponse is the target that is a configured response.
 type staticResponse struct{ reply filters.Reply }
 
 func newStaticResponse(r *config.StaticResponse) *staticResponse {
@@ -50,10 +50,10 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
-		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{Detail: "The store that knows this transaction does not answer."}))
+		x.SetReply(refusal(filters.StoreUnavailable, "The store that knows this transaction does not answer."))
 		return result{outcome: filters.Refused}
 	case !found:
-		x.SetReply(filters.Refuse(filters.NoRoute, filters.Problem{Detail: "There is no such transaction of yours."}))
+		x.SetReply(refusal(filters.NoRoute, "There is no such transaction of yours."))
 		return result{outcome: filters.Refused}
 	}
 	if wantsEvents(x.Header.Joined("Accept")) {
@@ -62,7 +62,8 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	if wait, ok := x.Part(ref.Query, "wait"); ok {
 		wait, err := config.ParseDuration(wait)
 		if err != nil {
-			x.SetReply(filters.Refuse(filters.BadRequest, filters.Problem{Detail: "wait is a duration such as 10s, at most " + transaction.WaitMax.String() + "."}))
+			x.SetReply(refusal(filters.BadRequest,
+				"wait is a duration such as 10s, at most "+transaction.WaitMax.String()+"."))
 			return result{outcome: filters.Refused}
 		}
 		ctx, cancel := eitherDone(x.Context(), t.stopping)
@@ -96,7 +97,8 @@ func eitherDone(ctx, other context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel() }
 }
 
-// wantsEvents reports whether an Accept field names text/event-stream without refusing it (RFC 9110 §12.5.1).
+// wantsEvents reports whether an Accept field names text/event-stream without refusing it (RFC 9110
+// §12.5.1).
 func wantsEvents(accept string) bool {
 	for item := range strings.SplitSeq(accept, ",") {
 		kind, parameters, _ := strings.Cut(item, ";")

@@ -93,8 +93,9 @@ routes: [{name: all, match: {path: /**}, service: a}]
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)
 	get := func(certs ...tls.Certificate) (*http.Response, error) {
-		c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{ForceAttemptHTTP2: true, DisableKeepAlives: true,
-			TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}}
+		c := &http.Client{Timeout: 10 * time.Second,
+			Transport: &http.Transport{ForceAttemptHTTP2: true, DisableKeepAlives: true,
+				TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}}
 		resp, err := c.Get("https://" + g.at.HTTPS + "/x")
 		if err == nil {
 			resp.Body.Close()
@@ -102,7 +103,8 @@ routes: [{name: all, match: {path: /**}, service: a}]
 		return resp, err
 	}
 	resp, err := get(peer)
-	if err != nil || resp.StatusCode != 200 || resp.ProtoMajor != 2 || resp.TLS.PeerCertificates[0].Subject.CommonName != "first" {
+	if err != nil || resp.StatusCode != 200 || resp.ProtoMajor != 2 ||
+		resp.TLS.PeerCertificates[0].Subject.CommonName != "first" {
 		t.Fatalf("%+v, %v", resp, err)
 	}
 	if saw, _ := s.last(t); saw.Header.Get("X-Forwarded-Proto") != "https" {

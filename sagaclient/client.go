@@ -20,9 +20,11 @@ import (
 var (
 	// ErrCoordinatorDown: no connection to any endpoint came about; nothing was sent.
 	ErrCoordinatorDown = errors.New("sagaclient: coordinator is down")
-	// ErrRejected: the coordinator knows the gid already, and it has ended; nothing was started. Query tells its end.
+	// ErrRejected: the coordinator knows the gid already, and it has ended; nothing was started.
+	// Query returns its end.
 	ErrRejected = errors.New("sagaclient: coordinator refuses the gid")
-	// ErrUnknown: something was sent and whether the transaction runs is not known. Query; never submit again.
+	// ErrUnknown: something was sent and whether the transaction runs is not known. Query; never
+	// submit again.
 	ErrUnknown = errors.New("sagaclient: outcome of the submit is unknown")
 	// ErrNotFound: the coordinator does not know the gid.
 	ErrNotFound = errors.New("sagaclient: no such transaction")
@@ -33,17 +35,19 @@ var (
 // DefaultTimeout is the limit of one call to the coordinator without [Options.Timeout].
 const DefaultTimeout = 10 * time.Second
 
-const answerBytesMax = 8 << 20
+const responseBytesMax = 8 << 20
 
 // Options are the settings of a client.
 type Options struct {
-	// Endpoints are the base URLs of the coordinator's HTTP interface, http://host:port; at least one. They share one store.
+	// Endpoints are the base URLs of the coordinator's HTTP interface, http://host:port; at least
+	// one. They share one store.
 	Endpoints []string
-	// HTTP sends the requests. It must not repeat or redirect them. nil: an own client with a pool for many requests at once.
+	// HTTP sends the requests. It must not repeat or redirect them. nil: a client of its own, with
+	// a pool for many requests at once.
 	HTTP *http.Client
 	// Timeout bounds one call, beside the caller's context. 0: [DefaultTimeout].
 	Timeout time.Duration
-	// Now is the clock; nil: time.Now. It only decides what [Client.Wait] waits for.
+	// Now is the clock; nil: time.Now. It only ends [Client.Wait].
 	Now func() time.Time
 }
 
@@ -53,11 +57,11 @@ type Client struct {
 	http      *http.Client
 	timeout   time.Duration
 	now       func() time.Time
-	traces    bool          // the transport tells when it has a connection
+	traces    bool          // the transport calls GotConn
 	preferred atomic.Uint32 // the endpoint that was reached last
 }
 
-// New makes a client; it opens no connection. The error names a faulty endpoint.
+// New makes a client; it opens no connection. The error names an invalid endpoint.
 func New(o Options) (*Client, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("sagaclient: no endpoint")
@@ -84,7 +88,8 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// newHTTP has no proxy, follows no redirect and keeps enough idle connections for a sale: the default keeps two a host.
+// newHTTP has no proxy, follows no redirect and keeps enough idle connections for a sale: the
+// default keeps two a host.
 func newHTTP() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -97,46 +102,50 @@ func newHTTP() *http.Client {
 	}
 }
 
-// Close gives the idle connections back.
+// Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Submit hands the saga to the coordinator, once. nil: the coordinator has it. Else the error is one of [ErrInvalid], [ErrCoordinatorDown],
-// [ErrRejected] and [ErrUnknown].
+// Submit submits the saga, once. nil: the coordinator has it. Else the error is one of
+// [ErrInvalid], [ErrCoordinatorDown], [ErrRejected] and [ErrUnknown].
 //
-// With [Saga.Wait] the coordinator answers after a first pass over the steps; nil still only says that it has the saga.
+// With [Saga.Wait] the coordinator responds after a first pass over the steps; nil still only says
+// that it has the saga.
 func (c *Client) Submit(ctx context.Context, s *Saga) error {
 	body, err := s.encode()
 	if err != nil {
 		return err
 	}
-	status, answer, err := c.do(ctx, http.MethodPost, "/api/dtmsvr/submit", body)
+	status, response, err := c.do(ctx, http.MethodPost, "/api/dtmsvr/submit", body)
 	switch {
 	case errors.Is(err, ErrCoordinatorDown):
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: gid %s: %w", ErrUnknown, s.GID, err)
-	case status == http.StatusConflict && strings.HasPrefix(message(answer), "current status '"):
-		return fmt.Errorf("%w: gid %s: %s", ErrRejected, s.GID, message(answer))
+	case status == http.StatusConflict && strings.HasPrefix(message(response), "current status '"):
+		return fmt.Errorf("%w: gid %s: %s", ErrRejected, s.GID, message(response))
 	case status == http.StatusOK, status == http.StatusConflict, status == http.StatusTooEarly:
-		// After a waiting submit, 409 only says that the saga has not succeeded yet (trans_process.go): it was accepted.
+		// After a waiting submit, 409 only says that the saga has not succeeded yet
+		// (trans_process.go): it was accepted.
 		return c.readBack(ctx, s.GID)
 	}
-	// Also a 500 is in doubt: DTM answers so when it fails after it has stored the saga.
-	return fmt.Errorf("%w: gid %s: status %d: %s", ErrUnknown, s.GID, status, message(answer))
+	// After a 500 too: DTM responds so when it fails after it has stored the saga.
+	return fmt.Errorf("%w: gid %s: status %d: %s", ErrUnknown, s.GID, status, message(response))
 }
 
-// readBack makes sure that the coordinator stored what it accepted.
+// readBack checks that the coordinator stored what it accepted.
 func (c *Client) readBack(ctx context.Context, gid string) error {
 	if _, err := c.Query(ctx, gid); err != nil {
-		// The cause is not wrapped: that the coordinator is down now does not mean that nothing was submitted.
+		// The cause is not wrapped: that the coordinator is down now does not mean that nothing was
+		// submitted.
 		return fmt.Errorf("%w: gid %s was accepted, but: %v", ErrUnknown, gid, err)
 	}
 	return nil
 }
 
-// do makes one request and reads the answer. Another endpoint is tried only when the connection to the one before was not made. The error
-// is [ErrCoordinatorDown] when that holds for all of them, else something may have been sent.
-func (c *Client) do(ctx context.Context, method, target string, body []byte) (status int, answer []byte, err error) {
+// do makes one request and reads the response. Another endpoint is tried only when the connection
+// to the one before was not made. The error is [ErrCoordinatorDown] when that holds for all of
+// them, else something may have been sent.
+func (c *Client) do(ctx context.Context, method, target string, body []byte) (status int, response []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	first := c.preferred.Load()
@@ -144,10 +153,10 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (st
 	for i := range c.endpoints {
 		n := (first + uint32(i)) % uint32(len(c.endpoints))
 		var sent bool
-		status, answer, sent, err = c.once(ctx, method, c.endpoints[n]+target, body)
+		status, response, sent, err = c.once(ctx, method, c.endpoints[n]+target, body)
 		if err == nil || sent {
 			c.preferred.Store(n)
-			return status, answer, err
+			return status, response, err
 		}
 		down = err
 	}
@@ -155,9 +164,13 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (st
 }
 
 // once makes one request. sent is false only where it is certain that nothing was sent.
-func (c *Client) once(ctx context.Context, method, target string, body []byte) (status int, answer []byte, sent bool, err error) {
+func (c *Client) once(ctx context.Context, method, target string, body []byte) (
+	status int, response []byte, sent bool, err error,
+) {
 	var connected atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
 	var reader io.Reader // a nil *bytes.Reader would be a body
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -169,7 +182,7 @@ func (c *Client) once(ctx context.Context, method, target string, body []byte) (
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	// The transport takes a second connection for a POST only when not a byte was written to the first.
+	// The transport uses a second connection for a POST only when no byte was written to the first.
 	resp, err := c.http.Do(r)
 	if err != nil {
 		var op *net.OpError
@@ -177,20 +190,20 @@ func (c *Client) once(ctx context.Context, method, target string, body []byte) (
 		return 0, nil, !dial && (connected.Load() || !c.traces), err
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, answerBytesMax+1))
-	if err == nil && len(answer) > answerBytesMax {
-		err = fmt.Errorf("answer is longer than %d bytes", answerBytesMax)
+	response, err = io.ReadAll(io.LimitReader(resp.Body, responseBytesMax+1))
+	if err == nil && len(response) > responseBytesMax {
+		err = fmt.Errorf("response is longer than %d bytes", responseBytesMax)
 	}
-	return resp.StatusCode, answer, true, err
+	return resp.StatusCode, response, true, err
 }
 
-// message is the coordinator's own words, shortened.
-func message(answer []byte) string {
+// message returns the coordinator's message, truncated.
+func message(response []byte) string {
 	var a struct {
 		Message string `json:"message"`
 	}
-	text := string(answer)
-	if json.Unmarshal(answer, &a) == nil && a.Message != "" {
+	text := string(response)
+	if json.Unmarshal(response, &a) == nil && a.Message != "" {
 		text = a.Message
 	}
 	if len(text) > 300 {

@@ -24,7 +24,7 @@ func newClient(t *testing.T, endpoints ...string) *Client {
 	return c
 }
 
-// closedPort is an address where nobody listens.
+// closedPort is an address where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,14 +38,15 @@ func closedPort(t *testing.T) string {
 const gid = "g00000000001"
 
 func small() *Saga {
-	return &Saga{GID: gid, Steps: []Step{{Name: "reserve", Action: "http://127.0.0.1:1/do", Compensate: "http://127.0.0.1:1/undo"}}}
+	step := Step{Name: "reserve", Action: "http://127.0.0.1:1/do", Compensate: "http://127.0.0.1:1/undo"}
+	return &Saga{GID: gid, Steps: []Step{step}}
 }
 
 const known = `{"transaction":{"gid":"g00000000001","status":"submitted"},"branches":[]}`
 
 func TestSubmitOutcomes(t *testing.T) {
 	t.Parallel()
-	answers := func(status int, body string) http.HandlerFunc {
+	respond := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status); io.WriteString(w, body) }
 	}
 	broken := func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
@@ -54,23 +55,28 @@ func TestSubmitOutcomes(t *testing.T) {
 		submit, query http.HandlerFunc
 		want          error
 	}{
-		{"accepted", answers(200, `{"dtm_result":"SUCCESS"}`), answers(200, known), nil},
-		{"accepted and lost", answers(200, `{"dtm_result":"SUCCESS"}`), answers(200, `{"branches":[],"transaction":null}`), ErrUnknown},
-		{"accepted, then the query fails", answers(200, `{}`), answers(500, `{}`), ErrUnknown},
-		{"accepted, then no answer", answers(200, `{}`), broken, ErrUnknown},
-		{"ended before", answers(409, `{"dtm_result":"FAILURE","message":"current status 'succeed', cannot sumbmit. FAILURE"}`), answers(200, known), ErrRejected},
-		{"waited in vain", answers(409, `{"message":"wait result not return success: FAILURE"}`), answers(200, known), nil},
-		{"rolled back, with words that mislead", answers(409, `{"message":"url:http://x return failed: current status 'x'"}`), answers(200, known), nil},
-		{"500", answers(500, `{"message":"dtm panic: storage: NotFound"}`), answers(200, known), ErrUnknown},
-		{"another server", answers(404, `not found`), answers(404, ``), ErrUnknown},
+		{"accepted", respond(200, `{"dtm_result":"SUCCESS"}`), respond(200, known), nil},
+		{"accepted and lost", respond(200, `{"dtm_result":"SUCCESS"}`),
+			respond(200, `{"branches":[],"transaction":null}`), ErrUnknown},
+		{"accepted, then the query fails", respond(200, `{}`), respond(500, `{}`), ErrUnknown},
+		{"accepted, then no response", respond(200, `{}`), broken, ErrUnknown},
+		{"ended before", respond(409,
+			`{"dtm_result":"FAILURE","message":"current status 'succeed', cannot sumbmit. FAILURE"}`),
+			respond(200, known), ErrRejected},
+		{"waited in vain", respond(409, `{"message":"wait result not return success: FAILURE"}`), respond(200, known),
+			nil},
+		{"rolled back, with words that mislead",
+			respond(409, `{"message":"url:http://x return failed: current status 'x'"}`), respond(200, known), nil},
+		{"500", respond(500, `{"message":"dtm panic: storage: NotFound"}`), respond(200, known), ErrUnknown},
+		{"another server", respond(404, `not found`), respond(404, ``), ErrUnknown},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/api/dtmsvr/again", http.StatusTemporaryRedirect)
-		}, answers(200, known), ErrUnknown},
-		{"reset after the request", broken, answers(200, known), ErrUnknown},
-		{"half an answer", func(w http.ResponseWriter, r *http.Request) {
+		}, respond(200, known), ErrUnknown},
+		{"reset after the request", broken, respond(200, known), ErrUnknown},
+		{"half a response", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, "{")
-		}, answers(200, known), ErrUnknown},
+		}, respond(200, known), ErrUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +97,8 @@ func TestSubmitOutcomes(t *testing.T) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 			if submits.Load() != 1 || others.Load() != 0 {
-				t.Errorf("submitted %d times, and %d requests to the other endpoint; want 1 and 0", submits.Load(), others.Load())
+				t.Errorf("submitted %d times, and %d requests to the other endpoint; want 1 and 0", submits.Load(),
+					others.Load())
 			}
 		})
 	}
@@ -116,7 +123,8 @@ func TestCancelledBeforeConnecting(t *testing.T) {
 	}
 }
 
-// The coordinator may go down between the submit and the reading back: that is not "nothing was submitted".
+// The coordinator may go down between the submit and the reading back: that is not "nothing was
+// submitted".
 func TestDownAfterSubmitIsUnknown(t *testing.T) {
 	t.Parallel()
 	var s *httptest.Server
@@ -166,7 +174,8 @@ func TestHangIsBounded(t *testing.T) {
 	defer close(hold)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := newClient(t, s.URL).Submit(ctx, small()); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := newClient(t, s.URL).Submit(ctx, small()); !errors.Is(err, ErrUnknown) ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a deadline: %v", err)
 	}
 	c, _ := New(Options{Endpoints: []string{s.URL}, Timeout: 50 * time.Millisecond})
@@ -174,7 +183,8 @@ func TestHangIsBounded(t *testing.T) {
 	if err := c.Submit(context.Background(), small()); !errors.Is(err, ErrUnknown) {
 		t.Errorf("with the client's own timeout: %v", err)
 	}
-	if _, err := c.Query(context.Background(), gid); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNotFound) {
+	if _, err := c.Query(context.Background(), gid); !errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, ErrNotFound) {
 		t.Errorf("query: %v", err)
 	}
 }
@@ -192,10 +202,15 @@ func TestEncode(t *testing.T) {
 		want   string // JSON members as DTM gets them, a subset
 	}{
 		{"in a row", Saga{GID: gid, Steps: []Step{step(`{"q":1}`, nil), step("", []int{0})}}, "",
-			`{"gid":"g00000000001","trans_type":"saga","concurrent":false,"payloads":["{\"q\":1}","{}"],"steps":[{"action":"` + do + `","compensate":"` + undo + `"},{"action":"` + do + `","compensate":"` + undo + `"}]}`},
-		{"at once", Saga{GID: gid, Steps: []Step{step("", nil), step("", []int{}), step("", []int{0, 1}), step("", nil)}},
+			`{"gid":"g00000000001","trans_type":"saga","concurrent":false,"payloads":["{\"q\":1}","{}"],` +
+				`"steps":[{"action":"` + do + `","compensate":"` + undo + `"},` +
+				`{"action":"` + do + `","compensate":"` + undo + `"}]}`},
+		{"at once", Saga{GID: gid,
+			Steps: []Step{step("", nil), step("", []int{}), step("", []int{0, 1}), step("", nil)}},
 			`{"concurrent":true,"orders":{"2":[0,1],"3":[2]}}`, `{"concurrent":true}`},
-		{"seconds are rounded up", Saga{GID: gid, Steps: []Step{step("", nil)}, Timeout: 1500 * time.Millisecond, RetryEvery: time.Millisecond, Wait: true}, "",
+		{"seconds are rounded up",
+			Saga{GID: gid, Steps: []Step{step("", nil)}, Timeout: 1500 * time.Millisecond, RetryEvery: time.Millisecond,
+				Wait: true}, "",
 			`{"timeout_to_fail":2,"retry_interval":1,"wait_result":true}`},
 	} {
 		b, err := c.saga.encode()
@@ -237,28 +252,31 @@ func TestEncode(t *testing.T) {
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	var uri atomic.Value
-	answer := atomic.Value{}
+	response := atomic.Value{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uri.Store(r.RequestURI)
-		io.WriteString(w, answer.Load().(string))
+		io.WriteString(w, response.Load().(string))
 	}))
 	defer s.Close()
 	c := newClient(t, s.URL+"/api/dtmsvr/")
-	answer.Store(`{"transaction":{"gid":"g1","status":"failed","rollback_reason":"sold out","create_time":"2026-01-02T03:04:05Z"},
+	response.Store(`{"transaction":{"gid":"g1","status":"failed","rollback_reason":"sold out",
+		"create_time":"2026-01-02T03:04:05Z"},
 		"branches":[{"gid":"g1","branch_id":"01","op":"compensate","status":"succeed","url":"http://x"}]}`)
 	got, err := c.Query(context.Background(), "g1")
-	if err != nil || got.Status != Failed || got.Reason != "sold out" || got.CreateTime.Year() != 2026 || !got.UpdateTime.IsZero() ||
+	if err != nil || got.Status != Failed || got.Reason != "sold out" || got.CreateTime.Year() != 2026 ||
+		!got.UpdateTime.IsZero() ||
 		len(got.Branches) != 1 || got.Branches[0] != (Branch{"01", "compensate", Succeeded, "http://x"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if u := uri.Load().(string); !strings.HasPrefix(u, "/api/dtmsvr/query?gid=g1&") || u[strings.LastIndex(u, "/"):] != "/query" {
+	if u := uri.Load().(string); !strings.HasPrefix(u, "/api/dtmsvr/query?gid=g1&") ||
+		u[strings.LastIndex(u, "/"):] != "/query" {
 		t.Errorf("request line %s: DTM would make it a metric of its own", u)
 	}
-	answer.Store(`{"branches":[],"transaction":null}`)
+	response.Store(`{"branches":[],"transaction":null}`)
 	if _, err := c.Query(context.Background(), "g1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("null: %v", err)
 	}
-	answer.Store(`<html>`)
+	response.Store(`<html>`)
 	if _, err := c.Query(context.Background(), "g1"); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("not JSON: %v", err)
 	}

@@ -1,26 +1,31 @@
-// Package sagaclient submits global transactions to DTM, asks how they stand, and finds those that have not ended.
+// Package sagaclient submits global transactions to DTM, queries their state, and finds those that
+// have not ended.
 //
 // # One submit a gid
 //
-// DTM runs a transaction's actions again when its gid is submitted twice while the first still runs (dtmsvr/api.go, svcSubmit), and it may
-// answer 200 for a transaction that it failed to store. So a gid is submitted at most once: [Client.Submit] goes on to another endpoint only while
-// it is certain that nothing was sent (the connection was not made), and reads the transaction back before it reports success. After
-// [ErrUnknown] the caller queries, and never submits again.
+// DTM runs a transaction's actions again when its gid is submitted twice while the first still runs
+// (dtmsvr/api.go, svcSubmit), and it may respond with 200 for a transaction that it failed to
+// store. So a gid is submitted at most once: [Client.Submit] tries another endpoint only while it
+// is certain that nothing was sent (the connection was not made), and reads the transaction back
+// before it reports success. After [ErrUnknown] the caller queries, and never submits again.
 //
 // A client does not see who else submits: a gid has one owner, the gateway's idempotency record.
 //
-// # What is DTM's and what is ours
+// # What is sent
 //
-// The transaction is built with dtmcli's types, so that what is sent is what DTM's own client sends. It is sent by net/http: dtmcli ignores
-// contexts, has no default timeout and reports every failure as a string.
+// The transaction is built with dtmcli's types, so that what is sent is what DTM's own client
+// sends. It is sent by net/http: dtmcli ignores contexts, has no default timeout and reports every
+// failure as a string.
 //
 // # gids
 //
-// 8 to 60 of [0-9a-z]; all gids of one coordinator should have one length: DTM's bolt store loses branches when a gid is the beginning
-// of another (boltdb.go, tGetBranches), and its SQL stores put the gid into statements.
+// 8 to 60 of [0-9a-z]; all gids of one coordinator should have one length: DTM's bolt store loses
+// branches when a gid is the beginning of another (boltdb.go, tGetBranches), and its SQL stores put
+// the gid into statements.
 //
 // # Failure policy
 //
-// Every call is bounded by the caller's context and by [Options.Timeout]. Answers of more than 8 MiB are refused. A client holds no state but its
-// connections and the number of the endpoint that answered last.
+// Every call is bounded by the caller's context and by [Options.Timeout]. Responses of more than 8
+// MiB are refused. A client has no state but its connections and the number of the endpoint that
+// responded last.
 package sagaclient

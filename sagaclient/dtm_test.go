@@ -18,7 +18,8 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// branches answers the coordinator's calls: 200, or what is set for a path. It keeps the order of the calls.
+// branches responds to the coordinator's calls: 200, or what is set for a path. It keeps the order of
+// the calls.
 type branches struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -34,7 +35,8 @@ func newBranches(t *testing.T) *branches {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.calls = append(b.calls, r.URL.Path)
-		b.bodies[r.URL.Path] = r.Method + " " + string(body) + " " + r.URL.Query().Get("branch_id") + " " + r.URL.Query().Get("op")
+		b.bodies[r.URL.Path] = r.Method + " " + string(body) + " " + r.URL.Query().Get("branch_id") + " " +
+			r.URL.Query().Get("op")
 		if s := b.status[r.URL.Path]; s != 0 {
 			w.WriteHeader(s)
 		}
@@ -58,7 +60,8 @@ func (b *branches) called() []string {
 func (b *branches) saga(gid string, names ...string) *sagaclient.Saga {
 	s := &sagaclient.Saga{GID: gid, RetryEvery: time.Second}
 	for _, n := range names {
-		s.Steps = append(s.Steps, sagaclient.Step{Name: n, Action: b.URL + "/" + gid + "/" + n, Compensate: b.URL + "/" + gid + "/" + n + "/undo"})
+		action := b.URL + "/" + gid + "/" + n
+		s.Steps = append(s.Steps, sagaclient.Step{Name: n, Action: action, Compensate: action + "/undo"})
 	}
 	return s
 }
@@ -201,7 +204,8 @@ func TestCoordinatorKilled(t *testing.T) {
 	if err := c.Submit(context.Background(), b.saga("kill00000001", "a", "b")); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !slices.Contains(b.called(), "/kill00000001/b"); time.Sleep(5 * time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for ; !slices.Contains(b.called(), "/kill00000001/b"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("second step is not called")
 		}
@@ -251,7 +255,8 @@ func redisServer(t *testing.T) (host, port string) {
 func TestUnfinishedOnRedis(t *testing.T) {
 	t.Parallel()
 	host, port := redisServer(t)
-	d := dtmtest.Start(t, dtmtest.Options{Args: []string{"--store", "redis", "--store-host", host, "--store-port", port}})
+	d := dtmtest.Start(t,
+		dtmtest.Options{Args: []string{"--store", "redis", "--store-host", host, "--store-port", port}})
 	c, err := sagaclient.New(sagaclient.Options{Endpoints: []string{d.URL}})
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Status is how a transaction or a branch stands.
+// Status is the state of a transaction or of a branch.
 type Status string
 
 // The states. A branch is Prepared, Succeeded or Failed.
@@ -30,7 +30,7 @@ func (s Status) Ended() bool { return s == Succeeded || s == Failed }
 type Transaction struct {
 	GID        string
 	Status     Status
-	Reason     string // why it was rolled back, in the coordinator's words
+	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
 	UpdateTime time.Time // of the last change of the transaction itself, not of a branch
 	Branches   []Branch  // none from Unfinished
@@ -63,8 +63,8 @@ func (t *transactionJSON) transaction() Transaction {
 	return out
 }
 
-// Query asks how a transaction stands. The error is [ErrNotFound] when the coordinator does not know the gid, [ErrCoordinatorDown], or says
-// that the coordinator gave no good answer.
+// Query returns the state of a transaction. The error is [ErrNotFound] when the coordinator does
+// not know the gid, [ErrCoordinatorDown], or says that the response is invalid.
 func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 	var a struct {
 		Transaction *transactionJSON `json:"transaction"`
@@ -75,7 +75,8 @@ func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 			URL      string `json:"url"`
 		} `json:"branches"`
 	}
-	// DTM labels a metric with what follows the last slash of the request line: without the tail every gid would be its own series.
+	// DTM labels a metric with what follows the last slash of the request line: without the tail
+	// every gid would be a series.
 	if err := c.get(ctx, "/api/dtmsvr/query?gid="+url.QueryEscape(gid)+"&_=/query", &a); err != nil {
 		return Transaction{}, fmt.Errorf("sagaclient: query of gid %s: %w", gid, err)
 	}
@@ -89,17 +90,18 @@ func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 	return t, nil
 }
 
-// The delays between two questions of Wait.
+// The delays between two queries of Wait.
 const (
 	waitFirst = 10 * time.Millisecond
-	waitMost  = 200 * time.Millisecond
+	waitMax   = 200 * time.Millisecond
 )
 
-// Wait asks until the transaction has ended or ctx has; then it returns what it knew last, with the error of ctx. A coordinator that is
-// down or fails in between is asked again; [ErrNotFound] ends the wait.
+// Wait queries until the transaction or ctx has ended; then it returns the last known state, with
+// the error of ctx. A coordinator that is down or fails in between is queried again; [ErrNotFound]
+// ends the wait.
 func (c *Client) Wait(ctx context.Context, gid string) (Transaction, error) {
 	var last Transaction
-	for delay := waitFirst; ; delay = min(delay*3/2, waitMost) {
+	for delay := waitFirst; ; delay = min(delay*3/2, waitMax) {
 		t, err := c.Query(ctx, gid)
 		switch {
 		case err == nil && t.Status.Ended():
@@ -120,11 +122,13 @@ func (c *Client) Wait(ctx context.Context, gid string) (Transaction, error) {
 	}
 }
 
-// pageSize is large because DTM's redis store loses what is left of a batch of keys when a page fills up within it.
+// pageSize is large because DTM's redis store loses the rest of a batch of keys when a page ends
+// within it.
 const pageSize = 10000
 
-// Unfinished returns up to limit transactions that have not ended, in no order and without branches; 0 is no limit. On a redis store with several hundred
-// thousand transactions DTM's listing is not complete: who must not miss one keeps the gids himself.
+// Unfinished returns up to limit transactions that have not ended, in no order and without
+// branches; 0 is no limit. On a redis store with several hundred thousand transactions DTM's
+// listing is not complete: a caller that must not miss one has to store the gids itself.
 func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, error) {
 	var out []Transaction
 	seen := map[string]bool{} // one may change its state, or be listed twice, between two pages
@@ -159,15 +163,15 @@ func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, erro
 }
 
 func (c *Client) get(ctx context.Context, target string, into any) error {
-	status, answer, err := c.do(ctx, http.MethodGet, target, nil)
+	status, response, err := c.do(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK {
-		return fmt.Errorf("status %d: %s", status, message(answer))
+		return fmt.Errorf("status %d: %s", status, message(response))
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("answer is not what DTM answers: %w", err)
+	if err := json.Unmarshal(response, into); err != nil {
+		return fmt.Errorf("response is not one of DTM: %w", err)
 	}
 	return nil
 }

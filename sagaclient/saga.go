@@ -15,30 +15,37 @@ import (
 // StepsMax is how many steps a saga may have: DTM numbers them with two digits.
 const StepsMax = 99
 
-// Saga is one global transaction: steps that all happen, or are all undone. The coordinator calls them with POST, with the query parameters
-// gid, trans_type, branch_id ("01" for the first step) and op ("action" or "compensate"). 200 is done, 409 is a refusal of an action, 425
-// still running; any other answer is repeated.
+// Saga is one global transaction: steps that all happen, or are all undone. The coordinator calls
+// them with POST, with the query parameters gid, trans_type, branch_id ("01" for the first step)
+// and op ("action" or "compensate"). 200 is done, 409 is a refusal of an action, 425 still running;
+// any other status is tried again.
 type Saga struct {
 	GID   string // 8 to 60 of [0-9a-z]
 	Steps []Step
-	// Timeout is the earliest moment of a roll-back by time, in whole seconds, rounded up. 0: never.
+	// Timeout is the earliest moment of a roll-back by time, in whole seconds, rounded up. 0:
+	// never.
 	Timeout time.Duration
-	// RetryEvery is the first delay before a step is called again, in whole seconds, rounded up; DTM doubles it from the first failure on.
-	// 0: DTM's ten seconds. While it is below the coordinator's limit for a call, DTM may call a step a second time while the first call
-	// still runs.
+	// RetryEvery is the first delay before a step is called again, in whole seconds, rounded up;
+	// DTM doubles it from the first failure on. 0: DTM's ten seconds. While it is below the
+	// coordinator's limit for a call, DTM may call a step a second time while the first call still
+	// runs.
 	RetryEvery time.Duration
-	// Wait: the coordinator answers the submit only after its first pass over the steps.
+	// Wait: the coordinator responds to the submit only after its first pass over the steps.
 	Wait bool
 }
 
 // Step is one branch.
 type Step struct {
-	Name       string // for errors only; DTM knows numbers
-	Action     string // URL
-	Compensate string // URL; it must do nothing when the action was never done. Empty: there is nothing to undo, and DTM takes it as done
-	// Payload is the body of both calls, valid UTF-8. Empty is sent as {}, because DTM turns a call without a body into GET.
+	Name   string // for errors only; DTM knows numbers
+	Action string // URL
+	// Compensate is a URL; it must do nothing when the action was never done. Empty: there is
+	// nothing to undo.
+	Compensate string
+	// Payload is the body of both calls, valid UTF-8. Empty is sent as {}, because DTM turns a call
+	// without a body into GET.
 	Payload []byte
-	// After are the steps, by index, that come before this one: all smaller than its own. nil is the step before it, empty is none.
+	// After are the steps, by index, that come before this one: all smaller than its own. nil is
+	// the step before it, empty is none.
 	After []int
 }
 

@@ -15,7 +15,8 @@ import (
 // preferredAdmin is where the commands that operate a gateway look for it.
 const preferredAdmin = "127.0.0.1:9901"
 
-// addresses are host:port of everything but the clients' address. They are kept from run to run, all but Admin.
+// addresses are host:port of everything but the clients' address. They are kept from run to run,
+// all but Admin.
 type addresses struct {
 	Services    map[string]string `json:"services"`
 	Coordinator string            `json:"coordinator"`
@@ -23,7 +24,8 @@ type addresses struct {
 	Admin       string            `json:"-"`
 }
 
-// chooseAddresses returns the addresses of the last run where they are free, else new ones, and keeps them in dir.
+// chooseAddresses returns the addresses of the last run where they are free, else new ones, and
+// keeps them in dir.
 func chooseAddresses(dir string, services []string, log *slog.Logger) (addresses, error) {
 	path := filepath.Join(dir, "ports.json")
 	var kept addresses
@@ -46,7 +48,8 @@ func chooseAddresses(dir string, services []string, log *slog.Logger) (addresses
 				taken[old] = true
 				return old
 			}
-			log.Warn("the address of the last run is taken, choosing another", "for", name, "address", old, "error", err)
+			log.Warn("the address of the last run is taken, choosing another", "for", name, "address", old, "error",
+				err)
 		}
 		for {
 			address, err := freeport.Pick()
@@ -68,7 +71,8 @@ func chooseAddresses(dir string, services []string, log *slog.Logger) (addresses
 	a.Coordinator = choose("coordinator", kept.Coordinator)
 	a.Branches = choose("branches", kept.Branches)
 	if kept.Branches != "" && a.Branches != kept.Branches {
-		log.Warn("transactions that the last run left unfinished cannot go on: the coordinator calls their branches at the old address",
+		log.Warn("transactions that the last run left unfinished cannot go on: the coordinator calls their branches "+
+			"at the old address",
 			"old", kept.Branches, "new", a.Branches)
 	}
 	if a.Admin = preferredAdmin; freeport.Check(a.Admin) != nil {

@@ -24,7 +24,8 @@ func TestAddressesAreKeptFromRunToRun(t *testing.T) {
 	t.Parallel()
 	var first, second addresses
 	log := "taken"
-	for tries := 0; tries < 10 && strings.Contains(log, "taken"); tries++ { // somebody else may take a port between the two
+	// somebody else may take a port between the two
+	for tries := 0; tries < 10 && strings.Contains(log, "taken"); tries++ {
 		dir := t.TempDir()
 		first, _ = choose(t, dir)
 		second, log = choose(t, dir)
@@ -33,7 +34,8 @@ func TestAddressesAreKeptFromRunToRun(t *testing.T) {
 		first.Services["order"] != second.Services["order"] || first.Services["stock"] != second.Services["stock"] {
 		t.Errorf("first %v, second %v; log %q", first, second, log)
 	}
-	distinct := map[string]bool{first.Branches: true, first.Coordinator: true, first.Services["order"]: true, first.Services["stock"]: true}
+	distinct := map[string]bool{first.Branches: true, first.Coordinator: true, first.Services["order"]: true,
+		first.Services["stock"]: true}
 	if len(distinct) != 4 {
 		t.Errorf("an address is given twice: %v", first)
 	}

@@ -21,7 +21,8 @@ const (
 	restartPauseMax    = 5 * time.Second
 )
 
-// findCoordinator returns the program: the given one, the one beside this executable, or the one in PATH.
+// findCoordinator returns the program: the given one, the one beside this executable, or the one in
+// PATH.
 func findCoordinator(given string) (string, error) {
 	if given != "" {
 		path, err := exec.LookPath(given)
@@ -39,7 +40,8 @@ func findCoordinator(given string) (string, error) {
 	if path, err := exec.LookPath(coordinatorProgram); err == nil {
 		return filepath.Abs(path)
 	}
-	return "", fmt.Errorf("demo: the program %s is neither beside this one nor in PATH: `make build` makes both, --dtm names another place", coordinatorProgram)
+	return "", fmt.Errorf("demo: the program %s is neither beside this one nor in PATH: `make build` makes both, "+
+		"--dtm names another place", coordinatorProgram)
 }
 
 // coordinator is the child process with the transaction coordinator.
@@ -53,7 +55,8 @@ type coordinator struct {
 
 func (c *coordinator) command() *exec.Cmd {
 	cmd := exec.Command(c.program, "--listen", c.address, "--data", c.data, "--log-level", "warn", "--cron", "1s")
-	cmd.Env = append(os.Environ(), "LOG_LEVEL=warn") // DTM's logger reads it before any flag and complains when it is not there
+	// DTM's logger reads it before any flag and complains when it is not there
+	cmd.Env = append(os.Environ(), "LOG_LEVEL=warn")
 	cmd.Stderr = c.errors
 	return cmd
 }
@@ -70,7 +73,7 @@ func (c *coordinator) supervise(ctx context.Context) error {
 		if time.Since(began) > restartPauseMax {
 			pause = restartPauseMin
 		}
-		c.log.Error("the coordinator ended by itself; starting it again", "error", err, "in", pause)
+		c.log.Error("the coordinator ended unexpectedly; restarting it", "error", err, "in", pause)
 		select {
 		case <-ctx.Done():
 			return nil

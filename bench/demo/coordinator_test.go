@@ -45,7 +45,8 @@ func TestCoordinatorIsStartedAgainAndStopped(t *testing.T) {
 	if err := os.WriteFile(program, []byte(playedCoordinator), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c := &coordinator{program: program, address: "127.0.0.1:1", data: dir, errors: io.Discard, log: slog.New(slog.DiscardHandler)}
+	c := &coordinator{program: program, address: "127.0.0.1:1", data: dir, errors: io.Discard,
+		log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

@@ -33,8 +33,8 @@ type Options struct {
 	Build       string       // this program's version
 }
 
-// Run starts everything, prints how to try it once all of it answers, and stops it when ctx ends. The error says what did not
-// start, or what ended by itself.
+// Run starts everything, prints how to try it once all of it is ready, and stops it when ctx ends.
+// The error says what did not start, or what ended by itself.
 func Run(ctx context.Context, o Options) error {
 	program, err := findCoordinator(o.Coordinator)
 	if err != nil {
@@ -48,11 +48,11 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(dtmData, 0o700); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	held, err := lock(data)
+	locked, err := lock(data)
 	if err != nil {
 		return err
 	}
-	defer held.Close()
+	defer locked.Close()
 	at, err := chooseAddresses(data, shop.Names, o.Logger)
 	if err != nil {
 		return err
@@ -62,7 +62,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	// The coordinator logs a refused payment as an error, which is none here; so its log goes into a file.
+	// The coordinator logs a refused payment as an error, which is none here; so its log goes into
+	// a file.
 	dtmLog, err := os.OpenFile(filepath.Join(data, "coordinator.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -71,9 +72,11 @@ func Run(ctx context.Context, o Options) error {
 
 	return runParts(ctx, parts{
 		shop: func(ctx context.Context) error {
-			return shop.Run(ctx, shop.Options{Dir: filepath.Join(data, "shop"), Addresses: at.Services, Log: o.Logger}, nil)
+			return shop.Run(ctx, shop.Options{Dir: filepath.Join(data, "shop"), Addresses: at.Services,
+				Log: o.Logger}, nil)
 		},
-		coordinator: (&coordinator{program: program, address: at.Coordinator, data: dtmData, errors: dtmLog, log: o.Logger}).supervise,
+		coordinator: (&coordinator{program: program, address: at.Coordinator, data: dtmData, errors: dtmLog,
+			log: o.Logger}).supervise,
 		gateway: func(ctx context.Context, ready func(gateway.Addresses)) error {
 			return gateway.Run(ctx, gateway.Options{
 				Source:  &source.File{Path: path},
@@ -89,15 +92,17 @@ func Run(ctx context.Context, o Options) error {
 type parts struct {
 	shop, coordinator func(ctx context.Context) error
 	gateway           func(ctx context.Context, ready func(gateway.Addresses)) error
-	announce          func(ctx context.Context, bound gateway.Addresses) error // once the gateway is ready; ends by itself
+	// once the gateway is ready; ends by itself
+	announce func(ctx context.Context, bound gateway.Addresses) error
 }
 
-// runParts starts the parts from the back, and stops them from the front when ctx ends or one of them does.
+// runParts starts the parts from the back, and stops them from the front when ctx ends or one of
+// them does.
 func runParts(ctx context.Context, p parts) error {
 	bound := make(chan gateway.Addresses, 1)
-	store := begin(p.shop)
+	shopPart := begin(p.shop)
 	coordinator := begin(p.coordinator)
-	door := begin(func(ctx context.Context) error {
+	gatewayPart := begin(func(ctx context.Context) error {
 		return p.gateway(ctx, func(a gateway.Addresses) { bound <- a })
 	})
 	announcement := begin(func(ctx context.Context) error {
@@ -115,8 +120,8 @@ func runParts(ctx context.Context, p parts) error {
 			if announcement.err == nil {
 				continue
 			}
-		case <-door.ended:
-		case <-store.ended:
+		case <-gatewayPart.ended:
+		case <-shopPart.ended:
 		case <-ctx.Done():
 		}
 		break
@@ -125,7 +130,7 @@ func runParts(ctx context.Context, p parts) error {
 	if ctx.Err() != nil {
 		stopped = nil // it was interrupted, which is no failure
 	}
-	return errors.Join(stopped, door.stop(), coordinator.stop(), store.stop())
+	return errors.Join(stopped, gatewayPart.stop(), coordinator.stop(), shopPart.stop())
 }
 
 // part is something that runs beside the others.
@@ -152,7 +157,7 @@ func (p *part) stop() error {
 	return p.err
 }
 
-// announce waits until everything answers and prints how to try it.
+// announce waits until everything is ready and prints how to try it.
 func announce(ctx context.Context, o Options, at addresses, bound gateway.Addresses) error {
 	probes := []string{"http://" + at.Coordinator + "/api/dtmsvr/version", "http://" + bound.Admin + "/readyz"}
 	for _, address := range at.Services {
@@ -165,10 +170,11 @@ func announce(ctx context.Context, o Options, at addresses, bound gateway.Addres
 			return fmt.Errorf("demo: not ready within %v: %w", readyLimit, err)
 		}
 	}
-	return printGuide(o.Out, guide{Data: o.Data, Gateway: bound.HTTP, Admin: bound.Admin, addresses: at, Run: newRunID()})
+	return printGuide(o.Out, guide{Data: o.Data, Gateway: bound.HTTP, Admin: bound.Admin, addresses: at,
+		Run: newRunID()})
 }
 
-// waitFor polls the URL until it answers 200; when ctx ends first, it returns the last failure.
+// waitFor polls the URL until it returns 200; when ctx ends first, it returns the last error.
 func waitFor(ctx context.Context, url string) error {
 	for {
 		err := probe(ctx, url)
@@ -196,7 +202,7 @@ func probe(ctx context.Context, url string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		return fmt.Errorf("%s: status %s", url, resp.Status)
 	}
 	return nil
 }

@@ -45,21 +45,26 @@ func dialable(address string) string {
 func (g *guide) tries() []try {
 	base := "http://" + dialable(g.Gateway)
 	checkout := func(flags, key string, amount int) string {
-		return fmt.Sprintf(`curl %s %s/v1/checkouts -H 'X-User: ann' -H 'Idempotency-Key: demo-%s-%s' -H 'Content-Type: application/json' -d '{"sku":"SKU-1","qty":2,"amount":%d}'`,
+		return fmt.Sprintf(`curl %s %s/v1/checkouts -H 'X-User: ann' -H 'Idempotency-Key: demo-%s-%s' `+
+			`-H 'Content-Type: application/json' -d '{"sku":"SKU-1","qty":2,"amount":%d}'`,
 			flags, base, g.Run, key, amount)
 	}
 	const fair, other, refused = 1998, 1, 200_000 // cents; the shop's cards pay up to 1000.00
 	stock := fmt.Sprintf(`curl -i %s/v1/stock/SKU-1`, base)
 	return []try{
-		{"a checkout: stock is reserved, an order made, the card charged, points given, a parcel sent", checkout("-i", "1", fair)},
-		{"the same again, as a retry would send it: the response is replayed, nothing is done twice", checkout("-i", "1", fair)},
+		{"a checkout: stock is reserved, an order made, the card charged, points given, a parcel sent",
+			checkout("-i", "1", fair)},
+		{"the same again, as a retry would send it: the response is replayed, nothing is done twice",
+			checkout("-i", "1", fair)},
 		{"the same key with another amount: 422, a key stands for one request", checkout("-i", "1", other)},
-		{"how the checkout stands; its id is taken from the replayed response", fmt.Sprintf(
-			`curl -i -H 'X-User: ann' "%s/v1/checkouts/$(%s | sed -n 's/.*"id": *"\([0-9a-z]*\)".*/\1/p')"`, base, checkout("-s", "1", fair))},
+		{"the state of the checkout; its id is taken from the replayed response", fmt.Sprintf(
+			`curl -i -H 'X-User: ann' "%s/v1/checkouts/$(%s | sed -n 's/.*"id": *"\([0-9a-z]*\)".*/\1/p')"`, base,
+			checkout("-s", "1", fair))},
 		{"the stock now", stock + ` -H 'X-User: ann'`},
 		{"a card that is refused: 409, and what the steps before had done is undone", checkout("-i", "2", refused)},
 		{"the stock again: what the refused checkout had reserved is back", stock + ` -H 'X-User: ann'`},
-		{"eight looks in a row: 429 once the burst of five is spent", `for i in 1 2 3 4 5 6 7 8; do ` + stock + ` -s -H 'X-User: bob-` + g.Run + `'; echo; done`},
+		{"eight looks in a row: 429 once the burst of five is spent",
+			`for i in 1 2 3 4 5 6 7 8; do ` + stock + ` -s -H 'X-User: bob-` + g.Run + `'; echo; done`},
 	}
 }
 

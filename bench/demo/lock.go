@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// lock takes the data folder for this process; closing the file gives it back, and so does the end of the process.
+// lock takes the data folder for this process; closing the file gives it back, and so does the end
+// of the process.
 func lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

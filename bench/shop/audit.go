@@ -26,8 +26,9 @@ func (r Report) String() string {
 	return fmt.Sprintf("%d faults: %s", len(r.Off), strings.Join(r.Off, "; "))
 }
 
-// Audit reads the ledgers of the services and compares them, at a moment when no request and no transaction is on its way. addresses are host:port by
-// service. The error says that a service could not be read.
+// Audit reads the ledgers of the services and compares them, at a moment without requests and
+// transactions in flight. addresses are host:port by service. The error says that a service could
+// not be read.
 func Audit(ctx context.Context, addresses map[string]string) (Report, error) {
 	ledgers := map[string]Ledger{}
 	for _, name := range Names {
@@ -50,7 +51,7 @@ func Audit(ctx context.Context, addresses map[string]string) (Report, error) {
 	return r, nil
 }
 
-// position is what one id amounts to.
+// position sums up what the ledgers have of one id.
 type position struct {
 	net      map[string]int64 // by service: made less taken back
 	count    map[string]int   // by kind of entry
@@ -97,7 +98,7 @@ func compare(ledgers map[string]Ledger) Report {
 	return r
 }
 
-// faults are the rules that one id breaks.
+// faults returns the rules that one id breaks, a sentence each.
 func (p *position) faults(id string) (off []string) {
 	say := func(format string, args ...any) { off = append(off, id+" "+fmt.Sprintf(format, args...)) }
 	for kind, n := range p.count {
@@ -130,7 +131,7 @@ func (p *position) faults(id string) (off []string) {
 	return off
 }
 
-// compareShelves checks that what is gone from the shelves is what the ledger says.
+// compareShelves checks the stock against the ledger.
 func compareShelves(entries []Entry, shelves []Shelf) (off []string) {
 	taken := map[string]int64{}
 	for _, e := range entries {
@@ -145,7 +146,8 @@ func compareShelves(entries []Entry, shelves []Shelf) (off []string) {
 			off = append(off, fmt.Sprintf("%s is oversold: %d of %d reserved", s.SKU, taken[s.SKU], s.Total))
 		}
 		if s.Total-s.Available != taken[s.SKU] {
-			off = append(off, fmt.Sprintf("%s lacks %d units on the shelf, the ledger says %d", s.SKU, s.Total-s.Available, taken[s.SKU]))
+			off = append(off, fmt.Sprintf("%s lacks %d units on the shelf, the ledger says %d", s.SKU,
+				s.Total-s.Available, taken[s.SKU]))
 		}
 	}
 	return off
@@ -163,7 +165,7 @@ func fetch(ctx context.Context, url string, into any) error {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-		return fmt.Errorf("shop: %s answered %d: %s", url, resp.StatusCode, b)
+		return fmt.Errorf("shop: %s: status %d: %s", url, resp.StatusCode, b)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("shop: %s: %w", url, err)

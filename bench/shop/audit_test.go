@@ -37,7 +37,8 @@ func release(gid string) step {
 	return step{"stock", "/v1/reservations/" + gid + "/release", "{}", gid, "01", "compensate", ""}
 }
 func order(gid string) step {
-	return step{"order", "/v1/orders", `{"id":"` + gid + `","user":"ada","sku":"SKU-1","qty":2}`, gid, "02", "action", ""}
+	return step{"order", "/v1/orders", `{"id":"` + gid + `","user":"ada","sku":"SKU-1","qty":2}`, gid, "02", "action",
+		""}
 }
 func cancel(gid string) step {
 	return step{"order", "/v1/orders/" + gid + "/cancel", "{}", gid, "02", "compensate", ""}
@@ -51,6 +52,8 @@ func refund(gid string) step {
 func ship(gid string) step {
 	return step{"shipping", "/v1/shipments", `{"id":"` + gid + `"}`, gid, "04", "action", ""}
 }
+
+const intoLedger = "INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) "
 
 func TestAudit(t *testing.T) {
 	t.Parallel()
@@ -67,24 +70,36 @@ func TestAudit(t *testing.T) {
 		{"nothing", false, nil, "", nil, Report{}},
 		{"sold", false, []step{reserve(a), order(a), pay(a), ship(a)}, "", nil, Report{Sold: 1}},
 		{"undone", false, []step{reserve(a), order(a), cancel(a), release(a)}, "", nil, Report{Undone: 1}},
-		{"undone late", false, []step{reserve(a), order(a), pay(a), refund(a), cancel(a), release(a), reserve(b), order(b), pay(b)}, "", nil, Report{Undone: 1, Sold: 1}},
+		{"undone late", false,
+			[]step{reserve(a), order(a), pay(a), refund(a), cancel(a), release(a), reserve(b), order(b),
+				pay(b)}, "", nil, Report{Undone: 1, Sold: 1}},
 		{"direct order", false, []step{direct}, "", nil, Report{Single: 1}},
-		{"lost reservation", false, []step{reserve(a)}, "", []string{a + " has 2 units reserved and 0 ordered"}, Report{Undone: 1}},
-		{"not reserved", false, []step{order(a), pay(a)}, "", []string{a + " has 0 units reserved and 2 ordered"}, Report{Sold: 1}},
-		{"not paid", false, []step{reserve(a), order(a)}, "", []string{a + " is ordered and not paid"}, Report{Sold: 1}},
-		{"kept the money", false, []step{reserve(a), order(a), pay(a), cancel(a), release(a)}, "", []string{a + " is paid (500) and not ordered"}, Report{Undone: 1}},
-		{"shipped what is cancelled", false, []step{reserve(a), order(a), pay(a), ship(a), refund(a), cancel(a), release(a)}, "",
+		{"lost reservation", false, []step{reserve(a)}, "", []string{a + " has 2 units reserved and 0 ordered"},
+			Report{Undone: 1}},
+		{"not reserved", false, []step{order(a), pay(a)}, "", []string{a + " has 0 units reserved and 2 ordered"},
+			Report{Sold: 1}},
+		{"not paid", false, []step{reserve(a), order(a)}, "", []string{a + " is ordered and not paid"},
+			Report{Sold: 1}},
+		{"kept the money", false, []step{reserve(a), order(a), pay(a), cancel(a), release(a)}, "",
+			[]string{a + " is paid (500) and not ordered"}, Report{Undone: 1}},
+		{"shipped what is cancelled", false,
+			[]step{reserve(a), order(a), pay(a), ship(a), refund(a), cancel(a), release(a)}, "",
 			[]string{a + " has 1 at shipping and is not ordered"}, Report{Undone: 1}},
 		{"executed twice", false, []step{reserve(a), order(a), pay(a)},
-			"INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) SELECT id, kind, user, sku, amount, at, key, attempt, gid FROM ledger",
-			[]string{"SKU-1 lacks 2 units on the shelf, the ledger says 4", a + " has 4 units reserved and 2 ordered", a + " was reserved 2 times",
+			intoLedger + "SELECT id, kind, user, sku, amount, at, key, attempt, gid FROM ledger",
+			[]string{"SKU-1 lacks 2 units on the shelf, the ledger says 4", a + " has 4 units reserved and 2 ordered",
+				a + " was reserved 2 times",
 				"stock executed key " + a + "-01-action 2 times"}, Report{Sold: 1}},
-		{"oversold", false, nil, "INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) VALUES ('x', 'reserved', '', 'SKU-2', 6, 0, '', 0, '')",
-			[]string{"SKU-2 is oversold: 6 of 5 reserved", "SKU-2 lacks 0 units on the shelf, the ledger says 6"}, Report{Single: 1}},
-		{"shelf", false, nil, "UPDATE stock SET available = 4 WHERE sku = 'SKU-2'", []string{"SKU-2 lacks 1 units on the shelf, the ledger says 0"}, Report{}},
+		{"oversold", false, nil,
+			intoLedger + "VALUES ('x', 'reserved', '', 'SKU-2', 6, 0, '', 0, '')",
+			[]string{"SKU-2 is oversold: 6 of 5 reserved",
+				"SKU-2 lacks 0 units on the shelf, the ledger says 6"}, Report{Single: 1}},
+		{"shelf", false, nil, "UPDATE stock SET available = 4 WHERE sku = 'SKU-2'",
+			[]string{"SKU-2 lacks 1 units on the shelf, the ledger says 0"}, Report{}},
 		{"given back twice", false, []step{reserve(a), order(a), pay(a)},
-			"INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) VALUES ('gid00000000a', 'released', '', 'SKU-1', 3, 0, '', 0, '')",
-			[]string{"SKU-1 lacks 2 units on the shelf, the ledger says -1", a + " gave back more than it took at stock: -1", a + " has -1 units reserved and 2 ordered"},
+			intoLedger + "VALUES ('gid00000000a', 'released', '', 'SKU-1', 3, 0, '', 0, '')",
+			[]string{"SKU-1 lacks 2 units on the shelf, the ledger says -1",
+				a + " gave back more than it took at stock: -1", a + " has -1 units reserved and 2 ordered"},
 			Report{Sold: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package shop is the sample shop behind the gateway: order, stock, payment, points and shipping, five services as a shop would have
-// them, each with its own SQLite file. It is what the demo sells from and what tests look at to see what really happened.
+// Package shop is the sample shop behind the gateway: order, stock, payment, points and shipping,
+// five services as a shop would have them, each with its own SQLite file. The demo runs it, and
+// tests read from it what really happened.
 //
 // # Services
 //
@@ -11,23 +12,28 @@
 //	points    POST /v1/points {id, user, amount}              /v1/points/{id}/revoke
 //	shipping  POST /v1/shipments {id, user?, sku?, qty?}      /v1/shipments/{id}/cancel
 //
-// GET on the record's path returns it; stock also has GET /v1/stock and /v1/stock/{sku}. Amounts are whole minor units (cents). An answer
-// is the record, {id, number, state, user, sku, qty, amount}: 201 when it was made, 200 when it was there already. 422 {reason} is a
-// request that makes no sense, 404 an id that is not there, 409 {reason} one that is taken by another content or was taken back.
+// GET on the record's path returns it; stock also has GET /v1/stock and /v1/stock/{sku}. Amounts
+// are whole minor units (cents). A response is the record, {id, number, state, user, sku, qty,
+// amount}: 201 when it was made, 200 when it was there already. 422 {reason} is a request that
+// makes no sense, 404 an unknown id, 409 {reason} one that has another content or was taken back.
 //
-// The injected headers are honoured through package participant: a repeated request, with its key or as a branch of a transaction, takes
-// effect once. [Options.Naive] switches that off; then only the gateway stands between a buyer and a second charge.
+// The injected header fields are used through package participant: a repeated request, with its key
+// or as a branch of a transaction, takes effect once. [Options.Naive] switches that off; then only
+// the gateway stands between a buyer and a second charge.
 //
 // # Witness
 //
-// GET /ledger is the append-only list of effects with the key and attempt that each came with, totals by kind, and executions by key. GET /stats counts the
-// requests that arrived, by route and by key, also those that had no effect. [Audit] reads the ledgers of all services and says whether they
-// agree. POST /faults makes requests slow, fail, hang, or lose their answer after the effect.
+// GET /ledger is the append-only list of effects with the key and attempt that each came with,
+// totals by kind, and executions by key. GET /stats counts the requests that arrived, by route and
+// by key, those without an effect too. [Audit] reads the ledgers of all services and says whether
+// they agree. POST /faults makes requests slow, fail, hang, or lose their response after the
+// effect.
 //
 // # Durability
 //
-// WAL with synchronous=NORMAL: a killed process loses nothing, a machine without power may lose the last commits, never the order of them. The
-// shop is killed in tests, machines are not; with FULL the disk would be the measured thing. One connection writes; others read.
+// WAL with synchronous=NORMAL: a killed process loses nothing, a machine without power may lose the
+// last commits, never the order of them. The shop is killed in tests, machines are not; with FULL
+// the disk would dominate measurements. One connection writes; others read.
 //
-// Memory: the counts of /stats by key are kept for the first 100000 keys.
+// Memory: /stats counts by key for the first 100000 keys.
 package shop

@@ -9,18 +9,28 @@ import (
 	"time"
 )
 
-// Fault is what goes wrong with some requests. Latency comes first, then one of the others.
+// Fault is what goes wrong with some requests: first the latency, then one of the others.
 type Fault struct {
-	Latency     string  `json:"latency,omitempty"`     // 200ms
-	ErrorShare  float64 `json:"errorShare,omitempty"`  // 0 to 1 of the requests are answered ErrorStatus and have no effect; 1 when only ErrorStatus is given
-	ErrorStatus int     `json:"errorStatus,omitempty"` // 503 when only ErrorShare is given
-	Hang        bool    `json:"hang,omitempty"`        // no effect and no answer, until the caller leaves or the faults are cleared
-	DropAnswer  bool    `json:"dropAnswer,omitempty"`  // the connection breaks after the effect
-	Count       int     `json:"count,omitempty"`       // for so many requests; 0: until cleared
-	Path        string  `json:"path,omitempty"`        // for paths that begin so; empty: all of the service, but /ledger, /stats, /healthz and /faults
+	// Latency is a duration: 200ms.
+	Latency string `json:"latency,omitempty"`
+	// ErrorShare of the requests, 0 to 1, get ErrorStatus and have no effect; 1 when only
+	// ErrorStatus is given.
+	ErrorShare float64 `json:"errorShare,omitempty"`
+	// ErrorStatus is 503 when only ErrorShare is given.
+	ErrorStatus int `json:"errorStatus,omitempty"`
+	// Hang: no effect and no response, until the client leaves or the faults are cleared.
+	Hang bool `json:"hang,omitempty"`
+	// DropAnswer: the connection is closed after the effect, without a response.
+	DropAnswer bool `json:"dropAnswer,omitempty"`
+	// Count limits the fault to so many requests; 0: until cleared.
+	Count int `json:"count,omitempty"`
+	// Path limits the fault to paths with that prefix. Empty: all of the service, but /ledger,
+	// /stats, /healthz and /faults.
+	Path string `json:"path,omitempty"`
 }
 
-// faults are in force in the order in which they were added: the first that matches a request and is not used up applies.
+// faults are in force in the order in which they were added: the first that matches a request and
+// is not used up applies.
 type faults struct {
 	state *faultState
 }
@@ -28,7 +38,7 @@ type faults struct {
 type faultState struct {
 	mu      sync.Mutex
 	active  []*activeFault
-	cleared chan struct{} // closed by clear, which lets the hanging go
+	cleared chan struct{} // closed by reset, which ends hanging requests
 }
 
 type activeFault struct {
@@ -69,18 +79,18 @@ func (f faults) add(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&fault); err != nil {
-		answer(w, http.StatusUnprocessableEntity, map[string]string{"reason": "body-invalid"})
+		respond(w, http.StatusUnprocessableEntity, map[string]string{"reason": "body-invalid"})
 		return
 	}
 	a, reason := fault.parse()
 	if reason != "" {
-		answer(w, http.StatusUnprocessableEntity, map[string]string{"reason": reason})
+		respond(w, http.StatusUnprocessableEntity, map[string]string{"reason": reason})
 		return
 	}
 	f.state.mu.Lock()
 	f.state.active = append(f.state.active, a)
 	f.state.mu.Unlock()
-	answer(w, http.StatusOK, a.Fault)
+	respond(w, http.StatusOK, a.Fault)
 }
 
 func (f faults) list(w http.ResponseWriter, _ *http.Request) {
@@ -90,7 +100,7 @@ func (f faults) list(w http.ResponseWriter, _ *http.Request) {
 	for _, a := range f.state.active {
 		all = append(all, a.Fault)
 	}
-	answer(w, http.StatusOK, map[string]any{"faults": all})
+	respond(w, http.StatusOK, map[string]any{"faults": all})
 }
 
 func (f faults) clear(w http.ResponseWriter, _ *http.Request) {
@@ -106,7 +116,8 @@ func (f faults) reset() {
 	f.state.cleared = make(chan struct{})
 }
 
-// pick returns the fault for a request, and whether this one is among its share of errors. The share is exact: of n requests, n*share rounded down.
+// pick returns the fault for a request, and whether this one is one of its share of errors. The
+// share is exact: of n requests, n*share rounded down.
 func (f faults) pick(path string) (a *activeFault, fails bool, cleared <-chan struct{}) {
 	f.state.mu.Lock()
 	defer f.state.mu.Unlock()
@@ -136,9 +147,9 @@ func (f faults) wrap(next http.Handler) http.Handler {
 		}
 		switch {
 		case fails:
-			answer(w, a.ErrorStatus, map[string]string{"reason": "fault"})
+			respond(w, a.ErrorStatus, map[string]string{"reason": "fault"})
 		case a.Hang:
-			io.Copy(io.Discard, r.Body) // only then does the server notice that the caller has left
+			io.Copy(io.Discard, r.Body) // only then does the server notice that the client has left
 			select {
 			case <-cleared:
 			case <-r.Context().Done():
@@ -153,7 +164,7 @@ func (f faults) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// nowhere is where a dropped answer goes.
+// nowhere discards a response.
 type nowhere struct{}
 
 func (nowhere) Header() http.Header         { return http.Header{} }

@@ -7,9 +7,11 @@ import (
 
 // Entry is one effect.
 type Entry struct {
-	Seq         int64     `json:"seq"`
-	ID          string    `json:"id"`
-	Kind        string    `json:"kind"` // reserved, released, ordered, cancelled, charged, refunded, granted, revoked, shipped, shipment-cancelled
+	Seq int64  `json:"seq"`
+	ID  string `json:"id"`
+	// Kind is reserved, released, ordered, cancelled, charged, refunded, granted, revoked, shipped or
+	// shipment-cancelled.
+	Kind        string    `json:"kind"`
 	User        string    `json:"user,omitempty"`
 	SKU         string    `json:"sku,omitempty"`
 	Amount      int64     `json:"amount"` // units of stock and order, minor units of payment and points, 1 of shipping
@@ -19,7 +21,7 @@ type Entry struct {
 	Transaction string    `json:"transaction,omitempty"` // the gid, on branch calls
 }
 
-// Ledger is what GET /ledger answers. With ?entries=false it has no entries.
+// Ledger is the response to GET /ledger. With ?entries=false it has no entries.
 type Ledger struct {
 	Service    string           `json:"service"`
 	Entries    []Entry          `json:"entries,omitempty"`
@@ -29,17 +31,19 @@ type Ledger struct {
 
 func (s *service) ledger(w http.ResponseWriter, r *http.Request) {
 	l := Ledger{Service: s.kind.name, Totals: map[string]int64{}, Executions: map[string]int64{}}
-	rows, err := s.read.QueryContext(r.Context(), "SELECT seq, id, kind, user, sku, amount, at, key, attempt, gid FROM ledger ORDER BY seq")
+	rows, err := s.read.QueryContext(r.Context(),
+		"SELECT seq, id, kind, user, sku, amount, at, key, attempt, gid FROM ledger ORDER BY seq")
 	if err != nil {
-		s.answerOrFail(w, nil, err)
+		s.respondOrFail(w, nil, err)
 		return
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var e Entry
 		var at int64
-		if err := rows.Scan(&e.Seq, &e.ID, &e.Kind, &e.User, &e.SKU, &e.Amount, &at, &e.Key, &e.Attempt, &e.Transaction); err != nil {
-			s.answerOrFail(w, nil, err)
+		if err := rows.Scan(&e.Seq, &e.ID, &e.Kind, &e.User, &e.SKU, &e.Amount, &at, &e.Key, &e.Attempt,
+			&e.Transaction); err != nil {
+			s.respondOrFail(w, nil, err)
 			return
 		}
 		e.At = time.UnixMilli(at).UTC()
@@ -52,5 +56,5 @@ func (s *service) ledger(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("entries") == "false" {
 		l.Entries = nil
 	}
-	s.answerOrFail(w, l, rows.Err())
+	s.respondOrFail(w, l, rows.Err())
 }

@@ -35,7 +35,8 @@ type kind struct {
 	needs              []string
 	makesID            bool
 	counts             func(r *record) int64 // what the ledger counts: units or minor units
-	// make and takeBack are what else changes with the record. A refusal is an answer with a status.
+	// make and takeBack are what else changes with the record. A refusal is a response with a
+	// status.
 	make     func(tx *sql.Tx, r *record) (participant.Response, error)
 	takeBack func(tx *sql.Tx, r *record) error
 }
@@ -48,15 +49,18 @@ func kinds(o Options) []*kind {
 	return []*kind{
 		{
 			name: "stock", collection: "/v1/reservations", undo: "release", made: "reserved", takenBack: "released",
-			booked: "reserved", bookedBack: "released", needs: []string{"id", "sku", "qty"}, counts: units, make: take, takeBack: putBack,
+			booked: "reserved", bookedBack: "released",
+			needs: []string{"id", "sku", "qty"}, counts: units, make: take, takeBack: putBack,
 		},
 		{
 			name: "order", collection: "/v1/orders", undo: "cancel", made: "created", takenBack: "cancelled",
-			booked: "ordered", bookedBack: "cancelled", needs: []string{"user", "sku", "qty"}, counts: units, makesID: true,
+			booked: "ordered", bookedBack: "cancelled",
+			needs: []string{"user", "sku", "qty"}, counts: units, makesID: true,
 		},
 		{
 			name: "payment", collection: "/v1/payments", undo: "refund", made: "charged", takenBack: "refunded",
-			booked: "charged", bookedBack: "refunded", needs: []string{"id", "user", "amount"}, counts: money, make: o.charge,
+			booked: "charged", bookedBack: "refunded",
+			needs: []string{"id", "user", "amount"}, counts: money, make: o.charge,
 		},
 		{
 			name: "points", collection: "/v1/points", undo: "revoke", made: "granted", takenBack: "revoked",
@@ -64,14 +68,16 @@ func kinds(o Options) []*kind {
 		},
 		{
 			name: "shipping", collection: "/v1/shipments", undo: "cancel", made: "planned", takenBack: "cancelled",
-			booked: "shipped", bookedBack: "shipment-cancelled", needs: []string{"id"}, counts: func(*record) int64 { return 1 },
+			booked: "shipped", bookedBack: "shipment-cancelled", needs: []string{"id"},
+			counts: func(*record) int64 { return 1 },
 		},
 	}
 }
 
 // take reserves units: one statement, so that no two buyers get the last one.
 func take(tx *sql.Tx, r *record) (participant.Response, error) {
-	res, err := tx.Exec("UPDATE stock SET available = available - ? WHERE sku = ? AND available >= ?", r.Qty, r.SKU, r.Qty)
+	res, err := tx.Exec("UPDATE stock SET available = available - ? WHERE sku = ? AND available >= ?", r.Qty, r.SKU,
+		r.Qty)
 	if err != nil {
 		return participant.Response{}, err
 	}
@@ -171,7 +177,8 @@ func (k *kind) create(tx *sql.Tx, r *http.Request) (participant.Response, error)
 			return refusal, err
 		}
 	}
-	err = tx.QueryRow("INSERT INTO record (id, state, user, sku, qty, amount) VALUES (?, ?, ?, ?, ?, ?) RETURNING number",
+	err = tx.QueryRow("INSERT INTO record (id, state, user, sku, qty, amount) "+
+		"VALUES (?, ?, ?, ?, ?, ?) RETURNING number",
 		rec.ID, rec.State, rec.User, rec.SKU, rec.Qty, rec.Amount).Scan(&rec.Number)
 	if err != nil {
 		return participant.Response{}, err
@@ -224,7 +231,8 @@ func find(q querier, id string) (record, error) {
 // book appends to the ledger, in the transaction of the effect.
 func book(tx *sql.Tx, r *http.Request, rec *record, kind string, amount int64) error {
 	c := callOf(r)
-	_, err := tx.Exec("INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := tx.Exec("INSERT INTO ledger (id, kind, user, sku, amount, at, key, attempt, gid) "+
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		rec.ID, kind, rec.User, rec.SKU, amount, time.Now().UnixMilli(), c.key, c.attempt, c.gid)
 	if err != nil {
 		return fmt.Errorf("shop: ledger of %s: %w", rec.ID, err)

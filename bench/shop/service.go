@@ -21,7 +21,7 @@ import (
 // service is one of the five.
 type service struct {
 	kind   *kind
-	write  *sql.DB // one connection: SQLite has one writer, and waiting in Go is fairer than its busy loop
+	write  *sql.DB // one connection: SQLite has one writer, and Go queues more fairly than its busy loop
 	read   *sql.DB
 	guard  *participant.Guard
 	naive  bool
@@ -32,9 +32,12 @@ type service struct {
 const schema = `
 CREATE TABLE IF NOT EXISTS record (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, user TEXT NOT NULL, sku TEXT NOT NULL, qty INTEGER NOT NULL, amount INTEGER NOT NULL
+  id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, user TEXT NOT NULL, sku TEXT NOT NULL,
+  qty INTEGER NOT NULL, amount INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS stock (sku TEXT PRIMARY KEY, total INTEGER NOT NULL, available INTEGER NOT NULL CHECK (available >= 0));
+CREATE TABLE IF NOT EXISTS stock (
+  sku TEXT PRIMARY KEY, total INTEGER NOT NULL, available INTEGER NOT NULL CHECK (available >= 0)
+);
 CREATE TABLE IF NOT EXISTS ledger (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, kind TEXT NOT NULL, user TEXT NOT NULL, sku TEXT NOT NULL, amount INTEGER NOT NULL,
@@ -43,7 +46,8 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE INDEX IF NOT EXISTS ledger_key ON ledger (key);`
 
 func openService(k *kind, o Options) (*service, error) {
-	s := &service{kind: k, naive: o.Naive, faults: newFaults(), stats: stats{routes: map[string]int64{}, keys: map[string]int64{}}}
+	s := &service{kind: k, naive: o.Naive, faults: newFaults(),
+		stats: stats{routes: map[string]int64{}, keys: map[string]int64{}}}
 	path := (&url.URL{Scheme: "file", Opaque: url.PathEscape(filepath.Join(o.Dir, k.name+".db"))}).String()
 	const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
 	var err error
@@ -72,7 +76,7 @@ func (s *service) prepare(o Options) error {
 	if s.kind.name != "stock" {
 		return nil
 	}
-	for sku, n := range o.Stock { // what is there already stays: a restart sells nothing again
+	for sku, n := range o.Stock { // existing rows stay: a restart sells nothing twice
 		if _, err := s.write.Exec("INSERT OR IGNORE INTO stock VALUES (?, ?, ?)", sku, n, n); err != nil {
 			return err
 		}
@@ -101,10 +105,10 @@ func (s *service) handler() http.Handler {
 	mux.HandleFunc("DELETE /faults", s.faults.clear)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.read.PingContext(r.Context()); err != nil {
-			answer(w, http.StatusServiceUnavailable, map[string]string{"reason": "database"})
+			respond(w, http.StatusServiceUnavailable, map[string]string{"reason": "database"})
 			return
 		}
-		answer(w, http.StatusOK, map[string]string{"service": k.name, "status": "ok"})
+		respond(w, http.StatusOK, map[string]string{"service": k.name, "status": "ok"})
 	})
 	return mux
 }
@@ -121,17 +125,18 @@ func (s *service) effect(do participant.Effect) http.Handler {
 	})
 }
 
-// withoutInjected is the request as a service sees it that knows nothing of keys and branches.
+// withoutInjected is the request as a service without support for keys and branches sees it.
 func withoutInjected(r *http.Request) *http.Request {
 	r = r.Clone(r.Context())
-	for _, name := range []string{participant.HeaderKey, participant.HeaderAttempt, participant.HeaderTransaction, participant.HeaderBranch, participant.HeaderOp} {
+	for _, name := range []string{participant.HeaderKey, participant.HeaderAttempt, participant.HeaderTransaction,
+		participant.HeaderBranch, participant.HeaderOp} {
 		r.Header.Del(name)
 	}
 	r.URL.RawQuery = ""
 	return r
 }
 
-// witness counts the request as it arrives.
+// witness counts requests as they arrive.
 func (s *service) witness(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.stats.count(r.Pattern, r.Header.Get(participant.HeaderKey))
@@ -142,10 +147,10 @@ func (s *service) witness(next http.Handler) http.Handler {
 func (s *service) get(w http.ResponseWriter, r *http.Request) {
 	rec, err := find(s.read, r.PathValue("id"))
 	if errors.Is(err, sql.ErrNoRows) {
-		answer(w, http.StatusNotFound, map[string]string{"reason": "unknown-id"})
+		respond(w, http.StatusNotFound, map[string]string{"reason": "unknown-id"})
 		return
 	}
-	s.answerOrFail(w, rec, err)
+	s.respondOrFail(w, rec, err)
 }
 
 // Shelf is how much there is of a SKU.
@@ -157,9 +162,10 @@ type Shelf struct {
 
 func (s *service) shelf(w http.ResponseWriter, r *http.Request) {
 	sku := r.PathValue("sku")
-	rows, err := s.read.QueryContext(r.Context(), "SELECT sku, total, available FROM stock WHERE sku = ? OR ? = '' ORDER BY sku", sku, sku)
+	rows, err := s.read.QueryContext(r.Context(),
+		"SELECT sku, total, available FROM stock WHERE sku = ? OR ? = '' ORDER BY sku", sku, sku)
 	if err != nil {
-		s.answerOrFail(w, nil, err)
+		s.respondOrFail(w, nil, err)
 		return
 	}
 	defer rows.Close()
@@ -167,31 +173,31 @@ func (s *service) shelf(w http.ResponseWriter, r *http.Request) {
 	for rows.Next() {
 		var one Shelf
 		if err := rows.Scan(&one.SKU, &one.Total, &one.Available); err != nil {
-			s.answerOrFail(w, nil, err)
+			s.respondOrFail(w, nil, err)
 			return
 		}
 		all = append(all, one)
 	}
 	switch err := rows.Err(); {
 	case sku == "" || err != nil:
-		s.answerOrFail(w, map[string]any{"stock": all}, err)
+		s.respondOrFail(w, map[string]any{"stock": all}, err)
 	case len(all) == 0:
-		answer(w, http.StatusNotFound, map[string]string{"reason": "unknown-sku"})
+		respond(w, http.StatusNotFound, map[string]string{"reason": "unknown-sku"})
 	default:
-		answer(w, http.StatusOK, all[0])
+		respond(w, http.StatusOK, all[0])
 	}
 }
 
-func (s *service) answerOrFail(w http.ResponseWriter, v any, err error) {
+func (s *service) respondOrFail(w http.ResponseWriter, v any, err error) {
 	if err != nil {
 		s.guard.Log.Error("read failed", "error", err)
-		answer(w, http.StatusInternalServerError, map[string]string{"reason": "internal-error"})
+		respond(w, http.StatusInternalServerError, map[string]string{"reason": "internal-error"})
 		return
 	}
-	answer(w, http.StatusOK, v)
+	respond(w, http.StatusOK, v)
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
+func respond(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)
@@ -215,7 +221,7 @@ func (s *stats) count(route, key string) {
 	}
 }
 
-// Stats is what GET /stats answers.
+// Stats is the response to GET /stats.
 type Stats struct {
 	Requests map[string]int64 `json:"requests"` // by route: "POST /v1/orders/{id}/cancel"
 	Keys     map[string]int64 `json:"keys"`     // by Idempotency-Key
@@ -225,7 +231,7 @@ func (s *stats) serve(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	now := Stats{maps.Clone(s.routes), maps.Clone(s.keys)}
 	s.mu.Unlock()
-	answer(w, http.StatusOK, now)
+	respond(w, http.StatusOK, now)
 }
 
 // discardLog is used where no logger is given.

@@ -21,8 +21,8 @@ type Options struct {
 	Addresses map[string]string // host:port by service; one that is missing takes a free port on loopback
 	Stock     map[string]int64  // units by SKU at the first start; nil: SKU-1 1000, SKU-2 5
 	CardLimit int64             // what a card pays at most, minor units; 0: 100000
-	Naive     bool              // the services know nothing of keys and branches
-	Log       *slog.Logger      // nil: nothing is logged
+	Naive     bool              // the services ignore keys and branches
+	Log       *slog.Logger      // nil: discards
 }
 
 // Shop is a running shop.
@@ -33,7 +33,8 @@ type Shop struct {
 	failed    chan error
 }
 
-// Start opens the databases and serves; the error names what could not be opened, and then nothing runs.
+// Start opens the databases and serves; the error names what could not be opened, and then nothing
+// runs.
 func Start(o Options) (*Shop, error) {
 	if o.Stock == nil {
 		o.Stock = map[string]int64{"SKU-1": 1000, "SKU-2": 5}
@@ -70,7 +71,8 @@ func (s *Shop) start(k *kind, o Options) error {
 		ln.Close()
 		return err
 	}
-	server := &http.Server{Handler: svc.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)}
+	server := &http.Server{Handler: svc.handler(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)}
 	s.services, s.servers = append(s.services, svc), append(s.servers, server)
 	s.addresses[k.name] = ln.Addr().String()
 	go func() {
@@ -87,7 +89,8 @@ func (s *Shop) Addresses() map[string]string { return s.addresses }
 // URL returns http://host:port of a service.
 func (s *Shop) URL(service string) string { return "http://" + s.addresses[service] }
 
-// Close stops the services: requests in flight finish until ctx ends, those that a fault holds are broken off.
+// Close stops the services: requests in flight may finish until ctx ends; those that hang are
+// aborted.
 func (s *Shop) Close(ctx context.Context) error {
 	errs := make([]error, len(s.servers))
 	var wg sync.WaitGroup
@@ -104,7 +107,8 @@ func (s *Shop) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Run runs a shop until ctx ends, and then gives requests in flight ten seconds. ready, when not nil, is called once with the shop when all services serve.
+// Run runs a shop until ctx ends; requests in flight then have ten seconds. ready, when not nil, is
+// called once with the shop when all services serve.
 func Run(ctx context.Context, o Options, ready func(*Shop)) error {
 	s, err := Start(o)
 	if err != nil {

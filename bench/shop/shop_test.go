@@ -35,8 +35,9 @@ func close2(t *testing.T, s *Shop) {
 	}
 }
 
-// send makes a request; header fields are name, value, name, value. status 0 is a broken connection.
-func send(t *testing.T, method, url, body string, header ...string) (status int, answer map[string]any) {
+// send makes a request; header fields are name, value, name, value. status 0 is a broken
+// connection.
+func send(t *testing.T, method, url, body string, header ...string) (status int, response map[string]any) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -56,11 +57,11 @@ func send(t *testing.T, method, url, body string, header ...string) (status int,
 		return 0, nil
 	}
 	if len(b) > 0 {
-		if err := json.Unmarshal(b, &answer); err != nil {
-			t.Fatalf("%s %s answered %q", method, url, b)
+		if err := json.Unmarshal(b, &response); err != nil {
+			t.Fatalf("%s %s: response %q", method, url, b)
 		}
 	}
-	return resp.StatusCode, answer
+	return resp.StatusCode, response
 }
 
 func ledgerOf(t *testing.T, s *Shop, service string) (l Ledger) {
@@ -77,7 +78,7 @@ func TestServices(t *testing.T) {
 	for _, c := range []struct {
 		service, method, path, body string
 		status                      int
-		want                        string // of the answer, as a part of its JSON
+		want                        string // of the response, as a part of its JSON
 	}{
 		{"stock", "POST", "/v1/reservations", `{"id":"r1","sku":"SKU-1","qty":2}`, 201, `"state":"reserved"`},
 		{"stock", "POST", "/v1/reservations", `{"id":"r1","sku":"SKU-1","qty":2}`, 200, `"state":"reserved"`},
@@ -97,7 +98,8 @@ func TestServices(t *testing.T) {
 		{"stock", "POST", "/v1/reservations", `{"id":"r4","qty":1}`, 422, `"reason":"sku-invalid"`},
 		{"stock", "POST", "/v1/reservations", `{"id":"r 4","sku":"SKU-1","qty":1}`, 422, `"reason":"id-invalid"`},
 		{"stock", "POST", "/v1/reservations", `{"id":"r4"`, 422, `"reason":"body-invalid"`},
-		{"order", "POST", "/v1/orders", `{"id":"o1","user":"ada","sku":"SKU-1","qty":1,"amount":500}`, 201, `"number":1`},
+		{"order", "POST", "/v1/orders", `{"id":"o1","user":"ada","sku":"SKU-1","qty":1,"amount":500}`, 201,
+			`"number":1`},
 		{"order", "POST", "/v1/orders", `{"user":"ada","sku":"SKU-1","qty":1}`, 201, `"number":2`},
 		{"order", "POST", "/v1/orders", `{"sku":"SKU-1","qty":1}`, 422, `"reason":"user-invalid"`},
 		{"order", "GET", "/v1/orders/o1", "", 200, `"state":"created"`},
@@ -105,7 +107,8 @@ func TestServices(t *testing.T) {
 		{"order", "GET", "/v1/orders/o1", "", 200, `"state":"cancelled"`},
 		{"order", "GET", "/v1/orders/o9", "", 404, `"reason":"unknown-id"`},
 		{"payment", "POST", "/v1/payments", `{"id":"p1","user":"ada","amount":100000}`, 201, `"state":"charged"`},
-		{"payment", "POST", "/v1/payments", `{"id":"p2","user":"ada","amount":100001}`, 402, `"reason":"card-declined"`},
+		{"payment", "POST", "/v1/payments", `{"id":"p2","user":"ada","amount":100001}`, 402,
+			`"reason":"card-declined"`},
 		{"payment", "POST", "/v1/payments", `{"id":"p3","user":"broke","amount":1}`, 402, `"reason":"card-declined"`},
 		{"payment", "POST", "/v1/payments", `{"id":"p4","user":"ada","amount":-5}`, 422, `"reason":"amount-invalid"`},
 		{"payment", "POST", "/v1/payments", `{"id":"p4","user":"ada","amount":1.5}`, 422, `"reason":"body-invalid"`},
@@ -149,7 +152,8 @@ func TestKeyTakesEffectOnce(t *testing.T) {
 			}
 		}
 		l := ledgerOf(t, s, "order")
-		if len(l.Entries) != c.orders || l.Executions["key-1"] != int64(c.orders) || l.Entries[0].Key != "key-1" || l.Entries[0].Attempt != 1 {
+		if len(l.Entries) != c.orders || l.Executions["key-1"] != int64(c.orders) || l.Entries[0].Key != "key-1" ||
+			l.Entries[0].Attempt != 1 {
 			t.Errorf("naive %v: ledger %+v, want %d orders", c.naive, l, c.orders)
 		}
 		var st Stats
@@ -170,7 +174,8 @@ func TestBranches(t *testing.T) {
 	base := s.URL("stock") + "/v1/reservations"
 	body := `{"id":"gid000000001","sku":"SKU-1","qty":3}`
 	injected := func(op string) []string {
-		return []string{"Sluice-Transaction", "gid000000001", "Sluice-Branch", "01", "Sluice-Op", op, "Idempotency-Key", "gid000000001-01-" + op, "Sluice-Attempt", "1"}
+		return []string{"Sluice-Transaction", "gid000000001", "Sluice-Branch", "01", "Sluice-Op", op, "Idempotency-Key",
+			"gid000000001-01-" + op, "Sluice-Attempt", "1"}
 	}
 	for i, c := range []struct {
 		path, op string
@@ -184,7 +189,8 @@ func TestBranches(t *testing.T) {
 		}
 	}
 	l := ledgerOf(t, s, "stock")
-	if len(l.Entries) != 2 || l.Entries[0].Transaction != "gid000000001" || l.Entries[0].Key != "gid000000001-01-action" {
+	if len(l.Entries) != 2 || l.Entries[0].Transaction != "gid000000001" ||
+		l.Entries[0].Key != "gid000000001-01-action" {
 		t.Errorf("ledger %+v", l)
 	}
 	// Nothing was reserved under this gid: its release is empty, and a late reservation is refused.
@@ -192,7 +198,8 @@ func TestBranches(t *testing.T) {
 	if status, _ := send(t, "POST", base+"/gid000000002/release"+late+"compensate", "{}"); status != 200 {
 		t.Errorf("empty compensation: %d", status)
 	}
-	if status, a := send(t, "POST", base+late+"action", `{"id":"gid000000002","sku":"SKU-1","qty":1}`); status != 409 || a["reason"] != "too-late" {
+	if status, a := send(t, "POST", base+late+"action", `{"id":"gid000000002","sku":"SKU-1","qty":1}`); status != 409 ||
+		a["reason"] != "too-late" {
 		t.Errorf("late action: %d %v", status, a)
 	}
 }
@@ -204,7 +211,8 @@ func TestNeverOversold(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 60 {
 		wg.Go(func() {
-			switch status, _ := send(t, "POST", s.URL("stock")+"/v1/reservations", fmt.Sprintf(`{"id":"r%d","sku":"HOT","qty":1}`, i)); status {
+			switch status, _ := send(t, "POST", s.URL("stock")+"/v1/reservations",
+				fmt.Sprintf(`{"id":"r%d","sku":"HOT","qty":1}`, i)); status {
 			case 201:
 				won.Add(1)
 			case 409:
@@ -213,7 +221,8 @@ func TestNeverOversold(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, a := send(t, "GET", s.URL("stock")+"/v1/stock/HOT", ""); won.Load() != 20 || lost.Load() != 40 || a["available"] != 0.0 {
+	if _, a := send(t, "GET", s.URL("stock")+"/v1/stock/HOT", ""); won.Load() != 20 || lost.Load() != 40 ||
+		a["available"] != 0.0 {
 		t.Errorf("won %d, lost %d, shelf %v; want 20, 40, 0", won.Load(), lost.Load(), a)
 	}
 }
@@ -231,8 +240,9 @@ func TestRestartKeepsEverything(t *testing.T) {
 	if _, a := send(t, "GET", s.URL("stock")+"/v1/stock/SKU-2", ""); a["available"] != 0.0 || a["total"] != 5.0 {
 		t.Errorf("shelf after restart %v", a)
 	}
-	if status, _ := send(t, "POST", s.URL("stock")+"/v1/reservations", `{"id":"other","sku":"SKU-2","qty":1}`, "Idempotency-Key", "k", "Sluice-Attempt", "2"); status != 201 {
-		t.Errorf("the key's answer was lost: %d", status)
+	if status, _ := send(t, "POST", s.URL("stock")+"/v1/reservations", `{"id":"other","sku":"SKU-2","qty":1}`,
+		"Idempotency-Key", "k", "Sluice-Attempt", "2"); status != 201 {
+		t.Errorf("the key's response was lost: %d", status)
 	}
 }
 
@@ -265,7 +275,7 @@ func TestFaults(t *testing.T) {
 		t.Error("faults that are used up, or for another path, still apply")
 	}
 	if l := ledgerOf(t, s, "payment"); l.Totals["charged"] != 3 {
-		t.Errorf("charged %v; want b (its answer lost), c and d", l.Totals)
+		t.Errorf("charged %v; want b (its response lost), c and d", l.Totals)
 	}
 	clear()
 
@@ -296,7 +306,8 @@ func TestFaults(t *testing.T) {
 	if status, _ := send(t, "GET", s.URL("payment")+"/v1/payments/hung", ""); status != 404 {
 		t.Errorf("the hanging request had an effect: %d", status)
 	}
-	for _, bad := range []string{`{"latency":"soon"}`, `{"errorShare":2}`, `{"errorStatus":99}`, `{"count":-1}`, `{"slow":true}`} {
+	for _, bad := range []string{`{"latency":"soon"}`, `{"errorShare":2}`, `{"errorStatus":99}`, `{"count":-1}`,
+		`{"slow":true}`} {
 		if status, _ := send(t, "POST", s.URL("payment")+"/faults", bad); status != 422 {
 			t.Errorf("fault %s: %d, want 422", bad, status)
 		}
@@ -339,7 +350,8 @@ func TestRun(t *testing.T) {
 	if len(s.Addresses()) != len(Names) {
 		t.Errorf("addresses %v", s.Addresses())
 	}
-	if err := Run(ctx, Options{Dir: t.TempDir(), Addresses: map[string]string{"stock": s.Addresses()["order"]}}, nil); err == nil {
+	if err := Run(ctx, Options{Dir: t.TempDir(), Addresses: map[string]string{"stock": s.Addresses()["order"]}},
+		nil); err == nil {
 		t.Error("two services on one address")
 	}
 	cancel()

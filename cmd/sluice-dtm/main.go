@@ -53,7 +53,8 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// run serves until ctx ends. DTM keeps its configuration and its store in package variables, so it runs once a process.
+// run serves until ctx ends. DTM keeps its configuration and its store in package variables, so it
+// runs once a process.
 func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) error {
 	ln, err := net.Listen("tcp", s.listen)
 	if err != nil {
@@ -85,8 +86,9 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 	return stopServing(server, cronDone, calls, log)
 }
 
-// stopServing waits for requests, passes and branch calls in flight, for the grace period at most. There is no store to close: each write of
-// DTM is committed when it returns, and the lock on the file ends with the process.
+// stopServing waits for requests, passes and branch calls in flight, for the grace period at most.
+// There is no store to close: each write of DTM is committed when it returns, and the lock on the
+// file ends with the process.
 func stopServing(server *http.Server, cronDone <-chan struct{}, calls *calls, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -105,8 +107,9 @@ func stopServing(server *http.Server, cronDone <-chan struct{}, calls *calls, lo
 	return nil
 }
 
-// refuseBrowsers keeps web pages from using the coordinator through a browser on this machine: the interface has no authentication and
-// calls any URL. A browser names the page's origin in every POST, and its host in every request (DNS rebinding).
+// refuseBrowsers keeps web pages from using the coordinator through a browser on this machine: the
+// interface has no authentication and calls any URL. A browser names the page's origin in every
+// POST, and its host in every request (DNS rebinding).
 func refuseBrowsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Origin") != "" || !isLoopback(r.Host) {

@@ -20,7 +20,8 @@ import (
 	"time"
 )
 
-// The test binary is the command itself when the environment says so: nothing has to be built, and it runs under the race detector too.
+// The test binary is the command itself when the environment says so: nothing has to be built, and
+// it runs under the race detector too.
 func TestMain(m *testing.M) {
 	if os.Getenv("SLUICE_DTM_TEST_MAIN") != "" {
 		os.Exit(realMain(os.Args[1:], os.Stdout, os.Stderr))
@@ -215,7 +216,8 @@ func TestSagaEnds(t *testing.T) {
 	eventually(t, 10*time.Second, "good succeeds", func() bool { return p.status(t, "good00000001") == "succeed" })
 	eventually(t, 10*time.Second, "bad fails", func() bool { return p.status(t, "bad000000001") == "failed" })
 	if s.count("/first/undo") != 1 || s.count("/refuse/undo") != 1 {
-		t.Errorf("undone first %d times, refusing %d times; want 1 and 1", s.count("/first/undo"), s.count("/refuse/undo"))
+		t.Errorf("undone first %d times, refusing %d times; want 1 and 1", s.count("/first/undo"),
+			s.count("/refuse/undo"))
 	}
 	eventually(t, 10*time.Second, "the redirecting branch is called", func() bool { return s.count("/moved/do") == 1 })
 	if got := p.status(t, "moved0000001"); got != "submitted" {
@@ -236,7 +238,8 @@ func TestKilledSagaFinishesAfterRestart(t *testing.T) {
 	p = start(t, "--listen", "127.0.0.1:0", "--data", dir)
 	eventually(t, 20*time.Second, "saga succeeds", func() bool { return p.status(t, "killed000001") == "succeed" })
 	if s.count("/ok/do") != 1 || s.count("/hang/do") < 2 || s.count("/last/do") != 1 {
-		t.Errorf("calls: first %d, second %d, third %d; want 1, 2 or more, 1", s.count("/ok/do"), s.count("/hang/do"), s.count("/last/do"))
+		t.Errorf("calls: first %d, second %d, third %d; want 1, 2 or more, 1", s.count("/ok/do"), s.count("/hang/do"),
+			s.count("/last/do"))
 	}
 	info, err := os.Stat(filepath.Join(dir, "dtm.bolt"))
 	if err != nil || info.Mode().Perm()&0o077 != 0 {
@@ -299,20 +302,24 @@ func TestFailures(t *testing.T) {
 		want string
 	}{
 		{"port busy", []string{"--listen", p.addr, "--data", t.TempDir()}, 1, "cannot listen on " + p.addr},
-		{"folder held", []string{"--listen", "127.0.0.1:0", "--data", dir}, 1, "data folder " + dir + " is in use by another process"},
+		{"folder held", []string{"--listen", "127.0.0.1:0", "--data", dir}, 1,
+			"data folder " + dir + " is in use by another process"},
 		{"not loopback", []string{"--listen", "0.0.0.0:0"}, 2, "must be a loopback address"},
 		{"all interfaces", []string{"--listen", ":0"}, 2, "must be a loopback address"},
 		{"fraction", []string{"--cron", "1500ms"}, 2, "--cron 1.5s: must be whole seconds"},
 		{"slow branches", []string{"--branch-timeout", "30s"}, 2, "at most 7s"},
 		{"store", []string{"--store", "etcd"}, 2, "--store etcd"},
 		{"no host", []string{"--store", "redis"}, 2, "needs --store-host"},
-		{"no user", []string{"--store", "mysql", "--store-host", "127.0.0.1", "--store-port", "3306"}, 2, "needs --store-user"},
-		{"port range", []string{"--store", "redis", "--store-host", "127.0.0.1", "--store-port", "70000"}, 2, "--store-port 70000"},
+		{"no user", []string{"--store", "mysql", "--store-host", "127.0.0.1", "--store-port", "3306"}, 2,
+			"needs --store-user"},
+		{"port range", []string{"--store", "redis", "--store-host", "127.0.0.1", "--store-port", "70000"}, 2,
+			"--store-port 70000"},
 		{"argument", []string{"stop"}, 2, `unexpected argument "stop"`},
 	} {
 		code, stderr := fails(t, c.args...)
 		if code != c.code || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine ") {
-			t.Errorf("%s: exit %d, want %d; stderr %q, want %q in it and no trace", c.name, code, c.code, stderr, c.want)
+			t.Errorf("%s: exit %d, want %d; stderr %q, want %q in it and no trace", c.name, code, c.code, stderr,
+				c.want)
 		}
 	}
 }

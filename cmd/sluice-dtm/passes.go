@@ -10,11 +10,13 @@ import (
 	"github.com/dtm-labs/dtm/dtmsvr"
 )
 
-// cronWorkers is how many due transactions are processed at once. DTM's main has one, so that after a restart each hanging branch holds up
-// all the others; taking one from the store is atomic, so several are safe, as several DTM processes on one store are.
+// cronWorkers is how many due transactions are processed at once. DTM's main has one, so that after
+// a restart each hanging branch delays all the others; taking one from the store is atomic, so
+// several are safe, as several DTM processes on one store are.
 const cronWorkers = 4
 
-// startCron looks for due transactions until ctx ends; the channel closes when the passes it started are over.
+// startCron looks for due transactions until ctx ends; the channel closes when the passes it
+// started are over.
 func startCron(ctx context.Context, every time.Duration) <-chan struct{} {
 	var workers sync.WaitGroup
 	for range cronWorkers {
@@ -35,12 +37,13 @@ func startCron(ctx context.Context, every time.Duration) <-chan struct{} {
 	return done
 }
 
-// quietFor is how long no branch call must have run for the passes to count as over. A pass that was submitted without waiting is a goroutine
-// that DTM tells nobody about; between two calls it only writes to the store.
+// quietFor is how long no branch call must have run for the passes to count as over. A pass that
+// was submitted without waiting is a goroutine that DTM does not expose; between two calls it
+// only writes to the store.
 const quietFor = 200 * time.Millisecond
 
-// calls is the transport of the branch calls; it knows how many run. DTM's own keeps three idle connections a host, and leaves tens of
-// thousands in TIME_WAIT under load.
+// calls is the transport of the branch calls; it knows how many run. DTM's own keeps three idle
+// connections a host, and leaves tens of thousands in TIME_WAIT under load.
 type calls struct {
 	base http.RoundTripper
 

@@ -16,8 +16,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-// The routes and their metrics are not exported by dtmsvr, and its StartSvr cannot be called without opening ":HTTP_PORT" and
-// ":GRPC_PORT" on all interfaces. go.mod pins DTM; should a name go away with another version, the link fails and says so.
+// The routes and their metrics are not exported by dtmsvr, and its StartSvr cannot be called
+// without opening ":HTTP_PORT" and ":GRPC_PORT" on all interfaces. go.mod pins DTM; should a name
+// go away with another version, the link fails and says so.
 
 //go:linkname addRoute github.com/dtm-labs/dtm/dtmsvr.addRoute
 func addRoute(engine *gin.Engine)
@@ -25,8 +26,9 @@ func addRoute(engine *gin.Engine)
 //go:linkname httpMetrics github.com/dtm-labs/dtm/dtmsvr.httpMetrics
 func httpMetrics(engine *gin.Engine) *gin.Engine
 
-// newHandler does what StartSvr does, but for the listeners, the registration with a service registry, and the JSON-RPC interface. The configuration
-// is loaded and the store is up. calls sees every HTTP branch call.
+// newHandler does what StartSvr does, but for the listeners, the registration with a service
+// registry, and the JSON-RPC interface. The configuration is loaded and the store is up. calls sees
+// every HTTP branch call.
 func newHandler(branchTimeout time.Duration, calls http.RoundTripper) http.Handler {
 	client := dtmcli.GetRestyClient()
 	client.SetTimeout(branchTimeout)
@@ -42,7 +44,8 @@ func newHandler(branchTimeout time.Duration, calls http.RoundTripper) http.Handl
 }
 
 func grpcTimeout(limit time.Duration) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption) error {
 		d := limit
 		if s := dtmgimp.RequestTimeoutFromContext(ctx); s != 0 {
 			d = time.Duration(s) * time.Second

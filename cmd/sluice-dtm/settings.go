@@ -20,11 +20,13 @@ type settings struct {
 	level         slog.Level
 }
 
-// branchTimeoutMax keeps a pass (two seconds more than one branch call) inside the ten seconds for which DTM reserves a transaction for it;
-// beyond, another pass would call the same branch again while the first call still runs.
+// branchTimeoutMax keeps a pass (two seconds more than one branch call) inside the ten seconds for
+// which DTM reserves a transaction for it; beyond, another pass would call the same branch again
+// while the first call still runs.
 const branchTimeoutMax = 7 * time.Second
 
-// parseSettings reads the flags and hands to DTM, through its environment names, what it reads from there. The error is one of usage.
+// parseSettings reads the flags and passes to DTM, through its environment names, what it reads
+// from there. The error is one of usage.
 func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)
@@ -35,11 +37,12 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	f.DurationVar(&s.branchTimeout, "branch-timeout", 3*time.Second, "limit of one branch call, whole seconds")
 	f.TextVar(&s.level, "log-level", slog.LevelWarn, "debug, info, warn or error")
 	store := map[string]*string{
-		"STORE_DRIVER":   f.String("store", env("STORE_DRIVER", "boltdb"), "boltdb, redis, mysql or postgres"),
-		"STORE_HOST":     f.String("store-host", os.Getenv("STORE_HOST"), "host of the store"),
-		"STORE_PORT":     f.String("store-port", os.Getenv("STORE_PORT"), "port of the store"),
-		"STORE_USER":     f.String("store-user", os.Getenv("STORE_USER"), "user at the store"),
-		"STORE_PASSWORD": f.String("store-password", "", "password at the store; better in STORE_PASSWORD, where other users of the machine do not see it"),
+		"STORE_DRIVER": f.String("store", env("STORE_DRIVER", "boltdb"), "boltdb, redis, mysql or postgres"),
+		"STORE_HOST":   f.String("store-host", os.Getenv("STORE_HOST"), "host of the store"),
+		"STORE_PORT":   f.String("store-port", os.Getenv("STORE_PORT"), "port of the store"),
+		"STORE_USER":   f.String("store-user", os.Getenv("STORE_USER"), "user at the store"),
+		"STORE_PASSWORD": f.String("store-password", "",
+			"password at the store; better in STORE_PASSWORD, where other users of the machine do not see it"),
 	}
 	if err := f.Parse(args); err != nil {
 		return s, err

@@ -14,8 +14,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// openStore loads DTM's configuration and returns when the store answers or ctx ends. DTM opens dtm.bolt in the working directory, so the
-// process moves into the data folder.
+// openStore loads DTM's configuration and returns when the store responds or ctx ends. DTM opens
+// dtm.bolt in the working directory, so the process moves into the data folder.
 func openStore(ctx context.Context, s settings, log *slog.Logger) error {
 	logger.WithLogger(dtmLog{log}) // before anything is logged: its own logger writes to stdout
 	if err := os.MkdirAll(s.data, 0o700); err != nil {
@@ -39,7 +39,8 @@ func openStore(ctx context.Context, s settings, log *slog.Logger) error {
 		if config.Config.Store.Driver == config.BoltDb {
 			return fmt.Errorf("opening dtm.bolt in %s: %w", s.data, err)
 		}
-		log.Warn("store does not answer yet", "store", config.Config.Store.Driver, "host", config.Config.Store.Host, "error", err)
+		log.Warn("store does not answer yet", "store", config.Config.Store.Driver, "host", config.Config.Store.Host,
+			"error", err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("stopped while waiting for the store: %w", err)
@@ -48,7 +49,7 @@ func openStore(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 }
 
-// caught turns DTM's panics, its way to report, into errors.
+// caught returns DTM's panics, which is how it reports errors, as errors.
 func caught(f func() error) (err error) {
 	defer func() {
 		switch v := recover().(type) {

@@ -2,5 +2,5 @@
 
 package main
 
-// privateFiles does nothing: the folder's own permissions hold.
+// privateFiles does nothing: the folder's own permissions apply.
 func privateFiles() {}

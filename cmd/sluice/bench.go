@@ -34,9 +34,10 @@ func newBenchProxy() *cobra.Command {
 	var o measure.Options
 	var only, report, jsonFile string
 	cmd := &cobra.Command{
-		Use:   "proxy",
-		Short: "Measure what the gateway costs beside nginx, HAProxy and Envoy (those that are installed), and write a report",
-		Args:  cobra.NoArgs,
+		Use: "proxy",
+		Short: "Measure what the gateway costs beside nginx, HAProxy and Envoy (those that are installed), and " +
+			"write a report",
+		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Only, err = parseOnly(only); err != nil {
@@ -68,11 +69,13 @@ func newBenchProxy() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.Against, "against", "", againstUsage)
 	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one contender")
-	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each contender; figures are medians over them; 20 unless set with --against")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each contender; figures are medians over them; 20 "+
+		"unless set with --against")
 	f.IntVar(&o.Connections, "connections", 64, "keep-alive connections")
 	f.IntVar(&o.IdleConnections, "idle", 2000, "connections opened to see what an idle one costs")
 	f.IntVar(&o.Rate, "rate", 2000, "requests a second when latency is measured")
-	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for instance '^(relay|nginx|sluice)$', or 'contender: load', for instance '^sluice: GET$'")
+	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for "+
+		"instance '^(relay|nginx|sluice)$', or 'contender: load', for instance '^sluice: GET$'")
 	f.StringVar(&report, "report", "sluice-bench.html", "file of the report with plots; empty: none")
 	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
 	return cmd
@@ -82,9 +85,10 @@ func newBenchIdempotency() *cobra.Command {
 	var o idempotency.Options
 	var only, report, jsonFile string
 	cmd := &cobra.Command{
-		Use:   "idempotency",
-		Short: "Measure what idempotency keys cost on each store, beside the same requests without keys, and write a report",
-		Args:  cobra.NoArgs,
+		Use: "idempotency",
+		Short: "Measure what idempotency keys cost on each store, beside the same requests without keys, and write " +
+			"a report",
+		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Only, err = parseOnly(only); err != nil {
@@ -114,26 +118,31 @@ func newBenchIdempotency() *cobra.Command {
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Dir, "dir", "", "folder on the disk that the embedded store is measured on; empty: one for temporary files")
+	f.StringVar(&o.Dir, "dir", "", "folder on the disk that the embedded store is measured on; empty: one for "+
+		"temporary files")
 	f.DurationVar(&o.Duration, "duration", time.Second, "of one slice: one load on one store")
 	f.StringVar(&o.Against, "against", "", againstUsage)
-	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each store; figures are medians over them; 20 unless set with --against")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each load on each store; figures are medians over them; 20 unless "+
+		"set with --against")
 	f.IntVar(&o.Connections, "connections", 0, "keep-alive connections; 0: 256 for the embedded store, else 64")
 	f.IntVar(&o.Rate, "rate", 1000, "requests a second when latency is measured")
 	f.IntVar(&o.Records, "records", 1_000_000, "live records when memory is looked at; 0: it is not")
 	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs: one short round, few records, no verdicts")
-	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance '^embedded', or 'store: load', for instance 'store: replay$'")
+	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance "+
+		"'^embedded', or 'store: load', for instance 'store: replay$'")
 	f.StringVar(&report, "report", "sluice-bench-idempotency.html", "file of the report; empty: none")
 	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
 	return cmd
 }
 
-const againstUsage = "another build of this program: measure the gateways of both, interleaved round by round, and nothing else"
+const againstUsage = "another build of this program: measure the gateways of both, interleaved round by round, and " +
+	"nothing else"
 
 // roundsAgainst are enough for an interval of some percent on a machine that is otherwise idle.
 const roundsAgainst = 20
 
-// otherBuild returns the path of the build to compare with, empty without one, and the rounds for it unless they were set.
+// otherBuild returns the path of the build to compare with, empty without one, and the rounds for
+// it unless they were set.
 func otherBuild(cmd *cobra.Command, against string, rounds *int) (string, error) {
 	if against == "" {
 		return "", nil
@@ -213,7 +222,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// newBenchPart is for the other commands here only: the contenders and upstreams that are this program.
+// newBenchPart is for the other commands here only: the contenders and upstreams that are this
+// program.
 func newBenchPart() *cobra.Command {
 	return &cobra.Command{
 		Use:    "part NAME ADDRESS ADMIN TARGET",

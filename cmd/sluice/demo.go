@@ -13,7 +13,7 @@ func newDemo(log *logging) *cobra.Command {
 	var o demo.Options
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run the whole thing on this machine: gateway, sample shop, store and coordinator; Ctrl-C stops it",
+		Short: "Run everything on this machine: gateway, sample shop, store and coordinator; Ctrl-C stops it",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if _, _, err := net.SplitHostPort(o.Listen); err != nil {
@@ -25,12 +25,13 @@ func newDemo(log *logging) *cobra.Command {
 			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			o.Out, o.Logger, o.Build = cmd.OutOrStdout(), logger, build()
+			o.Out, o.Logger, o.Build = cmd.OutOrStdout(), logger, thisBuild().version
 			return demo.Run(ctx, o)
 		}),
 	}
-	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address for clients; port 0 takes a free one")
-	cmd.Flags().StringVar(&o.Data, "data", "./sluice-demo-data", "folder for everything that is kept")
-	cmd.Flags().StringVar(&o.Coordinator, "dtm", "", "the coordinator's program (default: sluice-dtm beside this one, else in PATH)")
+	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address for clients; with port 0 a free one")
+	cmd.Flags().StringVar(&o.Data, "data", "./sluice-demo-data", "folder for all data")
+	cmd.Flags().StringVar(&o.Coordinator, "dtm", "",
+		"program of the coordinator (default: sluice-dtm beside this program, else in PATH)")
 	return cmd
 }

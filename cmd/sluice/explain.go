@@ -15,14 +15,14 @@ func newExplain() *cobra.Command {
 	var fields []string
 	cmd := &cobra.Command{
 		Use:   "explain -c FILE METHOD PATH [-H 'Name: value'] [-d BODY]",
-		Short: "Show what would become of a request: route, filters with their settings, keys, in order; calls nothing",
+		Short: "Show what the gateway would do with a request: route, filters, settings, keys; nothing is called",
 		Example: "  sluice explain -c sluice.yaml POST /v1/orders -H 'Idempotency-Key: k-1' " +
 			`-d '{"sku":"SKU-1","qty":1}'`,
 		Args: cobra.ExactArgs(2),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			r := gateway.ExplainRequest{Method: strings.ToUpper(args[0]), Path: args[1], Body: []byte(body)}
 			if !strings.HasPrefix(r.Path, "/") {
-				return fmt.Errorf("%w: the path is %q, it begins with a slash", errUsage, r.Path)
+				return fmt.Errorf("%w: the path is %q, it must begin with a slash", errUsage, r.Path)
 			}
 			for _, f := range fields {
 				name, value, ok := strings.Cut(f, ":")

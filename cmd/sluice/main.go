@@ -1,13 +1,13 @@
 // Command sluice is the gateway with its tools: flags and wiring, nothing else.
 //
-// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Logs and mistakes go to stderr; stdout is for results only.
+// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Logs and mistakes go to stderr;
+// stdout is for results only.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -60,7 +60,7 @@ func (e *runError) Unwrap() error { return e.err }
 
 type action func(cmd *cobra.Command, args []string) error
 
-// does fits an action to cobra and marks its errors.
+// does adapts an action to cobra and marks its errors.
 func does(f action) action {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := f(cmd, args); err != nil {
@@ -70,29 +70,11 @@ func does(f action) action {
 	}
 }
 
-// logging is the pair of global flags.
-type logging struct{ format, level string }
-
-// logger returns the logger that the flags ask for; it writes to stderr.
-func (l *logging) logger(cmd *cobra.Command) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.level)); err != nil {
-		return nil, fmt.Errorf("%w: --log-level is %q, want debug, info, warn or error", errUsage, l.level)
-	}
-	o := &slog.HandlerOptions{Level: level}
-	switch l.format {
-	case "text":
-		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
-	}
-	return nil, fmt.Errorf("%w: --log-format is %q, want text or json", errUsage, l.format)
-}
-
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "sluice",
 		Short:         "A gateway that makes a checkout safe to repeat",
+		Version:       thisBuild().String(),
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -100,12 +82,17 @@ func newRoot() *cobra.Command {
 			return errors.New("a command is missing")
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	log := new(logging)
-	root.PersistentFlags().StringVar(&log.format, "log-format", "text", "text or json; logs go to stderr")
-	root.PersistentFlags().StringVar(&log.level, "log-level", "info", "debug, info, warn or error")
+	log.addFlags(root)
 	root.AddCommand(
 		newDemo(log), newRun(log), newValidate(), newExplain(), newSchema(),
 		newKeys(), newTransactions(), newShop(log), newBench(), newVersion(),
 	)
 	return root
+}
+
+// subcommandMissing is the action of a command that only groups others.
+func subcommandMissing(cmd *cobra.Command, _ []string) error {
+	return fmt.Errorf("%s needs a subcommand", cmd.CommandPath())
 }

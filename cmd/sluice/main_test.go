@@ -55,9 +55,11 @@ func TestExitCodes(t *testing.T) {
 		{"demo on half an address", []string{"demo", "--listen", "8080"}, 2, "8080"},
 		{"resolve without a key", []string{"keys", "resolve", "--route", "r", "--as", "free"}, 2, "key"},
 		{"resolve as something", append([]string{"keys", "resolve", "--as", "done"}, record...), 2, `"done"`},
-		{"answered without a status", append([]string{"keys", "resolve", "--as", "answered"}, record...), 2, "--status"},
-		{"free with a status", append([]string{"keys", "resolve", "--as", "free", "--status", "200"}, record...), 2, "--status"},
-		{"nobody at the admin address", []string{"transactions", "list", "--admin", "127.0.0.1:1"}, 1, "refused"},
+		{"answered without a status", append([]string{"keys", "resolve", "--as", "answered"}, record...), 2,
+			"--status"},
+		{"free with a status", append([]string{"keys", "resolve", "--as", "free", "--status", "200"}, record...), 2,
+			"--status"},
+		{"nothing listens at the admin address", []string{"transactions", "list", "--admin", "127.0.0.1:1"}, 1, "refused"},
 		{"another build that is not there, proxy", []string{"bench", "proxy", "--against", "/no/such/build"}, 2, "--against"},
 		{"another build that is not there, idempotency", []string{"bench", "idempotency", "--against", dir}, 2, "--against"},
 		{"half an expression", []string{"bench", "proxy", "--only", "("}, 2, "--only"},
@@ -72,7 +74,8 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("exit %d, want %d with %q in:\n%s", code, c.code, c.stderr, stderr)
 			}
 			if (code == 0) != (stdout != "") || (code == 0) != (stderr == "") {
-				t.Errorf("exit %d; stdout %q, stderr %q: results belong to one, mistakes to the other", code, stdout, stderr)
+				t.Errorf("exit %d; stdout %q, stderr %q: results belong to one, mistakes to the other", code, stdout,
+					stderr)
 			}
 		})
 	}
@@ -81,7 +84,9 @@ func TestExitCodes(t *testing.T) {
 func TestExplainShowsTheRoute(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sluice.yaml")
-	if err := os.WriteFile(path, []byte("version: 1\nroutes:\n  - {name: greeting, match: {path: /a}, respond: {status: 204}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path,
+		[]byte("version: 1\nroutes:\n  - {name: greeting, match: {path: /a}, respond: {status: 204}}\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	stdout, stderr, code := run("explain", "-c", path, "get", "/a", "-H", "X-User: ann")
@@ -98,23 +103,30 @@ func TestAdminCommands(t *testing.T) {
 		args    []string
 		request string // method, URI and body that the gateway gets
 		status  int
-		answer  string
+		body    string
 		code    int
 		shows   string // is part of stdout, or of stderr when the code is not 0
 	}{
 		{"get", []string{"keys", "get", "--route", "r", "--key", "k&1"},
 			"GET /api/idempotency?key=k%261&route=r ", 200, one, 0, `"state": "unknown"`},
 		{"get of nothing", []string{"keys", "get"}, "GET /api/idempotency ", 200, `{"records":[]}`, 1, "no record"},
-		{"resolve", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "answered", "--status", "201", "--body", `{"a":1}`},
-			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"answered","status":201,"body":"{\"a\":1}"}`, 200, `{}`, 0, ""},
+		{"resolve", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "answered",
+			"--status", "201", "--body", `{"a":1}`},
+			`POST /api/idempotency/resolve ` +
+				`{"route":"r","principal":"p","key":"k","as":"answered","status":201,"body":"{\"a\":1}"}`,
+			200, `{}`, 0, ""},
 		{"free", []string{"keys", "resolve", "--route", "r", "--principal", "p", "--key", "k", "--as", "free"},
-			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 200, `{"resolved":"free"}`, 0, `"resolved": "free"`},
+			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 200,
+			`{"resolved":"free"}`, 0, `"resolved": "free"`},
 		{"forget", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
 			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 200, `{}`, 0, ""},
 		{"refused", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
-			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 404, `{"title":"No record","detail":"nothing under k"}`, 1, "No record: nothing under k"},
-		{"list", []string{"transactions", "list"}, "GET /api/transactions ", 200, `{"transactions":[]}`, 0, "transactions"},
-		{"show", []string{"transactions", "show", "a/b"}, "GET /api/transactions/a%2Fb ", 200, `{"id":"a/b"}`, 0, `"id": "a/b"`},
+			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 404,
+			`{"title":"No record","detail":"nothing under k"}`, 1, "No record: nothing under k"},
+		{"list", []string{"transactions", "list"}, "GET /api/transactions ", 200, `{"transactions":[]}`, 0,
+			"transactions"},
+		{"show", []string{"transactions", "show", "a/b"}, "GET /api/transactions/a%2Fb ", 200, `{"id":"a/b"}`, 0,
+			`"id": "a/b"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,7 +138,7 @@ func TestAdminCommands(t *testing.T) {
 				}
 				got <- r.Method + " " + r.RequestURI + " " + string(body)
 				w.WriteHeader(c.status)
-				io.WriteString(w, c.answer)
+				io.WriteString(w, c.body)
 			}))
 			defer server.Close()
 			stdout, stderr, code := run(append(c.args, "--admin", strings.TrimPrefix(server.URL, "http://"))...)

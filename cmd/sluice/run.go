@@ -1,12 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,57 +14,6 @@ import (
 
 // drainLimit is how long requests in flight may take after the first signal.
 const drainLimit = 30 * time.Second
-
-// untilSignal returns a context that the first SIGTERM or SIGINT ends; a second one ends the process at once, exit 1.
-func untilSignal(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	done := make(chan struct{})
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				return
-			case <-signals:
-				if n > 0 {
-					os.Exit(1)
-				}
-				cancel()
-			}
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(done)
-		cancel()
-	}
-}
-
-// hangups returns a channel that asks for a reload at each SIGHUP.
-func hangups() (<-chan struct{}, func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	reload, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-signals:
-			}
-			select {
-			case <-done:
-				return
-			case reload <- struct{}{}:
-			}
-		}
-	}()
-	return reload, func() {
-		signal.Stop(signals)
-		close(done)
-	}
-}
 
 // addConfigFlag adds the required -c.
 func addConfigFlag(cmd *cobra.Command, path *string) {
@@ -90,7 +34,7 @@ func newRun(log *logging) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			redis.SetLogger(redisLog{logger}) // it has one for the process
+			redis.SetLogger(redisLog{logger})
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
@@ -99,7 +43,7 @@ func newRun(log *logging) *cobra.Command {
 				Source:     &source.File{Path: path, Reload: reload},
 				Logger:     logger,
 				DrainLimit: drainLimit,
-				Build:      build(),
+				Build:      thisBuild().version,
 			})
 		}),
 	}
@@ -107,21 +51,11 @@ func newRun(log *logging) *cobra.Command {
 	return cmd
 }
 
-// redisLog takes what the Redis client says of its connections. The gateway says itself what does not answer, and seldom; this is for who looks closer.
-type redisLog struct{ *slog.Logger }
-
-// Printf implements the client's logger.
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	if l.Enabled(ctx, slog.LevelDebug) {
-		l.Debug("redis client: " + fmt.Sprintf(format, v...))
-	}
-}
-
 func newValidate() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:   "validate -c FILE",
-		Short: "Show every mistake of a configuration, one a line; exit 0 when there is none, else 2",
+		Short: "Check a configuration and print every mistake, one a line; exit 0 without a mistake, else 2",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if _, err := config.Load(path); err != nil {

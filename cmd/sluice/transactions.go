@@ -1,28 +1,28 @@
 package main
 
 import (
-	"net/http"
-	"net/url"
-
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/gateway/admin/adminclient"
 )
 
 func newTransactions() *cobra.Command {
-	a := new(admin)
+	client := new(adminclient.Client)
 	cmd := &cobra.Command{
 		Use:   "transactions",
-		Short: "Look at the transactions of a running gateway",
+		Short: "Show the transactions of a running gateway",
 		Args:  cobra.NoArgs,
 		RunE:  subcommandMissing,
 	}
-	a.addFlag(cmd)
+	addAdminFlag(cmd, client)
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "list",
 			Short: "Print the transactions that the gateway knows",
 			Args:  cobra.NoArgs,
 			RunE: does(func(cmd *cobra.Command, _ []string) error {
-				return a.show(cmd, "/api/transactions")
+				body, err := client.Transactions(cmd.Context())
+				return printResponse(cmd, body, err)
 			}),
 		},
 		&cobra.Command{
@@ -30,18 +30,10 @@ func newTransactions() *cobra.Command {
 			Short: "Print one transaction with its steps",
 			Args:  cobra.ExactArgs(1),
 			RunE: does(func(cmd *cobra.Command, args []string) error {
-				return a.show(cmd, "/api/transactions/"+url.PathEscape(args[0]))
+				body, err := client.Transaction(cmd.Context(), args[0])
+				return printResponse(cmd, body, err)
 			}),
 		},
 	)
 	return cmd
-}
-
-// show prints what a GET of the path answers.
-func (a *admin) show(cmd *cobra.Command, path string) error {
-	answer, err := a.call(cmd.Context(), http.MethodGet, path, nil, nil)
-	if err != nil {
-		return err
-	}
-	return printJSON(cmd.OutOrStdout(), answer)
 }

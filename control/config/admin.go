@@ -10,7 +10,8 @@ func (Admin) describe() descriptions {
 	return descriptions{
 		"":        "The operators' address.",
 		"Address": "host:port for health, metrics, status and record operations; keep it on loopback.",
-		"PProf":   "Serve Go's profiles below /debug/pprof/. They show what the gateway does, and cost while they are taken.",
+		"PProf": "Serve Go's profiles below /debug/pprof/. " +
+			"They show what the gateway does, and cost while they are taken.",
 	}
 }
 

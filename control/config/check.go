@@ -68,7 +68,8 @@ func (k *checker) sound(paths ...path) bool {
 // written reports whether a value stands in the documents.
 func (k *checker) written(p path) bool { return k.root.find(p...).node != nil }
 
-// firstWritten returns the first path that stands in the documents: a fault of two values is shown where one is written.
+// firstWritten returns the first path that stands in the documents: a fault of two values is shown where one is
+// written.
 func (k *checker) firstWritten(paths ...path) path {
 	for _, p := range paths {
 		if k.written(p) {

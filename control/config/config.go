@@ -3,10 +3,10 @@ package config
 // Config is one whole configuration, complete: every default is set, every reference parsed, every secret in place.
 // It is a value that is not changed after [Load].
 //
-// The tags are read three ways: `json` names the key, `jsonschema` becomes the JSON Schema that the decoder itself checks
-// documents with, and `config` has the rules that a schema cannot have (see rulesOf). A field of type [Unsupported] is a
-// setting of the contract whose behaviour does not exist yet: it is named in the schema and refused with "not supported
-// yet" when it is written.
+// The tags are read three ways: `json` names the key, `jsonschema` becomes the JSON Schema that the decoder itself
+// checks documents with, and `config` has the rules that a schema cannot have (see rulesOf). A field of type
+// [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is named in the schema and
+// refused with "not supported yet" when it is written.
 type Config struct {
 	Version      int                     `json:"version" jsonschema:"required,enum=1" config:"same"`
 	Listen       Listen                  `json:"listen"`

@@ -14,8 +14,8 @@ func (Coordinator) describe() descriptions {
 
 // DTM is where the coordinator listens, and where it calls the branches through the gateway.
 type DTM struct {
-	Endpoints []string `json:"endpoints" jsonschema:"minItems=1,uniqueItems=true" config:"example=http://127.0.0.1:36789"` // http://host:port
-	Branches  string   `json:"branches" config:"example=127.0.0.1:8081"`                                                   // host:port
+	Endpoints []string `json:"endpoints" jsonschema:"minItems=1,uniqueItems=true" config:"url"`
+	Branches  string   `json:"branches" config:"example=127.0.0.1:8081"`
 }
 
 func (DTM) describe() descriptions {

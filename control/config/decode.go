@@ -109,14 +109,14 @@ func (d *decoder) scalar(v reflect.Value, n *node, name string, rule rules) {
 		}
 	case json.Number:
 		if v.Kind() == reflect.Int {
-			f, err := strconv.ParseFloat(s.String(), 64) // the schema has checked that it is whole and within its bounds
-			if err == nil {
+			// The schema has checked that it is whole and within its bounds.
+			if f, err := strconv.ParseFloat(s.String(), 64); err == nil {
 				v.SetInt(int64(f))
 				return
 			}
 		}
 	}
-	d.fault(n, "%s: %s is not %s", name, n.show(), v.Kind())
+	d.fault(n, "%s: %s is not %s", name, n.redacted(), v.Kind())
 }
 
 // file makes a path absolute and reads the file: what the gateway could not read must not take effect.
@@ -125,7 +125,7 @@ func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
 		return
 	}
 	if strings.Contains(v.String(), "://") {
-		d.fault(n, "%s: %s is not a file: an address is %s", name, n.show(), notSupported)
+		d.fault(n, "%s: %s is not a file: an address is %s", name, n.redacted(), notSupported)
 		return
 	}
 	path := d.files.absolute(v.String())
@@ -139,7 +139,7 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 	text, ok := n.text()
 	if rule.member {
 		if strings.HasPrefix(text, ref.Body+".") {
-			d.fault(n, "%s: %s is within the body already: leave the body. out", name, n.show())
+			d.fault(n, "%s: %s is within the body already: leave the body. out", name, n.redacted())
 			return
 		}
 		text = ref.Body + "." + text
@@ -147,7 +147,7 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 	if err := to.UnmarshalText([]byte(text)); !ok || err != nil {
 		switch {
 		case n.secret || err == nil:
-			d.fault(n, "%s: %s is not %s", name, n.show(), textForms[v.Type().Name()].want)
+			d.fault(n, "%s: %s is not %s", name, n.redacted(), textForms[v.Type().Name()].want)
 		default:
 			d.fault(n, "%s: %v", name, err)
 		}
@@ -165,14 +165,14 @@ func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, r
 			floor = mustParse(ParseDuration(rule.min))
 		}
 		if *to < floor {
-			d.fault(n, "%s: %s is less than %s", name, n.show(), floor)
+			d.fault(n, "%s: %s is less than %s", name, n.redacted(), floor)
 		}
 	case *Size:
 		switch {
 		case rule.min != "" && *to < mustParse(ParseSize(rule.min)):
-			d.fault(n, "%s: %s is less than %s", name, n.show(), rule.min)
+			d.fault(n, "%s: %s is less than %s", name, n.redacted(), rule.min)
 		case rule.max != "" && *to > mustParse(ParseSize(rule.max)):
-			d.fault(n, "%s: %s is more than %s", name, n.show(), rule.max)
+			d.fault(n, "%s: %s is more than %s", name, n.redacted(), rule.max)
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (d *decoder) prefix(to *netip.Prefix, n *node, name string) {
 		p, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	if err != nil {
-		d.fault(n, "%s: %s is not %s", name, n.show(), wantPrefix)
+		d.fault(n, "%s: %s is not %s", name, n.redacted(), wantPrefix)
 		return
 	}
 	*to = p.Masked()
@@ -203,9 +203,9 @@ func (d *decoder) template(to *ref.Template, n *node, name string) {
 	t, err := ref.ParseTemplate(n.literal)
 	switch {
 	case err != nil && n.secret:
-		d.fault(n, "%s: %s is not %s", name, n.show(), ref.WantTemplate)
+		d.fault(n, "%s: %s is not %s", name, n.redacted(), ref.WantTemplate)
 	case err != nil:
-		d.fault(n, "%s: %s: %v", name, n.show(), err)
+		d.fault(n, "%s: %s: %v", name, n.redacted(), err)
 	default:
 		*to = t
 	}

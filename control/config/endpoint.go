@@ -43,7 +43,8 @@ var hostForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 var errNoEndpoint = errors.New("is not an endpoint such as http://127.0.0.1:7001")
 
-// parseEndpoint reads http://host[:port], h2c://host[:port], https://host[:port] or unix:///path. The error goes on from the value.
+// parseEndpoint reads http://host[:port], h2c://host[:port], https://host[:port] or unix:///path. The error goes on
+// from the value.
 func parseEndpoint(s string) (Endpoint, error) {
 	if path, ok := strings.CutPrefix(s, socketPrefix); ok {
 		return parseSocket(path)
@@ -65,7 +66,8 @@ func parseEndpoint(s string) (Endpoint, error) {
 	case u.Port() != "" && (!soundPort(u.Port()) || u.Port() == "0"):
 		return Endpoint{}, fmt.Errorf("%w: the port is 1 to 65535", errNoEndpoint)
 	case !soundHost(u.Hostname(), strings.HasPrefix(u.Host, "[")):
-		return Endpoint{}, fmt.Errorf("%w: the host is a name, an IPv4 address or an IPv6 address in brackets, without a zone", errNoEndpoint)
+		return Endpoint{}, fmt.Errorf("%w: the host is a name, an IPv4 address or an IPv6 address in brackets, "+
+			"without a zone", errNoEndpoint)
 	}
 	if u.Port() != "" {
 		port = u.Port()
@@ -76,7 +78,8 @@ func parseEndpoint(s string) (Endpoint, error) {
 	}, nil
 }
 
-// soundHost reports whether a host can be dialled and stand in a Host field as it is. In brackets it is an IPv6 address.
+// soundHost reports whether a host can be dialled and stand in a Host field as it is. In brackets it is an IPv6
+// address.
 func soundHost(host string, brackets bool) bool {
 	if brackets {
 		a, err := netip.ParseAddr(host)
@@ -85,6 +88,8 @@ func soundHost(host string, brackets bool) bool {
 	return len(host) <= nameMax && hostForm.MatchString(host)
 }
 
+func notInSocket(r rune) bool { return r < 0x20 || r == 0x7f || strings.ContainsRune("?#%", r) }
+
 // parseSocket reads what stands behind unix: of an endpoint.
 func parseSocket(path string) (Endpoint, error) {
 	if rest, ok := strings.CutPrefix(path, "//"); ok {
@@ -92,16 +97,19 @@ func parseSocket(path string) (Endpoint, error) {
 	}
 	switch {
 	case !strings.HasPrefix(path, "/") || path == "/":
-		return Endpoint{}, errors.New("is not a socket such as unix:///run/app.sock, or unix:app.sock in the configuration's folder")
-	case strings.ContainsFunc(path, func(r rune) bool { return r < 0x20 || r == 0x7f || strings.ContainsRune("?#%", r) }):
+		return Endpoint{}, errors.New("is not a socket such as unix:///run/app.sock, " +
+			"or unix:app.sock in the configuration's folder")
+	case strings.ContainsFunc(path, notInSocket):
 		return Endpoint{}, errors.New("is a socket, whose path has no ?, #, % and no control character")
 	case len(path) > socketMax:
-		return Endpoint{}, fmt.Errorf("is a socket whose path has %d bytes, at most %d can be connected to", len(path), socketMax)
+		return Endpoint{}, fmt.Errorf("is a socket whose path has %d bytes, at most %d can be connected to",
+			len(path), socketMax)
 	}
 	return Endpoint{Network: "unix", Address: path, Host: "localhost"}, nil
 }
 
-// endpoint makes the path of a socket absolute; any other endpoint stays as it is, and so does what is no path: the check refuses it.
+// endpoint makes the path of a socket absolute; any other endpoint stays as it is, and so does what is no path: the
+// check refuses it.
 func (f *files) endpoint(endpoint string) string {
 	path, ok := strings.CutPrefix(endpoint, socketPrefix)
 	if !ok || path == "" {

@@ -52,7 +52,8 @@ func (l *faultList) err() error {
 	if len(l.list) == 0 {
 		return nil
 	}
-	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) }) // the longest first: one may hold another
+	// The longest first: one may hold another.
+	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) })
 	for i := range l.list {
 		for _, s := range l.secrets {
 			if len(s) >= secretMin {

@@ -70,7 +70,7 @@ func TestSyntaxFaults(t *testing.T) {
 		{"no variable", "version: 1\nadmin: {address: '${env:SLUICE_TEST_NOT_SET}'}\n", []string{
 			"2:18: ${env:SLUICE_TEST_NOT_SET}: the environment has no such variable"}},
 		{"no file", "version: 1\nadmin: {address: '${file:nope}'}\n", []string{"2:18: ${file:nope}: no such file or directory"}},
-		{"open fill", "version: 1\nadmin: {address: 'x${env:A'}\n", []string{"2:18: ${env:A is not closed by a }"}},
+		{"open variable", "version: 1\nadmin: {address: 'x${env:A'}\n", []string{"2:18: ${env:A is not closed by a }"}},
 	})
 }
 

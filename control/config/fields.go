@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // field is a setting of a struct of the model.
@@ -28,14 +29,21 @@ type rules struct {
 	later    []string // values of the contract that are not supported yet
 }
 
+// knownFields are the results of fieldsOf by type: a configuration has thousands of structs of a few types.
+var knownFields sync.Map
+
 // fieldsOf returns the settings of a struct in their order, those of embedded sections among them.
 func fieldsOf(t reflect.Type) []field {
+	if list, ok := knownFields.Load(t); ok {
+		return list.([]field)
+	}
 	var list []field
 	for _, f := range reflect.VisibleFields(t) {
 		if key := f.Tag.Get("json"); key != "" {
 			list = append(list, field{f, key, rulesOf(f.Tag.Get("config"))})
 		}
 	}
+	knownFields.Store(t, list)
 	return list
 }
 
@@ -62,6 +70,8 @@ func rulesOf(tag string) rules {
 			r.omitZero = true
 		case "example":
 			r.example = value
+		case "url":
+			r.example = "http://127.0.0.1:7001"
 		case "is":
 			r.only = value
 		case "later":

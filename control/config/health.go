@@ -46,8 +46,8 @@ var (
 	escapeForm = regexp.MustCompile(`%[0-9A-F]{2}`)
 )
 
-// targetFault says why a path, with or without a query, cannot be requested just as it is written, or nothing. A path that two
-// servers could read in two ways is refused, as the gateway's router does it.
+// targetFault says why a path, with or without a query, cannot be requested just as it is written, or nothing. A
+// path that two servers could read in two ways is refused, as the gateway's router does it.
 func targetFault(target string) string {
 	path, query, _ := strings.Cut(target, "?")
 	switch {

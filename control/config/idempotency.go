@@ -21,8 +21,8 @@ type Idempotency struct {
 	Record         []StatusRange `json:"record" jsonschema:"minItems=1"`
 	NotExecuted    []StatusRange `json:"notExecuted"`
 	WhileInFlight  WhileInFlight `json:"whileInFlight"`
-	OnUnknown      string        `json:"onUnknown" jsonschema:"enum=hold,enum=retry,enum=probe"` // hold | retry | probe
-	Probe          *Probe        `json:"probe"`                                                  // set with OnUnknown probe
+	OnUnknown      string        `json:"onUnknown" jsonschema:"enum=hold,enum=retry,enum=probe"`
+	Probe          *Probe        `json:"probe"` // set with OnUnknown probe
 	MaxBody        Size          `json:"maxBody"`
 	OmitHeaders    []string      `json:"omitHeaders" jsonschema:"uniqueItems=true,pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
 	MaxOpenKeys    int           `json:"maxOpenKeys" jsonschema:"minimum=0,maximum=1000000"` // 0: any number
@@ -31,18 +31,19 @@ type Idempotency struct {
 
 func (Idempotency) describe() descriptions {
 	return descriptions{
-		"":               "Makes requests safe to repeat.",
-		"Required":       "A request without key is refused with 400.",
-		"Key":            "Where the key stands: exactly one of header, body, derived.",
-		"Scope":          "Within what a key is unique; the principal is always part of it.",
-		"Fingerprint":    "What makes a request the same; the same key with another is refused with 422.",
-		"TTL":            "How long a response is kept, from the end of the request.",
-		"Lease":          "How long a claim holds without being renewed.",
-		"MaxInFlight":    "How long a claim can be renewed.",
-		"Record":         "Responses that are final; 408, 425 and 429 never are.",
-		"NotExecuted":    "Responses by which the service says that it did nothing; 408, 425 and 429 always are.",
-		"WhileInFlight":  "What a duplicate gets while the first request runs: reject, or {wait: 3s}.",
-		"OnUnknown":      "hold; retry: the service honours the injected key; probe: the service is asked what became of it.",
+		"":              "Makes requests safe to repeat.",
+		"Required":      "A request without key is refused with 400.",
+		"Key":           "Where the key stands: exactly one of header, body, derived.",
+		"Scope":         "Within what a key is unique; the principal is always part of it.",
+		"Fingerprint":   "What makes a request the same; the same key with another is refused with 422.",
+		"TTL":           "How long a response is kept, from the end of the request.",
+		"Lease":         "How long a claim holds without being renewed.",
+		"MaxInFlight":   "How long a claim can be renewed.",
+		"Record":        "Responses that are final; 408, 425 and 429 never are.",
+		"NotExecuted":   "Responses by which the service says that it did nothing; 408, 425 and 429 always are.",
+		"WhileInFlight": "What a duplicate gets while the first request runs: reject, or {wait: 3s}.",
+		"OnUnknown": "hold; retry: the service honours the injected key; " +
+			"probe: the service is asked what became of it.",
 		"Probe":          "How the service is asked, for onUnknown: probe.",
 		"OmitHeaders":    "Header fields of a response that are not kept with it.",
 		"MaxBody":        "A longer response is passed on, and recorded as done but not replayable.",
@@ -55,15 +56,17 @@ func (i *Idempotency) setDefaults() {
 	*i = Idempotency{
 		Scope:       []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}},
 		Fingerprint: []ref.Ref{{Root: ref.Method}, {Root: ref.Path}, {Root: ref.Query}, {Root: ref.Body}},
-		TTL:         duration(24 * time.Hour), Lease: duration(10 * time.Second), MaxInFlight: duration(60 * time.Second),
-		Record: []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}},
+		TTL:         duration(24 * time.Hour), Lease: duration(10 * time.Second),
+		MaxInFlight: duration(60 * time.Second),
+		Record:      []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}},
 		OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
 	}
 }
 
 func (i *Idempotency) derive(*files) {
 	if !slices.ContainsFunc(i.Scope, func(r ref.Ref) bool { return r.Root == ref.Principal }) {
-		i.Scope = slices.Insert(i.Scope, 0, ref.Ref{Root: ref.Principal}) // always part of it: a key is one principal's own
+		// It is always part of it: a key is one principal's own.
+		i.Scope = slices.Insert(i.Scope, 0, ref.Ref{Root: ref.Principal})
 	}
 }
 
@@ -77,7 +80,8 @@ func (i *Idempotency) check(s site) {
 	}
 	switch probe := s.at("probe"); {
 	case i.OnUnknown == "probe" && !s.written(probe) && s.sound(s.at("onUnknown")):
-		s.fault(s.at("onUnknown"), "probe needs to know how the service is asked: probe: {path: /v1/orders/by-key/{key}}")
+		s.fault(s.at("onUnknown"),
+			"probe needs to know how the service is asked: probe: {path: /v1/orders/by-key/{key}}")
 	case i.OnUnknown != "probe" && s.written(probe) && s.sound(s.at("onUnknown")):
 		s.fault(probe, "belongs to onUnknown: probe, and onUnknown is %s", i.OnUnknown)
 	}
@@ -138,14 +142,16 @@ func (i *Idempotency) checkTimes(s site) {
 	}
 	wait := s.at("whileInFlight", "wait")
 	if i.WhileInFlight.Wait > i.MaxInFlight && s.sound(wait, most) {
-		s.fault(s.firstWritten(wait, most), "whileInFlight.wait %s is more than maxInFlight %s", i.WhileInFlight.Wait, i.MaxInFlight)
+		s.fault(s.firstWritten(wait, most), "whileInFlight.wait %s is more than maxInFlight %s",
+			i.WhileInFlight.Wait, i.MaxInFlight)
 	}
 }
 
 // checkTransaction says what is not for a route that leads to a transaction.
 func (i *Idempotency) checkTransaction(s site) {
 	if i.OnUnknown != "hold" {
-		s.fault(s.at("onUnknown"), "%s is not for a transaction: its coordinator knows the outcome, nothing is sent again", i.OnUnknown)
+		s.fault(s.at("onUnknown"),
+			"%s is not for a transaction: its coordinator knows the outcome, nothing is sent again", i.OnUnknown)
 	}
 	var plain Idempotency
 	plain.setDefaults()

@@ -7,7 +7,7 @@ import (
 
 // Listen is how clients reach the gateway.
 type Listen struct {
-	HTTP           string         `json:"http" config:"example=127.0.0.1:8080"` // host:port; HTTP/1.1 and cleartext HTTP/2
+	HTTP           string         `json:"http" config:"example=127.0.0.1:8080"` // HTTP/1.1 and cleartext HTTP/2
 	HTTPS          *HTTPS         `json:"https"`
 	MaxConnections int            `json:"maxConnections" jsonschema:"minimum=1,maximum=1000000"`
 	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB,max=1MiB"`
@@ -16,7 +16,7 @@ type Listen struct {
 	IdleTimeout    Duration       `json:"idleTimeout"`
 	TrustedProxies []netip.Prefix `json:"trustedProxies"`
 	DrainDelay     Duration       `json:"drainDelay" config:"min=0s"`
-	ProxyProtocol  []netip.Prefix `json:"proxyProtocol"` // peers whose connections begin with a PROXY protocol v2 header
+	ProxyProtocol  []netip.Prefix `json:"proxyProtocol"` // peers that send a PROXY protocol v2 header
 }
 
 func (Listen) describe() descriptions {
@@ -29,9 +29,10 @@ func (Listen) describe() descriptions {
 		"MaxBody":        "The longest body of a request; beyond it 413.",
 		"HeaderTimeout":  "A client that has not sent its header by then is cut off.",
 		"IdleTimeout":    "How long an idle connection is kept.",
-		"TrustedProxies": "Whose X-Forwarded-* is believed and appended to; from anybody else it is replaced.",
+		"TrustedProxies": "Whose X-Forwarded-* is believed and appended to; from any other peer it is replaced.",
 		"DrainDelay":     "At SIGTERM: unready at once, go on accepting for so long, then close the listeners.",
-		"ProxyProtocol":  "Peers whose connections must begin with a PROXY protocol v2 header; from anybody else none is taken.",
+		"ProxyProtocol": "Peers whose connections must begin with a PROXY protocol v2 header; " +
+			"from any other none is taken.",
 	}
 }
 

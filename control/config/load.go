@@ -13,9 +13,10 @@ import (
 // ErrUnreadable says that a file or folder of the configuration cannot be read.
 var ErrUnreadable = errors.New("config: cannot read")
 
-// Load reads the configuration from a file, or from a folder: all its *.yaml, *.yml and *.json files by name, those that begin
-// with a dot and sub-folders left out. Over the files of a folder, maps (services, limits, transactions) are merged and the lists of
-// routes joined in the order of the files; the version may be repeated; any other key stands in one file only.
+// Load reads the configuration from a file, or from a folder: all its *.yaml, *.yml and *.json files by name, those
+// that begin with a dot and sub-folders left out. Over the files of a folder, maps (services, limits, transactions)
+// are merged and the lists of routes joined in the order of the files; the version may be repeated; any other key
+// stands in one file only.
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
 func Load(path string) (*Config, error) {
@@ -52,8 +53,8 @@ func Load(path string) (*Config, error) {
 	return l.config()
 }
 
-// Parse reads the configuration from bytes. The name stands in faults; dir is what relative paths are relative to, empty is the
-// working directory. The error is as that of [Load].
+// Parse reads the configuration from bytes. The name stands in faults; dir is what relative paths are relative to,
+// empty is the working directory. The error is as that of [Load].
 func Parse(name string, data []byte, dir string) (*Config, error) {
 	l, err := newLoader(dir)
 	if err != nil {
@@ -72,10 +73,12 @@ func documents(dir string) ([]string, error) {
 	var names []string
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), ".") || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
+		known := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
+		if strings.HasPrefix(e.Name(), ".") || !known {
 			continue
 		}
-		if info, err := os.Stat(name); err == nil && info.IsDir() { // follows links: a mounted config map is made of them
+		// Stat follows links: a mounted config map is made of them.
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			continue
 		}
 		names = append(names, name)

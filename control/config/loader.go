@@ -26,7 +26,8 @@ func newLoader(dir string) (*loader, error) {
 	}
 	faults := new(faultList)
 	return &loader{
-		model: reflect.TypeFor[Config](), files: files, faults: faults, expander: &expander{files: files, faults: faults},
+		model: reflect.TypeFor[Config](), files: files, faults: faults,
+		expander: &expander{files: files, faults: faults},
 	}, nil
 }
 
@@ -41,7 +42,7 @@ func (l *loader) document(name string, data []byte) {
 	case l.root == nil:
 		l.root = root
 	case root.kind != mappingNode || l.root.kind != mappingNode:
-		l.faults.add(root.pos, "a configuration is a mapping, this is %s", root.show())
+		l.faults.add(root.pos, "a configuration is a mapping, this is %s", root.redacted())
 		l.failed = true
 	default:
 		for _, m := range root.members {
@@ -68,12 +69,15 @@ func (l *loader) merge(m *member) {
 		for _, inner := range slices.Concat(to.members, from.members) {
 			if !joined.add(inner) {
 				earlier := joined.byName[inner.name].pos
-				l.faults.add(inner.pos, "%s.%s: given twice, first at %s:%d", m.name, inner.name, earlier.file, earlier.line)
+				l.faults.add(inner.pos, "%s.%s: given twice, first at %s:%d",
+					m.name, inner.name, earlier.file, earlier.line)
 			}
 		}
-	case field.rules.same && to.kind == scalarNode && from.kind == scalarNode && to.scalar == from.scalar && !from.broken:
 	case field.rules.same && to.kind == scalarNode && from.kind == scalarNode:
-		l.faults.add(m.pos, "%s: %s, and at %s:%d it is %s", m.name, from.show(), first.pos.file, first.pos.line, to.show())
+		if to.scalar != from.scalar {
+			l.faults.add(m.pos, "%s: %s, and at %s:%d it is %s",
+				m.name, from.redacted(), first.pos.file, first.pos.line, to.redacted())
+		}
 	default:
 		l.faults.add(m.pos, "%s: given twice, first at %s:%d", m.name, first.pos.file, first.pos.line)
 	}

@@ -76,11 +76,13 @@ func (n *node) add(m *member) bool {
 
 // location is where a path leads in a tree.
 type location struct {
-	node   *node    // the value; nil when it is not written
-	key    position // its key, or the value itself where it has none
-	at     position // where a fault about the value is shown: a scalar itself, the key of anything else, the nearest parent of what is missing
-	name   string   // the path as it is shown: routes[2].match
-	broken bool     // it or a parent is at fault already
+	node *node    // the value; nil when it is not written
+	key  position // its key, or the value itself where it has none
+	// at is where a fault about the value is shown: a scalar itself, the key of anything else, the nearest parent of
+	// what is missing.
+	at     position
+	name   string // the path as it is shown: routes[2].match
+	broken bool   // it or a parent is at fault already
 }
 
 // find follows a path of keys and indexes.
@@ -157,8 +159,8 @@ func quoteHint(text string) string {
 	return ""
 }
 
-// show writes the value for a message.
-func (n *node) show() string {
+// redacted writes the value for a message; a secret is hidden.
+func (n *node) redacted() string {
 	switch {
 	case n.kind == listNode:
 		return "a list"

@@ -16,9 +16,11 @@ type mark struct{ line, column int }
 type outline struct {
 	lines  []string
 	parsed string // the text for the parser
-	tab    mark   // the first tab in an indentation that counts; zero without one
+	tab    mark   // the first tab in the indentation of a line outside of [ ] and { }; zero without one
+	refuse bool   // such a tab begins a line: some of these the parser would let pass
 	open   mark   // the innermost [ or { that is open at the end; zero without one
-	pairs  []mark // in the parsed text, behind where the file has two escapes \uXXXX of one character, and the parser gets one \UXXXXXXXX
+	// pairs are the places in the parsed text behind each \UXXXXXXXX that is two escapes \uXXXX in the file.
+	pairs []mark
 
 	runes     []rune // of the line that was asked for last
 	runesLine int
@@ -102,13 +104,18 @@ func (s *outliner) scan(n int, line string) string {
 		return line
 	}
 	s.block = -1
-	if s.quote == 0 && len(s.flow) == 0 && strings.HasPrefix(content, "\t") && s.tab == (mark{}) {
-		s.tab = mark{n, indentation + 1}
+	if len(s.flow) == 0 && strings.HasPrefix(content, "\t") {
+		if s.tab == (mark{}) {
+			s.tab = mark{n, indentation + 1}
+		}
+		s.refuse = s.refuse || indentation == 0
 	}
 	rest := []rune(line)
 	from, shorter := 0, 0 // of what was not copied yet; what was copied is so much shorter
 	var parsed strings.Builder
-	start := true // a value can begin here
+	start := true       // a value can begin here
+	deep := indentation // what a block text that begins on this line is deeper than
+	entry := -1         // the column of what stands behind the last dash
 	for i := 0; i < len(rest); i++ {
 		c := rest[i]
 		space := i+1 >= len(rest) || rest[i+1] == ' ' || rest[i+1] == '\t'
@@ -123,6 +130,8 @@ func (s *outliner) scan(n int, line string) string {
 			} else {
 				i++
 			}
+		case s.quote == '\'' && c == '\'' && i+1 < len(rest) && rest[i+1] == '\'':
+			i++
 		case s.quote != 0:
 			if c == s.quote {
 				s.quote = 0
@@ -136,11 +145,14 @@ func (s *outliner) scan(n int, line string) string {
 			s.flow, start = append(s.flow, mark{n, i + 1}), true
 		case (c == ']' || c == '}') && len(s.flow) > 0:
 			s.flow, start = s.flow[:len(s.flow)-1], false
-		case c == ',' && len(s.flow) > 0, c == ':' && (space || !start && len(s.flow) > 0 && rest[i-1] == '"'):
+		case c == ',' && len(s.flow) > 0:
 			start = true
+		case c == ':' && (space || !start && len(s.flow) > 0 && rest[i-1] == '"'):
+			start, deep = true, max(deep, entry)
 		case start && (c == '-' || c == '?') && space:
+			deep, entry = i, i+2
 		case start && (c == '|' || c == '>') && len(s.flow) == 0 && blockForm.MatchString(string(rest[i:])):
-			s.block = indentation
+			s.block = deep
 			i = len(rest)
 		case start && (c == '&' || c == '!'):
 			for i+1 < len(rest) && !strings.ContainsRune(" \t,]}", rest[i+1]) {

@@ -14,10 +14,11 @@ type Probe struct {
 
 func (Probe) describe() descriptions {
 	return descriptions{
-		"Method":  "GET, HEAD or POST; it must change nothing.",
-		"Path":    "The path, a template; {key} is the Idempotency-Key that the service was sent.",
-		"Done":    "Responses that say that it was done: the probe's response becomes the request's.",
-		"NotDone": "Responses that say that it was not done and will not be: it is sent once more, with the next Sluice-Attempt.",
+		"Method": "GET, HEAD or POST; it must change nothing.",
+		"Path":   "The path, a template; {key} is the Idempotency-Key that the service was sent.",
+		"Done":   "Responses that say that it was done: the probe's response becomes the request's.",
+		"NotDone": "Responses that say that it was not done and will not be: " +
+			"it is sent once more, with the next Sluice-Attempt.",
 	}
 }
 
@@ -31,7 +32,8 @@ func (p *Probe) check(s site) {
 		for _, status := range []int{401, 403, 407, 408, 425, 429, 500} {
 			at := s.at("notDone").item(n)
 			if (not.Contains(status) || status == 500 && not.To >= 500) && s.sound(at) {
-				s.fault(at, "%s does not say that the request was not done: a service answers so that was not able, or not willing, to look", not)
+				s.fault(at, "%s does not say that the request was not done: "+
+					"a service answers so that was not able, or not willing, to look", not)
 				break
 			}
 		}

@@ -38,8 +38,8 @@ func (c *Config) Files() []string { return slices.Clone(c.origin.files) }
 // from ${env:…} and ${file:…}, and the fields that are secret by themselves.
 func (c *Config) Redacted() ([]byte, error) { return redact(c, c.origin.secrets) }
 
-// redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of values that
-// something was expanded in.
+// redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of
+// values that something was expanded in.
 func redact(config any, secrets [][]string) ([]byte, error) {
 	b, err := json.Marshal(printed(reflect.ValueOf(config), rules{}))
 	if err != nil {

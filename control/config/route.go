@@ -137,7 +137,9 @@ func (StaticResponse) describe() descriptions {
 }
 
 // framing are the fields that the gateway itself sets for a response.
-var framing = []string{"Connection", "Content-Length", "Date", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+var framing = []string{
+	"Connection", "Content-Length", "Date", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
 
 func (r *StaticResponse) check(s site) {
 	if r.Body != "" && (r.Status == 204 || r.Status == 304) {
@@ -161,7 +163,8 @@ func checkPattern(pattern string) (params []string, err error) {
 	if !strings.HasPrefix(pattern, "/") {
 		return nil, fmt.Errorf("has to begin with /")
 	}
-	if i := strings.IndexFunc(pattern, func(r rune) bool { return r == '?' || r == '#' || r <= 0x20 || r == 0x7f }); i >= 0 {
+	notInPath := func(r rune) bool { return r == '?' || r == '#' || r <= 0x20 || r == 0x7f }
+	if i := strings.IndexFunc(pattern, notInPath); i >= 0 {
 		return nil, fmt.Errorf("has %s, a path has none", strconv.QuoteRune(rune(pattern[i])))
 	}
 	segments := strings.Split(pattern[1:], "/")

@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// Schema returns the JSON Schema (draft 2020-12) of the configuration, made from the structs. It is the one that documents
-// are checked with.
+// Schema returns the JSON Schema (draft 2020-12) of the configuration, made from the structs. It is the one that
+// documents are checked with.
 func Schema() ([]byte, error) {
 	b, err := json.MarshalIndent(reflectSchema(reflect.TypeFor[Config]()), "", "  ")
 	if err != nil {
@@ -28,7 +28,9 @@ func Schema() ([]byte, error) {
 }
 
 // compiledSchema is the schema as the validator takes it. It does not change, so it is made once.
-var compiledSchema = sync.OnceValues(func() (*validator.Schema, error) { return compileSchema(reflect.TypeFor[Config]()) })
+var compiledSchema = sync.OnceValues(func() (*validator.Schema, error) {
+	return compileSchema(reflect.TypeFor[Config]())
+})
 
 func compileSchema(model reflect.Type) (*validator.Schema, error) {
 	b, err := json.Marshal(reflectSchema(model))
@@ -93,10 +95,12 @@ func addRules(definition *jsonschema.Schema, t reflect.Type, definitions jsonsch
 		if !ok {
 			continue
 		}
-		if v := defaults.FieldByIndex(f.Index); !v.IsZero() && v.Kind() != reflect.Struct && v.Kind() != reflect.Pointer {
+		v := defaults.FieldByIndex(f.Index)
+		if !v.IsZero() && v.Kind() != reflect.Struct && v.Kind() != reflect.Pointer {
 			property.Default = v.Interface()
 		}
-		if list := definitions[f.Type.Name()]; f.Type.Kind() == reflect.Slice && list != nil { // a type of its own, and a plain list
+		list := definitions[f.Type.Name()]
+		if f.Type.Kind() == reflect.Slice && list != nil { // a type of its own in Go, a plain list in a document
 			list.UniqueItems = strings.Contains(f.Tag.Get("jsonschema"), "uniqueItems=true")
 			list.Description = property.Description
 			definition.Properties.Set(f.key, list)
@@ -126,29 +130,7 @@ const (
 	wantPrefix    = "an address block such as 10.0.0.0/8 or 192.0.2.7"
 )
 
-// JSONSchema is the form of a written duration.
-func (Duration) JSONSchema() *jsonschema.Schema { return written(durationPattern, wantDuration) }
-
-// JSONSchema is the form of a written size.
-func (Size) JSONSchema() *jsonschema.Schema { return written(sizePattern, wantSize) }
-
-// JSONSchema is the form of a written percentage.
-func (Percent) JSONSchema() *jsonschema.Schema { return written(percentPattern, wantPercent) }
-
-// JSONSchema is the form of a written rate.
-func (Rate) JSONSchema() *jsonschema.Schema { return written(ratePattern, wantRate) }
-
-// JSONSchema takes a status as a number or as text. The choice is an if, not a oneOf: a fault is then about the one that was meant.
-func (StatusRange) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{
-		Description: wantStatus,
-		If:          &jsonschema.Schema{Type: "string"},
-		Then:        &jsonschema.Schema{Pattern: statusPattern},
-		Else:        &jsonschema.Schema{Type: "integer", Minimum: "100", Maximum: "599"},
-	}
-}
-
-// JSONSchema takes nothing: whoever writes such a setting is told that it does not exist yet.
+// JSONSchema takes nothing: a setting that is written is refused with the description.
 func (Unsupported) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Description: notSupported, Not: &jsonschema.Schema{}}
 }

@@ -45,9 +45,10 @@ var textForms = map[string]textForm{
 
 // patternWants say in words what the other patterns of the schema are.
 var patternWants = map[string]string{
-	prefixPattern:                  wantPrefix,
-	memberPattern:                  wantMember,
-	namePattern:                    "a name of letters, digits, dots, dashes and underlines, with a letter or digit first",
+	prefixPattern: wantPrefix,
+	memberPattern: wantMember,
+	namePattern: "a name of letters, digits, dots, dashes and underlines, " +
+		"with a letter or digit first",
 	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
 	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
 	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
@@ -105,7 +106,7 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	case *kind.PropertyNames: // said by names
 	case *kind.UniqueItems:
 		second := c.root.find(append(slices.Clone(e.InstanceLocation), fmt.Sprint(k.Duplicates[1]))...)
-		c.faults.add(second.at, "%s: %s is given twice", second.name, second.node.show())
+		c.faults.add(second.at, "%s: %s is given twice", second.name, second.node.redacted())
 	case *kind.Not:
 		c.faults.add(at.key, "%s: %s", at.name, notSupported)
 		c.broken = append(c.broken, at.node)
@@ -115,8 +116,8 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	}
 }
 
-// names says which names of services, limits and transactions the schema's propertyNames has refused. The validator does
-// not tell it: the location in its error is one that it goes on changing.
+// names says which names of services, limits and transactions the schema's propertyNames has refused. The validator
+// does not tell it: the location in its error is one that it goes on changing.
 func (c *schemaFaults) names() {
 	for _, f := range fieldsOf(c.model) {
 		all := c.root.find(f.key)
@@ -159,12 +160,12 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		if _, isText := n.scalar.(string); ok && !n.secret && (isText || definition == "StatusRange") {
 			switch err := f.parse(text); {
 			case err != nil && definition == "Template": // its parser tells of one place in it
-				return n.show() + ": " + err.Error()
+				return n.redacted() + ": " + err.Error()
 			case err != nil:
 				return err.Error()
 			}
 		}
-		return n.show() + " is not " + f.want
+		return n.redacted() + " is not " + f.want
 	}
 	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) {
 		return u.describe(n)
@@ -174,18 +175,18 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
 		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
-			return n.show() + " is a number, and not an address such as " + rules.example
+			return n.redacted() + " is a number, and not an address such as " + rules.example
 		}
-		return n.show() + " is not " + typeWords(k.Want)
+		return n.redacted() + " is not " + typeWords(k.Want)
 	case *kind.Enum:
 		if got, _ := k.Got.(string); slices.Contains(rules.later, got) {
-			return n.show() + ": " + notSupported
+			return n.redacted() + ": " + notSupported
 		}
-		return n.show() + " is not " + choice(k.Want) + suggestion(strings.Trim(n.show(), `"`), words(k.Want))
+		return n.redacted() + " is not " + choice(k.Want) + suggestion(strings.Trim(n.redacted(), `"`), words(k.Want))
 	case *kind.Minimum:
-		return fmt.Sprintf("%s is less than %s", n.show(), k.Want.RatString())
+		return fmt.Sprintf("%s is less than %s", n.redacted(), k.Want.RatString())
 	case *kind.Maximum:
-		return fmt.Sprintf("%s is more than %s", n.show(), k.Want.RatString())
+		return fmt.Sprintf("%s is more than %s", n.redacted(), k.Want.RatString())
 	case *kind.MinItems:
 		return "is empty, at least one entry is wanted"
 	case *kind.MaxItems:
@@ -194,7 +195,7 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		return "is empty"
 	case *kind.Pattern:
 		if want := patternWants[k.Want]; want != "" {
-			return n.show() + " is not " + want
+			return n.redacted() + " is not " + want
 		}
 	}
 	return e.ErrorKind.LocalizedString(message.NewPrinter(language.English))

@@ -11,7 +11,8 @@ import (
 
 // Service is what stands behind the gateway. The paths of sockets are absolute after Load.
 type Service struct {
-	Endpoints      []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"example=http://127.0.0.1:7001"` // see ParsedEndpoints
+	// Endpoints are read with ParsedEndpoints.
+	Endpoints      []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"url"`
 	TLS            *ServiceTLS `json:"tls"`
 	Timeout        Duration    `json:"timeout"`
 	ConnectTimeout Duration    `json:"connectTimeout"`
@@ -22,7 +23,8 @@ type Service struct {
 
 func (Service) describe() descriptions {
 	return descriptions{
-		"Endpoints":      "Each instance: http://host:port, https://host:port, h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
+		"Endpoints": "Each instance: http://host:port, https://host:port, " +
+			"h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
 		"TLS":            "How https:// endpoints are verified; without it by the system's roots.",
 		"Timeout":        "One attempt, response header and body.",
 		"ConnectTimeout": "Making a connection.",
@@ -64,7 +66,8 @@ func (k *checker) endpoints(written []string, p path) (list []Endpoint, sound bo
 		if first < 0 {
 			first = i
 		} else if e.HTTP2 != list[0].HTTP2 {
-			k.fault(p.item(i), "%q is %s, and endpoints[%d] is %s: a service speaks one of them", w, protocol(e), first, protocol(list[0]))
+			k.fault(p.item(i), "%q is %s, and endpoints[%d] is %s: a service speaks one of them",
+				w, protocol(e), first, protocol(list[0]))
 		}
 		list = append(list, e)
 	}
@@ -78,8 +81,8 @@ func protocol(e Endpoint) string {
 	return "HTTP/1.1"
 }
 
-// ServiceTLS is how https:// endpoints are verified, and how the gateway shows itself to them. Nil is the same as no member set:
-// the system's roots, the endpoint's own name, no certificate. Paths are absolute after Load.
+// ServiceTLS is how https:// endpoints are verified, and how the gateway shows itself to them. Nil is the same as
+// no member set: the system's roots, the endpoint's own name, no certificate. Paths are absolute after Load.
 type ServiceTLS struct {
 	CA         string `json:"ca" jsonschema:"minLength=1" config:"file"`
 	ServerName string `json:"serverName" jsonschema:"minLength=1"`
@@ -89,7 +92,8 @@ type ServiceTLS struct {
 
 func (ServiceTLS) describe() descriptions {
 	return descriptions{
-		"CA":         "The file of the authorities that the service's certificate must come from, PEM; without it the system's.",
+		"CA": "The file of the authorities that the service's certificate must come from, PEM; " +
+			"without it the system's.",
 		"ServerName": "The name that the certificate must have; without it the endpoint's host.",
 		"Cert":       "The file of the gateway's own certificate chain, PEM; with key.",
 		"Key":        "The file of its private key, PEM.",

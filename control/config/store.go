@@ -37,8 +37,8 @@ func (s *Store) check(at site) { at.exactlyOne("a store is", false, "embedded", 
 // EmbeddedStore is a durable store in a folder, for one gateway. Dir is absolute after Load.
 type EmbeddedStore struct {
 	Dir        string   `json:"dir" jsonschema:"minLength=1"`
-	Timeout    Duration `json:"timeout"`                                                 // one step, the disk's fsync included
-	MaxRecords int      `json:"maxRecords" jsonschema:"minimum=1000,maximum=1000000000"` // live ones; memory follows their number
+	Timeout    Duration `json:"timeout"` // one step, fsync included
+	MaxRecords int      `json:"maxRecords" jsonschema:"minimum=1000,maximum=1000000000"`
 }
 
 func (EmbeddedStore) describe() descriptions {
@@ -75,7 +75,7 @@ func (RedisStore) describe() descriptions {
 		"Addresses": "host:port of the server, or of nodes of the cluster.",
 		"Cluster":   "Redis Cluster.",
 		"Username":  "The ACL user.",
-		"Password":  "Its password; fill it in with ${env:NAME} or ${file:PATH}.",
+		"Password":  "Its password; set it with ${env:NAME} or ${file:PATH}.",
 		"TLS":       "Connect with TLS.",
 		"Timeout":   "One command, dial included.",
 		"KeyPrefix": "What all keys begin with.",
@@ -84,7 +84,9 @@ func (RedisStore) describe() descriptions {
 }
 
 func (r *RedisStore) setDefaults() {
-	*r = RedisStore{Addresses: []string{"127.0.0.1:6379"}, Timeout: duration(50 * time.Millisecond), KeyPrefix: "sluice:"}
+	*r = RedisStore{
+		Addresses: []string{"127.0.0.1:6379"}, Timeout: duration(50 * time.Millisecond), KeyPrefix: "sluice:",
+	}
 }
 
 func (r *RedisStore) check(s site) {
@@ -98,10 +100,12 @@ func (r *RedisStore) check(s site) {
 		}
 	}
 	if strings.ContainsAny(r.KeyPrefix, "{}") {
-		s.fault(s.at("keyPrefix"), "%q has a brace, by which a cluster finds the part of a key that says where it lies", r.KeyPrefix)
+		s.fault(s.at("keyPrefix"),
+			"%q has a brace, by which a cluster finds the part of a key that says where it lies", r.KeyPrefix)
 	}
 	if len(r.Addresses) > 1 && r.Sentinel == nil && !r.Cluster {
-		s.fault(s.at("addresses"), "has %d addresses: more than one are those of a cluster (cluster: true) or of sentinels (sentinel)",
+		s.fault(s.at("addresses"),
+			"has %d addresses: more than one are those of a cluster (cluster: true) or of sentinels (sentinel)",
 			len(r.Addresses))
 	}
 	if r.Sentinel != nil && r.Cluster {
@@ -120,7 +124,7 @@ func (RedisSentinel) describe() descriptions {
 	return descriptions{
 		"Master":   "The name that the sentinels know the master by.",
 		"Username": "The ACL user at the sentinels.",
-		"Password": "Its password there; fill it in with ${env:NAME} or ${file:PATH}.",
+		"Password": "Its password there; set it with ${env:NAME} or ${file:PATH}.",
 	}
 }
 
@@ -131,7 +135,8 @@ type Encryption struct {
 
 func (Encryption) describe() descriptions {
 	return descriptions{
-		"Keys": "32 bytes each, in base64: the first seals, all open. To rotate, put a new one in front, and take the old one out when the longest ttl is over.",
+		"Keys": "32 bytes each, in base64: the first seals, all open. To rotate, put a new one in front, " +
+			"and take the old one out when the longest ttl is over.",
 	}
 }
 

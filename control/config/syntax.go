@@ -66,7 +66,7 @@ func wideEncoding(data []byte) string {
 	return ""
 }
 
-// syntax says where and why the text is no YAML, in the words of whoever writes it.
+// syntax says where and why the text is no YAML, in plain words.
 func (r *reader) syntax(err error) {
 	e, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {
@@ -115,7 +115,8 @@ func (f *syntaxFault) explain() (mark, string) {
 		return f.at, fmt.Sprintf("syntax: nothing is open that the %c could close; a text with it has to be quoted", c)
 	case strings.Contains(f.message, "unexpected end of stream"):
 		return f.from, fmt.Sprintf("syntax: the %c is not closed", f.text.char(f.from))
-	case strings.Contains(f.message, "did not find expected key"), strings.Contains(f.message, "expected '-' indicator"):
+	case strings.Contains(f.message, "did not find expected key"),
+		strings.Contains(f.message, "did not find expected '-' indicator"):
 		return f.at, f.indentation(c, before)
 	case strings.Contains(f.message, "mapping values are not allowed"):
 		return f.colon()
@@ -140,9 +141,11 @@ func (f *syntaxFault) flow() (mark, string) {
 	case f.from.line < 1:
 		return f.at, "syntax: " + f.message
 	case f.at.line == f.from.line && (c == '{' || c == '[') && inText:
-		return f.at, fmt.Sprintf("syntax: a %c inside a text that is not quoted: within { } and [ ], quote a text that has one", c)
+		const message = "syntax: a %c inside a text that is not quoted: within { } and [ ], quote a text that has one"
+		return f.at, fmt.Sprintf(message, c)
 	case f.at.line == f.from.line && c != 0:
-		return f.at, fmt.Sprintf("syntax: the %c has to be closed by a %c before the %c, or a , is missing there, or a quote", opening, closing[opening], c)
+		const message = "syntax: the %c has to be closed by a %c before the %c, or a , is missing there, or a quote"
+		return f.at, fmt.Sprintf(message, opening, closing[opening], c)
 	}
 	return f.from, fmt.Sprintf("syntax: the %c is not closed by a %c", opening, closing[opening])
 }
@@ -153,7 +156,8 @@ func (f *syntaxFault) indentation(c, before rune) string {
 	case before == '}' || before == ']':
 		return "syntax: text behind a } or ]: a text that begins with { or [ has to be quoted"
 	case before == '"' || before == '\'':
-		return "syntax: text behind a closing quote: quote all of it; a quote within is written \\\" in \"…\" and '' in '…'"
+		return `syntax: text behind a closing quote: quote all of it; ` +
+			`a quote within is written \" in "…" and '' in '…'`
 	case strings.Contains(f.message, "'-'"):
 		return "syntax: a key among list entries: look at the indentation"
 	case c == '-':

@@ -12,6 +12,7 @@ func TestSyntaxMessages(t *testing.T) {
 	runFaultCases(t, []faultCase{
 		{"tab", "version: 1\nadmin:\n\tpprof: true\n", []string{"3:1: " + tab}},
 		{"tab behind spaces", "version: 1\nadmin:\n  pprof: true\n \taddress: x\n", []string{"4:2: " + tab}},
+		{"tab in a quote", "a: 'it''s\n\tmore'\n", []string{"2:1: " + tab}},
 		{"tab before a comment", "version: 1\n\t# comment\n", []string{"2:1: " + tab}},
 		{"open bracket", "version: 1\nroutes: [a,\n  b\nlimits: {}\n", []string{"2:9: syntax: the [ is not closed by a ]"}},
 		{"open brace", "version: 1\nadmin: {pprof: true\n", []string{"2:8: syntax: the { is not closed by a }"}},
@@ -76,6 +77,9 @@ func TestYAMLForms(t *testing.T) {
 			"{1:1 a=[1:5 1, 1:8 -1, 1:12 1, 1:16 31, 1:22 15, 1:28 3, 1:34 1000, 1:41 1.5, 1:46 0.5, 1:50 \"1e3\"]}"},
 		{"no base 60, no time", "a: 22:30\nb: 2001-01-01\n", "{1:1 a=1:4 \"22:30\", 2:1 b=2:4 \"2001-01-01\"}"},
 		{"JSON", "{\n\t\"a\": {\"b\":[1,{\"c\":\"x\\/y\"}]}\n}\n", "{2:2 a={2:8 b=[2:13 1, {2:16 c=2:20 x/y}]}}"},
+		{"tabs that separate", "a:\tx # c\n \t# c\nb: y\n \tz\n  \t\n", "{1:1 a=1:4 x, 3:1 b=3:4 y z}"},
+		{"block text in a list", "- a: |\n    x\n\n  b: \"\\ud83d\\ude00\"\n- |\n  \ty\n", "[{1:3 a=1:6 \"x\\n\", 4:3 b=4:6 😀}, 5:3 \"\\ty\\n\"]"},
+		{"quote in a quote", "a: 'it''s\n  more'\nb: 1\n", "{1:1 a=1:4 it's more, 3:1 b=3:4 1}"},
 		{"surrogates of JSON", `{"a":"\ud83d\ude00","b":1,"c":"\ud83d\ude00","d":2}`, "{1:2 a=1:6 😀, 1:21 b=1:25 1, 1:27 c=1:31 😀, 1:46 d=1:50 2}"},
 		{"directive and markers", "%YAML 1.2\n---\na: 1\n...\n", "{3:1 a=3:4 1}"},
 		{"line ends of Windows", "a: 1\r\nb:\r\n  - c\r\n", "{1:1 a=1:4 1, 2:1 b=[3:5 c]}"},
@@ -110,7 +114,7 @@ func outlineNode(n *node) string {
 	case n.scalar == nil:
 		return "-"
 	}
-	return n.pos.String() + " " + n.show()
+	return n.pos.String() + " " + n.redacted()
 }
 
 // TestHostileYAML: no long text takes a time that grows faster than it does.

@@ -61,7 +61,8 @@ func (t *Transaction) check(s site) {
 		}
 		for n, name := range step.After {
 			if _, ok := index[name]; !ok && name != "" && !s.stepsBroken(s.path) {
-				s.fault(s.at("steps").item(i).to("after").item(n), "there is no step %q%s", name, suggestion(name, sortedKeys(index)))
+				p := s.at("steps").item(i).to("after").item(n)
+				s.fault(p, "there is no step %q%s", name, suggestion(name, sortedKeys(index)))
 			}
 		}
 	}
@@ -108,7 +109,8 @@ func (Step) describe() descriptions {
 
 func (s *Step) setDefaults() { s.FailOn = []StatusRange{{409, 409}, {422, 422}} }
 
-// Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is no body.
+// Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is
+// no body.
 type Call struct {
 	Service string       `json:"service" jsonschema:"required,minLength=1"`
 	Method  string       `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
@@ -176,7 +178,8 @@ func (k *checker) template(t ref.Template, p path, routes []transactionRoute) {
 		}
 		for _, route := range routes {
 			if lacks(r, route.params) {
-				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}", r, route.name, r.Path[0])
+				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}",
+					r, route.name, r.Path[0])
 			}
 		}
 	}
@@ -192,7 +195,9 @@ func literalFault(t ref.Template, not, why string) string {
 		return "has to begin with /"
 	}
 	for _, part := range t.Parts {
-		if strings.ContainsFunc(part.Text, func(r rune) bool { return r <= 0x20 || r == 0x7f || strings.ContainsRune(not, r) }) {
+		if strings.ContainsFunc(part.Text, func(r rune) bool {
+			return r <= 0x20 || r == 0x7f || strings.ContainsRune(not, r)
+		}) {
 			return why
 		}
 	}
@@ -237,7 +242,8 @@ func (s site) cycles(steps []*Step, index map[string]int, p path) {
 				if after := place.to("after"); s.written(after) {
 					place = after.item(n)
 				}
-				s.fault(place, "the steps wait for one another: %s", strings.Join(append(slices.Clone(way[from:]), steps[j].Name), " after "))
+				circle := append(slices.Clone(way[from:]), steps[j].Name)
+				s.fault(place, "the steps wait for one another: %s", strings.Join(circle, " after "))
 			default:
 				walk(j)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/invopop/jsonschema"
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
@@ -62,7 +63,10 @@ func (f unionForm) schema() *jsonschema.Schema {
 	for i, word := range f.words {
 		words[i] = word
 	}
-	s := &jsonschema.Schema{Description: f.want, If: &jsonschema.Schema{Type: "string"}, Then: &jsonschema.Schema{Enum: words}, Else: f.value}
+	s := &jsonschema.Schema{
+		Description: f.want,
+		If:          &jsonschema.Schema{Type: "string"}, Then: &jsonschema.Schema{Enum: words}, Else: f.value,
+	}
 	if f.value.Type == "string" { // a text is a word only if it is one
 		s.If = &jsonschema.Schema{Enum: words}
 		s.Then = nil
@@ -83,7 +87,28 @@ func decodeUnion(u union, n *node) bool {
 // describe says that the value is none of the forms.
 func (f unionForm) describe(n *node) string {
 	text, _ := n.scalar.(string)
-	return fmt.Sprintf("%s is not %s%s", n.show(), f.want, suggestion(text, f.words))
+	return fmt.Sprintf("%s is not %s%s", n.redacted(), f.want, suggestion(text, f.words))
+}
+
+// A status is a union of two forms without a word: a number, or a text such as 2xx.
+
+// JSONSchema takes a status as a number or as text. The choice is an if, not a oneOf: a fault is then about the one
+// that was meant.
+func (StatusRange) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{
+		Description: wantStatus,
+		If:          &jsonschema.Schema{Type: "string"},
+		Then:        &jsonschema.Schema{Pattern: statusPattern},
+		Else:        &jsonschema.Schema{Type: "integer", Minimum: "100", Maximum: "599"},
+	}
+}
+
+// MarshalJSON writes one status as a number and a hundred as text.
+func (r StatusRange) MarshalJSON() ([]byte, error) {
+	if r.From == r.To {
+		return strconv.AppendInt(nil, int64(r.From), 10), nil
+	}
+	return strconv.AppendQuote(nil, r.String()), nil
 }
 
 // exactlyOne says when not exactly one of some members of the section is written, and returns those that are, in the

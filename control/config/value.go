@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/invopop/jsonschema"
 )
 
 // Duration is a span of time as the configuration writes it: 250ms, 10s, 24h.
@@ -228,16 +230,20 @@ func (r StatusRange) String() string {
 	return fmt.Sprintf("%d-%d", r.From, r.To) // not a written form; only a range made in Go reads so
 }
 
-// MarshalJSON writes one status as a number and a hundred as text.
-func (r StatusRange) MarshalJSON() ([]byte, error) {
-	if r.From == r.To {
-		return strconv.AppendInt(nil, int64(r.From), 10), nil
-	}
-	return strconv.AppendQuote(nil, r.String()), nil
-}
-
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (r *StatusRange) UnmarshalText(b []byte) (err error) {
 	*r, err = ParseStatusRange(string(b))
 	return err
 }
+
+// JSONSchema is the form of a written duration.
+func (Duration) JSONSchema() *jsonschema.Schema { return written(durationPattern, wantDuration) }
+
+// JSONSchema is the form of a written size.
+func (Size) JSONSchema() *jsonschema.Schema { return written(sizePattern, wantSize) }
+
+// JSONSchema is the form of a written percentage.
+func (Percent) JSONSchema() *jsonschema.Schema { return written(percentPattern, wantPercent) }
+
+// JSONSchema is the form of a written rate.
+func (Rate) JSONSchema() *jsonschema.Schema { return written(ratePattern, wantRate) }

@@ -48,7 +48,7 @@ func (r *reader) document(data []byte) *node {
 		r.syntax(err)
 		return nil
 	}
-	if r.text.tab != (mark{}) {
+	if r.text.refuse {
 		r.faults.add(position{r.file, r.text.tab.line, r.text.tab.column}, "%s", tabMessage)
 		return nil
 	}
@@ -64,7 +64,8 @@ func (r *reader) document(data []byte) *node {
 	r.anchors = map[string]*node{}
 	n := r.node(documents[0])
 	if n.size > nodesMax {
-		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read", n.size, nodesMax)
+		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read",
+			n.size, nodesMax)
 		return nil
 	}
 	if n.kind == scalarNode && n.scalar == nil && !n.broken {

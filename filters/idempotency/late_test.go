@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,9 +12,19 @@ import (
 )
 
 // unrenewed is the store of a gateway that is stopped: its leases are not renewed.
-type unrenewed struct{ idempotency.Store }
+type unrenewed struct {
+	idempotency.Store
+	noReads atomic.Bool
+}
 
-func (s unrenewed) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
+func (s *unrenewed) Get(ctx context.Context, id string) (idempotency.Record, bool, error) {
+	if s.noReads.Load() {
+		return idempotency.Record{}, false, errFault
+	}
+	return s.Store.Get(ctx, id)
+}
+
+func (s *unrenewed) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
 	if ch.Op == idempotency.Renew {
 		return errFault
 	}
@@ -22,17 +33,19 @@ func (s unrenewed) Change(ctx context.Context, id string, token uint64, ch idemp
 
 // late is a request whose lease has lapsed, and another gateway on the same store.
 type late struct {
-	t     *testing.T
-	owner *bench // whose request takes 20 s, twice its lease
-	other *bench
-	ended chan seen
+	t       *testing.T
+	owner   *bench // whose request takes 20 s, twice its lease
+	other   *bench
+	stopped *unrenewed // the owner's way to the store
+	ended   chan seen
 }
 
 var ownResponse = response{status: 201, body: "of the late owner", takes: 20 * time.Second}
 
 func newLate(t *testing.T, s idempotency.Settings, owners response) *late {
 	l := &late{t: t, other: newBench(t, s), ended: make(chan seen, 1)}
-	l.owner = benchOn(t, s, &faulty{Store: unrenewed{l.other.store.Store}})
+	l.stopped = &unrenewed{Store: l.other.store.Store}
+	l.owner = benchOn(t, s, &faulty{Store: l.stopped})
 	go func() { l.ended <- l.owner.do(request("k", "{}"), owners) }()
 	time.Sleep(11 * time.Second) // the lease is 10 s
 	return l
@@ -136,7 +149,7 @@ func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 // The one who took over is late itself: the record is the first owner's by then.
 func TestWhoTookOverIsLateToo(t *testing.T) {
 	inLate(t, retrying(), ownResponse, func(l *late) {
-		third := benchOn(t, retrying(), &faulty{Store: unrenewed{l.other.store.Store}})
+		third := benchOn(t, retrying(), &faulty{Store: &unrenewed{Store: l.other.store.Store}})
 		ended := make(chan seen, 1)
 		go func() { // from 11 s to 41 s
 			ended <- third.do(request("k", "{}"), response{status: 201, body: "second", takes: 30 * time.Second})
@@ -229,15 +242,9 @@ func TestLateOwnerWithoutAnother(t *testing.T) {
 func TestLateOwnerWithoutAStore(t *testing.T) {
 	inLate(t, retrying(), ownResponse, func(l *late) {
 		l.other.do(request("k", "{}"), response{status: 201, body: "second"})
-		l.owner.store.Store = &noReads{l.owner.store.Store}
+		l.stopped.noReads.Store(true)
 		l.other.want("the late owner", <-l.ended, 409, filters.OutcomeUnknown, true)
 	})
-}
-
-type noReads struct{ idempotency.Store }
-
-func (noReads) Get(context.Context, string) (idempotency.Record, bool, error) {
-	return idempotency.Record{}, false, errFault
 }
 
 // An operator settles a transaction that the coordinator has: both its owner and a request that

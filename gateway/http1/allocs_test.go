@@ -50,7 +50,8 @@ func TestAllocHeads(t *testing.T) {
 	})
 	out := make([]byte, 0, message.SmallBuffer)
 	m := &message.Message{Bytes: []byte("hello")}
-	x = filters.Exchange{Method: "POST", Path: "/", RawQuery: "a=b", Host: "a.test", Header: filters.Header{{Name: "A", Value: "b"}}, Inject: filters.Header{{Name: "C", Value: "d"}}}
+	x = filters.Exchange{Method: "POST", Path: "/", RawQuery: "a=b", Host: "a.test",
+		Header: filters.Header{{Name: "A", Value: "b"}}, Inject: filters.Header{{Name: "C", Value: "d"}}}
 	allocates(t, 0, "the head of a forwarded request", func() {
 		if _, err := appendRequest(out, &x, m, "b.test"); err != nil {
 			t.Fatal(err)

@@ -7,7 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Bounds of a chunked body's overhead. What is beyond them is no message but an attempt to keep us busy (CVE-2023-39326).
+// Bounds of a chunked body's overhead. What is beyond them is no message but an attempt to keep us
+// busy (CVE-2023-39326).
 const (
 	chunkDigitsMax  = 16       // of a size, leading zeros among them
 	chunkLineMax    = 512      // bytes of a chunk's size and extensions
@@ -33,7 +34,8 @@ type body struct {
 	ext     int  // bytes of extensions so far
 	err     error
 	trailer filters.Header
-	// nominated is what the head's Connection field names: nothing of it is passed on, from the trailer section neither.
+	// nominated is what the head's Connection field names: nothing of it is passed on, from the
+	// trailer section neither.
 	nominated string
 }
 
@@ -62,7 +64,8 @@ func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string)
 // done reports whether all of the body has been read.
 func (b *body) done() bool { return b.kind == noBody && b.err == nil }
 
-// buffered reports whether all of the rest lies in the buffer already, so that reading it takes no time. Of chunked bodies it is not known.
+// buffered reports whether all of the rest lies in the buffer already, so that reading it takes no
+// time. Of chunked bodies it is not known.
 func (b *body) buffered() bool {
 	return b.kind == noBody || b.kind == sized && b.left <= int64(b.in.w-b.in.r)
 }
@@ -70,8 +73,8 @@ func (b *body) buffered() bool {
 // directMin is the length of a buffer of the caller's from which on it is read into without a copy.
 const directMin = 2 << 10
 
-// Read implements [io.Reader]. The error is io.EOF behind the last byte, io.ErrUnexpectedEOF for a body that ends early, a [Fault]
-// for one that is malformed, or one of the connection. Errors stay.
+// Read implements [io.Reader]. The error is io.EOF behind the last byte, io.ErrUnexpectedEOF for a
+// body that ends early, a [Fault] for one that is malformed, or one of the connection. Errors stay.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -139,7 +142,8 @@ func (b *body) readSome(p []byte) (int, error) {
 	return n, nil
 }
 
-// nextChunk reads the end of a chunk and the size of the next one; behind the last it reads the trailer section and ends the body.
+// nextChunk reads the end of a chunk and the size of the next one; behind the last it reads the
+// trailer section and ends the body.
 func (b *body) nextChunk() error {
 	if b.begun {
 		if err := b.need(2); err != nil {
@@ -183,7 +187,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// chunkLine reads a chunk's size line: hexadecimal digits, and extensions that are checked for their bytes and dropped (RFC 9112 §7.1).
+// chunkLine reads a chunk's size line: hexadecimal digits, and extensions that are checked for
+// their bytes and dropped (RFC 9112 §7.1).
 func (b *body) chunkLine() (int64, error) {
 	var size int64
 	i, digits := 0, 0

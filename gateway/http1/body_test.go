@@ -21,14 +21,16 @@ func TestBody(t *testing.T) {
 		trailer       string
 		err           error
 	}{
-		"none":                {in: "GET", behind: "GET", err: io.EOF},
-		"sized":               {in: "helloGET", length: 5, bytes: "hello", behind: "GET", err: io.EOF},
-		"sized, short":        {in: "hel", length: 5, bytes: "hel", err: io.ErrUnexpectedEOF},
-		"until close":         {in: "hello", length: untilClose, bytes: "hello", err: io.EOF},
-		"chunked":             {in: two + "\r\nGET", length: chunked, bytes: "hello!", behind: "GET", err: io.EOF},
-		"trailer":             {in: two + "A: b\r\nContent-Length: 9\r\nDrop: c\r\nSet-Cookie: d\r\nE:\r\n\r\nGET", length: chunked, bytes: "hello!", behind: "GET", trailer: "A=b\nE=\n", err: io.EOF},
-		"capital digits":      {in: "A\r\n0123456789\r\n0\r\n\r\n", length: chunked, bytes: "0123456789", err: io.EOF},
-		"sixteen digits":      {in: "0000000000000001\r\na\r\n0000000000000000\r\n\r\n", length: chunked, bytes: "a", err: io.EOF},
+		"none":         {in: "GET", behind: "GET", err: io.EOF},
+		"sized":        {in: "helloGET", length: 5, bytes: "hello", behind: "GET", err: io.EOF},
+		"sized, short": {in: "hel", length: 5, bytes: "hel", err: io.ErrUnexpectedEOF},
+		"until close":  {in: "hello", length: untilClose, bytes: "hello", err: io.EOF},
+		"chunked":      {in: two + "\r\nGET", length: chunked, bytes: "hello!", behind: "GET", err: io.EOF},
+		"trailer": {in: two + "A: b\r\nContent-Length: 9\r\nDrop: c\r\nSet-Cookie: d\r\nE:\r\n\r\nGET",
+			length: chunked, bytes: "hello!", behind: "GET", trailer: "A=b\nE=\n", err: io.EOF},
+		"capital digits": {in: "A\r\n0123456789\r\n0\r\n\r\n", length: chunked, bytes: "0123456789", err: io.EOF},
+		"sixteen digits": {in: "0000000000000001\r\na\r\n0000000000000000\r\n\r\n", length: chunked, bytes: "a",
+			err: io.EOF},
 		"seventeen digits":    {in: "00000000000000001\r\na\r\n0\r\n\r\n", length: chunked, err: faultChunkLong},
 		"overflow":            {in: "10000000000000005\r\nhello\r\n0\r\n\r\n", length: chunked, err: faultChunkLong},
 		"no size":             {in: "\r\n", length: chunked, err: faultChunkSize},
@@ -57,8 +59,10 @@ func TestBody(t *testing.T) {
 					continue
 				}
 				got := readBody(raw, c.length, ahead, 1+ahead%3, 1+ahead%4, "drop")
-				if string(got.bytes) != c.bytes || got.err != c.err || c.err == io.EOF && (string(got.rest) != c.behind || got.trailer != c.trailer) {
-					t.Fatalf("with %d bytes ahead: %q, then %q, trailer %q, %v", ahead, got.bytes, got.rest, got.trailer, got.err)
+				if string(got.bytes) != c.bytes || got.err != c.err || c.err == io.EOF &&
+					(string(got.rest) != c.behind || got.trailer != c.trailer) {
+					t.Fatalf("with %d bytes ahead: %q, then %q, trailer %q, %v", ahead, got.bytes, got.rest,
+						got.trailer, got.err)
 				}
 			}
 		})
@@ -169,7 +173,8 @@ func TestBufferKeepsStrings(t *testing.T) {
 	in.r = in.w - 10
 	in.restart()
 	if in.grown() || in.floor != 0 || in.r != 0 || len(in.unread()) != 10 || &in.b[0] != &small[0] {
-		t.Errorf("after the request the buffer has %d bytes, floor %d, unread %d", len(in.b), in.floor, len(in.unread()))
+		t.Errorf("after the request the buffer has %d bytes, floor %d, unread %d", len(in.b), in.floor,
+			len(in.unread()))
 	}
 	in.release()
 	if in.b != nil || in.small != nil {

@@ -9,8 +9,8 @@ import (
 
 const roomMin = 256 // bytes; a read into less is not worth its system call
 
-// buffer holds what was read and not yet consumed: b[r:w]. What lies below floor is referred to, by the strings of a parsed
-// head, and does not move.
+// buffer holds what was read and not yet consumed: b[r:w]. What lies below floor is referred to, by
+// the strings of a parsed head, and does not move.
 type buffer struct {
 	b     []byte
 	r, w  int
@@ -53,8 +53,8 @@ func (b *buffer) restart() {
 	b.r, b.w, b.floor = 0, n, 0
 }
 
-// room makes space behind what is unread, in a larger array when the present one is full. limit bounds what is unread; false says that it
-// is reached.
+// room makes space behind what is unread, in a larger array when the present one is full. limit
+// bounds what is unread; false says that it is reached.
 func (b *buffer) room(limit int) bool {
 	if b.w-b.r >= limit {
 		return false
@@ -91,5 +91,6 @@ func (b *buffer) fill(from io.Reader) error {
 	return err
 }
 
-// text makes a string of bytes without a copy. It is good for as long as the buffer is not used again.
+// text makes a string of bytes without a copy. It is good for as long as the buffer is not used
+// again.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Client is a connection to a service. It carries one exchange at a time and belongs to one goroutine at a time.
+// Client is a connection to a service. It carries one exchange at a time and belongs to one
+// goroutine at a time.
 type Client struct {
 	nc      net.Conn
 	socket  syscall.RawConn // nil where there is none
@@ -36,8 +37,9 @@ type Client struct {
 	timeout     time.Duration
 }
 
-// NewClient returns a client on a fresh connection. host stands in the Host field of requests that come without one. release is called once
-// an exchange, when the connection is not needed for it any more; what cannot be used again is closed by then.
+// NewClient returns a client on a fresh connection. host stands in the Host field of requests that
+// come without one. release is called once an exchange, when the connection is not needed for it
+// any more; what cannot be used again is closed by then.
 func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool)) *Client {
 	c := &Client{nc: nc, host: host, release: release}
 	socket, plain := nc.(syscall.Conn)
@@ -65,8 +67,9 @@ type trip struct {
 	err     error // of the write, or of the read
 }
 
-// roundTripStep writes the request and has the goroutine parked until there is something to read: a read right behind the write would find
-// nothing, and cost a system call. No response can be missed, since none can be there before the request.
+// roundTripStep writes the request and has the goroutine parked until there is something to read: a
+// read right behind the write would find nothing, and cost a system call. No response can be
+// missed, since none can be there before the request.
 func (c *Client) roundTripStep(fd uintptr) bool {
 	t := &c.trip
 	if t.probe {
@@ -93,7 +96,8 @@ func (c *Client) roundTripStep(fd uintptr) bool {
 	return true
 }
 
-// roundTrip writes out and reads the first bytes of the response into in. sent is how many bytes went out.
+// roundTrip writes out and reads the first bytes of the response into in. sent is how many bytes
+// went out.
 func (c *Client) roundTrip(out []byte, in *buffer, probe bool) (sent int, err error) {
 	if c.step == nil {
 		return c.nc.Write(out)
@@ -125,7 +129,8 @@ func silent(fd int) bool {
 	return err == syscall.EAGAIN
 }
 
-// Quiet reports whether an idle connection is open and silent: one that the service has closed, or on which it sent something unasked, takes no request.
+// Quiet reports whether an idle connection is open and silent: one that the service has closed, or
+// on which it sent something unasked, takes no request.
 func (c *Client) Quiet(now time.Time) bool {
 	if c.socket == nil || c.checkedByDo(now) {
 		return true
@@ -134,8 +139,8 @@ func (c *Client) Quiet(now time.Time) bool {
 	return c.socket.Control(c.quietly) == nil && c.quiet && !(c.sealed && c.hasUnread())
 }
 
-// hasUnread reports whether a TLS connection has read more than it was asked for, or is broken: with a deadline that has passed it gives what it
-// has and takes nothing from the socket.
+// hasUnread reports whether a TLS connection has read more than it was asked for, or is broken:
+// with a deadline that has passed it gives what it has and takes nothing from the socket.
 func (c *Client) hasUnread() bool {
 	c.nc.SetReadDeadline(message.Past) // fails only for a closed connection, as the read then does
 	c.deadline = time.Time{}           // to be set anew
@@ -152,7 +157,8 @@ func (c *Client) checkedByDo(now time.Time) bool {
 // Close closes the connection.
 func (c *Client) Close() { c.nc.Close() }
 
-// quietFor is how long a connection may have been idle for the check to be left to [Client.Do], where it costs no system call of its own.
+// quietFor is how long a connection may have been idle for the check to be left to [Client.Do],
+// where it costs no system call of its own.
 const quietFor = time.Millisecond
 
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +8,40 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
+
+func TestCloseDelimitedIsNotReused(t *testing.T) {
+	t.Parallel()
+	p := connect(t)
+	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\n\r\nok", &message.Message{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.service.CloseWrite()
+	if body, err := io.ReadAll(a); string(body) != "ok" || err != nil {
+		t.Errorf("%q %v", body, err)
+	}
+	if a.Close(); <-p.released {
+		t.Error("a connection that the service has closed is used again")
+	}
+}
+
+func TestQueryCannotEndTheRequestLine(t *testing.T) {
+	t.Parallel()
+	x := filters.Exchange{Method: "GET", Path: "/", RawQuery: "a HTTP/1.1", Host: "a"}
+	if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
+		t.Errorf("%q is written", got)
+	}
+	x = filters.Exchange{Method: "GET", Path: "", Host: "a"}
+	if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
+		t.Errorf("%q is written", got)
+	}
+}
 
 // pair is a client and the service that it is connected to, which a test plays.
 type pair struct {
@@ -62,19 +88,6 @@ func (p *pair) do(ctx context.Context, method, text string, m *message.Message) 
 	return a, err
 }
 
-// head reads the head of a request.
-func (p *peer) head() string {
-	var head strings.Builder
-	for !strings.HasSuffix(head.String(), "\r\n\r\n") {
-		line, err := p.r.ReadString('\n')
-		if err != nil {
-			return head.String()
-		}
-		head.WriteString(line)
-	}
-	return head.String()
-}
-
 func TestClientReuse(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
@@ -83,14 +96,16 @@ func TestClientReuse(t *testing.T) {
 		length                        int64
 	}{
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 5},
-		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", "hello", "b", -1},
+		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", "hello", "b",
+			-1},
 		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", "", 5},
 		{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "", "", -1},
 		{"GET", "HTTP/1.1 204 No Content\r\n\r\n", "", "", -1},
 		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "", "", 7},
 		{"GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", "ok", "", 2},
 		{"GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", "", 2},
-		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), strings.Repeat("x", 100000), "", 100000},
+		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+			strings.Repeat("x", 100000), "", 100000},
 	} {
 		a, err := p.do(t.Context(), c.method, c.answer, &message.Message{})
 		if err != nil {
@@ -120,9 +135,10 @@ func TestClientNoReuse(t *testing.T) {
 	}{
 		"bytes behind":       {answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", body: "ok"},
 		"a body behind none": {answer: "HTTP/1.1 204 No Content\r\n\r\n0\r\n\r\n"},
-		"close":              {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
-		"1.0":                {answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
-		"not read":           {answer: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
+		"close": {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+			body: "ok"},
+		"1.0":      {answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
+		"not read": {answer: "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", leave: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +166,8 @@ func TestClientNoReuse(t *testing.T) {
 func TestClientQuiet(t *testing.T) {
 	t.Parallel()
 	for name, stir := range map[string]func(*peer){
-		"closed": func(p *peer) { p.Close() }, "half closed": func(p *peer) { p.CloseWrite() }, "spoke": func(p *peer) { p.say("HTTP/1.1 408 Slow\r\n\r\n") },
+		"closed": func(p *peer) { p.Close() }, "half closed": func(p *peer) { p.CloseWrite() },
+		"spoke": func(p *peer) { p.say("HTTP/1.1 408 Slow\r\n\r\n") },
 	} {
 		p := connect(t)
 		if !p.Quiet(time.Now()) {
@@ -172,12 +189,18 @@ func TestClientFailures(t *testing.T) {
 		"a part of a head":    {"HTTP/1.1 200 OK\r\nA: ", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
 		"an interim response": {"HTTP/1.1 103 Early\r\n\r\n", message.Failure{Cause: io.ErrUnexpectedEOF, Sent: true}},
 		"not HTTP":            {"SSH-2.0-OpenSSH_9.6\r\n", message.Failure{Cause: faultStatus, Sent: true}},
-		"two lengths":         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", message.Failure{Cause: faultLengths, Sent: true}},
-		"length and chunked":  {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", message.Failure{Cause: faultBoth, Sent: true}},
-		"switches unasked":    {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", message.Failure{Cause: errSwitch, Sent: true}},
-		"interim for ever":    {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1), message.Failure{Cause: errInterim, Sent: true}},
-		"too long":            {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax), message.Failure{Cause: errHeadLong, Sent: true}},
-		"too many":            {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n", message.Failure{Cause: faultMany, Sent: true}},
+		"two lengths": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+			message.Failure{Cause: faultLengths, Sent: true}},
+		"length and chunked": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			message.Failure{Cause: faultBoth, Sent: true}},
+		"switches unasked": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			message.Failure{Cause: errSwitch, Sent: true}},
+		"interim for ever": {strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", message.InterimMax+1),
+			message.Failure{Cause: errInterim, Sent: true}},
+		"too long": {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", message.ResponseHeadMax),
+			message.Failure{Cause: errHeadLong, Sent: true}},
+		"too many": {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", message.FieldsMax+1) + "\r\n",
+			message.Failure{Cause: faultMany, Sent: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +232,8 @@ func TestClientFailures(t *testing.T) {
 	t.Run("nothing to send", func(t *testing.T) {
 		t.Parallel()
 		p := connect(t)
-		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &message.Message{}, time.Now(), hangs)
+		_, err := p.Do(t.Context(), &filters.Exchange{Method: "GET", Path: "/ x"}, &message.Message{}, time.Now(),
+			hangs)
 		if f, ok := err.(*message.Failure); !ok || f.Cause != errRequest || f.Sent || <-p.released {
 			t.Errorf("got %+v", err)
 		}
@@ -273,225 +297,6 @@ func TestClientNext(t *testing.T) {
 	}
 }
 
-// script is a client's body, which a test sends piece by piece.
-type script struct {
-	pieces    chan string
-	interrupt chan struct{}
-	once      sync.Once
-	rest      string
-}
-
-func newScript() *script {
-	return &script{pieces: make(chan string), interrupt: make(chan struct{})}
-}
-
-func (s *script) Interrupt() { s.once.Do(func() { close(s.interrupt) }) }
-
-func (s *script) Read(b []byte) (int, error) {
-	if s.rest == "" {
-		select {
-		case piece, ok := <-s.pieces:
-			if !ok {
-				return 0, io.EOF
-			}
-			s.rest = piece
-		case <-s.interrupt:
-			return 0, os.ErrDeadlineExceeded
-		}
-	}
-	n := copy(b, s.rest)
-	s.rest = s.rest[n:]
-	return n, nil
-}
-
-func TestUpload(t *testing.T) {
-	t.Parallel()
-	for _, length := range []int64{-1, 10} {
-		p := connect(t)
-		body := newScript()
-		var got string
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			p.service.head()
-			b := make([]byte, 10)
-			if length < 0 {
-				b = make([]byte, len("5\r\nhello\r\n5\r\nworld\r\n0\r\nSum: 10\r\n\r\n"))
-			}
-			io.ReadFull(p.service.r, b)
-			got = string(b)
-			io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
-		}()
-		go func() {
-			body.pieces <- "hello"
-			body.pieces <- "world"
-			close(body.pieces)
-		}()
-		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: length, Trailer: func() filters.Header {
-			return filters.Header{{Name: "Sum", Value: "10"}, {Name: "Host", Value: "no"}}
-		}}, time.Now(), hangs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-served
-		if want := map[int64]string{-1: "5\r\nhello\r\n5\r\nworld\r\n0\r\nSum: 10\r\n\r\n", 10: "helloworld"}[length]; got != want {
-			t.Errorf("the service got %q", got)
-		}
-		if a.Close(); !<-p.released {
-			t.Error("the connection cannot be used again")
-		}
-	}
-}
-
-// A response that refuses ends the upload; one that does not lets it go on to its end.
-func TestUploadWithAnEarlyAnswer(t *testing.T) {
-	t.Parallel()
-	t.Run("401", func(t *testing.T) {
-		t.Parallel()
-		p := connect(t)
-		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", &message.Message{Stream: body, Length: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text, err := io.ReadAll(a); string(text) != "no" || err != nil || !a.Uploading() {
-			t.Errorf("%q %v, uploading: %v", text, err, a.Uploading())
-		}
-		a.Close()
-		<-body.interrupt
-		if <-p.released {
-			t.Error("the connection is used again")
-		}
-	})
-	t.Run("200", func(t *testing.T) {
-		t.Parallel()
-		p := connect(t)
-		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", &message.Message{Stream: body, Length: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text, err := io.ReadAll(a); string(text) != "ok" || err != nil || !a.Uploading() {
-			t.Errorf("%q %v, uploading: %v", text, err, a.Uploading())
-		}
-		go func() {
-			body.pieces <- "late"
-			close(body.pieces)
-		}()
-		a.Close()
-		p.service.expect("4\r\nlate\r\n0\r\n\r\n")
-		if !<-p.released {
-			t.Error("the connection cannot be used again")
-		}
-	})
-}
-
-// A client's body that breaks is the client's failure, and the service sees that it is not whole.
-func TestUploadBreaks(t *testing.T) {
-	t.Parallel()
-	for _, length := range []int64{-1, 10} {
-		p := connect(t)
-		body := newScript()
-		go func() {
-			body.pieces <- "hello"
-			body.Interrupt()
-		}()
-		_, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: length}, time.Now(), hangs)
-		f, ok := err.(*message.Failure)
-		if !ok || !f.Client || !f.Sent || !f.Silent || !errors.Is(f, os.ErrDeadlineExceeded) || <-p.released {
-			t.Errorf("length %d: %+v", length, err)
-		}
-		p.service.head()
-		if sent, _ := io.ReadAll(p.service.r); bytes.HasSuffix(sent, []byte("0\r\n\r\n")) || len(sent) >= 10 && length > 0 {
-			t.Errorf("length %d: the service takes %q for whole", length, sent)
-		}
-	}
-	p := connect(t)
-	body := newScript()
-	go func() {
-		body.pieces <- "hello"
-		close(body.pieces)
-	}()
-	_, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 10}, time.Now(), hangs)
-	if f, ok := err.(*message.Failure); !ok || !f.Client || !errors.Is(f, io.ErrUnexpectedEOF) {
-		t.Errorf("a body that is too short: %+v", err)
-	}
-}
-
-func TestExpectForwarded(t *testing.T) {
-	t.Parallel()
-	t.Run("taken", func(t *testing.T) {
-		t.Parallel()
-		p := connect(t)
-		body := newScript()
-		served := make(chan string)
-		go func() {
-			head := p.service.head()
-			io.WriteString(p.service, "HTTP/1.1 100 Continue\r\n\r\n")
-			b := make([]byte, 5)
-			io.ReadFull(p.service.r, b)
-			io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
-			served <- head + string(b)
-		}()
-		go func() {
-			body.pieces <- "hello"
-			close(body.pieces)
-		}()
-		a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 5, Expects: true}, time.Now(), hangs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, want := <-served, "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"; got != want {
-			t.Errorf("the service got %q", got)
-		}
-		if a.Close(); !<-p.released {
-			t.Error("the connection cannot be used again")
-		}
-	})
-	t.Run("refused", func(t *testing.T) {
-		t.Parallel()
-		p := connect(t)
-		body := newScript()
-		a, err := p.do(t.Context(), "POST", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", &message.Message{Stream: body, Length: 5, Expects: true})
-		if err != nil || a.Status != 413 {
-			t.Fatal(a, err)
-		}
-		if a.Close(); <-p.released {
-			t.Error("the connection is used again, with a body owed")
-		}
-		if rest, _ := io.ReadAll(p.service.r); len(rest) > 0 {
-			t.Errorf("the service that wanted no body got %q", rest)
-		}
-	})
-}
-
-// The service's time begins anew with each piece of the body, so a client that takes longer than that over all is not its fault.
-func TestSlowClientIsNotTheServicesFault(t *testing.T) {
-	t.Parallel()
-	const timeout = 400 * time.Millisecond
-	p := connect(t)
-	body := newScript()
-	go func() {
-		tick := time.NewTicker(timeout / 8)
-		defer tick.Stop()
-		for range 16 {
-			<-tick.C
-			body.pieces <- "x"
-		}
-		close(body.pieces)
-	}()
-	go func() {
-		p.service.head()
-		io.ReadFull(p.service.r, make([]byte, 16))
-		io.WriteString(p.service, "HTTP/1.1 204 No Content\r\n\r\n")
-	}()
-	a, err := p.Do(t.Context(), request("POST"), &message.Message{Stream: body, Length: 16}, time.Now(), timeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Close()
-}
-
 // Both kinds of context end a wait for the service.
 func TestClientInterrupt(t *testing.T) {
 	t.Parallel()
@@ -538,7 +343,8 @@ func TestClientInterrupt(t *testing.T) {
 	}
 }
 
-// A context that ends just as the response comes either costs the connection, or leaves it as good as it was.
+// A context that ends just as the response comes either costs the connection, or leaves it as good
+// as it was.
 func TestClientInterruptAtTheEnd(t *testing.T) {
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -645,7 +451,8 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// A service that closes behind its response does not spoil it, and a client that pipelines through a gateway gets what is his.
+// A service that closes behind its response does not spoil it, and a client that pipelines through
+// a gateway gets what is his.
 func TestClientBehindServer(t *testing.T) {
 	t.Parallel()
 	p := connect(t)

@@ -14,7 +14,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// conn is one client's connection and the goroutine that serves it. It has no buffer while it is idle.
+// conn is one client's connection and the goroutine that serves it. It has no buffer while it is
+// idle.
 type conn struct {
 	srv      *Server
 	base     net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
@@ -105,7 +106,8 @@ const (
 	eventRenew // it idles: another goroutine goes on with it
 )
 
-// awaitRequest waits for the next request that takes more than one read; the others are served by onReadable while it waits.
+// awaitRequest waits for the next request that takes more than one read; the others are served by
+// onReadable while it waits.
 func (c *conn) awaitRequest() event {
 	if c.raw == nil {
 		return c.awaitRequestTLS()
@@ -148,10 +150,11 @@ func (c *conn) activate() bool {
 	return true
 }
 
-// onReadable is called by the poller's loop whenever there may be something to read: once at its beginning, then after each sign of it. It
-// serves what is there and returns false to wait for more. As it all happens within that loop no sign can be missed, so that no read is needed
-// before the wait. While it runs nothing else can read from the connection: what takes more than one read is left to the
-// connection's goroutine, and true returned.
+// onReadable is called by the poller's loop whenever there may be something to read: once at its
+// beginning, then after each sign of it. It serves what is there and returns false to wait for
+// more. As it all happens within that loop no sign can be missed, so that no read is needed before
+// the wait. While it runs nothing else can read from the connection: what takes more than one read
+// is left to the connection's goroutine, and true returned.
 func (c *conn) onReadable(fd uintptr) (stop bool) {
 	c.fd = int(fd)
 	defer func() { c.fd = -1 }()
@@ -197,9 +200,10 @@ func (c *conn) onReadable(fd uintptr) (stop bool) {
 	}
 }
 
-// releaseBuffers gives the buffers back before the goroutine is parked, so that an idle connection costs little more than its goroutine. Many clients
-// send one request and then nothing: after the first one the goroutine is renewed. A request takes a stack of 8 KiB, which
-// stays with its goroutine, and to wait takes 2.
+// releaseBuffers gives the buffers back before the goroutine is parked, so that an idle connection
+// costs little more than its goroutine. Many clients send one request and then nothing: after the
+// first one the goroutine is renewed. A request takes a stack of 8 KiB, which stays with its
+// goroutine, and to wait takes 2.
 func (c *conn) releaseBuffers() (stop bool) {
 	c.dropRequest()
 	if c.served == 1 && !c.renewed {
@@ -216,7 +220,8 @@ func (c *conn) parseBuffered() bool {
 	r.begin()
 	n, err := parseRequest(r.in.unread(), &r.Exchange, &r.head)
 	h := &r.head
-	if err != nil || n > c.srv.MaxHeader || h.upgrades || h.expects || h.length < 0 || h.length > int64(r.in.w-r.in.r-n) {
+	if err != nil || n > c.srv.MaxHeader || h.upgrades || h.expects ||
+		h.length < 0 || h.length > int64(r.in.w-r.in.r-n) {
 		return false
 	}
 	r.in.keep(n)
@@ -275,7 +280,8 @@ func (c *conn) dropRequest() {
 	c.r = nil
 }
 
-// park has the goroutine of a connection that has idled for a while replaced by one with a small stack.
+// park has the goroutine of a connection that has idled for a while replaced by one with a small
+// stack.
 func (c *conn) park(now int64) {
 	since := c.idleSince.Load()
 	if since == 0 || since > now-int64(parkAfter) || c.raw == nil {
@@ -319,8 +325,8 @@ func (c *conn) serveUnparsed(first bool) disposition {
 	return r.finish()
 }
 
-// abort has the connection's goroutine end, in this server or another. That goroutine closes the connection: to close it here would mean
-// to wait for onReadable.
+// abort has the connection's goroutine end, in this server or another. That goroutine closes the
+// connection: to close it here would mean to wait for onReadable.
 func (c *conn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

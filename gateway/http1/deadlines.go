@@ -6,9 +6,10 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Deadlines are moved only when they would come too early by a quarter: to set one costs as much as parsing a small request. So a peer
-// has at least the time that is configured, and a third more at most. Whether one is moved is decided by the server's clock, and where to by
-// the machine's: the server's is late by a tick, and by more where the process gets no processor.
+// Deadlines are moved only when they would come too early by a quarter: to set one costs as much as
+// parsing a small request. So a peer has at least the time that is configured, and a third more at
+// most. Whether one is moved is decided by the server's clock, and where to by the machine's: the
+// server's is late by a tick, and by more where the process gets no processor.
 
 func (c *conn) armRead(d time.Duration) {
 	now := c.srv.clock.Load() + int64(tickEvery)

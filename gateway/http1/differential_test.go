@@ -18,13 +18,16 @@ import (
 
 // What is accepted here must be accepted by net/http and mean the same there. The exceptions are:
 //
-//   - The engine leaves escapes in a path to the router, so a request counts as accepted when [router.Canonical] takes its path too.
-//   - A Trailer field that announces Transfer-Encoding, Trailer or Content-Length: net/http refuses it with a chunked body. The engine passes
-//     neither the field nor such trailers on.
+//   - The engine leaves escapes in a path to the router, so a request counts as accepted when
+//     [router.Canonical] takes its path too.
+//   - A Trailer field that announces Transfer-Encoding, Trailer or Content-Length: net/http
+//     refuses it with a chunked body. The engine passes neither the field nor such trailers on.
 //   - net/http adds Cache-Control: no-cache to Pragma: no-cache.
-//   - net/http spells names its own way, and has the fields of a connection among the others; the engine has taken those out.
+//   - net/http spells names its own way, and has the fields of a connection among the others;
+//     the engine has taken those out.
 //   - HTTP/1.2 and above are spoken to as 1.1 (RFC 9110 §2.5); net/http keeps the number.
-//   - net/http lets the authority of the target win over a Host field that differs; the engine refuses both together, which is stricter.
+//   - net/http lets the authority of the target win over a Host field that differs; the engine
+//     refuses both together, which is stricter.
 
 func FuzzDifferential(f *testing.F) {
 	seeds(f, false, func(raw []byte) { f.Add(raw) })
@@ -55,8 +58,10 @@ func FuzzDifferential(f *testing.F) {
 		if theirs == "" {
 			theirs = "/"
 		}
-		if req.Method != x.Method || theirs != path || req.URL.RawQuery != x.RawQuery || req.Host != x.Host || min(req.ProtoMinor, 1) != int(h.minor) {
-			t.Fatalf("%q: %q %q %q %q, net/http has %q %q %q %q", raw, x.Method, x.Host, path, x.RawQuery, req.Method, req.Host, theirs, req.URL.RawQuery)
+		if req.Method != x.Method || theirs != path || req.URL.RawQuery != x.RawQuery || req.Host != x.Host ||
+			min(req.ProtoMinor, 1) != int(h.minor) {
+			t.Fatalf("%q: %q %q %q %q, net/http has %q %q %q %q", raw, x.Method, x.Host, path, x.RawQuery, req.Method,
+				req.Host, theirs, req.URL.RawQuery)
 		}
 		if req.ContentLength != h.length {
 			t.Fatalf("%q: length %d, net/http has %d", raw, h.length, req.ContentLength)
@@ -117,7 +122,8 @@ func badTrailer(field string) bool {
 	return false
 }
 
-// compareFields checks that both see the same fields, in the same order where there are several of a name.
+// compareFields checks that both see the same fields, in the same order where there are several of
+// a name.
 func compareFields(t *testing.T, raw []byte, ours filters.Header, theirs http.Header, nominated string) {
 	t.Helper()
 	seen := map[string][]string{}

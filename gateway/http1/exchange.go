@@ -13,11 +13,12 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Response is a service's response: its head, and the body to be read. Its strings are good until Close, which is called once.
+// Response is a service's response: its head, and the body to be read. Its strings are good until
+// Close, which is called once.
 type Response struct {
 	Status int
 	Header filters.Header // without what belongs to the connection or frames the message
-	Length int64          // of the body, -1 when it is not known; of a response without a body what it says of one, -1 nothing
+	Length int64          // of the body, -1: not known; without a body what the head says of one, -1: nothing
 	Took   time.Duration  // from the call of Do to the head
 
 	began   time.Time
@@ -37,9 +38,12 @@ type Response struct {
 
 var responses = sync.Pool{New: func() any { return new(Response) }}
 
-// Do sends a request and reads the head of the response. timeout bounds all of it and the response's body; ctx cuts both short. The error is a
-// *[message.Failure], after which the connection is closed.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
+// Do sends a request and reads the head of the response. timeout bounds all of it and the
+// response's body; ctx cuts both short. The error is a *[message.Failure], after which the
+// connection is closed.
+func (c *Client) Do(
+	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
+) (*Response, error) {
 	r := responses.Get().(*Response)
 	r.c, r.began = c, now
 	r.in.take(r.inMemory[:])
@@ -216,8 +220,8 @@ func (r *Response) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Next returns what has come of the body and was not read, at most to its end, without waiting; nil when there is nothing, or the body
-// is not of a known length. It is good until Close.
+// Next returns what has come of the body and was not read, at most to its end, without waiting; nil
+// when there is nothing, or the body is not of a known length. It is good until Close.
 func (r *Response) Next() []byte {
 	b := &r.body
 	if b.kind != sized || b.in.empty() {
@@ -246,7 +250,8 @@ func (r *Response) Extend(d time.Duration) {
 	}
 }
 
-// releaseConn ends the use of the connection, which can be used again when both messages are over and nothing lies behind the response.
+// releaseConn ends the use of the connection, which can be used again when both messages are over
+// and nothing lies behind the response.
 func (r *Response) releaseConn() {
 	c := r.c
 	if c == nil {
@@ -262,7 +267,7 @@ func (r *Response) releaseConn() {
 	if !reusable {
 		c.nc.Close()
 	}
-	if c.IdleSince = r.began.Add(r.Took); r.blocked { // else the clock is not read again, which costs as much as parsing the head
+	if c.IdleSince = r.began.Add(r.Took); r.blocked { // else the clock is not read: that costs as much as a head
 		c.IdleSince = time.Now()
 	}
 	c.release(c, reusable)
@@ -271,8 +276,8 @@ func (r *Response) releaseConn() {
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
 
-// Close ends the response. A body that was not read to its end costs the connection. An upload goes on while the service, which has not
-// refused it, takes it.
+// Close ends the response. A body that was not read to its end costs the connection. An upload goes
+// on while the service, which has not refused it, takes it.
 func (r *Response) Close() error {
 	if r.c != nil && r.Uploading() {
 		if !r.body.done() || r.head.close || r.Status >= 400 {

@@ -76,8 +76,8 @@ func FuzzRequestHead(f *testing.F) {
 	})
 }
 
-// checkForwarded checks that a request that was let in is written so that it means the same to the next parser, and has nothing of this
-// connection.
+// checkForwarded checks that a request that was let in is written so that it means the same to the
+// next parser, and has nothing of this connection.
 func checkForwarded(t *testing.T, x *filters.Exchange, h *head) {
 	t.Helper()
 	m := &message.Message{Length: h.length, Expects: h.expects}
@@ -98,7 +98,8 @@ func checkForwarded(t *testing.T, x *filters.Exchange, h *head) {
 	if host == "" {
 		host = "service.test"
 	}
-	if again.Method != x.Method || again.Path != x.Path || again.RawQuery != x.RawQuery || again.Host != host || hh.length != h.length ||
+	if again.Method != x.Method || again.Path != x.Path || again.RawQuery != x.RawQuery || again.Host != host ||
+		hh.length != h.length ||
 		hh.minor != 1 || hh.expects != (h.expects && h.length != 0) {
 		t.Fatalf("forwarded as %q: %+v", out, hh)
 	}
@@ -153,12 +154,16 @@ func FuzzResponseHead(f *testing.F) {
 	})
 }
 
-// The longest overhead that a chunked body can have lies beyond what a fuzzer finds; TestChunkBounds has that.
+// The longest overhead that a chunked body can have lies beyond what a fuzzer finds;
+// TestChunkBounds has that.
 func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
-		"0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\nGET /", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n", "5\nhello\n0\n\n",
-		"1 \r\nx\r\n0\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\nX: y\r\nDrop: z\r\n\r\nrest", "0000000000000001\r\nx\r\n0\r\n\r\n", "00000000000000001\r\nx\r\n0\r\n\r\n",
-		"ffffffffffffffff\r\n", "3fffffffffffffff\r\nx", "1;\"a\r\nb\"\r\nx\r\n0\r\n\r\n", "0\r\nTrAnsfer-EnCoding0: 0\r\n\r\n", "1\r\nxx\r\n0\r\n\r\n", "0x1\r\nx\r\n0\r\n\r\n",
+		"0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\nGET /", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n",
+		"5\nhello\n0\n\n",
+		"1 \r\nx\r\n0\r\n\r\n", "0\r\nTransfer-Encoding: chunked\r\nX: y\r\nDrop: z\r\n\r\nrest",
+		"0000000000000001\r\nx\r\n0\r\n\r\n", "00000000000000001\r\nx\r\n0\r\n\r\n",
+		"ffffffffffffffff\r\n", "3fffffffffffffff\r\nx", "1;\"a\r\nb\"\r\nx\r\n0\r\n\r\n",
+		"0\r\nTrAnsfer-EnCoding0: 0\r\n\r\n", "1\r\nxx\r\n0\r\n\r\n", "0x1\r\nx\r\n0\r\n\r\n",
 	} {
 		f.Add([]byte(s))
 	}
@@ -183,7 +188,8 @@ func FuzzChunked(f *testing.F) {
 			}
 		}
 		for _, way := range [...]struct{ ahead, size, into int }{
-			{0, 1, 1}, {0, 2, 3}, {0, 7, 64 << 10}, {0, len(raw) + 1, 64 << 10}, {len(raw) / 2, 3, 5}, {min(1, len(raw)), 5, 4 << 10},
+			{0, 1, 1}, {0, 2, 3}, {0, 7, 64 << 10}, {0, len(raw) + 1, 64 << 10}, {len(raw) / 2, 3, 5},
+			{min(1, len(raw)), 5, 4 << 10},
 		} {
 			part := readBody(raw, chunked, way.ahead, way.size, way.into, "drop")
 			if !bytes.Equal(part.bytes, whole.bytes) || part.trailer != whole.trailer || part.err != whole.err {

@@ -40,7 +40,8 @@ func (r *Request) readHead() error {
 	}
 }
 
-// headEnds reports whether what came behind the first seen bytes may end a head, so that it pays to parse it again.
+// headEnds reports whether what came behind the first seen bytes may end a head, so that it pays to
+// parse it again.
 func headEnds(b []byte, seen int) bool {
 	b = b[max(seen-3, 0):]
 	return bytes.Contains(b, []byte("\n\r\n")) || bytes.Contains(b, []byte("\n\n"))

@@ -62,8 +62,8 @@ type read struct {
 	err         error
 }
 
-// readBody reads a body of that length from raw, of which the first ahead bytes lie in the buffer already and the others come in
-// pieces.
+// readBody reads a body of that length from raw, of which the first ahead bytes lie in the buffer
+// already and the others come in pieces.
 func readBody(raw []byte, length int64, ahead, size, into int, nominated string) read {
 	var in buffer
 	in.take(make([]byte, max(message.SmallBuffer, ahead)))

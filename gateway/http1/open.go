@@ -51,7 +51,8 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// preface hands the connection over when the client begins HTTP/2: with the whole preface and a SETTINGS frame behind it.
+// preface hands the connection over when the client begins HTTP/2: with the whole preface and a
+// SETTINGS frame behind it.
 func (c *conn) preface() bool {
 	in := &c.r.in
 	if c.srv.HTTP2 == nil {

@@ -50,7 +50,8 @@ var (
 // errMore: the head is not whole yet.
 var errMore = errors.New("http1: more is needed")
 
-// head is what a head says of its own message and connection; the fields that are for the other side are in the header.
+// head is what a head says of its own message and connection; the fields that are for the other
+// side are in the header.
 type head struct {
 	minor     byte  // of the version, 0 or 1
 	length    int64 // of the body; chunked, untilClose, or 0 without one
@@ -72,8 +73,8 @@ const (
 	untilClose = -2
 )
 
-// parseRequest parses a request head at the beginning of b into x and h and returns its length. Strings of x lie in b. The error
-// is errMore or a [Fault].
+// parseRequest parses a request head at the beginning of b into x and h and returns its length.
+// Strings of x lie in b. The error is errMore or a [Fault].
 func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	*h = head{}
 	n, err := requestLine(b, x, h)
@@ -103,7 +104,8 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	return end, nil
 }
 
-// requestLine parses to the end of the request line; x.Host gets the authority of a target in absolute form.
+// requestLine parses to the end of the request line; x.Host gets the authority of a target in
+// absolute form.
 func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	i := 0
 	for i < len(b) && message.TokenByte(b[i]) {
@@ -140,7 +142,8 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 		}
 		return 0, errMore
 	}
-	if text(rest[:5]) != version[:5] || rest[6] != '.' || rest[5] < '0' || rest[5] > '9' || rest[7] < '0' || rest[7] > '9' {
+	if text(rest[:5]) != version[:5] || rest[6] != '.' ||
+		rest[5] < '0' || rest[5] > '9' || rest[7] < '0' || rest[7] > '9' {
 		return 0, noVersion(b, target)
 	}
 	if rest[8] != '\r' || rest[9] != '\n' {
@@ -160,7 +163,8 @@ func requestLine(b []byte, x *filters.Exchange, h *head) (int, error) {
 	return i + len(version), splitTarget(target, x)
 }
 
-// noVersion tells a request line at fault from the beginning of another protocol, which has no word of HTTP in it, and no path.
+// noVersion tells a request line at fault from the beginning of another protocol, which has no word
+// of HTTP in it, and no path.
 func noVersion(b []byte, target string) error {
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
@@ -172,7 +176,8 @@ func noVersion(b []byte, target string) error {
 	return faultOtherProtocol
 }
 
-// splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112 §3.2).
+// splitTarget takes a target apart: origin form, or absolute form with its authority (RFC 9112
+// §3.2).
 func splitTarget(target string, x *filters.Exchange) error {
 	x.Host = ""
 	switch {
@@ -218,8 +223,9 @@ func cutScheme(target string) (string, bool) {
 	return "", false
 }
 
-// fields parses field lines from b[i:] to the empty line behind them and returns where that ends. What the engine reads itself goes to h
-// (nil: a trailer section, without what the head's Connection nominated) and, with x, the host to it; all else to header. Strings lie in b.
+// fields parses field lines from b[i:] to the empty line behind them and returns where that ends.
+// What the engine reads itself goes to h (nil: a trailer section, without what the head's
+// Connection nominated) and, with x, the host to it; all else to header. Strings lie in b.
 func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchange, nominated string) (int, error) {
 	list := *header
 	defer func() { *header = list }()
@@ -402,7 +408,8 @@ func (h *head) requestFraming() error {
 	return nil
 }
 
-// parseResponse parses a response head at the beginning of b and returns its length and the status. Strings of header lie in b.
+// parseResponse parses a response head at the beginning of b and returns its length and the status.
+// Strings of header lie in b.
 func parseResponse(b []byte, method string, header *filters.Header, h *head) (n, status int, err error) {
 	*h = head{}
 	if n, status, err = statusLine(b, h); err != nil {
@@ -427,7 +434,8 @@ func parseResponse(b []byte, method string, header *filters.Header, h *head) (n,
 	return n, status, nil
 }
 
-// statusLine parses "HTTP/1.1 200 OK"; the reason may be missing, with its space or without (many servers leave both out).
+// statusLine parses "HTTP/1.1 200 OK"; the reason may be missing, with its space or without (many
+// servers leave both out).
 func statusLine(b []byte, h *head) (n, status int, err error) {
 	const begin = "HTTP/1.1 200"
 	if len(b) < len(begin)+2 {

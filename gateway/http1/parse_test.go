@@ -20,63 +20,75 @@ func TestParseRequest(t *testing.T) {
 		want string // method, host, path, query, length; "" when it is refused
 		err  error
 	}{
-		"simple":                {in: "GET /a?b=c HTTP/1.1\r\n" + host + "\r\n", want: "GET a.test /a b=c 0"},
-		"absolute":              {in: "GET http://b.test:81/x?y HTTP/1.1\r\nHost: B.test:81\r\n\r\n", want: "GET b.test:81 /x y 0"},
-		"absolute, no path":     {in: "GET HTTPS://b.test?y HTTP/1.1\r\nHost:\r\n\r\n", want: "GET b.test / y 0"},
-		"absolute, other host":  {in: "GET http://b.test/ HTTP/1.1\r\n" + host + "\r\n", err: faultHosts},
-		"absolute, fragment":    {in: "GET http://b.test#f HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultTarget},
-		"absolute, no host":     {in: "GET http:///x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultHost},
-		"absolute, user":        {in: "GET http://u@b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultHost},
-		"absolute, scheme":      {in: "GET ftp://b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultForm},
-		"1.0 without a host":    {in: "GET / HTTP/1.0\r\n\r\n", want: "GET  /  0"},
-		"1.2":                   {in: "GET / HTTP/1.2\r\n" + host + "\r\n", want: "GET a.test /  0"},
-		"length":                {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 007\r\n\r\n", want: "POST a.test /  7"},
-		"largest length":        {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 999999999999999999\r\n\r\n", want: "POST a.test /  999999999999999999"},
-		"length of 10^18":       {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000000000000000\r\n\r\n", err: faultLength},
-		"chunked":               {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: \tChunked \r\n\r\n", want: "POST a.test /  -1"},
-		"256 fields":            {in: "GET / HTTP/1.1\r\n" + host + many + "\r\n", want: "GET a.test /  0"},
-		"257 fields":            {in: "GET / HTTP/1.1\r\n" + host + many + "A: b\r\n\r\n", err: faultMany},
-		"not whole":             {in: "GET / HTTP/1.1\r\n" + host + "\r", err: errMore},
-		"nothing":               {in: "", err: errMore},
-		"no host":               {in: "GET / HTTP/1.1\r\n\r\n", err: faultHost},
-		"empty host":            {in: "GET / HTTP/1.1\r\nHost: \r\n\r\n", err: faultHost},
-		"two hosts":             {in: "GET / HTTP/1.1\r\n" + host + host + "\r\n", err: faultHosts},
-		"two hosts of 1.0":      {in: "GET / HTTP/1.0\r\n" + host + host + "\r\n", err: faultHosts},
-		"host list":             {in: "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", err: faultHost},
-		"asterisk":              {in: "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", err: faultForm},
-		"CONNECT":               {in: "CONNECT a:443 HTTP/1.1\r\n" + host + "\r\n", err: faultMethod},
-		"TRACE":                 {in: "TRACE / HTTP/1.1\r\n" + host + "\r\n", err: faultMethod},
-		"no method":             {in: " / HTTP/1.1\r\n" + host + "\r\n", err: faultLine},
-		"two spaces":            {in: "GET  / HTTP/1.1\r\n" + host + "\r\n", err: faultVersion},
-		"tab":                   {in: "GET\t/ HTTP/1.1\r\n" + host + "\r\n", err: faultLine},
-		"space in the target":   {in: "GET /a b HTTP/1.1\r\n" + host + "\r\n", err: faultVersion},
-		"0.9":                   {in: "GET /\r\n", err: faultLine},
-		"beyond ASCII":          {in: "GET /\x80 HTTP/1.1\r\n" + host + "\r\n", err: faultTarget},
-		"fragment":              {in: "GET /a#b HTTP/1.1\r\n" + host + "\r\n", err: faultTarget},
-		"space behind":          {in: "GET / HTTP/1.1 \r\n" + host + "\r\n", err: faultVersion},
-		"2.0":                   {in: "GET / HTTP/2.0\r\n" + host + "\r\n", err: faultVersionNew},
-		"lower case":            {in: "GET / http/1.1\r\n" + host + "\r\n", err: faultVersion},
-		"line ends in LF":       {in: "GET / HTTP/1.1\n" + host + "\r\n", err: faultBareLF},
-		"field ends in LF":      {in: "GET / HTTP/1.1\r\nHost: a\n\r\n", err: faultBareLF},
-		"head ends in LF":       {in: "GET / HTTP/1.1\r\n" + host + "\n", err: faultBareLF},
-		"bare CR":               {in: "GET / HTTP/1.1\r\n" + host + "A: b\rc\r\n\r\n", err: faultValue},
-		"CR and no LF":          {in: "GET / HTTP/1.1\r\n" + host + "\rA: b\r\n\r\n", err: faultName},
-		"NUL":                   {in: "GET / HTTP/1.1\r\n" + host + "A: \x00\r\n\r\n", err: faultValue},
-		"fold":                  {in: "GET / HTTP/1.1\r\n" + host + "A: b\r\n c\r\n\r\n", err: faultFold},
-		"space before colon":    {in: "GET / HTTP/1.1\r\n" + host + "A : b\r\n\r\n", err: faultName},
-		"no name":               {in: "GET / HTTP/1.1\r\n" + host + ": b\r\n\r\n", err: faultName},
-		"no colon":              {in: "GET / HTTP/1.1\r\n" + host + "A\r\n\r\n", err: faultName},
-		"length and chunked":    {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", err: faultBoth},
-		"two lengths":           {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\ncontent-length: 3\r\n\r\n", err: faultLengths},
-		"length list":           {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 3, 3\r\n\r\n", err: faultLength},
-		"signed length":         {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: +3\r\n\r\n", err: faultLength},
-		"no length":             {in: "POST / HTTP/1.1\r\n" + host + "Content-Length:\r\n\r\n", err: faultLength},
-		"length of 2^63":        {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 9223372036854775808\r\n\r\n", err: faultLength},
-		"two codings":           {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", err: faultCodings},
-		"coding list":           {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n", err: faultCoding},
-		"coding of 1.0":         {in: "POST / HTTP/1.0\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n", err: faultCodingOld},
-		"another expectation":   {in: "POST / HTTP/1.1\r\n" + host + "Expect: 200-ok\r\n\r\n", err: faultExpect},
-		"spelled like a length": {in: "POST / HTTP/1.1\r\n" + host + "Content_Length: 3\r\nTransfer_Encoding: chunked\r\n\r\n", want: "POST a.test /  0"},
+		"simple": {in: "GET /a?b=c HTTP/1.1\r\n" + host + "\r\n", want: "GET a.test /a b=c 0"},
+		"absolute": {in: "GET http://b.test:81/x?y HTTP/1.1\r\nHost: B.test:81\r\n\r\n",
+			want: "GET b.test:81 /x y 0"},
+		"absolute, no path":    {in: "GET HTTPS://b.test?y HTTP/1.1\r\nHost:\r\n\r\n", want: "GET b.test / y 0"},
+		"absolute, other host": {in: "GET http://b.test/ HTTP/1.1\r\n" + host + "\r\n", err: faultHosts},
+		"absolute, fragment":   {in: "GET http://b.test#f HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultTarget},
+		"absolute, no host":    {in: "GET http:///x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultHost},
+		"absolute, user":       {in: "GET http://u@b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultHost},
+		"absolute, scheme":     {in: "GET ftp://b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", err: faultForm},
+		"1.0 without a host":   {in: "GET / HTTP/1.0\r\n\r\n", want: "GET  /  0"},
+		"1.2":                  {in: "GET / HTTP/1.2\r\n" + host + "\r\n", want: "GET a.test /  0"},
+		"length": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 007\r\n\r\n",
+			want: "POST a.test /  7"},
+		"largest length": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 999999999999999999\r\n\r\n",
+			want: "POST a.test /  999999999999999999"},
+		"length of 10^18": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000000000000000\r\n\r\n",
+			err: faultLength},
+		"chunked": {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: \tChunked \r\n\r\n",
+			want: "POST a.test /  -1"},
+		"256 fields":          {in: "GET / HTTP/1.1\r\n" + host + many + "\r\n", want: "GET a.test /  0"},
+		"257 fields":          {in: "GET / HTTP/1.1\r\n" + host + many + "A: b\r\n\r\n", err: faultMany},
+		"not whole":           {in: "GET / HTTP/1.1\r\n" + host + "\r", err: errMore},
+		"nothing":             {in: "", err: errMore},
+		"no host":             {in: "GET / HTTP/1.1\r\n\r\n", err: faultHost},
+		"empty host":          {in: "GET / HTTP/1.1\r\nHost: \r\n\r\n", err: faultHost},
+		"two hosts":           {in: "GET / HTTP/1.1\r\n" + host + host + "\r\n", err: faultHosts},
+		"two hosts of 1.0":    {in: "GET / HTTP/1.0\r\n" + host + host + "\r\n", err: faultHosts},
+		"host list":           {in: "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", err: faultHost},
+		"asterisk":            {in: "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", err: faultForm},
+		"CONNECT":             {in: "CONNECT a:443 HTTP/1.1\r\n" + host + "\r\n", err: faultMethod},
+		"TRACE":               {in: "TRACE / HTTP/1.1\r\n" + host + "\r\n", err: faultMethod},
+		"no method":           {in: " / HTTP/1.1\r\n" + host + "\r\n", err: faultLine},
+		"two spaces":          {in: "GET  / HTTP/1.1\r\n" + host + "\r\n", err: faultVersion},
+		"tab":                 {in: "GET\t/ HTTP/1.1\r\n" + host + "\r\n", err: faultLine},
+		"space in the target": {in: "GET /a b HTTP/1.1\r\n" + host + "\r\n", err: faultVersion},
+		"0.9":                 {in: "GET /\r\n", err: faultLine},
+		"beyond ASCII":        {in: "GET /\x80 HTTP/1.1\r\n" + host + "\r\n", err: faultTarget},
+		"fragment":            {in: "GET /a#b HTTP/1.1\r\n" + host + "\r\n", err: faultTarget},
+		"space behind":        {in: "GET / HTTP/1.1 \r\n" + host + "\r\n", err: faultVersion},
+		"2.0":                 {in: "GET / HTTP/2.0\r\n" + host + "\r\n", err: faultVersionNew},
+		"lower case":          {in: "GET / http/1.1\r\n" + host + "\r\n", err: faultVersion},
+		"line ends in LF":     {in: "GET / HTTP/1.1\n" + host + "\r\n", err: faultBareLF},
+		"field ends in LF":    {in: "GET / HTTP/1.1\r\nHost: a\n\r\n", err: faultBareLF},
+		"head ends in LF":     {in: "GET / HTTP/1.1\r\n" + host + "\n", err: faultBareLF},
+		"bare CR":             {in: "GET / HTTP/1.1\r\n" + host + "A: b\rc\r\n\r\n", err: faultValue},
+		"CR and no LF":        {in: "GET / HTTP/1.1\r\n" + host + "\rA: b\r\n\r\n", err: faultName},
+		"NUL":                 {in: "GET / HTTP/1.1\r\n" + host + "A: \x00\r\n\r\n", err: faultValue},
+		"fold":                {in: "GET / HTTP/1.1\r\n" + host + "A: b\r\n c\r\n\r\n", err: faultFold},
+		"space before colon":  {in: "GET / HTTP/1.1\r\n" + host + "A : b\r\n\r\n", err: faultName},
+		"no name":             {in: "GET / HTTP/1.1\r\n" + host + ": b\r\n\r\n", err: faultName},
+		"no colon":            {in: "GET / HTTP/1.1\r\n" + host + "A\r\n\r\n", err: faultName},
+		"length and chunked": {in: "POST / HTTP/1.1\r\n" + host +
+			"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", err: faultBoth},
+		"two lengths": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\ncontent-length: 3\r\n\r\n",
+			err: faultLengths},
+		"length list":   {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 3, 3\r\n\r\n", err: faultLength},
+		"signed length": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: +3\r\n\r\n", err: faultLength},
+		"no length":     {in: "POST / HTTP/1.1\r\n" + host + "Content-Length:\r\n\r\n", err: faultLength},
+		"length of 2^63": {in: "POST / HTTP/1.1\r\n" + host + "Content-Length: 9223372036854775808\r\n\r\n",
+			err: faultLength},
+		"two codings": {in: "POST / HTTP/1.1\r\n" + host +
+			"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", err: faultCodings},
+		"coding list": {in: "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n",
+			err: faultCoding},
+		"coding of 1.0": {in: "POST / HTTP/1.0\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n",
+			err: faultCodingOld},
+		"another expectation": {in: "POST / HTTP/1.1\r\n" + host + "Expect: 200-ok\r\n\r\n", err: faultExpect},
+		"spelled like a length": {in: "POST / HTTP/1.1\r\n" + host +
+			"Content_Length: 3\r\nTransfer_Encoding: chunked\r\n\r\n", want: "POST a.test /  0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -107,11 +119,13 @@ func TestParseRequestFields(t *testing.T) {
 	if _, err := parseRequest([]byte(in), &x, &h); err != nil {
 		t.Fatal(err)
 	}
-	want := filters.Header{{Name: "b", Value: "1"}, {Name: "A", Value: "2 3"}, {Name: "Empty", Value: ""}, {Name: "a", Value: "\xff"}}
+	want := filters.Header{{Name: "b", Value: "1"}, {Name: "A", Value: "2 3"}, {Name: "Empty", Value: ""},
+		{Name: "a", Value: "\xff"}}
 	if !slices.Equal(x.Header, want) {
 		t.Errorf("the fields are %q, want %q", x.Header, want)
 	}
-	if !h.close || h.keepAlive || !h.upgrades || !h.expects || h.upgrade != "websocket, other" || h.trailer != "T" || !message.Nominates(h.connection, "second") {
+	if !h.close || h.keepAlive || !h.upgrades || !h.expects || h.upgrade != "websocket, other" || h.trailer != "T" ||
+		!message.Nominates(h.connection, "second") {
 		t.Errorf("the head says %+v", h)
 	}
 }
@@ -160,7 +174,8 @@ func TestParseResponse(t *testing.T) {
 		var h head
 		n, status, err := parseResponse([]byte(c.in), c.method, &header, &h)
 		if err != c.err || err == nil && (n != len(c.in) || status != c.status || h.length != c.length) {
-			t.Errorf("%q: %d bytes, status %d, length %d, %v; want %d, %d, %v", c.in, n, status, h.length, err, c.status, c.length, c.err)
+			t.Errorf("%q: %d bytes, status %d, length %d, %v; want %d, %d, %v", c.in, n, status, h.length, err,
+				c.status, c.length, c.err)
 		}
 	}
 }
@@ -168,7 +183,8 @@ func TestParseResponse(t *testing.T) {
 func TestAppendRequest(t *testing.T) {
 	t.Parallel()
 	x := filters.Exchange{Method: "POST", Path: "/a", RawQuery: "b=c", Host: "a.test", Header: filters.Header{
-		{Name: "A", Value: "1"}, {Name: "X-Key", Value: "the client's"}, {Name: "Split", Value: "a\r\nB: c"}, {Name: "Te", Value: "gzip"},
+		{Name: "A", Value: "1"}, {Name: "X-Key", Value: "the client's"}, {Name: "Split", Value: "a\r\nB: c"},
+		{Name: "Te", Value: "gzip"},
 	}}
 	x.Inject.Add("x-key", "ours")
 	for _, c := range []struct {
@@ -177,7 +193,8 @@ func TestAppendRequest(t *testing.T) {
 	}{
 		{message.Message{Bytes: []byte("abc")}, "Content-Length: 3\r\n\r\n"},
 		{message.Message{}, "Content-Length: 0\r\n\r\n"},
-		{message.Message{Stream: idleStream{}, Length: 7, Expects: true}, "Content-Length: 7\r\nExpect: 100-continue\r\n\r\n"},
+		{message.Message{Stream: idleStream{}, Length: 7, Expects: true},
+			"Content-Length: 7\r\nExpect: 100-continue\r\n\r\n"},
 		{message.Message{Stream: idleStream{}, Length: -1}, "Transfer-Encoding: chunked\r\n\r\n"},
 		{message.Message{Upgrade: "websocket"}, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"},
 	} {
@@ -188,7 +205,8 @@ func TestAppendRequest(t *testing.T) {
 		}
 	}
 	for _, x := range []filters.Exchange{
-		{Method: "GE T", Path: "/"}, {Method: "", Path: "/"}, {Method: "GET", Path: "/ HTTP/1.1"}, {Method: "GET", Path: "/", RawQuery: "\r\n"}, {Method: "GET", Path: "/", Host: "a\r\nb"},
+		{Method: "GE T", Path: "/"}, {Method: "", Path: "/"}, {Method: "GET", Path: "/ HTTP/1.1"},
+		{Method: "GET", Path: "/", RawQuery: "\r\n"}, {Method: "GET", Path: "/", Host: "a\r\nb"},
 	} {
 		if got, err := appendRequest(nil, &x, &message.Message{}, "a"); err == nil {
 			t.Errorf("%q is written", got)

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Request is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
-// may be called from another one at the same time.
+// Request is a client's request and the way back to the client. It is valid until the handler
+// returns and belongs to its goroutine; Read alone may be called from another one at the same time.
 type Request struct {
 	// Exchange has the request's head. Its strings lie in the connection's buffer.
 	Exchange filters.Exchange
@@ -98,14 +98,16 @@ func (r *Request) PeerText() string { return r.c.peerText }
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
 func (r *Request) LimitBody(n int64) { r.allowed = message.Allowance(n) }
 
-// Expects reports whether the client waits for 100 (Continue) before it sends its body; the first Read sends it.
+// Expects reports whether the client waits for 100 (Continue) before it sends its body; the first
+// Read sends it.
 func (r *Request) Expects() bool { return r.head.expects && r.head.length != 0 && r.in.empty() }
 
-// Upgrade is the protocol that the client asks to go on with, or "". A request with a body cannot ask for one, and HTTP/2 is not begun
-// like that (RFC 9113 §3.1).
+// Upgrade is the protocol that the client asks to go on with, or "". A request with a body cannot
+// ask for one, and HTTP/2 is not begun like that (RFC 9113 §3.1).
 func (r *Request) Upgrade() string {
 	h := &r.head
-	if !h.upgrades || h.upgrade == "" || h.length != 0 || h.minor == 0 || r.Exchange.Method != "GET" || !message.Token(h.upgrade) || filters.EqualName(h.upgrade, "h2c") {
+	if !h.upgrades || h.upgrade == "" || h.length != 0 || h.minor == 0 || r.Exchange.Method != "GET" ||
+		!message.Token(h.upgrade) || filters.EqualName(h.upgrade, "h2c") {
 		return ""
 	}
 	return h.upgrade
@@ -144,7 +146,8 @@ func (s bodySource) Read(p []byte) (int, error) {
 
 var errResponded = errors.New("http1: the request was answered without its body")
 
-// sendContinue asks the client for the body, unless it has been answered already or the body is there.
+// sendContinue asks the client for the body, unless it has been answered already or the body is
+// there.
 func (r *Request) sendContinue() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,11 +198,12 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	return b, nil
 }
 
-// Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
-// reading the body.
+// Message returns the request as it goes to a service: with a body that is there whole, else with a
+// stream. The error is one of reading the body.
 func (r *Request) Message() (*message.Message, error) {
 	m := &r.message
-	m.Bytes, m.Stream, m.Length, m.Expects, m.Upgrade, m.Announced = nil, nil, r.head.length, false, r.Upgrade(), r.head.trailer
+	m.Bytes, m.Stream, m.Length, m.Expects = nil, nil, r.head.length, false
+	m.Upgrade, m.Announced = r.Upgrade(), r.head.trailer
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil

@@ -24,7 +24,8 @@ type response struct {
 	tunneled bool
 }
 
-// statusLines are those of the statuses that have a name; others have no reason phrase, which is optional (RFC 9112 §4).
+// statusLines are those of the statuses that have a name; others have no reason phrase, which is
+// optional (RFC 9112 §4).
 var statusLines = func() (lines [1000]string) {
 	for status := range lines {
 		lines[status] = "HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n"
@@ -32,8 +33,8 @@ var statusLines = func() (lines [1000]string) {
 	return lines
 }()
 
-// Interim sends a response that is not the last one (1xx), to a client of HTTP/1.1. 100 (Continue) is not sent by it: that
-// comes from reading the body.
+// Interim sends a response that is not the last one (1xx), to a client of HTTP/1.1. 100 (Continue)
+// is not sent by it: that comes from reading the body.
 func (r *Request) Interim(status int, h filters.Header) {
 	if r.head.minor == 0 || r.response.Headed || !message.ForwardsInterim(status) {
 		return
@@ -41,12 +42,14 @@ func (r *Request) Interim(status int, h filters.Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := &r.response
-	w.out = appendTrailer(append(w.out, statusLines[status]...), h) // of the same kind: nothing that only a final response may say
+	// Like a trailer it has nothing that only a final response may say.
+	w.out = appendTrailer(append(w.out, statusLines[status]...), h)
 	w.out = append(w.out, '\r', '\n')
 	r.Flush()
 }
 
-// Head begins the response. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
+// Head begins the response. length is that of the body, -1 when it is not known. h has no field of
+// the connection or the framing.
 func (r *Request) Head(status int, h filters.Header, length int64) {
 	if r.head.expects {
 		r.mu.Lock()
@@ -81,7 +84,8 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 // connectionField says whether the connection can be used again.
 func (r *Request) connectionField(status int) {
 	w := &r.response
-	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.noKeepAlives.Load() || r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
+	if r.head.close || r.head.minor == 0 && !r.head.keepAlive || r.c.srv.noKeepAlives.Load() ||
+		r.streamed && status >= 400 && !r.over.Load() || !r.streamed && r.restIsLong() {
 		w.closing = true
 	}
 	switch {
@@ -92,8 +96,8 @@ func (r *Request) connectionField(status int) {
 	}
 }
 
-// restIsLong reports whether the request's body has a rest that it does not pay to read only to use the connection again, or that may
-// never come.
+// restIsLong reports whether the request's body has a rest that it does not pay to read only to use
+// the connection again, or that may never come.
 func (r *Request) restIsLong() bool {
 	if r.body.kind == noBody && r.body.err == nil {
 		return false
@@ -107,8 +111,8 @@ func (r *Request) restIsLong() bool {
 // CloseAfter has the connection closed behind the response; it is called before Head.
 func (r *Request) CloseAfter() { r.response.closing = true }
 
-// appendFields writes field lines, but for those that the engine writes itself. Nothing that would end a line early leaves this package: then
-// the fields are written again without those that would.
+// appendFields writes field lines, but for those that the engine writes itself. Nothing that would
+// end a line early leaves this package: then the fields are written again without those that would.
 func appendFields(dst []byte, h filters.Header) []byte {
 	from, lines := len(dst), 0
 	for i := range h {
@@ -128,7 +132,8 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// sound reports whether there are that many lines and no other line ends. Counting is cheaper than checking each value.
+// sound reports whether there are that many lines and no other line ends. Counting is cheaper than
+// checking each value.
 func sound(head []byte, lines int) bool {
 	return bytes.Count(head, lf) == lines && bytes.Count(head, cr) == lines
 }
@@ -145,7 +150,8 @@ func withoutBreaks(h filters.Header) (kept filters.Header) {
 	return kept
 }
 
-// Write writes a piece of the body. It may be kept until the next Flush or the end of the response. The error is one of the connection.
+// Write writes a piece of the body. It may be kept until the next Flush or the end of the response.
+// The error is one of the connection.
 func (r *Request) Write(p []byte) (int, error) {
 	w := &r.response
 	if w.Err != nil {
@@ -208,7 +214,8 @@ func (r *Request) Flush() {
 	w.out = w.out[:0]
 }
 
-// Trailer ends a body of unknown length with a trailer section. What the section may not have is left out.
+// Trailer ends a body of unknown length with a trailer section. What the section may not have is
+// left out.
 func (r *Request) Trailer(h filters.Header) {
 	w := &r.response
 	if !w.inChunks || w.ended || w.Err != nil {

@@ -18,7 +18,8 @@ import (
 type Handler interface {
 	// Serve answers a request. What it leaves of the body is dealt with behind it.
 	Serve(*Request)
-	// Refuse answers one whose head is at fault; the connection is closed behind the response. The exchange holds what could be parsed.
+	// Refuse answers one whose head is at fault; the connection is closed behind the response. The
+	// exchange holds what could be parsed.
 	Refuse(*Request, *Fault)
 }
 
@@ -28,13 +29,16 @@ type Options struct {
 	HeaderTimeout time.Duration // for a whole head, and the handshake of TLS
 	IdleTimeout   time.Duration // between two requests, and between two pieces of a body, either way
 	MaxHeader     int           // bytes of a head
-	// Slots bounds the connections that are open at once, over all servers that share it; those beyond wait in the kernel's queue.
+	// Slots bounds the connections that are open at once, over all servers that share it; those
+	// beyond wait in the kernel's queue.
 	Slots Slots
 	// TLS returns the configuration in force; nil is a server without TLS.
 	TLS func() *tls.Config
-	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one, and closes it in the end; nil refuses such.
+	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one,
+	// and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
-	// Accepted is called for each new connection and returns the address of the client (PROXY protocol), or why it is not served; nil is none.
+	// Accepted is called for each new connection and returns the address of the client (PROXY
+	// protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
 	Logger   *slog.Logger
 }
@@ -110,7 +114,8 @@ func (s *Server) Serve(l net.Listener) error {
 		if pause == 0 {
 			s.Logger.Error("no connection can be accepted", "error", err)
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second) // out of descriptors as a rule; a loop would take time from the requests being served
+		// Out of descriptors as a rule: a loop would take time from the requests being served.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -145,7 +150,8 @@ func (s *Server) remove(c *conn) {
 	<-s.Slots
 }
 
-// copyHalf hands a connection over and returns when it has been closed. It counts as one of this server's until then.
+// copyHalf hands a connection over and returns when it has been closed. It counts as one of this
+// server's until then.
 func (s *Server) handOver(c *conn, nc net.Conn, carried *message.Conn) {
 	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
 		return
@@ -169,7 +175,8 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
-// Shutdown closes the listeners and the idle connections and waits for the others to end their request, or for ctx.
+// Shutdown closes the listeners and the idle connections and waits for the others to end their
+// request, or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain()
 	poll := time.NewTicker(10 * time.Millisecond)
@@ -194,7 +201,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// DisableKeepAlives has every response from now on close its connection, so that clients go elsewhere before the listeners close.
+// DisableKeepAlives has every response from now on close its connection, so that clients go
+// elsewhere before the listeners close.
 func (s *Server) DisableKeepAlives() { s.noKeepAlives.Store(true) }
 
 func (s *Server) drain() {
@@ -226,7 +234,8 @@ func (s *Server) Close() {
 // tickEvery is the step of the server's clock and of the watch.
 const tickEvery = 100 * time.Millisecond
 
-// watchConns moves the clock and checks, for each request that takes longer than a tick, whether its client is still there.
+// watchConns moves the clock and checks, for each request that takes longer than a tick, whether
+// its client is still there.
 func (s *Server) watchConns() {
 	defer close(s.watched)
 	t := time.NewTicker(tickEvery)
@@ -272,7 +281,8 @@ func (s *Server) activeConns(list []*conn) []*conn {
 	return list
 }
 
-// checkClient ends the context of a request whose client has left: with a reset, or the end of its sending side, as nginx and net/http take it.
+// checkClient ends the context of a request whose client has left: with a reset, or the end of its
+// sending side, as nginx and net/http take it.
 func (c *conn) checkClient() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,13 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The sockets are non-blocking, so these calls take microseconds and the scheduler need not be told of them, which costs as much as the call's
-// way into the kernel.
+// The sockets are non-blocking, so these calls take microseconds and the scheduler need not be told
+// of them, which costs as much as the call's way into the kernel.
 
 // recv reads what is there; [syscall.EAGAIN] is nothing.
 func recv(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -29,7 +30,9 @@ func recv(fd int, p []byte) (int, error) {
 // send writes as much as the kernel takes; [syscall.EAGAIN] is nothing.
 func send(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil

@@ -26,7 +26,8 @@ func send(fd int, p []byte) (int, error) {
 	}
 }
 
-// hungUp sees a connection that was reset or closed; one whose peer has only ended its sending side it does not see.
+// hungUp sees a connection that was reset or closed; one whose peer has only ended its sending side
+// it does not see.
 func hungUp(fd int) bool {
 	fds := [...]unix.PollFd{{Fd: int32(fd), Events: 0}}
 	n, err := unix.Poll(fds[:], 0)

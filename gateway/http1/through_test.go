@@ -2,13 +2,11 @@ package http1
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -50,7 +48,8 @@ func TestStreamsThrough(t *testing.T) {
 	const total = 8 << 20
 	piece := strings.Repeat("0123456789abcdef", 1<<10)
 	for name, head := range map[string]string{
-		"sized": fmt.Sprintf("Content-Length: %d\r\n\r\n", total), "expected": fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", total),
+		"sized":    fmt.Sprintf("Content-Length: %d\r\n\r\n", total),
+		"expected": fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", total),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,8 +86,8 @@ func TestStreamsThrough(t *testing.T) {
 	}
 }
 
-// A small body that comes behind its head goes on in one piece when it is there, and as a stream when it is not; the client that
-// leaves in its middle is the one whose failure it is.
+// A small body that comes behind its head goes on in one piece when it is there, and as a stream
+// when it is not; the client that leaves in its middle is the one whose failure it is.
 func TestSmallBodiesThrough(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
@@ -121,7 +120,8 @@ func TestSmallBodiesThrough(t *testing.T) {
 	}
 }
 
-// A client that does not read holds only its own connection up, and gets all of the response once it reads.
+// A client that does not read holds only its own connection up, and gets all of the response once
+// it reads.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
@@ -172,7 +172,8 @@ func TestRequestSays(t *testing.T) {
 		}
 		r.Interim(103, filters.Header{{Name: "A", Value: "b"}}) // too late
 	}, nil)
-	for raw, want := range map[string]string{get: "0 127.0.0.1 http 1.1", post: "5 127.0.0.1 http 1.1", postTwo: "-1 127.0.0.1 http 1.1", getOld: "0 127.0.0.1 http 1.0"} {
+	for raw, want := range map[string]string{get: "0 127.0.0.1 http 1.1", post: "5 127.0.0.1 http 1.1",
+		postTwo: "-1 127.0.0.1 http 1.1", getOld: "0 127.0.0.1 http 1.0"} {
 		p := dial(t, address)
 		p.say(raw + get)
 		if resp := p.want(200, want); !resp.Close {
@@ -187,8 +188,9 @@ func TestUpgradeIsAsked(t *testing.T) {
 	t.Parallel()
 	_, address := serve(t, func(r *Request) { reply(r, 200, r.Upgrade()) }, nil)
 	for raw, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n":                                       "websocket",
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\nUpgrade: a/1\r\n\r\n":                                 "", // not one token
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n": "websocket",
+		// Not one token.
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\nUpgrade: a/1\r\n\r\n":                                 "",
 		"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n":                                                              "",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\r\n":                                                             "",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n": "",
@@ -202,55 +204,6 @@ func TestUpgradeIsAsked(t *testing.T) {
 		if _, body := p.answer("GET"); body != want {
 			t.Errorf("%q asks for %q, want %q", raw, body, want)
 		}
-	}
-}
-
-// failing is a listener that fails a few times before it accepts.
-type failing struct {
-	net.Listener
-	errs []error
-}
-
-func (f *failing) Accept() (net.Conn, error) {
-	if len(f.errs) > 0 {
-		err := f.errs[0]
-		f.errs = f.errs[1:]
-		return nil, err
-	}
-	return f.Listener.Accept()
-}
-
-// What passes does not end a server, and takes no slot with it.
-func TestAcceptFails(t *testing.T) {
-	t.Parallel()
-	s, _ := serve(t, echo, func(o *Options) { o.Slots = NewSlots(4) })
-	listen := func(errs ...error) *failing {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &failing{l, errs}
-	}
-	l := listen(syscall.EMFILE, fmt.Errorf("accept: %w", syscall.ECONNABORTED), errors.New("something else"))
-	ended := make(chan error)
-	go func() { ended <- s.Serve(l) }()
-	p := dial(t, l.Addr().String())
-	p.say(get)
-	p.want(200, "GET /g ")
-	bad := listen(net.ErrClosed)
-	defer bad.Close()
-	if err := s.Serve(bad); err != net.ErrClosed {
-		t.Errorf("a listener that somebody else has closed: %v", err)
-	}
-	s.Close()
-	if err := <-ended; err != ErrClosed {
-		t.Errorf("the server ends with %v", err)
-	}
-	if len(s.Slots) != 0 {
-		t.Errorf("%d slots are taken", len(s.Slots))
-	}
-	if err := s.Serve(bad); err != ErrClosed {
-		t.Errorf("a server that was closed serves: %v", err)
 	}
 }
 

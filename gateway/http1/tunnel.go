@@ -8,8 +8,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have ended, or one has broken (RFC 9110
-// §7.8). h are the response's fields. It takes the service's connection over. The handler returns after it.
+// Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have
+// ended, or one has broken (RFC 9110 §7.8). h are the response's fields. It takes the service's
+// connection over. The handler returns after it.
 func (r *Request) Tunnel(h filters.Header, a *Response) {
 	w := &r.response
 	w.Headed, w.tunneled = true, true

@@ -24,7 +24,8 @@ type upload struct {
 	broken    atomic.Bool // the client's body broke, and not because it was given up here
 }
 
-// continueWait is how long a service may leave the question open whether it wants the body (RFC 9110 §10.1.1 leaves the time to us).
+// continueWait is how long a service may leave the question open whether it wants the body (RFC
+// 9110 §10.1.1 leaves the time to us).
 const continueWait = time.Second
 
 func startUpload(c *Client, m *message.Message) *upload {
@@ -59,7 +60,7 @@ func (u *upload) SendBody() error {
 	u.buf = message.LargeBuffer()
 	defer message.PutLargeBuffer(u.buf)
 	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
-	if _, ok := err.(*message.ClientError); ok && !u.responded.Load() { // the service waits for a rest that will not come
+	if _, ok := err.(*message.ClientError); ok && !u.responded.Load() { // the service waits for what will not come
 		u.broken.Store(true)
 		u.c.Interrupt()
 	}
@@ -76,8 +77,8 @@ func (u *upload) SendBody() error {
 
 const beforeChunk, behindChunk = 16, 2 // bytes for a chunk's size and its end
 
-// BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A client that rests is not its fault, and
-// bounded by its own.
+// BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A
+// client that rests is not its fault, and bounded by its own.
 func (u *upload) BeforeRead() {
 	if !u.responded.Load() { // a response under way has its own time
 		u.c.set(time.Time{})

@@ -18,7 +18,8 @@ const (
 	silentChecksMax = 3 // at which nothing was received of what is under way; after the second the service is pinged
 )
 
-// Client is a connection to a service, which carries many exchanges at a time. It is safe for concurrent use.
+// Client is a connection to a service, which carries many exchanges at a time. It is safe for
+// concurrent use.
 type Client struct {
 	conn
 	host   string // for requests without one
@@ -32,8 +33,8 @@ type Client struct {
 	frames     uint32 // at the last check
 }
 
-// NewClient begins HTTP/2 on a fresh connection, on which that has been agreed or is known beforehand. host stands for that of requests that
-// come without one, scheme is http or https.
+// NewClient begins HTTP/2 on a fresh connection, on which that has been agreed or is known
+// beforehand. host stands for that of requests that come without one, scheme is http or https.
 func NewClient(nc net.Conn, host, scheme string) *Client {
 	c := &Client{host: host, scheme: scheme, done: make(chan struct{})}
 	c.init(nc, c, message.ResponseHeadMax)
@@ -41,7 +42,8 @@ func NewClient(nc net.Conn, host, scheme string) *Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := append(c.buffer().b, message.HTTP2Preface...)
-	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, message.ResponseHeadMax})
+	b = appendSettings(b, setting{settingEnablePush, 0}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxHeaderList, message.ResponseHeadMax})
 	c.out.b = appendWindowUpdate(b, 0, connWindow-firstWindow)
 	c.startWriter()
 	c.check = time.AfterFunc(checkEvery, c.onCheck)
@@ -140,8 +142,8 @@ func (c *Client) Close() {
 	}
 }
 
-// beforeWait implements side. Goroutines that have been woken go first: services write a response in small pieces, and more of them may have come by
-// then for one system call.
+// beforeWait implements side. Goroutines that have been woken go first: services write a response
+// in small pieces, and more of them may have come by then for one system call.
 func (c *Client) beforeWait() { runtime.Gosched() }
 
 // pingAcked implements side.

@@ -27,7 +27,8 @@ const (
 
 // side is what client and server do differently. All of it is called by the goroutine that reads.
 type side interface {
-	// processHead takes a whole head or trailer section, whose fields are in c.fields. mu is not held.
+	// processHead takes a whole head or trailer section, whose fields are in c.fields. mu is not
+	// held.
 	processHead(id uint32, end bool) error
 	// beforeWait is called before the reader waits for more. mu is not held.
 	beforeWait()
@@ -39,7 +40,8 @@ type side interface {
 	pingAcked()
 }
 
-// conn is one connection, at either end. One goroutine runs and reads it; all else happens under mu.
+// conn is one connection, at either end. One goroutine runs and reads it; all else happens under
+// mu.
 type conn struct {
 	side   side
 	server bool
@@ -57,7 +59,7 @@ type conn struct {
 	recentResets [resetsKept]uint32
 	resetNext    int
 	idleFrames   int
-	resetStreams int       // streams that ended by a reset, the client's or for its faults, beyond those that were answered
+	resetStreams int       // that ended by a reset of the client's, or for its faults, beyond those answered
 	blockSince   time.Time // when the head began that comes in several frames
 	closing      error     // why it ends; nil while it is used
 	writer
@@ -121,7 +123,8 @@ func (c *conn) refuse(e streamError) error {
 	return c.countReset()
 }
 
-// countReset counts a stream that a client has begun and ended before its end, or made the server end (CVE-2023-44487, CVE-2025-8671).
+// countReset counts a stream that a client has begun and ended before its end, or made the server
+// end (CVE-2023-44487, CVE-2025-8671).
 func (c *conn) countReset() error {
 	if !c.server {
 		return nil
@@ -178,8 +181,9 @@ func (c *conn) failStreams(err error) {
 	}
 }
 
-// finish ends the connection behind the reader: what is to be sent is sent, with GOAWAY where the peer is at fault, and what the peer still
-// sends is read for a moment, since a close on unread bytes would be a reset and take the GOAWAY back.
+// finish ends the connection behind the reader: what is to be sent is sent, with GOAWAY where the
+// peer is at fault, and what the peer still sends is read for a moment, since a close on unread
+// bytes would be a reset and take the GOAWAY back.
 func (c *conn) finish(err error) {
 	var broken connError
 	atFault := errors.As(err, &broken)

@@ -12,7 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Response is a service's response: its head, and the body to be read. It is used by one goroutine; Close is called once.
+// Response is a service's response: its head, and the body to be read. It is used by one goroutine;
+// Close is called once.
 type Response struct {
 	stream
 	cl            *Client
@@ -40,7 +41,8 @@ type interim struct {
 
 var responses = sync.Pool{New: func() any { return new(Response) }}
 
-// processHead takes the fields that were decoded: an interim response, the final one's head, or what is behind its body.
+// processHead takes the fields that were decoded: an interim response, the final one's head, or
+// what is behind its body.
 func (r *Response) processHead(end bool) error {
 	c := &r.cl.conn
 	if r.headCame {
@@ -102,7 +104,8 @@ func (r *Response) interim(status int, end bool) error {
 	return nil
 }
 
-// takeFields takes the fields of a head but those of the connection, and returns the length that they announce.
+// takeFields takes the fields of a head but those of the connection, and returns the length that
+// they announce.
 func (r *Response) takeFields(to *filters.Header, fields filters.Header) (length int64, err error) {
 	length = -1
 	for i := range fields {
@@ -125,9 +128,12 @@ func (r *Response) takeFields(to *filters.Header, fields filters.Header) (length
 	return length, nil
 }
 
-// Do sends a request, for which a place has been reserved, and waits for the head of the response. timeout bounds all of it and the response's body; ctx cuts both short. The error is a
+// Do sends a request, for which a place has been reserved, and waits for the head of the response.
+// timeout bounds all of it and the response's body; ctx cuts both short. The error is a
 // *[message.Failure]. Nothing of x is read any more when it returns.
-func (c *Client) Do(ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration) (*Response, error) {
+func (c *Client) Do(
+	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
+) (*Response, error) {
 	r := responses.Get().(*Response)
 	r.cl, r.timeout = c, timeout
 	r.deadline = now.Add(timeout)
@@ -169,7 +175,8 @@ func (r *Response) Interrupt() {
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
-// send sends the head, and the body where it is there whole and there is room for it. The rest goes out beside the wait.
+// send sends the head, and the body where it is there whole and there is room for it. The rest goes
+// out beside the wait.
 func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 	c := r.cl
 	host := x.Host
@@ -255,7 +262,8 @@ func (r *Response) appendRequest(dst []byte, x *filters.Exchange, m *message.Mes
 	return dst
 }
 
-// awaitHeadRoom waits for the head of the final response, and passes the interim ones on. mu is held.
+// awaitHeadRoom waits for the head of the final response, and passes the interim ones on. mu is
+// held.
 func (r *Response) awaitHead(m *message.Message) error {
 	for {
 		for len(r.interims) > 0 {
@@ -298,8 +306,8 @@ func (r *Response) wait() error {
 	}
 }
 
-// Head returns the status, the fields without those of the connection, and the length of the body: -1 when it is not known, and of an
-// response without a body what it says of one.
+// Head returns the status, the fields without those of the connection, and the length of the body:
+// -1 when it is not known, and of an response without a body what it says of one.
 func (r *Response) Head() (int, filters.Header, int64) { return r.status, r.header, r.length }
 
 // Read reads the body.
@@ -322,7 +330,8 @@ func (r *Response) Read(p []byte) (int, error) {
 	}
 }
 
-// Await waits until there is something to read or the body is over, at most for d: then it returns false. A failure is something to read.
+// Await waits until there is something to read or the body is over, at most for d: then it returns
+// false. A failure is something to read.
 func (r *Response) Await(d time.Duration) bool {
 	until := time.Now().Add(d)
 	r.c.mu.Lock()
@@ -340,7 +349,8 @@ func (r *Response) Await(d time.Duration) bool {
 	return true
 }
 
-// Next returns what is left of the body when all of it has come, without a copy; else nil. It is good until Close.
+// Next returns what is left of the body when all of it has come, without a copy; else nil. It is
+// good until Close.
 func (r *Response) Next() []byte {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()

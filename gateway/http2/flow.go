@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// sendWindow is how much may be sent, on a connection or a stream (RFC 9113 §6.9.1). It is below 0 after the peer has made the windows of
-// its streams smaller than what had been sent by then.
+// sendWindow is how much may be sent, on a connection or a stream (RFC 9113 §6.9.1). It is below 0
+// after the peer has made the windows of its streams smaller than what had been sent by then.
 type sendWindow int
 
 // grow adds an increment, which may be negative; false when the window is larger than one can be.
@@ -15,7 +15,8 @@ func (w *sendWindow) grow(n int) bool {
 	return *w <= windowMax
 }
 
-// update takes the increment of a WINDOW_UPDATE and returns what is wrong with it: one of nothing is a fault, too (RFC 9113 §6.9).
+// update takes the increment of a WINDOW_UPDATE and returns what is wrong with it: one of nothing
+// is a fault, too (RFC 9113 §6.9).
 func (w *sendWindow) update(increment int) code {
 	switch {
 	case increment == 0:
@@ -41,11 +42,13 @@ func (w *receiveWindow) receive(n int) bool {
 	return w.left >= 0
 }
 
-// skip consumes n bytes without a word to the peer: it is told with the next ones that are consumed.
+// skip consumes n bytes without a word to the peer: it is told with the next ones that are
+// consumed.
 func (w *receiveWindow) skip(n int) { w.credit += n }
 
-// consume takes n bytes that were read, or dropped, and returns the increment to be sent to the peer: 0 while it is less than half of the
-// window, since a frame for each piece would cost more than it does.
+// consume takes n bytes that were read, or dropped, and returns the increment to be sent to the
+// peer: 0 while it is less than half of the window, since a frame for each piece would cost more
+// than it does.
 func (w *receiveWindow) consume(n int) (increment uint32) {
 	if w.credit += n; w.credit < w.size/2 {
 		return 0
@@ -56,9 +59,10 @@ func (w *receiveWindow) consume(n int) (increment uint32) {
 	return increment
 }
 
-// flow is the flow control of a connection (RFC 9113 §5.2), and the streams that wait for it. Bodies are bounded by the windows of their stream and of
-// the connection, and by the buffer that they go through, of which outMax bytes are theirs; heads by the buffer alone. All of it is
-// under the connection's mu.
+// flow is the flow control of a connection (RFC 9113 §5.2), and the streams that wait for it.
+// Bodies are bounded by the windows of their stream and of the connection, and by the buffer that
+// they go through, of which outMax bytes are theirs; heads by the buffer alone. All of it is under
+// the connection's mu.
 type flow struct {
 	send    sendWindow
 	receive receiveWindow
@@ -85,15 +89,16 @@ func (f *flow) begin(s *streamFlow) {
 	s.writable.init()
 }
 
-// resize sets the window that new streams begin with and returns by how much those of the present ones change (RFC 9113 §6.9.2).
+// resize sets the window that new streams begin with and returns by how much those of the present
+// ones change (RFC 9113 §6.9.2).
 func (f *flow) resize(initial int) (change int) {
 	change = initial - f.initial
 	f.initial = initial
 	return change
 }
 
-// acquire takes as much of want from both windows as may be written in one frame now, behind what is buffered; 0 when the writer has
-// to wait.
+// acquire takes as much of want from both windows as may be written in one frame now, behind what
+// is buffered; 0 when the writer has to wait.
 func (f *flow) acquire(s *streamFlow, want, buffered int) int {
 	if buffered >= outMax {
 		return 0
@@ -104,7 +109,8 @@ func (f *flow) acquire(s *streamFlow, want, buffered int) int {
 	return n
 }
 
-// wait waits until the stream is woken, behind those that wait already; false when timeout has passed.
+// wait waits until the stream is woken, behind those that wait already; false when timeout has
+// passed.
 func (f *flow) wait(s *streamFlow, mu *sync.Mutex, timeout time.Duration) bool {
 	if !s.queued {
 		s.queued = true
@@ -128,8 +134,8 @@ func (f *flow) remove(s *streamFlow) {
 	}
 }
 
-// wakeWriters wakes as many of those that wait as there is room for behind what is buffered, each for one frame, in turn. A stream whose
-// own window is closed is passed over.
+// wakeWriters wakes as many of those that wait as there is room for behind what is buffered, each
+// for one frame, in turn. A stream whose own window is closed is passed over.
 func (f *flow) wakeWriters(buffered int) {
 	if len(f.waiting) == 0 {
 		return

@@ -14,7 +14,8 @@ func TestSendWindowGrows(t *testing.T) {
 		want     int
 		ok       bool
 	}{
-		{0, 1, 1, true}, {firstWindow, windowMax - firstWindow, windowMax, true}, {firstWindow, windowMax - firstWindow + 1, windowMax + 1, false},
+		{0, 1, 1, true}, {firstWindow, windowMax - firstWindow, windowMax, true},
+		{firstWindow, windowMax - firstWindow + 1, windowMax + 1, false},
 		{windowMax, 0, windowMax, true}, {windowMax, 1, windowMax + 1, false}, {1, windowMax, windowMax + 1, false},
 		{-firstWindow, windowMax, windowMax - firstWindow, true}, {10, -30, -20, true}, {-20, 20, 0, true},
 	} {
@@ -31,7 +32,8 @@ func TestWindowUpdate(t *testing.T) {
 		from, by, want int
 		fault          code
 	}{
-		{0, 0, 0, protocolError}, {-5, 0, -5, protocolError}, {windowMax, 0, windowMax, protocolError}, {0, 1, 1, noError},
+		{0, 0, 0, protocolError}, {-5, 0, -5, protocolError}, {windowMax, 0, windowMax, protocolError},
+		{0, 1, 1, noError},
 		{-5, 3, -2, noError}, {0, windowMax, windowMax, noError}, {1, windowMax, windowMax + 1, flowControlError},
 	} {
 		w := sendWindow(c.from)
@@ -105,7 +107,8 @@ func TestAcquire(t *testing.T) {
 	} {
 		f, s := streamsOf(2)
 		f.send, s[0].send = sendWindow(c.connection), sendWindow(c.stream)
-		if got := f.acquire(s[0], c.want, c.buffered); got != c.got || int(f.send) != c.connection-got || int(s[0].send) != c.stream-got {
+		if got := f.acquire(s[0], c.want, c.buffered); got != c.got || int(f.send) != c.connection-got ||
+			int(s[0].send) != c.stream-got {
 			t.Errorf("%s: %d of %d, windows %d and %d", c.name, got, c.want, f.send, s[0].send)
 		}
 		if s[1].send != firstWindow {
@@ -194,7 +197,8 @@ func TestWakeWriters(t *testing.T) {
 		{"behind a full buffer", outMax, nil, nil},
 		{"whose window is open", 0, func(_ *flow, s []*streamFlow) { s[0].send, s[2].send = 0, -1 }, []int{1, 3, 4, 5}},
 		{"none through a closed connection", 0, func(f *flow, _ []*streamFlow) { f.send = 0 }, nil},
-		{"heads through closed windows", 0, func(f *flow, s []*streamFlow) { f.send, s[1].send, s[1].forHead = 0, 0, true }, []int{1}},
+		{"heads through closed windows", 0,
+			func(f *flow, s []*streamFlow) { f.send, s[1].send, s[1].forHead = 0, 0, true }, []int{1}},
 	} {
 		f, s := streamsOf(6)
 		if c.prepare != nil {
@@ -250,14 +254,16 @@ func TestWaitForRoom(t *testing.T) {
 	}
 }
 
-// Any order of sends, updates and settings keeps the windows to what the peer has allowed: what is under way on all streams is never more.
+// Any order of sends, updates and settings keeps the windows to what the peer has allowed: what is
+// under way on all streams is never more.
 func TestFlowOfBothSides(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		f, s := streamsOf(3)
 		connection := newReceiveWindow(firstWindow)
-		streams := []receiveWindow{newReceiveWindow(firstWindow), newReceiveWindow(firstWindow), newReceiveWindow(firstWindow)}
+		streams := []receiveWindow{newReceiveWindow(firstWindow), newReceiveWindow(firstWindow),
+			newReceiveWindow(firstWindow)}
 		for step := range 500 {
 			i := r.IntN(len(s))
 			n := f.acquire(s[i], r.IntN(40<<10), r.IntN(2*outMax))

@@ -95,7 +95,8 @@ func parseFrameHeader(b []byte) frameHeader {
 }
 
 func appendFrameHeader(dst []byte, length int, kind, flags uint8, id uint32) []byte {
-	return append(dst, byte(length>>16), byte(length>>8), byte(length), kind, flags, byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
+	return append(dst, byte(length>>16), byte(length>>8), byte(length), kind, flags,
+		byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
 }
 
 func appendReset(dst []byte, id uint32, c code) []byte {

@@ -7,9 +7,10 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Heads are written without state: what is in the static table by its index, the rest as literals that the peer does not index
-// (RFC 7541 §6.2.2). A dynamic table would have to keep copies of strings that live no longer than their exchange, and to be searched for
-// every field; half of a gateway's fields differ from request to request anyway.
+// Heads are written without state: what is in the static table by its index, the rest as literals
+// that the peer does not index (RFC 7541 §6.2.2). A dynamic table would have to keep copies of
+// strings that live no longer than their exchange, and to be searched for every field; half of a
+// gateway's fields differ from request to request anyway.
 
 // Indexed fields (RFC 7541, appendix A).
 const (
@@ -104,7 +105,8 @@ func appendStatus(dst []byte, status int) []byte {
 	case 204:
 		return append(dst, 0x80|(nameStatus+1))
 	}
-	return append(appendInt(dst, 0, 4, nameStatus), 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
+	dst = appendInt(dst, 0, 4, nameStatus)
+	return append(dst, 3, '0'+byte(status/100%10), '0'+byte(status/10%10), '0'+byte(status%10))
 }
 
 // appendNumber appends a number as a value.
@@ -125,12 +127,13 @@ func appendNumber(dst []byte, n int64) []byte {
 	return dst
 }
 
-// appendFields appends what may leave: no field of a connection, and nothing that would end a line early for a gateway that turns it into
-// HTTP/1.1.
+// appendFields appends what may leave: no field of a connection, and nothing that would end a line
+// early for a gateway that turns it into HTTP/1.1.
 func appendFields(dst []byte, h filters.Header) []byte {
 	for i := range h {
 		f := &h[i]
-		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 || strings.IndexByte(f.Value, 0) >= 0 || message.HopByHop(f.Name) {
+		if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 ||
+			strings.IndexByte(f.Value, 0) >= 0 || message.HopByHop(f.Name) {
 			continue
 		}
 		dst = appendField(dst, f.Name, f.Value)
@@ -138,8 +141,9 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// sound reports whether a field is well-formed (RFC 9113 §8.2): its name a token without capital letters, its value without control bytes and
-// without space at its ends, and none that is of the connection.
+// sound reports whether a field is well-formed (RFC 9113 §8.2): its name a token without capital
+// letters, its value without control bytes and without space at its ends, and none that is of the
+// connection.
 func sound(f *filters.Field, kind message.Kind) bool {
 	return lowerCase(f.Name) && soundValue(f.Value) && !kind.MalformedInHTTP2(f.Value)
 }

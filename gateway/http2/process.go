@@ -295,7 +295,8 @@ func (c *conn) processPing(h *frameHeader, p []byte) error {
 	return c.sendControl()
 }
 
-// sendControl sends a response to a control frame; for a peer that takes none of them not any number is kept.
+// sendControl sends a response to a control frame; for a peer that takes none of them not any
+// number is kept.
 func (c *conn) sendControl() error {
 	if c.out != nil && len(c.out.b) > controlMax {
 		return connError{enhanceYourCalm, "the responses to control frames are not taken"}

@@ -25,7 +25,8 @@ type frameReader struct {
 	framesRead atomic.Uint32
 }
 
-// frame returns the frame that the buffer begins with; false when it is not there whole. Its payload is good until the next one.
+// frame returns the frame that the buffer begins with; false when it is not there whole. Its
+// payload is good until the next one.
 func (c *frameReader) frame() (h frameHeader, payload []byte, ok bool, err error) {
 	if c.w-c.r < frameHeaderLen {
 		return h, nil, false, nil
@@ -71,8 +72,8 @@ func (c *frameReader) fill() error {
 	return err
 }
 
-// useSocket has the reader read from the socket itself, where that is possible: what was read before the connection came here lies in the
-// buffer by now.
+// useSocket has the reader read from the socket itself, where that is possible: what was read
+// before the connection came here lies in the buffer by now.
 func (c *frameReader) useSocket() {
 	if c.readable != nil {
 		return
@@ -87,7 +88,8 @@ func (c *frameReader) useSocket() {
 	}
 }
 
-// onReadable is called by the poller's loop whenever there may be something to read, and returns false to wait for more.
+// onReadable is called by the poller's loop whenever there may be something to read, and returns
+// false to wait for more.
 func (c *frameReader) onReadable(fd uintptr) bool {
 	if c.in == nil {
 		c.in = readBuffers.Get().(*[readBufferLen]byte)

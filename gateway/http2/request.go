@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Stream is a client's request and the way back to the client. It is valid until the handler returns and belongs to its goroutine; Read alone
-// may be called from another one at the same time.
+// Stream is a client's request and the way back to the client. It is valid until the handler
+// returns and belongs to its goroutine; Read alone may be called from another one at the same time.
 type Stream struct {
 	stream
 	// Exchange has the request's head, as the client wrote it.
@@ -39,7 +39,8 @@ var streams = sync.Pool{New: func() any {
 	return s
 }}
 
-// open makes a request of the fields that the connection has decoded; false when it is malformed (RFC 9113 §8.1.1).
+// open makes a request of the fields that the connection has decoded; false when it is malformed
+// (RFC 9113 §8.1.1).
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
@@ -58,7 +59,8 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	return true
 }
 
-// pseudo are the pseudo-header fields of a request (RFC 9113 §8.3.1). The method and the authority go to its exchange.
+// pseudo are the pseudo-header fields of a request (RFC 9113 §8.3.1). The method and the authority
+// go to its exchange.
 type pseudo struct {
 	path, scheme string
 	seen         uint8
@@ -167,7 +169,8 @@ func joinCookies(h *filters.Header) {
 	h.Set("cookie", strings.Join(all, "; "))
 }
 
-// trail takes the fields of a trailer section. What may not come there is left out; false when the section is malformed.
+// trail takes the fields of a trailer section. What may not come there is left out; false when the
+// section is malformed.
 func (s *stream) trail(fields filters.Header) bool {
 	for i := range fields {
 		f := &fields[i]
@@ -222,8 +225,8 @@ func (s *Stream) LimitBody(n int64) { s.allowed = message.Allowance(n) }
 // BodyTrailer returns the fields behind the body, once it has been read to its end.
 func (s *Stream) BodyTrailer() filters.Header { return s.trailer }
 
-// Message returns the request as it goes to a service: with a body that is there whole, else with a stream. The error is one of
-// reading the body.
+// Message returns the request as it goes to a service: with a body that is there whole, else with a
+// stream. The error is one of reading the body.
 func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream = nil, nil

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Interim sends a response that is not the last one (1xx). 100 (Continue) is not sent by it: that comes from reading the body.
+// Interim sends a response that is not the last one (1xx). 100 (Continue) is not sent by it: that
+// comes from reading the body.
 func (s *Stream) Interim(status int, h filters.Header) {
 	c := s.c
 	c.mu.Lock()
@@ -22,7 +23,8 @@ func (s *Stream) Interim(status int, h filters.Header) {
 	c.startWriter()
 }
 
-// Head begins the response. length is that of the body, -1 when it is not known. h has no field of the connection or the framing.
+// Head begins the response. length is that of the body, -1 when it is not known. h has no field of
+// the connection or the framing.
 func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c := s.c
 	c.mu.Lock()
@@ -47,9 +49,10 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	c.endHead(&s.stream, at, flags)
 }
 
-// endsWithHead reports whether a response without a body ends the stream in the frame that its head is in. It does not while the request's body still goes to
-// the service: a client that sees the end stops sending. A status of gRPC in a head does always: it is one only where the stream ends there, and
-// means the end of the call in both directions.
+// endsWithHead reports whether a response without a body ends the stream in the frame that its head
+// is in. It does not while the request's body still goes to the service: a client that sees the end
+// stops sending. A status of gRPC in a head does always: it is one only where the stream ends
+// there, and means the end of the call in both directions.
 func (s *Stream) endsWithHead(h filters.Header) bool {
 	if s.remoteEnded || s.message.Stream == nil {
 		return true
@@ -58,7 +61,8 @@ func (s *Stream) endsWithHead(h filters.Header) bool {
 	return status
 }
 
-// Write writes a piece of the body. It may be kept until the next Flush or the end of the response. The error is one of the connection.
+// Write writes a piece of the body. It may be kept until the next Flush or the end of the response.
+// The error is one of the connection.
 func (s *Stream) Write(p []byte) (int, error) {
 	if s.outgoing.Err != nil {
 		return 0, s.outgoing.Err

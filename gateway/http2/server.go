@@ -119,7 +119,8 @@ func (s *Server) work(w *worker, st *Stream) {
 	}
 }
 
-// Shutdown tells all clients to open no more streams and waits until those that are open have ended, or for ctx.
+// Shutdown tells all clients to open no more streams and waits until those that are open have
+// ended, or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		s.mu.Lock()

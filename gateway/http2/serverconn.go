@@ -26,7 +26,8 @@ type serverConn struct {
 	leaving   bool // no more streams are taken
 }
 
-// drainWait is how long a client that does not acknowledge has to learn that the connection ends, before streams are no longer accepted.
+// drainWait is how long a client that does not acknowledge has to learn that the connection ends,
+// before streams are no longer accepted.
 const drainWait = 500 * time.Millisecond
 
 var drainPing = []byte("drained?")
@@ -35,7 +36,8 @@ func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
 	c.buffer().b = appendSettings(c.buffer().b,
-		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow}, setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
+		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
 	c.startWriter()
 	c.mu.Unlock()
@@ -85,7 +87,8 @@ func (c *serverConn) onCheck() {
 	c.serveDeferred(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
-	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout, !c.blockSince.IsZero() && now.Sub(c.blockSince) >= c.srv.HeaderTimeout:
+	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout,
+		!c.blockSince.IsZero() && now.Sub(c.blockSince) >= c.srv.HeaderTimeout:
 		c.endReader()
 		return
 	case c.running == 0 && quiet >= c.srv.IdleTimeout:
@@ -117,7 +120,8 @@ func (c *serverConn) goAway() {
 	}
 }
 
-// drain tells the client to open no more streams; those that are under way by then are still served.
+// drain tells the client to open no more streams; those that are under way by then are still
+// served.
 func (c *serverConn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +139,8 @@ func (c *serverConn) drain() {
 	})
 }
 
-// pingAcked implements side: all streams that the client opened before it saw the GOAWAY have arrived.
+// pingAcked implements side: all streams that the client opened before it saw the GOAWAY have
+// arrived.
 func (c *serverConn) pingAcked() {
 	if c.draining {
 		c.goAway()
@@ -189,8 +194,9 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 	return nil
 }
 
-// deferredBodyMax is the length up to which a body is waited for before its request is served: it goes out in one piece then, with the head,
-// and a client that is slow with it occupies nothing but its stream.
+// deferredBodyMax is the length up to which a body is waited for before its request is served: it
+// goes out in one piece then, with the head, and a client that is slow with it occupies nothing but
+// its stream.
 const deferredBodyMax = frameMax
 
 // deferMax is how long it is waited for: then the request is served, and its body streamed.
@@ -227,7 +233,8 @@ func (c *serverConn) processTrailer(s *stream, end bool) error {
 	return nil
 }
 
-// beforeWait implements side: what arrived together is served together, so a request with a body has it, as a rule.
+// beforeWait implements side: what arrived together is served together, so a request with a body
+// has it, as a rule.
 func (c *serverConn) beforeWait() {
 	if !c.begun && c.settled {
 		c.mu.Lock()

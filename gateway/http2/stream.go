@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// stream is what both sides of a connection have of a stream. All of it is under the connection's mu; the waiters wait without it.
+// stream is what both sides of a connection have of a stream. All of it is under the connection's
+// mu; the waiters wait without it.
 type stream struct {
 	c        *conn
 	id       uint32
@@ -45,7 +46,9 @@ func (s *stream) begin(c *conn, id uint32) {
 		body = nil
 	}
 	clear(trailer[:cap(trailer)])
-	*s = stream{c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1}
+	*s = stream{
+		c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1,
+	}
 	s.readable.init()
 	c.flow.begin(&s.flow)
 }
@@ -177,7 +180,8 @@ func (s *stream) restOfBody() []byte {
 // unread is how much has been received and was not read.
 func (s *stream) unread() int { return len(s.body) - s.read }
 
-// write writes data as far as the windows and the buffer have room, and waits for more of it, at most timeout at a time.
+// write writes data as far as the windows and the buffer have room, and waits for more of it, at
+// most timeout at a time.
 func (s *stream) write(p []byte, timeout time.Duration) error {
 	c := s.c
 	for len(p) > 0 {

@@ -92,7 +92,8 @@ func (u *upload) SendPiece(p []byte) error {
 	return u.r.sendPiece(p)
 }
 
-// sendPiece writes a piece of the body. The service's time begins when it has the request: a slow client is not its fault.
+// sendPiece writes a piece of the body. The service's time begins when it has the request: a slow
+// client is not its fault.
 func (r *Response) sendPiece(p []byte) error {
 	r.deadline = time.Now().Add(r.timeout)
 	err := r.write(p, r.timeout)

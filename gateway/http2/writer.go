@@ -15,8 +15,9 @@ type outBuffer struct{ b []byte }
 
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
 
-// writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine that lives as long as there is
-// something to send writes them: it lets other goroutines run first, so that one system call takes the frames of many streams.
+// writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine
+// that lives as long as there is something to send writes them: it lets other goroutines run first,
+// so that one system call takes the frames of many streams.
 type writer struct {
 	out          *outBuffer // nil when there is nothing to send
 	batch        uint32     // number of that buffer
@@ -30,7 +31,8 @@ type writer struct {
 	timerRuns    bool // timer runs
 }
 
-// headDelay is how long a head waits for the beginning of its body, so that both go out in one piece.
+// headDelay is how long a head waits for the beginning of its body, so that both go out in one
+// piece.
 const headDelay = time.Millisecond
 
 func (c *conn) buffer() *outBuffer {
@@ -87,7 +89,8 @@ func (c *conn) write() {
 		out := c.out
 		c.out = nil
 		c.flow.wakeWriters(c.buffered())
-		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) { // not for each: it costs as much as a frame
+		// Not for each: it costs as much as a frame.
+		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) {
 			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
@@ -150,7 +153,8 @@ func (c *conn) endHead(s *stream, at int, flags uint8) {
 	c.countProgress()
 }
 
-// endStream ends our side of a stream: with its last frame where that has not been sent yet, else with an empty one.
+// endStream ends our side of a stream: with its last frame where that has not been sent yet, else
+// with an empty one.
 func (c *conn) endStream(s *stream) {
 	if s.localEnded {
 		return

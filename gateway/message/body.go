@@ -47,8 +47,8 @@ func (a Allowance) Clip(p []byte) []byte {
 	return p
 }
 
-// Spend takes n bytes that were read into what Clip returned, and returns what Read returns: [filters.ErrBodyTooLarge] behind the last byte
-// that may be read, else err.
+// Spend takes n bytes that were read into what Clip returned, and returns what Read returns:
+// [filters.ErrBodyTooLarge] behind the last byte that may be read, else err.
 func (a *Allowance) Spend(n int, err error) (int, error) {
 	if *a -= Allowance(n); *a < 0 {
 		return n - 1, filters.ErrBodyTooLarge
@@ -58,7 +58,8 @@ func (a *Allowance) Spend(n int, err error) (int, error) {
 
 const readAllMin = 512 // a read into less does not pay
 
-// ReadAll appends what r gives to dst until its end. It grows by what came, and not by what was announced.
+// ReadAll appends what r gives to dst until its end. It grows by what came, and not by what was
+// announced.
 func ReadAll(dst []byte, r io.Reader) ([]byte, error) {
 	for {
 		if cap(dst)-len(dst) < readAllMin {

@@ -14,10 +14,12 @@ func TestParseLength(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]int64{
 		"0": 0, "9": 9, "10": 10, "007": 7,
-		"000000000000000001": 1, "0000000000000000001": -1, "00000000000000000000000000000001": -1, strings.Repeat("0", 65): -1,
-		"999999999999999999": 999999999999999999, "1000000000000000000": -1,
+		"000000000000000001": 1, "0000000000000000001": -1, "00000000000000000000000000000001": -1,
+		strings.Repeat("0", 65): -1,
+		"999999999999999999":    999999999999999999, "1000000000000000000": -1,
 		"9223372036854775807": -1, "9223372036854775808": -1, "18446744073709551621": -1, "99999999999999999999": -1,
-		"": -1, "-1": -1, "+1": -1, " 1": -1, "1 ": -1, "1,1": -1, "0x1": -1, "1e2": -1, "1_0": -1, "1.0": -1, "/": -1, ":": -1, "\x00": -1, "١": -1,
+		"": -1, "-1": -1, "+1": -1, " 1": -1, "1 ": -1, "1,1": -1, "0x1": -1, "1e2": -1, "1_0": -1, "1.0": -1, "/": -1,
+		":": -1, "\x00": -1, "١": -1,
 	} {
 		n, ok := ParseLength(s)
 		if ok != (want >= 0) || ok && n != want || !ok && n != 0 {
@@ -32,7 +34,8 @@ func TestHasNoBody(t *testing.T) {
 		method string
 		status int
 		want   bool
-	}{{"GET", 200, false}, {"HEAD", 200, true}, {"GET", 199, true}, {"GET", 100, true}, {"GET", 204, true}, {"GET", 304, true}, {"POST", 205, false}, {"POST", 303, false}} {
+	}{{"GET", 200, false}, {"HEAD", 200, true}, {"GET", 199, true}, {"GET", 100, true}, {"GET", 204, true},
+		{"GET", 304, true}, {"POST", 205, false}, {"POST", 303, false}} {
 		if HasNoBody(c.method, c.status) != c.want {
 			t.Errorf("HasNoBody(%q, %d) = %v", c.method, c.status, !c.want)
 		}
@@ -59,7 +62,8 @@ func TestAllowance(t *testing.T) {
 		want  string
 		err   error
 	}{
-		{Unlimited, "hello", nil}, {6, "hello", nil}, {5, "hello", nil}, {4, "hell", filters.ErrBodyTooLarge}, {0, "", filters.ErrBodyTooLarge},
+		{Unlimited, "hello", nil}, {6, "hello", nil}, {5, "hello", nil}, {4, "hell", filters.ErrBodyTooLarge},
+		{0, "", filters.ErrBodyTooLarge},
 	} {
 		for name, from := range map[string]io.Reader{
 			"whole": strings.NewReader("hello"), "bytes": iotest.OneByteReader(strings.NewReader("hello")),
@@ -82,7 +86,8 @@ func TestReadAll(t *testing.T) {
 	long := strings.Repeat("0123456789", 5000)
 	for _, text := range []string{"", "hello", long} {
 		for name, from := range map[string]io.Reader{
-			"whole": strings.NewReader(text), "halves": iotest.HalfReader(strings.NewReader(text)), "with the end": iotest.DataErrReader(strings.NewReader(text)),
+			"whole": strings.NewReader(text), "halves": iotest.HalfReader(strings.NewReader(text)),
+			"with the end": iotest.DataErrReader(strings.NewReader(text)),
 		} {
 			got, err := ReadAll([]byte("x"), from)
 			if string(got) != "x"+text || err != nil {

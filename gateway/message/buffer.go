@@ -2,7 +2,8 @@ package message
 
 import "sync"
 
-// Sizes of the buffers that are used again. The first takes nearly every head and small body, with which it is copied once.
+// Sizes of the buffers that are used again. The first takes nearly every head and small body, with
+// which it is copied once.
 const (
 	SmallBuffer     = 4 << 10
 	LargeBufferSize = 64 << 10

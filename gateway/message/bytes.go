@@ -73,7 +73,8 @@ func FieldValue(s string) bool {
 	return true
 }
 
-// ValidHost reports whether s can be a host with a port (RFC 3986 §3.2): no user, no path, nothing that a server may read differently.
+// ValidHost reports whether s can be a host with a port (RFC 3986 §3.2): no user, no path, nothing
+// that a server may read differently.
 func ValidHost(s string) bool {
 	colons := 0
 	for i := range len(s) {

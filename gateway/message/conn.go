@@ -65,8 +65,9 @@ func CloseWrite(nc net.Conn) bool {
 
 const lingerMax = 256 << 10
 
-// Linger reads what a peer still sends on a connection whose sending side has ended, to its deadline and at most 256 KiB: a close on
-// unread bytes would be a reset, and that takes back what the peer has not read yet (RFC 9112 §9.6).
+// Linger reads what a peer still sends on a connection whose sending side has ended, to its
+// deadline and at most 256 KiB: a close on unread bytes would be a reset, and that takes back what
+// the peer has not read yet (RFC 9112 §9.6).
 func Linger(nc net.Conn) {
 	b := LargeBuffer()
 	defer PutLargeBuffer(b)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Context is the context of one request: it ends when the client leaves. It costs nothing until its channel is
-// asked for; a wait on a connection is registered with [Context.Watch] instead.
+// Context is the context of one request: it ends when the client leaves. It costs nothing until its
+// channel is asked for; a wait on a connection is registered with [Context.Watch] instead.
 type Context struct {
 	mu     sync.Mutex
 	err    error
@@ -46,7 +46,8 @@ func (c *Context) Done() <-chan struct{} {
 	return c.done
 }
 
-// AfterFunc calls f in a goroutine of its own when the context ends, as [context.AfterFunc] does, which makes use of it.
+// AfterFunc calls f in a goroutine of its own when the context ends, as [context.AfterFunc] does,
+// which makes use of it.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +70,8 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// Watch has w interrupted when the context ends, until [Context.Unwatch]; at once when it has. There is one at a time.
+// Watch has w interrupted when the context ends, until [Context.Unwatch]; at once when it has.
+// There is one at a time.
 func (c *Context) Watch(w Interrupter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +108,8 @@ func (c *Context) Cancel() {
 	}
 }
 
-// End ends the request and returns the context for the next one: the same one when it cannot have been kept.
+// End ends the request and returns the context for the next one: the same one when it cannot have
+// been kept.
 func (c *Context) End() *Context {
 	c.mu.Lock()
 	shared := c.shared

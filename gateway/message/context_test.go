@@ -82,7 +82,8 @@ func TestContextReuse(t *testing.T) {
 	<-child.Done()
 }
 
-// The standard library takes the context's AfterFunc, and starts no goroutine that waits for its channel.
+// The standard library takes the context's AfterFunc, and starts no goroutine that waits for its
+// channel.
 func TestContextChildWithoutGoroutine(t *testing.T) {
 	c := &Context{}
 	_, cancel := context.WithTimeout(c, time.Hour)

@@ -78,11 +78,12 @@ func is(name, want string, k Kind) Kind {
 	return Ordinary
 }
 
-// HopByHop reports whether a field belongs to one connection whatever Connection says, or says how the message is framed: what a
-// gateway writes itself and never passes on.
+// HopByHop reports whether a field belongs to one connection whatever Connection says, or says how
+// the message is framed: what a gateway writes itself and never passes on.
 func HopByHop(name string) bool { return KindOf(name) != Ordinary }
 
-// MalformedInHTTP2 reports whether a field of this kind makes a message of HTTP/2 malformed (RFC 9113 §8.2.2).
+// MalformedInHTTP2 reports whether a field of this kind makes a message of HTTP/2 malformed (RFC
+// 9113 §8.2.2).
 func (k Kind) MalformedInHTTP2(value string) bool {
 	switch k {
 	case ConnectionSpecific, Connection, Upgrade, TransferEncoding:
@@ -93,7 +94,8 @@ func (k Kind) MalformedInHTTP2(value string) bool {
 	return false
 }
 
-// Nominates reports whether a Connection field names the field as one of the connection (RFC 9110 §7.6.1).
+// Nominates reports whether a Connection field names the field as one of the connection (RFC 9110
+// §7.6.1).
 func Nominates(connection, name string) bool {
 	for connection != "" {
 		var option string
@@ -105,16 +107,19 @@ func Nominates(connection, name string) bool {
 	return false
 }
 
-// notInTrailer are fields that route, authenticate or describe the content, and those that the gateway itself sets.
+// notInTrailer are fields that route, authenticate or describe the content, and those that the
+// gateway itself sets.
 var notInTrailer = [...]string{
 	"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Content-Type", "Content-Encoding", "Content-Range",
-	"Cache-Control", "Expires", "Vary", "Age", "Date", "Location", "Retry-After", "Max-Forwards", "Range", "Idempotency-Key",
-	"Forwarded", "Via", "Traceparent", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
+	"Cache-Control", "Expires", "Vary", "Age", "Date", "Location", "Retry-After", "Max-Forwards", "Range",
+	"Idempotency-Key",
+	"Forwarded", "Via", "Traceparent", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	"If-Range",
 	"WWW-Authenticate", "Proxy-Authenticate", "Pragma",
 }
 
-// InTrailer reports whether a field may come behind the body: nothing that frames, routes, authenticates or describes the
-// content (RFC 9110 §6.5.1).
+// InTrailer reports whether a field may come behind the body: nothing that frames, routes,
+// authenticates or describes the content (RFC 9110 §6.5.1).
 func InTrailer(name string) bool {
 	if HopByHop(name) || strings.IndexByte(name, '_') >= 0 ||
 		filters.HasNamePrefix(name, "Sluice-") || filters.HasNamePrefix(name, "X-Forwarded-") {

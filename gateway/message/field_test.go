@@ -5,10 +5,13 @@ import "testing"
 func TestKindOf(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]Kind{
-		"te": TE, "HOST": Host, "proxy": HopByHopField, "Expect": Expect, "Trailer": Trailer, "upgrade": Upgrade, "Connection": Connection,
-		"keep-alive": ConnectionSpecific, "Keep_Alive": Folded, "Content-length": ContentLength, "content_length": Folded, "Http2-Settings": HopByHopField,
-		"Proxy-connection": ConnectionSpecific, "Proxy_Connection": Folded, "transfer-ENCODING": TransferEncoding, "Transfer_Encoding": Folded,
-		"Accept": Ordinary, "Trailers": Ordinary, "Content-Lengt": Ordinary, "": Ordinary, "Te ": Ordinary,
+		"te": TE, "HOST": Host, "proxy": HopByHopField, "Expect": Expect, "Trailer": Trailer, "upgrade": Upgrade,
+		"Connection": Connection,
+		"keep-alive": ConnectionSpecific, "Keep_Alive": Folded, "Content-length": ContentLength,
+		"content_length": Folded, "Http2-Settings": HopByHopField,
+		"Proxy-connection": ConnectionSpecific, "Proxy_Connection": Folded, "transfer-ENCODING": TransferEncoding,
+		"Transfer_Encoding": Folded,
+		"Accept":            Ordinary, "Trailers": Ordinary, "Content-Lengt": Ordinary, "": Ordinary, "Te ": Ordinary,
 	} {
 		if got := KindOf(name); got != want {
 			t.Errorf("KindOf(%q) = %d, want %d", name, got, want)
@@ -25,7 +28,8 @@ func TestNominates(t *testing.T) {
 		connection, name string
 		want             bool
 	}{
-		{"close", "close", true}, {"a, B\t,c", "b", true}, {" ,, x", "X", true}, {"", "a", false}, {"ab", "a", false}, {"a b", "a", false}, {"a;q=1", "a", false}, {"a", "ab", false},
+		{"close", "close", true}, {"a, B\t,c", "b", true}, {" ,, x", "X", true}, {"", "a", false}, {"ab", "a", false},
+		{"a b", "a", false}, {"a;q=1", "a", false}, {"a", "ab", false},
 	} {
 		if Nominates(c.connection, c.name) != c.want {
 			t.Errorf("Nominates(%q, %q) = %v", c.connection, c.name, !c.want)
@@ -37,8 +41,10 @@ func TestInTrailer(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
 		"Grpc-Status": true, "X-Checksum": true, "Digest": true, "Server-Timing": true,
-		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false, "Content-Type": false, "Sluice-Reason": false,
-		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false, "Cache-Control": false,
+		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false,
+		"Content-Type": false, "Sluice-Reason": false,
+		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false,
+		"Cache-Control": false,
 	} {
 		if InTrailer(name) != want {
 			t.Errorf("InTrailer(%q) = %v", name, !want)

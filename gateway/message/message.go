@@ -16,7 +16,8 @@ const (
 // FieldsMax is how many field lines a header section or a trailer section may have.
 const FieldsMax = 256
 
-// WholeMax is the length up to which a body that has arrived whole is sent on in one piece, without a goroutine that streams it.
+// WholeMax is the length up to which a body that has arrived whole is sent on in one piece, without
+// a goroutine that streams it.
 const WholeMax = 64 << 10
 
 // Message is a request on its way to a service, beside the exchange's head.
@@ -31,8 +32,8 @@ type Message struct {
 	Interim func(status int, h filters.Header)
 	// Upgrade is the protocol that the client asks to go on with; "" is none.
 	Upgrade string
-	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is what its Trailer field said of
-	// them.
+	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is
+	// what its Trailer field said of them.
 	Trailer   func() filters.Header
 	Announced string
 }
@@ -48,12 +49,14 @@ func (m *Message) BodyLength() int64 {
 	return m.Length
 }
 
-// Announces reports whether a request says its length: methods that define a meaning for a body say that there is none (RFC 9110 §8.6).
+// Announces reports whether a request says its length: methods that define a meaning for a body say
+// that there is none (RFC 9110 §8.6).
 func Announces(method string, length int64) bool {
 	return length > 0 || length == 0 && (method == "POST" || method == "PUT" || method == "PATCH")
 }
 
-// Sendable reports whether a request's method, target and host have only bytes that they may have, so that none of them ends its line.
+// Sendable reports whether a request's method, target and host have only bytes that they may have,
+// so that none of them ends its line.
 func Sendable(x *filters.Exchange, host string) bool {
 	return Token(x.Method) && x.Path != "" && Visible(x.Path) && Visible(x.RawQuery) && Visible(host)
 }
@@ -64,10 +67,12 @@ type Stream interface {
 	Interrupter // ends a Read that waits
 }
 
-// Interrupter is something that waits for a peer and can be woken: it then finds its connection broken.
+// Interrupter is something that waits for a peer and can be woken: it then finds its connection
+// broken.
 type Interrupter interface{ Interrupt() }
 
-// InMemory is a body that has been read already and is streamed all the same, since the service may refuse it before it has it all.
+// InMemory is a body that has been read already and is streamed all the same, since the service may
+// refuse it before it has it all.
 type InMemory struct{ bytes.Reader }
 
 // NewInMemory streams b.
@@ -92,6 +97,6 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Cause.Error() }
 func (f *Failure) Unwrap() error { return f.Cause }
 
-// ForwardsInterim reports whether an interim response of that status is passed on. 100 (Continue) is not: it comes from reading the body;
-// nor is 101, which ends HTTP on the connection.
+// ForwardsInterim reports whether an interim response of that status is passed on. 100 (Continue)
+// is not: it comes from reading the body; nor is 101, which ends HTTP on the connection.
 func ForwardsInterim(status int) bool { return status > 101 && status <= 199 }

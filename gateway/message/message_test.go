@@ -29,8 +29,10 @@ func TestMessageLength(t *testing.T) {
 		{Message{Stream: body, Length: -1}, true, -1, false, false},
 	} {
 		n := c.m.BodyLength()
-		if c.m.Streams() != c.streams || n != c.length || Announces("GET", n) != c.get || Announces("POST", n) != c.post {
-			t.Errorf("%+v: streams %v, length %d, announced by GET %v and POST %v", c.m, c.m.Streams(), n, Announces("GET", n), Announces("POST", n))
+		if c.m.Streams() != c.streams || n != c.length || Announces("GET", n) != c.get ||
+			Announces("POST", n) != c.post {
+			t.Errorf("%+v: streams %v, length %d, announced by GET %v and POST %v", c.m, c.m.Streams(), n,
+				Announces("GET", n), Announces("POST", n))
 		}
 	}
 }
@@ -41,9 +43,12 @@ func TestSendable(t *testing.T) {
 		method, path, query, host string
 		want                      bool
 	}{
-		{"GET", "/", "", "a", true}, {"M-SEARCH", "*", "a=b", "a:1", true}, {"", "/", "", "a", false}, {"GE T", "/", "", "a", false},
-		{"GET", "", "", "a", false}, {"GET", "/ x", "", "a", false}, {"GET", "/\r", "", "a", false}, {"GET", "/", "a b", "a", false},
-		{"GET", "/", "\n", "a", false}, {"GET", "/", "\t", "a", false}, {"GET", "/", "", "a\r\nb", false}, {"GET", "/\x80", "", "a", false},
+		{"GET", "/", "", "a", true}, {"M-SEARCH", "*", "a=b", "a:1", true}, {"", "/", "", "a", false},
+		{"GE T", "/", "", "a", false},
+		{"GET", "", "", "a", false}, {"GET", "/ x", "", "a", false}, {"GET", "/\r", "", "a", false},
+		{"GET", "/", "a b", "a", false},
+		{"GET", "/", "\n", "a", false}, {"GET", "/", "\t", "a", false}, {"GET", "/", "", "a\r\nb", false},
+		{"GET", "/\x80", "", "a", false},
 	} {
 		x := filters.Exchange{Method: c.method, Path: c.path, RawQuery: c.query}
 		if Sendable(&x, c.host) != c.want {
@@ -54,7 +59,8 @@ func TestSendable(t *testing.T) {
 
 func TestForwardsInterim(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]bool{99: false, 100: false, 101: false, 102: true, 103: true, 199: true, 200: false} {
+	for status, want := range map[int]bool{99: false, 100: false, 101: false, 102: true, 103: true, 199: true,
+		200: false} {
 		if ForwardsInterim(status) != want {
 			t.Errorf("%d: %v", status, !want)
 		}
@@ -67,9 +73,11 @@ func TestMalformedInHTTP2(t *testing.T) {
 		name, value string
 		want        bool
 	}{
-		{"connection", "x", true}, {"keep-alive", "1", true}, {"proxy-connection", "x", true}, {"transfer-encoding", "chunked", true}, {"upgrade", "x", true},
+		{"connection", "x", true}, {"keep-alive", "1", true}, {"proxy-connection", "x", true},
+		{"transfer-encoding", "chunked", true}, {"upgrade", "x", true},
 		{"te", "trailers", false}, {"te", "gzip", true}, {"te", "", true}, {"te", "Trailers", true},
-		{"proxy", "x", false}, {"http2-settings", "x", false}, {"host", "a", false}, {"content-length", "1", false}, {"trailer", "x", false},
+		{"proxy", "x", false}, {"http2-settings", "x", false}, {"host", "a", false}, {"content-length", "1", false},
+		{"trailer", "x", false},
 		{"expect", "x", false}, {"keep_alive", "1", false}, {"accept", "x", false},
 	} {
 		if KindOf(c.name).MalformedInHTTP2(c.value) != c.want {
@@ -104,7 +112,8 @@ func TestOutgoing(t *testing.T) {
 		status int
 		length int64
 		none   bool
-	}{{"HEAD", 200, 5, true}, {"GET", 304, 5, true}, {"GET", 204, 0, true}, {"GET", 200, 0, false}, {"GET", 200, -1, false}} {
+	}{{"HEAD", 200, 5, true}, {"GET", 304, 5, true}, {"GET", 204, 0, true}, {"GET", 200, 0, false},
+		{"GET", 200, -1, false}} {
 		o := Outgoing{}
 		if o.Begin(c.method, c.status, c.length); o.Bodiless != c.none || o.Broken() {
 			t.Errorf("%+v: no body %v, broken %v", c, o.Bodiless, o.Broken())

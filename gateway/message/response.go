@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Outgoing is what is known of a response on its way to the client: what its head announced, and whether it went out. Its zero value is a
-// response that has not begun.
+// Outgoing is what is known of a response on its way to the client: what its head announced, and
+// whether it went out. Its zero value is a response that has not begun.
 type Outgoing struct {
 	Headed   bool  // the head was written
 	Bodiless bool  // no body follows, whatever the fields say
@@ -27,8 +27,8 @@ func (o *Outgoing) Begin(method string, status int, length int64) {
 	}
 }
 
-// Piece takes a piece of the body of n bytes that is to be written. The error, which stays, is [io.ErrShortWrite] when the body is longer than
-// was announced.
+// Piece takes a piece of the body of n bytes that is to be written. The error, which stays, is
+// [io.ErrShortWrite] when the body is longer than was announced.
 func (o *Outgoing) Piece(n int) error {
 	if o.sized {
 		if int64(n) > o.left {

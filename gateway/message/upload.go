@@ -2,8 +2,9 @@ package message
 
 import "io"
 
-// Upload is a request's body on its way to a service, beside the wait for the response. It has a goroutine of its own until the body is
-// out, or cannot be. Its zero value is one that has not been started.
+// Upload is a request's body on its way to a service, beside the wait for the response. It has a
+// goroutine of its own until the body is out, or cannot be. Its zero value is one that has not been
+// started.
 type Upload struct {
 	stream Stream // nil when the body is in memory
 	done   chan struct{}
@@ -40,7 +41,8 @@ func (u *Upload) Wait() error {
 	return u.err
 }
 
-// Interrupt ends a read of the client's body that waits. The sender's writes end otherwise: with their connection or stream.
+// Interrupt ends a read of the client's body that waits. The sender's writes end otherwise: with
+// their connection or stream.
 func (u *Upload) Interrupt() {
 	if u.stream != nil && !u.Over() {
 		u.stream.Interrupt()
@@ -51,12 +53,14 @@ func (u *Upload) Interrupt() {
 type Pieces interface {
 	// BeforeRead is called before each wait for the client.
 	BeforeRead()
-	// SendPiece is called after it with what came, which may be nothing. The buffer is the caller's again when it returns.
+	// SendPiece is called after it with what came, which may be nothing. The buffer is the caller's
+	// again when it returns.
 	SendPiece(p []byte) error
 }
 
-// Copy reads a body of the given length (-1: not known) to its end and hands on what comes, through buf. The error is a [ClientError] when
-// the body breaks, or has another length, else that of SendPiece.
+// Copy reads a body of the given length (-1: not known) to its end and hands on what comes, through
+// buf. The error is a [ClientError] when the body breaks, or has another length, else that of
+// SendPiece.
 func Copy(to Pieces, from Stream, length int64, buf []byte) error {
 	for total := int64(0); ; {
 		to.BeforeRead()

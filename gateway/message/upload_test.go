@@ -62,12 +62,13 @@ func TestCopy(t *testing.T) {
 		client error // the cause of a ClientError
 		err    error
 	}{
-		"no length":             {from: body(), length: -1, want: "abc"},
-		"its length":            {from: body(), length: 3, want: "abc"},
-		"end with the last":     {from: iotest.DataErrReader(strings.NewReader("abc")), length: 3, want: "abc"},
-		"too short":             {from: body(), length: 4, want: "abc", client: io.ErrUnexpectedEOF},
-		"too long":              {from: body(), length: 2, want: "abc", client: io.ErrUnexpectedEOF},
-		"breaks":                {from: io.MultiReader(body(), iotest.ErrReader(broken)), length: -1, want: "abc", client: broken},
+		"no length":         {from: body(), length: -1, want: "abc"},
+		"its length":        {from: body(), length: 3, want: "abc"},
+		"end with the last": {from: iotest.DataErrReader(strings.NewReader("abc")), length: 3, want: "abc"},
+		"too short":         {from: body(), length: 4, want: "abc", client: io.ErrUnexpectedEOF},
+		"too long":          {from: body(), length: 2, want: "abc", client: io.ErrUnexpectedEOF},
+		"breaks": {from: io.MultiReader(body(), iotest.ErrReader(broken)), length: -1, want: "abc",
+			client: broken},
 		"breaks with a piece":   {from: iotest.TimeoutReader(body()), length: -1, want: "a", client: iotest.ErrTimeout},
 		"is not taken":          {from: body(), length: 3, failAt: 2, want: "a", err: errSend},
 		"not taken at its end":  {from: body(), length: 3, failAt: 4, want: "abc", err: errSend},

@@ -9,21 +9,25 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// A gid is the name of the record, and behind it a digest of the request's fingerprint, of a period of time and of a count within it. So
-// it can be made again from the request alone: when a store has lost the record of a finished transaction, its repeat still finds
-// it at the coordinator. And a key that is used again after its time, or for another request, never meets the transaction of the one before.
+// A gid is the ID of the record, and behind it a digest of the request's fingerprint, of a period
+// of time and of a count within it. So it can be computed again from the request alone: when a
+// store has lost the record of a finished transaction, its repeat still finds it at the
+// coordinator. And a key that is used again after its time, or for another request, never meets the
+// transaction of the one before.
 const (
 	gidSuffix    = 8
 	gidLength    = idempotency.IDLength + gidSuffix
-	countMax     = 64 // transactions of one request in one period: those that failed, and were tried again with the key freed or expired
+	countMax     = 64 // transactions of one request in a period; each but the last has failed
 	periodLength = time.Hour
 )
 
-// period numbers spans of time that are no shorter than a record lives, so that what is remembered is in this one or in the last.
+// period numbers spans of time that are no shorter than a record lives, so that what the
+// coordinator remembers is in this one or in the last.
 func period(now time.Time, ttl time.Duration) int64 {
 	return now.UnixNano() / int64(max(ttl, periodLength))
 }
@@ -39,28 +43,33 @@ func FirstGID(record string, fingerprint [32]byte, ttl time.Duration, now time.T
 	return gidOf(record, fingerprint, period(now, ttl), 0)
 }
 
-// recordOf returns the name of the record that a gid belongs to.
+// recordOf returns the ID of the record that a gid belongs to.
 func recordOf(gid string) string { return gid[:idempotency.IDLength] }
 
-// errCount says that a request was tried too often with one key.
-var errCount = errors.New("transaction: too many transactions of one request")
+// errGIDsUsedUp says that a request was tried too often with one key.
+var errGIDsUsedUp = errors.New("transaction: too many transactions of one request")
 
-// choose finds the gid for a new claim. known says that the coordinator has it already and that it is this very request: one that still runs,
-// or one that succeeded so lately that its record should still be there. One that failed did nothing, and one whose time is over
-// is forgotten: the next gid is free for a new execution. A gid of which a step was ever called is not free, whatever the coordinator remembers.
-func (c *Bridge) choose(ctx context.Context, record string, fingerprint [32]byte, ttl time.Duration, steps []string) (gid string, known bool, err error) {
-	now := time.Now()
-	for _, p := range []int64{period(now, ttl) - 1, period(now, ttl)} {
+// chooseGID finds the gid for a new claim. known says that the coordinator has it already and that
+// it is this very request: one that still runs, or one that succeeded so lately that its record
+// should still be there. One that failed did nothing, and one whose time is over is forgotten: the
+// next gid is free for a new execution. A gid of which a step was ever called is not free, whatever
+// the coordinator says.
+func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []string) (
+	gid string, known bool, err error,
+) {
+	now, ttl := time.Now(), request.TTL
+	current := period(now, ttl)
+	for _, p := range []int64{current - 1, current} {
 		for count := range byte(countMax) {
-			gid = gidOf(record, fingerprint, p, count)
-			t, err := c.query(ctx, gid)
+			gid = gidOf(record, request.Fingerprint, p, count)
+			t, err := b.queryCoordinator(ctx, gid)
 			switch {
 			case errors.Is(err, sagaclient.ErrNotFound):
-				traced, err := c.traced(ctx, gid, steps)
+				called, err := b.branchCalled(ctx, gid, steps)
 				if err != nil {
 					return "", false, err
 				}
-				if traced {
+				if called {
 					continue
 				}
 			case err != nil:
@@ -70,22 +79,16 @@ func (c *Bridge) choose(ctx context.Context, record string, fingerprint [32]byte
 			default:
 				continue
 			}
-			if p == period(now, ttl) {
+			if p == current {
 				return gid, false, nil
 			}
 			break // the last period has no more
 		}
 	}
-	return "", false, errCount
+	return "", false, errGIDsUsedUp
 }
 
-func (c *Bridge) query(ctx context.Context, gid string) (sagaclient.Transaction, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	return c.Client.Query(ctx, gid)
-}
-
-// plausible: what cannot be a gid is not asked for.
+// plausible reports whether a text can be a gid; the coordinator is not asked for one that cannot.
 func plausible(gid string) bool {
 	if len(gid) != gidLength {
 		return false

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// State is where a transaction stands, as clients see it.
+// State is the state of a transaction, as clients see it.
 type State string
 
 // The states of a transaction.
@@ -30,29 +31,78 @@ const (
 // Final reports whether the state is the last one.
 func (s State) Final() bool { return s == Succeeded || s == Failed }
 
-// View is what the status resource shows.
+// StepState is the state of a step, as clients see it.
+type StepState string
+
+// The states of a step.
+const (
+	StepPending      StepState = "pending"
+	StepSucceeded    StepState = "succeeded"
+	StepFailed       StepState = "failed"
+	StepCompensating StepState = "compensating"
+	StepCompensated  StepState = "compensated"
+	StepSkipped      StepState = "skipped"
+)
+
+// View is what the status resource shows of a transaction.
 type View struct {
-	ID    string     `json:"id"`
-	State State      `json:"state"`
-	Steps []StepView `json:"steps"`
-	late  bool       // rolled back because its time was over, not because a step refused
+	ID       string     `json:"id"`
+	State    State      `json:"state"`
+	Steps    []StepView `json:"steps"` // never nil
+	timedOut bool       // rolled back because its time was over, not because a step refused
 }
 
-// StepView is one step: pending, succeeded, failed, compensating, compensated or skipped. Reason says why a step failed.
+// StepView is one step. Reason says why it failed.
 type StepView struct {
-	Name   string `json:"name"`
-	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
+	Name   string    `json:"name"`
+	State  StepState `json:"state"`
+	Reason string    `json:"reason,omitempty"`
 }
 
-// failedStep returns the step that refused, nil without one.
-func (v *View) failedStep() *StepView {
-	for i := range v.Steps {
-		if v.Steps[i].State == "failed" {
-			return &v.Steps[i]
+// newView is a transaction of whose steps nothing is known.
+func newView(gid string, s State) View { return View{ID: gid, State: s, Steps: []StepView{}} }
+
+// StateOf returns what a transaction's record alone says of its state.
+func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
+	switch rec.State {
+	case idempotency.Answered:
+		if v, ok := recordedView(codec, rec); ok {
+			return v.State
+		}
+	case idempotency.InFlight, idempotency.Delegated:
+		return Pending
+	}
+	return Unknown
+}
+
+// viewOf makes what clients see of what the coordinator knows. The names of the steps are those in
+// the branches' URLs, so that it does not depend on the configuration in force.
+func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
+	v := newView(t.GID, stateOf(t.Status))
+	v.timedOut = strings.HasPrefix(t.Reason, "Timeout ")
+	actions, compensations := map[string]sagaclient.Branch{}, map[string]sagaclient.Branch{}
+	var ids []string
+	for _, br := range t.Branches {
+		if br.Op == "action" {
+			actions[br.ID] = br
+			ids = append(ids, br.ID)
+		} else {
+			compensations[br.ID] = br
 		}
 	}
-	return nil
+	slices.Sort(ids)
+	for _, id := range ids {
+		s := StepView{Name: stepName(actions[id].URL)}
+		s.State = stepState(actions[id].Status, compensations[id], v.State)
+		switch {
+		case s.State == StepFailed:
+			s.Reason = b.refusalReason(ctx, t.GID, s.Name)
+		case v.timedOut && actions[id].Status != sagaclient.Succeeded:
+			s.Reason = "not done in time"
+		}
+		v.Steps = append(v.Steps, s)
+	}
+	return v
 }
 
 func stateOf(s sagaclient.Status) State {
@@ -69,50 +119,21 @@ func stateOf(s sagaclient.Status) State {
 	return Unknown
 }
 
-// view makes what clients see of what the coordinator knows. The names of the steps stand in the branches' URLs, so that it does not
-// depend on what the configuration says today.
-func (c *Bridge) view(ctx context.Context, t sagaclient.Transaction) View {
-	v := View{ID: t.GID, State: stateOf(t.Status), Steps: []StepView{}, late: strings.HasPrefix(t.Reason, "Timeout ")}
-	actions, compensations := map[string]sagaclient.Branch{}, map[string]sagaclient.Branch{}
-	var ids []string
-	for _, b := range t.Branches {
-		if b.Op == "action" {
-			actions[b.ID] = b
-			ids = append(ids, b.ID)
-		} else {
-			compensations[b.ID] = b
-		}
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		s := StepView{Name: stepName(actions[id].URL)}
-		s.State = stepState(actions[id].Status, compensations[id], v.State)
-		switch {
-		case s.State == "failed":
-			s.Reason = c.refusalOf(ctx, t.GID, s.Name)
-		case v.late && actions[id].Status != sagaclient.Succeeded:
-			s.Reason = "not done in time"
-		}
-		v.Steps = append(v.Steps, s)
-	}
-	return v
-}
-
-func stepState(action sagaclient.Status, undo sagaclient.Branch, global State) string {
-	rollback := global == Compensating || global == Failed
+func stepState(action sagaclient.Status, compensation sagaclient.Branch, transaction State) StepState {
+	rollback := transaction == Compensating || transaction == Failed
 	switch {
 	case action == sagaclient.Failed:
-		return "failed"
-	case rollback && undo.Status == sagaclient.Succeeded && undo.URL != "":
-		return "compensated"
-	case rollback && action == sagaclient.Succeeded && undo.URL != "":
-		return "compensating"
+		return StepFailed
+	case rollback && compensation.Status == sagaclient.Succeeded && compensation.URL != "":
+		return StepCompensated
+	case rollback && action == sagaclient.Succeeded && compensation.URL != "":
+		return StepCompensating
 	case action == sagaclient.Succeeded:
-		return "succeeded"
-	case global == Failed:
-		return "skipped"
+		return StepSucceeded
+	case transaction == Failed:
+		return StepSkipped
 	}
-	return "pending"
+	return StepPending
 }
 
 func stepName(branchURL string) string {
@@ -126,44 +147,48 @@ func stepName(branchURL string) string {
 	return ""
 }
 
-// refusalOf says why a step refused, from the record of its branch: the service's own reason if it gave one, else the status.
-func (c *Bridge) refusalOf(ctx context.Context, gid, step string) string {
-	rec, ok, err := c.store.Get(ctx, branchRecord(gid, step, opDo))
+// refusalReason returns why a step refused, from the record of its branch: the service's own reason
+// if it gave one, else the status.
+func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
+	rec, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo))
 	if err != nil || !ok || rec.State != idempotency.Answered {
 		return "refused"
 	}
-	answer, err := c.Codec.Open(rec.ID, rec.Response)
+	response, err := b.codec.Open(rec.ID, rec.Response)
 	if err != nil {
-		c.Logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
+		b.logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
 		return "refused"
 	}
-	var said struct {
+	var body struct {
 		Reason string `json:"reason"`
 		Code   string `json:"code"`
 	}
-	if json.Unmarshal(answer.Body, &said) == nil && said.Reason+said.Code != "" {
-		return fmt.Sprintf("status %d: %s", answer.Status, firstOf(said.Reason, said.Code))
+	if json.Unmarshal(response.Body, &body) == nil && body.Reason+body.Code != "" {
+		return fmt.Sprintf("status %d: %s", response.Status, cmp.Or(body.Reason, body.Code))
 	}
-	return fmt.Sprintf("status %d", answer.Status)
+	return fmt.Sprintf("status %d", response.Status)
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
+// failedStep returns the step that refused, nil without one.
+func (v *View) failedStep() *StepView {
+	for i := range v.Steps {
+		if v.Steps[i].State == StepFailed {
+			return &v.Steps[i]
+		}
 	}
-	return b
+	return nil
 }
 
-// answer makes the client's answer of a view.
-func (v *View) answer(statusPath string) filters.Response {
+// response is the client's response: final when the transaction has ended, else provisional.
+func (v *View) response(statusPath string) filters.Response {
 	r := filters.Response{Whole: true}
 	switch v.State {
 	case Succeeded:
-		r.Status = 200
+		r.Status = http.StatusOK
 	case Failed:
 		return v.failure()
 	default:
-		r.Status, r.Provisional = 202, true
+		r.Status, r.Provisional = http.StatusAccepted, true
 		if statusPath != "" {
 			r.Header.Add("Location", strings.ReplaceAll(statusPath, "{id}", v.ID))
 		}
@@ -180,7 +205,7 @@ func (v *View) failure() filters.Response {
 		Detail: "The transaction was rolled back; nothing of it is left.",
 		Extra:  map[string]any{"id": v.ID, "state": v.State, "steps": v.Steps},
 	}
-	if v.late {
+	if v.timedOut {
 		p.Detail = "The transaction was not done in time, and what was done was undone."
 	}
 	if s := v.failedStep(); s != nil {
@@ -189,7 +214,9 @@ func (v *View) failure() filters.Response {
 		p.Extra["step_reason"] = s.Reason
 	}
 	reply := filters.Refuse(filters.TransactionFailed, p)
-	return filters.Response{Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true}
+	return filters.Response{
+		Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true,
+	}
 }
 
 // Encode returns the view as JSON.
@@ -201,35 +228,23 @@ func (v *View) Encode() []byte {
 	return append(b, '\n')
 }
 
-// recorded reads a view back from a recorded answer.
-func recorded(codec *idempotency.ResponseCodec, rec *idempotency.Record) (View, bool) {
-	v := View{ID: rec.GID, Steps: []StepView{}}
-	if rec.State != idempotency.Answered {
-		return View{}, false
-	}
-	answer, err := codec.Open(rec.ID, rec.Response)
-	if err != nil || json.Unmarshal(answer.Body, &v) != nil || v.ID != rec.GID {
-		return View{}, false
-	}
-	return v, true
-}
-
-// settled is the answer as the record keeps it.
-func settled(r filters.Response, now time.Time) *idempotency.Response {
+// recordedResponse is a final response as the record has it.
+func recordedResponse(r filters.Response, now time.Time) *idempotency.Response {
 	h := r.Header.Clone()
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
 	return &idempotency.Response{Status: r.Status, Header: h, Body: r.Body, Replayable: true}
 }
 
-// StateOf returns what a transaction's record alone says of its state.
-func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
-	switch rec.State {
-	case idempotency.Answered:
-		if v, ok := recorded(codec, rec); ok {
-			return v.State
-		}
-	case idempotency.InFlight, idempotency.Delegated:
-		return Pending
+// recordedView reads a view from the recorded response; false for a record that has none, or one of
+// an operator.
+func recordedView(codec *idempotency.ResponseCodec, rec *idempotency.Record) (View, bool) {
+	v := newView(rec.GID, "")
+	if rec.State != idempotency.Answered {
+		return View{}, false
 	}
-	return Unknown
+	response, err := codec.Open(rec.ID, rec.Response)
+	if err != nil || json.Unmarshal(response.Body, &v) != nil || v.ID != rec.GID {
+		return View{}, false
+	}
+	return v, true
 }

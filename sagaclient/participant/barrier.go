@@ -25,11 +25,13 @@ type Result uint8
 const (
 	// Executed: it was done now.
 	Executed Result = iota + 1
-	// Repeated: it was done before; nothing was done now. Answer as for the first time.
+	// Repeated: it was done before; nothing was done now. Respond as for the first time.
 	Repeated
-	// Empty: a compensation of an action that never took effect; there was nothing to do. Answer 200.
+	// Empty: a compensation of an action that never took effect; there was nothing to do. Respond
+	// with 200.
 	Empty
-	// TooLate: an action after its compensation; it was not done and never will be. Answer 409.
+	// TooLate: an action after its compensation; it was not done and never will be. Respond with
+	// 409.
 	TooLate
 )
 
@@ -49,7 +51,7 @@ func (r Result) String() string {
 
 // Barrier is one call of one branch. It is a value: make one for each request.
 type Barrier struct {
-	TransType string // saga, tcc, …; kept with the row, it decides nothing
+	TransType string // saga, tcc, …; stored in the row, for reading only
 	GID       string
 	BranchID  string
 	Op        string
@@ -57,12 +59,13 @@ type Barrier struct {
 	Table     string // empty: [BarrierTable]
 }
 
-// FromQuery reads DTM's query parameters. ok is false when there are none; the error names what is missing.
+// FromQuery reads DTM's query parameters. ok is false when there are none; the error names what is
+// missing.
 func FromQuery(q url.Values) (b Barrier, ok bool, err error) {
 	return newBarrier(q.Get("trans_type"), q.Get("gid"), q.Get("branch_id"), q.Get("op"))
 }
 
-// FromHeader reads the injected fields, which do not tell the kind of transaction.
+// FromHeader reads the injected header fields; the type of transaction is not in them.
 func FromHeader(h http.Header) (b Barrier, ok bool, err error) {
 	return newBarrier("", h.Get(HeaderTransaction), h.Get(HeaderBranch), h.Get(HeaderOp))
 }
@@ -86,28 +89,30 @@ func FromRequest(r *http.Request) (b Barrier, ok bool, err error) {
 	return q, true, nil
 }
 
-func newBarrier(kind, gid, branch, op string) (Barrier, bool, error) {
-	b := Barrier{TransType: kind, GID: gid, BranchID: branch, Op: op}
+func newBarrier(transType, gid, branch, op string) (Barrier, bool, error) {
+	b := Barrier{TransType: transType, GID: gid, BranchID: branch, Op: op}
 	if gid == "" && branch == "" && op == "" {
 		return b, false, nil
 	}
-	// The limits are those of the columns: MySQL would cut a longer value and take two branches for one.
+	// The limits are those of the columns: MySQL would truncate a longer value, and two branches
+	// could become one.
 	for _, f := range []struct {
 		name, value string
-		most        int
+		bytesMax    int
 	}{{"gid", gid, 128}, {"branch id", branch, 128}, {"op", op, 45}} {
-		if f.value == "" || len(f.value) > f.most {
-			return b, true, fmt.Errorf("participant: %s %q of a branch call must have 1 to %d bytes", f.name, f.value, f.most)
+		if f.value == "" || len(f.value) > f.bytesMax {
+			return b, true, fmt.Errorf("participant: %s %q of a branch call must have 1 to %d bytes",
+				f.name, f.value, f.bytesMax)
 		}
 	}
-	if len(kind) > 45 {
-		return b, true, fmt.Errorf("participant: trans_type %q must have at most 45 bytes", kind)
+	if len(transType) > 45 {
+		return b, true, fmt.Errorf("participant: trans_type %q must have at most 45 bytes", transType)
 	}
 	return b, true, nil
 }
 
-// undoes is what a compensation undoes; empty for any other op.
-func undoes(op string) string {
+// undone returns the op that a compensation undoes; empty for any other op.
+func undone(op string) string {
 	switch op {
 	case "compensate", "rollback":
 		return "action"
@@ -117,9 +122,10 @@ func undoes(op string) string {
 	return ""
 }
 
-// Call does it at most once, in a transaction of db, and says what became of it. When do returns an error everything is rolled back and
-// the error is returned as it is. An error of the database is returned too, and then the call may be repeated safely; after a conflict with
-// another transaction Call itself does that, so do may run more than once, each time after a rollback.
+// Call runs do at most once, in a transaction of db, and returns the result. When do returns an
+// error everything is rolled back and the error is returned as it is. After an error of the
+// database the call may be repeated safely; after a conflict with another transaction Call repeats
+// it itself, so do may run more than once, each time after a rollback.
 func (b Barrier) Call(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) (Result, error) {
 	var result Result
 	err := repeat(ctx, db, func(tx *sql.Tx) (err error) {
@@ -137,14 +143,15 @@ func (b Barrier) Call(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error
 
 const barrierID = "01" // of the first and only barrier of a call
 
-// enter writes the rows and says what is to happen; Executed is "do it".
+// enter writes the rows and returns the result; with Executed the caller runs the effect.
 func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	table := cmp.Or(b.Table, BarrierTable)
-	insert := b.Dialect.insertIgnore(table, "trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id")
+	insert := b.Dialect.insertIgnore(table,
+		"trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id")
 	empty := false
-	if undone := undoes(b.Op); undone != "" {
+	if op := undone(b.Op); op != "" {
 		var err error
-		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, undone, barrierID, b.Op); err != nil {
+		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, op, barrierID, b.Op); err != nil {
 			return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)
 		}
 	}
@@ -159,7 +166,8 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 		return Executed, nil
 	}
 	var reason string
-	query := b.Dialect.bind("SELECT reason FROM " + table + " WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
+	query := b.Dialect.bind("SELECT reason FROM " + table +
+		" WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
 	if err := tx.QueryRowContext(ctx, query, b.GID, b.BranchID, b.Op, barrierID).Scan(&reason); err != nil {
 		return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)
 	}

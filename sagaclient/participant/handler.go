@@ -12,23 +12,25 @@ import (
 	"strconv"
 )
 
-// Effect is what a service does for a request, in the transaction tx, which also holds the record of it. A refusal is an answer with a
-// status of 4xx and no error; what it wrote is rolled back. The body of r is in memory. An effect may run more than once, see [Guard.Do]; it
-// neither commits nor rolls back tx.
+// Effect is what a service does for a request, in the transaction tx, which records the request
+// too. A refusal is a response with a status of 4xx and no error; what it wrote is rolled back. The
+// body of r is in memory. An effect may run more than once, see [Guard.Do]; it neither commits nor
+// rolls back tx.
 type Effect func(tx *sql.Tx, r *http.Request) (Response, error)
 
-// Handler serves an effect: a branch call through the barrier, a request with a key through [Guard.Do], any other in a plain transaction. A
-// repeated branch call gets the answer of the first one.
+// Handler serves an effect: a branch call through the barrier, a request with a key through
+// [Guard.Do], any other in a plain transaction. A repeated branch call gets the response of the
+// first one.
 //
-// Errors are logged, and answered without their text: 503 when nothing was done for sure ([NothingDone]), so that a route may list it in
-// notExecuted, 409 for [ErrAbandoned], else 500.
+// Errors are logged, and the response does not have their text: 503 when certainly nothing was done
+// ([NothingDone]), so that a route may list it in notExecuted, 409 for [ErrAbandoned], else 500.
 func (g *Guard) Handler(do Effect) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.serve(w, r, do)
 	})
 }
 
-// serve answers after the commit, never before.
+// serve sends the response after the commit, never before.
 func (g *Guard) serve(w http.ResponseWriter, r *http.Request, do Effect) {
 	a, err := g.decide(w, r, do)
 	if err != nil {
@@ -61,12 +63,13 @@ func (a Response) send(w http.ResponseWriter) {
 	w.Write(a.Body)
 }
 
-// Refusal is an answer with {"reason": …}.
+// Refusal is a response with {"reason": …}.
 func Refusal(status int, reason string) Response {
 	return JSON(status, map[string]string{"reason": reason})
 }
 
-// JSON is an answer with v as its body; it panics when v has no JSON form, as a fault of the program.
+// JSON is a response with v as its body; it panics when v cannot be encoded, which is a fault of
+// the program.
 func JSON(status int, v any) Response {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -94,10 +97,11 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Respo
 	if err != nil {
 		return Refusal(http.StatusBadRequest, "key-invalid"), nil
 	}
-	// The effect ends as it ends, also when the caller has left: a rollback at that moment would only make the outcome doubtful.
+	// A client that leaves does not cancel the effect: a rollback at that moment would only make
+	// the outcome unknown.
 	ctx := context.WithoutCancel(r.Context())
 	effect := func(tx *sql.Tx) (Response, error) {
-		r.Body = io.NopCloser(bytes.NewReader(body)) // an earlier run has read it
+		r.Body = io.NopCloser(bytes.NewReader(body)) // an earlier run may have read it
 		return do(tx, r)
 	}
 	switch {
@@ -110,8 +114,11 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Respo
 	return g.plain(ctx, effect)
 }
 
-// branch runs an effect behind the barrier. The answer is kept under the branch's own key (gid-branch-op), for repetitions.
-func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *sql.Tx) (Response, error)) (Response, error) {
+// branch runs an effect behind the barrier. The response is recorded under the branch's own key
+// (gid-branch-op), for repetitions.
+func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *sql.Tx) (Response, error)) (
+	Response, error,
+) {
 	if key == "" {
 		key = b.GID + "-" + b.BranchID + "-" + b.Op
 	}
@@ -129,8 +136,8 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 			a = Refusal(http.StatusConflict, "too-late")
 			return nil
 		case Repeated:
-			kept, ok, err := g.read(ctx, tx, key, "")
-			if a = kept.response; !ok {
+			recorded, ok, err := g.read(ctx, tx, key, "")
+			if a = recorded.response; !ok {
 				a = JSON(http.StatusOK, map[string]string{"result": "done before"})
 			}
 			return err
@@ -141,11 +148,11 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 		if !a.success() {
 			return errNotExecuted
 		}
-		// The barrier has decided; an older answer under the key stays.
-		if kept, err := g.enter(ctx, tx, Key{key, attemptMax}); kept != nil || err != nil {
+		// The barrier has decided; an older response under the key stays.
+		if recorded, err := g.enter(ctx, tx, Key{key, attemptMax}); recorded != nil || err != nil {
 			return err
 		}
-		return g.keep(ctx, tx, key, a)
+		return g.record(ctx, tx, key, a)
 	})
 	if err != nil && !errors.Is(err, errNotExecuted) {
 		return Response{}, err
@@ -153,8 +160,10 @@ func (g *Guard) branch(ctx context.Context, b Barrier, key string, do func(tx *s
 	return a, nil
 }
 
+// plain runs an effect without a key. It is not repeated: without a record nothing tells whether a
+// commit happened.
 func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Response, error)) (a Response, err error) {
-	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) { // not repeated: nothing would tell whether a commit has happened
+	err = inTx(ctx, g.DB, func(tx *sql.Tx) (err error) {
 		if a, err = do(tx); err == nil && !a.done() {
 			err = errNotExecuted
 		}
@@ -166,8 +175,8 @@ func (g *Guard) plain(ctx context.Context, do func(tx *sql.Tx) (Response, error)
 	return a, err
 }
 
-// keyOf reads the injected fields; without a key Value is empty. An attempt that is not a number from 1 is refused: taken for 1 it would do
-// a thing again that may have happened.
+// keyOf reads the injected fields; without a key Value is empty. An attempt that is not a number
+// from 1 is refused: read as 1 it would execute again what may have been executed.
 func keyOf(h http.Header) (Key, error) {
 	k := Key{Value: h.Get(HeaderKey), Attempt: 1}
 	if len(k.Value) > 255 {

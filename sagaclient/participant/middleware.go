@@ -10,23 +10,27 @@ import (
 
 type txKey struct{}
 
-// Tx returns the transaction in which a request that came through [Guard.Middleware] is served; nil for one that needs none. The handler
-// neither commits nor rolls it back.
+// Tx returns the transaction of a request that came through [Guard.Middleware]; nil for one that
+// needs none. The handler neither commits nor rolls it back.
 func Tx(ctx context.Context) *sql.Tx {
 	tx, _ := ctx.Value(txKey{}).(*sql.Tx)
 	return tx
 }
 
-// Middleware makes what next does in [Tx] take effect once: it is [Guard.Handler] for handlers as net/http has them.
+// Middleware makes what next does in [Tx] take effect once: it is [Guard.Handler] for handlers of
+// net/http.
 //
-// The answer of next is kept in memory and sent after the commit. By its status the transaction is committed (2xx, 3xx) or rolled back (any
-// other one), see [Guard.Do], which also says that next may run more than once. A panic rolls back and goes on. An answer longer than AnswerMax
-// is not sent: all is rolled back, and 500 is answered. For the same reason there is no flushing and no hijacking: the writer has neither
-// method, and informational answers are not sent.
+// The response of next is buffered and sent after the commit. By its status the transaction is
+// committed (2xx, 3xx) or rolled back (any other one), see [Guard.Do], which also says that next
+// may run more than once. A panic rolls back and goes on. A response longer than ResponseBytesMax
+// is not sent: all is rolled back, and the client gets 500. For the same reason there is no
+// flushing and no hijacking: the writer has neither method, and informational responses are not
+// sent.
 //
-// A request with neither key nor branch is served in a plain transaction. One with a method that is safe (GET, HEAD, OPTIONS, TRACE) and that
-// is no branch call is handed on as it is, without a transaction and a buffer, also with a key: a probe names the key of the request that it
-// asks after, and must not take its row.
+// A request with neither key nor branch is served in a plain transaction. One with a method that is
+// safe (GET, HEAD, OPTIONS, TRACE) and that is no branch call is passed to next as it is, without a
+// transaction and a buffer, also with a key: a probe names the key of the request that it asks
+// about, and must not take its row.
 func (g *Guard) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, isBranch, _ := FromRequest(r); !isBranch && safe(r.Method) {
@@ -42,10 +46,14 @@ func (g *Guard) Middleware(next http.Handler) http.Handler {
 }
 
 func safe(method string) bool { // RFC 9110 §9.2.1
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
-// buffer is a ResponseWriter that keeps the answer.
+// buffer is a ResponseWriter that buffers the response.
 type buffer struct {
 	header   http.Header // as the handler sees it
 	sent     http.Header // as it was when the head was written; nil before
@@ -68,7 +76,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 	b.WriteHeader(http.StatusOK)
 	if int64(b.body.Len()+len(p)) > b.bytesMax {
 		b.tooLong = true
-		return 0, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.bytesMax)
+		return 0, fmt.Errorf("participant: the response's body is longer than %d bytes", b.bytesMax)
 	}
 	return b.body.Write(p)
 }
@@ -77,9 +85,9 @@ func (b *buffer) Write(p []byte) (int, error) {
 func (b *buffer) response() (Response, error) {
 	b.WriteHeader(http.StatusOK)
 	if b.tooLong {
-		return Response{}, fmt.Errorf("participant: the answer's body is longer than %d bytes", b.bytesMax)
+		return Response{}, fmt.Errorf("participant: the response's body is longer than %d bytes", b.bytesMax)
 	}
-	if b.sent.Get("Content-Type") == "" && b.body.Len() > 0 { // as net/http does, and so that a replay says the same
+	if b.sent.Get("Content-Type") == "" && b.body.Len() > 0 { // as net/http does, so that a replay has the same
 		b.sent.Set("Content-Type", http.DetectContentType(b.body.Bytes()))
 	}
 	b.sent.Del("Content-Length") // of the body as it is sent, not as the handler announced it

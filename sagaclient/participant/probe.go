@@ -8,18 +8,21 @@ import (
 	"time"
 )
 
-// HeaderStatus names, in the answer of [Guard.ProbeHandler], the status that the request itself was answered.
+// HeaderStatus is the field, in a response of [Guard.ProbeHandler], with the status of the recorded
+// response.
 const HeaderStatus = "Idempotent-Original-Status"
 
-// ProbeHandler answers the gateway's question what became of a request (onUnknown: probe), with the setting
+// ProbeHandler tells the gateway the outcome of a request (onUnknown: probe), with the setting
 //
 //	probe: {method: GET, path: /v1/orders/by-key/{key}, done: [200], notDone: [404]}
 //
-// The key is the path value "key" (of a ServeMux pattern "GET /v1/orders/by-key/{key}") or the field Idempotency-Key; where both are there they
-// agree. Sluice-Attempt is the last attempt that may have happened, and must be there: "not done" is said of attempts, see [Guard.Lookup].
+// The key is the path value "key" (of a ServeMux pattern "GET /v1/orders/by-key/{key}") or the
+// field Idempotency-Key; where both are there they agree. Sluice-Attempt is the last attempt that
+// may have happened, and must be there: "not done" is about attempts, see [Guard.Lookup].
 //
-// Done: 200 with header fields and body of the first answer, and its status in [HeaderStatus]. Not done, and never will be: 404. An attempt
-// still runs: 409, and nothing is known: so is it with any other status.
+// Done: 200 with header fields and body of the first response, and its status in [HeaderStatus].
+// Not done, and never will be: 404. An attempt is in flight: 409, which like any other status says
+// nothing about the outcome.
 func (g *Guard) ProbeHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.lookup(r).send(w)

@@ -10,14 +10,15 @@ import (
 	"time"
 )
 
-// tries is how often a transaction is run that the database gives up for a conflict with another one, and pauseMax the longest pause
-// before the next try.
+// tries is how often a transaction is run that conflicts with others, and pauseMax the longest
+// pause before the next try.
 const (
 	tries    = 5
 	pauseMax = 100 * time.Millisecond
 )
 
-// txError is an error of the database around an effect. Without atCommit the transaction was rolled back or never began.
+// txError is an error of the database around an effect. Without atCommit the transaction was rolled
+// back or never began.
 type txError struct {
 	atCommit bool
 	err      error
@@ -30,9 +31,10 @@ func beforeCommit(format string, args ...any) error {
 	return &txError{err: fmt.Errorf(format, args...)}
 }
 
-// NothingDone reports whether an error of [Guard.Do] or [Barrier.Call] says for sure that the database holds no effect: the transaction did
-// not begin, or lost against another one and was rolled back. It is false for the effect's own errors, after which there is none either, but
-// of which only the service can say what it did elsewhere, and for a commit that was not acknowledged.
+// NothingDone reports whether an error of [Guard.Do] or [Barrier.Call] means that certainly the
+// database has no effect: the transaction did not begin, or was rolled back because of a conflict.
+// It is false for a commit that was not acknowledged, and for the effect's own errors: the database
+// has none then either, but only the service knows what the effect did elsewhere.
 func NothingDone(err error) bool {
 	if errors.Is(err, ErrAbandoned) {
 		return true
@@ -44,9 +46,9 @@ func NothingDone(err error) bool {
 	return conflict(err)
 }
 
-// conflict reports whether the database rolled a transaction back, or is to, because of another one, so that it may go through the next time: a
-// deadlock, a serialization failure, a lock that was not had in time. The drivers are known by what their errors show, since a service
-// imports its own and no other.
+// conflict reports whether a transaction failed because of another one, so that it may succeed the
+// next time: a deadlock, a serialization failure, a lock timeout. Drivers are told apart by their
+// errors, since a service imports its own and no other.
 func conflict(err error) bool {
 	var state interface{ SQLState() string } // pgx, lib/pq
 	if errors.As(err, &state) {
@@ -65,13 +67,15 @@ func conflict(err error) bool {
 		return false
 	}
 	text := err.Error() // go-sql-driver/mysql and mattn/go-sqlite3 have fields only
-	return strings.Contains(text, "Error 1213") || strings.Contains(text, "Error 1205") || strings.Contains(text, "database is locked")
+	return strings.Contains(text, "Error 1213") || strings.Contains(text, "Error 1205") ||
+		strings.Contains(text, "database is locked")
 }
 
-// repeat runs f in a transaction, and again after a conflict or a commit that was not acknowledged. The latter is safe because f begins by
-// looking for the record that the commit would have left, and waits for it where the database is still at it.
+// repeat runs f in a transaction, and again after a conflict or a commit that was not acknowledged.
+// The latter is safe because f begins by looking for the record that the commit would have left,
+// and waits for a commit that still runs.
 func repeat(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
-	var doubt error
+	var unacknowledged error
 	for try := 1; ; try++ {
 		err := inTx(ctx, db, f)
 		if err == nil {
@@ -79,23 +83,23 @@ func repeat(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
 		}
 		var t *txError
 		ofDatabase := errors.As(err, &t)
-		unsure := ofDatabase && t.atCommit && !conflict(t.err)
-		if unsure {
-			doubt = err
+		notAcknowledged := ofDatabase && t.atCommit && !conflict(t.err)
+		if notAcknowledged {
+			unacknowledged = err
 		}
-		if try == tries || !unsure && !conflict(err) || !pause(ctx, try) {
-			if doubt != nil && ofDatabase { // what became of the commit has not been found out
-				return &txError{atCommit: true, err: doubt}
+		if try == tries || !notAcknowledged && !conflict(err) || !pause(ctx, try) {
+			if unacknowledged != nil && ofDatabase { // whether it was committed has not been found out
+				return &txError{atCommit: true, err: unacknowledged}
 			}
 			return err
 		}
 	}
 }
 
-// pause waits a random time that grows, so that two that met do not meet again; false when the context ends.
+// pause waits a random time that grows, so that two transactions do not conflict again; false when
+// the context ends.
 func pause(ctx context.Context, try int) bool {
-	most := min(time.Millisecond<<(2*try), pauseMax)
-	timer := time.NewTimer(rand.N(most))
+	timer := time.NewTimer(rand.N(min(time.Millisecond<<(2*try), pauseMax)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -109,14 +113,14 @@ func pause(ctx context.Context, try int) bool {
 func inTx(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return beforeCommit("participant: beginning: %w", err)
+		return beforeCommit("participant: begin: %w", err)
 	}
 	defer tx.Rollback() // does nothing after a commit
 	if err := f(tx); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return &txError{atCommit: true, err: fmt.Errorf("participant: committing: %w", err)}
+		return &txError{atCommit: true, err: fmt.Errorf("participant: commit: %w", err)}
 	}
 	return nil
 }

@@ -8,23 +8,25 @@ import (
 	"fmt"
 )
 
-// What stands in the column status where there is no answer.
+// Values of the column status without a response.
 const (
-	rowBegun     = 0 // by the transaction that reads it: none commits it
-	rowAbandoned = 1 // by a lookup: attempts up to that of the row are refused
+	rowBegun     = 0 // by the transaction that reads it; never committed
+	rowAbandoned = 1 // by a lookup; attempts up to that of the row are refused
 )
 
-// ErrAbandoned says that an attempt came after a lookup had been told that it was not done and never will be. It was not done; answer 409.
+// ErrAbandoned says that an attempt arrived after a lookup had returned that it was not done and
+// never will be. It was not done; respond with 409.
 var ErrAbandoned = errors.New("participant: attempt was abandoned")
 
-// row is what is kept of a key.
+// row is the record of a key.
 type row struct {
 	attempt  int
 	response Response
 }
 
-// enter takes the row of the key, which stays locked to the end of the transaction, and decides. Without an answer and an error the request
-// is to be done: the row says "begun", for [Guard.keep]. The error may be [ErrAbandoned].
+// enter locks the row of the key to the end of the transaction, and decides. Without a response and
+// an error the request is to be executed: the row is "begun", for [Guard.record]. The error may be
+// [ErrAbandoned].
 func (g *Guard) enter(ctx context.Context, tx *sql.Tx, key Key) (*Response, error) {
 	r, err := g.lock(ctx, tx, key, rowBegun)
 	if err != nil {
@@ -41,10 +43,13 @@ func (g *Guard) enter(ctx context.Context, tx *sql.Tx, key Key) (*Response, erro
 	return &r.response, nil
 }
 
-// lock makes the row with that status, or waits for the transaction that has it; then it returns what stands there.
+// lock inserts the row with that status, or waits for the transaction that has locked it; then it
+// returns the row.
 func (g *Guard) lock(ctx context.Context, tx *sql.Tx, key Key, status int) (row, error) {
-	for range 3 { // a row that is forgotten between the two statements is gone
-		if _, err := tx.ExecContext(ctx, g.Dialect.upsert(g.responseTable()), key.Value, key.Attempt, status, g.now().UnixMilli()); err != nil {
+	for range 3 { // Forget may delete the row between the two statements
+		_, err := tx.ExecContext(ctx, g.Dialect.upsert(g.responseTable()),
+			key.Value, key.Attempt, status, g.now().UnixMilli())
+		if err != nil {
 			return row{}, beforeCommit("participant: key %s: %w", key.Value, err)
 		}
 		r, ok, err := g.read(ctx, tx, key.Value, g.Dialect.forUpdate())
@@ -52,7 +57,7 @@ func (g *Guard) lock(ctx context.Context, tx *sql.Tx, key Key, status int) (row,
 			return r, err
 		}
 	}
-	return row{}, beforeCommit("participant: key %s: its row does not stay", key.Value)
+	return row{}, beforeCommit("participant: key %s: its row is deleted again and again", key.Value)
 }
 
 func (g *Guard) read(ctx context.Context, tx *sql.Tx, key, locking string) (row, bool, error) {
@@ -72,29 +77,32 @@ func (g *Guard) read(ctx context.Context, tx *sql.Tx, key, locking string) (row,
 	return r, true, nil
 }
 
-// set makes a row that is locked say that status, without an answer, from that attempt.
+// set gives a locked row that status and attempt, without a response.
 func (g *Guard) set(ctx context.Context, tx *sql.Tx, key Key, status int) error {
-	_, err := tx.ExecContext(ctx, g.Dialect.bind("UPDATE "+g.responseTable()+" SET attempt = ?, status = ?, header = NULL, body = NULL, created = ? WHERE request_key = ?"),
-		key.Attempt, status, g.now().UnixMilli(), key.Value)
+	update := g.Dialect.bind("UPDATE " + g.responseTable() +
+		" SET attempt = ?, status = ?, header = NULL, body = NULL, created = ? WHERE request_key = ?")
+	_, err := tx.ExecContext(ctx, update, key.Attempt, status, g.now().UnixMilli(), key.Value)
 	if err != nil {
 		return beforeCommit("participant: key %s: %w", key.Value, err)
 	}
 	return nil
 }
 
-// keep puts the answer into the row that the transaction has begun.
-func (g *Guard) keep(ctx context.Context, tx *sql.Tx, key string, a Response) error {
-	if most := g.responseBytesMax(); int64(len(a.Body)) > most {
-		return fmt.Errorf("participant: key %s: the answer's body of %d bytes is longer than %d", key, len(a.Body), most)
+// record writes the response into the row that the transaction has begun.
+func (g *Guard) record(ctx context.Context, tx *sql.Tx, key string, a Response) error {
+	if bytesMax := g.responseBytesMax(); int64(len(a.Body)) > bytesMax {
+		return fmt.Errorf("participant: key %s: the response's body of %d bytes is longer than %d",
+			key, len(a.Body), bytesMax)
 	}
-	kept := a.Header.Clone()
-	kept.Del("Set-Cookie") // belongs to the one who was asked, and is a secret
-	header, err := json.Marshal(kept)
+	recorded := a.Header.Clone()
+	recorded.Del("Set-Cookie") // a secret of the first client
+	header, err := json.Marshal(recorded)
 	if err != nil {
 		return fmt.Errorf("participant: key %s: %w", key, err)
 	}
-	r, err := tx.ExecContext(ctx, g.Dialect.bind("UPDATE "+g.responseTable()+" SET status = ?, header = ?, body = ? WHERE request_key = ? AND status = 0"),
-		a.Status, header, a.Body, key)
+	update := g.Dialect.bind("UPDATE " + g.responseTable() +
+		" SET status = ?, header = ?, body = ? WHERE request_key = ? AND status = 0")
+	r, err := tx.ExecContext(ctx, update, a.Status, header, a.Body, key)
 	var n int64
 	if err == nil {
 		n, err = r.RowsAffected()
@@ -103,7 +111,8 @@ func (g *Guard) keep(ctx context.Context, tx *sql.Tx, key string, a Response) er
 		return beforeCommit("participant: key %s: %w", key, err)
 	}
 	if n != 1 {
-		// MySQL rolls back at a deadlock and goes on without a transaction: an effect that passed over the error ends here.
+		// MySQL rolls back at a deadlock and goes on without a transaction; an effect that ignored
+		// the error ends here.
 		return fmt.Errorf("participant: key %s: the transaction ended before its effect did", key)
 	}
 	return nil

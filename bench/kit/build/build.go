@@ -47,7 +47,8 @@ func Coordinator(t testing.TB) string {
 	return program(t, "SLUICE_DTM", "sluice-dtm", "cmd/sluice-dtm", ".")
 }
 
-// program returns the program that the environment names, or builds it from the package seen from folder.
+// program returns the program that the environment names, or builds it from the package seen from
+// folder.
 func program(t testing.TB, variable, name, folder, pkg string, flags ...string) string {
 	t.Helper()
 	if path := os.Getenv(variable); path != "" {

@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
-// The test binary plays the parent that is killed: it starts a sleeper, prints the sleeper's id and waits to be killed.
+// The test binary plays the parent that is killed: it starts a sleeper, prints the sleeper's id and
+// waits to be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("CHILD_TEST_PARENT") == "1" {
 		p, err := child.Start(exec.Command("sleep", "600"))

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// Find looks a program up, also where servers usually are and where not every user's PATH leads. Of several versions of PostgreSQL it
-// takes the last. The error is that of [exec.LookPath].
+// Find looks a program up, also where servers usually are and where not every user's PATH leads. Of
+// several versions of PostgreSQL it takes the last. The error is that of [exec.LookPath].
 func Find(program string) (string, error) {
 	path, err := exec.LookPath(program)
 	if err == nil {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Output keeps what a child writes, both streams or one. The zero value keeps all of it. It is safe for concurrent use, also
-// while the child writes.
+// Output keeps what a child writes, both streams or one. The zero value keeps all of it. It is safe
+// for concurrent use, also while the child writes.
 type Output struct {
 	BytesMax int // of the beginning, beyond which nothing is kept; 0: no limit. Set before the first Write
 

@@ -21,7 +21,8 @@ type Options struct {
 	Args []string // further flags of sluice-dtm
 }
 
-// Coordinator is one sluice-dtm process. Its methods are for the goroutine of the test; the test's end stops it.
+// Coordinator is one sluice-dtm process. Its methods are for the goroutine of the test; the test's
+// end stops it.
 type Coordinator struct {
 	*server.Server
 	URL string // http://127.0.0.1:port, the same after a restart
@@ -47,5 +48,6 @@ func Start(t testing.TB, o Options) *Coordinator {
 	return &Coordinator{Server: s, URL: "http://" + s.Addr()}
 }
 
-// Stop ends the process by SIGTERM and fails the test when it does not exit with 0 within ten seconds.
+// Stop ends the process by SIGTERM and fails the test when it does not exit with 0 within ten
+// seconds.
 func (c *Coordinator) Stop() { c.Server.Stop(stopLimit) }

@@ -1,8 +1,3 @@
-// Package freeport finds loopback addresses for servers that must come back on the same port after a restart.
-//
-// A port that the kernel hands out (":0") lies in the range from which it also takes the source ports of outgoing connections
-// (32768 and up on Linux), so that while the server is away somebody's connection may sit on its port. The ports here lie
-// below that range and are drawn at random, so that processes that look at the same time rarely meet.
 package freeport
 
 import (
@@ -22,7 +17,8 @@ const (
 // given are the addresses that this process was given: it may not listen on all of them yet.
 var given sync.Map
 
-// Pick returns an address 127.0.0.1:PORT that nobody listens on at this moment, and never the same one twice.
+// Pick returns an address 127.0.0.1:PORT that nobody listens on at this moment, and never the same
+// one twice.
 func Pick() (string, error) {
 	var err error
 	for range tries {

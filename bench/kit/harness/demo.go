@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/child"
 )
 
-// demoStopLimit is how long a demo may take to stop: seconds, not the half minute that a gateway may drain.
+// demoStopLimit is how long a demo may take to stop: seconds, not the half minute that a gateway
+// may drain.
 const demoStopLimit = 15 * time.Second
 
 // Demo is a running `sluice demo`.
@@ -23,7 +24,8 @@ type Demo struct {
 // Try is one line that the demo prints, with the comment above it.
 type Try struct{ Shows, Line string }
 
-// StartDemo runs the demo on a free port with its data in dir and returns when it has printed ready.
+// StartDemo runs the demo on a free port with its data in dir and returns when it has printed
+// ready.
 func StartDemo(t testing.TB, dir string) *Demo {
 	t.Helper()
 	d := new(Demo)
@@ -49,7 +51,8 @@ func (d *Demo) Tries() []Try {
 	return tries
 }
 
-// StopByCtrlC ends the demo as a user does and fails the test unless it exits with 0 within seconds.
+// StopByCtrlC ends the demo as a user does and fails the test unless it exits with 0 within
+// seconds.
 func (d *Demo) StopByCtrlC(t testing.TB) {
 	t.Helper()
 	d.Signal(os.Interrupt)

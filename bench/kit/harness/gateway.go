@@ -21,9 +21,10 @@ type Gateway struct {
 	addresses *strings.Replacer
 }
 
-// StartGateway writes the configuration into a folder of its own, runs a gateway with it and returns when it is ready. In the text
-// @http@, @admin@ and @branches@ stand for addresses of this gateway, host:port; they stay the same over restarts. The folder stays too, so
-// that a relative store dir is found again.
+// StartGateway writes the configuration into a folder of its own, runs a gateway with it and
+// returns when it is ready. In the text @http@, @admin@ and @branches@ stand for addresses of this
+// gateway, host:port; they stay the same over restarts. The folder stays too, so that a relative
+// store dir is found again.
 func StartGateway(t testing.TB, configText string) *Gateway {
 	t.Helper()
 	http, admin, branches := Address(t), Address(t), Address(t)
@@ -54,7 +55,8 @@ func (g *Gateway) Configure(t testing.TB, configText string) {
 	}
 }
 
-// Restart runs the gateway again, which has ended, with the same configuration, addresses and folder.
+// Restart runs the gateway again, which has ended, with the same configuration, addresses and
+// folder.
 func (g *Gateway) Restart() {
 	g.t.Helper()
 	g.start()

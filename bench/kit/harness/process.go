@@ -30,7 +30,8 @@ type Process struct {
 	child   *child.Process
 }
 
-// startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are the process' output where it sets none.
+// startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are
+// the process' output where it sets none.
 func startProcess(t testing.TB, name string, command func() *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, command: command}
@@ -94,7 +95,8 @@ func (p *Process) Stop() {
 	}
 }
 
-// ExitCode waits for the end and returns the exit code, -1 after a signal; no end within the limit fails the test.
+// ExitCode waits for the end and returns the exit code, -1 after a signal; no end within the limit
+// fails the test.
 func (p *Process) ExitCode(limit time.Duration) int {
 	p.t.Helper()
 	select {
@@ -136,7 +138,8 @@ func Address(t testing.TB) string {
 	return address
 }
 
-// Until polls a condition until it holds; if that takes longer than the limit, the test fails with what was waited for.
+// Until polls a condition until it holds; if that takes longer than the limit, the test fails with
+// what was waited for.
 func Until(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !holds(); time.Sleep(10 * time.Millisecond) {

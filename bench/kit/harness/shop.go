@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/shop"
 )
 
-// Shop is the sample shop, running in the test's own process: it outlives the gateways and coordinators that are killed.
+// Shop is the sample shop, running in the test's own process: it outlives the gateways and
+// coordinators that are killed.
 type Shop struct{ *shop.Shop }
 
 // StartShop runs a shop with its ledgers in dir, on free ports.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Case is one raw exchange and what may come of it. Scripts and patterns are described at their types.
+// Case is one raw exchange and what may come of it. Scripts and patterns are described at their
+// types.
 type Case struct {
 	Name    string `json:"name"`
 	Cat     string `json:"cat"`
@@ -36,7 +37,8 @@ type Case struct {
 	RespNot   []Pattern `json:"resp_not"`    // bytes at the client
 
 	UpstreamResp Script `json:"upstream_resp"` // the service's response; an echo when empty
-	UpstreamMode string `json:"upstream_mode"` // close: after the response; early: response before the body; drop: close without a response
+	// close: after the response; early: response before the body; drop: close without a response
+	UpstreamMode string `json:"upstream_mode"`
 
 	HalfClose      bool `json:"half_close"`      // the client closes its side after the last byte
 	Incomplete     bool `json:"incomplete"`      // the request breaks off and must not arrive complete
@@ -45,10 +47,11 @@ type Case struct {
 	TEListOK       bool `json:"te_list_ok"`      // a list of codings that ends in chunked may be forwarded
 
 	// What only cases-more.json says.
-	Statuses []string  `json:"statuses"` // of all final responses in order, each with alternatives: "400|431"
-	Closes   bool      `json:"closes"`   // the gateway closes the connection after the last response
-	Problem  bool      `json:"problem"`  // the last response is a problem body, says Connection: close and the connection is closed
-	UpHas    []Pattern `json:"up_has"`   // some head at the service
+	Statuses []string `json:"statuses"` // of all final responses in order, each with alternatives: "400|431"
+	Closes   bool     `json:"closes"`   // the gateway closes the connection after the last response
+	// the last response is a problem body, says Connection: close and the connection is closed
+	Problem  bool      `json:"problem"`
+	UpHas    []Pattern `json:"up_has"` // some head at the service
 	UpRawHas []Pattern `json:"up_raw_has"`
 	UpRawNot []Pattern `json:"up_raw_not"` // all bytes at the service, trailers and tunnels included
 	RespHas  []Pattern `json:"resp_has"`
@@ -85,7 +88,8 @@ func Load(path string) ([]Case, error) {
 	return cases, nil
 }
 
-// Pattern is a regular expression over bytes; its dot takes in line ends, ^ is the beginning of the text.
+// Pattern is a regular expression over bytes; its dot takes in line ends, ^ is the beginning of the
+// text.
 type Pattern struct{ *regexp.Regexp }
 
 func (p *Pattern) UnmarshalJSON(b []byte) error {
@@ -97,8 +101,9 @@ func (p *Pattern) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Script is what one side writes: bytes with pauses between them. In JSON it is a text with the escapes \r \n \t \xHH \\ and the
-// macros {{REP:text*n}}, {{REPH:name*n}} (n fields name0, name1, …) and {{PAUSE:ms}}.
+// Script is what one side writes: bytes with pauses between them. In JSON it is a text with the
+// escapes \r \n \t \xHH \\ and the macros {{REP:text*n}}, {{REPH:name*n}} (n fields name0, name1,
+// …) and {{PAUSE:ms}}.
 type Script []Part
 
 // Part is a stretch of bytes and how long the writer rests after it.

@@ -113,7 +113,8 @@ func (j *judgement) smuggled() finding {
 		}
 	}
 	if n := len(j.o.upstream.requests); n > j.requestsSent() && j.c.Policy == "" {
-		return finding{"FAIL-SMUGGLE", fmt.Sprintf("the service got %d requests instead of %d: %q", n, j.requestsSent(), j.o.upstream.requests)}
+		return finding{"FAIL-SMUGGLE", fmt.Sprintf("the service got %d requests instead of %d: %q", n,
+			j.requestsSent(), j.o.upstream.requests)}
 	}
 	return finding{}
 }
@@ -233,7 +234,8 @@ func (j *judgement) expected() finding {
 		return j.forwarded()
 	}
 	if j.c.Expect == "reject-400" && !refused {
-		return finding{"FAIL-FORWARDED", fmt.Sprintf("responses %d, the service got %q", statuses(j.finals), j.o.upstream.requests)}
+		return finding{"FAIL-FORWARDED", fmt.Sprintf("responses %d, the service got %q", statuses(j.finals),
+			j.o.upstream.requests)}
 	}
 	if refused && len(j.finals) == 0 && !j.o.closed {
 		return finding{hang, "no response, no close, nothing complete at the service"}
@@ -254,12 +256,14 @@ func (j *judgement) denied() finding {
 	return finding{}
 }
 
-// refused: a response of a service that cannot be passed on gives a 5xx or a close; any other case is refused when nothing arrived.
+// refused: a response of a service that cannot be passed on gives a 5xx or a close; any other case
+// is refused when nothing arrived.
 func (j *judgement) refused() bool {
 	if j.c.Cat == "response" {
 		return len(j.finals) == 0 || j.finals[0].status >= 500
 	}
-	return len(j.o.upstream.requests) == 0 && (len(j.finals) == 0 || j.finals[0].status == 0 || j.finals[0].status >= 300)
+	return len(j.o.upstream.requests) == 0 && (len(j.finals) == 0 || j.finals[0].status == 0 ||
+		j.finals[0].status >= 300)
 }
 
 func (j *judgement) forwarded() finding {
@@ -269,10 +273,12 @@ func (j *judgement) forwarded() finding {
 	}
 	got := j.o.upstream.requests
 	if len(j.finals) == 0 || j.finals[0].status != want {
-		return finding{"FAIL-REJECTED", fmt.Sprintf("responses %d instead of %d, the service got %q", statuses(j.finals), want, got)}
+		return finding{"FAIL-REJECTED", fmt.Sprintf("responses %d instead of %d, the service got %q",
+			statuses(j.finals), want, got)}
 	}
 	if len(got) != j.requestsSent() || j.c.Cat != "response" && len(j.finals) < j.requestsSent() {
-		return finding{"FAIL-COUNT", fmt.Sprintf("%d requests and %d responses instead of %d", len(got), len(j.finals), j.requestsSent())}
+		return finding{"FAIL-COUNT", fmt.Sprintf("%d requests and %d responses instead of %d", len(got),
+			len(j.finals), j.requestsSent())}
 	}
 	if body := j.o.upstream.bodies[0]; j.c.WantBody != nil && string(body) != *j.c.WantBody {
 		return finding{"FAIL-BODY", fmt.Sprintf("the service got the body %.80q", body)}
@@ -315,7 +321,8 @@ func (j *judgement) wanted() finding {
 	return finding{}
 }
 
-// problemFault says what the last response lacks of a refusal before routing: RFC 9457, and a close that was announced.
+// problemFault says what the last response lacks of a refusal before routing: RFC 9457, and a close
+// that was announced.
 func (j *judgement) problemFault() string {
 	if len(j.finals) == 0 {
 		return "closed without a response"
@@ -330,7 +337,8 @@ func (j *judgement) problemFault() string {
 		return fmt.Sprintf("the refusal is of type %q", a.field("Content-Type"))
 	case a.field("Connection") != "close":
 		return "the refusal does not say Connection: close"
-	case json.Unmarshal(a.body, &body) != nil || body.Status != a.status || body.Reason == "" || body.Reason != a.field("Sluice-Reason"):
+	case json.Unmarshal(a.body, &body) != nil || body.Status != a.status || body.Reason == "" ||
+		body.Reason != a.field("Sluice-Reason"):
 		return fmt.Sprintf("the body of the refusal is %.200q, Sluice-Reason %q", a.body, a.field("Sluice-Reason"))
 	}
 	return ""
@@ -348,8 +356,8 @@ func statuses(all []response) []int {
 	return got
 }
 
-// resolved reads a target as the most obliging of servers: escapes decoded once, backslashes as slashes, parameters dropped, dot segments
-// resolved.
+// resolved reads a target as the most obliging of servers: escapes decoded once, backslashes as
+// slashes, parameters dropped, dot segments resolved.
 func resolved(target string) string {
 	if _, rest, absolute := strings.Cut(target, "://"); absolute {
 		if i := strings.IndexByte(rest, '/'); i >= 0 {

@@ -96,7 +96,8 @@ func carry(client net.Conn, service string) {
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	ok := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	refusal := "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: 39\r\nConnection: close\r\n" +
+	refusal := "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n" +
+		"Content-Length: 39\r\nConnection: close\r\n" +
 		"Sluice-Reason: bad-request\r\n\r\n{\"status\":400, \"reason\": \"bad-request\"}"
 	get := Case{Expect: "forward-ok", Methods: []string{"GET"}}
 	refuse := Case{Expect: "reject-400", Methods: []string{"GET"}}
@@ -111,7 +112,8 @@ func TestJudge(t *testing.T) {
 		want string
 	}{
 		{"answered", get, observation{client: []byte(ok), upstream: seen("GET /g")}, pass},
-		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok), upstream: seen("GET /g")}, pass},
+		{"answered after an interim answer", get, observation{client: []byte("HTTP/1.1 103 x\r\n\r\n" + ok),
+			upstream: seen("GET /g")}, pass},
 		{"sent twice", get, observation{client: []byte(ok), upstream: seen("GET /g", "GET /g")}, "FAIL-SMUGGLE"},
 		{"answered by nobody", get, observation{client: []byte(ok)}, "FAIL-COUNT"},
 		{"refused", get, observation{client: []byte(refusal)}, "FAIL-REJECTED"},
@@ -136,7 +138,8 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s) != 2 || string(s[0].Bytes) != "a\r\n\x00\\x\nx\n" || s[0].Pause.Milliseconds() != 5 || string(s[1].Bytes) != "N0: v\r\nN1: v\r\n" {
+	if len(s) != 2 || string(s[0].Bytes) != "a\r\n\x00\\x\nx\n" || s[0].Pause.Milliseconds() != 5 ||
+		string(s[1].Bytes) != "N0: v\r\nN1: v\r\n" {
 		t.Errorf("parsed as %q", s)
 	}
 	for _, text := range []string{`\x0`, `\xzz`, "{{REP:a*2", "{{REP:a*b}}", "{{WHAT:1}}"} {
@@ -157,7 +160,8 @@ func TestReaders(t *testing.T) {
 		{"several lengths", "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 24\r\n\r\n" + inside,
 			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "bare CR", "folded names"}},
 		{"a bare CR", "POST / HTTP/1.1\r\nX: y\rContent-Length: 24\r\n\r\n" + inside,
-			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length", "folded names"}},
+			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length",
+				"folded names"}},
 		{"a folded name", "POST / HTTP/1.1\r\nContent_Length: 24\r\n\r\n" + inside,
 			[]string{"strict", "lenient Transfer-Encoding", "first Content-Length", "last Content-Length", "bare CR"}},
 	} {

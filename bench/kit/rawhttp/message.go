@@ -12,10 +12,12 @@ type field struct{ name, value string }
 // lower returns the value as codings and lengths are compared.
 func (f field) lower() string { return strings.ToLower(strings.Trim(f.value, " \t")) }
 
-// head is the part of a message before its empty line: start line and fields, each with its line end.
+// head is the part of a message before its empty line: start line and fields, each with its line
+// end.
 type head string
 
-// cutHead splits off a head, which ends at the first empty line, written with or without CR. ok is false while there is none.
+// cutHead splits off a head, which ends at the first empty line, written with or without CR. ok is
+// false while there is none.
 func cutHead(b []byte) (h head, rest []byte, ok bool) {
 	crlf, lf := bytes.Index(b, []byte("\r\n\r\n")), bytes.Index(b, []byte("\n\n"))
 	switch {
@@ -87,7 +89,8 @@ const (
 	doubtful // its end cannot be told for certain
 )
 
-// strictBody frames what follows the head of a request by RFC 9112 §6.3; used is how much of rest belongs to the message.
+// strictBody frames what follows the head of a request by RFC 9112 §6.3; used is how much of rest
+// belongs to the message.
 func strictBody(h head, rest []byte) (body []byte, used int, s state) {
 	f := h.framing()
 	switch {

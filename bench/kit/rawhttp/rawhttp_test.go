@@ -52,7 +52,8 @@ func check(t *testing.T, cases []rawhttp.Case, results []rawhttp.Result) (strict
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			if !r.Passed() {
-				t.Errorf("%s: %s; responses %d, the service got %q (%s)", r.Verdict, r.Detail, r.Statuses, r.Requests, c.Ref)
+				t.Errorf("%s: %s; responses %d, the service got %q (%s)", r.Verdict, r.Detail, r.Statuses, r.Requests,
+					c.Ref)
 			} else if !r.Strict {
 				t.Logf("not strict: %s (%s)", r.Detail, c.Ref)
 			}
@@ -61,8 +62,9 @@ func check(t *testing.T, cases []rawhttp.Case, results []rawhttp.Result) (strict
 	return strict
 }
 
-// run fires all cases on several gateways at once; most of a case's time is waiting for what must not come. Where something did
-// not come in time, the case is fired again alone: the machine may have been busy.
+// run fires all cases on several gateways at once; most of a case's time is waiting for what must
+// not come. Where something did not come in time, the case is fired again alone: the machine may
+// have been busy.
 func run(t *testing.T, cases []rawhttp.Case) []rawhttp.Result {
 	t.Helper()
 	results := make([]rawhttp.Result, len(cases))
@@ -97,8 +99,8 @@ func run(t *testing.T, cases []rawhttp.Case) []rawhttp.Result {
 	return results
 }
 
-// startRunner runs a gateway and the service behind it. Its time for a header is beyond the time after which a case counts as hanging,
-// so that a hanging gateway is not saved by it.
+// startRunner runs a gateway and the service behind it. Its time for a header is beyond the time
+// after which a case counts as hanging, so that a hanging gateway is not saved by it.
 func startRunner(t *testing.T) *rawhttp.Runner {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

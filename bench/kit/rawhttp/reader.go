@@ -27,7 +27,8 @@ var readers = []reader{
 // requestsMax bounds how many requests are read from one connection.
 const requestsMax = 50
 
-// requests returns "METHOD target" of every request that the reader finds in the bytes of a connection.
+// requests returns "METHOD target" of every request that the reader finds in the bytes of a
+// connection.
 func (r reader) requests(b []byte) []string {
 	var found []string
 	for len(found) < requestsMax {
@@ -52,7 +53,8 @@ func (r reader) requests(b []byte) []string {
 	return found
 }
 
-// skipBody returns how many bytes the reader takes for the body; false when it waits for more, or gives up.
+// skipBody returns how many bytes the reader takes for the body; false when it waits for more, or
+// gives up.
 func (r reader) skipBody(h head, rest []byte) (int, bool) {
 	lengths, chunked := r.framing(h)
 	if chunked && !(r.lengthFirst && len(lengths) > 0) {

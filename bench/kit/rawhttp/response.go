@@ -16,8 +16,8 @@ type response struct {
 // final says whether the response ends an exchange: 101 does, other 1xx do not.
 func (r response) final() bool { return r.status < 100 || r.status >= 200 || r.status == 101 }
 
-// responses reads the responses to requests with these methods; the last method stands for all further ones. closed says that no
-// more bytes come.
+// responses reads the responses to requests with these methods; the last method stands for all
+// further ones. closed says that no more bytes come.
 func responses(b []byte, methods []string, closed bool) []response {
 	var all []response
 	responded := 0

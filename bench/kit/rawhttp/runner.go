@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// hangLimit is how long an answer or a close is waited for. It is short because a gateway that will not answer should not keep its
-	// client; on a busy machine it may be too short, so the results say whether it was reached and the case can be run again.
+	// hangLimit is how long an answer or a close is waited for. It is short because a gateway that
+	// will not answer should not keep its client; on a busy machine it may be too short, so the
+	// results say whether it was reached and the case can be run again.
 	hangLimit = 1500 * time.Millisecond
 	// ioLimit ends what cannot go on: writing to nobody, a probe without a response.
 	ioLimit = 20 * time.Second
@@ -125,7 +126,8 @@ func (r *received) isWhole(c *Case) bool {
 	return len(finals(all)) >= len(c.Methods) && all[len(all)-1].complete
 }
 
-// probe asks for a path that nobody else asks for, on a new connection, and says what is wrong with the response.
+// probe asks for a path that nobody else asks for, on a new connection, and says what is wrong with
+// the response.
 func (l *Runner) probe() string {
 	var fault string
 	for range 2 { // the second time when the service's connections had to be made anew

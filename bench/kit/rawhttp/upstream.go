@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// doubtRest is how long the service waits for what follows a message whose end it cannot tell, before it refuses it.
+	// doubtRest is how long the service waits for what follows a message whose end it cannot tell,
+	// before it refuses it.
 	doubtRest   = 150 * time.Millisecond
 	streamBytes = 4 << 20 // kept of a connection
 )
@@ -92,8 +93,8 @@ func (s *serving) receive() bool {
 	return err == nil
 }
 
-// message answers the next message if it is there. goOn is false when the connection is to be closed, more when there may be
-// another message in what was read.
+// message answers the next message if it is there. goOn is false when the connection is to be
+// closed, more when there may be another message in what was read.
 func (s *serving) message() (goOn, more bool) {
 	h, rest, ok := cutHead(s.unread)
 	if !ok {
@@ -165,7 +166,8 @@ func (u *upstream) note(request string, body []byte) {
 	u.seen.bodies = append(u.seen.bodies, append([]byte(nil), body...))
 }
 
-// write writes the script. What the other side no longer wants is not an error: it may have answered and closed.
+// write writes the script. What the other side no longer wants is not an error: it may have
+// answered and closed.
 func (s Script) write(c net.Conn) {
 	for _, p := range s {
 		_ = c.SetWriteDeadline(time.Now().Add(ioLimit))

@@ -20,7 +20,8 @@ type Options struct {
 	// Command returns the command line for an address, host:port. It is called at every start.
 	Command func(addr string) (*exec.Cmd, error)
 
-	// Ready reports whether the server serves. It must not take another server, that came first on the port, for this one.
+	// Ready reports whether the server serves. It must not take another server, that came first on
+	// the port, for this one.
 	Ready func(s *Server) bool
 
 	Limit time.Duration // how long a start may take; a busy machine is slow
@@ -103,7 +104,8 @@ func (s *Server) Stop(limit time.Duration) {
 	s.process = nil
 }
 
-// Restart starts the server again on the same address, killing it first if it still runs; it is ready when Restart returns.
+// Restart starts the server again on the same address, killing it first if it still runs; it is
+// ready when Restart returns.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -118,8 +120,8 @@ func (s *Server) Restart() {
 	s.t.Fatalf("server: %v", err)
 }
 
-// Pause stops the server's process (SIGSTOP): it keeps its connections and serves nothing. SIGKILL at the test's end works on
-// it too.
+// Pause stops the server's process (SIGSTOP): it keeps its connections and serves nothing. SIGKILL
+// at the test's end works on it too.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume continues a paused server.
@@ -133,7 +135,8 @@ func (s *Server) signal(sig os.Signal) {
 	s.process.Signal(sig)
 }
 
-// Find returns the path of a server's program, as [child.Find] does. A program that is not there fails the test.
+// Find returns the path of a server's program, as [child.Find] does. A program that is not there
+// fails the test.
 func Find(t testing.TB, program string) string {
 	t.Helper()
 	path, err := child.Find(program)

@@ -22,7 +22,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/server"
 )
 
-// startLimit is how long a server may take until it answers; a busy machine is slow, and after a kill there is a log to read.
+// startLimit is how long a server may take until it answers; a busy machine is slow, and after a
+// kill there is a log to read.
 const startLimit = 60 * time.Second
 
 // Server is a running database server. Its methods but Open are for the goroutine of the test.
@@ -47,14 +48,19 @@ type brand struct {
 var mariadb = brand{
 	name: "MariaDB", program: "mariadbd", user: "mysql",
 	create: func(dir string) []string {
-		// A tmpdir of its own: a server that starts clears away the temporary tables that it finds, also those of another one that runs.
-		return []string{"mariadb-install-db", "--no-defaults", "--datadir=" + dir, "--auth-root-authentication-method=normal", "--skip-test-db",
+		// A tmpdir of its own: a server that starts clears away the temporary tables that it finds,
+		// also those of another one that runs.
+		return []string{"mariadb-install-db", "--no-defaults", "--datadir=" + dir,
+			"--auth-root-authentication-method=normal", "--skip-test-db",
 			"--innodb-log-file-size=16M", "--tmpdir=" + filepath.Dir(dir)}
 	},
 	serve: func(dir, port string) []string {
-		// Commits reach the operating system, which outlives a killed server; the disk would only make the tests slow.
-		return []string{"--no-defaults", "--datadir=" + dir, "--bind-address=127.0.0.1", "--port=" + port, "--socket=" + filepath.Join(dir, "s"),
-			"--pid-file=" + filepath.Join(dir, "pid"), "--tmpdir=" + filepath.Dir(dir), "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M",
+		// Commits reach the operating system, which outlives a killed server; the disk would only
+		// make the tests slow.
+		return []string{"--no-defaults", "--datadir=" + dir, "--bind-address=127.0.0.1", "--port=" + port,
+			"--socket=" + filepath.Join(dir, "s"),
+			"--pid-file=" + filepath.Join(dir, "pid"), "--tmpdir=" + filepath.Dir(dir), "--skip-name-resolve",
+			"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M",
 			"--innodb-log-file-size=16M", "--performance-schema=OFF", "--max-connections=300"}
 	},
 	driver: "mysql",
@@ -65,10 +71,12 @@ var mariadb = brand{
 var postgres = brand{
 	name: "PostgreSQL", program: "postgres", user: "postgres",
 	create: func(dir string) []string {
-		return []string{"initdb", "--pgdata=" + dir, "--auth=trust", "--username=root", "--no-sync", "--encoding=UTF8", "--locale=C"}
+		return []string{"initdb", "--pgdata=" + dir, "--auth=trust", "--username=root", "--no-sync",
+			"--encoding=UTF8", "--locale=C"}
 	},
 	serve: func(dir, port string) []string {
-		return []string{"-D", dir, "-h", "127.0.0.1", "-p", port, "-k", "", "-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=300"}
+		return []string{"-D", dir, "-h", "127.0.0.1", "-p", port, "-k", "", "-c", "fsync=off", "-c",
+			"shared_buffers=32MB", "-c", "max_connections=300"}
 	},
 	driver: "pgx",
 	dsn: func(addr, database string) string {
@@ -135,8 +143,8 @@ func ids(name string) (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// command is a program of the server, run as its user where this is root. setpriv keeps the death with the parent, which the kernel forgets
-// at a change of user.
+// command is a program of the server, run as its user where this is root. setpriv keeps the death
+// with the parent, which the kernel forgets at a change of user.
 func (s *Server) command(args []string) (*exec.Cmd, error) {
 	path, err := child.Find(args[0])
 	if err != nil {
@@ -144,7 +152,8 @@ func (s *Server) command(args []string) (*exec.Cmd, error) {
 	}
 	args = slices.Concat([]string{path}, args[1:])
 	if os.Getuid() == 0 {
-		args = slices.Concat([]string{"setpriv", "--reuid", s.brand.user, "--regid", s.brand.user, "--clear-groups", "--pdeathsig", "KILL"}, args)
+		args = slices.Concat([]string{"setpriv", "--reuid", s.brand.user, "--regid", s.brand.user, "--clear-groups",
+			"--pdeathsig", "KILL"}, args)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = filepath.Dir(s.dir)

@@ -9,7 +9,8 @@ import (
 // What is committed is there after a kill; two databases of a server do not see each other.
 func TestServers(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(testing.TB) *sqltest.Server{"mariadb": sqltest.MariaDB, "postgres": sqltest.Postgres} {
+	for name, start := range map[string]func(testing.TB) *sqltest.Server{"mariadb": sqltest.MariaDB,
+		"postgres": sqltest.Postgres} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)

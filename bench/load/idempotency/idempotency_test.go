@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/pagetest"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
@@ -36,15 +37,18 @@ func sampleReport() *Report {
 	store := func(name string, connections int, plain, keyed, replay float64) StoreResult {
 		figures := map[measure.Load]*measure.Figure{}
 		for load, cpu := range map[measure.Load]float64{loadPlain: plain, loadKeyed: keyed, loadReplay: replay} {
-			figures[load] = &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu, Requests: 100}
+			figures[load] = &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu,
+				Requests: 100}
 		}
-		return StoreResult{Result: measure.Result{Name: name, Figures: figures}, Connections: connections, Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
+		return StoreResult{Result: measure.Result{Name: name, Figures: figures}, Connections: connections,
+			Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
 	}
 	fsyncs := 50.0
 	r := &Report{
 		FileSystem: "ext4", Fsyncs: &fsyncs,
 		Stores: []StoreResult{
-			store(memoryStore, 64, 20, 25, 10), store(embeddedStore, 256, 20, 50, 30), store(redisStore, 64, 20, 27, 14),
+			store(memoryStore, 64, 20, 25, 10), store(embeddedStore, 256, 20, 50, 30),
+			store(redisStore, 64, 20, 27, 14),
 			{Result: measure.Result{Name: "another", Missing: "not available: <not here>"}, Connections: 1},
 		},
 		Live: &Live{Records: recordsLive, After: Memory{Proportional: 250e6}},
@@ -124,11 +128,7 @@ func TestHTML(t *testing.T) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, never := range []string{"NaN", "Inf", "http://", "https://", "<script", "ZgotmplZ"} {
-		if strings.Contains(text, never) {
-			t.Errorf("%q is in the page", never)
-		}
-	}
+	pagetest.SelfContained(t, text)
 	if err := new(Report).WriteHTML(&out); err != nil {
 		t.Errorf("an empty report: %v", err)
 	}

@@ -19,7 +19,8 @@ var (
 	pages     = measure.Pages(templateFiles)
 )
 
-// The loads: a POST of 512 bytes, which the upstream answers alike whatever its path. The paths are those of the gateway's two routes.
+// The loads: a POST of 512 bytes, which the upstream answers alike whatever its path. The paths are
+// those of the gateway's two routes.
 var (
 	loadPlain  = measure.Load{Name: "POST without a key", Path: "/plain", Post: true}
 	loadKeyed  = measure.Load{Name: "keyed POST", Path: "/keyed", Post: true, Keys: measure.FreshKeys}
@@ -37,9 +38,11 @@ const (
 
 // Options says what bench idempotency measures and for how long.
 type Options struct {
-	Program     string         // this program: the gateway
-	Against     string         // another build of it, for CompareIdempotency
-	Dir         string         // where the embedded store's folder is made; empty: a folder for temporary files that is on a disk
+	Program string // this program: the gateway
+	Against string // another build of it, for Compare
+	// where the embedded store's folder is made; empty: a folder for temporary files that is on a
+	// disk
+	Dir         string
 	Duration    time.Duration  // of one slice
 	Rounds      int            // slices of each load on each store
 	Connections int            // of the closed loops; 0: 256 for the embedded store, else 64
@@ -61,7 +64,8 @@ const (
 	otherConnections    = 64
 )
 
-// check returns the first value out of range, by the name of its flag, and fills in what Quick says.
+// check returns the first value out of range, by the name of its flag, and fills in what Quick
+// says.
 func (o *Options) check() error {
 	if o.Connections < 0 || o.Connections > keyConnectionsMax {
 		return fmt.Errorf("idempotency: --connections is %d, want 0 to %d", o.Connections, keyConnectionsMax)
@@ -83,7 +87,8 @@ func (o *Options) general() measure.Options {
 		connections = otherConnections
 	}
 	return measure.Options{
-		Program: o.Program, Against: o.Against, Only: o.Only, Duration: o.Duration, Rounds: o.Rounds, Connections: connections, IdleConnections: 1, Rate: o.Rate,
+		Program: o.Program, Against: o.Against, Only: o.Only, Duration: o.Duration, Rounds: o.Rounds,
+		Connections: connections, IdleConnections: 1, Rate: o.Rate,
 		Progress: o.Progress, Terminal: o.Terminal,
 	}
 }
@@ -108,8 +113,10 @@ func (o *Options) stores() []measure.Contender {
 			s.connections = o.Connections
 		}
 		all = append(all, measure.Contender{
-			Name: s.name, Templates: templates, File: "idempotency.yaml", Loads: loads, Metrics: true, Connections: s.connections,
-			Settings: map[string]any{"Store": s.kind, "TTL": o.ttl(), "MaxRecords": max(10_000_000, 2*o.Records), "Redis": ""},
+			Name: s.name, Templates: templates, File: "idempotency.yaml", Loads: loads, Metrics: true,
+			Connections: s.connections,
+			Settings: map[string]any{"Store": s.kind, "TTL": o.ttl(), "MaxRecords": max(10_000_000, 2*o.Records),
+				"Redis": ""},
 		})
 	}
 	return all
@@ -135,7 +142,8 @@ type StoreResult struct {
 	Paced       *Paced `json:"paced,omitempty"`
 }
 
-// Paced is the CPU of a request with a fresh key and without any, in µs, at one and the same rate; medians over the rounds.
+// Paced is the CPU of a request with a fresh key and without any, in µs, at one and the same rate;
+// medians over the rounds.
 type Paced struct {
 	Rate  int     `json:"rate"`
 	Plain float64 `json:"plainMicros"`
@@ -176,8 +184,9 @@ const (
 	recordsLive  = 1_000_000
 	liveMost     = 300 // MB
 
-	// stepsOnDisk is how many fsyncs a keyed request waits for, one after the other: its claim's and its response's. With so many clients who wait
-	// for each, a disk lets no more through than clients × fsyncs a second / 2.
+	// stepsOnDisk is how many fsyncs a keyed request waits for, one after the other: its claim's
+	// and its response's. With so many clients who wait for each, a disk lets no more through than
+	// clients × fsyncs a second / 2.
 	stepsOnDisk = 2
 )
 
@@ -208,19 +217,24 @@ func (r *Report) relate() {
 func (r *Report) judge() {
 	add := func(m measure.Mark, figures ...*measure.Figure) { r.Marks = append(r.Marks, m.Judged(0, figures...)) }
 	keyed, plain := r.figure(embeddedStore, loadKeyed), r.figure(embeddedStore, loadPlain)
-	perCore := measure.Mark{What: "embedded store: keyed POSTs a second of the gateway's CPU", Limit: perCoreLeast, Unit: "/s", Least: true}
-	achieved := measure.Mark{What: "embedded store: keyed POSTs a second, as far as the disk lets them", Limit: r.diskLets(), Unit: "/s", Least: true}
+	perCore := measure.Mark{What: "embedded store: keyed POSTs a second of the gateway's CPU", Limit: perCoreLeast,
+		Unit: "/s", Least: true}
+	achieved := measure.Mark{What: "embedded store: keyed POSTs a second, as far as the disk lets them",
+		Limit: r.diskLets(), Unit: "/s", Least: true}
 	if keyed != nil {
 		perCore.Got, achieved.Got = perSecondOfCPU(keyed), &keyed.PerSecond
 	}
 	add(perCore, keyed)
 	add(achieved, keyed)
-	add(measure.Mark{What: "embedded store: CPU of a keyed POST against one without a key", Limit: keyedMost, Unit: " ×", Got: measure.Ratio(keyed, plain)}, keyed, plain)
+	add(measure.Mark{What: "embedded store: CPU of a keyed POST against one without a key", Limit: keyedMost,
+		Unit: " ×", Got: measure.Ratio(keyed, plain)}, keyed, plain)
 	keyed, plain = r.figure(redisStore, loadKeyed), r.figure(redisStore, loadPlain)
-	add(measure.Mark{What: "Redis store: CPU that a key adds", Limit: redisAdded, Unit: " µs", Got: measure.Difference(keyed, plain)}, keyed, plain)
+	add(measure.Mark{What: "Redis store: CPU that a key adds", Limit: redisAdded, Unit: " µs",
+		Got: measure.Difference(keyed, plain)}, keyed, plain)
 	for _, s := range r.Stores {
 		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
-		add(measure.Mark{What: s.Name + ": CPU of a keyed POST that is forwarded against its replay", Limit: replayLeast, Unit: " ×", Least: true, Got: measure.Ratio(keyed, replay)}, keyed, replay)
+		add(measure.Mark{What: s.Name + ": CPU of a keyed POST that is forwarded against its replay",
+			Limit: replayLeast, Unit: " ×", Least: true, Got: measure.Ratio(keyed, replay)}, keyed, replay)
 	}
 	add(r.liveMark())
 }
@@ -236,7 +250,8 @@ func (r *Report) diskLets() float64 {
 }
 
 func (r *Report) liveMark() measure.Mark {
-	m := measure.Mark{What: fmt.Sprintf("embedded store: memory of the gateway with %d live records", recordsLive), Limit: liveMost, Unit: " MB"}
+	m := measure.Mark{What: fmt.Sprintf("embedded store: memory of the gateway with %d live records", recordsLive),
+		Limit: liveMost, Unit: " MB"}
 	if r.Live != nil && r.Live.Failed == "" && r.Live.Records >= recordsLive {
 		mb := float64(r.Live.After.Proportional) / 1e6
 		m.Got = &mb

@@ -29,7 +29,8 @@ type bench struct {
 	live   *Live
 }
 
-// newBench returns a run that is not started yet, and the kind of file system that its records are on.
+// newBench returns a run that is not started yet, and the kind of file system that its records are
+// on.
 func newBench(o Options) (*bench, string, error) {
 	if err := o.check(); err != nil {
 		return nil, "", err
@@ -44,8 +45,8 @@ func newBench(o Options) (*bench, string, error) {
 	return &bench{Bench: measure.Bench{Options: o.general()}, o: o, paced: map[pacedLoad][]float64{}}, fileSystem, nil
 }
 
-// Run measures what keys cost on each store. A store that cannot be had is reported as missing; an error is returned when nothing could be
-// measured at all, or ctx ended.
+// Run measures what keys cost on each store. A store that cannot be had is reported as missing; an
+// error is returned when nothing could be measured at all, or ctx ended.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	b, fileSystem, err := newBench(o)
 	if err != nil {
@@ -70,8 +71,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return b.report(fileSystem), nil
 }
 
-// Compare measures this program and another build of it, o.Against, interleaved: what each kind of request costs on each store. An
-// error is returned when a build did not start, or ctx ended; what else could not be measured is in the figures, see [measure.Comparison.Err].
+// Compare measures this program and another build of it, o.Against, interleaved: what each kind of
+// request costs on each store. An error is returned when a build did not start, or ctx ended; what
+// else could not be measured is in the figures, see [measure.Comparison.Err].
 func Compare(ctx context.Context, o Options) (*measure.Comparison, error) {
 	b, fileSystem, err := newBench(o)
 	if err != nil {
@@ -103,7 +105,8 @@ func Compare(ctx context.Context, o Options) (*measure.Comparison, error) {
 	return found, nil
 }
 
-// diskDir returns a folder for temporary files that outlives a power cut: where /tmp is memory, an fsync costs nothing.
+// diskDir returns a folder for temporary files that outlives a power cut: where /tmp is memory, an
+// fsync costs nothing.
 func diskDir() string {
 	if kind, err := fileSystemOf(os.TempDir()); err == nil && kind == "tmpfs" {
 		return "/var/tmp"
@@ -127,7 +130,8 @@ func fileSystemOf(dir string) (string, error) {
 	return mountKind(string(mounts), dir), nil
 }
 
-// mountKind finds the mount that a path is below; of several on one another the last is the one that is seen.
+// mountKind finds the mount that a path is below; of several on one another the last is the one
+// that is seen.
 func mountKind(mounts, path string) string {
 	kind, longest := "unknown", 0
 	for line := range strings.Lines(mounts) {
@@ -155,7 +159,8 @@ func (b *bench) startStore(ctx context.Context, r *measure.Run) error {
 	return b.Start(ctx, r)
 }
 
-// startRedis runs a Redis that is as durable as most are: it writes its log at once and has it on disk every second.
+// startRedis runs a Redis that is as durable as most are: it writes its log at once and has it on
+// disk every second.
 func (b *bench) startRedis(ctx context.Context) (*measure.Process, error) {
 	path, err := child.Find("redis-server")
 	if err != nil {
@@ -169,7 +174,8 @@ func (b *bench) startRedis(ctx context.Context) (*measure.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return measure.StartProcess(ctx, exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"), s)
+	return measure.StartProcess(ctx, exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--dir", s.Dir,
+		"--save", "", "--appendonly", "yes", "--appendfsync", "everysec"), s)
 }
 
 // drive runs all phases, each interleaved over the stores.
@@ -194,7 +200,8 @@ func (b *bench) drive(ctx context.Context) error {
 	for round := range b.o.Rounds {
 		for _, r := range measure.Rotated(present, round) {
 			if slices.Contains(r.Loads, loadKeyed) {
-				p.Add(fmt.Sprintf("latency, round %d of %d", round+1, b.o.Rounds), r.Name, func(ctx context.Context) error { return b.OpenLoop(ctx, r, loadKeyed) })
+				p.Add(fmt.Sprintf("latency, round %d of %d", round+1, b.o.Rounds), r.Name,
+					func(ctx context.Context) error { return b.OpenLoop(ctx, r, loadKeyed) })
 			}
 		}
 	}
@@ -204,7 +211,8 @@ func (b *bench) drive(ctx context.Context) error {
 				if !slices.Contains(r.Loads, load) {
 					continue
 				}
-				p.Add(fmt.Sprintf("same rate, round %d of %d", round+1, b.o.Rounds), r.Name+", "+load.Name, func(ctx context.Context) error { return b.pace(ctx, r, load) })
+				p.Add(fmt.Sprintf("same rate, round %d of %d", round+1, b.o.Rounds), r.Name+", "+load.Name,
+					func(ctx context.Context) error { return b.pace(ctx, r, load) })
 			}
 		}
 	}
@@ -214,7 +222,8 @@ func (b *bench) drive(ctx context.Context) error {
 	return b.CarryOut(ctx, p)
 }
 
-// events are what the gateway has to count for each response of a load: a replay that was executed again, say, would be none.
+// events are what the gateway has to count for each response of a load: a replay that was executed
+// again, say, would be none.
 var events = map[measure.Load]string{loadKeyed: "claim", loadReplay: "replay"}
 
 // Slice is one load on one store, with a look at whether the gateway did what it is measured for.
@@ -247,9 +256,9 @@ func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) er
 	return ctx.Err()
 }
 
-// pace measures the CPU of a load at a rate that all stores keep up with. A gateway that waits for a store is idle in between, and to be
-// woken costs it more than to go on: as many requests a second without a key cost more as well than what a gateway that never rests
-// makes of them.
+// pace measures the CPU of a load at a rate that all stores keep up with. A gateway that waits for
+// a store is idle in between, and to be woken costs it more than to go on: as many requests a
+// second without a key cost more as well than what a gateway that never rests makes of them.
 func (b *bench) pace(ctx context.Context, r *measure.Run, load measure.Load) error {
 	micros, ok, err := b.CPUAtRate(ctx, r, load, paceRate)
 	if ok {
@@ -281,7 +290,8 @@ func (b *bench) fsync(ctx context.Context) (err error) {
 	return nil
 }
 
-// fill measures the memory of live records: those of a gateway of its own, made by requests that nothing of expires.
+// fill measures the memory of live records: those of a gateway of its own, made by requests that
+// nothing of expires.
 func (b *bench) fill(ctx context.Context) error {
 	some := b.o.stores()
 	r := measure.NewRun(some[slices.IndexFunc(some, func(c measure.Contender) bool { return c.Name == embeddedStore })])
@@ -386,7 +396,8 @@ func (b *bench) report(fileSystem string) *Report {
 	for _, r := range b.Runs {
 		r.Settle()
 		s := StoreResult{Result: *r.Result, Connections: r.Connections}
-		if plain, keyed := b.paced[pacedLoad{r.Name, loadPlain}], b.paced[pacedLoad{r.Name, loadKeyed}]; len(plain) > 0 && len(keyed) > 0 {
+		if plain, keyed := b.paced[pacedLoad{r.Name, loadPlain}],
+			b.paced[pacedLoad{r.Name, loadKeyed}]; len(plain) > 0 && len(keyed) > 0 {
 			s.Paced = &Paced{Rate: paceRate, Plain: measure.Median(plain), Keyed: measure.Median(keyed)}
 		}
 		rep.Stores = append(rep.Stores, s)

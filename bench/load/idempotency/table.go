@@ -49,8 +49,10 @@ func (r *Report) rows(s StoreResult) [][]string {
 	var rows [][]string
 	for _, load := range loads {
 		if f := r.figure(s.Name, load); f != nil {
-			rows = append(rows, []string{load.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToPlain, 2), measure.Shown(f.Added, 2),
-				measure.Shown(perSecondOfCPU(f), 0), fmt.Sprintf("%.0f", f.PerSecond), measure.Shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
+			rows = append(rows, []string{load.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToPlain, 2),
+				measure.Shown(f.Added, 2),
+				measure.Shown(perSecondOfCPU(f), 0), fmt.Sprintf("%.0f", f.PerSecond), measure.Shown(f.Mallocs, 2),
+				fmt.Sprint(f.Errors)})
 		}
 	}
 	return rows
@@ -60,7 +62,8 @@ func (s *StoreResult) title() string { return fmt.Sprintf("%s, %d connections", 
 
 // head says what ran where.
 func (r *Report) head() []string {
-	lines := []string{fmt.Sprintf("%d rounds of %v, upstream %s, %s, records on %s", r.Rounds, r.Duration, r.Upstream, r.Where(), r.FileSystem)}
+	lines := []string{fmt.Sprintf("%d rounds of %v, upstream %s, %s, records on %s", r.Rounds, r.Duration, r.Upstream,
+		r.Where(), r.FileSystem)}
 	if r.FileSystem == "tmpfs" {
 		lines = append(lines, "records are in memory: an fsync costs nothing there, so give a folder on a disk (--dir)")
 	}
@@ -72,23 +75,28 @@ func (r *Report) sentences() []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if r.Fsyncs != nil {
-		add("bare loop of 4 KiB and fdatasync: %.0f/s, %.0f µs each; keyed POSTs on the embedded store for each of its fsyncs: %s", *r.Fsyncs, 1e6 / *r.Fsyncs, measure.Shown(r.PerFsync, 1))
+		add("bare loop of 4 KiB and fdatasync: %.0f/s, %.0f µs each; keyed POSTs on the embedded store for each of "+
+			"its fsyncs: %s", *r.Fsyncs, 1e6 / *r.Fsyncs, measure.Shown(r.PerFsync, 1))
 	}
 	for _, s := range r.Stores {
 		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
 		if keyed != nil && replay != nil {
-			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go through", s.Name, measure.Shown(measure.Ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
+			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go "+
+				"through", s.Name, measure.Shown(measure.Ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
 		}
 		if p := s.Paced; p != nil {
-			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs", s.Name, p.Rate, p.Plain, p.Keyed, p.Keyed-p.Plain)
+			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs",
+				s.Name, p.Rate, p.Plain, p.Keyed, p.Keyed-p.Plain)
 		}
 		if l := s.Latency; l != nil && l.Failed == "" {
 			add("%s: keyed POST at %d/s: p50 %.0f µs, p99 %.0f µs, p99.9 %.0f µs", s.Name, r.Rate, l.P50, l.P99, l.P999)
 		}
 	}
 	if l := r.Live; l != nil && l.Failed == "" {
-		add("embedded store, %d live records (made at %.0f/s): Pss %s (before: %s), Rss %s (%s), heap in use %s (%s), on disk %s", l.Records, l.PerSecond,
-			megabytes(l.After.Proportional), megabytes(l.Before.Proportional), megabytes(l.After.Resident), megabytes(l.Before.Resident),
+		add("embedded store, %d live records (made at %.0f/s): Pss %s (before: %s), Rss %s (%s), heap in use %s "+
+			"(%s), on disk %s", l.Records, l.PerSecond,
+			megabytes(l.After.Proportional), megabytes(l.Before.Proportional), megabytes(l.After.Resident),
+			megabytes(l.Before.Resident),
 			megabytes(l.After.Heap), megabytes(l.Before.Heap), megabytes(l.DiskBytes))
 	}
 	return lines

@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 )
 
-// Bench is one run of a command: the processes that it starts, where they run, and how far it is. It is for one goroutine.
+// Bench is one run of a command: the processes that it starts, where they run, and how far it is.
+// It is for one goroutine.
 type Bench struct {
 	Options    Options
 	processors processors
@@ -61,8 +62,8 @@ func (r *Run) Settle() {
 	}
 }
 
-// Within runs f on the processor of load and upstream, with a folder within parent (empty: the system's for such), and cleans up: all processes end,
-// the folder goes.
+// Within runs f on the processor of load and upstream, with a folder within parent (empty: the
+// system's for such), and cleans up: all processes end, the folder goes.
 func (b *Bench) Within(parent string, f func() error) (err error) {
 	if b.processors, err = newProcessors(); err != nil {
 		return err
@@ -103,7 +104,8 @@ func stopAll(processes ...*Process) {
 	}
 }
 
-// StartAll starts contenders, each by start. One that cannot be had is reported as missing. They idle while they are not driven.
+// StartAll starts contenders, each by start. One that cannot be had is reported as missing. They
+// idle while they are not driven.
 func (b *Bench) StartAll(ctx context.Context, some []Contender, start func(context.Context, *Run) error) error {
 	for _, c := range some {
 		r := NewRun(c)
@@ -122,7 +124,8 @@ func (b *Bench) StartAll(ctx context.Context, some []Contender, start func(conte
 func (b *Bench) Present() ([]*Run, error) {
 	present := slices.DeleteFunc(slices.Clone(b.Runs), func(r *Run) bool { return r.Process == nil })
 	if len(present) == 0 {
-		return nil, fmt.Errorf("measure: nothing is there to be measured; %s: %s", b.Runs[0].Name, b.Runs[0].Result.Missing)
+		return nil, fmt.Errorf("measure: nothing is there to be measured; %s: %s", b.Runs[0].Name,
+			b.Runs[0].Result.Missing)
 	}
 	return present, nil
 }
@@ -133,12 +136,14 @@ func (b *Bench) CarryOut(ctx context.Context, p Plan) error { return p.run(ctx, 
 // Setting returns what was measured where, for the report.
 func (b *Bench) Setting() Setting {
 	return Setting{
-		At: time.Now().UTC(), Processors: b.processors.all.Count(), Apart: b.processors.apart(), Upstream: b.upstream.program,
+		At: time.Now().UTC(), Processors: b.processors.all.Count(), Apart: b.processors.apart(),
+		Upstream: b.upstream.program,
 		Duration: b.Options.Duration, Rounds: b.Options.Rounds,
 	}
 }
 
-// StartUpstreams starts what all contenders lead to; direct asks for the one that speaks cleartext HTTP/2 too.
+// StartUpstreams starts what all contenders lead to; direct asks for the one that speaks cleartext
+// HTTP/2 too.
 func (b *Bench) StartUpstreams(ctx context.Context, direct bool) (err error) {
 	b.progress = newProgress(b.Options.Progress, b.Options.Terminal)
 	if b.upstream, err = b.startUpstream(ctx); err != nil {
@@ -177,7 +182,8 @@ func (b *Bench) startUpstream(ctx context.Context) (*Process, error) {
 		return nil, err
 	}
 	file := filepath.Join(s.Dir, "nginx.conf")
-	if err := writeTemplate(upstreamTemplates, file, "upstream.conf.tmpl", s, map[string]any{"Response": smallResponse}); err != nil {
+	if err := writeTemplate(upstreamTemplates, file, "upstream.conf.tmpl", s,
+		map[string]any{"Response": smallResponse}); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(s.Dir, "big"), bigResponse, 0o600); err != nil {
@@ -191,7 +197,8 @@ func (b *Bench) startPartUpstream(ctx context.Context) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return StartProcess(ctx, exec.Command(b.Options.Program, "bench", "part", "upstream", s.Listen, s.Admin, "http://"+s.Upstream), s)
+	return StartProcess(ctx, exec.Command(b.Options.Program, "bench", "part", "upstream", s.Listen, s.Admin,
+		"http://"+s.Upstream), s)
 }
 
 // Start runs a contender on the processor of the contenders.

@@ -107,7 +107,8 @@ func (p *Pair) cells() []string {
 		if len(rounds) == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%.2f", max(0, Median(rounds))) // what reading the metric costs is taken off, and may have been more once
+		// what reading the metric costs is taken off, and may have been more once
+		return fmt.Sprintf("%.2f", max(0, Median(rounds)))
 	}
 	ratio := "-"
 	if p.Ratio != nil {
@@ -122,10 +123,11 @@ const (
 	intervalRoundsMin  = 6 // of five values even the whole range covers the median in 94 % of all cases only
 )
 
-// medianInterval returns a 95 % confidence interval of the median of what the values are a sample of: that of the sign test, from one
-// order statistic to the one as far from the other end. It holds whatever the distribution is, symmetric or not, and covers
-// the median at least that often. It is exact up to ties, where it covers more. Not ok: there are too few values.
-// (W. J. Conover, Practical Nonparametric Statistics, 3rd edition, §3.2: confidence interval for a quantile.)
+// medianInterval returns a 95 % confidence interval of the median of what the values are a sample
+// of: that of the sign test, from one order statistic to the one as far from the other end. It
+// holds whatever the distribution is, symmetric or not, and covers the median at least that often.
+// It is exact up to ties, where it covers more. Not ok: there are too few values. (W. J. Conover,
+// Practical Nonparametric Statistics, 3rd edition, §3.2: confidence interval for a quantile.)
 func medianInterval(values []float64) (low, high float64, ok bool) {
 	n := len(values)
 	s := slices.Sorted(slices.Values(values))
@@ -156,7 +158,8 @@ func (c *Comparison) Err() error {
 }
 
 // comparisonColumns are those of the table, before the verdict.
-var comparisonColumns = []string{"figure", "this build", "the other", "this/other", "95 % interval", "allocations", "the other's"}
+var comparisonColumns = []string{"figure", "this build", "the other", "this/other", "95 % interval", "allocations",
+	"the other's"}
 
 // head says what ran where.
 func (c *Comparison) head() []string {
@@ -172,7 +175,8 @@ func (b Build) String() string {
 }
 
 // comparedNote is what the verdicts mean.
-var comparedNote = fmt.Sprintf("medians over the rounds; ratios are those of the rounds, pair by pair. A figure is missed when its whole interval lies beyond %g.", comparedMax)
+var comparedNote = fmt.Sprintf("medians over the rounds; ratios are those of the rounds, pair by pair. A figure is "+
+	"missed when its whole interval lies beyond %g.", comparedMax)
 
 // WriteTable writes the comparison as plain text.
 func (c *Comparison) WriteTable(w io.Writer) error {

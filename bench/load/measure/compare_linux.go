@@ -11,10 +11,12 @@ import (
 	"strings"
 )
 
-// Builds is a run of two builds, [Options].Program and [Options].Against, with the same configurations, the same upstream and the same load.
-// In each round every gateway is a fresh process, so that what differs from one process to the next of the same build (addresses, the
-// shape of the heap) is within the interval and does not pass for a difference of the builds. Which build is driven first alternates from
-// round to round, so that a machine that becomes slower or faster over the run does so for both. It is for one goroutine.
+// Builds is a run of two builds, [Options].Program and [Options].Against, with the same
+// configurations, the same upstream and the same load. In each round every gateway is a fresh
+// process, so that what differs from one process to the next of the same build (addresses, the
+// shape of the heap) is within the interval and does not pass for a difference of the builds. Which
+// build is driven first alternates from round to round, so that a machine that becomes slower or
+// faster over the run does so for both. It is for one goroutine.
 type Builds struct {
 	Command string // for the report
 	Bench   *Bench
@@ -32,8 +34,8 @@ type subject struct {
 	runs  [2]*Run        // this build and the other one, in the round under way
 }
 
-// Add takes a contender up with those of its parts that are asked for, what an idle connection costs among them where idle is set. It
-// reports whether there is one.
+// Add takes a contender up with those of its parts that are asked for, what an idle connection
+// costs among them where idle is set. It reports whether there is one.
 func (d *Builds) Add(c Contender, idle bool) bool {
 	s := &subject{Contender: c, pairs: map[Load]*Pair{}}
 	s.Loads = nil
@@ -71,7 +73,10 @@ func (d *Builds) Compare(ctx context.Context) (*Comparison, error) {
 				p.Add(what, s.idle.What, func(ctx context.Context) error { return d.idleBoth(ctx, s, order) })
 			}
 			for _, load := range s.Loads {
-				p.Add(what, s.pairs[load].What, func(ctx context.Context) error { return d.sliceBoth(ctx, s, load, order) })
+				p.Add(what, s.pairs[load].What, func(ctx context.Context) error {
+					return d.sliceBoth(ctx, s, load,
+						order)
+				})
 			}
 			p.Add(what, s.Name+", stop", func(context.Context) error { d.stopBoth(); return nil })
 		}
@@ -120,7 +125,8 @@ func (d *Builds) idleBoth(ctx context.Context, s *subject, order [2]int) error {
 	return nil
 }
 
-// sliceBoth drives one load against both builds, one after the other. What goes wrong with one of them makes the figure void.
+// sliceBoth drives one load against both builds, one after the other. What goes wrong with one of
+// them makes the figure void.
 func (d *Builds) sliceBoth(ctx context.Context, s *subject, load Load, order [2]int) error {
 	p := s.pairs[load]
 	if p.Failed != "" {
@@ -194,7 +200,8 @@ func buildOf(ctx context.Context, path string) (Build, error) {
 	return b, nil
 }
 
-// Agree leaves out of the configurations what one of the builds does not have yet, for both of them.
+// Agree leaves out of the configurations what one of the builds does not have yet, for both of
+// them.
 func (d *Builds) Agree() error {
 	for _, s := range d.subjects {
 		for _, program := range d.programs() {

@@ -38,7 +38,8 @@ func (c *Contender) IsGateway() bool { return c.Program == "" && c.File != "" }
 // idlePart is how --only names what an idle connection costs.
 const idlePart = "memory an idle connection"
 
-// asked tells whether the expression asks for a part of the contender, "contender: part", or for the contender as a whole.
+// asked tells whether the expression asks for a part of the contender, "contender: part", or for
+// the contender as a whole.
 func (c *Contender) asked(only *regexp.Regexp, part string) bool {
 	return only == nil || only.MatchString(c.Name) || only.MatchString(c.Name+": "+part)
 }
@@ -109,7 +110,8 @@ func programArgs(program, file string) []string {
 	return []string{"-db", "-f", file}
 }
 
-// configureGateway writes the gateway's configuration. A gateway that has no concurrency cap yet goes without, with a note.
+// configureGateway writes the gateway's configuration. A gateway that has no concurrency cap yet
+// goes without, with a note.
 func (c *Contender) configureGateway(self string, s Site) (file, note string, err error) {
 	if c.Agreed {
 		file, err = c.configure(s, map[string]any{"Overload": !c.bare})
@@ -158,7 +160,8 @@ func (c *Contender) configure(s Site, more map[string]any) (string, error) {
 
 // writeTemplate fills a template with a site's addresses and further values.
 func writeTemplate(templates *template.Template, path, name string, s Site, values map[string]any) error {
-	values["Dir"], values["Listen"], values["Admin"], values["Upstream"], values["Connections"] = s.Dir, s.Listen, s.Admin, s.Upstream, s.connections()
+	values["Dir"], values["Listen"], values["Admin"], values["Upstream"], values["Connections"] = s.Dir, s.Listen,
+		s.Admin, s.Upstream, s.connections()
 	var err error
 	if values["ListenHost"], values["ListenPort"], err = net.SplitHostPort(s.Listen); err != nil {
 		return err

@@ -107,7 +107,8 @@ func (f *Figure) settle(s []sample, mallocs bool) {
 // curvePercents are where the latency curve is drawn.
 var curvePercents = []float64{1, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99}
 
-// NewLatency takes each percentile of each round and of these the median; requests and errors are those of all rounds.
+// NewLatency takes each percentile of each round and of these the median; requests and errors are
+// those of all rounds.
 func NewLatency(rounds []Tally) *Latency {
 	var all Tally
 	least := math.MaxInt
@@ -123,7 +124,8 @@ func NewLatency(rounds []Tally) *Latency {
 		}
 		return Median(values)
 	}
-	l := &Latency{P50: micros(50), P99: micros(99), P999: micros(99.9), Requests: all.Requests, Errors: all.Errors, FirstError: all.First}
+	l := &Latency{P50: micros(50), P99: micros(99), P999: micros(99.9), Requests: all.Requests, Errors: all.Errors,
+		FirstError: all.First}
 	for _, p := range curvePercents {
 		// A percentile is drawn where at least one request of each round lies above it.
 		if float64(least)*(100-p)/100 >= 1 {
@@ -143,8 +145,8 @@ func FigureOf(results []Result, name string, load Load) *Figure {
 	return nil
 }
 
-// Ratio returns the median of the rounds' ratios, so that a machine that is slower for some rounds is so for both; nil where there is nothing to
-// compare.
+// Ratio returns the median of the rounds' ratios, so that a machine that is slower for some rounds
+// is so for both; nil where there is nothing to compare.
 func Ratio(f, to *Figure) *float64 {
 	return compared(f, to, func(a, b float64) float64 { return a / b })
 }

@@ -83,7 +83,8 @@ func TestRefusalsAreErrors(t *testing.T) {
 	}
 }
 
-// TestBrokenConnectionsAreReplaced: a server that answers one request on each connection and closes it.
+// TestBrokenConnectionsAreReplaced: a server that answers one request on each connection and closes
+// it.
 func TestBrokenConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,7 +118,8 @@ func TestBrokenConnectionsAreReplaced(t *testing.T) {
 	}
 }
 
-// TestStallIsPaidFor: with one connection and a first response that takes its time, all that were due meanwhile count from when they were due.
+// TestStallIsPaidFor: with one connection and a first response that takes its time, all that were
+// due meanwhile count from when they were due.
 func TestStallIsPaidFor(t *testing.T) {
 	t.Parallel()
 	const stall = 50 * time.Millisecond
@@ -168,7 +170,8 @@ func TestNoListener(t *testing.T) {
 	}
 }
 
-// startBusy runs a shell that computes in a child of its own, which ends with the shell, and has printed that child's id.
+// startBusy runs a shell that computes in a child of its own, which ends with the shell, and has
+// printed that child's id.
 func startBusy(t *testing.T) *child.Process {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", `(while kill -0 $$; do :; done) & echo $!; trap "kill $!" TERM; wait`)

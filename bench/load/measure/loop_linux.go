@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop is a load over HTTP/1.1: connections that one goroutine serves by epoll. One write and one read a request is as little as a client can
-// do, and it has to do little: it shares a processor with the upstream.
+// loop is a load over HTTP/1.1: connections that one goroutine serves by epoll. One write and one
+// read a request is as little as a client can do, and it has to do little: it shares a processor
+// with the upstream.
 type loop struct {
 	target  unix.SockaddrInet4
 	request *request
@@ -103,8 +104,8 @@ func (l *loop) Close() {
 	unix.Close(l.poll)
 }
 
-// send writes the next request. Requests are small and the socket is empty, so that a short write is a fault. A connection that fails is counted
-// and replaced; an error means that it could not be.
+// send writes the next request. Requests are small and the socket is empty, so that a short write
+// is a fault. A connection that fails is counted and replaced; an error means that it could not be.
 func (l *loop) send(c *conn, due time.Time, t *Tally) error {
 	wire := l.request.next()
 	n, err := unix.Write(c.fd, wire)
@@ -119,7 +120,8 @@ func (l *loop) send(c *conn, due time.Time, t *Tally) error {
 	return nil
 }
 
-// receive reads once and reports whether the request is over: answered, or failed with its connection.
+// receive reads once and reports whether the request is over: answered, or failed with its
+// connection.
 func (l *loop) receive(c *conn, t *Tally) (over bool, err error) {
 	done, err := l.read(c)
 	if err != nil {
@@ -182,7 +184,8 @@ func (l *loop) goesOn(ctx context.Context, sending bool, silence time.Duration) 
 	return sending || l.busy > 0, nil
 }
 
-// Closed drives all connections for so long, each with one request after the other, and then waits for what is under way.
+// Closed drives all connections for so long, each with one request after the other, and then waits
+// for what is under way.
 func (l *loop) Closed(ctx context.Context, d time.Duration) (t Tally, err error) {
 	start := time.Now()
 	for moved := start; ; {
@@ -239,8 +242,8 @@ type schedule struct {
 
 func (s *schedule) next() time.Time { return s.start.Add(time.Duration(s.sent) * s.interval) }
 
-// open sends at a fixed rate for so long, whatever the responses take; requests that find no free connection go out late and are measured from when they
-// were due.
+// open sends at a fixed rate for so long, whatever the responses take; requests that find no free
+// connection go out late and are measured from when they were due.
 func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, err error) {
 	if err := l.newTimer(); err != nil {
 		return t, err
@@ -293,7 +296,8 @@ func (l *loop) open(ctx context.Context, d time.Duration, rate int) (t Tally, er
 	}
 }
 
-// sendDue sends what is due as far as connections are free, and returns those that still are. The timer is set for the next one.
+// sendDue sends what is due as far as connections are free, and returns those that still are. The
+// timer is set for the next one.
 func (l *loop) sendDue(s *schedule, now time.Time, free []*conn, t *Tally) ([]*conn, error) {
 	for s.sent < s.total && len(free) > 0 {
 		due := s.next()
@@ -312,7 +316,8 @@ func (l *loop) sendDue(s *schedule, now time.Time, free []*conn, t *Tally) ([]*c
 	return free, nil
 }
 
-// newTimer adds a timer to the poll: its own timeout counts in milliseconds, which is more than most responses take.
+// newTimer adds a timer to the poll: its own timeout counts in milliseconds, which is more than
+// most responses take.
 func (l *loop) newTimer() error {
 	if l.timer >= 0 {
 		return nil
@@ -322,7 +327,8 @@ func (l *loop) newTimer() error {
 		return fmt.Errorf("measure: timer: %w", err)
 	}
 	l.timer = fd
-	if err := unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+	if err := unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN,
+		Fd: int32(fd)}); err != nil {
 		return fmt.Errorf("measure: timer: %w", err)
 	}
 	return nil
@@ -338,7 +344,8 @@ func (l *loop) arm(in time.Duration) error {
 	return nil
 }
 
-// one sends one request on each connection, one after the other. Anything but a good response is an error.
+// one sends one request on each connection, one after the other. Anything but a good response is an
+// error.
 func (l *loop) one(ctx context.Context) error {
 	for i := range l.conns {
 		c := &l.conns[i]

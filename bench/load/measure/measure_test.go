@@ -78,7 +78,8 @@ func TestResponse(t *testing.T) {
 	}{
 		{name: "with a body", wire: "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\n\r\nhello", status: 200},
 		{name: "without a body", wire: "HTTP/1.1 503 No\r\ncontent-length:0\r\n\r\n", status: 503},
-		{name: "a name that begins the same", wire: "HTTP/1.1 201 C\r\nContent-Length-Old: 9\r\nCONTENT-LENGTH: 1\r\n\r\nx", status: 201},
+		{name: "a name that begins the same",
+			wire: "HTTP/1.1 201 C\r\nContent-Length-Old: 9\r\nCONTENT-LENGTH: 1\r\n\r\nx", status: 201},
 		{name: "no length", wire: "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n", broken: true},
 		{name: "negative length", wire: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", broken: true},
 		{name: "no status", wire: "HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n", broken: true},
@@ -99,7 +100,8 @@ func TestResponse(t *testing.T) {
 						break
 					}
 					if err != nil || !done || r.status != c.status {
-						t.Fatalf("pieces of %d, response %d: done %v, status %d, %v; want %d", size, again, done, r.status, err, c.status)
+						t.Fatalf("pieces of %d, response %d: done %v, status %d, %v; want %d", size, again, done,
+							r.status, err, c.status)
 					}
 				}
 			}
@@ -107,7 +109,8 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-// feedIn feeds a response in pieces of that size and reports what the last one gave; it must not be whole before.
+// feedIn feeds a response in pieces of that size and reports what the last one gave; it must not be
+// whole before.
 func feedIn(r *response, wire string, size int) (done bool, err error) {
 	for len(wire) > 0 && err == nil {
 		if done {
@@ -174,7 +177,8 @@ func TestOptionsOutOfRange(t *testing.T) {
 	}
 }
 
-// TestHTTP2Connections: all streams of a connection share it, also at the start, when none is there yet.
+// TestHTTP2Connections: all streams of a connection share it, also at the start, when none is there
+// yet.
 func TestHTTP2Connections(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Int64
@@ -236,7 +240,8 @@ func TestProgress(t *testing.T) {
 	if want := "  0% GET\n 50% POST\n"; lines.String() != want {
 		t.Errorf("lines %q, want %q", lines.String(), want)
 	}
-	if !strings.Contains(bar.String(), "\r[#######.......................]  25% GET: b") || strings.Contains(bar.String(), "\n") {
+	if !strings.Contains(bar.String(), "\r[#######.......................]  25% GET: b") ||
+		strings.Contains(bar.String(), "\n") {
 		t.Errorf("bar %q", bar.String())
 	}
 }
@@ -269,7 +274,8 @@ func TestKeysOfRequests(t *testing.T) {
 			t.Errorf("%s: %d keys, want %d", c.load, len(owners), c.keys)
 		}
 	}
-	if plain := newRequest(plainPost, "x").next(); bytes.Contains(plain, []byte("Idempotency-Key")) || !bytes.HasPrefix(plain, []byte("POST /plain ")) {
+	if plain := newRequest(plainPost, "x").next(); bytes.Contains(plain, []byte("Idempotency-Key")) ||
+		!bytes.HasPrefix(plain, []byte("POST /plain ")) {
 		t.Errorf("without a key: %q", plain)
 	}
 }

@@ -10,11 +10,12 @@ import (
 
 // Options says what is measured and for how long.
 type Options struct {
-	Program         string         // this program: the gateway, and the contenders that are parts of it
-	Against         string         // another build of it, for Compare
-	Duration        time.Duration  // of one slice
-	Rounds          int            // slices of each load on each contender
-	Connections     int            // of the closed and the open loop; HTTP/2 loads have connections and streams of their own
+	Program  string        // this program: the gateway, and the contenders that are parts of it
+	Against  string        // another build of it, for Compare
+	Duration time.Duration // of one slice
+	Rounds   int           // slices of each load on each contender
+	// of the closed and the open loop; HTTP/2 loads have connections and streams of their own
+	Connections     int
 	IdleConnections int            // opened to see what one costs
 	Rate            int            // requests a second of the open loop
 	Only            *regexp.Regexp // contenders by name, or parts of them by "name: part"; nil is all

@@ -11,7 +11,8 @@ var templateFiles embed.FS
 
 var pages = Pages(templateFiles)
 
-// Pages returns the HTML templates of a folder "templates", which may refer to "style.html" of this package.
+// Pages returns the HTML templates of a folder "templates", which may refer to "style.html" of this
+// package.
 func Pages(files fs.FS) *template.Template {
 	t := template.Must(template.ParseFS(templateFiles, "templates/style.html"))
 	return template.Must(t.ParseFS(files, "templates/*.html"))

@@ -34,7 +34,8 @@ func (p Plan) run(ctx context.Context, shown *progress) error {
 	return nil
 }
 
-// Rotated begins with another contender in each round, so that none always comes after the same one.
+// Rotated begins with another contender in each round, so that none always comes after the same
+// one.
 func Rotated(runs []*Run, round int) []*Run {
 	if len(runs) == 0 {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the CPU time of a process and its descendants, user and system. A process' CPU clock has nanoseconds where
-// /proc/PID/stat has ticks of ten milliseconds.
+// cpuTime returns the CPU time of a process and its descendants, user and system. A process' CPU
+// clock has nanoseconds where /proc/PID/stat has ticks of ten milliseconds.
 func cpuTime(pid int) (time.Duration, error) {
 	pids, err := tree(pid)
 	if err != nil {
@@ -22,7 +22,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	var sum time.Duration
 	for _, p := range pids {
 		var at unix.Timespec
-		// clock_getcpuclockid(3): the complement of the pid, then three bits, of which 2 is "scheduled time of the whole process".
+		// clock_getcpuclockid(3): the complement of the pid, then three bits, of which 2 is
+		// "scheduled time of the whole process".
 		if err := unix.ClockGettime(int32(^p<<3|2), &at); err != nil {
 			if p != pid {
 				continue // it has ended
@@ -111,21 +112,24 @@ func kilobytes(text, name string) (int64, error) {
 	return 0, fmt.Errorf("no line %q", name)
 }
 
-// raiseFiles raises the limit of open files as far as it goes, for this process and those that it starts, and returns it.
+// raiseFiles raises the limit of open files as far as it goes, for this process and those that it
+// starts, and returns it.
 func raiseFiles() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("measure: limit of open files: %w", err)
 	}
 	limit.Cur = limit.Max
-	// Go does this for itself at its start, but gives its children the old limit unless it was set by hand.
+	// Go does this for itself at its start, but gives its children the old limit unless it was set
+	// by hand.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("measure: limit of open files: %w", err)
 	}
 	return int(min(limit.Max, 1<<20)), nil
 }
 
-// processors are those that this process may run on; the first is for the contenders, the last for everything else.
+// processors are those that this process may run on; the first is for the contenders, the last for
+// everything else.
 type processors struct{ all unix.CPUSet }
 
 func newProcessors() (processors, error) {
@@ -155,7 +159,8 @@ func (p *processors) one(n int) unix.CPUSet {
 	return set
 }
 
-// moveContender puts a process, its threads and descendants on the contenders' processor. What they start later is there by itself.
+// moveContender puts a process, its threads and descendants on the contenders' processor. What they
+// start later is there by itself.
 func (p *processors) moveContender(pid int) error {
 	if !p.apart() {
 		return nil
@@ -163,7 +168,8 @@ func (p *processors) moveContender(pid int) error {
 	return pinAll(pid, p.one(0))
 }
 
-// moveSelf puts this process on the processor of load and upstream, and with it all that it starts; the function returned undoes it.
+// moveSelf puts this process on the processor of load and upstream, and with it all that it starts;
+// the function returned undoes it.
 func (p *processors) moveSelf() (back func() error, err error) {
 	if !p.apart() {
 		return func() error { return nil }, nil
@@ -185,7 +191,8 @@ func pinAll(pid int, set unix.CPUSet) error {
 	return nil
 }
 
-// pinThreads pins until it finds no thread that is new: one that is not pinned yet may have started it in the meantime.
+// pinThreads pins until it finds no thread that is new: one that is not pinned yet may have started
+// it in the meantime.
 func pinThreads(pid int, set unix.CPUSet) error {
 	var before []int
 	for {

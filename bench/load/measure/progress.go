@@ -29,7 +29,8 @@ const barWidth = 30
 func (p *progress) step(what, contender string) {
 	if p.terminal {
 		full := barWidth * p.done / max(p.total, 1)
-		line := fmt.Sprintf("[%s%s] %3d%% %s: %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), 100*p.done/max(p.total, 1), what, contender)
+		line := fmt.Sprintf("[%s%s] %3d%% %s: %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
+			100*p.done/max(p.total, 1), what, contender)
 		_, _ = fmt.Fprintf(p.w, "\r%-*s", p.width, line)
 		p.width = len(line)
 	} else if what != p.what {

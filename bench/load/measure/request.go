@@ -28,7 +28,8 @@ const (
 // Keys says which idempotency keys the requests of a load have.
 type Keys int
 
-// NoKeys is none, FreshKeys never the same twice, RecordedKeys over and over those that were answered when the connections were warmed.
+// NoKeys is none, FreshKeys never the same twice, RecordedKeys over and over those that were
+// answered when the connections were warmed.
 const (
 	NoKeys Keys = iota
 	FreshKeys
@@ -40,7 +41,8 @@ func (l Load) String() string { return l.Name }
 // MarshalText makes the name a key of JSON.
 func (l Load) MarshalText() ([]byte, error) { return []byte(l.Name), nil }
 
-// Get is the plainest load; what an idle connection costs and the latency of a proxy are measured with it.
+// Get is the plainest load; what an idle connection costs and the latency of a proxy are measured
+// with it.
 var Get = Load{Name: "GET", Path: SmallPath}
 
 // The paths of the upstream: 200 bytes, and [BigBytes].
@@ -55,7 +57,8 @@ const (
 	BodyBytes = 512
 )
 
-// smallResponse is the upstream's usual response: with its header about 400 bytes, of which 200 are body.
+// smallResponse is the upstream's usual response: with its header about 400 bytes, of which 200 are
+// body.
 var smallResponse = `{"id":"` + strings.Repeat("a", 191) + `"}`
 
 // keys counts the keys of all requests of this process, so that none is ever sent twice.
@@ -83,7 +86,8 @@ func newRequest(load Load, host string) *request {
 	if load.Keys != NoKeys {
 		rest += "Idempotency-Key: key-" + zeros + "\r\n"
 	}
-	head := line + "\r\nHost: " + host + "\r\nUser-Agent: sluice-bench\r\nAccept: application/json\r\nX-User: user-" + zeros[:userDigits] + "\r\n" + rest + "\r\n"
+	head := line + "\r\nHost: " + host + "\r\nUser-Agent: sluice-bench\r\nAccept: application/json\r\nX-User: user-" +
+		zeros[:userDigits] + "\r\n" + rest + "\r\n"
 	r := &request{wire: []byte(head + body)}
 	at := strings.Index(head, "user-") + len("user-")
 	r.user = r.wire[at : at+userDigits]

@@ -12,15 +12,17 @@ const headBytesMax = 16 << 10
 
 var errFraming = errors.New("a response without a usable Content-Length")
 
-// response reads the responses on one connection: status and length, and then counts the body. It serves measuring only, so it knows no
-// chunks and no pipelining, which no contender uses here. The zero value is ready.
+// response reads the responses on one connection: status and length, and then counts the body. It
+// serves measuring only, so it knows no chunks and no pipelining, which no contender uses here. The
+// zero value is ready.
 type response struct {
 	head   []byte // what came of an incomplete head
 	left   int64  // of the body, once the head is whole
 	status int    // 0 before the head is whole
 }
 
-// feed takes what was read and reports whether the response is whole; its status stands in status until the next feed.
+// feed takes what was read and reports whether the response is whole; its status stands in status
+// until the next feed.
 func (r *response) feed(b []byte) (done bool, err error) {
 	if r.left == 0 {
 		if b, err = r.begin(b); err != nil || r.status == 0 {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// warmRequests are what a contender has answered on before its memory is looked at: enough to have its pools and pages there.
+// warmRequests are what a contender has answered on before its memory is looked at: enough to have
+// its pools and pages there.
 const warmRequests = 100
 
 // Driver is a closed loop.
@@ -38,7 +39,8 @@ func (b *Bench) warm(ctx context.Context, d Driver, load Load) error {
 	return err
 }
 
-// Slice drives one load against one contender. What goes wrong with the contender stands in its figure; an error is the end of the run.
+// Slice drives one load against one contender. What goes wrong with the contender stands in its
+// figure; an error is the end of the run.
 func (b *Bench) Slice(ctx context.Context, r *Run, load Load) error {
 	f := r.Figure(load)
 	if f.Failed != "" {
@@ -103,7 +105,8 @@ func (b *Bench) drive(ctx context.Context, r *Run, load Load) (s sample, t Tally
 	}, t, nil
 }
 
-// OpenLoop measures the latency of a load at the fixed rate. What goes wrong with the contender stands in its result.
+// OpenLoop measures the latency of a load at the fixed rate. What goes wrong with the contender
+// stands in its result.
 func (b *Bench) OpenLoop(ctx context.Context, r *Run, load Load) error {
 	if r.Result.Latency != nil {
 		return nil // given up
@@ -125,8 +128,9 @@ func (b *Bench) OpenLoop(ctx context.Context, r *Run, load Load) error {
 	return ctx.Err()
 }
 
-// CPUAtRate returns the CPU time of a request, in µs, at a fixed rate: a gateway that waits in between costs more than one that never rests.
-// Not ok: there were errors, or the rate was not kept up with.
+// CPUAtRate returns the CPU time of a request, in µs, at a fixed rate: a gateway that waits in
+// between costs more than one that never rests. Not ok: there were errors, or the rate was not kept
+// up with.
 func (b *Bench) CPUAtRate(ctx context.Context, r *Run, load Load, rate int) (micros float64, ok bool, err error) {
 	l, err := dial(r.Process.Site.Listen, r.Connections, newRequest(load, "bench.example"))
 	if err != nil {
@@ -192,7 +196,8 @@ const (
 	quietLimit = 5 * time.Second
 )
 
-// QuietMemory returns a process' memory when two readings in a row are the same but for a hundredth, or the last one at the limit.
+// QuietMemory returns a process' memory when two readings in a row are the same but for a
+// hundredth, or the last one at the limit.
 func QuietMemory(ctx context.Context, pid int) (int64, error) {
 	last, err := memory(pid)
 	for waited := time.Duration(0); err == nil && waited < quietLimit; waited += quietEvery {

@@ -59,7 +59,8 @@ func Median(values []float64) float64 {
 	return (s[m-1] + s[m]) / 2
 }
 
-// percentile returns the smallest value that so many percent of all are not above (nearest rank); sorted must be ascending, 0 of none.
+// percentile returns the smallest value that so many percent of all are not above (nearest rank);
+// sorted must be ascending, 0 of none.
 func percentile(sorted []time.Duration, percent float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -17,7 +17,8 @@ var upstreamTemplates = texttemplate.Must(texttemplate.ParseFS(templateFiles, "t
 
 // Serve answers HTTP/1.1 and cleartext HTTP/2.
 func Serve(ctx context.Context, address string, h http.Handler) error {
-	server := &http.Server{Addr: address, Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
+	server := &http.Server{Addr: address, Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard,
+		"", 0)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
@@ -36,7 +37,8 @@ func ServeMallocs(w http.ResponseWriter, _ *http.Request) {
 
 var bigResponse = []byte(strings.Repeat("x", BigBytes))
 
-// ServeUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not installed.
+// ServeUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not
+// installed.
 func ServeUpstream(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		serveUnary(w, r)

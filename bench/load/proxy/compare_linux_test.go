@@ -13,12 +13,14 @@ import (
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-// TestCompare runs a build against itself, as shortly as it can: every figure is there, pair by pair; what they are means nothing.
+// TestCompare runs a build against itself, as shortly as it can: every figure is there, pair by
+// pair; what they are means nothing.
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	program := build.Sluice(t)
 	found, err := Compare(t.Context(), measure.Options{
-		Program: program, Against: program, Duration: 50 * time.Millisecond, Rounds: 2, Connections: 8, IdleConnections: 20, Rate: 1,
+		Program: program, Against: program, Duration: 50 * time.Millisecond, Rounds: 2, Connections: 8,
+		IdleConnections: 20, Rate: 1,
 		Only: regexp.MustCompile(`^sluice: (GET|memory .*)$|gRPC`),
 	})
 	if err != nil {
@@ -42,7 +44,8 @@ func wantComparison(t *testing.T, found *measure.Comparison, rounds int, figures
 	if strings.Join(got, "\n") != strings.Join(figures, "\n") {
 		t.Errorf("figures %q, want %q", got, figures)
 	}
-	if found.This.SHA256 == "" || found.This.SHA256 != found.Other.SHA256 || !strings.HasPrefix(found.This.Version, "sluice ") {
+	if found.This.SHA256 == "" || found.This.SHA256 != found.Other.SHA256 || !strings.HasPrefix(found.This.Version,
+		"sluice ") {
 		t.Errorf("builds %+v and %+v, want the same one", found.This, found.Other)
 	}
 	if err := found.WriteTable(io.Discard); err != nil {
@@ -53,7 +56,8 @@ func wantComparison(t *testing.T, found *measure.Comparison, rounds int, figures
 	}
 }
 
-// TestCompareWithABuildThatDoesNotStart: there is nothing to compare then, and the error says with which.
+// TestCompareWithABuildThatDoesNotStart: there is nothing to compare then, and the error says with
+// which.
 func TestCompareWithABuildThatDoesNotStart(t *testing.T) {
 	t.Parallel()
 	other := filepath.Join(t.TempDir(), "sluice")
@@ -61,8 +65,10 @@ func TestCompareWithABuildThatDoesNotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := build.Sluice(t)
-	o := measure.Options{Program: program, Against: other, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 1, IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^sluice: GET$")}
-	if _, err := Compare(t.Context(), o); err == nil || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), "no such setting") {
+	o := measure.Options{Program: program, Against: other, Duration: 50 * time.Millisecond, Rounds: 1, Connections: 1,
+		IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^sluice: GET$")}
+	if _, err := Compare(t.Context(), o); err == nil || !strings.Contains(err.Error(), other) ||
+		!strings.Contains(err.Error(), "no such setting") {
 		t.Errorf("%v, want an error that names %s and what it said", err, other)
 	}
 	o.Only = regexp.MustCompile("^nginx$")

@@ -84,7 +84,8 @@ func (r *Report) chart(load measure.Load) chart {
 			Y: c.Height, TextY: c.Height + 13, Width: width, ValueX: barsLeft + width + 6,
 		})
 		c.Height += barStep
-		c.Rows = append(c.Rows, []string{row.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToNginx, 2), measure.Shown(f.ToRelay, 2),
+		c.Rows = append(c.Rows, []string{row.Name, fmt.Sprintf("%.2f", f.CPUMicros), measure.Shown(f.ToNginx, 2),
+			measure.Shown(f.ToRelay, 2),
 			fmt.Sprintf("%.0f", f.PerSecond), measure.Shown(f.Mallocs, 2), fmt.Sprint(f.Errors)})
 	}
 	return c
@@ -98,16 +99,19 @@ func (r *Report) idleRows() [][]string {
 		}
 		row := []string{c.Name, measure.Shown(kib(c.IdleBytes), 2), "-", "-", "-", "-"}
 		if l := c.Latency; l != nil && l.Failed == "" {
-			row = append(row[:2], fmt.Sprintf("%.0f", l.P50), fmt.Sprintf("%.0f", l.P99), fmt.Sprintf("%.0f", l.P999), fmt.Sprint(l.Errors))
+			row = append(row[:2], fmt.Sprintf("%.0f", l.P50), fmt.Sprintf("%.0f", l.P99), fmt.Sprintf("%.0f", l.P999),
+				fmt.Sprint(l.Errors))
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-var colours = []string{"#9aa7b8", "#2d8a4e", "#79b88f", "#c9711a", "#e0aa6d", "#7a4fb0", "#b02a1d", "#1b6fc4", "#0b3c70"}
+var colours = []string{"#9aa7b8", "#2d8a4e", "#79b88f", "#c9711a", "#e0aa6d", "#7a4fb0", "#b02a1d", "#1b6fc4",
+	"#0b3c70"}
 
-// curves draws latency over the percentiles. Both axes are logarithmic: down is the share of requests above, so that the tail has room.
+// curves draws latency over the percentiles. Both axes are logarithmic: down is the share of
+// requests above, so that the tail has room.
 func (r *Report) curves() curves {
 	const left, right, top, bottom = 60, 660, 20, 360
 	low, high, deep := math.Inf(1), 0.0, 2.0
@@ -144,7 +148,8 @@ func (r *Report) curves() curves {
 		for _, p := range c.Latency.Curve {
 			fmt.Fprintf(&points, "%.1f,%.1f ", x(p.Percent), y(p.Micros))
 		}
-		out.Lines = append(out.Lines, curve{c.Name, colours[i%len(colours)], strings.TrimSpace(points.String()), top + 20*len(out.Lines)})
+		out.Lines = append(out.Lines, curve{c.Name, colours[i%len(colours)], strings.TrimSpace(points.String()), top +
+			20*len(out.Lines)})
 	}
 	return out
 }

@@ -5,7 +5,8 @@ import "github.com/sluice-gateway/sluice/bench/load/measure"
 // The loads, in the order in which they run.
 var (
 	loadGet  = measure.Get
-	loadPost = measure.Load{Name: "POST, 512 bytes, keyed", Path: measure.SmallPath, Post: true, Keys: measure.FreshKeys}
+	loadPost = measure.Load{Name: "POST, 512 bytes, keyed", Path: measure.SmallPath, Post: true,
+		Keys: measure.FreshKeys}
 	loadBig  = measure.Load{Name: "GET, 64 KiB responses", Path: measure.BigPath}
 	loadH2   = measure.Load{Name: "HTTP/2 GET", Protocol: measure.HTTP2}
 	loadGRPC = measure.Load{Name: "gRPC unary", Protocol: measure.GRPC}

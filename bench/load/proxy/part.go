@@ -15,9 +15,10 @@ import (
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-// RunPart runs one of the processes that this program brings itself until ctx ends: a contender that is written in Go, or the upstream.
-// The arguments are those that this package gives to itself: the part (relay, reverseproxy, upstream), the address to listen
-// on, the admin address and the URL of what it leads to.
+// RunPart runs one of the processes that this program brings itself until ctx ends: a contender
+// that is written in Go, or the upstream. The arguments are those that this package gives to
+// itself: the part (relay, reverseproxy, upstream), the address to listen on, the admin address and
+// the URL of what it leads to.
 func RunPart(ctx context.Context, args []string) error {
 	if len(args) != 4 {
 		return fmt.Errorf("proxy: a part takes 4 arguments: name, address, admin address, target; got %d", len(args))
@@ -39,8 +40,8 @@ func RunPart(ctx context.Context, args []string) error {
 	return fmt.Errorf("proxy: part %q is none of relay, reverseproxy, upstream", name)
 }
 
-// newReverseProxy is what one gets from the standard library with some care: a pool of connections that is large enough, pooled buffers, no
-// compression of its own.
+// newReverseProxy is what one gets from the standard library with some care: a pool of connections
+// that is large enough, pooled buffers, no compression of its own.
 func newReverseProxy(target *url.URL) http.Handler {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 20_000,
@@ -82,7 +83,8 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
-// runRelay passes bytes on in both directions and looks at nothing: what any proxy in Go must pay for its reads and writes.
+// runRelay passes bytes on in both directions and looks at nothing: what any proxy in Go must pay
+// for its reads and writes.
 func runRelay(ctx context.Context, listen, target string) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {

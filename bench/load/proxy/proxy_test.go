@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
+	"github.com/sluice-gateway/sluice/bench/kit/pagetest"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
@@ -64,10 +65,12 @@ func TestUnknownPart(t *testing.T) {
 // sampleReport is a report in which every mark can be judged.
 func sampleReport() *Report {
 	figure := func(cpu, mallocs float64) *measure.Figure {
-		return &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu, 2 * cpu}, PerSecond: 1e6 / cpu, Mallocs: &mallocs, Requests: 1000}
+		return &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu, 2 * cpu}, PerSecond: 1e6 / cpu,
+			Mallocs: &mallocs, Requests: 1000}
 	}
 	three := func(cpu, mallocs float64) map[measure.Load]*measure.Figure {
-		return map[measure.Load]*measure.Figure{loadGet: figure(cpu, mallocs), loadPost: figure(cpu, mallocs), loadBig: figure(cpu, mallocs)}
+		return map[measure.Load]*measure.Figure{loadGet: figure(cpu, mallocs), loadPost: figure(cpu, mallocs),
+			loadBig: figure(cpu, mallocs)}
 	}
 	idle := 5.0 * 1024
 	t := measure.Tally{Requests: 2000}
@@ -156,11 +159,7 @@ func TestHTML(t *testing.T) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, never := range []string{"NaN", "Inf", "http://", "https://", "<script", "ZgotmplZ"} {
-		if strings.Contains(text, never) {
-			t.Errorf("%q is in the page", never)
-		}
-	}
+	pagetest.SelfContained(t, text)
 	if err := new(Report).WriteHTML(&out); err != nil {
 		t.Errorf("an empty report: %v", err)
 	}

@@ -30,8 +30,8 @@ func (r *Report) relate() {
 
 const (
 	idleKiBMax = 6
-	// mallocsSlack is what the process itself may allocate a request: timers, collections, its own metrics. The promise is held to the object in
-	// the gateway's tests.
+	// mallocsSlack is what the process itself may allocate a request: timers, collections, its own
+	// metrics. The promise is held to the object in the gateway's tests.
 	mallocsSlack = 0.1
 )
 
@@ -52,7 +52,8 @@ func (r *Report) judge() {
 	}
 	for _, m := range ratios {
 		f, to := r.figure(m.name, m.load), r.figure(m.to, m.load)
-		r.mark(measure.Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Got: measure.Ratio(f, to)}, 0, f, to)
+		r.mark(measure.Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Got: measure.Ratio(f,
+			to)}, 0, f, to)
 	}
 	for _, m := range []struct {
 		what  string

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 )
 
-// Run measures. A contender that is not installed or does not start is reported as missing; an error is returned when nothing could be
-// measured at all, or ctx ended.
+// Run measures. A contender that is not installed or does not start is reported as missing; an
+// error is returned when nothing could be measured at all, or ctx ended.
 func Run(ctx context.Context, o measure.Options) (*Report, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -85,7 +85,8 @@ func idle(ctx context.Context, b *measure.Bench, r *measure.Run) error {
 
 // newReport settles what was measured.
 func newReport(b *measure.Bench) *Report {
-	rep := &Report{Setting: b.Setting(), Connections: b.Options.Connections, Idle: b.Options.IdleConnections, Rate: b.Options.Rate}
+	rep := &Report{Setting: b.Setting(), Connections: b.Options.Connections, Idle: b.Options.IdleConnections,
+		Rate: b.Options.Rate}
 	for _, r := range b.Runs {
 		r.Settle()
 		for load := range r.Result.Figures {
@@ -101,8 +102,9 @@ func newReport(b *measure.Bench) *Report {
 	return rep
 }
 
-// Compare measures the gateway of this program and that of another build of it, o.Against, interleaved. An error is returned when
-// a build did not start, or ctx ended; what else could not be measured is in the figures, see [measure.Comparison.Err].
+// Compare measures the gateway of this program and that of another build of it, o.Against,
+// interleaved. An error is returned when a build did not start, or ctx ended; what else could not
+// be measured is in the figures, see [measure.Comparison.Err].
 func Compare(ctx context.Context, o measure.Options) (*measure.Comparison, error) {
 	if err := o.Check(); err != nil {
 		return nil, err

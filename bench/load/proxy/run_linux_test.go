@@ -16,11 +16,13 @@ import (
 
 func TestMain(m *testing.M) { build.Main(m) }
 
-// TestRun is a real run, as short as it can be: it shows that every figure is there and that nothing fails, not what they are.
+// TestRun is a real run, as short as it can be: it shows that every figure is there and that
+// nothing fails, not what they are.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	report, err := Run(t.Context(), measure.Options{
-		Program: build.Sluice(t), Duration: 100 * time.Millisecond, Rounds: 1, Connections: 8, IdleConnections: 20, Rate: 200,
+		Program: build.Sluice(t), Duration: 100 * time.Millisecond, Rounds: 1, Connections: 8, IdleConnections: 20,
+		Rate: 200,
 		Only: regexp.MustCompile(`^(relay|nginx|haproxy|sluice \+ filters)$`),
 	})
 	if err != nil {
@@ -40,7 +42,8 @@ func TestRun(t *testing.T) {
 		}
 	}
 	for _, c := range report.Contenders {
-		if c.IdleBytes == nil || c.Latency == nil || c.Latency.Requests != 20 || c.Latency.P50 <= 0 || c.Latency.P999 < c.Latency.P50 {
+		if c.IdleBytes == nil || c.Latency == nil || c.Latency.Requests != 20 || c.Latency.P50 <= 0 ||
+			c.Latency.P999 < c.Latency.P50 {
 			t.Errorf("%s: idle %v, latency %+v", c.Name, c.IdleBytes, c.Latency)
 		}
 	}
@@ -67,7 +70,8 @@ func (r *Report) failures() []string {
 
 func TestRunOfNothing(t *testing.T) {
 	t.Parallel()
-	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^none$")}
+	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1,
+		Rate: 1, Only: regexp.MustCompile("^none$")}
 	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--only") {
 		t.Fatalf("%v, want an error that names --only", err)
 	}
@@ -75,7 +79,8 @@ func TestRunOfNothing(t *testing.T) {
 
 func TestRunWithoutContenders(t *testing.T) {
 	t.Parallel()
-	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^relay$")}
+	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1,
+		Rate: 1, Only: regexp.MustCompile("^relay$")}
 	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "/nowhere") {
 		t.Fatalf("%v, want an error that names the program", err)
 	}
@@ -85,7 +90,8 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1, Rate: 1, Only: regexp.MustCompile("^nginx$")}
+	o := measure.Options{Program: "/nowhere", Duration: time.Second, Rounds: 1, Connections: 1, IdleConnections: 1,
+		Rate: 1, Only: regexp.MustCompile("^nginx$")}
 	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v, want %v", err, context.Canceled)
 	}

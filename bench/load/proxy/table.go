@@ -12,18 +12,21 @@ import (
 // WriteTable writes the report as plain text.
 func (r *Report) WriteTable(w io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d connections, %d rounds of %v, upstream %s, %s\n", r.Connections, r.Rounds, r.Duration, r.Upstream, r.Where())
+	fmt.Fprintf(&text, "%d connections, %d rounds of %v, upstream %s, %s\n", r.Connections, r.Rounds, r.Duration,
+		r.Upstream, r.Where())
 	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, load := range r.Loads {
 		fmt.Fprintf(tw, "\n%s\tCPU µs\t× nginx\t× relay\trequests/s\tallocations\terrors\t\n", load)
 		for _, c := range r.Contenders {
 			if f := c.Figures[load]; f != nil && f.Failed == "" {
-				fmt.Fprintf(tw, "%s\t%.2f\t%s\t%s\t%.0f\t%s\t%d\t\n", c.Name, f.CPUMicros, measure.Shown(f.ToNginx, 2), measure.Shown(f.ToRelay, 2), f.PerSecond, measure.Shown(f.Mallocs, 2), f.Errors)
+				fmt.Fprintf(tw, "%s\t%.2f\t%s\t%s\t%.0f\t%s\t%d\t\n", c.Name, f.CPUMicros, measure.Shown(f.ToNginx,
+					2), measure.Shown(f.ToRelay, 2), f.PerSecond, measure.Shown(f.Mallocs, 2), f.Errors)
 			}
 		}
 		tw.Flush()
 	}
-	fmt.Fprintf(tw, "\n%d idle connections; GET at %d/s\tKiB each\tp50 µs\tp99 µs\tp99.9 µs\terrors\t\n", r.Idle, r.Rate)
+	fmt.Fprintf(tw, "\n%d idle connections; GET at %d/s\tKiB each\tp50 µs\tp99 µs\tp99.9 µs\terrors\t\n", r.Idle,
+		r.Rate)
 	for _, c := range r.Contenders {
 		if c.IdleBytes == nil && c.Latency == nil {
 			continue

@@ -39,8 +39,8 @@ type target struct {
 // impatient is for floods that are to be cut off by the gateway.
 const impatient = "headerTimeout: 2s, idleTimeout: 3s"
 
-// startTarget runs a gateway with these settings of listen beside its address. prepare, unless empty, is what a shell does before it becomes
-// the gateway.
+// startTarget runs a gateway with these settings of listen beside its address. prepare, unless
+// empty, is what a shell does before it becomes the gateway.
 func startTarget(t *testing.T, listen, prepare string) *target {
 	t.Helper()
 	big := bytes.Repeat([]byte("x"), bigResponse)
@@ -163,7 +163,8 @@ func (x *target) sockets(t *testing.T) int {
 	return n
 }
 
-// connections returns how many connections clients have to the gateway, as the kernel sees its side of them.
+// connections returns how many connections clients have to the gateway, as the kernel sees its side
+// of them.
 func (x *target) connections(t *testing.T) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(x.address)
@@ -183,7 +184,8 @@ func (x *target) connections(t *testing.T) int {
 		for line := range strings.SplitSeq(string(text), "\n") {
 			// number, local address, remote address, state: proc(5)
 			f := strings.Fields(line)
-			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && (f[3] == established || f[3] == closeWait) {
+			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && (f[3] == established ||
+				f[3] == closeWait) {
 				n++
 			}
 		}
@@ -251,7 +253,8 @@ func (b *bystander) end(t *testing.T) {
 	}
 }
 
-// withstands runs a flood and checks what the package promises. The flood keeps its connections open until its test ends.
+// withstands runs a flood and checks what the package promises. The flood keeps its connections
+// open until its test ends.
 func (x *target) withstands(t *testing.T, flood func()) {
 	t.Helper()
 	before := x.connections(t)
@@ -267,7 +270,8 @@ func (x *target) withstands(t *testing.T, flood func()) {
 // recovers waits until no more connections are held than before, and asks as a new client.
 func (x *target) recovers(t *testing.T, before int) {
 	t.Helper()
-	harness.Until(t, waitLimit, "the connections of the flood are gone", func() bool { return x.connections(t) <= before })
+	harness.Until(t, waitLimit, "the connections of the flood are gone",
+		func() bool { return x.connections(t) <= before })
 	c := newClient()
 	defer c.CloseIdleConnections()
 	if err := ask(c, x.URL+"/small"); err != nil {
@@ -295,7 +299,8 @@ func (x *target) connect(t *testing.T, n int, first string) []net.Conn {
 	return all
 }
 
-// dribble sends a byte on each connection now and then until all of them were closed by the gateway, or the rounds are over.
+// dribble sends a byte on each connection now and then until all of them were closed by the
+// gateway, or the rounds are over.
 func dribble(all []net.Conn, b byte, every time.Duration, rounds int) (closed int) {
 	gone := make([]bool, len(all))
 	for range rounds {

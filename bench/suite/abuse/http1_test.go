@@ -38,7 +38,8 @@ func TestSlowBodies(t *testing.T) {
 func TestSlowReaders(t *testing.T) {
 	x := startTarget(t, impatient, "")
 	x.withstands(t, func() {
-		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n")
+		all := x.connect(t, attackers, "GET /big HTTP/1.1\r\nHost: gw.test\r\n\r\n"+"GET /big HTTP/1.1\r\nHost: "+
+			"gw.test\r\n\r\n")
 		for _, c := range all {
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Errorf("no response to a slow reader: %v", err)
@@ -54,7 +55,8 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// Beyond listen.maxConnections those who came first are served, and a new client is once there is room.
+// Beyond listen.maxConnections those who came first are served, and a new client is once there is
+// room.
 func TestConnectionFlood(t *testing.T) {
 	const room = 100
 	x := startTarget(t, "maxConnections: 100", "")
@@ -113,7 +115,8 @@ func (x *target) settles(t *testing.T) {
 	})
 }
 
-// With 256 descriptors and 400 connections not all can be accepted: that must cost neither those who are connected nor the CPU.
+// With 256 descriptors and 400 connections not all can be accepted: that must cost neither those
+// who are connected nor the CPU.
 func TestOutOfDescriptors(t *testing.T) {
 	x := startTarget(t, "maxConnections: 20000", "ulimit -n 256")
 	before := x.connections(t)

@@ -32,7 +32,8 @@ func (x *target) open(t *testing.T) *peer {
 	}
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "gw.test"}, {":path", "/small"}} {
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "gw.test"},
+		{":path", "/small"}} {
 		if err := e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +83,8 @@ func TestRapidReset(t *testing.T) {
 	x.withstands(t, func() {
 		x.flood(t, func(p *peer, i int) error {
 			id := uint32(2*i + 1)
-			if err := p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header, EndStream: true, EndHeaders: true}); err != nil {
+			if err := p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header, EndStream: true,
+				EndHeaders: true}); err != nil {
 				return err
 			}
 			return p.WriteRSTStream(id, http2.ErrCodeCancel)
@@ -93,7 +95,8 @@ func TestRapidReset(t *testing.T) {
 func TestContinuationFlood(t *testing.T) {
 	x := startTarget(t, impatient, "")
 	var fragment bytes.Buffer
-	if err := hpack.NewEncoder(&fragment).WriteField(hpack.HeaderField{Name: "x-flood", Value: string(bytes.Repeat([]byte("a"), 8<<10)), Sensitive: true}); err != nil {
+	if err := hpack.NewEncoder(&fragment).WriteField(hpack.HeaderField{Name: "x-flood",
+		Value: string(bytes.Repeat([]byte("a"), 8<<10)), Sensitive: true}); err != nil {
 		t.Fatal(err)
 	}
 	x.withstands(t, func() {
@@ -131,7 +134,8 @@ func TestPingFloodUnread(t *testing.T) {
 			f := http2.NewFramer(c, nil)
 			err := f.WriteSettings()
 			for i := 0; i < frameCount && err == nil; i++ {
-				_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)) // a gateway that stops reading has defended itself
+				// a gateway that stops reading has defended itself
+				_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 				err = f.WritePing(false, [8]byte{byte(i)})
 			}
 		}

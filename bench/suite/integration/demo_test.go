@@ -64,7 +64,8 @@ func TestDemoDoesWhatItPrints(t *testing.T) {
 	// The old lines name the old port for clients.
 	old, current := hostIn(t, checkout), hostIn(t, again.Tries()[0].Line)
 	moved := func(line string) string { return strings.ReplaceAll(line, old, current) }
-	if a := pasteOne(t, moved(checkout)); a.status != first.status || a.body != first.body || a.header.Get("Idempotent-Replayed") != "true" {
+	if a := pasteOne(t, moved(checkout)); a.status != first.status || a.body != first.body ||
+		a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("the first run's checkout, retried: %v, want a replay of %v", a, first)
 	}
 	if a := pasteOne(t, moved(status)); a.status != http.StatusOK || a.member("state") != "succeeded" {
@@ -74,27 +75,34 @@ func TestDemoDoesWhatItPrints(t *testing.T) {
 	again.StopByCtrlC(t)
 }
 
-// tourDemo pastes the lines that a demo printed, in order, and checks that each shows what is said above it.
+// tourDemo pastes the lines that a demo printed, in order, and checks that each shows what is said
+// above it.
 func tourDemo(t *testing.T, lines []harness.Try) {
 	t.Helper()
 	first := pasteOne(t, lines[0].Line)
-	if first.status != http.StatusOK || first.member("state") != "succeeded" || first.header.Get("Idempotent-Replayed") != "" {
+	if first.status != http.StatusOK || first.member("state") != "succeeded" ||
+		first.header.Get("Idempotent-Replayed") != "" {
 		t.Fatalf("%s: %v", lines[0].Shows, first)
 	}
-	if a := pasteOne(t, lines[1].Line); a.status != first.status || a.body != first.body || a.header.Get("Idempotent-Replayed") != "true" {
+	if a := pasteOne(t, lines[1].Line); a.status != first.status || a.body != first.body ||
+		a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("%s: %v", lines[1].Shows, a)
 	}
-	if a := pasteOne(t, lines[2].Line); a.status != http.StatusUnprocessableEntity || a.header.Get("Sluice-Reason") != "idempotency-key-reused" {
+	if a := pasteOne(t, lines[2].Line); a.status != http.StatusUnprocessableEntity ||
+		a.header.Get("Sluice-Reason") != "idempotency-key-reused" {
 		t.Errorf("%s: %v", lines[2].Shows, a)
 	}
-	if a := pasteOne(t, lines[3].Line); a.status != http.StatusOK || a.member("state") != "succeeded" || a.member("id") != first.member("id") {
+	if a := pasteOne(t, lines[3].Line); a.status != http.StatusOK || a.member("state") != "succeeded" ||
+		a.member("id") != first.member("id") {
 		t.Errorf("%s: %v", lines[3].Shows, a)
 	}
 	before := pasteOne(t, lines[4].Line)
-	if before.status != http.StatusOK || before.header.Get("RateLimit") == "" || before.header.Get("RateLimit-Policy") == "" {
+	if before.status != http.StatusOK || before.header.Get("RateLimit") == "" ||
+		before.header.Get("RateLimit-Policy") == "" {
 		t.Errorf("%s: %v", lines[4].Shows, before)
 	}
-	if a := pasteOne(t, lines[5].Line); a.status != http.StatusConflict || a.header.Get("Sluice-Reason") != "transaction-failed" || a.member("step") != "pay" {
+	if a := pasteOne(t, lines[5].Line); a.status != http.StatusConflict ||
+		a.header.Get("Sluice-Reason") != "transaction-failed" || a.member("step") != "pay" {
 		t.Errorf("%s: %v", lines[5].Shows, a)
 	}
 	if a := pasteOne(t, lines[6].Line); a.status != http.StatusOK || a.body != before.body {
@@ -105,7 +113,8 @@ func tourDemo(t *testing.T, lines []harness.Try) {
 	for _, a := range looks {
 		if a.status == http.StatusTooManyRequests {
 			refused++
-			if a.header.Get("Retry-After") == "" || a.header.Get("RateLimit") == "" || a.header.Get("Sluice-Reason") != "rate-limited" {
+			if a.header.Get("Retry-After") == "" || a.header.Get("RateLimit") == "" ||
+				a.header.Get("Sluice-Reason") != "rate-limited" {
 				t.Errorf("%s: %v, fields %v", lines[7].Shows, a, a.header)
 			}
 		} else if a.status != http.StatusOK {

@@ -55,7 +55,8 @@ routes:
 				t.Error(a.err)
 				return
 			}
-			if a.status == http.StatusTooManyRequests && (a.header.Get("Retry-After") == "" || a.header.Get("RateLimit") == "") {
+			if a.status == http.StatusTooManyRequests && (a.header.Get("Retry-After") == "" ||
+				a.header.Get("RateLimit") == "") {
 				t.Errorf("a refusal without Retry-After or RateLimit: %v", a.header)
 			}
 			mu.Lock()

@@ -57,7 +57,8 @@ func sameResponses(t *testing.T, responses []response) {
 	}
 }
 
-// hundredAtOnce sends 100 requests with one key to the gateways in turn. The service answers the first only when all are under way.
+// hundredAtOnce sends 100 requests with one key to the gateways in turn. The service answers the
+// first only when all are under way.
 func hundredAtOnce(t *testing.T, start func(serviceURL string) []string) {
 	const n = 100
 	var written sync.WaitGroup
@@ -94,8 +95,8 @@ func TestHundredRequestsWithOneKeyAreExecutedOnce(t *testing.T) {
 	})
 }
 
-// killInFlight sends a request, kills the gateway with SIGKILL while the service works on it, and starts it again. The service
-// answers no request before that.
+// killInFlight sends a request, kills the gateway with SIGKILL while the service works on it, and
+// starts it again. The service answers no request before that.
 func killInFlight(t *testing.T, onUnknown string) (*harness.Gateway, *service) {
 	t.Helper()
 	arrived, killed := newGate(), newGate()
@@ -139,7 +140,8 @@ func TestKilledGatewayHoldsAnUnknownOutcome(t *testing.T) {
 		t.Fatalf("the service saw %d requests, want 1", len(got))
 	}
 
-	record := []string{"--admin", strings.TrimPrefix(g.AdminURL, "http://"), "--route", "create-order", "--principal", "ann", "--key", "key-1"}
+	record := []string{"--admin", strings.TrimPrefix(g.AdminURL, "http://"), "--route", "create-order", "--principal",
+		"ann", "--key", "key-1"}
 	keys := func(verb string, more ...string) string {
 		t.Helper()
 		stdout, stderr, code := sluice(t, append(append([]string{"keys", verb}, record...), more...)...)

@@ -1,5 +1,3 @@
-// Package integration_test shows the product's promises on real processes: gateways that are killed, a real Redis, a real
-// coordinator, the demo as its user runs it.
 package integration_test
 
 import (
@@ -21,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// requestLimit bounds every request of these tests; a gateway under the race detector on two busy cores is slow.
+// requestLimit bounds every request of these tests; a gateway under the race detector on two busy
+// cores is slow.
 const requestLimit = 40 * time.Second
 
 // response is a response, read whole.
@@ -100,7 +99,8 @@ func startService(t *testing.T, serve func(n int, w http.ResponseWriter, r *http
 			t.Errorf("the service could not read a body: %v", err)
 		}
 		s.mu.Lock()
-		s.got = append(s.got, seen{r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Sluice-Attempt"), r.Header.Get("Sluice-Principal"), string(body)})
+		s.got = append(s.got, seen{r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Sluice-Attempt"),
+			r.Header.Get("Sluice-Principal"), string(body)})
 		n := len(s.got)
 		s.mu.Unlock()
 		serve(n, w, r)

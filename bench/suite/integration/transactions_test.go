@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/shop"
 )
 
-// settleLimit is how long a transaction may take to its end after a crash: DTM doubles its pause between tries.
+// settleLimit is how long a transaction may take to its end after a crash: DTM doubles its pause
+// between tries.
 const settleLimit = 90 * time.Second
 
 const checkoutConfig = `version: 1
@@ -75,18 +76,22 @@ type checkouts struct {
 
 func startCheckouts(t *testing.T) *checkouts {
 	t.Helper()
-	c := &checkouts{T: t, shop: harness.StartShop(t, t.TempDir()), coordinator: dtmtest.Start(t, dtmtest.Options{Args: []string{"--cron", "1s"}})}
-	c.gateway = harness.StartGateway(t, fmt.Sprintf(checkoutConfig, c.shop.URL("stock"), c.shop.URL("order"), c.shop.URL("payment"),
+	c := &checkouts{T: t, shop: harness.StartShop(t, t.TempDir()), coordinator: dtmtest.Start(t,
+		dtmtest.Options{Args: []string{"--cron", "1s"}})}
+	c.gateway = harness.StartGateway(t, fmt.Sprintf(checkoutConfig, c.shop.URL("stock"), c.shop.URL("order"),
+		c.shop.URL("payment"),
 		c.shop.URL("points"), c.shop.URL("shipping"), c.coordinator.URL))
 	return c
 }
 
 // buy sends a checkout of two units. The card of the user "broke" is always declined.
 func (c *checkouts) buy(ctx context.Context, user, key string) response {
-	return send(ctx, http.MethodPost, c.gateway.URL+"/v1/checkouts", `{"sku":"SKU-1","qty":2,"amount":1998}`, "X-User", user, "Idempotency-Key", key)
+	return send(ctx, http.MethodPost, c.gateway.URL+"/v1/checkouts", `{"sku":"SKU-1","qty":2,"amount":1998}`,
+		"X-User", user, "Idempotency-Key", key)
 }
 
-// buyToTheEnd sends the same checkout again, as a client does that wants to know, until it has ended. It is for any goroutine.
+// buyToTheEnd sends the same checkout again, as a client does that wants to know, until it has
+// ended. It is for any goroutine.
 func (c *checkouts) buyToTheEnd(user, key string) (a response, ended bool) {
 	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		a = c.buy(c.Context(), user, key)
@@ -97,14 +102,16 @@ func (c *checkouts) buyToTheEnd(user, key string) (a response, ended bool) {
 	return a, false
 }
 
-// wantEnd checks how a checkout ended, that it is replayed so, and that its status resource says the same.
+// wantEnd checks how a checkout ended, that it is replayed so, and that its status resource says
+// the same.
 func (c *checkouts) wantEnd(a response, user, key string) {
 	c.Helper()
 	status, state := http.StatusOK, "succeeded"
 	if user == "broke" {
 		status, state = http.StatusConflict, "failed"
 	}
-	if a.status != status || state == "failed" && (a.member("step") != "pay" || a.header.Get("Sluice-Reason") != "transaction-failed") {
+	if a.status != status || state == "failed" && (a.member("step") != "pay" ||
+		a.header.Get("Sluice-Reason") != "transaction-failed") {
 		c.Errorf("%s of %s: %v, want %s", key, user, a, state)
 		return
 	}
@@ -113,7 +120,8 @@ func (c *checkouts) wantEnd(a response, user, key string) {
 		c.Errorf("%s of %s again: %v, want a replay of %v", key, user, again, a)
 	}
 	id := a.member("id")
-	if got := c.status(user, id); got.status != http.StatusOK || got.member("state") != state || id == "" || got.member("id") != id {
+	if got := c.status(user, id); got.status != http.StatusOK || got.member("state") != state || id == "" ||
+		got.member("id") != id {
 		c.Errorf("%s of %s: its status is %v, want %s", key, user, got, state)
 	}
 	if got := c.status("mallory", id); got.status != http.StatusNotFound {
@@ -235,8 +243,10 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 	}
 	c.wantLedgers(n-n/3, n/3)
 
-	stdout, stderr, code := sluice(t, "transactions", "list", "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://"))
-	if code != 0 || strings.Count(stdout, `"state": "succeeded"`) != n-n/3 || strings.Count(stdout, `"state": "failed"`) != n/3 {
+	stdout, stderr, code := sluice(t, "transactions", "list", "--admin", strings.TrimPrefix(c.gateway.AdminURL,
+		"http://"))
+	if code != 0 || strings.Count(stdout, `"state": "succeeded"`) != n-n/3 || strings.Count(stdout,
+		`"state": "failed"`) != n/3 {
 		t.Errorf("transactions list: exit %d, %s\n%s", code, stderr, stdout)
 	}
 	var listed struct{ Transactions []struct{ ID, State string } }
@@ -244,7 +254,8 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range listed.Transactions[:min(3, len(listed.Transactions))] { // what list prints show takes
-		stdout, stderr, code := sluice(t, "transactions", "show", l.ID, "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://"))
+		stdout, stderr, code := sluice(t, "transactions", "show", l.ID, "--admin",
+			strings.TrimPrefix(c.gateway.AdminURL, "http://"))
 		if code != 0 || !strings.Contains(stdout, l.ID) || !strings.Contains(stdout, `"state": "`+l.State+`"`) {
 			t.Errorf("transactions show %s: exit %d, %s\n%s", l.ID, code, stderr, stdout)
 		}
@@ -256,7 +267,8 @@ func TestWithoutCoordinatorNothingIsSubmitted(t *testing.T) {
 	c := startCheckouts(t)
 	c.coordinator.Kill()
 	a := c.buy(t.Context(), "ann", "key-1")
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Sluice-Reason") != "coordinator-unavailable" || a.header.Get("Retry-After") == "" {
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Sluice-Reason") != "coordinator-unavailable" ||
+		a.header.Get("Retry-After") == "" {
 		t.Errorf("without a coordinator: %v, want 503 coordinator-unavailable with Retry-After", a)
 	}
 	c.coordinator.Restart()

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// serverCertificate is what gateways show to clients over TLS; clients trust it as their only authority.
+// serverCertificate is what gateways show to clients over TLS; clients trust it as their only
+// authority.
 type serverCertificate struct {
 	certFile, keyFile string
 	authorities       *x509.CertPool
@@ -54,8 +55,9 @@ func makeCertificate() error {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sluice interop"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA:        true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

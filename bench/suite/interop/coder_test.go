@@ -79,7 +79,8 @@ func newCoderClient(t *testing.T) wsClient {
 }
 
 func (cl coderClient) dial(ctx context.Context, url string, offer wsOffer) (wsConn, error) {
-	options := &websocket.DialOptions{HTTPClient: cl.http, Subprotocols: offer.Protocols, CompressionMode: websocket.CompressionDisabled}
+	options := &websocket.DialOptions{HTTPClient: cl.http, Subprotocols: offer.Protocols,
+		CompressionMode: websocket.CompressionDisabled}
 	if offer.Deflate {
 		options.CompressionMode = websocket.CompressionContextTakeover
 	}

@@ -84,7 +84,10 @@ func TestCurl(t *testing.T) {
 			t.Run("upload", func(t *testing.T) { way.upload(t, upload) })
 			if way.version == "1.1" {
 				t.Run("upload that waits", func(t *testing.T) { way.uploadWaits(t, upload) })
-				t.Run("upload in chunks", func(t *testing.T) { way.upload(t, upload, "--header", "Transfer-Encoding: chunked") })
+				t.Run("upload in chunks", func(t *testing.T) {
+					way.upload(t, upload, "--header",
+						"Transfer-Encoding: chunked")
+				})
 			}
 		})
 	}
@@ -101,7 +104,8 @@ func (w *curlWay) curl(t *testing.T, args []string, paths ...string) curled {
 	t.Helper()
 	dir := t.TempDir()
 	head, body, log := filepath.Join(dir, "head"), filepath.Join(dir, "body"), filepath.Join(dir, "log")
-	command := append([]string{"--silent", "--show-error", "--verbose", "--stderr", log, "--dump-header", head, "--max-time", "50",
+	command := append([]string{"--silent", "--show-error", "--verbose", "--stderr", log, "--dump-header", head,
+		"--max-time", "50",
 		"--noproxy", "*", "--write-out", "%{http_code} %{http_version} %{num_connects}\n"}, w.flags...)
 	command = append(command, args...)
 	for _, p := range paths {
@@ -159,7 +163,8 @@ func (w *curlWay) head(t *testing.T) {
 
 func (w *curlWay) ranges(t *testing.T) {
 	for wanted, part := range map[string][]byte{
-		"0-0": curlFile[:1], "1000-1999": curlFile[1000:2000], "1000-": curlFile[1000:], "-500": curlFile[len(curlFile)-500:],
+		"0-0": curlFile[:1], "1000-1999": curlFile[1000:2000], "1000-": curlFile[1000:],
+		"-500": curlFile[len(curlFile)-500:],
 	} {
 		c := w.curl(t, []string{"--range", wanted}, "/file")
 		w.want(t, c, "206", string(part))
@@ -183,7 +188,8 @@ func (w *curlWay) stream(t *testing.T) {
 	}
 }
 
-// hints looks for the interim response: a proxy passes it on (RFC 9110 §15.2), but not to a client of HTTP/1.0, which knows none.
+// hints looks for the interim response: a proxy passes it on (RFC 9110 §15.2), but not to a client
+// of HTTP/1.0, which knows none.
 func (w *curlWay) hints(t *testing.T) {
 	c := w.curl(t, nil, "/hints")
 	w.want(t, c, "200", "the page")
@@ -201,12 +207,14 @@ func (w *curlWay) kept(t *testing.T) {
 		want = "1" // closed behind each response, as the client did not ask for keep-alive
 	}
 	if c.status != "200" || c.connects != want {
-		t.Errorf("the second of two requests got %s with %s new connections, want 200 with %s", c.status, c.connects, want)
+		t.Errorf("the second of two requests got %s with %s new connections, want 200 with %s", c.status, c.connects,
+			want)
 	}
 }
 
 func (w *curlWay) upload(t *testing.T, file string, args ...string) curled {
-	c := w.curl(t, append(args, "--data-binary", "@"+file, "--header", "Content-Type: application/octet-stream"), "/upload")
+	c := w.curl(t, append(args, "--data-binary", "@"+file, "--header", "Content-Type: application/octet-stream"),
+		"/upload")
 	w.want(t, c, "200", fmt.Sprintf("%d %x %v", len(curlUpload), sha256.Sum256(curlUpload), error(nil)))
 	return c
 }

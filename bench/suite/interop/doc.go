@@ -1,17 +1,20 @@
-// Package interop runs real programs and libraries, written by others, through a real gateway: h2spec, the gRPC interop client and
-// server, three WebSocket implementations as clients and as servers, curl, and bodies of 1 GiB. It has tests only.
+// Package interop runs real programs and libraries, written by others, through a real gateway:
+// h2spec, the gRPC interop client and server, three WebSocket implementations as clients and as
+// servers, curl, and bodies of 1 GiB. It has tests only.
 //
-// It is a module of its own, so that none of its dependencies reaches the gateway's. The gateway's program is named by SLUICE
-// in the environment; `make build interop` builds it and runs everything. From this folder:
+// It is a module of its own, so that none of its dependencies reaches the gateway's. The gateway's
+// program is named by SLUICE in the environment; `make build interop` builds it and runs
+// everything. From this folder:
 //
 //	SLUICE=$PWD/../../../bin/sluice go test -run TestCurl ./...
 //
-// Where a program has a partner, the same test also runs without the gateway between them, as the subtest "direct": when that
-// fails, the test or the other programs are wrong, not the gateway.
+// Where a program has a partner, the same test also runs without the gateway between them, as the
+// subtest "direct": when that fails, the test or the other programs are wrong, not the gateway.
 //
 // # Needed on the machine
 //
-// go (which builds h2spec and the gRPC programs, at the versions in go.mod), curl with HTTP/2, node and npm (which installs the
-// ws package, at the version in node/package-lock.json). What is missing fails the tests, it never skips them. All traffic is on
-// loopback; the interop server, which knows no other way, listens on all interfaces while it runs.
+// go (which builds h2spec and the gRPC programs, at the versions in go.mod), curl with HTTP/2, node
+// and npm (which installs the ws package, at the version in node/package-lock.json). What is
+// missing fails the tests, it never skips them. All traffic is on loopback; the interop server,
+// which knows no other way, listens on all interfaces while it runs.
 package interop

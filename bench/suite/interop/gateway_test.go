@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// limit bounds everything that a test waits for; nothing here is expected to take anywhere near as long.
+// limit bounds everything that a test waits for; nothing here is expected to take anywhere near as
+// long.
 const limit = 60 * time.Second
 
 // gateway is a running `sluice run`.
@@ -27,7 +28,8 @@ type gateway struct {
 	pid         int
 }
 
-// startGateway runs a gateway with these services and routes (YAML, from the first column on) and returns when it is ready.
+// startGateway runs a gateway with these services and routes (YAML, from the first column on) and
+// returns when it is ready.
 func startGateway(t *testing.T, servicesAndRoutes string) *gateway {
 	t.Helper()
 	program := os.Getenv("SLUICE")
@@ -79,8 +81,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// startProcess runs a program until the test ends. saw gets every line of its standard error; startProcess returns once it has
-// said yes to one.
+// startProcess runs a program until the test ends. saw gets every line of its standard error;
+// startProcess returns once it has said yes to one.
 func startProcess(t *testing.T, cmd *exec.Cmd, saw func(line []byte) bool) *os.Process {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -120,7 +122,8 @@ func startProcess(t *testing.T, cmd *exec.Cmd, saw func(line []byte) bool) *os.P
 	return cmd.Process
 }
 
-// start starts a process that dies with this one, whatever becomes of it. The channel is closed when it has ended.
+// start starts a process that dies with this one, whatever becomes of it. The channel is closed
+// when it has ended.
 func start(t *testing.T, cmd *exec.Cmd) (ended <-chan struct{}) {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -141,7 +144,8 @@ func start(t *testing.T, cmd *exec.Cmd) (ended <-chan struct{}) {
 	return end
 }
 
-// run runs a program to its end and returns its output, standard error included; ok says whether it exited with 0.
+// run runs a program to its end and returns its output, standard error included; ok says whether it
+// exited with 0.
 func run(t *testing.T, program string, args ...string) (out string, ok bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -21,7 +21,8 @@ type gorillaConn struct {
 	deflate bool
 }
 
-// gorillaFrame is the longest frame of a message in fragments: the library writes one whenever its buffer is full.
+// gorillaFrame is the longest frame of a message in fragments: the library writes one whenever its
+// buffer is full.
 const gorillaFrame = 4 << 10
 
 func newGorillaConn(c *websocket.Conn, extensions string) *gorillaConn {
@@ -89,9 +90,11 @@ func (g *gorillaConn) ping() error {
 	}
 }
 
-// close sends a close frame and reads until the other side's, which the library leaves to its caller.
+// close sends a close frame and reads until the other side's, which the library leaves to its
+// caller.
 func (g *gorillaConn) close(code int, reason string) error {
-	if err := g.c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(limit)); err != nil {
+	if err := g.c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason),
+		time.Now().Add(limit)); err != nil {
 		return err
 	}
 	for {
@@ -130,7 +133,8 @@ func (cl gorillaClient) dial(ctx context.Context, url string, offer wsOffer) (ws
 
 func startGorillaServer(t *testing.T) *wsServer {
 	s := &wsServer{ends: newWSEnds()}
-	upgrader := websocket.Upgrader{Subprotocols: []string{wsProtocol}, EnableCompression: true, WriteBufferSize: gorillaFrame}
+	upgrader := websocket.Upgrader{Subprotocols: []string{wsProtocol}, EnableCompression: true,
+		WriteBufferSize: gorillaFrame}
 	s.address = startService(t, func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {

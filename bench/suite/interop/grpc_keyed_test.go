@@ -48,7 +48,8 @@ func (s *keyedService) ran(name string) int {
 	return s.runs[name]
 }
 
-// UnaryCall answers with the number of the run, as its body, in its head, and behind it; or with the status that is asked for.
+// UnaryCall answers with the number of the run, as its body, in its head, and behind it; or with
+// the status that is asked for.
 func (s *keyedService) UnaryCall(ctx context.Context, r *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 	run := s.run(ctx)
 	if err := errors.Join(
@@ -58,7 +59,8 @@ func (s *keyedService) UnaryCall(ctx context.Context, r *testpb.SimpleRequest) (
 		return nil, err
 	}
 	if want := r.GetResponseStatus(); want != nil {
-		st, err := status.New(codes.Code(want.Code), want.Message).WithDetails(&errdetails.ErrorInfo{Reason: fmt.Sprint("run ", run), Domain: "test"})
+		st, err := status.New(codes.Code(want.Code),
+			want.Message).WithDetails(&errdetails.ErrorInfo{Reason: fmt.Sprint("run ", run), Domain: "test"})
 		if err != nil {
 			return nil, err
 		}
@@ -67,8 +69,10 @@ func (s *keyedService) UnaryCall(ctx context.Context, r *testpb.SimpleRequest) (
 	return &testpb.SimpleResponse{Username: fmt.Sprint("run ", run)}, nil
 }
 
-// StreamingOutputCall sends a message, and the second one when it is told that the first has arrived.
-func (s *keyedService) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[testpb.StreamingOutputCallResponse]) error {
+// StreamingOutputCall sends a message, and the second one when it is told that the first has
+// arrived.
+func (s *keyedService) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[testpb.StreamingOutputCallResponse]) error {
 	s.run(stream.Context())
 	for i := range 2 {
 		if i > 0 {
@@ -78,7 +82,8 @@ func (s *keyedService) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest,
 				return stream.Context().Err()
 			}
 		}
-		if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: fmt.Append(nil, i)}}); err != nil {
+		if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: fmt.Append(nil,
+			i)}}); err != nil {
 			return err
 		}
 	}
@@ -86,7 +91,8 @@ func (s *keyedService) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest,
 }
 
 // StreamingInputCall tells of each message that it has got, and answers with how many there were.
-func (s *keyedService) StreamingInputCall(stream grpc.ClientStreamingServer[testpb.StreamingInputCallRequest, testpb.StreamingInputCallResponse]) error {
+func (s *keyedService) StreamingInputCall(stream grpc.ClientStreamingServer[testpb.StreamingInputCallRequest,
+	testpb.StreamingInputCallResponse]) error {
 	s.run(stream.Context())
 	for n := int32(0); ; n++ {
 		_, err := stream.Recv()
@@ -105,7 +111,8 @@ func (s *keyedService) StreamingInputCall(stream grpc.ClientStreamingServer[test
 }
 
 // FullDuplexCall sends each message back.
-func (s *keyedService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
+func (s *keyedService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest,
+	testpb.StreamingOutputCallResponse]) error {
 	s.run(stream.Context())
 	for {
 		m, err := stream.Recv()
@@ -121,7 +128,8 @@ func (s *keyedService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.Str
 	}
 }
 
-// startKeyedGRPC runs the service and a gateway in front of it, with these settings of its idempotency.
+// startKeyedGRPC runs the service and a gateway in front of it, with these settings of its
+// idempotency.
 func startKeyedGRPC(t *testing.T, settings string) (*keyedService, *gateway) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -157,7 +165,8 @@ func keyedClients(t *testing.T, g *gateway) map[string]testpb.TestServiceClient 
 		"cleartext": {g.http, insecure.NewCredentials()},
 		"tls":       {g.https, credentials.NewTLS(certificate(t).clientTLS())},
 	} {
-		c, err := grpc.NewClient("passthrough:///"+way.address, grpc.WithTransportCredentials(way.with), grpc.WithDisableRetry())
+		c, err := grpc.NewClient("passthrough:///"+way.address, grpc.WithTransportCredentials(way.with),
+			grpc.WithDisableRetry())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +310,8 @@ func TestGRPCServerStreamWithAKey(t *testing.T) {
 			if status.Code(err) != codes.AlreadyExists || s.ran(way) != 1 {
 				t.Errorf("%s: the duplicate gets %v, %v, %d executions", way, m, err, s.ran(way))
 			}
-			if why := (unary{header: header(t, again), trailer: again.Trailer()}).first("sluice-reason"); why != "response-not-replayable" {
+			if why := (unary{header: header(t, again),
+				trailer: again.Trailer()}).first("sluice-reason"); why != "response-not-replayable" {
 				t.Errorf("%s: the duplicate is refused for %q", way, why)
 			}
 			s.took <- struct{}{}
@@ -321,7 +331,8 @@ func header(t *testing.T, s grpc.ClientStream) metadata.MD {
 	return md
 }
 
-// Where the body is not in the fingerprint, a stream of the client's goes through as it comes; its one response is replayed.
+// Where the body is not in the fingerprint, a stream of the client's goes through as it comes; its
+// one response is replayed.
 func TestGRPCClientStreamWithAKey(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -342,7 +353,8 @@ func TestGRPCClientStreamWithAKey(t *testing.T) {
 					return nil, err
 				}
 				for range messages {
-					if err := stream.Send(new(testpb.StreamingInputCallRequest)); err != nil && err != io.EOF { // io.EOF: it is answered already
+					// io.EOF: it is answered already
+					if err := stream.Send(new(testpb.StreamingInputCallRequest)); err != nil && err != io.EOF {
 						return nil, err
 					}
 					if executed && c.flows { // the service has it before the next one is sent
@@ -395,7 +407,8 @@ func TestGRPCDialogueWithAKey(t *testing.T) {
 			}
 			for i := range 5 {
 				said := fmt.Append(nil, i)
-				if err := stream.Send(&testpb.StreamingOutputCallRequest{Payload: &testpb.Payload{Body: said}}); err != nil {
+				req := &testpb.StreamingOutputCallRequest{Payload: &testpb.Payload{Body: said}}
+				if err := stream.Send(req); err != nil {
 					t.Fatal(err)
 				}
 				if m, err := stream.Recv(); err != nil || string(m.GetPayload().GetBody()) != string(said) {
@@ -417,7 +430,8 @@ func TestGRPCDialogueWithAKey(t *testing.T) {
 			}
 		}
 	})
-	// The gateway waits for the end of what is to be in the fingerprint, and the client for a response: its deadline ends that, and the service never sees it.
+	// The gateway waits for the end of what is to be in the fingerprint, and the client for a
+	// response: its deadline ends that, and the service never sees it.
 	t.Run("body in the fingerprint", func(t *testing.T) {
 		t.Parallel()
 		s, g := startKeyedGRPC(t, "")

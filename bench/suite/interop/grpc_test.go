@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// grpcCases are the cases of the interop client that need no account in a cloud. Beside those, pick_first_unary is left out: it
-// asks for the server's id, which the Go server does not tell.
+// grpcCases are the cases of the interop client that need no account in a cloud. Beside those,
+// pick_first_unary is left out: it asks for the server's id, which the Go server does not tell.
 var grpcCases = []string{
 	"empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream",
 	"timeout_on_sleeping_server", "cancel_after_begin", "cancel_after_first_response",
@@ -20,7 +20,8 @@ var grpcCases = []string{
 	"rpc_soak", "channel_soak", "orca_per_rpc", "orca_oob",
 }
 
-// grpcFlags are what a case needs beside its name. The soak counts slow calls as failures; on a busy machine they are none.
+// grpcFlags are what a case needs beside its name. The soak counts slow calls as failures; on a
+// busy machine they are none.
 var grpcFlags = map[string][]string{
 	"rpc_soak":     {"-soak_per_iteration_max_acceptable_latency_ms", "30000", "-soak_overall_timeout_seconds", "50"},
 	"channel_soak": {"-soak_per_iteration_max_acceptable_latency_ms", "30000", "-soak_overall_timeout_seconds", "50"},
@@ -73,7 +74,8 @@ func runGRPCCases(t *testing.T, address string, flags ...string) {
 	client := tool(t, "client")
 	for _, name := range grpcCases {
 		t.Run(name, func(t *testing.T) {
-			args := slices.Concat(flags, grpcFlags[name], []string{"-server_host", host, "-server_port", port, "-test_case", name})
+			args := slices.Concat(flags, grpcFlags[name], []string{"-server_host", host, "-server_port", port,
+				"-test_case", name})
 			if out, ok := run(t, client, args...); !ok {
 				t.Errorf("the client failed:\n%s", out)
 			}

@@ -53,7 +53,8 @@ func runH2spec(t *testing.T, address string, flags ...string) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "h2spec.xml")
-	out, passed := run(t, tool(t, "h2spec"), append(flags, "--host", host, "--port", port, "--timeout", "2", "--junit-report", file)...)
+	out, passed := run(t, tool(t, "h2spec"), append(flags, "--host", host, "--port", port, "--timeout", "2",
+		"--junit-report", file)...)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatalf("h2spec wrote no report: %v\n%s", err, out)
@@ -66,7 +67,8 @@ func runH2spec(t *testing.T, address string, flags ...string) {
 	for _, s := range r.Suites {
 		for _, c := range s.Cases {
 			ran++
-			for what, detail := range map[string]*string{"failed": c.Failure, "gave an error": c.Error, "was skipped": c.Skipped} {
+			for what, detail := range map[string]*string{"failed": c.Failure, "gave an error": c.Error,
+				"was skipped": c.Skipped} {
 				if detail != nil {
 					t.Errorf("%s %s: %s:\n%s", s.Package, what, c.Title, *detail)
 				}

@@ -2,7 +2,8 @@ package interop
 
 import "sync"
 
-// inbox reads from a library's connection all the time, because only a connection that is read answers pings.
+// inbox reads from a library's connection all the time, because only a connection that is read
+// answers pings.
 type inbox struct {
 	messages chan message
 	stop     chan struct{}

@@ -28,10 +28,12 @@ routes:
 `, address)
 }
 
-// transport is a client that speaks one version of HTTP, to a server with this test run's certificate where that is TLS.
+// transport is a client that speaks one version of HTTP, to a server with this test run's
+// certificate where that is TLS.
 func transport(t *testing.T, version string) *http.Transport {
 	t.Helper()
-	tr := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, DialContext: new(net.Dialer).DialContext}
+	tr := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true,
+		DialContext: new(net.Dialer).DialContext}
 	switch version {
 	case "http/1.1":
 		tr.Protocols.SetHTTP1(true)

@@ -39,7 +39,8 @@ func (z *zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hugeService answers GET with as many bytes as the query says and POST with the number of bytes that it got.
+// hugeService answers GET with as many bytes as the query says and POST with the number of bytes
+// that it got.
 func hugeService(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -54,7 +55,8 @@ func hugeService(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("length") != "" {
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 	}
-	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(new(zeros), n), make([]byte, 256<<10)) // the client sees a body cut short
+	// the client sees a body cut short
+	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(new(zeros), n), make([]byte, 256<<10))
 }
 
 func TestHugeBodiesPassInFlatMemory(t *testing.T) {
@@ -73,7 +75,8 @@ func TestHugeBodiesPassInFlatMemory(t *testing.T) {
 		t.Run(fmt.Sprintf("%s %d MiB sized %t", c.version, c.bytes>>20, c.sized), func(t *testing.T) {
 			client := &http.Client{Transport: transport(t, c.version)}
 			url := func(bytes int64) string {
-				return fmt.Sprintf("%s/?bytes=%d%s", g.base(c.version), bytes, map[bool]string{true: "&length=1"}[c.sized])
+				return fmt.Sprintf("%s/?bytes=%d%s", g.base(c.version), bytes,
+					map[bool]string{true: "&length=1"}[c.sized])
 			}
 			const warm = 8 << 20
 			download(t, client, url(warm), warm)
@@ -94,7 +97,8 @@ func wantFlat(t *testing.T, pid, before int, during string) {
 	after := readPeakMemory(t, pid)
 	t.Logf("%s: from %d to at most %d KiB", during, before, after)
 	if after > before+growthMaxKiB {
-		t.Errorf("during the %s the gateway grew from %d to %d KiB, want at most %d more", during, before, after, growthMaxKiB)
+		t.Errorf("during the %s the gateway grew from %d to %d KiB, want at most %d more", during, before, after,
+			growthMaxKiB)
 	}
 }
 
@@ -131,7 +135,8 @@ func upload(t *testing.T, client *http.Client, url string, bytes int64, sized bo
 	}
 }
 
-// peakMemory sets the peak of a process' resident memory back to what it has now, and returns it in KiB (proc(5), clear_refs).
+// peakMemory sets the peak of a process' resident memory back to what it has now, and returns it in
+// KiB (proc(5), clear_refs).
 func peakMemory(t *testing.T, pid int) int {
 	t.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
@@ -224,7 +229,8 @@ func get(ctx context.Context, tr http.RoundTripper, url string) (*http.Response,
 
 const (
 	pressedBytes = 512 << 20
-	// Two connections hold what is under way, and the kernel may give each of them some MiB on both sides.
+	// Two connections hold what is under way, and the kernel may give each of them some MiB on both
+	// sides.
 	heldBytesMax = 64 << 20
 )
 

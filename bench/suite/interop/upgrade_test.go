@@ -47,7 +47,8 @@ func TestRefusedUpgradeLeavesTheConnectionUsable(t *testing.T) {
 				}
 				return resp.StatusCode, string(body)
 			}
-			const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+			const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: " +
+				"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 			for range 2 {
 				if status, body := ask(upgrade); status != http.StatusForbidden || body != "no tunnel for you\n" {
 					t.Errorf("the upgrade got %d %q, want the service's 403", status, body)

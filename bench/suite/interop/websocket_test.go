@@ -55,8 +55,8 @@ type wsClient interface {
 	dial(ctx context.Context, url string, offer wsOffer) (wsConn, error)
 }
 
-// wsServer is an echo server of one library. It agrees to the subprotocol [wsProtocol] and to permessage-deflate. What it does
-// beside echoing, the query's "do" says; see [serveScript].
+// wsServer is an echo server of one library. It agrees to the subprotocol [wsProtocol] and to
+// permessage-deflate. What it does beside echoing, the query's "do" says; see [serveScript].
 type wsServer struct {
 	address string // host:port
 	ends    *wsEnds
@@ -83,7 +83,8 @@ func (e *wsEnds) of(id string) chan closed {
 	return c
 }
 
-// serveWebSocket is what the servers written in Go do with a connection; node/server.js does the same.
+// serveWebSocket is what the servers written in Go do with a connection; node/server.js does the
+// same.
 func serveWebSocket(c wsConn, query url.Values, ends *wsEnds) {
 	var end *closed
 	if err := serveScript(c, query.Get("do")); !errors.As(err, &end) {
@@ -288,8 +289,10 @@ func ended(c wsConn, code int, reason string) error {
 
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
-	servers := map[string]*wsServer{"coder": startCoderServer(t), "gorilla": startGorillaServer(t), "node": startNodeServer(t)}
-	clients := map[string]wsClient{"coder": newCoderClient(t), "gorilla": newGorillaClient(t), "node": startNodeClient(t)}
+	servers := map[string]*wsServer{"coder": startCoderServer(t), "gorilla": startGorillaServer(t),
+		"node": startNodeServer(t)}
+	clients := map[string]wsClient{"coder": newCoderClient(t), "gorilla": newGorillaClient(t),
+		"node": startNodeClient(t)}
 	var services, routes strings.Builder
 	for name, s := range servers {
 		fmt.Fprintf(&services, "  %s: {endpoints: [\"http://%s\"], timeout: 60s}\n", name, s.address)
@@ -298,7 +301,8 @@ func TestWebSocket(t *testing.T) {
 	g := startGateway(t, "services:\n"+services.String()+"routes:\n"+routes.String())
 	for client, c := range clients {
 		for server, s := range servers {
-			for way, base := range map[string]string{"direct": "ws://" + s.address, "cleartext": "ws://" + g.http, "tls": "wss://" + g.https} {
+			for way, base := range map[string]string{"direct": "ws://" + s.address, "cleartext": "ws://" + g.http,
+				"tls": "wss://" + g.https} {
 				t.Run(fmt.Sprintf("%s/%s to %s", way, client, server), func(t *testing.T) {
 					t.Parallel()
 					for _, wc := range wsCases {

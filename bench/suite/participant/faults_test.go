@@ -90,7 +90,8 @@ func testConflicts(t *testing.T, b *backend) {
 			want = 1
 		}
 		if n := effects(t, g.DB, name); w.Code != c.status || runs != c.wantRuns || n != want {
-			t.Errorf("%v: %d after %d runs, %d effects; want %d after %d, %d", c.err, w.Code, runs, n, c.status, c.wantRuns, want)
+			t.Errorf("%v: %d after %d runs, %d effects; want %d after %d, %d", c.err, w.Code, runs, n, c.status,
+				c.wantRuns, want)
 		}
 	}
 	g.DB.Close()
@@ -102,14 +103,16 @@ func testConflicts(t *testing.T, b *backend) {
 	}
 }
 
-// Two effects that lock two rows crosswise are both done, once each: the database ends one of them, and it is run again.
+// Two effects that lock two rows crosswise are both done, once each: the database ends one of them,
+// and it is run again.
 func testDeadlock(t *testing.T, b *backend) {
 	if b.server == nil {
 		testBusy(t)
 		return
 	}
 	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
-	for _, s := range []string{"CREATE TABLE account (id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO account VALUES (1, 0), (2, 0)"} {
+	for _, s := range []string{"CREATE TABLE account (id INTEGER PRIMARY KEY, n INTEGER)",
+		"INSERT INTO account VALUES (1, 0), (2, 0)"} {
 		if _, err := g.DB.Exec(s); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +153,8 @@ func testDeadlock(t *testing.T, b *backend) {
 	}
 }
 
-// SQLite has no deadlocks but one writer: who does not get to write in time has done nothing, and a lookup knows nothing.
+// SQLite has no deadlocks but one writer: who does not get to write in time has done nothing, and a
+// lookup knows nothing.
 func testBusy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.db")
 	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(1)")
@@ -187,7 +191,9 @@ func testPassedOverErrors(t *testing.T, b *backend) {
 	_, err := g.Do(t.Context(), keyed("k", 1), func(tx *sql.Tx) (participant.Response, error) {
 		a, _ := done("k")(tx)
 		switch b.dialect {
-		case participant.MySQL: // as a deadlock does; with autocommit off, what follows is in a transaction all the same, see PROTOCOL.md
+		case participant.MySQL:
+			// As a deadlock does; with autocommit off, what follows is in a transaction all the same, see
+			// PROTOCOL.md.
 			tx.Exec("SET autocommit = 0")
 			tx.Exec("ROLLBACK")
 			a, _ = done("k")(tx)
@@ -278,7 +284,8 @@ func testLostCommits(t *testing.T, b *backend) {
 	runs := 0
 	do := func(name string, attempt int) (participant.Response, error) {
 		runs = 0
-		return g.Do(t.Context(), keyed(name, attempt), func(tx *sql.Tx) (participant.Response, error) { runs++; return done(name)(tx) })
+		return g.Do(t.Context(), keyed(name, attempt),
+			func(tx *sql.Tx) (participant.Response, error) { runs++; return done(name)(tx) })
 	}
 	for i, c := range []struct {
 		after    bool
@@ -293,7 +300,8 @@ func testLostCommits(t *testing.T, b *backend) {
 			l.after.Store(c.after)
 			l.lose.Store(c.lose)
 			a, err := do(name, 1)
-			if (err != nil) != c.fails || participant.NothingDone(err) || runs != c.wantRuns || err == nil && a.Status != 201 {
+			if (err != nil) != c.fails || participant.NothingDone(err) || runs != c.wantRuns || err == nil &&
+				a.Status != 201 {
 				t.Errorf("%+v: %+v, %v after %d runs", c, a, err, runs)
 			}
 			if probes {
@@ -311,10 +319,12 @@ func testLostCommits(t *testing.T, b *backend) {
 			}
 		}
 	}
-	// The commit's fate is not known, and then the database is gone: it must not be said that nothing was done.
+	// The commit's fate is not known, and then the database is gone: it must not be said that
+	// nothing was done.
 	l.after.Store(true)
 	l.lose.Store(1)
-	_, err := g.Do(t.Context(), keyed("gone", 1), func(tx *sql.Tx) (participant.Response, error) { go db.Close(); return done("gone")(tx) })
+	_, err := g.Do(t.Context(), keyed("gone", 1),
+		func(tx *sql.Tx) (participant.Response, error) { go db.Close(); return done("gone")(tx) })
 	if err != nil && participant.NothingDone(err) && effects(t, l.under, "gone") == 1 {
 		t.Errorf("it was done, and the error says not: %v", err)
 	}
@@ -328,8 +338,8 @@ type load struct {
 	spoil func(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
-// run sends every key until it is answered. As a gateway it counts attempts up where the outcome is unknown, or asks first; now and then it
-// does not wait for an attempt, which so comes late.
+// run sends every key until it is answered. As a gateway it counts attempts up where the outcome is
+// unknown, or asks first; now and then it does not wait for an attempt, which so comes late.
 func (l *load) run(t *testing.T, keys, workers int) (wait func()) {
 	next := make(chan string, keys)
 	for i := range keys {
@@ -469,10 +479,12 @@ func testKilledConnections(t *testing.T, b *backend) {
 
 // killConnections ends sessions of the database at random until it is over.
 func killConnections(t *testing.T, b *backend, db *sql.DB, over chan struct{}) (killed int) {
-	list := "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3"
+	list := "SELECT pid FROM pg_stat_activity " +
+		"WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3"
 	kill := "SELECT pg_terminate_backend(%d)"
 	if b.dialect == participant.MySQL {
-		list = "SELECT ID FROM information_schema.processlist WHERE DB = DATABASE() AND ID <> CONNECTION_ID() ORDER BY RAND() LIMIT 3"
+		list = "SELECT ID FROM information_schema.processlist " +
+			"WHERE DB = DATABASE() AND ID <> CONNECTION_ID() ORDER BY RAND() LIMIT 3"
 		kill = "KILL %d"
 	}
 	for {
@@ -512,7 +524,8 @@ func killSome(ctx context.Context, conn *sql.Conn, list, kill string) (killed in
 	return killed
 }
 
-// A server that is killed in the middle of the load has all that it acknowledged when it is back, and nothing twice.
+// A server that is killed in the middle of the load has all that it acknowledged when it is back,
+// and nothing twice.
 func TestKilledServers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

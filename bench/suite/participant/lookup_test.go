@@ -27,13 +27,16 @@ func testLookup(t *testing.T, b *backend) {
 	look := func(attempt, want int) step { return step{true, attempt, 0, want} }
 	do := func(attempt, status, want int) step { return step{false, attempt, status, want} }
 	for name, steps := range map[string][]step{
-		"never came":                     {look(1, 0), look(1, 0), do(2, 201, 201), look(1, 201), look(2, 201)},
-		"late":                           {look(1, 0), do(1, 201, 0), do(2, 201, 201), do(1, 500, 201)},
-		"late, again and again":          {look(3, 0), do(1, 201, 0), do(3, 201, 0), look(2, 0), do(3, 201, 0), look(4, 0), do(4, 201, 0), do(5, 201, 201)},
-		"done":                           {do(1, 201, 201), look(1, 201), do(2, 500, 201)},
-		"refused":                        {do(1, 402, 402), look(1, 0), do(1, 201, 0), do(2, 201, 201)},
-		"refused, then asked of before":  {look(1, 0), do(2, 402, 402), look(1, 0), do(2, 201, 402), look(2, 0), do(2, 201, 0), do(3, 201, 201)},
-		"at fault":                       {do(1, 503, 503), look(1, 0), do(1, 201, 0), do(2, 429, 429), do(1, 201, 0), do(2, 201, 201)},
+		"never came": {look(1, 0), look(1, 0), do(2, 201, 201), look(1, 201), look(2, 201)},
+		"late":       {look(1, 0), do(1, 201, 0), do(2, 201, 201), do(1, 500, 201)},
+		"late, again and again": {look(3, 0), do(1, 201, 0), do(3, 201, 0), look(2, 0), do(3, 201, 0),
+			look(4, 0), do(4, 201, 0), do(5, 201, 201)},
+		"done":    {do(1, 201, 201), look(1, 201), do(2, 500, 201)},
+		"refused": {do(1, 402, 402), look(1, 0), do(1, 201, 0), do(2, 201, 201)},
+		"refused, then asked of before": {look(1, 0), do(2, 402, 402), look(1, 0), do(2, 201, 402), look(2, 0),
+			do(2, 201, 0), do(3, 201, 201)},
+		"at fault": {do(1, 503, 503), look(1, 0), do(1, 201, 0), do(2, 429, 429), do(1, 201, 0),
+			do(2, 201, 201)},
 		"a later one is done for before": {do(2, 201, 201), look(1, 201)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +44,8 @@ func testLookup(t *testing.T, b *backend) {
 				if s.lookup {
 					a, found, err := g.Lookup(t.Context(), keyed(name, s.attempt))
 					if err != nil || found != (s.want != 0) || a.Status != s.want || found && string(a.Body) != name {
-						t.Fatalf("step %d, lookup of attempt %d: %+v, %v, %v; want %d", i, s.attempt, a, found, err, s.want)
+						t.Fatalf("step %d, lookup of attempt %d: %+v, %v, %v; want %d", i, s.attempt, a, found, err,
+							s.want)
 					}
 					continue
 				}
@@ -50,7 +54,8 @@ func testLookup(t *testing.T, b *backend) {
 					a.Status = s.status
 					return a, err
 				})
-				if errors.Is(err, participant.ErrAbandoned) != (s.want == 0) || s.want != 0 && err != nil || a.Status != s.want {
+				if errors.Is(err, participant.ErrAbandoned) != (s.want == 0) || s.want != 0 && err != nil ||
+					a.Status != s.want {
 					t.Fatalf("step %d, attempt %d: %+v, %v; want %d", i, s.attempt, a, err, s.want)
 				}
 			}
@@ -113,15 +118,16 @@ func testLookupRunning(t *testing.T, b *backend) {
 	}
 }
 
-// A first attempt that comes at any time, two gateways that ask after it and one that goes on when it may: one effect, and everybody who is
-// answered is answered the same.
+// A first attempt that comes at any time, two gateways that ask after it and one that goes on when
+// it may: one effect, and everybody who is answered is answered the same.
 func testLookupRace(t *testing.T, b *backend) {
 	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
 	for i := range 60 {
 		name := fmt.Sprint("race", i)
 		effect := func(attempt int) (participant.Response, error) {
 			return g.Do(context.Background(), keyed(name, attempt), func(tx *sql.Tx) (participant.Response, error) {
-				return participant.Response{Status: 201, Body: fmt.Appendf(nil, "%s by attempt %d", name, attempt)}, write(name)(tx)
+				return participant.Response{Status: 201,
+					Body: fmt.Appendf(nil, "%s by attempt %d", name, attempt)}, write(name)(tx)
 			})
 		}
 		var wg sync.WaitGroup
@@ -171,7 +177,8 @@ func testLookupRace(t *testing.T, b *backend) {
 }
 
 func testProbe(t *testing.T, b *backend) {
-	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, LookupWait: time.Minute, Log: slog.New(slog.DiscardHandler)}
+	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, LookupWait: time.Minute,
+		Log: slog.New(slog.DiscardHandler)}
 	impatient := *g
 	impatient.LookupWait = 50 * time.Millisecond
 	mux := http.NewServeMux()

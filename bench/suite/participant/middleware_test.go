@@ -34,7 +34,8 @@ func testMiddleware(t *testing.T, b *backend) {
 		if err := write("m" + string(name))(tx); err != nil {
 			t.Error(err)
 		}
-		if _, err := tx.Exec("INSERT INTO taken VALUES ('" + string(name) + "')"); err != nil { // which ends a transaction of PostgreSQL
+		if _, err := tx.Exec("INSERT INTO taken VALUES ('" + string(name) +
+			"')"); err != nil { // which ends a transaction of PostgreSQL
 			w.WriteHeader(http.StatusConflict)
 			io.WriteString(w, "taken")
 			return

@@ -32,22 +32,38 @@ func testBarrier(t *testing.T, b *backend) {
 		effects map[string]int
 	}{
 		{"once", []call{{"action", false, participant.Executed}}, map[string]int{"action": 1}},
-		{"repeated action", []call{{"action", false, participant.Executed}, {"action", false, participant.Repeated}}, map[string]int{"action": 1}},
-		{"undone once", []call{{"action", false, participant.Executed}, {"compensate", false, participant.Executed}, {"compensate", false, participant.Repeated}},
+		{"repeated action", []call{{"action", false, participant.Executed}, {"action", false, participant.Repeated}},
+			map[string]int{"action": 1}},
+		{"undone once", []call{{"action", false, participant.Executed}, {"compensate", false, participant.Executed},
+			{"compensate", false, participant.Repeated}},
 			map[string]int{"action": 1, "compensate": 1}},
-		{"empty compensation", []call{{"compensate", false, participant.Empty}, {"compensate", false, participant.Repeated}}, map[string]int{"compensate": 0}},
-		{"late action", []call{{"compensate", false, participant.Empty}, {"action", false, participant.TooLate}, {"action", false, participant.TooLate}}, map[string]int{"action": 0}},
-		{"refused action is not done", []call{{"action", true, 0}, {"compensate", false, participant.Empty}, {"action", false, participant.TooLate}},
+		{"empty compensation",
+			[]call{{"compensate", false, participant.Empty},
+				{"compensate", false, participant.Repeated}}, map[string]int{"compensate": 0}},
+		{"late action", []call{{"compensate", false, participant.Empty}, {"action", false, participant.TooLate},
+			{"action", false, participant.TooLate}}, map[string]int{"action": 0}},
+		{"refused action is not done",
+			[]call{{"action", true, 0}, {"compensate", false, participant.Empty},
+				{"action", false, participant.TooLate}},
 			map[string]int{"action": 0, "compensate": 0}},
-		{"refused, then done", []call{{"action", true, 0}, {"action", false, participant.Executed}}, map[string]int{"action": 1}},
-		{"failed compensation is repeated", []call{{"action", false, participant.Executed}, {"compensate", true, 0}, {"compensate", false, participant.Executed}},
+		{"refused, then done", []call{{"action", true, 0}, {"action", false, participant.Executed}},
+			map[string]int{"action": 1}},
+		{"failed compensation is repeated",
+			[]call{{"action", false, participant.Executed}, {"compensate", true, 0},
+				{"compensate", false, participant.Executed}},
 			map[string]int{"action": 1, "compensate": 1}},
-		{"action after a real compensation", []call{{"action", false, participant.Executed}, {"compensate", false, participant.Executed}, {"action", false, participant.Repeated}},
+		{"action after a real compensation",
+			[]call{{"action", false, participant.Executed}, {"compensate", false, participant.Executed},
+				{"action", false, participant.Repeated}},
 			map[string]int{"action": 1, "compensate": 1}},
-		{"tcc", []call{{"try", false, participant.Executed}, {"cancel", false, participant.Executed}, {"confirm", false, participant.Executed}},
+		{"tcc", []call{{"try", false, participant.Executed}, {"cancel", false, participant.Executed},
+			{"confirm", false, participant.Executed}},
 			map[string]int{"try": 1, "cancel": 1, "confirm": 1}},
-		{"tcc late try", []call{{"cancel", false, participant.Empty}, {"try", false, participant.TooLate}}, map[string]int{"try": 0}},
-		{"rollback undoes an action", []call{{"rollback", false, participant.Empty}, {"action", false, participant.TooLate}}, map[string]int{"action": 0}},
+		{"tcc late try", []call{{"cancel", false, participant.Empty}, {"try", false, participant.TooLate}},
+			map[string]int{"try": 0}},
+		{"rollback undoes an action",
+			[]call{{"rollback", false, participant.Empty},
+				{"action", false, participant.TooLate}}, map[string]int{"action": 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			gid := fmt.Sprintf("gid%09d", number)
@@ -78,8 +94,10 @@ func testBarrier(t *testing.T, b *backend) {
 func testBarrierSeparatesBranches(t *testing.T, b *backend) {
 	db := b.open(t)
 	for _, bar := range []participant.Barrier{
-		{GID: "a", BranchID: "01", Op: "action"}, {GID: "a", BranchID: "02", Op: "action"}, {GID: "b", BranchID: "01", Op: "action"},
-		{GID: "A", BranchID: "01", Op: "action"}, {GID: "a ", BranchID: "01", Op: "action"}, {GID: "ä", BranchID: "01", Op: "action"},
+		{GID: "a", BranchID: "01", Op: "action"}, {GID: "a", BranchID: "02", Op: "action"}, {GID: "b", BranchID: "01",
+			Op: "action"},
+		{GID: "A", BranchID: "01", Op: "action"}, {GID: "a ", BranchID: "01", Op: "action"}, {GID: "ä", BranchID: "01",
+			Op: "action"},
 	} {
 		bar.Dialect = b.dialect
 		if got, err := bar.Call(context.Background(), db, write("x")); got != participant.Executed || err != nil {
@@ -140,30 +158,37 @@ func testDo(t *testing.T, b *backend) {
 	}{
 		{"replay", []call{{1, 201, 201, false}, {2, 500, 201, true}, {1, 500, 201, true}}, 1},
 		{"refusal is replayed to a later attempt", []call{{1, 402, 402, false}, {2, 201, 402, true}}, 0},
-		{"refusal is done again as a first attempt", []call{{1, 402, 402, false}, {1, 201, 201, false}, {2, 500, 201, true}}, 1},
-		{"refusal of a later attempt is replayed to a first one that is late", []call{{2, 402, 402, false}, {1, 201, 402, true}, {2, 201, 402, true}}, 0},
+		{"refusal is done again as a first attempt",
+			[]call{{1, 402, 402, false}, {1, 201, 201, false}, {2, 500, 201, true}}, 1},
+		{"refusal of a later attempt is replayed to a first one that is late",
+			[]call{{2, 402, 402, false}, {1, 201, 402, true}, {2, 201, 402, true}}, 0},
 		{"redirect is an effect", []call{{1, 303, 303, false}, {1, 201, 303, true}}, 1},
 		{"error leaves nothing", []call{{1, 0, 0, false}, {2, 201, 201, false}}, 1},
-		{"busy leaves nothing", []call{{1, 503, 503, false}, {1, 429, 429, false}, {2, 425, 425, false}, {2, 408, 408, false}, {2, 201, 201, false}}, 1},
+		{"busy leaves nothing",
+			[]call{{1, 503, 503, false}, {1, 429, 429, false}, {2, 425, 425, false}, {2, 408, 408, false},
+				{2, 201, 201, false}}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &participant.Guard{DB: db, Dialect: b.dialect}
 			key := fmt.Sprintf("do%d", number)
 			for i, call := range c.calls {
 				body := fmt.Sprintf("answer of call %d", i)
-				a, err := g.Do(context.Background(), keyed(key, call.attempt), func(tx *sql.Tx) (participant.Response, error) {
-					if err := write(key)(tx); err != nil {
-						return participant.Response{}, err
-					}
-					if call.answers == 0 {
-						return participant.Response{}, errSoldOut
-					}
-					return participant.Response{Status: call.answers, Header: http.Header{"Location": {"/x"}}, Body: []byte(body)}, nil
-				})
+				a, err := g.Do(context.Background(), keyed(key, call.attempt),
+					func(tx *sql.Tx) (participant.Response, error) {
+						if err := write(key)(tx); err != nil {
+							return participant.Response{}, err
+						}
+						if call.answers == 0 {
+							return participant.Response{}, errSoldOut
+						}
+						return participant.Response{Status: call.answers, Header: http.Header{"Location": {"/x"}},
+							Body: []byte(body)}, nil
+					})
 				if (err != nil) != (call.want == 0) || a.Status != call.want || a.Replayed != call.replayed {
 					t.Fatalf("call %d: %+v, %v; want %d, replayed %v", i, a, err, call.want, call.replayed)
 				}
-				if err == nil && (a.Header.Get("Location") != "/x" || !a.Replayed && string(a.Body) != body || a.Replayed && string(a.Body) == body) {
+				if err == nil && (a.Header.Get("Location") != "/x" || !a.Replayed && string(a.Body) != body ||
+					a.Replayed && string(a.Body) == body) {
 					t.Errorf("call %d: %+v", i, a)
 				}
 			}
@@ -194,7 +219,8 @@ func testConcurrentRepeats(t *testing.T, b *backend) {
 	}
 	wg.Wait()
 	if ran.Load() < 1 || replayed.Load() != 31 || effects(t, g.DB, "one") != 1 {
-		t.Errorf("ran %d, replayed %d, effects %d; want 1 or a few, 31, 1", ran.Load(), replayed.Load(), effects(t, g.DB, "one"))
+		t.Errorf("ran %d, replayed %d, effects %d; want 1 or a few, 31, 1", ran.Load(), replayed.Load(),
+			effects(t, g.DB, "one"))
 	}
 }
 
@@ -202,7 +228,8 @@ func testForget(t *testing.T, b *backend) {
 	now := time.Unix(1000, 0)
 	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect, Now: func() time.Time { return now }}
 	do := func() bool {
-		a, err := g.Do(context.Background(), keyed("k", 2), func(tx *sql.Tx) (participant.Response, error) { return participant.Response{Status: 200}, nil })
+		a, err := g.Do(context.Background(), keyed("k", 2),
+			func(tx *sql.Tx) (participant.Response, error) { return participant.Response{Status: 200}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +276,8 @@ func testHandler(t *testing.T, b *backend) {
 	check("keyed", send("", keyed, ""), 201, `{"number":3}`)
 	keyed[participant.HeaderAttempt] = "2"
 	check("second attempt", send("", keyed, ""), 201, `{"number":3}`)
-	check("bad attempt", send("", map[string]string{participant.HeaderKey: "k1", participant.HeaderAttempt: "0"}, ""), 400, `{"reason":"key-invalid"}`)
+	check("bad attempt", send("", map[string]string{participant.HeaderKey: "k1", participant.HeaderAttempt: "0"}, ""),
+		400, `{"reason":"key-invalid"}`)
 	check("long body", send("", nil, "12345678901"), 413, `{"reason":"body-too-large"}`)
 	branch := "?gid=gid000000001&branch_id=01&trans_type=saga&op="
 	check("branch", send(branch+"action", nil, ""), 201, `{"number":4}`)

@@ -1,6 +1,7 @@
-// Package participant_test runs package participant on the databases that it has dialects for: SQLite in this process, MariaDB and
-// PostgreSQL as real servers, which are killed too. It stands outside of the participant's module so that the drivers do not become
-// requirements of every service that imports it.
+// Package participant_test runs package participant on the databases that it has dialects for:
+// SQLite in this process, MariaDB and PostgreSQL as real servers, which are killed too. It stands
+// outside of the participant's module so that the drivers do not become requirements of every
+// service that imports it.
 package participant_test
 
 import (
@@ -67,7 +68,8 @@ func (b *backend) empty(t *testing.T) *sql.DB {
 	if b.server != nil {
 		db := b.server.Open(t)
 		if b.strict {
-			_, err := db.Exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$")
+			_, err := db.Exec("DO $$ BEGIN EXECUTE format(" +
+				"'ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +80,9 @@ func (b *backend) empty(t *testing.T) *sql.DB {
 		return db
 	}
 	path := filepath.Join(t.TempDir(), "p.db")
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(off)")
+	db, err := sql.Open("sqlite",
+		"file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)"+
+			"&_pragma=journal_mode(WAL)&_pragma=synchronous(off)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +166,8 @@ func TestPostgres(t *testing.T) {
 	server := sqltest.Postgres(t)
 	runSuite(t, &backend{dialect: participant.Postgres, server: server})
 	for name, test := range map[string]func(*testing.T, *backend){
-		"barrier race": testBarrierRace, "do": testDo, "concurrent repeats": testConcurrentRepeats, "lookup": testLookup, "lookup race": testLookupRace,
+		"barrier race": testBarrierRace, "do": testDo, "concurrent repeats": testConcurrentRepeats,
+		"lookup": testLookup, "lookup race": testLookupRace,
 		"killed connections": testKilledConnections,
 	} {
 		t.Run(name+" serializable", func(t *testing.T) {
@@ -184,8 +189,10 @@ func testTables(t *testing.T, b *backend) {
 		}
 	}
 	query := map[participant.Dialect]string{
-		participant.SQLite:   "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = 'keyed_answer_created'",
-		participant.MySQL:    "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name = 'keyed_answer_created'",
+		participant.SQLite: "SELECT COUNT(*) FROM sqlite_master " +
+			"WHERE type = 'index' AND name = 'keyed_answer_created'",
+		participant.MySQL: "SELECT COUNT(*) FROM information_schema.statistics " +
+			"WHERE table_schema = DATABASE() AND index_name = 'keyed_answer_created'",
 		participant.Postgres: "SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'keyed_answer_created'",
 	}[b.dialect]
 	var n int
@@ -199,7 +206,8 @@ func testTables(t *testing.T, b *backend) {
 
 func testKeysAreBytes(t *testing.T, b *backend) {
 	g := &participant.Guard{DB: b.open(t), Dialect: b.dialect}
-	for i, key := range []string{"k", "K", "k ", " k", "kä", "ka", "ka\u0308", strings.Repeat("k", 255), strings.Repeat("k", 254) + "K"} {
+	for i, key := range []string{"k", "K", "k ", " k", "kä", "ka", "ka\u0308", strings.Repeat("k", 255),
+		strings.Repeat("k", 254) + "K"} {
 		a, err := g.Do(t.Context(), keyed(key, 1), done(fmt.Sprint("k", i)))
 		if err != nil || a.Replayed {
 			t.Errorf("key %q: %+v, %v", key, a, err)
@@ -219,7 +227,9 @@ func testForgetBatches(t *testing.T, b *backend) {
 		if i == old {
 			created = 1 << 50
 		}
-		if _, err := tx.Exec(fmt.Sprintf("INSERT INTO keyed_answer (request_key, attempt, status, created) VALUES ('k%d', 1, 201, %d)", i, created)); err != nil {
+		_, err := tx.Exec(fmt.Sprintf("INSERT INTO keyed_answer (request_key, attempt, status, created) "+
+			"VALUES ('k%d', 1, 201, %d)", i, created))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -42,16 +42,14 @@ func TestEveryOperationFails(t *testing.T) {
 	}
 }
 
-// failOnce runs the script with one failure and reports whether it came to that.
-func failOnce(t *testing.T, op string, n int) bool {
-	t.Helper()
-	d := seglogtest.New()
-	var left atomic.Int64
+// failNth makes the nth operation of a kind fail, counted from 0. A truncation comes after another failure only:
+// there the nth sync fails, and each truncation.
+func failNth(d *seglogtest.Disk, op string, n int, cause error) *atomic.Int64 {
+	left := new(atomic.Int64)
 	left.Store(int64(n))
-	cause := errors.New("broken")
 	d.SetHook(func(o string) error {
 		failing := op
-		if op == "truncate" { // comes after another failure only
+		if op == "truncate" {
 			if o == op {
 				return cause
 			}
@@ -62,6 +60,15 @@ func failOnce(t *testing.T, op string, n int) bool {
 		}
 		return nil
 	})
+	return left
+}
+
+// failOnce runs the script with one failure and reports whether it came to that.
+func failOnce(t *testing.T, op string, n int) bool {
+	t.Helper()
+	d := seglogtest.New()
+	cause := errors.New("broken")
+	left := failNth(d, op, n, cause)
 	where := fmt.Sprintf("%s %d", op, n)
 	seed, err := Open("store", Options{disk: d, Logger: quiet})
 	if err != nil {
@@ -80,6 +87,32 @@ func failOnce(t *testing.T, op string, n int) bool {
 		}
 		return true
 	}
+	want := failingScript(t, s, where, cause)
+	eventually(t, where+": compaction", func() bool {
+		st := s.Stats()
+		return st.CopiedBytes > 0 && st.DiskBytes <= 2*st.LiveBytes+5*opts.SegmentBytes
+	})
+	_ = s.Close()
+	d.SetHook(nil)
+	after := mustOpen(t, "store", Options{disk: d.AfterPowerCut(rand.New(rand.NewPCG(uint64(n), 0)))})
+	for id, w := range want {
+		if w == idempotency.InFlight {
+			w = idempotency.Unknown
+		}
+		if got := state(t, after, id); got != w {
+			t.Errorf("%s: %s reads as %v after a power cut, want %v", where, id, got, w)
+		}
+	}
+	if st := after.Stats(); st.DamagedParts > 0 {
+		t.Errorf("%s: damage is reported: %+v", where, st)
+	}
+	mustClose(t, after)
+	return left.Load() < 0
+}
+
+// failingScript takes steps, each again until it is taken, and returns the state of each record then.
+func failingScript(t *testing.T, s *Store, where string, cause error) map[string]idempotency.State {
+	t.Helper()
 	want := map[string]idempotency.State{}
 	failures := 0
 	step := func(id string, after idempotency.State, f func() error) {
@@ -119,26 +152,7 @@ func failOnce(t *testing.T, op string, n int) bool {
 		step(id, idempotency.InFlight, func() error { _, _, err := s.Claim(ctx, request(id, 1)); return err })
 		step(id, 0, func() error { return s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Free}) })
 	}
-	eventually(t, where+": compaction", func() bool {
-		st := s.Stats()
-		return st.CopiedBytes > 0 && st.DiskBytes <= 2*st.LiveBytes+5*opts.SegmentBytes
-	})
-	_ = s.Close()
-	d.SetHook(nil)
-	after := mustOpen(t, "store", Options{disk: d.AfterPowerCut(rand.New(rand.NewPCG(uint64(n), 0)))})
-	for id, w := range want {
-		if w == idempotency.InFlight {
-			w = idempotency.Unknown
-		}
-		if got := state(t, after, id); got != w {
-			t.Errorf("%s: %s reads as %v after a power cut, want %v", where, id, got, w)
-		}
-	}
-	if st := after.Stats(); st.DamagedParts > 0 {
-		t.Errorf("%s: damage is reported: %+v", where, st)
-	}
-	mustClose(t, after)
-	return left.Load() < 0
+	return want
 }
 
 // TestPowerCut takes the disk as it may be after a power cut at a random moment: what was acknowledged

@@ -49,10 +49,7 @@ func (s *Store) appendLocked(e *entry, next *idempotency.Record) (b *seglog.Batc
 			h.Flags = flagCounted
 		}
 		b, err = s.log.AppendLocked(h, e)
-		if e.next.Response = nil; h.Kind != kindInFlight {
-			// Goes to the index: no more of it is needed, and the rest may lie in the caller's buffers.
-			e.next = idempotency.Record{State: next.State, Expires: next.Expires, Counted: next.Counted}
-		}
+		e.next.Response, e.next.GID = nil, "" // lie in the caller's buffers; a record in flight has none
 	}
 	if err != nil {
 		s.undoLocked(e)
@@ -119,32 +116,33 @@ var _ seglog.Owner = (*logOwner)(nil)
 // Committed implements [seglog.Owner].
 func (o *logOwner) Committed(list []seglog.Write) {
 	s := (*Store)(o)
-	wake := s.wake[:0]
+	wake, dead := s.wake[:0], s.dead[:0]
 	s.mu.Lock()
 	for i := range list {
 		w := &list[i]
 		switch item := w.Item.(type) {
 		case *entry:
 			wake = append(wake, item.rec.ID)
+			dead = append(dead, item.at)
 			s.committedLocked(item, w.At)
 		case *secret:
-			s.log.Discard(s.secrets.put(item, w.At))
+			dead = append(dead, s.secrets.put(item, w.At))
 		case nil:
-			s.movedLocked(w)
+			dead = append(dead, s.movedLocked(w))
 		}
 	}
+	s.log.Discard(dead...)
 	s.mu.Unlock()
 	for i, id := range wake {
 		s.waiting.Wake(id)
 		wake[i] = ""
 	}
-	s.wake = wake
+	s.wake, s.dead = wake, dead
 }
 
 // committedLocked makes a durable step visible.
 func (s *Store) committedLocked(e *entry, at seglog.Ref) {
 	e.batch = nil
-	s.log.Discard(e.at)
 	switch e.next.State {
 	case 0:
 		s.records.forget(e)
@@ -156,8 +154,9 @@ func (s *Store) committedLocked(e *entry, at seglog.Ref) {
 	}
 }
 
-// movedLocked takes over a copy that compaction made, unless the record or secret has gone on since.
-func (s *Store) movedLocked(w *seglog.Write) {
+// movedLocked takes over a copy that compaction made, unless the record or secret has gone on since. It returns
+// which of the two places does not count any more.
+func (s *Store) movedLocked(w *seglog.Write) seglog.Ref {
 	moved := false
 	if id := filters.Alias(w.Key); w.Kind == kindSecret {
 		moved = s.secrets.move(id, w.From, w.At)
@@ -165,10 +164,9 @@ func (s *Store) movedLocked(w *seglog.Write) {
 		moved = s.records.move(id, s.hash(id), w.From, w.At)
 	}
 	if moved {
-		s.log.Discard(w.From)
-	} else {
-		s.log.Discard(w.At)
+		return w.From
 	}
+	return w.At
 }
 
 // Failed implements [seglog.Owner].

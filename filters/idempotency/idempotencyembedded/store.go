@@ -67,7 +67,8 @@ type Store struct {
 	records records
 	secrets secrets
 
-	wake []string // of the goroutine that calls Committed
+	wake []string // of the goroutine that calls Committed, as is dead
+	dead []seglog.Ref
 
 	quit  chan struct{}
 	swept sync.WaitGroup
@@ -204,7 +205,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	err := s.begin(ctx, id, &f)
 	for err == nil {
 		var b *seglog.Batch
-		if b, err = s.tryChange(&f, token, ch); err == nil {
+		if b, err = s.tryChange(&f, token, &ch); err == nil {
 			return outcome(ctx, b)
 		}
 		err = s.again(ctx, &f, err)
@@ -212,14 +213,14 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	return err
 }
 
-func (s *Store) tryChange(f *lookup, token uint64, ch idempotency.Change) (*seglog.Batch, error) {
+func (s *Store) tryChange(f *lookup, token uint64, ch *idempotency.Change) (*seglog.Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.locateLocked(f); err != nil {
 		return nil, err
 	}
 	old := f.record()
-	next, remove, err := idempotency.Apply(old, token, ch, s.now())
+	next, remove, err := idempotency.Apply(old, token, *ch, s.now())
 	if err == nil && f.down != nil {
 		err = notTaken(f.down)
 	}

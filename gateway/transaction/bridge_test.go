@@ -16,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
@@ -24,44 +23,46 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// desk is a Coordinator with a coordinator that the test speaks for, and services likewise.
-type desk struct {
+// fixture is a bridge between a coordinator and services that the test plays.
+type fixture struct {
 	*Bridge
-	mu       sync.Mutex
-	known    map[string]string // gid to the answer of query
-	submits  []string
-	submit   func(gid string) int // what the coordinator does with a submit; the status that it answers, 0 breaks the connection
-	services func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
-	called   []*filters.Exchange
+	mu      sync.Mutex
+	known   map[string]string // gid to the response of query
+	submits []string
+	submit  func(gid string) int // plays a submit; returns its status, 0 breaks the connection
+	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
+	called  []*filters.Exchange
 }
 
 type counter struct{ n atomic.Int64 }
 
 func (c *counter) Inc() { c.n.Add(1) }
 
-func newDesk(t *testing.T) *desk {
-	d := &desk{known: map[string]string{}}
+func newFixture(t *testing.T) *fixture {
+	d := &fixture{known: map[string]string{}}
 	server := httptest.NewServer(http.HandlerFunc(d.dtm))
 	t.Cleanup(server.Close)
 	d.open(t, server.URL)
 	return d
 }
 
-func (d *desk) open(t *testing.T, dtm string) {
+func (d *fixture) open(t *testing.T, dtm string) {
 	client, err := sagaclient.New(sagaclient.Options{Endpoints: []string{dtm}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
 	d.Bridge = New(Options{
-		Client: client, Store: idempotencymemory.New(nil), Base: "http://gateway.test", Call: d.call,
-		Longest: func(string) time.Duration { return 8 * time.Second },
-		Steps:   func(string) ([]string, bool) { return StepNames(definition), true }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Metrics: Metrics{Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Doubts: &counter{}, BranchCalls: &counter{}, BranchErrors: &counter{}},
+		Client: client, Store: idempotencymemory.New(nil), BaseURL: "http://gateway.test", Services: d,
+		Logger: slog.New(slog.DiscardHandler),
+		Metrics: Metrics{
+			Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Unacknowledged: &counter{},
+			BranchCalls: &counter{}, BranchErrors: &counter{},
+		},
 	})
 }
 
-func (d *desk) dtm(w http.ResponseWriter, r *http.Request) {
+func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -89,58 +90,88 @@ func (d *desk) dtm(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stands sets what the coordinator says of a gid; steps are written name:action:compensate.
-func (d *desk) stands(gid, status string, steps ...string) {
+// setState sets what the coordinator says of a gid; steps are written name:action:compensate.
+func (d *fixture) setState(gid, status string, steps ...string) {
 	var branches []string
 	for i, s := range steps {
 		p := strings.Split(s, ":")
 		for j, op := range []string{"action", "compensate"} {
-			branches = append(branches, fmt.Sprintf(`{"gid":%q,"branch_id":"%02d","op":%q,"status":%q,"url":"http://gateway.test/branch/%s/%s/%s/mac"}`,
-				gid, i+1, op, p[j+1], gid, p[0], []string{"do", "undo"}[j]))
+			url := fmt.Sprintf("http://gateway.test/branch/%s/%s/%s/mac", gid, p[0], []string{"do", "undo"}[j])
+			branches = append(branches, fmt.Sprintf(`{"gid":%q,"branch_id":"%02d","op":%q,"status":%q,"url":%q}`,
+				gid, i+1, op, p[j+1], url))
 		}
 	}
-	d.known[gid] = fmt.Sprintf(`{"transaction":{"update_time":%q,"gid":%q,"status":%q},"branches":[%s]}`, time.Now().Format(time.RFC3339Nano), gid, status, strings.Join(branches, ","))
+	d.known[gid] = fmt.Sprintf(
+		`{"transaction":{"update_time":%q,"gid":%q,"status":%q},"branches":[%s]}`,
+		time.Now().Format(time.RFC3339Nano),
+		gid,
+		status,
+		strings.Join(branches, ","),
+	)
 }
 
-func (d *desk) call(_ context.Context, service string, x *filters.Exchange, body []byte) (int, []byte, filters.Outcome) {
+// CallBranch, LongestCall and Steps implement Services.
+func (d *fixture) CallBranch(
+	_ context.Context,
+	service string,
+	x *filters.Exchange,
+	body []byte,
+) (int, []byte, filters.Outcome) {
 	d.mu.Lock()
 	copied := *x
 	copied.Inject = x.Inject.Clone()
 	d.called = append(d.called, &copied)
 	d.mu.Unlock()
-	status, answer, o := d.services(service, x, body)
-	return status, []byte(answer), o
+	status, response, o := d.service(service, x, body)
+	return status, []byte(response), o
 }
 
-var definition = &config.Transaction{
-	Mode: "saga", Wait: config.Duration(500 * time.Millisecond), Timeout: config.Duration(time.Minute), Retry: config.Retry{Every: config.Duration(3 * time.Second)},
-	Steps: []*config.Step{
-		{Name: "reserve", Do: call("stock", "/v1/reservations"), Undo: call("stock", "/v1/reservations/{gid}/release"), FailOn: []config.StatusRange{{From: 409, To: 409}}},
-		{Name: "pay", Do: call("payment", "/v1/payments"), FailOn: []config.StatusRange{{From: 402, To: 402}}},
+func (d *fixture) LongestCall(string) time.Duration { return 8 * time.Second }
+
+func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
+
+var settings = Settings{
+	Wait: 500 * time.Millisecond, Timeout: time.Minute, RetryEvery: 3 * time.Second, StatusPath: "/v1/checkouts/{id}",
+	Steps: []Step{
+		{
+			Name: "reserve", FailOn: []StatusRange{{From: 409, To: 409}},
+			Do: call("stock", "/v1/reservations"), Undo: new(call("stock", "/v1/reservations/{gid}/release")),
+		},
+		{Name: "pay", FailOn: []StatusRange{{From: 402, To: 402}}, Do: call("payment", "/v1/payments")},
 	},
 }
 
-func call(service, path string) *config.Call {
-	t, err := ref.ParseTemplate(path)
+func call(service, path string) Call {
+	return Call{Service: service, Method: "POST", Path: parse(path), Body: map[string]any{"qty": parse("{body.qty}")}}
+}
+
+func parse(s string) ref.Template {
+	t, err := ref.ParseTemplate(s)
 	if err != nil {
 		panic(err)
 	}
-	qty, err := ref.ParseTemplate("{body.qty}")
-	if err != nil {
-		panic(err)
-	}
-	return &config.Call{Service: service, Method: "POST", Path: t, Body: map[string]any{"qty": qty}}
+	return t
 }
 
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
-func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
+func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
 	f := idempotency.New(idempotency.Settings{
-		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute, Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
+		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,
+		Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
 		Scope: []ref.Ref{{Root: ref.Principal}}, Fingerprint: []ref.Ref{{Root: ref.Body}},
 	}, idempotency.Options{
-		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.Logger,
-		Metrics: idempotency.Metrics{Claims: &counter{}, Replays: &counter{}, Joins: &counter{}, Conflicts: &counter{}, Mismatches: &counter{}, Unknown: &counter{}, Lost: &counter{}, Failures: &counter{}},
+		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.logger,
+		Metrics: idempotency.Metrics{
+			Claims:     &counter{},
+			Replays:    &counter{},
+			Joins:      &counter{},
+			Conflicts:  &counter{},
+			Mismatches: &counter{},
+			Unknown:    &counter{},
+			Lost:       &counter{},
+			Failures:   &counter{},
+		},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, stack []byte) {
 		t.Errorf("panic in %s: %v\n%s", name, v, stack)
@@ -156,7 +187,7 @@ func (d *desk) checkout(t *testing.T, key, body string) filters.Response {
 	if reply, _ := chain.Request(x); reply != nil {
 		x.SetReply(reply)
 	} else {
-		outcome = NewExecutor(d.Bridge, definition, "/v1/checkouts/{id}").Execute(x)
+		outcome = NewExecutor(d.Bridge, settings).Execute(x)
 	}
 	chain.Response(x)
 	chain.Done(x, outcome)
@@ -173,17 +204,23 @@ func idOf(t *testing.T, r filters.Response) string {
 }
 
 func TestCheckout(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	d.submit = func(gid string) int {
-		d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+		d.setState(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 		return 200
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
-	if r.Status != 200 || !strings.Contains(string(r.Body), `"state":"succeeded","steps":[{"name":"reserve","state":"succeeded"},{"name":"pay","state":"succeeded"}]`) {
+	if r.Status != 200 ||
+		!strings.Contains(
+			string(r.Body),
+			`"state":"succeeded","steps":[{"name":"reserve","state":"succeeded"},{"name":"pay","state":"succeeded"}]`,
+		) {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 200 || string(again.Body) != string(r.Body) || again.Header.Get("Idempotent-Replayed") != "true" || len(d.submits) != 1 {
+	if again.Status != 200 || string(again.Body) != string(r.Body) ||
+		again.Header.Get("Idempotent-Replayed") != "true" ||
+		len(d.submits) != 1 {
 		t.Errorf("again: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	if r := d.checkout(t, "k", `{"qty":3}`); r.Reason != filters.KeyReused {
@@ -193,7 +230,7 @@ func TestCheckout(t *testing.T) {
 		t.Errorf("a body without what the steps need: %s", r.Body)
 	}
 	d.submit = func(gid string) int {
-		d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+		d.setState(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 		return 200
 	}
 	if r := d.checkout(t, "m", `{"qty":1}`); r.Status != 200 {
@@ -202,19 +239,23 @@ func TestCheckout(t *testing.T) {
 }
 
 func TestRolledBack(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	d.submit = func(gid string) int {
-		d.stands(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
+		d.setState(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
 		return 409
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
-	for _, want := range []string{`"reason":"transaction-failed"`, `"step":"pay"`, `"state":"failed"`, `{"name":"reserve","state":"compensated"}`} {
+	for _, want := range []string{
+		`"reason":"transaction-failed"`, `"step":"pay"`, `"state":"failed"`, `{"name":"reserve","state":"compensated"}`,
+	} {
 		if r.Status != 409 || r.Reason != filters.TransactionFailed || !strings.Contains(string(r.Body), want) {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 409 || string(again.Body) != string(r.Body) || again.Header.Get("Sluice-Reason") != "transaction-failed" || len(d.submits) != 1 {
+	if again.Status != 409 || string(again.Body) != string(r.Body) ||
+		again.Header.Get("Sluice-Reason") != "transaction-failed" ||
+		len(d.submits) != 1 {
 		t.Errorf("again: %d %s", again.Status, again.Body)
 	}
 	v, found, err := d.Status(context.Background(), idOf(t, r), "checkout", "ann")
@@ -229,15 +270,16 @@ func TestRolledBack(t *testing.T) {
 }
 
 // A submit whose acknowledgement is lost is never sent again: the coordinator is asked.
-func TestDoubt(t *testing.T) {
-	d := newDesk(t)
+func TestUnacknowledgedSubmit(t *testing.T) {
+	d := newFixture(t)
 	d.submit = func(gid string) int {
-		d.stands(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
+		d.setState(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
 		return 0
 	}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	gid := idOf(t, r)
-	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid || !strings.Contains(string(r.Body), `"state":"pending"`) {
+	if r.Status != 202 || r.Header.Get("Location") != "/v1/checkouts/"+gid ||
+		!strings.Contains(string(r.Body), `"state":"pending"`) {
 		t.Fatalf("%d %v %s", r.Status, r.Header, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
@@ -245,24 +287,26 @@ func TestDoubt(t *testing.T) {
 		t.Errorf("again: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	d.mu.Lock()
-	d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+	d.setState(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 	d.mu.Unlock()
-	d.follow(context.Background(), time.Now().Add(time.Minute)) // what Run does
+	d.followDue(context.Background(), time.Now().Add(time.Minute)) // what Run does
 	if d.Pending() != 0 {
 		t.Error("the end was not recorded")
 	}
 	last := d.checkout(t, "k", `{"qty":2}`)
-	if last.Status != 200 || last.Header.Get("Idempotent-Replayed") != "true" || last.Header.Get("Idempotent-Original-Date") == "" || len(d.submits) != 1 {
+	if last.Status != 200 || last.Header.Get("Idempotent-Replayed") != "true" ||
+		last.Header.Get("Idempotent-Original-Date") == "" ||
+		len(d.submits) != 1 {
 		t.Errorf("last: %d %s", last.Status, last.Body)
 	}
 }
 
-func TestCoordinatorGone(t *testing.T) {
-	d := newDesk(t)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+func TestCoordinatorDown(t *testing.T) {
+	d := newFixture(t)
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
 	store := d.store
-	d.open(t, gone.URL)
+	d.open(t, down.URL)
 	d.store = store
 	r := d.checkout(t, "k", `{"qty":2}`)
 	if r.Status != 503 || r.Reason != filters.CoordinatorUnavailable || r.Header.Get("Retry-After") == "" {
@@ -275,9 +319,9 @@ func TestCoordinatorGone(t *testing.T) {
 
 // What the coordinator knows already is followed, though the record was lost.
 func TestKnownGIDIsNotSubmitted(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	d.submit = func(gid string) int {
-		d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+		d.setState(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 		return 200
 	}
 	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
@@ -292,35 +336,35 @@ func TestKnownGIDIsNotSubmitted(t *testing.T) {
 		t.Errorf("%d %s, %d submits", r.Status, r.Body, len(d.submits))
 	}
 	forget(gid)
-	other := d.checkout(t, "k", `{"qty":3}`) // another request never gets its answer
+	other := d.checkout(t, "k", `{"qty":3}`) // another request never gets its response
 	if other.Status != 200 || idOf(t, other) == gid || len(d.submits) != 2 {
 		t.Errorf("another request: %d %s, %d submits", other.Status, other.Body, len(d.submits))
 	}
 	forget(gid)
-	d.stands(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared") // one that failed did nothing
+	d.setState(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared") // one that failed did nothing
 	again := d.checkout(t, "k", `{"qty":2}`)
 	if again.Status != 200 || idOf(t, again) == gid || len(d.submits) != 3 {
 		t.Errorf("after a failure: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	forget(gid)
-	d.stands(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+	d.setState(gid, "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
 	d.known[gid] = strings.Replace(d.known[gid], time.Now().Format("2006-"), "2006-", 1) // its time is long over
-	d.stands(idOf(t, again), "failed")
+	d.setState(idOf(t, again), "failed")
 	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || idOf(t, r) == gid || len(d.submits) != 4 {
 		t.Errorf("after its time: %d %s, %d submits", r.Status, r.Body, len(d.submits))
 	}
 }
 
-// A gateway that died between the hand-over and the submit leaves a handed record that the coordinator does not know.
-func TestHandedAndNeverSubmitted(t *testing.T) {
-	d := newDesk(t)
+// A gateway that died before the submit leaves a delegated record; the coordinator has no such gid.
+func TestDelegatedAndNeverSubmitted(t *testing.T) {
+	d := newFixture(t)
 	ctx := context.Background()
-	young, old, traced := gid('a'), gid('b'), gid('c')
-	f := d.hand(t, young)
+	young, old, called := gid('a'), gid('b'), gid('c')
+	f := d.delegate(t, young)
 	if done, err := d.reconcile(ctx, young, f); done || err != nil {
 		t.Errorf("ended at once: %v", err)
 	}
-	f.missing = time.Now().Add(-neverCame)
+	f.missing = time.Now().Add(-neverSubmittedAfter)
 	if done, err := d.reconcile(ctx, young, f); !done || err != nil {
 		t.Errorf("not ended: %v", err)
 	}
@@ -328,22 +372,22 @@ func TestHandedAndNeverSubmitted(t *testing.T) {
 	if err != nil || !found || v.State != Failed {
 		t.Errorf("status %+v %v %v", v, found, err)
 	}
-	f = d.hand(t, old)
-	f.missing, f.created = time.Now().Add(-neverCame), time.Now().Add(-lostAfter-time.Second)
+	f = d.delegate(t, old)
+	f.missing, f.created = time.Now().Add(-neverSubmittedAfter), time.Now().Add(-coordinatorLostAfter-time.Second)
 	if done, err := d.reconcile(ctx, old, f); done || err != nil {
 		t.Errorf("one that the coordinator lost was ended: %v", err)
 	}
-	// A coordinator that calls branches and then forgets: nobody knows, and nobody says otherwise.
-	d.services = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+	// A coordinator that calls branches and then loses its data: the outcome stays unknown.
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
 		return 200, "", filters.Completed
 	}
-	f = d.hand(t, traced)
+	f = d.delegate(t, called)
 	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
-	if got := d.branch(t, d.url(t, traced, opDo, payload), "action", payload); got != 200 {
+	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
 	}
-	f.missing = time.Now().Add(-neverCame)
-	if done, err := d.reconcile(ctx, traced, f); done || err != nil {
+	f.missing = time.Now().Add(-neverSubmittedAfter)
+	if done, err := d.reconcile(ctx, called, f); done || err != nil {
 		t.Errorf("one whose branches were called was ended as failed: %v", err)
 	}
 	d.scan(ctx) // another gateway finds what is left
@@ -354,12 +398,15 @@ func TestHandedAndNeverSubmitted(t *testing.T) {
 
 func gid(c byte) string { return strings.Repeat(string(c), gidLength) }
 
-// hand puts a handed record into the store.
-func (d *desk) hand(t *testing.T, gid string) *followed {
+// delegate puts a delegated record into the store.
+func (d *fixture) delegate(t *testing.T, gid string) *followed {
 	t.Helper()
 	ctx := context.Background()
-	rec, claimed, err := d.store.Claim(ctx, idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
-		Lease: time.Second, Cap: time.Second, TTL: time.Hour, NotDispatched: true})
+	rec, claimed, err := d.store.Claim(
+		ctx,
+		idempotency.ClaimRequest{ID: recordOf(gid), Token: 7, Route: "checkout", Principal: "ann",
+			Lease: time.Second, Cap: time.Second, TTL: time.Hour, NotDispatched: true},
+	)
 	if err != nil || !claimed {
 		t.Fatal(err)
 	}
@@ -370,23 +417,27 @@ func (d *desk) hand(t *testing.T, gid string) *followed {
 }
 
 // url is the branch URL of the step pay.
-func (d *desk) url(t *testing.T, gid, op string, payload []byte) string {
+func (d *fixture) url(t *testing.T, gid, op string, payload []byte) string {
 	t.Helper()
-	key, err := d.key(context.Background())
+	key, err := d.signingKey(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return branchURL("http://gateway.test", key, branch{gid, "pay", op, "01"}, payload)
+	return branch{gid, "pay", op, "01"}.url("http://gateway.test", key, payload)
 }
 
 // branch calls a branch as the coordinator does and returns the status.
-func (d *desk) branch(t *testing.T, target, op string, payload []byte) int {
+func (d *fixture) branch(t *testing.T, target, op string, payload []byte) int {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest("POST", u.Path+"?gid="+strings.Split(u.Path, "/")[2]+"&trans_type=saga&branch_id=01&op="+op, strings.NewReader(string(payload)))
+	r := httptest.NewRequest(
+		"POST",
+		u.Path+"?gid="+strings.Split(u.Path, "/")[2]+"&trans_type=saga&branch_id=01&op="+op,
+		strings.NewReader(string(payload)),
+	)
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
 	return w.Code
@@ -395,7 +446,13 @@ func (d *desk) branch(t *testing.T, target, op string, payload []byte) int {
 func TestBranchTranslation(t *testing.T) {
 	payload, err := json.Marshal(envelope{
 		Route: "checkout", Principal: "ann", FailOn: [][2]int{{402, 402}},
-		Do:   &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments", Query: "a=1&gid=evil&op=evil", Body: json.RawMessage(`{"qty":2}`)},
+		Do: &envelopeCall{
+			Service: "payment",
+			Method:  "POST",
+			Path:    "/v1/payments",
+			Query:   "a=1&gid=evil&op=evil",
+			Body:    json.RawMessage(`{"qty":2}`),
+		},
 		Undo: &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments/g/refund"},
 	})
 	if err != nil {
@@ -403,7 +460,7 @@ func TestBranchTranslation(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, op string
-		answers  []int // of the service, one a call; -1: no connection
+		statuses []int // of the service, one a call; -1: no connection
 		want     []int // for the coordinator
 		attempts string
 	}{
@@ -416,10 +473,10 @@ func TestBranchTranslation(t *testing.T) {
 		{"an undo is never refused", "undo", []int{402, 200}, []int{425, 200}, "1 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newFixture(t)
 			calls := 0
-			d.services = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
-				status := c.answers[calls]
+			d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+				status := c.statuses[calls]
 				calls++
 				if status < 0 {
 					return 502, "", filters.NotDispatched
@@ -427,7 +484,7 @@ func TestBranchTranslation(t *testing.T) {
 				return status, `{"reason":"card-declined FAILURE"}`, filters.Completed
 			}
 			g := gid('d')
-			d.hand(t, g)
+			d.delegate(t, g)
 			target := d.url(t, g, c.op, payload)
 			for i, want := range c.want {
 				if got := d.branch(t, target, dtmOp[c.op], payload); got != want {
@@ -443,7 +500,8 @@ func TestBranchTranslation(t *testing.T) {
 			}
 			x := d.called[0]
 			if x.Inject.Get("Idempotency-Key") != g+"-01-"+dtmOp[c.op] || x.Inject.Get("Sluice-Transaction") != g ||
-				x.Inject.Get("Sluice-Branch") != "01" || x.Inject.Get("Sluice-Op") != dtmOp[c.op] || x.Principal != "ann" {
+				x.Inject.Get("Sluice-Branch") != "01" || x.Inject.Get("Sluice-Op") != dtmOp[c.op] ||
+				x.Principal != "ann" {
 				t.Errorf("injected %v", x.Inject)
 			}
 			if c.op == "do" && x.RawQuery != "a=1&gid="+g+"&trans_type=saga&branch_id=01&op=action" {
@@ -454,14 +512,16 @@ func TestBranchTranslation(t *testing.T) {
 }
 
 func TestBranchSignature(t *testing.T) {
-	d := newDesk(t)
-	d.services = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+	d := newFixture(t)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
 		t.Error("a service was called")
 		return 200, "", filters.Completed
 	}
-	payload := []byte(`{"do":{"service":"a","method":"POST","path":"/"},"undo":{"service":"a","method":"POST","path":"/"}}`)
+	payload := []byte(
+		`{"do":{"service":"a","method":"POST","path":"/"},"undo":{"service":"a","method":"POST","path":"/"}}`,
+	)
 	good := d.url(t, gid('d'), opDo, payload)
-	d.hand(t, gid('d'))
+	d.delegate(t, gid('d'))
 	for name, status := range map[string]int{
 		"another payload":   d.branch(t, good, "action", []byte(`{"do":{"service":"b","method":"POST","path":"/"}}`)),
 		"another operation": d.branch(t, strings.Replace(good, "/do/", "/undo/", 1), "compensate", payload),
@@ -481,34 +541,40 @@ func TestBranchSignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"02", "", "01%20HTTP/1.1%0d%0aX:%20"} {
-		r := httptest.NewRequest("POST", u.Path+"?gid="+gid('d')+"&branch_id="+id+"&op=action", strings.NewReader(string(payload)))
+		r := httptest.NewRequest(
+			"POST",
+			u.Path+"?gid="+gid('d')+"&branch_id="+id+"&op=action",
+			strings.NewReader(string(payload)),
+		)
 		w := httptest.NewRecorder()
 		if d.ServeHTTP(w, r); w.Code != 403 {
 			t.Errorf("branch id %q: %d", id, w.Code)
 		}
 	}
-	// A signature is good for as long as the transaction is under way: what comes later is refused, so that it rolls back.
+	// A signature is good for as long as the transaction is under way: what comes later is refused,
+	// so that it rolls back.
 	late := d.url(t, gid('f'), opDo, payload)
 	if status := d.branch(t, late, "action", payload); status != 409 {
 		t.Errorf("a step of a transaction that is not under way: %d", status)
 	}
 }
 
-// A call that takes longer than the coordinator waits goes on; the coordinator's next call is told so, the one after gets the end.
+// A call that takes longer than the coordinator waits goes on; the coordinator's next call is told
+// so, the one after gets the end.
 func TestSlowBranch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{known: map[string]string{}}
+		d := &fixture{known: map[string]string{}}
 		d.open(t, "http://127.0.0.1:1")
 		release := make(chan struct{})
-		d.services = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
 			<-release
 			return 200, "", filters.Completed
 		}
 		payload := []byte(`{"do":{"service":"a","method":"POST","path":"/"}}`)
-		d.hand(t, gid('d'))
+		d.delegate(t, gid('d'))
 		target := d.url(t, gid('d'), opDo, payload)
 		began := time.Now()
-		if got := d.branch(t, target, "action", payload); got != 425 || time.Since(began) != branchPatient {
+		if got := d.branch(t, target, "action", payload); got != 425 || time.Since(began) != branchWaitMax {
 			t.Errorf("the first call: %d after %v", got, time.Since(began))
 		}
 		if got := d.branch(t, target, "action", payload); got != 425 {
@@ -525,10 +591,10 @@ func TestSlowBranch(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	s := func(name string, after ...string) *config.Step { return &config.Step{Name: name, After: after} }
-	none := &config.Step{Name: "c", After: []string{}}
+	s := func(name string, after ...string) Step { return Step{Name: name, After: after} }
+	none := Step{Name: "c", After: []string{}}
 	got := ""
-	for _, st := range sorted([]*config.Step{s("a", "c"), s("b"), none, s("d", "a", "b")}) {
+	for _, st := range orderSteps([]Step{s("a", "c"), s("b"), none, s("d", "a", "b")}) {
 		got += fmt.Sprintf("%s%v ", st.Name, st.after)
 	}
 	if want := "c[] a[0] b[1] d[1 2] "; got != want {
@@ -537,8 +603,8 @@ func TestSteps(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	d := newDesk(t)
-	d.submit = func(gid string) int { d.stands(gid, "submitted", "reserve:prepared:prepared"); return 200 }
+	d := newFixture(t)
+	d.submit = func(gid string) int { d.setState(gid, "submitted", "reserve:prepared:prepared"); return 200 }
 	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
 	v, _, err := d.Status(context.Background(), gid, "checkout", "ann")
 	if err != nil {
@@ -553,11 +619,12 @@ func TestEvents(t *testing.T) {
 	}()
 	buf := make([]byte, 4096)
 	n, err := r.Read(buf)
-	if err != nil || !strings.HasPrefix(string(buf[:n]), "event: state\ndata: {") || !strings.Contains(string(buf[:n]), `"pending"`) {
+	if err != nil || !strings.HasPrefix(string(buf[:n]), "event: state\ndata: {") ||
+		!strings.Contains(string(buf[:n]), `"pending"`) {
 		t.Fatalf("%q %v", buf[:n], err)
 	}
 	d.mu.Lock()
-	d.stands(gid, "succeed", "reserve:succeed:prepared")
+	d.setState(gid, "succeed", "reserve:succeed:prepared")
 	d.mu.Unlock()
 	rest, err := io.ReadAll(r)
 	if err != nil || !strings.Contains(string(rest), `"succeeded"`) || !strings.HasSuffix(string(rest), "\n\n") {

@@ -1,0 +1,8 @@
+// Package freeport finds loopback addresses for servers that must come back on the same port after
+// a restart.
+//
+// A port that the kernel hands out (":0") lies in the range from which it also takes the source
+// ports of outgoing connections (32768 and up on Linux), so that while the server is away
+// somebody's connection may sit on its port. The ports here lie below that range and are drawn at
+// random, so that processes that look at the same time rarely meet.
+package freeport

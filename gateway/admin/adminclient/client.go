@@ -1,0 +1,157 @@
+// Package adminclient talks to the admin address of a running gateway, for the commands that
+// operate one.
+//
+// Responses are returned as the gateway sends them, JSON, so that a newer gateway may show more
+// than this package knows. An error response (RFC 9457) becomes an error with the gateway's own
+// words.
+//
+// # Failure policy
+//
+// A call takes ten seconds at most and is made once. A response longer than 64 MiB is an error.
+package adminclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	timeout          = 10 * time.Second
+	responseBytesMax = 64 << 20
+)
+
+// ErrAddress says that an address is none.
+var ErrAddress = errors.New("adminclient: invalid address")
+
+// Client talks to one gateway. Its zero value needs an address; it is safe for concurrent use.
+type Client struct {
+	Address string       // host:port, or a base URL
+	HTTP    *http.Client // nil: http.DefaultClient
+}
+
+// RecordName names one idempotency record: by Route, Principal and Key, or by ID. In a query, empty
+// members match every record.
+type RecordName struct {
+	Route     string `json:"route"`
+	Principal string `json:"principal"`
+	Key       string `json:"key"`
+	ID        string `json:"id,omitempty"`
+	Force     bool   `json:"force,omitempty"` // also a record that is not unknown, or is damaged
+}
+
+// Resolution settles a record whose outcome is unknown.
+type Resolution struct {
+	RecordName
+	As     string `json:"as"` // answered or free
+	Status int    `json:"status,omitempty"`
+	Body   string `json:"body,omitempty"`
+}
+
+// Records returns the records that match, and how many they are. An empty state is any.
+func (c *Client) Records(ctx context.Context, name RecordName, state string) (body []byte, n int, err error) {
+	query := url.Values{}
+	for _, f := range [...][2]string{
+		{"route", name.Route}, {"principal", name.Principal}, {"key", name.Key}, {"state", state},
+	} {
+		if f[1] != "" {
+			query.Set(f[0], f[1])
+		}
+	}
+	path := "/api/idempotency"
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	if body, err = c.call(ctx, http.MethodGet, path, nil); err != nil {
+		return nil, 0, err
+	}
+	var found struct {
+		Records []json.RawMessage `json:"records"`
+	}
+	if err := json.Unmarshal(body, &found); err != nil {
+		return nil, 0, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
+	}
+	return body, len(found.Records), nil
+}
+
+// Resolve settles a record.
+func (c *Client) Resolve(ctx context.Context, r Resolution) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/idempotency/resolve", r)
+}
+
+// Forget removes a record.
+func (c *Client) Forget(ctx context.Context, name RecordName) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/idempotency/forget", name)
+}
+
+// Transactions returns the transactions that the gateway knows.
+func (c *Client) Transactions(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodGet, "/api/transactions", nil)
+}
+
+// Transaction returns one transaction with its steps.
+func (c *Client) Transaction(ctx context.Context, id string) (body []byte, err error) {
+	return c.call(ctx, http.MethodGet, "/api/transactions/"+url.PathEscape(id), nil)
+}
+
+// call makes one request and returns the response's body. A status outside of 2xx is an error.
+func (c *Client) call(ctx context.Context, method, target string, in any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var payload io.Reader // a nil *bytes.Reader would be a body
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		payload = bytes.NewReader(b)
+	}
+	base := c.Address
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	r, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+target, payload)
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: %w", ErrAddress, c.Address, err)
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	client := c.HTTP
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, responseBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("adminclient: reading the response of %s: %w", c.Address, err)
+	}
+	if len(body) > responseBytesMax {
+		return nil, fmt.Errorf("adminclient: the response of %s is longer than %d bytes", c.Address, responseBytesMax)
+	}
+	if resp.StatusCode/100 != 2 {
+		path, _, _ := strings.Cut(target, "?")
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, problemText(body))
+	}
+	return body, nil
+}
+
+// problemText returns title and detail of a problem document, or the body as it is.
+func problemText(body []byte) string {
+	var p struct{ Title, Detail string }
+	if json.Unmarshal(body, &p) == nil && (p.Title != "" || p.Detail != "") {
+		return strings.TrimPrefix(p.Title+": "+p.Detail, ": ")
+	}
+	return strings.TrimSpace(string(body))
+}

@@ -1,0 +1,98 @@
+package adminclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	name := RecordName{Route: "r", Principal: "p", Key: "k&1"}
+	for _, c := range []struct {
+		name string
+		call func(context.Context, *Client) ([]byte, error)
+		want string // method, URI and body
+	}{
+		{"records", func(ctx context.Context, c *Client) ([]byte, error) {
+			b, n, err := c.Records(ctx, name, "unknown")
+			if n != 2 {
+				t.Errorf("%d records, want 2", n)
+			}
+			return b, err
+		}, "GET /api/idempotency?key=k%261&principal=p&route=r&state=unknown "},
+		{"all records", func(ctx context.Context, c *Client) ([]byte, error) {
+			b, _, err := c.Records(ctx, RecordName{}, "")
+			return b, err
+		}, "GET /api/idempotency "},
+		{"resolve", func(ctx context.Context, c *Client) ([]byte, error) {
+			return c.Resolve(ctx,
+				Resolution{RecordName: RecordName{ID: "i", Force: true}, As: "answered", Status: 201, Body: "b"})
+		}, `POST /api/idempotency/resolve ` +
+			`{"route":"","principal":"","key":"","id":"i","force":true,"as":"answered","status":201,"body":"b"}`},
+		{"forget", func(ctx context.Context, c *Client) ([]byte, error) { return c.Forget(ctx, name) },
+			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k\u00261"}`},
+		{"transactions", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transactions(ctx) },
+			"GET /api/transactions "},
+		{"transaction", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transaction(ctx, "a/b") },
+			"GET /api/transactions/a%2Fb "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			const response = `{"records":[{},{}]}`
+			got := make(chan string, 1)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- r.Method + " " + r.RequestURI + " " + string(body)
+				io.WriteString(w, response)
+			}))
+			defer server.Close()
+			for _, address := range []string{server.URL, server.URL + "/", strings.TrimPrefix(server.URL, "http://")} {
+				body, err := c.call(t.Context(), &Client{Address: address})
+				if err != nil || string(body) != response {
+					t.Errorf("%s, %v", body, err)
+				}
+				if request := <-got; request != c.want {
+					t.Errorf("the gateway gets\n%s\nwant\n%s", request, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ body, want string }{
+		{`{"title":"No record","detail":"nothing under k"}`,
+			"GET /api/idempotency: 404 Not Found: No record: nothing under k"},
+		{`{"detail":"nothing under k"}`, "404 Not Found: nothing under k"},
+		{" plain words\n", "404 Not Found: plain words"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, c.body)
+		}))
+		_, _, err := (&Client{Address: server.URL}).Records(t.Context(), RecordName{Key: "k"}, "")
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+		server.Close()
+	}
+	broken := httptest.NewServer(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }),
+	)
+	defer broken.Close()
+	if _, _, err := (&Client{Address: broken.URL}).Records(t.Context(), RecordName{}, ""); err == nil {
+		t.Error("no error for a response that is not JSON")
+	}
+	if _, err := (&Client{Address: "host:port%"}).Transactions(t.Context()); !errors.Is(err, ErrAddress) {
+		t.Errorf("%v, want %v", err, ErrAddress)
+	}
+}

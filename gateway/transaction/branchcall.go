@@ -1,0 +1,196 @@
+package transaction
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// serveBranch claims the branch's record and calls the service, or returns what the record knows of
+// an earlier call.
+func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) {
+	lease := b.services.LongestCall(call.call.Service) + branchLeaseMargin
+	claim := idempotency.ClaimRequest{
+		ID: branchRecord(call.gid, call.step, call.op), Token: randomToken(),
+		Route: branchRoute(call.env.Route), Principal: call.env.Principal,
+		ClientKey: call.gid + "/" + call.step + "/" + call.op,
+		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
+	}
+	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
+	switch {
+	case err != nil:
+		b.logger.Warn("transaction: the store did not take a branch's claim; the coordinator tries again",
+			"gid", call.gid, "step", call.step, "error", err)
+		return http.StatusInternalServerError
+	case !claimed && rec.State == idempotency.Answered:
+		return b.recordedStatus(call, &rec)
+	case !claimed:
+		return http.StatusTooEarly
+	}
+	if status := b.refuseUndelegated(ctx, call, claim); status != 0 {
+		return status
+	}
+	result := make(chan int, 1)
+	b.background.Go(func() { result <- b.callBranch(call, claim, rec.Attempt) })
+	timer := time.NewTimer(branchWaitMax)
+	defer timer.Stop()
+	select {
+	case status := <-result:
+		return status
+	case <-timer.C: // it goes on; the next call finds its end
+		return http.StatusTooEarly
+	}
+}
+
+// recordedStatus returns the status for the coordinator that a branch's record has.
+func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
+	response, err := b.codec.Open(rec.ID, rec.Response)
+	if err != nil {
+		b.logger.Error("transaction: a branch's record cannot be read; an operator must resolve it",
+			"gid", call.gid, "step", call.step, "record", rec.ID, "error", err)
+		return http.StatusInternalServerError
+	}
+	if status := call.translate(response.Status); status != 0 {
+		return status
+	}
+	return http.StatusInternalServerError // an operator's status that is not final
+}
+
+// refuseUndelegated keeps a step from being done for a transaction that is not, or not any more,
+// delegated under this gid: a submit that was delayed in a network or in the coordinator until the
+// record was settled is refused, and rolls back. 0 lets the call pass.
+func (b *Bridge) refuseUndelegated(ctx context.Context, call branchCall, claim idempotency.ClaimRequest) (status int) {
+	if call.op != opDo {
+		return 0
+	}
+	ctx = context.WithoutCancel(ctx)
+	rec, ok, err := b.store.Get(ctx, recordOf(call.gid))
+	if err == nil && ok && rec.State == idempotency.Delegated && rec.GID == call.gid {
+		return 0
+	}
+	status = http.StatusConflict
+	if err != nil {
+		status = http.StatusInternalServerError
+	} else {
+		b.logger.Warn("transaction: a step of a transaction that does not run was refused",
+			"gid", call.gid, "step", call.step)
+	}
+	if err := b.store.Change(ctx, claim.ID, claim.Token, idempotency.Change{Op: idempotency.Free}); err != nil {
+		return http.StatusInternalServerError
+	}
+	return status
+}
+
+// callBranch calls the service, settles the record and returns the status for the coordinator.
+func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, attempt int) (status int) {
+	b.metrics.BranchCalls.Inc()
+	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
+	defer cancel()
+	x := call.exchange(ctx, attempt)
+	status, body, outcome := b.services.CallBranch(ctx, call.call.Service, x, call.call.Body)
+	change := idempotency.Change{Op: idempotency.MarkUnknown} // the next claim goes on counting attempts
+	translated := 0
+	if outcome == filters.Completed {
+		translated = call.translate(status)
+	}
+	if translated != 0 {
+		body = body[:min(len(body), recordedBytesMax)]
+		response := &idempotency.Response{Status: status, Body: body, Replayable: true}
+		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
+	}
+	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
+		b.logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again",
+			"gid", call.gid, "step", call.step, "error", err)
+		return http.StatusInternalServerError
+	}
+	if translated != 0 {
+		return translated
+	}
+	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
+		"attempt", attempt, "status", status, "outcome", outcome.String())
+	if attempt == 1 {
+		return http.StatusTooEarly // the coordinator doubles the delay at any other status, from the first one on
+	}
+	return http.StatusInternalServerError
+}
+
+// exchange is the request to the service.
+func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchange {
+	x := new(filters.Exchange)
+	x.Begin(ctx, nil)
+	x.Method, x.Path, x.Scheme = c.call.Method, c.call.Path, "http"
+	x.RawQuery = c.query()
+	x.Route, x.Principal, x.Logical.Key, x.Logical.Attempt = c.env.Route, c.env.Principal, c.gid, attempt
+	x.Logical.Resend = false // repeating is the coordinator's
+	if len(c.call.Body) > 0 {
+		x.Header.Add("Content-Type", "application/json")
+	}
+	for _, f := range c.env.Inject {
+		x.Inject.Add(f[0], f[1])
+	}
+	op := dtmOp[c.op]
+	for _, f := range [...][2]string{
+		{"Idempotency-Key", c.gid + "-" + c.id + "-" + op},
+		{"Sluice-Attempt", strconv.Itoa(attempt)},
+		{"Sluice-Principal", c.env.Principal},
+		{"Sluice-Transaction", c.gid},
+		{"Sluice-Branch", c.id},
+		{"Sluice-Op", op},
+	} {
+		x.Inject.Add(f[0], f[1])
+	}
+	return x
+}
+
+// translate maps a service's status to what the coordinator reads; 0 says that it is not final.
+func (c *branchCall) translate(status int) int {
+	if status >= 200 && status <= 299 {
+		return http.StatusOK
+	}
+	if c.op == opDo {
+		for _, r := range c.env.FailOn {
+			if r[0] <= status && status <= r[1] {
+				return http.StatusConflict
+			}
+		}
+	}
+	return 0
+}
+
+// query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery
+// works in the service as it is.
+func (c *branchCall) query() string {
+	q := "gid=" + c.gid + "&trans_type=saga&branch_id=" + c.id + "&op=" + dtmOp[c.op]
+	if own := withoutDTM(c.call.Query); own != "" {
+		return own + "&" + q
+	}
+	return q
+}
+
+// withoutDTM removes the coordinator's parameters from a rendered query: a client's value must not
+// replace them.
+func withoutDTM(query string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		switch name {
+		case "", "gid", "trans_type", "branch_id", "op":
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	return strings.Join(kept, "&")
+}
+
+func randomToken() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(b[:]) | 1
+}

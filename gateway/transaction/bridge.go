@@ -1,0 +1,149 @@
+package transaction
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/sagaclient"
+)
+
+// Services is what the bridge asks the gateway for: calls to services, and what the configuration
+// in force says of them. Its methods are called by many goroutines at once.
+type Services interface {
+	// CallBranch sends the exchange to a service, through the filters that guard the service. The
+	// outcome is Completed with the service's response, or NotDispatched or NoResponse without one.
+	CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (
+		status int, response []byte, outcome filters.Outcome)
+	// LongestCall returns the longest that a call to the service takes.
+	LongestCall(service string) time.Duration
+	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
+	// when it leads to none.
+	Steps(route string) (names []string, ok bool)
+}
+
+// Metrics counts transactions. Every member is set.
+type Metrics struct {
+	Submitted      filters.Counter
+	Succeeded      filters.Counter
+	Failed         filters.Counter
+	Unacknowledged filters.Counter // submits of which it is not known whether the coordinator has them
+	BranchCalls    filters.Counter
+	BranchErrors   filters.Counter // replies to the coordinator that make it try again
+}
+
+// Options is what a bridge works with.
+type Options struct {
+	Client   *sagaclient.Client
+	Store    idempotency.Store
+	Codec    *idempotency.ResponseCodec // nil: without encryption
+	BaseURL  string                     // http://host:port of the branch address, as the coordinator reaches it
+	Services Services
+	Metrics  Metrics
+	Logger   *slog.Logger
+}
+
+// Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated
+// requests to their end. It belongs to the process and outlives a reload. It is safe for concurrent
+// use.
+type Bridge struct {
+	client   *sagaclient.Client
+	store    idempotency.Store
+	codec    *idempotency.ResponseCodec
+	baseURL  string
+	services Services
+	metrics  Metrics
+	logger   *slog.Logger
+
+	background background // branch calls and submits that go on without a client
+
+	mu       sync.Mutex
+	secret   []byte // signs branch URLs; nil until the store has given it
+	followed map[string]*followed
+}
+
+const (
+	followTick           = 250 * time.Millisecond
+	followPauseMax       = 5 * time.Second
+	scanEvery            = 30 * time.Second
+	scanRecordsMax       = 10000
+	neverSubmittedAfter  = 30 * time.Second // delegated and not known for so long: it was never submitted
+	coordinatorLostAfter = 10 * time.Minute // unless the record is so old: then the coordinator lost it
+	queryTimeout         = 2 * time.Second
+	submitTimeout        = 15 * time.Second // the first pass over the steps takes some 5 s at most
+
+	secretBytes       = 32
+	recordedBytesMax  = 4 << 10 // of a branch's response that its record keeps, for the reason
+	branchTTL         = 72 * time.Hour
+	branchWaitMax     = 2500 * time.Millisecond // the coordinator waits 3 s for a branch
+	branchLeaseMargin = 2 * time.Second
+)
+
+// New returns a bridge; [Bridge.Run] makes it follow what is delegated.
+func New(o Options) *Bridge {
+	b := &Bridge{
+		client: o.Client, store: o.Store, codec: o.Codec, baseURL: o.BaseURL, services: o.Services,
+		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
+	}
+	if b.codec == nil {
+		b.codec = new(idempotency.ResponseCodec)
+	}
+	return b
+}
+
+// signingKey returns the secret that signs branch URLs. It is the store's, so all gateways of a
+// store share it. It is not fetched at the start because a store may come up later than the
+// gateway.
+func (b *Bridge) signingKey(ctx context.Context) ([]byte, error) {
+	b.mu.Lock()
+	secret := b.secret
+	b.mu.Unlock()
+	if secret != nil {
+		return secret, nil
+	}
+	secret, err := b.store.Secret(ctx, "branch-hmac", secretBytes)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.secret = secret
+	return secret, nil
+}
+
+// Run follows delegated requests until ctx ends: those of this gateway, and those that others left
+// behind.
+func (b *Bridge) Run(ctx context.Context) error {
+	b.scan(ctx)
+	tick := time.NewTicker(followTick)
+	defer tick.Stop()
+	lastScan := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if now.Sub(lastScan) >= scanEvery {
+				lastScan = now
+				b.scan(ctx)
+			}
+			b.followDue(ctx, now)
+		}
+	}
+}
+
+// Wait returns nil when nothing runs in the background any more, or the error of ctx when that ends
+// first.
+func (b *Bridge) Wait(ctx context.Context) error {
+	return b.background.Wait(ctx)
+}
+
+// Pending returns how many transactions are followed.
+func (b *Bridge) Pending() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.followed)
+}

@@ -1,0 +1,188 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/sagaclient"
+)
+
+// followed is a delegated transaction whose end is not recorded.
+type followed struct {
+	token   uint64
+	route   string
+	created time.Time
+	next    time.Time // when to ask again; guarded by Bridge.mu, as is pause
+	pause   time.Duration
+	missing time.Time // since when the coordinator does not know it; of the goroutine of Run
+}
+
+func (b *Bridge) follow(rec idempotency.Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f := b.followed[rec.GID]; f == nil || f.token != rec.Token {
+		b.followed[rec.GID] = &followed{
+			token: rec.Token, route: rec.Route, created: rec.Created, pause: followTick, next: time.Now(),
+		}
+	}
+}
+
+func (b *Bridge) unfollow(gid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.followed, gid)
+}
+
+// scan looks for delegated records of this gateway and of others.
+func (b *Bridge) scan(ctx context.Context) {
+	list, err := b.store.List(ctx, idempotency.Query{State: idempotency.Delegated}, scanRecordsMax)
+	if err != nil {
+		if ctx.Err() == nil {
+			b.logger.Warn("transaction: the store was not searched for unfinished transactions", "error", err)
+		}
+		return
+	}
+	for _, rec := range list {
+		b.follow(rec)
+		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.DelegatedLife)/2 {
+			// Without looking at the error: the next scan tries again.
+			b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
+		}
+	}
+}
+
+// followDue asks for every transaction whose time has come.
+func (b *Bridge) followDue(ctx context.Context, now time.Time) {
+	b.mu.Lock()
+	due := map[string]*followed{}
+	for gid, f := range b.followed {
+		if !now.Before(f.next) {
+			due[gid] = f
+		}
+	}
+	b.mu.Unlock()
+	for gid, f := range due {
+		if ctx.Err() != nil {
+			return
+		}
+		done, err := b.reconcile(ctx, gid, f)
+		if done {
+			b.unfollow(gid)
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
+			b.logger.Warn("transaction: its state could not be queried", "gid", gid, "error", err)
+		}
+		b.mu.Lock()
+		f.pause = min(2*f.pause, followPauseMax)
+		f.next = time.Now().Add(f.pause)
+		b.mu.Unlock()
+		if errors.Is(err, sagaclient.ErrCoordinatorDown) {
+			return // so would the others fail
+		}
+	}
+}
+
+// reconcile queries a delegated transaction once and records its end. done: there is nothing left
+// to follow.
+func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done bool, err error) {
+	v, known, err := b.query(ctx, gid)
+	if err != nil {
+		return false, err
+	}
+	if known {
+		f.missing = time.Time{}
+	} else {
+		if f.missing.IsZero() {
+			f.missing = time.Now()
+		}
+		never, err := b.neverSubmitted(ctx, gid, f)
+		if !never || err != nil {
+			return false, err
+		}
+		v = newView(gid, Failed)
+		b.logger.Warn("transaction: delegated, and never submitted; it ends as failed", "gid", gid)
+	}
+	if !v.State.Final() {
+		return false, nil
+	}
+	return b.recordEnd(ctx, v, f.token)
+}
+
+// neverSubmitted reports whether a transaction that the coordinator does not know was never
+// submitted. False is also: that is not known yet, or never will be.
+func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (bool, error) {
+	if time.Since(f.missing) < neverSubmittedAfter {
+		return false, nil
+	}
+	if time.Since(f.created) > coordinatorLostAfter {
+		b.logger.Error("transaction: the coordinator has lost it; its outcome is unknown until it is resolved",
+			"gid", gid)
+		return false, nil
+	}
+	steps, defined := b.services.Steps(f.route)
+	called, err := b.branchCalled(ctx, gid, steps)
+	if err != nil {
+		return false, err
+	}
+	if called || !defined { // without the names of its steps that cannot be told
+		b.logger.Error("transaction: the coordinator has lost it, and steps of it may have been called; "+
+			"its outcome is unknown until it is resolved", "gid", gid)
+		return false, nil
+	}
+	return true, nil
+}
+
+// branchCalled reports whether a step of the transaction was ever called, by the records of its
+// branches.
+func (b *Bridge) branchCalled(ctx context.Context, gid string, steps []string) (bool, error) {
+	for _, step := range steps {
+		if _, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo)); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// recordEnd writes the final response into the delegated record. done: it is there, by this gateway
+// or by another.
+func (b *Bridge) recordEnd(ctx context.Context, v View, token uint64) (done bool, err error) {
+	id := recordOf(v.ID)
+	response := b.codec.Append(nil, id, recordedResponse(v.response(""), time.Now()))
+	err = b.store.Change(ctx, id, token, idempotency.Change{Op: idempotency.Finish, Response: response})
+	if err != nil && !errors.Is(err, idempotency.ErrLost) {
+		return false, err
+	}
+	if err == nil {
+		b.countEnd(v.State)
+	}
+	return true, nil
+}
+
+func (b *Bridge) countEnd(s State) {
+	if s == Succeeded {
+		b.metrics.Succeeded.Inc()
+	} else {
+		b.metrics.Failed.Inc()
+	}
+}
+
+// query asks the coordinator; known is false when it has no such gid.
+func (b *Bridge) query(ctx context.Context, gid string) (v View, known bool, err error) {
+	t, err := b.queryCoordinator(ctx, gid)
+	if errors.Is(err, sagaclient.ErrNotFound) {
+		return newView(gid, Unknown), false, nil
+	}
+	if err != nil {
+		return View{}, false, err
+	}
+	return b.viewOf(ctx, t), true, nil
+}
+
+func (b *Bridge) queryCoordinator(ctx context.Context, gid string) (sagaclient.Transaction, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	return b.client.Query(ctx, gid)
+}

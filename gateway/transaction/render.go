@@ -1,0 +1,97 @@
+package transaction
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/template"
+	"github.com/sluice-gateway/sluice/sagaclient"
+)
+
+// errPayload says that a step's payload is longer than the branch address takes.
+var errPayload = errors.New("transaction: the payload of a step is too long")
+
+// forwarded are the injected fields of the client's request that its branch calls have too.
+var forwarded = []string{
+	"traceparent", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via", "Sluice-Request-Id",
+}
+
+// render makes the saga of a request: every call is rendered now, so that it does not change while
+// the transaction runs.
+func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient.Saga, error) {
+	saga := &sagaclient.Saga{
+		GID: x.Logical.GID, Wait: true, Timeout: e.settings.Timeout, RetryEvery: e.settings.RetryEvery,
+	}
+	for i := range e.steps {
+		rendered, err := e.renderStep(ctx, x, fmt.Sprintf("%02d", i+1), e.steps[i].Step)
+		if err != nil {
+			return nil, err
+		}
+		rendered.After = e.steps[i].after
+		saga.Steps = append(saga.Steps, rendered)
+	}
+	return saga, nil
+}
+
+// renderStep renders the step that the coordinator will call by that branch id.
+func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
+	sagaclient.Step, error,
+) {
+	env := envelope{Route: x.Route, Principal: x.Principal}
+	for _, name := range forwarded {
+		if v, ok := x.Inject.Lookup(name); ok {
+			env.Inject = append(env.Inject, [2]string{name, v})
+		}
+	}
+	for _, r := range s.FailOn {
+		env.FailOn = append(env.FailOn, [2]int{r.From, r.To})
+	}
+	var err error
+	if env.Do, err = renderCall(x, &s.Do); err != nil {
+		return sagaclient.Step{}, err
+	}
+	if s.Undo != nil {
+		if env.Undo, err = renderCall(x, s.Undo); err != nil {
+			return sagaclient.Step{}, err
+		}
+	}
+	payload, err := json.Marshal(env)
+	if err != nil {
+		return sagaclient.Step{}, err
+	}
+	if len(payload) > payloadBytesMax {
+		return sagaclient.Step{}, errPayload
+	}
+	key, err := e.bridge.signingKey(ctx)
+	if err != nil {
+		return sagaclient.Step{}, err
+	}
+	action := branch{x.Logical.GID, s.Name, opDo, branchID}
+	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: action.url(e.bridge.baseURL, key, payload)}
+	if s.Undo != nil {
+		compensation := branch{x.Logical.GID, s.Name, opUndo, branchID}
+		step.Compensate = compensation.url(e.bridge.baseURL, key, payload)
+	}
+	return step, nil
+}
+
+func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
+	path, query, err := template.Target(call.Path, x)
+	if err != nil {
+		return nil, err
+	}
+	out := &envelopeCall{Service: call.Service, Method: call.Method, Path: path, Query: query}
+	if call.Body != nil {
+		body, err := template.Value(call.Body, x)
+		if err != nil {
+			return nil, err
+		}
+		if out.Body, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,87 @@
+package transaction
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/ref"
+)
+
+// Settings define the transactions of a route.
+type Settings struct {
+	Steps      []Step        // at least one, with distinct names, without a cycle
+	Wait       time.Duration // how long a client's request waits for the end
+	Timeout    time.Duration // when a transaction that has not succeeded is rolled back
+	RetryEvery time.Duration // first delay before a branch is called again; the coordinator doubles it
+	StatusPath string        // of the status resource, with {id} for the gid; empty without one
+}
+
+// StepNames returns the names of the steps, as they are written.
+func (s *Settings) StepNames() []string {
+	names := make([]string, len(s.Steps))
+	for i := range s.Steps {
+		names[i] = s.Steps[i].Name
+	}
+	return names
+}
+
+// Step is one branch of a saga.
+type Step struct {
+	Name   string
+	After  []string // names of the steps that must be done first; nil: the step before it; empty: none
+	Do     Call
+	Undo   *Call // nil: there is nothing to undo
+	FailOn []StatusRange
+}
+
+// Call is one request to a service, made from templates. Body is a JSON value whose strings may be
+// templates; nil is none.
+type Call struct {
+	Service string
+	Method  string
+	Path    ref.Template
+	Body    any
+}
+
+// StatusRange are the statuses from From to To, both included.
+type StatusRange struct{ From, To int }
+
+// orderedStep is a step with the positions of those that must be done first.
+type orderedStep struct {
+	*Step
+	after []int
+}
+
+// orderSteps puts every step behind those that it comes after and otherwise keeps the order in
+// which they are written, as the coordinator's client wants them. The configuration has no cycle.
+func orderSteps(list []Step) []orderedStep {
+	before := make([][]string, len(list))
+	for i := range list {
+		switch {
+		case list[i].After != nil:
+			before[i] = list[i].After
+		case i > 0:
+			before[i] = []string{list[i-1].Name}
+		}
+	}
+	var out []orderedStep
+	position := map[string]int{}
+	for len(out) < len(list) {
+		for i := range list {
+			if _, done := position[list[i].Name]; done {
+				continue
+			}
+			after := make([]int, 0, len(before[i]))
+			for _, name := range before[i] {
+				if at, ok := position[name]; ok {
+					after = append(after, at)
+				}
+			}
+			if len(after) == len(before[i]) {
+				position[list[i].Name] = len(out)
+				out = append(out, orderedStep{&list[i], after})
+				break
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,32 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
+)
+
+// transactionSettings turns a transaction of the configuration into the settings of the route that
+// leads to it.
+func transactionSettings(t *config.Transaction, statusPath string) transaction.Settings {
+	s := transaction.Settings{
+		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
+		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every),
+	}
+	for i, step := range t.Steps {
+		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.Do)}
+		if step.Undo != nil {
+			undo := branchCallOf(step.Undo)
+			s.Steps[i].Undo = &undo
+		}
+		for _, r := range step.FailOn {
+			s.Steps[i].FailOn = append(s.Steps[i].FailOn, transaction.StatusRange{From: r.From, To: r.To})
+		}
+	}
+	return s
+}
+
+func branchCallOf(c *config.Call) transaction.Call {
+	return transaction.Call{Service: c.Service, Method: c.Method, Path: c.Path, Body: c.Body}
+}
