@@ -18,7 +18,8 @@ each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module &
 .PHONY: help build demo test fmt tidy deps formatted lint modules interop allocations suite
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.* ## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F "|" '{printf "%-20s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
+		awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Static binaries. Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
 build: export CGO_ENABLED = 0
