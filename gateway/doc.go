@@ -10,9 +10,10 @@
 //	exchange.go   the route's chain, its target, the response; buffering.go its body
 //	targets.go    static responses, transactions; upstream: services
 //
-// engine.go builds all of that from one configuration as a value that nobody changes: a reload builds a new engine, swaps
-// the pointer and lets the old one finish. What must outlive a reload (breakers, limiters, connections, joined duplicates)
-// is in shared.go. A failed build changes nothing.
+// engine.go builds all of that from one configuration as a value that nobody changes: apply.go builds a new engine, swaps
+// the pointer and lets the old one finish. The chains come from the list in policy, and what outlives a reload (breakers,
+// limiters, connections) from its pools. material.go reads the keys and certificates that a configuration names, stores.go
+// opens what the process keeps state in. A failed build changes nothing.
 //
 // # What a reload cannot change
 //
