@@ -18,8 +18,8 @@ const module = "github.com/sluice-gateway/sluice"
 // imports is what each package of this module imports outside of its tests; both as paths.
 type imports map[string][]string
 
-// TestDependencies holds the tree against the package map: what may know what. It reads the sources and not the
-// build, so that no build tag hides an import, and reports everything at once.
+// TestDependencies holds the tree against the package map: what may know what. It reads the sources
+// and not the build, so that no build tag hides an import, and reports everything at once.
 func TestDependencies(t *testing.T) {
 	tree := readImports(t, "..")
 	for _, must := range []string{"filters", "filters/identity", "filters/ratelimit", "filters/breaker"} {
@@ -32,7 +32,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// readImports parses every Go file of the module that is not a test. Nested modules have rules of their own.
+// readImports parses every Go file of the module that is not a test. Nested modules have rules of
+// their own.
 func readImports(t *testing.T, root string) imports {
 	t.Helper()
 	tree := imports{}
@@ -134,8 +135,8 @@ func violations(tree imports) []string {
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
 		case within(folder, "bench"):
-			// gateway.Run is the data plane's public interface, and a configuration is read with control/config;
-			// what lies behind them is not.
+			// gateway.Run is the data plane's public interface, and a configuration is read with
+			// control/config; what lies behind them is not.
 			front := maps.Clone(tree)
 			delete(front, module+"/gateway")
 			delete(front, module+"/control/config")
@@ -160,7 +161,8 @@ func storeOf(folder string) string {
 	return "filters/store/" + name
 }
 
-// leaf reports whether a folder is one that every policy builds on, and that therefore builds on nothing.
+// leaf reports whether a folder is one that every policy builds on, and that therefore builds on
+// nothing.
 func leaf(folder string) bool { return folder == "filters" || folder == "filters/ref" }
 
 // shared reports whether a package is one that policies may share.
@@ -168,7 +170,8 @@ func shared(pkg string) bool {
 	return in([]string{pkg}, module+"/filters/ref", module+"/filters/store") != nil
 }
 
-// owner returns the filter that a package belongs to, "" for package filters and everything outside.
+// owner returns the filter that a package belongs to, "" for package filters and everything
+// outside.
 func owner(pkg string) string {
 	rest, ok := strings.CutPrefix(pkg, module+"/filters/")
 	if !ok {
@@ -200,8 +203,8 @@ func standard(path string) bool {
 	return !strings.Contains(first, ".")
 }
 
-// reach returns which packages in those folders a package imports, by itself or by way of others of this module,
-// sorted. It does not look behind what it returns: one import too many is one finding.
+// reach returns which packages in those folders a package imports, by itself or by way of others of
+// this module, sorted. It does not look behind what it returns: one import too many is one finding.
 func reach(tree imports, pkg string, folders ...string) []string {
 	seen := map[string]bool{}
 	var hits []string

@@ -74,7 +74,8 @@ type builder struct {
 	forwards map[string]*forward // by service
 }
 
-// build returns the engine of a configuration, or every fault that it met. Nothing that the engine before uses has changed then.
+// build returns the engine of a configuration, or every fault that it met. Nothing that the engine
+// before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
@@ -108,7 +109,8 @@ func (b *builder) routes() error {
 	return errors.Join(faults...)
 }
 
-// addRoute adds a route and, before it in the order, the status resource of its transaction, which is the more specific one.
+// addRoute adds a route and, before it in the order, the status resource of its transaction, which
+// is the more specific one.
 func (b *builder) addRoute(r *config.Route) error {
 	if r.Status != "" {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
@@ -172,8 +174,8 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	return newProber(rt, p, bodyBytesMax)
 }
 
-// service returns the target that is a service. All routes to it share its connections, which a reload that changes it leaves open where
-// they lead to the same endpoint.
+// service returns the target that is a service. All routes to it share its connections, which a
+// reload that changes it leaves open where they lead to the same endpoint.
 func (b *builder) service(name string) (*forward, error) {
 	if f := b.forwards[name]; f != nil {
 		return f, nil
@@ -207,7 +209,8 @@ func (b *builder) service(name string) (*forward, error) {
 	return f, nil
 }
 
-// needsRestart returns the first setting in which two configurations differ and that a reload cannot change; "" without one.
+// needsRestart returns the first setting in which two configurations differ and that a reload
+// cannot change; "" without one.
 func needsRestart(old, new *config.Config) string {
 	type pair struct {
 		name     string

@@ -233,7 +233,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		m.Bytes, m.Stream = b, nil
 	}
 	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
-		// This process was stopped for longer than the lease, or the store was unreachable for as long.
+		// This process was stopped for longer than the lease, or the store was unreachable for as
+		// long.
 		x.SetReply(refusal(filters.StoreUnavailable,
 			"The claim of the key ran out before anything was sent. Nothing was done."))
 		return result{outcome: filters.Refused}

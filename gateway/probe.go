@@ -13,8 +13,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
-// prober asks a route's service what became of a request, through the service's breaker. The service sees a request of the one who asks: its fields but those
-// that belong to a body or a condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
+// prober asks a route's service what became of a request, through the service's breaker. The
+// service sees a request of the one who asks: its fields but those that belong to a body or a
+// condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
 type prober struct {
 	rt     *route // as branch calls take it to the service
 	method string
@@ -53,7 +54,8 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	return idempotency.Response{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
 }
 
-// ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.
+// ofTheBody: a field that says something of the request's body, or a condition on it, and nothing
+// of who asks.
 func ofTheBody(name string) bool {
 	if filters.HasNamePrefix(name, "Content-") || filters.HasNamePrefix(name, "If-") || message.HopByHop(name) {
 		return true

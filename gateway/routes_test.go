@@ -16,7 +16,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// manyRoutes is a configuration of n routes that end as tail says. It is a folder, since one file has at most 100,000 values.
+// manyRoutes is a configuration of n routes that end as tail says. It is a folder, since one file
+// has at most 100,000 values.
 func manyRoutes(tb testing.TB, n int, tail string) *config.Config {
 	tb.Helper()
 	const perFile = 2500
@@ -88,7 +89,8 @@ func TestAllocatedBytesOfARoute(t *testing.T) {
 	}
 }
 
-// BenchmarkRoutes is a request from its head to a static response, with one route and with ten thousand.
+// BenchmarkRoutes is a request from its head to a static response, with one route and with ten
+// thousand.
 func BenchmarkRoutes(b *testing.B) {
 	for _, n := range []int{1, 100, 1000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -46,8 +46,8 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 	}
 }
 
-// healthWatch publishes the health of the endpoints of one service, as one [upstream.Service] sees it. What a later one publishes it
-// leaves alone.
+// healthWatch publishes the health of the endpoints of one service, as one [upstream.Service] sees
+// it. What a later one publishes it leaves alone.
 type healthWatch struct {
 	metrics *upstreamMetrics
 	service string

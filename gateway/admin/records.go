@@ -81,8 +81,8 @@ var statesOf = map[string][]idempotency.State{
 	"unknown":   {idempotency.Unknown},
 }
 
-// find returns the records that match. One that the query names completely is looked up by its ID where that follows from the route's
-// scope; everything else takes a walk over the store.
+// find returns the records that match. One that the query names completely is looked up by its ID
+// where that follows from the route's scope; everything else takes a walk over the store.
 func (s *server) find(ctx context.Context, q idempotency.Query) ([]idempotency.Record, error) {
 	if q.Route != "" && q.Principal != "" && q.ClientKey != "" {
 		if id, ok := policy.RecordID(s.Gateway.Config(), q); ok {
@@ -151,7 +151,8 @@ func (s *server) forget(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// response makes what duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
+// response makes what duplicates will get. A body that is a JSON string is taken as text, any other
+// JSON as it stands.
 func (in settlement) response(now time.Time) *idempotency.Response {
 	out := &idempotency.Response{Status: in.Status, Replayable: true}
 	var text string
@@ -174,7 +175,8 @@ func (in settlement) response(now time.Time) *idempotency.Response {
 	return out
 }
 
-// stateOf is the state as duplicates meet it: where the recorded response cannot be trusted, the outcome is unknown to them.
+// stateOf is the state as duplicates meet it: where the recorded response cannot be trusted, the
+// outcome is unknown to them.
 func (s *server) stateOf(r *idempotency.Record) idempotency.State {
 	if r.State == idempotency.Answered {
 		if _, err := s.Codec.Open(r.ID, r.Response); err != nil {
@@ -196,8 +198,8 @@ func storeFault(err error) *fault {
 
 var noSuchRecord = &fault{http.StatusNotFound, "there is no such record"}
 
-// target finds the one record that is meant. With force it is also one that cannot be read, or one that names another request, where
-// its ID is known.
+// target finds the one record that is meant. With force it is also one that cannot be read, or one
+// that names another request, where its ID is known.
 func (s *server) target(ctx context.Context, in settlement) (idempotency.Record, *fault) {
 	q := idempotency.Query{Route: in.Route, Principal: in.Principal, ClientKey: in.Key}
 	id, known := in.ID, in.ID != ""
@@ -234,8 +236,8 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 	return list[0], nil
 }
 
-// settle settles the record that is meant, with a response or, without one, by making its key free. takes says which states may be
-// settled without force.
+// settle settles the record that is meant, with a response or, without one, by making its key free.
+// takes says which states may be settled without force.
 func (s *server) settle(
 	w http.ResponseWriter, r *http.Request, in settlement, response *idempotency.Response, takes func(idempotency.State) bool,
 ) {

@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/breaker"
 )
 
-// breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service share its breaker.
+// breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service
+// share its breaker.
 type breakerPolicy struct {
 	env      *Env
 	breakers *Pool[string, *breaker.Breaker] // by service
@@ -80,7 +81,8 @@ func breakerSettings(c *config.Service) breaker.Settings {
 	return s
 }
 
-// LongestCall is the longest that a call to a service takes, with its retries and one second for the gateway itself.
+// LongestCall is the longest that a call to a service takes, with its retries and one second for
+// the gateway itself.
 func LongestCall(c *config.Service) time.Duration {
 	return time.Duration(c.Retries.Attempts+1)*time.Duration(c.Timeout+c.ConnectTimeout) + time.Second
 }

@@ -71,7 +71,8 @@ func KeySettings(r *config.Route) idempotency.Settings {
 	return s
 }
 
-// RecordID returns the ID of the record that the query names completely; false when it takes more than that to tell.
+// RecordID returns the ID of the record that the query names completely; false when it takes more
+// than that to tell.
 func RecordID(cfg *config.Config, q idempotency.Query) (string, bool) {
 	for _, r := range cfg.Routes {
 		if r.Name == q.Route && r.Idempotency != nil {

@@ -10,7 +10,8 @@ import (
 // LatencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
 var LatencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-// Metrics registers what a process counts (CONTRACT.md §5). Children are looked up when a chain is built, never for each request.
+// Metrics registers what a process counts (CONTRACT.md §5). Children are looked up when a chain is
+// built, never for each request.
 type Metrics struct {
 	Registry *prometheus.Registry
 }
@@ -18,7 +19,8 @@ type Metrics struct {
 // NewMetrics returns an empty registry.
 func NewMetrics() *Metrics { return &Metrics{Registry: prometheus.NewRegistry()} }
 
-// Counter registers sluice_NAME. A name that is registered already is a bug and panics, as for the others.
+// Counter registers sluice_NAME. A name that is registered already is a bug and panics, as for the
+// others.
 func (m *Metrics) Counter(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_" + name, Help: help}, labels)
 	m.Registry.MustRegister(v)
@@ -39,8 +41,9 @@ func (m *Metrics) Histogram(name, help string, labels ...string) *prometheus.His
 	return v
 }
 
-// Events registers sluice_NAME, a counter of some events by one other label. With ten thousand routes a counter of the library for each event of each
-// route is tens of megabytes, so a row here is an array of numbers.
+// Events registers sluice_NAME, a counter of some events by one other label. With ten thousand
+// routes a counter of the library for each event of each route is tens of megabytes, so a row here
+// is an array of numbers.
 func (m *Metrics) Events(name, help, label string, events ...string) *Events {
 	e := &Events{
 		desc:  prometheus.NewDesc("sluice_"+name, help, []string{label, "event"}, nil),
@@ -65,7 +68,8 @@ type Event struct{ n atomic.Uint64 }
 // Inc implements [filters.Counter].
 func (e *Event) Inc() { e.n.Add(1) }
 
-// Row returns the counters of a value of the label, in the order of the events. A value has one row for good.
+// Row returns the counters of a value of the label, in the order of the events. A value has one row
+// for good.
 func (e *Events) Row(value string) []Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -53,7 +53,8 @@ func testEnv(t *testing.T) *Env {
 
 func ignorePanics(*filters.Exchange, string, any, []byte) {}
 
-// TestChainsWalkTheList: what a chain consists of, what Names says and what explain visits is the same list in the same order.
+// TestChainsWalkTheList: what a chain consists of, what Names says and what explain visits is the
+// same list in the same order.
 func TestChainsWalkTheList(t *testing.T) {
 	cfg := parse(t, everything)
 	s := New(testEnv(t))

@@ -16,8 +16,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
-// The sample policy in testdata/policy: its package, one configuration file, one wiring file. These are the two lines that it takes in files that are
-// there already.
+// The sample policy in testdata/policy: its package, one configuration file, one wiring file. These
+// are the two lines that it takes in files that are there already.
 var sampleLines = []struct{ file, above, line string }{
 	{"control/config/sections.go", "\tBreaker  *Breaker     `json:\"breaker\"`\n", "\tInflight *Inflight `json:\"inflight\"`\n"},
 	{"gateway/policy/policy.go", "\tnewBreaker,\n", "\tnewInflight,\n"},
@@ -80,8 +80,9 @@ routes:
   - {name: stock, match: {path: /stock}, service: stock}
 `
 
-// TestPolicyIsAFewFiles: a policy is its package, one configuration file, one wiring file and one line in each of two lists. The gateway
-// that is built so has it in the chain, in explain, in the status and in the metrics, and checks its configuration.
+// TestPolicyIsAFewFiles: a policy is its package, one configuration file, one wiring file and one
+// line in each of two lists. The gateway that is built so has it in the chain, in explain, in the
+// status and in the metrics, and checks its configuration.
 func TestPolicyIsAFewFiles(t *testing.T) {
 	t.Parallel()
 	program := buildWithSample(t)
@@ -141,7 +142,8 @@ func TestPolicyIsAFewFiles(t *testing.T) {
 	}
 }
 
-// TestPolicyGuideShowsTheSample: docs/adding-a-policy.md shows the files and the lines of the sample policy, as they are.
+// TestPolicyGuideShowsTheSample: docs/adding-a-policy.md shows the files and the lines of the
+// sample policy, as they are.
 func TestPolicyGuideShowsTheSample(t *testing.T) {
 	t.Parallel()
 	root := build.Root(t)
