@@ -84,7 +84,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 		}
 	}
 	if !last {
-		wg.Go(func() { s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+		wg.Go(func() { _ = s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
 	}
 	wg.Wait()
 	return errors.Join(errs...)
