@@ -18,10 +18,12 @@ type Reply struct {
 
 // Problem holds what a refusal tells beside its reason: the members of RFC 9457 and ours.
 type Problem struct {
-	Detail     string         // one sentence about this occurrence, for the caller to act on; never a raw error
-	Limit      string         // the limit that refused
-	Service    string         // the service it is about
-	RetryAfter time.Duration  // when to come back; 0 is none, but one second where the status demands one (429, 503, request-in-progress)
+	Detail  string // one sentence about this occurrence, for the caller to act on; never a raw error
+	Limit   string // the limit that refused
+	Service string // the service it is about
+	// when to come back; 0 is none, but one second where the status demands one (429, 503,
+	// request-in-progress)
+	RetryAfter time.Duration
 	Extra      map[string]any // further members
 }
 
@@ -36,7 +38,8 @@ func RefuseAs(status int, reason Reason, p Problem) *Reply {
 	if p.RetryAfter <= 0 && (status == 429 || status == 503 || reason == RequestInProgress) {
 		p.RetryAfter = time.Second // these always say when to come back
 	}
-	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)} // with room for what the refusing filter and the engine add
+	// with room for what the refusing filter and the engine add
+	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}
 	r.Header.Add("Content-Type", "application/problem+json")
 	r.Header.Add("Sluice-Reason", string(reason))
 	r.Header.Add("Cache-Control", "no-store")
@@ -111,7 +114,8 @@ func (p *Problem) encodeExtra(reason Reason, status int) []byte {
 	}
 	body, err := json.Marshal(members)
 	if err != nil { // an Extra that JSON cannot hold is a bug of the caller; the refusal itself must still go out
-		body = []byte(`{"type":"urn:sluice:` + string(reason) + `","status":` + strconv.Itoa(status) + `,"reason":"` + string(reason) + `"}`)
+		body = []byte(`{"type":"urn:sluice:` + string(reason) + `","status":` + strconv.Itoa(status) + `,"reason":"` +
+			string(reason) + `"}`)
 	}
 	return append(body, '\n')
 }

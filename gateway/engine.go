@@ -85,7 +85,8 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		return nil, err
 	}
 	keys := cfg.Store.Encryption.ParsedKeys()
-	if err := p.stores.codec.SetKeys(keys...); err != nil { // the configuration checks them; nothing else may fail before Commit
+	// the configuration checks them; nothing else may fail before Commit
+	if err := p.stores.codec.SetKeys(keys...); err != nil {
 		b.Abort()
 		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
@@ -183,15 +184,18 @@ func (b *builder) service(name string) (*forward, error) {
 	c := b.Config.Services[name]
 	verified := b.material.services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config, TLSDigest: verified.digest,
+		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
+		ConnectTimeout: time.Duration(c.ConnectTimeout),
+		Attempts:       c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
+		TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
 		settings.OnConnect = settings.OnConnect || on == config.RetryConnectFailure
 		settings.OnReset = settings.OnReset || on == config.RetryResetBeforeRequest
 	}
 	if h := c.Health; h != nil {
-		settings.Health = &upstream.Health{Path: h.Path, Every: time.Duration(h.Every), Timeout: time.Duration(h.Timeout)}
+		settings.Health = &upstream.Health{Path: h.Path, Every: time.Duration(h.Every),
+			Timeout: time.Duration(h.Timeout)}
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {
@@ -203,7 +207,8 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
-		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + bodyMax.String() + "."})
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
+			bodyMax.String() + "."})
 	}}
 	b.forwards[name] = f
 	return f, nil

@@ -35,7 +35,8 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	}
 	ask := new(filters.Exchange)
 	ask.Begin(x.Context(), nil)
-	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host, path, query
+	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host,
+		path, query
 	ask.Peer, ask.Client, ask.Route, ask.Principal, ask.Received = x.Peer, x.Client, x.Route, x.Principal, time.Now()
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
@@ -51,7 +52,8 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	if ask.Response.Local || answer.aborted {
 		return idempotency.Response{}, false
 	}
-	return idempotency.Response{Status: answer.status, Header: answer.header, Body: answer.body, Replayable: !answer.cut}, true
+	return idempotency.Response{Status: answer.status, Header: answer.header, Body: answer.body,
+		Replayable: !answer.cut}, true
 }
 
 // ofTheBody: a field that says something of the request's body, or a condition on it, and nothing

@@ -118,7 +118,8 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	failed := servers.serve()
-	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin, "branches", g.addresses.Branches)
+	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
+		"branches", g.addresses.Branches)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}
@@ -169,7 +170,8 @@ func (g *gateway) drain(s *servers) error {
 		err = errors.Join(err, g.bridge.Wait(ctx)) // what came in before the branch address was closed
 	}
 	if err != nil {
-		g.Logger.Warn("requests were still in flight at the end of the drain and are cut off", "limit", g.DrainLimit.String(), "error", err)
+		g.Logger.Warn("requests were still in flight at the end of the drain and are cut off", "limit",
+			g.DrainLimit.String(), "error", err)
 		return nil
 	}
 	g.Logger.Info("drained")

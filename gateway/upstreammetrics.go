@@ -29,8 +29,9 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
 			"service", "endpoint"),
-		duration: r.Histogram("upstream_duration_seconds", "From the start of an attempt to the head of its response.", "service"),
-		watches:  map[endpointKey]*healthWatch{},
+		duration: r.Histogram("upstream_duration_seconds",
+			"From the start of an attempt to the head of its response.", "service"),
+		watches: map[endpointKey]*healthWatch{},
 	}
 }
 

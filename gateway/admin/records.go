@@ -36,7 +36,8 @@ type recordView struct {
 
 func (s *server) viewOf(r *idempotency.Record) recordView {
 	v := recordView{
-		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(), Attempt: r.Attempt,
+		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(),
+		Attempt: r.Attempt,
 		Created: r.Created.UTC(), Expires: r.Expires.UTC(),
 	}
 	if r.State == idempotency.Answered {
@@ -214,7 +215,8 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 				ID: id, Route: in.Route, Principal: in.Principal, ClientKey: in.Key, State: idempotency.Unknown,
 			}, nil
 		case errors.Is(err, idempotency.ErrCorrupt):
-			return rec, &fault{http.StatusConflict, "the record is damaged and cannot be read; forget with force removes it"}
+			return rec, &fault{http.StatusConflict,
+				"the record is damaged and cannot be read; forget with force removes it"}
 		case err != nil:
 			return rec, storeFault(err)
 		case ok && (in.ID != "" || in.Force || q.Matches(&rec)):
@@ -230,7 +232,8 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 	case len(list) == 0:
 		return idempotency.Record{}, noSuchRecord
 	case len(list) > 1:
-		detail := fmt.Sprintf("%d records have this route, principal and key, since their scope has more to it: name one by its id", len(list))
+		detail := fmt.Sprintf("%d records have this route, principal and key, since their scope has more to it: "+
+			"name one by its id", len(list))
 		return idempotency.Record{}, &fault{http.StatusConflict, detail}
 	}
 	return list[0], nil
@@ -239,7 +242,8 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 // settle settles the record that is meant, with a response or, without one, by making its key free.
 // takes says which states may be settled without force.
 func (s *server) settle(
-	w http.ResponseWriter, r *http.Request, in settlement, response *idempotency.Response, takes func(idempotency.State) bool,
+	w http.ResponseWriter, r *http.Request, in settlement, response *idempotency.Response,
+	takes func(idempotency.State) bool,
 ) {
 	rec, refused := s.target(r.Context(), in)
 	if refused != nil {
@@ -269,7 +273,8 @@ func (s *server) settle(
 		writeProblem(w, http.StatusNotFound, "the record has gone meanwhile")
 		return
 	}
-	s.Logger.Info("an operator settled a record", "record", rec.ID, "route", rec.Route, "was", was.String(), "answered", response != nil)
+	s.Logger.Info("an operator settled a record", "record", rec.ID, "route", rec.Route, "was", was.String(),
+		"answered", response != nil)
 	if response == nil {
 		writeJSON(w, http.StatusOK, map[string]any{"resolved": "free"})
 		return

@@ -44,13 +44,17 @@ func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 		func() (*breaker.Breaker, error) { return p.make(s.Service, settings) },
 		func(br *breaker.Breaker) {
 			if err := br.Configure(settings); err != nil { // checked above; it would be a bug
-				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service, "error", err)
+				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service,
+					"error", err)
 			}
 		})
 	if err != nil {
 		return nil, err
 	}
-	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) { return breaker.NewFilter(s.Service, br, p.env.Now), nil })
+	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
+		return breaker.NewFilter(s.Service,
+			br, p.env.Now), nil
+	})
 }
 
 // breakerFilterKey names the filter that all chains of a build to one service share.

@@ -100,7 +100,8 @@ func (p *idempotencyPolicy) Explain(e *Explainer, s Scope) bool {
 		return false
 	}
 	e.Line("idempotency", "ttl %s, lease %s up to %s, record %s, not executed %s, unknown: %s, store gone: %s, wait %s",
-		c.TTL, c.Lease, c.MaxInFlight, List(c.Record), List(c.NotExecuted), c.OnUnknown, c.OnStoreFailure, c.WhileInFlight.Wait)
+		c.TTL, c.Lease, c.MaxInFlight, List(c.Record), List(c.NotExecuted), c.OnUnknown, c.OnStoreFailure,
+		c.WhileInFlight.Wait)
 	if c.Probe != nil {
 		e.Line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s",
 			c.Probe.Method, c.Probe.Path, s.Service, List(c.Probe.Done), List(c.Probe.NotDone))

@@ -36,7 +36,8 @@ func (m *Metrics) Gauge(name, help string, labels ...string) *prometheus.GaugeVe
 
 // Histogram registers sluice_NAME, of durations in seconds.
 func (m *Metrics) Histogram(name, help string, labels ...string) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help, Buckets: LatencyBuckets}, labels)
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_" + name, Help: help,
+		Buckets: LatencyBuckets}, labels)
 	m.Registry.MustRegister(v)
 	return v
 }
@@ -90,7 +91,8 @@ func (e *Events) Collect(to chan<- prometheus.Metric) {
 	defer e.mu.Unlock()
 	for value, row := range e.rows {
 		for i := range row {
-			to <- prometheus.MustNewConstMetric(e.desc, prometheus.CounterValue, float64(row[i].n.Load()), value, e.names[i])
+			to <- prometheus.MustNewConstMetric(e.desc, prometheus.CounterValue, float64(row[i].n.Load()), value,
+				e.names[i])
 		}
 	}
 }

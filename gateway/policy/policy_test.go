@@ -48,7 +48,8 @@ func testEnv(t *testing.T) *Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Env{Stores: Stores{Records: idempotencymemory.New(time.Now), Codec: codec, Calls: calls, LiveGateways: func() int { return 1 }}}
+	return &Env{Stores: Stores{Records: idempotencymemory.New(time.Now), Codec: codec, Calls: calls,
+		LiveGateways: func() int { return 1 }}}
 }
 
 func ignorePanics(*filters.Exchange, string, any, []byte) {}
@@ -59,7 +60,8 @@ func TestChainsWalkTheList(t *testing.T) {
 	cfg := parse(t, everything)
 	s := New(testEnv(t))
 	b := s.Begin(cfg, Material{})
-	scopes := map[string]Scope{"status": StatusScopeOf(cfg.Routes[2]), "branch a": BranchScopeOf(cfg, "a"), "branch b": BranchScopeOf(cfg, "b")}
+	scopes := map[string]Scope{"status": StatusScopeOf(cfg.Routes[2]), "branch a": BranchScopeOf(cfg, "a"),
+		"branch b": BranchScopeOf(cfg, "b")}
 	for _, r := range cfg.Routes {
 		scopes[r.Name] = ScopeOf(cfg, r)
 	}
@@ -157,7 +159,8 @@ func TestEventsByName(t *testing.T) {
 	m := p.metrics("orders")
 	events := map[string]filters.Counter{
 		"claim": m.Claims, "replay": m.Replays, "join": m.Joins, "conflict": m.Conflicts, "mismatch": m.Mismatches,
-		"unknown": m.Unknown, "lost": m.Lost, "store-failure": m.Failures, "too-many-open-keys": m.TooMany, "probe": m.Probes,
+		"unknown": m.Unknown, "lost": m.Lost, "store-failure": m.Failures, "too-many-open-keys": m.TooMany,
+		"probe":            m.Probes,
 		"settled-by-probe": m.Settled, "untrusted-answer": m.Untrusted,
 	}
 	n := 0
@@ -179,7 +182,8 @@ func TestEventsByName(t *testing.T) {
 				for _, l := range series.GetLabel() {
 					labels[l.GetName()] = l.GetValue()
 				}
-				if labels["event"] == event && (labels["route"] != "orders" || series.GetCounter().GetValue() != float64(n)) {
+				if labels["event"] == event && (labels["route"] != "orders" ||
+					series.GetCounter().GetValue() != float64(n)) {
 					t.Errorf("%v is %v, want %d", labels, series.GetCounter().GetValue(), n)
 				}
 			}
