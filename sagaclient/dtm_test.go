@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// branches responds to the coordinator's calls: 200, or what is set for a path. It keeps the order of
-// the calls.
+// branches responds to the coordinator's calls: 200, or what is set for a path. It keeps the order
+// of the calls.
 type branches struct {
 	*httptest.Server
 	mu     sync.Mutex

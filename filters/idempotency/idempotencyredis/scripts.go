@@ -135,8 +135,9 @@ if r and r.awaited then publish() end
 return 'C' .. struct.pack('>I8I4I8', now, attempt, created)
 `
 
-// changeScript is idempotency.Apply. arg: op, token, lease, life of a delegated record, attempt, created, answer or gid. Reply: 1, 0 when
-// the claim is lost, or K: the record is counted, and the second key is needed.
+// changeScript is idempotency.Apply. arg: op, token, lease, life of a delegated record, attempt,
+// created, answer or gid. Reply: 1, 0 when the claim is lost, or K: the record is counted, and the
+// second key is needed.
 const changeScript = `
 local op, token, lease, delegated, attempt, created = struct.unpack('>Bc8I8I8I4I8', arg)
 local r = load()
