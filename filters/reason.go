@@ -83,7 +83,8 @@ func (r Reason) Title() string { return reasons[r].title }
 func DeclareReason(code string, status int, title string) Reason {
 	r := Reason(code)
 	if _, ok := reasons[r]; ok || status < 200 || status > 599 {
-		panic("filters: reason " + code + " is declared twice, or its status " + strconv.Itoa(status) + " is none of a response")
+		panic("filters: reason " + code + " is declared twice, or its status " +
+			strconv.Itoa(status) + " is none of a response")
 	}
 	reasons[r] = reasonForm{status, title}
 	return r

@@ -124,8 +124,9 @@ if most > 0 and not further then
     if n >= most then return 'Q' end
   end
 end
-local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created, lease = now + lease, cap = now + cap,
-  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, undispatched = flags % 2 >= 1 and attempt == 1, counted = counted}
+local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created,
+  lease = now + lease, cap = now + cap, ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0,
+  undispatched = flags % 2 >= 1 and attempt == 1, counted = counted}
 store(next, texts)
 if counted then
   redis.call('ZREMRANGEBYSCORE', open, '-inf', string.format('%.0f', now))
