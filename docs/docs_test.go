@@ -72,7 +72,7 @@ func TestWidth(t *testing.T) {
 
 var (
 	// listing is a block of code, which is fenced or indented.
-	listing = regexp.MustCompile("(?ms)^```.*?^```$|^(    |\t)[^\n]*$")
+	listing = regexp.MustCompile("(?ms)^```.*?^```$|^    [^`\n]*$")
 	code    = regexp.MustCompile("`[^`\n]+`")
 	link    = regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
 	// A table of files in doc.go is preformatted text: lines that begin with a tab.
