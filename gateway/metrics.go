@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// metrics is what the gateway counts beside its policies (CONTRACT.md §5). It belongs to the
+// metrics is what the gateway counts beside its policies. It belongs to the
 // process and outlives a reload.
 type metrics struct {
 	registry *prometheus.Registry

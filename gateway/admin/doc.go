@@ -1,4 +1,4 @@
-// Package admin serves the operators' address (CONTRACT.md §5): health, metrics, status, the
+// Package admin serves the operators' address: health, metrics, status, the
 // configuration in force, and what operators do with records and transactions.
 //
 // Errors are problem documents with the store's own words, since whoever asks can act on them.

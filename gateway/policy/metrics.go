@@ -10,7 +10,7 @@ import (
 // LatencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
 var LatencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-// Metrics registers what a process counts (CONTRACT.md §5). Children are looked up when a chain is
+// Metrics registers what a process counts. Children are looked up when a chain is
 // built, never for each request.
 type Metrics struct {
 	Registry *prometheus.Registry

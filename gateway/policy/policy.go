@@ -8,9 +8,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// policies are all policies, in the order in which a request meets them. The order has reasons
-// (DESIGN.md, D2): a request that is refused by a limit takes no claim, a replay ends at the claim
-// and takes no permit, and a refusal of the breaker frees the key.
+// policies are all policies, in the order in which a request meets them. The order has reasons: a
+// request that a limit refuses takes no claim, a replay ends at the claim and takes no permit, and a
+// refusal of the breaker frees the key.
 //
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
