@@ -105,6 +105,23 @@ func testOpenKeysAtOnce(t *testing.T, h Harness) {
 	}
 }
 
+// testOpenKeysOfALapsedClaim: a key that is claimed anew, since nothing was sent under a claim that lapsed, is
+// counted once, and the others of its owner as before.
+func testOpenKeysOfALapsedClaim(t *testing.T, h Harness) {
+	s, owner := h.Store, newOwner()
+	const most = 3
+	lapses, other := counted(owner, 0, most), counted(owner, 1, most)
+	lapses.NotDispatched, lapses.Lease = true, h.short()
+	mustClaim(t, s, lapses)
+	mustClaim(t, s, other) // expires at the same moment
+	h.lapse()
+	mustClaim(t, s, counted(owner, 0, most))
+	mustChange(t, s, other.ID, other.Token, idempotency.Change{Op: idempotency.Free})
+	mustClaim(t, s, counted(owner, 2, most))
+	mustClaim(t, s, counted(owner, 3, most))
+	mustBeTooMany(t, s, counted(owner, 4, most))
+}
+
 // testRetryOf: an unknown outcome is tried again by a claim that asked about it, and by none that asked about an
 // earlier one.
 func testRetryOf(t *testing.T, h Harness) {

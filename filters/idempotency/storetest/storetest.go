@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"RetryOfOneClaim", testRetryOf},
 		{"OpenKeys", testOpenKeys},
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
+		{"OpenKeysOfALapsedClaim", testOpenKeysOfALapsedClaim},
 		{"LateOwnerFenced", testFenced},
 		{"LateResponseOfUnknown", testLateResponse},
 		{"LateOwnerSettles", testLateOwner},
