@@ -375,6 +375,7 @@ func (f *Filter) record(x *filters.Exchange, h *Handle) {
 // Done ends a claim that no response has settled: nothing sent is free, everything else is unknown.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if h, ok := s.Ref.(*Handle); ok {
+		defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
 		h.giveUp(x)
 	}
 }
