@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"OpenKeys", testOpenKeys},
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
 		{"OpenKeysOfALapsedClaim", testOpenKeysOfALapsedClaim},
+		{"OpenKeysWithoutALimit", testOpenKeysWithoutALimit},
 		{"LateOwnerFenced", testFenced},
 		{"LateResponseOfUnknown", testLateResponse},
 		{"LateOwnerSettles", testLateOwner},
