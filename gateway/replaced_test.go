@@ -59,7 +59,8 @@ func TestFilterReplacesAStream(t *testing.T) {
 	service := &streaming{}
 	w, f := replacedOn(t, service)
 	if w.status != 409 || service.read || !service.closed || f.done != 1 || f.outcome != filters.Completed {
-		t.Errorf("status %d, body read %v, closed %v, %d Done with %v", w.status, service.read, service.closed, f.done, f.outcome)
+		t.Errorf("status %d, body read %v, closed %v, %d Done with %v",
+			w.status, service.read, service.closed, f.done, f.outcome)
 	}
 }
 

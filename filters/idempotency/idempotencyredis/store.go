@@ -157,8 +157,8 @@ func claimedRecord(c *idempotency.ClaimRequest, reply string, bothKeys bool) ide
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
 		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey,
 		NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0 || bothKeys && attempt > 1,
-		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
-		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
+		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)),
+		TTL: micros(c.TTL), Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}
 }
 
