@@ -134,7 +134,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) 
 	switch {
 	case r.Reason != "" && x.IsGRPC():
 		refuseGRPC(w, r)
-	case e.events != nil:
+	case e.events != nil && r.Reason == "": // else a filter has replaced the response, or failed on it
 		w.Head(r.Status, r.Header, -1)
 		w.Flush()
 		if err := e.events(x.Context(), w, w.Flush); err != nil {
