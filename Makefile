@@ -1,28 +1,37 @@
-# make build   bin/sluice and bin/sluice-dtm
-# make demo    build, then run everything on this machine; Ctrl-C ends it
-# make test    everything that CI runs
-# make fmt     format the code
+# What each target does is in its line behind ##; `make help` prints them.
 
 GO ?= go
-# On two cores the suite under the race detector takes some minutes; a package that hangs is ended long before CI gives up.
+# For each test binary. Under the race detector, on two cores, the slowest needs some minutes.
 TIMEOUT ?= 10m
 
-.PHONY: build demo test fmt deps formatted lint suite allocations modules interop
+# Every module with code. The first is the gateway's; the others have requirements of their own.
+MODULES = . cmd/sluice-dtm sagaclient/participant bench/suite/interop
+# Pins the linter, and keeps its requirements out of every module above.
+TOOLS = deploy/tools
+LINTER = $(CURDIR)/bin/golangci-lint
+SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 
-# Static binaries. They take their version from git; VERSION=v1.2.3 says it where there is no git.
+# $(call each,MODULES,COMMAND) runs the command in the folder of each module and stops at the first failure.
+each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
+
+.DEFAULT_GOAL = build
+.PHONY: help build demo test fmt tidy deps formatted lint modules interop allocations suite
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
+		awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# Static binaries. Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
 build: export CGO_ENABLED = 0
-build:
+build: ## bin/sluice and bin/sluice-dtm
 	$(GO) build $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') -o bin/sluice ./cmd/sluice
 	cd cmd/sluice-dtm && $(GO) build -o ../../bin/sluice-dtm .
 
-demo: build
+demo: build ## build, then run everything on this machine; Ctrl-C ends it
 	./bin/sluice demo
 
-fmt:
-	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
-
-# One after the other, also under make -j: they share two cores, and the output stays readable.
-test:
+# One step after the other, also under make -j: the steps share the cores, and their output stays readable.
+test: ## everything that CI runs
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory formatted
 	@$(MAKE) --no-print-directory lint
@@ -32,40 +41,45 @@ test:
 	@$(MAKE) --no-print-directory allocations
 	@$(MAKE) --no-print-directory suite
 
-deps:
+fmt: ## format the code
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+tidy: ## bring go.mod and go.sum of every module in line with its imports
+	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy)
+
+deps: ## install the servers and tools that tests and lint need
 	@echo "== servers and tools"
 	@deploy/testdeps.sh
 
-formatted:
+formatted: ## fail where gofmt would change something
 	@echo "== gofmt"
 	@files="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))"; \
 	if [ -n "$$files" ]; then echo "not formatted, run make fmt:"; echo "$$files"; exit 1; fi
 
-lint:
-	@echo "== go vet, staticcheck"
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+lint: $(LINTER) ## golangci-lint and go mod tidy over all modules, shellcheck over the scripts
+	@echo "== golangci-lint, go mod tidy -diff, shellcheck"
+	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy -diff)
+	$(call each,$(MODULES),$(LINTER) run --config $(CURDIR)/.golangci.yml ./...)
+	shellcheck $(SCRIPTS)
 
-# Modules with dependencies of their own. That of the interop tests is not here: it runs on the built gateway.
-MODULES = cmd/sluice-dtm sagaclient/participant
+$(LINTER): $(TOOLS)/go.mod $(TOOLS)/go.sum
+	cd $(TOOLS) && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-modules:
-	@set -e; for module in $(MODULES); do \
-		echo "== module $$module"; \
-		(cd $$module && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...); \
-	done
+# The gateway's own module is tested by suite. The interop tests are left out: they need the built gateway.
+modules: ## tests of the modules for services and for the coordinator
+	$(call each,$(filter-out . bench/suite/interop,$(MODULES)),$(GO) test -timeout $(TIMEOUT) ./...)
 
-interop:
-	@echo "== clients and servers of others, through the gateway"
-	cd bench/suite/interop && $(GO) vet ./... && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+interop: build ## tests of foreign clients and servers, through the gateway
+	@echo "== module bench/suite/interop"
+	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
-# The race detector allocates by itself, so what tests count with AllocsPerRun is only true without it.
-allocations:
+# The race detector allocates, so what tests count with AllocsPerRun is only true without it.
+allocations: ## tests that count allocations, without the race detector
 	@echo "== allocations, without the race detector"
 	$(GO) test -count=1 -run Alloc ./filters/... ./gateway/...
 
-# The integration tests build a gateway of their own that has the race detector too.
-suite:
+# The integration tests build a gateway of their own, with the race detector.
+suite: build ## unit and integration tests, with the race detector
 	@echo "== unit and integration tests, with the race detector"
 	CGO_ENABLED=1 SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
 		$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...

@@ -1,36 +1,48 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs beside Go, git and make: redis-server (the tests start their own, on free ports), gcc (the race
-# detector links against C), curl (a test runs the lines that the demo prints), nginx and haproxy (`sluice bench proxy` measures
-# against them), node and npm (one of the WebSocket programs), MariaDB and PostgreSQL (what services keep their effects in; where the tests
-# run as root the two run as the users mysql and postgres, which the packages make). Does nothing when all is there. The tests start their
-# own servers; services that the packages would start on their usual ports are neither needed nor started.
+# Installs what `make test` needs beside Go, git and make, on Debian and Ubuntu:
+#
+#   redis-server, MariaDB, PostgreSQL   the tests start their own, on free ports; as root they run
+#                                       the last two as the users mysql and postgres of the packages
+#   gcc                                 the race detector needs cgo
+#   curl                                a test runs the lines that the demo prints
+#   nginx, haproxy                      `sluice bench proxy` measures against them
+#   node, npm                           one of the WebSocket programs of the interop tests
+#   ShellCheck                          make lint
+#
+# What is there stays as it is; where all of it is there, nothing is done. No service is started:
+# one that a package would start on its usual port is not needed.
 set -euo pipefail
 
-PATH="$PATH:/usr/sbin" # where nginx and haproxy are, and which not every user searches
+PATH="$PATH:/usr/sbin" # nginx and haproxy are there, and not every user's PATH has it
+
+# Each line tests for the program and names its packages.
 missing=()
-command -v redis-server >/dev/null 2>&1 || missing+=(redis-server)
-command -v "${CC:-gcc}" >/dev/null 2>&1 || missing+=(gcc libc6-dev)
-command -v curl >/dev/null 2>&1 || missing+=(curl)
-command -v nginx >/dev/null 2>&1 || missing+=(nginx)
-command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
-command -v node >/dev/null 2>&1 || missing+=(nodejs)
-command -v npm >/dev/null 2>&1 || missing+=(npm)
-command -v mariadbd >/dev/null 2>&1 || missing+=(mariadb-server)
-# Debian keeps PostgreSQL's own programs out of the PATH, in a folder for each major version.
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v mariadbd >/dev/null || missing+=(mariadb-server)
+# Debian keeps the server outside of the PATH, in one folder for each major version.
 { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || missing+=(postgresql)
+command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
+command -v curl >/dev/null || missing+=(curl)
+command -v nginx >/dev/null || missing+=(nginx)
+command -v haproxy >/dev/null || missing+=(haproxy)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+command -v shellcheck >/dev/null || missing+=(shellcheck)
+
 if [ ${#missing[@]} -eq 0 ]; then
-    echo "testdeps: redis-server, ${CC:-gcc}, curl, nginx, haproxy, node, npm, MariaDB and PostgreSQL are there"
+    echo "testdeps: everything is installed"
     exit 0
 fi
+echo "testdeps: missing packages: ${missing[*]}"
 
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "testdeps: missing: ${missing[*]}. Only Debian and Ubuntu are installed for; install them by hand, then run this again." >&2
+if ! command -v apt-get >/dev/null; then
+    echo "testdeps: this system has no apt-get; install them by hand, then run this script again" >&2
     exit 1
 fi
 root=()
 if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null 2>&1; then
-        echo "testdeps: missing: ${missing[*]}. Neither root nor sudo here: apt-get install ${missing[*]}" >&2
+    if ! command -v sudo >/dev/null; then
+        echo "testdeps: neither root nor sudo; run as root: apt-get install ${missing[*]}" >&2
         exit 1
     fi
     root=(sudo)
@@ -39,7 +51,8 @@ install() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# Debian's hook (see invoke-rc.d(8)): 101 means that no service is started. One that is there already stays.
+# While this file is there and exits with 101, packages start no service (invoke-rc.d(8)). One that
+# the system already has stays.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap '"${root[@]}" rm -f "$policy"' EXIT
@@ -47,9 +60,9 @@ if [ ! -e "$policy" ]; then
     "${root[@]}" chmod 755 "$policy"
 fi
 
-echo "testdeps: installing ${missing[*]} from the distribution"
-# Without package lists, or with old ones, the first try fails; then they are fetched.
+# The first try fails where the package lists are missing or out of date.
 if ! install; then
     "${root[@]}" apt-get update
     install
 fi
+echo "testdeps: everything is installed"

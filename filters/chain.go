@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// Chain is the filters of one route in their fixed order. It holds no state of an exchange, is safe for concurrent use and
-// allocates nothing.
+// Chain is the filters of one route in their fixed order. It holds no state of an exchange, is safe
+// for concurrent use and allocates nothing.
 type Chain struct {
 	filters []Filter
 	onPanic PanicHandler
@@ -15,8 +15,8 @@ type Chain struct {
 // PanicHandler is told of a panic in a filter, with the stack of the goroutine.
 type PanicHandler func(x *Exchange, filter string, v any, stack []byte)
 
-// NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be nil.
-// The error says that there are more than [MaxFilters].
+// NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be
+// nil. The error says that there are more than [MaxFilters].
 func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	if len(list) > MaxFilters {
 		return nil, fmt.Errorf("filters: %d filters on one route, at most %d", len(list), MaxFilters)
@@ -44,8 +44,8 @@ func (c *Chain) Needs() Needs {
 	return n
 }
 
-// Request runs the Request phase: nil when every filter let the exchange pass, else the reply that ends it.
-// After a panic in a filter the reply is an internal-error and panicked is true.
+// Request runs the Request phase: nil when every filter let the exchange pass, else the reply that
+// ends it. After a panic in a filter the reply is an internal-error and panicked is true.
 func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 	x.ran, x.pass = 0, 0
 	defer func() {
@@ -63,8 +63,8 @@ func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 	return nil, false
 }
 
-// Response runs the Response phase for the filters that let the exchange pass. A panic replaces the response by an internal-error;
-// the remaining filters still see that one.
+// Response runs the Response phase for the filters that let the exchange pass. A panic replaces the
+// response by an internal-error; the remaining filters still see that one.
 func (c *Chain) Response(x *Exchange) (panicked bool) {
 	for i := x.pass - 1; i >= 0; i-- {
 		if c.respond(x, i) {
@@ -85,7 +85,8 @@ func (c *Chain) respond(x *Exchange, i int) (panicked bool) {
 	return false
 }
 
-// Done ends the exchange for every filter whose Request was called. It is safe to call again: only the first call counts.
+// Done ends the exchange for every filter whose Request was called. It is safe to call again: only
+// the first call counts.
 func (c *Chain) Done(x *Exchange, o Outcome) {
 	for x.ran > 0 {
 		x.ran--

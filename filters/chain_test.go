@@ -101,7 +101,8 @@ func TestChainPhases(t *testing.T) {
 		status int
 	}{
 		{"all pass", func(a, b, c *script) {},
-			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:completed b.Done:completed a.Done:completed", "", 200},
+			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:completed b.Done:completed " +
+				"a.Done:completed", "", 200},
 		{"the middle refuses", func(a, b, c *script) { b.reply = refusal },
 			"a.Request b.Request a.Response b.Done:refused a.Done:refused", "", 429},
 		{"the first refuses", func(a, b, c *script) { a.reply = refusal },
@@ -109,12 +110,15 @@ func TestChainPhases(t *testing.T) {
 		{"panic in Request", func(a, b, c *script) { b.panicIn = "Request" },
 			"a.Request b.Request a.Response b.Done:panicked a.Done:panicked", "b: script: Request", 500},
 		{"panic in Response", func(a, b, c *script) { c.panicIn = "Response" },
-			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:panicked b.Done:panicked a.Done:panicked", "c: script: Response", 500},
+			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:panicked b.Done:panicked " +
+				"a.Done:panicked", "c: script: Response", 500},
 		{"panic in two Responses", func(a, b, c *script) { a.panicIn, c.panicIn = "Response", "Response" },
-			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:panicked b.Done:panicked a.Done:panicked",
+			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done:panicked b.Done:panicked " +
+				"a.Done:panicked",
 			"c: script: Response, a: script: Response", 500},
 		{"panic in Done", func(a, b, c *script) { c.panicIn = "Done" },
-			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done b.Done:completed a.Done:completed", "c: script: Done", 200},
+			"a.Request b.Request c.Request c.Response b.Response a.Response c.Done b.Done:completed a.Done:completed",
+			"c: script: Done", 200},
 		{"panic after a refusal", func(a, b, c *script) { b.reply, a.panicIn = refusal, "Response" },
 			"a.Request b.Request a.Response b.Done:panicked a.Done:panicked", "a: script: Response", 500},
 	} {
@@ -129,7 +133,8 @@ func TestChainPhases(t *testing.T) {
 			if x.Response.Status != c.status {
 				t.Errorf("status %d, want %d", x.Response.Status, c.status)
 			}
-			if c.status == 500 && (!x.Response.Local || x.Response.Reason != InternalError || strings.Contains(string(x.Response.Body), "script")) {
+			if c.status == 500 && (!x.Response.Local || x.Response.Reason != InternalError ||
+				strings.Contains(string(x.Response.Body), "script")) {
 				t.Errorf("the client is shown %+v", x.Response)
 			}
 		})

@@ -18,8 +18,8 @@ const module = "github.com/sluice-gateway/sluice"
 // imports is what each package of this module imports outside of its tests; both as paths.
 type imports map[string][]string
 
-// TestDependencies holds the tree against the package map: what may know what. It reads the sources and not the
-// build, so that no build tag hides an import, and reports everything at once.
+// TestDependencies holds the tree against the package map: what may know what. It reads the sources
+// and not the build, so that no build tag hides an import, and reports everything at once.
 func TestDependencies(t *testing.T) {
 	tree := readImports(t, "..")
 	for _, must := range []string{"filters", "filters/identity", "filters/ratelimit", "filters/breaker"} {
@@ -32,7 +32,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// readImports parses every Go file of the module that is not a test. Nested modules have rules of their own.
+// readImports parses every Go file of the module that is not a test. Nested modules have rules of
+// their own.
 func readImports(t *testing.T, root string) imports {
 	t.Helper()
 	tree := imports{}
@@ -102,45 +103,52 @@ func violations(tree imports) []string {
 		deny("filtertest is for tests", in(direct, module+"/filters/filtertest"))
 		switch {
 		case within(folder, "filters"):
-			deny("filters are blind to transport", in(direct, "net/http", "golang.org/x/net/http2", "google.golang.org/grpc",
+			deny("filters are blind to transport", in(direct, "net/http", "golang.org/x/net/http2",
+				"google.golang.org/grpc",
 				"google.golang.org/genproto", "github.com/envoyproxy"))
 			if within(folder, "filters/store") {
-				deny("what stores share knows nothing of ours", slices.DeleteFunc(in(direct, module), func(p string) bool {
-					return within(p, module+"/"+storeOf(folder))
-				}))
+				deny("what stores share knows nothing of ours", slices.DeleteFunc(in(direct, module),
+					func(p string) bool {
+						return within(p, module+"/"+storeOf(folder))
+					}))
 				break
 			}
 			deny("a filter imports package filters, its own stores and libraries, and what policies share",
 				slices.DeleteFunc(in(direct, module), func(p string) bool {
-					return p == module+"/filters" && !leaf(folder) || shared(p) && !leaf(folder) || owner(p) != "" && owner(p) == owner(pkg)
+					return p == module+"/filters" && !leaf(folder) || shared(p) && !leaf(folder) || owner(p) != "" &&
+						owner(p) == owner(pkg)
 				}))
 			if leaf(folder) {
 				deny("it needs the standard library only", slices.DeleteFunc(slices.Clone(direct), standard))
 			}
 		case within(folder, "control/config"):
-			deny("the configuration model imports nothing of ours but filters/ref", slices.DeleteFunc(in(direct, module), func(p string) bool {
-				return within(p, module+"/control/config") || p == module+"/filters/ref"
-			}))
+			deny("the configuration model imports nothing of ours but filters/ref",
+				slices.DeleteFunc(in(direct, module), func(p string) bool {
+					return within(p, module+"/control/config") || p == module+"/filters/ref"
+				}))
 		case within(folder, "control/source"):
-			deny("a source knows the configuration and nothing else of ours", slices.DeleteFunc(in(direct, module), func(p string) bool {
-				return within(p, module+"/control/source") || p == module+"/control/config"
-			}))
+			deny("a source knows the configuration and nothing else of ours", slices.DeleteFunc(in(direct, module),
+				func(p string) bool {
+					return within(p, module+"/control/source") || p == module+"/control/config"
+				}))
 		case within(folder, "gateway/policy"):
 			deny("it builds chains for Envoy too, so it imports no engine", reach(tree, pkg, engine...))
 		case in([]string{pkg}, engine...) != nil:
-			deny("the engine knows no policy", slices.DeleteFunc(in(direct, module+"/filters", module+"/gateway/policy"), func(p string) bool {
+			deny("the engine knows no policy", slices.DeleteFunc(in(direct, module+"/filters",
+				module+"/gateway/policy"), func(p string) bool {
 				return p == module+"/filters"
 			}))
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
 		case within(folder, "bench"):
-			// gateway.Run is the data plane's public interface, and a configuration is read with control/config;
-			// what lies behind them is not.
+			// gateway.Run is the data plane's public interface, and a configuration is read with
+			// control/config; what lies behind them is not.
 			without := maps.Clone(tree)
 			delete(without, module+"/gateway")
 			delete(without, module+"/control/config")
 			delete(without, module+"/control/source")
-			deny("it uses public interfaces only", slices.DeleteFunc(reach(without, pkg, module+"/gateway", module+"/filters"), func(p string) bool {
+			deny("it uses public interfaces only", slices.DeleteFunc(reach(without, pkg, module+"/gateway",
+				module+"/filters"), func(p string) bool {
 				return p == module+"/gateway"
 			}))
 		}
@@ -160,7 +168,8 @@ func storeOf(folder string) string {
 	return "filters/store/" + name
 }
 
-// leaf reports whether a folder is one that every policy builds on, and that therefore builds on nothing.
+// leaf reports whether a folder is one that every policy builds on, and that therefore builds on
+// nothing.
 func leaf(folder string) bool { return folder == "filters" || folder == "filters/ref" }
 
 // shared reports whether a package is one that policies may share.
@@ -168,7 +177,8 @@ func shared(pkg string) bool {
 	return in([]string{pkg}, module+"/filters/ref", module+"/filters/store") != nil
 }
 
-// owner returns the filter that a package belongs to, "" for package filters and everything outside.
+// owner returns the filter that a package belongs to, "" for package filters and everything
+// outside.
 func owner(pkg string) string {
 	rest, ok := strings.CutPrefix(pkg, module+"/filters/")
 	if !ok {
@@ -200,8 +210,8 @@ func standard(path string) bool {
 	return !strings.Contains(first, ".")
 }
 
-// reach returns which packages in those folders a package imports, by itself or by way of others of this module,
-// sorted. It does not look behind what it returns: one import too many is one finding.
+// reach returns which packages in those folders a package imports, by itself or by way of others of
+// this module, sorted. It does not look behind what it returns: one import too many is one finding.
 func reach(tree imports, pkg string, folders ...string) []string {
 	seen := map[string]bool{}
 	var hits []string
@@ -228,39 +238,49 @@ func reach(tree imports, pkg string, folders ...string) []string {
 func TestViolationsAreFound(t *testing.T) {
 	own := func(folder string) string { return module + "/" + folder }
 	got := violations(imports{
-		own("filters"):                      {"encoding/json", "golang.org/x/sync/errgroup", own("gateway")},
-		own("filters/breaker"):              {own("filters"), "net/http", "google.golang.org/grpc/codes", own("filters/ratelimit"), "golang.org/x/time/rate"},
-		own("filters/ratelimit"):            {own("filters"), "net/netip", own("control/config")},
-		own("filters/ratelimit/redisstore"): {own("filters/ratelimit"), own("filters/idempotency/redisstore"), "github.com/envoyproxy/go-control-plane/x"},
-		own("filters/ratelimit/x"):          {own("filters/store/redisx")},
-		own("filters/store/redisx"):         {own("filters/store/redisx/inner"), own("filters/store/seglog"), own("filters"), own("filters/sale")},
-		own("filters/idempotency"):          {own("filters/idempotency/internal/frame"), own("filters/filtertest"), "net/http/httputil"},
-		own("filters/sale"):                 {own("filters"), own("filters/ref"), own("filters/store/seglog")},
-		own("filters/ref"):                  {"encoding/json", "golang.org/x/text/cases", own("filters")},
-		own("filters/store/seglog"):         {own("filters/store/seglog/frame"), own("filters/idempotency"), "net"},
-		own("control/config"):               {own("control/config/inner"), own("filters"), own("filters/ref"), "net/http"},
-		own("control/xds"):                  {own("control/config"), "google.golang.org/grpc"},
-		own("control/source"):               {own("control/config"), own("gateway")},
-		own("gateway/policy"):               {own("filters/breaker"), own("gateway/template")},
-		own("gateway/template"):             {own("gateway/router")},
-		own("gateway/http1"):                {own("filters"), own("gateway/message"), own("filters/idempotency"), own("gateway/policy")},
-		own("sagaclient"):                   {own("sagaclient/barrier")},
-		own("sagaclient/barrier"):           {own("gateway/http1"), "net/http"},
-		own("bench"):                        {own("helper"), own("sagaclient"), own("gateway")},
-		own("helper"):                       {own("filters/sale")},
-		own("gateway"):                      {own("filters/breaker"), own("control/config"), "net/http"},
+		own("filters"): {"encoding/json", "golang.org/x/sync/errgroup", own("gateway")},
+		own("filters/breaker"): {own("filters"), "net/http", "google.golang.org/grpc/codes",
+			own("filters/ratelimit"), "golang.org/x/time/rate"},
+		own("filters/ratelimit"): {own("filters"), "net/netip", own("control/config")},
+		own("filters/ratelimit/redisstore"): {own("filters/ratelimit"), own("filters/idempotency/redisstore"),
+			"github.com/envoyproxy/go-control-plane/x"},
+		own("filters/ratelimit/x"): {own("filters/store/redisx")},
+		own("filters/store/redisx"): {own("filters/store/redisx/inner"), own("filters/store/seglog"),
+			own("filters"), own("filters/sale")},
+		own("filters/idempotency"): {own("filters/idempotency/internal/frame"), own("filters/filtertest"),
+			"net/http/httputil"},
+		own("filters/sale"):         {own("filters"), own("filters/ref"), own("filters/store/seglog")},
+		own("filters/ref"):          {"encoding/json", "golang.org/x/text/cases", own("filters")},
+		own("filters/store/seglog"): {own("filters/store/seglog/frame"), own("filters/idempotency"), "net"},
+		own("control/config"): {own("control/config/inner"), own("filters"), own("filters/ref"),
+			"net/http"},
+		own("control/xds"):      {own("control/config"), "google.golang.org/grpc"},
+		own("control/source"):   {own("control/config"), own("gateway")},
+		own("gateway/policy"):   {own("filters/breaker"), own("gateway/template")},
+		own("gateway/template"): {own("gateway/router")},
+		own("gateway/http1"): {own("filters"), own("gateway/message"), own("filters/idempotency"),
+			own("gateway/policy")},
+		own("sagaclient"):         {own("sagaclient/barrier")},
+		own("sagaclient/barrier"): {own("gateway/http1"), "net/http"},
+		own("bench"):              {own("helper"), own("sagaclient"), own("gateway")},
+		own("helper"):             {own("filters/sale")},
+		own("gateway"):            {own("filters/breaker"), own("control/config"), "net/http"},
 	})
 	want := []string{
 		"bench imports filters/sale: ", "bench imports gateway/http1: ",
 		"control/config imports filters: ", "control/source imports gateway: ",
-		"gateway/http1 imports filters/idempotency: ", "gateway/http1 imports gateway/policy: ", "gateway/policy imports gateway/router: ",
+		"gateway/http1 imports filters/idempotency: ", "gateway/http1 imports gateway/policy: ",
+		"gateway/policy imports gateway/router: ",
 		"filters imports gateway: a filter", "filters imports gateway: it needs",
 		"filters imports golang.org/x/sync/errgroup: ",
-		"filters/breaker imports filters/ratelimit: ", "filters/breaker imports google.golang.org/grpc/codes: ", "filters/breaker imports net/http: ",
-		"filters/idempotency imports filters/filtertest: a filter", "filters/idempotency imports filters/filtertest: filtertest",
+		"filters/breaker imports filters/ratelimit: ", "filters/breaker imports google.golang.org/grpc/codes: ",
+		"filters/breaker imports net/http: ",
+		"filters/idempotency imports filters/filtertest: a filter",
+		"filters/idempotency imports filters/filtertest: filtertest",
 		"filters/idempotency imports net/http/httputil: ",
 		"filters/ratelimit imports control/config: ",
-		"filters/ref imports filters: a filter", "filters/ref imports filters: it needs", "filters/ref imports golang.org/x/text/cases: ",
+		"filters/ref imports filters: a filter", "filters/ref imports filters: it needs",
+		"filters/ref imports golang.org/x/text/cases: ",
 		"filters/store/seglog imports filters/idempotency: ",
 		"filters/ratelimit/redisstore imports filters/idempotency/redisstore: ",
 		"filters/ratelimit/redisstore imports github.com/envoyproxy/go-control-plane/x: ",

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// bulkhead lets a fixed number of exchanges through at once and refuses the others. It is safe for concurrent use.
+// bulkhead lets a fixed number of exchanges through at once and refuses the others. It is safe for
+// concurrent use.
 type bulkhead struct {
 	permits  int64
 	inFlight atomic.Int64
@@ -19,7 +20,8 @@ func (b *bulkhead) Name() string { return "bulkhead" }
 // Needs: it reads no body.
 func (b *bulkhead) Needs() filters.Needs { return filters.Needs{} }
 
-// Request takes a permit, or refuses. A policy with a reason of its own declares it by DeclareReason.
+// Request takes a permit, or refuses. A policy with a reason of its own declares it by
+// DeclareReason.
 func (b *bulkhead) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if b.inFlight.Add(1) > b.permits {
 		b.inFlight.Add(-1)

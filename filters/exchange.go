@@ -17,14 +17,16 @@ const MaxFilters = 16
 // Param is one captured segment of the path: {Name} in the route's pattern.
 type Param struct{ Name, Value string }
 
-// Exchange is one request and its response on their way through a chain. The engine fills it, filters read and mark it.
-// It belongs to one goroutine at a time and is reused after Done: nothing may keep a pointer to it.
+// Exchange is one request and its response on their way through a chain. The engine fills it, filters
+// read and mark it. It belongs to one goroutine at a time and is reused after Done: nothing may
+// keep a pointer to it.
 //
-// Its strings and slices, those of the headers and of bodies too, lie in buffers that are used again for the next request. Whoever
-// keeps one beyond Done keeps a copy ([strings.Clone]).
+// Its strings and slices, those of the headers and of bodies too, lie in buffers that are used
+// again for the next request. Whoever keeps one beyond Done keeps a copy ([strings.Clone]).
 type Exchange struct {
-	// The request. Path is the canonical path (decoded once, no dot segments), the one that was matched and that is
-	// forwarded; RawQuery stands as it came. Header has no Sluice-* field of the client any more.
+	// The request. Path is the canonical path (decoded once, no dot segments), the one that was
+	// matched and that is forwarded; RawQuery stands as it came. Header has no Sluice-* field of
+	// the client any more.
 	Method   string
 	Scheme   string // http or https, as the client used it
 	Version  string // of HTTP, as the client used it: 1.0, 1.1 or 2
@@ -43,10 +45,11 @@ type Exchange struct {
 
 	// What filters established.
 	Principal string
-	// Inject are the fields that the service gets beside the client's; they replace the client's of the same name, and
-	// a client cannot nominate them away in Connection.
+	// Inject are the fields that the service gets beside the client's; they replace the client's of
+	// the same name, and a client cannot nominate them away in Connection.
 	Inject Header
-	// BufferBody is how many bytes of the response's body a filter wants to see whole in Response; 0 is none.
+	// BufferBody is how many bytes of the response's body a filter wants to see whole in Response;
+	// 0 is none.
 	BufferBody int64
 
 	// Logical is the logical request that this exchange is an attempt of, where it has a key.
@@ -72,7 +75,8 @@ type Exchange struct {
 	pass  int // filters whose Request let the exchange pass
 }
 
-// LogicalRequest is what a client asks for once, however often it sends the request. Its zero value is a request without a key.
+// LogicalRequest is what a client asks for once, however often it sends the request. Its zero value
+// is a request without a key.
 type LogicalRequest struct {
 	// Key is its opaque value: the injected Idempotency-Key and the record's ID in the store.
 	Key string
@@ -82,7 +86,8 @@ type LogicalRequest struct {
 	Attempt int
 	// Claim is the claim on the record of an exchange that has one.
 	Claim Claim
-	// Resend: the service honours the injected key, so an attempt may be repeated after something was sent.
+	// Resend: the service honours the injected key, so an attempt may be repeated after something
+	// was sent.
 	Resend bool
 	// Detach: the attempt goes on and is recorded when the client leaves.
 	Detach bool
@@ -94,11 +99,13 @@ type Response struct {
 	Header Header
 	// Reason is set when the gateway refused; the service's responses have none.
 	Reason Reason
-	// Provisional: this response is not the last word on the request (a transaction that still runs); it is not recorded.
+	// Provisional: this response is not the last word on the request (a transaction that still runs);
+	// it is not recorded.
 	Provisional bool
 	// Local: the gateway made this response, be it a refusal or not.
 	Local bool
-	// Body is the body, whole, when Whole is set; else it has not been read and streams past the filters.
+	// Body is the body, whole, when Whole is set; else it has not been read and streams past the
+	// filters.
 	Body  []byte
 	Whole bool
 	// Trailer are the fields behind a whole body.
@@ -108,8 +115,8 @@ type Response struct {
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
 var ErrBodyTooLarge = errors.New("filters: request body is too large")
 
-// Begin makes the exchange ready for a new request. load reads the whole body of the request, or returns
-// [ErrBodyTooLarge]; nil is a request without a body.
+// Begin makes the exchange ready for a new request. load reads the whole body of the request, or
+// returns [ErrBodyTooLarge]; nil is a request without a body.
 func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
 	header, inject, params, responseHeader := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
 	scratch := x.scratch[:0]
@@ -125,8 +132,8 @@ const (
 	scratchMax  = 4 << 10 // bytes of scratch memory that an exchange carries into the next request
 )
 
-// Scratch returns an empty slice of the exchange's own memory to append a text to, which [Exchange.Text] then takes. So a text that
-// lives no longer than the exchange costs no allocation:
+// Scratch returns an empty slice of the exchange's own memory to append a text to, which
+// [Exchange.Text] then takes. So a text that lives no longer than the exchange costs no allocation:
 //
 //	x.Principal = x.Text(x.Client.AppendTo(append(x.Scratch(), "ip:"...)))
 func (x *Exchange) Scratch() []byte {
@@ -136,7 +143,8 @@ func (x *Exchange) Scratch() []byte {
 	return x.scratch[len(x.scratch):]
 }
 
-// Text makes what was appended to [Exchange.Scratch] a string that is good until the exchange's Done.
+// Text makes what was appended to [Exchange.Scratch] a string that is good until the exchange's
+// Done.
 func (x *Exchange) Text(appended []byte) string {
 	if len(appended) == 0 {
 		return ""
@@ -148,23 +156,29 @@ func (x *Exchange) Text(appended []byte) string {
 	return Alias(appended)
 }
 
-// Alias returns a string over the bytes themselves, without a copy. It is for bytes that do not change as long as the string is used.
+// Alias returns a string over the bytes themselves, without a copy. It is for bytes that do not
+// change as long as the string is used.
 func Alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// Claim is the right to execute a logical request, as whoever sends it to a service or delegates it to the coordinator sees it.
+// Claim is the right to execute a logical request, as whoever sends it to a service or delegates it
+// to the coordinator sees it.
 type Claim interface {
-	// Valid reports whether the claim holds at that moment as far as this process knows. If not, nothing may be sent.
+	// Valid reports whether the claim holds at that moment as far as this process knows. If not,
+	// nothing may be sent.
 	Valid(now time.Time) bool
-	// BeginAttempt notes durably that a further attempt begins, of that number. False: it could not be noted, and nothing may be sent.
+	// BeginAttempt notes durably that a further attempt begins, of that number. False: it could not
+	// be noted, and nothing may be sent.
 	BeginAttempt(attempt int) bool
-	// Claimed returns what the record has of the request. It is read only, and good as long as the exchange is.
+	// Claimed returns what the record has of the request. It is read only, and good as long as the
+	// exchange is.
 	Claimed() *ClaimedRequest
-	// Delegate marks the request durably as delegated to the coordinator under that gid, before it is. [ErrClaimLost] says that the record
-	// was taken over: then nothing may be submitted.
+	// Delegate marks the request durably as delegated to the coordinator under that gid, before it
+	// is. [ErrClaimLost] says that the record was taken over: then nothing may be submitted.
 	Delegate(ctx context.Context, gid string) error
 }
 
-// ErrClaimLost says that a claim ran out and another one took the record over, or that the record is settled.
+// ErrClaimLost says that a claim ran out and another one took the record over, or that the record
+// is settled.
 var ErrClaimLost = errors.New("filters: claim lost")
 
 // ClaimedRequest is what the record of a claim has of its request.
@@ -175,13 +189,15 @@ type ClaimedRequest struct {
 	TTL         time.Duration // how long its record lives from its end
 	// GID is what an earlier request was delegated under; empty before.
 	GID string
-	// Resume: an earlier request delegated this one to the coordinator, which is asked for its state. Nothing is submitted.
+	// Resume: an earlier request delegated this one to the coordinator, which is asked for its
+	// state. Nothing is submitted.
 	Resume bool
 	// NoWait: the client has waited its time already.
 	NoWait bool
 }
 
-// BeginAttempt raises Attempt for a dispatch after one that may have happened. False: it may not be made.
+// BeginAttempt raises Attempt for a dispatch after one that may have happened. False: it may not be
+// made.
 func (x *Exchange) BeginAttempt() bool {
 	if x.Logical.Claim != nil && !x.Logical.Claim.BeginAttempt(x.Logical.Attempt+1) {
 		return false
@@ -201,8 +217,8 @@ func (x *Exchange) Context() context.Context {
 // SetContext changes the context for the phases that follow.
 func (x *Exchange) SetContext(ctx context.Context) { x.ctx = ctx }
 
-// Body returns the whole body of the request; it is read on the first call and kept for the dispatch. The error is
-// [ErrBodyTooLarge] or one of the connection.
+// Body returns the whole body of the request; it is read on the first call and kept for the
+// dispatch. The error is [ErrBodyTooLarge] or one of the connection.
 func (x *Exchange) Body() ([]byte, error) {
 	if !x.loaded {
 		x.loaded = true
@@ -216,7 +232,8 @@ func (x *Exchange) Body() ([]byte, error) {
 // BodyLoaded returns the body when a filter has read it already.
 func (x *Exchange) BodyLoaded() ([]byte, bool) { return x.body, x.loaded && x.bodyErr == nil }
 
-// JSON returns the request's body as a JSON document (numbers as [json.Number]); false when it is not exactly one.
+// JSON returns the request's body as a JSON document (numbers as [json.Number]); false when it is
+// not exactly one.
 func (x *Exchange) JSON() (any, bool) {
 	if !x.parsed {
 		x.parsed = true
@@ -228,7 +245,8 @@ func (x *Exchange) JSON() (any, bool) {
 	return x.document, x.document != nil
 }
 
-// decodeDocument returns the one JSON value in b, or nil. A JSON null is nil too: there is nothing in it to refer to.
+// decodeDocument returns the one JSON value in b, or nil. A JSON null is nil too: there is nothing
+// in it to refer to.
 func decodeDocument(b []byte) any {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()

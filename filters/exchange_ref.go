@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Part returns a part of the request by the root of a reference (package ref), and the name behind it where the root
-// takes one. With [Exchange.Body] and [Exchange.JSON] it is what references are evaluated on. The text is valid as
-// long as the exchange's own are.
+// Part returns a part of the request by the root of a reference (package ref), and the name behind
+// it where the root takes one. With [Exchange.Body] and [Exchange.JSON] it is what references are
+// evaluated on. The text is valid as long as the exchange's own are.
 func (x *Exchange) Part(root, name string) (string, bool) {
 	switch root {
 	case "principal":
@@ -44,7 +44,8 @@ func (x *Exchange) Part(root, name string) (string, bool) {
 	return "", false
 }
 
-// queryParameter returns the first parameter of that name. A pair that does not decode is not there.
+// queryParameter returns the first parameter of that name. A pair that does not decode is not
+// there.
 func queryParameter(raw, name string) (string, bool) {
 	for raw != "" {
 		var pair string

@@ -8,11 +8,12 @@ type Field struct {
 	Value string
 }
 
-// Header is the list of field lines of a message in the order in which they came. Names compare without regard to case
-// (RFC 9110 §5.1). The zero value is an empty header ready for use. It is not safe for concurrent use.
+// Header is the list of field lines of a message in the order in which they came. Names compare
+// without regard to case (RFC 9110 §5.1). The zero value is an empty header ready for use. It is
+// not safe for concurrent use.
 //
-// A list, and not a map, because a message has some twenty fields at most as a rule: a walk is cheaper than hashing, the order and the
-// spelling survive, and a pooled list allocates nothing.
+// A list, and not a map, because a message has some twenty fields at most as a rule: a walk is
+// cheaper than hashing, the order and the spelling survive, and a pooled list allocates nothing.
 type Header []Field
 
 // Get returns the value of the first field with that name, or "" without one.
@@ -42,7 +43,8 @@ func (h Header) Count(name string) int {
 	return n
 }
 
-// Joined returns the values of all fields with that name joined by ", " (RFC 9110 §5.3), or "" without one.
+// Joined returns the values of all fields with that name joined by ", " (RFC 9110 §5.3), or ""
+// without one.
 func (h Header) Joined(name string) string {
 	if h.Count(name) < 2 {
 		return h.Get(name)

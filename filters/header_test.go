@@ -26,8 +26,10 @@ func TestHeaderReads(t *testing.T) {
 		{"", "", "", false, 0},
 	} {
 		v, ok := h.Lookup(c.name)
-		if h.Get(c.name) != c.get || v != c.get || ok != c.there || h.Joined(c.name) != c.joined || h.Count(c.name) != c.count {
-			t.Errorf("%q: get %q, lookup %q %v, joined %q, count %d; want %+v", c.name, h.Get(c.name), v, ok, h.Joined(c.name), h.Count(c.name), c)
+		if h.Get(c.name) != c.get || v != c.get || ok != c.there || h.Joined(c.name) != c.joined ||
+			h.Count(c.name) != c.count {
+			t.Errorf("%q: get %q, lookup %q %v, joined %q, count %d; want %+v", c.name, h.Get(c.name), v, ok,
+				h.Joined(c.name), h.Count(c.name), c)
 		}
 	}
 	if two := (Header{{"a", ""}, {"a", ""}}); two.Joined("a") != "" && two.Joined("a") != ", " {
@@ -106,7 +108,8 @@ func TestEqualName(t *testing.T) {
 	}{
 		{"", "", true}, {"Host", "Host", true}, {"Host", "hOST", true}, {"X-Az", "x-aZ", true},
 		{"Host", "Hosts", false}, {"Host", "Hast", false}, {"X-A", "X_A", false},
-		{"[", "{", false}, {"@", "`", false}, {"^", "~", false}, {"\x0d", "-", false}, {"1", "\x11", false}, // one bit apart, and no letters
+		// one bit apart, and no letters
+		{"[", "{", false}, {"@", "`", false}, {"^", "~", false}, {"\x0d", "-", false}, {"1", "\x11", false},
 		{"K12", "\u212a", false}, {"\u212a", "k\xe2\x84", false}, // the Kelvin sign is nobody's k
 	} {
 		if got := EqualName(c.a, c.b); got != c.want {

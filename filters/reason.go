@@ -5,7 +5,8 @@ import "strconv"
 // Reason is the stable code of a refusal by the gateway.
 type Reason string
 
-// The reasons of the gateway itself and of its first policies, each with its status in [Reason.Status]. Later policies declare their own.
+// The reasons of the gateway itself and of its first policies, each with its status in
+// [Reason.Status]. Later policies declare their own.
 const (
 	KeyMissing             Reason = "idempotency-key-missing"
 	KeyInvalid             Reason = "idempotency-key-invalid"
@@ -74,14 +75,16 @@ func (r Reason) Status() int {
 // Title returns the short sentence for the reason, the same at every occurrence (RFC 9457 §3.1.3).
 func (r Reason) Title() string { return reasons[r].title }
 
-// DeclareReason returns a reason of a policy's own. It is called in the declaration of a package variable, so that every reason is known
-// before anything runs; one that exists already, or has a status that is no refusal, panics.
+// DeclareReason returns a reason of a policy's own. It is called in the declaration of a package
+// variable, so that every reason is known before anything runs; one that exists already, or has a
+// status that is no refusal, panics.
 //
 //	var Overloaded = filters.DeclareReason("overloaded", 503, "The service has more to do than it can")
 func DeclareReason(code string, status int, title string) Reason {
 	r := Reason(code)
 	if _, ok := reasons[r]; ok || status < 200 || status > 599 {
-		panic("filters: reason " + code + " is declared twice, or its status " + strconv.Itoa(status) + " is none of a response")
+		panic("filters: reason " + code + " is declared twice, or its status " +
+			strconv.Itoa(status) + " is none of a response")
 	}
 	reasons[r] = reasonForm{status, title}
 	return r

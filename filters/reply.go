@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Reply is a response that the gateway makes itself. The zero Reason says that it is not a refusal (a replay, say).
+// Reply is a response that the gateway makes itself. The zero Reason says that it is not a refusal
+// (a replay, say).
 type Reply struct {
 	Status  int
 	Reason  Reason
@@ -17,23 +18,28 @@ type Reply struct {
 
 // Problem holds what a refusal tells beside its reason: the members of RFC 9457 and ours.
 type Problem struct {
-	Detail     string         // one sentence about this occurrence, for the caller to act on; never a raw error
-	Limit      string         // the limit that refused
-	Service    string         // the service it is about
-	RetryAfter time.Duration  // when to come back; 0 is none, but one second where the status demands one (429, 503, request-in-progress)
+	Detail  string // one sentence about this occurrence, for the caller to act on; never a raw error
+	Limit   string // the limit that refused
+	Service string // the service it is about
+	// when to come back; 0 is none, but one second where the status demands one (429, 503,
+	// request-in-progress)
+	RetryAfter time.Duration
 	Extra      map[string]any // further members
 }
 
-// Refuse makes the application/problem+json reply for a reason (RFC 9457), with Sluice-Reason and, when the problem
-// says when to come back, Retry-After in whole seconds rounded up (RFC 9110 §10.2.3).
+// Refuse makes the application/problem+json reply for a reason (RFC 9457), with Sluice-Reason and,
+// when the problem says when to come back, Retry-After in whole seconds rounded up (RFC 9110
+// §10.2.3).
 func Refuse(reason Reason, p Problem) *Reply { return RefuseAs(reason.Status(), reason, p) }
 
-// RefuseAs is [Refuse] with a status that says more than the reason's own does: 501 for a bad-request, say.
+// RefuseAs is [Refuse] with a status that says more than the reason's own does: 501 for a
+// bad-request, say.
 func RefuseAs(status int, reason Reason, p Problem) *Reply {
 	if p.RetryAfter <= 0 && (status == 429 || status == 503 || reason == RequestInProgress) {
 		p.RetryAfter = time.Second // these always say when to come back
 	}
-	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)} // with room for what the refusing filter and the engine add
+	// with room for what the refusing filter and the engine add
+	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}
 	r.Header.Add("Content-Type", "application/problem+json")
 	r.Header.Add("Sluice-Reason", string(reason))
 	r.Header.Add("Cache-Control", "no-store")
@@ -44,8 +50,8 @@ func RefuseAs(status int, reason Reason, p Problem) *Reply {
 	return r
 }
 
-// encode writes the problem as JSON, its members in the order of their names. The usual ones are written without a detour, since a gateway
-// refuses most when it has least to spare.
+// encode writes the problem as JSON, its members in the order of their names. The usual ones are
+// written without a detour, since a gateway refuses most when it has least to spare.
 func (p *Problem) encode(reason Reason, status int) []byte {
 	if len(p.Extra) > 0 {
 		return p.encodeExtra(reason, status)
@@ -108,12 +114,14 @@ func (p *Problem) encodeExtra(reason Reason, status int) []byte {
 	}
 	body, err := json.Marshal(members)
 	if err != nil { // an Extra that JSON cannot hold is a bug of the caller; the refusal itself must still go out
-		body = []byte(`{"type":"urn:sluice:` + string(reason) + `","status":` + strconv.Itoa(status) + `,"reason":"` + string(reason) + `"}`)
+		body = []byte(`{"type":"urn:sluice:` + string(reason) + `","status":` + strconv.Itoa(status) + `,"reason":"` +
+			string(reason) + `"}`)
 	}
 	return append(body, '\n')
 }
 
-// WholeSeconds rounds a duration up to whole seconds, as Retry-After and the RateLimit fields need them.
+// WholeSeconds rounds a duration up to whole seconds, as Retry-After and the RateLimit fields need
+// them.
 func WholeSeconds(d time.Duration) int64 {
 	if d <= 0 {
 		return 0

@@ -10,8 +10,8 @@ import (
 
 var _ source.Sink = (*gateway)(nil)
 
-// Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault anywhere leaves the old one in force; it is
-// logged, counted, shown in the status and returned.
+// Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
+// anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
 	if err := g.swap(cfg); err != nil {
 		g.Refuse(err)

@@ -38,7 +38,8 @@ func (f *forward) buffer(x *filters.Exchange, e result) result {
 			e.streams, e.read = true, buffered
 			return e
 		}
-		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame of its own.
+		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame
+		// of its own.
 		var room []byte
 		if int64(len(buffered)) != e.length {
 			if cap(buffered) == len(buffered) {
@@ -73,9 +74,9 @@ const (
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether a response of gRPC, of which buffered has come, is passed on as it comes,
-// since it is a stream or looks like one: it has a second message, or is longer than limit, or
-// nothing comes while the client may wait for what is there. A unary one has one message at most
+// streamsGRPC reports whether a response of gRPC, of which buffered has come, is passed on as it
+// comes, since it is a stream or looks like one: it has a second message, or is longer than limit,
+// or nothing comes while the client may wait for what is there. A unary one has one message at most
 // and ends behind it.
 //
 // A call that is mistaken for a stream is executed all the same and recorded as such; only its

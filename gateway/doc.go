@@ -1,4 +1,5 @@
-// Package gateway is the data plane: listeners, routing, the filter chains, the services behind, reload and drain.
+// Package gateway is the data plane: listeners, routing, the filter chains, the services behind,
+// reload and drain.
 //
 // How a request travels:
 //
@@ -10,18 +11,22 @@
 //	exchange.go   the route's chain, its target, the response; buffering.go its body
 //	targets.go    static responses, transactions; upstream: services
 //
-// engine.go builds all of that from one configuration as a value that nobody changes: a reload builds a new engine, swaps
-// the pointer and lets the old one finish. What must outlive a reload (breakers, limiters, connections, joined duplicates)
-// is in shared.go. A failed build changes nothing.
+// engine.go builds all of that from one configuration as a value that nobody changes: apply.go
+// builds a new engine, swaps the pointer and lets the old one finish. The chains come from the list
+// in policy, and what outlives a reload (breakers, limiters, connections) from its pools.
+// material.go reads the keys and certificates that a configuration names, stores.go opens what the
+// process keeps state in. A failed build changes nothing.
 //
 // # What a reload cannot change
 //
-// The listeners, the admin address, the store and the address for branch calls belong to the process. A new configuration that differs
-// there is refused as a whole, with the setting's name; the old one stays in force.
+// The listeners, the admin address, the store and the address for branch calls belong to the
+// process. A new configuration that differs there is refused as a whole, with the setting's name;
+// the old one stays in force.
 //
 // # Failure policy
 //
-// Store gone: as the limits and routes say; the gateway is unready meanwhile. Coordinator gone: transactions are refused
-// before anything is submitted, the gateway stays ready. Service gone: 502, 504 or breaker-open. Configuration broken: the old one stays. A
-// panic is one 500, logged with its stack, and every permit is given back.
+// Store gone: as the limits and routes say; the gateway is unready meanwhile. Coordinator gone:
+// transactions are refused before anything is submitted, the gateway stays ready. Service gone:
+// 502, 504 or breaker-open. Configuration broken: the old one stays. A panic is one 500, logged
+// with its stack, and every permit is given back.
 package gateway

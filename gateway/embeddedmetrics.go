@@ -32,10 +32,12 @@ func newEmbeddedMetrics(stats func() idempotencyembedded.Stats) *embeddedMetrics
 		func(s figures) float64 { return float64(s.InFlight) })
 	add(gauge, "segments", "Files of the log.", func(s figures) float64 { return float64(s.Segments) })
 	add(gauge, "disk_bytes", "Bytes of the log.", func(s figures) float64 { return float64(s.DiskBytes) })
-	add(gauge, "live_bytes", "Bytes of the log that are still referred to.", func(s figures) float64 { return float64(s.LiveBytes) })
+	add(gauge, "live_bytes", "Bytes of the log that are still referred to.",
+		func(s figures) float64 { return float64(s.LiveBytes) })
 	add(counter, "syncs_total", "Writes with one fsync each.", func(s figures) float64 { return float64(s.Batches) })
 	add(counter, "steps_total", "Steps that shared them.", func(s figures) float64 { return float64(s.Entries) })
-	add(counter, "copied_bytes_total", "Bytes copied by compaction.", func(s figures) float64 { return float64(s.CopiedBytes) })
+	add(counter, "copied_bytes_total", "Bytes copied by compaction.",
+		func(s figures) float64 { return float64(s.CopiedBytes) })
 	add(counter, "outages_total", "How often the disk did not take a write and the store refused all steps for a time.",
 		func(s figures) float64 { return float64(s.Failures) })
 	add(counter, "timeouts_total", "Writes that the disk did not take in time.",
@@ -44,7 +46,8 @@ func newEmbeddedMetrics(stats func() idempotencyembedded.Stats) *embeddedMetrics
 		func(s figures) float64 { return float64(s.BadReads) })
 	add(gauge, "damaged_bytes", "Bytes of the log that were found damaged when it was opened.",
 		func(s figures) float64 { return float64(s.DamagedBytes) })
-	add(gauge, "torn_bytes", "Bytes at the end of the log that a crash left half written, of steps that nobody was told of.",
+	add(gauge, "torn_bytes", "Bytes at the end of the log that a crash left half written, of steps that nobody was "+
+		"told of.",
 		func(s figures) float64 { return float64(s.TornBytes) })
 	return m
 }

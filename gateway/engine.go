@@ -74,7 +74,8 @@ type builder struct {
 	forwards map[string]*forward // by service
 }
 
-// build returns the engine of a configuration, or every fault that it met. Nothing that the engine before uses has changed then.
+// build returns the engine of a configuration, or every fault that it met. Nothing that the engine
+// before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
@@ -84,7 +85,8 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		return nil, err
 	}
 	keys := cfg.Store.Encryption.ParsedKeys()
-	if err := p.stores.codec.SetKeys(keys...); err != nil { // the configuration checks them; nothing else may fail before Commit
+	// the configuration checks them; nothing else may fail before Commit
+	if err := p.stores.codec.SetKeys(keys...); err != nil {
 		b.Abort()
 		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
@@ -108,7 +110,8 @@ func (b *builder) routes() error {
 	return errors.Join(faults...)
 }
 
-// addRoute adds a route and, before it in the order, the status resource of its transaction, which is the more specific one.
+// addRoute adds a route and, before it in the order, the status resource of its transaction, which
+// is the more specific one.
 func (b *builder) addRoute(r *config.Route) error {
 	if r.Status != "" {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
@@ -172,8 +175,8 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	return newProber(rt, p, bodyBytesMax)
 }
 
-// service returns the target that is a service. All routes to it share its connections, which a reload that changes it leaves open where
-// they lead to the same endpoint.
+// service returns the target that is a service. All routes to it share its connections, which a
+// reload that changes it leaves open where they lead to the same endpoint.
 func (b *builder) service(name string) (*forward, error) {
 	if f := b.forwards[name]; f != nil {
 		return f, nil
@@ -181,15 +184,18 @@ func (b *builder) service(name string) (*forward, error) {
 	c := b.Config.Services[name]
 	verified := b.material.services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout), ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config, TLSDigest: verified.digest,
+		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
+		ConnectTimeout: time.Duration(c.ConnectTimeout),
+		Attempts:       c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
+		TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
 		settings.OnConnect = settings.OnConnect || on == config.RetryConnectFailure
 		settings.OnReset = settings.OnReset || on == config.RetryResetBeforeRequest
 	}
 	if h := c.Health; h != nil {
-		settings.Health = &upstream.Health{Path: h.Path, Every: time.Duration(h.Every), Timeout: time.Duration(h.Timeout)}
+		settings.Health = &upstream.Health{Path: h.Path, Every: time.Duration(h.Every),
+			Timeout: time.Duration(h.Timeout)}
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {
@@ -201,13 +207,15 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
-		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " + bodyMax.String() + "."})
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
+			bodyMax.String() + "."})
 	}}
 	b.forwards[name] = f
 	return f, nil
 }
 
-// needsRestart returns the first setting in which two configurations differ and that a reload cannot change; "" without one.
+// needsRestart returns the first setting in which two configurations differ and that a reload
+// cannot change; "" without one.
 func needsRestart(old, new *config.Config) string {
 	type pair struct {
 		name     string

@@ -67,7 +67,7 @@ func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
 	if tunnel != nil { // the exchange has ended: the connection is no longer HTTP
 		w.(*http1.Request).Tunnel(x.Response.Header, tunnel)
-		tunnel.Close()
+		_ = tunnel.Close()
 	}
 }
 
@@ -134,7 +134,7 @@ func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) 
 	switch {
 	case r.Reason != "" && x.IsGRPC():
 		refuseGRPC(w, r)
-	case e.events != nil:
+	case e.events != nil && r.Reason == "": // else a filter has replaced the response, or failed on it
 		w.Head(r.Status, r.Header, -1)
 		w.Flush()
 		if err := e.events(x.Context(), w, w.Flush); err != nil {
@@ -233,7 +233,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		m.Bytes, m.Stream = b, nil
 	}
 	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
-		// This process was stopped for longer than the lease, or the store was unreachable for as long.
+		// This process was stopped for longer than the lease, or the store was unreachable for as
+		// long.
 		x.SetReply(refusal(filters.StoreUnavailable,
 			"The claim of the key ran out before anything was sent. Nothing was done."))
 		return result{outcome: filters.Refused}

@@ -24,8 +24,9 @@ type ExplainRequest struct {
 	Body   []byte
 }
 
-// Explain writes which route a request takes, which policies with which settings and keys, in order. It calls nothing. The
-// client is taken to be on loopback. The error is one of reading what the configuration names, or of writing.
+// Explain writes which route a request takes, which policies with which settings and keys, in
+// order. It calls nothing. The client is taken to be on loopback. The error is one of reading what
+// the configuration names, or of writing.
 func Explain(w io.Writer, cfg *config.Config, r ExplainRequest) error {
 	x := exchangeOf(r)
 	set := policy.New(&policy.Env{})

@@ -20,7 +20,7 @@ func refuseGRPC(w outbound, r *filters.Response) {
 		}
 	}
 	var problem struct{ Detail string }
-	json.Unmarshal(r.Body, &problem) // one that is none says nothing
+	_ = json.Unmarshal(r.Body, &problem) // one that is none says nothing
 	if problem.Detail == "" {
 		problem.Detail = r.Reason.Title()
 	}

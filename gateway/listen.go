@@ -26,7 +26,8 @@ type clientListeners struct {
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 	f := &clientListeners{
-		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, inFlight: g.metrics.inFlight}, logger: g.Logger,
+		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, inFlight: g.metrics.inFlight},
+		logger: g.Logger,
 	}
 	f.slots = http1.NewSlots(connectionsMax(cfg.Listen.MaxConnections, g.Logger))
 	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, g.Logger)

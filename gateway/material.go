@@ -14,7 +14,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// material is everything that a configuration names by a path, read: key sets and certificates. Nothing behind it reads a file.
+// material is everything that a configuration names by a path, read: key sets and certificates.
+// Nothing behind it reads a file.
 type material struct {
 	policy.Material
 	listener *tls.Config // of listen.https; nil without
@@ -27,7 +28,8 @@ type serviceTLS struct {
 	digest string
 }
 
-// readMaterial reads what a configuration names. The error has every fault, with the setting and the file.
+// readMaterial reads what a configuration names. The error has every fault, with the setting and
+// the file.
 func readMaterial(cfg *config.Config) (material, error) {
 	m := material{services: map[string]serviceTLS{}}
 	keySets, err := readKeySets(cfg)
@@ -74,7 +76,8 @@ func readKeySet(path string) (*identity.KeySet, error) {
 	return identity.ParseKeys(raw)
 }
 
-// readListenerTLS reads the certificates of the TLS listener. The error names the file or the setting.
+// readListenerTLS reads the certificates of the TLS listener. The error names the file or the
+// setting.
 func readListenerTLS(h *config.HTTPS) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(h.Cert, h.Key)
 	if err != nil {
@@ -96,7 +99,8 @@ func readListenerTLS(h *config.HTTPS) (*tls.Config, error) {
 	return c, nil
 }
 
-// readServiceTLS reads how the endpoints of a service are verified and which certificate the gateway presents to them.
+// readServiceTLS reads how the endpoints of a service are verified and which certificate the
+// gateway presents to them.
 func readServiceTLS(s *config.ServiceTLS) (out serviceTLS, err error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
 	h := sha256.New()

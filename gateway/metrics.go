@@ -9,7 +9,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// metrics is what the gateway counts beside its policies (CONTRACT.md §5). It belongs to the process and outlives a reload.
+// metrics is what the gateway counts beside its policies. It belongs to the
+// process and outlives a reload.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -26,10 +27,13 @@ type metrics struct {
 
 func newMetrics(r *policy.Metrics) *metrics {
 	m := &metrics{registry: r.Registry}
-	m.requests = r.Counter("requests_total", "Requests by route, status code and the gateway's reason.", "route", "code", "reason")
-	m.durations = r.Histogram("request_duration_seconds", "From the request's head to the end of the response.", "route")
+	m.requests = r.Counter("requests_total", "Requests by route, status code and the gateway's reason.", "route",
+		"code", "reason")
+	m.durations = r.Histogram("request_duration_seconds", "From the request's head to the end of the response.",
+		"route")
 	m.inFlight = r.Gauge("requests_in_flight", "Requests under way.").WithLabelValues()
-	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and branch errors."
+	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
+		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")
 	m.reloads = r.Counter("config_reloads_total", "Configurations applied and refused.", "result")
 	m.configInfo = r.Gauge("config_info", "1 for the configuration in force.", "version")
@@ -38,21 +42,24 @@ func newMetrics(r *policy.Metrics) *metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.upstream, m.store = newUpstreamMetrics(r), newStoreMetrics(r)
-	r.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.Registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // pendingTransactions publishes how many delegated transactions are followed.
 func (m *metrics) pendingTransactions(n func() int) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Name: "sluice_transaction_pending", Help: "Delegated transactions whose end is not recorded."},
+		prometheus.GaugeOpts{Name: "sluice_transaction_pending",
+			Help: "Delegated transactions whose end is not recorded."},
 		func() float64 { return float64(n()) }))
 }
 
 func (m *metrics) transaction() transaction.Metrics {
 	event := func(name string) filters.Counter { return m.transactions.WithLabelValues(name) }
 	return transaction.Metrics{
-		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"), Unacknowledged: event("doubted"),
-		BranchCalls: event("branch-call"), BranchErrors: event("branch-error"),
+		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"),
+		Unacknowledged: event("doubted"),
+		BranchCalls:    event("branch-call"), BranchErrors: event("branch-error"),
 	}
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
-// prober asks a route's service what became of a request, through the service's breaker. The service sees a request of the one who asks: its fields but those
-// that belong to a body or a condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
+// prober asks a route's service what became of a request, through the service's breaker. The
+// service sees a request of the one who asks: its fields but those that belong to a body or a
+// condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
 type prober struct {
 	rt     *route // as branch calls take it to the service
 	method string
@@ -34,7 +35,8 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	}
 	ask := new(filters.Exchange)
 	ask.Begin(x.Context(), nil)
-	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host, path, query
+	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host,
+		path, query
 	ask.Peer, ask.Client, ask.Route, ask.Principal, ask.Received = x.Peer, x.Client, x.Route, x.Principal, time.Now()
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
@@ -50,10 +52,12 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	if ask.Response.Local || response.aborted {
 		return idempotency.Response{}, false
 	}
-	return idempotency.Response{Status: response.status, Header: response.header, Body: response.body, Replayable: !response.cut}, true
+	return idempotency.Response{Status: response.status, Header: response.header, Body: response.body,
+		Replayable: !response.cut}, true
 }
 
-// ofTheBody: a field that says something of the request's body, or a condition on it, and nothing of who asks.
+// ofTheBody: a field that says something of the request's body, or a condition on it, and nothing
+// of who asks.
 func ofTheBody(name string) bool {
 	if filters.HasNamePrefix(name, "Content-") || filters.HasNamePrefix(name, "If-") || message.HopByHop(name) {
 		return true

@@ -27,9 +27,15 @@ func TestHostileServices(t *testing.T) {
 			misbehave(c, req.URL.Path)
 		}
 	})
-	g := start(t, head+`
-services: {a: {endpoints: ["http://`+address+`"], timeout: 400ms}}
-routes:
+	services := "services: {a: {endpoints: [\"http://" + address + "\"], timeout: 20s}, " +
+		"short: {endpoints: [\"http://" + address + "\"], timeout: 400ms}}\n"
+	routes := "routes:\n"
+	for _, path := range []string{"drip", "silent", "chunk-stops", "stops"} { // what ends with the timeout alone
+		routes += "  - {name: keyed-" + path + ", match: {methods: [POST], path: /" + path +
+			"}, service: short, idempotency: {}}\n" +
+			"  - {name: " + path + ", match: {path: /" + path + "}, service: short}\n"
+	}
+	g := start(t, head+services+routes+`
   - {name: keyed, match: {methods: [POST], path: /**}, service: a, idempotency: {}}
   - {name: all, match: {path: /**}, service: a}
 `)
@@ -78,7 +84,7 @@ routes:
 			t.Errorf("%s: the client got %.300q", c.path, body)
 		}
 	}
-	// More than the length says is no response to anybody.
+	// What lies behind a body of the announced length is not a response to anything.
 	for range 5 {
 		if r := g.do("GET", "/long", ""); r.status != 200 || r.body != "ok" {
 			t.Errorf("/long: %+v", r)

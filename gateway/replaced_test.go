@@ -36,13 +36,12 @@ func (*replacing) Response(x *filters.Exchange, _ *filters.Slot) {
 	x.SetReply(filters.Refuse(filters.OutcomeUnknown, filters.Problem{}))
 }
 
-// A filter may replace a response that streams: of the service's own the client gets nothing then.
-func TestFilterReplacesAStream(t *testing.T) {
-	t.Parallel()
+// replacedOn serves an exchange by a target whose response a filter replaces.
+func replacedOn(t *testing.T, at target) (*recorder, *replacing) {
 	env := &policy.Env{Logger: slog.New(slog.DiscardHandler), Metrics: policy.NewMetrics()}
 	p := newProcess(env, nil, newMetrics(env.Metrics), context.Background())
-	service, f := &streaming{}, &replacing{}
-	rt := &route{name: "r", target: service, metrics: p.metrics.route("r"), process: p}
+	f := &replacing{}
+	rt := &route{name: "r", target: at, metrics: p.metrics.route("r"), process: p}
 	var err error
 	if rt.chain, err = filters.NewChain(rt.panicked, f); err != nil {
 		t.Fatal(err)
@@ -51,7 +50,36 @@ func TestFilterReplacesAStream(t *testing.T) {
 	x.Begin(context.Background(), nil)
 	w := &recorder{}
 	rt.serve(x, &whole{}, w)
+	return w, f
+}
+
+// A filter may replace a response that streams: of the service's own the client gets nothing then.
+func TestFilterReplacesAStream(t *testing.T) {
+	t.Parallel()
+	service := &streaming{}
+	w, f := replacedOn(t, service)
 	if w.status != 409 || service.read || !service.closed || f.done != 1 || f.outcome != filters.Completed {
-		t.Errorf("status %d, body read %v, closed %v, %d Done with %v", w.status, service.read, service.closed, f.done, f.outcome)
+		t.Errorf("status %d, body read %v, closed %v, %d Done with %v",
+			w.status, service.read, service.closed, f.done, f.outcome)
+	}
+}
+
+// eventful is a target of the gateway's own whose body is made as it goes.
+type eventful struct{ began bool }
+
+func (s *eventful) execute(x *filters.Exchange, _ inbound) result {
+	x.SetReply(&filters.Reply{Status: 200})
+	return result{outcome: filters.Completed, events: func(context.Context, io.Writer, func()) error {
+		s.began = true
+		return nil
+	}}
+}
+
+func TestFilterReplacesEvents(t *testing.T) {
+	t.Parallel()
+	at := &eventful{}
+	w, _ := replacedOn(t, at)
+	if w.status != 409 || at.began {
+		t.Errorf("status %d, events written: %v", w.status, at.began)
 	}
 }

@@ -11,15 +11,16 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// routeMetrics counts the responses of one route. A configuration may have ten thousand routes, so what is made for each of them at once is
-// small, and the rest is made with the first response that needs it.
+// routeMetrics counts the responses of one route. A configuration may have ten thousand routes, so
+// what is made for each of them at once is small, and the rest is made with the first response that
+// needs it.
 type routeMetrics struct {
 	route    string
 	requests *prometheus.CounterVec
 	duration prometheus.Observer
 
-	// The counters of the responses so far: those without a reason, which are nearly all, by class and status, the others in a map. It is
-	// bounded by the statuses times the reasons.
+	// The counters of the responses so far: those without a reason, which are nearly all, by class
+	// and status, the others in a map. It is bounded by the statuses times the reasons.
 	plain  [statusClasses]atomic.Pointer[statusClass]
 	mu     sync.RWMutex
 	others map[responseKey]prometheus.Counter

@@ -29,10 +29,12 @@ type Options struct {
 	Build      string // the program's version, for the status
 }
 
-// Addresses are those that the gateway listens on, with the ports that were found for :0. One that is not listened on is empty.
+// Addresses are those that the gateway listens on, with the ports that were found for :0. One that
+// is not listened on is empty.
 type Addresses struct{ HTTP, HTTPS, Admin, Branches string }
 
-// ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key file, a certificate.
+// ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key
+// file, a certificate.
 var ErrConfig = errors.New("gateway: the configuration cannot be used")
 
 // defaultDrainLimit is the contract's.
@@ -54,8 +56,9 @@ type gateway struct {
 	lastLoad  time.Time
 }
 
-// Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish. What is still in flight when the
-// drain's limit is over is cut off. The error says why it did not come up.
+// Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish.
+// What is still in flight when the drain's limit is over is cut off. The error says why it did not
+// come up.
 func Run(ctx context.Context, o Options) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
@@ -115,7 +118,8 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	failed := servers.serve()
-	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin, "branches", g.addresses.Branches)
+	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
+		"branches", g.addresses.Branches)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}
@@ -146,8 +150,8 @@ func (g *gateway) start(cfg *config.Config) error {
 	return nil
 }
 
-// drain ends the gateway in order: unready at once, go on accepting for drainDelay, then no new connections, and what is in flight
-// finishes.
+// drain ends the gateway in order: unready at once, go on accepting for drainDelay, then no new
+// connections, and what is in flight finishes.
 func (g *gateway) drain(s *servers) error {
 	g.draining.Store(true)
 	delay := time.Duration(g.engine.Load().cfg.Listen.DrainDelay)
@@ -166,7 +170,8 @@ func (g *gateway) drain(s *servers) error {
 		err = errors.Join(err, g.bridge.Wait(ctx)) // what came in before the branch address was closed
 	}
 	if err != nil {
-		g.Logger.Warn("requests were still in flight at the end of the drain and are cut off", "limit", g.DrainLimit.String(), "error", err)
+		g.Logger.Warn("requests were still in flight at the end of the drain and are cut off", "limit",
+			g.DrainLimit.String(), "error", err)
 		return nil
 	}
 	g.Logger.Info("drained")

@@ -66,7 +66,8 @@ func (s *servers) serve() <-chan error {
 	failed := make(chan error, len(s.list))
 	for _, sv := range s.list {
 		go func() {
-			if err := sv.server.Serve(sv.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, http1.ErrClosed) {
+			if err := sv.server.Serve(sv.listener); !errors.Is(err, http.ErrServerClosed) &&
+				!errors.Is(err, http1.ErrClosed) {
 				failed <- fmt.Errorf("gateway: serving on %s: %w", sv.listener.Addr(), err)
 			}
 		}()
@@ -84,7 +85,8 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 		}
 	}
 	if !last {
-		wg.Go(func() { s.clients.http2.server.Shutdown(ctx) }) // tells the clients to go; the connections are waited for above
+		// tells the clients to go; the connections are waited for above
+		wg.Go(func() { _ = s.clients.http2.server.Shutdown(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -160,5 +162,6 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 }
 
 func (g *gateway) internalServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second, ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second,
+		ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
 }

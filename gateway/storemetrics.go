@@ -32,7 +32,8 @@ func newStoreMetrics(r *policy.Metrics) *storeMetrics {
 	operation := func(name string) operationMetrics {
 		return operationMetrics{duration.WithLabelValues(name), failures.WithLabelValues(name)}
 	}
-	const failovers = "Masters of the store that were replaced or restarted: what their replicas or their log had not got is lost."
+	const failovers = "Masters of the store that were replaced or restarted: what their replicas or their log had " +
+		"not got is lost."
 	return &storeMetrics{
 		up:        r.Gauge("store_up", "1 while the store responds.").WithLabelValues(),
 		failovers: r.Counter("store_failovers_total", failovers).WithLabelValues(),

@@ -49,7 +49,8 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 	if st.records = records; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
 		st.records = measuredStore{records, m.store}
 	}
-	if err := st.ping(ctx); err != nil { // Redis may come later, and a disk have room; until then the gateway is unready
+	// Redis may come later, and a disk have room; until then the gateway is unready
+	if err := st.ping(ctx); err != nil {
 		logger.Warn("the store does not answer yet", "error", err)
 	}
 	return st, nil
@@ -68,7 +69,8 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 		return idempotencymemory.New(steadyClock(time.Now)), nil
 	case s.Embedded != nil:
 		store, err := idempotencyembedded.Open(s.Embedded.Dir, idempotencyembedded.Options{
-			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout), MaxRecords: s.Embedded.MaxRecords,
+			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout),
+			MaxRecords: s.Embedded.MaxRecords,
 		})
 		if err != nil {
 			return nil, err

@@ -29,8 +29,9 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
 			"service", "endpoint"),
-		duration: r.Histogram("upstream_duration_seconds", "From the start of an attempt to the head of its response.", "service"),
-		watches:  map[endpointKey]*healthWatch{},
+		duration: r.Histogram("upstream_duration_seconds",
+			"From the start of an attempt to the head of its response.", "service"),
+		watches: map[endpointKey]*healthWatch{},
 	}
 }
 
@@ -46,8 +47,8 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 	}
 }
 
-// healthWatch publishes the health of the endpoints of one service, as one [upstream.Service] sees it. What a later one publishes it
-// leaves alone.
+// healthWatch publishes the health of the endpoints of one service, as one [upstream.Service] sees
+// it. What a later one publishes it leaves alone.
 type healthWatch struct {
 	metrics *upstreamMetrics
 	service string

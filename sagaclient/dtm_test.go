@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// branches responds to the coordinator's calls: 200, or what is set for a path. It keeps the order of
-// the calls.
+// branches responds to the coordinator's calls: 200, or what is set for a path. It keeps the order
+// of the calls.
 type branches struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -212,7 +212,8 @@ func TestCoordinatorKilled(t *testing.T) {
 	}
 	d.Kill()
 	c.Close() // a dead connection that the transport has not noticed yet would make the next submit unknown
-	if err := c.Submit(context.Background(), b.saga("kill00000002", "a")); !errors.Is(err, sagaclient.ErrCoordinatorDown) {
+	err = c.Submit(context.Background(), b.saga("kill00000002", "a"))
+	if !errors.Is(err, sagaclient.ErrCoordinatorDown) {
 		t.Errorf("submit while down: %v, want %v", err, sagaclient.ErrCoordinatorDown)
 	}
 	b.set("/kill00000001/b", 200)

@@ -15,7 +15,7 @@ func lock(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("demo: another demo runs on %s; --data names another folder", dir)
 	}
 	return f, nil

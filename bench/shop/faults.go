@@ -149,7 +149,7 @@ func (f faults) wrap(next http.Handler) http.Handler {
 		case fails:
 			respond(w, a.ErrorStatus, map[string]string{"reason": "fault"})
 		case a.Hang:
-			io.Copy(io.Discard, r.Body) // only then does the server notice that the client has left
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has left
 			select {
 			case <-cleared:
 			case <-r.Context().Done():

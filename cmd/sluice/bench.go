@@ -206,7 +206,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 		return err
 	}
 	if err := write(f); err != nil {
-		f.Close()
+		_ = f.Close() // it is incomplete all the same
 		return err
 	}
 	return f.Close()

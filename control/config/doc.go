@@ -1,10 +1,11 @@
-// Package config is the configuration of Sluice: the one model, and the one decoder for it. The gateway, its reload,
-// validate, explain and plan read configurations with it and with nothing else.
+// Package config is the configuration of Sluice: the one model, and the one decoder for it. The
+// gateway, its reload, validate, explain and plan read configurations with it and with nothing
+// else.
 //
 // # Pipeline
 //
 //	outline   bytes → UTF-8 text; a quick look at it for messages, and for what the YAML library cannot read
-//	parse     text → nodes (go.yaml.in/yaml) → a tree of values with their places; anchors and merge keys are written out
+//	parse     text → nodes (go.yaml.in/yaml) → a tree of values with their places; anchors, merge keys written out
 //	expand    ${env:NAME} and ${file:PATH} in texts; what they are expanded to is remembered as secret
 //	merge     the files of a folder into one tree
 //	schema    the tree against the JSON Schema (draft 2020-12), which is made from the structs ([Schema])
@@ -14,26 +15,29 @@
 //
 // # Sections
 //
-// Each struct of the model is a section, in a file of its own, and has what it needs as methods: defaults, derived
-// defaults, checks, descriptions; a walker calls them. sections.go lists those of the policies. What a tag can say of a
-// field is in fields.go, settings that are a word or a value in unions.go.
+// Each struct of the model is a section, in a file of its own, and has what it needs as methods:
+// defaults, derived defaults, checks, descriptions; a walker calls them. sections.go lists those of
+// the policies. What a tag can say of a field is in fields.go, settings that are a word or a value
+// in unions.go.
 //
-// All mistakes are reported in one go, each with file, line and column ([FaultsError]). A mistake marks its value
-// as broken; later stages go on with everything else, and check nothing that builds on something broken, so a fault
-// is never the consequence of another. Only a file without sound syntax stops the later stages: what it holds is
-// unknown.
+// All mistakes are reported in one go, each with file, line and column ([FaultsError]). A mistake
+// marks its value as broken; later stages go on with everything else, and check nothing that builds
+// on something broken, so a fault is never the consequence of another. Only a file without sound
+// syntax stops the later stages: what it holds is unknown.
 //
 // # Invariants
 //
-// A [Config] is complete and is never changed. What the contract has and this version has not is refused
-// ([Unsupported]), never ignored. A secret is not shown in a fault nor by [Config.Redacted]. Every fault has its
-// place in the file as it was written, whatever was rewritten before it was parsed.
+// A [Config] is complete and is never changed. What the contract has and this version has not is
+// refused ([Unsupported]), never ignored. A secret is not shown in a fault nor by
+// [Config.Redacted]. Every fault has its place in the file as it was written, whatever was
+// rewritten before it was parsed.
 //
 // # Bounds
 //
-// A file has at most 1 MiB, 64 levels of flow collections within 64 of block ones, and 100,000 values with its
-// aliases written out. A file that a value is expanded to has at most 64 KiB, any other that is referred to 1 MiB.
-// Reading takes a time that grows with the size of the text and of what its aliases write out.
+// A file has at most 1 MiB, 64 levels of flow collections within 64 of block ones, and 100,000
+// values with its aliases written out. A file that a value is expanded to has at most 64 KiB, any
+// other that is referred to 1 MiB. Reading takes a time that grows with the size of the text and of
+// what its aliases write out.
 //
 // # Failure policy
 //

@@ -68,7 +68,8 @@ func refs(t *testing.T, list ...string) []ref.Ref {
 	return out
 }
 
-// The values that the contract's example writes are the defaults, so what it sets and what nothing sets must agree.
+// The values that the contract's example writes are the defaults, so what it sets and what nothing
+// sets must agree.
 func TestContractExample(t *testing.T) {
 	t.Parallel()
 	c := mustLoad(t, "testdata/contract.yaml")
@@ -216,7 +217,8 @@ transactions:
 	})
 }
 
-// Every setting of the model that does not exist yet is refused where it is written, and the schema refuses it too.
+// Every setting of the model that does not exist yet is refused where it is written, and the schema
+// refuses it too.
 func TestUnsupported(t *testing.T) {
 	t.Parallel()
 	found := 0

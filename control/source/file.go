@@ -10,12 +10,12 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
-// watchPeriod is how often the files are looked at. Reading a few small files beats change notifications, which miss what network
-// file systems and swapped symbolic links (Kubernetes) do.
+// watchPeriod is how often the files are looked at. Reading a few small files beats change
+// notifications, which miss what network file systems and swapped symbolic links (Kubernetes) do.
 const watchPeriod = time.Second
 
-// File is a configuration in a file, or in all files of a folder. It is given again when a file that it is made of has changed, key
-// sets and certificates included.
+// File is a configuration in a file, or in all files of a folder. It is given again when a file
+// that it is made of has changed, key sets and certificates included.
 type File struct {
 	Path string
 	// Reload has the files read again at once, changed or not; nil: nobody asks.
@@ -69,7 +69,8 @@ func (f *File) give(sink Sink) {
 	}
 }
 
-// content digests the files of the configuration in force, and the names in its folder, so that a new file is noticed too.
+// content digests the files of the configuration in force, and the names in its folder, so that a
+// new file is noticed too.
 func (f *File) content() [sha256.Size]byte {
 	h := sha256.New()
 	for _, path := range f.applied.Files() {

@@ -20,7 +20,8 @@ type sink struct {
 
 func newSink() *sink {
 	return &sink{
-		applied: make(chan *config.Config, 16), refused: make(chan error, 16), refuse: func(*config.Config) error { return nil },
+		applied: make(chan *config.Config, 16), refused: make(chan error, 16),
+		refuse: func(*config.Config) error { return nil },
 	}
 }
 

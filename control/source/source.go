@@ -1,5 +1,6 @@
-// Package source is where a gateway's configuration comes from: a file or a folder, and later a control plane. To the gateway they
-// are the same: a [Source] gives it one configuration to start with and each later one, and is told which were refused, and why.
+// Package source is where a gateway's configuration comes from: a file or a folder, and later a
+// control plane. To the gateway they are the same: a [Source] gives it one configuration to start
+// with and each later one, and is told which were refused, and why.
 package source
 
 import (
@@ -12,15 +13,17 @@ import (
 type Source interface {
 	// First returns the configuration to start with. The error says why there is none.
 	First(ctx context.Context) (*config.Config, error)
-	// Watch gives every later configuration to the sink, one at a time, until ctx ends. It begins with what has changed since First.
+	// Watch gives every later configuration to the sink, one at a time, until ctx ends. It begins
+	// with what has changed since First.
 	Watch(ctx context.Context, sink Sink) error
 }
 
 // Sink takes configurations.
 type Sink interface {
-	// Apply puts a configuration in force as a whole, or returns why it was refused; the one before it stays in force then. A source that
-	// has somebody to tell hands the error on.
+	// Apply puts a configuration in force as a whole, or returns why it was refused; the one before
+	// it stays in force then. A source that has somebody to tell hands the error on.
 	Apply(cfg *config.Config) error
-	// Refuse says that the source has something new that is no configuration, and why. What is in force stays in force.
+	// Refuse says that the source has something new that is no configuration, and why. What is in
+	// force stays in force.
 	Refuse(err error)
 }

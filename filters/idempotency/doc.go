@@ -33,6 +33,11 @@
 //	                                  if it is of the same request, else its own response
 //	there is no record any more       the client gets its own response
 //
+// An owner that comes back without a response to record (the service did not execute its attempt, or
+// failed, or nothing was sent) changes nothing, and its client gets what there is in place of one;
+// but while the other attempt runs the request waits as above, and when that one was answered the
+// client gets the recorded response.
+//
 // A further attempt that ends as not executed takes only itself back: what became of the ones
 // before it stays unknown.
 //

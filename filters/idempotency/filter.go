@@ -338,18 +338,28 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	if !ok {
 		return
 	}
-	if x.Response.Local && !x.Response.Provisional {
-		h.giveUp(x)
-		return
+	lost := false
+	switch {
+	case x.Response.Local && !x.Response.Provisional:
+		lost = h.giveUp(x)
+	case x.Response.Provisional || f.settings.Transaction:
+		f.record(x, h)
+	default:
+		if op := f.settings.judge(&x.Response); op == Finish {
+			f.record(x, h)
+		} else {
+			lost = h.end(op)
+		}
 	}
-	op := Finish
-	if !x.Response.Provisional && !f.settings.Transaction {
-		op = f.settings.judge(&x.Response)
+	if lost {
+		if reply := h.endLate(x); reply != nil {
+			x.SetReply(reply)
+		}
 	}
-	if op != Finish {
-		h.end(op)
-		return
-	}
+}
+
+// record settles the record with the response.
+func (f *Filter) record(x *filters.Exchange, h *Handle) {
 	a := f.lend(x)
 	defer takeBack(a)
 	if x.Response.Provisional { // the record stays delegated until the coordinator knows the outcome
@@ -365,6 +375,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 // Done ends a claim that no response has settled: nothing sent is free, everything else is unknown.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	if h, ok := s.Ref.(*Handle); ok {
+		defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
 		h.giveUp(x)
 	}
 }

@@ -83,7 +83,7 @@ func TestBodyAndDerivedKeys(t *testing.T) {
 	})
 }
 
-// What becomes of a key (CONTRACT §2).
+// What becomes of a key.
 func TestEnds(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -129,17 +129,17 @@ func (h *Handle) renew() {
 
 func (h *Handle) stop() { h.filter.renewals.end(h) }
 
-// giveUp ends a claim without a response of the service. A request that only asked how a
-// transaction stands holds nothing to give up.
-func (h *Handle) giveUp(x *filters.Exchange) {
+// giveUp ends a claim without a response of the service; lost as of end. A request that only asked
+// how a transaction stands holds nothing to give up.
+func (h *Handle) giveUp(x *filters.Exchange) (lost bool) {
 	switch {
 	case h.claimed.Resume:
 		h.finishCall(result{again: true})
+		return false
 	case !x.Dispatched:
-		h.end(Free)
-	default:
-		h.end(MarkUnknown)
+		return h.end(Free)
 	}
+	return h.end(MarkUnknown)
 }
 
 // settle reports whether this is the first step that ends the claim; only that one counts.
@@ -152,17 +152,20 @@ func (h *Handle) settle() bool {
 	return true
 }
 
-// end ends the claim without a response that is recorded: op is Free or MarkUnknown.
-func (h *Handle) end(op Op) {
+// end ends the claim without a response that is recorded: op is Free or MarkUnknown. lost: the
+// claim did not hold the record any more.
+func (h *Handle) end(op Op) (lost bool) {
 	if !h.settle() {
-		return
+		return false
 	}
 	f := h.filter
 	ch := Change{Op: op}
-	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
+	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+	lost = errors.Is(err, ErrLost)
+	switch {
 	case err == nil:
-	case errors.Is(err, ErrLost) && (h.claimed.Resume || op == Free): // settled already, or nothing there to free
-	case errors.Is(err, ErrLost):
+	case lost && (h.claimed.Resume || op == Free): // settled already, or nothing there to free
+	case lost:
 		h.lost()
 	default:
 		h.notTaken(ch, err)
@@ -173,6 +176,7 @@ func (h *Handle) end(op Op) {
 			"record", h.id, "then", f.settings.onUnknown())
 	}
 	h.finishCall(result{again: true})
+	return lost
 }
 
 // finish records the response, which may lie in buffers of the exchange. A reply is what the client
@@ -241,6 +245,30 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 		if budget.over() || tries == lateTriesMax ||
 			rec.State != Unknown && f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			h.retryInBackground(ch)
+			return inProgress()
+		}
+	}
+}
+
+// endLate ends a claim that was taken over and has no response to record. The client must not take
+// the request for one that failed while another attempt is recorded as done, or may come to be.
+// nil: what there is in place of a response may go to the client.
+func (h *Handle) endLate(x *filters.Exchange) *filters.Reply {
+	f := h.filter
+	budget := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
+	defer budget.end()
+	for tries := 1; ; tries++ {
+		rec, ok, err := f.Store.Get(context.Background(), h.id)
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			return f.untrusted(x.Route, h.id, err)
+		case err != nil, !ok, rec.Fingerprint != h.claimed.Fingerprint, rec.Token == h.claimed.Token,
+			rec.State == Unknown:
+			return nil
+		case rec.State == Answered:
+			return f.recorded(&rec, new(result))
+		}
+		if budget.over() || tries == lateTriesMax || f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			return inProgress()
 		}
 	}

@@ -146,6 +146,43 @@ func TestLateOwnerWaitsForWhoTookOver(t *testing.T) {
 	})
 }
 
+// A late owner without a response to record gets what the other attempt ended with all the same: of
+// a request that is recorded as done nobody is told that it was not.
+func TestLateOwnerWithoutAResponse(t *testing.T) {
+	const takes = 20 * time.Second
+	for name, ends := range map[string]response{
+		"not executed":       {status: 503, takes: takes},
+		"of unknown outcome": {reason: filters.UpstreamTimeout, fails: filters.NoResponse, takes: takes},
+		"failed":             {status: 500, takes: takes},
+		"not sent":           {reason: filters.StoreUnavailable, fails: filters.Refused, takes: takes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for what, others := range map[string]time.Duration{"before": 0, "later": 11 * time.Second} {
+				inLate(t, retrying(), ends, func(l *late) {
+					l.other.do(request("k", "{}"), response{status: 201, body: "second", takes: others})
+					got := <-l.ended
+					if got.status != 201 || got.body != "second" || got.header.Get("Idempotent-Replayed") != "true" {
+						t.Errorf("the other was answered %s: the late owner got %d %s %q", what, got.status, got.reason, got.body)
+					}
+					l.wantRecorded("second")
+				})
+			}
+			inLate(t, retrying(), ends, func(l *late) {
+				l.other.do(request("k", "{}"), response{status: 503, takes: 11 * time.Second})
+				if got := <-l.ended; got.header.Get("Idempotent-Replayed") != "" || got.reason != ends.reason {
+					t.Errorf("nothing is recorded: the late owner got %d %s", got.status, got.reason)
+				}
+			})
+			inLate(t, retrying(), ends, func(l *late) {
+				l.other.do(request("k", "{}"), response{status: 201, body: "second", takes: 15 * time.Second}) // wait is 3 s
+				if got := <-l.ended; got.status != 409 || got.reason != filters.RequestInProgress {
+					t.Errorf("the other runs on: the late owner got %d %s", got.status, got.reason)
+				}
+			})
+		})
+	}
+}
+
 // The one who took over is late itself: the record is the first owner's by then.
 func TestWhoTookOverIsLateToo(t *testing.T) {
 	inLate(t, retrying(), ownResponse, func(l *late) {

@@ -46,7 +46,10 @@ func New(o Options) http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, http.StatusOK, o.Gateway.Status()) })
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK,
+			o.Gateway.Status())
+	})
 	mux.HandleFunc("GET /api/config", s.config)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
@@ -75,7 +78,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func writeProblem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	problem := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail}
+	problem := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status,
+		"detail": detail}
 	json.NewEncoder(w).Encode(problem) // as above
 }
 

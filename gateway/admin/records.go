@@ -36,7 +36,8 @@ type recordView struct {
 
 func (s *server) viewOf(r *idempotency.Record) recordView {
 	v := recordView{
-		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(), Attempt: r.Attempt,
+		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(),
+		Attempt: r.Attempt,
 		Created: r.Created.UTC(), Expires: r.Expires.UTC(),
 	}
 	if r.State == idempotency.Answered {
@@ -81,8 +82,8 @@ var statesOf = map[string][]idempotency.State{
 	"unknown":   {idempotency.Unknown},
 }
 
-// find returns the records that match. One that the query names completely is looked up by its ID where that follows from the route's
-// scope; everything else takes a walk over the store.
+// find returns the records that match. One that the query names completely is looked up by its ID
+// where that follows from the route's scope; everything else takes a walk over the store.
 func (s *server) find(ctx context.Context, q idempotency.Query) ([]idempotency.Record, error) {
 	if q.Route != "" && q.Principal != "" && q.ClientKey != "" {
 		if id, ok := policy.RecordID(s.Gateway.Config(), q); ok {
@@ -151,7 +152,8 @@ func (s *server) forget(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// response makes what duplicates will get. A body that is a JSON string is taken as text, any other JSON as it stands.
+// response makes what duplicates will get. A body that is a JSON string is taken as text, any other
+// JSON as it stands.
 func (in settlement) response(now time.Time) *idempotency.Response {
 	out := &idempotency.Response{Status: in.Status, Replayable: true}
 	var text string
@@ -174,7 +176,8 @@ func (in settlement) response(now time.Time) *idempotency.Response {
 	return out
 }
 
-// stateOf is the state as duplicates meet it: where the recorded response cannot be trusted, the outcome is unknown to them.
+// stateOf is the state as duplicates meet it: where the recorded response cannot be trusted, the
+// outcome is unknown to them.
 func (s *server) stateOf(r *idempotency.Record) idempotency.State {
 	if r.State == idempotency.Answered {
 		if _, err := s.Codec.Open(r.ID, r.Response); err != nil {
@@ -196,8 +199,8 @@ func storeFault(err error) *fault {
 
 var noSuchRecord = &fault{http.StatusNotFound, "there is no such record"}
 
-// target finds the one record that is meant. With force it is also one that cannot be read, or one that names another request, where
-// its ID is known.
+// target finds the one record that is meant. With force it is also one that cannot be read, or one
+// that names another request, where its ID is known.
 func (s *server) target(ctx context.Context, in settlement) (idempotency.Record, *fault) {
 	q := idempotency.Query{Route: in.Route, Principal: in.Principal, ClientKey: in.Key}
 	id, known := in.ID, in.ID != ""
@@ -212,7 +215,8 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 				ID: id, Route: in.Route, Principal: in.Principal, ClientKey: in.Key, State: idempotency.Unknown,
 			}, nil
 		case errors.Is(err, idempotency.ErrCorrupt):
-			return rec, &fault{http.StatusConflict, "the record is damaged and cannot be read; forget with force removes it"}
+			return rec, &fault{http.StatusConflict,
+				"the record is damaged and cannot be read; forget with force removes it"}
 		case err != nil:
 			return rec, storeFault(err)
 		case ok && (in.ID != "" || in.Force || q.Matches(&rec)):
@@ -228,16 +232,18 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 	case len(list) == 0:
 		return idempotency.Record{}, noSuchRecord
 	case len(list) > 1:
-		detail := fmt.Sprintf("%d records have this route, principal and key, since their scope has more to it: name one by its id", len(list))
+		detail := fmt.Sprintf("%d records have this route, principal and key, since their scope has more to it: "+
+			"name one by its id", len(list))
 		return idempotency.Record{}, &fault{http.StatusConflict, detail}
 	}
 	return list[0], nil
 }
 
-// settle settles the record that is meant, with a response or, without one, by making its key free. takes says which states may be
-// settled without force.
+// settle settles the record that is meant, with a response or, without one, by making its key free.
+// takes says which states may be settled without force.
 func (s *server) settle(
-	w http.ResponseWriter, r *http.Request, in settlement, response *idempotency.Response, takes func(idempotency.State) bool,
+	w http.ResponseWriter, r *http.Request, in settlement, response *idempotency.Response,
+	takes func(idempotency.State) bool,
 ) {
 	rec, refused := s.target(r.Context(), in)
 	if refused != nil {
@@ -267,7 +273,8 @@ func (s *server) settle(
 		writeProblem(w, http.StatusNotFound, "the record has gone meanwhile")
 		return
 	}
-	s.Logger.Info("an operator settled a record", "record", rec.ID, "route", rec.Route, "was", was.String(), "answered", response != nil)
+	s.Logger.Info("an operator settled a record", "record", rec.ID, "route", rec.Route, "was", was.String(),
+		"answered", response != nil)
 	if response == nil {
 		writeJSON(w, http.StatusOK, map[string]any{"resolved": "free"})
 		return

@@ -333,7 +333,7 @@ func (c *conn) abort() {
 	c.aborted = true
 	c.state.Store(closing)
 	if c.handedOver != nil {
-		c.handedOver.Close()
+		_ = c.handedOver.Close()
 	}
 	for _, ctx := range [...]*message.Context{c.context, c.detached} {
 		if ctx != nil {

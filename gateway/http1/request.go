@@ -167,7 +167,7 @@ func (r *Request) sendContinue() error {
 // Continue asks the client for the body, as the first Read would.
 func (r *Request) Continue() {
 	if r.head.expects {
-		r.sendContinue() // a client that has gone is met by the Read
+		_ = r.sendContinue() // a client that has gone is met by the Read
 	}
 }
 

@@ -158,6 +158,6 @@ func (s *Server) Close() {
 	}
 	s.idle = nil
 	s.mu.Unlock()
-	s.Shutdown(context.Background()) // their readers end by themselves now
+	_ = s.Shutdown(context.Background()) // their readers end by themselves now
 	s.handlers.Wait()
 }

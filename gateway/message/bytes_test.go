@@ -28,7 +28,8 @@ func TestCharacterClasses(t *testing.T) {
 		s := string([]byte{byte(c)})
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 		token := letter || c < 0x80 && c > 0 && strings.Contains("!#$%&'*+-.^_`|~", s)
-		if Token(s) != token || Visible(s) != (c > ' ' && c < 0x7f) || FieldValue(s) != (c >= ' ' && c != 0x7f || c == '\t') {
+		if Token(s) != token || Visible(s) != (c > ' ' && c < 0x7f) ||
+			FieldValue(s) != (c >= ' ' && c != 0x7f || c == '\t') {
 			t.Errorf("byte %#x: %v %v %v", c, Token(s), Visible(s), FieldValue(s))
 		}
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/breaker"
 )
 
-// breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service share its breaker.
+// breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service
+// share its breaker.
 type breakerPolicy struct {
 	env      *Env
 	breakers *Pool[string, *breaker.Breaker] // by service
@@ -43,13 +44,17 @@ func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 		func() (*breaker.Breaker, error) { return p.make(s.Service, settings) },
 		func(br *breaker.Breaker) {
 			if err := br.Configure(settings); err != nil { // checked above; it would be a bug
-				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service, "error", err)
+				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service,
+					"error", err)
 			}
 		})
 	if err != nil {
 		return nil, err
 	}
-	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) { return breaker.NewFilter(s.Service, br, p.env.Now), nil })
+	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
+		return breaker.NewFilter(s.Service,
+			br, p.env.Now), nil
+	})
 }
 
 // breakerFilterKey names the filter that all chains of a build to one service share.
@@ -80,7 +85,8 @@ func breakerSettings(c *config.Service) breaker.Settings {
 	return s
 }
 
-// LongestCall is the longest that a call to a service takes, with its retries and one second for the gateway itself.
+// LongestCall is the longest that a call to a service takes, with its retries and one second for
+// the gateway itself.
 func LongestCall(c *config.Service) time.Duration {
 	return time.Duration(c.Retries.Attempts+1)*time.Duration(c.Timeout+c.ConnectTimeout) + time.Second
 }

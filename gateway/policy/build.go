@@ -4,7 +4,8 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
-// Build builds the chains of one configuration. One build of a [Set] is under way at a time; it ends with Commit or Abort.
+// Build builds the chains of one configuration. One build of a [Set] is under way at a time; it
+// ends with Commit or Abort.
 type Build struct {
 	Config   *config.Config
 	Material Material
@@ -29,7 +30,8 @@ func (s *Set) Begin(cfg *config.Config, m Material) *Build {
 // OnCommit has f called when the build is committed.
 func (b *Build) OnCommit(f func()) { b.commits = append(b.commits, f) }
 
-// Commit puts what the build uses in force. What it does not use any more is closed; requests of the chains before still have it.
+// Commit puts what the build uses in force. What it does not use any more is closed; requests of
+// the chains before still have it.
 func (b *Build) Commit() {
 	for _, s := range b.stages {
 		s.commit()
@@ -53,8 +55,8 @@ func (s *Set) Close() {
 	}
 }
 
-// once returns what make returned at its first call of this build for that key, so that the chains of a build share it. The key is of a type of the
-// caller's own.
+// once returns what make returned at its first call of this build for that key, so that the chains
+// of a build share it. The key is of a type of the caller's own.
 func once[K comparable, V any](b *Build, key K, make func() (V, error)) (V, error) {
 	if v, ok := b.shared[key]; ok {
 		return v.(V), nil

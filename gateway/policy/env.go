@@ -32,22 +32,26 @@ func (e *Env) setDefaults() {
 	}
 }
 
-// Stores are what the policies keep their state in. The zero value serves to explain a configuration, not to run one.
+// Stores are what the policies keep their state in. The zero value serves to explain a
+// configuration, not to run one.
 type Stores struct {
 	Records idempotency.Store
 	Codec   *idempotency.ResponseCodec
 	Calls   *idempotency.Calls
-	// SharedLimiter returns a limiter whose state the whole fleet shares; nil: this gateway is alone.
+	// SharedLimiter returns a limiter whose state the whole fleet shares; nil: this gateway is
+	// alone.
 	SharedLimiter func(ratelimit.Limit) ratelimit.Limiter
 	// LiveGateways returns how many gateways share the store, this one included.
 	LiveGateways func() int
 }
 
-// Material is what a configuration names by a path. Whoever applies the configuration reads it first, so that filters read no files.
+// Material is what a configuration names by a path. Whoever applies the configuration reads it
+// first, so that filters read no files.
 type Material struct {
 	// KeySets are those of identity, by the path in the configuration.
 	KeySets map[string]*identity.KeySet
 }
 
-// ProberOf returns what asks a service for the outcome of a request, over the branch chain of the build under way.
+// ProberOf returns what asks a service for the outcome of a request, over the branch chain of the
+// build under way.
 type ProberOf func(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober

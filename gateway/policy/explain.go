@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Explainer writes what becomes of one request, a line for each thing. It keeps the first error of writing.
+// Explainer writes what becomes of one request, a line for each thing. It keeps the first error of
+// writing.
 type Explainer struct {
 	*Build
 	Exchange *filters.Exchange

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -15,12 +13,14 @@ import (
 // idempotencyPolicy executes each logical request once.
 type idempotencyPolicy struct {
 	env    *Env
-	events *prometheus.CounterVec // route, event
+	events *Events // by route
 }
 
 func newIdempotency(env *Env) Policy {
 	const help = "Claims, replays, joins, conflicts, mismatches, unknown ends, lost claims, store failures."
-	return &idempotencyPolicy{env: env, events: env.Metrics.Counter("idempotency_events_total", help, "route", "event")}
+	return &idempotencyPolicy{env: env, events: env.Metrics.Events("idempotency_events_total", help, "route",
+		"claim", "replay", "join", "conflict", "mismatch", "unknown", "lost", "store-failure",
+		"too-many-open-keys", "probe", "settled-by-probe", "untrusted-answer")}
 }
 
 func (p *idempotencyPolicy) Name() string { return "idempotency" }
@@ -42,13 +42,12 @@ func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	return idempotency.New(settings, o), nil
 }
 
+// metrics returns the counters of a route, in the order in which the events are registered.
 func (p *idempotencyPolicy) metrics(route string) idempotency.Metrics {
-	event := func(name string) filters.Counter { return p.events.WithLabelValues(route, name) }
+	row := p.events.Row(route)
 	return idempotency.Metrics{
-		Claims: event("claim"), Replays: event("replay"), Joins: event("join"), Conflicts: event("conflict"),
-		Mismatches: event("mismatch"), Unknown: event("unknown"), Lost: event("lost"), Failures: event("store-failure"),
-		TooMany: event("too-many-open-keys"), Probes: event("probe"), Settled: event("settled-by-probe"),
-		Untrusted: event("untrusted-answer"),
+		Claims: &row[0], Replays: &row[1], Joins: &row[2], Conflicts: &row[3], Mismatches: &row[4], Unknown: &row[5],
+		Lost: &row[6], Failures: &row[7], TooMany: &row[8], Probes: &row[9], Settled: &row[10], Untrusted: &row[11],
 	}
 }
 
@@ -72,7 +71,8 @@ func KeySettings(r *config.Route) idempotency.Settings {
 	return s
 }
 
-// RecordID returns the ID of the record that the query names completely; false when it takes more than that to tell.
+// RecordID returns the ID of the record that the query names completely; false when it takes more
+// than that to tell.
 func RecordID(cfg *config.Config, q idempotency.Query) (string, bool) {
 	for _, r := range cfg.Routes {
 		if r.Name == q.Route && r.Idempotency != nil {
@@ -100,7 +100,8 @@ func (p *idempotencyPolicy) Explain(e *Explainer, s Scope) bool {
 		return false
 	}
 	e.Line("idempotency", "ttl %s, lease %s up to %s, record %s, not executed %s, unknown: %s, store gone: %s, wait %s",
-		c.TTL, c.Lease, c.MaxInFlight, List(c.Record), List(c.NotExecuted), c.OnUnknown, c.OnStoreFailure, c.WhileInFlight.Wait)
+		c.TTL, c.Lease, c.MaxInFlight, List(c.Record), List(c.NotExecuted), c.OnUnknown, c.OnStoreFailure,
+		c.WhileInFlight.Wait)
 	if c.Probe != nil {
 		e.Line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s",
 			c.Probe.Method, c.Probe.Path, s.Service, List(c.Probe.Done), List(c.Probe.NotDone))

@@ -14,7 +14,8 @@ func newIdentity(*Env) Policy { return identityPolicy{} }
 
 func (identityPolicy) Name() string { return "identity" }
 
-// Applies: a static response without limits is the same for everybody, and the gateway's own calls carry their principal.
+// Applies: a static response without limits is the same for everybody, and the gateway's own calls
+// carry their principal.
 func (identityPolicy) Applies(s Scope) bool {
 	switch s.Kind {
 	case StatusChain:

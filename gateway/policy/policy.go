@@ -8,10 +8,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// policies are all policies, in the order in which a request meets them. The order has reasons (DESIGN.md, D2): a request that is refused by
-// a limit takes no claim, a replay ends at the claim and takes no permit, and a refusal of the breaker frees the key.
+// policies are all policies, in the order in which a request meets them. The order has reasons: a
+// request that a limit refuses takes no claim, a replay ends at the claim and takes no permit, and a
+// refusal of the breaker frees the key.
 //
-// A new policy is one line here, its own file beside this one, and one line in the sections of the configuration.
+// A new policy is one line here, its own file beside this one, and one line in the sections of the
+// configuration.
 var policies = []func(*Env) Policy{
 	newIdentity,
 	newRatelimit,
@@ -19,14 +21,17 @@ var policies = []func(*Env) Policy{
 	newBreaker,
 }
 
-// Policy is one policy of a process. It is safe for concurrent use. Its constructor registers its metrics and is called once.
+// Policy is one policy of a process. It is safe for concurrent use. Its constructor registers its
+// metrics and is called once.
 type Policy interface {
 	// Name is the policy's word: the name of its filter, and its label in what explain prints.
 	Name() string
-	// Filter returns what the policy adds to a chain; nil: nothing. The error says why the configuration cannot be built.
+	// Filter returns what the policy adds to a chain; nil: nothing. The error says why the
+	// configuration cannot be built.
 	Filter(b *Build, s Scope) (filters.Filter, error)
-	// Explain writes what Filter would do with the request. False: the request ends here. It is called for those scopes only for which
-	// Applies returns true, and calls nothing outside of the process.
+	// Explain writes what Filter would do with the request. False: the request ends here. It is
+	// called for those scopes only for which Applies returns true, and calls nothing outside of the
+	// process.
 	Explain(e *Explainer, s Scope) bool
 	// Applies reports whether Filter adds something to the chain.
 	Applies(s Scope) bool
@@ -48,7 +53,8 @@ const (
 	RouteChain Kind = iota + 1
 	// StatusChain serves the status resource of a route's transactions.
 	StatusChain
-	// BranchChain serves the calls that the gateway itself makes to a service: branches of transactions, probes.
+	// BranchChain serves the calls that the gateway itself makes to a service: branches of
+	// transactions, probes.
 	BranchChain
 )
 
@@ -56,8 +62,8 @@ const (
 type Scope struct {
 	Kind  Kind
 	Route *config.Route // nil for a BranchChain
-	// Service is the service that the chain leads to, by its name in the configuration; empty for a transaction, a status resource and a
-	// static response. ServiceConfig is its section.
+	// Service is the service that the chain leads to, by its name in the configuration; empty for a
+	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
 	ServiceConfig *config.Service
 }

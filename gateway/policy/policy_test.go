@@ -48,17 +48,20 @@ func testEnv(t *testing.T) *Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Env{Stores: Stores{Records: idempotencymemory.New(time.Now), Codec: codec, Calls: calls, LiveGateways: func() int { return 1 }}}
+	return &Env{Stores: Stores{Records: idempotencymemory.New(time.Now), Codec: codec, Calls: calls,
+		LiveGateways: func() int { return 1 }}}
 }
 
 func ignorePanics(*filters.Exchange, string, any, []byte) {}
 
-// TestChainsWalkTheList: what a chain consists of, what Names says and what explain visits is the same list in the same order.
+// TestChainsWalkTheList: what a chain consists of, what Names says and what explain visits is the
+// same list in the same order.
 func TestChainsWalkTheList(t *testing.T) {
 	cfg := parse(t, everything)
 	s := New(testEnv(t))
 	b := s.Begin(cfg, Material{})
-	scopes := map[string]Scope{"status": StatusScopeOf(cfg.Routes[2]), "branch a": BranchScopeOf(cfg, "a"), "branch b": BranchScopeOf(cfg, "b")}
+	scopes := map[string]Scope{"status": StatusScopeOf(cfg.Routes[2]), "branch a": BranchScopeOf(cfg, "a"),
+		"branch b": BranchScopeOf(cfg, "b")}
 	for _, r := range cfg.Routes {
 		scopes[r.Name] = ScopeOf(cfg, r)
 	}
@@ -145,5 +148,52 @@ func TestExplainerReportsWriting(t *testing.T) {
 	e.Line("a", "b")
 	if e.Err() != io.ErrClosedPipe {
 		t.Errorf("error %v", e.Err())
+	}
+}
+
+// TestEventsByName: each event of the keys is counted under its own name.
+func TestEventsByName(t *testing.T) {
+	env := testEnv(t)
+	env.Metrics = NewMetrics()
+	p := newIdempotency(env).(*idempotencyPolicy)
+	m := p.metrics("orders")
+	events := map[string]filters.Counter{
+		"claim": m.Claims, "replay": m.Replays, "join": m.Joins, "conflict": m.Conflicts, "mismatch": m.Mismatches,
+		"unknown": m.Unknown, "lost": m.Lost, "store-failure": m.Failures, "too-many-open-keys": m.TooMany,
+		"probe":            m.Probes,
+		"settled-by-probe": m.Settled, "untrusted-answer": m.Untrusted,
+	}
+	n := 0
+	for event, counter := range events {
+		n++
+		for range n {
+			counter.Inc()
+		}
+		families, err := env.Metrics.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "sluice_idempotency_events_total" {
+				continue
+			}
+			for _, series := range f.GetMetric() {
+				labels := map[string]string{}
+				for _, l := range series.GetLabel() {
+					labels[l.GetName()] = l.GetValue()
+				}
+				if labels["event"] == event && (labels["route"] != "orders" ||
+					series.GetCounter().GetValue() != float64(n)) {
+					t.Errorf("%v is %v, want %d", labels, series.GetCounter().GetValue(), n)
+				}
+			}
+			if len(f.GetMetric()) != len(events) {
+				t.Errorf("%d series, want %d: those without an event are 0", len(f.GetMetric()), len(events))
+			}
+		}
+	}
+	p.metrics("orders").Claims.Inc() // as a reload does: the same counter
+	if p.events.Row("orders")[0].n.Load() < 2 {
+		t.Error("a reload begins a new count")
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"sync"
 )
 
-// Pool holds values that outlive a reload, by typed keys: limiters, breakers, connections to services. A key has everything in it
-// that makes the value another one, and nothing else: what may change in place is not part of it. It is safe for concurrent use.
+// Pool holds values that outlive a reload, by typed keys: limiters, breakers, connections to
+// services. A key has everything in it that makes the value another one, and nothing else: what may
+// change in place is not part of it. It is safe for concurrent use.
 type Pool[K comparable, V any] struct {
 	close func(V)
 
@@ -13,8 +14,8 @@ type Pool[K comparable, V any] struct {
 	inForce map[K]V
 }
 
-// NewPool returns an empty pool that the builds of env commit and abort. close gives back what a value holds when no configuration
-// uses it any more; nil: nothing.
+// NewPool returns an empty pool that the builds of env commit and abort. close gives back what a
+// value holds when no configuration uses it any more; nil: nothing.
 func NewPool[K comparable, V any](env *Env, close func(V)) *Pool[K, V] {
 	if close == nil {
 		close = func(V) {}
@@ -62,9 +63,10 @@ func (p *Pool[K, V]) replace(with map[K]V) {
 
 func (p *Pool[K, V]) begin() stager { return &stage[K, V]{pool: p, used: map[K]V{}} }
 
-// Use returns the value of the key for this build: the one that the build uses already, else the one in force, else a new one. A
-// value in force is passed to adopt when the build is committed, so that it takes over what may change in place; nil: nothing may.
-// adopt must not fail: what can be wrong is checked by the build.
+// Use returns the value of the key for this build: the one that the build uses already, else the
+// one in force, else a new one. A value in force is passed to adopt when the build is committed, so
+// that it takes over what may change in place; nil: nothing may. adopt must not fail: what can be
+// wrong is checked by the build.
 func Use[K comparable, V any](b *Build, p *Pool[K, V], key K, make func() (V, error), adopt func(V)) (V, error) {
 	st := b.stages[p].(*stage[K, V])
 	if v, ok := st.used[key]; ok {

@@ -42,10 +42,12 @@ const limitKeysMax = 200_000
 
 func newRatelimit(env *Env) Policy {
 	return &ratelimitPolicy{
-		stores:    env.Stores,
-		limiters:  NewPool[limiterKey, ratelimit.Limiter](env, nil),
-		decisions: env.Metrics.Counter("limit_decisions_total", "Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision"),
-		failures:  env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.", "limit"),
+		stores:   env.Stores,
+		limiters: NewPool[limiterKey, ratelimit.Limiter](env, nil),
+		decisions: env.Metrics.Counter("limit_decisions_total",
+			"Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision"),
+		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.",
+			"limit"),
 	}
 }
 
@@ -78,7 +80,8 @@ func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimi
 	}
 	var err error
 	if c.Scope == "global" && p.stores.SharedLimiter != nil {
-		r.Limiter, err = p.limiter(b, limiterKey{sharedLimiter, c.Scope, limit}, func() ratelimit.Limiter { return p.stores.SharedLimiter(limit) })
+		r.Limiter, err = p.limiter(b, limiterKey{sharedLimiter, c.Scope, limit},
+			func() ratelimit.Limiter { return p.stores.SharedLimiter(limit) })
 		if err != nil {
 			return r, err
 		}
@@ -88,7 +91,8 @@ func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimi
 		return r, err
 	}
 	// With an embedded or memory store this gateway is the only one.
-	r.Limiter, err = p.limiter(b, limiterKey{localLimiter, c.Scope, limit}, func() ratelimit.Limiter { return ratelimitlocal.New(limit, limitKeysMax) })
+	r.Limiter, err = p.limiter(b, limiterKey{localLimiter, c.Scope, limit},
+		func() ratelimit.Limiter { return ratelimitlocal.New(limit, limitKeysMax) })
 	return r, err
 }
 
@@ -129,7 +133,8 @@ func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
 		if len(keys) > 0 {
 			by = "per " + strings.Join(keys, ", ")
 		}
-		e.Line("limit", "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by, c.OnStoreFailure)
+		e.Line("limit", "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by,
+			c.OnStoreFailure)
 	}
 	return true
 }

@@ -48,7 +48,7 @@ func (b *Bridge) scan(ctx context.Context) {
 		b.follow(rec)
 		if rec.TTL > 0 && time.Until(rec.Expires) < max(rec.TTL, idempotency.DelegatedLife)/2 {
 			// Without looking at the error: the next scan tries again.
-			b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
+			_ = b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
 		}
 	}
 }

@@ -32,7 +32,7 @@ func RunPart(ctx context.Context, args []string) error {
 	case "relay":
 		return runRelay(ctx, listen, target.Host)
 	case "reverseproxy":
-		go measure.Serve(ctx, admin, http.HandlerFunc(measure.ServeMallocs))
+		go func() { _ = measure.Serve(ctx, admin, http.HandlerFunc(measure.ServeMallocs)) }()
 		return measure.Serve(ctx, listen, newReverseProxy(target))
 	case "upstream":
 		return measure.Serve(ctx, listen, http.HandlerFunc(measure.ServeUpstream))

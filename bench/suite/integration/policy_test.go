@@ -16,10 +16,11 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
-// The sample policy in testdata/policy: its package, one configuration file, one wiring file. These are the two lines that it takes in files that are
-// there already.
+// The sample policy in testdata/policy: its package, one configuration file, one wiring file. These
+// are the two lines that it takes in files that are there already.
 var sampleLines = []struct{ file, above, line string }{
-	{"control/config/sections.go", "\tBreaker  *Breaker     `json:\"breaker\"`\n", "\tInflight *Inflight `json:\"inflight\"`\n"},
+	{"control/config/sections.go", "\tBreaker  *Breaker     `json:\"breaker\"`\n",
+		"\tInflight *Inflight `json:\"inflight\"`\n"},
 	{"gateway/policy/policy.go", "\tnewBreaker,\n", "\tnewInflight,\n"},
 }
 
@@ -38,7 +39,8 @@ func buildWithSample(t *testing.T) string {
 			t.Fatalf("%s has %q %d times; the sample's line goes above it", l.file, l.above, n)
 		}
 		changed := filepath.Join(dir, "list"+string(rune('0'+i))+".go")
-		if err := os.WriteFile(changed, []byte(strings.Replace(string(text), l.above, l.line+l.above, 1)), 0o600); err != nil {
+		longer := strings.Replace(string(text), l.above, l.line+l.above, 1)
+		if err := os.WriteFile(changed, []byte(longer), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		replace[original] = changed
@@ -80,8 +82,9 @@ routes:
   - {name: stock, match: {path: /stock}, service: stock}
 `
 
-// TestPolicyIsAFewFiles: a policy is its package, one configuration file, one wiring file and one line in each of two lists. The gateway
-// that is built so has it in the chain, in explain, in the status and in the metrics, and checks its configuration.
+// TestPolicyIsAFewFiles: a policy is its package, one configuration file, one wiring file and one
+// line in each of two lists. The gateway that is built so has it in the chain, in explain, in the
+// status and in the metrics, and checks its configuration.
 func TestPolicyIsAFewFiles(t *testing.T) {
 	t.Parallel()
 	program := buildWithSample(t)
@@ -97,7 +100,8 @@ func TestPolicyIsAFewFiles(t *testing.T) {
 	first := make(chan response, 1)
 	go func() { first <- send(context.Background(), "GET", g.URL+"/stock", "") }()
 	<-held
-	if second := send(t.Context(), "GET", g.URL+"/stock", ""); second.status != 503 || second.header.Get("Sluice-Reason") != "overloaded" {
+	second := send(t.Context(), "GET", g.URL+"/stock", "")
+	if second.status != 503 || second.header.Get("Sluice-Reason") != "overloaded" {
 		t.Errorf("with one request under way: %v, want 503 overloaded", second)
 	}
 	status := send(t.Context(), "GET", g.AdminURL+"/api/status", "")
@@ -111,7 +115,8 @@ func TestPolicyIsAFewFiles(t *testing.T) {
 	if len(shown.Routes) != 1 || strings.Join(shown.Routes[0].Filters, " ") != "identity inflight" {
 		t.Errorf("the status has the routes %v, want one with identity and inflight", shown.Routes)
 	}
-	if m := send(t.Context(), "GET", g.AdminURL+"/metrics", ""); !strings.Contains(m.body, `sluice_inflight_refused_total{service="stock"} 1`) {
+	metrics := send(t.Context(), "GET", g.AdminURL+"/metrics", "").body
+	if !strings.Contains(metrics, `sluice_inflight_refused_total{service="stock"} 1`) {
 		t.Error("the metrics do not count the refusal")
 	}
 	close(release)
@@ -124,24 +129,30 @@ func TestPolicyIsAFewFiles(t *testing.T) {
 
 	explain := func(text string) (string, error) {
 		file := filepath.Join(t.TempDir(), "sluice.yaml")
-		if err := os.WriteFile(file, []byte(strings.NewReplacer("@http@", "127.0.0.1:1", "@admin@", "127.0.0.1:2").Replace(text)), 0o600); err != nil {
+		addressed := strings.NewReplacer("@http@", "127.0.0.1:1", "@admin@", "127.0.0.1:2").Replace(text)
+		if err := os.WriteFile(file, []byte(addressed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		out, err := exec.Command(program, "explain", "-c", file, "GET", "/stock").CombinedOutput()
 		return string(out), err
 	}
-	if out, err := explain(text); err != nil || !strings.Contains(out, "inflight       stock: at most 1 requests at once") {
-		t.Errorf("explain: %v\n%s", err, out)
+	for written, want := range map[string]string{
+		"{max: 1}": "inflight       stock: at most 1 requests at once",
+		"{}":       "inflight       stock: at most 64 requests at once",
+	} {
+		out, err := explain(strings.Replace(text, "{max: 1}", written, 1))
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("inflight: %s is explained (%v) as\n%swant %q", written, err, out, want)
+		}
 	}
-	if out, err := explain(strings.Replace(text, "max: 1", "max: 0", 1)); err == nil || !strings.Contains(out, "sluice.yaml:6:") {
+	out, err := explain(strings.Replace(text, "max: 1", "max: 0", 1))
+	if err == nil || !strings.Contains(out, "sluice.yaml:6:") {
 		t.Errorf("max: 0 is accepted, or its place is not told: %v\n%s", err, out)
-	}
-	if out, err := explain(strings.Replace(text, "inflight: {max: 1}", "inflight: {}", 1)); err != nil || !strings.Contains(out, "at most 64 requests") {
-		t.Errorf("the default is not in force: %v\n%s", err, out)
 	}
 }
 
-// TestPolicyGuideShowsTheSample: docs/adding-a-policy.md shows the files and the lines of the sample policy, as they are.
+// TestPolicyGuideShowsTheSample: docs/adding-a-policy.md shows the files and the lines of the
+// sample policy, as they are.
 func TestPolicyGuideShowsTheSample(t *testing.T) {
 	t.Parallel()
 	root := build.Root(t)
@@ -156,7 +167,8 @@ func TestPolicyGuideShowsTheSample(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		inside, _ := filepath.Rel(sample, path) // it was found below sample
-		if err == nil && !strings.Contains(string(guide), "`"+filepath.ToSlash(inside)+"`:\n\n```go\n"+string(text)+"```\n") {
+		shown := "`" + filepath.ToSlash(inside) + "`:\n\n```go\n" + string(text) + "```\n"
+		if err == nil && !strings.Contains(string(guide), shown) {
 			t.Errorf("docs/adding-a-policy.md does not show %s as it is", inside)
 		}
 		return err
@@ -165,7 +177,8 @@ func TestPolicyGuideShowsTheSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range sampleLines {
-		if !strings.Contains(string(guide), "`"+l.file+"`") || !strings.Contains(string(guide), strings.TrimSpace(l.line)) {
+		line := strings.TrimSpace(l.line)
+		if !strings.Contains(string(guide), "`"+l.file+"`") || !strings.Contains(string(guide), line) {
 			t.Errorf("docs/adding-a-policy.md does not show the line of %s", l.file)
 		}
 	}

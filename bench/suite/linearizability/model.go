@@ -103,7 +103,8 @@ func (m *model) response(s state, e event) []state {
 		return claimedBy(s, &o.Request)
 	case a.Status != http.StatusConflict && a.Status != http.StatusUnprocessableEntity:
 		return nil
-	case a.Reason == "request-in-progress" && (mine && s.recorded == "" || e.doubtful): // joined, or waiting for the store
+	case a.Reason == "request-in-progress" && (mine && s.recorded == "" || e.doubtful):
+		// Joined, or waiting for the store.
 		return []state{s}
 	case a.Reason == "outcome-unknown" && mine && s.recorded == "" && m.onUnknown != "retry":
 		return []state{s}

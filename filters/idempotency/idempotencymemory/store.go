@@ -93,8 +93,11 @@ func (h *shard) putLocked(e *entry, rec *idempotency.Record) {
 		h.expiry.add(e)
 		return
 	}
-	if rec.Counted && e.rec.Counted {
+	switch {
+	case rec.Counted && e.rec.Counted:
 		h.openKeys.Move(idempotency.Owner(rec.ID), e.rec.Expires, rec.Expires)
+	case e.rec.Counted:
+		h.openKeys.Remove(idempotency.Owner(rec.ID), e.rec.Expires)
 	}
 	e.rec = *rec
 	h.expiry.move(e)
@@ -176,8 +179,9 @@ func (h *shard) countLocked(old, next *idempotency.Record, most int, now time.Ti
 		}
 		return true
 	}
-	if old != nil && old.Counted { // over, and not swept yet
+	if old != nil && old.Counted { // over, and not swept yet; putLocked shall not move it
 		h.openKeys.Remove(owner, old.Expires)
+		old.Counted = false
 	}
 	return h.openKeys.Add(owner, next.Expires, now, most)
 }

@@ -51,8 +51,9 @@ func parseRecord(id, s string) (idempotency.Record, error) {
 			s[:min(len(s), 1)])
 	}
 	rec := idempotency.Record{
-		ID: id, State: idempotency.State(s[1]), NotDispatched: s[2]&flagNotDispatched != 0, Counted: s[2]&flagCounted != 0,
-		Token: number(s[3:]), Attempt: int(short(s[43:])),
+		ID: id, State: idempotency.State(s[1]), NotDispatched: s[2]&flagNotDispatched != 0,
+		Counted: s[2]&flagCounted != 0,
+		Token:   number(s[3:]), Attempt: int(short(s[43:])),
 		Created: moment(s[47:]), LeaseUntil: moment(s[55:]), CapUntil: moment(s[63:]),
 		TTL: time.Duration(number(s[71:])) * time.Microsecond, Expires: moment(s[79:]),
 	}

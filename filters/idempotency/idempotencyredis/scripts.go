@@ -105,8 +105,8 @@ if most > 0 and not open then return 'K' end
 local r = load()
 local attempt, created, further, counted = 1, now, false, most > 0
 if r then
-  if lapsed(r) and r.undispatched then
-    -- free
+  if lapsed(r) and r.undispatched then -- free
+    if r.counted and not open then return 'K' end
   elseif r.fingerprint == fingerprint and (r.state == 4 or lapsed(r)) and
     (flags >= 2 or (retryOf == r.token and retryOf ~= '\0\0\0\0\0\0\0\0')) then
     attempt, created, further, counted = r.attempt + 1, r.created, true, counted or r.counted
@@ -124,19 +124,24 @@ if most > 0 and not further then
     if n >= most then return 'Q' end
   end
 end
-local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created, lease = now + lease, cap = now + cap,
-  ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0, undispatched = flags % 2 >= 1 and attempt == 1, counted = counted}
+local next = {state = 1, token = token, fingerprint = fingerprint, attempt = attempt, created = created,
+  lease = now + lease, cap = now + cap, ttl = ttl, expires = now + cap + ttl, texts = #texts, gid = 0,
+  undispatched = flags % 2 >= 1 and attempt == 1, counted = counted}
 store(next, texts)
 if counted then
   redis.call('ZREMRANGEBYSCORE', open, '-inf', string.format('%.0f', now))
   count(next)
+elseif r and r.counted then -- under a limit that there was
+  redis.call('ZREM', open, member())
+  trim()
 end
 if r and r.awaited then publish() end
 return 'C' .. struct.pack('>I8I4I8', now, attempt, created)
 `
 
-// changeScript is idempotency.Apply. arg: op, token, lease, life of a delegated record, attempt, created, response or gid. Reply: 1, 0 when
-// the claim is lost, or K: the record is counted, and the second key is needed.
+// changeScript is idempotency.Apply. arg: op, token, lease, life of a delegated record, attempt,
+// created, recorded response or gid. Reply: 1, 0 when the claim is lost, or K: the record is counted,
+// and the second key is needed.
 const changeScript = `
 local op, token, lease, delegated, attempt, created = struct.unpack('>Bc8I8I8I4I8', arg)
 local r = load()

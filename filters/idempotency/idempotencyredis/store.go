@@ -97,28 +97,21 @@ func failed(what, id string, err error) error {
 // Claim implements [idempotency.Store]. A claim with the token that has the record already is
 // granted again.
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
-	call := s.newCall(c.ID)
-	arg := call.Buffer
-	arg = binary.BigEndian.AppendUint64(arg, c.Token)
-	arg = append(arg, c.Fingerprint[:]...)
-	arg = appendSpan(arg, c.Lease)
-	arg = appendSpan(arg, c.Cap)
-	arg = appendSpan(arg, c.TTL)
-	arg = append(arg, bit(c.NotDispatched)|bit(c.Retry)<<1)
-	arg = binary.BigEndian.AppendUint64(arg, c.RetryOf)
-	arg = binary.BigEndian.AppendUint32(arg, uint32(min(max(c.MaxOpen, 0), 1<<31)))
-	call.Buffer = appendTexts(arg, &c)
 	keys := 1
 	if c.MaxOpen > 0 {
 		keys = 2
 	}
-	reply, err := s.client.Run(ctx, s.scripts.claim, call, keys)
+	reply, err := s.client.Run(ctx, s.scripts.claim, s.newClaim(&c), keys)
+	if err == nil && reply == redisx.NeedsAllKeys && keys == 1 { // the record was counted under an earlier limit
+		keys = 2
+		reply, err = s.client.Run(ctx, s.scripts.claim, s.newClaim(&c), keys)
+	}
 	if err != nil {
 		return idempotency.Record{}, false, failed("claim", c.ID, err)
 	}
 	switch {
 	case len(reply) == 21 && reply[0] == 'C':
-		return claimedRecord(&c, reply[1:]), true, nil
+		return claimedRecord(&c, reply[1:], keys == 2), true, nil
 	case len(reply) > 9 && reply[0] == 'R':
 		rec, err := parseRecord(c.ID, reply[9:])
 		if err != nil {
@@ -132,6 +125,22 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	return idempotency.Record{}, false, failed("claim", c.ID, fmt.Errorf("reply %.20q", reply))
 }
 
+// newClaim begins the call of a claim.
+func (s *Store) newClaim(c *idempotency.ClaimRequest) *redisx.Call {
+	call := s.newCall(c.ID)
+	arg := call.Buffer
+	arg = binary.BigEndian.AppendUint64(arg, c.Token)
+	arg = append(arg, c.Fingerprint[:]...)
+	arg = appendSpan(arg, c.Lease)
+	arg = appendSpan(arg, c.Cap)
+	arg = appendSpan(arg, c.TTL)
+	arg = append(arg, bit(c.NotDispatched)|bit(c.Retry)<<1)
+	arg = binary.BigEndian.AppendUint64(arg, c.RetryOf)
+	arg = binary.BigEndian.AppendUint32(arg, uint32(min(max(c.MaxOpen, 0), 1<<31)))
+	call.Buffer = appendTexts(arg, c)
+	return call
+}
+
 func bit(b bool) byte {
 	if b {
 		return 1
@@ -139,15 +148,17 @@ func bit(b bool) byte {
 	return 0
 }
 
-// claimedRecord is the record that the script has stored. reply: now, attempt, created.
-func claimedRecord(c *idempotency.ClaimRequest, reply string) idempotency.Record {
+// claimedRecord is the record that the script has stored. reply: now, attempt, created. Without a
+// limit the script takes both keys only where a further attempt stays counted, or a key that is
+// claimed anew does not.
+func claimedRecord(c *idempotency.ClaimRequest, reply string, bothKeys bool) idempotency.Record {
 	now, attempt := moment(reply), int(short(reply[8:]))
 	return idempotency.Record{
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
 		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey,
-		NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0,
-		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)), TTL: micros(c.TTL),
-		Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
+		NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0 || bothKeys && attempt > 1,
+		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)),
+		TTL: micros(c.TTL), Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
 	}
 }
 

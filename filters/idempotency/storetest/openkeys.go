@@ -105,6 +105,49 @@ func testOpenKeysAtOnce(t *testing.T, h Harness) {
 	}
 }
 
+// testOpenKeysOfALapsedClaim: a key that is claimed anew, since nothing was sent under a claim that lapsed, is
+// counted once, and the others of its owner as before.
+func testOpenKeysOfALapsedClaim(t *testing.T, h Harness) {
+	s, owner := h.Store, newOwner()
+	const most = 3
+	lapses, other := counted(owner, 0, most), counted(owner, 1, most)
+	lapses.NotDispatched, lapses.Lease = true, h.short()
+	mustClaim(t, s, lapses)
+	mustClaim(t, s, other) // expires at the same moment
+	h.lapse()
+	mustClaim(t, s, counted(owner, 0, most))
+	mustChange(t, s, other.ID, other.Token, idempotency.Change{Op: idempotency.Free})
+	mustClaim(t, s, counted(owner, 2, most))
+	mustClaim(t, s, counted(owner, 3, most))
+	mustBeTooMany(t, s, counted(owner, 4, most))
+}
+
+// testOpenKeysWithoutALimit: a key that is open stays counted when its request is tried again after the limit was
+// taken away, and not when it is claimed anew.
+func testOpenKeysWithoutALimit(t *testing.T, h Harness) {
+	s, owner := h.Store, newOwner()
+	c := counted(owner, 0, 1)
+	mustClaim(t, s, c)
+	mustChange(t, s, c.ID, c.Token, idempotency.Change{Op: idempotency.MarkUnknown})
+	again := request(c.ID)
+	again.Retry = true
+	if rec := mustClaim(t, s, again); rec.Attempt != 2 || !rec.Counted {
+		t.Errorf("a further attempt is %+v", rec)
+	}
+	mustBeTooMany(t, s, counted(owner, 1, 1))
+	mustChange(t, s, c.ID, again.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
+	mustBeTooMany(t, s, counted(owner, 1, 1))
+	if ok, err := s.Resolve(background(t), c.ID, nil, true); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	lapses := counted(owner, 2, 1)
+	lapses.NotDispatched, lapses.Lease = true, h.short()
+	mustClaim(t, s, lapses)
+	h.lapse()
+	mustClaim(t, s, request(lapses.ID))
+	mustClaim(t, s, counted(owner, 1, 1))
+}
+
 // testRetryOf: an unknown outcome is tried again by a claim that asked about it, and by none that asked about an
 // earlier one.
 func testRetryOf(t *testing.T, h Harness) {

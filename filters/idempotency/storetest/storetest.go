@@ -51,6 +51,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"RetryOfOneClaim", testRetryOf},
 		{"OpenKeys", testOpenKeys},
 		{"OpenKeysOfOneMoment", testOpenKeysAtOnce},
+		{"OpenKeysOfALapsedClaim", testOpenKeysOfALapsedClaim},
+		{"OpenKeysWithoutALimit", testOpenKeysWithoutALimit},
 		{"LateOwnerFenced", testFenced},
 		{"LateResponseOfUnknown", testLateResponse},
 		{"LateOwnerSettles", testLateOwner},

@@ -1,4 +1,5 @@
-// Clients of the ws package, driven over standard input and output: a line of JSON for each command and for its result, which
+// Clients of the ws package, driven over standard input and output: a line of JSON for each
+// command and for its result, which
 // carries the command's Seq. node_test.go holds the other side.
 import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
@@ -10,7 +11,8 @@ class Connection {
   constructor(command) {
     this.arrived = [];
     this.asking = [];
-    this.ws = new WebSocket(command.URL, command.Protocols ?? [], { perMessageDeflate: command.Deflate, maxPayload: 16 << 20 });
+    this.ws = new WebSocket(command.URL, command.Protocols ?? [],
+      { perMessageDeflate: command.Deflate, maxPayload: 16 << 20 });
     this.ws.on('message', (data, isBinary) => {
       this.put({ Kind: isBinary ? 'binary' : 'text', Data: data.toString('base64') });
     });
@@ -37,7 +39,9 @@ class Connection {
 
   opened() {
     return new Promise((resolve, reject) => {
-      this.ws.on('open', () => resolve({ Protocol: this.ws.protocol, Deflated: this.ws.extensions.includes('permessage-deflate') }));
+      this.ws.on('open', () => resolve({
+        Protocol: this.ws.protocol, Deflated: this.ws.extensions.includes('permessage-deflate'),
+      }));
       this.ws.on('error', reject);
     });
   }

@@ -1,4 +1,5 @@
-// An echo server of the ws package; websocket_test.go says what it does. It writes lines of JSON to standard error: its port once,
+// An echo server of the ws package; websocket_test.go says what it does. It writes lines of JSON
+// to standard error: its port once,
 // and how each connection ended.
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
