@@ -40,6 +40,8 @@ var mutants = []struct {
 	{"a late owner settles what another one holds", "core.go", []string{"&& rec.at(now).State == Unknown", ""}},
 	{"a late owner's client gets what is not recorded", "handle.go",
 		[]string{"return h.finishLate(x, ch)", "return nil"}},
+	{"a late owner's client is told of a failure in place of what is recorded", "filter.go",
+		[]string{"if lost {", "if lost && h == nil {"}},
 	{"what was sent is freed", "handle.go", []string{"case !x.Dispatched:", "case true:"}},
 	{"an outcome that nobody knows is free", "settings.go", []string{"return MarkUnknown", "return Free"}},
 	{"a claim whose acknowledgement was lost is used and given back", "filter.go", []string{

@@ -24,6 +24,9 @@ type simGrant struct {
 	repeated bool // by its gateway, under a higher attempt
 	hindered bool // a step under it went wrong on its way
 	effects  int  // the last attempt that was executed
+
+	ends    int       // how often its owner ended it without a response
+	outdone time.Time // since when its owner knows that it was lost; the record was answered by then
 }
 
 // excused: its lease may have lapsed, since its gateway, the store or what lies between them had
@@ -74,6 +77,11 @@ func (b *simBook) state(now time.Time) simState {
 		return simRunning
 	}
 	return simUnknown
+}
+
+// answeredFor: the record of that claim has a response.
+func (b *simBook) answeredFor(g *simGrant) bool {
+	return b != nil && b.live && b.answered && b.life == g.life
 }
 
 // compare holds a record as the core reads it against the book: nothing acknowledged is lost,

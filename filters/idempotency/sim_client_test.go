@@ -94,7 +94,8 @@ type simRequest struct {
 	left    bool      // its client has
 	late    bool      // its claim ran out before anything was sent
 
-	dispatched bool // it went on to the service, its exchange alone knows before the end
+	grant      *simGrant // its claim; nil without one
+	dispatched bool      // it went on to the service, its exchange alone knows before the end
 }
 
 // client sends what it wants done, again and again until it gets a response, gives up, or forgets
@@ -231,6 +232,26 @@ func (w *simWorld) judge(r *simRequest, y simReply) {
 		}
 	}
 	w.judgePromise(r, y, from, fail)
+	w.judgeFailure(r, y, fail)
+}
+
+// judgeFailure: an owner without a response, whose claim was lost when the record was answered, is
+// not told that the request failed.
+func (w *simWorld) judgeFailure(r *simRequest, y simReply, fail func(string, ...any)) {
+	s, g := r.subject, r.grant
+	if g == nil || g.outdone.IsZero() {
+		return
+	}
+	b := w.store.books[s.id]
+	if !b.answeredFor(g) || !w.store.clock().Before(b.expires) || !w.store.lastLoss[s.id].Before(g.outdone) ||
+		!s.storeError[r.gateway.name].Before(g.outdone) {
+		return
+	}
+	w.seen["late owners without a response, of an answered record"]++
+	e := w.service.executions[b.exec]
+	if y.execution != strconv.Itoa(b.exec) && !(e.long && y.reason == filters.ResponseNotReplayable) {
+		fail("recorded was %s when its claim was lost", e.name(w))
+	}
 }
 
 // waitBudget is how long a request can take that the service does not see: the route's wait, the

@@ -231,6 +231,14 @@ func (c *simConn) Change(_ context.Context, id string, token uint64, ch idempote
 		e.unheard = e.unheard || r.err != nil && !errors.Is(r.err, idempotency.ErrLost)
 		s.w.mu.Unlock()
 	}
+	if ch.Op == idempotency.Free || ch.Op == idempotency.MarkUnknown {
+		s.w.mu.Lock()
+		g.ends++
+		if b := s.books[id]; g.ends == 1 && errors.Is(r.err, idempotency.ErrLost) && b.answeredFor(g) {
+			g.outdone = time.Now()
+		}
+		s.w.mu.Unlock()
+	}
 	return r.err
 }
 
@@ -275,7 +283,13 @@ func (s *simStore) change(g *simGrant, id string, ch idempotency.Change, exec in
 }
 
 func (c *simConn) Get(_ context.Context, id string) (idempotency.Record, bool, error) {
-	r := c.get("get", strings.Clone(id))
+	id = strings.Clone(id)
+	r := c.get("get", id)
+	if r.err != nil {
+		c.s.w.mu.Lock()
+		c.s.w.subjects[id].storeError[c.g.name] = time.Now()
+		c.s.w.mu.Unlock()
+	}
 	return r.rec, r.ok, r.err
 }
 

@@ -176,6 +176,11 @@ func (g *simGateway) serve(ctx context.Context, r *simRequest, give func(simRepl
 		x.SetReply(reply)
 	} else {
 		r.dispatched = true
+		if claim := x.Logical.Claim; claim != nil {
+			g.w.mu.Lock()
+			r.grant = g.w.grants[claim.Claimed().Token]
+			g.w.mu.Unlock()
+		}
 		outcome = g.forward(x, r)
 	}
 	g.awake("response " + r.name)

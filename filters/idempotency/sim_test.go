@@ -41,7 +41,7 @@ var simCovered = []string{
 	"calls that arrive after their time-out",
 	"late owners fenced", "late owners settle after a take-over that was not executed",
 	"late owners settle after a take-over of unknown outcome",
-	"late owners given the recorded response", "late responses of a lapsed lease", "take-overs after a lapse",
+	"late owners given the recorded response", "late owners without a response, of an answered record", "late responses of a lapsed lease", "take-overs after a lapse",
 	"renewals",
 	"renewals past the cap",
 	"frees", "frees of a later attempt", "retries", "probes: done", "probes: not done", "probes: undecided",
