@@ -108,7 +108,8 @@ routes:
 			if stalled && response == "" {
 				continue
 			}
-			if !strings.HasPrefix(response, "HTTP/1.1 400") || !strings.Contains(response, "Sluice-Reason: bad-request") ||
+			if !strings.HasPrefix(response, "HTTP/1.1 400") ||
+				!strings.Contains(response, "Sluice-Reason: bad-request") ||
 				!strings.Contains(response, "Connection: close") {
 				t.Errorf("%s at %s: %.150q", name, path, response)
 			}

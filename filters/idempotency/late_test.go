@@ -162,7 +162,8 @@ func TestLateOwnerWithoutAResponse(t *testing.T) {
 					l.other.do(request("k", "{}"), response{status: 201, body: "second", takes: others})
 					got := <-l.ended
 					if got.status != 201 || got.body != "second" || got.header.Get("Idempotent-Replayed") != "true" {
-						t.Errorf("the other was answered %s: the late owner got %d %s %q", what, got.status, got.reason, got.body)
+						t.Errorf("the other was answered %s: the late owner got %d %s %q",
+							what, got.status, got.reason, got.body)
 					}
 					l.wantRecorded("second")
 				})
