@@ -214,6 +214,8 @@ func describe(events []porcupine.Operation) string {
 		case e.isExecution():
 			fmt.Fprintf(&b, "%s   executed %s for %s, attempt %d, status %d\n", times(o.Call, o.Return), e.execution.ID,
 				e.execution.Operation, e.execution.Attempt, e.execution.Status)
+		case e.claimOnly:
+			fmt.Fprintf(&b, "%s   %s may have claimed the key\n", times(o.Call, o.Return), e.request.ID)
 		default:
 			trouble := ""
 			if e.doubtful {

@@ -12,6 +12,7 @@ import (
 // event is one thing that happened to a key: a request, an execution or a failover.
 type event struct {
 	request   *Operation
+	claimOnly bool       // request: it may have claimed the key at that moment, and gone no further
 	doubtful  bool       // request: the store was in trouble meanwhile
 	execution *Execution // of request where that is set too; else the event is the execution itself
 }
@@ -53,6 +54,8 @@ func (m *model) step(s state, e event) []state {
 		return forget(s)
 	case e.isExecution():
 		return m.execute(s, e.execution)
+	case e.claimOnly:
+		return claimedBy(s, &e.request.Request)
 	}
 	return m.response(s, e)
 }
@@ -153,6 +156,25 @@ func (m *model) porcupine() porcupine.Model {
 	return n.ToModel()
 }
 
+// claimsBefore returns the claims that the execution may have taken over although nothing was
+// executed under them: of requests that were under way when it began. Their gateway was stopped
+// between its claim and the dispatch, and then told its client what is recorded, or that another
+// attempt runs.
+func (h *History) claimsBefore(e *Execution, key [2]string, own map[string]*Execution) []porcupine.Operation {
+	var claims []porcupine.Operation
+	for i := range h.operations {
+		o := &h.operations[i]
+		late := o.Response.Replayed || o.Response.Reason == "request-in-progress"
+		underWay := o.Call < e.Began && o.Return > e.Began
+		if late && underWay && own[o.ID] == nil && key == [2]string{o.Request.Principal, o.Request.Key} {
+			claims = append(claims, porcupine.Operation{
+				ClientId: o.Gateway, Call: o.Call, Return: e.Began, Input: event{request: o, claimOnly: true},
+			})
+		}
+	}
+	return claims
+}
+
 // events returns what happened to each key.
 func (h *History) events() map[[2]string][]porcupine.Operation {
 	byOperation, operations := map[string]*Execution{}, map[string]*Operation{}
@@ -176,6 +198,9 @@ func (h *History) events() map[[2]string][]porcupine.Operation {
 			key := [2]string{o.Request.Principal, o.Request.Key}
 			keys[key] = append(keys[key],
 				porcupine.Operation{Input: event{execution: e}, Call: o.Call, Return: e.Began})
+			if e.Attempt > 1 && h.OnUnknown != "hold" {
+				keys[key] = append(keys[key], h.claimsBefore(e, key, byOperation)...)
+			}
 		}
 	}
 	for key, events := range keys {

@@ -1,4 +1,5 @@
-// Package inflight bounds how many requests a service has to work on at once. Beyond the bound a request is refused; none waits.
+// Package inflight bounds how many requests a service has to work on at once. Beyond the bound a
+// request is refused; none waits.
 package inflight
 
 import "sync/atomic"
