@@ -156,9 +156,9 @@ func (m *model) porcupine() porcupine.Model {
 	return n.ToModel()
 }
 
-// claimsBefore returns the claims that the execution may have taken over although nothing was
-// executed under them: of requests that were under way when it began. Their gateway was stopped
-// between its claim and the dispatch, and then told its client what is recorded, or that another
+// claimsBefore returns the claims that the execution may have taken over although nothing was done
+// under them: of requests that were under way when it began. Their gateway was stopped before the
+// dispatch, or the service declined, and then it told its client what is recorded, or that another
 // attempt runs.
 func (h *History) claimsBefore(e *Execution, key [2]string, own map[string]*Execution) []porcupine.Operation {
 	var claims []porcupine.Operation
@@ -166,7 +166,8 @@ func (h *History) claimsBefore(e *Execution, key [2]string, own map[string]*Exec
 		o := &h.operations[i]
 		late := o.Response.Replayed || o.Response.Reason == "request-in-progress"
 		underWay := o.Call < e.Began && o.Return > e.Began
-		if late && underWay && own[o.ID] == nil && key == [2]string{o.Request.Principal, o.Request.Key} {
+		done := own[o.ID] != nil && own[o.ID].done()
+		if late && underWay && !done && key == [2]string{o.Request.Principal, o.Request.Key} {
 			claims = append(claims, porcupine.Operation{
 				ClientId: o.Gateway, Call: o.Call, Return: e.Began, Input: event{request: o, claimOnly: true},
 			})

@@ -132,6 +132,8 @@ func TestHistoriesThatAreAllowed(t *testing.T) {
 			"b refused outcome-unknown", "c calls", "c gets e1"),
 		"a late claim that never went on": script("retry", "a calls", "b calls", "b executes e1 2",
 			"b gets e1 own", "a gets e1"),
+		"a late claim that was declined": script("retry", "a calls", "a executes e0", "b calls", "b executes e1 2",
+			"b gets e1 own", "a declines e0", "a gets e1"),
 		"a late claim, while another runs": script("retry", "a calls", "b calls", "b executes e1 2",
 			"a refused request-in-progress", "b gets e1 own"),
 		"a claim that never went on, retried": script("retry", "a calls", "b calls", "b executes e1 2",
