@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"sync"
 )
 
@@ -29,11 +30,7 @@ func NewPool[K comparable, V any](env *Env, close func(V)) *Pool[K, V] {
 func (p *Pool[K, V]) All() map[K]V {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make(map[K]V, len(p.inForce))
-	for k, v := range p.inForce {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(p.inForce)
 }
 
 // CloseAll closes every value and empties the pool.
