@@ -23,6 +23,13 @@ type engine struct {
 	routes   []*route
 	branches map[string]*route // by service: the calls that the gateway itself makes to it
 	unrouted *routeMetrics
+	hop      *hop
+	prefix6  uint8 // of Exchange.Prefix6
+}
+
+// newEngine returns what normalizes requests as a configuration says, without routes yet.
+func newEngine(cfg *config.Config, h *hop) *engine {
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -43,6 +50,7 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+	hop      *hop
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -54,7 +62,7 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 // newProcess makes the policies over the stores.
 func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
 	return &process{
-		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
+		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close),
 	}
 }
@@ -78,7 +86,8 @@ type builder struct {
 // before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
-	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
+	b.engine = newEngine(cfg, p.hop)
+	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {
 		b.Abort()
@@ -206,7 +215,7 @@ func (b *builder) service(name string) (*forward, error) {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := &forward{service: svc, timeout: settings.Timeout, reserved: reservedInTrailer(b.Config.Identity), tooLong: func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
 	}}

@@ -218,6 +218,8 @@ type forward struct {
 	service *upstream.Service
 	timeout time.Duration
 	tooLong func() *filters.Reply // the body is longer than the listener takes
+	// reserved are fields that a client's trailer may not have; nil is none.
+	reserved func(name string) bool
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) result {
@@ -229,6 +231,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if err != nil {
 		return f.failed(x, bodyFailure(err))
 	}
+	m.Reserved = f.reserved
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
@@ -312,6 +315,15 @@ func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail stri
 // reservedField reports whether a field tells clients something that only the gateway may say: a
 // service cannot set it.
 func reservedField(name string) bool {
-	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") ||
-		filters.EqualName(name, "Idempotent-Original-Date")
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 { // decides for nearly every field
+	case 's':
+		return message.OwnerOf(name) == message.GatewayOwns
+	case 'i':
+		return message.FoldedEqual(name, "Idempotent-Replayed") ||
+			message.FoldedEqual(name, "Idempotent-Original-Date")
+	}
+	return false
 }

@@ -13,15 +13,27 @@ func (Identities) describe() descriptions {
 
 func (i *Identities) derive(*files) {
 	if len(*i) == 0 {
-		*i = Identities{{ClientIP: new(struct{})}}
+		c := new(ClientIP)
+		c.setDefaults()
+		*i = Identities{{ClientIP: c}}
 	}
+}
+
+// Prefix6 is how many bits of an IPv6 address are one client's, whatever establishes the principal.
+func (i Identities) Prefix6() uint8 {
+	for _, one := range i {
+		if one.ClientIP != nil {
+			return uint8(one.ClientIP.Prefix6)
+		}
+	}
+	return clientPrefix6
 }
 
 // Identity is one way to establish the principal: exactly one member is set.
 type Identity struct {
 	JWT      *JWT            `json:"jwt"`
 	Header   *IdentityHeader `json:"header"`
-	ClientIP *struct{}       `json:"clientIP"`
+	ClientIP *ClientIP       `json:"clientIP"`
 }
 
 func (Identity) describe() descriptions {
@@ -34,18 +46,41 @@ func (Identity) describe() descriptions {
 
 func (i *Identity) check(s site) { s.exactlyOne("an entry is", true, "jwt", "header", "clientIP") }
 
+// ClientIP takes the client's address as the principal.
+type ClientIP struct {
+	Prefix6 int `json:"prefix6" jsonschema:"minimum=32,maximum=128"`
+}
+
+// clientPrefix6 is what one site has of IPv6, and as many addresses in it as it likes.
+const clientPrefix6 = 64
+
+func (ClientIP) describe() descriptions {
+	return descriptions{
+		"Prefix6": "How many bits of an IPv6 address are one client's, 32 to 128: as principal " +
+			"(ip:2001:db8:1:2::/64) and as client.ip.",
+	}
+}
+
+func (c *ClientIP) setDefaults() { c.Prefix6 = clientPrefix6 }
+
 // JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load.
 type JWT struct {
-	Keys   string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
-	Issuer string `json:"issuer"`
-	Claim  string `json:"claim" jsonschema:"minLength=1"`
+	Keys     string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"`
+	Claim    string `json:"claim" jsonschema:"minLength=1"`
+	Required bool   `json:"required"`
+	Cookie   string `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]*$"`
 }
 
 func (JWT) describe() descriptions {
 	return descriptions{
-		"Keys":   "The file of the JWK set that tokens are verified with.",
-		"Issuer": "The issuer that tokens must have; without it any.",
-		"Claim":  "The claim that is the principal.",
+		"Keys":     "The file of the JWK set that tokens are verified with.",
+		"Issuer":   "The issuer that tokens must have; without it any.",
+		"Audience": "The audience that tokens must be for; without it any, those for other services too.",
+		"Claim":    "The claim that is the principal.",
+		"Required": "A request without a token is refused with 401.",
+		"Cookie":   "The cookie that a token is read from too, on GET and HEAD only.",
 	}
 }
 

@@ -16,14 +16,15 @@ func (c *conn) open() bool {
 		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
 		c.socket = c.raw
 	}
+	c.client = c.peer
 	if c.srv.Accepted != nil {
-		peer, err := c.srv.Accepted(c.nc, c.peer)
+		client, err := c.srv.Accepted(c.nc, c.peer)
 		if err != nil {
 			return false
 		}
-		c.peer = peer
+		c.client = client
 	}
-	c.peerText = c.peer.String()
+	c.clientText = c.client.String()
 	c.scheme = "http"
 	if c.srv.TLS != nil {
 		return c.handshake()
@@ -36,12 +37,16 @@ func (c *conn) open() bool {
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
 	handedOver := message.NewConn(c.nc, c.peer, nil)
-	tc := tls.Server(handedOver, c.srv.TLS())
+	config := c.srv.TLS()
+	tc := tls.Server(handedOver, config)
 	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
-	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+	state := tc.ConnectionState()
+	c.authority = message.NewAuthority(config, state)
+	handedOver.Client, handedOver.Authority = c.client, c.authority
+	if state.NegotiatedProtocol == "h2" {
 		c.srv.handOver(c, tc, handedOver)
 		return false
 	}
@@ -78,6 +83,7 @@ func (c *conn) preface() bool {
 		}
 	}
 	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	handedOver.Client = c.client
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)
 	return true

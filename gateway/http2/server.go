@@ -59,9 +59,9 @@ func (s *Server) Serve(nc net.Conn) {
 		c.scheme, base = "https", tc.NetConn()
 	}
 	if handedOver, ok := base.(*message.Conn); ok {
-		c.peer = handedOver.Peer
+		c.peer, c.client, c.authority = handedOver.Peer, handedOver.Client, handedOver.Authority
 	}
-	c.peerText = c.peer.String()
+	c.clientText = c.client.String()
 	c.server = true
 	c.init(nc, c, s.MaxHeader)
 	c.writeTimeout = s.IdleTimeout
