@@ -192,10 +192,11 @@ func forwardedAddr(entry string) (netip.Addr, bool) {
 		}
 	}
 	a, err := netip.ParseAddr(text)
-	if err != nil || a.IsUnspecified() { // 0.0.0.0 is how some say that they do not know
+	if err != nil {
 		return netip.Addr{}, false
 	}
-	return a.Unmap().WithZone(""), true
+	a = a.Unmap().WithZone("")
+	return a, !a.IsUnspecified() // 0.0.0.0 is how some say that they do not know
 }
 
 // traceparent returns the value of the client's Traceparent, "" without one that is valid.

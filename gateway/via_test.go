@@ -35,19 +35,10 @@ func FuzzVia(f *testing.F) {
 	f.Fuzz(func(t *testing.T, via string) {
 		passed(via, "sluice-1")
 		// What a client sends cannot hide what the gateways behind it append.
-		if !passed(via+", 1.1 sluice-1", "sluice-1") && !endsInComment(via) {
+		if !passed(via+", 1.1 sluice-1", "sluice-1") {
 			t.Errorf("%q hides what comes behind it", via)
 		}
 	})
-}
-
-// endsInComment: a comment is open, and what is appended would have to end it.
-func endsInComment(via string) bool {
-	_, rest := cutEntry(via + ", x")
-	for rest != "" && rest != " x" {
-		_, rest = cutEntry(rest)
-	}
-	return rest == ""
 }
 
 func TestViaOfEachVersion(t *testing.T) {
