@@ -127,6 +127,9 @@ func (r *Request) Read(p []byte) (int, error) {
 		return 0, filters.ErrBodyTooLarge
 	}
 	if r.c.bodyStopped.Load() {
+		if r.c.rate.cut.Load() {
+			return 0, errTooSlow
+		}
 		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {
@@ -145,8 +148,15 @@ func (r *Request) Read(p []byte) (int, error) {
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
-	s.r.c.armRead(s.r.c.srv.IdleTimeout)
-	return s.r.c.nc.Read(p)
+	c := s.r.c
+	c.armRead(c.srv.IdleTimeout)
+	c.rate.reads.Store(true)
+	n, err := c.nc.Read(p)
+	c.rate.reads.Store(false)
+	if err != nil && c.rate.cut.Load() {
+		err = errTooSlow
+	}
+	return n, err
 }
 
 var errResponded = errors.New("http1: the request was answered without its body")
