@@ -23,7 +23,7 @@ type Stream struct {
 	conn        *serverConn
 	load        func(int64) ([]byte, error) // made once
 	message     message.Message
-	loaded      []byte            // a body that was read whole and had not arrived in one piece
+	whole       message.Whole     // a body that was read whole and had not arrived in one piece
 	allowed     message.Allowance // of the body
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
@@ -260,9 +260,10 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	b, err := message.ReadAll(s.loaded[:0], s)
-	s.loaded = b
+	s.whole.Begin(s.conn.account, s.declared)
+	b, err := s.whole.ReadAll(s)
 	if err != nil {
+		s.whole.Release()
 		return nil, err
 	}
 	return b, nil
