@@ -66,7 +66,7 @@ type result struct {
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
 	tunnel := rt.exchange(x, in, w)
 	if tunnel != nil { // the exchange has ended: the connection is no longer HTTP
-		w.(*http1.Request).Tunnel(x.Response.Header, tunnel)
+		w.(*http1.Request).Tunnel(x.Response.Header, tunnel, 0)
 		_ = tunnel.Close()
 	}
 }

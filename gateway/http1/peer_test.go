@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -220,4 +221,19 @@ func (p *peer) head() string {
 		head.WriteString(line)
 	}
 	return head.String()
+}
+
+// withTLS has a server speak TLS.
+func withTLS(o *Options) {
+	config := &tls.Config{Certificates: []tls.Certificate{testCertificate()}}
+	o.TLS = func() *tls.Config { return config }
+}
+
+func dialTLS(t testing.TB, address string) *peer {
+	t.Helper()
+	c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPeer(t, c)
 }

@@ -141,8 +141,15 @@ func (r *Request) Read(p []byte) (int, error) {
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
-	s.r.c.armRead(s.r.c.srv.IdleTimeout)
-	return s.r.c.nc.Read(p)
+	c := s.r.c
+	c.armRead(c.srv.IdleTimeout)
+	c.rate.reads.Store(true)
+	n, err := c.nc.Read(p)
+	c.rate.reads.Store(false)
+	if err != nil && c.rate.cut.Load() {
+		err = errTooSlow
+	}
+	return n, err
 }
 
 var errResponded = errors.New("http1: the request was answered without its body")

@@ -60,3 +60,12 @@ func unread(fd int) int {
 	}
 	return n
 }
+
+// moved returns how many bytes have come from the peer, and how many it has acknowledged.
+func moved(fd int) (received, taken uint64, ok bool) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0, false
+	}
+	return info.Bytes_received, info.Bytes_acked, true
+}

@@ -173,13 +173,21 @@ func joinCookies(h *filters.Header) {
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
 // section is malformed.
 func (s *stream) trail(fields filters.Header) bool {
+	if !soundTrailer(fields) {
+		return false
+	}
 	for i := range fields {
-		f := &fields[i]
-		if !sound(f, message.KindOf(f.Name)) { // a colon is in no token
-			return false
-		}
-		if message.InTrailer(f.Name) {
+		if f := &fields[i]; message.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
+		}
+	}
+	return true
+}
+
+func soundTrailer(fields filters.Header) bool {
+	for i := range fields {
+		if !sound(&fields[i], message.KindOf(fields[i].Name)) { // a colon is in no token
+			return false
 		}
 	}
 	return true
