@@ -22,7 +22,7 @@ type headDecoder struct {
 
 func (d *headDecoder) init(listMax int) {
 	d.listMax = listMax
-	d.decoder = hpack.NewDecoder(tableSize, d.field)
+	d.decoder = hpack.NewDecoder(tableSizeFirst, d.field)
 }
 
 // begin readies the decoder for a head.

@@ -23,7 +23,7 @@ type Stream struct {
 	conn        *serverConn
 	load        func(int64) ([]byte, error) // made once
 	message     message.Message
-	loaded      []byte            // a body that was read whole and had not arrived in one piece
+	whole       message.Whole     // a body that was read whole and had not arrived in one piece
 	allowed     message.Allowance // of the body
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
@@ -173,13 +173,21 @@ func joinCookies(h *filters.Header) {
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
 // section is malformed.
 func (s *stream) trail(fields filters.Header) bool {
+	if !soundTrailer(fields) {
+		return false
+	}
 	for i := range fields {
-		f := &fields[i]
-		if !sound(f, message.KindOf(f.Name)) { // a colon is in no token
-			return false
-		}
-		if message.InTrailer(f.Name) {
+		if f := &fields[i]; message.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
+		}
+	}
+	return true
+}
+
+func soundTrailer(fields filters.Header) bool {
+	for i := range fields {
+		if !sound(&fields[i], message.KindOf(fields[i].Name)) { // a colon is in no token
+			return false
 		}
 	}
 	return true
@@ -260,9 +268,10 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	b, err := message.ReadAll(s.loaded[:0], s)
-	s.loaded = b
+	s.whole.Begin(s.conn.account, s.declared)
+	b, err := s.whole.ReadAll(s)
 	if err != nil {
+		s.whole.Release()
 		return nil, err
 	}
 	return b, nil

@@ -85,7 +85,6 @@ func (c *serverConn) onCheck() {
 		return
 	}
 	now := time.Now()
-	c.idleFrames = 0
 	c.serveDeferred(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
@@ -162,10 +161,14 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return connError{protocolError, "a client's stream with an even number"}
 	case id <= c.lastID:
 		defer c.mu.Unlock()
-		if c.recentlyReset(id) {
-			return c.countIdle()
+		e := c.endedStream(id)
+		if e == nil {
+			return connError{streamClosed, "a head on a stream that has ended"}
 		}
-		return connError{streamClosed, "a head on a stream that has ended"}
+		if !e.trailer(&c.headDecoder, end) {
+			return c.refuseLocked(id, protocolError)
+		}
+		return c.countIdle()
 	case c.leaving:
 		defer c.mu.Unlock()
 		return c.countIdle() // the client has been told that it is not served
@@ -174,13 +177,13 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 	full := c.running >= c.srv.MaxStreams
 	if full {
 		defer c.mu.Unlock()
-		return streamError{id, refusedStream}
+		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
 		streams.Put(s)
-		return streamError{id, protocolError}
+		return c.refuse(id, protocolError)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,10 +228,10 @@ func (c *serverConn) serveDeferred(now time.Time) {
 // processTrailer takes a trailer section.
 func (c *serverConn) processTrailer(s *stream, end bool) error {
 	if s.remoteEnded {
-		return streamError{s.id, streamClosed}
+		return c.refuseLocked(s.id, streamClosed)
 	}
 	if !end || c.tooLong || s.declared >= 0 && s.received != s.declared || !s.trail(c.fields) {
-		return streamError{s.id, protocolError}
+		return c.refuseLocked(s.id, protocolError)
 	}
 	s.remoteEnd()
 	s.readable.signal()

@@ -32,6 +32,7 @@ type stream struct {
 	lastBatch  uint32 // where its last frame is
 	lastAt     int
 	localEnded bool
+	responded  bool // the head of the final response was written
 
 	flow streamFlow
 
@@ -113,22 +114,22 @@ func (e errReset) Error() string {
 	return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e))
 }
 
-// receive takes data. The error is for the peer.
-func (s *stream) receive(h *frameHeader, data []byte) error {
+// receive takes data. It returns what is wrong with it.
+func (s *stream) receive(h *frameHeader, data []byte) code {
 	if s.remoteEnded {
 		s.c.consume(len(data))
-		return streamError{s.id, streamClosed}
+		return streamClosed
 	}
 	padding := h.length - len(data)
 	if !s.flow.receive.receive(h.length) {
 		s.c.consume(len(data))
-		return streamError{s.id, flowControlError}
+		return flowControlError
 	}
 	s.flow.receive.skip(padding)
 	s.received += int64(len(data))
 	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
 		s.c.consume(len(data))
-		return streamError{s.id, protocolError}
+		return protocolError
 	}
 	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
 		s.body = s.body[:copy(s.body, s.body[s.read:])]
@@ -139,7 +140,7 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 		s.remoteEnd()
 	}
 	s.readable.signal()
-	return nil
+	return noError
 }
 
 // remoteEnd takes note that nothing more will be received.

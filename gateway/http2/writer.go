@@ -20,6 +20,7 @@ var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4
 // so that one system call takes the frames of many streams.
 type writer struct {
 	out          *outBuffer // nil when there is nothing to send
+	table        tableSize  // of the peer's decoder
 	batch        uint32     // number of that buffer
 	writing      bool
 	broken       bool
@@ -125,7 +126,7 @@ func (c *conn) awaitWritten() {
 func (c *conn) beginHead(s *stream) (at int) {
 	out := c.buffer()
 	at = len(out.b)
-	out.b = appendFrameHeader(out.b, 0, frameHeaders, flagEndHeaders, s.id)
+	out.b = c.table.appendUpdates(appendFrameHeader(out.b, 0, frameHeaders, flagEndHeaders, s.id))
 	return at
 }
 
