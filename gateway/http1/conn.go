@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -24,6 +25,7 @@ type conn struct {
 	socket   syscall.RawConn // to see the client leave; nil where there is none
 	peer     netip.Addr
 	peerText string
+	account  *budget.Account
 	scheme   string
 
 	r        *Request              // nil while it is idle

@@ -23,7 +23,7 @@ func (c *conn) open() bool {
 		}
 		c.peer = peer
 	}
-	c.peerText = c.peer.String()
+	c.peerText, c.account = c.peer.String(), c.srv.Budget.Account(c.peer)
 	c.scheme = "http"
 	if c.srv.TLS != nil {
 		return c.handshake()
@@ -36,6 +36,7 @@ func (c *conn) open() bool {
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
 	handedOver := message.NewConn(c.nc, c.peer, nil)
+	handedOver.Account = c.account
 	tc := tls.Server(handedOver, c.srv.TLS())
 	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
 	if err := tc.Handshake(); err != nil {
@@ -78,6 +79,7 @@ func (c *conn) preface() bool {
 		}
 	}
 	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	handedOver.Account = c.account
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)
 	return true

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -91,6 +92,10 @@ func (r *Request) Length() int64 { return r.head.length }
 
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
+
+// Account is what the connection draws on; nil bounds nothing. It may be used when the client has
+// left.
+func (r *Request) Account() *budget.Account { return r.c.account }
 
 // PeerText is the peer's address as text.
 func (r *Request) PeerText() string { return r.c.peerText }
@@ -203,7 +208,7 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 func (r *Request) Message() (*message.Message, error) {
 	m := &r.message
 	m.Bytes, m.Stream, m.Length, m.Expects = nil, nil, r.head.length, false
-	m.Upgrade, m.Announced = r.Upgrade(), r.head.trailer
+	m.Upgrade, m.Announced, m.Account = r.Upgrade(), r.head.trailer, r.c.account
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	// Slots bounds the connections that are open at once, over all servers that share it; those
 	// beyond wait in the kernel's queue.
 	Slots Slots
+	// Budget is what the connections draw on, over all servers that share it; nil bounds nothing.
+	Budget *budget.Budget
 	// TLS returns the configuration in force; nil is a server without TLS.
 	TLS func() *tls.Config
 	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one,
@@ -144,6 +147,7 @@ func (s *Server) start(nc net.Conn) {
 
 func (s *Server) remove(c *conn) {
 	c.nc.Close()
+	c.account.Close()
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -197,6 +198,10 @@ func (s *Stream) TooLong() bool { return s.tooLong }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
+// Account is what the connection draws on; nil bounds nothing. It may be used when the client has
+// left.
+func (s *Stream) Account() *budget.Account { return s.conn.account }
+
 // PeerText is the peer's address as text.
 func (s *Stream) PeerText() string { return s.conn.peerText }
 
@@ -230,7 +235,7 @@ func (s *Stream) BodyTrailer() filters.Header { return s.trailer }
 // stream. The error is one of reading the body.
 func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
-	m.Bytes, m.Stream = nil, nil
+	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
 	s.c.mu.Lock()
 	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil, s.unread()
 	m.Length = s.length()

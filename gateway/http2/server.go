@@ -59,7 +59,7 @@ func (s *Server) Serve(nc net.Conn) {
 		c.scheme, base = "https", tc.NetConn()
 	}
 	if handedOver, ok := base.(*message.Conn); ok {
-		c.peer = handedOver.Peer
+		c.peer, c.account = handedOver.Peer, handedOver.Account
 	}
 	c.peerText = c.peer.String()
 	c.server = true

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -13,6 +14,7 @@ type serverConn struct {
 	srv      *Server
 	peer     netip.Addr
 	peerText string
+	account  *budget.Account // nil bounds nothing
 	scheme   string
 	ready    []*Stream // begun, and not yet given to a handler; the reader's own
 

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 // HTTP2Preface is what a client begins a connection of HTTP/2 with (RFC 9113 §3.4).
@@ -16,10 +18,12 @@ var Past = time.Unix(1, 0)
 // Conn is a client's connection that one engine hands over to another.
 type Conn struct {
 	net.Conn
-	Peer   netip.Addr // the client; behind a proxy not the address of the connection
-	prefix []byte     // was read already
-	once   sync.Once
-	closed chan struct{}
+	Peer netip.Addr // the client; behind a proxy not the address of the connection
+	// Account is what the connection draws on. Whoever handed the connection over closes it.
+	Account *budget.Account
+	prefix  []byte // was read already
+	once    sync.Once
+	closed  chan struct{}
 }
 
 // NewConn makes a connection of which prefix has been read already.

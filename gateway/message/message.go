@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 // Bounds of what a service may send before its response.
@@ -27,6 +28,8 @@ type Message struct {
 	Bytes  []byte
 	Stream Stream
 	Length int64
+	// Account is of the connection that the request came on; nil bounds nothing.
+	Account *budget.Account
 	// Expects: the service is asked whether it wants the body before it is read from the stream.
 	Expects bool
 	// Interim takes the service's interim responses; nil drops them.
