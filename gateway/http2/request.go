@@ -28,6 +28,7 @@ type Stream struct {
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
 	interrupted bool // Interrupt; under mu
+	mayRest     bool // LetRest; under mu
 	outgoing    message.Outgoing
 	wrote       bool // something of the response's body
 }
@@ -45,7 +46,7 @@ var streams = sync.Pool{New: func() any {
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
-	s.expects, s.interrupted, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
+	s.expects, s.interrupted, s.mayRest, s.wrote, s.outgoing = false, false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -307,10 +308,18 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 			c.endHead(&s.stream, at, 0)
 			c.startWriter()
 		}
-		if !s.readable.wait(&c.mu, c.writeTimeout) {
+		if !s.readable.wait(&c.mu, c.writeTimeout) && !s.mayRest {
 			return 0, errTimeout{}
 		}
 	}
+}
+
+// LetRest lets the client rest within its body for as long as it likes: the body is one half of a
+// stream, and whoever reads the other half bounds the silence of both.
+func (s *Stream) LetRest() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.mayRest = true
 }
 
 // Interrupt ends a Read that waits for the client.
