@@ -126,6 +126,10 @@ type Response struct {
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
 var ErrBodyTooLarge = errors.New("filters: request body is too large")
 
+// ErrOverloaded is what [Exchange.Body] returns for a body for which there is no room beside those of
+// other requests.
+var ErrOverloaded = errors.New("filters: no room for the request body")
+
 // Begin makes the exchange ready for a new request. load reads the whole body of the request, or
 // returns [ErrBodyTooLarge]; nil is a request without a body.
 func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
@@ -239,6 +243,10 @@ func (x *Exchange) Body() ([]byte, error) {
 	}
 	return x.body, x.bodyErr
 }
+
+// BodyError returns why the body could not be read when that was tried; nil when it was read, or not
+// tried.
+func (x *Exchange) BodyError() error { return x.bodyErr }
 
 // BodyLoaded returns the body when a filter has read it already.
 func (x *Exchange) BodyLoaded() ([]byte, bool) { return x.body, x.loaded && x.bodyErr == nil }

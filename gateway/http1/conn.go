@@ -71,6 +71,9 @@ func (c *conn) serve() {
 			c.mu.Lock()
 			c.context, c.detached = nil, nil
 			c.mu.Unlock()
+			if c.r != nil {
+				c.r.whole.Abandon()
+			}
 			c.r = nil // the handler may have kept it
 		}
 		if c.r != nil {
@@ -247,6 +250,7 @@ func (c *conn) serveParsed() disposition {
 	c.mu.Lock()
 	c.context, c.detached = nil, nil
 	c.mu.Unlock()
+	r.whole.Release()
 	then := r.finish()
 	r.ctx, r.detached = r.ctx.End(), r.detached.End()
 	if then != keepConn {

@@ -29,7 +29,7 @@ type Request struct {
 	load     func(int64) ([]byte, error) // loadBody; made once
 
 	allowed  message.Allowance // of the body
-	loaded   []byte            // a body that was read whole and did not lie in the buffer
+	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
@@ -58,10 +58,6 @@ func takeRequest(c *conn) *Request {
 
 func (r *Request) release() {
 	r.in.release()
-	if cap(r.loaded) > message.LargeBufferSize {
-		r.loaded = nil
-	}
-	message.Poison(r.loaded[:cap(r.loaded)])
 	message.Poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
@@ -202,9 +198,10 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		r.body.kind = noBody
 		return b, nil
 	}
-	b, err := message.ReadAll(r.loaded[:0], r)
-	r.loaded = b
+	r.whole.Begin(r.c.account, r.head.length)
+	b, err := r.whole.ReadAll(r)
 	if err != nil {
+		r.whole.Release()
 		return nil, err
 	}
 	return b, nil

@@ -23,12 +23,14 @@ type Stream struct {
 	conn        *serverConn
 	load        func(int64) ([]byte, error) // made once
 	message     message.Message
-	loaded      []byte            // a body that was read whole and had not arrived in one piece
+	whole       message.Whole     // a body that was read whole and had not arrived in one piece
 	allowed     message.Allowance // of the body
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
 	expectsMore bool // or for something else
+	grpc        bool
 	interrupted bool // Interrupt; under mu
+	mayRest     bool // LetRest; under mu
 	outgoing    message.Outgoing
 	wrote       bool // something of the response's body
 }
@@ -46,8 +48,8 @@ var streams = sync.Pool{New: func() any {
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
-	s.expectsMore = false
-	s.expects, s.interrupted, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
+	s.expects, s.expectsMore = false, false
+	s.interrupted, s.mayRest, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -152,6 +154,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	if cookies > 1 {
 		joinCookies(&x.Header)
 	}
+	s.grpc = x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
@@ -274,9 +277,10 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	b, err := message.ReadAll(s.loaded[:0], s)
-	s.loaded = b
+	s.whole.Begin(s.conn.account, s.declared)
+	b, err := s.whole.ReadAll(s)
 	if err != nil {
+		s.whole.Release()
 		return nil, err
 	}
 	return b, nil
@@ -322,9 +326,9 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 func (s *Stream) awaitBody() error {
 	c := s.c
 	// A client that may not send is not slow; and that of a gRPC call may have nothing to say.
-	paced := c.rate.window > 0 && s.flow.receive.left > 0 && c.flow.receive.left > 0 && !s.Exchange.IsGRPC()
+	paced := c.rate.window > 0 && s.flow.receive.left > 0 && c.flow.receive.left > 0 && !s.mayRest && !s.grpc
 	if !paced {
-		if !s.readable.wait(&c.mu, c.writeTimeout) {
+		if !s.readable.wait(&c.mu, c.writeTimeout) && !s.mayRest {
 			return errTimeout{}
 		}
 		return nil
@@ -332,6 +336,9 @@ func (s *Stream) awaitBody() error {
 	began := time.Now()
 	s.got.begin(began, 0)
 	ok := s.readable.wait(&c.mu, min(c.writeTimeout, s.got.left(&c.rate)))
+	if s.mayRest {
+		return nil
+	}
 	if s.got.wait(time.Since(began), &c.rate) {
 		return s.judgeReceived()
 	}
@@ -339,6 +346,14 @@ func (s *Stream) awaitBody() error {
 		return errTimeout{}
 	}
 	return nil
+}
+
+// LetRest lets the client rest within its body for as long as it likes: the body is one half of a
+// stream, and whoever reads the other half bounds the silence of both.
+func (s *Stream) LetRest() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.mayRest = true
 }
 
 // Interrupt ends a Read that waits for the client.

@@ -160,9 +160,7 @@ func (s *Stream) finish() {
 
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
-	if cap(s.loaded) > message.WholeMax {
-		s.loaded = nil
-	}
+	s.whole.Release()
 	s.message.Bytes, s.message.Stream = nil, nil
 	s.conn, s.c = nil, nil
 	streams.Put(s)
