@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -21,6 +22,7 @@ const (
 	resetsRate      = 20        // so many a second
 	controlMax      = 256 << 10 // bytes of responses to control frames that the peer does not take
 	lingerTime      = time.Second
+	lingerGivenWay  = 200 * time.Millisecond // of a connection whose slot is waited for
 	firstStreams    = 100
 	firstWindow     = 65535 // RFC 9113 §6.9.2
 )
@@ -43,8 +45,9 @@ type side interface {
 // conn is one connection, at either end. One goroutine runs and reads it; all else happens under
 // mu.
 type conn struct {
-	side   side
-	server bool
+	side    side
+	server  bool
+	account *budget.Account // of a client; nil bounds nothing
 
 	// The reader's own.
 	frameReader
@@ -61,6 +64,9 @@ type conn struct {
 	resets     leakyBucket // streams that the client began and did not end, beyond those answered
 	blockSince time.Time   // when the head began that comes in several frames
 	closing    error       // why it ends; nil while it is used
+	lingers    time.Duration
+	rate       minRate // of a client
+	moved      int64   // bytes of bodies that were sent
 	writer
 }
 
@@ -72,6 +78,7 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.idleFrames.since = time.Now()
 	c.resets.since = c.idleFrames.since
 	c.headDecoder.init(listMax)
+	c.lingers = lingerTime
 	c.idle.L = &c.mu
 	c.send = c.write
 }
@@ -196,7 +203,7 @@ func (c *conn) finish(err error) {
 	linger := atFault || errors.Is(err, os.ErrDeadlineExceeded) && !c.broken
 	c.mu.Unlock()
 	if linger {
-		c.linger()
+		c.linger(c.lingers)
 	}
 	c.nc.Close()
 }
@@ -208,10 +215,10 @@ func (c *conn) lastPeerID() uint32 {
 	return 0
 }
 
-func (c *conn) linger() {
+func (c *conn) linger(d time.Duration) {
 	if !message.CloseWrite(c.nc) {
 		return
 	}
-	c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
+	c.nc.SetReadDeadline(time.Now().Add(d)) // fails only for a closed connection
 	message.Linger(c.nc)
 }

@@ -133,8 +133,11 @@ func (s *Stream) finish() {
 		switch {
 		case s.outgoing.Broken() || s.outgoing.Err != nil && !s.outgoing.Bodiless:
 			why := internalError
-			if _, late := s.outgoing.Err.(errTimeout); late {
+			switch s.outgoing.Err.(type) {
+			case errTimeout:
 				why = cancel
+			case errTooSlow:
+				why = enhanceYourCalm
 			}
 			c.reset(s.id, why, errEnded)
 		default:

@@ -1,10 +1,10 @@
 package http2
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -14,8 +14,8 @@ type serverConn struct {
 	srv      *Server
 	peer     netip.Addr
 	peerText string
-	account  *budget.Account // nil bounds nothing
 	scheme   string
+	base     net.Conn  // below TLS, and what was handed over
 	ready    []*Stream // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
@@ -26,6 +26,8 @@ type serverConn struct {
 	check     *time.Timer
 	draining  bool
 	leaving   bool // no more streams are taken
+
+	socketPace writePace
 }
 
 // drainWait is how long a client that does not acknowledge has to learn that the connection ends,
@@ -86,6 +88,7 @@ func (c *serverConn) onCheck() {
 	}
 	now := time.Now()
 	c.serveDeferred(now)
+	c.checkSocket(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
 	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout,
@@ -100,7 +103,32 @@ func (c *serverConn) onCheck() {
 	if c.begun && c.running == 0 && c.blockSince.IsZero() {
 		next = c.srv.IdleTimeout - quiet
 	}
+	if c.sending {
+		next = min(next, c.srv.rateWindow/6)
+	}
 	c.check.Reset(max(next, time.Millisecond))
+}
+
+// IdleSince implements [message.Waiting].
+func (c *serverConn) IdleSince() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil {
+		return 0
+	}
+	return c.idleSince.UnixNano()
+}
+
+// GiveWay implements [message.Waiting]: the client is told that no stream is served any more.
+func (c *serverConn) GiveWay(since int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil || c.idleSince.UnixNano() != since {
+		return false
+	}
+	c.lingers = lingerGivenWay
+	c.goAway()
+	return true
 }
 
 // endReader has the reading goroutine end the connection.

@@ -35,6 +35,8 @@ type stream struct {
 	responded  bool // the head of the final response was written
 
 	flow streamFlow
+	sent pace // of what is sent
+	got  pace // of what is received
 
 	err         error // why it ended before its end
 	unprocessed bool  // the peer has not processed it
@@ -127,6 +129,7 @@ func (s *stream) receive(h *frameHeader, data []byte) code {
 	}
 	s.flow.receive.skip(padding)
 	s.received += int64(len(data))
+	s.got.moved += int64(len(data))
 	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
 		s.c.consume(len(data))
 		return protocolError
@@ -209,6 +212,8 @@ func (s *stream) data(p []byte) {
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
+	s.sent.moved += int64(len(p))
+	c.moved += int64(len(p))
 	c.countProgress()
 }
 
@@ -216,9 +221,32 @@ func (s *stream) data(p []byte) {
 func (s *stream) awaitRoom(timeout time.Duration) error {
 	c := s.c
 	c.startWriter()
+	if c.rate.window > 0 {
+		return s.awaitRoomPaced(timeout)
+	}
 	ok := c.flow.wait(&s.flow, &c.mu, timeout)
 	if s.err != nil {
 		return s.err
+	}
+	if !ok {
+		return errTimeout{}
+	}
+	return nil
+}
+
+// awaitRoomPaced waits no longer for a client than one may take.
+func (s *stream) awaitRoomPaced(timeout time.Duration) error {
+	c := s.c
+	began := time.Now()
+	s.sent.begin(began, c.moved)
+	left := s.sent.left(&c.rate)
+	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, left))
+	if s.err != nil {
+		return s.err
+	}
+	now := time.Now()
+	if s.sent.wait(now.Sub(began), &c.rate) {
+		return s.judgeSent(now)
 	}
 	if !ok {
 		return errTimeout{}

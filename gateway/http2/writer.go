@@ -24,6 +24,7 @@ type writer struct {
 	batch        uint32     // number of that buffer
 	writing      bool
 	broken       bool
+	sending      bool      // in a write to the socket
 	idle         sync.Cond // signals that nothing is being written
 	writeTimeout time.Duration
 	writeUntil   time.Time
@@ -95,6 +96,7 @@ func (c *conn) write() {
 			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
+		c.sending = true
 		c.mu.Unlock()
 		_, err := c.nc.Write(out.b)
 		if cap(out.b) <= 2*outMax {
@@ -102,6 +104,7 @@ func (c *conn) write() {
 			outBuffers.Put(out)
 		}
 		c.mu.Lock()
+		c.sending = false
 		if err != nil {
 			c.broken = true
 			c.failStreams(err)
