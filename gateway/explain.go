@@ -57,6 +57,10 @@ func exchangeOf(r ExplainRequest) *filters.Exchange {
 	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, time.Now()
 	x.Peer = netip.MustParseAddr("127.0.0.1")
 	for _, h := range r.Header {
+		if filters.EqualName(h[0], "Host") {
+			x.Host = h[1]
+			continue
+		}
 		x.Header.Add(h[0], h[1])
 	}
 	x.Path = raw

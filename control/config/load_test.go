@@ -139,7 +139,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		TTL:         second(86400), Lease: second(10), MaxInFlight: second(60),
 		Record:      []StatusRange{{200, 299}, {400, 499}},
 		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold",
-		MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
+		MaxBody: 256 << 10, OnStoreFailure: "closed",
 	}
 	expect(t, "idempotency", *c.Routes[0].Idempotency, idempotency)
 	expect(t, "derived", c.Routes[1].Idempotency.Key, Key{Derived: refs(t, "body"), Window: second(10)})
