@@ -33,6 +33,7 @@ const (
 	Misdirected            Reason = "misdirected-request"
 	LoopDetected           Reason = "loop-detected"
 	InternalError          Reason = "internal-error"
+	Overloaded             Reason = "overloaded"
 )
 
 // reasonForm is what a reason stands for.
@@ -68,6 +69,7 @@ var reasons = map[Reason]reasonForm{
 	Misdirected:            {421, "This host is not served on this connection"},
 	LoopDetected:           {508, "The request goes round in a loop"},
 	InternalError:          {500, "The gateway failed"},
+	Overloaded:             {503, "There is more to do than can be done now"},
 }
 
 // Status returns the HTTP status that belongs to the reason, 500 for one that is not known.
@@ -85,7 +87,7 @@ func (r Reason) Title() string { return reasons[r].title }
 // variable, so that every reason is known before anything runs; one that exists already, or has a
 // status that is no refusal, panics.
 //
-//	var Overloaded = filters.DeclareReason("overloaded", 503, "The service has more to do than it can")
+//	var SoldOut = filters.DeclareReason("sold-out", 409, "Nothing is left of it")
 func DeclareReason(code string, status int, title string) Reason {
 	r := Reason(code)
 	if _, ok := reasons[r]; ok || status < 200 || status > 599 {

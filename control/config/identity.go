@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // Identities are the ways to establish the principal: the first that applies. Without any it is the client's address.
@@ -27,6 +28,13 @@ func (i Identities) Prefix6() uint8 {
 		}
 	}
 	return clientPrefix6
+}
+
+func (i *Identities) warn(s site) {
+	first := slices.IndexFunc(*i, func(one Identity) bool { return one.ClientIP != nil })
+	for n := first + 1; first >= 0 && n < len(*i); n++ {
+		s.warn(s.path.item(n), "is never asked: clientIP in identity[%d] applies to every request", first)
+	}
 }
 
 // Identity is one way to establish the principal: exactly one member is set.

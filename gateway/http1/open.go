@@ -16,15 +16,16 @@ func (c *conn) open() bool {
 		c.raw, _ = sc.SyscallConn() // without it the connection is read as any other
 		c.socket = c.raw
 	}
-	c.client = c.peer
 	if c.srv.Accepted != nil {
 		client, err := c.srv.Accepted(c.nc, c.peer)
 		if err != nil {
 			return false
 		}
+		c.mu.Lock()
 		c.client = client
+		c.mu.Unlock()
 	}
-	c.clientText = c.client.String()
+	c.clientText, c.account = c.client.String(), c.srv.Budget.Account(c.client)
 	c.scheme = "http"
 	if c.srv.TLS != nil {
 		return c.handshake()
@@ -37,9 +38,10 @@ func (c *conn) open() bool {
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
 	handedOver := message.NewConn(c.nc, c.peer, nil)
+	handedOver.Account = c.account
 	config := c.srv.TLS()
 	tc := tls.Server(handedOver, config)
-	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
+	c.setDeadline(c.srv.HeaderTimeout)
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
@@ -83,7 +85,7 @@ func (c *conn) preface() bool {
 		}
 	}
 	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
-	handedOver.Client = c.client
+	handedOver.Client, handedOver.Account = c.client, c.account
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)
 	return true
