@@ -91,13 +91,19 @@ type LogicalRequest struct {
 	Resend bool
 	// Detach: the attempt goes on and is recorded when the client leaves.
 	Detach bool
+	// Until is the end of the longest claim on the record; zero without a claim. Beyond it the engine
+	// reads nothing more on the record's account: neither a body that is to be recorded, nor one whose
+	// client has left.
+	Until time.Time
 }
 
 // Response is the response of the service, or one that the gateway made itself.
 type Response struct {
 	Status int
 	Header Header
-	// Reason is set when the gateway refused; the service's responses have none.
+	// Reason is set when the gateway refused. The service's responses have none, but for one that broke
+	// or fell silent behind its head: it is set then, when the head has gone out, for Done, metrics and
+	// logs.
 	Reason Reason
 	// Provisional: this response is not the last word on the request (a transaction that still runs);
 	// it is not recorded.
@@ -108,6 +114,11 @@ type Response struct {
 	// filters.
 	Body  []byte
 	Whole bool
+	// Stream: the response may last for as long as client and service like (an event stream, a stream
+	// of gRPC, an upgraded connection). Whatever a filter holds or measures for a call ends with such a
+	// response's head, in Response: its length says nothing. It is set before Response, and never with
+	// Whole but for a response that the gateway makes itself.
+	Stream bool
 	// Trailer are the fields behind a whole body.
 	Trailer Header
 }

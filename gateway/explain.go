@@ -30,14 +30,13 @@ type ExplainRequest struct {
 func Explain(w io.Writer, cfg *config.Config, r ExplainRequest) error {
 	x := exchangeOf(r)
 	set := policy.New(&policy.Env{})
-	keySets, err := readKeySets(cfg)
-	build := set.Begin(cfg, policy.Material{KeySets: keySets})
+	m, err := readMaterial(cfg)
+	if err != nil {
+		return err
+	}
+	build := set.Begin(cfg, m.Material)
 	p := &explainer{Explainer: policy.NewExplainer(w, build, x), set: set, x: x, cfg: cfg}
-	rt, ok := p.route(int64(len(r.Body)))
-	switch {
-	case ok && err != nil:
-		p.Line("identity", "cannot be built: %v", err)
-	case ok:
+	if rt, ok := p.route(int64(len(r.Body))); ok {
 		p.explain(rt)
 	}
 	return p.Err()

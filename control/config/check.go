@@ -13,9 +13,11 @@ import (
 
 // checker is what the checks of all sections share.
 type checker struct {
-	config *Config
-	root   *node
-	faults *faultList
+	config   *Config
+	root     *node
+	faults   *faultList
+	warnings *faultList
+	used     map[string]map[string]bool // what is named, by its key at the top; see use
 }
 
 // site is where a section stands, as its check sees it. A fault is said of a path; on a path that is at fault already
@@ -90,6 +92,7 @@ func (k *checker) items(p path) []*node {
 // exists says when a name leads nowhere. The tree is asked and not the struct: what is at fault itself is there all the
 // same.
 func (k *checker) exists(key, what, name string, p path) bool {
+	k.use(key, name)
 	all := k.root.find(key)
 	if all.broken || all.node != nil && all.node.byName[name] != nil {
 		return true
