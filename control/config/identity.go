@@ -1,8 +1,8 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Identities are the ways to establish the principal: the first that applies. Without any it is the client's address.
@@ -31,9 +31,34 @@ func (i Identities) Prefix6() uint8 {
 }
 
 func (i *Identities) warn(s site) {
-	first := slices.IndexFunc(*i, func(one Identity) bool { return one.ClientIP != nil })
-	for n := first + 1; first >= 0 && n < len(*i); n++ {
-		s.warn(s.path.item(n), "is never asked: clientIP in identity[%d] applies to every request", first)
+	last, why := len(*i), ""
+	for n, one := range *i {
+		switch {
+		case n > last:
+			s.warn(s.path.item(n), "is never asked: %s", why)
+		case one.ClientIP != nil:
+			last, why = n, fmt.Sprintf("clientIP in identity[%d] applies to every request", n)
+		case one.JWT != nil && one.JWT.Required:
+			last, why = n, fmt.Sprintf("jwt in identity[%d] is required, so it has the last word on every request", n)
+		}
+		if one.JWT != nil && one.JWT.Audience == "" {
+			s.warn(s.path.item(n).to("jwt"), "has no audience: a token that was made for another service is taken here too")
+		}
+	}
+}
+
+// warnNobodyAsks says that keys are kept apart by addresses alone, at the first route that has keys: with a balancer
+// that is not among listen.trustedProxies all its clients are one, and a client behind another address is another one.
+func (s site) warnNobodyAsks(c *Config) {
+	if s.written(at("identity")) {
+		return
+	}
+	for n, r := range c.Routes {
+		if r != nil && r.Idempotency != nil {
+			s.warn(at("routes").item(n).to("idempotency"), "no identity is written, so keys are kept apart by the "+
+				"client's address alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that this is meant")
+			return
+		}
 	}
 }
 
