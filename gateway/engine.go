@@ -139,7 +139,13 @@ func (b *builder) target(r *config.Route) (target, error) {
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
-	return b.service(r.Service)
+	f, err := b.service(r.Service)
+	if err != nil || r.Timeout == 0 {
+		return f, err
+	}
+	own := *f
+	own.timeout = time.Duration(r.Timeout)
+	return &own, nil
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, pattern string, methods []string) error {
@@ -177,7 +183,7 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	if rt == nil { // the service is at fault, which has been reported
 		return nil
 	}
-	return newProber(rt, p, bodyBytesMax)
+	return newProber(rt, p, bodyBytesMax, policy.LongestCall(b.Config.Services[service]))
 }
 
 // service returns the target that is a service. All routes to it share its connections, which a
@@ -211,10 +217,11 @@ func (b *builder) service(name string) (*forward, error) {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := newForward(svc, c, b.env.Logger)
+	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
-	}}
+	}
 	b.forwards[name] = f
 	return f, nil
 }
