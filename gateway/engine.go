@@ -218,6 +218,7 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
+	f.overload = b.overload
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})

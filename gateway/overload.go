@@ -45,3 +45,11 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 	}
 	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: overloadRetry})
 }
+
+// responseNotKept tells the operator that a response is passed on and not recorded under its key, as
+// one that is longer than the route keeps.
+func (o *overload) responseNotKept(x *filters.Exchange) {
+	o.logs[budget.Buffered].Warn(o.logger, time.Now(), "a response is passed on and not kept for its key: there is no room for it",
+		"route", x.Route, "client", x.Client, "limit", settingOf[budget.Buffered], "used", o.budget.Used(budget.Buffered),
+		"of", o.budget.Limit(budget.Buffered), "request", x.Inject.Get("Sluice-Request-Id"))
+}
