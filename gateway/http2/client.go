@@ -54,6 +54,7 @@ func NewClient(nc net.Conn, host, scheme string) *Client {
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -45,9 +44,8 @@ type side interface {
 // conn is one connection, at either end. One goroutine runs and reads it; all else happens under
 // mu.
 type conn struct {
-	side    side
-	server  bool
-	account *budget.Account // of a client; nil bounds nothing
+	side   side
+	server bool
 
 	// The reader's own.
 	frameReader
@@ -99,7 +97,7 @@ func (c *conn) next() (frameHeader, []byte, error) {
 
 // run reads until the connection ends and returns why.
 func (c *conn) run() error {
-	defer c.drop()
+	defer c.endBlock()
 	for {
 		h, p, err := c.next()
 		if err == nil {

@@ -59,6 +59,22 @@ func (w *receiveWindow) consume(n int) (increment uint32) {
 	return increment
 }
 
+// consumeWithin is consume where the peer shall have no more than size to send: what it does not
+// get back now it gets with what is consumed when there is room again.
+func (w *receiveWindow) consumeWithin(n, size int) (increment uint32) {
+	if size >= w.size {
+		return w.consume(n)
+	}
+	w.credit += n
+	more := min(w.credit, size-w.left)
+	if more < size/2 {
+		return 0
+	}
+	w.left += more
+	w.credit -= more
+	return uint32(more)
+}
+
 // flow is the flow control of a connection (RFC 9113 §5.2), and the streams that wait for it.
 // Bodies are bounded by the windows of their stream and of the connection, and by the buffer that
 // they go through, of which outMax bytes are theirs; heads by the buffer alone. All of it is under
@@ -107,6 +123,12 @@ func (f *flow) acquire(s *streamFlow, want, buffered int) int {
 	s.send -= sendWindow(n)
 	f.send -= sendWindow(n)
 	return n
+}
+
+// giveBack gives back what was acquired and not used.
+func (f *flow) giveBack(s *streamFlow, n int) {
+	s.send += sendWindow(n)
+	f.send += sendWindow(n)
 }
 
 // wait waits until the stream is woken, behind those that wait already; false when timeout has

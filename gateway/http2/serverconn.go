@@ -52,6 +52,7 @@ func (c *serverConn) serve(leaving bool) {
 	if err == nil {
 		err = c.run()
 	}
+	c.drop()
 	for _, s := range c.ready { // they arrived together with the end of the connection
 		c.srv.start(s)
 	}
@@ -208,11 +209,16 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
+	if !c.charge(c.size) {
+		return c.refuse(id, refusedStream)
+	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
+		c.discharge(c.size)
 		streams.Put(s)
 		return c.refuse(id, protocolError)
 	}
+	s.charged = c.size
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()
@@ -286,6 +292,7 @@ func (c *serverConn) removed(s *stream) {
 	if s.deferred != nil { // no handler has it
 		s.deferred = nil
 		c.consume(s.unread())
+		s.settle()
 		c.requestDone()
 	}
 }
