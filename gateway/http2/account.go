@@ -84,7 +84,7 @@ func (s *stream) settle() {
 
 // chargeOut counts what the buffer has grown by; false when that is more than there is.
 func (c *conn) chargeOut() bool {
-	if c.account == nil {
+	if c.account == nil || c.broken { // what is not sent any more is not counted either
 		return true
 	}
 	more := cap(c.out.b) - outFree - c.out.counted
@@ -107,7 +107,7 @@ func (c *conn) overfull() bool {
 // roomFor returns how much of a piece of n bytes, for which flow control was acquired, goes into
 // the buffer now.
 func (c *conn) roomFor(n int) int {
-	if c.account == nil {
+	if c.account == nil || c.broken { // what is not sent any more is not counted either
 		return n
 	}
 	out := c.buffer()

@@ -14,6 +14,7 @@ import (
 const (
 	connWindow      = 1 << 20   // bytes of bodies that have not been read yet, of all streams
 	streamWindow    = 256 << 10 // and of one
+	smallWindow     = 65535     // or of one, where the connection began when there was little room
 	fragmentsMax    = 64        // frames that a head comes in
 	idleFramesMax   = 5000      // frames that make no progress, beyond
 	idleFramesRate  = 500       // so many a second

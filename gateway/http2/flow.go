@@ -59,10 +59,13 @@ func (w *receiveWindow) consume(n int) (increment uint32) {
 	return increment
 }
 
-// consumeWithin is consume where the peer shall have no more than size to send: what it does not
-// get back now it gets with what is consumed when there is room again.
+// consumeWithin is consume where the peer shall have size to send. When that is less than the
+// window is, what the peer does not get back now it gets with what is consumed when there is room
+// again; when it is more the window grows.
 func (w *receiveWindow) consumeWithin(n, size int) (increment uint32) {
 	if size >= w.size {
+		w.credit += size - w.size
+		w.size = size
 		return w.consume(n)
 	}
 	w.credit += n
@@ -83,6 +86,7 @@ type flow struct {
 	send    sendWindow
 	receive receiveWindow
 	initial int           // that a new stream may send
+	granted int           // that it may receive
 	waiting []*streamFlow // for room, the longest first
 }
 
@@ -96,12 +100,14 @@ type streamFlow struct {
 }
 
 func newFlow() flow {
-	return flow{send: firstWindow, receive: newReceiveWindow(connWindow), initial: firstWindow}
+	return flow{
+		send: firstWindow, receive: newReceiveWindow(connWindow), initial: firstWindow, granted: streamWindow,
+	}
 }
 
 // begin readies a stream for its first frame.
 func (f *flow) begin(s *streamFlow) {
-	*s = streamFlow{send: sendWindow(f.initial), receive: newReceiveWindow(streamWindow), writable: s.writable}
+	*s = streamFlow{send: sendWindow(f.initial), receive: newReceiveWindow(f.granted), writable: s.writable}
 	s.writable.init()
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -39,8 +40,11 @@ var drainPing = []byte("drained?")
 func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
+	if c.account.Room(budget.Buffered) < connWindow {
+		c.flow.granted = smallWindow
+	}
 	c.buffer().b = appendSettings(c.buffer().b,
-		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, uint32(c.flow.granted)},
 		setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
 	c.startWriter()
