@@ -117,8 +117,20 @@ func (k *checker) ref(r ref.Ref, p path, params []string) {
 		k.fault(p, "%s is known in the steps of a transaction only", r)
 	case r.Root == ref.Key:
 		k.fault(p, "key is known in the path of a probe only")
+	case r.Root == ref.Header:
+		k.headerRef(r, p)
 	case params != nil && lacks(r, params):
 		k.fault(p, "%s: the route's path has no {%s}", r, r.Path[0])
+	}
+}
+
+// headerRef checks a reference to a header field, wherever references are.
+func (k *checker) headerRef(r ref.Ref, p path) {
+	if r.Root != ref.Header {
+		return
+	}
+	if why := headerFault(r.Path[0]); why != "" {
+		k.fault(p, "%s", why)
 	}
 }
 

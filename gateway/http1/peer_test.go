@@ -179,6 +179,9 @@ func (u unlimited) Serve(r *Request) { u.handler(r) }
 func (p *peer) isRead(s *Server) {
 	p.t.Helper()
 	count := func(c net.Conn, of func(fd int) int) (n int) {
+		if sealed, ok := c.(*tls.Conn); ok {
+			c = sealed.NetConn()
+		}
 		raw, err := c.(syscall.Conn).SyscallConn()
 		if err == nil {
 			err = raw.Control(func(fd uintptr) { n = of(int(fd)) })

@@ -22,9 +22,16 @@ type rate struct {
 	writeStopped  atomic.Bool // so that nothing more is written
 
 	// Under the connection's mu.
-	waited, sampled   time.Duration // in this window, and when the kernel was asked last
-	from, last, taken uint64        // bytes moved at its beginning and at that time, and taken at that time
+	waited, sampled time.Duration // in this window, and when the kernel was asked last
+	from, last      progress      // at its beginning and at that time
 }
+
+// progress is what the kernel says of a connection: bytes that have come, and that the peer has
+// acknowledged. A peer that takes little says so in steps: when there is room for a segment, or in a
+// sixteenth of its buffer. On the internet that is some seconds at 1 KiB/s. On the loopback device,
+// with segments of 64 KiB, it can be minutes; but by then megabytes lie in the kernel, which goes on
+// to deliver them when the connection has been closed here.
+type progress struct{ received, taken uint64 }
 
 // beginLocked begins a window: what was waited for in an earlier request does not count.
 func (r *rate) beginLocked() { r.waited, r.sampled = 0, 0 }
@@ -43,26 +50,26 @@ func (c *conn) checkRate(elapsed time.Duration) {
 	defer c.mu.Unlock()
 	first := r.waited == 0
 	r.waited += elapsed
-	if !first && r.waited-r.sampled < c.sampleEvery() && r.waited < rateWindow {
+	if !first && r.waited-r.sampled < c.sampleEvery() {
 		return
 	}
-	received, taken, ok := c.moved()
+	now, ok := c.progress()
 	if !ok || c.aborted {
 		return
 	}
-	moved := received + taken
 	if first {
-		r.from, r.last, r.taken, r.sampled, r.waited = moved, moved, taken, 0, max(elapsed, 1)
+		r.from, r.last, r.sampled = now, now, r.waited
 		return
 	}
-	if writes && taken > r.taken {
+	if writes && now.taken > r.last.taken {
 		c.extendWriteLocked()
 	}
-	r.last, r.taken, r.sampled = moved, taken, r.waited
+	r.last, r.sampled = now, r.waited
 	if r.waited < rateWindow {
 		return
 	}
-	if int64(moved-r.from) < c.srv.MinRate*int64(rateWindow/time.Second) {
+	moved := now.received - r.from.received + now.taken - r.from.taken
+	if moved < uint64(c.srv.MinRate*int64(rateWindow/time.Second)) {
 		c.cutLocked(writes)
 	}
 	r.beginLocked()
@@ -71,10 +78,9 @@ func (c *conn) checkRate(elapsed time.Duration) {
 // sampleEvery is how often the kernel is asked while a client is waited for.
 func (c *conn) sampleEvery() time.Duration { return min(time.Second, c.srv.IdleTimeout/4) }
 
-// moved returns how many bytes have come from the client and how many it has acknowledged.
-func (c *conn) moved() (received, taken uint64, ok bool) {
-	err := c.socket.Control(func(fd uintptr) { received, taken, ok = moved(int(fd)) })
-	return received, taken, ok && err == nil
+func (c *conn) progress() (p progress, ok bool) {
+	err := c.socket.Control(func(fd uintptr) { p, ok = progressOf(int(fd)) })
+	return p, ok && err == nil
 }
 
 // extendWriteLocked gives a write more time of which a part has been taken: its deadline is there
@@ -89,6 +95,8 @@ func (c *conn) extendWriteLocked() {
 func (c *conn) cutLocked(writes bool) {
 	c.rate.cut.Store(true)
 	c.bodyStopped.Store(true)
+	c.srv.Logger.Debug("a client moves less than the least rate and is cut off", "client", c.peer.String(),
+		"to_take", writes, "bytes_per_second", c.srv.MinRate)
 	if !writes {
 		c.base.SetReadDeadline(message.Past) // fails only for a closed connection
 		return

@@ -123,6 +123,9 @@ func (r *Request) Read(p []byte) (int, error) {
 		return 0, filters.ErrBodyTooLarge
 	}
 	if r.c.bodyStopped.Load() {
+		if r.c.rate.cut.Load() {
+			return 0, errTooSlow
+		}
 		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {

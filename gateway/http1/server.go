@@ -263,7 +263,7 @@ func (s *Server) watchConns() {
 // check is what the watch does at a tick. busy is its memory for a list.
 func (s *Server) check(now time.Time, busy []*conn) []*conn {
 	// A machine that stood still has not given anybody time.
-	elapsed := min(time.Duration(now.UnixNano()-s.clock.Load()), time.Second)
+	elapsed := min(max(time.Duration(now.UnixNano()-s.clock.Load()), 0), time.Second)
 	s.tick(now)
 	busy = s.busyConns(busy)
 	for _, c := range busy {

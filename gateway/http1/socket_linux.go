@@ -61,11 +61,11 @@ func unread(fd int) int {
 	return n
 }
 
-// moved returns how many bytes have come from the peer, and how many it has acknowledged.
-func moved(fd int) (received, taken uint64, ok bool) {
+// progressOf returns what a connection has moved.
+func progressOf(fd int) (progress, bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return 0, 0, false
+		return progress{}, false
 	}
-	return info.Bytes_received, info.Bytes_acked, true
+	return progress{received: info.Bytes_received, taken: info.Bytes_acked}, true
 }

@@ -36,5 +36,5 @@ func hungUp(fd int) bool {
 
 func unread(int) int { return 0 }
 
-// moved is not known: the idle timeout is all that bounds a client there.
-func moved(int) (received, taken uint64, ok bool) { return 0, 0, false }
+// progressOf does not know: the idle timeout is all that bounds a client there.
+func progressOf(int) (p progress, ok bool) { return p, false }
