@@ -169,6 +169,10 @@ func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name *place, r
 		if *to < floor {
 			d.fault(n, "%s: %s is less than %s", name, n.redacted(), floor)
 		}
+	case *ByteRate:
+		if rule.max != "" && *to > mustParse(parseByteRate(rule.max)) {
+			d.fault(n, "%s: %s is more than %s", name, n.redacted(), rule.max)
+		}
 	case *Size:
 		switch {
 		case rule.min != "" && *to < mustParse(parseSize(rule.min)):

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/ref"
@@ -209,6 +210,9 @@ func refuseKey(err error) *filters.Reply {
 	case errors.As(err, &malformed):
 		return filters.Refuse(filters.KeyInvalid,
 			filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
+	case errors.Is(err, filters.ErrOverloaded):
+		return filters.Refuse(filters.Overloaded, filters.Problem{
+			Detail: "There is no room for this body beside those of other requests.", RetryAfter: time.Second})
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		return filters.Refuse(filters.BodyTooLarge,
 			filters.Problem{Detail: "The body is longer than this gateway takes."})
