@@ -39,6 +39,7 @@ type process struct {
 	env      *policy.Env
 	policies *policy.Set
 	services *policy.Pool[string, *upstream.Service]
+	dialer   *upstream.Dialer
 	stores   *stores
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
@@ -55,7 +56,7 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
 	return &process{
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
-		services: policy.NewPool[string](env, (*upstream.Service).Close),
+		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, nil),
 	}
 }
 
@@ -134,7 +135,13 @@ func (b *builder) target(r *config.Route) (target, error) {
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
-	return b.service(r.Service)
+	f, err := b.service(r.Service)
+	if err != nil || r.Timeout == 0 {
+		return f, err
+	}
+	own := *f
+	own.timeout = time.Duration(r.Timeout)
+	return &own, nil
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, pattern string, methods []string) error {
@@ -172,7 +179,7 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	if rt == nil { // the service is at fault, which has been reported
 		return nil
 	}
-	return newProber(rt, p, bodyBytesMax)
+	return newProber(rt, p, bodyBytesMax, policy.LongestCall(b.Config.Services[service]))
 }
 
 // service returns the target that is a service. All routes to it share its connections, which a
@@ -186,7 +193,11 @@ func (b *builder) service(name string) (*forward, error) {
 	settings := upstream.Settings{
 		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
 		ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts:       c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
+		DNS:            time.Duration(c.DNS),
+		KeepAlive: upstream.KeepAlive{
+			Idle: time.Duration(c.KeepAlive.Idle), MaxAge: time.Duration(c.KeepAlive.MaxAge),
+		},
+		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
 		TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
@@ -199,17 +210,18 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {
-			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger)), nil
+			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger), b.dialer), nil
 		},
 		func(svc *upstream.Service) { svc.Configure(settings) })
 	if err != nil {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := newForward(svc, c, b.env.Logger)
+	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
-	}}
+	}
 	b.forwards[name] = f
 	return f, nil
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
@@ -223,6 +224,13 @@ type forward struct {
 
 	// One throttle for each kind of warning.
 	unreached, unanswered, cuts *filters.LogThrottle
+}
+
+func newForward(s *upstream.Service, c *config.Service, l *slog.Logger) *forward {
+	return &forward{
+		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout), logger: l,
+		unreached: new(filters.LogThrottle), unanswered: new(filters.LogThrottle), cuts: new(filters.LogThrottle),
+	}
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) result {

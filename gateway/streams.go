@@ -23,16 +23,16 @@ const (
 	stream
 )
 
-// streamOf tells the kind by the status, the announced length (-1: none; a stream announces none)
-// and the Content-Type.
+// streamOf tells the kind by the status, the announced length (-1: none) and the Content-Type. A
+// response that announces its length is a call's, but gRPC does not say much by it.
 func streamOf(status int, length int64, contentType string) streamKind {
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		return stream
-	case length >= 0:
-		return noStream
 	case filters.IsGRPC(contentType):
 		return callOrStream
+	case length >= 0:
+		return noStream
 	}
 	for _, t := range streamTypes {
 		if !filters.HasNamePrefix(contentType, t) {
