@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -44,6 +45,10 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+
+	descriptors descriptors
+	budget      *budget.Budget
+	overload    *overload
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -218,6 +223,7 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
+	f.overload = b.overload
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
@@ -234,12 +240,16 @@ func needsRestart(old, new *config.Config) string {
 		old, new any
 	}
 	a, b := old.Listen, new.Listen
-	a.TrustedProxies, b.TrustedProxies, a.MaxBody, b.MaxBody = nil, nil, 0, 0 // these follow
+	for _, l := range []*config.Listen{&a, &b} { // these follow
+		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
+	}
+	adminOld, adminNew := old.Admin, new.Admin
+	adminOld.ReadyNeedsStore, adminNew.ReadyNeedsStore = false, false
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", old.Admin, new.Admin},
+		{"admin", adminOld, adminNew},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

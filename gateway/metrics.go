@@ -16,10 +16,9 @@ type metrics struct {
 
 	requests     *prometheus.CounterVec   // route, code, reason
 	durations    *prometheus.HistogramVec // route
-	inFlight     prometheus.Gauge
-	transactions *prometheus.CounterVec // event
-	reloads      *prometheus.CounterVec // result
-	configInfo   *prometheus.GaugeVec   // version
+	transactions *prometheus.CounterVec   // event
+	reloads      *prometheus.CounterVec   // result
+	configInfo   *prometheus.GaugeVec     // version
 	panics       prometheus.Counter
 	upstream     *upstreamMetrics
 	store        *storeMetrics
@@ -31,7 +30,6 @@ func newMetrics(r *policy.Metrics) *metrics {
 		"code", "reason")
 	m.durations = r.Histogram("request_duration_seconds", "From the request's head to the end of the response.",
 		"route")
-	m.inFlight = r.Gauge("requests_in_flight", "Requests under way.").WithLabelValues()
 	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")
