@@ -36,7 +36,7 @@ func TestValueKeepsTypes(t *testing.T) {
 		"price": parse(t, "{body.price}"), "gift": parse(t, "{body.gift}"), "none": parse(t, "{body.none}"),
 		"list": []any{parse(t, "{body.cart.lines.0.n}"), parse(t, "{body.cart}"), json.Number("3"), true, nil},
 	}
-	v, err := Value(body, exchange())
+	v, err := Value(body, exchange(), 1<<10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestValueKeepsTypes(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
 	var missing *MissingError
-	if _, err := Value(parse(t, "{body.nothing}"), exchange()); !errors.As(err,
+	if _, err := Value(parse(t, "{body.nothing}"), exchange(), 1<<10); !errors.As(err,
 		&missing) || missing.Ref.String() != "body.nothing" {
 		t.Errorf("a missing part: %v", err)
 	}
