@@ -90,13 +90,19 @@ type LogicalRequest struct {
 	Resend bool
 	// Detach: the attempt goes on and is recorded when the client leaves.
 	Detach bool
+	// Until is the end of the longest claim on the record; zero without a claim. Beyond it the engine
+	// reads nothing more on the record's account: neither a body that is to be recorded, nor one whose
+	// client has left.
+	Until time.Time
 }
 
 // Response is the response of the service, or one that the gateway made itself.
 type Response struct {
 	Status int
 	Header Header
-	// Reason is set when the gateway refused; the service's responses have none.
+	// Reason is set when the gateway refused. The service's responses have none, but for one that broke
+	// or fell silent behind its head: it is set then, when the head has gone out, for Done, metrics and
+	// logs.
 	Reason Reason
 	// Provisional: this response is not the last word on the request (a transaction that still runs);
 	// it is not recorded.
@@ -107,12 +113,21 @@ type Response struct {
 	// filters.
 	Body  []byte
 	Whole bool
+	// Stream: the response may last for as long as client and service like (an event stream, a stream
+	// of gRPC, an upgraded connection). Whatever a filter holds or measures for a call ends with such a
+	// response's head, in Response: its length says nothing. It is set before Response, and never with
+	// Whole but for a response that the gateway makes itself.
+	Stream bool
 	// Trailer are the fields behind a whole body.
 	Trailer Header
 }
 
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
 var ErrBodyTooLarge = errors.New("filters: request body is too large")
+
+// ErrOverloaded is what [Exchange.Body] returns for a body for which there is no room beside those of
+// other requests.
+var ErrOverloaded = errors.New("filters: no room for the request body")
 
 // Begin makes the exchange ready for a new request. load reads the whole body of the request, or
 // returns [ErrBodyTooLarge]; nil is a request without a body.
@@ -230,6 +245,10 @@ func (x *Exchange) Body() ([]byte, error) {
 	}
 	return x.body, x.bodyErr
 }
+
+// BodyError returns why the body could not be read when that was tried; nil when it was read, or not
+// tried.
+func (x *Exchange) BodyError() error { return x.bodyErr }
 
 // BodyLoaded returns the body when a filter has read it already.
 func (x *Exchange) BodyLoaded() ([]byte, bool) { return x.body, x.loaded && x.bodyErr == nil }

@@ -58,6 +58,8 @@ func RefuseUnreadable(err error) *Reply {
 	switch {
 	case errors.As(err, &fault):
 		return Refuse(BadRequest, Problem{Detail: fault.Detail()})
+	case errors.Is(err, ErrOverloaded):
+		return Refuse(Overloaded, Problem{Detail: "There is no room for this body beside those of other requests."})
 	case errors.Is(err, ErrBodyTooLarge):
 		return Refuse(BodyTooLarge, Problem{Detail: "The body is longer than this gateway takes."})
 	}

@@ -61,5 +61,6 @@ func (g *gateway) enforce(cfg *config.Config) error {
 	g.tls.Store(m.listener)
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
+	g.logWarnings(warningsOf(cfg, m))
 	return nil
 }

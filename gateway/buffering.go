@@ -1,42 +1,28 @@
 package gateway
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
-// streamType reports whether responses of that Content-Type are made to be read while they come.
-// They are never buffered: a reader would wait for what may have no end.
-func streamType(contentType string) bool {
-	for _, t := range streamTypes {
-		if !filters.HasNamePrefix(contentType, t) {
-			continue
-		}
-		if len(contentType) == len(t) || contentType[len(t)] == ';' || contentType[len(t)] == ' ' {
-			return true
-		}
-	}
-	return false
-}
-
-var streamTypes = [...]string{
-	"text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/stream+json",
-}
-
 // buffer reads the body whole for the filters, with its trailer. Where it is longer than they keep,
-// or a stream, the rest is left to be passed on.
-func (f *forward) buffer(x *filters.Exchange, e result) result {
-	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
+// or a stream, the rest is left to be passed on. It ends by silence, and for a claim with the
+// longest time that the claim can last: a service that trickles holds no key for longer.
+func (f *forward) buffer(x *filters.Exchange, in inbound, e result, kind streamKind) result {
 	buffered := e.response.Next()
 	for {
-		if int64(len(buffered)) > x.BufferBody || grpc && streamsGRPC(e.response, buffered, x.BufferBody) {
-			e.streams, e.read = true, buffered
-			return e
+		if int64(len(buffered)) > x.BufferBody ||
+			kind == callOrStream && streamsGRPC(e.response, buffered, x.BufferBody) {
+			e.read = buffered
+			return f.pass(x, in, e, kind)
 		}
 		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame
 		// of its own.
@@ -52,8 +38,11 @@ func (f *forward) buffer(x *filters.Exchange, e result) result {
 		if err == io.EOF {
 			break
 		}
+		if err == nil && !x.Logical.Until.IsZero() && time.Now().After(x.Logical.Until) {
+			err = errTrickles
+		}
 		if err != nil {
-			failed := f.failed(x, readFailure(x, err))
+			failed := f.failed(x, readFailure(x, err, e.response), true)
 			failed.response = e.response // to be closed
 			return failed
 		}
@@ -101,14 +90,20 @@ func streamsGRPC(a upstream.Response, buffered []byte, limit int64) bool {
 	return ok && !waits.Await(wait) // over HTTP/1.1 there is no gRPC
 }
 
-// readFailure says why a body could not be read to its end.
-func readFailure(x *filters.Exchange, err error) error {
+// errTrickles is a body that did not end as long as the claim on its record could last.
+var errTrickles = fmt.Errorf("the body has not ended within maxInFlight: %w", os.ErrDeadlineExceeded)
+
+// readFailure says why a body could not be read to its end, with the cause and where it came from.
+func readFailure(x *filters.Exchange, cause error, from upstream.Response) error {
+	why := upstream.ErrFailed
 	var timeout interface{ Timeout() bool }
-	switch {
-	case x.Context().Err() != nil:
-		return upstream.ErrClientGone
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return upstream.ErrTimeout
+	switch err := x.Context().Err(); {
+	case errors.Is(err, context.DeadlineExceeded): // the gateway's own call; clients have none here
+		why = upstream.ErrTimeout
+	case err != nil:
+		why = upstream.ErrClientGone
+	case errors.As(cause, &timeout) && timeout.Timeout():
+		why = upstream.ErrTimeout
 	}
-	return upstream.ErrFailed
+	return fmt.Errorf("%w: endpoint %s, in the body: %w", why, from.Endpoint(), cause)
 }

@@ -30,14 +30,13 @@ type ExplainRequest struct {
 func Explain(w io.Writer, cfg *config.Config, r ExplainRequest) error {
 	x := exchangeOf(r)
 	set := policy.New(&policy.Env{})
-	keySets, err := readKeySets(cfg)
-	build := set.Begin(cfg, policy.Material{KeySets: keySets})
+	m, err := readMaterial(cfg)
+	if err != nil {
+		return err
+	}
+	build := set.Begin(cfg, m.Material)
 	p := &explainer{Explainer: policy.NewExplainer(w, build, x), set: set, x: x, cfg: cfg}
-	rt, ok := p.route(int64(len(r.Body)))
-	switch {
-	case ok && err != nil:
-		p.Line("identity", "cannot be built: %v", err)
-	case ok:
+	if rt, ok := p.route(int64(len(r.Body))); ok {
 		p.explain(rt)
 	}
 	return p.Err()
@@ -58,6 +57,10 @@ func exchangeOf(r ExplainRequest) *filters.Exchange {
 	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, time.Now()
 	x.Peer = netip.MustParseAddr("127.0.0.1")
 	for _, h := range r.Header {
+		if filters.EqualName(h[0], "Host") {
+			x.Host = h[1]
+			continue
+		}
 		x.Header.Add(h[0], h[1])
 	}
 	x.Path = raw

@@ -20,7 +20,7 @@ type clientListeners struct {
 	listen     *config.Listen
 	dispatcher *dispatcher
 	http2      *http2Handler
-	slots      http1.Slots
+	slots      *http1.Slots
 	logger     *slog.Logger
 }
 
@@ -39,7 +39,8 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	o := http1.Options{
 		Handler:       f.dispatcher,
 		HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
-		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve, Logger: f.logger,
+		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve,
+		MinRate: int64(f.listen.MinRate), Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
 		o.Accepted = f.proxied

@@ -1,13 +1,19 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/identity"
@@ -20,6 +26,7 @@ type material struct {
 	policy.Material
 	listener *tls.Config // of listen.https; nil without
 	services map[string]serviceTLS
+	warnings []config.Warning // of certificates that nobody accepts any more
 }
 
 // serviceTLS is how the endpoints of a service are verified. digest changes with what was read.
@@ -28,44 +35,73 @@ type serviceTLS struct {
 	digest string
 }
 
-// readMaterial reads what a configuration names. The error has every fault, with the setting and
-// the file.
+// readMaterial reads what a configuration names. The error is a [*config.FaultsError] with every
+// fault, at the setting that names the file.
 func readMaterial(cfg *config.Config) (material, error) {
 	m := material{services: map[string]serviceTLS{}}
-	keySets, err := readKeySets(cfg)
-	faults := []error{err}
-	m.KeySets = keySets
+	r := &materialReader{cfg: cfg, now: time.Now()}
+	m.KeySets = r.keySets()
 	for name, s := range cfg.Services {
-		if s.TLS == nil {
-			continue
-		}
-		if m.services[name], err = readServiceTLS(s.TLS); err != nil {
-			faults = append(faults, fmt.Errorf("gateway: services.%s.tls: %w", name, err))
+		if s.TLS != nil {
+			m.services[name] = r.serviceTLS("services."+name+".tls", s.TLS)
 		}
 	}
 	if h := cfg.Listen.HTTPS; h != nil {
-		m.listener, err = readListenerTLS(h)
-		faults = append(faults, err)
+		m.listener = r.listenerTLS(h)
 	}
-	return m, errors.Join(faults...)
+	m.warnings = r.warnings
+	return m, r.err()
 }
 
-// readKeySets reads the key sets of identity.
-func readKeySets(cfg *config.Config) (map[string]*identity.KeySet, error) {
+// materialReader reads files and collects what is wrong with them.
+type materialReader struct {
+	cfg      *config.Config
+	now      time.Time
+	faults   []config.Fault
+	warnings []config.Warning
+}
+
+func (r *materialReader) err() error {
+	if len(r.faults) == 0 {
+		return nil
+	}
+	slices.SortFunc(r.faults, func(a, b config.Fault) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Message, b.Message))
+	})
+	return &config.FaultsError{Faults: r.faults}
+}
+
+func (r *materialReader) fault(setting, format string, args ...any) {
+	r.faults = append(r.faults, r.cfg.FaultAt(setting, format, args...))
+}
+
+// file reads the file that a setting names; false when it cannot be read.
+func (r *materialReader) file(setting, path string) ([]byte, bool) {
+	b, err := os.ReadFile(path)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	if err != nil {
+		r.fault(setting, "cannot read %s: %v", path, err)
+	}
+	return b, err == nil
+}
+
+// keySets reads the key sets of identity.
+func (r *materialReader) keySets() map[string]*identity.KeySet {
 	sets := map[string]*identity.KeySet{}
-	var faults []error
-	for _, source := range cfg.Identity {
+	for i, source := range r.cfg.Identity {
 		if source.JWT == nil {
 			continue
 		}
 		keys, err := readKeySet(source.JWT.Keys)
 		if err != nil {
-			faults = append(faults, err)
+			r.fault(fmt.Sprintf("identity[%d].jwt.keys", i), "%s", strings.TrimPrefix(err.Error(), "identity: "))
 			continue
 		}
 		sets[source.JWT.Keys] = keys
 	}
-	return sets, errors.Join(faults...)
+	return sets
 }
 
 func readKeySet(path string) (*identity.KeySet, error) {
@@ -76,55 +112,118 @@ func readKeySet(path string) (*identity.KeySet, error) {
 	return identity.ParseKeys(raw)
 }
 
-// readListenerTLS reads the certificates of the TLS listener. The error names the file or the
-// setting.
-func readListenerTLS(h *config.HTTPS) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(h.Cert, h.Key)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: listen.https: %w", err)
-	}
-	c := &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"},
+// listenerTLS reads the certificates of the TLS listener.
+func (r *materialReader) listenerTLS(h *config.HTTPS) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if cert, ok := r.keyPair("listen.https", h.Cert, h.Key); ok {
+		c.Certificates = []tls.Certificate{cert}
 	}
 	if h.ClientCA != "" {
-		pem, err := os.ReadFile(h.ClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("gateway: listen.https.clientCA: %w", err)
-		}
-		c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("gateway: listen.https.clientCA: %s holds no certificate", h.ClientCA)
-		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.ClientCAs, _ = r.authorities("listen.https.clientCA", h.ClientCA)
 	}
-	return c, nil
+	return c
 }
 
-// readServiceTLS reads how the endpoints of a service are verified and which certificate the
-// gateway presents to them.
-func readServiceTLS(s *config.ServiceTLS) (out serviceTLS, err error) {
+// serviceTLS reads how the endpoints of a service are verified and which certificate the gateway
+// presents to them.
+func (r *materialReader) serviceTLS(setting string, s *config.ServiceTLS) serviceTLS {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", []string{s.CA, s.ServerName, s.Cert, s.Key})
 	if s.CA != "" {
-		pem, err := os.ReadFile(s.CA)
-		if err != nil {
-			return out, err
-		}
-		h.Write(pem)
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return out, fmt.Errorf("ca: %s holds no certificate", s.CA)
-		}
+		var raw []byte
+		c.RootCAs, raw = r.authorities(setting+".ca", s.CA)
+		h.Write(raw)
 	}
 	if s.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-		if err != nil {
-			return out, err
+		if cert, ok := r.keyPair(setting, s.Cert, s.Key); ok {
+			for _, der := range cert.Certificate {
+				h.Write(der)
+			}
+			c.Certificates = []tls.Certificate{cert}
 		}
-		for _, der := range cert.Certificate {
-			h.Write(der)
-		}
-		c.Certificates = []tls.Certificate{cert}
 	}
-	return serviceTLS{c, hex.EncodeToString(h.Sum(nil))}, nil
+	return serviceTLS{c, hex.EncodeToString(h.Sum(nil))}
+}
+
+// keyPair reads a certificate chain and its private key, which are the members cert and key of a
+// setting.
+func (r *materialReader) keyPair(setting, certFile, keyFile string) (cert tls.Certificate, ok bool) {
+	chain, chainRead := r.file(setting+".cert", certFile)
+	key, keyRead := r.file(setting+".key", keyFile)
+	if !chainRead {
+		return cert, false
+	}
+	certificates, err := certificatesIn(chain)
+	if err != nil {
+		r.fault(setting+".cert", "%s: %v", certFile, err)
+		return cert, false
+	}
+	r.warnExpired(setting+".cert", certificates[:1])
+	if !keyRead {
+		return cert, false
+	}
+	if cert, err = tls.X509KeyPair(chain, key); err != nil {
+		r.fault(setting+".key", "%s is not the key of %s: %s", keyFile, certFile, strings.TrimPrefix(err.Error(), "tls: "))
+		return cert, false
+	}
+	return cert, true
+}
+
+// authorities reads the certificates of authorities, and returns the file's bytes too.
+func (r *materialReader) authorities(setting, path string) (*x509.CertPool, []byte) {
+	pool := x509.NewCertPool()
+	raw, ok := r.file(setting, path)
+	if !ok {
+		return pool, nil
+	}
+	certificates, err := certificatesIn(raw)
+	if err != nil {
+		r.fault(setting, "%s: %v", path, err)
+		return pool, raw
+	}
+	for _, c := range certificates {
+		pool.AddCert(c)
+	}
+	r.warnExpired(setting, certificates)
+	return pool, raw
+}
+
+// certificatesIn returns the certificates of a PEM file, one at least.
+func certificatesIn(raw []byte) ([]*x509.Certificate, error) {
+	var list []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, raw = pem.Decode(raw); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate that cannot be read: %w", err)
+		}
+		list = append(list, c)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no certificate in PEM form")
+	}
+	return list, nil
+}
+
+// warnExpired warns of certificates of which none is valid now: whoever checks them refuses them.
+func (r *materialReader) warnExpired(setting string, certificates []*x509.Certificate) {
+	for _, c := range certificates {
+		if !r.now.Before(c.NotBefore) && !r.now.After(c.NotAfter) {
+			return
+		}
+	}
+	c := certificates[len(certificates)-1]
+	what := "expired at " + c.NotAfter.UTC().Format(time.RFC3339)
+	if r.now.Before(c.NotBefore) {
+		what = "is not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
+	}
+	r.warnings = append(r.warnings, r.cfg.WarningAt(setting, "the certificate of %q %s", c.Subject.String(), what))
 }

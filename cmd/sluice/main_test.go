@@ -30,6 +30,9 @@ func TestExitCodes(t *testing.T) {
 	}
 	sound := file("sound.yaml", "version: 1\nroutes:\n  - {name: a, match: {path: /a}, respond: {status: 204}}\n")
 	faulty := file("faulty.yaml", "version: 1\nroutes:\n  - {name: a, match: {path: /a}, service: nobody}\n")
+	warned := file("warned.yaml", "version: 1\nlimits: {l: {rate: 1/s}}\nroutes:\n"+
+		"  - {name: a, match: {path: /a}, respond: {status: 204}}\n")
+	pair := file("pair.yaml", "version: 1\nlisten: {https: {address: ':0', cert: "+sound+", key: "+sound+"}}\n")
 	record := []string{"--route", "r", "--principal", "p", "--key", "k"}
 
 	for _, c := range []struct {
@@ -66,6 +69,10 @@ func TestExitCodes(t *testing.T) {
 		{"another build that is not there, idempotency",
 			[]string{"bench", "idempotency", "--against", dir}, 2, "--against"},
 		{"half an expression", []string{"bench", "proxy", "--only", "("}, 2, "--only"},
+		{"a certificate that is none", []string{"validate", "-c", pair}, 2, pair + ":2:39: listen.https.cert: "},
+		{"warnings taken for mistakes", []string{"validate", "--strict", "-c", warned}, 2,
+			warned + ":2:10: warning: limits.l: nothing uses this limit"},
+		{"sound configuration, strictly", []string{"validate", "--strict", "-c", sound}, 0, ""},
 		{"sound configuration", []string{"validate", "-c", sound}, 0, ""},
 		{"version", []string{"version"}, 0, ""},
 		{"schema", []string{"schema"}, 0, ""},
@@ -81,6 +88,20 @@ func TestExitCodes(t *testing.T) {
 					stderr)
 			}
 		})
+	}
+}
+
+// TestValidateWarns: what can never take effect is said, and is no mistake.
+func TestValidateWarns(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(path, []byte("version: 1\nlimits: {l: {rate: 1/s}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := run("validate", "-c", path)
+	want := path + ":2:10: warning: limits.l: nothing uses this limit\n"
+	if code != 0 || stdout != path+": sound\n" || stderr != want {
+		t.Errorf("exit %d, stdout %q, stderr %q; want 0 and %q", code, stdout, stderr, want)
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 
 // checker is what the checks of all sections share.
 type checker struct {
-	config *Config
-	root   *node
-	faults *faultList
+	config   *Config
+	root     *node
+	faults   *faultList
+	warnings *faultList
+	used     map[string]map[string]bool // what is named, by its key at the top; see use
 }
 
 // site is where a section stands, as its check sees it. A fault is said of a path; on a path that is at fault already
@@ -90,6 +92,7 @@ func (k *checker) items(p path) []*node {
 // exists says when a name leads nowhere. The tree is asked and not the struct: what is at fault itself is there all the
 // same.
 func (k *checker) exists(key, what, name string, p path) bool {
+	k.use(key, name)
 	all := k.root.find(key)
 	if all.broken || all.node != nil && all.node.byName[name] != nil {
 		return true
@@ -114,8 +117,20 @@ func (k *checker) ref(r ref.Ref, p path, params []string) {
 		k.fault(p, "%s is known in the steps of a transaction only", r)
 	case r.Root == ref.Key:
 		k.fault(p, "key is known in the path of a probe only")
+	case r.Root == ref.Header:
+		k.headerRef(r, p)
 	case params != nil && lacks(r, params):
 		k.fault(p, "%s: the route's path has no {%s}", r, r.Path[0])
+	}
+}
+
+// headerRef checks a reference to a header field, wherever references are.
+func (k *checker) headerRef(r ref.Ref, p path) {
+	if r.Root != ref.Header {
+		return
+	}
+	if why := headerFault(r.Path[0]); why != "" {
+		k.fault(p, "%s", why)
 	}
 }
 

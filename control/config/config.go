@@ -35,3 +35,8 @@ func (c *Config) check(s site) {
 	s.checkListeners(c)
 	s.checkRouteNames(c)
 }
+
+func (c *Config) warn(s site) {
+	c.warnUnreached(s)
+	s.warnUnused()
+}

@@ -18,6 +18,7 @@ import (
 type decoder struct {
 	files  *files
 	faults *faultList
+	places map[string]position // gets those of the settings that name a file
 }
 
 // into decodes a tree into the struct that a configuration is, and derives the defaults.
@@ -128,6 +129,7 @@ func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
 		d.fault(n, "%s: %s is not a file: an address is %s", name, n.redacted(), notSupported)
 		return
 	}
+	d.places[name] = n.pos
 	path := d.files.absolute(v.String())
 	v.SetString(path)
 	if _, err := d.files.contents(path); err != nil {
@@ -166,6 +168,10 @@ func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, r
 		}
 		if *to < floor {
 			d.fault(n, "%s: %s is less than %s", name, n.redacted(), floor)
+		}
+	case *ByteRate:
+		if rule.max != "" && *to > mustParse(parseByteRate(rule.max)) {
+			d.fault(n, "%s: %s is more than %s", name, n.redacted(), rule.max)
 		}
 	case *Size:
 		switch {

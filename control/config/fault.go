@@ -17,6 +17,9 @@ type Fault struct {
 
 // String returns file:line:column: message.
 func (f Fault) String() string {
+	if f.File == "" { // a configuration that was made in Go
+		return f.Message
+	}
 	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
 }
 
@@ -52,10 +55,15 @@ func (l *faultList) err() error {
 	if len(l.list) == 0 {
 		return nil
 	}
+	return &FaultsError{Faults: l.sorted(l.secrets)}
+}
+
+// sorted returns what was added in order, each once, with the secrets hidden.
+func (l *faultList) sorted(secrets []string) []Fault {
 	// The longest first: one may hold another.
-	slices.SortFunc(l.secrets, func(a, b string) int { return len(b) - len(a) })
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	for i := range l.list {
-		for _, s := range l.secrets {
+		for _, s := range secrets {
 			if len(s) >= secretMin {
 				quoted := fmt.Sprintf("%q", s)
 				l.list[i].Message = strings.ReplaceAll(l.list[i].Message, quoted[1:len(quoted)-1], hidden)
@@ -66,7 +74,7 @@ func (l *faultList) err() error {
 	slices.SortStableFunc(l.list, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Message, b.Message))
 	})
-	return &FaultsError{Faults: slices.Compact(l.list)}
+	return slices.Compact(l.list)
 }
 
 // suggestion returns ` (did you mean "x"?)` for the known word that is near, or nothing.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // Identities are the ways to establish the principal: the first that applies. Without any it is the client's address.
@@ -14,6 +15,13 @@ func (Identities) describe() descriptions {
 func (i *Identities) derive(*files) {
 	if len(*i) == 0 {
 		*i = Identities{{ClientIP: new(struct{})}}
+	}
+}
+
+func (i *Identities) warn(s site) {
+	first := slices.IndexFunc(*i, func(one Identity) bool { return one.ClientIP != nil })
+	for n := first + 1; first >= 0 && n < len(*i); n++ {
+		s.warn(s.path.item(n), "is never asked: clientIP in identity[%d] applies to every request", first)
 	}
 }
 

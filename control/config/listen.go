@@ -7,13 +7,18 @@ import (
 
 // Listen is how clients reach the gateway.
 type Listen struct {
-	HTTP           string         `json:"http" config:"example=127.0.0.1:8080"` // HTTP/1.1 and cleartext HTTP/2
+	// HTTP is the address for HTTP/1.1 and cleartext HTTP/2, or [Off]. Where it is not written it is
+	// Off beside https, else 127.0.0.1:8080.
+	HTTP           string         `json:"http" config:"example=127.0.0.1:8080"`
 	HTTPS          *HTTPS         `json:"https"`
 	MaxConnections int            `json:"maxConnections" jsonschema:"minimum=1,maximum=1000000"`
 	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB,max=1MiB"`
 	MaxBody        Size           `json:"maxBody"`
+	MaxBuffered    Size           `json:"maxBuffered" config:"min=1MiB"`
 	HeaderTimeout  Duration       `json:"headerTimeout"`
 	IdleTimeout    Duration       `json:"idleTimeout"`
+	MinRate        ByteRate       `json:"minRate" config:"max=1MiB/s"` // 0: none
+	MaxInFlight    int            `json:"maxInFlight" jsonschema:"minimum=1,maximum=1000000"`
 	TrustedProxies []netip.Prefix `json:"trustedProxies"`
 	DrainDelay     Duration       `json:"drainDelay" config:"min=0s"`
 	ProxyProtocol  []netip.Prefix `json:"proxyProtocol"` // peers that send a PROXY protocol v2 header
@@ -21,14 +26,21 @@ type Listen struct {
 
 func (Listen) describe() descriptions {
 	return descriptions{
-		"":               "How clients reach the gateway.",
-		"HTTP":           "host:port for HTTP/1.1 and cleartext HTTP/2.",
+		"": "How clients reach the gateway.",
+		"HTTP": "host:port for HTTP/1.1 and cleartext HTTP/2, or off. " +
+			"Where only https is written there is no such listener, else it is 127.0.0.1:8080.",
 		"HTTPS":          "The TLS listener.",
 		"MaxConnections": "Client connections at one time.",
 		"MaxHeader":      "The longest header of a request, 1KiB to 1MiB; beyond it 431.",
 		"MaxBody":        "The longest body of a request; beyond it 413.",
-		"HeaderTimeout":  "A client that has not sent its header by then is cut off.",
-		"IdleTimeout":    "How long an idle connection is kept.",
+		"MaxBuffered": "Bytes of bodies, heads and responses that wait in memory, of all requests together; " +
+			"beyond it 503 overloaded. One client gets four fifths of it at most.",
+		"HeaderTimeout": "A client that has not sent its header by then is cut off.",
+		"IdleTimeout":   "How long an idle connection is kept; also the longest silence within a request's body.",
+		"MinRate": "A client that has something to send or to take and moves less, over 30 seconds, is cut off. " +
+			"0B/s: however slow it is.",
+		"MaxInFlight": "Requests and streams under way, those whose clients have left too; beyond it 503 overloaded. " +
+			"One client gets four fifths of it at most, one connection a fifth.",
 		"TrustedProxies": "Whose X-Forwarded-* is believed and appended to; from any other peer it is replaced.",
 		"DrainDelay":     "At SIGTERM: unready at once, go on accepting for so long, then close the listeners.",
 		"ProxyProtocol": "Peers whose connections must begin with a PROXY protocol v2 header; " +
@@ -38,8 +50,22 @@ func (Listen) describe() descriptions {
 
 func (l *Listen) setDefaults() {
 	*l = Listen{
-		HTTP: "127.0.0.1:8080", MaxConnections: 20000, MaxHeader: 32 << 10, MaxBody: 8 << 20,
+		MaxConnections: 20000, MaxHeader: 32 << 10, MaxBody: 8 << 20, MaxBuffered: 256 << 20,
 		HeaderTimeout: duration(5 * time.Second), IdleTimeout: duration(75 * time.Second),
+		MinRate: 256, MaxInFlight: 10000,
+	}
+}
+
+// Off in place of an address is no listener.
+const Off = "off"
+
+func (l *Listen) derive(*files) {
+	switch {
+	case l.HTTP != "":
+	case l.HTTPS != nil:
+		l.HTTP = Off // who writes only https wants no cleartext
+	default:
+		l.HTTP = "127.0.0.1:8080"
 	}
 }
 
@@ -82,7 +108,15 @@ func (s site) checkListeners(c *Config) {
 		}
 		seen = append(seen, listener{p, host, port})
 	}
-	add(c.Listen.HTTP, at("listen", "http"))
+	http := at("listen", "http")
+	switch l := s.root.find(http...); {
+	case l.node != nil && l.node.scalar == "":
+		s.fault(http, "is empty: write host:port, or off for no listener without TLS")
+	case c.Listen.HTTP != Off:
+		add(c.Listen.HTTP, http)
+	case c.Listen.HTTPS == nil && s.sound(at("listen", "https")):
+		s.fault(http, "is off and there is no listen.https: no client could reach the gateway")
+	}
 	if c.Listen.HTTPS != nil {
 		add(c.Listen.HTTPS.Address, at("listen", "https", "address"))
 	}

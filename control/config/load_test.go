@@ -120,7 +120,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 `, dir)
 	second := func(n int) Duration { return Duration(n) * Duration(time.Second) }
 	expect(t, "listen", c.Listen, Listen{HTTP: "127.0.0.1:8080", MaxConnections: 20000, MaxHeader: 32 << 10,
-		MaxBody:       8 << 20,
+		MaxBody: 8 << 20, MaxBuffered: 256 << 20, MinRate: 256, MaxInFlight: 10000,
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
 	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
@@ -139,7 +139,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		TTL:         second(86400), Lease: second(10), MaxInFlight: second(60),
 		Record:      []StatusRange{{200, 299}, {400, 499}},
 		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold",
-		MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
+		MaxBody: 256 << 10, OnStoreFailure: "closed",
 	}
 	expect(t, "idempotency", *c.Routes[0].Idempotency, idempotency)
 	expect(t, "derived", c.Routes[1].Idempotency.Key, Key{Derived: refs(t, "body"), Window: second(10)})

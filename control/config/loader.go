@@ -12,6 +12,7 @@ type loader struct {
 	model    reflect.Type // the struct that the configuration is
 	files    *files
 	faults   *faultList
+	warnings faultList
 	expander *expander
 	root     *node
 	sources  [][]byte
@@ -96,6 +97,9 @@ func (l *loader) config() (*Config, error) {
 	l.origin.files = append(l.origin.files, l.files.list...)
 	l.origin.secrets = secretPaths(l.root, nil, nil)
 	l.origin.hash = hash(l.sources, l.files)
+	for _, w := range l.warnings.sorted(l.faults.secrets) {
+		l.origin.warnings = append(l.origin.warnings, Warning(w))
+	}
 	c.origin = l.origin
 	return c, nil
 }
@@ -109,8 +113,9 @@ func (l *loader) into(config any, schema *validator.Schema) error {
 	if err := checkSchema(schema, l.model, l.root, l.faults); err != nil {
 		return err
 	}
-	d := &decoder{files: l.files, faults: l.faults}
+	l.origin.places = map[string]position{}
+	d := &decoder{files: l.files, faults: l.faults, places: l.origin.places}
 	d.into(config, l.root)
-	check(config, l.root, l.faults)
+	check(config, l.root, l.faults, &l.warnings)
 	return l.faults.err()
 }

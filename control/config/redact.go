@@ -24,6 +24,9 @@ type origin struct {
 	files   []string   // absolute
 	secrets [][]string // paths of values that something was expanded in
 	hash    string
+
+	warnings []Warning
+	places   map[string]position // of the settings that name a file
 }
 
 // Hash returns a short name for the contents that the configuration was made of: its files, and the bytes of the files

@@ -69,6 +69,13 @@ func (r *Route) check(s site) {
 	}
 }
 
+func (r *Route) warn(s site) {
+	if looksLikeRegexp(r.Match.Path) {
+		s.warn(s.at("match", "path"), "%q looks like a regular expression, and is compared as it is written: "+
+			"{name} stands for one segment, /** at the end for the rest", r.Match.Path)
+	}
+}
+
 // targets checks that a route leads to one place, and returns the keys by which it does.
 func (s site) targets() []string {
 	members := s.exactlyOne("a route leads to", false, "service", "transaction", "respond")
@@ -190,10 +197,16 @@ func checkPattern(pattern string) (params []string, err error) {
 			params = append(params, name)
 		case escaped(s):
 			return nil, fmt.Errorf("has %s: write the characters themselves, paths are matched decoded", s)
+		case strings.ContainsFunc(s, inNoPath):
+			return nil, fmt.Errorf("has %s: a request with a backslash or a semicolon in its path is refused, "+
+				"and a percent sign or a letter beyond ASCII is matched by a {name} only", s)
 		}
 	}
 	return params, nil
 }
+
+// inNoPath reports whether no pattern that has the character as it is could be matched.
+func inNoPath(r rune) bool { return r == '\\' || r == ';' || r == '%' || r >= 0x80 }
 
 // escaped reports whether a segment holds a percent-encoding.
 func escaped(s string) bool {

@@ -36,6 +36,7 @@ func formOf[T any, P interface {
 var textForms = map[string]textForm{
 	"Duration":    formOf[Duration](wantDuration),
 	"Size":        formOf[Size](wantSize),
+	"ByteRate":    formOf[ByteRate](wantByteRate),
 	"Percent":     formOf[Percent](wantPercent),
 	"Rate":        formOf[Rate](wantRate),
 	"StatusRange": formOf[StatusRange](wantStatus),

@@ -36,6 +36,8 @@ type (
 	deriver interface{ derive(f *files) }
 	// checkable looks for what the schema cannot see.
 	checkable interface{ check(s site) }
+	// warner looks, where there is no fault, for what can never take effect.
+	warner interface{ warn(s site) }
 	// scope adds to a site what the sections below this one have to know.
 	scope interface{ enter(s site) site }
 	// described says in the JSON Schema what the fields are, by their names in Go; "" is the section itself.
@@ -97,16 +99,30 @@ func derive(config any, f *files) {
 	})
 }
 
-// check adds the faults that the sections of a configuration find.
-func check(config any, root *node, faults *faultList) {
+// check adds the faults that the sections of a configuration find and, where there is none, their warnings.
+func check(config any, root *node, faults, warnings *faultList) {
 	c, _ := config.(*Config)
-	top := site{checker: &checker{config: c, root: root, faults: faults}}
+	top := site{checker: &checker{
+		config: c, root: root, faults: faults, warnings: warnings, used: map[string]map[string]bool{},
+	}}
 	walk(reflect.ValueOf(config), top, func(section any, s site) site {
 		if e, ok := section.(scope); ok {
 			s = e.enter(s)
 		}
 		if c, ok := section.(checkable); ok {
 			c.check(s)
+		}
+		return s
+	})
+	if len(faults.list) > 0 {
+		return
+	}
+	walk(reflect.ValueOf(config), top, func(section any, s site) site {
+		if e, ok := section.(scope); ok {
+			s = e.enter(s)
+		}
+		if w, ok := section.(warner); ok {
+			w.warn(s)
 		}
 		return s
 	})

@@ -17,6 +17,9 @@ type Duration time.Duration
 // Size is a number of bytes as the configuration writes it: 512B, 64KiB, 8MiB.
 type Size int64
 
+// ByteRate is a number of bytes a second as the configuration writes it: 256B/s, 64KiB/s.
+type ByteRate int64
+
 // Percent is a share as the configuration writes it, 50%, from 0 to 100.
 type Percent float64
 
@@ -33,6 +36,7 @@ type StatusRange struct{ From, To int }
 const (
 	durationPattern = `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	sizePattern     = `^[0-9]+(B|KiB|MiB|GiB)$`
+	byteRatePattern = `^[0-9]+(B|KiB|MiB|GiB)/s$`
 	percentPattern  = `^[0-9]+(\.[0-9]+)?%$`
 	ratePattern     = `^[1-9][0-9]*/(s|m|h)$`
 	statusPattern   = `^([1-5]xx|[1-5][0-9][0-9])$`
@@ -42,6 +46,7 @@ const (
 const (
 	wantDuration = "a duration such as 250ms, 10s or 24h"
 	wantSize     = "a size such as 512B, 64KiB or 8MiB"
+	wantByteRate = "a number of bytes a second such as 256B/s or 64KiB/s"
 	wantPercent  = "a percentage from 0% to 100%"
 	wantRate     = "a rate such as 100/s, 20/m or 1000/h"
 	wantStatus   = "a status such as 404 or 2xx"
@@ -134,6 +139,31 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *Size) UnmarshalText(b []byte) (err error) {
 	*s, err = parseSize(string(b))
+	return err
+}
+
+// parseByteRate reads a size for each second such as 256B/s.
+func parseByteRate(s string) (ByteRate, error) {
+	size, ok := strings.CutSuffix(s, "/s")
+	if !ok || !sizeForm.MatchString(size) {
+		return 0, fmt.Errorf("%q is not %s", s, wantByteRate)
+	}
+	n, err := parseSize(size)
+	if err != nil {
+		return 0, fmt.Errorf("%q is more than a number of bytes a second can be", s)
+	}
+	return ByteRate(n), nil
+}
+
+// String writes the rate in the largest unit that needs no fraction.
+func (r ByteRate) String() string { return Size(r).String() + "/s" }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r ByteRate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *ByteRate) UnmarshalText(b []byte) (err error) {
+	*r, err = parseByteRate(string(b))
 	return err
 }
 
@@ -241,6 +271,9 @@ func (Duration) JSONSchema() *jsonschema.Schema { return written(durationPattern
 
 // JSONSchema is the form of a written size.
 func (Size) JSONSchema() *jsonschema.Schema { return written(sizePattern, wantSize) }
+
+// JSONSchema is the form of a written number of bytes a second.
+func (ByteRate) JSONSchema() *jsonschema.Schema { return written(byteRatePattern, wantByteRate) }
 
 // JSONSchema is the form of a written percentage.
 func (Percent) JSONSchema() *jsonschema.Schema { return written(percentPattern, wantPercent) }

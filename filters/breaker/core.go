@@ -152,13 +152,15 @@ func (b *Breaker) moved(to State) {
 
 func (b *Breaker) nextID() { b.ids++ }
 
-// Permit allows one call. It is given back by Release once; giving it back again, or the zero
+// Permit allows one call. It is given back by Release once, and Retract may follow; giving it back again, or the zero
 // Permit, does nothing. It is not safe for concurrent use, and of copies only one may be given
 // back.
 type Permit struct {
-	b  *Breaker
-	id uint64
-	at time.Time
+	b        *Breaker
+	id       uint64
+	at       time.Time
+	released bool
+	era      uint64 // the closed state that has its success; 0: none has
 }
 
 // Acquire asks for a permit at the time now. When it is refused, retryAfter says when to come back,
@@ -220,13 +222,16 @@ func (b *Breaker) expireProbes(now time.Time) {
 // that is over, or of a probe whose lease is over, is not counted.
 func (p *Permit) Release(r Result, took time.Duration) {
 	b := p.b
-	if b == nil {
+	if b == nil || p.released {
 		return
 	}
-	p.b = nil
+	p.released = true
 	took = max(took, 0)
 	b.mu.Lock()
-	b.releaseLocked(p.id, r, took, p.at.Add(took))
+	counted := b.releaseLocked(p.id, r, took, p.at.Add(took))
+	if counted && r == Success && b.state == Closed {
+		p.era = b.closedID
+	}
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -234,14 +239,38 @@ func (p *Permit) Release(r Result, took time.Duration) {
 	}
 }
 
-func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now time.Time) {
+// Retract makes a failure of the success that Release was given: at the time now the call failed
+// behind what it was judged by. It counts once, and only in the closed state that has the success.
+func (p *Permit) Retract(now time.Time) {
+	b := p.b
+	if b == nil || p.era == 0 {
+		return
+	}
+	b.mu.Lock()
+	if b.state == Closed && b.closedID == p.era {
+		b.now = now
+		b.windowLocked().fail(now)
+		b.judgeWindowLocked()
+	}
+	p.era = 0
+	changed := len(b.changes) > 0
+	b.mu.Unlock()
+	if changed {
+		b.report()
+	}
+}
+
+// releaseLocked reports whether the result was counted.
+func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now time.Time) bool {
 	b.now = now
 	slow := b.set.Slow != nil && took > b.set.Slow.Over
 	if b.state == Closed {
-		if id == b.closedID && r != Ignored {
-			b.count(r, slow)
+		counts := id == b.closedID && r != Ignored
+		if counts {
+			b.windowLocked().add(now, r == Failure, slow)
+			b.judgeWindowLocked()
 		}
-		return
+		return counts
 	}
 	b.expireProbes(now)
 	for i, p := range b.probes {
@@ -251,17 +280,22 @@ func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now tim
 			b.probes[last] = probe{}
 			b.probes = b.probes[:last]
 			p.done(b.judge(r, slow))
-			return
+			return true
 		}
 	}
+	return false
 }
 
-// count adds a call to the window and opens the breaker when the window says so.
-func (b *Breaker) count(r Result, wasSlow bool) {
+// windowLocked returns the window, which begins with the first call.
+func (b *Breaker) windowLocked() *window {
 	if b.window.span == 0 {
 		b.window.reset(b.set.Window, b.now)
 	}
-	b.window.add(b.now, r == Failure, wasSlow)
+	return &b.window
+}
+
+// judgeWindowLocked opens the breaker when the window says so.
+func (b *Breaker) judgeWindowLocked() {
 	sum := b.window.sum
 	if sum.calls < b.set.MinRequests {
 		return

@@ -368,3 +368,48 @@ func TestSharesAreNotOffByRounding(t *testing.T) {
 		}
 	}
 }
+
+// A success that is retracted is a failure: once, and in the closed state that counted it.
+func TestRetract(t *testing.T) {
+	now := time.Now()
+	b := newBreaker(t, settings(), nil)
+	var permits [5]Permit
+	for i := range permits {
+		permits[i], _, _ = b.Acquire(now)
+		permits[i].Retract(now) // has taught nothing yet
+	}
+	for i := range permits[:3] {
+		permits[i].Release(Success, 0)
+	}
+	permits[3].Release(Failure, 0)
+	permits[4].Release(Ignored, 0)
+	for range 2 {
+		permits[3].Retract(now) // is one already
+		permits[4].Retract(now)
+	}
+	if b.window.sum != (tally{calls: 4, errors: 1}) {
+		t.Fatalf("counted %+v", b.window.sum)
+	}
+	late := permits[1]
+	for range 2 {
+		permits[0].Retract(now)
+		permits[0].Release(Failure, 0)
+	}
+	if b.State() != Open { // 2 of 4
+		t.Fatalf("%v, counted %+v", b.State(), b.window.sum)
+	}
+	late.Retract(now)
+	now = now.Add(settings().OpenFor)
+	for range settings().Probes {
+		p, _, ok := b.Acquire(now)
+		if !ok {
+			t.Fatal("a probe is refused")
+		}
+		p.Release(Success, 0)
+	}
+	permits[2].Retract(now)
+	if b.State() != Closed || b.window.sum != (tally{}) {
+		t.Errorf("what an earlier state counted is retracted in this one: %v, %+v", b.State(), b.window.sum)
+	}
+	new(Permit).Retract(now)
+}

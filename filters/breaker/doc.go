@@ -21,19 +21,26 @@
 //   - Time. gobreaker reads the clock itself. Here time is an argument: we decide how long the
 //     breaker stays open, and gobreaker's own timeout is one nanosecond, so that it has no effect.
 //   - Leases. In gobreaker a probe whose result never comes keeps its place forever, and the
-//     breaker then refuses forever. Here a probe has a lease, the longest that a call can take.
-//     When it is over, the probe is given back as excluded, and a result that comes later is not
+//     breaker then refuses forever. Here a probe has a lease, the longest that the head of a
+//     response can take. When it is over, the probe is given back as excluded, and a result that comes later is not
 //     counted.
 //   - Permits as values. Allocation and callbacks happen for probes only; a permit that is given
 //     back twice counts once.
 //
 // # What counts
 //
-// A [Failure] is a response with a status of 500 or above, an incomplete response, or no
-// connection. A [Success] is any other response. A slow call is one that took longer than
-// Slow.Over, whatever its result. A call is [Ignored], in the window and as a probe, when it says
-// nothing about the service: the client left, the gateway refused the request after all, or it
-// panicked before there was a response.
+// A call is judged by the head of its response, and its permit is given back there: how long a body
+// is says nothing about the service, and how fast it is read says something about the client. A
+// [Failure] is a response with a status of 500 or above, none at all, or no connection. A [Success]
+// is any other response. A slow call is one whose head took longer than Slow.Over, whatever its
+// result. A call is [Ignored], in the window and as a probe, when it says nothing about the service:
+// the client left, the gateway refused the request after all, or it panicked before there was a
+// response.
+//
+// A response that breaks or falls silent behind its head makes a failure of its success
+// ([Permit.Retract]), as long as the closed state lasts that has the success. A stream's does not:
+// where streams are long, each restart of a service ends all of them, and nothing follows from that
+// for the next call.
 //
 // Closed, the breaker opens when at least MinRequests calls ended in the window and the share of
 // failures or of slow calls among them has reached its limit. Half-open, a failure opens it at

@@ -19,7 +19,8 @@ type Filter struct {
 // call is what one exchange holds.
 type call struct {
 	permit Permit
-	status int // of the service's response; 0 while there is none
+	judged bool // by the head of the service's response
+	stream bool // which is a stream
 }
 
 var _ filters.Filter = (*Filter)(nil)
@@ -47,31 +48,46 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 		})
 	}
 	c := f.calls.Get().(*call)
-	c.permit, c.status = permit, 0
+	c.permit = permit
 	s.Ref = c
 	return nil
 }
 
-// Response notes the service's status, before another filter can put another response in its place.
+// Response judges the service by the head of its response and gives the permit back: what comes
+// behind it may take as long as a client likes to read. It does so before another filter can put
+// another response in its place.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
-	if c, ok := s.Ref.(*call); ok && !x.Response.Local {
-		c.status = x.Response.Status
+	c, ok := s.Ref.(*call)
+	if !ok || x.Response.Local {
+		return
 	}
+	c.judged, c.stream = true, x.Response.Stream
+	f.release(c, filters.Completed, x.Response.Status)
 }
 
-// Done gives the permit back.
+// Done judges a call without a response of the service, and one whose response was cut off.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	c, ok := s.Ref.(*call)
 	if !ok {
 		return
 	}
 	s.Ref = nil
-	if c.status == 0 && !x.Response.Local {
-		c.status = x.Response.Status
+	switch {
+	case !c.judged:
+		status := 0
+		if !x.Response.Local {
+			status = x.Response.Status
+		}
+		f.release(c, o, status)
+	case o == filters.NoResponse && !c.stream:
+		c.permit.Retract(f.now())
 	}
-	c.permit.Release(resultOf(o, c.status), f.now().Sub(c.permit.at))
 	*c = call{}
 	f.calls.Put(c)
+}
+
+func (f *Filter) release(c *call, o filters.Outcome, status int) {
+	c.permit.Release(resultOf(o, status), f.now().Sub(c.permit.at))
 }
 
 // resultOf says what an outcome teaches about the service; status is 0 when the service's is not

@@ -103,6 +103,75 @@ func TestStatusIsTheServices(t *testing.T) {
 	}
 }
 
+// A response is judged by its head, however long it lasts behind it; one that is cut off later is a
+// failure, unless it is a stream.
+func TestResponsesAreJudgedByTheirHead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		status int
+		stream bool
+		o      filters.Outcome
+		want   tally
+	}{
+		{"long", 200, false, filters.Completed, tally{calls: 1}},
+		{"left by its client", 200, false, filters.ClientGone, tally{calls: 1}},
+		{"cut off", 200, false, filters.NoResponse, tally{calls: 1, errors: 1}},
+		{"cut off, and a failure anyway", 500, false, filters.NoResponse, tally{calls: 1, errors: 1}},
+		{"stream", 200, true, filters.Completed, tally{calls: 1}},
+		{"stream that is left", 200, true, filters.ClientGone, tally{calls: 1}},
+		{"stream that is cut off", 200, true, filters.NoResponse, tally{calls: 1}},
+		{"stream that fails", 503, true, filters.Completed, tally{calls: 1, errors: 1}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := settings()
+			s.MinRequests, s.Window, s.Slow = 100, time.Hour, &Slow{Over: time.Second, Share: 1}
+			b := newBreaker(t, s, nil)
+			f := NewFilter("order", b, time.Now)
+			var x filters.Exchange
+			var slot filters.Slot
+			x.Begin(context.Background(), nil)
+			f.Request(&x, &slot)
+			x.Response.Status, x.Response.Stream = c.status, c.stream
+			f.Response(&x, &slot)
+			time.Sleep(time.Minute)
+			f.Done(&x, &slot, c.o)
+			if b.window.sum != c.want {
+				t.Errorf("%s: counted %+v, want %+v", c.name, b.window.sum, c.want)
+			}
+		})
+	}
+}
+
+// Responses that just last hold no place among the probes: the breaker closes at their heads.
+func TestLongResponsesAreGoodProbes(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		b := newBreaker(t, settings(), nil)
+		now := time.Now()
+		open(t, b, now)
+		now = now.Add(settings().OpenFor)
+		f := NewFilter("order", b, func() time.Time { return now })
+		var xs [8]filters.Exchange
+		var slots [8]filters.Slot
+		for i := range xs {
+			xs[i].Begin(context.Background(), nil)
+			if r := f.Request(&xs[i], &slots[i]); r != nil {
+				t.Fatalf("stream %v: exchange %d is refused: %s", stream, i, r.Body)
+			}
+			xs[i].Response.Status, xs[i].Response.Stream = 200, stream
+			f.Response(&xs[i], &slots[i])
+		}
+		if b.State() != Closed {
+			t.Errorf("stream %v: %v", stream, b.State())
+		}
+		for i := range xs {
+			f.Done(&xs[i], &slots[i], filters.NoResponse)
+		}
+		if (b.State() == Open) == stream {
+			t.Errorf("stream %v: %v after all were cut off", stream, b.State())
+		}
+	}
+}
+
 func TestRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBreaker(t, settings(), nil)

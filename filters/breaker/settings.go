@@ -14,7 +14,7 @@ type Settings struct {
 	MinRequests int           // calls that must have ended in the window before it can open; at least 1
 	OpenFor     time.Duration // how long it stays open before probes are let through; above 0
 	Probes      int           // calls that must succeed to close it, and the most that may be out at once; at least 1
-	Lease       time.Duration // the longest that a call can take; a probe loses its place then; above 0
+	Lease       time.Duration // the longest that a response's head can take; a probe loses its place then; above 0
 }
 
 // Slow makes slow calls open the breaker.

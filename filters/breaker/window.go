@@ -38,10 +38,22 @@ func (w *window) reset(length time.Duration, now time.Time) {
 	*w = window{span: length / buckets, epoch: now}
 }
 
-// add counts one call that ended at now. A time before the newest bucket counts into the newest:
-// results may come a little out of order. A time long before it says that the clock was set back;
-// then the window begins again.
+// add counts one call that ended at now.
 func (w *window) add(now time.Time, failed, slow bool) {
+	w.at(now).add(failed, slow)
+	w.sum.add(failed, slow)
+}
+
+// fail makes a failure, at now, of a call that was counted as a success.
+func (w *window) fail(now time.Time) {
+	w.at(now).errors++
+	w.sum.errors++
+}
+
+// at returns the bucket of a time. One before the newest bucket belongs to the newest: results may
+// come a little out of order. A time long before it says that the clock was set back; then the
+// window begins again.
+func (w *window) at(now time.Time) *tally {
 	bucket := int64(now.Sub(w.epoch) / w.span)
 	if w.head-bucket >= buckets {
 		w.reset(w.span*buckets, now)
@@ -57,6 +69,5 @@ func (w *window) add(now time.Time, failed, slow bool) {
 		w.sum.subtract(*oldest)
 		*oldest = tally{}
 	}
-	w.ring[w.head%buckets].add(failed, slow)
-	w.sum.add(failed, slow)
+	return &w.ring[w.head%buckets]
 }

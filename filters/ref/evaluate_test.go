@@ -16,6 +16,7 @@ func exchangeWith(body string) *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
 	x.Method, x.Path, x.RawQuery = "POST", "/v1/stock/SKU-1", "a=1&b=x+y%2F&a=2&bad=%zz&empty"
+	x.Host = "Shop.Example.:8443"
 	x.Route, x.Principal, x.Logical.GID = "stock", "anna", "gid0"
 	x.Client = netip.MustParseAddr("192.0.2.7")
 	x.Params = []filters.Param{{Name: "sku", Value: "SKU-1"}}
@@ -36,6 +37,7 @@ func TestValues(t *testing.T) {
 	}{
 		{of(ref.Principal), "anna", "anna", true},
 		{of(ref.ClientIP), "192.0.2.7", "192.0.2.7", true},
+		{of(ref.Host), "shop.example", "shop.example", true},
 		{of(ref.Route), "stock", "stock", true},
 		{of(ref.Method), "POST", "POST", true},
 		{of(ref.Path), "/v1/stock/SKU-1", "/v1/stock/SKU-1", true},
@@ -73,6 +75,22 @@ func TestValues(t *testing.T) {
 		text, ok, err := c.ref.Text(x)
 		if err != nil || ok != c.there || text != c.text {
 			t.Errorf("%+v: text %q %v, want %q %v", c.ref, text, ok, c.text, c.there)
+		}
+	}
+}
+
+// TestHost: however a client writes the host, it is one and the same.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"shop.example": "shop.example", "SHOP.example:80": "shop.example", "shop.example.:1234": "shop.example",
+		"192.0.2.7:8080": "192.0.2.7", "[::1]": "::1", "[0:0::1]:443": "::1", "[2001:DB8::1]": "2001:db8::1",
+		"": "", ":80": "", "[x]": "", "[": "",
+	} {
+		x := exchangeWith("")
+		x.Host = host
+		if got, ok, err := (ref.Ref{Root: ref.Host}).Text(x); got != want || err != nil || ok != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", host, got, ok, want)
 		}
 	}
 }
@@ -184,7 +202,7 @@ func TestEveryRootIsEvaluated(t *testing.T) {
 	x := exchangeWith(document)
 	x.Logical.Key = "key0"
 	for _, text := range []string{
-		"principal", "client.ip", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant",
+		"principal", "client.ip", "host", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant",
 		"body", "body.s", "gid", "key",
 	} {
 		r, err := ref.Parse(text)

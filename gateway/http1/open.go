@@ -21,9 +21,11 @@ func (c *conn) open() bool {
 		if err != nil {
 			return false
 		}
+		c.mu.Lock()
 		c.peer = peer
+		c.mu.Unlock()
 	}
-	c.peerText = c.peer.String()
+	c.peerText, c.account = c.peer.String(), c.srv.Budget.Account(c.peer)
 	c.scheme = "http"
 	if c.srv.TLS != nil {
 		return c.handshake()
@@ -36,8 +38,9 @@ func (c *conn) open() bool {
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
 	handedOver := message.NewConn(c.nc, c.peer, nil)
+	handedOver.Account = c.account
 	tc := tls.Server(handedOver, c.srv.TLS())
-	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
+	c.setDeadline(c.srv.HeaderTimeout)
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
@@ -78,6 +81,7 @@ func (c *conn) preface() bool {
 		}
 	}
 	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	handedOver.Account = c.account
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)
 	return true

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -28,7 +29,7 @@ type Request struct {
 	load     func(int64) ([]byte, error) // loadBody; made once
 
 	allowed  message.Allowance // of the body
-	loaded   []byte            // a body that was read whole and did not lie in the buffer
+	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
@@ -57,10 +58,6 @@ func takeRequest(c *conn) *Request {
 
 func (r *Request) release() {
 	r.in.release()
-	if cap(r.loaded) > message.LargeBufferSize {
-		r.loaded = nil
-	}
-	message.Poison(r.loaded[:cap(r.loaded)])
 	message.Poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
@@ -92,6 +89,10 @@ func (r *Request) Length() int64 { return r.head.length }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
 
+// Account is what the connection draws on; nil bounds nothing. It may be used when the client has
+// left.
+func (r *Request) Account() *budget.Account { return r.c.account }
+
 // PeerText is the peer's address as text.
 func (r *Request) PeerText() string { return r.c.peerText }
 
@@ -122,6 +123,9 @@ func (r *Request) Read(p []byte) (int, error) {
 		return 0, filters.ErrBodyTooLarge
 	}
 	if r.c.bodyStopped.Load() {
+		if r.c.rate.cut.Load() {
+			return 0, errTooSlow
+		}
 		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {
@@ -140,8 +144,15 @@ func (r *Request) Read(p []byte) (int, error) {
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
-	s.r.c.armRead(s.r.c.srv.IdleTimeout)
-	return s.r.c.nc.Read(p)
+	c := s.r.c
+	c.armRead(c.srv.IdleTimeout)
+	c.rate.reads.Store(true)
+	n, err := c.nc.Read(p)
+	c.rate.reads.Store(false)
+	if err != nil && c.rate.cut.Load() {
+		err = errTooSlow
+	}
+	return n, err
 }
 
 var errResponded = errors.New("http1: the request was answered without its body")
@@ -190,9 +201,10 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		r.body.kind = noBody
 		return b, nil
 	}
-	b, err := message.ReadAll(r.loaded[:0], r)
-	r.loaded = b
+	r.whole.Begin(r.c.account, r.head.length)
+	b, err := r.whole.ReadAll(r)
 	if err != nil {
+		r.whole.Release()
 		return nil, err
 	}
 	return b, nil
@@ -203,7 +215,7 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 func (r *Request) Message() (*message.Message, error) {
 	m := &r.message
 	m.Bytes, m.Stream, m.Length, m.Expects = nil, nil, r.head.length, false
-	m.Upgrade, m.Announced = r.Upgrade(), r.head.trailer
+	m.Upgrade, m.Announced, m.Account = r.Upgrade(), r.head.trailer, r.c.account
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil

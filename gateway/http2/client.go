@@ -71,7 +71,6 @@ func (c *Client) onCheck() {
 	if c.check == nil {
 		return
 	}
-	c.idleFrames = 0
 	frames := c.framesRead.Load()
 	if moved := frames != c.frames; moved && c.open > 0 {
 		c.idleChecks = 0
@@ -180,7 +179,7 @@ func (c *Client) processHead(id uint32, end bool) error {
 		return c.countIdle() // it has been given up
 	}
 	if err := s.response.processHead(end); err != nil {
-		return streamError{id, protocolError}
+		return c.refuseLocked(id, protocolError)
 	}
 	s.readable.signal()
 	return nil

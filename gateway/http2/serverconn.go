@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
@@ -14,6 +15,7 @@ type serverConn struct {
 	peer     netip.Addr
 	peerText string
 	scheme   string
+	base     net.Conn  // below TLS, and what was handed over
 	ready    []*Stream // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
@@ -24,6 +26,8 @@ type serverConn struct {
 	check     *time.Timer
 	draining  bool
 	leaving   bool // no more streams are taken
+
+	socketPace writePace
 }
 
 // drainWait is how long a client that does not acknowledge has to learn that the connection ends,
@@ -83,8 +87,8 @@ func (c *serverConn) onCheck() {
 		return
 	}
 	now := time.Now()
-	c.idleFrames = 0
 	c.serveDeferred(now)
+	c.checkSocket(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
 	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout,
@@ -99,7 +103,32 @@ func (c *serverConn) onCheck() {
 	if c.begun && c.running == 0 && c.blockSince.IsZero() {
 		next = c.srv.IdleTimeout - quiet
 	}
+	if c.sending {
+		next = min(next, c.srv.rateWindow/6)
+	}
 	c.check.Reset(max(next, time.Millisecond))
+}
+
+// IdleSince implements [message.Waiting].
+func (c *serverConn) IdleSince() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil {
+		return 0
+	}
+	return c.idleSince.UnixNano()
+}
+
+// GiveWay implements [message.Waiting]: the client is told that no stream is served any more.
+func (c *serverConn) GiveWay(since int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil || c.idleSince.UnixNano() != since {
+		return false
+	}
+	c.lingers = lingerGivenWay
+	c.goAway()
+	return true
 }
 
 // endReader has the reading goroutine end the connection.
@@ -160,10 +189,14 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return connError{protocolError, "a client's stream with an even number"}
 	case id <= c.lastID:
 		defer c.mu.Unlock()
-		if c.recentlyReset(id) {
-			return c.countIdle()
+		e := c.endedStream(id)
+		if e == nil {
+			return connError{streamClosed, "a head on a stream that has ended"}
 		}
-		return connError{streamClosed, "a head on a stream that has ended"}
+		if !e.trailer(&c.headDecoder, end) {
+			return c.refuseLocked(id, protocolError)
+		}
+		return c.countIdle()
 	case c.leaving:
 		defer c.mu.Unlock()
 		return c.countIdle() // the client has been told that it is not served
@@ -172,13 +205,13 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 	full := c.running >= c.srv.MaxStreams
 	if full {
 		defer c.mu.Unlock()
-		return streamError{id, refusedStream}
+		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
 		streams.Put(s)
-		return streamError{id, protocolError}
+		return c.refuse(id, protocolError)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -223,10 +256,10 @@ func (c *serverConn) serveDeferred(now time.Time) {
 // processTrailer takes a trailer section.
 func (c *serverConn) processTrailer(s *stream, end bool) error {
 	if s.remoteEnded {
-		return streamError{s.id, streamClosed}
+		return c.refuseLocked(s.id, streamClosed)
 	}
 	if !end || c.tooLong || s.declared >= 0 && s.received != s.declared || !s.trail(c.fields) {
-		return streamError{s.id, protocolError}
+		return c.refuseLocked(s.id, protocolError)
 	}
 	s.remoteEnd()
 	s.readable.signal()

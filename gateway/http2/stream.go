@@ -32,8 +32,11 @@ type stream struct {
 	lastBatch  uint32 // where its last frame is
 	lastAt     int
 	localEnded bool
+	responded  bool // the head of the final response was written
 
 	flow streamFlow
+	sent pace // of what is sent
+	got  pace // of what is received
 
 	err         error // why it ended before its end
 	unprocessed bool  // the peer has not processed it
@@ -113,22 +116,23 @@ func (e errReset) Error() string {
 	return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e))
 }
 
-// receive takes data. The error is for the peer.
-func (s *stream) receive(h *frameHeader, data []byte) error {
+// receive takes data. It returns what is wrong with it.
+func (s *stream) receive(h *frameHeader, data []byte) code {
 	if s.remoteEnded {
 		s.c.consume(len(data))
-		return streamError{s.id, streamClosed}
+		return streamClosed
 	}
 	padding := h.length - len(data)
 	if !s.flow.receive.receive(h.length) {
 		s.c.consume(len(data))
-		return streamError{s.id, flowControlError}
+		return flowControlError
 	}
 	s.flow.receive.skip(padding)
 	s.received += int64(len(data))
+	s.got.moved += int64(len(data))
 	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
 		s.c.consume(len(data))
-		return streamError{s.id, protocolError}
+		return protocolError
 	}
 	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
 		s.body = s.body[:copy(s.body, s.body[s.read:])]
@@ -139,7 +143,7 @@ func (s *stream) receive(h *frameHeader, data []byte) error {
 		s.remoteEnd()
 	}
 	s.readable.signal()
-	return nil
+	return noError
 }
 
 // remoteEnd takes note that nothing more will be received.
@@ -208,6 +212,8 @@ func (s *stream) data(p []byte) {
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
+	s.sent.moved += int64(len(p))
+	c.moved += int64(len(p))
 	c.countProgress()
 }
 
@@ -215,9 +221,32 @@ func (s *stream) data(p []byte) {
 func (s *stream) awaitRoom(timeout time.Duration) error {
 	c := s.c
 	c.startWriter()
+	if c.rate.window > 0 {
+		return s.awaitRoomPaced(timeout)
+	}
 	ok := c.flow.wait(&s.flow, &c.mu, timeout)
 	if s.err != nil {
 		return s.err
+	}
+	if !ok {
+		return errTimeout{}
+	}
+	return nil
+}
+
+// awaitRoomPaced waits no longer for a client than one may take.
+func (s *stream) awaitRoomPaced(timeout time.Duration) error {
+	c := s.c
+	began := time.Now()
+	s.sent.begin(began, c.moved)
+	left := s.sent.left(&c.rate)
+	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, left))
+	if s.err != nil {
+		return s.err
+	}
+	now := time.Now()
+	if s.sent.wait(now.Sub(began), &c.rate) {
+		return s.judgeSent(now)
 	}
 	if !ok {
 		return errTimeout{}

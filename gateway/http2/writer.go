@@ -20,9 +20,11 @@ var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4
 // so that one system call takes the frames of many streams.
 type writer struct {
 	out          *outBuffer // nil when there is nothing to send
+	table        tableSize  // of the peer's decoder
 	batch        uint32     // number of that buffer
 	writing      bool
 	broken       bool
+	sending      bool      // in a write to the socket
 	idle         sync.Cond // signals that nothing is being written
 	writeTimeout time.Duration
 	writeUntil   time.Time
@@ -94,6 +96,7 @@ func (c *conn) write() {
 			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
+		c.sending = true
 		c.mu.Unlock()
 		_, err := c.nc.Write(out.b)
 		if cap(out.b) <= 2*outMax {
@@ -101,6 +104,7 @@ func (c *conn) write() {
 			outBuffers.Put(out)
 		}
 		c.mu.Lock()
+		c.sending = false
 		if err != nil {
 			c.broken = true
 			c.failStreams(err)
@@ -125,7 +129,7 @@ func (c *conn) awaitWritten() {
 func (c *conn) beginHead(s *stream) (at int) {
 	out := c.buffer()
 	at = len(out.b)
-	out.b = appendFrameHeader(out.b, 0, frameHeaders, flagEndHeaders, s.id)
+	out.b = c.table.appendUpdates(appendFrameHeader(out.b, 0, frameHeaders, flagEndHeaders, s.id))
 	return at
 }
 

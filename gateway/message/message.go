@@ -3,8 +3,10 @@ package message
 import (
 	"bytes"
 	"io"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 // Bounds of what a service may send before its response.
@@ -26,10 +28,14 @@ type Message struct {
 	Bytes  []byte
 	Stream Stream
 	Length int64
+	// Account is of the connection that the request came on; nil bounds nothing.
+	Account *budget.Account
 	// Expects: the service is asked whether it wants the body before it is read from the stream.
 	Expects bool
 	// Interim takes the service's interim responses; nil drops them.
 	Interim func(status int, h filters.Header)
+	// Timeout is that of each attempt in place of the service's; 0: the service's.
+	Timeout time.Duration
 	// Upgrade is the protocol that the client asks to go on with; "" is none.
 	Upgrade string
 	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is

@@ -171,7 +171,7 @@ func badRequest(err error) *filters.Reply {
 	var missing *template.MissingError
 	var fault *ref.FaultError
 	switch {
-	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge):
+	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge), errors.Is(err, filters.ErrOverloaded):
 		return filters.RefuseUnreadable(err)
 	case errors.As(err, &missing):
 		return filters.Refuse(filters.BadRequest, filters.Problem{

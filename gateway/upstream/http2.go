@@ -143,7 +143,7 @@ func (h *h2) exchange(ctx context.Context, s *Settings, x *filters.Exchange, m *
 		}
 		x.Dispatched = true
 		h.pool.e.inUse.Add(1)
-		r, err := c.Do(ctx, x, m, time.Now(), s.Timeout)
+		r, err := c.Do(ctx, x, m, time.Now(), s.timeoutOf(m))
 		if own {
 			c.Close() // at the end of the stream
 		}

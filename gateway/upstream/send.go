@@ -122,23 +122,30 @@ func (s *Service) attempt(
 	}
 	var f *message.Failure
 	if !errors.As(err, &f) { // there was no connection
-		if ctx.Err() != nil {
+		if callerGone(ctx) {
 			return nil, never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		}
-		return nil, connectFailure, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, connectFailure, fmt.Errorf("%w: endpoint %s: %w", ErrUnreachable, e.Address, err)
 	}
 	if !f.Sent { // refused by the kernel before a byte went out
 		x.Dispatched = before
 	}
 	on, err := judge(ctx, x, f, reused)
-	return nil, on, err
+	return nil, on, fmt.Errorf("%w (endpoint %s)", err, e.Address)
+}
+
+// callerGone reports whether whoever wants the response has left. A deadline of its own is none of a
+// client's, which have none here: the service did not keep to it.
+func callerGone(ctx context.Context) bool {
+	err := ctx.Err()
+	return err != nil && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // judge makes a failed exchange the package's error, with the condition under which it may be
 // repeated.
 func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused bool) (condition, error) {
 	switch {
-	case ctx.Err() != nil:
+	case callerGone(ctx):
 		return never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 	case !f.Sent && reused:
 		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
@@ -146,7 +153,7 @@ func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused 
 		return never, fmt.Errorf("%w: %w", ErrClientBody, f.Cause)
 	case !f.Sent:
 		return never, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
-	case isTimeout(f.Cause):
+	case isTimeout(f.Cause), ctx.Err() != nil:
 		return never, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
 	case f.Silent && (x.Logical.Resend || reused && safe(x.Method)):
 		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrFailed, f.Cause)

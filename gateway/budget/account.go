@@ -1,0 +1,169 @@
+package budget
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// holding is how much of each resource is held.
+type holding [resources]atomic.Int64
+
+func (h *holding) empty() bool {
+	for i := range h {
+		if h[i].Load() != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// client is who holds the accounts of one address.
+type client struct {
+	held     holding
+	accounts int // that are not over; under the lock of clients
+}
+
+// clients has those that have an account which is not over.
+type clients struct {
+	mu sync.Mutex
+	of map[netip.Addr]*client
+}
+
+// Account is what one connection of a client holds. Its methods may be called by several goroutines
+// at a time, also after Close: what is held then is released by and by. A nil *Account bounds
+// nothing.
+type Account struct {
+	budget *Budget
+	client *client // nil for the gateway's own
+	addr   netip.Addr
+	held   holding
+	closed atomic.Bool
+	over   atomic.Bool // closed, and holds nothing: its client does not count it any more
+}
+
+// network6 is how much of an IPv6 address names the client: one machine has all addresses of its
+// network.
+const network6 = 64
+
+func clientOf(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if a.Is6() {
+		if p, err := a.Prefix(network6); err == nil { // without the zone
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// Account returns a new account of the client at that address, for one connection. It is closed
+// when the connection has ended.
+func (b *Budget) Account(addr netip.Addr) *Account {
+	if b == nil {
+		return nil
+	}
+	a := &Account{budget: b, addr: clientOf(addr)}
+	b.clients.mu.Lock()
+	defer b.clients.mu.Unlock()
+	c := b.clients.of[a.addr]
+	if c == nil {
+		c = &client{}
+		b.clients.of[a.addr] = c
+	}
+	c.accounts++
+	a.client = c
+	return a
+}
+
+// Close ends the account as soon as it holds nothing.
+func (a *Account) Close() {
+	if a == nil || a.client == nil {
+		return
+	}
+	a.closed.Store(true)
+	a.endIfEmpty()
+}
+
+// endIfEmpty is called after Close, and after each Release behind it: whichever comes last finds
+// both that it is closed and that it is empty.
+func (a *Account) endIfEmpty() {
+	if !a.held.empty() || !a.over.CompareAndSwap(false, true) {
+		return
+	}
+	s := &a.budget.clients
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.client.accounts--; a.client.accounts == 0 {
+		delete(s.of, a.addr)
+	}
+}
+
+// Acquire takes n units of a resource. False: they would be more than there are, or more than this
+// connection's or its client's share. Nothing has been taken then.
+func (a *Account) Acquire(r Resource, n int64) bool {
+	if a == nil || a.acquire(r, n) {
+		return true
+	}
+	a.budget.totals[r].refused.Add(1)
+	return false
+}
+
+func (a *Account) acquire(r Resource, n int64) bool {
+	t := &a.budget.totals[r]
+	if a.client == nil {
+		if _, ok := t.acquire(n); !ok {
+			return false
+		}
+		a.held[r].Add(n)
+		return true
+	}
+	// First without a trace: who is beyond its share must not take, for a moment, what others ask for.
+	if !a.within(r, t.limit.Load()-t.used.Load()-n, a.client.held[r].Load(), a.held[r].Load(), n) {
+		return false
+	}
+	free, ok := t.acquire(n)
+	if !ok {
+		return false
+	}
+	ofClient, ofAccount := a.client.held[r].Add(n), a.held[r].Add(n)
+	if !a.within(r, free, ofClient-n, ofAccount-n, n) { // others of this client were faster
+		a.Release(r, n)
+		return false
+	}
+	return true
+}
+
+// within reports whether n more are within the shares, where free would be left and the client and
+// the account hold so much already.
+func (a *Account) within(r Resource, free, client, account, n int64) bool {
+	if client > 0 && client+n > clientShare*free {
+		return false
+	}
+	if account <= 0 || account+n <= free/accountShare {
+		return true
+	}
+	return r == Buffered && account+n <= a.budget.portion.Load()
+}
+
+// Release gives n units back that were acquired.
+func (a *Account) Release(r Resource, n int64) {
+	if a == nil {
+		return
+	}
+	a.budget.totals[r].used.Add(-n)
+	if a.client != nil {
+		a.client.held[r].Add(-n)
+	}
+	a.held[r].Add(-n)
+	if a.closed.Load() {
+		a.endIfEmpty()
+	}
+}
+
+// Held returns how much of a resource the account holds.
+func (a *Account) Held(r Resource) int64 {
+	if a == nil {
+		return 0
+	}
+	return a.held[r].Load()
+}
