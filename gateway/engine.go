@@ -39,6 +39,7 @@ type process struct {
 	env      *policy.Env
 	policies *policy.Set
 	services *policy.Pool[string, *upstream.Service]
+	dialer   *upstream.Dialer
 	stores   *stores
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
@@ -55,7 +56,7 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
 	return &process{
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
-		services: policy.NewPool[string](env, (*upstream.Service).Close),
+		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, nil),
 	}
 }
 
@@ -191,7 +192,11 @@ func (b *builder) service(name string) (*forward, error) {
 	settings := upstream.Settings{
 		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
 		ConnectTimeout: time.Duration(c.ConnectTimeout),
-		Attempts:       c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
+		DNS:            time.Duration(c.DNS),
+		KeepAlive: upstream.KeepAlive{
+			Idle: time.Duration(c.KeepAlive.Idle), MaxAge: time.Duration(c.KeepAlive.MaxAge),
+		},
+		Attempts: c.Retries.Attempts, Budget: c.Retries.Budget.Share(), TLS: verified.config,
 		TLSDigest: verified.digest,
 	}
 	for _, on := range c.Retries.On {
@@ -204,7 +209,7 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {
-			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger)), nil
+			return upstream.New(settings, b.metrics.upstream.of(name, b.env.Logger), b.dialer), nil
 		},
 		func(svc *upstream.Service) { svc.Configure(settings) })
 	if err != nil {

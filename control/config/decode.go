@@ -166,8 +166,11 @@ func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, r
 		if rule.min != "" {
 			floor = mustParse(ParseDuration(rule.min))
 		}
-		if *to < floor {
+		switch {
+		case *to < floor:
 			d.fault(n, "%s: %s is less than %s", name, n.redacted(), floor)
+		case rule.max != "" && *to > mustParse(ParseDuration(rule.max)):
+			d.fault(n, "%s: %s is more than %s", name, n.redacted(), rule.max)
 		}
 	case *ByteRate:
 		if rule.max != "" && *to > mustParse(parseByteRate(rule.max)) {

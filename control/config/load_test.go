@@ -127,7 +127,8 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	expect(t, "identity", c.Identity, Identities{{ClientIP: new(struct{})}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
-		ConnectTimeout: Duration(500 * time.Millisecond), Retries: retries})
+		ConnectTimeout: Duration(500 * time.Millisecond), KeepAlive: KeepAlive{second(55), second(300)},
+		DNS: second(5), Retries: retries})
 	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), Probes: 3}
 	expect(t, "breaker", *c.Services["b"].Breaker, breaker)
 	expect(t, "slow", *c.Services["w"].Breaker.Slow, BreakerSlow{second(1), 80})

@@ -40,6 +40,8 @@ type side interface {
 	removed(*stream)
 	// pingAcked is called under mu when the peer acknowledges a ping.
 	pingAcked()
+	// settledNow is called under mu when the peer's first SETTINGS have been taken.
+	settledNow()
 }
 
 // conn is one connection, at either end. One goroutine runs and reads it; all else happens under

@@ -145,7 +145,7 @@ func (c *Client) Do(
 	}
 	if err := r.send(x, m); err != nil {
 		r.free()
-		return nil, &message.Failure{Cause: err, Silent: true}
+		return nil, &message.Failure{Cause: err, Silent: true, Stale: err != errRequest}
 	}
 	r.watch.Begin(ctx, r)
 	c.mu.Lock()

@@ -235,6 +235,9 @@ func (c *conn) processSettings(h *frameHeader, p []byte) error {
 			return connError{flowControlError, "a window that is too large"}
 		}
 	}
+	if first {
+		c.side.settledNow()
+	}
 	c.buffer().b = appendFrameHeader(c.buffer().b, 0, frameSettings, flagAck, 0)
 	c.flow.wakeWriters(c.buffered())
 	return c.sendControl()

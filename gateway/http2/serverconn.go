@@ -168,6 +168,9 @@ func (c *serverConn) drain() {
 	})
 }
 
+// settledNow implements side.
+func (c *serverConn) settledNow() {}
+
 // pingAcked implements side: all streams that the client opened before it saw the GOAWAY have
 // arrived.
 func (c *serverConn) pingAcked() {
