@@ -160,8 +160,13 @@ func (b *builder) add(name string, t target, s policy.Scope, pattern string, met
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
-	rt.chain, err = b.Chain(s, rt.panicked)
-	return rt, err
+	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
+		return nil, err
+	}
+	if t, ok := t.(*transactionTarget); ok {
+		rt.chain.Declare(t.executor.Members()...)
+	}
+	return rt, nil
 }
 
 // addBranch adds the way of the gateway's own calls to a service.
