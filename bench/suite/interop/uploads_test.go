@@ -88,7 +88,6 @@ routes:
 	for _, client := range uploadClients() {
 		for _, scheme := range []string{"http", "https"} {
 			t.Run(client.name+" "+scheme, func(t *testing.T) {
-				t.Parallel()
 				base := "http://" + g.http
 				if scheme == "https" {
 					base = "https://" + g.https
