@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -14,6 +16,7 @@ import (
 type upstreamMetrics struct {
 	connects *prometheus.CounterVec   // service, result
 	retries  *prometheus.CounterVec   // service
+	lookups  *prometheus.CounterVec   // service, result
 	healthy  *prometheus.GaugeVec     // service, endpoint
 	duration *prometheus.HistogramVec // service
 
@@ -27,6 +30,8 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 	return &upstreamMetrics{
 		connects: r.Counter("upstream_connects_total", "Connections to a service: tried, failed.", "service", "result"),
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
+		lookups: r.Counter("upstream_lookups_total", "Lookups of the names of a service's endpoints: made, failed.",
+			"service", "result"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
 			"service", "endpoint"),
 		duration: r.Histogram("upstream_duration_seconds",
@@ -37,6 +42,7 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 
 func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metrics {
 	watch := &healthWatch{metrics: m, service: service}
+	names := &nameLog{service: service, logger: logger, next: map[string]time.Time{}}
 	return upstream.Metrics{
 		Connects:        m.connects.WithLabelValues(service, "tried"),
 		ConnectFailures: m.connects.WithLabelValues(service, "failed"),
@@ -44,7 +50,48 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		Duration:        m.duration.WithLabelValues(service),
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,
+		Lookups:         m.lookups.WithLabelValues(service, "made"),
+		LookupFailures:  m.lookups.WithLabelValues(service, "failed"),
+		Resolved:        names.resolved,
+		LookupFault:     names.fault,
 	}
+}
+
+// nameLog tells of the names of one service's endpoints.
+type nameLog struct {
+	service string
+	logger  *slog.Logger
+
+	mu   sync.Mutex
+	next map[string]time.Time // when a fault of a name is logged again
+}
+
+// faultEvery is how often a lookup that goes on failing is logged.
+const faultEvery = time.Minute
+
+func (l *nameLog) resolved(name string, old, now []netip.Addr) {
+	message := "a name is resolved"
+	if len(old) > 0 {
+		message = "a name has moved"
+	}
+	l.logger.Info(message, "service", l.service, "name", name, "old", old, "new", now)
+}
+
+func (l *nameLog) fault(name string, used []netip.Addr, err error) {
+	if l.due(name, time.Now()) {
+		l.logger.Warn("the lookup of a name is at fault, the addresses known by now are used", "service", l.service,
+			"name", name, "addresses", used, "error", err, "silent_for", faultEvery)
+	}
+}
+
+func (l *nameLog) due(name string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.next[name]) {
+		return false
+	}
+	l.next[name] = now.Add(faultEvery)
+	return true
 }
 
 // healthWatch publishes the health of the endpoints of one service, as one [upstream.Service] sees

@@ -16,7 +16,7 @@ type Endpoint struct {
 	Address string // host:port, or the absolute path of the socket
 	Host    string // the Host of a request whose client sent none
 	TLS     bool   // verified as Service.TLS says
-	HTTP2   bool   // cleartext HTTP/2 with prior knowledge (RFC 9113 §3.3); else HTTP/1.1
+	HTTP2   bool   // cleartext HTTP/2 with prior knowledge (RFC 9113 §3.3); else HTTP/1.1, or with TLS what it chooses
 }
 
 // ParsedEndpoints returns the endpoints in their order. A faulty one is left out; [Load] lets none through.

@@ -17,6 +17,8 @@ type Service struct {
 	Timeout           Duration    `json:"timeout"`
 	StreamIdleTimeout Duration    `json:"streamIdleTimeout"`
 	ConnectTimeout    Duration    `json:"connectTimeout"`
+	KeepAlive         KeepAlive   `json:"keepAlive"`
+	DNS               Duration    `json:"dns" config:"min=100ms,max=1h"`
 	Retries           Retries     `json:"retries"`
 	Health            *Health     `json:"health"`
 	ServiceSections
@@ -24,20 +26,22 @@ type Service struct {
 
 func (Service) describe() descriptions {
 	return descriptions{
-		"Endpoints": "Each instance: http://host:port, https://host:port, " +
-			"h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
+		"Endpoints": "Each instance: http://host:port, https://host:port (HTTP/2 or HTTP/1.1, as the service " +
+			"chooses), h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
 		"TLS":     "How https:// endpoints are verified; without it by the system's roots.",
 		"Timeout": "One attempt, until the head of the response; behind it the longest silence within its body.",
 		"StreamIdleTimeout": "The longest silence in a stream: an event stream, application/x-ndjson, a stream of gRPC, " +
 			"an upgraded connection.",
 		"ConnectTimeout": "Making a connection.",
-		"Retries":        "When an attempt is repeated.",
+		"DNS": "How often the names of endpoints are looked up again, 100ms to 1h. Each address of a name is an " +
+			"endpoint of its own.",
+		"Retries": "When an attempt is repeated.",
 	}
 }
 
 func (s *Service) setDefaults() {
 	s.Timeout, s.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
-	s.StreamIdleTimeout = duration(5 * time.Minute)
+	s.StreamIdleTimeout, s.DNS = duration(5*time.Minute), duration(5*time.Second)
 }
 
 func (s *Service) derive(f *files) {
@@ -59,7 +63,7 @@ func (s *Service) check(at site) {
 
 // endpoints checks a service's endpoints and returns the sound ones; false when one is not.
 func (k *checker) endpoints(written []string, p path) (list []Endpoint, sound bool) {
-	first, sound := -1, true
+	first, plain, sound := -1, Endpoint{}, true // the first without TLS, which alone knows its protocol beforehand
 	for i, w := range written {
 		e, err := parseEndpoint(w)
 		if err != nil || !k.sound(p.item(i)) {
@@ -67,11 +71,13 @@ func (k *checker) endpoints(written []string, p path) (list []Endpoint, sound bo
 			sound = false
 			continue
 		}
-		if first < 0 {
-			first = i
-		} else if e.HTTP2 != list[0].HTTP2 {
+		switch {
+		case e.TLS:
+		case first < 0:
+			first, plain = i, e
+		case e.HTTP2 != plain.HTTP2:
 			k.fault(p.item(i), "%q is %s, and endpoints[%d] is %s: a service speaks one of them",
-				w, protocol(e), first, protocol(list[0]))
+				w, protocol(e), first, protocol(plain))
 		}
 		list = append(list, e)
 	}

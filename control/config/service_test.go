@@ -112,6 +112,24 @@ services:
 	}
 }
 
+func TestKeepAliveDefaults(t *testing.T) {
+	t.Parallel()
+	c := mustParseDocument(t, `version: 1
+services:
+  plain: {endpoints: ["http://h"]}
+  young: {endpoints: ["http://h"], keepAlive: {maxAge: 30s}, dns: 1s}
+  written: {endpoints: ["http://h"], keepAlive: {idle: 4s, maxAge: 1h}}
+`, "")
+	second := Duration(time.Second)
+	for name, want := range map[string]KeepAlive{
+		"plain": {55 * second, 300 * second}, "young": {30 * second, 30 * second}, "written": {4 * second, 3600 * second},
+	} {
+		expect(t, name, c.Services[name].KeepAlive, want)
+	}
+	expect(t, "dns", c.Services["plain"].DNS, 5*second)
+	expect(t, "dns", c.Services["young"].DNS, second)
+}
+
 func TestTargetFaults(t *testing.T) {
 	t.Parallel()
 	const character = `has a character that a path has only escaped (%20, in capitals), or not at all (; and \)`
@@ -191,10 +209,28 @@ services:
 				`speaks one of them`,
 			`5:19: services.c.endpoints[0]: "ftp://h" is not an endpoint such as http://127.0.0.1:7001: the ` +
 				`scheme is http, https, h2c or unix`,
-			`5:43: services.c.endpoints[2]: "h2c://h" is HTTP/2 (h2c), and endpoints[1] is HTTP/1.1: a service ` +
-				`speaks one of them`,
 			`6:30: services.d.endpoints[1]: "unix:///s.sock" is HTTP/1.1, and endpoints[0] is HTTP/2 (h2c): a ` +
 				`service speaks one of them`}},
+		{"keepAlive and dns", `version: 1
+services:
+  a: {endpoints: ["http://h"], dns: 99ms, keepAlive: {idle: 99ms, maxAge: 999ms}}
+  b: {endpoints: ["http://h"], dns: 61m, keepAlive: {idle: 25h, maxAge: 25h}}
+  c: {endpoints: ["http://h"], keepAlive: {idle: 61s, maxAge: 1m}}
+  d: {endpoints: ["http://h"], keepAlive: {idle: 6m}}
+  e: {endpoints: ["http://h"], keepAlive: 55s}
+  f: {endpoints: ["http://h"], keepAlive: {age: 55s}, dns: off}
+`, []string{
+			`3:37: services.a.dns: "99ms" is less than 100ms`,
+			`3:61: services.a.keepAlive.idle: "99ms" is less than 100ms`,
+			`3:75: services.a.keepAlive.maxAge: "999ms" is less than 1s`,
+			`4:37: services.b.dns: "61m" is more than 1h`,
+			`4:60: services.b.keepAlive.idle: "25h" is more than 24h`,
+			`4:73: services.b.keepAlive.maxAge: "25h" is more than 24h`,
+			`5:50: services.c.keepAlive.idle: idle 61s is more than maxAge 1m`,
+			`6:50: services.d.keepAlive.idle: idle 6m is more than maxAge 5m`,
+			`7:43: services.e.keepAlive: "55s" is not a mapping`,
+			`8:44: services.f.keepAlive.age: unknown key`,
+			`8:60: services.f.dns: "off" is not a duration such as 250ms, 10s or 24h`}},
 		{"tls", `version: 1
 services:
   a: {endpoints: ["http://h"], tls: {}}

@@ -24,6 +24,7 @@ type Client struct {
 	// Used counts the exchanges on it, for the pool; IdleSince is when the last one ended.
 	Used      int
 	IdleSince time.Time
+	keepAlive keepAlive // what the service says of it
 
 	quietly func(fd uintptr)
 	quiet   bool

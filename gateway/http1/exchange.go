@@ -190,6 +190,9 @@ func (r *Response) begin(method string) {
 		r.Length = -1
 	}
 	r.broken = length == untilClose
+	if r.head.persists != "" && !r.c.keepAlive.read(r.head.persists, r.c.Used) {
+		r.broken = true
+	}
 	r.body.begin(&r.in, r.c.nc, length, r.head.connection)
 	if r.body.done() {
 		r.releaseConn()

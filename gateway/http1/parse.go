@@ -62,6 +62,7 @@ type head struct {
 	upgrade   string // the protocol, or protocols, of Upgrade
 	expects   bool   // 100-continue
 	trailer   string // the Trailer field
+	persists  string // the Keep-Alive field
 
 	hosts, codings, cookies int
 	connection              string // of Connection: what it names beside the options above, "" when nothing
@@ -355,6 +356,8 @@ func (h *head) read(kind message.Kind, value string, x *filters.Exchange) error 
 		}
 	case message.Connection:
 		h.readConnection(value)
+	case message.KeepAlive:
+		h.persists = value
 	case message.Upgrade:
 		if h.upgrade != "" {
 			value = h.upgrade + ", " + value

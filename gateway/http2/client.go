@@ -1,7 +1,9 @@
 package http2
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -12,10 +14,14 @@ import (
 
 // Bounds of a client's connection.
 const (
-	lastIDMax       = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	checkEvery      = 15 * time.Second
-	idleChecksMax   = 3 // checks in a row at which nothing is under way: then it is closed
-	silentChecksMax = 3 // at which nothing was received of what is under way; after the second the service is pinged
+	lastIDMax      = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	streamsMax     = 256           // beyond it another connection serves better, also where the service has no limit
+	checkEvery     = 15 * time.Second
+	checkEveryMin  = 25 * time.Millisecond
+	idleMax        = 45 * time.Second // unless KeepFor says something else
+	silentPing     = 30 * time.Second // nothing was received of what is under way for so long: the service is pinged
+	silentMax      = 45 * time.Second
+	idleChecksEach = 4 // in the time that it may be idle
 )
 
 // Client is a connection to a service, which carries many exchanges at a time. It is safe for
@@ -24,19 +30,23 @@ type Client struct {
 	conn
 	host   string // for requests without one
 	scheme string
+	ready  chan struct{} // the service's SETTINGS have come
 	done   chan struct{} // the reader has ended
 
 	// Under mu.
-	open       int // streams that are reserved or under way
-	check      *time.Timer
-	idleChecks int    // at which nothing had come, or was under way
-	frames     uint32 // at the last check
+	open    int // streams that are reserved or under way
+	check   *time.Timer
+	every   time.Duration // between two checks
+	idleMax time.Duration
+	expires time.Time     // zero: never
+	quiet   time.Duration // for how long nothing has come, or was under way
+	frames  uint32        // at the last check
 }
 
 // NewClient begins HTTP/2 on a fresh connection, on which that has been agreed or is known
 // beforehand. host stands for that of requests that come without one, scheme is http or https.
 func NewClient(nc net.Conn, host, scheme string) *Client {
-	c := &Client{host: host, scheme: scheme, done: make(chan struct{})}
+	c := &Client{host: host, scheme: scheme, ready: make(chan struct{}), done: make(chan struct{})}
 	c.init(nc, c, message.ResponseHeadMax)
 	c.writeTimeout = 30 * time.Second
 	c.mu.Lock()
@@ -46,14 +56,49 @@ func NewClient(nc net.Conn, host, scheme string) *Client {
 		setting{settingMaxHeaderList, message.ResponseHeadMax})
 	c.out.b = appendWindowUpdate(b, 0, connWindow-firstWindow)
 	c.startWriter()
-	c.check = time.AfterFunc(checkEvery, c.onCheck)
+	c.idleMax, c.every = idleMax, checkEvery
+	c.check = time.AfterFunc(c.every, c.onCheck)
 	go c.serve()
 	return c
+}
+
+// KeepFor has the connection closed when nothing was under way for so long, or, behind what is under way, once it
+// expires (zero: never).
+func (c *Client) KeepFor(idle time.Duration, expires time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idleMax, c.expires = idle, expires
+	c.every = min(checkEvery, max(idle/idleChecksEach, checkEveryMin))
+	if c.check != nil {
+		c.check.Reset(c.every)
+	}
+}
+
+// errNoSettings: what is on the other side does not speak HTTP/2, or not in time.
+var errNoSettings = errors.New("http2: the service has sent no SETTINGS")
+
+// AwaitReady waits for the service's SETTINGS, which say how many exchanges the connection can carry.
+func (c *Client) AwaitReady(ctx context.Context, timeout time.Duration) error {
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return fmt.Errorf("%w: %w", errNoSettings, c.closing)
+	case <-t.C:
+		return fmt.Errorf("%w within %s", errNoSettings, timeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -71,27 +116,34 @@ func (c *Client) onCheck() {
 	if c.check == nil {
 		return
 	}
+	before := c.quiet
 	frames := c.framesRead.Load()
 	if moved := frames != c.frames; moved && c.open > 0 {
-		c.idleChecks = 0
+		c.quiet = 0
 	} else {
-		c.idleChecks++
+		c.quiet += c.every
 	}
 	c.frames = frames
+	if c.closing == nil && !c.expires.IsZero() && time.Now().After(c.expires) {
+		c.closing = errAged // takes nothing more, and closes behind what is under way
+	}
 	switch {
-	case c.open == 0 && c.idleChecks >= idleChecksMax:
+	case c.open == 0 && c.closing != nil:
+		c.endReader(c.closing)
+	case c.open == 0 && c.quiet >= c.idleMax:
 		c.endReader(errIdle)
-	case c.open > 0 && c.idleChecks >= silentChecksMax:
+	case c.open > 0 && c.quiet >= silentMax:
 		c.endReader(errTimeout{})
-	case c.open > 0 && c.idleChecks == silentChecksMax-1:
+	case c.open > 0 && c.quiet >= silentPing && before < silentPing:
 		c.buffer().b = appendPing(c.buffer().b, 0, drainPing)
 		c.startWriter()
 	}
-	c.check.Reset(checkEvery)
+	c.check.Reset(c.every)
 }
 
 var (
 	errIdle   = errors.New("http2: the connection was idle")
+	errAged   = errors.New("http2: the connection is older than it becomes")
 	errClosed = errors.New("http2: the connection is closed")
 )
 
@@ -107,20 +159,32 @@ func (c *Client) endReader(err error) {
 func (c *Client) Reserve() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing != nil || c.broken || c.open >= c.peerMax || c.lastID > lastIDMax {
+	if c.closing != nil || c.broken || c.open >= c.limitLocked() || c.lastID > lastIDMax {
 		return false
 	}
 	c.open++
-	c.idleChecks = 0
+	c.quiet = 0
 	return true
 }
+
+// Limit returns how many exchanges the connection can carry at a time.
+func (c *Client) Limit() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limitLocked()
+}
+
+func (c *Client) limitLocked() int { return min(c.peerMax, streamsMax) }
 
 // Alive reports whether new exchanges may be begun, as far as is known.
 func (c *Client) Alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.closing == nil && !c.broken
+	return c.closing == nil && !c.broken && c.lastID <= lastIDMax
 }
+
+// Closed is closed when the connection has ended.
+func (c *Client) Closed() <-chan struct{} { return c.done }
 
 // Open returns how many exchanges are reserved or under way.
 func (c *Client) Open() int {
@@ -148,6 +212,9 @@ func (c *Client) beforeWait() { runtime.Gosched() }
 // pingAcked implements side.
 func (c *Client) pingAcked() {}
 
+// settledNow implements side.
+func (c *Client) settledNow() { close(c.ready) }
+
 // remoteClosed implements side.
 func (c *Client) remoteClosed(s *stream) {
 	if s.localEnded {
@@ -160,7 +227,7 @@ func (c *Client) removed(*stream) { c.streamDone() }
 
 func (c *Client) streamDone() {
 	if c.open--; c.open == 0 {
-		c.idleChecks = 0
+		c.quiet = 0
 		if c.closing != nil {
 			c.endReader(c.closing)
 		}

@@ -145,7 +145,7 @@ func (c *Client) Do(
 	}
 	if err := r.send(x, m); err != nil {
 		r.free()
-		return nil, &message.Failure{Cause: err, Silent: true}
+		return nil, &message.Failure{Cause: err, Silent: true, Stale: err != errRequest}
 	}
 	r.watch.Begin(ctx, r)
 	c.mu.Lock()
@@ -202,7 +202,7 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 		c.lastID += 2
 	}
 	r.stream.begin(&c.conn, c.lastID)
-	r.response = r
+	r.response, r.account = r, m.Account
 	c.streams[r.id] = &r.stream
 	at := c.beginHead(&r.stream)
 	c.out.b = r.appendRequest(c.out.b, x, m, host)
@@ -422,12 +422,10 @@ func (r *Response) abort() {
 		r.upload.Interrupt()
 		r.upload.Wait()
 	}
-	c.mu.Lock()
-	c.consume(r.unread())
-	c.mu.Unlock()
 }
 
 func (r *Response) free() {
+	r.settle()
 	if r.interruptible {
 		return
 	}

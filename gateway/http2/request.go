@@ -242,7 +242,7 @@ func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
 	s.c.mu.Lock()
-	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil, s.unread()
+	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil && s.overloaded == nil, s.unread()
 	m.Length = s.length()
 	s.c.mu.Unlock()
 	if b, ok := s.Exchange.BodyLoaded(); ok {
@@ -261,7 +261,7 @@ func (s *Stream) Message() (*message.Message, error) {
 // loadBody reads the whole body. Where all of it has arrived it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
+	if s.remoteEnded && s.err == nil && s.overloaded == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
 		return s.restOfBody(), nil
 	}
@@ -291,6 +291,8 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		switch {
 		case s.interrupted:
 			return 0, errInterrupted
+		case s.overloaded != nil:
+			return 0, s.overloaded
 		case s.unread() > 0:
 			return s.readBody(p), nil
 		case s.err != nil:

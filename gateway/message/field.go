@@ -19,6 +19,7 @@ const (
 	ContentLength
 	TransferEncoding
 	Connection
+	KeepAlive // ends with its connection as ConnectionSpecific does
 	Upgrade
 	Expect
 	Trailer
@@ -46,7 +47,7 @@ func KindOf(name string) Kind {
 			return Connection
 		}
 		if filters.EqualName(name, "Keep-Alive") {
-			return ConnectionSpecific
+			return KeepAlive
 		}
 		return is(name, "Keep_Alive", Folded)
 	case 14:
@@ -86,7 +87,7 @@ func HopByHop(name string) bool { return KindOf(name) != Ordinary }
 // 9113 §8.2.2).
 func (k Kind) MalformedInHTTP2(value string) bool {
 	switch k {
-	case ConnectionSpecific, Connection, Upgrade, TransferEncoding:
+	case ConnectionSpecific, Connection, KeepAlive, Upgrade, TransferEncoding:
 		return true
 	case TE:
 		return value != "trailers"

@@ -7,7 +7,7 @@ func TestKindOf(t *testing.T) {
 	for name, want := range map[string]Kind{
 		"te": TE, "HOST": Host, "proxy": HopByHopField, "Expect": Expect, "Trailer": Trailer, "upgrade": Upgrade,
 		"Connection": Connection,
-		"keep-alive": ConnectionSpecific, "Keep_Alive": Folded, "Content-length": ContentLength,
+		"keep-alive": KeepAlive, "Keep_Alive": Folded, "Content-length": ContentLength,
 		"content_length": Folded, "Http2-Settings": HopByHopField,
 		"Proxy-connection": ConnectionSpecific, "Proxy_Connection": Folded, "transfer-ENCODING": TransferEncoding,
 		"Transfer_Encoding": Folded,

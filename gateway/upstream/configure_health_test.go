@@ -47,7 +47,7 @@ func TestConfigureKeepsHealth(t *testing.T) {
 	s.Health = often("/")
 	svc := started(t, s, l.metrics())
 	isDown := func(n int) bool { return endpoints(svc)[n].down.Load() }
-	until(t, "the endpoint is left out", func() bool { return isDown(1) && len(l.lines()) == 3 })
+	until(t, "the endpoint is left out", func() bool { return isDown(1) && len(l.lines()) == 2 })
 
 	s.Timeout++
 	svc.Configure(s) // the checks go on
@@ -55,30 +55,30 @@ func TestConfigureKeepsHealth(t *testing.T) {
 	svc.Configure(s) // others take their place
 	checked := bad.requests.Load()
 	until(t, "the new checks run", func() bool { return bad.requests.Load() > checked+3 })
-	if !isDown(1) || isDown(0) || len(l.lines()) != 3 {
+	if !isDown(1) || isDown(0) || len(l.lines()) != 2 {
 		t.Errorf("the health is reported anew: %q", l.lines())
 	}
 	bad.sick.Store(false)
-	until(t, "a success brings it back", func() bool { return !isDown(1) && len(l.lines()) == 4 })
+	until(t, "a success brings it back", func() bool { return !isDown(1) && len(l.lines()) == 3 })
 
 	bad.sick.Store(true)
-	until(t, "the endpoint is left out again", func() bool { return isDown(1) && len(l.lines()) == 5 })
+	until(t, "the endpoint is left out again", func() bool { return isDown(1) && len(l.lines()) == 4 })
 	down := endpoints(svc)[1]
 	s.Health = nil
 	svc.Configure(s)
-	if down.down.Load() || len(l.lines()) != 7 {
+	if down.down.Load() || len(l.lines()) != 6 {
 		t.Errorf("without checks: left out %v, reported %q", down.down.Load(), l.lines())
 	}
 	checked = bad.requests.Load()
 	s.Health = often("/")
 	svc.Configure(s)
-	until(t, "it is checked again", func() bool { return bad.requests.Load() > checked && len(l.lines()) >= 9 })
+	until(t, "it is checked again", func() bool { return bad.requests.Load() > checked && len(l.lines()) >= 8 })
 
 	removed := settings(good)
 	removed.Health = s.Health
 	svc.Configure(removed)
 	lines := l.lines()
-	if lines[len(lines)-1] != bad.Address+" unwatched" || slices.Contains(lines[7:], good.Address+" unwatched") {
+	if lines[len(lines)-1] != bad.Address+" unwatched" || slices.Contains(lines[6:], good.Address+" unwatched") {
 		t.Errorf("reported %q", lines)
 	}
 	checked = bad.requests.Load()
@@ -163,11 +163,15 @@ func TestNewTLSIsChecked(t *testing.T) {
 	i := &instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: "h", TLS: true}}
 	var l healthLog
 	s := settings(i)
-	s.Health = &Health{Path: "/", Every: time.Hour, Timeout: 10 * time.Second}
+	s.Health = often("/")
 	svc := started(t, s, l.metrics())
-	until(t, "it is checked", func() bool { return len(l.lines()) == 1 })
+	until(t, "it is left out", func() bool { return len(l.lines()) == 1 })
 	e := endpoints(svc)[0]
-	e.down.Store(true) // as after a second failure
+	s.Health = &Health{Path: "/", Every: time.Hour, Timeout: 10 * time.Second}
+	svc.Configure(s)
+	if !e.down.Load() {
+		t.Fatal("other settings of the checks bring it back")
+	}
 	s.TLS = &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	svc.Configure(s)
 	until(t, "it is back", func() bool { return !e.down.Load() })

@@ -95,7 +95,7 @@ func settings(of ...*instance) Settings {
 }
 
 func started(t *testing.T, s Settings, m Metrics) *Service {
-	svc := New(s, m)
+	svc := New(s, m, system())
 	t.Cleanup(svc.Close)
 	return svc
 }
@@ -374,7 +374,7 @@ func TestConfigureKeepsBudget(t *testing.T) {
 func TestClosedService(t *testing.T) {
 	t.Parallel()
 	for _, i := range []*instance{newInstance(t), newHTTP2Instance(t)} {
-		svc := New(settings(i), quiet)
+		svc := New(settings(i), quiet, system())
 		get(t, svc)
 		svc.Close()
 		svc.Close()
@@ -393,7 +393,7 @@ func TestCloseWhileConnecting(t *testing.T) {
 		m := quiet
 		var svc *Service
 		m.Connects = hook(func() { svc.Close() })
-		svc = New(settings(i), m)
+		svc = New(settings(i), m, system())
 		get(t, svc)
 		until(t, "its connection closes", func() bool { return i.requests.Load() == 1 && i.open.Load() == 0 })
 	}
@@ -403,7 +403,7 @@ func TestCloseWhileConnecting(t *testing.T) {
 func TestCloseUnderRequests(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		svc := New(settings(newHTTP2Instance(t), newInstance(t)), quiet)
+		svc := New(settings(newHTTP2Instance(t), newInstance(t)), quiet, system())
 		var senders sync.WaitGroup
 		begun := make(chan struct{}, 100)
 		for range 4 {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
@@ -41,7 +42,7 @@ func (s *Service) watchLocked(old, next *configuration, removed []*endpoint) {
 		case health == nil:
 			e.unpublish()
 			e.down.Store(false) // no check would bring it back
-		case slices.Contains(removed, e) && !has(next.endpoints, e.Address):
+		case slices.Contains(removed, e) && !has(next.endpoints, e.address):
 			e.unpublish()
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Service) watchLocked(old, next *configuration, removed []*endpoint) {
 
 // has reports whether one of the endpoints has the address, under which their health is published.
 func has(endpoints []*endpoint, address string) bool {
-	return slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.Address == address })
+	return slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.address == address })
 }
 
 func startWatch(e *endpoint, h Health) *watch {
@@ -86,7 +87,7 @@ func endWatches(endpoints []*endpoint) {
 func (e *endpoint) unpublish() {
 	if e.published {
 		e.published = false
-		e.service.metrics.Unwatched(e.Address)
+		e.service.metrics.Unwatched(e.address)
 	}
 }
 
@@ -95,17 +96,19 @@ func (e *endpoint) checkUntil(ctx context.Context, h Health) {
 	tick := time.NewTicker(h.Every)
 	defer tick.Stop()
 	for failures := 0; ; {
-		healthy := e.check(ctx, h)
+		err := e.check(ctx, h)
 		if ctx.Err() != nil {
 			return
 		}
-		if failures++; healthy {
+		switch {
+		case err == nil:
 			failures = 0
-		}
-		down := failures >= failuresDown || failures > 0 && e.down.Load()
-		if e.down.Swap(down) != down || !e.published {
-			e.published = true
-			e.service.metrics.Health(e.Address, !down)
+			e.setHealth(true)
+		case errors.Is(err, ErrOverloaded): // which says nothing of the endpoint
+		default:
+			if failures++; failures >= failuresDown || e.down.Load() {
+				e.setHealth(false)
+			}
 		}
 		select {
 		case <-tick.C:
@@ -115,8 +118,17 @@ func (e *endpoint) checkUntil(ctx context.Context, h Health) {
 	}
 }
 
-// check sends one request of its own and reports whether the response is a success.
-func (e *endpoint) check(ctx context.Context, h Health) bool {
+// setHealth takes what is known by now. Before the first success, or the second failure, nothing is:
+// the endpoint is used, and nothing is said of it.
+func (e *endpoint) setHealth(healthy bool) {
+	if e.down.Swap(!healthy) == healthy || !e.published {
+		e.published = true
+		e.service.metrics.Health(e.address, healthy)
+	}
+}
+
+// check sends one request of its own. Without an error the response is a success.
+func (e *endpoint) check(ctx context.Context, h Health) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	var x filters.Exchange
@@ -126,26 +138,44 @@ func (e *endpoint) check(ctx context.Context, h Health) bool {
 	x.Inject.Add("User-Agent", "sluice-health")
 	r, err := e.request(ctx, &x, h.Timeout)
 	if err != nil {
-		return false
+		return err
 	}
 	defer r.Close()
 	status, _, _ := r.Head()
-	_, err = io.Copy(io.Discard, io.LimitReader(r, 64<<10))
-	return err == nil && status >= 200 && status <= 299
+	if _, err = io.Copy(io.Discard, io.LimitReader(r, 64<<10)); err == nil && status/100 != 2 {
+		err = errNotHealthy
+	}
+	return err
 }
 
-// request sends a check, over HTTP/1.1 on a connection of its own.
+var errNotHealthy = errors.New("the status is not 2xx")
+
+// request sends a check, on a connection of its own but for cleartext HTTP/2.
 func (e *endpoint) request(ctx context.Context, x *filters.Exchange, timeout time.Duration) (Response, error) {
 	p, settings := e.pool.Load(), &e.service.current.Load().settings
-	if p.h2 != nil {
-		return p.h2.exchange(ctx, settings, x, &message.Message{})
+	m := &message.Message{}
+	if p.h2 != nil && p.tls == nil {
+		t, err := p.h2.take(ctx, settings, time.Now(), settings.ConnectTimeout)
+		if err != nil {
+			return nil, err
+		}
+		r, _, err := p.h2.exchange(ctx, settings, t, x, m)
+		return r, err
 	}
-	nc, err := p.dial(ctx, settings.ConnectTimeout)
+	nc, err := p.connect(ctx, p.tls, nil, settings.ConnectTimeout)
 	if err != nil {
 		return nil, err
 	}
-	c := http1.NewClient(nc, e.Host, func(c *http1.Client, _ bool) { c.Close() })
-	r, err := c.Do(ctx, x, &message.Message{}, time.Now(), timeout)
+	if nc.protocol == "h2" {
+		c, err := p.h2.begin(ctx, settings, nc)
+		if err != nil {
+			return nil, err
+		}
+		r, _, err := p.h2.exchange(ctx, settings, taken{two: c, own: true}, x, m)
+		return r, err
+	}
+	c := http1.NewClient(nc.Conn, e.Host, func(c *http1.Client, _ bool) { c.Close() })
+	r, err := c.Do(ctx, x, m, time.Now(), timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -72,12 +72,9 @@ func TestHealthResponses(t *testing.T) {
 			svc := New(Settings{
 				Endpoints:      []config.Endpoint{{Network: "tcp", Address: address, Host: "h.test"}},
 				ConnectTimeout: 5 * time.Second, Health: often("/healthz?deep=1"),
-			}, m)
+			}, m, system())
 			defer svc.Close()
-			if !c.healthy {
-				expectReport(t, reports, true) // after the first failure: one is none
-			}
-			expectReport(t, reports, c.healthy)
+			expectReport(t, reports, c.healthy) // the first failure alone says nothing
 			r := got.Load()
 			if r.Method != "GET" || r.RequestURI != "/healthz?deep=1" || r.Host != "h.test" || r.ContentLength != 0 {
 				t.Errorf("the service got %s %s for %s", r.Method, r.RequestURI, r.Host)
@@ -105,7 +102,7 @@ func TestHealthChanges(t *testing.T) {
 	svc := New(Settings{
 		Endpoints:      []config.Endpoint{{Network: "tcp", Address: address, Host: "h"}},
 		ConnectTimeout: 5 * time.Second, Health: often("/"),
-	}, m)
+	}, m, system())
 	defer svc.Close()
 	expectReport(t, reports, true)
 	expectReport(t, reports, false)
@@ -118,6 +115,35 @@ func TestHealthChanges(t *testing.T) {
 	}
 	if len(reports) != 0 {
 		t.Errorf("reported again: %v", <-reports)
+	}
+}
+
+// An endpoint begins neither healthy nor not: the first failed check alone says nothing, be it followed by a success or
+// by another failure.
+func TestFirstFailedCheckSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, second := range []bool{true, false} {
+		var checks atomic.Int64
+		address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			status := "500"
+			if checks.Add(1) > 1 && second {
+				status = "200"
+			}
+			io.WriteString(c, "HTTP/1.1 "+status+" x\r\nContent-Length: 0\r\n\r\n")
+		})
+		m, reports := watched()
+		svc := New(Settings{
+			Endpoints:      []config.Endpoint{{Network: "tcp", Address: address, Host: "h"}},
+			ConnectTimeout: 5 * time.Second, Health: often("/"),
+		}, m, system())
+		expectReport(t, reports, second)
+		if checks.Load() < 2 {
+			t.Error("reported after the first check")
+		}
+		svc.Close()
 	}
 }
 
@@ -139,8 +165,7 @@ func TestHealthThatHangs(t *testing.T) {
 	svc := New(Settings{
 		Endpoints: endpoint, Timeout: time.Hour, ConnectTimeout: 5 * time.Second,
 		Health: &Health{Path: "/", Every: 10 * time.Millisecond, Timeout: 10 * time.Millisecond},
-	}, m)
-	expectReport(t, reports, true)
+	}, m, system())
 	expectReport(t, reports, false)
 	svc.Close()
 	gone(t, &open)
@@ -149,7 +174,7 @@ func TestHealthThatHangs(t *testing.T) {
 	svc = New(Settings{
 		Endpoints: endpoint, Timeout: time.Hour, ConnectTimeout: 5 * time.Second,
 		Health: &Health{Path: "/", Every: time.Hour, Timeout: time.Hour},
-	}, m)
+	}, m, system())
 	until(t, "a check comes", func() bool { return open.Load() > 0 })
 	svc.Close() // returns only when no goroutine of the checks is left
 	gone(t, &open)
@@ -194,7 +219,7 @@ func TestHealthOverUnixSocketAndHTTP2(t *testing.T) {
 		svc := New(Settings{
 			Endpoints: []config.Endpoint{e}, Timeout: time.Second, ConnectTimeout: time.Second,
 			Health: often("/healthz"),
-		}, m)
+		}, m, system())
 		expectReport(t, reports, true)
 		sick.Store(true)
 		expectReport(t, reports, false)

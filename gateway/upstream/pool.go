@@ -3,9 +3,8 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"net"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -13,65 +12,85 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-const (
-	idleMax     = 128
-	idleTimeout = 55 * time.Second // shorter than the 60 to 75 s at which most servers close
-)
-
-// pool has the connections of an endpoint that were made with one TLS setting. Once it is closed it
-// keeps none; what uses one still ends undisturbed.
+// pool has the connections of an endpoint that were made with one TLS setting: those of HTTP/1.1
+// that are idle, and in h2 those of HTTP/2. Once it is closed it keeps none; what uses one still
+// ends undisturbed.
 type pool struct {
-	e       *endpoint
-	tls     *tls.Config // nil without TLS
-	h2      *h2         // nil but for HTTP/2
-	release func(*http1.Client, bool)
+	e           *endpoint
+	tls         *tls.Config  // offers both protocols; nil without TLS
+	tlsHTTP1    *tls.Config  // offers HTTP/1.1 alone
+	h2          *h2          // nil where HTTP/2 is not spoken
+	spoken      atomic.Int32 // what the last handshake agreed on: see alpn
+	notUpgraded atomic.Int64 // unix nanoseconds until which the service is taken not to speak HTTP/1.1
 
-	mu     sync.Mutex
-	idle   []*http1.Client // the last used on top
-	sweep  *time.Timer     // runs while there are idle ones
-	closed bool
+	mu      sync.Mutex
+	idle    []*conn     // the last used on top
+	sweep   *time.Timer // runs while there are idle ones
+	sweepAt time.Time
+	closed  bool
 }
 
 func newPool(e *endpoint, c *tls.Config) *pool {
 	p := &pool{e: e}
-	p.release = p.put
 	if e.TLS {
-		p.tls = clientTLS(e, c)
+		p.tls, p.tlsHTTP1 = clientTLS(e, c)
 	}
-	if e.HTTP2 {
+	if e.HTTP2 || e.TLS {
 		p.h2 = newH2(p)
 	}
 	return p
 }
 
-// clientTLS returns the TLS for an endpoint: without a server name it is verified as what it is
-// connected to.
-func clientTLS(e *endpoint, c *tls.Config) *tls.Config {
-	if c == nil {
-		c = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	if c.ServerName != "" {
-		return c
-	}
-	c = c.Clone()
-	if c.ServerName, _, _ = net.SplitHostPort(e.Address); c.ServerName == "" {
-		c.ServerName = e.Host
-	}
+// conn is a connection of HTTP/1.1.
+type conn struct {
+	*http1.Client
+	pool    *pool
+	held    *descriptor
+	expires time.Time
+	lent    bool // its descriptor is counted for the client that uses it
+}
+
+// newConn makes a connection one of HTTP/1.1.
+func (p *pool) newConn(nc *connection, lent bool) *conn {
+	c := &conn{pool: p, held: nc.held, expires: nc.expires, lent: lent}
+	c.Client = http1.NewClient(nc.Conn, p.e.Host, c.release)
 	return c
+}
+
+// deadline is when an idle connection closes.
+func (c *conn) deadline(idle time.Duration) time.Time {
+	if said := c.IdleMax(); said > 0 {
+		idle = min(idle, said)
+	}
+	if at := c.IdleSince.Add(idle); at.Before(c.expires) {
+		return at
+	}
+	return c.expires
 }
 
 // exchange sends a request on an idle connection that looks alive, or on a new one. reused tells
 // which. An error that is no *message.Failure is one of connecting.
 func (p *pool) exchange(
-	ctx context.Context, s *Settings, x *filters.Exchange, m *message.Message, began time.Time,
+	ctx context.Context, s *Settings, x *filters.Exchange, m *message.Message, began time.Time, left time.Duration,
 ) (r Response, reused bool, err error) {
 	before := x.Dispatched
 	var response *http1.Response
-	for {
-		c, err := p.take(ctx, s, began)
+	for stale := 0; ; stale++ {
+		t, err := p.take(ctx, s, m, began, left)
 		if err != nil {
 			return nil, false, err
 		}
+		if t.two != nil {
+			r, again, err := p.h2.exchange(ctx, s, t, x, m)
+			if again && stale < staleMax {
+				continue
+			}
+			if err == nil {
+				p.e.service.metrics.Duration.Observe(time.Since(began).Seconds())
+			}
+			return r, false, err
+		}
+		c := t.one
 		p.e.inUse.Add(1)
 		reused = c.Used > 0
 		x.Dispatched = true
@@ -88,52 +107,73 @@ func (p *pool) exchange(
 	return response, reused, nil
 }
 
-func (p *pool) take(ctx context.Context, s *Settings, now time.Time) (*http1.Client, error) {
+// staleMax is how many connections of HTTP/2 in a row may be ended by the service before a request
+// is written.
+const staleMax = 3
+
+// taken is a connection that is ready for a request: one of HTTP/1.1, or one of HTTP/2 on which a
+// stream is reserved.
+type taken struct {
+	one *conn
+	two *conn2
+	own bool // two is nobody else's, and is to be closed behind the stream
+}
+
+func (p *pool) take(
+	ctx context.Context, s *Settings, m *message.Message, now time.Time, left time.Duration,
+) (taken, error) {
+	for {
+		if p.usesHTTP2(m) {
+			t, err := p.h2.take(ctx, s, now, left)
+			if err == errHTTP1 { // the service has just chosen that
+				continue
+			}
+			return t, err
+		}
+		c, err := p.reuse(s, m, now)
+		if c != nil || err != nil {
+			return taken{one: c}, err
+		}
+		t, err := p.dial(ctx, s, m, left)
+		if err == errOnlyHTTP2 {
+			continue
+		}
+		return t, err
+	}
+}
+
+// reuse returns an idle connection that looks alive; nil when there is none.
+func (p *pool) reuse(s *Settings, m *message.Message, now time.Time) (*conn, error) {
 	for {
 		c := p.pop()
 		if c == nil {
-			break
+			return nil, nil
 		}
-		if now.Sub(c.IdleSince) < idleTimeout && c.Quiet(now) {
+		if !now.Before(c.deadline(s.KeepAlive.Idle)) || !c.Quiet(now) {
+			c.Close()
+			continue
+		}
+		d := p.e.service.dialer
+		if m.Account == nil || !d.guarded() {
 			return c, nil
 		}
+		if c.held.move(m.Account) {
+			c.lent = true
+			return c, nil
+		}
+		p.giveBack(c)
+		return nil, ErrOverloaded
+	}
+}
+
+// giveBack keeps a connection that was popped and not used.
+func (p *pool) giveBack(c *conn) {
+	if !c.held.counted(p.e.service.dialer) || !p.keep(c) {
 		c.Close()
 	}
-	nc, err := p.dial(ctx, s.ConnectTimeout)
-	if err != nil {
-		return nil, err
-	}
-	return http1.NewClient(nc, p.e.Host, p.release), nil
 }
 
-// dial makes a connection, with TLS where the endpoint has it.
-func (p *pool) dial(ctx context.Context, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}
-	m := &p.e.service.metrics
-	m.Connects.Inc()
-	nc, err := d.DialContext(ctx, p.e.Network, p.e.Address)
-	if err == nil && p.tls != nil {
-		nc, err = p.handshake(ctx, nc, timeout)
-	}
-	if err != nil {
-		m.ConnectFailures.Inc()
-		return nil, err
-	}
-	return nc, nil
-}
-
-func (p *pool) handshake(ctx context.Context, nc net.Conn, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	tc := tls.Client(nc, p.tls)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		nc.Close()
-		return nil, err
-	}
-	return tc, nil
-}
-
-func (p *pool) pop() *http1.Client {
+func (p *pool) pop() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.idle)
@@ -146,52 +186,103 @@ func (p *pool) pop() *http1.Client {
 	return c
 }
 
-// put takes a connection back behind its exchange.
-func (p *pool) put(c *http1.Client, reusable bool) {
+// popOldest takes the connection out that has been idle longest; nil when there is none.
+func (p *pool) popOldest() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return nil
+	}
+	c := p.idle[0]
+	n := copy(p.idle, p.idle[1:])
+	p.idle[n] = nil
+	p.idle = p.idle[:n]
+	return c
+}
+
+// release takes a connection back behind its exchange.
+func (c *conn) release(_ *http1.Client, reusable bool) {
+	p := c.pool
 	p.e.inUse.Add(-1)
 	if !reusable {
 		return
 	}
 	c.Used++
-	if surplus := p.keep(c); surplus != nil {
-		surplus.Close()
+	switch {
+	case c.Spent(), !c.IdleSince.Before(c.expires):
+	case c.lent && !c.held.move(p.e.service.dialer.account(nil)):
+	default:
+		if c.lent = false; p.keep(c) {
+			return
+		}
 	}
+	c.Close()
 }
 
-// keep makes a connection an idle one and returns the one that is to be closed for that, or nil.
-func (p *pool) keep(c *http1.Client) (surplus *http1.Client) {
+// keep makes a connection an idle one; false when the pool is closed.
+func (p *pool) keep(c *conn) bool {
+	at := c.deadline(p.idleMax())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.closed:
-		return c
-	case len(p.idle) >= idleMax: // the bottom has been idle longest
-		surplus = p.idle[0]
-		copy(p.idle, p.idle[1:])
-		p.idle[len(p.idle)-1] = c
-		return surplus
+	if p.closed {
+		return false
 	}
 	p.idle = append(p.idle, c)
-	if p.sweep == nil {
-		p.sweep = time.AfterFunc(idleTimeout, p.trim)
+	if p.sweep == nil || at.Before(p.sweepAt) {
+		p.sweepLocked(at)
 	}
-	return nil
+	return true
 }
 
-// trim closes the connections that have been idle too long: those at the bottom, which a quiet
-// service would keep for ever.
+func (p *pool) idleMax() time.Duration { return p.e.service.current.Load().settings.KeepAlive.Idle }
+
+// sweepMin is the least time between two looks for what is idle too long.
+const sweepMin = 50 * time.Millisecond
+
+func (p *pool) sweepLocked(at time.Time) {
+	wait := max(time.Until(at), sweepMin)
+	if p.sweepAt = at; p.sweep == nil {
+		p.sweep = time.AfterFunc(wait, p.trim)
+	} else {
+		p.sweep.Reset(wait)
+	}
+}
+
+// trim closes the connections that have been idle too long or are too old, which a quiet service
+// would keep for ever.
 func (p *pool) trim() {
+	for _, c := range p.expired(time.Now(), p.idleMax()) {
+		c.Close()
+	}
+}
+
+// expired takes out what is to be closed, and arranges for what is left.
+func (p *pool) expired(now time.Time, idle time.Duration) (over []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
-	for n < len(p.idle) && time.Since(p.idle[n].IdleSince) >= idleTimeout {
-		p.idle[n].Close()
-		n++
+	kept := p.idle[:0]
+	var next time.Time
+	for _, c := range p.idle {
+		at := c.deadline(idle)
+		if !now.Before(at) {
+			over = append(over, c)
+			continue
+		}
+		kept = append(kept, c)
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
 	}
-	p.idle = slices.Delete(p.idle, 0, n)
-	if p.sweep = nil; len(p.idle) > 0 {
-		p.sweep = time.AfterFunc(idleTimeout/4, p.trim)
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	switch {
+	case !next.IsZero():
+		p.sweepLocked(next)
+	case p.sweep != nil:
+		p.sweep.Stop()
+		p.sweep = nil
 	}
+	return over
 }
 
 func (p *pool) close() {
@@ -204,7 +295,7 @@ func (p *pool) close() {
 }
 
 // closeIdle has the pool keep no connection from now on, and returns those that it had.
-func (p *pool) closeIdle() []*http1.Client {
+func (p *pool) closeIdle() []*conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	idle := p.idle

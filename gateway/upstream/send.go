@@ -24,9 +24,15 @@ var (
 	ErrClientGone = errors.New("upstream: client gone")
 	// ErrClientBody: the client's body could not be read to its end; the service got a part of it.
 	ErrClientBody = errors.New("upstream: client body")
+	// ErrOverloaded: there is no descriptor left for a connection, or not for this client. Nothing
+	// was sent, and it says nothing of the service.
+	ErrOverloaded = errors.New("upstream: overloaded")
 )
 
-var errNoEndpoint = errors.New("the service has no endpoint")
+var (
+	errNoEndpoint = errors.New("the service has no endpoint")
+	errLookup     = errors.New("the lookup of its name takes too long")
+)
 
 // condition is one under which a failed attempt may be repeated.
 type condition uint8
@@ -49,13 +55,17 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 	s.budget.request(now, settings.Budget)
 	var failed *endpoint
 	for repeats := 0; ; {
-		e := s.assign(failed)
-		response, on, err := s.attempt(ctx, settings, e, x, m, now)
+		e, err := s.assign(ctx, settings, failed)
+		on := never
 		if err == nil {
-			return response, nil
+			var response Response
+			if response, e, on, err = s.attempt(ctx, settings, e, x, m, now); err == nil {
+				return response, nil
+			}
 		}
+		unsent := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverloaded)
 		moved := e != nil && e.removed.Load() && errors.Is(err, ErrUnreachable)
-		if x.Dispatched && errors.Is(err, ErrUnreachable) { // an attempt before this one reached the service
+		if x.Dispatched && unsent { // an attempt before this one reached the service
 			err = fmt.Errorf("%w: %v", ErrFailed, err)
 		}
 		switch {
@@ -90,40 +100,81 @@ func mayRepeat(x *filters.Exchange) bool {
 	return x.Logical.Claim == nil || x.Logical.Claim.Valid(time.Now()) // else another owner may have the key by now
 }
 
-// assign picks an endpoint that the service has, or nil when there is none.
-func (s *Service) assign(failed *endpoint) *endpoint {
+// assign picks an endpoint that the service has. Where it has none yet, since its names have not
+// been looked up so far, that is waited for.
+func (s *Service) assign(ctx context.Context, settings *Settings, failed *endpoint) (*endpoint, error) {
 	for {
-		e := pick(s.current.Load().endpoints, failed)
-		if e == nil || !e.removed.Load() { // else there are other endpoints by now
-			return e
+		c := s.current.Load()
+		switch e := pick(c.endpoints, failed); {
+		case e != nil && !e.removed.Load():
+			return e, nil
+		case e != nil: // there are other endpoints by now
+			continue
+		case c.changed == nil && c.missing != nil:
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, c.missing)
+		case c.changed == nil:
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errNoEndpoint)
+		}
+		timer := time.NewTimer(settings.ConnectTimeout)
+		select {
+		case <-c.changed:
+			timer.Stop()
+		case <-timer.C:
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		}
 	}
 }
 
-// attempt sends the exchange to an endpoint once, and says under which condition it may be
-// repeated.
+// attempt sends the exchange to an endpoint, and says under which condition it may be repeated.
+// Where no connection to one address of a name comes about, the others are tried within the time of
+// connecting: that is one attempt, as it is for everybody who connects to a name. last is the
+// endpoint that was tried last.
 func (s *Service) attempt(
 	ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
+) (r Response, last *endpoint, on condition, err error) {
+	var causes error
+	for left := settings.ConnectTimeout; ; {
+		r, on, err = s.try(ctx, settings, e, x, m, began, left)
+		if on != connectFailure {
+			return r, e, on, err
+		}
+		failed := asConnectError(err)
+		if failed == nil {
+			return r, e, on, err
+		}
+		causes = errors.Join(causes, failed)
+		next := e.sibling()
+		if e.address != e.Address {
+			e.cutOff.Store(true)
+		}
+		now := time.Now()
+		if left -= now.Sub(began); next == nil || left <= 0 {
+			return nil, e, on, fmt.Errorf("%w: %w", ErrUnreachable, causes)
+		}
+		e, began = next, now
+	}
+}
+
+// try sends the exchange to one address.
+func (s *Service) try(
+	ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
+	left time.Duration,
 ) (Response, condition, error) {
-	if e == nil {
-		return nil, never, fmt.Errorf("%w: %w", ErrUnreachable, errNoEndpoint)
-	}
 	before := x.Dispatched
-	var response Response
-	var reused bool
-	var err error
-	if p := e.pool.Load(); p.h2 == nil {
-		response, reused, err = p.exchange(ctx, settings, x, m, began)
-	} else if response, err = p.h2.exchange(ctx, settings, x, m); err == nil {
-		s.metrics.Duration.Observe(time.Since(began).Seconds())
-	}
+	response, reused, err := e.pool.Load().exchange(ctx, settings, x, m, began, left)
 	if err == nil {
 		return response, never, nil
 	}
 	var f *message.Failure
 	if !errors.As(err, &f) { // there was no connection
-		if callerGone(ctx) {
+		switch {
+		case callerGone(ctx):
 			return nil, never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
+		case errors.Is(err, ErrOverloaded):
+			return nil, never, err
 		}
 		return nil, connectFailure, fmt.Errorf("%w: endpoint %s: %w", ErrUnreachable, e.Address, err)
 	}

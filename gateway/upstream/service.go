@@ -2,11 +2,11 @@ package upstream
 
 import (
 	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 )
 
@@ -14,17 +14,21 @@ import (
 type Service struct {
 	name    string
 	metrics Metrics
-	budget  budget
+	dialer  *Dialer
+	budget  retryBudget
 	current atomic.Pointer[configuration]
 
-	mu     sync.Mutex // one Configure or Close at a time; no request takes it
+	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
 	closed bool
+	names  map[string]*name // of endpoints, that are looked up
 }
 
-// configuration is what [Service.Configure] sets, immutable.
+// configuration is what [Service.Configure] and the lookups of names set, immutable.
 type configuration struct {
 	settings  Settings
-	endpoints []*endpoint // in the order of the settings
+	endpoints []*endpoint   // in the order of the settings and of the addresses
+	missing   error         // why names have no address; nil where none lacks one
+	changed   chan struct{} // closed when there is another one; nil where no name waits for its first lookup
 }
 
 // Metrics counts what happens. Every member is set.
@@ -33,10 +37,16 @@ type Metrics struct {
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
 	Duration        filters.Observer // seconds to the response's head
-	// Health is called with an endpoint's health after its first check, and when that changes;
-	// Unwatched when it is checked no more. Neither may configure or close the service.
+	Lookups         filters.Counter  // of names
+	LookupFailures  filters.Counter
+	// Health is called with an endpoint's health, by its address, once that is known, and when it
+	// changes; Unwatched when it is checked no more. Neither may configure or close the service.
 	Health    func(endpoint string, healthy bool)
 	Unwatched func(endpoint string)
+	// Resolved is called when a name has other addresses than before, LookupFault after a lookup
+	// that failed or gave too many, with the addresses that are used. They are lent.
+	Resolved    func(name string, old, now []netip.Addr)
+	LookupFault func(name string, used []netip.Addr, err error)
 }
 
 // Response is a service's response: its head, and the body to be read to its end. Close is called
@@ -61,11 +71,13 @@ type Response interface {
 	Uploading() bool
 }
 
-// New returns a service, which checks its endpoints' health until Close.
-func New(s Settings, m Metrics) *Service {
-	svc := &Service{name: s.Name, metrics: m}
+// New returns a service, which looks its endpoints' names up and checks their health until Close.
+// It does not wait for that.
+func New(s Settings, m Metrics, d *Dialer) *Service {
+	svc := &Service{name: s.Name, metrics: m, dialer: d, names: map[string]*name{}}
 	svc.current.Store(&configuration{settings: Settings{Name: s.Name}})
 	svc.Configure(s)
+	d.add(svc)
 	return svc
 }
 
@@ -81,14 +93,37 @@ func (s *Service) Name() string { return s.name }
 func (s *Service) Configure(settings Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.current.Load()
+	old := s.current.Load().settings
 	settings.Name = s.name
-	if s.closed || old.settings.Equal(settings) {
+	settings = settings.complete()
+	if s.closed || old.Equal(settings) {
 		return
 	}
-	next := &configuration{settings: settings.clone()}
-	removed := s.takeOver(old, next)
+	s.publishLocked(settings)
+	s.forgetLocked(settings.Endpoints)
+	if old.DNS != settings.DNS {
+		s.pokeLocked()
+	}
+	if old.KeepAlive != settings.KeepAlive {
+		for _, e := range s.current.Load().endpoints {
+			e.pool.Load().trim()
+		}
+	}
+}
+
+// publishLocked has the service go on with the settings, and with the addresses that its names have
+// now.
+func (s *Service) publishLocked(settings Settings) {
+	old, next := s.current.Load(), &configuration{settings: settings}
+	targets, missing, pending := s.targetsLocked(settings.Endpoints)
+	if next.missing = missing; pending {
+		next.changed = make(chan struct{})
+	}
+	removed := s.takeOver(old, next, targets)
 	s.current.Store(next)
+	if old.changed != nil {
+		close(old.changed)
+	}
 	for _, e := range removed {
 		e.removed.Store(true) // behind the store, so that a request that sees it finds the endpoints that are left
 		e.pool.Load().close()
@@ -99,34 +134,41 @@ func (s *Service) Configure(settings Settings) {
 // takeOver makes the endpoints of a configuration, with those of the old one that stay, and returns
 // those that do not. Where the TLS is another one, endpoints that have it begin with new
 // connections.
-func (s *Service) takeOver(old, next *configuration) (removed []*endpoint) {
-	kept := make(map[config.Endpoint][]*endpoint, len(old.endpoints)) // more than one where it is configured twice
+func (s *Service) takeOver(old, next *configuration, targets []target) (removed []*endpoint) {
+	kept := make(map[target][]*endpoint, len(old.endpoints)) // more than one where it is configured twice
 	for _, e := range old.endpoints {
-		kept[e.Endpoint] = append(kept[e.Endpoint], e)
+		kept[e.target()] = append(kept[e.target()], e)
 	}
 	newTLS := !sameTLS(&old.settings, &next.settings)
-	for _, c := range next.settings.Endpoints {
-		if same := kept[c]; len(same) > 0 {
+	for _, t := range targets {
+		if same := kept[t]; len(same) > 0 {
 			e := same[0]
-			next.endpoints, kept[c] = append(next.endpoints, e), same[1:]
-			if c.TLS && newTLS {
+			next.endpoints, kept[t] = append(next.endpoints, e), same[1:]
+			if t.TLS && newTLS {
 				e.pool.Swap(newPool(e, next.settings.TLS)).close()
 			}
 			continue
 		}
-		next.endpoints = append(next.endpoints, newEndpoint(c, s, next.settings.TLS))
+		next.endpoints = append(next.endpoints, newEndpoint(t, s, next.settings.TLS))
 	}
 	for _, e := range old.endpoints {
-		if left := kept[e.Endpoint]; len(left) > 0 {
-			removed, kept[e.Endpoint] = append(removed, left...), nil
+		if left := kept[e.target()]; len(left) > 0 {
+			removed, kept[e.target()] = append(removed, left...), nil
 		}
 	}
 	return removed
 }
 
-// Close ends the health checks and closes the idle connections; those in use close at their end. A
-// request that comes later has a connection of its own.
+// Close ends the lookups and the health checks and closes the idle connections; those in use close
+// at their end. A request that comes later has a connection of its own.
 func (s *Service) Close() {
+	s.dialer.remove(s)
+	for _, n := range s.close() {
+		<-n.done // which may be about to take mu
+	}
+}
+
+func (s *Service) close() []*name {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -136,4 +178,5 @@ func (s *Service) Close() {
 		e.unpublish()
 		e.pool.Load().close()
 	}
+	return s.forgetLocked(nil)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,14 +16,19 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 var quiet = Metrics{
 	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
+	Lookups: filters.Discard, LookupFailures: filters.Discard,
 	Health: func(string, bool) {}, Unwatched: func(string) {},
+	Resolved:    func(string, []netip.Addr, []netip.Addr) {},
+	LookupFault: func(string, []netip.Addr, error) {},
 }
+
+// system is a dialer without a budget.
+func system() *Dialer { return NewDialer(nil, nil) }
 
 // serve accepts connections and calls the function with each; it returns the address.
 func serve(t *testing.T, handle func(n int64, c net.Conn, r *bufio.Reader)) string {
@@ -58,7 +64,7 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 		s.Timeout = 10 * time.Second
 	}
 	s.ConnectTimeout = 5 * time.Second
-	svc := New(s, quiet)
+	svc := New(s, quiet, system())
 	t.Cleanup(svc.Close)
 	return svc
 }
@@ -67,7 +73,7 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 func endpoints(s *Service) []*endpoint { return s.current.Load().endpoints }
 
 // pooled returns the idle connections of a service's first endpoint.
-func pooled(s *Service) []*http1.Client {
+func pooled(s *Service) []*conn {
 	p := endpoints(s)[0].pool.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,7 +235,7 @@ type counter struct{ n *atomic.Int64 }
 func (c *counter) Inc() { c.n.Add(1) }
 
 func TestBudget(t *testing.T) {
-	var b budget
+	var b retryBudget
 	now := time.Unix(1_000_000, 0)
 	b.last.Store(now.UnixNano())
 	taken := 0
@@ -350,7 +356,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	if p.trim(); len(p.idle) != 1 || p.sweep == nil {
 		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(p.idle))
 	}
-	p.idle[0].IdleSince = time.Now().Add(-idleTimeout)
+	p.idle[0].IdleSince = time.Now().Add(-idleDefault)
 	if p.trim(); len(p.idle) != 0 || p.sweep != nil {
 		t.Errorf("%d idle connections are left", len(p.idle))
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/tls"
 	"slices"
 	"time"
@@ -17,11 +18,19 @@ type Settings struct {
 	TLSDigest      string      // changes with what TLS was made of; where it is "", each TLS is another one
 	Timeout        time.Duration
 	ConnectTimeout time.Duration
+	DNS            time.Duration // how often names are looked up; 0 is 5s
+	KeepAlive      KeepAlive
 	Attempts       int // repeats beyond the first attempt
 	OnConnect      bool
 	OnReset        bool
 	Budget         float64 // share of requests, 0 to 1
 	Health         *Health // nil: no endpoint is checked
+}
+
+// KeepAlive is how long connections are kept. 0 is a default, as of the configuration.
+type KeepAlive struct {
+	Idle   time.Duration // when they are not in use
+	MaxAge time.Duration // at all; one that is in use by then ends behind its exchange
 }
 
 // Health is how endpoints are checked: GET Path, each Every; a response of 2xx within Timeout is a
@@ -36,8 +45,23 @@ type Health struct {
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
 		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
-		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
+		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout && s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
+}
+
+const (
+	dnsDefault    = 5 * time.Second
+	idleDefault   = 55 * time.Second // shorter than the 60 to 75 s at which most servers close
+	maxAgeDefault = 5 * time.Minute
+)
+
+// complete returns a clone with the defaults.
+func (s Settings) complete() Settings {
+	s = s.clone()
+	s.DNS = cmp.Or(s.DNS, dnsDefault)
+	s.KeepAlive.Idle = cmp.Or(s.KeepAlive.Idle, idleDefault)
+	s.KeepAlive.MaxAge = cmp.Or(s.KeepAlive.MaxAge, maxAgeDefault)
+	return s
 }
 
 // clone returns settings that share nothing with s but the TLS, which is immutable.

@@ -13,7 +13,7 @@ func TestSettingsEqual(t *testing.T) {
 	full := Settings{
 		Name: "a", Endpoints: []config.Endpoint{{Address: "1"}, {Address: "2"}}, TLS: &tls.Config{}, TLSDigest: "d",
 		Timeout: 1, ConnectTimeout: 2, Attempts: 3, OnConnect: true, OnReset: true, Budget: 0.5,
-		Health: &Health{"/", 1, 2},
+		Health: &Health{"/", 1, 2}, DNS: 6, KeepAlive: KeepAlive{7, 8},
 	}
 	same := full.clone()
 	same.TLS = &tls.Config{}

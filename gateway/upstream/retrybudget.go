@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// budget bounds repeats to a share of the requests, with a floor of three a second so that a quiet
+// retryBudget bounds repeats to a share of the requests, with a floor of three a second so that a quiet
 // service has some too. A share of 0 allows none. The zero value is empty.
-type budget struct {
+type retryBudget struct {
 	units atomic.Int64 // thousandths of a repeat
 	last  atomic.Int64 // unix nanoseconds of the last refill by time
 }
@@ -18,7 +18,7 @@ const (
 	budgetFloor = 3 // repeats a second
 )
 
-func (b *budget) request(now time.Time, share float64) {
+func (b *retryBudget) request(now time.Time, share float64) {
 	gain := int64(share * budgetUnit)
 	if share > 0 {
 		last := b.last.Load()
@@ -36,7 +36,7 @@ func (b *budget) request(now time.Time, share float64) {
 }
 
 // take draws a repeat; false when there is none, or the share allows none any more.
-func (b *budget) take(share float64) bool {
+func (b *retryBudget) take(share float64) bool {
 	for share > 0 {
 		had := b.units.Load()
 		if had < budgetUnit {
