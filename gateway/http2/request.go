@@ -152,7 +152,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Header = append(x.Header, *f)
 	}
 	if cookies > 1 {
-		joinCookies(&x.Header)
+		message.JoinCookies(&x.Header)
 	}
 	s.grpc = x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
@@ -163,17 +163,6 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Host = host
 	}
 	return p.valid(x.Method)
-}
-
-// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
-func joinCookies(h *filters.Header) {
-	var all []string
-	for _, f := range *h {
-		if f.Name == "cookie" {
-			all = append(all, f.Value)
-		}
-	}
-	h.Set("cookie", strings.Join(all, "; "))
 }
 
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
