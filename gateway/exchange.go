@@ -290,7 +290,7 @@ func detach(x *filters.Exchange, in inbound) {
 
 // bodyFailure says why the client's body could not be read.
 func bodyFailure(err error) error {
-	if errors.Is(err, filters.ErrBodyTooLarge) {
+	if errors.Is(err, filters.ErrBodyTooLarge) || errors.Is(err, filters.ErrOverloaded) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
@@ -309,6 +309,13 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
+		return result{outcome: filters.Refused}
+	case errors.Is(err, filters.ErrOverloaded):
+		x.SetReply(refusal(filters.Overloaded, "The gateway has no room for the body beside those of other requests."))
+		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
+		f.warn(x, f.unreached, "no connection to a service could be made for want of descriptors", filters.Overloaded, err)
+		f.refuse(x, filters.Overloaded, "The gateway has no connection to spare. Nothing was sent.")
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
