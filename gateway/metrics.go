@@ -17,10 +17,9 @@ type metrics struct {
 	requests     *prometheus.CounterVec   // route, code, reason
 	durations    *prometheus.HistogramVec // route
 	tunnelEnds   *prometheus.CounterVec   // route, reason
-	inFlight     prometheus.Gauge
-	transactions *prometheus.CounterVec // event
-	reloads      *prometheus.CounterVec // result
-	configInfo   *prometheus.GaugeVec   // version
+	transactions *prometheus.CounterVec   // event
+	reloads      *prometheus.CounterVec   // result
+	configInfo   *prometheus.GaugeVec     // version
 	panics       prometheus.Counter
 	upstream     *upstreamMetrics
 	store        *storeMetrics
@@ -34,7 +33,6 @@ func newMetrics(r *policy.Metrics) *metrics {
 		"From the request's head to the end of the response, of a stream to its head.", "route")
 	m.tunnelEnds = r.Counter("tunnels_ended_total",
 		"Upgraded connections that have ended; upstream-timeout: by silence.", "route", "reason")
-	m.inFlight = r.Gauge("requests_in_flight", "Requests under way.").WithLabelValues()
 	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")

@@ -80,6 +80,7 @@ func (r *Request) beginBody() {
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
+	r.body.trailerMax = r.c.srv.MaxHeader
 	r.allowed = message.Unlimited
 }
 
