@@ -326,12 +326,8 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
 		return result{outcome: filters.Refused}
-	case errors.Is(err, filters.ErrOverloaded):
-		x.SetReply(refusal(filters.Overloaded, "The gateway has no room for the body beside those of other requests."))
-		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
-		f.warn(x, f.unreached, "no connection to a service could be made for want of descriptors", filters.Overloaded, err)
-		f.refuse(x, filters.Overloaded, "The gateway has no connection to spare. Nothing was sent.")
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
