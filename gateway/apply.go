@@ -44,7 +44,12 @@ func (g *gateway) swap(cfg *config.Config) error {
 	if setting := needsRestart(g.engine.Load().cfg, cfg); setting != "" {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
-	return g.enforce(cfg)
+	old := g.engine.Load().cfg
+	if err := g.enforce(cfg); err != nil {
+		return err
+	}
+	g.warnOfOutstandingKeys(old, cfg)
+	return nil
 }
 
 // enforce builds the engine of a configuration and lets new requests and handshakes use it.
@@ -58,6 +63,7 @@ func (g *gateway) enforce(cfg *config.Config) error {
 		return err
 	}
 	g.engine.Store(e)
+	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)

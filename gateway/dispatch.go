@@ -5,10 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
@@ -17,7 +16,7 @@ import (
 // it arrives.
 type dispatcher struct {
 	engine   func() *engine
-	inFlight prometheus.Gauge
+	overload *overload
 }
 
 // Serve implements [http1.Handler].
@@ -48,13 +47,13 @@ type clientRequest interface {
 	ClientText() string      // the address that the connection is held for
 	Length() int64           // of the body, -1 when it is not known
 	Covers(host string) bool // whether the connection is for that host
+	// Account is what the connection draws on; nil bounds nothing.
+	Account() *budget.Account
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
-// is as the client wrote it.
+// is as the client wrote it. A request is in flight until it returns, also when its client has left.
 func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
-	d.inFlight.Inc()
-	defer d.inFlight.Dec()
 	reply := e.normalize(x, r.ClientText(), r.Length())
 	if reply == nil && !r.Covers(x.Host) {
 		reply = refusal(filters.Misdirected, "This connection is not for the host that the request names.")
@@ -64,6 +63,12 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		e.refuse(x, r, reply)
 		return
 	}
+	a := r.Account()
+	if !a.Acquire(budget.InFlight, 1) {
+		e.refuse(x, r, d.overload.refuse(x, budget.InFlight))
+		return
+	}
+	defer a.Release(budget.InFlight, 1)
 	rt, params, result := e.router.Find(x.Method, x.Path, x.Params)
 	x.Params = params
 	switch result {

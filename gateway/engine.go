@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -52,6 +53,10 @@ type process struct {
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
+
+	descriptors descriptors
+	budget      *budget.Budget
+	overload    *overload
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -60,11 +65,13 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
 }
 
-// newProcess makes the policies over the stores.
-func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
+// newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
+// nothing.
+func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
 	return &process{
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
-		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, nil),
+		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
+		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
 }
 
@@ -164,8 +171,13 @@ func (b *builder) add(name string, t target, s policy.Scope, pattern string, met
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
-	rt.chain, err = b.Chain(s, rt.panicked)
-	return rt, err
+	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
+		return nil, err
+	}
+	if t, ok := t.(*transactionTarget); ok {
+		rt.chain.Declare(t.executor.Members()...)
+	}
+	return rt, nil
 }
 
 // addBranch adds the way of the gateway's own calls to a service.
@@ -228,6 +240,7 @@ func (b *builder) service(name string) (*forward, error) {
 	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
 	f.reserved = reservedInTrailer(b.Config.Identity)
+	f.overload = b.overload
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
@@ -244,12 +257,16 @@ func needsRestart(old, new *config.Config) string {
 		old, new any
 	}
 	a, b := old.Listen, new.Listen
-	a.TrustedProxies, b.TrustedProxies, a.MaxBody, b.MaxBody = nil, nil, 0, 0 // these follow
+	for _, l := range []*config.Listen{&a, &b} { // these follow
+		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
+	}
+	adminOld, adminNew := old.Admin, new.Admin
+	adminOld.ReadyNeedsStore, adminNew.ReadyNeedsStore = false, false
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", old.Admin, new.Admin},
+		{"admin", adminOld, adminNew},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

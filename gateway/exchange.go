@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -58,6 +59,9 @@ type result struct {
 	streams bool
 	length  int64
 	read    []byte
+	kept    *message.Whole // has what was read, in place of read, when that was more than came with the head
+	// account is what the memory for the body is drawn on.
+	account *budget.Account
 	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
 	// events, when set, writes the body as it is made until it is over or ctx ends.
@@ -96,12 +100,16 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			}
 			e.response.Close()
 		}
+		e.release()
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
 		rt.metrics.count(x.Response.Status, x.Response.Reason, e.took)
 	}()
 	reply, panicked := rt.chain.Request(x)
+	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
+		reply = rt.process.overload.refuse(x, budget.Buffered)
+	}
 	if reply != nil {
 		x.SetReply(reply)
 		if panicked {
@@ -109,6 +117,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		}
 	} else {
 		e = rt.target.execute(x, in)
+		if e.response == nil && errors.Is(x.BodyError(), filters.ErrOverloaded) {
+			x.SetReply(rt.process.overload.refuse(x, budget.Buffered))
+		}
 	}
 	if e.outcome == filters.ClientGone {
 		x.Response.Status, e.tunnel = statusClientGone, nil // no client is there to read a response
@@ -185,20 +196,21 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		_, err := w.Write(p)
 		return err == nil
 	}
-	here := deliver(e.read) && deliver(e.response.Next())
+	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here {
 		w.Trailer(e.response.Trailer())
 		return
 	}
-	buf := message.LargeBuffer()
-	defer message.PutLargeBuffer(buf)
+	e.release()
+	buf := takeCopyBuffer(e.account)
+	defer buf.release()
 	for here || outlive(x, e.response) {
 		if here {
 			w.Flush() // the next piece may be long in coming
 		}
-		n, err := e.response.Read(buf[:])
+		n, err := e.response.Read(buf.bytes())
 		if n > 0 && here {
-			here = deliver(buf[:n])
+			here = deliver(buf.bytes()[:n])
 		}
 		if err == io.EOF {
 			if here {
@@ -222,6 +234,7 @@ type forward struct {
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
 	// reserved are fields that a client's trailer may not have; nil is none.
 	reserved func(name string) bool
+	overload *overload
 	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
@@ -263,7 +276,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	status, header, length := response.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
-	e := result{outcome: filters.Completed, response: response, length: length, from: f}
+	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
 	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
 	switch {
 	case status == http.StatusSwitchingProtocols:
@@ -293,7 +306,7 @@ func detach(x *filters.Exchange, in inbound) {
 
 // bodyFailure says why the client's body could not be read.
 func bodyFailure(err error) error {
-	if errors.Is(err, filters.ErrBodyTooLarge) {
+	if errors.Is(err, filters.ErrBodyTooLarge) || errors.Is(err, filters.ErrOverloaded) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
@@ -308,10 +321,19 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
+	case errors.Is(err, upstream.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
+		return result{outcome: filters.NotDispatched}
+	case errors.Is(err, filters.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Buffered))
+		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
+		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -78,7 +79,10 @@ func Run(ctx context.Context, o Options) error {
 	var stopping context.Context
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
-	g.process = newProcess(env, st, m, stopping)
+	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
+	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	g.descriptors = d
+	m.publishBudget(g.budget, d)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
@@ -108,6 +112,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)
 	}
@@ -117,6 +122,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
+	g.metrics.publishConnections(servers.open)
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
 		"branches", g.addresses.Branches)

@@ -31,7 +31,9 @@ type Request struct {
 	allowed  message.Allowance // of the body
 	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
-	over     atomic.Bool       // and was read to its end
+	// arrivedOnly: the body is read as far as it has come, without a wait.
+	arrivedOnly bool
+	over        atomic.Bool // and was read to its end
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
@@ -80,6 +82,7 @@ func (r *Request) beginBody() {
 	x.Received = time.Now()
 	x.Scheme, x.Peer, x.Client = r.c.scheme, r.c.peer, r.c.client
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
+	r.body.trailerMax = r.c.srv.MaxHeader
 	r.allowed = message.Unlimited
 }
 
@@ -148,6 +151,9 @@ type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
 	c := s.r.c
+	if s.r.arrivedOnly {
+		return c.readArrived(p)
+	}
 	c.armRead(c.srv.IdleTimeout)
 	c.rate.reads.Store(true)
 	n, err := c.nc.Read(p)

@@ -98,6 +98,7 @@ func (c *Client) AwaitReady(ctx context.Context, timeout time.Duration) error {
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}

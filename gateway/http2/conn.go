@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -15,6 +14,7 @@ import (
 const (
 	connWindow      = 1 << 20   // bytes of bodies that have not been read yet, of all streams
 	streamWindow    = 256 << 10 // and of one
+	smallWindow     = 65535     // or of one, where the connection began when there was little room
 	fragmentsMax    = 64        // frames that a head comes in
 	idleFramesMax   = 5000      // frames that make no progress, beyond
 	idleFramesRate  = 500       // so many a second
@@ -47,9 +47,8 @@ type side interface {
 // conn is one connection, at either end. One goroutine runs and reads it; all else happens under
 // mu.
 type conn struct {
-	side    side
-	server  bool
-	account *budget.Account // of a client; nil bounds nothing
+	side   side
+	server bool
 
 	// The reader's own.
 	frameReader
@@ -101,7 +100,7 @@ func (c *conn) next() (frameHeader, []byte, error) {
 
 // run reads until the connection ends and returns why.
 func (c *conn) run() error {
-	defer c.drop()
+	defer c.endBlock()
 	for {
 		h, p, err := c.next()
 		if err == nil {

@@ -202,7 +202,7 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 		c.lastID += 2
 	}
 	r.stream.begin(&c.conn, c.lastID)
-	r.response = r
+	r.response, r.account = r, m.Account
 	c.streams[r.id] = &r.stream
 	at := c.beginHead(&r.stream)
 	c.out.b = r.appendRequest(c.out.b, x, m, host)
@@ -422,12 +422,10 @@ func (r *Response) abort() {
 		r.upload.Interrupt()
 		r.upload.Wait()
 	}
-	c.mu.Lock()
-	c.consume(r.unread())
-	c.mu.Unlock()
 }
 
 func (r *Response) free() {
+	r.settle()
 	if r.interruptible {
 		return
 	}

@@ -152,7 +152,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Header = append(x.Header, *f)
 	}
 	if cookies > 1 {
-		joinCookies(&x.Header)
+		message.JoinCookies(&x.Header)
 	}
 	s.grpc = x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
@@ -163,17 +163,6 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Host = host
 	}
 	return p.valid(x.Method)
-}
-
-// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
-func joinCookies(h *filters.Header) {
-	var all []string
-	for _, f := range *h {
-		if f.Name == "cookie" {
-			all = append(all, f.Value)
-		}
-	}
-	h.Set("cookie", strings.Join(all, "; "))
 }
 
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
@@ -256,7 +245,7 @@ func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
 	s.c.mu.Lock()
-	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil, s.unread()
+	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil && s.overloaded == nil, s.unread()
 	m.Length = s.length()
 	s.c.mu.Unlock()
 	if b, ok := s.Exchange.BodyLoaded(); ok {
@@ -275,7 +264,7 @@ func (s *Stream) Message() (*message.Message, error) {
 // loadBody reads the whole body. Where all of it has arrived it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
+	if s.remoteEnded && s.err == nil && s.overloaded == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
 		return s.restOfBody(), nil
 	}
@@ -305,6 +294,8 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		switch {
 		case s.interrupted:
 			return 0, errInterrupted
+		case s.overloaded != nil:
+			return 0, s.overloaded
 		case s.unread() > 0:
 			return s.readBody(p), nil
 		case s.err != nil:

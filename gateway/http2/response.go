@@ -168,6 +168,7 @@ func (s *Stream) finish() {
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
 	s.whole.Release()
+	s.settle()
 	s.message.Bytes, s.message.Stream = nil, nil
 	s.conn, s.c = nil, nil
 	streams.Put(s)

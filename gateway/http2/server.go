@@ -133,6 +133,13 @@ func (s *Server) work(w *worker, st *Stream) {
 	}
 }
 
+// Open returns how many connections are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Shutdown tells all clients to open no more streams and waits until those that are open have
 // ended, or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {

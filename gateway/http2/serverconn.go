@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -41,8 +42,11 @@ var drainPing = []byte("drained?")
 func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
+	if c.account.Room(budget.Buffered) < connWindow {
+		c.flow.granted = smallWindow
+	}
 	c.buffer().b = appendSettings(c.buffer().b,
-		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, uint32(c.flow.granted)},
 		setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
 	c.startWriter()
@@ -54,6 +58,7 @@ func (c *serverConn) serve(leaving bool) {
 	if err == nil {
 		err = c.run()
 	}
+	c.drop()
 	for _, s := range c.ready { // they arrived together with the end of the connection
 		c.srv.start(s)
 	}
@@ -213,11 +218,16 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
+	if !c.charge(c.size) {
+		return c.refuse(id, refusedStream)
+	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
+		c.discharge(c.size)
 		streams.Put(s)
 		return c.refuse(id, protocolError)
 	}
+	s.charged = c.size
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()
@@ -291,6 +301,7 @@ func (c *serverConn) removed(s *stream) {
 	if s.deferred != nil { // no handler has it
 		s.deferred = nil
 		c.consume(s.unread())
+		s.settle()
 		c.requestDone()
 	}
 }
