@@ -123,6 +123,9 @@ routes:
 			}
 		}
 	}
+	if logs := g.logs.String(); !strings.Contains(logs, "proxy=127.0.0.2 x_forwarded_for=unknown") {
+		t.Errorf("the operator is not told: %s", logs)
+	}
 }
 
 // The entries of a balancer that writes ports or brackets are as many clients as it has.
