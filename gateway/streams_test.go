@@ -446,3 +446,22 @@ routes:
 	}
 	until(t, func() bool { return g.metric("sluice_requests_in_flight") == 0 })
 }
+
+// A client that leaves in the middle of a response has not got it, and is counted so; to leave is how
+// a client ends a stream.
+func TestClientsThatLeaveAreCounted(t *testing.T) {
+	t.Parallel()
+	g := pacedGateway(t, "", "")
+	for _, c := range []struct{ path, reason string }{
+		{"/one/?end=hang", "client-gone"}, {"/two/?end=hang&type=text/event-stream", ""},
+	} {
+		w := g.dial()
+		w.send(get(c.path))
+		w.head("GET")
+		w.Close()
+		route := c.path[1:4]
+		until(t, func() bool {
+			return g.metric(fmt.Sprintf(`sluice_requests_total{code="200",reason="%s",route="%s"}`, c.reason, route)) == 1
+		})
+	}
+}
