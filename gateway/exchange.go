@@ -330,6 +330,9 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
+	case errors.Is(err, upstream.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
+		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, filters.ErrOverloaded):
 		x.SetReply(f.overload.refuse(x, budget.Buffered))
 		return result{outcome: filters.Refused}
