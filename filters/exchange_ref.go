@@ -7,7 +7,7 @@ import (
 )
 
 // Part returns a part of the request by the root of a reference (package ref), and the name behind
-// it where the root takes one. With [Exchange.Body] and [Exchange.JSON] it is what references are
+// it where the root takes one. With [Exchange.Body] and [Exchange.Member] it is what references are
 // evaluated on. The text is valid as long as the exchange's own are.
 func (x *Exchange) Part(root, name string) (string, bool) {
 	switch root {

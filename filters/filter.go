@@ -11,7 +11,8 @@ type Filter interface {
 	// it here. It may wait (for another attempt, for a permit); it gives up when the exchange's
 	// context ends.
 	Request(x *Exchange, s *Slot) *Reply
-	// Response looks at x.Response, the service's or the gateway's, before it goes to the client.
+	// Response looks at x.Response, the service's or the gateway's, before it goes to the client. What
+	// Request took for a call it gives back here when that is a stream ([Response.Stream]).
 	Response(x *Exchange, s *Slot)
 	// Done gives back what Request took. It runs exactly once for every filter whose Request was
 	// called.
@@ -22,8 +23,11 @@ type Filter interface {
 // exchange can choose how it passes bodies on: an adapter that gets a request in messages asks for
 // a body only where one is needed. The zero value is a filter that reads heads.
 type Needs struct {
-	// RequestBody: Request may call [Exchange.Body] or [Exchange.JSON].
+	// RequestBody: Request may call [Exchange.Body] or [Exchange.Member].
 	RequestBody bool
+	// Members are the paths that it may call [Exchange.Member] with. One that is not here costs a pass
+	// over the body of its own.
+	Members [][]string
 	// ResponseBody is how many bytes of the response's body the filter may ask for with
 	// [Exchange.BufferBody]; 0: none.
 	ResponseBody int64

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -99,8 +100,16 @@ func (rt *route) cut(x *filters.Exchange, w outbound, e *result, err error) {
 	w.Abort()
 }
 
-// carry has the connection carry another protocol until it ends, or is silent for too long.
+// carry has the connection carry another protocol until it ends, or is silent for too long. Its
+// request was counted when it began.
 func (rt *route) carry(x *filters.Exchange, r *http1.Request, e *result) {
-	r.Tunnel(x.Response.Header, e.tunnel, e.from.streamIdle)
+	endpoint := e.tunnel.Endpoint()
+	reason := filters.Reason("")
+	if r.Tunnel(x.Response.Header, e.tunnel, e.from.streamIdle) {
+		reason = filters.UpstreamTimeout
+		e.from.warn(x, e.from.cuts, "an upgraded connection was silent and is closed", reason,
+			fmt.Errorf("endpoint %s: nothing from either side for %s", endpoint, e.from.streamIdle))
+	}
+	rt.process.metrics.tunnelEnds.WithLabelValues(rt.name, string(reason)).Inc()
 	_ = e.tunnel.Close()
 }

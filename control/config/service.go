@@ -41,8 +41,7 @@ func (Service) describe() descriptions {
 
 func (s *Service) setDefaults() {
 	s.Timeout, s.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
-	s.DNS = duration(5 * time.Second)
-	s.StreamIdleTimeout = duration(5 * time.Minute)
+	s.StreamIdleTimeout, s.DNS = duration(5*time.Minute), duration(5*time.Second)
 }
 
 func (s *Service) derive(f *files) {

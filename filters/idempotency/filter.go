@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,10 +42,11 @@ func (f *Filter) Name() string { return "idempotency" }
 // is made of it, and the response as far as it is recorded.
 func (f *Filter) Needs() filters.Needs {
 	s := &f.settings
-	return filters.Needs{
-		RequestBody:  s.Body != nil || ref.AnyBody(s.Derived) || ref.AnyBody(s.Scope) || ref.AnyBody(s.Fingerprint),
-		ResponseBody: s.MaxBody,
+	read := slices.Concat(s.Derived, s.Scope, s.Fingerprint)
+	if s.Body != nil {
+		read = append(read, *s.Body)
 	}
+	return filters.Needs{RequestBody: ref.AnyBody(read), Members: ref.Members(read...), ResponseBody: s.MaxBody}
 }
 
 // Request claims the key, or replies: with the recorded response, or with why there is none.

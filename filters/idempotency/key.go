@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/ref"
@@ -109,11 +108,14 @@ func (s *Settings) clientKey(x *filters.Exchange) (string, error) {
 }
 
 func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
-	if _, err := x.Body(); err != nil {
+	v, ok, err := s.Body.Value(x)
+	var fault *ref.FaultError
+	switch {
+	case errors.As(err, &fault) && fault.OfPart():
+		return "", errKey("the key in the body " + fault.Err.Error())
+	case err != nil:
 		return "", err
-	}
-	v, ok := s.Body.Value(x)
-	if !ok || v == nil {
+	case !ok || v == nil:
 		return "", nil
 	}
 	switch v := v.(type) {
@@ -136,8 +138,10 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 // transaction's gid, so it is fixed in length (the coordinator's boltdb store confuses gids of
 // which one is the beginning of another) and in an alphabet that every store takes.
 //
-// Where the open keys of a principal are counted, the first [OwnerLength] characters are a digest
-// of route and principal: see [Owner].
+// The first [OwnerLength] characters are a digest of route and principal: see [Owner]. They are so
+// whether open keys are counted or not, since a name must not change with a setting that says
+// nothing of the request: an outstanding key would be a new one after the reload, and be executed
+// again.
 func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	h := newDigester()
 	defer h.free()
@@ -147,15 +151,13 @@ func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	}
 	h.text(key)
 	id := h.name()
-	if s.MaxOpenKeys > 0 {
-		owner := newDigester()
-		defer owner.free()
-		owner.text("owner")
-		owner.text(x.Route)
-		owner.text(x.Principal)
-		whose := owner.name()
-		copy(id[:OwnerLength], whose[:])
-	}
+	owner := newDigester()
+	defer owner.free()
+	owner.text("owner")
+	owner.text(x.Route)
+	owner.text(x.Principal)
+	whose := owner.name()
+	copy(id[:OwnerLength], whose[:])
 	return id, nil
 }
 
@@ -178,7 +180,8 @@ func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
 const OwnerLength = 10
 
 // Owner returns the part of the ID by which open keys are counted. A store can keep all that an
-// owner has in one place by it; where nothing is counted it is as random as the rest.
+// owner has in one place by it. Of a record that does not come from a client's key it is as random
+// as the rest.
 func Owner(id string) string { return id[:min(OwnerLength, len(id))] }
 
 // DigestOf names a record by plain parts, for records that do not come from a client's key.
@@ -206,18 +209,11 @@ func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
 // refuseKey turns an error of clientKey, fingerprint or nameOf into the reply for the client.
 func refuseKey(err error) *filters.Reply {
 	var malformed errKey
-	switch {
-	case errors.As(err, &malformed):
+	if errors.As(err, &malformed) {
 		return filters.Refuse(filters.KeyInvalid,
 			filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
-	case errors.Is(err, filters.ErrOverloaded):
-		return filters.Refuse(filters.Overloaded, filters.Problem{
-			Detail: "There is no room for this body beside those of other requests.", RetryAfter: time.Second})
-	case errors.Is(err, filters.ErrBodyTooLarge):
-		return filters.Refuse(filters.BodyTooLarge,
-			filters.Problem{Detail: "The body is longer than this gateway takes."})
 	}
-	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."})
+	return filters.RefuseUnreadable(err)
 }
 
 // Inspect returns the client's key, the record's name and the fingerprint that a request would

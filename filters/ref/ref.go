@@ -99,3 +99,14 @@ func (r *Ref) UnmarshalText(b []byte) (err error) {
 func AnyBody(list []Ref) bool {
 	return slices.ContainsFunc(list, func(r Ref) bool { return r.Root == Body })
 }
+
+// Members returns the paths of the members of the request's body among the references.
+func Members(list ...Ref) [][]string {
+	var paths [][]string
+	for _, r := range list {
+		if r.Root == Body && len(r.Path) > 0 {
+			paths = append(paths, r.Path)
+		}
+	}
+	return paths
+}
