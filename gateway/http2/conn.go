@@ -64,6 +64,7 @@ type conn struct {
 	resetStreams int       // that ended by a reset of the client's, or for its faults, beyond those answered
 	blockSince   time.Time // when the head began that comes in several frames
 	closing      error     // why it ends; nil while it is used
+	finishing    bool      // the reader has ended, and with it all streams
 	writer
 }
 
@@ -191,6 +192,7 @@ func (c *conn) finish(err error) {
 	atFault := errors.As(err, &broken)
 	c.mu.Lock()
 	c.failStreams(err)
+	c.finishing = true
 	if atFault {
 		c.buffer().b = appendGoAway(c.buffer().b, c.lastPeerID(), broken.code)
 	}
