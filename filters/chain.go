@@ -3,6 +3,8 @@ package filters
 import (
 	"fmt"
 	"runtime/debug"
+
+	"github.com/sluice-gateway/sluice/filters/jsonscan"
 )
 
 // Chain is the filters of one route in their fixed order. It holds no state of an exchange, is safe
@@ -10,6 +12,7 @@ import (
 type Chain struct {
 	filters []Filter
 	onPanic PanicHandler
+	members *jsonscan.Members // nil: none
 }
 
 // PanicHandler is told of a panic in a filter, with the stack of the goroutine.
@@ -17,11 +20,24 @@ type PanicHandler func(x *Exchange, filter string, v any, stack []byte)
 
 // NewChain makes a chain. onPanic is told of each panic in a filter, with its stack; it must not be
 // nil. The error says that there are more than [MaxFilters].
+//
+// An exchange reads the members of its body that the filters need in one pass, and with them those
+// that [Chain.Declare] names.
 func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	if len(list) > MaxFilters {
 		return nil, fmt.Errorf("filters: %d filters on one route, at most %d", len(list), MaxFilters)
 	}
-	return &Chain{filters: list, onPanic: onPanic}, nil
+	c := &Chain{filters: list, onPanic: onPanic}
+	c.Declare()
+	return c, nil
+}
+
+// Declare names members of the body that are asked for behind the chain, see [Exchange.Member]. It
+// is called before the chain serves.
+func (c *Chain) Declare(members ...[]string) {
+	if members = append(members, c.Needs().Members...); len(members) > 0 {
+		c.members = jsonscan.NewMembers(members...)
+	}
 }
 
 // Names returns the filters' names in order.
@@ -39,6 +55,7 @@ func (c *Chain) Needs() Needs {
 	for _, f := range c.filters {
 		of := f.Needs()
 		n.RequestBody = n.RequestBody || of.RequestBody
+		n.Members = append(n.Members, of.Members...)
 		n.ResponseBody = max(n.ResponseBody, of.ResponseBody)
 	}
 	return n
@@ -47,7 +64,7 @@ func (c *Chain) Needs() Needs {
 // Request runs the Request phase: nil when every filter let the exchange pass, else the reply that
 // ends it. After a panic in a filter the reply is an internal-error and panicked is true.
 func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
-	x.ran, x.pass = 0, 0
+	x.ran, x.pass, x.members = 0, 0, c.members
 	defer func() {
 		if v := recover(); v != nil {
 			reply, panicked = c.caught(x, x.ran-1, v), true

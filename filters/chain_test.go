@@ -3,6 +3,7 @@ package filters
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -230,13 +231,14 @@ func TestChainAllocatesNothing(t *testing.T) {
 
 func TestNeedsAddUp(t *testing.T) {
 	c, err := NewChain(func(*Exchange, string, any, []byte) {},
-		&script{name: "a", needs: Needs{ResponseBody: 10}},
-		&script{name: "b", needs: Needs{RequestBody: true, ResponseBody: 5}},
+		&script{name: "a", needs: Needs{ResponseBody: 10, Members: [][]string{{"a"}}}},
+		&script{name: "b", needs: Needs{RequestBody: true, ResponseBody: 5, Members: [][]string{{"b", "c"}}}},
 		&script{name: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := c.Needs(), (Needs{RequestBody: true, ResponseBody: 10}); got != want {
+	want := Needs{RequestBody: true, ResponseBody: 10, Members: [][]string{{"a"}, {"b", "c"}}}
+	if got := c.Needs(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the chain needs %+v, want %+v", got, want)
 	}
 }

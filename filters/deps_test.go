@@ -116,10 +116,11 @@ func violations(tree imports) []string {
 			deny("a filter imports package filters, its own stores and libraries, and what policies share",
 				slices.DeleteFunc(in(direct, module), func(p string) bool {
 					return p == module+"/filters" && !leaf(folder) || shared(p) && !leaf(folder) || owner(p) != "" &&
-						owner(p) == owner(pkg)
+						owner(p) == owner(pkg) || leaf(folder) && p == reader
 				}))
 			if leaf(folder) {
-				deny("it needs the standard library only", slices.DeleteFunc(slices.Clone(direct), standard))
+				deny("it needs the standard library and the reader of bodies only",
+					slices.DeleteFunc(slices.Clone(direct), func(p string) bool { return standard(p) || p == reader }))
 			}
 		case within(folder, "control/config"):
 			deny("the configuration model imports nothing of ours but filters/ref",
@@ -170,7 +171,12 @@ func storeOf(folder string) string {
 
 // leaf reports whether a folder is one that every policy builds on, and that therefore builds on
 // nothing.
-func leaf(folder string) bool { return folder == "filters" || folder == "filters/ref" }
+func leaf(folder string) bool {
+	return folder == "filters" || folder == "filters/ref" || module+"/"+folder == reader
+}
+
+// reader is the package that reads members of bodies, for package filters and for the references.
+const reader = module + "/filters/jsonscan"
 
 // shared reports whether a package is one that policies may share.
 func shared(pkg string) bool {

@@ -1,14 +1,13 @@
 package filters
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/netip"
 	"time"
 	"unsafe"
+
+	"github.com/sluice-gateway/sluice/filters/jsonscan"
 )
 
 // MaxFilters is how many filters a chain may have; the slots of an exchange are one fixed array.
@@ -65,8 +64,8 @@ type Exchange struct {
 	body     []byte
 	bodyErr  error
 	loaded   bool
-	document any
-	parsed   bool
+	members  *jsonscan.Members // that the chain and what it leads to may ask for; nil: not declared
+	document jsonscan.Document
 
 	scratch []byte // see Scratch
 
@@ -126,15 +125,22 @@ type Response struct {
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.
 var ErrBodyTooLarge = errors.New("filters: request body is too large")
 
+// ErrOverloaded is what [Exchange.Body] returns for a body for which there is no room beside those of
+// other requests.
+var ErrOverloaded = errors.New("filters: no room for the request body")
+
 // Begin makes the exchange ready for a new request. load reads the whole body of the request, or
 // returns [ErrBodyTooLarge]; nil is a request without a body.
 func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, error)) {
 	header, inject, params, responseHeader := x.Header[:0], x.Inject[:0], x.Params[:0], x.Response.Header[:0]
-	scratch := x.scratch[:0]
+	scratch, document := x.scratch[:0], x.document
 	if cap(scratch) > scratchMax {
 		scratch = nil
 	}
-	*x = Exchange{Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load, scratch: scratch}
+	document.Reset()
+	*x = Exchange{
+		Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load, scratch: scratch, document: document,
+	}
 	x.Response.Header = responseHeader
 }
 
@@ -240,35 +246,29 @@ func (x *Exchange) Body() ([]byte, error) {
 	return x.body, x.bodyErr
 }
 
+// BodyError returns why the body could not be read when that was tried; nil when it was read, or not
+// tried.
+func (x *Exchange) BodyError() error { return x.bodyErr }
+
 // BodyLoaded returns the body when a filter has read it already.
 func (x *Exchange) BodyLoaded() ([]byte, bool) { return x.body, x.loaded && x.bodyErr == nil }
 
-// JSON returns the request's body as a JSON document (numbers as [json.Number]); false when it is
-// not exactly one.
-func (x *Exchange) JSON() (any, bool) {
-	if !x.parsed {
-		x.parsed = true
+// Member returns a member of the request's body, a JSON document, by the names on the way to it; by no name, the
+// document. False: there is none. All members that the chain declares are found in one pass over the body. The value is
+// a part of the body. The error is one of [Exchange.Body], or a [jsonscan.Fault] of the client's.
+func (x *Exchange) Member(path []string) (value []byte, ok bool, err error) {
+	if !x.document.Scanned() {
 		body, err := x.Body()
-		if err == nil && len(body) > 0 {
-			x.document = decodeDocument(body)
+		if err != nil {
+			return nil, false, err
 		}
+		members := x.members
+		if members == nil {
+			members = jsonscan.NewMembers(path)
+		}
+		x.document.Scan(body, members)
 	}
-	return x.document, x.document != nil
-}
-
-// decodeDocument returns the one JSON value in b, or nil. A JSON null is nil too: there is nothing
-// in it to refer to.
-func decodeDocument(b []byte) any {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	var v any
-	if d.Decode(&v) != nil {
-		return nil
-	}
-	if _, err := d.Token(); err != io.EOF { // More would pass a stray bracket
-		return nil
-	}
-	return v
+	return x.document.Member(path)
 }
 
 // Param returns the captured segment of the path with that name.

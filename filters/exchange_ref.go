@@ -1,12 +1,13 @@
 package filters
 
 import (
+	"net/netip"
 	"net/url"
 	"strings"
 )
 
 // Part returns a part of the request by the root of a reference (package ref), and the name behind
-// it where the root takes one. With [Exchange.Body] and [Exchange.JSON] it is what references are
+// it where the root takes one. With [Exchange.Body] and [Exchange.Member] it is what references are
 // evaluated on. The text is valid as long as the exchange's own are.
 func (x *Exchange) Part(root, name string) (string, bool) {
 	switch root {
@@ -17,6 +18,8 @@ func (x *Exchange) Part(root, name string) (string, bool) {
 			return "", false
 		}
 		return x.Text(x.Client.AppendTo(x.Scratch())), true
+	case "host":
+		return x.hostName()
 	case "route":
 		return x.Route, true
 	case "method":
@@ -42,6 +45,38 @@ func (x *Exchange) Part(root, name string) (string, bool) {
 		return x.Logical.Key, x.Logical.Key != ""
 	}
 	return "", false
+}
+
+// hostName returns the name that the client asked for. The port is left out: with it one client could
+// be as many as it likes, and to services the name is the same.
+func (x *Exchange) hostName() (string, bool) {
+	host := x.Host
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, _, _ = strings.Cut(inner, "]")
+		if a, err := netip.ParseAddr(inner); err == nil { // it can be written in many ways
+			return x.Text(a.AppendTo(x.Scratch())), true
+		}
+		return "", false
+	}
+	host, _, _ = strings.Cut(host, ":")
+	host = strings.TrimSuffix(host, ".")
+	for i := range len(host) {
+		if 'A' <= host[i] && host[i] <= 'Z' {
+			return x.Text(appendLower(x.Scratch(), host)), true
+		}
+	}
+	return host, host != ""
+}
+
+func appendLower(b []byte, s string) []byte {
+	for i := range len(s) {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
 }
 
 // queryParameter returns the first parameter of that name. A pair that does not decode is not

@@ -22,8 +22,11 @@ type Filter interface {
 // exchange can choose how it passes bodies on: an adapter that gets a request in messages asks for
 // a body only where one is needed. The zero value is a filter that reads heads.
 type Needs struct {
-	// RequestBody: Request may call [Exchange.Body] or [Exchange.JSON].
+	// RequestBody: Request may call [Exchange.Body] or [Exchange.Member].
 	RequestBody bool
+	// Members are the paths that it may call [Exchange.Member] with. One that is not here costs a pass
+	// over the body of its own.
+	Members [][]string
 	// ResponseBody is how many bytes of the response's body the filter may ask for with
 	// [Exchange.BufferBody]; 0: none.
 	ResponseBody int64

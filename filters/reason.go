@@ -30,6 +30,7 @@ const (
 	BodyTooLarge           Reason = "body-too-large"
 	Unauthenticated        Reason = "unauthenticated"
 	InternalError          Reason = "internal-error"
+	Overloaded             Reason = "overloaded"
 )
 
 // reasonForm is what a reason stands for.
@@ -62,6 +63,7 @@ var reasons = map[Reason]reasonForm{
 	BodyTooLarge:           {413, "The request's body is too large"},
 	Unauthenticated:        {401, "The credentials are not good"},
 	InternalError:          {500, "The gateway failed"},
+	Overloaded:             {503, "There is more to do than can be done now"},
 }
 
 // Status returns the HTTP status that belongs to the reason, 500 for one that is not known.
@@ -79,7 +81,7 @@ func (r Reason) Title() string { return reasons[r].title }
 // variable, so that every reason is known before anything runs; one that exists already, or has a
 // status that is no refusal, panics.
 //
-//	var Overloaded = filters.DeclareReason("overloaded", 503, "The service has more to do than it can")
+//	var SoldOut = filters.DeclareReason("sold-out", 409, "Nothing is left of it")
 func DeclareReason(code string, status int, title string) Reason {
 	r := Reason(code)
 	if _, ok := reasons[r]; ok || status < 200 || status > 599 {

@@ -2,6 +2,7 @@ package filters
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 )
@@ -48,6 +49,21 @@ func RefuseAs(status int, reason Reason, p Problem) *Reply {
 	}
 	r.Body = p.encode(reason, status)
 	return r
+}
+
+// RefuseUnreadable makes the reply to a request of which a part that is needed cannot be read: err is one of
+// [Exchange.Body], or of evaluating a reference.
+func RefuseUnreadable(err error) *Reply {
+	var fault interface{ Detail() string }
+	switch {
+	case errors.As(err, &fault):
+		return Refuse(BadRequest, Problem{Detail: fault.Detail()})
+	case errors.Is(err, ErrOverloaded):
+		return Refuse(Overloaded, Problem{Detail: "There is no room for this body beside those of other requests."})
+	case errors.Is(err, ErrBodyTooLarge):
+		return Refuse(BodyTooLarge, Problem{Detail: "The body is longer than this gateway takes."})
+	}
+	return Refuse(BadRequest, Problem{Detail: "The body could not be read to its end."})
 }
 
 // encode writes the problem as JSON, its members in the order of their names. The usual ones are

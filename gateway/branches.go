@@ -32,6 +32,10 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 			"service", service, "gid", x.Logical.Key)
 		return 0, nil, filters.NotDispatched
 	}
+	// Within the branch's lease, whatever the service does behind the head of its response.
+	ctx, cancel := context.WithTimeout(ctx, g.LongestCall(service))
+	defer cancel()
+	x.SetContext(ctx)
 	x.BufferBody, x.Received = branchBytesMax, time.Now()
 	rec := &recorder{most: branchBytesMax}
 	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)

@@ -1,65 +1,140 @@
 package gateway
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
-// streamType reports whether responses of that Content-Type are made to be read while they come.
-// They are never buffered: a reader would wait for what may have no end.
-func streamType(contentType string) bool {
-	for _, t := range streamTypes {
-		if !filters.HasNamePrefix(contentType, t) {
-			continue
-		}
-		if len(contentType) == len(t) || contentType[len(t)] == ';' || contentType[len(t)] == ' ' {
-			return true
-		}
-	}
-	return false
-}
-
-var streamTypes = [...]string{
-	"text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/stream+json",
-}
-
 // buffer reads the body whole for the filters, with its trailer. Where it is longer than they keep,
-// or a stream, the rest is left to be passed on.
-func (f *forward) buffer(x *filters.Exchange, e result) result {
-	grpc := filters.IsGRPC(x.Response.Header.Get("Content-Type"))
-	buffered := e.response.Next()
+// or a stream, or there is no room for it, the rest is left to be passed on: the service has done
+// what it was asked to, and its client is to know. It ends by silence, and for a claim with the
+// longest time that the claim can last: a service that trickles holds no key for longer.
+func (f *forward) buffer(x *filters.Exchange, in inbound, e result, kind streamKind) result {
+	e.read = e.response.Next()
 	for {
-		if int64(len(buffered)) > x.BufferBody || grpc && streamsGRPC(e.response, buffered, x.BufferBody) {
-			e.streams, e.read = true, buffered
-			return e
+		first, length := e.read, int64(len(e.read))
+		if e.kept != nil {
+			first, length = e.kept.Next(), e.kept.Len()
+		}
+		if length > x.BufferBody || kind == callOrStream && streamsGRPC(e.response, first, length, x.BufferBody) {
+			return f.pass(x, in, e, kind)
 		}
 		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame
 		// of its own.
 		var room []byte
-		if int64(len(buffered)) != e.length {
-			if cap(buffered) == len(buffered) {
-				buffered = append(buffered, 0)[:len(buffered)]
+		var err error
+		if length != e.length {
+			if room, err = e.room(); err != nil {
+				f.overload.responseNotKept(x)
+				return f.pass(x, in, e, kind)
 			}
-			room = buffered[len(buffered):cap(buffered)]
 		}
 		n, err := e.response.Read(room)
-		buffered = buffered[:len(buffered)+n]
+		if n > 0 {
+			e.kept.Add(n)
+		}
 		if err == io.EOF {
 			break
 		}
+		if err == nil && !x.Logical.Until.IsZero() && time.Now().After(x.Logical.Until) {
+			err = errTrickles
+		}
 		if err != nil {
-			failed := f.failed(x, readFailure(x, err))
-			failed.response = e.response // to be closed
+			failed := f.failed(x, readFailure(x, err, e.response), true)
+			failed.response, failed.kept = e.response, e.kept // to be closed
 			return failed
 		}
 	}
-	x.Response.Body, x.Response.Whole, x.Response.Trailer = buffered, true, e.response.Trailer()
+	body := e.read
+	if e.kept != nil {
+		var err error
+		if body, err = e.kept.Bytes(); err != nil {
+			f.overload.responseNotKept(x)
+			return f.pass(x, in, e, kind)
+		}
+	}
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = body, true, e.response.Trailer()
 	return e
+}
+
+var wholes = sync.Pool{New: func() any { return new(message.Whole) }}
+
+// room returns where to read more of the body, behind what was read of it, which is moved there.
+func (e *result) room() ([]byte, error) {
+	if e.kept == nil {
+		e.kept = wholes.Get().(*message.Whole)
+		e.kept.Begin(e.account, e.length)
+		for rest := e.read; len(rest) > 0; {
+			room, err := e.kept.Room()
+			if err != nil {
+				e.release()
+				return nil, err
+			}
+			n := copy(room, rest)
+			e.kept.Add(n)
+			rest = rest[n:]
+		}
+	}
+	return e.kept.Room()
+}
+
+// each gives what was read of the body, until do returns false.
+func (e *result) each(do func(p []byte) bool) bool {
+	if e.kept != nil {
+		return e.kept.Each(do)
+	}
+	return do(e.read)
+}
+
+// release gives the memory of what was kept back. Nothing refers to the response's body any more.
+func (e *result) release() {
+	if e.kept != nil {
+		e.kept.Release()
+		wholes.Put(e.kept)
+		e.kept = nil
+	}
+}
+
+// copyBuffer is what a body passes through on its way to a client. It waits with it for the client,
+// so it is counted; where there is no more room the body passes through a small one.
+type copyBuffer struct {
+	account *budget.Account
+	large   *[message.LargeBufferSize]byte
+	small   *[message.SmallBuffer]byte
+}
+
+func takeCopyBuffer(a *budget.Account) copyBuffer {
+	if a.Acquire(budget.Buffered, message.LargeBufferSize) {
+		return copyBuffer{account: a, large: message.LargeBuffer()}
+	}
+	return copyBuffer{small: message.TakeSmallBuffer()}
+}
+
+func (c *copyBuffer) bytes() []byte {
+	if c.large != nil {
+		return c.large[:]
+	}
+	return c.small[:]
+}
+
+func (c *copyBuffer) release() {
+	if c.small != nil {
+		message.PutSmallBuffer(c.small)
+		return
+	}
+	message.PutLargeBuffer(c.large)
+	c.account.Release(budget.Buffered, message.LargeBufferSize)
 }
 
 // How long a response of gRPC is held back until it is whole.
@@ -74,24 +149,24 @@ const (
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether a response of gRPC, of which buffered has come, is passed on as it
-// comes, since it is a stream or looks like one: it has a second message, or is longer than limit,
+// streamsGRPC reports whether a response of gRPC, of which so much has come, with those bytes first,
+// is passed on as it comes, since it is a stream or looks like one: it has a second message, or is longer than limit,
 // or nothing comes while the client may wait for what is there. A unary one has one message at most
 // and ends behind it.
 //
 // A call that is mistaken for a stream is executed all the same and recorded as such; only its
 // response is not recorded.
-func streamsGRPC(a upstream.Response, buffered []byte, limit int64) bool {
+func streamsGRPC(a upstream.Response, first []byte, length, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
 	wait := firstWait
 	if a.Uploading() { // a call whose client goes on when it has seen the head
 		wait = lastWait
 	}
-	if len(buffered) >= prefix {
-		switch size := prefix + int64(binary.BigEndian.Uint32(buffered[1:])); {
-		case size > limit || int64(len(buffered)) > size:
+	if len(first) >= prefix {
+		switch size := prefix + int64(binary.BigEndian.Uint32(first[1:])); {
+		case size > limit || length > size:
 			return true
-		case int64(len(buffered)) == size:
+		case length == size:
 			wait = lastWait
 		default:
 			return false // a part of a message is of no use to the client
@@ -101,14 +176,20 @@ func streamsGRPC(a upstream.Response, buffered []byte, limit int64) bool {
 	return ok && !waits.Await(wait) // over HTTP/1.1 there is no gRPC
 }
 
-// readFailure says why a body could not be read to its end.
-func readFailure(x *filters.Exchange, err error) error {
+// errTrickles is a body that did not end as long as the claim on its record could last.
+var errTrickles = fmt.Errorf("the body has not ended within maxInFlight: %w", os.ErrDeadlineExceeded)
+
+// readFailure says why a body could not be read to its end, with the cause and where it came from.
+func readFailure(x *filters.Exchange, cause error, from upstream.Response) error {
+	why := upstream.ErrFailed
 	var timeout interface{ Timeout() bool }
-	switch {
-	case x.Context().Err() != nil:
-		return upstream.ErrClientGone
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return upstream.ErrTimeout
+	switch err := x.Context().Err(); {
+	case errors.Is(err, context.DeadlineExceeded): // the gateway's own call; clients have none here
+		why = upstream.ErrTimeout
+	case err != nil:
+		why = upstream.ErrClientGone
+	case errors.As(cause, &timeout) && timeout.Timeout():
+		why = upstream.ErrTimeout
 	}
-	return upstream.ErrFailed
+	return fmt.Errorf("%w: endpoint %s, in the body: %w", why, from.Endpoint(), cause)
 }

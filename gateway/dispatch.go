@@ -5,10 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
@@ -17,14 +16,14 @@ import (
 // it arrives.
 type dispatcher struct {
 	engine   func() *engine
-	inFlight prometheus.Gauge
+	overload *overload
 }
 
 // Serve implements [http1.Handler].
 func (d *dispatcher) Serve(r *http1.Request) {
 	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
-	d.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
+	d.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r.Account(), r, r)
 }
 
 // Refuse implements [http1.Handler].
@@ -39,15 +38,20 @@ func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
-// is as the client wrote it.
-func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
-	d.inFlight.Inc()
-	defer d.inFlight.Dec()
+// is as the client wrote it. A request is in flight until it returns, also when its client has left.
+func (d *dispatcher) dispatch(
+	e *engine, x *filters.Exchange, peer string, length int64, a *budget.Account, in inbound, w outbound,
+) {
 	if reply := e.normalize(x, peer, length); reply != nil {
 		w.CloseAfter()
 		e.refuse(x, w, reply)
 		return
 	}
+	if !a.Acquire(budget.InFlight, 1) {
+		e.refuse(x, w, d.overload.refuse(x, budget.InFlight))
+		return
+	}
+	defer a.Release(budget.InFlight, 1)
 	rt, params, result := e.router.Find(x.Method, x.Path, x.Params)
 	x.Params = params
 	switch result {

@@ -27,7 +27,8 @@ func newHTTP2Handler(d *dispatcher, listen *config.Listen, logger *slog.Logger) 
 	s := &http2Handler{dispatcher: d}
 	s.server = http2.New(http2.Options{
 		Handler: s, HeaderTimeout: time.Duration(listen.HeaderTimeout), IdleTimeout: time.Duration(listen.IdleTimeout),
-		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax, Logger: logger,
+		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax,
+		MinRate: int64(listen.MinRate), Logger: logger,
 	})
 	return s
 }
@@ -41,14 +42,19 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	x := &r.Exchange
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
 	reply := downgrade(x, e.cfg.Listen.MaxHeader)
-	if r.TooLong() {
-		reply = headerTooLong(e.cfg.Listen.MaxHeader)
+	switch {
+	case r.TooLong():
+		reply = headTooLong(x, e.cfg.Listen.MaxHeader)
+	case reply == nil && r.ExpectsMore():
+		reply = filters.RefuseAs(http.StatusExpectationFailed, filters.BadRequest, filters.Problem{
+			Detail: "The expectation is not 100-continue.",
+		})
 	}
 	if reply != nil {
 		e.refuse(x, r, reply)
 		return
 	}
-	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r, r)
+	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r.Account(), r, r)
 }
 
 // downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a
@@ -56,7 +62,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 // Malformed messages have been refused before.
 func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 	if headerBytes(x) > int64(headerMax) {
-		return headerTooLong(headerMax)
+		return headTooLong(x, headerMax)
 	}
 	fault := ""
 	switch {
@@ -66,16 +72,17 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 		return filters.RefuseAs(http.StatusNotImplemented, filters.BadRequest, filters.Problem{
 			Detail: "This is a gateway: it opens no tunnels and does not trace.",
 		})
-	case !message.Visible(x.RawQuery) || strings.Contains(x.RawQuery, "#"):
-		fault = "The query has a byte that a URL cannot have."
+	case !message.Visible(x.Path) || !message.Visible(x.RawQuery) ||
+		strings.Contains(x.Path, "#") || strings.Contains(x.RawQuery, "#"):
+		fault = "The request target has a byte that it cannot have."
 	case x.Host == "" || !message.ValidHost(x.Host):
 		fault = "The host is missing or is not one."
 	}
 	hosts := 0
 	for i := range x.Header {
 		if f := &x.Header[i]; filters.EqualName(f.Name, "Host") {
-			if hosts++; hosts > 1 || f.Value != x.Host { // beside :authority
-				fault = "There are two hosts."
+			if hosts++; hosts > 1 || !strings.EqualFold(f.Value, x.Host) { // beside :authority
+				fault = "There are several hosts."
 			}
 		}
 	}
@@ -84,6 +91,17 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
 	}
 	return nil
+}
+
+// headTooLong says what is too long, as HTTP/1.1 would: the target or the fields. A target that is
+// not there did not fit.
+func headTooLong(x *filters.Exchange, limit config.Size) *filters.Reply {
+	if n := len(x.Path) + len(x.RawQuery); n == 0 || n > int(limit)/2 {
+		return filters.RefuseAs(http.StatusRequestURITooLong, filters.HeaderTooLarge, filters.Problem{
+			Detail: "The request target is too long.",
+		})
+	}
+	return headerTooLong(limit)
 }
 
 func headerBytes(x *filters.Exchange) int64 {

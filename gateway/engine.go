@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -44,6 +45,10 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+
+	descriptors descriptors
+	budget      *budget.Budget
+	overload    *overload
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -135,7 +140,13 @@ func (b *builder) target(r *config.Route) (target, error) {
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
-	return b.service(r.Service)
+	f, err := b.service(r.Service)
+	if err != nil || r.Timeout == 0 {
+		return f, err
+	}
+	own := *f
+	own.timeout = time.Duration(r.Timeout)
+	return &own, nil
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, pattern string, methods []string) error {
@@ -149,8 +160,13 @@ func (b *builder) add(name string, t target, s policy.Scope, pattern string, met
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
-	rt.chain, err = b.Chain(s, rt.panicked)
-	return rt, err
+	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
+		return nil, err
+	}
+	if t, ok := t.(*transactionTarget); ok {
+		rt.chain.Declare(t.executor.Members()...)
+	}
+	return rt, nil
 }
 
 // addBranch adds the way of the gateway's own calls to a service.
@@ -173,7 +189,7 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	if rt == nil { // the service is at fault, which has been reported
 		return nil
 	}
-	return newProber(rt, p, bodyBytesMax)
+	return newProber(rt, p, bodyBytesMax, policy.LongestCall(b.Config.Services[service]))
 }
 
 // service returns the target that is a service. All routes to it share its connections, which a
@@ -211,10 +227,12 @@ func (b *builder) service(name string) (*forward, error) {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := newForward(svc, c, b.env.Logger)
+	f.overload = b.overload
+	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
-	}}
+	}
 	b.forwards[name] = f
 	return f, nil
 }
@@ -227,12 +245,16 @@ func needsRestart(old, new *config.Config) string {
 		old, new any
 	}
 	a, b := old.Listen, new.Listen
-	a.TrustedProxies, b.TrustedProxies, a.MaxBody, b.MaxBody = nil, nil, 0, 0 // these follow
+	for _, l := range []*config.Listen{&a, &b} { // these follow
+		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
+	}
+	adminOld, adminNew := old.Admin, new.Admin
+	adminOld.ReadyNeedsStore, adminNew.ReadyNeedsStore = false, false
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", old.Admin, new.Admin},
+		{"admin", adminOld, adminNew},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

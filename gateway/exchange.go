@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -56,28 +59,33 @@ type result struct {
 	streams bool
 	length  int64
 	read    []byte
+	kept    *message.Whole // has what was read, in place of read, when that was more than came with the head
+	// account is what the memory for the body is drawn on.
+	account *budget.Account
 	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
 	// events, when set, writes the body as it is made until it is over or ctx ends.
 	events func(ctx context.Context, w io.Writer, flush func()) error
+	// from is the target whose response it is; nil when the gateway made the response itself.
+	from *forward
+	took time.Duration // to the head of a stream; 0 for any other response
 }
 
 // serve runs one exchange through the chain and the target of its route and writes the response.
 func (rt *route) serve(x *filters.Exchange, in inbound, w outbound) {
-	tunnel := rt.exchange(x, in, w)
-	if tunnel != nil { // the exchange has ended: the connection is no longer HTTP
-		w.(*http1.Request).Tunnel(x.Response.Header, tunnel)
-		_ = tunnel.Close()
+	if e := rt.exchange(x, in, w); e.tunnel != nil { // the exchange has ended: the connection is no longer HTTP
+		rt.carry(x, w.(*http1.Request), &e)
 	}
 }
 
-func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *http1.Response) {
-	e := result{outcome: filters.Refused}
+// exchange returns how it ended, with the tunnel where one begins.
+func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result) {
+	e.outcome = filters.Refused
 	wrote := false
 	defer func() {
 		if v := recover(); v != nil {
 			rt.panicked(x, "engine", v, debug.Stack())
-			e.outcome, tunnel = filters.Panicked, nil
+			e.outcome, e.tunnel = filters.Panicked, nil
 			x.SetReply(filters.Refuse(filters.InternalError, filters.Problem{}))
 			if wrote {
 				defer w.Abort()
@@ -86,15 +94,22 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 			}
 		}
 		rt.chain.Done(x, e.outcome)
-		if e.response != nil && tunnel == nil {
+		if e.response != nil && e.tunnel == nil {
 			if e.response.Uploading() {
 				w.Flush() // the client gets it while the service still takes the request's body
 			}
 			e.response.Close()
 		}
-		rt.metrics.count(x.Response.Status, x.Response.Reason, time.Since(x.Received))
+		e.release()
+		if e.took == 0 {
+			e.took = time.Since(x.Received)
+		}
+		rt.metrics.count(x.Response.Status, x.Response.Reason, e.took)
 	}()
 	reply, panicked := rt.chain.Request(x)
+	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
+		reply = rt.process.overload.refuse(x, budget.Buffered)
+	}
 	if reply != nil {
 		x.SetReply(reply)
 		if panicked {
@@ -102,10 +117,13 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 		}
 	} else {
 		e = rt.target.execute(x, in)
+		if e.response == nil && errors.Is(x.BodyError(), filters.ErrOverloaded) {
+			x.SetReply(rt.process.overload.refuse(x, budget.Buffered))
+		}
 	}
 	if e.outcome == filters.ClientGone {
-		x.Response.Status = statusClientGone // no client is there to read a response
-		return nil
+		x.Response.Status, e.tunnel = statusClientGone, nil // no client is there to read a response
+		return e
 	}
 	own := x.Response.Local
 	if rt.chain.Response(x) {
@@ -114,11 +132,10 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (tunnel *
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
 	}
-	if e.tunnel != nil {
-		return e.tunnel
+	if e.tunnel == nil {
+		rt.write(x, w, &e, &wrote)
 	}
-	rt.write(x, w, &e, &wrote)
-	return nil
+	return e
 }
 
 // statusClientGone is the code under which requests are counted whose client left, as nginx has it.
@@ -128,6 +145,9 @@ const statusClientGone = 499
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
+	if r.Stream {
+		e.took = time.Since(x.Received)
+	}
 	if closesAfter(r.Reason) {
 		w.CloseAfter()
 	}
@@ -176,24 +196,21 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		_, err := w.Write(p)
 		return err == nil
 	}
-	here := deliver(e.read) && deliver(e.response.Next())
+	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here {
 		w.Trailer(e.response.Trailer())
 		return
 	}
-	buf := message.LargeBuffer()
-	defer message.PutLargeBuffer(buf)
-	for here || x.Logical.Detach { // also without the client where the attempt goes on, so that the service can finish
-		began := time.Now()
+	e.release()
+	buf := takeCopyBuffer(e.account)
+	defer buf.release()
+	for here || outlive(x, e.response) {
 		if here {
 			w.Flush() // the next piece may be long in coming
-			e.response.Extend(time.Since(began))
 		}
-		n, err := e.response.Read(buf[:])
+		n, err := e.response.Read(buf.bytes())
 		if n > 0 && here {
-			began = time.Now()
-			here = deliver(buf[:n])
-			e.response.Extend(time.Since(began)) // a slow reader is not a slow service
+			here = deliver(buf.bytes()[:n])
 		}
 		if err == io.EOF {
 			if here {
@@ -202,11 +219,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 			return
 		}
 		if err != nil {
-			e.outcome = filters.NoResponse
-			if x.Context().Err() != nil {
-				e.outcome = filters.ClientGone
-			}
-			w.Abort()
+			rt.cut(x, w, e, readFailure(x, err, e.response))
 			return
 		}
 	}
@@ -215,9 +228,22 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 
 // forward is the target that is a service.
 type forward struct {
-	service *upstream.Service
-	timeout time.Duration
-	tooLong func() *filters.Reply // the body is longer than the listener takes
+	service    *upstream.Service
+	timeout    time.Duration         // to the response's head, then of silence within its body
+	streamIdle time.Duration         // of silence in a stream
+	tooLong    func() *filters.Reply // the body is longer than the listener takes
+	overload   *overload
+	logger     *slog.Logger
+
+	// One throttle for each kind of warning.
+	unreached, unanswered, cuts *filters.LogThrottle
+}
+
+func newForward(s *upstream.Service, c *config.Service, l *slog.Logger) *forward {
+	return &forward{
+		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout), logger: l,
+		unreached: new(filters.LogThrottle), unanswered: new(filters.LogThrottle), cuts: new(filters.LogThrottle),
+	}
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) result {
@@ -227,7 +253,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	x.Inject.Set("Sluice-Principal", x.Principal)
 	m, err := in.Message()
 	if err != nil {
-		return f.failed(x, bodyFailure(err))
+		return f.failed(x, bodyFailure(err), false)
 	}
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
@@ -239,25 +265,28 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 			"The claim of the key ran out before anything was sent. Nothing was done."))
 		return result{outcome: filters.Refused}
 	}
+	m.Timeout = f.timeout
 	response, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
-		return f.failed(x, err)
+		return f.failed(x, err, false)
 	}
 	status, header, length := response.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
-	e := result{outcome: filters.Completed, response: response, length: length}
+	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
+	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = response.(*http1.Response) // only such a one was asked
+		x.Response.Stream = true
 	case message.HasNoBody(x.Method, status):
 		x.Response.Whole = true
 	case length == 0:
-		return f.buffer(x, e)
-	case x.BufferBody <= 0 || length > x.BufferBody || streamType(x.Response.Header.Get("Content-Type")):
-		e.streams = true
+		return f.buffer(x, in, e, kind)
+	case x.BufferBody <= 0 || length > x.BufferBody || kind == stream:
+		return f.pass(x, in, e, kind)
 	default:
-		return f.buffer(x, e)
+		return f.buffer(x, in, e, kind)
 	}
 	return e
 }
@@ -274,34 +303,53 @@ func detach(x *filters.Exchange, in inbound) {
 
 // bodyFailure says why the client's body could not be read.
 func bodyFailure(err error) error {
-	if errors.Is(err, filters.ErrBodyTooLarge) {
+	if errors.Is(err, filters.ErrBodyTooLarge) || errors.Is(err, filters.ErrOverloaded) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
 }
 
-// failed makes the reply for an attempt without a response.
-func (f *forward) failed(x *filters.Exchange, err error) result {
+// failed makes the reply for an attempt without a response, or with one that ended in the middle of
+// its body.
+func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	switch {
 	case errors.Is(err, upstream.ErrClientGone):
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
+	case errors.Is(err, filters.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Buffered))
+		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
 		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
+		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, upstream.ErrUnreachable):
+		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
 		f.refuse(x, filters.UpstreamUnreachable, "No connection to the service came about. Nothing was sent.")
 		return result{outcome: filters.NotDispatched}
-	case errors.Is(err, upstream.ErrTimeout):
-		f.refuse(x, filters.UpstreamTimeout, "The service did not answer within "+f.timeout.String()+".")
-		return result{outcome: filters.NoResponse}
 	}
-	f.refuse(x, filters.UpstreamFailed, "The connection to the service broke after something was sent.")
+	reason, detail := filters.UpstreamFailed, "The connection to the service broke after something was sent."
+	if errors.Is(err, upstream.ErrTimeout) {
+		reason, detail = filters.UpstreamTimeout, "The service did not answer within "+f.timeout.String()+"."
+		if inBody {
+			detail = "The service began its response and did not end it in time."
+		}
+	}
+	f.warn(x, f.unanswered, "a service gave no whole response", reason, err)
+	f.refuse(x, reason, detail)
 	return result{outcome: filters.NoResponse}
+}
+
+// warn tells the operator why a client gets a reason in place of a response, or of the rest of one.
+func (f *forward) warn(x *filters.Exchange, t *filters.LogThrottle, what string, why filters.Reason, cause error) {
+	t.Warn(f.logger, time.Now(), what, "route", x.Route, "service", f.service.Name(), "reason", why, "cause", cause,
+		"request", x.Inject.Get("Sluice-Request-Id"))
 }
 
 // refuse sets the reply for an attempt without a response.

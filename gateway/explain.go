@@ -57,6 +57,10 @@ func exchangeOf(r ExplainRequest) *filters.Exchange {
 	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, time.Now()
 	x.Peer = netip.MustParseAddr("127.0.0.1")
 	for _, h := range r.Header {
+		if filters.EqualName(h[0], "Host") {
+			x.Host = h[1]
+			continue
+		}
 		x.Header.Add(h[0], h[1])
 	}
 	x.Path = raw
@@ -137,14 +141,19 @@ func (p *explainer) explain(rt *explained) {
 	case r.Transaction != "":
 		p.transaction(r, p.cfg.Transactions[r.Transaction])
 	default:
-		p.service(r.Service)
+		p.service(r)
 	}
 }
 
-func (p *explainer) service(name string) {
-	c := p.cfg.Services[name]
-	p.Line("target", "service %s at %s, timeout %s, connect %s, %d retries",
-		name, strings.Join(c.Endpoints, ", "), c.Timeout, c.ConnectTimeout, c.Retries.Attempts)
+func (p *explainer) service(r *config.Route) {
+	c := p.cfg.Services[r.Service]
+	timeout, whose := c.Timeout, ""
+	if r.Timeout > 0 {
+		timeout, whose = r.Timeout, " of the route"
+	}
+	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
+		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
+	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	if h := c.Health; h != nil {
 		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}

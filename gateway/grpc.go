@@ -25,9 +25,14 @@ func refuseGRPC(w outbound, r *filters.Response) {
 		problem.Detail = r.Reason.Title()
 	}
 	h.Add("Content-Type", "application/grpc")
-	h.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCCodeOf(r.Reason, r.Status))))
-	h.Add("Grpc-Message", grpcMessage(problem.Detail))
-	w.Head(http.StatusOK, h, 0)
+	w.Head(http.StatusOK, grpcStatus(h, r.Reason, r.Status, problem.Detail), 0)
+}
+
+// grpcStatus appends the status of a call that the gateway ends.
+func grpcStatus(h filters.Header, reason filters.Reason, status int, text string) filters.Header {
+	h.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCCodeOf(reason, status))))
+	h.Add("Grpc-Message", grpcMessage(text))
+	return h
 }
 
 // grpcMessage encodes a text as the protocol wants it: what is not printable ASCII, and the percent

@@ -26,7 +26,8 @@ func (s *streaming) Next() []byte                       { s.read = true; return 
 func (s *streaming) Read([]byte) (int, error)           { s.read = true; return 0, io.EOF }
 func (s *streaming) Close() error                       { s.closed = true; return nil }
 func (s *streaming) Trailer() filters.Header            { return nil }
-func (s *streaming) Extend(time.Duration)               {}
+func (s *streaming) Stream(time.Duration)               {}
+func (s *streaming) Endpoint() string                   { return "" }
 func (s *streaming) Uploading() bool                    { return false }
 
 // replacing gives the client another response than the service's.

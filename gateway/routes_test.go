@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -99,15 +100,16 @@ func BenchmarkRoutes(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			d := &dispatcher{engine: func() *engine { return e }, inFlight: newMetrics(policy.NewMetrics()).inFlight}
+			d := &dispatcher{engine: func() *engine { return e }}
 			x, w := new(filters.Exchange), &recorder{}
+			account := budget.New(limitsOf(&cfg.Listen, 1)).Account(netip.Addr{})
 			path := fmt.Sprintf("/v1/t%d/orders", n/2)
 			b.ReportAllocs()
 			for b.Loop() {
 				x.Begin(context.Background(), nil)
 				x.Method, x.Scheme, x.Version, x.Host, x.Path = "GET", "http", "1.1", "shop.example", path
 				x.Peer, x.Received = netip.AddrFrom4([4]byte{192, 0, 2, 7}), time.Now()
-				d.dispatch(e, x, "192.0.2.7", 0, &whole{}, w)
+				d.dispatch(e, x, "192.0.2.7", 0, account, &whole{}, w)
 			}
 			if w.status != 200 {
 				b.Fatalf("status %d", w.status)

@@ -12,8 +12,10 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -79,6 +81,11 @@ func Run(ctx context.Context, o Options) error {
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
 	g.process = newProcess(env, st, m, stopping)
+	g.descriptors = processDescriptors(cfg.Listen.MaxConnections, o.Logger)
+	g.budget = budget.New(limitsOf(&cfg.Listen, g.descriptors.upstreams))
+	g.overload = &overload{budget: g.budget, logger: o.Logger}
+	g.dialer = upstream.NewDialer(nil, g.budget)
+	m.publishBudget(g.budget, g.descriptors)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
@@ -108,6 +115,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)
 	}
@@ -117,6 +125,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
+	g.metrics.publishConnections(servers.open)
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
 		"branches", g.addresses.Branches)

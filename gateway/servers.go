@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/admin"
@@ -50,6 +48,16 @@ func (s *servers) close() {
 	if s.clients != nil {
 		s.clients.http2.server.Close()
 	}
+}
+
+// open returns how many connections of clients are open, and how many of them speak HTTP/2.
+func (s *servers) open() (all, http2 int) {
+	for _, sv := range s.list {
+		if srv, ok := sv.server.(*http1.Server); ok {
+			all += srv.Open()
+		}
+	}
+	return all, s.clients.http2.server.Open()
 }
 
 // leave has clients go elsewhere with their next requests.
@@ -105,7 +113,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 		}
 		return nil
 	}
-	if cfg.Listen.HTTP != "" {
+	if cfg.Listen.HTTP != config.Off {
 		if err := open(&l.http, "listen.http", cfg.Listen.HTTP); err != nil {
 			return nil, err
 		}
@@ -154,14 +162,13 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 	if l.https != nil {
 		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
-	s.add(g.internalServer(admin.New(g.adminOptions(cfg))), l.admin, true)
+	internal := func(h http.Handler, l net.Listener, connections int) {
+		srv, bounded := internalServer(h, l, connections, g.Logger)
+		s.add(srv, bounded, true)
+	}
+	internal(admin.New(g.adminOptions(cfg)), l.admin, g.descriptors.internal)
 	if l.branches != nil {
-		s.add(g.internalServer(g.bridge), l.branches, true)
+		internal(g.bridge, l.branches, g.descriptors.branches)
 	}
 	return s
-}
-
-func (g *gateway) internalServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second,
-		ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
 }

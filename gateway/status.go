@@ -23,7 +23,9 @@ func (g *gateway) Unready() string {
 		return "draining"
 	case g.engine.Load() == nil:
 		return "not configured"
-	case !g.stores.up.Load():
+	case !g.stores.reached.Load():
+		return "the store has not been reached"
+	case !g.stores.up.Load() && g.engine.Load().cfg.Admin.ReadyNeedsStore:
 		return "the store does not answer"
 	}
 	return ""

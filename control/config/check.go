@@ -50,6 +50,9 @@ func (s site) to(steps ...string) site {
 
 // fault says what is wrong with the value at a path, unless it or a parent is at fault already.
 func (k *checker) fault(p path, format string, args ...any) {
+	if k.faults.full() {
+		return
+	}
 	l := k.root.find(p...)
 	if l.broken {
 		return
@@ -97,6 +100,9 @@ func (k *checker) exists(key, what, name string, p path) bool {
 	if all.broken || all.node != nil && all.node.byName[name] != nil {
 		return true
 	}
+	if k.faults.full() {
+		return false
+	}
 	var known []string
 	if all.node != nil {
 		for _, m := range all.node.members {
@@ -117,8 +123,20 @@ func (k *checker) ref(r ref.Ref, p path, params []string) {
 		k.fault(p, "%s is known in the steps of a transaction only", r)
 	case r.Root == ref.Key:
 		k.fault(p, "key is known in the path of a probe only")
+	case r.Root == ref.Header:
+		k.headerRef(r, p)
 	case params != nil && lacks(r, params):
 		k.fault(p, "%s: the route's path has no {%s}", r, r.Path[0])
+	}
+}
+
+// headerRef checks a reference to a header field, wherever references are.
+func (k *checker) headerRef(r ref.Ref, p path) {
+	if r.Root != ref.Header {
+		return
+	}
+	if why := headerFault(r.Path[0]); why != "" {
+		k.fault(p, "%s", why)
 	}
 }
 

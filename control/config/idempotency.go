@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/invopop/jsonschema"
@@ -59,7 +60,7 @@ func (i *Idempotency) setDefaults() {
 		TTL:         duration(24 * time.Hour), Lease: duration(10 * time.Second),
 		MaxInFlight: duration(60 * time.Second),
 		Record:      []StatusRange{{200, 299}, {400, 499}}, NotExecuted: []StatusRange{{503, 503}},
-		OnUnknown: "hold", MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
+		OnUnknown: "hold", MaxBody: 256 << 10, OnStoreFailure: "closed",
 	}
 }
 
@@ -90,6 +91,15 @@ func (i *Idempotency) check(s site) {
 	}
 }
 
+func (i *Idempotency) warn(s site) {
+	for n, name := range i.OmitHeaders {
+		folded := foldName(name)
+		if takenOut[folded] == ofConnection || folded == "set-cookie" || strings.HasPrefix(folded, "sluice-") {
+			s.warn(s.at("omitHeaders").item(n), "%s is kept with no response", name)
+		}
+	}
+}
+
 func (i *Idempotency) checkKey(s site) {
 	members := s.to("key").exactlyOne("a key is", true, "header", "body", "derived")
 	if slices.Contains(members, "derived") {
@@ -98,6 +108,11 @@ func (i *Idempotency) checkKey(s site) {
 		}
 	} else if s.written(s.at("key", "window")) {
 		s.fault(s.at("key", "window"), "belongs to a derived key")
+	}
+	if name := s.at("key", "header"); s.written(name) && s.sound(name) {
+		if why := headerFault(i.Key.Header); why != "" {
+			s.fault(name, "%s", why)
+		}
 	}
 	for n, r := range i.Key.Derived {
 		s.ref(r, s.at("key", "derived").item(n), s.params)

@@ -127,8 +127,9 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	expect(t, "identity", c.Identity, Identities{{ClientIP: new(struct{})}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
-		ConnectTimeout: Duration(500 * time.Millisecond), KeepAlive: KeepAlive{second(55), second(300)},
-		DNS: second(5), Retries: retries})
+		StreamIdleTimeout: second(300), ConnectTimeout: Duration(500 * time.Millisecond),
+		KeepAlive: KeepAlive{second(55), second(300)}, DNS: second(5), Retries: retries})
+	expect(t, "timeout of a route", c.Routes[0].Timeout, Duration(0))
 	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), Probes: 3}
 	expect(t, "breaker", *c.Services["b"].Breaker, breaker)
 	expect(t, "slow", *c.Services["w"].Breaker.Slow, BreakerSlow{second(1), 80})
@@ -140,7 +141,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		TTL:         second(86400), Lease: second(10), MaxInFlight: second(60),
 		Record:      []StatusRange{{200, 299}, {400, 499}},
 		NotExecuted: []StatusRange{{503, 503}}, WhileInFlight: WhileInFlight{second(3)}, OnUnknown: "hold",
-		MaxBody: 256 << 10, MaxOpenKeys: 1000, OnStoreFailure: "closed",
+		MaxBody: 256 << 10, OnStoreFailure: "closed",
 	}
 	expect(t, "idempotency", *c.Routes[0].Idempotency, idempotency)
 	expect(t, "derived", c.Routes[1].Idempotency.Key, Key{Derived: refs(t, "body"), Window: second(10)})
@@ -518,7 +519,7 @@ services:
 			strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
 	}
 	if got := faultsOf(t, laughs); len(got) != 1 || !strings.Contains(got[0],
-		"with its aliases written out, at most 100000") {
+		"100000 with its aliases and merge keys written out") {
 		t.Errorf("aliases without end: %v", got)
 	}
 }

@@ -56,6 +56,7 @@ func (p *Probe) checkPath(s site) {
 		}
 	}
 	for _, r := range p.Path.Refs() {
+		s.headerRef(r, target)
 		switch {
 		case r.Root == ref.Steps || r.Root == ref.GID:
 			s.fault(target, "%s: belongs to a transaction", r)

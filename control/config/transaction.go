@@ -173,6 +173,7 @@ func (k *checker) template(t ref.Template, p path, routes []transactionRoute) {
 		if r.Root == ref.Steps {
 			k.fault(p, "%s: responses of earlier steps need mode tcc: %s", r, notSupported)
 		}
+		k.headerRef(r, p)
 		if r.Root == ref.Key {
 			k.fault(p, "key is known in the path of a probe only; a transaction has its gid")
 		}

@@ -42,18 +42,19 @@ func (d *digester) free() {
 func (d *digester) parts(refs []ref.Ref, x *filters.Exchange) error {
 	for i := range refs {
 		r := &refs[i]
-		if r.Root == ref.Body {
+		if r.Root == ref.Body && len(r.Path) == 0 { // not as a text, which would be a copy: it can be megabytes
 			body, err := x.Body()
 			if err != nil {
 				return err
 			}
-			if len(r.Path) == 0 { // not as a text, which would be a copy: it can be megabytes
-				d.bytes(body)
-				continue
-			}
+			d.bytes(body)
+			continue
 		}
-		v, ok := r.Text(x)
-		if !ok {
+		v, ok, err := r.Text(x)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
 			d.length(0)
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,11 +20,11 @@ type Filter struct {
 	renewals renewals
 
 	// One throttle for each kind of warning.
-	storeFailures   logThrottle
-	unknownOutcomes logThrottle
-	abandoned       logThrottle // steps that the background gave up
-	untrustedRecord logThrottle
-	tooManyOpen     logThrottle
+	storeFailures   filters.LogThrottle
+	unknownOutcomes filters.LogThrottle
+	abandoned       filters.LogThrottle // steps that the background gave up
+	untrustedRecord filters.LogThrottle
+	tooManyOpen     filters.LogThrottle
 }
 
 // New returns the filter of a route.
@@ -41,10 +42,11 @@ func (f *Filter) Name() string { return "idempotency" }
 // is made of it, and the response as far as it is recorded.
 func (f *Filter) Needs() filters.Needs {
 	s := &f.settings
-	return filters.Needs{
-		RequestBody:  s.Body != nil || ref.AnyBody(s.Derived) || ref.AnyBody(s.Scope) || ref.AnyBody(s.Fingerprint),
-		ResponseBody: s.MaxBody,
+	read := slices.Concat(s.Derived, s.Scope, s.Fingerprint)
+	if s.Body != nil {
+		read = append(read, *s.Body)
 	}
+	return filters.Needs{RequestBody: ref.AnyBody(read), Members: ref.Members(read...), ResponseBody: s.MaxBody}
 }
 
 // Request claims the key, or replies: with the recorded response, or with why there is none.
@@ -228,7 +230,7 @@ func (f *Filter) notClaimed(x *filters.Exchange, c *ClaimRequest, err error, fou
 	switch {
 	case errors.Is(err, ErrTooManyOpen):
 		f.Metrics.TooMany.Inc()
-		f.tooManyOpen.warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys",
+		f.tooManyOpen.Warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys",
 			"route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
 		found.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{
 			Detail: "You have " + strconv.Itoa(c.MaxOpen) +
@@ -269,7 +271,7 @@ func (f *Filter) recorded(rec *Record, found *result) *filters.Reply {
 // onStoreFailure says.
 func (f *Filter) untrusted(route, id string, err error) *filters.Reply {
 	f.Metrics.Untrusted.Inc()
-	f.untrustedRecord.warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; "+
+	f.untrustedRecord.Warn(f.Logger, time.Now(), "idempotency: a record is damaged or forged and is not served; "+
 		"its key is refused until the record is forgotten or has expired", "route", route, "record", id, "error", err)
 	return filters.Refuse(filters.OutcomeUnknown, filters.Problem{
 		Detail: "The record of the first request with this key cannot be trusted. " +
@@ -287,7 +289,7 @@ func unknown() *filters.Reply {
 // storeGone does what onStoreFailure says.
 func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, found *result) *filters.Reply {
 	f.Metrics.Failures.Inc()
-	f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take a claim",
+	f.storeFailures.Warn(f.Logger, time.Now(), "idempotency: the store did not take a claim",
 		"route", x.Route, "record", c.ID, "error", err, "policy", f.policy())
 	if !errors.Is(err, ErrNotTaken) { // the claim may stand there: its acknowledgement alone may be lost
 		f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)
@@ -421,7 +423,7 @@ func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, la
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
-				f.abandoned.warn(f.Logger, time.Now(), abandonedStep[ch.Op], "record", id)
+				f.abandoned.Warn(f.Logger, time.Now(), abandonedStep[ch.Op], "record", id)
 				return
 			}
 			err := f.Store.Change(ctx, id, token, ch)
@@ -432,7 +434,7 @@ func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, la
 	})
 	if !taken {
 		f.Metrics.Lost.Inc()
-		f.abandoned.warn(f.Logger, began, abandonedStep[ch.Op], "record", id)
+		f.abandoned.Warn(f.Logger, began, abandonedStep[ch.Op], "record", id)
 	}
 }
 

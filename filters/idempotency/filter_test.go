@@ -83,6 +83,48 @@ func TestBodyAndDerivedKeys(t *testing.T) {
 	})
 }
 
+// TestBodiesThatReadTwoWays: a body of which the service might read another key, or other parts, than the gateway did is
+// refused, and nothing is claimed for it.
+func TestBodiesThatReadTwoWays(t *testing.T) {
+	key := defaults()
+	key.Required, key.Body = true, &ref.Ref{Root: ref.Body, Path: []string{"order", "no"}}
+	parts := defaults()
+	parts.Scope = append(parts.Scope, ref.Ref{Root: ref.Body, Path: []string{"tenant"}})
+	parts.Fingerprint = []ref.Ref{{Root: ref.Body, Path: []string{"order", "no"}}}
+	for _, c := range []struct {
+		body   string
+		key    filters.Reason // where the key is body.order.no; empty: executed
+		parts  filters.Reason // where scope and fingerprint are made of the body
+		status int
+	}{
+		{`{"order":{"no":1}}`, "", "", 201},
+		{`{"order":{"no":1},"order":{ "no":1 },"x":1,"x":2}`, "", "", 201},
+		{"\xef\xbb\xbf{\"order\":{\"no\":1}}", "", "", 201},
+		{`{"order":{"no":1,"no":2}}`, filters.KeyInvalid, filters.BadRequest, 400},
+		{`{"order":{"no":1,"n\u006f":2}}`, filters.KeyInvalid, filters.BadRequest, 400},
+		{`{"order":{"no":1},"order":{"no":2}}`, filters.KeyInvalid, filters.BadRequest, 400},
+		{`{"order":{"no":1},"order":null}`, filters.KeyInvalid, filters.BadRequest, 400},
+		{`{"order":{"no":"\ud800"}}`, filters.KeyInvalid, filters.BadRequest, 400},
+		{`{"order":{"no":1}}{"order":{"no":2}}`, filters.BadRequest, filters.BadRequest, 400},
+		{`{"order":{"no":1},}`, filters.BadRequest, filters.BadRequest, 400},
+		{"{\"order\":{\"no\":1},\"x\":\"\xff\"}", filters.BadRequest, filters.BadRequest, 400},
+		{`order=1`, filters.KeyMissing, "", 400},
+		{`{"order":{"no":null}}`, filters.KeyMissing, "", 400},
+	} {
+		b := newBench(t, key)
+		status := 201
+		if c.key != "" {
+			status = c.status
+		}
+		b.want("the key of "+c.body, b.do(request("", c.body), created), status, c.key, c.key == "")
+		b = newBench(t, parts)
+		if status = 201; c.parts != "" {
+			status = c.status
+		}
+		b.want("the parts of "+c.body, b.do(request("k", c.body), created), status, c.parts, c.parts == "")
+	}
+}
+
 // What becomes of a key.
 func TestEnds(t *testing.T) {
 	for _, c := range []struct {

@@ -52,6 +52,7 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	s.Ref = h
 	x.Logical.Claim = h
 	x.Logical.Detach = true
+	x.Logical.Until = h.cap
 	x.BufferBody = f.settings.MaxBody
 	x.Logical.Resend = f.settings.Retry
 	inject(x, h.id, rec.Attempt)
@@ -82,7 +83,7 @@ func (h *Handle) BeginAttempt(attempt int) bool {
 	now := time.Now()
 	next := Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt}
 	if err := f.Store.Change(context.Background(), h.id, h.claimed.Token, next); err != nil {
-		f.storeFailures.warn(f.Logger, time.Now(),
+		f.storeFailures.Warn(f.Logger, time.Now(),
 			"idempotency: a request is not repeated, since the store did not take its next attempt",
 			"record", h.id, "attempt", attempt, "error", err)
 		return false
@@ -123,7 +124,7 @@ func (h *Handle) renew() {
 			"record", h.id)
 	case err != nil:
 		f.Metrics.Failures.Inc()
-		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
+		f.storeFailures.Warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
 	}
 }
 
@@ -172,7 +173,7 @@ func (h *Handle) end(op Op) (lost bool) {
 	}
 	if op == MarkUnknown {
 		f.Metrics.Unknown.Inc()
-		f.unknownOutcomes.warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome",
+		f.unknownOutcomes.Warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome",
 			"record", h.id, "then", f.settings.onUnknown())
 	}
 	h.finishCall(result{again: true})
@@ -284,7 +285,7 @@ func (h *Handle) lost() {
 func (h *Handle) notTaken(ch Change, err error) {
 	f := h.filter
 	f.Metrics.Failures.Inc()
-	f.storeFailures.warn(f.Logger, time.Now(),
+	f.storeFailures.Warn(f.Logger, time.Now(),
 		"idempotency: the store did not take the end of a request; it is tried again", "record", h.id, "error", err)
 	h.retryInBackground(ch)
 }

@@ -108,11 +108,14 @@ func (s *Settings) clientKey(x *filters.Exchange) (string, error) {
 }
 
 func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
-	if _, err := x.Body(); err != nil {
+	v, ok, err := s.Body.Value(x)
+	var fault *ref.FaultError
+	switch {
+	case errors.As(err, &fault) && fault.OfPart():
+		return "", errKey("the key in the body " + fault.Err.Error())
+	case err != nil:
 		return "", err
-	}
-	v, ok := s.Body.Value(x)
-	if !ok || v == nil {
+	case !ok || v == nil:
 		return "", nil
 	}
 	switch v := v.(type) {
@@ -205,15 +208,11 @@ func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
 // refuseKey turns an error of clientKey, fingerprint or nameOf into the reply for the client.
 func refuseKey(err error) *filters.Reply {
 	var malformed errKey
-	switch {
-	case errors.As(err, &malformed):
+	if errors.As(err, &malformed) {
 		return filters.Refuse(filters.KeyInvalid,
 			filters.Problem{Detail: "The idempotency key was refused: " + string(malformed) + "."})
-	case errors.Is(err, filters.ErrBodyTooLarge):
-		return filters.Refuse(filters.BodyTooLarge,
-			filters.Problem{Detail: "The body is longer than this gateway takes."})
 	}
-	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The body could not be read to its end."})
+	return filters.RefuseUnreadable(err)
 }
 
 // Inspect returns the client's key, the record's name and the fingerprint that a request would

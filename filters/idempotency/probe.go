@@ -53,7 +53,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 	}
 	if err != nil { // it stays unknown, and the next duplicate asks again; this one has its response
 		f.Metrics.Failures.Inc()
-		f.storeFailures.warn(f.Logger, time.Now(), "idempotency: the store did not take what a probe found out",
+		f.storeFailures.Warn(f.Logger, time.Now(), "idempotency: the store did not take what a probe found out",
 			"record", rec.ID, "error", err)
 	}
 	f.Metrics.Settled.Inc()

@@ -77,6 +77,7 @@ func (f *Filter) Needs() filters.Needs {
 	var n filters.Needs
 	for _, u := range f.rules {
 		n.RequestBody = n.RequestBody || ref.AnyBody(u.Per)
+		n.Members = append(n.Members, ref.Members(u.Per...)...)
 	}
 	return n
 }
@@ -96,7 +97,11 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	s.Ref = e
 	for i := range f.rules {
 		r := &f.rules[i]
-		d, known, failed := r.decide(x, now)
+		k, err := key(r.Per, x)
+		if err != nil {
+			return filters.RefuseUnreadable(err)
+		}
+		d, known, failed := r.decide(x, k, now)
 		e.decisions[i], e.known[i] = d, known
 		switch {
 		case d.Allowed:
@@ -111,10 +116,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	return nil
 }
 
-// decide asks the limiter, and follows OnStoreFailure where its store fails. known says that the
+// decide asks the limiter for that key, and follows OnStoreFailure where its store fails. known says that the
 // decision's numbers are valid; failed, that the request is refused because the store failed.
-func (r *rule) decide(x *filters.Exchange, now time.Time) (d Decision, known, failed bool) {
-	k := key(r.Per, x)
+func (r *rule) decide(x *filters.Exchange, k string, now time.Time) (d Decision, known, failed bool) {
 	d, err := r.Limiter.Allow(x.Context(), k, now)
 	if err == nil {
 		return d, true, false

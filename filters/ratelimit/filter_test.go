@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -356,4 +357,75 @@ func TestTheAllowedPathAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations in Response", n)
 	}
 	f.Done(&x, &s, filters.Completed)
+}
+
+// TestBodiesThatReadTwoWays: a body by which the service might see another item than the limit counts is refused, and
+// no limit is charged for it, be it enforced or not.
+func TestBodiesThatReadTwoWays(t *testing.T) {
+	sku := ref.Ref{Root: ref.Body, Path: []string{"sku"}}
+	for _, shadow := range []bool{false, true} {
+		perItem := rule(limit("per-sku", 1, 1, time.Hour), principal, sku)
+		perItem.Shadow = shadow
+		counts := ledger{}
+		f := ratelimit.New([]ratelimit.Rule{perItem}, counts)
+		for body, status := range map[string]int{
+			`{"sku":"a"}`:                    200,
+			`{"sku":"b","sku":"b"}`:          200,
+			`{"sku":"c","sku":"d"}`:          400,
+			`{"sku":"c","\u0073ku":"d"}`:     400,
+			`{"sku":"c"} {"sku":"d"}`:        400,
+			`{"sku":"c"`:                     400,
+			`{"sku":"\udc00"}`:               400,
+			"{\"sku\":\"c\",\"x\":\"\xff\"}": 400,
+		} {
+			got := send(t, f, t0, func(x *filters.Exchange) {
+				x.Begin(t.Context(), func(int64) ([]byte, error) { return []byte(body), nil })
+				x.Received, x.Principal = t0, "anna"
+			})
+			if got.Status != status || status == 400 && got.Reason != filters.BadRequest {
+				t.Errorf("%s: %d %s, want %d", body, got.Status, got.Reason, status)
+			}
+		}
+		if got := counts["per-sku allowed"] + counts["per-sku refused"] + counts["per-sku shadow-refused"]; got != 2 {
+			t.Errorf("%d requests were counted, want 2: %v", got, counts)
+		}
+		tooLong := send(t, f, t0, func(x *filters.Exchange) {
+			x.Begin(t.Context(), func(int64) ([]byte, error) { return nil, filters.ErrBodyTooLarge })
+		})
+		if tooLong.Reason != filters.BodyTooLarge {
+			t.Errorf("a body that is too long: %d %s", tooLong.Status, tooLong.Reason)
+		}
+	}
+}
+
+// TestLongKeysCostNoMoreThanTheBody: the value that a limit is counted by may be the whole body.
+func TestLongKeysCostNoMoreThanTheBody(t *testing.T) {
+	const size = 8 << 20
+	big := ref.Ref{Root: ref.Body, Path: []string{"a"}}
+	for name, body := range map[string]string{
+		"a string":      `{"a":"` + strings.Repeat("x", size) + `"}`,
+		"escapes":       `{"a":"` + strings.Repeat(`\u0041`, size/6) + `"}`,
+		"small objects": `{"a":[{"a":0}` + strings.Repeat(`,{"a":0}`, size/8) + `]}`,
+		"a spaced list": `{"a":[0` + strings.Repeat(` ,1`, size/3) + `]}`,
+	} {
+		for _, per := range [][]ref.Ref{{big}, {principal, big}} {
+			f := ratelimit.New([]ratelimit.Rule{rule(limit("big", 1, 1, time.Hour), per...)}, ledger{})
+			chain, err := filters.NewChain(func(*filters.Exchange, string, any, []byte) {}, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes := []byte(body)
+			var x filters.Exchange
+			x.Begin(t.Context(), func(int64) ([]byte, error) { return bytes, nil })
+			x.Received, x.Principal = t0, "anna"
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			reply, _ := chain.Request(&x)
+			runtime.ReadMemStats(&after)
+			chain.Done(&x, filters.Completed)
+			if got := after.TotalAlloc - before.TotalAlloc; reply != nil || got > 2*size {
+				t.Errorf("%s, %d references: %d bytes allocated for a body of %d", name, len(per), got, len(body))
+			}
+		}
+	}
 }

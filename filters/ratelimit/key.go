@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"crypto/sha256"
+	"hash"
 	"strconv"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -16,33 +17,58 @@ const digestMark = "\x00"
 
 // key joins the values of the references so that different values never give the same key: one
 // value stands for itself, several are each preceded by their length. It names nothing else: a
-// limiter belongs to one limit. The text is valid as long as the exchange's own texts are.
-func key(per []ref.Ref, x *filters.Exchange) string {
-	switch len(per) {
-	case 0:
-		return ""
-	case 1:
-		v, _ := per[0].Text(x)
-		if len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark) {
-			return v
-		}
-		return digest(x, []byte(v))
+// limiter belongs to one limit. The text is valid as long as the exchange's own texts are. The
+// error is one of reading a part of the request.
+func key(per []ref.Ref, x *filters.Exchange) (string, error) {
+	if len(per) == 0 {
+		return "", nil
 	}
 	var buf [keyBytesMax]byte
 	b := buf[:0]
-	for _, r := range per {
-		v, _ := r.Text(x)
-		b = strconv.AppendInt(b, int64(len(v)), 10)
-		b = append(b, ':')
-		b = append(b, v...)
+	var long *longKey
+	for i := range per {
+		v, _, err := per[i].Text(x)
+		switch {
+		case err != nil:
+			return "", err
+		case len(per) == 1 && len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark):
+			return v, nil
+		case long == nil && (len(per) == 1 || len(appendLength(b, v))+len(v) > keyBytesMax):
+			long = newLongKey()
+			long.add(string(b))
+		}
+		switch {
+		case long == nil:
+			b = append(appendLength(b, v), v...)
+		case len(per) > 1:
+			long.add(string(appendLength(b[:0], v)))
+			fallthrough
+		default:
+			long.add(v)
+		}
 	}
-	if len(b) <= keyBytesMax {
-		return x.Text(append(x.Scratch(), b...))
+	if long != nil {
+		return x.Text(long.hash.Sum(append(x.Scratch(), digestMark...))), nil
 	}
-	return digest(x, b)
+	return x.Text(append(x.Scratch(), b...)), nil
 }
 
-func digest(x *filters.Exchange, b []byte) string {
-	sum := sha256.Sum256(b)
-	return x.Text(append(append(x.Scratch(), digestMark...), sum[:]...))
+func appendLength(b []byte, v string) []byte {
+	return append(strconv.AppendInt(b, int64(len(v)), 10), ':')
+}
+
+// longKey digests a key as it is written, since its values can be as long as a body.
+type longKey struct {
+	hash  hash.Hash
+	chunk [512]byte
+}
+
+func newLongKey() *longKey { return &longKey{hash: sha256.New()} }
+
+func (k *longKey) add(text string) {
+	for len(text) > 0 {
+		n := copy(k.chunk[:], text)
+		k.hash.Write(k.chunk[:n])
+		text = text[n:]
+	}
 }

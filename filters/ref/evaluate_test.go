@@ -3,6 +3,7 @@ package ref_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -15,6 +16,7 @@ func exchangeWith(body string) *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
 	x.Method, x.Path, x.RawQuery = "POST", "/v1/stock/SKU-1", "a=1&b=x+y%2F&a=2&bad=%zz&empty"
+	x.Host = "Shop.Example.:8443"
 	x.Route, x.Principal, x.Logical.GID = "stock", "anna", "gid0"
 	x.Client = netip.MustParseAddr("192.0.2.7")
 	x.Params = []filters.Param{{Name: "sku", Value: "SKU-1"}}
@@ -35,6 +37,7 @@ func TestValues(t *testing.T) {
 	}{
 		{of(ref.Principal), "anna", "anna", true},
 		{of(ref.ClientIP), "192.0.2.7", "192.0.2.7", true},
+		{of(ref.Host), "shop.example", "shop.example", true},
 		{of(ref.Route), "stock", "stock", true},
 		{of(ref.Method), "POST", "POST", true},
 		{of(ref.Path), "/v1/stock/SKU-1", "/v1/stock/SKU-1", true},
@@ -55,23 +58,39 @@ func TestValues(t *testing.T) {
 		{of(ref.Body, "big"), json.Number("12345678901234567890"), "12345678901234567890", true},
 		{of(ref.Body, "t"), true, "true", true},
 		{of(ref.Body, "nil"), nil, "null", true},
-		{of(ref.Body, "list"), []any{json.Number("1"), map[string]any{"a": "deep"}}, `[1,{"a":"deep"}]`, true},
+		{of(ref.Body, "list"), json.RawMessage(`[1,{"a":"deep"}]`), `[1,{"a":"deep"}]`, true},
 		{of(ref.Body, "list", "1", "a"), "deep", "deep", true},
 		{of(ref.Body, "list", "2"), nil, "", false},
 		{of(ref.Body, "list", "-1"), nil, "", false},
-		{of(ref.Body, "o"), map[string]any{"a": json.Number("1"), "b": json.Number("2")}, `{"a":1,"b":2}`, true},
+		{of(ref.Body, "o"), json.RawMessage(`{"b":2,"a":1}`), `{"b":2,"a":1}`, true},
 		{of(ref.Body, ""), "nameless", "nameless", true},
 		{of(ref.Body, "s", "deeper"), nil, "", false},
 		{of(ref.Body, "none"), nil, "", false},
 	} {
 		x := exchangeWith(document)
-		v, ok := c.ref.Value(x)
-		if ok != c.there || ok && !reflect.DeepEqual(v, c.value) {
+		v, ok, err := c.ref.Value(x)
+		if err != nil || ok != c.there || ok && !reflect.DeepEqual(v, c.value) {
 			t.Errorf("%+v: value %#v %v, want %#v %v", c.ref, v, ok, c.value, c.there)
 		}
-		text, ok := c.ref.Text(x)
-		if ok != c.there || text != c.text {
+		text, ok, err := c.ref.Text(x)
+		if err != nil || ok != c.there || text != c.text {
 			t.Errorf("%+v: text %q %v, want %q %v", c.ref, text, ok, c.text, c.there)
+		}
+	}
+}
+
+// TestHost: however a client writes the host, it is one and the same.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"shop.example": "shop.example", "SHOP.example:80": "shop.example", "shop.example.:1234": "shop.example",
+		"192.0.2.7:8080": "192.0.2.7", "[::1]": "::1", "[0:0::1]:443": "::1", "[2001:DB8::1]": "2001:db8::1",
+		"": "", ":80": "", "[x]": "", "[": "",
+	} {
+		x := exchangeWith("")
+		x.Host = host
+		if got, ok, err := (ref.Ref{Root: ref.Host}).Text(x); got != want || err != nil || ok != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", host, got, ok, want)
 		}
 	}
 }
@@ -80,62 +99,100 @@ func TestPartsThatAreNotThere(t *testing.T) {
 	var x filters.Exchange
 	for _, r := range []ref.Ref{{Root: ref.Principal}, {Root: ref.ClientIP}, {Root: ref.GID}, {Root: ref.Body,
 		Path: []string{"a"}}} {
-		if v, ok := r.Text(&x); ok {
+		if v, ok, err := r.Text(&x); ok || err != nil {
 			t.Errorf("%+v of an empty exchange is %q", r, v)
 		}
-		if v, ok := r.Value(&x); ok {
+		if v, ok, err := r.Value(&x); ok || err != nil {
 			t.Errorf("%+v of an empty exchange is %v", r, v)
 		}
 	}
 }
 
+// TestBody: a body is what it is as text, and in a template that is one reference the document that it holds. What
+// begins as JSON and is not exactly one document is the client's fault, for the members too.
 func TestBody(t *testing.T) {
 	whole := ref.Ref{Root: ref.Body}
 	member := ref.Ref{Root: ref.Body, Path: []string{"a"}}
 	for _, c := range []struct {
-		body     string
-		value    any
-		document bool
+		body  string
+		value any
+		fault string // for the client
 	}{
-		{`{"a":1}`, map[string]any{"a": json.Number("1")}, true},
-		{" [1] \n", []any{json.Number("1")}, true},
-		{`a=1&b=2`, `a=1&b=2`, false},
-		{`{"a":1} {"a":2}`, `{"a":1} {"a":2}`, false},
-		{`{"a":1}}`, `{"a":1}}`, false},
-		{`{"a":1}]`, `{"a":1}]`, false},
-		{`{"a":1},`, `{"a":1},`, false},
-		{`{"a":1`, `{"a":1`, false},
-		{`null`, `null`, false},
-		{``, ``, false},
+		{`{"a":1}`, json.RawMessage(`{"a":1}`), ""},
+		{"\xef\xbb\xbf{\"a\" : 1}", json.RawMessage(`{"a":1}`), ""},
+		{" [1, 2] \n", json.RawMessage("[1,2]"), ""},
+		{"1.50", json.Number("1.50"), ""},
+		{`"a\u0062"`, "ab", ""},
+		{`null`, nil, ""},
+		{`a=1&b=2`, `a=1&b=2`, ""},
+		{`n=1`, `n=1`, ""},
+		{`7=1`, `7=1`, ""},
+		{``, ``, ""},
+		{`{"a":1} {"a":2}`, nil, "The body holds more than one JSON document."},
+		{"1\n2", nil, "The body holds more than one JSON document."},
+		{`{"a":1}}`, nil, "The body holds more than one JSON document."},
+		{`{"a":1}]`, nil, "The body holds more than one JSON document."},
+		{`{"a":1},`, nil, "The body holds more than one JSON document."},
+		{`{"a":1`, nil, "The body is not well-formed JSON."},
+		{"{\"a\":\"\xff\"}", nil, "The body is not UTF-8."},
 	} {
 		x := exchangeWith(c.body)
-		if v, ok := whole.Value(x); !ok || !reflect.DeepEqual(v, c.value) {
-			t.Errorf("body %q: value %#v %v, want %#v", c.body, v, ok, c.value)
+		v, ok, err := whole.Value(x)
+		if detail(err) != c.fault || ok != (c.fault == "") || !reflect.DeepEqual(v, c.value) {
+			t.Errorf("body %q: value %#v %v %v, want %#v", c.body, v, ok, err, c.value)
 		}
-		if s, ok := whole.Text(x); !ok || s != c.body {
-			t.Errorf("body %q: text %q %v", c.body, s, ok)
+		if s, ok, err := whole.Text(x); !ok || err != nil || s != c.body {
+			t.Errorf("body %q: text %q %v", c.body, s, err)
 		}
-		if _, ok := x.JSON(); ok != c.document {
-			t.Errorf("body %q: a document: %v, want %v", c.body, ok, c.document)
-		}
-		if _, isMap := c.value.(map[string]any); !isMap {
-			if v, ok := member.Value(x); ok {
-				t.Errorf("body %q: member is %v", c.body, v)
-			}
+		_, ok, err = member.Value(x)
+		if _, isMessage := c.value.(json.RawMessage); detail(err) != c.fault || ok != (isMessage && c.body[0] != ' ') {
+			t.Errorf("body %q: member %v, %v", c.body, ok, err)
 		}
 	}
 }
 
-// TestUnreadableBody: a body that could not be read has no value, and neither has a member of it.
+func detail(err error) string {
+	var fault *ref.FaultError
+	if errors.As(err, &fault) {
+		return fault.Detail()
+	}
+	return ""
+}
+
+// TestFaultsOfMembers: a member that can be read in more than one way is an error by its own name, and so are those
+// below it; a member beside it is not.
+func TestFaultsOfMembers(t *testing.T) {
+	x := exchangeWith(`{"a":{"x":1},"b":"\ud800","c":2,"a":{"x":2}}`)
+	for _, c := range []struct{ ref, fault string }{
+		{"body.a", "body.a comes twice with different values."},
+		{"body.a.x", "body.a.x comes twice with different values."},
+		{"body.b", "body.b has half of a surrogate pair."},
+		{"body.c", ""},
+		{"body.none", ""},
+	} {
+		r, err := ref.Parse(c.ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.Text(x); detail(err) != c.fault {
+			t.Errorf("%s: %v", c.ref, err)
+		}
+		if _, _, err := r.Value(x); detail(err) != c.fault {
+			t.Errorf("%s: %v", c.ref, err)
+		}
+	}
+}
+
+// TestUnreadableBody: a body that could not be read is an error, for its members too.
 func TestUnreadableBody(t *testing.T) {
 	var x filters.Exchange
 	x.Begin(t.Context(), func(int64) ([]byte, error) { return nil, filters.ErrBodyTooLarge })
 	for _, r := range []ref.Ref{{Root: ref.Body}, {Root: ref.Body, Path: []string{"a"}}} {
-		if s, ok := r.Text(&x); ok {
-			t.Errorf("the text of %s is %q", r, s)
+		if s, ok, err := r.Text(&x); ok || !errors.Is(err, filters.ErrBodyTooLarge) {
+			t.Errorf("the text of %s is %q, %v", r, s, err)
 		}
-		if v, ok := r.Value(&x); ok {
-			t.Errorf("the value of %s is %v", r, v)
+		if v, ok, err := r.Value(&x); ok || !errors.Is(err, filters.ErrBodyTooLarge) {
+			t.Errorf("the value of %s is %v, %v", r, v, err)
 		}
 	}
 }
@@ -145,19 +202,19 @@ func TestEveryRootIsEvaluated(t *testing.T) {
 	x := exchangeWith(document)
 	x.Logical.Key = "key0"
 	for _, text := range []string{
-		"principal", "client.ip", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant",
+		"principal", "client.ip", "host", "route", "method", "path", "path.sku", "query", "query.a", "header.X-Tenant",
 		"body", "body.s", "gid", "key",
 	} {
 		r, err := ref.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v, ok := r.Text(x); !ok || v == "" {
+		if v, ok, err := r.Text(x); !ok || v == "" || err != nil {
 			t.Errorf("%s is %q, %v", text, v, ok)
 		}
 	}
 	for _, r := range []ref.Ref{{}, {Root: ref.Steps, Path: []string{"pay", "id"}}, {Root: "none"}} {
-		if v, ok := r.Text(x); ok {
+		if v, ok, err := r.Text(x); ok || err != nil {
 			t.Errorf("%q is %q", r, v)
 		}
 	}
@@ -172,9 +229,15 @@ func TestEvaluationAllocatesNothing(t *testing.T) {
 		{Root: ref.Query}, {Root: ref.GID}, {Root: ref.Body, Path: []string{"s"}}, {Root: ref.Body,
 			Path: []string{"n"}},
 	}
+	chain, err := filters.NewChain(func(*filters.Exchange, string, any, []byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain.Declare(ref.Members(refs...)...)
+	chain.Request(x)
 	allocs := testing.AllocsPerRun(100, func() {
 		for _, r := range refs {
-			if _, ok := r.Text(x); !ok {
+			if _, ok, err := r.Text(x); !ok || err != nil {
 				t.Fatalf("%s is not there", r)
 			}
 		}

@@ -11,7 +11,7 @@ func TestParse(t *testing.T) {
 		text string
 		want Ref
 	}{
-		{"principal", Ref{Root: "principal"}}, {"client.ip", Ref{Root: "client.ip"}}, {"route",
+		{"principal", Ref{Root: "principal"}}, {"client.ip", Ref{Root: "client.ip"}}, {"host", Ref{Root: "host"}}, {"route",
 			Ref{Root: "route"}}, {"method", Ref{Root: "method"}},
 		{"path", Ref{Root: "path"}}, {"path.sku", Ref{"path", []string{"sku"}}}, {"query", Ref{Root: "query"}},
 		{"query.a.b", Ref{"query", []string{"a.b"}}},
@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%q) = %#v, %v", c.text, got, err)
 		}
 	}
-	for _, text := range []string{"", "client", "client.port", "principal.x", "path.", "path.a.b", "path.{x}",
+	for _, text := range []string{"", "client", "client.port", "principal.x", "host.x", "path.", "path.a.b", "path.{x}",
 		"header", "header.a b", "body.", "body.a..b",
 		"steps", "gid.x", "Body.a", " body", "query.{", "body.a\n"} {
 		if got, err := Parse(text); err == nil {

@@ -18,6 +18,7 @@ type Ref struct {
 const (
 	Principal = "principal"
 	ClientIP  = "client.ip"
+	Host      = "host" // the name that the client asked for, in lower case, without a port
 	Route     = "route"
 	Method    = "method"
 	Path      = "path"
@@ -31,7 +32,7 @@ const (
 
 const (
 	// Pattern is the form of a reference in JSON Schema's regular expressions; [Parse] is stricter.
-	Pattern = `^(principal|client\.ip|route|method|path|query|body|gid|key|(path|query|header|body|steps)\..+)$`
+	Pattern = `^(principal|client\.ip|host|route|method|path|query|body|gid|key|(path|query|header|body|steps)\..+)$`
 	// Want says in a message what a reference is.
 	Want = "a reference such as principal, path.sku, header.X-Tenant or body.cart.total"
 )
@@ -50,7 +51,7 @@ func IsFieldName(name string) bool { return tokenForm.MatchString(name) }
 // Parse reads one reference.
 func Parse(s string) (Ref, error) {
 	switch s {
-	case Principal, ClientIP, Route, Method, Path, Query, Body, GID, Key:
+	case Principal, ClientIP, Host, Route, Method, Path, Query, Body, GID, Key:
 		return Ref{Root: s}, nil
 	}
 	root, rest, _ := strings.Cut(s, ".")
@@ -97,4 +98,15 @@ func (r *Ref) UnmarshalText(b []byte) (err error) {
 // AnyBody reports whether one of the references is to the request's body.
 func AnyBody(list []Ref) bool {
 	return slices.ContainsFunc(list, func(r Ref) bool { return r.Root == Body })
+}
+
+// Members returns the paths of the members of the request's body among the references.
+func Members(list ...Ref) [][]string {
+	var paths [][]string
+	for _, r := range list {
+		if r.Root == Body && len(r.Path) > 0 {
+			paths = append(paths, r.Path)
+		}
+	}
+	return paths
 }

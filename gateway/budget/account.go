@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -158,6 +159,24 @@ func (a *Account) Release(r Resource, n int64) {
 	if a.closed.Load() {
 		a.endIfEmpty()
 	}
+}
+
+// Room returns about how much more of a resource the account could acquire now.
+func (a *Account) Room(r Resource) int64 {
+	if a == nil {
+		return math.MaxInt64
+	}
+	t := &a.budget.totals[r]
+	free := t.limit.Load() - t.used.Load()
+	if a.client == nil {
+		return max(free, 0)
+	}
+	held := a.held[r].Load()
+	room := (free - accountShare*held) / (accountShare + 1)
+	if r == Buffered {
+		room = max(room, a.budget.portion.Load()-held)
+	}
+	return max(min(room, (clientShare*free-a.client.held[r].Load())/(clientShare+1)), 0)
 }
 
 // Held returns how much of a resource the account holds.

@@ -33,9 +33,19 @@ type Client struct {
 	trip    trip
 
 	interrupted atomic.Bool
-	mu          sync.Mutex // of the deadline: an upload moves it too
-	deadline    time.Time  // that is set, unless it was interrupted
-	timeout     time.Duration
+	mu          sync.Mutex // of the times: an upload moves them too
+	times
+}
+
+// times are those of one exchange. The head of the response has to be there by the deadline; behind
+// it silence is bounded, and no length.
+type times struct {
+	deadline time.Time     // that is set for reading, unless it was interrupted; zero: none
+	timeout  time.Duration // to the head, and of each wait for the service to take a piece of an upload
+	silence  time.Duration // between two pieces of the response's body
+	upload   bool          // the request's body goes out beside: it has the deadline for writing
+	headed   bool          // the head of the response is there
+	stream   bool          // silence is that of both directions
 }
 
 // NewClient returns a client on a fresh connection. host stands in the Host field of requests that
@@ -165,31 +175,82 @@ const quietFor = time.Millisecond
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }
 
-// arm bounds the exchange: it ends between d and d and its slack from now.
+// arm bounds the wait for the head of a response, and so the silence within its body: it ends
+// between d and d and its slack from now.
 func (c *Client) arm(now time.Time, d time.Duration) {
-	c.timeout = d
+	c.times = times{deadline: c.deadline, timeout: d, silence: d}
 	if left := c.deadline.Sub(now); left < d || left > d+slack(d) {
-		c.set(now.Add(d + slack(d)))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.setLocked(now.Add(d + slack(d)))
 	}
 }
 
-func (c *Client) set(t time.Time) {
+// armBody bounds the wait for the next piece of the response's body.
+func (c *Client) armBody() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now, d := time.Now(), c.silence
+	if left := c.deadline.Sub(now); left >= d && left <= d+slack(d) {
+		return
+	}
+	if t := now.Add(d + slack(d)); !c.upload {
+		c.setLocked(t)
+	} else if c.deadline = t; !c.interrupted.Load() {
+		c.nc.SetReadDeadline(t) // fails only for a closed connection, as the read then does
+	}
+}
+
+// armPiece bounds the wait for the service to take a piece of the request's body, and until there is
+// a response that for its head, which may come when it has the last one.
+func (c *Client) armPiece() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch now := time.Now(); {
+	case !c.headed:
+		c.setLocked(now.Add(c.timeout))
+	case c.stream:
+		c.setLocked(now.Add(c.silence))
+	case !c.interrupted.Load():
+		c.nc.SetWriteDeadline(now.Add(c.timeout)) // fails only for a closed connection, as the write then does
+	}
+}
+
+// rest lets the service wait for the client, until there is a response: that the client rests is
+// bounded by its own time.
+func (c *Client) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.headed {
+		c.setLocked(time.Time{})
+	}
+}
+
+func (c *Client) setLocked(t time.Time) {
 	c.deadline = t
 	if !c.interrupted.Load() {
 		c.nc.SetDeadline(t) // fails only for a closed connection, as what follows then does
 	}
 }
 
-func (c *Client) extend(d time.Duration) {
+// head notes that the head of the response is there.
+func (c *Client) head() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.deadline.IsZero() || c.interrupted.Load() {
-		return
-	}
-	c.deadline = c.deadline.Add(d)
-	c.nc.SetDeadline(c.deadline) // fails only for a closed connection
+	c.headed = true
+}
+
+func (c *Client) responded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.headed
+}
+
+// streams makes the response a stream with a silence of its own.
+func (c *Client) streams(silence time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stream, c.silence = true, silence
 }
 
 // Interrupt ends what waits for the service. The connection is not used again.

@@ -427,7 +427,7 @@ func TestTunnel(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		r.Tunnel(a.Header, a)
+		r.Tunnel(a.Header, a, 0)
 		a.Close()
 	}, nil)
 	client := dial(t, address)

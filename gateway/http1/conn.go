@@ -39,8 +39,10 @@ type conn struct {
 
 	state       atomic.Uint32
 	bodyStopped atomic.Bool      // the body of the request is not read any more
-	idleSince   atomic.Int64     // since when it is idle
+	waitsSince  atomic.Int64     // since when nothing is under way, made unique to each time
+	rate        rate             // at which the client moves what it has to
 	mu          sync.Mutex       // of what follows, which watchConns reads
+	parkedFor   int64            // the waitsSince for which it was parked
 	context     *message.Context // of the request that is being served
 	detached    *message.Context // of what goes on without its client
 	since       int64            // when it began
@@ -48,11 +50,14 @@ type conn struct {
 	aborted     bool
 }
 
-// States of a connection. The goroutine that moves it away from idle may read from it, or close it.
+// States of a connection. The goroutine that moves it away from one of waiting (heading, idle,
+// parking) may read from it, or close it.
 const (
-	idle uint32 = iota
+	heading uint32 = iota // nothing, or a part of a head, has come of what is not an idle connection's request
+	idle
 	active
-	parking // its goroutine is to be replaced by one with a small stack
+	parking   // its goroutine is to be replaced by one with a small stack
+	lingering // the last response is out, and the client has time to read it
 	closing
 )
 
@@ -66,6 +71,9 @@ func (c *conn) serve() {
 			c.mu.Lock()
 			c.context, c.detached = nil, nil
 			c.mu.Unlock()
+			if c.r != nil {
+				c.r.whole.Abandon()
+			}
 			c.r = nil // the handler may have kept it
 		}
 		if c.r != nil {
@@ -73,7 +81,7 @@ func (c *conn) serve() {
 		}
 		if what == eventRenew {
 			c.renewed = true
-			c.srv.all.Go(c.serve)
+			c.srv.running.Go(c.serve)
 		} else {
 			c.srv.remove(c)
 		}
@@ -139,8 +147,7 @@ func (c *conn) awaitRequestTLS() event {
 // activate takes the connection out of its idle state; false when it is being closed.
 func (c *conn) activate() bool {
 	c.renewed = false
-	c.idleSince.Store(0)
-	if c.state.CompareAndSwap(idle, active) {
+	if c.state.CompareAndSwap(idle, active) || c.state.CompareAndSwap(heading, active) {
 		return true
 	}
 	if !c.state.CompareAndSwap(parking, active) {
@@ -186,7 +193,8 @@ func (c *conn) onReadable(fd uintptr) (stop bool) {
 			return true
 		}
 		if !c.parseBuffered() {
-			c.state.CompareAndSwap(active, idle) // until the head is there; a shutdown need not wait for it
+			c.waitsSince.Store(c.srv.clock.Load())
+			c.state.CompareAndSwap(active, heading) // until the head is there; a shutdown need not wait for it
 			c.event = eventServe
 			return true
 		}
@@ -236,11 +244,13 @@ func (c *conn) serveParsed() disposition {
 	r.beginBody()
 	c.mu.Lock()
 	c.context, c.detached, c.since = r.ctx, r.detached, c.srv.clock.Load()
+	c.rate.beginLocked()
 	c.mu.Unlock()
 	c.srv.Handler.Serve(r)
 	c.mu.Lock()
 	c.context, c.detached = nil, nil
 	c.mu.Unlock()
+	r.whole.Release()
 	then := r.finish()
 	r.ctx, r.detached = r.ctx.End(), r.detached.End()
 	if then != keepConn {
@@ -248,7 +258,7 @@ func (c *conn) serveParsed() disposition {
 	}
 	r.in.restart()
 	c.armRead(c.srv.IdleTimeout)
-	c.idleSince.Store(c.srv.clock.Load())
+	c.waitsSince.Store(c.srv.clock.Load() + int64(c.served)) // a nanosecond each
 	if !c.state.CompareAndSwap(active, idle) || c.srv.draining.Load() {
 		return closeConn
 	}
@@ -265,7 +275,9 @@ func (c *conn) write(p []byte) error {
 		p = p[n:]
 	}
 	c.armWrite()
+	c.rate.writes.Store(true)
 	_, err := c.nc.Write(p)
+	c.rate.writes.Store(false)
 	return err
 }
 
@@ -285,14 +297,14 @@ func (c *conn) dropRequest() {
 // park has the goroutine of a connection that has idled for a while replaced by one with a small
 // stack.
 func (c *conn) park(now int64) {
-	since := c.idleSince.Load()
-	if since == 0 || since > now-int64(parkAfter) || c.raw == nil {
+	since := c.waitsSince.Load()
+	if since > now-int64(parkAfter) || c.raw == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.CompareAndSwap(idle, parking) {
-		c.idleSince.Store(0)
+	if c.parkedFor != since && c.state.CompareAndSwap(idle, parking) {
+		c.parkedFor = since
 		c.base.SetReadDeadline(message.Past) // wakes it; fails only for a closed connection
 	}
 }

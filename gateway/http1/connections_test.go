@@ -230,24 +230,6 @@ func TestShutdownOfParked(t *testing.T) {
 	}
 }
 
-func TestSlots(t *testing.T) {
-	t.Parallel()
-	s, address := serve(t, echo, func(o *Options) { o.Slots = NewSlots(2) })
-	first, second, third := dial(t, address), dial(t, address), dial(t, address)
-	for _, p := range []*peer{first, second} {
-		p.say(get)
-		p.want(200, "GET /g ")
-	}
-	third.say(get)
-	first.say(get)
-	first.want(200, "GET /g ")
-	if s.Open() != 2 || len(s.Slots) != 2 {
-		t.Errorf("%d connections are open, in %d slots", s.Open(), len(s.Slots))
-	}
-	first.Close()
-	third.want(200, "GET /g ")
-}
-
 func TestAccepted(t *testing.T) {
 	t.Parallel()
 	one := true
@@ -382,8 +364,8 @@ func TestAcceptFails(t *testing.T) {
 	if err := <-ended; err != ErrClosed {
 		t.Errorf("the server ends with %v", err)
 	}
-	if len(s.Slots) != 0 {
-		t.Errorf("%d slots are taken", len(s.Slots))
+	if len(s.Slots.taken) != 0 {
+		t.Errorf("%d slots are taken", len(s.Slots.taken))
 	}
 	if err := s.Serve(bad); err != ErrClosed {
 		t.Errorf("a server that was closed serves: %v", err)

@@ -25,8 +25,8 @@ func (c *conn) armWrite() {
 		c.writeUntil = until.UnixNano()
 		c.nc.SetWriteDeadline(until) // fails only for a closed connection, as the write then does
 	}
-	if c.state.Load() == closing {
-		c.nc.SetWriteDeadline(message.Past) // what abort has set
+	if c.state.Load() == closing || c.rate.writeStopped.Load() {
+		c.nc.SetWriteDeadline(message.Past) // what abort or the watch has set
 	}
 }
 
@@ -38,12 +38,10 @@ func (c *conn) setReadDeadline(t time.Time) {
 	}
 }
 
-// linger ends the sending side and reads what the client still sends, for a while.
-func (c *conn) linger() {
-	if !message.CloseWrite(c.nc) {
-		return
+// setDeadline bounds what comes before the first request.
+func (c *conn) setDeadline(d time.Duration) {
+	c.nc.SetDeadline(time.Now().Add(d)) // fails only for a closed connection, as what follows then does
+	if c.state.Load() == closing {
+		c.nc.SetDeadline(message.Past) // what giveWay has set
 	}
-	c.bodyStopped.Store(false)
-	c.setReadDeadline(time.Now().Add(lingerTime))
-	message.Linger(c.nc)
 }

@@ -30,7 +30,8 @@
 //
 //	server.go      listeners, the table of connections, the clock, clients that left, shutdown
 //	conn.go        a connection: waiting and serving; open.go its beginning, and HTTP/2
-//	deadlines.go   deadlines, and how a connection lingers
+//	deadlines.go   deadlines; rate.go the least rate of a client; linger.go behind the last response
+//	slots.go       which connections give way when there are too many
 //	head.go        reading a request's head; parse.go heads, body.go bodies and chunks
 //	request.go     the request as the handler sees it; response.go the way back
 //	client.go      a connection to a service
@@ -74,12 +75,15 @@
 // A head: Options.MaxHeader bytes and [message.FieldsMax] fields; a response's head 256 KiB, at most 32
 // interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section 8 KiB.
 // Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the
-// service's side of it, 64 KiB while a body passes. Connections: Options.Slots.
+// service's side of it, 64 KiB while a body passes. Connections: Options.Slots; when all are taken,
+// one on which nothing is under way gives way to a newcomer (see [Slots]).
 //
 // # Failure policy
 //
 // A client that is slow with a head is cut off after HeaderTimeout; one that is slow with a body,
-// or with taking the response, after IdleTimeout without a byte, and up to a third later. A
+// or with taking the response, after IdleTimeout without a byte, and up to a third later; or after
+// 30 s in which it was waited for and moved less than MinRate, as the kernel counts it. A client
+// whose upload is refused has up to 30 s to send the rest, while bytes come; 5 s of silence end it. A
 // response that breaks half-way breaks the client's connection: a part never looks like the whole.
 // Out of descriptors, accepting pauses (5 ms to 1 s) and those connected are served. A panic of the
 // handler ends one connection.

@@ -28,9 +28,8 @@ type Response struct {
 	in      buffer
 	body    body
 	watch   message.Watch
-	upload  *upload       // nil when the request went out whole
-	broken  bool          // the connection cannot be used again
-	owed    time.Duration // time to be given beyond the deadline that is set
+	upload  *upload // nil when the request went out whole
+	broken  bool    // the connection cannot be used again
 	out     []byte
 
 	inMemory, outMemory [message.SmallBuffer]byte
@@ -38,9 +37,10 @@ type Response struct {
 
 var responses = sync.Pool{New: func() any { return new(Response) }}
 
-// Do sends a request and reads the head of the response. timeout bounds all of it and the
-// response's body; ctx cuts both short. The error is a *[message.Failure], after which the
-// connection is closed.
+// Do sends a request and reads the head of the response. timeout bounds all of it but the time that
+// the client takes for the request's body, and behind the head each silence within the response's;
+// ctx cuts everything short. The error is a *[message.Failure], after which the connection is
+// closed.
 func (c *Client) Do(
 	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
 ) (*Response, error) {
@@ -139,7 +139,7 @@ func (r *Response) readHead(method string, m *message.Message) error {
 		if status >= 200 {
 			r.Status = status
 			if r.upload != nil {
-				r.upload.responded.Store(true)
+				c.head()
 			}
 			r.begin(method)
 			return nil
@@ -213,9 +213,12 @@ func (r *Response) hijack() (nc net.Conn, done func()) {
 // Head returns the status, the fields and the length of the body.
 func (r *Response) Head() (int, filters.Header, int64) { return r.Status, r.Header, r.Length }
 
-// Read reads the body.
+// Read reads the body. It waits no longer than the silence that is allowed.
 func (r *Response) Read(p []byte) (int, error) {
 	r.blocked = true
+	if r.c != nil && !r.body.buffered() {
+		r.c.armBody()
+	}
 	n, err := r.body.Read(p)
 	if r.c != nil && r.body.done() {
 		r.releaseConn()
@@ -245,12 +248,20 @@ func (r *Response) Next() []byte {
 // Trailer returns the fields behind the body, once it has been read to its end.
 func (r *Response) Trailer() filters.Header { return r.body.trailer }
 
-// Extend gives the exchange more time, while the body is read.
-func (r *Response) Extend(d time.Duration) {
-	if r.owed += d; r.c != nil && r.owed > r.c.timeout/16 { // small ones add up
-		r.c.extend(r.owed)
-		r.owed = 0
+// Stream makes the response a stream: from now on there may be a silence of that length, which a
+// piece of either body ends.
+func (r *Response) Stream(silence time.Duration) {
+	if r.c != nil {
+		r.c.streams(silence)
 	}
+}
+
+// Endpoint is the address of the service, as long as the body has not been read to its end.
+func (r *Response) Endpoint() string {
+	if r.c == nil {
+		return ""
+	}
+	return r.c.nc.RemoteAddr().String()
 }
 
 // releaseConn ends the use of the connection, which can be used again when both messages are over
@@ -269,6 +280,9 @@ func (r *Response) releaseConn() {
 		(r.upload == nil || r.upload.Wait() == nil) && !c.interrupted.Load()
 	if !reusable {
 		c.nc.Close()
+	}
+	if r.upload != nil {
+		c.deadline = time.Time{} // that for writing is another one: both are set anew
 	}
 	if c.IdleSince = r.began.Add(r.Took); r.blocked { // else the clock is not read: that costs as much as a head
 		c.IdleSince = time.Now()
@@ -301,7 +315,7 @@ func (r *Response) recycle() {
 	clear(r.Header)
 	r.Header, r.body = r.Header[:0], body{trailer: r.body.trailer[:0]}
 	r.c, r.upload, r.out = nil, nil, nil
-	r.broken, r.blocked, r.owed, r.head = false, false, 0, head{}
+	r.broken, r.blocked, r.head = false, false, head{}
 	responses.Put(r)
 }
 

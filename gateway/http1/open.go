@@ -21,7 +21,9 @@ func (c *conn) open() bool {
 		if err != nil {
 			return false
 		}
+		c.mu.Lock()
 		c.peer = peer
+		c.mu.Unlock()
 	}
 	c.peerText, c.account = c.peer.String(), c.srv.Budget.Account(c.peer)
 	c.scheme = "http"
@@ -38,7 +40,7 @@ func (c *conn) handshake() bool {
 	handedOver := message.NewConn(c.nc, c.peer, nil)
 	handedOver.Account = c.account
 	tc := tls.Server(handedOver, c.srv.TLS())
-	c.nc.SetDeadline(time.Now().Add(c.srv.HeaderTimeout)) // fails only for a closed connection
+	c.setDeadline(c.srv.HeaderTimeout)
 	if err := tc.Handshake(); err != nil {
 		return false
 	}

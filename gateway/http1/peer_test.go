@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -178,6 +179,9 @@ func (u unlimited) Serve(r *Request) { u.handler(r) }
 func (p *peer) isRead(s *Server) {
 	p.t.Helper()
 	count := func(c net.Conn, of func(fd int) int) (n int) {
+		if sealed, ok := c.(*tls.Conn); ok {
+			c = sealed.NetConn()
+		}
 		raw, err := c.(syscall.Conn).SyscallConn()
 		if err == nil {
 			err = raw.Control(func(fd uintptr) { n = of(int(fd)) })
@@ -220,4 +224,19 @@ func (p *peer) head() string {
 		head.WriteString(line)
 	}
 	return head.String()
+}
+
+// withTLS has a server speak TLS.
+func withTLS(o *Options) {
+	config := &tls.Config{Certificates: []tls.Certificate{testCertificate()}}
+	o.TLS = func() *tls.Config { return config }
+}
+
+func dialTLS(t testing.TB, address string) *peer {
+	t.Helper()
+	c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPeer(t, c)
 }

@@ -29,7 +29,7 @@ type Request struct {
 	load     func(int64) ([]byte, error) // loadBody; made once
 
 	allowed  message.Allowance // of the body
-	loaded   []byte            // a body that was read whole and did not lie in the buffer
+	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
 	over     atomic.Bool       // and was read to its end
 
@@ -58,10 +58,6 @@ func takeRequest(c *conn) *Request {
 
 func (r *Request) release() {
 	r.in.release()
-	if cap(r.loaded) > message.LargeBufferSize {
-		r.loaded = nil
-	}
-	message.Poison(r.loaded[:cap(r.loaded)])
 	message.Poison(r.outMemory[:])
 	r.c = nil
 	requests.Put(r)
@@ -84,6 +80,7 @@ func (r *Request) beginBody() {
 	x.Received = time.Now()
 	x.Scheme, x.Peer = r.c.scheme, r.c.peer
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
+	r.body.trailerMax = r.c.srv.MaxHeader
 	r.allowed = message.Unlimited
 }
 
@@ -127,6 +124,9 @@ func (r *Request) Read(p []byte) (int, error) {
 		return 0, filters.ErrBodyTooLarge
 	}
 	if r.c.bodyStopped.Load() {
+		if r.c.rate.cut.Load() {
+			return 0, errTooSlow
+		}
 		return 0, errResponded
 	}
 	if r.head.expects && !r.continued.Load() {
@@ -145,8 +145,15 @@ func (r *Request) Read(p []byte) (int, error) {
 type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
-	s.r.c.armRead(s.r.c.srv.IdleTimeout)
-	return s.r.c.nc.Read(p)
+	c := s.r.c
+	c.armRead(c.srv.IdleTimeout)
+	c.rate.reads.Store(true)
+	n, err := c.nc.Read(p)
+	c.rate.reads.Store(false)
+	if err != nil && c.rate.cut.Load() {
+		err = errTooSlow
+	}
+	return n, err
 }
 
 var errResponded = errors.New("http1: the request was answered without its body")
@@ -195,9 +202,10 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		r.body.kind = noBody
 		return b, nil
 	}
-	b, err := message.ReadAll(r.loaded[:0], r)
-	r.loaded = b
+	r.whole.Begin(r.c.account, r.head.length)
+	b, err := r.whole.ReadAll(r)
 	if err != nil {
+		r.whole.Release()
 		return nil, err
 	}
 	return b, nil

@@ -197,7 +197,9 @@ func (r *Request) send(p []byte) error {
 		w.vector = append(w.vector, crlf)
 	}
 	r.c.armWrite()
+	r.c.rate.writes.Store(true)
 	_, err := w.vector.WriteTo(r.c.nc)
+	r.c.rate.writes.Store(false)
 	w.vectors = [3][]byte{}
 	w.out = w.out[:0]
 	w.Err = err
@@ -265,15 +267,14 @@ func (r *Request) finish() disposition {
 }
 
 const (
-	discardMax = 64 << 10
-	lingerTime = 2 * time.Second // for a body that is not wanted, so that the client can read why
+	discardMax  = 64 << 10
+	discardTime = 2 * time.Second // for the rest of a body that is not wanted
 )
 
 // discard reads the rest of a body that is not wanted.
 func (r *Request) discard() bool {
-	r.c.setReadDeadline(time.Now().Add(lingerTime))
-	b := message.LargeBuffer()
-	defer message.PutLargeBuffer(b)
+	r.c.setReadDeadline(time.Now().Add(discardTime))
+	var b [1 << 10]byte // many may wait here at a time
 	for total := 0; total <= discardMax; {
 		n, err := r.body.Read(b[:])
 		total += n

@@ -32,7 +32,7 @@ type Options struct {
 	MaxHeader     int           // bytes of a head
 	// Slots bounds the connections that are open at once, over all servers that share it; those
 	// beyond wait in the kernel's queue.
-	Slots Slots
+	Slots *Slots
 	// Budget is what the connections draw on, over all servers that share it; nil bounds nothing.
 	Budget *budget.Budget
 	// TLS returns the configuration in force; nil is a server without TLS.
@@ -43,14 +43,13 @@ type Options struct {
 	// Accepted is called for each new connection and returns the address of the client (PROXY
 	// protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
-	Logger   *slog.Logger
+	// MinRate is how many bytes a second a client moves at least that has something to send or to
+	// take; over [rateWindow] it is cut off for less. 0 is any.
+	MinRate int64
+	Logger  *slog.Logger
+
+	ticks <-chan time.Time // of the watch, in place of its own
 }
-
-// Slots bounds connections.
-type Slots chan struct{}
-
-// NewSlots makes a bound of n connections.
-func NewSlots(n int) Slots { return make(Slots, n) }
 
 // Server serves HTTP/1.x on listeners. It is made with [New].
 type Server struct {
@@ -67,7 +66,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 	closed    bool
-	all       sync.WaitGroup // the connections' goroutines
+	running   sync.WaitGroup // the connections' goroutines
 
 	ended, watched chan struct{} // the watch is to end, and has ended
 }
@@ -79,6 +78,7 @@ func New(o Options) *Server {
 		ended: make(chan struct{}), watched: make(chan struct{}),
 	}
 	s.tick(time.Now())
+	s.Slots.add(s)
 	go s.watchConns()
 	return s
 }
@@ -99,14 +99,12 @@ func (s *Server) Serve(l net.Listener) error {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			select {
-			case s.Slots <- struct{}{}:
-				s.start(nc)
-				continue
-			case <-s.stopping:
+			if !s.Slots.acquire(s.stopping) {
 				nc.Close()
 				return ErrClosed
 			}
+			s.start(nc)
+			continue
 		}
 		if s.draining.Load() {
 			return ErrClosed
@@ -131,6 +129,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 func (s *Server) start(nc net.Conn) {
 	c := &conn{srv: s, base: nc, nc: nc, fd: -1}
+	c.waitsSince.Store(s.clock.Load())
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = a.Addr().Unmap().WithZone("")
 	}
@@ -138,11 +137,11 @@ func (s *Server) start(nc net.Conn) {
 	defer s.mu.Unlock()
 	if s.closed {
 		nc.Close()
-		<-s.Slots
+		s.Slots.release()
 		return
 	}
 	s.conns[c] = struct{}{}
-	s.all.Go(c.serve)
+	s.running.Go(c.serve)
 }
 
 func (s *Server) remove(c *conn) {
@@ -151,13 +150,13 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	<-s.Slots
+	s.Slots.release()
 }
 
-// copyHalf hands a connection over and returns when it has been closed. It counts as one of this
+// handOver hands a connection over and returns when it has been closed. It counts as one of this
 // server's until then.
 func (s *Server) handOver(c *conn, nc net.Conn, handedOver *message.Conn) {
-	if !c.state.CompareAndSwap(idle, active) && c.state.Load() != active {
+	if !c.state.CompareAndSwap(heading, active) && c.state.Load() != active {
 		return
 	}
 	c.mu.Lock()
@@ -188,8 +187,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		for c := range s.conns {
-			if c.state.CompareAndSwap(idle, closing) || c.state.CompareAndSwap(parking, closing) {
-				c.base.SetDeadline(message.Past) // wakes its goroutine, which closes it
+			c.closeWaiting(heading, idle, parking)
+			if c.waitsSince.Load() < s.clock.Load()-int64(lingerDrained) {
+				c.closeWaiting(lingering)
 			}
 		}
 		left := len(s.conns)
@@ -230,7 +230,8 @@ func (s *Server) Close() {
 		c.abort()
 	}
 	s.mu.Unlock()
-	s.all.Wait()
+	s.running.Wait()
+	s.Slots.remove(s)
 	s.end.Do(func() { close(s.ended) })
 	<-s.watched
 }
@@ -239,25 +240,38 @@ func (s *Server) Close() {
 const tickEvery = 100 * time.Millisecond
 
 // watchConns moves the clock and checks, for each request that takes longer than a tick, whether
-// its client is still there.
+// its client is still there and moves what it has to.
 func (s *Server) watchConns() {
 	defer close(s.watched)
-	t := time.NewTicker(tickEvery)
-	defer t.Stop()
+	ticks := s.ticks
+	if ticks == nil {
+		t := time.NewTicker(tickEvery)
+		defer t.Stop()
+		ticks = t.C
+	}
 	var busy []*conn
 	for {
 		select {
-		case now := <-t.C:
-			s.tick(now)
+		case now := <-ticks:
+			busy = s.check(now, busy[:0])
 		case <-s.ended:
 			return
 		}
-		busy = s.activeConns(busy[:0])
-		for _, c := range busy {
-			c.checkClient()
-		}
-		clear(busy)
 	}
+}
+
+// check is what the watch does at a tick. busy is its memory for a list.
+func (s *Server) check(now time.Time, busy []*conn) []*conn {
+	// A machine that stood still has not given anybody time.
+	elapsed := min(max(time.Duration(now.UnixNano()-s.clock.Load()), 0), time.Second)
+	s.tick(now)
+	busy = s.busyConns(busy)
+	for _, c := range busy {
+		c.checkClient()
+		c.checkRate(elapsed)
+	}
+	clear(busy)
+	return busy
 }
 
 func (s *Server) tick(now time.Time) {
@@ -269,14 +283,15 @@ func (s *Server) tick(now time.Time) {
 
 func (s *Server) dateText() string { return *s.date.Load() }
 
-// activeConns returns the connections that serve a request, and parks those that have become idle.
-func (s *Server) activeConns(list []*conn) []*conn {
+// busyConns returns the connections that serve a request, or linger behind the last one, and parks
+// those that have become idle.
+func (s *Server) busyConns(list []*conn) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Load()
 	for c := range s.conns {
 		switch c.state.Load() {
-		case active:
+		case active, lingering:
 			list = append(list, c)
 		case idle:
 			c.park(now)

@@ -60,3 +60,12 @@ func unread(fd int) int {
 	}
 	return n
 }
+
+// progressOf returns what a connection has moved.
+func progressOf(fd int) (progress, bool) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return progress{}, false
+	}
+	return progress{received: info.Bytes_received, taken: info.Bytes_acked}, true
+}

@@ -207,29 +207,6 @@ func TestUpgradeIsAsked(t *testing.T) {
 	}
 }
 
-// Time that is given to a response comes on top of what was left.
-func TestExtend(t *testing.T) {
-	t.Parallel()
-	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := p.deadline
-	if a.Extend(p.timeout / 32); p.deadline != before {
-		t.Error("a little time is added at once")
-	}
-	if a.Extend(p.timeout / 16); p.deadline.Sub(before) != p.timeout/32+p.timeout/16 {
-		t.Errorf("%v are added", p.deadline.Sub(before))
-	}
-	p.service.say("lo")
-	if body, err := io.ReadAll(a); string(body) != "hello" || err != nil {
-		t.Errorf("%q %v", body, err)
-	}
-	a.Extend(time.Hour) // too late, and harmless
-	a.Close()
-}
-
 // A tunnel that breaks on one side ends on the other.
 func TestTunnelBreaks(t *testing.T) {
 	t.Parallel()
@@ -246,7 +223,7 @@ func TestTunnelBreaks(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			r.Tunnel(a.Header, a)
+			r.Tunnel(a.Header, a, 0)
 			a.Close()
 		}, nil)
 		client := dial(t, address)

@@ -1,17 +1,20 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have
-// ended, or one has broken (RFC 9110 §7.8). h are the response's fields. It takes the service's
-// connection over. The handler returns after it.
-func (r *Request) Tunnel(h filters.Header, a *Response) {
+// ended, or one has broken (RFC 9110 §7.8), or nothing has come from either for the time idle, up
+// to half as much longer; 0 is any time: silent is true then. h are the response's fields. It takes
+// the service's connection over. The handler returns after it.
+func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) (silent bool) {
 	w := &r.response
 	w.Headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)
@@ -26,26 +29,41 @@ func (r *Request) Tunnel(h filters.Header, a *Response) {
 	r.c.mu.Lock()
 	r.c.context = nil // the request is over
 	r.c.mu.Unlock()
+	if r.Flush(); w.Err != nil {
+		return false
+	}
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
-	if r.Flush(); w.Err != nil || r.c.state.Load() == closing {
-		return
+	if r.c.state.Load() == closing {
+		return false
 	}
 	if _, err := service.Write(r.in.unread()); err != nil {
-		return
+		return false
 	}
+	t := &tunnel{c: r.c, idle: idle}
+	t.active.Store(time.Now().UnixNano())
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		copyHalf(client, service)
+		t.copyHalf(client, service)
 	}()
-	copyHalf(service, client)
+	t.copyHalf(service, client)
 	<-back
+	return t.silent.Load()
 }
 
-// copyHalf copies until from ends, and passes that on. After a failure it breaks both connections.
-func copyHalf(to, from net.Conn) {
-	_, err := io.Copy(to, from) // between two sockets the kernel does it
+// tunnel is two connections that are copied to each other.
+type tunnel struct {
+	c      *conn
+	idle   time.Duration
+	active atomic.Int64 // when something has come last, from either side
+	silent atomic.Bool  // that has been too long ago
+}
+
+// copyHalf copies until from ends, and passes that on. After a failure, or silence, it breaks both
+// connections.
+func (t *tunnel) copyHalf(to, from net.Conn) {
+	err := t.copy(to, from)
 	if err == nil {
 		if cw, ok := to.(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
 			return
@@ -53,4 +71,32 @@ func copyHalf(to, from net.Conn) {
 	}
 	to.Close()
 	from.Close()
+}
+
+// copy copies until from ends, or the tunnel has been silent for too long. Silence is found in
+// steps: whether something has come within one shows at its end, since between two sockets the
+// kernel copies.
+func (t *tunnel) copy(to, from net.Conn) error {
+	if t.idle == 0 {
+		_, err := io.Copy(to, from)
+		return err
+	}
+	for step := t.idle / 4; ; {
+		from.SetReadDeadline(time.Now().Add(step)) // fails only for a closed connection, as the read then does
+		if t.c.state.Load() == closing {
+			return net.ErrClosed
+		}
+		n, err := io.Copy(to, from)
+		var late net.Error
+		if !errors.As(err, &late) || !late.Timeout() {
+			return err
+		}
+		now := time.Now().UnixNano()
+		if n > 0 {
+			t.active.Store(now)
+		} else if now-t.active.Load() >= int64(t.idle) {
+			t.silent.Store(true)
+			return err
+		}
+	}
 }

@@ -20,8 +20,7 @@ type upload struct {
 	wanted      chan struct{} // closed when the service has asked for the body
 	proceedOnce sync.Once
 
-	responded atomic.Bool // the head of the response is there
-	broken    atomic.Bool // the client's body broke, and not because it was given up here
+	broken atomic.Bool // the client's body broke, and not because it was given up here
 }
 
 // continueWait is how long a service may leave the question open whether it wants the body (RFC
@@ -30,6 +29,7 @@ const continueWait = time.Second
 
 func startUpload(c *Client, m *message.Message) *upload {
 	u := &upload{c: c, m: m, inChunks: m.Length < 0, wanted: make(chan struct{})}
+	c.times.upload = true
 	if !m.Expects {
 		u.proceed()
 	}
@@ -60,7 +60,7 @@ func (u *upload) SendBody() error {
 	u.buf = message.LargeBuffer()
 	defer message.PutLargeBuffer(u.buf)
 	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
-	if _, ok := err.(*message.ClientError); ok && !u.responded.Load() { // the service waits for what will not come
+	if _, ok := err.(*message.ClientError); ok && !u.c.responded() { // the service waits for what will not come
 		u.broken.Store(true)
 		u.c.Interrupt()
 	}
@@ -78,16 +78,12 @@ func (u *upload) SendBody() error {
 const beforeChunk, behindChunk = 16, 2 // bytes for a chunk's size and its end
 
 // BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A
-// client that rests is not its fault, and bounded by its own.
-func (u *upload) BeforeRead() {
-	if !u.responded.Load() { // a response under way has its own time
-		u.c.set(time.Time{})
-	}
-}
+// client that rests is not its fault.
+func (u *upload) BeforeRead() { u.c.rest() }
 
 // SendPiece implements [message.Pieces].
 func (u *upload) SendPiece(p []byte) error {
-	u.c.set(time.Now().Add(u.c.timeout))
+	u.c.armPiece()
 	n := len(p)
 	if n == 0 {
 		return nil

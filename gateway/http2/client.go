@@ -14,14 +14,14 @@ import (
 
 // Bounds of a client's connection.
 const (
-	lastIDMax      = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	streamsMax     = 256           // beyond it another connection serves better, also where the service has no limit
-	checkEvery     = 15 * time.Second
-	checkEveryMin  = 25 * time.Millisecond
-	idleMax        = 45 * time.Second // unless KeepFor says something else
-	silentPing     = 30 * time.Second // nothing was received of what is under way for so long: the service is pinged
-	silentMax      = 45 * time.Second
-	checksEach     = 4 // in the time that it may be idle, or kept
+	lastIDMax     = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	streamsMax    = 256           // beyond it another connection serves better, also where the service has no limit
+	checkEvery    = 15 * time.Second
+	checkEveryMin = 25 * time.Millisecond
+	idleMax       = 45 * time.Second // unless KeepFor says something else
+	silentPing    = 30 * time.Second // nothing was received of what is under way for so long: the service is pinged
+	silentMax     = 45 * time.Second
+	checksEach    = 4 // in the time that it may be idle, or kept
 )
 
 // Client is a connection to a service, which carries many exchanges at a time. It is safe for
@@ -40,7 +40,6 @@ type Client struct {
 	idleMax time.Duration
 	expires time.Time     // zero: never
 	quiet   time.Duration // for how long nothing has come, or was under way
-	counted time.Duration // of idleFrames
 	frames  uint32        // at the last check
 }
 
@@ -103,6 +102,7 @@ func (c *Client) AwaitReady(ctx context.Context, timeout time.Duration) error {
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -119,9 +119,6 @@ func (c *Client) onCheck() {
 	defer c.mu.Unlock()
 	if c.check == nil {
 		return
-	}
-	if c.counted += c.every; c.counted >= checkEvery {
-		c.idleFrames, c.counted = 0, 0
 	}
 	before := c.quiet
 	frames := c.framesRead.Load()
@@ -260,7 +257,7 @@ func (c *Client) processHead(id uint32, end bool) error {
 		return c.countIdle() // it has been given up
 	}
 	if err := s.response.processHead(end); err != nil {
-		return streamError{id, protocolError}
+		return c.refuseLocked(id, protocolError)
 	}
 	s.readable.signal()
 	return nil

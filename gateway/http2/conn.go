@@ -14,13 +14,15 @@ import (
 const (
 	connWindow      = 1 << 20   // bytes of bodies that have not been read yet, of all streams
 	streamWindow    = 256 << 10 // and of one
-	tableSize       = 4 << 10   // of the dynamic table of HPACK
+	smallWindow     = 65535     // or of one, where the connection began when there was little room
 	fragmentsMax    = 64        // frames that a head comes in
-	idleFramesMax   = 5000      // frames in a row, or within a check's time, that make no progress
-	resetStreamsMax = 200
+	idleFramesMax   = 5000      // frames that make no progress, beyond
+	idleFramesRate  = 500       // so many a second
+	resetStreamsMax = 200       // streams that were begun and not ended, beyond
+	resetsRate      = 20        // so many a second
 	controlMax      = 256 << 10 // bytes of responses to control frames that the peer does not take
 	lingerTime      = time.Second
-	resetsKept      = 64 // streams that were reset by us and of which something may still be under way
+	lingerGivenWay  = 200 * time.Millisecond // of a connection whose slot is waited for
 	firstStreams    = 100
 	firstWindow     = 65535 // RFC 9113 §6.9.2
 )
@@ -53,18 +55,20 @@ type conn struct {
 	headDecoder
 	settled bool // the peer's SETTINGS have come
 
-	mu           sync.Mutex
-	streams      map[uint32]*stream
-	flow         flow
-	peerMax      int // streams that this side may open
-	lastID       uint32
-	recentResets [resetsKept]uint32
-	resetNext    int
-	idleFrames   int
-	resetStreams int       // that ended by a reset of the client's, or for its faults, beyond those answered
-	blockSince   time.Time // when the head began that comes in several frames
-	closing      error     // why it ends; nil while it is used
-	finishing    bool      // the reader has ended, and with it all streams
+	mu         sync.Mutex
+	streams    map[uint32]*stream
+	ended      *endedStreams // nil while there are none
+	flow       flow
+	peerMax    int // streams that this side may open
+	lastID     uint32
+	idleFrames leakyBucket // frames that make no progress
+	resets     leakyBucket // streams that the client began and did not end, beyond those answered
+	blockSince time.Time   // when the head began that comes in several frames
+	closing    error       // why it ends; nil while it is used
+	finishing  bool        // the reader has ended, and with it all streams
+	lingers    time.Duration
+	rate       minRate // of a client
+	moved      int64   // bytes of bodies that were sent
 	writer
 }
 
@@ -72,7 +76,11 @@ func (c *conn) init(nc net.Conn, s side, listMax int) {
 	c.nc, c.side = nc, s
 	c.streams = make(map[uint32]*stream)
 	c.flow, c.peerMax = newFlow(), firstStreams
+	c.table = newTableSize()
+	c.idleFrames.since = time.Now()
+	c.resets.since = c.idleFrames.since
 	c.headDecoder.init(listMax)
+	c.lingers = lingerTime
 	c.idle.L = &c.mu
 	c.send = c.write
 }
@@ -93,46 +101,43 @@ func (c *conn) next() (frameHeader, []byte, error) {
 
 // run reads until the connection ends and returns why.
 func (c *conn) run() error {
-	defer c.drop()
+	defer c.endBlock()
 	for {
 		h, p, err := c.next()
 		if err == nil {
 			err = c.processFrame(&h, p)
 		}
-		var s streamError
-		switch {
-		case err == nil:
-		case errors.As(err, &s):
-			if err := c.refuse(s); err != nil {
-				return err
-			}
-		default:
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// refuse resets a stream for what its peer did.
-func (c *conn) refuse(e streamError) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reset(e.id, e.code, e)
+// refuseLocked resets a stream for what its peer did. It is called in the same critical section in
+// which the fault was found: behind it nothing that the stream's handler writes goes out, and
+// nothing that it wrote before can come between. The error is for the connection.
+func (c *conn) refuseLocked(id uint32, why code) error {
+	c.reset(id, why, streamError{id, why})
 	if err := c.sendControl(); err != nil {
 		return err
 	}
-	if e.code == refusedStream { // as a client's first streams may be, which does not know the limit yet
+	if why == refusedStream { // as a client's first streams may be, which does not know the limit yet
 		return c.countIdle()
 	}
 	return c.countReset()
 }
 
-// countReset counts a stream that a client has begun and ended before its end, or made the server
-// end (CVE-2023-44487, CVE-2025-8671).
+// refuse is refuseLocked for a stream that no handler has.
+func (c *conn) refuse(id uint32, why code) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refuseLocked(id, why)
+}
+
+// countReset counts a stream that a client has begun and ended before it was answered
+// (CVE-2023-44487), or made the server end (CVE-2025-8671).
 func (c *conn) countReset() error {
-	if !c.server {
-		return nil
-	}
-	if c.resetStreams++; c.resetStreams > resetStreamsMax {
+	if c.server && !c.resets.add(resetStreamsMax, resetsRate) {
 		return connError{enhanceYourCalm, "too many streams are begun and not ended"}
 	}
 	return nil
@@ -148,8 +153,7 @@ func (c *conn) consume(n int) {
 
 // reset ends a stream from our side.
 func (c *conn) reset(id uint32, why code, err error) {
-	c.recentResets[c.resetNext%resetsKept] = id
-	c.resetNext++
+	c.keepEnded(endedStream{id: id})
 	c.buffer().b = appendReset(c.buffer().b, id, why)
 	c.startWriter()
 	if s := c.streams[id]; s != nil {
@@ -202,7 +206,7 @@ func (c *conn) finish(err error) {
 	linger := atFault || errors.Is(err, os.ErrDeadlineExceeded) && !c.broken
 	c.mu.Unlock()
 	if linger {
-		c.linger()
+		c.linger(c.lingers)
 	}
 	c.nc.Close()
 }
@@ -214,10 +218,10 @@ func (c *conn) lastPeerID() uint32 {
 	return 0
 }
 
-func (c *conn) linger() {
+func (c *conn) linger(d time.Duration) {
 	if !message.CloseWrite(c.nc) {
 		return
 	}
-	c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails only for a closed connection
+	c.nc.SetReadDeadline(time.Now().Add(d)) // fails only for a closed connection
 	message.Linger(c.nc)
 }

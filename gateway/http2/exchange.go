@@ -22,16 +22,18 @@ type Response struct {
 	header        filters.Header
 	length        int64
 	watch         message.Watch
-	interruptible bool // its interrupt may still come: it is not pooled
-	timeout       time.Duration
-	upload        *upload // nil when the request went out at once
+	interruptible bool          // its interrupt may still come: it is not pooled
+	timeout       time.Duration // to the head, and of each wait for the service to take a piece of an upload
+	upload        *upload       // nil when the request went out at once
 
 	// Under mu.
 	headCame    bool
 	interims    []interim
 	interimN    int
-	interrupted bool // its context has ended
-	deadline    time.Time
+	interrupted bool          // its context has ended
+	deadline    time.Time     // of the head, then of the next piece of the body; zero: the client's turn, there is none
+	silence     time.Duration // between two pieces of the body
+	streams     bool          // it is that of both directions
 }
 
 type interim struct {
@@ -129,13 +131,14 @@ func (r *Response) takeFields(to *filters.Header, fields filters.Header) (length
 }
 
 // Do sends a request, for which a place has been reserved, and waits for the head of the response.
-// timeout bounds all of it and the response's body; ctx cuts both short. The error is a
+// timeout bounds all of it but the time that the client takes for the request's body, and behind the
+// head each silence within the response's; ctx cuts everything short. The error is a
 // *[message.Failure]. Nothing of x is read any more when it returns.
 func (c *Client) Do(
 	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
 ) (*Response, error) {
 	r := responses.Get().(*Response)
-	r.cl, r.timeout = c, timeout
+	r.cl, r.timeout, r.silence = c, timeout, timeout
 	r.deadline = now.Add(timeout)
 	if r.method = ""; x.Method == http.MethodHead {
 		r.method = http.MethodHead
@@ -202,7 +205,7 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 		c.lastID += 2
 	}
 	r.stream.begin(&c.conn, c.lastID)
-	r.response = r
+	r.response, r.account = r, m.Account
 	c.streams[r.id] = &r.stream
 	at := c.beginHead(&r.stream)
 	c.out.b = r.appendRequest(c.out.b, x, m, host)
@@ -296,7 +299,10 @@ func (r *Response) wait() error {
 		if r.interrupted {
 			return errInterrupted
 		}
-		d := time.Until(r.deadline) // an upload moves it
+		d := r.timeout // an upload moves the deadline: it is looked at again by then
+		if !r.deadline.IsZero() {
+			d = time.Until(r.deadline)
+		}
 		if d <= 0 {
 			return errTimeout{}
 		}
@@ -313,12 +319,12 @@ func (r *Response) wait() error {
 // -1 when it is not known, and of an response without a body what it says of one.
 func (r *Response) Head() (int, filters.Header, int64) { return r.status, r.header, r.length }
 
-// Read reads the body.
+// Read reads the body. It waits no longer than the silence that is allowed.
 func (r *Response) Read(p []byte) (int, error) {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
+	for silent := true; ; silent = false {
 		switch {
 		case r.unread() > 0:
 			return r.readBody(p), nil
@@ -326,6 +332,8 @@ func (r *Response) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		case r.err != nil:
 			return 0, r.err
+		case silent: // nothing of it is here
+			r.deadline = time.Now().Add(r.silence)
 		}
 		if err := r.wait(); err != nil {
 			return 0, err
@@ -336,9 +344,11 @@ func (r *Response) Read(p []byte) (int, error) {
 // Await waits until there is something to read or the body is over, at most for d: then it returns
 // false. A failure is something to read.
 func (r *Response) Await(d time.Duration) bool {
-	until := time.Now().Add(d)
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
+	now := time.Now()
+	until := now.Add(d)
+	r.deadline = now.Add(r.silence)
 	for r.unread() == 0 && !r.remoteEnded && r.err == nil && !r.interrupted {
 		left, rest := time.Until(until), time.Until(r.deadline)
 		if rest <= 0 {
@@ -366,15 +376,16 @@ func (r *Response) Next() []byte {
 // Trailer returns the fields behind the body, after its end.
 func (r *Response) Trailer() filters.Header { return r.trailer }
 
-// Extend gives the attempt more time while the body is read.
-func (r *Response) Extend(d time.Duration) {
-	if d < time.Millisecond {
-		return
-	}
+// Stream makes the response a stream: from now on there may be a silence of that length, which a
+// piece of either body ends.
+func (r *Response) Stream(silence time.Duration) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	r.deadline = r.deadline.Add(d)
+	r.silence, r.streams = silence, true
 }
+
+// Endpoint is the address of the service.
+func (r *Response) Endpoint() string { return r.cl.nc.RemoteAddr().String() }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
@@ -414,12 +425,10 @@ func (r *Response) abort() {
 		r.upload.Interrupt()
 		r.upload.Wait()
 	}
-	c.mu.Lock()
-	c.consume(r.unread())
-	c.mu.Unlock()
 }
 
 func (r *Response) free() {
+	r.settle()
 	if r.interruptible {
 		return
 	}

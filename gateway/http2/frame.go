@@ -70,7 +70,7 @@ type connError struct {
 
 func (e connError) Error() string { return fmt.Sprintf("http2: %s (code %d)", e.reason, e.code) }
 
-// streamError ends one stream.
+// streamError is why a stream was ended for what its peer did.
 type streamError struct {
 	id   uint32
 	code code

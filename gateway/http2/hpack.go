@@ -58,6 +58,42 @@ func appendInt(dst []byte, first byte, bits uint, n int) []byte {
 	return append(dst, byte(n))
 }
 
+// tableSize is the size of the peer's dynamic table, as its decoder was told (RFC 7541 §4.2, §6.3).
+// Heads never use the table, but a decoder whose owner allows less than it has insists on being
+// told.
+type tableSize struct {
+	told  int // by the last update; at first what both sides begin with
+	least int // that the peer has allowed since
+	last  int // that it has allowed
+}
+
+func newTableSize() tableSize { return tableSize{tableSizeFirst, tableSizeFirst, tableSizeFirst} }
+
+// allow takes SETTINGS_HEADER_TABLE_SIZE. A larger table than the first one is not used.
+func (t *tableSize) allow(n uint32) {
+	t.last = int(min(n, tableSizeFirst))
+	t.least = min(t.least, t.last)
+}
+
+// appendUpdates begins a head with what the peer has to be told: the smallest size since the last
+// head, where it has grown again since, and the last one.
+func (t *tableSize) appendUpdates(dst []byte) []byte {
+	if t.least == t.told && t.last == t.told {
+		return dst
+	}
+	if t.least < t.last && t.least < t.told {
+		dst = appendInt(dst, sizeUpdate, 5, t.least)
+	}
+	dst = appendInt(dst, sizeUpdate, 5, t.last)
+	t.told, t.least = t.last, t.last
+	return dst
+}
+
+const (
+	sizeUpdate     = 0x20
+	tableSizeFirst = 4 << 10 // RFC 9113 §6.5.2
+)
+
 func appendText(dst []byte, s string) []byte { return append(appendInt(dst, 0, 7, len(s)), s...) }
 
 // appendIndexedName appends a field whose name is in the static table.

@@ -43,35 +43,25 @@ func (c *conn) processFrame(h *frameHeader, p []byte) error {
 	case frameGoAway:
 		return c.processGoAway(h, p)
 	case framePriority:
-		return processPriority(h, p)
+		return c.processPriority(h, p)
 	}
 	return nil // unknown frames are ignored (RFC 9113 §5.5)
 }
 
 // countIdle counts a frame that makes no progress.
 func (c *conn) countIdle() error {
-	if c.idleFrames++; c.idleFrames > idleFramesMax {
+	if !c.idleFrames.add(idleFramesMax, idleFramesRate) {
 		return connError{enhanceYourCalm, "too many frames that make no progress"}
 	}
 	return nil
 }
 
 // countProgress counts a frame that makes some.
-func (c *conn) countProgress() { c.idleFrames = max(c.idleFrames-8, 0) }
+func (c *conn) countProgress() { c.idleFrames.take(8) }
 
 // unused reports whether no message has gone over a stream yet.
 func (c *conn) unused(id uint32) bool {
 	return id > c.lastID || id%2 == 0
-}
-
-// recentlyReset reports whether a frame may have been under way when we gave the stream up.
-func (c *conn) recentlyReset(id uint32) bool {
-	for _, r := range c.recentResets {
-		if r == id {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *conn) processData(h *frameHeader, p []byte) error {
@@ -97,16 +87,23 @@ func (c *conn) processData(h *frameHeader, p []byte) error {
 	}
 	if s == nil {
 		c.consume(h.length)
-		switch {
-		case c.unused(h.id):
+		if c.unused(h.id) {
 			return connError{protocolError, "data on a stream without a head"}
-		case c.recentlyReset(h.id):
-			return nil
 		}
-		return streamError{h.id, streamClosed}
+		why := streamClosed
+		if e := c.endedStream(h.id); e != nil {
+			why = e.data(len(data), h.has(flagEndStream))
+		}
+		if why != noError {
+			return c.refuseLocked(h.id, why)
+		}
+		return nil
 	}
 	c.consume(h.length - len(data))
-	return s.receive(h, data)
+	if why := s.receive(h, data); why != noError {
+		return c.refuseLocked(s.id, why)
+	}
+	return nil
 }
 
 func (c *conn) processHeaders(h *frameHeader, p []byte) error {
@@ -117,13 +114,13 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	if h.id == 0 {
 		return connError{protocolError, "a head on no stream"}
 	}
-	var malformed error
+	malformed := false
 	if h.has(flagPriority) {
 		if len(p) < 5 {
 			return connError{frameSizeError, "a priority of less than five bytes"}
 		}
 		if binary.BigEndian.Uint32(p)&idMax == h.id {
-			malformed = streamError{h.id, protocolError} // once the head has been decoded
+			malformed = true // refused once the head has been decoded
 		}
 		p = p[5:]
 	}
@@ -132,13 +129,16 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 		if err := c.decode(p); err != nil {
 			return err
 		}
-		if malformed != nil {
-			return c.markUsed(h.id, malformed)
+		if malformed {
+			return c.refuseHead(h.id)
 		}
 		return c.headers(h.id)
 	}
-	c.block, c.blockID, c.fragments = append(c.block[:0], p...), h.id, 1
-	if malformed != nil {
+	c.blockID, c.fragments = h.id, 1
+	if !c.keepFragment(p) {
+		return errNoRoom
+	}
+	if malformed {
 		return connError{protocolError, "a stream that depends on itself"}
 	}
 	c.mu.Lock()
@@ -147,14 +147,14 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 	return nil
 }
 
-// markUsed counts a stream with a malformed head as used.
-func (c *conn) markUsed(id uint32, err error) error {
+// refuseHead refuses a stream with a malformed head, and counts it as used.
+func (c *conn) refuseHead(id uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server {
 		c.lastID = max(c.lastID, id)
 	}
-	return err
+	return c.refuseLocked(id, protocolError)
 }
 
 func (c *conn) processContinuation(h *frameHeader, p []byte) error {
@@ -164,7 +164,9 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	if c.fragments++; c.fragments > fragmentsMax || len(c.block)+len(p) > 2*c.listMax+frameMax {
 		return connError{enhanceYourCalm, "a head in too many frames"}
 	}
-	c.block = append(c.block, p...)
+	if !c.keepFragment(p) {
+		return errNoRoom
+	}
 	if !h.has(flagEndHeaders) {
 		return nil
 	}
@@ -173,11 +175,28 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	c.blockSince = time.Time{}
 	c.mu.Unlock()
 	err := c.decode(c.block)
-	c.block = nil
+	c.endBlock()
 	if err != nil {
 		return err
 	}
 	return c.headers(h.id)
+}
+
+// keepFragment appends a part of a head to what has come of it.
+func (c *conn) keepFragment(p []byte) bool {
+	c.block = append(c.block, p...)
+	more := cap(c.block) - c.counted
+	if more > 0 && !c.charge(more) {
+		return false
+	}
+	c.counted += more
+	return true
+}
+
+// endBlock gives the memory of a head that came in several frames back.
+func (c *conn) endBlock() {
+	c.discharge(c.counted)
+	c.block, c.counted = nil, 0
 }
 
 // headers passes a decoded head to its stream.
@@ -213,6 +232,8 @@ func (c *conn) processSettings(h *frameHeader, p []byte) error {
 	for ; len(p) > 0; p = p[6:] {
 		value := binary.BigEndian.Uint32(p[2:])
 		switch binary.BigEndian.Uint16(p) {
+		case settingHeaderTableSize:
+			c.table.allow(value)
 		case settingEnablePush:
 			if value > 1 || value == 1 && !c.server {
 				return connError{protocolError, "push is neither on nor off"}
@@ -261,10 +282,15 @@ func (c *conn) processWindowUpdate(h *frameHeader, p []byte) error {
 		if c.unused(h.id) {
 			return connError{protocolError, "a window update of a stream without a head"}
 		}
+		if e := c.endedStream(h.id); e != nil {
+			if why := e.windowUpdate(n); why != noError {
+				return c.refuseLocked(h.id, why)
+			}
+		}
 		return nil
 	}
 	if why := s.flow.send.update(n); why != noError {
-		return streamError{h.id, why}
+		return c.refuseLocked(h.id, why)
 	}
 	c.flow.wakeWriters(c.buffered())
 	return nil
@@ -277,11 +303,15 @@ func (c *conn) processReset(h *frameHeader, p []byte) error {
 	case h.id == 0 || c.unused(h.id):
 		return connError{protocolError, "a reset of a stream without a head"}
 	}
-	if s := c.streams[h.id]; s != nil {
-		s.resetByPeer(code(binary.BigEndian.Uint32(p)))
-		return c.countReset()
+	s := c.streams[h.id]
+	if s == nil {
+		return nil
 	}
-	return nil
+	s.resetByPeer(code(binary.BigEndian.Uint32(p)))
+	if s.responded { // browsers and gRPC's clients end streams so of which they have seen enough
+		return nil
+	}
+	return c.countReset()
 }
 
 func (c *conn) processPing(h *frameHeader, p []byte) error {
@@ -301,7 +331,7 @@ func (c *conn) processPing(h *frameHeader, p []byte) error {
 // sendControl sends a response to a control frame; for a peer that takes none of them not any
 // number is kept.
 func (c *conn) sendControl() error {
-	if c.out != nil && len(c.out.b) > controlMax {
+	if n := c.buffered(); n > controlMax || n > outMax && !c.chargeOut() {
 		return connError{enhanceYourCalm, "the responses to control frames are not taken"}
 	}
 	c.startWriter()
@@ -334,14 +364,14 @@ func (c *conn) processGoAway(h *frameHeader, p []byte) error {
 	return nil
 }
 
-func processPriority(h *frameHeader, p []byte) error {
+func (c *conn) processPriority(h *frameHeader, p []byte) error {
 	switch {
 	case h.id == 0:
 		return connError{protocolError, "a priority of no stream"}
 	case len(p) != 5:
-		return streamError{h.id, frameSizeError}
+		return c.refuseLocked(h.id, frameSizeError)
 	case binary.BigEndian.Uint32(p)&idMax == h.id:
-		return streamError{h.id, protocolError}
+		return c.refuseLocked(h.id, protocolError)
 	}
 	return nil
 }

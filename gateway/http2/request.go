@@ -23,11 +23,14 @@ type Stream struct {
 	conn        *serverConn
 	load        func(int64) ([]byte, error) // made once
 	message     message.Message
-	loaded      []byte            // a body that was read whole and had not arrived in one piece
+	whole       message.Whole     // a body that was read whole and had not arrived in one piece
 	allowed     message.Allowance // of the body
 	tooLong     bool
 	expects     bool // the client waits for 100 (Continue), and has not got it
+	expectsMore bool // or for something else
+	grpc        bool
 	interrupted bool // Interrupt; under mu
+	mayRest     bool // LetRest; under mu
 	outgoing    message.Outgoing
 	wrote       bool // something of the response's body
 }
@@ -45,7 +48,8 @@ var streams = sync.Pool{New: func() any {
 func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.stream.begin(&c.conn, id)
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
-	s.expects, s.interrupted, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
+	s.expects, s.expectsMore = false, false
+	s.interrupted, s.mayRest, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
 	s.remoteEnded, s.message.Announced = end, ""
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
@@ -139,6 +143,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 			s.message.Announced = f.Value
 		case message.Expect:
 			s.expects = filters.EqualName(f.Value, "100-continue")
+			s.expectsMore = s.expectsMore || !s.expects
 		case message.Ordinary:
 			if f.Name == "cookie" {
 				cookies++
@@ -147,8 +152,9 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Header = append(x.Header, *f)
 	}
 	if cookies > 1 {
-		joinCookies(&x.Header)
+		message.JoinCookies(&x.Header)
 	}
+	s.grpc = x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
@@ -159,27 +165,24 @@ func (s *Stream) parse(fields filters.Header) bool {
 	return p.valid(x.Method)
 }
 
-// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
-func joinCookies(h *filters.Header) {
-	var all []string
-	for _, f := range *h {
-		if f.Name == "cookie" {
-			all = append(all, f.Value)
-		}
-	}
-	h.Set("cookie", strings.Join(all, "; "))
-}
-
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
 // section is malformed.
 func (s *stream) trail(fields filters.Header) bool {
+	if !soundTrailer(fields) {
+		return false
+	}
 	for i := range fields {
-		f := &fields[i]
-		if !sound(f, message.KindOf(f.Name)) { // a colon is in no token
-			return false
-		}
-		if message.InTrailer(f.Name) {
+		if f := &fields[i]; message.InTrailer(f.Name) {
 			s.trailer = append(s.trailer, *f)
+		}
+	}
+	return true
+}
+
+func soundTrailer(fields filters.Header) bool {
+	for i := range fields {
+		if !sound(&fields[i], message.KindOf(fields[i].Name)) { // a colon is in no token
+			return false
 		}
 	}
 	return true
@@ -193,6 +196,9 @@ func (s *Stream) serve() {
 
 // TooLong reports whether the head is longer than the server takes. The exchange has its beginning.
 func (s *Stream) TooLong() bool { return s.tooLong }
+
+// ExpectsMore reports whether the client has an expectation that nobody meets (RFC 9110 §10.1.1).
+func (s *Stream) ExpectsMore() bool { return s.expectsMore }
 
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
@@ -236,7 +242,7 @@ func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
 	s.c.mu.Lock()
-	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil, s.unread()
+	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil && s.overloaded == nil, s.unread()
 	m.Length = s.length()
 	s.c.mu.Unlock()
 	if b, ok := s.Exchange.BodyLoaded(); ok {
@@ -255,14 +261,15 @@ func (s *Stream) Message() (*message.Message, error) {
 // loadBody reads the whole body. Where all of it has arrived it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
+	if s.remoteEnded && s.err == nil && s.overloaded == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	b, err := message.ReadAll(s.loaded[:0], s)
-	s.loaded = b
+	s.whole.Begin(s.conn.account, s.declared)
+	b, err := s.whole.ReadAll(s)
 	if err != nil {
+		s.whole.Release()
 		return nil, err
 	}
 	return b, nil
@@ -284,6 +291,8 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		switch {
 		case s.interrupted:
 			return 0, errInterrupted
+		case s.overloaded != nil:
+			return 0, s.overloaded
 		case s.unread() > 0:
 			return s.readBody(p), nil
 		case s.err != nil:
@@ -298,10 +307,44 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 			c.endHead(&s.stream, at, 0)
 			c.startWriter()
 		}
-		if !s.readable.wait(&c.mu, c.writeTimeout) {
-			return 0, errTimeout{}
+		if err := s.awaitBody(); err != nil {
+			return 0, err
 		}
 	}
+}
+
+// awaitBody waits for the client to send.
+func (s *Stream) awaitBody() error {
+	c := s.c
+	// A client that may not send is not slow; and that of a gRPC call may have nothing to say.
+	paced := c.rate.window > 0 && s.flow.receive.left > 0 && c.flow.receive.left > 0 && !s.mayRest && !s.grpc
+	if !paced {
+		if !s.readable.wait(&c.mu, c.writeTimeout) && !s.mayRest {
+			return errTimeout{}
+		}
+		return nil
+	}
+	began := time.Now()
+	s.got.begin(began, 0)
+	ok := s.readable.wait(&c.mu, min(c.writeTimeout, s.got.left(&c.rate)))
+	if s.mayRest {
+		return nil
+	}
+	if s.got.wait(time.Since(began), &c.rate) {
+		return s.judgeReceived()
+	}
+	if !ok {
+		return errTimeout{}
+	}
+	return nil
+}
+
+// LetRest lets the client rest within its body for as long as it likes: the body is one half of a
+// stream, and whoever reads the other half bounds the silence of both.
+func (s *Stream) LetRest() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.mayRest = true
 }
 
 // Interrupt ends a Read that waits for the client.

@@ -33,6 +33,7 @@ func (s *Stream) Head(status int, h filters.Header, length int64) {
 	if s.outgoing.Err = s.awaitHeadRoom(c.writeTimeout); s.outgoing.Err != nil {
 		return
 	}
+	s.responded = true
 	at := c.beginHead(&s.stream)
 	out := c.out
 	out.b = appendFields(appendStatus(out.b, status), h)
@@ -132,15 +133,19 @@ func (s *Stream) finish() {
 		switch {
 		case s.outgoing.Broken() || s.outgoing.Err != nil && !s.outgoing.Bodiless:
 			why := internalError
-			if _, late := s.outgoing.Err.(errTimeout); late {
+			switch s.outgoing.Err.(type) {
+			case errTimeout:
 				why = cancel
+			case errTooSlow:
+				why = enhanceYourCalm
 			}
 			c.reset(s.id, why, errEnded)
 		default:
 			c.endStream(&s.stream)
-			c.resetStreams = max(c.resetStreams-1, 0)
+			c.resets.take(1)
 			if !s.remoteEnded { // the rest is not read (RFC 9113 §8.1)
 				c.reset(s.id, noError, errEnded)
+				c.keepEnded(answered(&s.stream))
 			} else {
 				c.remove(&s.stream, nil)
 			}
@@ -155,9 +160,8 @@ func (s *Stream) finish() {
 
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
-	if cap(s.loaded) > message.WholeMax {
-		s.loaded = nil
-	}
+	s.whole.Release()
+	s.settle()
 	s.message.Bytes, s.message.Stream = nil, nil
 	s.conn, s.c = nil, nil
 	streams.Put(s)

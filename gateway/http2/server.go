@@ -24,7 +24,12 @@ type Options struct {
 	IdleTimeout   time.Duration // between two requests, and between two pieces of a body, either way
 	MaxHeader     int           // bytes of a head as HTTP/1.1 would have it; the handler is told of one that is longer
 	MaxStreams    int           // of one connection that are served at a time
-	Logger        *slog.Logger
+	// MinRate is how many bytes a second a client moves at least that has something to send or to
+	// take; over [rateWindow] of waiting it loses the stream for less. 0 is any.
+	MinRate int64
+	Logger  *slog.Logger
+
+	rateWindow time.Duration // in place of the constant
 }
 
 // Server serves HTTP/2 on connections that are handed to it. It is made with [New].
@@ -47,6 +52,9 @@ type Server struct {
 // New returns a server.
 func New(o Options) *Server {
 	s := &Server{Options: o, conns: map[*serverConn]struct{}{}, changed: make(chan struct{}, 1)}
+	if s.rateWindow == 0 {
+		s.rateWindow = rateWindow
+	}
 	s.detached, s.endDetached = context.WithCancel(context.Background())
 	return s
 }
@@ -58,13 +66,18 @@ func (s *Server) Serve(nc net.Conn) {
 	if tc, ok := nc.(*tls.Conn); ok {
 		c.scheme, base = "https", tc.NetConn()
 	}
+	c.base = base
 	if handedOver, ok := base.(*message.Conn); ok {
-		c.peer, c.account = handedOver.Peer, handedOver.Account
+		c.peer, c.account, c.base = handedOver.Peer, handedOver.Account, handedOver.Conn
+		handedOver.SetWaiting(c)
 	}
 	c.peerText = c.peer.String()
 	c.server = true
 	c.init(nc, c, s.MaxHeader)
 	c.writeTimeout = s.IdleTimeout
+	if s.MinRate > 0 {
+		c.rate = minRate{bytes: int64(float64(s.MinRate) * s.rateWindow.Seconds()), window: s.rateWindow}
+	}
 	c.idleSince = c.began
 	s.mu.Lock()
 	if s.closed {
@@ -117,6 +130,13 @@ func (s *Server) work(w *worker, st *Stream) {
 		s.mu.Unlock()
 		st = <-w.next
 	}
+}
+
+// Open returns how many connections are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // Shutdown tells all clients to open no more streams and waits until those that are open have

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
@@ -14,8 +15,8 @@ type serverConn struct {
 	srv      *Server
 	peer     netip.Addr
 	peerText string
-	account  *budget.Account // nil bounds nothing
 	scheme   string
+	base     net.Conn  // below TLS, and what was handed over
 	ready    []*Stream // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
@@ -26,6 +27,8 @@ type serverConn struct {
 	check     *time.Timer
 	draining  bool
 	leaving   bool // no more streams are taken
+
+	socketPace writePace
 }
 
 // drainWait is how long a client that does not acknowledge has to learn that the connection ends,
@@ -37,8 +40,11 @@ var drainPing = []byte("drained?")
 func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
+	if c.account.Room(budget.Buffered) < connWindow {
+		c.flow.granted = smallWindow
+	}
 	c.buffer().b = appendSettings(c.buffer().b,
-		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, uint32(c.flow.granted)},
 		setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
 	c.startWriter()
@@ -50,6 +56,7 @@ func (c *serverConn) serve(leaving bool) {
 	if err == nil {
 		err = c.run()
 	}
+	c.drop()
 	for _, s := range c.ready { // they arrived together with the end of the connection
 		c.srv.start(s)
 	}
@@ -85,8 +92,8 @@ func (c *serverConn) onCheck() {
 		return
 	}
 	now := time.Now()
-	c.idleFrames = 0
 	c.serveDeferred(now)
+	c.checkSocket(now)
 	quiet := now.Sub(c.idleSince)
 	switch {
 	case !c.begun && now.Sub(c.began) >= c.srv.HeaderTimeout,
@@ -101,7 +108,32 @@ func (c *serverConn) onCheck() {
 	if c.begun && c.running == 0 && c.blockSince.IsZero() {
 		next = c.srv.IdleTimeout - quiet
 	}
+	if c.sending {
+		next = min(next, c.srv.rateWindow/6)
+	}
 	c.check.Reset(max(next, time.Millisecond))
+}
+
+// IdleSince implements [message.Waiting].
+func (c *serverConn) IdleSince() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil {
+		return 0
+	}
+	return c.idleSince.UnixNano()
+}
+
+// GiveWay implements [message.Waiting]: the client is told that no stream is served any more.
+func (c *serverConn) GiveWay(since int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.leaving || c.closing != nil || c.idleSince.UnixNano() != since {
+		return false
+	}
+	c.lingers = lingerGivenWay
+	c.goAway()
+	return true
 }
 
 // endReader has the reading goroutine end the connection.
@@ -165,10 +197,14 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return connError{protocolError, "a client's stream with an even number"}
 	case id <= c.lastID:
 		defer c.mu.Unlock()
-		if c.recentlyReset(id) {
-			return c.countIdle()
+		e := c.endedStream(id)
+		if e == nil {
+			return connError{streamClosed, "a head on a stream that has ended"}
 		}
-		return connError{streamClosed, "a head on a stream that has ended"}
+		if !e.trailer(&c.headDecoder, end) {
+			return c.refuseLocked(id, protocolError)
+		}
+		return c.countIdle()
 	case c.leaving:
 		defer c.mu.Unlock()
 		return c.countIdle() // the client has been told that it is not served
@@ -177,14 +213,19 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 	full := c.running >= c.srv.MaxStreams
 	if full {
 		defer c.mu.Unlock()
-		return streamError{id, refusedStream}
+		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
+	if !c.charge(c.size) {
+		return c.refuse(id, refusedStream)
+	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
+		c.discharge(c.size)
 		streams.Put(s)
-		return streamError{id, protocolError}
+		return c.refuse(id, protocolError)
 	}
+	s.charged = c.size
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()
@@ -228,10 +269,10 @@ func (c *serverConn) serveDeferred(now time.Time) {
 // processTrailer takes a trailer section.
 func (c *serverConn) processTrailer(s *stream, end bool) error {
 	if s.remoteEnded {
-		return streamError{s.id, streamClosed}
+		return c.refuseLocked(s.id, streamClosed)
 	}
 	if !end || c.tooLong || s.declared >= 0 && s.received != s.declared || !s.trail(c.fields) {
-		return streamError{s.id, protocolError}
+		return c.refuseLocked(s.id, protocolError)
 	}
 	s.remoteEnd()
 	s.readable.signal()
@@ -258,6 +299,7 @@ func (c *serverConn) removed(s *stream) {
 	if s.deferred != nil { // no handler has it
 		s.deferred = nil
 		c.consume(s.unread())
+		s.settle()
 		c.requestDone()
 	}
 }

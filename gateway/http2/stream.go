@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -32,8 +33,16 @@ type stream struct {
 	lastBatch  uint32 // where its last frame is
 	lastAt     int
 	localEnded bool
+	responded  bool // the head of the final response was written
 
 	flow streamFlow
+	sent pace // of what is sent
+	got  pace // of what is received
+
+	account    *budget.Account // of the client
+	charged    int             // of it: the head, and bodyCount
+	bodyCount  int             // bytes of body
+	overloaded error           // there was no room for the body
 
 	err         error // why it ended before its end
 	unprocessed bool  // the peer has not processed it
@@ -47,7 +56,7 @@ func (s *stream) begin(c *conn, id uint32) {
 	}
 	clear(trailer[:cap(trailer)])
 	*s = stream{
-		c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1,
+		c: c, id: id, account: c.account, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1,
 	}
 	s.readable.init()
 	c.flow.begin(&s.flow)
@@ -113,33 +122,49 @@ func (e errReset) Error() string {
 	return fmt.Sprintf("http2: the peer has reset the stream (code %d)", code(e))
 }
 
-// receive takes data. The error is for the peer.
-func (s *stream) receive(h *frameHeader, data []byte) error {
+// receive takes data. It returns what is wrong with it.
+func (s *stream) receive(h *frameHeader, data []byte) code {
 	if s.remoteEnded {
 		s.c.consume(len(data))
-		return streamError{s.id, streamClosed}
+		return streamClosed
 	}
 	padding := h.length - len(data)
 	if !s.flow.receive.receive(h.length) {
 		s.c.consume(len(data))
-		return streamError{s.id, flowControlError}
+		return flowControlError
 	}
 	s.flow.receive.skip(padding)
 	s.received += int64(len(data))
+	s.got.moved += int64(len(data))
 	if s.declared >= 0 && (s.received > s.declared || h.has(flagEndStream) && s.received < s.declared) {
 		s.c.consume(len(data))
-		return streamError{s.id, protocolError}
+		return protocolError
 	}
-	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
-		s.body = s.body[:copy(s.body, s.body[s.read:])]
-		s.read = 0
+	if s.overloaded == nil && !s.makeRoom(len(data)) {
+		switch {
+		case s.response != nil:
+			s.c.consume(len(data))
+			s.c.reset(s.id, cancel, filters.ErrOverloaded)
+			return noError
+		case s.deferred != nil: // nothing has seen the request
+			s.c.consume(len(data))
+			return refusedStream
+		}
+		s.overload()
 	}
-	s.body = append(s.body, data...)
+	if s.overloaded != nil {
+		s.c.consume(len(data))
+	} else {
+		s.body = append(s.body, data...)
+		if s.response != nil {
+			s.c.consume(len(data)) // what clients do not take must not hold the others' up
+		}
+	}
 	if h.has(flagEndStream) {
 		s.remoteEnd()
 	}
 	s.readable.signal()
-	return nil
+	return noError
 }
 
 // remoteEnd takes note that nothing more will be received.
@@ -153,17 +178,26 @@ func (s *stream) readBody(p []byte) int {
 	n := copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
 		s.body, s.read = s.body[:0], 0
+		if s.short() {
+			s.dropBody()
+		}
 	}
 	s.consumed(n)
 	return n
 }
 
 func (s *stream) consumed(n int) {
-	s.c.consume(n)
+	if s.response == nil {
+		s.c.consume(n)
+	}
 	if s.remoteEnded || s.err != nil {
 		return
 	}
-	if n := s.flow.receive.consume(n); n > 0 {
+	size := streamWindow
+	if s.short() {
+		size = frameMax
+	}
+	if n := s.flow.receive.consumeWithin(n, size); n > 0 {
 		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, n)
 		s.c.startWriter()
 	}
@@ -173,7 +207,9 @@ func (s *stream) consumed(n int) {
 func (s *stream) restOfBody() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
-	s.c.consume(len(p))
+	if s.response == nil {
+		s.c.consume(len(p))
+	}
 	return p[:len(p):len(p)]
 }
 
@@ -195,8 +231,16 @@ func (s *stream) write(p []byte, timeout time.Duration) error {
 			}
 			continue
 		}
-		s.data(p[:n])
-		p = p[n:]
+		fits := c.roomFor(n)
+		c.flow.giveBack(&s.flow, n-fits)
+		if fits == 0 {
+			if err := s.awaitRoom(timeout); err != nil {
+				return err
+			}
+			continue
+		}
+		s.data(p[:fits])
+		p = p[fits:]
 	}
 	c.flow.wakeWriters(c.buffered())
 	return nil
@@ -208,6 +252,8 @@ func (s *stream) data(p []byte) {
 	out := c.buffer()
 	s.lastBatch, s.lastAt = c.batch, len(out.b)
 	out.b = append(appendFrameHeader(out.b, len(p), frameData, 0, s.id), p...)
+	s.sent.moved += int64(len(p))
+	c.moved += int64(len(p))
 	c.countProgress()
 }
 
@@ -215,9 +261,32 @@ func (s *stream) data(p []byte) {
 func (s *stream) awaitRoom(timeout time.Duration) error {
 	c := s.c
 	c.startWriter()
+	if c.rate.window > 0 {
+		return s.awaitRoomPaced(timeout)
+	}
 	ok := c.flow.wait(&s.flow, &c.mu, timeout)
 	if s.err != nil {
 		return s.err
+	}
+	if !ok {
+		return errTimeout{}
+	}
+	return nil
+}
+
+// awaitRoomPaced waits no longer for a client than one may take.
+func (s *stream) awaitRoomPaced(timeout time.Duration) error {
+	c := s.c
+	began := time.Now()
+	s.sent.begin(began, c.moved)
+	left := s.sent.left(&c.rate)
+	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, left))
+	if s.err != nil {
+		return s.err
+	}
+	now := time.Now()
+	if s.sent.wait(now.Sub(began), &c.rate) {
+		return s.judgeSent(now)
 	}
 	if !ok {
 		return errTimeout{}
@@ -229,7 +298,7 @@ func (s *stream) awaitRoom(timeout time.Duration) error {
 func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
-	for s.c.buffered() >= outMax {
+	for s.c.buffered() >= outMax || s.c.overfull() {
 		if err := s.awaitRoom(timeout); err != nil {
 			return err
 		}

@@ -78,25 +78,39 @@ func (u *upload) sendRest() error {
 	return nil
 }
 
-// BeforeRead implements [message.Pieces].
-func (u *upload) BeforeRead() {}
+// BeforeRead implements [message.Pieces]: the service's time runs while it has something to do. A
+// client that rests is not its fault.
+func (u *upload) BeforeRead() {
+	u.r.c.mu.Lock()
+	defer u.r.c.mu.Unlock()
+	if !u.r.headCame {
+		u.r.deadline = time.Time{}
+	}
+}
 
 // SendPiece implements [message.Pieces].
 func (u *upload) SendPiece(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	u.began = true
+	u.began = u.began || len(p) > 0
 	u.r.c.mu.Lock()
 	defer u.r.c.mu.Unlock()
 	return u.r.sendPiece(p)
 }
 
-// sendPiece writes a piece of the body. The service's time begins when it has the request: a slow
-// client is not its fault.
+// sendPiece writes a piece of the body, which may be nothing: that the body is over. The service's
+// time begins when it has it.
 func (r *Response) sendPiece(p []byte) error {
-	r.deadline = time.Now().Add(r.timeout)
-	err := r.write(p, r.timeout)
+	d := r.timeout
+	switch {
+	case !r.headCame:
+		r.deadline = time.Now().Add(d)
+	case r.streams:
+		d = r.silence
+		r.deadline = time.Now().Add(d)
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	err := r.write(p, d)
 	r.c.startWriter()
 	return err
 }

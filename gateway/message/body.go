@@ -1,10 +1,6 @@
 package message
 
-import (
-	"io"
-
-	"github.com/sluice-gateway/sluice/filters"
-)
+import "github.com/sluice-gateway/sluice/filters"
 
 // lengthDigitsMax is how many digits a Content-Length may have, leading zeros among them.
 const lengthDigitsMax = 18
@@ -54,24 +50,4 @@ func (a *Allowance) Spend(n int, err error) (int, error) {
 		return n - 1, filters.ErrBodyTooLarge
 	}
 	return n, err
-}
-
-const readAllMin = 512 // a read into less does not pay
-
-// ReadAll appends what r gives to dst until its end. It grows by what came, and not by what was
-// announced.
-func ReadAll(dst []byte, r io.Reader) ([]byte, error) {
-	for {
-		if cap(dst)-len(dst) < readAllMin {
-			dst = append(make([]byte, 0, max(2*cap(dst), SmallBuffer)), dst...)
-		}
-		n, err := r.Read(dst[len(dst):cap(dst)])
-		dst = dst[:len(dst)+n]
-		if err == io.EOF {
-			return dst, nil
-		}
-		if err != nil {
-			return dst, err
-		}
-	}
 }

@@ -89,14 +89,18 @@ func TestReadAll(t *testing.T) {
 			"whole": strings.NewReader(text), "halves": iotest.HalfReader(strings.NewReader(text)),
 			"with the end": iotest.DataErrReader(strings.NewReader(text)),
 		} {
-			got, err := ReadAll([]byte("x"), from)
-			if string(got) != "x"+text || err != nil {
-				t.Errorf("%s: %d bytes of %d, %v", name, len(got)-1, len(text), err)
+			var w Whole
+			w.Begin(nil, -1)
+			got, err := w.ReadAll(from)
+			if string(got) != text || err != nil {
+				t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(text), err)
 			}
 		}
 	}
 	broken := errors.New("broken")
-	if _, err := ReadAll(nil, io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken))); err != broken {
+	var w Whole
+	w.Begin(nil, -1)
+	if _, err := w.ReadAll(io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken))); err != broken {
 		t.Error(err)
 	}
 }
@@ -105,11 +109,13 @@ func TestAllocBodies(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _, _ = ParseLength("999999999999999999") }); n > 0 {
 		t.Errorf("%.0f allocations of a length", n)
 	}
-	memory := make([]byte, 0, SmallBuffer)
+	var w Whole
 	r := strings.NewReader("hello")
 	if n := testing.AllocsPerRun(100, func() {
 		r.Reset("hello")
-		ReadAll(memory, r)
+		w.Begin(nil, 5)
+		_, _ = w.ReadAll(r)
+		w.Release()
 	}); n > 0 {
 		t.Errorf("%.0f allocations into memory that suffices", n)
 	}

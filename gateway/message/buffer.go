@@ -9,6 +9,17 @@ const (
 	LargeBufferSize = 64 << 10
 )
 
+var smallBuffers = sync.Pool{New: func() any { return new([SmallBuffer]byte) }}
+
+// TakeSmallBuffer returns a small buffer; [PutSmallBuffer] takes it back.
+func TakeSmallBuffer() *[SmallBuffer]byte { return smallBuffers.Get().(*[SmallBuffer]byte) }
+
+// PutSmallBuffer takes back what [TakeSmallBuffer] gave.
+func PutSmallBuffer(b *[SmallBuffer]byte) {
+	Poison(b[:])
+	smallBuffers.Put(b)
+}
+
 var largeBuffers = sync.Pool{New: func() any { return new([LargeBufferSize]byte) }}
 
 // LargeBuffer returns a buffer for a body on its way through; [PutLargeBuffer] takes it back.

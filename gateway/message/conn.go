@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -24,6 +25,28 @@ type Conn struct {
 	prefix  []byte // was read already
 	once    sync.Once
 	closed  chan struct{}
+	engine  atomic.Pointer[Waiting]
+}
+
+// Waiting is what the engine to which a connection was handed over tells of it, so that it can give
+// way to another connection when nothing is under way on it.
+type Waiting interface {
+	// IdleSince returns since when no request is under way, in nanoseconds of the Unix epoch; 0
+	// while there is one. It does not wait for the peer.
+	IdleSince() int64
+	// GiveWay ends the connection if it has been idle since then; false when it has not.
+	GiveWay(since int64) bool
+}
+
+// SetWaiting is called by the engine that takes the connection over.
+func (c *Conn) SetWaiting(w Waiting) { c.engine.Store(&w) }
+
+// Waiting returns what SetWaiting set; nil before.
+func (c *Conn) Waiting() Waiting {
+	if w := c.engine.Load(); w != nil {
+		return *w
+	}
+	return nil
 }
 
 // NewConn makes a connection of which prefix has been read already.

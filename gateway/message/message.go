@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"io"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -33,6 +34,8 @@ type Message struct {
 	Expects bool
 	// Interim takes the service's interim responses; nil drops them.
 	Interim func(status int, h filters.Header)
+	// Timeout is that of each attempt in place of the service's; 0: the service's.
+	Timeout time.Duration
 	// Upgrade is the protocol that the client asks to go on with; "" is none.
 	Upgrade string
 	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is

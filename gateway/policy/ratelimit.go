@@ -126,7 +126,11 @@ func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
 		c := e.Config.Limits[name]
 		var keys []string
 		for _, ref := range c.Per {
-			v, _ := ref.Text(e.Exchange)
+			v, _, err := ref.Text(e.Exchange)
+			if err != nil {
+				e.Refusal(filters.RefuseUnreadable(err))
+				return false
+			}
 			keys = append(keys, fmt.Sprintf("%s = %q", ref, v))
 		}
 		by := "all requests together"

@@ -3,6 +3,8 @@
 package template
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -19,16 +21,30 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("template: the request has no %s", e.Ref)
 }
 
+// ErrTooLong says that what was expanded is longer than it may be.
+var ErrTooLong = errors.New("template: the values of the request are too long")
+
 // Value expands a body: every [ref.Template] in it becomes text, or, where it is one reference, the value with its JSON
-// type. The error is a [*MissingError].
-func Value(v any, x *filters.Exchange) (any, error) {
+// type. The values that are put in have most bytes together, as they are written in the request. The error is a
+// [*MissingError], [ErrTooLong], or one of evaluating a reference.
+func Value(v any, x *filters.Exchange, most int) (any, error) {
+	e := expansion{x, most}
+	return e.value(v)
+}
+
+type expansion struct {
+	x    *filters.Exchange
+	left int // bytes that may still be put in
+}
+
+func (e *expansion) value(v any) (any, error) {
 	switch v := v.(type) {
 	case ref.Template:
-		return expand(v, x)
+		return e.expand(v)
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k, member := range v {
-			expanded, err := Value(member, x)
+			expanded, err := e.value(member)
 			if err != nil {
 				return nil, err
 			}
@@ -38,7 +54,7 @@ func Value(v any, x *filters.Exchange) (any, error) {
 	case []any:
 		out := make([]any, len(v))
 		for i, member := range v {
-			expanded, err := Value(member, x)
+			expanded, err := e.value(member)
 			if err != nil {
 				return nil, err
 			}
@@ -49,19 +65,81 @@ func Value(v any, x *filters.Exchange) (any, error) {
 	return v, nil
 }
 
-func expand(t ref.Template, x *filters.Exchange) (any, error) {
-	if r, lone := t.Lone(); lone {
-		v, ok := r.Value(x)
-		if !ok {
-			return nil, &MissingError{*r}
-		}
-		return v, nil
+func (e *expansion) expand(t ref.Template) (any, error) {
+	r, lone := t.Lone()
+	if !lone {
+		return e.text(t)
 	}
-	return text(t, x)
+	v, ok, err := r.Value(e.x)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, &MissingError{*r}
+	}
+	switch v := v.(type) {
+	case string:
+		err = e.take(len(v))
+	case json.Number:
+		err = e.take(len(v))
+	case json.RawMessage:
+		err = e.take(len(v))
+	}
+	return v, err
 }
 
+// take counts bytes that are put in.
+func (e *expansion) take(n int) error {
+	if e.left -= n; e.left < 0 {
+		return ErrTooLong
+	}
+	return nil
+}
+
+func (e *expansion) text(t ref.Template) (string, error) {
+	var b strings.Builder
+	for _, part := range t.Parts {
+		if part.Ref == nil {
+			b.WriteString(part.Text)
+			continue
+		}
+		v, ok, err := part.Ref.Text(e.x)
+		switch {
+		case err != nil:
+			return "", err
+		case !ok:
+			return "", &MissingError{*part.Ref}
+		}
+		if err := e.take(len(v)); err != nil {
+			return "", err
+		}
+		b.WriteString(v)
+	}
+	return b.String(), nil
+}
+
+// Members returns the paths of the members of the request's body that a template or a body of templates refers to.
+func Members(v any) (paths [][]string) {
+	switch v := v.(type) {
+	case ref.Template:
+		return ref.Members(v.Refs()...)
+	case map[string]any:
+		for _, member := range v {
+			paths = append(paths, Members(member)...)
+		}
+	case []any:
+		for _, member := range v {
+			paths = append(paths, Members(member)...)
+		}
+	}
+	return paths
+}
+
+// targetBytesMax is how long a value in a path or a query may be; more than any service takes.
+const targetBytesMax = 16 << 10
+
 // Target expands a path with an optional query. A value is escaped, so that it cannot leave its place: one segment of
-// the path, or one value of the query.
+// the path, or one value of the query. The error is as that of [Value], or says that the path is not canonical.
 func Target(t ref.Template, x *filters.Exchange) (path, query string, err error) {
 	inQuery := false
 	expanded := strings.Builder{}
@@ -71,9 +149,14 @@ func Target(t ref.Template, x *filters.Exchange) (path, query string, err error)
 			expanded.WriteString(part.Text)
 			continue
 		}
-		v, ok := part.Ref.Text(x)
-		if !ok || v == "" {
+		v, ok, err := part.Ref.Text(x)
+		switch {
+		case err != nil:
+			return "", "", err
+		case !ok || v == "":
 			return "", "", &MissingError{*part.Ref}
+		case len(v) > targetBytesMax:
+			return "", "", ErrTooLong
 		}
 		if inQuery {
 			expanded.WriteString(url.QueryEscape(v))
@@ -87,20 +170,4 @@ func Target(t ref.Template, x *filters.Exchange) (path, query string, err error)
 		return "", "", fmt.Errorf("template: %q is not a canonical path", path)
 	}
 	return path, query, nil
-}
-
-func text(t ref.Template, x *filters.Exchange) (string, error) {
-	var b strings.Builder
-	for _, part := range t.Parts {
-		if part.Ref == nil {
-			b.WriteString(part.Text)
-			continue
-		}
-		v, ok := part.Ref.Text(x)
-		if !ok {
-			return "", &MissingError{*part.Ref}
-		}
-		b.WriteString(v)
-	}
-	return b.String(), nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -36,7 +38,7 @@ func TestValueKeepsTypes(t *testing.T) {
 		"price": parse(t, "{body.price}"), "gift": parse(t, "{body.gift}"), "none": parse(t, "{body.none}"),
 		"list": []any{parse(t, "{body.cart.lines.0.n}"), parse(t, "{body.cart}"), json.Number("3"), true, nil},
 	}
-	v, err := Value(body, exchange())
+	v, err := Value(body, exchange(), 1<<10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +52,7 @@ func TestValueKeepsTypes(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
 	var missing *MissingError
-	if _, err := Value(parse(t, "{body.nothing}"), exchange()); !errors.As(err,
+	if _, err := Value(parse(t, "{body.nothing}"), exchange(), 1<<10); !errors.As(err,
 		&missing) || missing.Ref.String() != "body.nothing" {
 		t.Errorf("a missing part: %v", err)
 	}
@@ -70,5 +72,63 @@ func TestTarget(t *testing.T) {
 		if path != c.path || query != c.query || (err != nil) != (c.path == "") {
 			t.Errorf("%s: %q ? %q, %v", c.template, path, query, err)
 		}
+	}
+}
+
+// TestValuesAreBounded: what is put in is counted before it is copied, over all places of a body.
+func TestValuesAreBounded(t *testing.T) {
+	body := func(int64) ([]byte, error) {
+		return []byte(`{"s":"` + strings.Repeat("x", 400) + `","l":[1, 2 ,"` + strings.Repeat("y", 400) + `"],"n":12}`), nil
+	}
+	for _, c := range []struct {
+		body any
+		most int
+		want error
+	}{
+		{parse(t, "{body.s}"), 400, nil},
+		{parse(t, "{body.s}"), 399, ErrTooLong},
+		{parse(t, "a{body.s}b"), 400, nil},
+		{parse(t, "{body.s}{body.s}"), 799, ErrTooLong},
+		{parse(t, "{body.l}"), 408, nil},
+		{parse(t, "{body.l}"), 407, ErrTooLong},
+		{[]any{parse(t, "{body.n}"), parse(t, "{body.n}")}, 3, ErrTooLong},
+		{map[string]any{"a": parse(t, "{body.s}"), "b": []any{parse(t, "{body.s}")}}, 799, ErrTooLong},
+		{map[string]any{"a": parse(t, "{body.s}"), "b": []any{parse(t, "{body.s}")}}, 800, nil},
+	} {
+		x := new(filters.Exchange)
+		x.Begin(t.Context(), body)
+		if _, err := Value(c.body, x, c.most); !errors.Is(err, c.want) {
+			t.Errorf("%v within %d bytes: %v", c.body, c.most, err)
+		}
+	}
+	x := new(filters.Exchange)
+	x.Begin(t.Context(), func(int64) ([]byte, error) { return []byte(`"` + strings.Repeat("x", targetBytesMax+1) + `"`), nil })
+	if _, _, err := Target(parse(t, "/v1/{body}"), x); !errors.Is(err, ErrTooLong) {
+		t.Errorf("a path longer than any service takes: %v", err)
+	}
+}
+
+// TestPartsThatReadTwoWays are an error by their name wherever a template stands.
+func TestPartsThatReadTwoWays(t *testing.T) {
+	x := new(filters.Exchange)
+	x.Begin(t.Context(), func(int64) ([]byte, error) { return []byte(`{"a":1,"a":2,"b":3}`), nil })
+	var fault *ref.FaultError
+	for _, text := range []string{"{body.a}", "x{body.a}", "/{body.a}"} {
+		if _, err := Value(parse(t, text), x, 100); !errors.As(err, &fault) || fault.Ref.String() != "body.a" {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, _, err := Target(parse(t, text), x); !errors.As(err, &fault) {
+			t.Errorf("%s as a path: %v", text, err)
+		}
+	}
+	if v, err := Value(parse(t, "{body.b}"), x, 100); v != json.Number("3") || err != nil {
+		t.Errorf("the member beside it: %v, %v", v, err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	got := Members(map[string]any{"a": []any{parse(t, "{body.x.y} of {gid}"), "plain", json.Number("1")}})
+	if got = append(got, Members(parse(t, "/v1/{body.id}/{body}"))...); !reflect.DeepEqual(got, [][]string{{"x", "y"}, {"id"}}) {
+		t.Errorf("members %v", got)
 	}
 }

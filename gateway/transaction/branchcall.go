@@ -34,7 +34,11 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	case !claimed:
 		return http.StatusTooEarly
 	}
-	if status := b.refuseUndelegated(ctx, call, claim); status != 0 {
+	if status := b.refuse(context.WithoutCancel(ctx), &call); status != 0 {
+		if b.store.Change(context.WithoutCancel(ctx), claim.ID, claim.Token,
+			idempotency.Change{Op: idempotency.Free}) != nil {
+			return http.StatusTooEarly
+		}
 		return status
 	}
 	result := make(chan int, 1)
@@ -61,31 +65,6 @@ func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 		return status
 	}
 	return http.StatusInternalServerError // an operator's status that is not final
-}
-
-// refuseUndelegated keeps a step from being done for a transaction that is not, or not any more,
-// delegated under this gid: a submit that was delayed in a network or in the coordinator until the
-// record was settled is refused, and rolls back. 0 lets the call pass.
-func (b *Bridge) refuseUndelegated(ctx context.Context, call branchCall, claim idempotency.ClaimRequest) (status int) {
-	if call.op != opDo {
-		return 0
-	}
-	ctx = context.WithoutCancel(ctx)
-	rec, ok, err := b.store.Get(ctx, recordOf(call.gid))
-	if err == nil && ok && rec.State == idempotency.Delegated && rec.GID == call.gid {
-		return 0
-	}
-	status = http.StatusConflict
-	if err != nil {
-		status = http.StatusInternalServerError
-	} else {
-		b.logger.Warn("transaction: a step of a transaction that does not run was refused",
-			"gid", call.gid, "step", call.step)
-	}
-	if err := b.store.Change(ctx, claim.ID, claim.Token, idempotency.Change{Op: idempotency.Free}); err != nil {
-		return http.StatusInternalServerError
-	}
-	return status
 }
 
 // callBranch calls the service, settles the record and returns the status for the coordinator.

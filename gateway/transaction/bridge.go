@@ -59,6 +59,7 @@ type Bridge struct {
 	logger   *slog.Logger
 
 	background background // branch calls and submits that go on without a client
+	refusals   filters.LogThrottle
 
 	mu       sync.Mutex
 	secret   []byte // signs branch URLs; nil until the store has given it

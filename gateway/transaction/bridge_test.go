@@ -47,7 +47,27 @@ func newFixture(t *testing.T) *fixture {
 }
 
 func (d *fixture) open(t *testing.T, dtm string) {
-	client, err := sagaclient.New(sagaclient.Options{Endpoints: []string{dtm}})
+	d.openWith(t, sagaclient.Options{Endpoints: []string{dtm}})
+}
+
+// openInMemory opens a bridge that reaches the coordinator without a network, for the fake clock.
+func (d *fixture) openInMemory(t *testing.T) {
+	d.openWith(t, sagaclient.Options{
+		Endpoints: []string{"http://dtm.test"},
+		HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			d.dtm(w, r)
+			return w.Result(), nil
+		})},
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (d *fixture) openWith(t *testing.T, o sagaclient.Options) {
+	client, err := sagaclient.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,10 +402,12 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 		return 200, "", filters.Completed
 	}
 	f = d.delegate(t, called)
+	d.setState(called, "submitted")
 	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
 	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
 	}
+	delete(d.known, called)
 	f.missing = time.Now().Add(-neverSubmittedAfter)
 	if done, err := d.reconcile(ctx, called, f); done || err != nil {
 		t.Errorf("one whose branches were called was ended as failed: %v", err)
@@ -485,6 +507,7 @@ func TestBranchTranslation(t *testing.T) {
 			}
 			g := gid('d')
 			d.delegate(t, g)
+			d.setState(g, map[string]string{opDo: "submitted", opUndo: "aborting"}[c.op])
 			target := d.url(t, g, c.op, payload)
 			for i, want := range c.want {
 				if got := d.branch(t, target, dtmOp[c.op], payload); got != want {
@@ -564,7 +587,8 @@ func TestBranchSignature(t *testing.T) {
 func TestSlowBranch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fixture{known: map[string]string{}}
-		d.open(t, "http://127.0.0.1:1")
+		d.openInMemory(t)
+		d.setState(gid('d'), "submitted")
 		release := make(chan struct{})
 		d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
 			<-release

@@ -29,6 +29,16 @@
 // A step is done only while the record is delegated under that very gid. So a submit that arrives
 // late, after the record was settled, does nothing but roll back.
 //
+// # What a signature allows
+//
+// Whoever can read the coordinator's data has the signed calls of every transaction, so a signature
+// says only that the gateway made the call, and the state of the transaction whether it may be made
+// now: a do while it runs, an undo while it is rolled back and no do of the same step is under way.
+// The record of the transaction is looked at first, then the coordinator is asked: one query for
+// each branch call whose end is not recorded. A call that the state does not allow is 409, and one
+// of which the state is not known 425, so that it comes again; in both cases no service is called. A
+// call that comes again after its end gets the recorded end, in whatever state the transaction is.
+//
 // # Branches
 //
 // The coordinator reads only 200, 409 and 425, and words in bodies, so it calls the gateway's
@@ -50,7 +60,8 @@
 //
 // Coordinator down before step 4: 503 coordinator-unavailable, the key is free again. Down later:
 // 202, and the bridge follows when it is back. Store down at step 1 or 3: 503 store-unavailable.
-// Store down at a branch: 500, the coordinator tries again. Client's wait over: 202; the submit and
+// Store down at a branch: 500, the coordinator tries again. Coordinator that calls a branch and
+// does not answer for its state: 425, the same. Client's wait over: 202; the submit and
 // the transaction go on. A service that is not in the configuration any more: tried again, and
 // logged as an error.
 package transaction

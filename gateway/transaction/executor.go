@@ -3,10 +3,12 @@ package transaction
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/template"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
@@ -22,6 +24,18 @@ type Executor struct {
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
 	return &Executor{bridge: b, settings: s, steps: orderSteps(s.Steps), names: s.StepNames()}
+}
+
+// Members returns the paths of the members of the request's body that the calls are made from.
+func (e *Executor) Members() (paths [][]string) {
+	for i := range e.settings.Steps {
+		for _, call := range []*Call{&e.settings.Steps[i].Do, e.settings.Steps[i].Undo} {
+			if call != nil {
+				paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
+			}
+		}
+	}
+	return paths
 }
 
 // refusal ends a request of which nothing was submitted.
@@ -155,12 +169,15 @@ func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 // badRequest is the reply to a request that the transaction cannot be rendered from.
 func badRequest(err error) *filters.Reply {
 	var missing *template.MissingError
+	var fault *ref.FaultError
 	switch {
+	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge), errors.Is(err, filters.ErrOverloaded):
+		return filters.RefuseUnreadable(err)
 	case errors.As(err, &missing):
 		return filters.Refuse(filters.BadRequest, filters.Problem{
 			Detail: "The transaction needs " + missing.Ref.String() + ", and the request has none.",
 		})
-	case errors.Is(err, errPayload):
+	case errors.Is(err, errPayload), errors.Is(err, template.ErrTooLong):
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
 			Detail: "The request makes a step of the transaction longer than the coordinator takes.",
 		})

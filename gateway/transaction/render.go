@@ -85,7 +85,7 @@ func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
 	}
 	out := &envelopeCall{Service: call.Service, Method: call.Method, Path: path, Query: query}
 	if call.Body != nil {
-		body, err := template.Value(call.Body, x)
+		body, err := template.Value(call.Body, x, payloadBytesMax)
 		if err != nil {
 			return nil, err
 		}

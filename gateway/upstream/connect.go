@@ -39,7 +39,7 @@ func (e *connectError) Error() string {
 	if strings.Contains(e.cause.Error(), e.address) {
 		return e.cause.Error()
 	}
-	return e.address + ": " + e.cause.Error()
+	return "endpoint " + e.address + ": " + e.cause.Error()
 }
 
 func (e *connectError) Unwrap() error { return e.cause }

@@ -242,7 +242,7 @@ func (h *h2) exchange(
 	x.Dispatched = true
 	e := h.pool.e
 	e.inUse.Add(1)
-	response, err := t.two.Do(ctx, x, m, time.Now(), s.Timeout)
+	response, err := t.two.Do(ctx, x, m, time.Now(), s.timeoutOf(m))
 	if t.own {
 		t.two.Close() // at the end of the stream
 	}

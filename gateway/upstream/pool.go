@@ -95,7 +95,7 @@ func (p *pool) exchange(
 		p.e.inUse.Add(1)
 		reused = c.Used > 0
 		x.Dispatched = true
-		response, err = c.Do(ctx, x, m, began, s.Timeout)
+		response, err = c.Do(ctx, x, m, began, s.timeoutOf(m))
 		if err == nil {
 			break
 		}

@@ -123,6 +123,9 @@ func (s *Service) assign(ctx context.Context, settings *Settings, failed *endpoi
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
 		case <-ctx.Done():
 			timer.Stop()
+			if !callerGone(ctx) {
+				return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
+			}
 			return nil, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		}
 	}
@@ -171,7 +174,7 @@ func (s *Service) try(
 	var f *message.Failure
 	if !errors.As(err, &f) { // there was no connection
 		switch {
-		case ctx.Err() != nil:
+		case callerGone(ctx):
 			return nil, never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		case errors.Is(err, ErrOverloaded):
 			return nil, never, err
@@ -182,14 +185,21 @@ func (s *Service) try(
 		x.Dispatched = before
 	}
 	on, err := judge(ctx, x, f, reused)
-	return nil, on, err
+	return nil, on, fmt.Errorf("%w (endpoint %s)", err, e.address)
+}
+
+// callerGone reports whether whoever wants the response has left. A deadline of its own is none of a
+// client's, which have none here: the service did not keep to it.
+func callerGone(ctx context.Context) bool {
+	err := ctx.Err()
+	return err != nil && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // judge makes a failed exchange the package's error, with the condition under which it may be
 // repeated.
 func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused bool) (condition, error) {
 	switch {
-	case ctx.Err() != nil:
+	case callerGone(ctx):
 		return never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 	case !f.Sent && reused:
 		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
@@ -197,7 +207,7 @@ func judge(ctx context.Context, x *filters.Exchange, f *message.Failure, reused 
 		return never, fmt.Errorf("%w: %w", ErrClientBody, f.Cause)
 	case !f.Sent:
 		return never, fmt.Errorf("%w: %w", ErrUnreachable, f.Cause)
-	case isTimeout(f.Cause):
+	case isTimeout(f.Cause), ctx.Err() != nil:
 		return never, fmt.Errorf("%w: %w", ErrTimeout, f.Cause)
 	case f.Silent && (x.Logical.Resend || reused && safe(x.Method)):
 		return resetBeforeRequest, fmt.Errorf("%w: %w", ErrFailed, f.Cause)

@@ -60,9 +60,13 @@ type Response interface {
 	Next() []byte
 	// Trailer returns the fields behind the body, after its end.
 	Trailer() filters.Header
-	// Extend gives the attempt more time while the body is read: that which the client took is not
-	// the service's.
-	Extend(time.Duration)
+	// Stream makes the response a stream: behind it, and not before, the service may be silent for so
+	// long, and a piece of either body ends the silence. At first a silence is bounded by the timeout
+	// of the attempt, and by the response's body alone.
+	Stream(silence time.Duration)
+	// Endpoint is the address that the response comes from, as long as its body has not been read to
+	// its end.
+	Endpoint() string
 	// Uploading reports whether the request's body still goes out, which Close may wait for.
 	Uploading() bool
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Settings of a service. The configuration model has the defaults and checks them.
@@ -85,4 +86,12 @@ func sameHealth(a, b *Health) bool { return a == b || a != nil && b != nil && *a
 // repeats reports whether the settings have an attempt repeated that failed under the condition.
 func (s *Settings) repeats(on condition) bool {
 	return on == connectFailure && s.OnConnect || on == resetBeforeRequest && s.OnReset
+}
+
+// timeoutOf is the timeout of each attempt at a message.
+func (s *Settings) timeoutOf(m *message.Message) time.Duration {
+	if m.Timeout > 0 {
+		return m.Timeout
+	}
+	return s.Timeout
 }

@@ -101,8 +101,8 @@ func TestPolicyIsAFewFiles(t *testing.T) {
 	go func() { first <- send(context.Background(), "GET", g.URL+"/stock", "") }()
 	<-held
 	second := send(t.Context(), "GET", g.URL+"/stock", "")
-	if second.status != 503 || second.header.Get("Sluice-Reason") != "overloaded" {
-		t.Errorf("with one request under way: %v, want 503 overloaded", second)
+	if second.status != 503 || second.header.Get("Sluice-Reason") != "service-full" {
+		t.Errorf("with one request under way: %v, want 503 service-full", second)
 	}
 	status := send(t.Context(), "GET", g.AdminURL+"/api/status", "")
 	var shown struct {

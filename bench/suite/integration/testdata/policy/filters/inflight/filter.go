@@ -6,8 +6,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Overloaded is the reason of a refusal.
-var Overloaded = filters.DeclareReason("overloaded", 503, "The service has as many requests to work on as it takes")
+// ServiceFull is the reason of a refusal.
+var ServiceFull = filters.DeclareReason("service-full", 503, "The service has as many requests to work on as it takes")
 
 // Filter takes a place for each request to a service. It is safe for concurrent use.
 type Filter struct {
@@ -31,7 +31,7 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if !f.limiter.Acquire() {
 		f.refused.Inc()
-		return filters.Refuse(Overloaded, filters.Problem{Service: f.service, RetryAfter: time.Second})
+		return filters.Refuse(ServiceFull, filters.Problem{Service: f.service, RetryAfter: time.Second})
 	}
 	s.N = 1 // there is a place to give back
 	return nil

@@ -1,4 +1,4 @@
-package idempotency
+package filters
 
 import (
 	"bytes"
@@ -11,10 +11,10 @@ import (
 func TestLogThrottle(t *testing.T) {
 	var b bytes.Buffer
 	l := slog.New(slog.NewTextHandler(&b, nil))
-	var throttle logThrottle
+	var throttle LogThrottle
 	begin := time.Unix(1000, 0)
 	for i := range 2500 {
-		throttle.warn(l, begin.Add(time.Duration(i)*time.Millisecond), "gone")
+		throttle.Warn(l, begin.Add(time.Duration(i)*time.Millisecond), "gone")
 	}
 	if n := strings.Count(b.String(), "msg=gone"); n != 3 || strings.Count(b.String(), "left_out=999") != 2 {
 		t.Errorf("%d warnings: %s", n, b.String())

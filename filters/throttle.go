@@ -1,4 +1,4 @@
-package idempotency
+package filters
 
 import (
 	"log/slog"
@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// logThrottle writes a warning at most once a second and says how many it left out: a store that is
+// LogThrottle writes a warning at most once a second and says how many it left out: a store that is
 // gone must not fill the disk with what is known by then. The zero value is ready; it is safe for
 // concurrent use.
-type logThrottle struct {
+type LogThrottle struct {
 	next    atomic.Int64 // unix nanoseconds
 	leftOut atomic.Int64
 }
 
-func (t *logThrottle) warn(l *slog.Logger, now time.Time, message string, args ...any) {
+// Warn writes the warning, or counts it as left out.
+func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args ...any) {
 	next := t.next.Load()
 	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(time.Second).UnixNano()) {
 		t.leftOut.Add(1)

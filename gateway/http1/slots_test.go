@@ -1,0 +1,187 @@
+package http1
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
+)
+
+// A newcomer gets the slot of a connection on which nothing is under way, whatever it waits for.
+func TestWhatWaitsGivesWay(t *testing.T) {
+	t.Parallel()
+	for name, say := range map[string]string{
+		"nothing yet": "", "a part of a head": "GET / HT", "an empty line": "\r\n", "idle": get,
+		"a part of the next head": get + "GET /",
+		"a refused upload":        "POST /refused HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, address := serve(t, func(r *Request) {
+				if r.Exchange.Path == "/refused" {
+					reply(r, 403, "no")
+					return
+				}
+				echo(r)
+			}, func(o *Options) { o.Slots = NewSlots(3) })
+			var old [3]*peer
+			for i := range old {
+				old[i] = dial(t, address)
+				old[i].say(say)
+				if strings.HasPrefix(say, get) {
+					old[i].want(200, "GET /g ")
+				}
+				if strings.HasPrefix(say, "POST") {
+					old[i].want(403, "no")
+				}
+				eventually(t, "it is accepted", func() bool { return s.Open() == i+1 })
+				old[i].isRead(s)
+			}
+			for range 3 * len(old) {
+				p := dial(t, address)
+				p.say(get)
+				p.want(200, "GET /g ")
+			}
+			for _, p := range old { // the end, or a reset
+				if b, _ := io.ReadAll(p.r); len(b) > 0 {
+					t.Errorf("one of those that gave way was sent %q", b)
+				}
+			}
+			if s.Open() > 3 {
+				t.Errorf("%d connections are open", s.Open())
+			}
+		})
+	}
+}
+
+// A request under way keeps its slot, and a newcomer waits for it.
+func TestRequestsKeepTheirSlots(t *testing.T) {
+	t.Parallel()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s, address := serve(t, func(r *Request) {
+		if r.Exchange.Path == "/wait" {
+			begun <- struct{}{}
+			<-goOn
+		}
+		reply(r, 200, "done")
+	}, func(o *Options) { o.Slots = NewSlots(2) })
+	var busy [2]*peer
+	for i := range busy {
+		busy[i] = dial(t, address)
+		busy[i].say("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+		<-begun
+	}
+	third := dial(t, address)
+	third.say(get)
+	s.Slots.giveWay() // as the newcomer has it
+	if s.Open() != 2 {
+		t.Errorf("%d connections are open", s.Open())
+	}
+	close(goOn)
+	for _, p := range append(busy[:], third) {
+		p.want(200, "done")
+	}
+}
+
+// Connections of another server, TLS and HTTP/2 among them, give way as well.
+func TestSlotsAreShared(t *testing.T) {
+	t.Parallel()
+	slots := NewSlots(1)
+	share := func(o *Options) { o.Slots = slots }
+	_, one := serve(t, echo, share)
+	_, two := serve(t, echo, func(o *Options) {
+		share(o)
+		withTLS(o)
+	})
+	for range 3 {
+		plain := dial(t, one)
+		plain.say(get)
+		plain.want(200, "GET /g ")
+		sealed := dialTLS(t, two)
+		sealed.say(get)
+		sealed.want(200, "GET /g ")
+		plain.ends()
+		if _, err := net.Dial("tcp", two); err != nil { // which begins no handshake
+			t.Fatal(err)
+		}
+	}
+}
+
+// engine is what a connection was handed over to.
+type engine struct {
+	nc    net.Conn
+	since atomic.Int64
+	asked atomic.Int64
+}
+
+func (e *engine) IdleSince() int64 { return e.since.Load() }
+
+func (e *engine) GiveWay(since int64) bool {
+	e.asked.Add(1)
+	if e.since.Load() != since {
+		return false
+	}
+	e.nc.Close()
+	return true
+}
+
+func TestConnectionsHandedOverGiveWay(t *testing.T) {
+	t.Parallel()
+	engines := make(chan *engine, 1)
+	_, address := serve(t, echo, func(o *Options) {
+		o.Slots = NewSlots(1)
+		o.HTTP2 = func(nc net.Conn) {
+			e := &engine{nc: nc}
+			nc.(*message.Conn).SetWaiting(e)
+			engines <- e
+		}
+	})
+	begins := dial(t, address)
+	begins.say(message.HTTP2Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	e := <-engines
+	p := dial(t, address)
+	p.say(get)
+	e.since.Store(1)
+	p.want(200, "GET /g ")
+	begins.ends()
+	if e.asked.Load() == 0 {
+		t.Error("it was not asked")
+	}
+}
+
+// The client with most connections that wait gives first, its oldest before the others; those that
+// linger go before all.
+func TestOrderOfGivingWay(t *testing.T) {
+	t.Parallel()
+	at := func(client string, since int64, lingers bool) candidate {
+		return candidate{client: clientOf(netip.MustParseAddr(client)), since: since, lingers: lingers}
+	}
+	list := []candidate{
+		at("192.0.2.1", 1, false), // the oldest, of a client with one
+		at("192.0.2.2", 10, false), at("192.0.2.2", 11, false), at("192.0.2.2", 12, false),
+		at("2001:db8::1", 20, false), at("2001:db8::ffff:2", 21, false), // one network
+		at("192.0.2.3", 30, true), at("192.0.2.2", 31, true),
+	}
+	want := []int64{30, 31, 10, 11, 12, 20, 1, 21}
+	for range 20 {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		for i := range list {
+			list[i].rank = 0
+		}
+		order(list)
+		var got []int64
+		for _, c := range slices.Backward(list) {
+			got = append(got, c.since)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("they give way in the order %v, want %v", got, want)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
+)
+
+// limitsOf are the budget's limits by a configuration; upstreams is how many descriptors there are
+// for connections to services.
+func limitsOf(l *config.Listen, upstreams int64) budget.Limits {
+	return budget.Limits{
+		InFlight: int64(l.MaxInFlight), Buffered: int64(l.MaxBuffered), Upstreams: upstreams,
+		// A body whose length was not announced is there twice for the moment in which it is joined.
+		Portion: 2 * int64(l.MaxBody),
+	}
+}
+
+// overload refuses what is beyond the budget, and tells the operator which limit it was.
+type overload struct {
+	budget *budget.Budget
+	logger *slog.Logger
+	logs   [len(budget.Resources)]filters.LogThrottle
+}
+
+// what a resource is called where somebody reads of it who can change it.
+var settingOf = [...]string{
+	budget.InFlight: "listen.maxInFlight", budget.Buffered: "listen.maxBuffered",
+	budget.Upstreams: "the limit of open files",
+}
+
+const overloadRetry = time.Second // when a client may come again
+
+// refuse returns the reply to a request for which there is no more of a resource.
+func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply {
+	o.logs[r].Warn(o.logger, time.Now(), "a request is refused: there is no more of what it needs, or its client has its share",
+		"reason", filters.Overloaded, "route", x.Route, "client", x.Client, "limit", settingOf[r],
+		"used", o.budget.Used(r), "of", o.budget.Limit(r), "request", x.Inject.Get("Sluice-Request-Id"))
+	detail := "There are as many requests under way as this gateway takes, or as it takes of one client."
+	switch r {
+	case budget.Upstreams:
+		detail = "There is no connection to the service left for this request. Nothing was sent."
+	case budget.Buffered:
+		detail = "There is no room for this request beside what others have waiting in memory."
+	}
+	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: overloadRetry})
+}
+
+// responseNotKept tells the operator that a response is passed on and not recorded under its key, as
+// one that is longer than the route keeps.
+func (o *overload) responseNotKept(x *filters.Exchange) {
+	o.logs[budget.Buffered].Warn(o.logger, time.Now(), "a response is passed on and not kept for its key: there is no room for it",
+		"route", x.Route, "client", x.Client, "limit", settingOf[budget.Buffered], "used", o.budget.Used(budget.Buffered),
+		"of", o.budget.Limit(budget.Buffered), "request", x.Inject.Get("Sluice-Request-Id"))
+}

@@ -1,0 +1,82 @@
+package transaction
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/sagaclient"
+)
+
+// refuse returns the status for a call that its transaction does not allow now; 0 lets it pass. A
+// signed URL is good for as long as the coordinator keeps it, and for whoever reads it there, so
+// the signature alone allows nothing:
+//
+//	do      while the transaction runs and its record is delegated under this gid
+//	undo    while it is rolled back, and the step's do is not under way
+//
+// What the record does not say the coordinator is asked. When it does not answer, or does not know
+// the transaction, nothing is done and the call may come again.
+func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
+	if ended, err := b.ended(ctx, call); err != nil {
+		b.later(call, "the store does not answer", err)
+		return http.StatusTooEarly
+	} else if ended {
+		return b.notNow(call, "its record has ended")
+	}
+	t, err := b.queryCoordinator(ctx, call.gid)
+	if err != nil {
+		b.later(call, "the coordinator does not say how its transaction stands", err)
+		return http.StatusTooEarly
+	}
+	switch {
+	case call.op == opDo && t.Status == sagaclient.Submitted:
+		return 0
+	case call.op == opDo || t.Status != sagaclient.Aborting:
+		return b.notNow(call, string(t.Status))
+	}
+	// The do has its claim before it asks for the state, so one that may still be let through is
+	// seen here.
+	do, ok, err := b.store.Get(ctx, branchRecord(call.gid, call.step, opDo))
+	switch {
+	case err != nil:
+		b.later(call, "the store does not answer", err)
+		return http.StatusTooEarly
+	case ok && do.State == idempotency.InFlight && time.Now().Before(do.LeaseUntil):
+		return http.StatusTooEarly
+	}
+	return 0
+}
+
+// ended reports whether the record of the transaction alone forbids the call. A do needs a record
+// that is delegated under this gid: a submit that was delayed in a network or in the coordinator
+// until the record was settled does nothing but roll back. For that an undo may come after the
+// record has ended; but not after a success.
+func (b *Bridge) ended(ctx context.Context, call *branchCall) (bool, error) {
+	rec, ok, err := b.store.Get(ctx, recordOf(call.gid))
+	if err != nil {
+		return false, err
+	}
+	own := ok && rec.GID == call.gid
+	if call.op == opDo {
+		return !own || rec.State != idempotency.Delegated, nil
+	}
+	if !own {
+		return false, nil
+	}
+	v, ok := recordedView(b.codec, &rec)
+	return ok && v.State == Succeeded, nil
+}
+
+// notNow refuses a call for good: the coordinator, should it be the one who calls, rolls back.
+func (b *Bridge) notNow(call *branchCall, state string) (status int) {
+	b.refusals.Warn(b.logger, time.Now(), "transaction: a signed call was refused that its transaction does not allow",
+		"gid", call.gid, "step", call.step, "op", call.op, "state", state)
+	return http.StatusConflict
+}
+
+func (b *Bridge) later(call *branchCall, why string, err error) {
+	b.refusals.Warn(b.logger, time.Now(), "transaction: a call has to come again: "+why,
+		"gid", call.gid, "step", call.step, "op", call.op, "error", err)
+}

@@ -1,0 +1,185 @@
+package transaction
+
+import (
+	"context"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+var bothCalls = []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/do"},` +
+	`"undo":{"service":"a","method":"POST","path":"/undo"}}`)
+
+// countCalls has every service call succeed, and returns how often one was made.
+func (d *fixture) countCalls() *int {
+	n := new(int)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		*n++
+		return 200, "", filters.Completed
+	}
+	return n
+}
+
+// settle writes the end of a delegated record.
+func (d *fixture) settle(t *testing.T, gid string, s State) {
+	t.Helper()
+	if done, err := d.recordEnd(context.Background(), newView(gid, s), 7); !done || err != nil {
+		t.Fatal(done, err)
+	}
+}
+
+// TestASignatureAllowsWhatTheStateAllows: a signed call that nobody has made yet reaches the service only in the state
+// in which the coordinator makes it; whoever reads it there gets nothing by it before and after.
+func TestASignatureAllowsWhatTheStateAllows(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		record      string // delegated, succeeded, failed, resolved, other; empty: none
+		coordinator string // empty: does not know the gid; down
+		do, undo    int
+	}{
+		{"running", "delegated", "submitted", 200, 409},
+		{"rolling back", "delegated", "aborting", 409, 200},
+		{"succeeded, and the record does not know", "delegated", "succeed", 409, 409},
+		{"failed, and the record does not know", "delegated", "failed", 409, 409},
+		{"succeeded", "succeeded", "succeed", 409, 409},
+		{"succeeded, the coordinator is away", "succeeded", "down", 409, 409},
+		{"failed", "failed", "failed", 409, 409},
+		{"failed, the coordinator is away", "failed", "down", 409, 425},
+		{"ended as never submitted, and the submit arrives late", "failed", "aborting", 409, 200},
+		{"ended as never submitted, and the submit runs", "failed", "submitted", 409, 409},
+		{"resolved by an operator", "resolved", "succeed", 409, 409},
+		{"resolved by an operator, and rolled back now", "resolved", "aborting", 409, 200},
+		{"the key is of another transaction by now", "other", "succeed", 409, 409},
+		{"the key is of another one, and this one is rolled back", "other", "aborting", 409, 200},
+		{"no record", "", "submitted", 409, 409},
+		{"no record, rolling back", "", "aborting", 409, 200},
+		{"the coordinator is away", "delegated", "down", 425, 425},
+		{"the coordinator has lost it", "delegated", "", 425, 425},
+	} {
+		for op, want := range map[string]int{opDo: c.do, opUndo: c.undo} {
+			t.Run(c.name+", "+op, func(t *testing.T) {
+				d := newFixture(t)
+				calls := d.countCalls()
+				g := gid('d')
+				switch c.record {
+				case "":
+				case "other":
+					d.delegate(t, g[:idempotency.IDLength]+"00000000")
+				default:
+					d.delegate(t, g)
+				}
+				switch c.record {
+				case "succeeded":
+					d.settle(t, g, Succeeded)
+				case "failed":
+					d.settle(t, g, Failed)
+				case "resolved":
+					response := d.codec.Append(nil, recordOf(g), &idempotency.Response{Status: 200, Body: []byte("{}")})
+					if ok, err := d.store.Resolve(t.Context(), recordOf(g), response, true); err != nil || !ok {
+						t.Fatal(ok, err)
+					}
+				}
+				switch c.coordinator {
+				case "":
+				case "down":
+					down := httptest.NewServer(nil)
+					down.Close()
+					store := d.store
+					d.open(t, down.URL)
+					d.store = store
+				default:
+					d.setState(g, c.coordinator)
+				}
+				for range 2 {
+					if got := d.branch(t, d.url(t, g, op, bothCalls), dtmOp[op], bothCalls); got != want {
+						t.Fatalf("status %d, want %d", got, want)
+					}
+				}
+				if made := *calls == 1; made != (want == 200) || *calls > 1 {
+					t.Errorf("the service was called %d times for a %d", *calls, want)
+				}
+			})
+		}
+	}
+}
+
+// TestARecordedEndIsGivenInEveryState: the coordinator whose response was lost gets it again, also when the transaction
+// has ended by then, and no service is called.
+func TestARecordedEndIsGivenInEveryState(t *testing.T) {
+	for op, states := range map[string][]string{
+		opDo:   {"submitted", "aborting", "succeed", "failed"},
+		opUndo: {"aborting", "failed"},
+	} {
+		d := newFixture(t)
+		calls := d.countCalls()
+		g := gid('d')
+		d.delegate(t, g)
+		for i, state := range states {
+			d.setState(g, state)
+			if i == len(states)-1 {
+				d.settle(t, g, Failed)
+			}
+			if got := d.branch(t, d.url(t, g, op, bothCalls), dtmOp[op], bothCalls); got != 200 || *calls != 1 {
+				t.Errorf("%s in state %s: %d, %d calls", op, state, got, *calls)
+			}
+		}
+	}
+}
+
+// TestNoUndoWhileItsDoIsUnderWay: the coordinator is told to come again until the do has ended, or its claim is over.
+func TestNoUndoWhileItsDoIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fixture{known: map[string]string{}}
+		d.openInMemory(t)
+		g, release := gid('d'), make(chan struct{})
+		var paths []string
+		d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+			if x.Path == "/do" {
+				<-release
+			}
+			paths = append(paths, x.Path)
+			return 200, "", filters.Completed
+		}
+		d.delegate(t, g)
+		d.setState(g, "submitted")
+		if got := d.branch(t, d.url(t, g, opDo, bothCalls), "action", bothCalls); got != 425 {
+			t.Fatalf("the do: %d", got)
+		}
+		d.setState(g, "aborting")
+		undo := func() int { return d.branch(t, d.url(t, g, opUndo, bothCalls), "compensate", bothCalls) }
+		if got := undo(); got != 425 {
+			t.Errorf("an undo while the do is under way: %d", got)
+		}
+		close(release)
+		if err := d.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := undo(); got != 200 || len(paths) != 2 || paths[1] != "/undo" {
+			t.Errorf("after it: %d, %v", got, paths)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // a do of a gateway that died
+		d := &fixture{known: map[string]string{}}
+		d.openInMemory(t)
+		calls := d.countCalls()
+		g := gid('d')
+		d.setState(g, "aborting")
+		_, claimed, err := d.store.Claim(t.Context(), idempotency.ClaimRequest{ID: branchRecord(g, "pay", opDo), Token: 9,
+			Route: "checkout/branch", Lease: 10 * time.Second, Cap: 10 * time.Second, TTL: time.Hour, Retry: true})
+		if err != nil || !claimed {
+			t.Fatal(claimed, err)
+		}
+		undo := func() int { return d.branch(t, d.url(t, g, opUndo, bothCalls), "compensate", bothCalls) }
+		if got := undo(); got != 425 || *calls != 0 {
+			t.Errorf("while the claim stands: %d", got)
+		}
+		time.Sleep(11 * time.Second)
+		if got := undo(); got != 200 || *calls != 1 {
+			t.Errorf("after it: %d", got)
+		}
+	})
+}
