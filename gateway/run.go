@@ -15,7 +15,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -80,12 +79,10 @@ func Run(ctx context.Context, o Options) error {
 	var stopping context.Context
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
-	g.process = newProcess(env, st, m, stopping)
-	g.descriptors = processDescriptors(cfg.Listen.MaxConnections, o.Logger)
-	g.budget = budget.New(limitsOf(&cfg.Listen, g.descriptors.upstreams))
-	g.overload = &overload{budget: g.budget, logger: o.Logger}
-	g.dialer = upstream.NewDialer(nil, g.budget)
-	m.publishBudget(g.budget, g.descriptors)
+	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
+	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	g.descriptors = d
+	m.publishBudget(g.budget, d)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
