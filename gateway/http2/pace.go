@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"cmp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -49,7 +51,7 @@ func (errTooSlow) Timeout() bool   { return true }
 func (errTooSlow) Temporary() bool { return true }
 
 // judgeSent is called at the end of a stream's window for what it sends. A stream that has no
-// window of its own is held to its own rate. One that waits for the connection shares that with
+// window of its own is held to its own rate. One that waits for the connection's shares that with
 // the others, each of which gets a frame in its turn: together they have to move as much as each
 // has to.
 func (s *stream) judgeSent(now time.Time) error {
@@ -112,10 +114,31 @@ func (c *serverConn) checkSocket(now time.Time) {
 	if now.Sub(w.began) < c.rate.window {
 		return
 	}
-	if int64(taken-w.from) < c.rate.bytes {
+	if moved := int64(taken - w.from); moved < c.rate.bytes {
 		c.nc.SetWriteDeadline(message.Past) // the writer ends the connection; fails only for a closed one
+	} else {
+		c.cutStreams(int(moved / c.rate.bytes))
 	}
 	w.writing = false
+}
+
+// cutStreams is called when the socket has taken in a window what so many streams have to take at
+// least. Of those beyond that wait for it, the last half are cut off: those before have more then.
+func (c *serverConn) cutStreams(enough int) {
+	var waiting []*stream
+	for _, s := range c.streams {
+		if s.flow.queued {
+			waiting = append(waiting, s)
+		}
+	}
+	if len(waiting) <= enough {
+		return
+	}
+	slices.SortFunc(waiting, func(a, b *stream) int { return cmp.Compare(b.id, a.id) })
+	for _, s := range waiting[:(len(waiting)-enough+1)/2] {
+		s.cut = true
+		s.flow.writable.signal()
+	}
 }
 
 // taken returns how many bytes the client has acknowledged.

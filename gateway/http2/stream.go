@@ -38,6 +38,7 @@ type stream struct {
 	flow streamFlow
 	sent pace // of what is sent
 	got  pace // of what is received
+	cut  bool // the socket takes too little for this stream too
 
 	account    *budget.Account // of the client
 	charged    int             // of it: the head, and bodyCount
@@ -277,10 +278,16 @@ func (s *stream) awaitRoom(timeout time.Duration) error {
 // awaitRoomPaced waits no longer for a client than one may take.
 func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 	c := s.c
+	if s.flow.forHead || s.flow.send > 0 && c.flow.send > 0 { // for the socket, which checkSocket looks at
+		c.flow.wait(&s.flow, &c.mu, timeout)
+		if s.cut {
+			return errTooSlow{}
+		}
+		return s.err
+	}
 	began := time.Now()
 	s.sent.begin(began, c.moved)
-	left := s.sent.left(&c.rate)
-	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, left))
+	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, s.sent.left(&c.rate)))
 	if s.err != nil {
 		return s.err
 	}
