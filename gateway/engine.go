@@ -273,13 +273,15 @@ func needsRestart(old, new *config.Config) string {
 	for _, l := range []*config.Listen{&a, &b} { // these follow
 		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
 	}
-	adminOld, adminNew := old.Admin, new.Admin
-	adminOld.ReadyNeedsStore, adminNew.ReadyNeedsStore = false, false
+	e, f := old.Admin, new.Admin
+	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
+		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
+	}
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", adminOld, adminNew},
+		{"admin", e, f},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

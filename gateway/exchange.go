@@ -104,7 +104,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, x.Response.Reason, e.took)
+		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
 	}()
 	reply, panicked := rt.chain.Request(x)
 	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
@@ -138,8 +138,20 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	return e
 }
 
-// statusClientGone is the code under which requests are counted whose client left, as nginx has it.
-const statusClientGone = 499
+// statusClientGone is the code under which requests are counted whose client left before there was a
+// response, as nginx has it; clientGone is the reason when it left in the middle of one.
+const (
+	statusClientGone                = 499
+	clientGone       filters.Reason = "client-gone"
+)
+
+// reasonOf is the reason under which an exchange is counted. To leave is how a client ends a stream.
+func reasonOf(x *filters.Exchange, e *result) filters.Reason {
+	if e.outcome == filters.ClientGone && e.streams && !x.Response.Stream {
+		return clientGone
+	}
+	return x.Response.Reason
+}
 
 // write sends the response. A body that breaks half-way breaks the client's connection.
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
