@@ -121,6 +121,9 @@ func (s site) checkListeners(c *Config) {
 		add(c.Listen.HTTPS.Address, at("listen", "https", "address"))
 	}
 	add(c.Admin.Address, at("admin", "address"))
+	if probes := at("admin", "probes"); s.written(probes) {
+		add(c.Admin.Probes, probes)
+	}
 	if c.Coordinator != nil {
 		add(c.Coordinator.DTM.Branches, at("coordinator", "dtm", "branches"))
 	}
