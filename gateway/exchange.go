@@ -244,8 +244,10 @@ type forward struct {
 	timeout    time.Duration         // to the response's head, then of silence within its body
 	streamIdle time.Duration         // of silence in a stream
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
-	overload   *overload
-	logger     *slog.Logger
+	// reserved are fields that a client's trailer may not have; nil is none.
+	reserved func(name string) bool
+	overload *overload
+	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
 	unreached, unanswered, cuts *filters.LogThrottle
@@ -267,6 +269,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if err != nil {
 		return f.failed(x, bodyFailure(err), false)
 	}
+	m.Reserved = f.reserved
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
@@ -375,6 +378,15 @@ func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail stri
 // reservedField reports whether a field tells clients something that only the gateway may say: a
 // service cannot set it.
 func reservedField(name string) bool {
-	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") ||
-		filters.EqualName(name, "Idempotent-Original-Date")
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 { // decides for nearly every field
+	case 's':
+		return message.OwnerOf(name) == message.GatewayOwns
+	case 'i':
+		return message.FoldedEqual(name, "Idempotent-Replayed") ||
+			message.FoldedEqual(name, "Idempotent-Original-Date")
+	}
+	return false
 }
