@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,6 +117,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	x := &s.Exchange
 	var p pseudo
 	cookies, regular := 0, false
+	x.Header = slices.Grow(x.Header[:0], len(fields))
 	for i := range fields {
 		f := &fields[i]
 		if f.Name == "" {
