@@ -156,7 +156,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	if cookies > 1 {
 		message.JoinCookies(&x.Header)
 	}
-	s.grpc = x.IsGRPC()
+	s.grpc = !s.remoteEnded && x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
