@@ -44,7 +44,12 @@ func (g *gateway) swap(cfg *config.Config) error {
 	if setting := needsRestart(g.engine.Load().cfg, cfg); setting != "" {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
-	return g.enforce(cfg)
+	old := g.engine.Load().cfg
+	if err := g.enforce(cfg); err != nil {
+		return err
+	}
+	g.warnOfOutstandingKeys(old, cfg)
+	return nil
 }
 
 // enforce builds the engine of a configuration and lets new requests and handshakes use it.

@@ -57,11 +57,13 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
 }
 
-// newProcess makes the policies over the stores.
-func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
+// newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
+// nothing.
+func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
 	return &process{
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
-		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, nil),
+		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
+		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
 }
 

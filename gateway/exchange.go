@@ -318,6 +318,9 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
+	case errors.Is(err, upstream.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
+		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, filters.ErrOverloaded):
 		x.SetReply(f.overload.refuse(x, budget.Buffered))
 		return result{outcome: filters.Refused}
@@ -325,6 +328,9 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
+		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)

@@ -475,7 +475,7 @@ routes: [{name: all, match: {path: /**}, service: a}]
 func TestPanicInTheEngine(t *testing.T) {
 	logs := &lockedBuffer{}
 	env := &policy.Env{Logger: slog.New(slog.NewTextHandler(logs, nil)), Metrics: policy.NewMetrics()}
-	p := newProcess(env, nil, newMetrics(env.Metrics), context.Background())
+	p := newProcess(env, nil, newMetrics(env.Metrics), nil, context.Background())
 	rt := &route{name: "r", target: panicking{}, metrics: p.metrics.route("r"), process: p}
 	f := &counting{}
 	var err error

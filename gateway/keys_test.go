@@ -181,3 +181,47 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 		t.Errorf("another principal: %+v", r)
 	}
 }
+
+// TestReloadKeepsOutstandingKeys: a key that was answered is replayed after a reload that changes
+// how many keys are counted; a change of what names a key is carried out and warned of.
+func TestReloadKeepsOutstandingKeys(t *testing.T) {
+	t.Parallel()
+	s := newService(t, echo)
+	conf := func(settings string) string {
+		return head + `
+services: {a: {endpoints: ["` + s.URL + `"]}}
+routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {required: true` + settings + `}}]
+`
+	}
+	g := start(t, conf(""))
+	reload := func(settings string) {
+		t.Helper()
+		applied := g.metric(`sluice_config_reloads_total{result="applied"}`)
+		g.configure(conf(settings))
+		g.reload <- struct{}{}
+		until(t, func() bool { return g.metric(`sluice_config_reloads_total{result="applied"}`) > applied })
+	}
+	send := func() got {
+		return g.do("POST", "/v1/orders", "{}", "Idempotency-Key", "k", "X-User", "ann")
+	}
+	const warning = "a reload changes what idempotency keys mean"
+	if r := send(); r.status != 200 || r.header.Get("Idempotent-Replayed") != "" {
+		t.Fatalf("the first: %+v", r)
+	}
+	for _, settings := range []string{", maxOpenKeys: 1000", ", maxOpenKeys: 0", ", maxOpenKeys: 7, ttl: 1h"} {
+		reload(settings)
+		if r := send(); r.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("after a reload to%s: %+v", settings, r)
+		}
+	}
+	if strings.Contains(g.logs.String(), warning) {
+		t.Error("a reload that changes nothing of the keys is warned of")
+	}
+	reload(", scope: [principal, route, method]")
+	if r := send(); r.header.Get("Idempotent-Replayed") != "" || r.status != 200 {
+		t.Errorf("under another scope: %+v", r)
+	}
+	if log := g.logs.String(); !strings.Contains(log, warning) || !strings.Contains(log, "route=create setting=scope") {
+		t.Errorf("the change of the scope is not warned of: %s", log)
+	}
+}

@@ -40,8 +40,11 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 		"reason", filters.Overloaded, "route", x.Route, "client", x.Client, "limit", settingOf[r],
 		"used", o.budget.Used(r), "of", o.budget.Limit(r), "request", x.Inject.Get("Sluice-Request-Id"))
 	detail := "There are as many requests under way as this gateway takes, or as it takes of one client."
-	if r == budget.Buffered {
+	switch r {
+	case budget.Buffered:
 		detail = "There is no room for this request beside what others have waiting in memory."
+	case budget.Upstreams:
+		detail = "There is no connection to spare for this request. Nothing was sent."
 	}
 	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: overloadRetry})
 }

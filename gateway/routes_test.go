@@ -53,7 +53,7 @@ func testProcess(tb testing.TB, cfg *config.Config) *process {
 		tb.Fatal(err)
 	}
 	env.Stores = st.forPolicies()
-	p := newProcess(env, st, m, context.Background())
+	p := newProcess(env, st, m, nil, context.Background())
 	tb.Cleanup(p.close)
 	return p
 }

@@ -79,11 +79,10 @@ func Run(ctx context.Context, o Options) error {
 	var stopping context.Context
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
-	g.process = newProcess(env, st, m, stopping)
-	g.descriptors = processDescriptors(cfg.Listen.MaxConnections, o.Logger)
-	g.budget = budget.New(limitsOf(&cfg.Listen, g.descriptors.upstreams))
-	g.overload = &overload{budget: g.budget, logger: o.Logger}
-	m.publishBudget(g.budget, g.descriptors)
+	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
+	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	g.descriptors = d
+	m.publishBudget(g.budget, d)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }

@@ -396,8 +396,8 @@ func TestTricklingIsBoundedWhereTheGatewayReads(t *testing.T) {
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 500ms}}
 routes:
-  - {name: plain, match: {path: /plain}, service: a, idempotency: {lease: 1s, maxInFlight: 1s, whileInFlight: reject}}
-  - {name: stream, match: {path: /stream}, service: a, idempotency: {lease: 1s, maxInFlight: 1s, whileInFlight: reject}}
+  - {name: plain, match: {path: /plain}, service: a, idempotency: &short {lease: 1s, maxInFlight: 1s, whileInFlight: reject}}
+  - {name: stream, match: {path: /stream}, service: a, idempotency: *short}
   - name: probed
     match: {path: /unknown}
     service: a
@@ -417,7 +417,7 @@ routes:
 		t.Errorf("got %d", resp.StatusCode)
 	}
 	began := time.Now()
-	until(t, func() bool { return time.Since(began) > 1500*time.Millisecond }) // beyond maxInFlight: its client is there
+	until(t, func() bool { return time.Since(began) > 1500*time.Millisecond }) // beyond maxInFlight
 	if _, err := c.r.Peek(1); err != nil {
 		t.Errorf("a stream whose client is there: %v", err)
 	}

@@ -66,9 +66,15 @@
 //
 // # Open keys
 //
-// Where they are counted, the first characters of a record's ID say whose it is ([Owner]), so that
-// every store can count without looking elsewhere, and a cluster keeps all that one principal has
-// on a route in one slot.
+// The first characters of a record's ID say whose it is ([Owner]), so that every store can count
+// without looking elsewhere, and a cluster keeps all that one principal has on a route in one slot.
+// A store counts what is claimed while a number is set; the names are the same without one.
+//
+// # Reloads
+//
+// The name of a request is made of its scope, the principal, the route and the client's key, and of
+// nothing else. So no setting but scope, where the key stands, and identity (which makes the
+// principals) renames what is recorded; the gateway warns of those at a reload.
 //
 // # Memory
 //

@@ -138,8 +138,10 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 // transaction's gid, so it is fixed in length (the coordinator's boltdb store confuses gids of
 // which one is the beginning of another) and in an alphabet that every store takes.
 //
-// Where the open keys of a principal are counted, the first [OwnerLength] characters are a digest
-// of route and principal: see [Owner].
+// The first [OwnerLength] characters are a digest of route and principal: see [Owner]. They are so
+// whether open keys are counted or not, since a name must not change with a setting that says
+// nothing of the request: an outstanding key would be a new one after the reload, and be executed
+// again.
 func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	h := newDigester()
 	defer h.free()
@@ -149,15 +151,13 @@ func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	}
 	h.text(key)
 	id := h.name()
-	if s.MaxOpenKeys > 0 {
-		owner := newDigester()
-		defer owner.free()
-		owner.text("owner")
-		owner.text(x.Route)
-		owner.text(x.Principal)
-		whose := owner.name()
-		copy(id[:OwnerLength], whose[:])
-	}
+	owner := newDigester()
+	defer owner.free()
+	owner.text("owner")
+	owner.text(x.Route)
+	owner.text(x.Principal)
+	whose := owner.name()
+	copy(id[:OwnerLength], whose[:])
 	return id, nil
 }
 
@@ -180,7 +180,8 @@ func (s *Settings) IDOf(route, principal, key string) (id string, ok bool) {
 const OwnerLength = 10
 
 // Owner returns the part of the ID by which open keys are counted. A store can keep all that an
-// owner has in one place by it; where nothing is counted it is as random as the rest.
+// owner has in one place by it. Of a record that does not come from a client's key it is as random
+// as the rest.
 func Owner(id string) string { return id[:min(OwnerLength, len(id))] }
 
 // DigestOf names a record by plain parts, for records that do not come from a client's key.

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -287,6 +288,25 @@ func (c *conn) bytesWaiting() (n int) {
 		return 0
 	}
 	return n
+}
+
+var errNotArrived = errors.New("http1: the body has not come whole")
+
+// readArrived reads what is there, without a wait. With TLS that is not known.
+func (c *conn) readArrived(p []byte) (n int, err error) {
+	if c.raw == nil {
+		return 0, errNotArrived
+	}
+	failed := c.raw.Control(func(fd uintptr) { n, err = recv(int(fd), p) })
+	switch {
+	case failed != nil:
+		return 0, failed
+	case err == syscall.EAGAIN:
+		return 0, errNotArrived
+	case n == 0 && err == nil:
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 func (c *conn) dropRequest() {

@@ -85,6 +85,9 @@
 // 30 s in which it was waited for and moved less than MinRate, as the kernel counts it. A client
 // whose upload is refused has up to 30 s to send the rest, while bytes come; 5 s of silence end it. A
 // response that breaks half-way breaks the client's connection: a part never looks like the whole.
+// A service has the timeout for the head of its response, all of it, and to take each piece of an
+// upload; then it may be silent for as long within the body, or for what [Response.Stream] gives a
+// stream. The time that the client takes is not the service's.
 // Out of descriptors, accepting pauses (5 ms to 1 s) and those connected are served. A panic of the
 // handler ends one connection.
 package http1

@@ -31,6 +31,8 @@ type Request struct {
 	allowed  message.Allowance // of the body
 	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
+	// arrivedOnly: the body is read as far as it has come, without a wait.
+	arrivedOnly bool
 	over     atomic.Bool       // and was read to its end
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
@@ -146,6 +148,9 @@ type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
 	c := s.r.c
+	if s.r.arrivedOnly {
+		return c.readArrived(p)
+	}
 	c.armRead(c.srv.IdleTimeout)
 	c.rate.reads.Store(true)
 	n, err := c.nc.Read(p)

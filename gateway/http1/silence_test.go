@@ -48,10 +48,11 @@ func readRequest(c net.Conn) {
 
 // The timeout bounds the head as a whole and then each silence within the body, and not its length.
 func TestSilenceBoundsBodies(t *testing.T) {
-	const head, chunked = "HTTP/1.1 200 OK\r\n", "Transfer-Encoding: chunked\r\n\r\n"
+	const head = "HTTP/1.1 200 OK\r\n"
+	const chunked, sized = "Transfer-Encoding: chunked\r\n\r\n", "Content-Length: 4\r\n\r\n"
 	long := strings.Split(strings.Repeat("1\r\nx\r\n|", 20)+"0\r\n\r\n", "|")
 	trickle := strings.Split(head+strings.Repeat("X: 1\r\n|", 20)+"\r\n", "|")
-	hints := strings.Split(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n|", 20)+head+"Content-Length: 0\r\n\r\n", "|")
+	hints := strings.Split(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n|", 20)+head+"\r\n", "|")
 	for _, c := range []struct {
 		name    string
 		pause   time.Duration
@@ -62,11 +63,10 @@ func TestSilenceBoundsBodies(t *testing.T) {
 		silence time.Duration // after which it is cut; 0: it ends
 	}{
 		{"long and steady", 900 * time.Millisecond, append([]string{head + chunked}, long...), 0, true, 20, 0},
-		{"sized", 900 * time.Millisecond, []string{head + "Content-Length: 4\r\n\r\n", "a", "b", "c", "d"}, 0, true, 4, 0},
+		{"sized", 900 * time.Millisecond, []string{head + sized, "a", "b", "c", "d"}, 0, true, 4, 0},
 		{"silent", time.Hour, []string{}, 0, false, 0, time.Second},
 		{"silent behind the head", 900 * time.Millisecond, []string{head + chunked}, 0, true, 0, time.Second},
-		{"silent in the middle", 900 * time.Millisecond, []string{head + "Content-Length: 4\r\n\r\n", "a", "b"}, 0, true, 2,
-			time.Second},
+		{"silent in the middle", 900 * time.Millisecond, []string{head + sized, "a", "b"}, 0, true, 2, time.Second},
 		{"head that trickles", 900 * time.Millisecond, trickle, 0, false, 0, time.Second},
 		{"interim responses without end", 900 * time.Millisecond, hints, 0, false, 0, time.Second},
 		{"chunk that says nothing", 900 * time.Millisecond, []string{head + chunked, "1", ";", "a", "=", "b"}, 0, true, 0,

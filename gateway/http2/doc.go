@@ -95,8 +95,10 @@
 // What RFC 9113 calls malformed is answered with RST_STREAM, and with GOAWAY where the connection's
 // state is in doubt; nothing is repaired. What is sound in HTTP/2 and cannot be carried on is the
 // handler's to refuse. A peer that for IdleTimeout neither sends what is waited for nor takes what
-// is sent loses the stream, or the connection when it takes nothing at all. Streams that a service
-// has refused, or was going away without having processed, are reported as not sent.
+// is sent loses the stream, or the connection when it takes nothing at all. A service has the times
+// that it has over HTTP/1.1: for the head, for each piece of an upload, and of silence within a
+// body. Streams that a service has refused, or was going away without having processed, are reported
+// as not sent.
 //
 // A stream's fault is found, and its reset queued, in one critical section: nothing that its handler
 // writes comes behind it. A request whose response was whole before is held to what a request may

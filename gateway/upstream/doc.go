@@ -49,8 +49,8 @@
 // # Bounds
 //
 // The head of a response has at most 256 KiB; at most 128 connections an endpoint are kept idle,
-// each for at most 55 seconds; an attempt, with the response's body, takes at most the service's
-// timeout. The budget holds at most 100 repeats.
+// each for at most 55 seconds; an attempt takes at most the service's timeout until the head of the
+// response, and then each silence within its body ([Response]). The budget holds at most 100 repeats.
 //
 // # Failure policy
 //
