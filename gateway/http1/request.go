@@ -33,7 +33,7 @@ type Request struct {
 	streamed bool              // the body is read by an upload
 	// arrivedOnly: the body is read as far as it has come, without a wait.
 	arrivedOnly bool
-	over     atomic.Bool       // and was read to its end
+	over        atomic.Bool // and was read to its end
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
@@ -54,7 +54,7 @@ var requests = sync.Pool{New: func() any {
 func takeRequest(c *conn) *Request {
 	r := requests.Get().(*Request)
 	r.c = c
-	r.in.take(r.inMemory[:])
+	r.in.take(r.inMemory[:], c.account)
 	return r
 }
 
