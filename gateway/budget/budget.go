@@ -13,8 +13,8 @@ const (
 	InFlight Resource = iota
 	// Buffered counts bytes that wait in memory, by the capacity that is allocated for them.
 	Buffered
-	// Upstreams counts connections to services that a request occupies. Idle ones are not counted:
-	// who keeps them closes them as soon as they and the counted ones are more than the limit.
+	// Upstreams counts connections to services as long as they are open: for the client that uses
+	// one, idle ones for the gateway itself, which closes them when there are few left.
 	Upstreams
 
 	resources
