@@ -36,7 +36,9 @@ func TestGRPCOverTLS(t *testing.T) {
 	g := start(t, head+`
 services: {a: `+newTLSService(t, s.serve)+`}`+grpcRoutes)
 	c := http2Client(t)
-	for action, want := range map[string]string{"unary": "trailer 0", "long": "trailer 0", "pair": "trailer 0", "5": "head 5"} {
+	for action, want := range map[string]string{
+		"unary": "trailer 0", "long": "trailer 0", "pair": "trailer 0", "5": "head 5",
+	} {
 		if got := grpcCall(t, c, "http://"+g.at.HTTP+"/plain/"+action, ""); got.status() != want {
 			t.Errorf("%s: %v", action, got)
 		}
@@ -107,13 +109,28 @@ func TestEndpointsOfANameAreShown(t *testing.T) {
 	p := newPatient(t)
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(p.URL, "http://"))
 	conf := head + `
-services: {a: {endpoints: ["http://localhost:` + port + `"], health: {path: /healthz, every: 100ms}, dns: 100ms}}` + allToA
+services:
+  a: {endpoints: ["http://localhost:` + port + `"], health: {path: /healthz, every: 100ms}, dns: 100ms}` + allToA
 	g := start(t, conf)
 	until(t, func() bool { return p.healthy(g) == 1 })
 	for range 10 {
 		if r := g.do("POST", "/", "{}"); r.status != 200 {
 			t.Errorf("got %+v", r)
 		}
+	}
+	resp, err := http.Get("http://" + g.at.Admin + "/api/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := strings.Join(strings.Fields(string(b)), "")
+	if want := `{"endpoint":"localhost:` + port + `","address":"127.0.0.1:` + port + `","state":"up"`; !strings.Contains(
+		status, want) {
+		t.Errorf("the status is %s, want %s", status, want)
 	}
 	if logs := g.logs.String(); !strings.Contains(logs, "a name is resolved") || !strings.Contains(logs, "127.0.0.1") {
 		t.Errorf("logged %s", logs)
