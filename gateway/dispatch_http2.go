@@ -54,7 +54,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 		e.refuse(x, r, reply)
 		return
 	}
-	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r.Account(), r, r)
+	s.dispatcher.dispatch(e, x, r)
 }
 
 // downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a

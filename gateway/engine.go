@@ -25,6 +25,13 @@ type engine struct {
 	branches map[string]*route // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
+	hop      *hop
+	prefix6  uint8 // of Exchange.Prefix6
+}
+
+// newEngine returns what normalizes requests as a configuration says, without routes yet.
+func newEngine(cfg *config.Config, h *hop) *engine {
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -46,6 +53,7 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+	hop      *hop
 
 	descriptors descriptors
 	budget      *budget.Budget
@@ -62,7 +70,7 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 // nothing.
 func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
 	return &process{
-		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
+		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
@@ -87,7 +95,8 @@ type builder struct {
 // before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
-	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
+	b.engine = newEngine(cfg, p.hop)
+	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {
 		b.Abort()
@@ -231,6 +240,7 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
+	f.reserved = reservedInTrailer(b.Config.Identity)
 	f.overload = b.overload
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
@@ -252,13 +262,15 @@ func needsRestart(old, new *config.Config) string {
 	for _, l := range []*config.Listen{&a, &b} { // these follow
 		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
 	}
-	adminOld, adminNew := old.Admin, new.Admin
-	adminOld.ReadyNeedsStore, adminNew.ReadyNeedsStore = false, false
+	e, f := old.Admin, new.Admin
+	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
+		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
+	}
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", adminOld, adminNew},
+		{"admin", e, f},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

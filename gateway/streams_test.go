@@ -69,7 +69,8 @@ func TestResponsesOutliveTheTimeout(t *testing.T) {
 		for _, service := range []string{"one", "two"} {
 			for _, what := range []string{
 				"pieces=20&pause=100", "pieces=3&pause=700&type=text/event-stream",
-				"pieces=3&pause=700&type=application/x-ndjson%3Bcharset=utf-8", "pieces=3&pause=700&type=application/grpc",
+				"pieces=3&pause=700&type=application/x-ndjson%3Bcharset=utf-8",
+				"pieces=3&pause=700&type=application/grpc",
 			} {
 				all.Go(func() {
 					resp, err := c.Get("http://" + g.at.HTTP + "/" + service + "/?" + what)
@@ -180,7 +181,8 @@ services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 500ms, streamIdleTim
 		"/?pieces=2&pause=600&type=application/grpc%2Bx": "trailer 0",
 	} {
 		r := grpcCall(t, c, "http://"+g.at.HTTP+path, "")
-		if r.status() != want || want != "trailer 0" && r.header.Get("Grpc-Message")+r.trailer.Get("Grpc-Message") == "" {
+		text := r.header.Get("Grpc-Message") + r.trailer.Get("Grpc-Message")
+		if r.status() != want || want != "trailer 0" && text == "" {
 			t.Errorf("%s: %s with %v, %v", path, r.status(), r.header, r.trailer)
 		}
 	}
@@ -345,7 +347,12 @@ services:
 		open.Go(func() {
 			headed := false
 			for !headed {
-				req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+g.at.HTTP+"/?type=text/event-stream&end="+end, nil)
+				url := "http://" + g.at.HTTP + "/?type=text/event-stream&end=" + end
+				req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+				if err != nil {
+					t.Error(err)
+					break
+				}
 				resp, err := client.Do(req)
 				if err != nil {
 					t.Error(err)
@@ -396,7 +403,10 @@ func TestTricklingIsBoundedWhereTheGatewayReads(t *testing.T) {
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 500ms}}
 routes:
-  - {name: plain, match: {path: /plain}, service: a, idempotency: &short {lease: 1s, maxInFlight: 1s, whileInFlight: reject}}
+  - name: plain
+    match: {path: /plain}
+    service: a
+    idempotency: &short {lease: 1s, maxInFlight: 1s, whileInFlight: reject}
   - {name: stream, match: {path: /stream}, service: a, idempotency: *short}
   - name: probed
     match: {path: /unknown}
@@ -435,4 +445,23 @@ routes:
 		t.Errorf("%v have ended", seen)
 	}
 	until(t, func() bool { return g.metric("sluice_requests_in_flight") == 0 })
+}
+
+// A client that leaves in the middle of a response has not got it, and is counted so; to leave is how
+// a client ends a stream.
+func TestClientsThatLeaveAreCounted(t *testing.T) {
+	t.Parallel()
+	g := pacedGateway(t, "", "")
+	for _, c := range []struct{ path, reason string }{
+		{"/one/?end=hang", "client-gone"}, {"/two/?end=hang&type=text/event-stream", ""},
+	} {
+		w := g.dial()
+		w.send(get(c.path))
+		w.head("GET")
+		w.Close()
+		route := c.path[1:4]
+		until(t, func() bool {
+			return g.metric(fmt.Sprintf(`sluice_requests_total{code="200",reason="%s",route="%s"}`, c.reason, route)) == 1
+		})
+	}
 }

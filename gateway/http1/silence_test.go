@@ -69,7 +69,7 @@ func TestSilenceBoundsBodies(t *testing.T) {
 		{"silent in the middle", 900 * time.Millisecond, []string{head + sized, "a", "b"}, 0, true, 2, time.Second},
 		{"head that trickles", 900 * time.Millisecond, trickle, 0, false, 0, time.Second},
 		{"interim responses without end", 900 * time.Millisecond, hints, 0, false, 0, time.Second},
-		{"chunk that says nothing", 900 * time.Millisecond, []string{head + chunked, "1", ";", "a", "=", "b"}, 0, true, 0,
+		{"chunk that says nothing", 900 * time.Millisecond, []string{head + chunked, "1", ";", "a", "="}, 0, true, 0,
 			time.Second},
 		{"stream", 0, append([]string{head + chunked}, long...), time.Minute, true, 20, 0},
 		{"silent stream", 900 * time.Millisecond, append([]string{head + chunked}, long[:3]...), time.Minute, true, 3,
