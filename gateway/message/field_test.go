@@ -45,8 +45,9 @@ func TestInTrailer(t *testing.T) {
 		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false,
 		"Content-Type": false, "Sluice-Reason": false,
 		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false,
-		"Cache-Control": false, "Content.Type": false, "Idempotent-Replayed": false, "X-Real-IP": false, "Forwarded": false,
-		"Origin": false,
+		"Cache-Control": false, "Content.Type": false, "Idempotent-Replayed": false, "X-Real-IP": false,
+		"Forwarded": false,
+		"Origin":    false,
 	} {
 		if InTrailer(name) != want {
 			t.Errorf("InTrailer(%q) = %v", name, !want)
