@@ -289,7 +289,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
-	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
+	kind := streamOf(x, length)
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = response.(*http1.Response) // only such a one was asked
