@@ -265,3 +265,40 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 	near.Close()
 	<-served
 }
+
+// A socket that takes enough for some of the streams that wait for it keeps those, the first ones.
+// Streams that wait for a window of their own are judged by that.
+func TestSocketSharedByTooMany(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ waiting, enough, cut int }{
+		{10, 20, 0}, {10, 10, 0}, {10, 9, 1}, {10, 2, 4}, {250, 1, 125}, {2, 1, 1}, {1, 1, 0},
+	} {
+		sc := &serverConn{}
+		sc.streams, sc.flow = map[uint32]*stream{}, newFlow()
+		for i := range 2 * c.waiting {
+			s := &stream{c: &sc.conn, id: uint32(2*i + 1)}
+			sc.flow.begin(&s.flow)
+			s.flow.queued = true
+			if i%2 > 0 {
+				s.flow.send = 0
+			}
+			sc.streams[s.id] = s
+		}
+		sc.cutStreams(c.enough)
+		cut, first := 0, uint32(0)
+		for id, s := range sc.streams {
+			if s.cut {
+				cut++
+				if s.flow.send == 0 {
+					t.Errorf("%v: a stream without a window is cut", c)
+				}
+				if first == 0 || id < first {
+					first = id
+				}
+			}
+		}
+		if cut != c.cut || cut > 0 && first != uint32(4*(c.waiting-c.cut)+1) {
+			t.Errorf("%v: %d streams are cut, from %d on", c, cut, first)
+		}
+	}
+}
