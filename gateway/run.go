@@ -32,7 +32,7 @@ type Options struct {
 
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that
 // is not listened on is empty.
-type Addresses struct{ HTTP, HTTPS, Admin, Branches string }
+type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches string }
 
 // ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key
 // file, a certificate.
@@ -125,6 +125,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	g.metrics.publishConnections(servers.open)
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
+		"probes", g.addresses.Probes,
 		"branches", g.addresses.Branches)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)

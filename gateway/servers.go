@@ -101,7 +101,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 }
 
 // listeners are the open addresses; nil where the configuration has none.
-type listeners struct{ http, https, admin, branches net.Listener }
+type listeners struct{ http, https, admin, probes, branches net.Listener }
 
 // listen opens every address before anything is served, so that a busy one is a clean failure.
 func listen(cfg *config.Config) (*listeners, error) {
@@ -126,6 +126,11 @@ func listen(cfg *config.Config) (*listeners, error) {
 	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
+	if cfg.Admin.Probes != "" {
+		if err := open(&l.probes, "admin.probes", cfg.Admin.Probes); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Coordinator != nil {
 		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
 			return nil, err
@@ -135,7 +140,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, one := range []net.Listener{l.http, l.https, l.admin, l.branches} {
+	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches} {
 		if one != nil {
 			one.Close()
 		}
@@ -149,7 +154,9 @@ func (l *listeners) addresses() Addresses {
 		}
 		return one.Addr().String()
 	}
-	return Addresses{HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Branches: text(l.branches)}
+	return Addresses{
+		HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Probes: text(l.probes), Branches: text(l.branches),
+	}
 }
 
 // servers makes what serves on the listeners.
@@ -166,7 +173,11 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 		srv, bounded := internalServer(h, l, connections, g.Logger)
 		s.add(srv, bounded, true)
 	}
-	internal(admin.New(g.adminOptions(cfg)), l.admin, g.descriptors.internal)
+	options := g.adminOptions(cfg)
+	internal(admin.New(options), l.admin, g.descriptors.internal)
+	if l.probes != nil {
+		internal(admin.NewProbes(options), l.probes, g.descriptors.internal)
+	}
 	if l.branches != nil {
 		internal(g.bridge, l.branches, g.descriptors.branches)
 	}

@@ -27,6 +27,7 @@ type Addresses struct {
 	HTTP     string `json:"http"`
 	HTTPS    string `json:"https"`
 	Admin    string `json:"admin"`
+	Probes   string `json:"probes"`
 	Branches string `json:"branches"`
 }
 

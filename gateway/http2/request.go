@@ -55,7 +55,7 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
 	x.Received = time.Now()
-	x.Scheme, x.Version, x.Peer = c.scheme, "2", c.peer
+	x.Scheme, x.Version, x.Peer, x.Client = c.scheme, "2", c.peer, c.client
 	if !s.parse(c.fields) {
 		return false
 	}
@@ -205,12 +205,15 @@ func (s *Stream) ExpectsMore() bool { return s.expectsMore }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
+// ClientText is the address that the connection is held for, as text.
+func (s *Stream) ClientText() string { return s.conn.clientText }
+
+// Covers reports whether the connection may be used for that host ([message.Authority]).
+func (s *Stream) Covers(host string) bool { return s.conn.authority.Covers(host) }
+
 // Account is what the connection draws on; nil bounds nothing. It may be used when the client has
 // left.
 func (s *Stream) Account() *budget.Account { return s.conn.account }
-
-// PeerText is the peer's address as text.
-func (s *Stream) PeerText() string { return s.conn.peerText }
 
 // Length is that of the body: -1 when it is not known, 0 without one.
 func (s *Stream) Length() int64 {
