@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -27,6 +28,8 @@ type engine struct {
 	unrouted *routeMetrics
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
+	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
+	unreadable func(proxy netip.Addr, forwardedFor string)
 }
 
 // newEngine returns what normalizes requests as a configuration says, without routes yet.
@@ -55,6 +58,8 @@ type process struct {
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
 
+	unreadable filters.LogThrottle // of addresses
+
 	descriptors descriptors
 	budget      *budget.Budget
 	overload    *overload
@@ -64,6 +69,13 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 	rt.process.metrics.panics.Inc()
 	rt.process.env.Logger.Error("a panic ended a request", "route", rt.name, "in", where, "panic", v,
 		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
+}
+
+// logUnreadable tells the operator why requests are refused whose sender is not known.
+func (p *process) logUnreadable(proxy netip.Addr, forwardedFor string) {
+	p.unreadable.Warn(p.env.Logger, time.Now(), "X-Forwarded-For of a trusted proxy has an entry that is no address: "+
+		"where a key or a limit rests on the client's address its requests are refused with 400",
+		"proxy", proxy.String(), "x_forwarded_for", forwardedFor[max(len(forwardedFor)-200, 0):])
 }
 
 // newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
@@ -96,6 +108,7 @@ type builder struct {
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
+	b.engine.unreadable = p.logUnreadable
 	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {

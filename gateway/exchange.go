@@ -214,15 +214,15 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		return
 	}
 	e.release()
-	buf := takeCopyBuffer(e.account)
-	defer buf.release()
+	buf := message.TakeCopyBuffer(e.account)
+	defer buf.Release()
 	for here || outlive(x, e.response) {
 		if here {
 			w.Flush() // the next piece may be long in coming
 		}
-		n, err := e.response.Read(buf.bytes())
+		n, err := e.response.Read(buf.Bytes())
 		if n > 0 && here {
-			here = deliver(buf.bytes()[:n])
+			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
 			if here {
@@ -289,7 +289,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
-	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
+	kind := streamOf(x, length)
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = response.(*http1.Response) // only such a one was asked

@@ -64,10 +64,12 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 				tr.CloseIdleConnections()
-				if resp.StatusCode != want || want == 421 && resp.Header.Get("Sluice-Reason") != "misdirected-request" ||
+				reason := resp.Header.Get("Sluice-Reason")
+				if resp.StatusCode != want || want == 421 && reason != "misdirected-request" ||
 					s.count()-before != map[int]int{200: 1}[want] {
-					t.Errorf("clients with certificates %v, HTTP/2 %v, %+v: %d %s, want %d", clients, h2, c, resp.StatusCode,
-						resp.Header.Get("Sluice-Reason"), want)
+					t.Errorf("clients with certificates %v, HTTP/2 %v, %+v: %d %s, want %d", clients, h2, c,
+						resp.StatusCode,
+						reason, want)
 				}
 			}
 		}

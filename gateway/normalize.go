@@ -68,6 +68,9 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 		if x.Header.Count("X-Forwarded-For") > 0 {
 			forwardedFor = x.Header.Joined("X-Forwarded-For")
 			x.Client = clientOf(x.Client, forwardedFor, trusted)
+			if !x.Client.IsValid() && e.unreadable != nil {
+				e.unreadable(x.Peer, forwardedFor)
+			}
 		}
 	}
 	via := x.Header.Joined("Via")

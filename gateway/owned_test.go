@@ -55,7 +55,8 @@ func sendHTTP2(t *testing.T, g *running, from string, head, trailer [][2]string)
 		}
 		return []byte(block.String())
 	}
-	all := append([][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", "a.test"}, {":path", "/x"}}, head...)
+	all := append([][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", "a.test"}, {":path", "/x"}},
+		head...)
 	err := f.WriteSettings()
 	if err == nil {
 		err = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: section(all...), EndHeaders: true})
@@ -127,7 +128,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 	always = append(always, "Sluice-Op", "Sluice-Branch", "Sluice-Transaction", "Sluice-Principal", "Sluice-Timeout",
 		"Sluice.Op", "X_Forwarded_For", "X-Forwarded_Proto", "X_Forwarded_User", "X_Real_IP", "True_Client_IP",
 		"Idempotency_Key", "X_User", "X.User")
-	fromProxy := []string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-User", "X-Real-IP",
+	fromProxy := []string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-User",
+		"X-Real-IP",
 		"True-Client-IP", "Forwarded", "X-Forwarded-O"}
 	for name, send := range senders {
 		for from, pass := range map[string][]string{"127.0.0.1": nil, "127.0.0.2": fromProxy} {
@@ -146,7 +148,8 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 				t.Errorf("%s: head: the service saw %v, want %v", who, got, want)
 			}
 			// Behind a body nothing of it may come, whoever sends it.
-			trailer := names(append(append([]string{"X-Checksum", "X-User", "Authorization", "Cookie", "Via", "Traceparent",
+			trailer := names(append(append([]string{"X-Checksum", "X-User", "Authorization", "Cookie", "Via",
+				"Traceparent",
 				"X-Forwarded-For", "X-Forwarded-Host", "Idempotency-Key", "Content-Type", "Host", "If-Match",
 				"Origin", "Max-Forwards"}, always...), fromProxy...)...)
 			if status := send(t, g, from, nil, trailer); status != "200" {
@@ -172,7 +175,8 @@ func canonical(list []string) (out []string) {
 // A service cannot speak for the gateway either, in the head or behind the body.
 func TestOnlyTheGatewaySpeaksForItself(t *testing.T) {
 	t.Parallel()
-	own := []string{"Sluice-Reason", "Sluice_Reason", "Sluice-Op", "Sluice-Requ", "Sluice.Reason", "Idempotent-Replayed",
+	own := []string{"Sluice-Reason", "Sluice_Reason", "Sluice-Op", "Sluice-Requ", "Sluice.Reason",
+		"Idempotent-Replayed",
 		"Idempotent_Replayed", "Idempotent-Original-Date"}
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
 		for _, n := range append(own, "X-Plain") {

@@ -324,9 +324,9 @@ func TestStreamsAndTheBreaker(t *testing.T) {
 services:
   a:
     endpoints: ["`+s.URL+`"]
-    timeout: 300ms
+    timeout: 1s
     streamIdleTimeout: 20s
-    breaker: {minRequests: 2, window: 1s, openFor: 100ms, probes: 3, slow: {over: 250ms}}`+allToA)
+    breaker: {minRequests: 2, window: 60s, openFor: 100ms, probes: 3, slow: {over: 2s}}`+allToA)
 	const state = `sluice_breaker_state{service="a"}`
 	for range 2 {
 		g.do("GET", "/", "")
@@ -336,8 +336,7 @@ services:
 	}
 	close(sound)
 	ctx, leave := context.WithCancel(t.Context())
-	var open sync.WaitGroup
-	var heads sync.WaitGroup
+	var open, heads sync.WaitGroup
 	for i := range 25 {
 		end := "hang"
 		if i%2 == 0 {
@@ -345,24 +344,7 @@ services:
 		}
 		heads.Add(1)
 		open.Go(func() {
-			headed := false
-			for !headed {
-				url := "http://" + g.at.HTTP + "/?type=text/event-stream&end=" + end
-				req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
-				if err != nil {
-					t.Error(err)
-					break
-				}
-				resp, err := client.Do(req)
-				if err != nil {
-					t.Error(err)
-					break
-				}
-				if headed = resp.StatusCode == 200; headed {
-					heads.Done()
-				}
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
+			for g.drop(ctx, "/?type=text/event-stream&end="+end, heads.Done) != 200 { // it is open, or has its probes
 			}
 		})
 	}
@@ -376,14 +358,34 @@ services:
 	leave()
 	open.Wait()
 
-	until(t, func() bool { // what was counted of the streams fades, or is outnumbered
-		resp, err := client.Get("http://" + g.at.HTTP + "/?end=hang")
-		if err == nil {
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-		}
-		return g.metric(state) == 2
-	})
+	for range 30 {
+		open.Go(func() { g.drop(t.Context(), "/?end=hang", func() {}) })
+	}
+	until(t, func() bool { return g.metric(state) == 2 })
+	open.Wait()
+}
+
+// drop asks for something, calls headed when a success has begun, and reads to the end, of whatever
+// kind. It returns the status.
+func (g *running) drop(ctx context.Context, path string, headed func()) int {
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+g.at.HTTP+path, nil)
+	if err != nil {
+		g.t.Error(err)
+		headed()
+		return 200
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		g.t.Error(err)
+		headed()
+		return 200
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == 200 {
+		headed()
+	}
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
 }
 
 // What the gateway reads for its own ends is bounded as a whole, since silence does not bound it: a

@@ -83,7 +83,8 @@ services: {a: {endpoints: ["` + to + `"], retries: {attempts: 0}}}` + allToA
 	}
 	direct := "http://" + sidecar.at.HTTP
 	edge.reloaded(text(direct) + "# reloaded\n")
-	if r := fetch(t, direct+"/", "GET", "", "Via", saw.Header.Get("Via")); r.status != 508 || r.reason() != "loop-detected" {
+	if r := fetch(t, direct+"/", "GET", "", "Via",
+		saw.Header.Get("Via")); r.status != 508 || r.reason() != "loop-detected" {
 		t.Errorf("a request that has passed: %+v", r)
 	}
 	sidecar.reloaded(text("http://" + edge.at.HTTP))

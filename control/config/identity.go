@@ -42,7 +42,8 @@ func (i *Identities) warn(s site) {
 			last, why = n, fmt.Sprintf("jwt in identity[%d] is required, so it has the last word on every request", n)
 		}
 		if one.JWT != nil && one.JWT.Audience == "" {
-			s.warn(s.path.item(n).to("jwt"), "has no audience: a token that was made for another service is taken here too")
+			s.warn(s.path.item(n).to("jwt"),
+				"has no audience: a token that was made for another service is taken here too")
 		}
 	}
 }
@@ -56,7 +57,8 @@ func (s site) warnNobodyAsks(c *Config) {
 	for n, r := range c.Routes {
 		if r != nil && r.Idempotency != nil {
 			s.warn(at("routes").item(n).to("idempotency"), "no identity is written, so keys are kept apart by the "+
-				"client's address alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that this is meant")
+				"client's address alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that "+
+				"this is meant")
 			return
 		}
 	}

@@ -34,8 +34,9 @@ routes:
   - {name: b, match: {path: /b}, service: s, idempotency: {}}
   - {name: c, match: {path: /c}, service: s, idempotency: {}}
 `, []string{
-			"5:46: warning: routes[1].idempotency: no identity is written, so keys are kept apart by the client's address " +
-				"alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that this is meant"}},
+			"5:46: warning: routes[1].idempotency: no identity is written, so keys are kept apart by the client's " +
+				"address alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that this " +
+				"is meant"}},
 		{"keys of addresses that are meant", behind + `  - {name: a, match: {path: /a}, service: s, idempotency: {}}
 identity: [{clientIP: {prefix6: 56}}]
 `, nil},
@@ -119,11 +120,12 @@ func TestWarningsOfTokens(t *testing.T) {
 	dir := write(t, map[string]string{"jwks.json": "{}"})
 	for document, want := range map[string]string{
 		"identity: [{jwt: {keys: jwks.json, audience: shop}}]": "",
-		"identity: [{jwt: {keys: jwks.json}}]": "t.yaml:2:13: warning: identity[0].jwt: has no audience: a token that was " +
-			"made for another service is taken here too",
+		"identity: [{jwt: {keys: jwks.json}}]": "t.yaml:2:13: warning: identity[0].jwt: has no audience: a token " +
+			"that was made for another service is taken here too",
 		"identity: [{jwt: {keys: jwks.json, audience: shop}}, {header: {name: X-User}}]": "",
-		"identity: [{jwt: {keys: jwks.json, audience: shop, required: true}}, {header: {name: X-User}}]": "t.yaml:2:70: " +
-			"warning: identity[1]: is never asked: jwt in identity[0] is required, so it has the last word on every request",
+		"identity: [{jwt: {keys: jwks.json, audience: shop, required: true}}, {header: {name: X-User}}]": "t.yaml:" +
+			"2:70: warning: identity[1]: is never asked: jwt in identity[0] is required, so it has the last word on " +
+			"every request",
 	} {
 		var got []string
 		for _, w := range mustParseDocument(t, "version: 1\n"+document+"\n", dir).Warnings() {
@@ -146,7 +148,8 @@ services: {a.b: {endpoints: ["https://h"], tls: {ca: tls.crt}}}
 routes: [{name: a, match: {path: /a}, service: a.b}]
 `, dir)
 	for setting, want := range map[string]string{
-		"listen.https.cert": "t.yaml:2:42: listen.https.cert: x", "listen.https.key": "t.yaml:2:56: listen.https.key: x",
+		"listen.https.cert":    "t.yaml:2:42: listen.https.cert: x",
+		"listen.https.key":     "t.yaml:2:56: listen.https.key: x",
 		"identity[0].jwt.keys": "t.yaml:4:17: identity[0].jwt.keys: x",
 		"services.a.b.tls.ca":  "t.yaml:5:54: services.a.b.tls.ca: x",
 	} {

@@ -251,7 +251,8 @@ func TestFaultySettings(t *testing.T) {
 	}{
 		{"everything at once", Settings{Sources: []Source{JWT{Cookie: "a b"}, Header{Name: "X User"},
 			Header{Name: "sluice-user", Trusted: []netip.Prefix{{}}}}},
-			[]string{"no keys", `"a b" is not the name`, `"X User" is not a field name`, "has no trusted peers", "sluice-user", "not valid"}},
+			[]string{"no keys", `"a b" is not the name`, `"X User" is not a field name`, "has no trusted peers",
+				"sluice-user", "not valid"}},
 		{"two sets", Settings{Sources: []Source{tokens(t, "ed"), tokens(t, "ec")}}, []string{"2 jwt sources"}},
 	} {
 		_, err := New(c.set)

@@ -28,7 +28,8 @@ func TestTokensEnd(t *testing.T) {
 	k := keyRing()
 	f := newFilter(t, tokens(t, "ed"))
 	for name, exp := range map[string]any{
-		"0": 0, "0.0": 0.0, "a tiny number": 5e-324, "negative": -1, "1970": 1, "null": jwt.ClaimStrings(nil), "text": "0",
+		"0": 0, "0.0": 0.0, "a tiny number": 5e-324, "negative": -1, "1970": 1, "null": jwt.ClaimStrings(nil),
+		"text": "0",
 		"true": true, "a list": []int{1}, "the past": t0.Unix() - 3600,
 	} {
 		tok := token(t, jwt.SigningMethodEdDSA, k.ed, "ed", map[string]any{"exp": exp})
@@ -48,7 +49,8 @@ func TestAudience(t *testing.T) {
 		aud  any
 		want bool
 	}{
-		{"for it", "shop", true}, {"for it and another", []string{"bank", "shop"}, true}, {"for another", "bank", false},
+		{"for it", "shop", true}, {"for it and another", []string{"bank", "shop"}, true}, {"for another", "bank",
+			false},
 		{"for others", []string{"bank", "shops"}, false}, {"for nobody", nil, false}, {"empty", "", false},
 		{"an empty list", []string{}, false}, {"another case", "Shop", false}, {"a number", 7, false},
 	} {
@@ -124,7 +126,8 @@ func TestCookie(t *testing.T) {
 		{"not good", "GET", []string{"Cookie", "session=x"}, ""},
 		{"empty", "GET", []string{"Cookie", "session="}, address},
 		{"another name", "GET", []string{"Cookie", "Session=" + anna + "; xsession=" + anna}, address},
-		{"the field is asked first", "GET", []string{"Cookie", "session=" + anna, "Authorization", "Bearer " + ben}, "ben"},
+		{"the field is asked first", "GET", []string{"Cookie", "session=" + anna, "Authorization", "Bearer " + ben},
+			"ben"},
 		{"the field is not good", "GET", []string{"Cookie", "session=" + anna, "Authorization", "Bearer x"}, ""},
 		{"another scheme", "GET", []string{"Cookie", "session=" + anna, "Authorization", "Basic YTpi"}, "anna"},
 	} {
@@ -146,7 +149,8 @@ func TestCookie(t *testing.T) {
 func TestPrincipalsAreUTF8(t *testing.T) {
 	k := keyRing()
 	f := newFilter(t, tokens(t, "ed"), Header{"X-User", []netip.Prefix{loopback}})
-	for _, v := range []string{"\xff", "anna\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "a\x80b"} {
+	for _, v := range []string{"\xff", "anna\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80",
+		"a\x80b"} {
 		x, r := ask(f, inside, "X-User", v)
 		want401(t, x, r, "Bearer")
 	}
@@ -226,8 +230,10 @@ func TestNamesThatLookTheSame(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"X-User", "X_User", true}, {"X-User", "x.user", true}, {"X-User", "X-User", false}, {"X-User", "x-user", false},
-		{"X-User", "X_Users", false}, {"X-User", "XxUser", false}, {"X-User", "X-Uzer", false}, {"XaUser", "X-User", false},
+		{"X-User", "X_User", true}, {"X-User", "x.user", true}, {"X-User", "X-User", false}, {"X-User", "x-user",
+			false},
+		{"X-User", "X_Users", false}, {"X-User", "XxUser", false}, {"X-User", "X-Uzer", false}, {"XaUser", "X-User",
+			false},
 	} {
 		if sameButUnderscores(c.a, c.b) != c.want {
 			t.Errorf("%s and %s: %v", c.a, c.b, !c.want)

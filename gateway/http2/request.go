@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,6 +117,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	x := &s.Exchange
 	var p pseudo
 	cookies, regular := 0, false
+	x.Header = slices.Grow(x.Header[:0], len(fields))
 	for i := range fields {
 		f := &fields[i]
 		if f.Name == "" {
@@ -154,7 +156,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	if cookies > 1 {
 		message.JoinCookies(&x.Header)
 	}
-	s.grpc = x.IsGRPC()
+	s.grpc = !s.remoteEnded && x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused

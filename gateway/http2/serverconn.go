@@ -218,16 +218,17 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
-	if !c.charge(c.size) {
+	cost := headCost(c.size)
+	if !c.charge(cost) {
 		return c.refuse(id, refusedStream)
 	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
-		c.discharge(c.size)
+		c.discharge(cost)
 		streams.Put(s)
 		return c.refuse(id, protocolError)
 	}
-	s.charged = c.size
+	s.charged = cost
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()

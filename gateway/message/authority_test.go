@@ -40,9 +40,11 @@ func TestAuthority(t *testing.T) {
 		yes, not []string
 	}{
 		{"by the certificate", tls.NoClientCert, "a.shop.example",
-			[]string{"", "shop.example", "SHOP.example", "shop.example.", "shop.example:8443", "Shop.Example.:1", "a.shop.example",
+			[]string{"", "shop.example", "SHOP.example", "shop.example.", "shop.example:8443", "Shop.Example.:1",
+				"a.shop.example",
 				"b.shop.example:443", "192.0.2.7", "192.0.2.7:443", "[2001:db8::7]", "[2001:DB8:0::7]:443"},
-			[]string{"example", "a.b.shop.example", "shop.example.evil", "evil", "192.0.2.8", "[2001:db8::8]", "[::1]:443",
+			[]string{"example", "a.b.shop.example", "shop.example.evil", "evil", "192.0.2.8", "[2001:db8::8]",
+				"[::1]:443",
 				"xshop.example", ".shop.example", "*.shop.example.evil", "192.0.2.7.", "127.1"}},
 		{"with certificates of clients", tls.RequireAndVerifyClientCert, "A.shop.example",
 			[]string{"", "a.shop.example", "A.SHOP.example:443", "a.shop.example."},

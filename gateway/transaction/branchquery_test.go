@@ -12,7 +12,8 @@ func TestQueryKeepsTheCoordinatorsParameters(t *testing.T) {
 		"": "", "a=1": "a=1", "a=1&b=2": "a=1&b=2", "gid=x": "", "a=1&op=compensate&b=2": "a=1&b=2", "op": "",
 		"op=": "", "&&a=1&": "a=1", "trans_type=x&branch_id=1": "", "%6fp=x": "", "o%70=x&a=1": "a=1", "OP=x": "",
 		"Branch_ID=1": "", "g%69d=x": "", "op[]=x": "", "op%5B0%5D=x": "", "a=1;op=x": "", "+op=x": "", "op%00=x": "",
-		"ops=x": "ops=x", "shop=1": "shop=1", "op%=x": "op%=x", "gid_=x": "gid_=x", "a=op": "a=op", "a=gid%3Dx": "a=gid%3Dx",
+		"ops=x": "ops=x", "shop=1": "shop=1", "op%=x": "op%=x", "gid_=x": "gid_=x", "a=op": "a=op",
+		"a=gid%3Dx": "a=gid%3Dx",
 	} {
 		if got := withoutDTM(query); got != want {
 			t.Errorf("%q leaves %q, want %q", query, got, want)
