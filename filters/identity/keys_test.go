@@ -30,7 +30,7 @@ func TestMethods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list := strings.Join(keys.methods(), " ")
+		list := strings.Join(methodsOf(keys), " ")
 		if strings.Contains(list, "HS") != symmetric || strings.Contains(strings.ToLower(list), "none") ||
 			!strings.Contains(list, "ES256") {
 			t.Errorf("%s: %s", names, list)
