@@ -101,7 +101,8 @@ func (ClientIP) describe() descriptions {
 
 func (c *ClientIP) setDefaults() { c.Prefix6 = clientPrefix6 }
 
-// JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load, or its URL.
+// JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load, or its
+// URL.
 type JWT struct {
 	Keys     string `json:"keys" jsonschema:"required,minLength=1" config:"file,https"`
 	Issuer   string `json:"issuer"`
@@ -141,7 +142,8 @@ func checkHTTPS(s string) error {
 		return errCredentials
 	case strings.Contains(s, "#"):
 		return errors.New("is a URL that is fetched, so it has no #")
-	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || !soundHost(u.Hostname(), strings.HasPrefix(u.Host, "[")):
+	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":"),
+		!soundHost(u.Hostname(), strings.HasPrefix(u.Host, "[")):
 		return errors.New("is a URL without a sound host: a name, an IPv4 address, or an IPv6 address in brackets")
 	case u.Port() != "" && (!soundPort(u.Port()) || u.Port() == "0"):
 		return errors.New("is a URL whose port is not 1 to 65535")

@@ -9,8 +9,8 @@
 // by chance, so that a fleet does not ask at once.
 //
 // [Keys.Renew] is for a token whose key is not known: the issuer may have a new one. It joins a fetch
-// that is under way, or has one begin where the last that it began is a minute ago, and waits for its
-// end for at most a second. So tokens with invented keys cost the issuer one fetch a minute however
+// that is under way, or has one begin where there are keys and the last that it began is a minute ago,
+// and waits for its end for at most a second. So tokens with invented keys cost the issuer one fetch a minute however
 // many they are, and the requests that bring them wait in that minute no longer than this.
 //
 // # Invariants

@@ -96,7 +96,7 @@ func (k *Keys) Symmetric() bool { return false }
 func (k *Keys) Renew(ctx context.Context) *identity.KeySet {
 	k.mu.Lock()
 	ended := k.underWay
-	if ended == nil && k.client != nil && (k.renewed.IsZero() || time.Since(k.renewed) >= renewEvery) {
+	if ended == nil && k.mayRenewLocked() {
 		k.renewed = time.Now()
 		ended = k.beginLocked()
 	}
@@ -113,6 +113,12 @@ func (k *Keys) Renew(ctx context.Context) *identity.KeySet {
 	case <-k.done:
 	}
 	return k.current.Load()
+}
+
+// mayRenewLocked reports whether a key that is not known may have a fetch begin. Without any keys the
+// goroutine tries often enough by itself.
+func (k *Keys) mayRenewLocked() bool {
+	return k.current.Load() != nil && (k.renewed.IsZero() || time.Since(k.renewed) >= renewEvery)
 }
 
 // beginLocked has the goroutine fetch and returns what is closed at the end of that.
