@@ -346,8 +346,8 @@ routes:
 				"here too",
 			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
-			`9:17: identity[3].jwt.keys: "http://id.example/jwks" is fetched over https only: what comes in cleartext ` +
-				`may be anybody's`,
+			`9:17: identity[3].jwt.keys: "http://id.example/jwks" is fetched over https only: what comes in ` +
+				`cleartext may be anybody's`,
 			`11:19: services.a.endpoints[0]: "https://" is not an endpoint such as http://127.0.0.1:7001`,
 			`11:31: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the ` +
 				`port is 1 to 65535`,
