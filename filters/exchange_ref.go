@@ -41,7 +41,7 @@ func (x *Exchange) known(root, name string) (string, bool) {
 		if !x.Client.IsValid() {
 			return "", false
 		}
-		return x.Text(x.Client.AppendTo(x.Scratch())), true
+		return x.Text(x.AppendClient(x.Scratch())), true
 	case "host":
 		return x.hostName()
 	case "route":
@@ -95,6 +95,23 @@ func foldedEqual(a, b string) bool {
 
 func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+}
+
+// ClientPrefix6 is how many bits of an IPv6 address are one client's as a rule: a site has a /64, and
+// as many addresses in it as it likes (RFC 6177, RFC 4291 §2.5.4).
+const ClientPrefix6 = 64
+
+// AppendClient appends what keys and limits take the client to be: its address, or with IPv6 its
+// network, as 2001:db8:1:2::/64. Client has to be valid.
+func (x *Exchange) AppendClient(b []byte) []byte {
+	client, bits := x.Client.Unmap().WithZone(""), int(x.Prefix6)
+	if bits == 0 {
+		bits = ClientPrefix6
+	}
+	if client.Is4() || bits >= client.BitLen() {
+		return client.AppendTo(b)
+	}
+	return netip.PrefixFrom(client, bits).Masked().AppendTo(b)
 }
 
 // hostName returns the name that the client asked for. The port is left out: with it one client could

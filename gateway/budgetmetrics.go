@@ -18,7 +18,7 @@ func (m *metrics) publishBudget(b *budget.Budget, d descriptors) {
 		used(budget.InFlight))
 	gauge("requests_in_flight_max", "How many may be under way (listen.maxInFlight); beyond it 503 overloaded.",
 		limit(budget.InFlight))
-	gauge("buffered_bytes", "Memory allocated for bodies, heads and responses that wait, of all requests together.",
+	gauge("buffered_bytes", "Memory allocated for bodies, heads and responses that wait, and 24 KiB for each request under way.",
 		used(budget.Buffered))
 	gauge("buffered_bytes_max", "How much may be (listen.maxBuffered); beyond it 503 overloaded.",
 		limit(budget.Buffered))

@@ -46,7 +46,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	case r.TooLong():
 		reply = headTooLong(x, e.cfg.Listen.MaxHeader)
 	case reply == nil && r.ExpectsMore():
-		reply = filters.RefuseAs(http.StatusExpectationFailed, filters.BadRequest, filters.Problem{
+		reply = filters.RefuseAs(http.StatusExpectationFailed, filters.ExpectationFailed, filters.Problem{
 			Detail: "The expectation is not 100-continue.",
 		})
 	}
@@ -54,7 +54,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 		e.refuse(x, r, reply)
 		return
 	}
-	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r.Account(), r, r)
+	s.dispatcher.dispatch(e, x, r)
 }
 
 // downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a

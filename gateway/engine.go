@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -24,6 +25,15 @@ type engine struct {
 	routes   []*route
 	branches map[string]*route // by service: the calls that the gateway itself makes to it
 	unrouted *routeMetrics
+	hop      *hop
+	prefix6  uint8 // of Exchange.Prefix6
+	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
+	unreadable func(proxy netip.Addr, forwardedFor string)
+}
+
+// newEngine returns what normalizes requests as a configuration says, without routes yet.
+func newEngine(cfg *config.Config, h *hop) *engine {
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -45,6 +55,9 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+	hop      *hop
+
+	unreadable filters.LogThrottle // of addresses
 
 	descriptors descriptors
 	budget      *budget.Budget
@@ -57,11 +70,18 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
 }
 
+// logUnreadable tells the operator why requests are refused whose sender is not known.
+func (p *process) logUnreadable(proxy netip.Addr, forwardedFor string) {
+	p.unreadable.Warn(p.env.Logger, time.Now(), "X-Forwarded-For of a trusted proxy has an entry that is no address: "+
+		"where a key or a limit rests on the client's address its requests are refused with 400",
+		"proxy", proxy.String(), "x_forwarded_for", forwardedFor[max(len(forwardedFor)-200, 0):])
+}
+
 // newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
 // nothing.
 func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
 	return &process{
-		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
+		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
@@ -86,7 +106,9 @@ type builder struct {
 // before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
-	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
+	b.engine = newEngine(cfg, p.hop)
+	b.engine.unreadable = p.logUnreadable
+	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {
 		b.Abort()
@@ -230,6 +252,7 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
+	f.reserved = reservedInTrailer(b.Config.Identity)
 	f.overload = b.overload
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +

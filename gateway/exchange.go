@@ -104,7 +104,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, x.Response.Reason, e.took)
+		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
 	}()
 	reply, panicked := rt.chain.Request(x)
 	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
@@ -138,8 +138,20 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	return e
 }
 
-// statusClientGone is the code under which requests are counted whose client left, as nginx has it.
-const statusClientGone = 499
+// statusClientGone is the code under which requests are counted whose client left before there was a
+// response, as nginx has it; clientGone is the reason when it left in the middle of one.
+const (
+	statusClientGone                = 499
+	clientGone       filters.Reason = "client-gone"
+)
+
+// reasonOf is the reason under which an exchange is counted. To leave is how a client ends a stream.
+func reasonOf(x *filters.Exchange, e *result) filters.Reason {
+	if e.outcome == filters.ClientGone && e.streams && !x.Response.Stream {
+		return clientGone
+	}
+	return x.Response.Reason
+}
 
 // write sends the response. A body that breaks half-way breaks the client's connection.
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
@@ -232,8 +244,10 @@ type forward struct {
 	timeout    time.Duration         // to the response's head, then of silence within its body
 	streamIdle time.Duration         // of silence in a stream
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
-	overload   *overload
-	logger     *slog.Logger
+	// reserved are fields that a client's trailer may not have; nil is none.
+	reserved func(name string) bool
+	overload *overload
+	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
 	unreached, unanswered, cuts *filters.LogThrottle
@@ -255,6 +269,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if err != nil {
 		return f.failed(x, bodyFailure(err), false)
 	}
+	m.Reserved = f.reserved
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
@@ -274,7 +289,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
-	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
+	kind := streamOf(x, length)
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = response.(*http1.Response) // only such a one was asked
@@ -363,6 +378,15 @@ func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail stri
 // reservedField reports whether a field tells clients something that only the gateway may say: a
 // service cannot set it.
 func reservedField(name string) bool {
-	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") ||
-		filters.EqualName(name, "Idempotent-Original-Date")
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 { // decides for nearly every field
+	case 's':
+		return message.OwnerOf(name) == message.GatewayOwns
+	case 'i':
+		return message.FoldedEqual(name, "Idempotent-Replayed") ||
+			message.FoldedEqual(name, "Idempotent-Original-Date")
+	}
+	return false
 }

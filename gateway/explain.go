@@ -76,7 +76,7 @@ type explained struct {
 
 // route finds the route of the request. False: it is refused before.
 func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
-	e := &engine{cfg: p.cfg}
+	e := newEngine(p.cfg, newHop())
 	reply := downgrade(p.x, p.cfg.Listen.MaxHeader) // what no protocol would let in
 	if reply == nil {
 		reply = e.normalize(p.x, p.x.Peer.String(), bodyBytes)

@@ -94,7 +94,7 @@ type boundedListener struct {
 	once   sync.Once
 
 	mu   sync.Mutex
-	idle map[net.Conn]time.Time
+	idle map[net.Conn]time.Time // since when; of a new one, when it ceases to be new
 }
 
 func newBoundedListener(l net.Listener, n int) *boundedListener {
@@ -115,14 +115,14 @@ func (b *boundedListener) Accept() (net.Conn, error) {
 			return c, nil
 		default:
 		}
-		if b.closeIdle() {
-			b.slots <- struct{}{} // its end frees one
-			return c, nil
-		}
+		b.closeIdle()
+		timer := time.NewTimer(newFor)
 		select {
 		case b.slots <- struct{}{}:
+			timer.Stop()
 			return c, nil
 		case <-b.freed:
+		case <-timer.C: // one that was closed may have had its request by then: it is served first
 		case <-b.closed:
 			c.Close()
 			return nil, net.ErrClosed
@@ -135,9 +135,12 @@ func (b *boundedListener) Close() error {
 	return b.Listener.Close()
 }
 
-// closeIdle closes the connection that has been idle for longest; false without one. Its server
-// finds it closed and says so.
-func (b *boundedListener) closeIdle() bool {
+// newFor is how long a new connection has to begin its request before it makes room for others.
+const newFor = 50 * time.Millisecond
+
+// closeIdle closes the connection that has been idle for longest, if there is one. Its server finds
+// it closed and says so.
+func (b *boundedListener) closeIdle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var oldest net.Conn
@@ -146,19 +149,19 @@ func (b *boundedListener) closeIdle() bool {
 			oldest = c
 		}
 	}
-	if oldest == nil {
-		return false
+	if oldest != nil && time.Now().After(b.idle[oldest]) {
+		delete(b.idle, oldest)
+		oldest.Close()
 	}
-	delete(b.idle, oldest)
-	oldest.Close()
-	return true
 }
 
 // changed is the server's ConnState.
 func (b *boundedListener) changed(c net.Conn, s http.ConnState) {
 	b.mu.Lock()
 	switch s {
-	case http.StateNew, http.StateIdle:
+	case http.StateNew:
+		b.idle[c] = time.Now().Add(newFor)
+	case http.StateIdle:
 		b.idle[c] = time.Now()
 	default:
 		delete(b.idle, c)

@@ -49,7 +49,8 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	return http1.New(o)
 }
 
-// proxied reads the header of the PROXY protocol from peers that begin with one.
+// proxied reads the header of the PROXY protocol from peers that begin with one, and returns for
+// whom the connection is held.
 func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, error) {
 	if !contains(f.listen.ProxyProtocol, peer) {
 		return peer, nil

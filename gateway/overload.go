@@ -36,6 +36,9 @@ const overloadRetry = time.Second // when a client may come again
 
 // refuse returns the reply to a request for which there is no more of a resource.
 func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply {
+	if r == budget.InFlight && o.budget.Limit(r)-o.budget.Used(r) > o.budget.Limit(r)/2 {
+		r = budget.Buffered // a request takes some of it too
+	}
 	o.logs[r].Warn(o.logger, time.Now(), "a request is refused: there is no more of what it needs, or its client has its share",
 		"reason", filters.Overloaded, "route", x.Route, "client", x.Client, "limit", settingOf[r],
 		"used", o.budget.Used(r), "of", o.budget.Limit(r), "request", x.Inject.Get("Sluice-Request-Id"))

@@ -24,12 +24,17 @@ const (
 	stream
 )
 
-// streamOf tells the kind by the status, the announced length (-1: none) and the Content-Type. A
-// response that announces its length is a call's, but gRPC does not say much by it.
-func streamOf(status int, length int64, contentType string) streamKind {
+// streamOf tells the kind of the response, of which length is announced (-1: none). One that
+// announces its length is that of a call, but for gRPC, where that does not say much.
+func streamOf(x *filters.Exchange, length int64) streamKind {
 	switch {
-	case status == http.StatusSwitchingProtocols:
+	case x.Response.Status == http.StatusSwitchingProtocols:
 		return stream
+	case length >= 0 && !x.IsGRPC(): // nearly all responses: no field has to be looked for
+		return noStream
+	}
+	contentType := x.Response.Header.Get("Content-Type")
+	switch {
 	case filters.IsGRPC(contentType):
 		return callOrStream
 	case length >= 0:

@@ -69,7 +69,8 @@ func TestResponsesOutliveTheTimeout(t *testing.T) {
 		for _, service := range []string{"one", "two"} {
 			for _, what := range []string{
 				"pieces=20&pause=100", "pieces=3&pause=700&type=text/event-stream",
-				"pieces=3&pause=700&type=application/x-ndjson%3Bcharset=utf-8", "pieces=3&pause=700&type=application/grpc",
+				"pieces=3&pause=700&type=application/x-ndjson%3Bcharset=utf-8",
+				"pieces=3&pause=700&type=application/grpc",
 			} {
 				all.Go(func() {
 					resp, err := c.Get("http://" + g.at.HTTP + "/" + service + "/?" + what)
@@ -180,7 +181,8 @@ services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 500ms, streamIdleTim
 		"/?pieces=2&pause=600&type=application/grpc%2Bx": "trailer 0",
 	} {
 		r := grpcCall(t, c, "http://"+g.at.HTTP+path, "")
-		if r.status() != want || want != "trailer 0" && r.header.Get("Grpc-Message")+r.trailer.Get("Grpc-Message") == "" {
+		text := r.header.Get("Grpc-Message") + r.trailer.Get("Grpc-Message")
+		if r.status() != want || want != "trailer 0" && text == "" {
 			t.Errorf("%s: %s with %v, %v", path, r.status(), r.header, r.trailer)
 		}
 	}
@@ -322,9 +324,9 @@ func TestStreamsAndTheBreaker(t *testing.T) {
 services:
   a:
     endpoints: ["`+s.URL+`"]
-    timeout: 300ms
+    timeout: 1s
     streamIdleTimeout: 20s
-    breaker: {minRequests: 2, window: 1s, openFor: 100ms, probes: 3, slow: {over: 250ms}}`+allToA)
+    breaker: {minRequests: 2, window: 60s, openFor: 100ms, probes: 3, slow: {over: 2s}}`+allToA)
 	const state = `sluice_breaker_state{service="a"}`
 	for range 2 {
 		g.do("GET", "/", "")
@@ -334,8 +336,7 @@ services:
 	}
 	close(sound)
 	ctx, leave := context.WithCancel(t.Context())
-	var open sync.WaitGroup
-	var heads sync.WaitGroup
+	var open, heads sync.WaitGroup
 	for i := range 25 {
 		end := "hang"
 		if i%2 == 0 {
@@ -343,19 +344,7 @@ services:
 		}
 		heads.Add(1)
 		open.Go(func() {
-			headed := false
-			for !headed {
-				req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+g.at.HTTP+"/?type=text/event-stream&end="+end, nil)
-				resp, err := client.Do(req)
-				if err != nil {
-					t.Error(err)
-					break
-				}
-				if headed = resp.StatusCode == 200; headed {
-					heads.Done()
-				}
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
+			for g.drop(ctx, "/?type=text/event-stream&end="+end, heads.Done) != 200 { // it is open, or has its probes
 			}
 		})
 	}
@@ -369,14 +358,34 @@ services:
 	leave()
 	open.Wait()
 
-	until(t, func() bool { // what was counted of the streams fades, or is outnumbered
-		resp, err := client.Get("http://" + g.at.HTTP + "/?end=hang")
-		if err == nil {
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-		}
-		return g.metric(state) == 2
-	})
+	for range 30 {
+		open.Go(func() { g.drop(t.Context(), "/?end=hang", func() {}) })
+	}
+	until(t, func() bool { return g.metric(state) == 2 })
+	open.Wait()
+}
+
+// drop asks for something, calls headed when a success has begun, and reads to the end, of whatever
+// kind. It returns the status.
+func (g *running) drop(ctx context.Context, path string, headed func()) int {
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+g.at.HTTP+path, nil)
+	if err != nil {
+		g.t.Error(err)
+		headed()
+		return 200
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		g.t.Error(err)
+		headed()
+		return 200
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == 200 {
+		headed()
+	}
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
 }
 
 // What the gateway reads for its own ends is bounded as a whole, since silence does not bound it: a
@@ -396,7 +405,10 @@ func TestTricklingIsBoundedWhereTheGatewayReads(t *testing.T) {
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 500ms}}
 routes:
-  - {name: plain, match: {path: /plain}, service: a, idempotency: &short {lease: 1s, maxInFlight: 1s, whileInFlight: reject}}
+  - name: plain
+    match: {path: /plain}
+    service: a
+    idempotency: &short {lease: 1s, maxInFlight: 1s, whileInFlight: reject}
   - {name: stream, match: {path: /stream}, service: a, idempotency: *short}
   - name: probed
     match: {path: /unknown}
@@ -435,4 +447,23 @@ routes:
 		t.Errorf("%v have ended", seen)
 	}
 	until(t, func() bool { return g.metric("sluice_requests_in_flight") == 0 })
+}
+
+// A client that leaves in the middle of a response has not got it, and is counted so; to leave is how
+// a client ends a stream.
+func TestClientsThatLeaveAreCounted(t *testing.T) {
+	t.Parallel()
+	g := pacedGateway(t, "", "")
+	for _, c := range []struct{ path, reason string }{
+		{"/one/?end=hang", "client-gone"}, {"/two/?end=hang&type=text/event-stream", ""},
+	} {
+		w := g.dial()
+		w.send(get(c.path))
+		w.head("GET")
+		w.Close()
+		route := c.path[1:4]
+		until(t, func() bool {
+			return g.metric(fmt.Sprintf(`sluice_requests_total{code="200",reason="%s",route="%s"}`, c.reason, route)) == 1
+		})
+	}
 }

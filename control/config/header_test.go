@@ -89,7 +89,8 @@ func TestIdentityHeaderThatNeverComes(t *testing.T) {
 func TestOmittedHeadersThatAreNeverKept(t *testing.T) {
 	t.Parallel()
 	got := warningsIn(t, "version: 1\nservices: {s: {endpoints: [\"http://h\"]}}\nroutes:\n  - {name: r, match: {path: /a}, "+
-		"service: s, idempotency: {omitHeaders: [X-Trace, Set-Cookie, connection, Sluice-Attempt]}}\n")
+		"service: s, idempotency: {omitHeaders: [X-Trace, Set-Cookie, connection, Sluice-Attempt]}}\n"+
+		"identity: [{clientIP: {}}]\n")
 	expect(t, "warnings", got, []string{
 		"4:83: warning: routes[0].idempotency.omitHeaders[1]: Set-Cookie is kept with no response",
 		"4:95: warning: routes[0].idempotency.omitHeaders[2]: connection is kept with no response",

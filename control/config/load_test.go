@@ -124,7 +124,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
 	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
-	expect(t, "identity", c.Identity, Identities{{ClientIP: new(struct{})}})
+	expect(t, "identity", c.Identity, Identities{{ClientIP: &ClientIP{Prefix6: 64}}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
 		StreamIdleTimeout: second(300), ConnectTimeout: Duration(500 * time.Millisecond),

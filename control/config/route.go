@@ -17,8 +17,9 @@ type Route struct {
 	Service     string          `json:"service"`
 	Transaction string          `json:"transaction"`
 	Respond     *StaticResponse `json:"respond"`
-	Status      string          `json:"status"`                    // the path of the transaction's status resource, with {id}
-	Timeout     Duration        `json:"timeout" config:"omitzero"` // 0: that of the service
+	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
+	// Timeout is in place of the service's; 0 is that.
+	Timeout Duration `json:"timeout" config:"omitzero"`
 	RouteSections
 }
 

@@ -30,8 +30,8 @@ func (Service) describe() descriptions {
 			"chooses), h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
 		"TLS":     "How https:// endpoints are verified; without it by the system's roots.",
 		"Timeout": "One attempt, until the head of the response; behind it the longest silence within its body.",
-		"StreamIdleTimeout": "The longest silence in a stream: an event stream, application/x-ndjson, a stream of gRPC, " +
-			"an upgraded connection.",
+		"StreamIdleTimeout": "The longest silence in a stream: an event stream, application/x-ndjson, " +
+			"a stream of gRPC, an upgraded connection.",
 		"ConnectTimeout": "Making a connection.",
 		"DNS": "How often the names of endpoints are looked up again, 100ms to 1h. Each address of a name is an " +
 			"endpoint of its own.",

@@ -19,15 +19,18 @@ import (
 // conn is one client's connection and the goroutine that serves it. It has no buffer while it is
 // idle.
 type conn struct {
-	srv      *Server
-	base     net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
-	nc       net.Conn        // on base, with TLS where there is such
-	raw      syscall.RawConn // nil with TLS
-	socket   syscall.RawConn // to see the client leave; nil where there is none
-	peer     netip.Addr
-	peerText string
-	account  *budget.Account
-	scheme   string
+	srv    *Server
+	base   net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
+	nc     net.Conn        // on base, with TLS where there is such
+	raw    syscall.RawConn // nil with TLS
+	socket syscall.RawConn // to see the client leave; nil where there is none
+	peer   netip.Addr      // who holds it
+	client netip.Addr      // for whom: peer, or what Options.Accepted says
+	// clientText is client as text.
+	clientText string
+	scheme     string
+	authority  *message.Authority // for which hosts; nil without TLS
+	account    *budget.Account
 
 	r        *Request              // nil while it is idle
 	readable func(fd uintptr) bool // onReadable; made once

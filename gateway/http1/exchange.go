@@ -172,7 +172,7 @@ func (r *Response) switched(m *message.Message) error {
 	if m.Upgrade == "" || !r.head.upgrades || !filters.EqualName(r.head.upgrade, m.Upgrade) || r.upload != nil {
 		return errSwitch
 	}
-	r.Status, r.Length = 101, 0
+	r.Status, r.Length, r.broken = 101, 0, true // no HTTP comes behind it, also where there will be no tunnel
 	return nil
 }
 

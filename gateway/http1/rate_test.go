@@ -39,6 +39,12 @@ func (w *ticking) pass() {
 // settled lets one more tick begin, so that the last one is over.
 func (w *ticking) settled() { w.ticks <- w.now }
 
+// accepted waits until the server has its only client.
+func (w *ticking) accepted(t *testing.T) {
+	t.Helper()
+	eventually(t, "the client is accepted", func() bool { return w.s.Open() == 1 })
+}
+
 // waits waits until the server waits for its only client, or has no client any more.
 func (w *ticking) waits(t *testing.T, writes bool) {
 	t.Helper()
@@ -139,6 +145,7 @@ func TestLeastRateOfSending(t *testing.T) {
 						head, piece = "Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n", c.piece, piece)
 					}
 					p.say("POST / HTTP/1.1\r\nHost: a\r\n" + head + "\r\n\r\n")
+					w.accepted(t)
 					for second := range 100 {
 						w.waits(t, false)
 						if w.wasCut() {
@@ -195,6 +202,7 @@ func TestLeastRateOfTaking(t *testing.T) {
 				p, raw := dials(t, address, c.buffer)
 				p.say(get)
 				b := make([]byte, max(c.piece, 1))
+				w.accepted(t)
 				for second := range 100 {
 					w.waits(t, true)
 					if w.wasCut() {
@@ -232,7 +240,7 @@ func TestOthersTimeIsNotTheClients(t *testing.T) {
 	}, nil)
 	p := dial(t, address)
 	p.say(post[:len(post)-1])
-	eventually(t, "it is served", func() bool { return w.s.Open() == 1 })
+	w.accepted(t)
 	for range 100 {
 		w.pass()
 	}

@@ -53,15 +53,7 @@ func TestSilenceBoundsBodies(t *testing.T) {
 	long := strings.Split(strings.Repeat("1\r\nx\r\n|", 20)+"0\r\n\r\n", "|")
 	trickle := strings.Split(head+strings.Repeat("X: 1\r\n|", 20)+"\r\n", "|")
 	hints := strings.Split(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n|", 20)+head+"\r\n", "|")
-	for _, c := range []struct {
-		name    string
-		pause   time.Duration
-		pieces  []string
-		stream  time.Duration // 0: none
-		headed  bool
-		body    int
-		silence time.Duration // after which it is cut; 0: it ends
-	}{
+	for _, c := range []silenceCase{
 		{"long and steady", 900 * time.Millisecond, append([]string{head + chunked}, long...), 0, true, 20, 0},
 		{"sized", 900 * time.Millisecond, []string{head + sized, "a", "b", "c", "d"}, 0, true, 4, 0},
 		{"silent", time.Hour, []string{}, 0, false, 0, time.Second},
@@ -69,54 +61,67 @@ func TestSilenceBoundsBodies(t *testing.T) {
 		{"silent in the middle", 900 * time.Millisecond, []string{head + sized, "a", "b"}, 0, true, 2, time.Second},
 		{"head that trickles", 900 * time.Millisecond, trickle, 0, false, 0, time.Second},
 		{"interim responses without end", 900 * time.Millisecond, hints, 0, false, 0, time.Second},
-		{"chunk that says nothing", 900 * time.Millisecond, []string{head + chunked, "1", ";", "a", "=", "b"}, 0, true, 0,
+		{"chunk that says nothing", 900 * time.Millisecond, []string{head + chunked, "1", ";", "a", "="}, 0, true, 0,
 			time.Second},
 		{"stream", 0, append([]string{head + chunked}, long...), time.Minute, true, 20, 0},
 		{"silent stream", 900 * time.Millisecond, append([]string{head + chunked}, long[:3]...), time.Minute, true, 3,
 			time.Minute},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			var last time.Time
-			r, err := slowly(t, &message.Message{}, func(nc net.Conn) {
-				readRequest(nc)
-				last = time.Now()
-				for i, p := range c.pieces {
-					pause := c.pause
-					if c.stream > 0 && i > 0 {
-						pause = 59 * time.Second
-					}
-					time.Sleep(pause)
-					if _, err := io.WriteString(nc, p); err != nil {
-						return
-					}
-					if c.headed {
-						last = time.Now()
-					}
-				}
-			})
-			if (err == nil) != c.headed {
-				t.Fatalf("%s: %v", c.name, err)
+		synctest.Test(t, c.run)
+	}
+}
+
+// silenceCase is a response in pieces.
+type silenceCase struct {
+	name    string
+	pause   time.Duration // before each piece; in a stream 59 s behind the first
+	pieces  []string
+	stream  time.Duration // 0: none
+	headed  bool
+	body    int
+	silence time.Duration // after which it is cut; 0: it ends
+}
+
+func (c silenceCase) run(t *testing.T) {
+	var last time.Time
+	r, err := slowly(t, &message.Message{}, func(nc net.Conn) {
+		readRequest(nc)
+		last = time.Now()
+		for i, p := range c.pieces {
+			pause := c.pause
+			if c.stream > 0 && i > 0 {
+				pause = 59 * time.Second
 			}
-			if err == nil {
-				if c.stream > 0 {
-					r.Stream(c.stream)
-				}
-				var b []byte
-				if b, err = io.ReadAll(struct{ io.Reader }{r}); len(b) != c.body {
-					t.Errorf("%s: %q, %v", c.name, b, err)
-				}
-				defer r.Close()
-			}
-			if (err == nil) != (c.silence == 0) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("%s: %v", c.name, err)
-			}
-			if c.silence == 0 || c.name == "chunk that says nothing" { // whose bytes move last
+			time.Sleep(pause)
+			if _, err := io.WriteString(nc, p); err != nil {
 				return
 			}
-			if got := time.Since(last); got < c.silence || got > c.silence+slack(c.silence) {
-				t.Errorf("%s: cut off after %v", c.name, got)
+			if c.headed {
+				last = time.Now()
 			}
-		})
+		}
+	})
+	if (err == nil) != c.headed {
+		t.Fatalf("%s: %v", c.name, err)
+	}
+	if err == nil {
+		defer r.Close()
+		if c.stream > 0 {
+			r.Stream(c.stream)
+		}
+		var b []byte
+		if b, err = io.ReadAll(struct{ io.Reader }{r}); len(b) != c.body {
+			t.Errorf("%s: %q, %v", c.name, b, err)
+		}
+	}
+	if (err == nil) != (c.silence == 0) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s: %v", c.name, err)
+	}
+	if c.silence == 0 || c.name == "chunk that says nothing" { // whose bytes move last
+		return
+	}
+	if got := time.Since(last); got < c.silence || got > c.silence+slack(c.silence) {
+		t.Errorf("%s: cut off after %v", c.name, got)
 	}
 }
 

@@ -202,7 +202,7 @@ func (c *conn) handedOverTo() (client netip.Addr, engine message.Waiting) {
 	if c.handedOver != nil {
 		engine = c.handedOver.Waiting()
 	}
-	return c.peer, engine
+	return c.client, engine
 }
 
 // clientOf returns the address that names a client: one machine has all addresses of an IPv6

@@ -166,7 +166,7 @@ func TestRequestSays(t *testing.T) {
 			t.Error("a response has begun that has not")
 		}
 		r.CloseAfter()
-		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.PeerText(), r.Exchange.Scheme, r.Exchange.Version))
+		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.ClientText(), r.Exchange.Scheme, r.Exchange.Version))
 		if !r.Headed() {
 			t.Error("a response has not begun that has")
 		}

@@ -67,10 +67,7 @@ func (u *upload) SendBody() error {
 	if err != nil || !u.inChunks {
 		return err
 	}
-	end := append(u.buf[:0], "0\r\n"...)
-	if u.m.Trailer != nil {
-		end = appendTrailer(end, u.m.Trailer())
-	}
+	end := appendTrailer(append(u.buf[:0], "0\r\n"...), u.m.EndTrailer())
 	_, err = u.c.nc.Write(append(end, '\r', '\n'))
 	return err
 }

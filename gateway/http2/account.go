@@ -3,10 +3,21 @@ package http2
 import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // charge takes n bytes of the client's account.
 func (c *conn) charge(n int) bool { return c.account.Acquire(budget.Buffered, int64(n)) }
+
+// headCost is what the head of a request takes: its strings and the list of them, and for a long
+// one once more, since it is written out to the service in one piece. A short one goes into the
+// memory that each exchange has.
+func headCost(size int) int {
+	if size > message.SmallBuffer {
+		return 2 * size
+	}
+	return size
+}
 
 // discharge gives them back.
 func (c *conn) discharge(n int) {

@@ -65,6 +65,7 @@ type conn struct {
 	resets     leakyBucket // streams that the client began and did not end, beyond those answered
 	blockSince time.Time   // when the head began that comes in several frames
 	closing    error       // why it ends; nil while it is used
+	finishing  bool        // the reader has ended, and with it all streams
 	lingers    time.Duration
 	rate       minRate // of a client
 	moved      int64   // bytes of bodies that were sent
@@ -195,6 +196,7 @@ func (c *conn) finish(err error) {
 	atFault := errors.As(err, &broken)
 	c.mu.Lock()
 	c.failStreams(err)
+	c.finishing = true
 	if atFault {
 		c.buffer().b = appendGoAway(c.buffer().b, c.lastPeerID(), broken.code)
 	}

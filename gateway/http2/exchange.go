@@ -189,6 +189,9 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.closing
+	if err == errAged || err == errClosed { // behind what is under way, and a place is reserved for this
+		err = nil
+	}
 	if !message.Sendable(x, host) {
 		err = errRequest
 	}

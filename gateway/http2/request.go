@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
 	x.Received = time.Now()
-	x.Scheme, x.Version, x.Peer = c.scheme, "2", c.peer
+	x.Scheme, x.Version, x.Peer, x.Client = c.scheme, "2", c.peer, c.client
 	if !s.parse(c.fields) {
 		return false
 	}
@@ -116,6 +117,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	x := &s.Exchange
 	var p pseudo
 	cookies, regular := 0, false
+	x.Header = slices.Grow(x.Header[:0], len(fields))
 	for i := range fields {
 		f := &fields[i]
 		if f.Name == "" {
@@ -154,7 +156,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	if cookies > 1 {
 		message.JoinCookies(&x.Header)
 	}
-	s.grpc = x.IsGRPC()
+	s.grpc = !s.remoteEnded && x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
@@ -203,12 +205,15 @@ func (s *Stream) ExpectsMore() bool { return s.expectsMore }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
+// ClientText is the address that the connection is held for, as text.
+func (s *Stream) ClientText() string { return s.conn.clientText }
+
+// Covers reports whether the connection may be used for that host ([message.Authority]).
+func (s *Stream) Covers(host string) bool { return s.conn.authority.Covers(host) }
+
 // Account is what the connection draws on; nil bounds nothing. It may be used when the client has
 // left.
 func (s *Stream) Account() *budget.Account { return s.conn.account }
-
-// PeerText is the peer's address as text.
-func (s *Stream) PeerText() string { return s.conn.peerText }
 
 // Length is that of the body: -1 when it is not known, 0 without one.
 func (s *Stream) Length() int64 {

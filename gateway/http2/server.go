@@ -68,10 +68,11 @@ func (s *Server) Serve(nc net.Conn) {
 	}
 	c.base = base
 	if handedOver, ok := base.(*message.Conn); ok {
-		c.peer, c.account, c.base = handedOver.Peer, handedOver.Account, handedOver.Conn
+		c.peer, c.client, c.authority = handedOver.Peer, handedOver.Client, handedOver.Authority
+		c.account, c.base = handedOver.Account, handedOver.Conn
 		handedOver.SetWaiting(c)
 	}
-	c.peerText = c.peer.String()
+	c.clientText = c.client.String()
 	c.server = true
 	c.init(nc, c, s.MaxHeader)
 	c.writeTimeout = s.IdleTimeout

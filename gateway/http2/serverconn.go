@@ -12,12 +12,14 @@ import (
 // serverConn is the server's side of a connection.
 type serverConn struct {
 	conn
-	srv      *Server
-	peer     netip.Addr
-	peerText string
-	scheme   string
-	base     net.Conn  // below TLS, and what was handed over
-	ready    []*Stream // begun, and not yet given to a handler; the reader's own
+	srv        *Server
+	peer       netip.Addr // who holds it
+	client     netip.Addr // for whom: peer, or what a load balancer says
+	clientText string
+	scheme     string
+	base       net.Conn           // below TLS, and what was handed over
+	authority  *message.Authority // for which hosts; nil without TLS
+	ready      []*Stream          // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
 	running   int // handlers
@@ -66,7 +68,7 @@ func (c *serverConn) serve(leaving bool) {
 	c.check.Stop()
 	c.check = nil
 	c.mu.Unlock()
-	c.srv.Logger.Debug("a connection has ended", "peer", c.peerText, "reason", err)
+	c.srv.Logger.Debug("a connection has ended", "client", c.clientText, "reason", err)
 }
 
 // preface reads the connection preface of the client.
@@ -216,16 +218,17 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
-	if !c.charge(c.size) {
+	cost := headCost(c.size)
+	if !c.charge(cost) {
 		return c.refuse(id, refusedStream)
 	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
-		c.discharge(c.size)
+		c.discharge(cost)
 		streams.Put(s)
 		return c.refuse(id, protocolError)
 	}
-	s.charged = c.size
+	s.charged = cost
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()

@@ -57,7 +57,8 @@ func (s *stream) begin(c *conn, id uint32) {
 	}
 	clear(trailer[:cap(trailer)])
 	*s = stream{
-		c: c, id: id, account: c.account, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1,
+		c: c, id: id, account: c.account, ctx: s.ctx, body: body, trailer: trailer,
+		readable: s.readable, flow: s.flow, declared: -1,
 	}
 	s.readable.init()
 	c.flow.begin(&s.flow)

@@ -105,7 +105,7 @@ func (c *conn) write() {
 		c.out = nil
 		c.flow.wakeWriters(c.buffered())
 		// Not for each: it costs as much as a frame.
-		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) {
+		if now := time.Now(); !c.finishing && now.Add(c.writeTimeout).After(c.writeUntil) {
 			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}

@@ -108,22 +108,23 @@ func Nominates(connection, name string) bool {
 	return false
 }
 
-// notInTrailer are fields that route, authenticate or describe the content, and those that the
-// gateway itself sets.
+// notInTrailer are fields that route, authenticate, modify the request or describe the content, and
+// those by which the gateway speaks to clients.
 var notInTrailer = [...]string{
 	"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Content-Type", "Content-Encoding", "Content-Range",
+	"Content-Location", "Content-Disposition",
 	"Cache-Control", "Expires", "Vary", "Age", "Date", "Location", "Retry-After", "Max-Forwards", "Range",
-	"Idempotency-Key",
-	"Forwarded", "Via", "Traceparent", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
-	"If-Range",
+	"Idempotency-Key", "Idempotent-Replayed", "Idempotent-Original-Date", "RateLimit", "RateLimit-Policy",
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	"If-Range", "Origin", "Referer", "Tracestate", "Baggage", "Grpc-Timeout",
 	"WWW-Authenticate", "Proxy-Authenticate", "Pragma",
 }
 
 // InTrailer reports whether a field may come behind the body: nothing that frames, routes,
-// authenticates or describes the content (RFC 9110 §6.5.1).
+// authenticates or describes the content (RFC 9110 §6.5.1), and nothing that only a proxy or the
+// gateway sets, whoever sends it: of a trailer nobody knows which hop wrote it.
 func InTrailer(name string) bool {
-	if HopByHop(name) || strings.IndexByte(name, '_') >= 0 ||
-		filters.HasNamePrefix(name, "Sluice-") || filters.HasNamePrefix(name, "X-Forwarded-") {
+	if HopByHop(name) || OwnerOf(name) != AnyoneOwns || strings.IndexByte(name, '_') >= 0 {
 		return false
 	}
 	for i := range notInTrailer {

@@ -40,7 +40,7 @@ listen: {http: "@http@", `+listen+`}
 admin: {address: "@admin@"}
 store: {memory: {}}
 services:
-  up: {endpoints: ["`+service+`"], timeout: 60s}
+  up: {endpoints: ["`+service+`"], timeout: 60s, connectTimeout: 10s}
 limits: {deep: {scope: local, per: [body.a.b], rate: 1000/s}}
 routes:
   - {name: keyed, match: {path: /keyed/**}, service: up, idempotency: {}}
@@ -64,7 +64,7 @@ func budgetService(t *testing.T) string {
 		case strings.HasSuffix(r.URL.Path, "/hold"):
 			select {
 			case <-stop:
-			case <-time.After(20 * time.Second):
+			case <-time.After(8 * time.Second):
 			}
 		default:
 			io.WriteString(w, "served")
