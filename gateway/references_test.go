@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // TestReferencesHaveOneReading: a second field or parameter opens no bucket of its own and no scope,
@@ -86,5 +89,52 @@ func TestAdminFollowsItsSettings(t *testing.T) {
 	}
 	if log := g.logs.String(); strings.Contains(log, "token-of-the-test") {
 		t.Errorf("the log shows a token:\n%s", log)
+	}
+}
+
+// TestNoReferenceToWhatIsTakenOut: the configuration refuses every field that the gateway takes out of
+// what clients send, however it is spelled.
+func TestNoReferenceToWhatIsTakenOut(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"Host", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Proxy-Connection", "Proxy",
+		"Expect", "Content-Length", "HTTP2-Settings", "Via", "Forwarded", "X-Forwarded", "X-Forwarded-For",
+		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
+		"X-Forwarded-User", "X-Real-IP", "True-Client-IP", "traceparent", "Sluice-Op",
+		"Sluice-Principal", "Sluice-Attempt",
+		"Idempotency-Key", "X-Tenant", "Authorization",
+	} {
+		for _, spelled := range []string{
+			name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
+			strings.ReplaceAll(name, "-", "."), strings.Replace(name, "-", "~", 1),
+		} {
+			doc := fmt.Sprintf("version: 1\nlimits: {l: {rate: 1/s, per: [%q]}}\n", "header."+spelled)
+			_, err := config.Parse("t.yaml", []byte(doc), "")
+			taken := message.OwnerOf(spelled) != message.AnyoneOwns || message.HopByHop(spelled)
+			if taken && err == nil {
+				t.Errorf("header.%s is a reference, and the gateway takes the field out", spelled)
+			}
+			if !taken && name == spelled && err != nil {
+				t.Errorf("header.%s is none: %v", spelled, err)
+			}
+		}
+	}
+}
+
+// TestHostileReload: what would take the memory of the process is refused at a reload, and the
+// configuration before it stays.
+func TestHostileReload(t *testing.T) {
+	const sound = head + "routes: [{name: r, match: {path: /a}, respond: {status: 204}}]\n"
+	g := start(t, sound)
+	bomb := "version: 1\nx:\n  - &a {" + strings.Repeat("k: 1, ", 1) + "}\n  - [" + strings.Repeat("*a,", 300_000) + "]\n"
+	g.configure(bomb)
+	g.reload <- struct{}{}
+	until(t, func() bool { return strings.Contains(g.logs.String(), "the file has more values than are read") })
+	if r := g.do("GET", "/a", ""); r.status != 204 {
+		t.Errorf("the old configuration: %+v", r)
+	}
+	if n := g.metric(`sluice_config_reloads_total{result="refused"}`); n < 1 {
+		t.Errorf("%v reloads refused", n)
 	}
 }

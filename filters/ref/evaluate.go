@@ -11,7 +11,8 @@ import (
 type Exchange interface {
 	// Part returns the part of the request that a root names: every root but Body and Steps. The name is that of the
 	// captured segment, the query's parameter or the header field; empty without one. False: the request has no such
-	// part. The text is valid as long as the exchange's own are. The error says that it can be read in more than one way.
+	// part. The text is valid as long as the exchange's own are. The error says that it can be read in more than one
+	// way.
 	Part(root, name string) (string, bool, error)
 	// Body returns the request's whole body.
 	Body() ([]byte, error)

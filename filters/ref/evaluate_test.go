@@ -256,7 +256,8 @@ func TestPartsWithTwoReadings(t *testing.T) {
 	several, spelled := filters.ErrSeveralValues, filters.ErrOtherSpelling
 	for query, want := range map[string]any{
 		"sku=1": "1", "sku=1&sku=1": "1", "sku=a+b&sku=a%20b": "a b", "sku=1&SKU=2": "1", "x=1&x=2&sku=1": "1",
-		"": nil, "x=1": nil, "x=1;y=2": nil, "sku=%zz": nil, "sk%zz=1": nil, "sku": "", "sku=&sku": "", "xsku=1&skux=2": nil,
+		"": nil, "x=1": nil, "x=1;y=2": nil, "sku=%zz": nil, "sk%zz=1": nil, "sku": "",
+		"sku=&sku": "", "xsku=1&skux=2": nil,
 		"sku=1&sku=2": several, "sku=1&x=3&sku=2": several, "sku=1&%73ku=2": several, "%73%6b%75=2&sku=1": several,
 		"sku=1&sku=": several, "sku&sku=1": several, "sku=1&s%6Bu=%31+": several, "sku=1&sku=%zz": several,
 		"sku=%zz&sku=1": several, "sku=1;sku=2": several, "sku=1;x=2": several, "x=1;sku=2": several,
@@ -267,7 +268,8 @@ func TestPartsWithTwoReadings(t *testing.T) {
 		checkPart(t, x, ref.Ref{Root: ref.Query, Path: []string{"sku"}}, query, want)
 	}
 	for lines, want := range map[string]any{
-		"X-Api-Key: a": "a", "x-api-key: a\nX-API-KEY: a": "a", "Other: a": nil, "X-Api-Key: a, b": "a, b", "XXApi-Key: b": nil,
+		"X-Api-Key: a": "a", "x-api-key: a\nX-API-KEY: a": "a", "Other: a": nil,
+		"X-Api-Key: a, b": "a, b", "XXApi-Key: b": nil,
 		"X-Api-Key: ": "", "X-Api-Key: a\nX-Api-Key: b": several, "X-Api-Key: a\nOther: c\nx-api-key: b": several,
 		"X-Api-Key: a\nX-Api-Key: ": several, "X_Api_Key: a": spelled, "X-Api-Key: a\nX_API-KEY: a": spelled,
 		"x.api.key: b\nX-Api-Key: a": spelled, "X-Api~Key: b": spelled,
@@ -337,7 +339,8 @@ func FuzzQueryParameter(f *testing.F) {
 			return
 		}
 		for _, separators := range []string{"&", "&;"} {
-			for pair := range strings.FieldsFuncSeq(query, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+			ends := func(r rune) bool { return strings.ContainsRune(separators, r) }
+			for pair := range strings.FieldsFuncSeq(query, ends) {
 				k, v, _ := strings.Cut(pair, "=")
 				k, kErr := url.QueryUnescape(k)
 				v, vErr := url.QueryUnescape(v)
