@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -104,37 +103,6 @@ func (e *result) release() {
 		wholes.Put(e.kept)
 		e.kept = nil
 	}
-}
-
-// copyBuffer is what a body passes through on its way to a client. It waits with it for the client,
-// so it is counted; where there is no more room the body passes through a small one.
-type copyBuffer struct {
-	account *budget.Account
-	large   *[message.LargeBufferSize]byte
-	small   *[message.SmallBuffer]byte
-}
-
-func takeCopyBuffer(a *budget.Account) copyBuffer {
-	if a.Acquire(budget.Buffered, message.LargeBufferSize) {
-		return copyBuffer{account: a, large: message.LargeBuffer()}
-	}
-	return copyBuffer{small: message.TakeSmallBuffer()}
-}
-
-func (c *copyBuffer) bytes() []byte {
-	if c.large != nil {
-		return c.large[:]
-	}
-	return c.small[:]
-}
-
-func (c *copyBuffer) release() {
-	if c.small != nil {
-		message.PutSmallBuffer(c.small)
-		return
-	}
-	message.PutLargeBuffer(c.large)
-	c.account.Release(budget.Buffered, message.LargeBufferSize)
 }
 
 // How long a response of gRPC is held back until it is whole.

@@ -29,6 +29,10 @@ func (d *dispatcher) Serve(r *http1.Request) {
 // Refuse implements [http1.Handler].
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 	e := d.engine()
+	if f.Status == http.StatusServiceUnavailable {
+		e.refuse(&r.Exchange, r, d.overload.refuse(&r.Exchange, budget.Buffered))
+		return
+	}
 	reason := filters.BadRequest
 	switch f.Status {
 	case http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestURITooLong:

@@ -46,9 +46,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	case r.TooLong():
 		reply = headTooLong(x, e.cfg.Listen.MaxHeader)
 	case reply == nil && r.ExpectsMore():
-		reply = filters.RefuseAs(http.StatusExpectationFailed, filters.ExpectationFailed, filters.Problem{
-			Detail: "The expectation is not 100-continue.",
-		})
+		reply = refusal(filters.ExpectationFailed, "The expectation is not 100-continue.")
 	}
 	if reply != nil {
 		e.refuse(x, r, reply)

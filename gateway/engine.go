@@ -24,6 +24,7 @@ type engine struct {
 	router   router.Router[*route]
 	routes   []*route
 	branches map[string]*route // by service: the calls that the gateway itself makes to it
+	services []*upstream.Service
 	unrouted *routeMetrics
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
@@ -259,6 +260,7 @@ func (b *builder) service(name string) (*forward, error) {
 			bodyMax.String() + "."})
 	}
 	b.forwards[name] = f
+	b.engine.services = append(b.engine.services, svc)
 	return f, nil
 }
 

@@ -214,15 +214,15 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		return
 	}
 	e.release()
-	buf := takeCopyBuffer(e.account)
-	defer buf.release()
+	buf := message.TakeCopyBuffer(e.account)
+	defer buf.Release()
 	for here || outlive(x, e.response) {
 		if here {
 			w.Flush() // the next piece may be long in coming
 		}
-		n, err := e.response.Read(buf.bytes())
+		n, err := e.response.Read(buf.Bytes())
 		if n > 0 && here {
-			here = deliver(buf.bytes()[:n])
+			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
 			if here {

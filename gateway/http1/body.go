@@ -134,7 +134,9 @@ func (b *body) readSome(p []byte) (int, error) {
 		if len(p) >= directMin {
 			return b.from.Read(p)
 		}
-		b.in.room(len(b.in.b) + 1)
+		if err := b.in.room(len(b.in.b) + 1); err != nil {
+			return 0, err
+		}
 		if err := b.in.fill(b.from); err != nil {
 			return 0, err
 		}
@@ -174,7 +176,9 @@ func (b *body) nextChunk() error {
 // need fills the buffer until n bytes are unread.
 func (b *body) need(n int) error {
 	for b.in.w-b.in.r < n {
-		b.in.room(n)
+		if err := b.in.room(n); err != nil {
+			return err
+		}
 		if err := b.in.fill(b.from); err != nil {
 			return unexpected(err)
 		}
@@ -267,8 +271,10 @@ func (b *body) readTrailer() error {
 		if err != errMore {
 			return faultTrailer
 		}
-		if !b.in.room(b.trailerMax) {
+		if err := b.in.room(b.trailerMax); err == errFull {
 			return faultTrailer
+		} else if err != nil {
+			return err
 		}
 		if err := b.in.fill(b.from); err != nil {
 			return unexpected(err)

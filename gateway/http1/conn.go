@@ -77,6 +77,7 @@ func (c *conn) serve() {
 			c.mu.Unlock()
 			if c.r != nil {
 				c.r.whole.Abandon()
+				c.r.in.discharge()
 			}
 			c.r = nil // the handler may have kept it
 		}

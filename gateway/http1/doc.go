@@ -34,7 +34,7 @@
 //	slots.go       which connections give way when there are too many
 //	head.go        reading a request's head; parse.go heads, body.go bodies and chunks
 //	request.go     the request as the handler sees it; response.go the way back
-//	client.go      a connection to a service
+//	client.go      a connection to a service; keepalive.go what the service says of how long it lasts
 //	exchange.go    a request and its response on one; upload.go the request's body
 //	tunnel.go      after 101
 //

@@ -46,7 +46,7 @@ func (c *Client) Do(
 ) (*Response, error) {
 	r := responses.Get().(*Response)
 	r.c, r.began = c, now
-	r.in.take(r.inMemory[:])
+	r.in.take(r.inMemory[:], nil)
 	c.arm(now, timeout)
 	r.watch.Begin(ctx, c)
 	f := r.exchange(x, m)
@@ -121,7 +121,7 @@ func (r *Response) readHead(method string, m *message.Message) error {
 	for interim, total := 0, 0; ; {
 		n, status, err := parseResponse(in.unread(), method, &r.Header, &r.head)
 		if err == errMore {
-			if !in.room(message.ResponseHeadMax) {
+			if in.room(message.ResponseHeadMax) != nil {
 				return errHeadLong
 			}
 			if err := in.fill(c.nc); err != nil {

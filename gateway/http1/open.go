@@ -79,8 +79,7 @@ func (c *conn) preface() bool {
 			}
 			break
 		}
-		in.room(message.SmallBuffer)
-		if in.fill(c.nc) != nil {
+		if in.room(message.SmallBuffer) != nil || in.fill(c.nc) != nil {
 			return false
 		}
 	}

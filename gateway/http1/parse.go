@@ -11,7 +11,7 @@ import (
 
 // Fault is why a message is refused: a status for the peer and a sentence to act on.
 type Fault struct {
-	Status int // 400, 414, 417, 431, 501 or 505
+	Status int // 400, 414, 417, 431, 501, 503 or 505
 	Detail string
 }
 
@@ -44,6 +44,7 @@ var (
 	faultURI           = &Fault{414, "the request target is too long"}
 	faultLong          = &Fault{431, "the header is too long"}
 	faultMany          = &Fault{431, "the header has too many fields"}
+	faultOverloaded    = &Fault{503, "there is no room for so long a header beside what others have waiting in memory"}
 	faultStatus        = bad("the status line is not a version, a status of 100 to 999 and a reason")
 )
 

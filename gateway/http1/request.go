@@ -54,7 +54,7 @@ var requests = sync.Pool{New: func() any {
 func takeRequest(c *conn) *Request {
 	r := requests.Get().(*Request)
 	r.c = c
-	r.in.take(r.inMemory[:])
+	r.in.take(r.inMemory[:], c.account)
 	return r
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -168,12 +169,11 @@ func (d *Dialer) dial(
 // ownFault reports whether a connection failed for want of what this machine has: it says nothing of
 // the service.
 func ownFault(err error) bool {
-	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ownFaults[:], func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
+var ownFaults = [...]syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM,
 }
 
 // descriptor is a connection's place in the budget.

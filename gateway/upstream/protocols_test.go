@@ -156,7 +156,9 @@ const refusing = "refusing"
 
 // newTLSInstance starts a server that speaks the protocols over TLS, and responds with the one that
 // was used.
-func newTLSInstance(t *testing.T, pool *x509.CertPool, http1, http2 bool, h http.HandlerFunc, offers ...string) *instance {
+func newTLSInstance(
+	t *testing.T, pool *x509.CertPool, http1, http2 bool, h http.HandlerFunc, offers ...string,
+) *instance {
 	i := &instance{}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.requests.Add(1)
