@@ -41,7 +41,8 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Begin(ctx, nil)
 	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host,
 		path, query
-	ask.Peer, ask.Client, ask.Route, ask.Principal, ask.Received = x.Peer, x.Client, x.Route, x.Principal, time.Now()
+	ask.Peer, ask.Client, ask.Prefix6, ask.Received = x.Peer, x.Client, x.Prefix6, time.Now()
+	ask.Route, ask.Principal = x.Route, x.Principal
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
 			ask.Header = append(ask.Header, f)

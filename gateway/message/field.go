@@ -23,7 +23,7 @@ const (
 	Upgrade
 	Expect
 	Trailer
-	Folded // spelled with an underscore, and one of the above to a server that reads it as a hyphen
+	Folded // spelled with an underscore or the like, and one of the above to a server that reads it as a hyphen
 )
 
 // KindOf looks a field's name up by its length first: a dozen names, and hardly two of one length.
@@ -49,7 +49,7 @@ func KindOf(name string) Kind {
 		if filters.EqualName(name, "Keep-Alive") {
 			return KeepAlive
 		}
-		return is(name, "Keep_Alive", Folded)
+		return folds(name, "Keep-Alive")
 	case 14:
 		if filters.EqualName(name, "Content-Length") {
 			return ContentLength
@@ -57,17 +57,20 @@ func KindOf(name string) Kind {
 		if filters.EqualName(name, "HTTP2-Settings") {
 			return HopByHopField
 		}
-		return is(name, "Content_Length", Folded)
+		if FoldedEqual(name, "HTTP2-Settings") {
+			return Folded
+		}
+		return folds(name, "Content-Length")
 	case 16:
 		if filters.EqualName(name, "Proxy-Connection") {
 			return ConnectionSpecific
 		}
-		return is(name, "Proxy_Connection", Folded)
+		return folds(name, "Proxy-Connection")
 	case 17:
 		if filters.EqualName(name, "Transfer-Encoding") {
 			return TransferEncoding
 		}
-		return is(name, "Transfer_Encoding", Folded)
+		return folds(name, "Transfer-Encoding")
 	}
 	return Ordinary
 }
@@ -75,6 +78,14 @@ func KindOf(name string) Kind {
 func is(name, want string, k Kind) Kind {
 	if filters.EqualName(name, want) {
 		return k
+	}
+	return Ordinary
+}
+
+// folds is for a name that is not want, and may be it to a server behind.
+func folds(name, want string) Kind {
+	if FoldedEqual(name, want) {
+		return Folded
 	}
 	return Ordinary
 }
@@ -128,7 +139,7 @@ func InTrailer(name string) bool {
 		return false
 	}
 	for i := range notInTrailer {
-		if filters.EqualName(name, notInTrailer[i]) {
+		if FoldedEqual(name, notInTrailer[i]) {
 			return false
 		}
 	}
