@@ -42,7 +42,7 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotDispatched
 	}
-	if rec.aborted {
+	if rec.aborted || rec.status == 0 {
 		return 0, nil, filters.NoResponse
 	}
 	return rec.status, rec.body, filters.Completed

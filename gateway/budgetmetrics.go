@@ -18,7 +18,8 @@ func (m *metrics) publishBudget(b *budget.Budget, d descriptors) {
 		used(budget.InFlight))
 	gauge("requests_in_flight_max", "How many may be under way (listen.maxInFlight); beyond it 503 overloaded.",
 		limit(budget.InFlight))
-	gauge("buffered_bytes", "Memory allocated for bodies, heads and responses that wait, and 24 KiB for each request under way.",
+	gauge("buffered_bytes", "Memory allocated for bodies, heads and responses that wait, and 24 KiB for each request "+
+		"under way.",
 		used(budget.Buffered))
 	gauge("buffered_bytes_max", "How much may be (listen.maxBuffered); beyond it 503 overloaded.",
 		limit(budget.Buffered))
@@ -31,8 +32,8 @@ func (m *metrics) publishBudget(b *budget.Budget, d descriptors) {
 	for _, r := range budget.Resources {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "sluice_budget_refusals_total",
-			Help: "How often a request, or a part of one, did not get what it needed, because the process had no more " +
-				"of it or its client had its share: in-flight, buffered, upstream-connections.",
+			Help: "How often a request, or a part of one, did not get what it needed, because the process had no " +
+				"more of it or its client had its share: in-flight, buffered, upstream-connections.",
 			ConstLabels: prometheus.Labels{"resource": r.String()},
 		}, func() float64 { return float64(b.Refused(r)) }))
 	}
@@ -42,8 +43,9 @@ func (m *metrics) publishBudget(b *budget.Budget, d descriptors) {
 func (m *metrics) publishConnections(open func() (all, http2 int)) {
 	for i, protocol := range []string{"http1", "http2"} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "sluice_client_connections",
-			Help:        "Open connections of clients by protocol, idle ones too: http1 until a connection shows to be HTTP/2.",
+			Name: "sluice_client_connections",
+			Help: "Open connections of clients by protocol, idle ones too: http1 until a connection shows to be " +
+				"HTTP/2.",
 			ConstLabels: prometheus.Labels{"protocol": protocol},
 		}, func() float64 {
 			all, two := open()

@@ -154,6 +154,8 @@ func (p *explainer) service(r *config.Route) {
 	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
 		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
+	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
+		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
 	if h := c.Health; h != nil {
 		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}

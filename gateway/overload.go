@@ -39,9 +39,7 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 	if r == budget.InFlight && o.budget.Limit(r)-o.budget.Used(r) > o.budget.Limit(r)/2 {
 		r = budget.Buffered // a request takes some of it too
 	}
-	o.logs[r].Warn(o.logger, time.Now(), "a request is refused: there is no more of what it needs, or its client has its share",
-		"reason", filters.Overloaded, "route", x.Route, "client", x.Client, "limit", settingOf[r],
-		"used", o.budget.Used(r), "of", o.budget.Limit(r), "request", x.Inject.Get("Sluice-Request-Id"))
+	o.warn(x, r, "a request is refused: there is no more of what it needs, or its client has its share")
 	detail := "There are as many requests under way as this gateway takes, or as it takes of one client."
 	switch r {
 	case budget.Buffered:
@@ -55,7 +53,12 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 // responseNotKept tells the operator that a response is passed on and not recorded under its key, as
 // one that is longer than the route keeps.
 func (o *overload) responseNotKept(x *filters.Exchange) {
-	o.logs[budget.Buffered].Warn(o.logger, time.Now(), "a response is passed on and not kept for its key: there is no room for it",
-		"route", x.Route, "client", x.Client, "limit", settingOf[budget.Buffered], "used", o.budget.Used(budget.Buffered),
-		"of", o.budget.Limit(budget.Buffered), "request", x.Inject.Get("Sluice-Request-Id"))
+	o.warn(x, budget.Buffered, "a response is passed on and not kept for its key: there is no room for it")
+}
+
+// warn says which limit it was.
+func (o *overload) warn(x *filters.Exchange, r budget.Resource, what string) {
+	o.logs[r].Warn(o.logger, time.Now(), what, "reason", filters.Overloaded, "route", x.Route, "client", x.Client,
+		"limit", settingOf[r], "used", o.budget.Used(r), "of", o.budget.Limit(r),
+		"request", x.Inject.Get("Sluice-Request-Id"))
 }

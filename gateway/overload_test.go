@@ -124,8 +124,8 @@ routes:
 		}
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(20 * time.Second))
-		fmt.Fprintf(c, "POST /keyed/a HTTP/1.1\r\nHost: a\r\nIdempotency-Key: %d\r\nContent-Length: 200000\r\n\r\n%s", i,
-			strings.Repeat("x", 190_000))
+		fmt.Fprintf(c, "POST /keyed/a HTTP/1.1\r\nHost: a\r\nIdempotency-Key: %d\r\nContent-Length: 200000\r\n\r\n%s",
+			i, strings.Repeat("x", 190_000))
 		waiting = append(waiting, c)
 		refused := func() float64 { return g.metric(`sluice_budget_refusals_total{resource="buffered"}`) }
 		until(t, func() bool { return refused() > 0 || g.metric("sluice_buffered_bytes") >= float64(190_000*(i+1)) })
@@ -147,7 +147,8 @@ routes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != 503 || resp.Header.Get("Sluice-Reason") != "overloaded" || resp.Header.Get("Retry-After") == "" {
+	if resp.StatusCode != 503 || resp.Header.Get("Sluice-Reason") != "overloaded" ||
+		resp.Header.Get("Retry-After") == "" {
 		t.Errorf("the body that does not fit: %v", resp)
 	}
 	body := `{"sku":"s","pad":"` + strings.Repeat("p", 150_000) + `"}`

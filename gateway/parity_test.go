@@ -155,8 +155,8 @@ var parityCases = []parityCase{
 	{name: "no length", method: "POST", body: "hello"},
 	{name: "a length of zero", method: "POST", fields: []field{{"Content-Length", "0"}}},
 	{name: "leading zeros", method: "POST", fields: []field{{"Content-Length", "0005"}}, body: "hello"},
-	{name: "two lengths", method: "POST", fields: []field{{"Content-Length", "5"}, {"Content-Length", "5"}}, body: "hello",
-		status: 400, reason: refused, malformed: true},
+	{name: "two lengths", method: "POST", fields: []field{{"Content-Length", "5"}, {"Content-Length", "5"}},
+		body: "hello", status: 400, reason: refused, malformed: true},
 	{name: "two lengths that differ", method: "POST", fields: []field{{"Content-Length", "5"}, {"Content-Length", "6"}},
 		body: "hello", status: 400, reason: refused, malformed: true},
 	{name: "a list of lengths", method: "POST", fields: []field{{"Content-Length", "5, 5"}}, body: "hello", status: 400,
@@ -165,8 +165,8 @@ var parityCases = []parityCase{
 		reason: refused, malformed: true},
 	{name: "a negative length", method: "POST", fields: []field{{"Content-Length", "-5"}}, body: "hello", status: 400,
 		reason: refused, malformed: true},
-	{name: "a hexadecimal length", method: "POST", fields: []field{{"Content-Length", "0x5"}}, body: "hello", status: 400,
-		reason: refused, malformed: true},
+	{name: "a hexadecimal length", method: "POST", fields: []field{{"Content-Length", "0x5"}}, body: "hello",
+		status: 400, reason: refused, malformed: true},
 	{name: "an empty length", method: "POST", fields: []field{{"Content-Length", ""}}, body: "hello", status: 400,
 		reason: refused, malformed: true},
 	{name: "a length of 19 digits", method: "POST", fields: []field{{"Content-Length", "1000000000000000000"}},
@@ -195,7 +195,8 @@ var parityCases = []parityCase{
 	{name: "an empty value", fields: []field{{"X-A", ""}}},
 	{name: "a tab within a value", fields: []field{{"X-A", "a\tb"}}},
 	{name: "beyond ASCII in a value", fields: []field{{"X-A", "\xc3\xa9\xff"}}},
-	{name: "a control byte in a value", fields: []field{{"X-A", "a\x01b"}}, status: 400, reason: refused, malformed: true},
+	{name: "a control byte in a value", fields: []field{{"X-A", "a\x01b"}}, status: 400, reason: refused,
+		malformed: true},
 	{name: "a null byte in a value", fields: []field{{"X-A", "a\x00b"}}, status: 400, reason: refused, malformed: true},
 	{name: "a delete in a value", fields: []field{{"X-A", "a\x7fb"}}, status: 400, reason: refused, malformed: true},
 	{name: "a bare CR in a value", fields: []field{{"X-A", "a\rb"}}, status: 400, reason: refused, malformed: true},
@@ -206,7 +207,8 @@ var parityCases = []parityCase{
 	{name: "a space behind a name", fields: []field{{"X-A ", "v"}}, status: 400, reason: refused, malformed: true},
 	{name: "an empty name", fields: []field{{"", "v"}}, status: 400, reason: refused, malformed: true},
 	{name: "a colon before a name", fields: []field{{":x", "v"}}, status: 400, reason: refused, malformed: true},
-	{name: "beyond ASCII in a name", fields: []field{{"X-\xc3\xa9", "v"}}, status: 400, reason: refused, malformed: true},
+	{name: "beyond ASCII in a name", fields: []field{{"X-\xc3\xa9", "v"}}, status: 400, reason: refused,
+		malformed: true},
 	{name: "a field twice", fields: []field{{"X-A", "1"}, {"X-A", "2"}, {"x-a", "1"}}},
 	{name: "two content types", method: "POST", fields: []field{{"Content-Type", "text/plain"},
 		{"Content-Type", "application/json"}}, body: "hello"},
@@ -218,7 +220,8 @@ var parityCases = []parityCase{
 	{name: "what no trailer may say", method: "POST", fields: []field{{"Trailer", "X-Sum"}}, body: "hello",
 		trailer: []field{{"X-Sum", "5"}, {"Authorization", "x"}, {"Content-Length", "9"}, {"Host", "b"},
 			{"Sluice-Op", "compensate"}, {"X-Forwarded-For", "192.0.2.9"}}},
-	{name: "a trailer of some length", method: "POST", body: "hello", trailer: []field{{"X-A", strings.Repeat("a", 3000)}}},
+	{name: "a trailer of some length", method: "POST", body: "hello",
+		trailer: []field{{"X-A", strings.Repeat("a", 3000)}}},
 	{name: "a trailer that is too long", method: "POST", body: "hello",
 		trailer: []field{{"X-A", strings.Repeat("a", 5000)}}, status: 400, reason: refused, malformed: true},
 	{name: "a trailer of too many fields", method: "POST", body: "hello", trailer: repeated(257), status: 400,
@@ -231,7 +234,9 @@ var parityCases = []parityCase{
 // sees the same.
 func TestProtocolsAgree(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, seen(r)) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, seen(r))
+	}))
 	t.Cleanup(s.Close)
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"]}}

@@ -128,8 +128,8 @@ services:
 		t.Fatal(err)
 	}
 	status := strings.Join(strings.Fields(string(b)), "")
-	if want := `{"endpoint":"localhost:` + port + `","address":"127.0.0.1:` + port + `","state":"up"`; !strings.Contains(
-		status, want) {
+	want := `{"endpoint":"localhost:` + port + `","address":"127.0.0.1:` + port + `","state":"up"`
+	if !strings.Contains(status, want) {
 		t.Errorf("the status is %s, want %s", status, want)
 	}
 	if logs := g.logs.String(); !strings.Contains(logs, "a name is resolved") || !strings.Contains(logs, "127.0.0.1") {

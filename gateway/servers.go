@@ -155,7 +155,8 @@ func (l *listeners) addresses() Addresses {
 		return one.Addr().String()
 	}
 	return Addresses{
-		HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Probes: text(l.probes), Branches: text(l.branches),
+		HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Probes: text(l.probes),
+		Branches: text(l.branches),
 	}
 }
 

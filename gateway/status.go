@@ -71,7 +71,8 @@ func servicesStatus(services []*upstream.Service) []admin.ServiceStatus {
 		s := admin.ServiceStatus{Name: svc.Name(), Endpoints: make([]admin.EndpointStatus, len(endpoints))}
 		for i, e := range endpoints {
 			s.Endpoints[i] = admin.EndpointStatus{
-				Endpoint: e.Endpoint, Address: e.Address, State: string(e.State), InUse: e.InUse, Connections: e.Idle + e.Shared,
+				Endpoint: e.Endpoint, Address: e.Address, State: string(e.State),
+				InUse: e.InUse, Connections: e.Idle + e.Shared,
 			}
 		}
 		list = append(list, s)

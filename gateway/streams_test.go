@@ -462,8 +462,7 @@ func TestClientsThatLeaveAreCounted(t *testing.T) {
 		w.head("GET")
 		w.Close()
 		route := c.path[1:4]
-		until(t, func() bool {
-			return g.metric(fmt.Sprintf(`sluice_requests_total{code="200",reason="%s",route="%s"}`, c.reason, route)) == 1
-		})
+		const counted = `sluice_requests_total{code="200",reason="%s",route="%s"}`
+		until(t, func() bool { return g.metric(fmt.Sprintf(counted, c.reason, route)) == 1 })
 	}
 }

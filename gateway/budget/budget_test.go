@@ -76,7 +76,8 @@ func TestClientsLeaveSomething(t *testing.T) {
 		if newcomer := b.Account(addr(1000)); !newcomer.Acquire(InFlight, free/8) {
 			t.Errorf("beside %d greedy clients a newcomer is refused an eighth of what is free", n)
 		}
-		first, least := InFlight.in(accounts[0].client.held[wordMemory].Load()), InFlight.in(accounts[len(accounts)-1].client.held[wordMemory].Load())
+		ofClient := func(a *Account) int64 { return InFlight.in(a.client.held[wordMemory].Load()) }
+		first, least := ofClient(accounts[0]), ofClient(accounts[len(accounts)-1])
 		if n > 1 && least < first*3/4 {
 			t.Errorf("of %d greedy clients the first gets %d and the last %d", n, first, least)
 		}

@@ -52,7 +52,9 @@ const (
 
 // start sets the body up by its length in the head.
 func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string) {
-	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0], trailerMax: trailerBytesMax, nominated: nominated}
+	*b = body{
+		in: in, from: from, left: length, trailer: b.trailer[:0], trailerMax: trailerBytesMax, nominated: nominated,
+	}
 	switch {
 	case length > 0:
 		b.kind = sized

@@ -72,11 +72,16 @@
 //
 // # Bounds
 //
-// A head: Options.MaxHeader bytes and [message.FieldsMax] fields; a response's head 256 KiB, at most 32
-// interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section 8 KiB.
+// A head: Options.MaxHeader bytes and [message.FieldsMax] fields; a response's head 256 KiB, at most
+// 32 interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section as much
+// as a head in a request and 8 KiB in a response.
+//
 // Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the
-// service's side of it, 64 KiB while a body passes. Connections: Options.Slots; when all are taken,
-// one on which nothing is under way gives way to a newcomer (see [Slots]).
+// service's side of it, 64 KiB while a body passes. What a head has beyond 4 KiB, and the buffer that
+// an upload passes through, is drawn on the connection's account (package budget).
+//
+// Connections: Options.Slots; when all are taken, one on which nothing is under way gives way to a
+// newcomer (see [Slots]).
 //
 // # Failure policy
 //

@@ -112,6 +112,11 @@ func sealed(t *testing.T, address string, buffer int) (*peer, *net.TCPConn) {
 	return newPeer(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true})), c
 }
 
+// ways are those to dial.
+var ways = map[string]func(t *testing.T, address string, buffer int) (*peer, *net.TCPConn){
+	"": plainly, ", TLS": sealed,
+}
+
 // Who sends less than the least rate is cut off and told so, who sends more is not.
 func TestLeastRateOfSending(t *testing.T) {
 	t.Parallel()
@@ -125,7 +130,7 @@ func TestLeastRateOfSending(t *testing.T) {
 		{"1 KiB/s", 1 << 10, 1, false}, {"8 KiB in 20 s", 8 << 10, 20, false},
 	} {
 		for _, inChunks := range []bool{false, true} {
-			for name, dials := range map[string]func(*testing.T, string, int) (*peer, *net.TCPConn){"": plainly, ", TLS": sealed} {
+			for name, dials := range ways {
 				t.Run(fmt.Sprint(c.name, ", chunks ", inChunks, name), func(t *testing.T) {
 					t.Parallel()
 					w, address := serveTicking(t, func(r *Request) {
@@ -185,7 +190,7 @@ func TestLeastRateOfTaking(t *testing.T) {
 		{"1 KiB/s", 4 << 10, 1 << 10, 1, false},
 		{"nothing, large buffer", 0, 0, 1, true}, {"a byte in 20 s, large buffer", 0, 1, 20, true},
 	} {
-		for name, dials := range map[string]func(*testing.T, string, int) (*peer, *net.TCPConn){"": plainly, ", TLS": sealed} {
+		for name, dials := range ways {
 			t.Run(c.name+name, func(t *testing.T) {
 				t.Parallel()
 				body := make([]byte, 32<<20)

@@ -117,6 +117,7 @@ func (c silenceCase) run(t *testing.T) {
 	if (err == nil) != (c.silence == 0) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%s: %v", c.name, err)
 	}
+	synctest.Wait()                                            // until the service has said when that was
 	if c.silence == 0 || c.name == "chunk that says nothing" { // whose bytes move last
 		return
 	}

@@ -201,7 +201,7 @@ func TestKindsThatGiveWay(t *testing.T) {
 	}{
 		{0, 0, 0, ""},
 		{2, 1, 5, "lliih"}, // each idle one that gives way is replaced by one without a head
-		{0, 0, 3, "ii"},          // then those without a head are more, and none is known of
+		{0, 0, 3, "ii"},    // then those without a head are more, and none is known of
 		{0, 3, 0, "hhh"}, {0, 3, 3, "hhh"}, {0, 5, 2, "hhhhh"},
 	} {
 		s := NewSlots(1)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) (sil
 		return false
 	}
 	t := &tunnel{c: r.c, idle: idle}
+	t.moves()
 	t.active.Store(time.Now().UnixNano())
 	back := make(chan struct{})
 	go func() {
@@ -58,6 +60,23 @@ type tunnel struct {
 	idle   time.Duration
 	active atomic.Int64 // when something has come last, from either side
 	silent atomic.Bool  // that has been too long ago
+
+	mu   sync.Mutex
+	last progress // of the client
+}
+
+// moves reports whether the client has moved anything since the last call: a write that waits for
+// one that takes little tells nothing until it is over.
+func (t *tunnel) moves() bool {
+	if t.c.socket == nil {
+		return false
+	}
+	now, ok := t.c.progress()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	moved := ok && now != t.last
+	t.last = now
+	return moved
 }
 
 // copyHalf copies until from ends, and passes that on. After a failure, or silence, it breaks both
@@ -92,7 +111,7 @@ func (t *tunnel) copy(to, from net.Conn) error {
 			return err
 		}
 		now := time.Now().UnixNano()
-		if n > 0 {
+		if n > 0 || now-t.active.Load() >= int64(t.idle) && t.moves() {
 			t.active.Store(now)
 		} else if now-t.active.Load() >= int64(t.idle) {
 			t.silent.Store(true)

@@ -70,12 +70,15 @@ func TestSlowTakerLosesTheStream(t *testing.T) {
 // A client that takes just enough keeps it.
 func TestSteadyTakerKeepsTheStream(t *testing.T) {
 	t.Parallel()
-	const size = 20_000
-	dial, _ := listen(t, paced(sends(size)))
+	const size = 200_000
+	o := paced(sends(size))
+	o.rateWindow = time.Second // a busy machine stands still for longer than a short one
+	dial, _ := listen(t, o)
 	p := open(t, dial(), http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	p.WriteWindowUpdate(0, size)
 	p.request(1, true)
 	for got := 0; got < size; {
-		p.WriteWindowUpdate(1, 2000)
+		p.WriteWindowUpdate(1, 5000)
 		f := until(p, func(f *http2.DataFrame) bool { return f.StreamID == 1 })
 		got += len(f.Data())
 		<-time.After(window / 4)
@@ -146,8 +149,9 @@ func TestSlowSender(t *testing.T) {
 
 func TestUnreadBodyIsNotSlow(t *testing.T) {
 	t.Parallel()
+	sent := make(chan struct{})
 	dial, _ := listen(t, paced(func(s *Stream) {
-		<-time.After(3 * window) // the service takes nothing
+		<-sent // the service takes nothing
 		if _, err := io.Copy(io.Discard, s); err != nil {
 			s.Head(400, nil, 0)
 			return
@@ -159,6 +163,7 @@ func TestUnreadBodyIsNotSlow(t *testing.T) {
 	p.WriteData(1, false, make([]byte, 1000))
 	<-time.After(2 * window)
 	p.WriteData(1, true, nil)
+	close(sent)
 	if got := p.ended(1); got != "204" {
 		t.Errorf("got %q", got)
 	}
@@ -184,6 +189,9 @@ func TestSlowSocket(t *testing.T) {
 			})
 			o.MinRate = 100_000 // acknowledged by the kernel, which takes more at a time than a reader
 			o.IdleTimeout = time.Second
+			if !c.ends {
+				o.rateWindow = time.Second
+			}
 			dial, _ := listen(t, o)
 			nc := dial()
 			if c.ends { // a client with a small buffer acknowledges in leaps
@@ -264,4 +272,41 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 	}
 	near.Close()
 	<-served
+}
+
+// A socket that takes enough for some of the streams that wait for it keeps those, the first ones.
+// Streams that wait for a window of their own are judged by that.
+func TestSocketSharedByTooMany(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ waiting, enough, cut int }{
+		{10, 20, 0}, {10, 10, 0}, {10, 9, 1}, {10, 2, 4}, {250, 1, 125}, {2, 1, 1}, {1, 1, 0},
+	} {
+		sc := &serverConn{}
+		sc.streams, sc.flow = map[uint32]*stream{}, newFlow()
+		for i := range 2 * c.waiting {
+			s := &stream{c: &sc.conn, id: uint32(2*i + 1)}
+			sc.flow.begin(&s.flow)
+			s.flow.queued = true
+			if i%2 > 0 {
+				s.flow.send = 0
+			}
+			sc.streams[s.id] = s
+		}
+		sc.cutStreams(c.enough)
+		cut, first := 0, uint32(0)
+		for id, s := range sc.streams {
+			if s.cut {
+				cut++
+				if s.flow.send == 0 {
+					t.Errorf("%v: a stream without a window is cut", c)
+				}
+				if first == 0 || id < first {
+					first = id
+				}
+			}
+		}
+		if cut != c.cut || cut > 0 && first != uint32(4*(c.waiting-c.cut)+1) {
+			t.Errorf("%v: %d streams are cut, from %d on", c, cut, first)
+		}
+	}
 }

@@ -330,7 +330,6 @@ func (s *Stream) awaitBody() error {
 		return nil
 	}
 	began := time.Now()
-	s.got.begin(began, 0)
 	ok := s.readable.wait(&c.mu, min(c.writeTimeout, s.got.left(&c.rate)))
 	if s.mayRest {
 		return nil

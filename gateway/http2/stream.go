@@ -279,7 +279,7 @@ func (s *stream) awaitRoom(timeout time.Duration) error {
 // awaitRoomPaced waits no longer for a client than one may take.
 func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 	c := s.c
-	if s.flow.forHead || s.flow.send > 0 && c.flow.send > 0 { // for the socket, which checkSocket looks at
+	if s.waitsForSocket() { // which checkSocket looks at
 		c.flow.wait(&s.flow, &c.mu, timeout)
 		if s.cut {
 			return errTooSlow{}
@@ -287,14 +287,13 @@ func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 		return s.err
 	}
 	began := time.Now()
-	s.sent.begin(began, c.moved)
+	s.sent.begin(c.moved)
 	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, s.sent.left(&c.rate)))
 	if s.err != nil {
 		return s.err
 	}
-	now := time.Now()
-	if s.sent.wait(now.Sub(began), &c.rate) {
-		return s.judgeSent(now)
+	if s.sent.wait(time.Since(began), &c.rate) {
+		return s.judgeSent()
 	}
 	if !ok {
 		return errTimeout{}

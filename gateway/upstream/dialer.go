@@ -63,8 +63,12 @@ func (d *Dialer) others(than *Service) []*Service {
 }
 
 const (
-	evictedMax  = 16                     // idle connections that are closed at a time: a look at all services each costs more
+	evictedMax  = 16                     // idle connections that are closed at a time: it takes a look at all services
 	evictedWait = 100 * time.Millisecond // for HTTP/2, which says goodbye
+
+	// acquireTries: behind each some connections have been closed for it; others may be faster, or its
+	// account beyond its share.
+	acquireTries = 4
 )
 
 // account returns the account that a connection is counted for.
@@ -84,12 +88,15 @@ func (d *Dialer) acquire(s *Service, a *budget.Account) bool {
 	if d.budget == nil {
 		return true
 	}
-	for !a.Acquire(budget.Upstreams, 1) {
+	for range acquireTries {
+		if a.Acquire(budget.Upstreams, 1) {
+			return true
+		}
 		if !d.scarce(scarceShare) || !d.evict(s) {
 			return false
 		}
 	}
-	return true
+	return a.Acquire(budget.Upstreams, 1)
 }
 
 // The parts of the descriptors below which those that are left are scarce.

@@ -78,7 +78,8 @@ func TestConnectionsAreCounted(t *testing.T) {
 	s.Health = often("/")
 	svc.Configure(s)
 	for range 10 {
-		if _, sent, err := send(svc, "GET", nil); !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrUnreachable) || sent {
+		_, sent, err := send(svc, "GET", nil)
+		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrUnreachable) || sent {
 			t.Fatalf("beyond the limit: %v, sent %v", err, sent)
 		}
 	}

@@ -468,3 +468,25 @@ func TestDrainedAddressEndsItsResponse(t *testing.T) {
 		t.Errorf("what was under way ended with %q", got.body)
 	}
 }
+
+// A caller whose own time is over while it connects says nothing of the address.
+func TestCallersDeadlineCutsNothingOff(t *testing.T) {
+	t.Parallel()
+	_, port := machines(t, true, "127.0.0.1", "127.0.0.2")
+	d := &directory{}
+	d.set("order.test", "127.0.0.1", "127.0.0.2")
+	s := byName(port, true)
+	s.DNS = time.Hour
+	svc := resolved(t, s, quiet, d)
+	until(t, "it is resolved", func() bool { return len(endpoints(svc)) == 2 })
+	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+	defer cancel()
+	if _, err := svc.Send(ctx, exchange("GET"), &message.Message{}); err == nil {
+		t.Error("a response behind the deadline")
+	}
+	for _, e := range endpoints(svc) {
+		if e.cutOff.Load() {
+			t.Errorf("%s is passed over", e.address)
+		}
+	}
+}

@@ -145,7 +145,7 @@ func (s *Service) attempt(
 			return r, e, on, err
 		}
 		failed := asConnectError(err)
-		if failed == nil {
+		if failed == nil || ctx.Err() != nil { // the caller's own time is over: that says nothing of the address
 			return r, e, on, err
 		}
 		causes = errors.Join(causes, failed)

@@ -30,7 +30,8 @@ func (s *Service) Endpoints() []EndpointStatus {
 	for i, e := range endpoints {
 		p := e.pool.Load()
 		list[i] = EndpointStatus{
-			Endpoint: e.Address, Address: e.address, State: e.stateLocked(), InUse: int(e.inUse.Load()), Idle: p.idleCount(),
+			Endpoint: e.Address, Address: e.address, State: e.stateLocked(),
+			InUse: int(e.inUse.Load()), Idle: p.idleCount(),
 		}
 		if p.h2 != nil {
 			list[i].Shared = p.h2.count()

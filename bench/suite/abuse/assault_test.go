@@ -186,8 +186,8 @@ func (a *assault) slowBody(from string) {
 		return
 	}
 	defer a.drop(c)
-	_, _ = fmt.Fprintf(c, "POST /keyed/slow HTTP/1.1\r\nHost: gw.test\r\nIdempotency-Key: s%d\r\nContent-Length: 8000000\r\n\r\n%s",
-		a.steps.Load(), strings.Repeat("x", 32<<10))
+	_, _ = fmt.Fprintf(c, "POST /keyed/slow HTTP/1.1\r\nHost: gw.test\r\nIdempotency-Key: s%d\r\n"+
+		"Content-Length: 8000000\r\n\r\n%s", a.steps.Load(), strings.Repeat("x", 32<<10))
 	done := closed(c)
 	for a.pause(time.Second) && a.step() {
 		select {
@@ -210,7 +210,8 @@ func (a *assault) deepJSON(from string) {
 	}
 	defer a.drop(c)
 	done := closed(c)
-	_, _ = fmt.Fprintf(c, "POST /limited HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", len(deepBody))
+	_, _ = fmt.Fprintf(c, "POST /limited HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
+		len(deepBody))
 	for rest := deepBody; len(rest) > 0 && a.step(); {
 		n := min(len(rest), 64<<10)
 		if _, err := io.WriteString(c, rest[:n]); err != nil {
@@ -226,8 +227,8 @@ func (a *assault) leave(from string) {
 	if c == nil {
 		return
 	}
-	_, _ = fmt.Fprintf(c, "POST /keyed/hold HTTP/1.1\r\nHost: gw.test\r\nIdempotency-Key: l%d\r\nContent-Length: 2\r\n\r\n{}",
-		a.steps.Load())
+	_, _ = fmt.Fprintf(c, "POST /keyed/hold HTTP/1.1\r\nHost: gw.test\r\nIdempotency-Key: l%d\r\n"+
+		"Content-Length: 2\r\n\r\n{}", a.steps.Load())
 	a.pause(20 * time.Millisecond) // until it has been sent on
 	a.drop(c)
 }
@@ -254,8 +255,8 @@ func (a *assault) speak(from string, window uint32) *speaker {
 	if c == nil {
 		return nil
 	}
-	s := &speaker{a: a, conn: c, f: http2.NewFramer(c, c), window: 65535, initial: 65535, streams: map[uint32]int{}, next: 1,
-		done: make(chan struct{})}
+	s := &speaker{a: a, conn: c, f: http2.NewFramer(c, c), window: 65535, initial: 65535,
+		streams: map[uint32]int{}, next: 1, done: make(chan struct{})}
 	s.enc = hpack.NewEncoder(&s.block)
 	s.f.SetMaxReadFrameSize(1 << 20)
 	_, _ = io.WriteString(c, http2.ClientPreface)
@@ -334,7 +335,8 @@ func (s *speaker) open(end bool, fields ...string) uint32 {
 	if len(first) > 16<<10 {
 		first, rest = first[:16<<10], first[16<<10:]
 	}
-	_ = s.f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndStream: end, EndHeaders: rest == nil})
+	_ = s.f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndStream: end,
+		EndHeaders: rest == nil})
 	for rest != nil {
 		n := min(len(rest), 16<<10)
 		piece := rest[:n]

@@ -170,12 +170,14 @@ func TestBudget(t *testing.T) {
 	metrics := adminMetrics(t, x)
 	a.end()
 	most := x.highWater(t)
-	t.Logf("%d steps; p99 %v attacked, %v beside; at most %d MB of memory; %s", a.steps.Load(), got, want, most>>20, metrics)
+	t.Logf("%d steps; p99 %v attacked, %v beside; at most %d MB of memory; %s", a.steps.Load(), got, want, most>>20,
+		metrics)
 	if got > budgetFactor*want {
 		t.Errorf("the p99 of another client is %v, and %v where the attackers work on another process", got, want)
 	}
 	if raceFactor == 1 && most > budgetBuffered+budgetBeyond {
-		t.Errorf("the attacks cost %d MB of memory, at most %d are allowed", most>>20, (budgetBuffered+budgetBeyond)>>20)
+		t.Errorf("the attacks cost %d MB of memory, at most %d are allowed", most>>20,
+			(budgetBuffered+budgetBeyond)>>20)
 	}
 	harness.Until(t, waitLimit, "what the attackers held is given back", func() bool {
 		m := adminMetrics(t, x)
@@ -197,8 +199,8 @@ func adminMetrics(t *testing.T, x *target) string {
 	}
 	var of []string
 	for line := range strings.Lines(string(text)) {
-		for _, name := range []string{"sluice_buffered_bytes ", "sluice_requests_in_flight ", "sluice_upstream_connections ",
-			"sluice_budget_refusals_total", "sluice_client_connections{"} {
+		for _, name := range []string{"sluice_buffered_bytes ", "sluice_requests_in_flight ",
+			"sluice_upstream_connections ", "sluice_budget_refusals_total", "sluice_client_connections{"} {
 			if strings.HasPrefix(line, name) {
 				of = append(of, strings.TrimSpace(line))
 			}
@@ -211,7 +213,8 @@ func adminMetrics(t *testing.T, x *target) string {
 // served and the operators' address answers.
 func TestFewDescriptors(t *testing.T) {
 	x := startBudgeted(t, budgetService(t), "ulimit -n 1024", "maxConnections: 20000")
-	a := &assault{address: x.address, tokens: make(chan struct{}, 1), stop: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	a := &assault{address: x.address, tokens: make(chan struct{}, 1), stop: make(chan struct{}),
+		conns: map[net.Conn]struct{}{}}
 	defer a.end()
 	a.running.Go(func() { // as fast as they can
 		for {
@@ -225,7 +228,8 @@ func TestFewDescriptors(t *testing.T) {
 	for range 5 {
 		a.running.Go(func() { a.window("127.0.1.1", 0) })
 	}
-	harness.Until(t, waitLimit, "the attackers have opened their streams", func() bool { return a.steps.Load() >= 1200 })
+	harness.Until(t, waitLimit, "the attackers have opened their streams",
+		func() bool { return a.steps.Load() >= 1200 })
 	newcomer := observe(x.URL+"/small", "127.0.2.2", 20*time.Millisecond)
 	ready := observe(x.AdminURL+"/readyz", "127.0.2.1", 50*time.Millisecond)
 	metrics := observe(x.AdminURL+"/metrics", "127.0.2.1", 50*time.Millisecond)

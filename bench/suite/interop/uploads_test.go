@@ -102,7 +102,8 @@ routes:
 							}
 						}
 						if lost > 0 || len(results) != c.runs {
-							t.Errorf("%s with %d bytes: %d of %d refusals are lost: %q", path, c.size, lost, c.runs, results)
+							t.Errorf("%s with %d bytes: %d of %d refusals are lost: %q", path, c.size, lost, c.runs,
+								results)
 						}
 					}
 				}
