@@ -6,7 +6,8 @@
 #   gcc                                 the race detector needs cgo
 #   curl                                a test runs the lines that the demo prints
 #   nginx, haproxy                      `sluice bench proxy` measures against them
-#   node, npm                           one of the WebSocket programs of the interop tests
+#   node, npm                           one of the WebSocket programs of the interop tests, and clients that upload
+#   Python, its requests package        more clients that upload
 #   ShellCheck                          make lint
 #
 # What is there stays as it is; where all of it is there, nothing is done. No service is started:
@@ -27,6 +28,8 @@ command -v nginx >/dev/null || missing+=(nginx)
 command -v haproxy >/dev/null || missing+=(haproxy)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 command -v shellcheck >/dev/null || missing+=(shellcheck)
 
 if [ ${#missing[@]} -eq 0 ]; then

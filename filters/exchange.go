@@ -34,8 +34,11 @@ type Exchange struct {
 	RawQuery string
 	Header   Header
 
-	Peer     netip.Addr // who holds the connection
-	Client   netip.Addr // who asks: Peer, or what a trusted proxy says in X-Forwarded-For
+	Peer netip.Addr // who holds the connection
+	// Client is who asks: Peer, or what a load balancer says of its connection (PROXY protocol), or a
+	// trusted proxy in X-Forwarded-For. The zero address: a trusted proxy said what is no address.
+	Client   netip.Addr
+	Prefix6  uint8 // bits of the network that an IPv6 client stands for; 0 is [ClientPrefix6]
 	Received time.Time
 
 	// What routing found.

@@ -11,7 +11,8 @@ type Filter interface {
 	// it here. It may wait (for another attempt, for a permit); it gives up when the exchange's
 	// context ends.
 	Request(x *Exchange, s *Slot) *Reply
-	// Response looks at x.Response, the service's or the gateway's, before it goes to the client.
+	// Response looks at x.Response, the service's or the gateway's, before it goes to the client. What
+	// Request took for a call it gives back here when that is a stream ([Response.Stream]).
 	Response(x *Exchange, s *Slot)
 	// Done gives back what Request took. It runs exactly once for every filter whose Request was
 	// called.

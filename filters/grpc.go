@@ -86,6 +86,8 @@ func (r *Response) GRPCStatus() (GRPCCode, bool) {
 // to do the wrong thing, else by the status.
 func GRPCCodeOf(reason Reason, status int) GRPCCode {
 	switch reason {
+	case Misdirected, LoopDetected: // nothing was done, and to repeat it here is of no use
+		return GRPCFailedPrecondition
 	case OutcomeUnknown: // to repeat it is of no use before somebody has resolved it
 		return GRPCFailedPrecondition
 	case ResponseNotReplayable: // it was done

@@ -29,6 +29,9 @@ const (
 	HeaderTooLarge         Reason = "header-too-large"
 	BodyTooLarge           Reason = "body-too-large"
 	Unauthenticated        Reason = "unauthenticated"
+	ExpectationFailed      Reason = "expectation-failed"
+	Misdirected            Reason = "misdirected-request"
+	LoopDetected           Reason = "loop-detected"
 	InternalError          Reason = "internal-error"
 	Overloaded             Reason = "overloaded"
 )
@@ -62,6 +65,9 @@ var reasons = map[Reason]reasonForm{
 	HeaderTooLarge:         {431, "The request's header is too large"},
 	BodyTooLarge:           {413, "The request's body is too large"},
 	Unauthenticated:        {401, "The credentials are not good"},
+	ExpectationFailed:      {417, "The expectation cannot be met"},
+	Misdirected:            {421, "This host is not served on this connection"},
+	LoopDetected:           {508, "The request goes round in a loop"},
 	InternalError:          {500, "The gateway failed"},
 	Overloaded:             {503, "There is more to do than can be done now"},
 }

@@ -87,6 +87,7 @@ func TestReasons(t *testing.T) {
 		"transaction-failed": 409, "coordinator-unavailable": 503, "no-route": 404, "method-not-allowed": 405,
 		"bad-request":      400,
 		"header-too-large": 431, "body-too-large": 413, "unauthenticated": 401,
+		"expectation-failed": 417, "misdirected-request": 421, "loop-detected": 508,
 		"internal-error": 500, // a panic; not in the contract's table
 	}
 	for r := range reasons {

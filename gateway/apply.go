@@ -63,6 +63,7 @@ func (g *gateway) enforce(cfg *config.Config) error {
 		return err
 	}
 	g.engine.Store(e)
+	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)

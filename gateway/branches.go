@@ -32,13 +32,17 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 			"service", service, "gid", x.Logical.Key)
 		return 0, nil, filters.NotDispatched
 	}
+	// Within the branch's lease, whatever the service does behind the head of its response.
+	ctx, cancel := context.WithTimeout(ctx, g.LongestCall(service))
+	defer cancel()
+	x.SetContext(ctx)
 	x.BufferBody, x.Received = branchBytesMax, time.Now()
 	rec := &recorder{most: branchBytesMax}
 	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
 	if x.Response.Local {
 		return x.Response.Status, nil, filters.NotDispatched
 	}
-	if rec.aborted {
+	if rec.aborted || rec.status == 0 {
 		return 0, nil, filters.NoResponse
 	}
 	return rec.status, rec.body, filters.Completed

@@ -7,34 +7,42 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // buffer reads the body whole for the filters, with its trailer. Where it is longer than they keep,
-// or a stream, the rest is left to be passed on. It ends by silence, and for a claim with the
+// or a stream, or there is no room for it, the rest is left to be passed on: the service has done
+// what it was asked to, and its client is to know. It ends by silence, and for a claim with the
 // longest time that the claim can last: a service that trickles holds no key for longer.
 func (f *forward) buffer(x *filters.Exchange, in inbound, e result, kind streamKind) result {
-	buffered := e.response.Next()
+	e.read = e.response.Next()
 	for {
-		if int64(len(buffered)) > x.BufferBody ||
-			kind == callOrStream && streamsGRPC(e.response, buffered, x.BufferBody) {
-			e.read = buffered
+		first, length := e.read, int64(len(e.read))
+		if e.kept != nil {
+			first, length = e.kept.Next(), e.kept.Len()
+		}
+		if length > x.BufferBody || kind == callOrStream && streamsGRPC(e.response, first, length, x.BufferBody) {
 			return f.pass(x, in, e, kind)
 		}
 		// No room behind the announced length: all that comes then is the end, on HTTP/2 in a frame
 		// of its own.
 		var room []byte
-		if int64(len(buffered)) != e.length {
-			if cap(buffered) == len(buffered) {
-				buffered = append(buffered, 0)[:len(buffered)]
+		var err error
+		if length != e.length {
+			if room, err = e.room(); err != nil {
+				f.overload.responseNotKept(x)
+				return f.pass(x, in, e, kind)
 			}
-			room = buffered[len(buffered):cap(buffered)]
 		}
 		n, err := e.response.Read(room)
-		buffered = buffered[:len(buffered)+n]
+		if n > 0 {
+			e.kept.Add(n)
+		}
 		if err == io.EOF {
 			break
 		}
@@ -43,12 +51,58 @@ func (f *forward) buffer(x *filters.Exchange, in inbound, e result, kind streamK
 		}
 		if err != nil {
 			failed := f.failed(x, readFailure(x, err, e.response), true)
-			failed.response = e.response // to be closed
+			failed.response, failed.kept = e.response, e.kept // to be closed
 			return failed
 		}
 	}
-	x.Response.Body, x.Response.Whole, x.Response.Trailer = buffered, true, e.response.Trailer()
+	body := e.read
+	if e.kept != nil {
+		var err error
+		if body, err = e.kept.Bytes(); err != nil {
+			f.overload.responseNotKept(x)
+			return f.pass(x, in, e, kind)
+		}
+	}
+	x.Response.Body, x.Response.Whole, x.Response.Trailer = body, true, e.response.Trailer()
 	return e
+}
+
+var wholes = sync.Pool{New: func() any { return new(message.Whole) }}
+
+// room returns where to read more of the body, behind what was read of it, which is moved there.
+func (e *result) room() ([]byte, error) {
+	if e.kept == nil {
+		e.kept = wholes.Get().(*message.Whole)
+		e.kept.Begin(e.account, e.length)
+		for rest := e.read; len(rest) > 0; {
+			room, err := e.kept.Room()
+			if err != nil {
+				e.release()
+				return nil, err
+			}
+			n := copy(room, rest)
+			e.kept.Add(n)
+			rest = rest[n:]
+		}
+	}
+	return e.kept.Room()
+}
+
+// each gives what was read of the body, until do returns false.
+func (e *result) each(do func(p []byte) bool) bool {
+	if e.kept != nil {
+		return e.kept.Each(do)
+	}
+	return do(e.read)
+}
+
+// release gives the memory of what was kept back. Nothing refers to the response's body any more.
+func (e *result) release() {
+	if e.kept != nil {
+		e.kept.Release()
+		wholes.Put(e.kept)
+		e.kept = nil
+	}
 }
 
 // How long a response of gRPC is held back until it is whole.
@@ -63,24 +117,24 @@ const (
 	firstWait = time.Second
 )
 
-// streamsGRPC reports whether a response of gRPC, of which buffered has come, is passed on as it
-// comes, since it is a stream or looks like one: it has a second message, or is longer than limit,
+// streamsGRPC reports whether a response of gRPC, of which so much has come, with those bytes first,
+// is passed on as it comes, since it is a stream or looks like one: it has a second message, or is longer than limit,
 // or nothing comes while the client may wait for what is there. A unary one has one message at most
 // and ends behind it.
 //
 // A call that is mistaken for a stream is executed all the same and recorded as such; only its
 // response is not recorded.
-func streamsGRPC(a upstream.Response, buffered []byte, limit int64) bool {
+func streamsGRPC(a upstream.Response, first []byte, length, limit int64) bool {
 	const prefix = 5 // a flag, and the length of the message
 	wait := firstWait
 	if a.Uploading() { // a call whose client goes on when it has seen the head
 		wait = lastWait
 	}
-	if len(buffered) >= prefix {
-		switch size := prefix + int64(binary.BigEndian.Uint32(buffered[1:])); {
-		case size > limit || int64(len(buffered)) > size:
+	if len(first) >= prefix {
+		switch size := prefix + int64(binary.BigEndian.Uint32(first[1:])); {
+		case size > limit || length > size:
 			return true
-		case int64(len(buffered)) == size:
+		case length == size:
 			wait = lastWait
 		default:
 			return false // a part of a message is of no use to the client

@@ -5,10 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
@@ -17,51 +16,77 @@ import (
 // it arrives.
 type dispatcher struct {
 	engine   func() *engine
-	inFlight prometheus.Gauge
+	overload *overload
 }
 
 // Serve implements [http1.Handler].
 func (d *dispatcher) Serve(r *http1.Request) {
 	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
-	d.dispatch(e, &r.Exchange, r.PeerText(), r.Length(), r, r)
+	d.dispatch(e, &r.Exchange, r)
 }
 
 // Refuse implements [http1.Handler].
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 	e := d.engine()
+	if f.Status == http.StatusServiceUnavailable {
+		e.refuse(&r.Exchange, r, d.overload.refuse(&r.Exchange, budget.Buffered))
+		return
+	}
 	reason := filters.BadRequest
-	if f.Status == http.StatusRequestHeaderFieldsTooLarge || f.Status == http.StatusRequestURITooLong {
+	switch f.Status {
+	case http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestURITooLong:
 		reason = filters.HeaderTooLarge
+	case http.StatusExpectationFailed:
+		reason = filters.ExpectationFailed
 	}
 	detail := strings.ToUpper(f.Detail[:1]) + f.Detail[1:] + "."
 	e.refuse(&r.Exchange, r, filters.RefuseAs(f.Status, reason, filters.Problem{Detail: detail}))
 }
 
+// clientRequest is a request of a client, whatever carries it, and the way back.
+type clientRequest interface {
+	inbound
+	outbound
+	ClientText() string      // the address that the connection is held for
+	Length() int64           // of the body, -1 when it is not known
+	Covers(host string) bool // whether the connection is for that host
+	// Account is what the connection draws on; nil bounds nothing.
+	Account() *budget.Account
+}
+
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
-// is as the client wrote it.
-func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, peer string, length int64, in inbound, w outbound) {
-	d.inFlight.Inc()
-	defer d.inFlight.Dec()
-	if reply := e.normalize(x, peer, length); reply != nil {
-		w.CloseAfter()
-		e.refuse(x, w, reply)
+// is as the client wrote it. A request is in flight until it returns, also when its client has left.
+func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
+	reply := e.normalize(x, r.ClientText(), r.Length())
+	if reply == nil && !r.Covers(x.Host) {
+		reply = refusal(filters.Misdirected, "This connection is not for the host that the request names.")
+	}
+	if reply != nil {
+		r.CloseAfter()
+		e.refuse(x, r, reply)
 		return
 	}
+	a := r.Account()
+	if !a.Acquire(budget.InFlight, 1) {
+		e.refuse(x, r, d.overload.refuse(x, budget.InFlight))
+		return
+	}
+	defer a.Release(budget.InFlight, 1)
 	rt, params, result := e.router.Find(x.Method, x.Path, x.Params)
 	x.Params = params
 	switch result {
 	case router.NoPath:
-		e.refuse(x, w, refusal(filters.NoRoute, "No route has this path."))
+		e.refuse(x, r, refusal(filters.NoRoute, "No route has this path."))
 		return
 	case router.NoMethod:
 		reply := refusal(filters.MethodNotAllowed, "The path is there, but not for "+x.Method+".")
 		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
-		e.refuse(x, w, reply)
+		e.refuse(x, r, reply)
 		return
 	}
 	x.Route = rt.name
-	rt.serve(x, in, w)
+	rt.serve(x, r, r)
 }
 
 // refuse writes the reply to a request without a route.

@@ -44,17 +44,15 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	reply := downgrade(x, e.cfg.Listen.MaxHeader)
 	switch {
 	case r.TooLong():
-		reply = headerTooLong(e.cfg.Listen.MaxHeader)
+		reply = headTooLong(x, e.cfg.Listen.MaxHeader)
 	case reply == nil && r.ExpectsMore():
-		reply = filters.RefuseAs(http.StatusExpectationFailed, filters.BadRequest, filters.Problem{
-			Detail: "The expectation is not 100-continue.",
-		})
+		reply = refusal(filters.ExpectationFailed, "The expectation is not 100-continue.")
 	}
 	if reply != nil {
 		e.refuse(x, r, reply)
 		return
 	}
-	s.dispatcher.dispatch(e, x, r.PeerText(), r.Length(), r, r)
+	s.dispatcher.dispatch(e, x, r)
 }
 
 // downgrade refuses what HTTP/2 carries and HTTP/1.1 cannot, a space in the path for instance: a
@@ -62,7 +60,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 // Malformed messages have been refused before.
 func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 	if headerBytes(x) > int64(headerMax) {
-		return headerTooLong(headerMax)
+		return headTooLong(x, headerMax)
 	}
 	fault := ""
 	switch {
@@ -91,6 +89,17 @@ func downgrade(x *filters.Exchange, headerMax config.Size) *filters.Reply {
 		return filters.Refuse(filters.BadRequest, filters.Problem{Detail: fault})
 	}
 	return nil
+}
+
+// headTooLong says what is too long, as HTTP/1.1 would: the target or the fields. A target that is
+// not there did not fit.
+func headTooLong(x *filters.Exchange, limit config.Size) *filters.Reply {
+	if n := len(x.Path) + len(x.RawQuery); n == 0 || n > int(limit)/2 {
+		return filters.RefuseAs(http.StatusRequestURITooLong, filters.HeaderTooLarge, filters.Problem{
+			Detail: "The request target is too long.",
+		})
+	}
+	return headerTooLong(limit)
 }
 
 func headerBytes(x *filters.Exchange) int64 {

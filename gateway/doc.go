@@ -19,13 +19,24 @@
 //
 // # What a reload cannot change
 //
-// The listeners, the admin address, the store and the address for branch calls belong to the
+// The listeners but for their limits, the admin address, the store and the address for branch calls belong to the
 // process. A new configuration that differs there is refused as a whole, with the setting's name;
 // the old one stays in force.
 //
+// # What the process may take
+//
+// Every connection has an account in one budget (package budget). dispatch.go takes a unit of
+// requests in flight for as long as an exchange lasts, the bodies that are kept whole and the
+// buffers that responses pass through are charged as they grow (message.Whole, buffering.go), the
+// connections to services in package upstream. overload.go refuses what is beyond it. descriptors.go
+// shares out the open files, memory.go has the collector keep to what is counted, internalserver.go
+// bounds the addresses that are not for clients.
+//
 // # Failure policy
 //
-// Store gone: as the limits and routes say; the gateway is unready meanwhile. Coordinator gone:
+// Store gone: as the limits and routes say; the gateway stays ready, once it has reached the store,
+// unless admin.readyNeedsStore. Budget spent: 503 overloaded; a response for which there is no room
+// is passed on and recorded as not replayable. Coordinator gone:
 // transactions are refused before anything is submitted, the gateway stays ready. Service gone:
 // 502, 504 or breaker-open. Configuration broken: the old one stays. A panic is one 500, logged
 // with its stack, and every permit is given back.

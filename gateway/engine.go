@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -22,7 +24,17 @@ type engine struct {
 	router   router.Router[*route]
 	routes   []*route
 	branches map[string]*route // by service: the calls that the gateway itself makes to it
+	services []*upstream.Service
 	unrouted *routeMetrics
+	hop      *hop
+	prefix6  uint8 // of Exchange.Prefix6
+	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
+	unreadable func(proxy netip.Addr, forwardedFor string)
+}
+
+// newEngine returns what normalizes requests as a configuration says, without routes yet.
+func newEngine(cfg *config.Config, h *hop) *engine {
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -44,6 +56,13 @@ type process struct {
 	metrics  *metrics
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
+	hop      *hop
+
+	unreadable filters.LogThrottle // of addresses
+
+	descriptors descriptors
+	budget      *budget.Budget
+	overload    *overload
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -52,11 +71,20 @@ func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte
 		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
 }
 
-// newProcess makes the policies over the stores.
-func newProcess(env *policy.Env, st *stores, m *metrics, stopping context.Context) *process {
+// logUnreadable tells the operator why requests are refused whose sender is not known.
+func (p *process) logUnreadable(proxy netip.Addr, forwardedFor string) {
+	p.unreadable.Warn(p.env.Logger, time.Now(), "X-Forwarded-For of a trusted proxy has an entry that is no address: "+
+		"where a key or a limit rests on the client's address its requests are refused with 400",
+		"proxy", proxy.String(), "x_forwarded_for", forwardedFor[max(len(forwardedFor)-200, 0):])
+}
+
+// newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
+// nothing.
+func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
 	return &process{
-		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping,
-		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, nil),
+		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
+		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
+		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
 }
 
@@ -79,7 +107,9 @@ type builder struct {
 // before uses has changed then.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
-	b.engine = &engine{cfg: cfg, branches: map[string]*route{}, unrouted: p.metrics.route("")}
+	b.engine = newEngine(cfg, p.hop)
+	b.engine.unreadable = p.logUnreadable
+	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
 	if err := b.routes(); err != nil {
 		b.Abort()
@@ -135,7 +165,13 @@ func (b *builder) target(r *config.Route) (target, error) {
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
-	return b.service(r.Service)
+	f, err := b.service(r.Service)
+	if err != nil || r.Timeout == 0 {
+		return f, err
+	}
+	own := *f
+	own.timeout = time.Duration(r.Timeout)
+	return &own, nil
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, pattern string, methods []string) error {
@@ -178,7 +214,7 @@ func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) id
 	if rt == nil { // the service is at fault, which has been reported
 		return nil
 	}
-	return newProber(rt, p, bodyBytesMax)
+	return newProber(rt, p, bodyBytesMax, policy.LongestCall(b.Config.Services[service]))
 }
 
 // service returns the target that is a service. All routes to it share its connections, which a
@@ -216,11 +252,15 @@ func (b *builder) service(name string) (*forward, error) {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := &forward{service: svc, timeout: settings.Timeout, tooLong: func() *filters.Reply {
+	f := newForward(svc, c, b.env.Logger)
+	f.reserved = reservedInTrailer(b.Config.Identity)
+	f.overload = b.overload
+	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})
-	}}
+	}
 	b.forwards[name] = f
+	b.engine.services = append(b.engine.services, svc)
 	return f, nil
 }
 
@@ -232,12 +272,18 @@ func needsRestart(old, new *config.Config) string {
 		old, new any
 	}
 	a, b := old.Listen, new.Listen
-	a.TrustedProxies, b.TrustedProxies, a.MaxBody, b.MaxBody = nil, nil, 0, 0 // these follow
+	for _, l := range []*config.Listen{&a, &b} { // these follow
+		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
+	}
+	e, f := old.Admin, new.Admin
+	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
+		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
+	}
 	c, d := old.Store, new.Store
 	c.Encryption, d.Encryption = nil, nil // so do its keys
 	for _, p := range []pair{
 		{"listen", a, b},
-		{"admin", old.Admin, new.Admin},
+		{"admin", e, f},
 		{"store", c, d},
 		{"coordinator", old.Coordinator, new.Coordinator},
 	} {

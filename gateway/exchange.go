@@ -10,7 +10,9 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -57,6 +59,9 @@ type result struct {
 	streams bool
 	length  int64
 	read    []byte
+	kept    *message.Whole // has what was read, in place of read, when that was more than came with the head
+	// account is what the memory for the body is drawn on.
+	account *budget.Account
 	// tunnel is the response with which the service goes on in another protocol.
 	tunnel *http1.Response
 	// events, when set, writes the body as it is made until it is over or ctx ends.
@@ -95,12 +100,16 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			}
 			e.response.Close()
 		}
+		e.release()
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, x.Response.Reason, e.took)
+		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
 	}()
 	reply, panicked := rt.chain.Request(x)
+	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
+		reply = rt.process.overload.refuse(x, budget.Buffered)
+	}
 	if reply != nil {
 		x.SetReply(reply)
 		if panicked {
@@ -108,6 +117,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		}
 	} else {
 		e = rt.target.execute(x, in)
+		if e.response == nil && errors.Is(x.BodyError(), filters.ErrOverloaded) {
+			x.SetReply(rt.process.overload.refuse(x, budget.Buffered))
+		}
 	}
 	if e.outcome == filters.ClientGone {
 		x.Response.Status, e.tunnel = statusClientGone, nil // no client is there to read a response
@@ -126,8 +138,20 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	return e
 }
 
-// statusClientGone is the code under which requests are counted whose client left, as nginx has it.
-const statusClientGone = 499
+// statusClientGone is the code under which requests are counted whose client left before there was a
+// response, as nginx has it; clientGone is the reason when it left in the middle of one.
+const (
+	statusClientGone                = 499
+	clientGone       filters.Reason = "client-gone"
+)
+
+// reasonOf is the reason under which an exchange is counted. To leave is how a client ends a stream.
+func reasonOf(x *filters.Exchange, e *result) filters.Reason {
+	if e.outcome == filters.ClientGone && e.streams && !x.Response.Stream {
+		return clientGone
+	}
+	return x.Response.Reason
+}
 
 // write sends the response. A body that breaks half-way breaks the client's connection.
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
@@ -184,20 +208,21 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		_, err := w.Write(p)
 		return err == nil
 	}
-	here := deliver(e.read) && deliver(e.response.Next())
+	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here {
 		w.Trailer(e.response.Trailer())
 		return
 	}
-	buf := message.LargeBuffer()
-	defer message.PutLargeBuffer(buf)
+	e.release()
+	buf := message.TakeCopyBuffer(e.account)
+	defer buf.Release()
 	for here || outlive(x, e.response) {
 		if here {
 			w.Flush() // the next piece may be long in coming
 		}
-		n, err := e.response.Read(buf[:])
+		n, err := e.response.Read(buf.Bytes())
 		if n > 0 && here {
-			here = deliver(buf[:n])
+			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
 			if here {
@@ -219,10 +244,20 @@ type forward struct {
 	timeout    time.Duration         // to the response's head, then of silence within its body
 	streamIdle time.Duration         // of silence in a stream
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
-	logger     *slog.Logger
+	// reserved are fields that a client's trailer may not have; nil is none.
+	reserved func(name string) bool
+	overload *overload
+	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
 	unreached, unanswered, cuts *filters.LogThrottle
+}
+
+func newForward(s *upstream.Service, c *config.Service, l *slog.Logger) *forward {
+	return &forward{
+		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout), logger: l,
+		unreached: new(filters.LogThrottle), unanswered: new(filters.LogThrottle), cuts: new(filters.LogThrottle),
+	}
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) result {
@@ -234,6 +269,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if err != nil {
 		return f.failed(x, bodyFailure(err), false)
 	}
+	m.Reserved = f.reserved
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
@@ -252,8 +288,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	status, header, length := response.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
-	e := result{outcome: filters.Completed, response: response, length: length, from: f}
-	kind := streamOf(status, length, x.Response.Header.Get("Content-Type"))
+	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
+	kind := streamOf(x, length)
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		e.tunnel = response.(*http1.Response) // only such a one was asked
@@ -282,7 +318,7 @@ func detach(x *filters.Exchange, in inbound) {
 
 // bodyFailure says why the client's body could not be read.
 func bodyFailure(err error) error {
-	if errors.Is(err, filters.ErrBodyTooLarge) {
+	if errors.Is(err, filters.ErrBodyTooLarge) || errors.Is(err, filters.ErrOverloaded) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrClientBody, err)
@@ -297,10 +333,19 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
+	case errors.Is(err, upstream.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
+		return result{outcome: filters.NotDispatched}
+	case errors.Is(err, filters.ErrOverloaded):
+		x.SetReply(f.overload.refuse(x, budget.Buffered))
+		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrClientBody) && x.Context().Err() != nil:
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
+		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
+		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
@@ -333,6 +378,15 @@ func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail stri
 // reservedField reports whether a field tells clients something that only the gateway may say: a
 // service cannot set it.
 func reservedField(name string) bool {
-	return filters.HasNamePrefix(name, "Sluice-") || filters.EqualName(name, "Idempotent-Replayed") ||
-		filters.EqualName(name, "Idempotent-Original-Date")
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 { // decides for nearly every field
+	case 's':
+		return message.OwnerOf(name) == message.GatewayOwns
+	case 'i':
+		return message.FoldedEqual(name, "Idempotent-Replayed") ||
+			message.FoldedEqual(name, "Idempotent-Original-Date")
+	}
+	return false
 }

@@ -76,7 +76,7 @@ type explained struct {
 
 // route finds the route of the request. False: it is refused before.
 func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
-	e := &engine{cfg: p.cfg}
+	e := newEngine(p.cfg, newHop())
 	reply := downgrade(p.x, p.cfg.Listen.MaxHeader) // what no protocol would let in
 	if reply == nil {
 		reply = e.normalize(p.x, p.x.Peer.String(), bodyBytes)
@@ -141,14 +141,21 @@ func (p *explainer) explain(rt *explained) {
 	case r.Transaction != "":
 		p.transaction(r, p.cfg.Transactions[r.Transaction])
 	default:
-		p.service(r.Service)
+		p.service(r)
 	}
 }
 
-func (p *explainer) service(name string) {
-	c := p.cfg.Services[name]
-	p.Line("target", "service %s at %s, timeout %s, connect %s, %d retries",
-		name, strings.Join(c.Endpoints, ", "), c.Timeout, c.ConnectTimeout, c.Retries.Attempts)
+func (p *explainer) service(r *config.Route) {
+	c := p.cfg.Services[r.Service]
+	timeout, whose := c.Timeout, ""
+	if r.Timeout > 0 {
+		timeout, whose = r.Timeout, " of the route"
+	}
+	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
+		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
+	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
+	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
+		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
 	if h := c.Health; h != nil {
 		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}

@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/proxyproto"
 )
@@ -21,15 +21,16 @@ type clientListeners struct {
 	dispatcher *dispatcher
 	http2      *http2Handler
 	slots      *http1.Slots
+	budget     *budget.Budget
 	logger     *slog.Logger
 }
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 	f := &clientListeners{
-		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, inFlight: g.metrics.inFlight},
-		logger: g.Logger,
+		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload},
+		budget: g.budget, logger: g.Logger,
 	}
-	f.slots = http1.NewSlots(connectionsMax(cfg.Listen.MaxConnections, g.Logger))
+	f.slots = http1.NewSlots(g.descriptors.clients)
 	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, g.Logger)
 	return f
 }
@@ -39,7 +40,7 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	o := http1.Options{
 		Handler:       f.dispatcher,
 		HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
-		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, TLS: tlsConfig, HTTP2: f.http2.serve,
+		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, Budget: f.budget, TLS: tlsConfig, HTTP2: f.http2.serve,
 		MinRate: int64(f.listen.MinRate), Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
@@ -48,7 +49,8 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	return http1.New(o)
 }
 
-// proxied reads the header of the PROXY protocol from peers that begin with one.
+// proxied reads the header of the PROXY protocol from peers that begin with one, and returns for
+// whom the connection is held.
 func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, error) {
 	if !contains(f.listen.ProxyProtocol, peer) {
 		return peer, nil
@@ -65,25 +67,4 @@ func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, erro
 		return a.Unmap().WithZone(""), nil
 	}
 	return peer, nil // a check by the proxy itself
-}
-
-// Descriptors that are kept for everything but clients and the connections to services that their
-// requests need: listeners, stores, logs, health checks.
-const descriptorsKept = 64
-
-// connectionsMax is how many connections of clients may be open: as configured, or as many as the
-// process has descriptors for, since each may need a second one to a service. Without that many
-// clients would leave none for those that are served.
-func connectionsMax(configured int, logger *slog.Logger) int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return configured
-	}
-	possible := max((int64(min(limit.Cur, 1<<40))-descriptorsKept)/2, 1)
-	if int64(configured) <= possible {
-		return configured
-	}
-	logger.Warn("fewer connections than configured are taken: the limit of open files is too low",
-		"listen.maxConnections", configured, "open_files", limit.Cur, "connections", possible)
-	return int(possible)
 }

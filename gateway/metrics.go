@@ -16,10 +16,10 @@ type metrics struct {
 
 	requests     *prometheus.CounterVec   // route, code, reason
 	durations    *prometheus.HistogramVec // route
-	inFlight     prometheus.Gauge
-	transactions *prometheus.CounterVec // event
-	reloads      *prometheus.CounterVec // result
-	configInfo   *prometheus.GaugeVec   // version
+	tunnelEnds   *prometheus.CounterVec   // route, reason
+	transactions *prometheus.CounterVec   // event
+	reloads      *prometheus.CounterVec   // result
+	configInfo   *prometheus.GaugeVec     // version
 	panics       prometheus.Counter
 	upstream     *upstreamMetrics
 	store        *storeMetrics
@@ -29,9 +29,10 @@ func newMetrics(r *policy.Metrics) *metrics {
 	m := &metrics{registry: r.Registry}
 	m.requests = r.Counter("requests_total", "Requests by route, status code and the gateway's reason.", "route",
 		"code", "reason")
-	m.durations = r.Histogram("request_duration_seconds", "From the request's head to the end of the response.",
-		"route")
-	m.inFlight = r.Gauge("requests_in_flight", "Requests under way.").WithLabelValues()
+	m.durations = r.Histogram("request_duration_seconds",
+		"From the request's head to the end of the response, of a stream to its head.", "route")
+	m.tunnelEnds = r.Counter("tunnels_ended_total",
+		"Upgraded connections that have ended; upstream-timeout: by silence.", "route", "reason")
 	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")

@@ -5,17 +5,21 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
-// normalize makes the path canonical and replaces the fields that are the gateway's to set. The
-// header has no field of the connection any more; peer is x.Peer as text. nil means that the
-// exchange may be routed; a reply is a refusal before routing, after which the connection is
-// closed.
-func (e *engine) normalize(x *filters.Exchange, peer string, length int64) *filters.Reply {
+// normalize makes the path and the host canonical and replaces the fields that are the gateway's to
+// set. The header has no field of the connection any more; client is x.Client as text. nil means
+// that the exchange may be routed; a reply is a refusal before routing, after which the connection
+// is closed.
+func (e *engine) normalize(x *filters.Exchange, client string, length int64) *filters.Reply {
 	if length > int64(e.cfg.Listen.MaxBody) {
 		return e.bodyTooLarge()
 	}
@@ -24,30 +28,60 @@ func (e *engine) normalize(x *filters.Exchange, peer string, length int64) *filt
 		return refusal(filters.BadRequest, strings.TrimPrefix(err.Error(), "router: ")+".")
 	}
 	x.Path = path
-	e.normalizeHeader(x, peer)
-	return nil
+	x.Host = lowerHost(x)
+	return e.normalizeHeader(x, client)
 }
 
 func (e *engine) bodyTooLarge() *filters.Reply {
 	return refusal(filters.BodyTooLarge, "The body is longer than "+e.cfg.Listen.MaxBody.String()+".")
 }
 
-// normalizeHeader removes the fields that only the gateway sets, establishes the client's address
-// and prepares what the service is told about the way that the request came.
-func (e *engine) normalizeHeader(x *filters.Exchange, peer string) {
-	x.Client = x.Peer
-	forwardedFor, proto, host := "", "", ""
-	if trusted := e.cfg.Listen.TrustedProxies; len(trusted) > 0 && contains(trusted, x.Peer) {
-		forwardedFor = x.Header.Joined("X-Forwarded-For")
-		proto, host = x.Header.Get("X-Forwarded-Proto"), x.Header.Get("X-Forwarded-Host")
-		x.Client = clientOf(x.Peer, forwardedFor, trusted)
+// lowerHost returns the host in lower case, in which it is compared, counted and sent on.
+func lowerHost(x *filters.Exchange) string {
+	for i := range len(x.Host) {
+		if 'A' <= x.Host[i] && x.Host[i] <= 'Z' {
+			b := append(x.Scratch(), x.Host...)
+			for j, c := range b {
+				if 'A' <= c && c <= 'Z' {
+					b[j] = c + 'a' - 'A'
+				}
+			}
+			return x.Text(b)
+		}
 	}
-	trace := x.Header.Get("Traceparent")
+	return x.Host
+}
+
+// normalizeHeader removes the fields that only the gateway sets, establishes the client's address
+// and prepares what the service is told about the way that the request came. Trust is asked of
+// x.Peer, which holds the connection, for everything.
+func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Reply {
+	if !x.Client.IsValid() {
+		x.Client = x.Peer
+	}
+	x.Prefix6 = e.prefix6
+	forwardedFor, proto, host := "", "", ""
+	drop := ownField
+	if trusted := e.cfg.Listen.TrustedProxies; len(trusted) > 0 && contains(trusted, x.Peer) {
+		drop = ownFieldOfProxy
+		proto, host = soleValue(x.Header, "X-Forwarded-Proto"), soleValue(x.Header, "X-Forwarded-Host")
+		if x.Header.Count("X-Forwarded-For") > 0 {
+			forwardedFor = x.Header.Joined("X-Forwarded-For")
+			x.Client = clientOf(x.Client, forwardedFor, trusted)
+			if !x.Client.IsValid() && e.unreadable != nil {
+				e.unreadable(x.Peer, forwardedFor)
+			}
+		}
+	}
 	via := x.Header.Joined("Via")
-	x.Header.DelFunc(ownField)
+	if via != "" && passed(via, e.hop.name) {
+		return refusal(filters.LoopDetected, "The request has come through this gateway before.")
+	}
+	trace := traceparent(x.Header)
+	x.Header.DelFunc(drop)
 
 	if forwardedFor != "" {
-		peer = forwardedFor + ", " + peer
+		client = x.Text(append(append(append(x.Scratch(), forwardedFor...), ", "...), client...))
 	}
 	if proto == "" {
 		proto = x.Scheme
@@ -55,58 +89,60 @@ func (e *engine) normalizeHeader(x *filters.Exchange, peer string) {
 	if host == "" {
 		host = x.Host
 	}
-	b := x.Scratch()
+	own := e.hop.of(x.Version)
 	if via != "" {
-		b = append(append(b, via...), ", "...)
+		own = x.Text(append(append(append(x.Scratch(), via...), ", "...), own...))
 	}
-	via = x.Text(append(append(b, x.Version...), " sluice"...))
-	x.Inject.Add("X-Forwarded-For", peer)
+	x.Inject.Add("X-Forwarded-For", client)
 	x.Inject.Add("X-Forwarded-Proto", proto)
 	x.Inject.Add("X-Forwarded-Host", host)
-	x.Inject.Add("Via", via)
-	id := x.Text(appendRandom(x.Scratch(), 2))
-	x.Inject.Add("Sluice-Request-Id", id)
-	if !validTraceparent(trace) { // a trace begins here, and is named like the request
-		b := append(append(append(x.Scratch(), "00-"...), id...), '-')
-		trace = x.Text(append(appendRandom(b, 1), "-00"...))
+	x.Inject.Add("Via", own)
+	x.Inject.Add("Sluice-Request-Id", x.Text(appendRandom(x.Scratch(), 2)))
+	if trace != "" {
+		x.Inject.Add("traceparent", trace)
+	} else {
+		x.Header.Del("Tracestate") // it says nothing without one (W3C Trace Context §3.3)
 	}
-	x.Inject.Add("traceparent", trace)
+	return nil
 }
 
-// ownField reports whether a field is the gateway's to set: a service sees no other value of it. A
-// name with underscores is the same one to servers that read them as hyphens.
-func ownField(name string) bool {
-	switch len(name) {
-	case 3:
-		return filters.EqualName(name, "Via")
-	case 9:
-		return filters.EqualName(name, "Forwarded")
-	case 11:
-		return filters.EqualName(name, "Traceparent")
-	case 15, 16, 17:
-		if equalFolded(name, "X-Forwarded-For") || equalFolded(name, "X-Forwarded-Host") ||
-			equalFolded(name, "X-Forwarded-Proto") || equalFolded(name, "Idempotency-Key") && name[11] == '_' {
-			return true
+// ownField reports whether a field is not one that a client may set.
+func ownField(name string) bool { return message.OwnerOf(name) != message.AnyoneOwns }
+
+// ownFieldOfProxy reports whether a field is not one that a trusted proxy may set.
+func ownFieldOfProxy(name string) bool { return message.OwnerOf(name) == message.GatewayOwns }
+
+// soleValue returns the value of a field, "" where it has several: nobody knows which one the proxy
+// wrote and which it passed on.
+func soleValue(h filters.Header, name string) string {
+	value, several := "", false
+	for i := range h {
+		if filters.EqualName(h[i].Name, name) {
+			several = several || value != "" && value != h[i].Value
+			value = h[i].Value
 		}
 	}
-	return len(name) > 7 && (name[6] == '-' || name[6] == '_') && filters.EqualName(name[:6], "Sluice")
+	if several {
+		return ""
+	}
+	return value
 }
 
-// equalFolded reports whether the name is that one, underscores read as hyphens.
-func equalFolded(name, want string) bool {
-	if len(name) != len(want) {
-		return false
-	}
-	for i := range len(want) {
-		c := name[i]
-		if c == '_' {
-			c = '-'
-		}
-		if c|0x20 != want[i]|0x20 {
-			return false
+// reservedInTrailer returns what tells the fields that identity reads: behind a body they would
+// come past it, whoever sent them. nil is none.
+func reservedInTrailer(sources config.Identities) func(name string) bool {
+	var names []string
+	for _, s := range sources {
+		if s.Header != nil {
+			names = append(names, s.Header.Name)
 		}
 	}
-	return true
+	if names == nil {
+		return nil
+	}
+	return func(name string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return message.FoldedEqual(n, name) })
+	}
 }
 
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
@@ -119,31 +155,73 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 }
 
 // clientOf walks the chain of proxies from the nearest on and returns the first that is not
-// trusted, or the farthest that still reads as an address.
-func clientOf(peer netip.Addr, forwardedFor string, trusted []netip.Prefix) netip.Addr {
-	client := peer
-	for forwardedFor != "" {
+// trusted, or the farthest. first is the one that holds the connection, or for which a load
+// balancer does. An entry that cannot be read, where the walk comes to it, gives the zero address:
+// it stands for somebody, and nobody knows for whom.
+func clientOf(first netip.Addr, forwardedFor string, trusted []netip.Prefix) netip.Addr {
+	client := first
+	for more := true; more && contains(trusted, client); {
 		i := strings.LastIndexByte(forwardedFor, ',')
-		hop := strings.TrimSpace(forwardedFor[i+1:])
-		forwardedFor = forwardedFor[:max(i, 0)]
-		a, err := netip.ParseAddr(hop)
-		if err != nil {
-			return client
-		}
-		client = a.Unmap().WithZone("")
-		if !contains(trusted, client) {
-			return client
+		entry := forwardedFor[i+1:]
+		forwardedFor, more = forwardedFor[:max(i, 0)], i >= 0
+		var ok bool
+		if client, ok = forwardedAddr(strings.Trim(entry, " \t")); !ok {
+			return netip.Addr{}
 		}
 	}
 	return client
 }
 
-// validTraceparent checks the form of W3C Trace Context, version 00.
+// forwardedAddr reads an entry of X-Forwarded-For: a, a:port, [a] or [a]:port. A bare IPv6 address
+// has no port.
+func forwardedAddr(entry string) (netip.Addr, bool) {
+	text, digits, hasPort := entry, "", false
+	switch rest, bracketed := strings.CutPrefix(entry, "["); {
+	case bracketed:
+		var closed bool
+		if text, digits, closed = strings.Cut(rest, "]"); !closed {
+			return netip.Addr{}, false
+		}
+		if hasPort = digits != ""; hasPort && digits[0] != ':' {
+			return netip.Addr{}, false
+		}
+		digits = strings.TrimPrefix(digits, ":")
+	case strings.Count(entry, ":") == 1:
+		text, digits, hasPort = strings.Cut(entry, ":")
+	}
+	if hasPort {
+		if _, err := strconv.ParseUint(digits, 10, 16); err != nil {
+			return netip.Addr{}, false
+		}
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	a = a.Unmap().WithZone("")
+	return a, !a.IsUnspecified() // 0.0.0.0 is how some say that they do not know
+}
+
+// traceparent returns the value of the client's Traceparent, "" without one that is valid.
+func traceparent(h filters.Header) string {
+	v, ok := h.Lookup("Traceparent")
+	if !ok || !validTraceparent(v) || h.Count("Traceparent") > 1 {
+		return ""
+	}
+	return v
+}
+
+// validTraceparent checks the form of W3C Trace Context: version 00, or the beginning of a later
+// one, which may go on behind a hyphen.
 func validTraceparent(v string) bool {
-	if len(v) != 55 || v[:3] != "00-" || v[35] != '-' || v[52] != '-' {
+	const length = 55
+	if len(v) < length || v[2] != '-' || v[35] != '-' || v[52] != '-' || v[:2] == "ff" {
 		return false
 	}
-	for i := range len(v) {
+	if len(v) > length && (v[:2] == "00" || v[length] != '-') {
+		return false
+	}
+	for i := range length {
 		c := v[i]
 		if i == 2 || i == 35 || i == 52 {
 			continue

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -20,11 +21,12 @@ type prober struct {
 	rt     *route // as branch calls take it to the service
 	method string
 	path   ref.Template
-	most   int // bytes of a response's body
+	most   int           // bytes of a response's body
+	limit  time.Duration // of the whole call: nobody else ends a body that trickles
 }
 
-func newProber(rt *route, p *config.Probe, most int64) *prober {
-	return &prober{rt: rt, method: p.Method, path: p.Path, most: int(most)}
+func newProber(rt *route, p *config.Probe, most int64, limit time.Duration) *prober {
+	return &prober{rt: rt, method: p.Method, path: p.Path, most: int(most), limit: limit}
 }
 
 // Probe implements [idempotency.Prober].
@@ -33,11 +35,14 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	if err != nil { // the request lacks what the path needs: nobody can be asked
 		return idempotency.Response{}, false
 	}
+	ctx, cancel := context.WithTimeout(x.Context(), p.limit)
+	defer cancel()
 	ask := new(filters.Exchange)
-	ask.Begin(x.Context(), nil)
+	ask.Begin(ctx, nil)
 	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host,
 		path, query
-	ask.Peer, ask.Client, ask.Route, ask.Principal, ask.Received = x.Peer, x.Client, x.Route, x.Principal, time.Now()
+	ask.Peer, ask.Client, ask.Prefix6, ask.Received = x.Peer, x.Client, x.Prefix6, time.Now()
+	ask.Route, ask.Principal = x.Route, x.Principal
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
 			ask.Header = append(ask.Header, f)
@@ -49,7 +54,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Inject.Set("Sluice-Principal", x.Principal)
 	response := recorder{most: p.most}
 	p.rt.serve(ask, &whole{message.Message{}}, &response)
-	if ask.Response.Local || response.aborted {
+	if ask.Response.Local || response.aborted || response.status == 0 {
 		return idempotency.Response{}, false
 	}
 	return idempotency.Response{Status: response.status, Header: response.header, Body: response.body,

@@ -70,7 +70,7 @@ func TestIPv6(t *testing.T) {
 	t.Cleanup(s.Close)
 	g := start(t, strings.Replace(head, "127.0.0.1:0", "[::1]:0", 1)+`
 services: {a: {endpoints: ["http://`+l.Addr().String()+`"]}}`+allToA)
-	if r := g.do("GET", "/", ""); r.status != 200 || r.body != g.at.HTTP+" ::1 ip:::1" {
+	if r := g.do("GET", "/", ""); r.status != 200 || r.body != g.at.HTTP+" ::1 ip:::/64" {
 		t.Errorf("got %+v", r)
 	}
 	if r := g.raw("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\nConnection: close\r\n\r\n"); !strings.Contains(r,

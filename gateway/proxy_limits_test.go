@@ -80,22 +80,31 @@ routes:
 	}
 }
 
-// Connections beyond the number are left waiting, and those that are held are served.
+// Connections beyond the number are left waiting while all others have a request under way. As soon
+// as one has none it gives way.
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
+	release := make(chan struct{}, 2)
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			<-release
+		}
+		io.WriteString(w, "hello")
+	})
 	g := start(t, listening("maxConnections: 2")+`
-routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 60s}}
+routes: [{name: all, match: {path: /**}, service: a}]
 `)
-	ask := func(w *wire) {
+	hello := func(w *wire) {
 		t.Helper()
-		w.send(get("/"))
 		if r := w.readResponse(); r.status != 200 || r.body != "hello" {
 			t.Fatalf("got %+v", r)
 		}
 	}
 	one, two := g.dial(), g.dial()
-	ask(one)
-	ask(two)
+	one.send(get("/held"))
+	two.send(get("/held"))
+	until(t, func() bool { return s.count() == 2 })
 	three := g.dial()
 	three.send(get("/"))
 	answered := make(chan error, 1)
@@ -104,22 +113,21 @@ routes: [{name: all, match: {path: /**}, respond: {status: 200, body: hello}}]
 		answered <- err
 	}()
 	for range 20 {
-		ask(one)
-		ask(two)
+		if n := g.metric("sluice_requests_in_flight"); n != 2 {
+			t.Errorf("%v requests are under way", n)
+		}
 	}
 	select {
 	case err := <-answered:
 		t.Errorf("a third connection was served beside two: %v", err)
 	default:
 	}
-	one.Close()
+	release <- struct{}{}
 	if err := <-answered; err != nil {
 		t.Fatal(err)
 	}
-	if r := three.readResponse(); r.status != 200 {
-		t.Errorf("got %+v", r)
-	}
-	ask(two)
+	hello(three)
+	release <- struct{}{}
 }
 
 // What is refused for its size says so in the contract's form, also to a client that is still

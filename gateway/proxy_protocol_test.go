@@ -62,11 +62,11 @@ services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 
 	for source, want := range map[string]string{
 		"203.0.113.7:4000":          "ip:203.0.113.7 203.0.113.7 http",
-		"[2001:db8::7]:4000":        "ip:2001:db8::7 2001:db8::7 http",
+		"[2001:db8::7]:4000":        "ip:2001:db8::/64 2001:db8::7 http",
 		"[::ffff:203.0.113.7]:4000": "ip:203.0.113.7 203.0.113.7 http",
 		"":                          "ip:127.0.0.5 127.0.0.5 http",
-		// A trusted proxy behind the load balancer.
-		"127.0.0.2:4000": "ip:198.51.100.1 198.51.100.1, 127.0.0.2 http",
+		// Trust is asked of the load balancer's connection, which is none of a trusted proxy.
+		"127.0.0.2:4000": "ip:127.0.0.2 127.0.0.2 http",
 	} {
 		c := dialFrom(t, listed, g.at.HTTP)
 		request := "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"

@@ -40,7 +40,7 @@ func (*replacing) Response(x *filters.Exchange, _ *filters.Slot) {
 // replacedOn serves an exchange by a target whose response a filter replaces.
 func replacedOn(t *testing.T, at target) (*recorder, *replacing) {
 	env := &policy.Env{Logger: slog.New(slog.DiscardHandler), Metrics: policy.NewMetrics()}
-	p := newProcess(env, nil, newMetrics(env.Metrics), context.Background())
+	p := newProcess(env, nil, newMetrics(env.Metrics), nil, context.Background())
 	f := &replacing{}
 	rt := &route{name: "r", target: at, metrics: p.metrics.route("r"), process: p}
 	var err error

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -52,7 +53,7 @@ func testProcess(tb testing.TB, cfg *config.Config) *process {
 		tb.Fatal(err)
 	}
 	env.Stores = st.forPolicies()
-	p := newProcess(env, st, m, context.Background())
+	p := newProcess(env, st, m, nil, context.Background())
 	tb.Cleanup(p.close)
 	return p
 }
@@ -89,6 +90,18 @@ func TestAllocatedBytesOfARoute(t *testing.T) {
 	}
 }
 
+// madeRequest is a request without a connection.
+type madeRequest struct {
+	whole
+	*recorder
+	account *budget.Account
+}
+
+func (*madeRequest) ClientText() string         { return "192.0.2.7" }
+func (*madeRequest) Length() int64              { return 0 }
+func (*madeRequest) Covers(string) bool         { return true }
+func (m *madeRequest) Account() *budget.Account { return m.account }
+
 // BenchmarkRoutes is a request from its head to a static response, with one route and with ten
 // thousand.
 func BenchmarkRoutes(b *testing.B) {
@@ -99,15 +112,16 @@ func BenchmarkRoutes(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			d := &dispatcher{engine: func() *engine { return e }, inFlight: newMetrics(policy.NewMetrics()).inFlight}
-			x, w := new(filters.Exchange), &recorder{}
+			d := &dispatcher{engine: func() *engine { return e }}
+			account := budget.New(limitsOf(&cfg.Listen, 1)).Account(netip.Addr{})
+			x, w := new(filters.Exchange), &madeRequest{recorder: &recorder{}, account: account}
 			path := fmt.Sprintf("/v1/t%d/orders", n/2)
 			b.ReportAllocs()
 			for b.Loop() {
 				x.Begin(context.Background(), nil)
 				x.Method, x.Scheme, x.Version, x.Host, x.Path = "GET", "http", "1.1", "shop.example", path
 				x.Peer, x.Received = netip.AddrFrom4([4]byte{192, 0, 2, 7}), time.Now()
-				d.dispatch(e, x, "192.0.2.7", 0, &whole{}, w)
+				d.dispatch(e, x, w)
 			}
 			if w.status != 200 {
 				b.Fatalf("status %d", w.status)

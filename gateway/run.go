@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -31,7 +32,7 @@ type Options struct {
 
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that
 // is not listened on is empty.
-type Addresses struct{ HTTP, HTTPS, Admin, Branches string }
+type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches string }
 
 // ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key
 // file, a certificate.
@@ -78,7 +79,10 @@ func Run(ctx context.Context, o Options) error {
 	var stopping context.Context
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
-	g.process = newProcess(env, st, m, stopping)
+	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
+	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	g.descriptors = d
+	m.publishBudget(g.budget, d)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
@@ -108,6 +112,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)
 	}
@@ -117,8 +122,10 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
+	g.metrics.publishConnections(servers.open)
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
+		"probes", g.addresses.Probes,
 		"branches", g.addresses.Branches)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)

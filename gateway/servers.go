@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/admin"
@@ -52,6 +50,16 @@ func (s *servers) close() {
 	}
 }
 
+// open returns how many connections of clients are open, and how many of them speak HTTP/2.
+func (s *servers) open() (all, http2 int) {
+	for _, sv := range s.list {
+		if srv, ok := sv.server.(*http1.Server); ok {
+			all += srv.Open()
+		}
+	}
+	return all, s.clients.http2.server.Open()
+}
+
 // leave has clients go elsewhere with their next requests.
 func (s *servers) leave() {
 	for _, sv := range s.list {
@@ -93,7 +101,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 }
 
 // listeners are the open addresses; nil where the configuration has none.
-type listeners struct{ http, https, admin, branches net.Listener }
+type listeners struct{ http, https, admin, probes, branches net.Listener }
 
 // listen opens every address before anything is served, so that a busy one is a clean failure.
 func listen(cfg *config.Config) (*listeners, error) {
@@ -105,7 +113,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 		}
 		return nil
 	}
-	if cfg.Listen.HTTP != "" {
+	if cfg.Listen.HTTP != config.Off {
 		if err := open(&l.http, "listen.http", cfg.Listen.HTTP); err != nil {
 			return nil, err
 		}
@@ -118,6 +126,11 @@ func listen(cfg *config.Config) (*listeners, error) {
 	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
+	if cfg.Admin.Probes != "" {
+		if err := open(&l.probes, "admin.probes", cfg.Admin.Probes); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Coordinator != nil {
 		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
 			return nil, err
@@ -127,7 +140,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, one := range []net.Listener{l.http, l.https, l.admin, l.branches} {
+	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches} {
 		if one != nil {
 			one.Close()
 		}
@@ -141,7 +154,10 @@ func (l *listeners) addresses() Addresses {
 		}
 		return one.Addr().String()
 	}
-	return Addresses{HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Branches: text(l.branches)}
+	return Addresses{
+		HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Probes: text(l.probes),
+		Branches: text(l.branches),
+	}
 }
 
 // servers makes what serves on the listeners.
@@ -154,14 +170,17 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 	if l.https != nil {
 		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
-	s.add(g.internalServer(admin.New(g.adminOptions(cfg))), l.admin, true)
+	internal := func(h http.Handler, l net.Listener, connections int) {
+		srv, bounded := internalServer(h, l, connections, g.Logger)
+		s.add(srv, bounded, true)
+	}
+	options := g.adminOptions(cfg)
+	internal(admin.New(options), l.admin, g.descriptors.internal)
+	if l.probes != nil {
+		internal(admin.NewProbes(options), l.probes, g.descriptors.internal)
+	}
 	if l.branches != nil {
-		s.add(g.internalServer(g.bridge), l.branches, true)
+		internal(g.bridge, l.branches, g.descriptors.branches)
 	}
 	return s
-}
-
-func (g *gateway) internalServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 75 * time.Second,
-		ErrorLog: slog.NewLogLogger(g.Logger.Handler(), slog.LevelWarn)}
 }

@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 var _ admin.Gateway = (*gateway)(nil)
@@ -23,7 +26,9 @@ func (g *gateway) Unready() string {
 		return "draining"
 	case g.engine.Load() == nil:
 		return "not configured"
-	case !g.stores.up.Load():
+	case !g.stores.reached.Load():
+		return "the store has not been reached"
+	case !g.stores.up.Load() && g.engine.Load().cfg.Admin.ReadyNeedsStore:
 		return "the store does not answer"
 	}
 	return ""
@@ -52,10 +57,28 @@ func (g *gateway) Status() admin.Status {
 	for i, rt := range e.routes {
 		s.Routes[i] = admin.RouteStatus{Name: rt.name, Filters: rt.chain.Names()}
 	}
+	s.Services = servicesStatus(e.services)
 	if g.bridge != nil {
 		s.Transactions = &admin.TransactionsStatus{Pending: g.bridge.Pending()}
 	}
 	return s
+}
+
+func servicesStatus(services []*upstream.Service) []admin.ServiceStatus {
+	list := make([]admin.ServiceStatus, 0, len(services))
+	for _, svc := range services {
+		endpoints := svc.Endpoints()
+		s := admin.ServiceStatus{Name: svc.Name(), Endpoints: make([]admin.EndpointStatus, len(endpoints))}
+		for i, e := range endpoints {
+			s.Endpoints[i] = admin.EndpointStatus{
+				Endpoint: e.Endpoint, Address: e.Address, State: string(e.State),
+				InUse: e.InUse, Connections: e.Idle + e.Shared,
+			}
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b admin.ServiceStatus) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 func wholeSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -29,6 +29,7 @@ type stores struct {
 	codec   *idempotency.ResponseCodec
 	calls   *idempotency.Calls
 	up      atomic.Bool // the store answered the last ping
+	reached atomic.Bool // it has answered one
 
 	redis      *redisx.Client     // nil without Redis
 	redisConf  *config.RedisStore // nil without Redis
@@ -124,6 +125,7 @@ func (st *stores) ping(ctx context.Context) error {
 		}
 	}
 	if up {
+		st.reached.Store(true)
 		st.metrics.store.up.Set(1)
 	} else {
 		st.metrics.store.up.Set(0)

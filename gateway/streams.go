@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -23,16 +24,21 @@ const (
 	stream
 )
 
-// streamOf tells the kind by the status, the announced length (-1: none; a stream announces none)
-// and the Content-Type.
-func streamOf(status int, length int64, contentType string) streamKind {
+// streamOf tells the kind of the response, of which length is announced (-1: none). One that
+// announces its length is that of a call, but for gRPC, where that does not say much.
+func streamOf(x *filters.Exchange, length int64) streamKind {
 	switch {
-	case status == http.StatusSwitchingProtocols:
+	case x.Response.Status == http.StatusSwitchingProtocols:
 		return stream
-	case length >= 0:
+	case length >= 0 && !x.IsGRPC(): // nearly all responses: no field has to be looked for
 		return noStream
+	}
+	contentType := x.Response.Header.Get("Content-Type")
+	switch {
 	case filters.IsGRPC(contentType):
 		return callOrStream
+	case length >= 0:
+		return noStream
 	}
 	for _, t := range streamTypes {
 		if !filters.HasNamePrefix(contentType, t) {
@@ -99,8 +105,16 @@ func (rt *route) cut(x *filters.Exchange, w outbound, e *result, err error) {
 	w.Abort()
 }
 
-// carry has the connection carry another protocol until it ends, or is silent for too long.
+// carry has the connection carry another protocol until it ends, or is silent for too long. Its
+// request was counted when it began.
 func (rt *route) carry(x *filters.Exchange, r *http1.Request, e *result) {
-	r.Tunnel(x.Response.Header, e.tunnel, e.from.streamIdle)
+	endpoint := e.tunnel.Endpoint()
+	reason := filters.Reason("")
+	if r.Tunnel(x.Response.Header, e.tunnel, e.from.streamIdle) {
+		reason = filters.UpstreamTimeout
+		e.from.warn(x, e.from.cuts, "an upgraded connection was silent and is closed", reason,
+			fmt.Errorf("endpoint %s: nothing from either side for %s", endpoint, e.from.streamIdle))
+	}
+	rt.process.metrics.tunnelEnds.WithLabelValues(rt.name, string(reason)).Inc()
 	_ = e.tunnel.Close()
 }

@@ -59,7 +59,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
-	if wait, ok := x.Part(ref.Query, "wait"); ok {
+	if wait, ok, err := x.Part(ref.Query, "wait"); ok || err != nil {
 		wait, err := config.ParseDuration(wait)
 		if err != nil {
 			x.SetReply(refusal(filters.BadRequest,
@@ -82,6 +82,7 @@ func (t *statusTarget) events(x *filters.Exchange, v transaction.View) result {
 	reply.Header.Add("Content-Type", "text/event-stream")
 	reply.Header.Add("Cache-Control", "no-store")
 	x.SetReply(&reply)
+	x.Response.Stream = true
 	route, principal := t.route, x.Principal
 	return result{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
 		ctx, cancel := eitherDone(ctx, t.stopping)

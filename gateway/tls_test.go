@@ -42,7 +42,8 @@ func (a *authority) sign(name string, by *authority) (*x509.Certificate, *ecdsa.
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: by == nil, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"a.test", "shop.example", "*.shop.example"},
+		IsCA: by == nil, BasicConstraintsValid: true,
 	}
 	parent, signer := template, key
 	if by != nil {

@@ -18,7 +18,7 @@ func newKeys() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  subcommandMissing,
 	}
-	addAdminFlag(cmd, client)
+	addAdminFlags(cmd, client)
 	cmd.AddCommand(newKeysGet(client), newKeysResolve(client), newKeysForget(client))
 	return cmd
 }

@@ -68,6 +68,8 @@ func TestExitCodes(t *testing.T) {
 			[]string{"bench", "proxy", "--against", "/no/such/build"}, 2, "--against"},
 		{"another build that is not there, idempotency",
 			[]string{"bench", "idempotency", "--against", dir}, 2, "--against"},
+		{"two places of one token", []string{"keys", "get", "--token", "a", "--token-file", sound}, 2, "--token-file"},
+		{"a token's file that is not there", []string{"keys", "get", "--token-file", dir + "/none"}, 2, "none"},
 		{"half an expression", []string{"bench", "proxy", "--only", "("}, 2, "--only"},
 		{"a certificate that is none", []string{"validate", "-c", pair}, 2, pair + ":2:39: listen.https.cert: "},
 		{"warnings taken for mistakes", []string{"validate", "--strict", "-c", warned}, 2,
@@ -177,5 +179,50 @@ func TestAdminCommands(t *testing.T) {
 				t.Errorf("exit %d, want %d with %q; stdout %q, stderr %q", code, c.code, c.shows, stdout, stderr)
 			}
 		})
+	}
+}
+
+// TestExamplesAreSound: the examples hold nothing that never takes effect.
+func TestExamplesAreSound(t *testing.T) {
+	t.Setenv("REDIS_PASSWORD", "of-the-test")
+	examples, err := filepath.Glob("../../deploy/examples/*.yaml")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, path := range examples {
+		if _, stderr, code := run("validate", "--strict", "-c", path); code != 0 {
+			t.Errorf("exit %d:\n%s", code, stderr)
+		}
+	}
+}
+
+// TestAdminToken: the token comes from a flag, from a file or from the environment, and is sent to the
+// gateway alone.
+func TestAdminToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("of-the-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(tokenVariable, "of-the-environment")
+	got := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Get("Authorization")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	for want, flags := range map[string][]string{
+		"Bearer of-the-flag": {"--token", "of-the-flag"}, "Bearer of-the-file": {"--token-file", file},
+		"Bearer of-the-environment": nil,
+	} {
+		for _, command := range [][]string{{"keys", "get"}, {"transactions", "list"}} {
+			args := append(append(command, "--admin", server.URL), flags...)
+			stdout, stderr, code := run(args...)
+			if authorization := <-got; authorization != want {
+				t.Errorf("%q sends %q, want %q", args, authorization, want)
+			}
+			if code != 1 || !strings.Contains(stderr, "401") || strings.Contains(stdout+stderr, "of-the") {
+				t.Errorf("%q: exit %d, %s%s", args, code, stdout, stderr)
+			}
+		}
 	}
 }

@@ -14,7 +14,7 @@ func newTransactions() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  subcommandMissing,
 	}
-	addAdminFlag(cmd, client)
+	addAdminFlags(cmd, client)
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "list",

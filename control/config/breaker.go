@@ -46,7 +46,7 @@ type BreakerSlow struct {
 
 func (BreakerSlow) describe() descriptions {
 	return descriptions{
-		"Over":  "A call that takes longer is slow.",
+		"Over":  "A call is slow when the head of its response takes longer.",
 		"Share": "The share of slow calls that opens the breaker.",
 	}
 }

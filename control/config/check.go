@@ -50,6 +50,9 @@ func (s site) to(steps ...string) site {
 
 // fault says what is wrong with the value at a path, unless it or a parent is at fault already.
 func (k *checker) fault(p path, format string, args ...any) {
+	if k.faults.full() {
+		return
+	}
 	l := k.root.find(p...)
 	if l.broken {
 		return
@@ -96,6 +99,9 @@ func (k *checker) exists(key, what, name string, p path) bool {
 	all := k.root.find(key)
 	if all.broken || all.node != nil && all.node.byName[name] != nil {
 		return true
+	}
+	if k.faults.full() {
+		return false
 	}
 	var known []string
 	if all.node != nil {

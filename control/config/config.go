@@ -39,4 +39,5 @@ func (c *Config) check(s site) {
 func (c *Config) warn(s site) {
 	c.warnUnreached(s)
 	s.warnUnused()
+	s.warnNobodyAsks(c)
 }

@@ -23,12 +23,12 @@ type decoder struct {
 
 // into decodes a tree into the struct that a configuration is, and derives the defaults.
 func (d *decoder) into(config any, root *node) {
-	d.value(reflect.ValueOf(config).Elem(), root, "", rules{})
+	d.value(reflect.ValueOf(config).Elem(), root, nil, rules{})
 	derive(config, d.files)
 }
 
 // value decodes a node. The name is the path for messages.
-func (d *decoder) value(v reflect.Value, n *node, name string, rule rules) {
+func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 	if n.broken {
 		return
 	}
@@ -71,31 +71,31 @@ func (d *decoder) value(v reflect.Value, n *node, name string, rule rules) {
 				continue
 			}
 			item := reflect.New(v.Type().Elem()).Elem()
-			d.value(item, m.value, memberName(name, m.name), rules{})
+			d.value(item, m.value, name.member(m.name), rules{})
 			v.SetMapIndex(reflect.ValueOf(m.name), item)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 		for i, item := range n.items {
-			d.value(v.Index(i), item, fmt.Sprintf("%s[%d]", name, i), rules{})
+			d.value(v.Index(i), item, name.item(i), rules{})
 		}
 	default:
 		d.scalar(v, n, name, rule)
 	}
 }
 
-func (d *decoder) mapping(v reflect.Value, n *node, name string) {
+func (d *decoder) mapping(v reflect.Value, n *node, name *place) {
 	v.Set(defaultsOf(v.Type()))
 	for _, f := range fieldsOf(v.Type()) {
 		if m := n.byName[f.key]; m != nil {
-			d.value(v.FieldByIndex(f.Index), m.value, memberName(name, f.key), f.rules)
+			d.value(v.FieldByIndex(f.Index), m.value, name.member(f.key), f.rules)
 		} else if f.Type.Kind() == reflect.Struct && !isText(f.Type) {
-			d.mapping(v.FieldByIndex(f.Index), &node{kind: mappingNode}, "") // its defaults
+			d.mapping(v.FieldByIndex(f.Index), &node{kind: mappingNode}, nil) // its defaults
 		}
 	}
 }
 
-func (d *decoder) scalar(v reflect.Value, n *node, name string, rule rules) {
+func (d *decoder) scalar(v reflect.Value, n *node, name *place, rule rules) {
 	switch s := n.scalar.(type) {
 	case string:
 		if v.Kind() == reflect.String {
@@ -121,7 +121,7 @@ func (d *decoder) scalar(v reflect.Value, n *node, name string, rule rules) {
 }
 
 // file makes a path absolute and reads the file: what the gateway could not read must not take effect.
-func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
+func (d *decoder) file(v reflect.Value, n *node, name *place, rule rules) {
 	if !rule.file || v.String() == "" {
 		return
 	}
@@ -129,7 +129,7 @@ func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
 		d.fault(n, "%s: %s is not a file: an address is %s", name, n.redacted(), notSupported)
 		return
 	}
-	d.places[name] = n.pos
+	d.places[name.String()] = n.pos
 	path := d.files.absolute(v.String())
 	v.SetString(path)
 	if _, err := d.files.contents(path); err != nil {
@@ -137,7 +137,7 @@ func (d *decoder) file(v reflect.Value, n *node, name string, rule rules) {
 	}
 }
 
-func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, name string, rule rules) {
+func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, name *place, rule rules) {
 	text, ok := n.text()
 	if rule.member {
 		if strings.HasPrefix(text, ref.Body+".") {
@@ -159,7 +159,7 @@ func (d *decoder) text(v reflect.Value, to encoding.TextUnmarshaler, n *node, na
 }
 
 // bounds checks a duration or a size against its rules.
-func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name string, rule rules) {
+func (d *decoder) bounds(value encoding.TextUnmarshaler, n *node, name *place, rule rules) {
 	switch to := value.(type) {
 	case *Duration:
 		floor := Duration(time.Millisecond)
@@ -194,7 +194,7 @@ func mustParse[T any](v T, err error) T {
 	return v
 }
 
-func (d *decoder) prefix(to *netip.Prefix, n *node, name string) {
+func (d *decoder) prefix(to *netip.Prefix, n *node, name *place) {
 	text, _ := n.text()
 	p, err := netip.ParsePrefix(text)
 	if a, addrErr := netip.ParseAddr(text); addrErr == nil && a.Zone() == "" {
@@ -208,7 +208,7 @@ func (d *decoder) prefix(to *netip.Prefix, n *node, name string) {
 }
 
 // template parses what is written; what was expanded is text and no template.
-func (d *decoder) template(to *ref.Template, n *node, name string) {
+func (d *decoder) template(to *ref.Template, n *node, name *place) {
 	t, err := ref.ParseTemplate(n.literal)
 	switch {
 	case err != nil && n.secret:
@@ -221,7 +221,7 @@ func (d *decoder) template(to *ref.Template, n *node, name string) {
 }
 
 // body makes the value of [Call.Body]: map[string]any, []any, ref.Template, json.Number, bool or nil.
-func (d *decoder) body(n *node, name string) any {
+func (d *decoder) body(n *node, name *place) any {
 	if n.broken {
 		return nil
 	}
@@ -229,13 +229,13 @@ func (d *decoder) body(n *node, name string) any {
 	case listNode:
 		list := make([]any, len(n.items))
 		for i, item := range n.items {
-			list[i] = d.body(item, fmt.Sprintf("%s[%d]", name, i))
+			list[i] = d.body(item, name.item(i))
 		}
 		return list
 	case mappingNode:
 		object := make(map[string]any, len(n.members))
 		for _, m := range n.members {
-			object[m.name] = d.body(m.value, memberName(name, m.name))
+			object[m.name] = d.body(m.value, name.member(m.name))
 		}
 		return object
 	}

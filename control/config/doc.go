@@ -34,10 +34,16 @@
 //
 // # Bounds
 //
-// A file has at most 1 MiB, 64 levels of flow collections within 64 of block ones, and 100,000
-// values with its aliases written out. A file that a value is expanded to has at most 64 KiB, any
-// other that is referred to 1 MiB. Reading takes a time that grows with the size of the text and of
-// what its aliases write out.
+// They are in bounds.go, and each is looked at before what it bounds is made. A file has at most 1 MiB, 64 levels of
+// flow collections within 64 of block ones, and 100,000 values with its aliases and merge keys written out; the files
+// of a folder together 8 MiB and 500,000 values. A file that a value is expanded to has at most 64 KiB, all that values
+// are expanded to 1 MiB, any other file that is referred to 1 MiB, and all of them 32 MiB. At most 1,000 faults are
+// told. Reading takes a time that grows with the size of the text and of what its aliases write out.
+//
+// # Warnings
+//
+// A sound configuration can hold what never takes effect: see [Config.Warnings]. Sections say it by a method warn,
+// which is called where there is no fault. Which routes no request reaches is decided exactly (reach.go).
 //
 // # Failure policy
 //

@@ -14,14 +14,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// expandMax is how long a file that a value is expanded to may be.
-const expandMax = 64 << 10
-
 // files reads the files of a configuration and remembers them.
 type files struct {
 	dir  string // what relative paths are relative to; absolute
 	read map[string][]byte
 	list []string // absolute paths in the order of reading
+	size int      // bytes of what was read
 }
 
 func newFiles(dir string) (*files, error) {
@@ -47,6 +45,9 @@ func (f *files) contents(path string) ([]byte, error) {
 		return b, nil
 	}
 	if _, ok := f.read[path]; !ok {
+		if len(f.list) >= filesMax {
+			return nil, fmt.Errorf("the configuration refers to more than %d files", filesMax)
+		}
 		f.list = append(f.list, path)
 		f.read[path] = nil
 	}
@@ -54,8 +55,14 @@ func (f *files) contents(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.read[path] = append([]byte{}, b...) // not nil, even for an empty file
-	return f.read[path], nil
+	if f.size += len(b); f.size > filesAllMax {
+		return nil, fmt.Errorf("the files that the configuration refers to have more than %d bytes", filesAllMax)
+	}
+	if b == nil {
+		b = []byte{} // it has been read
+	}
+	f.read[path] = b
+	return b, nil
 }
 
 // readFile reads a file up to documentMax, so that a device or a wrong path does not take all memory.
@@ -76,6 +83,7 @@ func readFile(path string) ([]byte, error) {
 type expander struct {
 	files  *files
 	faults *faultList
+	size   int // bytes of all that values were expanded to
 }
 
 func (f *expander) expand(n *node, text string) {
@@ -92,16 +100,25 @@ func (f *expander) expand(n *node, text string) {
 			break
 		}
 		name := text[start+len(kind) : start+end]
+		n.secret = true
+		if f.size > expandAllMax { // which has been told
+			n.broken = true
+			break
+		}
 		secret, err := f.lookup(kind, name)
 		if err != nil {
 			f.faults.add(n.pos, "%s%s}: %v", kind, name, err)
 			n.broken = true
 		}
+		if f.size += len(secret); f.size > expandAllMax {
+			f.faults.add(n.pos, "%s%s}: values are expanded to more than %d bytes in all", kind, name, expandAllMax)
+			n.broken = true
+			break
+		}
 		value.WriteString(text[:start] + secret)
 		literal.WriteString(text[:start] + ref.Quote(secret))
 		text = text[start+end+1:]
-		n.secret = true
-		f.faults.secrets = append(f.faults.secrets, secret)
+		f.faults.hide(secret)
 	}
 	n.scalar, n.literal = value.String()+text, literal.String()+text
 }

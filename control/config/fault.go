@@ -17,7 +17,7 @@ type Fault struct {
 
 // String returns file:line:column: message.
 func (f Fault) String() string {
-	if f.File == "" { // a configuration that was made in Go
+	if f.File == "" { // it is about no place, or of a configuration that was made in Go
 		return f.Message
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
@@ -43,10 +43,36 @@ const secretMin = 3
 // faultList collects faults and the texts that must not be shown in them.
 type faultList struct {
 	list    []Fault
+	more    int // that are beyond faultsMax
 	secrets []string
+	hidden  map[string]bool // the secrets
+}
+
+// full reports whether no further fault is told, and counts one then.
+func (l *faultList) full() bool {
+	if len(l.list) < faultsMax {
+		return false
+	}
+	l.more++
+	return true
+}
+
+// hide has a text not shown in any fault.
+func (l *faultList) hide(secret string) {
+	if l.hidden[secret] {
+		return
+	}
+	if l.hidden == nil {
+		l.hidden = map[string]bool{}
+	}
+	l.hidden[secret] = true
+	l.secrets = append(l.secrets, secret)
 }
 
 func (l *faultList) add(p position, format string, args ...any) {
+	if l.full() {
+		return
+	}
 	l.list = append(l.list, Fault{p.file, p.line, p.column, fmt.Sprintf(format, args...)})
 }
 
@@ -74,7 +100,11 @@ func (l *faultList) sorted(secrets []string) []Fault {
 	slices.SortStableFunc(l.list, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Message, b.Message))
 	})
-	return slices.Compact(l.list)
+	list := slices.Compact(l.list)
+	if l.more > 0 {
+		list = append(list, Fault{Message: fmt.Sprintf("%d more are not shown", l.more)})
+	}
+	return list
 }
 
 // suggestion returns ` (did you mean "x"?)` for the known word that is near, or nothing.
@@ -83,7 +113,7 @@ func suggestion(word string, known []string) string {
 		return ""
 	}
 	best, least := "", 1+max(1, len(word)/4)
-	for _, k := range known {
+	for _, k := range known[:min(len(known), knownMax)] {
 		d := editDistance(strings.ToLower(word), strings.ToLower(k))
 		if d < least || d == least && best != "" && k < best {
 			best, least = k, d

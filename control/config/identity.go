@@ -1,8 +1,8 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Identities are the ways to establish the principal: the first that applies. Without any it is the client's address.
@@ -14,14 +14,53 @@ func (Identities) describe() descriptions {
 
 func (i *Identities) derive(*files) {
 	if len(*i) == 0 {
-		*i = Identities{{ClientIP: new(struct{})}}
+		c := new(ClientIP)
+		c.setDefaults()
+		*i = Identities{{ClientIP: c}}
 	}
 }
 
+// Prefix6 is how many bits of an IPv6 address are one client's, whatever establishes the principal.
+func (i Identities) Prefix6() uint8 {
+	for _, one := range i {
+		if one.ClientIP != nil {
+			return uint8(one.ClientIP.Prefix6)
+		}
+	}
+	return clientPrefix6
+}
+
 func (i *Identities) warn(s site) {
-	first := slices.IndexFunc(*i, func(one Identity) bool { return one.ClientIP != nil })
-	for n := first + 1; first >= 0 && n < len(*i); n++ {
-		s.warn(s.path.item(n), "is never asked: clientIP in identity[%d] applies to every request", first)
+	last, why := len(*i), ""
+	for n, one := range *i {
+		switch {
+		case n > last:
+			s.warn(s.path.item(n), "is never asked: %s", why)
+		case one.ClientIP != nil:
+			last, why = n, fmt.Sprintf("clientIP in identity[%d] applies to every request", n)
+		case one.JWT != nil && one.JWT.Required:
+			last, why = n, fmt.Sprintf("jwt in identity[%d] is required, so it has the last word on every request", n)
+		}
+		if one.JWT != nil && one.JWT.Audience == "" {
+			s.warn(s.path.item(n).to("jwt"),
+				"has no audience: a token that was made for another service is taken here too")
+		}
+	}
+}
+
+// warnNobodyAsks says that keys are kept apart by addresses alone, at the first route that has keys: with a balancer
+// that is not among listen.trustedProxies all its clients are one, and a client behind another address is another one.
+func (s site) warnNobodyAsks(c *Config) {
+	if s.written(at("identity")) {
+		return
+	}
+	for n, r := range c.Routes {
+		if r != nil && r.Idempotency != nil {
+			s.warn(at("routes").item(n).to("idempotency"), "no identity is written, so keys are kept apart by the "+
+				"client's address alone: write how clients are told apart, or identity: [{clientIP: {}}] to say that "+
+				"this is meant")
+			return
+		}
 	}
 }
 
@@ -29,7 +68,7 @@ func (i *Identities) warn(s site) {
 type Identity struct {
 	JWT      *JWT            `json:"jwt"`
 	Header   *IdentityHeader `json:"header"`
-	ClientIP *struct{}       `json:"clientIP"`
+	ClientIP *ClientIP       `json:"clientIP"`
 }
 
 func (Identity) describe() descriptions {
@@ -42,18 +81,41 @@ func (Identity) describe() descriptions {
 
 func (i *Identity) check(s site) { s.exactlyOne("an entry is", true, "jwt", "header", "clientIP") }
 
+// ClientIP takes the client's address as the principal.
+type ClientIP struct {
+	Prefix6 int `json:"prefix6" jsonschema:"minimum=32,maximum=128"`
+}
+
+// clientPrefix6 is what one site has of IPv6, and as many addresses in it as it likes.
+const clientPrefix6 = 64
+
+func (ClientIP) describe() descriptions {
+	return descriptions{
+		"Prefix6": "How many bits of an IPv6 address are one client's, 32 to 128: as principal " +
+			"(ip:2001:db8:1:2::/64) and as client.ip.",
+	}
+}
+
+func (c *ClientIP) setDefaults() { c.Prefix6 = clientPrefix6 }
+
 // JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load.
 type JWT struct {
-	Keys   string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
-	Issuer string `json:"issuer"`
-	Claim  string `json:"claim" jsonschema:"minLength=1"`
+	Keys     string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"`
+	Claim    string `json:"claim" jsonschema:"minLength=1"`
+	Required bool   `json:"required"`
+	Cookie   string `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]*$"`
 }
 
 func (JWT) describe() descriptions {
 	return descriptions{
-		"Keys":   "The file of the JWK set that tokens are verified with.",
-		"Issuer": "The issuer that tokens must have; without it any.",
-		"Claim":  "The claim that is the principal.",
+		"Keys":     "The file of the JWK set that tokens are verified with.",
+		"Issuer":   "The issuer that tokens must have; without it any.",
+		"Audience": "The audience that tokens must be for; without it any, those for other services too.",
+		"Claim":    "The claim that is the principal.",
+		"Required": "A request without a token is refused with 401.",
+		"Cookie":   "The cookie that a token is read from too, on GET and HEAD only.",
 	}
 }
 

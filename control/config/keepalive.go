@@ -4,7 +4,8 @@ import "time"
 
 // KeepAlive is how long connections to a service are kept.
 type KeepAlive struct {
-	Idle   Duration `json:"idle" config:"min=100ms,max=24h"` // at most MaxAge; default: 55s, or MaxAge where that is less
+	// Idle is at most MaxAge; default: 55s, or MaxAge where that is less.
+	Idle   Duration `json:"idle" config:"min=100ms,max=24h"`
 	MaxAge Duration `json:"maxAge" config:"min=1s,max=24h"`
 }
 

@@ -14,7 +14,7 @@ type Listen struct {
 	MaxConnections int            `json:"maxConnections" jsonschema:"minimum=1,maximum=1000000"`
 	MaxHeader      Size           `json:"maxHeader" config:"min=1KiB,max=1MiB"`
 	MaxBody        Size           `json:"maxBody"`
-	MaxBuffered    Size           `json:"maxBuffered" config:"min=1MiB"`
+	MaxBuffered    Size           `json:"maxBuffered" config:"min=1MiB,max=1024GiB"`
 	HeaderTimeout  Duration       `json:"headerTimeout"`
 	IdleTimeout    Duration       `json:"idleTimeout"`
 	MinRate        ByteRate       `json:"minRate" config:"max=1MiB/s"` // 0: none
@@ -33,8 +33,8 @@ func (Listen) describe() descriptions {
 		"MaxConnections": "Client connections at one time.",
 		"MaxHeader":      "The longest header of a request, 1KiB to 1MiB; beyond it 431.",
 		"MaxBody":        "The longest body of a request; beyond it 413.",
-		"MaxBuffered": "Bytes of bodies, heads and responses that wait in memory, of all requests together; " +
-			"beyond it 503 overloaded. One client gets four fifths of it at most.",
+		"MaxBuffered": "Bytes of bodies, heads and responses that wait in memory, and 24KiB for each request, of all " +
+			"requests together; beyond it 503 overloaded. One client gets four fifths of it at most.",
 		"HeaderTimeout": "A client that has not sent its header by then is cut off.",
 		"IdleTimeout":   "How long an idle connection is kept; also the longest silence within a request's body.",
 		"MinRate": "A client that has something to send or to take and moves less, over 30 seconds, is cut off. " +
@@ -121,6 +121,9 @@ func (s site) checkListeners(c *Config) {
 		add(c.Listen.HTTPS.Address, at("listen", "https", "address"))
 	}
 	add(c.Admin.Address, at("admin", "address"))
+	if probes := at("admin", "probes"); s.written(probes) {
+		add(c.Admin.Probes, probes)
+	}
 	if c.Coordinator != nil {
 		add(c.Coordinator.DTM.Branches, at("coordinator", "dtm", "branches"))
 	}

@@ -51,7 +51,8 @@ func TestListenFaults(t *testing.T) {
 func TestListenInForce(t *testing.T) {
 	t.Parallel()
 	dir := write(t, map[string]string{"crt": "", "key": ""})
-	c := mustParseDocument(t, "version: 1\nlisten: {https: {address: \":8443\", cert: crt, key: key}, minRate: 0B/s}\n", dir)
+	const document = "version: 1\nlisten: {https: {address: \":8443\", cert: crt, key: key}, minRate: 0B/s}\n"
+	c := mustParseDocument(t, document, dir)
 	b, err := c.Redacted()
 	if err != nil {
 		t.Fatal(err)

@@ -124,11 +124,12 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		HeaderTimeout: second(5), IdleTimeout: second(75)})
 	expect(t, "admin", c.Admin.Address, "127.0.0.1:9901")
 	expect(t, "store", c.Store, Store{Embedded: &EmbeddedStore{filepath.Join(dir, "data"), second(5), 20_000_000}})
-	expect(t, "identity", c.Identity, Identities{{ClientIP: new(struct{})}})
+	expect(t, "identity", c.Identity, Identities{{ClientIP: &ClientIP{Prefix6: 64}}})
 	retries := Retries{On: []RetryCondition{RetryConnectFailure, RetryResetBeforeRequest}, Budget: 20}
 	expect(t, "service", *c.Services["s"], Service{Endpoints: []string{"http://h"}, Timeout: second(2),
-		ConnectTimeout: Duration(500 * time.Millisecond), KeepAlive: KeepAlive{second(55), second(300)},
-		DNS: second(5), Retries: retries})
+		StreamIdleTimeout: second(300), ConnectTimeout: Duration(500 * time.Millisecond),
+		KeepAlive: KeepAlive{second(55), second(300)}, DNS: second(5), Retries: retries})
+	expect(t, "timeout of a route", c.Routes[0].Timeout, Duration(0))
 	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), Probes: 3}
 	expect(t, "breaker", *c.Services["b"].Breaker, breaker)
 	expect(t, "slow", *c.Services["w"].Breaker.Slow, BreakerSlow{second(1), 80})
@@ -518,7 +519,7 @@ services:
 			strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
 	}
 	if got := faultsOf(t, laughs); len(got) != 1 || !strings.Contains(got[0],
-		"with its aliases written out, at most 100000") {
+		"100000 with its aliases and merge keys written out") {
 		t.Errorf("aliases without end: %v", got)
 	}
 }

@@ -16,6 +16,8 @@ type loader struct {
 	expander *expander
 	root     *node
 	sources  [][]byte
+	size     int  // bytes of the documents
+	values   int  // in the documents
 	failed   bool // a document has no tree: what it holds is unknown
 	origin   origin
 }
@@ -34,9 +36,16 @@ func newLoader(dir string) (*loader, error) {
 
 // document reads one document and merges it into the tree.
 func (l *loader) document(name string, data []byte) {
+	if l.size += len(data); l.size > documentsMax {
+		l.faults.add(position{name, 1, 1}, "the files of the configuration have more than %d bytes in all",
+			documentsMax)
+		l.failed = true
+		return
+	}
 	l.sources = append(l.sources, data)
-	r := &reader{file: name, faults: l.faults, expand: l.expander.expand}
+	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values}
 	root := r.document(data)
+	l.values += r.values
 	switch {
 	case root == nil:
 		l.failed = true

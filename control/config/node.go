@@ -37,6 +37,7 @@ type node struct {
 	byName  map[string]*member
 	broken  bool // at fault as it is: nothing that builds on it is checked
 	size    int  // nodes below and this one, aliases counted as often as they stand
+	depth   int  // collections below this one, aliases written out
 }
 
 // member is one key of a mapping with its value.

@@ -18,6 +18,7 @@ type outline struct {
 	parsed string // the text for the parser
 	tab    mark   // the first tab in the indentation of a line outside of [ ] and { }; zero without one
 	refuse bool   // such a tab begins a line: some of these the parser would let pass
+	beyond mark   // where more values begin than any document may have; zero without
 	open   mark   // the innermost [ or { that is open at the end; zero without one
 	// pairs are the places in the parsed text behind each \UXXXXXXXX that is two escapes \uXXXX in the file.
 	pairs []mark
@@ -80,6 +81,9 @@ func outlineOf(text string) *outline {
 			parsed.WriteByte('\n')
 		}
 		parsed.WriteString(s.scan(i+1, line) + end)
+		if s.count > 2*valuesMax && o.beyond == (mark{}) {
+			o.beyond = mark{i + 1, 1}
+		}
 	}
 	o.parsed = parsed.String()
 	if len(s.flow) > 0 {
@@ -93,6 +97,7 @@ type outliner struct {
 	*outline
 	quote rune   // the one that is open
 	flow  []mark // the brackets that are open
+	count int    // of what begins a value: at most two for each
 	block int    // the indentation that the lines of a block scalar are deeper than; -1 outside of one
 }
 
@@ -143,14 +148,18 @@ func (s *outliner) scan(n int, line string) string {
 			s.quote, start = c, false
 		case (c == '[' || c == '{') && (start || len(s.flow) > 0):
 			s.flow, start = append(s.flow, mark{n, i + 1}), true
+			s.count++
 		case (c == ']' || c == '}') && len(s.flow) > 0:
 			s.flow, start = s.flow[:len(s.flow)-1], false
 		case c == ',' && len(s.flow) > 0:
 			start = true
+			s.count++
 		case c == ':' && (space || !start && len(s.flow) > 0 && rest[i-1] == '"'):
 			start, deep = true, max(deep, entry)
+			s.count++
 		case start && (c == '-' || c == '?') && space:
 			deep, entry = i, i+2
+			s.count++
 		case start && (c == '|' || c == '>') && len(s.flow) == 0 && blockForm.MatchString(string(rest[i:])):
 			s.block = deep
 			i = len(rest)

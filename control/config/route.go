@@ -18,6 +18,8 @@ type Route struct {
 	Transaction string          `json:"transaction"`
 	Respond     *StaticResponse `json:"respond"`
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
+	// Timeout is in place of the service's; 0 is that.
+	Timeout Duration `json:"timeout" config:"omitzero"`
 	RouteSections
 }
 
@@ -30,6 +32,7 @@ func (Route) describe() descriptions {
 		"Transaction": "The transaction that requests start.",
 		"Respond":     "A static response.",
 		"Status":      "The path of the transaction's status resource, with one {id}.",
+		"Timeout":     "In place of the service's timeout.",
 	}
 }
 
@@ -63,6 +66,9 @@ func (r *Route) check(s site) {
 		if !s.written(at("coordinator")) {
 			s.fault(s.at("transaction"), "needs a coordinator, and none is configured")
 		}
+	}
+	if !slices.Contains(members, "service") && s.written(s.at("timeout")) {
+		s.fault(s.at("timeout"), "%s is in place of a service's, and the route leads to none", r.Timeout)
 	}
 	if s.written(s.at("status")) {
 		r.checkStatus(s, slices.Contains(members, "transaction"))

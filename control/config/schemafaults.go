@@ -90,6 +90,9 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 		}
 		return
 	}
+	if c.faults.full() {
+		return
+	}
 	at := c.root.find(e.InstanceLocation...)
 	if at.broken || at.node == nil {
 		return
@@ -98,6 +101,9 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
 		for _, name := range k.Properties {
+			if c.faults.full() {
+				continue
+			}
 			c.unknownKey(e.InstanceLocation, name, e.SchemaURL)
 		}
 	case *kind.Required:

@@ -12,14 +12,15 @@ import (
 // Service is what stands behind the gateway. The paths of sockets are absolute after Load.
 type Service struct {
 	// Endpoints are read with ParsedEndpoints.
-	Endpoints      []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"url"`
-	TLS            *ServiceTLS `json:"tls"`
-	Timeout        Duration    `json:"timeout"`
-	ConnectTimeout Duration    `json:"connectTimeout"`
-	KeepAlive      KeepAlive   `json:"keepAlive"`
-	DNS            Duration    `json:"dns" config:"min=100ms,max=1h"`
-	Retries        Retries     `json:"retries"`
-	Health         *Health     `json:"health"`
+	Endpoints         []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"url"`
+	TLS               *ServiceTLS `json:"tls"`
+	Timeout           Duration    `json:"timeout"`
+	StreamIdleTimeout Duration    `json:"streamIdleTimeout"`
+	ConnectTimeout    Duration    `json:"connectTimeout"`
+	KeepAlive         KeepAlive   `json:"keepAlive"`
+	DNS               Duration    `json:"dns" config:"min=100ms,max=1h"`
+	Retries           Retries     `json:"retries"`
+	Health            *Health     `json:"health"`
 	ServiceSections
 }
 
@@ -27,8 +28,10 @@ func (Service) describe() descriptions {
 	return descriptions{
 		"Endpoints": "Each instance: http://host:port, https://host:port (HTTP/2 or HTTP/1.1, as the service " +
 			"chooses), h2c://host:port (cleartext HTTP/2, for gRPC) or unix:///path/to.sock.",
-		"TLS":            "How https:// endpoints are verified; without it by the system's roots.",
-		"Timeout":        "One attempt, response header and body.",
+		"TLS":     "How https:// endpoints are verified; without it by the system's roots.",
+		"Timeout": "One attempt, until the head of the response; behind it the longest silence within its body.",
+		"StreamIdleTimeout": "The longest silence in a stream: an event stream, application/x-ndjson, " +
+			"a stream of gRPC, an upgraded connection.",
 		"ConnectTimeout": "Making a connection.",
 		"DNS": "How often the names of endpoints are looked up again, 100ms to 1h. Each address of a name is an " +
 			"endpoint of its own.",
@@ -38,7 +41,7 @@ func (Service) describe() descriptions {
 
 func (s *Service) setDefaults() {
 	s.Timeout, s.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
-	s.DNS = duration(5 * time.Second)
+	s.StreamIdleTimeout, s.DNS = duration(5*time.Minute), duration(5*time.Second)
 }
 
 func (s *Service) derive(f *files) {

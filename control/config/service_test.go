@@ -172,6 +172,15 @@ func TestTargetFaults(t *testing.T) {
 
 func TestServiceFaults(t *testing.T) {
 	runFaultCases(t, []faultCase{
+		{"times", `version: 1
+services: {a: {endpoints: ["http://h"], streamIdleTimeout: 0s}}
+routes:
+  - {name: a, match: {path: /a}, service: a, timeout: 0s}
+  - {name: b, match: {path: /b}, respond: {status: 204}, timeout: 3s}
+`, []string{
+			`2:60: services.a.streamIdleTimeout: "0s" is less than 1ms`,
+			`4:55: routes[0].timeout: "0s" is less than 1ms`,
+			"5:67: routes[1].timeout: 3s is in place of a service's, and the route leads to none"}},
 		{"health", `version: 1
 services:
   a: {endpoints: ["http://h"], health: {}}

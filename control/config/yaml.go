@@ -15,13 +15,6 @@ import (
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
-// Bounds of one document, so that no text makes the parser run out of memory or stack.
-const (
-	documentMax = 1 << 20 // bytes
-	depthMax    = 64      // nested flow collections, and as many nested block collections around them
-	nodesMax    = 100_000 // values, with aliases written out
-)
-
 // reader makes nodes from the YAML of one file.
 type reader struct {
 	file    string
@@ -29,6 +22,10 @@ type reader struct {
 	expand  func(n *node, text string) // replaces ${…} in a string scalar
 	text    *outline
 	anchors map[string]*node // nil: not complete yet
+
+	earlier int  // values of the documents before
+	values  int  // of this one, aliases and merge keys written out
+	stopped bool // a bound is passed, and told
 }
 
 // document reads the one document of a file; nil when its syntax is at fault. An empty file is an empty mapping.
@@ -43,6 +40,10 @@ func (r *reader) document(data []byte) *node {
 		return nil
 	}
 	r.text = outlineOf(text)
+	if beyond := r.text.beyond; beyond != (mark{}) {
+		r.tooMany(position{r.file, beyond.line, beyond.column})
+		return nil
+	}
 	documents, err := parse(r.text.parsed)
 	if err != nil {
 		r.syntax(err)
@@ -63,9 +64,7 @@ func (r *reader) document(data []byte) *node {
 	}
 	r.anchors = map[string]*node{}
 	n := r.node(documents[0])
-	if n.size > nodesMax {
-		r.faults.add(start, "the file has %d values with its aliases written out, at most %d are read",
-			n.size, nodesMax)
+	if r.stopped {
 		return nil
 	}
 	if n.kind == scalarNode && n.scalar == nil && !n.broken {
@@ -98,10 +97,10 @@ func parse(text string) ([]*yaml.Node, error) {
 	}
 }
 
-var errTooDeep = fmt.Errorf("nested deeper than %d", depthMax)
+var errTooDeep = fmt.Errorf("nested deeper than %d", flowDepthMax)
 
 func checkDepth(depth int, _ *yaml.DepthContext) error {
-	if depth > depthMax {
+	if depth > flowDepthMax {
 		return errTooDeep
 	}
 	return nil
@@ -147,7 +146,35 @@ func (r *reader) broken(n *node, format string, args ...any) *node {
 	return n
 }
 
+// count counts values that are made, or that an alias stands for. False: they are too many, and no more are made.
+func (r *reader) count(n int, at position) bool {
+	r.values = sum(r.values, n)
+	if r.values > min(valuesMax, valuesAllMax-r.earlier) && !r.stopped {
+		r.tooMany(at)
+	}
+	return !r.stopped
+}
+
+func (r *reader) tooMany(at position) {
+	r.stopped = true
+	r.faults.add(at, "the file has more values than are read: %d with its aliases and merge keys written out, "+
+		"and %d in all files", valuesMax, valuesAllMax)
+}
+
+// holds notes that a value is a part of another.
+func (r *reader) holds(n, part *node) {
+	n.size = sum(n.size, part.size)
+	n.depth = max(n.depth, part.depth+1)
+	if n.depth > depthMax && !r.stopped {
+		r.stopped = true
+		r.faults.add(n.pos, "nested deeper than %d with its aliases written out", depthMax)
+	}
+}
+
 func (r *reader) node(from *yaml.Node) *node {
+	if r.stopped || !r.count(1, r.place(from)) {
+		return &node{pos: r.place(from), size: 1, broken: true}
+	}
 	if from.Anchor != "" {
 		name := from.Anchor
 		anchored := *from
@@ -171,9 +198,12 @@ func (r *reader) node(from *yaml.Node) *node {
 	case yaml.SequenceNode:
 		n.kind = listNode
 		for _, value := range from.Content {
+			if r.stopped {
+				break
+			}
 			item := r.node(value)
 			n.items = append(n.items, item)
-			n.size = sum(n.size, item.size)
+			r.holds(n, item)
 		}
 	case yaml.AliasNode:
 		target, known := r.anchors[from.Value]
@@ -183,6 +213,7 @@ func (r *reader) node(from *yaml.Node) *node {
 		case target == nil:
 			return r.broken(n, "*%s: stands inside its own anchor", from.Value)
 		}
+		r.count(target.size-1, n.pos)
 		return target
 	case yaml.ScalarNode:
 		if from.Style != 0 {
@@ -310,16 +341,20 @@ func (r *reader) mapping(n *node, from *yaml.Node) {
 		n.pos = r.place(from.Content[0])
 	}
 	var merged []*node
-	for i := 0; i+1 < len(from.Content); i += 2 {
+	for i := 0; i+1 < len(from.Content) && !r.stopped; i += 2 {
 		key, value := from.Content[i], from.Content[i+1]
 		if key.Kind == yaml.ScalarNode && key.Style == 0 && key.Value == "<<" {
 			merged = append(merged, r.merges(key, value)...)
 			continue
 		}
 		m := &member{pos: r.place(key), value: r.node(value)}
-		n.size = sum(n.size, m.value.size)
+		r.holds(n, m.value)
 		if !isName(key) {
 			r.faults.add(m.pos, "a key is text")
+			continue
+		}
+		if len(key.Value) > keyMax {
+			r.faults.add(m.pos, "a key of %d bytes, at most %d are read", len(key.Value), keyMax)
 			continue
 		}
 		m.name = key.Value
@@ -329,8 +364,13 @@ func (r *reader) mapping(n *node, from *yaml.Node) {
 	}
 	for _, from := range merged { // what is written here wins, then the first that is merged
 		for _, m := range from.members {
+			size := 1 // to look whether it is there takes its time too
 			if n.add(m) {
-				n.size = sum(n.size, m.value.size)
+				r.holds(n, m.value)
+				size = m.value.size
+			}
+			if !r.count(size, n.pos) {
+				return
 			}
 		}
 	}
@@ -346,7 +386,9 @@ func isName(n *yaml.Node) bool {
 
 // merges returns the mappings that a merge key names.
 func (r *reader) merges(key, from *yaml.Node) []*node {
+	before := r.values
 	value := r.node(from)
+	r.values = before // what is merged of it is counted then
 	list := []*node{value}
 	if value.kind == listNode {
 		list = value.items

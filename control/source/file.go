@@ -3,6 +3,8 @@ package source
 import (
 	"context"
 	"crypto/sha256"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -78,19 +80,32 @@ func (f *File) content() [sha256.Size]byte {
 		if entries, err := os.ReadDir(path); err == nil {
 			for _, e := range entries {
 				h.Write([]byte(e.Name() + "\x00"))
-				if b, err := os.ReadFile(filepath.Join(path, e.Name())); err == nil {
-					h.Write(b)
+				if e.Type().IsRegular() || e.Type()&fs.ModeSymlink != 0 {
+					writeDigest(h, filepath.Join(path, e.Name()))
 				}
 			}
 			continue
 		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			h.Write([]byte("unreadable\x00"))
-			continue
-		}
-		sum := sha256.Sum256(b)
-		h.Write(sum[:])
+		writeDigest(h, path)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// bytesMax is how much of a file is looked at: the configuration takes none that is longer, and a
+// folder can hold what is none of it.
+const bytesMax = 1<<20 + 1
+
+// writeDigest writes a file's digest to h.
+func writeDigest(h io.Writer, path string) {
+	sum := sha256.New()
+	file, err := os.Open(path)
+	if err == nil {
+		_, err = io.Copy(sum, io.LimitReader(file, bytesMax))
+		_ = file.Close() // it was read only
+	}
+	if err != nil {
+		_, _ = h.Write([]byte("unreadable\x00")) // a hash takes everything
+		return
+	}
+	_, _ = h.Write(sum.Sum(nil))
 }

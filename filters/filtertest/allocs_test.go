@@ -142,11 +142,12 @@ func order() []byte {
 }
 
 var (
-	byAddress = identity.Settings{identity.ClientIP{}}
-	byHeader  = identity.Settings{identity.Header{Name: "X-User", Trusted: anyPeer}}
-	perUser   = []ref.Ref{{Root: ref.Principal}}
-	perBoth   = []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}}
-	perIP     = []ref.Ref{{Root: ref.ClientIP}}
+	byAddress = identity.Settings{Sources: []identity.Source{identity.ClientIP{}}}
+	byHeader  = identity.Settings{
+		Sources: []identity.Source{identity.Header{Name: "X-User", Trusted: anyPeer}}}
+	perUser = []ref.Ref{{Root: ref.Principal}}
+	perBoth = []ref.Ref{{Root: ref.Principal}, {Root: ref.Route}}
+	perIP   = []ref.Ref{{Root: ref.ClientIP}}
 )
 
 func TestChainAllocationsGET(t *testing.T) {

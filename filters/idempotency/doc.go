@@ -62,7 +62,9 @@
 //
 // A response is kept whole: status, header (but Set-Cookie, what is of one connection, and
 // OmitHeaders), body up to MaxBody, trailer. It is compressed where that pays and sealed where
-// there are keys. A longer one, and a stream, is passed on and recorded as done, not replayable.
+// there are keys. A longer one, and a stream, is passed on and recorded as done, not replayable. A
+// body that is to be recorded is read no longer than the claim can last (MaxInFlight); one that has
+// not ended by then leaves an unknown outcome.
 //
 // # Open keys
 //
@@ -94,7 +96,8 @@
 //   - Store gone at the end: the client gets the service's response all the same, and the end is
 //     written in the background until the cap; failing that, the lease lapses and the outcome reads
 //     as unknown, which is the truth.
-//   - Client gone: the request runs on and is recorded.
+//   - Client gone: the request runs on and is recorded; what is passed on unrecorded is read to its
+//     end, so that the service can finish, as long as the claim could have lasted.
 //   - Service does not say what became of a request: its outcome stays unknown, and the next
 //     duplicate asks again.
 //

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -27,23 +28,21 @@ func usable(v string) (reason string, ok bool) {
 		return `it begins with "ip:", which stands for addresses`, false
 	case strings.TrimSpace(v) != v:
 		return "it has white space at an end", false
+	case !utf8.ValidString(v):
+		return "it is not UTF-8", false
 	case strings.ContainsFunc(v, unicode.IsControl):
 		return "it has a control character", false
 	}
 	return "", true
 }
 
-// addressPrincipal returns the principal of a client that shows nothing but its address, "" without
-// one.
+// addressPrincipal returns the principal of a client that shows nothing but its address, "" where
+// that could not be read.
 func addressPrincipal(x *filters.Exchange) string {
-	client := x.Client
-	if !client.IsValid() {
-		client = x.Peer
-	}
-	if !client.IsValid() {
+	if !x.Client.IsValid() {
 		return ""
 	}
-	return x.Text(client.Unmap().WithZone("").AppendTo(append(x.Scratch(), addressPrefix...)))
+	return x.Text(x.AppendClient(append(x.Scratch(), addressPrefix...)))
 }
 
 // trusts reports whether the peer is in one of the prefixes. An IPv4 address that came mapped into
@@ -73,8 +72,9 @@ func bearer(v string) (token string, ok bool) {
 	return strings.Trim(rest, " \t"), true
 }
 
-// sameButUnderscores reports whether two names are the same to a service that turns hyphens into
-// underscores (CGI, RFC 3875 §4.1.18), but not the same to HTTP.
+// sameButUnderscores reports whether two names are the same to a service that turns hyphens, and
+// whatever else is no letter or digit, into underscores (CGI, RFC 3875 §4.1.18), but not the same to
+// HTTP.
 func sameButUnderscores(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -85,7 +85,7 @@ func sameButUnderscores(a, b string) bool {
 		if x == y {
 			continue
 		}
-		if (x != '_' || y != '-') && (x != '-' || y != '_') {
+		if alphanumeric(x) || alphanumeric(y) {
 			return false
 		}
 		differ = true
@@ -93,9 +93,35 @@ func sameButUnderscores(a, b string) bool {
 	return differ
 }
 
+func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
 	}
 	return c
+}
+
+// cookie returns the value of a cookie (RFC 6265 §4.2), in quotes or not. Several of one name with
+// different values are not one: the cookie of a sibling domain may be among them.
+func cookie(h filters.Header, name string) (value string, found, several bool) {
+	for i := range h {
+		if !filters.EqualName(h[i].Name, "Cookie") {
+			continue
+		}
+		for rest := h[i].Value; rest != ""; {
+			var pair string
+			pair, rest, _ = strings.Cut(rest, ";")
+			k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if !ok || k != name { // names of cookies have a case
+				continue
+			}
+			if n := len(v); n >= 2 && v[0] == '"' && v[n-1] == '"' {
+				v = v[1 : n-1]
+			}
+			several = several || found && v != value
+			value, found = v, true
+		}
+	}
+	return value, found, several
 }

@@ -10,6 +10,7 @@ import (
 type Filter struct {
 	sources []source
 	fields  []field
+	rests   Rests
 }
 
 // source is one of the settings, made ready: exactly one member is set.
@@ -32,8 +33,8 @@ func New(cfg Settings) (*Filter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	f := new(Filter)
-	for _, s := range cfg {
+	f := &Filter{rests: cfg.Rests}
+	for _, s := range cfg.Sources {
 		switch s := s.(type) {
 		case JWT:
 			f.sources = append(f.sources, source{tokens: newVerifier(s)})
@@ -65,9 +66,13 @@ func (f *Filter) Name() string { return "identity" }
 // Needs implements [filters.Filter]: heads only.
 func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 
-// Request sets the exchange's principal, or refuses with unauthenticated.
+// Request sets the exchange's principal, or refuses with unauthenticated; with bad-request where
+// something rests on an address that could not be read.
 func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
 	f.strip(x)
+	if f.rests&OnClient != 0 && !x.Client.IsValid() {
+		return unreadable()
+	}
 	for i := range f.sources {
 		s := &f.sources[i]
 		var applies bool
@@ -78,14 +83,28 @@ func (f *Filter) Request(x *filters.Exchange, _ *filters.Slot) *filters.Reply {
 		case s.header != nil:
 			applies, refusal = byHeader(x, s.header)
 		default:
-			x.Principal, applies = addressPrincipal(x), true
+			return f.byAddress(x)
 		}
 		if applies {
 			return refusal
 		}
 	}
+	return f.byAddress(x)
+}
+
+// byAddress establishes the principal by the client's address.
+func (f *Filter) byAddress(x *filters.Exchange) *filters.Reply {
 	x.Principal = addressPrincipal(x)
+	if x.Principal == "" && f.rests&OnPrincipal != 0 {
+		return unreadable()
+	}
 	return nil
+}
+
+// unreadable refuses a request that nobody can be told to have sent.
+func unreadable() *filters.Reply {
+	return filters.Refuse(filters.BadRequest, filters.Problem{
+		Detail: "The client's address cannot be told: X-Forwarded-For has an entry that is no address."})
 }
 
 // strip removes the fields that the peer is not trusted with, before any source is asked.
@@ -104,11 +123,12 @@ func (f *Filter) strip(x *filters.Exchange) {
 }
 
 // byToken establishes the principal by a bearer token; it applies when there is one in any
-// Authorization field.
+// Authorization field or, on GET and HEAD, in the cookie, and always where one is required.
 func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.Reply) {
 	var token string
 	fields := 0
-	for _, h := range x.Header {
+	for i := range x.Header {
+		h := &x.Header[i]
 		if !filters.EqualName(h.Name, "Authorization") {
 			continue
 		}
@@ -117,10 +137,24 @@ func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.R
 			token, applies = t, true
 		}
 	}
+	const challenge = `Bearer error="invalid_token"`
+	// Other methods change something, and a page of anybody's can have a browser send them with its
+	// cookies.
+	if v.cookie != "" && !applies && (x.Method == "GET" || x.Method == "HEAD") {
+		t, found, several := cookie(x.Header, v.cookie)
+		if several {
+			return true, refuse(challenge, "There are several cookies "+v.cookie+".")
+		}
+		if found && t != "" { // how a browser's session ends
+			token, applies, fields = t, true, 1
+		}
+	}
 	if !applies {
+		if v.required {
+			return true, refuse("Bearer", "A bearer token is required.")
+		}
 		return false, nil
 	}
-	const challenge = `Bearer error="invalid_token"`
 	if fields > 1 {
 		return true, refuse(challenge, "There are several Authorization fields.")
 	}

@@ -24,7 +24,7 @@ func tokens(t testing.TB, names ...string) JWT {
 
 func newFilter(t testing.TB, s ...Source) *Filter {
 	t.Helper()
-	f, err := New(s)
+	f, err := New(Settings{Sources: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestFirstThatApplies(t *testing.T) {
 		{"header with a tab", []Source{user}, inside, []string{"X-User", "a\tb"}, ""},
 		{"header with DEL", []Source{user}, inside, []string{"X-User", "a\x7fb"}, ""},
 		{"mapped address", []Source{ClientIP{}}, netip.MustParseAddr("::ffff:192.0.2.7"), nil, "ip:192.0.2.7"},
-		{"IPv6 with a zone", []Source{ClientIP{}}, netip.MustParseAddr("fe80::1%eth0"), nil, "ip:fe80::1"},
+		{"IPv6 with a zone", []Source{ClientIP{}}, netip.MustParseAddr("fe80::1%eth0"), nil, "ip:fe80::/64"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x, r := ask(newFilter(t, c.set...), c.peer, c.fields...)
@@ -249,10 +249,11 @@ func TestFaultySettings(t *testing.T) {
 		set  Settings
 		want []string
 	}{
-		{"everything at once", Settings{JWT{}, Header{Name: "X User"},
-			Header{Name: "sluice-user", Trusted: []netip.Prefix{{}}}},
-			[]string{"no keys", `"X User" is not a field name`, "has no trusted peers", "sluice-user", "not valid"}},
-		{"two sets", Settings{tokens(t, "ed"), tokens(t, "ec")}, []string{"2 jwt sources"}},
+		{"everything at once", Settings{Sources: []Source{JWT{Cookie: "a b"}, Header{Name: "X User"},
+			Header{Name: "sluice-user", Trusted: []netip.Prefix{{}}}}},
+			[]string{"no keys", `"a b" is not the name`, `"X User" is not a field name`, "has no trusted peers",
+				"sluice-user", "not valid"}},
+		{"two sets", Settings{Sources: []Source{tokens(t, "ed"), tokens(t, "ec")}}, []string{"2 jwt sources"}},
 	} {
 		_, err := New(c.set)
 		wantError(t, c.name, err, c.want)

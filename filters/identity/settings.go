@@ -10,8 +10,23 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Settings are the sources in the order in which they are tried. None: the client's address.
-type Settings []Source
+// Settings are what a filter is made of.
+type Settings struct {
+	// Sources in the order in which they are tried. None: the client's address.
+	Sources []Source
+	// Rests says what of the route rests on the client's address: see [Rests].
+	Rests Rests
+}
+
+// Rests says what of a route rests on the client's address. A request whose address cannot be read
+// is refused there, and passes elsewhere: else all such requests would be one client's.
+type Rests uint8
+
+// What may rest on the address.
+const (
+	OnPrincipal Rests = 1 << iota // keys, limits or transactions by the principal, which may be the address
+	OnClient                      // keys or limits by the address itself, whoever asks
+)
 
 // Source is [JWT], [Header] or [ClientIP].
 type Source interface{ check() error }
@@ -19,10 +34,13 @@ type Source interface{ check() error }
 // JWT takes the principal from a claim of a bearer token. There is at most one, since a token that
 // is not valid is never looked at again by another source.
 type JWT struct {
-	Keys   *KeySet          // what tokens are verified with
-	Issuer string           // what the token's iss must be; empty: it is not looked at
-	Claim  string           // a top-level claim; empty: sub
-	Now    func() time.Time // the clock; nil: time.Now
+	Keys     *KeySet          // what tokens are verified with
+	Issuer   string           // what the token's iss must be; empty: it is not looked at
+	Audience string           // what must be among the token's aud; empty: it is not looked at
+	Claim    string           // a top-level claim; empty: sub
+	Required bool             // no token is refused, where the source is asked
+	Cookie   string           // a cookie that GET and HEAD may bring a token in; empty: none
+	Now      func() time.Time // the clock; nil: time.Now
 }
 
 // Header takes the principal from a header field of a trusted peer.
@@ -35,10 +53,14 @@ type Header struct {
 type ClientIP struct{}
 
 func (j JWT) check() error {
+	var errs []error
 	if j.Keys == nil {
-		return errors.New("identity: jwt has no keys")
+		errs = append(errs, errors.New("identity: jwt has no keys"))
 	}
-	return nil
+	if strings.Trim(j.Cookie, tokenChars) != "" {
+		errs = append(errs, fmt.Errorf("identity: jwt.cookie %q is not the name of a cookie", j.Cookie))
+	}
+	return errors.Join(errs...)
 }
 
 func (h Header) check() error {
@@ -46,7 +68,7 @@ func (h Header) check() error {
 	switch {
 	case h.Name == "" || strings.Trim(h.Name, tokenChars) != "":
 		errs = append(errs, fmt.Errorf("identity: header.name %q is not a field name", h.Name))
-	case filters.HasNamePrefix(h.Name, "Sluice-"):
+	case filters.HasNamePrefix(h.Name, "Sluice-"), filters.HasNamePrefix(h.Name, "Sluice_"):
 		errs = append(errs, fmt.Errorf("identity: header.name %q: Sluice- fields are taken out of every request",
 			h.Name))
 	}
@@ -70,7 +92,7 @@ const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi
 func (s Settings) check() error {
 	var errs []error
 	tokens := 0
-	for _, source := range s {
+	for _, source := range s.Sources {
 		errs = append(errs, source.check())
 		if _, ok := source.(JWT); ok {
 			tokens++

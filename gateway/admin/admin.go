@@ -41,11 +41,7 @@ type server struct{ Options }
 func New(o Options) http.Handler {
 	s := &server{o}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"status": "alive"})
-	})
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	s.addProbes(mux)
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK,
 			o.Gateway.Status())
@@ -61,7 +57,25 @@ func New(o Options) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return http.NewCrossOriginProtection().Handler(mux) // a web page in the operator's browser must not resolve records
+	return &guard{gateway: o.Gateway, logger: o.Logger, handler: http.NewCrossOriginProtection().Handler(mux)}
+}
+
+// NewProbes returns the handler of admin.probes: health and metrics, which anybody may see.
+func NewProbes(o Options) http.Handler {
+	mux := http.NewServeMux()
+	(&server{o}).addProbes(mux)
+	return mux
+}
+
+// probes are the paths that no token is asked for.
+var probes = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
+
+func (s *server) addProbes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]any{"status": "alive"})
+	})
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

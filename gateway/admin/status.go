@@ -18,6 +18,7 @@ type Status struct {
 	Configuration ConfigurationStatus `json:"configuration"`
 	Store         StoreStatus         `json:"store"`
 	Routes        []RouteStatus       `json:"routes"`
+	Services      []ServiceStatus     `json:"services"`               // in the order of their names
 	Transactions  *TransactionsStatus `json:"transactions,omitempty"` // without a coordinator there are none
 	Policies      []policy.Status     `json:"-"`
 }
@@ -27,6 +28,7 @@ type Addresses struct {
 	HTTP     string `json:"http"`
 	HTTPS    string `json:"https"`
 	Admin    string `json:"admin"`
+	Probes   string `json:"probes"`
 	Branches string `json:"branches"`
 }
 
@@ -48,6 +50,21 @@ type StoreStatus struct {
 type RouteStatus struct {
 	Name    string   `json:"name"`
 	Filters []string `json:"filters"`
+}
+
+// ServiceStatus is a service with its endpoints.
+type ServiceStatus struct {
+	Name      string           `json:"name"`
+	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// EndpointStatus is an endpoint at one address.
+type EndpointStatus struct {
+	Endpoint    string `json:"endpoint"` // as it is configured
+	Address     string `json:"address"`
+	State       string `json:"state"`       // up, down, unreachable or unchecked
+	InUse       int    `json:"in_use"`      // requests under way
+	Connections int    `json:"connections"` // that are kept: idle ones, and those of HTTP/2
 }
 
 // TransactionsStatus counts the transactions that are followed.

@@ -1,13 +1,14 @@
 package budget
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 )
 
 // holding is how much of each resource is held.
-type holding [resources]atomic.Int64
+type holding [words]atomic.Int64
 
 func (h *holding) empty() bool {
 	for i := range h {
@@ -104,45 +105,51 @@ func (a *Account) Acquire(r Resource, n int64) bool {
 	if a == nil || a.acquire(r, n) {
 		return true
 	}
-	a.budget.totals[r].refused.Add(1)
+	a.budget.refused[r].Add(1)
 	return false
 }
 
 func (a *Account) acquire(r Resource, n int64) bool {
-	t := &a.budget.totals[r]
+	b, w, units := a.budget, r.word(), r.units(n)
 	if a.client == nil {
-		if _, ok := t.acquire(n); !ok {
+		if _, ok := b.acquire(r, n); !ok {
 			return false
 		}
-		a.held[r].Add(n)
+		a.held[w].Add(units)
 		return true
 	}
 	// First without a trace: who is beyond its share must not take, for a moment, what others ask for.
-	if !a.within(r, t.limit.Load()-t.used.Load()-n, a.client.held[r].Load(), a.held[r].Load(), n) {
+	if !a.within(r, n, b.totals[w].used.Load()+units, a.client.held[w].Load()+units, a.held[w].Load()+units) {
 		return false
 	}
-	free, ok := t.acquire(n)
+	used, ok := b.acquire(r, n)
 	if !ok {
 		return false
 	}
-	ofClient, ofAccount := a.client.held[r].Add(n), a.held[r].Add(n)
-	if !a.within(r, free, ofClient-n, ofAccount-n, n) { // others of this client were faster
+	if !a.within(r, n, used, a.client.held[w].Add(units), a.held[w].Add(units)) { // others of this client were faster
 		a.Release(r, n)
 		return false
 	}
 	return true
 }
 
-// within reports whether n more are within the shares, where free would be left and the client and
-// the account hold so much already.
-func (a *Account) within(r Resource, free, client, account, n int64) bool {
-	if client > 0 && client+n > clientShare*free {
+// within reports whether n more units are within the shares, where the words of the total, the client
+// and the account are those with them.
+func (a *Account) within(r Resource, n, used, client, account int64) bool {
+	return a.withinOf(r, n, used, client, account) &&
+		(r != InFlight || a.withinOf(Buffered, n*RequestBytes, used, client, account))
+}
+
+func (a *Account) withinOf(r Resource, n, used, client, account int64) bool {
+	free := a.budget.Limit(r) - r.in(used)
+	if held := r.in(client); held > n && held > clientShare*free {
 		return false
 	}
-	if account <= 0 || account+n <= free/accountShare {
+	held := r.in(account)
+	if held <= n || held <= free/accountShare {
 		return true
 	}
-	return r == Buffered && account+n <= a.budget.portion.Load()
+	return r == Buffered && held <= a.budget.portion.Load()
 }
 
 // Release gives n units back that were acquired.
@@ -150,14 +157,32 @@ func (a *Account) Release(r Resource, n int64) {
 	if a == nil {
 		return
 	}
-	a.budget.totals[r].used.Add(-n)
+	w, units := r.word(), r.units(n)
+	a.budget.totals[w].used.Add(-units)
 	if a.client != nil {
-		a.client.held[r].Add(-n)
+		a.client.held[w].Add(-units)
 	}
-	a.held[r].Add(-n)
+	a.held[w].Add(-units)
 	if a.closed.Load() {
 		a.endIfEmpty()
 	}
+}
+
+// Room returns about how much more of a resource the account could acquire now.
+func (a *Account) Room(r Resource) int64 {
+	if a == nil {
+		return math.MaxInt64
+	}
+	free := a.budget.Limit(r) - a.budget.Used(r)
+	if a.client == nil {
+		return max(free, 0)
+	}
+	held := a.Held(r)
+	room := (free - accountShare*held) / (accountShare + 1)
+	if r == Buffered {
+		room = max(room, a.budget.portion.Load()-held)
+	}
+	return max(min(room, (clientShare*free-r.in(a.client.held[r.word()].Load()))/(clientShare+1)), 0)
 }
 
 // Held returns how much of a resource the account holds.
@@ -165,5 +190,5 @@ func (a *Account) Held(r Resource) int64 {
 	if a == nil {
 		return 0
 	}
-	return a.held[r].Load()
+	return r.in(a.held[r.word()].Load())
 }

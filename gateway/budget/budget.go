@@ -9,12 +9,12 @@ import (
 type Resource uint8
 
 const (
-	// InFlight counts requests and streams under way, those whose clients have left too.
+	// InFlight counts requests and streams under way, those whose clients have left too. Each takes
+	// [RequestBytes] of Buffered too.
 	InFlight Resource = iota
 	// Buffered counts bytes that wait in memory, by the capacity that is allocated for them.
 	Buffered
-	// Upstreams counts connections to services that a request occupies. Idle ones are not counted:
-	// who keeps them closes them as soon as they and the counted ones are more than the limit.
+	// Upstreams counts connections to services. Idle ones are the gateway's own.
 	Upstreams
 
 	resources
@@ -38,22 +38,65 @@ type Limits struct {
 	Portion int64
 }
 
+// RequestBytes is what a request takes as long as it is under way, beside its head and bodies: the
+// stacks of its goroutines and its state in both engines, as measured.
+const RequestBytes = 24 << 10
+
+// Requests and bytes are counted in one word, so that a request takes both at once: the bytes in the
+// lower bits, which are enough for 8 TiB, the requests above, up to a million.
+const (
+	wordMemory = iota
+	wordUpstreams
+	words
+
+	bytesBits = 43
+)
+
+// word is where a resource is counted.
+func (r Resource) word() int {
+	if r == Upstreams {
+		return wordUpstreams
+	}
+	return wordMemory
+}
+
+// units is what n units of a resource add to its word.
+func (r Resource) units(n int64) int64 {
+	if r == InFlight {
+		return n * (1<<bytesBits + RequestBytes)
+	}
+	return n
+}
+
+// in is how much of a resource a word has.
+func (r Resource) in(word int64) int64 {
+	switch r {
+	case InFlight:
+		return word >> bytesBits
+	case Buffered:
+		return word & (1<<bytesBits - 1)
+	}
+	return word
+}
+
 // The multiples of what is free.
 const (
 	clientShare  = 4 // times as much
 	accountShare = 4 // the part of it
 )
 
-// total is the state of one resource. Each has a cache line of its own.
+// total is what is used of a word. Each has a cache line of its own.
 type total struct {
-	limit, used, refused atomic.Int64
-	_                    [64 - 3*8]byte
+	used atomic.Int64
+	_    [64 - 8]byte
 }
 
 // Budget is what there is for all clients. It is made with [New]; its methods may be called by
 // several goroutines at a time. A nil *Budget bounds nothing.
 type Budget struct {
-	totals  [resources]total
+	totals  [words]total
+	limits  [resources]atomic.Int64
+	refused [resources]atomic.Int64
 	portion atomic.Int64
 	own     Account
 	clients clients
@@ -70,9 +113,9 @@ func New(l Limits) *Budget {
 
 // SetLimits changes the limits. What is held beyond a lower one stays until it is released.
 func (b *Budget) SetLimits(l Limits) {
-	b.totals[InFlight].limit.Store(l.InFlight)
-	b.totals[Buffered].limit.Store(l.Buffered)
-	b.totals[Upstreams].limit.Store(l.Upstreams)
+	b.limits[InFlight].Store(l.InFlight)
+	b.limits[Buffered].Store(l.Buffered)
+	b.limits[Upstreams].Store(l.Upstreams)
 	b.portion.Store(l.Portion)
 }
 
@@ -86,23 +129,25 @@ func (b *Budget) Own() *Account {
 }
 
 // Limit returns how much there is of a resource.
-func (b *Budget) Limit(r Resource) int64 { return b.totals[r].limit.Load() }
+func (b *Budget) Limit(r Resource) int64 { return b.limits[r].Load() }
 
 // Used returns how much of a resource is held.
-func (b *Budget) Used(r Resource) int64 { return b.totals[r].used.Load() }
+func (b *Budget) Used(r Resource) int64 { return r.in(b.totals[r.word()].used.Load()) }
 
 // Refused returns how often a resource was refused.
-func (b *Budget) Refused(r Resource) int64 { return b.totals[r].refused.Load() }
+func (b *Budget) Refused(r Resource) int64 { return b.refused[r].Load() }
 
-// acquire takes n within the limit and returns what is left then.
-func (t *total) acquire(n int64) (free int64, ok bool) {
+// acquire takes n units within the limits and returns what is used then.
+func (b *Budget) acquire(r Resource, n int64) (used int64, ok bool) {
+	t := &b.totals[r.word()]
 	for {
-		used, limit := t.used.Load(), t.limit.Load()
-		if n > limit-used {
+		before := t.used.Load()
+		used = before + r.units(n)
+		if r.in(used) > b.Limit(r) || r == InFlight && Buffered.in(used) > b.Limit(Buffered) {
 			return 0, false
 		}
-		if t.used.CompareAndSwap(used, used+n) {
-			return limit - used - n, true
+		if t.used.CompareAndSwap(before, used) {
+			return used, true
 		}
 	}
 }

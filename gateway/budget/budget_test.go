@@ -20,7 +20,7 @@ func greedy(a *Account, r Resource) (n int64) {
 }
 
 func TestShares(t *testing.T) {
-	b := New(Limits{InFlight: 10_000, Buffered: 1000, Upstreams: 100, Portion: 300})
+	b := New(Limits{InFlight: 10_000, Buffered: 1 << 40, Upstreams: 100})
 	one := b.Account(addr(1))
 	if n := greedy(one, InFlight); n != 2000 {
 		t.Errorf("one connection gets %d of 10000, want a fifth", n)
@@ -39,6 +39,8 @@ func TestShares(t *testing.T) {
 	if n := greedy(b.Account(addr(1)), InFlight); n != 0 {
 		t.Errorf("the greedy client gets %d more when another one has come", n)
 	}
+	b = New(Limits{InFlight: 1, Buffered: 1000, Upstreams: 100, Portion: 300})
+	one = b.Account(addr(1))
 	if !one.Acquire(Buffered, 250) || !one.Acquire(Buffered, 50) {
 		t.Error("a connection is refused its portion")
 	}
@@ -54,7 +56,7 @@ func TestShares(t *testing.T) {
 func TestClientsLeaveSomething(t *testing.T) {
 	for _, n := range []int{1, 2, 5, 20} {
 		const limit = 1 << 20
-		b := New(Limits{InFlight: limit, Buffered: 1, Upstreams: 1})
+		b := New(Limits{InFlight: limit, Buffered: 1 << 42, Upstreams: 1})
 		var accounts []*Account
 		for i := range n {
 			for range 40 {
@@ -74,7 +76,8 @@ func TestClientsLeaveSomething(t *testing.T) {
 		if newcomer := b.Account(addr(1000)); !newcomer.Acquire(InFlight, free/8) {
 			t.Errorf("beside %d greedy clients a newcomer is refused an eighth of what is free", n)
 		}
-		first, least := accounts[0].client.held[InFlight].Load(), accounts[len(accounts)-1].client.held[InFlight].Load()
+		ofClient := func(a *Account) int64 { return InFlight.in(a.client.held[wordMemory].Load()) }
+		first, least := ofClient(accounts[0]), ofClient(accounts[len(accounts)-1])
 		if n > 1 && least < first*3/4 {
 			t.Errorf("of %d greedy clients the first gets %d and the last %d", n, first, least)
 		}
@@ -82,7 +85,7 @@ func TestClientsLeaveSomething(t *testing.T) {
 }
 
 func TestFirstUnitIsGrantedWhileAnyIsFree(t *testing.T) {
-	b := New(Limits{InFlight: 3, Buffered: 1, Upstreams: 1})
+	b := New(Limits{InFlight: 3, Buffered: 1 << 40, Upstreams: 1})
 	for i := range 3 {
 		if !b.Account(addr(i)).Acquire(InFlight, 1) {
 			t.Errorf("client %d of 3 is refused the first of 3 units", i)
@@ -93,8 +96,31 @@ func TestFirstUnitIsGrantedWhileAnyIsFree(t *testing.T) {
 	}
 }
 
+// TestRequestsTakeMemory: a request is refused when there is no room for what it takes itself, and
+// gives that back.
+func TestRequestsTakeMemory(t *testing.T) {
+	b := New(Limits{InFlight: 1000, Buffered: 10*RequestBytes + 5, Upstreams: 1})
+	own := b.Own()
+	if n := greedy(own, InFlight); n != 10 {
+		t.Errorf("%d requests fit into the memory of 10", n)
+	}
+	if own.Acquire(Buffered, 6) || !own.Acquire(Buffered, 5) {
+		t.Error("what is left is not what requests have not taken")
+	}
+	if got := b.Used(InFlight); got != 10 {
+		t.Errorf("%d requests are counted, want 10", got)
+	}
+	own.Release(InFlight, 10)
+	if b.Used(Buffered) != 5 || b.Used(InFlight) != 0 {
+		t.Errorf("%d bytes and %d requests are left", b.Used(Buffered), b.Used(InFlight))
+	}
+	if b.Limit(Buffered) != 10*RequestBytes+5 {
+		t.Error("the limit has changed")
+	}
+}
+
 func TestOwnIsBoundedByTheLimitOnly(t *testing.T) {
-	b := New(Limits{InFlight: 10, Buffered: 1, Upstreams: 1})
+	b := New(Limits{InFlight: 10, Buffered: 1 << 40, Upstreams: 1})
 	if n := greedy(b.Own(), InFlight); n != 10 {
 		t.Errorf("the gateway's own account gets %d of 10", n)
 	}
@@ -117,7 +143,7 @@ func TestClientIsItsNetwork(t *testing.T) {
 		{"192.0.2.1", "::ffff:192.0.2.1", true},
 		{"192.0.2.1", "192.0.2.2", false},
 	} {
-		b := New(Limits{InFlight: 1, Buffered: 1, Upstreams: 1})
+		b := New(Limits{InFlight: 1, Buffered: 1 << 40, Upstreams: 1})
 		x, y := b.Account(netip.MustParseAddr(tt.a)), b.Account(netip.MustParseAddr(tt.b))
 		if got := x.client == y.client; got != tt.same {
 			t.Errorf("%s and %s are one client: %v, want %v", tt.a, tt.b, got, tt.same)
@@ -131,7 +157,7 @@ func TestClientIsItsNetwork(t *testing.T) {
 // TestWhatIsHeldOutlivesItsConnection: a client that leaves and comes again is the same client as
 // long as something of it goes on.
 func TestWhatIsHeldOutlivesItsConnection(t *testing.T) {
-	b := New(Limits{InFlight: 100, Buffered: 1, Upstreams: 1})
+	b := New(Limits{InFlight: 100, Buffered: 1 << 40, Upstreams: 1})
 	left := 0
 	var detached []*Account
 	for { // each connection leaves one request behind
@@ -157,10 +183,10 @@ func TestWhatIsHeldOutlivesItsConnection(t *testing.T) {
 }
 
 func TestLimitsChange(t *testing.T) {
-	b := New(Limits{InFlight: 10, Buffered: 1, Upstreams: 1})
+	b := New(Limits{InFlight: 10, Buffered: 1 << 40, Upstreams: 1})
 	own := b.Own()
 	own.Acquire(InFlight, 10)
-	b.SetLimits(Limits{InFlight: 5, Buffered: 1, Upstreams: 1})
+	b.SetLimits(Limits{InFlight: 5, Buffered: 1 << 40, Upstreams: 1})
 	own.Release(InFlight, 5)
 	if own.Acquire(InFlight, 1) {
 		t.Error("a unit is granted beyond the lower limit")
@@ -169,7 +195,7 @@ func TestLimitsChange(t *testing.T) {
 	if !own.Acquire(InFlight, 1) {
 		t.Error("a unit below the lower limit is refused")
 	}
-	b.SetLimits(Limits{InFlight: 6, Buffered: 1, Upstreams: 1})
+	b.SetLimits(Limits{InFlight: 6, Buffered: 1 << 40, Upstreams: 1})
 	if !own.Acquire(InFlight, 1) {
 		t.Error("a unit below the higher limit is refused")
 	}
@@ -193,6 +219,14 @@ type model struct {
 }
 
 func (m *model) acquire(r Resource, client, account string, n int64) bool {
+	if !m.fits(r, client, account, n) || r == InFlight && !m.fits(Buffered, client, account, n*RequestBytes) {
+		return false
+	}
+	m.add(r, client, account, n)
+	return true
+}
+
+func (m *model) fits(r Resource, client, account string, n int64) bool {
 	free := m.limit[r] - m.used[r] - n
 	c, a := fmt.Sprint(client, r), fmt.Sprint(account, r)
 	switch {
@@ -203,7 +237,6 @@ func (m *model) acquire(r Resource, client, account string, n int64) bool {
 	case m.account[a] > 0 && m.account[a]+n > free/4 && m.account[a]+n > m.portion[r]:
 		return false
 	}
-	m.add(r, client, account, n)
 	return true
 }
 
@@ -211,6 +244,9 @@ func (m *model) add(r Resource, client, account string, n int64) {
 	m.used[r] += n
 	m.client[fmt.Sprint(client, r)] += n
 	m.account[fmt.Sprint(account, r)] += n
+	if r == InFlight {
+		m.add(Buffered, client, account, n*RequestBytes)
+	}
 }
 
 // TestModel compares random histories with the model.
@@ -219,7 +255,7 @@ func TestModel(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	for range 50 {
-		l := Limits{InFlight: 1 + rnd.Int64N(200), Buffered: 1 + rnd.Int64N(1<<20), Upstreams: 1 + rnd.Int64N(50)}
+		l := Limits{InFlight: 1 + rnd.Int64N(200), Buffered: 1 + rnd.Int64N(8<<20), Upstreams: 1 + rnd.Int64N(50)}
 		l.Portion = rnd.Int64N(l.Buffered)
 		b := New(l)
 		m := &model{limit: [...]int64{l.InFlight, l.Buffered, l.Upstreams}, client: map[string]int64{},
@@ -319,7 +355,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestAllocatesNothing(t *testing.T) {
-	b := New(Limits{InFlight: 10, Buffered: 10, Upstreams: 10})
+	b := New(Limits{InFlight: 10, Buffered: 1 << 20, Upstreams: 10})
 	a := b.Account(addr(1))
 	if n := testing.AllocsPerRun(100, func() {
 		if a.Acquire(InFlight, 1) {
@@ -332,7 +368,7 @@ func TestAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkAcquire(b *testing.B) {
-	budget := New(Limits{InFlight: 1 << 20, Buffered: 1, Upstreams: 1})
+	budget := New(Limits{InFlight: 1 << 19, Buffered: 1 << 42, Upstreams: 1})
 	b.RunParallel(func(pb *testing.PB) {
 		a := budget.Account(addr(1))
 		for pb.Next() {

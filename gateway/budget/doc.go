@@ -22,6 +22,8 @@
 //   - a connection that holds something gets no more than free/4, but at least its portion
 //     ([Limits.Portion]), so that a body of common size is not refused by an idle gateway.
 //
+// A request takes a unit of its resource and the memory that it needs for itself, both or neither.
+//
 // A client or connection that holds nothing is thus granted its first unit while anything is free.
 // A client is an address; of IPv6 it is the network of 64 bits, of which one machine has every address.
 //
@@ -34,7 +36,7 @@
 // # Cost
 //
 // Acquire and Release take no lock and allocate nothing: three atomic additions each. A refusal
-// that is due to the shares costs three loads, and does not touch the total. An account costs a look-up
+// that is due to the shares costs a few loads, and does not touch the total. An account costs a look-up
 // under a lock when its connection begins and one when it ends. Memory: an account each connection,
 // and an entry for each client that has a connection or holds anything.
 package budget

@@ -67,7 +67,7 @@ func TestAllocChunks(t *testing.T) {
 	small, p := make([]byte, message.SmallBuffer), make([]byte, 1000)
 	allocates(t, 0, "a chunked body", func() {
 		from.Reset(raw)
-		in.take(small)
+		in.take(small, nil)
 		b.begin(&in, &from, chunked, "")
 		for {
 			if _, err := b.Read(p); err == io.EOF {

@@ -13,7 +13,7 @@ const (
 	chunkDigitsMax  = 16       // of a size, leading zeros among them
 	chunkLineMax    = 512      // bytes of a chunk's size and extensions
 	extensionsMax   = 16 << 10 // bytes of all extensions of a body
-	trailerBytesMax = 8 << 10
+	trailerBytesMax = 8 << 10  // of a response; that of a request is bounded as its head is, as in HTTP/2
 )
 
 // The faults of a chunked body.
@@ -34,6 +34,8 @@ type body struct {
 	ext     int  // bytes of extensions so far
 	err     error
 	trailer filters.Header
+	// trailerMax is how many bytes the trailer section may have.
+	trailerMax int
 	// nominated is what the head's Connection field names: nothing of it is passed on, from the
 	// trailer section neither.
 	nominated string
@@ -50,7 +52,9 @@ const (
 
 // start sets the body up by its length in the head.
 func (b *body) begin(in *buffer, from io.Reader, length int64, nominated string) {
-	*b = body{in: in, from: from, left: length, trailer: b.trailer[:0], nominated: nominated}
+	*b = body{
+		in: in, from: from, left: length, trailer: b.trailer[:0], trailerMax: trailerBytesMax, nominated: nominated,
+	}
 	switch {
 	case length > 0:
 		b.kind = sized
@@ -132,7 +136,9 @@ func (b *body) readSome(p []byte) (int, error) {
 		if len(p) >= directMin {
 			return b.from.Read(p)
 		}
-		b.in.room(len(b.in.b) + 1)
+		if err := b.in.room(len(b.in.b) + 1); err != nil {
+			return 0, err
+		}
 		if err := b.in.fill(b.from); err != nil {
 			return 0, err
 		}
@@ -172,7 +178,9 @@ func (b *body) nextChunk() error {
 // need fills the buffer until n bytes are unread.
 func (b *body) need(n int) error {
 	for b.in.w-b.in.r < n {
-		b.in.room(n)
+		if err := b.in.room(n); err != nil {
+			return err
+		}
 		if err := b.in.fill(b.from); err != nil {
 			return unexpected(err)
 		}
@@ -258,15 +266,17 @@ func (b *body) readTrailer() error {
 	for {
 		b.trailer = b.trailer[:0]
 		n, err := fields(b.in.unread(), 0, &b.trailer, nil, nil, b.nominated)
-		if err == nil && n <= trailerBytesMax {
+		if err == nil && n <= b.trailerMax {
 			b.in.consume(n)
 			return nil
 		}
 		if err != errMore {
 			return faultTrailer
 		}
-		if !b.in.room(trailerBytesMax) {
+		if err := b.in.room(b.trailerMax); err == errFull {
 			return faultTrailer
+		} else if err != nil {
+			return err
 		}
 		if err := b.in.fill(b.from); err != nil {
 			return unexpected(err)

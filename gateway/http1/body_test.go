@@ -107,7 +107,7 @@ func TestBodyKeepsItsError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	var in buffer
-	in.take(make([]byte, message.SmallBuffer))
+	in.take(make([]byte, message.SmallBuffer), nil)
 	var b body
 	b.begin(&in, io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken)), 5, "")
 	got, err := io.ReadAll(&b)
@@ -140,7 +140,7 @@ func TestBufferKeepsStrings(t *testing.T) {
 	t.Parallel()
 	var in buffer
 	small := make([]byte, message.SmallBuffer)
-	in.take(small)
+	in.take(small, nil)
 	from := &pieces{bytes.Repeat([]byte("0123456789abcdef"), 8<<10), 1000}
 	type held struct {
 		text string
@@ -148,7 +148,7 @@ func TestBufferKeepsStrings(t *testing.T) {
 	}
 	var strs []held
 	at, limit := 0, 20<<10
-	for in.room(limit) {
+	for in.room(limit) == nil {
 		if err := in.fill(from); err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestBufferKeepsStrings(t *testing.T) {
 func TestBufferDoesNotGrowForABody(t *testing.T) {
 	t.Parallel()
 	var in buffer
-	in.take(make([]byte, message.SmallBuffer))
+	in.take(make([]byte, message.SmallBuffer), nil)
 	copy(in.b, "head")
 	in.w = 4
 	in.consume(4)

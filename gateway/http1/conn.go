@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -18,15 +19,18 @@ import (
 // conn is one client's connection and the goroutine that serves it. It has no buffer while it is
 // idle.
 type conn struct {
-	srv      *Server
-	base     net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
-	nc       net.Conn        // on base, with TLS where there is such
-	raw      syscall.RawConn // nil with TLS
-	socket   syscall.RawConn // to see the client leave; nil where there is none
-	peer     netip.Addr
-	peerText string
-	account  *budget.Account
-	scheme   string
+	srv    *Server
+	base   net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
+	nc     net.Conn        // on base, with TLS where there is such
+	raw    syscall.RawConn // nil with TLS
+	socket syscall.RawConn // to see the client leave; nil where there is none
+	peer   netip.Addr      // who holds it
+	client netip.Addr      // for whom: peer, or what Options.Accepted says
+	// clientText is client as text.
+	clientText string
+	scheme     string
+	authority  *message.Authority // for which hosts; nil without TLS
+	account    *budget.Account
 
 	r        *Request              // nil while it is idle
 	readable func(fd uintptr) bool // onReadable; made once
@@ -73,6 +77,7 @@ func (c *conn) serve() {
 			c.mu.Unlock()
 			if c.r != nil {
 				c.r.whole.Abandon()
+				c.r.in.discharge()
 			}
 			c.r = nil // the handler may have kept it
 		}
@@ -287,6 +292,25 @@ func (c *conn) bytesWaiting() (n int) {
 		return 0
 	}
 	return n
+}
+
+var errNotArrived = errors.New("http1: the body has not come whole")
+
+// readArrived reads what is there, without a wait. With TLS that is not known.
+func (c *conn) readArrived(p []byte) (n int, err error) {
+	if c.raw == nil {
+		return 0, errNotArrived
+	}
+	failed := c.raw.Control(func(fd uintptr) { n, err = recv(int(fd), p) })
+	switch {
+	case failed != nil:
+		return 0, failed
+	case err == syscall.EAGAIN:
+		return 0, errNotArrived
+	case n == 0 && err == nil:
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 func (c *conn) dropRequest() {

@@ -233,7 +233,7 @@ func TestShutdownOfParked(t *testing.T) {
 func TestAccepted(t *testing.T) {
 	t.Parallel()
 	one := true
-	_, address := serve(t, func(r *Request) { reply(r, 200, r.PeerText()) }, func(o *Options) {
+	_, address := serve(t, func(r *Request) { reply(r, 200, r.ClientText()) }, func(o *Options) {
 		o.Accepted = onlyOnce(&one)
 	})
 	p := dial(t, address)

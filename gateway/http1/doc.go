@@ -34,7 +34,7 @@
 //	slots.go       which connections give way when there are too many
 //	head.go        reading a request's head; parse.go heads, body.go bodies and chunks
 //	request.go     the request as the handler sees it; response.go the way back
-//	client.go      a connection to a service
+//	client.go      a connection to a service; keepalive.go what the service says of how long it lasts
 //	exchange.go    a request and its response on one; upload.go the request's body
 //	tunnel.go      after 101
 //
@@ -72,11 +72,16 @@
 //
 // # Bounds
 //
-// A head: Options.MaxHeader bytes and [message.FieldsMax] fields; a response's head 256 KiB, at most 32
-// interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section 8 KiB.
+// A head: Options.MaxHeader bytes and [message.FieldsMax] fields; a response's head 256 KiB, at most
+// 32 interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section as much
+// as a head in a request and 8 KiB in a response.
+//
 // Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the
-// service's side of it, 64 KiB while a body passes. Connections: Options.Slots; when all are taken,
-// one on which nothing is under way gives way to a newcomer (see [Slots]).
+// service's side of it, 64 KiB while a body passes. What a head has beyond 4 KiB, and the buffer that
+// an upload passes through, is drawn on the connection's account (package budget).
+//
+// Connections: Options.Slots; when all are taken, one on which nothing is under way gives way to a
+// newcomer (see [Slots]).
 //
 // # Failure policy
 //
@@ -85,6 +90,9 @@
 // 30 s in which it was waited for and moved less than MinRate, as the kernel counts it. A client
 // whose upload is refused has up to 30 s to send the rest, while bytes come; 5 s of silence end it. A
 // response that breaks half-way breaks the client's connection: a part never looks like the whole.
+// A service has the timeout for the head of its response, all of it, and to take each piece of an
+// upload; then it may be silent for as long within the body, or for what [Response.Stream] gives a
+// stream. The time that the client takes is not the service's.
 // Out of descriptors, accepting pauses (5 ms to 1 s) and those connected are served. A panic of the
 // handler ends one connection.
 package http1

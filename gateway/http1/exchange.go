@@ -46,7 +46,7 @@ func (c *Client) Do(
 ) (*Response, error) {
 	r := responses.Get().(*Response)
 	r.c, r.began = c, now
-	r.in.take(r.inMemory[:])
+	r.in.take(r.inMemory[:], nil)
 	c.arm(now, timeout)
 	r.watch.Begin(ctx, c)
 	f := r.exchange(x, m)
@@ -121,7 +121,7 @@ func (r *Response) readHead(method string, m *message.Message) error {
 	for interim, total := 0, 0; ; {
 		n, status, err := parseResponse(in.unread(), method, &r.Header, &r.head)
 		if err == errMore {
-			if !in.room(message.ResponseHeadMax) {
+			if in.room(message.ResponseHeadMax) != nil {
 				return errHeadLong
 			}
 			if err := in.fill(c.nc); err != nil {
@@ -172,7 +172,7 @@ func (r *Response) switched(m *message.Message) error {
 	if m.Upgrade == "" || !r.head.upgrades || !filters.EqualName(r.head.upgrade, m.Upgrade) || r.upload != nil {
 		return errSwitch
 	}
-	r.Status, r.Length = 101, 0
+	r.Status, r.Length, r.broken = 101, 0, true // no HTTP comes behind it, also where there will be no tunnel
 	return nil
 }
 

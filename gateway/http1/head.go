@@ -3,6 +3,8 @@ package http1
 import (
 	"bytes"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 // readHead reads until the head is parsed. The error is a [Fault] or one of the connection.
@@ -31,8 +33,11 @@ func (r *Request) readHead() error {
 			r.c.setReadDeadline(time.Now().Add(r.c.srv.HeaderTimeout))
 		}
 		seen = in.w - in.r
-		if !in.room(limit) {
+		switch in.room(limit) {
+		case errFull:
 			return tooLong(in.unread(), limit)
+		case filters.ErrOverloaded:
+			return faultOverloaded
 		}
 		if err := in.fill(r.c.nc); err != nil {
 			return err

@@ -66,7 +66,7 @@ type read struct {
 // already and the others come in pieces.
 func readBody(raw []byte, length int64, ahead, size, into int, nominated string) read {
 	var in buffer
-	in.take(make([]byte, max(message.SmallBuffer, ahead)))
+	in.take(make([]byte, max(message.SmallBuffer, ahead)), nil)
 	in.w = copy(in.b, raw[:ahead])
 	from := &pieces{bytes.Clone(raw[ahead:]), size}
 	var b body

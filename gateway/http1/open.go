@@ -17,15 +17,15 @@ func (c *conn) open() bool {
 		c.socket = c.raw
 	}
 	if c.srv.Accepted != nil {
-		peer, err := c.srv.Accepted(c.nc, c.peer)
+		client, err := c.srv.Accepted(c.nc, c.peer)
 		if err != nil {
 			return false
 		}
 		c.mu.Lock()
-		c.peer = peer
+		c.client = client
 		c.mu.Unlock()
 	}
-	c.peerText, c.account = c.peer.String(), c.srv.Budget.Account(c.peer)
+	c.clientText, c.account = c.client.String(), c.srv.Budget.Account(c.client)
 	c.scheme = "http"
 	if c.srv.TLS != nil {
 		return c.handshake()
@@ -39,12 +39,16 @@ func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
 	handedOver := message.NewConn(c.nc, c.peer, nil)
 	handedOver.Account = c.account
-	tc := tls.Server(handedOver, c.srv.TLS())
+	config := c.srv.TLS()
+	tc := tls.Server(handedOver, config)
 	c.setDeadline(c.srv.HeaderTimeout)
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
-	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+	state := tc.ConnectionState()
+	c.authority = message.NewAuthority(config, state)
+	handedOver.Client, handedOver.Authority = c.client, c.authority
+	if state.NegotiatedProtocol == "h2" {
 		c.srv.handOver(c, tc, handedOver)
 		return false
 	}
@@ -75,13 +79,12 @@ func (c *conn) preface() bool {
 			}
 			break
 		}
-		in.room(message.SmallBuffer)
-		if in.fill(c.nc) != nil {
+		if in.room(message.SmallBuffer) != nil || in.fill(c.nc) != nil {
 			return false
 		}
 	}
 	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
-	handedOver.Account = c.account
+	handedOver.Client, handedOver.Account = c.client, c.account
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)
 	return true

@@ -11,7 +11,7 @@ import (
 
 // Fault is why a message is refused: a status for the peer and a sentence to act on.
 type Fault struct {
-	Status int // 400, 414, 417, 431, 501 or 505
+	Status int // 400, 414, 417, 431, 501, 503 or 505
 	Detail string
 }
 
@@ -44,6 +44,7 @@ var (
 	faultURI           = &Fault{414, "the request target is too long"}
 	faultLong          = &Fault{431, "the header is too long"}
 	faultMany          = &Fault{431, "the header has too many fields"}
+	faultOverloaded    = &Fault{503, "there is no room for so long a header beside what others have waiting in memory"}
 	faultStatus        = bad("the status line is not a version, a status of 100 to 999 and a reason")
 )
 
@@ -64,8 +65,8 @@ type head struct {
 	trailer   string // the Trailer field
 	persists  string // the Keep-Alive field
 
-	hosts, codings int
-	connection     string // of Connection: what it names beside the options above, "" when nothing
+	hosts, codings, cookies int
+	connection              string // of Connection: what it names beside the options above, "" when nothing
 }
 
 // Lengths of a body that are not numbers of bytes.
@@ -89,6 +90,9 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if h.cookies > 1 {
+		message.JoinCookies(&x.Header)
+	}
 	if err := h.requestFraming(); err != nil {
 		return 0, err
 	}
@@ -97,7 +101,7 @@ func parseRequest(b []byte, x *filters.Exchange, h *head) (int, error) {
 		return 0, faultHosts
 	case h.minor > 0 && h.hosts == 0, h.minor > 0 && x.Host == "" && authority == "", !message.ValidHost(x.Host):
 		return 0, faultHost
-	case authority != "" && x.Host != "" && !strings.EqualFold(authority, x.Host):
+	case authority != "" && h.hosts > 0 && !strings.EqualFold(authority, x.Host):
 		return 0, faultHosts // RFC 9112 §3.2.2 has the target win; of two different ones neither is trusted
 	case authority != "":
 		x.Host = authority
@@ -288,6 +292,9 @@ func fields(b []byte, i int, header *filters.Header, h *head, x *filters.Exchang
 		}
 		kind := message.KindOf(name)
 		if kind == message.Ordinary {
+			if message.IsCookie(name) {
+				h.cookies++
+			}
 			list = append(list, filters.Field{Name: name, Value: value})
 			continue
 		}

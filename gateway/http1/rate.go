@@ -22,7 +22,8 @@ type rate struct {
 	writeStopped  atomic.Bool // so that nothing more is written
 
 	// Under the connection's mu.
-	waited, sampled time.Duration // in this window, and when the kernel was asked last
+	begun           bool          // a window
+	waited, sampled time.Duration // in it, and when the kernel was asked last
 	from, last      progress      // at its beginning and at that time
 }
 
@@ -34,7 +35,7 @@ type rate struct {
 type progress struct{ received, taken uint64 }
 
 // beginLocked begins a window: what was waited for in an earlier request does not count.
-func (r *rate) beginLocked() { r.waited, r.sampled = 0, 0 }
+func (r *rate) beginLocked() { r.begun = false }
 
 var errTooSlow = errors.New("http1: the client sends less than the least rate and is cut off")
 
@@ -48,17 +49,16 @@ func (c *conn) checkRate(elapsed time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first := r.waited == 0
 	r.waited += elapsed
-	if !first && r.waited-r.sampled < c.sampleEvery() {
+	if r.begun && r.waited-r.sampled < c.sampleEvery() {
 		return
 	}
 	now, ok := c.progress()
 	if !ok || c.aborted {
 		return
 	}
-	if first {
-		r.from, r.last, r.sampled = now, now, r.waited
+	if !r.begun {
+		r.begun, r.waited, r.sampled, r.from, r.last = true, 0, 0, now, now
 		return
 	}
 	if writes && now.taken > r.last.taken {
@@ -72,7 +72,7 @@ func (c *conn) checkRate(elapsed time.Duration) {
 	if moved < uint64(c.srv.MinRate*int64(rateWindow/time.Second)) {
 		c.cutLocked(writes)
 	}
-	r.beginLocked()
+	r.waited, r.sampled, r.from = 0, 0, now
 }
 
 // sampleEvery is how often the kernel is asked while a client is waited for.
@@ -95,7 +95,7 @@ func (c *conn) extendWriteLocked() {
 func (c *conn) cutLocked(writes bool) {
 	c.rate.cut.Store(true)
 	c.bodyStopped.Store(true)
-	c.srv.Logger.Debug("a client moves less than the least rate and is cut off", "client", c.peer.String(),
+	c.srv.Logger.Debug("a client moves less than the least rate and is cut off", "client", c.clientText,
 		"to_take", writes, "bytes_per_second", c.srv.MinRate)
 	if !writes {
 		c.base.SetReadDeadline(message.Past) // fails only for a closed connection

@@ -39,6 +39,12 @@ func (w *ticking) pass() {
 // settled lets one more tick begin, so that the last one is over.
 func (w *ticking) settled() { w.ticks <- w.now }
 
+// accepted waits until the server has its only client.
+func (w *ticking) accepted(t *testing.T) {
+	t.Helper()
+	eventually(t, "the client is accepted", func() bool { return w.s.Open() == 1 })
+}
+
 // waits waits until the server waits for its only client, or has no client any more.
 func (w *ticking) waits(t *testing.T, writes bool) {
 	t.Helper()
@@ -106,6 +112,11 @@ func sealed(t *testing.T, address string, buffer int) (*peer, *net.TCPConn) {
 	return newPeer(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true})), c
 }
 
+// ways are those to dial.
+var ways = map[string]func(t *testing.T, address string, buffer int) (*peer, *net.TCPConn){
+	"": plainly, ", TLS": sealed,
+}
+
 // Who sends less than the least rate is cut off and told so, who sends more is not.
 func TestLeastRateOfSending(t *testing.T) {
 	t.Parallel()
@@ -119,7 +130,7 @@ func TestLeastRateOfSending(t *testing.T) {
 		{"1 KiB/s", 1 << 10, 1, false}, {"8 KiB in 20 s", 8 << 10, 20, false},
 	} {
 		for _, inChunks := range []bool{false, true} {
-			for name, dials := range map[string]func(*testing.T, string, int) (*peer, *net.TCPConn){"": plainly, ", TLS": sealed} {
+			for name, dials := range ways {
 				t.Run(fmt.Sprint(c.name, ", chunks ", inChunks, name), func(t *testing.T) {
 					t.Parallel()
 					w, address := serveTicking(t, func(r *Request) {
@@ -139,6 +150,7 @@ func TestLeastRateOfSending(t *testing.T) {
 						head, piece = "Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n", c.piece, piece)
 					}
 					p.say("POST / HTTP/1.1\r\nHost: a\r\n" + head + "\r\n\r\n")
+					w.accepted(t)
 					for second := range 100 {
 						w.waits(t, false)
 						if w.wasCut() {
@@ -178,7 +190,7 @@ func TestLeastRateOfTaking(t *testing.T) {
 		{"1 KiB/s", 4 << 10, 1 << 10, 1, false},
 		{"nothing, large buffer", 0, 0, 1, true}, {"a byte in 20 s, large buffer", 0, 1, 20, true},
 	} {
-		for name, dials := range map[string]func(*testing.T, string, int) (*peer, *net.TCPConn){"": plainly, ", TLS": sealed} {
+		for name, dials := range ways {
 			t.Run(c.name+name, func(t *testing.T) {
 				t.Parallel()
 				body := make([]byte, 32<<20)
@@ -195,6 +207,7 @@ func TestLeastRateOfTaking(t *testing.T) {
 				p, raw := dials(t, address, c.buffer)
 				p.say(get)
 				b := make([]byte, max(c.piece, 1))
+				w.accepted(t)
 				for second := range 100 {
 					w.waits(t, true)
 					if w.wasCut() {
@@ -232,7 +245,7 @@ func TestOthersTimeIsNotTheClients(t *testing.T) {
 	}, nil)
 	p := dial(t, address)
 	p.say(post[:len(post)-1])
-	eventually(t, "it is served", func() bool { return w.s.Open() == 1 })
+	w.accepted(t)
 	for range 100 {
 		w.pass()
 	}

@@ -31,7 +31,9 @@ type Request struct {
 	allowed  message.Allowance // of the body
 	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
-	over     atomic.Bool       // and was read to its end
+	// arrivedOnly: the body is read as far as it has come, without a wait.
+	arrivedOnly bool
+	over        atomic.Bool // and was read to its end
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
@@ -52,7 +54,7 @@ var requests = sync.Pool{New: func() any {
 func takeRequest(c *conn) *Request {
 	r := requests.Get().(*Request)
 	r.c = c
-	r.in.take(r.inMemory[:])
+	r.in.take(r.inMemory[:], c.account)
 	return r
 }
 
@@ -78,8 +80,9 @@ func (r *Request) begin() {
 func (r *Request) beginBody() {
 	x := &r.Exchange
 	x.Received = time.Now()
-	x.Scheme, x.Peer = r.c.scheme, r.c.peer
+	x.Scheme, x.Peer, x.Client = r.c.scheme, r.c.peer, r.c.client
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
+	r.body.trailerMax = r.c.srv.MaxHeader
 	r.allowed = message.Unlimited
 }
 
@@ -89,12 +92,15 @@ func (r *Request) Length() int64 { return r.head.length }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (r *Request) Detached() context.Context { return r.detached }
 
+// ClientText is the address that the connection is held for, as text.
+func (r *Request) ClientText() string { return r.c.clientText }
+
+// Covers reports whether the connection may be used for that host ([message.Authority]).
+func (r *Request) Covers(host string) bool { return r.c.authority.Covers(host) }
+
 // Account is what the connection draws on; nil bounds nothing. It may be used when the client has
 // left.
 func (r *Request) Account() *budget.Account { return r.c.account }
-
-// PeerText is the peer's address as text.
-func (r *Request) PeerText() string { return r.c.peerText }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
 func (r *Request) LimitBody(n int64) { r.allowed = message.Allowance(n) }
@@ -145,6 +151,9 @@ type bodySource struct{ r *Request }
 
 func (s bodySource) Read(p []byte) (int, error) {
 	c := s.r.c
+	if s.r.arrivedOnly {
+		return c.readArrived(p)
+	}
 	c.armRead(c.srv.IdleTimeout)
 	c.rate.reads.Store(true)
 	n, err := c.nc.Read(p)

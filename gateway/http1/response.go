@@ -105,7 +105,18 @@ func (r *Request) restIsLong() bool {
 	if r.body.err != nil || r.allowed.Spent() || r.head.expects && !r.continued.Load() {
 		return true
 	}
-	return r.body.kind == sized && r.body.left > discardMax
+	if r.body.kind == inChunks { // how much it is nobody knows; a connection cannot be promised for what may not end
+		return !r.discardArrived()
+	}
+	return r.body.left > discardMax
+}
+
+// discardArrived reads the rest of a body that is not wanted, as far as it is there; false when
+// that is not all of it.
+func (r *Request) discardArrived() bool {
+	r.arrivedOnly = true
+	defer func() { r.arrivedOnly = false }()
+	return r.readRest()
 }
 
 // CloseAfter has the connection closed behind the response; it is called before Head.
@@ -274,6 +285,10 @@ const (
 // discard reads the rest of a body that is not wanted.
 func (r *Request) discard() bool {
 	r.c.setReadDeadline(time.Now().Add(discardTime))
+	return r.readRest()
+}
+
+func (r *Request) readRest() bool {
 	var b [1 << 10]byte // many may wait here at a time
 	for total := 0; total <= discardMax; {
 		n, err := r.body.Read(b[:])

@@ -40,7 +40,7 @@ type Options struct {
 	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one,
 	// and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
-	// Accepted is called for each new connection and returns the address of the client (PROXY
+	// Accepted is called for each new connection and returns the address that it is held for (PROXY
 	// protocol), or why it is not served; nil is none.
 	Accepted func(c net.Conn, peer netip.Addr) (netip.Addr, error)
 	// MinRate is how many bytes a second a client moves at least that has something to send or to
@@ -132,6 +132,7 @@ func (s *Server) start(nc net.Conn) {
 	c.waitsSince.Store(s.clock.Load())
 	if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = a.Addr().Unmap().WithZone("")
+		c.client = c.peer
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,25 +12,36 @@ import (
 )
 
 // Slots bounds connections, over all servers that share it. When all slots are taken, a newcomer
-// gets that of a connection on which nothing is under way. In this order:
+// gets that of a connection on which nothing is under way:
 //
-//   - one that has its last response and is only read from so that the client can read it;
-//   - else an idle one, one that has sent nothing yet, or a part of a head. The client that holds
-//     most of them gives first, and of its connections the one that has waited longest.
+//   - of one that has its last response and is only read from so that the client can read it;
+//   - else of one that has sent nothing yet, or a part of a head, or of an idle one, whichever are
+//     more. So a flood of connections that send nothing does not end the idle ones of others, and
+//     idle ones do not keep newcomers out.
 //
-// The oldest of all would be simpler, and would let one client that fills all slots with fresh
-// connections end those of all others first. Behind a proxy that does not tell its clients apart
-// the two are the same.
+// Of each kind the client that holds most of them gives first, and of its connections the one that
+// has waited longest. The oldest of all would be simpler, and would let one client that fills the
+// slots with fresh connections end those of all others first. Behind a proxy that does not tell its
+// clients apart the two are the same.
 //
 // Which connections may give way is not kept from request to request: that would cost a lock for
 // each. They are looked for when slots have run out, many at a time.
 type Slots struct {
 	taken chan struct{}
 
-	mu         sync.Mutex
-	servers    map[*Server]struct{}
-	candidates []candidate // the last is the first to give way
-	found      time.Time   // when they were looked for
+	mu      sync.Mutex
+	servers map[*Server]struct{}
+	found   waiting
+}
+
+// waiting are the connections that may give way, by what they wait for. Of each list the last is
+// the first to give way.
+type waiting struct {
+	at                       time.Time // when they were looked for
+	lingering, heading, idle []candidate
+	// How many there are of the kinds by now. The lists have a part of them: of those without a head
+	// only such as have had headGrace.
+	headings, idles int
 }
 
 // NewSlots makes a bound of n connections.
@@ -48,7 +59,7 @@ func (s *Slots) remove(srv *Server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.servers, srv)
-	s.candidates = nil
+	s.found = waiting{}
 }
 
 // acquire takes a slot; false when stop is closed first.
@@ -91,20 +102,38 @@ func (s *Slots) giveWay() {
 	}
 }
 
-// candidatesFor is how long those that were found are asked: others may have become idle since.
-const candidatesFor = time.Second
+const (
+	candidatesFor = time.Second // how long those that were found are asked: others have begun to wait since
+	candidatesMin = 64          // that are kept of a kind
+	headGrace     = tickEvery   // to send something in, also where slots run out
+)
 
+// next returns the connection that is to give way.
 func (s *Slots) next() (candidate, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.candidates)
-	if n == 0 || time.Since(s.found) > candidatesFor {
+	w := &s.found
+	if time.Since(w.at) > candidatesFor {
 		return candidate{}, false
 	}
-	c := s.candidates[n-1]
-	s.candidates[n-1] = candidate{}
-	s.candidates = s.candidates[:n-1]
-	return c, true
+	switch {
+	case len(w.lingering) > 0:
+		return pop(&w.lingering), true
+	case len(w.heading) > 0 && (w.headings >= w.idles || len(w.idle) == 0):
+		return pop(&w.heading), true // and the newcomer is one in its place
+	case len(w.idle) > 0 && w.idles > w.headings:
+		w.idles, w.headings = w.idles-1, w.headings+1
+		return pop(&w.idle), true
+	}
+	return candidate{}, false
+}
+
+func pop(list *[]candidate) candidate {
+	n := len(*list) - 1
+	c := (*list)[n]
+	(*list)[n] = candidate{}
+	*list = (*list)[:n]
+	return c
 }
 
 // look looks for connections that may give way, and keeps a part of them: what it costs is shared
@@ -113,27 +142,27 @@ func (s *Slots) look() {
 	s.mu.Lock()
 	servers := slices.Collect(maps.Keys(s.servers))
 	s.mu.Unlock()
-	var all []candidate
+	w := waiting{at: time.Now()}
 	for _, srv := range servers {
-		all = srv.appendWaiting(all)
+		srv.addWaiting(&w)
 	}
-	order(all)
-	keep := min(len(all), max(candidatesMin, len(all)/16))
+	w.idles = len(w.idle)
+	for _, list := range []*[]candidate{&w.lingering, &w.heading, &w.idle} {
+		order(*list)
+		keep := min(len(*list), max(candidatesMin, len(*list)/16))
+		*list = slices.Clone((*list)[len(*list)-keep:])
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.candidates = slices.Clone(all[len(all)-keep:])
-	s.found = time.Now()
+	s.found = w
 }
-
-const candidatesMin = 64
 
 // candidate is a connection that may give way.
 type candidate struct {
-	conn    *conn
-	client  netip.Addr
-	since   int64 // when it began to wait, in nanoseconds of the server's clock
-	lingers bool
-	rank    int // how many of its client have waited for less time
+	conn   *conn
+	client netip.Addr
+	since  int64 // when it began to wait, in nanoseconds of the server's clock
+	rank   int   // how many of its client have waited for less time
 }
 
 // order sorts them so that the last is the first to give way.
@@ -147,24 +176,34 @@ func order(list []candidate) {
 		}
 	}
 	slices.SortFunc(list, func(a, b candidate) int {
-		if a.lingers != b.lingers {
-			if b.lingers {
-				return -1
-			}
-			return 1
-		}
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.since, a.since))
 	})
 }
 
-// appendWaiting appends the connections of the server that may give way.
-func (s *Server) appendWaiting(list []candidate) []candidate {
+// addWaiting adds the connections of the server that may give way.
+func (s *Server) addWaiting(w *waiting) {
 	for _, c := range s.all() {
-		if w := c.waiting(); w.since != 0 {
-			list = append(list, w)
+		client, engine := c.handedOverTo()
+		found := candidate{conn: c, client: clientOf(client), since: c.waitsSince.Load()}
+		switch c.state.Load() {
+		case heading:
+			w.headings++
+			if found.since <= s.clock.Load()-int64(headGrace) {
+				w.heading = append(w.heading, found)
+			}
+		case idle, parking:
+			w.idle = append(w.idle, found)
+		case lingering:
+			w.lingering = append(w.lingering, found)
+		case active:
+			if engine == nil {
+				continue
+			}
+			if found.since = engine.IdleSince(); found.since != 0 {
+				w.idle = append(w.idle, found)
+			}
 		}
 	}
-	return list
 }
 
 func (s *Server) all() []*conn {
@@ -177,23 +216,6 @@ func (s *Server) all() []*conn {
 	return list
 }
 
-// waiting returns since when the connection waits; since is 0 when something is under way on it.
-func (c *conn) waiting() candidate {
-	client, engine := c.handedOverTo()
-	w := candidate{conn: c, client: clientOf(client)}
-	switch c.state.Load() {
-	case heading, idle, parking:
-		w.since = c.waitsSince.Load()
-	case lingering:
-		w.since, w.lingers = c.waitsSince.Load(), true
-	case active:
-		if engine != nil {
-			w.since = engine.IdleSince()
-		}
-	}
-	return w
-}
-
 // handedOverTo returns the client's address, and what serves the connection since it was handed
 // over: nil when it was not.
 func (c *conn) handedOverTo() (client netip.Addr, engine message.Waiting) {
@@ -202,7 +224,7 @@ func (c *conn) handedOverTo() (client netip.Addr, engine message.Waiting) {
 	if c.handedOver != nil {
 		engine = c.handedOver.Waiting()
 	}
-	return c.peer, engine
+	return c.client, engine
 }
 
 // clientOf returns the address that names a client: one machine has all addresses of an IPv6

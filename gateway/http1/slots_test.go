@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
@@ -156,20 +157,18 @@ func TestConnectionsHandedOverGiveWay(t *testing.T) {
 	}
 }
 
-// The client with most connections that wait gives first, its oldest before the others; those that
-// linger go before all.
+// The client with most connections that wait gives first, its oldest before the others.
 func TestOrderOfGivingWay(t *testing.T) {
 	t.Parallel()
-	at := func(client string, since int64, lingers bool) candidate {
-		return candidate{client: clientOf(netip.MustParseAddr(client)), since: since, lingers: lingers}
+	at := func(client string, since int64) candidate {
+		return candidate{client: clientOf(netip.MustParseAddr(client)), since: since}
 	}
 	list := []candidate{
-		at("192.0.2.1", 1, false), // the oldest, of a client with one
-		at("192.0.2.2", 10, false), at("192.0.2.2", 11, false), at("192.0.2.2", 12, false),
-		at("2001:db8::1", 20, false), at("2001:db8::ffff:2", 21, false), // one network
-		at("192.0.2.3", 30, true), at("192.0.2.2", 31, true),
+		at("192.0.2.1", 1), // the oldest, of a client with one
+		at("192.0.2.2", 10), at("192.0.2.2", 11), at("192.0.2.2", 12),
+		at("2001:db8::1", 20), at("2001:db8::ffff:2", 21), // one network
 	}
-	want := []int64{30, 31, 10, 11, 12, 20, 1, 21}
+	want := []int64{10, 11, 20, 1, 12, 21}
 	for range 20 {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		for i := range list {
@@ -182,6 +181,74 @@ func TestOrderOfGivingWay(t *testing.T) {
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("they give way in the order %v, want %v", got, want)
+		}
+	}
+}
+
+// Those that linger give way before all others, and of those that have sent no head and those that
+// idle the more.
+func TestKindsThatGiveWay(t *testing.T) {
+	t.Parallel()
+	list := func(n int) (list []candidate) {
+		for i := range n {
+			list = append(list, candidate{since: int64(n - i)})
+		}
+		return list
+	}
+	for _, c := range []struct {
+		lingering, heading, idle int
+		want                     string
+	}{
+		{0, 0, 0, ""},
+		{2, 1, 5, "lliih"}, // each idle one that gives way is replaced by one without a head
+		{0, 0, 3, "ii"},    // then those without a head are more, and none is known of
+		{0, 3, 0, "hhh"}, {0, 3, 3, "hhh"}, {0, 5, 2, "hhhhh"},
+	} {
+		s := NewSlots(1)
+		s.found = waiting{at: time.Now(), lingering: list(c.lingering), heading: list(c.heading), idle: list(c.idle),
+			headings: c.heading, idles: c.idle}
+		got := ""
+		for {
+			before := s.found
+			if _, ok := s.next(); !ok {
+				break
+			}
+			switch {
+			case len(s.found.lingering) < len(before.lingering):
+				got += "l"
+			case len(s.found.heading) < len(before.heading):
+				got += "h"
+			default:
+				got += "i"
+			}
+		}
+		if got != c.want {
+			t.Errorf("%+v: they give way as %q, want %q", c, got, c.want)
+		}
+	}
+}
+
+// A flood of connections that send nothing does not end the idle connections of others.
+func TestFloodLeavesIdleConnections(t *testing.T) {
+	t.Parallel()
+	s, address := serve(t, echo, func(o *Options) { o.Slots = NewSlots(20) })
+	var held [10]*peer
+	for i := range held {
+		held[i] = dial(t, address)
+		held[i].say(get)
+		held[i].want(200, "GET /g ")
+	}
+	for range 100 {
+		dial(t, address)
+	}
+	p := dial(t, address)
+	p.say(get)
+	p.want(200, "GET /g ") // all of the flood has been accepted before it
+	for i, p := range held {
+		p.say(get)
+		p.want(200, "GET /g ")
+		if s.Open() > 20 {
+			t.Errorf("%d: %d connections are open", i, s.Open())
 		}
 	}
 }

@@ -166,7 +166,7 @@ func TestRequestSays(t *testing.T) {
 			t.Error("a response has begun that has not")
 		}
 		r.CloseAfter()
-		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.PeerText(), r.Exchange.Scheme, r.Exchange.Version))
+		reply(r, 200, fmt.Sprintf("%d %s %s %s", r.Length(), r.ClientText(), r.Exchange.Scheme, r.Exchange.Version))
 		if !r.Headed() {
 			t.Error("a response has not begun that has")
 		}
@@ -205,29 +205,6 @@ func TestUpgradeIsAsked(t *testing.T) {
 			t.Errorf("%q asks for %q, want %q", raw, body, want)
 		}
 	}
-}
-
-// Time that is given to a response comes on top of what was left.
-func TestExtend(t *testing.T) {
-	t.Parallel()
-	p := connect(t)
-	a, err := p.do(t.Context(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &message.Message{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := p.deadline
-	if a.Extend(p.timeout / 32); p.deadline != before {
-		t.Error("a little time is added at once")
-	}
-	if a.Extend(p.timeout / 16); p.deadline.Sub(before) != p.timeout/32+p.timeout/16 {
-		t.Errorf("%v are added", p.deadline.Sub(before))
-	}
-	p.service.say("lo")
-	if body, err := io.ReadAll(a); string(body) != "hello" || err != nil {
-		t.Errorf("%q %v", body, err)
-	}
-	a.Extend(time.Hour) // too late, and harmless
-	a.Close()
 }
 
 // A tunnel that breaks on one side ends on the other.

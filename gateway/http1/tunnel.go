@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 
 // Tunnel answers 101 (Switching Protocols) and then carries bytes both ways until both sides have
 // ended, or one has broken (RFC 9110 §7.8), or nothing has come from either for the time idle, up
-// to half as much longer; 0 is any time. h are the response's fields. It takes the service's
-// connection over. The handler returns after it.
-func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) {
+// to half as much longer; 0 is any time: silent is true then. h are the response's fields. It takes
+// the service's connection over. The handler returns after it.
+func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) (silent bool) {
 	w := &r.response
 	w.Headed, w.tunneled = true, true
 	w.out = append(w.out, statusLines[101]...)
@@ -30,17 +31,18 @@ func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) {
 	r.c.context = nil // the request is over
 	r.c.mu.Unlock()
 	if r.Flush(); w.Err != nil {
-		return
+		return false
 	}
 	client.SetDeadline(time.Time{}) // a dead peer is found by TCP's own probes; these fail only for a closed connection
 	service.SetDeadline(time.Time{})
 	if r.c.state.Load() == closing {
-		return
+		return false
 	}
 	if _, err := service.Write(r.in.unread()); err != nil {
-		return
+		return false
 	}
 	t := &tunnel{c: r.c, idle: idle}
+	t.moves()
 	t.active.Store(time.Now().UnixNano())
 	back := make(chan struct{})
 	go func() {
@@ -49,6 +51,7 @@ func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) {
 	}()
 	t.copyHalf(service, client)
 	<-back
+	return t.silent.Load()
 }
 
 // tunnel is two connections that are copied to each other.
@@ -56,6 +59,24 @@ type tunnel struct {
 	c      *conn
 	idle   time.Duration
 	active atomic.Int64 // when something has come last, from either side
+	silent atomic.Bool  // that has been too long ago
+
+	mu   sync.Mutex
+	last progress // of the client
+}
+
+// moves reports whether the client has moved anything since the last call: a write that waits for
+// one that takes little tells nothing until it is over.
+func (t *tunnel) moves() bool {
+	if t.c.socket == nil {
+		return false
+	}
+	now, ok := t.c.progress()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	moved := ok && now != t.last
+	t.last = now
+	return moved
 }
 
 // copyHalf copies until from ends, and passes that on. After a failure, or silence, it breaks both
@@ -90,9 +111,10 @@ func (t *tunnel) copy(to, from net.Conn) error {
 			return err
 		}
 		now := time.Now().UnixNano()
-		if n > 0 {
+		if n > 0 || now-t.active.Load() >= int64(t.idle) && t.moves() {
 			t.active.Store(now)
 		} else if now-t.active.Load() >= int64(t.idle) {
+			t.silent.Store(true)
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ type upload struct {
 	message.Upload
 	c        *Client
 	m        *message.Message
-	buf      *[message.LargeBufferSize]byte // of its goroutine
+	buf      []byte // of its goroutine
 	inChunks bool
 
 	wanted      chan struct{} // closed when the service has asked for the body
@@ -57,8 +57,9 @@ func (u *upload) SendBody() error {
 		}
 		t.Stop()
 	}
-	u.buf = message.LargeBuffer()
-	defer message.PutLargeBuffer(u.buf)
+	buf := message.TakeCopyBuffer(u.m.Account)
+	defer buf.Release()
+	u.buf = buf.Bytes()
 	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
 	if _, ok := err.(*message.ClientError); ok && !u.c.responded() { // the service waits for what will not come
 		u.broken.Store(true)
@@ -67,10 +68,7 @@ func (u *upload) SendBody() error {
 	if err != nil || !u.inChunks {
 		return err
 	}
-	end := append(u.buf[:0], "0\r\n"...)
-	if u.m.Trailer != nil {
-		end = appendTrailer(end, u.m.Trailer())
-	}
+	end := appendTrailer(append(u.buf[:0], "0\r\n"...), u.m.EndTrailer())
 	_, err = u.c.nc.Write(append(end, '\r', '\n'))
 	return err
 }

@@ -14,14 +14,14 @@ import (
 
 // Bounds of a client's connection.
 const (
-	lastIDMax      = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
-	streamsMax     = 256           // beyond it another connection serves better, also where the service has no limit
-	checkEvery     = 15 * time.Second
-	checkEveryMin  = 25 * time.Millisecond
-	idleMax        = 45 * time.Second // unless KeepFor says something else
-	silentPing     = 30 * time.Second // nothing was received of what is under way for so long: the service is pinged
-	silentMax      = 45 * time.Second
-	idleChecksEach = 4 // in the time that it may be idle
+	lastIDMax     = idMax - 1<<16 // there are no numbers beyond, and that many may be reserved
+	streamsMax    = 256           // beyond it another connection serves better, also where the service has no limit
+	checkEvery    = 15 * time.Second
+	checkEveryMin = 25 * time.Millisecond
+	idleMax       = 45 * time.Second // unless KeepFor says something else
+	silentPing    = 30 * time.Second // nothing was received of what is under way for so long: the service is pinged
+	silentMax     = 45 * time.Second
+	checksEach    = 4 // in the time that it may be idle, or kept
 )
 
 // Client is a connection to a service, which carries many exchanges at a time. It is safe for
@@ -68,7 +68,11 @@ func (c *Client) KeepFor(idle time.Duration, expires time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.idleMax, c.expires = idle, expires
-	c.every = min(checkEvery, max(idle/idleChecksEach, checkEveryMin))
+	c.every = min(checkEvery, idle/checksEach)
+	if !expires.IsZero() {
+		c.every = min(c.every, time.Until(expires)/checksEach)
+	}
+	c.every = max(c.every, checkEveryMin)
 	if c.check != nil {
 		c.check.Reset(c.every)
 	}
@@ -98,6 +102,7 @@ func (c *Client) AwaitReady(ctx context.Context, timeout time.Duration) error {
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -164,6 +169,13 @@ func (c *Client) Reserve() bool {
 	c.open++
 	c.quiet = 0
 	return true
+}
+
+// Unreserve gives a place back that Do does not use.
+func (c *Client) Unreserve() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streamDone()
 }
 
 // Limit returns how many exchanges the connection can carry at a time.

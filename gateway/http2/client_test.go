@@ -230,3 +230,63 @@ func TestGivingUp(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+// A place that was reserved before the connection was closed, or became too old, is still good; and
+// what is under way then goes on for as long as it likes, also with what it sends.
+func TestClosingLeavesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	for _, end := range []func(*Client){
+		(*Client).Close, func(c *Client) { c.KeepFor(time.Hour, time.Now()) },
+	} {
+		c := client(t, Options{Handler: handler(echo)})
+		feed, pipe := io.Pipe()
+		go io.WriteString(pipe, "zero")
+		stop := func() { feed.Close() }
+		r, err := do(t, c, exchange("POST", "/"), &message.Message{Length: -1, Stream: body{feed, stop}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, len("zero"))
+		if _, err := io.ReadFull(r, b); err != nil {
+			t.Fatal(err)
+		}
+		if !c.Reserve() {
+			t.Fatal("no place on the connection")
+		}
+		end(c)
+		for c.Alive() {
+			c.mu.Lock()
+			closing := c.closing
+			c.mu.Unlock()
+			if closing == nil {
+				c.onCheck()
+			}
+		}
+		c.mu.Lock()
+		c.writeUntil = message.Past // as if the last write was long ago
+		c.nc.SetWriteDeadline(message.Past)
+		c.mu.Unlock()
+		again, err := c.Do(context.Background(), exchange("GET", "/"), &message.Message{}, time.Now(), limit)
+		if err != nil {
+			t.Fatalf("a reserved place: %v", err)
+		}
+		again.Close()
+		for _, piece := range []string{"one", "two"} {
+			io.WriteString(pipe, piece)
+			b := make([]byte, len(piece))
+			if _, err := io.ReadFull(r, b); err != nil || string(b) != piece {
+				t.Fatalf("%q, %v", b, err)
+			}
+		}
+		pipe.Close()
+		if b, err := io.ReadAll(r); err != nil || len(b) > 0 {
+			t.Errorf("ends with %q, %v", b, err)
+		}
+		r.Close()
+		select {
+		case <-c.Closed():
+		case <-time.After(limit):
+			t.Error("the connection stays open behind its last exchange")
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -15,6 +14,7 @@ import (
 const (
 	connWindow      = 1 << 20   // bytes of bodies that have not been read yet, of all streams
 	streamWindow    = 256 << 10 // and of one
+	smallWindow     = 65535     // or of one, where the connection began when there was little room
 	fragmentsMax    = 64        // frames that a head comes in
 	idleFramesMax   = 5000      // frames that make no progress, beyond
 	idleFramesRate  = 500       // so many a second
@@ -47,9 +47,8 @@ type side interface {
 // conn is one connection, at either end. One goroutine runs and reads it; all else happens under
 // mu.
 type conn struct {
-	side    side
-	server  bool
-	account *budget.Account // of a client; nil bounds nothing
+	side   side
+	server bool
 
 	// The reader's own.
 	frameReader
@@ -66,6 +65,7 @@ type conn struct {
 	resets     leakyBucket // streams that the client began and did not end, beyond those answered
 	blockSince time.Time   // when the head began that comes in several frames
 	closing    error       // why it ends; nil while it is used
+	finishing  bool        // the reader has ended, and with it all streams
 	lingers    time.Duration
 	rate       minRate // of a client
 	moved      int64   // bytes of bodies that were sent
@@ -101,7 +101,7 @@ func (c *conn) next() (frameHeader, []byte, error) {
 
 // run reads until the connection ends and returns why.
 func (c *conn) run() error {
-	defer c.drop()
+	defer c.endBlock()
 	for {
 		h, p, err := c.next()
 		if err == nil {
@@ -196,6 +196,7 @@ func (c *conn) finish(err error) {
 	atFault := errors.As(err, &broken)
 	c.mu.Lock()
 	c.failStreams(err)
+	c.finishing = true
 	if atFault {
 		c.buffer().b = appendGoAway(c.buffer().b, c.lastPeerID(), broken.code)
 	}

@@ -189,6 +189,9 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.closing
+	if err == errAged || err == errClosed { // behind what is under way, and a place is reserved for this
+		err = nil
+	}
 	if !message.Sendable(x, host) {
 		err = errRequest
 	}
@@ -202,7 +205,7 @@ func (r *Response) send(x *filters.Exchange, m *message.Message) error {
 		c.lastID += 2
 	}
 	r.stream.begin(&c.conn, c.lastID)
-	r.response = r
+	r.response, r.account = r, m.Account
 	c.streams[r.id] = &r.stream
 	at := c.beginHead(&r.stream)
 	c.out.b = r.appendRequest(c.out.b, x, m, host)
@@ -422,12 +425,10 @@ func (r *Response) abort() {
 		r.upload.Interrupt()
 		r.upload.Wait()
 	}
-	c.mu.Lock()
-	c.consume(r.unread())
-	c.mu.Unlock()
 }
 
 func (r *Response) free() {
+	r.settle()
 	if r.interruptible {
 		return
 	}

@@ -59,6 +59,25 @@ func (w *receiveWindow) consume(n int) (increment uint32) {
 	return increment
 }
 
+// consumeWithin is consume where the peer shall have size to send. When that is less than the
+// window is, what the peer does not get back now it gets with what is consumed when there is room
+// again; when it is more the window grows.
+func (w *receiveWindow) consumeWithin(n, size int) (increment uint32) {
+	if size >= w.size {
+		w.credit += size - w.size
+		w.size = size
+		return w.consume(n)
+	}
+	w.credit += n
+	more := min(w.credit, size-w.left)
+	if more < size/2 {
+		return 0
+	}
+	w.left += more
+	w.credit -= more
+	return uint32(more)
+}
+
 // flow is the flow control of a connection (RFC 9113 §5.2), and the streams that wait for it.
 // Bodies are bounded by the windows of their stream and of the connection, and by the buffer that
 // they go through, of which outMax bytes are theirs; heads by the buffer alone. All of it is under
@@ -67,6 +86,7 @@ type flow struct {
 	send    sendWindow
 	receive receiveWindow
 	initial int           // that a new stream may send
+	granted int           // that it may receive
 	waiting []*streamFlow // for room, the longest first
 }
 
@@ -80,12 +100,14 @@ type streamFlow struct {
 }
 
 func newFlow() flow {
-	return flow{send: firstWindow, receive: newReceiveWindow(connWindow), initial: firstWindow}
+	return flow{
+		send: firstWindow, receive: newReceiveWindow(connWindow), initial: firstWindow, granted: streamWindow,
+	}
 }
 
 // begin readies a stream for its first frame.
 func (f *flow) begin(s *streamFlow) {
-	*s = streamFlow{send: sendWindow(f.initial), receive: newReceiveWindow(streamWindow), writable: s.writable}
+	*s = streamFlow{send: sendWindow(f.initial), receive: newReceiveWindow(f.granted), writable: s.writable}
 	s.writable.init()
 }
 
@@ -107,6 +129,12 @@ func (f *flow) acquire(s *streamFlow, want, buffered int) int {
 	s.send -= sendWindow(n)
 	f.send -= sendWindow(n)
 	return n
+}
+
+// giveBack gives back what was acquired and not used.
+func (f *flow) giveBack(s *streamFlow, n int) {
+	s.send += sendWindow(n)
+	f.send += sendWindow(n)
 }
 
 // wait waits until the stream is woken, behind those that wait already; false when timeout has

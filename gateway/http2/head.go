@@ -20,6 +20,7 @@ type headDecoder struct {
 	blockID   uint32 // 0 is none
 	blockEnd  bool   // it ends its stream
 	fragments int    // that have come
+	counted   int    // bytes of block
 }
 
 const (

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"cmp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,17 +23,16 @@ type minRate struct {
 type pace struct {
 	waited time.Duration // in this window
 	moved  int64         // bytes, since it began
-	began  time.Time
-	others int64 // that the whole connection had moved by then
+	others int64         // that the whole connection had moved by then
 }
 
 // left is how long may be waited until the window is over.
 func (p *pace) left(r *minRate) time.Duration { return max(r.window-p.waited, time.Millisecond) }
 
 // begin begins a window where there is none.
-func (p *pace) begin(now time.Time, connection int64) {
-	if p.began.IsZero() {
-		*p = pace{began: now, others: connection}
+func (p *pace) begin(connection int64) {
+	if p.waited == 0 {
+		p.others = connection
 	}
 }
 
@@ -49,20 +50,15 @@ func (errTooSlow) Timeout() bool   { return true }
 func (errTooSlow) Temporary() bool { return true }
 
 // judgeSent is called at the end of a stream's window for what it sends. A stream that has no
-// window of its own is held to its own rate. One that waits for the connection shares that with
+// window of its own is held to its own rate. One that waits for the connection's shares that with
 // the others, each of which gets a frame in its turn: together they have to move as much as each
 // has to.
-func (s *stream) judgeSent(now time.Time) error {
+func (s *stream) judgeSent() error {
 	c, p := s.c, s.sent
 	s.sent = pace{}
-	if p.moved >= c.rate.bytes {
+	share := (c.moved - p.others) / int64(1+len(c.flow.waiting))
+	if p.moved >= c.rate.bytes || s.flow.send > 0 && share >= c.rate.bytes {
 		return nil
-	}
-	if s.flow.send > 0 {
-		share := float64(c.moved-p.others) / float64(1+len(c.flow.waiting))
-		if share >= float64(c.rate.bytes)*(float64(now.Sub(p.began))/float64(c.rate.window)) {
-			return nil
-		}
 	}
 	return errTooSlow{}
 }
@@ -75,6 +71,11 @@ func (s *stream) judgeReceived() error {
 		return nil
 	}
 	return errTooSlow{}
+}
+
+// waitsForSocket reports whether nothing but the socket keeps a stream that waits from going on.
+func (s *stream) waitsForSocket() bool {
+	return s.flow.forHead || s.flow.send > 0 && s.c.flow.send > 0
 }
 
 // writePace is how the socket takes what is written on it: as the kernel says, since a write tells
@@ -112,10 +113,31 @@ func (c *serverConn) checkSocket(now time.Time) {
 	if now.Sub(w.began) < c.rate.window {
 		return
 	}
-	if int64(taken-w.from) < c.rate.bytes {
+	if moved := int64(taken - w.from); moved < c.rate.bytes {
 		c.nc.SetWriteDeadline(message.Past) // the writer ends the connection; fails only for a closed one
+	} else {
+		c.cutStreams(int(moved / c.rate.bytes))
 	}
 	w.writing = false
+}
+
+// cutStreams is called when the socket has taken in a window what so many streams have to take at
+// least. Of those beyond that wait for it, the last half are cut off: those before have more then.
+func (c *serverConn) cutStreams(enough int) {
+	var waiting []*stream
+	for _, s := range c.streams {
+		if s.flow.queued && s.waitsForSocket() {
+			waiting = append(waiting, s)
+		}
+	}
+	if len(waiting) <= enough {
+		return
+	}
+	slices.SortFunc(waiting, func(a, b *stream) int { return cmp.Compare(b.id, a.id) })
+	for _, s := range waiting[:(len(waiting)-enough+1)/2] {
+		s.cut = true
+		s.flow.writable.signal()
+	}
 }
 
 // taken returns how many bytes the client has acknowledged.

@@ -134,7 +134,10 @@ func (c *conn) processHeaders(h *frameHeader, p []byte) error {
 		}
 		return c.headers(h.id)
 	}
-	c.block, c.blockID, c.fragments = append(c.block[:0], p...), h.id, 1
+	c.blockID, c.fragments = h.id, 1
+	if !c.keepFragment(p) {
+		return errNoRoom
+	}
 	if malformed {
 		return connError{protocolError, "a stream that depends on itself"}
 	}
@@ -161,7 +164,9 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	if c.fragments++; c.fragments > fragmentsMax || len(c.block)+len(p) > 2*c.listMax+frameMax {
 		return connError{enhanceYourCalm, "a head in too many frames"}
 	}
-	c.block = append(c.block, p...)
+	if !c.keepFragment(p) {
+		return errNoRoom
+	}
 	if !h.has(flagEndHeaders) {
 		return nil
 	}
@@ -170,11 +175,28 @@ func (c *conn) processContinuation(h *frameHeader, p []byte) error {
 	c.blockSince = time.Time{}
 	c.mu.Unlock()
 	err := c.decode(c.block)
-	c.block = nil
+	c.endBlock()
 	if err != nil {
 		return err
 	}
 	return c.headers(h.id)
+}
+
+// keepFragment appends a part of a head to what has come of it.
+func (c *conn) keepFragment(p []byte) bool {
+	c.block = append(c.block, p...)
+	more := cap(c.block) - c.counted
+	if more > 0 && !c.charge(more) {
+		return false
+	}
+	c.counted += more
+	return true
+}
+
+// endBlock gives the memory of a head that came in several frames back.
+func (c *conn) endBlock() {
+	c.discharge(c.counted)
+	c.block, c.counted = nil, 0
 }
 
 // headers passes a decoded head to its stream.
@@ -309,7 +331,7 @@ func (c *conn) processPing(h *frameHeader, p []byte) error {
 // sendControl sends a response to a control frame; for a peer that takes none of them not any
 // number is kept.
 func (c *conn) sendControl() error {
-	if c.out != nil && len(c.out.b) > controlMax {
+	if n := c.buffered(); n > controlMax || n > outMax && !c.chargeOut() {
 		return connError{enhanceYourCalm, "the responses to control frames are not taken"}
 	}
 	c.startWriter()

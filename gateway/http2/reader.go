@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -22,6 +23,9 @@ type frameReader struct {
 	in         *[readBufferLen]byte  // nil while nothing is in it
 	r, w       int                   // what is unread of it
 	readErr    error                 // of onReadable
+	account    *budget.Account       // of a client; nil bounds nothing
+	kept       bool                  // the buffer is counted, since it waits for the rest of a frame
+	first      [128]byte             // where TLS is waited for without a buffer
 	framesRead atomic.Uint32
 }
 
@@ -44,6 +48,15 @@ func (c *frameReader) frame() (h frameHeader, payload []byte, ok bool, err error
 	return h, have[frameHeaderLen:end], true, nil
 }
 
+// errNoRoom ends a connection that keeps what is not a frame yet while there is no room for it.
+var errNoRoom = connError{enhanceYourCalm, "there is no room for a part of a frame or a head"}
+
+// keep counts the buffer that the connection goes on to wait with.
+func (c *frameReader) keep() bool {
+	c.kept = c.kept || c.account.Acquire(budget.Buffered, readBufferLen)
+	return c.kept
+}
+
 // fill reads once. While it waits with nothing in the buffer, the connection has none.
 func (c *frameReader) fill() error {
 	if c.in != nil && c.r > 0 {
@@ -57,10 +70,7 @@ func (c *frameReader) fill() error {
 		}
 		return c.readErr
 	}
-	if c.in == nil {
-		c.in = readBuffers.Get().(*[readBufferLen]byte)
-	}
-	n, err := c.nc.Read(c.in[c.w:])
+	n, err := c.read()
 	c.w += n
 	if n > 0 {
 		c.useSocket()
@@ -70,6 +80,26 @@ func (c *frameReader) fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// read reads where the bytes on the socket are not plain text, or before it is known that they are.
+func (c *frameReader) read() (n int, err error) {
+	switch {
+	case c.w > 0:
+		if !c.keep() {
+			return 0, errNoRoom
+		}
+	case c.readable == nil: // at first, to have all that was read before the connection came here
+		c.in = readBuffers.Get().(*[readBufferLen]byte)
+	default:
+		c.drop()
+		if n, err = c.nc.Read(c.first[:]); n > 0 {
+			c.in = readBuffers.Get().(*[readBufferLen]byte)
+			copy(c.in[:], c.first[:n])
+		}
+		return n, err
+	}
+	return c.nc.Read(c.in[c.w:])
 }
 
 // useSocket has the reader read from the socket itself, where that is possible: what was read
@@ -105,6 +135,9 @@ func (c *frameReader) onReadable(fd uintptr) bool {
 	case err == syscall.EAGAIN:
 		if c.w == 0 {
 			c.drop()
+		} else if !c.keep() {
+			c.readErr = errNoRoom
+			return true
 		}
 		return false
 	case err != nil:
@@ -120,6 +153,10 @@ func (c *frameReader) onReadable(fd uintptr) bool {
 func (c *frameReader) drop() {
 	if c.in != nil {
 		readBuffers.Put(c.in)
+	}
+	if c.kept {
+		c.kept = false
+		c.account.Release(budget.Buffered, readBufferLen)
 	}
 	c.in, c.r, c.w = nil, 0, 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
 	x.Received = time.Now()
-	x.Scheme, x.Version, x.Peer = c.scheme, "2", c.peer
+	x.Scheme, x.Version, x.Peer, x.Client = c.scheme, "2", c.peer, c.client
 	if !s.parse(c.fields) {
 		return false
 	}
@@ -116,6 +117,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	x := &s.Exchange
 	var p pseudo
 	cookies, regular := 0, false
+	x.Header = slices.Grow(x.Header[:0], len(fields))
 	for i := range fields {
 		f := &fields[i]
 		if f.Name == "" {
@@ -152,9 +154,9 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Header = append(x.Header, *f)
 	}
 	if cookies > 1 {
-		joinCookies(&x.Header)
+		message.JoinCookies(&x.Header)
 	}
-	s.grpc = x.IsGRPC()
+	s.grpc = !s.remoteEnded && x.IsGRPC()
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
@@ -163,17 +165,6 @@ func (s *Stream) parse(fields filters.Header) bool {
 		x.Host = host
 	}
 	return p.valid(x.Method)
-}
-
-// joinCookies makes one field of all cookies (RFC 9113 §8.2.3).
-func joinCookies(h *filters.Header) {
-	var all []string
-	for _, f := range *h {
-		if f.Name == "cookie" {
-			all = append(all, f.Value)
-		}
-	}
-	h.Set("cookie", strings.Join(all, "; "))
 }
 
 // trail takes the fields of a trailer section. What may not come there is left out; false when the
@@ -214,12 +205,15 @@ func (s *Stream) ExpectsMore() bool { return s.expectsMore }
 // Detached is the context of what goes on when the client leaves. It ends with the server's Close.
 func (s *Stream) Detached() context.Context { return s.conn.srv.detached }
 
+// ClientText is the address that the connection is held for, as text.
+func (s *Stream) ClientText() string { return s.conn.clientText }
+
+// Covers reports whether the connection may be used for that host ([message.Authority]).
+func (s *Stream) Covers(host string) bool { return s.conn.authority.Covers(host) }
+
 // Account is what the connection draws on; nil bounds nothing. It may be used when the client has
 // left.
 func (s *Stream) Account() *budget.Account { return s.conn.account }
-
-// PeerText is the peer's address as text.
-func (s *Stream) PeerText() string { return s.conn.peerText }
 
 // Length is that of the body: -1 when it is not known, 0 without one.
 func (s *Stream) Length() int64 {
@@ -253,7 +247,7 @@ func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
 	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
 	s.c.mu.Lock()
-	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil, s.unread()
+	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil && s.overloaded == nil, s.unread()
 	m.Length = s.length()
 	s.c.mu.Unlock()
 	if b, ok := s.Exchange.BodyLoaded(); ok {
@@ -272,7 +266,7 @@ func (s *Stream) Message() (*message.Message, error) {
 // loadBody reads the whole body. Where all of it has arrived it is not copied.
 func (s *Stream) loadBody(int64) ([]byte, error) {
 	s.c.mu.Lock()
-	if s.remoteEnded && s.err == nil && int64(s.unread()) <= int64(s.allowed) {
+	if s.remoteEnded && s.err == nil && s.overloaded == nil && int64(s.unread()) <= int64(s.allowed) {
 		defer s.c.mu.Unlock()
 		return s.restOfBody(), nil
 	}
@@ -302,6 +296,8 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		switch {
 		case s.interrupted:
 			return 0, errInterrupted
+		case s.overloaded != nil:
+			return 0, s.overloaded
 		case s.unread() > 0:
 			return s.readBody(p), nil
 		case s.err != nil:
@@ -334,7 +330,6 @@ func (s *Stream) awaitBody() error {
 		return nil
 	}
 	began := time.Now()
-	s.got.begin(began, 0)
 	ok := s.readable.wait(&c.mu, min(c.writeTimeout, s.got.left(&c.rate)))
 	if s.mayRest {
 		return nil

@@ -18,7 +18,8 @@ func (s *Stream) Interim(status int, h filters.Header) {
 		return
 	}
 	at := c.beginHead(&s.stream)
-	c.out.b = appendFields(appendStatus(c.out.b, status), h)
+	// Like a trailer it has nothing that only a final response may say.
+	c.out.b = appendTrailer(appendStatus(c.out.b, status), h)
 	c.endHead(&s.stream, at, 0)
 	c.startWriter()
 }
@@ -111,12 +112,18 @@ func (s *Stream) Trailer(h filters.Header) {
 // trailer ends our side of a stream with fields.
 func (c *conn) trailer(s *stream, h filters.Header) {
 	at := c.beginHead(s)
+	c.out.b = appendTrailer(c.out.b, h)
+	c.endHead(s, at, flagEndStream)
+}
+
+// appendTrailer appends the fields that may stand behind a body.
+func appendTrailer(dst []byte, h filters.Header) []byte {
 	for i := range h {
 		if message.InTrailer(h[i].Name) {
-			c.out.b = appendFields(c.out.b, h[i:i+1])
+			dst = appendFields(dst, h[i:i+1])
 		}
 	}
-	c.endHead(s, at, flagEndStream)
+	return dst
 }
 
 // CloseAfter does nothing: a stream is not the connection.
@@ -161,6 +168,7 @@ func (s *Stream) finish() {
 func (s *Stream) release() {
 	s.ctx = s.ctx.End()
 	s.whole.Release()
+	s.settle()
 	s.message.Bytes, s.message.Stream = nil, nil
 	s.conn, s.c = nil, nil
 	streams.Put(s)

@@ -68,10 +68,11 @@ func (s *Server) Serve(nc net.Conn) {
 	}
 	c.base = base
 	if handedOver, ok := base.(*message.Conn); ok {
-		c.peer, c.account, c.base = handedOver.Peer, handedOver.Account, handedOver.Conn
+		c.peer, c.client, c.authority = handedOver.Peer, handedOver.Client, handedOver.Authority
+		c.account, c.base = handedOver.Account, handedOver.Conn
 		handedOver.SetWaiting(c)
 	}
-	c.peerText = c.peer.String()
+	c.clientText = c.client.String()
 	c.server = true
 	c.init(nc, c, s.MaxHeader)
 	c.writeTimeout = s.IdleTimeout
@@ -130,6 +131,13 @@ func (s *Server) work(w *worker, st *Stream) {
 		s.mu.Unlock()
 		st = <-w.next
 	}
+}
+
+// Open returns how many connections are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // Shutdown tells all clients to open no more streams and waits until those that are open have

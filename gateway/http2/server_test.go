@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -318,10 +320,11 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	}
 }
 
-// FuzzServer sends anything; the server never panics and always ends the connection.
+// FuzzServer sends anything; the server never panics, always ends the connection and gives back what
+// it has counted.
 func FuzzServer(f *testing.F) {
-	var b bytes.Buffer
-	p := &peer{TB: f, Framer: http2.NewFramer(&b, nil)}
+	var in bytes.Buffer
+	p := &peer{TB: f, Framer: http2.NewFramer(&in, nil)}
 	p.enc = hpack.NewEncoder(&p.block)
 	p.WriteSettings()
 	p.request(1, false)
@@ -329,13 +332,16 @@ func FuzzServer(f *testing.F) {
 	p.WriteWindowUpdate(0, 10)
 	p.WritePing(false, [8]byte{})
 	p.WriteRSTStream(1, http2.ErrCodeCancel)
-	f.Add(b.Bytes())
+	f.Add(in.Bytes())
 	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82})
 	srv := New(Options{Handler: handler(echo), HeaderTimeout: limit, IdleTimeout: limit, MaxHeader: 4 << 10,
 		MaxStreams: 10, Logger: slog.New(slog.DiscardHandler)})
 	f.Cleanup(srv.Close)
+	b := budget.New(budget.Limits{InFlight: 1, Buffered: 64 << 10, Upstreams: 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		near, far := net.Pipe()
+		near, pipe := net.Pipe()
+		far := message.NewConn(pipe, netip.Addr{}, nil)
+		far.Account = b.Account(far.Peer)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -352,5 +358,7 @@ func FuzzServer(f *testing.F) {
 		near.Close()
 		<-ended
 		<-done
+		far.Account.Close()
+		eventually(t, "something stays counted", func() bool { return b.Used(budget.Buffered) == 0 })
 	})
 }

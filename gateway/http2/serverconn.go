@@ -5,18 +5,21 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // serverConn is the server's side of a connection.
 type serverConn struct {
 	conn
-	srv      *Server
-	peer     netip.Addr
-	peerText string
-	scheme   string
-	base     net.Conn  // below TLS, and what was handed over
-	ready    []*Stream // begun, and not yet given to a handler; the reader's own
+	srv        *Server
+	peer       netip.Addr // who holds it
+	client     netip.Addr // for whom: peer, or what a load balancer says
+	clientText string
+	scheme     string
+	base       net.Conn           // below TLS, and what was handed over
+	authority  *message.Authority // for which hosts; nil without TLS
+	ready      []*Stream          // begun, and not yet given to a handler; the reader's own
 
 	// Under mu.
 	running   int // handlers
@@ -39,8 +42,11 @@ var drainPing = []byte("drained?")
 func (c *serverConn) serve(leaving bool) {
 	c.mu.Lock()
 	c.check = time.AfterFunc(min(c.srv.HeaderTimeout, c.srv.IdleTimeout), c.onCheck)
+	if c.account.Room(budget.Buffered) < connWindow {
+		c.flow.granted = smallWindow
+	}
 	c.buffer().b = appendSettings(c.buffer().b,
-		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, streamWindow},
+		setting{settingMaxStreams, uint32(c.srv.MaxStreams)}, setting{settingInitialWindow, uint32(c.flow.granted)},
 		setting{settingMaxHeaderList, uint32(c.srv.MaxHeader)})
 	c.buffer().b = appendWindowUpdate(c.buffer().b, 0, connWindow-firstWindow)
 	c.startWriter()
@@ -52,6 +58,7 @@ func (c *serverConn) serve(leaving bool) {
 	if err == nil {
 		err = c.run()
 	}
+	c.drop()
 	for _, s := range c.ready { // they arrived together with the end of the connection
 		c.srv.start(s)
 	}
@@ -61,7 +68,7 @@ func (c *serverConn) serve(leaving bool) {
 	c.check.Stop()
 	c.check = nil
 	c.mu.Unlock()
-	c.srv.Logger.Debug("a connection has ended", "peer", c.peerText, "reason", err)
+	c.srv.Logger.Debug("a connection has ended", "client", c.clientText, "reason", err)
 }
 
 // preface reads the connection preface of the client.
@@ -211,11 +218,17 @@ func (c *serverConn) processHead(id uint32, end bool) error {
 		return c.refuseLocked(id, refusedStream)
 	}
 	c.mu.Unlock()
+	cost := headCost(c.size)
+	if !c.charge(cost) {
+		return c.refuse(id, refusedStream)
+	}
 	s := streams.Get().(*Stream)
 	if !s.open(c, id, end) {
+		c.discharge(cost)
 		streams.Put(s)
 		return c.refuse(id, protocolError)
 	}
+	s.charged = cost
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.countProgress()
@@ -289,6 +302,7 @@ func (c *serverConn) removed(s *stream) {
 	if s.deferred != nil { // no handler has it
 		s.deferred = nil
 		c.consume(s.unread())
+		s.settle()
 		c.requestDone()
 	}
 }

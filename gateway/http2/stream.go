@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -37,6 +38,12 @@ type stream struct {
 	flow streamFlow
 	sent pace // of what is sent
 	got  pace // of what is received
+	cut  bool // the socket takes too little for this stream too
+
+	account    *budget.Account // of the client
+	charged    int             // of it: the head, and bodyCount
+	bodyCount  int             // bytes of body
+	overloaded error           // there was no room for the body
 
 	err         error // why it ended before its end
 	unprocessed bool  // the peer has not processed it
@@ -50,7 +57,8 @@ func (s *stream) begin(c *conn, id uint32) {
 	}
 	clear(trailer[:cap(trailer)])
 	*s = stream{
-		c: c, id: id, ctx: s.ctx, body: body, trailer: trailer, readable: s.readable, flow: s.flow, declared: -1,
+		c: c, id: id, account: c.account, ctx: s.ctx, body: body, trailer: trailer,
+		readable: s.readable, flow: s.flow, declared: -1,
 	}
 	s.readable.init()
 	c.flow.begin(&s.flow)
@@ -134,11 +142,26 @@ func (s *stream) receive(h *frameHeader, data []byte) code {
 		s.c.consume(len(data))
 		return protocolError
 	}
-	if s.read > 0 && len(s.body)+len(data) > cap(s.body) {
-		s.body = s.body[:copy(s.body, s.body[s.read:])]
-		s.read = 0
+	if s.overloaded == nil && !s.makeRoom(len(data)) {
+		switch {
+		case s.response != nil:
+			s.c.consume(len(data))
+			s.c.reset(s.id, cancel, filters.ErrOverloaded)
+			return noError
+		case s.deferred != nil: // nothing has seen the request
+			s.c.consume(len(data))
+			return refusedStream
+		}
+		s.overload()
 	}
-	s.body = append(s.body, data...)
+	if s.overloaded != nil {
+		s.c.consume(len(data))
+	} else {
+		s.body = append(s.body, data...)
+		if s.response != nil {
+			s.c.consume(len(data)) // what clients do not take must not hold the others' up
+		}
+	}
 	if h.has(flagEndStream) {
 		s.remoteEnd()
 	}
@@ -157,17 +180,26 @@ func (s *stream) readBody(p []byte) int {
 	n := copy(p, s.body[s.read:])
 	if s.read += n; s.read == len(s.body) {
 		s.body, s.read = s.body[:0], 0
+		if s.short() {
+			s.dropBody()
+		}
 	}
 	s.consumed(n)
 	return n
 }
 
 func (s *stream) consumed(n int) {
-	s.c.consume(n)
+	if s.response == nil {
+		s.c.consume(n)
+	}
 	if s.remoteEnded || s.err != nil {
 		return
 	}
-	if n := s.flow.receive.consume(n); n > 0 {
+	size := streamWindow
+	if s.short() {
+		size = frameMax
+	}
+	if n := s.flow.receive.consumeWithin(n, size); n > 0 {
 		s.c.buffer().b = appendWindowUpdate(s.c.buffer().b, s.id, n)
 		s.c.startWriter()
 	}
@@ -177,7 +209,9 @@ func (s *stream) consumed(n int) {
 func (s *stream) restOfBody() []byte {
 	p := s.body[s.read:]
 	s.read = len(s.body)
-	s.c.consume(len(p))
+	if s.response == nil {
+		s.c.consume(len(p))
+	}
 	return p[:len(p):len(p)]
 }
 
@@ -199,8 +233,16 @@ func (s *stream) write(p []byte, timeout time.Duration) error {
 			}
 			continue
 		}
-		s.data(p[:n])
-		p = p[n:]
+		fits := c.roomFor(n)
+		c.flow.giveBack(&s.flow, n-fits)
+		if fits == 0 {
+			if err := s.awaitRoom(timeout); err != nil {
+				return err
+			}
+			continue
+		}
+		s.data(p[:fits])
+		p = p[fits:]
 	}
 	c.flow.wakeWriters(c.buffered())
 	return nil
@@ -237,16 +279,21 @@ func (s *stream) awaitRoom(timeout time.Duration) error {
 // awaitRoomPaced waits no longer for a client than one may take.
 func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 	c := s.c
+	if s.waitsForSocket() { // which checkSocket looks at
+		c.flow.wait(&s.flow, &c.mu, timeout)
+		if s.cut {
+			return errTooSlow{}
+		}
+		return s.err
+	}
 	began := time.Now()
-	s.sent.begin(began, c.moved)
-	left := s.sent.left(&c.rate)
-	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, left))
+	s.sent.begin(c.moved)
+	ok := c.flow.wait(&s.flow, &c.mu, min(timeout, s.sent.left(&c.rate)))
 	if s.err != nil {
 		return s.err
 	}
-	now := time.Now()
-	if s.sent.wait(now.Sub(began), &c.rate) {
-		return s.judgeSent(now)
+	if s.sent.wait(time.Since(began), &c.rate) {
+		return s.judgeSent()
 	}
 	if !ok {
 		return errTimeout{}
@@ -258,7 +305,7 @@ func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 func (s *stream) awaitHeadRoom(timeout time.Duration) error {
 	s.flow.forHead = true
 	defer func() { s.flow.forHead = false }()
-	for s.c.buffered() >= outMax {
+	for s.c.buffered() >= outMax || s.c.overfull() {
 		if err := s.awaitRoom(timeout); err != nil {
 			return err
 		}

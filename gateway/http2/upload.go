@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -14,14 +15,15 @@ type upload struct {
 	from    message.Stream // nil when the body is there: rest
 	rest    []byte
 	length  int64
-	trailer func() filters.Header
-	began   bool  // something of the stream has been read; read when it is over
-	broken  error // the client's body broke before there was a response; read when it is over
+	trailer func() filters.Header // of a body that streams
+	account *budget.Account       // of the client's connection
+	began   bool                  // something of the stream has been read; read when it is over
+	broken  error                 // the client's body broke before there was a response; read when it is over
 }
 
 // startUpload has the body sent. mu is held.
 func (r *Response) startUpload(m *message.Message, rest []byte) {
-	u := &upload{r: r, length: m.Length, trailer: m.Trailer}
+	u := &upload{r: r, length: m.Length, trailer: m.EndTrailer, account: m.Account}
 	if r.upload = u; m.Streams() {
 		u.from = m.Stream
 	} else {
@@ -35,9 +37,9 @@ func (u *upload) SendBody() error {
 	if u.from == nil {
 		return u.sendRest()
 	}
-	b := message.LargeBuffer()
-	defer message.PutLargeBuffer(b)
-	err := message.Copy(u, u.from, u.length, b[:])
+	buf := message.TakeCopyBuffer(u.account)
+	defer buf.Release()
+	err := message.Copy(u, u.from, u.length, buf.Bytes())
 	r := u.r
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
@@ -48,11 +50,7 @@ func (u *upload) SendBody() error {
 		r.giveUp(err)
 		return err
 	}
-	var h filters.Header
-	if u.trailer != nil {
-		h = u.trailer()
-	}
-	if len(h) > 0 && r.err == nil {
+	if h := u.trailer(); len(h) > 0 && r.err == nil {
 		r.c.trailer(&r.stream, h)
 		r.requestSent()
 	} else {

@@ -11,9 +11,18 @@ import (
 // outMax is how many bytes of bodies may wait to be written; a stream with more waits.
 const outMax = 64 << 10
 
-type outBuffer struct{ b []byte }
+// outFree is how much of a buffer is not counted: so much each connection may write whatever else
+// there is, or nothing would ever be given back.
+const outFree = 4 << 10
 
-var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, 4<<10)} }}
+type outBuffer struct {
+	b       []byte
+	counted int // bytes of b
+}
+
+func newOutBuffer() *outBuffer { return &outBuffer{b: make([]byte, 0, outFree)} }
+
+var outBuffers = sync.Pool{New: func() any { return newOutBuffer() }}
 
 // writer is the sending side of a connection. Frames are collected in one buffer, and a goroutine
 // that lives as long as there is something to send writes them: it lets other goroutines run first,
@@ -40,6 +49,10 @@ const headDelay = time.Millisecond
 func (c *conn) buffer() *outBuffer {
 	if c.out == nil {
 		c.out = outBuffers.Get().(*outBuffer)
+		if !c.chargeOut() {
+			outBuffers.Put(c.out)
+			c.out = newOutBuffer()
+		}
 		c.batch++
 	}
 	return c.out
@@ -92,17 +105,14 @@ func (c *conn) write() {
 		c.out = nil
 		c.flow.wakeWriters(c.buffered())
 		// Not for each: it costs as much as a frame.
-		if now := time.Now(); c.closing == nil && now.Add(c.writeTimeout).After(c.writeUntil) {
+		if now := time.Now(); !c.finishing && now.Add(c.writeTimeout).After(c.writeUntil) {
 			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/3)
 			c.nc.SetWriteDeadline(c.writeUntil) // fails only for a closed connection
 		}
 		c.sending = true
 		c.mu.Unlock()
 		_, err := c.nc.Write(out.b)
-		if cap(out.b) <= 2*outMax {
-			out.b = out.b[:0]
-			outBuffers.Put(out)
-		}
+		c.dropOut(out)
 		c.mu.Lock()
 		c.sending = false
 		if err != nil {
@@ -111,7 +121,8 @@ func (c *conn) write() {
 			c.nc.SetReadDeadline(message.Past) // the reader ends it; fails only for a closed connection
 		}
 	}
-	if c.broken {
+	if c.broken && c.out != nil {
+		c.dropOut(c.out)
 		c.out = nil
 	}
 	c.writing = false
@@ -152,6 +163,7 @@ func (c *conn) endHead(s *stream, at int, flags uint8) {
 		out.b[at], out.b[at+1], out.b[at+2] = byte(n>>16), byte(n>>8), byte(n)
 		out.b[at+4] |= flags
 	}
+	c.chargeOut() // or the next one waits
 	s.lastBatch, s.lastAt = c.batch, at
 	s.localEnded = flags&flagEndStream != 0
 	c.countProgress()

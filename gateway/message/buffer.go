@@ -1,6 +1,10 @@
 package message
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/sluice-gateway/sluice/gateway/budget"
+)
 
 // Sizes of the buffers that are used again. The first takes nearly every head and small body, with
 // which it is copied once.
@@ -8,6 +12,17 @@ const (
 	SmallBuffer     = 4 << 10
 	LargeBufferSize = 64 << 10
 )
+
+var smallBuffers = sync.Pool{New: func() any { return new([SmallBuffer]byte) }}
+
+// TakeSmallBuffer returns a small buffer; [PutSmallBuffer] takes it back.
+func TakeSmallBuffer() *[SmallBuffer]byte { return smallBuffers.Get().(*[SmallBuffer]byte) }
+
+// PutSmallBuffer takes back what [TakeSmallBuffer] gave.
+func PutSmallBuffer(b *[SmallBuffer]byte) {
+	Poison(b[:])
+	smallBuffers.Put(b)
+}
 
 var largeBuffers = sync.Pool{New: func() any { return new([LargeBufferSize]byte) }}
 
@@ -18,4 +33,39 @@ func LargeBuffer() *[LargeBufferSize]byte { return largeBuffers.Get().(*[LargeBu
 func PutLargeBuffer(b *[LargeBufferSize]byte) {
 	Poison(b[:])
 	largeBuffers.Put(b)
+}
+
+// CopyBuffer is what a body passes through on its way. Whoever waits for the client, or for the
+// service, waits with it, so it is counted; where there is no more room the body passes through a
+// small one.
+type CopyBuffer struct {
+	account *budget.Account
+	large   *[LargeBufferSize]byte
+	small   *[SmallBuffer]byte
+}
+
+// TakeCopyBuffer returns a buffer that is drawn on an account.
+func TakeCopyBuffer(a *budget.Account) CopyBuffer {
+	if a.Acquire(budget.Buffered, LargeBufferSize) {
+		return CopyBuffer{account: a, large: LargeBuffer()}
+	}
+	return CopyBuffer{small: TakeSmallBuffer()}
+}
+
+// Bytes returns the memory, good until Release.
+func (c *CopyBuffer) Bytes() []byte {
+	if c.large != nil {
+		return c.large[:]
+	}
+	return c.small[:]
+}
+
+// Release gives the memory back.
+func (c *CopyBuffer) Release() {
+	if c.small != nil {
+		PutSmallBuffer(c.small)
+		return
+	}
+	PutLargeBuffer(c.large)
+	c.account.Release(budget.Buffered, LargeBufferSize)
 }

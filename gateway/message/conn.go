@@ -19,7 +19,10 @@ var Past = time.Unix(1, 0)
 // Conn is a client's connection that one engine hands over to another.
 type Conn struct {
 	net.Conn
-	Peer netip.Addr // the client; behind a proxy not the address of the connection
+	Peer   netip.Addr // who holds the connection
+	Client netip.Addr // for whom: Peer, or what a load balancer says (PROXY protocol)
+	// Authority is for which hosts; it is set when TLS has begun.
+	Authority *Authority
 	// Account is what the connection draws on. Whoever handed the connection over closes it.
 	Account *budget.Account
 	prefix  []byte // was read already
@@ -51,7 +54,7 @@ func (c *Conn) Waiting() Waiting {
 
 // NewConn makes a connection of which prefix has been read already.
 func NewConn(nc net.Conn, peer netip.Addr, prefix []byte) *Conn {
-	return &Conn{Conn: nc, Peer: peer, prefix: prefix, closed: make(chan struct{})}
+	return &Conn{Conn: nc, Peer: peer, Client: peer, prefix: prefix, closed: make(chan struct{})}
 }
 
 func (c *Conn) Read(b []byte) (int, error) {

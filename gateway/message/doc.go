@@ -7,6 +7,8 @@
 //	upload.go    a streamed body on its way to a service, beside the wait for the response
 //	response.go  what is known of a response on its way to the client
 //	field.go     the fields that an engine itself reads, hop-by-hop fields, trailers
+//	owner.go     whose a field is by its name: anybody's, a proxy's or the gateway's
+//	authority.go for which hosts a TLS connection may be used
 //	bytes.go     what fields, methods and hosts consist of
 //	context.go   the context of a request, and how a wait ends with it
 //	conn.go      a connection that one engine hands over to another, and how a connection is closed

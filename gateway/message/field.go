@@ -23,7 +23,7 @@ const (
 	Upgrade
 	Expect
 	Trailer
-	Folded // spelled with an underscore, and one of the above to a server that reads it as a hyphen
+	Folded // spelled with an underscore or the like, and one of the above to a server that reads it as a hyphen
 )
 
 // KindOf looks a field's name up by its length first: a dozen names, and hardly two of one length.
@@ -49,7 +49,7 @@ func KindOf(name string) Kind {
 		if filters.EqualName(name, "Keep-Alive") {
 			return KeepAlive
 		}
-		return is(name, "Keep_Alive", Folded)
+		return folds(name, "Keep-Alive")
 	case 14:
 		if filters.EqualName(name, "Content-Length") {
 			return ContentLength
@@ -57,17 +57,20 @@ func KindOf(name string) Kind {
 		if filters.EqualName(name, "HTTP2-Settings") {
 			return HopByHopField
 		}
-		return is(name, "Content_Length", Folded)
+		if FoldedEqual(name, "HTTP2-Settings") {
+			return Folded
+		}
+		return folds(name, "Content-Length")
 	case 16:
 		if filters.EqualName(name, "Proxy-Connection") {
 			return ConnectionSpecific
 		}
-		return is(name, "Proxy_Connection", Folded)
+		return folds(name, "Proxy-Connection")
 	case 17:
 		if filters.EqualName(name, "Transfer-Encoding") {
 			return TransferEncoding
 		}
-		return is(name, "Transfer_Encoding", Folded)
+		return folds(name, "Transfer-Encoding")
 	}
 	return Ordinary
 }
@@ -75,6 +78,14 @@ func KindOf(name string) Kind {
 func is(name, want string, k Kind) Kind {
 	if filters.EqualName(name, want) {
 		return k
+	}
+	return Ordinary
+}
+
+// folds is for a name that is not want, and may be it to a server behind.
+func folds(name, want string) Kind {
+	if FoldedEqual(name, want) {
+		return Folded
 	}
 	return Ordinary
 }
@@ -108,26 +119,27 @@ func Nominates(connection, name string) bool {
 	return false
 }
 
-// notInTrailer are fields that route, authenticate or describe the content, and those that the
-// gateway itself sets.
+// notInTrailer are fields that route, authenticate, modify the request or describe the content, and
+// those by which the gateway speaks to clients.
 var notInTrailer = [...]string{
 	"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Content-Type", "Content-Encoding", "Content-Range",
+	"Content-Location", "Content-Disposition",
 	"Cache-Control", "Expires", "Vary", "Age", "Date", "Location", "Retry-After", "Max-Forwards", "Range",
-	"Idempotency-Key",
-	"Forwarded", "Via", "Traceparent", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
-	"If-Range",
+	"Idempotency-Key", "Idempotent-Replayed", "Idempotent-Original-Date", "RateLimit", "RateLimit-Policy",
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	"If-Range", "Origin", "Referer", "Tracestate", "Baggage", "Grpc-Timeout",
 	"WWW-Authenticate", "Proxy-Authenticate", "Pragma",
 }
 
 // InTrailer reports whether a field may come behind the body: nothing that frames, routes,
-// authenticates or describes the content (RFC 9110 §6.5.1).
+// authenticates or describes the content (RFC 9110 §6.5.1), and nothing that only a proxy or the
+// gateway sets, whoever sends it: of a trailer nobody knows which hop wrote it.
 func InTrailer(name string) bool {
-	if HopByHop(name) || strings.IndexByte(name, '_') >= 0 ||
-		filters.HasNamePrefix(name, "Sluice-") || filters.HasNamePrefix(name, "X-Forwarded-") {
+	if HopByHop(name) || OwnerOf(name) != AnyoneOwns || strings.IndexByte(name, '_') >= 0 {
 		return false
 	}
 	for i := range notInTrailer {
-		if filters.EqualName(name, notInTrailer[i]) {
+		if FoldedEqual(name, notInTrailer[i]) {
 			return false
 		}
 	}

@@ -10,8 +10,9 @@ func TestKindOf(t *testing.T) {
 		"keep-alive": KeepAlive, "Keep_Alive": Folded, "Content-length": ContentLength,
 		"content_length": Folded, "Http2-Settings": HopByHopField,
 		"Proxy-connection": ConnectionSpecific, "Proxy_Connection": Folded, "transfer-ENCODING": TransferEncoding,
-		"Transfer_Encoding": Folded,
-		"Accept":            Ordinary, "Trailers": Ordinary, "Content-Lengt": Ordinary, "": Ordinary, "Te ": Ordinary,
+		"Transfer_Encoding": Folded, "Content.Length": Folded, "HTTP2_Settings": Folded, "transfer~encoding": Folded,
+		"Contentxlength": Ordinary,
+		"Accept":         Ordinary, "Trailers": Ordinary, "Content-Lengt": Ordinary, "": Ordinary, "Te ": Ordinary,
 	} {
 		if got := KindOf(name); got != want {
 			t.Errorf("KindOf(%q) = %d, want %d", name, got, want)
@@ -44,7 +45,9 @@ func TestInTrailer(t *testing.T) {
 		"content-length": false, "Transfer-Encoding": false, "Host": false, "AUTHORIZATION": false, "Set-Cookie": false,
 		"Content-Type": false, "Sluice-Reason": false,
 		"x-forwarded-for": false, "Idempotency-Key": false, "X_Under": false, "Trailer": false, "Connection": false,
-		"Cache-Control": false,
+		"Cache-Control": false, "Content.Type": false, "Idempotent-Replayed": false, "X-Real-IP": false,
+		"Forwarded": false,
+		"Origin":    false,
 	} {
 		if InTrailer(name) != want {
 			t.Errorf("InTrailer(%q) = %v", name, !want)

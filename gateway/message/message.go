@@ -42,6 +42,22 @@ type Message struct {
 	// what its Trailer field said of them.
 	Trailer   func() filters.Header
 	Announced string
+	// Reserved reports whether a field may not come behind the body on top of what [InTrailer] says,
+	// since the configuration gives it a meaning in the head; nil is none.
+	Reserved func(name string) bool
+}
+
+// EndTrailer returns the fields that go out behind the stream's body, after its end.
+func (m *Message) EndTrailer() filters.Header {
+	if m.Trailer == nil {
+		return nil
+	}
+	h := m.Trailer()
+	if m.Reserved != nil {
+		h.DelFunc(m.Reserved)
+	}
+	h.DelFunc(func(name string) bool { return !InTrailer(name) })
+	return h
 }
 
 // Streams reports whether the body is read while it is sent on.

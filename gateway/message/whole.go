@@ -2,7 +2,6 @@ package message
 
 import (
 	"io"
-	"sync"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -25,8 +24,6 @@ type Whole struct {
 	one    []byte                   // the piece that holds all of it, when it is neither
 	filled int64
 }
-
-var smallBuffers = sync.Pool{New: func() any { return new([SmallBuffer]byte) }}
 
 // Begin readies it for a body of that length, -1 when it is not known.
 func (w *Whole) Begin(a *budget.Account, announced int64) { w.account, w.announced = a, announced }
@@ -70,7 +67,7 @@ func (w *Whole) Room() ([]byte, error) {
 		if !w.charge(SmallBuffer) {
 			return nil, filters.ErrOverloaded
 		}
-		w.small = smallBuffers.Get().(*[SmallBuffer]byte)
+		w.small = TakeSmallBuffer()
 		return w.small[:], nil
 	case w.announced > LargeBufferSize && w.filled >= w.announced/2:
 		if err := w.join(w.announced); err != nil {
@@ -171,8 +168,7 @@ func (w *Whole) dropSmall() {
 	if w.small == nil {
 		return
 	}
-	Poison(w.small[:])
-	smallBuffers.Put(w.small)
+	PutSmallBuffer(w.small)
 	w.small = nil
 	w.discharge(SmallBuffer)
 }

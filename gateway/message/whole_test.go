@@ -31,7 +31,8 @@ func TestWholeReadsEveryLength(t *testing.T) {
 	b, a := accountOf(64 << 20)
 	var w Whole
 	for _, n := range []int{0, 1, 511, SmallBuffer - 1, SmallBuffer, SmallBuffer + 1, LargeBufferSize - 1,
-		LargeBufferSize, LargeBufferSize + 1, 2*LargeBufferSize - 1, 2 * LargeBufferSize, 3*LargeBufferSize + 5, 1 << 20} {
+		LargeBufferSize, LargeBufferSize + 1, 2*LargeBufferSize - 1, 2 * LargeBufferSize, 3*LargeBufferSize + 5,
+		1 << 20} {
 		for _, announced := range []int64{int64(n), -1} {
 			for kind, r := range map[string]io.Reader{
 				"whole": bytes.NewReader(pattern(n)), "halves": iotest.HalfReader(bytes.NewReader(pattern(n))),

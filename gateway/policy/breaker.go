@@ -36,11 +36,22 @@ func (p *breakerPolicy) Applies(s Scope) bool {
 }
 
 func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
-	settings := breakerSettings(s.ServiceConfig)
+	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
+		br, err := p.breaker(b, s)
+		if err != nil {
+			return nil, err
+		}
+		return breaker.NewFilter(s.Service, br, p.env.Now), nil
+	})
+}
+
+// breaker returns that of the service.
+func (p *breakerPolicy) breaker(b *Build, s Scope) (*breaker.Breaker, error) {
+	settings := breakerSettings(b.Config, s)
 	if err := settings.Check(); err != nil {
 		return nil, err
 	}
-	br, err := Use(b, p.breakers, s.Service,
+	return Use(b, p.breakers, s.Service,
 		func() (*breaker.Breaker, error) { return p.make(s.Service, settings) },
 		func(br *breaker.Breaker) {
 			if err := br.Configure(settings); err != nil { // checked above; it would be a bug
@@ -48,13 +59,6 @@ func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 					"error", err)
 			}
 		})
-	if err != nil {
-		return nil, err
-	}
-	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
-		return breaker.NewFilter(s.Service,
-			br, p.env.Now), nil
-	})
 }
 
 // breakerFilterKey names the filter that all chains of a build to one service share.
@@ -73,11 +77,12 @@ func (p *breakerPolicy) make(service string, s breaker.Settings) (*breaker.Break
 	return br, err
 }
 
-func breakerSettings(c *config.Service) breaker.Settings {
+func breakerSettings(cfg *config.Config, scope Scope) breaker.Settings {
+	c := scope.ServiceConfig
 	s := breaker.Settings{
 		Errors: c.Breaker.Errors.Share(), Window: time.Duration(c.Breaker.Window), MinRequests: c.Breaker.MinRequests,
 		OpenFor: time.Duration(c.Breaker.OpenFor), Probes: c.Breaker.Probes,
-		Lease: LongestCall(c),
+		Lease: longest(c, longestTimeout(cfg, scope.Service, c.Timeout)),
 	}
 	if slow := c.Breaker.Slow; slow != nil {
 		s.Slow = &breaker.Slow{Over: time.Duration(slow.Over), Share: slow.Share.Share()}
@@ -85,10 +90,24 @@ func breakerSettings(c *config.Service) breaker.Settings {
 	return s
 }
 
-// LongestCall is the longest that a call to a service takes, with its retries and one second for
-// the gateway itself.
-func LongestCall(c *config.Service) time.Duration {
-	return time.Duration(c.Retries.Attempts+1)*time.Duration(c.Timeout+c.ConnectTimeout) + time.Second
+// longestTimeout is the longest of a service's timeout and those of the routes that lead to it.
+func longestTimeout(cfg *config.Config, service string, timeout config.Duration) config.Duration {
+	for _, r := range cfg.Routes {
+		if r.Service == service {
+			timeout = max(timeout, r.Timeout)
+		}
+	}
+	return timeout
+}
+
+// LongestCall is how long the gateway gives a call of its own to a service, a branch's or a probe's,
+// with its retries and one second for the gateway itself. It bounds the whole of it: a body that
+// trickles is cut off then.
+func LongestCall(c *config.Service) time.Duration { return longest(c, c.Timeout) }
+
+// longest is how long the head of a response can take, with retries.
+func longest(c *config.Service, timeout config.Duration) time.Duration {
+	return time.Duration(c.Retries.Attempts+1)*time.Duration(timeout+c.ConnectTimeout) + time.Second
 }
 
 func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
@@ -97,7 +116,7 @@ func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
 	if c.Slow != nil {
 		slow = fmt.Sprintf(" or %s slower than %s", c.Slow.Share, c.Slow.Over)
 	}
-	e.Line("breaker", "%s: open at %s errors%s of at least %d in %s, for %s, %d probes",
+	e.Line("breaker", "%s: open at %s errors%s of at least %d responses, each by its head, in %s, for %s, %d probes",
 		s.Service, c.Errors, slow, c.MinRequests, c.Window, c.OpenFor, c.Probes)
 	return true
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,18 +156,32 @@ func (c *branchCall) query() string {
 }
 
 // withoutDTM removes the coordinator's parameters from a rendered query: a client's value must not
-// replace them.
+// replace them, however a service spells names. Escapes are decoded as it decodes them, some take a
+// semicolon for a separator, some compare names without case, and to some op[] is op.
 func withoutDTM(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
-		name, _, _ := strings.Cut(pair, "=")
-		switch name {
-		case "", "gid", "trans_type", "branch_id", "op":
-			continue
+		if pair != "" && !slices.ContainsFunc(strings.Split(pair, ";"), namesDTM) {
+			kept = append(kept, pair)
 		}
-		kept = append(kept, pair)
 	}
 	return strings.Join(kept, "&")
+}
+
+// namesDTM reports whether a pair of a query is one of the coordinator's.
+func namesDTM(pair string) bool {
+	name, _, _ := strings.Cut(pair, "=")
+	if decoded, err := url.QueryUnescape(name); err == nil {
+		name = decoded
+	}
+	name, _, _ = strings.Cut(name, "[")
+	name = strings.Trim(name, " \t\r\n\x00")
+	for _, own := range [...]string{"gid", "trans_type", "branch_id", "op"} {
+		if strings.EqualFold(name, own) {
+			return true
+		}
+	}
+	return false
 }
 
 func randomToken() uint64 {

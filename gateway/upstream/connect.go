@@ -22,6 +22,7 @@ const (
 
 var (
 	errHTTP1     = errors.New("the service has chosen HTTP/1.1")
+	errHTTP2     = errors.New("the service has chosen HTTP/2")
 	errOnlyHTTP2 = errors.New("the service does not speak HTTP/1.1")
 )
 
@@ -38,7 +39,7 @@ func (e *connectError) Error() string {
 	if strings.Contains(e.cause.Error(), e.address) {
 		return e.cause.Error()
 	}
-	return e.address + ": " + e.cause.Error()
+	return "endpoint " + e.address + ": " + e.cause.Error()
 }
 
 func (e *connectError) Unwrap() error { return e.cause }
@@ -139,20 +140,15 @@ func (c *connection) handshake(ctx context.Context, config *tls.Config, timeout 
 
 // dial makes a connection for a request that goes by HTTP/1.1, unless the service chooses HTTP/2.
 func (p *pool) dial(ctx context.Context, s *Settings, m *message.Message, left time.Duration) (taken, error) {
-	offered := p.tls
-	if m.Upgrade != "" {
-		offered = p.tlsHTTP1
+	if m.Upgrade != "" && p.spoken.Load() == alpnHTTP2 {
+		return p.dialHTTP1(ctx, m, left)
 	}
-	nc, err := p.connect(ctx, offered, m.Account, left)
+	nc, err := p.connect(ctx, p.tls, m.Account, left)
 	if err != nil {
-		if p.h2 != nil && m.Upgrade != "" && refusesHTTP1(err) {
-			p.notUpgraded.Store(time.Now().Add(noUpgradeFor).UnixNano())
-			return taken{}, errOnlyHTTP2
-		}
 		return taken{}, err
 	}
 	if nc.protocol != "h2" {
-		if p.tls != nil && m.Upgrade == "" {
+		if p.tls != nil {
 			p.spoken.Store(alpnHTTP1)
 		}
 		return taken{one: p.newConn(nc, m.Account != nil)}, nil
@@ -166,9 +162,29 @@ func (p *pool) dial(ctx context.Context, s *Settings, m *message.Message, left t
 	if err != nil {
 		return taken{}, err
 	}
-	return taken{two: c, own: p.h2.add(c)}, nil
+	own := p.h2.add(c)
+	if m.Upgrade != "" && !own { // others use that one
+		c.Unreserve()
+		return taken{}, errHTTP2
+	}
+	return taken{two: c, own: own}, nil
 }
 
-// refusesHTTP1 reports whether a handshake failed since the service speaks none of the protocols
-// that were offered. The alert has no type that could be asked for.
-func refusesHTTP1(err error) bool { return strings.Contains(err.Error(), "no application protocol") }
+// dialHTTP1 makes a connection to a service that chose HTTP/2 when it had the choice. One that ends
+// the handshake for that does not speak HTTP/1.1 (RFC 7301 §3.2); one that chooses nothing may.
+func (p *pool) dialHTTP1(ctx context.Context, m *message.Message, left time.Duration) (taken, error) {
+	nc, err := p.connect(ctx, p.tlsHTTP1, m.Account, left)
+	if err == nil {
+		c := p.newConn(nc, m.Account != nil)
+		c.unsure = nc.protocol == ""
+		return taken{one: c}, nil
+	}
+	if strings.Contains(err.Error(), "no application protocol") { // the alert has no type to ask for
+		p.noHTTP1()
+		return taken{}, errOnlyHTTP2
+	}
+	return taken{}, err
+}
+
+// noHTTP1 takes note that the service does not speak HTTP/1.1.
+func (p *pool) noHTTP1() { p.notUpgraded.Store(time.Now().Add(noUpgradeFor).UnixNano()) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -62,8 +63,12 @@ func (d *Dialer) others(than *Service) []*Service {
 }
 
 const (
-	evictedMax  = 16                     // idle connections that are closed at a time: a look at all services each costs more
+	evictedMax  = 16                     // idle connections that are closed at a time: it takes a look at all services
 	evictedWait = 100 * time.Millisecond // for HTTP/2, which says goodbye
+
+	// acquireTries: behind each some connections have been closed for it; others may be faster, or its
+	// account beyond its share.
+	acquireTries = 4
 )
 
 // account returns the account that a connection is counted for.
@@ -83,12 +88,15 @@ func (d *Dialer) acquire(s *Service, a *budget.Account) bool {
 	if d.budget == nil {
 		return true
 	}
-	for !a.Acquire(budget.Upstreams, 1) {
+	for range acquireTries {
+		if a.Acquire(budget.Upstreams, 1) {
+			return true
+		}
 		if !d.scarce(scarceShare) || !d.evict(s) {
 			return false
 		}
 	}
-	return true
+	return a.Acquire(budget.Upstreams, 1)
 }
 
 // The parts of the descriptors below which those that are left are scarce.
@@ -168,12 +176,11 @@ func (d *Dialer) dial(
 // ownFault reports whether a connection failed for want of what this machine has: it says nothing of
 // the service.
 func ownFault(err error) bool {
-	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ownFaults[:], func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
+var ownFaults = [...]syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM,
 }
 
 // descriptor is a connection's place in the budget.

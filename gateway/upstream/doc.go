@@ -17,17 +17,48 @@
 // Repeats are drawn from a budget, a share of the requests (at least three a second), so that they
 // cannot multiply the load.
 //
-// # Endpoints and connections
+// # Endpoints
+//
+// Each address of a name is an endpoint of its own, with its health, load and connections; requests
+// and health checks go to the same addresses. A name is looked up again and again; what it has no
+// more is removed as by [Service.Configure], what it has in addition is used at once, and a lookup
+// that fails leaves what is known. Both families count. Host, TLS's server name and the certificate
+// are the name's. The first request waits for the first lookup, for the time of connecting.
 //
 // Of several endpoints the less loaded of two drawn at random is taken (Mitzenmacher, The Power of
-// Two Choices). An idle connection is checked before it is used again, unless it served another
-// request within the last millisecond (a peek that does not block); one that the service has
-// closed, or on which it sent something unasked, is thrown away.
+// Two Choices). Where no connection to one address of a name comes about, the attempt goes on to the
+// next one, within the time of connecting: the first has at most half of it, or 300 ms where that is
+// more. The address is passed over from then on, while there is another one, until a connection
+// comes about; behind each lookup one is made to find out. So an address family that leads nowhere
+// costs one request a moment, and no request fails (RFC 8305 races both; a race would make
+// connections that nobody uses).
 //
-// Active health checks request each endpoint every so often, over HTTP/1.1 on a connection of their
-// own. An endpoint that fails twice in a row is left out, and is back after one success (2xx). When
-// all fail, all are used: then the check may be what is wrong, and a breaker sees the services
-// themselves.
+// Active health checks request each endpoint every so often, on a connection of their own but for
+// cleartext HTTP/2. An endpoint that fails twice in a row is left out, and is back after one success
+// (2xx). Before the first success or the second failure it is neither: it is used, and nothing is
+// reported. When all fail, all are used: then the check may be what is wrong, and a breaker sees the
+// services themselves.
+//
+// # Connections
+//
+// An idle connection is checked before it is used again, unless it served another request within
+// the last millisecond (a peek that does not block); one that the service has closed, or on which it
+// sent something unasked, is thrown away. One that is older than it becomes, up to a fifth less by
+// chance, ends behind what it carries; what a service says in Keep-Alive counts where it is shorter,
+// less a second, or less half of it.
+//
+// Cleartext HTTP/2 is known beforehand; over TLS the service chooses (RFC 7301), endpoint by
+// endpoint, and each handshake may change that. A request that asks for another protocol goes by
+// HTTP/1.1, and where the service has only HTTP/2 as one that does not ask. Streams go to the
+// connection with the fewest; when none has room, as by SETTINGS_MAX_CONCURRENT_STREAMS or beyond
+// 256 streams, another one is made. A new one is used when the service's SETTINGS are there: by then
+// it is known how many streams it takes, and that it speaks HTTP/2.
+//
+// Each connection is counted in the budget of descriptors until it is closed: for the client whose
+// request it was made for as long as that uses it, else for the gateway. An idle one that is taken
+// is counted for the client only while less than half of the descriptors are left: before that the
+// bound of the requests under way is what shares them out. When there are few, idle connections are
+// closed first, of all services; then requests are refused, before anything is sent.
 //
 // # Changes in place
 //
@@ -48,13 +79,15 @@
 //
 // # Bounds
 //
-// The head of a response has at most 256 KiB; at most 128 connections an endpoint are kept idle,
-// each for at most 55 seconds; an attempt, with the response's body, takes at most the service's
-// timeout. The budget holds at most 100 repeats.
+// The head of a response has at most 256 KiB; a name has at most 256 addresses. How many connections
+// there are is bounded by the requests under way and the budget of descriptors, how long they are
+// kept by the settings. The budget of repeats holds at most 100.
 //
 // # Failure policy
 //
 // [Service.Send] says what is known of a failed request: nothing was sent ([ErrUnreachable]), it
-// may have been executed ([ErrFailed], [ErrTimeout]), or the client is at fault ([ErrClientGone],
-// [ErrClientBody]).
+// may have been executed ([ErrFailed], [ErrTimeout]), the client is at fault ([ErrClientGone],
+// [ErrClientBody]), or the gateway is ([ErrOverloaded]: nothing was sent, and it is no failure of the
+// service). What fails for want of this machine's descriptors or ports is an ErrOverloaded too, and
+// a health check that fails so is none.
 package upstream

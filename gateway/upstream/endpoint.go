@@ -18,6 +18,7 @@ type endpoint struct {
 	service *Service
 	inUse   atomic.Int64 // exchanges under way
 	down    atomic.Bool  // it failed its health check
+	passes  atomic.Bool  // its last health check
 	// cut off: no connection to it came about, and its name has others. Passed over until one does.
 	cutOff  atomic.Bool
 	removed atomic.Bool // the service has it no more: no request is assigned to it

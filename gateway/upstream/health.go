@@ -106,6 +106,7 @@ func (e *endpoint) checkUntil(ctx context.Context, h Health) {
 			e.setHealth(true)
 		case errors.Is(err, ErrOverloaded): // which says nothing of the endpoint
 		default:
+			e.passes.Store(false)
 			if failures++; failures >= failuresDown || e.down.Load() {
 				e.setHealth(false)
 			}
@@ -121,6 +122,7 @@ func (e *endpoint) checkUntil(ctx context.Context, h Health) {
 // setHealth takes what is known by now. Before the first success, or the second failure, nothing is:
 // the endpoint is used, and nothing is said of it.
 func (e *endpoint) setHealth(healthy bool) {
+	e.passes.Store(healthy)
 	if e.down.Swap(!healthy) == healthy || !e.published {
 		e.published = true
 		e.service.metrics.Health(e.address, healthy)

@@ -185,7 +185,6 @@ func (h *h2) begin(ctx context.Context, s *Settings, nc *connection) (*conn2, er
 		scheme = "https"
 	}
 	c := &conn2{http2.NewClient(nc.Conn, h.pool.e.Host, scheme), nc.expires}
-	c.KeepFor(s.KeepAlive.Idle, nc.expires)
 	err := c.AwaitReady(ctx, s.ConnectTimeout)
 	if err == nil && !c.Reserve() {
 		err = errNoStreams
@@ -196,6 +195,7 @@ func (h *h2) begin(ctx context.Context, s *Settings, nc *connection) (*conn2, er
 		h.pool.e.service.metrics.ConnectFailures.Inc()
 		return nil, &connectError{h.pool.e.address, err}
 	}
+	c.KeepFor(s.KeepAlive.Idle, nc.expires)
 	return c, nil
 }
 

@@ -48,6 +48,7 @@ type conn struct {
 	held    *descriptor
 	expires time.Time
 	lent    bool // its descriptor is counted for the client that uses it
+	unsure  bool // the service may not speak HTTP/1.1
 }
 
 // newConn makes a connection one of HTTP/1.1.
@@ -98,7 +99,11 @@ func (p *pool) exchange(
 		if err == nil {
 			break
 		}
-		if f, ok := err.(*message.Failure); !ok || !f.Stale {
+		f, ok := err.(*message.Failure)
+		if ok && f.Silent && c.unsure {
+			p.noHTTP1()
+		}
+		if !ok || !f.Stale {
 			return nil, reused, err
 		}
 		x.Dispatched = before // as if it had not been in the pool
@@ -135,7 +140,7 @@ func (p *pool) take(
 			return taken{one: c}, err
 		}
 		t, err := p.dial(ctx, s, m, left)
-		if err == errOnlyHTTP2 {
+		if err == errHTTP2 || err == errOnlyHTTP2 { // as is known now
 			continue
 		}
 		return t, err

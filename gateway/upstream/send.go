@@ -123,6 +123,9 @@ func (s *Service) assign(ctx context.Context, settings *Settings, failed *endpoi
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
 		case <-ctx.Done():
 			timer.Stop()
+			if !callerGone(ctx) {
+				return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
+			}
 			return nil, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
 		}
 	}
@@ -142,7 +145,7 @@ func (s *Service) attempt(
 			return r, e, on, err
 		}
 		failed := asConnectError(err)
-		if failed == nil {
+		if failed == nil || ctx.Err() != nil { // the caller's own time is over: that says nothing of the address
 			return r, e, on, err
 		}
 		causes = errors.Join(causes, failed)
@@ -176,13 +179,13 @@ func (s *Service) try(
 		case errors.Is(err, ErrOverloaded):
 			return nil, never, err
 		}
-		return nil, connectFailure, fmt.Errorf("%w: endpoint %s: %w", ErrUnreachable, e.Address, err)
+		return nil, connectFailure, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if !f.Sent { // refused by the kernel before a byte went out
 		x.Dispatched = before
 	}
 	on, err := judge(ctx, x, f, reused)
-	return nil, on, fmt.Errorf("%w (endpoint %s)", err, e.Address)
+	return nil, on, fmt.Errorf("%w (endpoint %s)", err, e.address)
 }
 
 // callerGone reports whether whoever wants the response has left. A deadline of its own is none of a

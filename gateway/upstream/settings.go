@@ -45,7 +45,8 @@ type Health struct {
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
 		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
-		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout && s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
+		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
+		s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
 }
 

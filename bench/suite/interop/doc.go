@@ -1,6 +1,7 @@
 // Package interop runs real programs and libraries, written by others, through a real gateway:
 // h2spec, the gRPC interop client and server, three WebSocket implementations as clients and as
-// servers, curl, and bodies of 1 GiB. It has tests only.
+// servers, curl, bodies of 1 GiB, and uploads that are refused while Node, Python and Go still send
+// them. It has tests only.
 //
 // It is a module of its own, so that none of its dependencies reaches the gateway's. The gateway's
 // program is named by SLUICE in the environment; `make build interop` builds it and runs
@@ -14,7 +15,7 @@
 // # Needed on the machine
 //
 // go (which builds h2spec and the gRPC programs, at the versions in go.mod), curl with HTTP/2, node
-// and npm (which installs the ws package, at the version in node/package-lock.json). What is
-// missing fails the tests, it never skips them. All traffic is on loopback; the interop server,
+// and npm (which installs the packages of node/package-lock.json), python3 with its requests
+// package. What is missing fails the tests, it never skips them. All traffic is on loopback; the interop server,
 // which knows no other way, listens on all interfaces while it runs.
 package interop

@@ -44,7 +44,7 @@ func configuration(store, service, onUnknown string) string {
 	}
 	return fmt.Sprintf(`version: 1
 listen: {http: "@http@"}
-admin: {address: "@admin@"}
+admin: {address: "@admin@", readyNeedsStore: true}
 store: %s
 identity:
   - header: {name: X-User, trusted: [127.0.0.0/8]}

@@ -34,6 +34,7 @@ var ErrAddress = errors.New("adminclient: invalid address")
 // Client talks to one gateway. Its zero value needs an address; it is safe for concurrent use.
 type Client struct {
 	Address string       // host:port, or a base URL
+	Token   string       // admin.token of the gateway; empty: none
 	HTTP    *http.Client // nil: http.DefaultClient
 }
 
@@ -123,6 +124,9 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	if in != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	client := c.HTTP
 	if client == nil {

@@ -37,11 +37,17 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	return nil
 }
 
-// Response implements [filters.Filter].
-func (f *Filter) Response(*filters.Exchange, *filters.Slot) {}
+// Response gives the place of a stream back, which may last for as long as its client likes.
+func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
+	if x.Response.Stream {
+		f.release(s)
+	}
+}
 
 // Done gives the place back.
-func (f *Filter) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) {
+func (f *Filter) Done(_ *filters.Exchange, s *filters.Slot, _ filters.Outcome) { f.release(s) }
+
+func (f *Filter) release(s *filters.Slot) {
 	if s.N == 1 {
 		f.limiter.Release()
 		s.N = 0
