@@ -6,9 +6,10 @@ TIMEOUT ?= 10m
 
 # Every module with code. The first is the gateway's; the others have requirements of their own.
 MODULES = . cmd/sluice-dtm sagaclient/participant bench/suite/interop
-# Pins the linter, and keeps its requirements out of every module above.
+# Pins the linter and govulncheck, and keeps their requirements out of every module above.
 TOOLS = deploy/tools
 LINTER = $(CURDIR)/bin/golangci-lint
+VULNCHECK = $(CURDIR)/bin/govulncheck
 SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 
 # $(call each,MODULES,COMMAND) runs the command in the folder of each module and stops at the first failure.
@@ -56,14 +57,18 @@ formatted: ## fail where gofmt would change something
 	@files="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))"; \
 	if [ -n "$$files" ]; then echo "not formatted, run make fmt:"; echo "$$files"; exit 1; fi
 
-lint: $(LINTER) ## golangci-lint and go mod tidy over all modules, shellcheck over the scripts
-	@echo "== golangci-lint, go mod tidy -diff, shellcheck"
+lint: $(LINTER) $(VULNCHECK) ## golangci-lint, go mod tidy and govulncheck over all modules, shellcheck over the scripts
+	@echo "== golangci-lint, go mod tidy -diff, shellcheck, govulncheck"
 	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy -diff)
 	$(call each,$(MODULES),$(LINTER) run --config $(CURDIR)/.golangci.yml ./...)
 	shellcheck $(SCRIPTS)
+	@deploy/vulncheck.sh $(VULNCHECK) $(MODULES)
 
 $(LINTER): $(TOOLS)/go.mod $(TOOLS)/go.sum
 	cd $(TOOLS) && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(VULNCHECK): $(TOOLS)/go.mod $(TOOLS)/go.sum
+	cd $(TOOLS) && $(GO) build -o $@ golang.org/x/vuln/cmd/govulncheck
 
 # The gateway's own module is tested by suite. The interop tests are left out: they need the built gateway.
 modules: ## tests of the modules for services and for the coordinator

@@ -38,7 +38,8 @@ func TestMembersAreReadInOnePass(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Declare(declared[30:]...)
-	body := []byte(`{"m0":{"v":"first"},"m7":{"v":[7]},"m49":{"v":null},"x":[` + strings.Repeat("[0],", 100_000) + `1]}`)
+	body := []byte(`{"m0":{"v":"first"},"m7":{"v":[7]},"m49":{"v":null},"x":[` +
+		strings.Repeat("[0],", 100_000) + `1]}`)
 	var x Exchange
 	load := func(int64) ([]byte, error) { return body, nil }
 	ctx := t.Context()

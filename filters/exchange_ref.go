@@ -1,15 +1,39 @@
 package filters
 
 import (
+	"errors"
 	"net/netip"
 	"net/url"
 	"strings"
 )
 
+// Errors of [Exchange.Part]: a part can be read in more than one way. A service that read the other
+// value would act for somebody else than the limit, the scope or the key that rests on it. The texts
+// go on from the reference.
+var (
+	ErrSeveralValues = errors.New("comes several times, with different values")
+	ErrOtherSpelling = errors.New("comes under a name that services may take for the same")
+)
+
 // Part returns a part of the request by the root of a reference (package ref), and the name behind
 // it where the root takes one. With [Exchange.Body] and [Exchange.Member] it is what references are
-// evaluated on. The text is valid as long as the exchange's own are.
-func (x *Exchange) Part(root, name string) (string, bool) {
+// evaluated on. The text is valid as long as the exchange's own are. The error is one of those above.
+func (x *Exchange) Part(root, name string) (text string, ok bool, err error) {
+	switch root {
+	case "query":
+		if name == "" {
+			return x.RawQuery, true, nil
+		}
+		return queryParameter(x.RawQuery, name)
+	case "header":
+		return soleField(x.Header, name)
+	}
+	text, ok = x.known(root, name)
+	return text, ok, nil
+}
+
+// known returns a part that can be read in one way only.
+func (x *Exchange) known(root, name string) (string, bool) {
 	switch root {
 	case "principal":
 		return x.Principal, x.Principal != ""
@@ -29,22 +53,48 @@ func (x *Exchange) Part(root, name string) (string, bool) {
 			return x.Path, true
 		}
 		return x.Param(name)
-	case "query":
-		if name == "" {
-			return x.RawQuery, true
-		}
-		return queryParameter(x.RawQuery, name)
-	case "header": // several fields of one name are joined by ", "
-		if _, ok := x.Header.Lookup(name); !ok {
-			return "", false
-		}
-		return x.Header.Joined(name), true
 	case "gid":
 		return x.Logical.GID, x.Logical.GID != ""
 	case "key":
 		return x.Logical.Key, x.Logical.Key != ""
 	}
 	return "", false
+}
+
+// soleField returns the value of a field that comes once, or each time with the same value.
+func soleField(h Header, name string) (value string, ok bool, err error) {
+	for i := range h {
+		switch {
+		case len(h[i].Name) != len(name):
+		case EqualName(h[i].Name, name):
+			if ok && h[i].Value != value {
+				return "", false, ErrSeveralValues
+			}
+			value, ok = h[i].Value, true
+		case foldedEqual(h[i].Name, name):
+			return "", false, ErrOtherSpelling
+		}
+	}
+	return value, ok, nil
+}
+
+// foldedEqual reports whether two names of one length are one to a server that reads every byte but
+// letters and digits as an underscore, as servers after CGI do (RFC 3875 §4.1.18).
+func foldedEqual(a, b string) bool {
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x == y || !alphanumeric(x) && !alphanumeric(y) {
+			continue
+		}
+		if x |= 0x20; x != y|0x20 || x < 'a' || x > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
 // ClientPrefix6 is how many bits of an IPv6 address are one client's as a rule: a site has a /64, and
@@ -96,22 +146,43 @@ func appendLower(b []byte, s string) []byte {
 	return b
 }
 
-// queryParameter returns the first parameter of that name. A pair that does not decode is not
-// there.
-func queryParameter(raw, name string) (string, bool) {
+// queryParameter returns the value of a parameter that comes once, or each time with the same value,
+// decoded as a form's. A pair that does not decode is not there, unless another one of that name is.
+// Some services take a semicolon for an end of a pair too, so both readings have to agree.
+func queryParameter(raw, name string) (value string, ok bool, err error) {
+	undecoded := false
 	for raw != "" {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
-		k, v, _ := strings.Cut(pair, "=")
-		k, err := url.QueryUnescape(k)
-		if err != nil || k != name {
-			continue
+		v, is, decodes := valueOf(pair, name)
+		if is && decodes {
+			if ok && v != value {
+				return "", false, ErrSeveralValues
+			}
+			value, ok = v, true
 		}
-		v, err = url.QueryUnescape(v)
-		if err != nil {
-			continue
+		undecoded = undecoded || is && !decodes
+		for rest, more := pair, strings.IndexByte(pair, ';') >= 0; more; {
+			pair, rest, more = strings.Cut(rest, ";")
+			// where the whole pair is not of that name, a part of it would be a value of its own
+			if v2, part, _ := valueOf(pair, name); part && (!is || v2 != v) {
+				return "", false, ErrSeveralValues
+			}
 		}
-		return v, true
 	}
-	return "", false
+	if ok && undecoded {
+		return "", false, ErrSeveralValues
+	}
+	return value, ok, nil
+}
+
+// valueOf returns the value of a pair that is of that name, and whether it decodes.
+func valueOf(pair, name string) (value string, is, decodes bool) {
+	k, v, _ := strings.Cut(pair, "=")
+	k, err := url.QueryUnescape(k)
+	if err != nil || k != name {
+		return "", false, false
+	}
+	v, err = url.QueryUnescape(v)
+	return v, true, err == nil
 }

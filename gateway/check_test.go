@@ -64,9 +64,9 @@ func TestCheckLoadsWhatRunLoads(t *testing.T) {
 	for _, c := range []struct{ document, fault, warning string }{
 		{document: "listen: {https: {address: ':0', cert: one.crt, key: one.key, clientCA: two.crt}}"},
 		{"listen: {https: {address: ':0', cert: one.crt, key: two.key}}",
-			"2:53: listen.https.key: DIR/two.key is not the key of DIR/one.crt: private key does not match public key", ""},
+			"2:53: listen.https.key: DIR/two.key is not the key of DIR/one.crt: private key does not match", ""},
 		{"listen: {https: {address: ':0', cert: one.crt, key: text}}",
-			"2:53: listen.https.key: DIR/text is not the key of DIR/one.crt: failed to find any PEM data in key input", ""},
+			"2:53: listen.https.key: DIR/text is not the key of DIR/one.crt: failed to find any PEM data", ""},
 		{"listen: {https: {address: ':0', cert: one.key, key: one.key}}",
 			"2:39: listen.https.cert: DIR/one.key: no certificate in PEM form", ""},
 		{"listen: {https: {address: ':0', cert: one.crt, key: one.key, clientCA: text}}",

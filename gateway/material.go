@@ -166,7 +166,8 @@ func (r *materialReader) keyPair(setting, certFile, keyFile string) (cert tls.Ce
 		return cert, false
 	}
 	if cert, err = tls.X509KeyPair(chain, key); err != nil {
-		r.fault(setting+".key", "%s is not the key of %s: %s", keyFile, certFile, strings.TrimPrefix(err.Error(), "tls: "))
+		r.fault(setting+".key", "%s is not the key of %s: %s", keyFile, certFile,
+			strings.TrimPrefix(err.Error(), "tls: "))
 		return cert, false
 	}
 	return cert, true

@@ -16,28 +16,31 @@ import (
 //
 // The limit is maxBuffered, as it is, and twice of everything else that is live, heap and stacks, as
 // the collector has it without a limit: a store of gigabytes in memory is not collected any more
-// often for it. It follows what is live, once a second. Where the operator has set GOMEMLIMIT
+// often for it. It follows what each collection finds live. Where the operator has set GOMEMLIMIT
 // nothing is changed.
 type memoryKeeper struct {
 	budget  *budget.Budget
 	samples []runtimemetrics.Sample
-	limit   int64 // that was set last
+	limit   int64  // that was set last
+	used    int64  // bytes that were buffered when it looked last
+	cycles  uint64 // collections by then
 }
 
 const (
-	memoryEvery = time.Second
+	memoryEvery = 200 * time.Millisecond
 	// What the limit has at least for what is not counted, and what it has beyond its rule: with less
 	// the collector would run all the time.
 	memoryLeast = 8 << 20
-	memorySpare = 8 << 20
+	memorySpare = 4 << 20
 )
 
 func newMemoryKeeper(b *budget.Budget) *memoryKeeper {
 	m := &memoryKeeper{budget: b}
 	for _, name := range []string{
 		"/gc/heap/live:bytes", "/memory/classes/total:bytes", "/memory/classes/heap/stacks:bytes",
-		"/memory/classes/heap/objects:bytes",
-		"/memory/classes/heap/unused:bytes", "/memory/classes/heap/free:bytes", "/memory/classes/heap/released:bytes",
+		"/memory/classes/heap/objects:bytes", "/memory/classes/heap/unused:bytes",
+		"/memory/classes/heap/free:bytes", "/memory/classes/heap/released:bytes",
+		"/gc/cycles/total:gc-cycles", // the last
 	} {
 		m.samples = append(m.samples, runtimemetrics.Sample{Name: name})
 	}
@@ -67,12 +70,19 @@ func (m *memoryKeeper) run(ctx context.Context) error {
 // moment.
 func (m *memoryKeeper) adjust() {
 	runtimemetrics.Read(m.samples)
+	last := len(m.samples) - 1
+	cycles := m.samples[last].Value.Uint64()
+	used := max(m.used, m.budget.Used(budget.Buffered)) // the collection was between two looks
+	if m.used = m.budget.Used(budget.Buffered); cycles == m.cycles && m.limit > 0 {
+		return // what is known to be live is older than what is used now
+	}
+	m.cycles = cycles
 	value := func(i int) int64 { return int64(m.samples[i].Value.Uint64()) }
 	beside := value(1) // what the runtime has for itself
-	for i := 2; i < len(m.samples); i++ {
+	for i := 2; i < last; i++ {
 		beside -= value(i)
 	}
-	limit := memoryLimit(m.budget.Limit(budget.Buffered), m.budget.Used(budget.Buffered), value(0)+value(2), beside)
+	limit := memoryLimit(m.budget.Limit(budget.Buffered), used, value(0)+value(2), beside)
 	if d := limit - m.limit; d > m.limit/8 || -d > m.limit/8 {
 		debug.SetMemoryLimit(limit)
 		m.limit = limit

@@ -29,7 +29,7 @@ func (g *gateway) warnOfOutstandingKeys(old, cfg *config.Config) {
 			{"identity", identity, "a repeat by a principal that has another name now is executed again"},
 			{"scope", !reflect.DeepEqual(was.Scope, now.Scope), "a repeat is executed again"},
 			{"key", !reflect.DeepEqual(was.Key, now.Key), "a repeat whose key is another one now is executed again"},
-			{"fingerprint", !reflect.DeepEqual(was.Fingerprint, now.Fingerprint), "a repeat is refused as another request"},
+			{"fingerprint", !reflect.DeepEqual(was.Fingerprint, now.Fingerprint), "a repeat is refused with 422"},
 		} {
 			if change.differs {
 				g.Logger.Warn("a reload changes what idempotency keys mean that clients hold already",

@@ -98,7 +98,9 @@ func pathsUpTo(segments int) []string {
 // router takes.
 func TestPatternsOfTheConfigurationAreRoutes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		piece := rapid.SampledFrom([]string{"a", "/", "/", "{x}", "**", "%", "%41", "%zz", "\\", ";", "é", ".", "..", "|", "^"})
+		piece := rapid.SampledFrom([]string{
+			"a", "/", "/", "{x}", "**", "%", "%41", "%zz", "\\", ";", "é", ".", "..", "|", "^",
+		})
 		pattern := "/" + strings.Join(rapid.SliceOfN(piece, 0, 6).Draw(t, "pieces"), "")
 		doc := fmt.Sprintf("version: 1\nroutes: [{name: r, match: {path: %q}, respond: {status: 204}}]\n", pattern)
 		cfg, err := config.Parse("t.yaml", []byte(doc), "")

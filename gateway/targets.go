@@ -59,7 +59,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
-	if wait, ok := x.Part(ref.Query, "wait"); ok {
+	if wait, ok, err := x.Part(ref.Query, "wait"); ok || err != nil {
 		wait, err := config.ParseDuration(wait)
 		if err != nil {
 			x.SetReply(refusal(filters.BadRequest,

@@ -182,6 +182,20 @@ func TestAdminCommands(t *testing.T) {
 	}
 }
 
+// TestExamplesAreSound: the examples hold nothing that never takes effect.
+func TestExamplesAreSound(t *testing.T) {
+	t.Setenv("REDIS_PASSWORD", "of-the-test")
+	examples, err := filepath.Glob("../../deploy/examples/*.yaml")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, path := range examples {
+		if _, stderr, code := run("validate", "--strict", "-c", path); code != 0 {
+			t.Errorf("exit %d:\n%s", code, stderr)
+		}
+	}
+}
+
 // TestAdminToken: the token comes from a flag, from a file or from the environment, and is sent to the
 // gateway alone.
 func TestAdminToken(t *testing.T) {

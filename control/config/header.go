@@ -21,6 +21,7 @@ const (
 // takenOut are those fields, in lower case, with what is to be said of them.
 var takenOut = map[string]string{
 	"host":                "the gateway takes it for routing: host is its reference",
+	"x-forwarded":         ofProxyClient,
 	"x-forwarded-for":     ofProxyClient,
 	"x-real-ip":           ofProxyClient,
 	"true-client-ip":      ofProxyClient,
@@ -92,7 +93,8 @@ func (h *IdentityHeader) check(s site) {
 	for _, p := range h.Trusted {
 		within := func(proxy netip.Prefix) bool { return proxy.Bits() <= p.Bits() && proxy.Contains(p.Addr()) }
 		if !slices.ContainsFunc(proxies, within) && s.sound(at("listen", "trustedProxies")) {
-			s.fault(s.at("name"), "%s is taken out of what %s sends, which is not among listen.trustedProxies", h.Name, p)
+			s.fault(s.at("name"), "%s is taken out of what %s sends, which is not among listen.trustedProxies",
+				h.Name, p)
 			return
 		}
 	}

@@ -8,11 +8,15 @@ import (
 
 // takenOutNames are fields that no reference can be to, with a word of the message.
 var takenOutNames = map[string]string{
-	"Host": "host is its reference", "HOST": "host is its reference", "X-Forwarded-For": "client.ip", "X-Real-IP": "client.ip",
+	"Host": "host is its reference", "HOST": "host is its reference",
+	"X-Forwarded-For": "client.ip", "X-Real-IP": "client.ip",
 	"X_Real_IP": "client.ip", "True-Client-IP": "client.ip", "Forwarded": "client.ip", "X-Forwarded-Host": "host is",
-	"X-Forwarded-Proto": "trusted proxies", "X-Forwarded-Port": "trusted proxies", "X-Forwarded-User": "trusted proxies",
-	"x.forwarded.user": "trusted proxies", "Via": "writes it itself", "traceparent": "every request",
-	"Tracestate": "every request", "Connection": "one connection", "Keep-Alive": "one connection", "TE": "one connection",
+	"X-Forwarded-Proto": "trusted proxies", "X-Forwarded-Port": "trusted proxies",
+	"X-Forwarded-User": "trusted proxies",
+	"x.forwarded.user": "trusted proxies", "X-Forwarded": "client.ip", "Via": "writes it itself",
+	"traceparent": "every request",
+	"Tracestate":  "every request", "Connection": "one connection",
+	"Keep-Alive": "one connection", "TE": "one connection",
 	"Upgrade": "one connection", "Transfer-Encoding": "one connection", "Transfer_Encoding": "one connection",
 	"Trailer": "one connection", "Proxy-Connection": "one connection", "Proxy-Authorization": "one connection",
 	"HTTP2-Settings": "one connection", "Expect": "one connection", "Content-Length": "how the body was sent",
@@ -20,8 +24,8 @@ var takenOutNames = map[string]string{
 	"Sluice-Attempts": "writes it itself", "Sluice.Op": "writes it itself", "Idempotency_Key": "Idempotency-Key",
 }
 
-// TestFieldsThatAreTakenOut: what the gateway takes out of requests, or makes itself, is a fault wherever a setting would
-// read it, since it would be the same for everybody.
+// TestFieldsThatAreTakenOut: what the gateway takes out of requests, or makes itself, is a fault wherever a setting
+// would read it, since it would be the same for everybody.
 func TestFieldsThatAreTakenOut(t *testing.T) {
 	t.Parallel()
 	const routes = "version: 1\nservices: {s: {endpoints: [\"http://h\"]}}\n" +
@@ -45,7 +49,7 @@ func TestFieldsThatAreTakenOut(t *testing.T) {
 			}
 		}
 		for _, name := range []string{
-			"X-Tenant", "X-Forwarded", "Sluice", "Sluicegate-X", "Idempotency-Key", "Authorization", "Cookie", "Hosts",
+			"X-Tenant", "X-Forward", "Sluice", "Sluicegate-X", "Idempotency-Key", "Authorization", "Cookie", "Hosts",
 			"X-Host", "baggage", "Content-Type",
 		} {
 			if got := faultsOf(t, strings.ReplaceAll(document, "NAME", name)); len(got) != 0 {

@@ -37,7 +37,8 @@ func newLoader(dir string) (*loader, error) {
 // document reads one document and merges it into the tree.
 func (l *loader) document(name string, data []byte) {
 	if l.size += len(data); l.size > documentsMax {
-		l.faults.add(position{name, 1, 1}, "the files of the configuration have more than %d bytes in all", documentsMax)
+		l.faults.add(position{name, 1, 1}, "the files of the configuration have more than %d bytes in all",
+			documentsMax)
 		l.failed = true
 		return
 	}

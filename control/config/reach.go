@@ -213,7 +213,8 @@ func (c *Config) warnUnreached(s site) {
 		}
 		if by := before.taking(r.Match.Path, r.Match.Methods); by != nil {
 			without := ""
-			if r.Idempotency != nil && slices.ContainsFunc(by, func(i int) bool { return c.Routes[i].Idempotency == nil }) {
+			unkeyed := func(i int) bool { return c.Routes[i].Idempotency == nil }
+			if r.Idempotency != nil && slices.ContainsFunc(by, unkeyed) {
 				without = ", without idempotency"
 			}
 			s.warn(p.to("match", "path"), "no request reaches route %q: %s%s", r.Name, c.takes(by), without)

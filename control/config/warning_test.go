@@ -97,10 +97,10 @@ identity: [{clientIP: {}}]
   - {name: d, match: {path: '/v1/.+'}, service: s}
   - {name: not, match: {path: '/.well-known/$metadata/a+b/Orders(1)'}, service: s}
 `, []string{
-			`4:29: warning: routes[0].match.path: "/v1/[0-9]+" looks like a regular expression, and is compared as it ` +
-				"is written: {name} stands for one segment, /** at the end for the rest",
-			`5:29: warning: routes[1].match.path: "/v1/orders$" looks like a regular expression, and is compared as it ` +
-				"is written: {name} stands for one segment, /** at the end for the rest",
+			`4:29: warning: routes[0].match.path: "/v1/[0-9]+" looks like a regular expression, and is compared ` +
+				"as it is written: {name} stands for one segment, /** at the end for the rest",
+			`5:29: warning: routes[1].match.path: "/v1/orders$" looks like a regular expression, and is compared ` +
+				"as it is written: {name} stands for one segment, /** at the end for the rest",
 			`6:29: warning: routes[2].match.path: "/(a|b)" looks like a regular expression, and is compared as it is ` +
 				"written: {name} stands for one segment, /** at the end for the rest",
 			`7:29: warning: routes[3].match.path: "/v1/.+" looks like a regular expression, and is compared as it is ` +

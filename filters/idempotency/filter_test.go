@@ -83,8 +83,8 @@ func TestBodyAndDerivedKeys(t *testing.T) {
 	})
 }
 
-// TestBodiesThatReadTwoWays: a body of which the service might read another key, or other parts, than the gateway did is
-// refused, and nothing is claimed for it.
+// TestBodiesThatReadTwoWays: a body of which the service might read another key, or other parts, than
+// the gateway did is refused, and nothing is claimed for it.
 func TestBodiesThatReadTwoWays(t *testing.T) {
 	key := defaults()
 	key.Required, key.Body = true, &ref.Ref{Root: ref.Body, Path: []string{"order", "no"}}

@@ -219,7 +219,7 @@ func TestNetworks(t *testing.T) {
 		x.Client, x.Prefix6 = netip.MustParseAddr(c.client), c.bits
 		var s filters.Slot
 		wantPrincipal(t, x, f.Request(x, &s), c.want)
-		if text, ok := x.Part("client.ip", ""); !ok || addressPrefix+text != c.want {
+		if text, ok, err := x.Part("client.ip", ""); !ok || err != nil || addressPrefix+text != c.want {
 			t.Errorf("%s: client.ip is %q", c.client, text)
 		}
 	}

@@ -18,8 +18,8 @@
 // they differ in case. In a list a name is an index, counted from 0 and written without leading zeros.
 //
 // A text that is something else (a form, a picture, an empty body) is no document and has no members; that is no fault.
-// One that begins with a brace, a bracket or a quote, or with a whole value and another one behind it, is JSON: where it
-// is not exactly one document it is a fault, [Malformed] or [Several].
+// One that begins with a brace, a bracket or a quote, or with a whole value and another one behind it, is JSON: where
+// it is not exactly one document it is a fault, [Malformed] or [Several].
 //
 // A name that is on the way to a member and comes twice in its object is a fault of that member when the values differ:
 // the reader behind might take the other one. Values are equal when they are the same but for white space and the way
@@ -28,9 +28,9 @@
 //
 // # Algorithm
 //
-// Recursive descent along the paths of the set, and a loop with one bit for each level of nesting below and beside them.
-// Nesting ends at 10,000 levels, as in encoding/json. A value that repeats a name is compared with the one before it, so
-// that all comparisons together read the text at most twice.
+// Recursive descent along the paths of the set, and a loop with one bit for each level of nesting below and beside
+// them. Nesting ends at 10,000 levels, as in encoding/json. A value that repeats a name is compared with the one before
+// it, so that all comparisons together read the text at most twice.
 //
 // # Invariants
 //

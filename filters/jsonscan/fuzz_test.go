@@ -129,7 +129,7 @@ func TestAgainstTheStandardLibrary(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	paths := [][]string{{"a"}, {"b"}, {"a", "b"}, {"0"}, {"a", "1"}, {"b", "a", "0"}, {"é"}, {"x y"}}
-	for range 60_000 {
+	for range 15_000 {
 		text := []byte(document(r, 4))
 		switch r.IntN(4) {
 		case 0: // lost
@@ -138,8 +138,9 @@ func TestAgainstTheStandardLibrary(t *testing.T) {
 			}
 		case 1: // replaced or put in
 			i := r.IntN(len(text))
-			piece := []string{`"`, `\`, `,`, `:`, `{`, `}`, `[`, `]`, "0", "-", ".", "e", " ", "\n", "\x00", "\xff", "u", "t"}
-			text = []byte(string(text[:i]) + piece[r.IntN(len(piece))] + string(text[i+r.IntN(2):]))
+			const pieces = "\"\\,:{}[]0-.e \n\x00\xffut"
+			at := r.IntN(len(pieces))
+			text = []byte(string(text[:i]) + pieces[at:at+1] + string(text[i+r.IntN(2):]))
 		}
 		check(t, text, paths[r.IntN(len(paths))])
 	}
@@ -149,7 +150,9 @@ func TestAgainstTheStandardLibrary(t *testing.T) {
 func document(r *rand.Rand, depth int) string {
 	space := func() string { return []string{"", "", "", " ", "\t", "\r\n"}[r.IntN(6)] }
 	name := func() string {
-		return []string{`"a"`, `"b"`, `"0"`, `"é"`, `"\u00e9"`, `"x\u0020y"`, `"\u0061"`, `"c"`, `""`, `"A"`}[r.IntN(10)]
+		return []string{
+			`"a"`, `"b"`, `"0"`, `"é"`, `"\u00e9"`, `"x\u0020y"`, `"\u0061"`, `"c"`, `""`, `"A"`,
+		}[r.IntN(10)]
 	}
 	if depth > 0 && r.IntN(3) > 0 {
 		var list []string
@@ -167,7 +170,7 @@ func document(r *rand.Rand, depth int) string {
 		return "[" + strings.Join(list, ",") + space() + "]"
 	}
 	return []string{
-		`"x"`, `"é\n\"\\"`, `"\u0041\u00e9\ud83d\ude00"`, `""`, "0", "-0", "12.50", "1e-7", "123456789012345678901234567890",
+		`"x"`, `"é\n\"\\"`, `"\u0041\u00e9\ud83d\ude00"`, `""`, "0", "-0", "12.50", "1e-7", "12345678901234567890123",
 		"true", "false", "null", `"a b "`, "[]", "{}", `"\b\f\r\t\/"`,
 	}[r.IntN(16)]
 }
@@ -179,7 +182,7 @@ func TestRepeatedNames(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for range 20_000 {
+	for range 5_000 {
 		a, b := document(r, 3), document(r, 3)
 		if r.IntN(2) == 0 {
 			b = rewrite(t, r, a)

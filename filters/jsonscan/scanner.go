@@ -2,8 +2,8 @@ package jsonscan
 
 const depthMax = 10_000 // levels of nesting, as encoding/json has it
 
-// scanner goes over a text, byte by byte. Its methods begin at s.at and leave it behind what they read; they return 0 or
-// what is wrong with the text.
+// scanner goes over a text, byte by byte. Its methods begin at s.at and leave it behind what they read; they return 0
+// or what is wrong with the text.
 type scanner struct {
 	text    []byte
 	at      int

@@ -5,10 +5,10 @@
 // # Language
 //
 //	principal client.ip route gid key     what the gateway knows of the request
-//	host                                  the name that the client asked for: Host or :authority in lower case, without
-//	                                      the port and a dot at the end; an address without brackets
+//	host                                  the name that the client asked for: Host or :authority in lower case,
+//	                                      without the port and a dot at the end; an address without brackets
 //	method path query body                the request's own parts, whole
-//	path.NAME query.NAME header.NAME      a captured segment, the first parameter, a field; NAME may have dots
+//	path.NAME query.NAME header.NAME      a captured segment, a parameter, a field; NAME may have dots
 //	body.A.B steps.A.B                    a member of a JSON document; each dot goes one member deeper
 //
 // A template holds references in braces; {{ and }} are the braces themselves.

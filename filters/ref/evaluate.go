@@ -11,8 +11,9 @@ import (
 type Exchange interface {
 	// Part returns the part of the request that a root names: every root but Body and Steps. The name is that of the
 	// captured segment, the query's parameter or the header field; empty without one. False: the request has no such
-	// part. The text is valid as long as the exchange's own are.
-	Part(root, name string) (string, bool)
+	// part. The text is valid as long as the exchange's own are. The error says that it can be read in more than one
+	// way.
+	Part(root, name string) (string, bool, error)
 	// Body returns the request's whole body.
 	Body() ([]byte, error)
 	// Member returns a member of the body, a JSON document, as it stands there; by no name, the document. False: there
@@ -93,7 +94,10 @@ func (r Ref) Text(x Exchange) (string, bool, error) {
 	if len(r.Path) > 0 {
 		name = r.Path[0]
 	}
-	text, ok := x.Part(r.Root, name)
+	text, ok, err := x.Part(r.Root, name)
+	if err != nil {
+		return "", false, &FaultError{r, err}
+	}
 	return text, ok, nil
 }
 

@@ -67,7 +67,8 @@ func TestTokenIsAskedForAllButHealthAndMetrics(t *testing.T) {
 	shut := []string{
 		"GET /api/status", "HEAD /api/status", "GET /api/config", "GET /api/idempotency", "GET /api/transactions",
 		"GET /api/transactions/x", "GET /debug/pprof/", "GET /debug/pprof/heap", "POST /api/idempotency/resolve",
-		"POST /api/idempotency/forget", "GET /", "GET /metrics/", "GET //metrics", "GET /api/../metrics", "GET /%6detrics/x",
+		"POST /api/idempotency/forget", "GET /", "GET /metrics/", "GET //metrics",
+		"GET /api/../metrics", "GET /%6detrics/x",
 	}
 	for _, request := range shut {
 		method, target, _ := strings.Cut(request, " ")
@@ -102,10 +103,12 @@ func TestHostsThatAreNotTheAddress(t *testing.T) {
 	o, _ := newFixed(t, "{hosts: [gateway.internal]}")
 	h := New(o)
 	for host, want := range map[string]int{
-		"127.0.0.1:9901": 200, "127.0.0.1": 200, "10.1.2.3:9901": 200, "[::1]:9901": 200, "[::1]": 200, "localhost:9901": 200,
+		"127.0.0.1:9901": 200, "127.0.0.1": 200, "10.1.2.3:9901": 200, "[::1]:9901": 200,
+		"[::1]": 200, "localhost:9901": 200,
 		"LocalHost": 200, "gateway.internal": 200, "Gateway.Internal.:9901": 200, "": 200,
 		"evil.test": 421, "evil.test:9901": 421, "127.0.0.1.evil.test": 421, "localhost.evil.test": 421,
-		"gateway.internal.evil.test": 421, "xgateway.internal": 421, "[evil.test]": 421, "0x7f000001": 421, "2130706433": 421,
+		"gateway.internal.evil.test": 421, "xgateway.internal": 421, "[evil.test]": 421,
+		"0x7f000001": 421, "2130706433": 421,
 	} {
 		for _, request := range []string{"GET /healthz", "GET /metrics", "GET /api/status"} {
 			method, target, _ := strings.Cut(request, " ")

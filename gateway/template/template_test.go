@@ -78,7 +78,8 @@ func TestTarget(t *testing.T) {
 // TestValuesAreBounded: what is put in is counted before it is copied, over all places of a body.
 func TestValuesAreBounded(t *testing.T) {
 	body := func(int64) ([]byte, error) {
-		return []byte(`{"s":"` + strings.Repeat("x", 400) + `","l":[1, 2 ,"` + strings.Repeat("y", 400) + `"],"n":12}`), nil
+		return []byte(`{"s":"` + strings.Repeat("x", 400) + `","l":[1, 2 ,"` + strings.Repeat("y", 400) +
+			`"],"n":12}`), nil
 	}
 	for _, c := range []struct {
 		body any
@@ -102,7 +103,8 @@ func TestValuesAreBounded(t *testing.T) {
 		}
 	}
 	x := new(filters.Exchange)
-	x.Begin(t.Context(), func(int64) ([]byte, error) { return []byte(`"` + strings.Repeat("x", targetBytesMax+1) + `"`), nil })
+	long := []byte(`"` + strings.Repeat("x", targetBytesMax+1) + `"`)
+	x.Begin(t.Context(), func(int64) ([]byte, error) { return long, nil })
 	if _, _, err := Target(parse(t, "/v1/{body}"), x); !errors.Is(err, ErrTooLong) {
 		t.Errorf("a path longer than any service takes: %v", err)
 	}
@@ -128,7 +130,8 @@ func TestPartsThatReadTwoWays(t *testing.T) {
 
 func TestMembers(t *testing.T) {
 	got := Members(map[string]any{"a": []any{parse(t, "{body.x.y} of {gid}"), "plain", json.Number("1")}})
-	if got = append(got, Members(parse(t, "/v1/{body.id}/{body}"))...); !reflect.DeepEqual(got, [][]string{{"x", "y"}, {"id"}}) {
+	got = append(got, Members(parse(t, "/v1/{body.id}/{body}"))...)
+	if !reflect.DeepEqual(got, [][]string{{"x", "y"}, {"id"}}) {
 		t.Errorf("members %v", got)
 	}
 }
