@@ -225,6 +225,7 @@ func TestFetchedAgain(t *testing.T) {
 		s.accepts("b")
 		s.refuses("a", invalid) // the issuer has taken it back; that was looked for, which is fetch 2
 		time.Sleep(time.Hour)
+		s.settle()
 		for _, i := range []int{1, 3, 4, 5} {
 			d := s.issuer.fetched[i].Sub(s.issuer.fetched[i-1])
 			if d < 9*time.Minute || d > refreshEvery {
