@@ -92,7 +92,9 @@ func TestMadeYouReset(t *testing.T) {
 						c.fault(p, id)
 					}
 				}()
-				if got := p.ended(0); got != "goaway ENHANCE_YOUR_CALM" && got != "goaway FRAME_SIZE_ERROR" && got != "closed" {
+				switch got := p.ended(0); got {
+				case "goaway ENHANCE_YOUR_CALM", "goaway FRAME_SIZE_ERROR", "closed":
+				default:
 					t.Errorf("got %q", got)
 				}
 			})

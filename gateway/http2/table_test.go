@@ -66,8 +66,8 @@ func (d *strictDecoder) decode(t *testing.T, block []byte) []hpack.HeaderField {
 
 // Sizes that the peer announces between two heads, of which there are five each time.
 var tableSizes = [][]int{
-	{0}, {1}, {64}, {4096}, {65536}, {0, 4096}, {4096, 0}, {64, 1, 65536}, {}, {1 << 32 >> 1, 0, 1 << 32 >> 1}, {100, 200},
-	{200, 100}, {}, {0, 0}, {4095}, {4097},
+	{0}, {1}, {64}, {4096}, {65536}, {0, 4096}, {4096, 0}, {64, 1, 65536}, {}, {1 << 32 >> 1, 0, 1 << 32 >> 1},
+	{100, 200}, {200, 100}, {}, {0, 0}, {4095}, {4097},
 }
 
 func TestTableSize(t *testing.T) {

@@ -214,7 +214,7 @@ func TestProtocolByALPN(t *testing.T) {
 	}
 	m, reports := watched()
 	s.Health = often("/")
-	svc = started(t, s, m)
+	started(t, s, m)
 	expectReport(t, reports, true)
 	expectReport(t, reports, true)
 }
