@@ -146,7 +146,7 @@ func (b *builder) routes() error {
 func (b *builder) addRoute(r *config.Route) error {
 	if r.Status != "" {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
-		if err := b.add(r.Name+"/status", t, policy.StatusScopeOf(r), r.Status, []string{"GET"}); err != nil {
+		if err := b.add(r.Name+"/status", t, policy.StatusScopeOf(r), r.StatusMatch()); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func (b *builder) addRoute(r *config.Route) error {
 	if err != nil {
 		return err
 	}
-	return b.add(r.Name, t, policy.ScopeOf(b.Config, r), r.Match.Path, r.Match.Methods)
+	return b.add(r.Name, t, policy.ScopeOf(b.Config, r), r.Match)
 }
 
 func (b *builder) target(r *config.Route) (target, error) {
@@ -174,13 +174,13 @@ func (b *builder) target(r *config.Route) (target, error) {
 	return &own, nil
 }
 
-func (b *builder) add(name string, t target, s policy.Scope, pattern string, methods []string) error {
+func (b *builder) add(name string, t target, s policy.Scope, m config.Match) error {
 	rt, err := b.route(name, t, s)
 	if err != nil {
 		return err
 	}
 	b.engine.routes = append(b.engine.routes, rt)
-	return b.engine.router.Add(pattern, methods, rt)
+	return b.engine.router.Add(m.Path, m.Taken(), rt)
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {

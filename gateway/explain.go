@@ -113,11 +113,12 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 	var routes router.Router[*explained]
 	for _, r := range cfg.Routes {
 		if r.Status != "" {
-			if err := routes.Add(r.Status, []string{"GET"}, &explained{r, r.Name + "/status", true}); err != nil {
+			status := r.StatusMatch()
+			if err := routes.Add(status.Path, status.Taken(), &explained{r, r.Name + "/status", true}); err != nil {
 				return nil, err
 			}
 		}
-		if err := routes.Add(r.Match.Path, r.Match.Methods, &explained{r, r.Name, false}); err != nil {
+		if err := routes.Add(r.Match.Path, r.Match.Taken(), &explained{r, r.Name, false}); err != nil {
 			return nil, err
 		}
 	}

@@ -24,7 +24,8 @@ func TestForward(t *testing.T) {
 services: {a: {endpoints: ["`+s.URL+`"]}}
 routes:
   - {name: deny, match: {path: /deny/**}, respond: {status: 403}}
-  - {name: show, match: {methods: [GET, HEAD], path: "/v1/orders/{id}"}, service: a}
+  - {name: show, match: {methods: [GET], path: "/v1/orders/{id}"}, service: a}
+  - {name: behind, match: {methods: [HEAD], path: /v1/orders/7}, respond: {status: 403}}
   - {name: all, match: {methods: [GET, POST], path: /v1/**}, service: a}
 `)
 	r := g.do("GET", "/v1/orders/7?a=1&b=%20", "", "X-User", "ann", "Connection", "X-Hop", "X-Hop", "1",

@@ -98,7 +98,7 @@ func TestNoReferenceToWhatIsTakenOut(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"Host", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Proxy-Connection", "Proxy",
+		"Proxy-Connection", "Proxy", "Proxy-Authorization", "Proxy-Authenticate",
 		"Expect", "Content-Length", "HTTP2-Settings", "Via", "Forwarded", "X-Forwarded", "X-Forwarded-For",
 		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
 		"X-Forwarded-User", "X-Real-IP", "True-Client-IP", "traceparent", "Sluice-Op",

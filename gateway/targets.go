@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -56,7 +57,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 		x.SetReply(refusal(filters.NoRoute, "There is no such transaction of yours."))
 		return result{outcome: filters.Refused}
 	}
-	if wantsEvents(x.Header.Joined("Accept")) {
+	if x.Method != http.MethodHead && wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
 	if wait, ok, err := x.Part(ref.Query, "wait"); ok || err != nil {

@@ -18,7 +18,7 @@ var takenOutNames = map[string]string{
 	"Tracestate":  "every request", "Connection": "one connection",
 	"Keep-Alive": "one connection", "TE": "one connection",
 	"Upgrade": "one connection", "Transfer-Encoding": "one connection", "Transfer_Encoding": "one connection",
-	"Trailer": "one connection", "Proxy-Connection": "one connection", "Proxy-Authorization": "one connection",
+	"Trailer": "one connection", "Proxy-Connection": "one connection", "Proxy": "one connection",
 	"HTTP2-Settings": "one connection", "Expect": "one connection", "Content-Length": "how the body was sent",
 	"Sluice-Principal": "writes it itself", "Sluice-X": "writes it itself", "sluice_op": "writes it itself",
 	"Sluice-Attempts": "writes it itself", "Sluice.Op": "writes it itself", "Idempotency_Key": "Idempotency-Key",
@@ -50,7 +50,7 @@ func TestFieldsThatAreTakenOut(t *testing.T) {
 		}
 		for _, name := range []string{
 			"X-Tenant", "X-Forward", "Sluice", "Sluicegate-X", "Idempotency-Key", "Authorization", "Cookie", "Hosts",
-			"X-Host", "baggage", "Content-Type",
+			"X-Host", "baggage", "Content-Type", "Proxy-Authorization",
 		} {
 			if got := faultsOf(t, strings.ReplaceAll(document, "NAME", name)); len(got) != 0 {
 				t.Errorf("%s in %s: %q", name, place, got)

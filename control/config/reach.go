@@ -206,12 +206,13 @@ func (c *Config) warnUnreached(s site) {
 		}
 		p := at("routes").item(i)
 		if r.Status != "" {
-			if by := before.taking(r.Status, []string{"GET"}); by != nil {
+			status := r.StatusMatch()
+			if by := before.taking(status.Path, status.Taken()); by != nil {
 				s.warn(p.to("status"), "no request reaches it: %s", c.takes(by))
 			}
-			before.add(r.Status, []string{"GET"}, i)
+			before.add(status.Path, status.Taken(), i)
 		}
-		if by := before.taking(r.Match.Path, r.Match.Methods); by != nil {
+		if by := before.taking(r.Match.Path, r.Match.Taken()); by != nil {
 			without := ""
 			unkeyed := func(i int) bool { return c.Routes[i].Idempotency == nil }
 			if r.Idempotency != nil && slices.ContainsFunc(by, unkeyed) {
@@ -219,7 +220,7 @@ func (c *Config) warnUnreached(s site) {
 			}
 			s.warn(p.to("match", "path"), "no request reaches route %q: %s%s", r.Name, c.takes(by), without)
 		}
-		before.add(r.Match.Path, r.Match.Methods, i)
+		before.add(r.Match.Path, r.Match.Taken(), i)
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"net/textproto"
 	"slices"
 	"strconv"
@@ -127,9 +128,20 @@ type Match struct {
 	Path    string   `json:"path" jsonschema:"required"`
 }
 
+// Taken returns the methods that are taken, none for all: who takes GET takes HEAD (RFC 9110 §9.3.2).
+func (m Match) Taken() []string {
+	if !slices.Contains(m.Methods, http.MethodGet) || slices.Contains(m.Methods, http.MethodHead) {
+		return m.Methods
+	}
+	return append(slices.Clone(m.Methods), http.MethodHead)
+}
+
+// StatusMatch is what the status of a route's transactions takes.
+func (r *Route) StatusMatch() Match { return Match{Methods: []string{http.MethodGet}, Path: r.Status} }
+
 func (Match) describe() descriptions {
 	return descriptions{
-		"Methods": "The methods; without any all.",
+		"Methods": "The methods; without any all. HEAD is taken where GET is.",
 		"Path":    "/v1/orders exactly; /v1/stock/{sku} one segment; /static/** the rest.",
 	}
 }

@@ -75,6 +75,12 @@ identity: [{clientIP: {}}]
 `, []string{
 			`6:32: warning: routes[2].match.path: no request reaches route "both": routes[0] (get) and routes[1] ` +
 				"(post) before it take all that it would"}},
+		{"HEAD behind GET", behind + `  - {name: get, match: {path: "/{a}", methods: [GET]}, service: s}
+  - {name: head, match: {path: /x, methods: [HEAD]}, service: s}
+  - {name: other, match: {path: /y, methods: [HEAD, POST]}, service: s}
+`, []string{
+			`5:32: warning: routes[1].match.path: no request reaches route "head": routes[0] (get) before it takes ` +
+				"all that it would"}},
 		{"a rest behind its parts", behind + `  - {name: exact, match: {path: /a}, service: s}
   - {name: slash, match: {path: /a/}, service: s}
   - {name: below, match: {path: "/a/{x}/**"}, service: s}

@@ -142,8 +142,12 @@ func TestPagesOfOtherSites(t *testing.T) {
 		{"POST /api/idempotency/forget", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 403},
 		{"POST /api/idempotency/forget", []string{"Origin", "http://evil.test"}, 403},
 		{"POST /api/idempotency/forget", []string{"Origin", "null"}, 403},
-		{"POST /api/idempotency/forget", []string{"Content-Type", "text/plain"}, 415},
-		{"POST /api/idempotency/forget", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
+		{"POST /api/idempotency/forget", []string{"Content-Type", "text/plain", "Referer", "http://evil.test/"}, 415},
+		{"POST /api/idempotency/forget", []string{"Content-Type", "application/x-www-form-urlencoded", "Origin",
+			"http://127.0.0.1"}, 415},
+		{"POST /api/idempotency/forget", []string{"Content-Type", "text/plain", "Sec-Fetch-Site", "none"}, 415},
+		// As curl -d sends what it is given.
+		{"POST /api/idempotency/forget", []string{"Content-Type", "application/x-www-form-urlencoded"}, 400},
 		{"POST /api/idempotency/forget", []string{"Content-Type", "application/json; charset=utf-8"}, 400},
 		{"POST /api/idempotency/forget", nil, 400},
 	} {
