@@ -172,6 +172,45 @@ routes:
 	}
 }
 
+// TestClientsBehindProxy: behind a trusted proxy each client has a share of its own, so that one of
+// them does not take what is there for all.
+func TestClientsBehindProxy(t *testing.T) {
+	t.Parallel()
+	s := newService(t, echo)
+	g := start(t, strings.Replace(head, "maxBody: 64KiB", "maxBody: 256KiB, maxBuffered: 1MiB", 1)+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes: [{name: keyed, match: {path: /**}, service: a, idempotency: {}}]
+`)
+	proxy := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}
+	post := func(client string, key, announced, sent int) net.Conn {
+		t.Helper()
+		c, err := proxy.Dial("tcp", g.at.HTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %s\r\nIdempotency-Key: k%d\r\n"+
+			"Content-Length: %d\r\n\r\n%s", client, key, announced, strings.Repeat("x", sent))
+		return c
+	}
+	refused := func() bool { return g.metric(`sluice_budget_refusals_total{resource="buffered"}`) > 0 }
+	for i := 0; !refused(); i++ {
+		if i > 10 {
+			t.Fatal("2 MB of one client's bodies are kept within 1 MiB")
+		}
+		post("192.0.2.1", i, 200_000, 190_000)
+		until(t, func() bool { return refused() || g.metric("sluice_buffered_bytes") >= float64(190_000*(i+1)) })
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(post("192.0.2.2", 100, 100_000, 100_000)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 200 {
+		t.Errorf("another client of the same proxy: %v", resp)
+	}
+}
+
 // TestReadyWithoutStore: a store that fails after the start leaves the gateway ready, as its status
 // and metrics say what is wrong; with readyNeedsStore it does not.
 func TestReadyWithoutStore(t *testing.T) {
