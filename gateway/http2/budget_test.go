@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,6 +107,7 @@ func TestBodiesAreCounted(t *testing.T) {
 	t.Parallel()
 	const total, others = 8 << 20, 7 << 20
 	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
 	failed := make(chan error, 100)
 	dial, b := listenBounded(t, total, Options{Handler: handler(func(s *Stream) {
 		if s.Exchange.Method == "GET" {
@@ -121,6 +123,7 @@ func TestBodiesAreCounted(t *testing.T) {
 		}
 		s.Head(204, nil, 0)
 	})})
+	t.Cleanup(goOn) // before the server is closed, which waits for the handlers
 	p := open(t, dial())
 	until(p, func(f *http2.SettingsFrame) bool { return f.IsAck() })
 	b.budget.Own().Acquire(budget.Buffered, others)
@@ -136,7 +139,7 @@ func TestBodiesAreCounted(t *testing.T) {
 	if used := b.account.Held(budget.Buffered); used > (total-others)/4 || used < 16<<10 {
 		t.Errorf("%d bytes are counted", used)
 	}
-	close(release)
+	goOn()
 	for id := uint32(1); id < 12; id += 2 {
 		p.WriteData(id, true, nil)
 	}

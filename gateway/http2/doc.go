@@ -88,7 +88,7 @@
 // the service is waited for does not count, nor that in which the client may not send. How much a
 // socket takes only the kernel knows, behind its buffers: a connection that takes less than MinRate
 // ends, and of the streams that wait for one the last are cut off that it does not take enough for.
-// A call of gRPC may have nothing to say, and is bounded by its silence alone.
+// A call of gRPC may have nothing to say between two messages, where its silence alone is bounded.
 //
 // # Failure policy
 //

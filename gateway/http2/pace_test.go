@@ -105,7 +105,7 @@ func TestSlowServiceIsNotTheClient(t *testing.T) {
 }
 
 // A client that trickles its body is cut off; one that may not send, since what it sent is not
-// read, is not; nor is a call of gRPC, which may have nothing to say.
+// read, is not; nor is a call of gRPC, which may have nothing to say between two messages.
 func TestSlowSender(t *testing.T) {
 	t.Parallel()
 	read := make(chan error, 1)
@@ -114,31 +114,38 @@ func TestSlowSender(t *testing.T) {
 		read <- err
 		s.Head(400, nil, 0)
 	}))
-	trickle := func(p *peer, done <-chan struct{}) {
+	trickle := func(p *peer, piece string, done <-chan struct{}) {
 		for {
 			select {
 			case <-done:
 				return
 			case <-time.After(window / 20):
-				if p.WriteData(1, false, []byte("x")) != nil {
+				if p.WriteData(1, false, []byte(piece)) != nil {
 					return
 				}
 			}
 		}
 	}
-	p := open(t, dial())
-	p.request(1, false)
-	done := make(chan struct{})
-	go trickle(p, done)
-	if err := <-read; err != (errTooSlow{}) {
-		t.Errorf("the body of a client that trickles it: %v", err)
+	for name, c := range map[string]struct{ contentType, begin string }{
+		"a body":            {contentType: "text/plain"},
+		"a message of gRPC": {"application/grpc", "\x00\x00\x00\x00\x00" + "\x00\x00\x00\xff\xff"},
+		"prefixes of gRPC":  {"application/grpc+proto", "\x00\x00\x00\x00\x01x"},
+	} {
+		p := open(t, dial())
+		p.request(1, false, "content-type", c.contentType)
+		p.WriteData(1, false, []byte(c.begin))
+		done := make(chan struct{})
+		go trickle(p, "\x00", done)
+		if err := <-read; err != (errTooSlow{}) {
+			t.Errorf("%s of a client that trickles it: %v", name, err)
+		}
+		close(done)
 	}
-	close(done)
 
-	p = open(t, dial())
+	p := open(t, dial())
 	p.request(1, false, "content-type", "application/grpc")
-	done = make(chan struct{})
-	go trickle(p, done)
+	done := make(chan struct{})
+	go trickle(p, "\x00\x00\x00\x00\x01x", done)
 	select {
 	case err := <-read:
 		t.Errorf("the messages of a gRPC call: %v", err)

@@ -30,8 +30,9 @@ type Stream struct {
 	expects     bool // the client waits for 100 (Continue), and has not got it
 	expectsMore bool // or for something else
 	grpc        bool
-	interrupted bool // Interrupt; under mu
-	mayRest     bool // LetRest; under mu
+	messages    grpcBody // of what has been read, where grpc
+	interrupted bool     // Interrupt; under mu
+	mayRest     bool     // LetRest; under mu
 	outgoing    message.Outgoing
 	wrote       bool // something of the response's body
 }
@@ -156,7 +157,7 @@ func (s *Stream) parse(fields filters.Header) bool {
 	if cookies > 1 {
 		message.JoinCookies(&x.Header)
 	}
-	s.grpc = !s.remoteEnded && x.IsGRPC()
+	s.grpc, s.messages = !s.remoteEnded && x.IsGRPC(), grpcBody{}
 	x.Path, x.RawQuery, _ = strings.Cut(p.path, "?")
 	if s.tooLong {
 		return true // it is refused
@@ -303,7 +304,11 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 		case s.overloaded != nil:
 			return 0, s.overloaded
 		case s.unread() > 0:
-			return s.readBody(p), nil
+			n := s.readBody(p)
+			if s.grpc {
+				s.messages.add(p[:n])
+			}
+			return n, nil
 		case s.err != nil:
 			return 0, s.err
 		case s.remoteEnded:
@@ -325,8 +330,13 @@ func (s *Stream) receiveInto(p []byte) (int, error) {
 // awaitBody waits for the client to send.
 func (s *Stream) awaitBody() error {
 	c := s.c
-	// A client that may not send is not slow; and that of a gRPC call may have nothing to say.
-	paced := c.rate.window > 0 && s.flow.receive.left > 0 && c.flow.receive.left > 0 && !s.mayRest && !s.grpc
+	// A client that may not send is not slow; and that of a gRPC call may have nothing to say, but
+	// not within a message.
+	rests := s.mayRest
+	if s.grpc {
+		rests = !s.messages.within()
+	}
+	paced := c.rate.window > 0 && s.flow.receive.left > 0 && c.flow.receive.left > 0 && !rests
 	if !paced {
 		if !s.readable.wait(&c.mu, c.writeTimeout) && !s.mayRest {
 			return errTimeout{}
@@ -335,13 +345,13 @@ func (s *Stream) awaitBody() error {
 	}
 	began := time.Now()
 	ok := s.readable.wait(&c.mu, min(c.writeTimeout, s.got.left(&c.rate)))
-	if s.mayRest {
+	if s.mayRest && !s.grpc {
 		return nil
 	}
 	if s.got.wait(time.Since(began), &c.rate) {
 		return s.judgeReceived()
 	}
-	if !ok {
+	if !ok && !s.mayRest {
 		return errTimeout{}
 	}
 	return nil
