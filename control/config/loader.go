@@ -46,6 +46,9 @@ func (l *loader) document(name string, data []byte) {
 	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values}
 	root := r.document(data)
 	l.values += r.values
+	if root != nil {
+		root.dropFree()
+	}
 	switch {
 	case root == nil:
 		l.failed = true
