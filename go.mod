@@ -4,7 +4,6 @@ go 1.26.0
 
 require (
 	github.com/MicahParks/jwkset v0.8.0
-	github.com/MicahParks/keyfunc/v3 v3.4.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/dtm-labs/client v1.17.3
 	github.com/go-sql-driver/mysql v1.10.1

@@ -51,13 +51,19 @@ type clientRequest interface {
 	ClientText() string      // the address that the connection is held for
 	Length() int64           // of the body, -1 when it is not known
 	Covers(host string) bool // whether the connection is for that host
-	// Account is what the connection draws on; nil bounds nothing.
+	// Account is what the request draws on, that of its connection unless DrawOn names another one;
+	// nil bounds nothing.
 	Account() *budget.Account
+	DrawOn(*budget.Account)
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
 // is as the client wrote it. A request is in flight until it returns, also when its client has left.
 func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
+	direct := x.Client
+	if !direct.IsValid() {
+		direct = x.Peer
+	}
 	reply := e.normalize(x, r.ClientText(), r.Length())
 	if reply == nil && !r.Covers(x.Host) {
 		reply = refusal(filters.Misdirected, "This connection is not for the host that the request names.")
@@ -66,6 +72,13 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		r.CloseAfter()
 		e.refuse(x, r, reply)
 		return
+	}
+	if x.Client != direct && x.Client.IsValid() {
+		// A trusted proxy's connection has many clients, and one of them must not take what is there
+		// for all: each has an account of its own.
+		a := d.overload.budget.Account(x.Client)
+		defer a.Close()
+		r.DrawOn(a)
 	}
 	a := r.Account()
 	if !a.Acquire(budget.InFlight, 1) {

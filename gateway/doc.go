@@ -25,7 +25,8 @@
 //
 // # What the process may take
 //
-// Every connection has an account in one budget (package budget). dispatch.go takes a unit of
+// Every connection has an account in one budget (package budget), and each client that a trusted
+// proxy names one for its request. dispatch.go takes a unit of
 // requests in flight for as long as an exchange lasts, the bodies that are kept whole and the
 // buffers that responses pass through are charged as they grow (message.Whole, buffering.go), the
 // connections to services in package upstream. overload.go refuses what is beyond it. descriptors.go

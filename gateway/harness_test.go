@@ -63,17 +63,21 @@ func start(t *testing.T, text string) *running {
 
 func startWith(t *testing.T, text string, drainLimit time.Duration) *running {
 	t.Helper()
+	return startOptions(t, text, Options{DrainLimit: drainLimit})
+}
+
+// startOptions starts a gateway with options that have no source and no logger.
+func startOptions(t *testing.T, text string, o Options) *running {
+	t.Helper()
 	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}),
 		logs: &lockedBuffer{}}
 	g.configure(text)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Options{
-			Source:  &source.File{Path: g.file, Reload: g.reload},
-			OnReady: func(a Addresses) { ready <- a }, Logger: slog.New(slog.NewTextHandler(g.logs, nil)),
-			DrainLimit: drainLimit,
-		})
+		o.Source = &source.File{Path: g.file, Reload: g.reload}
+		o.OnReady, o.Logger = func(a Addresses) { ready <- a }, slog.New(slog.NewTextHandler(g.logs, nil))
+		ended <- Run(ctx, o)
 	}()
 	select {
 	case g.at = <-ready:

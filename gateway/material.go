@@ -87,11 +87,12 @@ func (r *materialReader) file(setting, path string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// keySets reads the key sets of identity.
+// keySets reads the key sets of identity that are files. Those at a URL are fetched by what is in
+// force.
 func (r *materialReader) keySets() map[string]*identity.KeySet {
 	sets := map[string]*identity.KeySet{}
 	for i, source := range r.cfg.Identity {
-		if source.JWT == nil {
+		if source.JWT == nil || source.JWT.Published() {
 			continue
 		}
 		keys, err := readKeySet(source.JWT.Keys)

@@ -14,9 +14,10 @@ import (
 // and what it would take anyhow. By itself the collector lets the heap grow to twice of what is
 // live, buffered bodies among it, so that maxBuffered would cost its double.
 //
-// The limit is maxBuffered, as it is, and twice of everything else that is live, heap and stacks, as
-// the collector has it without a limit: a store of gigabytes in memory is not collected any more
-// often for it. It follows what each collection finds live. Where the operator has set GOMEMLIMIT
+// The limit is maxBuffered, as it is, and everything else that is live, heap and stacks, with room
+// for garbage beside it: half as much, and of much the whole less 16 MiB. The collector by itself
+// gives the whole, so a store of gigabytes in memory is hardly collected more often for the limit.
+// It follows what each collection finds live. Where the operator has set GOMEMLIMIT
 // nothing is changed.
 type memoryKeeper struct {
 	budget  *budget.Budget
@@ -32,6 +33,8 @@ const (
 	// the collector would run all the time.
 	memoryLeast = 8 << 20
 	memorySpare = 4 << 20
+	// By how much the room for garbage is at most below what the collector gives by itself.
+	memoryTight = 16 << 20
 )
 
 func newMemoryKeeper(b *budget.Budget) *memoryKeeper {
@@ -92,5 +95,6 @@ func (m *memoryKeeper) adjust() {
 // memoryLimit returns the limit for what may be buffered and is, what is live on the heap and in
 // stacks, and what the process has beside them.
 func memoryLimit(buffered, used, live, beside int64) int64 {
-	return buffered + 2*max(live-used, memoryLeast) + beside + memorySpare
+	others := max(live-used, memoryLeast)
+	return buffered + others + max(others/2, others-memoryTight) + beside + memorySpare
 }

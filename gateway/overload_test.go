@@ -55,7 +55,7 @@ routes: [{name: keyed, match: {methods: [POST], path: /**}, service: a, idempote
 `
 	g := start(t, text)
 	two := http2Client(t)
-	for i := range 8 { // four fifths, which is a client's share; each leaves
+	for i := range 9 { // all that one client may have by the first of each connection; each leaves
 		c, err := net.Dial("tcp", g.at.HTTP)
 		if err != nil {
 			t.Fatal(err)
@@ -64,8 +64,8 @@ routes: [{name: keyed, match: {methods: [POST], path: /**}, service: a, idempote
 		until(t, func() bool { return s.count() == i+1 })
 		c.Close()
 	}
-	if n := g.metric("sluice_requests_in_flight"); n != 8 {
-		t.Errorf("%v requests are in flight, want the 8 whose clients have left", n)
+	if n := g.metric("sluice_requests_in_flight"); n != 9 {
+		t.Errorf("%v requests are in flight, want the 9 whose clients have left", n)
 	}
 	overloaded(t, g.do("GET", "/free", ""))
 	resp, err := two.Get("http://" + g.at.HTTP + "/free")
@@ -169,6 +169,45 @@ routes:
 	}
 	if !strings.Contains(g.logs.String(), "listen.maxBuffered") {
 		t.Error("the log does not say which limit it was")
+	}
+}
+
+// TestClientsBehindProxy: behind a trusted proxy each client has a share of its own, so that one of
+// them does not take what is there for all.
+func TestClientsBehindProxy(t *testing.T) {
+	t.Parallel()
+	s := newService(t, echo)
+	g := start(t, strings.Replace(head, "maxBody: 64KiB", "maxBody: 256KiB, maxBuffered: 1MiB", 1)+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes: [{name: keyed, match: {path: /**}, service: a, idempotency: {}}]
+`)
+	proxy := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}
+	post := func(client string, key, announced, sent int) net.Conn {
+		t.Helper()
+		c, err := proxy.Dial("tcp", g.at.HTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %s\r\nIdempotency-Key: k%d\r\n"+
+			"Content-Length: %d\r\n\r\n%s", client, key, announced, strings.Repeat("x", sent))
+		return c
+	}
+	refused := func() bool { return g.metric(`sluice_budget_refusals_total{resource="buffered"}`) > 0 }
+	for i := 0; !refused(); i++ {
+		if i > 10 {
+			t.Fatal("2 MB of one client's bodies are kept within 1 MiB")
+		}
+		post("192.0.2.1", i, 200_000, 190_000)
+		until(t, func() bool { return refused() || g.metric("sluice_buffered_bytes") >= float64(190_000*(i+1)) })
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(post("192.0.2.2", 100, 100_000, 100_000)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 200 {
+		t.Errorf("another client of the same proxy: %v", resp)
 	}
 }
 

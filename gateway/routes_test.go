@@ -101,6 +101,7 @@ func (*madeRequest) ClientText() string         { return "192.0.2.7" }
 func (*madeRequest) Length() int64              { return 0 }
 func (*madeRequest) Covers(string) bool         { return true }
 func (m *madeRequest) Account() *budget.Account { return m.account }
+func (m *madeRequest) DrawOn(a *budget.Account) { m.account = a }
 
 // BenchmarkRoutes is a request from its head to a static response, with one route and with ten
 // thousand.

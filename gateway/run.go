@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -28,6 +30,8 @@ type Options struct {
 	DrainLimit time.Duration
 	Logger     *slog.Logger
 	Build      string // the program's version, for the status
+	// Roots verify the servers that the gateway itself asks, those of key sets; nil: the system's.
+	Roots *x509.CertPool
 }
 
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that
@@ -50,6 +54,7 @@ type gateway struct {
 	addresses Addresses
 	began     time.Time
 	draining  atomic.Bool
+	prepared  atomic.Bool        // every policy has had what it needs once
 	stop      context.CancelFunc // ends process.stopping
 
 	mu        sync.Mutex // guards what follows
@@ -69,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
-	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics()}
+	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
 	st, err := openStores(ctx, cfg, o.Logger, m)
 	if err != nil {

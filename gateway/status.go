@@ -31,6 +31,14 @@ func (g *gateway) Unready() string {
 	case !g.stores.up.Load() && g.engine.Load().cfg.Admin.ReadyNeedsStore:
 		return "the store does not answer"
 	}
+	// Once, as the store: keys that cannot be fetched after a reload must not take a whole fleet out of
+	// its balancer.
+	if !g.prepared.Load() {
+		if why := g.policies.Unready(); why != "" {
+			return why
+		}
+		g.prepared.Store(true)
+	}
 	return ""
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -126,6 +127,16 @@ func (d *decoder) file(v reflect.Value, n *node, name *place, rule rules) {
 		return
 	}
 	if strings.Contains(v.String(), "://") {
+		if rule.https {
+			d.places[name.String()] = n.pos
+			switch err := checkHTTPS(v.String()); {
+			case errors.Is(err, errCredentials): // not shown
+				d.fault(n, "%s: the URL %v", name, err)
+			case err != nil:
+				d.fault(n, "%s: %s %v", name, n.redacted(), err)
+			}
+			return
+		}
 		d.fault(n, "%s: %s is not a file: an address is %s", name, n.redacted(), notSupported)
 		return
 	}

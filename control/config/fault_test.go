@@ -327,7 +327,7 @@ identity:
   - {}
   - {clientIP: {}, header: {name: "X Y"}}
   - jwt: {keys: none.json}
-  - jwt: {keys: "https://id.example/jwks"}
+  - jwt: {keys: "http://id.example/jwks"}
 services:
   a: {endpoints: ["https://", "http://h:0", "http://", "ftp://h", "http://u@h", "http://h/"]}
   b: {endpoints: ["http://h"], breaker: {errors: 0%, slow: {share: 0%}}}
@@ -346,7 +346,8 @@ routes:
 				"here too",
 			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
-			`9:17: identity[3].jwt.keys: "https://id.example/jwks" is not a file: an address is not supported yet`,
+			`9:17: identity[3].jwt.keys: "http://id.example/jwks" is fetched over https only: what comes in ` +
+				`cleartext may be anybody's`,
 			`11:19: services.a.endpoints[0]: "https://" is not an endpoint such as http://127.0.0.1:7001`,
 			`11:31: services.a.endpoints[1]: "http://h:0" is not an endpoint such as http://127.0.0.1:7001: the ` +
 				`port is 1 to 65535`,

@@ -19,6 +19,7 @@ type field struct {
 type rules struct {
 	min, max string   // of a duration or a size; a duration without a least one is at least 1ms
 	file     bool     // a path of a file that must be there
+	https    bool     // or an https URL
 	member   bool     // a reference that is relative to the body
 	secret   bool     // never shown
 	merge    bool     // the files of a folder add to it
@@ -58,6 +59,8 @@ func rulesOf(tag string) rules {
 			r.max = value
 		case "file":
 			r.file = true
+		case "https":
+			r.https = true
 		case "member":
 			r.member = true
 		case "secret":

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"strings"
 )
 
 // Identities are the ways to establish the principal: the first that applies. Without any it is the client's address.
@@ -98,9 +101,10 @@ func (ClientIP) describe() descriptions {
 
 func (c *ClientIP) setDefaults() { c.Prefix6 = clientPrefix6 }
 
-// JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load.
+// JWT takes the principal from a claim of a bearer token. Keys is the absolute path of a JWK set after Load, or its
+// URL.
 type JWT struct {
-	Keys     string `json:"keys" jsonschema:"required,minLength=1" config:"file"`
+	Keys     string `json:"keys" jsonschema:"required,minLength=1" config:"file,https"`
 	Issuer   string `json:"issuer"`
 	Audience string `json:"audience"`
 	Claim    string `json:"claim" jsonschema:"minLength=1"`
@@ -110,13 +114,41 @@ type JWT struct {
 
 func (JWT) describe() descriptions {
 	return descriptions{
-		"Keys":     "The file of the JWK set that tokens are verified with.",
+		"Keys": "The JWK set that tokens are verified with: a file, or an https URL. What is at a URL is fetched by " +
+			"run, again every 10 minutes and, for a key that is not known, at most once a minute; no secret is " +
+			"taken from it.",
 		"Issuer":   "The issuer that tokens must have; without it any.",
 		"Audience": "The audience that tokens must be for; without it any, those for other services too.",
 		"Claim":    "The claim that is the principal.",
 		"Required": "A request without a token is refused with 401.",
 		"Cookie":   "The cookie that a token is read from too, on GET and HEAD only.",
 	}
+}
+
+// Published reports whether the keys are at a URL.
+func (j *JWT) Published() bool { return strings.Contains(j.Keys, "://") }
+
+var errCredentials = errors.New("has credentials before its host: leave them out")
+
+// checkHTTPS checks an https URL. The error goes on from the value.
+func checkHTTPS(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("is not a URL such as https://id.shop.example/jwks.json")
+	case u.Scheme != "https":
+		return errors.New("is fetched over https only: what comes in cleartext may be anybody's")
+	case u.User != nil:
+		return errCredentials
+	case strings.Contains(s, "#"):
+		return errors.New("is a URL that is fetched, so it has no #")
+	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":"),
+		!soundHost(u.Hostname(), strings.HasPrefix(u.Host, "[")):
+		return errors.New("is a URL without a sound host: a name, an IPv4 address, or an IPv6 address in brackets")
+	case u.Port() != "" && (!soundPort(u.Port()) || u.Port() == "0"):
+		return errors.New("is a URL whose port is not 1 to 65535")
+	}
+	return nil
 }
 
 func (j *JWT) setDefaults() { j.Claim = "sub" }

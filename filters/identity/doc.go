@@ -42,15 +42,19 @@
 //
 // # Keys
 //
-// The keys of tokens are a value, a [KeySet], which [ParseKeys] makes of a JWK set (RFC 7517); the
-// filter reads no file and fetches nothing. RS, PS and ES with 256, 384 and 512 and EdDSA are
-// accepted (RFC 7518, RFC 8037), and HS only where the set has a symmetric key. The key's own type
-// and alg bind the algorithm, so a token cannot choose how it is verified; "none" is never
-// accepted. A token that names no key (kid) is tried with each key of the set that suits its
-// algorithm. A token without an expiry does not expire.
+// The keys of tokens are a [KeySet], which [ParseKeys] makes of the JWK set (RFC 7517) of a file and
+// [ParsePublished] of one that anybody can read; the filter reads no file and fetches nothing. RS, PS
+// and ES with 256, 384 and 512 and EdDSA are accepted (RFC 7518, RFC 8037), and HS only where a file
+// has a symmetric key. The key's own type and alg bind the algorithm, so a token cannot choose how it
+// is verified; "none" is never accepted. A token that names no key (kid) is tried with each key of
+// the set that suits its algorithm. A token without an expiry does not expire.
+//
+// Keys that change are behind [Keys]. A token that names a key which is not known has them renewed,
+// unless it is refused with any key: expired, of another issuer, for another audience. While there
+// are no keys at all a token is refused (401) with a challenge that does not call it invalid.
 //
 // # Memory bound and failure policy
 //
 // Nothing is kept between requests but the settings and the keys. Everything that is not valid is
-// refused; there is no state that could be unavailable.
+// refused. Where keys are renewed, the last good ones verify until others have come.
 package identity

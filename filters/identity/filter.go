@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -158,7 +159,10 @@ func byToken(x *filters.Exchange, v *verifier) (applies bool, refusal *filters.R
 	if fields > 1 {
 		return true, refuse(challenge, "There are several Authorization fields.")
 	}
-	principal, err := v.principal(token)
+	principal, err := v.principal(x.Context(), token)
+	if errors.Is(err, errNoKeys) { // no word on the token
+		return true, refuse("Bearer", "The keys that tokens are verified with have not been fetched yet.")
+	}
 	if err != nil { // the library's error is not for the client
 		return true, refuse(challenge, "The bearer token is not valid.")
 	}

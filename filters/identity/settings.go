@@ -34,7 +34,7 @@ type Source interface{ check() error }
 // JWT takes the principal from a claim of a bearer token. There is at most one, since a token that
 // is not valid is never looked at again by another source.
 type JWT struct {
-	Keys     *KeySet          // what tokens are verified with
+	Keys     Keys             // what tokens are verified with
 	Issuer   string           // what the token's iss must be; empty: it is not looked at
 	Audience string           // what must be among the token's aud; empty: it is not looked at
 	Claim    string           // a top-level claim; empty: sub

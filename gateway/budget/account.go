@@ -136,13 +136,20 @@ func (a *Account) acquire(r Resource, n int64) bool {
 // within reports whether n more units are within the shares, where the words of the total, the client
 // and the account are those with them.
 func (a *Account) within(r Resource, n, used, client, account int64) bool {
-	return a.withinOf(r, n, used, client, account) &&
-		(r != InFlight || a.withinOf(Buffered, n*RequestBytes, used, client, account))
+	share, little := int64(clientShare), n
+	if r == Buffered {
+		little = littleBytes
+	}
+	if r.in(account) <= little { // another connection at the same address must not have that refused
+		share = littleShare
+	}
+	return a.withinOf(r, n, share, used, client, account) &&
+		(r != InFlight || a.withinOf(Buffered, n*RequestBytes, share, used, client, account))
 }
 
-func (a *Account) withinOf(r Resource, n, used, client, account int64) bool {
+func (a *Account) withinOf(r Resource, n, share, used, client, account int64) bool {
 	free := a.budget.Limit(r) - r.in(used)
-	if held := r.in(client); held > n && held > clientShare*free {
+	if held := r.in(client); held > n && held > share*free {
 		return false
 	}
 	held := r.in(account)

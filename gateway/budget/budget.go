@@ -79,10 +79,14 @@ func (r Resource) in(word int64) int64 {
 	return word
 }
 
+// littleBytes is enough for a head and a body of common sizes.
+const littleBytes = 128 << 10
+
 // The multiples of what is free.
 const (
-	clientShare  = 4 // times as much
-	accountShare = 4 // the part of it
+	clientShare  = 4  // times as much
+	littleShare  = 16 // for a connection that holds little: its first request, and littleBytes
+	accountShare = 4  // the part of it
 )
 
 // total is what is used of a word. Each has a cache line of its own.

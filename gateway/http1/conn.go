@@ -127,15 +127,18 @@ func (c *conn) awaitRequest() event {
 	if c.raw == nil {
 		return c.awaitRequestTLS()
 	}
-	err := c.raw.Read(c.readable)
-	switch {
-	case err == nil:
-		return c.event
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(parking, idle):
-		c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-		return eventRenew
+	for {
+		err := c.raw.Read(c.readable)
+		switch {
+		case err == nil:
+			return c.event
+		case errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(parking, idle):
+			c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+			return eventRenew
+		case !c.requestCame(err):
+			return eventEnd
+		}
 	}
-	return eventEnd
 }
 
 // awaitRequestTLS is awaitRequest where the bytes on the socket are not plain text.
@@ -143,20 +146,23 @@ func (c *conn) awaitRequestTLS() event {
 	if c.r == nil {
 		c.r = takeRequest(c)
 	}
-	if c.r.in.empty() && c.r.in.fill(c.nc) != nil {
-		return eventEnd
+	for c.r.in.empty() {
+		if err := c.r.in.fill(c.nc); err != nil && !c.requestCame(err) {
+			return eventEnd
+		}
 	}
 	return eventServe
 }
 
-// activate takes the connection out of its idle state; false when it is being closed.
+// activate takes the connection out of its idle state; false when it is being closed. One that was
+// only to give way is taken back: its client has sent a request and is to get the response.
 func (c *conn) activate() bool {
 	c.renewed = false
 	if c.state.CompareAndSwap(idle, active) || c.state.CompareAndSwap(heading, active) {
 		return true
 	}
 	if !c.state.CompareAndSwap(parking, active) {
-		return false
+		return c.takeBack(active)
 	}
 	c.mu.Lock() // park has set its deadline by then, which is void now
 	defer c.mu.Unlock()

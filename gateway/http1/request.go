@@ -84,6 +84,7 @@ func (r *Request) beginBody() {
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
 	r.body.trailerMax = r.c.srv.MaxHeader
 	r.allowed = message.Unlimited
+	r.message.Account = r.c.account
 }
 
 // Length is that of the body: -1 for a chunked one, 0 without one.
@@ -98,9 +99,12 @@ func (r *Request) ClientText() string { return r.c.clientText }
 // Covers reports whether the connection may be used for that host ([message.Authority]).
 func (r *Request) Covers(host string) bool { return r.c.authority.Covers(host) }
 
-// Account is what the connection draws on; nil bounds nothing. It may be used when the client has
-// left.
-func (r *Request) Account() *budget.Account { return r.c.account }
+// Account is what the request draws on, that of the connection unless DrawOn has named another one;
+// nil bounds nothing. It may be used when the client has left.
+func (r *Request) Account() *budget.Account { return r.message.Account }
+
+// DrawOn names the account that the request draws on from now on.
+func (r *Request) DrawOn(a *budget.Account) { r.message.Account = a }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
 func (r *Request) LimitBody(n int64) { r.allowed = message.Allowance(n) }
@@ -210,7 +214,7 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		r.body.kind = noBody
 		return b, nil
 	}
-	r.whole.Begin(r.c.account, r.head.length)
+	r.whole.Begin(r.message.Account, r.head.length)
 	b, err := r.whole.ReadAll(r)
 	if err != nil {
 		r.whole.Release()
@@ -224,7 +228,7 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 func (r *Request) Message() (*message.Message, error) {
 	m := &r.message
 	m.Bytes, m.Stream, m.Length, m.Expects = nil, nil, r.head.length, false
-	m.Upgrade, m.Announced, m.Account = r.Upgrade(), r.head.trailer, r.c.account
+	m.Upgrade, m.Announced = r.Upgrade(), r.head.trailer
 	if b, ok := r.Exchange.BodyLoaded(); ok || r.head.length == 0 {
 		m.Bytes = b
 		return m, nil

@@ -2,10 +2,14 @@ package http1
 
 import (
 	"cmp"
+	"errors"
 	"maps"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/gateway/message"
@@ -238,9 +242,14 @@ func clientOf(a netip.Addr) netip.Addr {
 	return a
 }
 
-// giveWay ends the connection if it has waited since then.
+// giveWay ends the connection if it has waited since then, and no request lies in its socket: where
+// processor time is short, some time passes before that is read.
 func (c *conn) giveWay(since int64) bool {
-	if _, engine := c.handedOverTo(); engine != nil {
+	_, engine := c.handedOverTo()
+	if c.state.Load() != lingering && arrived(c.base) {
+		return false
+	}
+	if engine != nil {
 		return engine.GiveWay(since)
 	}
 	return c.waitsSince.Load() == since && c.closeWaiting(heading, idle, parking, lingering)
@@ -248,6 +257,8 @@ func (c *conn) giveWay(since int64) bool {
 
 // closeWaiting has the connection's goroutine close the connection, if it is in one of the states.
 func (c *conn) closeWaiting(states ...uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, s := range states {
 		if c.state.CompareAndSwap(s, closing) {
 			c.base.SetDeadline(message.Past) // wakes it; fails only for a closed connection
@@ -255,4 +266,39 @@ func (c *conn) closeWaiting(states ...uint32) bool {
 		}
 	}
 	return false
+}
+
+// takeBack moves a connection that closeWaiting has closed to another state; false when it is none.
+func (c *conn) takeBack(to uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.aborted || !c.state.CompareAndSwap(closing, to) {
+		return false
+	}
+	c.base.SetWriteDeadline(time.Time{}) // fails only for a closed connection
+	c.writeUntil = 0
+	c.setReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+	return true
+}
+
+// requestCame is called when the wait for a request has failed. True: a request has come just when
+// the connection was to give way, and it is waited for again.
+func (c *conn) requestCame(failure error) bool {
+	return errors.Is(failure, os.ErrDeadlineExceeded) && c.state.Load() == closing && arrived(c.base) &&
+		c.takeBack(idle)
+}
+
+// arrived reports whether there is something to read that nobody has read yet.
+func arrived(nc net.Conn) bool {
+	sc, isSocket := nc.(syscall.Conn)
+	if !isSocket {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) { n = unread(int(fd)) })
+	return n > 0 && err == nil
 }

@@ -62,6 +62,37 @@ func TestWhatWaitsGivesWay(t *testing.T) {
 	}
 }
 
+// A request that lies in the socket, or has just been read, is answered, whenever its connection is to
+// give way.
+func TestWhatHasSentARequestDoesNotGiveWay(t *testing.T) {
+	t.Parallel()
+	for name, sealed := range map[string]bool{"plain": false, "tls": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, address := serve(t, echo, func(o *Options) {
+				if sealed {
+					withTLS(o)
+				}
+			})
+			connect := dial
+			if sealed {
+				connect = dialTLS
+			}
+			for range 100 { // each with a connection, which may give way behind the response
+				p := connect(t, address)
+				p.say(get)
+				p.want(200, "GET /g ")
+				p.say(get)
+				for _, c := range s.all() {
+					c.giveWay(c.waitsSince.Load())
+				}
+				p.want(200, "GET /g ")
+				p.Close()
+			}
+		})
+	}
+}
+
 // A request under way keeps its slot, and a newcomer waits for it.
 func TestRequestsKeepTheirSlots(t *testing.T) {
 	t.Parallel()

@@ -51,7 +51,7 @@ func (s *Stream) open(c *serverConn, id uint32, end bool) bool {
 	s.conn, s.allowed, s.tooLong = c, message.Unlimited, c.tooLong
 	s.expects, s.expectsMore = false, false
 	s.interrupted, s.mayRest, s.wrote, s.outgoing = false, false, false, message.Outgoing{}
-	s.remoteEnded, s.message.Announced = end, ""
+	s.remoteEnded, s.message.Announced, s.message.Account = end, "", c.account
 	x := &s.Exchange
 	x.Begin(s.ctx, s.load)
 	x.Received = time.Now()
@@ -211,9 +211,13 @@ func (s *Stream) ClientText() string { return s.conn.clientText }
 // Covers reports whether the connection may be used for that host ([message.Authority]).
 func (s *Stream) Covers(host string) bool { return s.conn.authority.Covers(host) }
 
-// Account is what the connection draws on; nil bounds nothing. It may be used when the client has
-// left.
-func (s *Stream) Account() *budget.Account { return s.conn.account }
+// Account is what the request draws on, that of the connection unless DrawOn has named another one;
+// nil bounds nothing. It may be used when the client has left.
+func (s *Stream) Account() *budget.Account { return s.message.Account }
+
+// DrawOn names the account that the request draws on from now on. What the connection keeps of the
+// stream, its head and what has arrived of its body, stays with the connection's account.
+func (s *Stream) DrawOn(a *budget.Account) { s.message.Account = a }
 
 // Length is that of the body: -1 when it is not known, 0 without one.
 func (s *Stream) Length() int64 {
@@ -245,7 +249,7 @@ func (s *Stream) BodyTrailer() filters.Header { return s.trailer }
 // stream. The error is one of reading the body.
 func (s *Stream) Message() (*message.Message, error) {
 	m := &s.message
-	m.Bytes, m.Stream, m.Account = nil, nil, s.conn.account
+	m.Bytes, m.Stream = nil, nil
 	s.c.mu.Lock()
 	ended, n := s.remoteEnded && len(s.trailer) == 0 && s.err == nil && s.overloaded == nil, s.unread()
 	m.Length = s.length()
@@ -271,7 +275,7 @@ func (s *Stream) loadBody(int64) ([]byte, error) {
 		return s.restOfBody(), nil
 	}
 	s.c.mu.Unlock()
-	s.whole.Begin(s.conn.account, s.declared)
+	s.whole.Begin(s.message.Account, s.declared)
 	b, err := s.whole.ReadAll(s)
 	if err != nil {
 		s.whole.Release()

@@ -28,7 +28,7 @@ type Message struct {
 	Bytes  []byte
 	Stream Stream
 	Length int64
-	// Account is of the connection that the request came on; nil bounds nothing.
+	// Account is what the request draws on; nil bounds nothing.
 	Account *budget.Account
 	// Expects: the service is asked whether it wants the body before it is read from the stream.
 	Expects bool

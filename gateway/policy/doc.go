@@ -8,7 +8,7 @@
 //
 // # What outlives a reload
 //
-// A reload builds every chain anew. State that has to go on (limiters, breakers) lives in a [Pool]
+// A reload builds every chain anew. State that has to go on (limiters, breakers, fetched keys) lives in a [Pool]
 // under a typed comparable key: the new build uses the value in force where the key is the same,
 // and makes one where it is not. A [Build] is committed as a whole or aborted as a whole. An
 // aborted one leaves nothing behind: what it made is closed, what was in force is as it was.
@@ -17,5 +17,6 @@
 //
 // The filters and the configuration, but no engine (message, http1, http2, upstream, router,
 // proxyproto), directly or through others, so that the same chains serve behind Envoy. Stores, key
-// sets and whatever needs a connection are handed in ([Env], [Material]).
+// sets, the transport over which those at a URL are fetched (gateway/jwks), and whatever else needs a
+// connection are handed in ([Env], [Material]).
 package policy

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -16,6 +17,9 @@ type Env struct {
 	Metrics *Metrics     // nil: what is counted is not published
 	Stores  Stores
 	Now     func() time.Time // nil: time.Now
+	// KeyTransport is what key sets that are published at a URL are fetched over; nil: nothing is
+	// fetched, so a configuration can be checked and explained without a connection.
+	KeyTransport http.RoundTripper
 
 	pools []pooler
 }
@@ -48,7 +52,7 @@ type Stores struct {
 // Material is what a configuration names by a path. Whoever applies the configuration reads it
 // first, so that filters read no files.
 type Material struct {
-	// KeySets are those of identity, by the path in the configuration.
+	// KeySets are those of identity that are files, by the path in the configuration.
 	KeySets map[string]*identity.KeySet
 }
 

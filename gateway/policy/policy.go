@@ -112,6 +112,19 @@ func (s *Set) Status() []Status {
 	return out
 }
 
+// Unready says what a policy still waits for before the gateway can do its work, "" for nothing. A
+// policy that may have to wait has the method Unready.
+func (s *Set) Unready() string {
+	for _, p := range s.list {
+		if w, ok := p.(interface{ Unready() string }); ok {
+			if why := w.Unready(); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
 // Names returns the policies that apply in a scope, in order.
 func (s *Set) Names(scope Scope) []string {
 	var names []string

@@ -26,7 +26,7 @@ const (
 	attackRate     = 1500     // steps of all attackers, a second
 	budgetBuffered = 32 << 20 // listen.maxBuffered
 	budgetBeyond   = 64 << 20 // what the process may take beyond it
-	budgetFactor   = 2        // of the p99 of a bystander that is not attacked
+	budgetFactor   = 2        // of what a bystander waits where nobody attacks
 )
 
 // startBudgeted runs a gateway with routes for every attack.
@@ -115,7 +115,13 @@ func observe(url, from string, every time.Duration) *observer {
 	return o
 }
 
-// end returns the p99, and fails the test for what was not served.
+// beyondQuantile is how many requests have to lie beyond a quantile, so that it does not rest on a
+// handful of them.
+const beyondQuantile = 100
+
+// end returns how long all but the slowest requests took, of which there are [beyondQuantile], or
+// one in a hundred where that is more: in a run of a minute it is the p99. It fails the test for
+// what was not served.
 func (o *observer) end(t *testing.T) time.Duration {
 	t.Helper()
 	close(o.stop)
@@ -126,7 +132,7 @@ func (o *observer) end(t *testing.T) time.Duration {
 		return 0
 	}
 	slices.Sort(o.took)
-	return o.took[len(o.took)*99/100]
+	return o.took[max(len(o.took)-1-max(beyondQuantile, len(o.took)/100), len(o.took)/2)]
 }
 
 // highWater returns the most memory that the gateway has had.
@@ -170,10 +176,10 @@ func TestBudget(t *testing.T) {
 	metrics := adminMetrics(t, x)
 	a.end()
 	most := x.highWater(t)
-	t.Logf("%d steps; p99 %v attacked, %v beside; at most %d MB of memory; %s", a.steps.Load(), got, want, most>>20,
-		metrics)
+	t.Logf("%d steps; %d requests, the slow ones took %v attacked, %v beside; at most %d MB of memory; %s",
+		a.steps.Load(), len(attacked.took), got, want, most>>20, metrics)
 	if got > budgetFactor*want {
-		t.Errorf("the p99 of another client is %v, and %v where the attackers work on another process", got, want)
+		t.Errorf("another client waits %v, and %v where the attackers work on another process", got, want)
 	}
 	if raceFactor == 1 && most > budgetBuffered+budgetBeyond {
 		t.Errorf("the attacks cost %d MB of memory, at most %d are allowed", most>>20,

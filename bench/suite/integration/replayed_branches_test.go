@@ -73,7 +73,9 @@ func TestReplayedBranchCallsChangeNothing(t *testing.T) {
 	go func() { running <- c.buy(t.Context(), "eve", "key-3") }()
 	gid := ""
 	harness.Until(t, requestLimit, "it is under way", func() bool {
-		var known struct{ Transactions []struct{ GID, Status string } }
+		var known struct {
+			Transactions []struct{ GID, Status string }
+		}
 		a := send(t.Context(), http.MethodGet, c.coordinator.URL+"/api/dtmsvr/all?status=submitted&limit=10", "")
 		if json.Unmarshal([]byte(a.body), &known) == nil && len(known.Transactions) == 1 {
 			gid = known.Transactions[0].GID
