@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 
@@ -104,6 +105,9 @@ func (l *loader) config() (*Config, error) {
 	}
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
+		if f, ok := errors.AsType[*FaultsError](err); ok && l.origin.places != nil {
+			c.origin, f.partial = l.origin, c
+		}
 		return nil, err
 	}
 	l.origin.files = append(l.origin.files, l.files.list...)
