@@ -125,7 +125,8 @@ routes: [{name: r, match: {path: a}, service: a}]
 `), dir)
 	got := strings.Split(strings.ReplaceAll(fmt.Sprint(WithFiles(err)), dir, "DIR"), "\n")
 	for i, want := range []string{
-		"2:39: listen.https.cert: DIR/text: no certificate", "2:66: listen.https.clientCA: cannot read DIR/none: no such",
+		"2:39: listen.https.cert: DIR/text: no certificate",
+		"2:66: listen.https.clientCA: cannot read DIR/none: no such",
 		"2:73: listen.ports: unknown key", "4:17: identity[0].jwt.keys: jwt.keys is not a JWK set",
 		"5:17: identity[1].jwt.keys: cannot read DIR/none: no such", "6:5: identity[2].jwt.keys: is missing",
 		"7:5: identity[3].jwt: is empty", "8:52: services.a.tls.ca: DIR/text: no certificate",
