@@ -28,6 +28,24 @@ func Check(cfg *config.Config) ([]config.Warning, error) {
 	return warningsOf(cfg, m), nil
 }
 
+// WithFiles adds to the faults of a configuration those of the files that it names, so that all of
+// them are told at once. Any other error stays what it is.
+func WithFiles(err error) error {
+	f, ok := errors.AsType[*config.FaultsError](err)
+	notAll := func(f config.Fault) bool { return f.File == "" } // it says how many more there are
+	if !ok || f.Partial() == nil || slices.ContainsFunc(f.Faults, notAll) {
+		return err
+	}
+	_, ofFiles := readMaterial(f.Partial())
+	more, ok := errors.AsType[*config.FaultsError](ofFiles)
+	if !ok {
+		return err
+	}
+	all := slices.Concat(f.Faults, more.Faults)
+	slices.SortFunc(all, compareFaults)
+	return &config.FaultsError{Faults: slices.Compact(all)}
+}
+
 // buildable builds routes and chains as an engine does, and throws them away.
 func buildable(cfg *config.Config, m material) error {
 	_, err := routesOf(cfg)

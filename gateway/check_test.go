@@ -105,3 +105,39 @@ func TestCheckLoadsWhatRunLoads(t *testing.T) {
 		}
 	}
 }
+
+// TestFaultsOfFilesBesideOthers: what is wrong with files is told at once with what is wrong with the
+// configuration, and each fault once.
+func TestFaultsOfFilesBesideOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "text"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Parse("t.yaml", []byte(`version: 1
+listen: {https: {address: ":1", cert: text, key: text, clientCA: none}, ports: 1}
+identity:
+  - jwt: {keys: text}
+  - jwt: {keys: none}
+  - jwt: {audience: a}
+  - jwt:
+services: {a: {endpoints: ["https://h"], tls: {ca: text}}, b: , c: {endpoints: ["https://h"], tls: {cert: text}}}
+routes: [{name: r, match: {path: a}, service: a}]
+`), dir)
+	got := strings.Split(strings.ReplaceAll(fmt.Sprint(WithFiles(err)), dir, "DIR"), "\n")
+	for i, want := range []string{
+		"2:39: listen.https.cert: DIR/text: no certificate",
+		"2:66: listen.https.clientCA: cannot read DIR/none: no such",
+		"2:73: listen.ports: unknown key", "4:17: identity[0].jwt.keys: jwt.keys is not a JWK set",
+		"5:17: identity[1].jwt.keys: cannot read DIR/none: no such", "6:5: identity[2].jwt.keys: is missing",
+		"7:5: identity[3].jwt: is empty", "8:52: services.a.tls.ca: DIR/text: no certificate",
+		"8:60: services.b: is empty", "8:107: services.c.tls.cert: DIR/text: no certificate",
+		"8:107: services.c.tls.cert: needs key", "9:34: routes[0].match.path",
+	} {
+		if i >= len(got) || !strings.HasPrefix(got[i], "t.yaml:"+want) {
+			t.Errorf("fault %d of\n%s\nwant %s", i, strings.Join(got, "\n"), want)
+		}
+	}
+	if unreadable := errors.New("x"); WithFiles(unreadable) != unreadable {
+		t.Error("another error was changed")
+	}
+}

@@ -42,7 +42,7 @@ func readMaterial(cfg *config.Config) (material, error) {
 	r := &materialReader{cfg: cfg, now: time.Now()}
 	m.KeySets = r.keySets()
 	for name, s := range cfg.Services {
-		if s.TLS != nil {
+		if s != nil && s.TLS != nil {
 			m.services[name] = r.serviceTLS("services."+name+".tls", s.TLS)
 		}
 	}
@@ -65,10 +65,12 @@ func (r *materialReader) err() error {
 	if len(r.faults) == 0 {
 		return nil
 	}
-	slices.SortFunc(r.faults, func(a, b config.Fault) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Message, b.Message))
-	})
+	slices.SortFunc(r.faults, compareFaults)
 	return &config.FaultsError{Faults: r.faults}
+}
+
+func compareFaults(a, b config.Fault) int {
+	return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Message, b.Message))
 }
 
 func (r *materialReader) fault(setting, format string, args ...any) {
@@ -77,6 +79,9 @@ func (r *materialReader) fault(setting, format string, args ...any) {
 
 // file reads the file that a setting names; false when it cannot be read.
 func (r *materialReader) file(setting, path string) ([]byte, bool) {
+	if path == "" { // the configuration is at fault there, and has been told so
+		return nil, false
+	}
 	b, err := os.ReadFile(path)
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err
@@ -92,25 +97,22 @@ func (r *materialReader) file(setting, path string) ([]byte, bool) {
 func (r *materialReader) keySets() map[string]*identity.KeySet {
 	sets := map[string]*identity.KeySet{}
 	for i, source := range r.cfg.Identity {
-		if source.JWT == nil || source.JWT.Published() {
+		if source.JWT == nil || source.JWT.Keys == "" || source.JWT.Published() {
 			continue
 		}
-		keys, err := readKeySet(source.JWT.Keys)
+		setting := fmt.Sprintf("identity[%d].jwt.keys", i)
+		raw, ok := r.file(setting, source.JWT.Keys)
+		if !ok {
+			continue
+		}
+		keys, err := identity.ParseKeys(raw)
 		if err != nil {
-			r.fault(fmt.Sprintf("identity[%d].jwt.keys", i), "%s", strings.TrimPrefix(err.Error(), "identity: "))
+			r.fault(setting, "%s", strings.TrimPrefix(err.Error(), "identity: "))
 			continue
 		}
 		sets[source.JWT.Keys] = keys
 	}
 	return sets
-}
-
-func readKeySet(path string) (*identity.KeySet, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("identity: jwt.keys: %w", err)
-	}
-	return identity.ParseKeys(raw)
 }
 
 // listenerTLS reads the certificates of the TLS listener.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/control/config"
 )
 
 // TestReadKeySet: a key file is read by the gateway and not by the filter; its faults name the
@@ -13,9 +15,9 @@ func TestReadKeySet(t *testing.T) {
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ content, want string }{
 		"secret.json": {`{"keys":[{"kty":"oct","kid":"a","k":"` + strings.Repeat("QUJD", 16) + `"}]}`, ""},
-		"broken.json": {`-----BEGIN`, "identity: jwt.keys is not a JWK set"},
-		"empty.json":  {`{"keys":[]}`, "identity: jwt.keys: none of 0 keys"},
-		"none.json":   {"", "identity: jwt.keys: open " + filepath.Join(dir, "none.json") + ": no such file"},
+		"broken.json": {`-----BEGIN`, "identity[0].jwt.keys: jwt.keys is not a JWK set"},
+		"empty.json":  {`{"keys":[]}`, "identity[0].jwt.keys: jwt.keys: none of 0 keys"},
+		"none.json":   {"", "identity[0].jwt.keys: cannot read " + filepath.Join(dir, "none.json") + ": no such file"},
 	} {
 		path := filepath.Join(dir, name)
 		if c.content != "" {
@@ -23,8 +25,10 @@ func TestReadKeySet(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		keys, err := readKeySet(path)
-		if c.want == "" && (err != nil || keys == nil) {
+		cfg := new(config.Config)
+		cfg.Identity = config.Identities{{JWT: &config.JWT{Keys: path}}}
+		m, err := readMaterial(cfg)
+		if c.want == "" && (err != nil || m.KeySets[path] == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

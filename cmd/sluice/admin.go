@@ -47,6 +47,9 @@ func printResponse(cmd *cobra.Command, body []byte, err error) error {
 	if errors.Is(err, adminclient.ErrAddress) {
 		return fmt.Errorf("%w: --admin: %w", errUsage, err)
 	}
+	if errors.Is(err, adminclient.ErrToken) {
+		return fmt.Errorf("%w (--token-file, or %s of the environment, gives it)", err, tokenVariable)
+	}
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func newValidate() *cobra.Command {
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(path)
 			if err != nil {
-				return err
+				return gateway.WithFiles(err)
 			}
 			warnings, err := gateway.Check(cfg)
 			if err != nil {

@@ -44,7 +44,8 @@ func (a *Admin) check(s site) {
 		s.fault(token, "has a character that is not visible ASCII, and no header field can carry it")
 	}
 	if host, _, err := hostPort(a.Address); err == nil && !s.written(token) && !isLoopback(host) {
-		s.fault(s.at("address"), "%s can be reached from other machines: it needs a token (admin.token)", a.Address)
+		s.fault(s.at("address"), "%s can be reached from other machines: it needs a token (admin.token); "+
+			"for health and metrics alone there is admin.probes", a.Address)
 	}
 	for i, name := range a.Hosts {
 		if !soundHost(name, false) {

@@ -8,7 +8,8 @@ import (
 // TestAdminAddress: who can be reached from other machines asks for a token.
 func TestAdminAddress(t *testing.T) {
 	t.Parallel()
-	const needs = "admin.address: %s can be reached from other machines: it needs a token (admin.token)"
+	const needs = "admin.address: %s can be reached from other machines: it needs a token (admin.token); " +
+		"for health and metrics alone there is admin.probes"
 	for admin, want := range map[string]string{
 		"{}":                          "",
 		"{address: '127.8.9.1:9901'}": "",

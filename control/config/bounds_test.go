@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // allocated returns how many bytes f takes from the memory in all, freed or not.
@@ -116,6 +118,39 @@ func TestFolderIsBounded(t *testing.T) {
 	_, err := Parse("t.yaml", []byte(doc.String()), many)
 	if err == nil || !strings.Contains(err.Error(), "the files that the configuration refers to have more than") {
 		t.Errorf("%.300v", err)
+	}
+}
+
+// TestHostileDocumentsTakeNoTime: nor does a document keep the processor busy, or wait for a file.
+func TestHostileDocumentsTakeNoTime(t *testing.T) {
+	t.Setenv("SLUICE_TEST_SHORT", "x")
+	dir := write(t, map[string]string{"long": strings.Repeat("x", documentMax+1)})
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const head = "version: 1\nx-free: "
+	for document, want := range map[string]string{
+		head + "'" + strings.Repeat("${env:SLUICE_TEST_SHORT}", 40_000) + "'\n":      "",
+		head + "'" + strings.Repeat("${", 500_000) + "'\n":                           "",
+		head + "'" + strings.Repeat("${file:long}", 80_000) + "'\n":                  "more than 1048576 bytes",
+		head + "'${file:pipe}'\n":                                                    "it is no regular file",
+		head + "'${file:/dev/zero}'\n":                                               "it is no regular file",
+		"version: 1\nlisten: {https: {address: ':1', cert: pipe, key: /dev/zero}}\n": "it is no regular file",
+		"version: 1\nidentity: [{jwt: {keys: /dev/zero, audience: a}}]\n":            "it is no regular file",
+	} {
+		done := make(chan error, 1)
+		go func() {
+			_, err := Parse("t.yaml", []byte(document), dir)
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%.60q: %.200v, want %q", document, err, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%.60q takes more than 10 s", document)
+		}
 	}
 }
 

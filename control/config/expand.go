@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,8 +19,9 @@ import (
 type files struct {
 	dir  string // what relative paths are relative to; absolute
 	read map[string][]byte
-	list []string // absolute paths in the order of reading
-	size int      // bytes of what was read
+	errs map[string]error // of those that cannot be read
+	list []string         // absolute paths in the order of reading
+	size int              // bytes of what was read
 }
 
 func newFiles(dir string) (*files, error) {
@@ -27,7 +29,7 @@ func newFiles(dir string) (*files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: folder %q: %w", dir, err)
 	}
-	return &files{dir: abs, read: map[string][]byte{}}, nil
+	return &files{dir: abs, read: map[string][]byte{}, errs: map[string]error{}}, nil
 }
 
 // absolute resolves a path of the configuration.
@@ -41,15 +43,22 @@ func (f *files) absolute(path string) string {
 // contents returns a file's bytes, read once. A file that cannot be read is remembered too: it may come.
 func (f *files) contents(path string) ([]byte, error) {
 	path = f.absolute(path)
-	if b, ok := f.read[path]; ok && b != nil {
-		return b, nil
+	if b, ok := f.read[path]; ok {
+		return b, f.errs[path]
 	}
-	if _, ok := f.read[path]; !ok {
-		if len(f.list) >= filesMax {
-			return nil, fmt.Errorf("the configuration refers to more than %d files", filesMax)
-		}
-		f.list = append(f.list, path)
-		f.read[path] = nil
+	if len(f.list) >= filesMax {
+		return nil, fmt.Errorf("the configuration refers to more than %d files", filesMax)
+	}
+	f.list = append(f.list, path)
+	b, err := f.readOnce(path)
+	f.read[path], f.errs[path] = b, err
+	return b, err
+}
+
+// readOnce reads a regular file: a pipe would be waited for at every reload, and a device has no end.
+func (f *files) readOnce(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, errors.New("it is no regular file")
 	}
 	b, err := readFile(path)
 	if err != nil {
@@ -58,10 +67,6 @@ func (f *files) contents(path string) ([]byte, error) {
 	if f.size += len(b); f.size > filesAllMax {
 		return nil, fmt.Errorf("the files that the configuration refers to have more than %d bytes", filesAllMax)
 	}
-	if b == nil {
-		b = []byte{} // it has been read
-	}
-	f.read[path] = b
 	return b, nil
 }
 
@@ -128,13 +133,21 @@ const (
 	variableFile = "${file:"
 )
 
-// nextVariable returns where the next ${ to expand begins, and its opening; -1 without one.
+// nextVariable returns where the next ${ to expand begins, and its opening; -1 without one. It looks at nothing behind
+// that, so that all variables of a text take one walk over it.
 func nextVariable(text string) (int, string) {
-	env, file := strings.Index(text, variableEnv), strings.Index(text, variableFile)
-	if env >= 0 && (file < 0 || env < file) {
-		return env, variableEnv
+	for from := 0; ; from += len("${") {
+		i := strings.Index(text[from:], "${")
+		if i < 0 {
+			return -1, ""
+		}
+		from += i
+		for _, kind := range [...]string{variableEnv, variableFile} {
+			if strings.HasPrefix(text[from:], kind) {
+				return from, kind
+			}
+		}
 	}
-	return file, variableFile
 }
 
 func (f *expander) lookup(kind, name string) (string, error) {

@@ -26,7 +26,13 @@ func (f Fault) String() string {
 // FaultsError is the error of [Load] and [Parse] for a configuration with mistakes: all of them, by file and position.
 type FaultsError struct {
 	Faults []Fault
+
+	partial *Config
 }
+
+// Partial returns what could be read of the configuration, to look for further mistakes in what it
+// names; nil when that is nothing. Any pointer in it may be nil.
+func (e *FaultsError) Partial() *Config { return e.partial }
 
 // Error returns the faults, one a line.
 func (e *FaultsError) Error() string {

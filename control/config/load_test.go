@@ -502,6 +502,26 @@ func TestHash(t *testing.T) {
 	}
 }
 
+// TestFreeKeys: keys at the top that begin with x- are there for anchors, in each file of a folder.
+func TestFreeKeys(t *testing.T) {
+	c := mustParseDocument(t, `version: 1
+x-order: &order {endpoints: ["http://h"], timeout: 7s}
+x-any: [1, {two: 3}]
+services: {a: *order, b: {<<: *order, timeout: 8s}}
+routes: [{name: r, match: {path: /a}, service: a}, {name: s, match: {path: /b}, service: b}]
+`, t.TempDir())
+	expect(t, "timeouts", c.Services["a"].Timeout.String()+" "+c.Services["b"].Timeout.String(), "7s 8s")
+	if got := faultsOf(t, "version: 1\nlisten: {x-a: 1}\n"); len(got) != 1 || !strings.Contains(got[0], "unknown key") {
+		t.Errorf("a free key below the top: %q", got)
+	}
+	const file = "version: 1\nx-a: &a {rate: 1/s}\nlimits: {%s: *a}\n"
+	dir := write(t, map[string]string{"1.yaml": fmt.Sprintf(file, "one"), "2.yaml": fmt.Sprintf(file, "two")})
+	c, err := Load(dir)
+	if err != nil || len(c.Limits) != 2 {
+		t.Errorf("a folder: %v", err)
+	}
+}
+
 func TestAliases(t *testing.T) {
 	t.Parallel()
 	c := mustParseDocument(t, `version: 1

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 
@@ -46,6 +47,9 @@ func (l *loader) document(name string, data []byte) {
 	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values}
 	root := r.document(data)
 	l.values += r.values
+	if root != nil {
+		root.dropFree()
+	}
 	switch {
 	case root == nil:
 		l.failed = true
@@ -101,6 +105,9 @@ func (l *loader) config() (*Config, error) {
 	}
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
+		if f, ok := errors.AsType[*FaultsError](err); ok && l.origin.places != nil {
+			c.origin, f.partial = l.origin, c
+		}
 		return nil, err
 	}
 	l.origin.files = append(l.origin.files, l.files.list...)

@@ -26,7 +26,8 @@ func TestMessagesForPeople(t *testing.T) {
 			"3:16: listen.http: 8080 is a number, and not an address such as 127.0.0.1:8080",
 			"5:19: services.a.endpoints[0]: 7001 is a number, and not an address such as http://127.0.0.1:7001"}},
 		{"minutes for an address", "version: 1\nadmin: {address: 22:30}\nlisten: {http: 6:15:30}\n", []string{
-			"2:18: admin.address: 22:30 can be reached from other machines: it needs a token (admin.token)",
+			"2:18: admin.address: 22:30 can be reached from other machines: it needs a token (admin.token); " +
+				"for health and metrics alone there is admin.probes",
 			`3:16: listen.http: "6:15:30" is not an address to listen on such as 127.0.0.1:8080: too many ` +
 				`colons in address`}},
 		{"a number for a text", "version: 1\nstore: {redis: {keyPrefix: 7}}\n",

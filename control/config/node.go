@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -74,6 +75,20 @@ func (n *node) add(m *member) bool {
 	n.members = append(n.members, m)
 	return true
 }
+
+// dropFree takes out the keys that begin with x-, which are there for their anchors only.
+func (n *node) dropFree() {
+	n.members = slices.DeleteFunc(n.members, func(m *member) bool {
+		free := strings.HasPrefix(m.name, freePrefix)
+		if free {
+			delete(n.byName, m.name)
+		}
+		return free
+	})
+}
+
+// freePrefix begins the keys at the top that anybody may write.
+const freePrefix = "x-"
 
 // location is where a path leads in a tree.
 type location struct {

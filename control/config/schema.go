@@ -78,6 +78,8 @@ func reflectSchema(model reflect.Type) *jsonschema.Schema {
 	s := r.Reflect(reflect.New(model).Interface())
 	maps.Copy(s.Definitions, definitions)
 	s.Title = "Configuration of Sluice"
+	free := map[string]*jsonschema.Schema{"^" + freePrefix: jsonschema.TrueSchema}
+	s.Definitions[model.Name()].PatternProperties = free
 	walkStructs(model, func(t reflect.Type) {
 		if definition := s.Definitions[t.Name()]; definition != nil && definition.Properties != nil {
 			addRules(definition, t, s.Definitions)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
@@ -100,7 +101,7 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 	}
 	if !hmac.Equal([]byte(parts[5]), []byte(call.sign(key, payload))) || !plausible(call.gid) ||
 		q.Get("gid") != call.gid || q.Get("op") != dtmOp[call.op] {
-		b.logger.Warn("transaction: a branch call with a bad signature was refused",
+		b.forged.Warn(b.logger, time.Now(), "transaction: a branch call with a bad signature was refused",
 			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"
 	}

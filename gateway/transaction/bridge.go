@@ -60,6 +60,7 @@ type Bridge struct {
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
+	forged     filters.LogThrottle
 
 	mu       sync.Mutex
 	secret   []byte // signs branch URLs; nil until the store has given it

@@ -28,6 +28,9 @@ const (
 	responseBytesMax = 64 << 20
 )
 
+// ErrToken says that the gateway asks for another token than it was given.
+var ErrToken = errors.New("adminclient: not the gateway's admin.token")
+
 // ErrAddress says that an address is none.
 var ErrAddress = errors.New("adminclient: invalid address")
 
@@ -146,7 +149,11 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	if resp.StatusCode/100 != 2 {
 		path, _, _ := strings.Cut(target, "?")
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, problemText(body))
+		err := fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, problemText(body))
+		if resp.StatusCode == http.StatusUnauthorized {
+			err = fmt.Errorf("%w: %w", ErrToken, err)
+		}
+		return nil, err
 	}
 	return body, nil
 }
