@@ -88,17 +88,14 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			e.outcome, e.tunnel = filters.Panicked, nil
 			x.SetReply(filters.Refuse(filters.InternalError, filters.Problem{}))
 			if wrote {
-				defer w.Abort()
+				w.Abort()
 			} else {
 				rt.write(x, w, &result{}, &wrote)
 			}
 		}
 		rt.chain.Done(x, e.outcome)
 		if e.response != nil && e.tunnel == nil {
-			if e.response.Uploading() {
-				w.Flush() // the client gets it while the service still takes the request's body
-			}
-			e.response.Close()
+			closeResponse(e.response, in, w)
 		}
 		e.release()
 		if e.took == 0 {
@@ -333,7 +330,7 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, filters.ErrBodyTooLarge):
 		x.SetReply(f.tooLong())
 		return result{outcome: filters.Refused} // the client's fault, and nothing that the service did
-	case errors.Is(err, upstream.ErrOverloaded):
+	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
 		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.NotDispatched}
 	case errors.Is(err, filters.ErrOverloaded):
@@ -343,9 +340,6 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 		return result{outcome: filters.ClientGone}
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
-		return result{outcome: filters.Refused}
-	case errors.Is(err, upstream.ErrOverloaded): // it says nothing of the service
-		x.SetReply(f.overload.refuse(x, budget.Upstreams))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)

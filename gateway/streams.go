@@ -63,10 +63,31 @@ func (f *forward) pass(x *filters.Exchange, in inbound, e result, kind streamKin
 	}
 	x.Response.Stream = true
 	e.response.Stream(f.streamIdle)
-	if half, ok := in.(interface{ LetRest() }); ok && e.response.Uploading() {
+	if half, ok := in.(dialogue); ok && e.response.Uploading() {
 		half.LetRest() // a client that listens may have nothing to say
 	}
 	return e
+}
+
+// dialogue is a request whose body may go on beside its response.
+type dialogue interface {
+	// LetRest lets the client rest within its body for as long as it likes.
+	LetRest()
+	// EndRest ends that, and the response, which is whole or broken off. Without LetRest it does
+	// nothing.
+	EndRest()
+}
+
+// closeResponse ends the service's response. A client that still sends gets the end of its own
+// first, and after a stream it does not rest any more: nothing else would bound the wait for it.
+func closeResponse(response upstream.Response, in inbound, w outbound) {
+	if response.Uploading() {
+		if half, ok := in.(dialogue); ok {
+			half.EndRest()
+		}
+		w.Flush() // the client gets it while the service still takes the request's body
+	}
+	response.Close()
 }
 
 // outlive reports whether a response whose client has left is read on, so that the service can

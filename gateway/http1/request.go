@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Request struct {
 	// arrivedOnly: the body is read as far as it has come, without a wait.
 	arrivedOnly bool
 	over        atomic.Bool // and was read to its end
+	mayRest     atomic.Bool // LetRest
 
 	mu        sync.Mutex // of a request that expects 100 (Continue): whether it was written
 	continued atomic.Bool
@@ -73,6 +75,7 @@ func (r *Request) begin() {
 	r.continued.Store(false)
 	r.c.bodyStopped.Store(false)
 	r.over.Store(false)
+	r.mayRest.Store(false)
 	r.response = response{out: r.outMemory[:0]}
 }
 
@@ -158,14 +161,37 @@ func (s bodySource) Read(p []byte) (int, error) {
 	if s.r.arrivedOnly {
 		return c.readArrived(p)
 	}
-	c.armRead(c.srv.IdleTimeout)
-	c.rate.reads.Store(true)
-	n, err := c.nc.Read(p)
-	c.rate.reads.Store(false)
-	if err != nil && c.rate.cut.Load() {
-		err = errTooSlow
+	for {
+		c.armRead(c.srv.IdleTimeout)
+		c.rate.reads.Store(true)
+		if s.r.mayRest.Load() { // looked at behind it, since LetRest may come between
+			c.rate.reads.Store(false)
+		}
+		n, err := c.nc.Read(p)
+		c.rate.reads.Store(false)
+		if err != nil && c.rate.cut.Load() {
+			err = errTooSlow
+		}
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.r.mayRest.Load() ||
+			c.bodyStopped.Load() || c.state.Load() == closing {
+			return n, err
+		}
 	}
-	return n, err
+}
+
+// LetRest lets the client rest within its body for as long as it likes: the body is one half of a
+// stream, and whoever reads the other half bounds the silence of both.
+func (r *Request) LetRest() {
+	r.mayRest.Store(true)
+	r.c.rate.reads.Store(false) // of the Read that waits
+}
+
+// EndRest ends what LetRest allowed, and the response, for whose end the client may wait before it
+// ends its body.
+func (r *Request) EndRest() {
+	if r.mayRest.Swap(false) && !r.response.Broken() {
+		r.Trailer(nil)
+	}
 }
 
 var errResponded = errors.New("http1: the request was answered without its body")

@@ -365,6 +365,21 @@ func (s *Stream) LetRest() {
 	s.mayRest = true
 }
 
+// EndRest ends what LetRest allowed, and the response, for whose end the client may wait before it
+// ends its body.
+func (s *Stream) EndRest() {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.mayRest {
+		return
+	}
+	s.mayRest = false
+	if c.streams[s.id] == &s.stream && !s.outgoing.Broken() && s.outgoing.Err == nil {
+		c.endStream(&s.stream)
+	}
+}
+
 // Interrupt ends a Read that waits for the client.
 func (s *Stream) Interrupt() {
 	s.c.mu.Lock()
