@@ -74,7 +74,7 @@ func newValidate() *cobra.Command {
 				fmt.Fprintln(cmd.ErrOrStderr(), w)
 			}
 			if strict && len(warnings) > 0 {
-				return fmt.Errorf("%w: %s has %d warnings", gateway.ErrConfig, path, len(warnings))
+				return fmt.Errorf("%w: warnings in %s: %d", gateway.ErrConfig, path, len(warnings))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: sound\n", path)
 			return err

@@ -69,6 +69,20 @@ func (l *Listen) derive(*files) {
 	}
 }
 
+// warn tells of a body that is taken and can never be kept: one client has a part of what there is,
+// and a body whose length was not announced is there twice for a moment.
+func (l *Listen) warn(s site) {
+	if l.MaxBody <= l.MaxBuffered/2 {
+		return
+	}
+	at := s.at("maxBody")
+	if !s.written(at) {
+		at = s.at("maxBuffered")
+	}
+	s.warn(at, "maxBody %s is more than half of maxBuffered %s: routes that keep bodies refuse the longest as overloaded",
+		l.MaxBody, l.MaxBuffered)
+}
+
 // HTTPS is the TLS listener. Paths are absolute after Load.
 type HTTPS struct {
 	Address  string `json:"address" jsonschema:"required" config:"example=0.0.0.0:8443"`

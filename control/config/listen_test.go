@@ -61,3 +61,18 @@ func TestListenInForce(t *testing.T) {
 	expect(t, "listen", again.Listen, c.Listen)
 	expect(t, "minRate", again.Listen.MinRate, ByteRate(0))
 }
+
+func TestBodiesBeyondTheBufferAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const text = "is more than half of maxBuffered"
+	for listen, want := range map[string]string{
+		"{maxBody: 16MiB, maxBuffered: 32MiB}": "",
+		"{maxBody: 17MiB, maxBuffered: 32MiB}": "2:19: warning: listen.maxBody: maxBody 17MiB " + text + " 32MiB",
+		"{maxBuffered: 4MiB}":                  "2:23: warning: listen.maxBuffered: maxBody 8MiB " + text + " 4MiB",
+	} {
+		got := strings.Join(warningsIn(t, "version: 1\nlisten: "+listen+"\n"), "\n")
+		if (want == "") != (got == "") || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", listen, got, want)
+		}
+	}
+}
