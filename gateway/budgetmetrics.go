@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // publishBudget publishes what is used of the budget, and of how much.
@@ -37,6 +38,18 @@ func (m *metrics) publishBudget(b *budget.Budget, d descriptors) {
 			ConstLabels: prometheus.Labels{"resource": r.String()},
 		}, func() float64 { return float64(b.Refused(r)) }))
 	}
+}
+
+// publishCuts publishes what was ended without being asked.
+func (m *metrics) publishCuts(c *message.Cuts) {
+	counter := func(name, help string, value func() int64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_" + name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	counter("clients_too_slow_total", "Clients, or streams of HTTP/2, cut off because they moved less than listen.minRate.",
+		func() int64 { slow, _ := c.Counts(); return slow })
+	counter("connections_gave_way_total", "Connections of clients without a request, closed for a newcomer because "+
+		"as many were open as may be.", func() int64 { _, n := c.Counts(); return n })
 }
 
 // publishConnections publishes the connections of clients by the protocol that they speak.

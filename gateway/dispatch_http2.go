@@ -23,12 +23,14 @@ type http2Handler struct {
 // streamsMax is how many requests one connection may have under way.
 const streamsMax = 250
 
-func newHTTP2Handler(d *dispatcher, listen *config.Listen, logger *slog.Logger) *http2Handler {
+func newHTTP2Handler(
+	d *dispatcher, listen *config.Listen, cuts *message.Cuts, logger *slog.Logger,
+) *http2Handler {
 	s := &http2Handler{dispatcher: d}
 	s.server = http2.New(http2.Options{
 		Handler: s, HeaderTimeout: time.Duration(listen.HeaderTimeout), IdleTimeout: time.Duration(listen.IdleTimeout),
 		MaxHeader: int(listen.MaxHeader), MaxStreams: streamsMax,
-		MinRate: int64(listen.MinRate), Logger: logger,
+		MinRate: int64(listen.MinRate), Cuts: cuts, Logger: logger,
 	})
 	return s
 }

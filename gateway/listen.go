@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/proxyproto"
 )
 
@@ -22,16 +23,18 @@ type clientListeners struct {
 	http2      *http2Handler
 	slots      *http1.Slots
 	budget     *budget.Budget
+	cuts       *message.Cuts
 	logger     *slog.Logger
 }
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 	f := &clientListeners{
 		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload},
-		budget: g.budget, logger: g.Logger,
+		budget: g.budget, cuts: &message.Cuts{}, logger: g.Logger,
 	}
 	f.slots = http1.NewSlots(g.descriptors.clients)
-	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, g.Logger)
+	f.slots.Cuts = f.cuts
+	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, f.cuts, g.Logger)
 	return f
 }
 
@@ -41,7 +44,7 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 		Handler:       f.dispatcher,
 		HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
 		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, Budget: f.budget, TLS: tlsConfig, HTTP2: f.http2.serve,
-		MinRate: int64(f.listen.MinRate), Logger: f.logger,
+		MinRate: int64(f.listen.MinRate), Cuts: f.cuts, Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
 		o.Accepted = f.proxied

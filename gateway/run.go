@@ -128,6 +128,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	g.metrics.publishConnections(servers.open)
+	g.metrics.publishCuts(servers.clients.cuts)
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
 		"probes", g.addresses.Probes,

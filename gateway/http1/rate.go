@@ -95,8 +95,7 @@ func (c *conn) extendWriteLocked() {
 func (c *conn) cutLocked(writes bool) {
 	c.rate.cut.Store(true)
 	c.bodyStopped.Store(true)
-	c.srv.Logger.Debug("a client moves less than the least rate and is cut off", "client", c.clientText,
-		"to_take", writes, "bytes_per_second", c.srv.MinRate)
+	c.srv.Cuts.TooSlow(c.srv.Logger, c.clientText, c.srv.MinRate)
 	if !writes {
 		c.base.SetReadDeadline(message.Past) // fails only for a closed connection
 		return

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // ticking has the watch of a server run by hand.
@@ -133,6 +135,7 @@ func TestLeastRateOfSending(t *testing.T) {
 			for name, dials := range ways {
 				t.Run(fmt.Sprint(c.name, ", chunks ", inChunks, name), func(t *testing.T) {
 					t.Parallel()
+					cuts := &message.Cuts{}
 					w, address := serveTicking(t, func(r *Request) {
 						if _, err := io.Copy(io.Discard, struct{ io.Reader }{r}); !errors.Is(err, errTooSlow) {
 							reply(r, 400, fmt.Sprint(err))
@@ -140,6 +143,7 @@ func TestLeastRateOfSending(t *testing.T) {
 						}
 						reply(r, 408, "slow")
 					}, func(o *Options) {
+						o.Cuts = cuts
 						if name != "" {
 							withTLS(o)
 						}
@@ -166,6 +170,9 @@ func TestLeastRateOfSending(t *testing.T) {
 					w.settled()
 					if w.wasCut() != c.cut {
 						t.Fatalf("it is cut off: %v, want %v", !c.cut, c.cut)
+					}
+					if slow, _ := cuts.Counts(); (slow == 1) != c.cut {
+						t.Errorf("%d were too slow by the count", slow)
 					}
 					if c.cut {
 						p.want(408, "slow")

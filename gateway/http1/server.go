@@ -46,6 +46,7 @@ type Options struct {
 	// MinRate is how many bytes a second a client moves at least that has something to send or to
 	// take; over [rateWindow] it is cut off for less. 0 is any.
 	MinRate int64
+	Cuts    *message.Cuts // counts clients that are cut off for it; nil counts nothing
 	Logger  *slog.Logger
 
 	ticks <-chan time.Time // of the watch, in place of its own

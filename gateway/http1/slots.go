@@ -31,6 +31,7 @@ import (
 // Which connections may give way is not kept from request to request: that would cost a lock for
 // each. They are looked for when slots have run out, many at a time.
 type Slots struct {
+	Cuts  *message.Cuts // counts connections that give way; nil counts nothing
 	taken chan struct{}
 
 	mu      sync.Mutex
@@ -95,6 +96,7 @@ func (s *Slots) giveWay() {
 		c, ok := s.next()
 		switch {
 		case ok && c.conn.giveWay(c.since):
+			s.Cuts.GaveWay()
 			return
 		case ok:
 		case looked:

@@ -38,6 +38,8 @@ type side interface {
 	remoteClosed(*stream)
 	// removed is called under mu when a stream leaves the connection's list.
 	removed(*stream)
+	// tooSlow is called under mu when the peer moves less than the least rate, or a stream does.
+	tooSlow()
 	// pingAcked is called under mu when the peer acknowledges a ping.
 	pingAcked()
 	// settledNow is called under mu when the peer's first SETTINGS have been taken.

@@ -18,6 +18,12 @@ type minRate struct {
 	window time.Duration // 0: none
 }
 
+// tooSlow counts a stream that is cut off and returns why.
+func (c *conn) tooSlow() error {
+	c.side.tooSlow()
+	return errTooSlow{}
+}
+
 // pace is how a body moves, in one direction: only the time counts in which nothing but the client
 // is waited for. It is under the connection's mu.
 type pace struct {
@@ -60,7 +66,7 @@ func (s *stream) judgeSent() error {
 	if p.moved >= c.rate.bytes || s.flow.send > 0 && share >= c.rate.bytes {
 		return nil
 	}
-	return errTooSlow{}
+	return c.tooSlow()
 }
 
 // judgeReceived is called at the end of a stream's window for what it receives.
@@ -70,7 +76,7 @@ func (s *stream) judgeReceived() error {
 	if p.moved >= s.c.rate.bytes {
 		return nil
 	}
-	return errTooSlow{}
+	return s.c.tooSlow()
 }
 
 // waitsForSocket reports whether nothing but the socket keeps a stream that waits from going on.
@@ -114,6 +120,7 @@ func (c *serverConn) checkSocket(now time.Time) {
 		return
 	}
 	if moved := int64(taken - w.from); moved < c.rate.bytes {
+		c.side.tooSlow()
 		c.nc.SetWriteDeadline(message.Past) // the writer ends the connection; fails only for a closed one
 	} else {
 		c.cutStreams(int(moved / c.rate.bytes))

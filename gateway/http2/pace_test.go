@@ -43,7 +43,9 @@ func TestSlowTakerLosesTheStream(t *testing.T) {
 	}{{"stream", 0, 1}, {"connection", 1 << 20, 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dial, _ := listen(t, paced(sends(1<<20)))
+			o := paced(sends(1 << 20))
+			o.Cuts = &message.Cuts{}
+			dial, _ := listen(t, o)
 			p := open(t, dial(), http2.Setting{ID: http2.SettingInitialWindowSize, Val: c.window})
 			p.request(1, true)
 			done := make(chan struct{})
@@ -61,6 +63,9 @@ func TestSlowTakerLosesTheStream(t *testing.T) {
 			}()
 			if got := p.ended(1); got != "reset ENHANCE_YOUR_CALM" {
 				t.Errorf("got %q", got)
+			}
+			if slow, _ := o.Cuts.Counts(); slow != 1 {
+				t.Errorf("%d were too slow by the count", slow)
 			}
 			close(done)
 		})

@@ -27,6 +27,7 @@ type Options struct {
 	// MinRate is how many bytes a second a client moves at least that has something to send or to
 	// take; over [rateWindow] of waiting it loses the stream for less. 0 is any.
 	MinRate int64
+	Cuts    *message.Cuts // counts clients and streams that are cut off for it; nil counts nothing
 	Logger  *slog.Logger
 
 	rateWindow time.Duration // in place of the constant

@@ -316,3 +316,6 @@ func (c *serverConn) requestDone() {
 		}
 	}
 }
+
+// tooSlow implements side.
+func (c *serverConn) tooSlow() { c.srv.Cuts.TooSlow(c.srv.Logger, c.clientText, c.srv.MinRate) }

@@ -282,7 +282,7 @@ func (s *stream) awaitRoomPaced(timeout time.Duration) error {
 	if s.waitsForSocket() { // which checkSocket looks at
 		c.flow.wait(&s.flow, &c.mu, timeout)
 		if s.cut {
-			return errTooSlow{}
+			return c.tooSlow()
 		}
 		return s.err
 	}
