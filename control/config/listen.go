@@ -79,8 +79,8 @@ func (l *Listen) warn(s site) {
 	if !s.written(at) {
 		at = s.at("maxBuffered")
 	}
-	s.warn(at, "maxBody %s is more than half of maxBuffered %s: routes that keep bodies refuse the longest as overloaded",
-		l.MaxBody, l.MaxBuffered)
+	s.warn(at, "maxBody %s is more than half of maxBuffered %s: routes that keep bodies refuse the longest as "+
+		"overloaded", l.MaxBody, l.MaxBuffered)
 }
 
 // HTTPS is the TLS listener. Paths are absolute after Load.
