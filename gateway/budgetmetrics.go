@@ -46,8 +46,8 @@ func (m *metrics) publishCuts(c *message.Cuts) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_" + name, Help: help},
 			func() float64 { return float64(value()) }))
 	}
-	counter("clients_too_slow_total",
-		"Clients, or streams of HTTP/2, cut off because they moved less than listen.minRate.", func() int64 { slow, _ := c.Counts(); return slow })
+	counter("clients_too_slow_total", "Clients, or streams of HTTP/2, cut off because they moved less than "+
+		"listen.minRate.", func() int64 { slow, _ := c.Counts(); return slow })
 	counter("connections_gave_way_total", "Connections of clients without a request, closed for a newcomer because "+
 		"as many were open as may be.", func() int64 { _, n := c.Counts(); return n })
 }
