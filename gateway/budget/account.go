@@ -148,8 +148,9 @@ func (a *Account) within(r Resource, n, used, client, account int64) bool {
 }
 
 func (a *Account) withinOf(r Resource, n, share, used, client, account int64) bool {
-	free := a.budget.Limit(r) - r.in(used)
-	if held := r.in(client); held > n && held > share*free {
+	limit := a.budget.Limit(r)
+	free := limit - r.in(used)
+	if held := r.in(client); held > n && (held > share*free || held > r.few() && free < limit/reserve) {
 		return false
 	}
 	held := r.in(account)
@@ -185,11 +186,15 @@ func (a *Account) Room(r Resource) int64 {
 		return max(free, 0)
 	}
 	held := a.Held(r)
+	of := r.in(a.client.held[r.word()].Load())
+	if of > r.few() {
+		free -= a.budget.Limit(r) / reserve
+	}
 	room := (free - accountShare*held) / (accountShare + 1)
 	if r == Buffered {
 		room = max(room, a.budget.portion.Load()-held)
 	}
-	return max(min(room, (clientShare*free-r.in(a.client.held[r.word()].Load()))/(clientShare+1)), 0)
+	return max(min(room, (clientShare*free-of)/(clientShare+1)), 0)
 }
 
 // Held returns how much of a resource the account holds.

@@ -79,6 +79,14 @@ func (r Resource) in(word int64) int64 {
 	return word
 }
 
+// few is how much a client may hold and still draw on the reserve: some requests at a time.
+func (r Resource) few() int64 {
+	if r == Buffered {
+		return littleBytes
+	}
+	return 4
+}
+
 // littleBytes is enough for a head and a body of common sizes.
 const littleBytes = 128 << 10
 
@@ -87,6 +95,7 @@ const (
 	clientShare  = 4  // times as much
 	littleShare  = 16 // for a connection that holds little: its first request, and littleBytes
 	accountShare = 4  // the part of it
+	reserve      = 32 // the part of a limit that is for clients with few units only
 )
 
 // total is what is used of a word. Each has a cache line of its own.

@@ -256,8 +256,14 @@ func (m *model) acquire(r Resource, client, account string, n int64) bool {
 func (m *model) fits(r Resource, share int64, client, account string, n int64) bool {
 	free := m.limit[r] - m.used[r] - n
 	c, a := fmt.Sprint(client, r), fmt.Sprint(account, r)
+	few := int64(4)
+	if r == Buffered {
+		few = 128 << 10
+	}
 	switch {
 	case free < 0:
+		return false
+	case m.client[c] > 0 && m.client[c]+n > few && free < m.limit[r]/32:
 		return false
 	case m.client[c] > 0 && m.client[c]+n > share*free:
 		return false
@@ -403,4 +409,22 @@ func BenchmarkAcquire(b *testing.B) {
 			a.Release(InFlight, 1)
 		}
 	})
+}
+
+// TestReserve: a hundred clients that take what they can by many connections leave enough for the
+// next one to be served.
+func TestReserve(t *testing.T) {
+	b := New(Limits{InFlight: 10_000, Buffered: 32 << 20, Upstreams: 1})
+	for greedy := true; greedy; {
+		greedy = false
+		for i := range 100 {
+			greedy = b.Account(addr(i)).Acquire(Buffered, 64<<10) || greedy
+		}
+	}
+	next := b.Account(addr(200))
+	for range 4 {
+		if !next.Acquire(InFlight, 1) {
+			t.Fatalf("the next client gets no request served, with %d bytes left", b.Limit(Buffered)-b.Used(Buffered))
+		}
+	}
 }

@@ -14,8 +14,7 @@
 // queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking
 // 6 (2), 1998). The multiple is 1/4 for a connection and 4 for a client. So one client gets at most
 // 4/5 of a resource while nobody else wants it, n clients that take what they can leave 1/(4n+1) of
-// it free, and for the next client there is always something, without a reserve that lies idle and
-// without a list of who waits. Those who share an address with a client of that kind, behind a
+// it free, and for the next client there is always something, without a list of who waits. Those who share an address with a client of that kind, behind a
 // balancer for instance, find something too: a connection that holds little may take its client to
 // 16 x free. The rules in full, where free is what would be left after the grant:
 //
@@ -23,7 +22,10 @@
 //   - a client that holds something gets no more than 4 x free, and 16 x free for a connection that
 //     holds little with it: one request, one connection to a service, 128 KiB;
 //   - a connection that holds something gets no more than free/4, but at least its portion
-//     ([Limits.Portion]), so that a body of common size is not refused by an idle gateway.
+//     ([Limits.Portion]), so that a body of common size is not refused by an idle gateway;
+//   - the last 1/32 of a limit is for clients that hold few units of it: four requests, four
+//     connections to services, 128 KiB. Many clients that take what they can would leave too little
+//     free for the next one to be served at all.
 //
 // A request takes a unit of its resource and the memory that it needs for itself, both or neither.
 //
