@@ -24,6 +24,7 @@ var attackFor = flag.Duration("attack-for", 5*time.Second, "how long all attacks
 
 const (
 	attackRate     = 1500     // steps of all attackers, a second
+	raceSteps      = 15       // how many times as much a step costs under the race detector
 	budgetBuffered = 32 << 20 // listen.maxBuffered
 	budgetBeyond   = 64 << 20 // what the process may take beyond it
 	budgetFactor   = 2        // of what a bystander waits where nobody attacks
@@ -161,7 +162,11 @@ func TestBudget(t *testing.T) {
 	service := budgetService(t)
 	x := startBudgeted(t, service, "", "maxBuffered: 32MiB, maxConnections: 600")
 	beside := startBudgeted(t, service, "", "maxBuffered: 32MiB, maxConnections: 600")
-	a := startAssault(x.address, attackRate)
+	rate := attackRate
+	if raceFactor > 1 {
+		rate /= raceSteps
+	}
+	a := startAssault(x.address, rate)
 	observers := map[string]*observer{}
 	for _, path := range []string{"/readyz", "/metrics"} {
 		observers[path] = observe(x.AdminURL+path, "127.0.2.1", 250*time.Millisecond)
