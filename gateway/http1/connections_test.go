@@ -151,7 +151,9 @@ func (s *Server) parkAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.park(math.MaxInt64)
+		if c.state.Load() == idle { // as the watch does
+			c.park(math.MaxInt64)
+		}
 	}
 }
 
