@@ -13,10 +13,11 @@
 // multiple of what is then left free (dynamic thresholds: A. K. Choudhury and E. L. Hahne, "Dynamic
 // queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking
 // 6 (2), 1998). The multiple is 1/4 for a connection and 4 for a client. So one client gets at most
-// 4/5 of a resource while nobody else wants it, n clients that take what they can leave 1/(4n+1) of
-// it free, and for the next client there is always something, without a list of who waits. Those who share an address with a client of that kind, behind a
-// balancer for instance, find something too: a connection that holds little may take its client to
-// 16 x free. The rules in full, where free is what would be left after the grant:
+// 4/5 of a resource while nobody else wants it, n clients that take what they can leave 1/(4n+1)
+// of it free, and for the next client there is always something, without a list of who waits.
+// Those who share an address with a client of that kind, behind a balancer for instance, find
+// something too: a connection that holds little may take its client to 16 x free. The rules in
+// full, where free is what would be left after the grant:
 //
 //   - nothing is granted beyond the limit;
 //   - a client that holds something gets no more than 4 x free, and 16 x free for a connection that
