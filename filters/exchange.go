@@ -34,7 +34,7 @@ type Exchange struct {
 	RawQuery string
 	Header   Header
 
-	Peer netip.Addr // who holds the connection
+	Peer netip.Addr // of the connection, whatever its PROXY header or X-Forwarded-For says
 	// Client is who asks: Peer, or what a load balancer says of its connection (PROXY protocol), or a
 	// trusted proxy in X-Forwarded-For. The zero address: a trusted proxy said what is no address.
 	Client   netip.Addr

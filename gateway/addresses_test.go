@@ -183,7 +183,8 @@ routes:
 func TestTrustIsInTheConnection(t *testing.T) {
 	t.Parallel()
 	s := newService(t, whoAsked)
-	const forged = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\nX-User: ann\r\n\r\n"
+	const forged = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\n" +
+		"X-User: ann\r\n\r\n"
 	for _, c := range []struct{ trusted, source, want string }{
 		// The address in the header is a trusted one, the balancer is not.
 		{"192.0.2.0/24", "192.0.2.7:1", "ip:192.0.2.7 192.0.2.7 http"},

@@ -23,7 +23,8 @@ func TestMisdirectedRequests(t *testing.T) {
 		if clients {
 			ca = ", clientCA: " + a.dir + "/ca.crt"
 		}
-		g := start(t, listening(`https: {address: "127.0.0.1:0", cert: `+a.dir+`/server.crt, key: `+a.dir+`/server.key`+ca+`}`)+`
+		g := start(t, listening(`https: {address: "127.0.0.1:0", cert: `+a.dir+`/server.crt, key: `+a.dir+
+			`/server.key`+ca+`}`)+`
 services: {a: {endpoints: ["`+s.URL+`"]}}`+allToA)
 		for _, h2 := range []bool{false, true} {
 			for _, c := range []struct {

@@ -51,7 +51,9 @@ func TestInFlight(t *testing.T) {
 	s := holding(t)
 	text := strings.Replace(head, "listen: {", "listen: {maxInFlight: 10, ", 1) + `
 services: {a: {endpoints: ["` + s.URL + `"], timeout: 60s}}
-routes: [{name: keyed, match: {methods: [POST], path: /**}, service: a, idempotency: {}}, {name: all, match: {path: /**}, service: a}]
+routes:
+  - {name: keyed, match: {methods: [POST], path: /**}, service: a, idempotency: {}}
+  - {name: all, match: {path: /**}, service: a}
 `
 	g := start(t, text)
 	two := http2Client(t)

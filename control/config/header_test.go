@@ -92,7 +92,8 @@ func TestIdentityHeaderThatNeverComes(t *testing.T) {
 
 func TestOmittedHeadersThatAreNeverKept(t *testing.T) {
 	t.Parallel()
-	got := warningsIn(t, "version: 1\nservices: {s: {endpoints: [\"http://h\"]}}\nroutes:\n  - {name: r, match: {path: /a}, "+
+	got := warningsIn(t, "version: 1\nservices: {s: {endpoints: [\"http://h\"]}}\nroutes:\n"+
+		"  - {name: r, match: {path: /a}, "+
 		"service: s, idempotency: {omitHeaders: [X-Trace, Set-Cookie, connection, Sluice-Attempt]}}\n"+
 		"identity: [{clientIP: {}}]\n")
 	expect(t, "warnings", got, []string{

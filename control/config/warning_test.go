@@ -96,7 +96,8 @@ routes:
   - {name: all, match: {path: /o/**, methods: [GET]}, service: s}
   - {name: t, match: {path: /o, methods: [POST]}, transaction: t, idempotency: {}, status: "/o/{id}"}
 identity: [{clientIP: {}}]
-`, []string{"7:92: warning: routes[1].status: no request reaches it: routes[0] (all) before it takes all that it would"}},
+`, []string{"7:92: warning: routes[1].status: no request reaches it: routes[0] (all) before it takes all that it " +
+			"would"}},
 		{"regular expressions", behind + `  - {name: a, match: {path: '/v1/[0-9]+'}, service: s}
   - {name: b, match: {path: '/v1/orders$'}, service: s}
   - {name: c, match: {path: '/(a|b)'}, service: s}

@@ -19,7 +19,7 @@ func (h *holding) empty() bool {
 	return true
 }
 
-// client is who holds the accounts of one address.
+// client is what all accounts of one address hold together.
 type client struct {
 	held     holding
 	accounts int // that are not over; under the lock of clients
@@ -47,7 +47,8 @@ type Account struct {
 // network.
 const network6 = 64
 
-func clientOf(a netip.Addr) netip.Addr {
+// ClientOf returns the address that stands for a client: of IPv6 that of its network.
+func ClientOf(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is6() {
 		if p, err := a.Prefix(network6); err == nil { // without the zone
@@ -63,7 +64,7 @@ func (b *Budget) Account(addr netip.Addr) *Account {
 	if b == nil {
 		return nil
 	}
-	a := &Account{budget: b, addr: clientOf(addr)}
+	a := &Account{budget: b, addr: ClientOf(addr)}
 	b.clients.mu.Lock()
 	defer b.clients.mu.Unlock()
 	c := b.clients.of[a.addr]

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -190,7 +191,7 @@ func order(list []candidate) {
 func (s *Server) addWaiting(w *waiting) {
 	for _, c := range s.all() {
 		client, engine := c.handedOverTo()
-		found := candidate{conn: c, client: clientOf(client), since: c.waitsSince.Load()}
+		found := candidate{conn: c, client: budget.ClientOf(client), since: c.waitsSince.Load()}
 		switch c.state.Load() {
 		case heading:
 			w.headings++
@@ -231,17 +232,6 @@ func (c *conn) handedOverTo() (client netip.Addr, engine message.Waiting) {
 		engine = c.handedOver.Waiting()
 	}
 	return c.client, engine
-}
-
-// clientOf returns the address that names a client: one machine has all addresses of an IPv6
-// network.
-func clientOf(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
 }
 
 // giveWay ends the connection if it has waited since then, and no request lies in its socket: where

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -196,7 +197,7 @@ func TestConnectionsHandedOverGiveWay(t *testing.T) {
 func TestOrderOfGivingWay(t *testing.T) {
 	t.Parallel()
 	at := func(client string, since int64) candidate {
-		return candidate{client: clientOf(netip.MustParseAddr(client)), since: since}
+		return candidate{client: budget.ClientOf(netip.MustParseAddr(client)), since: since}
 	}
 	list := []candidate{
 		at("192.0.2.1", 1), // the oldest, of a client with one

@@ -57,7 +57,8 @@ func TestOwnerByName(t *testing.T) {
 		"True-Client-IP": {ProxyOwns, GatewayOwns}, "Forwarded": {ProxyOwns, ProxyOwns},
 		"Via": {GatewayOwns, GatewayOwns}, "Traceparent": {GatewayOwns, GatewayOwns},
 		"Idempotency-Key": {AnyoneOwns, GatewayOwns},
-		"Sluice":          {}, "Sluices-Op": {}, "X-Forwarder": {}, "X-Forwardedfor": {}, "X-Real-IPs": {}, "Vias": {}, "Vi": {},
+		"Sluice":          {}, "Sluices-Op": {}, "X-Forwarder": {}, "X-Forwardedfor": {}, "X-Real-IPs": {}, "Vias": {},
+		"Vi":          {},
 		"True-Client": {}, "Tracestate": {}, "Accept": {}, "User-Agent": {}, "X-User": {}, "Idempotency-Keys": {}, "": {},
 	} {
 		same, folded := spellings(name)
