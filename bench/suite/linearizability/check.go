@@ -58,14 +58,16 @@ func (h *History) Check() (Report, error) {
 	keys := h.events()
 	specification := m.porcupine()
 	deadline := time.Now().Add(orderLimit)
+search:
 	for key, events := range keys {
 		switch porcupine.CheckOperationsTimeout(specification, events, max(time.Until(deadline), time.Nanosecond)) {
 		case porcupine.Illegal:
 			errs = append(errs, fmt.Errorf("no order of these is allowed, principal %s, key %s:\n%s", key[0], key[1],
 				describe(events)))
 		case porcupine.Unknown:
-			errs = append(errs, fmt.Errorf("no order found within %v, principal %s, key %s: %d events", orderLimit,
-				key[0], key[1], len(events)))
+			errs = append(errs, fmt.Errorf("no order found within %v, principal %s, key %s:\n%s", orderLimit, key[0],
+				key[1], describe(events)))
+			break search // no time is left for the other keys
 		}
 	}
 	return h.report(keys), errors.Join(errs[:min(len(errs), 5)]...)
