@@ -206,7 +206,7 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		return err == nil
 	}
 	here := e.each(deliver) && deliver(e.response.Next())
-	if left == 0 && here {
+	if left == 0 && here && endsHere(e.response) {
 		w.Trailer(e.response.Trailer())
 		return
 	}
@@ -233,6 +233,16 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		}
 	}
 	e.outcome = filters.ClientGone
+}
+
+// endsHere reports whether a body that has come to its announced length is over by now. On HTTP/2
+// the end is a frame of its own, with a trailer perhaps, which may be long in coming.
+func endsHere(r upstream.Response) bool {
+	if a, ok := r.(interface{ Await(d time.Duration) bool }); ok && !a.Await(0) {
+		return false
+	}
+	_, err := r.Read(nil)
+	return err == io.EOF
 }
 
 // forward is the target that is a service.

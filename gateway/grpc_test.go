@@ -68,9 +68,13 @@ func (s *grpcService) serve(w http.ResponseWriter, r *http.Request) {
 	case "empty": // no message, and a status behind the head
 		ctl.Flush()
 		end("9")
-	case "stream", "late", "begun":
+	case "stream", "late", "begun", "counted":
 		two := framed("two")
 		switch action {
+		case "counted": // the announced length has come long before the end
+			w.Header().Set("Content-Length", fmt.Sprint(2*len(two)))
+			w.Write(append(framed("one"), two...))
+			two = nil
 		case "stream":
 			w.Write(framed("one"))
 		case "begun": // a message that is longer than the route keeps, of which there is no more than its length yet
@@ -236,6 +240,7 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
 		for path, wanted := range map[string][2]string{ // the body before the service waits, and behind
 			"/s/stream":    {string(framed("one")), string(framed("two"))},
 			"/s/late":      {"", string(framed("two"))}, // there is a head, and no message for long
+			"/s/counted":   {string(framed("one")) + string(framed("two")), ""},
 			"/small/begun": {"\x00\x00\x00\x08\x00", strings.Repeat("2", 2<<10)},
 		} {
 			key := "k-" + path
