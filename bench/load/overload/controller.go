@@ -57,6 +57,8 @@ type decide func(c *call, v verdict)
 type contender struct {
 	name string
 	new  func(now time.Time, seed uint64, t told, d decide) controller
+	// simulate runs it, if it needs more than virtual time; nil: nothing more.
+	simulate simulator
 }
 
 // The names of the contenders.
@@ -72,21 +74,25 @@ const (
 // contenders returns all of them.
 func contenders() []contender {
 	return []contender{
-		{Ours, newOurs},
-		{None, func(time.Time, uint64, told, decide) controller { return &semaphore{limit: unlimited} }},
-		{Fixed, func(_ time.Time, _ uint64, t told, _ decide) controller {
+		{name: Ours, new: newOurs},
+		{name: None, new: func(time.Time, uint64, told, decide) controller { return &semaphore{limit: unlimited} }},
+		{name: Fixed, new: func(_ time.Time, _ uint64, t told, _ decide) controller {
 			// A half more than the workers keeps them busy between two calls.
 			return &semaphore{limit: t.workers + (t.workers+1)/2}
 		}},
-		{FixedWrong, func(_ time.Time, _ uint64, t told, _ decide) controller {
-			return &semaphore{limit: 40 * t.workers}
+		{name: FixedWrong, new: func(_ time.Time, _ uint64, t told, _ decide) controller {
+			return &semaphore{limit: wrongFactor * t.workers}
 		}},
-		{AIMD, func(time.Time, uint64, told, decide) controller { return newAIMD() }},
-		{Gradient2, func(time.Time, uint64, told, decide) controller { return newGradient2() }},
+		{name: AIMD, new: func(time.Time, uint64, told, decide) controller { return newAIMD() }},
+		{name: Gradient2, new: func(time.Time, uint64, told, decide) controller { return newGradient2() }},
 	}
 }
 
-const unlimited = 1 << 30
+const (
+	unlimited = 1 << 30
+	// wrongFactor makes a limit whose queue in the service outlasts the patience of its clients.
+	wrongFactor = 41
+)
 
 // semaphore admits so many calls at a time.
 type semaphore struct{ limit, inFlight int }

@@ -128,11 +128,15 @@ func (g *gateway) dispatch(c *call) {
 	g.world.services[c.service].take(c)
 }
 
+// undoAgain is how long after it was shed an undo is tried again.
+const undoAgain = 50 * time.Millisecond
+
 // refuse ends the attempt of a call that was shed. What its transaction has done is undone.
 func (g *gateway) refuse(c *call) {
 	c.stage = ended
-	if c.undo {
-		panic("overload: an undo was shed")
+	if c.undo { // it has to be made
+		g.world.at(g.world.now+undoAgain, func() { g.ask(c) })
+		return
 	}
 	a := c.attempt
 	g.undo(a, true)

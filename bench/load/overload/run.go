@@ -37,11 +37,15 @@ type Progress func(done, total int, scenario, contender string)
 
 // Run simulates every scenario with every contender. The same options give the same report.
 func Run(ctx context.Context, o Options, progress Progress) (*Report, error) {
+	return runWith(ctx, o, contenders(), progress)
+}
+
+func runWith(ctx context.Context, o Options, known []contender, progress Progress) (*Report, error) {
 	all, err := wanted(scenarios(o.Short), o.Scenarios, func(s scenario) string { return s.key })
 	if err != nil {
 		return nil, err
 	}
-	rivals, err := wanted(contenders(), o.Contenders, func(c contender) string { return c.name })
+	rivals, err := wanted(known, o.Contenders, func(c contender) string { return c.name })
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +57,10 @@ func Run(ctx context.Context, o Options, progress Progress) (*Report, error) {
 			if progress != nil {
 				progress(len(r.Findings), len(all)*len(rivals), s.key, c.name)
 			}
-			record, err := simulate(ctx, s, c, o.Seed)
+			if c.simulate == nil {
+				c.simulate = simulate
+			}
+			record, err := c.simulate(ctx, s, c, o.Seed)
 			if err != nil {
 				return nil, err
 			}

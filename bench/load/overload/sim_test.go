@@ -28,7 +28,8 @@ func TestShow(t *testing.T) {
 	if *show == "" {
 		*show = "A"
 	}
-	r, err := Run(t.Context(), Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}, nil)
+	o := Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}
+	r, err := runWith(t.Context(), o, withFailsafe(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

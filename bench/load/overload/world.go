@@ -28,8 +28,15 @@ const drainMost = 20 * time.Second
 // sampleEvery is how often the state of the controllers is recorded.
 const sampleEvery = 100 * time.Millisecond
 
-// simulate runs the scenario to its end. What came and what work it makes depend on the seed only.
+// simulator runs the scenario to its end. What comes, and what work it makes, depend on the seed only.
+type simulator func(ctx context.Context, s *scenario, c contender, seed uint64) (*record, error)
+
 func simulate(ctx context.Context, s *scenario, c contender, seed uint64) (*record, error) {
+	return run(ctx, s, c, seed, nil)
+}
+
+// run simulates. It calls pass, if there is one, with the time that passes between two events.
+func run(ctx context.Context, s *scenario, c contender, seed uint64, pass func(time.Duration)) (*record, error) {
 	w := &world{scenario: s, record: newRecord(s), clients: rand.New(rand.NewPCG(seed, 1))}
 	for i := range s.services {
 		w.services = append(w.services, newService(&s.services[i], &w.clock, rand.New(rand.NewPCG(seed,
@@ -46,17 +53,33 @@ func simulate(ctx context.Context, s *scenario, c contender, seed uint64) (*reco
 		if n%65536 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		before := w.now
 		e, ok := w.next()
 		if !ok || w.now > s.end && w.open == 0 || w.now > s.end+drainMost {
 			break
 		}
+		if pass != nil && w.now > before {
+			pass(w.now - before)
+		}
 		e.run()
 	}
+	w.close()
 	for _, s := range w.services {
 		w.record.busy = append(w.record.busy, s.busyTime)
 	}
 	w.record.unfinished = w.open
 	return w.record, nil
+}
+
+// close ends what contenders still do.
+func (w *world) close() {
+	for _, g := range w.gateways {
+		for _, guard := range g.guards {
+			if c, ok := guard.controller.(interface{ close() }); ok {
+				c.close()
+			}
+		}
+	}
 }
 
 func (w *world) time() time.Time { return epoch.Add(w.now) }
