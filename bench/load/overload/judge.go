@@ -116,6 +116,8 @@ func judgeFailing(f *Finding) {
 	f.most("shed while calls fail", 100*during.ShedShare, 0, " %")
 	f.most("shed after", 100*after.ShedShare, 0, " %")
 	f.least("goodput after", after.Ratio, 0.98, " of what is possible")
+	f.least("goodput at 10 C", f.Phases[3].Ratio, 0.97, " C")
+	f.least("critical requests served at 10 C", f.servedShare(limiter.Critical, 3, 4), 99.9, " %")
 }
 
 func judgeStorm(f *Finding) {

@@ -218,12 +218,22 @@ func inversion(l lengths) scenario {
 	return s
 }
 
-// failingFast has most calls fail within a millisecond.
+// failingFast has most calls fail within a millisecond, which must not pass for speed; then comes the
+// flood.
 func failingFast(l lengths) scenario {
+	const failing = 0.8
 	service := usualService()
-	service.failing = l.middle(0, 0.8)
-	s := single("failing-fast", "four of five calls fail within a millisecond, at 0.5 C", service,
-		retrying(constant(0.5*fullRate), 1), l.phases("failing", "after", 0)...)
+	service.failing = l.middle(0, failing)
+	full := l.end() + l.after
+	s := single("failing-fast", "four of five calls fail within a millisecond, at 0.5 C; later ten times the capacity",
+		service, retrying(steps(point{0, 0.5 * fullRate}, point{full, 10 * fullRate}), 1),
+		append(l.phases("failing", "after", 0), phase{name: "10 C", from: full, to: full + l.after})...)
+	s.possible = func(from, to time.Duration, came float64) float64 {
+		if from >= l.before && from < l.end() {
+			return came * (1 - failing*failing) // with the second try
+		}
+		return min(came, fullRate*(to-from).Seconds())
+	}
 	s.judge = judgeFailing
 	return s
 }

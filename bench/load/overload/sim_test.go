@@ -10,6 +10,7 @@ import (
 var (
 	show = flag.String("show", "", "scenarios to simulate in full, by comma, or all; prints the table")
 	with = flag.String("with", Ours, "contenders of -show, by comma, or all")
+	page = flag.String("page", "", "file of the report of -show")
 	seed = flag.Uint64("seed", 1, "of -show")
 )
 
@@ -35,6 +36,16 @@ func TestShow(t *testing.T) {
 	}
 	if testing.Verbose() {
 		if err := r.WriteTable(os.Stdout); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *page != "" {
+		file, err := os.Create(*page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := r.WriteHTML(file); err != nil {
 			t.Fatal(err)
 		}
 	}
