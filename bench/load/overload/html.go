@@ -61,8 +61,7 @@ func charts(all []*Finding) []template.HTML {
 	spans := first.spans()
 	end := first.scenario.end.Seconds()
 	x := places(len(first.Series.Possible), 1)
-	goodput := plot.Lines{Title: "goodput a second", XUnit: " s", XMax: end, Spans: spans,
-		Series: []plot.Series{{Name: "possible", Colour: "#9aa7b8", Dashed: true, X: x, Y: first.Series.Possible}}}
+	goodput := plot.Lines{Title: "goodput a second", XUnit: " s", XMax: end, Spans: spans}
 	latency := plot.Lines{Title: "p99 of admitted", XUnit: " s", YUnit: " ms", XMax: end, Spans: spans, Log: true,
 		YMin: 10, YMax: 1000}
 	var drawn []template.HTML
@@ -70,6 +69,8 @@ func charts(all []*Finding) []template.HTML {
 		goodput.Series = append(goodput.Series, plot.Series{Name: f.Contender, X: x, Y: f.Series.Goodput})
 		latency.Series = append(latency.Series, plot.Series{Name: f.Contender, X: x, Y: f.Series.P99})
 	}
+	goodput.Series = append(goodput.Series, plot.Series{Name: "possible", Colour: "#9aa7b8", Dashed: true, X: x,
+		Y: first.Series.Possible})
 	drawn = append(drawn, goodput.SVG(), latency.SVG())
 	for _, f := range all {
 		if f.Contender == Ours {

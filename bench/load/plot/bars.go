@@ -38,8 +38,8 @@ func (c *Bars) SVG() template.HTML {
 	}
 	high := barsTop + barStep*len(c.Bars)
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, usualWide, high,
-		usualWide, high, escape(c.Title))
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s" %s>`, usualWide,
+		high, usualWide, high, escape(c.Title), font)
 	fmt.Fprintf(&b, `<text x="%d" y="13" font-weight="bold">%s</text>`, barsLeft, escape(c.Title))
 	for i, bar := range c.Bars {
 		y := barsTop + barStep*i

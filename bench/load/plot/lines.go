@@ -48,6 +48,9 @@ type Level struct {
 var palette = []string{"#1b6fc4", "#c9711a", "#2d8a4e", "#b02a1d", "#7a4fb0", "#5c6b7d", "#0b3c70", "#e0aa6d",
 	"#79b88f", "#d889b5"}
 
+// font is that of a page without a style sheet.
+const font = `font-family="system-ui, sans-serif" font-size="12"`
+
 const (
 	left, keyWide       = 64, 190 // beside the plot: the numbers of the axis upwards, and the key
 	top, bottom         = 22, 26
@@ -78,8 +81,8 @@ func (c *Lines) SVG() template.HTML {
 	wide, high := orElse(c.Width, usualWide), orElse(c.Height, usualTop)
 	s := c.scale(wide, high)
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, wide, high, wide,
-		high, escape(c.Title))
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s" %s>`, wide, high,
+		wide, high, escape(c.Title), font)
 	fmt.Fprintf(&b, `<text x="%d" y="13" font-weight="bold">%s</text>`, left, escape(c.Title))
 	c.spans(&b, s)
 	c.grid(&b, s)
@@ -127,7 +130,7 @@ func (c *Lines) scale(wide, high int) scale {
 		most = max(most, l.At*1.05)
 	}
 	if c.YMax == 0 {
-		s.yMax = most
+		s.yMax = most * 1.04
 	}
 	if s.log && s.yMin == 0 {
 		s.yMin = math.Pow(10, math.Floor(math.Log10(min(least, max(most, 1)))))
@@ -206,8 +209,8 @@ func (c *Lines) rows(s scale) []float64 {
 }
 
 func (c *Lines) lines(b *strings.Builder, s scale) {
-	for i, series := range c.Series {
-		dash := ""
+	for i := len(c.Series) - 1; i >= 0; i-- { // the first is drawn last, above the others
+		series, dash := c.Series[i], ""
 		if series.Dashed {
 			dash = ` stroke-dasharray="4 3"`
 		}
