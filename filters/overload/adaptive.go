@@ -8,9 +8,9 @@ const (
 	startLimit = 16
 	// headroom is how far above the knee the limit stands, so that the service never runs out of work
 	// between a response and the next call, and so that an excursion ends at the knee and not below.
-	headroom = 1.35
+	headroom = 1.3
 	// excursion is how far the limit goes down to see what it does to the latency.
-	excursion = 0.25
+	excursion = 0.2
 	// highShare is how much longer the limit stays up than down.
 	highShare = 5
 	// lowCalls is how many calls an excursion lasts at least.
@@ -32,7 +32,7 @@ const (
 	usualStart = 0.6
 	usualLeast = 0.1
 	// growMax and shrinkMax bound one step of the limit.
-	growMax   = 1.35
+	growMax   = 1.3
 	shrinkMax = 0.85
 	// windowCalls is how many calls a window has at least, windowMost how many before it ends undecided.
 	windowCalls = 20
@@ -353,6 +353,8 @@ func (a *adaptive) judge(r *round) {
 			a.setLimit(a.limit * max(shrinkMax, a.base*headroom/high))
 		}
 	case unsure > 0.2:
+	case high < a.base*headroom*0.96 && a.elastic < queuedAbove:
+		a.setLimit(a.limit * min(1.05, a.base*headroom/high))
 	case a.elastic > queuedAbove:
 		if a.known {
 			a.base *= 1 - driftKnown
