@@ -22,7 +22,7 @@ const (
 // allowedLocked is how many calls may be in flight now.
 func (l *Limiter) allowedLocked() int {
 	if l.set.Adaptive {
-		return l.adaptive.allowed
+		return l.adaptive.allowed()
 	}
 	return l.set.Concurrency
 }
@@ -146,8 +146,8 @@ func (l *Limiter) tooLongLocked(v level) bool {
 // nobody more, but as long as it takes to keep the service busy.
 func (l *Limiter) targetLocked() int64 {
 	latency := l.pace.hold
-	if l.set.Adaptive && l.adaptive.base > 0 {
-		latency = l.adaptive.base
+	if l.set.Adaptive && l.adaptive.baseline.value > 0 {
+		latency = l.adaptive.baseline.value
 	}
 	target := latency * targetShare
 	rate := l.rateLocked()
@@ -207,7 +207,6 @@ func (l *Limiter) endLocked(p *Permit, s Sample) {
 	l.pace.released(l.last, held, l.meanLimitLocked())
 	l.counters.ended.add(l.last)
 	if s.Outcome == Ignored {
-		l.adaptive.ignored(p)
 		return
 	}
 	latency := int64(s.Latency)
