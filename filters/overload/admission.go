@@ -46,7 +46,7 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
-		v := levelOf(r, false)
+		v := levelOf(r, l.pace.standing && l.fairness.heavy(r.Principal))
 		l.pace.offer(v)
 		l.admitLocked(w, r, v)
 		return Admitted, NoCause
