@@ -186,9 +186,9 @@ func (p *prober) queues() bool {
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower.
-func (p *prober) learnUsual() {
-	if p.error() > 0.25 {
+// smaller also when the service becomes slower; not at all then if that is known.
+func (p *prober) learnUsual(down bool) {
+	if p.error() > 0.25 || p.elastic < p.usual && !down {
 		return
 	}
 	weight := 0.03
