@@ -30,8 +30,8 @@ type counters struct {
 	admitted [classes]uint64
 	shed     [classes][causes]uint64
 	exempt   uint64
-	refused  decaying // requests shed of late
-	ended    decaying // calls that ended of late
+	refused  counter // requests shed of late
+	ended    counter // calls that ended of late
 }
 
 // New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
