@@ -44,7 +44,8 @@ func New(s Settings, now time.Time, seed uint64) *Limiter {
 	return l
 }
 
-// Configure changes the settings and keeps what was learned, what is in flight and who waits.
+// Configure changes the settings and keeps what was learned, what is in flight and who waits, but for
+// those that are too many now.
 func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.mu.Lock()
 	l.clockLocked(now)
@@ -56,6 +57,9 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	for l.queue.size > s.QueueSize {
+		l.displaceLocked()
+	}
 	l.unlockAndTell()
 }
 
