@@ -57,6 +57,7 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	l.grantLocked()
 	for l.queue.size > s.QueueSize {
 		l.displaceLocked()
 	}
