@@ -133,8 +133,8 @@ func (a *adaptive) turnWindow() {
 		a.endWindow()
 		a.grew = true
 		return
-	case relative > windowError && w.n < windowMost && latency+3*err > 0.8*base:
-		return // not clear yet
+	case !a.clear(relative) && latency+3*err > 0.8*base:
+		return
 	case base > 0 && full < 0.2 && latency-err > 2*base && load*headroom < a.limit:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
@@ -146,6 +146,13 @@ func (a *adaptive) turnWindow() {
 	a.baseline.learn(latency, err, w.n, load < a.limit/2)
 	a.peak *= 0.95
 	a.endWindow()
+}
+
+// clear tells whether the mean of the window is known well enough. With few calls in flight that has
+// to do with less, since it takes longer.
+func (a *adaptive) clear(relative float64) bool {
+	n := a.window.n
+	return relative <= windowError || n >= windowMost || n >= 5*a.limit && relative <= 2*windowError
 }
 
 // endWindow begins a new window. What was known of the variation is forgotten when the service has
