@@ -16,7 +16,7 @@ const (
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
 	enough       = 35
-	keepEvidence = 0.3
+	keepEvidence = 0.1
 	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
 	spareMost = 0.5
 	// errorMost is the error above which no conclusion is drawn.
