@@ -17,7 +17,8 @@ func one(queue int, wait time.Duration) *overload.Limiter {
 	return overload.New(overload.Settings{Concurrency: 1, QueueSize: queue, QueueWait: wait}, start, 1)
 }
 
-func acquire(t *testing.T, l *overload.Limiter, now time.Time, r overload.Request, want overload.Decision) *overload.Waiter {
+func acquire(t *testing.T, l *overload.Limiter, now time.Time, r overload.Request,
+	want overload.Decision) *overload.Waiter {
 	t.Helper()
 	w := new(overload.Waiter)
 	if d, cause := l.Acquire(now, r, w); d != want {
@@ -126,7 +127,7 @@ func TestWhatIsReservedWaitsAndIsAdmittedAtLast(t *testing.T) {
 	if v := verdict(low); v.Cause != overload.Displaced {
 		t.Errorf("the low one: %+v", v)
 	}
-	acquire(t, l, start, class(overload.Critical), overload.Shed)                                  // the reserved one keeps its place
+	acquire(t, l, start, class(overload.Critical), overload.Shed)                                  // the reserved one stays
 	acquire(t, l, start, overload.Request{Class: overload.Low, Reserved: true}, overload.Admitted) // no place is left
 	if next := l.Tick(start.Add(99 * ms)); !next.Equal(w.Deadline()) {
 		t.Errorf("next is %v, not %v", next, w.Deadline())
