@@ -8,34 +8,37 @@ const (
 	startLimit = 16
 	// headroom is how far above the knee the limit stands, so that the service never runs out of work
 	// between a response and the next call, and so that an excursion ends at the knee and not below.
-	headroom = 1.25
+	headroom = 1.35
 	// excursion is how far the limit goes down to see what it does to the latency.
-	excursion = 0.2
+	excursion = 0.25
 	// highShare is how much longer the limit stays up than down.
 	highShare = 5
 	// lowCalls is how many calls an excursion lasts at least.
-	lowCalls = 15
+	lowCalls = 20
 	// slowerBelow: an elasticity below this share of the usual one says that the service works no faster
 	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
-	// even at the lower limit.
-	slowerBelow = 0.45
-	queuedAbove = 0.85
+	// even at the lower limit, and the baseline may be too high; it drifts down until it is below
+	// queuedBelow of the usual.
+	slowerBelow = 0.5
+	queuedAbove = 0.93
+	queuedBelow = 0.7
+	drift       = 0.015
+	driftKnown  = 0.003 // once it was measured while nothing waited
 	// forget is what is left of the evidence after each excursion.
-	forget     = 0.85
-	forgetLess = 0.97
-	// enough evidence: an error of 0.2.
-	enough = 25
+	forget = 0.97
+	// enough evidence: an error of 0.17.
+	enough = 35
 	// usualStart is the usual elasticity before it is known, usualLeast the smallest that is believed.
 	usualStart = 0.6
 	usualLeast = 0.1
 	// growMax and shrinkMax bound one step of the limit.
-	growMax   = 1.25
+	growMax   = 1.35
 	shrinkMax = 0.85
 	// windowCalls is how many calls a window has at least, windowMost how many before it ends undecided.
 	windowCalls = 20
 	windowMost  = 500
 	// windowError is the relative error of the mean latency at which a window ends.
-	windowError = 0.08
+	windowError = 0.04
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
 	freeBelow = 1.1
 	// droppedShare of calls dropped by the service takes the limit down.
@@ -86,10 +89,14 @@ type adaptive struct {
 	low     bool
 	left    int // calls until the next change between high and low
 	turn    uint32
+	missed  int      // calls of the excursion that did not reach the limit
 	rounds  [2]round // by turn
 
+	trusted  float64 // the baseline as it was measured
+	known    bool    // it was measured while nothing waited
 	base     float64 // latency while nothing waits inside the service, in ns; 0: not known
 	window   mean
+	peak     float64 // most calls in flight of late
 	full     float64 // calls of the window that were admitted with the limit reached
 	dropped  float64
 	elastic  float64 // how latency goes with concurrency: 0 not at all, 1 in proportion
@@ -145,13 +152,15 @@ func (a *adaptive) highCalls() int {
 // admitted is told of each call with how many are in flight then.
 func (a *adaptive) admitted(p *Permit, inFlight int) {
 	p.load = float32(inFlight)
+	a.peak = max(a.peak, float64(inFlight))
 	p.turn, p.low = a.turn, a.low
 	p.full = inFlight >= a.allowed-a.allowed/10
 	if !p.full {
 		if a.low { // nothing can be learned while the limit is not reached
-			a.low = false
-			a.nextTurn()
-			a.evidence *= 0.9
+			a.missed++
+			if a.missed > a.lowCalls()/3 {
+				a.nextTurn()
+			}
 		}
 		return
 	}
@@ -176,6 +185,7 @@ func (a *adaptive) admitted(p *Permit, inFlight int) {
 
 func (a *adaptive) nextTurn() {
 	a.turn++
+	a.low, a.missed = false, 0
 	r := &a.rounds[a.turn&1]
 	if r.over { // some call of it hangs
 		a.judge(r)
@@ -249,15 +259,19 @@ func (a *adaptive) turnWindow() {
 	err := relative * latency
 	full := a.full / w.n
 	switch {
-	case full > 0.8 && latency+err < a.base*freeBelow:
+	case full > 0.8 && latency+2*err < a.base*freeBelow:
 		a.setLimit(a.limit * min(growMax, a.base*headroom/latency))
 	case relative > windowError && w.n < windowMost && latency+3*err > a.base*0.8:
 		return // not clear yet
 	case full < 0.2 && latency-err > 2*a.base && load*headroom < a.limit && a.base > 0:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
+	case a.peak*headroom < a.limit && a.limit > startLimit/2 && relative <= windowError:
+		// Nobody knows whether a limit is right that is not used.
+		a.setLimit(max(a.limit*0.95, startLimit/2, a.peak*headroom))
 	}
 	a.learnBase(latency, err, load)
+	a.peak *= 0.95
 	a.endWindow()
 }
 
@@ -278,13 +292,22 @@ func (a *adaptive) endWindow() {
 
 func (a *adaptive) learnBase(latency, err, load float64) {
 	switch {
-	case a.base == 0 || latency+3*err < 0.8*a.base:
-		a.base = latency
-	case latency+2*err < a.base:
-		a.base += 0.25 * (latency - a.base)
+	case a.trusted == 0:
+		a.trusted = latency
 	case load < a.limit/2:
-		a.base += 0.05 * (latency - a.base)
+		a.known = true
+		if latency+3*err < 0.8*a.trusted {
+			a.trusted = latency
+		}
+		a.trusted += 0.1 * (latency - a.trusted)
+	case latency+3*err < 0.8*a.trusted:
+		a.trusted = latency
+	case latency+3*err < a.trusted:
+		a.trusted += 0.25 * (latency - a.trusted)
+	default:
+		return
 	}
+	a.base = a.trusted
 }
 
 // judge draws the conclusions from an excursion.
@@ -298,10 +321,10 @@ func (a *adaptive) judge(r *round) {
 	}
 	elastic := math.Log(r.high.value()/r.low.value()) / x
 	weight := x * x / (max(a.long.spread(), r.high.spread()) * (1/r.high.n + 1/r.low.n))
-	if a.evidence > enough {
-		a.evidence *= forget
-	} else {
-		a.evidence *= forgetLess
+	a.evidence = min(a.evidence*forget, enough)
+	if change := r.high.value() / a.highMean.value(); a.highMean.n > 0 && (change > 1.3 || change < 0.75) {
+		a.evidence = 0 // it is another service
+		a.highMean, a.lowMean = mean{}, mean{}
 	}
 	a.elastic = (a.elastic*a.evidence + elastic*weight) / (a.evidence + weight)
 	a.evidence += weight
@@ -310,22 +333,34 @@ func (a *adaptive) judge(r *round) {
 	a.highMean.fade(0.5)
 	a.highMean.merge(&r.high)
 	unsure := 1 / math.Sqrt(a.evidence)
-	if unsure > 0.3 {
+	if unsure > 0.4 {
 		return
 	}
 	low, high := a.lowMean.value(), a.highMean.value()
 	if unsure < 0.2 && high > 1.12*a.base && low < 1.35*a.base {
 		a.learnUsual()
 	}
+	slower := slowerBelow * a.usual
 	switch {
-	case a.elastic < slowerBelow*a.usual && low > a.base:
-		a.base = low
+	case a.elastic+0.7*unsure < slower:
+		a.trusted = max(a.trusted, low)
+		a.base = a.trusted
+		a.known = true
 		a.evidence = 0
-		a.setLimit(a.limit * min(growMax, a.base*headroom/high))
-	case r.high.value() > a.base*headroom*1.04 && a.elastic > slowerBelow*a.usual:
-		a.setLimit(a.limit * max(shrinkMax, a.base*headroom/high))
-	case a.elastic > queuedAbove*a.usual && unsure < 0.2:
-		a.base *= 0.98
+		a.setLimit(a.limit * min(max(a.base*headroom/high, 1.1), growMax))
+	case r.high.value() > a.base*headroom*1.04:
+		if a.elastic-0.5*unsure > slower {
+			a.setLimit(a.limit * max(shrinkMax, a.base*headroom/high))
+		}
+	case unsure > 0.2:
+	case a.elastic > queuedAbove:
+		if a.known {
+			a.base *= 1 - driftKnown
+		} else {
+			a.base *= 1 - drift
+		}
+	case a.elastic < queuedBelow*a.usual:
+		a.base = min(a.base*(1+drift), a.trusted)
 	}
 }
 

@@ -9,7 +9,11 @@ const (
 	// targetLeast is the shortest wait that the queue aims at while it stands.
 	targetLeast = int64(5 * time.Millisecond)
 	// targetShare is that wait in relation to the latency of the service.
-	targetShare = 0.6
+	targetShare = 0.5
+	// targetCalls is how many calls the target is long at least.
+	targetCalls = 4
+	// fits: levels that want less than this share of the permits are served.
+	fits = 0.9
 	// calm is what part of an interval the queue must be empty for to be no longer standing.
 	retryMost = 30 * time.Second
 )
@@ -32,6 +36,7 @@ func (l *Limiter) meanLimitLocked() float64 {
 
 func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
+	l.pace.turn(l.last, sliceOf(l.set))
 	if r.Reserved {
 		l.reserved.use(l.last, r.Reservation)
 	}
@@ -40,7 +45,9 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
-		l.admitLocked(w, r, levelOf(r, false))
+		v := levelOf(r, false)
+		l.pace.offer(v)
+		l.admitLocked(w, r, v)
 		return Admitted, NoCause
 	}
 	wait := nanos(l.set.QueueWait)
@@ -60,8 +67,9 @@ func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest()
 func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	l.expireLocked()
 	v := levelOf(r, l.fairness.heavy(r.Principal))
+	l.pace.offer(v)
 	l.standLocked()
-	if !v.reserved() && l.waitLocked(v) > float64(l.boundLocked(r.Class)) {
+	if l.tooLongLocked(v) {
 		return l.shedLocked(r.Class, QueueDelay)
 	}
 	if l.queue.size >= l.set.QueueSize {
@@ -101,19 +109,32 @@ func (l *Limiter) standLocked() {
 	l.pace.standing = true
 	for last := l.queue.last(); last != nil; last = l.queue.last() {
 		w := last.head
-		if w.level.class() == Critical || l.waitLocked(w.level) <= float64(l.boundLocked(w.level.class())) {
+		if !l.tooLongLocked(w.level) {
 			return
 		}
 		l.endWaitLocked(w, QueueDelay)
 	}
 }
 
-// boundLocked is how long a request of that class may have to wait by the estimate to come into the queue.
-func (l *Limiter) boundLocked(c Class) int64 {
-	if c == Critical || !l.pace.standing {
+// boundLocked is how long a request of that level may have to wait by the estimate to come into the
+// queue. While the queue stands it is short.
+func (l *Limiter) boundLocked() int64 {
+	if !l.pace.standing {
 		return nanos(l.set.QueueWait)
 	}
 	return l.targetLocked()
+}
+
+// fitsLocked tells whether what comes of that level and of all better ones is less than the
+// permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
+func (l *Limiter) fitsLocked(v level) bool {
+	rate := l.pace.rate(l.last, l.allowedLocked())
+	return l.pace.wanted(l.last, sliceOf(l.set), v) < fits*rate
+}
+
+// tooLongLocked tells whether a request of that level would wait too long.
+func (l *Limiter) tooLongLocked(v level) bool {
+	return !v.reserved() && l.waitLocked(v) > float64(l.boundLocked()) && !l.fitsLocked(v)
 }
 
 // targetLocked is how long the queue should be while it stands: short, since a longer one serves
@@ -123,7 +144,11 @@ func (l *Limiter) targetLocked() int64 {
 	if l.set.Adaptive && l.adaptive.base > 0 {
 		latency = l.adaptive.base
 	}
-	return min(max(int64(latency*targetShare), targetLeast), nanos(l.set.QueueWait))
+	target := latency * targetShare
+	if rate := l.pace.rate(l.last, l.allowedLocked()); rate > 0 {
+		target = max(target, targetCalls/rate)
+	}
+	return min(max(int64(target), targetLeast), nanos(l.set.QueueWait))
 }
 
 // leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
@@ -133,7 +158,7 @@ func (l *Limiter) leftLocked(v level) float64 {
 }
 
 // sliceOf is the time over which permits are counted.
-func sliceOf(s Settings) int64 { return max(nanos(s.QueueWait), targetLeast) }
+func sliceOf(s Settings) int64 { return max(3*nanos(s.QueueWait), targetLeast) }
 
 // waitLocked estimates how long a new waiter of that level waits, in ns.
 func (l *Limiter) waitLocked(v level) float64 {
@@ -155,7 +180,7 @@ func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
 	if l.set.Adaptive {
 		l.adaptive.admitted(&w.permit, l.inFlight)
 	}
-	l.pace.grant(l.last, sliceOf(l.set), v)
+	l.pace.grant(v)
 	l.fairness.count(l.last, r.Principal)
 }
 
@@ -201,7 +226,7 @@ func (l *Limiter) grantLocked() {
 func (l *Limiter) nextLocked() *Waiter {
 	first := l.queue.first()
 	w := first.head
-	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked(w.level.class()) {
+	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked() {
 		return first.tail
 	}
 	return w
