@@ -24,6 +24,11 @@ const (
 	// growMax and shrinkMax bound one step of the limit.
 	growMax   = 1.25
 	shrinkMax = 0.85
+	// windowCalls is how many calls a window has at least, windowMost how many before it ends undecided.
+	windowCalls = 20
+	windowMost  = 200
+	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
+	freeBelow = 1.1
 	// droppedShare of calls dropped by the service takes the limit down.
 	droppedShare = 0.1
 )
@@ -195,13 +200,13 @@ func (a *adaptive) completed(p *Permit, latency float64, o Outcome) {
 			r.over = false
 		}
 	}
-	if o == Success {
+	if o == Success && !p.low {
 		a.window.add(latency, float64(p.load))
 		if p.full {
 			a.full++
 		}
 	}
-	if a.window.n+a.dropped >= max(10, a.limit) {
+	if a.window.n+a.dropped >= max(windowCalls, a.limit) {
 		a.turnWindow()
 	}
 }
@@ -224,12 +229,12 @@ func (a *adaptive) turnWindow() {
 	full := a.full / w.n
 	a.learnBase(latency, err, load)
 	switch {
-	case full > 0.8 && latency+err < a.base*(1+0.6*(headroom-1)):
+	case full > 0.8 && latency+err < a.base*freeBelow:
 		a.setLimit(a.limit * min(growMax, a.base*headroom/latency))
 	case full < 0.2 && latency-err > 2*a.base && load*headroom < a.limit:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
-	case w.n < 200 && full > 0.8 && latency-err < a.base*(1+0.6*(headroom-1)):
+	case w.n < windowMost && full > 0.8 && latency-err < a.base*freeBelow:
 		return // not clear yet
 	}
 	a.endWindow()

@@ -130,7 +130,7 @@ func (l *Limiter) waitLocked(v level) float64 {
 	if rate <= 0 {
 		return 0
 	}
-	return float64(l.queue.ahead(v)) / (rate * l.pace.left(v.class()))
+	return float64(l.queue.ahead(v)+1) / (rate * l.pace.left(l.last, nanos(l.set.QueueWait), v))
 }
 
 func (l *Limiter) admitLocked(w *Waiter, r *Request) {
@@ -195,7 +195,7 @@ func (l *Limiter) nextLocked() *Waiter {
 // startLocked gives a waiter a permit.
 func (l *Limiter) startLocked(w *Waiter) {
 	l.removeLocked(w)
-	l.pace.granted(w.request.Class)
+	l.pace.granted(l.last, w.level)
 	l.admitLocked(w, &w.request)
 	l.decideLocked(w, Verdict{Decision: Admitted})
 }
@@ -245,11 +245,12 @@ func (l *Limiter) decideLocked(w *Waiter, v Verdict) {
 // retryAfterLocked: those who wait are served first, and then those who were shed of late, at the
 // rate that more important classes leave.
 func (l *Limiter) retryAfterLocked(c Class) time.Duration {
-	rate := l.pace.rate(l.last, l.allowedLocked()) * l.pace.left(c)
+	v := level(c)*ranks + rankDemoted // as which it comes again
+	rate := l.pace.rate(l.last, l.allowedLocked()) * l.pace.left(l.last, nanos(l.set.QueueWait), v)
 	if rate <= 0 {
 		return time.Second
 	}
-	many := float64(l.queue.ahead(level(c)*ranks+rankDemoted)) + l.counters.refused.rate(l.last)
+	many := float64(l.queue.ahead(v)) + l.counters.refused.rate(l.last)
 	return time.Duration(math.Min(many/rate, float64(retryMost)))
 }
 

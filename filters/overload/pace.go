@@ -14,7 +14,8 @@ type pace struct {
 	lastRelease           int64
 	fast, fastBefore      int64 // the fastest success of this while and of the one before; 0: none
 	fastSince             int64
-	share                 [classes]float64 // of the permits that waiters got, by class
+	share                 [levels]float64 // of the permits that waiters got of late
+	lastGrant             int64
 }
 
 // began is called when a waiter comes into an empty queue.
@@ -37,12 +38,13 @@ func (p *pace) released(now, held int64, limit float64) {
 	p.lastRelease = now
 }
 
-func (p *pace) granted(c Class) {
+func (p *pace) granted(now int64, v level) {
 	const weight = 1.0 / 64
 	for i := range p.share {
 		p.share[i] *= 1 - weight
 	}
-	p.share[c] += weight
+	p.share[v] += weight
+	p.lastGrant = now
 }
 
 // rate is how many permits come back a nanosecond while the limit is reached; 0: not known.
@@ -57,11 +59,15 @@ func (p *pace) rate(now int64, limit int) float64 {
 	return rate
 }
 
-// left is the share of the permits that more important classes leave.
-func (p *pace) left(c Class) float64 {
+// left is the share of the permits that better levels leave. What was is forgotten when nobody had to
+// wait for an interval.
+func (p *pace) left(now, interval int64, v level) float64 {
+	if now-p.lastGrant > interval {
+		return 1
+	}
 	left := 1.0
-	for i := range c {
-		left -= p.share[i]
+	for _, share := range p.share[:v] {
+		left -= share
 	}
 	return max(left, 0.01)
 }
