@@ -36,13 +36,29 @@ func (p *breakerPolicy) Applies(s Scope) bool {
 }
 
 func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
-	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
+	begun := s.Kind == BranchChain
+	return once(b, breakerFilterKey{s.Service, begun}, func() (filters.Filter, error) {
 		br, err := p.breaker(b, s)
 		if err != nil {
 			return nil, err
 		}
+		if begun {
+			return breaker.NewBegunFilter(s.Service, br, p.env.Now), nil
+		}
 		return breaker.NewFilter(s.Service, br, p.env.Now), nil
 	})
+}
+
+// Breaker returns the breaker of a service, for those of the build who ask it before they begin
+// something ([breaker.Breaker.Ready]); nil for a service that has none.
+func (b *Build) Breaker(service string) (*breaker.Breaker, error) {
+	scope := BranchScopeOf(b.Config, service)
+	for _, p := range b.set.list {
+		if p, ok := p.(*breakerPolicy); ok && p.Applies(scope) {
+			return p.breaker(b, scope)
+		}
+	}
+	return nil, nil
 }
 
 // breaker returns that of the service.
@@ -61,8 +77,12 @@ func (p *breakerPolicy) breaker(b *Build, s Scope) (*breaker.Breaker, error) {
 		})
 }
 
-// breakerFilterKey names the filter that all chains of a build to one service share.
-type breakerFilterKey struct{ service string }
+// breakerFilterKey names the filter that the chains of a build to one service share: those of routes,
+// and those of what has begun.
+type breakerFilterKey struct {
+	service string
+	begun   bool
+}
 
 func (p *breakerPolicy) make(service string, s breaker.Settings) (*breaker.Breaker, error) {
 	state := p.state.WithLabelValues(service)
@@ -81,7 +101,8 @@ func breakerSettings(cfg *config.Config, scope Scope) breaker.Settings {
 	c := scope.ServiceConfig
 	s := breaker.Settings{
 		Errors: c.Breaker.Errors.Share(), Window: time.Duration(c.Breaker.Window), MinRequests: c.Breaker.MinRequests,
-		OpenFor: time.Duration(c.Breaker.OpenFor), Probes: c.Breaker.Probes,
+		OpenFor: time.Duration(c.Breaker.OpenFor), OpenMax: time.Duration(c.Breaker.OpenMax), Jitter: openJitter,
+		Probes: c.Breaker.Probes, Ramp: time.Duration(c.Breaker.Ramp),
 		Lease: longest(c, longestTimeout(cfg, scope.Service, c.Timeout)),
 	}
 	if slow := c.Breaker.Slow; slow != nil {
@@ -89,6 +110,10 @@ func breakerSettings(cfg *config.Config, scope Scope) breaker.Settings {
 	}
 	return s
 }
+
+// openJitter keeps the gateways of a fleet, and the breakers of services that failed together, from
+// probing all at once.
+const openJitter = .2
 
 // longestTimeout is the longest of a service's timeout and those of the routes that lead to it.
 func longestTimeout(cfg *config.Config, service string, timeout config.Duration) config.Duration {
@@ -118,6 +143,7 @@ func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	e.Line("breaker", "%s: open at %s errors%s of at least %d responses, each by its head, in %s, for %s, %d probes",
 		s.Service, c.Errors, slow, c.MinRequests, c.Window, c.OpenFor, c.Probes)
+	e.Line("", "%s when it opens again and again; once closed, calls come back over %s", c.OpenMax, c.Ramp)
 	return true
 }
 
