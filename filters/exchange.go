@@ -40,6 +40,10 @@ type Exchange struct {
 	Client   netip.Addr
 	Prefix6  uint8 // bits of the network that an IPv6 client stands for; 0 is [ClientPrefix6]
 	Received time.Time
+	// Deadline is when nobody waits any more for the response to begin; zero: it is not known. Nothing is
+	// begun that cannot be done by then: a filter that has the exchange wait, and the engine before it
+	// dispatches, look at it. It moves by what the client takes to send a body that is read before.
+	Deadline time.Time
 
 	// What routing found.
 	Route  string
