@@ -52,7 +52,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		now = time.Now()
 	}
 	settings := &s.current.Load().settings
-	s.budget.request(now, settings.Budget)
+	s.budget.request(now)
 	var failed *endpoint
 	for repeats := 0; ; {
 		e, err := s.assign(ctx, settings, failed)
@@ -74,7 +74,9 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		case m.Stream != nil && x.Dispatched: // a part of it is gone
 			return nil, err
 		case moved: // it was removed in between: that is no failure of the service, and costs no repeat
-		case repeats >= settings.Attempts || !settings.repeats(on) || !s.budget.take(settings.Budget):
+		case repeats >= settings.Attempts || !settings.repeats(on):
+			return nil, err
+		case !s.draw(settings):
 			return nil, err
 		default:
 			repeats++
@@ -86,6 +88,15 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		s.metrics.Retries.Inc()
 		now = time.Now()
 	}
+}
+
+// draw takes an attempt beyond the first one from the budget that all routes to the service share.
+func (s *Service) draw(settings *Settings) bool {
+	if s.budget.take(time.Now(), settings.Budget) {
+		return true
+	}
+	s.metrics.BudgetRefused.Inc()
+	return false
 }
 
 // mayRepeat prepares the exchange for one more attempt; false when there may be none.

@@ -36,6 +36,7 @@ type Metrics struct {
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
+	BudgetRefused   filters.Counter  // repeats and hedges for which the budget had no room
 	Duration        filters.Observer // seconds to the response's head
 	Lookups         filters.Counter  // of names
 	LookupFailures  filters.Counter
