@@ -16,6 +16,7 @@ type Service struct {
 	metrics Metrics
 	dialer  *Dialer
 	budget  retryBudget
+	typical typicalTime
 	current atomic.Pointer[configuration]
 
 	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
