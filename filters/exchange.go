@@ -61,6 +61,11 @@ type Exchange struct {
 	// Logical is the logical request that this exchange is an attempt of, where it has a key.
 	Logical LogicalRequest
 
+	// Call is whose call it is: a client's, or one of the gateway's own. Reservation is what was
+	// taken for it before, if anything was.
+	Call        Call
+	Reservation *Reservation
+
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
 	// Response is the service's, or the gateway's own, once there is one.
