@@ -168,6 +168,9 @@ func (s *Service) try(
 ) (Response, condition, error) {
 	before := x.Dispatched
 	response, reused, err := e.pool.Load().exchange(ctx, settings, x, m, began, left)
+	if settings.Outlier != nil {
+		e.observe(ctx, x, response, reused, err)
+	}
 	if err == nil {
 		return response, never, nil
 	}

@@ -23,6 +23,7 @@ var quiet = Metrics{
 	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
 	Lookups: filters.Discard, LookupFailures: filters.Discard,
 	Health: func(string, bool) {}, Unwatched: func(string) {},
+	Ejected: func(string, time.Duration) {}, Readmitted: func(string) {},
 	Resolved:    func(string, []netip.Addr, []netip.Addr) {},
 	LookupFault: func(string, []netip.Addr, error) {},
 }
