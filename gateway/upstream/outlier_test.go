@@ -29,10 +29,10 @@ func TestEjectionsGrowAndAreForgotten(t *testing.T) {
 		want   float64 // seconds
 	}{
 		{0, 0, 30}, {31, 0, 60}, {92, .5, 99}, // it fails again as soon as it is used
-		{92 + 99 + 29, 0, 120},     // used for less than 30 s
-		{340 + 61, 0, 90},          // used for two times 30 s: 4 - 2 + 1
-		{491 + 1000, 0, 30},        // all forgotten
-		{1400, 0, 60},              // the clock was set back
+		{92 + 99 + 29, 0, 120}, // used for less than 30 s
+		{340 + 61, 0, 90},      // used for two times 30 s: 4 - 2 + 1
+		{491 + 1000, 0, 30},    // all forgotten
+		{1400, 0, 60},          // the clock was set back
 		{1460, 0, 90}, {1550, .999, 143.976}, {1700, 0, 150}, {1850, 0, 180}, {2030, 0, 210}, {2240, 0, 240},
 		{2480, 0, 270}, {2750, 0, 300}, {3050, 0, 300}, {3350, 0, 300}, // ten times at most
 	} {
