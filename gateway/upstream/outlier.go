@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
-	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // Outlier is when an endpoint that fails is ejected: passed over for a while.
@@ -84,10 +83,14 @@ const (
 	success
 )
 
-// observe takes what has become of an attempt at the endpoint.
-func (e *endpoint) observe(ctx context.Context, x *filters.Exchange, r Response, reused bool, err error) {
+// observe takes what has become of an attempt at the endpoint: a response, or one of the package's
+// errors.
+func (e *endpoint) observe(ctx context.Context, x *filters.Exchange, r Response, on condition, err error) {
 	if err != nil {
-		e.take(verdictOfError(ctx, reused, err))
+		// The caller may have left, or its own time be over, which was too short to connect perhaps.
+		if ctx.Err() == nil && (on != connectFailure || !late(x, time.Now())) {
+			e.take(verdictOfError(on, err))
+		}
 		return
 	}
 	status, header, _ := r.Head()
@@ -114,24 +117,17 @@ func verdictOfFields(h filters.Header) verdict {
 	return success
 }
 
-// verdictOfError says nothing of the endpoint where the caller has left or its own time is over, where
-// the client's body broke or the gateway lacks something, and where a connection that was kept proved
-// closed: a service may close those.
-func verdictOfError(ctx context.Context, reused bool, err error) verdict {
-	if ctx.Err() != nil || errors.Is(err, ErrOverloaded) {
+// verdictOfError says nothing of the endpoint where the client has left, named a short time or broke its
+// own body, where the gateway lacks something, and where a connection that was kept proved closed: a
+// service may close those.
+func verdictOfError(on condition, err error) verdict {
+	switch {
+	case errors.Is(err, ErrTimeout), errors.Is(err, ErrFailed):
+		return failure
+	case !errors.Is(err, ErrUnreachable), on == resetBeforeRequest, on == connectFailure && asConnectError(err) == nil:
 		return nothing
 	}
-	var f *message.Failure
-	if errors.As(err, &f) {
-		if f.Client || !f.Sent && reused {
-			return nothing
-		}
-		return failure
-	}
-	if asConnectError(err) != nil {
-		return failure
-	}
-	return nothing
+	return failure
 }
 
 // take counts a verdict, and ejects the endpoint when it was one failure too many.

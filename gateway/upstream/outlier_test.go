@@ -64,34 +64,38 @@ func TestShareOfEjected(t *testing.T) {
 }
 
 func TestWhatSaysSomethingOfAnEndpoint(t *testing.T) {
-	left, leave := context.WithCancel(context.Background())
+	gone, leave := context.WithCancel(context.Background())
 	leave()
-	over, end := context.WithDeadline(context.Background(), time.Unix(0, 0))
-	defer end()
 	broke := errors.New("connection reset")
+	connecting := &connectError{"a", broke}
+	wrap := func(err, cause error) error { return fmt.Errorf("%w: %w (endpoint a)", err, cause) }
 	for _, c := range []struct {
-		name   string
-		ctx    context.Context
-		reused bool
-		err    error
-		want   verdict
+		name string
+		ctx  context.Context
+		on   condition
+		err  error
+		want int32 // failures in a row behind two
 	}{
-		{"no connection", context.Background(), false, &connectError{"a", broke}, failure},
-		{"no connection for want of descriptors", context.Background(), false, ErrOverloaded, nothing},
-		{"reset", context.Background(), false, &message.Failure{Sent: true, Cause: broke}, failure},
-		{"reset of a connection that was kept", context.Background(), true, &message.Failure{Sent: true, Cause: broke},
-			failure},
-		{"closed while it was kept", context.Background(), true, &message.Failure{Cause: broke}, nothing},
-		{"new, and closed before anything was sent", context.Background(), false, &message.Failure{Cause: broke}, failure},
-		{"the client's body", context.Background(), false, &message.Failure{Sent: true, Client: true, Cause: broke},
-			nothing},
-		{"the client left", left, false, &message.Failure{Sent: true, Cause: broke}, nothing},
-		{"the client left while connecting", left, false, &connectError{"a", broke}, nothing},
-		{"the caller's own time is over", over, false, &message.Failure{Sent: true, Cause: broke}, nothing},
-		{"anything else", context.Background(), false, broke, nothing},
+		{"no connection", t.Context(), connectFailure, wrap(ErrUnreachable, connecting), 3},
+		{"no connection, and nobody's fault that is known", t.Context(), connectFailure, wrap(ErrUnreachable, broke), 2},
+		{"no connection for want of descriptors", t.Context(), never, ErrOverloaded, 2},
+		{"reset", t.Context(), never, wrap(ErrFailed, broke), 3},
+		{"reset before a byte of the response", t.Context(), resetBeforeRequest, wrap(ErrFailed, broke), 3},
+		{"timeout", t.Context(), never, wrap(ErrTimeout, broke), 3},
+		{"closed while it was kept", t.Context(), resetBeforeRequest, wrap(ErrUnreachable, broke), 2},
+		{"new, and closed before anything was sent", t.Context(), never, wrap(ErrUnreachable, broke), 3},
+		{"the client's body", t.Context(), never, wrap(ErrClientBody, broke), 2},
+		{"the client's own time is over", t.Context(), never, wrap(ErrDeadline, broke), 2},
+		{"over before anything was sent", t.Context(), never, ErrExpired, 2},
+		{"the client left", gone, never, wrap(ErrClientGone, broke), 2},
+		{"the client left while connecting", gone, connectFailure, wrap(ErrUnreachable, connecting), 2},
 	} {
-		if got := verdictOfError(c.ctx, c.reused, c.err); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		svc, _ := outlierService(t, 2, Outlier{Errors: 5, Eject: time.Hour, Max: .5})
+		e := endpoints(svc)[0]
+		fail(e, 2)
+		e.observe(c.ctx, exchange("GET"), nil, c.on, c.err)
+		if got := e.outlier.failures.Load(); got != c.want {
+			t.Errorf("%s: %d failures in a row, want %d", c.name, got, c.want)
 		}
 	}
 }
@@ -392,7 +396,7 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	svc, _ := outlierService(t, 2, Outlier{Errors: 5, Eject: time.Hour, Max: .5})
 	e, x, ctx := endpoints(svc)[0], exchange("POST"), context.Background()
 	r := &stubResponse{}
-	if n := testing.AllocsPerRun(1000, func() { e.observe(ctx, x, r, true, nil) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { e.observe(ctx, x, r, never, nil) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

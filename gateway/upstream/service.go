@@ -18,6 +18,7 @@ type Service struct {
 	budget  retryBudget
 	// outliers has a mutex of its own, which may be taken under mu.
 	outliers outliers
+	typical  typicalTime
 	current  atomic.Pointer[configuration]
 
 	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
@@ -38,6 +39,7 @@ type Metrics struct {
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
+	BudgetRefused   filters.Counter  // repeats and hedges for which the budget had no room
 	Duration        filters.Observer // seconds to the response's head
 	Lookups         filters.Counter  // of names
 	LookupFailures  filters.Counter
