@@ -17,10 +17,12 @@ type Waiter struct {
 
 	// The rest belongs to the queue while the request waits.
 	request    Request
+	level      level
 	prev, next *Waiter
 	queued     bool
 	enqueued   int64
 	until      int64
+	index      int // in the heap
 }
 
 // Verdict delivers one verdict for each time that Acquire returned Queued, unless [Limiter.Leave] came
