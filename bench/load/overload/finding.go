@@ -76,7 +76,7 @@ func found(s *scenario, contender string, r *record) *Finding {
 		f.AttemptsARequest = float64(r.calls) / float64(r.requestsSent)
 	}
 	for i := range s.services {
-		whole := s.services[i].workers.mean(0, s.end) * float64(s.end)
+		whole := s.services[i].workers.mean(0, r.length) * float64(r.length)
 		f.Utilization = append(f.Utilization, float64(r.busy[i])/whole)
 	}
 	for _, p := range s.phases {

@@ -50,6 +50,7 @@ type record struct {
 	requestsSent  int // distinct requests among them, by step
 	waited        time.Duration
 	busy          []time.Duration // worker time by service
+	length        time.Duration   // of the run, with what came after the last request
 	unfinished    int
 	offeredTotal  int // attempts
 	servedTotal   int

@@ -67,7 +67,7 @@ func run(ctx context.Context, s *scenario, c contender, seed uint64, pass func(t
 	for _, s := range w.services {
 		w.record.busy = append(w.record.busy, s.busyTime)
 	}
-	w.record.unfinished = w.open
+	w.record.unfinished, w.record.length = w.open, w.now
 	return w.record, nil
 }
 
