@@ -323,13 +323,13 @@ func through(t testing.TB, c *filters.Chain, x *filters.Exchange, ctx context.Co
 	c.Done(x, filters.Completed)
 }
 
-func adaptive() *Service {
+func adaptiveService() *Service {
 	return NewService("order", Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 200,
 		QueueWait: 100 * time.Millisecond}, NewProcess(time.Now()), time.Now())
 }
 
 func TestFilterAllocates(t *testing.T) {
-	c := chainOf(t, filterOf(adaptive()))
+	c := chainOf(t, filterOf(adaptiveService()))
 	var x filters.Exchange
 	if n := testing.AllocsPerRun(1000, func() { through(t, c, &x, t.Context()) }); n >= 1 {
 		t.Errorf("%v allocations a request, want none", n)
@@ -342,7 +342,7 @@ func BenchmarkFilter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, c := range map[string]*filters.Chain{"none": empty, "overload": chainOf(b, filterOf(adaptive()))} {
+	for name, c := range map[string]*filters.Chain{"none": empty, "overload": chainOf(b, filterOf(adaptiveService()))} {
 		b.Run(name, func(b *testing.B) {
 			var x filters.Exchange
 			ctx := context.Background()
