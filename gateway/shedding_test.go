@@ -69,7 +69,8 @@ routes:
 	var pair sync.WaitGroup
 	for range 2 {
 		pair.Go(func() {
-			if a := g.do("POST", "/order", "{}", "Idempotency-Key", "k1"); a.status != 503 || a.reason() != "overloaded" {
+			a := g.do("POST", "/order", "{}", "Idempotency-Key", "k1")
+			if a.status != 503 || a.reason() != "overloaded" {
 				t.Errorf("in the queue: %d %s, want 503 overloaded", a.status, a.body)
 			}
 		})
@@ -141,8 +142,9 @@ routes:
 	if !slices.Equal(statuses, []int{200, 200, 200, 429, 429}) {
 		t.Errorf("statuses %v, want three and no more", statuses)
 	}
-	if a := g.do("GET", "/b", "", "Idempotency-Key", "k1"); a.status != 200 || a.header.Get("Idempotent-Replayed") == "" {
-		t.Errorf("a replay is charged: %d %s", a.status, a.body)
+	again := g.do("GET", "/b", "", "Idempotency-Key", "k1")
+	if again.status != 200 || again.header.Get("Idempotent-Replayed") == "" {
+		t.Errorf("a replay is charged: %d %s", again.status, again.body)
 	}
 	a := g.do("GET", "/a", "")
 	for _, want := range []string{`"limit":"stock-total"`, `"service":"s"`} {

@@ -15,12 +15,12 @@ func TestGuardDelay(t *testing.T) {
 		want     Level
 	}
 	for name, steps := range map[string][]step{
-		"a busy machine":          {{1000, 249 * ms, ShedNone}},
-		"one stop":                {{1, 5 * time.Second, ShedNone}, {10, 0, ShedNone}, {1, 5 * time.Second, ShedNone}},
-		"low, then normal":        {{2, 250 * ms, ShedNone}, {1, 250 * ms, ShedLow}, {3, 300 * ms, ShedNormal}},
-		"never high":              {{1000, time.Minute, ShedNormal}},
-		"one step down at a time": {{6, time.Second, ShedNormal}, {3, 0, ShedNormal}, {1, 0, ShedLow}, {4, 0, ShedNone}},
-		"late in between":         {{3, time.Second, ShedLow}, {3, 0, ShedLow}, {1, time.Second, ShedLow}, {3, 0, ShedLow}},
+		"a busy machine":   {{1000, 249 * ms, ShedNone}},
+		"one stop":         {{1, 5 * time.Second, ShedNone}, {10, 0, ShedNone}, {1, 5 * time.Second, ShedNone}},
+		"low, then normal": {{2, 250 * ms, ShedNone}, {1, 250 * ms, ShedLow}, {3, 300 * ms, ShedNormal}},
+		"never high":       {{1000, time.Minute, ShedNormal}},
+		"step by step":     {{6, time.Second, ShedNormal}, {3, 0, ShedNormal}, {1, 0, ShedLow}, {4, 0, ShedNone}},
+		"late again":       {{3, time.Second, ShedLow}, {3, 0, ShedLow}, {1, time.Second, ShedLow}, {3, 0, ShedLow}},
 	} {
 		var g Guard
 		for i, s := range steps {

@@ -289,7 +289,8 @@ func (o *overloadCollector) Collect(to chan<- prometheus.Metric) {
 			gauge(overloadQueued, float64(snapshot.QueuedByClass[c]), name, c.String())
 		}
 		eachShed(s, &snapshot, func(c overload.Class, cause string, n uint64) {
-			to <- prometheus.MustNewConstMetric(overloadShed, prometheus.CounterValue, float64(n), name, c.String(), cause)
+			to <- prometheus.MustNewConstMetric(overloadShed, prometheus.CounterValue, float64(n), name, c.String(),
+				cause)
 		})
 	}
 	for _, g := range o.policy.processes.All() {

@@ -141,10 +141,11 @@ func (p *limits) Limit(name string) ratelimit.Counters {
 }
 
 func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
-	return explainLimits(e, "limit", s.Route.Limits)
+	return explainLimits(e, "", s.Route.Limits)
 }
 
-func explainLimits(e *Explainer, label string, names []string) bool {
+// explainLimits writes the limits of those names; of says whose they are, unless they are the route's.
+func explainLimits(e *Explainer, of string, names []string) bool {
 	for _, name := range names {
 		c := e.Config.Limits[name]
 		var keys []string
@@ -160,7 +161,7 @@ func explainLimits(e *Explainer, label string, names []string) bool {
 		if len(keys) > 0 {
 			by = "per " + strings.Join(keys, ", ")
 		}
-		e.Line(label, "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by,
+		e.Line("limit", "%s%s: %s, burst %d, %s, %s, %s, store gone: %s", name, of, c.Rate, c.Burst, c.Scope, c.Mode, by,
 			c.OnStoreFailure)
 	}
 	return true

@@ -31,7 +31,7 @@ func (p *serviceLimitsPolicy) Filter(b *Build, s Scope) (filters.Filter, error) 
 }
 
 func (p *serviceLimitsPolicy) Explain(e *Explainer, s Scope) bool {
-	return explainLimits(e, "limit of "+s.Service, s.ServiceConfig.Limits)
+	return explainLimits(e, " of service "+s.Service, s.ServiceConfig.Limits)
 }
 
 func (p *serviceLimitsPolicy) Status() Status { return Status{} }
