@@ -17,7 +17,13 @@ const (
 	blockFor = 250 * time.Millisecond
 	// retryAfterFailure is how long the store is left alone after it failed.
 	retryAfterFailure = 250 * time.Millisecond
-	// aheadMax bounds the numbers that are asked for ahead of need.
+	// triesMax is how many exchanges one waits for to get a number, or to hear how far the line is.
+	triesMax = 4
+	// holdTries is how many one waits for that was called and lacks an admission. It evens out that many come at the
+	// same moment of each second, since Retry-After is in whole seconds. At most holdersMax wait so.
+	holdTries  = 25
+	holdersMax = 256
+	// aheadMax bounds the tokens that are asked for ahead of need.
 	aheadMax = 100_000
 )
 
@@ -48,32 +54,28 @@ type gate struct {
 	block  time.Time // when they were granted
 
 	used      int // tokens used since the last report
-	joined    int // numbers given out since
 	turned    int // who were called in vain since
 	newcomers int // who wait for the next grant and have no number
 	holders   int // and those called who wait for one
-	ahead     int // tokens for who comes in the next period
 
 	known    Known
 	raised   []Register // not yet known to the store
 	seen     *Sketch    // nil before the first who came early
 	counted  float64    // of seen, at the last report
 	reported int        // of raised, in the report under way
-	rest     int        // numbers reported as unused
-	restEnd  float64
 }
 
-// newcomer decides on one without a number. final: the store was asked for it already. The number is that of one
+// newcomer decides on one without a number, which has waited for so many exchanges. The number is that of one
 // who waits; 0 before the sale has opened.
-func (g *gate) newcomer(now time.Time, final bool) (verdict, float64) {
+func (g *gate) newcomer(now time.Time, tries int) (verdict, float64) {
 	if !g.grant.Opened {
-		return g.beforeOpening(now, final), 0
+		return g.beforeOpening(now, tries), 0
 	}
 	if g.rate <= 0 {
 		return admitted, 0
 	}
 	if !g.leased(now) {
-		return g.ask(final), 0
+		return g.ask(now, tries), 0
 	}
 	if g.grant.Direct && g.turned == 0 && g.tokens > 0 {
 		g.tokens--
@@ -83,45 +85,47 @@ func (g *gate) newcomer(now time.Time, final bool) (verdict, float64) {
 	if g.left > 0 && now.Sub(g.block) <= blockFor {
 		g.next++
 		g.left--
-		g.joined++
 		return waits, g.next - 1
 	}
-	return g.ask(final), 0
+	return g.ask(now, tries), 0
 }
 
 // beforeOpening decides while the store has not said that the sale has opened. Its clock opens the sale, not this
 // gateway's.
-func (g *gate) beforeOpening(now time.Time, final bool) verdict {
-	if now.Before(g.opens) || final && !g.down(now) {
+func (g *gate) beforeOpening(now time.Time, tries int) verdict {
+	if now.Before(g.opens) || tries > 0 && !g.down(now) {
 		return waits
 	}
-	return g.ask(final)
+	return g.ask(now, tries)
 }
 
-// holder decides on one with a number.
-func (g *gate) holder(now time.Time, number float64, final bool) verdict {
-	if number > g.known.Issued {
-		g.known.Issued = number // of a grant to another gateway, or of one before a restart
-	}
+// holder decides on one with a number, whose ticket was signed when the line was at served.
+func (g *gate) holder(now time.Time, number, served float64, tries int) verdict {
+	// both are of a grant to another gateway, or of one before a restart
+	g.known.Issued, g.known.Serving = max(g.known.Issued, number), max(g.known.Serving, served)
 	switch {
 	case g.rate <= 0 && g.grant.Opened:
 		return admitted
 	case !g.leased(now):
-		return g.ask(final)
+		return g.ask(now, tries)
 	case number > g.grant.Serving:
-		if !final && now.Sub(g.at) >= period {
-			return asks
+		if tries == 0 && now.Sub(g.at) >= period {
+			return g.ask(now, tries)
 		}
 		return waits
 	case g.tokens > 0:
 		g.tokens--
 		g.used++
 		return admitted
-	case final || now.Sub(g.asked) < gapMin:
+	case tries == 1:
 		g.turned++
+		if g.holders >= holdersMax {
+			return waits
+		}
+	case tries >= holdTries:
 		return waits
 	}
-	return asks
+	return g.ask(now, 0)
 }
 
 // earlyNumber returns the number of one who came early and drew that lot, from 0 to 1; false: the store has to say
@@ -133,8 +137,9 @@ func (g *gate) earlyNumber(lot float64) (float64, bool) {
 	return math.Floor(lot*g.grant.Early) + 1, true
 }
 
-func (g *gate) ask(final bool) verdict {
-	if final {
+// ask has the store asked, if there is a point in it.
+func (g *gate) ask(now time.Time, tries int) verdict {
+	if tries >= triesMax || g.down(now) {
 		return failed
 	}
 	return asks
@@ -178,23 +183,24 @@ func (g *gate) report(now time.Time) Report {
 	}
 	// what comes in the next period, if it is as much as since the last report, and a quarter more
 	per := 1.25 * float64(period) / float64(max(elapsed, gapMin))
-	g.ahead = min(int(math.Ceil(float64(g.used)*per)), aheadMax)
-	numbers := min(int(math.Ceil(float64(g.joined)*per)), aheadMax)
-	keep := min(g.tokens, g.ahead+g.newcomers+g.holders)
-	r := Report{
-		Opens: g.opens, Rate: g.rate, Newcomers: g.newcomers, Numbers: numbers,
-		Tokens:   g.newcomers + g.holders + g.ahead - keep,
-		Returned: g.tokens - keep, Turned: g.turned, Known: g.known, Registers: g.raised,
+	ahead := min(int(math.Ceil(float64(g.used)*per)), aheadMax)
+	if !g.grant.Direct { // what one gateway has in store, who waits at another one lacks
+		ahead = 0
 	}
-	if g.left > 0 { // a block is replaced, so that numbers go by who came when
-		r.Unused, r.BlockEnd = g.left, g.next+float64(g.left)-1
+	keep := min(g.tokens, ahead+g.newcomers+g.holders)
+	if now.Sub(g.block) > blockFor {
+		g.left = 0
+	}
+	r := Report{
+		Opens: g.opens, Rate: g.rate, Newcomers: max(g.newcomers-g.left, 0),
+		Tokens:   g.newcomers + g.holders + ahead - keep,
+		Returned: g.tokens - keep, Turned: g.turned, Known: g.known, Registers: g.raised,
 	}
 	if g.seen != nil {
 		g.counted = math.Round(g.seen.Estimate())
 	}
-	g.tokens, g.left = keep, 0
-	g.rest, g.restEnd, g.reported = r.Unused, r.BlockEnd, len(g.raised)
-	g.used, g.joined, g.turned, g.newcomers, g.holders = 0, 0, 0, 0, 0
+	g.tokens, g.reported = keep, len(g.raised)
+	g.used, g.turned, g.newcomers, g.holders = 0, 0, 0, 0
 	g.asked = now
 	return r
 }
@@ -203,14 +209,14 @@ func (g *gate) report(now time.Time) Report {
 func (g *gate) apply(now time.Time, grant Grant) {
 	g.grant, g.at, g.failedAt = grant, now, time.Time{}
 	g.tokens += grant.Tokens
-	if g.left, g.next, g.block = grant.Numbers, grant.First, now; !grant.Opened {
-		g.left = 0
+	if grant.Numbers > 0 { // the rest of those before, of who left while it waited, goes to nobody
+		g.left, g.next, g.block = grant.Numbers, grant.First, now
 	}
 	g.raised = append(g.raised[:0], g.raised[g.reported:]...)
-	g.reported, g.rest = 0, 0
+	g.reported = 0
 	if grant.Opened {
 		g.known = Known{Opened: true, Early: grant.Early, Issued: max(g.known.Issued, grant.Issued),
-			Serving: grant.Serving}
+			Serving: max(g.known.Serving, grant.Serving)}
 		g.seen, g.raised = nil, nil
 	}
 }

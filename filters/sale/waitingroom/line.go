@@ -15,9 +15,17 @@ const (
 	// holdDirect is how long nobody passes those who were called and came in vain.
 	holdDirect = 2 * time.Second
 
-	speedGain  = 0.4 // of what is left unused, a second
-	turnedGain = 0.2 // of who came in vain, a second
-	paceMin    = 0.25
+	// lead is how far ahead of the rate the line begins: who is called takes about as long to come.
+	lead = time.Second
+	// backlogWant is how many of those who were called should be on their way or have come in vain, in seconds of the
+	// rate: so many that there is always one for whom there is an admission.
+	backlogWant = 0.6
+	backlogFor  = 1e6 // how long one who came in vain stays away, in microseconds
+
+	paceGain   = 0.4  // of the backlog, on the speed
+	trendGain  = 0.05 // of the backlog, on the trend, a second
+	unusedGain = 0.25 // of admissions that nobody used, on the trend
+	trendMin   = 0.5
 	paceMax    = 8
 )
 
@@ -30,7 +38,9 @@ type Line struct {
 	Issued  float64 // the last number that was given out
 	Serving float64 // up to this number all are called
 	Credit  float64 // admissions that the rate allows now
-	Pace    float64 // the line moves at Pace × the rate; 0 reads as 1
+	Trend   float64 // the line moves at Trend × the rate in the long run; 0 reads as 1
+	Lead    float64 // so many more may be called at once
+	Backlog float64 // about how many were called and wait for an admission
 	Granted float64 // admissions that were given out, less those that came back
 	At      float64 // of all this, in microseconds since 1970
 	Held    float64 // until then nobody is admitted without a number, in microseconds
@@ -50,13 +60,10 @@ type Report struct {
 	Rate  float64   // admissions a second, 0: any number
 
 	Newcomers int // who wait for the reply and have no number
-	Numbers   int // more numbers that are wanted for who comes next, if there is a queue
 	Tokens    int // admissions that are wanted
 
-	Returned int     // admissions of the grants before that were not used
-	Turned   int     // who were called and found no admission
-	BlockEnd float64 // the last number of the block before, of which
-	Unused   int     // so many, the last ones, were not given out and will not be
+	Returned int // admissions of the grants before that were not used
+	Turned   int // who were called and found no admission
 
 	Known     Known
 	Registers []Register // that were raised by who came early
@@ -96,7 +103,6 @@ func (l *Line) Exchange(now time.Time, r *Report) Grant {
 		l.open(t, r)
 	}
 	l.restore(r.Known)
-	l.takeBack(r)
 	direct := l.advance(t, r)
 	return l.grant(r, direct)
 }
@@ -107,6 +113,7 @@ func (l *Line) open(t float64, r *Report) {
 		l.Early = r.Known.Early
 	}
 	l.Opened, l.Issued, l.At = true, l.Early, t
+	l.Lead = bound(r.Rate, lead, 1)
 	if l.Early == 0 {
 		l.Credit = bound(r.Rate, burstIdle, 1)
 	}
@@ -119,24 +126,13 @@ func (l *Line) restore(k Known) {
 	}
 }
 
-// takeBack takes numbers back that were not given out. Where others have been given out since, they are passed over.
-func (l *Line) takeBack(r *Report) {
-	switch n := float64(r.Unused); {
-	case n == 0:
-	case r.BlockEnd == l.Issued && l.Issued-n >= l.Serving:
-		l.Issued -= n
-	case r.BlockEnd > l.Serving:
-		l.Serving = min(l.Serving+n, l.Issued)
-	}
-}
-
 // advance moves the line on to the moment. It reports whether nobody waits.
 func (l *Line) advance(t float64, r *Report) (direct bool) {
 	dt := min(max(t-l.At, 0), float64(advanceMax/time.Microsecond)) / 1e6 // a clock that stepped back gives nothing
 	l.At = t
 	l.Granted -= float64(r.Returned)
 	if r.Rate <= 0 {
-		l.Serving, l.Pace = l.Issued, 1
+		l.Serving, l.Trend, l.Backlog = l.Issued, 1, 0
 		return true
 	}
 	if r.Turned > 0 {
@@ -150,16 +146,26 @@ func (l *Line) advance(t float64, r *Report) (direct bool) {
 	credit := l.Credit + float64(r.Returned) + r.Rate*dt
 	l.Credit = min(credit, most)
 	if !queued {
-		l.Serving, l.Pace = l.Issued, 1
+		l.Serving, l.Trend, l.Backlog = l.Issued, 1, 0
 		return true
 	}
-	if l.Pace == 0 {
-		l.Pace = 1
-	}
-	l.Serving = min(l.Serving+l.Pace*r.Rate*dt, l.Issued)
-	l.Pace += speedGain*(credit-l.Credit)/r.Rate - turnedGain*float64(r.Turned)/r.Rate
-	l.Pace = min(max(l.Pace, paceMin), paceMax)
+	serve := l.Serving + l.Lead + l.pace(r, dt, credit-l.Credit)*r.Rate*dt
+	l.Serving = min(serve, l.Issued)
+	l.Lead = min(serve-l.Serving, bound(r.Rate, lead, 1))
 	return false
+}
+
+// pace returns by how many times the rate the line moves. Those who were called and do not come would leave
+// admissions unused: then it moves faster. Those who come in vain wait longer than they were told: then it moves
+// slower. It is a PI controller of the backlog.
+func (l *Line) pace(r *Report, dt, unused float64) float64 {
+	if l.Trend == 0 {
+		l.Trend = 1
+	}
+	l.Backlog = l.Backlog*math.Exp(-dt*1e6/backlogFor) + float64(r.Turned)
+	lack := max(backlogWant-l.Backlog/r.Rate, -1)
+	l.Trend = min(max(l.Trend+trendGain*lack*dt+unusedGain*unused/r.Rate, trendMin), paceMax)
+	return min(max(l.Trend+paceGain*lack, 0), paceMax)
 }
 
 // bound returns what the rate allows in a time, and at least the least.
@@ -170,13 +176,13 @@ func bound(rate float64, in time.Duration, least float64) float64 {
 // grant gives tokens and numbers out.
 func (l *Line) grant(r *Report, direct bool) Grant {
 	g := Grant{Opened: true, Direct: direct, Tokens: r.Tokens, Early: l.Early, Serving: l.Serving,
-		Speed: l.Pace * r.Rate}
+		Speed: l.Trend * r.Rate}
 	if r.Rate > 0 {
 		g.Tokens = int(min(float64(r.Tokens), math.Floor(l.Credit)))
 		l.Credit -= float64(g.Tokens)
 	}
 	l.Granted += float64(g.Tokens)
-	g.Numbers = r.Newcomers + r.Numbers
+	g.Numbers = r.Newcomers
 	if direct {
 		g.Numbers = max(r.Newcomers-g.Tokens, 0)
 	}

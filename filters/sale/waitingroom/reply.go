@@ -30,11 +30,14 @@ type waiting struct {
 	ticketIn string // the field that a program sends it back in; "": none
 }
 
-// retryIn returns when to come back: when it is one's turn, and where that is long, at a moment that differs from the
-// others'.
+// retryIn returns when to come back: at one's turn, or well before it where that is far, since the line may move
+// faster. Those for whom it is very far come at moments that differ.
 func retryIn(in time.Duration) time.Duration {
-	if in > pollMax {
-		return pollMax/2 + rand.N(pollMax/2)
+	switch early := in * 7 / 10; {
+	case early > pollMax:
+		return pollMax*3/4 + rand.N(pollMax/4)
+	case early > 2*time.Second:
+		return early
 	}
 	return max(in, time.Second)
 }

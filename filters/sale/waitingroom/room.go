@@ -14,9 +14,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// triesMax is how many exchanges with the store one request waits for.
-const triesMax = 4
-
 // Room is the waiting room of one sale at one gateway. Make it with [New]. It is safe for concurrent use.
 type Room struct {
 	Options
@@ -168,8 +165,8 @@ func better(t, than ticket) bool {
 
 // decide asks the gate until it knows, and the store in between.
 func (r *Room) decide(now time.Time, ctx context.Context, u *rules, v *visitor) verdict {
-	for tries := 1; ; tries++ {
-		d, exchange := r.ask(now, u, v, tries > triesMax)
+	for tries := 0; ; tries++ {
+		d, exchange := r.ask(now, u, v, tries)
 		if d != asks {
 			return d
 		}
@@ -183,7 +180,7 @@ func (r *Room) decide(now time.Time, ctx context.Context, u *rules, v *visitor) 
 }
 
 // ask asks the gate once. Where the store has to be asked, the channel is closed when it was.
-func (r *Room) ask(now time.Time, u *rules, v *visitor, final bool) (verdict, <-chan struct{}) {
+func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if v.ticket.kind == 0 { // it may have lost it, or never kept it
@@ -191,7 +188,7 @@ func (r *Room) ask(now time.Time, u *rules, v *visitor, final bool) (verdict, <-
 	}
 	d := passedAlready(v)
 	if d == 0 {
-		d = r.admitLocked(now, u, v, final || r.gate.down(now))
+		d = r.admitLocked(now, u, v, tries)
 	}
 	if d == asks || d != failed && r.gate.due(now) {
 		r.beginLocked(now)
@@ -207,7 +204,7 @@ func passedAlready(v *visitor) verdict {
 }
 
 // admitLocked has the gate decide, and writes what it decided into the visitor's ticket.
-func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, final bool) verdict {
+func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
 	if v.ticket.kind == early {
 		v.lot, v.hash = u.signer.lot(v.principal)
 		if number, ok := r.gate.earlyNumber(v.lot); ok {
@@ -216,12 +213,12 @@ func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, final bool) verd
 	}
 	var d verdict
 	if v.ticket.kind == queued {
-		if d = r.gate.holder(now, float64(v.ticket.number), final); d == asks {
+		if d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries); d == asks {
 			r.gate.holders++
 		}
 	} else {
 		var number float64
-		d, number = r.gate.newcomer(now, final)
+		d, number = r.gate.newcomer(now, tries)
 		switch {
 		case d == asks && v.ticket.kind == early: // its number follows from its lot
 			r.gate.holders++
@@ -239,7 +236,7 @@ func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, final bool) verd
 		v.ticket, v.fresh = ticket{kind: passed}, true
 	}
 	if d == admitted || d == waits && v.ticket.kind != 0 {
-		v.ticket.expires = now.Add(u.TicketTTL).Unix()
+		v.ticket.expires, v.ticket.served = now.Add(u.TicketTTL).Unix(), uint64(r.gate.grant.Serving)
 		r.places.put(v.principal, v.ticket)
 	}
 	if d == failed && (v.ticket.kind != 0 || !r.gate.down(now)) {

@@ -26,11 +26,12 @@ const (
 type ticket struct {
 	kind    kind
 	number  uint64 // of one who is queued
+	served  uint64 // the number that was being served when it was signed
 	expires int64  // in Unix seconds
 }
 
 const (
-	ticketHead  = 1 + 8 + 8
+	ticketHead  = 1 + 8 + 8 + 8
 	ticketMAC   = 16
 	ticketBytes = ticketHead + ticketMAC
 	// ticketText is how long a ticket is as it is written.
@@ -61,7 +62,7 @@ func newSigner(secret []byte, sale string, opens time.Time) *signer {
 	return s
 }
 
-// appendTicket appends the ticket as it is written: base64url of kind, number, expiry, and the first 16 bytes of
+// appendTicket appends the ticket as it is written: base64url of its members and the first 16 bytes of
 // HMAC-SHA256.
 func (s *signer) appendTicket(to []byte, t ticket, principal string) []byte {
 	m := s.pool.Get().(*mac)
@@ -88,14 +89,18 @@ func (s *signer) read(text, principal string, now time.Time) (ticket, bool) {
 	if !hmac.Equal(m.sum[:ticketMAC], b[ticketHead:]) {
 		return ticket{}, false
 	}
-	t := ticket{kind: kind(b[0]), number: binary.BigEndian.Uint64(b[1:]), expires: int64(binary.BigEndian.Uint64(b[9:]))}
+	t := ticket{
+		kind: kind(b[0]), number: binary.BigEndian.Uint64(b[1:]), served: binary.BigEndian.Uint64(b[9:]),
+		expires: int64(binary.BigEndian.Uint64(b[17:])),
+	}
 	return t, t.kind >= early && t.kind <= passed && now.Unix() < t.expires
 }
 
 func (t ticket) encode(b []byte) {
 	b[0] = byte(t.kind)
 	binary.BigEndian.PutUint64(b[1:], t.number)
-	binary.BigEndian.PutUint64(b[9:], uint64(t.expires))
+	binary.BigEndian.PutUint64(b[9:], t.served)
+	binary.BigEndian.PutUint64(b[17:], uint64(t.expires))
 }
 
 // sign leaves the MAC of a ticket's head in m.sum. A place in the queue is one of this opening of the sale; one who
