@@ -121,7 +121,7 @@ func (l *Line) open(t float64, r *Report) {
 
 func (l *Line) restore(k Known) {
 	if k.Opened {
-		l.Issued = max(l.Issued, k.Issued)
+		l.Issued = max(l.Issued, k.Issued, k.Serving)
 		l.Serving = max(l.Serving, k.Serving)
 	}
 }
@@ -146,7 +146,7 @@ func (l *Line) advance(t float64, r *Report) (direct bool) {
 	credit := l.Credit + float64(r.Returned) + r.Rate*dt
 	l.Credit = min(credit, most)
 	if !queued {
-		l.Serving, l.Trend, l.Backlog = l.Issued, 1, 0
+		l.Serving, l.Trend, l.Backlog, l.Lead = l.Issued, 1, 0, bound(r.Rate, lead, 1)
 		return true
 	}
 	serve := l.Serving + l.Lead + l.pace(r, dt, credit-l.Credit)*r.Rate*dt
