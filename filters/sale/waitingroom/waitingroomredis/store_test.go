@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -61,9 +62,9 @@ func TestSameAsLine(t *testing.T) {
 			report.Newcomers, report.Tokens = few.Draw(r, "newcomers"), few.Draw(r, "tokens")
 			report.Returned, report.Turned = few.Draw(r, "returned"), few.Draw(r, "turned")
 			report.Registers = nil
-			for range rapid.SampledFrom([]int{0, 0, 5, 300}).Draw(r, "registers") {
-				report.Registers = append(report.Registers, waitingroom.Register{
-					Index: uint16(rapid.IntRange(0, 2100).Draw(r, "index")), Rank: uint8(rapid.IntRange(0, 54).Draw(r, "rank"))})
+			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
+			for i := range rapid.SampledFrom([]int{0, 0, 5, 300, 2200}).Draw(r, "registers") { // some do not exist
+				report.Registers = append(report.Registers, waitingroom.Register{Index: uint16(i), Rank: uint8(random.IntN(54))})
 			}
 			s.script = atTime(now)
 			got, err := s.Exchange(within(t, waitLimit), sale, &report)
