@@ -13,7 +13,8 @@ const (
 	// targetCalls is how many calls the target is long at least.
 	targetCalls = 4
 	// fits: levels that want less than this share of the permits are served.
-	fits = 0.9
+	fits         = 0.9
+	fitsCritical = 1.1
 	// calm is what part of an interval the queue must be empty for to be no longer standing.
 	retryMost = 30 * time.Second
 )
@@ -21,7 +22,7 @@ const (
 // allowedLocked is how many calls may be in flight now.
 func (l *Limiter) allowedLocked() int {
 	if l.set.Adaptive {
-		return l.adaptive.allowed
+		return l.adaptive.allowed()
 	}
 	return l.set.Concurrency
 }
@@ -45,7 +46,7 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
-		v := levelOf(r, false)
+		v := levelOf(r, l.pace.standing && l.fairness.heavy(r.Principal))
 		l.pace.offer(v)
 		l.admitLocked(w, r, v)
 		return Admitted, NoCause
@@ -70,6 +71,7 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 	l.pace.offer(v)
 	l.standLocked()
 	if l.tooLongLocked(v) {
+		l.pace.emptySince = l.last // it is not calm
 		return l.shedLocked(r.Class, QueueDelay)
 	}
 	if l.queue.size >= l.set.QueueSize {
@@ -128,8 +130,11 @@ func (l *Limiter) boundLocked() int64 {
 // fitsLocked tells whether what comes of that level and of all better ones is less than the
 // permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
 func (l *Limiter) fitsLocked(v level) bool {
-	rate := l.pace.rate(l.last, l.allowedLocked())
-	return l.pace.wanted(l.last, sliceOf(l.set), v) < fits*rate
+	share := fits
+	if v.class() == Critical {
+		share = fitsCritical
+	}
+	return l.pace.wanted(l.last, sliceOf(l.set), v) < share*l.rateLocked()
 }
 
 // tooLongLocked tells whether a request of that level would wait too long.
@@ -141,19 +146,30 @@ func (l *Limiter) tooLongLocked(v level) bool {
 // nobody more, but as long as it takes to keep the service busy.
 func (l *Limiter) targetLocked() int64 {
 	latency := l.pace.hold
-	if l.set.Adaptive && l.adaptive.base > 0 {
-		latency = l.adaptive.base
+	if l.set.Adaptive && l.adaptive.baseline.value > 0 {
+		latency = l.adaptive.baseline.value
 	}
 	target := latency * targetShare
-	if rate := l.pace.rate(l.last, l.allowedLocked()); rate > 0 {
-		target = max(target, targetCalls/rate)
+	rate := l.rateLocked()
+	if rate <= 0 {
+		return nanos(l.set.QueueWait)
 	}
-	return min(max(int64(target), targetLeast), nanos(l.set.QueueWait))
+	target = max(target, targetCalls/rate)
+	wait := float64(l.set.QueueWait)
+	target = min(max(target, float64(targetLeast)), wait)
+	// Without much more than the service can do, a short queue runs empty again and again.
+	if excess := l.pace.wanted(l.last, sliceOf(l.set), levels-1)/rate - 1; excess < 1 {
+		target += (wait - target) * (1 - max(excess, 0))
+	}
+	return int64(target)
 }
+
+// rateLocked is how many permits come back a nanosecond while the limit is reached; 0: not known.
+func (l *Limiter) rateLocked() float64 { return l.pace.rate(l.last, l.meanLimitLocked()) }
 
 // leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
 func (l *Limiter) leftLocked(v level) float64 {
-	rate := l.pace.rate(l.last, l.allowedLocked())
+	rate := l.rateLocked()
 	return max(rate-l.pace.better(l.last, sliceOf(l.set), v), rate/100)
 }
 
@@ -191,7 +207,6 @@ func (l *Limiter) endLocked(p *Permit, s Sample) {
 	l.pace.released(l.last, held, l.meanLimitLocked())
 	l.counters.ended.add(l.last)
 	if s.Outcome == Ignored {
-		l.adaptive.ignored(p)
 		return
 	}
 	latency := int64(s.Latency)
@@ -313,7 +328,7 @@ func (l *Limiter) Reserve(now time.Time, r Request) (Reservation, bool) {
 // service completes between the door and the call (Little's law).
 func (l *Limiter) roomLocked(c Class, demoted bool) float64 {
 	room := l.meanLimitLocked()
-	room += l.pace.rate(l.last, l.allowedLocked()) * l.reserved.lead
+	room += l.rateLocked() * l.reserved.lead
 	room = room*doorShare[c] + 2
 	if demoted {
 		room *= 0.95

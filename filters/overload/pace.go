@@ -82,11 +82,11 @@ func (p *pace) lately(now, slice int64, counts, before []int32) float64 {
 }
 
 // rate is how many permits come back a nanosecond while the limit is reached; 0: not known.
-func (p *pace) rate(now int64, limit int) float64 {
+func (p *pace) rate(now int64, limit float64) float64 {
 	if p.hold <= 0 {
 		return 0
 	}
-	rate := float64(limit) / p.hold
+	rate := limit / p.hold
 	if silent := now - p.lastRelease; silent > 0 {
 		rate = min(rate, 4/float64(silent))
 	}
