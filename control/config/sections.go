@@ -19,12 +19,14 @@ type ConfigSections struct {
 type ServiceSections struct {
 	Breaker  *Breaker     `json:"breaker"`
 	Overload *Unsupported `json:"overload"`
+	Hedge    *Hedge       `json:"hedge"`
 }
 
 // RouteSections are those of a route.
 type RouteSections struct {
 	Priority    *Unsupported `json:"priority" config:"is=normal,later=critical|high|low"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
+	Fallback    *Fallback    `json:"fallback"`
 	Idempotency *Idempotency `json:"idempotency"`
 }
 

@@ -24,6 +24,7 @@ type Settings struct {
 	OnConnect      bool
 	OnReset        bool
 	Budget         float64 // share of requests, 0 to 1
+	Hedge          *Hedge  // nil: no request has a second attempt beside its first
 	Health         *Health // nil: no endpoint is checked
 }
 
@@ -44,7 +45,7 @@ type Health struct {
 // Equal reports whether both are the same settings, with the endpoints in the same order.
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
-		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
+		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) && sameHedge(s.Hedge, o.Hedge) &&
 		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
 		s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
@@ -71,6 +72,10 @@ func (s Settings) clone() Settings {
 	if s.Health != nil {
 		h := *s.Health
 		s.Health = &h
+	}
+	if s.Hedge != nil {
+		h := *s.Hedge
+		s.Hedge = &h
 	}
 	return s
 }
