@@ -43,10 +43,10 @@ func newMoody(t *testing.T, http2 bool) *moody {
 		srv.Config.Protocols = new(http.Protocols)
 		srv.Config.Protocols.SetUnencryptedHTTP2(true)
 	}
-	srv.Start()
-	t.Cleanup(srv.Close)
 	address := srv.Listener.Addr().String()
 	m.Endpoint = config.Endpoint{Network: "tcp", Address: address, Host: address, HTTP2: http2}
+	srv.Start()
+	t.Cleanup(srv.Close)
 	return m
 }
 
