@@ -62,16 +62,19 @@ func (r *Reservation) Return() {
 	}
 }
 
-// Reserve asks the filters of some chains for one call of each, all or nothing: the reply is that
-// of the first filter that refuses, and nothing is kept then. The filters that are nearest to the
-// services are asked first, over all chains: what they know is at hand, while a limit before them
-// may have to ask a store.
+// Reserve asks the filters of some chains for one call of each, all or nothing; a nil chain has none.
+// The reservations are in the order of the chains. The reply is that of the first filter that
+// refuses, and nothing is kept then. The filters that are nearest to the services are asked first,
+// over all chains: what they know is at hand, while a limit before them may have to ask a store.
 func Reserve(x *Exchange, chains []*Chain) (reservations []*Reservation, refused *Reply) {
 	reservations = make([]*Reservation, len(chains))
 	asked := make([][]Reserver, len(chains))
 	rounds := 0
 	for i, c := range chains {
 		reservations[i] = new(Reservation)
+		if c == nil {
+			continue
+		}
 		for _, f := range c.filters {
 			if r, ok := f.(Reserver); ok {
 				asked[i] = append(asked[i], r)

@@ -115,7 +115,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 // clients that were told to stay away, so they are not demoted; neither is an attempt after one that
 // may have happened: somebody waits to learn what became of it.
 func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
-	r := Request{Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal)}
+	r := Request{
+		Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal), Deadline: x.Deadline,
+	}
 	switch x.Call {
 	case filters.ClientCall:
 		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
@@ -126,9 +128,6 @@ func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
 		r.Class, r.Exempt = Critical, true
 	case filters.ProbeCall:
 		r.Class = High
-	}
-	if deadline, ok := x.Context().Deadline(); ok {
-		r.Deadline = deadline
 	}
 	return r
 }
