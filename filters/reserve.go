@@ -66,8 +66,8 @@ func (r *Reservation) Return() {
 // The reservations are in the order of the chains. The reply is that of the first filter that
 // refuses, and nothing is kept then. The filters that are nearest to the services are asked first,
 // over all chains: what they know is at hand, while a limit before them may have to ask a store.
-func Reserve(x *Exchange, chains []*Chain) (reservations []*Reservation, refused *Reply) {
-	reservations = make([]*Reservation, len(chains))
+func Reserve(x *Exchange, chains []*Chain) ([]*Reservation, *Reply) {
+	reservations := make([]*Reservation, len(chains))
 	asked := make([][]Reserver, len(chains))
 	rounds := 0
 	for i, c := range chains {
@@ -98,7 +98,7 @@ func Reserve(x *Exchange, chains []*Chain) (reservations []*Reservation, refused
 			f := list[len(list)-1]
 			asked[i] = list[:len(list)-1]
 			k := kept{filter: f}
-			if refused = f.Reserve(x, &k.slot); refused != nil {
+			if refused := f.Reserve(x, &k.slot); refused != nil {
 				return nil, refused
 			}
 			reservations[i].kept = append(reservations[i].kept, k)
