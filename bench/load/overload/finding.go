@@ -40,7 +40,7 @@ type Phase struct {
 	FirstTry    map[string]float64 `json:"firstTry"`    // by class: the share at the first attempt
 	GreedyShare float64            `json:"greedyShare"` // served share of the greedy principals' requests
 	OtherShare  float64            `json:"otherShare"`  // of everybody else's
-	ShedShare   float64            `json:"shedShare"`   // of the attempts that began in the phase
+	ShedShare   float64            `json:"shedShare"`   // of the attempts that began in the phase, once it has settled
 	P50         float64            `json:"p50"`         // of admitted attempts
 	P99         float64            `json:"p99"`
 	ShedP99     float64            `json:"shedP99"` // until an attempt was told that it is shed
@@ -108,12 +108,15 @@ func (f *Finding) phase(p phase) Phase {
 	out := Phase{Name: p.name, From: p.from.Seconds(), To: p.to.Seconds(), Worst: math.Inf(1),
 		Routes: make([]float64, len(f.scenario.routes))}
 	var t totals
+	shed, attempts := 0, 0
 	for i := from; i < to; i++ {
 		s := &f.record.seconds[i]
 		t.add(s)
 		if i < settled {
 			continue
 		}
+		shed += sum(s.shedBegan)
+		attempts += s.attempts
 		possible, good := f.possible(i), float64(sum(s.served))
 		out.Possible += possible
 		out.Goodput += good
@@ -134,6 +137,7 @@ func (f *Finding) phase(p phase) Phase {
 		out.Routes[j] /= counted
 	}
 	t.fill(&out, long)
+	out.ShedShare = ratio(shed, max(attempts, 1))
 	out.Recovery = f.recovery(p)
 	return out
 }
@@ -149,7 +153,6 @@ func (t *totals) add(s *second) {
 		t.requests[class] += s.requests[class]
 		t.answered[class] += s.answered[class]
 		t.firstTry[class] += s.firstTry[class]
-		t.shedBegan[class] += s.shedBegan[class]
 	}
 	t.attempts += s.attempts
 	t.timedOut += s.timedOut
@@ -173,7 +176,6 @@ func (t *totals) fill(p *Phase, long float64) {
 		}
 	}
 	p.GreedyShare, p.OtherShare = ratio(t.greedyGot, t.greedyAll), ratio(t.othersGot, t.othersAll)
-	p.ShedShare = ratio(sum(t.shedBegan), t.attempts)
 	p.Attempts = float64(t.attempts) / long
 	p.TimedOut, p.Failed = t.timedOut, t.failed
 	slices.Sort(t.latencies)

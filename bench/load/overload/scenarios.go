@@ -72,7 +72,6 @@ func retrying(rate profile, retries int) stream {
 func burst(l lengths) scenario {
 	s := single("A", "ten times the capacity", usualService(), shopper(l.middle(0.5*fullRate, 10*fullRate)),
 		l.phases("10 C", "after", 0)...)
-	s.phases[2].settle = 0
 	s.judge = judgeBurst
 	return s
 }
