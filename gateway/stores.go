@@ -17,6 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroommemory"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroomredis"
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -85,7 +87,9 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 // forPolicies returns what the policies keep their state in.
 func (st *stores) forPolicies() policy.Stores {
 	out := policy.Stores{Records: st.records, Codec: st.codec, Calls: st.calls, LiveGateways: st.liveGateways}
+	out.Waiting = waitingroommemory.New(steadyClock(time.Now)) // this gateway is alone
 	if c := st.redisConf; c != nil {
+		out.Waiting = waitingroomredis.New(st.redis, c.KeyPrefix)
 		out.SharedLimiter = func(limit ratelimit.Limit) ratelimit.Limiter {
 			return ratelimitredis.New(st.redis, c.KeyPrefix, limit)
 		}

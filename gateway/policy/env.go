@@ -9,6 +9,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/sale/stockfrom"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
 )
 
 // Env is what the process hands to its policies.
@@ -47,6 +49,8 @@ type Stores struct {
 	SharedLimiter func(ratelimit.Limit) ratelimit.Limiter
 	// LiveGateways returns how many gateways share the store, this one included.
 	LiveGateways func() int
+	// Waiting keeps the lines of waiting rooms.
+	Waiting waitingroom.Store
 }
 
 // Material is what a configuration names by a path. Whoever applies the configuration reads it
@@ -59,3 +63,6 @@ type Material struct {
 // ProberOf returns what asks a service for the outcome of a request, over the branch chain of the
 // build under way.
 type ProberOf func(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober
+
+// UnitsOf returns what asks a service for the units of an item, over the branch chain of the build under way.
+type UnitsOf func(from *config.SaleStockFrom) stockfrom.Source

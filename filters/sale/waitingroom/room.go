@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,9 +104,12 @@ type visitor struct {
 }
 
 // Enter asks for the admission of the exchange's principal. nil: it is admitted; until is then the end of a new
-// admission in Unix seconds, which [Room.Stamp] tells the client, or 0 for one that the client knows of. It may wait
-// for the store, and gives up when the exchange's context ends.
+// admission in Unix seconds, which [Room.Stamp] tells the client, or 0 for one that the client knows of. Before the
+// room opens, nil says nothing. It may wait for the store, and gives up when the exchange's context ends.
 func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *filters.Reply) {
+	if u := r.rules.Load(); now.Before(u.Opens.Add(-u.OpensBefore)) {
+		return 0, nil
+	}
 	u, err := r.signing(x.Context())
 	if err != nil {
 		return 0, r.unavailable(now, x, err)
@@ -119,13 +121,15 @@ func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *fi
 	if v.refused {
 		r.Metrics.Refused.Inc()
 	}
-	switch r.decide(now, x.Context(), u, &v) {
-	case admitted:
+	switch d := r.decide(now, x.Context(), u, &v); {
+	case d == admitted && now.Before(u.Opens): // by the clock of the store it is open, and not by this one
+		return 0, r.wait(r.Now(), x, u, &v)
+	case d == admitted:
 		if v.fresh {
 			r.Metrics.Admitted.Inc()
 		}
 		return v.ticket.expires, nil
-	case waits:
+	case d == waits:
 		r.Metrics.Waited.Inc()
 		return 0, r.wait(r.Now(), x, u, &v)
 	}
@@ -183,6 +187,9 @@ func (r *Room) decide(now time.Time, ctx context.Context, u *rules, v *visitor) 
 func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Before(r.gate.at) {
+		now = r.gate.at // others were faster
+	}
 	if v.ticket.kind == 0 { // it may have lost it, or never kept it
 		v.ticket, _ = r.places.get(v.principal, now.Unix())
 	}
@@ -288,6 +295,8 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 	w := waiting{refused: v.refused, ticketIn: u.Header}
 	r.mu.Lock()
 	switch v.ticket.kind {
+	case passed:
+		w.place, w.retry = 1, max(u.Opens.Sub(now), 0)+time.Second/4
 	case queued:
 		w.place, w.in = r.gate.place(float64(v.ticket.number))
 		w.retry = retryIn(w.in)
@@ -387,6 +396,3 @@ func (r *Room) Status() Status {
 	}
 	return s
 }
-
-// Ticketed reports whether the settings have clients bring tickets in the field that is the gateway's own.
-func (s *Settings) Ticketed() bool { return strings.EqualFold(s.Header, "Sluice-Ticket") }
