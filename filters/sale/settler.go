@@ -240,7 +240,7 @@ func (s *Settler) settleHolding(e ended) {
 	if err == nil {
 		var end End
 		if end, known = EndOf(&h.unit, rec, s.o.Now()); known {
-			err = s.settle(h.sale, h.shelf, h.unit, end, true)
+			err = s.settle(h.sale, h.shelf, h.unit, end, !h.unit.expired(s.o.Now()))
 		}
 	}
 	if known && err == nil {
