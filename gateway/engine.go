@@ -44,6 +44,7 @@ type route struct {
 	name    string
 	chain   *filters.Chain
 	target  target
+	timeout time.Duration // of the route itself, for all that it does until there is a response; 0: none
 	metrics *routeMetrics
 	process *process
 }
@@ -181,6 +182,9 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	rt, err := b.route(name, t, s)
 	if err != nil {
 		return err
+	}
+	if s.Kind == policy.RouteChain && s.Service != "" {
+		rt.timeout = time.Duration(s.Route.Timeout)
 	}
 	b.engine.routes = append(b.engine.routes, rt)
 	return b.engine.router.Add(m.Path, m.Taken(), rt)

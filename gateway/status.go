@@ -15,7 +15,7 @@ var _ admin.Gateway = (*gateway)(nil)
 func (g *gateway) adminOptions(cfg *config.Config) admin.Options {
 	return admin.Options{
 		Gateway: g, Records: g.stores.records, Codec: g.stores.codec, Bridge: g.bridge,
-		Metrics: g.metrics.registry, PProf: cfg.Admin.PProf, Logger: g.Logger,
+		Breakers: g.policies, Metrics: g.metrics.registry, PProf: cfg.Admin.PProf, Logger: g.Logger,
 	}
 }
 

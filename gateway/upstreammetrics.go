@@ -16,6 +16,7 @@ import (
 type upstreamMetrics struct {
 	connects *prometheus.CounterVec   // service, result
 	retries  *prometheus.CounterVec   // service
+	refused  *prometheus.CounterVec   // service
 	lookups  *prometheus.CounterVec   // service, result
 	healthy  *prometheus.GaugeVec     // service, endpoint
 	duration *prometheus.HistogramVec // service
@@ -30,6 +31,8 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 	return &upstreamMetrics{
 		connects: r.Counter("upstream_connects_total", "Connections to a service: tried, failed.", "service", "result"),
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
+		refused: r.Counter("upstream_retry_budget_refused_total",
+			"Attempts beyond the first, repeats and hedges, for which the service's budget had no room.", "service"),
 		lookups: r.Counter("upstream_lookups_total", "Lookups of the names of a service's endpoints: made, failed.",
 			"service", "result"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
@@ -47,6 +50,7 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		Connects:        m.connects.WithLabelValues(service, "tried"),
 		ConnectFailures: m.connects.WithLabelValues(service, "failed"),
 		Retries:         m.retries.WithLabelValues(service),
+		BudgetRefused:   m.refused.WithLabelValues(service),
 		Duration:        m.duration.WithLabelValues(service),
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,

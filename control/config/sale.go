@@ -72,6 +72,17 @@ func (Sale) describe() descriptions {
 	}
 }
 
+// linkSales tells the routes which sale they are of.
+func (c *Config) linkSales() {
+	for name, sale := range c.Sales {
+		for _, r := range c.Routes {
+			if sale != nil && r != nil && slices.Contains(sale.Routes, r.Name) {
+				r.Sale = name
+			}
+		}
+	}
+}
+
 const (
 	saleUnitsMax = 1_000_000_000
 	saleItemsMax = 100_000

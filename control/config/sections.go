@@ -17,13 +17,14 @@ type ConfigSections struct {
 
 // ServiceSections are those of a service.
 type ServiceSections struct {
-	Breaker  *Breaker     `json:"breaker"`
-	Overload *Unsupported `json:"overload"`
+	Breaker  *Breaker   `json:"breaker"`
+	Overload *Overload  `json:"overload"`
+	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }
 
 // RouteSections are those of a route.
 type RouteSections struct {
-	Priority    *Unsupported `json:"priority" config:"is=normal,later=critical|high|low"`
+	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
 	Idempotency *Idempotency `json:"idempotency"`
 }
@@ -50,11 +51,7 @@ type descriptions map[string]string
 type Unsupported struct{}
 
 func (ServiceSections) describe() descriptions {
-	return descriptions{"Overload": "Concurrency limit and queue."}
-}
-
-func (RouteSections) describe() descriptions {
-	return descriptions{"Priority": "Which requests are shed last."}
+	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}
 }
 
 // walk calls visit for every section of a value, an outer one before those in it. visit returns the site for those.

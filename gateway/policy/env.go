@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/sale/stockfrom"
 	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
 )
@@ -47,6 +48,10 @@ type Stores struct {
 	// SharedLimiter returns a limiter whose state the whole fleet shares; nil: this gateway is
 	// alone.
 	SharedLimiter func(ratelimit.Limit) ratelimit.Limiter
+	// Ends tells how the records of the store end.
+	Ends *idempotency.Ends
+	// Sales returns the store of the units of sales, which is opened at the first call. nil: nothing is sold.
+	Sales func() (sale.Store, error)
 	// LiveGateways returns how many gateways share the store, this one included.
 	LiveGateways func() int
 	// Waiting keeps the lines of waiting rooms.

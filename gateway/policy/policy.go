@@ -9,8 +9,8 @@ import (
 )
 
 // policies are all policies, in the order in which a request meets them. The order has reasons: a
-// request that a limit refuses takes no claim, a replay ends at the claim and takes no permit, and a
-// refusal of the breaker frees the key.
+// request that a limit refuses takes no claim, a replay ends at the claim and takes neither a unit of a
+// sale nor a permit, and a refusal of the sale or the breaker frees the key.
 //
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
@@ -18,6 +18,7 @@ var policies = []func(*Env) Policy{
 	newIdentity,
 	newRatelimit,
 	newIdempotency,
+	newSale,
 	newBreaker,
 }
 

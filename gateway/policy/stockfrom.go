@@ -61,18 +61,18 @@ func (s *stockReaders) stock(b *Build, name string, c *config.SaleStockFrom, uni
 	return &readStock{reader: reader, service: c.Service, now: s.env.Now}, nil
 }
 
-// ReadStock is what a sale knows of the stock that it reads from its service.
-type ReadStock struct {
+// StockReadings are what a sale knows of the stock that it reads from its service.
+type StockReadings struct {
 	Known int                          `json:"known"` // items
 	Items map[string]stockfrom.Reading `json:"items"` // some of them
 }
 
 // status returns what is known, by sale.
-func (s *stockReaders) status() map[string]ReadStock {
-	out := map[string]ReadStock{}
+func (s *stockReaders) status() map[string]*StockReadings {
+	out := map[string]*StockReadings{}
 	for key, r := range s.readers.All() {
 		items, all := r.Readings(s.env.Now(), readItemsShown)
-		out[key.sale] = ReadStock{Known: all, Items: items}
+		out[key.sale] = &StockReadings{Known: all, Items: items}
 	}
 	return out
 }
@@ -90,6 +90,9 @@ type ledger struct {
 
 // Confirmed implements [stockfrom.Ledger].
 func (l ledger) Confirmed(ctx context.Context, item string) (int, error) {
+	if l.units == nil {
+		return 0, stockfrom.ErrUnread
+	}
 	c, err := l.units.Changes(ctx, sale.Item{Sale: l.sale, Name: item}, math.MaxUint64, 0)
 	return c.Counts.Confirmed, err
 }

@@ -14,8 +14,9 @@
 //     the request (the first write failed whole). For safe methods, and where the service honours
 //     the injected key, also when it closed without a byte of a response.
 //
-// Repeats are drawn from a budget, a share of the requests (at least three a second), so that they
-// cannot multiply the load.
+// Repeats and hedges are drawn from one budget of the service, whatever route or transaction asks: a
+// share of the requests of the second, at least three, so that they cannot multiply the load (Google,
+// Site Reliability Engineering, ch. 21). Nothing of it is kept for later.
 //
 // # Endpoints
 //
@@ -81,7 +82,7 @@
 //
 // The head of a response has at most 256 KiB; a name has at most 256 addresses. How many connections
 // there are is bounded by the requests under way and the budget of descriptors, how long they are
-// kept by the settings. The budget of repeats holds at most 100.
+// kept by the settings.
 //
 // # Failure policy
 //

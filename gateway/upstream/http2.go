@@ -242,7 +242,8 @@ func (h *h2) exchange(
 	x.Dispatched = true
 	e := h.pool.e
 	e.inUse.Add(1)
-	response, err := t.two.Do(ctx, x, m, time.Now(), s.timeoutOf(m))
+	now := time.Now()
+	response, err := t.two.Do(ctx, x, m, now, s.allowed(x, m, now))
 	if t.own {
 		t.two.Close() // at the end of the stream
 	}

@@ -16,6 +16,7 @@ type Service struct {
 	metrics Metrics
 	dialer  *Dialer
 	budget  retryBudget
+	typical typicalTime
 	current atomic.Pointer[configuration]
 
 	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
@@ -36,6 +37,7 @@ type Metrics struct {
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
+	BudgetRefused   filters.Counter  // repeats and hedges for which the budget had no room
 	Duration        filters.Observer // seconds to the response's head
 	Lookups         filters.Counter  // of names
 	LookupFailures  filters.Counter

@@ -89,7 +89,7 @@ func (s *Settings) repeats(on condition) bool {
 	return on == connectFailure && s.OnConnect || on == resetBeforeRequest && s.OnReset
 }
 
-// timeoutOf is the timeout of each attempt at a message.
+// timeoutOf is the timeout of an attempt at a message that has its full time.
 func (s *Settings) timeoutOf(m *message.Message) time.Duration {
 	if m.Timeout > 0 {
 		return m.Timeout
