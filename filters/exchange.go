@@ -136,7 +136,8 @@ type Response struct {
 	// response's head, in Response: its length says nothing. It is set before Response, and never with
 	// Whole but for a response that the gateway makes itself.
 	Stream bool
-	// Trailer are the fields behind a whole body.
+	// Trailer are the fields behind a whole body, and for Done those behind one that was passed on to
+	// its end.
 	Trailer Header
 }
 

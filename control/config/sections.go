@@ -18,6 +18,7 @@ type ConfigSections struct {
 // ServiceSections are those of a service.
 type ServiceSections struct {
 	Breaker  *Breaker   `json:"breaker"`
+	Outlier  *Outlier   `json:"outlier"`
 	Overload *Overload  `json:"overload"`
 	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }

@@ -59,7 +59,8 @@
 //
 // # Invariants
 //
-//   - Admissions in any span ≤ Rate × (span + 500 ms), over all gateways. Bearers of an admission are not counted again.
+//   - Admissions in any span ≤ Rate × (span + 500 ms), over all gateways, and what they have leased: each as much as it
+//     used within the last 125 ms. Bearers of an admission are not counted again.
 //   - Nobody without a number is admitted while there are some who were not called, or were called in vain within 2 s.
 //   - A number is given out once, but for those of who came early, which may be equal.
 //   - A sale opens by the clock of the store, and once.

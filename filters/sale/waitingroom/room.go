@@ -115,6 +115,9 @@ func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *fi
 		return 0, r.unavailable(now, x, err)
 	}
 	v := visitor{principal: x.Principal}
+	if now.Before(u.Opens) {
+		v.lot, v.hash = u.signer.lot(x.Principal)
+	}
 	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
 		return 0, nil
 	}
@@ -213,7 +216,9 @@ func passedAlready(v *visitor) verdict {
 // admitLocked has the gate decide, and writes what it decided into the visitor's ticket.
 func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
 	if v.ticket.kind == early {
-		v.lot, v.hash = u.signer.lot(v.principal)
+		if v.hash == 0 {
+			v.lot, v.hash = u.signer.lot(v.principal)
+		}
 		if number, ok := r.gate.earlyNumber(v.lot); ok {
 			v.ticket = ticket{kind: queued, number: uint64(number)}
 		}
@@ -234,7 +239,9 @@ func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdi
 		case d == waits && number > 0:
 			v.ticket = ticket{kind: queued, number: uint64(number)}
 		case d == waits && !r.gate.grant.Opened:
-			_, v.hash = u.signer.lot(v.principal)
+			if v.hash == 0 { // by the clock of the store it has not opened
+				v.lot, v.hash = u.signer.lot(v.principal)
+			}
 			v.ticket = ticket{kind: early}
 			r.gate.early(v.hash)
 		}
@@ -315,9 +322,13 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 		w.ticket = string(u.signer.appendTicket(make([]byte, 0, ticketText), v.ticket, v.principal))
 	}
 	var reply *filters.Reply
-	if !x.IsGRPC() && isNavigation(x.Header) {
+	switch {
+	case x.IsGRPC():
+		reply = w.program()
+		reply.Header.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCUnavailable))) // come again
+	case isNavigation(x.Header):
 		reply = w.browser(u.Sale, x.Method, formOf(x))
-	} else {
+	default:
 		reply = w.program()
 	}
 	if u.Cookie != "" && w.ticket != "" {
