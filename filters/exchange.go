@@ -58,6 +58,10 @@ type Exchange struct {
 	// 0 is none.
 	BufferBody int64
 
+	// Ticket is the client's Sluice-Ticket field, of which Header has nothing; empty where no route asks
+	// for one.
+	Ticket string
+
 	// Logical is the logical request that this exchange is an attempt of, where it has a key.
 	Logical LogicalRequest
 

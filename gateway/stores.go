@@ -23,6 +23,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters/sale/saleembedded"
 	"github.com/sluice-gateway/sluice/filters/sale/salememory"
 	"github.com/sluice-gateway/sluice/filters/sale/saleredis"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroommemory"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroomredis"
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -119,7 +121,9 @@ func (st *stores) forPolicies() policy.Stores {
 		Records: st.records, Codec: st.codec, Calls: st.calls, Ends: &st.ends, Sales: st.sales,
 		LiveGateways: st.liveGateways,
 	}
+	out.Waiting = waitingroommemory.New(steadyClock(time.Now)) // this gateway is alone
 	if c := st.redisConf; c != nil {
+		out.Waiting = waitingroomredis.New(st.redis, c.KeyPrefix)
 		out.SharedLimiter = func(limit ratelimit.Limit) ratelimit.Limiter {
 			return ratelimitredis.New(st.redis, c.KeyPrefix, limit)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
 )
 
 // salePolicy lets no more through than a sale has.
@@ -24,6 +24,8 @@ type salePolicy struct {
 	sales    *Pool[string, *sale.Sale] // by name
 	settler  atomic.Pointer[sale.Settler]
 	events   *prometheus.CounterVec // sale, item, event
+	rooms    *waitingRooms
+	readers  *stockReaders
 
 	mu    sync.Mutex
 	items map[sale.Item]bool // those that have labels of their own
@@ -40,7 +42,9 @@ const (
 )
 
 func newSale(env *Env) Policy {
-	p := &salePolicy{env: env, items: map[sale.Item]bool{}}
+	p := &salePolicy{
+		env: env, items: map[sale.Item]bool{}, rooms: newWaitingRooms(env), readers: newStockReaders(env),
+	}
 	p.settlers = NewPool[saleSettlerKey](env, p.closeSettler)
 	p.sales = NewPool[string](env, func(s *sale.Sale) { s.Close() })
 	p.events = env.Metrics.Counter("sale_events_total", "Requests and purchases: admitted, confirmed, returned, "+
@@ -80,7 +84,14 @@ func (p *salePolicy) Applies(s Scope) bool {
 func (p *salePolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	name := s.Route.Sale
 	c := b.Config.Sales[name]
-	settings, err := p.saleSettings(b, name, c)
+	var store sale.Store
+	var err error
+	if p.env.Stores.Sales != nil {
+		if store, err = p.env.Stores.Sales(); err != nil {
+			return nil, err
+		}
+	}
+	settings, err := p.saleSettings(b, name, c, store)
 	if err != nil {
 		return nil, err
 	}
@@ -88,15 +99,9 @@ func (p *salePolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	sl, err := Use(b, p.sales, name, func() (*sale.Sale, error) {
-		var store sale.Store
-		if p.env.Stores.Sales != nil {
-			if store, err = p.env.Stores.Sales(); err != nil {
-				return nil, err
-			}
-		}
-		return settler.Open(name, store, p.metrics(name), settings), nil
-	}, func(sl *sale.Sale) { sl.Configure(settings) })
+	sl, err := Use(b, p.sales, name,
+		func() (*sale.Sale, error) { return settler.Open(name, store, p.metrics(name), settings), nil },
+		func(sl *sale.Sale) { sl.Configure(settings) })
 	if err != nil {
 		return nil, err
 	}
@@ -115,14 +120,19 @@ func (p *salePolicy) newSettler() (*sale.Settler, error) {
 	return s, nil
 }
 
-func (p *salePolicy) saleSettings(b *Build, name string, c *config.Sale) (sale.Settings, error) {
-	s := sale.Settings{
+func (p *salePolicy) saleSettings(b *Build, name string, c *config.Sale, store sale.Store) (
+	s sale.Settings, err error,
+) {
+	s = sale.Settings{
 		Opens: c.Opens.Time(), Closes: c.Closes.Time(), PerPrincipal: c.PerPrincipal, Stock: sale.Numbers(c.Stock),
 	}
-	if c.StockFrom != nil || c.Admit != nil || c.WaitingRoom != nil {
-		return s, fmt.Errorf("policy: sale %s: stockFrom, admit and waitingRoom are not supported yet", name)
+	if c.StockFrom != nil {
+		if s.Stock, err = p.readers.stock(b, name, c.StockFrom, store); err != nil {
+			return s, err
+		}
 	}
-	return s, nil
+	s.Gate, err = p.rooms.gate(b, name, c)
+	return s, err
 }
 
 // saleRecords says how the records of units stand.
@@ -195,8 +205,8 @@ func (u *saleUnits) Describe(to chan<- *prometheus.Desc) { to <- u.desc }
 
 // Collect implements [prometheus.Collector].
 func (u *saleUnits) Collect(to chan<- prometheus.Metric) {
-	for name, items := range u.policy.status() {
-		for _, i := range items {
+	for name, s := range u.policy.sales.All() {
+		for _, i := range s.Status(saleItemsMax) {
 			for state, n := range map[string]int{
 				"total": i.Total, "reserved": i.Reserved, "confirmed": i.Confirmed, "unknown": i.Unknown,
 			} {
@@ -210,6 +220,7 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 	c := e.Config.Sales[s.Route.Sale]
 	now := e.Exchange.Received
 	e.Line("sale", "%s: %s; store gone: closed", s.Route.Sale, saleTimes(c))
+	p.rooms.explain(e, c)
 	item, ok, err := c.Item.Text(e.Exchange)
 	switch {
 	case err != nil:
@@ -259,20 +270,31 @@ func saleTimes(c *config.Sale) string {
 	return opens + ", " + closes
 }
 
-// SaleStatus is how the items of each sale stand, up to [saleItemsMax] of each.
-type SaleStatus map[string][]sale.ItemStatus
+// SaleStatus is how each sale stands.
+type SaleStatus map[string]*OneSale
 
-func (p *salePolicy) Status() Status {
-	if sales := p.status(); len(sales) > 0 {
-		return Status{Member: "sales", Value: sales}
-	}
-	return Status{}
+// OneSale is how a sale stands.
+type OneSale struct {
+	Items       []sale.ItemStatus   `json:"items"` // up to [saleItemsMax]
+	WaitingRoom *waitingroom.Status `json:"waitingRoom,omitempty"`
+	Stock       *ReadStock          `json:"stock,omitempty"` // where a service is asked
 }
 
-func (p *salePolicy) status() SaleStatus {
-	sales := SaleStatus{}
-	for name, s := range p.sales.All() {
-		sales[name] = slices.Clip(s.Status(saleItemsMax))
+func (p *salePolicy) Status() Status {
+	all := p.sales.All()
+	if len(all) == 0 {
+		return Status{}
 	}
-	return sales
+	sales, rooms, stocks := SaleStatus{}, p.rooms.status(), p.readers.status()
+	for name, s := range all {
+		one := &OneSale{Items: s.Status(saleItemsMax)}
+		if room, ok := rooms[name]; ok {
+			one.WaitingRoom = &room
+		}
+		if stock, ok := stocks[name]; ok {
+			one.Stock = &stock
+		}
+		sales[name] = one
+	}
+	return Status{Member: "sales", Value: sales}
 }
