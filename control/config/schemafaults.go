@@ -40,6 +40,7 @@ var textForms = map[string]textForm{
 	"Percent":     formOf[Percent](wantPercent),
 	"Rate":        formOf[Rate](wantRate),
 	"StatusRange": formOf[StatusRange](wantStatus),
+	"Instant":     formOf[Instant](wantInstant),
 	"Ref":         formOf[ref.Ref](ref.Want),
 	"Template":    formOf[ref.Template](ref.WantTemplate),
 }

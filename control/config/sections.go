@@ -12,12 +12,13 @@ import (
 type ConfigSections struct {
 	Identity Identities        `json:"identity"`
 	Limits   map[string]*Limit `json:"limits" config:"merge"`
-	Sales    *Unsupported      `json:"sales" config:"merge"`
+	Sales    map[string]*Sale  `json:"sales" config:"merge"`
 }
 
 // ServiceSections are those of a service.
 type ServiceSections struct {
 	Breaker  *Breaker   `json:"breaker"`
+	Outlier  *Outlier   `json:"outlier"`
 	Overload *Overload  `json:"overload"`
 	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }
@@ -49,8 +50,6 @@ type descriptions map[string]string
 
 // Unsupported is a setting that the contract has and this version does not.
 type Unsupported struct{}
-
-func (ConfigSections) describe() descriptions { return descriptions{"Sales": "Flash sales."} }
 
 func (ServiceSections) describe() descriptions {
 	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}

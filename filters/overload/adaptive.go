@@ -15,18 +15,27 @@ const (
 	highShare = 5
 	// lowCalls is how many calls an excursion lasts at least.
 	lowCalls = 15
-	// slowerBelow: an elasticity below it says that the service works no faster with fewer calls: it has
-	// become slower. queuedAbove: one above it says that calls wait inside even at the lower limit.
-	slowerBelow = 0.4
+	// slowerBelow: an elasticity below this share of the usual one says that the service works no faster
+	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
+	// even at the lower limit.
+	slowerBelow = 0.45
 	queuedAbove = 0.85
 	// forget is what is left of the evidence after each excursion.
-	forget = 0.85
+	forget     = 0.85
+	forgetLess = 0.97
+	// enough evidence: an error of 0.2.
+	enough = 25
+	// usualStart is the usual elasticity before it is known, usualLeast the smallest that is believed.
+	usualStart = 0.6
+	usualLeast = 0.1
 	// growMax and shrinkMax bound one step of the limit.
 	growMax   = 1.25
 	shrinkMax = 0.85
 	// windowCalls is how many calls a window has at least, windowMost how many before it ends undecided.
 	windowCalls = 20
-	windowMost  = 200
+	windowMost  = 500
+	// windowError is the relative error of the mean latency at which a window ends.
+	windowError = 0.08
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
 	freeBelow = 1.1
 	// droppedShare of calls dropped by the service takes the limit down.
@@ -45,10 +54,19 @@ func (m *mean) add(v, load float64) {
 
 func (m *mean) value() float64 { return m.sum / m.n }
 
-// relative is the squared relative standard error.
-func (m *mean) relative() float64 {
+// spread is the squared coefficient of variation.
+func (m *mean) spread() float64 {
 	v := m.value()
-	return max(m.square/m.n-v*v, 1e-4*v*v) / (v * v * m.n)
+	return max(m.square/(m.n*v*v)-1, 1e-4)
+}
+
+// fade forgets a part.
+func (m *mean) fade(keep float64) {
+	m.n, m.sum, m.square, m.load = m.n*keep, m.sum*keep, m.square*keep, m.load*keep
+}
+
+func (m *mean) merge(n *mean) {
+	m.n, m.sum, m.square, m.load = m.n+n.n, m.sum+n.sum, m.square+n.square, m.load+n.load
 }
 
 // round is one excursion with what came before it.
@@ -76,12 +94,14 @@ type adaptive struct {
 	dropped  float64
 	elastic  float64 // how latency goes with concurrency: 0 not at all, 1 in proportion
 	evidence float64 // inverse variance of elastic
+	usual    float64 // elastic while calls wait inside for sure: the smaller, the more gateways there are
 	lowMean  mean    // of late
 	highMean mean
+	long     mean // for the variation of the latency
 }
 
 func newAdaptive(s Settings, seed uint64) adaptive {
-	a := adaptive{limit: startLimit, random: seed}
+	a := adaptive{limit: startLimit, random: seed, usual: usualStart}
 	a.configure(s)
 	a.left = a.highCalls()
 	return a
@@ -225,28 +245,42 @@ func (a *adaptive) turnWindow() {
 		return
 	}
 	latency, load := w.value(), w.load/w.n
-	err := latency * math.Sqrt(w.relative())
+	relative := math.Sqrt(a.variation(w) / w.n)
+	err := relative * latency
 	full := a.full / w.n
-	a.learnBase(latency, err, load)
 	switch {
 	case full > 0.8 && latency+err < a.base*freeBelow:
 		a.setLimit(a.limit * min(growMax, a.base*headroom/latency))
-	case full < 0.2 && latency-err > 2*a.base && load*headroom < a.limit:
+	case relative > windowError && w.n < windowMost && latency+3*err > a.base*0.8:
+		return // not clear yet
+	case full < 0.2 && latency-err > 2*a.base && load*headroom < a.limit && a.base > 0:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
-	case w.n < windowMost && full > 0.8 && latency-err < a.base*freeBelow:
-		return // not clear yet
 	}
+	a.learnBase(latency, err, load)
 	a.endWindow()
 }
 
-func (a *adaptive) endWindow() { a.window, a.full, a.dropped = mean{}, 0, 0 }
+// variation is the squared coefficient of variation, of the window or in the long run: a few calls
+// may all be fast ones.
+func (a *adaptive) variation(w *mean) float64 {
+	if a.long.n == 0 {
+		return w.spread()
+	}
+	return max(w.spread(), a.long.spread())
+}
+
+func (a *adaptive) endWindow() {
+	a.long.fade(0.95)
+	a.long.merge(&a.window)
+	a.window, a.full, a.dropped = mean{}, 0, 0
+}
 
 func (a *adaptive) learnBase(latency, err, load float64) {
 	switch {
-	case a.base == 0 || latency+2*err < 0.8*a.base:
+	case a.base == 0 || latency+3*err < 0.8*a.base:
 		a.base = latency
-	case latency+err < a.base:
+	case latency+2*err < a.base:
 		a.base += 0.25 * (latency - a.base)
 	case load < a.limit/2:
 		a.base += 0.05 * (latency - a.base)
@@ -263,30 +297,45 @@ func (a *adaptive) judge(r *round) {
 		return
 	}
 	elastic := math.Log(r.high.value()/r.low.value()) / x
-	weight := x * x / (r.high.relative() + r.low.relative())
-	a.evidence *= forget
+	weight := x * x / (max(a.long.spread(), r.high.spread()) * (1/r.high.n + 1/r.low.n))
+	if a.evidence > enough {
+		a.evidence *= forget
+	} else {
+		a.evidence *= forgetLess
+	}
 	a.elastic = (a.elastic*a.evidence + elastic*weight) / (a.evidence + weight)
 	a.evidence += weight
+	a.lowMean.fade(0.5)
 	a.lowMean.merge(&r.low)
+	a.highMean.fade(0.5)
 	a.highMean.merge(&r.high)
 	unsure := 1 / math.Sqrt(a.evidence)
+	if unsure > 0.3 {
+		return
+	}
 	low, high := a.lowMean.value(), a.highMean.value()
-	slow := r.high.value() > a.base*headroom*1.04
+	if unsure < 0.2 && high > 1.12*a.base && low < 1.35*a.base {
+		a.learnUsual()
+	}
 	switch {
-	case unsure > 0.3:
-	case a.elastic < slowerBelow && low > a.base:
+	case a.elastic < slowerBelow*a.usual && low > a.base:
 		a.base = low
 		a.evidence = 0
 		a.setLimit(a.limit * min(growMax, a.base*headroom/high))
-	case slow && a.elastic > slowerBelow:
+	case r.high.value() > a.base*headroom*1.04 && a.elastic > slowerBelow*a.usual:
 		a.setLimit(a.limit * max(shrinkMax, a.base*headroom/high))
-	case a.elastic > queuedAbove && unsure < 0.2:
+	case a.elastic > queuedAbove*a.usual && unsure < 0.2:
 		a.base *= 0.98
 	}
 }
 
-// merge adds what is newer and forgets some of what is older.
-func (m *mean) merge(n *mean) {
-	const keep = 0.5
-	m.n, m.sum, m.square, m.load = m.n*keep+n.n, m.sum*keep+n.sum, m.square*keep+n.square, m.load*keep+n.load
+// learnUsual: the more gateways use the service, the less the latency follows the limit of one. It goes
+// up fast and down slowly, since the elasticity is smaller also when the service becomes slower.
+func (a *adaptive) learnUsual() {
+	weight := 0.03
+	if a.elastic > a.usual {
+		weight = 0.3
+	}
+	a.usual += weight * (a.elastic - a.usual)
+	a.usual = min(max(a.usual, usualLeast), 1)
 }

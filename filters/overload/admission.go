@@ -8,6 +8,8 @@ import (
 const (
 	// targetLeast is the shortest wait that the queue aims at while it stands.
 	targetLeast = int64(5 * time.Millisecond)
+	// targetShare is that wait in relation to the latency of the service.
+	targetShare = 0.6
 	// calm is what part of an interval the queue must be empty for to be no longer standing.
 	retryMost = 30 * time.Second
 )
@@ -38,13 +40,13 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
-		l.admitLocked(w, r)
+		l.admitLocked(w, r, levelOf(r, false))
 		return Admitted, NoCause
 	}
 	wait := nanos(l.set.QueueWait)
 	if wait == 0 || l.set.QueueSize == 0 {
 		if sure {
-			l.admitLocked(w, r)
+			l.admitLocked(w, r, levelOf(r, false))
 			return Admitted, NoCause
 		}
 		return l.shedLocked(r.Class, QueueFull)
@@ -68,7 +70,7 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		case last != nil && last.tail.level > v:
 			l.endWaitLocked(last.tail, Displaced)
 		case r.Reserved:
-			l.admitLocked(w, r)
+			l.admitLocked(w, r, levelOf(r, false))
 			return Admitted, NoCause
 		default:
 			return l.shedLocked(r.Class, QueueFull)
@@ -121,19 +123,28 @@ func (l *Limiter) targetLocked() int64 {
 	if l.set.Adaptive && l.adaptive.base > 0 {
 		latency = l.adaptive.base
 	}
-	return min(max(int64(latency/2), targetLeast), nanos(l.set.QueueWait))
+	return min(max(int64(latency*targetShare), targetLeast), nanos(l.set.QueueWait))
 }
+
+// leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
+func (l *Limiter) leftLocked(v level) float64 {
+	rate := l.pace.rate(l.last, l.allowedLocked())
+	return max(rate-l.pace.better(l.last, sliceOf(l.set), v), rate/100)
+}
+
+// sliceOf is the time over which permits are counted.
+func sliceOf(s Settings) int64 { return max(nanos(s.QueueWait), targetLeast) }
 
 // waitLocked estimates how long a new waiter of that level waits, in ns.
 func (l *Limiter) waitLocked(v level) float64 {
-	rate := l.pace.rate(l.last, l.allowedLocked())
-	if rate <= 0 {
+	left := l.leftLocked(v)
+	if left <= 0 {
 		return 0
 	}
-	return float64(l.queue.ahead(v)+1) / (rate * l.pace.left(l.last, nanos(l.set.QueueWait), v))
+	return float64(l.queue.ahead(v)+1) / left
 }
 
-func (l *Limiter) admitLocked(w *Waiter, r *Request) {
+func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
 	l.inFlight++
 	if r.Exempt {
 		l.counters.exempt++
@@ -144,6 +155,7 @@ func (l *Limiter) admitLocked(w *Waiter, r *Request) {
 	if l.set.Adaptive {
 		l.adaptive.admitted(&w.permit, l.inFlight)
 	}
+	l.pace.grant(l.last, sliceOf(l.set), v)
 	l.fairness.count(l.last, r.Principal)
 }
 
@@ -177,6 +189,9 @@ func (l *Limiter) grantLocked() {
 			l.endWaitLocked(w, WaitedInVain)
 			continue
 		}
+		if l.last-w.enqueued < l.targetLocked() && l.queue.none(w.level+1) {
+			l.pace.promptAt = l.last
+		}
 		l.startLocked(w)
 	}
 }
@@ -195,8 +210,7 @@ func (l *Limiter) nextLocked() *Waiter {
 // startLocked gives a waiter a permit.
 func (l *Limiter) startLocked(w *Waiter) {
 	l.removeLocked(w)
-	l.pace.granted(l.last, w.level)
-	l.admitLocked(w, &w.request)
+	l.admitLocked(w, &w.request, w.level)
 	l.decideLocked(w, Verdict{Decision: Admitted})
 }
 
@@ -246,7 +260,7 @@ func (l *Limiter) decideLocked(w *Waiter, v Verdict) {
 // rate that more important classes leave.
 func (l *Limiter) retryAfterLocked(c Class) time.Duration {
 	v := level(c)*ranks + rankDemoted // as which it comes again
-	rate := l.pace.rate(l.last, l.allowedLocked()) * l.pace.left(l.last, nanos(l.set.QueueWait), v)
+	rate := l.leftLocked(v)
 	if rate <= 0 {
 		return time.Second
 	}

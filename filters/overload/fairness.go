@@ -11,7 +11,7 @@ type fairness struct {
 }
 
 const (
-	buckets = 1024
+	buckets = 4096
 	// shareLarge is the mean count by principal at which a generation ends, shareTime its age then at
 	// the latest.
 	shareLarge = 8
@@ -52,7 +52,7 @@ func (f *fairness) heavy(principal uint64) bool {
 	}
 	count, fair := f.now.share(principal)
 	old, fairOld := f.before.share(principal)
-	return count+old > 1.5*(fair+fairOld)+2
+	return count+old > 1.5*(fair+fairOld)+3
 }
 
 // share is the principal's count, and the mean of those that were counted.

@@ -23,7 +23,7 @@ type world struct {
 }
 
 // drainMost is how long a run goes on at most when no more requests begin.
-const drainMost = 20 * time.Second
+const drainMost = 2 * time.Minute
 
 // sampleEvery is how often the state of the controllers is recorded.
 const sampleEvery = 100 * time.Millisecond
