@@ -31,15 +31,15 @@ func newBenchFlashSale() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flash-sale",
 		Short: "Load test a flash sale, audit what was sold, and write a report; exit 1 when a bar is missed",
-		Long: "Starts the sample shop with bounded capacity, gateways on one store and the coordinator, offers half of " +
-			"what the shop\ncan do, ten times as much, and half again, breaks what --fault names, and compares the " +
-			"ledgers with what clients\nwere told. Faults: " + strings.Join(flashsale.FaultNames(), ", ") + ".",
+		Long: "Starts the sample shop with bounded capacity, gateways on one store and the coordinator, offers half " +
+			"of what the\nshop can do, ten times as much, and half again, breaks what --fault names, and compares " +
+			"the ledgers with what\nclients were told. Faults: " + strings.Join(flashsale.FaultNames(), ", ") + ".",
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error { return s.run(cmd) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.o.Scenario, "scenario", "sale", "sale, or one of the issue's table: a (ten times the capacity), b (two "+
-		"transactions), c (capacity ÷ 3), d (capacity creeps)")
+	f.StringVar(&s.o.Scenario, "scenario", "sale", "sale; or a: ten times the capacity of one service, b: two "+
+		"transactions over shared services, c: capacity ÷ 3, d: capacity creeps to a half")
 	f.BoolVar(&s.o.Short, "short", false, "two minutes in all; bars of speed are ratios to a control of the same run")
 	f.DurationVar(&s.o.Half, "half", 0, "how long half of the capacity is offered, before and after; 0: 30s, short 8s")
 	f.DurationVar(&s.o.Peak, "peak", 0, "how long ten times the capacity is offered; 0: 60s, short 16s")
@@ -51,12 +51,16 @@ func newBenchFlashSale() *cobra.Command {
 	f.StringVar(&s.faults, "faults", "", "all: every fault, one after the other")
 	f.StringSliceVar(&s.o.Controls, "controls", nil, "run only these in the gateway's place; default all, with --short "+
 		"'shedding off' and 'idempotency off'; none: ''. "+strings.Join(flashsale.ControlNames, ", "))
-	f.StringSliceVar(&s.o.Targets, "target", nil, "http://HOST:PORT, may be repeated: offer the load there and start nothing")
+	f.StringSliceVar(&s.o.Targets, "target", nil, "http://HOST:PORT, may be repeated: offer the load there and "+
+		"start nothing")
 	f.StringVar(&s.o.Profile, "profile", "", "file of the load for --target, as --export writes it")
-	f.StringVar(&s.o.Coordinator, "dtm", "", "the coordinator's program; empty: sluice-dtm beside this one, or in PATH")
-	f.StringVar(&s.o.Dir, "dir", "", "folder for configurations, logs and data, which stay there; empty: a temporary one")
+	f.StringVar(&s.o.Coordinator, "dtm", "", "the coordinator's program; empty: sluice-dtm beside this one, or in "+
+		"PATH")
+	f.StringVar(&s.o.Dir, "dir", "", "folder for configurations, logs and data, which stay there; empty: a temporary "+
+		"one")
 	f.BoolVar(&s.simulate, "simulate", false, "simulate the overload controllers in virtual time, and start nothing")
-	f.StringVar(&s.export, "export", "", "write the load for k6, vegeta and --profile into this folder, and start nothing")
+	f.StringVar(&s.export, "export", "", "write the load for k6, vegeta and --profile into this folder, and "+
+		"start nothing")
 	f.StringVar(&s.report, "report", "sluice-bench-flash-sale.html", "file of the report with plots; empty: none")
 	f.StringVar(&s.jsonFile, "json", "", "file of the figures as JSON")
 	return cmd

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/load/flashsale/openloop"
-	"github.com/sluice-gateway/sluice/bench/shop"
 )
 
 // fault is something that goes wrong for a time. Between begin and end the load goes on.
@@ -38,7 +37,8 @@ const (
 // most is sold.
 func faults() []fault {
 	return []fault{
-		{killGateway, "kill -9 of a gateway, started again after 2 s", outage, 0.26, killLastGateway, restartLastGateway},
+		{killGateway, "kill -9 of a gateway, started again after 2 s", outage, 0.26, killLastGateway,
+			restartLastGateway},
 		{killRedis, "kill -9 of Redis' master, back as a replica after 2 s", outage, 0.32,
 			func(_ context.Context, w *world) error { w.redis.killMaster(); return nil },
 			func(ctx context.Context, w *world) error { return w.redis.restart(ctx) }},
@@ -244,7 +244,8 @@ func signalGateway(s syscall.Signal) func(context.Context, *world) error {
 func capacityOf(service string, slower int) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		c := w.capacity[service]
-		return w.setCapacity(ctx, service, shop.Capacity{Workers: c.Workers, Latency: time.Duration(slower) * c.Latency})
+		c.Latency *= time.Duration(slower)
+		return w.setCapacity(ctx, service, c)
 	}
 }
 

@@ -126,8 +126,8 @@ func addLatency(all []time.Duration, s openloop.Sample) []time.Duration {
 }
 
 func latencyOf(d []time.Duration) Latency {
-	return Latency{Count: int64(len(d)), P50: millis(openloop.Quantile(d, 0.5)), P99: millis(openloop.Quantile(d, 0.99)),
-		P999: millis(openloop.Quantile(d, 0.999))}
+	at := func(q float64) float64 { return millis(openloop.Quantile(d, q)) }
+	return Latency{Count: int64(len(d)), P50: at(0.5), P99: at(0.99), P999: at(0.999)}
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -66,7 +66,8 @@ func (r *Report) charts() []template.HTML {
 		goodput.Series = append(goodput.Series, possible)
 	}
 	s := &first.Figures.Series
-	fate := plot.Lines{Title: first.Name + ": what became of what was sent, a second", XUnit: " s", XMax: end, Spans: spans,
+	fate := plot.Lines{Title: first.Name + ": what became of what was sent, a second", XUnit: " s", XMax: end,
+		Spans: spans,
 		Series: []plot.Series{line("sent", s.Offered, 1), line("succeeded", s.Goodput, 1), line("shed", s.Shed, 1),
 			line("failed", s.Failed, 1)}}
 	drawn := []template.HTML{goodput.SVG(), latency.SVG(), critical.SVG(), fate.SVG()}

@@ -69,8 +69,8 @@ func (p *progress) follow(r *openloop.Runner, length time.Duration, stop <-chan 
 		full := int(barWidth * share)
 		if p.terminal {
 			p.draw(fmt.Sprintf("[%s%s] %3.0f%% %s: %.0f/s sent, %.0f/s good, %.0f/s shed, %d in flight",
-				strings.Repeat("#", full), strings.Repeat(".", barWidth-full), 100*share, p.what, perTick(c.Sent-last.Sent),
-				perTick(c.Succeeded-last.Succeeded), perTick(c.Shed-last.Shed), c.InFlight))
+				strings.Repeat("#", full), strings.Repeat(".", barWidth-full), 100*share, p.what,
+				perTick(c.Sent-last.Sent), perTick(c.Succeeded-last.Succeeded), perTick(c.Shed-last.Shed), c.InFlight))
 		}
 		last = c
 	}

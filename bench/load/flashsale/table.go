@@ -146,7 +146,8 @@ func (f *Finding) reasonRows() [][]string {
 	rows := [][]string{{f.Name, "outcome", "reason", "number", "p50 ms", "p99 ms", "p99.9 ms"}}
 	for _, x := range f.Figures.Reasons {
 		rows = append(rows, []string{x.Class, x.Outcome, x.Reason, fmt.Sprint(x.Latency.Count),
-			fmt.Sprintf("%.1f", x.Latency.P50), fmt.Sprintf("%.1f", x.Latency.P99), fmt.Sprintf("%.1f", x.Latency.P999)})
+			fmt.Sprintf("%.1f", x.Latency.P50), fmt.Sprintf("%.1f", x.Latency.P99),
+			fmt.Sprintf("%.1f", x.Latency.P999)})
 	}
 	return rows
 }
