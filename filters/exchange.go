@@ -40,6 +40,10 @@ type Exchange struct {
 	Client   netip.Addr
 	Prefix6  uint8 // bits of the network that an IPv6 client stands for; 0 is [ClientPrefix6]
 	Received time.Time
+	// Deadline is when nobody waits any more for the response to begin; zero: it is not known. Nothing is
+	// begun that cannot be done by then: a filter that has the exchange wait, and the engine before it
+	// dispatches, look at it. It moves by what the client takes to send a body that is read before.
+	Deadline time.Time
 
 	// What routing found.
 	Route  string
@@ -54,8 +58,17 @@ type Exchange struct {
 	// 0 is none.
 	BufferBody int64
 
+	// Ticket is the client's Sluice-Ticket field, of which Header has nothing; empty where no route asks
+	// for one.
+	Ticket string
+
 	// Logical is the logical request that this exchange is an attempt of, where it has a key.
 	Logical LogicalRequest
+
+	// Call is whose call it is: a client's, or one of the gateway's own. Reservation is what was
+	// taken for it before, if anything was.
+	Call        Call
+	Reservation *Reservation
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
@@ -71,6 +84,8 @@ type Exchange struct {
 	document jsonscan.Document
 
 	scratch []byte // see Scratch
+
+	clientDeadline time.Time // that bounds Deadline; zero: the client has named none
 
 	slots [MaxFilters]Slot
 	ran   int // filters whose Request was called
@@ -121,7 +136,8 @@ type Response struct {
 	// response's head, in Response: its length says nothing. It is set before Response, and never with
 	// Whole but for a response that the gateway makes itself.
 	Stream bool
-	// Trailer are the fields behind a whole body.
+	// Trailer are the fields behind a whole body, and for Done those behind one that was passed on to
+	// its end.
 	Trailer Header
 }
 
@@ -242,11 +258,36 @@ func (x *Exchange) SetContext(ctx context.Context) { x.ctx = ctx }
 func (x *Exchange) Body() ([]byte, error) {
 	if !x.loaded {
 		x.loaded = true
-		if x.loadBody != nil {
+		switch {
+		case x.loadBody == nil:
+		case x.Deadline.IsZero():
 			x.body, x.bodyErr = x.loadBody(-1)
+		default:
+			began := time.Now()
+			x.body, x.bodyErr = x.loadBody(-1)
+			x.moveDeadline(time.Since(began))
 		}
 	}
 	return x.body, x.bodyErr
+}
+
+// SetClientDeadline bounds the deadline by the one that the client itself has named. That one does not
+// move.
+func (x *Exchange) SetClientDeadline(t time.Time) {
+	x.clientDeadline = t
+	if x.Deadline.IsZero() || t.Before(x.Deadline) {
+		x.Deadline = t
+	}
+}
+
+// ClientDeadline returns the deadline that the client has named; zero: none.
+func (x *Exchange) ClientDeadline() time.Time { return x.clientDeadline }
+
+func (x *Exchange) moveDeadline(by time.Duration) {
+	x.Deadline = x.Deadline.Add(by)
+	if !x.clientDeadline.IsZero() && x.clientDeadline.Before(x.Deadline) {
+		x.Deadline = x.clientDeadline
+	}
 }
 
 // BodyError returns why the body could not be read when that was tried; nil when it was read, or not
@@ -282,6 +323,16 @@ func (x *Exchange) Param(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// Restart makes the exchange ready for another chain, which is to respond in place of the first one. The
+// first one's Done has run. The request stays, with what was established and injected; what follows is
+// recorded under no key, and of the deadlines only the client's own goes on.
+func (x *Exchange) Restart() {
+	x.Logical, x.BufferBody, x.Dispatched = LogicalRequest{}, 0, false
+	x.Deadline = x.clientDeadline
+	x.slots, x.ran, x.pass, x.members = [MaxFilters]Slot{}, 0, 0, nil
+	x.document.Reset()
 }
 
 // SetReply makes a reply of the gateway the exchange's response.

@@ -152,6 +152,8 @@ func readFailure(x *filters.Exchange, cause error, from upstream.Response) error
 	why := upstream.ErrFailed
 	var timeout interface{ Timeout() bool }
 	switch err := x.Context().Err(); {
+	case err == nil && !x.ClientDeadline().IsZero() && time.Now().After(x.ClientDeadline()):
+		why = upstream.ErrDeadline
 	case errors.Is(err, context.DeadlineExceeded): // the gateway's own call; clients have none here
 		why = upstream.ErrTimeout
 	case err != nil:

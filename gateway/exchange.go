@@ -69,6 +69,8 @@ type result struct {
 	// from is the target whose response it is; nil when the gateway made the response itself.
 	from *forward
 	took time.Duration // to the head of a stream; 0 for any other response
+	// waits: though it is given up for the client, that may still be there for the response.
+	waits bool
 }
 
 // serve runs one exchange through the chain and the target of its route and writes the response.
@@ -101,9 +103,14 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		if rt.metrics != nil {
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		}
 	}()
-	reply, panicked := rt.chain.Request(x)
+	reply, panicked := rt.begin(x), false
+	if reply == nil {
+		reply, panicked = rt.chain.Request(x)
+	}
 	if errors.Is(x.BodyError(), filters.ErrOverloaded) { // whatever a filter made of a body that it could not read
 		reply = rt.process.overload.refuse(x, budget.Buffered)
 	}
@@ -118,7 +125,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			x.SetReply(rt.process.overload.refuse(x, budget.Buffered))
 		}
 	}
-	if e.outcome == filters.ClientGone {
+	if e.outcome == filters.ClientGone && !e.waits {
 		x.Response.Status, e.tunnel = statusClientGone, nil // no client is there to read a response
 		return e
 	}
@@ -128,6 +135,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	}
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
+	}
+	if rt.fallback != nil && rt.fallback.standsIn(x, &e) && rt.fallBack(x, in, w, &e) {
+		return e
 	}
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
@@ -207,7 +217,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 	}
 	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here && endsHere(e.response) {
-		w.Trailer(e.response.Trailer())
+		x.Response.Trailer = e.response.Trailer()
+		w.Trailer(x.Response.Trailer)
 		return
 	}
 	e.release()
@@ -222,8 +233,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
-			if here {
-				w.Trailer(e.response.Trailer())
+			if x.Response.Trailer = e.response.Trailer(); here {
+				w.Trailer(x.Response.Trailer)
 			}
 			return
 		}
@@ -257,13 +268,14 @@ type forward struct {
 	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
-	unreached, unanswered, cuts *filters.LogThrottle
+	unreached, unanswered, cuts, late *filters.LogThrottle
 }
 
 func newForward(s *upstream.Service, c *config.Service, l *slog.Logger) *forward {
 	return &forward{
 		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout), logger: l,
 		unreached: new(filters.LogThrottle), unanswered: new(filters.LogThrottle), cuts: new(filters.LogThrottle),
+		late: new(filters.LogThrottle),
 	}
 }
 
@@ -287,7 +299,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 			"The claim of the key ran out before anything was sent. Nothing was done."))
 		return result{outcome: filters.Refused}
 	}
-	m.Timeout = f.timeout
+	m.Timeout, m.Until = f.timeout, x.ClientDeadline()
 	response, err := f.service.Send(x.Context(), x, m)
 	if err != nil {
 		return f.failed(x, err, false)
@@ -351,6 +363,16 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	case errors.Is(err, upstream.ErrClientBody): // it is still there, and its body is not
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
 		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrExpired):
+		f.warn(x, f.late, "the time for a request was over before it was sent", filters.UpstreamTimeout, err)
+		f.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
+			"Nothing was sent.")
+		return result{outcome: filters.Refused}
+	case errors.Is(err, upstream.ErrDeadline):
+		f.warn(x, f.late, "the time for a request was over before the service could respond",
+			filters.UpstreamTimeout, err)
+		f.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.")
+		return result{outcome: filters.ClientGone, waits: true}
 	case errors.Is(err, upstream.ErrUnreachable):
 		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
 		f.refuse(x, filters.UpstreamUnreachable, "No connection to the service came about. Nothing was sent.")

@@ -14,7 +14,12 @@ import (
 // left out but for its sentence; metrics and logs keep the HTTP status.
 func refuseGRPC(w outbound, r *filters.Response) {
 	h := make(filters.Header, 0, len(r.Header)+2)
+	code := strconv.Itoa(int(filters.GRPCCodeOf(r.Reason, r.Status)))
 	for _, f := range r.Header {
+		if filters.EqualName(f.Name, "Grpc-Status") { // the refusal has one of its own
+			code = f.Value
+			continue
+		}
 		if !filters.EqualName(f.Name, "Content-Type") {
 			h = append(h, f)
 		}
@@ -25,12 +30,12 @@ func refuseGRPC(w outbound, r *filters.Response) {
 		problem.Detail = r.Reason.Title()
 	}
 	h.Add("Content-Type", "application/grpc")
-	w.Head(http.StatusOK, grpcStatus(h, r.Reason, r.Status, problem.Detail), 0)
+	w.Head(http.StatusOK, grpcStatus(h, code, problem.Detail), 0)
 }
 
 // grpcStatus appends the status of a call that the gateway ends.
-func grpcStatus(h filters.Header, reason filters.Reason, status int, text string) filters.Header {
-	h.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCCodeOf(reason, status))))
+func grpcStatus(h filters.Header, code, text string) filters.Header {
+	h.Add("Grpc-Status", code)
 	h.Add("Grpc-Message", grpcMessage(text))
 	return h
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -114,13 +115,17 @@ func (rt *route) cut(x *filters.Exchange, w outbound, e *result, err error) {
 	}
 	e.outcome = filters.NoResponse
 	reason := filters.UpstreamFailed
-	if errors.Is(err, upstream.ErrTimeout) {
+	switch {
+	case errors.Is(err, upstream.ErrDeadline):
+		e.outcome, reason = filters.ClientGone, filters.UpstreamTimeout
+	case errors.Is(err, upstream.ErrTimeout):
 		reason = filters.UpstreamTimeout
 	}
 	x.Response.Reason = reason
 	e.from.warn(x, e.from.cuts, "a response was cut off behind its head", reason, err)
 	if x.IsGRPC() && x.Version == "2" && e.length < 0 && filters.IsGRPC(x.Response.Header.Get("Content-Type")) {
-		w.Trailer(grpcStatus(nil, reason, reason.Status(), reason.Title()))
+		code := strconv.Itoa(int(filters.GRPCCodeOf(reason, reason.Status())))
+		w.Trailer(grpcStatus(nil, code, reason.Title()))
 		return
 	}
 	w.Abort()

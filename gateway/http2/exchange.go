@@ -24,6 +24,7 @@ type Response struct {
 	watch         message.Watch
 	interruptible bool          // its interrupt may still come: it is not pooled
 	timeout       time.Duration // to the head, and of each wait for the service to take a piece of an upload
+	until         time.Time     // beyond which nothing is waited for; zero: never
 	upload        *upload       // nil when the request went out at once
 
 	// Under mu.
@@ -139,7 +140,8 @@ func (c *Client) Do(
 ) (*Response, error) {
 	r := responses.Get().(*Response)
 	r.cl, r.timeout, r.silence = c, timeout, timeout
-	r.deadline = now.Add(timeout)
+	r.until = m.Until
+	r.deadline = r.inTime(now.Add(timeout))
 	if r.method = ""; x.Method == http.MethodHead {
 		r.method = http.MethodHead
 	}
@@ -174,6 +176,14 @@ func (r *Response) Interrupt() {
 	r.interrupted = true
 	r.readable.signal()
 	r.flow.writable.signal()
+}
+
+// Watch has ctx cut short what waits for the service, in place of the context of Do.
+func (r *Response) Watch(ctx context.Context) {
+	if !r.watch.End() {
+		r.interruptible = true
+	}
+	r.watch.Begin(ctx, r)
 }
 
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
@@ -293,6 +303,14 @@ func (r *Response) awaitHead(m *message.Message) error {
 	}
 }
 
+// inTime returns t, or the end of the client's own time where that is earlier.
+func (r *Response) inTime(t time.Time) time.Time {
+	if !r.until.IsZero() && r.until.Before(t) {
+		return r.until
+	}
+	return t
+}
+
 // wait waits for something to come, at most to the deadline.
 func (r *Response) wait() error {
 	for {
@@ -333,7 +351,7 @@ func (r *Response) Read(p []byte) (int, error) {
 		case r.err != nil:
 			return 0, r.err
 		case silent: // nothing of it is here
-			r.deadline = time.Now().Add(r.silence)
+			r.deadline = r.inTime(time.Now().Add(r.silence))
 		}
 		if err := r.wait(); err != nil {
 			return 0, err
@@ -348,7 +366,7 @@ func (r *Response) Await(d time.Duration) bool {
 	defer r.c.mu.Unlock()
 	now := time.Now()
 	until := now.Add(d)
-	r.deadline = now.Add(r.silence)
+	r.deadline = r.inTime(now.Add(r.silence))
 	for r.unread() == 0 && !r.remoteEnded && r.err == nil && !r.interrupted {
 		left, rest := time.Until(until), time.Until(r.deadline)
 		if rest <= 0 {

@@ -82,7 +82,7 @@ func (u *upload) BeforeRead() {
 	u.r.c.mu.Lock()
 	defer u.r.c.mu.Unlock()
 	if !u.r.headCame {
-		u.r.deadline = time.Time{}
+		u.r.deadline = u.r.until
 	}
 }
 
@@ -100,10 +100,10 @@ func (r *Response) sendPiece(p []byte) error {
 	d := r.timeout
 	switch {
 	case !r.headCame:
-		r.deadline = time.Now().Add(d)
+		r.deadline = r.inTime(time.Now().Add(d))
 	case r.streams:
 		d = r.silence
-		r.deadline = time.Now().Add(d)
+		r.deadline = r.inTime(time.Now().Add(d))
 	}
 	if len(p) == 0 {
 		return nil

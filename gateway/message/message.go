@@ -36,6 +36,9 @@ type Message struct {
 	Interim func(status int, h filters.Header)
 	// Timeout is that of each attempt in place of the service's; 0: the service's.
 	Timeout time.Duration
+	// Until is the client's own end of the whole exchange, behind the head too; zero: it has named none.
+	// HTTP/2 alone has such requests.
+	Until time.Time
 	// Upgrade is the protocol that the client asks to go on with; "" is none.
 	Upgrade string
 	// Trailer returns the fields behind the stream's body, after its end; nil is none. Announced is

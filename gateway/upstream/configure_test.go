@@ -359,13 +359,25 @@ func TestConfigureKeepsBudget(t *testing.T) {
 	s := settings(i)
 	s.Budget = 0.2
 	svc := started(t, s, quiet)
-	svc.budget.units.Store(5 * budgetUnit)
-	s.Budget, s.Attempts = 0.5, 1
-	svc.Configure(s)
-	if n := svc.budget.units.Load(); n != 5*budgetUnit {
-		t.Errorf("%d thousandths are left of 5 repeats", n)
+	now := time.Now()
+	for range 50 {
+		svc.budget.request(now)
 	}
-	if svc.budget.take(0) {
+	for range 5 {
+		if !svc.budget.take(now, s.Budget) {
+			t.Fatal("less than a share of the requests")
+		}
+	}
+	s.Attempts = 1
+	svc.Configure(s)
+	left := 0
+	for svc.budget.take(now, s.Budget) {
+		left++
+	}
+	if left != 5 {
+		t.Errorf("%d of 5 repeats are left", left)
+	}
+	if svc.budget.take(now, 0) {
 		t.Error("a share of 0 allows a repeat")
 	}
 }

@@ -14,8 +14,9 @@
 //     the request (the first write failed whole). For safe methods, and where the service honours
 //     the injected key, also when it closed without a byte of a response.
 //
-// Repeats are drawn from a budget, a share of the requests (at least three a second), so that they
-// cannot multiply the load.
+// Repeats and hedges are drawn from one budget of the service, whatever route or transaction asks: a
+// share of the requests of the second, at least three, so that they cannot multiply the load (Google,
+// Site Reliability Engineering, ch. 21). Nothing of it is kept for later.
 //
 // # Endpoints
 //
@@ -38,6 +39,24 @@
 // (2xx). Before the first success or the second failure it is neither: it is used, and nothing is
 // reported. When all fail, all are used: then the check may be what is wrong, and a breaker sees the
 // services themselves.
+//
+// # Outliers
+//
+// With Outlier an endpoint at which a number of attempts in a row have failed is ejected: it is passed
+// over for a while. It is the consecutive_5xx of Envoy's outlier detection. A failure is no
+// connection, a connection that breaks, a timeout, a response with a status of 500 or above, or one
+// of gRPC that says that the service failed, in its head or behind its body. Nothing is what the
+// client is at fault for (it left, or its own time was over), what this machine lacks, and a kept
+// connection that proved closed. Each other response is a success and ends the row. A body that breaks
+// behind its head counts for the breaker and not here.
+//
+// The nth ejection in a row lasts n times Eject, at most ten times, and up to a fifth longer by
+// chance; each Eject of use without another one takes one back. No more than the share Max of the
+// endpoints are ejected at once, and never the last one that is not passed over for another reason.
+// Where fewer endpoints are left, or the share becomes smaller, those with the least time left come
+// back. Health checks go on beside it, and neither ends what the other found: an endpoint that passes
+// its check and fails its requests is what this is for. A new address of a name begins clean, also
+// one that was there before. The timers of the ejections end with the service.
 //
 // # Connections
 //
@@ -81,7 +100,7 @@
 //
 // The head of a response has at most 256 KiB; a name has at most 256 addresses. How many connections
 // there are is bounded by the requests under way and the budget of descriptors, how long they are
-// kept by the settings. The budget of repeats holds at most 100.
+// kept by the settings.
 //
 // # Failure policy
 //

@@ -81,6 +81,10 @@ func (p *pool) exchange(
 		if err != nil {
 			return nil, false, err
 		}
+		if !x.Deadline.IsZero() && late(x, time.Now()) { // while it connected
+			t.discard()
+			return nil, false, ErrExpired
+		}
 		if t.two != nil {
 			r, again, err := p.h2.exchange(ctx, s, t, x, m)
 			if again && stale < staleMax {
@@ -95,7 +99,7 @@ func (p *pool) exchange(
 		p.e.inUse.Add(1)
 		reused = c.Used > 0
 		x.Dispatched = true
-		response, err = c.Do(ctx, x, m, began, s.timeoutOf(m))
+		response, err = c.Do(ctx, x, m, began, s.allowed(x, m, began))
 		if err == nil {
 			break
 		}
@@ -122,6 +126,18 @@ type taken struct {
 	one *conn
 	two *conn2
 	own bool // two is nobody else's, and is to be closed behind the stream
+}
+
+// discard gives up what was taken and not used.
+func (t taken) discard() {
+	if t.one != nil {
+		t.one.Close()
+		return
+	}
+	t.two.Unreserve()
+	if t.own {
+		t.two.Close()
+	}
 }
 
 func (p *pool) take(

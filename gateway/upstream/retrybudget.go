@@ -1,50 +1,84 @@
 package upstream
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// retryBudget bounds repeats to a share of the requests, with a floor of three a second so that a quiet
-// service has some too. A share of 0 allows none. The zero value is empty.
+// retryBudget bounds what a service gets beyond first attempts, repeats and hedges, to a share of the
+// requests: within each second it is that share of the second's requests, and no less than three, so
+// that a quiet service has some too. What was not drawn within its second is lost: after a silence
+// there are three, whatever was there before it. A share of 0 allows none. The zero value has seen no
+// request. It is safe for concurrent use; a request costs one atomic addition.
 type retryBudget struct {
-	units atomic.Int64 // thousandths of a repeat
-	last  atomic.Int64 // unix nanoseconds of the last refill by time
+	requests [budgetSlots]atomic.Uint64 // by slot modulo their number: the slot's number, and its requests
+
+	mu    sync.Mutex
+	drawn [budgetSlots]drawnSlot
+}
+
+// drawnSlot is what was drawn within one slot.
+type drawnSlot struct {
+	slot uint32
+	n    int
 }
 
 const (
-	budgetUnit  = 1000
-	budgetMax   = 100 * budgetUnit
 	budgetFloor = 3 // repeats a second
+	budgetSlots = 10
+	budgetSlot  = time.Second / budgetSlots
 )
 
-func (b *retryBudget) request(now time.Time, share float64) {
-	gain := int64(share * budgetUnit)
-	if share > 0 {
-		last := b.last.Load()
-		passed := now.UnixNano() - last
-		if passed > int64(50*time.Millisecond) && b.last.CompareAndSwap(last, now.UnixNano()) {
-			gain += budgetFloor * budgetUnit * min(passed, int64(time.Second)) / int64(time.Second)
-		}
-	}
+// budgetBegan is what the slots are counted from, by the monotonic clock, which is never stepped. The
+// first slot is beyond the zero value's window.
+var budgetBegan = time.Now().Add(-2 * time.Second)
+
+func slotOf(now time.Time) uint32 { return uint32(now.Sub(budgetBegan) / budgetSlot) }
+
+// request counts a request.
+func (b *retryBudget) request(now time.Time) {
+	slot := slotOf(now)
+	r := &b.requests[slot%budgetSlots]
 	for {
-		had := b.units.Load()
-		if b.units.CompareAndSwap(had, min(had+gain, budgetMax)) {
+		had := r.Load()
+		if had>>32 >= uint64(slot) { // one that comes late counts for its successor
+			r.Add(1)
+			return
+		}
+		if r.CompareAndSwap(had, uint64(slot)<<32|1) {
 			return
 		}
 	}
 }
 
-// take draws a repeat; false when there is none, or the share allows none any more.
-func (b *retryBudget) take(share float64) bool {
-	for share > 0 {
-		had := b.units.Load()
-		if had < budgetUnit {
-			return false
+// take draws one attempt; false when there is none, or the share allows none any more.
+func (b *retryBudget) take(now time.Time, share float64) bool {
+	if share <= 0 {
+		return false
+	}
+	slot := slotOf(now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	requests, drawn := 0, 0
+	for i := range b.requests {
+		if r := b.requests[i].Load(); recent(uint32(r>>32), slot) {
+			requests += int(uint32(r))
 		}
-		if b.units.CompareAndSwap(had, had-budgetUnit) {
-			return true
+		if d := b.drawn[i]; recent(d.slot, slot) {
+			drawn += d.n
 		}
 	}
-	return false
+	if float64(drawn+1) > max(share*float64(requests), budgetFloor) {
+		return false
+	}
+	d := &b.drawn[slot%budgetSlots]
+	if d.slot < slot {
+		*d = drawnSlot{slot: slot}
+	}
+	d.n++
+	return true
 }
+
+// recent reports whether a slot is of the second that ends with another one.
+func recent(slot, last uint32) bool { return slot+budgetSlots > last }

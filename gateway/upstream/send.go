@@ -20,6 +20,11 @@ var (
 	ErrFailed = errors.New("upstream: failed")
 	// ErrTimeout: no whole response in time, after something was sent.
 	ErrTimeout = errors.New("upstream: timeout")
+	// ErrExpired: the exchange's deadline passed before anything was sent. It says nothing of the service.
+	ErrExpired = errors.New("upstream: out of time")
+	// ErrDeadline: the exchange's deadline passed after something was sent, so early that it says nothing
+	// of the service.
+	ErrDeadline = errors.New("upstream: deadline")
 	// ErrClientGone: the caller's context ended.
 	ErrClientGone = errors.New("upstream: client gone")
 	// ErrClientBody: the client's body could not be read to its end; the service got a part of it.
@@ -51,19 +56,33 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 	if x.Received.IsZero() {
 		now = time.Now()
 	}
-	settings := &s.current.Load().settings
-	s.budget.request(now, settings.Budget)
+	c := s.current.Load()
+	settings := &c.settings
+	s.budget.request(now)
 	var failed *endpoint
 	for repeats := 0; ; {
-		e, err := s.assign(ctx, settings, failed)
+		left := settings.allowed(x, m, now)
+		if left <= 0 { // and nothing was sent: an attempt that leaves no time is not repeated
+			return nil, ErrExpired
+		}
+		tell(x, left)
+		e, err := s.assign(ctx, settings, x, failed)
 		on := never
 		if err == nil {
 			var response Response
-			if response, e, on, err = s.attempt(ctx, settings, e, x, m, now); err == nil {
+			if settings.Hedge != nil && repeats == 0 && hedgeable(ctx, x, m) {
+				response, e, on, err = s.hedged(ctx, c, e, x, m, now)
+			} else {
+				response, e, on, err = s.attempt(ctx, settings, e, x, m, now)
+			}
+			if err == nil {
+				if !x.Deadline.IsZero() {
+					s.typical.add(time.Since(now))
+				}
 				return response, nil
 			}
 		}
-		unsent := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverloaded)
+		unsent := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrExpired)
 		moved := e != nil && e.removed.Load() && errors.Is(err, ErrUnreachable)
 		if x.Dispatched && unsent { // an attempt before this one reached the service
 			err = fmt.Errorf("%w: %v", ErrFailed, err)
@@ -73,8 +92,12 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 			return nil, err
 		case m.Stream != nil && x.Dispatched: // a part of it is gone
 			return nil, err
+		case !s.holds(x, time.Now()):
+			return nil, err
 		case moved: // it was removed in between: that is no failure of the service, and costs no repeat
-		case repeats >= settings.Attempts || !settings.repeats(on) || !s.budget.take(settings.Budget):
+		case repeats >= settings.Attempts || !settings.repeats(on):
+			return nil, err
+		case !s.draw(settings):
 			return nil, err
 		default:
 			repeats++
@@ -86,6 +109,15 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		s.metrics.Retries.Inc()
 		now = time.Now()
 	}
+}
+
+// draw takes an attempt beyond the first one from the budget that all routes to the service share.
+func (s *Service) draw(settings *Settings) bool {
+	if s.budget.take(time.Now(), settings.Budget) {
+		return true
+	}
+	s.metrics.BudgetRefused.Inc()
+	return false
 }
 
 // mayRepeat prepares the exchange for one more attempt; false when there may be none.
@@ -102,7 +134,9 @@ func mayRepeat(x *filters.Exchange) bool {
 
 // assign picks an endpoint that the service has. Where it has none yet, since its names have not
 // been looked up so far, that is waited for.
-func (s *Service) assign(ctx context.Context, settings *Settings, failed *endpoint) (*endpoint, error) {
+func (s *Service) assign(
+	ctx context.Context, settings *Settings, x *filters.Exchange, failed *endpoint,
+) (*endpoint, error) {
 	for {
 		c := s.current.Load()
 		switch e := pick(c.endpoints, failed); {
@@ -115,11 +149,14 @@ func (s *Service) assign(ctx context.Context, settings *Settings, failed *endpoi
 		case c.changed == nil:
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errNoEndpoint)
 		}
-		timer := time.NewTimer(settings.ConnectTimeout)
+		timer := time.NewTimer(untilDeadline(x, time.Now(), settings.ConnectTimeout))
 		select {
 		case <-c.changed:
 			timer.Stop()
 		case <-timer.C:
+			if late(x, time.Now()) {
+				return nil, fmt.Errorf("%w: %w", ErrExpired, errLookup)
+			}
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, errLookup)
 		case <-ctx.Done():
 			timer.Stop()
@@ -139,8 +176,11 @@ func (s *Service) attempt(
 	ctx context.Context, settings *Settings, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
 ) (r Response, last *endpoint, on condition, err error) {
 	var causes error
-	for left := settings.ConnectTimeout; ; {
+	for left := untilDeadline(x, began, settings.ConnectTimeout); ; {
 		r, on, err = s.try(ctx, settings, e, x, m, began, left)
+		if settings.Outlier != nil {
+			e.observe(ctx, x, r, on, err)
+		}
 		if on != connectFailure {
 			return r, e, on, err
 		}
@@ -149,11 +189,14 @@ func (s *Service) attempt(
 			return r, e, on, err
 		}
 		causes = errors.Join(causes, failed)
+		now := time.Now()
+		if late(x, now) { // so that says nothing either
+			return nil, e, never, fmt.Errorf("%w: %w", ErrExpired, causes)
+		}
 		next := e.sibling()
 		if e.address != e.Address {
 			e.cutOff.Store(true)
 		}
-		now := time.Now()
 		if left -= now.Sub(began); next == nil || left <= 0 {
 			return nil, e, on, fmt.Errorf("%w: %w", ErrUnreachable, causes)
 		}
@@ -176,7 +219,7 @@ func (s *Service) try(
 		switch {
 		case callerGone(ctx):
 			return nil, never, fmt.Errorf("%w: %w", ErrClientGone, ctx.Err())
-		case errors.Is(err, ErrOverloaded):
+		case errors.Is(err, ErrOverloaded), errors.Is(err, ErrExpired):
 			return nil, never, err
 		}
 		return nil, connectFailure, fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -185,6 +228,9 @@ func (s *Service) try(
 		x.Dispatched = before
 	}
 	on, err := judge(ctx, x, f, reused)
+	if errors.Is(err, ErrTimeout) && s.shortened(settings.allowed(x, m, began), settings.timeoutOf(m)) {
+		err = fmt.Errorf("%w: %w", ErrDeadline, f.Cause)
+	}
 	return nil, on, fmt.Errorf("%w (endpoint %s)", err, e.address)
 }
 

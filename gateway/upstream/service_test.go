@@ -21,8 +21,10 @@ import (
 
 var quiet = Metrics{
 	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
+	BudgetRefused: filters.Discard, Hedges: filters.Discard, HedgesWon: filters.Discard,
 	Lookups: filters.Discard, LookupFailures: filters.Discard,
 	Health: func(string, bool) {}, Unwatched: func(string) {},
+	Ejected: func(string, time.Duration) {}, Readmitted: func(string) {},
 	Resolved:    func(string, []netip.Addr, []netip.Addr) {},
 	LookupFault: func(string, []netip.Addr, error) {},
 }
@@ -233,28 +235,6 @@ func TestRepeats(t *testing.T) {
 type counter struct{ n *atomic.Int64 }
 
 func (c *counter) Inc() { c.n.Add(1) }
-
-func TestBudget(t *testing.T) {
-	var b retryBudget
-	now := time.Unix(1_000_000, 0)
-	b.last.Store(now.UnixNano())
-	taken := 0
-	for range 1000 {
-		b.request(now, 0.2)
-		if b.take(0.2) {
-			taken++
-		}
-	}
-	if taken != 200 {
-		t.Errorf("%d of 1000 requests were repeated, want 200", taken)
-	}
-	for i := range 50 { // a quiet service: a request a second has its floor
-		b.request(now.Add(time.Duration(i+1)*time.Second), 0.2)
-	}
-	if !b.take(0.2) {
-		t.Error("a quiet service has no repeats")
-	}
-}
 
 // The service responds before it has read the request: the response is passed on, and the
 // connection is not used again.

@@ -23,8 +23,10 @@ type Settings struct {
 	Attempts       int // repeats beyond the first attempt
 	OnConnect      bool
 	OnReset        bool
-	Budget         float64 // share of requests, 0 to 1
-	Health         *Health // nil: no endpoint is checked
+	Budget         float64  // share of requests, 0 to 1
+	Hedge          *Hedge   // nil: no request has a second attempt beside its first
+	Health         *Health  // nil: no endpoint is checked
+	Outlier        *Outlier // nil: no endpoint is ejected
 }
 
 // KeepAlive is how long connections are kept. 0 is a default, as of the configuration.
@@ -44,7 +46,8 @@ type Health struct {
 // Equal reports whether both are the same settings, with the endpoints in the same order.
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
-		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
+		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) && sameOutlier(s.Outlier, o.Outlier) &&
+		sameHedge(s.Hedge, o.Hedge) &&
 		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
 		s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
@@ -72,6 +75,14 @@ func (s Settings) clone() Settings {
 		h := *s.Health
 		s.Health = &h
 	}
+	if s.Outlier != nil {
+		o := *s.Outlier
+		s.Outlier = &o
+	}
+	if s.Hedge != nil {
+		h := *s.Hedge
+		s.Hedge = &h
+	}
 	return s
 }
 
@@ -89,7 +100,7 @@ func (s *Settings) repeats(on condition) bool {
 	return on == connectFailure && s.OnConnect || on == resetBeforeRequest && s.OnReset
 }
 
-// timeoutOf is the timeout of each attempt at a message.
+// timeoutOf is the timeout of an attempt at a message that has its full time.
 func (s *Settings) timeoutOf(m *message.Message) time.Duration {
 	if m.Timeout > 0 {
 		return m.Timeout

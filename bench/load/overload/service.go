@@ -62,7 +62,6 @@ type service struct {
 	queue    []*call
 	busy     int
 	busyTime time.Duration // worker time spent, for the utilisation
-	finished int
 }
 
 func newService(spec *serviceSpec, c *clock, random *rand.Rand, done func(*call, bool)) *service {
@@ -89,11 +88,11 @@ func (s *service) start() {
 		if !failed {
 			end = s.finish(s.clock.now, s.draw())
 		}
+		began := s.clock.now
 		s.busy++
-		s.busyTime += end - s.clock.now
 		s.clock.at(end, func() {
 			s.busy--
-			s.finished++
+			s.busyTime += s.clock.now - began
 			s.done(c, failed)
 			s.start()
 		})

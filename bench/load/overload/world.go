@@ -25,7 +25,7 @@ type world struct {
 }
 
 // drainMost is how long a run goes on at most when no more requests begin.
-const drainMost = 20 * time.Second
+const drainMost = 2 * time.Minute
 
 // sampleEvery is how often the state of the controllers is recorded.
 const sampleEvery = 100 * time.Millisecond
@@ -69,7 +69,7 @@ func run(ctx context.Context, s *scenario, c contender, seed uint64, pass func(t
 	for _, s := range w.services {
 		w.record.busy = append(w.record.busy, s.busyTime)
 	}
-	w.record.unfinished = w.open
+	w.record.unfinished, w.record.length = w.open, w.now
 	return w.record, nil
 }
 
@@ -139,7 +139,7 @@ func (w *world) send(r *request) {
 	a := &attempt{request: r, number: r.attempts, gateway: g, at: w.now, demoted: w.now < r.comeBack}
 	w.open++
 	w.record.attempted(a)
-	w.at(w.now+clientTimeout, func() {
+	w.timeout(func() {
 		if !a.over {
 			a.over = true
 			w.open--

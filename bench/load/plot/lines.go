@@ -9,11 +9,11 @@ import (
 
 // Lines is a chart of series over one axis. The zero value of everything but Series has a meaning.
 type Lines struct {
-	Title  string // also what a screen reader says
-	XUnit  string // behind the numbers of the axis across, for instance " s"
-	YUnit  string // behind the numbers of the axis upwards, for instance " ms"
-	Width  int    // in pixels; 0: 860
-	Height int    // in pixels; 0: 240
+	Title  string  // also what a screen reader says
+	XUnit  string  // behind the numbers of the axis across, for instance " s"
+	YUnit  string  // behind the numbers of the axis upwards, for instance " ms"
+	Width  int     // in pixels; 0: 860
+	Height int     // in pixels; 0: 240
 	XMax   float64 // where the axis across ends; 0: at the greatest value
 	YMax   float64 // where the axis upwards ends; 0: at the greatest value
 	Log    bool    // the axis upwards is logarithmic; values below YMin are drawn at YMin
