@@ -11,8 +11,6 @@ import (
 // epoch is when virtual time begins.
 var epoch = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
-var debugHook func(time.Duration)
-
 // world is one run of a scenario with one contender.
 type world struct {
 	clock
@@ -215,9 +213,6 @@ func (w *world) sample() {
 		inside += len(s.queue) + s.busy
 	}
 	w.record.sampled(w.now, sum, inside)
-	if debugHook != nil {
-		debugHook(w.now)
-	}
 	if w.now < w.scenario.end {
 		w.at(w.now+sampleEvery, w.sample)
 	}
