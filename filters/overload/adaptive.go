@@ -19,7 +19,7 @@ const (
 	growMax   = 1.3
 	shrinkMax = 0.85
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
-	freeBelow = 1.1
+	freeBelow = 1.17
 	// droppedShare of calls dropped by the service takes the limit down.
 	droppedShare = 0.1
 
