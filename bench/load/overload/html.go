@@ -42,8 +42,8 @@ func (r *Report) WriteHTML(w io.Writer) error {
 			all = append(all, f)
 			section.Rows = append(section.Rows, f.rows()...)
 			for _, m := range f.Missed() {
-				section.Missed = append(section.Missed, []string{f.Contender, m.What, m.Bound(), measure.Shown(m.Got, 3) +
-					m.Unit})
+				section.Missed = append(section.Missed,
+					[]string{f.Contender, m.What, m.Bound(), measure.Shown(m.Got, 3) + m.Unit})
 			}
 		}
 		section.Charts = charts(all)
@@ -86,7 +86,8 @@ func (f *Finding) inside(spans []plot.Span, end float64) template.HTML {
 	chart := plot.Lines{Title: f.Contender + ": calls", XUnit: " s", XMax: end, Spans: spans}
 	for _, s := range []plot.Series{
 		{Name: "limit", Y: f.Series.Limit}, {Name: "in flight", Y: f.Series.InFlight},
-		{Name: "queued at the gateway", Y: f.Series.Queued}, {Name: "in the services", Y: f.Series.Inside, Dashed: true},
+		{Name: "queued at the gateway", Y: f.Series.Queued},
+		{Name: "in the services", Y: f.Series.Inside, Dashed: true},
 	} {
 		s.X = x
 		chart.Series = append(chart.Series, plot.Thin(s, pointsMost))

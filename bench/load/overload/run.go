@@ -115,8 +115,8 @@ func (r *Report) judge() {
 	}
 	for _, name := range controls {
 		got := float64(missed[name])
-		r.Marks = append(r.Marks, measure.Mark{What: "marks that the control " + name + " misses", Limit: 1, Least: true,
-			Got: &got}.Judged(0))
+		m := measure.Mark{What: "marks that the control " + name + " misses", Limit: 1, Least: true, Got: &got}
+		r.Marks = append(r.Marks, m.Judged(0))
 	}
 }
 
