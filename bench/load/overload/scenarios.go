@@ -212,7 +212,8 @@ func inversion(l lengths) scenario {
 	others := shopper(constant(0.6 * fullRate))
 	others.greedy = 0
 	s := single("inversion",
-		"greedy principals flood with ten times the capacity, of low priority; everybody else fits", usualService(), others, l.phases("flood", "after", 0)...)
+		"greedy principals flood with ten times the capacity, of low priority; everybody else fits", usualService(),
+		others, l.phases("flood", "after", 0)...)
 	s.streams = append(s.streams, flood)
 	s.judge = judgeInversion
 	return s
