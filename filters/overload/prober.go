@@ -7,7 +7,7 @@ const (
 	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
 	// even at the lower limit, and the baseline may be too high; it sinks until the elasticity is below
 	// queuedBelow of the usual one.
-	slowerBelow = 0.5
+	slowerBelow = 0.55
 	queuedAbove = 0.93
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
@@ -186,12 +186,12 @@ func (p *prober) queues() bool {
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower.
-func (p *prober) learnUsual() {
-	if p.error() > 0.25 {
+// smaller also when the service becomes slower; not at all then if that is known.
+func (p *prober) learnUsual(down bool) {
+	if p.error() > 0.25 || p.elastic < p.usual && !down {
 		return
 	}
-	weight := 0.03
+	weight := 0.01
 	if p.elastic > p.usual {
 		weight = 0.3
 	}
