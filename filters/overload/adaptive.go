@@ -166,11 +166,11 @@ func (a *adaptive) judge() {
 	}
 	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.gateways)):
+	case p.slower(a.baseline.caution(low, p.crowded())):
 		a.baseline.lift(low)
 		p.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
-	case p.error() < 0.2 && p.elastic < queuedBelow*p.usual && a.baseline.follow(low):
+	case p.error() < 0.2 && p.elastic < queuedBelow*p.usual && !p.crowded() && a.baseline.follow(low):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))

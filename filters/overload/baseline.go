@@ -81,8 +81,8 @@ func (b *baseline) follow(low float64) bool {
 // caution is how many standard errors it takes to believe that the service became so slow: more the
 // farther it is from what was measured while few calls were in flight, since then a queue that
 // other gateways fill is more likely. So it is when there are others.
-func (b *baseline) caution(latency, gateways float64) float64 {
-	if gateways > 1 || latency > farAway*b.lowest {
+func (b *baseline) caution(latency float64, crowded bool) float64 {
+	if crowded || latency > farAway*b.lowest {
 		return 2
 	}
 	return 0.7
