@@ -100,7 +100,7 @@ func lessWorkers(l lengths) scenario {
 
 func creepLengths(short bool) lengths {
 	if short {
-		return lengths{5 * time.Second, 20 * time.Second, 8 * time.Second}
+		return lengths{5 * time.Second, 40 * time.Second, 10 * time.Second}
 	}
 	return lengths{10 * time.Second, 60 * time.Second, 20 * time.Second}
 }
