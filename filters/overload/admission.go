@@ -67,6 +67,9 @@ func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest()
 
 func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	l.expireLocked()
+	if l.queue.size == 0 {
+		l.pace.began(l.last, nanos(l.set.QueueWait))
+	}
 	v := levelOf(r, l.fairness.heavy(r.Principal))
 	l.pace.offer(v)
 	l.standLocked()
@@ -95,9 +98,6 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		w.until = min(w.until, int64(r.Deadline.Sub(l.base))-l.pace.fastest())
 	}
 	w.deadline = now.Add(time.Duration(w.until - l.last))
-	if l.queue.size == 0 {
-		l.pace.began(l.last, nanos(l.set.QueueWait))
-	}
 	l.queue.push(w)
 	return Queued, NoCause
 }
