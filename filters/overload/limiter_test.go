@@ -80,6 +80,32 @@ func TestAMoreImportantRequestTakesThePlaceOfALessImportantOne(t *testing.T) {
 	acquire(t, l, start, class(overload.Normal), overload.Shed)
 }
 
+// TestFairnessByPrincipal: of two that wait, the one whose principal had less goes first.
+func TestFairnessByPrincipal(t *testing.T) {
+	l := one(20, 100*ms)
+	now := start
+	for i := range 300 {
+		r := overload.Request{Class: overload.Normal, Principal: uint64(i) * 0x9e3779b97f4a7c15}
+		if i%3 == 0 {
+			r.Principal = 77 << 33
+		}
+		w := acquire(t, l, now, r, overload.Admitted)
+		now = now.Add(ms)
+		l.Release(now, w.Permit(), done)
+	}
+	busy := acquire(t, l, now, class(overload.Normal), overload.Admitted)
+	greedy := acquire(t, l, now, overload.Request{Class: overload.Normal, Principal: 77 << 33}, overload.Queued)
+	modest := acquire(t, l, now, overload.Request{Class: overload.Normal, Principal: 78 << 33}, overload.Queued)
+	p := busy.Permit()
+	for i, w := range []*overload.Waiter{modest, greedy} {
+		l.Release(now, p, done)
+		if v := verdict(w); v.Decision != overload.Admitted {
+			t.Fatalf("place %d: %+v", i, v)
+		}
+		p = w.Permit()
+	}
+}
+
 func TestWhatIsExemptNeverWaits(t *testing.T) {
 	l := one(1, 100*ms)
 	acquire(t, l, start, class(overload.Critical), overload.Admitted)
@@ -205,7 +231,7 @@ func TestStreamsGiveTheirPermitBackAtTheHead(t *testing.T) {
 		t.Error("a third stream of two")
 	}
 	s := l.Snapshot()
-	if s.InFlight != 0 || s.Streams != 2 || s.Shed[overload.Normal][overload.TooManyStreams] != 1 {
+	if s.InFlight != 0 || s.Streams != 2 || s.Shed[overload.High][overload.TooManyStreams] != 1 {
 		t.Errorf("%+v", s)
 	}
 	for _, p := range open {
