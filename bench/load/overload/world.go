@@ -142,6 +142,7 @@ func (w *world) send(r *request) {
 			a.over = true
 			w.open--
 			w.record.timedOut(w.now, a)
+			a.unknown = a.unknown || a.calls[a.step].stage == atService || a.step > 0
 			g.timeout(a)
 			w.again(a, backOffLeast, backOffMost)
 		}
