@@ -79,7 +79,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	}
 	c.judged, c.stream = true, x.Response.Stream
 	result := resultOf(filters.Completed, x.Response.Status)
-	if result == Success && x.IsGRPC() {
+	if result == Success && x.Version == "2" && x.IsGRPC() { // gRPC has no other version
 		code, known := x.Response.GRPCStatus()
 		if known {
 			result = resultOfCode(code)

@@ -259,7 +259,7 @@ func grpcExchange(f *Filter, head, trailer string, whole bool, o filters.Outcome
 	var x filters.Exchange
 	var slot filters.Slot
 	x.Begin(context.Background(), nil)
-	x.Method = "POST"
+	x.Method, x.Version = "POST", "2"
 	x.Header.Add("Content-Type", "application/grpc")
 	f.Request(&x, &slot)
 	x.Response.Status, x.Response.Whole, x.Response.Stream = 200, whole, !whole

@@ -94,16 +94,17 @@ func (e *endpoint) observe(ctx context.Context, x *filters.Exchange, r Response,
 		return
 	}
 	status, header, _ := r.Head()
-	switch {
-	case status >= 500:
+	if status >= 500 {
 		e.take(failure)
-	case !x.IsGRPC():
+		return
+	}
+	two, ok := r.(*h2Response) // gRPC has no other version
+	switch {
+	case !ok || !x.IsGRPC():
 		e.take(success)
+	case header.Get("Grpc-Status") == "":
+		two.gRPC = true // its end tells
 	default:
-		if two, ok := r.(*h2Response); ok && header.Get("Grpc-Status") == "" {
-			two.gRPC = true // its end tells
-			return
-		}
 		e.take(verdictOfFields(header))
 	}
 }
