@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -170,6 +171,28 @@ routes: [{name: all, match: {path: /**}, service: a`+idempotency+`}]
 			if n := g.metric(stateOfA); n != c.want {
 				t.Errorf("%s%s: the state is %v behind three, want %v", c.path, idempotency, n, c.want)
 			}
+		}
+	}
+}
+
+func TestExplainShowsBreakerAndOutlier(t *testing.T) {
+	t.Parallel()
+	cfg, err := config.Parse("sluice.yaml", []byte(head+`
+services: {a: {endpoints: ["http://a.test", "http://b.test"], outlier: {errors: 7, max: 25%},
+  breaker: {slow: {over: 2s}, openFor: 3s, ramp: 4s}}}`+allToA), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := Explain(&out, cfg, ExplainRequest{Method: "GET", Path: "/"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"50% errors or 80% slower than 2s", "for 3s, 3 probes", "12s when it opens again and again",
+		"calls come back over 4s", "an endpoint that fails 7 times in a row is passed over for 30s, at most 25% of them",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
 		}
 	}
 }

@@ -196,6 +196,31 @@ func TestOneEndpointIsAlwaysLeft(t *testing.T) {
 	}
 }
 
+// Where all others are out, an endpoint that is ejected is better than one that fails its check.
+func TestEjectedIsBetterThanDead(t *testing.T) {
+	svc, _ := outlierService(t, 3, Outlier{Errors: 1, Eject: time.Hour, Max: .5})
+	all := endpoints(svc)
+	fail(all[0], 1)
+	all[1].down.Store(true)
+	all[2].cutOff.Store(true)
+	for range 50 {
+		if e := pick(all, nil); e != all[0] {
+			t.Fatal("a request goes to an endpoint that is known not to work")
+		}
+		if e := pick(all, all[0]); e == all[0] {
+			t.Fatal("a repeat goes where it has failed")
+		}
+	}
+	all[0].down.Store(true)
+	got := map[*endpoint]bool{}
+	for range 200 {
+		got[pick(all, nil)] = true
+	}
+	if len(got) != 3 {
+		t.Errorf("with all of them dead %d are used", len(got))
+	}
+}
+
 func TestEjectionsFollowTheConfiguration(t *testing.T) {
 	o := Outlier{Errors: 1, Eject: time.Hour, Max: 1}
 	svc, log := outlierService(t, 4, o)
