@@ -228,7 +228,9 @@ func (q *outliers) settle(next *configuration, removed []*endpoint, now time.Tim
 	if o := next.settings.Outlier; o != nil {
 		allowed = max(o.allowed(len(next.endpoints)), 0)
 	}
-	slices.SortFunc(ejected, func(a, b *endpoint) int { return a.outlier.history.until.Compare(b.outlier.history.until) })
+	slices.SortFunc(ejected, func(a, b *endpoint) int {
+		return a.outlier.history.until.Compare(b.outlier.history.until)
+	})
 	for _, e := range ejected[:max(len(ejected)-allowed, 0)] {
 		e.readmitLocked(now)
 		back = append(back, e)

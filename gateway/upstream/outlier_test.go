@@ -77,7 +77,7 @@ func TestWhatSaysSomethingOfAnEndpoint(t *testing.T) {
 		want int32 // failures in a row behind two
 	}{
 		{"no connection", t.Context(), connectFailure, wrap(ErrUnreachable, connecting), 3},
-		{"no connection, and nobody's fault that is known", t.Context(), connectFailure, wrap(ErrUnreachable, broke), 2},
+		{"no connection, and no fault that is known", t.Context(), connectFailure, wrap(ErrUnreachable, broke), 2},
 		{"no connection for want of descriptors", t.Context(), never, ErrOverloaded, 2},
 		{"reset", t.Context(), never, wrap(ErrFailed, broke), 3},
 		{"reset before a byte of the response", t.Context(), resetBeforeRequest, wrap(ErrFailed, broke), 3},
@@ -236,8 +236,8 @@ func TestEjectionsFollowTheConfiguration(t *testing.T) {
 		want string
 	}{
 		{"the share stays", unconnected(4, o), "[0 1 2]"},
-		{"a smaller share: those that had least time left come back", unconnected(4, Outlier{Errors: 1, Eject: time.Hour,
-			Max: .25}), "[0]"},
+		{"a smaller share: those that had least time left come back",
+			unconnected(4, Outlier{Errors: 1, Eject: time.Hour, Max: .25}), "[0]"},
 		{"fewer endpoints: of two one may be ejected", unconnected(2, o), "[0]"},
 		{"one is left, and it may not", unconnected(1, o), "[]"},
 	}
@@ -372,7 +372,9 @@ func TestEndpointsOfGRPCAreJudgedByTheStatus(t *testing.T) {
 		srv.Config.Protocols = &p
 		srv.Start()
 		address := srv.Listener.Addr().String()
-		s := settings(&instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: address, HTTP2: true}})
+		s := settings(&instance{
+			Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: address, HTTP2: true},
+		})
 		s.Outlier = &Outlier{Errors: 5, Eject: time.Hour, Max: .5}
 		svc := started(t, s, quiet)
 		e := endpoints(svc)[0]
