@@ -109,10 +109,14 @@ func (e *endpoint) observe(ctx context.Context, x *filters.Exchange, r Response,
 	}
 }
 
-// verdictOfFields is by the status of gRPC among the fields.
+// verdictOfFields is by the status of gRPC among the fields. DEADLINE_EXCEEDED says nothing: the time was
+// the client's as a rule.
 func verdictOfFields(h filters.Header) verdict {
 	r := filters.Response{Header: h}
-	if code, ok := r.GRPCStatus(); ok && code.ServerFault() {
+	switch code, ok := r.GRPCStatus(); {
+	case ok && code == filters.GRPCDeadlineExceeded:
+		return nothing
+	case ok && code.ServerFault():
 		return failure
 	}
 	return success

@@ -351,6 +351,7 @@ func TestEndpointsOfGRPCAreJudgedByTheStatus(t *testing.T) {
 		{"unavailable, in the head", "14", "", 2},
 		{"unavailable, behind the body", "", "14", 2},
 		{"internal", "", "13", 2},
+		{"deadline exceeded", "", "4", 1},
 		{"not found", "5", "", 0},
 		{"invalid argument", "", "3", 0},
 		{"no status", "", "", 0},
