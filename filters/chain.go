@@ -29,7 +29,23 @@ func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	}
 	c := &Chain{filters: list, onPanic: onPanic}
 	c.Declare()
+	c.guardKeys()
 	return c, nil
+}
+
+// guardKeys tells the filters that claim keys of the guards behind them.
+func (c *Chain) guardKeys() {
+	for i, f := range c.filters {
+		claimer, ok := f.(KeyClaimer)
+		if !ok {
+			continue
+		}
+		for _, behind := range c.filters[i+1:] {
+			if g, ok := behind.(KeyGuard); ok {
+				claimer.GuardKeys(g)
+			}
+		}
+	}
 }
 
 // Declare names members of the body that are asked for behind the chain, see [Exchange.Member]. It

@@ -58,8 +58,17 @@ type Exchange struct {
 	// 0 is none.
 	BufferBody int64
 
+	// Ticket is the client's Sluice-Ticket field, of which Header has nothing; empty where no route asks
+	// for one.
+	Ticket string
+
 	// Logical is the logical request that this exchange is an attempt of, where it has a key.
 	Logical LogicalRequest
+
+	// Call is whose call it is: a client's, or one of the gateway's own. Reservation is what was
+	// taken for it before, if anything was.
+	Call        Call
+	Reservation *Reservation
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
@@ -127,7 +136,8 @@ type Response struct {
 	// response's head, in Response: its length says nothing. It is set before Response, and never with
 	// Whole but for a response that the gateway makes itself.
 	Stream bool
-	// Trailer are the fields behind a whole body.
+	// Trailer are the fields behind a whole body, and for Done those behind one that was passed on to
+	// its end.
 	Trailer Header
 }
 

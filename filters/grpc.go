@@ -58,6 +58,16 @@ func (x *Exchange) IsGRPC() bool { return x.Method == "POST" && IsGRPC(x.Header.
 // and then it was executed.
 var grpcStatuses = [...]int{200, 504, 500, 400, 504, 404, 409, 403, 500, 400, 409, 400, 501, 500, 503, 500, 401}
 
+// ServerFault reports whether a code says that the service failed, and not the request: UNKNOWN,
+// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. It is what breakers count.
+func (c GRPCCode) ServerFault() bool {
+	switch c {
+	case GRPCUnknown, GRPCDeadlineExceeded, GRPCInternal, GRPCUnavailable, GRPCDataLoss:
+		return true
+	}
+	return false
+}
+
 // HTTPStatus is the HTTP status by which the outcome of a call is judged; 500 for a code that does
 // not exist.
 func (c GRPCCode) HTTPStatus() int {

@@ -84,11 +84,13 @@ func (p *process) logUnreadable(proxy netip.Addr, forwardedFor string) {
 // newProcess makes the policies over the stores, and services that draw on a budget; nil bounds
 // nothing.
 func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopping context.Context) *process {
-	return &process{
+	p := &process{
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
+	m.registry.MustRegister(newEjectedEndpoints(p.services))
+	return p
 }
 
 // close closes what the engines used, when no request runs any more.
@@ -254,6 +256,9 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	if h := c.Hedge; h != nil {
 		settings.Hedge = &upstream.Hedge{Quantile: h.After.Percentile / 100, After: time.Duration(h.After.Delay)}
+	}
+	if o := c.Outlier; o != nil {
+		settings.Outlier = &upstream.Outlier{Errors: o.Errors, Eject: time.Duration(o.Eject), Max: o.Max.Share()}
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {

@@ -217,7 +217,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 	}
 	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here && endsHere(e.response) {
-		w.Trailer(e.response.Trailer())
+		x.Response.Trailer = e.response.Trailer()
+		w.Trailer(x.Response.Trailer)
 		return
 	}
 	e.release()
@@ -232,8 +233,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
-			if here {
-				w.Trailer(e.response.Trailer())
+			if x.Response.Trailer = e.response.Trailer(); here {
+				w.Trailer(x.Response.Trailer)
 			}
 			return
 		}

@@ -161,6 +161,10 @@ func (p *explainer) service(r *config.Route) {
 	if h := c.Health; h != nil {
 		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}
+	if o := c.Outlier; o != nil {
+		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
+			o.Errors, o.Eject, o.Max)
+	}
 }
 
 // resilience writes what is done when a first attempt does not do.

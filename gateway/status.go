@@ -15,7 +15,7 @@ var _ admin.Gateway = (*gateway)(nil)
 func (g *gateway) adminOptions(cfg *config.Config) admin.Options {
 	return admin.Options{
 		Gateway: g, Records: g.stores.records, Codec: g.stores.codec, Bridge: g.bridge,
-		Metrics: g.metrics.registry, PProf: cfg.Admin.PProf, Logger: g.Logger,
+		Breakers: g.policies, Metrics: g.metrics.registry, PProf: cfg.Admin.PProf, Logger: g.Logger,
 	}
 }
 
@@ -81,6 +81,7 @@ func servicesStatus(services []*upstream.Service) []admin.ServiceStatus {
 			s.Endpoints[i] = admin.EndpointStatus{
 				Endpoint: e.Endpoint, Address: e.Address, State: string(e.State),
 				InUse: e.InUse, Connections: e.Idle + e.Shared,
+				EjectedFor: config.Duration(e.EjectedFor.Round(time.Millisecond)),
 			}
 		}
 		list = append(list, s)

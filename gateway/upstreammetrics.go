@@ -20,6 +20,7 @@ type upstreamMetrics struct {
 	hedges   *prometheus.CounterVec   // service, result
 	lookups  *prometheus.CounterVec   // service, result
 	healthy  *prometheus.GaugeVec     // service, endpoint
+	ejected  *prometheus.CounterVec   // service
 	duration *prometheus.HistogramVec // service
 
 	mu      sync.Mutex
@@ -40,6 +41,8 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 			"service", "result"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
 			"service", "endpoint"),
+		ejected: r.Counter("upstream_ejections_total",
+			"Times that an endpoint was ejected, since too many requests to it had failed in a row.", "service"),
 		duration: r.Histogram("upstream_duration_seconds",
 			"From the start of an attempt to the head of its response.", "service"),
 		watches: map[endpointKey]*healthWatch{},
@@ -59,10 +62,17 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		Duration:        m.duration.WithLabelValues(service),
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,
-		Lookups:         m.lookups.WithLabelValues(service, "made"),
-		LookupFailures:  m.lookups.WithLabelValues(service, "failed"),
-		Resolved:        names.resolved,
-		LookupFault:     names.fault,
+		Ejected: func(endpoint string, d time.Duration) {
+			m.ejected.WithLabelValues(service).Inc()
+			logger.Warn("an endpoint fails in a row and is ejected", "service", service, "endpoint", endpoint, "for", d)
+		},
+		Readmitted: func(endpoint string) {
+			logger.Info("an endpoint that was ejected is used again", "service", service, "endpoint", endpoint)
+		},
+		Lookups:        m.lookups.WithLabelValues(service, "made"),
+		LookupFailures: m.lookups.WithLabelValues(service, "failed"),
+		Resolved:       names.resolved,
+		LookupFault:    names.fault,
 	}
 }
 

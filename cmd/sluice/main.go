@@ -87,7 +87,7 @@ func newRoot() *cobra.Command {
 	log.addFlags(root)
 	root.AddCommand(
 		newDemo(log), newRun(log), newValidate(), newExplain(), newSchema(),
-		newKeys(), newTransactions(), newShop(log), newBench(), newVersion(),
+		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
 	)
 	return root
 }

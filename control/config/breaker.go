@@ -11,7 +11,9 @@ type Breaker struct {
 	Window      Duration     `json:"window"`
 	MinRequests int          `json:"minRequests" jsonschema:"minimum=1,maximum=1000000"`
 	OpenFor     Duration     `json:"openFor"`
+	OpenMax     Duration     `json:"openMax"` // at least OpenFor; default: four times as long
 	Probes      int          `json:"probes" jsonschema:"minimum=1,maximum=1000"`
+	Ramp        Duration     `json:"ramp"` // default: OpenFor
 }
 
 func (Breaker) describe() descriptions {
@@ -21,8 +23,13 @@ func (Breaker) describe() descriptions {
 		"Slow":        "Opens the breaker by slow calls too.",
 		"Window":      "The time that the shares are taken over.",
 		"MinRequests": "With fewer calls in the window it stays closed.",
-		"OpenFor":     "How long it stays open before it probes.",
-		"Probes":      "Calls let through to probe; all must succeed.",
+		"OpenFor": "How long it stays open before it probes, and up to a fifth longer by chance, so that the " +
+			"gateways of a fleet are not in step. The nth time in a row is n times as long.",
+		"OpenMax": "The longest that it stays open when it opens again and again, at least openFor; four times " +
+			"openFor unless written.",
+		"Probes": "Calls let through to probe; all must succeed.",
+		"Ramp": "Once closed, the share of calls let through grows from a tenth to all in this time; openFor " +
+			"unless written.",
 	}
 }
 
@@ -32,7 +39,21 @@ func (b *Breaker) setDefaults() {
 	}
 }
 
+func (b *Breaker) derive(*files) {
+	if b.OpenMax == 0 {
+		b.OpenMax = openMaxDefault * b.OpenFor
+	}
+	if b.Ramp == 0 {
+		b.Ramp = b.OpenFor
+	}
+}
+
+const openMaxDefault = 4 // times openFor
+
 func (b *Breaker) check(s site) {
+	if b.OpenMax < b.OpenFor && s.written(s.at("openMax")) && s.sound(s.at("openMax"), s.at("openFor")) {
+		s.fault(s.at("openMax"), "openMax %s is less than openFor %s", b.OpenMax, b.OpenFor)
+	}
 	if b.Errors == 0 {
 		s.fault(s.at("errors"), "0%% would open it without an error; it is more than 0%%")
 	}

@@ -151,8 +151,7 @@ transactions:
   t: {mode: tcc, steps: [{name: x, do: {service: s, path: /}, try: {service: s}}]}
   u: {mode: sga, steps: [{name: x, do: {service: s, path: "/{steps.x.id}"}}]}
 `, []string{
-			`5:56: routes[0].priority: "high": not supported yet`,
-			`6:56: routes[1].priority: "urgent" is not normal`,
+			`6:56: routes[1].priority: "urgent" is not critical, high, normal or low`,
 			`7:71: routes[2].idempotency.onUnknown: "maybe" is not hold, retry or probe`,
 			`7:93: routes[2].idempotency.whileInFlight: "refuse" is not reject or {wait: 3s}`,
 			`7:110: routes[2].idempotency.record[0]: "2x" is not a status such as 404 or 2xx`,

@@ -26,7 +26,6 @@ type rules struct {
 	same     bool     // the files of a folder may repeat it
 	omitZero bool     // shown only where it is set
 	example  string   // of an address: what is wanted in place of a number
-	only     string   // the one value that is taken of a setting that is not supported yet
 	later    []string // values of the contract that are not supported yet
 }
 
@@ -75,8 +74,6 @@ func rulesOf(tag string) rules {
 			r.example = value
 		case "url":
 			r.example = "http://127.0.0.1:7001"
-		case "is":
-			r.only = value
 		case "later":
 			r.later = strings.Split(value, "|")
 		}

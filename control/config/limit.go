@@ -40,7 +40,7 @@ func (l *Limit) check(s site) {
 	}
 }
 
-// LimitNames are the limits that apply to a route.
+// LimitNames are the limits that apply to a route, or to a service.
 type LimitNames []string
 
 func (LimitNames) describe() descriptions { return descriptions{"": "The limits that apply, by name."} }
@@ -48,7 +48,14 @@ func (LimitNames) describe() descriptions { return descriptions{"": "The limits 
 func (l *LimitNames) check(s site) {
 	for i, name := range *l {
 		p := s.path.item(i)
-		if !s.exists("limits", "limit", name, p) || s.params == nil || s.config.Limits[name] == nil {
+		if !s.exists("limits", "limit", name, p) || s.config.Limits[name] == nil {
+			continue
+		}
+		if s.route == nil {
+			s.checkServiceLimit(p, name)
+			continue
+		}
+		if s.params == nil {
 			continue
 		}
 		for n, r := range s.config.Limits[name].Per {

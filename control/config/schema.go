@@ -111,8 +111,6 @@ func addRules(definition *jsonschema.Schema, t reflect.Type, definitions jsonsch
 		switch {
 		case f.rules.member:
 			property.Ref, property.Type, property.Pattern = "", "string", memberPattern
-		case f.rules.only != "":
-			property.Ref, property.Enum, property.Default = "", []any{f.rules.only}, f.rules.only
 		case isNamed(f.Type):
 			property.PropertyNames = &jsonschema.Schema{Pattern: namePattern}
 		}

@@ -41,6 +41,7 @@ var textForms = map[string]textForm{
 	"Rate":        formOf[Rate](wantRate),
 	"HedgeAfter":  formOf[HedgeAfter](wantHedgeAfter),
 	"StatusRange": formOf[StatusRange](wantStatus),
+	"Instant":     formOf[Instant](wantInstant),
 	"Ref":         formOf[ref.Ref](ref.Want),
 	"Template":    formOf[ref.Template](ref.WantTemplate),
 }

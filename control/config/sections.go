@@ -12,19 +12,21 @@ import (
 type ConfigSections struct {
 	Identity Identities        `json:"identity"`
 	Limits   map[string]*Limit `json:"limits" config:"merge"`
-	Sales    *Unsupported      `json:"sales" config:"merge"`
+	Sales    map[string]*Sale  `json:"sales" config:"merge"`
 }
 
 // ServiceSections are those of a service.
 type ServiceSections struct {
-	Breaker  *Breaker     `json:"breaker"`
-	Overload *Unsupported `json:"overload"`
-	Hedge    *Hedge       `json:"hedge"`
+	Breaker  *Breaker   `json:"breaker"`
+	Outlier  *Outlier   `json:"outlier"`
+	Overload *Overload  `json:"overload"`
+	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
+	Hedge    *Hedge     `json:"hedge"`
 }
 
 // RouteSections are those of a route.
 type RouteSections struct {
-	Priority    *Unsupported `json:"priority" config:"is=normal,later=critical|high|low"`
+	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
 	Fallback    *Fallback    `json:"fallback"`
 	Idempotency *Idempotency `json:"idempotency"`
@@ -51,14 +53,8 @@ type descriptions map[string]string
 // Unsupported is a setting that the contract has and this version does not.
 type Unsupported struct{}
 
-func (ConfigSections) describe() descriptions { return descriptions{"Sales": "Flash sales."} }
-
 func (ServiceSections) describe() descriptions {
-	return descriptions{"Overload": "Concurrency limit and queue."}
-}
-
-func (RouteSections) describe() descriptions {
-	return descriptions{"Priority": "Which requests are shed last."}
+	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}
 }
 
 // walk calls visit for every section of a value, an outer one before those in it. visit returns the site for those.

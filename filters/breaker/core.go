@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ const (
 	Success
 	// Failure is a failure of the service.
 	Failure
+	// Rejected is a response by which the service puts the blame on the request. It teaches as little
+	// as Ignored, but for probes in the long run: see doc.go.
+	Rejected
 )
 
 // probeRetry is when to come back while all probes are out: their results are due soon, but it
@@ -46,21 +50,32 @@ var (
 // Breaker guards one service. It is safe for concurrent use.
 type Breaker struct {
 	onChange func(from, to State)
+	random   func() float64 // from 0 up to 1
 
-	mu        sync.Mutex
-	set       Settings
-	machine   *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state     State // the machine's, as of its last step
-	now       time.Time
-	window    window
-	ids       uint64
-	closedID  uint64    // the permits of the present closed state
-	openUntil time.Time // while open
-	probes    []probe   // while half-open: those without a result
-	slow      int       // slow ones among the probes of this half-open state
+	mu       sync.Mutex
+	set      Settings
+	mode     Mode
+	machine  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	state    State // the machine's, as of its last step
+	now      time.Time
+	window   window
+	ids      uint64
+	closedID uint64 // the permits of the present closed state
+	pause    pause
+	trial    trial // while half-open
+	ramp     ramp  // of the present closed state
+	door     door
 
 	changes   []change // not reported yet
 	reporting bool     // a goroutine is in report
+}
+
+// trial is a half-open state.
+type trial struct {
+	id     uint64    // which half-open state it is; stays when it has closed the breaker
+	since  time.Time // it began
+	probes []probe   // those without a result
+	slow   int       // slow ones among those with one
 }
 
 type probe struct {
@@ -78,7 +93,7 @@ func New(s Settings, onChange func(from, to State)) (*Breaker, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	b := &Breaker{onChange: onChange, set: s}
+	b := &Breaker{onChange: onChange, random: rand.Float64, set: s}
 	b.machine = b.newMachine()
 	b.nextID()
 	b.closedID = b.ids
@@ -86,8 +101,8 @@ func New(s Settings, onChange func(from, to State)) (*Breaker, error) {
 }
 
 // Configure changes the settings and keeps the state: an open breaker stays open, no longer than
-// the new OpenFor. The calls counted so far are kept unless the window's length changes. The error
-// is that of [Settings.Check], and then nothing changes.
+// the new settings let it, and a forced one stays forced. The calls counted so far are kept unless
+// the window's length changes. The error is that of [Settings.Check], and then nothing changes.
 func (b *Breaker) Configure(s Settings) error {
 	if err := s.Check(); err != nil {
 		return err
@@ -107,13 +122,16 @@ func (b *Breaker) configure(s Settings) (changed bool) {
 	if old.Window != s.Window {
 		b.window = window{}
 	}
+	b.pause.length = min(b.pause.length, s.openMax())
 	if old.Probes != s.Probes { // the machine's number is fixed: a new one is brought to where the old one stands
 		b.machine = b.newMachine()
 		if b.state == HalfOpen { // its probes begin again with the next request
-			b.trip()
-			b.openUntil = b.now
+			before := b.pause
+			b.tripLocked()
+			b.pause = before
+			b.pause.until = b.now
 		} else if b.state == Open {
-			b.trip()
+			b.tripLocked()
 		}
 	}
 	return len(b.changes) > 0
@@ -137,16 +155,24 @@ func (b *Breaker) moved(to State) {
 	if b.onChange != nil {
 		b.changes = append(b.changes, change{b.state, to})
 	}
+	from := b.state
 	b.state = to
-	clear(b.probes)
-	b.probes, b.slow = b.probes[:0], 0
+	clear(b.trial.probes)
+	b.trial.probes, b.trial.slow = b.trial.probes[:0], 0
+	b.ramp, b.door = ramp{}, door{}
 	switch to {
 	case Open:
-		b.openUntil = b.now.Add(b.set.OpenFor)
+		b.trial.id = 0
+		b.pause.begin(b.now, &b.set, from == HalfOpen, b.random)
+	case HalfOpen:
+		b.nextID()
+		b.trial.id, b.trial.since = b.ids, b.now
 	case Closed:
 		b.window.reset(b.set.Window, b.now)
 		b.nextID()
 		b.closedID = b.ids
+		b.pause.closed = b.now
+		b.ramp = beginRamp(b.now, b.set.Ramp)
 	}
 }
 
@@ -161,13 +187,24 @@ type Permit struct {
 	at       time.Time
 	released bool
 	era      uint64 // the closed state that has its success; 0: none has
+	trial    uint64 // the half-open state that has it
 }
 
 // Acquire asks for a permit at the time now. When it is refused, retryAfter says when to come back,
 // always above 0.
 func (b *Breaker) Acquire(now time.Time) (p Permit, retryAfter time.Duration, ok bool) {
+	return b.acquire(now, false)
+}
+
+// AcquireBegun is Acquire for a call that is a part of something which has begun: the ramp lets it
+// pass. Whoever begins such a thing asks [Breaker.Ready] before, which the ramp bounds.
+func (b *Breaker) AcquireBegun(now time.Time) (p Permit, retryAfter time.Duration, ok bool) {
+	return b.acquire(now, true)
+}
+
+func (b *Breaker) acquire(now time.Time, begun bool) (p Permit, retryAfter time.Duration, ok bool) {
 	b.mu.Lock()
-	p, retryAfter, ok = b.acquireLocked(now)
+	p, retryAfter, ok = b.acquireLocked(now, begun)
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -176,35 +213,44 @@ func (b *Breaker) Acquire(now time.Time) (p Permit, retryAfter time.Duration, ok
 	return p, retryAfter, ok
 }
 
-func (b *Breaker) acquireLocked(now time.Time) (Permit, time.Duration, bool) {
+func (b *Breaker) acquireLocked(now time.Time, begun bool) (Permit, time.Duration, bool) {
 	b.now = now
 	if b.state == Closed {
+		if b.ramp.on && !begun && !b.ramp.passes(now, b.set.Ramp) {
+			return Permit{}, b.ramp.retryAfter(now, b.random), false
+		}
 		return Permit{b: b, id: b.closedID, at: now}, 0, true
 	}
-	if b.state == Open {
-		// The clock may have been set back, or OpenFor shortened: never longer than that from now.
-		if latest := now.Add(b.set.OpenFor); b.openUntil.After(latest) {
-			b.openUntil = latest
-		}
-		if wait := b.openUntil.Sub(now); wait > 0 {
-			return Permit{}, wait, false
-		}
+	if wait := b.openLocked(now); wait > 0 {
+		return Permit{}, b.spreadLocked(wait), false
 	}
-	b.expireProbes(now)
+	b.expireProbesLocked(now)
 	done, err := b.machine.Allow()
 	if err != nil {
-		return Permit{}, probeRetry, false
+		return Permit{}, b.spreadLocked(probeRetry), false
 	}
 	b.nextID()
-	b.probes = append(b.probes, probe{id: b.ids, until: now.Add(b.set.Lease), done: done})
+	b.trial.probes = append(b.trial.probes, probe{id: b.ids, until: now.Add(b.set.Lease), done: done})
 	return Permit{b: b, id: b.ids, at: now}, 0, true
 }
 
-// expireProbes takes back the places of probes whose lease is over.
-func (b *Breaker) expireProbes(now time.Time) {
+// openLocked returns for how long all calls are refused from now on, 0 or less when a probe may pass.
+func (b *Breaker) openLocked(now time.Time) time.Duration {
+	switch {
+	case b.mode == ForcedOpen:
+		return b.set.OpenFor // until somebody says otherwise, which nobody knows
+	case b.state == Open:
+		return b.pause.left(now)
+	}
+	return 0
+}
+
+// expireProbesLocked takes back the places of probes whose lease is over.
+func (b *Breaker) expireProbesLocked(now time.Time) {
 	latest := now.Add(b.set.Lease)
-	kept := b.probes[:0]
-	for _, p := range b.probes {
+	probes := b.trial.probes
+	kept := probes[:0]
+	for _, p := range probes {
 		if p.until.After(latest) { // the clock was set back
 			p.until = latest
 		}
@@ -214,8 +260,8 @@ func (b *Breaker) expireProbes(now time.Time) {
 			p.done(errIgnored)
 		}
 	}
-	clear(b.probes[len(kept):])
-	b.probes = kept
+	clear(probes[len(kept):])
+	b.trial.probes = kept
 }
 
 // Release gives the permit back with what the call taught and how long it took. A result of a state
@@ -228,9 +274,14 @@ func (p *Permit) Release(r Result, took time.Duration) {
 	p.released = true
 	took = max(took, 0)
 	b.mu.Lock()
+	trial := b.trial.id
 	counted := b.releaseLocked(p.id, r, took, p.at.Add(took))
-	if counted && r == Success && b.state == Closed {
+	switch {
+	case !counted || r != Success:
+	case p.id == b.closedID:
 		p.era = b.closedID
+	default:
+		p.trial = trial
 	}
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
@@ -240,19 +291,16 @@ func (p *Permit) Release(r Result, took time.Duration) {
 }
 
 // Retract makes a failure of the success that Release was given: at the time now the call failed
-// behind what it was judged by. It counts once, and only in the closed state that has the success.
+// behind what it was judged by. It counts once, and only in the closed state that has the success. That of a
+// probe opens the breaker again, or counts in the closed state that it led to.
 func (p *Permit) Retract(now time.Time) {
 	b := p.b
-	if b == nil || p.era == 0 {
+	if b == nil || p.era == 0 && p.trial == 0 {
 		return
 	}
 	b.mu.Lock()
-	if b.state == Closed && b.closedID == p.era {
-		b.now = now
-		b.windowLocked().fail(now)
-		b.judgeWindowLocked()
-	}
-	p.era = 0
+	b.retractLocked(p, now)
+	p.era, p.trial = 0, 0
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -260,26 +308,48 @@ func (p *Permit) Retract(now time.Time) {
 	}
 }
 
+func (b *Breaker) retractLocked(p *Permit, now time.Time) {
+	ofTrial := p.trial != 0 && p.trial == b.trial.id
+	switch {
+	case b.mode != Auto:
+	case b.state == Closed && b.closedID == p.era:
+		b.now = now
+		b.windowLocked().fail(now)
+		b.judgeWindowLocked()
+	case b.state == Closed && ofTrial: // its success is not in the window
+		b.now = now
+		b.windowLocked().add(now, true, false)
+		b.judgeWindowLocked()
+	case b.state == HalfOpen && ofTrial:
+		b.now = now
+		b.reopenLocked()
+	}
+}
+
 // releaseLocked reports whether the result was counted.
 func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now time.Time) bool {
 	b.now = now
+	if b.mode != Auto {
+		return false
+	}
 	slow := b.set.Slow != nil && took > b.set.Slow.Over
 	if b.state == Closed {
-		counts := id == b.closedID && r != Ignored
+		counts := id == b.closedID && (r == Success || r == Failure)
 		if counts {
 			b.windowLocked().add(now, r == Failure, slow)
 			b.judgeWindowLocked()
 		}
 		return counts
 	}
-	b.expireProbes(now)
-	for i, p := range b.probes {
+	b.expireProbesLocked(now)
+	probes := b.trial.probes
+	for i, p := range probes {
 		if p.id == id {
-			last := len(b.probes) - 1
-			b.probes[i] = b.probes[last]
-			b.probes[last] = probe{}
-			b.probes = b.probes[:last]
-			p.done(b.judge(r, slow))
+			last := len(probes) - 1
+			probes[i] = probes[last]
+			probes[last] = probe{}
+			b.trial.probes = probes[:last]
+			p.done(b.judgeLocked(r, slow, now))
 			return true
 		}
 	}
@@ -302,15 +372,22 @@ func (b *Breaker) judgeWindowLocked() {
 	}
 	slow := b.set.Slow
 	if reached(sum.errors, sum.calls, b.set.Errors) || slow != nil && reached(sum.slow, sum.calls, slow.Share) {
-		b.trip()
+		b.tripLocked()
 	}
 }
 
-// trip opens a machine that is closed.
-func (b *Breaker) trip() {
+// tripLocked opens a machine that is closed.
+func (b *Breaker) tripLocked() {
 	if done, err := b.machine.Allow(); err == nil {
 		done(errFailure)
 	}
+}
+
+// reopenLocked opens the breaker whatever state it is in: that of a half-open machine may have no
+// place for a failure.
+func (b *Breaker) reopenLocked() {
+	b.machine = b.newMachine()
+	b.tripLocked()
 }
 
 // reached reports whether n of total is at least that share; the small number takes up the rounding
@@ -319,16 +396,16 @@ func reached(n, total int, share float64) bool {
 	return float64(n) >= share*float64(total)-1e-9
 }
 
-// judge translates a probe's result for the machine.
-func (b *Breaker) judge(r Result, slow bool) error {
+// judgeLocked translates a probe's result for the machine.
+func (b *Breaker) judgeLocked(r Result, slow bool, now time.Time) error {
 	switch {
-	case r == Ignored:
+	case r == Ignored, r == Rejected && now.Sub(b.trial.since) < b.set.Window:
 		return errIgnored
 	case r == Failure:
 		return errFailure
 	case slow:
-		b.slow++
-		if reached(b.slow, b.set.Probes, b.set.Slow.Share) {
+		b.trial.slow++
+		if reached(b.trial.slow, b.set.Probes, b.set.Slow.Share) {
 			return errFailure
 		}
 	}

@@ -12,6 +12,7 @@ import (
 type Filter struct {
 	service string
 	breaker *Breaker
+	begun   bool // its requests are parts of what has begun: see AcquireBegun
 	now     func() time.Time
 	calls   sync.Pool // of *call
 }
@@ -21,6 +22,8 @@ type call struct {
 	permit Permit
 	judged bool // by the head of the service's response
 	stream bool // which is a stream
+	gRPC   bool // whose status is behind its body
+	own    bool // the gateway had no room for the call, and the service no part in it
 }
 
 var _ filters.Filter = (*Filter)(nil)
@@ -31,15 +34,24 @@ func NewFilter(service string, b *Breaker, now func() time.Time) *Filter {
 	return &Filter{service: service, breaker: b, now: now, calls: sync.Pool{New: func() any { return new(call) }}}
 }
 
+// NewBegunFilter makes the filter of calls that are parts of something which has begun, such as the
+// branches of a transaction: the ramp does not hold them up ([Breaker.AcquireBegun]).
+func NewBegunFilter(service string, b *Breaker, now func() time.Time) *Filter {
+	f := NewFilter(service, b, now)
+	f.begun = true
+	return f
+}
+
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "breaker" }
 
 // Needs implements [filters.Filter]: heads only.
 func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 
-// Request refuses with breaker-open while the breaker is open, and while all probes are out.
+// Request refuses with breaker-open while the breaker is open, while all probes are out, and what the
+// ramp holds up behind that.
 func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
-	permit, retryAfter, ok := f.breaker.Acquire(f.now())
+	permit, retryAfter, ok := f.breaker.acquire(f.now(), f.begun)
 	if !ok {
 		return filters.Refuse(filters.BreakerOpen, filters.Problem{
 			Detail:     "The service has been failing; the gateway sends it no requests for a while.",
@@ -58,11 +70,23 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 // another response in its place.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	c, ok := s.Ref.(*call)
-	if !ok || x.Response.Local {
+	if !ok {
+		return
+	}
+	if x.Response.Local {
+		c.own = x.Response.Reason == filters.Overloaded
 		return
 	}
 	c.judged, c.stream = true, x.Response.Stream
-	f.release(c, filters.Completed, x.Response.Status)
+	result := resultOf(filters.Completed, x.Response.Status)
+	if result == Success && x.IsGRPC() {
+		code, known := x.Response.GRPCStatus()
+		if known {
+			result = resultOfCode(code)
+		}
+		c.gRPC = !known && c.stream
+	}
+	f.release(c, result)
 }
 
 // Done judges a call without a response of the service, and one whose response was cut off.
@@ -78,16 +102,38 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		if !x.Response.Local {
 			status = x.Response.Status
 		}
-		f.release(c, o, status)
-	case o == filters.NoResponse && !c.stream:
+		result := Ignored
+		if !c.own {
+			result = resultOf(o, status)
+		}
+		f.release(c, result)
+	case o == filters.NoResponse && !c.stream, c.gRPC && o == filters.Completed && failedBehind(x):
 		c.permit.Retract(f.now())
 	}
 	*c = call{}
 	f.calls.Put(c)
 }
 
-func (f *Filter) release(c *call, o filters.Outcome, status int) {
-	c.permit.Release(resultOf(o, status), f.now().Sub(c.permit.at))
+func (f *Filter) release(c *call, r Result) { c.permit.Release(r, f.now().Sub(c.permit.at)) }
+
+// failedBehind reports whether a call of gRPC ended with a failure of the service, of which the head
+// said nothing.
+func failedBehind(x *filters.Exchange) bool {
+	code, known := x.Response.GRPCStatus()
+	return known && !x.Response.Local && resultOfCode(code) == Failure
+}
+
+// resultOfCode says what a status of gRPC teaches about the service.
+func resultOfCode(c filters.GRPCCode) Result {
+	switch {
+	case c.ServerFault():
+		return Failure
+	case c == filters.GRPCOK:
+		return Success
+	case c == filters.GRPCCancelled: // the client left
+		return Ignored
+	}
+	return Rejected
 }
 
 // resultOf says what an outcome teaches about the service; status is 0 when the service's is not
@@ -100,6 +146,8 @@ func resultOf(o filters.Outcome, status int) Result {
 		switch {
 		case status >= 500:
 			return Failure
+		case status >= 400:
+			return Rejected
 		case status > 0:
 			return Success
 		}

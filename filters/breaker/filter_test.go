@@ -58,8 +58,9 @@ func TestWhatCountsAsAnError(t *testing.T) {
 		failed bool
 	}{
 		{"response", filters.Completed, 200, false, true, false},
-		{"client's mistake", filters.Completed, 404, false, true, false},
-		{"too many", filters.Completed, 429, false, true, false},
+		{"client's mistake", filters.Completed, 404, false, false, false},
+		{"too many", filters.Completed, 429, false, false, false},
+		{"elsewhere", filters.Completed, 302, false, true, false},
 		{"server error", filters.Completed, 500, false, true, true},
 		{"unavailable", filters.Completed, 503, false, true, true},
 		{"not connected", filters.NotDispatched, 502, true, true, true},

@@ -175,8 +175,8 @@ func TestModel(t *testing.T) {
 				if len(changes) > 0 && changes[len(changes)-1] != m.state {
 					t.Fatalf("the last change reported is to %v, state is %v", changes[len(changes)-1], m.state)
 				}
-				if m.state == HalfOpen && len(b.probes) > set.Probes {
-					t.Fatalf("%d leases, %d probes allowed", len(b.probes), set.Probes)
+				if m.state == HalfOpen && len(b.trial.probes) > set.Probes {
+					t.Fatalf("%d leases, %d probes allowed", len(b.trial.probes), set.Probes)
 				}
 				if taken != givenBack+lost+len(out) {
 					t.Fatalf("permits do not balance: %d taken, %d given back, %d lost, %d out", taken, givenBack, lost,
@@ -226,7 +226,7 @@ func TestModel(t *testing.T) {
 		})
 		// Whatever was lost: when the service may have recovered, a call gets through.
 		if _, _, ok := b.Acquire(now.Add(set.OpenFor + set.Lease)); !ok {
-			t.Fatalf("locked out: %v, %d leases", b.State(), len(b.probes))
+			t.Fatalf("locked out: %v, %d leases", b.State(), len(b.trial.probes))
 		}
 	})
 }

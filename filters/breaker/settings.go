@@ -15,6 +15,17 @@ type Settings struct {
 	OpenFor     time.Duration // how long it stays open before probes are let through; above 0
 	Probes      int           // calls that must succeed to close it, and the most that may be out at once; at least 1
 	Lease       time.Duration // the longest that a response's head can take; a probe loses its place then; above 0
+	// OpenMax bounds how long it stays open when it opens again and again, before the jitter: the nth
+	// time in a row lasts n times OpenFor. 0 is OpenFor: always the same.
+	OpenMax time.Duration
+	Jitter  float64       // the most that chance adds to the time open, as a share of it; 0 to 1
+	Ramp    time.Duration // how long the calls take to come back once it has closed; 0: all at once
+}
+
+// openMax is the longest that the breaker stays open at a time.
+func (s *Settings) openMax() time.Duration {
+	longest := max(s.OpenMax, s.OpenFor)
+	return longest + time.Duration(s.Jitter*float64(longest))
 }
 
 // Slow makes slow calls open the breaker.
@@ -41,5 +52,8 @@ func (s Settings) Check() error {
 	fault(s.OpenFor <= 0, "openFor", s.OpenFor, "above 0")
 	fault(s.Probes < 1, "probes", s.Probes, "at least 1")
 	fault(s.Lease <= 0, "lease", s.Lease, "above 0")
+	fault(s.OpenMax != 0 && s.OpenMax < s.OpenFor, "openMax", s.OpenMax, "0, or at least openFor")
+	fault(!(s.Jitter >= 0 && s.Jitter <= 1), "jitter", s.Jitter, "0 to 1")
+	fault(s.Ramp < 0, "ramp", s.Ramp, "at least 0")
 	return errors.Join(errs...)
 }

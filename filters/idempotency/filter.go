@@ -18,6 +18,7 @@ type Filter struct {
 	Options
 	settings Settings
 	renewals renewals
+	guards   []filters.KeyGuard
 
 	// One throttle for each kind of warning.
 	storeFailures   filters.LogThrottle
@@ -37,6 +38,9 @@ func New(s Settings, o Options) *Filter {
 
 // Name returns "idempotency".
 func (f *Filter) Name() string { return "idempotency" }
+
+// GuardKeys implements [filters.KeyClaimer].
+func (f *Filter) GuardKeys(g filters.KeyGuard) { f.guards = append(f.guards, g) }
 
 // Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint
 // is made of it, and the response as far as it is recorded.
@@ -68,15 +72,20 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		b := append(x.Scratch(), "auto:"...) // a transaction has a record always
 		key = x.Text(strconv.AppendUint(strconv.AppendUint(b, rand.Uint64(), 36), rand.Uint64(), 36))
 	}
-	fingerprint, err := f.settings.fingerprint(x)
-	if err != nil {
-		return refuseKey(err)
-	}
 	id, err := f.settings.nameOf(x, key)
 	if err != nil {
 		return refuseKey(err)
 	}
 	x.Logical.Key = x.Text(append(x.Scratch(), id[:]...))
+	for _, g := range f.guards {
+		if reply := g.BeforeClaim(x); reply != nil {
+			return reply
+		}
+	}
+	fingerprint, err := f.settings.fingerprint(x)
+	if err != nil {
+		return refuseKey(err)
+	}
 	return f.enter(x, s, callKey{id, fingerprint}, &ClaimRequest{
 		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,

@@ -29,9 +29,11 @@ type Options struct {
 	Records idempotency.Store
 	Codec   *idempotency.ResponseCodec // opens recorded responses
 	Bridge  *transaction.Bridge        // nil without a coordinator
-	Metrics prometheus.Gatherer
-	PProf   bool // Go's profiles below /debug/pprof/
-	Logger  *slog.Logger
+	// Breakers are those of the services.
+	Breakers Breakers
+	Metrics  prometheus.Gatherer
+	PProf    bool // Go's profiles below /debug/pprof/
+	Logger   *slog.Logger
 }
 
 // server serves the admin address.
@@ -50,6 +52,8 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
 	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
+	mux.HandleFunc("GET /api/breakers", s.listBreakers)
+	mux.HandleFunc("POST /api/breakers/{service}", s.forceBreaker)
 	mux.HandleFunc("GET /api/transactions", s.transactions)
 	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
 	if o.PProf {

@@ -15,17 +15,37 @@ import (
 // share its breaker.
 type breakerPolicy struct {
 	env      *Env
-	breakers *Pool[string, *breaker.Breaker] // by service
-	state    *prometheus.GaugeVec            // service
-	moves    *prometheus.CounterVec          // service, to
+	breakers *Pool[string, *serviceBreaker] // by service
+	state    *prometheus.GaugeVec           // service
+	forced   *prometheus.GaugeVec           // service
+	moves    *prometheus.CounterVec         // service, to
+}
+
+// serviceBreaker is the breaker of a service.
+type serviceBreaker struct {
+	*breaker.Breaker
+	service string
 }
 
 func newBreaker(env *Env) Policy {
-	return &breakerPolicy{
-		env:      env,
-		breakers: NewPool[string, *breaker.Breaker](env, nil),
-		state:    env.Metrics.Gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "service"),
-		moves:    env.Metrics.Counter("breaker_transitions_total", "Changes of a breaker's state.", "service", "to"),
+	p := &breakerPolicy{
+		env:   env,
+		state: env.Metrics.Gauge("breaker_state", "0 closed, 1 half-open, 2 open.", "service"),
+		forced: env.Metrics.Gauge("breaker_forced", "1 while an operator has the breaker open or closed, "+
+			"as its state says, 0 while it decides by itself.", "service"),
+		moves: env.Metrics.Counter("breaker_transitions_total", "Changes of a breaker's state.", "service", "to"),
+	}
+	p.breakers = NewPool[string](env, p.closed)
+	return p
+}
+
+// closed tells of a breaker that no configuration uses any more.
+func (p *breakerPolicy) closed(br *serviceBreaker) {
+	p.state.DeleteLabelValues(br.service)
+	p.forced.DeleteLabelValues(br.service)
+	if s := br.Snapshot(p.env.Now()); s.Mode != breaker.Auto {
+		p.env.Logger.Warn("a breaker that an operator had forced has left the configuration", "service", br.service,
+			"forced", s.Mode.String())
 	}
 }
 
@@ -36,13 +56,27 @@ func (p *breakerPolicy) Applies(s Scope) bool {
 }
 
 func (p *breakerPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
-	return once(b, breakerFilterKey{s.Service}, func() (filters.Filter, error) {
+	begun := s.Kind == BranchChain
+	return once(b, breakerFilterKey{s.Service, begun}, func() (filters.Filter, error) {
 		br, err := p.breaker(b, s)
 		if err != nil {
 			return nil, err
 		}
+		if begun {
+			return breaker.NewBegunFilter(s.Service, br, p.env.Now), nil
+		}
 		return breaker.NewFilter(s.Service, br, p.env.Now), nil
 	})
+}
+
+// Breaker returns the breaker of a service, for those of the build who ask it before they begin
+// something ([breaker.Breaker.Ready]); nil for a service that has none.
+func (b *Build) Breaker(service string) (*breaker.Breaker, error) {
+	scope := BranchScopeOf(b.Config, service)
+	if p := b.set.breaker(); p.Applies(scope) {
+		return p.breaker(b, scope)
+	}
+	return nil, nil
 }
 
 // breaker returns that of the service.
@@ -51,37 +85,48 @@ func (p *breakerPolicy) breaker(b *Build, s Scope) (*breaker.Breaker, error) {
 	if err := settings.Check(); err != nil {
 		return nil, err
 	}
-	return Use(b, p.breakers, s.Service,
-		func() (*breaker.Breaker, error) { return p.make(s.Service, settings) },
-		func(br *breaker.Breaker) {
+	br, err := Use(b, p.breakers, s.Service,
+		func() (*serviceBreaker, error) { return p.make(s.Service, settings) },
+		func(br *serviceBreaker) {
 			if err := br.Configure(settings); err != nil { // checked above; it would be a bug
 				p.env.Logger.Error("policy: the settings of a breaker were not taken over", "service", s.Service,
 					"error", err)
 			}
 		})
+	if err != nil {
+		return nil, err
+	}
+	return br.Breaker, nil
 }
 
-// breakerFilterKey names the filter that all chains of a build to one service share.
-type breakerFilterKey struct{ service string }
+// breakerFilterKey names the filter that the chains of a build to one service share: those of routes,
+// and those of what has begun.
+type breakerFilterKey struct {
+	service string
+	begun   bool
+}
 
-func (p *breakerPolicy) make(service string, s breaker.Settings) (*breaker.Breaker, error) {
+func (p *breakerPolicy) make(service string, s breaker.Settings) (*serviceBreaker, error) {
 	state := p.state.WithLabelValues(service)
 	br, err := breaker.New(s, func(from, to breaker.State) {
 		state.Set(float64(to))
 		p.moves.WithLabelValues(service, to.String()).Inc()
 		p.env.Logger.Warn("a breaker changed its state", "service", service, "from", from.String(), "to", to.String())
 	})
-	if err == nil {
-		state.Set(float64(br.State()))
+	if err != nil {
+		return nil, err
 	}
-	return br, err
+	state.Set(float64(br.State()))
+	p.forced.WithLabelValues(service).Set(0)
+	return &serviceBreaker{br, service}, nil
 }
 
 func breakerSettings(cfg *config.Config, scope Scope) breaker.Settings {
 	c := scope.ServiceConfig
 	s := breaker.Settings{
 		Errors: c.Breaker.Errors.Share(), Window: time.Duration(c.Breaker.Window), MinRequests: c.Breaker.MinRequests,
-		OpenFor: time.Duration(c.Breaker.OpenFor), Probes: c.Breaker.Probes,
+		OpenFor: time.Duration(c.Breaker.OpenFor), OpenMax: time.Duration(c.Breaker.OpenMax), Jitter: openJitter,
+		Probes: c.Breaker.Probes, Ramp: time.Duration(c.Breaker.Ramp),
 		Lease: longest(c, longestTimeout(cfg, scope.Service, c.Timeout)),
 	}
 	if slow := c.Breaker.Slow; slow != nil {
@@ -89,6 +134,10 @@ func breakerSettings(cfg *config.Config, scope Scope) breaker.Settings {
 	}
 	return s
 }
+
+// openJitter keeps the gateways of a fleet, and the breakers of services that failed together, from
+// probing all at once.
+const openJitter = .2
 
 // longestTimeout is the longest of a service's timeout and those of the routes that lead to it.
 func longestTimeout(cfg *config.Config, service string, timeout config.Duration) config.Duration {
@@ -118,16 +167,77 @@ func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	e.Line("breaker", "%s: open at %s errors%s of at least %d responses, each by its head, in %s, for %s, %d probes",
 		s.Service, c.Errors, slow, c.MinRequests, c.Window, c.OpenFor, c.Probes)
+	e.Line("", "%s when it opens again and again; once closed, calls come back over %s", c.OpenMax, c.Ramp)
 	return true
 }
 
-// Breakers is the state of each breaker, by service: closed, half-open or open.
-type Breakers map[string]string
+// Breakers is how each breaker stands, by service.
+type Breakers map[string]BreakerStatus
 
-func (p *breakerPolicy) Status() Status {
-	states := Breakers{}
+// BreakerStatus is how a breaker stands.
+type BreakerStatus struct {
+	State  string `json:"state"`  // closed, half-open or open
+	Forced bool   `json:"forced"` // an operator has decided on the state
+	// Of the window of the closed state:
+	Calls  int `json:"calls"`
+	Errors int `json:"errors"`
+	Slow   int `json:"slow"`
+	// How it comes back:
+	OpenFor config.Duration `json:"open_for,omitzero"` // how long it still stays open
+	Probes  int             `json:"probes,omitzero"`   // that are under way
+	Ramp    config.Duration `json:"ramp,omitzero"`     // until all calls pass
+}
+
+func (p *breakerPolicy) Status() Status { return Status{Member: "breakers", Value: p.all()} }
+
+func (p *breakerPolicy) all() Breakers {
+	list := Breakers{}
 	for service, br := range p.breakers.All() {
-		states[service] = br.State().String()
+		list[service] = p.status(br)
 	}
-	return Status{Member: "breakers", Value: states}
+	return list
+}
+
+func (p *breakerPolicy) status(br *serviceBreaker) BreakerStatus {
+	s := br.Snapshot(p.env.Now())
+	whole := func(d time.Duration) config.Duration { return config.Duration(d.Round(time.Millisecond)) }
+	return BreakerStatus{
+		State: s.State.String(), Forced: s.Mode != breaker.Auto, Calls: s.Calls, Errors: s.Errors, Slow: s.Slow,
+		OpenFor: whole(s.OpenFor), Probes: s.Probes, Ramp: whole(s.Ramp),
+	}
+}
+
+// force has the breaker of a service in a mode; false for a service without one.
+func (p *breakerPolicy) force(service string, m breaker.Mode) (s BreakerStatus, ok bool) {
+	br, ok := p.breakers.get(service)
+	if !ok {
+		return BreakerStatus{}, false
+	}
+	before := br.Force(p.env.Now(), m)
+	value := 1.0
+	if m == breaker.Auto {
+		value = 0
+	}
+	p.forced.WithLabelValues(service).Set(value)
+	p.env.Logger.Warn("an operator has decided on a breaker", "service", service, "forced", m.String(),
+		"before", before.String())
+	return p.status(br), true
+}
+
+// Breakers returns how each breaker in force stands.
+func (s *Set) Breakers() Breakers { return s.breaker().all() }
+
+// ForceBreaker has the breaker of a service open or closed, or has it decide by itself again, until
+// somebody says otherwise, across reloads that keep the breaker. False: the service has none.
+func (s *Set) ForceBreaker(service string, m breaker.Mode) (BreakerStatus, bool) {
+	return s.breaker().force(service, m)
+}
+
+func (s *Set) breaker() *breakerPolicy {
+	for _, p := range s.list {
+		if p, ok := p.(*breakerPolicy); ok {
+			return p
+		}
+	}
+	panic("policy: there is no breaker among the policies") // it is one of a list that is not changed
 }

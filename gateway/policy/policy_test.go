@@ -133,8 +133,8 @@ func TestReloadKeepsState(t *testing.T) {
 	if got := s.Status(); len(got) != 1 || got[0].Member != "breakers" {
 		t.Errorf("status %+v, want the breakers alone", got)
 	}
-	if got := s.Status()[0].Value.(Breakers)["a"]; got != "closed" {
-		t.Errorf("breaker a is %q", got)
+	if got := s.Status()[0].Value.(Breakers)["a"]; got.State != "closed" {
+		t.Errorf("breaker a is %+v", got)
 	}
 }
 

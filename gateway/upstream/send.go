@@ -178,6 +178,9 @@ func (s *Service) attempt(
 	var causes error
 	for left := untilDeadline(x, began, settings.ConnectTimeout); ; {
 		r, on, err = s.try(ctx, settings, e, x, m, began, left)
+		if settings.Outlier != nil {
+			e.observe(ctx, x, r, on, err)
+		}
 		if on != connectFailure {
 			return r, e, on, err
 		}

@@ -17,8 +17,10 @@ type Service struct {
 	metrics Metrics
 	dialer  *Dialer
 	budget  retryBudget
-	typical typicalTime
-	current atomic.Pointer[configuration]
+	// outliers has a mutex of its own, which may be taken under mu.
+	outliers outliers
+	typical  typicalTime
+	current  atomic.Pointer[configuration]
 
 	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
 	closed bool
@@ -49,6 +51,10 @@ type Metrics struct {
 	// changes; Unwatched when it is checked no more. Neither may configure or close the service.
 	Health    func(endpoint string, healthy bool)
 	Unwatched func(endpoint string)
+	// Ejected is called when an endpoint is ejected for so long, Readmitted when it is used again
+	// before it has been removed or the service closed.
+	Ejected    func(endpoint string, d time.Duration)
+	Readmitted func(endpoint string)
 	// Resolved is called when a name has other addresses than before, LookupFault after a lookup
 	// that failed or gave too many, with the addresses that are used. They are lent.
 	Resolved    func(name string, old, now []netip.Addr)
@@ -138,6 +144,11 @@ func (s *Service) publishLocked(settings Settings) {
 		e.pool.Load().close()
 	}
 	s.watchLocked(old, next, removed)
+	for _, e := range s.outliers.settle(next, removed, time.Now()) {
+		if !e.removed.Load() {
+			s.metrics.Readmitted(e.address)
+		}
+	}
 }
 
 // takeOver makes the endpoints of a configuration, with those of the old one that stay, and returns
@@ -183,6 +194,7 @@ func (s *Service) close() []*name {
 	s.closed = true
 	endpoints := s.current.Load().endpoints
 	endWatches(endpoints)
+	s.outliers.close(endpoints, time.Now())
 	for _, e := range endpoints {
 		e.unpublish()
 		e.pool.Load().close()

@@ -24,6 +24,7 @@ var quiet = Metrics{
 	BudgetRefused: filters.Discard, Hedges: filters.Discard, HedgesWon: filters.Discard,
 	Lookups: filters.Discard, LookupFailures: filters.Discard,
 	Health: func(string, bool) {}, Unwatched: func(string) {},
+	Ejected: func(string, time.Duration) {}, Readmitted: func(string) {},
 	Resolved:    func(string, []netip.Addr, []netip.Addr) {},
 	LookupFault: func(string, []netip.Addr, error) {},
 }

@@ -32,7 +32,7 @@ type Load struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	n       int // operations so far
-	keys    int // keys so far
+	keys    int // so far; from the start there are as many as clients choose from, so that none gets too many requests
 	touched map[Request]bool
 	sent    map[string]Request // by operation
 }
@@ -41,7 +41,8 @@ type Load struct {
 func StartLoad(h *History, seed uint64, urls ...string) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Load{
-		history: h, urls: urls, cancel: cancel, touched: map[Request]bool{}, sent: map[string]Request{},
+		history: h, urls: urls, cancel: cancel, keys: recentKeys,
+		touched: map[Request]bool{}, sent: map[string]Request{},
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 		random: rand.New(rand.NewPCG(seed, 2)),
 	}
@@ -94,12 +95,10 @@ func (l *Load) draw(client int) (gateway int, timeout time.Duration, r Request) 
 	if l.random.IntN(100) < 3 {
 		timeout = time.Duration(l.random.IntN(30)) * time.Millisecond
 	}
-	key := l.keys
-	if l.keys == 0 || l.random.IntN(100) < 12 {
+	if l.random.IntN(100) < 12 {
 		l.keys++
-	} else {
-		key = max(0, l.keys-1-l.random.IntN(recentKeys))
 	}
+	key := l.keys - 1 - l.random.IntN(recentKeys)
 	r = Request{Principal: fmt.Sprint("p", key%principals), Key: fmt.Sprint("k", key/principals), Body: "a"}
 	if l.random.IntN(100) < 5 {
 		r.Body = "b"

@@ -24,7 +24,7 @@ func (e event) isFailover() bool  { return e.request == nil && e.execution == ni
 type state struct {
 	claimed    bool   // a record stands; without an execution it may be free again at any time
 	body       string // whose request it is
-	executions string // all under it, each behind a space: the response of any one may come to be recorded
+	executions string // all under it, sorted, a space between: the response of any one may come to be recorded
 	attempt    int    // of the last one
 	recorded   string // the execution whose response is recorded: every duplicate gets it
 	forgot     bool   // a failover may have taken something away
@@ -76,8 +76,11 @@ func (m *model) execute(s state, e *Execution) []state {
 	may := m.onUnknown == "retry" || m.onUnknown == "probe" && !s.executed() // the service said so
 	again := may && s.claimed && s.recorded == "" && s.body == body && e.Attempt > max(1, s.attempt)
 	if free && e.Attempt == 1 || again {
-		executions := s.executions + " " + e.ID
-		return []state{{claimed: true, body: body, executions: executions, attempt: e.Attempt, forgot: s.forgot}}
+		executions := append(strings.Fields(s.executions), e.ID)
+		slices.Sort(executions) // one state for all their orders: the search has fewer to try
+		return []state{{
+			claimed: true, body: body, executions: strings.Join(executions, " "), attempt: e.Attempt, forgot: s.forgot,
+		}}
 	}
 	return nil
 }

@@ -105,6 +105,16 @@ func (c *Client) Transaction(ctx context.Context, id string) (body []byte, err e
 	return c.call(ctx, http.MethodGet, "/api/transactions/"+url.PathEscape(id), nil)
 }
 
+// Breakers returns how the breakers stand.
+func (c *Client) Breakers(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodGet, "/api/breakers", nil)
+}
+
+// ForceBreaker has the breaker of a service open or closed; auto has it decide by itself again.
+func (c *Client) ForceBreaker(ctx context.Context, service, state string) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/breakers/"+url.PathEscape(service), map[string]string{"state": state})
+}
+
 // call makes one request and returns the response's body. A status outside of 2xx is an error.
 func (c *Client) call(ctx context.Context, method, target string, in any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -40,6 +40,11 @@ func TestCalls(t *testing.T) {
 			"GET /api/transactions "},
 		{"transaction", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transaction(ctx, "a/b") },
 			"GET /api/transactions/a%2Fb "},
+		{"breakers", func(ctx context.Context, c *Client) ([]byte, error) { return c.Breakers(ctx) },
+			"GET /api/breakers "},
+		{"force a breaker", func(ctx context.Context, c *Client) ([]byte, error) {
+			return c.ForceBreaker(ctx, "a/b", "open")
+		}, `POST /api/breakers/a%2Fb {"state":"open"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,305 @@
+package overload
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// targetLeast is the shortest wait that the queue aims at while it stands.
+	targetLeast = int64(5 * time.Millisecond)
+	// targetShare is that wait in relation to the latency of the service.
+	targetShare = 0.6
+	// calm is what part of an interval the queue must be empty for to be no longer standing.
+	retryMost = 30 * time.Second
+)
+
+// allowedLocked is how many calls may be in flight now.
+func (l *Limiter) allowedLocked() int {
+	if l.set.Adaptive {
+		return l.adaptive.allowed
+	}
+	return l.set.Concurrency
+}
+
+// meanLimitLocked is the limit without its excursions.
+func (l *Limiter) meanLimitLocked() float64 {
+	if l.set.Adaptive {
+		return l.adaptive.limit
+	}
+	return float64(l.set.Concurrency)
+}
+
+func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
+	w.permit = Permit{}
+	if r.Reserved {
+		l.reserved.use(l.last, r.Reservation)
+	}
+	sure := r.Exempt || r.Reserved
+	if !sure && !r.Deadline.IsZero() && !l.finishesLocked(int64(r.Deadline.Sub(l.base))) {
+		return l.shedLocked(r.Class, DeadlineShort)
+	}
+	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
+		l.admitLocked(w, r, levelOf(r, false))
+		return Admitted, NoCause
+	}
+	wait := nanos(l.set.QueueWait)
+	if wait == 0 || l.set.QueueSize == 0 {
+		if sure {
+			l.admitLocked(w, r, levelOf(r, false))
+			return Admitted, NoCause
+		}
+		return l.shedLocked(r.Class, QueueFull)
+	}
+	return l.enqueueLocked(now, r, w)
+}
+
+// finishesLocked tells whether a call that begins now can be done by then: the fastest of late was.
+func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest() <= by }
+
+func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
+	l.expireLocked()
+	v := levelOf(r, l.fairness.heavy(r.Principal))
+	l.standLocked()
+	if !v.reserved() && l.waitLocked(v) > float64(l.boundLocked(r.Class)) {
+		return l.shedLocked(r.Class, QueueDelay)
+	}
+	if l.queue.size >= l.set.QueueSize {
+		last := l.queue.last()
+		switch {
+		case last != nil && last.tail.level > v:
+			l.endWaitLocked(last.tail, Displaced)
+		case r.Reserved:
+			l.admitLocked(w, r, levelOf(r, false))
+			return Admitted, NoCause
+		default:
+			return l.shedLocked(r.Class, QueueFull)
+		}
+	}
+	if w.verdicts == nil && w.OnVerdict == nil {
+		w.verdicts = make(chan Verdict, 1)
+	}
+	w.verdict, w.request, w.level = Verdict{}, *r, v
+	w.enqueued, w.until = l.last, l.last+nanos(l.set.QueueWait)
+	if !r.Deadline.IsZero() && !r.Reserved {
+		w.until = min(w.until, int64(r.Deadline.Sub(l.base))-l.pace.fastest())
+	}
+	w.deadline = now.Add(time.Duration(w.until - l.last))
+	if l.queue.size == 0 {
+		l.pace.began(l.last, nanos(l.set.QueueWait))
+	}
+	l.queue.push(w)
+	return Queued, NoCause
+}
+
+// standLocked notices when the queue begins to stand, and sheds then what would wait too long: the
+// oldest of the least important.
+func (l *Limiter) standLocked() {
+	if l.pace.standing || l.queue.size == 0 || !l.pace.stands(l.last, nanos(l.set.QueueWait)) {
+		return
+	}
+	l.pace.standing = true
+	for last := l.queue.last(); last != nil; last = l.queue.last() {
+		w := last.head
+		if w.level.class() == Critical || l.waitLocked(w.level) <= float64(l.boundLocked(w.level.class())) {
+			return
+		}
+		l.endWaitLocked(w, QueueDelay)
+	}
+}
+
+// boundLocked is how long a request of that class may have to wait by the estimate to come into the queue.
+func (l *Limiter) boundLocked(c Class) int64 {
+	if c == Critical || !l.pace.standing {
+		return nanos(l.set.QueueWait)
+	}
+	return l.targetLocked()
+}
+
+// targetLocked is how long the queue should be while it stands: short, since a longer one serves
+// nobody more, but as long as it takes to keep the service busy.
+func (l *Limiter) targetLocked() int64 {
+	latency := l.pace.hold
+	if l.set.Adaptive && l.adaptive.base > 0 {
+		latency = l.adaptive.base
+	}
+	return min(max(int64(latency*targetShare), targetLeast), nanos(l.set.QueueWait))
+}
+
+// leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
+func (l *Limiter) leftLocked(v level) float64 {
+	rate := l.pace.rate(l.last, l.allowedLocked())
+	return max(rate-l.pace.better(l.last, sliceOf(l.set), v), rate/100)
+}
+
+// sliceOf is the time over which permits are counted.
+func sliceOf(s Settings) int64 { return max(nanos(s.QueueWait), targetLeast) }
+
+// waitLocked estimates how long a new waiter of that level waits, in ns.
+func (l *Limiter) waitLocked(v level) float64 {
+	left := l.leftLocked(v)
+	if left <= 0 {
+		return 0
+	}
+	return float64(l.queue.ahead(v)+1) / left
+}
+
+func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
+	l.inFlight++
+	if r.Exempt {
+		l.counters.exempt++
+	} else {
+		l.counters.admitted[r.Class]++
+	}
+	w.permit = Permit{at: l.last, kind: callPermit}
+	if l.set.Adaptive {
+		l.adaptive.admitted(&w.permit, l.inFlight)
+	}
+	l.pace.grant(l.last, sliceOf(l.set), v)
+	l.fairness.count(l.last, r.Principal)
+}
+
+// endLocked takes a call out of those in flight.
+func (l *Limiter) endLocked(p *Permit, s Sample) {
+	l.inFlight--
+	held := l.last - p.at
+	l.pace.released(l.last, held, l.meanLimitLocked())
+	l.counters.ended.add(l.last)
+	if s.Outcome == Ignored {
+		l.adaptive.ignored(p)
+		return
+	}
+	latency := int64(s.Latency)
+	if latency <= 0 {
+		latency = held
+	}
+	if s.Outcome == Success {
+		l.pace.succeeded(l.last, latency)
+	}
+	if l.set.Adaptive {
+		l.adaptive.completed(p, float64(latency), s.Outcome)
+	}
+}
+
+// grantLocked gives free permits to waiters.
+func (l *Limiter) grantLocked() {
+	for l.queue.size > 0 && l.inFlight < l.allowedLocked() {
+		w := l.nextLocked()
+		if w.until <= l.last && !w.request.Reserved {
+			l.endWaitLocked(w, WaitedInVain)
+			continue
+		}
+		if l.last-w.enqueued < l.targetLocked() && l.queue.none(w.level+1) {
+			l.pace.promptAt = l.last
+		}
+		l.startLocked(w)
+	}
+}
+
+// nextLocked is who gets the next permit: the first come of the best level; the last come when the first
+// has waited so long that the estimates at arrival do not hold, and may well be gone.
+func (l *Limiter) nextLocked() *Waiter {
+	first := l.queue.first()
+	w := first.head
+	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked(w.level.class()) {
+		return first.tail
+	}
+	return w
+}
+
+// startLocked gives a waiter a permit.
+func (l *Limiter) startLocked(w *Waiter) {
+	l.removeLocked(w)
+	l.admitLocked(w, &w.request, w.level)
+	l.decideLocked(w, Verdict{Decision: Admitted})
+}
+
+// expireLocked ends the wait of those whose time is over.
+func (l *Limiter) expireLocked() {
+	for l.queue.size > 0 {
+		w := l.queue.soonest()
+		if w.until > l.last {
+			return
+		}
+		if w.request.Reserved {
+			l.startLocked(w)
+		} else {
+			l.endWaitLocked(w, WaitedInVain)
+		}
+	}
+}
+
+// endWaitLocked sheds a waiter.
+func (l *Limiter) endWaitLocked(w *Waiter, why Cause) {
+	l.removeLocked(w)
+	l.shedLocked(w.request.Class, why)
+	l.decideLocked(w, Verdict{Shed, why})
+}
+
+func (l *Limiter) shedLocked(c Class, why Cause) (Decision, Cause) {
+	l.counters.shed[c][why]++
+	l.counters.refused.add(l.last)
+	return Shed, why
+}
+
+func (l *Limiter) removeLocked(w *Waiter) {
+	l.queue.remove(w)
+	if l.queue.size == 0 {
+		l.pace.emptySince = l.last
+	}
+}
+
+func (l *Limiter) decideLocked(w *Waiter, v Verdict) {
+	w.decide(v)
+	if w.OnVerdict != nil {
+		l.told = append(l.told, w)
+	}
+}
+
+// retryAfterLocked: those who wait are served first, and then those who were shed of late, at the
+// rate that more important classes leave.
+func (l *Limiter) retryAfterLocked(c Class) time.Duration {
+	v := level(c)*ranks + rankDemoted // as which it comes again
+	rate := l.leftLocked(v)
+	if rate <= 0 {
+		return time.Second
+	}
+	many := float64(l.queue.ahead(v)) + l.counters.refused.rate(l.last)
+	return time.Duration(math.Min(many/rate, float64(retryMost)))
+}
+
+// Reserve asks at the door of a transaction: would a call that it makes later be admitted? If so,
+// one is set aside. It is used by Acquire with Request.Reserved, or given back by CancelReservation, or
+// expires after half a minute.
+func (l *Limiter) Reserve(now time.Time, r Request) (Reservation, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clockLocked(now)
+	c := min(r.Class, Low)
+	l.reserved.clock(l.last)
+	if float64(l.reserved.open+l.queue.size+l.inFlight) >= l.roomLocked(c, r.Demoted) {
+		l.shedLocked(c, DoorClosed)
+		return Reservation{}, false
+	}
+	return l.reserved.add(l.last), true
+}
+
+// roomLocked is how many calls may be under way or promised: as many as the limit, and as many as the
+// service completes between the door and the call (Little's law).
+func (l *Limiter) roomLocked(c Class, demoted bool) float64 {
+	room := l.meanLimitLocked()
+	room += l.pace.rate(l.last, l.allowedLocked()) * l.reserved.lead
+	room = room*doorShare[c] + 2
+	if demoted {
+		room *= 0.95
+	}
+	return room
+}
+
+// CancelReservation gives a reservation back that will not be used.
+func (l *Limiter) CancelReservation(now time.Time, r Reservation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clockLocked(now)
+	l.reserved.remove(l.last, r)
+}

@@ -1,0 +1,189 @@
+package overload
+
+import (
+	"sync"
+	"time"
+)
+
+// Limiter bounds the calls in flight to one service. It is safe for concurrent use. Time is an
+// argument; a clock that steps back stands still for it.
+type Limiter struct {
+	mu   sync.Mutex
+	base time.Time
+	last int64
+	set  Settings
+
+	adaptive adaptive
+	inFlight int
+	streams  int
+
+	queue    queue
+	pace     pace
+	fairness fairness
+	reserved reservations
+	told     []*Waiter // have a verdict that OnVerdict is not yet called with
+	counters counters
+}
+
+// counters are since the limiter was made.
+type counters struct {
+	admitted [classes]uint64
+	shed     [classes][causes]uint64
+	exempt   uint64
+	refused  decaying // requests shed of late
+	ended    decaying // calls that ended of late
+}
+
+// New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
+// replicas are not in step.
+func New(s Settings, now time.Time, seed uint64) *Limiter {
+	l := &Limiter{base: now, set: s}
+	if s.Adaptive {
+		l.adaptive = newAdaptive(s, seed)
+	}
+	return l
+}
+
+// Configure changes the settings and keeps what was learned, what is in flight and who waits.
+func (l *Limiter) Configure(s Settings, now time.Time) {
+	l.mu.Lock()
+	l.clockLocked(now)
+	switch {
+	case !s.Adaptive:
+	case l.adaptive.limit == 0:
+		l.adaptive = newAdaptive(s, uint64(l.last)) //nolint:gosec // any bits do
+	default:
+		l.adaptive.configure(s)
+	}
+	l.set = s
+	l.unlockAndTell()
+}
+
+// Acquire asks for a permit. Admitted: it is in w.Permit. Queued: w is in the queue until its verdict,
+// or until Leave. Shed: the cause says why.
+func (l *Limiter) Acquire(now time.Time, r Request, w *Waiter) (Decision, Cause) {
+	r.Class = min(r.Class, Low)
+	l.mu.Lock()
+	l.clockLocked(now)
+	d, c := l.acquireLocked(now, &r, w)
+	if d == Admitted && l.queue.size == 0 && l.told == nil {
+		l.mu.Unlock()
+		return d, c
+	}
+	l.unlockAndTell()
+	return d, c
+}
+
+// Leave takes a request out of the queue whose client went away. It tells whether it was
+// admitted in the meantime: then w.Permit must be given back. No verdict follows.
+func (l *Limiter) Leave(now time.Time, w *Waiter) (wasAdmitted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clockLocked(now)
+	if w.queued {
+		l.removeLocked(w)
+		return false
+	}
+	select {
+	case <-w.verdicts:
+	default:
+	}
+	return w.permit.Valid()
+}
+
+// Release gives a permit back and says what the call has shown.
+func (l *Limiter) Release(now time.Time, p Permit, s Sample) {
+	if !p.Valid() {
+		return
+	}
+	l.mu.Lock()
+	l.clockLocked(now)
+	if p.kind == streamPermit {
+		l.streams--
+	} else {
+		l.endLocked(&p, s)
+	}
+	if l.queue.size == 0 && l.told == nil {
+		l.mu.Unlock()
+		return
+	}
+	l.unlockAndTell()
+}
+
+// Head is called when the head of a stream's response has come: the permit is given back with
+// what it has shown, and the stream counts against the cap of streams from now on, until the permit that is
+// returned is released. It returns false when the cap is reached: then the caller refuses the stream,
+// and there is nothing left to release.
+func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
+	if p.kind != callPermit {
+		return p, p.Valid()
+	}
+	l.mu.Lock()
+	l.clockLocked(now)
+	l.endLocked(&p, s)
+	ok := l.streams < l.set.streamCap()
+	if ok {
+		l.streams++
+		p.kind = streamPermit
+	} else {
+		p = Permit{}
+		l.counters.shed[Normal][TooManyStreams]++
+	}
+	l.unlockAndTell()
+	return p, ok
+}
+
+// Tick ends the wait of those whose time is over. It returns when it should be called next; zero when
+// nobody waits. A limiter that nobody waits for needs no timer.
+func (l *Limiter) Tick(now time.Time) (next time.Time) {
+	l.mu.Lock()
+	l.clockLocked(now)
+	l.expireLocked()
+	l.grantLocked()
+	if l.queue.size > 0 {
+		next = l.base.Add(time.Duration(l.queue.soonest().until))
+	}
+	l.unlockAndTell()
+	return next
+}
+
+// RetryAfter is how long it takes, as far as can be told, until there is room for a request of this
+// class that is shed now. The caller spreads it.
+func (l *Limiter) RetryAfter(now time.Time, c Class) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clockLocked(now)
+	return l.retryAfterLocked(min(c, Low))
+}
+
+// Snapshot tells how the limiter stands.
+func (l *Limiter) Snapshot() Snapshot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Snapshot{
+		Limit: l.allowedLocked(), InFlight: l.inFlight, Streams: l.streams,
+		QueuedByClass: l.queue.byClass(), Reserved: l.reserved.open,
+		Admitted: l.counters.admitted, Shed: l.counters.shed, Exempt: l.counters.exempt,
+		Latency:    time.Duration(l.pace.hold),
+		Rate:       l.counters.ended.rate(l.last),
+		Overloaded: l.pace.standing,
+	}
+	if l.set.Adaptive {
+		s.Limit = l.adaptive.whole()
+		s.Baseline = time.Duration(l.adaptive.base)
+	}
+	return s
+}
+
+func (l *Limiter) clockLocked(now time.Time) { l.last = max(l.last, int64(now.Sub(l.base))) }
+
+// unlockAndTell grants what can be granted, lets go of the lock, and then tells those of OnVerdict.
+func (l *Limiter) unlockAndTell() {
+	l.grantLocked()
+	told := l.told
+	l.told = nil
+	l.mu.Unlock()
+	for _, w := range told {
+		w.OnVerdict(w, w.verdict)
+	}
+}

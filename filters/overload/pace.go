@@ -1,0 +1,120 @@
+package overload
+
+import (
+	"math"
+	"time"
+)
+
+// pace judges how the queue stands: whether it has been standing for a while (CoDel's and Facebook's
+// rule), and how fast it moves.
+type pace struct {
+	emptySince             int64
+	promptAt               int64 // when somebody of the last level waited less than the target, or nobody waited
+	standing               bool
+	hold                   float64 // how long a call has its permit of late, in ns
+	lastRelease            int64
+	fast, fastBefore       int64 // the fastest success of this while and of the one before; 0: none
+	fastSince              int64
+	granted, grantedBefore [levels]int32 // permits by level, in this slice of time and in the one before
+	sliceSince             int64
+}
+
+// began is called when a waiter comes into an empty queue.
+func (p *pace) began(now, interval int64) {
+	if now-p.emptySince >= interval/10 {
+		p.standing = false
+	}
+	if !p.standing {
+		p.promptAt = now
+	}
+}
+
+// stands tells whether even those that waited least waited longer than the target for an interval.
+func (p *pace) stands(now, interval int64) bool { return now-p.promptAt >= interval }
+
+func (p *pace) released(now, held int64, limit float64) {
+	weight := 1 / min(max(limit, 8), 64)
+	if p.hold == 0 {
+		weight = 1
+	}
+	p.hold += weight * (float64(held) - p.hold)
+	p.lastRelease = now
+}
+
+// grant counts a permit.
+func (p *pace) grant(now, slice int64, v level) {
+	p.turn(now, slice)
+	p.granted[v]++
+}
+
+func (p *pace) turn(now, slice int64) {
+	if now-p.sliceSince < slice {
+		return
+	}
+	if now-p.sliceSince < 2*slice {
+		p.grantedBefore = p.granted
+	} else {
+		p.grantedBefore = [levels]int32{}
+	}
+	p.granted = [levels]int32{}
+	p.sliceSince = now - (now-p.sliceSince)%slice
+}
+
+// better is how many permits a nanosecond better levels get of late.
+func (p *pace) better(now, slice int64, v level) float64 {
+	p.turn(now, slice)
+	var some, before int32
+	for u := range v {
+		some += p.granted[u]
+		before += p.grantedBefore[u]
+	}
+	old := 1 - float64(now-p.sliceSince)/float64(slice)
+	return (float64(some) + old*float64(before)) / float64(slice)
+}
+
+// rate is how many permits come back a nanosecond while the limit is reached; 0: not known.
+func (p *pace) rate(now int64, limit int) float64 {
+	if p.hold <= 0 {
+		return 0
+	}
+	rate := float64(limit) / p.hold
+	if silent := now - p.lastRelease; silent > 0 {
+		rate = min(rate, 4/float64(silent))
+	}
+	return rate
+}
+
+// fastLong is how long a while is.
+const fastLong = int64(10 * time.Second)
+
+func (p *pace) succeeded(now, latency int64) {
+	if now-p.fastSince > fastLong {
+		p.fastBefore, p.fast, p.fastSince = p.fast, 0, now
+	}
+	if p.fast == 0 || latency < p.fast {
+		p.fast = latency
+	}
+}
+
+// fastest is how fast a call can be; 0: not known.
+func (p *pace) fastest() int64 {
+	if p.fastBefore == 0 {
+		return p.fast
+	}
+	return min(p.fast, p.fastBefore)
+}
+
+// decaying counts events and forgets them with a time constant of one second.
+type decaying struct {
+	count float64
+	at    int64
+}
+
+func (d *decaying) add(now int64) { d.count, d.at = d.rate(now)+1, now }
+
+// rate is how many came a second of late.
+func (d *decaying) rate(now int64) float64 {
+	return d.count * math.Exp(-float64(now-d.at)/float64(time.Second))
+}
+
+func nanos(d time.Duration) int64 { return int64(d) }

@@ -1,0 +1,187 @@
+package saleredis
+
+import "github.com/sluice-gateway/sluice/filters/store/redisx"
+
+// prelude is what the scripts that change something share. A unit is a table as [sale.Unit] has it; times are
+// microseconds, which a double holds exactly.
+const prelude = `
+local H, Z, arg = KEYS[1], KEYS[2], ARGV[1]
+if not Z then return 'K' end -- redisx.NeedsAllKeys
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local UNIT = '>BI4I4c8I8I8I8c24'
+local function int(n) return string.format('%.0f', n) end
+local id, unit, n, c, h, r, v, principals
+local function load(principal)
+  local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v', 'i' .. id, 'p' .. principal)
+  n, c, h, r, v = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), tonumber(f[4] or 0), tonumber(f[5] or 0)
+  principals = tonumber(f[7] or 0)
+  if not f[6] then return end
+  unit = {}
+  unit.state, unit.quantity, unit.past, unit.token, unit.created, unit.taken, unit.ttl, unit.principal =
+    struct.unpack(UNIT, f[6])
+end
+local function score(u)
+  if u.state == 1 then return int(math.floor(u.taken / 1000)) end
+  if u.state == 3 then return int(-math.floor(u.taken / 1000)) end
+  if u.state == 4 and u.past == 0 then return int(10000000000000 + math.floor((u.taken + u.ttl) / 1000)) end
+end
+local function put(u, new)
+  redis.call('HSET', H, 'i' .. id, struct.pack(UNIT, u.state, u.quantity, u.past, u.token, u.created, u.taken, u.ttl,
+    u.principal))
+  local s = score(u)
+  if s then redis.call('ZADD', Z, s, 'o' .. id) else redis.call('ZREM', Z, 'o' .. id) end
+  if new then redis.call('ZADD', Z, int(v), 'v' .. id) end
+end
+local function remove()
+  redis.call('HDEL', H, 'i' .. id)
+  redis.call('ZREM', Z, 'o' .. id, 'v' .. id)
+end
+local function count(principal, taken, new) -- before put
+  n = n + taken
+  if new or taken ~= 0 then v = v + 1 end
+  redis.call('HSET', H, 'n', int(n), 'c', int(c), 'h', int(h), 'r', int(r), 'v', int(v))
+  if taken ~= 0 then
+    if principals + taken > 0 then
+      redis.call('HSET', H, 'p' .. principal, int(principals + taken))
+    else
+      redis.call('HDEL', H, 'p' .. principal)
+    end
+  end
+end
+local function numbers() return struct.pack('>I8I8I8I8I8', n, c, h, r, v) end
+`
+
+// takeScript is sale.Decide. arg: token, created, ttl, quantity, total, units of a principal, until when the item is
+// kept in milliseconds or 0, principal, ID. Reply: verdict, whether it is new, numbers.
+const takeScript = prelude + `
+local token, created, ttl, quantity, total, per, keep, principal = struct.unpack('>c8I8I8I4I4I4I8c24', arg)
+id = arg:sub(69)
+load(principal)
+local past, over = 0, 0
+if unit then
+  past = unit.past
+  if unit.state == 4 then -- given back
+  elseif unit.created == created then
+    if unit.state == 3 then
+      unit.state = 1
+      h = h - unit.quantity
+    end
+    unit.token = token
+    count(principal, 0, false)
+    put(unit, false)
+    return '\1\0' .. numbers()
+  elseif unit.state == 1 and now < unit.taken + unit.ttl then
+    over = unit.quantity
+  else
+    past = past + unit.quantity
+  end
+end
+if n - over + quantity > total then return '\2\0' .. numbers() end
+if per > 0 and principals - over + quantity > per then return '\3\0' .. numbers() end
+if unit and unit.state ~= 4 and over == 0 then -- it stays taken for good
+  if unit.state == 3 then h = h - unit.quantity end
+  if unit.state ~= 2 then c = c + unit.quantity end
+end
+count(principal, quantity - over, true)
+put({state = 1, quantity = quantity, past = past, token = token, created = created, taken = now, ttl = ttl,
+  principal = principal}, true)
+for _, key in ipairs({H, Z}) do
+  if keep > 0 then redis.call('PEXPIREAT', key, int(keep)) else redis.call('PERSIST', key) end
+end
+return '\1\1' .. numbers()
+`
+
+// settleScript is sale.Settle. arg: end, token, lost, quantity, created, ttl, principal, ID. Reply: whether something
+// was changed, numbers.
+const settleScript = prelude + `
+local what, token, lost, quantity, created, ttl, principal = struct.unpack('>Bc8BI4I8I8c24', arg)
+id = arg:sub(55)
+load(principal)
+local taken, new = 0, false
+if not unit and lost == 1 and (what == 1 or what == 4) then
+  unit = {state = 1, quantity = quantity, past = 0, token = token, created = created, taken = now, ttl = ttl,
+    principal = principal}
+  taken, new = quantity, true
+end
+if not unit or unit.token ~= token or unit.state == 2 or (what == 4 and unit.state ~= 1) then return '\0' .. numbers() end
+if unit.state == 4 then
+  if what ~= 3 or unit.past > 0 then return '\0' .. numbers() end
+  remove()
+  return '\1' .. numbers()
+end
+if unit.state == 3 then h = h - unit.quantity end
+if what == 1 then
+  unit.state = 2
+  c = c + unit.quantity
+elseif what == 4 then
+  unit.state = 3
+  h = h + unit.quantity
+else
+  unit.state = 4
+  taken = taken - unit.quantity
+  r = r + unit.quantity
+end
+count(principal, taken, new)
+if what == 3 and unit.past == 0 then remove() else put(unit, new) end
+return '\1' .. numbers()
+`
+
+// openScript lists units. arg: state, age in microseconds, limit. Reply: for each the length of its ID, the ID, the
+// unit.
+const openScript = `
+local H, Z = KEYS[1], KEYS[2]
+if not Z then return 'K' end
+local state, age, limit = struct.unpack('>BI8I4', ARGV[1])
+local time = redis.call('TIME')
+local now = math.floor((time[1] * 1000000 + time[2]) / 1000)
+age = math.floor(age / 1000)
+local function int(n) return string.format('%.0f', n) end
+local ranges
+if state == 1 then
+  ranges = {{'1000000000000', int(now - age)}, {int(now + 1), '9000000000000'}}
+elseif state == 3 then
+  ranges = {{'-9000000000000', '-1000000000000'}}
+else
+  ranges = {{'10000000000000', int(10000000000000 + now - age)}}
+end
+local out = {}
+for _, range in ipairs(ranges) do
+  if limit > 0 then
+    local ids = redis.call('ZRANGEBYSCORE', Z, range[1], range[2], 'LIMIT', 0, limit)
+    limit = limit - #ids
+    for _, member in ipairs(ids) do
+      local id = member:sub(2)
+      local unit = redis.call('HGET', H, 'i' .. id)
+      if unit then out[#out + 1] = struct.pack('>I2', #id) .. id .. unit end
+    end
+  end
+end
+return table.concat(out)
+`
+
+// changesScript lists IDs by version. arg: version, limit. Reply: numbers, the version up to which they are complete,
+// for each the length of its ID and the ID.
+const changesScript = `
+local H, Z = KEYS[1], KEYS[2]
+if not Z then return 'K' end
+local since, limit = struct.unpack('>I8I4', ARGV[1])
+local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v')
+for i = 1, 5 do f[i] = tonumber(f[i] or 0) end
+local ids = redis.call('ZRANGEBYSCORE', Z, '(' .. string.format('%.0f', since), '900000000000', 'WITHSCORES', 'LIMIT', 0,
+  limit)
+local out, last = {}, f[5]
+for i = 1, #ids, 2 do
+  local id = ids[i]:sub(2)
+  out[#out + 1] = struct.pack('>I2', #id) .. id
+  if #ids == 2 * limit then last = tonumber(ids[i + 1]) end
+end
+return struct.pack('>I8I8I8I8I8I8', f[1], f[2], f[3], f[4], f[5], last) .. table.concat(out)
+`
+
+var (
+	take    = redisx.NewScript(takeScript).UntilRun()
+	settle  = redisx.NewScript(settleScript).UntilRun()
+	open    = redisx.NewScript(openScript).UntilRun()
+	changes = redisx.NewScript(changesScript).UntilRun()
+)

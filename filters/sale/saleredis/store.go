@@ -1,0 +1,197 @@
+package saleredis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
+)
+
+// Store is a [sale.Store] in Redis. Make it with [New]. It is safe for concurrent use.
+type Store struct {
+	client *redisx.Client
+	prefix string
+}
+
+var _ sale.Store = (*Store)(nil)
+
+// New makes a store whose keys begin with prefix. The client remains the caller's, and its timeout bounds each call.
+func New(client *redisx.Client, prefix string) *Store {
+	return &Store{client: client, prefix: prefix + "sale:{"}
+}
+
+// newCall begins a call for an item, with both of its keys. Its argument is appended to the buffer.
+func (s *Store) newCall(item sale.Item) *redisx.Call {
+	var digested [64]byte
+	b := append(append(append(digested[:0], item.Sale...), 0), item.Name...)
+	sum := sha256.Sum256(b)
+	c := redisx.NewCall()
+	c.Buffer = append(base64.RawURLEncoding.AppendEncode(append(c.Buffer, s.prefix...), sum[:18]), '}')
+	n := len(c.Buffer)
+	c.EndKey()
+	c.Buffer = append(append(c.Buffer, c.Buffer[:n]...), ":ids"...)
+	c.EndKey()
+	return c
+}
+
+func (s *Store) run(ctx context.Context, what string, item sale.Item, script *redisx.Script, c *redisx.Call) (
+	reader, error,
+) {
+	reply, err := s.client.Run(ctx, script, c, 2)
+	if err == nil && reply == redisx.NeedsAllKeys {
+		err = errors.New("the slot is being moved")
+	}
+	if err != nil {
+		return "", fmt.Errorf("saleredis: %s of %s in %s: %w", what, item.Name, item.Sale, err)
+	}
+	return reader(reply), nil
+}
+
+// Take implements [sale.Store].
+func (s *Store) Take(ctx context.Context, r sale.TakeRequest) (sale.Taking, error) {
+	c := s.newCall(r.Item)
+	b := binary.BigEndian.AppendUint64(c.Buffer, r.Token)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Created))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.TTL.Microseconds()))
+	b = appendInt(b, r.Quantity)
+	b = appendInt(b, r.Total)
+	b = appendInt(b, r.PerPrincipal)
+	keep := uint64(0)
+	if !r.Keep.IsZero() {
+		keep = uint64(max(r.Keep.UnixMilli(), 1))
+	}
+	b = binary.BigEndian.AppendUint64(b, keep)
+	c.Buffer = append(appendPrincipal(b, r.Principal), r.ID...)
+	reply, err := s.run(ctx, "take", r.Item, take, c)
+	if err != nil {
+		return sale.Taking{}, err
+	}
+	out := sale.Taking{Verdict: sale.Verdict(reply.byte()), New: reply.byte() == 1}
+	out.Counts = reply.counts()
+	return out, reply.end("take")
+}
+
+// Settle implements [sale.Store].
+func (s *Store) Settle(ctx context.Context, item sale.Item, u sale.Unit, end sale.End, lost bool) (
+	sale.Counts, bool, error,
+) {
+	c := s.newCall(item)
+	b := binary.BigEndian.AppendUint64(append(c.Buffer, byte(end)), u.Token)
+	if lost {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	b = appendInt(b, u.Quantity)
+	b = binary.BigEndian.AppendUint64(b, uint64(u.Created))
+	b = binary.BigEndian.AppendUint64(b, uint64(u.TTL.Microseconds()))
+	c.Buffer = append(appendPrincipal(b, u.Principal), u.ID...)
+	reply, err := s.run(ctx, "settling", item, settle, c)
+	if err != nil {
+		return sale.Counts{}, false, err
+	}
+	changed := reply.byte() == 1
+	return reply.counts(), changed, reply.end("settling")
+}
+
+// Open implements [sale.Store].
+func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, limit int) ([]sale.Unit, error) {
+	c := s.newCall(item)
+	b := binary.BigEndian.AppendUint64(append(c.Buffer, byte(what.State)), uint64(what.Older.Microseconds()))
+	c.Buffer = appendInt(b, limit)
+	reply, err := s.run(ctx, "listing", item, open, c)
+	if err != nil {
+		return nil, err
+	}
+	var out []sale.Unit
+	for len(reply) > 0 {
+		u := sale.Unit{ID: reply.text(), State: sale.State(reply.byte())}
+		u.Quantity, u.Past = int(reply.uint(4)), int(reply.uint(4))
+		u.Token, u.Created = reply.uint(8), int64(reply.uint(8))
+		u.Taken = time.UnixMicro(int64(reply.uint(8)))
+		u.TTL = time.Duration(reply.uint(8)) * time.Microsecond
+		u.Principal = strings.Clone(string(reply.take(sale.PrincipalDigestLength)))
+		if reply == tooShort {
+			return nil, errReply("listing")
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// Changes implements [sale.Store].
+func (s *Store) Changes(ctx context.Context, item sale.Item, since uint64, limit int) (sale.Changes, error) {
+	c := s.newCall(item)
+	c.Buffer = appendInt(binary.BigEndian.AppendUint64(c.Buffer, since), limit)
+	reply, err := s.run(ctx, "changes", item, changes, c)
+	if err != nil {
+		return sale.Changes{}, err
+	}
+	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8)}
+	for len(reply) > 0 {
+		out.IDs = append(out.IDs, reply.text())
+		if reply == tooShort {
+			return sale.Changes{}, errReply("changes")
+		}
+	}
+	return out, nil
+}
+
+func appendInt(b []byte, n int) []byte { return binary.BigEndian.AppendUint32(b, uint32(max(n, 0))) }
+
+// appendPrincipal appends a digest in its fixed length.
+func appendPrincipal(b []byte, digest string) []byte {
+	var fixed [sale.PrincipalDigestLength]byte
+	copy(fixed[:], digest)
+	return append(b, fixed[:]...)
+}
+
+// reader reads a reply. One that is too short becomes [tooShort] and reads as zeros.
+type reader string
+
+const tooShort reader = "\xffshort"
+
+func errReply(what string) error { return fmt.Errorf("saleredis: %s: the reply is malformed", what) }
+
+func (r *reader) take(n int) reader {
+	if len(*r) < n || *r == tooShort {
+		*r = tooShort
+		return ""
+	}
+	head := (*r)[:n]
+	*r = (*r)[n:]
+	return head
+}
+
+func (r *reader) uint(n int) (v uint64) {
+	for _, c := range []byte(r.take(n)) {
+		v = v<<8 | uint64(c)
+	}
+	return v
+}
+
+func (r *reader) byte() byte { return byte(r.uint(1)) }
+
+func (r *reader) text() string { return string(r.take(int(r.uint(2)))) }
+
+func (r *reader) counts() sale.Counts {
+	return sale.Counts{
+		Taken: int(r.uint(8)), Confirmed: int(r.uint(8)), Unknown: int(r.uint(8)), Returned: int(r.uint(8)),
+		Version: r.uint(8),
+	}
+}
+
+// end returns an error when the reply was too short, or something is left of it.
+func (r *reader) end(what string) error {
+	if *r != "" {
+		return errReply(what)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package sale
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// idsMax is how many IDs of an item are mirrored: some 10 MB. Of an item with more keys, sold out is told by the store.
+const idsMax = 100_000
+
+// shelf is what the process knows of an item: its numbers, and the IDs that have taken units of it, whose requests may
+// be replayed. While the item is sold out and the IDs are complete, whoever is not among them is told so from memory.
+// It is safe for concurrent use.
+type shelf struct {
+	item    Item
+	metrics Metrics
+	soldOut *filters.Reply // shared by all that are told
+
+	taken atomic.Int64
+	told  atomic.Bool // the IDs are complete for these numbers
+
+	mu     sync.RWMutex
+	counts Counts
+	synced uint64 // the IDs are complete up to that version
+	ids    map[string]struct{}
+	many   bool // there are too many IDs to keep
+}
+
+func newShelf(item Item, m Metrics) *shelf {
+	return &shelf{
+		item: Item{strings.Clone(item.Sale), strings.Clone(item.Name)}, metrics: m, ids: map[string]struct{}{},
+		soldOut: refuseSoldOut(0),
+	}
+}
+
+// tells reports whether a request with that ID can be told from memory that all total units are taken.
+func (h *shelf) tells(id string, total int) bool {
+	if !h.told.Load() || h.taken.Load() < int64(total) {
+		return false
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, known := h.ids[id]
+	return !known
+}
+
+// begin puts an ID among those known, before it takes units: whoever repeats it from now on waits for what it gets.
+// It returns false when the ID was known.
+func (h *shelf) begin(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.ids[id]; ok || h.many {
+		return false
+	}
+	if len(h.ids) >= idsMax { // those of failed purchases too: they are read again when they are needed
+		h.ids, h.synced = map[string]struct{}{}, 0
+		h.judgeLocked()
+	}
+	h.ids[strings.Clone(id)] = struct{}{}
+	return true
+}
+
+// forget takes out an ID that has taken nothing.
+func (h *shelf) forget(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.ids, id)
+}
+
+// observe takes the numbers after a step of this process; id is what has taken units by it, or empty. Where it was the
+// only step since the IDs were complete, they still are.
+func (h *shelf) observe(c Counts, id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if id != "" && !h.many {
+		if _, ok := h.ids[id]; !ok {
+			h.ids[strings.Clone(id)] = struct{}{}
+		}
+	}
+	if c.Version == h.synced+1 {
+		h.synced = c.Version
+	}
+	if c.Version >= h.counts.Version {
+		h.counts = c
+	}
+	h.judgeLocked()
+}
+
+func (h *shelf) judgeLocked() {
+	h.taken.Store(int64(h.counts.Taken))
+	h.told.Store(!h.many && h.synced == h.counts.Version && h.counts.Version > 0)
+}
+
+// since returns the version from which on changes are wanted; false: the item is on sale. total is what is known of the
+// stock.
+func (h *shelf) since(total int) (uint64, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.synced, h.counts.Version > 0 && h.counts.Taken >= total
+}
+
+// merge takes the changes since a version; more: there are others. A store whose version went back has lost steps, so
+// that all is read again.
+func (h *shelf) merge(since uint64, c Changes) (more bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.synced < since: // they are read from the beginning meanwhile
+		return true
+	case h.synced == since && c.Counts.Version < since:
+		h.counts, h.synced, h.ids, h.many = c.Counts, 0, map[string]struct{}{}, false
+		h.judgeLocked()
+		return true
+	}
+	for _, id := range c.IDs {
+		if !h.many {
+			h.ids[id] = struct{}{}
+		}
+	}
+	if len(h.ids) > idsMax {
+		h.ids, h.many = map[string]struct{}{}, true
+	}
+	h.synced = max(h.synced, c.Until)
+	if c.Counts.Version >= h.counts.Version {
+		h.counts = c.Counts
+	}
+	h.judgeLocked()
+	return c.Until < c.Counts.Version
+}
+
+// numbers returns the numbers as far as they are known.
+func (h *shelf) numbers() Counts {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.counts
+}

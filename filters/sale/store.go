@@ -1,0 +1,41 @@
+package sale
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps the units that were taken. Implementations are safe for concurrent use; each method is atomic for its
+// item and durable, as far as the store promises, when it returns. It returns within the store's own time limit,
+// whatever ctx says. An error means that the step may or may not have been taken; taking it again is safe.
+//
+// Strings that a method is given lie in buffers that are used again when it has returned: a store keeps copies. What
+// it returns is the caller's.
+type Store interface {
+	// Take takes units, see [Decide]. The same request again takes no further ones.
+	Take(ctx context.Context, r TakeRequest) (Taking, error)
+	// Settle ends the purchase of a unit, see [Settle]. Without a unit of that ID, Confirm and Hold of a request that
+	// is known to have taken it (lost) store it: a replica that became the master may not have got it. It returns the
+	// numbers of the item, and whether something was changed.
+	Settle(ctx context.Context, item Item, u Unit, end End, lost bool) (Counts, bool, error)
+	// Open lists up to limit units that may have to be settled, as what selects. What it leaves out comes when those
+	// are settled.
+	Open(ctx context.Context, item Item, what Selection, limit int) ([]Unit, error)
+	// Changes returns the numbers of an item, and up to limit IDs that have taken units since a version, in the order
+	// in which they did; more: there are others. An ID that gave its units back may still be among them. until is the
+	// version up to which they are complete.
+	Changes(ctx context.Context, item Item, since uint64, limit int) (Changes, error)
+}
+
+// Selection says which units are listed.
+type Selection struct {
+	State State         // Reserved, Unknown or Returned
+	Older time.Duration // Reserved: taken so long ago at least, or after now. Returned: so long beyond their TTL
+}
+
+// Changes are the IDs that have taken units since a version.
+type Changes struct {
+	Counts Counts
+	IDs    []string
+	Until  uint64 // they are complete up to that version
+}

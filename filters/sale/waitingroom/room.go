@@ -1,0 +1,392 @@
+package waitingroom
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Room is the waiting room of one sale at one gateway. Make it with [New]. It is safe for concurrent use.
+type Room struct {
+	Options
+
+	rules  atomic.Pointer[rules]
+	faults filters.LogThrottle
+
+	mu       sync.Mutex
+	gate     gate
+	places   places
+	exchange chan struct{} // closed when the exchange under way has ended; nil: none is under way
+}
+
+// rules are the settings in force, and what follows from them.
+type rules struct {
+	Settings
+	signer *signer // nil until the store has given the secret
+}
+
+// New makes a room.
+func New(s Settings, o Options) *Room {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, c := range []*filters.Counter{&o.Metrics.Admitted, &o.Metrics.Waited, &o.Metrics.Refused, &o.Metrics.Failures} {
+		if *c == nil {
+			*c = filters.Discard
+		}
+	}
+	r := &Room{Options: o, gate: gate{opens: s.Opens, rate: s.Rate}}
+	r.rules.Store(newRules(s))
+	return r
+}
+
+func newRules(s Settings) *rules {
+	u := &rules{Settings: s}
+	if len(s.Secret) > 0 {
+		u.signer = newSigner(s.Secret, s.Sale, s.Opens)
+	}
+	return u
+}
+
+// Configure changes what a reload may change. The queue and its tickets stay what they are, unless the sale opens at
+// another time: then those who waited for the opening still do, and all others come anew.
+func (r *Room) Configure(s Settings) {
+	old, next := r.rules.Load(), newRules(s)
+	if next.signer == nil && old.signer != nil && len(old.Secret) == 0 && old.Opens.Equal(s.Opens) {
+		next.signer = old.signer
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rules.Store(next)
+	r.gate.rate = s.Rate
+	if !r.gate.opens.Equal(s.Opens) {
+		r.gate = gate{opens: s.Opens, rate: s.Rate}
+		r.places.forget()
+	}
+}
+
+// signing returns the rules with a signer.
+func (r *Room) signing(ctx context.Context) (*rules, error) {
+	u := r.rules.Load()
+	if u.signer != nil {
+		return u, nil
+	}
+	if r.Secret == nil {
+		return nil, errors.New("waitingroom: there is no secret, and no store that keeps one")
+	}
+	secret, err := r.Secret(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := &rules{Settings: u.Settings, signer: newSigner(secret, u.Sale, u.Opens)}
+	r.rules.CompareAndSwap(u, next) // others may have done the same, or changed the settings
+	return next, nil
+}
+
+// visitor is one request for admission.
+type visitor struct {
+	principal string
+	ticket    ticket // that it has, or gets; kind 0 is none
+	hash      uint64 // by which one who comes early is counted
+	lot       float64
+	refused   bool // it showed a ticket that is not good
+	fresh     bool // it was admitted now
+}
+
+// Enter asks for the admission of the exchange's principal. nil: it is admitted; until is then the end of a new
+// admission in Unix seconds, which [Room.Stamp] tells the client, or 0 for one that the client knows of. It may wait
+// for the store, and gives up when the exchange's context ends.
+func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *filters.Reply) {
+	u, err := r.signing(x.Context())
+	if err != nil {
+		return 0, r.unavailable(now, x, err)
+	}
+	v := visitor{principal: x.Principal}
+	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
+		return 0, nil
+	}
+	if v.refused {
+		r.Metrics.Refused.Inc()
+	}
+	switch r.decide(now, x.Context(), u, &v) {
+	case admitted:
+		if v.fresh {
+			r.Metrics.Admitted.Inc()
+		}
+		return v.ticket.expires, nil
+	case waits:
+		r.Metrics.Waited.Inc()
+		return 0, r.wait(r.Now(), x, u, &v)
+	}
+	return 0, r.unavailable(now, x, nil)
+}
+
+// ticketOf returns the best ticket that the request shows. A ticket is not for the service, so its field is taken out.
+func (u *rules) ticketOf(now time.Time, x *filters.Exchange) (best ticket, refused bool) {
+	shown := false
+	look := func(text string) bool {
+		shown = shown || text != ""
+		if t, ok := u.signer.read(text, x.Principal, now); ok && better(t, best) {
+			best = t
+		}
+		return best.kind != passed
+	}
+	if u.Header != "" {
+		look(x.Ticket)
+		if text, ok := x.Header.Lookup(u.Header); ok {
+			look(text)
+			x.Header.Del(u.Header)
+		}
+	}
+	if u.Cookie != "" {
+		cookies(x.Header, u.Cookie, look)
+	}
+	return best, shown && best.kind == 0
+}
+
+// better reports whether one ticket gets its holder in before another one.
+func better(t, than ticket) bool {
+	if t.kind != than.kind {
+		return t.kind == passed || than.kind == 0 || t.kind == early && than.kind == queued
+	}
+	return t.kind == queued && t.number < than.number
+}
+
+// decide asks the gate until it knows, and the store in between.
+func (r *Room) decide(now time.Time, ctx context.Context, u *rules, v *visitor) verdict {
+	for tries := 0; ; tries++ {
+		d, exchange := r.ask(now, u, v, tries)
+		if d != asks {
+			return d
+		}
+		select {
+		case <-exchange:
+		case <-ctx.Done():
+			return failed
+		}
+		now = r.Now()
+	}
+}
+
+// ask asks the gate once. Where the store has to be asked, the channel is closed when it was.
+func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.ticket.kind == 0 { // it may have lost it, or never kept it
+		v.ticket, _ = r.places.get(v.principal, now.Unix())
+	}
+	d := passedAlready(v)
+	if d == 0 {
+		d = r.admitLocked(now, u, v, tries)
+	}
+	if d == asks || d != failed && r.gate.due(now) {
+		r.beginLocked(now)
+	}
+	return d, r.exchange
+}
+
+func passedAlready(v *visitor) verdict {
+	if v.ticket.kind == passed {
+		return admitted
+	}
+	return 0
+}
+
+// admitLocked has the gate decide, and writes what it decided into the visitor's ticket.
+func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
+	if v.ticket.kind == early {
+		v.lot, v.hash = u.signer.lot(v.principal)
+		if number, ok := r.gate.earlyNumber(v.lot); ok {
+			v.ticket = ticket{kind: queued, number: uint64(number)}
+		}
+	}
+	var d verdict
+	if v.ticket.kind == queued {
+		if d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries); d == asks {
+			r.gate.holders++
+		}
+	} else {
+		var number float64
+		d, number = r.gate.newcomer(now, tries)
+		switch {
+		case d == asks && v.ticket.kind == early: // its number follows from its lot
+			r.gate.holders++
+		case d == asks:
+			r.gate.newcomers++
+		case d == waits && number > 0:
+			v.ticket = ticket{kind: queued, number: uint64(number)}
+		case d == waits && !r.gate.grant.Opened:
+			_, v.hash = u.signer.lot(v.principal)
+			v.ticket = ticket{kind: early}
+			r.gate.early(v.hash)
+		}
+	}
+	if d == admitted {
+		v.ticket, v.fresh = ticket{kind: passed}, true
+	}
+	if d == admitted || d == waits && v.ticket.kind != 0 {
+		v.ticket.expires, v.ticket.served = now.Add(u.TicketTTL).Unix(), uint64(r.gate.grant.Serving)
+		r.places.put(v.principal, v.ticket)
+	}
+	if d == failed && (v.ticket.kind != 0 || !r.gate.down(now)) {
+		return waits // it keeps its place; or there was none to be had so quickly
+	}
+	return d
+}
+
+// beginLocked begins an exchange with the store unless one is under way.
+func (r *Room) beginLocked(now time.Time) {
+	if r.exchange != nil {
+		return
+	}
+	r.exchange = make(chan struct{})
+	pause := min(gapMin-now.Sub(r.gate.asked), gapMin)
+	go r.run(r.exchange, r.rules.Load().Sale, pause)
+}
+
+// run makes one exchange with the store, after a pause if it is above 0.
+func (r *Room) run(done chan struct{}, sale string, pause time.Duration) {
+	if pause > 0 {
+		time.Sleep(pause)
+	}
+	r.mu.Lock()
+	report, opens := r.gate.report(r.Now()), r.gate.opens
+	r.mu.Unlock()
+	grant, err := r.Store.Exchange(context.Background(), sale, &report)
+	now := r.Now()
+	if err != nil {
+		r.Metrics.Failures.Inc()
+		r.faults.Warn(r.Logger, now, "the waiting room's store does not answer: nobody is newly admitted",
+			"sale", sale, "error", err)
+	}
+	r.mu.Lock()
+	switch {
+	case !r.gate.opens.Equal(opens): // a reload has made it another sale
+	case err != nil:
+		r.gate.fail(now)
+	default:
+		r.gate.apply(now, grant)
+	}
+	r.exchange = nil
+	close(done)
+	r.mu.Unlock()
+}
+
+// wait tells who waits its place.
+func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *filters.Reply {
+	w := waiting{refused: v.refused, ticketIn: u.Header}
+	r.mu.Lock()
+	switch v.ticket.kind {
+	case queued:
+		w.place, w.in = r.gate.place(float64(v.ticket.number))
+		w.retry = retryIn(w.in)
+	case early:
+		others := r.gate.earlyCount()
+		w.opens, w.others = u.Opens, max(int64(others), 1)
+		w.retry = retryAtOpening(u.Opens.Sub(now), others, u.Rate)
+	default:
+		w.retry = time.Second
+	}
+	if r.gate.down(now) {
+		w.retry = max(w.retry, 2*time.Second)
+	}
+	r.mu.Unlock()
+	if v.ticket.kind != 0 {
+		w.ticket = string(u.signer.appendTicket(make([]byte, 0, ticketText), v.ticket, v.principal))
+	}
+	var reply *filters.Reply
+	if !x.IsGRPC() && isNavigation(x.Header) {
+		reply = w.browser(u.Sale, x.Method, formOf(x))
+	} else {
+		reply = w.program()
+	}
+	if u.Cookie != "" && w.ticket != "" {
+		reply.Header.Add("Set-Cookie", string(u.appendCookie(nil, x, w.ticket)))
+	}
+	reply.Header.Add("Vary", "Accept, Cookie")
+	return reply
+}
+
+// appendCookie appends the cookie of a ticket (RFC 6265). Lax: a link from elsewhere leads back to one's place.
+func (u *rules) appendCookie(b []byte, x *filters.Exchange, ticket string) []byte {
+	b = append(append(append(b, u.Cookie...), '='), ticket...)
+	b = append(b, "; Path=/; Max-Age="...)
+	b = strconv.AppendInt(b, filters.WholeSeconds(u.TicketTTL), 10)
+	b = append(b, "; HttpOnly; SameSite=Lax"...)
+	if schemeOf(x) == "https" {
+		b = append(b, "; Secure"...)
+	}
+	return b
+}
+
+// Stamp adds the ticket of an admission that ends at until, not 0, to the exchange's response.
+func (r *Room) Stamp(x *filters.Exchange, until int64) {
+	u := r.rules.Load()
+	if u.signer == nil || until == 0 {
+		return
+	}
+	text := x.Text(u.signer.appendTicket(x.Scratch(), ticket{kind: passed, expires: until}, x.Principal))
+	if u.Header != "" {
+		x.Response.Header.Set(u.Header, text)
+	}
+	if u.Cookie != "" {
+		x.Response.Header.Add("Set-Cookie", x.Text(u.appendCookie(x.Scratch(), x, text)))
+	}
+}
+
+// unavailable refuses one who cannot be given a place.
+func (r *Room) unavailable(now time.Time, x *filters.Exchange, err error) *filters.Reply {
+	if err != nil && x.Context().Err() == nil {
+		r.Metrics.Failures.Inc()
+		r.faults.Warn(r.Logger, now, "the store does not tell the secret of tickets", "route", x.Route, "error", err)
+	}
+	return filters.Refuse(filters.StoreUnavailable, filters.Problem{RetryAfter: retryIn(2 * time.Second),
+		Detail: "The waiting room cannot give out places now. Nothing was done."})
+}
+
+// Status is what operators see of a room.
+type Status struct {
+	Opened   bool    `json:"opened"`
+	Waiting  int64   `json:"waiting"`          // who have a number that was not called; before the opening about how many came
+	Serving  int64   `json:"serving"`          // all numbers up to it are called
+	Issued   int64   `json:"issued"`           // the last number that was given out
+	Early    int64   `json:"early"`            // about how many came before the opening
+	Admitted int64   `json:"admitted"`         // by the whole fleet
+	Speed    float64 `json:"speed"`            // numbers that are called a second
+	Estimate float64 `json:"estimate_seconds"` // how long who comes now has to wait
+	Failing  bool    `json:"store_failing,omitempty"`
+}
+
+// Status returns what the room heard from the store last.
+func (r *Room) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := &r.gate.grant
+	s := Status{
+		Opened: g.Opened, Serving: int64(g.Serving), Issued: int64(g.Issued), Early: int64(r.gate.earlyCount()),
+		Admitted: int64(g.Granted), Speed: g.Speed, Failing: !r.gate.failedAt.IsZero(),
+	}
+	if !g.Opened {
+		s.Waiting = s.Early
+	} else if waiting := max(g.Issued-g.Serving, 0); waiting > 0 {
+		s.Waiting = int64(math.Ceil(waiting))
+		if g.Speed > 0 {
+			s.Estimate = math.Ceil(waiting / g.Speed)
+		}
+	}
+	return s
+}
+
+// Ticketed reports whether the settings have clients bring tickets in the field that is the gateway's own.
+func (s *Settings) Ticketed() bool { return strings.EqualFold(s.Header, "Sluice-Ticket") }
