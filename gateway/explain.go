@@ -190,7 +190,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 	}
 	p.Line("fallback", "on %s: service %s at %s, timeout %s", strings.Join(on, ", "), f.Service,
 		strings.Join(p.cfg.Services[f.Service].Endpoints, ", "), p.cfg.Services[f.Service].Timeout)
-	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, f.Service)); len(names) > 0 {
+	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, r)); len(names) > 0 {
 		p.Line("", "through the %s of that service", strings.Join(names, ", "))
 	}
 }
@@ -232,6 +232,9 @@ func (p *explainer) branches(t *config.Transaction) {
 	}
 	for _, policyName := range order {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
+	}
+	if len(order) > 0 {
+		p.Line("", "each service that a step calls is asked for room before anything is begun")
 	}
 }
 

@@ -50,7 +50,7 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 		return f, nil
 	}
 	var err error
-	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, c.Service), onPanic); err != nil {
+	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, r), onPanic); err != nil {
 		return nil, err
 	}
 	f.target, err = b.service(c.Service)

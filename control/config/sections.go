@@ -20,8 +20,8 @@ type ServiceSections struct {
 	Breaker  *Breaker   `json:"breaker"`
 	Outlier  *Outlier   `json:"outlier"`
 	Overload *Overload  `json:"overload"`
-	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 	Hedge    *Hedge     `json:"hedge"`
+	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }
 
 // RouteSections are those of a route.

@@ -16,6 +16,7 @@ type pace struct {
 	fast, fastBefore       int64 // the fastest success of this while and of the one before; 0: none
 	fastSince              int64
 	granted, grantedBefore [levels]int32 // permits by level, in this slice of time and in the one before
+	offered, offeredBefore [levels]int32 // those who came, likewise
 	sliceSince             int64
 }
 
@@ -41,43 +42,51 @@ func (p *pace) released(now, held int64, limit float64) {
 	p.lastRelease = now
 }
 
-// grant counts a permit.
-func (p *pace) grant(now, slice int64, v level) {
-	p.turn(now, slice)
-	p.granted[v]++
-}
+// grant counts a permit, offer a request that came.
+func (p *pace) grant(v level) { p.granted[v]++ }
+func (p *pace) offer(v level) { p.offered[v]++ }
 
+// turn begins a new slice when it is time.
 func (p *pace) turn(now, slice int64) {
-	if now-p.sliceSince < slice {
+	past := now - p.sliceSince
+	if past < slice {
 		return
 	}
-	if now-p.sliceSince < 2*slice {
-		p.grantedBefore = p.granted
+	if past < 2*slice {
+		p.grantedBefore, p.offeredBefore = p.granted, p.offered
 	} else {
-		p.grantedBefore = [levels]int32{}
+		p.grantedBefore, p.offeredBefore = [levels]int32{}, [levels]int32{}
 	}
-	p.granted = [levels]int32{}
-	p.sliceSince = now - (now-p.sliceSince)%slice
+	p.granted, p.offered = [levels]int32{}, [levels]int32{}
+	p.sliceSince = now - past%slice
 }
 
-// better is how many permits a nanosecond better levels get of late.
+// better is how many permits a nanosecond the levels below v get of late.
 func (p *pace) better(now, slice int64, v level) float64 {
-	p.turn(now, slice)
-	var some, before int32
-	for u := range v {
-		some += p.granted[u]
-		before += p.grantedBefore[u]
+	return p.lately(now, slice, p.granted[:v], p.grantedBefore[:v])
+}
+
+// wanted is how many requests a nanosecond come of late up to level v.
+func (p *pace) wanted(now, slice int64, v level) float64 {
+	return p.lately(now, slice, p.offered[:v+1], p.offeredBefore[:v+1])
+}
+
+func (p *pace) lately(now, slice int64, counts, before []int32) float64 {
+	var some, old int32
+	for i := range counts {
+		some += counts[i]
+		old += before[i]
 	}
-	old := 1 - float64(now-p.sliceSince)/float64(slice)
-	return (float64(some) + old*float64(before)) / float64(slice)
+	share := 1 - float64(now-p.sliceSince)/float64(slice)
+	return (float64(some) + share*float64(old)) / float64(slice)
 }
 
 // rate is how many permits come back a nanosecond while the limit is reached; 0: not known.
-func (p *pace) rate(now int64, limit int) float64 {
+func (p *pace) rate(now int64, limit float64) float64 {
 	if p.hold <= 0 {
 		return 0
 	}
-	rate := float64(limit) / p.hold
+	rate := limit / p.hold
 	if silent := now - p.lastRelease; silent > 0 {
 		rate = min(rate, 4/float64(silent))
 	}

@@ -75,13 +75,13 @@ func (s Settings) clone() Settings {
 		h := *s.Health
 		s.Health = &h
 	}
-	if s.Hedge != nil {
-		h := *s.Hedge
-		s.Hedge = &h
-	}
 	if s.Outlier != nil {
 		o := *s.Outlier
 		s.Outlier = &o
+	}
+	if s.Hedge != nil {
+		h := *s.Hedge
+		s.Hedge = &h
 	}
 	return s
 }
