@@ -154,6 +154,9 @@ func (p *explainer) service(r *config.Route) {
 	}
 	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
 		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
+	if r.Timeout > 0 {
+		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
+	}
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)

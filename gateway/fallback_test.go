@@ -27,7 +27,8 @@ routes:
     service: a
     limits: [many]
     idempotency: {}
-    fallback: {status: 200, body: '{"from":"fallback"}', headers: {Content-Type: application/json}, on: [breaker-open, timeout]}
+    fallback:
+      {status: 200, body: '{"from":"fallback"}', headers: {Content-Type: application/json}, on: [breaker-open, timeout]}
   - {name: other, match: {path: /other/**}, service: a, limits: [many], idempotency: {}, fallback: {service: b}}
   - {name: open, match: {path: /open}, service: a}
   - {name: b, match: {path: /b}, service: b}
