@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +42,9 @@ const (
 )
 
 func newSale(env *Env) Policy {
-	p := &salePolicy{env: env, items: map[sale.Item]bool{}, rooms: newWaitingRooms(env), readers: newStockReaders(env)}
+	p := &salePolicy{
+		env: env, items: map[sale.Item]bool{}, rooms: newWaitingRooms(env), readers: newStockReaders(env),
+	}
 	p.settlers = NewPool[saleSettlerKey](env, p.closeSettler)
 	p.sales = NewPool[string](env, func(s *sale.Sale) { s.Close() })
 	p.events = env.Metrics.Counter("sale_events_total", "Requests and purchases: admitted, confirmed, returned, "+
@@ -83,7 +84,14 @@ func (p *salePolicy) Applies(s Scope) bool {
 func (p *salePolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	name := s.Route.Sale
 	c := b.Config.Sales[name]
-	settings, err := p.saleSettings(b, name, c)
+	var store sale.Store
+	var err error
+	if p.env.Stores.Sales != nil {
+		if store, err = p.env.Stores.Sales(); err != nil {
+			return nil, err
+		}
+	}
+	settings, err := p.saleSettings(b, name, c, store)
 	if err != nil {
 		return nil, err
 	}
@@ -91,15 +99,9 @@ func (p *salePolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	sl, err := Use(b, p.sales, name, func() (*sale.Sale, error) {
-		var store sale.Store
-		if p.env.Stores.Sales != nil {
-			if store, err = p.env.Stores.Sales(); err != nil {
-				return nil, err
-			}
-		}
-		return settler.Open(name, store, p.metrics(name), settings), nil
-	}, func(sl *sale.Sale) { sl.Configure(settings) })
+	sl, err := Use(b, p.sales, name,
+		func() (*sale.Sale, error) { return settler.Open(name, store, p.metrics(name), settings), nil },
+		func(sl *sale.Sale) { sl.Configure(settings) })
 	if err != nil {
 		return nil, err
 	}
@@ -118,28 +120,18 @@ func (p *salePolicy) newSettler() (*sale.Settler, error) {
 	return s, nil
 }
 
-func (p *salePolicy) saleSettings(b *Build, name string, c *config.Sale) (sale.Settings, error) {
-	s := sale.Settings{
+func (p *salePolicy) saleSettings(b *Build, name string, c *config.Sale, store sale.Store) (
+	s sale.Settings, err error,
+) {
+	s = sale.Settings{
 		Opens: c.Opens.Time(), Closes: c.Closes.Time(), PerPrincipal: c.PerPrincipal, Stock: sale.Numbers(c.Stock),
 	}
-	if hasWaitingRoom(c) {
-		room, err := p.rooms.room(b, name, c)
-		if err != nil {
-			return s, err
-		}
-		s.Gate = room
-	}
-	if c.StockFrom == nil {
-		return s, nil
-	}
-	var units sale.Store
-	var err error
-	if p.env.Stores.Sales != nil {
-		if units, err = p.env.Stores.Sales(); err != nil {
+	if c.StockFrom != nil {
+		if s.Stock, err = p.readers.stock(b, name, c.StockFrom, store); err != nil {
 			return s, err
 		}
 	}
-	s.Stock, err = p.readers.stock(b, name, c.StockFrom, units)
+	s.Gate, err = p.rooms.gate(b, name, c)
 	return s, err
 }
 
@@ -213,8 +205,8 @@ func (u *saleUnits) Describe(to chan<- *prometheus.Desc) { to <- u.desc }
 
 // Collect implements [prometheus.Collector].
 func (u *saleUnits) Collect(to chan<- prometheus.Metric) {
-	for name, items := range u.policy.status() {
-		for _, i := range items.Items {
+	for name, s := range u.policy.sales.All() {
+		for _, i := range s.Status(saleItemsMax) {
 			for state, n := range map[string]int{
 				"total": i.Total, "reserved": i.Reserved, "confirmed": i.Confirmed, "unknown": i.Unknown,
 			} {
@@ -228,6 +220,7 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 	c := e.Config.Sales[s.Route.Sale]
 	now := e.Exchange.Received
 	e.Line("sale", "%s: %s; store gone: closed", s.Route.Sale, saleTimes(c))
+	p.rooms.explain(e, c)
 	item, ok, err := c.Item.Text(e.Exchange)
 	switch {
 	case err != nil:
@@ -244,7 +237,7 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	units := fmt.Sprintf("%d units", total)
 	if from := c.StockFrom; from != nil {
-		units = fmt.Sprintf("as many units as service %s says (GET %s, %s, every %s)", from.Service, from.Path, from.Field,
+		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)", from.Service, from.Path, from.Field,
 			from.Every)
 	}
 	limit := "any number"
@@ -259,7 +252,8 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 		return false
 	}
 	e.Line("", "the request is for %d", quantity)
-	if hasWaitingRoom(c) && !p.rooms.explain(e, now, c) {
+	if waitsForOpening(c, now) {
+		e.Refusal(&filters.Reply{Status: waitingroom.Waiting.Status(), Reason: waitingroom.Waiting})
 		return false
 	}
 	settings := sale.Settings{Opens: c.Opens.Time(), Closes: c.Closes.Time()}
@@ -282,28 +276,30 @@ func saleTimes(c *config.Sale) string {
 }
 
 // SaleStatus is how each sale stands.
-type SaleStatus map[string]OneSaleStatus
+type SaleStatus map[string]*OneSale
 
-// OneSaleStatus is how one sale stands.
-type OneSaleStatus struct {
-	Items       []sale.ItemStatus   `json:"items"` // up to saleItemsMax of them
-	WaitingRoom *waitingroom.Status `json:"waiting_room,omitempty"`
-	StockFrom   *StockReadings      `json:"stock_from,omitempty"`
+// OneSale is how a sale stands.
+type OneSale struct {
+	Items       []sale.ItemStatus   `json:"items"` // up to [saleItemsMax]
+	WaitingRoom *waitingroom.Status `json:"waitingRoom,omitempty"`
+	Stock       *ReadStock          `json:"stock,omitempty"` // where a service is asked
 }
 
 func (p *salePolicy) Status() Status {
-	if sales := p.status(); len(sales) > 0 {
-		return Status{Member: "sales", Value: sales}
+	all := p.sales.All()
+	if len(all) == 0 {
+		return Status{}
 	}
-	return Status{}
-}
-
-func (p *salePolicy) status() SaleStatus {
-	rooms, readings := p.rooms.status(), p.readers.status()
-	sales := SaleStatus{}
-	for name, s := range p.sales.All() {
-		sales[name] = OneSaleStatus{Items: slices.Clip(s.Status(saleItemsMax)), WaitingRoom: rooms[name],
-			StockFrom: readings[name]}
+	sales, rooms, stocks := SaleStatus{}, p.rooms.status(), p.readers.status()
+	for name, s := range all {
+		one := &OneSale{Items: s.Status(saleItemsMax)}
+		if room, ok := rooms[name]; ok {
+			one.WaitingRoom = &room
+		}
+		if stock, ok := stocks[name]; ok {
+			one.Stock = &stock
+		}
+		sales[name] = one
 	}
-	return sales
+	return Status{Member: "sales", Value: sales}
 }

@@ -61,18 +61,18 @@ func (s *stockReaders) stock(b *Build, name string, c *config.SaleStockFrom, uni
 	return &readStock{reader: reader, service: c.Service, now: s.env.Now}, nil
 }
 
-// StockReadings are what a sale knows of the stock that it reads from its service.
-type StockReadings struct {
+// ReadStock is what a sale knows of the stock that it reads from its service.
+type ReadStock struct {
 	Known int                          `json:"known"` // items
 	Items map[string]stockfrom.Reading `json:"items"` // some of them
 }
 
 // status returns what is known, by sale.
-func (s *stockReaders) status() map[string]*StockReadings {
-	out := map[string]*StockReadings{}
+func (s *stockReaders) status() map[string]ReadStock {
+	out := map[string]ReadStock{}
 	for key, r := range s.readers.All() {
 		items, all := r.Readings(s.env.Now(), readItemsShown)
-		out[key.sale] = &StockReadings{Known: all, Items: items}
+		out[key.sale] = ReadStock{Known: all, Items: items}
 	}
 	return out
 }

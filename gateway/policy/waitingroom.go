@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
 )
 
@@ -75,8 +75,11 @@ func (w *waitingRooms) settings(name string, c *config.Sale) waitingroom.Setting
 	return s
 }
 
-// room returns the waiting room of a sale that has one, for a build.
-func (w *waitingRooms) room(b *Build, name string, c *config.Sale) (*waitingroom.Room, error) {
+// gate returns the waiting room of a sale for a build; nil where it has none.
+func (w *waitingRooms) gate(b *Build, name string, c *config.Sale) (sale.Gate, error) {
+	if !hasWaitingRoom(c) {
+		return nil, nil
+	}
 	settings := w.settings(name, c)
 	return Use(b, w.rooms, name,
 		func() (*waitingroom.Room, error) {
@@ -96,8 +99,11 @@ func (w *waitingRooms) metrics(name string) waitingroom.Metrics {
 		Failures: of("store-failure")}
 }
 
-// explain writes how the sale admits. False: a request at that moment waits for the opening.
-func (w *waitingRooms) explain(e *Explainer, now time.Time, c *config.Sale) bool {
+// explain writes how the sale admits.
+func (w *waitingRooms) explain(e *Explainer, c *config.Sale) {
+	if !hasWaitingRoom(c) {
+		return
+	}
 	room := waitingRoomOf(c)
 	rate, before, secret := "any number of buyers", "", "the secret is the store's"
 	if c.Admit != nil {
@@ -111,20 +117,19 @@ func (w *waitingRooms) explain(e *Explainer, now time.Time, c *config.Sale) bool
 	}
 	e.Line("", "admits %s, others wait%s; tickets hold %s, in the cookie %s or the field %s; %s", rate, before,
 		room.TicketTTL, room.Cookie, room.Header, secret)
+}
+
+// waitsForOpening reports whether a request at that moment waits for the sale to open.
+func waitsForOpening(c *config.Sale, now time.Time) bool {
 	opens := c.Opens.Time()
-	if now.Before(opens) && !now.Before(opens.Add(-time.Duration(room.OpensBefore))) {
-		e.Refusal(&filters.Reply{Status: waitingroom.Waiting.Status(), Reason: waitingroom.Waiting})
-		return false
-	}
-	return true
+	return hasWaitingRoom(c) && now.Before(opens) && !now.Before(opens.Add(-time.Duration(waitingRoomOf(c).OpensBefore)))
 }
 
 // status returns what each room heard from the store last.
-func (w *waitingRooms) status() map[string]*waitingroom.Status {
-	out := map[string]*waitingroom.Status{}
+func (w *waitingRooms) status() map[string]waitingroom.Status {
+	out := map[string]waitingroom.Status{}
 	for name, r := range w.rooms.All() {
-		s := r.Status()
-		out[name] = &s
+		out[name] = r.Status()
 	}
 	return out
 }
