@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -55,7 +56,7 @@ var settingOf = [...]string{
 	budget.Upstreams: "the limit of open files",
 }
 
-const overloadRetry = time.Second // when a client may come again
+const overloadRetryMax = 3 // seconds until a client may come again, at least one: they are spread
 
 // refuse returns the reply to a request for which there is no more of a resource.
 func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply {
@@ -70,7 +71,8 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 	case budget.Upstreams:
 		detail = "There is no connection to spare for this request. Nothing was sent."
 	}
-	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: overloadRetry})
+	again := time.Duration(1+rand.IntN(overloadRetryMax)) * time.Second
+	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: again})
 }
 
 // responseNotKept tells the operator that a response is passed on and not recorded under its key, as
