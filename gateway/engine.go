@@ -28,13 +28,15 @@ type engine struct {
 	unrouted *routeMetrics
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
+	ticketed bool  // a sale has its clients bring tickets in a field of ours
 	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
 	unreadable func(proxy netip.Addr, forwardedFor string)
 }
 
 // newEngine returns what normalizes requests as a configuration says, without routes yet.
 func newEngine(cfg *config.Config, h *hop) *engine {
-	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), ticketed: policy.Ticketed(cfg),
+		branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -43,8 +45,10 @@ type route struct {
 	chain   *filters.Chain
 	target  target
 	timeout time.Duration // of the route itself, for all that it does until there is a response; 0: none
-	metrics *routeMetrics
-	process *process
+	// fallback stands in for a refusal; nil: nothing does.
+	fallback *fallback
+	metrics  *routeMetrics // nil: another route counts
+	process  *process
 }
 
 // process is what every engine of a process uses. It outlives a reload.
@@ -117,6 +121,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b.engine.unreadable = p.logUnreadable
 	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
+	b.UnitsOf = b.unitsOf
 	if err := b.routes(); err != nil {
 		b.Abort()
 		return nil, err
@@ -187,6 +192,9 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	}
 	if s.Kind == policy.RouteChain && s.Service != "" {
 		rt.timeout = time.Duration(s.Route.Timeout)
+		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {
+			return err
+		}
 	}
 	b.engine.routes = append(b.engine.routes, rt)
 	return b.engine.router.Add(m.Path, m.Taken(), rt)
@@ -254,6 +262,9 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	if o := c.Outlier; o != nil {
 		settings.Outlier = &upstream.Outlier{Errors: o.Errors, Eject: time.Duration(o.Eject), Max: o.Max.Share()}
+	}
+	if h := c.Hedge; h != nil {
+		settings.Hedge = &upstream.Hedge{Quantile: h.After.Percentile / 100, After: time.Duration(h.After.Delay)}
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {

@@ -48,7 +48,6 @@ type adaptive struct {
 func newAdaptive(s Settings, seed uint64) adaptive {
 	a := adaptive{limit: startLimit}
 	a.prober.random = seed
-	a.prober.usual = usualStart
 	a.configure(s)
 	a.prober.left = a.prober.highCalls(a.limit)
 	return a
@@ -56,7 +55,7 @@ func newAdaptive(s Settings, seed uint64) adaptive {
 
 func (a *adaptive) configure(s Settings) {
 	a.least, a.top = float64(s.Min), float64(s.Max)
-	a.prober.gateways = float64(max(s.Gateways, 1))
+	a.prober.know(max(s.Gateways, 1))
 	a.setLimit(a.limit)
 }
 
@@ -166,7 +165,7 @@ func (a *adaptive) judge() {
 		p.learnUsual()
 	}
 	switch {
-	case p.slower(a.baseline.caution(low)):
+	case p.slower(a.baseline.caution(low, p.gateways)):
 		a.baseline.lift(low)
 		p.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))

@@ -64,9 +64,9 @@ func (b *baseline) restore() { b.value = min(b.value*(1+sinking), b.trusted) }
 
 // caution is how many standard errors it takes to believe that the service became so slow: more the
 // farther it is from what was measured while few calls were in flight, since then a queue that
-// other gateways fill is more likely.
-func (b *baseline) caution(latency float64) float64 {
-	if latency > farAway*b.lowest {
+// other gateways fill is more likely. So it is when there are others.
+func (b *baseline) caution(latency, gateways float64) float64 {
+	if gateways > 1 || latency > farAway*b.lowest {
 		return 2
 	}
 	return 0.7

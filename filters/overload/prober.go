@@ -10,6 +10,8 @@ const (
 	slowerBelow = 0.5
 	queuedAbove = 0.93
 	queuedBelow = 0.7
+	// sureBelow: the error must be below this share of the usual elasticity to believe that.
+	sureBelow = 0.6
 	// forget is what is left of the evidence after each round, enough is the most that counts: an error
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
@@ -58,6 +60,13 @@ type prober struct {
 type round struct {
 	high, low mean
 	over      bool // all its calls are admitted
+}
+
+// know sets how many gateways use the service.
+func (p *prober) know(gateways int) {
+	if n := float64(gateways); n != p.gateways {
+		p.gateways, p.usual = n, usualStart/n
+	}
 }
 
 // apply sets the limit in whole calls.
@@ -148,14 +157,14 @@ func (p *prober) conclude(spread float64) bool {
 	}
 	elastic := math.Log(p.latest/r.low.value()) / x
 	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
-	p.evidence = min(p.evidence*forget, enough)
+	p.evidence = min(p.evidence*forget, max(enough, 6/(p.usual*p.usual)))
 	p.elastic = (p.elastic*p.evidence + elastic*weight) / (p.evidence + weight)
 	p.evidence += weight
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
 	p.high.fade(0.5)
 	p.high.merge(&r.high)
-	return p.error() <= errorMost
+	return p.error() <= errorMost || p.gateways > 1
 }
 
 // error is the standard error of the elasticity.
@@ -163,11 +172,17 @@ func (p *prober) error() float64 { return 1 / math.Sqrt(p.evidence) }
 
 // slower tells whether the service became slower by so many standard errors.
 func (p *prober) slower(errors float64) bool {
-	return p.elastic+errors*p.error() < slowerBelow*p.usual
+	return p.elastic+errors*p.error() < slowerBelow*p.usual && p.error() < sureBelow*p.usual
 }
 
-// queues tells whether calls wait inside.
-func (p *prober) queues() bool { return p.elastic-0.5*p.error() > slowerBelow*p.usual }
+// queues tells whether calls wait inside. With other gateways that is taken for granted until it is
+// disproved, since there is little to be seen of it.
+func (p *prober) queues() bool {
+	if p.gateways > 1 {
+		return p.elastic+p.error() > slowerBelow*p.usual
+	}
+	return p.elastic-0.5*p.error() > slowerBelow*p.usual
+}
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is

@@ -125,3 +125,10 @@ func judgeStorm(f *Finding) {
 	f.back("until goodput is back", after, 1)
 	f.least("goodput after", after.Ratio, 0.97, " of what is possible")
 }
+
+func judgeImpatient(f *Finding) {
+	during := f.Phases[1]
+	f.least("goodput at 2 C", during.Ratio, 0.97, " C")
+	f.least("critical requests served", f.critical(), 99.9, " %")
+	f.least("served to who waits against who does not", during.ObeyShare/max(during.IgnoreShare, 0.001), 1.2, "")
+}

@@ -13,7 +13,7 @@ import (
 const shortSeed = 1
 
 var shortOnce = sync.OnceValues(func() (*Report, error) {
-	return Run(context.Background(), Options{Seed: shortSeed, Short: true}, nil)
+	return Run(context.Background(), Options{Seed: shortSeed, Short: true, Scenarios: shortScenarios}, nil)
 })
 
 // shortReport simulates everything in the short form, once for all tests.

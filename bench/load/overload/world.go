@@ -139,7 +139,7 @@ func (w *world) send(r *request) {
 	a := &attempt{request: r, number: r.attempts, gateway: g, at: w.now, demoted: w.now < r.comeBack}
 	w.open++
 	w.record.attempted(a)
-	w.at(w.now+clientTimeout, func() {
+	w.timeout(func() {
 		if !a.over {
 			a.over = true
 			w.open--
