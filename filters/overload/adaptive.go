@@ -14,12 +14,12 @@ const (
 	// lowCalls is how many calls an excursion lasts at least, highShare how many times as many come
 	// between two.
 	lowCalls  = 20
-	highShare = 5
+	highShare = 3
 	// growMax and shrinkMax bound one step of the limit.
 	growMax   = 1.3
 	shrinkMax = 0.85
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
-	freeBelow = 1.1
+	freeBelow = 1.17
 	// droppedShare of calls dropped by the service takes the limit down.
 	droppedShare = 0.1
 
@@ -162,23 +162,25 @@ func (a *adaptive) judge() {
 	base := a.baseline.value
 	low, high := p.low.value(), p.high.value()
 	if high > 1.12*base && low < 1.35*base {
-		p.learnUsual()
+		p.learnUsual(a.baseline.rising == 0)
 	}
+	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.gateways)):
+	case p.slower(a.baseline.caution(low, p.crowded())):
 		a.baseline.lift(low)
 		p.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
+	case p.error() < 0.2 && p.elastic < queuedBelow*p.usual && !p.crowded() && a.baseline.follow(low):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))
 		}
 	case p.error() > 0.2:
+	case p.elastic < queuedBelow*p.usual:
+		a.baseline.restore()
 	case high < base*headroom*0.96 && p.elastic < queuedAbove:
 		a.setLimit(a.limit * min(1.05, base*headroom/high))
 	case p.elastic > queuedAbove:
 		a.baseline.lower()
-	case p.elastic < queuedBelow*p.usual:
-		a.baseline.restore()
 	}
 }

@@ -254,6 +254,15 @@ func (l *Limiter) startLocked(w *Waiter) {
 	l.decideLocked(w, Verdict{Decision: Admitted})
 }
 
+// displaceLocked takes the least important waiter out of the queue: the one that came last.
+func (l *Limiter) displaceLocked() {
+	if last := l.queue.last(); last != nil {
+		l.endWaitLocked(last.tail, Displaced)
+		return
+	}
+	l.startLocked(l.queue.soonest()) // all are reserved
+}
+
 // expireLocked ends the wait of those whose time is over.
 func (l *Limiter) expireLocked() {
 	for l.queue.size > 0 {

@@ -30,8 +30,8 @@ type counters struct {
 	admitted [classes]uint64
 	shed     [classes][causes]uint64
 	exempt   uint64
-	refused  decaying // requests shed of late
-	ended    decaying // calls that ended of late
+	refused  counter // requests shed of late
+	ended    counter // calls that ended of late
 }
 
 // New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
@@ -44,7 +44,8 @@ func New(s Settings, now time.Time, seed uint64) *Limiter {
 	return l
 }
 
-// Configure changes the settings and keeps what was learned, what is in flight and who waits.
+// Configure changes the settings and keeps what was learned, what is in flight and who waits, but for
+// those that are too many now.
 func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.mu.Lock()
 	l.clockLocked(now)
@@ -56,6 +57,9 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	for l.queue.size > s.QueueSize {
+		l.displaceLocked()
+	}
 	l.unlockAndTell()
 }
 

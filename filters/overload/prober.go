@@ -7,7 +7,7 @@ const (
 	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
 	// even at the lower limit, and the baseline may be too high; it sinks until the elasticity is below
 	// queuedBelow of the usual one.
-	slowerBelow = 0.5
+	slowerBelow = 0.55
 	queuedAbove = 0.93
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
@@ -19,6 +19,8 @@ const (
 	keepEvidence = 0.3
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
+	// alone: with a usual elasticity from here on there are no other gateways.
+	alone = 0.65
 	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
 	// that is believed.
 	usualStart = 0.6
@@ -186,15 +188,18 @@ func (p *prober) queues() bool {
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower.
-func (p *prober) learnUsual() {
+// smaller also when the service becomes slower; not at all then if that is known.
+func (p *prober) learnUsual(down bool) {
 	if p.error() > 0.25 {
 		return
 	}
-	weight := 0.03
-	if p.elastic > p.usual {
-		weight = 0.3
+	if sure := p.elastic - 0.7*p.error(); sure > p.usual {
+		p.usual += 0.3 * (sure - p.usual)
+	} else if p.elastic < p.usual && down {
+		p.usual += 0.01 * (p.elastic - p.usual)
 	}
-	p.usual += weight * (p.elastic - p.usual)
 	p.usual = min(max(p.usual, usualLeast), 1/p.gateways)
 }
+
+// crowded tells whether there seem to be other gateways.
+func (p *prober) crowded() bool { return p.usual < alone }
