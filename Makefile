@@ -16,7 +16,7 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop allocations suite
+.PHONY: help build demo test fmt tidy deps formatted lint modules interop allocations simulations suite
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -40,6 +40,7 @@ test: ## everything that CI runs
 	@$(MAKE) --no-print-directory modules
 	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory allocations
+	@$(MAKE) --no-print-directory simulations
 	@$(MAKE) --no-print-directory suite
 
 fmt: ## format the code
@@ -83,6 +84,11 @@ allocations: ## tests that count allocations and memory, without the race detect
 	@echo "== allocations and memory, without the race detector"
 	$(GO) test -count=1 -run Alloc ./filters/... ./gateway/...
 	$(GO) test -count=1 -run TestBudget ./bench/suite/abuse
+
+# One goroutine with nothing to race against, so the race detector would only take its time.
+simulations: ## the limiter's marks in simulated overload, without the race detector
+	@echo "== simulated overload, without the race detector"
+	$(GO) test -count=1 ./bench/load/overload
 
 # The integration tests build a gateway of their own, with the race detector.
 suite: build ## unit and integration tests, with the race detector

@@ -103,7 +103,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		if rt.metrics != nil {
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		}
 	}()
 	reply, panicked := rt.begin(x), false
 	if reply == nil {
@@ -133,6 +135,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	}
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
+	}
+	if rt.fallback != nil && rt.fallback.standsIn(x, &e) && rt.fallBack(x, in, w, &e) {
+		return e
 	}
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
@@ -212,7 +217,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 	}
 	here := e.each(deliver) && deliver(e.response.Next())
 	if left == 0 && here && endsHere(e.response) {
-		w.Trailer(e.response.Trailer())
+		x.Response.Trailer = e.response.Trailer()
+		w.Trailer(x.Response.Trailer)
 		return
 	}
 	e.release()
@@ -227,8 +233,8 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 			here = deliver(buf.Bytes()[:n])
 		}
 		if err == io.EOF {
-			if here {
-				w.Trailer(e.response.Trailer())
+			if x.Response.Trailer = e.response.Trailer(); here {
+				w.Trailer(x.Response.Trailer)
 			}
 			return
 		}

@@ -19,6 +19,17 @@ func limitsOf(l *config.Listen, upstreams int64) budget.Limits {
 	}
 }
 
+// pressureOf returns what tells the largest share of a resource that is in use.
+func pressureOf(b *budget.Budget) func() float64 {
+	return func() float64 {
+		share := 0.
+		for _, r := range budget.Resources {
+			share = max(share, float64(b.Used(r))/float64(b.Limit(r)))
+		}
+		return share
+	}
+}
+
 // overload refuses what is beyond the budget, and tells the operator which limit it was.
 type overload struct {
 	budget *budget.Budget

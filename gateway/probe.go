@@ -42,7 +42,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Method, ask.Scheme, ask.Version, ask.Host, ask.Path, ask.RawQuery = p.method, x.Scheme, x.Version, x.Host,
 		path, query
 	ask.Peer, ask.Client, ask.Prefix6, ask.Received = x.Peer, x.Client, x.Prefix6, time.Now()
-	ask.Route, ask.Principal = x.Route, x.Principal
+	ask.Route, ask.Principal, ask.Call = x.Route, x.Principal, filters.ProbeCall
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
 			ask.Header = append(ask.Header, f)

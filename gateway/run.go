@@ -85,7 +85,9 @@ func Run(ctx context.Context, o Options) error {
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
 	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
-	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	b := budget.New(limitsOf(&cfg.Listen, d.upstreams))
+	env.Pressure = pressureOf(b)
+	g.process = newProcess(env, st, m, b, stopping)
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
 	defer g.process.close()

@@ -81,6 +81,7 @@ func servicesStatus(services []*upstream.Service) []admin.ServiceStatus {
 			s.Endpoints[i] = admin.EndpointStatus{
 				Endpoint: e.Endpoint, Address: e.Address, State: string(e.State),
 				InUse: e.InUse, Connections: e.Idle + e.Shared,
+				EjectedFor: config.Duration(e.EjectedFor.Round(time.Millisecond)),
 			}
 		}
 		list = append(list, s)

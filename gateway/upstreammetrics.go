@@ -17,8 +17,10 @@ type upstreamMetrics struct {
 	connects *prometheus.CounterVec   // service, result
 	retries  *prometheus.CounterVec   // service
 	refused  *prometheus.CounterVec   // service
+	hedges   *prometheus.CounterVec   // service, result
 	lookups  *prometheus.CounterVec   // service, result
 	healthy  *prometheus.GaugeVec     // service, endpoint
+	ejected  *prometheus.CounterVec   // service
 	duration *prometheus.HistogramVec // service
 
 	mu      sync.Mutex
@@ -33,10 +35,14 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
 		refused: r.Counter("upstream_retry_budget_refused_total",
 			"Attempts beyond the first, repeats and hedges, for which the service's budget had no room.", "service"),
+		hedges: r.Counter("upstream_hedges_total",
+			"Second attempts beside a first one that takes long: started, won.", "service", "result"),
 		lookups: r.Counter("upstream_lookups_total", "Lookups of the names of a service's endpoints: made, failed.",
 			"service", "result"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
 			"service", "endpoint"),
+		ejected: r.Counter("upstream_ejections_total",
+			"Times that an endpoint was ejected, since too many requests to it had failed in a row.", "service"),
 		duration: r.Histogram("upstream_duration_seconds",
 			"From the start of an attempt to the head of its response.", "service"),
 		watches: map[endpointKey]*healthWatch{},
@@ -51,13 +57,22 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		ConnectFailures: m.connects.WithLabelValues(service, "failed"),
 		Retries:         m.retries.WithLabelValues(service),
 		BudgetRefused:   m.refused.WithLabelValues(service),
+		Hedges:          m.hedges.WithLabelValues(service, "started"),
+		HedgesWon:       m.hedges.WithLabelValues(service, "won"),
 		Duration:        m.duration.WithLabelValues(service),
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,
-		Lookups:         m.lookups.WithLabelValues(service, "made"),
-		LookupFailures:  m.lookups.WithLabelValues(service, "failed"),
-		Resolved:        names.resolved,
-		LookupFault:     names.fault,
+		Ejected: func(endpoint string, d time.Duration) {
+			m.ejected.WithLabelValues(service).Inc()
+			logger.Warn("an endpoint fails in a row and is ejected", "service", service, "endpoint", endpoint, "for", d)
+		},
+		Readmitted: func(endpoint string) {
+			logger.Info("an endpoint that was ejected is used again", "service", service, "endpoint", endpoint)
+		},
+		Lookups:        m.lookups.WithLabelValues(service, "made"),
+		LookupFailures: m.lookups.WithLabelValues(service, "failed"),
+		Resolved:       names.resolved,
+		LookupFault:    names.fault,
 	}
 }
 

@@ -29,6 +29,12 @@
 // they agree. POST /faults makes requests slow, fail, hang, or lose their response after the
 // effect.
 //
+// # Capacity
+//
+// A service with a [Capacity] has that many workers and an unbounded queue in front of them, and
+// finishes what its clients have given up; POST /capacity {workers, latency} changes it while it
+// runs. Load tests use it: what is behind the gateway has to be what the gateway protects.
+//
 // # Durability
 //
 // WAL with synchronous=NORMAL: a killed process loses nothing, a machine without power may lose the

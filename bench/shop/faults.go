@@ -3,6 +3,7 @@ package shop
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ type Fault struct {
 	Hang bool `json:"hang,omitempty"`
 	// DropAnswer: the connection is closed after the effect, without a response.
 	DropAnswer bool `json:"dropAnswer,omitempty"`
+	// Reset: the connection is reset (RST), without an effect.
+	Reset bool `json:"reset,omitempty"`
 	// Count limits the fault to so many requests; 0: until cleared.
 	Count int `json:"count,omitempty"`
 	// Path limits the fault to paths with that prefix. Empty: all of the service, but /ledger,
@@ -155,6 +158,8 @@ func (f faults) wrap(next http.Handler) http.Handler {
 			case <-r.Context().Done():
 			}
 			panic(http.ErrAbortHandler)
+		case a.Reset:
+			reset(w)
 		case a.DropAnswer:
 			next.ServeHTTP(nowhere{}, r)
 			panic(http.ErrAbortHandler) // net/http breaks the connection
@@ -162,6 +167,18 @@ func (f faults) wrap(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// reset closes the connection in a way that the peer sees as an error, not as an end.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // HTTP/2: the stream is reset
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails on a connection that is broken already
+	}
+	conn.Close()
 }
 
 // nowhere discards a response.

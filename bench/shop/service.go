@@ -20,13 +20,16 @@ import (
 
 // service is one of the five.
 type service struct {
-	kind   *kind
-	write  *sql.DB // one connection: SQLite has one writer, and Go queues more fairly than its busy loop
-	read   *sql.DB
-	guard  *participant.Guard
-	naive  bool
-	faults faults
-	stats  stats
+	kind  *kind
+	write *sql.DB // one connection: SQLite has one writer, and Go queues more fairly than its busy loop
+	read  *sql.DB
+	guard *participant.Guard
+	naive bool
+	// no keys: branches of transactions are honoured, keys of other requests are not
+	noKeys  bool
+	faults  faults
+	workers *workers
+	stats   stats
 }
 
 const schema = `
@@ -46,7 +49,7 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE INDEX IF NOT EXISTS ledger_key ON ledger (key);`
 
 func openService(k *kind, o Options) (*service, error) {
-	s := &service{kind: k, naive: o.Naive, faults: newFaults(),
+	s := &service{kind: k, naive: o.Naive, noKeys: o.NoKeys, faults: newFaults(),
 		stats: stats{routes: map[string]int64{}, keys: map[string]int64{}}}
 	path := (&url.URL{Scheme: "file", Opaque: url.PathEscape(filepath.Join(o.Dir, k.name+".db"))}).String()
 	const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
@@ -61,8 +64,9 @@ func openService(k *kind, o Options) (*service, error) {
 	s.read.SetMaxOpenConns(4)
 	s.guard = &participant.Guard{DB: s.write, Dialect: participant.SQLite, Log: o.Log.With("service", k.name)}
 	if err := s.prepare(o); err != nil {
-		return nil, errors.Join(fmt.Errorf("shop: %s: %w", k.name, err), s.close())
+		return nil, errors.Join(fmt.Errorf("shop: %s: %w", k.name, err), s.closeDatabases())
 	}
+	s.workers = newWorkers(o.Capacity[k.name])
 	return s, nil
 }
 
@@ -84,13 +88,18 @@ func (s *service) prepare(o Options) error {
 	return nil
 }
 
-func (s *service) close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+func (s *service) close() error {
+	s.workers.close()
+	return s.closeDatabases()
+}
+
+func (s *service) closeDatabases() error { return errors.Join(s.read.Close(), s.write.Close()) }
 
 // handler is the whole service.
 func (s *service) handler() http.Handler {
 	k := s.kind
 	mux := http.NewServeMux()
-	api := func(pattern string, h http.Handler) { mux.Handle(pattern, s.witness(s.faults.wrap(h))) }
+	api := func(pattern string, h http.Handler) { mux.Handle(pattern, s.witness(s.faults.wrap(s.workers.wrap(h)))) }
 	api("POST "+k.collection, s.effect(k.create))
 	api("POST "+k.collection+"/{id}/"+k.undo, s.effect(k.back))
 	api("GET "+k.collection+"/{id}", http.HandlerFunc(s.get))
@@ -103,6 +112,8 @@ func (s *service) handler() http.Handler {
 	mux.HandleFunc("GET /faults", s.faults.list)
 	mux.HandleFunc("POST /faults", s.faults.add)
 	mux.HandleFunc("DELETE /faults", s.faults.clear)
+	mux.HandleFunc("GET /capacity", s.workers.serveCapacity)
+	mux.HandleFunc("POST /capacity", s.workers.serveCapacity)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.read.PingContext(r.Context()); err != nil {
 			respond(w, http.StatusServiceUnavailable, map[string]string{"reason": "database"})
@@ -118,7 +129,7 @@ func (s *service) effect(do participant.Effect) http.Handler {
 	guarded := s.guard.Handler(do)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, newCall(r)))
-		if s.naive {
+		if s.naive || s.noKeys && callOf(r).gid == "" {
 			r = withoutInjected(r)
 		}
 		guarded.ServeHTTP(w, r)
@@ -139,7 +150,7 @@ func withoutInjected(r *http.Request) *http.Request {
 // witness counts requests as they arrive.
 func (s *service) witness(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.stats.count(r.Pattern, r.Header.Get(participant.HeaderKey))
+		s.stats.count(r.Pattern, newCall(r))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -207,30 +218,41 @@ const statsKeysMax = 100_000
 
 // stats counts requests.
 type stats struct {
-	mu     sync.Mutex
-	routes map[string]int64
-	keys   map[string]int64
+	mu       sync.Mutex
+	routes   map[string]int64
+	keys     map[string]int64
+	repeated int64
 }
 
-func (s *stats) count(route, key string) {
+func (s *stats) count(route string, c call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.routes[route]++
-	if _, known := s.keys[key]; key != "" && (known || len(s.keys) < statsKeysMax) {
-		s.keys[key]++
+	n, known := s.keys[c.key]
+	if known && c.gid == "" && c.attempt <= 1 {
+		s.repeated++
+	}
+	if c.key != "" && (known || len(s.keys) < statsKeysMax) {
+		s.keys[c.key] = n + 1
 	}
 }
 
-// Stats is the response to GET /stats.
+// Stats is the response to GET /stats. With ?keys=false it has no keys.
 type Stats struct {
 	Requests map[string]int64 `json:"requests"` // by route: "POST /v1/orders/{id}/cancel"
-	Keys     map[string]int64 `json:"keys"`     // by Idempotency-Key
+	Keys     map[string]int64 `json:"keys,omitempty"`
+	// Repeated are requests with a key that had come before, without a word that they are a further
+	// attempt. Branches of transactions are not counted: a coordinator repeats them.
+	Repeated int64 `json:"repeated"`
 }
 
-func (s *stats) serve(w http.ResponseWriter, _ *http.Request) {
+func (s *stats) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	now := Stats{maps.Clone(s.routes), maps.Clone(s.keys)}
+	now := Stats{maps.Clone(s.routes), maps.Clone(s.keys), s.repeated}
 	s.mu.Unlock()
+	if r.URL.Query().Get("keys") == "false" {
+		now.Keys = nil
+	}
 	respond(w, http.StatusOK, now)
 }
 

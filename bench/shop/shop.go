@@ -17,12 +17,14 @@ var Names = []string{"order", "stock", "payment", "points", "shipping"}
 
 // Options are the settings of a shop.
 type Options struct {
-	Dir       string            // of the SQLite files; made if missing
-	Addresses map[string]string // host:port by service; one that is missing takes a free port on loopback
-	Stock     map[string]int64  // units by SKU at the first start; nil: SKU-1 1000, SKU-2 5
-	CardLimit int64             // what a card pays at most, minor units; 0: 100000
-	Naive     bool              // the services ignore keys and branches
-	Log       *slog.Logger      // nil: discards
+	Dir       string              // of the SQLite files; made if missing
+	Addresses map[string]string   // host:port by service; one that is missing takes a free port on loopback
+	Stock     map[string]int64    // units by SKU at the first start; nil: SKU-1 1000, SKU-2 5
+	CardLimit int64               // what a card pays at most, minor units; 0: 100000
+	Naive     bool                // the services ignore keys and branches
+	NoKeys    bool                // they honour branches of transactions, and ignore other keys
+	Capacity  map[string]Capacity // by service; one that is missing is as fast as the machine
+	Log       *slog.Logger        // nil: discards
 }
 
 // Shop is a running shop.
@@ -97,6 +99,7 @@ func (s *Shop) Close(ctx context.Context) error {
 	for i, server := range s.servers {
 		wg.Go(func() {
 			s.services[i].faults.reset()
+			s.services[i].workers.close()
 			if err := server.Shutdown(ctx); err != nil {
 				errs[i] = errors.Join(err, server.Close())
 			}

@@ -148,8 +148,8 @@ func TestHostileDocumentsTakeNoTime(t *testing.T) {
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%.60q: %.200v, want %q", document, err, want)
 			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%.60q takes more than 10 s", document)
+		case <-time.After(2 * time.Minute): // a busy machine needs some seconds, a square of the length many minutes
+			t.Fatalf("%.60q has not been read", document)
 		}
 	}
 }

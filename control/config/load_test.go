@@ -77,6 +77,7 @@ func TestContractExample(t *testing.T) {
 	expect(t, "breaker", *order.Breaker, Breaker{Errors: 50, Slow: &BreakerSlow{Duration(time.Second), 80},
 		Window: Duration(10 * time.Second), MinRequests: 20, OpenFor: Duration(5 * time.Second), Probes: 3,
 		OpenMax: Duration(20 * time.Second), Ramp: Duration(5 * time.Second)})
+	expect(t, "outlier", *order.Outlier, Outlier{Errors: 5, Eject: Duration(30 * time.Second), Max: 50})
 	expect(t, "attempts", order.Retries.Attempts, 1)
 	expect(t, "per-user", *c.Limits["per-user"], Limit{Scope: "global", Per: refs(t, "principal"),
 		Rate:  Rate{100, time.Second},

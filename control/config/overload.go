@@ -13,7 +13,7 @@ import (
 // Overload bounds the requests that a service has to work on at once, and queues and sheds what is beyond it.
 type Overload struct {
 	Concurrency Concurrency   `json:"concurrency"`
-	Min         int           `json:"min" jsonschema:"minimum=1,maximum=100000"` // of an adaptive concurrency, as Max is
+	Min         int           `json:"min" jsonschema:"minimum=1,maximum=100000"` // of an adaptive one, as Max is
 	Max         int           `json:"max" jsonschema:"minimum=1,maximum=100000"`
 	Queue       OverloadQueue `json:"queue"`
 	Streams     int           `json:"streams" jsonschema:"minimum=1,maximum=1000000"`
@@ -21,12 +21,13 @@ type Overload struct {
 
 func (Overload) describe() descriptions {
 	return descriptions{
-		"":            "Bounds the requests that the service has to work on at once; what is beyond waits in a queue, or is shed.",
+		"": "Bounds the requests that the service has to work on at once; what is beyond waits in a queue, " +
+			"or is shed.",
 		"Concurrency": "adaptive: follows the latency of the service. A number: so many requests at once.",
 		"Min":         "The least that an adaptive concurrency comes down to.",
 		"Max":         "The most that an adaptive concurrency goes up to.",
 		"Queue":       "Where requests wait that are beyond it.",
-		"Streams":     "Streams to the service that may be open at once; they do not count as requests behind their head.",
+		"Streams":     "Streams to the service that may be open at once; none counts as a request behind its head.",
 	}
 }
 
@@ -176,7 +177,8 @@ func (s site) checkServiceLimit(p path, name string) {
 				continue
 			}
 			if params, err := checkPattern(route.Match.Path); err == nil && lacks(r, params) {
-				s.fault(p, "limit %q counts per %s, and the path of route %q has no {%s}", name, r, route.Name, r.Path[0])
+				s.fault(p, "limit %q counts per %s, and the path of route %q has no {%s}", name, r, route.Name,
+					r.Path[0])
 				break
 			}
 		}

@@ -60,8 +60,8 @@ routes:
 `, []string{
 			`5:41: services.a.limits[0]: limit "sku" counts per path.sku, and the path of route "s" has no {sku}`,
 			`5:46: services.a.limits[1]: there is no limit "gone"`,
-			`6:45: services.b.limits[1]: limit "user" counts per header.X-A, and transaction "t" calls the service: of ` +
-				"its calls the principal and the route are known, and nothing else of the client's request"}},
+			`6:45: services.b.limits[1]: limit "user" counts per header.X-A, and transaction "t" calls the service: ` +
+				"of its calls the principal and the route are known, and nothing else of the client's request"}},
 	})
 }
 

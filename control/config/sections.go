@@ -18,7 +18,9 @@ type ConfigSections struct {
 // ServiceSections are those of a service.
 type ServiceSections struct {
 	Breaker  *Breaker   `json:"breaker"`
+	Outlier  *Outlier   `json:"outlier"`
 	Overload *Overload  `json:"overload"`
+	Hedge    *Hedge     `json:"hedge"`
 	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }
 
@@ -26,6 +28,7 @@ type ServiceSections struct {
 type RouteSections struct {
 	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
+	Fallback    *Fallback    `json:"fallback"`
 	Idempotency *Idempotency `json:"idempotency"`
 }
 

@@ -159,10 +159,10 @@ func (b *Breaker) moved(to State) {
 	b.state = to
 	clear(b.trial.probes)
 	b.trial.probes, b.trial.slow = b.trial.probes[:0], 0
-	b.ramp, b.door = ramp{}, door{}
+	b.ramp = ramp{}
 	switch to {
 	case Open:
-		b.trial.id = 0
+		b.door = door{}
 		b.pause.begin(b.now, &b.set, from == HalfOpen, b.random)
 	case HalfOpen:
 		b.nextID()

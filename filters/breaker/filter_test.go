@@ -252,3 +252,130 @@ func TestClosedBreakerAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations an exchange", n)
 	}
 }
+
+// grpcExchange runs a call of gRPC whose status is in the head or behind the body, as a stream or
+// read whole.
+func grpcExchange(f *Filter, head, trailer string, whole bool, o filters.Outcome) {
+	var x filters.Exchange
+	var slot filters.Slot
+	x.Begin(context.Background(), nil)
+	x.Method = "POST"
+	x.Header.Add("Content-Type", "application/grpc")
+	f.Request(&x, &slot)
+	x.Response.Status, x.Response.Whole, x.Response.Stream = 200, whole, !whole
+	x.Response.Header.Add("Content-Type", "application/grpc")
+	if head != "" {
+		x.Response.Header.Add("Grpc-Status", head)
+	}
+	behind := func() {
+		if trailer != "" {
+			x.Response.Trailer.Add("Grpc-Status", trailer)
+		}
+	}
+	if whole {
+		behind()
+	}
+	f.Response(&x, &slot)
+	if !whole {
+		behind()
+	}
+	f.Done(&x, &slot, o)
+}
+
+func TestCallsOfGRPCAreJudgedByTheirStatus(t *testing.T) {
+	const nothing, success, failure = "nothing", "success", "failure"
+	codes := map[string]string{"0": success, "1": nothing, "2": failure, "3": nothing, "4": failure, "5": nothing,
+		"6": nothing, "7": nothing, "8": nothing, "9": nothing, "10": nothing, "11": nothing, "12": nothing,
+		"13": failure, "14": failure, "15": failure, "16": nothing, "": success, "x": success}
+	want := map[string]tally{nothing: {}, success: {calls: 1}, failure: {calls: 1, errors: 1}}
+	for code, counts := range codes {
+		behind := want[counts]
+		if counts == nothing { // the head has been taken for a success, and that is not taken back
+			behind = want[success]
+		}
+		for _, c := range []struct {
+			name          string
+			head, trailer string
+			whole         bool
+			o             filters.Outcome
+			want          tally
+		}{
+			{"in the head", code, "", false, filters.Completed, want[counts]},
+			{"in the head, whole", code, "", true, filters.Completed, want[counts]},
+			{"behind the body, whole", "", code, true, filters.Completed, want[counts]},
+			{"behind the body", "", code, false, filters.Completed, behind},
+			{"behind the body, and the client has left", "", "", false, filters.ClientGone, want[success]},
+		} {
+			s := settings()
+			s.MinRequests = 100
+			b := newBreaker(t, s, nil)
+			grpcExchange(NewFilter("order", b, time.Now), c.head, c.trailer, c.whole, c.o)
+			if b.window.sum != c.want {
+				t.Errorf("code %q %s: counted %+v, want %+v", code, c.name, b.window.sum, c.want)
+			}
+		}
+	}
+}
+
+// A probe of gRPC that fails behind its head opens the breaker again.
+func TestProbesOfGRPC(t *testing.T) {
+	now := t0
+	b := newBreaker(t, settings(), nil)
+	open(t, b, now)
+	now = at(5)
+	f := NewFilter("order", b, func() time.Time { return now })
+	grpcExchange(f, "", "0", false, filters.Completed)
+	grpcExchange(f, "", "14", false, filters.Completed) // the second of two probes: it has just closed
+	if b.State() != Closed || b.window.sum != (tally{calls: 1, errors: 1}) {
+		t.Errorf("%v, counted %+v", b.State(), b.window.sum)
+	}
+	open(t, b, now)
+	now = at(10)
+	grpcExchange(f, "", "14", false, filters.Completed)
+	if b.State() != Open {
+		t.Errorf("%v behind a probe that failed behind its head", b.State())
+	}
+}
+
+// What the gateway has no room for says nothing of the service, before it is sent and instead of that.
+func TestShedCallsCountAsNothing(t *testing.T) {
+	for _, o := range []filters.Outcome{filters.Refused, filters.NotDispatched} {
+		s := settings()
+		s.MinRequests = 1
+		b := newBreaker(t, s, nil)
+		f := NewFilter("order", b, time.Now)
+		var x filters.Exchange
+		var slot filters.Slot
+		x.Begin(context.Background(), nil)
+		f.Request(&x, &slot)
+		x.SetReply(filters.Refuse(filters.Overloaded, filters.Problem{}))
+		f.Response(&x, &slot)
+		x.SetReply(&filters.Reply{Status: 200}) // another filter's, in its place
+		f.Done(&x, &slot, o)
+		if b.State() != Closed || b.window.sum != (tally{}) {
+			t.Errorf("%v: %v, counted %+v", o, b.State(), b.window.sum)
+		}
+	}
+}
+
+func TestRampHoldsUpRequestsAndNotWhatHasBegun(t *testing.T) {
+	b := ramping(t)
+	now := func() time.Time { return t0 }
+	request := func(f *Filter) *filters.Reply {
+		var x filters.Exchange
+		x.Begin(context.Background(), nil)
+		return f.Request(&x, new(filters.Slot))
+	}
+	begun, requests := NewBegunFilter("order", b, now), NewFilter("order", b, now)
+	if r := request(requests); r != nil {
+		t.Fatalf("the first is refused: %s", r.Body)
+	}
+	for range 5 {
+		if r := request(begun); r != nil {
+			t.Errorf("what has begun is refused: %s", r.Body)
+		}
+		if r := request(requests); r == nil || r.Reason != filters.BreakerOpen || r.Header.Get("Retry-After") != "1" {
+			t.Errorf("in the ramp: %+v", r)
+		}
+	}
+}

@@ -59,7 +59,7 @@ func TestWindowModel(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
 			failed, slow := rapid.Bool().Draw(t, "failed"), rapid.Bool().Draw(t, "slow")
 			w.add(now, failed, slow)
-			list = append(list, ended{int64(now.Sub(t0) / time.Second), failed, slow})
+			list = append(list, ended{bucket: int64(now.Sub(t0) / time.Second), failed: failed, slow: slow})
 			var want tally
 			for _, e := range list {
 				if e.bucket > list[len(list)-1].bucket-buckets {

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 	"github.com/sluice-gateway/sluice/filters/identity"
+	"github.com/sluice-gateway/sluice/filters/overload"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
 	"github.com/sluice-gateway/sluice/filters/ref"
@@ -58,6 +59,10 @@ func route(t testing.TB, sources identity.Settings, per []ref.Ref, keys *idempot
 			},
 		}))
 	}
+	now := time.Now()
+	list = append(list, overload.NewFilter(overload.Options{Service: overload.NewService("order", overload.Settings{
+		Adaptive: true, Min: 4, Max: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond,
+	}, overload.NewProcess(now), now)}))
 	guard, err := breaker.New(breaker.Settings{
 		Errors: .5, Window: 10 * time.Second, MinRequests: 20, OpenFor: time.Second, Probes: 3, Lease: time.Minute,
 	}, nil)

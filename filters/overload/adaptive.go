@@ -8,202 +8,96 @@ const (
 	startLimit = 16
 	// headroom is how far above the knee the limit stands, so that the service never runs out of work
 	// between a response and the next call, and so that an excursion ends at the knee and not below.
-	headroom = 1.25
+	headroom = 1.3
 	// excursion is how far the limit goes down to see what it does to the latency.
 	excursion = 0.2
-	// highShare is how much longer the limit stays up than down.
+	// lowCalls is how many calls an excursion lasts at least, highShare how many times as many come
+	// between two.
+	lowCalls  = 20
 	highShare = 5
-	// lowCalls is how many calls an excursion lasts at least.
-	lowCalls = 15
-	// slowerBelow: an elasticity below it says that the service works no faster with fewer calls: it has
-	// become slower. queuedAbove: one above it says that calls wait inside even at the lower limit.
-	slowerBelow = 0.4
-	queuedAbove = 0.85
-	// forget is what is left of the evidence after each excursion.
-	forget = 0.85
 	// growMax and shrinkMax bound one step of the limit.
-	growMax   = 1.25
+	growMax   = 1.3
 	shrinkMax = 0.85
-	// windowCalls is how many calls a window has at least, windowMost how many before it ends undecided.
-	windowCalls = 20
-	windowMost  = 200
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
 	freeBelow = 1.1
 	// droppedShare of calls dropped by the service takes the limit down.
 	droppedShare = 0.1
+
+	// windowCalls is how many calls a window has at least, windowMost how many at most, and windowError the
+	// relative error of the mean latency at which it ends between.
+	windowCalls = 20
+	windowMost  = 500
+	windowError = 0.04
 )
-
-// mean is a running mean with its variance.
-type mean struct{ n, sum, square, load float64 }
-
-func (m *mean) add(v, load float64) {
-	m.n++
-	m.sum += v
-	m.square += v * v
-	m.load += load
-}
-
-func (m *mean) value() float64 { return m.sum / m.n }
-
-// relative is the squared relative standard error.
-func (m *mean) relative() float64 {
-	v := m.value()
-	return max(m.square/m.n-v*v, 1e-4*v*v) / (v * v * m.n)
-}
-
-// round is one excursion with what came before it.
-type round struct {
-	high, low mean
-	pending   int // calls of the excursion that have not ended
-	over      bool
-}
 
 // adaptive is a limit that follows what the service can do. Its caller holds the limiter's lock.
 type adaptive struct {
 	limit      float64
 	least, top float64
-	random     uint64
 
-	allowed int // the limit as applied now
-	low     bool
-	left    int // calls until the next change between high and low
-	turn    uint32
-	rounds  [2]round // by turn
+	prober   prober
+	baseline baseline
 
-	base     float64 // latency while nothing waits inside the service, in ns; 0: not known
-	window   mean
-	full     float64 // calls of the window that were admitted with the limit reached
-	dropped  float64
-	elastic  float64 // how latency goes with concurrency: 0 not at all, 1 in proportion
-	evidence float64 // inverse variance of elastic
-	lowMean  mean    // of late
-	highMean mean
+	window  mean
+	full    float64 // calls of the window that were admitted with the limit reached
+	dropped float64 // calls of the window that the service dropped
+	peak    float64 // most calls in flight of late
+	long    mean    // of many windows, for the variation of the latency
 }
 
 func newAdaptive(s Settings, seed uint64) adaptive {
-	a := adaptive{limit: startLimit, random: seed}
+	a := adaptive{limit: startLimit}
+	a.prober.random = seed
 	a.configure(s)
-	a.left = a.highCalls()
+	a.prober.left = a.prober.highCalls(a.limit)
 	return a
 }
 
 func (a *adaptive) configure(s Settings) {
 	a.least, a.top = float64(s.Min), float64(s.Max)
+	a.prober.know(max(s.Gateways, 1))
 	a.setLimit(a.limit)
 }
 
 func (a *adaptive) setLimit(limit float64) {
 	limit = min(max(limit, a.least), a.top)
 	if change := limit / a.limit; change > 1.08 || change < 0.92 {
-		a.evidence *= 0.5
+		a.prober.evidence *= keepEvidence // it was about another limit
 	}
 	a.limit = limit
-	a.apply()
-}
-
-// apply sets the limit in whole calls.
-func (a *adaptive) apply() {
-	high := int(math.Round(a.limit))
-	a.allowed = high
-	if a.low {
-		a.allowed = max(1, high-max(1, int(math.Round(a.limit*excursion))))
-	}
-}
-
-// lowCalls is how many calls an excursion lasts, highCalls how many are between two.
-func (a *adaptive) lowCalls() int { return int(max(lowCalls, 1.5*a.limit)) }
-
-// highCalls differs from time to time and from replica to replica.
-func (a *adaptive) highCalls() int {
-	a.random += 0x9e3779b97f4a7c15 // SplitMix64 (Steele et al. 2014)
-	z := (a.random ^ a.random>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	jitter := 0.75 + 0.5*float64((z^z>>31)>>11)/(1<<53)
-	return int(highShare * jitter * float64(a.lowCalls()))
-}
-
-// admitted is told of each call with how many are in flight then.
-func (a *adaptive) admitted(p *Permit, inFlight int) {
-	p.load = float32(inFlight)
-	p.turn, p.low = a.turn, a.low
-	p.full = inFlight >= a.allowed-a.allowed/10
-	if !p.full {
-		if a.low { // nothing can be learned while the limit is not reached
-			a.low = false
-			a.nextTurn()
-			a.evidence *= 0.9
-		}
-		return
-	}
-	r := &a.rounds[a.turn&1]
-	if a.low {
-		r.pending++
-	}
-	a.left--
-	if a.left > 0 {
-		return
-	}
-	if a.low {
-		r.over = true
-		a.low = false
-		a.nextTurn()
-	} else {
-		a.low = true
-		a.left = a.lowCalls()
-	}
-	a.apply()
-}
-
-func (a *adaptive) nextTurn() {
-	a.turn++
-	r := &a.rounds[a.turn&1]
-	if r.over { // some call of it hangs
-		a.judge(r)
-	}
-	*r = round{}
-	a.left = a.highCalls()
-	a.apply()
+	a.prober.apply(limit)
 }
 
 // whole is the limit without its excursions.
 func (a *adaptive) whole() int { return int(math.Round(a.limit)) }
 
-// ignored is told of each call that ended and has shown nothing.
-func (a *adaptive) ignored(p *Permit) {
-	if p.full && p.low && (p.turn == a.turn || p.turn == a.turn-1) {
-		a.rounds[p.turn&1].pending--
+// allowed is the limit as applied now.
+func (a *adaptive) allowed() int { return a.prober.allowed }
+
+// admitted is told of each call with how many are in flight then.
+func (a *adaptive) admitted(p *Permit, inFlight int) {
+	p.load = float32(inFlight)
+	a.peak = max(a.peak, float64(inFlight))
+	if a.prober.admitted(p, inFlight, a.limit) {
+		a.judge()
 	}
 }
 
 // completed is told of each call that ended, with its latency in ns.
 func (a *adaptive) completed(p *Permit, latency float64, o Outcome) {
-	if o == Failed && latency > a.base && a.base > 0 {
+	if o == Failed && latency > a.baseline.value && a.baseline.value > 0 {
 		o = Success // a slow failure is as slow as a slow success
 	}
-	if o == Dropped {
+	switch {
+	case o == Dropped:
 		a.dropped++
-	}
-	if p.turn == a.turn || p.turn == a.turn-1 {
-		r := &a.rounds[p.turn&1]
-		if p.full && p.low {
-			r.pending--
-		}
-		if o == Success && p.full {
-			if p.low {
-				r.low.add(latency, float64(p.load))
-			} else {
-				r.high.add(latency, float64(p.load))
+	case o == Success:
+		a.prober.completed(p, latency)
+		if !p.low {
+			a.window.add(latency, float64(p.load))
+			if p.full {
+				a.full++
 			}
-		}
-		if r.over && r.pending == 0 {
-			a.judge(r)
-			r.over = false
-		}
-	}
-	if o == Success && !p.low {
-		a.window.add(latency, float64(p.load))
-		if p.full {
-			a.full++
 		}
 	}
 	if a.window.n+a.dropped >= max(windowCalls, a.limit) {
@@ -211,10 +105,10 @@ func (a *adaptive) completed(p *Permit, latency float64, o Outcome) {
 	}
 }
 
-// turnWindow looks at the calls since the last time: it moves the baseline down, or either way
-// while few calls are in flight, and the limit up.
+// turnWindow looks at the calls since the last time: it moves the limit up while nothing waits in
+// the service, and teaches the baseline.
 func (a *adaptive) turnWindow() {
-	w := &a.window
+	w, base := &a.window, a.baseline.value
 	if a.dropped > droppedShare*(w.n+a.dropped) {
 		a.setLimit(a.limit * shrinkMax)
 		a.endWindow()
@@ -224,69 +118,67 @@ func (a *adaptive) turnWindow() {
 		a.endWindow()
 		return
 	}
-	latency, load := w.value(), w.load/w.n
-	err := latency * math.Sqrt(w.relative())
-	full := a.full / w.n
-	a.learnBase(latency, err, load)
+	latency, load, full := w.value(), w.load/w.n, a.full/w.n
+	relative := math.Sqrt(max(w.spread(), a.long.spread()) / w.n) // a few calls may all be fast ones
+	err := relative * latency
 	switch {
-	case full > 0.8 && latency+err < a.base*freeBelow:
-		a.setLimit(a.limit * min(growMax, a.base*headroom/latency))
-	case full < 0.2 && latency-err > 2*a.base && load*headroom < a.limit:
+	case full > 0.8 && latency+2*err < base*freeBelow:
+		a.setLimit(a.limit * min(growMax, base*headroom/latency))
+	case relative > windowError && w.n < windowMost && latency+3*err > 0.8*base:
+		return // not clear yet
+	case base > 0 && full < 0.2 && latency-err > 2*base && load*headroom < a.limit:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
-	case w.n < windowMost && full > 0.8 && latency-err < a.base*freeBelow:
-		return // not clear yet
+	case a.peak*headroom < a.limit && a.limit > startLimit/2:
+		// Nobody knows whether a limit is right that is not used.
+		a.setLimit(max(a.limit*0.95, startLimit/2, a.peak*headroom))
 	}
+	a.baseline.learn(latency, err, w.n, load < a.limit/2)
+	a.peak *= 0.95
 	a.endWindow()
 }
 
-func (a *adaptive) endWindow() { a.window, a.full, a.dropped = mean{}, 0, 0 }
-
-func (a *adaptive) learnBase(latency, err, load float64) {
-	switch {
-	case a.base == 0 || latency+2*err < 0.8*a.base:
-		a.base = latency
-	case latency+err < a.base:
-		a.base += 0.25 * (latency - a.base)
-	case load < a.limit/2:
-		a.base += 0.05 * (latency - a.base)
+// endWindow begins a new window. What was known of the variation is forgotten when the service has
+// clearly become another one.
+func (a *adaptive) endWindow() {
+	w := &a.window
+	if a.long.n > 0 && w.n >= windowCalls {
+		change := w.value()/a.long.value() - 1
+		if (change > 0.3 || change < -0.25) && change*change > 9*a.long.spread()/w.n {
+			a.long = mean{}
+		}
 	}
+	a.long.fade(0.95)
+	a.long.merge(w)
+	a.window, a.full, a.dropped = mean{}, 0, 0
 }
 
-// judge draws the conclusions from an excursion.
-func (a *adaptive) judge(r *round) {
-	if r.high.n < 5 || r.low.n < 5 {
+// judge draws the conclusions from a round with an excursion.
+func (a *adaptive) judge() {
+	p := &a.prober
+	if !p.conclude(a.long.spread()) {
 		return
 	}
-	x := math.Log(r.high.load / r.high.n / (r.low.load / r.low.n))
-	if x < 0.05 {
-		return
+	base := a.baseline.value
+	low, high := p.low.value(), p.high.value()
+	if high > 1.12*base && low < 1.35*base {
+		p.learnUsual()
 	}
-	elastic := math.Log(r.high.value()/r.low.value()) / x
-	weight := x * x / (r.high.relative() + r.low.relative())
-	a.evidence *= forget
-	a.elastic = (a.elastic*a.evidence + elastic*weight) / (a.evidence + weight)
-	a.evidence += weight
-	a.lowMean.merge(&r.low)
-	a.highMean.merge(&r.high)
-	unsure := 1 / math.Sqrt(a.evidence)
-	low, high := a.lowMean.value(), a.highMean.value()
-	slow := r.high.value() > a.base*headroom*1.04
 	switch {
-	case unsure > 0.3:
-	case a.elastic < slowerBelow && low > a.base:
-		a.base = low
-		a.evidence = 0
-		a.setLimit(a.limit * min(growMax, a.base*headroom/high))
-	case slow && a.elastic > slowerBelow:
-		a.setLimit(a.limit * max(shrinkMax, a.base*headroom/high))
-	case a.elastic > queuedAbove && unsure < 0.2:
-		a.base *= 0.98
+	case p.slower(a.baseline.caution(low, p.gateways)):
+		a.baseline.lift(low)
+		p.evidence = 0
+		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
+	case p.latest > base*headroom*1.04:
+		if p.queues() {
+			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))
+		}
+	case p.error() > 0.2:
+	case high < base*headroom*0.96 && p.elastic < queuedAbove:
+		a.setLimit(a.limit * min(1.05, base*headroom/high))
+	case p.elastic > queuedAbove:
+		a.baseline.lower()
+	case p.elastic < queuedBelow*p.usual:
+		a.baseline.restore()
 	}
-}
-
-// merge adds what is newer and forgets some of what is older.
-func (m *mean) merge(n *mean) {
-	const keep = 0.5
-	m.n, m.sum, m.square, m.load = m.n*keep+n.n, m.sum*keep+n.sum, m.square*keep+n.square, m.load*keep+n.load
 }

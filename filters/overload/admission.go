@@ -8,6 +8,13 @@ import (
 const (
 	// targetLeast is the shortest wait that the queue aims at while it stands.
 	targetLeast = int64(5 * time.Millisecond)
+	// targetShare is that wait in relation to the latency of the service.
+	targetShare = 0.5
+	// targetCalls is how many calls the target is long at least.
+	targetCalls = 4
+	// fits: levels that want less than this share of the permits are served.
+	fits         = 0.9
+	fitsCritical = 1.1
 	// calm is what part of an interval the queue must be empty for to be no longer standing.
 	retryMost = 30 * time.Second
 )
@@ -15,7 +22,7 @@ const (
 // allowedLocked is how many calls may be in flight now.
 func (l *Limiter) allowedLocked() int {
 	if l.set.Adaptive {
-		return l.adaptive.allowed
+		return l.adaptive.allowed()
 	}
 	return l.set.Concurrency
 }
@@ -30,6 +37,7 @@ func (l *Limiter) meanLimitLocked() float64 {
 
 func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
+	l.pace.turn(l.last, sliceOf(l.set))
 	if r.Reserved {
 		l.reserved.use(l.last, r.Reservation)
 	}
@@ -38,13 +46,15 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
-		l.admitLocked(w, r)
+		v := levelOf(r, l.pace.standing && l.fairness.heavy(r.Principal))
+		l.pace.offer(v)
+		l.admitLocked(w, r, v)
 		return Admitted, NoCause
 	}
 	wait := nanos(l.set.QueueWait)
 	if wait == 0 || l.set.QueueSize == 0 {
 		if sure {
-			l.admitLocked(w, r)
+			l.admitLocked(w, r, levelOf(r, false))
 			return Admitted, NoCause
 		}
 		return l.shedLocked(r.Class, QueueFull)
@@ -58,8 +68,10 @@ func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest()
 func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	l.expireLocked()
 	v := levelOf(r, l.fairness.heavy(r.Principal))
+	l.pace.offer(v)
 	l.standLocked()
-	if !v.reserved() && l.waitLocked(v) > float64(l.boundLocked(r.Class)) {
+	if l.tooLongLocked(v) {
+		l.pace.emptySince = l.last // it is not calm
 		return l.shedLocked(r.Class, QueueDelay)
 	}
 	if l.queue.size >= l.set.QueueSize {
@@ -68,7 +80,7 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		case last != nil && last.tail.level > v:
 			l.endWaitLocked(last.tail, Displaced)
 		case r.Reserved:
-			l.admitLocked(w, r)
+			l.admitLocked(w, r, levelOf(r, false))
 			return Admitted, NoCause
 		default:
 			return l.shedLocked(r.Class, QueueFull)
@@ -99,41 +111,81 @@ func (l *Limiter) standLocked() {
 	l.pace.standing = true
 	for last := l.queue.last(); last != nil; last = l.queue.last() {
 		w := last.head
-		if w.level.class() == Critical || l.waitLocked(w.level) <= float64(l.boundLocked(w.level.class())) {
+		if !l.tooLongLocked(w.level) {
 			return
 		}
 		l.endWaitLocked(w, QueueDelay)
 	}
 }
 
-// boundLocked is how long a request of that class may have to wait by the estimate to come into the queue.
-func (l *Limiter) boundLocked(c Class) int64 {
-	if c == Critical || !l.pace.standing {
+// boundLocked is how long a request of that level may have to wait by the estimate to come into the
+// queue. While the queue stands it is short.
+func (l *Limiter) boundLocked() int64 {
+	if !l.pace.standing {
 		return nanos(l.set.QueueWait)
 	}
 	return l.targetLocked()
+}
+
+// fitsLocked tells whether what comes of that level and of all better ones is less than the
+// permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
+func (l *Limiter) fitsLocked(v level) bool {
+	share := fits
+	if v.class() == Critical {
+		share = fitsCritical
+	}
+	return l.pace.wanted(l.last, sliceOf(l.set), v) < share*l.rateLocked()
+}
+
+// tooLongLocked tells whether a request of that level would wait too long.
+func (l *Limiter) tooLongLocked(v level) bool {
+	return !v.reserved() && l.waitLocked(v) > float64(l.boundLocked()) && !l.fitsLocked(v)
 }
 
 // targetLocked is how long the queue should be while it stands: short, since a longer one serves
 // nobody more, but as long as it takes to keep the service busy.
 func (l *Limiter) targetLocked() int64 {
 	latency := l.pace.hold
-	if l.set.Adaptive && l.adaptive.base > 0 {
-		latency = l.adaptive.base
+	if l.set.Adaptive && l.adaptive.baseline.value > 0 {
+		latency = l.adaptive.baseline.value
 	}
-	return min(max(int64(latency/2), targetLeast), nanos(l.set.QueueWait))
+	target := latency * targetShare
+	rate := l.rateLocked()
+	if rate <= 0 {
+		return nanos(l.set.QueueWait)
+	}
+	target = max(target, targetCalls/rate)
+	wait := float64(l.set.QueueWait)
+	target = min(max(target, float64(targetLeast)), wait)
+	// Without much more than the service can do, a short queue runs empty again and again.
+	if excess := l.pace.wanted(l.last, sliceOf(l.set), levels-1)/rate - 1; excess < 1 {
+		target += (wait - target) * (1 - max(excess, 0))
+	}
+	return int64(target)
 }
+
+// rateLocked is how many permits come back a nanosecond while the limit is reached; 0: not known.
+func (l *Limiter) rateLocked() float64 { return l.pace.rate(l.last, l.meanLimitLocked()) }
+
+// leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
+func (l *Limiter) leftLocked(v level) float64 {
+	rate := l.rateLocked()
+	return max(rate-l.pace.better(l.last, sliceOf(l.set), v), rate/100)
+}
+
+// sliceOf is the time over which permits are counted.
+func sliceOf(s Settings) int64 { return max(3*nanos(s.QueueWait), targetLeast) }
 
 // waitLocked estimates how long a new waiter of that level waits, in ns.
 func (l *Limiter) waitLocked(v level) float64 {
-	rate := l.pace.rate(l.last, l.allowedLocked())
-	if rate <= 0 {
+	left := l.leftLocked(v)
+	if left <= 0 {
 		return 0
 	}
-	return float64(l.queue.ahead(v)+1) / (rate * l.pace.left(l.last, nanos(l.set.QueueWait), v))
+	return float64(l.queue.ahead(v)+1) / left
 }
 
-func (l *Limiter) admitLocked(w *Waiter, r *Request) {
+func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
 	l.inFlight++
 	if r.Exempt {
 		l.counters.exempt++
@@ -144,6 +196,7 @@ func (l *Limiter) admitLocked(w *Waiter, r *Request) {
 	if l.set.Adaptive {
 		l.adaptive.admitted(&w.permit, l.inFlight)
 	}
+	l.pace.grant(v)
 	l.fairness.count(l.last, r.Principal)
 }
 
@@ -154,7 +207,6 @@ func (l *Limiter) endLocked(p *Permit, s Sample) {
 	l.pace.released(l.last, held, l.meanLimitLocked())
 	l.counters.ended.add(l.last)
 	if s.Outcome == Ignored {
-		l.adaptive.ignored(p)
 		return
 	}
 	latency := int64(s.Latency)
@@ -177,6 +229,9 @@ func (l *Limiter) grantLocked() {
 			l.endWaitLocked(w, WaitedInVain)
 			continue
 		}
+		if l.last-w.enqueued < l.targetLocked() && l.queue.none(w.level+1) {
+			l.pace.promptAt = l.last
+		}
 		l.startLocked(w)
 	}
 }
@@ -186,7 +241,7 @@ func (l *Limiter) grantLocked() {
 func (l *Limiter) nextLocked() *Waiter {
 	first := l.queue.first()
 	w := first.head
-	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked(w.level.class()) {
+	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked() {
 		return first.tail
 	}
 	return w
@@ -195,8 +250,7 @@ func (l *Limiter) nextLocked() *Waiter {
 // startLocked gives a waiter a permit.
 func (l *Limiter) startLocked(w *Waiter) {
 	l.removeLocked(w)
-	l.pace.granted(l.last, w.level)
-	l.admitLocked(w, &w.request)
+	l.admitLocked(w, &w.request, w.level)
 	l.decideLocked(w, Verdict{Decision: Admitted})
 }
 
@@ -246,7 +300,7 @@ func (l *Limiter) decideLocked(w *Waiter, v Verdict) {
 // rate that more important classes leave.
 func (l *Limiter) retryAfterLocked(c Class) time.Duration {
 	v := level(c)*ranks + rankDemoted // as which it comes again
-	rate := l.pace.rate(l.last, l.allowedLocked()) * l.pace.left(l.last, nanos(l.set.QueueWait), v)
+	rate := l.leftLocked(v)
 	if rate <= 0 {
 		return time.Second
 	}
@@ -274,7 +328,7 @@ func (l *Limiter) Reserve(now time.Time, r Request) (Reservation, bool) {
 // service completes between the door and the call (Little's law).
 func (l *Limiter) roomLocked(c Class, demoted bool) float64 {
 	room := l.meanLimitLocked()
-	room += l.pace.rate(l.last, l.allowedLocked()) * l.reserved.lead
+	room += l.rateLocked() * l.reserved.lead
 	room = room*doorShare[c] + 2
 	if demoted {
 		room *= 0.95

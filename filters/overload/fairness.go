@@ -3,33 +3,46 @@ package overload
 import "math"
 
 // fairness counts whom permits went to of late: a count-min sketch (Cormode, Muthukrishnan 2005) of
-// two rows and two generations. Its memory is fixed, whoever sends; two principals that share their
-// buckets in both rows share a fate until the process restarts, since hashes are seeded.
+// two rows and two generations. Its memory is fixed, whoever sends: 64 KiB. A principal that shares
+// its buckets in both rows with one that sends much shares its fate for a while; which do depends on
+// the seed of the hashes.
 type fairness struct {
-	now, before generation
+	generations [2]generation
+	current     int
 	since       int64
 }
 
 const (
-	buckets = 1024
-	// shareLarge is the mean count by principal at which a generation ends, shareTime its age then at
-	// the latest.
-	shareLarge = 8
+	// buckets in each row.
+	buckets = 4096
+	// shareLarge is the mean count by principal at which a generation ends, shareTime its age in ns then
+	// at the latest. recount is how many counts the fair share is computed after.
+	shareLarge = 16
 	shareTime  = 10e9
+	recount    = 64
+	// heavyShare times the fair share, and heavyMore, is more than a fair share.
+	heavyShare = 1.5
+	heavyMore  = 3
 )
 
 type generation struct {
 	rows  [2][buckets]uint16
 	used  int // buckets of the first row that are not empty
 	total int
+	fair  float64 // mean count by principal
 }
 
+func (g *generation) cells(principal uint64) (a, b *uint16) {
+	return &g.rows[0][principal%buckets], &g.rows[1][principal>>32%buckets]
+}
+
+// count notes a permit. A principal of 0 is nobody.
 func (f *fairness) count(now int64, principal uint64) {
 	if principal == 0 {
 		return
 	}
-	g := &f.now
-	a, b := &g.rows[0][principal%buckets], &g.rows[1][principal>>32%buckets]
+	g := &f.generations[f.current]
+	a, b := g.cells(principal)
 	if *a == 0 {
 		g.used++
 	}
@@ -40,9 +53,23 @@ func (f *fairness) count(now int64, principal uint64) {
 		*b++
 	}
 	g.total++
-	if g.total%64 == 0 && (g.total > shareLarge*g.used*2 || now-f.since > shareTime) {
-		f.before, f.now, f.since = f.now, generation{}, now
+	if g.total%recount != 0 {
+		return
 	}
+	g.fair = float64(g.total) / min(g.principals(), float64(g.total))
+	if g.fair > shareLarge || now-f.since > shareTime {
+		f.current, f.since = 1-f.current, now
+		f.generations[f.current] = generation{}
+	}
+}
+
+// principals is how many there are, as far as can be told by how many buckets are used: linear
+// counting (Whang, Vander-Zanden, Taylor 1990).
+func (g *generation) principals() float64 {
+	if g.used == buckets {
+		return buckets * math.Log(buckets)
+	}
+	return -buckets * math.Log(1-float64(g.used)/buckets)
 }
 
 // heavy tells whether the principal had clearly more than a fair share.
@@ -50,21 +77,11 @@ func (f *fairness) heavy(principal uint64) bool {
 	if principal == 0 {
 		return false
 	}
-	count, fair := f.now.share(principal)
-	old, fairOld := f.before.share(principal)
-	return count+old > 1.5*(fair+fairOld)+2
-}
-
-// share is the principal's count, and the mean of those that were counted.
-func (g *generation) share(principal uint64) (count, fair float64) {
-	if g.used == 0 {
-		return 0, 0
+	count, fair := 0.0, 0.0
+	for i := range f.generations {
+		a, b := f.generations[i].cells(principal)
+		count += float64(min(*a, *b))
+		fair += f.generations[i].fair
 	}
-	// Linear counting (Whang et al. 1990): how many make so many buckets not empty.
-	many := float64(g.used)
-	if g.used < buckets {
-		many = -buckets * math.Log(1-float64(g.used)/buckets)
-	}
-	fair = float64(g.total) / min(many, float64(g.total))
-	return float64(min(g.rows[0][principal%buckets], g.rows[1][principal>>32%buckets])), fair
+	return count > heavyShare*fair+heavyMore
 }

@@ -170,7 +170,7 @@ func (l *Limiter) Snapshot() Snapshot {
 	}
 	if l.set.Adaptive {
 		s.Limit = l.adaptive.whole()
-		s.Baseline = time.Duration(l.adaptive.base)
+		s.Baseline = time.Duration(l.adaptive.baseline.value)
 	}
 	return s
 }

@@ -8,26 +8,30 @@ import (
 // pace judges how the queue stands: whether it has been standing for a while (CoDel's and Facebook's
 // rule), and how fast it moves.
 type pace struct {
-	busySince, emptySince int64
-	standing              bool
-	hold                  float64 // how long a call has its permit of late, in ns
-	lastRelease           int64
-	fast, fastBefore      int64 // the fastest success of this while and of the one before; 0: none
-	fastSince             int64
-	share                 [levels]float64 // of the permits that waiters got of late
-	lastGrant             int64
+	emptySince             int64
+	promptAt               int64 // when somebody of the last level waited less than the target, or nobody waited
+	standing               bool
+	hold                   float64 // how long a call has its permit of late, in ns
+	lastRelease            int64
+	fast, fastBefore       int64 // the fastest success of this while and of the one before; 0: none
+	fastSince              int64
+	granted, grantedBefore [levels]int32 // permits by level, in this slice of time and in the one before
+	offered, offeredBefore [levels]int32 // those who came, likewise
+	sliceSince             int64
 }
 
 // began is called when a waiter comes into an empty queue.
 func (p *pace) began(now, interval int64) {
 	if now-p.emptySince >= interval/10 {
-		p.busySince = now
 		p.standing = false
+	}
+	if !p.standing {
+		p.promptAt = now
 	}
 }
 
-// stands tells whether the queue has not been empty for an interval.
-func (p *pace) stands(now, interval int64) bool { return now-p.busySince >= interval }
+// stands tells whether even those that waited least waited longer than the target for an interval.
+func (p *pace) stands(now, interval int64) bool { return now-p.promptAt >= interval }
 
 func (p *pace) released(now, held int64, limit float64) {
 	weight := 1 / min(max(limit, 8), 64)
@@ -38,38 +42,55 @@ func (p *pace) released(now, held int64, limit float64) {
 	p.lastRelease = now
 }
 
-func (p *pace) granted(now int64, v level) {
-	const weight = 1.0 / 64
-	for i := range p.share {
-		p.share[i] *= 1 - weight
+// grant counts a permit, offer a request that came.
+func (p *pace) grant(v level) { p.granted[v]++ }
+func (p *pace) offer(v level) { p.offered[v]++ }
+
+// turn begins a new slice when it is time.
+func (p *pace) turn(now, slice int64) {
+	past := now - p.sliceSince
+	if past < slice {
+		return
 	}
-	p.share[v] += weight
-	p.lastGrant = now
+	if past < 2*slice {
+		p.grantedBefore, p.offeredBefore = p.granted, p.offered
+	} else {
+		p.grantedBefore, p.offeredBefore = [levels]int32{}, [levels]int32{}
+	}
+	p.granted, p.offered = [levels]int32{}, [levels]int32{}
+	p.sliceSince = now - past%slice
+}
+
+// better is how many permits a nanosecond the levels below v get of late.
+func (p *pace) better(now, slice int64, v level) float64 {
+	return p.lately(now, slice, p.granted[:v], p.grantedBefore[:v])
+}
+
+// wanted is how many requests a nanosecond come of late up to level v.
+func (p *pace) wanted(now, slice int64, v level) float64 {
+	return p.lately(now, slice, p.offered[:v+1], p.offeredBefore[:v+1])
+}
+
+func (p *pace) lately(now, slice int64, counts, before []int32) float64 {
+	var some, old int32
+	for i := range counts {
+		some += counts[i]
+		old += before[i]
+	}
+	share := 1 - float64(now-p.sliceSince)/float64(slice)
+	return (float64(some) + share*float64(old)) / float64(slice)
 }
 
 // rate is how many permits come back a nanosecond while the limit is reached; 0: not known.
-func (p *pace) rate(now int64, limit int) float64 {
+func (p *pace) rate(now int64, limit float64) float64 {
 	if p.hold <= 0 {
 		return 0
 	}
-	rate := float64(limit) / p.hold
+	rate := limit / p.hold
 	if silent := now - p.lastRelease; silent > 0 {
 		rate = min(rate, 4/float64(silent))
 	}
 	return rate
-}
-
-// left is the share of the permits that better levels leave. What was is forgotten when nobody had to
-// wait for an interval.
-func (p *pace) left(now, interval int64, v level) float64 {
-	if now-p.lastGrant > interval {
-		return 1
-	}
-	left := 1.0
-	for _, share := range p.share[:v] {
-		left -= share
-	}
-	return max(left, 0.01)
 }
 
 // fastLong is how long a while is.

@@ -120,6 +120,9 @@ func (q *queue) ahead(v level) int {
 	return n
 }
 
+// none tells whether nobody waits at that level or a worse one.
+func (q *queue) none(v level) bool { return q.some>>v == 0 }
+
 func (q *queue) byClass() (n [classes]int) {
 	for v := range q.lists {
 		n[v/ranks] += q.lists[v].size

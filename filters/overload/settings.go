@@ -13,6 +13,9 @@ type Settings struct {
 	// Adaptive says that the limit follows the latency of the service, between Min and Max.
 	Adaptive bool
 	Min, Max int
+	// Gateways is how many gateways use the service, this one included; 0: not known. The limit is of
+	// one gateway; with more of them less follows from what it sees when it changes its own.
+	Gateways int
 	// Concurrency is the limit when it is not adaptive.
 	Concurrency int
 

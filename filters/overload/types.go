@@ -114,7 +114,7 @@ type Sample struct {
 type Permit struct {
 	at   int64   // of the admission, in nanoseconds of the limiter's clock
 	load float32 // calls in flight when it was admitted, itself included
-	turn uint32  // the round of the adaptive limit
+	turn uint32  // of the prober's rounds
 	kind permitKind
 	low  bool // admitted during an excursion of the limit
 	full bool // the limit was reached

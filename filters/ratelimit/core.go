@@ -18,3 +18,9 @@ type Decision struct {
 type Limiter interface {
 	Allow(ctx context.Context, key string, now time.Time) (Decision, error)
 }
+
+// Refunder is a [Limiter] that takes a token back which the request that it was for did not use. A
+// bucket that is full stays so.
+type Refunder interface {
+	Refund(ctx context.Context, key string, now time.Time) error
+}

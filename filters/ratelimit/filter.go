@@ -9,8 +9,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// Filter applies the limits of one route. It is safe for concurrent use.
+// Filter applies the limits of one route, or of one service. It is safe for concurrent use.
 type Filter struct {
+	name        string
+	service     string // empty for a route
 	rules       []rule
 	listed      bool      // there is a limit to tell the client of
 	policy      string    // RateLimit-Policy of a response that no limit refused
@@ -32,11 +34,25 @@ type evaluation struct {
 	known     []bool // whether decisions[i] is valid
 }
 
-var _ filters.Filter = (*Filter)(nil)
+var (
+	_ filters.Filter   = (*Filter)(nil)
+	_ filters.Reserver = (*Filter)(nil)
+)
 
 // New makes the filter of one route. m may be nil.
-func New(rules []Rule, m Metrics) *Filter {
-	f := &Filter{rules: make([]rule, len(rules))}
+func New(rules []Rule, m Metrics) *Filter { return newFilter("ratelimit", "", rules, m) }
+
+// NewService makes the filter of all chains that lead to a service. Clients are told of its limits
+// when they refuse only: a response of the service may be recorded and replayed when they stand
+// differently.
+func NewService(service string, rules []Rule, m Metrics) *Filter {
+	f := newFilter("service-limits", service, rules, m)
+	f.listed = false
+	return f
+}
+
+func newFilter(name, service string, rules []Rule, m Metrics) *Filter {
+	f := &Filter{name: name, service: service, rules: make([]rule, len(rules))}
 	for i, r := range rules {
 		var counters Counters
 		if m != nil {
@@ -70,7 +86,7 @@ func (c Counters) expand() Counters {
 }
 
 // Name implements [filters.Filter].
-func (f *Filter) Name() string { return "ratelimit" }
+func (f *Filter) Name() string { return f.name }
 
 // Needs implements [filters.Filter]: the request's body where a limit is counted by a part of it.
 func (f *Filter) Needs() filters.Needs {
@@ -83,15 +99,16 @@ func (f *Filter) Needs() filters.Needs {
 }
 
 // Request charges the limits in order and refuses at the first one that has no token left. Local
-// limits take the time at which the request was received.
+// limits take the time at which the request was received. A call whose tokens were taken before is
+// charged nothing, and one that undoes a step is charged and never refused.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if len(f.rules) == 0 {
 		return nil
 	}
-	now := x.Received
-	if now.IsZero() { // an adapter that does not know
-		now = time.Now()
+	if _, taken := x.Reservation.Take(f.name); taken {
+		return nil
 	}
+	now := received(x)
 	e := f.evaluations.Get().(*evaluation)
 	clear(e.known)
 	s.Ref = e
@@ -101,69 +118,92 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		if err != nil {
 			return filters.RefuseUnreadable(err)
 		}
-		d, known, failed := r.decide(x, k, now)
-		e.decisions[i], e.known[i] = d, known
+		d, from, failed := r.decide(x, k, now)
+		e.decisions[i], e.known[i] = d, from != nil
 		switch {
 		case d.Allowed:
 			r.counters.Allowed.Inc()
-		case r.Shadow:
+		case r.Shadow || x.Call == filters.UndoCall:
 			r.counters.ShadowRefused.Inc()
 		default:
 			r.counters.Refused.Inc()
-			return f.refuse(x, e, i, failed)
+			return f.refuse(e.decisions[i], f.rateLimit(x, e, i), i, failed)
 		}
 	}
 	return nil
 }
 
-// decide asks the limiter for that key, and follows OnStoreFailure where its store fails. known says that the
-// decision's numbers are valid; failed, that the request is refused because the store failed.
-func (r *rule) decide(x *filters.Exchange, k string, now time.Time) (d Decision, known, failed bool) {
+// received is the time that local limits take.
+func received(x *filters.Exchange) time.Time {
+	if x.Received.IsZero() { // an adapter that does not know
+		return time.Now()
+	}
+	return x.Received
+}
+
+// decide asks the limiter for that key, and follows OnStoreFailure where its store fails. from is the limiter that
+// decided, nil when the decision has no numbers; failed says that the request is refused because the store failed.
+func (r *rule) decide(x *filters.Exchange, k string, now time.Time) (d Decision, from Limiter, failed bool) {
 	d, err := r.Limiter.Allow(x.Context(), k, now)
 	if err == nil {
-		return d, true, false
+		return d, r.Limiter, false
 	}
 	r.counters.StoreFailures.Inc()
 	switch {
 	case r.OnStoreFailure == Open:
-		return Decision{Allowed: true}, false, false
+		return Decision{Allowed: true}, nil, false
 	case r.OnStoreFailure == Local && r.Fallback != nil:
 		if d, err = r.Fallback.Allow(x.Context(), k, now); err == nil {
-			return d, true, false
+			return d, r.Fallback, false
 		}
 	}
-	return Decision{}, false, true
+	return Decision{}, nil, true
 }
 
-func (f *Filter) refuse(x *filters.Exchange, e *evaluation, i int, failed bool) *filters.Reply {
+// refuse makes the reply of the limit at i, with what is told of the limits.
+func (f *Filter) refuse(d Decision, limits string, i int, failed bool) *filters.Reply {
 	r := &f.rules[i]
 	reason := filters.RateLimited
-	problem := filters.Problem{Detail: r.detail, Limit: r.Limit.Name, RetryAfter: e.decisions[i].RetryAfter}
+	problem := filters.Problem{Detail: r.detail, Limit: r.Limit.Name, Service: f.service, RetryAfter: d.RetryAfter}
 	if failed {
 		reason = filters.StoreUnavailable
 		problem = filters.Problem{Detail: "The limit cannot be checked, and it is set to refuse then.",
-			Limit: r.Limit.Name}
+			Limit: r.Limit.Name, Service: f.service}
 	}
 	reply := filters.Refuse(reason, problem)
 	reply.Header.Add("RateLimit-Policy", r.policy)
-	if v := f.rateLimit(x, e, i); v != "" {
-		reply.Header.Add("RateLimit", v)
+	if limits != "" {
+		reply.Header.Add("RateLimit", limits)
 	}
 	return reply
 }
 
 // Response tells the client of the limits, whether the service or the gateway made the response.
+// Where a limit behind this filter has refused, the one of a service, it stands first.
 func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	e, ok := s.Ref.(*evaluation)
 	if !ok || !f.listed {
 		return
 	}
-	x.Response.Header.Set("RateLimit-Policy", f.policy)
-	if v := f.rateLimit(x, e, -1); v != "" {
-		x.Response.Header.Set("RateLimit", v)
+	policy, limits := f.policy, f.rateLimit(x, e, -1)
+	if x.Response.Local && x.Response.Reason == filters.RateLimited {
+		policy = behind(x.Response.Header.Get("RateLimit-Policy"), policy)
+		limits = behind(x.Response.Header.Get("RateLimit"), limits)
+	}
+	x.Response.Header.Set("RateLimit-Policy", policy)
+	if limits != "" {
+		x.Response.Header.Set("RateLimit", limits)
 	} else {
 		x.Response.Header.Del("RateLimit")
 	}
+}
+
+// behind puts a list behind another one, each of which may be empty.
+func behind(first, list string) string {
+	if first == "" || list == "" {
+		return first + list
+	}
+	return first + ", " + list
 }
 
 // Done gives the exchange's state back to the pool. A token that was taken is spent, whatever

@@ -31,9 +31,9 @@ type Options struct {
 	Bridge  *transaction.Bridge        // nil without a coordinator
 	// Breakers are those of the services.
 	Breakers Breakers
-	Metrics prometheus.Gatherer
-	PProf   bool // Go's profiles below /debug/pprof/
-	Logger  *slog.Logger
+	Metrics  prometheus.Gatherer
+	PProf    bool // Go's profiles below /debug/pprof/
+	Logger   *slog.Logger
 }
 
 // server serves the admin address.

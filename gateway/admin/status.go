@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -62,9 +63,11 @@ type ServiceStatus struct {
 type EndpointStatus struct {
 	Endpoint    string `json:"endpoint"` // as it is configured
 	Address     string `json:"address"`
-	State       string `json:"state"`       // up, down, unreachable or unchecked
+	State       string `json:"state"`       // up, down, ejected, unreachable or unchecked
 	InUse       int    `json:"in_use"`      // requests under way
 	Connections int    `json:"connections"` // that are kept: idle ones, and those of HTTP/2
+	// EjectedFor is how long it is still ejected.
+	EjectedFor config.Duration `json:"ejected_for,omitzero"`
 }
 
 // TransactionsStatus counts the transactions that are followed.

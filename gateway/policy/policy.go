@@ -10,7 +10,9 @@ import (
 
 // policies are all policies, in the order in which a request meets them. The order has reasons: a
 // request that a limit refuses takes no claim, a replay ends at the claim and takes neither a unit of a
-// sale nor a permit, and a refusal of the sale or the breaker frees the key.
+// sale nor a permit, and a refusal of the sale or the breaker frees the key. The limits of a service
+// stand behind the claim, for a replay does not call it, and before the queue: what they refuse does
+// not wait. The queue stands before the breaker, so that a probe of the breaker is not one that waits.
 //
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
@@ -19,6 +21,8 @@ var policies = []func(*Env) Policy{
 	newRatelimit,
 	newIdempotency,
 	newSale,
+	newServiceLimits,
+	newOverload,
 	newBreaker,
 }
 
@@ -57,12 +61,15 @@ const (
 	// BranchChain serves the calls that the gateway itself makes to a service: branches of
 	// transactions, probes.
 	BranchChain
+	// FallbackChain serves the requests of clients that a route falls back to another service with: what
+	// is that service's own. The chain of the route has run before.
+	FallbackChain
 )
 
 // Scope is what a chain is built for.
 type Scope struct {
 	Kind  Kind
-	Route *config.Route // nil for a BranchChain
+	Route *config.Route // nil for a BranchChain and a FallbackChain
 	// Service is the service that the chain leads to, by its name in the configuration; empty for a
 	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
@@ -84,6 +91,11 @@ func StatusScopeOf(r *config.Route) Scope { return Scope{Kind: StatusChain, Rout
 // BranchScopeOf returns the scope of the calls that the gateway itself makes to a service.
 func BranchScopeOf(cfg *config.Config, service string) Scope {
 	return Scope{Kind: BranchChain, Service: service, ServiceConfig: cfg.Services[service]}
+}
+
+// FallbackScopeOf returns the scope of what falls back to a service.
+func FallbackScopeOf(cfg *config.Config, service string) Scope {
+	return Scope{Kind: FallbackChain, Service: service, ServiceConfig: cfg.Services[service]}
 }
 
 // Set is the policies of one process.

@@ -15,7 +15,10 @@ import (
 )
 
 // ratelimitPolicy holds requests to the rates of their route.
-type ratelimitPolicy struct {
+type ratelimitPolicy struct{ *limits }
+
+// limits are those of a process. Routes and services that name one share it.
+type limits struct {
 	stores    Stores
 	limiters  *Pool[limiterKey, ratelimit.Limiter]
 	decisions *prometheus.CounterVec // limit, decision
@@ -40,8 +43,14 @@ const (
 // limitKeysMax bounds the buckets of one limit that are not full.
 const limitKeysMax = 200_000
 
-func newRatelimit(env *Env) Policy {
-	return &ratelimitPolicy{
+func newRatelimit(env *Env) Policy { return &ratelimitPolicy{limitsOf(env)} }
+
+// limitsOf returns the limits of the process, made once.
+func limitsOf(env *Env) *limits {
+	if env.limits != nil {
+		return env.limits
+	}
+	env.limits = &limits{
 		stores:   env.Stores,
 		limiters: NewPool[limiterKey, ratelimit.Limiter](env, nil),
 		decisions: env.Metrics.Counter("limit_decisions_total",
@@ -49,6 +58,7 @@ func newRatelimit(env *Env) Policy {
 		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.",
 			"limit"),
 	}
+	return env.limits
 }
 
 func (p *ratelimitPolicy) Name() string { return "ratelimit" }
@@ -58,18 +68,27 @@ func (p *ratelimitPolicy) Applies(s Scope) bool {
 }
 
 func (p *ratelimitPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
+	rules, err := p.rules(b, s.Route.Limits)
+	if err != nil {
+		return nil, err
+	}
+	return ratelimit.New(rules, p), nil
+}
+
+// rules returns the limits of those names.
+func (p *limits) rules(b *Build, names []string) ([]ratelimit.Rule, error) {
 	var rules []ratelimit.Rule
-	for _, name := range s.Route.Limits {
+	for _, name := range names {
 		rule, err := p.rule(b, name, b.Config.Limits[name])
 		if err != nil {
 			return nil, err
 		}
 		rules = append(rules, rule)
 	}
-	return ratelimit.New(rules, p), nil
+	return rules, nil
 }
 
-func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, error) {
+func (p *limits) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, error) {
 	limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
 	r := ratelimit.Rule{Limit: limit, Per: c.Per, Shadow: c.Mode == "shadow"}
 	switch c.OnStoreFailure {
@@ -96,7 +115,7 @@ func (p *ratelimitPolicy) rule(b *Build, name string, c *config.Limit) (ratelimi
 	return r, err
 }
 
-func (p *ratelimitPolicy) limiter(b *Build, key limiterKey, make func() ratelimit.Limiter) (ratelimit.Limiter, error) {
+func (p *limits) limiter(b *Build, key limiterKey, make func() ratelimit.Limiter) (ratelimit.Limiter, error) {
 	return Use(b, p.limiters, key, func() (ratelimit.Limiter, error) { return make(), nil }, nil)
 }
 
@@ -112,7 +131,7 @@ func (s *share) Allow(ctx context.Context, key string, now time.Time) (ratelimit
 }
 
 // Limit implements [ratelimit.Metrics].
-func (p *ratelimitPolicy) Limit(name string) ratelimit.Counters {
+func (p *limits) Limit(name string) ratelimit.Counters {
 	return ratelimit.Counters{
 		Allowed:       p.decisions.WithLabelValues(name, "allowed"),
 		Refused:       p.decisions.WithLabelValues(name, "refused"),
@@ -122,7 +141,12 @@ func (p *ratelimitPolicy) Limit(name string) ratelimit.Counters {
 }
 
 func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
-	for _, name := range s.Route.Limits {
+	return explainLimits(e, "", s.Route.Limits)
+}
+
+// explainLimits writes the limits of those names; of says whose they are, unless they are the route's.
+func explainLimits(e *Explainer, of string, names []string) bool {
+	for _, name := range names {
 		c := e.Config.Limits[name]
 		var keys []string
 		for _, ref := range c.Per {
@@ -137,8 +161,8 @@ func (p *ratelimitPolicy) Explain(e *Explainer, s Scope) bool {
 		if len(keys) > 0 {
 			by = "per " + strings.Join(keys, ", ")
 		}
-		e.Line("limit", "%s: %s, burst %d, %s, %s, %s, store gone: %s", name, c.Rate, c.Burst, c.Scope, c.Mode, by,
-			c.OnStoreFailure)
+		e.Line("limit", "%s%s: %s, burst %d, %s, %s, %s, store gone: %s", name, of, c.Rate, c.Burst, c.Scope, c.Mode,
+			by, c.OnStoreFailure)
 	}
 	return true
 }

@@ -235,9 +235,10 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 		e.Line("", "%s = %q is not part of the sale", c.Item, item)
 		return true
 	}
-	units := "as many units as the service has"
-	if c.StockFrom == nil {
-		units = fmt.Sprintf("%d units", total)
+	units := fmt.Sprintf("%d units", total)
+	if from := c.StockFrom; from != nil {
+		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)", from.Service, from.Path, from.Field,
+			from.Every)
 	}
 	limit := "any number"
 	if c.PerPrincipal > 0 {
@@ -251,6 +252,10 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 		return false
 	}
 	e.Line("", "the request is for %d", quantity)
+	if waitsForOpening(c, now) {
+		e.Refusal(&filters.Reply{Status: waitingroom.Waiting.Status(), Reason: waitingroom.Waiting})
+		return false
+	}
 	settings := sale.Settings{Opens: c.Opens.Time(), Closes: c.Closes.Time()}
 	if refused := settings.Refusal(now); refused != nil {
 		e.Refusal(refused)

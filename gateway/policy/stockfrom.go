@@ -90,6 +90,9 @@ type ledger struct {
 
 // Confirmed implements [stockfrom.Ledger].
 func (l ledger) Confirmed(ctx context.Context, item string) (int, error) {
+	if l.units == nil {
+		return 0, stockfrom.ErrUnread
+	}
 	c, err := l.units.Changes(ctx, sale.Item{Sale: l.sale, Name: item}, math.MaxUint64, 0)
 	return c.Counts.Confirmed, err
 }

@@ -119,6 +119,12 @@ func (w *waitingRooms) explain(e *Explainer, c *config.Sale) {
 		room.TicketTTL, room.Cookie, room.Header, secret)
 }
 
+// waitsForOpening reports whether a request at that moment waits for the sale to open.
+func waitsForOpening(c *config.Sale, now time.Time) bool {
+	opens := c.Opens.Time()
+	return hasWaitingRoom(c) && now.Before(opens) && !now.Before(opens.Add(-time.Duration(waitingRoomOf(c).OpensBefore)))
+}
+
 // status returns what each room heard from the store last.
 func (w *waitingRooms) status() map[string]waitingroom.Status {
 	out := map[string]waitingroom.Status{}

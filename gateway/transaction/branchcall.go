@@ -75,11 +75,21 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
 	defer cancel()
 	x := call.exchange(ctx, attempt)
+	if call.op == opDo {
+		x.Reservation = b.reservations.take(call.gid, call.step)
+		defer x.Reservation.Return() // what no filter has taken
+	} else {
+		b.reservations.drop(call.gid) // it is rolled back: no step is done any more
+	}
 	status, body, outcome := b.services.CallBranch(ctx, call.call.Service, x, call.call.Body)
 	change := idempotency.Change{Op: idempotency.MarkUnknown} // the next claim goes on counting attempts
 	translated := 0
-	if outcome == filters.Completed {
+	shed := outcome == filters.NotDispatched && !x.Dispatched && tooMuch(x.Response.Reason)
+	switch {
+	case outcome == filters.Completed:
 		translated = call.translate(status)
+	case shed: // it was no attempt
+		change.Op = idempotency.Free
 	}
 	if translated != 0 {
 		body = body[:min(len(body), recordedBytesMax)]
@@ -96,10 +106,16 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	}
 	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
 		"attempt", attempt, "status", status, "outcome", outcome.String())
-	if attempt == 1 {
+	if attempt == 1 || shed {
 		return http.StatusTooEarly // the coordinator doubles the delay at any other status, from the first one on
 	}
 	return http.StatusInternalServerError
+}
+
+// tooMuch reports whether a call was refused because there is more to do than can be done now. That
+// is over soon, and to come again costs next to nothing, so the delay does not double.
+func tooMuch(r filters.Reason) bool {
+	return r == filters.Overloaded || r == filters.RateLimited || r == filters.BreakerOpen
 }
 
 // exchange is the request to the service.
@@ -110,6 +126,9 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	x.RawQuery = c.query()
 	x.Route, x.Principal, x.Logical.Key, x.Logical.Attempt = c.env.Route, c.env.Principal, c.gid, attempt
 	x.Logical.Resend = false // repeating is the coordinator's
+	if x.Call = filters.DoCall; c.op == opUndo {
+		x.Call = filters.UndoCall
+	}
 	if len(c.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}

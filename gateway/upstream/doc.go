@@ -40,6 +40,24 @@
 // reported. When all fail, all are used: then the check may be what is wrong, and a breaker sees the
 // services themselves.
 //
+// # Outliers
+//
+// With Outlier an endpoint at which a number of attempts in a row have failed is ejected: it is passed
+// over for a while. It is the consecutive_5xx of Envoy's outlier detection. A failure is no
+// connection, a connection that breaks, a timeout, a response with a status of 500 or above, or one
+// of gRPC that says that the service failed, in its head or behind its body. Nothing is what the
+// client is at fault for (it left, or its own time was over), what this machine lacks, and a kept
+// connection that proved closed. Each other response is a success and ends the row. A body that breaks
+// behind its head counts for the breaker and not here.
+//
+// The nth ejection in a row lasts n times Eject, at most ten times, and up to a fifth longer by
+// chance; each Eject of use without another one takes one back. No more than the share Max of the
+// endpoints are ejected at once, and never the last one that is not passed over for another reason.
+// Where fewer endpoints are left, or the share becomes smaller, those with the least time left come
+// back. Health checks go on beside it, and neither ends what the other found: an endpoint that passes
+// its check and fails its requests is what this is for. A new address of a name begins clean, also
+// one that was there before. The timers of the ejections end with the service.
+//
 // # Connections
 //
 // An idle connection is checked before it is used again, unless it served another request within

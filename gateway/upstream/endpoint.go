@@ -21,6 +21,7 @@ type endpoint struct {
 	passes  atomic.Bool  // its last health check
 	// cut off: no connection to it came about, and its name has others. Passed over until one does.
 	cutOff  atomic.Bool
+	outlier outlier
 	removed atomic.Bool // the service has it no more: no request is assigned to it
 	pool    atomic.Pointer[pool]
 
@@ -59,11 +60,11 @@ func named(c config.Endpoint) (host, port string, ok bool) {
 }
 
 // out reports whether the endpoint is passed over while there is another one.
-func (e *endpoint) out() bool { return e.down.Load() || e.cutOff.Load() }
+func (e *endpoint) out() bool { return e.down.Load() || e.cutOff.Load() || e.outlier.ejected.Load() }
 
 // pick returns the less loaded of two endpoints drawn at random, and for a repeat another one than
-// that which has just failed. Endpoints that failed their health check, or that cannot be connected
-// to, are left out while there is another one: when all have failed it, the check may be what is
+// that which has just failed. Endpoints that failed their health check, that cannot be connected to or
+// that are ejected are left out while there is another one: when all have failed it, the check may be what is
 // wrong. nil when there is no endpoint.
 func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 	switch len(endpoints) {

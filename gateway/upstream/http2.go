@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -248,7 +249,7 @@ func (h *h2) exchange(
 		t.two.Close() // at the end of the stream
 	}
 	if err == nil {
-		return &h2Response{response, e}, false, nil
+		return &h2Response{Response: response, e: e}, false, nil
 	}
 	e.inUse.Add(-1)
 	var f *message.Failure
@@ -262,7 +263,17 @@ func (h *h2) exchange(
 // h2Response is a response that came as a stream of HTTP/2.
 type h2Response struct {
 	*http2.Response
-	e *endpoint
+	e    *endpoint
+	gRPC bool // the endpoint is judged by what is behind the body
+}
+
+func (r *h2Response) Read(p []byte) (int, error) {
+	n, err := r.Response.Read(p)
+	if err == io.EOF && r.gRPC {
+		r.gRPC = false
+		r.e.take(verdictOfFields(r.Trailer()))
+	}
+	return n, err
 }
 
 func (r *h2Response) Close() error {

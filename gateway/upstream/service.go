@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"io"
 	"net/netip"
 	"sync"
@@ -16,8 +17,10 @@ type Service struct {
 	metrics Metrics
 	dialer  *Dialer
 	budget  retryBudget
-	typical typicalTime
-	current atomic.Pointer[configuration]
+	// outliers has a mutex of its own, which may be taken under mu.
+	outliers outliers
+	typical  typicalTime
+	current  atomic.Pointer[configuration]
 
 	mu     sync.Mutex // one Configure, Close or lookup that changes something at a time; no request takes it
 	closed bool
@@ -28,6 +31,7 @@ type Service struct {
 type configuration struct {
 	settings  Settings
 	endpoints []*endpoint   // in the order of the settings and of the addresses
+	latencies *latencies    // that hedges begin by; nil: they do not
 	missing   error         // why names have no address; nil where none lacks one
 	changed   chan struct{} // closed when there is another one; nil where no name waits for its first lookup
 }
@@ -37,7 +41,9 @@ type Metrics struct {
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
-	BudgetRefused   filters.Counter  // repeats and hedges for which the budget had no room
+	BudgetRefused   filters.Counter // repeats and hedges for which the budget had no room
+	Hedges          filters.Counter // second attempts that began, and those that won
+	HedgesWon       filters.Counter
 	Duration        filters.Observer // seconds to the response's head
 	Lookups         filters.Counter  // of names
 	LookupFailures  filters.Counter
@@ -45,6 +51,10 @@ type Metrics struct {
 	// changes; Unwatched when it is checked no more. Neither may configure or close the service.
 	Health    func(endpoint string, healthy bool)
 	Unwatched func(endpoint string)
+	// Ejected is called when an endpoint is ejected for so long, Readmitted when it is used again
+	// before it has been removed or the service closed.
+	Ejected    func(endpoint string, d time.Duration)
+	Readmitted func(endpoint string)
 	// Resolved is called when a name has other addresses than before, LookupFault after a lookup
 	// that failed or gave too many, with the addresses that are used. They are lent.
 	Resolved    func(name string, old, now []netip.Addr)
@@ -66,6 +76,8 @@ type Response interface {
 	// long, and a piece of either body ends the silence. At first a silence is bounded by the timeout
 	// of the attempt, and by the response's body alone.
 	Stream(silence time.Duration)
+	// Watch has ctx cut short what waits for the service, in place of the context that it was sent with.
+	Watch(ctx context.Context)
 	// Endpoint is the address that the response comes from, as long as its body has not been read to
 	// its end.
 	Endpoint() string
@@ -117,6 +129,7 @@ func (s *Service) Configure(settings Settings) {
 // now.
 func (s *Service) publishLocked(settings Settings) {
 	old, next := s.current.Load(), &configuration{settings: settings}
+	next.latencies = latenciesOf(old, &settings, time.Now())
 	targets, missing, pending := s.targetsLocked(settings.Endpoints)
 	if next.missing = missing; pending {
 		next.changed = make(chan struct{})
@@ -131,6 +144,11 @@ func (s *Service) publishLocked(settings Settings) {
 		e.pool.Load().close()
 	}
 	s.watchLocked(old, next, removed)
+	for _, e := range s.outliers.settle(next, removed, time.Now()) {
+		if !e.removed.Load() {
+			s.metrics.Readmitted(e.address)
+		}
+	}
 }
 
 // takeOver makes the endpoints of a configuration, with those of the old one that stay, and returns
@@ -176,6 +194,7 @@ func (s *Service) close() []*name {
 	s.closed = true
 	endpoints := s.current.Load().endpoints
 	endWatches(endpoints)
+	s.outliers.close(endpoints, time.Now())
 	for _, e := range endpoints {
 		e.unpublish()
 		e.pool.Load().close()

@@ -23,8 +23,10 @@ type Settings struct {
 	Attempts       int // repeats beyond the first attempt
 	OnConnect      bool
 	OnReset        bool
-	Budget         float64 // share of requests, 0 to 1
-	Health         *Health // nil: no endpoint is checked
+	Budget         float64  // share of requests, 0 to 1
+	Hedge          *Hedge   // nil: no request has a second attempt beside its first
+	Health         *Health  // nil: no endpoint is checked
+	Outlier        *Outlier // nil: no endpoint is ejected
 }
 
 // KeepAlive is how long connections are kept. 0 is a default, as of the configuration.
@@ -44,7 +46,8 @@ type Health struct {
 // Equal reports whether both are the same settings, with the endpoints in the same order.
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
-		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) &&
+		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) && sameOutlier(s.Outlier, o.Outlier) &&
+		sameHedge(s.Hedge, o.Hedge) &&
 		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
 		s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
@@ -71,6 +74,14 @@ func (s Settings) clone() Settings {
 	if s.Health != nil {
 		h := *s.Health
 		s.Health = &h
+	}
+	if s.Outlier != nil {
+		o := *s.Outlier
+		s.Outlier = &o
+	}
+	if s.Hedge != nil {
+		h := *s.Hedge
+		s.Hedge = &h
 	}
 	return s
 }

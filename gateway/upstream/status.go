@@ -1,5 +1,7 @@
 package upstream
 
+import "time"
+
 // EndpointStatus is how an endpoint is at one address.
 type EndpointStatus struct {
 	Endpoint string // as it is configured: host and port, or the path of a socket
@@ -8,15 +10,18 @@ type EndpointStatus struct {
 	InUse    int // exchanges under way
 	Idle     int // connections of HTTP/1.1
 	Shared   int // connections of HTTP/2
+	// EjectedFor is how long it is still ejected.
+	EjectedFor time.Duration
 }
 
 // EndpointState is what is known of an endpoint.
 type EndpointState string
 
-// The states of an endpoint. Down and Unreachable are passed over while there is another one.
+// The states of an endpoint. Down, Ejected and Unreachable are passed over while there is another one.
 const (
 	Up          EndpointState = "up"          // it passes its health check
 	Down        EndpointState = "down"        // it does not
+	Ejected     EndpointState = "ejected"     // too many requests to it have failed in a row
 	Unreachable EndpointState = "unreachable" // no connection came about, and its name has other addresses
 	Unchecked   EndpointState = "unchecked"   // nothing is known against it
 )
@@ -33,6 +38,7 @@ func (s *Service) Endpoints() []EndpointStatus {
 			Endpoint: e.Address, Address: e.address, State: e.stateLocked(),
 			InUse: int(e.inUse.Load()), Idle: p.idleCount(),
 		}
+		list[i].EjectedFor = s.outliers.left(e, time.Now())
 		if p.h2 != nil {
 			list[i].Shared = p.h2.count()
 		}
@@ -44,6 +50,8 @@ func (e *endpoint) stateLocked() EndpointState {
 	switch {
 	case e.down.Load():
 		return Down
+	case e.outlier.ejected.Load():
+		return Ejected
 	case e.cutOff.Load():
 		return Unreachable
 	case e.passes.Load() && e.watch != nil:

@@ -7,6 +7,10 @@ type clock struct {
 	now    time.Duration // since the start of the run
 	events []event       // a binary heap
 	seq    uint64
+	// Those that were set for the same time ahead are due in the order in which they were set. The
+	// time-outs of clients are most of all events.
+	timeouts []event
+	first    int // of timeouts that is not past
 }
 
 type event struct {
@@ -31,9 +35,27 @@ func (c *clock) at(at time.Duration, run func()) {
 	}
 }
 
+// timeout has run called after the time that clients wait.
+func (c *clock) timeout(run func()) {
+	c.seq++
+	if c.first > len(c.timeouts)/2 {
+		c.timeouts = append(c.timeouts[:0], c.timeouts[c.first:]...)
+		c.first = 0
+	}
+	c.timeouts = append(c.timeouts, event{c.now + clientTimeout, c.seq, run})
+}
+
 // next moves the clock to the next event and returns it, false where there is none.
 func (c *clock) next() (event, bool) {
-	if len(c.events) == 0 {
+	late := c.first < len(c.timeouts)
+	switch {
+	case late && (len(c.events) == 0 || c.timeouts[c.first].before(c.events[0])):
+		e := c.timeouts[c.first]
+		c.timeouts[c.first] = event{}
+		c.first++
+		c.now = e.at
+		return e, true
+	case len(c.events) == 0:
 		return event{}, false
 	}
 	first := c.events[0]

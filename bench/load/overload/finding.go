@@ -40,7 +40,9 @@ type Phase struct {
 	FirstTry    map[string]float64 `json:"firstTry"`    // by class: the share at the first attempt
 	GreedyShare float64            `json:"greedyShare"` // served share of the greedy principals' requests
 	OtherShare  float64            `json:"otherShare"`  // of everybody else's
-	ShedShare   float64            `json:"shedShare"`   // of the attempts that began in the phase
+	ObeyShare   float64            `json:"obeyShare"`   // of those of clients that wait for Retry-After
+	IgnoreShare float64            `json:"ignoreShare"` // of those of clients that do not
+	ShedShare   float64            `json:"shedShare"`   // of the attempts that began in the phase, once it has settled
 	P50         float64            `json:"p50"`         // of admitted attempts
 	P99         float64            `json:"p99"`
 	ShedP99     float64            `json:"shedP99"` // until an attempt was told that it is shed
@@ -108,12 +110,15 @@ func (f *Finding) phase(p phase) Phase {
 	out := Phase{Name: p.name, From: p.from.Seconds(), To: p.to.Seconds(), Worst: math.Inf(1),
 		Routes: make([]float64, len(f.scenario.routes))}
 	var t totals
+	shed, attempts := 0, 0
 	for i := from; i < to; i++ {
 		s := &f.record.seconds[i]
 		t.add(s)
 		if i < settled {
 			continue
 		}
+		shed += sum(s.shedBegan)
+		attempts += s.attempts
 		possible, good := f.possible(i), float64(sum(s.served))
 		out.Possible += possible
 		out.Goodput += good
@@ -134,6 +139,7 @@ func (f *Finding) phase(p phase) Phase {
 		out.Routes[j] /= counted
 	}
 	t.fill(&out, long)
+	out.ShedShare = ratio(shed, max(attempts, 1))
 	out.Recovery = f.recovery(p)
 	return out
 }
@@ -141,7 +147,7 @@ func (f *Finding) phase(p phase) Phase {
 // totals are sums over a phase.
 type totals struct {
 	second
-	greedyAll, othersAll, greedyGot, othersGot int
+	others, othersGot, ignoring, ignoreGot int
 }
 
 func (t *totals) add(s *second) {
@@ -149,15 +155,18 @@ func (t *totals) add(s *second) {
 		t.requests[class] += s.requests[class]
 		t.answered[class] += s.answered[class]
 		t.firstTry[class] += s.firstTry[class]
-		t.shedBegan[class] += s.shedBegan[class]
 	}
 	t.attempts += s.attempts
 	t.timedOut += s.timedOut
 	t.failed += s.failed
-	t.greedyAll += s.greedy
+	t.greedy += s.greedy
 	t.greedyGot += s.greedyGot
-	t.othersAll += sum(s.requests) - s.greedy
+	t.others += sum(s.requests) - s.greedy
 	t.othersGot += sum(s.answered) - s.greedyGot
+	t.obeying += s.obeying
+	t.obeyGot += s.obeyGot
+	t.ignoring += sum(s.requests) - s.obeying
+	t.ignoreGot += sum(s.answered) - s.obeyGot
 	t.latencies = append(t.latencies, s.latencies...)
 	t.shedAfter = append(t.shedAfter, s.shedAfter...)
 }
@@ -172,8 +181,8 @@ func (t *totals) fill(p *Phase, long float64) {
 			p.FirstTry[name] = ratio(t.firstTry[class], t.requests[class])
 		}
 	}
-	p.GreedyShare, p.OtherShare = ratio(t.greedyGot, t.greedyAll), ratio(t.othersGot, t.othersAll)
-	p.ShedShare = ratio(sum(t.shedBegan), t.attempts)
+	p.GreedyShare, p.OtherShare = ratio(t.greedyGot, t.greedy), ratio(t.othersGot, t.others)
+	p.ObeyShare, p.IgnoreShare = ratio(t.obeyGot, t.obeying), ratio(t.ignoreGot, t.ignoring)
 	p.Attempts = float64(t.attempts) / long
 	p.TimedOut, p.Failed = t.timedOut, t.failed
 	slices.Sort(t.latencies)

@@ -127,7 +127,7 @@ func places(n int, apart float64) []float64 {
 
 // columns are those of a phase, in the table and on the page.
 var columns = []string{"", "phase", "offered/s", "goodput/s", "of possible", "worst s", "critical", "normal", "low",
-	"p50 ms", "p99 ms", "shed", "shed p99", "back s", "calls a request", "marks"}
+	"greedy", "others", "p50 ms", "p99 ms", "shed", "shed p99", "back s", "calls a request", "marks"}
 
 // rows returns the figures of every phase.
 func (f *Finding) rows() [][]string {
@@ -146,8 +146,9 @@ func (f *Finding) rows() [][]string {
 		}
 		rows = append(rows, []string{name, p.Name, fmt.Sprintf("%.0f", p.Offered), fmt.Sprintf("%.1f", p.Goodput),
 			fmt.Sprintf("%.3f", p.Ratio), fmt.Sprintf("%.3f", p.Worst), percents(p.Served, "critical"),
-			percents(p.Served, "normal"), percents(p.Served, "low"), fmt.Sprintf("%.1f", p.P50),
-			fmt.Sprintf("%.1f", p.P99), fmt.Sprintf("%.2f%%", 100*p.ShedShare), fmt.Sprintf("%.1f", p.ShedP99), back, calls,
+			percents(p.Served, "normal"), percents(p.Served, "low"),
+			percent(p.GreedyShare), percent(p.OtherShare), fmt.Sprintf("%.1f", p.P50),
+			fmt.Sprintf("%.1f", p.P99), percent(p.ShedShare), fmt.Sprintf("%.1f", p.ShedP99), back, calls,
 			marks})
 	}
 	return rows
@@ -158,5 +159,7 @@ func percents(shares map[string]float64, class string) string {
 	if !ok {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f%%", 100*v)
+	return percent(v)
 }
+
+func percent(share float64) string { return fmt.Sprintf("%.2f%%", 100*share) }

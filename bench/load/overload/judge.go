@@ -100,7 +100,7 @@ func judgeBimodal(f *Finding) {
 	before, during, after := f.Phases[0], f.Phases[1], f.Phases[2]
 	f.least("goodput at 10 C", during.Ratio, 0.95, " C")
 	f.least("critical requests served", f.critical(), 99.9, " %")
-	f.most("shed at 0.5 C, before and after", 100*max(before.ShedShare, after.ShedShare), 0.1, " %")
+	f.most("shed at 0.5 C, before and after", 100*max(before.ShedShare, after.ShedShare), 2, " %")
 }
 
 func judgeInversion(f *Finding) {
@@ -124,4 +124,11 @@ func judgeStorm(f *Finding) {
 	after := f.Phases[2]
 	f.back("until goodput is back", after, 1)
 	f.least("goodput after", after.Ratio, 0.97, " of what is possible")
+}
+
+func judgeImpatient(f *Finding) {
+	during := f.Phases[1]
+	f.least("goodput at 2 C", during.Ratio, 0.97, " C")
+	f.least("critical requests served", f.critical(), 99.9, " %")
+	f.least("served to who waits against who does not", during.ObeyShare/max(during.IgnoreShare, 0.001), 1.2, "")
 }

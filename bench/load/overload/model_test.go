@@ -17,6 +17,9 @@ func TestClockRunsEventsInOrder(t *testing.T) {
 		want = append(want, at)
 		c.at(at, nil)
 	}
+	c.timeout(nil)
+	c.timeout(nil)
+	want = append(want, clientTimeout, clientTimeout)
 	slices.Sort(want)
 	var got []time.Duration
 	last := event{}

@@ -16,6 +16,8 @@ type second struct {
 	firstTry  [classes]int // of these: served by the first attempt
 	greedy    int          // of these: by a greedy principal
 	greedyGot int          // of those: served at last
+	obeying   int          // of these: of clients that wait for Retry-After
+	obeyGot   int          // of those: served at last
 
 	attempts  int
 	shedBegan [classes]int // attempts that began here and were shed
@@ -76,6 +78,9 @@ func (r *record) began(q *request) {
 	if q.greedy {
 		s.greedy++
 	}
+	if q.obeys {
+		s.obeying++
+	}
 }
 
 func (r *record) attempted(a *attempt) {
@@ -96,6 +101,9 @@ func (r *record) served(now time.Duration, a *attempt) {
 	}
 	if a.greedy {
 		began.greedyGot++
+	}
+	if a.obeys {
+		began.obeyGot++
 	}
 	r.servedTotal++
 	r.waited += now - a.at

@@ -55,6 +55,7 @@ func scenarios(short bool) []scenario {
 	return []scenario{
 		burst(l), slower(change), lessWorkers(change), creepSlower(short), creepWorkers(short), steps3(l),
 		replicas(l, 2), replicas(l, 4), slowStart(l), bimodal(l), inversion(l), failingFast(change), storm(change),
+		impatient(change),
 	}
 }
 
@@ -72,7 +73,6 @@ func retrying(rate profile, retries int) stream {
 func burst(l lengths) scenario {
 	s := single("A", "ten times the capacity", usualService(), shopper(l.middle(0.5*fullRate, 10*fullRate)),
 		l.phases("10 C", "after", 0)...)
-	s.phases[2].settle = 0
 	s.judge = judgeBurst
 	return s
 }
@@ -249,5 +249,15 @@ func storm(l lengths) scenario {
 		phase{name: "before", to: l.before}, phase{name: "standstill", from: l.before, to: l.before + stall},
 		phase{name: "after", from: l.before + stall, to: l.before + l.during + l.after, settle: 2 * time.Second})
 	s.judge = judgeStorm
+	return s
+}
+
+// impatient is a lasting overload with clients of two kinds: who waits for Retry-After must not fare
+// worse than who tries again at once.
+func impatient(l lengths) scenario {
+	const tries = 4
+	s := single("impatient", "twice the capacity; half of the clients try again at once, four times", usualService(),
+		retrying(l.middle(0.5*fullRate, 2*fullRate), tries), l.phases("2 C", "after", 0)...)
+	s.judge = judgeImpatient
 	return s
 }

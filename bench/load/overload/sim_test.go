@@ -13,7 +13,7 @@ import (
 const shortSeed = 1
 
 var shortOnce = sync.OnceValues(func() (*Report, error) {
-	return Run(context.Background(), Options{Seed: shortSeed, Short: true}, nil)
+	return Run(context.Background(), Options{Seed: shortSeed, Short: true, Scenarios: shortScenarios}, nil)
 })
 
 // shortReport simulates everything in the short form, once for all tests.
@@ -27,10 +27,11 @@ func shortReport(t *testing.T) *Report {
 }
 
 var (
-	show = flag.String("show", "", "scenarios to simulate in full, by comma, or all; prints the table")
+	show = flag.String("show", "A", "scenarios to simulate in full, by comma, or all")
 	with = flag.String("with", Ours, "contenders of -show, by comma, or all")
 	page = flag.String("page", "", "file of the report of -show")
-	seed = flag.Uint64("seed", 1, "of -show")
+	seed = flag.Uint64("seed", 1, "of -show, the first of -seeds")
+	many = flag.Int("seeds", 0, "simulate what -show says with so many seeds, and print how the marks stand over them")
 )
 
 // names splits a list; nil for all.
@@ -45,9 +46,6 @@ func names(list string) []string {
 //
 //	go test ./bench/load/overload -run TestShow -v -show A,C -with sluice,gradient2
 func TestShow(t *testing.T) {
-	if *show == "" {
-		*show = "A"
-	}
 	o := Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}
 	r, err := runWith(t.Context(), o, withFailsafe(t), nil)
 	if err != nil {
@@ -66,6 +64,28 @@ func TestShow(t *testing.T) {
 		defer file.Close()
 		if err := r.WriteHTML(file); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestSeeds is the long form: every mark over many seeds.
+//
+//	go test ./bench/load/overload -run TestSeeds -v -seeds 20 -show all
+func TestSeeds(t *testing.T) {
+	if *many == 0 {
+		return // only on demand
+	}
+	o := Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}
+	all, err := seedsWith(t.Context(), o, *many, withFailsafe(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteSpreads(os.Stdout, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if !s.Met {
+			t.Errorf("%s: missed with seeds %v", s.What, s.Missed)
 		}
 	}
 }

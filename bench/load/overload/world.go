@@ -11,6 +11,8 @@ import (
 // epoch is when virtual time begins.
 var epoch = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
+var debugHook func(time.Duration)
+
 // world is one run of a scenario with one contender.
 type world struct {
 	clock
@@ -23,7 +25,7 @@ type world struct {
 }
 
 // drainMost is how long a run goes on at most when no more requests begin.
-const drainMost = 20 * time.Second
+const drainMost = 2 * time.Minute
 
 // sampleEvery is how often the state of the controllers is recorded.
 const sampleEvery = 100 * time.Millisecond
@@ -137,7 +139,7 @@ func (w *world) send(r *request) {
 	a := &attempt{request: r, number: r.attempts, gateway: g, at: w.now, demoted: w.now < r.comeBack}
 	w.open++
 	w.record.attempted(a)
-	w.at(w.now+clientTimeout, func() {
+	w.timeout(func() {
 		if !a.over {
 			a.over = true
 			w.open--
@@ -213,6 +215,9 @@ func (w *world) sample() {
 		inside += len(s.queue) + s.busy
 	}
 	w.record.sampled(w.now, sum, inside)
+	if debugHook != nil {
+		debugHook(w.now)
+	}
 	if w.now < w.scenario.end {
 		w.at(w.now+sampleEvery, w.sample)
 	}

@@ -19,7 +19,7 @@ import (
 // The sample policy in testdata/policy: its package, one configuration file, one wiring file. These
 // are the two lines that it takes in files that are there already.
 var sampleLines = []struct{ file, above, line string }{
-	{"control/config/sections.go", "\tBreaker  *Breaker     `json:\"breaker\"`\n",
+	{"control/config/sections.go", "\tBreaker  *Breaker   `json:\"breaker\"`\n",
 		"\tInflight *Inflight `json:\"inflight\"`\n"},
 	{"gateway/policy/policy.go", "\tnewBreaker,\n", "\tnewInflight,\n"},
 }

@@ -28,7 +28,10 @@ type Store struct {
 	shards []shard
 }
 
-var _ ratelimit.Limiter = (*Store)(nil)
+var (
+	_ ratelimit.Limiter  = (*Store)(nil)
+	_ ratelimit.Refunder = (*Store)(nil)
+)
 
 // shard is a part of the keys, in order of their last use.
 type shard struct {
@@ -84,20 +87,42 @@ func (s *Store) SetShare(fraction float64) {
 
 // Allow implements [ratelimit.Limiter]. It does not wait, so ctx is not looked at.
 func (s *Store) Allow(_ context.Context, key string, now time.Time) (ratelimit.Decision, error) {
-	sh := &s.shards[0]
-	if len(s.shards) > 1 {
-		sh = &s.shards[maphash.String(s.seed, key)%uint64(len(s.shards))]
-	}
+	sh := s.shardOf(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if now.Before(sh.now) {
-		now = sh.now
-	}
-	sh.now = now
+	now = sh.clockLocked(now)
 	b := sh.bucket(key)
 	sh.settle(b)
 	allowed := b.tokens.AllowN(now, 1)
 	return sh.decision(allowed, b.tokens.TokensAt(now)), nil
+}
+
+// Refund implements [ratelimit.Refunder]. A key without a bucket is full.
+func (s *Store) Refund(_ context.Context, key string, now time.Time) error {
+	sh := s.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	now = sh.clockLocked(now)
+	if b := sh.keys[key]; b != nil {
+		sh.settle(b)
+		b.tokens.AllowN(now, -1) // beyond the burst it is cut off when the bucket is next asked
+	}
+	return nil
+}
+
+func (s *Store) shardOf(key string) *shard {
+	if len(s.shards) == 1 {
+		return &s.shards[0]
+	}
+	return &s.shards[maphash.String(s.seed, key)%uint64(len(s.shards))]
+}
+
+// clockLocked returns the time, never before one that was seen.
+func (sh *shard) clockLocked(now time.Time) time.Time {
+	if now.After(sh.now) {
+		sh.now = now
+	}
+	return sh.now
 }
 
 // settle gives a bucket the present rate and burst.

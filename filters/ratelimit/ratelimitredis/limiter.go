@@ -21,7 +21,10 @@ type Limiter struct {
 	limit  []byte // the argument of the script
 }
 
-var _ ratelimit.Limiter = (*Limiter)(nil)
+var (
+	_ ratelimit.Limiter  = (*Limiter)(nil)
+	_ ratelimit.Refunder = (*Limiter)(nil)
+)
 
 // New makes the limiter of one limit. Keys begin with prefix. The client remains the caller's, and
 // its timeout bounds each decision.
@@ -83,6 +86,25 @@ func (l *Limiter) Allow(ctx context.Context, key string, _ time.Time) (ratelimit
 		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
 	}
 	return d, nil
+}
+
+// refundScript puts a token back. A bucket without a hash is full, and allowScript cuts off what is
+// more than it holds.
+var refundScript = redisx.NewScript(`
+local n = redis.call('HGET', KEYS[1], 'n')
+if n then redis.call('HSET', KEYS[1], 'n', string.format('%.17g', n + 1)) end
+return ''
+`)
+
+// Refund implements [ratelimit.Refunder].
+func (l *Limiter) Refund(ctx context.Context, key string, _ time.Time) error {
+	call := redisx.NewCall()
+	call.Buffer = l.appendKey(call.Buffer, key)
+	call.EndKey()
+	if _, err := l.client.Run(ctx, refundScript, call, 1); err != nil {
+		return fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
+	}
+	return nil
 }
 
 // appendKey appends the key of a bucket: 144 bits of a digest of the value. Its fixed length keeps

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -115,6 +114,9 @@ func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *fi
 		return 0, r.unavailable(now, x, err)
 	}
 	v := visitor{principal: x.Principal}
+	if now.Before(u.Opens) {
+		v.drawLot(u) // outside of the lock
+	}
 	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
 		return 0, nil
 	}
@@ -213,43 +215,54 @@ func passedAlready(v *visitor) verdict {
 // admitLocked has the gate decide, and writes what it decided into the visitor's ticket.
 func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
 	if v.ticket.kind == early {
-		v.lot, v.hash = u.signer.lot(v.principal)
+		v.drawLot(u)
 		if number, ok := r.gate.earlyNumber(v.lot); ok {
 			v.ticket = ticket{kind: queued, number: uint64(number)}
 		}
 	}
 	var d verdict
 	if v.ticket.kind == queued {
-		if d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries); d == asks {
-			r.gate.holders++
-		}
+		d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries)
 	} else {
-		var number float64
-		d, number = r.gate.newcomer(now, tries)
-		switch {
-		case d == asks && v.ticket.kind == early: // its number follows from its lot
-			r.gate.holders++
-		case d == asks:
-			r.gate.newcomers++
-		case d == waits && number > 0:
-			v.ticket = ticket{kind: queued, number: uint64(number)}
-		case d == waits && !r.gate.grant.Opened:
-			_, v.hash = u.signer.lot(v.principal)
-			v.ticket = ticket{kind: early}
-			r.gate.early(v.hash)
-		}
+		d = r.numberLocked(now, u, v, tries)
 	}
-	if d == admitted {
+	switch {
+	case d == asks && v.ticket.kind == 0:
+		r.gate.newcomers++
+	case d == asks: // it has a number, or it follows from its lot
+		r.gate.holders++
+	case d == admitted:
 		v.ticket, v.fresh = ticket{kind: passed}, true
+	case d == failed && (v.ticket.kind != 0 || !r.gate.down(now)):
+		d = waits // it keeps its place; or there was none to be had so quickly
 	}
 	if d == admitted || d == waits && v.ticket.kind != 0 {
-		v.ticket.expires, v.ticket.served = now.Add(u.TicketTTL).Unix(), uint64(r.gate.grant.Serving)
+		v.ticket.expires = now.Add(u.TicketTTL).Unix()
+		v.ticket.served = max(v.ticket.served, uint64(r.gate.grant.Serving))
 		r.places.put(v.principal, v.ticket)
 	}
-	if d == failed && (v.ticket.kind != 0 || !r.gate.down(now)) {
-		return waits // it keeps its place; or there was none to be had so quickly
+	return d
+}
+
+// numberLocked has the gate decide on one without a number, and writes that which it gets into its ticket.
+func (r *Room) numberLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
+	d, number := r.gate.newcomer(now, tries)
+	switch {
+	case d == waits && number > 0:
+		v.ticket = ticket{kind: queued, number: uint64(number)}
+	case d == waits && !r.gate.grant.Opened:
+		v.drawLot(u)
+		v.ticket = ticket{kind: early}
+		r.gate.early(v.hash)
 	}
 	return d
+}
+
+// drawLot draws the lot of one who comes early, if that was not done.
+func (v *visitor) drawLot(u *rules) {
+	if v.hash == 0 {
+		v.lot, v.hash = u.signer.lot(v.principal)
+	}
 }
 
 // beginLocked begins an exchange with the store unless one is under way.
@@ -315,9 +328,13 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 		w.ticket = string(u.signer.appendTicket(make([]byte, 0, ticketText), v.ticket, v.principal))
 	}
 	var reply *filters.Reply
-	if !x.IsGRPC() && isNavigation(x.Header) {
+	switch {
+	case x.IsGRPC():
+		reply = w.program()
+		reply.Header.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCUnavailable))) // come again
+	case isNavigation(x.Header):
 		reply = w.browser(u.Sale, x.Method, formOf(x))
-	} else {
+	default:
 		reply = w.program()
 	}
 	if u.Cookie != "" && w.ticket != "" {
@@ -362,37 +379,4 @@ func (r *Room) unavailable(now time.Time, x *filters.Exchange, err error) *filte
 	}
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{RetryAfter: retryIn(2 * time.Second),
 		Detail: "The waiting room cannot give out places now. Nothing was done."})
-}
-
-// Status is what operators see of a room.
-type Status struct {
-	Opened   bool    `json:"opened"`
-	Waiting  int64   `json:"waiting"`          // who have a number that was not called; before the opening about how many came
-	Serving  int64   `json:"serving"`          // all numbers up to it are called
-	Issued   int64   `json:"issued"`           // the last number that was given out
-	Early    int64   `json:"early"`            // about how many came before the opening
-	Admitted int64   `json:"admitted"`         // by the whole fleet
-	Speed    float64 `json:"speed"`            // numbers that are called a second
-	Estimate float64 `json:"estimate_seconds"` // how long who comes now has to wait
-	Failing  bool    `json:"store_failing,omitempty"`
-}
-
-// Status returns what the room heard from the store last.
-func (r *Room) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	g := &r.gate.grant
-	s := Status{
-		Opened: g.Opened, Serving: int64(g.Serving), Issued: int64(g.Issued), Early: int64(r.gate.earlyCount()),
-		Admitted: int64(g.Granted), Speed: g.Speed, Failing: !r.gate.failedAt.IsZero(),
-	}
-	if !g.Opened {
-		s.Waiting = s.Early
-	} else if waiting := max(g.Issued-g.Serving, 0); waiting > 0 {
-		s.Waiting = int64(math.Ceil(waiting))
-		if g.Speed > 0 {
-			s.Estimate = math.Ceil(waiting / g.Speed)
-		}
-	}
-	return s
 }

@@ -1,0 +1,6 @@
+//go:build !race
+
+package overload
+
+// shortScenarios are all.
+var shortScenarios []string

@@ -1,0 +1,253 @@
+package overload
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// Service is the limiter of one service with what its filters count. All chains that lead to the
+// service share it.
+type Service struct {
+	Name    string
+	Limiter *Limiter
+
+	salt    uint64
+	process *Process
+	logs    filters.LogThrottle
+	guarded [classes]atomic.Uint64
+}
+
+// NewService returns the service's limiter at work.
+func NewService(name string, s Settings, p *Process, now time.Time) *Service {
+	salt := p.hash(0, name)
+	return &Service{Name: name, Limiter: New(s, now, salt), salt: salt, process: p}
+}
+
+// Guarded returns how many requests of a class were shed for want of the process's own resources.
+func (s *Service) Guarded(c Class) uint64 { return s.guarded[c].Load() }
+
+// Options is what a filter works with. Service is set.
+type Options struct {
+	Service *Service
+	// Class is that of the route that the chain serves. ClassOf gives that of a route by its name,
+	// where the chain serves calls of the gateway's own; nil: they are of class Normal.
+	Class   Class
+	ClassOf func(route string) Class
+	// QueueWait takes how long each queued request waited; nil: none does.
+	QueueWait filters.Observer
+	Now       func() time.Time // nil: by elapsed time
+	Logger    *slog.Logger     // nil: nothing is logged
+}
+
+// Filter acquires a permit of the service's limiter before a request goes to it. It is safe for
+// concurrent use.
+type Filter struct {
+	Options
+	calls sync.Pool // of *call
+}
+
+// call is what one exchange holds.
+type call struct {
+	waiter Waiter
+	permit Permit
+	begun  time.Time   // when it had the permit
+	timer  *time.Timer // nil until it has waited once
+	sample Sample
+	judged bool // by the head of the service's response
+	late   bool // no response came in time
+}
+
+var (
+	_ filters.Filter   = (*Filter)(nil)
+	_ filters.Reserver = (*Filter)(nil)
+)
+
+// NewFilter returns a filter.
+func NewFilter(o Options) *Filter {
+	if o.Now == nil {
+		start := time.Now()
+		o.Now = func() time.Time { return start.Add(time.Since(start)) }
+	}
+	if o.QueueWait == nil {
+		o.QueueWait = filters.Discard
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Filter{Options: o, calls: sync.Pool{New: func() any { return new(call) }}}
+}
+
+// Name implements [filters.Filter].
+func (f *Filter) Name() string { return "overload" }
+
+// Needs implements [filters.Filter]: heads only.
+func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
+
+// Request waits for a permit as long as the queue lets it, or refuses with overloaded.
+func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
+	now := f.Now()
+	r := f.request(x, now)
+	if f.Service.process.Guard.refuses(r.Class) {
+		return f.refuseForProcess(x, now, r)
+	}
+	c := f.calls.Get().(*call)
+	begun := now
+	d, cause := f.Service.Limiter.Acquire(now, r, &c.waiter)
+	if d == Queued {
+		d, cause = f.wait(x, c, now)
+		begun = f.Now()
+		f.QueueWait.Observe(begun.Sub(now).Seconds())
+	}
+	if d != Admitted {
+		f.calls.Put(c)
+		return f.refuse(x, begun, r, cause)
+	}
+	c.permit, c.begun = c.waiter.Permit(), begun
+	s.Ref = c
+	return nil
+}
+
+// request says what the limiter needs to know. Calls of the gateway's own come from it, and not from
+// clients that were told to stay away, so they are not demoted; neither is an attempt after one that
+// may have happened: somebody waits to learn what became of it.
+func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
+	r := Request{
+		Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal), Deadline: x.Deadline,
+	}
+	switch x.Call {
+	case filters.ClientCall:
+		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
+	case filters.DoCall:
+		r.Class = Critical
+		r.Reserved, r.Reservation = f.reserved(x, now)
+	case filters.UndoCall:
+		r.Class, r.Exempt = Critical, true
+	case filters.ProbeCall:
+		r.Class = High
+	}
+	return r
+}
+
+// demoted reports whether the principal or the key was shed, and told to come back later than now.
+func (f *Filter) demoted(x *filters.Exchange, now time.Time, principal uint64) bool {
+	p := f.Service.process
+	return p.remembers(now) &&
+		(p.memory.Shed(now, principal) || p.memory.Shed(now, p.hash(f.Service.salt, x.Logical.Key)))
+}
+
+// wait waits for the verdict on a queued request. A client that leaves in the meantime leaves the
+// queue; nothing was sent for it.
+func (f *Filter) wait(x *filters.Exchange, c *call, now time.Time) (Decision, Cause) {
+	l := f.Service.Limiter
+	if c.timer == nil {
+		c.timer = time.NewTimer(c.waiter.Deadline().Sub(now))
+	} else {
+		c.timer.Reset(c.waiter.Deadline().Sub(now))
+	}
+	defer c.timer.Stop()
+	for {
+		select {
+		case v := <-c.waiter.Verdict():
+			return v.Decision, v.Cause
+		case <-x.Context().Done():
+			if l.Leave(f.Now(), &c.waiter) {
+				return Admitted, NoCause
+			}
+			return Shed, NoCause
+		case <-c.timer.C:
+			l.Tick(f.Now())
+			c.timer.Reset(time.Millisecond) // in case that two clocks differ: the verdict is due
+		}
+	}
+}
+
+// Response notes how long the service took to the head of its response, and gives the permit back
+// where its work is done by then: a client that reads slowly holds none. A stream goes on under the
+// cap of streams.
+func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
+	c, ok := s.Ref.(*call)
+	if !ok {
+		return
+	}
+	if x.Response.Local {
+		c.late = x.Response.Reason == filters.UpstreamTimeout
+		return
+	}
+	now := f.Now()
+	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: now.Sub(c.begun)}
+	if c.sample.Outcome == Success && x.IsGRPC() {
+		c.sample.Outcome = outcomeOfCode(x.Response.GRPCStatus())
+	}
+	switch {
+	case x.Response.Stream:
+		if c.permit, ok = f.Service.Limiter.Head(now, c.permit, c.sample); !ok {
+			f.refuseStream(x, now)
+		}
+		c.sample = Sample{}
+	case x.Response.Whole:
+		f.Service.Limiter.Release(now, c.permit, c.sample)
+		c.permit = Permit{}
+	}
+}
+
+// Done gives the permit back.
+func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
+	c, ok := s.Ref.(*call)
+	if !ok {
+		return
+	}
+	s.Ref = nil
+	if c.permit.Valid() {
+		if !c.judged {
+			c.sample.Outcome = c.outcome(o)
+		} else if o == filters.NoResponse && c.sample.Outcome == Success {
+			c.sample.Outcome = Failed // behind its head
+		}
+		f.Service.Limiter.Release(f.Now(), c.permit, c.sample)
+	}
+	c.permit, c.sample, c.judged, c.late = Permit{}, Sample{}, false, false
+	f.calls.Put(c)
+}
+
+// outcome is what a call without a response of the service teaches about it: nothing, when the
+// client left or nothing was sent.
+func (c *call) outcome(o filters.Outcome) Outcome {
+	switch {
+	case o != filters.NoResponse:
+		return Ignored
+	case c.late:
+		return Dropped
+	}
+	return Failed
+}
+
+// outcomeOfCode is what a status of gRPC says of the service; not known: it stands behind a body that
+// has not come yet.
+func outcomeOfCode(code filters.GRPCCode, known bool) Outcome {
+	switch {
+	case !known:
+		return Success
+	case code == filters.GRPCResourceExhausted, code == filters.GRPCUnavailable, code == filters.GRPCDeadlineExceeded:
+		return Dropped
+	case code == filters.GRPCCancelled: // the client left
+		return Ignored
+	case code.ServerFault():
+		return Failed
+	}
+	return Success
+}
+
+// outcomeOf is what a status says of the service.
+func outcomeOf(status int) Outcome {
+	switch {
+	case status == 429 || status == 503:
+		return Dropped
+	case status >= 500:
+		return Failed
+	}
+	return Success
+}
