@@ -325,6 +325,16 @@ func (x *Exchange) Param(name string) (string, bool) {
 	return "", false
 }
 
+// Restart makes the exchange ready for another chain, which is to respond in place of the first one. The
+// first one's Done has run. The request stays, with what was established and injected; what follows is
+// recorded under no key, and of the deadlines only the client's own goes on.
+func (x *Exchange) Restart() {
+	x.Logical, x.BufferBody, x.Dispatched = LogicalRequest{}, 0, false
+	x.Deadline = x.clientDeadline
+	x.slots, x.ran, x.pass, x.members = [MaxFilters]Slot{}, 0, 0, nil
+	x.document.Reset()
+}
+
 // SetReply makes a reply of the gateway the exchange's response.
 func (x *Exchange) SetReply(r *Reply) {
 	x.Response = Response{

@@ -45,8 +45,10 @@ type route struct {
 	chain   *filters.Chain
 	target  target
 	timeout time.Duration // of the route itself, for all that it does until there is a response; 0: none
-	metrics *routeMetrics
-	process *process
+	// fallback stands in for a refusal; nil: nothing does.
+	fallback *fallback
+	metrics  *routeMetrics // nil: another route counts
+	process  *process
 }
 
 // process is what every engine of a process uses. It outlives a reload.
@@ -187,6 +189,9 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	}
 	if s.Kind == policy.RouteChain && s.Service != "" {
 		rt.timeout = time.Duration(s.Route.Timeout)
+		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {
+			return err
+		}
 	}
 	b.engine.routes = append(b.engine.routes, rt)
 	return b.engine.router.Add(m.Path, m.Taken(), rt)
@@ -254,6 +259,9 @@ func (b *builder) service(name string) (*forward, error) {
 	}
 	if o := c.Outlier; o != nil {
 		settings.Outlier = &upstream.Outlier{Errors: o.Errors, Eject: time.Duration(o.Eject), Max: o.Max.Share()}
+	}
+	if h := c.Hedge; h != nil {
+		settings.Hedge = &upstream.Hedge{Quantile: h.After.Percentile / 100, After: time.Duration(h.After.Delay)}
 	}
 	svc, err := policy.Use(b.Build, b.services, name,
 		func() (*upstream.Service, error) {

@@ -103,7 +103,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
-		rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		if rt.metrics != nil {
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+		}
 	}()
 	reply, panicked := rt.begin(x), false
 	if reply == nil {
@@ -133,6 +135,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	}
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
+	}
+	if rt.fallback != nil && rt.fallback.standsIn(x, &e) && rt.fallBack(x, in, w, &e) {
+		return e
 	}
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)

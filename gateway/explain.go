@@ -157,12 +157,41 @@ func (p *explainer) service(r *config.Route) {
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
+	p.resilience(r, c)
 	if h := c.Health; h != nil {
 		p.Line("health", "GET %s of each endpoint every %s, answered with 2xx within %s", h.Path, h.Every, h.Timeout)
 	}
 	if o := c.Outlier; o != nil {
 		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
 			o.Errors, o.Eject, o.Max)
+	}
+}
+
+// resilience writes what is done when a first attempt does not do.
+func (p *explainer) resilience(r *config.Route, c *config.Service) {
+	if c.Retries.Budget > 0 && (c.Retries.Attempts > 0 || c.Hedge != nil) {
+		p.Line("", "retries and hedges are %s of the service's requests at most, and 3 a second at least",
+			c.Retries.Budget)
+	}
+	if h := c.Hedge; h != nil {
+		p.Line("hedge", "a safe request without a key and a body has a second attempt after %s", h.After)
+	}
+	f := r.Fallback
+	if f == nil {
+		return
+	}
+	on := make([]string, len(f.On))
+	for i, why := range f.On {
+		on[i] = string(why)
+	}
+	if f.Service == "" {
+		p.Line("fallback", "on %s: response %d", strings.Join(on, ", "), f.Status)
+		return
+	}
+	p.Line("fallback", "on %s: service %s at %s, timeout %s", strings.Join(on, ", "), f.Service,
+		strings.Join(p.cfg.Services[f.Service].Endpoints, ", "), p.cfg.Services[f.Service].Timeout)
+	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, f.Service)); len(names) > 0 {
+		p.Line("", "through the %s of that service", strings.Join(names, ", "))
 	}
 }
 
@@ -203,6 +232,9 @@ func (p *explainer) branches(t *config.Transaction) {
 	}
 	for _, policyName := range order {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
+	}
+	if len(order) > 0 {
+		p.Line("", "each service that a step calls is asked for room before anything is begun")
 	}
 }
 

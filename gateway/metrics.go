@@ -17,6 +17,7 @@ type metrics struct {
 	requests     *prometheus.CounterVec   // route, code, reason
 	durations    *prometheus.HistogramVec // route
 	tunnelEnds   *prometheus.CounterVec   // route, reason
+	fallbacks    *prometheus.CounterVec   // route, reason
 	transactions *prometheus.CounterVec   // event
 	reloads      *prometheus.CounterVec   // result
 	configInfo   *prometheus.GaugeVec     // version
@@ -33,6 +34,8 @@ func newMetrics(r *policy.Metrics) *metrics {
 		"From the request's head to the end of the response, of a stream to its head.", "route")
 	m.tunnelEnds = r.Counter("tunnels_ended_total",
 		"Upgraded connections that have ended; upstream-timeout: by silence.", "route", "reason")
+	m.fallbacks = r.Counter("fallback_total", "Refusals in whose place a route's fallback responded, by their reason.",
+		"route", "reason")
 	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")

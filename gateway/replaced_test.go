@@ -27,6 +27,7 @@ func (s *streaming) Read([]byte) (int, error)           { s.read = true; return 
 func (s *streaming) Close() error                       { s.closed = true; return nil }
 func (s *streaming) Trailer() filters.Header            { return nil }
 func (s *streaming) Stream(time.Duration)               {}
+func (s *streaming) Watch(context.Context)              {}
 func (s *streaming) Endpoint() string                   { return "" }
 func (s *streaming) Uploading() bool                    { return false }
 

@@ -17,6 +17,7 @@ type upstreamMetrics struct {
 	connects *prometheus.CounterVec   // service, result
 	retries  *prometheus.CounterVec   // service
 	refused  *prometheus.CounterVec   // service
+	hedges   *prometheus.CounterVec   // service, result
 	lookups  *prometheus.CounterVec   // service, result
 	healthy  *prometheus.GaugeVec     // service, endpoint
 	ejected  *prometheus.CounterVec   // service
@@ -34,6 +35,8 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
 		refused: r.Counter("upstream_retry_budget_refused_total",
 			"Attempts beyond the first, repeats and hedges, for which the service's budget had no room.", "service"),
+		hedges: r.Counter("upstream_hedges_total",
+			"Second attempts beside a first one that takes long: started, won.", "service", "result"),
 		lookups: r.Counter("upstream_lookups_total", "Lookups of the names of a service's endpoints: made, failed.",
 			"service", "result"),
 		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
@@ -54,6 +57,8 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		ConnectFailures: m.connects.WithLabelValues(service, "failed"),
 		Retries:         m.retries.WithLabelValues(service),
 		BudgetRefused:   m.refused.WithLabelValues(service),
+		Hedges:          m.hedges.WithLabelValues(service, "started"),
+		HedgesWon:       m.hedges.WithLabelValues(service, "won"),
 		Duration:        m.duration.WithLabelValues(service),
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-gateway/sluice/bench/load/flashsale"
 	"github.com/sluice-gateway/sluice/bench/load/idempotency"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 	"github.com/sluice-gateway/sluice/bench/load/proxy"
@@ -23,10 +24,10 @@ func newBench() *cobra.Command {
 		Short: "Measure the gateway on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("say what to measure: proxy or idempotency")
+			return fmt.Errorf("say what to measure: proxy, idempotency or flash-sale")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchPart())
 	return cmd
 }
 
@@ -227,12 +228,15 @@ func isTerminal(w io.Writer) bool {
 func newBenchPart() *cobra.Command {
 	return &cobra.Command{
 		Use:    "part NAME ADDRESS ADMIN TARGET",
-		Short:  "Run a part of bench proxy",
+		Short:  "Run a part of another bench",
 		Hidden: true,
 		Args:   cobra.ExactArgs(4),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			if flashsale.IsPart(args[0]) {
+				return flashsale.RunPart(ctx, args)
+			}
 			return proxy.RunPart(ctx, args)
 		}),
 	}

@@ -39,6 +39,7 @@ var textForms = map[string]textForm{
 	"ByteRate":    formOf[ByteRate](wantByteRate),
 	"Percent":     formOf[Percent](wantPercent),
 	"Rate":        formOf[Rate](wantRate),
+	"HedgeAfter":  formOf[HedgeAfter](wantHedgeAfter),
 	"StatusRange": formOf[StatusRange](wantStatus),
 	"Instant":     formOf[Instant](wantInstant),
 	"Ref":         formOf[ref.Ref](ref.Want),

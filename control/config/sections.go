@@ -20,6 +20,7 @@ type ServiceSections struct {
 	Breaker  *Breaker   `json:"breaker"`
 	Outlier  *Outlier   `json:"outlier"`
 	Overload *Overload  `json:"overload"`
+	Hedge    *Hedge     `json:"hedge"`
 	Limits   LimitNames `json:"limits" jsonschema:"uniqueItems=true"`
 }
 
@@ -27,6 +28,7 @@ type ServiceSections struct {
 type RouteSections struct {
 	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
+	Fallback    *Fallback    `json:"fallback"`
 	Idempotency *Idempotency `json:"idempotency"`
 }
 

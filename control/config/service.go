@@ -61,6 +61,8 @@ func (s *Service) check(at site) {
 	}
 }
 
+func (s *Service) warn(at site) { s.warnHedge(at) }
+
 // endpoints checks a service's endpoints and returns the sound ones; false when one is not.
 func (k *checker) endpoints(written []string, p path) (list []Endpoint, sound bool) {
 	first, plain, sound := -1, Endpoint{}, true // the first without TLS, which alone knows its protocol beforehand
@@ -151,7 +153,8 @@ func (Retries) describe() descriptions {
 	return descriptions{
 		"Attempts": "How often a request is repeated at most, 0 to 10.",
 		"On":       "The conditions; both say that the service cannot have seen the request.",
-		"Budget":   "The share of requests that may be repeats.",
+		"Budget": "The share of the requests of each second that may go out again, as repeats and hedges; at least 3. " +
+			"0%: none.",
 	}
 }
 

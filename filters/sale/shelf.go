@@ -23,6 +23,7 @@ type shelf struct {
 	told  atomic.Bool // the IDs are complete for these numbers
 
 	mu     sync.RWMutex
+	seen   bool // the numbers have been read
 	counts Counts
 	synced uint64 // the IDs are complete up to that version
 	ids    map[string]struct{}
@@ -84,14 +85,14 @@ func (h *shelf) observe(c Counts, id string) {
 		h.synced = c.Version
 	}
 	if c.Version >= h.counts.Version {
-		h.counts = c
+		h.counts, h.seen = c, true
 	}
 	h.judgeLocked()
 }
 
 func (h *shelf) judgeLocked() {
 	h.taken.Store(int64(h.counts.Taken))
-	h.told.Store(!h.many && h.synced == h.counts.Version && h.counts.Version > 0)
+	h.told.Store(!h.many && h.seen && h.synced == h.counts.Version)
 }
 
 // since returns the version from which on changes are wanted; false: the item is on sale. total is what is known of the
@@ -99,7 +100,7 @@ func (h *shelf) judgeLocked() {
 func (h *shelf) since(total int) (uint64, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.synced, h.counts.Version > 0 && h.counts.Taken >= total
+	return h.synced, h.seen && h.counts.Taken >= total
 }
 
 // merge takes the changes since a version; more: there are others. A store whose version went back has lost steps, so
@@ -125,7 +126,7 @@ func (h *shelf) merge(since uint64, c Changes) (more bool) {
 	}
 	h.synced = max(h.synced, c.Until)
 	if c.Counts.Version >= h.counts.Version {
-		h.counts = c.Counts
+		h.counts, h.seen = c.Counts, true
 	}
 	h.judgeLocked()
 	return c.Until < c.Counts.Version

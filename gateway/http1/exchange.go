@@ -74,6 +74,14 @@ func (r *Response) unwatch() {
 	}
 }
 
+// Watch has ctx cut short what waits for the service, in place of the context of Do.
+func (r *Response) Watch(ctx context.Context) {
+	if r.c != nil {
+		r.unwatch()
+		r.watch.Begin(ctx, r.c)
+	}
+}
+
 // exchange sends the request and reads to the head of the final response.
 func (r *Response) exchange(x *filters.Exchange, m *message.Message) *message.Failure {
 	c := r.c

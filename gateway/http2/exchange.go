@@ -178,6 +178,14 @@ func (r *Response) Interrupt() {
 	r.flow.writable.signal()
 }
 
+// Watch has ctx cut short what waits for the service, in place of the context of Do.
+func (r *Response) Watch(ctx context.Context) {
+	if !r.watch.End() {
+		r.interruptible = true
+	}
+	r.watch.Begin(ctx, r)
+}
+
 var errRequest = errors.New("http2: the method, the path or the host has a byte that it cannot have")
 
 // send sends the head, and the body where it is there whole and there is room for it. The rest goes

@@ -61,12 +61,15 @@ const (
 	// BranchChain serves the calls that the gateway itself makes to a service: branches of
 	// transactions, probes.
 	BranchChain
+	// FallbackChain serves the requests of clients that a route falls back to another service with: what
+	// is that service's own. The chain of the route has run before.
+	FallbackChain
 )
 
 // Scope is what a chain is built for.
 type Scope struct {
 	Kind  Kind
-	Route *config.Route // nil for a BranchChain
+	Route *config.Route // nil for a BranchChain and a FallbackChain
 	// Service is the service that the chain leads to, by its name in the configuration; empty for a
 	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
@@ -88,6 +91,11 @@ func StatusScopeOf(r *config.Route) Scope { return Scope{Kind: StatusChain, Rout
 // BranchScopeOf returns the scope of the calls that the gateway itself makes to a service.
 func BranchScopeOf(cfg *config.Config, service string) Scope {
 	return Scope{Kind: BranchChain, Service: service, ServiceConfig: cfg.Services[service]}
+}
+
+// FallbackScopeOf returns the scope of what falls back to a service.
+func FallbackScopeOf(cfg *config.Config, service string) Scope {
+	return Scope{Kind: FallbackChain, Service: service, ServiceConfig: cfg.Services[service]}
 }
 
 // Set is the policies of one process.

@@ -56,7 +56,8 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 	if x.Received.IsZero() {
 		now = time.Now()
 	}
-	settings := &s.current.Load().settings
+	c := s.current.Load()
+	settings := &c.settings
 	s.budget.request(now)
 	var failed *endpoint
 	for repeats := 0; ; {
@@ -69,7 +70,12 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		on := never
 		if err == nil {
 			var response Response
-			if response, e, on, err = s.attempt(ctx, settings, e, x, m, now); err == nil {
+			if settings.Hedge != nil && repeats == 0 && hedgeable(ctx, x, m) {
+				response, e, on, err = s.hedged(ctx, c, e, x, m, now)
+			} else {
+				response, e, on, err = s.attempt(ctx, settings, e, x, m, now)
+			}
+			if err == nil {
 				if !x.Deadline.IsZero() {
 					s.typical.add(time.Since(now))
 				}

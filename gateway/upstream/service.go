@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"io"
 	"net/netip"
 	"sync"
@@ -30,6 +31,7 @@ type Service struct {
 type configuration struct {
 	settings  Settings
 	endpoints []*endpoint   // in the order of the settings and of the addresses
+	latencies *latencies    // that hedges begin by; nil: they do not
 	missing   error         // why names have no address; nil where none lacks one
 	changed   chan struct{} // closed when there is another one; nil where no name waits for its first lookup
 }
@@ -39,7 +41,9 @@ type Metrics struct {
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
-	BudgetRefused   filters.Counter  // repeats and hedges for which the budget had no room
+	BudgetRefused   filters.Counter // repeats and hedges for which the budget had no room
+	Hedges          filters.Counter // second attempts that began, and those that won
+	HedgesWon       filters.Counter
 	Duration        filters.Observer // seconds to the response's head
 	Lookups         filters.Counter  // of names
 	LookupFailures  filters.Counter
@@ -72,6 +76,8 @@ type Response interface {
 	// long, and a piece of either body ends the silence. At first a silence is bounded by the timeout
 	// of the attempt, and by the response's body alone.
 	Stream(silence time.Duration)
+	// Watch has ctx cut short what waits for the service, in place of the context that it was sent with.
+	Watch(ctx context.Context)
 	// Endpoint is the address that the response comes from, as long as its body has not been read to
 	// its end.
 	Endpoint() string
@@ -123,6 +129,7 @@ func (s *Service) Configure(settings Settings) {
 // now.
 func (s *Service) publishLocked(settings Settings) {
 	old, next := s.current.Load(), &configuration{settings: settings}
+	next.latencies = latenciesOf(old, &settings, time.Now())
 	targets, missing, pending := s.targetsLocked(settings.Endpoints)
 	if next.missing = missing; pending {
 		next.changed = make(chan struct{})

@@ -21,8 +21,8 @@ import (
 
 var quiet = Metrics{
 	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
-	BudgetRefused: filters.Discard,
-	Lookups:       filters.Discard, LookupFailures: filters.Discard,
+	BudgetRefused: filters.Discard, Hedges: filters.Discard, HedgesWon: filters.Discard,
+	Lookups: filters.Discard, LookupFailures: filters.Discard,
 	Health: func(string, bool) {}, Unwatched: func(string) {},
 	Ejected: func(string, time.Duration) {}, Readmitted: func(string) {},
 	Resolved:    func(string, []netip.Addr, []netip.Addr) {},

@@ -24,6 +24,7 @@ type Settings struct {
 	OnConnect      bool
 	OnReset        bool
 	Budget         float64  // share of requests, 0 to 1
+	Hedge          *Hedge   // nil: no request has a second attempt beside its first
 	Health         *Health  // nil: no endpoint is checked
 	Outlier        *Outlier // nil: no endpoint is ejected
 }
@@ -46,6 +47,7 @@ type Health struct {
 func (s Settings) Equal(o Settings) bool {
 	return s.Name == o.Name && slices.Equal(s.Endpoints, o.Endpoints) &&
 		sameTLS(&s, &o) && sameHealth(s.Health, o.Health) && sameOutlier(s.Outlier, o.Outlier) &&
+		sameHedge(s.Hedge, o.Hedge) &&
 		s.Timeout == o.Timeout && s.ConnectTimeout == o.ConnectTimeout &&
 		s.DNS == o.DNS && s.KeepAlive == o.KeepAlive &&
 		s.Attempts == o.Attempts && s.OnConnect == o.OnConnect && s.OnReset == o.OnReset && s.Budget == o.Budget
@@ -76,6 +78,10 @@ func (s Settings) clone() Settings {
 	if s.Outlier != nil {
 		o := *s.Outlier
 		s.Outlier = &o
+	}
+	if s.Hedge != nil {
+		h := *s.Hedge
+		s.Hedge = &h
 	}
 	return s
 }

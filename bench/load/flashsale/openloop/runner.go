@@ -100,7 +100,7 @@ func (r *Runner) dispatch(ctx context.Context, a Arrival, now time.Duration, fir
 		r.mu.Unlock()
 	}
 	if r.inFlight.Load() >= int64(r.p.InFlightMax) {
-		r.add(a, Sample{Outcome: Unsent}, nil)
+		r.add(a, Sample{Outcome: Unsent, Final: true}, nil)
 		return
 	}
 	r.inFlight.Add(1)
@@ -160,8 +160,9 @@ func (r *Runner) send(ctx context.Context, a Arrival) {
 	if err == nil {
 		s.Status = uint16(resp.Status)
 	}
+	s.Final = !retried(s.Outcome, resp.Reason) || a.Attempt >= a.Retries || ctx.Err() != nil
 	r.add(a, s, &resp)
-	if retried(s.Outcome, resp.Reason) && a.Attempt < a.Retries && ctx.Err() == nil {
+	if !s.Final {
 		r.retry(a, s, resp.RetryAfter)
 	}
 }

@@ -33,6 +33,7 @@ type Sample struct {
 	Repeat  bool
 	Other   bool
 	Slow    bool
+	Final   bool // no retry follows
 	Status  uint16
 	Reason  uint16 // index in Result.Reasons
 }

@@ -1,0 +1,152 @@
+// Package peer is a small reverse proxy with failsafe-go's adaptive limiter in the place where the
+// gateway has its own: net/http's server and client, one limiter a service, nothing else. The load
+// test of the flash sale runs it beside the gateway.
+//
+// The limiter is used as its documentation shows it, with its defaults: what it refuses is 503, a
+// call that fails or times out is recorded as dropped. Prioritized, it queues and takes the class of
+// a request from the first segment of its path, and checkouts as critical.
+package peer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
+	"github.com/failsafe-go/failsafe-go/priority"
+)
+
+// Options say where it runs. Addresses are host:port.
+type Options struct {
+	Listen, Order, Stock string
+	Timeout              time.Duration // of a call
+	Prioritized          bool
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	l, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: newHandler(ctx, o), ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// limiter is one of failsafe-go's.
+type limiter interface {
+	acquire(ctx context.Context, class priority.Priority) (adaptivelimiter.Permit, bool)
+}
+
+type plain struct {
+	l adaptivelimiter.AdaptiveLimiter[any]
+}
+
+func (p plain) acquire(context.Context, priority.Priority) (adaptivelimiter.Permit, bool) {
+	return p.l.TryAcquirePermit()
+}
+
+type prioritized struct {
+	l adaptivelimiter.PriorityLimiter[any]
+}
+
+func (p prioritized) acquire(ctx context.Context, class priority.Priority) (adaptivelimiter.Permit, bool) {
+	permit, err := p.l.AcquirePermit(priority.ContextWithPriority(ctx, class))
+	return permit, err == nil
+}
+
+func newHandler(ctx context.Context, o Options) http.Handler {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1024, MaxConnsPerHost: 0, DisableCompression: true}
+	newLimiter := func() limiter { return plain{adaptivelimiter.NewWithDefaults[any]()} }
+	if o.Prioritized {
+		p := adaptivelimiter.NewPrioritizer()
+		p.ScheduleCalibrations(ctx, time.Second)
+		newLimiter = func() limiter {
+			return prioritized{adaptivelimiter.NewBuilder[any]().WithQueueing(2, 3).BuildPrioritized(p)}
+		}
+	}
+	orders := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Order))
+	looks := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Stock))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		class := priority.Medium
+		switch head, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); head {
+		case "critical":
+			class, r.URL.Path = priority.VeryHigh, "/"+rest
+		case "high":
+			class, r.URL.Path = priority.High, "/"+rest
+		case "normal":
+			r.URL.Path = "/" + rest
+		case "low":
+			class, r.URL.Path = priority.Low, "/"+rest
+		}
+		switch {
+		case r.URL.Path == "/v1/checkouts":
+			r.URL.Path = "/v1/orders"
+			orders(w, r, priority.VeryHigh)
+		case strings.HasPrefix(r.URL.Path, "/v1/orders"):
+			orders(w, r, class)
+		default:
+			looks(w, r, class)
+		}
+	})
+}
+
+type handler func(w http.ResponseWriter, r *http.Request, class priority.Priority)
+
+// limited asks for a permit, and records how the call went.
+func limited(l limiter, timeout time.Duration, next http.Handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, class priority.Priority) {
+		permit, ok := l.acquire(r.Context(), class)
+		if !ok {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		seen := &watched{ResponseWriter: w}
+		next.ServeHTTP(seen, r.WithContext(ctx))
+		if seen.status >= 500 {
+			permit.Drop()
+		} else {
+			permit.Record()
+		}
+	}
+}
+
+func proxyTo(transport http.RoundTripper, address string) http.Handler {
+	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	p.Transport = transport
+	p.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		status := http.StatusBadGateway
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			status = http.StatusGatewayTimeout
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, "{}")
+	}
+	return p
+}
+
+// watched keeps the status of a response.
+type watched struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *watched) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
