@@ -135,16 +135,16 @@ func TestSaleFaults(t *testing.T) {
 func TestWaitingRoomWarnings(t *testing.T) {
 	const sale = "{routes: [buy], item: path.sku, stock: {a: 1}, "
 	const two = "routes: [buy2], item: path.sku, stock: {a: 1}, admit: 1/s, opens: 2026-11-12T00:00:00Z}"
-	for text, want := range map[string]string{
-		sale + "waitingRoom: {}}":                                        "x.waitingRoom: nobody waits in it: there is neither admit nor opens",
-		sale + "admit: 1/s}":                                             "",
-		sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z}":           "",
-		sale + "admit: 1/s, closes: 2026-11-11T00:00:00Z}\n  y: {" + two: "",
-		sale + "admit: 1/s, closes: 2026-11-12T00:01:00Z}\n  y: {waitingRoom: {cookie: other}, " + two: "",
-		sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z, closes: 2026-11-12T00:01:00Z}\n  y: {" + two: "y: its " +
-			"waiting room has the cookie sluice-ticket of the sale x: a browser has a place in one of them",
+	for _, c := range []struct{ text, want string }{
+		{sale + "waitingRoom: {}}", "x.waitingRoom: nobody waits in it: there is neither admit nor opens"},
+		{sale + "admit: 1/s}", ""},
+		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z}", ""},
+		{sale + "admit: 1/s, closes: 2026-11-11T00:00:00Z}\n  y: {" + two, ""},
+		{sale + "admit: 1/s, closes: 2026-11-12T00:01:00Z}\n  y: {waitingRoom: {cookie: other}, " + two, ""},
+		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z, closes: 2026-11-12T00:01:00Z}\n  y: {" + two,
+			"y: its waiting room has the cookie sluice-ticket of the sale x: a browser has a place in one of them"},
 	} {
-		document := strings.Replace(saleDocument(text), "routes:\n", "routes:\n  - {name: buy2, match: {methods: [POST], "+
+		document := strings.Replace(saleDocument(c.text), "routes:\n", "routes:\n  - {name: buy2, match: {methods: [POST], "+
 			"path: \"/buy2/{sku}\"}, service: s, idempotency: {required: true}}\n", 1)
 		var got []string
 		for _, w := range warningsIn(t, document) {
@@ -152,6 +152,6 @@ func TestWaitingRoomWarnings(t *testing.T) {
 				got = append(got, w)
 			}
 		}
-		expect(t, "warnings of "+text, strings.Join(got, "\n"), want)
+		expect(t, "warnings of "+c.text, strings.Join(got, "\n"), c.want)
 	}
 }

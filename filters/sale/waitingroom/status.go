@@ -5,7 +5,7 @@ import "math"
 // Status is what operators see of a room.
 type Status struct {
 	Opened   bool    `json:"opened"`
-	Waiting  int64   `json:"waiting"`         // who have a number that was not called; before the opening about how many came
+	Waiting  int64   `json:"waiting"`         // whose number was not called; before the opening who came
 	Serving  int64   `json:"serving"`         // all numbers up to it are called
 	Issued   int64   `json:"issued"`          // the last number that was given out
 	Early    int64   `json:"early"`           // about how many came before the opening
