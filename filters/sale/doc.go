@@ -32,11 +32,11 @@
 //
 // # Invariants
 //
-//   - No more than the total is reserved, confirmed or unknown at any time, unless the total was lowered. What is taken
-//     stays, and nothing more is let through.
+//   - No more than the total is reserved, confirmed or unknown at any time. When the total is lowered below that, what
+//     is taken stays, and nothing more is let through.
 //   - A logical request has units once, however often it comes.
 //   - A unit whose purchase may have been executed never goes back on sale. A record that is gone was made free, unless
-//     it may have expired (a unit older than the record's TTL): then the unit stays taken, though it may have been free.
+//     it may have expired (a unit older than the record's TTL): then the unit stays taken, though it may be free.
 //   - Every unit of a request that was not executed comes back, as long as some gateway runs with the sale configured
 //     and looks within the TTL of its record.
 //

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/sluice-gateway/sluice/filters"
 )
 
 // idsMax is how many IDs of an item are mirrored: some 10 MB. Of an item with more keys, sold out is told by the store.
@@ -17,7 +15,6 @@ const idsMax = 100_000
 type shelf struct {
 	item    Item
 	metrics Metrics
-	soldOut *filters.Reply // shared by all that are told
 
 	taken atomic.Int64
 	told  atomic.Bool // the IDs are complete for these numbers
@@ -33,7 +30,6 @@ type shelf struct {
 func newShelf(item Item, m Metrics) *shelf {
 	return &shelf{
 		item: Item{strings.Clone(item.Sale), strings.Clone(item.Name)}, metrics: m, ids: map[string]struct{}{},
-		soldOut: refuseSoldOut(0),
 	}
 }
 

@@ -51,8 +51,10 @@ func TestSaleIsExplained(t *testing.T) {
 		{"", `{"sku":"SKU-2"}`, []string{`body.sku = "SKU-2" is not part of the sale`}},
 		{"", `{}`, []string{"the request has no body.sku: it is not part of the sale"}},
 		{"", `{"sku":"SKU-1","qty":"x"}`, []string{"400 bad-request"}},
-		{", opens: 2099-11-11T00:00:00Z", `{"sku":"SKU-1"}`, []string{"opens 2099-11-11T00:00:00Z", "403 sale-not-open"}},
-		{", closes: 2009-11-11T00:00:00Z", `{"sku":"SKU-1"}`, []string{"closes 2009-11-11T00:00:00Z", "403 sale-closed"}},
+		{", opens: 2099-11-11T00:00:00Z", `{"sku":"SKU-1"}`, []string{
+			"opens 2099-11-11T00:00:00Z", "403 sale-not-open"}},
+		{", closes: 2009-11-11T00:00:00Z", `{"sku":"SKU-1"}`, []string{
+			"closes 2009-11-11T00:00:00Z", "403 sale-closed"}},
 	} {
 		cfg := parse(t, saleText(c.times))
 		s := New(&Env{})
@@ -80,7 +82,8 @@ func TestSaleStandsBehindTheClaim(t *testing.T) {
 	if got := s.Names(ScopeOf(cfg, cfg.Routes[1])); slices.Contains(got, "sale") {
 		t.Errorf("the other route's chain is %v", got)
 	}
-	if st := s.list[slices.IndexFunc(s.list, func(p Policy) bool { return p.Name() == "sale" })].Status(); st.Member != "" {
+	i := slices.IndexFunc(s.list, func(p Policy) bool { return p.Name() == "sale" })
+	if st := s.list[i].Status(); st.Member != "" {
 		t.Errorf("a status without a sale: %+v", st)
 	}
 }
