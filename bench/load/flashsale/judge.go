@@ -52,12 +52,20 @@ func (b *bench) judgeSale() {
 		}
 		if f.Name == ours {
 			f.judgeRecovery()
-			f.most("requests that the generator could not send", float64(f.Figures.Unsent), 0, "")
+			f.judgeGenerator()
 		}
 	}
 	b.judgeBesideControl()
 	b.takeMarks()
 }
+
+// judgeGenerator is a bar of the load tool itself: what it did not send it has not measured.
+func (f *Finding) judgeGenerator() {
+	f.most("requests that the generator could not send", 100*float64(f.Figures.Unsent)/max(float64(f.Figures.Sent), 1),
+		unsentMost, " %")
+}
+
+const unsentMost = 0.1 // per cent
 
 // takeMarks makes those of the gateway the report's, and adds one for each control.
 func (b *bench) takeMarks() {
@@ -161,7 +169,7 @@ func (b *bench) finding(name string) *Finding {
 
 // judgeTarget judges what can be seen from outside.
 func (b *bench) judgeTarget(f *Finding) {
-	f.most("requests that the generator could not send", float64(f.Figures.Unsent), 0, "")
+	f.judgeGenerator()
 	for i, p := range f.Figures.Phases {
 		f.most(fmt.Sprintf("failed in phase %d, %s", i+1, p.Name), 100*p.FailShare, failedMost, " %")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -137,7 +138,22 @@ func stock() map[string]int64 {
 	for i := range otherItems {
 		all[otherItem(i)] = otherUnits
 	}
+	for _, class := range classes { // a route of its own each
+		all[class] = otherUnits
+	}
 	return all
+}
+
+// withoutTransactions returns the mix for a contender that has no transactions: each checkout is an order.
+func (m *Mix) withoutTransactions() Mix {
+	plain := *m
+	plain.Kinds = slices.Clone(m.Kinds)
+	for i := range plain.Kinds {
+		if plain.Kinds[i].Path == "/v1/checkouts" {
+			plain.Kinds[i].Path = "/v1/orders"
+		}
+	}
+	return plain
 }
 
 // The mix of the sale: so much of the load comes to each service.
@@ -176,8 +192,7 @@ func saleMix(seed uint64, capacity float64, half, peak time.Duration) Mix {
 // plainMix is the load of the scenarios before one service: GETs of three classes.
 func plainMix(seed uint64, phases ...Stretch) Mix {
 	look := func(class string, share float64) Kind {
-		return Kind{Name: class, Class: class, Method: "GET", Path: "/" + class + "/v1/stock/{item}", Share: share,
-			TimeoutMs: 1000}
+		return Kind{Name: class, Class: class, Method: "GET", Path: "/v1/stock/" + class, Share: share, TimeoutMs: 1000}
 	}
 	return Mix{Seed: seed, Phases: phases, Hot: hotItem, HotShare: 1,
 		Kinds: []Kind{look("critical", 0.05), look("normal", 0.55), look("low", 0.40)}}

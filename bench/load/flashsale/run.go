@@ -200,7 +200,11 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 	if err := w.start(ctx); err != nil {
 		return err
 	}
-	warm := b.report.Mix
+	mix := b.report.Mix
+	if !c.Transactions {
+		mix = mix.withoutTransactions()
+	}
+	warm := mix
 	warm.Seed += 1 << 32
 	warm.Phases = []Stretch{{"warm", warmFor.Seconds(), warm.Phases[0].Rate}}
 	before, err := b.load(ctx, c.Name+", warm", warm, w.targets, nil)
@@ -222,7 +226,7 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 		}
 	}
 	sleepUntil(ctx, w.opens.Add(-b.o.Half))
-	result, err := b.load(ctx, c.Name, b.report.Mix, w.targets, func(ctx context.Context, began time.Time) {
+	result, err := b.load(ctx, c.Name, mix, w.targets, func(ctx context.Context, began time.Time) {
 		f.Faults = w.inject(ctx, plan, began)
 	})
 	if err != nil {
@@ -234,11 +238,11 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 		return err
 	}
 	b.progress.say("%s: audit", c.Name)
-	if f.Audit, err = w.audit(ctx, &b.report.Mix, append(before.Bought, result.Bought...)); err != nil {
+	if f.Audit, err = w.audit(ctx, &mix, append(before.Bought, result.Bought...)); err != nil {
 		return err
 	}
 	f.Audit.Unfinished = open
-	p := b.report.Mix.profile()
+	p := mix.profile()
 	f.Figures = measured(&p, result)
 	recoveries(f.Faults, result.Samples, p.Length())
 	f.Attempts = attempts(f, before, result)

@@ -4,7 +4,7 @@
 //
 // The limiter is used as its documentation shows it, with its defaults: what it refuses is 503, a
 // call that fails or times out is recorded as dropped. Prioritized, it queues and takes the class of
-// a request from the first segment of its path, and checkouts as critical.
+// a request from the last segment of its path.
 package peer
 
 import (
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -41,6 +42,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	return nil
+}
+
+// classes are by the last segment of the path; the others are of the lowest.
+var classes = map[string]priority.Priority{
+	"critical": priority.VeryHigh, "high": priority.High, "normal": priority.Medium, "low": priority.Low,
 }
 
 // limiter is one of failsafe-go's.
@@ -78,26 +84,11 @@ func newHandler(ctx context.Context, o Options) http.Handler {
 	orders := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Order))
 	looks := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Stock))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		class := priority.Medium
-		switch head, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); head {
-		case "critical":
-			class, r.URL.Path = priority.VeryHigh, "/"+rest
-		case "high":
-			class, r.URL.Path = priority.High, "/"+rest
-		case "normal":
-			r.URL.Path = "/" + rest
-		case "low":
-			class, r.URL.Path = priority.Low, "/"+rest
+		if strings.HasPrefix(r.URL.Path, "/v1/orders") {
+			orders(w, r, priority.Medium)
+			return
 		}
-		switch {
-		case r.URL.Path == "/v1/checkouts":
-			r.URL.Path = "/v1/orders"
-			orders(w, r, priority.VeryHigh)
-		case strings.HasPrefix(r.URL.Path, "/v1/orders"):
-			orders(w, r, class)
-		default:
-			looks(w, r, class)
-		}
+		looks(w, r, classes[path.Base(r.URL.Path)])
 	})
 }
 
