@@ -62,16 +62,19 @@ func (r *Reservation) Return() {
 	}
 }
 
-// Reserve asks the filters of some chains for one call of each, all or nothing: the reply is that
-// of the first filter that refuses, and nothing is kept then. The filters that are nearest to the
-// services are asked first, over all chains: what they know is at hand, while a limit before them
-// may have to ask a store.
-func Reserve(x *Exchange, chains []*Chain) (reservations []*Reservation, refused *Reply) {
-	reservations = make([]*Reservation, len(chains))
+// Reserve asks the filters of some chains for one call of each, all or nothing; a nil chain has none.
+// The reservations are in the order of the chains. The reply is that of the first filter that
+// refuses, and nothing is kept then. The filters that are nearest to the services are asked first,
+// over all chains: what they know is at hand, while a limit before them may have to ask a store.
+func Reserve(x *Exchange, chains []*Chain) ([]*Reservation, *Reply) {
+	reservations := make([]*Reservation, len(chains))
 	asked := make([][]Reserver, len(chains))
 	rounds := 0
 	for i, c := range chains {
 		reservations[i] = new(Reservation)
+		if c == nil {
+			continue
+		}
 		for _, f := range c.filters {
 			if r, ok := f.(Reserver); ok {
 				asked[i] = append(asked[i], r)
@@ -95,7 +98,7 @@ func Reserve(x *Exchange, chains []*Chain) (reservations []*Reservation, refused
 			f := list[len(list)-1]
 			asked[i] = list[:len(list)-1]
 			k := kept{filter: f}
-			if refused = f.Reserve(x, &k.slot); refused != nil {
+			if refused := f.Reserve(x, &k.slot); refused != nil {
 				return nil, refused
 			}
 			reservations[i].kept = append(reservations[i].kept, k)

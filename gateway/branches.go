@@ -48,6 +48,19 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 	return rec.status, rec.body, filters.Completed
 }
 
+// Reserve implements [transaction.Services]: the filters of the chains to the services are asked, by
+// the list of the policies. A service that is not in the configuration any more keeps no place.
+func (g *gateway) Reserve(x *filters.Exchange, services []string) ([]*filters.Reservation, *filters.Reply) {
+	branches := g.engine.Load().branches
+	chains := make([]*filters.Chain, len(services))
+	for i, name := range services {
+		if rt := branches[name]; rt != nil {
+			chains[i] = rt.chain
+		}
+	}
+	return filters.Reserve(x, chains)
+}
+
 const branchBytesMax = 64 << 10 // of a branch's response that are read
 
 // whole is the inbound of a request that the gateway itself makes.

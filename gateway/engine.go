@@ -28,13 +28,15 @@ type engine struct {
 	unrouted *routeMetrics
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
+	ticketed bool  // a sale has its clients bring tickets in a field of ours
 	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
 	unreadable func(proxy netip.Addr, forwardedFor string)
 }
 
 // newEngine returns what normalizes requests as a configuration says, without routes yet.
 func newEngine(cfg *config.Config, h *hop) *engine {
-	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), branches: map[string]*route{}}
+	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), ticketed: policy.Ticketed(cfg),
+		branches: map[string]*route{}}
 }
 
 // route is a route at work.
@@ -116,6 +118,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b.engine.unreadable = p.logUnreadable
 	b.engine.unrouted = p.metrics.route("")
 	b.Prober = b.prober
+	b.UnitsOf = b.unitsOf
 	if err := b.routes(); err != nil {
 		b.Abort()
 		return nil, err

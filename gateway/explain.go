@@ -233,6 +233,9 @@ func (p *explainer) branches(t *config.Transaction) {
 	for _, policyName := range order {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
+	if len(order) > 0 {
+		p.Line("", "each service that a step calls is asked for room before anything is begun")
+	}
 }
 
 func servicesOf(t *config.Transaction) []string {

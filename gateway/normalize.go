@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
@@ -78,6 +79,9 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 		return refusal(filters.LoopDetected, "The request has come through this gateway before.")
 	}
 	trace := traceparent(x.Header)
+	if e.ticketed {
+		x.Ticket = x.Header.Get(policy.TicketField)
+	}
 	x.Header.DelFunc(drop)
 
 	if forwardedFor != "" {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencyredis"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitredis"
+	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/sale/saleembedded"
+	"github.com/sluice-gateway/sluice/filters/sale/salememory"
+	"github.com/sluice-gateway/sluice/filters/sale/saleredis"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroommemory"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom/waitingroomredis"
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -28,6 +36,11 @@ type stores struct {
 	records idempotency.Store
 	codec   *idempotency.ResponseCodec
 	calls   *idempotency.Calls
+	ends    idempotency.Ends // of records
+	sales   func() (sale.Store, error)
+
+	closeSales func() error // nil: there is nothing to close
+
 	up      atomic.Bool // the store answered the last ping
 	reached atomic.Bool // it has answered one
 
@@ -50,6 +63,8 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 	if st.records = records; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
 		st.records = measuredStore{records, m.store}
 	}
+	st.records = st.ends.Observe(st.records)
+	st.sales = sync.OnceValues(func() (sale.Store, error) { return st.openSales(cfg) })
 	// Redis may come later, and a disk have room; until then the gateway is unready
 	if err := st.ping(ctx); err != nil {
 		logger.Warn("the store does not answer yet", "error", err)
@@ -82,10 +97,33 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 	return nil, errors.New("gateway: the configuration names no store") // config.Load always derives one
 }
 
+// openSales opens the store of the units of sales, when the first configuration has one.
+func (st *stores) openSales(cfg *config.Config) (sale.Store, error) {
+	switch s := cfg.Store; {
+	case s.Redis != nil:
+		return saleredis.New(st.redis, s.Redis.KeyPrefix), nil
+	case s.Embedded != nil:
+		store, err := saleembedded.Open(filepath.Join(s.Embedded.Dir, "sales"), saleembedded.Options{
+			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout),
+		})
+		if err != nil {
+			return nil, err
+		}
+		st.closeSales = store.Close
+		return store, nil
+	}
+	return salememory.New(steadyClock(time.Now)), nil
+}
+
 // forPolicies returns what the policies keep their state in.
 func (st *stores) forPolicies() policy.Stores {
-	out := policy.Stores{Records: st.records, Codec: st.codec, Calls: st.calls, LiveGateways: st.liveGateways}
+	out := policy.Stores{
+		Records: st.records, Codec: st.codec, Calls: st.calls, Ends: &st.ends, Sales: st.sales,
+		LiveGateways: st.liveGateways,
+	}
+	out.Waiting = waitingroommemory.New(steadyClock(time.Now)) // this gateway is alone
 	if c := st.redisConf; c != nil {
+		out.Waiting = waitingroomredis.New(st.redis, c.KeyPrefix)
 		out.SharedLimiter = func(limit ratelimit.Limit) ratelimit.Limiter {
 			return ratelimitredis.New(st.redis, c.KeyPrefix, limit)
 		}
@@ -159,6 +197,11 @@ func (st *stores) liveGateways() int {
 // close closes the store. No request runs any more.
 func (st *stores) close() {
 	st.calls.Close()
+	if st.closeSales != nil {
+		if err := st.closeSales(); err != nil {
+			st.logger.Error("the store of sales was not closed cleanly", "error", err)
+		}
+	}
 	if err := st.records.Close(); err != nil {
 		st.logger.Error("the store was not closed cleanly", "error", err)
 	}

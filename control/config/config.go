@@ -30,6 +30,8 @@ func (Config) describe() descriptions {
 	}
 }
 
+func (c *Config) derive(*files) { c.linkSales() }
+
 // check finds what several sections do to one another.
 func (c *Config) check(s site) {
 	s.checkListeners(c)

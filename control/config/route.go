@@ -22,6 +22,9 @@ type Route struct {
 	// Timeout is in place of the service's; 0 is that.
 	Timeout Duration `json:"timeout" config:"omitzero"`
 	RouteSections
+
+	// Sale is the name of the sale that lists the route; empty: none does.
+	Sale string
 }
 
 func (Route) describe() descriptions {

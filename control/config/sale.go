@@ -72,6 +72,17 @@ func (Sale) describe() descriptions {
 	}
 }
 
+// linkSales tells the routes which sale they are of.
+func (c *Config) linkSales() {
+	for name, sale := range c.Sales {
+		for _, r := range c.Routes {
+			if sale != nil && r != nil && slices.Contains(sale.Routes, r.Name) {
+				r.Sale = name
+			}
+		}
+	}
+}
+
 const (
 	saleUnitsMax = 1_000_000_000
 	saleItemsMax = 100_000
@@ -259,8 +270,11 @@ func (WaitingRoom) describe() descriptions {
 	}
 }
 
-func (w *WaitingRoom) setDefaults() {
-	*w = WaitingRoom{
+func (w *WaitingRoom) setDefaults() { *w = DefaultWaitingRoom() }
+
+// DefaultWaitingRoom returns a section in which nothing is written.
+func DefaultWaitingRoom() WaitingRoom {
+	return WaitingRoom{
 		OpensBefore: duration(10 * time.Minute), TicketTTL: duration(10 * time.Minute),
 		Cookie: "sluice-ticket", Header: "Sluice-Ticket",
 	}
@@ -269,5 +283,15 @@ func (w *WaitingRoom) setDefaults() {
 func (w *WaitingRoom) check(s site) {
 	if n := len(w.Secret); n > 0 && n < 16 {
 		s.fault(s.at("secret"), "has %d bytes: at least 16 are wanted", n)
+	}
+	const own = "Sluice-Ticket" // the one field that begins so which clients may send
+	switch folded := foldName(w.Header); {
+	case strings.EqualFold(w.Header, own) || !s.sound(s.at("header")):
+	case folded == "cookie" || folded == "set-cookie" || folded == "retry-after" || strings.HasPrefix(folded, "content-"):
+		s.fault(s.at("header"), "%s says something else: a field such as %s is wanted", w.Header, own)
+	default:
+		if why := headerFault(w.Header); why != "" {
+			s.fault(s.at("header"), "%s", why)
+		}
 	}
 }

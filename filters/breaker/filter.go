@@ -26,7 +26,10 @@ type call struct {
 	own    bool // the gateway had no room for the call, and the service no part in it
 }
 
-var _ filters.Filter = (*Filter)(nil)
+var (
+	_ filters.Filter   = (*Filter)(nil)
+	_ filters.Reserver = (*Filter)(nil)
+)
 
 // NewFilter makes the filter of one route. service is its name in a refusal; now is the
 // clock, [time.Now] outside of tests.
@@ -53,17 +56,33 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	permit, retryAfter, ok := f.breaker.acquire(f.now(), f.begun)
 	if !ok {
-		return filters.Refuse(filters.BreakerOpen, filters.Problem{
-			Detail:     "The service has been failing; the gateway sends it no requests for a while.",
-			Service:    f.service,
-			RetryAfter: retryAfter,
-		})
+		return f.refuse(retryAfter)
 	}
 	c := f.calls.Get().(*call)
 	c.permit = permit
 	s.Ref = c
 	return nil
 }
+
+func (f *Filter) refuse(retryAfter time.Duration) *filters.Reply {
+	return filters.Refuse(filters.BreakerOpen, filters.Problem{
+		Detail:     "The service has been failing; the gateway sends it no requests for a while.",
+		Service:    f.service,
+		RetryAfter: retryAfter,
+	})
+}
+
+// Reserve implements [filters.Reserver]: nothing is begun that leads to a service which is given a
+// rest. There is nothing to keep for the call that follows: see [Breaker.Ready].
+func (f *Filter) Reserve(*filters.Exchange, *filters.Slot) *filters.Reply {
+	if ready, retryAfter := f.breaker.Ready(f.now()); !ready {
+		return f.refuse(retryAfter)
+	}
+	return nil
+}
+
+// Return implements [filters.Reserver].
+func (f *Filter) Return(*filters.Slot) {}
 
 // Response judges the service by the head of its response and gives the permit back: what comes
 // behind it may take as long as a client likes to read. It does so before another filter can put

@@ -115,7 +115,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 // clients that were told to stay away, so they are not demoted; neither is an attempt after one that
 // may have happened: somebody waits to learn what became of it.
 func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
-	r := Request{Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal)}
+	r := Request{
+		Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal), Deadline: x.Deadline,
+	}
 	switch x.Call {
 	case filters.ClientCall:
 		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
@@ -126,9 +128,6 @@ func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
 		r.Class, r.Exempt = Critical, true
 	case filters.ProbeCall:
 		r.Class = High
-	}
-	if deadline, ok := x.Context().Deadline(); ok {
-		r.Deadline = deadline
 	}
 	return r
 }
@@ -180,6 +179,9 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	}
 	now := f.Now()
 	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: now.Sub(c.begun)}
+	if c.sample.Outcome == Success && x.IsGRPC() {
+		c.sample.Outcome = outcomeOfCode(x.Response.GRPCStatus())
+	}
 	switch {
 	case x.Response.Stream:
 		if c.permit, ok = f.Service.Limiter.Head(now, c.permit, c.sample); !ok {
@@ -221,6 +223,22 @@ func (c *call) outcome(o filters.Outcome) Outcome {
 		return Dropped
 	}
 	return Failed
+}
+
+// outcomeOfCode is what a status of gRPC says of the service; not known: it stands behind a body that
+// has not come yet.
+func outcomeOfCode(code filters.GRPCCode, known bool) Outcome {
+	switch {
+	case !known:
+		return Success
+	case code == filters.GRPCResourceExhausted, code == filters.GRPCUnavailable, code == filters.GRPCDeadlineExceeded:
+		return Dropped
+	case code == filters.GRPCCancelled: // the client left
+		return Ignored
+	case code.ServerFault():
+		return Failed
+	}
+	return Success
 }
 
 // outcomeOf is what a status says of the service.

@@ -214,6 +214,16 @@ func TestFilterOutcomes(t *testing.T) {
 			t.Errorf("%d is %v, want %v", status, got, want)
 		}
 	}
+	for code, want := range map[filters.GRPCCode]Outcome{filters.GRPCOK: Success, filters.GRPCNotFound: Success,
+		filters.GRPCCancelled: Ignored, filters.GRPCUnavailable: Dropped, filters.GRPCResourceExhausted: Dropped,
+		filters.GRPCDeadlineExceeded: Dropped, filters.GRPCInternal: Failed} {
+		if got := outcomeOfCode(code, true); got != want {
+			t.Errorf("gRPC %d is %v, want %v", code, got, want)
+		}
+		if got := outcomeOfCode(code, false); got != Success {
+			t.Errorf("a status that is not known is %v", got)
+		}
+	}
 	for _, c := range []struct {
 		o    filters.Outcome
 		late bool

@@ -15,6 +15,13 @@
 // refuses. A shadow limit is charged and counted like the others, but never refuses and never ends
 // the evaluation.
 //
+// # Limits of a service
+//
+// The filter that [NewService] makes stands in all chains that lead to a service. Undoing a step of a
+// transaction is charged there and never refused. Before a transaction begins the tokens of its steps
+// are taken ([Filter.Reserve]); its calls are then charged nothing, and tokens that no call has used are
+// given back. Clients are told of these limits when they refuse.
+//
 // # What the client sees
 //
 // A refusal is 429 rate-limited (RFC 6585 §4) with the limit's name and Retry-After. Every response

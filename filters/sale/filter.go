@@ -53,7 +53,7 @@ func (f *Filter) Needs() filters.Needs {
 func (f *Filter) BeforeClaim(x *filters.Exchange) *filters.Reply {
 	s := f.sale.settings.Load()
 	if !s.open(x.Received) {
-		return nil
+		return nil // Request says so
 	}
 	item, ok, err := f.settings.Item.Text(x)
 	if !ok || err != nil {
@@ -66,7 +66,7 @@ func (f *Filter) BeforeClaim(x *filters.Exchange) *filters.Reply {
 	if total, ok := s.Stock.Known(item); !ok || !h.tells(x.Logical.Key, total) {
 		return nil
 	}
-	if n, refused := f.quantity(x); n < 1 || refused != nil {
+	if n, refused := f.Quantity(x); n < 1 || refused != nil {
 		return nil
 	}
 	h.metrics.SoldOut.Inc()
@@ -99,7 +99,7 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 	if refused != nil || !ok {
 		return refused
 	}
-	quantity, refused := f.quantity(x)
+	quantity, refused := f.Quantity(x)
 	if refused != nil {
 		return refused
 	}
@@ -119,22 +119,27 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 // admit asks whether the sale is open and has the gate admit the principal.
 func (s *Settings) admit(x *filters.Exchange) (until int64, refused *filters.Reply) {
 	now := x.Received
-	if !s.Closes.IsZero() && !now.Before(s.Closes) {
-		return 0, filters.Refuse(Closed, filters.Problem{
-			Detail: "The sale is over.", Extra: map[string]any{"closes": s.Closes.Format(time.RFC3339)},
-		})
-	}
-	if s.Gate != nil {
+	if s.Gate != nil && (s.Closes.IsZero() || now.Before(s.Closes)) {
 		if until, refused = s.Gate.Enter(now, x); refused != nil {
 			return 0, refused
 		}
 	}
-	if now.Before(s.Opens) {
-		return 0, filters.Refuse(NotOpen, filters.Problem{
+	return until, s.Refusal(now)
+}
+
+// Refusal replies when the sale is not open at that moment; nil: it is.
+func (s *Settings) Refusal(now time.Time) *filters.Reply {
+	switch {
+	case now.Before(s.Opens):
+		return filters.Refuse(NotOpen, filters.Problem{
 			Detail: "The sale has not opened yet.", Extra: map[string]any{"opens": s.Opens.Format(time.RFC3339)},
 		})
+	case !s.Closes.IsZero() && !now.Before(s.Closes):
+		return filters.Refuse(Closed, filters.Problem{
+			Detail: "The sale is over.", Extra: map[string]any{"closes": s.Closes.Format(time.RFC3339)},
+		})
 	}
-	return until, nil
+	return nil
 }
 
 // take takes the units in the store. Its verdict on a request that is refused costs nothing but the steps of its key.
@@ -214,8 +219,8 @@ func StatusOf(r *filters.Response) int {
 // quantityMax is more than any sale has.
 const quantityMax = 1_000_000_000
 
-// quantity returns how many units the request is for.
-func (f *Filter) quantity(x *filters.Exchange) (int, *filters.Reply) {
+// Quantity returns how many units the request is for.
+func (f *Filter) Quantity(x *filters.Exchange) (int, *filters.Reply) {
 	if f.settings.Quantity == nil {
 		return 1, nil
 	}

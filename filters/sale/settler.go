@@ -13,8 +13,9 @@ import (
 
 // Records says how the records of keys stand.
 type Records interface {
-	// Look returns how a record stands. The error says that it could not be told.
-	Look(ctx context.Context, id string) (Record, error)
+	// Look returns how the record of a unit stands. One that is damaged is of unknown outcome. The error says that the
+	// store does not answer.
+	Look(ctx context.Context, u *Unit) (Record, error)
 }
 
 // SettlerOptions are what a settler works with.
@@ -74,7 +75,7 @@ type holding struct {
 	status atomic.Int32 // of the response that is being recorded; 0: none
 }
 
-// NewSettler returns a settler at work.
+// NewSettler returns a settler that [Settler.Start] sets to work.
 func NewSettler(o SettlerOptions) *Settler {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -87,12 +88,16 @@ func NewSettler(o SettlerOptions) *Settler {
 		kick: make(chan struct{}, 1), look: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Start sets the settler to work.
+func (s *Settler) Start() {
 	for range workers {
 		s.done.Go(s.work)
 	}
 	s.done.Go(s.syncLoop)
 	s.done.Go(s.sweepLoop)
-	return s
 }
 
 func orDefault(d *time.Duration, v time.Duration) {
@@ -107,7 +112,7 @@ func (s *Settler) Close() {
 	s.done.Wait()
 }
 
-// Open returns a new sale whose units the settler settles, until [Settler.Forget].
+// Open returns a new sale whose units the settler settles, until [Sale.Close].
 func (s *Settler) Open(name string, store Store, metrics func(item string) Metrics, settings Settings) *Sale {
 	sl := &Sale{name: name, store: store, settler: s, metrics: metrics, shelves: map[string]*shelf{}}
 	sl.Configure(settings)
@@ -117,12 +122,13 @@ func (s *Settler) Open(name string, store Store, metrics func(item string) Metri
 	return sl
 }
 
-// Forget ends the settling of a sale that is not configured any more.
-func (s *Settler) Forget(sl *Sale) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sales[sl.name] == sl {
-		delete(s.sales, sl.name)
+// Close ends the settling of a sale that is not configured any more. What is reserved then stays so until it is
+// configured again.
+func (s *Sale) Close() {
+	s.settler.mu.Lock()
+	defer s.settler.mu.Unlock()
+	if s.settler.sales[s.name] == s {
+		delete(s.settler.sales, s.name)
 	}
 }
 
@@ -228,13 +234,13 @@ func (s *Settler) settleHolding(e ended) {
 	case e.own && e.how == KeyUnknown:
 		rec.Ended = NotKnown
 	default:
-		rec, err = s.lookAt(h.unit.ID)
+		rec, err = s.lookAt(&h.unit)
 	}
 	known := false
 	if err == nil {
 		var end End
 		if end, known = EndOf(&h.unit, rec, s.o.Now()); known {
-			err = s.settle(h.sale, h.shelf, h.unit, end, true)
+			err = s.settle(h.sale, h.shelf, h.unit, end, !h.unit.expired(s.o.Now()))
 		}
 	}
 	if known && err == nil {
@@ -252,12 +258,12 @@ func (s *Settler) settleHolding(e ended) {
 	}
 }
 
-func (s *Settler) lookAt(id string) (Record, error) {
+func (s *Settler) lookAt(u *Unit) (Record, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 	defer cancel()
-	rec, err := s.o.Records.Look(ctx, id)
+	rec, err := s.o.Records.Look(ctx, u)
 	if err != nil {
-		s.warn("sale: the record of a unit could not be read; it is tried again", id, err)
+		s.warn("sale: the record of a unit could not be read; it is tried again", u.ID, err)
 	}
 	return rec, err
 }

@@ -174,7 +174,7 @@ func (s *Settler) sweepUnit(sl *Sale, h *shelf, u Unit) bool {
 	if s.holds(u.ID) {
 		return true
 	}
-	rec, err := s.lookAt(u.ID)
+	rec, err := s.lookAt(&u)
 	if err != nil {
 		return false
 	}

@@ -11,6 +11,8 @@ type Build struct {
 	Material Material
 	// Prober is what asks a service for an outcome; nil: nobody can be asked.
 	Prober ProberOf
+	// UnitsOf is what asks a service for the units of an item; nil: nobody can be asked.
+	UnitsOf UnitsOf
 
 	set     *Set
 	stages  map[pooler]stager

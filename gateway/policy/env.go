@@ -9,6 +9,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
+	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/sale/stockfrom"
+	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
 )
 
 // Env is what the process hands to its policies.
@@ -50,8 +53,14 @@ type Stores struct {
 	// SharedLimiter returns a limiter whose state the whole fleet shares; nil: this gateway is
 	// alone.
 	SharedLimiter func(ratelimit.Limit) ratelimit.Limiter
+	// Ends tells how the records of the store end.
+	Ends *idempotency.Ends
+	// Sales returns the store of the units of sales, which is opened at the first call. nil: nothing is sold.
+	Sales func() (sale.Store, error)
 	// LiveGateways returns how many gateways share the store, this one included.
 	LiveGateways func() int
+	// Waiting keeps the lines of waiting rooms.
+	Waiting waitingroom.Store
 }
 
 // Material is what a configuration names by a path. Whoever applies the configuration reads it
@@ -64,3 +73,6 @@ type Material struct {
 // ProberOf returns what asks a service for the outcome of a request, over the branch chain of the
 // build under way.
 type ProberOf func(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober
+
+// UnitsOf returns what asks a service for the units of an item, over the branch chain of the build under way.
+type UnitsOf func(from *config.SaleStockFrom) stockfrom.Source

@@ -9,10 +9,10 @@ import (
 )
 
 // policies are all policies, in the order in which a request meets them. The order has reasons: a
-// request that a limit refuses takes no claim, a replay ends at the claim and takes no permit, and a
-// refusal of the breaker frees the key. The limits of a service stand behind the claim, for a replay
-// does not call it, and before the queue: what they refuse does not wait. The queue stands before the
-// breaker, so that a probe of the breaker is not one that waits.
+// request that a limit refuses takes no claim, a replay ends at the claim and takes neither a unit of a
+// sale nor a permit, and a refusal of the sale or the breaker frees the key. The limits of a service
+// stand behind the claim, for a replay does not call it, and before the queue: what they refuse does
+// not wait. The queue stands before the breaker, so that a probe of the breaker is not one that waits.
 //
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
@@ -20,6 +20,7 @@ var policies = []func(*Env) Policy{
 	newIdentity,
 	newRatelimit,
 	newIdempotency,
+	newSale,
 	newServiceLimits,
 	newOverload,
 	newBreaker,

@@ -161,8 +161,8 @@ func explainLimits(e *Explainer, of string, names []string) bool {
 		if len(keys) > 0 {
 			by = "per " + strings.Join(keys, ", ")
 		}
-		e.Line("limit", "%s%s: %s, burst %d, %s, %s, %s, store gone: %s", name, of, c.Rate, c.Burst, c.Scope, c.Mode, by,
-			c.OnStoreFailure)
+		e.Line("limit", "%s%s: %s, burst %d, %s, %s, %s, store gone: %s", name, of, c.Rate, c.Burst, c.Scope, c.Mode,
+			by, c.OnStoreFailure)
 	}
 	return true
 }

@@ -75,6 +75,12 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
 	defer cancel()
 	x := call.exchange(ctx, attempt)
+	if call.op == opDo {
+		x.Reservation = b.reservations.take(call.gid, call.step)
+		defer x.Reservation.Return() // what no filter has taken
+	} else {
+		b.reservations.drop(call.gid) // it is rolled back: no step is done any more
+	}
 	status, body, outcome := b.services.CallBranch(ctx, call.call.Service, x, call.call.Body)
 	change := idempotency.Change{Op: idempotency.MarkUnknown} // the next claim goes on counting attempts
 	translated := 0

@@ -18,6 +18,10 @@ type Services interface {
 	// outcome is Completed with the service's response, or NotDispatched or NoResponse without one.
 	CallBranch(ctx context.Context, service string, x *filters.Exchange, body []byte) (
 		status int, response []byte, outcome filters.Outcome)
+	// Reserve asks each of the services, before a transaction begins, whether a call that follows soon
+	// would be let pass, and keeps a place for each of the calls: all of them, in the order of the
+	// names, or none and a refusal. x is the client's request.
+	Reserve(x *filters.Exchange, services []string) ([]*filters.Reservation, *filters.Reply)
 	// LongestCall returns the longest that a call to the service takes.
 	LongestCall(service string) time.Duration
 	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
@@ -57,6 +61,8 @@ type Bridge struct {
 	services Services
 	metrics  Metrics
 	logger   *slog.Logger
+
+	reservations reservations
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
@@ -133,6 +139,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 				b.scan(ctx)
 			}
 			b.followDue(ctx, now)
+			b.reservations.expire(now)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type fixture struct {
 	submits []string
 	submit  func(gid string) int // plays a submit; returns its status, 0 breaks the connection
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
+	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
 	called  []*filters.Exchange
 }
 
@@ -147,6 +148,13 @@ func (d *fixture) CallBranch(
 }
 
 func (d *fixture) LongestCall(string) time.Duration { return 8 * time.Second }
+
+func (d *fixture) Reserve(x *filters.Exchange, services []string) ([]*filters.Reservation, *filters.Reply) {
+	if d.reserve == nil {
+		return make([]*filters.Reservation, len(services)), nil
+	}
+	return d.reserve(x, services)
+}
 
 func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
 

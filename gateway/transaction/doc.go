@@ -29,6 +29,17 @@
 // A step is done only while the record is delegated under that very gid. So a submit that arrives
 // late, after the record was settled, does nothing but roll back.
 //
+// # Admission
+//
+// Before step 2 the filters of every service that a step calls are asked for room ([filters.Reserve]),
+// all or nothing: breakers, queues, limits. A refusal is the service's own, nothing was submitted, and
+// the key is free; so nothing is begun that a later step would have to shed, which would waste what the
+// steps before it did and cost their undoing besides. What the filters keep belongs to the calls of the
+// steps in this process (reservations.go). A do without such a place, because it came to another gateway
+// or after a restart, is let in as a critical request; one that is refused for want of room comes again
+// after the same delay (425), for as long as the transaction has time, and its record is free: it was no
+// attempt. An undo is never refused for want of room.
+//
 // # What a signature allows
 //
 // Whoever can read the coordinator's data has the signed calls of every transaction, so a signature
@@ -54,7 +65,8 @@
 //
 // # Memory
 //
-// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan.
+// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan. Places
+// of at most 50000 transactions, none for longer than half a minute.
 //
 // # Failure policy
 //

@@ -19,11 +19,16 @@ type Executor struct {
 	settings Settings
 	steps    []orderedStep
 	names    []string
+	called   []string // the services that the steps do something at, in the order of names
 }
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
-	return &Executor{bridge: b, settings: s, steps: orderSteps(s.Steps), names: s.StepNames()}
+	e := &Executor{bridge: b, settings: s, steps: orderSteps(s.Steps), names: s.StepNames()}
+	for i := range s.Steps {
+		e.called = append(e.called, s.Steps[i].Do.Service)
+	}
+	return e
 }
 
 // Members returns the paths of the members of the request's body that the calls are made from.
@@ -65,6 +70,7 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 		select {
 		case err := <-submitted:
 			if reply := e.notSubmitted(x, err); reply != nil {
+				e.bridge.reservations.drop(x.Logical.GID)
 				x.Dispatched = false
 				x.SetReply(reply)
 				return filters.NotDispatched
@@ -102,6 +108,16 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	if err != nil {
 		return nil, &refusal{badRequest(err), filters.Refused}
 	}
+	places, reply := b.services.Reserve(x, e.called)
+	if reply != nil {
+		return nil, &refusal{reply, filters.Refused}
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			giveBack(places)
+		}
+	}()
 	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.names)
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{
@@ -130,7 +146,18 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 		b.logger.Warn("transaction: the coordinator knows it already; it is followed and not submitted", "gid", gid)
 		return nil, nil
 	}
+	kept = true
+	b.reservations.put(time.Now(), gid, e.byStep(places))
 	return b.submit(ctx, saga), nil
+}
+
+// byStep returns what was reserved by the names of the steps.
+func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Reservation {
+	steps := make(map[string]*filters.Reservation, len(places))
+	for i, place := range places {
+		steps[e.names[i]] = place
+	}
+	return steps
 }
 
 // submit submits a saga in the background; the channel gives the outcome.

@@ -29,7 +29,9 @@ func (b *Bridge) follow(rec idempotency.Record) {
 	}
 }
 
+// unfollow is called when a transaction has ended.
 func (b *Bridge) unfollow(gid string) {
+	b.reservations.drop(gid)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.followed, gid)

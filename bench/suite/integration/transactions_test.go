@@ -74,13 +74,14 @@ type checkouts struct {
 	coordinator *dtmtest.Coordinator
 }
 
-func startCheckouts(t *testing.T) *checkouts {
+// startCheckouts starts all of it; more is added to the gateway's configuration.
+func startCheckouts(t *testing.T, more ...string) *checkouts {
 	t.Helper()
 	c := &checkouts{T: t, shop: harness.StartShop(t, t.TempDir()), coordinator: dtmtest.Start(t,
 		dtmtest.Options{Args: []string{"--cron", "1s"}})}
 	c.gateway = harness.StartGateway(t, fmt.Sprintf(checkoutConfig, c.shop.URL("stock"), c.shop.URL("order"),
 		c.shop.URL("payment"),
-		c.shop.URL("points"), c.shop.URL("shipping"), c.coordinator.URL))
+		c.shop.URL("points"), c.shop.URL("shipping"), c.coordinator.URL)+strings.Join(more, ""))
 	return c
 }
 

@@ -274,3 +274,30 @@ func TestKeysAreCopied(t *testing.T) {
 		t.Errorf("%d keys are kept, want 4 at most", n)
 	}
 }
+
+func TestRefund(t *testing.T) {
+	s := New(ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 2}, 10)
+	refund := func(key string, now time.Time) {
+		if err := s.Refund(context.Background(), key, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refund("nobody", at(0))
+	if s.Len() != 0 {
+		t.Error("a key without a bucket has one by a refund")
+	}
+	allow(t, s, "k", at(0))
+	allow(t, s, "k", at(0))
+	refund("k", at(0))
+	if d := allow(t, s, "k", at(0)); !d.Allowed {
+		t.Error("the token that was given back is not there")
+	}
+	for range 5 {
+		refund("k", at(0))
+	}
+	for i, want := range []bool{true, true, false} {
+		if d := allow(t, s, "k", at(0)); d.Allowed != want {
+			t.Errorf("request %d of a bucket that was given back more than it holds: %v", i, d.Allowed)
+		}
+	}
+}

@@ -55,6 +55,38 @@ func redisTime(t testing.TB, c *redisx.Client) time.Time {
 	return now
 }
 
+// TestRefund: a token that is given back is there again, and a full bucket stays full.
+func TestRefund(t *testing.T) {
+	t.Parallel()
+	l := New(dial(t, redistest.Start(t), waitLimit), "s:",
+		ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 2})
+	refund := func() {
+		if err := l.Refund(within(t, waitLimit), "k", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokens := func() (n int) {
+		for allow(t, l, "k").Allowed {
+			n++
+		}
+		return n
+	}
+	refund() // nothing was taken yet
+	if n := tokens(); n != 2 {
+		t.Errorf("%d tokens in a full bucket, want 2", n)
+	}
+	refund()
+	if n := tokens(); n != 1 {
+		t.Errorf("%d tokens, want the one that was given back", n)
+	}
+	for range 5 {
+		refund()
+	}
+	if n := tokens(); n != 2 {
+		t.Errorf("%d tokens, want no more than the bucket holds", n)
+	}
+}
+
 // TestExact: several gateways that all ask for more than there is are let through what the limit
 // says by Redis's own clock: never more, and hardly less.
 func TestExact(t *testing.T) {

@@ -66,6 +66,7 @@ type Reader struct {
 
 	mu       sync.Mutex
 	settings Settings
+	source   Source
 	items    map[string]*item
 	calls    int // under way
 }
@@ -93,14 +94,14 @@ func New(s Settings, o Options) *Reader {
 	if o.Failures == nil {
 		o.Failures = filters.Discard
 	}
-	return &Reader{Options: o, sale: s.Sale, settings: s, items: map[string]*item{}}
+	return &Reader{Options: o, sale: s.Sale, settings: s, source: o.Source, items: map[string]*item{}}
 }
 
-// Configure changes the settings, but for the sale. What was read stays.
-func (r *Reader) Configure(s Settings) {
+// Configure changes the settings, but for the sale, and whom to ask. What was read stays.
+func (r *Reader) Configure(s Settings, source Source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settings = s
+	r.settings, r.source = s, source
 }
 
 // Total returns how many units of the item may be taken in all, those that are taken already among them. It waits for
@@ -122,6 +123,30 @@ func (r *Reader) Total(ctx context.Context, now time.Time, name string) (int, er
 	return total, err
 }
 
+// Known returns the number where there is one, and never waits. It has the item read again where that is due.
+func (r *Reader) Known(now time.Time, name string) (total int, ok bool) {
+	r.mu.Lock()
+	it := r.items[name]
+	r.mu.Unlock()
+	if it == nil {
+		return 0, false
+	}
+	total, _, err := r.look(now, name)
+	return total, err == nil
+}
+
+// Items returns the items that have been read.
+func (r *Reader) Items() (names []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, it := range r.items {
+		if !it.read.IsZero() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // look returns what is known, and begins a reading where that is due. The channel is not nil where one has to be
 // waited for.
 func (r *Reader) look(now time.Time, name string) (total int, done <-chan struct{}, err error) {
@@ -140,7 +165,7 @@ func (r *Reader) look(now time.Time, name string) (total int, done <-chan struct
 	if age := now.Sub(it.tried); it.done == nil && r.calls < CallsMax && (age >= r.settings.Every || age < 0) {
 		it.tried, it.done = now, make(chan struct{})
 		r.calls++
-		go r.readInto(it, strings.Clone(name), it.done)
+		go r.readInto(it, r.source, strings.Clone(name), it.done)
 	}
 	switch {
 	case it.absent:
@@ -186,9 +211,9 @@ func (it *item) goesBefore(other *item) bool {
 }
 
 // readInto makes one reading.
-func (r *Reader) readInto(it *item, name string, done chan struct{}) {
+func (r *Reader) readInto(it *item, source Source, name string, done chan struct{}) {
 	began := r.Now()
-	confirmed, units, err := r.read(name)
+	confirmed, units, err := r.read(source, name)
 	r.mu.Lock()
 	switch absent := errors.Is(err, ErrNoItem); {
 	case err == nil:
@@ -212,12 +237,12 @@ func (r *Reader) readInto(it *item, name string, done chan struct{}) {
 }
 
 // read asks for the confirmed units first, see the package.
-func (r *Reader) read(name string) (confirmed, units int, err error) {
+func (r *Reader) read(source Source, name string) (confirmed, units int, err error) {
 	ctx := context.Background() // source and ledger have time limits of their own
 	if confirmed, err = r.Ledger.Confirmed(ctx, name); err != nil {
 		return 0, 0, fmt.Errorf("stockfrom: confirmed units: %w", err)
 	}
-	if units, err = r.Source.Units(ctx, name); err != nil {
+	if units, err = source.Units(ctx, name); err != nil {
 		return confirmed, 0, err
 	}
 	return confirmed, max(units, 0), nil

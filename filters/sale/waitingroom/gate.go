@@ -2,6 +2,7 @@ package waitingroom
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -56,7 +57,12 @@ type gate struct {
 	used      int // tokens used since the last report
 	turned    int // who were called in vain since
 	newcomers int // who wait for the next grant and have no number
-	holders   int // and those called who wait for one
+	holders   int // who have a number and wait for it
+
+	present  []float64 // the numbers of holders who wait for the next grant and are called
+	waiting  []float64 // those for the grant under way
+	reserved int       // tokens for those of them who have the lowest numbers,
+	upTo     float64   // up to this one
 
 	known    Known
 	raised   []Register // not yet known to the store
@@ -113,7 +119,12 @@ func (g *gate) holder(now time.Time, number, served float64, tries int) verdict 
 			return g.ask(now, tries)
 		}
 		return waits
-	case g.tokens > 0:
+	case tries > 0 && g.reserved > 0 && number <= g.upTo:
+		g.reserved--
+		g.tokens--
+		g.used++
+		return admitted
+	case g.tokens > g.reserved:
 		g.tokens--
 		g.used++
 		return admitted
@@ -125,7 +136,11 @@ func (g *gate) holder(now time.Time, number, served float64, tries int) verdict 
 	case tries >= holdTries:
 		return waits
 	}
-	return g.ask(now, 0)
+	if d := g.ask(now, 0); d != asks {
+		return d
+	}
+	g.present = append(g.present, number)
+	return asks
 }
 
 // earlyNumber returns the number of one who came early and drew that lot, from 0 to 1; false: the store has to say
@@ -199,7 +214,8 @@ func (g *gate) report(now time.Time) Report {
 	if g.seen != nil {
 		g.counted = math.Round(g.seen.Estimate())
 	}
-	g.tokens, g.reported = keep, len(g.raised)
+	g.tokens, g.reserved, g.reported = keep, 0, len(g.raised)
+	g.waiting, g.present = append(g.waiting[:0], g.present...), g.present[:0]
 	g.used, g.turned, g.newcomers, g.holders = 0, 0, 0, 0
 	g.asked = now
 	return r
@@ -209,6 +225,10 @@ func (g *gate) report(now time.Time) Report {
 func (g *gate) apply(now time.Time, grant Grant) {
 	g.grant, g.at, g.failedAt = grant, now, time.Time{}
 	g.tokens += grant.Tokens
+	if g.reserved = min(g.tokens, len(g.waiting)); g.reserved > 0 {
+		slices.Sort(g.waiting)
+		g.upTo = g.waiting[g.reserved-1]
+	}
 	if grant.Numbers > 0 { // the rest of those before, of who left while it waited, goes to nobody
 		g.left, g.next, g.block = grant.Numbers, grant.First, now
 	}

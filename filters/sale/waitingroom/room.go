@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,27 +103,35 @@ type visitor struct {
 }
 
 // Enter asks for the admission of the exchange's principal. nil: it is admitted; until is then the end of a new
-// admission in Unix seconds, which [Room.Stamp] tells the client, or 0 for one that the client knows of. It may wait
-// for the store, and gives up when the exchange's context ends.
+// admission in Unix seconds, which [Room.Stamp] tells the client, or 0 for one that the client knows of. Before the
+// room opens, nil says nothing. It may wait for the store, and gives up when the exchange's context ends.
 func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *filters.Reply) {
+	if u := r.rules.Load(); now.Before(u.Opens.Add(-u.OpensBefore)) {
+		return 0, nil
+	}
 	u, err := r.signing(x.Context())
 	if err != nil {
 		return 0, r.unavailable(now, x, err)
 	}
 	v := visitor{principal: x.Principal}
+	if now.Before(u.Opens) {
+		v.drawLot(u) // outside of the lock
+	}
 	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
 		return 0, nil
 	}
 	if v.refused {
 		r.Metrics.Refused.Inc()
 	}
-	switch r.decide(now, x.Context(), u, &v) {
-	case admitted:
+	switch d := r.decide(now, x.Context(), u, &v); {
+	case d == admitted && now.Before(u.Opens): // by the clock of the store it is open, and not by this one
+		return 0, r.wait(r.Now(), x, u, &v)
+	case d == admitted:
 		if v.fresh {
 			r.Metrics.Admitted.Inc()
 		}
 		return v.ticket.expires, nil
-	case waits:
+	case d == waits:
 		r.Metrics.Waited.Inc()
 		return 0, r.wait(r.Now(), x, u, &v)
 	}
@@ -183,6 +189,9 @@ func (r *Room) decide(now time.Time, ctx context.Context, u *rules, v *visitor) 
 func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Before(r.gate.at) {
+		now = r.gate.at // others were faster
+	}
 	if v.ticket.kind == 0 { // it may have lost it, or never kept it
 		v.ticket, _ = r.places.get(v.principal, now.Unix())
 	}
@@ -206,43 +215,54 @@ func passedAlready(v *visitor) verdict {
 // admitLocked has the gate decide, and writes what it decided into the visitor's ticket.
 func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
 	if v.ticket.kind == early {
-		v.lot, v.hash = u.signer.lot(v.principal)
+		v.drawLot(u)
 		if number, ok := r.gate.earlyNumber(v.lot); ok {
 			v.ticket = ticket{kind: queued, number: uint64(number)}
 		}
 	}
 	var d verdict
 	if v.ticket.kind == queued {
-		if d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries); d == asks {
-			r.gate.holders++
-		}
+		d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries)
 	} else {
-		var number float64
-		d, number = r.gate.newcomer(now, tries)
-		switch {
-		case d == asks && v.ticket.kind == early: // its number follows from its lot
-			r.gate.holders++
-		case d == asks:
-			r.gate.newcomers++
-		case d == waits && number > 0:
-			v.ticket = ticket{kind: queued, number: uint64(number)}
-		case d == waits && !r.gate.grant.Opened:
-			_, v.hash = u.signer.lot(v.principal)
-			v.ticket = ticket{kind: early}
-			r.gate.early(v.hash)
-		}
+		d = r.numberLocked(now, u, v, tries)
 	}
-	if d == admitted {
+	switch {
+	case d == asks && v.ticket.kind == 0:
+		r.gate.newcomers++
+	case d == asks: // it has a number, or it follows from its lot
+		r.gate.holders++
+	case d == admitted:
 		v.ticket, v.fresh = ticket{kind: passed}, true
+	case d == failed && (v.ticket.kind != 0 || !r.gate.down(now)):
+		d = waits // it keeps its place; or there was none to be had so quickly
 	}
 	if d == admitted || d == waits && v.ticket.kind != 0 {
-		v.ticket.expires, v.ticket.served = now.Add(u.TicketTTL).Unix(), uint64(r.gate.grant.Serving)
+		v.ticket.expires = now.Add(u.TicketTTL).Unix()
+		v.ticket.served = max(v.ticket.served, uint64(r.gate.grant.Serving))
 		r.places.put(v.principal, v.ticket)
 	}
-	if d == failed && (v.ticket.kind != 0 || !r.gate.down(now)) {
-		return waits // it keeps its place; or there was none to be had so quickly
+	return d
+}
+
+// numberLocked has the gate decide on one without a number, and writes that which it gets into its ticket.
+func (r *Room) numberLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
+	d, number := r.gate.newcomer(now, tries)
+	switch {
+	case d == waits && number > 0:
+		v.ticket = ticket{kind: queued, number: uint64(number)}
+	case d == waits && !r.gate.grant.Opened:
+		v.drawLot(u)
+		v.ticket = ticket{kind: early}
+		r.gate.early(v.hash)
 	}
 	return d
+}
+
+// drawLot draws the lot of one who comes early, if that was not done.
+func (v *visitor) drawLot(u *rules) {
+	if v.hash == 0 {
+		v.lot, v.hash = u.signer.lot(v.principal)
+	}
 }
 
 // beginLocked begins an exchange with the store unless one is under way.
@@ -288,6 +308,8 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 	w := waiting{refused: v.refused, ticketIn: u.Header}
 	r.mu.Lock()
 	switch v.ticket.kind {
+	case passed:
+		w.place, w.retry = 1, max(u.Opens.Sub(now), 0)+time.Second/4
 	case queued:
 		w.place, w.in = r.gate.place(float64(v.ticket.number))
 		w.retry = retryIn(w.in)
@@ -306,9 +328,13 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 		w.ticket = string(u.signer.appendTicket(make([]byte, 0, ticketText), v.ticket, v.principal))
 	}
 	var reply *filters.Reply
-	if !x.IsGRPC() && isNavigation(x.Header) {
+	switch {
+	case x.IsGRPC():
+		reply = w.program()
+		reply.Header.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCUnavailable))) // come again
+	case isNavigation(x.Header):
 		reply = w.browser(u.Sale, x.Method, formOf(x))
-	} else {
+	default:
 		reply = w.program()
 	}
 	if u.Cookie != "" && w.ticket != "" {
@@ -354,39 +380,3 @@ func (r *Room) unavailable(now time.Time, x *filters.Exchange, err error) *filte
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{RetryAfter: retryIn(2 * time.Second),
 		Detail: "The waiting room cannot give out places now. Nothing was done."})
 }
-
-// Status is what operators see of a room.
-type Status struct {
-	Opened   bool    `json:"opened"`
-	Waiting  int64   `json:"waiting"`          // who have a number that was not called; before the opening about how many came
-	Serving  int64   `json:"serving"`          // all numbers up to it are called
-	Issued   int64   `json:"issued"`           // the last number that was given out
-	Early    int64   `json:"early"`            // about how many came before the opening
-	Admitted int64   `json:"admitted"`         // by the whole fleet
-	Speed    float64 `json:"speed"`            // numbers that are called a second
-	Estimate float64 `json:"estimate_seconds"` // how long who comes now has to wait
-	Failing  bool    `json:"store_failing,omitempty"`
-}
-
-// Status returns what the room heard from the store last.
-func (r *Room) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	g := &r.gate.grant
-	s := Status{
-		Opened: g.Opened, Serving: int64(g.Serving), Issued: int64(g.Issued), Early: int64(r.gate.earlyCount()),
-		Admitted: int64(g.Granted), Speed: g.Speed, Failing: !r.gate.failedAt.IsZero(),
-	}
-	if !g.Opened {
-		s.Waiting = s.Early
-	} else if waiting := max(g.Issued-g.Serving, 0); waiting > 0 {
-		s.Waiting = int64(math.Ceil(waiting))
-		if g.Speed > 0 {
-			s.Estimate = math.Ceil(waiting / g.Speed)
-		}
-	}
-	return s
-}
-
-// Ticketed reports whether the settings have clients bring tickets in the field that is the gateway's own.
-func (s *Settings) Ticketed() bool { return strings.EqualFold(s.Header, "Sluice-Ticket") }

@@ -12,6 +12,8 @@ import (
 type Settings struct {
 	Sale  string
 	Opens time.Time // zero: it is open
+	// OpensBefore is how long before it opens one may come to wait.
+	OpensBefore time.Duration
 	// Rate is how many buyers a second the whole fleet admits; 0: any number, so that there is a queue before the
 	// sale opens only.
 	Rate float64

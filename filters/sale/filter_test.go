@@ -1,0 +1,499 @@
+package sale_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/filtertest"
+	"github.com/sluice-gateway/sluice/filters/ref"
+	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/sale/salememory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const waitLimit = 20 * time.Second
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(waitLimit); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: waited in vain", what)
+		}
+	}
+}
+
+// claim is that of an exchange under test.
+type claim struct{ filters.ClaimedRequest }
+
+func (c *claim) Valid(time.Time) bool                   { return true }
+func (c *claim) BeginAttempt(int) bool                  { return true }
+func (c *claim) Claimed() *filters.ClaimedRequest       { return &c.ClaimedRequest }
+func (c *claim) Delegate(context.Context, string) error { return nil }
+
+// records are those of the keys, by ID.
+type records struct {
+	mu   sync.Mutex
+	byID map[string]sale.Record
+}
+
+func (r *records) Look(_ context.Context, u *sale.Unit) (sale.Record, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byID[u.ID], nil
+}
+
+func (r *records) set(id string, rec sale.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byID[id] = rec
+}
+
+// counted counts the calls of a store, and fails on demand.
+type counted struct {
+	sale.Store
+	takes, changes atomic.Int64
+	gone           atomic.Bool
+}
+
+var errGone = errors.New("gone")
+
+func (c *counted) Take(ctx context.Context, r sale.TakeRequest) (sale.Taking, error) {
+	c.takes.Add(1)
+	if c.gone.Load() {
+		return sale.Taking{}, errGone
+	}
+	return c.Store.Take(ctx, r)
+}
+
+func (c *counted) Settle(ctx context.Context, i sale.Item, u sale.Unit, e sale.End, lost bool) (
+	sale.Counts, bool, error,
+) {
+	if c.gone.Load() {
+		return sale.Counts{}, false, errGone
+	}
+	return c.Store.Settle(ctx, i, u, e, lost)
+}
+
+func (c *counted) Changes(ctx context.Context, i sale.Item, since uint64, limit int) (sale.Changes, error) {
+	c.changes.Add(1)
+	if c.gone.Load() {
+		return sale.Changes{}, errGone
+	}
+	return c.Store.Changes(ctx, i, since, limit)
+}
+
+type count struct{ n atomic.Int64 }
+
+func (c *count) Inc() { c.n.Add(1) }
+
+// counts are the metrics of all items together.
+type counts struct {
+	admitted, confirmed, returned, unknown, soldOut, limited, failures count
+}
+
+func (c *counts) of(string) sale.Metrics {
+	return sale.Metrics{Admitted: &c.admitted, Confirmed: &c.confirmed, Returned: &c.returned, Unknown: &c.unknown,
+		SoldOut: &c.soldOut, Limited: &c.limited, Failures: &c.failures}
+}
+
+// shop is one gateway that sells.
+type shop struct {
+	t       *testing.T
+	store   *counted
+	records *records
+	settler *sale.Settler
+	sale    *sale.Sale
+	filter  *sale.Filter
+	counts  counts
+	opened  time.Time
+}
+
+var quantityRef = ref.Ref{Root: ref.Body, Path: []string{"qty"}}
+
+// open opens a gateway that sells from a store.
+func open(t *testing.T, store sale.Store, recs *records, s sale.Settings) *shop {
+	p := &shop{t: t, store: &counted{Store: store}, records: recs, opened: time.Now()}
+	p.settler = sale.NewSettler(sale.SettlerOptions{Records: recs, Logger: slog.New(slog.DiscardHandler),
+		Sync: 5 * time.Millisecond, Sweep: 5 * time.Millisecond, Age: time.Millisecond})
+	p.settler.Start()
+	t.Cleanup(p.settler.Close)
+	p.sale = p.settler.Open("s", p.store, p.counts.of, s)
+	p.filter = sale.NewFilter(p.sale, sale.RouteSettings{
+		Item: ref.Ref{Root: ref.Body, Path: []string{"sku"}}, Quantity: &quantityRef,
+	}, slog.New(slog.DiscardHandler))
+	return p
+}
+
+func newRecords() *records { return &records{byID: map[string]sale.Record{}} }
+
+func newStore() sale.Store { return salememory.New(time.Now) }
+
+// buy lets a request come; created tells a logical request from a later one with its key.
+func (p *shop) buy(id, principal, body string, created int64) (*filters.Exchange, *filters.Slot, *filters.Reply) {
+	x, slot := new(filters.Exchange), new(filters.Slot)
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
+	x.Method, x.Route, x.Principal, x.Received = "POST", "buy", principal, p.opened
+	x.Logical.Key = id
+	if r := p.filter.BeforeClaim(x); r != nil {
+		return x, slot, r
+	}
+	rec := sale.Record{Exists: true, Created: created}
+	p.records.set(id, rec)
+	x.Logical.Claim = &claim{filters.ClaimedRequest{
+		Token: uint64(created), Created: time.UnixMicro(created), TTL: time.Hour,
+	}}
+	r := p.filter.Request(x, slot)
+	if r != nil {
+		p.records.set(id, sale.Record{})
+		p.settler.Ended(id, uint64(created), sale.KeyFree)
+	}
+	return x, slot, r
+}
+
+// end ends a request with a status of the service.
+func (p *shop) end(x *filters.Exchange, slot *filters.Slot, status int) {
+	x.Response = filters.Response{Status: status}
+	p.filter.Response(x, slot)
+	token := x.Logical.Claim.Claimed().Token
+	rec := sale.Record{Exists: true, Created: int64(token), Ended: sale.Answered, Status: status}
+	how := sale.KeyAnswered
+	switch {
+	case status == 503:
+		rec, how = sale.Record{}, sale.KeyFree
+	case status >= 500:
+		rec.Ended, how = sale.NotKnown, sale.KeyUnknown
+	}
+	p.records.set(x.Logical.Key, rec)
+	p.settler.Ended(x.Logical.Key, token, how)
+	p.filter.Done(x, slot, filters.Completed)
+}
+
+func (p *shop) want(id, body string, reason filters.Reason) (*filters.Exchange, *filters.Slot) {
+	p.t.Helper()
+	x, slot, r := p.buy(id, "anna", body, int64(len(id))+1)
+	switch {
+	case r == nil && reason != "":
+		p.t.Fatalf("%s with %s passes, want %s", id, body, reason)
+	case r != nil && (r.Reason != reason || r.Status != reason.Status()):
+		p.t.Fatalf("%s with %s is refused with %d %s %s, want %q", id, body, r.Status, r.Reason, r.Body, reason)
+	}
+	return x, slot
+}
+
+func (p *shop) status() sale.ItemStatus { return p.sale.Status(1)[0] }
+
+func (p *shop) awaitStatus(reserved, confirmed, unknown int) {
+	p.t.Helper()
+	await(p.t, fmt.Sprintf("%d reserved, %d confirmed, %d unknown", reserved, confirmed, unknown), func() bool {
+		s := p.status()
+		return s.Reserved == reserved && s.Confirmed == confirmed && s.Unknown == unknown
+	})
+}
+
+const one = `{"sku":"a"}`
+
+func TestConform(t *testing.T) {
+	var n atomic.Int64
+	filtertest.Conform(t, func(t *testing.T) (filters.Filter, func(*filters.Exchange)) {
+		p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"create-order": 1_000_000}})
+		f := sale.NewFilter(p.sale, sale.RouteSettings{Item: ref.Ref{Root: ref.Route}}, slog.New(slog.DiscardHandler))
+		return f, func(x *filters.Exchange) {
+			x.Logical.Key = strconv.FormatInt(n.Add(1), 10)
+			x.Logical.Claim = &claim{filters.ClaimedRequest{Token: 1, Created: time.UnixMicro(1), TTL: time.Hour}}
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 5, "b": 0, "7": 1}, PerPrincipal: 3})
+	for _, c := range []struct {
+		body   string
+		reason filters.Reason
+	}{
+		{`{"sku":"c"}`, ""}, // not part of the sale
+		{`{}`, ""},
+		{`{"sku":"A"}`, ""},
+		{`{"sku":"b"}`, sale.Sold},
+		{`{"sku":7}`, ""},
+		{`{"sku":"7"}`, sale.Sold},
+		{`{"sku":"a","qty":4}`, sale.Limited},
+		{`{"sku":"a","qty":0}`, filters.BadRequest},
+		{`{"sku":"a","qty":-1}`, filters.BadRequest},
+		{`{"sku":"a","qty":1.5}`, filters.BadRequest},
+		{`{"sku":"a","qty":"1"}`, filters.BadRequest},
+		{`{"sku":"a","qty":null}`, filters.BadRequest},
+		{`{"sku":"a","qty":[1]}`, filters.BadRequest},
+		{`{"sku":"a","qty":true}`, filters.BadRequest},
+		{`{"sku":"a","qty":1,"qty":2}`, filters.BadRequest},
+		{`{"sku":"a","sku":"c"}`, filters.BadRequest},
+		{`{"sku":"\u0061","qty":2.0}`, ""},
+		{`{"sku":"a","qty":2}`, sale.Limited},
+		{`{"sku":"a","qty":1}`, ""},
+		{`{"sku":"a"}`, sale.Limited},
+	} {
+		p.want("id"+c.body, c.body, c.reason)
+	}
+	if _, _, r := p.buy("berta", "berta", `{"sku":"a","qty":3}`, 1); r == nil || r.Reason != sale.Sold ||
+		member(t, r, "left") != 2.0 {
+		t.Errorf("more than is left: %+v", r)
+	}
+	if _, _, r := p.buy("berta", "berta", `{"sku":"a","qty":2}`, 1); r != nil {
+		t.Errorf("all that is left: %s", r.Body)
+	}
+	if n := p.counts.admitted.n.Load(); n != 4 {
+		t.Errorf("%d were admitted, want 4", n)
+	}
+}
+
+func member(t *testing.T, r *filters.Reply, name string) any {
+	t.Helper()
+	var body map[string]any
+	if err := json.Unmarshal(r.Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	return body[name]
+}
+
+func TestOpeningTimes(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 1}})
+	for _, c := range []struct {
+		opens, closes time.Duration
+		reason        filters.Reason
+		member        string
+	}{
+		{time.Nanosecond, 0, sale.NotOpen, "opens"},
+		{-time.Hour, -time.Nanosecond, sale.Closed, "closes"},
+		{-time.Hour, 0, sale.Closed, "closes"},
+	} {
+		s := sale.Settings{Stock: sale.Numbers{"a": 1}, Opens: p.opened.Add(c.opens), Closes: p.opened.Add(c.closes)}
+		if c.reason == sale.NotOpen {
+			s.Closes = p.opened.Add(time.Hour)
+		}
+		p.sale.Configure(s)
+		_, _, r := p.buy("id", "anna", one, 1)
+		if r == nil || r.Reason != c.reason || r.Status != 403 || member(t, r, c.member) == nil {
+			t.Errorf("%+v: %+v", c, r)
+		}
+	}
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{"a": 1}, Opens: p.opened, Closes: p.opened.Add(1)})
+	p.want("id", one, "")
+}
+
+// TestSoldOutFromMemory: once sold out, the store is asked for nobody; who has bought is let on to the record, and the
+// item is on sale at once when a unit comes back.
+func TestSoldOutFromMemory(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 2}})
+	first, slot := p.want("1", one, "")
+	p.want("22", one, "")
+	before := p.store.takes.Load()
+	for i := range 100 {
+		p.want(fmt.Sprint("late", i), one, sale.Sold)
+	}
+	if n := p.store.takes.Load() - before; n != 0 {
+		t.Errorf("the store was asked %d times", n)
+	}
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
+	x.Logical.Key = "1"
+	if r := p.filter.BeforeClaim(x); r != nil {
+		t.Errorf("a buyer's repeat is told %s", r.Reason)
+	}
+	p.end(first, slot, 402)
+	await(t, "the unit is on sale again", func() bool {
+		_, _, r := p.buy("333", "anna", one, 4)
+		return r == nil
+	})
+	if r := p.filter.BeforeClaim(x); r != nil {
+		t.Errorf("who got 402 is told %s at the repeat", r.Reason)
+	}
+	p.want("4444", one, sale.Sold)
+	if soldOut := p.counts.soldOut.n.Load(); soldOut < 101 {
+		t.Errorf("%d sold out were counted", soldOut)
+	}
+}
+
+// TestTwoGateways: what one gateway sells, the other knows; units that come back at one are on sale at the other.
+func TestTwoGateways(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 3}}
+	here, there := open(t, store, recs, settings), open(t, store, recs, settings)
+	x, slot := here.want("1", one, "")
+	there.want("22", one, "")
+	here.want("333", one, "")
+	here.want("4444", one, sale.Sold)
+	there.want("55555", one, sale.Sold)
+	for _, p := range []*shop{here, there} {
+		await(t, "sold out is told from memory", func() bool {
+			before := p.store.takes.Load()
+			p.want("666666", one, sale.Sold)
+			return p.store.takes.Load() == before
+		})
+		for _, id := range []string{"1", "22", "333"} {
+			x := new(filters.Exchange)
+			x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
+			x.Logical.Key = id
+			if r := p.filter.BeforeClaim(x); r != nil {
+				t.Errorf("the buyer %s is told %s at a gateway", id, r.Reason)
+			}
+		}
+	}
+	here.end(x, slot, 503)
+	await(t, "it is on sale there too", func() bool {
+		_, _, r := there.buy("7777777", "anna", one, 8)
+		return r == nil
+	})
+	here.want("88888888", one, sale.Sold)
+}
+
+// TestEndsOfPurchases: units are settled by what becomes of their records.
+func TestEndsOfPurchases(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 10}})
+	for i, status := range []int{200, 201, 402, 409, 503, 500} {
+		id := "iiiiiiiiiii"[:i+1]
+		x, slot := p.want(id, one, "")
+		p.end(x, slot, status)
+	}
+	p.awaitStatus(0, 2, 1)
+	// an operator says that the sixth was done after all, and takes it back from the gateway's memory
+	p.records.set("iiiiii", sale.Record{Exists: true, Created: 7, Ended: sale.Answered, Status: 200})
+	p.settler.Ended("iiiiii", 0, sale.KeyAnswered)
+	p.awaitStatus(0, 3, 0)
+	if c, r, u := p.counts.confirmed.n.Load(), p.counts.returned.n.Load(), p.counts.unknown.n.Load(); c != 3 || r != 3 || u != 1 {
+		t.Errorf("%d confirmed, %d returned, %d unknown", c, r, u)
+	}
+}
+
+// TestLostNotices: units whose end nobody tells of are settled all the same, be it by another gateway.
+func TestLostNotices(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 10}}
+	dead := open(t, store, recs, settings)
+	for _, id := range []string{"1", "22", "333", "4444"} {
+		dead.want(id, one, "")
+	}
+	dead.settler.Close()
+	recs.set("1", sale.Record{Exists: true, Created: 2, Ended: sale.Answered, Status: 200})
+	recs.set("22", sale.Record{Exists: true, Created: 3, Ended: sale.Answered, Status: 409})
+	recs.set("333", sale.Record{})
+	recs.set("4444", sale.Record{Exists: true, Created: 5, Ended: sale.NotKnown})
+	p := open(t, store, recs, settings)
+	p.awaitStatus(0, 1, 1)
+	recs.set("4444", sale.Record{})
+	p.awaitStatus(0, 1, 0)
+}
+
+// TestStoreGone: nothing is sold, nothing is lost, and what is known to be sold out stays so.
+func TestStoreGone(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 2, "b": 1}})
+	x, slot := p.want("1", one, "")
+	p.want("b", `{"sku":"b"}`, "")
+	p.want("bb", `{"sku":"b"}`, sale.Sold)
+	p.store.gone.Store(true)
+	p.want("22", one, filters.StoreUnavailable)
+	p.want("bb", `{"sku":"b"}`, sale.Sold)
+	p.end(x, slot, 402)
+	if n := p.counts.failures.n.Load(); n != 1 {
+		t.Errorf("%d failures are counted", n)
+	}
+	p.store.gone.Store(false)
+	await(t, "the end is settled when the store is back", func() bool { return p.counts.returned.n.Load() == 1 })
+	p.want("22", one, "")
+	p.want("333", one, "")
+	p.want("4444", one, sale.Sold)
+}
+
+// TestLostAcknowledgement: units that were taken and not acknowledged come back.
+func TestLostAcknowledgement(t *testing.T) {
+	t.Parallel()
+	inner := newStore()
+	p := open(t, inner, newRecords(), sale.Settings{Stock: sale.Numbers{"a": 1}})
+	p.store.Store = unacknowledged{inner}
+	p.want("1", one, filters.StoreUnavailable)
+	p.store.Store = inner
+	await(t, "the unit is on sale", func() bool {
+		_, _, r := p.buy("22", "anna", one, 3)
+		return r == nil
+	})
+}
+
+type unacknowledged struct{ sale.Store }
+
+func (u unacknowledged) Take(ctx context.Context, r sale.TakeRequest) (sale.Taking, error) {
+	_, _ = u.Store.Take(ctx, r)
+	return sale.Taking{}, errGone
+}
+
+// TestReload: totals change, what is taken stays.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 2}})
+	p.want("1", one, "")
+	p.want("22", one, "")
+	p.want("333", one, sale.Sold)
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{"a": 3}})
+	p.want("333", one, "")
+	p.want("4444", one, sale.Sold)
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{"a": 1}})
+	p.want("4444", one, sale.Sold)
+	if s := p.status(); s.Taken != 3 || s.Total != 1 || !s.SoldOut {
+		t.Errorf("%+v", s)
+	}
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{}})
+	p.want("4444", one, "") // not part of the sale any more
+}
+
+// TestDelegated: a request that only asks how its transaction stands takes nothing.
+func TestDelegated(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 0}})
+	x, slot := new(filters.Exchange), new(filters.Slot)
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
+	x.Logical.Claim = &claim{filters.ClaimedRequest{Resume: true}}
+	if r := p.filter.Request(x, slot); r != nil {
+		t.Errorf("refused with %s", r.Reason)
+	}
+	x.Logical.Claim = nil
+	if r := p.filter.Request(x, slot); r == nil || r.Reason != filters.StoreUnavailable {
+		t.Errorf("without a record: %+v", r)
+	}
+}
+
+// TestSoldOutCosts: what is told from memory allocates little.
+func TestSoldOutCosts(t *testing.T) {
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"create-order": 1}})
+	f := sale.NewFilter(p.sale, sale.RouteSettings{Item: ref.Ref{Root: ref.Route}}, slog.New(slog.DiscardHandler))
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), nil)
+	x.Route, x.Received, x.Logical.Key = "create-order", time.Now(), "1"
+	x.Logical.Claim = &claim{filters.ClaimedRequest{Token: 1, Created: time.UnixMicro(1), TTL: time.Hour}}
+	if r := f.Request(x, new(filters.Slot)); r != nil {
+		t.Fatal(r.Reason)
+	}
+	x.Logical.Key = "2"
+	if n := testing.AllocsPerRun(100, func() {
+		if f.BeforeClaim(x) == nil {
+			t.Fatal("it is not told")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
