@@ -94,7 +94,7 @@ func (f *Finding) judgeAudit() {
 	f.most("transactions unfinished", float64(a.Unfinished), 0, "")
 	f.most("duplicates that reached a service", float64(a.Repeated), 0, "")
 	f.most("ids of which the services disagree", float64(a.Unbalanced), 0, "")
-	f.least("units of the sale sold", float64(a.SoldHot), soldLeast*hotUnits, "")
+	f.least("units of the sale sold", float64(a.SoldHot), soldLeast*float64(a.Units), "")
 	if a.UnitsLost != nil {
 		f.most("units neither sold nor given back", float64(*a.UnitsLost), 0, "")
 	}
@@ -145,11 +145,11 @@ func (b *bench) judgeBesideControl() {
 		us.least(what+", beside "+noShedding, ratio, underControlGap, "×")
 	}
 	beside("goodput at ten times", us.Figures.Phases[1].Goodput, control.Figures.Phases[1].Goodput)
+	if len(b.report.plan) > 0 {
+		return // faults are failures, and the control had none
+	}
 	if a, c := us.Figures.class(classes[0]), control.Figures.class(classes[0]); a != nil && c != nil {
 		beside("critical requests served", a.Served, c.Served)
-	}
-	if len(b.report.plan) > 0 {
-		return // faults are failures
 	}
 	peak := control.Figures.Phases[1]
 	control.most("failed at ten times", 100*peak.FailShare, failedMost, " %")

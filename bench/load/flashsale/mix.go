@@ -127,14 +127,20 @@ func otherItem(i int) string { return "OTHER-" + strconv.Itoa(i) }
 // Units of the sale.
 const (
 	hotItem    = "HOT"
-	hotUnits   = 1000
+	unitsMost  = 1000
 	otherItems = 50
 	otherUnits = 1_000_000
 )
 
+// units is how many are in the sale: a thousand, or as many as can be sold in a fourth of the time,
+// so that it sells out also where less can be done or the time is short.
+func (o *Options) units() int64 {
+	return min(unitsMost, int64(o.Capacity.PerSecond()*o.Peak.Seconds()/4))
+}
+
 // stock is what the shop has. The hot item alone is in the sale.
-func stock() map[string]int64 {
-	all := map[string]int64{hotItem: hotUnits}
+func (o *Options) stock() map[string]int64 {
+	all := map[string]int64{hotItem: o.units()}
 	for i := range otherItems {
 		all[otherItem(i)] = otherUnits
 	}

@@ -67,18 +67,26 @@ type prioritized struct {
 }
 
 func (p prioritized) acquire(ctx context.Context, class priority.Priority) (adaptivelimiter.Permit, bool) {
-	permit, err := p.l.AcquirePermit(priority.ContextWithPriority(ctx, class))
+	level := class.RandomLevel()
+	if !p.l.CanAcquirePermitWithLevel(level) {
+		return nil, false
+	}
+	permit, err := p.l.AcquirePermitWithLevel(ctx, level)
 	return permit, err == nil
 }
+
+// calibrateEvery is how often the threshold of priorities is found anew; failsafe-go leaves it to its
+// user.
+const calibrateEvery = 100 * time.Millisecond
 
 func newHandler(ctx context.Context, o Options) http.Handler {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1024, MaxConnsPerHost: 0, DisableCompression: true}
 	newLimiter := func() limiter { return plain{adaptivelimiter.NewWithDefaults[any]()} }
 	if o.Prioritized {
 		p := adaptivelimiter.NewPrioritizer()
-		p.ScheduleCalibrations(ctx, time.Second)
+		p.ScheduleCalibrations(ctx, calibrateEvery)
 		newLimiter = func() limiter {
-			return prioritized{adaptivelimiter.NewBuilder[any]().WithQueueing(2, 3).BuildPrioritized(p)}
+			return prioritized{adaptivelimiter.NewBuilder[any]().BuildPrioritized(p)}
 		}
 	}
 	orders := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Order))
