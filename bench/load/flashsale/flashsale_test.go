@@ -243,7 +243,8 @@ func report() *bench {
 		{Name: ours, Figures: figures(300, 1, 0), Audit: &sound,
 			Faults: []FaultFigures{{Name: killRedis, Recovery: 2, Gap: 3}}, Notes: []string{"<noted>"}},
 		{Name: noShedding, Figures: figures(20, 0.1, 0.9), Audit: &sound},
-		{Name: noKeys, Figures: figures(300, 1, 0), Audit: &Audit{SoldHot: unitsMost, Units: unitsMost, Double: 3, Repeated: 9}},
+		{Name: noKeys, Figures: figures(300, 1, 0),
+			Audit: &Audit{SoldHot: unitsMost, Units: unitsMost, Double: 3, Repeated: 9}},
 		{Name: envoyLimit, Missing: "envoy is not installed"},
 	}}}
 }
@@ -256,7 +257,9 @@ func TestJudge(t *testing.T) {
 		t.Errorf("missed: %+v", b.report.Marks)
 	}
 	for name, spoil := range map[string]func(b *bench){
-		"oversold":       func(b *bench) { b.report.Findings[0].Audit = &Audit{SoldHot: 1001, Units: unitsMost, Oversold: 1} },
+		"oversold": func(b *bench) {
+			b.report.Findings[0].Audit = &Audit{SoldHot: 1001, Units: unitsMost, Oversold: 1}
+		},
 		"nothing sold":   func(b *bench) { b.report.Findings[0].Audit = &Audit{Units: unitsMost} },
 		"slow recovery":  func(b *bench) { b.report.Findings[0].Faults[0].Recovery = 11 },
 		"long gap":       func(b *bench) { b.report.Findings[0].Faults[0].Gap = 6 },

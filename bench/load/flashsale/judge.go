@@ -97,6 +97,7 @@ func (f *Finding) judgeAudit() {
 	f.least("units of the sale sold", float64(a.SoldHot), soldLeast*float64(a.Units), "")
 	if a.UnitsLost != nil {
 		f.most("units neither sold nor given back", float64(*a.UnitsLost), 0, "")
+		f.most("units sold that the gateways did not count", float64(*a.UnitsUncounted), 0, "")
 	}
 }
 

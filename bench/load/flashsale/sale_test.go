@@ -19,7 +19,8 @@ import (
 func TestShortSale(t *testing.T) {
 	o := Options{
 		Program: build.Sluice(t), Coordinator: build.Coordinator(t), Scenario: scenarioSale, Short: true,
-		Half: 3 * time.Second, Peak: 6 * time.Second, Capacity: shop.Capacity{Workers: 2, Latency: 50 * time.Millisecond},
+		Half: 3 * time.Second, Peak: 6 * time.Second, Capacity: shop.Capacity{Workers: 2, Latency: 50 *
+			time.Millisecond},
 		Seed: 1, Gateways: 2, Store: storeRedis, Faults: []string{killGateway + "@4s", "payment-silent@7s"},
 		Controls: ShortControls, Dir: t.TempDir(),
 	}

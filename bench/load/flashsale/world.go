@@ -213,12 +213,15 @@ func (w *world) configText(g *gateway, timeout time.Duration) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
+// sells tells whether the gateways have a sale.
+func (w *world) sells() bool { return w.c.Keys && !w.plain && !w.draft }
+
 // values are what all templates are filled with.
 func (w *world) values(listen string) map[string]any {
 	return map[string]any{
 		"Listen": listen, "Dir": w.dir, "Services": w.services, "Plain": w.plain, "Draft": w.draft,
 		"Classes": classes, "Shedding": w.c.Shedding, "Breakers": w.c.Shedding && !w.plain, "Keys": w.c.Keys,
-		"Sale": w.c.Keys && !w.plain && !w.draft, "Transactions": w.c.Transactions && !w.plain,
+		"Sale": w.sells(), "Transactions": w.c.Transactions && !w.plain,
 		"Sentinels": []string(nil), "Redis": "",
 	}
 }
