@@ -206,8 +206,8 @@ func (w *world) compareUnits(ctx context.Context, a *Audit) error {
 	lost, uncounted := max(0, hot.Taken-hot.Unknown-a.SoldHot), max(0, a.SoldHot-hot.Taken)
 	a.UnitsLost, a.UnitsUncounted = &lost, &uncounted
 	if lost+uncounted > 0 {
-		a.example("%d units of %s are taken, %d of an unknown outcome, %d reserved, and %d were sold", hot.Taken, hotItem,
-			hot.Unknown, hot.Reserved, a.SoldHot)
+		a.example("%d units of %s are taken, %d of an unknown outcome, %d reserved, and %d were sold", hot.Taken,
+			hotItem, hot.Unknown, hot.Reserved, a.SoldHot)
 	}
 	return nil
 }
