@@ -75,8 +75,12 @@ func TestPossibleIsWhatAFullServiceDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range found(&full, Fixed, r).Phases[1:] {
-			// Long and short work takes its toll on a phase of few seconds.
-			if p.Possible > 1 && math.Abs(p.Ratio-1) > 0.04 {
+			// Of four standard deviations: work of ± 50 % varies by 0.29 of its mean, that of two kinds by 2.5.
+			far := 0.04
+			if s.services[0].work != nil {
+				far = 0.2
+			}
+			if p.Possible > 1 && math.Abs(p.Ratio-1) > far {
 				t.Errorf("%s, %s: %.1f a second, possible are %.1f", s.key, p.Name, p.Goodput, p.Possible)
 			}
 		}

@@ -18,7 +18,8 @@ func TestMarksAreKept(t *testing.T) {
 	}
 	for _, s := range all {
 		if !s.Met {
-			t.Errorf("%s: %.4g%s at the worst, want %s; missed with seeds %v", s.What, s.Worst, s.Unit, s.Bound(), s.Missed)
+			t.Errorf("%s: %.4g%s at the worst, want %s; missed with seeds %v", s.What, s.Worst, s.Unit, s.Bound(),
+				s.Missed)
 		}
 	}
 }

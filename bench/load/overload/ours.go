@@ -34,7 +34,8 @@ func (o *ours) request(now time.Time, c *call) limiter.Request {
 // step is a call of a transaction that has begun.
 func (o *ours) step(c *call) limiter.Request {
 	return limiter.Request{
-		Class: limiter.Critical, Principal: c.principal, Exempt: c.undo, Reserved: c.reserved, Reservation: c.reservation,
+		Class: limiter.Critical, Principal: c.principal, Exempt: c.undo, Reserved: c.reserved,
+		Reservation: c.reservation,
 	}
 }
 

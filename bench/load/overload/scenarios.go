@@ -49,7 +49,7 @@ func scenarios(short bool) []scenario {
 	l := lengths{10 * time.Second, 30 * time.Second, 15 * time.Second}
 	change := lengths{10 * time.Second, 15 * time.Second, 15 * time.Second}
 	if short {
-		l = lengths{5 * time.Second, 12 * time.Second, 6 * time.Second}
+		l = lengths{8 * time.Second, 24 * time.Second, 8 * time.Second}
 		change = lengths{6 * time.Second, 10 * time.Second, 8 * time.Second}
 	}
 	return []scenario{
