@@ -180,11 +180,11 @@ func (a *adaptive) judge() {
 	low, high := p.low.value(), p.high.value()
 	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.alone())):
+	case p.slower(a.baseline.caution(low, p.gateways)):
 		a.baseline.lift(low)
 		p.elastic.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
-	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && p.alone() && a.baseline.follow(low):
+	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && a.baseline.follow(low, p.gateways):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))

@@ -9,8 +9,11 @@ const (
 	following = 0.03
 	// risingRounds is for how many rounds after a lift the service is taken to become slower still.
 	risingRounds = 40
-	// farAway from the lowest baseline it takes more evidence to lift it.
-	farAway = 4
+	// farAway times the lowest baseline: from there on other gateways are suspected.
+	farAway = 3.3
+	// cautionLeast and cautionMost are numbers of standard errors.
+	cautionLeast = 0.7
+	cautionMost  = 3
 )
 
 // baseline is the latency of the service while no call waits inside, in ns. It is measured while few
@@ -69,8 +72,8 @@ func (b *baseline) restore() { b.value = min(b.value*(1+sinking), b.trusted) }
 
 // follow goes up a little towards a service that becomes slower and slower. It returns false when that
 // is not so.
-func (b *baseline) follow(low float64) bool {
-	if b.rising == 0 || low < b.trusted {
+func (b *baseline) follow(low float64, gateways int) bool {
+	if b.rising == 0 || low < b.trusted || b.caution(low, gateways) > cautionLeast {
 		return false
 	}
 	b.trusted = min(low, b.trusted*(1+following))
@@ -78,15 +81,12 @@ func (b *baseline) follow(low float64) bool {
 	return true
 }
 
-// caution is how many standard errors it takes to believe that the service became so slow: more the
-// farther it is from what was measured while few calls were in flight, since then a queue that
-// other gateways fill is more likely. So it is when there are others.
-func (b *baseline) caution(latency float64, alone bool) float64 {
-	switch {
-	case !alone:
-		return 3
-	case latency > farAway*b.lowest:
-		return 2
+// caution is how many standard errors it takes to believe that the service became so slow. It is more
+// where other gateways may have filled the queue inside: when there are some, or when it is not
+// known and the service would be much slower than it was while few calls were in flight.
+func (b *baseline) caution(latency float64, gateways int) float64 {
+	if gateways > 1 || gateways == 0 && latency > farAway*b.lowest {
+		return cautionMost
 	}
-	return 0.7
+	return cautionLeast
 }

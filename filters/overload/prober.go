@@ -14,7 +14,11 @@ const (
 	sureBelow = 0.6
 	// forget is what is left of the evidence after each round, enough is the most that counts: an error
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
-	forget       = 0.97
+	forget = 0.97
+	// forgetSlowly and enoughOfMany, by the square of the usual elasticity, are in their place with other
+	// gateways.
+	forgetSlowly = 0.99
+	enoughOfMany = 60
 	enough       = 35
 	keepEvidence = 0.1
 	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
@@ -22,9 +26,8 @@ const (
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
 	// usualAlone is the elasticity with one gateway while calls wait inside: a little less than 1, since the
-	// excursion ends near the knee. gatewaysUnknown is how many there are taken to be when it is not known.
-	usualAlone      = 0.85
-	gatewaysUnknown = 3
+	// excursion ends near the knee.
+	usualAlone = 0.85
 )
 
 // phase is where a round stands. The excursion is in the middle, so that a trend of the latency does not
@@ -42,7 +45,7 @@ const (
 // service; 0 when it does not.
 type prober struct {
 	random   uint64
-	gateways float64 // that use the service
+	gateways int // that use the service; 0: not known
 
 	allowed int
 	phase   phase
@@ -68,8 +71,8 @@ type round struct {
 // estimate is a value with its inverse variance.
 type estimate struct{ value, evidence float64 }
 
-func (e *estimate) add(value, weight, most float64) {
-	e.evidence = min(e.evidence*forget, most)
+func (e *estimate) add(value, weight, keep, most float64) {
+	e.evidence = min(e.evidence*keep, most)
 	e.value = (e.value*e.evidence + value*weight) / (e.evidence + weight)
 	e.evidence += weight
 }
@@ -77,13 +80,10 @@ func (e *estimate) add(value, weight, most float64) {
 // error is the standard error.
 func (e *estimate) error() float64 { return 1 / math.Sqrt(e.evidence) }
 
-// know sets how many gateways use the service; 0: not known.
+// know sets how many gateways use the service.
 func (p *prober) know(gateways int) {
-	p.gateways = float64(gateways)
-	if gateways == 0 {
-		p.gateways = gatewaysUnknown
-	}
-	p.usual = usualAlone / p.gateways
+	p.gateways = gateways
+	p.usual = usualAlone / float64(max(gateways, 1))
 }
 
 // apply sets the limit in whole calls.
@@ -177,7 +177,11 @@ func (p *prober) conclude(spread float64) bool {
 	if change := p.latest / p.high.value(); p.high.n > 0 && (change > 1.3 || change < 0.75) {
 		p.elastic, p.high, p.low = estimate{}, mean{}, mean{} // it is another service
 	}
-	p.elastic.add(elastic, weight, max(enough, 6/(p.usual*p.usual)))
+	if p.alone() {
+		p.elastic.add(elastic, weight, forget, enough)
+	} else {
+		p.elastic.add(elastic, weight, forgetSlowly, enoughOfMany/(p.usual*p.usual))
+	}
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
 	p.high.fade(0.5)
@@ -199,5 +203,5 @@ func (p *prober) queues() bool {
 	return p.elastic.value+p.elastic.error() > slowerBelow*p.usual
 }
 
-// alone tells whether no other gateway uses the service.
-func (p *prober) alone() bool { return p.gateways == 1 }
+// alone tells whether no other gateway is known to use the service.
+func (p *prober) alone() bool { return p.gateways <= 1 }
