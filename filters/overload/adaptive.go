@@ -180,7 +180,7 @@ func (a *adaptive) judge() {
 	low, high := p.low.value(), p.high.value()
 	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.gateways)):
+	case p.slower(a.baseline.suspects(low, p.gateways)):
 		a.baseline.lift(low)
 		p.elastic.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))

@@ -11,9 +11,6 @@ const (
 	risingRounds = 40
 	// farAway times the lowest baseline: from there on other gateways are suspected.
 	farAway = 3.3
-	// cautionLeast and cautionMost are numbers of standard errors.
-	cautionLeast = 0.7
-	cautionMost  = 3
 )
 
 // baseline is the latency of the service while no call waits inside, in ns. It is measured while few
@@ -73,7 +70,7 @@ func (b *baseline) restore() { b.value = min(b.value*(1+sinking), b.trusted) }
 // follow goes up a little towards a service that becomes slower and slower. It returns false when that
 // is not so.
 func (b *baseline) follow(low float64, gateways int) bool {
-	if b.rising == 0 || low < b.trusted || b.caution(low, gateways) > cautionLeast {
+	if b.rising == 0 || low < b.trusted || gateways > 1 || b.suspects(low, gateways) {
 		return false
 	}
 	b.trusted = min(low, b.trusted*(1+following))
@@ -81,12 +78,8 @@ func (b *baseline) follow(low float64, gateways int) bool {
 	return true
 }
 
-// caution is how many standard errors it takes to believe that the service became so slow. It is more
-// where other gateways may have filled the queue inside: when there are some, or when it is not
-// known and the service would be much slower than it was while few calls were in flight.
-func (b *baseline) caution(latency float64, gateways int) float64 {
-	if gateways > 1 || gateways == 0 && latency > farAway*b.lowest {
-		return cautionMost
-	}
-	return cautionLeast
+// suspects tells whether other gateways may be what makes the service so slow: when it is not known
+// how many there are, and it would be much slower than it was while few calls were in flight.
+func (b *baseline) suspects(latency float64, gateways int) bool {
+	return gateways == 0 && latency > farAway*b.lowest
 }

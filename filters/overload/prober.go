@@ -12,6 +12,11 @@ const (
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
 	sureBelow = 0.6
+	// cautionAlone and cautionOthers are by how many errors the elasticity must be below that.
+	cautionAlone  = 0.7
+	cautionOthers = 3.0
+	// gatewaysSuspected is how many there are in the worst case that is guarded against.
+	gatewaysSuspected = 4
 	// forget is what is left of the evidence after each round, enough is the most that counts: an error
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget = 0.97
@@ -189,9 +194,18 @@ func (p *prober) conclude(spread float64) bool {
 	return p.elastic.error() <= errorMost || !p.alone()
 }
 
-// slower tells whether the service became slower by so many standard errors.
-func (p *prober) slower(errors float64) bool {
-	return p.elastic.value+errors*p.elastic.error() < slowerBelow*p.usual && p.elastic.error() < sureBelow*p.usual
+// slower tells whether the service became slower. That takes much more evidence when there are other
+// gateways, and even more when they are suspected.
+func (p *prober) slower(suspected bool) bool {
+	below, errors := slowerBelow*p.usual, cautionAlone
+	if !p.alone() || suspected {
+		errors = cautionOthers
+	}
+	if suspected {
+		below /= gatewaysSuspected
+	}
+	err := p.elastic.error()
+	return p.elastic.value+errors*err < below && err < sureBelow*p.usual
 }
 
 // queues tells whether calls wait inside. With other gateways that is taken for granted until it is

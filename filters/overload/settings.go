@@ -14,8 +14,8 @@ type Settings struct {
 	Adaptive bool
 	Min, Max int
 	// Gateways is how many gateways use the service, this one included; 0: not known. The limit is this
-	// one's share. With others less follows from what it sees when it changes its own: it then follows
-	// a service that becomes slower only on much evidence. See also [Limiter.SetGateways].
+	// one's share of the service. With others it follows a service that becomes slower on much evidence
+	// only, since less follows from what it sees. See also [Limiter.SetGateways].
 	Gateways int
 	// Concurrency is the limit when it is not adaptive.
 	Concurrency int
