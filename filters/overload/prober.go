@@ -18,13 +18,12 @@ const (
 	// gatewaysSuspected is how many there are in the worst case that is guarded against.
 	gatewaysSuspected = 4
 	// forget is what is left of the evidence after each round, enough is the most that counts: an error
-	// of 0.17. keepEvidence is what is left of it when the limit changes.
-	forget = 0.97
-	// forgetSlowly and enoughOfMany, by the square of the usual elasticity, are in their place with other
-	// gateways.
-	forgetSlowly = 0.99
-	enoughOfMany = 60
+	// of 0.17. With other gateways they are forgetOfMany, and enoughOfMany by the square of the
+	// usual elasticity. keepEvidence is what is left of it when the limit changes.
+	forget       = 0.97
 	enough       = 35
+	forgetOfMany = 0.99
+	enoughOfMany = 60
 	keepEvidence = 0.1
 	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
 	spareMost = 0.5
@@ -185,7 +184,7 @@ func (p *prober) conclude(spread float64) bool {
 	if p.alone() {
 		p.elastic.add(elastic, weight, forget, enough)
 	} else {
-		p.elastic.add(elastic, weight, forgetSlowly, enoughOfMany/(p.usual*p.usual))
+		p.elastic.add(elastic, weight, forgetOfMany, enoughOfMany/(p.usual*p.usual))
 	}
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
