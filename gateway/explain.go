@@ -218,11 +218,11 @@ func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 			p.Line("", "undo %s", p.call(s.Undo))
 		}
 	}
-	p.branches(t)
+	p.branches(t, r.Priority)
 }
 
 // branches writes which policies the branch calls of a transaction meet, and of which services.
-func (p *explainer) branches(t *config.Transaction) {
+func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 	services := map[string][]string{} // by policy
 	var order []string
 	for _, name := range servicesOf(t) {
@@ -237,7 +237,8 @@ func (p *explainer) branches(t *config.Transaction) {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
 	if len(order) > 0 {
-		p.Line("", "each service that a step calls is asked for room before anything is begun")
+		p.Line("", "each service that a step calls is asked for room, by the priority %s, before anything is begun",
+			priority)
 	}
 }
 
