@@ -15,8 +15,9 @@ const (
 	// between two.
 	lowCalls  = 20
 	highShare = 3
-	// growMax and shrinkMax bound one step of the limit.
+	// growMax and shrinkMax bound one step of the limit. growAgain is a step up right after another.
 	growMax   = 1.3
+	growAgain = 1.5
 	shrinkMax = 0.85
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
 	freeBelow = 1.17
@@ -39,6 +40,7 @@ type adaptive struct {
 	baseline baseline
 
 	window  mean
+	grew    bool    // the last window made the limit grow
 	full    float64 // calls of the window that were admitted with the limit reached
 	dropped float64 // calls of the window that the service dropped
 	peak    float64 // most calls in flight of late
@@ -123,9 +125,16 @@ func (a *adaptive) turnWindow() {
 	err := relative * latency
 	switch {
 	case full > 0.8 && latency+2*err < base*freeBelow:
-		a.setLimit(a.limit * min(growMax, base*headroom/latency))
-	case relative > windowError && w.n < windowMost && latency+3*err > 0.8*base:
-		return // not clear yet
+		grow := min(growMax, base*headroom/latency)
+		if a.grew {
+			grow = growAgain
+		}
+		a.setLimit(a.limit * grow)
+		a.endWindow()
+		a.grew = true
+		return
+	case !a.clear(relative) && latency+3*err > 0.8*base:
+		return
 	case base > 0 && full < 0.2 && latency-err > 2*base && load*headroom < a.limit:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
@@ -133,9 +142,17 @@ func (a *adaptive) turnWindow() {
 		// Nobody knows whether a limit is right that is not used.
 		a.setLimit(max(a.limit*0.95, startLimit/2, a.peak*headroom))
 	}
+	a.grew = false
 	a.baseline.learn(latency, err, w.n, load < a.limit/2)
 	a.peak *= 0.95
 	a.endWindow()
+}
+
+// clear tells whether the mean of the window is known well enough. With few calls in flight that has
+// to do with less, since it takes longer.
+func (a *adaptive) clear(relative float64) bool {
+	n := a.window.n
+	return relative <= windowError || n >= windowMost || n >= 5*a.limit && relative <= 2*windowError
 }
 
 // endWindow begins a new window. What was known of the variation is forgotten when the service has

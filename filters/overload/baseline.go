@@ -82,7 +82,10 @@ func (b *baseline) follow(low float64) bool {
 // farther it is from what was measured while few calls were in flight, since then a queue that
 // other gateways fill is more likely. So it is when there are others.
 func (b *baseline) caution(latency float64, crowded bool) float64 {
-	if crowded || latency > farAway*b.lowest {
+	switch {
+	case crowded:
+		return 3
+	case latency > farAway*b.lowest:
 		return 2
 	}
 	return 0.7

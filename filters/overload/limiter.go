@@ -57,6 +57,7 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	l.grantLocked()
 	for l.queue.size > s.QueueSize {
 		l.displaceLocked()
 	}
@@ -130,8 +131,8 @@ func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
 		l.streams++
 		p.kind = streamPermit
 	} else {
+		l.shedLocked(p.class, TooManyStreams)
 		p = Permit{}
-		l.counters.shed[Normal][TooManyStreams]++
 	}
 	l.unlockAndTell()
 	return p, ok
@@ -179,7 +180,10 @@ func (l *Limiter) Snapshot() Snapshot {
 	return s
 }
 
-func (l *Limiter) clockLocked(now time.Time) { l.last = max(l.last, int64(now.Sub(l.base))) }
+func (l *Limiter) clockLocked(now time.Time) {
+	l.last = max(l.last, int64(now.Sub(l.base)))
+	l.pace.turn(l.last, sliceOf(l.set))
+}
 
 // unlockAndTell grants what can be granted, lets go of the lock, and then tells those of OnVerdict.
 func (l *Limiter) unlockAndTell() {

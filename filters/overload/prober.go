@@ -16,14 +16,16 @@ const (
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
 	enough       = 35
-	keepEvidence = 0.3
+	keepEvidence = 0.1
+	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
+	spareMost = 0.5
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
 	// alone: with a usual elasticity from here on there are no other gateways.
-	alone = 0.65
+	alone = 0.5
 	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
 	// that is believed.
-	usualStart = 0.6
+	usualStart = 0.7
 	usualLeast = 0.1
 )
 
@@ -48,6 +50,8 @@ type prober struct {
 	phase   phase
 	turn    uint32
 	missed  int      // calls of the excursion that did not reach the limit
+	spare   int      // calls of the round that did not
+	full    int      // calls of the round that did
 	left    int      // calls until the next phase
 	rounds  [2]round // by turn
 
@@ -61,7 +65,7 @@ type prober struct {
 
 type round struct {
 	high, low mean
-	over      bool // all its calls are admitted
+	over      bool // all its calls are admitted, and the limit was reached most of the time
 }
 
 // know sets how many gateways use the service.
@@ -96,6 +100,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	permit.turn, permit.low = p.turn, p.phase == down
 	permit.full = inFlight >= p.allowed-p.allowed/10
 	if !permit.full {
+		p.spare++
 		if p.phase == down {
 			p.missed++
 			if p.missed > p.lowCalls(limit)/3 { // nothing can be learned
@@ -104,6 +109,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 		}
 		return false
 	}
+	p.full++
 	p.left--
 	if p.left > 0 {
 		return false
@@ -116,7 +122,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	case down:
 		p.phase, p.left = after, p.highCalls(limit)
 	case after:
-		p.rounds[p.turn&1].over = true
+		p.rounds[p.turn&1].over = float64(p.spare) < spareMost*float64(p.full)
 		p.nextTurn(limit)
 	}
 	p.apply(limit)
@@ -125,7 +131,8 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 
 func (p *prober) nextTurn(limit float64) {
 	p.turn++
-	p.phase, p.missed, p.left = before, 0, p.highCalls(limit)
+	p.phase, p.left = before, p.highCalls(limit)
+	p.missed, p.spare, p.full = 0, 0, 0
 	p.rounds[p.turn&1] = round{}
 	p.apply(limit)
 }
@@ -202,4 +209,4 @@ func (p *prober) learnUsual(down bool) {
 }
 
 // crowded tells whether there seem to be other gateways.
-func (p *prober) crowded() bool { return p.usual < alone }
+func (p *prober) crowded() bool { return p.gateways > 1 || p.usual < alone }

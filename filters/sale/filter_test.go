@@ -118,13 +118,14 @@ type shop struct {
 	filter  *sale.Filter
 	counts  counts
 	opened  time.Time
+	ttl     time.Duration
 }
 
 var quantityRef = ref.Ref{Root: ref.Body, Path: []string{"qty"}}
 
 // open opens a gateway that sells from a store.
 func open(t *testing.T, store sale.Store, recs *records, s sale.Settings) *shop {
-	p := &shop{t: t, store: &counted{Store: store}, records: recs, opened: time.Now()}
+	p := &shop{t: t, store: &counted{Store: store}, records: recs, opened: time.Now(), ttl: time.Hour}
 	p.settler = sale.NewSettler(sale.SettlerOptions{Records: recs, Logger: slog.New(slog.DiscardHandler),
 		Sync: 5 * time.Millisecond, Sweep: 5 * time.Millisecond, Age: time.Millisecond})
 	p.settler.Start()
@@ -152,7 +153,7 @@ func (p *shop) buy(id, principal, body string, created int64) (*filters.Exchange
 	rec := sale.Record{Exists: true, Created: created}
 	p.records.set(id, rec)
 	x.Logical.Claim = &claim{filters.ClaimedRequest{
-		Token: uint64(created), Created: time.UnixMicro(created), TTL: time.Hour,
+		Token: uint64(created), Created: time.UnixMicro(created), TTL: p.ttl,
 	}}
 	r := p.filter.Request(x, slot)
 	if r != nil {
@@ -361,6 +362,25 @@ func TestTwoGateways(t *testing.T) {
 	here.want("88888888", one, sale.Sold)
 }
 
+// TestOthersBuyers: the version that one step of another gateway has raised is not taken for one's own, so that its
+// buyer is known before anybody is told from memory.
+func TestOthersBuyers(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 2}}
+	here, there := open(t, store, recs, settings), open(t, store, recs, settings)
+	here.settler.Close() // nothing is read on the side
+	here.want("1", one, "")
+	there.want("22", one, "")
+	here.want("333", one, sale.Sold)
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
+	x.Logical.Key = "22"
+	if r := here.filter.BeforeClaim(x); r != nil {
+		t.Errorf("the other gateway's buyer is told %s", r.Reason)
+	}
+}
+
 // TestEndsOfPurchases: units are settled by what becomes of their records.
 func TestEndsOfPurchases(t *testing.T) {
 	t.Parallel()
@@ -375,9 +395,20 @@ func TestEndsOfPurchases(t *testing.T) {
 	p.records.set("iiiiii", sale.Record{Exists: true, Created: 7, Ended: sale.Answered, Status: 200})
 	p.settler.Ended("iiiiii", 0, sale.KeyAnswered)
 	p.awaitStatus(0, 3, 0)
-	if c, r, u := p.counts.confirmed.n.Load(), p.counts.returned.n.Load(), p.counts.unknown.n.Load(); c != 3 || r != 3 || u != 1 {
+	c, r, u := p.counts.confirmed.n.Load(), p.counts.returned.n.Load(), p.counts.unknown.n.Load()
+	if c != 3 || r != 3 || u != 1 {
 		t.Errorf("%d confirmed, %d returned, %d unknown", c, r, u)
 	}
+}
+
+// TestShortTTL: a key that is free gives its unit back, though the request took longer than records live.
+func TestShortTTL(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 1}})
+	p.ttl = time.Nanosecond
+	x, slot := p.want("1", one, "")
+	p.end(x, slot, 503)
+	p.awaitStatus(0, 0, 0)
 }
 
 // TestLostNotices: units whose end nobody tells of are settled all the same, be it by another gateway.
