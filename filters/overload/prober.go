@@ -19,13 +19,15 @@ const (
 	keepEvidence = 0.1
 	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
 	spareMost = 0.5
+	// usualError is the largest error of an elasticity that the usual one is learned from.
+	usualError = 0.25
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
 	// alone: with a usual elasticity from here on there are no other gateways.
-	alone = 0.5
+	alone = 0.62
 	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
 	// that is believed.
-	usualStart = 0.7
+	usualStart = 0.6
 	usualLeast = 0.1
 )
 
@@ -55,18 +57,31 @@ type prober struct {
 	left    int      // calls until the next phase
 	rounds  [2]round // by turn
 
-	elastic  float64
-	evidence float64 // inverse variance of elastic
-	usual    float64 // elastic while calls wait inside for sure: the smaller, the more gateways there are
-	low      mean    // of the last rounds
-	high     mean
-	latest   float64 // mean latency above the excursion in the last round
+	elastic estimate
+	partly  estimate // the same by rounds in which the limit was not reached most of the time
+	usual   float64  // elastic while calls wait inside for sure: the smaller, the more gateways there are
+	low     mean     // of the last rounds
+	high    mean
+	latest  float64 // mean latency above the excursion in the last round
 }
 
 type round struct {
 	high, low mean
-	over      bool // all its calls are admitted, and the limit was reached most of the time
+	over      bool // all its calls are admitted
+	full      bool // the limit was reached most of the time
 }
+
+// estimate is a value with its inverse variance.
+type estimate struct{ value, evidence float64 }
+
+func (e *estimate) add(value, weight, most float64) {
+	e.evidence = min(e.evidence*forget, most)
+	e.value = (e.value*e.evidence + value*weight) / (e.evidence + weight)
+	e.evidence += weight
+}
+
+// error is the standard error.
+func (e *estimate) error() float64 { return 1 / math.Sqrt(e.evidence) }
 
 // know sets how many gateways use the service.
 func (p *prober) know(gateways int) {
@@ -122,7 +137,8 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	case down:
 		p.phase, p.left = after, p.highCalls(limit)
 	case after:
-		p.rounds[p.turn&1].over = float64(p.spare) < spareMost*float64(p.full)
+		r := &p.rounds[p.turn&1]
+		r.over, r.full = true, float64(p.spare) < spareMost*float64(p.full)
 		p.nextTurn(limit)
 	}
 	p.apply(limit)
@@ -160,52 +176,54 @@ func (p *prober) conclude(spread float64) bool {
 	if x < 0.05 {
 		return false
 	}
+	elastic := math.Log(r.high.value()/r.low.value()) / x
+	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
+	if !r.full {
+		// It is too low then, but shows that there are no other gateways.
+		p.partly.add(elastic, weight, enough)
+		p.raiseUsual(&p.partly)
+		return false
+	}
 	p.latest = r.high.value()
 	if change := p.latest / p.high.value(); p.high.n > 0 && (change > 1.3 || change < 0.75) {
-		p.evidence, p.high, p.low = 0, mean{}, mean{} // it is another service
+		p.elastic, p.high, p.low = estimate{}, mean{}, mean{} // it is another service
 	}
-	elastic := math.Log(p.latest/r.low.value()) / x
-	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
-	p.evidence = min(p.evidence*forget, max(enough, 6/(p.usual*p.usual)))
-	p.elastic = (p.elastic*p.evidence + elastic*weight) / (p.evidence + weight)
-	p.evidence += weight
+	p.elastic.add(elastic, weight, max(enough, 6/(p.usual*p.usual)))
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
 	p.high.fade(0.5)
 	p.high.merge(&r.high)
-	return p.error() <= errorMost || p.gateways > 1
+	return p.elastic.error() <= errorMost || p.gateways > 1
 }
-
-// error is the standard error of the elasticity.
-func (p *prober) error() float64 { return 1 / math.Sqrt(p.evidence) }
 
 // slower tells whether the service became slower by so many standard errors.
 func (p *prober) slower(errors float64) bool {
-	return p.elastic+errors*p.error() < slowerBelow*p.usual && p.error() < sureBelow*p.usual
+	return p.elastic.value+errors*p.elastic.error() < slowerBelow*p.usual && p.elastic.error() < sureBelow*p.usual
 }
 
 // queues tells whether calls wait inside. With other gateways that is taken for granted until it is
 // disproved, since there is little to be seen of it.
 func (p *prober) queues() bool {
 	if p.gateways > 1 {
-		return p.elastic+p.error() > slowerBelow*p.usual
+		return p.elastic.value+p.elastic.error() > slowerBelow*p.usual
 	}
-	return p.elastic-0.5*p.error() > slowerBelow*p.usual
+	return p.elastic.value-0.5*p.elastic.error() > slowerBelow*p.usual
 }
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
 // smaller also when the service becomes slower; not at all then if that is known.
 func (p *prober) learnUsual(down bool) {
-	if p.error() > 0.25 {
-		return
+	if p.elastic.error() <= usualError && p.elastic.value < p.usual && down {
+		p.usual = max(p.usual+0.01*(p.elastic.value-p.usual), usualLeast)
 	}
-	if sure := p.elastic - 0.7*p.error(); sure > p.usual {
-		p.usual += 0.3 * (sure - p.usual)
-	} else if p.elastic < p.usual && down {
-		p.usual += 0.01 * (p.elastic - p.usual)
+	p.raiseUsual(&p.elastic)
+}
+
+func (p *prober) raiseUsual(e *estimate) {
+	if sure := e.value - 0.7*e.error(); e.error() <= usualError && sure > p.usual {
+		p.usual = min(p.usual+0.3*(sure-p.usual), 1/p.gateways)
 	}
-	p.usual = min(max(p.usual, usualLeast), 1/p.gateways)
 }
 
 // crowded tells whether there seem to be other gateways.
