@@ -161,7 +161,7 @@ func (f *Filter) take(r *TakeRequest, slot *filters.Slot) *filters.Reply {
 	} else if fresh {
 		h.forget(r.ID)
 	}
-	h.observe(out.Counts, taken)
+	h.observe(out.Counts, taken, out.New)
 	switch out.Verdict {
 	case SoldOut:
 		h.metrics.SoldOut.Inc()

@@ -362,6 +362,25 @@ func TestTwoGateways(t *testing.T) {
 	here.want("88888888", one, sale.Sold)
 }
 
+// TestOthersBuyers: the version that one step of another gateway has raised is not taken for one's own, so that its
+// buyer is known before anybody is told from memory.
+func TestOthersBuyers(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 2}}
+	here, there := open(t, store, recs, settings), open(t, store, recs, settings)
+	here.settler.Close() // nothing is read on the side
+	here.want("1", one, "")
+	there.want("22", one, "")
+	here.want("333", one, sale.Sold)
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
+	x.Logical.Key = "22"
+	if r := here.filter.BeforeClaim(x); r != nil {
+		t.Errorf("the other gateway's buyer is told %s", r.Reason)
+	}
+}
+
 // TestEndsOfPurchases: units are settled by what becomes of their records.
 func TestEndsOfPurchases(t *testing.T) {
 	t.Parallel()

@@ -287,7 +287,7 @@ func (s *Settler) settle(sl *Sale, h *shelf, u Unit, end End, lost bool) error {
 		s.warn("sale: the store did not take the end of a purchase; it is tried again", u.ID, err)
 		return err
 	}
-	h.observe(c, "")
+	h.observe(c, "", changed && (end == Return || end == Free) && u.State != Returned)
 	if !changed || u.State == Returned {
 		return nil
 	}

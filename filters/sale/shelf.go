@@ -67,9 +67,9 @@ func (h *shelf) forget(id string) {
 	delete(h.ids, id)
 }
 
-// observe takes the numbers after a step of this process; id is what has taken units by it, or empty. Where it was the
-// only step since the IDs were complete, they still are.
-func (h *shelf) observe(c Counts, id string) {
+// observe takes the numbers after a step of this process; id is what has taken units by it, or empty. raised: the step
+// raised the version. Where it was the only one that did since the IDs were complete, they still are.
+func (h *shelf) observe(c Counts, id string, raised bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if id != "" && !h.many {
@@ -77,7 +77,7 @@ func (h *shelf) observe(c Counts, id string) {
 			h.ids[strings.Clone(id)] = struct{}{}
 		}
 	}
-	if c.Version == h.synced+1 {
+	if raised && c.Version == h.synced+1 {
 		h.synced = c.Version
 	}
 	if c.Version >= h.counts.Version {
