@@ -237,8 +237,8 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	units := fmt.Sprintf("%d units", total)
 	if from := c.StockFrom; from != nil {
-		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)", from.Service, from.Path, from.Field,
-			from.Every)
+		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)",
+			from.Service, from.Path, from.Field, from.Every)
 	}
 	limit := "any number"
 	if c.PerPrincipal > 0 {
