@@ -267,7 +267,7 @@ func (w *world) unknownUnits(id string) int { return 1 + int(uint64(w.keys[id].r
 // was not sold and is not in doubt is on sale.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(600) {
+	for seed := range uint64(300) {
 		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_800_000_000, 0), keys: map[string]*key{},
 			gates: [2]*gate{{}, {}}, total: 15, ttl: time.Hour}
 		if seed%2 == 1 {
