@@ -49,7 +49,11 @@ func TestTimeoutOfAKeyedRoute(t *testing.T) {
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
 routes:
-  - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, timeout: 300ms, idempotency: {required: true, whileInFlight: {wait: 19s}}}
+  - name: keyed
+    match: {methods: [POST], path: /keyed}
+    service: a
+    timeout: 300ms
+    idempotency: {required: true, whileInFlight: {wait: 19s}}
 `)
 	r := g.do("POST", "/keyed", "{}", "Idempotency-Key", "k", "X-User", "ann", "X-Hang", "1")
 	if r.status != 504 || r.reason() != "upstream-timeout" {
@@ -124,7 +128,8 @@ routes:
 			t.Errorf("%q: %v", timeouts, r)
 		}
 	}
-	if r := callWith("/s/unary", "k", "0n"); r.status() != "head 4" || r.header.Get("Sluice-Reason") != "upstream-timeout" {
+	if r := callWith("/s/unary", "k", "0n"); r.status() != "head 4" ||
+		r.header.Get("Sluice-Reason") != "upstream-timeout" {
 		t.Errorf("out of time: %v", r)
 	}
 	if s.runs.Load() != 0 {

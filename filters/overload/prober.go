@@ -7,7 +7,7 @@ const (
 	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
 	// even at the lower limit, and the baseline may be too high; it sinks until the elasticity is below
 	// queuedBelow of the usual one.
-	slowerBelow = 0.5
+	slowerBelow = 0.55
 	queuedAbove = 0.93
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
@@ -16,12 +16,16 @@ const (
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
 	enough       = 35
-	keepEvidence = 0.3
+	keepEvidence = 0.1
+	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
+	spareMost = 0.5
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
+	// alone: with a usual elasticity from here on there are no other gateways.
+	alone = 0.5
 	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
 	// that is believed.
-	usualStart = 0.6
+	usualStart = 0.7
 	usualLeast = 0.1
 )
 
@@ -46,6 +50,8 @@ type prober struct {
 	phase   phase
 	turn    uint32
 	missed  int      // calls of the excursion that did not reach the limit
+	spare   int      // calls of the round that did not
+	full    int      // calls of the round that did
 	left    int      // calls until the next phase
 	rounds  [2]round // by turn
 
@@ -59,7 +65,7 @@ type prober struct {
 
 type round struct {
 	high, low mean
-	over      bool // all its calls are admitted
+	over      bool // all its calls are admitted, and the limit was reached most of the time
 }
 
 // know sets how many gateways use the service.
@@ -94,6 +100,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	permit.turn, permit.low = p.turn, p.phase == down
 	permit.full = inFlight >= p.allowed-p.allowed/10
 	if !permit.full {
+		p.spare++
 		if p.phase == down {
 			p.missed++
 			if p.missed > p.lowCalls(limit)/3 { // nothing can be learned
@@ -102,6 +109,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 		}
 		return false
 	}
+	p.full++
 	p.left--
 	if p.left > 0 {
 		return false
@@ -114,7 +122,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	case down:
 		p.phase, p.left = after, p.highCalls(limit)
 	case after:
-		p.rounds[p.turn&1].over = true
+		p.rounds[p.turn&1].over = float64(p.spare) < spareMost*float64(p.full)
 		p.nextTurn(limit)
 	}
 	p.apply(limit)
@@ -123,7 +131,8 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 
 func (p *prober) nextTurn(limit float64) {
 	p.turn++
-	p.phase, p.missed, p.left = before, 0, p.highCalls(limit)
+	p.phase, p.left = before, p.highCalls(limit)
+	p.missed, p.spare, p.full = 0, 0, 0
 	p.rounds[p.turn&1] = round{}
 	p.apply(limit)
 }
@@ -186,15 +195,18 @@ func (p *prober) queues() bool {
 
 // learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
 // latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower.
-func (p *prober) learnUsual() {
+// smaller also when the service becomes slower; not at all then if that is known.
+func (p *prober) learnUsual(down bool) {
 	if p.error() > 0.25 {
 		return
 	}
-	weight := 0.03
-	if p.elastic > p.usual {
-		weight = 0.3
+	if sure := p.elastic - 0.7*p.error(); sure > p.usual {
+		p.usual += 0.3 * (sure - p.usual)
+	} else if p.elastic < p.usual && down {
+		p.usual += 0.01 * (p.elastic - p.usual)
 	}
-	p.usual += weight * (p.elastic - p.usual)
 	p.usual = min(max(p.usual, usualLeast), 1/p.gateways)
 }
+
+// crowded tells whether there seem to be other gateways.
+func (p *prober) crowded() bool { return p.gateways > 1 || p.usual < alone }

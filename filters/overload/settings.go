@@ -44,6 +44,8 @@ func (s Settings) Check() error {
 		return fmt.Errorf("overload: queue wait %v is negative", s.QueueWait)
 	case s.Streams < 0 || s.Streams > LimitMax:
 		return fmt.Errorf("overload: streams %d is not within 0 and %d", s.Streams, LimitMax)
+	case s.Gateways < 0 || s.Gateways > LimitMax:
+		return fmt.Errorf("overload: gateways %d is not within 0 and %d", s.Gateways, LimitMax)
 	}
 	return nil
 }

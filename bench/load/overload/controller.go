@@ -59,11 +59,14 @@ type contender struct {
 	new  func(now time.Time, seed uint64, t told, d decide) controller
 	// simulate runs it, if it needs more than virtual time; nil: nothing more.
 	simulate simulator
+	// only names the scenario that it takes part in; empty: all.
+	only string
 }
 
 // The names of the contenders.
 const (
 	Ours       = "sluice"
+	OursNoDoor = "sluice, no door" // what is shed is shed service by service
 	None       = "none"
 	Fixed      = "fixed"
 	FixedWrong = "fixed, wrongly"
@@ -75,6 +78,9 @@ const (
 func contenders() []contender {
 	return []contender{
 		{name: Ours, new: newOurs},
+		{name: OursNoDoor, only: "B", new: func(now time.Time, seed uint64, t told, d decide) controller {
+			return struct{ controller }{newOurs(now, seed, t, d)}
+		}},
 		{name: None, new: func(time.Time, uint64, told, decide) controller { return &semaphore{limit: unlimited} }},
 		{name: Fixed, new: func(_ time.Time, _ uint64, t told, _ decide) controller {
 			// A half more than the workers keeps them busy between two calls.

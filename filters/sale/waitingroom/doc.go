@@ -68,7 +68,7 @@
 // # Memory bound
 //
 // 512 KiB a sale at a gateway (who got which ticket), 4 KiB for those who came early, and nothing for each buyer. At
-// most 256 requests that were called wait up to 25 exchanges for an admission; the others without a number wait for the
+// most 256 requests that were called wait up to 50 exchanges, a second, for an admission; the others without a number wait for the
 // store.
 //
 // # Failure policy

@@ -61,6 +61,7 @@ func TestSameAsLine(t *testing.T) {
 			few := rapid.IntRange(0, 500)
 			report.Newcomers, report.Tokens = few.Draw(r, "newcomers"), few.Draw(r, "tokens")
 			report.Returned, report.Turned = few.Draw(r, "returned"), few.Draw(r, "turned")
+			report.Waited = rapid.SampledFrom([]float64{0, 0.1, 20}).Draw(r, "waited")
 			report.Registers = nil
 			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
 			for i := range rapid.SampledFrom([]int{0, 0, 5, 300, 2200}).Draw(r, "registers") { // some do not exist
