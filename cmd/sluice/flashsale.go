@@ -41,7 +41,8 @@ func newBenchFlashSale() *cobra.Command {
 	f.StringVar(&s.o.Scenario, "scenario", "sale", "sale; or a: ten times the capacity of one service, b: two "+
 		"transactions over shared services, c: capacity ÷ 3, d: capacity creeps to a half")
 	f.BoolVar(&s.o.Short, "short", false, "two minutes in all; bars of speed are ratios to a control of the same run")
-	f.DurationVar(&s.o.Half, "half", 0, "how long half of the capacity is offered, before and after; 0: 30s, short 8s")
+	f.DurationVar(&s.o.Half, "half", 0, "how long half of the capacity is offered, before and after; 0: 30s, short "+
+		"8s")
 	f.DurationVar(&s.o.Peak, "peak", 0, "how long ten times the capacity is offered; 0: 60s, short 16s")
 	f.StringVar(&s.capacity, "capacity", "8x25ms", "WORKERSxLATENCY of each service")
 	f.Uint64Var(&s.o.Seed, "seed", 1, "of everything that is drawn: the same seed sends the same requests")

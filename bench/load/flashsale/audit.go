@@ -14,6 +14,7 @@ import (
 
 // Audit is what the ledgers of the services say about a sale, compared with what clients were told.
 type Audit struct {
+	Units        int64 `json:"units"`        // that were in the sale
 	Acknowledged int64 `json:"acknowledged"` // purchases that clients were told of
 	SoldHot      int64 `json:"soldHot"`      // units of the item in the sale, less those that came back
 	Oversold     int64 `json:"oversold"`     // units beyond what there was
@@ -22,11 +23,12 @@ type Audit struct {
 	Unfinished   int64 `json:"unfinished"`   // transactions
 	Repeated     int64 `json:"repeated"`     // duplicates that reached a service
 	Unbalanced   int64 `json:"unbalanced"`   // ids of which the services disagree
-	// UnitsLost are units of the sale that were neither sold nor given back; nil where nobody counts
-	// them.
-	UnitsLost *int64   `json:"unitsLost,omitempty"`
-	Arrived   int64    `json:"arrived"` // requests at the services
-	Examples  []string `json:"examples,omitempty"`
+	// UnitsLost are units that the gateways count as taken, of requests whose outcome is known, and
+	// that were not sold; UnitsUncounted are sold and not taken. Both are nil where nobody counts.
+	UnitsLost      *int64   `json:"unitsLost,omitempty"`
+	UnitsUncounted *int64   `json:"unitsUncounted,omitempty"`
+	Arrived        int64    `json:"arrived"` // requests at the services
+	Examples       []string `json:"examples,omitempty"`
 }
 
 const examplesMax = 20
@@ -84,13 +86,13 @@ func bookings(l shop.Ledger, made string) map[string]*booking {
 }
 
 // compare fills in what follows from ledgers and acknowledgements.
-func (a *Audit) compare(b *books, bought []openloop.Bought, checkouts map[int]bool, transactions bool, units int64) {
+func (a *Audit) compare(b *books, bought []openloop.Bought, checkouts map[int]bool, transactions bool) {
 	for _, o := range b.orders {
 		if o.item == hotItem {
 			a.SoldHot += o.made - o.back
 		}
 	}
-	a.Oversold = max(0, a.SoldHot-units, b.reserved[hotItem]-units)
+	a.Oversold = max(0, a.SoldHot-a.Units, b.reserved[hotItem]-a.Units)
 	a.double("orders", b.orders)
 	a.double("charges", b.payments)
 	seen := map[string]bool{}
@@ -150,8 +152,11 @@ func (w *world) audit(ctx context.Context, mix *Mix, bought []openloop.Bought) (
 	for i, k := range mix.Kinds {
 		checkouts[i] = k.Name == "checkout"
 	}
-	a.compare(keepBooks(ledgers["order"], ledgers["payment"], ledgers["stock"]), bought, checkouts, w.c.Transactions,
-		hotUnits)
+	a.Units = w.o.units()
+	a.compare(keepBooks(ledgers["order"], ledgers["payment"], ledgers["stock"]), bought, checkouts, w.c.Transactions)
+	if err := w.compareUnits(ctx, a); err != nil {
+		return nil, err
+	}
 	all, err := shop.Audit(ctx, w.allServices)
 	if err != nil {
 		return nil, err
@@ -162,6 +167,49 @@ func (w *world) audit(ctx context.Context, mix *Mix, bought []openloop.Bought) (
 	}
 	slices.Sort(a.Examples)
 	return a, nil
+}
+
+// saleItem is how an item of the sale stands at a gateway.
+type saleItem struct {
+	Item     string `json:"item"`
+	Taken    int64  `json:"taken"`
+	Reserved int64  `json:"reserved"`
+	Unknown  int64  `json:"unknown"`
+}
+
+// compareUnits compares what the gateways count with what was sold. What they show is as old as
+// their last look at the store, so it waits a little until nothing is reserved.
+func (w *world) compareUnits(ctx context.Context, a *Audit) error {
+	if len(w.gateways) == 0 || !w.sells() {
+		return nil
+	}
+	var hot saleItem
+	for deadline := time.Now().Add(settleLimit / 4); ; {
+		var status struct {
+			Sales map[string]struct {
+				Items []saleItem `json:"items"`
+			} `json:"sales"`
+		}
+		if err := getJSON(ctx, "http://"+w.gateways[0].admin+"/api/status", &status); err != nil {
+			return err
+		}
+		for _, item := range status.Sales["flash"].Items {
+			if item.Item == hotItem {
+				hot = item
+			}
+		}
+		settled := hot.Reserved == 0 && hot.Taken-hot.Unknown <= a.SoldHot && a.SoldHot <= hot.Taken
+		if settled || time.Now().After(deadline) || !sleepUntil(ctx, time.Now().Add(settlePause)) {
+			break
+		}
+	}
+	lost, uncounted := max(0, hot.Taken-hot.Unknown-a.SoldHot), max(0, a.SoldHot-hot.Taken)
+	a.UnitsLost, a.UnitsUncounted = &lost, &uncounted
+	if lost+uncounted > 0 {
+		a.example("%d units of %s are taken, %d of an unknown outcome, %d reserved, and %d were sold", hot.Taken,
+			hotItem, hot.Unknown, hot.Reserved, a.SoldHot)
+	}
+	return nil
 }
 
 // openTransactions returns how many transactions of the gateways have not ended: in flight, or of
@@ -216,7 +264,11 @@ const (
 // settle waits until nothing is under way any more: no transaction is open and the queues of the
 // services are empty. What is still open then is returned.
 func (w *world) settle(ctx context.Context) (open int64, err error) {
-	for deadline := time.Now().Add(settleLimit); ; {
+	limit := settleLimit
+	if w.c.Name != ours { // what a control does not end shows
+		limit /= 4
+	}
+	for deadline := time.Now().Add(limit); ; {
 		queued := 0
 		for _, name := range serviceNames {
 			var c struct {

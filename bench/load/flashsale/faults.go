@@ -25,6 +25,9 @@ type fault struct {
 	end   func(ctx context.Context, w *world) error // nil: nothing to undo
 }
 
+// lastsLeast is how long a fault lasts at least, also where a short run shortens it.
+const lastsLeast = time.Second
+
 // outage is how long a killed process is gone: a supervisor starts it again.
 const outage = 2 * time.Second
 
@@ -79,7 +82,8 @@ func planFaults(asked []string, o *Options) ([]planned, error) {
 	usual := 2 * time.Minute
 	var plan []planned
 	add := func(f fault, at time.Duration) {
-		f.lasts = min(f.lasts, time.Duration(float64(f.lasts)*float64(length)/float64(usual))).Round(time.Millisecond)
+		scaled := time.Duration(float64(f.lasts) * float64(length) / float64(usual))
+		f.lasts = min(f.lasts, max(scaled.Round(time.Millisecond), lastsLeast))
 		plan = append(plan, planned{f, at})
 	}
 	for _, text := range asked {
@@ -193,7 +197,7 @@ func recoveries(all []FaultFigures, samples []openloop.Sample, length time.Durat
 	buckets := make([][2]int, int(length/failBucket)+1)
 	for _, s := range samples {
 		i := int(s.At / failBucket)
-		if i >= len(buckets) {
+		if i >= len(buckets) || s.Outcome == openloop.Unsent {
 			continue
 		}
 		buckets[i][0]++

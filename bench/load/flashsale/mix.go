@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,18 +127,39 @@ func otherItem(i int) string { return "OTHER-" + strconv.Itoa(i) }
 // Units of the sale.
 const (
 	hotItem    = "HOT"
-	hotUnits   = 1000
+	unitsMost  = 1000
 	otherItems = 50
 	otherUnits = 1_000_000
 )
 
+// units is how many are in the sale: a thousand, or as many as can be sold in a fourth of the time,
+// so that it sells out also where less can be done or the time is short.
+func (o *Options) units() int64 {
+	return min(unitsMost, int64(o.Capacity.PerSecond()*o.Peak.Seconds()/4))
+}
+
 // stock is what the shop has. The hot item alone is in the sale.
-func stock() map[string]int64 {
-	all := map[string]int64{hotItem: hotUnits}
+func (o *Options) stock() map[string]int64 {
+	all := map[string]int64{hotItem: o.units()}
 	for i := range otherItems {
 		all[otherItem(i)] = otherUnits
 	}
+	for _, class := range classes { // a route of its own each
+		all[class] = otherUnits
+	}
 	return all
+}
+
+// withoutTransactions returns the mix for a contender that has no transactions: each checkout is an order.
+func (m *Mix) withoutTransactions() Mix {
+	plain := *m
+	plain.Kinds = slices.Clone(m.Kinds)
+	for i := range plain.Kinds {
+		if plain.Kinds[i].Path == "/v1/checkouts" {
+			plain.Kinds[i].Path = "/v1/orders"
+		}
+	}
+	return plain
 }
 
 // The mix of the sale: so much of the load comes to each service.
@@ -176,8 +198,7 @@ func saleMix(seed uint64, capacity float64, half, peak time.Duration) Mix {
 // plainMix is the load of the scenarios before one service: GETs of three classes.
 func plainMix(seed uint64, phases ...Stretch) Mix {
 	look := func(class string, share float64) Kind {
-		return Kind{Name: class, Class: class, Method: "GET", Path: "/" + class + "/v1/stock/{item}", Share: share,
-			TimeoutMs: 1000}
+		return Kind{Name: class, Class: class, Method: "GET", Path: "/v1/stock/" + class, Share: share, TimeoutMs: 1000}
 	}
 	return Mix{Seed: seed, Phases: phases, Hot: hotItem, HotShare: 1,
 		Kinds: []Kind{look("critical", 0.05), look("normal", 0.55), look("low", 0.40)}}

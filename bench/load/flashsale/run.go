@@ -156,7 +156,7 @@ func (b *bench) world(c contender, capacity map[string]shop.Capacity) *world {
 
 // runSale runs the sale with the gateway, and with each control in its place.
 func (b *bench) runSale(ctx context.Context) error {
-	b.report.Title = "a sale of " + fmt.Sprint(hotUnits) + " units"
+	b.report.Title = fmt.Sprintf("a sale of %d units", b.o.units())
 	b.report.Mix = saleMix(b.o.Seed, b.o.Capacity.PerSecond(), b.o.Half, b.o.Peak)
 	plan, err := planFaults(b.o.Faults, &b.o)
 	if err != nil {
@@ -200,7 +200,11 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 	if err := w.start(ctx); err != nil {
 		return err
 	}
-	warm := b.report.Mix
+	mix := b.report.Mix
+	if !c.Transactions {
+		mix = mix.withoutTransactions()
+	}
+	warm := mix
 	warm.Seed += 1 << 32
 	warm.Phases = []Stretch{{"warm", warmFor.Seconds(), warm.Phases[0].Rate}}
 	before, err := b.load(ctx, c.Name+", warm", warm, w.targets, nil)
@@ -222,7 +226,7 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 		}
 	}
 	sleepUntil(ctx, w.opens.Add(-b.o.Half))
-	result, err := b.load(ctx, c.Name, b.report.Mix, w.targets, func(ctx context.Context, began time.Time) {
+	result, err := b.load(ctx, c.Name, mix, w.targets, func(ctx context.Context, began time.Time) {
 		f.Faults = w.inject(ctx, plan, began)
 	})
 	if err != nil {
@@ -234,14 +238,17 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 		return err
 	}
 	b.progress.say("%s: audit", c.Name)
-	if f.Audit, err = w.audit(ctx, &b.report.Mix, append(before.Bought, result.Bought...)); err != nil {
+	if f.Audit, err = w.audit(ctx, &mix, append(before.Bought, result.Bought...)); err != nil {
 		return err
 	}
 	f.Audit.Unfinished = open
-	p := b.report.Mix.profile()
+	p := mix.profile()
 	f.Figures = measured(&p, result)
 	recoveries(f.Faults, result.Samples, p.Length())
 	f.Attempts = attempts(f, before, result)
+	if c.Name != ours {
+		return nil
+	}
 	b.progress.say("%s: cooling down", c.Name)
 	f.Leaks, err = w.cooled(ctx, start, b.coolLimit())
 	return err
@@ -249,7 +256,7 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 
 func (b *bench) coolLimit() time.Duration {
 	if b.o.Short {
-		return coolLimit / 4
+		return coolLimit / 6
 	}
 	return coolLimit
 }
@@ -276,12 +283,16 @@ const (
 // IsPart tells whether a name is that of a part.
 func IsPart(name string) bool { return name == PartFailsafe || name == PartFailsafePrioritized }
 
-// RunPart runs a part until ctx ends: its name, its address, and those of the order and the stock
-// service.
+// RunPart runs a part until ctx ends: its name, its address, those of the order and the stock
+// service, and how long it waits for them.
 func RunPart(ctx context.Context, args []string) error {
-	if len(args) != 4 || !IsPart(args[0]) {
-		return errors.New("flashsale: want NAME ADDRESS ORDER STOCK")
+	if len(args) != 5 || !IsPart(args[0]) {
+		return errors.New("flashsale: want NAME ADDRESS ORDER STOCK TIMEOUT")
 	}
-	return peer.Run(ctx, peer.Options{Listen: args[1], Order: args[2], Stock: args[3], Timeout: serviceTimeout,
+	timeout, err := time.ParseDuration(args[4])
+	if err != nil {
+		return fmt.Errorf("flashsale: %w", err)
+	}
+	return peer.Run(ctx, peer.Options{Listen: args[1], Order: args[2], Stock: args[3], Timeout: timeout,
 		Prioritized: args[0] == PartFailsafePrioritized})
 }

@@ -49,7 +49,7 @@ func (b *bench) runScenario(ctx context.Context) error {
 		case err != nil:
 			f.Failed = measure.OneLine(err)
 		default:
-			f.most("requests that the generator could not send", float64(f.Figures.Unsent), 0, "")
+			f.judgeGenerator()
 			s.judge(f)
 		}
 	}

@@ -116,7 +116,7 @@ func (w *world) startShop(ctx context.Context) error {
 	for name, c := range w.capacity {
 		args = append(args, "--capacity", name+"="+c.String())
 	}
-	for sku, n := range stock() {
+	for sku, n := range w.o.stock() {
 		args = append(args, "--units", fmt.Sprintf("%s=%d", sku, n))
 	}
 	w.shop = w.add("shop", answers("http://"+w.services["stock"]+"/healthz"), func() *exec.Cmd {
@@ -195,7 +195,7 @@ func (w *world) configure(g *gateway) error {
 func (w *world) configText(g *gateway, timeout time.Duration) ([]byte, error) {
 	values := w.values(g.listen)
 	values["Admin"], values["Branches"], values["Timeout"] = g.admin, g.branches, timeout
-	units, err := json.Marshal(map[string]int{hotItem: hotUnits})
+	units, err := json.Marshal(map[string]int64{hotItem: w.o.units()})
 	if err != nil {
 		return nil, err
 	}
@@ -213,12 +213,15 @@ func (w *world) configText(g *gateway, timeout time.Duration) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
+// sells tells whether the gateways have a sale.
+func (w *world) sells() bool { return w.c.Keys && !w.plain && !w.draft }
+
 // values are what all templates are filled with.
 func (w *world) values(listen string) map[string]any {
 	return map[string]any{
 		"Listen": listen, "Dir": w.dir, "Services": w.services, "Plain": w.plain, "Draft": w.draft,
 		"Classes": classes, "Shedding": w.c.Shedding, "Breakers": w.c.Shedding && !w.plain, "Keys": w.c.Keys,
-		"Sale": w.c.Keys && !w.plain && !w.draft, "Transactions": w.c.Transactions && !w.plain,
+		"Sale": w.sells(), "Transactions": w.c.Transactions && !w.plain,
 		"Sentinels": []string(nil), "Redis": "",
 	}
 }

@@ -123,7 +123,7 @@ func (b *balancer) close() {
 func (b *balancer) do(ctx context.Context, request func(host string) []byte, slow bool,
 	deadline time.Time) (Response, error) {
 	var resp Response
-	err := errStale
+	err := errLate
 	for try := 0; try <= len(b.targets) && time.Now().Before(deadline); try++ {
 		t := b.pick(time.Now())
 		connect := t.connect

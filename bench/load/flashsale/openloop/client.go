@@ -36,7 +36,10 @@ type Response struct {
 	close      bool
 }
 
-var errStale = errors.New("openloop: the connection had been closed")
+var (
+	errStale = errors.New("openloop: the connection had been closed")
+	errLate  = errors.New("openloop: the time-out was over before anything was sent")
+)
 
 // roundTrip sends a request and reads its response until the deadline. errStale says that nothing
 // came back on a connection that had been used before: it was closed while it was idle.

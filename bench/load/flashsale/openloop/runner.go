@@ -202,6 +202,9 @@ func (r *Runner) retry(a Arrival, s Sample, after time.Duration) {
 }
 
 func outcomeOf(status int, err error) Outcome {
+	if errors.Is(err, errLate) {
+		return Unsent
+	}
 	if err != nil {
 		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			return TimedOut

@@ -16,7 +16,7 @@ const (
 	Failed                   // another response
 	TimedOut                 // no response in time
 	Broken                   // no connection, or it broke
-	Unsent                   // too many were in flight already: the load tool could not keep up
+	Unsent                   // the load tool could not keep up: too many were in flight, or it was too late
 )
 
 var outcomeNames = [...]string{"succeeded", "refused", "shed", "failed", "timed out", "broken", "unsent"}

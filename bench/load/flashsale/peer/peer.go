@@ -4,7 +4,7 @@
 //
 // The limiter is used as its documentation shows it, with its defaults: what it refuses is 503, a
 // call that fails or times out is recorded as dropped. Prioritized, it queues and takes the class of
-// a request from the first segment of its path, and checkouts as critical.
+// a request from the last segment of its path.
 package peer
 
 import (
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -43,6 +44,11 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
+// classes are by the last segment of the path; the others are of the lowest.
+var classes = map[string]priority.Priority{
+	"critical": priority.VeryHigh, "high": priority.High, "normal": priority.Medium, "low": priority.Low,
+}
+
 // limiter is one of failsafe-go's.
 type limiter interface {
 	acquire(ctx context.Context, class priority.Priority) (adaptivelimiter.Permit, bool)
@@ -61,43 +67,36 @@ type prioritized struct {
 }
 
 func (p prioritized) acquire(ctx context.Context, class priority.Priority) (adaptivelimiter.Permit, bool) {
-	permit, err := p.l.AcquirePermit(priority.ContextWithPriority(ctx, class))
+	level := class.RandomLevel()
+	if !p.l.CanAcquirePermitWithLevel(level) {
+		return nil, false
+	}
+	permit, err := p.l.AcquirePermitWithLevel(ctx, level)
 	return permit, err == nil
 }
+
+// calibrateEvery is how often the threshold of priorities is found anew; failsafe-go leaves it to its
+// user.
+const calibrateEvery = 100 * time.Millisecond
 
 func newHandler(ctx context.Context, o Options) http.Handler {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1024, MaxConnsPerHost: 0, DisableCompression: true}
 	newLimiter := func() limiter { return plain{adaptivelimiter.NewWithDefaults[any]()} }
 	if o.Prioritized {
 		p := adaptivelimiter.NewPrioritizer()
-		p.ScheduleCalibrations(ctx, time.Second)
+		p.ScheduleCalibrations(ctx, calibrateEvery)
 		newLimiter = func() limiter {
-			return prioritized{adaptivelimiter.NewBuilder[any]().WithQueueing(2, 3).BuildPrioritized(p)}
+			return prioritized{adaptivelimiter.NewBuilder[any]().BuildPrioritized(p)}
 		}
 	}
 	orders := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Order))
 	looks := limited(newLimiter(), o.Timeout, proxyTo(transport, o.Stock))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		class := priority.Medium
-		switch head, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); head {
-		case "critical":
-			class, r.URL.Path = priority.VeryHigh, "/"+rest
-		case "high":
-			class, r.URL.Path = priority.High, "/"+rest
-		case "normal":
-			r.URL.Path = "/" + rest
-		case "low":
-			class, r.URL.Path = priority.Low, "/"+rest
+		if strings.HasPrefix(r.URL.Path, "/v1/orders") {
+			orders(w, r, priority.Medium)
+			return
 		}
-		switch {
-		case r.URL.Path == "/v1/checkouts":
-			r.URL.Path = "/v1/orders"
-			orders(w, r, priority.VeryHigh)
-		case strings.HasPrefix(r.URL.Path, "/v1/orders"):
-			orders(w, r, class)
-		default:
-			looks(w, r, class)
-		}
+		looks(w, r, classes[path.Base(r.URL.Path)])
 	})
 }
 
