@@ -324,7 +324,8 @@ func (w *WaitingRoom) check(s site) {
 	const own = "Sluice-Ticket" // the one field that begins so which clients may send
 	switch folded := foldName(w.Header); {
 	case strings.EqualFold(w.Header, own) || !s.sound(s.at("header")):
-	case slices.Contains([]string{"cookie", "set-cookie", "retry-after"}, folded), strings.HasPrefix(folded, "content-"):
+	case slices.Contains([]string{"cookie", "set-cookie", "retry-after"}, folded),
+		strings.HasPrefix(folded, "content-"):
 		s.fault(s.at("header"), "%s says something else: a field such as %s is wanted", w.Header, own)
 	default:
 		if why := headerFault(w.Header); why != "" {

@@ -57,7 +57,7 @@ func newAdaptive(s Settings, seed uint64) adaptive {
 
 func (a *adaptive) configure(s Settings) {
 	a.least, a.top = float64(s.Min), float64(s.Max)
-	a.prober.know(max(s.Gateways, 1))
+	a.prober.know(s.Gateways)
 	a.setLimit(a.limit)
 }
 
@@ -178,16 +178,13 @@ func (a *adaptive) judge() {
 	}
 	base := a.baseline.value
 	low, high := p.low.value(), p.high.value()
-	if high > 1.12*base && low < 1.35*base {
-		p.learnUsual(a.baseline.rising == 0)
-	}
 	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.crowded())):
+	case p.slower(a.baseline.suspects(low, p.gateways)):
 		a.baseline.lift(low)
 		p.elastic.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
-	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && !p.crowded() && a.baseline.follow(low):
+	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && a.baseline.follow(low, p.gateways):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))

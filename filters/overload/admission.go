@@ -19,6 +19,8 @@ const (
 	fitsCritical = 1.1
 	// sliceWaits times the longest wait is the time over which permits are counted.
 	sliceWaits = 3
+	// latencyLeast is what a call takes at least, so that ratios of latencies are numbers.
+	latencyLeast = int64(time.Microsecond)
 	// retryMost is the longest Retry-After.
 	retryMost = 30 * time.Second
 )
@@ -214,7 +216,7 @@ func (l *Limiter) endLocked(p *Permit, s Sample) {
 	}
 	latency := int64(s.Latency)
 	if latency <= 0 {
-		latency = held
+		latency = max(held, latencyLeast)
 	}
 	if s.Outcome == Success {
 		l.pace.succeeded(l.last, latency)

@@ -9,8 +9,8 @@ const (
 	following = 0.03
 	// risingRounds is for how many rounds after a lift the service is taken to become slower still.
 	risingRounds = 40
-	// farAway from the lowest baseline it takes more evidence to lift it.
-	farAway = 4
+	// farAway times the lowest baseline: from there on other gateways are suspected.
+	farAway = 3.3
 )
 
 // baseline is the latency of the service while no call waits inside, in ns. It is measured while few
@@ -69,8 +69,8 @@ func (b *baseline) restore() { b.value = min(b.value*(1+sinking), b.trusted) }
 
 // follow goes up a little towards a service that becomes slower and slower. It returns false when that
 // is not so.
-func (b *baseline) follow(low float64) bool {
-	if b.rising == 0 || low < b.trusted {
+func (b *baseline) follow(low float64, gateways int) bool {
+	if b.rising == 0 || low < b.trusted || gateways > 1 || b.suspects(low, gateways) {
 		return false
 	}
 	b.trusted = min(low, b.trusted*(1+following))
@@ -78,15 +78,8 @@ func (b *baseline) follow(low float64) bool {
 	return true
 }
 
-// caution is how many standard errors it takes to believe that the service became so slow: more the
-// farther it is from what was measured while few calls were in flight, since then a queue that
-// other gateways fill is more likely. So it is when there are others.
-func (b *baseline) caution(latency float64, crowded bool) float64 {
-	switch {
-	case crowded:
-		return 3
-	case latency > farAway*b.lowest:
-		return 2
-	}
-	return 0.7
+// suspects tells whether other gateways may be what makes the service so slow: when it is not known
+// how many there are, and it would be much slower than it was while few calls were in flight.
+func (b *baseline) suspects(latency float64, gateways int) bool {
+	return gateways == 0 && latency > farAway*b.lowest
 }

@@ -36,10 +36,12 @@
 //     no response in time) take the limit down.
 //
 // Of several gateways before one service, each sees less of what its own limit does: with n of
-// them the elasticity of a full service is 1/n, which looks like a slower one. [Settings.Gateways] says
-// how many there are; then the baseline is lifted only on much evidence. When it is not told, the limiter
-// learns what elasticity is usual, and a baseline beyond four times the lowest needs much evidence
-// too. That bounds what a wrong conclusion can do.
+// them the elasticity of a full service is about 1/n, which looks like a slower one. So their number is told
+// ([Settings.Gateways], [Limiter.SetGateways]). With others the limit goes down unless it is disproved that
+// calls wait, and the baseline goes up on much evidence only: when the service becomes slower, it takes a minute
+// or so until the limit follows. Where their number is not told, one gateway is assumed, but others are suspected
+// once the baseline would be more than about three times what was measured while few calls were in flight.
+// That bounds what several gateways can do that do not know of each other.
 //
 // # The queue
 //

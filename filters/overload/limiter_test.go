@@ -45,8 +45,8 @@ func TestServesTheQueueByClassThenRankThenArrival(t *testing.T) {
 	l := one(20, 100*ms)
 	first := acquire(t, l, start, class(overload.Normal), overload.Admitted)
 	in := []overload.Request{
-		{Class: overload.Low}, {Class: overload.Normal, Demoted: true}, {Class: overload.Normal}, {Class: overload.Normal},
-		{Class: overload.Critical, Demoted: true}, {Class: overload.Critical}, {Class: overload.Low, Reserved: true},
+		{Class: overload.Low}, {Class: overload.Normal, Demoted: true}, {Class: overload.Normal},
+		{Class: overload.Normal}, {Class: overload.Critical, Demoted: true}, {Class: overload.Critical}, {Class: overload.Low, Reserved: true},
 		{Class: overload.High},
 	}
 	want := []int{5, 4, 7, 2, 3, 1, 6, 0}
@@ -127,8 +127,9 @@ func TestWhatIsReservedWaitsAndIsAdmittedAtLast(t *testing.T) {
 	if v := verdict(low); v.Cause != overload.Displaced {
 		t.Errorf("the low one: %+v", v)
 	}
-	acquire(t, l, start, class(overload.Critical), overload.Shed)                                  // the reserved one stays
-	acquire(t, l, start, overload.Request{Class: overload.Low, Reserved: true}, overload.Admitted) // no place is left
+	// The reserved one keeps its place, and there is none for another.
+	acquire(t, l, start, class(overload.Critical), overload.Shed)
+	acquire(t, l, start, overload.Request{Class: overload.Low, Reserved: true}, overload.Admitted)
 	if next := l.Tick(start.Add(99 * ms)); !next.Equal(w.Deadline()) {
 		t.Errorf("next is %v, not %v", next, w.Deadline())
 	}
@@ -144,7 +145,8 @@ func TestWhatIsReservedWaitsAndIsAdmittedAtLast(t *testing.T) {
 func TestEndsAWaitAtItsDeadline(t *testing.T) {
 	l := one(5, 100*ms)
 	acquire(t, l, start, class(overload.Normal), overload.Admitted)
-	soon := acquire(t, l, start, overload.Request{Class: overload.Normal, Deadline: start.Add(30 * ms)}, overload.Queued)
+	hurried := overload.Request{Class: overload.Normal, Deadline: start.Add(30 * ms)}
+	soon := acquire(t, l, start, hurried, overload.Queued)
 	late := acquire(t, l, start, class(overload.Normal), overload.Queued)
 	if next := l.Tick(start); !next.Equal(start.Add(30 * ms)) {
 		t.Errorf("next is %v", next)
@@ -390,8 +392,8 @@ func TestSettings(t *testing.T) {
 	bad := []overload.Settings{
 		{}, {Concurrency: overload.LimitMax + 1}, {Adaptive: true, Max: 1}, {Adaptive: true, Min: 2, Max: 1},
 		{Adaptive: true, Min: 1, Max: overload.LimitMax + 1}, {Concurrency: 1, QueueSize: -1},
-		{Concurrency: 1, QueueSize: overload.LimitMax + 1}, {Concurrency: 1, QueueWait: -1}, {Concurrency: 1, Streams: -1},
-		{Concurrency: 1, Gateways: -1},
+		{Concurrency: 1, QueueSize: overload.LimitMax + 1}, {Concurrency: 1, QueueWait: -1},
+		{Concurrency: 1, Streams: -1}, {Concurrency: 1, Gateways: -1},
 	}
 	for _, s := range bad {
 		if s.Check() == nil {

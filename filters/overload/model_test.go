@@ -249,6 +249,9 @@ func (m *model) check(t *rapid.T) {
 		t.Fatalf("%d in flight, %d streams, %d queued; want %d, %d, %d", s.InFlight, s.Streams, s.Queued(),
 			len(m.calls), len(m.streams), len(m.waiting))
 	}
+	if s.Baseline < 0 || s.Latency < 0 || !(s.Rate >= 0) {
+		t.Fatalf("baseline %v, latency %v, rate %v", s.Baseline, s.Latency, s.Rate)
+	}
 	if s.Reserved < 0 || s.Reserved > len(m.places) {
 		t.Fatalf("%d reserved, at most %d", s.Reserved, len(m.places))
 	}

@@ -12,23 +12,26 @@ const (
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
 	sureBelow = 0.6
+	// cautionAlone and cautionOthers are by how many errors the elasticity must be below that.
+	cautionAlone  = 0.7
+	cautionOthers = 3.0
+	// gatewaysSuspected is how many there are in the worst case that is guarded against.
+	gatewaysSuspected = 4
 	// forget is what is left of the evidence after each round, enough is the most that counts: an error
-	// of 0.17. keepEvidence is what is left of it when the limit changes.
+	// of 0.17. With other gateways they are forgetOfMany, and enoughOfMany by the square of the
+	// usual elasticity. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
 	enough       = 35
+	forgetOfMany = 0.99
+	enoughOfMany = 60
 	keepEvidence = 0.1
 	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
 	spareMost = 0.5
-	// usualError is the largest error of an elasticity that the usual one is learned from.
-	usualError = 0.25
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
-	// alone: with a usual elasticity from here on there are no other gateways.
-	alone = 0.62
-	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
-	// that is believed.
-	usualStart = 0.6
-	usualLeast = 0.1
+	// usualAlone is the elasticity with one gateway while calls wait inside: a little less than 1, since the
+	// excursion ends near the knee.
+	usualAlone = 0.85
 )
 
 // phase is where a round stands. The excursion is in the middle, so that a trend of the latency does not
@@ -46,7 +49,7 @@ const (
 // service; 0 when it does not.
 type prober struct {
 	random   uint64
-	gateways float64 // that use the service
+	gateways int // that use the service; 0: not known
 
 	allowed int
 	phase   phase
@@ -58,24 +61,22 @@ type prober struct {
 	rounds  [2]round // by turn
 
 	elastic estimate
-	partly  estimate // the same by rounds in which the limit was not reached most of the time
-	usual   float64  // elastic while calls wait inside for sure: the smaller, the more gateways there are
-	low     mean     // of the last rounds
+	usual   float64 // elastic while calls wait inside: the smaller, the more gateways there are
+	low     mean    // of the last rounds
 	high    mean
 	latest  float64 // mean latency above the excursion in the last round
 }
 
 type round struct {
 	high, low mean
-	over      bool // all its calls are admitted
-	full      bool // the limit was reached most of the time
+	over      bool // all its calls are admitted, and the limit was reached most of the time
 }
 
 // estimate is a value with its inverse variance.
 type estimate struct{ value, evidence float64 }
 
-func (e *estimate) add(value, weight, most float64) {
-	e.evidence = min(e.evidence*forget, most)
+func (e *estimate) add(value, weight, keep, most float64) {
+	e.evidence = min(e.evidence*keep, most)
 	e.value = (e.value*e.evidence + value*weight) / (e.evidence + weight)
 	e.evidence += weight
 }
@@ -85,9 +86,8 @@ func (e *estimate) error() float64 { return 1 / math.Sqrt(e.evidence) }
 
 // know sets how many gateways use the service.
 func (p *prober) know(gateways int) {
-	if n := float64(gateways); n != p.gateways {
-		p.gateways, p.usual = n, usualStart/n
-	}
+	p.gateways = gateways
+	p.usual = usualAlone / float64(max(gateways, 1))
 }
 
 // apply sets the limit in whole calls.
@@ -137,8 +137,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	case down:
 		p.phase, p.left = after, p.highCalls(limit)
 	case after:
-		r := &p.rounds[p.turn&1]
-		r.over, r.full = true, float64(p.spare) < spareMost*float64(p.full)
+		p.rounds[p.turn&1].over = float64(p.spare) < spareMost*float64(p.full)
 		p.nextTurn(limit)
 	}
 	p.apply(limit)
@@ -178,53 +177,44 @@ func (p *prober) conclude(spread float64) bool {
 	}
 	elastic := math.Log(r.high.value()/r.low.value()) / x
 	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
-	if !r.full {
-		// It is too low then, but shows that there are no other gateways.
-		p.partly.add(elastic, weight, enough)
-		p.raiseUsual(&p.partly)
-		return false
-	}
 	p.latest = r.high.value()
 	if change := p.latest / p.high.value(); p.high.n > 0 && (change > 1.3 || change < 0.75) {
 		p.elastic, p.high, p.low = estimate{}, mean{}, mean{} // it is another service
 	}
-	p.elastic.add(elastic, weight, max(enough, 6/(p.usual*p.usual)))
+	if p.alone() {
+		p.elastic.add(elastic, weight, forget, enough)
+	} else {
+		p.elastic.add(elastic, weight, forgetOfMany, enoughOfMany/(p.usual*p.usual))
+	}
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
 	p.high.fade(0.5)
 	p.high.merge(&r.high)
-	return p.elastic.error() <= errorMost || p.gateways > 1
+	return p.elastic.error() <= errorMost || !p.alone()
 }
 
-// slower tells whether the service became slower by so many standard errors.
-func (p *prober) slower(errors float64) bool {
-	return p.elastic.value+errors*p.elastic.error() < slowerBelow*p.usual && p.elastic.error() < sureBelow*p.usual
+// slower tells whether the service became slower. That takes much more evidence when there are other
+// gateways, and even more when they are suspected.
+func (p *prober) slower(suspected bool) bool {
+	below, errors := slowerBelow*p.usual, cautionAlone
+	if !p.alone() || suspected {
+		errors = cautionOthers
+	}
+	if suspected {
+		below /= gatewaysSuspected
+	}
+	err := p.elastic.error()
+	return p.elastic.value+errors*err < below && err < sureBelow*p.usual
 }
 
 // queues tells whether calls wait inside. With other gateways that is taken for granted until it is
 // disproved, since there is little to be seen of it.
 func (p *prober) queues() bool {
-	if p.gateways > 1 {
-		return p.elastic.value+p.elastic.error() > slowerBelow*p.usual
+	if p.alone() {
+		return p.elastic.value-0.5*p.elastic.error() > slowerBelow*p.usual
 	}
-	return p.elastic.value-0.5*p.elastic.error() > slowerBelow*p.usual
+	return p.elastic.value+p.elastic.error() > slowerBelow*p.usual
 }
 
-// learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
-// latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower; not at all then if that is known.
-func (p *prober) learnUsual(down bool) {
-	if p.elastic.error() <= usualError && p.elastic.value < p.usual && down {
-		p.usual = max(p.usual+0.01*(p.elastic.value-p.usual), usualLeast)
-	}
-	p.raiseUsual(&p.elastic)
-}
-
-func (p *prober) raiseUsual(e *estimate) {
-	if sure := e.value - 0.7*e.error(); e.error() <= usualError && sure > p.usual {
-		p.usual = min(p.usual+0.3*(sure-p.usual), 1/p.gateways)
-	}
-}
-
-// crowded tells whether there seem to be other gateways.
-func (p *prober) crowded() bool { return p.gateways > 1 || p.usual < alone }
+// alone tells whether no other gateway is known to use the service.
+func (p *prober) alone() bool { return p.gateways <= 1 }

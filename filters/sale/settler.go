@@ -296,7 +296,7 @@ func (s *Settler) settle(sl *Sale, h *shelf, u Unit, end End, lost bool) error {
 		h.metrics.Confirmed.Inc()
 	case Hold:
 		h.metrics.Unknown.Inc()
-		s.unknown.Warn(s.o.Logger, time.Now(), "sale: a unit stays taken, since nobody knows what became of its purchase",
+		s.unknown.Warn(s.o.Logger, time.Now(), "sale: a unit stays taken: the outcome of its purchase is not known",
 			"sale", h.item.Sale, "item", h.item.Name, "record", u.ID)
 	default:
 		h.metrics.Returned.Inc()

@@ -93,7 +93,8 @@ func TestGone(t *testing.T) {
 			s := New(client, "s:")
 			gone(server)
 			began := time.Now()
-			if out, err := s.Take(context.Background(), request("a")); err == nil || time.Since(began) > 20*time.Second {
+			out, err := s.Take(context.Background(), request("a"))
+			if err == nil || time.Since(began) > 20*time.Second {
 				t.Errorf("%+v after %v", out, time.Since(began))
 			}
 		})
