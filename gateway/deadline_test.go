@@ -113,7 +113,8 @@ routes:
 		got := <-told
 		left, ok := filters.ParseGRPCTimeout(got[0])
 		ms, err := strconv.Atoi(got[1])
-		if !ok || err != nil || left > c.most || left <= 0 || time.Duration(ms)*time.Millisecond > c.most+time.Millisecond {
+		if !ok || err != nil || left > c.most || left <= 0 ||
+			time.Duration(ms)*time.Millisecond > c.most+time.Millisecond {
 			t.Errorf("%+v: told %v", c, got)
 		}
 	}

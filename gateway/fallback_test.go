@@ -118,7 +118,8 @@ services:
 	body := strings.Repeat("x", 50<<10)
 	for range 2 {
 		r := g.do("POST", "/other/x?q=1", body, "Idempotency-Key", "k", "X-User", "ann")
-		if r.status != 200 || r.body != "from b" || strings.Join(r.header.Values("Sluice-Fallback"), ",") != "breaker-open" ||
+		if r.status != 200 || r.body != "from b" ||
+			strings.Join(r.header.Values("Sluice-Fallback"), ",") != "breaker-open" ||
 			r.header.Get("Idempotent-Replayed") != "" || r.header.Get("RateLimit") == "" {
 			t.Errorf("a keyed request: %+v", r)
 		}

@@ -57,14 +57,14 @@ func newAdaptive(s Settings, seed uint64) adaptive {
 
 func (a *adaptive) configure(s Settings) {
 	a.least, a.top = float64(s.Min), float64(s.Max)
-	a.prober.know(max(s.Gateways, 1))
+	a.prober.know(s.Gateways)
 	a.setLimit(a.limit)
 }
 
 func (a *adaptive) setLimit(limit float64) {
 	limit = min(max(limit, a.least), a.top)
 	if change := limit / a.limit; change > 1.08 || change < 0.92 {
-		a.prober.evidence *= keepEvidence // it was about another limit
+		a.prober.elastic.evidence *= keepEvidence // it was about another limit
 	}
 	a.limit = limit
 	a.prober.apply(limit)
@@ -178,26 +178,23 @@ func (a *adaptive) judge() {
 	}
 	base := a.baseline.value
 	low, high := p.low.value(), p.high.value()
-	if high > 1.12*base && low < 1.35*base {
-		p.learnUsual(a.baseline.rising == 0)
-	}
 	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.crowded())):
+	case p.slower(a.baseline.caution(low, p.alone())):
 		a.baseline.lift(low)
-		p.evidence = 0
+		p.elastic.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
-	case p.error() < 0.2 && p.elastic < queuedBelow*p.usual && !p.crowded() && a.baseline.follow(low):
+	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && p.alone() && a.baseline.follow(low):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))
 		}
-	case p.error() > 0.2:
-	case p.elastic < queuedBelow*p.usual:
+	case p.elastic.error() > 0.2:
+	case p.elastic.value < queuedBelow*p.usual:
 		a.baseline.restore()
-	case high < base*headroom*0.96 && p.elastic < queuedAbove:
+	case high < base*headroom*0.96 && p.elastic.value < queuedAbove:
 		a.setLimit(a.limit * min(1.05, base*headroom/high))
-	case p.elastic > queuedAbove:
+	case p.elastic.value > queuedAbove:
 		a.baseline.lower()
 	}
 }

@@ -81,9 +81,9 @@ func (b *baseline) follow(low float64) bool {
 // caution is how many standard errors it takes to believe that the service became so slow: more the
 // farther it is from what was measured while few calls were in flight, since then a queue that
 // other gateways fill is more likely. So it is when there are others.
-func (b *baseline) caution(latency float64, crowded bool) float64 {
+func (b *baseline) caution(latency float64, alone bool) float64 {
 	switch {
-	case crowded:
+	case !alone:
 		return 3
 	case latency > farAway*b.lowest:
 		return 2

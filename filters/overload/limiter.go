@@ -64,6 +64,20 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.unlockAndTell()
 }
 
+// SetGateways changes how many gateways use the service ([Settings.Gateways]): their number changes
+// without a reload.
+func (l *Limiter) SetGateways(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n == l.set.Gateways {
+		return
+	}
+	l.set.Gateways = n
+	if l.set.Adaptive {
+		l.adaptive.prober.know(n)
+	}
+}
+
 // Acquire asks for a permit. Admitted: it is in w.Permit. Queued: w is in the queue until its verdict,
 // or until Leave. Shed: the cause says why.
 func (l *Limiter) Acquire(now time.Time, r Request, w *Waiter) (Decision, Cause) {

@@ -21,7 +21,7 @@ func probe(seed uint64, limit float64, latency func(load float64) float64) (elas
 		}
 		p.completed(&permit, latency(float64(permit.load))*(0.5+random.Float64()))
 	}
-	return p.elastic, p.error()
+	return p.elastic.value, p.elastic.error()
 }
 
 func TestElasticity(t *testing.T) {

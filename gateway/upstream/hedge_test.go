@@ -102,7 +102,8 @@ func TestHedgeGoesToAnotherEndpoint(t *testing.T) {
 			until(t, "what has lost is cancelled", func() bool {
 				return slow.cancelled.Load() == slow.requests.Load() && h.inUse() == 0
 			})
-			if slow.requests.Load() > h.started.Load() || h.won.Load() > h.started.Load() { // one of both attempts is its
+			// One of both attempts is its.
+			if slow.requests.Load() > h.started.Load() || h.won.Load() > h.started.Load() {
 				t.Errorf("%d began, %d won, the slow one saw %d", h.started.Load(), h.won.Load(), slow.requests.Load())
 			}
 		})

@@ -47,7 +47,8 @@ type state struct{ limit, inFlight, queued float64 }
 
 // told is what a controller knows of the service beforehand.
 type told struct {
-	workers int // told to those only that adapt to nothing
+	workers  int // told to those only that adapt to nothing
+	gateways int // known from the store
 }
 
 // decide is how a controller tells the verdict on a queued call.

@@ -30,7 +30,7 @@ func newGateway(w *world, c contender, seed uint64) *gateway {
 	g := &gateway{world: w, random: rand.New(rand.NewPCG(seed, 4))}
 	for i := range w.services {
 		guard := &guard{}
-		told := told{workers: int(w.services[i].workers.value(0))}
+		told := told{workers: int(w.services[i].workers.value(0)), gateways: max(w.scenario.gateways, 1)}
 		guard.controller = c.new(w.time(), seed+uint64(i), told, func(c *call, v verdict) {
 			guard.verdicts = append(guard.verdicts, late{c, v})
 		})

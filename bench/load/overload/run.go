@@ -54,7 +54,7 @@ func runWith(ctx context.Context, o Options, known []contender, progress Progres
 	for i := range all {
 		r.Scenarios = append(r.Scenarios, Described{all[i].key, all[i].title})
 		for _, c := range rivals {
-			if c.only == "" || c.only == all[i].key {
+			if len(c.only) == 0 || slices.Contains(c.only, all[i].key) {
 				pairs = append(pairs, pair{&all[i], c})
 			}
 		}

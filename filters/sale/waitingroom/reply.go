@@ -64,7 +64,7 @@ func retryAtOpening(until time.Duration, others, rate float64) time.Duration {
 
 const (
 	detailQueued  = "Come back after retry_after seconds with the ticket: it keeps your place."
-	detailOpening = "The sale has not opened. Places are drawn by lot among all who wait for it. Come back with the ticket."
+	detailOpening = "The sale has not opened. Places are drawn by lot among all who wait. Come back with the ticket."
 	detailNoPlace = "There is no place yet. Come back after retry_after seconds."
 	detailRefused = " The ticket that you sent has expired or was not issued to you: you have a new place."
 )

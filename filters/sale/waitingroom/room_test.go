@@ -58,7 +58,8 @@ func newFleet(n int, s waitingroom.Settings) *fleet {
 func exchange(principal, ticket string) *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), nil)
-	x.Method, x.Scheme, x.Host, x.Path, x.Principal, x.Ticket = "POST", "https", "shop.example", "/checkout", principal, ticket
+	x.Method, x.Scheme, x.Host, x.Path = "POST", "https", "shop.example", "/checkout"
+	x.Principal, x.Ticket = principal, ticket
 	return x
 }
 
@@ -364,7 +365,7 @@ func TestOpening(t *testing.T) {
 		}
 		correlation := sum / (waiting * waiting * waiting / 12)
 		if early < waiting*9/10 || math.Abs(correlation) > 0.2 {
-			t.Errorf("%d of the first %d had waited; order of coming and of admission correlate by %.2f", early, waiting,
+			t.Errorf("%d of the first %d had waited; coming and admission correlate by %.2f", early, waiting,
 				correlation)
 		}
 		time.Sleep(time.Second)
@@ -487,7 +488,8 @@ func TestSecretOfTheStore(t *testing.T) {
 				return []byte("the secret of the store"), nil
 			},
 		})
-		if _, reply := r.Enter(time.Now(), exchange("ann", "")); reply == nil || reply.Reason != filters.StoreUnavailable {
+		_, reply := r.Enter(time.Now(), exchange("ann", ""))
+		if reply == nil || reply.Reason != filters.StoreUnavailable {
 			t.Errorf("%+v", reply)
 		}
 		for i := range 10 {
