@@ -230,7 +230,7 @@ func newBenchPart() *cobra.Command {
 		Use:    "part NAME ADDRESS ADMIN TARGET",
 		Short:  "Run a part of another bench",
 		Hidden: true,
-		Args:   cobra.ExactArgs(4),
+		Args:   cobra.RangeArgs(4, 5),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
 // contender is what stands before the services: the gateway, the gateway without something, or
@@ -84,10 +85,19 @@ func startEnvoy(ctx context.Context, w *world) error {
 		clusters["to_stock"], clusters["to_order"] = at[0], at[1]
 	}
 	values := map[string]any{"Inner": inner, "Clusters": clusters, "Timeout": fmt.Sprintf("%gs",
-		serviceTimeout.Seconds())}
+		w.peerTimeout().Seconds())}
 	return w.startPeer(ctx, "envoy.yaml", values, func(config string) *exec.Cmd {
 		return exec.Command(path, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
 	})
+}
+
+// peerTimeout is how long other proxies wait for a service: in the plain scenarios a little less than
+// clients do, so that their limiters see how a call ends that takes too long.
+func (w *world) peerTimeout() time.Duration {
+	if w.plain {
+		return 900 * time.Millisecond
+	}
+	return serviceTimeout
 }
 
 // startFailsafe runs this program with failsafe-go's adaptive limiter in the gateway's place.
@@ -98,7 +108,8 @@ func startFailsafe(prioritized bool) func(context.Context, *world) error {
 			name = PartFailsafePrioritized
 		}
 		return w.startPeer(ctx, "", nil, func(listen string) *exec.Cmd {
-			cmd := exec.Command(w.o.Program, "bench", "part", name, listen, w.services["order"], w.services["stock"])
+			cmd := exec.Command(w.o.Program, "bench", "part", name, listen, w.services["order"], w.services["stock"],
+				w.peerTimeout().String())
 			cmd.Env = os.Environ()
 			return cmd
 		})

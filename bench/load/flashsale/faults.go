@@ -197,7 +197,7 @@ func recoveries(all []FaultFigures, samples []openloop.Sample, length time.Durat
 	buckets := make([][2]int, int(length/failBucket)+1)
 	for _, s := range samples {
 		i := int(s.At / failBucket)
-		if i >= len(buckets) {
+		if i >= len(buckets) || s.Outcome == openloop.Unsent {
 			continue
 		}
 		buckets[i][0]++

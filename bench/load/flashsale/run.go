@@ -283,12 +283,16 @@ const (
 // IsPart tells whether a name is that of a part.
 func IsPart(name string) bool { return name == PartFailsafe || name == PartFailsafePrioritized }
 
-// RunPart runs a part until ctx ends: its name, its address, and those of the order and the stock
-// service.
+// RunPart runs a part until ctx ends: its name, its address, those of the order and the stock
+// service, and how long it waits for them.
 func RunPart(ctx context.Context, args []string) error {
-	if len(args) != 4 || !IsPart(args[0]) {
-		return errors.New("flashsale: want NAME ADDRESS ORDER STOCK")
+	if len(args) != 5 || !IsPart(args[0]) {
+		return errors.New("flashsale: want NAME ADDRESS ORDER STOCK TIMEOUT")
 	}
-	return peer.Run(ctx, peer.Options{Listen: args[1], Order: args[2], Stock: args[3], Timeout: serviceTimeout,
+	timeout, err := time.ParseDuration(args[4])
+	if err != nil {
+		return fmt.Errorf("flashsale: %w", err)
+	}
+	return peer.Run(ctx, peer.Options{Listen: args[1], Order: args[2], Stock: args[3], Timeout: timeout,
 		Prioritized: args[0] == PartFailsafePrioritized})
 }
