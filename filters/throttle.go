@@ -14,6 +14,16 @@ type LogThrottle struct {
 	leftOut atomic.Int64
 }
 
+// Skip counts a warning as left out when it is too early for one, and reports whether it did: who is
+// in a hurry asks it before making the arguments of [LogThrottle.Warn].
+func (t *LogThrottle) Skip(now time.Time) bool {
+	if now.UnixNano() >= t.next.Load() {
+		return false
+	}
+	t.leftOut.Add(1)
+	return true
+}
+
 // Warn writes the warning, or counts it as left out.
 func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args ...any) {
 	next := t.next.Load()

@@ -15,7 +15,7 @@ func TestAdmissionOfTransactions(t *testing.T) {
 	coordinator := newCoordinator(t)
 	stock, order, payment := newGate(t), newGate(t), newGate(t)
 	service := func(s *gate, settings string) string {
-		return "{endpoints: [" + strconv.Quote(s.URL) + "], breaker: {}, " + settings + "}\n"
+		return "{endpoints: [" + strconv.Quote(s.URL) + "], timeout: 20s, breaker: {}, " + settings + "}\n"
 	}
 	step := func(name, service string) string {
 		return "{name: " + name + ", do: {service: " + service + ", path: /do}, undo: {service: " + service +
@@ -27,14 +27,14 @@ limits: {stock: {rate: 2/h}, payment: {rate: 4/h}}
 services:
   stock: `+service(stock, "limits: [stock]")+`
   order: `+service(order, "overload: {}")+`
-  payment: `+service(payment, "limits: [payment], overload: {concurrency: 1, queue: {size: 10, wait: 20s}}")+`
+  payment: `+service(payment, "limits: [payment], overload: {concurrency: 1, queue: {size: 10, wait: 60s}}")+`
 transactions:
   checkout:
     wait: 20s
     steps: [`+step("reserve", "stock")+", "+step("order", "order")+", "+step("pay", "payment")+`]
 routes:
   - {name: checkout, match: {path: /checkout}, transaction: checkout, priority: low, idempotency: {required: true}}
-  - {name: hold, match: {path: /hold}, service: payment, timeout: 20s}
+  - {name: hold, match: {path: /hold}, service: payment, timeout: 60s}
   - {name: stock, match: {path: /stock}, service: stock}
 `)
 	checkout := func(key string) got {

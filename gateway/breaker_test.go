@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -79,7 +80,8 @@ services:
 		t.Errorf("the status has %+v", b)
 	}
 	list := fetch(t, "http://"+g.at.Admin+"/api/breakers", "GET", "")
-	if list.status != 200 || strings.Count(list.body, `"service"`) != 1 || !strings.Contains(list.body, `"forced": true`) {
+	if list.status != 200 || strings.Count(list.body, `"service"`) != 1 ||
+		!strings.Contains(list.body, `"forced": true`) {
 		t.Errorf("the list is %+v", list)
 	}
 	g.reloaded(services(breaker + ", timeout: 3s"))
@@ -174,6 +176,29 @@ routes: [{name: all, match: {path: /**}, service: a`+idempotency+`}]
 	}
 }
 
+func TestExplainShowsBreakerAndOutlier(t *testing.T) {
+	t.Parallel()
+	cfg, err := config.Parse("sluice.yaml", []byte(head+`
+services: {a: {endpoints: ["http://a.test", "http://b.test"], outlier: {errors: 7, max: 25%},
+  breaker: {slow: {over: 2s}, openFor: 3s, ramp: 4s}}}`+allToA), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := Explain(&out, cfg, ExplainRequest{Method: "GET", Path: "/"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"50% errors or 80% slower than 2s", "for 3s, 3 probes", "12s when it opens again and again",
+		"calls come back over 4s",
+		"an endpoint that fails 7 times in a row is passed over for 30s, at most 25% of them",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
 // An endpoint that fails again and again gets no more requests for a while, though its health check
 // passes; which one, and for how long, can be seen.
 func TestFailingEndpointIsEjected(t *testing.T) {
@@ -186,8 +211,8 @@ func TestFailingEndpointIsEjected(t *testing.T) {
 	})
 	services := func(outlier string) string {
 		return head + `
-services: {a: {endpoints: ["` + failing.URL + `", "` + sound.URL + `"], health: {path: /healthz, every: 100ms}` + outlier +
-			`}}` + allToA
+services: {a: {endpoints: ["` + failing.URL + `", "` + sound.URL + `"], health: {path: /healthz, every: 100ms}` +
+			outlier + `}}` + allToA
 	}
 	g := start(t, services(", outlier: {errors: 3, eject: 1h}"))
 	address := strings.TrimPrefix(failing.URL, "http://")
@@ -214,7 +239,9 @@ services: {a: {endpoints: ["` + failing.URL + `", "` + sound.URL + `"], health: 
 		t.Errorf("without outlier ejected is %v", n)
 	}
 	until(t, func() bool { return g.do("GET", "/", "").status == 503 })
-	for _, m := range []string{"an endpoint fails in a row and is ejected", "an endpoint that was ejected is used again"} {
+	for _, m := range []string{
+		"an endpoint fails in a row and is ejected", "an endpoint that was ejected is used again",
+	} {
 		if !strings.Contains(g.logs.String(), m) {
 			t.Errorf("%q is not logged", m)
 		}

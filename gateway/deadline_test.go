@@ -49,7 +49,11 @@ func TestTimeoutOfAKeyedRoute(t *testing.T) {
 	g := start(t, head+`
 services: {a: {endpoints: ["`+s.URL+`"], timeout: 20s}}
 routes:
-  - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, timeout: 300ms, idempotency: {required: true, whileInFlight: {wait: 19s}}}
+  - name: keyed
+    match: {methods: [POST], path: /keyed}
+    service: a
+    timeout: 300ms
+    idempotency: {required: true, whileInFlight: {wait: 19s}}
 `)
 	r := g.do("POST", "/keyed", "{}", "Idempotency-Key", "k", "X-User", "ann", "X-Hang", "1")
 	if r.status != 504 || r.reason() != "upstream-timeout" {
@@ -109,7 +113,8 @@ routes:
 		got := <-told
 		left, ok := filters.ParseGRPCTimeout(got[0])
 		ms, err := strconv.Atoi(got[1])
-		if !ok || err != nil || left > c.most || left <= 0 || time.Duration(ms)*time.Millisecond > c.most+time.Millisecond {
+		if !ok || err != nil || left > c.most || left <= 0 ||
+			time.Duration(ms)*time.Millisecond > c.most+time.Millisecond {
 			t.Errorf("%+v: told %v", c, got)
 		}
 	}
@@ -124,7 +129,8 @@ routes:
 			t.Errorf("%q: %v", timeouts, r)
 		}
 	}
-	if r := callWith("/s/unary", "k", "0n"); r.status() != "head 4" || r.header.Get("Sluice-Reason") != "upstream-timeout" {
+	if r := callWith("/s/unary", "k", "0n"); r.status() != "head 4" ||
+		r.header.Get("Sluice-Reason") != "upstream-timeout" {
 		t.Errorf("out of time: %v", r)
 	}
 	if s.runs.Load() != 0 {

@@ -9,6 +9,7 @@
 //	normalize.go  one canonical path, a clean header, the client's address
 //	router        the first route that matches
 //	exchange.go   the route's chain, its target, the response; buffering.go its body
+//	deadline.go   how long somebody waits; fallback.go what stands in for a refusal
 //	targets.go    static responses, transactions; upstream: services
 //
 // engine.go builds all of that from one configuration as a value that nobody changes: apply.go
@@ -39,6 +40,7 @@
 // unless admin.readyNeedsStore. Budget spent: 503 overloaded; a response for which there is no room
 // is passed on and recorded as not replayable. Coordinator gone:
 // transactions are refused before anything is submitted, the gateway stays ready. Service gone:
-// 502, 504 or breaker-open. Configuration broken: the old one stays. A panic is one 500, logged
+// 502, 504 or breaker-open, or what the route's fallback says. Time over before anything is sent: 504,
+// and the key is free. Configuration broken: the old one stays. A panic is one 500, logged
 // with its stack, and every permit is given back.
 package gateway

@@ -92,6 +92,9 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
 	}
 	m.registry.MustRegister(newEjectedEndpoints(p.services))
+	if b != nil {
+		env.Pressure = p.pressure
+	}
 	return p
 }
 

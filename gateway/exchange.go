@@ -136,7 +136,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
 	}
-	if rt.fallback != nil && rt.fallback.standsIn(x, &e) && rt.fallBack(x, in, w, &e) {
+	if rt.fallback != nil && rt.fallback.standsIn(x, in, &e) && rt.fallBack(x, in, w, &e) {
 		return e
 	}
 	if e.tunnel == nil {

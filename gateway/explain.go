@@ -154,6 +154,9 @@ func (p *explainer) service(r *config.Route) {
 	}
 	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
 		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
+	if r.Timeout > 0 {
+		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
+	}
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
@@ -190,7 +193,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 	}
 	p.Line("fallback", "on %s: service %s at %s, timeout %s", strings.Join(on, ", "), f.Service,
 		strings.Join(p.cfg.Services[f.Service].Endpoints, ", "), p.cfg.Services[f.Service].Timeout)
-	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, f.Service)); len(names) > 0 {
+	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, r)); len(names) > 0 {
 		p.Line("", "through the %s of that service", strings.Join(names, ", "))
 	}
 }
@@ -215,11 +218,11 @@ func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 			p.Line("", "undo %s", p.call(s.Undo))
 		}
 	}
-	p.branches(t)
+	p.branches(t, r.Priority)
 }
 
 // branches writes which policies the branch calls of a transaction meet, and of which services.
-func (p *explainer) branches(t *config.Transaction) {
+func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 	services := map[string][]string{} // by policy
 	var order []string
 	for _, name := range servicesOf(t) {
@@ -234,7 +237,8 @@ func (p *explainer) branches(t *config.Transaction) {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
 	if len(order) > 0 {
-		p.Line("", "each service that a step calls is asked for room before anything is begun")
+		p.Line("", "each service that a step calls is asked for room, by the priority %s, before anything is begun",
+			priority)
 	}
 }
 

@@ -50,7 +50,7 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 		return f, nil
 	}
 	var err error
-	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, c.Service), onPanic); err != nil {
+	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, r), onPanic); err != nil {
 		return nil, err
 	}
 	f.target, err = b.service(c.Service)
@@ -60,7 +60,7 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 // standsIn reports whether the fallback takes the place of the exchange's response. Once something was
 // sent to the service, only a request that is safe and has no key falls back: of any other it is not
 // known what became of it.
-func (f *fallback) standsIn(x *filters.Exchange, e *result) bool {
+func (f *fallback) standsIn(x *filters.Exchange, in inbound, e *result) bool {
 	if !x.Response.Local || f.on[x.Response.Reason] == nil {
 		return false
 	}
@@ -72,7 +72,14 @@ func (f *fallback) standsIn(x *filters.Exchange, e *result) bool {
 	case !x.Dispatched:
 		return true
 	}
-	return x.Logical.Key == "" && (x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS")
+	safe := x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
+	return safe && x.Logical.Key == "" && (f.reply != nil || sendable(in))
+}
+
+// sendable reports whether a request that was sent can be sent again: nothing of its body is gone.
+func sendable(in inbound) bool {
+	m, err := in.Message()
+	return err == nil && !m.Streams()
 }
 
 // fallBack puts the fallback's response in the place of the refusal. True: it has been written. A

@@ -27,7 +27,8 @@ routes:
     service: a
     limits: [many]
     idempotency: {}
-    fallback: {status: 200, body: '{"from":"fallback"}', headers: {Content-Type: application/json}, on: [breaker-open, timeout]}
+    fallback:
+      {status: 200, body: '{"from":"fallback"}', headers: {Content-Type: application/json}, on: [breaker-open, timeout]}
   - {name: other, match: {path: /other/**}, service: a, limits: [many], idempotency: {}, fallback: {service: b}}
   - {name: open, match: {path: /open}, service: a}
   - {name: b, match: {path: /b}, service: b}
@@ -117,7 +118,8 @@ services:
 	body := strings.Repeat("x", 50<<10)
 	for range 2 {
 		r := g.do("POST", "/other/x?q=1", body, "Idempotency-Key", "k", "X-User", "ann")
-		if r.status != 200 || r.body != "from b" || strings.Join(r.header.Values("Sluice-Fallback"), ",") != "breaker-open" ||
+		if r.status != 200 || r.body != "from b" ||
+			strings.Join(r.header.Values("Sluice-Fallback"), ",") != "breaker-open" ||
 			r.header.Get("Idempotent-Replayed") != "" || r.header.Get("RateLimit") == "" {
 			t.Errorf("a keyed request: %+v", r)
 		}
@@ -142,6 +144,44 @@ services:
 	}
 	if n := g.metric(`sluice_fallback_total{reason="breaker-open",route="other"}`); n < 3 {
 		t.Errorf("%v fallbacks are counted", n)
+	}
+}
+
+// A service sheds what it has no room for, and the rest of its route's requests goes elsewhere; but not
+// one of whose body a part is gone.
+func TestFallbackOfWhatIsShed(t *testing.T) {
+	t.Parallel()
+	b := newService(t, echo)
+	inside, release := make(chan struct{}), make(chan struct{})
+	a := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		inside <- struct{}{}
+		<-release
+	})
+	g := start(t, head+`
+services:
+  a: {endpoints: ["`+a.URL+`"], timeout: 20s, overload: {concurrency: 1, queue: {size: 0}}}
+  b: {endpoints: ["`+b.URL+`"]}
+  hung: {endpoints: ["`+a.URL+`"], timeout: 100ms}
+routes:
+  - {name: a, match: {path: /a}, service: a, priority: critical, fallback: {service: b, on: [overloaded]}}
+  - {name: hung, match: {path: /hung}, service: hung, fallback: {service: b}}
+`)
+	first := make(chan got, 1)
+	go func() { first <- g.do("GET", "/a", "") }()
+	<-inside
+	if r := g.do("POST", "/a", "{}"); r.status != 200 || r.body != "POST /a" ||
+		r.header.Get("Sluice-Fallback") != "overloaded" {
+		t.Errorf("%+v", r)
+	}
+	go func() { <-inside }() // the service reads the body first
+	raw := g.raw("GET /hung HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" +
+		"2\r\nab\r\n0\r\n\r\n")
+	if !strings.HasPrefix(raw, "HTTP/1.1 504") {
+		t.Errorf("a body that is gone: %.200q", raw)
+	}
+	close(release)
+	if r := <-first; r.status != 200 || r.header.Get("Sluice-Fallback") != "" {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -19,16 +20,28 @@ func limitsOf(l *config.Listen, upstreams int64) budget.Limits {
 	}
 }
 
-// pressureOf returns what tells the largest share of a resource that is in use.
-func pressureOf(b *budget.Budget) func() float64 {
-	return func() float64 {
-		share := 0.
-		for _, r := range budget.Resources {
-			share = max(share, float64(b.Used(r))/float64(b.Limit(r)))
-		}
-		return share
+// pressure returns the largest share of a resource that is in use. Idle connections to services give
+// way to others, so they are not; they are counted only where they matter.
+func (p *process) pressure() float64 {
+	share := func(r budget.Resource, less int) float64 {
+		return float64(p.budget.Used(r)-int64(less)) / float64(max(p.budget.Limit(r), 1))
 	}
+	most := max(share(budget.InFlight, 0), share(budget.Buffered, 0))
+	if share(budget.Upstreams, 0) <= most {
+		return most
+	}
+	idle := 0
+	if share(budget.Upstreams, 0) > pressureLooks {
+		for _, s := range p.services.All() {
+			for _, e := range s.Endpoints() {
+				idle += e.Idle
+			}
+		}
+	}
+	return max(most, share(budget.Upstreams, idle))
 }
+
+const pressureLooks = .75 // below it nobody asks for more
 
 // overload refuses what is beyond the budget, and tells the operator which limit it was.
 type overload struct {
@@ -43,7 +56,7 @@ var settingOf = [...]string{
 	budget.Upstreams: "the limit of open files",
 }
 
-const overloadRetry = time.Second // when a client may come again
+const overloadRetryMax = 3 // seconds until a client may come again, at least one: they are spread
 
 // refuse returns the reply to a request for which there is no more of a resource.
 func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply {
@@ -58,7 +71,8 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 	case budget.Upstreams:
 		detail = "There is no connection to spare for this request. Nothing was sent."
 	}
-	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: overloadRetry})
+	again := time.Duration(1+rand.IntN(overloadRetryMax)) * time.Second
+	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: again})
 }
 
 // responseNotKept tells the operator that a response is passed on and not recorded under its key, as

@@ -20,10 +20,15 @@ func TestAllocationsOfARequest(t *testing.T) {
 listen: {http: "127.0.0.1:0"}
 admin: {address: "127.0.0.1:0"}
 store: {memory: {}}
-services: {a: {endpoints: ["http://`+address+`"], breaker: {errors: 50%}}}
+services:
+  a: {endpoints: ["http://`+address+`"], breaker: {errors: 50%}}
+  hedged: {endpoints: ["http://`+address+`"], timeout: 60s, hedge: {after: 30s}}
+  measured: {endpoints: ["http://`+address+`"], timeout: 60s, hedge: {}, retries: {budget: 0%}}
 limits: {own: {scope: local, per: [principal], rate: 1000000/s, burst: 1000000}}
 routes:
   - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true, maxOpenKeys: 1000000}}
+  - {name: hedged, match: {path: /hedged}, service: hedged, timeout: 60s}
+  - {name: measured, match: {path: /measured}, service: measured, fallback: {status: 200}}
   - {name: all, match: {path: /**}, service: a, limits: [own]}
 `)
 	c, err := net.Dial("tcp", g.at.HTTP)
@@ -42,9 +47,11 @@ routes:
 		}
 	}
 	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
-	get := []byte("GET /things/1?q=2 HTTP/1.1\r\n" + fields + "\r\n")
-	if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
-		t.Errorf("a GET makes %v allocations, at most 0", n)
+	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured"} {
+		get := []byte("GET " + path + " HTTP/1.1\r\n" + fields + "\r\n")
+		if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
+			t.Errorf("a GET of %s makes %v allocations, at most 0", path, n)
+		}
 	}
 	body := `{"sku":"SKU-1","note":"` + strings.Repeat("n", 487) + `"}`
 	post := []byte("POST /keyed HTTP/1.1\r\n" + fields + "Content-Type: application/json\r\nContent-Length: " +

@@ -85,9 +85,7 @@ func Run(ctx context.Context, o Options) error {
 	stopping, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stop()
 	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
-	b := budget.New(limitsOf(&cfg.Listen, d.upstreams))
-	env.Pressure = pressureOf(b)
-	g.process = newProcess(env, st, m, b, stopping)
+	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
 	defer g.process.close()

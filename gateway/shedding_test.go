@@ -59,9 +59,10 @@ routes:
   - {name: order, match: {path: /order}, service: s, priority: low, idempotency: {required: true, whileInFlight: {wait: 10s}}}
 `
 	config := func(overload string) string {
-		return head + "services: {s: {endpoints: [" + strconv.Quote(svc.URL) + "], overload: " + overload + "}}" + routes
+		return head + "services: {s: {endpoints: [" + strconv.Quote(svc.URL) + "], timeout: 60s, overload: " + overload +
+			"}}" + routes
 	}
-	g := start(t, config("{concurrency: 1, queue: {size: 1, wait: 300ms}}"))
+	g := start(t, config("{concurrency: 1, queue: {size: 1, wait: 3s}}"))
 	var held sync.WaitGroup
 	svc.hold(t, g, &held, 200)
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/sale/stockfrom"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/router"
 )
 
 // unitsBytesMax bounds the response that has the units of an item.
@@ -29,12 +30,16 @@ type unitsSource struct {
 }
 
 // unitsOf implements [policy.UnitsOf].
-func (b *builder) unitsOf(from *config.SaleStockFrom) stockfrom.Source {
+func (b *builder) unitsOf(from *config.SaleStockFrom) (stockfrom.Source, error) {
 	path, query, _ := strings.Cut(from.Path, "?")
+	plain := strings.ReplaceAll(path, config.SaleItemMark, "item")
+	if canonical, err := router.Canonical(plain); err != nil || canonical != plain {
+		return nil, fmt.Errorf("gateway: stockFrom.path: %q is not a canonical path", from.Path)
+	}
 	return &unitsSource{
 		rt: b.engine.branches[from.Service], path: path, query: query, field: strings.Split(from.Field, "."),
 		limit: policy.LongestCall(b.Config.Services[from.Service]),
-	}
+	}, nil
 }
 
 // Units implements [stockfrom.Source].
@@ -42,8 +47,9 @@ func (s *unitsSource) Units(ctx context.Context, item string) (int, error) {
 	if s.rt == nil {
 		return 0, errors.New("gateway: the service of the stock has no branch")
 	}
-	if item == "." || item == ".." { // no path can name it
-		return 0, stockfrom.ErrNoItem
+	path := strings.ReplaceAll(s.path, config.SaleItemMark, router.EscapeSegment(item))
+	if canonical, err := router.Canonical(path); err != nil || canonical != path {
+		return 0, stockfrom.ErrNoItem // a name that is a dot segment: no path can have it
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
@@ -51,8 +57,7 @@ func (s *unitsSource) Units(ctx context.Context, item string) (int, error) {
 	x.Begin(ctx, nil)
 	x.Method, x.Scheme, x.Version, x.Received = "GET", "http", "1.1", time.Now()
 	x.Host = s.rt.target.(*forward).service.Name()
-	x.Path = strings.ReplaceAll(s.path, config.SaleItemMark, url.PathEscape(item))
-	x.RawQuery = strings.ReplaceAll(s.query, config.SaleItemMark, url.QueryEscape(item))
+	x.Path, x.RawQuery = path, strings.ReplaceAll(s.query, config.SaleItemMark, url.QueryEscape(item))
 	x.Header.Add("Accept", "application/json")
 	response := recorder{most: unitsBytesMax}
 	s.rt.serve(x, &whole{message.Message{}}, &response)
@@ -60,7 +65,7 @@ func (s *unitsSource) Units(ctx context.Context, item string) (int, error) {
 	case x.Response.Local:
 		return 0, fmt.Errorf("gateway: %s was not asked: %s", s.rt.name, x.Response.Reason)
 	case response.aborted || response.cut:
-		return 0, errors.New("gateway: the response is not whole, or longer than " + strconv.Itoa(unitsBytesMax) + " bytes")
+		return 0, fmt.Errorf("gateway: the response is not whole, or longer than %d bytes", unitsBytesMax)
 	case response.status == 404 || response.status == 410:
 		return 0, stockfrom.ErrNoItem
 	case response.status != 200:

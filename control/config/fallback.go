@@ -39,7 +39,7 @@ func (Fallback) describe() descriptions {
 		"Status":  "Of a response that is written here; exactly one of this and service.",
 		"Headers": "Header fields of that response.",
 		"Body":    "The body of that response, as it is.",
-		"Service": "The service that the request goes to, with its breaker and its limits, and with no fallback behind it.",
+		"Service": "The service that the request goes to, with its breaker and its limits; no fallback is behind it.",
 		"On":      "The refusals: breaker-open, overloaded, timeout (upstream-timeout).",
 	}
 }

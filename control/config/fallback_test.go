@@ -36,7 +36,8 @@ routes:
 `, []string{
 		`4:66: routes[0].fallback.service: "a" is what the route leads to: a fallback is another service`,
 		`5:66: routes[1].fallback.service: there is no service "gone"`,
-		"6:79: routes[2].fallback.service: a fallback has exactly one of status and service, and status stands here too",
+		"6:79: routes[2].fallback.service: a fallback has exactly one of status and service, and status " +
+			"stands here too",
 		"7:46: routes[3].fallback: has neither a status nor a service",
 		`8:75: routes[4].fallback.body: is of a response that is written here, and service makes another one`,
 		`8:81: routes[4].fallback.headers: is of a response that is written here, and service makes another one`,
@@ -63,8 +64,8 @@ routes:
 `), "\n")
 	want := strings.Join([]string{
 		`4:75: warning: routes[0].fallback.on[0]: never comes about: the service "a" has no breaker`,
-		"6:92: warning: routes[2].fallback.on[0]: never comes about: a timeout is one after something was sent, and then " +
-			"only safe requests without a key fall back",
+		"6:92: warning: routes[2].fallback.on[0]: never comes about: a timeout is one after something was sent, and " +
+			"then only safe requests without a key fall back",
 	}, "\n")
 	expect(t, "warnings", got, want)
 }

@@ -65,12 +65,14 @@ routes:
   - {name: f, match: {path: /f}, service: d, fallback: {service: f}}
 `), "\n")
 	want := strings.Join([]string{
-		"4:32: warning: services.a.hedge: never sends a second attempt: it is drawn from the budget of retries, which is 0%",
-		"5:32: warning: services.b.hedge: never sends a second attempt: no route takes safe requests without a key to this " +
-			"service",
-		"6:60: warning: services.c.hedge.after: never sends a second attempt: after 1s the first one is over its timeout",
-		"8:32: warning: services.e.hedge: never sends a second attempt: no route takes safe requests without a key to this " +
-			"service",
+		"4:32: warning: services.a.hedge: never sends a second attempt: it is drawn from the budget of retries, " +
+			"which is 0%",
+		"5:32: warning: services.b.hedge: never sends a second attempt: no route takes safe requests without a key " +
+			"to this service",
+		"6:60: warning: services.c.hedge.after: never sends a second attempt: after 1s the first one is over its " +
+			"timeout",
+		"8:32: warning: services.e.hedge: never sends a second attempt: no route takes safe requests without a key " +
+			"to this service",
 	}, "\n")
 	expect(t, "warnings", got, want)
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
@@ -44,6 +46,19 @@ func (l *Limit) check(s site) {
 type LimitNames []string
 
 func (LimitNames) describe() descriptions { return descriptions{"": "The limits that apply, by name."} }
+
+// warn tells of a limit that the route and its service both have.
+func (l *LimitNames) warn(s site) {
+	if s.route == nil || s.route.Service == "" {
+		return
+	}
+	for i, name := range *l {
+		if c := s.config.Services[s.route.Service]; c != nil && slices.Contains(c.Limits, name) {
+			s.warn(s.path.item(i), "limit %q is one of service %q too, so each request takes two of its tokens", name,
+				s.route.Service)
+		}
+	}
+}
 
 func (l *LimitNames) check(s site) {
 	for i, name := range *l {

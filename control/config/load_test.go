@@ -79,6 +79,7 @@ func TestContractExample(t *testing.T) {
 		OpenMax: Duration(20 * time.Second), Ramp: Duration(5 * time.Second)})
 	expect(t, "outlier", *order.Outlier, Outlier{Errors: 5, Eject: Duration(30 * time.Second), Max: 50})
 	expect(t, "attempts", order.Retries.Attempts, 1)
+	expect(t, "hedge", *order.Hedge, Hedge{After: HedgeAfter{Percentile: 95}})
 	expect(t, "per-user", *c.Limits["per-user"], Limit{Scope: "global", Per: refs(t, "principal"),
 		Rate:  Rate{100, time.Second},
 		Burst: 20, Mode: "enforce", OnStoreFailure: "local"})

@@ -61,7 +61,8 @@ func TestOutlierWarnings(t *testing.T) {
 identity: [{clientIP: {}}]
 `
 	for _, c := range []struct{ endpoints, outlier, want string }{
-		{`["http://127.0.0.1:1"]`, "{}", "3:42: warning: services.s.outlier: ejects nothing: the service has one endpoint"},
+		{`["http://127.0.0.1:1"]`, "{}",
+			"3:42: warning: services.s.outlier: ejects nothing: the service has one endpoint"},
 		{`["unix:///a.sock", "http://[::1]:1"]`, "{max: 49%}",
 			"3:56: warning: services.s.outlier: ejects nothing: 49% of 2 endpoints is less than one"},
 		{`["unix:///a.sock", "http://[::1]:1"]`, "{max: 50%}", ""},

@@ -67,17 +67,19 @@ routes:
 
 func TestOverloadWarnings(t *testing.T) {
 	got := warningsIn(t, `version: 1
+limits: {l: {rate: 1/s}, m: {rate: 1/s}}
 services:
-  a: {endpoints: ["http://h"], overload: {concurrency: 8, min: 2}}
+  a: {endpoints: ["http://h"], overload: {concurrency: 8, min: 2}, limits: [l]}
   b: {endpoints: ["http://h"]}
 routes:
-  - {name: a, match: {path: /a}, service: a, priority: low}
+  - {name: a, match: {path: /a}, service: a, priority: low, limits: [m, l]}
   - {name: b, match: {path: /b}, service: b, priority: low}
   - {name: c, match: {path: /c}, respond: {status: 200}, priority: high}
 `)
 	expect(t, "warnings", got, []string{
-		"3:64: warning: services.a.overload.min: bounds an adaptive concurrency, and this one is 8",
-		"7:56: warning: routes[1].priority: nothing is shed here: no service that the route leads to has overload",
-		"8:68: warning: routes[2].priority: a static response is never shed",
+		"4:64: warning: services.a.overload.min: bounds an adaptive concurrency, and this one is 8",
+		`7:73: warning: routes[0].limits[1]: limit "l" is one of service "a" too, so each request takes two of its tokens`,
+		"8:56: warning: routes[1].priority: nothing is shed here: no service that the route leads to has overload",
+		"9:68: warning: routes[2].priority: a static response is never shed",
 	})
 }

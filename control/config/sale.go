@@ -112,6 +112,43 @@ func (c *Sale) check(s site) {
 	}
 }
 
+// warn tells of a waiting room in which nobody waits, and of a browser that would lose its place in one of two sales.
+func (c *Sale) warn(s site) {
+	if c.WaitingRoom != nil && c.Admit == nil && c.Opens.Time().IsZero() {
+		s.warn(s.at("waitingRoom"), "nobody waits in it: there is neither admit nor opens")
+		return
+	}
+	own := s.path[len(s.path)-1]
+	for _, name := range sortedKeys(s.config.Sales) {
+		other := s.config.Sales[name]
+		if other == nil || name >= own || !c.hasRoom() || !other.hasRoom() || !c.overlaps(other) {
+			continue
+		}
+		if cookie := c.room().Cookie; cookie == other.room().Cookie {
+			s.warn(s.path, "its waiting room has the cookie %s of the sale %s: a browser has a place in one of them",
+				cookie, name)
+		}
+	}
+}
+
+func (c *Sale) hasRoom() bool { return c.Admit != nil || c.WaitingRoom != nil }
+
+func (c *Sale) room() WaitingRoom {
+	if c.WaitingRoom != nil {
+		return *c.WaitingRoom
+	}
+	return DefaultWaitingRoom()
+}
+
+// overlaps reports whether there is a time at which both sales are open, or waited for.
+func (c *Sale) overlaps(other *Sale) bool {
+	ends := func(a, b *Sale) bool { // a ends before b begins
+		begins := b.Opens.Time().Add(-time.Duration(b.room().OpensBefore))
+		return !a.Closes.Time().IsZero() && !b.Opens.Time().IsZero() && !a.Closes.Time().After(begins)
+	}
+	return !ends(c, other) && !ends(other, c)
+}
+
 func (c *Sale) checkStock(s site) {
 	if len(s.exactlyOne("the units of a sale are", true, "stock", "stockFrom")) != 1 || c.Stock == nil {
 		return
@@ -287,7 +324,8 @@ func (w *WaitingRoom) check(s site) {
 	const own = "Sluice-Ticket" // the one field that begins so which clients may send
 	switch folded := foldName(w.Header); {
 	case strings.EqualFold(w.Header, own) || !s.sound(s.at("header")):
-	case folded == "cookie" || folded == "set-cookie" || folded == "retry-after" || strings.HasPrefix(folded, "content-"):
+	case slices.Contains([]string{"cookie", "set-cookie", "retry-after"}, folded),
+		strings.HasPrefix(folded, "content-"):
 		s.fault(s.at("header"), "%s says something else: a field such as %s is wanted", w.Header, own)
 	default:
 		if why := headerFault(w.Header); why != "" {

@@ -114,6 +114,11 @@ func TestSaleFaults(t *testing.T) {
 			[]string{"x.waitingRoom.opensBefore: has no meaning without opens",
 				"x.waitingRoom.secret: has 5 bytes: at least 16 are wanted",
 				`x.waitingRoom.cookie: "a b" is not the name of a header field`}},
+		{"{routes: [buy], item: body.a, stock: {a: 1}, admit: 1/s, waitingRoom: {header: Sluice_Ticket}}", []string{
+			"x.waitingRoom.header: Sluice_Ticket has never a value here: the gateway takes it out of requests, " +
+				"since the gateway writes it itself"}},
+		{"{routes: [buy], item: body.a, stock: {a: 1}, admit: 1/s, waitingRoom: {header: Content-Type}}", []string{
+			"x.waitingRoom.header: Content-Type says something else: a field such as Sluice-Ticket is wanted"}},
 	} {
 		got := faultsOf(t, saleDocument(c.sale))
 		for i, fault := range got {
@@ -124,4 +129,29 @@ func TestSaleFaults(t *testing.T) {
 	checkFaults(t, saleDocument("{routes: [buy], item: path.sku, stock: {a: 1}}\n"+
 		"  y: {routes: [buy], item: path.sku, stock: {a: 1}}"), []string{
 		`15:16: sales.y.routes[0]: route "buy" is in the sale x already, and a route is in one`})
+}
+
+// TestWaitingRoomWarnings: a waiting room in which nobody waits, and two that share a cookie.
+func TestWaitingRoomWarnings(t *testing.T) {
+	const sale = "{routes: [buy], item: path.sku, stock: {a: 1}, "
+	const two = "routes: [buy2], item: path.sku, stock: {a: 1}, admit: 1/s, opens: 2026-11-12T00:00:00Z}"
+	for _, c := range []struct{ text, want string }{
+		{sale + "waitingRoom: {}}", "x.waitingRoom: nobody waits in it: there is neither admit nor opens"},
+		{sale + "admit: 1/s}", ""},
+		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z}", ""},
+		{sale + "admit: 1/s, closes: 2026-11-11T00:00:00Z}\n  y: {" + two, ""},
+		{sale + "admit: 1/s, closes: 2026-11-12T00:01:00Z}\n  y: {waitingRoom: {cookie: other}, " + two, ""},
+		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z, closes: 2026-11-12T00:01:00Z}\n  y: {" + two,
+			"y: its waiting room has the cookie sluice-ticket of the sale x: a browser has a place in one of them"},
+	} {
+		document := strings.Replace(saleDocument(c.text), "routes:\n", "routes:\n  - {name: buy2, match: {methods: [POST], "+
+			"path: \"/buy2/{sku}\"}, service: s, idempotency: {required: true}}\n", 1)
+		var got []string
+		for _, w := range warningsIn(t, document) {
+			if _, w, of := strings.Cut(w, ": sales."); of {
+				got = append(got, w)
+			}
+		}
+		expect(t, "warnings of "+c.text, strings.Join(got, "\n"), c.want)
+	}
 }

@@ -153,8 +153,8 @@ func (Retries) describe() descriptions {
 	return descriptions{
 		"Attempts": "How often a request is repeated at most, 0 to 10.",
 		"On":       "The conditions; both say that the service cannot have seen the request.",
-		"Budget": "The share of the requests of each second that may go out again, as repeats and hedges; at least 3. " +
-			"0%: none.",
+		"Budget": "The share of the requests of each second that may go out again, as repeats and hedges; at " +
+			"least 3. 0%: none.",
 	}
 }
 

@@ -41,7 +41,8 @@
 // A call of gRPC is judged by its status. UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and
 // DATA_LOSS are failures, OK is a success, CANCELLED is ignored, and the others are rejected. Where
 // the head has none, it is behind the body: the call is taken for a success at its head, and one
-// that turns out a failure is taken back.
+// that turns out a failure is taken back. DEADLINE_EXCEEDED within a second is ignored where the
+// client has named a deadline: else clients with short ones would open the breaker for all.
 //
 // A response that breaks or falls silent behind its head makes a failure of its success
 // ([Permit.Retract]), as long as the closed state lasts that has the success. A stream's does not:

@@ -98,10 +98,10 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 	}
 	c.judged, c.stream = true, x.Response.Stream
 	result := resultOf(filters.Completed, x.Response.Status)
-	if result == Success && x.IsGRPC() {
+	if result == Success && x.Version == "2" && x.IsGRPC() { // gRPC has no other version
 		code, known := x.Response.GRPCStatus()
 		if known {
-			result = resultOfCode(code)
+			result = f.resultOfCode(x, c, code)
 		}
 		c.gRPC = !known && c.stream
 	}
@@ -126,7 +126,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 			result = resultOf(o, status)
 		}
 		f.release(c, result)
-	case o == filters.NoResponse && !c.stream, c.gRPC && o == filters.Completed && failedBehind(x):
+	case o == filters.NoResponse && !c.stream, c.gRPC && o == filters.Completed && f.failedBehind(x, c):
 		c.permit.Retract(f.now())
 	}
 	*c = call{}
@@ -137,19 +137,26 @@ func (f *Filter) release(c *call, r Result) { c.permit.Release(r, f.now().Sub(c.
 
 // failedBehind reports whether a call of gRPC ended with a failure of the service, of which the head
 // said nothing.
-func failedBehind(x *filters.Exchange) bool {
+func (f *Filter) failedBehind(x *filters.Exchange, c *call) bool {
 	code, known := x.Response.GRPCStatus()
-	return known && !x.Response.Local && resultOfCode(code) == Failure
+	return known && !x.Response.Local && f.resultOfCode(x, c, code) == Failure
 }
 
+// shortTime is how long a client has to wait at least before it says something about the service that
+// its own time was over. Else clients with short deadlines would open the breaker for all.
+const shortTime = time.Second
+
 // resultOfCode says what a status of gRPC teaches about the service.
-func resultOfCode(c filters.GRPCCode) Result {
+func (f *Filter) resultOfCode(x *filters.Exchange, c *call, code filters.GRPCCode) Result {
 	switch {
-	case c.ServerFault():
+	case code == filters.GRPCDeadlineExceeded && !x.ClientDeadline().IsZero() &&
+		f.now().Sub(c.permit.at) < shortTime:
+		return Ignored
+	case code.ServerFault():
 		return Failure
-	case c == filters.GRPCOK:
+	case code == filters.GRPCOK:
 		return Success
-	case c == filters.GRPCCancelled: // the client left
+	case code == filters.GRPCCancelled: // the client left
 		return Ignored
 	}
 	return Rejected

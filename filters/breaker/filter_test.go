@@ -259,7 +259,7 @@ func grpcExchange(f *Filter, head, trailer string, whole bool, o filters.Outcome
 	var x filters.Exchange
 	var slot filters.Slot
 	x.Begin(context.Background(), nil)
-	x.Method = "POST"
+	x.Method, x.Version = "POST", "2"
 	x.Header.Add("Content-Type", "application/grpc")
 	f.Request(&x, &slot)
 	x.Response.Status, x.Response.Whole, x.Response.Stream = 200, whole, !whole
@@ -313,6 +313,43 @@ func TestCallsOfGRPCAreJudgedByTheirStatus(t *testing.T) {
 			if b.window.sum != c.want {
 				t.Errorf("code %q %s: counted %+v, want %+v", code, c.name, b.window.sum, c.want)
 			}
+		}
+	}
+}
+
+// A client that names a short deadline says nothing of the service when that is over.
+func TestShortDeadlinesOfClientsCountAsNothing(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		deadline bool
+		took     time.Duration
+		code     string
+		want     tally
+	}{
+		{"the client's, soon", true, time.Millisecond, "4", tally{}},
+		{"the client's, after a second", true, time.Second, "4", tally{calls: 1, errors: 1}},
+		{"the service's own", false, time.Millisecond, "4", tally{calls: 1, errors: 1}},
+		{"another fault", true, time.Millisecond, "14", tally{calls: 1, errors: 1}},
+	} {
+		now := t0
+		b := newBreaker(t, settings(), nil)
+		f := NewFilter("order", b, func() time.Time { return now })
+		var x filters.Exchange
+		var slot filters.Slot
+		x.Begin(context.Background(), nil)
+		x.Method, x.Version = "POST", "2"
+		x.Header.Add("Content-Type", "application/grpc")
+		if c.deadline {
+			x.SetClientDeadline(now.Add(c.took))
+		}
+		f.Request(&x, &slot)
+		now = now.Add(c.took)
+		x.Response.Status, x.Response.Whole = 200, true
+		x.Response.Trailer.Add("Grpc-Status", c.code)
+		f.Response(&x, &slot)
+		f.Done(&x, &slot, filters.Completed)
+		if b.window.sum != c.want {
+			t.Errorf("%s: counted %+v, want %+v", c.name, b.window.sum, c.want)
 		}
 	}
 }

@@ -35,8 +35,8 @@ func TestForce(t *testing.T) {
 		}},
 		{"behind closed it counts from nothing", []step{
 			{0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed},
-			{0, ForcedClosed, Failure, true, Closed}, {0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed},
-			{0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Open},
+			{0, ForcedClosed, Failure, true, Closed}, {0, Auto, Failure, true, Closed},
+			{0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Open},
 		}},
 		{"an open one is closed", []step{
 			{0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed}, {0, Auto, Failure, true, Closed},

@@ -14,12 +14,13 @@ const (
 	// lowCalls is how many calls an excursion lasts at least, highShare how many times as many come
 	// between two.
 	lowCalls  = 20
-	highShare = 5
-	// growMax and shrinkMax bound one step of the limit.
+	highShare = 3
+	// growMax and shrinkMax bound one step of the limit. growAgain is a step up right after another.
 	growMax   = 1.3
+	growAgain = 1.5
 	shrinkMax = 0.85
 	// freeBelow: as long as the latency is below so much of the baseline, the limit may grow.
-	freeBelow = 1.1
+	freeBelow = 1.17
 	// droppedShare of calls dropped by the service takes the limit down.
 	droppedShare = 0.1
 
@@ -39,6 +40,7 @@ type adaptive struct {
 	baseline baseline
 
 	window  mean
+	grew    bool    // the last window made the limit grow
 	full    float64 // calls of the window that were admitted with the limit reached
 	dropped float64 // calls of the window that the service dropped
 	peak    float64 // most calls in flight of late
@@ -55,14 +57,14 @@ func newAdaptive(s Settings, seed uint64) adaptive {
 
 func (a *adaptive) configure(s Settings) {
 	a.least, a.top = float64(s.Min), float64(s.Max)
-	a.prober.know(max(s.Gateways, 1))
+	a.prober.know(s.Gateways)
 	a.setLimit(a.limit)
 }
 
 func (a *adaptive) setLimit(limit float64) {
 	limit = min(max(limit, a.least), a.top)
 	if change := limit / a.limit; change > 1.08 || change < 0.92 {
-		a.prober.evidence *= keepEvidence // it was about another limit
+		a.prober.elastic.evidence *= keepEvidence // it was about another limit
 	}
 	a.limit = limit
 	a.prober.apply(limit)
@@ -123,9 +125,16 @@ func (a *adaptive) turnWindow() {
 	err := relative * latency
 	switch {
 	case full > 0.8 && latency+2*err < base*freeBelow:
-		a.setLimit(a.limit * min(growMax, base*headroom/latency))
-	case relative > windowError && w.n < windowMost && latency+3*err > 0.8*base:
-		return // not clear yet
+		grow := min(growMax, base*headroom/latency)
+		if a.grew {
+			grow = growAgain
+		}
+		a.setLimit(a.limit * grow)
+		a.endWindow()
+		a.grew = true
+		return
+	case !a.clear(relative) && latency+3*err > 0.8*base:
+		return
 	case base > 0 && full < 0.2 && latency-err > 2*base && load*headroom < a.limit:
 		// The limit is not reached, but the service is slow: bring it to where it can be judged.
 		a.setLimit(max(a.limit*shrinkMax, load*headroom))
@@ -133,9 +142,17 @@ func (a *adaptive) turnWindow() {
 		// Nobody knows whether a limit is right that is not used.
 		a.setLimit(max(a.limit*0.95, startLimit/2, a.peak*headroom))
 	}
+	a.grew = false
 	a.baseline.learn(latency, err, w.n, load < a.limit/2)
 	a.peak *= 0.95
 	a.endWindow()
+}
+
+// clear tells whether the mean of the window is known well enough. With few calls in flight that has
+// to do with less, since it takes longer.
+func (a *adaptive) clear(relative float64) bool {
+	n := a.window.n
+	return relative <= windowError || n >= windowMost || n >= 5*a.limit && relative <= 2*windowError
 }
 
 // endWindow begins a new window. What was known of the variation is forgotten when the service has
@@ -161,24 +178,23 @@ func (a *adaptive) judge() {
 	}
 	base := a.baseline.value
 	low, high := p.low.value(), p.high.value()
-	if high > 1.12*base && low < 1.35*base {
-		p.learnUsual()
-	}
+	a.baseline.rising = max(a.baseline.rising-1, 0)
 	switch {
-	case p.slower(a.baseline.caution(low, p.gateways)):
+	case p.slower(a.baseline.caution(low, p.alone())):
 		a.baseline.lift(low)
-		p.evidence = 0
+		p.elastic.evidence = 0
 		a.setLimit(a.limit * min(max(a.baseline.value*headroom/high, 1.1), growMax))
+	case p.elastic.error() < 0.2 && p.elastic.value < queuedBelow*p.usual && p.alone() && a.baseline.follow(low):
 	case p.latest > base*headroom*1.04:
 		if p.queues() {
 			a.setLimit(a.limit * max(shrinkMax, base*headroom/high))
 		}
-	case p.error() > 0.2:
-	case high < base*headroom*0.96 && p.elastic < queuedAbove:
-		a.setLimit(a.limit * min(1.05, base*headroom/high))
-	case p.elastic > queuedAbove:
-		a.baseline.lower()
-	case p.elastic < queuedBelow*p.usual:
+	case p.elastic.error() > 0.2:
+	case p.elastic.value < queuedBelow*p.usual:
 		a.baseline.restore()
+	case high < base*headroom*0.96 && p.elastic.value < queuedAbove:
+		a.setLimit(a.limit * min(1.05, base*headroom/high))
+	case p.elastic.value > queuedAbove:
+		a.baseline.lower()
 	}
 }

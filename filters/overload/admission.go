@@ -5,6 +5,7 @@ import (
 	"time"
 )
 
+// The constants of the queue. They were chosen in the simulator (bench/load/overload).
 const (
 	// targetLeast is the shortest wait that the queue aims at while it stands.
 	targetLeast = int64(5 * time.Millisecond)
@@ -12,10 +13,13 @@ const (
 	targetShare = 0.5
 	// targetCalls is how many calls the target is long at least.
 	targetCalls = 4
-	// fits: levels that want less than this share of the permits are served.
+	// fits: levels that want less than this share of the permits are served, critical ones with a little
+	// more, since shares are measured over a short time.
 	fits         = 0.9
 	fitsCritical = 1.1
-	// calm is what part of an interval the queue must be empty for to be no longer standing.
+	// sliceWaits times the longest wait is the time over which permits are counted.
+	sliceWaits = 3
+	// retryMost is the longest Retry-After.
 	retryMost = 30 * time.Second
 )
 
@@ -37,7 +41,6 @@ func (l *Limiter) meanLimitLocked() float64 {
 
 func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
-	l.pace.turn(l.last, sliceOf(l.set))
 	if r.Reserved {
 		l.reserved.use(l.last, r.Reservation)
 	}
@@ -67,6 +70,9 @@ func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest()
 
 func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	l.expireLocked()
+	if l.queue.size == 0 {
+		l.pace.began(l.last, nanos(l.set.QueueWait))
+	}
 	v := levelOf(r, l.fairness.heavy(r.Principal))
 	l.pace.offer(v)
 	l.standLocked()
@@ -95,9 +101,6 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		w.until = min(w.until, int64(r.Deadline.Sub(l.base))-l.pace.fastest())
 	}
 	w.deadline = now.Add(time.Duration(w.until - l.last))
-	if l.queue.size == 0 {
-		l.pace.began(l.last, nanos(l.set.QueueWait))
-	}
 	l.queue.push(w)
 	return Queued, NoCause
 }
@@ -174,7 +177,7 @@ func (l *Limiter) leftLocked(v level) float64 {
 }
 
 // sliceOf is the time over which permits are counted.
-func sliceOf(s Settings) int64 { return max(3*nanos(s.QueueWait), targetLeast) }
+func sliceOf(s Settings) int64 { return max(sliceWaits*nanos(s.QueueWait), targetLeast) }
 
 // waitLocked estimates how long a new waiter of that level waits, in ns.
 func (l *Limiter) waitLocked(v level) float64 {
@@ -192,7 +195,7 @@ func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
 	} else {
 		l.counters.admitted[r.Class]++
 	}
-	w.permit = Permit{at: l.last, kind: callPermit}
+	w.permit = Permit{at: l.last, kind: callPermit, class: r.Class}
 	if l.set.Adaptive {
 		l.adaptive.admitted(&w.permit, l.inFlight)
 	}
@@ -236,15 +239,16 @@ func (l *Limiter) grantLocked() {
 	}
 }
 
-// nextLocked is who gets the next permit: the first come of the best level; the last come when the first
-// has waited so long that the estimates at arrival do not hold, and may well be gone.
+// nextLocked is who gets the next permit: the first come of the best level. It is the last come when
+// more come than fit and the first has waited so long that the estimates at arrival do not hold: whoever
+// sent it may well be gone.
 func (l *Limiter) nextLocked() *Waiter {
 	first := l.queue.first()
 	w := first.head
-	if l.pace.standing && first.size > 1 && l.last-w.enqueued > 2*l.boundLocked() {
-		return first.tail
+	if !l.pace.standing || first.size < 2 || l.last-w.enqueued <= 2*l.boundLocked() || l.fitsLocked(w.level) {
+		return w
 	}
-	return w
+	return first.tail
 }
 
 // startLocked gives a waiter a permit.
@@ -252,6 +256,15 @@ func (l *Limiter) startLocked(w *Waiter) {
 	l.removeLocked(w)
 	l.admitLocked(w, &w.request, w.level)
 	l.decideLocked(w, Verdict{Decision: Admitted})
+}
+
+// displaceLocked takes the least important waiter out of the queue: the one that came last.
+func (l *Limiter) displaceLocked() {
+	if last := l.queue.last(); last != nil {
+		l.endWaitLocked(last.tail, Displaced)
+		return
+	}
+	l.startLocked(l.queue.soonest()) // all are reserved
 }
 
 // expireLocked ends the wait of those whose time is over.

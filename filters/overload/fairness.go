@@ -20,6 +20,8 @@ const (
 	shareLarge = 16
 	shareTime  = 10e9
 	recount    = 64
+	// totalMost counts are in a generation, so that buckets do not run full.
+	totalMost = 8 * buckets
 	// heavyShare times the fair share, and heavyMore, is more than a fair share.
 	heavyShare = 1.5
 	heavyMore  = 3
@@ -29,7 +31,7 @@ type generation struct {
 	rows  [2][buckets]uint16
 	used  int // buckets of the first row that are not empty
 	total int
-	fair  float64 // mean count by principal
+	many  float64 // how many principals there are, as of the last recount
 }
 
 func (g *generation) cells(principal uint64) (a, b *uint16) {
@@ -56,8 +58,8 @@ func (f *fairness) count(now int64, principal uint64) {
 	if g.total%recount != 0 {
 		return
 	}
-	g.fair = float64(g.total) / min(g.principals(), float64(g.total))
-	if g.fair > shareLarge || now-f.since > shareTime {
+	g.many = g.principals()
+	if g.fair() > shareLarge || now-f.since > shareTime || g.total > totalMost {
 		f.current, f.since = 1-f.current, now
 		f.generations[f.current] = generation{}
 	}
@@ -72,16 +74,27 @@ func (g *generation) principals() float64 {
 	return -buckets * math.Log(1-float64(g.used)/buckets)
 }
 
-// heavy tells whether the principal had clearly more than a fair share.
+// fair is the mean count by principal.
+func (g *generation) fair() float64 {
+	return float64(g.total) / max(g.many, float64(g.used), 1)
+}
+
+// heavy tells whether the principal had clearly more than a fair share. Others that share its
+// buckets are taken off as far as they are to be expected: the mean of all buckets (Deng, Rafiei 2007).
 func (f *fairness) heavy(principal uint64) bool {
 	if principal == 0 {
 		return false
 	}
-	count, fair := 0.0, 0.0
+	count, fair, others := 0.0, 0.0, 0.0
 	for i := range f.generations {
-		a, b := f.generations[i].cells(principal)
+		g := &f.generations[i]
+		a, b := g.cells(principal)
 		count += float64(min(*a, *b))
-		fair += f.generations[i].fair
+		fair += g.fair()
+		others += float64(g.total) / buckets
 	}
-	return count > heavyShare*fair+heavyMore
+	if count <= heavyMore {
+		return false
+	}
+	return count-others > heavyShare*fair+heavyMore+2*math.Sqrt(others)
 }

@@ -15,6 +15,9 @@ type Service struct {
 	Name    string
 	Limiter *Limiter
 
+	mu  sync.Mutex // guards set
+	set Settings
+
 	salt    uint64
 	process *Process
 	logs    filters.LogThrottle
@@ -24,7 +27,26 @@ type Service struct {
 // NewService returns the service's limiter at work.
 func NewService(name string, s Settings, p *Process, now time.Time) *Service {
 	salt := p.hash(0, name)
-	return &Service{Name: name, Limiter: New(s, now, salt), salt: salt, process: p}
+	return &Service{Name: name, Limiter: New(s, now, salt), set: s, salt: salt, process: p}
+}
+
+// Configure changes the settings but for the number of gateways, see [Service.SetGateways].
+func (s *Service) Configure(set Settings, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set.Gateways = s.set.Gateways
+	s.set = set
+	s.Limiter.Configure(set, now)
+}
+
+// SetGateways says how many gateways use the service now.
+func (s *Service) SetGateways(n int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set.Gateways != n {
+		s.set.Gateways = n
+		s.Limiter.Configure(s.set, now)
+	}
 }
 
 // Guarded returns how many requests of a class were shed for want of the process's own resources.

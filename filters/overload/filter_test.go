@@ -311,6 +311,18 @@ func TestFilterReserves(t *testing.T) {
 	}
 }
 
+// TestServiceGateways: neither a reload nor a change of the fleet loses what the other has set.
+func TestServiceGateways(t *testing.T) {
+	s := adaptiveService()
+	s.SetGateways(3, time.Now())
+	set := s.set
+	set.Max, set.Gateways = 10, 0
+	s.Configure(set, time.Now())
+	if s.set.Max != 10 || s.set.Gateways != 3 {
+		t.Errorf("%+v, want both changes", s.set)
+	}
+}
+
 func chainOf(t testing.TB, f filters.Filter) *filters.Chain {
 	t.Helper()
 	c, err := filters.NewChain(func(_ *filters.Exchange, name string, v any, _ []byte) {

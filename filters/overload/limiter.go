@@ -30,8 +30,8 @@ type counters struct {
 	admitted [classes]uint64
 	shed     [classes][causes]uint64
 	exempt   uint64
-	refused  decaying // requests shed of late
-	ended    decaying // calls that ended of late
+	refused  counter // requests shed of late
+	ended    counter // calls that ended of late
 }
 
 // New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
@@ -44,7 +44,8 @@ func New(s Settings, now time.Time, seed uint64) *Limiter {
 	return l
 }
 
-// Configure changes the settings and keeps what was learned, what is in flight and who waits.
+// Configure changes the settings and keeps what was learned, what is in flight and who waits, but for
+// those that are too many now.
 func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.mu.Lock()
 	l.clockLocked(now)
@@ -56,7 +57,25 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	l.grantLocked()
+	for l.queue.size > s.QueueSize {
+		l.displaceLocked()
+	}
 	l.unlockAndTell()
+}
+
+// SetGateways changes how many gateways use the service ([Settings.Gateways]): their number changes
+// without a reload.
+func (l *Limiter) SetGateways(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n == l.set.Gateways {
+		return
+	}
+	l.set.Gateways = n
+	if l.set.Adaptive {
+		l.adaptive.prober.know(n)
+	}
 }
 
 // Acquire asks for a permit. Admitted: it is in w.Permit. Queued: w is in the queue until its verdict,
@@ -126,8 +145,8 @@ func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
 		l.streams++
 		p.kind = streamPermit
 	} else {
+		l.shedLocked(p.class, TooManyStreams)
 		p = Permit{}
-		l.counters.shed[Normal][TooManyStreams]++
 	}
 	l.unlockAndTell()
 	return p, ok
@@ -175,7 +194,10 @@ func (l *Limiter) Snapshot() Snapshot {
 	return s
 }
 
-func (l *Limiter) clockLocked(now time.Time) { l.last = max(l.last, int64(now.Sub(l.base))) }
+func (l *Limiter) clockLocked(now time.Time) {
+	l.last = max(l.last, int64(now.Sub(l.base)))
+	l.pace.turn(l.last, sliceOf(l.set))
+}
 
 // unlockAndTell grants what can be granted, lets go of the lock, and then tells those of OnVerdict.
 func (l *Limiter) unlockAndTell() {

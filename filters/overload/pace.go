@@ -1,9 +1,6 @@
 package overload
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // pace judges how the queue stands: whether it has been standing for a while (CoDel's and Facebook's
 // rule), and how fast it moves.
@@ -113,17 +110,33 @@ func (p *pace) fastest() int64 {
 	return min(p.fast, p.fastBefore)
 }
 
-// decaying counts events and forgets them with a time constant of one second.
-type decaying struct {
-	count float64
-	at    int64
+// counter counts events over the last second or so.
+type counter struct {
+	count, before int32
+	since         int64
 }
 
-func (d *decaying) add(now int64) { d.count, d.at = d.rate(now)+1, now }
+func (c *counter) turn(now int64) {
+	past := now - c.since
+	if past < int64(time.Second) {
+		return
+	}
+	c.before = c.count
+	if past >= 2*int64(time.Second) {
+		c.before = 0
+	}
+	c.count, c.since = 0, now-past%int64(time.Second)
+}
+
+func (c *counter) add(now int64) {
+	c.turn(now)
+	c.count++
+}
 
 // rate is how many came a second of late.
-func (d *decaying) rate(now int64) float64 {
-	return d.count * math.Exp(-float64(now-d.at)/float64(time.Second))
+func (c *counter) rate(now int64) float64 {
+	c.turn(now)
+	return float64(c.count) + float64(c.before)*(1-float64(now-c.since)/float64(time.Second))
 }
 
 func nanos(d time.Duration) int64 { return int64(d) }

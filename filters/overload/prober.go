@@ -7,7 +7,7 @@ const (
 	// with fewer calls: it has become slower. queuedAbove: one above it says that calls wait inside
 	// even at the lower limit, and the baseline may be too high; it sinks until the elasticity is below
 	// queuedBelow of the usual one.
-	slowerBelow = 0.5
+	slowerBelow = 0.55
 	queuedAbove = 0.93
 	queuedBelow = 0.7
 	// sureBelow: the error must be below this share of the usual elasticity to believe that.
@@ -16,13 +16,15 @@ const (
 	// of 0.17. keepEvidence is what is left of it when the limit changes.
 	forget       = 0.97
 	enough       = 35
-	keepEvidence = 0.3
+	keepEvidence = 0.1
+	// spareMost: with more calls that did not reach the limit, for each that did, little follows.
+	spareMost = 0.5
 	// errorMost is the error above which no conclusion is drawn.
 	errorMost = 0.4
-	// usualStart is the usual elasticity before it is known, with one gateway, usualLeast the smallest
-	// that is believed.
-	usualStart = 0.6
-	usualLeast = 0.1
+	// usualAlone is the elasticity with one gateway while calls wait inside: a little less than 1, since the
+	// excursion ends near the knee. gatewaysUnknown is how many there are taken to be when it is not known.
+	usualAlone      = 0.85
+	gatewaysUnknown = 3
 )
 
 // phase is where a round stands. The excursion is in the middle, so that a trend of the latency does not
@@ -46,27 +48,42 @@ type prober struct {
 	phase   phase
 	turn    uint32
 	missed  int      // calls of the excursion that did not reach the limit
+	spare   int      // calls of the round that did not
+	full    int      // calls of the round that did
 	left    int      // calls until the next phase
 	rounds  [2]round // by turn
 
-	elastic  float64
-	evidence float64 // inverse variance of elastic
-	usual    float64 // elastic while calls wait inside for sure: the smaller, the more gateways there are
-	low      mean    // of the last rounds
-	high     mean
-	latest   float64 // mean latency above the excursion in the last round
+	elastic estimate
+	usual   float64 // elastic while calls wait inside: the smaller, the more gateways there are
+	low     mean    // of the last rounds
+	high    mean
+	latest  float64 // mean latency above the excursion in the last round
 }
 
 type round struct {
 	high, low mean
-	over      bool // all its calls are admitted
+	over      bool // all its calls are admitted, and the limit was reached most of the time
 }
 
-// know sets how many gateways use the service.
+// estimate is a value with its inverse variance.
+type estimate struct{ value, evidence float64 }
+
+func (e *estimate) add(value, weight, most float64) {
+	e.evidence = min(e.evidence*forget, most)
+	e.value = (e.value*e.evidence + value*weight) / (e.evidence + weight)
+	e.evidence += weight
+}
+
+// error is the standard error.
+func (e *estimate) error() float64 { return 1 / math.Sqrt(e.evidence) }
+
+// know sets how many gateways use the service; 0: not known.
 func (p *prober) know(gateways int) {
-	if n := float64(gateways); n != p.gateways {
-		p.gateways, p.usual = n, usualStart/n
+	p.gateways = float64(gateways)
+	if gateways == 0 {
+		p.gateways = gatewaysUnknown
 	}
+	p.usual = usualAlone / p.gateways
 }
 
 // apply sets the limit in whole calls.
@@ -94,6 +111,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	permit.turn, permit.low = p.turn, p.phase == down
 	permit.full = inFlight >= p.allowed-p.allowed/10
 	if !permit.full {
+		p.spare++
 		if p.phase == down {
 			p.missed++
 			if p.missed > p.lowCalls(limit)/3 { // nothing can be learned
@@ -102,6 +120,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 		}
 		return false
 	}
+	p.full++
 	p.left--
 	if p.left > 0 {
 		return false
@@ -114,7 +133,7 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 	case down:
 		p.phase, p.left = after, p.highCalls(limit)
 	case after:
-		p.rounds[p.turn&1].over = true
+		p.rounds[p.turn&1].over = float64(p.spare) < spareMost*float64(p.full)
 		p.nextTurn(limit)
 	}
 	p.apply(limit)
@@ -123,7 +142,8 @@ func (p *prober) admitted(permit *Permit, inFlight int, limit float64) (judge bo
 
 func (p *prober) nextTurn(limit float64) {
 	p.turn++
-	p.phase, p.missed, p.left = before, 0, p.highCalls(limit)
+	p.phase, p.left = before, p.highCalls(limit)
+	p.missed, p.spare, p.full = 0, 0, 0
 	p.rounds[p.turn&1] = round{}
 	p.apply(limit)
 }
@@ -151,50 +171,33 @@ func (p *prober) conclude(spread float64) bool {
 	if x < 0.05 {
 		return false
 	}
+	elastic := math.Log(r.high.value()/r.low.value()) / x
+	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
 	p.latest = r.high.value()
 	if change := p.latest / p.high.value(); p.high.n > 0 && (change > 1.3 || change < 0.75) {
-		p.evidence, p.high, p.low = 0, mean{}, mean{} // it is another service
+		p.elastic, p.high, p.low = estimate{}, mean{}, mean{} // it is another service
 	}
-	elastic := math.Log(p.latest/r.low.value()) / x
-	weight := x * x / (max(spread, r.high.spread()) * (1/r.high.n + 1/r.low.n))
-	p.evidence = min(p.evidence*forget, max(enough, 6/(p.usual*p.usual)))
-	p.elastic = (p.elastic*p.evidence + elastic*weight) / (p.evidence + weight)
-	p.evidence += weight
+	p.elastic.add(elastic, weight, max(enough, 6/(p.usual*p.usual)))
 	p.low.fade(0.5)
 	p.low.merge(&r.low)
 	p.high.fade(0.5)
 	p.high.merge(&r.high)
-	return p.error() <= errorMost || p.gateways > 1
+	return p.elastic.error() <= errorMost || !p.alone()
 }
-
-// error is the standard error of the elasticity.
-func (p *prober) error() float64 { return 1 / math.Sqrt(p.evidence) }
 
 // slower tells whether the service became slower by so many standard errors.
 func (p *prober) slower(errors float64) bool {
-	return p.elastic+errors*p.error() < slowerBelow*p.usual && p.error() < sureBelow*p.usual
+	return p.elastic.value+errors*p.elastic.error() < slowerBelow*p.usual && p.elastic.error() < sureBelow*p.usual
 }
 
 // queues tells whether calls wait inside. With other gateways that is taken for granted until it is
 // disproved, since there is little to be seen of it.
 func (p *prober) queues() bool {
-	if p.gateways > 1 {
-		return p.elastic+p.error() > slowerBelow*p.usual
+	if p.alone() {
+		return p.elastic.value-0.5*p.elastic.error() > slowerBelow*p.usual
 	}
-	return p.elastic-0.5*p.error() > slowerBelow*p.usual
+	return p.elastic.value+p.elastic.error() > slowerBelow*p.usual
 }
 
-// learnUsual is called when calls wait inside for sure. The more gateways use the service, the less the
-// latency follows the limit of one. The usual elasticity goes up fast and down slowly, since it is
-// smaller also when the service becomes slower.
-func (p *prober) learnUsual() {
-	if p.error() > 0.25 {
-		return
-	}
-	weight := 0.03
-	if p.elastic > p.usual {
-		weight = 0.3
-	}
-	p.usual += weight * (p.elastic - p.usual)
-	p.usual = min(max(p.usual, usualLeast), 1/p.gateways)
-}
+// alone tells whether no other gateway uses the service.
+func (p *prober) alone() bool { return p.gateways == 1 }

@@ -38,6 +38,9 @@ func (f *Filter) reply(
 
 // warn tells the operator, once in a while, what is shed and why.
 func (f *Filter) warn(x *filters.Exchange, now time.Time, c Class, cause string) {
+	if f.Service.logs.Skip(now) {
+		return
+	}
 	f.Service.logs.Warn(f.Logger, now, "a service has more to do than it can: requests are shed",
 		"reason", filters.Overloaded, "service", f.Service.Name, "route", x.Route, "class", c.String(),
 		"cause", cause, "request", x.Inject.Get("Sluice-Request-Id"))

@@ -4,11 +4,10 @@ import "time"
 
 // reservations is what was set aside at the door and has not come yet.
 type reservations struct {
-	open    int
-	slots   [reservedSeconds]int // by the second in which they were made
-	second  int64                // the last one seen
-	lead    float64              // how long after the door a call comes of late, in ns
-	headway [classes]float64
+	open   int
+	slots  [reservedSeconds]int // by the second in which they were made
+	second int64                // the last one seen
+	lead   float64              // how long after the door a call comes of late, in ns
 }
 
 // reservedSeconds is how long a reservation is kept. What has not come by then, does not.

@@ -13,8 +13,9 @@ type Settings struct {
 	// Adaptive says that the limit follows the latency of the service, between Min and Max.
 	Adaptive bool
 	Min, Max int
-	// Gateways is how many gateways use the service, this one included; 0: not known. The limit is of
-	// one gateway; with more of them less follows from what it sees when it changes its own.
+	// Gateways is how many gateways use the service, this one included; 0: not known. The limit is this
+	// one's share. With others less follows from what it sees when it changes its own: it then follows
+	// a service that becomes slower only on much evidence. See also [Limiter.SetGateways].
 	Gateways int
 	// Concurrency is the limit when it is not adaptive.
 	Concurrency int
@@ -44,6 +45,8 @@ func (s Settings) Check() error {
 		return fmt.Errorf("overload: queue wait %v is negative", s.QueueWait)
 	case s.Streams < 0 || s.Streams > LimitMax:
 		return fmt.Errorf("overload: streams %d is not within 0 and %d", s.Streams, LimitMax)
+	case s.Gateways < 0 || s.Gateways > LimitMax:
+		return fmt.Errorf("overload: gateways %d is not within 0 and %d", s.Gateways, LimitMax)
 	}
 	return nil
 }

@@ -112,12 +112,13 @@ type Sample struct {
 // Permit is a place among the calls in flight. The zero value is none, and to release it does nothing.
 // Each other one is released once.
 type Permit struct {
-	at   int64   // of the admission, in nanoseconds of the limiter's clock
-	load float32 // calls in flight when it was admitted, itself included
-	turn uint32  // of the prober's rounds
-	kind permitKind
-	low  bool // admitted during an excursion of the limit
-	full bool // the limit was reached
+	at    int64   // of the admission, in nanoseconds of the limiter's clock
+	load  float32 // calls in flight when it was admitted, itself included
+	turn  uint32  // of the prober's rounds
+	kind  permitKind
+	class Class
+	low   bool // admitted during an excursion of the limit
+	full  bool // the limit was reached
 }
 
 type permitKind uint8

@@ -70,7 +70,7 @@ func (f *Filter) BeforeClaim(x *filters.Exchange) *filters.Reply {
 		return nil
 	}
 	h.metrics.SoldOut.Inc()
-	return h.soldOut
+	return nothingLeft
 }
 
 // open reports whether the sale is open at that moment.
@@ -161,7 +161,7 @@ func (f *Filter) take(r *TakeRequest, slot *filters.Slot) *filters.Reply {
 	} else if fresh {
 		h.forget(r.ID)
 	}
-	h.observe(out.Counts, taken)
+	h.observe(out.Counts, taken, out.New)
 	switch out.Verdict {
 	case SoldOut:
 		h.metrics.SoldOut.Inc()
@@ -169,7 +169,7 @@ func (f *Filter) take(r *TakeRequest, slot *filters.Slot) *filters.Reply {
 			return refuseSoldOut(left)
 		}
 		f.sale.settler.wake()
-		return h.soldOut
+		return nothingLeft
 	case PurchaseLimit:
 		h.metrics.Limited.Inc()
 		return filters.Refuse(Limited, filters.Problem{
@@ -260,6 +260,9 @@ func wholeNumber(text string) (int, bool) {
 	}
 	return int(min(v, quantityMax)), true
 }
+
+// nothingLeft is shared by all that are told so.
+var nothingLeft = refuseSoldOut(0)
 
 func refuseSoldOut(left int) *filters.Reply {
 	if left > 0 {

@@ -239,7 +239,11 @@ func (s *Settler) settleHolding(e ended) {
 	known := false
 	if err == nil {
 		var end End
-		if end, known = EndOf(&h.unit, rec, s.o.Now()); known {
+		end, known = EndOf(&h.unit, rec, s.o.Now())
+		if e.own && e.how == KeyFree && (!rec.Exists || rec.Created != h.unit.Created) { // however old the unit is
+			end, known = Free, true
+		}
+		if known {
 			err = s.settle(h.sale, h.shelf, h.unit, end, !h.unit.expired(s.o.Now()))
 		}
 	}
@@ -283,7 +287,7 @@ func (s *Settler) settle(sl *Sale, h *shelf, u Unit, end End, lost bool) error {
 		s.warn("sale: the store did not take the end of a purchase; it is tried again", u.ID, err)
 		return err
 	}
-	h.observe(c, "")
+	h.observe(c, "", changed && (end == Return || end == Free) && u.State != Returned)
 	if !changed || u.State == Returned {
 		return nil
 	}
@@ -292,7 +296,7 @@ func (s *Settler) settle(sl *Sale, h *shelf, u Unit, end End, lost bool) error {
 		h.metrics.Confirmed.Inc()
 	case Hold:
 		h.metrics.Unknown.Inc()
-		s.unknown.Warn(s.o.Logger, time.Now(), "sale: a unit stays taken, since the outcome of its purchase is not known",
+		s.unknown.Warn(s.o.Logger, time.Now(), "sale: a unit stays taken: the outcome of its purchase is not known",
 			"sale", h.item.Sale, "item", h.item.Name, "record", u.ID)
 	default:
 		h.metrics.Returned.Inc()

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/sluice-gateway/sluice/filters"
 )
 
 // idsMax is how many IDs of an item are mirrored: some 10 MB. Of an item with more keys, sold out is told by the store.
@@ -17,12 +15,12 @@ const idsMax = 100_000
 type shelf struct {
 	item    Item
 	metrics Metrics
-	soldOut *filters.Reply // shared by all that are told
 
 	taken atomic.Int64
 	told  atomic.Bool // the IDs are complete for these numbers
 
 	mu     sync.RWMutex
+	seen   bool // the numbers have been read
 	counts Counts
 	synced uint64 // the IDs are complete up to that version
 	ids    map[string]struct{}
@@ -32,7 +30,6 @@ type shelf struct {
 func newShelf(item Item, m Metrics) *shelf {
 	return &shelf{
 		item: Item{strings.Clone(item.Sale), strings.Clone(item.Name)}, metrics: m, ids: map[string]struct{}{},
-		soldOut: refuseSoldOut(0),
 	}
 }
 
@@ -70,9 +67,9 @@ func (h *shelf) forget(id string) {
 	delete(h.ids, id)
 }
 
-// observe takes the numbers after a step of this process; id is what has taken units by it, or empty. Where it was the
-// only step since the IDs were complete, they still are.
-func (h *shelf) observe(c Counts, id string) {
+// observe takes the numbers after a step of this process; id is what has taken units by it, or empty. raised: the step
+// raised the version. Where it was the only one that did since the IDs were complete, they still are.
+func (h *shelf) observe(c Counts, id string, raised bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if id != "" && !h.many {
@@ -80,18 +77,18 @@ func (h *shelf) observe(c Counts, id string) {
 			h.ids[strings.Clone(id)] = struct{}{}
 		}
 	}
-	if c.Version == h.synced+1 {
+	if raised && c.Version == h.synced+1 {
 		h.synced = c.Version
 	}
 	if c.Version >= h.counts.Version {
-		h.counts = c
+		h.counts, h.seen = c, true
 	}
 	h.judgeLocked()
 }
 
 func (h *shelf) judgeLocked() {
 	h.taken.Store(int64(h.counts.Taken))
-	h.told.Store(!h.many && h.synced == h.counts.Version && h.counts.Version > 0)
+	h.told.Store(!h.many && h.seen && h.synced == h.counts.Version)
 }
 
 // since returns the version from which on changes are wanted; false: the item is on sale. total is what is known of the
@@ -99,7 +96,7 @@ func (h *shelf) judgeLocked() {
 func (h *shelf) since(total int) (uint64, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.synced, h.counts.Version > 0 && h.counts.Taken >= total
+	return h.synced, h.seen && h.counts.Taken >= total
 }
 
 // merge takes the changes since a version; more: there are others. A store whose version went back has lost steps, so
@@ -125,7 +122,7 @@ func (h *shelf) merge(since uint64, c Changes) (more bool) {
 	}
 	h.synced = max(h.synced, c.Until)
 	if c.Counts.Version >= h.counts.Version {
-		h.counts = c.Counts
+		h.counts, h.seen = c.Counts, true
 	}
 	h.judgeLocked()
 	return c.Until < c.Counts.Version

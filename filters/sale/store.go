@@ -15,8 +15,8 @@ type Store interface {
 	// Take takes units, see [Decide]. The same request again takes no further ones.
 	Take(ctx context.Context, r TakeRequest) (Taking, error)
 	// Settle ends the purchase of a unit, see [Settle]. Without a unit of that ID, Confirm and Hold of a request that
-	// is known to have taken it within its TTL (lost) store it: a replica that became the master may not have got it. It
-	// returns the numbers of the item, and whether something was changed.
+	// is known to have taken it within its TTL (lost) store it: a replica that became the master may not have got it.
+	// It returns the numbers of the item, and whether something was changed.
 	Settle(ctx context.Context, item Item, u Unit, end End, lost bool) (Counts, bool, error)
 	// Open lists up to limit units that may have to be settled, as what selects. What it leaves out comes when those
 	// are settled.

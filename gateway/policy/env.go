@@ -75,4 +75,4 @@ type Material struct {
 type ProberOf func(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober
 
 // UnitsOf returns what asks a service for the units of an item, over the branch chain of the build under way.
-type UnitsOf func(from *config.SaleStockFrom) stockfrom.Source
+type UnitsOf func(from *config.SaleStockFrom) (stockfrom.Source, error)

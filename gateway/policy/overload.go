@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,9 +46,34 @@ func (p *overloadPolicy) guard() (*guarded, error) {
 	g := &guarded{overload.NewProcess(p.env.Now()), cancel, make(chan struct{})}
 	go func() {
 		defer close(g.done)
+		var fleet sync.WaitGroup
+		defer fleet.Wait()
+		fleet.Go(func() { p.followFleet(ctx) })
 		g.Guard.Run(ctx, p.env.Pressure)
 	}()
 	return g, nil
+}
+
+const fleetEvery = 5 * time.Second
+
+// followFleet tells the limiters how many gateways there are, until ctx ends.
+func (p *overloadPolicy) followFleet(ctx context.Context) {
+	if p.env.Stores.LiveGateways == nil {
+		return
+	}
+	tick := time.NewTicker(fleetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n := p.env.Stores.LiveGateways()
+			for _, s := range p.services.All() {
+				s.SetGateways(n, p.env.Now())
+			}
+		}
+	}
 }
 
 func (g *guarded) close() {
@@ -110,9 +136,10 @@ func (p *overloadPolicy) service(b *Build, s Scope) (*overload.Service, error) {
 		func() (*overload.Service, error) {
 			return overload.NewService(s.Service, settings, process.Process, p.env.Now()), nil
 		},
-		func(l *overload.Service) { l.Limiter.Configure(settings, p.env.Now()) })
+		func(s *overload.Service) { s.Configure(settings, p.env.Now()) })
 }
 
+// overloadSettings are those of a service; how many gateways use it is told later.
 func overloadSettings(c *config.Overload) overload.Settings {
 	return overload.Settings{
 		Adaptive: c.Concurrency.Fixed == 0, Min: c.Min, Max: c.Max, Concurrency: c.Concurrency.Fixed,

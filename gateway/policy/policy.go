@@ -69,7 +69,7 @@ const (
 // Scope is what a chain is built for.
 type Scope struct {
 	Kind  Kind
-	Route *config.Route // nil for a BranchChain and a FallbackChain
+	Route *config.Route // nil for a BranchChain
 	// Service is the service that the chain leads to, by its name in the configuration; empty for a
 	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
@@ -93,9 +93,10 @@ func BranchScopeOf(cfg *config.Config, service string) Scope {
 	return Scope{Kind: BranchChain, Service: service, ServiceConfig: cfg.Services[service]}
 }
 
-// FallbackScopeOf returns the scope of what falls back to a service.
-func FallbackScopeOf(cfg *config.Config, service string) Scope {
-	return Scope{Kind: FallbackChain, Service: service, ServiceConfig: cfg.Services[service]}
+// FallbackScopeOf returns the scope of a route's fallback to another service.
+func FallbackScopeOf(cfg *config.Config, r *config.Route) Scope {
+	service := r.Fallback.Service
+	return Scope{Kind: FallbackChain, Route: r, Service: service, ServiceConfig: cfg.Services[service]}
 }
 
 // Set is the policies of one process.

@@ -35,8 +35,8 @@ type salePolicy struct {
 type saleSettlerKey struct{}
 
 const (
-	// saleItemsMax is how many items of all sales have labels of their own in metrics, and how many of a sale are shown;
-	// the others are counted together.
+	// saleItemsMax is how many items of all sales have labels of their own in metrics, and how many of a sale are
+	// shown; the others are counted together.
 	saleItemsMax   = 200
 	saleItemsOther = "other"
 )
@@ -237,8 +237,8 @@ func (p *salePolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	units := fmt.Sprintf("%d units", total)
 	if from := c.StockFrom; from != nil {
-		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)", from.Service, from.Path, from.Field,
-			from.Every)
+		units = fmt.Sprintf("as many units as service %s says (GET %s: %s, every %s)", from.Service, from.Path,
+			from.Field, from.Every)
 	}
 	limit := "any number"
 	if c.PerPrincipal > 0 {

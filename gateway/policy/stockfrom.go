@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -45,7 +46,10 @@ func (s *stockReaders) stock(b *Build, name string, c *config.SaleStockFrom, uni
 	settings := stockfrom.Settings{Sale: name, Every: time.Duration(c.Every), Items: readItemsMax}
 	var source stockfrom.Source = unasked{}
 	if b.UnitsOf != nil {
-		source = b.UnitsOf(c)
+		var err error
+		if source, err = b.UnitsOf(c); err != nil {
+			return nil, fmt.Errorf("policy: sale %s: %w", name, err)
+		}
 	}
 	reader, err := Use(b, s.readers, readerKey{name, c.Service, c.Path, c.Field},
 		func() (*stockfrom.Reader, error) {

@@ -121,8 +121,11 @@ func (w *waitingRooms) explain(e *Explainer, c *config.Sale) {
 
 // waitsForOpening reports whether a request at that moment waits for the sale to open.
 func waitsForOpening(c *config.Sale, now time.Time) bool {
-	opens := c.Opens.Time()
-	return hasWaitingRoom(c) && now.Before(opens) && !now.Before(opens.Add(-time.Duration(waitingRoomOf(c).OpensBefore)))
+	if !hasWaitingRoom(c) {
+		return false
+	}
+	opens, before := c.Opens.Time(), time.Duration(waitingRoomOf(c).OpensBefore)
+	return now.Before(opens) && !now.Before(opens.Add(-before))
 }
 
 // status returns what each room heard from the store last.

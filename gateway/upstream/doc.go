@@ -18,6 +18,24 @@
 // share of the requests of the second, at least three, so that they cannot multiply the load (Google,
 // Site Reliability Engineering, ch. 21). Nothing of it is kept for later.
 //
+// # Hedges
+//
+// A safe request without a key and a body may have a second attempt beside its first (Dean and Barroso,
+// The Tail at Scale, CACM 2013): a timer begins it, in the timer's goroutine, when the first one has had
+// no response for as long as most recent requests took, or for a time that is written. The first one runs
+// where any attempt does. The first head below 500 wins; the other attempt is cancelled, which costs its
+// connection, or with HTTP/2 its stream, and the caller waits until it has ended, so that nothing of the
+// request is read behind Send. Both together have the time of one attempt. To whoever counts exchanges
+// both are one: its permit is held, and its latency measured, until the head that won. An attempt that was
+// cancelled counts for its endpoint neither as a success nor as a failure, and for the latencies as one
+// that took at least so long: else the percentile would sink below itself.
+//
+// # Deadlines
+//
+// Each attempt tells the service what is left: of the timeout, or of the exchange's deadline. Nothing is
+// sent beyond that, and nothing is repeated that would leave less than the service takes as a rule, a
+// moving average of the requests that have a deadline.
+//
 // # Endpoints
 //
 // Each address of a name is an endpoint of its own, with its health, load and connections; requests
@@ -52,7 +70,8 @@
 //
 // The nth ejection in a row lasts n times Eject, at most ten times, and up to a fifth longer by
 // chance; each Eject of use without another one takes one back. No more than the share Max of the
-// endpoints are ejected at once, and never the last one that is not passed over for another reason.
+// endpoints are ejected at once, and never the last one that is not passed over for another reason;
+// should that one fail its check later, those that are ejected are used.
 // Where fewer endpoints are left, or the share becomes smaller, those with the least time left come
 // back. Health checks go on beside it, and neither ends what the other found: an endpoint that passes
 // its check and fails its requests is what this is for. A new address of a name begins clean, also
@@ -100,13 +119,14 @@
 //
 // The head of a response has at most 256 KiB; a name has at most 256 addresses. How many connections
 // there are is bounded by the requests under way and the budget of descriptors, how long they are
-// kept by the settings.
+// kept by the settings. What is known of latencies for hedges takes 5 KiB for each service that has them.
 //
 // # Failure policy
 //
 // [Service.Send] says what is known of a failed request: nothing was sent ([ErrUnreachable]), it
 // may have been executed ([ErrFailed], [ErrTimeout]), the client is at fault ([ErrClientGone],
-// [ErrClientBody]), or the gateway is ([ErrOverloaded]: nothing was sent, and it is no failure of the
-// service). What fails for want of this machine's descriptors or ports is an ErrOverloaded too, and
+// [ErrClientBody]), its time was over ([ErrExpired]: nothing was sent; [ErrDeadline]: so early that it
+// says nothing of the service), or the gateway is at fault ([ErrOverloaded]: nothing was sent, and it is
+// no failure of the service). What fails for want of this machine's descriptors or ports is an ErrOverloaded too, and
 // a health check that fails so is none.
 package upstream

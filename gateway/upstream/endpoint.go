@@ -60,12 +60,16 @@ func named(c config.Endpoint) (host, port string, ok bool) {
 }
 
 // out reports whether the endpoint is passed over while there is another one.
-func (e *endpoint) out() bool { return e.down.Load() || e.cutOff.Load() || e.outlier.ejected.Load() }
+func (e *endpoint) out() bool { return e.dead() || e.outlier.ejected.Load() }
+
+// dead reports whether the endpoint is known not to work: it is passed over also where the others are
+// ejected, of which some requests may succeed.
+func (e *endpoint) dead() bool { return e.down.Load() || e.cutOff.Load() }
 
 // pick returns the less loaded of two endpoints drawn at random, and for a repeat another one than
 // that which has just failed. Endpoints that failed their health check, that cannot be connected to or
-// that are ejected are left out while there is another one: when all have failed it, the check may be what is
-// wrong. nil when there is no endpoint.
+// that are ejected are left out while there is another one: when all have failed it, the check may be
+// what is wrong. nil when there is no endpoint.
 func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 	switch len(endpoints) {
 	case 0:
@@ -75,10 +79,13 @@ func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 	}
 	one := draw(endpoints, func(e *endpoint) bool { return e != failed && !e.out() })
 	if one == nil {
+		one = draw(endpoints, func(e *endpoint) bool { return e != failed && !e.dead() })
+	}
+	if one == nil {
 		one = draw(endpoints, func(e *endpoint) bool { return e != failed })
 	}
 	other := draw(endpoints, func(e *endpoint) bool {
-		return e != failed && e != one && e.out() == one.out()
+		return e != failed && e != one && e.out() == one.out() && e.dead() == one.dead()
 	})
 	if other != nil && other.inUse.Load() < one.inUse.Load() {
 		return other

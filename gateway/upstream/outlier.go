@@ -94,24 +94,29 @@ func (e *endpoint) observe(ctx context.Context, x *filters.Exchange, r Response,
 		return
 	}
 	status, header, _ := r.Head()
-	switch {
-	case status >= 500:
+	if status >= 500 {
 		e.take(failure)
-	case !x.IsGRPC():
+		return
+	}
+	two, ok := r.(*h2Response) // gRPC has no other version
+	switch {
+	case !ok || !x.IsGRPC():
 		e.take(success)
+	case header.Get("Grpc-Status") == "":
+		two.gRPC = true // its end tells
 	default:
-		if two, ok := r.(*h2Response); ok && header.Get("Grpc-Status") == "" {
-			two.gRPC = true // its end tells
-			return
-		}
 		e.take(verdictOfFields(header))
 	}
 }
 
-// verdictOfFields is by the status of gRPC among the fields.
+// verdictOfFields is by the status of gRPC among the fields. DEADLINE_EXCEEDED says nothing: the time was
+// the client's as a rule.
 func verdictOfFields(h filters.Header) verdict {
 	r := filters.Response{Header: h}
-	if code, ok := r.GRPCStatus(); ok && code.ServerFault() {
+	switch code, ok := r.GRPCStatus(); {
+	case ok && code == filters.GRPCDeadlineExceeded:
+		return nothing
+	case ok && code.ServerFault():
 		return failure
 	}
 	return success
@@ -227,7 +232,9 @@ func (q *outliers) settle(next *configuration, removed []*endpoint, now time.Tim
 	if o := next.settings.Outlier; o != nil {
 		allowed = max(o.allowed(len(next.endpoints)), 0)
 	}
-	slices.SortFunc(ejected, func(a, b *endpoint) int { return a.outlier.history.until.Compare(b.outlier.history.until) })
+	slices.SortFunc(ejected, func(a, b *endpoint) int {
+		return a.outlier.history.until.Compare(b.outlier.history.until)
+	})
 	for _, e := range ejected[:max(len(ejected)-allowed, 0)] {
 		e.readmitLocked(now)
 		back = append(back, e)

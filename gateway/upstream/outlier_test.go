@@ -77,7 +77,7 @@ func TestWhatSaysSomethingOfAnEndpoint(t *testing.T) {
 		want int32 // failures in a row behind two
 	}{
 		{"no connection", t.Context(), connectFailure, wrap(ErrUnreachable, connecting), 3},
-		{"no connection, and nobody's fault that is known", t.Context(), connectFailure, wrap(ErrUnreachable, broke), 2},
+		{"no connection, and no fault that is known", t.Context(), connectFailure, wrap(ErrUnreachable, broke), 2},
 		{"no connection for want of descriptors", t.Context(), never, ErrOverloaded, 2},
 		{"reset", t.Context(), never, wrap(ErrFailed, broke), 3},
 		{"reset before a byte of the response", t.Context(), resetBeforeRequest, wrap(ErrFailed, broke), 3},
@@ -196,6 +196,31 @@ func TestOneEndpointIsAlwaysLeft(t *testing.T) {
 	}
 }
 
+// Where all others are out, an endpoint that is ejected is better than one that fails its check.
+func TestEjectedIsBetterThanDead(t *testing.T) {
+	svc, _ := outlierService(t, 3, Outlier{Errors: 1, Eject: time.Hour, Max: .5})
+	all := endpoints(svc)
+	fail(all[0], 1)
+	all[1].down.Store(true)
+	all[2].cutOff.Store(true)
+	for range 50 {
+		if e := pick(all, nil); e != all[0] {
+			t.Fatal("a request goes to an endpoint that is known not to work")
+		}
+		if e := pick(all, all[0]); e == all[0] {
+			t.Fatal("a repeat goes where it has failed")
+		}
+	}
+	all[0].down.Store(true)
+	got := map[*endpoint]bool{}
+	for range 200 {
+		got[pick(all, nil)] = true
+	}
+	if len(got) != 3 {
+		t.Errorf("with all of them dead %d are used", len(got))
+	}
+}
+
 func TestEjectionsFollowTheConfiguration(t *testing.T) {
 	o := Outlier{Errors: 1, Eject: time.Hour, Max: 1}
 	svc, log := outlierService(t, 4, o)
@@ -211,8 +236,8 @@ func TestEjectionsFollowTheConfiguration(t *testing.T) {
 		want string
 	}{
 		{"the share stays", unconnected(4, o), "[0 1 2]"},
-		{"a smaller share: those that had least time left come back", unconnected(4, Outlier{Errors: 1, Eject: time.Hour,
-			Max: .25}), "[0]"},
+		{"a smaller share: those that had least time left come back",
+			unconnected(4, Outlier{Errors: 1, Eject: time.Hour, Max: .25}), "[0]"},
 		{"fewer endpoints: of two one may be ejected", unconnected(2, o), "[0]"},
 		{"one is left, and it may not", unconnected(1, o), "[]"},
 	}
@@ -326,6 +351,7 @@ func TestEndpointsOfGRPCAreJudgedByTheStatus(t *testing.T) {
 		{"unavailable, in the head", "14", "", 2},
 		{"unavailable, behind the body", "", "14", 2},
 		{"internal", "", "13", 2},
+		{"deadline exceeded", "", "4", 1},
 		{"not found", "5", "", 0},
 		{"invalid argument", "", "3", 0},
 		{"no status", "", "", 0},
@@ -347,7 +373,9 @@ func TestEndpointsOfGRPCAreJudgedByTheStatus(t *testing.T) {
 		srv.Config.Protocols = &p
 		srv.Start()
 		address := srv.Listener.Addr().String()
-		s := settings(&instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: address, HTTP2: true}})
+		s := settings(&instance{
+			Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: address, HTTP2: true},
+		})
 		s.Outlier = &Outlier{Errors: 5, Eject: time.Hour, Max: .5}
 		svc := started(t, s, quiet)
 		e := endpoints(svc)[0]

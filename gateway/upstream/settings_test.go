@@ -13,7 +13,8 @@ func TestSettingsEqual(t *testing.T) {
 	full := Settings{
 		Name: "a", Endpoints: []config.Endpoint{{Address: "1"}, {Address: "2"}}, TLS: &tls.Config{}, TLSDigest: "d",
 		Timeout: 1, ConnectTimeout: 2, Attempts: 3, OnConnect: true, OnReset: true, Budget: 0.5,
-		Hedge: &Hedge{0.9, 1}, Health: &Health{"/", 1, 2}, DNS: 6, KeepAlive: KeepAlive{7, 8}, Outlier: &Outlier{5, 9, 0.5},
+		Hedge: &Hedge{0.9, 1}, Health: &Health{"/", 1, 2}, DNS: 6, KeepAlive: KeepAlive{7, 8},
+		Outlier: &Outlier{5, 9, 0.5},
 	}
 	same := full.clone()
 	same.TLS = &tls.Config{}
@@ -40,8 +41,8 @@ func TestSettingsEqual(t *testing.T) {
 		"endpoint":      func(s *Settings) { s.Endpoints[1].HTTP2 = true },
 		"digest":        func(s *Settings) { s.TLS, s.TLSDigest = &tls.Config{}, "e" },
 		"health's time": func(s *Settings) { s.Health.Every++ },
-		"share":         func(s *Settings) { s.Outlier.Max = 0.6 },
 		"hedge's time":  func(s *Settings) { s.Hedge.After++ },
+		"share":         func(s *Settings) { s.Outlier.Max = 0.6 },
 	} {
 		changed := full.clone()
 		if change(&changed); full.Equal(changed) {

@@ -12,8 +12,8 @@ func TestNothingIsLostAndNothingIsDoneTwice(t *testing.T) {
 		t.Run(f.Scenario+"/"+f.Contender, func(t *testing.T) {
 			r := f.record
 			if ends := r.servedTotal + r.shedTotal + r.timedOutTotal + r.failedTotal; r.offeredTotal != ends {
-				t.Errorf("%d attempts, but %d ends: %d served, %d shed, %d timed out, %d failed, %d open", r.offeredTotal,
-					ends, r.servedTotal, r.shedTotal, r.timedOutTotal, r.failedTotal, r.unfinished)
+				t.Errorf("%d attempts, but %d ends: %d served, %d shed, %d timed out, %d failed, %d open",
+					r.offeredTotal, ends, r.servedTotal, r.shedTotal, r.timedOutTotal, r.failedTotal, r.unfinished)
 			}
 			if r.unfinished != 0 {
 				t.Errorf("%d attempts or clients are left", r.unfinished)

@@ -17,6 +17,7 @@ type request struct {
 	draw      uint64 // decides to which gateways its attempts go
 	attempts  int
 	comeBack  time.Duration // as the last Retry-After said
+	unknown   bool          // nobody knows whether an attempt of it was served
 	stepsSent int           // steps whose call reached a service, by whatever attempt
 }
 
@@ -27,6 +28,7 @@ type attempt struct {
 	gateway *gateway
 	at      time.Duration
 	demoted bool // comes before Retry-After is over
+	steps   bool // a transaction's, which makes more than one call
 	doored  bool // let in at the door
 	over    bool
 	step    int

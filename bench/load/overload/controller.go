@@ -47,7 +47,8 @@ type state struct{ limit, inFlight, queued float64 }
 
 // told is what a controller knows of the service beforehand.
 type told struct {
-	workers int // told to those only that adapt to nothing
+	workers  int // told to those only that adapt to nothing
+	gateways int // known from the store
 }
 
 // decide is how a controller tells the verdict on a queued call.
@@ -59,11 +60,14 @@ type contender struct {
 	new  func(now time.Time, seed uint64, t told, d decide) controller
 	// simulate runs it, if it needs more than virtual time; nil: nothing more.
 	simulate simulator
+	// only names the scenario that it takes part in; empty: all.
+	only string
 }
 
 // The names of the contenders.
 const (
 	Ours       = "sluice"
+	OursNoDoor = "sluice, no door" // what is shed is shed service by service
 	None       = "none"
 	Fixed      = "fixed"
 	FixedWrong = "fixed, wrongly"
@@ -75,6 +79,9 @@ const (
 func contenders() []contender {
 	return []contender{
 		{name: Ours, new: newOurs},
+		{name: OursNoDoor, only: "B", new: func(now time.Time, seed uint64, t told, d decide) controller {
+			return struct{ controller }{newOurs(now, seed, t, d)}
+		}},
 		{name: None, new: func(time.Time, uint64, told, decide) controller { return &semaphore{limit: unlimited} }},
 		{name: Fixed, new: func(_ time.Time, _ uint64, t told, _ decide) controller {
 			// A half more than the workers keeps them busy between two calls.

@@ -4,8 +4,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
-
-	limiter "github.com/sluice-gateway/sluice/filters/overload"
 )
 
 // gateway is one of the gateways before the services. It has a controller for each of them.
@@ -32,7 +30,7 @@ func newGateway(w *world, c contender, seed uint64) *gateway {
 	g := &gateway{world: w, random: rand.New(rand.NewPCG(seed, 4))}
 	for i := range w.services {
 		guard := &guard{}
-		told := told{workers: int(w.services[i].workers.value(0))}
+		told := told{workers: int(w.services[i].workers.value(0)), gateways: max(w.scenario.gateways, 1)}
 		guard.controller = c.new(w.time(), seed+uint64(i), told, func(c *call, v verdict) {
 			guard.verdicts = append(guard.verdicts, late{c, v})
 		})
@@ -44,8 +42,9 @@ func newGateway(w *world, c contender, seed uint64) *gateway {
 // accept begins an attempt.
 func (g *gateway) accept(a *attempt) {
 	route := g.world.scenario.routes[a.stream.route]
+	a.steps = len(route.steps) > 1
 	_, hasDoor := g.guards[0].controller.(door)
-	if len(route.steps) < 2 || !hasDoor {
+	if !a.steps || !hasDoor {
 		g.next(a)
 		return
 	}
@@ -55,7 +54,7 @@ func (g *gateway) accept(a *attempt) {
 	for i, c := range a.calls {
 		if !g.guards[c.service].controller.(door).reserve(g.world.time(), c) {
 			g.cancel(a, a.calls[:i])
-			g.shed(a, c.service, false)
+			g.shed(a, c.service)
 			return
 		}
 	}
@@ -140,7 +139,7 @@ func (g *gateway) refuse(c *call) {
 	}
 	a := c.attempt
 	g.undo(a, true)
-	g.shed(a, c.service, true)
+	g.shed(a, c.service)
 }
 
 // undo calls the services of the steps that were done.
@@ -155,10 +154,10 @@ func (g *gateway) undo(a *attempt, byShedding bool) {
 }
 
 // shed responds that the attempt was shed, and when to come back.
-func (g *gateway) shed(a *attempt, service int, late bool) {
+func (g *gateway) shed(a *attempt, service int) {
 	after := time.Second
 	if adviser, ok := g.guards[service].controller.(adviser); ok {
-		after = adviser.retryAfter(g.world.time(), a.class, g.random)
+		after = adviser.retryAfter(g.world.time(), a, g.random)
 	}
 	// Retry-After is in whole seconds.
 	after = time.Duration(math.Ceil(after.Seconds())) * time.Second
@@ -167,7 +166,7 @@ func (g *gateway) shed(a *attempt, service int, late bool) {
 
 // An adviser says when who is shed should come back.
 type adviser interface {
-	retryAfter(now time.Time, class limiter.Class, random *rand.Rand) time.Duration
+	retryAfter(now time.Time, a *attempt, random *rand.Rand) time.Duration
 }
 
 // finished hears from a service that a call is done.

@@ -42,8 +42,8 @@ func (r *Report) WriteHTML(w io.Writer) error {
 			all = append(all, f)
 			section.Rows = append(section.Rows, f.rows()...)
 			for _, m := range f.Missed() {
-				section.Missed = append(section.Missed, []string{f.Contender, m.What, m.Bound(), measure.Shown(m.Got, 3) +
-					m.Unit})
+				section.Missed = append(section.Missed,
+					[]string{f.Contender, m.What, m.Bound(), measure.Shown(m.Got, 3) + m.Unit})
 			}
 		}
 		section.Charts = charts(all)
@@ -60,7 +60,7 @@ func charts(all []*Finding) []template.HTML {
 	first := all[0]
 	spans := first.spans()
 	end := first.scenario.end.Seconds()
-	x := places(len(first.Series.Possible), 1)
+	x := places(len(first.Series.Possible), 1, 0.5)
 	goodput := plot.Lines{Title: "goodput a second", XUnit: " s", XMax: end, Spans: spans}
 	latency := plot.Lines{Title: "p99 of admitted", XUnit: " s", YUnit: " ms", XMax: end, Spans: spans, Log: true,
 		YMin: 10, YMax: 1000}
@@ -82,11 +82,12 @@ func charts(all []*Finding) []template.HTML {
 
 // inside draws the limit and what is under way.
 func (f *Finding) inside(spans []plot.Span, end float64) template.HTML {
-	x := places(len(f.Series.Limit), sampleEvery.Seconds())
+	x := places(len(f.Series.Limit), sampleEvery.Seconds(), 0)
 	chart := plot.Lines{Title: f.Contender + ": calls", XUnit: " s", XMax: end, Spans: spans}
 	for _, s := range []plot.Series{
 		{Name: "limit", Y: f.Series.Limit}, {Name: "in flight", Y: f.Series.InFlight},
-		{Name: "queued at the gateway", Y: f.Series.Queued}, {Name: "in the services", Y: f.Series.Inside, Dashed: true},
+		{Name: "queued at the gateway", Y: f.Series.Queued},
+		{Name: "in the services", Y: f.Series.Inside, Dashed: true},
 	} {
 		s.X = x
 		chart.Series = append(chart.Series, plot.Thin(s, pointsMost))
@@ -102,7 +103,7 @@ func (f *Finding) shed(spans []plot.Span, end float64) template.HTML {
 	chart := plot.Lines{Title: f.Contender + ": shed a second", XUnit: " s", XMax: end, Spans: spans, Stack: true}
 	for class, shed := range f.Series.Shed {
 		chart.Series = append(chart.Series, plot.Series{Name: limiter.Class(class).String(), //nolint:gosec // four
-			X: places(len(shed), 1), Y: shed})
+			X: places(len(shed), 1, 0.5), Y: shed})
 	}
 	return chart.SVG()
 }
@@ -116,11 +117,12 @@ func (f *Finding) spans() []plot.Span {
 	return spans
 }
 
-// places returns where n values stand that are so far apart.
-func places(n int, apart float64) []float64 {
+// places returns where n values stand that are so far apart; what is of a whole second stands in its
+// middle.
+func places(n int, apart, offset float64) []float64 {
 	x := make([]float64, n)
 	for i := range x {
-		x[i] = float64(i) * apart
+		x[i] = (float64(i) + offset) * apart
 	}
 	return x
 }

@@ -7,11 +7,29 @@ import (
 	"testing"
 )
 
+// keptSeeds is how many seeds the full form is judged with.
+const keptSeeds = 3
+
+func TestMarksAreKept(t *testing.T) {
+	o := Options{Seed: shortSeed, Contenders: []string{Ours}}
+	all, err := Seeds(t.Context(), o, keptSeeds, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if !s.Met {
+			t.Errorf("%s: %.4g%s at the worst, want %s; missed with seeds %v", s.What, s.Worst, s.Unit, s.Bound(), s.Missed)
+		}
+	}
+}
+
 // A control that kept all marks would show that the scenarios are too easy.
 func TestControlsMissMarks(t *testing.T) {
 	r := shortReport(t)
 	for control, wants := range map[string][]string{
 		None:       {"A: goodput at 10 C", "C: goodput after", "D: worst second", "storm: until goodput is back"},
+		OursNoDoor: {"B: goodput", "B: compensations because a step was shed"},
+		OursUntold: {"replicas-4: critical requests served"},
 		FixedWrong: {"A: goodput at 10 C", "C: calls a request"},
 		Fixed:      {"A: critical requests served", "B: compensations because a step was shed"},
 		AIMD:       {"A: critical requests served", "A: p99 of admitted at 10 C", "B: goodput"},

@@ -7,23 +7,33 @@ import (
 	limiter "github.com/sluice-gateway/sluice/filters/overload"
 )
 
-// ours is the gateway's own limiter with the settings that a configuration has by default.
+// ours is the gateway's own limiter with the settings that a configuration has by default, asked as
+// the gateway's filter asks it.
 type ours struct {
 	limiter *limiter.Limiter
+	memory  *limiter.ShedMemory // of keys and principals
 	decide  decide
 }
 
-func newOurs(now time.Time, seed uint64, _ told, d decide) controller {
-	return &ours{decide: d, limiter: limiter.New(limiter.Settings{
-		Adaptive: true, Min: 4, Max: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond,
+// memoryEntries are more than the principals and requests of a scenario within their Retry-After.
+const memoryEntries = 1 << 17
+
+func newOurs(now time.Time, seed uint64, t told, d decide) controller {
+	return &ours{decide: d, memory: limiter.NewShedMemory(memoryEntries, now), limiter: limiter.New(limiter.Settings{
+		Adaptive: true, Min: 4, Max: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond, Gateways: t.gateways,
 	}, now, seed)}
 }
 
-func (o *ours) request(c *call) limiter.Request {
+// request is what a client asks for, at the door of a transaction too.
+func (o *ours) request(now time.Time, c *call) limiter.Request {
+	shed := o.memory.Shed(now, c.principal) || o.memory.Shed(now, c.draw)
+	return limiter.Request{Class: c.class, Principal: c.principal, Demoted: shed && !c.unknown}
+}
+
+// step is a call of a transaction that has begun.
+func (o *ours) step(c *call) limiter.Request {
 	return limiter.Request{
-		Class: c.class, Principal: c.principal, Exempt: c.undo, Reserved: c.reserved, Reservation: c.reservation,
-		// Branch calls of a transaction are not demoted.
-		Demoted: c.demoted && !c.doored,
+		Class: limiter.Critical, Principal: c.principal, Exempt: c.undo, Reserved: c.reserved, Reservation: c.reservation,
 	}
 }
 
@@ -36,7 +46,13 @@ func (o *ours) acquire(now time.Time, c *call) verdict {
 		}
 		o.decide(c, shed)
 	}
-	switch decision, _ := o.limiter.Acquire(now, o.request(c), &c.waiter); decision {
+	var r limiter.Request
+	if c.steps {
+		r = o.step(c)
+	} else {
+		r = o.request(now, c)
+	}
+	switch decision, _ := o.limiter.Acquire(now, r, &c.waiter); decision {
 	case limiter.Admitted:
 		c.permit = c.waiter.Permit()
 		return admitted
@@ -65,15 +81,19 @@ func (o *ours) release(now time.Time, c *call, end outcome, latency time.Duratio
 }
 
 func (o *ours) reserve(now time.Time, c *call) bool {
-	c.reservation, c.reserved = o.limiter.Reserve(now, o.request(c))
+	c.reservation, c.reserved = o.limiter.Reserve(now, o.request(now, c))
 	return c.reserved
 }
 
 func (o *ours) cancel(now time.Time, c *call) { o.limiter.CancelReservation(now, c.reservation) }
 
-func (o *ours) retryAfter(now time.Time, class limiter.Class, random *rand.Rand) time.Duration {
-	after := o.limiter.RetryAfter(now, class)
-	return after + time.Duration(random.Float64()*float64(after))
+// retryAfter spreads who was shed as the filter does: whole seconds, up to as many again and two later.
+func (o *ours) retryAfter(now time.Time, a *attempt, random *rand.Rand) time.Duration {
+	whole := max(int64((o.limiter.RetryAfter(now, a.class)+time.Second-1)/time.Second), 1)
+	after := time.Duration(whole+random.Int64N(whole+2)) * time.Second
+	o.memory.Remember(now, a.principal, now.Add(after))
+	o.memory.Remember(now, a.draw, now.Add(after))
+	return after
 }
 
 func (o *ours) tick(now time.Time) time.Time { return o.limiter.Tick(now) }

@@ -50,25 +50,37 @@ func runWith(ctx context.Context, o Options, known []contender, progress Progres
 		return nil, err
 	}
 	r := &Report{Seed: o.Seed, Short: o.Short}
+	var pairs []pair
 	for i := range all {
-		s := &all[i]
-		r.Scenarios = append(r.Scenarios, Described{s.key, s.title})
+		r.Scenarios = append(r.Scenarios, Described{all[i].key, all[i].title})
 		for _, c := range rivals {
-			if progress != nil {
-				progress(len(r.Findings), len(all)*len(rivals), s.key, c.name)
+			if len(c.only) == 0 || slices.Contains(c.only, all[i].key) {
+				pairs = append(pairs, pair{&all[i], c})
 			}
-			if c.simulate == nil {
-				c.simulate = simulate
-			}
-			record, err := c.simulate(ctx, s, c, o.Seed)
-			if err != nil {
-				return nil, err
-			}
-			r.Findings = append(r.Findings, found(s, c.name, record))
 		}
+	}
+	for i, p := range pairs {
+		if progress != nil {
+			progress(i, len(pairs), p.scenario.key, p.contender.name)
+		}
+		run := p.contender.simulate
+		if run == nil {
+			run = simulate
+		}
+		record, err := run(ctx, p.scenario, p.contender, o.Seed)
+		if err != nil {
+			return nil, err
+		}
+		r.Findings = append(r.Findings, found(p.scenario, p.contender.name, record))
 	}
 	r.judge()
 	return r, nil
+}
+
+// pair is a contender in a scenario.
+type pair struct {
+	scenario  *scenario
+	contender contender
 }
 
 // wanted returns those with one of the names, all without any.
@@ -103,8 +115,8 @@ func (r *Report) judge() {
 	}
 	for _, name := range controls {
 		got := float64(missed[name])
-		r.Marks = append(r.Marks, measure.Mark{What: "marks that the control " + name + " misses", Limit: 1, Least: true,
-			Got: &got}.Judged(0))
+		m := measure.Mark{What: "marks that the control " + name + " misses", Limit: 1, Least: true, Got: &got}
+		r.Marks = append(r.Marks, m.Judged(0))
 	}
 }
 

@@ -100,7 +100,7 @@ func lessWorkers(l lengths) scenario {
 
 func creepLengths(short bool) lengths {
 	if short {
-		return lengths{5 * time.Second, 20 * time.Second, 8 * time.Second}
+		return lengths{5 * time.Second, 40 * time.Second, 10 * time.Second}
 	}
 	return lengths{10 * time.Second, 60 * time.Second, 20 * time.Second}
 }
@@ -211,8 +211,9 @@ func inversion(l lengths) scenario {
 	flood.classes[limiter.Low] = 1
 	others := shopper(constant(0.6 * fullRate))
 	others.greedy = 0
-	s := single("inversion", "greedy principals flood with ten times the capacity, of low priority; everybody else fits",
-		usualService(), others, l.phases("flood", "after", 0)...)
+	s := single("inversion",
+		"greedy principals flood with ten times the capacity, of low priority; everybody else fits", usualService(),
+		others, l.phases("flood", "after", 0)...)
 	s.streams = append(s.streams, flood)
 	s.judge = judgeInversion
 	return s

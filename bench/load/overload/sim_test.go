@@ -42,11 +42,11 @@ func names(list string) []string {
 	return strings.Split(list, ",")
 }
 
-// TestShow is for people who work on a controller:
+// TestShow is for people who work on a controller; -short takes the short form:
 //
 //	go test ./bench/load/overload -run TestShow -v -show A,C -with sluice,gradient2
 func TestShow(t *testing.T) {
-	o := Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}
+	o := Options{Seed: *seed, Short: testing.Short(), Scenarios: names(*show), Contenders: names(*with)}
 	r, err := runWith(t.Context(), o, withFailsafe(t), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestSeeds(t *testing.T) {
 	if *many == 0 {
 		return // only on demand
 	}
-	o := Options{Seed: *seed, Scenarios: names(*show), Contenders: names(*with)}
+	o := Options{Seed: *seed, Short: testing.Short(), Scenarios: names(*show), Contenders: names(*with)}
 	all, err := seedsWith(t.Context(), o, *many, withFailsafe(t), nil)
 	if err != nil {
 		t.Fatal(err)

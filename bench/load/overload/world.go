@@ -11,8 +11,6 @@ import (
 // epoch is when virtual time begins.
 var epoch = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
-var debugHook func(time.Duration)
-
 // world is one run of a scenario with one contender.
 type world struct {
 	clock
@@ -144,6 +142,7 @@ func (w *world) send(r *request) {
 			a.over = true
 			w.open--
 			w.record.timedOut(w.now, a)
+			a.unknown = a.unknown || a.calls[a.step].stage == atService || a.step > 0
 			g.timeout(a)
 			w.again(a, backOffLeast, backOffMost)
 		}
@@ -215,9 +214,6 @@ func (w *world) sample() {
 		inside += len(s.queue) + s.busy
 	}
 	w.record.sampled(w.now, sum, inside)
-	if debugHook != nil {
-		debugHook(w.now)
-	}
 	if w.now < w.scenario.end {
 		w.at(w.now+sampleEvery, w.sample)
 	}

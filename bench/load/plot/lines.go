@@ -185,7 +185,8 @@ func (c *Lines) spans(b *strings.Builder, s scale) {
 func (c *Lines) grid(b *strings.Builder, s scale) {
 	for _, v := range c.rows(s) {
 		y := s.y(v)
-		fmt.Fprintf(b, `<line class="grid" stroke="#d5dbe4" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, s.x0, s.x1, y, y)
+		fmt.Fprintf(b, `<line class="grid" stroke="#d5dbe4" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, s.x0, s.x1,
+			y, y)
 		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="end">%g%s</text>`, s.x0-5, y+4, v, escape(c.YUnit))
 	}
 	for _, v := range ticks(s.xMax, 8) {

@@ -5,9 +5,9 @@
 // # Invariants
 //
 //   - A unit is durable before Take returns that it is taken.
-//   - What is decided in memory and is not durable, since the disk failed, errs to one side: a unit that was taken stays
-//     taken until its record says that its key is free, and one that came back is taken again after a restart until its
-//     record is looked at.
+//   - What is decided in memory and is not durable, since the disk failed, errs to one side: a unit that was taken
+//     stays taken until its record says that its key is free, and one that came back is taken again after a restart
+//     until its record is looked at.
 //
 // # Failure policy
 //
@@ -17,6 +17,6 @@
 //
 // # Memory
 //
-// That of the book, and some 150 bytes a unit for where its entry lies. The units of a sale that has closed are left out when
-// the folder is opened seven days later or more.
+// That of the book, and some 150 bytes a unit for where its entry lies. The units of a sale that has closed are left
+// out when the folder is opened seven days later or more.
 package saleembedded

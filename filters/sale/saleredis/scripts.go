@@ -14,7 +14,8 @@ local function int(n) return string.format('%.0f', n) end
 local id, unit, n, c, h, r, v, principals
 local function load(principal)
   local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v', 'i' .. id, 'p' .. principal)
-  n, c, h, r, v = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), tonumber(f[4] or 0), tonumber(f[5] or 0)
+  n, c, h = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0)
+  r, v = tonumber(f[4] or 0), tonumber(f[5] or 0)
   principals = tonumber(f[7] or 0)
   if not f[6] then return end
   unit = {}
@@ -104,7 +105,9 @@ if not unit and lost == 1 and (what == 1 or what == 4) then
     principal = principal}
   taken, new = quantity, true
 end
-if not unit or unit.token ~= token or unit.state == 2 or (what == 4 and unit.state ~= 1) then return '\0' .. numbers() end
+if not unit or unit.token ~= token or unit.state == 2 or (what == 4 and unit.state ~= 1) then
+  return '\0' .. numbers()
+end
 if unit.state == 4 then
   if what ~= 3 or unit.past > 0 then return '\0' .. numbers() end
   remove()
@@ -168,8 +171,8 @@ if not Z then return 'K' end
 local since, limit = struct.unpack('>I8I4', ARGV[1])
 local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v')
 for i = 1, 5 do f[i] = tonumber(f[i] or 0) end
-local ids = redis.call('ZRANGEBYSCORE', Z, '(' .. string.format('%.0f', since), '900000000000', 'WITHSCORES', 'LIMIT', 0,
-  limit)
+local ids = redis.call('ZRANGEBYSCORE', Z, '(' .. string.format('%.0f', since), '900000000000', 'WITHSCORES',
+  'LIMIT', 0, limit)
 local out, last = {}, f[5]
 for i = 1, #ids, 2 do
   local id = ids[i]:sub(2)

@@ -1,6 +1,7 @@
 package saleredis
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -39,4 +40,99 @@ func TestConformanceOnCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{Cluster: true})
 	storetest.Run(t, fresh(dial(t, server.Addr(), true)))
+}
+
+var item = sale.Item{Sale: "s", Name: "i"}
+
+func request(id string) sale.TakeRequest {
+	return sale.TakeRequest{Item: item, ID: id, Token: 1, Created: 1, Quantity: 1, TTL: time.Hour, Total: 10,
+		Principal: sale.PrincipalDigest("anna")}
+}
+
+// TestRestart: with AOF always nothing is lost when Redis is killed.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
+	s := New(dial(t, server.Addr(), false), "s:")
+	ctx := context.Background()
+	for _, id := range []string{"a", "b", "c"} {
+		if out, err := s.Take(ctx, request(id)); err != nil || out.Verdict != sale.Taken {
+			t.Fatal(out, err)
+		}
+	}
+	if _, ok, err := s.Settle(ctx, item, sale.Unit{ID: "a", Token: 1}, sale.Confirm, false); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	server.Kill()
+	server.Restart()
+	var c sale.Changes
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if c, err = s.Changes(ctx, item, 0, 10); err == nil {
+			break
+		}
+	}
+	if err != nil || c.Counts != (sale.Counts{Taken: 3, Confirmed: 1, Version: 3}) || len(c.IDs) != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if out, err := s.Take(ctx, request("b")); err != nil || out.New {
+		t.Errorf("a unit that was taken before: %+v, %v", out, err)
+	}
+}
+
+// TestGone: a Redis that hangs or is dead is an error within the client's timeout.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]func(*redistest.Server){
+		"killed": (*redistest.Server).Kill, "stopped": (*redistest.Server).Pause,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Run(t, redistest.Options{})
+			client := redisx.Open(redisx.Options{Addresses: []string{server.Addr()}, Timeout: 200 * time.Millisecond})
+			defer client.Close()
+			s := New(client, "s:")
+			gone(server)
+			began := time.Now()
+			out, err := s.Take(context.Background(), request("a"))
+			if err == nil || time.Since(began) > 20*time.Second {
+				t.Errorf("%+v after %v", out, time.Since(began))
+			}
+		})
+	}
+}
+
+// TestKeysGoWithTheSale: the keys of an item end when the sale said, and stay when it never closes.
+func TestKeysGoWithTheSale(t *testing.T) {
+	t.Parallel()
+	client := dial(t, redistest.Start(t), false)
+	s := New(client, "s:")
+	ctx := context.Background()
+	r := request("a")
+	ttls := func() (out []time.Duration) {
+		keys, err := client.Universal().Keys(ctx, "s:sale:*").Result()
+		if err != nil || len(keys) != 2 {
+			t.Fatal(keys, err)
+		}
+		for _, key := range keys {
+			out = append(out, client.Universal().PTTL(ctx, key).Val())
+		}
+		return out
+	}
+	r.Keep = time.Now().Add(time.Hour)
+	if _, err := s.Take(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, ttl := range ttls() {
+		if ttl < 50*time.Minute || ttl > time.Hour {
+			t.Errorf("a key lives for %v", ttl)
+		}
+	}
+	if _, err := s.Take(ctx, request("b")); err != nil {
+		t.Fatal(err)
+	}
+	for _, ttl := range ttls() {
+		if ttl > 0 {
+			t.Errorf("a key of a sale that never closes lives for %v", ttl)
+		}
+	}
 }

@@ -37,7 +37,8 @@ func (s *suite) take(r sale.TakeRequest, want sale.Verdict, isNew bool, taken in
 	s.t.Helper()
 	got, err := s.s.Take(context.Background(), r)
 	if err != nil || got.Verdict != want || got.New != isNew || got.Counts.Taken != taken {
-		s.t.Fatalf("take %s of %d: %+v, %v; want verdict %d, new %v, %d taken", r.ID, r.Total, got, err, want, isNew, taken)
+		s.t.Fatalf("take %s of %d: %+v, %v; want verdict %d, new %v, %d taken", r.ID, r.Total, got, err, want, isNew,
+			taken)
 	}
 }
 
@@ -293,7 +294,8 @@ func (s *suite) testChanges() {
 	s.settle(request("id1", 1, 1, 10), 1, sale.Free, true)
 	s.settle(request("id2", 1, 1, 10), 1, sale.Return, true)
 	next, err := s.s.Changes(ctx, item, rest.Until, 3)
-	if err != nil || next.Counts.Version <= rest.Counts.Version || len(next.IDs) > 0 || next.Until != next.Counts.Version {
+	if err != nil || next.Counts.Version <= rest.Counts.Version || len(next.IDs) > 0 ||
+		next.Until != next.Counts.Version {
 		s.t.Fatalf("units came back: %+v, %v", next, err)
 	}
 	again := request("id2", 2, 1, 10)

@@ -45,8 +45,8 @@
 // it likes: a purchase that failed is tried again without a queue.
 //
 // A principal has one place. Who comes again without its ticket gets the same one from the gateway's memory of the last
-// 8,192 principals. Behind those, or at another gateway, it gets a further number behind all others: that gains nothing,
-// since the first one would have been called before, and numbers whose holders do not come are passed over.
+// 8,192 principals. Once it is forgotten, and at another gateway, it gets a further number behind all others. That
+// gains nothing: the first one would have been called before, and numbers whose holders do not come are passed over.
 //
 // # Browsers
 //
@@ -68,8 +68,8 @@
 // # Memory bound
 //
 // 512 KiB a sale at a gateway (who got which ticket), 4 KiB for those who came early, and nothing for each buyer. At
-// most 256 requests that were called wait up to 25 exchanges for an admission; the others without a number wait for the
-// store.
+// most 256 requests that were called wait for an admission, for up to 50 exchanges (a second). Those without a number
+// wait for four exchanges at most.
 //
 // # Failure policy
 //

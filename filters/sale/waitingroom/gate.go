@@ -22,7 +22,7 @@ const (
 	triesMax = 4
 	// holdTries is how many one waits for that was called and lacks an admission. It evens out that many come at the
 	// same moment of each second, since Retry-After is in whole seconds. At most holdersMax wait so.
-	holdTries  = 25
+	holdTries  = 50
 	holdersMax = 256
 	// aheadMax bounds the tokens that are asked for ahead of need.
 	aheadMax = 100_000
@@ -128,12 +128,8 @@ func (g *gate) holder(now time.Time, number, served float64, tries int) verdict 
 		g.tokens--
 		g.used++
 		return admitted
-	case tries == 1:
+	case tries >= holdTries || tries == 1 && g.holders >= holdersMax:
 		g.turned++
-		if g.holders >= holdersMax {
-			return waits
-		}
-	case tries >= holdTries:
 		return waits
 	}
 	if d := g.ask(now, 0); d != asks {
@@ -210,6 +206,7 @@ func (g *gate) report(now time.Time) Report {
 		Opens: g.opens, Rate: g.rate, Newcomers: max(g.newcomers-g.left, 0),
 		Tokens:   g.newcomers + g.holders + ahead - keep,
 		Returned: g.tokens - keep, Turned: g.turned, Known: g.known, Registers: g.raised,
+		Waited: float64(len(g.present)) * min(elapsed, 2*gapMin).Seconds(),
 	}
 	if g.seen != nil {
 		g.counted = math.Round(g.seen.Estimate())

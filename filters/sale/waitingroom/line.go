@@ -20,7 +20,7 @@ const (
 	// backlogWant is how many of those who were called should be on their way or have come in vain, in seconds of the
 	// rate: so many that there is always one for whom there is an admission.
 	backlogWant = 0.6
-	backlogFor  = 1e6 // how long one who came in vain stays away, in microseconds
+	backlogFor  = 1e6 // how long one who was sent away stays away, and the mean of the others is over, in microseconds
 
 	paceGain   = 0.4  // of the backlog, on the speed
 	trendGain  = 0.05 // of the backlog, on the trend, a second
@@ -62,8 +62,9 @@ type Report struct {
 	Newcomers int // who wait for the reply and have no number
 	Tokens    int // admissions that are wanted
 
-	Returned int // admissions of the grants before that were not used
-	Turned   int // who were called and found no admission
+	Returned int     // admissions of the grants before that were not used
+	Turned   int     // who were called, found no admission and were sent away
+	Waited   float64 // seconds that those who were called waited at the gateway since the last report, all together
 
 	Known     Known
 	Registers []Register // that were raised by who came early
@@ -135,7 +136,7 @@ func (l *Line) advance(t float64, r *Report) (direct bool) {
 		l.Serving, l.Trend, l.Backlog = l.Issued, 1, 0
 		return true
 	}
-	if r.Turned > 0 {
+	if r.Turned > 0 || r.Waited > 0 {
 		l.Held = t + float64(holdDirect/time.Microsecond)
 	}
 	queued := l.Issued > l.Serving || t < l.Held && l.Held <= t+float64(holdDirect/time.Microsecond)
@@ -162,7 +163,7 @@ func (l *Line) pace(r *Report, dt, unused float64) float64 {
 	if l.Trend == 0 {
 		l.Trend = 1
 	}
-	l.Backlog = l.Backlog*math.Exp(-dt*1e6/backlogFor) + float64(r.Turned)
+	l.Backlog = l.Backlog*math.Exp(-dt*1e6/backlogFor) + float64(r.Turned) + r.Waited
 	lack := max(backlogWant-l.Backlog/r.Rate, -1)
 	l.Trend = min(max(l.Trend+trendGain*lack*dt+unusedGain*unused/r.Rate, trendMin), paceMax)
 	return min(max(l.Trend+paceGain*lack, 0), paceMax)

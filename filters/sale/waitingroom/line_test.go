@@ -108,7 +108,8 @@ func TestSketch(t *testing.T) {
 // TestLots: lots are uniform, the same at each asking, and those of two sales independent.
 func TestLots(t *testing.T) {
 	const n, parts = 20_000, 20
-	one, other := newSigner([]byte("a secret"), "sale", opening), newSigner([]byte("a secret"), "sale", at(24*time.Hour))
+	one := newSigner([]byte("a secret"), "sale", opening)
+	other := newSigner([]byte("a secret"), "sale", at(24*time.Hour))
 	var counts [parts]int
 	var pairs [4]int
 	for i := range n {

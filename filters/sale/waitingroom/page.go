@@ -45,7 +45,10 @@ func acceptsHTML(accept string) bool {
 			var p string
 			p, parameters, _ = strings.Cut(parameters, ";")
 			key, value, _ := strings.Cut(strings.TrimSpace(p), "=")
-			if weight, err := strconv.ParseFloat(value, 64); strings.EqualFold(key, "q") && (err != nil || weight <= 0) {
+			if !strings.EqualFold(key, "q") {
+				continue
+			}
+			if weight, err := strconv.ParseFloat(value, 64); err != nil || weight <= 0 {
 				return false
 			}
 		}
@@ -140,10 +143,12 @@ func (w *waiting) browser(sale string, method string, f form) *filters.Reply {
 	b.WriteString(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">` +
 		`<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="robots" content="noindex">`)
 	if safe {
-		b.WriteString(`<meta http-equiv="refresh" content="` + strconv.FormatInt(filters.WholeSeconds(w.retry), 10) + `">`)
+		seconds := strconv.FormatInt(filters.WholeSeconds(w.retry), 10)
+		b.WriteString(`<meta http-equiv="refresh" content="` + seconds + `">`)
 	}
 	title := w.title()
-	b.WriteString("<title>" + title + "</title><style>" + pageStyle + "</style></head><body><main><h1>" + title + "</h1>")
+	b.WriteString("<title>" + title + "</title><style>" + pageStyle + "</style></head><body><main>")
+	b.WriteString("<h1>" + title + "</h1>")
 	b.WriteString("<p>Many people want to buy at once. You are let in when it is your turn.</p>")
 	w.list(&b, sale)
 	if w.refused {

@@ -30,16 +30,24 @@ type waiting struct {
 	ticketIn string // the field that a program sends it back in; "": none
 }
 
-// retryIn returns when to come back: at one's turn, or well before it where that is far, since the line may move
-// faster. Those for whom it is very far come at moments that differ.
+// retryIn returns when to come back: a second after one's turn, or well before it where that is far, since the line may
+// move faster. Those for whom it is very far come at moments that differ. Retry-After is in whole seconds; rounded up
+// for all alike, it would have nobody come for a second whenever the wait passes a whole number.
 func retryIn(in time.Duration) time.Duration {
 	switch early := in * 7 / 10; {
 	case early > pollMax:
 		return pollMax*3/4 + rand.N(pollMax/4)
 	case early > 2*time.Second:
-		return early
+		return roundRandomly(early)
+	case in > 0:
+		return roundRandomly(in + time.Second)
 	}
-	return max(in, time.Second)
+	return time.Second
+}
+
+// roundRandomly rounds to the whole second above or below, each as often as the duration is near it.
+func roundRandomly(d time.Duration) time.Duration {
+	return (d + rand.N(time.Second)).Truncate(time.Second)
 }
 
 // retryAtOpening returns when to come back for one who waits for the opening. The moment says nothing of the lot.
@@ -56,7 +64,7 @@ func retryAtOpening(until time.Duration, others, rate float64) time.Duration {
 
 const (
 	detailQueued  = "Come back after retry_after seconds with the ticket: it keeps your place."
-	detailOpening = "The sale has not opened. Places are drawn by lot among all who wait for it. Come back with the ticket."
+	detailOpening = "The sale has not opened. Places are drawn by lot among all who wait. Come back with the ticket."
 	detailNoPlace = "There is no place yet. Come back after retry_after seconds."
 	detailRefused = " The ticket that you sent has expired or was not issued to you: you have a new place."
 )

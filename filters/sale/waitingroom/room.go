@@ -39,7 +39,8 @@ func New(s Settings, o Options) *Room {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	for _, c := range []*filters.Counter{&o.Metrics.Admitted, &o.Metrics.Waited, &o.Metrics.Refused, &o.Metrics.Failures} {
+	m := &o.Metrics
+	for _, c := range []*filters.Counter{&m.Admitted, &m.Waited, &m.Refused, &m.Failures} {
 		if *c == nil {
 			*c = filters.Discard
 		}

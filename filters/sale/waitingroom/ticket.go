@@ -135,7 +135,8 @@ func (s *signer) lot(principal string) (lot float64, hash uint64) {
 	m.buf = append(m.buf[:0], "sluice lot\x00"...)
 	s.finish(m, s.opens, principal)
 	const mantissa = 53
-	return float64(binary.BigEndian.Uint64(m.sum[:])>>(64-mantissa)) / (1 << mantissa), binary.BigEndian.Uint64(m.sum[8:])
+	lot = float64(binary.BigEndian.Uint64(m.sum[:])>>(64-mantissa)) / (1 << mantissa)
+	return lot, binary.BigEndian.Uint64(m.sum[8:])
 }
 
 // cookies calls yield with the value of each cookie of that name until it returns false.

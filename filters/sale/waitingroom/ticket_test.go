@@ -29,7 +29,9 @@ func TestTickets(t *testing.T) {
 			"another sale": func() (ticket, bool) {
 				return newSigner(secret, "other", opening).read(text, "ann", opening)
 			},
-			"a part of the name": func() (ticket, bool) { return newSigner(secret, "salea", opening).read(text, "nn", opening) },
+			"a part of the name": func() (ticket, bool) {
+				return newSigner(secret, "salea", opening).read(text, "nn", opening)
+			},
 			"another secret": func() (ticket, bool) {
 				return newSigner([]byte("secres"), "sale", opening).read(text, "ann", opening)
 			},

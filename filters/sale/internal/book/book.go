@@ -24,8 +24,9 @@ type Book struct {
 type page struct {
 	counts     sale.Counts
 	units      map[string]*Entry
-	principals map[string]int // units by principal
-	journal    []change       // by version; an entry is over when its unit has another version
+	open       map[string]*Entry // of them, those that may have to be settled
+	principals map[string]int    // units by principal
+	journal    []change          // by version; an entry is over when its unit has another version
 }
 
 // Entry is a unit and what its store keeps beside it.
@@ -46,7 +47,7 @@ func (b *Book) page(item sale.Item) *page {
 	p := b.items[item]
 	if p == nil {
 		item.Sale, item.Name = strings.Clone(item.Sale), strings.Clone(item.Name)
-		p = &page{units: map[string]*Entry{}, principals: map[string]int{}}
+		p = &page{units: map[string]*Entry{}, open: map[string]*Entry{}, principals: map[string]int{}}
 		b.items[item] = p
 	}
 	return p
@@ -95,6 +96,7 @@ func (b *Book) Settle(item sale.Item, u *sale.Unit, end sale.End, lost bool) (
 	}
 	if removed {
 		delete(p.units, u.ID)
+		delete(p.open, u.ID)
 		p.apply(e.Principal, d)
 		return p.counts, &e.Unit, true
 	}
@@ -113,6 +115,11 @@ func (p *page) put(u sale.Unit, d sale.Change) *Entry {
 		u.ID, u.Principal = e.ID, strings.Clone(u.Principal)
 	}
 	e.Unit = u
+	if u.State == sale.Confirmed {
+		delete(p.open, e.ID)
+	} else {
+		p.open[e.ID] = e
+	}
 	p.apply(u.Principal, d)
 	if d.New {
 		e.version = p.counts.Version
@@ -165,7 +172,7 @@ func (b *Book) Open(item sale.Item, what sale.Selection, limit int, now time.Tim
 		return nil
 	}
 	var out []sale.Unit
-	for _, e := range p.units {
+	for _, e := range p.open {
 		if len(out) == limit {
 			break
 		}

@@ -4,12 +4,12 @@ import "github.com/sluice-gateway/sluice/filters/store/redisx"
 
 // exchangeScript is [waitingroom.Line.Exchange], which says what it does and why; a test holds the two together. The
 // line is a hash: o opened, e early, i issued, s serving, c credit, t trend, l lead, b backlog, g granted, a at, h
-// held, m the sketch. Argument: ten doubles, the members of a report, and registers of three bytes.
+// held, m the sketch. Argument: eleven doubles, the members of a report, and registers of three bytes.
 var exchangeScript = redisx.NewScript(source)
 
 const source = `
-local opens, rate, newcomers, want, returned, turned, kopen, kearly, kissued, kserving, from =
-  struct.unpack('>dddddddddd', ARGV[1])
+local opens, rate, newcomers, want, returned, turned, waited, kopen, kearly, kissued, kserving, from =
+  struct.unpack('>ddddddddddd', ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local names = {'o', 'e', 'i', 's', 'c', 't', 'l', 'b', 'g', 'a', 'h'}
@@ -68,14 +68,14 @@ local direct = true
 v.a = now
 v.g = v.g - returned
 if rate > 0 then
-  if turned > 0 then v.h = now + 2000000 end
+  if turned > 0 or waited > 0 then v.h = now + 2000000 end
   direct = not (v.i > v.s or now < v.h and v.h <= now + 2000000)
   local most = direct and bound(0.1, 1) or bound(0.5, 2)
   local credit = v.c + returned + rate * dt
   v.c = math.min(credit, most)
   if not direct then
     if v.t == 0 then v.t = 1 end
-    v.b = v.b * math.exp(-dt) + turned
+    v.b = v.b * math.exp(-dt) + turned + waited
     local lack = math.max(0.6 - v.b / rate, -1)
     v.t = math.min(math.max(v.t + 0.05 * lack * dt + 0.25 * (credit - v.c) / rate, 0.5), 8)
     local pace = math.min(math.max(v.t + 0.4 * lack, 0), 8)

@@ -48,7 +48,7 @@ func appendReport(b []byte, r *waitingroom.Report) []byte {
 	}
 	for _, v := range [...]float64{
 		float64(r.Opens.UnixMicro()), r.Rate, float64(r.Newcomers), float64(r.Tokens), float64(r.Returned),
-		float64(r.Turned), opened, r.Known.Early, r.Known.Issued, r.Known.Serving,
+		float64(r.Turned), r.Waited, opened, r.Known.Early, r.Known.Issued, r.Known.Serving,
 	} {
 		b = binary.BigEndian.AppendUint64(b, math.Float64bits(v))
 	}

@@ -53,14 +53,16 @@ func TestSameAsLine(t *testing.T) {
 		began := time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 		now := began
 		report := waitingroom.Report{
-			Opens: rapid.SampledFrom([]time.Time{{}, began.Add(time.Second), began.Add(5 * time.Second)}).Draw(r, "opens"),
-			Rate:  rapid.SampledFrom([]float64{0, 0.1, 3, 200, 5000}).Draw(r, "rate"),
+			Opens: rapid.SampledFrom([]time.Time{{}, began.Add(time.Second), began.Add(5 * time.Second)}).
+				Draw(r, "opens"),
+			Rate: rapid.SampledFrom([]float64{0, 0.1, 3, 200, 5000}).Draw(r, "rate"),
 		}
 		for range rapid.IntRange(1, 12).Draw(r, "reports") {
 			now = now.Add(time.Duration(rapid.Int64Range(-int64(time.Second)/5, int64(2*time.Second)).Draw(r, "later")))
 			few := rapid.IntRange(0, 500)
 			report.Newcomers, report.Tokens = few.Draw(r, "newcomers"), few.Draw(r, "tokens")
 			report.Returned, report.Turned = few.Draw(r, "returned"), few.Draw(r, "turned")
+			report.Waited = rapid.SampledFrom([]float64{0, 0.1, 20}).Draw(r, "waited")
 			report.Registers = nil
 			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
 			for i := range rapid.SampledFrom([]int{0, 0, 5, 300, 2200}).Draw(r, "registers") { // some do not exist

@@ -1,0 +1,64 @@
+package sale
+
+import (
+	"fmt"
+	"testing"
+)
+
+// TestMirrorIsBounded: beyond so many IDs nothing is told from memory, and little is kept.
+func TestMirrorIsBounded(t *testing.T) {
+	h := newShelf(Item{"s", "i"}, Metrics{})
+	ids := make([]string, idsMax+1)
+	for i := range ids {
+		ids[i] = fmt.Sprint("id", i)
+	}
+	taken := Counts{Taken: len(ids), Version: uint64(len(ids))}
+	h.merge(0, Changes{Counts: taken, IDs: ids[:idsMax], Until: idsMax})
+	if h.tells("other", 1) {
+		t.Error("it is told before all IDs are known")
+	}
+	h.merge(idsMax, Changes{Counts: taken, IDs: ids[idsMax:], Until: taken.Version})
+	if h.tells("other", 1) || len(h.ids) > idsMax {
+		t.Errorf("told with %d IDs", len(h.ids))
+	}
+}
+
+// TestMirrorOfFailedPurchases: what a process has begun makes room when there is too much of it, and is read again.
+func TestMirrorOfFailedPurchases(t *testing.T) {
+	h := newShelf(Item{"s", "i"}, Metrics{})
+	version := uint64(0)
+	for i := range idsMax + 10 {
+		id := fmt.Sprint("id", i)
+		h.begin(id)
+		version += 2 // it takes a unit, and gives it back
+		h.observe(Counts{Taken: 1, Version: version - 1}, id, true)
+		h.observe(Counts{Version: version}, "", true)
+	}
+	if len(h.ids) > idsMax || h.many {
+		t.Errorf("%d IDs, many %v", len(h.ids), h.many)
+	}
+	since, _ := h.since(0)
+	if since != 0 || h.tells("other", 0) {
+		t.Errorf("told by IDs of which a part was dropped, complete up to %d", since)
+	}
+	h.merge(0, Changes{Counts: Counts{Taken: 1, Version: version + 1}, IDs: []string{"sold"}, Until: version + 1})
+	if h.tells("sold", 1) || !h.tells("other", 1) {
+		t.Error("it is not told by what was read again")
+	}
+}
+
+// TestMirrorOfAStoreThatLost: steps that the store has lost are forgotten.
+func TestMirrorOfAStoreThatLost(t *testing.T) {
+	h := newShelf(Item{"s", "i"}, Metrics{})
+	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
+	if !h.tells("c", 2) {
+		t.Fatal("it is not told")
+	}
+	if more := h.merge(2, Changes{Counts: Counts{Taken: 1, Version: 1}, Until: 1}); !more {
+		t.Error("what is left is not read")
+	}
+	h.merge(0, Changes{Counts: Counts{Taken: 1, Version: 1}, IDs: []string{"a"}, Until: 1})
+	if h.tells("c", 2) || !h.tells("c", 1) || h.tells("a", 1) {
+		t.Error("it is told by what was lost")
+	}
+}
