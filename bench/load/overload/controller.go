@@ -48,7 +48,7 @@ type state struct{ limit, inFlight, queued float64 }
 // told is what a controller knows of the service beforehand.
 type told struct {
 	workers  int // told to those only that adapt to nothing
-	gateways int // known from the store
+	gateways int // before the service
 }
 
 // decide is how a controller tells the verdict on a queued call.
@@ -60,14 +60,15 @@ type contender struct {
 	new  func(now time.Time, seed uint64, t told, d decide) controller
 	// simulate runs it, if it needs more than virtual time; nil: nothing more.
 	simulate simulator
-	// only names the scenario that it takes part in; empty: all.
-	only string
+	// only names the scenarios that it takes part in; none: all.
+	only []string
 }
 
 // The names of the contenders.
 const (
 	Ours       = "sluice"
 	OursNoDoor = "sluice, no door" // what is shed is shed service by service
+	OursUntold = "sluice, untold"  // no gateway knows that there are others
 	None       = "none"
 	Fixed      = "fixed"
 	FixedWrong = "fixed, wrongly"
@@ -79,8 +80,12 @@ const (
 func contenders() []contender {
 	return []contender{
 		{name: Ours, new: newOurs},
-		{name: OursNoDoor, only: "B", new: func(now time.Time, seed uint64, t told, d decide) controller {
+		{name: OursNoDoor, only: []string{"B"}, new: func(now time.Time, seed uint64, t told, d decide) controller {
 			return struct{ controller }{newOurs(now, seed, t, d)}
+		}},
+		{name: OursUntold, only: []string{"replicas-2", "replicas-4"}, new: func(now time.Time, seed uint64, _ told,
+			d decide) controller {
+			return newOurs(now, seed, told{}, d)
 		}},
 		{name: None, new: func(time.Time, uint64, told, decide) controller { return &semaphore{limit: unlimited} }},
 		{name: Fixed, new: func(_ time.Time, _ uint64, t told, _ decide) controller {

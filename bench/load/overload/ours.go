@@ -20,7 +20,8 @@ const memoryEntries = 1 << 17
 
 func newOurs(now time.Time, seed uint64, t told, d decide) controller {
 	return &ours{decide: d, memory: limiter.NewShedMemory(memoryEntries, now), limiter: limiter.New(limiter.Settings{
-		Adaptive: true, Min: 4, Max: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond, Gateways: t.gateways,
+		Adaptive: true, Min: 4, Max: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond,
+		Gateways: t.gateways,
 	}, now, seed)}
 }
 
