@@ -78,7 +78,8 @@ routes:
 `)
 	expect(t, "warnings", got, []string{
 		"4:64: warning: services.a.overload.min: bounds an adaptive concurrency, and this one is 8",
-		`7:73: warning: routes[0].limits[1]: limit "l" is one of service "a" too, so each request takes two of its tokens`,
+		`7:73: warning: routes[0].limits[1]: limit "l" is one of service "a" too, so each request takes two of ` +
+			"its tokens",
 		"8:56: warning: routes[1].priority: nothing is shed here: no service that the route leads to has overload",
 		"9:68: warning: routes[2].priority: a static response is never shed",
 	})

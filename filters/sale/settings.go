@@ -48,8 +48,8 @@ type Stock interface {
 // Gate decides who is admitted to a sale, and when. It is safe for concurrent use.
 type Gate interface {
 	// Enter asks for the admission of the exchange's principal, also before the sale opens. nil: it is admitted; until
-	// is then the end of a new admission in Unix seconds, which Stamp tells the client, or 0. Before the sale opens, nil
-	// means that the gate does not wait for it yet.
+	// is then the end of a new admission in Unix seconds, which Stamp tells the client, or 0. Before the sale opens,
+	// nil means that the gate does not wait for it yet.
 	Enter(now time.Time, x *filters.Exchange) (until int64, refused *filters.Reply)
 	// Stamp adds an admission that ends at until, not 0, to the exchange's response.
 	Stamp(x *filters.Exchange, until int64)

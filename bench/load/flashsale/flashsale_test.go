@@ -327,6 +327,22 @@ func TestShares(t *testing.T) {
 	}
 }
 
+func TestFinishedOrders(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1000, 0)
+	made := func(id, kind string, after time.Duration) shop.Entry {
+		return shop.Entry{ID: id, Kind: kind, At: at.Add(after)}
+	}
+	stand, undone := finished([]shop.Entry{
+		made("early", "ordered", -time.Second), made("a", "ordered", 0), made("b", "ordered", time.Second),
+		made("early", "cancelled", time.Second), made("b", "cancelled", time.Minute),
+		made("late", "ordered", 2*time.Second),
+	}, at, at.Add(2*time.Second))
+	if stand != 1 || undone != 1 {
+		t.Errorf("%g stand, %g undone; want 1 and 1", stand, undone)
+	}
+}
+
 func TestExport(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

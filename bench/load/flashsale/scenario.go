@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/sluice-gateway/sluice/bench/load/flashsale/openloop"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 	"github.com/sluice-gateway/sluice/bench/shop"
 )
@@ -321,41 +320,33 @@ func (b *bench) steps(ctx context.Context, f *Finding, c contender, capacities m
 	p := b.report.Mix.profile()
 	f.Figures = measured(&p, result)
 	f.Attempts = attempts(f, result)
-	undone, err := w.compensations(ctx)
-	if err != nil {
+	var orders shop.Ledger
+	if err := getJSON(ctx, "http://"+w.services["order"]+"/ledger", &orders); err != nil {
 		return err
 	}
 	during := f.Figures.Phases[1]
-	done := succeededOf(result, seconds(during.From), seconds(during.To)) / (during.To - during.From)
-	f.least("transactions that succeed at 10 C", done, 0.95*stepsStock, "/s")
-	f.most("compensations", undone/p.Length().Seconds(), 0, "/s")
+	done, undone := finished(orders.Entries, result.Began.Add(seconds(during.From)),
+		result.Began.Add(seconds(during.To)))
+	f.least("orders that stand, of those made at 10 C", done/(during.To-during.From), 0.95*stepsStock, "/s")
+	f.most("orders taken back, of those made at 10 C", undone/(during.To-during.From), 0, "/s")
 	f.most("transactions unfinished", float64(open), 0, "")
 	f.most("ids of which the services disagree", float64(f.Audit.Unbalanced), 0, "")
 	return nil
 }
 
-// succeededOf counts what was due within a time and done when its client was told: 202 is not.
-func succeededOf(r *openloop.Result, from, to time.Duration) (n float64) {
-	for _, s := range r.Samples {
-		if s.At >= from && s.At < to && s.Outcome == openloop.Succeeded && s.Status == 200 {
-			n++
+// finished counts the orders that were made within a time: those that stand in the end, and those
+// that were taken back.
+func finished(entries []shop.Entry, from, to time.Time) (stand, undone float64) {
+	within := map[string]bool{}
+	for _, e := range entries {
+		switch {
+		case e.Kind == "ordered" && !e.At.Before(from) && e.At.Before(to):
+			within[e.ID] = true
+			stand++
+		case e.Kind == "cancelled" && within[e.ID]:
+			stand--
+			undone++
 		}
 	}
-	return n
-}
-
-// compensations counts what was taken back at the services.
-func (w *world) compensations(ctx context.Context) (n float64, err error) {
-	for _, name := range serviceNames {
-		var l shop.Ledger
-		if err := getJSON(ctx, "http://"+w.services[name]+"/ledger", &l); err != nil {
-			return 0, err
-		}
-		for _, e := range l.Entries {
-			if e.Kind == "released" || e.Kind == "cancelled" || e.Kind == "refunded" {
-				n++
-			}
-		}
-	}
-	return n, nil
+	return stand, undone
 }

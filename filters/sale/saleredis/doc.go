@@ -3,8 +3,8 @@
 // An item has two keys with one hash tag, a digest of sale and item, so they lie in one slot and one script decides on
 // both:
 //
-//	PREFIXsale:{DIGEST}      a hash. n taken, c confirmed, h unknown, r returned, v version: numbers. pPRINCIPAL: units
-//	                         of a principal. iID: a unit, packed
+//	PREFIXsale:{DIGEST}      a hash. n taken, c confirmed, h unknown, r returned, v version: numbers. pPRINCIPAL:
+//	                         units of a principal. iID: a unit, packed
 //	PREFIXsale:{DIGEST}:ids  a sorted set of what is looked for. vID by the version at which the ID took its units;
 //	                         oID of a unit that may have to be settled: by its time in milliseconds where it is
 //	                         reserved, by the negative of that where it is unknown, by 10¹³ and the time at which its
