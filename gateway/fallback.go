@@ -58,18 +58,18 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 }
 
 // standsIn reports whether the fallback takes the place of the exchange's response. Once something was
-// sent to the service, only a request that is safe and has no key falls back: of any other it is not
-// known what became of it.
+// sent to the service, by this exchange or an attempt before it, only a request that is safe and has no
+// key falls back: of any other it is not known what became of it.
 func (f *fallback) standsIn(x *filters.Exchange, in inbound, e *result) bool {
 	if !x.Response.Local || f.on[x.Response.Reason] == nil {
 		return false
 	}
 	switch {
-	case e.outcome == filters.ClientGone, e.outcome == filters.Panicked, x.BodyError() != nil:
+	case e.outcome == filters.ClientGone && !e.waits, e.outcome == filters.Panicked, x.BodyError() != nil:
 		return false
 	case f.reply != nil && x.IsGRPC(): // such a client reads a status, and the refusal has one
 		return false
-	case !x.Dispatched:
+	case !x.Dispatched && x.Logical.Attempt <= 1:
 		return true
 	}
 	safe := x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"

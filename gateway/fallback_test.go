@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -144,6 +147,65 @@ services:
 	}
 	if n := g.metric(`sluice_fallback_total{reason="breaker-open",route="other"}`); n < 3 {
 		t.Errorf("%v fallbacks are counted", n)
+	}
+}
+
+// An attempt of a key whose earlier attempt may have happened falls back on nothing, though nothing of its own
+// was sent: the fallback would do the request a second time, or say that it is over.
+func TestNoFallbackBehindAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	a, b := newService(t, failing), newService(t, echo)
+	g := start(t, head+`
+services:
+  a: {endpoints: ["`+a.URL+`"], timeout: 100ms, breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
+  b: {endpoints: ["`+b.URL+`"]}
+routes:
+  - {name: a, match: {path: /a}, service: a, idempotency: {onUnknown: retry}, fallback: {service: b}}
+`)
+	post := func(key string) got {
+		return g.do("POST", "/a", "{}", "Idempotency-Key", key, "X-User", "ann", "X-Hang", "1")
+	}
+	if r := post("k"); r.reason() != "upstream-timeout" {
+		t.Fatalf("%+v", r)
+	}
+	if r := post("k"); r.reason() != "breaker-open" || b.count() != 0 {
+		t.Errorf("%+v, and b saw %d", r, b.count())
+	}
+	if r := post("another"); r.status != 200 || b.count() != 1 {
+		t.Errorf("%+v, and b saw %d", r, b.count())
+	}
+}
+
+func TestWhatFallsBack(t *testing.T) {
+	t.Parallel()
+	n := prometheus.NewCounter(prometheus.CounterOpts{Name: "n"})
+	f := &fallback{on: map[filters.Reason]prometheus.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
+	for _, c := range []struct {
+		method, key string
+		attempt     int
+		dispatched  bool
+		e           result
+		want        bool
+	}{
+		{"POST", "", 0, false, result{outcome: filters.Refused}, true},
+		{"POST", "k", 1, false, result{outcome: filters.Refused}, true},
+		{"POST", "k", 2, false, result{outcome: filters.Refused}, false},
+		{"POST", "k", 1, true, result{outcome: filters.NoResponse}, false},
+		{"POST", "", 0, true, result{outcome: filters.NoResponse}, false},
+		{"GET", "k", 1, true, result{outcome: filters.NoResponse}, false},
+		{"GET", "", 0, true, result{outcome: filters.NoResponse}, true},
+		{"GET", "", 0, true, result{outcome: filters.ClientGone}, false},
+		{"GET", "", 0, true, result{outcome: filters.ClientGone, waits: true}, true}, // its own time was short
+		{"GET", "", 0, true, result{outcome: filters.Panicked}, false},
+	} {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), nil)
+		x.Method, x.Dispatched = c.method, c.dispatched
+		x.Logical = filters.LogicalRequest{Key: c.key, Attempt: c.attempt}
+		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{}))
+		if got := f.standsIn(x, nil, &c.e); got != c.want {
+			t.Errorf("%+v falls back: %v", c, got)
+		}
 	}
 }
 
