@@ -73,13 +73,17 @@ func (f *fallback) standsIn(x *filters.Exchange, in inbound, e *result) bool {
 		return true
 	}
 	safe := x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
-	return safe && x.Logical.Key == "" && (f.reply != nil || sendable(in))
+	return safe && x.Logical.Key == "" && (f.reply != nil || sendable(x, in))
 }
 
-// sendable reports whether a request that was sent can be sent again: nothing of its body is gone.
-func sendable(in inbound) bool {
+// sendable reports whether a request that was sent can be sent again: it has no body, or all of it is
+// there. What is there of a body that was streamed may be its rest.
+func sendable(x *filters.Exchange, in inbound) bool {
+	if _, loaded := x.BodyLoaded(); loaded {
+		return true
+	}
 	m, err := in.Message()
-	return err == nil && !m.Streams()
+	return err == nil && m.Stream == nil && m.Length == 0 && len(m.Bytes) == 0
 }
 
 // fallBack puts the fallback's response in the place of the refusal. True: it has been written. A

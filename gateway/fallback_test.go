@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // failing is a service that fails, and hangs where it is asked to.
@@ -205,6 +206,38 @@ func TestWhatFallsBack(t *testing.T) {
 		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{}))
 		if got := f.standsIn(x, nil, &c.e); got != c.want {
 			t.Errorf("%+v falls back: %v", c, got)
+		}
+	}
+}
+
+// messageOf is a request whose message is that.
+type messageOf struct{ m message.Message }
+
+func (i *messageOf) Message() (*message.Message, error) { return &i.m, nil }
+
+// A body of which a part went to the service is not sent elsewhere, be its rest there or not.
+func TestWhatCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		m      message.Message
+		loaded bool
+		want   bool
+	}{
+		{"without a body", message.Message{}, false, true},
+		{"a body that was read before", message.Message{Bytes: []byte("body")}, true, true},
+		{"the rest of a body", message.Message{Bytes: []byte("dy"), Length: 4}, false, false},
+		{"nothing more of a body", message.Message{Length: 4}, false, false},
+		{"a stream", message.Message{Stream: message.NewInMemory([]byte("dy")), Length: 4}, false, false},
+		{"a stream without an end", message.Message{Stream: message.NewInMemory(nil), Length: -1}, false, false},
+	} {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), func(int64) ([]byte, error) { return c.m.Bytes, nil })
+		if c.loaded {
+			x.Body()
+		}
+		if got := sendable(x, &messageOf{c.m}); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
 		}
 	}
 }
