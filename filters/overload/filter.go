@@ -143,6 +143,7 @@ func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
 	switch x.Call {
 	case filters.ClientCall:
 		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
+		r.Stream = f.Service.Limiter.StreamsFull() && x.Logical.Key == "" && x.IsGRPC()
 	case filters.DoCall:
 		r.Class = Critical
 		r.Reserved, r.Reservation = f.reserved(x, now)

@@ -243,6 +243,9 @@ func TestFilterStreams(t *testing.T) {
 	f := filterOf(s)
 	open := func(x *filters.Exchange) (*filters.Exchange, *filters.Slot) {
 		slot := new(filters.Slot)
+		if x.Method == "" {
+			x.Method = "GET"
+		}
 		f.Request(x, slot)
 		respond(x, 200)
 		x.Response.Whole, x.Response.Stream = false, true
@@ -258,11 +261,25 @@ func TestFilterStreams(t *testing.T) {
 		t.Errorf("beyond the cap of streams: %d %s", second.Response.Status, second.Response.Reason)
 	}
 	x := exchange(t.Context())
-	x.Logical.Claim = claim{}
+	x.Logical.Claim, x.Logical.Key = claim{}, "k"
 	keyed, keyedSlot := open(x)
 	if keyed.Response.Local {
 		t.Error("the stream that a keyed request led to was refused, and its service has done the work")
 	}
+	x = exchange(t.Context())
+	x.Method = "POST"
+	unsafe, unsafeSlot := open(x)
+	if unsafe.Response.Local {
+		t.Error("the stream that a POST led to was refused, and its service has done the work")
+	}
+	x = exchange(t.Context())
+	x.Method = "POST"
+	x.Header.Add("Content-Type", "application/grpc")
+	call := new(filters.Slot)
+	if r := f.Request(x, call); r == nil || r.Reason != filters.Overloaded || call.Ref != nil {
+		t.Error("a call of gRPC is sent, though there is no room for its stream")
+	}
+	f.Done(unsafe, unsafeSlot, filters.Completed)
 	f.Done(second, secondSlot, filters.Completed)
 	f.Done(keyed, keyedSlot, filters.Completed)
 	f.Done(first, slot, filters.Completed)
