@@ -103,8 +103,9 @@ func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result
 		closeResponse(e.response, in, w)
 	}
 	e.release()
-	inner := &route{name: rt.name, chain: f.chain, process: rt.process,
-		target: &fallbackTarget{f.target, reason, keptFields(x.Response.Header)}}
+	kept := keptFields(x.Response.Header)
+	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept,
+		target: &fallbackTarget{f.target, reason, kept}}
 	x.Restart()
 	*e = inner.exchange(x, in, w)
 	if e.tunnel == nil {

@@ -141,7 +141,7 @@ services:
 	until(t, func() bool { // its own breaker opens, and there is nothing behind it
 		r := g.do("GET", "/other/x", "", "X-Fail", "1")
 		return r.status == 503 && r.reason() == "breaker-open" && strings.Contains(r.body, `"service":"b"`) &&
-			r.header.Get("Sluice-Fallback") == ""
+			r.header.Get("Sluice-Fallback") == "" && len(r.header.Values("RateLimit")) == 1
 	})
 	if n := b.count() - before; n == 0 || n > 100 {
 		t.Errorf("b saw %d requests until its breaker opened", n)
