@@ -39,6 +39,9 @@ func hedgeable(ctx context.Context, x *filters.Exchange, m *message.Message) boo
 	if x.Method != "GET" && x.Method != "HEAD" && x.Method != "OPTIONS" {
 		return false
 	}
+	if _, keyed := x.Inject.Lookup("Idempotency-Key"); keyed { // that of the route that it falls back for
+		return false
+	}
 	_, own := ctx.(*message.Context)
 	return own || ctx.Done() == nil
 }
