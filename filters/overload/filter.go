@@ -201,7 +201,8 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		return
 	}
 	now := f.Now()
-	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: now.Sub(c.begun)}
+	latency := max(now.Sub(c.begun)-x.ClientTime, time.Duration(latencyLeast))
+	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: latency}
 	if c.sample.Outcome == Success && x.IsGRPC() {
 		c.sample.Outcome = outcomeOfCode(x.Response.GRPCStatus())
 	}

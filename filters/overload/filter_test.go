@@ -290,6 +290,26 @@ func TestFilterStreams(t *testing.T) {
 
 type claim struct{ filters.Claim }
 
+// What the client took for its body is no latency of the service.
+func TestFilterTimeOfTheClient(t *testing.T) {
+	f, now := filterOf(fixed(10, 0)), time.Now()
+	f.Now = func() time.Time { return now }
+	for _, c := range []struct{ took, client, want time.Duration }{
+		{time.Second, 0, time.Second}, {time.Minute, 59 * time.Second, time.Second}, {time.Second, time.Minute, 1000},
+	} {
+		x, slot := exchange(t.Context()), new(filters.Slot)
+		f.Request(x, slot)
+		now = now.Add(c.took)
+		respond(x, 200)
+		x.Response.Whole, x.ClientTime = false, c.client
+		f.Response(x, slot)
+		if got := slot.Ref.(*call).sample.Latency; got != c.want {
+			t.Errorf("%+v: the latency is %v", c, got)
+		}
+		f.Done(x, slot, filters.Completed)
+	}
+}
+
 // TestFilterReserves: what is reserved is taken by one call, be the limiter another one by then, or is
 // given back.
 func TestFilterReserves(t *testing.T) {

@@ -302,6 +302,14 @@ func (r *Response) releaseConn() {
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
 
+// ClientTime returns how long the request's body was waited for so far.
+func (r *Response) ClientTime() time.Duration {
+	if r.upload == nil {
+		return 0
+	}
+	return r.upload.ClientTime()
+}
+
 // Close ends the response. A body that was not read to its end costs the connection. An upload goes
 // on while the service, which has not refused it, takes it.
 func (r *Response) Close() error {

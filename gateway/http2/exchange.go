@@ -408,6 +408,14 @@ func (r *Response) Endpoint() string { return r.cl.nc.RemoteAddr().String() }
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
 
+// ClientTime returns how long the request's body was waited for so far.
+func (r *Response) ClientTime() time.Duration {
+	if r.upload == nil {
+		return 0
+	}
+	return r.upload.ClientTime()
+}
+
 // Close ends the response. An upload goes on while the service, which has not refused it, takes it.
 func (r *Response) Close() error {
 	if r.Uploading() {

@@ -83,7 +83,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 			}
 			if err == nil {
 				if !x.Deadline.IsZero() {
-					s.typical.add(time.Since(now))
+					s.typical.add(time.Since(now) - response.ClientTime())
 				}
 				return response, nil
 			}
