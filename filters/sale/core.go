@@ -131,6 +131,7 @@ func Decide(old *Unit, c Counts, ofPrincipal int, r *TakeRequest, now time.Time)
 		case old.State == Returned:
 		case old.Created == r.Created:
 			next = *old
+			next.TTL = min(old.TTL, r.TTL)                  // what the record lives for now
 			if next.Token = r.Token; old.State == Unknown { // it is tried once more
 				next.State = Reserved
 				change.Unknown = -old.Quantity

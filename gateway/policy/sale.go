@@ -70,7 +70,11 @@ var saleKeyEnds = map[idempotency.Op]sale.KeyEnd{
 
 // ended passes on how a record ended.
 func (p *salePolicy) ended(e idempotency.End) {
-	if s := p.settler.Load(); s != nil {
+	switch s := p.settler.Load(); {
+	case s == nil:
+	case e.Lost:
+		s.Lost(e.ID, e.Token, saleKeyEnds[e.Op])
+	default:
 		s.Ended(e.ID, e.Token, saleKeyEnds[e.Op])
 	}
 }
@@ -281,7 +285,7 @@ type SaleStatus map[string]*OneSale
 // OneSale is how a sale stands.
 type OneSale struct {
 	Items       []sale.ItemStatus   `json:"items"` // up to [saleItemsMax]
-	WaitingRoom *waitingroom.Status `json:"waitingRoom,omitempty"`
+	WaitingRoom *waitingroom.Status `json:"waiting_room,omitempty"`
 	Stock       *ReadStock          `json:"stock,omitempty"` // where a service is asked
 }
 

@@ -130,11 +130,12 @@ func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, l
 func (s *Store) Changes(ctx context.Context, item sale.Item, since uint64, limit int) (sale.Changes, error) {
 	c := s.newCall(item)
 	c.Buffer = appendInt(binary.BigEndian.AppendUint64(c.Buffer, since), limit)
+	epoch := s.client.Epoch() // before the call
 	reply, err := s.run(ctx, "changes", item, changes, c)
 	if err != nil {
 		return sale.Changes{}, err
 	}
-	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8)}
+	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8), Epoch: epoch}
 	for len(reply) > 0 {
 		out.IDs = append(out.IDs, reply.text())
 		if reply == tooShort {

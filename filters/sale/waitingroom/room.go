@@ -357,18 +357,18 @@ func (u *rules) appendCookie(b []byte, x *filters.Exchange, ticket string) []byt
 	return b
 }
 
-// Stamp adds the ticket of an admission that ends at until, not 0, to the exchange's response.
-func (r *Room) Stamp(x *filters.Exchange, until int64) {
+// Stamp adds the ticket of an admission that ends at until, not 0, to the header of the exchange's response.
+func (r *Room) Stamp(x *filters.Exchange, to *filters.Header, until int64) {
 	u := r.rules.Load()
 	if u.signer == nil || until == 0 {
 		return
 	}
 	text := x.Text(u.signer.appendTicket(x.Scratch(), ticket{kind: passed, expires: until}, x.Principal))
 	if u.Header != "" {
-		x.Response.Header.Set(u.Header, text)
+		to.Set(u.Header, text)
 	}
 	if u.Cookie != "" {
-		x.Response.Header.Add("Set-Cookie", x.Text(u.appendCookie(x.Scratch(), x, text)))
+		to.Add("Set-Cookie", x.Text(u.appendCookie(x.Scratch(), x, text)))
 	}
 }
 

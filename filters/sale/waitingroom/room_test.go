@@ -78,7 +78,7 @@ func (b *buyer) once(t testing.TB, r *waitingroom.Room) time.Duration {
 	until, reply := r.Enter(time.Now(), x)
 	if reply == nil {
 		if until != 0 {
-			r.Stamp(x, until)
+			r.Stamp(x, &x.Response.Header, until)
 			b.ticket = string([]byte(x.Response.Header.Get("Sluice-Ticket")))
 		}
 		return 0
