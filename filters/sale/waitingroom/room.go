@@ -193,8 +193,9 @@ func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-c
 	if now.Before(r.gate.at) {
 		now = r.gate.at // others were faster
 	}
-	if v.ticket.kind == 0 { // it may have lost it, or never kept it
-		v.ticket, _ = r.places.get(v.principal, now.Unix())
+	// It may have lost its ticket, or never kept it; or it shows one that was used: it would take another admission.
+	if t, ok := r.places.get(v.principal, now.Unix()); ok && (v.ticket.kind == 0 || t.kind == passed) {
+		v.ticket = t
 	}
 	d := passedAlready(v)
 	if d == 0 {

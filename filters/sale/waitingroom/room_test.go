@@ -319,6 +319,48 @@ func TestOnePlace(t *testing.T) {
 	})
 }
 
+// admittedCounter counts admissions.
+type admittedCounter struct{ n atomic.Int64 }
+
+func (c *admittedCounter) Inc() { c.n.Add(1) }
+
+// TestUsedTicket: the ticket by which one has waited is good for one admission, however often it is shown: shown again
+// it takes none from the others.
+func TestUsedTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counted := new(admittedCounter)
+		r := waitingroom.New(settings(2), waitingroom.Options{
+			Store:   waitingroommemory.New(time.Now),
+			Metrics: waitingroom.Metrics{Admitted: counted},
+		})
+		for i := range 3 {
+			b := buyer{principal: fmt.Sprint("before-", i)}
+			b.once(t, r)
+		}
+		bot := buyer{principal: "bot"}
+		used := ""
+		for wait := bot.once(t, r); wait > 0; wait = bot.once(t, r) {
+			used = bot.ticket
+			time.Sleep(wait)
+		}
+		before := counted.n.Load()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				again := buyer{principal: "bot", ticket: used}
+				if again.once(t, r) != 0 || again.ticket != bot.ticket {
+					t.Error("it is not admitted any more, or by another ticket")
+				}
+			})
+		}
+		wg.Wait()
+		if n := counted.n.Load() - before; n != 0 || used == "" {
+			t.Errorf("%d further admissions by the ticket %q", n, used)
+		}
+		time.Sleep(time.Second)
+	})
+}
+
 // TestOpening: before the room opens it says nothing; then all wait; at the opening those who waited are before those
 // who come, in an order that is not that of their coming, at the rate.
 func TestOpening(t *testing.T) {
