@@ -273,6 +273,7 @@ func TestLostRecords(t *testing.T) {
 				p.filter.Response(x, slot)
 			}
 			p.records.set("1", c.rec)
+			p.settler.Lost("1", 1, c.how) // an earlier claim
 			p.settler.Lost("1", 2, c.how)
 			p.awaitStatus(c.reserved, c.confirmed, c.unknown)
 		})

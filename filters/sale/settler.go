@@ -185,7 +185,7 @@ func (s *Settler) Lost(id string, token uint64, how KeyEnd) { s.hear(id, token, 
 
 func (s *Settler) hear(id string, token uint64, how KeyEnd, lost bool) {
 	if s.waiting.Load() > 0 {
-		if h := s.release(id); h != nil {
+		if h := s.release(id, token, lost); h != nil {
 			select {
 			case s.queue <- ended{h, h.unit.Token == token, how, lost}:
 			default: // the sweep finds it
@@ -198,10 +198,14 @@ func (s *Settler) hear(id string, token uint64, how KeyEnd, lost bool) {
 	}
 }
 
-func (s *Settler) release(id string) *holding {
+// release takes out what was taken under an ID. That a claim was lost says nothing of a later one's.
+func (s *Settler) release(id string, token uint64, lost bool) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.holdings[id]
+	if h != nil && lost && h.unit.Token != token {
+		return nil
+	}
 	if h != nil {
 		delete(s.holdings, id)
 		s.waiting.Store(int64(len(s.holdings)))
@@ -260,6 +264,7 @@ func (s *Settler) settleHolding(e ended) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case err == nil && e.lost: // another claim has it: the sweep looks, where its end is not heard here
 	case err == nil: // unless another request has taken it over
 		if s.holdings[h.unit.ID] == nil {
 			s.holdLocked(h)
