@@ -47,7 +47,7 @@ type Unit struct {
 	Quantity  int           // units
 	Past      int           // units of earlier requests with this ID, which stay taken
 	State     State         //
-	Taken     time.Time     // by the store's clock
+	Taken     time.Time     // by the store's clock; as it is listed, by the process's
 	TTL       time.Duration // how long the record lives from its end
 }
 

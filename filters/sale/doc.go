@@ -47,8 +47,7 @@
 //
 // # Limits
 //
-// PerPrincipal counts the units of one item. A principal is kept as a digest. The clocks of gateways and store may
-// differ by less than the shortest TTL of the routes.
+// PerPrincipal counts the units of one item. A principal is kept as a digest.
 //
 // # Memory
 //

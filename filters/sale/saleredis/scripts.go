@@ -131,14 +131,15 @@ return '\1' .. numbers()
 `
 
 // openScript lists units. arg: state, age in microseconds, limit. Where there are more it takes a part of them by the
-// clock, so that those which stay as they are do not keep others from being looked at. Reply: for each the length of
-// its ID, the ID, the unit.
+// clock, so that those which stay as they are do not keep others from being looked at. Reply: the time, for each the
+// length of its ID, the ID, the unit.
 const openScript = `
 local H, Z = KEYS[1], KEYS[2]
 if not Z then return 'K' end
 local state, age, limit = struct.unpack('>BI8I4', ARGV[1])
 local time = redis.call('TIME')
-local now = math.floor((time[1] * 1000000 + time[2]) / 1000)
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
 age = math.floor(age / 1000)
 local function int(n) return string.format('%.0f', n) end
 local ranges
@@ -163,7 +164,7 @@ for _, range in ipairs(ranges) do
     end
   end
 end
-return table.concat(out)
+return struct.pack('>I8', micros) .. table.concat(out)
 `
 
 // changesScript lists IDs by version. arg: version, limit. Reply: numbers, the version up to which they are complete,
