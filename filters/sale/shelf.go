@@ -27,10 +27,9 @@ type shelf struct {
 	many   bool // there are too many IDs to keep
 }
 
+// newShelf returns that of an item, whose name it keeps.
 func newShelf(item Item, m Metrics) *shelf {
-	return &shelf{
-		item: Item{strings.Clone(item.Sale), strings.Clone(item.Name)}, metrics: m, ids: map[string]struct{}{},
-	}
+	return &shelf{item: item, metrics: m, ids: map[string]struct{}{}}
 }
 
 // tells reports whether a request with that ID can be told from memory that all total units are taken.
