@@ -73,7 +73,7 @@ type ItemStatus struct {
 	Confirmed int    `json:"confirmed"`
 	Unknown   int    `json:"unknown"`
 	Returned  int    `json:"returned"`
-	SoldOut   bool   `json:"soldOut"`
+	SoldOut   bool   `json:"sold_out"`
 }
 
 // Status returns the numbers of up to limit items, by name.

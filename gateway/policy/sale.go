@@ -281,7 +281,7 @@ type SaleStatus map[string]*OneSale
 // OneSale is how a sale stands.
 type OneSale struct {
 	Items       []sale.ItemStatus   `json:"items"` // up to [saleItemsMax]
-	WaitingRoom *waitingroom.Status `json:"waitingRoom,omitempty"`
+	WaitingRoom *waitingroom.Status `json:"waiting_room,omitempty"`
 	Stock       *ReadStock          `json:"stock,omitempty"` // where a service is asked
 }
 

@@ -250,8 +250,8 @@ func (r *Reader) read(source Source, name string) (confirmed, units int, err err
 
 // Reading is what operators see of an item.
 type Reading struct {
-	Units   int     `json:"units"`      // as they were read
-	Age     float64 `json:"ageSeconds"` // of the reading
+	Units   int     `json:"units"`       // as they were read
+	Age     float64 `json:"age_seconds"` // of the reading
 	Failing bool    `json:"failing,omitempty"`
 }
 
