@@ -405,6 +405,36 @@ func TestDelegated(t *testing.T) {
 	}
 }
 
+// onSale is a stock of which every item has one unit.
+type onSale struct{ sale.Numbers }
+
+func (onSale) Total(*filters.Exchange, string) (int, bool, *filters.Reply) { return 1, true, nil }
+
+// TestNameOutlivesItsRequest: an item that a request names first is counted under that name when the bytes of the
+// request are those of another one.
+func TestNameOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{}})
+	var counted []string
+	kept := p.settler.Open("kept", p.store, func(item string) sale.Metrics {
+		counted = append(counted, item)
+		return p.counts.of(item)
+	}, sale.Settings{Stock: onSale{}})
+	f := sale.NewFilter(kept, sale.RouteSettings{Item: ref.Ref{Root: ref.Route}}, slog.New(slog.DiscardHandler))
+	bytes := []byte("SKU-1")
+	x := new(filters.Exchange)
+	x.Begin(context.Background(), nil)
+	x.Route, x.Received, x.Logical.Key = filters.Alias(bytes), time.Now(), "1"
+	x.Logical.Claim = &claim{filters.ClaimedRequest{Token: 1, Created: time.UnixMicro(1), TTL: time.Hour}}
+	if r := f.Request(x, new(filters.Slot)); r != nil {
+		t.Fatal(r.Reason)
+	}
+	copy(bytes, "OTHER")
+	if s := kept.Status(1); len(s) != 1 || s[0].Item != "SKU-1" || len(counted) != 1 || counted[0] != "SKU-1" {
+		t.Errorf("listed as %+v, counted as %q", s, counted)
+	}
+}
+
 // TestSoldOutCosts: what is told from memory allocates little.
 func TestSoldOutCosts(t *testing.T) {
 	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"create-order": 1}})

@@ -28,10 +28,9 @@ type shelf struct {
 	epoch  uint64 // of the store, see [Changes]
 }
 
+// newShelf returns that of an item, whose name it keeps.
 func newShelf(item Item, m Metrics) *shelf {
-	return &shelf{
-		item: Item{strings.Clone(item.Sale), strings.Clone(item.Name)}, metrics: m, ids: map[string]struct{}{},
-	}
+	return &shelf{item: item, metrics: m, ids: map[string]struct{}{}}
 }
 
 // tells reports whether a request with that ID can be told from memory that all total units are taken.
