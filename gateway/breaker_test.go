@@ -180,7 +180,7 @@ func TestExplainShowsBreakerAndOutlier(t *testing.T) {
 	t.Parallel()
 	cfg, err := config.Parse("sluice.yaml", []byte(head+`
 services: {a: {endpoints: ["http://a.test", "http://b.test"], outlier: {errors: 7, max: 25%},
-  breaker: {slow: {over: 2s}, openFor: 3s, ramp: 4s}}}`+allToA), t.TempDir())
+  breaker: {slow: {over: 2s}, openFor: 3s, openMax: 12s, ramp: 4s}}}`+allToA), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ services: {a: {endpoints: ["http://a.test", "http://b.test"], outlier: {errors: 
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"50% errors or 80% slower than 2s", "for 3s, 3 probes", "12s when it opens again and again",
+		"50% errors or 80% slower than 2s", "for 3s, 3 probes", "up to 12s when it opens again and again",
 		"calls come back over 4s",
 		"an endpoint that fails 7 times in a row is passed over for 30s, at most 25% of them",
 	} {

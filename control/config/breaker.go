@@ -11,7 +11,7 @@ type Breaker struct {
 	Window      Duration     `json:"window"`
 	MinRequests int          `json:"minRequests" jsonschema:"minimum=1,maximum=1000000"`
 	OpenFor     Duration     `json:"openFor"`
-	OpenMax     Duration     `json:"openMax"` // at least OpenFor; default: four times as long
+	OpenMax     Duration     `json:"openMax"` // at least OpenFor, the default
 	Probes      int          `json:"probes" jsonschema:"minimum=1,maximum=1000"`
 	Ramp        Duration     `json:"ramp"` // default: OpenFor
 }
@@ -24,9 +24,9 @@ func (Breaker) describe() descriptions {
 		"Window":      "The time that the shares are taken over.",
 		"MinRequests": "With fewer calls in the window it stays closed.",
 		"OpenFor": "How long it stays open before it probes, and up to a fifth longer by chance, so that the " +
-			"gateways of a fleet are not in step. The nth time in a row is n times as long.",
-		"OpenMax": "The longest that it stays open when it opens again and again, at least openFor; four times " +
-			"openFor unless written.",
+			"gateways of a fleet are not in step. The nth time in a row is n times as long, at most openMax.",
+		"OpenMax": "The longest that it stays open when it opens again and again, at least openFor; openFor unless " +
+			"written.",
 		"Probes": "Calls let through to probe; all must succeed.",
 		"Ramp": "Once closed, the share of calls let through grows from a tenth to all in this time; openFor " +
 			"unless written.",
@@ -41,14 +41,12 @@ func (b *Breaker) setDefaults() {
 
 func (b *Breaker) derive(*files) {
 	if b.OpenMax == 0 {
-		b.OpenMax = openMaxDefault * b.OpenFor
+		b.OpenMax = b.OpenFor
 	}
 	if b.Ramp == 0 {
 		b.Ramp = b.OpenFor
 	}
 }
-
-const openMaxDefault = 4 // times openFor
 
 func (b *Breaker) check(s site) {
 	if b.OpenMax < b.OpenFor && s.written(s.at("openMax")) && s.sound(s.at("openMax"), s.at("openFor")) {

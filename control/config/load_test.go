@@ -76,7 +76,7 @@ func TestContractExample(t *testing.T) {
 	order := c.Services["order"]
 	expect(t, "breaker", *order.Breaker, Breaker{Errors: 50, Slow: &BreakerSlow{Duration(time.Second), 80},
 		Window: Duration(10 * time.Second), MinRequests: 20, OpenFor: Duration(5 * time.Second), Probes: 3,
-		OpenMax: Duration(20 * time.Second), Ramp: Duration(5 * time.Second)})
+		OpenMax: Duration(5 * time.Second), Ramp: Duration(5 * time.Second)})
 	expect(t, "outlier", *order.Outlier, Outlier{Errors: 5, Eject: Duration(30 * time.Second), Max: 50})
 	expect(t, "attempts", order.Retries.Attempts, 1)
 	expect(t, "hedge", *order.Hedge, Hedge{After: HedgeAfter{Percentile: 95}})
@@ -133,7 +133,7 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 		StreamIdleTimeout: second(300), ConnectTimeout: Duration(500 * time.Millisecond),
 		KeepAlive: KeepAlive{second(55), second(300)}, DNS: second(5), Retries: retries})
 	expect(t, "timeout of a route", c.Routes[0].Timeout, Duration(0))
-	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), OpenMax: second(20), Probes: 3,
+	breaker := Breaker{Errors: 50, Window: second(10), MinRequests: 20, OpenFor: second(5), OpenMax: second(5), Probes: 3,
 		Ramp: second(5)}
 	expect(t, "breaker", *c.Services["b"].Breaker, breaker)
 	expect(t, "slow", *c.Services["w"].Breaker.Slow, BreakerSlow{second(1), 80})

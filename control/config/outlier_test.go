@@ -19,7 +19,7 @@ services:
 	expect(t, "plain", *c.Services["plain"].Outlier, Outlier{5, Duration(30 * time.Second), 50})
 	expect(t, "written", *c.Services["written"].Outlier, Outlier{1, Duration(time.Millisecond), 7.5})
 	b := c.Services["plain"].Breaker
-	expect(t, "openMax", b.OpenMax, Duration(8*time.Second))
+	expect(t, "openMax", b.OpenMax, Duration(2*time.Second))
 	expect(t, "ramp", b.Ramp, Duration(2*time.Second))
 	b = c.Services["written"].Breaker
 	expect(t, "openMax, written", b.OpenMax, Duration(5*time.Second))

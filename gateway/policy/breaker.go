@@ -167,7 +167,10 @@ func (p *breakerPolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	e.Line("breaker", "%s: open at %s errors%s of at least %d responses, each by its head, in %s, for %s, %d probes",
 		s.Service, c.Errors, slow, c.MinRequests, c.Window, c.OpenFor, c.Probes)
-	e.Line("", "%s when it opens again and again; once closed, calls come back over %s", c.OpenMax, c.Ramp)
+	if c.OpenMax > c.OpenFor {
+		e.Line("", "up to %s when it opens again and again", c.OpenMax)
+	}
+	e.Line("", "once closed, calls come back over %s", c.Ramp)
 	return true
 }
 

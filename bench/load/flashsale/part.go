@@ -18,7 +18,6 @@ import (
 
 const (
 	startLimit = 60 * time.Second // on a busy machine
-	stopLimit  = 10 * time.Second
 	probeLimit = time.Second
 )
 
@@ -56,14 +55,6 @@ func (p *part) start(ctx context.Context) error {
 func (p *part) kill() {
 	if p.process != nil {
 		p.process.Kill()
-		p.process = nil
-	}
-}
-
-// stop asks the process to end. How it ends is of no interest.
-func (p *part) stop() {
-	if p.process != nil {
-		_ = p.process.Stop(stopLimit)
 		p.process = nil
 	}
 }
@@ -126,10 +117,11 @@ func (s *site) add(name string, ready func(context.Context) bool, command func()
 	return p
 }
 
-// stop ends everything, the last started first.
+// stop ends everything at once, the last started first: all that is of interest has been read, and
+// to drain what a control has piled up takes long.
 func (s *site) stop() {
 	for i := len(s.parts) - 1; i >= 0; i-- {
-		s.parts[i].stop()
+		s.parts[i].kill()
 	}
 }
 

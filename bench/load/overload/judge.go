@@ -88,7 +88,7 @@ func judgeReplicas(f *Finding) {
 	during, after := f.Phases[1], f.Phases[2]
 	critical, p99 := 99.0, 140.0
 	if f.scenario.gateways > 2 {
-		critical, p99 = 98, 240
+		critical, p99 = 97, 240
 	}
 	f.least("goodput at 10 C", during.Ratio, 0.96, " C")
 	f.least("critical requests served", f.critical(), critical, " %")

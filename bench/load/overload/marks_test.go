@@ -30,7 +30,7 @@ func TestControlsMissMarks(t *testing.T) {
 	for control, wants := range map[string][]string{
 		None:       {"A: goodput at 10 C", "C: goodput after", "D: worst second", "storm: until goodput is back"},
 		OursNoDoor: {"B: goodput", "B: compensations because a step was shed"},
-		OursUntold: {"replicas-4: critical requests served"},
+		OursUntold: {"replicas-4: p99 of admitted at 10 C"},
 		FixedWrong: {"A: goodput at 10 C", "C: calls a request"},
 		Fixed:      {"A: critical requests served", "B: compensations because a step was shed"},
 		AIMD:       {"A: critical requests served", "A: p99 of admitted at 10 C", "B: goodput"},
