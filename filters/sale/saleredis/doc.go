@@ -35,6 +35,8 @@
 //   - No replica is online, as after a failover until the old master has come back: the request is let through, since
 //     there is nothing to wait for. Where a replica is expected, behind Sentinel or since there has been one, that is
 //     counted and logged ([Options]). With min-replicas-to-write 1 Redis refuses such writes, and so does the sale.
+//     Without that setting a master that was cut off and replaced sells on to the gateways that still reach it, from
+//     when it drops its replica until it hears that it was replaced.
 //
 // One acknowledgement is enough where the replica that is furthest becomes the master, as Sentinel chooses among those
 // of the same priority. In a cluster the record of a key may lie on another server, which can lose it in a failover of
