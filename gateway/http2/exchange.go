@@ -134,7 +134,8 @@ func (r *Response) takeFields(to *filters.Header, fields filters.Header) (length
 // Do sends a request, for which a place has been reserved, and waits for the head of the response.
 // timeout bounds all of it but the time that the client takes for the request's body. Behind the head it
 // bounds each silence within the response's, or the message's own timeout does where that is longer: the
-// attempt may have had less than its full time. ctx cuts everything short. The error is a *[message.Failure]. Nothing of x is read any more when it returns.
+// attempt may have had less than its full time. ctx cuts everything short. The error is a
+// *[message.Failure]. Nothing of x is read any more when it returns.
 func (c *Client) Do(
 	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
 ) (*Response, error) {

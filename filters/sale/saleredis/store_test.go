@@ -28,7 +28,7 @@ func dial(t testing.TB, addr string, cluster bool) *redisx.Client {
 func fresh(client *redisx.Client) storetest.Options {
 	var n atomic.Int64
 	return storetest.Options{Open: func(*testing.T) (sale.Store, func(time.Duration)) {
-		return New(client, fmt.Sprintf("s%d:", n.Add(1))), nil
+		return New(client, Options{Prefix: fmt.Sprintf("s%d:", n.Add(1))}), nil
 	}}
 }
 
@@ -54,7 +54,7 @@ func request(id string) sale.TakeRequest {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := New(dial(t, server.Addr(), false), "s:")
+	s := New(dial(t, server.Addr(), false), Options{Prefix: "s:"})
 	ctx := context.Background()
 	for _, id := range []string{"a", "b", "c"} {
 		if out, err := s.Take(ctx, request(id)); err != nil || out.Verdict != sale.Taken {
@@ -91,7 +91,7 @@ func TestGone(t *testing.T) {
 			server := redistest.Run(t, redistest.Options{})
 			client := redisx.Open(redisx.Options{Addresses: []string{server.Addr()}, Timeout: 200 * time.Millisecond})
 			defer client.Close()
-			s := New(client, "s:")
+			s := New(client, Options{Prefix: "s:"})
 			gone(server)
 			began := time.Now()
 			out, err := s.Take(context.Background(), request("a"))
@@ -106,7 +106,7 @@ func TestGone(t *testing.T) {
 // judged: it has the monotonic reading, which no step of a clock changes.
 func TestAgeOfUnits(t *testing.T) {
 	t.Parallel()
-	s := New(dial(t, redistest.Start(t), false), "s:")
+	s := New(dial(t, redistest.Start(t), false), Options{Prefix: "s:"})
 	ctx := context.Background()
 	before := time.Now()
 	r := request("a")
@@ -131,7 +131,7 @@ func TestAgeOfUnits(t *testing.T) {
 func TestKeysGoWithTheSale(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), false)
-	s := New(client, "s:")
+	s := New(client, Options{Prefix: "s:"})
 	ctx := context.Background()
 	r := request("a")
 	ttls := func() (out []time.Duration) {
