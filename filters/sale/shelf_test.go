@@ -47,8 +47,8 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 	}
 }
 
-// TestMirrorOfAnotherEpoch: where the store has lost steps, versions may have been given twice, and by the time at which
-// it is looked at they can be as high as before. The buyers of the second time are known all the same.
+// TestMirrorOfAnotherEpoch: where the store has lost steps, versions may have been given twice, and by the time at
+// which it is looked at they can be as high as before. The buyers of the second time are known all the same.
 func TestMirrorOfAnotherEpoch(t *testing.T) {
 	h := newShelf(Item{"s", "i"}, Metrics{})
 	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
