@@ -74,11 +74,14 @@ func TestGRPCTimeout(t *testing.T) {
 		w.Header().Set("Content-Type", "application/grpc")
 		w.Header().Set("Grpc-Status", "0")
 	}))
+	hangs := newHTTP2Service(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	g := start(t, head+`
 services:
   a: {endpoints: ["h2c://`+s.address+`"], timeout: 20s, breaker: {errors: 1%, minRequests: 1}}
   echo: {endpoints: ["h2c://`+echo.address+`"], timeout: 20s}
+  hangs: {endpoints: ["h2c://`+hangs.address+`"], timeout: 200ms}
 routes:
+  - {name: hangs, match: {path: /hangs}, service: hangs}
   - {name: echo, match: {path: /echo}, service: echo}
   - {name: route, match: {path: /route}, service: echo, timeout: 5s}
   - {name: keyed, match: {path: /s/**}, service: a, idempotency: {required: true}}
@@ -138,6 +141,15 @@ routes:
 	}
 	if r := callWith("/s/unary", "k", "20S"); r.status() != "trailer 0" { // the key was free
 		t.Errorf("in time: %v", r)
+	}
+	for timeout, want := range map[string]string{
+		"150m": "The service did not respond within the time that the client had set.",
+		"20S":  "The service did not respond within 200ms.",
+	} {
+		r := callWith("/hangs", "", timeout)
+		if got := r.header.Get("Grpc-Message"); r.status() != "head 4" || got != want {
+			t.Errorf("%s: %s %q, want %q", timeout, r.status(), got, want)
+		}
 	}
 	// The head does not come in time, nor does the end of a stream; a client's short time says nothing of
 	// the service, so its breaker stays closed.

@@ -384,9 +384,12 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 	}
 	reason, detail := filters.UpstreamFailed, "The connection to the service broke after something was sent."
 	if errors.Is(err, upstream.ErrTimeout) {
-		reason, detail = filters.UpstreamTimeout, "The service did not answer within "+f.timeout.String()+"."
-		if inBody {
+		reason, detail = filters.UpstreamTimeout, "The service did not respond within "+f.timeout.String()+"."
+		switch own := x.ClientDeadline(); {
+		case inBody:
 			detail = "The service began its response and did not end it in time."
+		case !own.IsZero() && own.Before(x.Received.Add(f.timeout)):
+			detail = "The service did not respond within the time that the client had set."
 		}
 	}
 	f.warn(x, f.unanswered, "a service gave no whole response", reason, err)

@@ -102,7 +102,7 @@ func TestWaitingRoom(t *testing.T) {
 		t.Errorf("%v refused tickets", n)
 	}
 	status := fetch(t, "http://"+g.at.Admin+"/api/status", "GET", "").body
-	if !strings.Contains(status, `"waitingRoom"`) {
+	if !strings.Contains(status, `"waiting_room"`) {
 		t.Error(status)
 	}
 }

@@ -112,8 +112,12 @@ func (c *Sale) check(s site) {
 	}
 }
 
-// warn tells of a waiting room in which nobody waits, and of a browser that would lose its place in one of two sales.
+// warn tells of a sale without items, of a waiting room in which nobody waits, and of a browser that would lose its
+// place in one of two sales.
 func (c *Sale) warn(s site) {
+	if c.StockFrom == nil && len(c.Stock) == 0 {
+		s.warn(s.at("stock"), "has no item: every request of the routes passes, and none is counted")
+	}
 	if c.WaitingRoom != nil && c.Admit == nil && c.Opens.Time().IsZero() {
 		s.warn(s.at("waitingRoom"), "nobody waits in it: there is neither admit nor opens")
 		return
@@ -327,7 +331,7 @@ func (w *WaitingRoom) check(s site) {
 	const own = "Sluice-Ticket" // the one field that begins so which clients may send
 	switch folded := foldName(w.Header); {
 	case strings.EqualFold(w.Header, own) || !s.sound(s.at("header")):
-	case slices.Contains([]string{"cookie", "set-cookie", "retry-after"}, folded),
+	case slices.Contains([]string{"authorization", "cookie", "idempotency-key", "retry-after", "set-cookie"}, folded),
 		strings.HasPrefix(folded, "content-"):
 		s.fault(s.at("header"), "%s says something else: a field such as %s is wanted", w.Header, own)
 	default:

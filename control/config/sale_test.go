@@ -122,6 +122,8 @@ func TestSaleFaults(t *testing.T) {
 				"since the gateway writes it itself"}},
 		{"{routes: [buy], item: body.a, stock: {a: 1}, admit: 1/s, waitingRoom: {header: Content-Type}}", []string{
 			"x.waitingRoom.header: Content-Type says something else: a field such as Sluice-Ticket is wanted"}},
+		{"{routes: [buy], item: body.a, stock: {a: 1}, admit: 1/s, waitingRoom: {header: Authorization}}", []string{
+			"x.waitingRoom.header: Authorization says something else: a field such as Sluice-Ticket is wanted"}},
 	} {
 		got := faultsOf(t, saleDocument(c.sale))
 		for i, fault := range got {
@@ -134,21 +136,24 @@ func TestSaleFaults(t *testing.T) {
 		`16:16: sales.y.routes[0]: route "buy" is in the sale x already, and a route is in one`})
 }
 
-// TestWaitingRoomWarnings: a waiting room in which nobody waits, and two that share a cookie.
-func TestWaitingRoomWarnings(t *testing.T) {
+// TestSaleWarnings: a sale without items, a waiting room in which nobody waits, and two that share a cookie.
+func TestSaleWarnings(t *testing.T) {
 	const sale = "{routes: [buy], item: path.sku, stock: {a: 1}, "
 	const two = "routes: [buy2], item: path.sku, stock: {a: 1}, admit: 1/s, opens: 2026-11-12T00:00:00Z}"
 	for _, c := range []struct{ text, want string }{
 		{sale + "waitingRoom: {}}", "x.waitingRoom: nobody waits in it: there is neither admit nor opens"},
 		{sale + "admit: 1/s}", ""},
+		{"{routes: [buy], item: path.sku, stock: {}}",
+			"x.stock: has no item: every request of the routes passes, and none is counted"},
 		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z}", ""},
 		{sale + "admit: 1/s, closes: 2026-11-11T00:00:00Z}\n  y: {" + two, ""},
 		{sale + "admit: 1/s, closes: 2026-11-12T00:01:00Z}\n  y: {waitingRoom: {cookie: other}, " + two, ""},
 		{sale + "waitingRoom: {}, opens: 2026-11-11T00:00:00Z, closes: 2026-11-12T00:01:00Z}\n  y: {" + two,
 			"y: its waiting room has the cookie sluice-ticket of the sale x: a browser has a place in one of them"},
 	} {
-		document := strings.Replace(saleDocument(c.text), "routes:\n", "routes:\n  - {name: buy2, match: {methods: [POST], "+
-			"path: \"/buy2/{sku}\"}, service: s, idempotency: {required: true}}\n", 1)
+		document := strings.Replace(saleDocument(c.text), "routes:\n", "routes:\n"+
+			"  - {name: buy2, match: {methods: [POST], path: \"/buy2/{sku}\"}, service: s, "+
+			"idempotency: {required: true}}\n", 1)
 		var got []string
 		for _, w := range warningsIn(t, document) {
 			if _, w, of := strings.Cut(w, ": sales."); of {

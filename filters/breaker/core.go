@@ -49,7 +49,7 @@ var (
 
 // Breaker guards one service. It is safe for concurrent use.
 type Breaker struct {
-	onChange func(from, to State)
+	onChange func(Change)
 	random   func() float64 // from 0 up to 1
 
 	mu       sync.Mutex
@@ -66,7 +66,7 @@ type Breaker struct {
 	ramp     ramp  // of the present closed state
 	door     door
 
-	changes   []change // not reported yet
+	changes   []Change // not reported yet
 	reporting bool     // a goroutine is in report
 }
 
@@ -84,12 +84,16 @@ type probe struct {
 	done  func(error)
 }
 
-type change struct{ from, to State }
+// Change is a change of state. The numbers are those of the window in which a closed breaker opened.
+type Change struct {
+	From, To            State
+	Calls, Errors, Slow int
+}
 
 // New makes a closed breaker. onChange, which may be nil, is told of each change of state, in
 // order, by a goroutine that uses the breaker and holds no lock. The error is that of
 // [Settings.Check].
-func New(s Settings, onChange func(from, to State)) (*Breaker, error) {
+func New(s Settings, onChange func(Change)) (*Breaker, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
@@ -153,7 +157,11 @@ func (b *Breaker) moved(to State) {
 		return
 	}
 	if b.onChange != nil {
-		b.changes = append(b.changes, change{b.state, to})
+		c := Change{From: b.state, To: to}
+		if sum := b.window.sum; c.From == Closed {
+			c.Calls, c.Errors, c.Slow = sum.calls, sum.errors, sum.slow
+		}
+		b.changes = append(b.changes, c)
 	}
 	from := b.state
 	b.state = to
@@ -434,14 +442,14 @@ func (b *Breaker) report() {
 			return
 		}
 		for _, c := range changes {
-			b.onChange(c.from, c.to)
+			b.onChange(c)
 		}
 	}
 }
 
 // takeChanges returns the changes to report, none if another goroutine reports. first: the caller
 // does not report yet.
-func (b *Breaker) takeChanges(first bool) []change {
+func (b *Breaker) takeChanges(first bool) []Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if first && b.reporting {

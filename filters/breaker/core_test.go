@@ -14,7 +14,7 @@ func settings() Settings {
 		Lease: 3 * time.Second}
 }
 
-func newBreaker(t *testing.T, s Settings, onChange func(from, to State)) *Breaker {
+func newBreaker(t *testing.T, s Settings, onChange func(Change)) *Breaker {
 	t.Helper()
 	b, err := New(s, onChange)
 	if err != nil {
@@ -259,9 +259,12 @@ func TestClockSetBack(t *testing.T) {
 func TestChangesAreReportedInOrderOutsideOfTheLock(t *testing.T) {
 	var b *Breaker
 	var seen []string
-	b = newBreaker(t, settings(), func(from, to State) {
+	b = newBreaker(t, settings(), func(c Change) {
 		_ = b.State() // would deadlock under the lock
-		seen = append(seen, from.String()+">"+to.String())
+		seen = append(seen, c.From.String()+">"+c.To.String())
+		if c.From == Closed && (c.Calls != 4 || c.Errors != 4 || c.Slow != 0) {
+			t.Errorf("opened by %+v, want 4 errors of 4 calls", c)
+		}
 	})
 	open(t, b, t0)
 	call1(b, at(5), Failure, 0)
@@ -276,13 +279,13 @@ func TestChangesAreReportedInOrderOutsideOfTheLock(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	last := Closed
-	b := newBreaker(t, settings(), func(from, to State) {
+	b := newBreaker(t, settings(), func(c Change) {
 		mu.Lock()
 		defer mu.Unlock()
-		if from != last {
-			t.Errorf("change from %v reported after one to %v", from, last)
+		if c.From != last {
+			t.Errorf("change from %v reported after one to %v", c.From, last)
 		}
-		last = to
+		last = c.To
 	})
 	var all sync.WaitGroup
 	for w := range 32 {

@@ -137,7 +137,7 @@ func TestForcedClosedTakesNothingBack(t *testing.T) {
 
 func TestForceTellsOfChangesAlone(t *testing.T) {
 	var seen []string
-	b := newBreaker(t, settings(), func(from, to State) { seen = append(seen, from.String()+">"+to.String()) })
+	b := newBreaker(t, settings(), func(c Change) { seen = append(seen, c.From.String()+">"+c.To.String()) })
 	var before []string
 	for _, m := range []Mode{ForcedClosed, ForcedOpen, ForcedOpen, ForcedClosed, Auto, ForcedOpen, Auto} {
 		before = append(before, b.Force(t0, m).String())

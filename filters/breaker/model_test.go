@@ -294,7 +294,7 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := drawSettings(t)
 		s := &script{m: &model{set: set, era: 1}, now: t0}
-		b, err := New(set, func(_, to State) { s.changes = append(s.changes, to) })
+		b, err := New(set, func(c Change) { s.changes = append(s.changes, c.To) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package sale
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -15,7 +16,7 @@ type Sale struct {
 	name     string
 	store    Store
 	settler  *Settler
-	metrics  func(item string) Metrics
+	metrics  func(item string) Metrics // it may keep the name
 	settings atomic.Pointer[Settings]
 
 	mu      sync.RWMutex
@@ -40,6 +41,7 @@ func (s *Sale) shelf(item string) *shelf {
 	defer s.mu.Unlock()
 	h := s.shelves[item]
 	if h == nil {
+		item = strings.Clone(item) // a request's bytes are another request's soon, and metrics keep the name
 		h = newShelf(Item{s.name, item}, s.metrics(item))
 		if len(s.shelves) < shelvesMax {
 			s.shelves[h.item.Name] = h
@@ -71,7 +73,7 @@ type ItemStatus struct {
 	Confirmed int    `json:"confirmed"`
 	Unknown   int    `json:"unknown"`
 	Returned  int    `json:"returned"`
-	SoldOut   bool   `json:"soldOut"`
+	SoldOut   bool   `json:"sold_out"`
 }
 
 // Status returns the numbers of up to limit items, by name.

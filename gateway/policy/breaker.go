@@ -108,10 +108,14 @@ type breakerFilterKey struct {
 
 func (p *breakerPolicy) make(service string, s breaker.Settings) (*serviceBreaker, error) {
 	state := p.state.WithLabelValues(service)
-	br, err := breaker.New(s, func(from, to breaker.State) {
-		state.Set(float64(to))
-		p.moves.WithLabelValues(service, to.String()).Inc()
-		p.env.Logger.Warn("a breaker changed its state", "service", service, "from", from.String(), "to", to.String())
+	br, err := breaker.New(s, func(c breaker.Change) {
+		state.Set(float64(c.To))
+		p.moves.WithLabelValues(service, c.To.String()).Inc()
+		args := []any{"service", service, "from", c.From.String(), "to", c.To.String()}
+		if c.From == breaker.Closed {
+			args = append(args, "calls", c.Calls, "errors", c.Errors, "slow", c.Slow)
+		}
+		p.env.Logger.Warn("a breaker changed its state", args...)
 	})
 	if err != nil {
 		return nil, err

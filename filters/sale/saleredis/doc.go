@@ -24,6 +24,10 @@
 // # What is lost
 //
 // With AOF always nothing that was acknowledged. When a replica becomes the master, units that it had not got are lost
-// with it: they are stored again when their purchases end ([sale.Store.Settle] with lost), so that the item is oversold
-// by no more than what was taken in the lag and had not ended.
+// with it: they are stored again when their purchases end ([sale.Store.Settle] with lost). So the item is oversold by no
+// more than what was taken in the lag; units of purchases that also ended in it are not counted again. A master that
+// restarts with AOF everysec has a lag of a second: where nothing may be oversold it is AOF always.
+//
+// After a failover versions are given once more. The [redisx.Watch] of the client notices it within a second; from then
+// on [sale.Changes] has another epoch, so that mirrors are read anew.
 package saleredis

@@ -68,7 +68,7 @@ if unit then
       unit.state = 1
       h = h - unit.quantity
     end
-    unit.token = token
+    unit.token, unit.ttl = token, math.min(unit.ttl, ttl)
     count(principal, 0, false)
     put(unit, false)
     return '\1\0' .. numbers()
@@ -130,14 +130,16 @@ if what == 3 and unit.past == 0 then remove() else put(unit, new) end
 return '\1' .. numbers()
 `
 
-// openScript lists units. arg: state, age in microseconds, limit. Reply: for each the length of its ID, the ID, the
-// unit.
+// openScript lists units. arg: state, age in microseconds, limit. Where there are more it takes a part of them by the
+// clock, so that those which stay as they are do not keep others from being looked at. Reply: the time, for each the
+// length of its ID, the ID, the unit.
 const openScript = `
 local H, Z = KEYS[1], KEYS[2]
 if not Z then return 'K' end
 local state, age, limit = struct.unpack('>BI8I4', ARGV[1])
 local time = redis.call('TIME')
-local now = math.floor((time[1] * 1000000 + time[2]) / 1000)
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
 age = math.floor(age / 1000)
 local function int(n) return string.format('%.0f', n) end
 local ranges
@@ -151,7 +153,9 @@ end
 local out = {}
 for _, range in ipairs(ranges) do
   if limit > 0 then
-    local ids = redis.call('ZRANGEBYSCORE', Z, range[1], range[2], 'LIMIT', 0, limit)
+    local parts = math.ceil(redis.call('ZCOUNT', Z, range[1], range[2]) / limit)
+    local from = parts > 1 and time[2] % parts * limit or 0
+    local ids = redis.call('ZRANGEBYSCORE', Z, range[1], range[2], 'LIMIT', from, limit)
     limit = limit - #ids
     for _, member in ipairs(ids) do
       local id = member:sub(2)
@@ -160,7 +164,7 @@ for _, range in ipairs(ranges) do
     end
   end
 end
-return table.concat(out)
+return struct.pack('>I8', micros) .. table.concat(out)
 `
 
 // changesScript lists IDs by version. arg: version, limit. Reply: numbers, the version up to which they are complete,

@@ -106,16 +106,22 @@ func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, l
 	c := s.newCall(item)
 	b := binary.BigEndian.AppendUint64(append(c.Buffer, byte(what.State)), uint64(what.Older.Microseconds()))
 	c.Buffer = appendInt(b, limit)
+	here := time.Now() // before the call: a unit is rather too old than too young
 	reply, err := s.run(ctx, "listing", item, open, c)
 	if err != nil {
 		return nil, err
 	}
 	var out []sale.Unit
+	there := int64(reply.uint(8))
 	for len(reply) > 0 {
+		if reply == tooShort {
+			return nil, errReply("listing")
+		}
 		u := sale.Unit{ID: reply.text(), State: sale.State(reply.byte())}
 		u.Quantity, u.Past = int(reply.uint(4)), int(reply.uint(4))
 		u.Token, u.Created = reply.uint(8), int64(reply.uint(8))
-		u.Taken = time.UnixMicro(int64(reply.uint(8)))
+		age := time.Duration(there-int64(reply.uint(8))) * time.Microsecond
+		u.Taken = here.Add(-age) // so that it does not matter how Redis's clock differs from this one
 		u.TTL = time.Duration(reply.uint(8)) * time.Microsecond
 		u.Principal = strings.Clone(string(reply.take(sale.PrincipalDigestLength)))
 		if reply == tooShort {
@@ -130,11 +136,12 @@ func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, l
 func (s *Store) Changes(ctx context.Context, item sale.Item, since uint64, limit int) (sale.Changes, error) {
 	c := s.newCall(item)
 	c.Buffer = appendInt(binary.BigEndian.AppendUint64(c.Buffer, since), limit)
+	epoch := s.client.Epoch() // before the call
 	reply, err := s.run(ctx, "changes", item, changes, c)
 	if err != nil {
 		return sale.Changes{}, err
 	}
-	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8)}
+	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8), Epoch: epoch}
 	for len(reply) > 0 {
 		out.IDs = append(out.IDs, reply.text())
 		if reply == tooShort {

@@ -3,6 +3,7 @@ package saleredis
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,6 +99,31 @@ func TestGone(t *testing.T) {
 				t.Errorf("%+v after %v", out, time.Since(began))
 			}
 		})
+	}
+}
+
+// TestAgeOfUnits: a listed unit is as old as it is by Redis's clock, and the time is this process's, by which records are
+// judged: it has the monotonic reading, which no step of a clock changes.
+func TestAgeOfUnits(t *testing.T) {
+	t.Parallel()
+	s := New(dial(t, redistest.Start(t), false), "s:")
+	ctx := context.Background()
+	before := time.Now()
+	r := request("a")
+	if _, err := s.Take(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Open(ctx, r.Item, sale.Selection{State: sale.Reserved}, 10)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	after := time.Now()
+	u := list[0]
+	if u.Taken.Before(before.Add(-after.Sub(before))) || u.Taken.After(after) {
+		t.Errorf("taken at %v, between %v and %v", u.Taken, before, after)
+	}
+	if !strings.Contains(u.Taken.String(), " m=") {
+		t.Errorf("%v is by another clock", u.Taken)
 	}
 }
 

@@ -5,14 +5,14 @@ import "math"
 // Status is what operators see of a room.
 type Status struct {
 	Opened   bool    `json:"opened"`
-	Waiting  int64   `json:"waiting"`         // whose number was not called; before the opening who came
-	Serving  int64   `json:"serving"`         // all numbers up to it are called
-	Issued   int64   `json:"issued"`          // the last number that was given out
-	Early    int64   `json:"early"`           // about how many came before the opening
-	Admitted int64   `json:"admitted"`        // by the whole fleet
-	Speed    float64 `json:"speed"`           // numbers that are called a second
-	Estimate float64 `json:"estimateSeconds"` // how long who comes now has to wait
-	Failing  bool    `json:"storeFailing,omitempty"`
+	Waiting  int64   `json:"waiting"`          // whose number was not called; before the opening who came
+	Serving  int64   `json:"serving"`          // all numbers up to it are called
+	Issued   int64   `json:"issued"`           // the last number that was given out
+	Early    int64   `json:"early"`            // about how many came before the opening
+	Admitted int64   `json:"admitted"`         // by the whole fleet
+	Speed    float64 `json:"speed"`            // numbers that are called a second
+	Estimate float64 `json:"estimate_seconds"` // how long who comes now has to wait
+	Failing  bool    `json:"store_failing,omitempty"`
 }
 
 // Status returns what the room heard from the store last.

@@ -3,6 +3,7 @@ package redisx
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +16,7 @@ type Client struct {
 	universal redis.UniversalClient
 	cluster   *redis.ClusterClient // nil without one
 	timeout   time.Duration
+	epoch     atomic.Uint64
 
 	whole    *batcher // without a cluster
 	batchers sync.Map // of a cluster: *redis.Client, the client of a master, to *batcher
@@ -29,6 +31,10 @@ func Open(o Options) *Client {
 
 // Close closes the connections.
 func (c *Client) Close() error { return c.universal.Close() }
+
+// Epoch returns a number that goes up when a [Watch] of the client finds that a master was replaced or restarted, so
+// that acknowledged writes may be lost.
+func (c *Client) Epoch() uint64 { return c.epoch.Load() }
 
 // Timeout bounds each call.
 func (c *Client) Timeout() time.Duration { return c.timeout }
