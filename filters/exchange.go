@@ -72,6 +72,9 @@ type Exchange struct {
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
+	// ClientTime is how long the client was waited for within a body that went to the service as it came,
+	// until there was the service's response: that says nothing of the service.
+	ClientTime time.Duration
 	// Response is the service's, or the gateway's own, once there is one.
 	Response Response
 
@@ -329,7 +332,7 @@ func (x *Exchange) Param(name string) (string, bool) {
 // first one's Done has run. The request stays, with what was established and injected; what follows is
 // recorded under no key, and of the deadlines only the client's own goes on.
 func (x *Exchange) Restart() {
-	x.Logical, x.BufferBody, x.Dispatched = LogicalRequest{}, 0, false
+	x.Logical, x.BufferBody, x.Dispatched, x.ClientTime = LogicalRequest{}, 0, false, 0
 	x.Deadline = x.clientDeadline
 	x.slots, x.ran, x.pass, x.members = [MaxFilters]Slot{}, 0, 0, nil
 	x.document.Reset()

@@ -47,8 +47,10 @@ type route struct {
 	timeout time.Duration // of the route itself, for all that it does until there is a response; 0: none
 	// fallback stands in for a refusal; nil: nothing does.
 	fallback *fallback
-	metrics  *routeMetrics // nil: another route counts
-	process  *process
+	// kept are fields of the route that this one falls back for, beside its own responses.
+	kept    filters.Header
+	metrics *routeMetrics // nil: another route counts
+	process *process
 }
 
 // process is what every engine of a process uses. It outlives a reload.

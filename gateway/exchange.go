@@ -136,6 +136,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	if x.Response.Local && !own { // a filter has replaced the service's response
 		e.streams, e.tunnel = false, nil
 	}
+	if len(rt.kept) > 0 && x.Response.Local {
+		x.Response.Header = append(x.Response.Header, rt.kept...)
+	}
 	if rt.fallback != nil && rt.fallback.standsIn(x, in, &e) && rt.fallBack(x, in, w, &e) {
 		return e
 	}
@@ -304,6 +307,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if err != nil {
 		return f.failed(x, err, false)
 	}
+	x.ClientTime = response.ClientTime()
 	status, header, length := response.Head()
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)

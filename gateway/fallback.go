@@ -58,28 +58,32 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 }
 
 // standsIn reports whether the fallback takes the place of the exchange's response. Once something was
-// sent to the service, only a request that is safe and has no key falls back: of any other it is not
-// known what became of it.
+// sent to the service, by this exchange or an attempt before it, only a request that is safe and has no
+// key falls back: of any other it is not known what became of it.
 func (f *fallback) standsIn(x *filters.Exchange, in inbound, e *result) bool {
 	if !x.Response.Local || f.on[x.Response.Reason] == nil {
 		return false
 	}
 	switch {
-	case e.outcome == filters.ClientGone, e.outcome == filters.Panicked, x.BodyError() != nil:
+	case e.outcome == filters.ClientGone && !e.waits, e.outcome == filters.Panicked, x.BodyError() != nil:
 		return false
 	case f.reply != nil && x.IsGRPC(): // such a client reads a status, and the refusal has one
 		return false
-	case !x.Dispatched:
+	case !x.Dispatched && x.Logical.Attempt <= 1:
 		return true
 	}
 	safe := x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
-	return safe && x.Logical.Key == "" && (f.reply != nil || sendable(in))
+	return safe && x.Logical.Key == "" && (f.reply != nil || sendable(x, in))
 }
 
-// sendable reports whether a request that was sent can be sent again: nothing of its body is gone.
-func sendable(in inbound) bool {
+// sendable reports whether a request that was sent can be sent again: it has no body, or all of it is
+// there. What is there of a body that was streamed may be its rest.
+func sendable(x *filters.Exchange, in inbound) bool {
+	if _, loaded := x.BodyLoaded(); loaded {
+		return true
+	}
 	m, err := in.Message()
-	return err == nil && !m.Streams()
+	return err == nil && m.Stream == nil && m.Length == 0 && len(m.Bytes) == 0
 }
 
 // fallBack puts the fallback's response in the place of the refusal. True: it has been written. A
@@ -99,8 +103,9 @@ func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result
 		closeResponse(e.response, in, w)
 	}
 	e.release()
-	inner := &route{name: rt.name, chain: f.chain, process: rt.process,
-		target: &fallbackTarget{f.target, reason, keptFields(x.Response.Header)}}
+	kept := keptFields(x.Response.Header)
+	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept,
+		target: &fallbackTarget{f.target, reason, kept}}
 	x.Restart()
 	*e = inner.exchange(x, in, w)
 	if e.tunnel == nil {

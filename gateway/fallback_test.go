@@ -1,13 +1,17 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
 // failing is a service that fails, and hangs where it is asked to.
@@ -39,7 +43,7 @@ func TestFallbackToAResponse(t *testing.T) {
 	s := newService(t, failing)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+s.URL+`"], timeout: 100ms, breaker: {errors: 90%, minRequests: 4, openFor: 10m}}
+  a: {endpoints: ["`+s.URL+`"], timeout: 400ms, breaker: {errors: 90%, minRequests: 4, openFor: 10m}}
   b: {endpoints: ["`+s.URL+`"]}`+fallbackRoutes)
 	// After dispatch a safe request falls back, and no other does.
 	for _, c := range []struct {
@@ -108,7 +112,7 @@ func TestFallbackToAService(t *testing.T) {
 	})
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+a.URL+`"], timeout: 100ms, breaker: {errors: 50%, minRequests: 2, openFor: 10m}}
+  a: {endpoints: ["`+a.URL+`"], timeout: 400ms, breaker: {errors: 50%, minRequests: 2, openFor: 10m}}
   b: {endpoints: ["`+b.URL+`"], breaker: {errors: 50%, minRequests: 10, openFor: 10m}}`+fallbackRoutes)
 	if r := g.do("GET", "/other/x", "", "X-Hang", "1"); r.status != 200 || r.body != "from b" ||
 		r.header.Get("Sluice-Fallback") != "upstream-timeout" {
@@ -137,13 +141,104 @@ services:
 	until(t, func() bool { // its own breaker opens, and there is nothing behind it
 		r := g.do("GET", "/other/x", "", "X-Fail", "1")
 		return r.status == 503 && r.reason() == "breaker-open" && strings.Contains(r.body, `"service":"b"`) &&
-			r.header.Get("Sluice-Fallback") == ""
+			r.header.Get("Sluice-Fallback") == "" && len(r.header.Values("RateLimit")) == 1
 	})
 	if n := b.count() - before; n == 0 || n > 100 {
 		t.Errorf("b saw %d requests until its breaker opened", n)
 	}
 	if n := g.metric(`sluice_fallback_total{reason="breaker-open",route="other"}`); n < 3 {
 		t.Errorf("%v fallbacks are counted", n)
+	}
+}
+
+// An attempt of a key whose earlier attempt may have happened falls back on nothing, though nothing of its own
+// was sent: the fallback would do the request a second time, or say that it is over.
+func TestNoFallbackBehindAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	a, b := newService(t, failing), newService(t, echo)
+	g := start(t, head+`
+services:
+  a: {endpoints: ["`+a.URL+`"], timeout: 400ms, breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
+  b: {endpoints: ["`+b.URL+`"]}
+routes:
+  - {name: a, match: {path: /a}, service: a, idempotency: {onUnknown: retry}, fallback: {service: b}}
+`)
+	post := func(key string) got {
+		return g.do("POST", "/a", "{}", "Idempotency-Key", key, "X-User", "ann", "X-Hang", "1")
+	}
+	if r := post("k"); r.reason() != "upstream-timeout" {
+		t.Fatalf("%+v", r)
+	}
+	if r := post("k"); r.reason() != "breaker-open" || b.count() != 0 {
+		t.Errorf("%+v, and b saw %d", r, b.count())
+	}
+	if r := post("another"); r.status != 200 || b.count() != 1 {
+		t.Errorf("%+v, and b saw %d", r, b.count())
+	}
+}
+
+func TestWhatFallsBack(t *testing.T) {
+	t.Parallel()
+	n := prometheus.NewCounter(prometheus.CounterOpts{Name: "n"})
+	f := &fallback{on: map[filters.Reason]prometheus.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
+	for _, c := range []struct {
+		method, key string
+		attempt     int
+		dispatched  bool
+		e           result
+		want        bool
+	}{
+		{"POST", "", 0, false, result{outcome: filters.Refused}, true},
+		{"POST", "k", 1, false, result{outcome: filters.Refused}, true},
+		{"POST", "k", 2, false, result{outcome: filters.Refused}, false},
+		{"POST", "k", 1, true, result{outcome: filters.NoResponse}, false},
+		{"POST", "", 0, true, result{outcome: filters.NoResponse}, false},
+		{"GET", "k", 1, true, result{outcome: filters.NoResponse}, false},
+		{"GET", "", 0, true, result{outcome: filters.NoResponse}, true},
+		{"GET", "", 0, true, result{outcome: filters.ClientGone}, false},
+		{"GET", "", 0, true, result{outcome: filters.ClientGone, waits: true}, true}, // its own time was short
+		{"GET", "", 0, true, result{outcome: filters.Panicked}, false},
+	} {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), nil)
+		x.Method, x.Dispatched = c.method, c.dispatched
+		x.Logical = filters.LogicalRequest{Key: c.key, Attempt: c.attempt}
+		x.SetReply(filters.Refuse(filters.UpstreamTimeout, filters.Problem{}))
+		if got := f.standsIn(x, nil, &c.e); got != c.want {
+			t.Errorf("%+v falls back: %v", c, got)
+		}
+	}
+}
+
+// messageOf is a request whose message is that.
+type messageOf struct{ m message.Message }
+
+func (i *messageOf) Message() (*message.Message, error) { return &i.m, nil }
+
+// A body of which a part went to the service is not sent elsewhere, be its rest there or not.
+func TestWhatCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		m      message.Message
+		loaded bool
+		want   bool
+	}{
+		{"without a body", message.Message{}, false, true},
+		{"a body that was read before", message.Message{Bytes: []byte("body")}, true, true},
+		{"the rest of a body", message.Message{Bytes: []byte("dy"), Length: 4}, false, false},
+		{"nothing more of a body", message.Message{Length: 4}, false, false},
+		{"a stream", message.Message{Stream: message.NewInMemory([]byte("dy")), Length: 4}, false, false},
+		{"a stream without an end", message.Message{Stream: message.NewInMemory(nil), Length: -1}, false, false},
+	} {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), func(int64) ([]byte, error) { return c.m.Bytes, nil })
+		if c.loaded {
+			x.Body()
+		}
+		if got := sendable(x, &messageOf{c.m}); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ func (s *streaming) Stream(time.Duration)               {}
 func (s *streaming) Watch(context.Context)              {}
 func (s *streaming) Endpoint() string                   { return "" }
 func (s *streaming) Uploading() bool                    { return false }
+func (s *streaming) ClientTime() time.Duration          { return 0 }
 
 // replacing gives the client another response than the service's.
 type replacing struct{ counting }

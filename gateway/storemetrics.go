@@ -13,11 +13,12 @@ import (
 
 // storeMetrics is what is counted of the store.
 type storeMetrics struct {
-	up        prometheus.Gauge
-	failovers prometheus.Counter
-	claim     operationMetrics
-	change    operationMetrics
-	get       operationMetrics
+	up           prometheus.Gauge
+	failovers    prometheus.Counter
+	unreplicated prometheus.Counter
+	claim        operationMetrics
+	change       operationMetrics
+	get          operationMetrics
 }
 
 // operationMetrics is what is counted of one operation.
@@ -34,10 +35,13 @@ func newStoreMetrics(r *policy.Metrics) *storeMetrics {
 	}
 	const failovers = "Masters of the store that were replaced or restarted: what their replicas or their log had " +
 		"not got is lost."
+	const unreplicated = "Requests that a sale let through without a replica to have their units, though one is " +
+		"expected: should the master be lost, they are sold again."
 	return &storeMetrics{
-		up:        r.Gauge("store_up", "1 while the store responds.").WithLabelValues(),
-		failovers: r.Counter("store_failovers_total", failovers).WithLabelValues(),
-		claim:     operation("claim"), change: operation("change"), get: operation("get"),
+		up:           r.Gauge("store_up", "1 while the store responds.").WithLabelValues(),
+		failovers:    r.Counter("store_failovers_total", failovers).WithLabelValues(),
+		unreplicated: r.Counter("sale_unreplicated_total", unreplicated).WithLabelValues(),
+		claim:        operation("claim"), change: operation("change"), get: operation("get"),
 	}
 }
 

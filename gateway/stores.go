@@ -101,7 +101,10 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 func (st *stores) openSales(cfg *config.Config) (sale.Store, error) {
 	switch s := cfg.Store; {
 	case s.Redis != nil:
-		return saleredis.New(st.redis, s.Redis.KeyPrefix), nil
+		return saleredis.New(st.redis, saleredis.Options{
+			Prefix: s.Redis.KeyPrefix, Sentinel: s.Redis.Sentinel != nil, Logger: st.logger,
+			Unreplicated: st.metrics.store.unreplicated,
+		}), nil
 	case s.Embedded != nil:
 		store, err := saleembedded.Open(filepath.Join(s.Embedded.Dir, "sales"), saleembedded.Options{
 			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout),

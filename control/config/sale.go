@@ -214,6 +214,9 @@ func (c *Sale) checkRoute(s site, name string, p path) {
 		s.fault(p, "route %q takes requests without a key: it needs idempotency.required, or a derived key", name)
 	case r.Idempotency.OnStoreFailure == "open":
 		s.fault(p, "route %q says onStoreFailure: open, and no unit is sold without the store", name)
+	case r.Fallback != nil && r.Fallback.Service != "":
+		s.fault(p, "route %q falls back to service %q, which would sell what no unit was taken for", name,
+			r.Fallback.Service)
 	}
 	c.checkRefs(s, r, at)
 }

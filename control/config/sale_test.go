@@ -7,11 +7,12 @@ import (
 )
 
 // saleDocument is a configuration with the routes buy (a service's), checkout (of a transaction), loose (keys are not
-// required), bare (no keys), open (works without the store), read (without a body) and static, and with one sale.
+// required), bare (no keys), open (works without the store), read (without a body), static and falls (back to another
+// service), and with one sale.
 func saleDocument(sale string) string {
 	return `version: 1
 coordinator: {dtm: {}}
-services: {s: {endpoints: ["http://h"]}}
+services: {s: {endpoints: ["http://h"]}, o: {endpoints: ["http://o"]}}
 transactions: {t: {steps: [{name: a, do: {service: s, path: /}}]}}
 routes:
   - {name: buy, match: {methods: [POST], path: "/buy/{sku}"}, service: s, idempotency: {required: true}}
@@ -21,6 +22,7 @@ routes:
   - {name: open, match: {path: /o}, service: s, idempotency: {required: true, onStoreFailure: open}}
   - {name: read, match: {methods: [GET], path: /r}, service: s, idempotency: {required: true}}
   - {name: static, match: {path: /f}, respond: {status: 200}}
+  - {name: falls, match: {path: /fb}, service: s, idempotency: {required: true}, fallback: {service: o}}
 sales:
   x: ` + sale + "\n"
 }
@@ -67,11 +69,12 @@ func TestSaleFaults(t *testing.T) {
 		{"{routes: [], item: body.a, stock: {a: 1}}", []string{"x.routes: is empty, at least one entry is wanted"}},
 		{"{routes: [buys, buy], item: body.a, stock: {a: 1}}", []string{
 			`x.routes[0]: there is no route "buys" (did you mean "buy"?)`}},
-		{"{routes: [loose, bare, open, static], item: body.a, stock: {a: 1}}", []string{
+		{"{routes: [loose, bare, open, static, falls], item: body.a, stock: {a: 1}}", []string{
 			`x.routes[0]: route "loose" takes requests without a key: it needs idempotency.required, or a derived key`,
 			`x.routes[1]: route "bare" needs idempotency: a unit belongs to the record of a key`,
 			`x.routes[2]: route "open" says onStoreFailure: open, and no unit is sold without the store`,
-			`x.routes[3]: route "static" leads to a static response: nothing is sold there`}},
+			`x.routes[3]: route "static" leads to a static response: nothing is sold there`,
+			`x.routes[4]: route "falls" falls back to service "o", which would sell what no unit was taken for`}},
 		{"{routes: [buy], item: path.item, quantity: steps.a.b, stock: {a: 1}}", []string{
 			`x.item: path.item: the path of route "buy" has no {item}`,
 			"x.quantity: steps.a.b is known in the steps of a transaction only"}},
@@ -130,7 +133,7 @@ func TestSaleFaults(t *testing.T) {
 	}
 	checkFaults(t, saleDocument("{routes: [buy], item: path.sku, stock: {a: 1}}\n"+
 		"  y: {routes: [buy], item: path.sku, stock: {a: 1}}"), []string{
-		`15:16: sales.y.routes[0]: route "buy" is in the sale x already, and a route is in one`})
+		`16:16: sales.y.routes[0]: route "buy" is in the sale x already, and a route is in one`})
 }
 
 // TestSaleWarnings: a sale without items, a waiting room in which nobody waits, and two that share a cookie.

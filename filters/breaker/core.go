@@ -275,15 +275,20 @@ func (b *Breaker) expireProbesLocked(now time.Time) {
 // Release gives the permit back with what the call taught and how long it took. A result of a state
 // that is over, or of a probe whose lease is over, is not counted.
 func (p *Permit) Release(r Result, took time.Duration) {
+	took = max(took, 0)
+	p.release(r, took, p.at.Add(took))
+}
+
+// release is Release at the time now of a call of which took was the service's.
+func (p *Permit) release(r Result, took time.Duration, now time.Time) {
 	b := p.b
 	if b == nil || p.released {
 		return
 	}
 	p.released = true
-	took = max(took, 0)
 	b.mu.Lock()
 	trial := b.trial.id
-	counted := b.releaseLocked(p.id, r, took, p.at.Add(took))
+	counted := b.releaseLocked(p.id, r, took, now)
 	switch {
 	case !counted || r != Success:
 	case p.id == b.closedID:

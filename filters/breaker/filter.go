@@ -105,7 +105,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		}
 		c.gRPC = !known && c.stream
 	}
-	f.release(c, result)
+	f.release(x, c, result)
 }
 
 // Done judges a call without a response of the service, and one whose response was cut off.
@@ -125,7 +125,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		if !c.own {
 			result = resultOf(o, status)
 		}
-		f.release(c, result)
+		f.release(x, c, result)
 	case o == filters.NoResponse && !c.stream, c.gRPC && o == filters.Completed && f.failedBehind(x, c):
 		c.permit.Retract(f.now())
 	}
@@ -133,7 +133,15 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	f.calls.Put(c)
 }
 
-func (f *Filter) release(c *call, r Result) { c.permit.Release(r, f.now().Sub(c.permit.at)) }
+// release gives the permit back. What the client took for its body is no time of the service: else clients
+// that send slowly would open the breaker for all.
+func (f *Filter) release(x *filters.Exchange, c *call, r Result) {
+	now := f.now()
+	if now.Before(c.permit.at) { // the clock was set back
+		now = c.permit.at
+	}
+	c.permit.release(r, now.Sub(c.permit.at)-x.ClientTime, now)
+}
 
 // failedBehind reports whether a call of gRPC ended with a failure of the service, of which the head
 // said nothing.

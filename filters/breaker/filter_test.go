@@ -214,21 +214,22 @@ func TestSlowCallsAreMeasuredByTheClock(t *testing.T) {
 		b := newBreaker(t, s, nil)
 		f := NewFilter("order", b, time.Now)
 		for _, c := range []struct {
-			took time.Duration
-			want State
-		}{{time.Second, Closed}, {time.Second + time.Millisecond, Closed}, {2 * time.Second, Closed}} {
+			took, client time.Duration // client: of it, for which the client's body was waited for
+			want         State
+		}{{time.Second, 0, Closed}, {time.Second + time.Millisecond, 0, Closed}, {2 * time.Second, 0, Closed},
+			{3 * time.Second, 2500 * time.Millisecond, Closed}} {
 			var x filters.Exchange
 			var slot filters.Slot
 			x.Begin(context.Background(), nil)
 			f.Request(&x, &slot)
 			time.Sleep(c.took)
-			x.Response.Status = 200
+			x.Response.Status, x.ClientTime = 200, c.client
 			f.Done(&x, &slot, filters.Completed)
 			if b.State() != c.want {
 				t.Fatalf("after a call of %v: %v", c.took, b.State())
 			}
 		}
-		if b.window.sum != (tally{calls: 3, slow: 2}) {
+		if b.window.sum != (tally{calls: 4, slow: 2}) {
 			t.Errorf("counted %+v", b.window.sum)
 		}
 	})

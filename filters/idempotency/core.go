@@ -205,14 +205,15 @@ func View(rec *Record, now time.Time) (Record, bool) {
 }
 
 // Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing
-// changes.
+// changes. A claim under which nothing was sent ends with its lease: its key reads as free, and what
+// hung on it may have been given to others.
 //
 // An owner whose lease lapsed may still finish when nobody holds the record and its outcome is
 // unknown, also when the record was taken over meanwhile and the later attempt ended without a
 // response: the late response is the true one. From then on the record is that owner's, and the one
 // that took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
-	if rec == nil || !now.Before(rec.Expires) || rec.Token != token && !settlesLate(rec, ch, now) {
+	if _, there := View(rec, now); !there || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost
 	}
 	if rec.State == Answered {

@@ -92,6 +92,8 @@ func TestApply(t *testing.T) {
 	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
 	delegated := step(t, inFlight, 1, Change{Op: Delegate}, at(time.Second))
 	renew := Change{Op: Renew, Lease: 30 * time.Second}
+	unsent := *inFlight
+	unsent.NotDispatched = true
 
 	for _, c := range []struct {
 		name   string
@@ -136,6 +138,11 @@ func TestApply(t *testing.T) {
 		{"delegate", inFlight, 1, Change{Op: Delegate}, at(time.Second), false, false,
 			func(n Record) bool { return n.State == Delegated && !n.NotDispatched }},
 		{"delegate an unknown one", unknown, 1, Change{Op: Delegate}, at(time.Second), false, true, nil},
+		{"renew an unsent one", &unsent, 1, renew, at(9 * time.Second), false, false, nil},
+		{"delegate an unsent one", &unsent, 1, Change{Op: Delegate}, at(9 * time.Second), false, false, nil},
+		{"renew an unsent one after the lease", &unsent, 1, renew, at(10 * time.Second), false, true, nil},
+		{"delegate it then", &unsent, 1, Change{Op: Delegate}, at(10 * time.Second), false, true, nil},
+		{"free it then", &unsent, 1, Change{Op: Free}, at(10 * time.Second), false, true, nil},
 	} {
 		next, remove, err := Apply(c.rec, c.token, c.ch, c.now)
 		if remove != c.remove || errors.Is(err, ErrLost) != c.lost || (err != nil) != c.lost {

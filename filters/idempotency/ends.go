@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,9 @@ type End struct {
 	// Op is the step that was taken: Finish, Free or MarkUnknown. Free may have taken back a further attempt only, so
 	// that the outcome is unknown as before.
 	Op Op
+	// Lost: the step was not taken, since the claim does not hold the record any more. It was settled before (an
+	// acknowledgement may have been lost), another claim has it, or the store has lost it.
+	Lost bool
 }
 
 // Ends tells listeners how the records of a store end. A record of which nobody hears here may have ended all the same:
@@ -56,8 +60,9 @@ type observedStore struct {
 // Change implements [Store].
 func (s *observedStore) Change(ctx context.Context, id string, token uint64, ch Change) error {
 	err := s.Store.Change(ctx, id, token, ch)
-	if err == nil && (ch.Op == Finish || ch.Op == Free || ch.Op == MarkUnknown) {
-		s.ends.tell(End{id, token, ch.Op})
+	lost := errors.Is(err, ErrLost)
+	if (err == nil || lost) && (ch.Op == Finish || ch.Op == Free || ch.Op == MarkUnknown) {
+		s.ends.tell(End{id, token, ch.Op, lost})
 	}
 	return err
 }

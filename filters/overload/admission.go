@@ -50,6 +50,9 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 	if !sure && !r.Deadline.IsZero() && !l.finishesLocked(int64(r.Deadline.Sub(l.base))) {
 		return l.shedLocked(r.Class, DeadlineShort)
 	}
+	if !sure && r.Stream && l.streams >= l.set.streamCap() {
+		return l.shedLocked(r.Class, TooManyStreams)
+	}
 	if r.Exempt || l.inFlight < l.allowedLocked() && l.queue.size == 0 {
 		v := levelOf(r, l.pace.standing && l.fairness.heavy(r.Principal))
 		l.pace.offer(v)

@@ -143,6 +143,7 @@ func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
 	switch x.Call {
 	case filters.ClientCall:
 		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
+		r.Stream = f.Service.Limiter.StreamsFull() && x.Logical.Key == "" && x.IsGRPC()
 	case filters.DoCall:
 		r.Class = Critical
 		r.Reserved, r.Reservation = f.reserved(x, now)
@@ -200,7 +201,8 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		return
 	}
 	now := f.Now()
-	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: now.Sub(c.begun)}
+	latency := max(now.Sub(c.begun)-x.ClientTime, time.Duration(latencyLeast))
+	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: latency}
 	if c.sample.Outcome == Success && x.IsGRPC() {
 		c.sample.Outcome = outcomeOfCode(x.Response.GRPCStatus())
 	}

@@ -243,6 +243,9 @@ func TestFilterStreams(t *testing.T) {
 	f := filterOf(s)
 	open := func(x *filters.Exchange) (*filters.Exchange, *filters.Slot) {
 		slot := new(filters.Slot)
+		if x.Method == "" {
+			x.Method = "GET"
+		}
 		f.Request(x, slot)
 		respond(x, 200)
 		x.Response.Whole, x.Response.Stream = false, true
@@ -258,11 +261,25 @@ func TestFilterStreams(t *testing.T) {
 		t.Errorf("beyond the cap of streams: %d %s", second.Response.Status, second.Response.Reason)
 	}
 	x := exchange(t.Context())
-	x.Logical.Claim = claim{}
+	x.Logical.Claim, x.Logical.Key = claim{}, "k"
 	keyed, keyedSlot := open(x)
 	if keyed.Response.Local {
 		t.Error("the stream that a keyed request led to was refused, and its service has done the work")
 	}
+	x = exchange(t.Context())
+	x.Method = "POST"
+	unsafe, unsafeSlot := open(x)
+	if unsafe.Response.Local {
+		t.Error("the stream that a POST led to was refused, and its service has done the work")
+	}
+	x = exchange(t.Context())
+	x.Method = "POST"
+	x.Header.Add("Content-Type", "application/grpc")
+	call := new(filters.Slot)
+	if r := f.Request(x, call); r == nil || r.Reason != filters.Overloaded || call.Ref != nil {
+		t.Error("a call of gRPC is sent, though there is no room for its stream")
+	}
+	f.Done(unsafe, unsafeSlot, filters.Completed)
 	f.Done(second, secondSlot, filters.Completed)
 	f.Done(keyed, keyedSlot, filters.Completed)
 	f.Done(first, slot, filters.Completed)
@@ -272,6 +289,26 @@ func TestFilterStreams(t *testing.T) {
 }
 
 type claim struct{ filters.Claim }
+
+// What the client took for its body is no latency of the service.
+func TestFilterTimeOfTheClient(t *testing.T) {
+	f, now := filterOf(fixed(10, 0)), time.Now()
+	f.Now = func() time.Time { return now }
+	for _, c := range []struct{ took, client, want time.Duration }{
+		{time.Second, 0, time.Second}, {time.Minute, 59 * time.Second, time.Second}, {time.Second, time.Minute, 1000},
+	} {
+		x, slot := exchange(t.Context()), new(filters.Slot)
+		f.Request(x, slot)
+		now = now.Add(c.took)
+		respond(x, 200)
+		x.Response.Whole, x.ClientTime = false, c.client
+		f.Response(x, slot)
+		if got := slot.Ref.(*call).sample.Latency; got != c.want {
+			t.Errorf("%+v: the latency is %v", c, got)
+		}
+		f.Done(x, slot, filters.Completed)
+	}
+}
 
 // TestFilterReserves: what is reserved is taken by one call, be the limiter another one by then, or is
 // given back.

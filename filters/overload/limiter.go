@@ -2,6 +2,7 @@ package overload
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type Limiter struct {
 	adaptive adaptive
 	inFlight int
 	streams  int
+	full     atomic.Bool // as many streams are open as may be
 
 	queue    queue
 	pace     pace
@@ -57,6 +59,7 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 		l.adaptive.configure(s)
 	}
 	l.set = s
+	l.streamsLocked(0)
 	l.grantLocked()
 	for l.queue.size > s.QueueSize {
 		l.displaceLocked()
@@ -118,7 +121,7 @@ func (l *Limiter) Release(now time.Time, p Permit, s Sample) {
 	l.mu.Lock()
 	l.clockLocked(now)
 	if p.kind == streamPermit {
-		l.streams--
+		l.streamsLocked(-1)
 	} else {
 		l.endLocked(&p, s)
 	}
@@ -142,7 +145,7 @@ func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
 	l.endLocked(&p, s)
 	ok := l.streams < l.set.streamCap()
 	if ok {
-		l.streams++
+		l.streamsLocked(+1)
 		p.kind = streamPermit
 	} else {
 		l.shedLocked(p.class, TooManyStreams)
@@ -151,6 +154,15 @@ func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
 	l.unlockAndTell()
 	return p, ok
 }
+
+func (l *Limiter) streamsLocked(more int) {
+	l.streams += more
+	l.full.Store(l.streams >= l.set.streamCap())
+}
+
+// StreamsFull reports whether as many streams are open as may be. It takes no lock: whoever asks need
+// not find out for each request whether it leads to one.
+func (l *Limiter) StreamsFull() bool { return l.full.Load() }
 
 // Tick ends the wait of those whose time is over. It returns when it should be called next; zero when
 // nobody waits. A limiter that nobody waits for needs no timer.

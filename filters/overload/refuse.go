@@ -46,11 +46,12 @@ func (f *Filter) warn(x *filters.Exchange, now time.Time, c Class, cause string)
 		"cause", cause, "request", x.Inject.Get("Sluice-Request-Id"))
 }
 
-// refuseStream puts a refusal in the place of a stream for which there is no room. One that a keyed
-// request has led to, or a step of a transaction, is let pass: its service has done what it was asked
-// to, and whoever asked is to know.
+// refuseStream puts a refusal in the place of a stream for which there is no room. Only one that a safe
+// request without a key has led to is refused: of any other the service may have done what it was asked to,
+// and whoever asked is to know. A client of gRPC would send it again.
 func (f *Filter) refuseStream(x *filters.Exchange, now time.Time) {
-	if x.Logical.Claim != nil || x.Call != filters.ClientCall {
+	safe := x.Method == "GET" || x.Method == "HEAD" || x.Method == "OPTIONS"
+	if !safe || x.Logical.Key != "" || x.Call != filters.ClientCall {
 		return
 	}
 	f.warn(x, now, f.Class, TooManyStreams.String())

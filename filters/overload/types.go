@@ -52,7 +52,7 @@ const (
 	DeadlineShort
 	// DoorClosed: [Limiter.Reserve] refused a transaction at the door.
 	DoorClosed
-	// TooManyStreams: [Limiter.Head] refused a stream.
+	// TooManyStreams: [Limiter.Head] refused a stream, or Acquire a request that leads to one.
 	TooManyStreams
 
 	causes = 8
@@ -83,6 +83,9 @@ type Request struct {
 	Reservation Reservation
 	// Deadline is when its response is of no use any more; zero: never.
 	Deadline time.Time
+	// Stream: its response is a stream as a rule. It is shed while as many are open as may be: in
+	// [Limiter.Head] the service has done what it was asked to.
+	Stream bool
 }
 
 // Outcome is what a call taught about the service.

@@ -47,7 +47,7 @@ type Unit struct {
 	Quantity  int           // units
 	Past      int           // units of earlier requests with this ID, which stay taken
 	State     State         //
-	Taken     time.Time     // by the store's clock
+	Taken     time.Time     // by the store's clock; as it is listed, by the process's
 	TTL       time.Duration // how long the record lives from its end
 }
 
@@ -131,6 +131,7 @@ func Decide(old *Unit, c Counts, ofPrincipal int, r *TakeRequest, now time.Time)
 		case old.State == Returned:
 		case old.Created == r.Created:
 			next = *old
+			next.TTL = min(old.TTL, r.TTL)                  // what the record lives for now
 			if next.Token = r.Token; old.State == Unknown { // it is tried once more
 				next.State = Reserved
 				change.Unknown = -old.Quantity

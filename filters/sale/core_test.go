@@ -62,6 +62,19 @@ func TestDecideAfterExpiry(t *testing.T) {
 	}
 }
 
+// TestDecideWithAnotherTTL: a further attempt by other settings leaves the record a shorter life, and the unit with it.
+func TestDecideWithAnotherTTL(t *testing.T) {
+	old := Unit{ID: "a", Token: 1, Created: 7, Quantity: 1, State: Unknown, Taken: start, TTL: time.Hour}
+	r := TakeRequest{ID: "a", Token: 2, Created: 7, Quantity: 1, TTL: time.Minute, Total: 1}
+	next, _, v := Decide(&old, Counts{Taken: 1, Unknown: 1}, 1, &r, start.Add(time.Second))
+	if v != Taken || next.TTL != time.Minute {
+		t.Errorf("%+v, %d", next, v)
+	}
+	if end, ok := EndOf(&next, Record{}, start.Add(2*time.Minute)); !ok || end != Hold {
+		t.Errorf("the record may have expired, and the unit ends with %d, %v", end, ok)
+	}
+}
+
 func TestWholeNumber(t *testing.T) {
 	for text, want := range map[string]int{
 		"1": 1, "42": 42, "2.0": 2, "2e0": 2, "1.5e1": 15, "1e400": quantityMax, "99999999999999999999": quantityMax,

@@ -22,6 +22,9 @@
 // it reads the units that have been open for some seconds and looks at their records. A unit has the fencing token of
 // the claim that took it last: a notice of an earlier claim changes nothing.
 //
+// A claim that ends when its record is gone, since the store has lost it, is settled by what its process knows: a
+// response of 2xx confirms, and a request that may have been executed holds its unit.
+//
 // # What is told from memory
 //
 // Each process mirrors the IDs that have taken units of an item, by the versions that the store counts ([Changes]).
@@ -37,13 +40,14 @@
 //   - A logical request has units once, however often it comes.
 //   - A unit whose purchase may have been executed never goes back on sale. A record that is gone was made free, unless
 //     it may have expired (a unit older than the record's TTL): then the unit stays taken, though it may be free.
+//   - A further attempt of a purchase of unknown outcome passes with its units, also when the sale is over, and without
+//     the waiting room.
 //   - Every unit of a request that was not executed comes back, as long as some gateway runs with the sale configured
 //     and looks within the TTL of its record.
 //
 // # Limits
 //
-// PerPrincipal counts the units of one item. A principal is kept as a digest. The clocks of gateways and store may
-// differ by less than the shortest TTL of the routes.
+// PerPrincipal counts the units of one item. A principal is kept as a digest.
 //
 // # Memory
 //

@@ -103,9 +103,11 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 	if refused != nil {
 		return refused
 	}
-	until, refused := s.admit(x)
-	if refused != nil {
-		return refused
+	var until int64
+	if x.Logical.Attempt <= 1 { // a further attempt was admitted, and has its units
+		if until, refused = s.admit(x); refused != nil {
+			return refused
+		}
 	}
 	slot.N = uint64(until)
 	r := &TakeRequest{
@@ -113,7 +115,14 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 		Principal: PrincipalDigest(x.Principal), Quantity: quantity, TTL: claim.TTL, Total: total,
 		PerPrincipal: s.PerPrincipal, Keep: s.keep(),
 	}
-	return f.take(r, slot)
+	refused = f.take(r, slot)
+	if refused != nil && until != 0 { // Response does not run
+		reply := *refused
+		reply.Header = reply.Header.Clone()
+		s.Gate.Stamp(x, &reply.Header, until)
+		return &reply
+	}
+	return refused
 }
 
 // admit asks whether the sale is open and has the gate admit the principal.
@@ -190,13 +199,13 @@ func (f *Filter) Response(x *filters.Exchange, slot *filters.Slot) {
 		h.status.Store(int32(StatusOf(&x.Response)))
 	}
 	if slot.N != 0 {
-		f.sale.settings.Load().stamp(x, int64(slot.N))
+		f.sale.settings.Load().stamp(x, &x.Response.Header, int64(slot.N))
 	}
 }
 
-func (s *Settings) stamp(x *filters.Exchange, until int64) {
+func (s *Settings) stamp(x *filters.Exchange, to *filters.Header, until int64) {
 	if s.Gate != nil {
-		s.Gate.Stamp(x, until)
+		s.Gate.Stamp(x, to, until)
 	}
 }
 

@@ -244,6 +244,90 @@ func TestLostNotices(t *testing.T) {
 	p.awaitStatus(0, 1, 0)
 }
 
+// TestLostRecords: the end of a claim whose record is gone is known by this process alone, and what was bought stays
+// taken; where the record is there, it says how it stands.
+func TestLostRecords(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status                       int
+		how                          sale.KeyEnd
+		rec                          sale.Record
+		reserved, confirmed, unknown int
+	}{
+		"bought":                  {201, sale.KeyAnswered, sale.Record{}, 0, 1, 0},
+		"declined":                {402, sale.KeyAnswered, sale.Record{}, 0, 0, 0},
+		"no response":             {0, sale.KeyUnknown, sale.Record{}, 0, 0, 1},
+		"delegated":               {0, sale.KeyAnswered, sale.Record{}, 0, 0, 1},
+		"freed, and not heard of": {0, sale.KeyFree, sale.Record{}, 0, 0, 0},
+		"of a later request":      {201, sale.KeyAnswered, sale.Record{Exists: true, Created: 9}, 0, 1, 0},
+		"another attempt runs":    {201, sale.KeyAnswered, sale.Record{Exists: true, Created: 2}, 1, 0, 0},
+		"another one was refused": {201, sale.KeyAnswered,
+			sale.Record{Exists: true, Created: 2, Ended: sale.Answered, Status: 409}, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 1}})
+			x, slot := p.want("1", one, "")
+			if c.status != 0 {
+				x.Response = filters.Response{Status: c.status}
+				p.filter.Response(x, slot)
+			}
+			p.records.set("1", c.rec)
+			p.settler.Lost("1", 1, c.how) // an earlier claim
+			p.settler.Lost("1", 2, c.how)
+			p.awaitStatus(c.reserved, c.confirmed, c.unknown)
+		})
+	}
+}
+
+// openGate admits everybody, and says so.
+type openGate struct{ asked int }
+
+func (g *openGate) Enter(time.Time, *filters.Exchange) (int64, *filters.Reply) {
+	g.asked++
+	return 77, nil
+}
+
+func (g *openGate) Stamp(_ *filters.Exchange, to *filters.Header, until int64) {
+	to.Set("Ticket", strconv.FormatInt(until, 10))
+}
+
+// TestAdmittedAndRefused: who was admitted and gets no units has its ticket all the same, and others do not have it.
+func TestAdmittedAndRefused(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 0}, Gate: new(openGate)})
+	_, _, r := p.buy("1", "anna", one, 2)
+	if r == nil || r.Reason != sale.Sold || r.Header.Get("Ticket") != "77" {
+		t.Errorf("%+v", r)
+	}
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{"a": 0}})
+	if _, _, r := p.buy("2", "berta", one, 3); r == nil || r.Header.Get("Ticket") != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestFurtherAttempt: a purchase of unknown outcome is tried once more by its units, also when the sale is over, and
+// without a queue.
+func TestFurtherAttempt(t *testing.T) {
+	t.Parallel()
+	p := open(t, newStore(), newRecords(), sale.Settings{Stock: sale.Numbers{"a": 1}})
+	x, slot := p.want("1", one, "")
+	p.end(x, slot, 500)
+	p.awaitStatus(0, 0, 1)
+	g := new(openGate)
+	p.sale.Configure(sale.Settings{Stock: sale.Numbers{"a": 1}, Closes: p.opened, Gate: g})
+	x.Logical.Attempt, *slot = 2, filters.Slot{}
+	p.records.set("1", sale.Record{Exists: true, Created: 2})
+	if r := p.filter.Request(x, slot); r != nil || g.asked > 0 {
+		t.Errorf("asked %d times, %+v", g.asked, r)
+	}
+	p.end(x, slot, 200)
+	p.awaitStatus(0, 1, 0)
+	if _, _, r := p.buy("2", "anna", one, 3); r == nil || r.Reason != sale.Closed {
+		t.Errorf("another one: %+v", r)
+	}
+}
+
 // TestStoreGone: nothing is sold, nothing is lost, and what is known to be sold out stays so.
 func TestStoreGone(t *testing.T) {
 	t.Parallel()

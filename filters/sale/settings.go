@@ -51,8 +51,8 @@ type Gate interface {
 	// is then the end of a new admission in Unix seconds, which Stamp tells the client, or 0. Before the sale opens,
 	// nil means that the gate does not wait for it yet.
 	Enter(now time.Time, x *filters.Exchange) (until int64, refused *filters.Reply)
-	// Stamp adds an admission that ends at until, not 0, to the exchange's response.
-	Stamp(x *filters.Exchange, until int64)
+	// Stamp adds an admission that ends at until, not 0, to the header of the exchange's response.
+	Stamp(x *filters.Exchange, to *filters.Header, until int64)
 }
 
 // Numbers is a stock of fixed numbers.

@@ -172,15 +172,22 @@ type ended struct {
 	holding *holding
 	own     bool // by the claim under which it was taken
 	how     KeyEnd
+	lost    bool // the claim did not hold the record any more
 }
 
 // Ended hears that the record of an ID was settled under a claim's token; 0: by an operator, perhaps long after its
 // outcome became unknown. It does not block and keeps nothing of the ID.
-func (s *Settler) Ended(id string, token uint64, how KeyEnd) {
+func (s *Settler) Ended(id string, token uint64, how KeyEnd) { s.hear(id, token, how, false) }
+
+// Lost hears that a claim ended in that way, and did not hold the record of the ID any more: the record says how it
+// stands, or is lost.
+func (s *Settler) Lost(id string, token uint64, how KeyEnd) { s.hear(id, token, how, true) }
+
+func (s *Settler) hear(id string, token uint64, how KeyEnd, lost bool) {
 	if s.waiting.Load() > 0 {
-		if h := s.release(id); h != nil {
+		if h := s.release(id, token, lost); h != nil {
 			select {
-			case s.queue <- ended{h, h.unit.Token == token, how}:
+			case s.queue <- ended{h, h.unit.Token == token, how, lost}:
 			default: // the sweep finds it
 			}
 			return
@@ -191,10 +198,14 @@ func (s *Settler) Ended(id string, token uint64, how KeyEnd) {
 	}
 }
 
-func (s *Settler) release(id string) *holding {
+// release takes out what was taken under an ID. That a claim was lost says nothing of a later one's.
+func (s *Settler) release(id string, token uint64, lost bool) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.holdings[id]
+	if h != nil && lost && h.unit.Token != token {
+		return nil
+	}
 	if h != nil {
 		delete(s.holdings, id)
 		s.waiting.Store(int64(len(s.holdings)))
@@ -229,9 +240,9 @@ func (s *Settler) settleHolding(e ended) {
 	rec := Record{Exists: true, Created: h.unit.Created}
 	var err error
 	switch status := int(h.status.Load()); {
-	case e.own && e.how == KeyAnswered && status != 0:
+	case e.own && e.how == KeyAnswered && status != 0 && !e.lost:
 		rec.Ended, rec.Status = Answered, status
-	case e.own && e.how == KeyUnknown:
+	case e.own && e.how == KeyUnknown && !e.lost:
 		rec.Ended = NotKnown
 	default:
 		rec, err = s.lookAt(&h.unit)
@@ -240,8 +251,8 @@ func (s *Settler) settleHolding(e ended) {
 	if err == nil {
 		var end End
 		end, known = EndOf(&h.unit, rec, s.o.Now())
-		if e.own && e.how == KeyFree && (!rec.Exists || rec.Created != h.unit.Created) { // however old the unit is
-			end, known = Free, true
+		if e.own && (!rec.Exists || rec.Created != h.unit.Created) {
+			end, known = e.withoutRecord(end, known)
 		}
 		if known {
 			err = s.settle(h.sale, h.shelf, h.unit, end, !h.unit.expired(s.o.Now()))
@@ -253,6 +264,7 @@ func (s *Settler) settleHolding(e ended) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case err == nil && e.lost: // another claim has it: the sweep looks, where its end is not heard here
 	case err == nil: // unless another request has taken it over
 		if s.holdings[h.unit.ID] == nil {
 			s.holdLocked(h)
@@ -260,6 +272,22 @@ func (s *Settler) settleHolding(e ended) {
 	case len(s.retry) < holdingsMax:
 		s.retry = append(s.retry, e)
 	}
+}
+
+// withoutRecord returns how a purchase ended whose record is gone, by what this process knows of it, however old the
+// unit is: a record that the store has lost does not put on sale again what was sold. Else it is as the record says.
+func (e *ended) withoutRecord(end End, known bool) (End, bool) {
+	switch status := int(e.holding.status.Load()); {
+	case e.how == KeyFree:
+		return Free, true
+	case 200 <= status && status <= 299:
+		return Confirm, true
+	case status != 0:
+		return Return, true
+	case e.lost:
+		return Hold, true
+	}
+	return end, known
 }
 
 func (s *Settler) lookAt(u *Unit) (Record, error) {

@@ -24,7 +24,8 @@ type shelf struct {
 	counts Counts
 	synced uint64 // the IDs are complete up to that version
 	ids    map[string]struct{}
-	many   bool // there are too many IDs to keep
+	many   bool   // there are too many IDs to keep
+	epoch  uint64 // of the store, see [Changes]
 }
 
 // newShelf returns that of an item, whose name it keeps.
@@ -99,15 +100,15 @@ func (h *shelf) since(total int) (uint64, bool) {
 }
 
 // merge takes the changes since a version; more: there are others. A store whose version went back has lost steps, so
-// that all is read again.
+// that all is read again; so may one of another epoch have, whatever its version is by now.
 func (h *shelf) merge(since uint64, c Changes) (more bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.synced < since: // they are read from the beginning meanwhile
 		return true
-	case h.synced == since && c.Counts.Version < since:
-		h.counts, h.synced, h.ids, h.many = c.Counts, 0, map[string]struct{}{}, false
+	case h.epoch != c.Epoch, h.synced == since && c.Counts.Version < since:
+		h.epoch, h.counts, h.synced, h.ids, h.many = c.Epoch, c.Counts, 0, map[string]struct{}{}, false
 		h.judgeLocked()
 		return true
 	}

@@ -47,6 +47,24 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 	}
 }
 
+// TestMirrorOfAnotherEpoch: where the store has lost steps, versions may have been given twice, and by the time at
+// which it is looked at they can be as high as before. The buyers of the second time are known all the same.
+func TestMirrorOfAnotherEpoch(t *testing.T) {
+	h := newShelf(Item{"s", "i"}, Metrics{})
+	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
+	since, _ := h.since(2)
+	for more := true; more; since, _ = h.since(2) { // b is lost, and c has taken its unit
+		all := Changes{Counts: Counts{Taken: 2, Version: 2}, Until: 2, Epoch: 1}
+		if since == 0 {
+			all.IDs = []string{"a", "c"}
+		}
+		more = h.merge(since, all)
+	}
+	if h.tells("c", 2) || !h.tells("d", 2) {
+		t.Error("a buyer is told that all is sold")
+	}
+}
+
 // TestMirrorOfAStoreThatLost: steps that the store has lost are forgotten.
 func TestMirrorOfAStoreThatLost(t *testing.T) {
 	h := newShelf(Item{"s", "i"}, Metrics{})

@@ -18,8 +18,8 @@ type Store interface {
 	// is known to have taken it within its TTL (lost) store it: a replica that became the master may not have got it.
 	// It returns the numbers of the item, and whether something was changed.
 	Settle(ctx context.Context, item Item, u Unit, end End, lost bool) (Counts, bool, error)
-	// Open lists up to limit units that may have to be settled, as what selects. What it leaves out comes when those
-	// are settled.
+	// Open lists up to limit units that may have to be settled, as what selects. Where there are more they come by
+	// parts, one at each call and each sooner or later: some may never be settled.
 	Open(ctx context.Context, item Item, what Selection, limit int) ([]Unit, error)
 	// Changes returns the numbers of an item, and up to limit IDs that have taken units since a version, in the order
 	// in which they did; more: there are others. An ID that gave its units back may still be among them. until is the
@@ -38,4 +38,6 @@ type Changes struct {
 	Counts Counts
 	IDs    []string
 	Until  uint64 // they are complete up to that version
+	// Epoch is another one when the store may have lost steps: versions may have been given twice.
+	Epoch uint64
 }

@@ -175,10 +175,10 @@ const quietFor = time.Millisecond
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }
 
-// arm bounds the wait for the head of a response, and so the silence within its body: it ends
-// between d and d and its slack from now.
-func (c *Client) arm(now time.Time, d time.Duration) {
-	c.times = times{deadline: c.deadline, timeout: d, silence: d}
+// arm bounds the wait for the head of a response: it ends between d and d and its slack from now. silence
+// is that within its body.
+func (c *Client) arm(now time.Time, d, silence time.Duration) {
+	c.times = times{deadline: c.deadline, timeout: d, silence: silence}
 	if left := c.deadline.Sub(now); left < d || left > d+slack(d) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

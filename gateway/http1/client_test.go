@@ -386,28 +386,47 @@ func TestClientInterruptAtTheEnd(t *testing.T) {
 	}
 }
 
+// An attempt that has less than its full time has a body that may be silent for that time all the same.
+func TestClientSilence(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ timeout, want time.Duration }{
+		{0, hangs}, {2 * hangs, 2 * hangs}, {time.Millisecond, hangs},
+	} {
+		p := connect(t)
+		a, err := p.do(context.Background(), "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe",
+			&message.Message{Timeout: c.timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.timeout != hangs || p.silence != c.want {
+			t.Errorf("%+v: to the head there is %v, and a silence lasts %v", c, p.timeout, p.silence)
+		}
+		a.Close()
+	}
+}
+
 // The deadline is moved only when it would come too early, or much too late.
 func TestClientDeadline(t *testing.T) {
 	t.Parallel()
 	p := connect(t)
 	now := time.Now()
 	const d = time.Minute
-	p.arm(now, d)
+	p.arm(now, d, d)
 	first := p.deadline
 	if first.Before(now.Add(d)) || first.After(now.Add(d+slack(d))) {
 		t.Errorf("the deadline is in %v", first.Sub(now))
 	}
-	if p.arm(now.Add(slack(d)), d); p.deadline != first {
+	if p.arm(now.Add(slack(d)), d, d); p.deadline != first {
 		t.Error("a deadline within its slack is moved")
 	}
-	if p.arm(now.Add(slack(d)+1), d); p.deadline == first {
+	if p.arm(now.Add(slack(d)+1), d, d); p.deadline == first {
 		t.Error("a deadline that comes too early stands")
 	}
-	if p.arm(now, d/2); p.deadline.After(now.Add(d)) {
+	if p.arm(now, d/2, d/2); p.deadline.After(now.Add(d)) {
 		t.Error("a deadline that comes too late stands")
 	}
 	p.Interrupt()
-	p.arm(now, 2*d)
+	p.arm(now, 2*d, 2*d)
 	if _, err := p.nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("an interrupt is undone: %v", err)
 	}

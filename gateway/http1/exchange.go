@@ -38,7 +38,8 @@ type Response struct {
 var responses = sync.Pool{New: func() any { return new(Response) }}
 
 // Do sends a request and reads the head of the response. timeout bounds all of it but the time that
-// the client takes for the request's body, and behind the head each silence within the response's;
+// the client takes for the request's body. Behind the head it bounds each silence within the response's, or
+// the message's own timeout does where that is longer: the attempt may have had less than its full time.
 // ctx cuts everything short. The error is a *[message.Failure], after which the connection is
 // closed.
 func (c *Client) Do(
@@ -47,7 +48,7 @@ func (c *Client) Do(
 	r := responses.Get().(*Response)
 	r.c, r.began = c, now
 	r.in.take(r.inMemory[:], nil)
-	c.arm(now, timeout)
+	c.arm(now, timeout, max(timeout, m.Timeout))
 	r.watch.Begin(ctx, c)
 	f := r.exchange(x, m)
 	if f == nil {
@@ -300,6 +301,14 @@ func (r *Response) releaseConn() {
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
+
+// ClientTime returns how long the request's body was waited for so far.
+func (r *Response) ClientTime() time.Duration {
+	if r.upload == nil {
+		return 0
+	}
+	return r.upload.ClientTime()
+}
 
 // Close ends the response. A body that was not read to its end costs the connection. An upload goes
 // on while the service, which has not refused it, takes it.

@@ -60,7 +60,7 @@ func (u *upload) SendBody() error {
 	buf := message.TakeCopyBuffer(u.m.Account)
 	defer buf.Release()
 	u.buf = buf.Bytes()
-	err := message.Copy(u, u.m.Stream, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
+	err := u.Copy(u, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
 	if _, ok := err.(*message.ClientError); ok && !u.c.responded() { // the service waits for what will not come
 		u.broken.Store(true)
 		u.c.Interrupt()

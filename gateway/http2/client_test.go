@@ -63,6 +63,22 @@ func do(t testing.TB, c *Client, x *filters.Exchange, m *message.Message) (*Resp
 	return c.Do(x.Context(), x, m, time.Now(), limit)
 }
 
+// An attempt that has less than its full time has a body that may be silent for that time all the same.
+func TestClientSilence(t *testing.T) {
+	t.Parallel()
+	c := client(t, Options{Handler: handler(echo)})
+	for _, timeout := range []time.Duration{0, 2 * limit, time.Millisecond} {
+		r, err := do(t, c, exchange("GET", "/"), &message.Message{Timeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.timeout != limit || r.silence != max(limit, timeout) {
+			t.Errorf("%v: to the head there is %v, and a silence lasts %v", timeout, r.timeout, r.silence)
+		}
+		r.Close()
+	}
+}
+
 // Bodies of all lengths pass, as bytes and as streams, many at a time on one connection.
 func TestEcho(t *testing.T) {
 	t.Parallel()

@@ -132,14 +132,15 @@ func (r *Response) takeFields(to *filters.Header, fields filters.Header) (length
 }
 
 // Do sends a request, for which a place has been reserved, and waits for the head of the response.
-// timeout bounds all of it but the time that the client takes for the request's body, and behind the
-// head each silence within the response's; ctx cuts everything short. The error is a
+// timeout bounds all of it but the time that the client takes for the request's body. Behind the head it
+// bounds each silence within the response's, or the message's own timeout does where that is longer: the
+// attempt may have had less than its full time. ctx cuts everything short. The error is a
 // *[message.Failure]. Nothing of x is read any more when it returns.
 func (c *Client) Do(
 	ctx context.Context, x *filters.Exchange, m *message.Message, now time.Time, timeout time.Duration,
 ) (*Response, error) {
 	r := responses.Get().(*Response)
-	r.cl, r.timeout, r.silence = c, timeout, timeout
+	r.cl, r.timeout, r.silence = c, timeout, max(timeout, m.Timeout)
 	r.until = m.Until
 	r.deadline = r.inTime(now.Add(timeout))
 	if r.method = ""; x.Method == http.MethodHead {
@@ -407,6 +408,14 @@ func (r *Response) Endpoint() string { return r.cl.nc.RemoteAddr().String() }
 
 // Uploading reports whether the request's body still goes out. Then Close may wait for that.
 func (r *Response) Uploading() bool { return r.upload != nil && !r.upload.Over() }
+
+// ClientTime returns how long the request's body was waited for so far.
+func (r *Response) ClientTime() time.Duration {
+	if r.upload == nil {
+		return 0
+	}
+	return r.upload.ClientTime()
+}
 
 // Close ends the response. An upload goes on while the service, which has not refused it, takes it.
 func (r *Response) Close() error {

@@ -39,7 +39,7 @@ func (u *upload) SendBody() error {
 	}
 	buf := message.TakeCopyBuffer(u.account)
 	defer buf.Release()
-	err := message.Copy(u, u.from, u.length, buf.Bytes())
+	err := u.Copy(u, u.length, buf.Bytes())
 	r := u.r
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()

@@ -1,6 +1,10 @@
 package message
 
-import "io"
+import (
+	"io"
+	"sync"
+	"time"
+)
 
 // Upload is a request's body on its way to a service, beside the wait for the response. It has a
 // goroutine of its own until the body is out, or cannot be. Its zero value is one that has not been
@@ -9,6 +13,10 @@ type Upload struct {
 	stream Stream // nil when the body is in memory
 	done   chan struct{}
 	err    error // once done is closed
+
+	mu     sync.Mutex // guards what follows
+	waits  time.Time  // since when the client is waited for; zero: it is not
+	waited time.Duration
 }
 
 // Sender sends the body of an upload.
@@ -23,6 +31,41 @@ func (u *Upload) Start(s Stream, sender Sender) {
 func (u *Upload) run(sender Sender) {
 	defer close(u.done)
 	u.err = sender.SendBody()
+}
+
+// Copy is [Copy] of the stream that the upload was started with. It counts how long the client is waited for.
+func (u *Upload) Copy(to Pieces, length int64, buf []byte) error {
+	return Copy(to, (*clientReader)(u), length, buf)
+}
+
+// ClientTime returns how long the client's body was waited for so far: that is no time of the service.
+func (u *Upload) ClientTime() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.waits.IsZero() {
+		return u.waited
+	}
+	return u.waited + time.Since(u.waits)
+}
+
+// clientReader reads an upload's stream.
+type clientReader Upload
+
+func (r *clientReader) Read(p []byte) (int, error) {
+	r.wait(time.Now())
+	n, err := r.stream.Read(p)
+	r.wait(time.Time{})
+	return n, err
+}
+
+// wait notes since when the client is waited for; zero: it is not any more.
+func (r *clientReader) wait(since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.waits.IsZero() {
+		r.waited += time.Since(r.waits)
+	}
+	r.waits = since
 }
 
 // Over reports whether the body is out, or given up.
@@ -61,7 +104,7 @@ type Pieces interface {
 // Copy reads a body of the given length (-1: not known) to its end and hands on what comes, through
 // buf. The error is a [ClientError] when the body breaks, or has another length, else that of
 // SendPiece.
-func Copy(to Pieces, from Stream, length int64, buf []byte) error {
+func Copy(to Pieces, from io.Reader, length int64, buf []byte) error {
 	for total := int64(0); ; {
 		to.BeforeRead()
 		n, err := from.Read(buf)

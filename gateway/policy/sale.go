@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -70,7 +71,11 @@ var saleKeyEnds = map[idempotency.Op]sale.KeyEnd{
 
 // ended passes on how a record ended.
 func (p *salePolicy) ended(e idempotency.End) {
-	if s := p.settler.Load(); s != nil {
+	switch s := p.settler.Load(); {
+	case s == nil:
+	case e.Lost:
+		s.Lost(e.ID, e.Token, saleKeyEnds[e.Op])
+	default:
 		s.Ended(e.ID, e.Token, saleKeyEnds[e.Op])
 	}
 }
@@ -181,8 +186,11 @@ func (p *salePolicy) metrics(name string) func(item string) sale.Metrics {
 	}
 }
 
-// label returns the label of an item, its name while there are not too many.
+// label returns the label of an item, its name while there are not too many. A client can name what is no text.
 func (p *salePolicy) label(item sale.Item) string {
+	if !utf8.ValidString(item.Name) {
+		return saleItemsOther
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.items[item] {
@@ -207,6 +215,9 @@ func (u *saleUnits) Describe(to chan<- *prometheus.Desc) { to <- u.desc }
 func (u *saleUnits) Collect(to chan<- prometheus.Metric) {
 	for name, s := range u.policy.sales.All() {
 		for _, i := range s.Status(saleItemsMax) {
+			if !utf8.ValidString(i.Item) {
+				continue
+			}
 			for state, n := range map[string]int{
 				"total": i.Total, "reserved": i.Reserved, "confirmed": i.Confirmed, "unknown": i.Unknown,
 			} {

@@ -161,3 +161,26 @@ func TestSaleOverItsRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestSaleOfAnyName: clients can name items that are no text, where a service has units of whatever it is asked for.
+// They are counted with the others.
+func TestSaleOfAnyName(t *testing.T) {
+	env := &Env{Stores: Stores{Sales: func() (sale.Store, error) { return salememory.New(time.Now), nil }}}
+	env.setDefaults()
+	p := newSale(env).(*salePolicy)
+	p.metrics("flash")("\xff").Admitted.Inc()
+	settler := sale.NewSettler(sale.SettlerOptions{Logger: env.Logger})
+	defer settler.Close()
+	stock := sale.Numbers{"\xff": 1, "SKU-1": 2}
+	s := settler.Open("flash", salememory.New(time.Now), p.metrics("flash"), sale.Settings{Stock: stock})
+	p.sales.replace(map[string]*sale.Sale{"flash": s})
+	families, err := env.Metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "sluice_sale_units" && len(f.GetMetric()) != 4 {
+			t.Errorf("%d states of one item", len(f.GetMetric()))
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
@@ -128,5 +129,32 @@ func TestTellingAllocatesNothing(t *testing.T) {
 		tell(x, time.Second)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// slowClaim takes what is left of the time to note that an attempt begins.
+type slowClaim struct {
+	filters.Claim
+	until time.Time
+}
+
+func (c *slowClaim) Valid(time.Time) bool { return true }
+
+func (c *slowClaim) BeginAttempt(int) bool {
+	<-time.After(time.Until(c.until))
+	return true
+}
+
+// The time is over before a repeat begins: what became of the attempt before it is what is told, and not that
+// nothing was sent.
+func TestDeadlineBehindAnAttempt(t *testing.T) {
+	address := serve(t, func(_ int64, _ net.Conn, r *bufio.Reader) { http.ReadRequest(r) }) // and closes
+	svc := service(t, Settings{Attempts: 1, OnReset: true, Budget: 1}, address)
+	x := exchange("POST")
+	x.Deadline = time.Now().Add(time.Second)
+	x.Logical = filters.LogicalRequest{Key: "k", Attempt: 1, Resend: true, Claim: &slowClaim{until: x.Deadline}}
+	_, err := svc.Send(context.Background(), x, &message.Message{})
+	if !errors.Is(err, ErrFailed) || !x.Dispatched || x.Logical.Attempt != 2 {
+		t.Errorf("%v, dispatched %v, attempt %d", err, x.Dispatched, x.Logical.Attempt)
 	}
 }

@@ -39,6 +39,9 @@ func hedgeable(ctx context.Context, x *filters.Exchange, m *message.Message) boo
 	if x.Method != "GET" && x.Method != "HEAD" && x.Method != "OPTIONS" {
 		return false
 	}
+	if _, keyed := x.Inject.Lookup("Idempotency-Key"); keyed { // that of the route that it falls back for
+		return false
+	}
 	_, own := ctx.(*message.Context)
 	return own || ctx.Done() == nil
 }
@@ -157,9 +160,9 @@ func (h *hedge) run() Response {
 	x.Begin(h.second, nil)
 	x.Method, x.Scheme, x.Version, x.Host = h.x.Method, h.x.Scheme, h.x.Version, h.x.Host
 	x.Path, x.RawQuery, x.Header, x.Inject = h.x.Path, h.x.RawQuery, h.x.Header, slices.Clone(h.x.Inject)
-	x.Received, x.Deadline, x.Route = h.x.Received, h.x.Deadline, h.x.Route
+	x.Received, x.Deadline, x.Route = h.x.Received, now.Add(left), h.x.Route
 	tell(x, left)
-	m := &message.Message{Timeout: left, Account: h.m.Account}
+	m := &message.Message{Timeout: h.settings.timeoutOf(h.m), Account: h.m.Account} // a body may be silent as long
 	e, err := s.assign(h.second, h.settings, x, h.first)
 	if err != nil {
 		return nil

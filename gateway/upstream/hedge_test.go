@@ -197,6 +197,8 @@ func TestWhatIsNotHedged(t *testing.T) {
 			func(x *filters.Exchange, _ *message.Message) { x.Method = "TRACE" }},
 		"a key": {clientContext(), Hedge{After: 5 * time.Millisecond}, 1,
 			func(x *filters.Exchange, _ *message.Message) { x.Logical.Key = "k" }},
+		"a key that a fallback has of its route": {clientContext(), Hedge{After: 5 * time.Millisecond}, 1,
+			func(x *filters.Exchange, _ *message.Message) { x.Inject.Set("Idempotency-Key", "k") }},
 		"a body": {clientContext(), Hedge{After: 5 * time.Millisecond}, 1,
 			func(_ *filters.Exchange, m *message.Message) { m.Bytes = []byte("b") }},
 		"an upgrade": {clientContext(), Hedge{After: 5 * time.Millisecond}, 1,

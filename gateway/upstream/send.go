@@ -60,13 +60,19 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 	settings := &c.settings
 	s.budget.request(now)
 	var failed *endpoint
+	var err error // of the attempt before
 	for repeats := 0; ; {
 		left := settings.allowed(x, m, now)
-		if left <= 0 { // and nothing was sent: an attempt that leaves no time is not repeated
+		switch {
+		case left > 0:
+		case err != nil: // to note that a repeat begins may have taken what was left
+			return nil, err
+		default:
 			return nil, ErrExpired
 		}
 		tell(x, left)
-		e, err := s.assign(ctx, settings, x, failed)
+		var e *endpoint
+		e, err = s.assign(ctx, settings, x, failed)
 		on := never
 		if err == nil {
 			var response Response
@@ -77,7 +83,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 			}
 			if err == nil {
 				if !x.Deadline.IsZero() {
-					s.typical.add(time.Since(now))
+					s.typical.add(time.Since(now) - response.ClientTime())
 				}
 				return response, nil
 			}

@@ -83,6 +83,8 @@ type Response interface {
 	Endpoint() string
 	// Uploading reports whether the request's body still goes out, which Close may wait for.
 	Uploading() bool
+	// ClientTime returns how long the client was waited for so far within the request's body.
+	ClientTime() time.Duration
 }
 
 // New returns a service, which looks its endpoints' names up and checks their health until Close.

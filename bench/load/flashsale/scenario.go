@@ -291,7 +291,7 @@ func (b *bench) runSteps(ctx context.Context) error {
 
 // ofRate is a service that does so many requests a second.
 func ofRate(rate float64) shop.Capacity {
-	const workers = 4
+	const workers = 2
 	return shop.Capacity{Workers: workers, Latency: time.Duration(workers / rate * float64(time.Second)).Round(
 		time.Microsecond)}
 }

@@ -66,6 +66,14 @@ var serviceNames = []string{"order", "stock", "payment"}
 
 const serviceTimeout = 2 * time.Second
 
+// timeout is what the gateway gives a service: in scenario b a call takes some ten times as long.
+func (w *world) timeout() time.Duration {
+	if w.draft {
+		return 4 * serviceTimeout
+	}
+	return serviceTimeout
+}
+
 // start starts everything for the contender. What was started is in the site also when it fails.
 func (w *world) start(ctx context.Context) error {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
@@ -179,7 +187,7 @@ func (w *world) startGateway(ctx context.Context, i int) error {
 
 // configure writes a gateway's configuration and checks it.
 func (w *world) configure(g *gateway) error {
-	text, err := w.configText(g, serviceTimeout)
+	text, err := w.configText(g, w.timeout())
 	if err != nil {
 		return err
 	}

@@ -145,8 +145,8 @@ return 'C' .. struct.pack('>I8I4I8', now, attempt, created)
 const changeScript = `
 local op, token, lease, delegated, attempt, created = struct.unpack('>Bc8I8I8I4I8', arg)
 local r = load()
-if not r then return '0' end
-local late = op == 2 and r.created == created and (r.state == 4 or (lapsed(r) and not r.undispatched))
+if not r or (lapsed(r) and r.undispatched) then return '0' end
+local late = op == 2 and r.created == created and (r.state == 4 or lapsed(r))
 if r.token ~= token and not late then return '0' end
 if r.state == 3 then return op == 2 and '1' or '0' end
 if r.counted and not open then return 'K' end

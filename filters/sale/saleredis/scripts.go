@@ -1,6 +1,9 @@
 package saleredis
 
-import "github.com/sluice-gateway/sluice/filters/store/redisx"
+import (
+	"github.com/sluice-gateway/sluice/filters/sale"
+	"github.com/sluice-gateway/sluice/filters/store/redisx"
+)
 
 // prelude is what the scripts that change something share. A unit is a table as [sale.Unit] has it; times are
 // microseconds, which a double holds exactly.
@@ -54,8 +57,14 @@ local function numbers() return struct.pack('>I8I8I8I8I8', n, c, h, r, v) end
 `
 
 // takeScript is sale.Decide. arg: token, created, ttl, quantity, total, units of a principal, until when the item is
-// kept in milliseconds or 0, principal, ID. Reply: verdict, whether it is new, numbers.
+// kept in milliseconds or 0, principal, ID. Reply: verdict, whether it is new, how many replicas are connected (up to
+// 255) where units are taken, numbers. It asks for the replicas before it writes: without the right to it nothing is
+// taken.
 const takeScript = prelude + `
+local function replicas()
+  local _, online = redis.call('INFO', 'replication'):gsub('state=online', '')
+  return string.char(math.min(online, 255))
+end
 local token, created, ttl, quantity, total, per, keep, principal = struct.unpack('>c8I8I8I4I4I4I8c24', arg)
 id = arg:sub(69)
 load(principal)
@@ -64,22 +73,24 @@ if unit then
   past = unit.past
   if unit.state == 4 then -- given back
   elseif unit.created == created then
+    local online = replicas()
     if unit.state == 3 then
       unit.state = 1
       h = h - unit.quantity
     end
-    unit.token = token
+    unit.token, unit.ttl = token, math.min(unit.ttl, ttl)
     count(principal, 0, false)
     put(unit, false)
-    return '\1\0' .. numbers()
+    return '\1\0' .. online .. numbers()
   elseif unit.state == 1 and now < unit.taken + unit.ttl then
     over = unit.quantity
   else
     past = past + unit.quantity
   end
 end
-if n - over + quantity > total then return '\2\0' .. numbers() end
-if per > 0 and principals - over + quantity > per then return '\3\0' .. numbers() end
+if n - over + quantity > total then return '\2\0\0' .. numbers() end
+if per > 0 and principals - over + quantity > per then return '\3\0\0' .. numbers() end
+local online = replicas()
 if unit and unit.state ~= 4 and over == 0 then -- it stays taken for good
   if unit.state == 3 then h = h - unit.quantity end
   if unit.state ~= 2 then c = c + unit.quantity end
@@ -90,7 +101,7 @@ put({state = 1, quantity = quantity, past = past, token = token, created = creat
 for _, key in ipairs({H, Z}) do
   if keep > 0 then redis.call('PEXPIREAT', key, int(keep)) else redis.call('PERSIST', key) end
 end
-return '\1\1' .. numbers()
+return '\1\1' .. online .. numbers()
 `
 
 // settleScript is sale.Settle. arg: end, token, lost, quantity, created, ttl, principal, ID. Reply: whether something
@@ -130,14 +141,16 @@ if what == 3 and unit.past == 0 then remove() else put(unit, new) end
 return '\1' .. numbers()
 `
 
-// openScript lists units. arg: state, age in microseconds, limit. Reply: for each the length of its ID, the ID, the
-// unit.
+// openScript lists units. arg: state, age in microseconds, limit. Where there are more it takes a part of them by the
+// clock, so that those which stay as they are do not keep others from being looked at. Reply: the time, for each the
+// length of its ID, the ID, the unit.
 const openScript = `
 local H, Z = KEYS[1], KEYS[2]
 if not Z then return 'K' end
 local state, age, limit = struct.unpack('>BI8I4', ARGV[1])
 local time = redis.call('TIME')
-local now = math.floor((time[1] * 1000000 + time[2]) / 1000)
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
 age = math.floor(age / 1000)
 local function int(n) return string.format('%.0f', n) end
 local ranges
@@ -151,7 +164,9 @@ end
 local out = {}
 for _, range in ipairs(ranges) do
   if limit > 0 then
-    local ids = redis.call('ZRANGEBYSCORE', Z, range[1], range[2], 'LIMIT', 0, limit)
+    local parts = math.ceil(redis.call('ZCOUNT', Z, range[1], range[2]) / limit)
+    local from = parts > 1 and time[2] % parts * limit or 0
+    local ids = redis.call('ZRANGEBYSCORE', Z, range[1], range[2], 'LIMIT', from, limit)
     limit = limit - #ids
     for _, member in ipairs(ids) do
       local id = member:sub(2)
@@ -160,7 +175,7 @@ for _, range in ipairs(ranges) do
     end
   end
 end
-return table.concat(out)
+return struct.pack('>I8', micros) .. table.concat(out)
 `
 
 // changesScript lists IDs by version. arg: version, limit. Reply: numbers, the version up to which they are complete,
@@ -183,8 +198,13 @@ return struct.pack('>I8I8I8I8I8I8', f[1], f[2], f[3], f[4], f[5], last) .. table
 `
 
 var (
-	take    = redisx.NewScript(takeScript).UntilRun()
+	take    = redisx.NewScript(takeScript).UntilRun().Replicated(replicable)
 	settle  = redisx.NewScript(settleScript).UntilRun()
 	open    = redisx.NewScript(openScript).UntilRun()
 	changes = redisx.NewScript(changesScript).UntilRun()
 )
+
+// replicable tells by the reply of [takeScript] whether units were taken that a replica can have.
+func replicable(reply string) bool {
+	return len(reply) > 2 && reply[0] == byte(sale.Taken) && reply[2] > 0
+}

@@ -7,24 +7,49 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
 // Store is a [sale.Store] in Redis. Make it with [New]. It is safe for concurrent use.
 type Store struct {
-	client *redisx.Client
-	prefix string
+	client     *redisx.Client
+	options    Options
+	prefix     string
+	replicated atomic.Bool // a replica is expected: there has been one
+	alone      filters.LogThrottle
+}
+
+// Options are the settings of a [Store]. The zero value is ready.
+type Options struct {
+	// Prefix is what the keys begin with.
+	Prefix string
+	// Sentinel: the client finds its master by sentinels, so that a replica is expected from the beginning. Else it is
+	// once there has been one.
+	Sentinel bool
+	// Logger is told of units that were let through with no replica to have them, though one is expected; nil: nothing
+	// is logged.
+	Logger *slog.Logger
+	// Unreplicated counts those takings; nil: they are not counted.
+	Unreplicated redisx.Counter
 }
 
 var _ sale.Store = (*Store)(nil)
 
-// New makes a store whose keys begin with prefix. The client remains the caller's, and its timeout bounds each call.
-func New(client *redisx.Client, prefix string) *Store {
-	return &Store{client: client, prefix: prefix + "sale:{"}
+// New makes a store. The client remains the caller's, and its timeout bounds each call.
+func New(client *redisx.Client, o Options) *Store {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{client: client, options: o, prefix: o.Prefix + "sale:{"}
+	s.replicated.Store(o.Sentinel)
+	return s
 }
 
 // newCall begins a call for an item, with both of its keys. Its argument is appended to the buffer.
@@ -74,8 +99,31 @@ func (s *Store) Take(ctx context.Context, r sale.TakeRequest) (sale.Taking, erro
 		return sale.Taking{}, err
 	}
 	out := sale.Taking{Verdict: sale.Verdict(reply.byte()), New: reply.byte() == 1}
+	replicas := reply.byte()
 	out.Counts = reply.counts()
-	return out, reply.end("take")
+	if err := reply.end("take"); err != nil {
+		return sale.Taking{}, err
+	}
+	if out.Verdict == sale.Taken {
+		s.noteReplicas(replicas, &r)
+	}
+	return out, nil
+}
+
+// noteReplicas counts units that are let through without a replica, where one is expected.
+func (s *Store) noteReplicas(n byte, r *sale.TakeRequest) {
+	if n > 0 {
+		s.replicated.Store(true)
+		return
+	}
+	if !s.replicated.Load() {
+		return
+	}
+	if s.options.Unreplicated != nil {
+		s.options.Unreplicated.Inc()
+	}
+	s.alone.Warn(s.options.Logger, time.Now(), "saleredis: units were let through that no replica has, since none is "+
+		"connected: should the master be lost now, they are sold again", "sale", r.Item.Sale, "item", r.Item.Name)
 }
 
 // Settle implements [sale.Store].
@@ -106,16 +154,22 @@ func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, l
 	c := s.newCall(item)
 	b := binary.BigEndian.AppendUint64(append(c.Buffer, byte(what.State)), uint64(what.Older.Microseconds()))
 	c.Buffer = appendInt(b, limit)
+	here := time.Now() // before the call: a unit is rather too old than too young
 	reply, err := s.run(ctx, "listing", item, open, c)
 	if err != nil {
 		return nil, err
 	}
 	var out []sale.Unit
+	there := int64(reply.uint(8))
 	for len(reply) > 0 {
+		if reply == tooShort {
+			return nil, errReply("listing")
+		}
 		u := sale.Unit{ID: reply.text(), State: sale.State(reply.byte())}
 		u.Quantity, u.Past = int(reply.uint(4)), int(reply.uint(4))
 		u.Token, u.Created = reply.uint(8), int64(reply.uint(8))
-		u.Taken = time.UnixMicro(int64(reply.uint(8)))
+		age := time.Duration(there-int64(reply.uint(8))) * time.Microsecond
+		u.Taken = here.Add(-age) // so that it does not matter how Redis's clock differs from this one
 		u.TTL = time.Duration(reply.uint(8)) * time.Microsecond
 		u.Principal = strings.Clone(string(reply.take(sale.PrincipalDigestLength)))
 		if reply == tooShort {
@@ -130,11 +184,12 @@ func (s *Store) Open(ctx context.Context, item sale.Item, what sale.Selection, l
 func (s *Store) Changes(ctx context.Context, item sale.Item, since uint64, limit int) (sale.Changes, error) {
 	c := s.newCall(item)
 	c.Buffer = appendInt(binary.BigEndian.AppendUint64(c.Buffer, since), limit)
+	epoch := s.client.Epoch() // before the call
 	reply, err := s.run(ctx, "changes", item, changes, c)
 	if err != nil {
 		return sale.Changes{}, err
 	}
-	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8)}
+	out := sale.Changes{Counts: reply.counts(), Until: reply.uint(8), Epoch: epoch}
 	for len(reply) > 0 {
 		out.IDs = append(out.IDs, reply.text())
 		if reply == tooShort {

@@ -3,6 +3,7 @@ package saleredis
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func dial(t testing.TB, addr string, cluster bool) *redisx.Client {
 func fresh(client *redisx.Client) storetest.Options {
 	var n atomic.Int64
 	return storetest.Options{Open: func(*testing.T) (sale.Store, func(time.Duration)) {
-		return New(client, fmt.Sprintf("s%d:", n.Add(1))), nil
+		return New(client, Options{Prefix: fmt.Sprintf("s%d:", n.Add(1))}), nil
 	}}
 }
 
@@ -53,7 +54,7 @@ func request(id string) sale.TakeRequest {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{AppendFsync: "always"})
-	s := New(dial(t, server.Addr(), false), "s:")
+	s := New(dial(t, server.Addr(), false), Options{Prefix: "s:"})
 	ctx := context.Background()
 	for _, id := range []string{"a", "b", "c"} {
 		if out, err := s.Take(ctx, request(id)); err != nil || out.Verdict != sale.Taken {
@@ -90,7 +91,7 @@ func TestGone(t *testing.T) {
 			server := redistest.Run(t, redistest.Options{})
 			client := redisx.Open(redisx.Options{Addresses: []string{server.Addr()}, Timeout: 200 * time.Millisecond})
 			defer client.Close()
-			s := New(client, "s:")
+			s := New(client, Options{Prefix: "s:"})
 			gone(server)
 			began := time.Now()
 			out, err := s.Take(context.Background(), request("a"))
@@ -101,11 +102,36 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestAgeOfUnits: a listed unit is as old as it is by Redis's clock, and the time is this process's, by which records are
+// judged: it has the monotonic reading, which no step of a clock changes.
+func TestAgeOfUnits(t *testing.T) {
+	t.Parallel()
+	s := New(dial(t, redistest.Start(t), false), Options{Prefix: "s:"})
+	ctx := context.Background()
+	before := time.Now()
+	r := request("a")
+	if _, err := s.Take(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Open(ctx, r.Item, sale.Selection{State: sale.Reserved}, 10)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	after := time.Now()
+	u := list[0]
+	if u.Taken.Before(before.Add(-after.Sub(before))) || u.Taken.After(after) {
+		t.Errorf("taken at %v, between %v and %v", u.Taken, before, after)
+	}
+	if !strings.Contains(u.Taken.String(), " m=") {
+		t.Errorf("%v is by another clock", u.Taken)
+	}
+}
+
 // TestKeysGoWithTheSale: the keys of an item end when the sale said, and stay when it never closes.
 func TestKeysGoWithTheSale(t *testing.T) {
 	t.Parallel()
 	client := dial(t, redistest.Start(t), false)
-	s := New(client, "s:")
+	s := New(client, Options{Prefix: "s:"})
 	ctx := context.Background()
 	r := request("a")
 	ttls := func() (out []time.Duration) {

@@ -38,6 +38,8 @@ const (
 	CallsMax = 32
 	// NameBytesMax is how long an item's name may be; a longer one does not exist.
 	NameBytesMax = 255
+	// unitsMax is more than any sale has: what a service says in place of "any number" must not overflow.
+	unitsMax = 1_000_000_000
 	// sample is how many items are looked at for one that makes room.
 	sample = 32
 )
@@ -245,7 +247,7 @@ func (r *Reader) read(source Source, name string) (confirmed, units int, err err
 	if units, err = source.Units(ctx, name); err != nil {
 		return confirmed, 0, err
 	}
-	return confirmed, max(units, 0), nil
+	return confirmed, min(max(units, 0), unitsMax), nil
 }
 
 // Reading is what operators see of an item.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -122,6 +123,18 @@ func TestServiceGone(t *testing.T) {
 		synctest.Wait()
 		total(t, r, "a", 3, nil)
 	})
+}
+
+// TestAnyNumber: a service that says a number for "any" does not make a total that no store can hold.
+func TestAnyNumber(t *testing.T) {
+	s := newShop()
+	s.units["a"], s.units["b"], s.confirmed["a"] = math.MaxInt, -1, 5
+	r := reader(s, 10)
+	for item, want := range map[string]int{"a": 1_000_000_005, "b": 0} {
+		if got, err := r.Total(context.Background(), time.Now(), item); got != want || err != nil {
+			t.Errorf("%s: %d, %v; want %d", item, got, err, want)
+		}
+	}
 }
 
 // TestBound: made-up items displace one another and leave the item that is sold.

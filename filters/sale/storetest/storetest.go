@@ -96,6 +96,7 @@ func Run(t *testing.T, o Options) {
 		"lower total":                 (*suite).testLowerTotal,
 		"lost units":                  (*suite).testLost,
 		"listing":                     (*suite).testListing,
+		"listing by parts":            (*suite).testListingByParts,
 		"changes":                     (*suite).testChanges,
 		"many at once":                (*suite).testConcurrent,
 	} {
@@ -272,6 +273,28 @@ func (s *suite) testListing() {
 	if list, err := s.s.Open(context.Background(), sale.Item{Sale: "none"}, sale.Selection{State: sale.Reserved},
 		10); err != nil || len(list) > 0 {
 		s.t.Errorf("of an item that nobody bought: %v, %v", list, err)
+	}
+}
+
+// testListingByParts: units that stay open do not hide others for good.
+func (s *suite) testListingByParts() {
+	const units, limit = 9, 2
+	for i := range units {
+		s.take(request(fmt.Sprint("id", i), 1, 1, units), sale.Taken, true, i+1)
+		s.settle(request(fmt.Sprint("id", i), 1, 1, units), 1, sale.Hold, true)
+	}
+	seen := map[string]bool{}
+	for deadline := time.Now().Add(20 * time.Second); len(seen) < units && time.Now().Before(deadline); {
+		list, err := s.s.Open(context.Background(), item, sale.Selection{State: sale.Unknown}, limit)
+		if err != nil || len(list) > limit {
+			s.t.Fatalf("%d units, %v", len(list), err)
+		}
+		for _, u := range list {
+			seen[u.ID] = true
+		}
+	}
+	if len(seen) < units {
+		s.t.Errorf("of %d units %d were listed", units, len(seen))
 	}
 }
 

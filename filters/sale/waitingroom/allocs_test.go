@@ -23,7 +23,7 @@ func TestAdmissionAllocates(t *testing.T) {
 		t.Errorf("%v allocations without a ticket", n)
 	}
 	until, _ := f.rooms[0].Enter(now, x)
-	f.rooms[0].Stamp(x, until)
+	f.rooms[0].Stamp(x, &x.Response.Header, until)
 	x.Ticket = string([]byte(x.Response.Header.Get("Sluice-Ticket")))
 	if n := testing.AllocsPerRun(100, func() { f.rooms[0].Enter(now, x) }); n > 0 {
 		t.Errorf("%v allocations with a ticket", n)

@@ -21,7 +21,7 @@ func BenchmarkEnter(b *testing.B) {
 				b.Fatal(reply)
 			}
 			if reply == nil {
-				f.rooms[0].Stamp(x, until)
+				f.rooms[0].Stamp(x, &x.Response.Header, until)
 				x.Ticket = x.Response.Header.Get("Sluice-Ticket")
 			} else {
 				x.Ticket = reply.Header.Get("Sluice-Ticket")

@@ -47,6 +47,8 @@
 // A principal has one place. Who comes again without its ticket gets the same one from the gateway's memory of the last
 // 8,192 principals. Once it is forgotten, and at another gateway, it gets a further number behind all others. That
 // gains nothing: the first one would have been called before, and numbers whose holders do not come are passed over.
+// Who shows the ticket of its number again after it was admitted takes no further admission at a gateway that remembers
+// it; at another gateway it takes one.
 //
 // # Browsers
 //

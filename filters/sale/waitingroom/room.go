@@ -193,8 +193,9 @@ func (r *Room) ask(now time.Time, u *rules, v *visitor, tries int) (verdict, <-c
 	if now.Before(r.gate.at) {
 		now = r.gate.at // others were faster
 	}
-	if v.ticket.kind == 0 { // it may have lost it, or never kept it
-		v.ticket, _ = r.places.get(v.principal, now.Unix())
+	// It may have lost its ticket, or never kept it; or it shows one that was used: it would take another admission.
+	if t, ok := r.places.get(v.principal, now.Unix()); ok && (v.ticket.kind == 0 || t.kind == passed) {
+		v.ticket = t
 	}
 	d := passedAlready(v)
 	if d == 0 {
@@ -357,18 +358,18 @@ func (u *rules) appendCookie(b []byte, x *filters.Exchange, ticket string) []byt
 	return b
 }
 
-// Stamp adds the ticket of an admission that ends at until, not 0, to the exchange's response.
-func (r *Room) Stamp(x *filters.Exchange, until int64) {
+// Stamp adds the ticket of an admission that ends at until, not 0, to the header of the exchange's response.
+func (r *Room) Stamp(x *filters.Exchange, to *filters.Header, until int64) {
 	u := r.rules.Load()
 	if u.signer == nil || until == 0 {
 		return
 	}
 	text := x.Text(u.signer.appendTicket(x.Scratch(), ticket{kind: passed, expires: until}, x.Principal))
 	if u.Header != "" {
-		x.Response.Header.Set(u.Header, text)
+		to.Set(u.Header, text)
 	}
 	if u.Cookie != "" {
-		x.Response.Header.Add("Set-Cookie", x.Text(u.appendCookie(x.Scratch(), x, text)))
+		to.Add("Set-Cookie", x.Text(u.appendCookie(x.Scratch(), x, text)))
 	}
 }
 

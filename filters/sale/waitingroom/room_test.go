@@ -78,7 +78,7 @@ func (b *buyer) once(t testing.TB, r *waitingroom.Room) time.Duration {
 	until, reply := r.Enter(time.Now(), x)
 	if reply == nil {
 		if until != 0 {
-			r.Stamp(x, until)
+			r.Stamp(x, &x.Response.Header, until)
 			b.ticket = string([]byte(x.Response.Header.Get("Sluice-Ticket")))
 		}
 		return 0
@@ -171,13 +171,13 @@ func (f *fleet) crowd(t *testing.T, perSecond int, span time.Duration, share flo
 	return out
 }
 
-// TestRate: one, two and three gateways admit what the sale says in ten seconds, to 1 %, when six times as many come;
+// TestRate: one, two and three gateways admit what the sale says in half a minute, to 1 %, when six times as many come;
 // and never more in any span, but for what may be caught up.
 func TestRate(t *testing.T) {
 	for _, gateways := range []int{1, 2, 3} {
 		t.Run(fmt.Sprint(gateways), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const rate, warm, span = 80, 3 * time.Second, 10 * time.Second
+				const rate, warm, span = 80, 3 * time.Second, 30 * time.Second
 				f := newFleet(gateways, settings(rate))
 				a := f.crowd(t, 6*rate, warm+span, 1, warm+span)
 				got := float64(a.between(warm, warm+span)) / (rate * span.Seconds())
@@ -314,6 +314,48 @@ func TestOnePlace(t *testing.T) {
 		if slices.Max(bot.places) > place || after.places[0] != place+1 {
 			t.Errorf("places %d to %d, and %d for who came next; the first one was %d", slices.Min(bot.places),
 				slices.Max(bot.places), after.places[0], place)
+		}
+		time.Sleep(time.Second)
+	})
+}
+
+// admittedCounter counts admissions.
+type admittedCounter struct{ n atomic.Int64 }
+
+func (c *admittedCounter) Inc() { c.n.Add(1) }
+
+// TestUsedTicket: the ticket by which one has waited is good for one admission, however often it is shown: shown again
+// it takes none from the others.
+func TestUsedTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counted := new(admittedCounter)
+		r := waitingroom.New(settings(2), waitingroom.Options{
+			Store:   waitingroommemory.New(time.Now),
+			Metrics: waitingroom.Metrics{Admitted: counted},
+		})
+		for i := range 3 {
+			b := buyer{principal: fmt.Sprint("before-", i)}
+			b.once(t, r)
+		}
+		bot := buyer{principal: "bot"}
+		used := ""
+		for wait := bot.once(t, r); wait > 0; wait = bot.once(t, r) {
+			used = bot.ticket
+			time.Sleep(wait)
+		}
+		before := counted.n.Load()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				again := buyer{principal: "bot", ticket: used}
+				if again.once(t, r) != 0 || again.ticket != bot.ticket {
+					t.Error("it is not admitted any more, or by another ticket")
+				}
+			})
+		}
+		wg.Wait()
+		if n := counted.n.Load() - before; n != 0 || used == "" {
+			t.Errorf("%d further admissions by the ticket %q", n, used)
 		}
 		time.Sleep(time.Second)
 	})

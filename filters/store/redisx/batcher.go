@@ -44,7 +44,8 @@ const (
 //
 // The zero value with a node is ready.
 type batcher struct {
-	node node
+	node       node
+	replicated bool // it has the calls of such scripts ([Script.Replicated]), and no others
 
 	mu     sync.Mutex
 	writes int     // in flight
@@ -55,7 +56,7 @@ type batcher struct {
 func (b *batcher) do(ctx context.Context, c *Call) error {
 	if b.beginWrite(c) {
 		b.write(c)
-		return c.cmd.Err()
+		return c.err()
 	}
 	c.timer.Reset(time.Until(c.deadline))
 	defer c.timer.Stop()
@@ -64,7 +65,7 @@ func (b *batcher) do(ctx context.Context, c *Call) error {
 		if s == lead {
 			b.write(c)
 		}
-		return c.cmd.Err()
+		return c.err()
 	case <-c.timer.C:
 		return b.leave(c, context.DeadlineExceeded)
 	case <-ctx.Done():
@@ -93,7 +94,7 @@ func (b *batcher) leave(c *Call, reason error) error {
 	select {
 	case s := <-c.signal:
 		if s == finished {
-			return c.cmd.Err()
+			return c.err()
 		}
 		b.endWrite()
 	default:
@@ -152,23 +153,31 @@ func (b *batcher) takeBatch(leader *Call) []*Call {
 func (b *batcher) write(leader *Call) {
 	runtime.Gosched() // a call that is about to be made comes along; if there is none, this costs nothing
 	batch := b.takeBatch(leader)
+	if b.replicated {
+		b.writeReplicated(leader, batch)
+		return
+	}
 	if len(batch) == 0 {
 		_ = b.node.Process(until(leader.deadline), leader.cmd) // the command keeps its error
 		b.endWrite()
 		return
 	}
-	cmds := make([]redis.Cmder, 0, len(batch)+1)
-	cmds = append(cmds, leader.cmd)
-	for _, c := range batch {
-		cmds = append(cmds, c.cmd)
-	}
 	p := b.node.Pipeline()
-	_ = p.BatchProcess(context.Background(), cmds...)
+	_ = p.BatchProcess(context.Background(), commands(leader, batch)...)
 	_, _ = p.Exec(until(leader.deadline)) // each command keeps its own outcome
 	b.endWrite()
 	for _, c := range batch {
 		c.signal <- finished
 	}
+}
+
+func commands(leader *Call, batch []*Call) []redis.Cmder {
+	cmds := make([]redis.Cmder, 0, len(batch)+1)
+	cmds = append(cmds, leader.cmd)
+	for _, c := range batch {
+		cmds = append(cmds, c.cmd)
+	}
+	return cmds
 }
 
 // until is a context that ends at a moment and does not signal it: the library looks at deadlines

@@ -23,7 +23,10 @@ type Call struct {
 	keys    [2]string // in the buffer, once that is complete
 	arg     string    // the same
 	args    [6]any
+	script  *Script
+	sent    int // how many of the keys are sent
 	cmd     *redis.StringCmd
+	lost    error // the script was run, but see [ErrNotReplicated]
 
 	deadline  time.Time
 	hurried   bool        // its caller allows it less than half of the client's timeout
@@ -65,7 +68,7 @@ func (c *Call) Free() {
 	if cap(c.Buffer) > spareBufferMax {
 		c.Buffer = nil
 	}
-	c.cmd, c.args = nil, [6]any{}
+	c.script, c.cmd, c.lost, c.args = nil, nil, nil, [6]any{}
 	calls.Put(c)
 }
 
@@ -78,7 +81,16 @@ func (c *Call) complete(sc *Script, keys int) {
 		from = end
 	}
 	c.arg = alias(c.Buffer[from:])
+	c.script, c.sent, c.lost = sc, keys, nil
 	c.cmd = c.command(c.args[:0], evalsha, sc.hash, keys)
+}
+
+// err returns the outcome of a call that was sent.
+func (c *Call) err() error {
+	if c.lost != nil {
+		return c.lost
+	}
+	return c.cmd.Err()
 }
 
 // Boxed once.

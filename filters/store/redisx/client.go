@@ -3,6 +3,7 @@ package redisx
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,20 +16,29 @@ type Client struct {
 	universal redis.UniversalClient
 	cluster   *redis.ClusterClient // nil without one
 	timeout   time.Duration
+	epoch     atomic.Uint64
 
-	whole    *batcher // without a cluster
-	batchers sync.Map // of a cluster: *redis.Client, the client of a master, to *batcher
+	whole      *batcher // without a cluster
+	replicated *batcher // without a cluster, for scripts that are replicated
+	batchers   sync.Map // of a cluster: *redis.Client, the client of a master, to *masterBatchers
 }
 
 // Open makes a client. It connects when it is first used.
 func Open(o Options) *Client {
 	u := redis.NewUniversalClient(o.universal())
 	cluster, _ := u.(*redis.ClusterClient)
-	return &Client{universal: u, cluster: cluster, timeout: o.Timeout, whole: &batcher{node: u}}
+	return &Client{
+		universal: u, cluster: cluster, timeout: o.Timeout, whole: &batcher{node: u},
+		replicated: &batcher{node: u, replicated: true},
+	}
 }
 
 // Close closes the connections.
 func (c *Client) Close() error { return c.universal.Close() }
+
+// Epoch returns a number that goes up when a [Watch] of the client finds that a master was replaced or restarted, so
+// that acknowledged writes may be lost.
+func (c *Client) Epoch() uint64 { return c.epoch.Load() }
 
 // Timeout bounds each call.
 func (c *Client) Timeout() time.Duration { return c.timeout }
@@ -77,12 +87,18 @@ func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (str
 		c.reloadSlots()
 		return "", err
 	}
+	if sc.awaited != nil {
+		return c.repeatReplicated(ctx, call, err)
+	}
 	return c.repeat(sc, call, keys, err)
 }
 
 // batcher returns that of the node which has the call's keys.
 func (c *Client) batcher(call *Call) (*batcher, error) {
 	if c.cluster == nil {
+		if call.script.awaited != nil {
+			return c.replicated, nil
+		}
 		return c.whole, nil
 	}
 	master, err := c.cluster.MasterForKey(until(call.deadline), call.keys[0])
@@ -91,10 +107,19 @@ func (c *Client) batcher(call *Call) (*batcher, error) {
 	}
 	b, ok := c.batchers.Load(master)
 	if !ok {
-		b, _ = c.batchers.LoadOrStore(master, &batcher{node: master})
+		b, _ = c.batchers.LoadOrStore(master, &masterBatchers{
+			plain: batcher{node: master}, replicated: batcher{node: master, replicated: true},
+		})
 	}
-	return b.(*batcher), nil
+	of := b.(*masterBatchers)
+	if call.script.awaited == nil {
+		return &of.plain, nil
+	}
+	return &of.replicated, nil
 }
+
+// masterBatchers are those of one master of a cluster.
+type masterBatchers struct{ plain, replicated batcher }
 
 // masters returns the servers that hold keys, by address; without a cluster the one under no
 // address. Batchers of servers that are masters no more are forgotten.

@@ -26,6 +26,15 @@
 // It is not go-redis's AutoPipeline, which (in 9.23) drops the deadline of the single command once
 // it is queued, and whose API is marked as experimental.
 //
+// # Replication
+//
+// A failover loses what the new master had not got. A script whose effects must survive that is
+// made with [Script.Replicated]: where its reply asks for it, WAIT 1 follows on the same connection,
+// so that it is the server which ran the script that is asked. Each node has a batcher for such
+// scripts alone. It lends two connections at most to those that wait, and what asked for no replica
+// is done before. Without an acknowledgement in time the outcome is [ErrNotReplicated]. ASK is not
+// followed for them: they wait until the slot has moved.
+//
 // # Invariants
 //
 //   - A call ends at its deadline, whatever the node does, and a queued one with its context as

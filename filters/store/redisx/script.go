@@ -10,6 +10,7 @@ import (
 type Script struct {
 	source, hash any // strings, boxed once
 	untilRun     bool
+	awaited      func(reply string) bool // see [Script.Replicated]; nil: never
 }
 
 // NewScript makes a script of its source text. Redis is sent the text only when it does not have

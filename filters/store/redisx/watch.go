@@ -80,7 +80,9 @@ func (w *Watch) Ping(ctx context.Context) error {
 	if !serves {
 		return fmt.Errorf("redisx: ping: %w", last)
 	}
-	w.report(w.compare(found))
+	changes := w.compare(found)
+	w.client.epoch.Add(uint64(len(changes)))
+	w.report(changes)
 	return nil
 }
 

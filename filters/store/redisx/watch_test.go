@@ -56,6 +56,9 @@ func TestWatchCountsRestarts(t *testing.T) {
 	for restarts := range int64(2) {
 		server.Restart()
 		await(t, "it serves after a restart", serves)
+		if n := w.client.Epoch(); n != uint64(restarts+1) {
+			t.Errorf("epoch %d after %d restarts", n, restarts+1)
+		}
 		if n := failovers.n.Load(); n != restarts+1 || log.count("replaced or restarted") != int(n) {
 			t.Errorf("%d failovers and %d warnings after %d restarts", n, log.count("replaced or restarted"),
 				restarts+1)
