@@ -57,7 +57,9 @@ func TestWorkersKeepTheirCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newWorkers(Capacity{4, 20 * time.Millisecond})
 		defer p.close()
-		for _, c := range []Capacity{{4, 20 * time.Millisecond}, {2, 20 * time.Millisecond}, {4, 60 * time.Millisecond}} {
+		for _, c := range []Capacity{
+			{4, 20 * time.Millisecond}, {2, 20 * time.Millisecond}, {4, 60 * time.Millisecond},
+		} {
 			p.set(c)
 			const n = 2000
 			took, atOnce := serveAll(p, n)

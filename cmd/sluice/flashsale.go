@@ -50,8 +50,8 @@ func newBenchFlashSale() *cobra.Command {
 	f.StringVar(&s.o.Store, "store", "redis", "redis, or embedded with --gateways 1")
 	f.StringArrayVar(&s.o.Faults, "fault", nil, "NAME, or NAME@TIME since the beginning of the load; may be repeated")
 	f.StringVar(&s.faults, "faults", "", "all: every fault, one after the other")
-	f.StringSliceVar(&s.o.Controls, "controls", nil, "run only these in the gateway's place; default all, with --short "+
-		"'shedding off' and 'idempotency off'; none: ''. "+strings.Join(flashsale.ControlNames, ", "))
+	f.StringSliceVar(&s.o.Controls, "controls", nil, "run only these in the gateway's place; default all, "+
+		"with --short 'shedding off' and 'idempotency off'; none: ''. "+strings.Join(flashsale.ControlNames, ", "))
 	f.StringSliceVar(&s.o.Targets, "target", nil, "http://HOST:PORT, may be repeated: offer the load there and "+
 		"start nothing")
 	f.StringVar(&s.o.Profile, "profile", "", "file of the load for --target, as --export writes it")

@@ -32,7 +32,8 @@
 // A call is judged by the head of its response, and its permit is given back there: how long a body
 // is says nothing about the service, and how fast it is read says something about the client. A
 // [Failure] is a response with a status of 500 or above, none at all, or no connection. A slow call
-// is one whose head took longer than Slow.Over. A response of 4xx is [Rejected]: the request is at
+// is one whose head took longer than Slow.Over, less the time for which its client was waited for within
+// the body that it sends. A response of 4xx is [Rejected]: the request is at
 // fault, so it is neither a success nor a failure, nor slow. Any other response is a [Success]. A
 // call is [Ignored] when it says nothing about the service: the client left, or its own time was
 // over; the gateway refused the request after all, or had no room for it; or it panicked before

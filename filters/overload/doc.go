@@ -27,6 +27,9 @@
 // excursion is in the middle of a round, so that a trend does not look like its effect. Since a
 // limit in its place is headroom above the knee, an excursion ends at the knee and costs nothing.
 //
+// A latency runs to the head of the response. The time for which a client was waited for within the body that
+// it sends is none of the service's and is taken off; the permit is held meanwhile.
+//
 //   - The baseline is measured while few calls are in flight, and falls at once when the service is
 //     faster. It goes up only when the elasticity says that the service is slower.
 //   - The limit goes down only when the elasticity says that calls wait inside. It goes up while the

@@ -442,6 +442,7 @@ func TestSoldOutCosts(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), nil)
 	x.Route, x.Received, x.Logical.Key = "create-order", time.Now(), "1"
+	p.records.set("1", sale.Record{Exists: true, Created: 1}) // else the sweep may find its key free
 	x.Logical.Claim = &claim{filters.ClaimedRequest{Token: 1, Created: time.UnixMicro(1), TTL: time.Hour}}
 	if r := f.Request(x, new(filters.Slot)); r != nil {
 		t.Fatal(r.Reason)

@@ -108,7 +108,14 @@ func (s *Service) hedged(
 	} else {
 		h.timer.Reset(after)
 	}
+	attempted := false
+	defer func() {
+		if !attempted { // it has panicked
+			h.giveUp()
+		}
+	}()
 	r, last, on, err := s.attempt(h.primary, &c.settings, e, x, m, began)
+	attempted = true
 	own := r
 	r, err = h.settle(ctx, r, err)
 	c.took(began, err == nil) // of an attempt that was cancelled it is known that it would have taken longer
@@ -233,6 +240,25 @@ func (h *hedge) settle(ctx context.Context, r Response, err error) (Response, er
 		h.free()
 	}
 	return r, err
+}
+
+// giveUp ends the second attempt without regard to the first one: behind it nothing of the request is read.
+func (h *hedge) giveUp() {
+	h.mu.Lock()
+	runs := h.state == hedgeRuns || h.state == hedgeWon
+	if h.state != hedgeWon {
+		h.state = hedgeOver
+	}
+	h.mu.Unlock()
+	h.timer.Stop()
+	if runs {
+		h.second.Cancel()
+		<-h.ended
+	}
+	if h.state == hedgeWon {
+		h.response.Close()
+	}
+	h.watch.End()
 }
 
 // free keeps the hedge for another request.

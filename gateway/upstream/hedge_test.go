@@ -133,7 +133,7 @@ func TestHedgeThatLoses(t *testing.T) {
 			t.Parallel()
 			timeout, full := 20*time.Second, "20000"
 			if c.status == 0 {
-				timeout, full = 300*time.Millisecond, "300"
+				timeout, full = time.Second, "1000"
 			}
 			after := 20 * time.Millisecond
 			if !c.hedged {
@@ -302,6 +302,48 @@ func TestHedgeOfAClientThatLeaves(t *testing.T) {
 			r.Close()
 		})
 	}
+}
+
+// panics is an observer that fails.
+type panics struct{}
+
+func (panics) Observe(float64) { panic("observer") }
+
+// A first attempt that panics takes the second one with it: nothing of the request is read behind it.
+func TestHedgeOfAnAttemptThatPanics(t *testing.T) {
+	t.Parallel()
+	e := newMoody(t, false)
+	s := newHedging(t, Settings{Hedge: &Hedge{After: 10 * time.Second}, Budget: 1}, e)
+	s.metrics.Duration = panics{}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("there was no panic")
+			}
+		}()
+		s.Send(clientContext(), exchange("GET"), &message.Message{})
+	}()
+
+	ctx := clientContext()
+	h := &hedge{primary: clientContext(), second: clientContext(), ended: make(chan struct{}, 1)}
+	h.timer = time.AfterFunc(time.Hour, h.fire)
+	h.watch.Begin(ctx, h)
+	h.giveUp()
+	if h.timer.Stop() {
+		t.Error("the timer still runs")
+	}
+	h.fire() // late; it would find nothing of a request
+	if ctx.Cancel(); h.primary.Err() != nil {
+		t.Error("it still hears of the client")
+	}
+
+	h = &hedge{primary: clientContext(), second: clientContext(), ended: make(chan struct{}, 1), state: hedgeRuns}
+	h.timer = time.AfterFunc(time.Hour, h.fire)
+	go func() {
+		<-h.second.Done()
+		h.ended <- struct{}{}
+	}()
+	h.giveUp() // waits for the second attempt, which it ends
 }
 
 // Many requests at a time, of which some are hedged at the moment in which they end.

@@ -42,7 +42,6 @@ type world struct {
 	plain    bool // one service behind GETs, in place of the sale
 	draft    bool // with the second transaction of scenario b
 	opens    time.Time
-	notes    []string
 
 	services    map[string]string // host:port by name, those that take load
 	allServices map[string]string
@@ -286,15 +285,4 @@ func (w *world) tell(ctx context.Context, method, service, path, body string) er
 		return fmt.Errorf("flashsale: %s %s: %s: %s", service, path, resp.Status, text)
 	}
 	return nil
-}
-
-// processes returns those whose leaks are looked for: the gateways, or the peer.
-func (w *world) processes() (all []*part) {
-	for _, g := range w.gateways {
-		all = append(all, g.part)
-	}
-	if w.peer != nil {
-		all = append(all, w.peer)
-	}
-	return all
 }

@@ -337,7 +337,8 @@ func TestClusterWithAReplica(t *testing.T) {
 		}
 		_, port, _ := net.SplitHostPort(addr)
 		s := redistest.Run(t, redistest.Options{Args: []string{"--cluster-enabled", "yes", "--cluster-config-file",
-			"nodes.conf", "--cluster-port", port, "--cluster-node-timeout", "60000", "--repl-diskless-sync-delay", "0"}})
+			"nodes.conf", "--cluster-port", port, "--cluster-node-timeout", "60000",
+			"--repl-diskless-sync-delay", "0"}})
 		servers, admins, bus = append(servers, s), append(admins, admin(t, s)), append(bus, port)
 	}
 	host, port, _ := net.SplitHostPort(servers[1].Addr())

@@ -102,8 +102,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// TestAgeOfUnits: a listed unit is as old as it is by Redis's clock, and the time is this process's, by which records are
-// judged: it has the monotonic reading, which no step of a clock changes.
+// TestAgeOfUnits: a listed unit is as old as it is by Redis's clock, and the time is this process's, by which records
+// are judged: it has the monotonic reading, which no step of a clock changes.
 func TestAgeOfUnits(t *testing.T) {
 	t.Parallel()
 	s := New(dial(t, redistest.Start(t), false), Options{Prefix: "s:"})
