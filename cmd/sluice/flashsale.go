@@ -92,10 +92,14 @@ func (s *flashSale) run(cmd *cobra.Command) error {
 	if s.o.Program, err = os.Executable(); err != nil {
 		return err
 	}
-	if !cmd.Flags().Changed("controls") && len(s.o.Targets) == 0 && s.o.Scenario == "sale" {
-		s.o.Controls = flashsale.ControlNames
-		if s.o.Short {
+	if !cmd.Flags().Changed("controls") && len(s.o.Targets) == 0 {
+		switch {
+		case s.o.Scenario != "sale":
+			s.o.Controls = flashsale.ScenarioControls
+		case s.o.Short:
 			s.o.Controls = flashsale.ShortControls
+		default:
+			s.o.Controls = flashsale.ControlNames
 		}
 	}
 	s.o.Progress, s.o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())

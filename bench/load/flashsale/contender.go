@@ -30,7 +30,7 @@ const (
 	failsafePrio = "failsafe-go, prioritized"
 )
 
-// ControlNames are what Options.Controls takes.
+// ControlNames are what Options.Controls takes for the sale.
 var ControlNames = []string{noShedding, noKeys, nginxLimit, envoyLimit, failsafe}
 
 // ShortControls are those of the short form.

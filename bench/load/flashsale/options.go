@@ -82,12 +82,20 @@ func (o *Options) complete() error {
 		return fmt.Errorf("flashsale: ten times %v are more than %g requests a second", o.Capacity, ratesMax)
 	}
 	for _, name := range o.Controls {
-		if !slices.Contains(ControlNames, name) {
-			return fmt.Errorf("flashsale: --controls: there is no control %q, want some of %s", name,
-				strings.Join(ControlNames, ", "))
+		if known := o.controls(); !slices.Contains(known, name) {
+			return fmt.Errorf("flashsale: --controls: there is no control %q here, want some of %s", name,
+				strings.Join(known, "; "))
 		}
 	}
 	return o.checkTargets()
+}
+
+// controls are the names that Controls may have.
+func (o *Options) controls() []string {
+	if o.Scenario == scenarioSale {
+		return ControlNames
+	}
+	return ScenarioControls
 }
 
 func (o *Options) checkTargets() error {

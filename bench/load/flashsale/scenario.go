@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/load/measure"
@@ -33,7 +34,7 @@ func (b *bench) runScenario(ctx context.Context) error {
 		s = b.creep()
 	}
 	b.report.Title, b.report.Mix = s.title, s.mix
-	for _, name := range append([]string{ours}, s.others...) {
+	for _, name := range b.contenders(s.others) {
 		c, _ := contenderNamed(name)
 		f := &Finding{Name: name}
 		b.report.Findings = append(b.report.Findings, f)
@@ -56,8 +57,19 @@ func (b *bench) runScenario(ctx context.Context) error {
 	return nil
 }
 
-// besideOurs are those that a scenario is run with, beside the gateway.
-var besideOurs = []string{noShedding, nginxLimit, envoyLimit, failsafe, failsafePrio}
+// ScenarioControls are those of the scenarios a, c and d; b has the first only.
+var ScenarioControls = []string{noShedding, nginxLimit, envoyLimit, failsafe, failsafePrio}
+
+// contenders are the gateway, and those of the others that are wanted.
+func (b *bench) contenders(others []string) []string {
+	all := []string{ours}
+	for _, name := range others {
+		if slices.Contains(b.o.Controls, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
 
 // scale shortens a phase in the short form.
 func (b *bench) scale(seconds float64) float64 {
@@ -83,7 +95,7 @@ func (b *bench) burst() scenario {
 		mix: plainMix(b.o.Seed, b.phases(Stretch{"0.5 C", 10, 0.5}, Stretch{"10 C", 30, 10},
 			Stretch{"0.5 C again", 15, 0.5})...),
 		capacity: func(time.Duration) shop.Capacity { return b.o.Capacity },
-		others:   besideOurs,
+		others:   ScenarioControls,
 		judge: func(f *Finding) {
 			before, during, after := f.Figures.Phases[0], f.Figures.Phases[1], f.Figures.Phases[2]
 			f.least("goodput at 10 C", during.Goodput/b.o.Capacity.PerSecond(), 0.98, " C")
@@ -109,7 +121,7 @@ func (b *bench) drop() scenario {
 	m.Retrying, m.Retries, m.Ignoring = 1, 2, 0.5
 	from, to := seconds(m.Phases[0].Seconds), seconds(m.Phases[0].Seconds+m.Phases[1].Seconds)
 	return scenario{
-		key: scenarioC, title: "capacity ÷ 3, clients retry twice", mix: m, others: besideOurs,
+		key: scenarioC, title: "capacity ÷ 3, clients retry twice", mix: m, others: ScenarioControls,
 		capacity: func(at time.Duration) shop.Capacity {
 			c := b.o.Capacity
 			if at >= from && at < to {
@@ -134,7 +146,7 @@ func (b *bench) creep() scenario {
 	from, to := seconds(m.Phases[0].Seconds), seconds(m.Phases[0].Seconds+m.Phases[1].Seconds)
 	end := to + seconds(m.Phases[2].Seconds)
 	return scenario{
-		key: scenarioD, title: "capacity creeps to a half", mix: m, others: besideOurs,
+		key: scenarioD, title: "capacity creeps to a half", mix: m, others: ScenarioControls,
 		capacity: func(at time.Duration) shop.Capacity {
 			c := b.o.Capacity
 			gone := min(1, max(0, float64(at-from)/float64(to-from)))
@@ -274,7 +286,7 @@ func (b *bench) runSteps(ctx context.Context) error {
 		kind("draft", "normal", "/v1/drafts", 0.5), kind("checkout", "critical", "/v1/checkouts", 0.5)},
 		Phases: []Stretch{{"before", b.scale(10), 8}, {"10 C", b.scale(30), 2 * 10 * stepsStock},
 			{"after", b.scale(15), 8}}}
-	for _, name := range []string{ours, noShedding} {
+	for _, name := range b.contenders([]string{noShedding}) {
 		c, _ := contenderNamed(name)
 		f := &Finding{Name: name}
 		b.report.Findings = append(b.report.Findings, f)
