@@ -31,7 +31,10 @@
 // While an item is sold out and the mirror is complete, [Filter.BeforeClaim] tells so everybody whose ID is not in it,
 // with no step of the store. Who is in it goes on to its record: a buyer's retry is replayed also when all is sold.
 // Units that come back by this process put the item on sale at once, those that come back elsewhere within 0.1 to 0.13
-// seconds; in that time a duplicate of a request that another gateway has just admitted can be told that all is sold.
+// seconds. What was read is used for 0.2 seconds, and a request that got a unit which may have come back after all were
+// taken goes on to the service after 0.25: by then every gateway knows its ID, so that whoever has its response is told
+// of it everywhere. Only a duplicate that comes before the response, and to another gateway, can be told that all is
+// sold.
 //
 // # Invariants
 //

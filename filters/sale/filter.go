@@ -63,7 +63,8 @@ func (f *Filter) BeforeClaim(x *filters.Exchange) *filters.Reply {
 	if h == nil {
 		return nil
 	}
-	if total, ok := s.Stock.Known(item); !ok || !h.tells(x.Logical.Key, total) {
+	if total, ok := s.Stock.Known(item); !ok || !h.tells(x.Logical.Key, total) ||
+		f.sale.shared && !h.isRead() {
 		return nil
 	}
 	if n, refused := f.Quantity(x); n < 1 || refused != nil {
@@ -115,7 +116,7 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 		Principal: PrincipalDigest(x.Principal), Quantity: quantity, TTL: claim.TTL, Total: total,
 		PerPrincipal: s.PerPrincipal, Keep: s.keep(),
 	}
-	refused = f.take(r, slot)
+	refused = f.take(x, r, slot)
 	if refused != nil && until != 0 { // Response does not run
 		reply := *refused
 		reply.Header = reply.Header.Clone()
@@ -152,7 +153,7 @@ func (s *Settings) Refusal(now time.Time) *filters.Reply {
 }
 
 // take takes the units in the store. Its verdict on a request that is refused costs nothing but the steps of its key.
-func (f *Filter) take(r *TakeRequest, slot *filters.Slot) *filters.Reply {
+func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *filters.Reply {
 	h := f.sale.shelf(r.Item.Name)
 	fresh := h.begin(r.ID)
 	// Not under the client's context: units that are taken half-way might stand without an owner.
@@ -190,7 +191,20 @@ func (f *Filter) take(r *TakeRequest, slot *filters.Slot) *filters.Reply {
 		h.metrics.Admitted.Inc()
 	}
 	slot.Ref = f.sale.settler.hold(f.sale, h, r)
+	if f.sale.shared && out.New && mayBeSoldAgain(out.Counts, r.Total) {
+		awaitReaders(x.Context())
+	}
 	return nil
+}
+
+// awaitReaders waits until no gateway takes an item for sold out that was on sale just now.
+func awaitReaders(ctx context.Context) {
+	timer := time.NewTimer(sellWait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // Response notes the status by which the purchase will be settled, before it is recorded.

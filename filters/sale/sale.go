@@ -15,6 +15,7 @@ const shelvesMax = 100_000
 type Sale struct {
 	name     string
 	store    Store
+	shared   bool // other gateways sell from the store
 	settler  *Settler
 	metrics  func(item string) Metrics // it may keep the name
 	settings atomic.Pointer[Settings]

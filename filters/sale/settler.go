@@ -115,6 +115,9 @@ func (s *Settler) Close() {
 // Open returns a new sale whose units the settler settles, until [Sale.Close].
 func (s *Settler) Open(name string, store Store, metrics func(item string) Metrics, settings Settings) *Sale {
 	sl := &Sale{name: name, store: store, settler: s, metrics: metrics, shelves: map[string]*shelf{}}
+	if of, ok := store.(interface{ Shared() bool }); ok {
+		sl.shared = of.Shared()
+	}
 	sl.Configure(settings)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // idsMax is how many IDs of an item are mirrored: some 10 MB. Of an item with more keys, sold out is told by the store.
@@ -17,7 +18,8 @@ type shelf struct {
 	metrics Metrics
 
 	taken atomic.Int64
-	told  atomic.Bool // the IDs are complete for these numbers
+	told  atomic.Bool  // the IDs are complete for these numbers
+	read  atomic.Int64 // when the store was asked last and all of the reply merged, as elapsed gives it
 
 	mu     sync.RWMutex
 	seen   bool // the numbers have been read
@@ -43,6 +45,28 @@ func (h *shelf) tells(id string, total int) bool {
 	_, known := h.ids[id]
 	return !known
 }
+
+// elapsed returns how long the process has run, in nanoseconds: no step of a clock changes it.
+func elapsed() int64 { return int64(time.Since(started)) }
+
+var started = time.Now()
+
+// Where other gateways sell the same item, a unit that came back can be sold by one while another still takes it for
+// sold out. Whoever bought it must not be told so there. So what was read is used for no longer than readFor, and a
+// purchase of what may be such a unit begins only when everybody has read of it.
+const (
+	readFor  = 200 * time.Millisecond
+	sellWait = readFor + 50*time.Millisecond
+)
+
+// isRead reports whether the numbers and IDs were read a short time ago.
+func (h *shelf) isRead() bool {
+	at := h.read.Load()
+	return at != 0 && elapsed()-at < int64(readFor)
+}
+
+// mayBeSoldAgain reports whether a unit that was just taken can be one that came back after all were taken.
+func mayBeSoldAgain(c Counts, total int) bool { return c.Returned > 0 && c.Taken+c.Returned >= total }
 
 // begin puts an ID among those known, before it takes units: whoever repeats it from now on waits for what it gets.
 // It returns false when the ID was known.

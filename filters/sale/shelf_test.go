@@ -3,6 +3,7 @@ package sale
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestMirrorIsBounded: beyond so many IDs nothing is told from memory, and little is kept.
@@ -78,5 +79,33 @@ func TestMirrorOfAStoreThatLost(t *testing.T) {
 	h.merge(0, Changes{Counts: Counts{Taken: 1, Version: 1}, IDs: []string{"a"}, Until: 1})
 	if h.tells("c", 2) || !h.tells("c", 1) || h.tells("a", 1) {
 		t.Error("it is told by what was lost")
+	}
+}
+
+// TestMayBeSoldAgain: only where units came back, and as many as were left could have been taken before.
+func TestMayBeSoldAgain(t *testing.T) {
+	for _, c := range []struct {
+		taken, returned int
+		want            bool
+	}{{10, 0, false}, {9, 0, false}, {10, 1, true}, {9, 1, true}, {8, 1, false}} {
+		if got := mayBeSoldAgain(Counts{Taken: c.taken, Returned: c.returned}, 10); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// TestWhatWasReadIsUsedForAWhile: a gateway that could not read for long does not tell from memory.
+func TestWhatWasReadIsUsedForAWhile(t *testing.T) {
+	h := newShelf(Item{"s", "i"}, Metrics{})
+	if h.isRead() {
+		t.Error("nothing was read")
+	}
+	h.read.Store(elapsed() + int64(time.Hour))
+	if !h.isRead() {
+		t.Error("it was read just now")
+	}
+	h.read.Store(elapsed() - int64(readFor))
+	if h.isRead() {
+		t.Error("it was read long ago")
 	}
 }

@@ -11,6 +11,8 @@ import (
 //
 // Strings that a method is given lie in buffers that are used again when it has returned: a store keeps copies. What
 // it returns is the caller's.
+//
+// A store that other processes sell from too has the method Shared() bool, which returns true.
 type Store interface {
 	// Take takes units, see [Decide]. The same request again takes no further ones.
 	Take(ctx context.Context, r TakeRequest) (Taking, error)

@@ -69,6 +69,7 @@ func (s *Settler) syncRound(from int) int {
 func (s *Settler) sync(sl *Sale, h *shelf) {
 	for more := true; more && s.ctx.Err() == nil; {
 		since, _ := h.since(math.MinInt)
+		began := elapsed()
 		ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 		c, err := sl.store.Changes(ctx, h.item, since, syncIDs)
 		cancel()
@@ -76,7 +77,9 @@ func (s *Settler) sync(sl *Sale, h *shelf) {
 			s.warn("sale: what is sold out could not be looked at; what was known stays in force", h.item.Name, err)
 			return
 		}
-		more = h.merge(since, c)
+		if more = h.merge(since, c); !more {
+			h.read.Store(began)
+		}
 	}
 }
 

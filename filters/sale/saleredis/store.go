@@ -42,6 +42,9 @@ type Options struct {
 
 var _ sale.Store = (*Store)(nil)
 
+// Shared returns true: other gateways sell from the same server.
+func (s *Store) Shared() bool { return true }
+
 // New makes a store. The client remains the caller's, and its timeout bounds each call.
 func New(client *redisx.Client, o Options) *Store {
 	if o.Logger == nil {
