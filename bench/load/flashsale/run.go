@@ -256,7 +256,7 @@ func (b *bench) sale(ctx context.Context, f *Finding, c contender, plan []planne
 
 func (b *bench) coolLimit() time.Duration {
 	if b.o.Short {
-		return coolLimit / 6
+		return coolLimit / 30 // leaks have no bar there
 	}
 	return coolLimit
 }
