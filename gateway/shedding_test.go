@@ -56,7 +56,8 @@ func TestShedding(t *testing.T) {
 	const routes = `
 routes:
   - {name: hold, match: {path: /hold}, service: s}
-  - {name: order, match: {path: /order}, service: s, priority: low, idempotency: {required: true, whileInFlight: {wait: 10s}}}
+  - {name: order, match: {path: /order}, service: s, priority: low,
+     idempotency: {required: true, whileInFlight: {wait: 10s}}}
 `
 	config := func(overload string) string {
 		return head + "services: {s: {endpoints: [" + strconv.Quote(svc.URL) + "], timeout: 60s, overload: " + overload +

@@ -10,7 +10,8 @@ func TestFallback(t *testing.T) {
 	c := mustParseDocument(t, `version: 1
 services: {a: {endpoints: ["http://h"]}, b: {endpoints: ["http://h"]}}
 routes:
-  - {name: r, match: {path: /r}, service: a, fallback: {status: 200, body: "{}", headers: {Content-Type: application/json}}}
+  - {name: r, match: {path: /r}, service: a,
+     fallback: {status: 200, body: "{}", headers: {Content-Type: application/json}}}
   - {name: s, match: {path: /s}, service: a, fallback: {service: b, on: [timeout]}}
 `, t.TempDir())
 	expect(t, "a response", *c.Routes[0].Fallback, Fallback{Status: 200, Body: "{}",

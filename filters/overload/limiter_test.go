@@ -46,7 +46,8 @@ func TestServesTheQueueByClassThenRankThenArrival(t *testing.T) {
 	first := acquire(t, l, start, class(overload.Normal), overload.Admitted)
 	in := []overload.Request{
 		{Class: overload.Low}, {Class: overload.Normal, Demoted: true}, {Class: overload.Normal},
-		{Class: overload.Normal}, {Class: overload.Critical, Demoted: true}, {Class: overload.Critical}, {Class: overload.Low, Reserved: true},
+		{Class: overload.Normal}, {Class: overload.Critical, Demoted: true}, {Class: overload.Critical},
+		{Class: overload.Low, Reserved: true},
 		{Class: overload.High},
 	}
 	want := []int{5, 4, 7, 2, 3, 1, 6, 0}

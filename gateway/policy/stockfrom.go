@@ -119,7 +119,7 @@ func (s *readStock) Total(x *filters.Exchange, item string) (int, bool, *filters
 	}
 	return 0, false, filters.Refuse(filters.UpstreamUnreachable, filters.Problem{
 		Service: s.service, RetryAfter: time.Second,
-		Detail: "The service has not told yet how many units there are. Nothing was sent.",
+		Detail: "The service has not told how many units there are. Nothing was sold.",
 	})
 }
 

@@ -179,7 +179,8 @@ func TestDiskFails(t *testing.T) {
 			t.Errorf("%s: %+v, %v", id, out, err)
 		}
 	}
-	if _, _, err := s.Settle(ctx, item, sale.Unit{ID: "a", Token: 7}, sale.Free, false); !errors.Is(err, seglog.ErrFailed) {
+	_, _, err := s.Settle(ctx, item, sale.Unit{ID: "a", Token: 7}, sale.Free, false)
+	if !errors.Is(err, seglog.ErrFailed) {
 		t.Errorf("a unit came back that the disk did not take: %v", err)
 	}
 	if got := counts(t, s).Taken; got != 2 {

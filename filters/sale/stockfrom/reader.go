@@ -233,7 +233,7 @@ func (r *Reader) readInto(it *item, source Source, name string, done chan struct
 	close(done)
 	if err != nil && !errors.Is(err, ErrNoItem) {
 		r.Failures.Inc()
-		r.faults.Warn(r.Logger, r.Now(), "the units of an item could not be read: the last reading stays",
+		r.faults.Warn(r.Logger, r.Now(), "the units of an item could not be read: the last reading, if any, stays",
 			"sale", r.sale, "item", name, "error", err)
 	}
 }

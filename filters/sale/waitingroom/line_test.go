@@ -24,7 +24,8 @@ func TestLine(t *testing.T) {
 			{10 * ms, Report{Tokens: 1}, Grant{Opened: true, Direct: true, Tokens: 1, First: 1}},
 		},
 		"numbers for who gets no token": {
-			{0, Report{Tokens: 15, Newcomers: 15}, Grant{Opened: true, Direct: true, Tokens: 10, First: 1, Numbers: 5, Issued: 5}},
+			{0, Report{Tokens: 15, Newcomers: 15},
+				Grant{Opened: true, Direct: true, Tokens: 10, First: 1, Numbers: 5, Issued: 5}},
 			{10 * ms, Report{Newcomers: 2}, Grant{Opened: true, First: 6, Numbers: 2, Issued: 7, Serving: 5}}, // the lead
 		},
 		"what nobody uses is lost": {
@@ -81,7 +82,8 @@ func TestNextSale(t *testing.T) {
 	if g.Opened || g.Issued != 0 {
 		t.Errorf("%+v", g)
 	}
-	if g = l.Exchange(at(2*time.Hour), &Report{Opens: at(2 * time.Hour), Rate: 1, Tokens: 1}); g.Tokens != 1 || g.First != 1 {
+	g = l.Exchange(at(2*time.Hour), &Report{Opens: at(2 * time.Hour), Rate: 1, Tokens: 1})
+	if g.Tokens != 1 || g.First != 1 {
 		t.Errorf("%+v", g)
 	}
 }

@@ -123,7 +123,9 @@ func TestForgotten(t *testing.T) {
 func TestExpires(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), waitLimit)
-	r := waitingroom.Report{Rate: 1, Opens: time.Now().Add(time.Hour), Registers: []waitingroom.Register{{Index: 1, Rank: 1}}}
+	r := waitingroom.Report{
+		Rate: 1, Opens: time.Now().Add(time.Hour), Registers: []waitingroom.Register{{Index: 1, Rank: 1}},
+	}
 	if g, err := New(c, "s:").Exchange(within(t, waitLimit), "sale", &r); err != nil || g.Opened || g.Early != 1 {
 		t.Fatalf("%+v, %v", g, err)
 	}
