@@ -34,24 +34,16 @@ func (b *bench) runScenario(ctx context.Context) error {
 		s = b.creep()
 	}
 	b.report.Title, b.report.Mix = s.title, s.mix
-	for _, name := range b.contenders(s.others) {
-		c, _ := contenderNamed(name)
-		f := &Finding{Name: name}
-		b.report.Findings = append(b.report.Findings, f)
+	err := b.each(ctx, b.contenders(s.others), func(f *Finding, c contender) error {
 		err := b.scenario(ctx, f, c, &s)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case isNotInstalled(err):
-			f.Missing = err.Error()
-		case err != nil && name == ours:
-			return err
-		case err != nil:
-			f.Failed = measure.OneLine(err)
-		default:
+		if err == nil {
 			f.judgeGenerator()
 			s.judge(f)
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	b.takeMarks()
 	return nil
@@ -286,16 +278,11 @@ func (b *bench) runSteps(ctx context.Context) error {
 		kind("draft", "normal", "/v1/drafts", 0.5), kind("checkout", "critical", "/v1/checkouts", 0.5)},
 		Phases: []Stretch{{"before", b.scale(10), 8}, {"10 C", b.scale(30), 2 * 10 * stepsStock},
 			{"after", b.scale(15), 8}}}
-	for _, name := range b.contenders([]string{noShedding}) {
-		c, _ := contenderNamed(name)
-		f := &Finding{Name: name}
-		b.report.Findings = append(b.report.Findings, f)
-		if err := b.steps(ctx, f, c, capacities); err != nil {
-			if name == ours || ctx.Err() != nil {
-				return err
-			}
-			f.Failed = measure.OneLine(err)
-		}
+	err := b.each(ctx, b.contenders([]string{noShedding}), func(f *Finding, c contender) error {
+		return b.steps(ctx, f, c, capacities)
+	})
+	if err != nil {
+		return err
 	}
 	b.takeMarks()
 	return nil
