@@ -106,7 +106,7 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	}
 	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
 		"attempt", attempt, "status", status, "outcome", outcome.String())
-	if attempt == 1 || shed {
+	if attempt == 1 || shed || !b.backoffs.double(&call) {
 		return http.StatusTooEarly // the coordinator doubles the delay at any other status, from the first one on
 	}
 	return http.StatusInternalServerError
@@ -154,14 +154,22 @@ func (c *branchCall) translate(status int) int {
 	if status >= 200 && status <= 299 {
 		return http.StatusOK
 	}
-	if c.op == opDo {
-		for _, r := range c.env.FailOn {
-			if r[0] <= status && status <= r[1] {
-				return http.StatusConflict
-			}
-		}
+	switch {
+	case c.op == opDo && c.env.refused(status):
+		return http.StatusConflict
+	case c.op == opUndo && within(status, c.call.NothingOn):
+		return http.StatusOK
 	}
 	return 0
+}
+
+// refused reports whether a response to the do is a refusal of the service.
+func (e *envelope) refused(status int) bool {
+	return (status < 200 || status > 299) && within(status, e.FailOn)
+}
+
+func within(status int, ranges [][2]int) bool {
+	return slices.ContainsFunc(ranges, func(r [2]int) bool { return r[0] <= status && status <= r[1] })
 }
 
 // query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery

@@ -63,6 +63,7 @@ type Bridge struct {
 	logger   *slog.Logger
 
 	reservations reservations
+	backoffs     backoffs
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle

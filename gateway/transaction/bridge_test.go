@@ -483,7 +483,9 @@ func TestBranchTranslation(t *testing.T) {
 			Query:   "a=1&gid=evil&op=evil",
 			Body:    json.RawMessage(`{"qty":2}`),
 		},
-		Undo: &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments/g/refund"},
+		Undo: &envelopeCall{
+			Service: "payment", Method: "POST", Path: "/v1/payments/g/refund", NothingOn: [][2]int{{404, 404}, {410, 410}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -501,6 +503,8 @@ func TestBranchTranslation(t *testing.T) {
 		{"no connection", "do", []int{-1, 200}, []int{425, 200}, "1 2"},
 		{"a status that is not in failOn", "do", []int{404, 404}, []int{425, 500}, "1 2"},
 		{"an undo is never refused", "undo", []int{402, 200}, []int{425, 200}, "1 2"},
+		{"there was nothing to undo", "undo", []int{404}, []int{200, 200}, "1"},
+		{"nothingOn is the undo's", "do", []int{410, 201}, []int{425, 200}, "1 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newFixture(t)

@@ -40,15 +40,13 @@ func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient
 func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
 	sagaclient.Step, error,
 ) {
-	env := envelope{Route: x.Route, Principal: x.Principal}
+	env := envelope{Route: x.Route, Principal: x.Principal, RetryMax: e.settings.RetryMax.Milliseconds()}
 	for _, name := range forwarded {
 		if v, ok := x.Inject.Lookup(name); ok {
 			env.Inject = append(env.Inject, [2]string{name, v})
 		}
 	}
-	for _, r := range s.FailOn {
-		env.FailOn = append(env.FailOn, [2]int{r.From, r.To})
-	}
+	env.FailOn = rangesOf(s.FailOn)
 	var err error
 	if env.Do, err = renderCall(x, &s.Do); err != nil {
 		return sagaclient.Step{}, err
@@ -57,6 +55,7 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 		if env.Undo, err = renderCall(x, s.Undo); err != nil {
 			return sagaclient.Step{}, err
 		}
+		env.Undo.NothingOn = rangesOf(s.NothingOn)
 	}
 	payload, err := json.Marshal(env)
 	if err != nil {
@@ -76,6 +75,13 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 		step.Compensate = compensation.url(e.bridge.baseURL, key, payload)
 	}
 	return step, nil
+}
+
+func rangesOf(list []StatusRange) (ranges [][2]int) {
+	for _, r := range list {
+		ranges = append(ranges, [2]int{r.From, r.To})
+	}
+	return ranges
 }
 
 func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
