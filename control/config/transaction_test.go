@@ -46,3 +46,43 @@ func TestRetryDefaults(t *testing.T) {
 		}
 	}
 }
+
+func coordinatorOf(settings string) string {
+	return sound + "coordinator:\n  dtm:\n    endpoints: [\"http://127.0.0.1:1\"]\n" + settings
+}
+
+func TestCoordinatorForms(t *testing.T) {
+	for written, want := range map[string]Branches{
+		"":                             {Listen: "127.0.0.1:8081"},
+		"    branches: 127.0.0.1:9\n":  {Listen: "127.0.0.1:9"},
+		"    branches: {listen: :9}\n": {Listen: ":9"},
+		"    branches: {listen: \":9\", advertise: \"http://gateway:8081\"}\n": {":9", "http://gateway:8081"},
+		"    branches: {advertise: \"http://gateway:8081\"}\n":                 {"127.0.0.1:8081", "http://gateway:8081"},
+	} {
+		cfg, err := Parse("t.yaml", []byte(coordinatorOf(written)), t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Coordinator.DTM.Branches; got != want {
+			t.Errorf("%q: %v, want %v", written, got, want)
+		}
+		shown, err := cfg.Redacted()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Parse("t.yaml", shown, t.TempDir()); err != nil || again.Coordinator.DTM.Branches != want {
+			t.Errorf("what is shown of %q is not the same again: %v", written, err)
+		}
+	}
+	checkFaults(t, coordinatorOf("    branches: {listen: nope, advertise: \"https://x/y\"}\n"), []string{
+		`7:24: coordinator.dtm.branches.listen: "nope" is not an address to listen on such as 127.0.0.1:8080: ` +
+			`missing port in address`,
+		`7:41: coordinator.dtm.branches.advertise: "https://x/y" is not http://host:port`,
+	})
+	checkFaults(t, coordinatorOf("    branches: [1]\n    secret: short\n    name: A B\n"), []string{
+		`7:5: coordinator.dtm.branches: a list is not host:port or ` +
+			`{listen: ":8081", advertise: "http://gateway.internal:8081"}`,
+		`8:13: coordinator.dtm.secret: has 5 bytes, want at least 16`,
+		`9:11: coordinator.dtm.name: "A B" is not a name of a-z, 0-9, dots, dashes and underlines`,
+	})
+}

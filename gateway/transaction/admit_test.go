@@ -185,8 +185,8 @@ func TestNoUndoWhileItsDoIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestARefusedDoIsNotUndone: the service has said that it did nothing, so the gateway answers for the undo; a do whose
-// outcome is not known, or that was never called, is undone.
+// TestARefusedDoIsNotUndone: the service has said that it did nothing, so the gateway answers for the undo; a do
+// whose outcome is not known, or that was never called, is undone.
 func TestARefusedDoIsNotUndone(t *testing.T) {
 	payload := []byte(strings.Replace(string(bothCalls), `"do":`, `"failOn":[[402,402]],"do":`, 1))
 	for name, c := range map[string]struct {

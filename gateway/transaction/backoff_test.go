@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// TestRetryMax: the coordinator, which doubles its delay at 500 and keeps it at 425, never comes to a longer one than the
-// transaction allows, however many branches fail in one pass.
+// TestRetryMax: the coordinator, which doubles its delay at 500 and keeps it at 425, never comes to a longer one than
+// the transaction allows, however many branches fail in one pass.
 func TestRetryMax(t *testing.T) {
 	d := newFixture(t)
 	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {

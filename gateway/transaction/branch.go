@@ -99,12 +99,13 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 	}
 	q := r.URL.Query()
 	call.branch = branch{gid: parts[2], step: parts[3], op: parts[4], id: q.Get("branch_id")}
-	key, err := b.signingKey(r.Context())
-	if err != nil {
-		return call, http.StatusInternalServerError, "the store does not answer"
+	signed := plausible(call.gid) && q.Get("gid") == call.gid && q.Get("op") == dtmOp[call.op]
+	if signed {
+		if signed, err = b.signedBy(r.Context(), call.branch, payload, parts[5]); err != nil {
+			return call, http.StatusInternalServerError, "the store does not answer"
+		}
 	}
-	if !hmac.Equal([]byte(parts[5]), []byte(call.sign(key, payload))) || !plausible(call.gid) ||
-		q.Get("gid") != call.gid || q.Get("op") != dtmOp[call.op] {
+	if !signed {
 		b.forged.Warn(b.logger, time.Now(), "transaction: a branch call with a bad signature was refused",
 			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"

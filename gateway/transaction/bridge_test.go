@@ -484,7 +484,8 @@ func TestBranchTranslation(t *testing.T) {
 			Body:    json.RawMessage(`{"qty":2}`),
 		},
 		Undo: &envelopeCall{
-			Service: "payment", Method: "POST", Path: "/v1/payments/g/refund", NothingOn: [][2]int{{404, 404}, {410, 410}},
+			Service: "payment", Method: "POST", Path: "/v1/payments/g/refund",
+			NothingOn: [][2]int{{404, 404}, {410, 410}},
 		},
 	})
 	if err != nil {

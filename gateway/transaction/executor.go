@@ -103,7 +103,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
-	x.Logical.GID = FirstGID(x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
+	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
 	saga, err := e.render(ctx, x)
 	if err != nil {
 		return nil, &refusal{badRequest(err), filters.Refused}
