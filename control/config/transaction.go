@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,37 @@ func (t *Transaction) check(s site) {
 		}
 	}
 	s.cycles(t.Steps, index, s.at("steps"))
+	if n := t.orderBytes(index); n > orderBytesMax {
+		s.fault(s.at("steps"), "the order of the steps takes %d bytes at the coordinator, which has room for %d: "+
+			"write fewer names in after", n, orderBytesMax)
+	}
+}
+
+// orderBytesMax is the room for the order of a saga's steps: DTM keeps it in a column of 1024 characters, and a saga
+// whose order is longer ends as rolled back without a reason.
+const orderBytesMax = 1000
+
+// orderBytes returns the length of the order as DTM keeps it; 0 where every step comes after the one before it.
+func (t *Transaction) orderBytes(index map[string]int) int {
+	orders, concurrent := map[int][]int{}, false
+	for i, step := range t.Steps {
+		if step == nil {
+			continue
+		}
+		before := predecessors(t.Steps, i, index)
+		if len(before) > 0 {
+			orders[i] = before
+		}
+		concurrent = concurrent || i > 0 && (len(before) != 1 || before[0] != i-1)
+	}
+	if !concurrent {
+		return 0
+	}
+	written, err := json.Marshal(map[string]any{"orders": orders, "concurrent": true})
+	if err != nil { // maps of numbers: it cannot fail
+		panic("config: " + err.Error())
+	}
+	return len(written)
 }
 
 // Retry says when a branch is called again: after every, which DTM doubles; the gateway holds it to max.

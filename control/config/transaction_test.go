@@ -1,6 +1,9 @@
 package config
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -84,5 +87,26 @@ func TestCoordinatorForms(t *testing.T) {
 			`{listen: ":8081", advertise: "http://gateway.internal:8081"}`,
 		`8:13: coordinator.dtm.secret: has 5 bytes, want at least 16`,
 		`9:11: coordinator.dtm.name: "A B" is not a name of a-z, 0-9, dots, dashes and underlines`,
+	})
+}
+
+// TestStepOrderThatTheCoordinatorCouldNotStore: DTM keeps it in 1024 characters.
+func TestStepOrderThatTheCoordinatorCouldNotStore(t *testing.T) {
+	steps := func(n int) string { // each after the two before it
+		b := sound + "transactions:\n  t:\n    steps:\n"
+		for i := range n {
+			var after []string
+			for j := max(i-2, 0); j < i; j++ {
+				after = append(after, "s"+strconv.Itoa(j))
+			}
+			b += fmt.Sprintf("      - {name: s%d, after: [%s], do: {service: order, path: /o}}\n", i,
+				strings.Join(after, ", "))
+		}
+		return b
+	}
+	checkFaults(t, steps(70), nil)
+	checkFaults(t, steps(80), []string{
+		"6:5: transactions.t.steps: the order of the steps takes 1025 bytes at the coordinator, " +
+			"which has room for 1000: write fewer names in after",
 	})
 }

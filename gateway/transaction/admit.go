@@ -40,9 +40,16 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
 		return b.notNow(call, string(t.Status))
 	}
 	call.retryDelay = t.RetryDelay
+	record := branchRecord(call.gid, call.step, opDo)
+	if known := b.ends.status(record); known != 0 {
+		if call.env.refused(known) {
+			return http.StatusOK
+		}
+		return 0
+	}
 	// The do has its claim before it asks for the state, so one that may still be let through is
 	// seen here.
-	do, ok, err := b.store.Get(ctx, branchRecord(call.gid, call.step, opDo))
+	do, ok, err := b.store.Get(ctx, record)
 	switch {
 	case err != nil:
 		b.later(call, "the store does not answer", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,6 +25,9 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 		Route: branchRoute(call.env.Route), Principal: call.env.Principal,
 		ClientKey: call.gid + "/" + call.step + "/" + call.op,
 		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
+	}
+	if known := b.ends.status(claim.ID); known != 0 {
+		return call.translate(known)
 	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
@@ -97,9 +101,12 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
 	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
-		b.logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again",
-			"gid", call.gid, "step", call.step, "error", err)
-		return http.StatusInternalServerError
+		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) && b.keepEnd(&claim, status, change)
+		b.logger.Warn("transaction: the store did not take a branch's end", "gid", call.gid, "step", call.step,
+			"kept", kept, "error", err)
+		if !kept {
+			return http.StatusInternalServerError
+		}
 	}
 	if translated != 0 {
 		return translated

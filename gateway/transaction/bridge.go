@@ -73,6 +73,7 @@ type Bridge struct {
 
 	reservations reservations
 	backoffs     backoffs
+	ends         ends
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle

@@ -75,7 +75,8 @@
 //
 // Coordinator down before step 4: 503 coordinator-unavailable, the key is free again. Down later:
 // 202, and the bridge follows when it is back. Store down at step 1 or 3: 503 store-unavailable.
-// Store down at a branch: 500, the coordinator tries again. Coordinator that calls a branch and
+// Store down before a branch is called: 500, the coordinator tries again; down when the service has
+// answered: the end is kept, given to the coordinator and written later (ends.go). Coordinator that calls a branch and
 // does not answer for its state: 425, the same. Client's wait over: 202; the submit and
 // the transaction go on. A service that is not in the configuration any more: tried again, and
 // logged as an error.
