@@ -48,7 +48,10 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 		return status
 	}
 	result := make(chan int, 1)
-	b.background.Go(func() { result <- b.callBranch(call, claim, rec.Attempt) })
+	b.background.Go(func() {
+		result <- b.callBranch(call, claim, rec.Attempt)
+		b.pollSoon(call.gid)
+	})
 	timer := time.NewTimer(branchWaitMax)
 	defer timer.Stop()
 	select {

@@ -74,6 +74,7 @@ type Bridge struct {
 	reservations reservations
 	backoffs     backoffs
 	ends         ends
+	watches      watches
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle

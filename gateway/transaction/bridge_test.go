@@ -33,6 +33,18 @@ type fixture struct {
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
 	called  []*filters.Exchange
+	queries int
+}
+
+// asked returns how often the coordinator was asked.
+func (d *fixture) asked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queries
+}
+
+func containsState(text []byte, s State) bool {
+	return strings.Contains(string(text), `"state":"`+string(s)+`"`)
 }
 
 type counter struct{ n atomic.Int64 }
@@ -88,6 +100,7 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 	defer d.mu.Unlock()
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/query"):
+		d.queries++
 		if known, ok := d.known[r.URL.Query().Get("gid")]; ok {
 			io.WriteString(w, known)
 			return
@@ -650,7 +663,7 @@ func TestEvents(t *testing.T) {
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := d.Events(context.Background(), v, "checkout", "ann", w, func() {})
+		err := d.Events(context.Background(), v, w, func() {})
 		w.Close()
 		ended <- err
 	}()
