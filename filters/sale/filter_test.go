@@ -124,7 +124,7 @@ func TestSoldOutFromMemory(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 	x.Logical.Key = "1"
-	if r := p.filter.BeforeClaim(x); r != nil {
+	if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("a buyer's repeat is told %s", r.Reason)
 	}
 	p.end(first, slot, 402)
@@ -132,7 +132,7 @@ func TestSoldOutFromMemory(t *testing.T) {
 		_, _, r := p.buy("333", "anna", one, 4)
 		return r == nil
 	})
-	if r := p.filter.BeforeClaim(x); r != nil {
+	if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("who got 402 is told %s at the repeat", r.Reason)
 	}
 	p.want("4444", one, sale.Sold)
@@ -162,7 +162,7 @@ func TestTwoGateways(t *testing.T) {
 			x := new(filters.Exchange)
 			x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 			x.Logical.Key = id
-			if r := p.filter.BeforeClaim(x); r != nil {
+			if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 				t.Errorf("the buyer %s is told %s at a gateway", id, r.Reason)
 			}
 		}
@@ -189,7 +189,7 @@ func TestOthersBuyers(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 	x.Logical.Key = "22"
-	if r := here.filter.BeforeClaim(x); r != nil {
+	if r := here.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("the other gateway's buyer is told %s", r.Reason)
 	}
 }
@@ -287,6 +287,8 @@ func (g *openGate) Enter(time.Time, *filters.Exchange) (int64, *filters.Reply) {
 	g.asked++
 	return 77, nil
 }
+
+func (g *openGate) Wait(time.Time, *filters.Exchange) *filters.Reply { return nil }
 
 func (g *openGate) Stamp(_ *filters.Exchange, to *filters.Header, until int64) {
 	to.Set("Ticket", strconv.FormatInt(until, 10))
@@ -448,8 +450,9 @@ func TestSoldOutCosts(t *testing.T) {
 		t.Fatal(r.Reason)
 	}
 	x.Logical.Key = "2"
+	slot := new(filters.Slot)
 	if n := testing.AllocsPerRun(100, func() {
-		if f.BeforeClaim(x) == nil {
+		if f.BeforeClaim(x, slot, unknown{}) == nil {
 			t.Fatal("it is not told")
 		}
 	}); n > 0 {
