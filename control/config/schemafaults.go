@@ -55,8 +55,15 @@ var patternWants = map[string]string{
 	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
 	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
 	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
-	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$": "the name of a header field",
+	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$": wantFieldName,
 }
+
+// What a name in a header is: a token, of which this is what a schema's pattern can say (it has no backquote).
+const (
+	tokenChars    = "a token of letters, digits and !#$%&'*+-.^_|~"
+	wantFieldName = "the name of a header field, " + tokenChars
+	wantCookie    = "the name of a cookie, " + tokenChars
+)
 
 // checkSchema validates the tree and adds a fault for everything that the schema refuses; what is at fault is marked as
 // broken. The error says that the schema itself is not sound.
@@ -183,6 +190,9 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	rules := f.rules
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
+		if n.kind == mappingNode && rules.mapping != "" {
+			return rules.mapping + ": " + notSupported
+		}
 		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
 			return n.redacted() + " is a number, and not an address such as " + rules.example
 		}
@@ -203,6 +213,9 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	case *kind.MinLength:
 		return "is empty"
 	case *kind.Pattern:
+		if rules.cookie {
+			return n.redacted() + " is not " + wantCookie
+		}
 		if want := patternWants[k.Want]; want != "" {
 			return n.redacted() + " is not " + want
 		}
