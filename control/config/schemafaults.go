@@ -42,9 +42,14 @@ var textForms = map[string]textForm{
 	"HedgeAfter":  formOf[HedgeAfter](wantHedgeAfter),
 	"StatusRange": formOf[StatusRange](wantStatus),
 	"Instant":     formOf[Instant](wantInstant),
+
+	"KubernetesPort": formOf[KubernetesPort](wantKubernetesPort),
 	"Ref":         formOf[ref.Ref](ref.Want),
 	"Template":    formOf[ref.Template](ref.WantTemplate),
 }
+
+// takesNumbers are those of them that may be written as a number too.
+var takesNumbers = map[string]bool{"StatusRange": true, "KubernetesPort": true}
 
 // patternWants say in words what the other patterns of the schema are.
 var patternWants = map[string]string{
@@ -53,6 +58,7 @@ var patternWants = map[string]string{
 	namePattern: "a name of letters, digits, dots, dashes and underlines, " +
 		"with a letter or digit first",
 	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
+	`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`: "a name of Kubernetes: a-z, 0-9 and dashes within it",
 	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
 	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
 	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$": wantFieldName,
@@ -173,7 +179,7 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	}
 	if f, ok := textForms[definition]; ok {
 		text, ok := n.text()
-		if _, isText := n.scalar.(string); ok && !n.secret && (isText || definition == "StatusRange") {
+		if _, isText := n.scalar.(string); ok && !n.secret && (isText || takesNumbers[definition]) {
 			switch err := f.parse(text); {
 			case err != nil && definition == "Template": // its parser tells of one place in it
 				return n.redacted() + ": " + err.Error()
