@@ -17,6 +17,8 @@ type Transaction struct {
 	Timeout Duration     `json:"timeout"`
 	Retry   Retry        `json:"retry"`
 	Primary *Unsupported `json:"primary"`
+	Notify  *Unsupported `json:"notify"`
+	KeepFor *Unsupported `json:"keepFor"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
@@ -28,6 +30,8 @@ func (Transaction) describe() descriptions {
 		"Timeout": "Not done by then: roll back.",
 		"Retry":   "When a branch is called again.",
 		"Primary": "The local transaction of a message.",
+		"Notify":  "Where the end of a transaction is posted to.",
+		"KeepFor": "How long DTM keeps what has ended.",
 		"Steps":   "The branches.",
 	}
 }
@@ -164,6 +168,7 @@ type Call struct {
 	Path      ref.Template  `json:"path" jsonschema:"required"`
 	Body      any           `json:"body"`
 	NothingOn []StatusRange `json:"nothingOn"` // of an undo only
+	Headers   *Unsupported  `json:"headers"`
 }
 
 func (Call) describe() descriptions {
@@ -174,6 +179,7 @@ func (Call) describe() descriptions {
 		"Body":    "The JSON body; its texts are templates.",
 		"NothingOn": "Of an undo: responses by which the service says that there was nothing to undo. " +
 			"They count as done.",
+		"Headers": "Header fields; their values are templates.",
 	}
 }
 
