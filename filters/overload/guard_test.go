@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 func TestGuardDelay(t *testing.T) {

@@ -386,7 +386,7 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 		reply = w.program()
 		reply.Header.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCUnavailable))) // come again
 	case isNavigation(x.Header):
-		reply = w.browser(u.Sale, x.Method, formOf(x))
+		reply = w.browser(u.Sale, x.Method, formOf(x, v.looks))
 	default:
 		reply = w.program()
 	}
