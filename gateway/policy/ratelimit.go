@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -125,9 +124,9 @@ type share struct {
 	live func() int
 }
 
-func (s *share) Allow(ctx context.Context, key string, now time.Time) (ratelimit.Decision, error) {
+func (s *share) Charge(ctx context.Context, c ratelimit.Charge) (ratelimit.Decision, error) {
 	s.SetShare(1 / float64(max(s.live(), 1)))
-	return s.Store.Allow(ctx, key, now)
+	return s.Store.Charge(ctx, c)
 }
 
 // Limit implements [ratelimit.Metrics].
