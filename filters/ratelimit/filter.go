@@ -53,7 +53,7 @@ func NewService(service string, rules []Rule, m Metrics) *Filter {
 func newFilter(name, service string, rules []Rule, m Metrics) *Filter {
 	f := &Filter{name: name, service: service, rules: make([]rule, len(rules))}
 	for i, r := range rules {
-		f.rules[i] = rule{Meter: makeMeter(r, m), item: quote(r.Limit.Name), detail: r.Limit.detail()}
+		f.rules[i] = rule{Meter: makeMeter(r, m), item: QuotedName(r.Limit.Name), detail: r.Limit.Detail()}
 		f.listed = f.listed || !r.Shadow
 	}
 	f.policy = f.policyWith(-1)
@@ -66,8 +66,8 @@ func newFilter(name, service string, rules []Rule, m Metrics) *Filter {
 	return f
 }
 
-// detail tells clients of the limit.
-func (l Limit) detail() string {
+// Detail tells clients of the limit.
+func (l Limit) Detail() string {
 	if l.FixedWindow {
 		return fmt.Sprintf("The limit is %d requests in each window of %v.", l.Count, l.Period)
 	}
