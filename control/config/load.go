@@ -20,7 +20,7 @@ var ErrUnreadable = errors.New("config: cannot read")
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
 func Load(path string) (*Config, error) {
-	names, dir, err := Documents(path)
+	dir, names, err := locate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -28,36 +28,50 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir == path {
+	if err := l.read(path, names); err != nil {
+		return nil, err
+	}
+	return l.config()
+}
+
+// locate returns the folder that relative paths are relative to, and the files of a file or folder.
+func locate(path string) (dir string, names []string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
+	}
+	if !info.IsDir() {
+		return filepath.Dir(path), []string{path}, nil
+	}
+	names, err = documents(path)
+	return path, names, err
+}
+
+// read reads the files of a file or folder.
+func (l *loader) read(path string, names []string) error {
+	if len(names) != 1 || names[0] != path {
 		l.origin.files = append(l.origin.files, l.files.dir)
 	}
 	for _, name := range names {
 		data, err := readFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
+			return fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
 		}
 		abs, err := filepath.Abs(name)
 		if err != nil {
-			return nil, fmt.Errorf("config: %s: %w", name, err)
+			return fmt.Errorf("config: %s: %w", name, err)
 		}
 		l.origin.files = append(l.origin.files, abs)
 		l.document(name, data)
 	}
-	return l.config()
+	return nil
 }
 
 // Documents returns the files that [Load] reads of a path, in their order, and the folder that relative paths in them
 // are relative to: path itself where that is a folder. The error wraps [ErrUnreadable].
 func Documents(path string) (names []string, dir string, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, "", fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
-	}
-	if !info.IsDir() {
-		return []string{path}, filepath.Dir(path), nil
-	}
-	names, err = documents(path)
-	return names, path, err
+	dir, names, err = locate(path)
+	return names, dir, err
 }
 
 // A File is a document of a configuration that is not read from this machine.
