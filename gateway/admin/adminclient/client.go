@@ -37,7 +37,7 @@ var ErrToken = errors.New("adminclient: not the gateway's admin.token")
 var ErrAddress = errors.New("adminclient: invalid address")
 
 // ErrNoAnswer says that nobody answers at the address.
-var ErrNoAnswer = errors.New("adminclient: no gateway answers")
+var ErrNoAnswer = errors.New("no gateway answers")
 
 // ErrUnknown says that who answers does not know what it is asked for.
 var ErrUnknown = errors.New("adminclient: the other side does not know the call")
