@@ -26,7 +26,10 @@ type File struct {
 	applied *config.Config // what the sink has in force
 }
 
-var _ Source = (*File)(nil)
+var (
+	_ Source   = (*File)(nil)
+	_ Composer = (*File)(nil)
+)
 
 // First implements [Source].
 func (f *File) First(context.Context) (*config.Config, error) {
@@ -58,6 +61,15 @@ func (f *File) Watch(ctx context.Context, sink Sink) error {
 			}
 		}
 	}
+}
+
+// Compose implements [Composer].
+func (f *File) Compose(list []config.File) (*config.Config, error) {
+	_, dir, err := config.Documents(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return config.ParseFiles(list, dir)
 }
 
 func (f *File) give(sink Sink) {
