@@ -10,6 +10,7 @@ import (
 const (
 	documentMax  = 1 << 20  // bytes of one document, and of a file that is referred to
 	documentsMax = 8 << 20  // bytes of all documents of a folder
+	composedMax  = 8 << 20  // bytes of the JSON of all documents, aliases written out
 	valuesMax    = 100_000  // values of one document, with aliases and merge keys written out
 	valuesAllMax = 500_000  // and of all documents
 	flowDepthMax = 64       // nested flow collections, and as many nested block collections around them

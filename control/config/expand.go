@@ -22,6 +22,7 @@ type files struct {
 	errs map[string]error // of those that cannot be read
 	list []string         // absolute paths in the order of reading
 	size int              // bytes of what was read
+	away bool             // they are on another machine: that one is missing here is no fault
 }
 
 func newFiles(dir string) (*files, error) {
@@ -92,6 +93,7 @@ type expander struct {
 }
 
 func (f *expander) expand(n *node, text string) {
+	written := text
 	var value, literal strings.Builder
 	for {
 		start, kind := nextVariable(text)
@@ -105,7 +107,10 @@ func (f *expander) expand(n *node, text string) {
 			break
 		}
 		name := text[start+len(kind) : start+end]
-		n.secret = true
+		n.secret, n.source = true, written
+		if f.files.away {
+			f.faults.excuse(n.pos)
+		}
 		if f.size > expandAllMax { // which has been told
 			n.broken = true
 			break
