@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -52,4 +53,12 @@ func (p *place) String() string {
 		}
 	}
 	return b.String()
+}
+
+// away reports whether a value of a document is the gateway's, and not the control plane's own.
+func (p *place) away() bool {
+	for p.parent != nil {
+		p = p.parent
+	}
+	return !slices.Contains(controlSections, p.name)
 }

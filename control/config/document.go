@@ -31,6 +31,9 @@ type Location struct {
 // control plane hands out.
 var gatewaySections = []string{"listen", "admin", "store", "control", "envoy"}
 
+// controlSections are those that the control plane itself goes by: what they refer to has to be on its machine.
+var controlSections = []string{"admin", "control", "envoy"}
+
 // LoadDocument reads and checks a configuration from a file or folder, as [Load] does, on a machine that is not the
 // gateway's: a variable or a file that this machine does not have is no fault, and neither is a value that a variable
 // has here and that would not be right.
@@ -62,6 +65,11 @@ func ParseDocument(name string, data []byte, dir string) (*Document, error) {
 }
 
 func (l *loader) asDocument() (*Document, error) {
+	if l.root != nil && !l.failed {
+		for _, m := range l.root.members {
+			l.excuse(m.value, slices.Contains(controlSections, m.name))
+		}
+	}
 	c, err := l.config()
 	if err != nil {
 		return nil, err
@@ -135,6 +143,22 @@ func nextStep(n *node, text string) (step, shown, rest string) {
 		}
 	}
 	return step, shown, rest
+}
+
+// excuse has no fault told of values that the gateway expands, and tells of those that this machine would have to.
+func (l *loader) excuse(n *node, own bool) {
+	switch why, lacks := l.expander.lack[n]; {
+	case lacks && own:
+		l.faults.add(n.pos, "%s", why)
+	case n.secret && !own:
+		l.faults.excuse(n.pos)
+	}
+	for _, item := range n.items {
+		l.excuse(item, own)
+	}
+	for _, m := range n.members {
+		l.excuse(m.value, own)
+	}
 }
 
 // note collects the values with variables and the secrets that are written out.
