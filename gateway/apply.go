@@ -75,13 +75,16 @@ func (g *gateway) noteLoad(fault error) {
 }
 
 func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
 	if err := restartNeeded(changes); err != nil {
 		return err
 	}
 	old := g.engine.Load().cfg
-	if err := g.enforce(cfg); err != nil {
+	if err := g.enforceLocked(cfg); err != nil {
 		return err
 	}
+	g.discovered.keepLocked(cfg)
 	g.warnOfOutstandingKeys(old, cfg)
 	return nil
 }
@@ -99,8 +102,8 @@ func restartNeeded(changes []plan.Change) error {
 	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart", strings.Join(settings, ", "), differ)
 }
 
-// enforce builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforce(cfg *config.Config) error {
+// enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
+func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err

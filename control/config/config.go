@@ -18,6 +18,7 @@ type Config struct {
 	Log          *Unsupported            `json:"log"`
 	Tracing      *Unsupported            `json:"tracing"`
 	Transactions map[string]*Transaction `json:"transactions" config:"merge"`
+	Control      *Control                `json:"control"`
 	ConfigSections
 
 	origin origin // where all this came from

@@ -145,6 +145,9 @@ func (s site) checkListeners(c *Config) {
 		}
 		add(c.Coordinator.DTM.Branches.Listen, branches)
 	}
+	if c.Control != nil {
+		add(c.Control.Listen.Address, at("control", "listen", "address"))
+	}
 }
 
 func anyHost(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
