@@ -95,7 +95,8 @@ func newRoot() *cobra.Command {
 	log := new(logging)
 	log.addFlags(root)
 	root.AddCommand(
-		newDemo(log), newRun(log), newValidate(), newExplain(), newPlan(), newDiff(), newApply(), newFmt(), newSchema(),
+		newDemo(log), newRun(log), newEnvoy(log), newValidate(), newExplain(), newPlan(), newDiff(), newApply(), newFmt(),
+		newSchema(),
 		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
 	)
 	return root
