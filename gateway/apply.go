@@ -41,19 +41,22 @@ func (g *gateway) noteLoad(fault error) {
 }
 
 func (g *gateway) swap(cfg *config.Config) error {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
 	if setting := needsRestart(g.engine.Load().cfg, cfg); setting != "" {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
 	old := g.engine.Load().cfg
-	if err := g.enforce(cfg); err != nil {
+	if err := g.enforceLocked(cfg); err != nil {
 		return err
 	}
+	g.discovered.keepLocked(cfg)
 	g.warnOfOutstandingKeys(old, cfg)
 	return nil
 }
 
-// enforce builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforce(cfg *config.Config) error {
+// enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
+func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
