@@ -41,6 +41,8 @@ func (g *gateway) noteLoad(fault error) {
 }
 
 func (g *gateway) swap(cfg *config.Config) error {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
 	setting := needsRestart(g.engine.Load().cfg, cfg)
 	if g.envoy && setting == "" && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
 		setting = "envoy.listen"
@@ -49,15 +51,16 @@ func (g *gateway) swap(cfg *config.Config) error {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
 	old := g.engine.Load().cfg
-	if err := g.enforce(cfg); err != nil {
+	if err := g.enforceLocked(cfg); err != nil {
 		return err
 	}
+	g.discovered.keepLocked(cfg)
 	g.warnOfOutstandingKeys(old, cfg)
 	return nil
 }
 
-// enforce builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforce(cfg *config.Config) error {
+// enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
+func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ type process struct {
 	envoy    bool // Envoys carry the requests of clients
 
 	unreadable filters.LogThrottle // of addresses
+	discovered discovered
 
 	descriptors descriptors
 	budget      *budget.Budget
@@ -118,7 +119,7 @@ type builder struct {
 }
 
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine
-// before uses has changed then.
+// before uses has changed then. discovered.applying is held.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
@@ -261,7 +262,7 @@ func (b *builder) service(name string) (*forward, error) {
 	c := b.Config.Services[name]
 	verified := b.material.services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
+		Name: name, Endpoints: b.discovered.ofLocked(name, c), Timeout: time.Duration(c.Timeout),
 		ConnectTimeout: time.Duration(c.ConnectTimeout),
 		DNS:            time.Duration(c.DNS),
 		KeepAlive: upstream.KeepAlive{

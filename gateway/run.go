@@ -162,7 +162,14 @@ func (g *gateway) start(cfg *config.Config) error {
 			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
 		})
 	}
-	if err := g.enforce(cfg); err != nil {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
+	if d, ok := g.Source.(source.Discoverer); ok {
+		for service, endpoints := range d.Discovered() {
+			g.discovered.setLocked(service, endpoints)
+		}
+	}
+	if err := g.enforceLocked(cfg); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil

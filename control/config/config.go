@@ -17,6 +17,7 @@ type Config struct {
 	Routes       []*Route                `json:"routes" config:"merge"`
 	Coordinator  *Coordinator            `json:"coordinator"`
 	Transactions map[string]*Transaction `json:"transactions" config:"merge"`
+	Control      *Control                `json:"control"`
 	ConfigSections
 
 	origin origin // where all this came from

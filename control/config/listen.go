@@ -144,6 +144,9 @@ func (s site) checkListeners(c *Config) {
 	if c.Coordinator != nil {
 		add(c.Coordinator.DTM.Branches, at("coordinator", "dtm", "branches"))
 	}
+	if c.Control != nil {
+		add(c.Control.Listen.Address, at("control", "listen", "address"))
+	}
 }
 
 func anyHost(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }

@@ -20,37 +20,51 @@ var ErrUnreadable = errors.New("config: cannot read")
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
 func Load(path string) (*Config, error) {
-	info, err := os.Stat(path)
+	dir, names, err := locate(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
-	}
-	names, dir := []string{path}, filepath.Dir(path)
-	if info.IsDir() {
-		dir = path
-		if names, err = documents(path); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	l, err := newLoader(dir)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
+	if err := l.read(path, names); err != nil {
+		return nil, err
+	}
+	return l.config()
+}
+
+// locate returns the folder that relative paths are relative to, and the files of a file or folder.
+func locate(path string) (dir string, names []string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
+	}
+	if !info.IsDir() {
+		return filepath.Dir(path), []string{path}, nil
+	}
+	names, err = documents(path)
+	return path, names, err
+}
+
+// read reads the files of a file or folder.
+func (l *loader) read(path string, names []string) error {
+	if len(names) != 1 || names[0] != path {
 		l.origin.files = append(l.origin.files, l.files.dir)
 	}
 	for _, name := range names {
 		data, err := readFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
+			return fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
 		}
 		abs, err := filepath.Abs(name)
 		if err != nil {
-			return nil, fmt.Errorf("config: %s: %w", name, err)
+			return fmt.Errorf("config: %s: %w", name, err)
 		}
 		l.origin.files = append(l.origin.files, abs)
 		l.document(name, data)
 	}
-	return l.config()
+	return nil
 }
 
 // Parse reads the configuration from bytes. The name stands in faults; dir is what relative paths are relative to,
