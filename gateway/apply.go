@@ -41,7 +41,11 @@ func (g *gateway) noteLoad(fault error) {
 }
 
 func (g *gateway) swap(cfg *config.Config) error {
-	if setting := needsRestart(g.engine.Load().cfg, cfg); setting != "" {
+	setting := needsRestart(g.engine.Load().cfg, cfg)
+	if g.envoy && setting == "" && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
+		setting = "envoy.listen"
+	}
+	if setting != "" {
 		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
 	}
 	old := g.engine.Load().cfg
@@ -57,6 +61,11 @@ func (g *gateway) enforce(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
+	}
+	if g.envoy {
+		if m.listener, err = envoyTLS(cfg); err != nil {
+			return err
+		}
 	}
 	e, err := g.process.build(cfg, m)
 	if err != nil {

@@ -86,7 +86,7 @@ func newRoot() *cobra.Command {
 	log := new(logging)
 	log.addFlags(root)
 	root.AddCommand(
-		newDemo(log), newRun(log), newValidate(), newExplain(), newSchema(),
+		newDemo(log), newRun(log), newEnvoy(log), newValidate(), newExplain(), newSchema(),
 		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
 	)
 	return root
