@@ -21,7 +21,7 @@ type envoyTarget struct {
 	logger   *slog.Logger
 
 	// One throttle for each kind of warning.
-	unanswered, late *filters.LogThrottle
+	own, gone, late *filters.LogThrottle
 }
 
 // envoyTarget returns the target of a route. Requests of transactions are passed on untouched.
@@ -36,7 +36,7 @@ func (b *builder) envoyTarget(r *config.Route) target {
 	}
 	return &envoyTarget{
 		service: r.Service, longest: longest, overload: b.overload, logger: b.env.Logger,
-		unanswered: new(filters.LogThrottle), late: new(filters.LogThrottle),
+		own: new(filters.LogThrottle), gone: new(filters.LogThrottle), late: new(filters.LogThrottle),
 	}
 }
 
@@ -68,11 +68,15 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
 	}
-	status, header, length, err := r.Forward(limit)
+	head, err := r.Forward(limit)
 	if err != nil {
 		return t.failed(x, err)
 	}
-	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
+	if head.Origin != envoy.FromService {
+		return t.unanswered(x, head)
+	}
+	status, length := head.Status, head.Length
+	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], head.Header...)}
 	x.Response.Header.DelFunc(reservedField)
 	x.Response.Header.DelFunc(message.HopByHop)
 	e := result{outcome: filters.Completed, length: length}
@@ -107,8 +111,29 @@ func (t *envoyTarget) buffer(
 	return e
 }
 
-// failed says what is known of a request that went on and of which no whole response came. Envoy responds to its client
-// by itself, so no reply gets there but where Envoy still waits.
+// unanswered makes the reply where Envoy has a response of its own in place of the service's.
+func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
+	outcome, reason := filters.NoResponse, filters.UpstreamFailed
+	detail := "The connection to the service broke after something was sent."
+	switch head.Origin {
+	case envoy.Unreachable:
+		outcome, reason = filters.NotDispatched, filters.UpstreamUnreachable
+		detail = "No connection to the service came about. Nothing was sent."
+	case envoy.Overflowed:
+		outcome, reason = filters.NotDispatched, filters.Overloaded
+		detail = "There is no connection to spare for this request. Nothing was sent."
+	case envoy.TimedOut:
+		reason, detail = filters.UpstreamTimeout, "The service did not respond in time."
+	}
+	x.Dispatched = outcome != filters.NotDispatched
+	t.own.Warn(t.logger, time.Now(), "Envoy has a response of its own in place of a service's", "route", x.Route,
+		"service", t.service, "reason", reason, "status", head.Status, "request", x.Inject.Get("Sluice-Request-Id"))
+	t.refuse(x, reason, detail)
+	return result{outcome: outcome}
+}
+
+// failed says what is known of a request that went on and of which no whole response came. Its client has left, but
+// where Envoy still waits.
 func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	if errors.Is(err, envoy.ErrSilent) {
 		t.late.Warn(t.logger, time.Now(), "Envoy had no response of a service within the longest time that it may take",
@@ -119,8 +144,7 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	if !x.Dispatched {
 		return result{outcome: filters.ClientGone}
 	}
-	t.unanswered.Warn(t.logger, time.Now(), "Envoy ended a request without a response of its service: its client left, "+
-		"or Envoy made a response itself", "route", x.Route, "service", t.service, "cause", err,
+	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route, "service", t.service, "cause", err,
 		"request", x.Inject.Get("Sluice-Request-Id"))
 	return result{outcome: filters.ClientGone}
 }

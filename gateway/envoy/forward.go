@@ -11,69 +11,79 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
+// Head is the head of a response.
+type Head struct {
+	Status int
+	Header filters.Header // good as long as the request is
+	Length int64          // of the body; -1: not announced
+	Origin Origin
+}
+
 // Forward has Envoy send the request to the service, with what the exchange injects, and waits for the head of
 // the response, at most so long; 0 is for as long as it takes. The exchange is marked as dispatched before. The
-// header is good as long as the request is. The error is [ErrEnded] or [ErrSilent].
-func (r *Request) Forward(limit time.Duration) (status int, h filters.Header, length int64, err error) {
+// error is [ErrEnded] or [ErrSilent].
+func (r *Request) Forward(limit time.Duration) (Head, error) {
 	x := &r.Exchange
 	if err := x.Context().Err(); err != nil { // nothing was sent
-		return 0, nil, 0, ErrEnded
+		return Head{}, ErrEnded
 	}
 	x.Dispatched = true
 	if err := r.send(r.goOn()); err != nil {
-		return 0, nil, 0, err
+		return Head{}, err
 	}
 	r.waits = nothing
 	deadline := time.Now().Add(limit)
 	for {
 		m, err := r.next(limit)
 		if err != nil {
-			return 0, nil, 0, err
+			return Head{}, err
 		}
 		switch {
 		case m.GetRequestTrailers() != nil:
 			if err := r.replyToTrailer(m.GetRequestTrailers()); err != nil {
-				return 0, nil, 0, err
+				return Head{}, err
 			}
 			if limit > 0 {
 				limit = max(time.Until(deadline), time.Millisecond)
 			}
 		case m.GetResponseHeaders() != nil:
-			return r.responseHead(m.GetResponseHeaders())
+			return r.responseHead(m, m.GetResponseHeaders())
 		default:
 			r.broken = true
-			return 0, nil, 0, fmt.Errorf("%w: %w: %T in place of the response's head", ErrEnded, errProtocol, m.Request)
+			return Head{}, fmt.Errorf("%w: %w: %T in place of the response's head", ErrEnded, errProtocol, m.Request)
 		}
 	}
 }
 
-func (r *Request) responseHead(head *extproc.HttpHeaders) (status int, h filters.Header, length int64, err error) {
-	r.waits, length = onResponseHeaders, -1
+func (r *Request) responseHead(m *extproc.ProcessingRequest, head *extproc.HttpHeaders) (Head, error) {
+	r.waits = onResponseHeaders
+	h := Head{Length: -1}
 	r.response = appendFields(r.response[:0], head.Headers)
 	kept := r.response[:0]
 	for _, f := range r.response {
 		switch {
 		case f.Name == ":status":
-			status, _ = strconv.Atoi(f.Value)
+			h.Status, _ = strconv.Atoi(f.Value)
 			continue
 		case f.Name != "" && f.Name[0] == ':':
 			continue
 		case filters.EqualName(f.Name, "Content-Length"):
 			if n, ok := message.ParseLength(f.Value); ok {
-				length = n
+				h.Length = n
 			}
 		}
 		kept = append(kept, f)
 	}
 	r.response = kept
 	if head.EndOfStream {
-		length = 0
+		h.Length = 0
 	}
-	if status < 100 || status > 599 {
+	if h.Status < 100 || h.Status > 599 {
 		r.broken = true
-		return 0, nil, 0, fmt.Errorf("%w: %w: a response without a status", ErrEnded, errProtocol)
+		return Head{}, fmt.Errorf("%w: %w: a response without a status", ErrEnded, errProtocol)
 	}
-	return status, kept, length, nil
+	h.Header, h.Origin = kept, r.originOf(m, h.Status)
+	return h, nil
 }
 
 // Body is the body of a response as it was shown.

@@ -49,8 +49,8 @@ type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 
-	hiding                 hiding
-	noHead, noPeer, hidden *filters.LogThrottle
+	hiding                           hiding
+	noHead, noPeer, hidden, noOrigin *filters.LogThrottle
 }
 
 // messageSpare is what a message may have beside a body: its head, and what is around both.
@@ -65,7 +65,7 @@ const (
 // NewServer returns a server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{Options: o, health: health.NewServer(), noHead: new(filters.LogThrottle),
-		noPeer: new(filters.LogThrottle), hidden: new(filters.LogThrottle)}
+		noPeer: new(filters.LogThrottle), hidden: new(filters.LogThrottle), noOrigin: new(filters.LogThrottle)}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(o.MaxBody) + messageSpare), grpc.MaxConcurrentStreams(o.MaxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
