@@ -101,8 +101,8 @@ func TestKeyGuards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log []string
 			of := func(name string) script { return script{name: name, log: &log} }
-			before, first, second := &guards{script: of("before")}, &guards{script: of("first")}, &guards{script: of("second")}
-			first.keeps, second.keeps = true, true
+			before := &guards{script: of("before")}
+			first, second := &guards{script: of("first"), keeps: true}, &guards{script: of("second"), keeps: true}
 			claimer, between := &claims{script: of("claims")}, of("between")
 			c.change(claimer, first, second, &between)
 			chain, err := NewChain(func(*Exchange, string, any, []byte) {}, before, claimer, first, &between, second)

@@ -27,9 +27,10 @@ func (l *Limiter) busyLocked() {
 func (l *Limiter) Busy(now time.Time) bool { return int64(now.Sub(l.base)) < l.busy.Load() }
 
 // Announce tells of a request that has a step to take before it comes to Acquire, such as the claim of its key. It is
-// shed at once where Acquire would shed it now, or where as many are expected of its class and better ones as there is
-// room for: they would be shed when they come, and the step would have been in vain. So the steps that are under way are
-// bounded by what the service can take, also while each takes long. The cause says why; it is counted as any other.
+// shed at once where Acquire would shed it now, or where as many are expected of its class and better ones as there
+// is room for: they would be shed when they come, and the step would have been in vain. So the steps that are under
+// way are bounded by what the service can take, also while each takes long. The cause says why; it is counted as any
+// other.
 //
 // expected says that the request is counted on until it comes, with Request.Announced, or Withdraw is called. A limiter
 // that has shed nobody of late counts on nobody.

@@ -198,8 +198,8 @@ func TestFloodCostsTheStoreNothing(t *testing.T) {
 	}
 }
 
-// TestFloodMeetsAnotherGatewaysKey: of a key that another gateway has answered this one knows nothing. It says so and no
-// more, and has the response when there is room.
+// TestFloodMeetsAnotherGatewaysKey: of a key that another gateway has answered this one knows nothing. It says so and
+// no more, and has the response when there is room.
 func TestFloodMeetsAnotherGatewaysKey(t *testing.T) {
 	there := floodedGateway(t, nil, floodedConfig)
 	here := floodedGateway(t, there.store, floodedConfig)
