@@ -75,8 +75,8 @@ func TestKeyGuards(t *testing.T) {
 		status int
 	}{
 		"passes": {func(*claims, *guards, *guards, *script) {},
-			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request between.Request second.kept " +
-				"second.Request", 0},
+			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request between.Request " +
+				"second.kept second.Request", 0},
 		"known": {func(c *claims, _, _ *guards, _ *script) { c.known = true },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Request between.Request second.Request", 0},
 		"the second refuses before the claim": {func(_ *claims, _, s *guards, _ *script) { s.before = refusal },
@@ -87,7 +87,8 @@ func TestKeyGuards(t *testing.T) {
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Withdraw second.Withdraw", 500},
 		"a guard panics": {func(_ *claims, _, s *guards, _ *script) { s.panicIn = "BeforeClaim" },
 			"first.BeforeClaim second.BeforeClaim first.Withdraw", 500},
-		"a withdrawal panics": {func(c *claims, f, _ *guards, _ *script) { c.reply, f.panicIn = refusal, "Withdraw" },
+		"a withdrawal panics": {
+			func(c *claims, f, _ *guards, _ *script) { c.reply, f.panicIn = refusal, "Withdraw" },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Withdraw second.Withdraw", 503},
 		"the first refuses": {func(_ *claims, f, _ *guards, _ *script) { f.reply = refusal },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request second.Withdraw", 503},
