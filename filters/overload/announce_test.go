@@ -8,12 +8,14 @@ import (
 )
 
 // announce tells of a request, and wants it to be expected or shed for a cause.
-func announce(t *testing.T, l *overload.Limiter, now time.Time, r overload.Request, want overload.Cause) {
+func announce(t *testing.T, l *overload.Limiter, now time.Time, r overload.Request,
+	want overload.Cause) overload.Announcement {
 	t.Helper()
-	expected, cause := l.Announce(now, r)
-	if cause != want || expected != (want == overload.NoCause) {
-		t.Fatalf("Announce(%+v) = %v %v, want %v", r, expected, cause, want)
+	a, cause := l.Announce(now, r)
+	if cause != want || a.Valid() != (want == overload.NoCause) {
+		t.Fatalf("Announce(%+v) = %v %v, want %v", r, a, cause, want)
 	}
+	return a
 }
 
 // busy returns a limiter of some calls that has shed somebody, and has so many in flight.
@@ -42,8 +44,8 @@ func busy(t *testing.T, concurrency, inFlight, queue int, wait time.Duration) (*
 func TestAnnouncesNothingWhileItShedsNobody(t *testing.T) {
 	l := one(0, 0)
 	for range 100 {
-		if expected, cause := l.Announce(start, class(overload.Low)); expected || cause != overload.NoCause {
-			t.Fatalf("%v %v", expected, cause)
+		if a, cause := l.Announce(start, class(overload.Low)); a.Valid() || cause != overload.NoCause {
+			t.Fatalf("%v %v", a, cause)
 		}
 	}
 	first := acquire(t, l, start, class(overload.Low), overload.Admitted)
@@ -66,15 +68,14 @@ func TestAnnouncesNothingWhileItShedsNobody(t *testing.T) {
 func TestExpectsNoMoreThanThereIsRoomFor(t *testing.T) {
 	l, _ := busy(t, 5, 2, 0, 0)
 	normal := class(overload.Normal)
+	come := normal
 	for range 3 {
-		announce(t, l, start, normal, overload.NoCause)
+		come.Announced = announce(t, l, start, normal, overload.NoCause)
 	}
 	announce(t, l, start, normal, overload.QueueFull)
 	l.Withdraw(overload.Normal)
 	announce(t, l, start, normal, overload.NoCause)
 	announce(t, l, start, normal, overload.QueueFull)
-	come := normal
-	come.Announced = true
 	for range 3 {
 		acquire(t, l, start, come, overload.Admitted)
 	}
