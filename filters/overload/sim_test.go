@@ -247,8 +247,8 @@ func TestFloodOfClaims(t *testing.T) {
 			vital := float64(critical) / float64(came)
 			inVain := float64(w.claims)/float64(all-critical) - 1 // 0.11 are replays
 			if good < 0.93 || claim <= 20*ms && good < 0.96 || vital < 0.998 || inVain > 1.2 {
-				t.Errorf("claims of %v, seed %d: goodput %.3f, critical %.4f, %d claims, %.2f of those served in vain, "+
-					"at most %d at once", claim, seed, good, vital, w.claims, inVain, w.claimingMost)
+				t.Errorf("claims of %v, seed %d: goodput %.3f, critical %.4f, %d claims, %.2f of those served in "+
+					"vain, at most %d at once", claim, seed, good, vital, w.claims, inVain, w.claimingMost)
 			}
 		}
 	}
