@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -31,6 +32,7 @@ type slicesSource struct {
 	from    *config.EndpointsFrom
 	cluster *cluster
 	retry   backoff
+	gather  time.Duration // the least time between two lists that are reported
 
 	slices  map[string]*endpointSlice // by name
 	version string                    // resourceVersion up to which they are complete
@@ -186,36 +188,88 @@ func (k *slicesSource) watch(ctx context.Context, r reporter) (lived time.Durati
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close() // it is only read
 	began := time.Now()
 	r.alive()
-	body := &bounded{from: resp.Body}
-	events := json.NewDecoder(body)
-	for {
-		body.left = eventMax
-		var e event
-		if err := events.Decode(&e); err != nil {
-			return time.Since(began), endOfWatch(ctx, body, err)
+	events := make(chan received)
+	var reader sync.WaitGroup
+	reader.Go(func() { readEvents(ctx, resp.Body, events) })
+	defer func() {
+		cancel()
+		_ = resp.Body.Close() // it was only read
+		reader.Wait()
+	}()
+	err = k.take(ctx, events, r)
+	return time.Since(began), err
+}
+
+// received is an event, or why none comes any more.
+type received struct {
+	event
+	err error
+}
+
+// take takes events until there are no more, or ctx ends, and reports what they make of the endpoints:
+// at once when one comes after a while, and then together what comes within a short time. A roll-out of
+// many pods is many events, and each list has all endpoints.
+func (k *slicesSource) take(ctx context.Context, events <-chan received, r reporter) (err error) {
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	changed, ready, goesOn := false, false, true
+	for goesOn && err == nil {
+		select {
+		case <-ctx.Done():
+			goesOn = false
+		case <-gather.C:
+			ready = true
+		case got := <-events:
+			if goesOn = got.err != io.EOF; !goesOn {
+				break
+			}
+			moved := false
+			if err = got.err; err == nil {
+				moved, err = k.apply(&got.event)
+			}
+			if changed = changed || moved; err == nil && !changed {
+				r.alive()
+			}
 		}
-		changed, err := k.apply(&e)
-		switch {
-		case err != nil:
-			return time.Since(began), err
-		case changed:
+		if changed && (ready || !goesOn || err != nil) {
+			changed, ready = false, false
 			k.retry.reset()
 			r.found(merge(k.from, k.slices))
-		default:
-			r.alive()
+			gather.Reset(k.gather)
+		}
+	}
+	return err
+}
+
+// readEvents reads events until there are no more, or ctx ends.
+func readEvents(ctx context.Context, from io.Reader, events chan<- received) {
+	body := &bounded{from: from}
+	decoder := json.NewDecoder(body)
+	for {
+		body.left = eventMax
+		var got received
+		if err := decoder.Decode(&got.event); err != nil {
+			got.err = endOfWatch(body, err)
+		}
+		select {
+		case events <- got:
+		case <-ctx.Done():
+			return
+		}
+		if got.err != nil {
+			return
 		}
 	}
 }
 
-// endOfWatch says why no event came: the watch has ended as it should, the connection broke, or what
-// came is no event.
-func endOfWatch(ctx context.Context, body *bounded, err error) error {
+// endOfWatch says why no event came: [io.EOF] when the server has ended the watch; the connection broke,
+// or what came is no event.
+func endOfWatch(body *bounded, err error) error {
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil
+	case err == io.EOF:
+		return err
 	case body.err != nil: // that of the connection
 		return fmt.Errorf("kubernetes: the watch broke: %w", body.err)
 	}

@@ -204,7 +204,9 @@ func (w *Watcher) sourceLocked(c *config.Service) source {
 		if w.clusters[key] == nil {
 			w.clusters[key] = newCluster(key, w.o.Timeout)
 		}
-		return &slicesSource{from: f, cluster: w.clusters[key], retry: backoff{min: w.o.RetryMin, max: w.o.RetryMax}}
+		return &slicesSource{
+			from: f, cluster: w.clusters[key], retry: backoff{min: w.o.RetryMin, max: w.o.RetryMax}, gather: w.o.Gather,
+		}
 	}
 	return &file{from: f, every: w.o.Look}
 }

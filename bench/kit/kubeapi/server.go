@@ -38,6 +38,8 @@ type Server struct {
 	cut    chan struct{} // closed and replaced to break all watches
 	faults []Fault
 	seen   []Request
+
+	watching int
 }
 
 type event struct {
@@ -54,6 +56,7 @@ type Fault struct {
 	Event  bool   // Body is the end of the watch
 	Hang   bool   // nothing is sent until the client leaves
 	Break  bool   // the connection is broken behind the head
+	Stays  bool   // until Heal, and not for one request
 }
 
 // Request is one that was made.
@@ -165,6 +168,26 @@ func (s *Server) Fail(faults ...Fault) {
 	s.faults = append(s.faults, faults...)
 }
 
+// Heal ends all faults.
+func (s *Server) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// Watching returns how many watches run.
+func (s *Server) Watching() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watching
+}
+
+func (s *Server) countWatch(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watching += n
+}
+
 // Requests returns those that were made.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
@@ -214,7 +237,9 @@ func (s *Server) note(req Request) (*Fault, bool) {
 		return nil, true
 	}
 	f := s.faults[i]
-	s.faults = slices.Delete(s.faults, i, i+1)
+	if !f.Stays {
+		s.faults = slices.Delete(s.faults, i, i+1)
+	}
 	return &f, true
 }
 
@@ -318,6 +343,8 @@ func (s *Server) watch(
 	if out.Flush() != nil || fault != nil && fault.Event {
 		return
 	}
+	s.countWatch(1)
+	defer s.countWatch(-1)
 	for {
 		for _, e := range list {
 			version = e.version
