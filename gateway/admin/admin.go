@@ -44,11 +44,7 @@ func New(o Options) http.Handler {
 	s := &server{o}
 	mux := http.NewServeMux()
 	s.addProbes(mux)
-	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK,
-			o.Gateway.Status())
-	})
-	mux.HandleFunc("GET /api/config", s.config)
+	s.addStatus(mux)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
 	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
@@ -69,6 +65,23 @@ func NewProbes(o Options) http.Handler {
 	mux := http.NewServeMux()
 	(&server{o}).addProbes(mux)
 	return mux
+}
+
+// NewWaiting returns the handler of the admin address of a gateway without a configuration: it has
+// health, metrics, status and the settings that are known, and no records.
+func NewWaiting(o Options) http.Handler {
+	s := &server{o}
+	mux := http.NewServeMux()
+	s.addProbes(mux)
+	s.addStatus(mux)
+	return &guard{gateway: o.Gateway, logger: o.Logger, handler: http.NewCrossOriginProtection().Handler(mux)}
+}
+
+func (s *server) addStatus(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.Gateway.Status())
+	})
+	mux.HandleFunc("GET /api/config", s.config)
 }
 
 // probes are the paths that no token is asked for.
