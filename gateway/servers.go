@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/internalserver"
 )
 
 // servers are the listeners and what serves on them.
@@ -174,7 +175,7 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
 	internal := func(h http.Handler, l net.Listener, connections int) {
-		srv, bounded := internalServer(h, l, connections, g.Logger)
+		srv, bounded := internalserver.New(h, l, connections, g.Logger)
 		s.add(srv, bounded, true)
 	}
 	options := g.adminOptions(cfg)

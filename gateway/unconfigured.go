@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/internalserver"
 )
 
 // first returns the first configuration of the source. While one is long in coming the admin address is served, so
@@ -100,7 +101,7 @@ func (u *unconfigured) serve() (close func(), err error) {
 			close()
 			return nil, err
 		}
-		srv, bounded := internalServer(on.handler, l, waitingConnectionsMax, u.Logger)
+		srv, bounded := internalserver.New(on.handler, l, waitingConnectionsMax, u.Logger)
 		stop = append(stop, func() { _ = srv.Close() }) // whoever asks asks again
 		running.Go(func() { serveUntilClosed(srv, bounded, u.Logger) })
 	}

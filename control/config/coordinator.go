@@ -15,13 +15,18 @@ func (Coordinator) describe() descriptions {
 // DTM is where the coordinator listens, and where it calls the branches through the gateway.
 type DTM struct {
 	Endpoints []string `json:"endpoints" jsonschema:"minItems=1,uniqueItems=true" config:"url"`
-	Branches  string   `json:"branches" config:"example=127.0.0.1:8081"`
+	Branches  string   `json:"branches" config:"example=127.0.0.1:8081,mapping=listen and advertise"`
+
+	Secret *Unsupported `json:"secret"`
+	Name   *Unsupported `json:"name"`
 }
 
 func (DTM) describe() descriptions {
 	return descriptions{
 		"Endpoints": "http://host:port of DTM.",
 		"Branches":  "host:port where DTM calls the branches through the gateway.",
+		"Secret":    "Signs branch calls.",
+		"Name":      "This deployment, for gateways that share a coordinator with others.",
 	}
 }
 

@@ -16,6 +16,8 @@ type Transaction struct {
 	Timeout Duration     `json:"timeout"`
 	Retry   Retry        `json:"retry"`
 	Primary *Unsupported `json:"primary"`
+	Notify  *Unsupported `json:"notify"`
+	KeepFor *Unsupported `json:"keepFor"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
@@ -27,6 +29,8 @@ func (Transaction) describe() descriptions {
 		"Timeout": "Not done by then: roll back.",
 		"Retry":   "When a branch is called again.",
 		"Primary": "The local transaction of a message.",
+		"Notify":  "Where the end of a transaction is posted to.",
+		"KeepFor": "How long DTM keeps what has ended.",
 		"Steps":   "The branches.",
 	}
 }
@@ -71,12 +75,14 @@ func (t *Transaction) check(s site) {
 
 // Retry is the first delay before a branch is called again; DTM doubles it.
 type Retry struct {
-	Every Duration `json:"every"`
+	Every Duration     `json:"every"`
+	Max   *Unsupported `json:"max"`
 }
 
 func (Retry) describe() descriptions {
 	return descriptions{
 		"Every": "The first delay; DTM doubles it.",
+		"Max":   "The longest delay.",
 	}
 }
 
@@ -116,6 +122,9 @@ type Call struct {
 	Method  string       `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
 	Path    ref.Template `json:"path" jsonschema:"required"`
 	Body    any          `json:"body"`
+
+	Headers   *Unsupported `json:"headers"`
+	NothingOn *Unsupported `json:"nothingOn"`
 }
 
 func (Call) describe() descriptions {
@@ -124,6 +133,9 @@ func (Call) describe() descriptions {
 		"Method":  "The method.",
 		"Path":    "The path, a template.",
 		"Body":    "The JSON body; its texts are templates.",
+
+		"Headers":   "Header fields; their values are templates.",
+		"NothingOn": "Of an undo: responses that say that there was nothing to undo.",
 	}
 }
 

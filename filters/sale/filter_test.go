@@ -141,6 +141,39 @@ func TestSoldOutFromMemory(t *testing.T) {
 	}
 }
 
+// TestKeyOfAnotherItem: a key that has taken units of one item is let on to its record also when it comes for another
+// one that is sold out; it is what says that the key was used for another request. So it is at other gateways.
+func TestKeyOfAnotherItem(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 1, "b": 5}}
+	here, there := open(t, store, recs, settings), open(t, store, recs, settings)
+	of := func(id, item string) *filters.Exchange {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(`{"sku":"` + item + `"}`), nil })
+		x.Received, x.Logical.Key = here.opened, id
+		return x
+	}
+	here.want("of-b", `{"sku":"b"}`, "")
+	first, slot := here.want("of-b-too", `{"sku":"b"}`, "")
+	here.end(first, slot, 402)
+	here.want("of-a", one, "")
+	here.want("late", one, sale.Sold)
+	for name, p := range map[string]*shop{"here": here, "there": there} {
+		await(t, "sold out is told from memory", func() bool {
+			before := p.store.takes.Load()
+			p.want("later", one, sale.Sold)
+			return p.store.takes.Load() == before
+		})
+		for _, id := range []string{"of-b", "of-b-too", "of-a"} {
+			await(t, id+" is let on to its record "+name, func() bool { return p.filter.BeforeClaim(of(id, "a")) == nil })
+		}
+		if r := p.filter.BeforeClaim(of("new", "a")); r == nil || r.Reason != sale.Sold {
+			t.Errorf("a new key %s is told %+v", name, r)
+		}
+	}
+}
+
 // TestTwoGateways: what one gateway sells, the other knows; units that come back at one are on sale at the other.
 func TestTwoGateways(t *testing.T) {
 	t.Parallel()

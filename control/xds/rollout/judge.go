@@ -44,6 +44,7 @@ type State struct {
 	Rejected  *Rejection
 	Begun     time.Time // of the candidate
 	FirstAck  time.Time // zero: none yet
+	Until     time.Time // a canary's end; zero: not known yet
 	Nodes     int
 	Given     int // nodes that were offered the candidate
 	Acked     int // and acknowledged it
@@ -73,6 +74,9 @@ func (r *Rollout) State() State {
 		return s
 	}
 	s.Begun, s.FirstAck, s.Tried, s.Others = r.begun, r.firstAck, r.tried, r.others
+	if r.settings.Canary && !r.firstAck.IsZero() {
+		s.Until = r.firstAck.Add(r.settings.For)
+	}
 	for _, n := range r.nodes {
 		switch {
 		case n.acked:
@@ -85,3 +89,12 @@ func (r *Rollout) State() State {
 	}
 	return s
 }
+
+// Versions are those that a rollout is about.
+type Versions struct {
+	Stable, Candidate string
+	Rejected          *Rejection
+}
+
+// Versions returns them. Two are equal when nothing was offered, put in force or taken back between.
+func (r *Rollout) Versions() Versions { return Versions{r.stable, r.candidate, r.rejected} }
