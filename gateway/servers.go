@@ -133,7 +133,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
+		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
 			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}

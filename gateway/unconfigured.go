@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
@@ -63,6 +64,11 @@ func (u *unconfigured) Unready() string {
 
 // Config implements [admin.Gateway].
 func (u *unconfigured) Config() *config.Config { return u.own }
+
+// CheckConfig implements [admin.Gateway].
+func (u *unconfigured) CheckConfig([]config.File) (plan.Check, error) {
+	return plan.Check{}, errNoComposer
+}
 
 // Status implements [admin.Gateway].
 func (u *unconfigured) Status() admin.Status {

@@ -55,12 +55,19 @@ func LoadDocument(path string) (*Document, error) {
 
 // ParseDocument reads and checks a document from bytes. The name stands in faults.
 func ParseDocument(name string, data []byte, dir string) (*Document, error) {
+	return ParseDocuments([]File{{name, data}}, dir)
+}
+
+// ParseDocuments reads and checks a document from several files, as [LoadDocument] does from those of a folder.
+func ParseDocuments(list []File, dir string) (*Document, error) {
 	l, err := newLoader(dir)
 	if err != nil {
 		return nil, err
 	}
 	l.files.away = true
-	l.document(name, data)
+	for _, f := range list {
+		l.document(f.Name, f.Data)
+	}
 	return l.asDocument()
 }
 

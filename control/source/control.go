@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -43,6 +44,7 @@ var (
 	_ Discoverer = (*Control)(nil)
 	_ Waiting    = (*Control)(nil)
 	_ Fleet      = (*Control)(nil)
+	_ Composer   = (*Control)(nil)
 )
 
 const (
@@ -98,6 +100,19 @@ func (c *Control) Own() (*config.Config, error) {
 		return nil, err
 	}
 	return b.Empty()
+}
+
+// Compose implements [Composer]: the documents are read as a control plane would, and composed as what it sends.
+func (c *Control) Compose(list []config.File) (*config.Config, error) {
+	b, err := config.LoadBootstrap(c.Bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	d, err := config.ParseDocuments(list, filepath.Dir(c.Bootstrap))
+	if err != nil {
+		return nil, err
+	}
+	return b.Compose(d.JSON())
 }
 
 // Refused implements [Waiting].

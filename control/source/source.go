@@ -60,3 +60,11 @@ func filesOf(err error) fileList {
 	}
 	return nil
 }
+
+// Composer is a [Source] that reads further documents as it would read its own, without giving them to
+// anybody: to say what would become of them.
+type Composer interface {
+	// Compose returns the configuration that the documents make here: variables, files and relative
+	// paths are those of this machine. The error is a [*config.FaultsError] for documents with faults.
+	Compose(list []config.File) (*config.Config, error)
+}
