@@ -3,8 +3,10 @@
 // for itself, a control plane for its gateways.
 //
 // A [Watcher] watches the sources of all services of a configuration (services.*.endpointsFrom) and
-// tells of each list of endpoints that differs from the one before. [Watcher.Configure] follows a
-// configuration: sources that stay the same go on undisturbed.
+// tells of each list of endpoints that differs from the one before ([Watcher.Deliver]).
+// [Watcher.Configure] follows a configuration: sources that stay the same go on undisturbed. Where a
+// configuration may yet be refused, [Watcher.Begin] asks its new sources beforehand, and nothing
+// comes of it until [Change.Commit].
 //
 // # Sources
 //
@@ -48,8 +50,8 @@
 //
 // # Invariants
 //
-//   - [Options.Update] is called by one goroutine, without a lock, and no more often than ten times a
-//     second: what changes meanwhile is told together, and the last list of each service always is.
+//   - Updates are told by the goroutine that runs [Watcher.Deliver], without a lock, in no more than ten
+//     rounds a second: what changes meanwhile is told together, and the last list of each service always is.
 //   - A list is sorted, and names each endpoint once.
 //   - Neither a token nor a key is part of an error, a status or a log line.
 //

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -55,20 +56,24 @@ func (b *bench) logged() string {
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
 	b := &bench{t: t, last: map[string]string{}}
-	o.Update = func(service string, endpoints []config.Endpoint) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.last[service] = addresses(endpoints)
-		b.updates++
-	}
 	o.Logger = slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.Look, o.RetryMin, o.RetryMax = time.Millisecond, time.Millisecond, 20*time.Millisecond
 	if o.Gather == 0 {
 		o.Gather = time.Millisecond
 	}
 	b.Watcher = New(o)
+	var delivering sync.WaitGroup
+	delivering.Go(func() {
+		b.Deliver(context.Background(), func(service string, endpoints []config.Endpoint) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.last[service] = addresses(endpoints)
+			b.updates++
+		})
+	})
 	t.Cleanup(func() {
 		b.Close()
+		delivering.Wait()
 		if t.Failed() {
 			t.Logf("log:\n%s", b.logged())
 		}

@@ -11,6 +11,35 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
+// service is one whose endpoints are found, by one source: where that is another one, so is the
+// service. All but what never changes is under the watcher's mu.
+type service struct {
+	watcher *Watcher
+	name    string
+	key     string // see sourceKey
+	cancel  context.CancelFunc
+	first   chan struct{} // closed at the first answer or failure
+
+	heard     bool // first is closed
+	inForce   bool // it is among the watcher's services
+	ended     bool // what the source reports is nothing
+	endpoints []config.Endpoint
+	known     bool // endpoints are those of an answer, be it of the source before
+	changed   bool // the update of endpoints waits
+	status    Status
+	logAt     time.Time // when a failure is logged again
+	toldAt    time.Time // when a change was logged
+	untold    int       // changes since then
+}
+
+var _ reporter = (*service)(nil)
+
+// endLocked ends the source.
+func (s *service) endLocked() {
+	s.ended = true
+	s.cancel()
+}
+
 const (
 	endpointsMax = 5000 // of a service
 	faultEvery   = time.Minute
@@ -18,7 +47,7 @@ const (
 )
 
 // found implements [reporter].
-func (h *watch) found(endpoints []config.Endpoint, note string) {
+func (s *service) found(endpoints []config.Endpoint, note string) {
 	slices.SortFunc(endpoints, func(a, b config.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Address, b.Address),
 			cmp.Compare(a.Host, b.Host))
@@ -28,18 +57,17 @@ func (h *watch) found(endpoints []config.Endpoint, note string) {
 		endpoints = endpoints[:endpointsMax]
 		note = fmt.Sprintf("there are %d endpoints, the first %d are used", n, endpointsMax)
 	}
-	for _, log := range h.take(endpoints, note, time.Now()) {
-		log.write(h.watcher.o.Logger)
+	for _, log := range s.takeList(endpoints, note, time.Now()) {
+		log.write(s.watcher.o.Logger)
 	}
 }
 
-// take puts a list in place, and returns what is to be logged.
-func (h *watch) take(endpoints []config.Endpoint, note string, now time.Time) (logs []logLine) {
-	w := h.watcher
+// takeList puts a list in place, and returns what is to be logged.
+func (s *service) takeList(endpoints []config.Endpoint, note string, now time.Time) (logs []logLine) {
+	w := s.watcher
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.services[h.service]
-	if s == nil || s.watch != h { // another source is in place of this one
+	if s.ended {
 		return nil
 	}
 	logs = s.answeredLocked(now)
@@ -50,9 +78,8 @@ func (h *watch) take(endpoints []config.Endpoint, note string, now time.Time) (l
 	s.status.Note = note
 	if !s.known || !slices.Equal(s.endpoints, endpoints) {
 		logs = append(logs, s.changeLocked(endpoints, now)...)
-		select {
-		case w.wake <- struct{}{}:
-		default:
+		if s.inForce {
+			w.wakeLocked()
 		}
 	}
 	return logs
@@ -93,7 +120,7 @@ func addresses(list []config.Endpoint) string {
 
 // answeredLocked notes that the source answers.
 func (s *service) answeredLocked(now time.Time) (logs []logLine) {
-	s.watch.hearLocked()
+	s.hearLocked()
 	s.status.Answered = now
 	if s.status.Fault != "" {
 		logs = append(logs, logLine{slog.LevelInfo, "the source of endpoints answers again",
@@ -104,36 +131,35 @@ func (s *service) answeredLocked(now time.Time) (logs []logLine) {
 }
 
 // alive implements [reporter].
-func (h *watch) alive() {
-	for _, log := range h.answered(time.Now()) {
-		log.write(h.watcher.o.Logger)
+func (s *service) alive() {
+	for _, log := range s.answered(time.Now()) {
+		log.write(s.watcher.o.Logger)
 	}
 }
 
-func (h *watch) answered(now time.Time) []logLine {
-	h.watcher.mu.Lock()
-	defer h.watcher.mu.Unlock()
-	if s := h.watcher.services[h.service]; s != nil && s.watch == h {
-		return s.answeredLocked(now)
+func (s *service) answered(now time.Time) []logLine {
+	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
+	if s.ended {
+		return nil
 	}
-	return nil
+	return s.answeredLocked(now)
 }
 
 // failed implements [reporter].
-func (h *watch) failed(err error) {
-	for _, log := range h.fail(err, time.Now()) {
-		log.write(h.watcher.o.Logger)
+func (s *service) failed(err error) {
+	for _, log := range s.fail(err, time.Now()) {
+		log.write(s.watcher.o.Logger)
 	}
 }
 
-func (h *watch) fail(err error, now time.Time) []logLine {
-	h.watcher.mu.Lock()
-	defer h.watcher.mu.Unlock()
-	s := h.watcher.services[h.service]
-	if s == nil || s.watch != h {
+func (s *service) fail(err error, now time.Time) []logLine {
+	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
+	if s.ended {
 		return nil
 	}
-	h.hearLocked()
+	s.hearLocked()
 	s.status.failures++
 	if s.status.Fault == "" {
 		s.status.FaultSince = now
@@ -148,10 +174,10 @@ func (h *watch) fail(err error, now time.Time) []logLine {
 			"silent_for", faultEvery}}}
 }
 
-func (h *watch) hearLocked() {
-	if !h.heard {
-		h.heard = true
-		close(h.first)
+func (s *service) hearLocked() {
+	if !s.heard {
+		s.heard = true
+		close(s.first)
 	}
 }
 

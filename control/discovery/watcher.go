@@ -21,11 +21,8 @@ type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
-// Options are what a [Watcher] works with. Update is set.
+// Options are what a [Watcher] works with. The zero value is ready.
 type Options struct {
-	// Update is called with the endpoints of a service whenever they have changed; the list is the
-	// callee's. It must return, and must not call [Watcher.Close].
-	Update   func(service string, endpoints []config.Endpoint)
 	Logger   *slog.Logger  // nil: nothing is logged
 	Resolver Resolver      // nil: the system's
 	Look     time.Duration // how often files are looked at; 0: 500ms
@@ -45,31 +42,8 @@ type Watcher struct {
 
 	mu       sync.Mutex
 	closed   bool
-	services map[string]*service
+	services map[string]*service     // by name
 	clusters map[clusterKey]*cluster // by where they are, for the services of one to share connections
-}
-
-// service is one whose endpoints are found. All of it is under the watcher's mu.
-type service struct {
-	name      string
-	watch     *watch // of the present source
-	endpoints []config.Endpoint
-	known     bool // endpoints are those of an answer, be it of an earlier source
-	changed   bool // the update of endpoints waits
-	status    Status
-	logAt     time.Time // when a failure is logged again
-	toldAt    time.Time // when a change was logged
-	untold    int       // changes since then
-}
-
-// watch is one source at work.
-type watch struct {
-	watcher *Watcher
-	service string
-	cancel  context.CancelFunc
-	source  string        // see sourceKey
-	first   chan struct{} // closed at its first answer or failure
-	heard   bool          // first is closed; under the watcher's mu
 }
 
 // source finds endpoints until ctx ends, and reports what it finds.
@@ -104,20 +78,19 @@ func New(o Options) *Watcher {
 		o: o, wake: make(chan struct{}, 1), services: map[string]*service{}, clusters: map[clusterKey]*cluster{},
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
-	w.done.Go(w.deliver)
 	return w
 }
 
-// Watch has update called with the endpoints of all services of a configuration that are found,
-// until ctx ends. See [Options.Update].
-func Watch(ctx context.Context, cfg *config.Config, o Options) {
+// Watch has update called with the endpoints of the services of a configuration that are found, until
+// ctx ends: see [Watcher.Deliver].
+func Watch(ctx context.Context, cfg *config.Config, o Options, update func(string, []config.Endpoint)) {
 	w := New(o)
 	defer w.Close()
 	w.Configure(cfg)
-	<-ctx.Done()
+	w.Deliver(ctx, update)
 }
 
-// Close ends all watches. No update comes behind it.
+// Close ends all watches.
 func (w *Watcher) Close() {
 	w.mu.Lock()
 	w.closed = true
@@ -130,36 +103,19 @@ func (w *Watcher) Close() {
 }
 
 // Configure watches the sources of a configuration's services from now on, and no others. One that
-// is the same as before goes on. A service that the configuration has no more, or whose endpoints are
-// written in it, has no update behind it but one that has begun.
-func (w *Watcher) Configure(cfg *config.Config) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return
+// is the same as before goes on.
+func (w *Watcher) Configure(cfg *config.Config) { w.Begin(cfg).Commit() }
+
+// startLocked begins to watch a service's source.
+func (w *Watcher) startLocked(name string, c *config.Service) *service {
+	ctx, cancel := context.WithCancel(w.ctx)
+	s := &service{
+		watcher: w, name: name, key: sourceKey(c), cancel: cancel, first: make(chan struct{}),
+		status: Status{Service: name, Source: c.EndpointsFrom.String()},
 	}
-	for name, s := range w.services {
-		if c := cfg.Services[name]; c == nil || c.EndpointsFrom == nil {
-			s.watch.cancel()
-			delete(w.services, name)
-		}
-	}
-	used := map[clusterKey]bool{}
-	for name, c := range cfg.Services {
-		if c == nil || c.EndpointsFrom == nil {
-			continue
-		}
-		if k := c.EndpointsFrom.Kubernetes; k != nil {
-			used[keyOfCluster(k)] = true
-		}
-		w.watchLocked(name, c)
-	}
-	for key, c := range w.clusters {
-		if !used[key] {
-			c.close()
-			delete(w.clusters, key)
-		}
-	}
+	from := w.sourceLocked(c)
+	w.done.Go(func() { from.run(ctx, s) })
+	return s
 }
 
 // sourceKey is the same for two services whose endpoints are found in the same way.
@@ -173,25 +129,6 @@ func sourceKey(c *config.Service) string {
 		key = fmt.Sprintf("%s %q", key, []string{f.Kubernetes.API, f.Kubernetes.Token, f.Kubernetes.CA})
 	}
 	return key
-}
-
-func (w *Watcher) watchLocked(name string, c *config.Service) {
-	s, key := w.services[name], sourceKey(c)
-	switch {
-	case s == nil:
-		s = &service{name: name, status: Status{Service: name}}
-		w.services[name] = s
-	case s.watch.source == key:
-		return
-	default:
-		s.watch.cancel()
-	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	s.watch = &watch{watcher: w, service: name, cancel: cancel, source: key, first: make(chan struct{})}
-	s.status.Source, s.status.Fault, s.status.Note, s.logAt = c.EndpointsFrom.String(), "", "", time.Time{}
-	s.status.Answered, s.status.FaultSince = time.Time{}, time.Time{}
-	from, watch := w.sourceLocked(c), s.watch
-	w.done.Go(func() { from.run(ctx, watch) })
 }
 
 func (w *Watcher) sourceLocked(c *config.Service) source {
@@ -213,56 +150,81 @@ func (w *Watcher) sourceLocked(c *config.Service) source {
 
 // Await waits until each source has answered or failed once, or ctx ends.
 func (w *Watcher) Await(ctx context.Context) {
-	for _, first := range w.unheard() {
+	w.mu.Lock()
+	list := slices.Collect(maps.Values(w.services))
+	w.mu.Unlock()
+	awaitAll(ctx, list)
+}
+
+func awaitAll(ctx context.Context, list []*service) {
+	for _, s := range list {
 		select {
-		case <-first:
+		case <-s.first:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (w *Watcher) unheard() (list []<-chan struct{}) {
+// Endpoints returns the endpoints of all services as they were found last. A service that never had an
+// answer is not among them.
+func (w *Watcher) Endpoints() map[string][]config.Endpoint {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, s := range w.services {
-		list = append(list, s.watch.first)
+	all := map[string][]config.Endpoint{}
+	for name, s := range w.services {
+		if s.known {
+			all[name] = slices.Clone(s.endpoints)
+		}
 	}
-	return list
+	return all
 }
 
-// Endpoints returns the endpoints of a service as they were found last; false where nothing was.
-func (w *Watcher) Endpoints(service string) ([]config.Endpoint, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.services[service]
-	if s == nil || !s.known {
-		return nil, false
-	}
-	return slices.Clone(s.endpoints), true
-}
-
-// deliver calls Update with what has changed, until the watcher is closed.
-func (w *Watcher) deliver() {
+// Deliver calls update with the endpoints of each service that are known, and then with those of each
+// whose endpoints change, until ctx ends or the watcher is closed. The list is the callee's. One
+// Deliver runs at a time.
+func (w *Watcher) Deliver(ctx context.Context, update func(service string, endpoints []config.Endpoint)) {
+	w.again()
 	rest := time.NewTimer(0)
 	defer rest.Stop()
 	for {
 		select {
+		case <-ctx.Done():
+			return
 		case <-w.ctx.Done():
 			return
 		case <-w.wake:
 		}
 		for _, name := range w.waiting() {
-			if endpoints, ok := w.take(name); ok {
-				w.o.Update(name, endpoints)
+			if endpoints, ok := w.take(name); ok && ctx.Err() == nil {
+				update(name, endpoints)
 			}
 		}
 		rest.Reset(w.o.Gather)
 		select {
+		case <-ctx.Done():
+			return
 		case <-w.ctx.Done():
 			return
 		case <-rest.C:
 		}
+	}
+}
+
+// again has all endpoints that are known delivered.
+func (w *Watcher) again() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.services {
+		s.changed = s.known
+	}
+	w.wakeLocked()
+}
+
+func (w *Watcher) wakeLocked() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -48,8 +48,8 @@ func TestConfigure(t *testing.T) {
 	n := len(api.Requests())
 	b.Configure(clusterOf(t, other))
 	b.fault("order", "says 500")
-	if list, ok := b.Endpoints("order"); !ok || addresses(list) != "[10.0.0.1:80]" {
-		t.Errorf("before the other source answers there is %v, %v", list, ok)
+	if list := b.Endpoints()["order"]; addresses(list) != "[10.0.0.1:80]" {
+		t.Errorf("before the other source answers there is %v", list)
 	}
 	b.want("order", "10.0.5.5:80")
 	api.Put(slice("order-1", "10.0.6.6"))
@@ -57,7 +57,7 @@ func TestConfigure(t *testing.T) {
 		t.Errorf("the first source was asked %d times, and %d in all", n, len(api.Requests()))
 	}
 	b.Configure(services(t, "  order: {endpoints: ['http://h']}"))
-	if _, ok := b.Endpoints("order"); ok || len(b.Status()) != 0 {
+	if len(b.Endpoints())+len(b.Status()) != 0 {
 		t.Errorf("a service is known whose endpoints are written: %+v", b.Status())
 	}
 	other.Put(slice("order-1", "10.0.7.7"))
@@ -66,10 +66,10 @@ func TestConfigure(t *testing.T) {
 }
 
 // script is a source of which the test is the other side.
-func script(b *bench, service string) *watch {
+func script(b *bench, name string) *service {
 	b.Watcher.mu.Lock()
 	defer b.Watcher.mu.Unlock()
-	return b.services[service].watch
+	return b.services[name]
 }
 
 func endpointsAt(n int) (list []config.Endpoint) {
@@ -198,6 +198,61 @@ func TestOldSourceIsNotHeard(t *testing.T) {
 	}
 }
 
+// TestChange: nothing is told of the sources of a configuration before it is committed, and nothing comes of one that is
+// aborted.
+func TestChange(t *testing.T) {
+	t.Parallel()
+	api, b := openCluster(t, Options{})
+	other := kubeapi.Start(t)
+	other.Put(slice("order-1", "10.0.5.5"))
+	both := clusterOf(t, other)
+	both.Services["stock"] = both.Services["order"]
+	abort := b.Begin(both)
+	abort.Await(t.Context())
+	if found := abort.Found(); len(found) != 1 || addresses(found["stock"]) != "[10.0.5.5:80]" {
+		t.Errorf("of services that are new there is %v", found)
+	}
+	abort.Abort()
+	api.Put(slice("order-1", "10.0.0.2"))
+	b.want("order", "10.0.0.2:80")
+	if got := b.of("stock"); got != "" || len(b.Endpoints()) != 1 || len(b.Status()) != 1 {
+		t.Errorf("of what was aborted there is %q, %v", got, b.Endpoints())
+	}
+	commit := b.Begin(both)
+	commit.Await(t.Context())
+	if list := b.Endpoints()["order"]; addresses(list) != "[10.0.0.2:80]" {
+		t.Errorf("before it is committed there is %v", list)
+	}
+	commit.Commit()
+	b.want("order", "10.0.5.5:80")
+	b.want("stock", "10.0.5.5:80")
+	await(t, "what is not used is closed", func() bool { return api.Watching() == 0 })
+	other.Put(slice("order-1", "10.0.5.6"))
+	b.want("order", "10.0.5.6:80")
+	b.want("stock", "10.0.5.6:80")
+}
+
+// TestDeliverAgain: who begins to listen is told of everything that is known.
+func TestDeliverAgain(t *testing.T) {
+	t.Parallel()
+	w := New(Options{Resolver: new(directory)})
+	defer w.Close()
+	w.Configure(missing(t))
+	b := &bench{Watcher: w}
+	script(b, "a").found(endpointsAt(1), "")
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		got := ""
+		w.Deliver(ctx, func(service string, list []config.Endpoint) {
+			got += service + addresses(list)
+			cancel()
+		})
+		if got != "a[10.0.0.0:80]" {
+			t.Errorf("told %q", got)
+		}
+	}
+}
+
 // TestAwait: it waits for the first answer or failure of each source, and no longer than it is told.
 func TestAwait(t *testing.T) {
 	t.Parallel()
@@ -206,7 +261,7 @@ func TestAwait(t *testing.T) {
 	b := newBench(t, Options{})
 	b.Configure(clusterOf(t, api))
 	b.Await(t.Context())
-	if list, ok := b.Endpoints("order"); !ok || len(list) != 1 {
+	if list := b.Endpoints()["order"]; len(list) != 1 {
 		t.Errorf("behind Await there is %v", list)
 	}
 	b = newBench(t, Options{Resolver: new(directory)})
@@ -235,9 +290,9 @@ func TestWatch(t *testing.T) {
 	told, ended := make(chan string, 10), make(chan struct{})
 	go func() {
 		defer close(ended)
-		Watch(ctx, cfg, Options{Update: func(service string, endpoints []config.Endpoint) {
+		Watch(ctx, cfg, Options{}, func(service string, endpoints []config.Endpoint) {
 			told <- service + addresses(endpoints)
-		}})
+		})
 	}()
 	if got := <-told; got != "order[10.0.0.1:80]" {
 		t.Errorf("told %s", got)
