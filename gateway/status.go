@@ -64,6 +64,9 @@ func (g *gateway) Status() admin.Status {
 	}
 	s.Ready = s.Reason == ""
 	s.Control = controlStatus(g.Source)
+	if f, ok := g.Source.(source.Finder); ok {
+		s.Discovery = f.Finding()
+	}
 	for i, rt := range e.routes {
 		s.Routes[i] = admin.RouteStatus{Name: rt.name, Filters: rt.chain.Names()}
 	}
