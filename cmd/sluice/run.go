@@ -40,7 +40,7 @@ func newRun(log *logging) *cobra.Command {
 			reload, stopReload := hangups()
 			defer stopReload()
 			return gateway.Run(ctx, gateway.Options{
-				Source:     &source.File{Path: path, Reload: reload},
+				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,
