@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -23,7 +22,8 @@ type engine struct {
 	cfg      *config.Config
 	router   router.Router[*route]
 	routes   []*route
-	branches map[string]*route // by service: the calls that the gateway itself makes to it
+	named    map[string]*namedRoute // where Envoy has chosen the route; nil else
+	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
 	hop      *hop
@@ -64,6 +64,7 @@ type process struct {
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
+	envoy    bool // Envoys carry the requests of clients
 
 	unreadable filters.LogThrottle // of addresses
 	discovered discovered
@@ -143,6 +144,9 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 func (b *builder) routes() error {
 	var faults []error
 	for name := range b.Config.Services {
+		if b.envoy && !asked(b.Config, name) {
+			continue // Envoy calls it, and nobody here
+		}
 		if err := b.addBranch(name); err != nil {
 			faults = append(faults, err)
 		}
@@ -158,7 +162,7 @@ func (b *builder) routes() error {
 // addRoute adds a route and, before it in the order, the status resource of its transaction, which
 // is the more specific one.
 func (b *builder) addRoute(r *config.Route) error {
-	if r.Status != "" {
+	if r.Status != "" && !b.envoy {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
 		if err := b.add(r.Name+"/status", t, policy.StatusScopeOf(r), r.StatusMatch()); err != nil {
 			return err
@@ -175,6 +179,8 @@ func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
 		return newStaticResponse(r.Respond), nil
+	case b.envoy:
+		return b.envoyTarget(r), nil
 	case r.Transaction != "":
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
@@ -200,11 +206,20 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 		}
 	}
 	b.engine.routes = append(b.engine.routes, rt)
+	if b.envoy {
+		if err := b.addNamed(m, rt); err != nil {
+			return err
+		}
+	}
 	return b.engine.router.Add(m.Path, m.Taken(), rt)
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
+	if t == passOn {
+		rt.chain, err = filters.NewChain(rt.panicked)
+		return rt, err
+	}
 	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
 		return nil, err
 	}
@@ -288,34 +303,4 @@ func (b *builder) service(name string) (*forward, error) {
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)
 	return f, nil
-}
-
-// needsRestart returns the first setting in which two configurations differ and that a reload
-// cannot change; "" without one.
-func needsRestart(old, new *config.Config) string {
-	type pair struct {
-		name     string
-		old, new any
-	}
-	a, b := old.Listen, new.Listen
-	for _, l := range []*config.Listen{&a, &b} { // these follow
-		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
-	}
-	e, f := old.Admin, new.Admin
-	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
-		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
-	}
-	c, d := old.Store, new.Store
-	c.Encryption, d.Encryption = nil, nil // so do its keys
-	for _, p := range []pair{
-		{"listen", a, b},
-		{"admin", e, f},
-		{"store", c, d},
-		{"coordinator", old.Coordinator, new.Coordinator},
-	} {
-		if !reflect.DeepEqual(p.old, p.new) {
-			return p.name
-		}
-	}
-	return ""
 }
