@@ -81,7 +81,7 @@ func run(ctx context.Context, o Options, envoy bool) error {
 			}
 			return err
 		}
-		err = runWith(ctx, o, cfg)
+		err = runWith(ctx, o, cfg, envoy)
 		w, waits := o.Source.(source.Waiting)
 		if !waits || !errors.Is(err, ErrConfig) && !errors.Is(err, errBranches) {
 			return err
@@ -91,7 +91,7 @@ func run(ctx context.Context, o Options, envoy bool) error {
 }
 
 // runWith runs a gateway whose first configuration is known.
-func runWith(ctx context.Context, o Options, cfg *config.Config) error {
+func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
