@@ -29,7 +29,11 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		}
 	}
 	list := []*hcmv3.ResponseMapper{
-		c.mapper(flags("RL"), filters.RateLimited, "Too many requests came in too short a time."),
+		// Those of the rate-limit service have their form already, and name the limit.
+		c.mapper(c.cel(`response.code_details == "local_rate_limited"`), filters.RateLimited,
+			"Too many requests came in too short a time."),
+		c.mapper(c.cel(`response.code_details == "rate_limiter_error"`), filters.StoreUnavailable,
+			"The rate-limit service cannot be reached."),
 		c.mapper(flags("UO"), filters.Overloaded, "The service has as many requests to work on as it takes."),
 	}
 	if broken != nil {

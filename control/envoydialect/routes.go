@@ -103,14 +103,23 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 		c.process(r, perFilter)
 		out.RequestBodyBufferLimit = wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))
 	default:
-		c.limit(r, perFilter)
-		if c.identifies(r) {
-			perFilter[principalFilter] = c.on()
-			if c.jwt() != nil {
-				perFilter[jwtFilter] = c.pack(&jwtv3.PerRouteConfig{
-					RequirementSpecifier: &jwtv3.PerRouteConfig_RequirementName{RequirementName: tokenSource},
-				})
-			}
+		c.native(r, perFilter)
+	}
+	if len(perFilter) > 0 {
+		out.TypedPerFilterConfig = perFilter
+	}
+	return out
+}
+
+// native switches on what Envoy's own filters do of a route's policies.
+func (c *compiler) native(r *config.Route, perFilter map[string]*anypb.Any) {
+	c.limit(r, perFilter)
+	if c.identifies(r) {
+		perFilter[principalFilter] = c.on()
+		if c.jwt() != nil {
+			perFilter[jwtFilter] = c.pack(&jwtv3.PerRouteConfig{
+				RequirementSpecifier: &jwtv3.PerRouteConfig_RequirementName{RequirementName: tokenSource},
+			})
 		}
 	}
 	if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
@@ -124,10 +133,6 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 	if f := r.Fallback; f != nil && f.Service == "" {
 		c.fallback(r, perFilter)
 	}
-	if len(perFilter) > 0 {
-		out.TypedPerFilterConfig = perFilter
-	}
-	return out
 }
 
 // static is just what is written.
@@ -150,8 +155,8 @@ func static(out *routev3.Route, r *config.StaticResponse) {
 // action sends a request to the route's service. The timeout of an attempt ends with the head of the
 // response, so Envoy's timeout of a whole response is off: it would cut streams.
 func (c *compiler) action(r *config.Route) *routev3.RouteAction {
-	s, cluster := c.cfg.Services[r.Service], r.Service
-	if r.Fallback != nil && r.Fallback.Service != "" {
+	s, cluster := c.cfg.Services[r.Service], clusterOf(r.Service)
+	if goesOn(c.cfg, r) {
 		cluster = fallbackPrefix + r.Name
 	}
 	timeout := s.Timeout
