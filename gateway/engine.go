@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -304,34 +303,4 @@ func (b *builder) service(name string) (*forward, error) {
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)
 	return f, nil
-}
-
-// needsRestart returns the first setting in which two configurations differ and that a reload
-// cannot change; "" without one.
-func needsRestart(old, new *config.Config) string {
-	type pair struct {
-		name     string
-		old, new any
-	}
-	a, b := old.Listen, new.Listen
-	for _, l := range []*config.Listen{&a, &b} { // these follow
-		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
-	}
-	e, f := old.Admin, new.Admin
-	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
-		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
-	}
-	c, d := old.Store, new.Store
-	c.Encryption, d.Encryption = nil, nil // so do its keys
-	for _, p := range []pair{
-		{"listen", a, b},
-		{"admin", e, f},
-		{"store", c, d},
-		{"coordinator", old.Coordinator, new.Coordinator},
-	} {
-		if !reflect.DeepEqual(p.old, p.new) {
-			return p.name
-		}
-	}
-	return ""
 }

@@ -156,11 +156,7 @@ func (g *gateway) start(cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
-		g.bridge = transaction.New(transaction.Options{
-			Client: client, Store: g.stores.records, Codec: g.stores.codec,
-			BaseURL:  branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
-		})
+		g.bridge = transaction.New(g.bridgeOptions(&cfg.Coordinator.DTM, client))
 	}
 	g.discovered.applying.Lock()
 	defer g.discovered.applying.Unlock()

@@ -141,7 +141,7 @@ func listen(cfg *config.Config, envoy bool) (*listeners, error) {
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
+		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
 			return nil, err
 		}
 	}

@@ -9,10 +9,10 @@ import (
 
 // Fault is one mistake of a configuration and where it stands. Line and Column count from 1, the column in characters.
 type Fault struct {
-	File    string
-	Line    int
-	Column  int
-	Message string
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Message string `json:"message"`
 }
 
 // String returns file:line:column: message.

@@ -67,6 +67,49 @@ func (l *loader) read(path string, names []string) error {
 	return nil
 }
 
+// Documents returns the files that [Load] reads of a path, in their order, and the folder that relative paths in them
+// are relative to: path itself where that is a folder. The error wraps [ErrUnreadable].
+func Documents(path string) (names []string, dir string, err error) {
+	dir, names, err = locate(path)
+	return names, dir, err
+}
+
+// A File is a document of a configuration that is not read from this machine.
+type File struct {
+	Name string // stands in faults
+	Data []byte
+}
+
+// ReadFiles returns the documents that [Load] reads of a path. The error wraps [ErrUnreadable].
+func ReadFiles(path string) ([]File, error) {
+	names, _, err := Documents(path)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]File, len(names))
+	for i, name := range names {
+		data, err := readFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
+		}
+		list[i] = File{name, data}
+	}
+	return list, nil
+}
+
+// ParseFiles reads the configuration from documents as [Load] does from the files of a folder; dir is what relative
+// paths in them are relative to. The error is a [*FaultsError].
+func ParseFiles(list []File, dir string) (*Config, error) {
+	l, err := newLoader(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		l.document(f.Name, f.Data)
+	}
+	return l.config()
+}
+
 // Parse reads the configuration from bytes. The name stands in faults; dir is what relative paths are relative to,
 // empty is the working directory. The error is as that of [Load].
 func Parse(name string, data []byte, dir string) (*Config, error) {

@@ -113,6 +113,7 @@ func (l *loader) config() (*Config, error) {
 	l.origin.files = append(l.origin.files, l.files.list...)
 	l.origin.secrets = secretPaths(l.root, nil, nil)
 	l.origin.hash = hash(l.sources, l.files)
+	l.origin.dir, l.origin.digests = l.files.dir, l.files.digests()
 	for _, w := range l.warnings.sorted(l.faults.secrets) {
 		l.origin.warnings = append(l.origin.warnings, Warning(w))
 	}

@@ -62,14 +62,9 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 		{"routes: [{name: a, match: {path: /}, service: a, cors: {}}]", "routes[0].cors"},
 		{"routes: [{name: a, match: {path: /, host: h}, service: a}]", "routes[0].match.host"},
 		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},
-		{"coordinator: {dtm: {branches: {listen: ':1'}}}", "coordinator.dtm.branches: listen and advertise"},
-		{"coordinator: {dtm: {secret: s}}", "coordinator.dtm.secret"},
-		{"coordinator: {dtm: {name: n}}", "coordinator.dtm.name"},
-		{undoingWith("", "retry: {max: 30s}"), "transactions.t.retry.max"},
 		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
 		{undoingWith("", "mode: tcc"), `transactions.t.mode: "tcc"`},
-		{undoingWith(", nothingOn: [404]", "wait: 1s"), "transactions.t.steps[0].undo.nothingOn"},
 		{undoingWith(", headers: {X: 1}", "wait: 1s"), "transactions.t.steps[0].undo.headers"},
 	} {
 		var list []string

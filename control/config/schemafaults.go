@@ -44,8 +44,8 @@ var textForms = map[string]textForm{
 	"Instant":     formOf[Instant](wantInstant),
 
 	"KubernetesPort": formOf[KubernetesPort](wantKubernetesPort),
-	"Ref":         formOf[ref.Ref](ref.Want),
-	"Template":    formOf[ref.Template](ref.WantTemplate),
+	"Ref":            formOf[ref.Ref](ref.Want),
+	"Template":       formOf[ref.Template](ref.WantTemplate),
 }
 
 // takesNumbers are those of them that may be written as a number too.
@@ -57,11 +57,11 @@ var patternWants = map[string]string{
 	memberPattern: wantMember,
 	namePattern: "a name of letters, digits, dots, dashes and underlines, " +
 		"with a letter or digit first",
-	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
+	`^[a-z0-9._-]+$`:                  "a name of a-z, 0-9, dots, dashes and underlines",
 	`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`: "a name of Kubernetes: a-z, 0-9 and dashes within it",
-	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
-	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
-	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$": wantFieldName,
+	`^[a-z0-9-]{1,40}$`:               "a name of a-z, 0-9 and dashes, 40 at most",
+	`^[A-Z][A-Z-]*$`:                  "a method in capitals such as POST",
+	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$":    wantFieldName,
 }
 
 // What a name in a header is: a token, of which this is what a schema's pattern can say (it has no backquote).

@@ -16,7 +16,10 @@ type File struct {
 	applied *config.Config // what the sink has in force
 }
 
-var _ Source = (*File)(nil)
+var (
+	_ Source   = (*File)(nil)
+	_ Composer = (*File)(nil)
+)
 
 // First implements [Source].
 func (f *File) First(context.Context) (*config.Config, error) {
@@ -35,6 +38,15 @@ func (f *File) Watch(ctx context.Context, sink Sink) error {
 	}
 	poll(ctx, f.Reload, func() fileList { return f.applied.Files() }, check, func(bool) { f.give(sink) })
 	return nil
+}
+
+// Compose implements [Composer].
+func (f *File) Compose(list []config.File) (*config.Config, error) {
+	_, dir, err := config.Documents(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return config.ParseFiles(list, dir)
 }
 
 func (f *File) give(sink Sink) {

@@ -37,3 +37,11 @@ type Sink interface {
 	// none. It does not wait for requests, and may come before the configuration that has the service.
 	SetEndpoints(service string, endpoints []config.Endpoint)
 }
+
+// Composer is a [Source] that reads further documents as it would read its own, without giving them to
+// anybody: to say what would become of them.
+type Composer interface {
+	// Compose returns the configuration that the documents make here: variables, files and relative
+	// paths are those of this machine. The error is a [*config.FaultsError] for documents with faults.
+	Compose(list []config.File) (*config.Config, error)
+}

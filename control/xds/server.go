@@ -84,7 +84,9 @@ type applied struct {
 
 // Run serves nodes until ctx ends, then ends their streams, so that they go to another control plane
 // or wait for this one. The error says why it did not come up.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) error { return runWith(ctx, o, func(*controlPlane) {}) }
+
+func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
@@ -96,6 +98,7 @@ func Run(ctx context.Context, o Options) error {
 	defer endStreams()
 	c := &controlPlane{Options: o, began: time.Now(), plane: newPlane(streams, o.Logger, newMetrics(), usualBounds)}
 	c.follower.Options = &c.Options
+	change(c)
 	if err := c.enforce(d); err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/admin/adminguard"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -20,6 +22,9 @@ type Gateway interface {
 	Status() Status
 	// Config returns the configuration in force.
 	Config() *config.Config
+	// CheckConfig says what a reload would do with documents, and puts nothing of them in force. The
+	// error says that this gateway cannot tell.
+	CheckConfig(list []config.File) (plan.Check, error)
 }
 
 // Options are what the admin address shows and operates on.
@@ -36,11 +41,14 @@ type Options struct {
 }
 
 // server serves the admin address.
-type server struct{ Options }
+type server struct {
+	Options
+	checking sync.Mutex // a configuration is being checked
+}
 
 // New returns the handler of the admin address.
 func New(o Options) http.Handler {
-	s := &server{o}
+	s := &server{Options: o}
 	mux := http.NewServeMux()
 	s.addProbes(mux)
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
@@ -48,6 +56,7 @@ func New(o Options) http.Handler {
 			o.Gateway.Status())
 	})
 	mux.HandleFunc("GET /api/config", s.config)
+	mux.HandleFunc("POST /api/config/check", s.checkConfig)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
 	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
@@ -66,7 +75,7 @@ func New(o Options) http.Handler {
 // NewProbes returns the handler of admin.probes: health and metrics, which anybody may see.
 func NewProbes(o Options) http.Handler {
 	mux := http.NewServeMux()
-	(&server{o}).addProbes(mux)
+	(&server{Options: o}).addProbes(mux)
 	return mux
 }
 

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 const (
@@ -35,6 +37,12 @@ var ErrToken = errors.New("adminclient: not the gateway's admin.token")
 
 // ErrAddress says that an address is none.
 var ErrAddress = errors.New("adminclient: invalid address")
+
+// ErrNoAnswer says that nobody answers at the address.
+var ErrNoAnswer = errors.New("no gateway answers")
+
+// ErrUnknown says that who answers does not know what it is asked for.
+var ErrUnknown = errors.New("adminclient: the other side does not know the call")
 
 // Client talks to one gateway. Its zero value needs an address; it is safe for concurrent use.
 type Client struct {
@@ -117,6 +125,38 @@ func (c *Client) ForceBreaker(ctx context.Context, service, state string) (body 
 	return c.call(ctx, http.MethodPost, "/api/breakers/"+url.PathEscape(service), map[string]string{"state": state})
 }
 
+// Status returns how the gateway stands.
+func (c *Client) Status(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodGet, "/api/status", nil)
+}
+
+// Config returns the configuration in force, its secrets hidden.
+func (c *Client) Config(ctx context.Context) (settings map[string]any, err error) {
+	body, err := c.call(ctx, http.MethodGet, "/api/config", nil)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(&settings); err != nil {
+		return nil, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
+	}
+	return settings, nil
+}
+
+// CheckConfig asks what would become of a configuration, which is not taken. The error wraps
+// [ErrUnknown] for a gateway that cannot tell.
+func (c *Client) CheckConfig(ctx context.Context, documents []plan.Document) (check plan.Check, err error) {
+	body, err := c.call(ctx, http.MethodPost, "/api/config/check", plan.CheckRequest{Files: documents})
+	if err != nil {
+		return plan.Check{}, err
+	}
+	if err := json.Unmarshal(body, &check); err != nil {
+		return plan.Check{}, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
+	}
+	return check, nil
+}
+
 // call makes one request and returns the response's body. A status outside of 2xx is an error.
 func (c *Client) call(ctx context.Context, method, target string, in any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -149,7 +189,10 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, err
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // it names the whole URL
+		}
+		return nil, fmt.Errorf("%w at %s: %w", ErrNoAnswer, c.Address, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, responseBytesMax+1))
@@ -165,9 +208,24 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 		if resp.StatusCode == http.StatusUnauthorized {
 			err = fmt.Errorf("%w: %w", ErrToken, err)
 		}
+		if isUnknown(resp) {
+			err = fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
 		return nil, err
 	}
 	return body, nil
+}
+
+// isUnknown reports whether a server says that it does not know a call. A record or a service that is not there is a
+// 404 too, with a problem document.
+func isUnknown(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	case http.StatusNotFound:
+		return !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json")
+	}
+	return false
 }
 
 // statusText returns the status of an error response and, behind it, what its body adds: title and detail of a
