@@ -15,8 +15,12 @@ import (
 // RouteMetadata is the key of the gRPC metadata by which ext_proc is told the route's name.
 const RouteMetadata = "x-sluice-route"
 
-// PeerMetadata is that by which it is told who holds the client's connection.
-const PeerMetadata = "x-sluice-peer"
+// PeerMetadata is that by which it is told who holds the client's connection, and RetriesMetadata that by
+// which it knows that only what was not sent is repeated.
+const (
+	PeerMetadata    = "x-sluice-peer"
+	RetriesMetadata = "x-sluice-retries"
+)
 
 // messageTimeout is how long ext_proc may take for one message, beside the time that a request may
 // wait there.
@@ -77,9 +81,10 @@ func (c *compiler) extProc() *extprocv3.ExternalProcessor {
 		longest = max(longest, wait)
 	}
 	service := grpcService(servicesCluster, 0)
-	service.InitialMetadata = []*corev3.HeaderValue{{
-		Key: PeerMetadata, Value: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
-	}}
+	service.InitialMetadata = []*corev3.HeaderValue{
+		{Key: PeerMetadata, Value: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+		{Key: RetriesMetadata, Value: "unsent"}, // see retries
+	}
 	return &extprocv3.ExternalProcessor{
 		GrpcService: service,
 		// ext_proc asks for a body by overriding this: buffered, never streamed, or it would come twice
@@ -90,6 +95,8 @@ func (c *compiler) extProc() *extprocv3.ExternalProcessor {
 		AllowModeOverride: true,
 		MessageTimeout:    duration(messageTimeout + longest),
 		RequestAttributes: []string{"source.address", "request.protocol"},
+		// By these a response of Envoy itself is told from one of the service.
+		ResponseAttributes: []string{"response.code_details", "response.flags", "upstream.request_attempt_count"},
 	}
 }
 
@@ -102,8 +109,8 @@ func (c *compiler) process(r *config.Route, filters map[string]*anypb.Any) {
 	}})
 	place := routePlace(r)
 	if r.Idempotency != nil {
-		c.approximate(place, "idempotency", "it runs in ext_proc: where the client goes away, or Envoy itself responds "+
-			"because the service cannot be reached or has too much to do, the outcome stays unknown until the lease is over")
+		c.approximate(place, "idempotency", "it runs in ext_proc: where the client goes away while the service "+
+			"works, the response is lost and the outcome unknown")
 	}
 	if len(limitsOf(c.cfg, r)) > 0 {
 		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice envoy` apart")
