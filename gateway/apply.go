@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -80,6 +81,9 @@ func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
 	if err := restartNeeded(changes); err != nil {
 		return err
 	}
+	if g.envoy && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
+		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
+	}
 	old := g.engine.Load().cfg
 	if err := g.enforceLocked(cfg); err != nil {
 		return err
@@ -107,6 +111,11 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
+	}
+	if g.envoy {
+		if m.listener, err = envoyTLS(cfg); err != nil {
+			return err
+		}
 	}
 	e, err := g.process.build(cfg, m)
 	if err != nil {

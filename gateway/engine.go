@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -22,7 +23,8 @@ type engine struct {
 	cfg      *config.Config
 	router   router.Router[*route]
 	routes   []*route
-	branches map[string]*route // by service: the calls that the gateway itself makes to it
+	named    map[string]*namedRoute // where Envoy has chosen the route; nil else
+	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
 	hop      *hop
@@ -63,6 +65,9 @@ type process struct {
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
+	envoy    bool // Envoys carry the requests of clients
+
+	rateLimits *ratelimitservice.Service // nil unless Envoys ask it
 
 	unreadable filters.LogThrottle // of addresses
 	discovered discovered
@@ -128,6 +133,11 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		b.Abort()
 		return nil, err
 	}
+	useLimits, err := b.rateLimitTable()
+	if err != nil {
+		b.Abort()
+		return nil, err
+	}
 	keys := cfg.Store.Encryption.ParsedKeys()
 	// the configuration checks them; nothing else may fail before Commit
 	if err := p.stores.codec.SetKeys(keys...); err != nil {
@@ -135,6 +145,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
 	b.Commit()
+	useLimits()
 	return b.engine, nil
 }
 
@@ -142,6 +153,9 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 func (b *builder) routes() error {
 	var faults []error
 	for name := range b.Config.Services {
+		if b.envoy && !asked(b.Config, name) {
+			continue // Envoy calls it, and nobody here
+		}
 		if err := b.addBranch(name); err != nil {
 			faults = append(faults, err)
 		}
@@ -157,7 +171,7 @@ func (b *builder) routes() error {
 // addRoute adds a route and, before it in the order, the status resource of its transaction, which
 // is the more specific one.
 func (b *builder) addRoute(r *config.Route) error {
-	if r.Status != "" {
+	if r.Status != "" && !b.envoy {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
 		if err := b.add(r.Name+"/status", t, policy.StatusScopeOf(r), r.StatusMatch()); err != nil {
 			return err
@@ -174,6 +188,8 @@ func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
 		return newStaticResponse(r.Respond), nil
+	case b.envoy:
+		return b.envoyTarget(r), nil
 	case r.Transaction != "":
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
@@ -199,11 +215,20 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 		}
 	}
 	b.engine.routes = append(b.engine.routes, rt)
+	if b.envoy {
+		if err := b.addNamed(m, rt); err != nil {
+			return err
+		}
+	}
 	return b.engine.router.Add(m.Path, m.Taken(), rt)
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
+	if t == passOn {
+		rt.chain, err = filters.NewChain(rt.panicked)
+		return rt, err
+	}
 	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -38,7 +39,7 @@ type Options struct {
 
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that
 // is not listened on is empty.
-type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches string }
+type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches, Envoy string }
 
 // ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key
 // file, a certificate.
@@ -67,7 +68,9 @@ type gateway struct {
 // Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish.
 // What is still in flight when the drain's limit is over is cut off. The error says why it did not
 // come up.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) error { return run(ctx, o, false) }
+
+func run(ctx context.Context, o Options, envoy bool) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
@@ -79,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 			}
 			return err
 		}
-		err = runWith(ctx, o, cfg)
+		err = runWith(ctx, o, cfg, envoy)
 		w, waits := o.Source.(source.Waiting)
 		if !waits || !errors.Is(err, ErrConfig) && !errors.Is(err, errBranches) {
 			return err
@@ -89,7 +92,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // runWith runs a gateway whose first configuration is known.
-func runWith(ctx context.Context, o Options, cfg *config.Config) error {
+func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
@@ -106,6 +109,9 @@ func runWith(ctx context.Context, o Options, cfg *config.Config) error {
 	defer g.stop()
 	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
 	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	if g.envoy = envoy; envoy {
+		g.rateLimits = ratelimitservice.New(o.Logger, env.Metrics)
+	}
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
 	defer g.process.close()
@@ -113,7 +119,7 @@ func runWith(ctx context.Context, o Options, cfg *config.Config) error {
 }
 
 func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
-	l, err := listen(cfg)
+	l, err := listen(cfg, g.envoy)
 	if err != nil {
 		return err
 	}
@@ -150,12 +156,14 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
-	g.metrics.publishConnections(servers.open)
-	g.metrics.publishCuts(servers.clients.cuts)
+	if servers.clients != nil {
+		g.metrics.publishConnections(servers.open)
+		g.metrics.publishCuts(servers.clients.cuts)
+	}
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
 		"probes", g.addresses.Probes,
-		"branches", g.addresses.Branches)
+		"branches", g.addresses.Branches, "envoy", g.addresses.Envoy)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}

@@ -11,6 +11,7 @@ type Config struct {
 	Version      int                     `json:"version" jsonschema:"required,enum=1" config:"same"`
 	Listen       Listen                  `json:"listen"`
 	Admin        Admin                   `json:"admin"`
+	Envoy        Envoy                   `json:"envoy"`
 	Store        Store                   `json:"store"`
 	Services     map[string]*Service     `json:"services" config:"merge"`
 	Routes       []*Route                `json:"routes" config:"merge"`

@@ -138,6 +138,9 @@ func (s site) checkListeners(c *Config) {
 	if probes := at("admin", "probes"); s.written(probes) {
 		add(c.Admin.Probes, probes)
 	}
+	if envoy := at("envoy", "listen", "address"); s.written(envoy) {
+		add(c.Envoy.Listen.Address, envoy)
+	}
 	if c.Coordinator != nil {
 		branches := at("coordinator", "dtm", "branches")
 		if listen := branches.to("listen"); s.written(listen) {
