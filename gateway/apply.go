@@ -77,5 +77,8 @@ func (g *gateway) enforce(cfg *config.Config) error {
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
 	g.logWarnings(warningsOf(cfg, m))
+	if g.envoy {
+		g.logBeyondEnvoy(cfg)
+	}
 	return nil
 }

@@ -65,11 +65,7 @@ func (r *Request) Abort() { r.broken = true }
 func (r *Request) sendLocal(body []byte) {
 	r.local.sent, r.replied, r.waits = true, true, 0
 	h := r.local.header
-	b := r.mutation[:0]
-	if !has(h, "Content-Type") { // Envoy would make it text/plain
-		b = appendRemoved(b, "content-type")
-	}
-	b = appendFields(b, h, func(f *filters.Field) bool { return !message.HopByHop(f.Name) })
+	b := appendFields(r.mutation[:0], h, func(f *filters.Field) bool { return !message.HopByHop(f.Name) })
 	grpcStatus, details := int64(-1), ""
 	if text, ok := h.Lookup("Grpc-Status"); ok {
 		if code, err := strconv.ParseUint(text, 10, 32); err == nil {
