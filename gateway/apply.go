@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
 )
 
@@ -13,14 +16,46 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
-	if err := g.swap(cfg); err != nil {
+	old := g.engine.Load().cfg
+	changes, err := plan.Compare(old, cfg)
+	if err == nil {
+		err = g.swap(cfg, changes)
+	}
+	if err != nil {
 		g.Refuse(err)
 		return err
 	}
 	g.noteLoad(nil)
 	g.metrics.reloads.WithLabelValues("applied").Inc()
-	g.Logger.Info("the configuration was applied", "version", cfg.Hash())
+	g.Logger.Info("the configuration was applied", "version", cfg.Hash(), "before", old.Hash(),
+		"changes", plan.Summary(changes))
+	g.logChanges(old, cfg, changes)
 	return nil
+}
+
+const (
+	// changesLogged bounds how many changes of one reload are logged.
+	changesLogged = 50
+	// changeBytesMax bounds the values of a change that is logged.
+	changeBytesMax = 200
+)
+
+// logChanges says what a reload changes, and what becomes of what clients and stores hold already.
+func (g *gateway) logChanges(old, cfg *config.Config, changes []plan.Change) {
+	for i, c := range changes {
+		if i == changesLogged {
+			g.Logger.Info("the reload changes more than is logged", "more", len(changes)-i)
+			break
+		}
+		args := []any{"change", c.Text(changeBytesMax)}
+		if len(c.Effects) > 0 {
+			args = append(args, "effect", strings.Join(c.Effects, "; "))
+		}
+		g.Logger.Info("the reload changes a setting", args...)
+	}
+	if files := plan.ChangedFiles(old, cfg); len(files) > 0 {
+		g.Logger.Info("files that the configuration refers to have other contents", "files", files)
+	}
 }
 
 // Refuse implements [source.Sink].
@@ -40,24 +75,39 @@ func (g *gateway) noteLoad(fault error) {
 	}
 }
 
-func (g *gateway) swap(cfg *config.Config) error {
-	setting := needsRestart(g.engine.Load().cfg, cfg)
-	if g.envoy && setting == "" && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
-		setting = "envoy.listen"
-	}
-	if setting != "" {
-		return fmt.Errorf("gateway: %s differs from what is in force: that takes a restart", setting)
-	}
-	old := g.engine.Load().cfg
-	if err := g.enforce(cfg); err != nil {
+func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
+	if err := restartNeeded(changes); err != nil {
 		return err
 	}
+	if g.envoy && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
+		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
+	}
+	old := g.engine.Load().cfg
+	if err := g.enforceLocked(cfg); err != nil {
+		return err
+	}
+	g.discovered.keepLocked(cfg)
 	g.warnOfOutstandingKeys(old, cfg)
 	return nil
 }
 
-// enforce builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforce(cfg *config.Config) error {
+// restartNeeded says which settings a reload cannot change; nil where it can make all changes.
+func restartNeeded(changes []plan.Change) error {
+	settings := plan.Restarts(changes)
+	if len(settings) == 0 {
+		return nil
+	}
+	differ := "differs"
+	if len(settings) > 1 {
+		differ = "differ"
+	}
+	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart", strings.Join(settings, ", "), differ)
+}
+
+// enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
+func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
@@ -77,5 +127,8 @@ func (g *gateway) enforce(cfg *config.Config) error {
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
 	g.logWarnings(warningsOf(cfg, m))
+	if g.envoy {
+		g.logBeyondEnvoy(cfg)
+	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -17,8 +18,11 @@ const warningsLogged = 20
 // files that are named and builds the routes and the chains. It opens no store and no connection.
 // The error is a [*config.FaultsError] or wraps [ErrConfig]. The warnings are those of
 // [config.Config.Warnings] and of the files.
-func Check(cfg *config.Config) ([]config.Warning, error) {
-	m, err := readMaterial(cfg)
+func Check(cfg *config.Config) ([]config.Warning, error) { return CheckAt(cfg, time.Now()) }
+
+// CheckAt is [Check] at another time: of certificates that have expired by then it warns.
+func CheckAt(cfg *config.Config, at time.Time) ([]config.Warning, error) {
+	m, err := readMaterialAt(cfg, at)
 	if err != nil {
 		return nil, err
 	}

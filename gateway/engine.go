@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -71,6 +70,7 @@ type process struct {
 	rateLimits *ratelimitservice.Service // nil unless Envoys ask it
 
 	unreadable filters.LogThrottle // of addresses
+	discovered discovered
 
 	descriptors descriptors
 	budget      *budget.Budget
@@ -121,7 +121,7 @@ type builder struct {
 }
 
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine
-// before uses has changed then.
+// before uses has changed then. discovered.applying is held.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
@@ -191,7 +191,7 @@ func (b *builder) target(r *config.Route) (target, error) {
 	case b.envoy:
 		return b.envoyTarget(r), nil
 	case r.Transaction != "":
-		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
+		settings := transactionSettings(r.Transaction, b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	f, err := b.service(r.Service)
@@ -270,7 +270,7 @@ func (b *builder) service(name string) (*forward, error) {
 	c := b.Config.Services[name]
 	verified := b.material.services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
+		Name: name, Endpoints: b.discovered.ofLocked(name, c), Timeout: time.Duration(c.Timeout),
 		ConnectTimeout: time.Duration(c.ConnectTimeout),
 		DNS:            time.Duration(c.DNS),
 		KeepAlive: upstream.KeepAlive{
@@ -312,34 +312,4 @@ func (b *builder) service(name string) (*forward, error) {
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)
 	return f, nil
-}
-
-// needsRestart returns the first setting in which two configurations differ and that a reload
-// cannot change; "" without one.
-func needsRestart(old, new *config.Config) string {
-	type pair struct {
-		name     string
-		old, new any
-	}
-	a, b := old.Listen, new.Listen
-	for _, l := range []*config.Listen{&a, &b} { // these follow
-		l.TrustedProxies, l.MaxBody, l.MaxBuffered, l.MaxInFlight = nil, 0, 0, 0
-	}
-	e, f := old.Admin, new.Admin
-	for _, a := range []*config.Admin{&e, &f} { // who may call it follows too
-		a.Token, a.Hosts, a.ReadyNeedsStore = "", nil, false
-	}
-	c, d := old.Store, new.Store
-	c.Encryption, d.Encryption = nil, nil // so do its keys
-	for _, p := range []pair{
-		{"listen", a, b},
-		{"admin", e, f},
-		{"store", c, d},
-		{"coordinator", old.Coordinator, new.Coordinator},
-	} {
-		if !reflect.DeepEqual(p.old, p.new) {
-			return p.name
-		}
-	}
-	return ""
 }

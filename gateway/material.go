@@ -37,9 +37,12 @@ type serviceTLS struct {
 
 // readMaterial reads what a configuration names. The error is a [*config.FaultsError] with every
 // fault, at the setting that names the file.
-func readMaterial(cfg *config.Config) (material, error) {
+func readMaterial(cfg *config.Config) (material, error) { return readMaterialAt(cfg, time.Now()) }
+
+// readMaterialAt is [readMaterial] with warnings of what is not valid at that time.
+func readMaterialAt(cfg *config.Config, at time.Time) (material, error) {
 	m := material{services: map[string]serviceTLS{}}
-	r := &materialReader{cfg: cfg, now: time.Now()}
+	r := &materialReader{cfg: cfg, now: at}
 	m.KeySets = r.keySets()
 	for name, s := range cfg.Services {
 		if s != nil && s.TLS != nil {

@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 // warnOfOutstandingKeys says at a reload what became of the idempotency keys that clients still
@@ -22,18 +23,17 @@ func (g *gateway) warnOfOutstandingKeys(old, cfg *config.Config) {
 			continue
 		}
 		for _, change := range []struct {
-			setting  string
-			differs  bool
-			outcomes string
+			setting string
+			differs bool
 		}{
-			{"identity", identity, "a repeat by a principal that has another name now is executed again"},
-			{"scope", !reflect.DeepEqual(was.Scope, now.Scope), "a repeat is executed again"},
-			{"key", !reflect.DeepEqual(was.Key, now.Key), "a repeat whose key is another one now is executed again"},
-			{"fingerprint", !reflect.DeepEqual(was.Fingerprint, now.Fingerprint), "a repeat is refused with 422"},
+			{"identity", identity},
+			{"scope", !reflect.DeepEqual(was.Scope, now.Scope)},
+			{"key", !reflect.DeepEqual(was.Key, now.Key)},
+			{"fingerprint", !reflect.DeepEqual(was.Fingerprint, now.Fingerprint)},
 		} {
 			if change.differs {
 				g.Logger.Warn("a reload changes what idempotency keys mean that clients hold already",
-					"route", r.Name, "setting", change.setting, "until_expired", change.outcomes)
+					"route", r.Name, "setting", change.setting, "until_expired", plan.OutstandingKeys[change.setting])
 			}
 		}
 	}

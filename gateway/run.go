@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -72,13 +74,31 @@ func run(ctx context.Context, o Options, envoy bool) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
-	cfg, err := o.Source.First(ctx)
-	if err != nil {
-		return err
+	for {
+		cfg, err := first(ctx, &o)
+		if err != nil {
+			if ctx.Err() != nil { // stopped while it waited
+				return nil
+			}
+			return err
+		}
+		err = runWith(ctx, o, cfg, envoy)
+		w, waits := o.Source.(source.Waiting)
+		if !waits || !errors.Is(err, ErrConfig) && !errors.Is(err, errBranches) {
+			return err
+		}
+		w.Refused(err)
 	}
+}
+
+// runWith runs a gateway whose first configuration is known.
+func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
+	if c, ok := o.Source.(prometheus.Collector); ok {
+		m.registry.MustRegister(c)
+	}
 	st, err := openStores(ctx, cfg, o.Logger, m)
 	if err != nil {
 		return err
@@ -128,7 +148,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		run("membership", g.stores.membership.Run)
 	}
 	if g.bridge != nil {
-		g.metrics.pendingTransactions(g.bridge.Pending)
+		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
 		run("transactions", g.bridge.Run)
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
@@ -159,13 +179,16 @@ func (g *gateway) start(cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
-		g.bridge = transaction.New(transaction.Options{
-			Client: client, Store: g.stores.records, Codec: g.stores.codec,
-			BaseURL:  branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
-		})
+		g.bridge = transaction.New(g.bridgeOptions(&cfg.Coordinator.DTM, client))
 	}
-	if err := g.enforce(cfg); err != nil {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
+	if d, ok := g.Source.(source.Discoverer); ok {
+		for service, endpoints := range d.Discovered() {
+			g.discovered.setLocked(service, endpoints)
+		}
+	}
+	if err := g.enforceLocked(cfg); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil

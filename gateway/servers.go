@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/envoy"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/internalserver"
 )
 
 // servers are the listeners and what serves on them.
@@ -140,12 +141,15 @@ func listen(cfg *config.Config, envoy bool) (*listeners, error) {
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
-			return nil, err
+		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
+			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}
 	return l, nil
 }
+
+// errBranches says that the one address to listen on that is not a gateway's own cannot be.
+var errBranches = errors.New("gateway: branch calls cannot be listened for")
 
 func (l *listeners) close() {
 	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches, l.envoy} {
@@ -183,7 +187,7 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 		s.add(s.clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
 	internal := func(h http.Handler, l net.Listener, connections int) {
-		srv, bounded := internalServer(h, l, connections, g.Logger)
+		srv, bounded := internalserver.New(h, l, connections, g.Logger)
 		s.add(srv, bounded, true)
 	}
 	options := g.adminOptions(cfg)

@@ -33,7 +33,10 @@ type Transaction struct {
 	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
 	UpdateTime time.Time // of the last change of the transaction itself, not of a branch
-	Branches   []Branch  // none from Unfinished
+	// RetryDelay is how long the coordinator waits now before it calls what is not done again; 0: not
+	// known. DTM doubles it at every failure of a branch but 425.
+	RetryDelay time.Duration
+	Branches   []Branch // none from Unfinished
 }
 
 // Branch is one operation of one step.
@@ -50,10 +53,13 @@ type transactionJSON struct {
 	Reason     string     `json:"rollback_reason"`
 	CreateTime *time.Time `json:"create_time"`
 	UpdateTime *time.Time `json:"update_time"`
+	RetryDelay int64      `json:"next_cron_interval"` // seconds
 }
 
 func (t *transactionJSON) transaction() Transaction {
-	out := Transaction{GID: t.GID, Status: t.Status, Reason: t.Reason}
+	out := Transaction{
+		GID: t.GID, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime
 	}
@@ -160,6 +166,19 @@ func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, erro
 		}
 	}
 	return out, nil
+}
+
+// RetryNow has the coordinator call at once what it would call again later: up to limit transactions,
+// those of others that share the coordinator too. It returns how many there were.
+func (c *Client) RetryNow(ctx context.Context, limit int) (n int, err error) {
+	var a struct {
+		Succeeded int `json:"succeed_count"`
+	}
+	q := url.Values{"timeout": {"0"}, "limit": {strconv.Itoa(limit)}}
+	if err := c.get(ctx, "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
+		return 0, fmt.Errorf("sagaclient: retry of %d transactions: %w", limit, err)
+	}
+	return a.Succeeded, nil
 }
 
 func (c *Client) get(ctx context.Context, target string, into any) error {

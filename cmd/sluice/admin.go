@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,14 +18,35 @@ import (
 // processes.
 const tokenVariable = "SLUICE_ADMIN_TOKEN"
 
+// adminVariable is the environment's variable for the admin address.
+const adminVariable = "SLUICE_ADMIN"
+
+// adminDefault is the admin address where nobody says another.
+const adminDefault = "127.0.0.1:9901"
+
 // addAdminFlags adds --admin and the flags of its token to a command and its subcommands.
 func addAdminFlags(cmd *cobra.Command, c *adminclient.Client) {
+	cmd.PersistentFlags().StringVar(&c.Address, "admin", "", "admin address of the running gateway; without it "+
+		adminVariable+" of the environment, else "+adminDefault)
+	readToken := addTokenFlags(cmd, c)
+	cmd.PersistentPreRunE = does(func(*cobra.Command, []string) error {
+		if c.Address == "" {
+			c.Address = adminAddress()
+		}
+		return readToken()
+	})
+}
+
+// adminAddress returns the admin address of the environment, else the default one.
+func adminAddress() string { return cmp.Or(os.Getenv(adminVariable), adminDefault) }
+
+// addTokenFlags adds the flags of admin.token. What it returns sets the client's token.
+func addTokenFlags(cmd *cobra.Command, c *adminclient.Client) func() error {
 	var token, tokenFile string
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&c.Address, "admin", "127.0.0.1:9901", "admin address of the running gateway")
 	flags.StringVar(&token, "token", "", "admin.token of the gateway; without it "+tokenVariable+" of the environment")
 	flags.StringVar(&tokenFile, "token-file", "", "file that holds admin.token")
-	cmd.PersistentPreRunE = does(func(*cobra.Command, []string) error {
+	return func() error {
 		switch {
 		case token != "" && tokenFile != "":
 			return fmt.Errorf("%w: --token and --token-file are two places of one token", errUsage)
@@ -39,19 +61,24 @@ func addAdminFlags(cmd *cobra.Command, c *adminclient.Client) {
 		}
 		c.Token = token
 		return nil
-	})
+	}
+}
+
+// adminError says what an operator can do about an error of a call.
+func adminError(err error) error {
+	switch {
+	case errors.Is(err, adminclient.ErrAddress):
+		return fmt.Errorf("%w: --admin: %w", errUsage, err)
+	case errors.Is(err, adminclient.ErrToken):
+		return fmt.Errorf("%w (--token-file, or %s of the environment, gives it)", err, tokenVariable)
+	}
+	return err
 }
 
 // printResponse prints a response of the gateway, indented.
 func printResponse(cmd *cobra.Command, body []byte, err error) error {
-	if errors.Is(err, adminclient.ErrAddress) {
-		return fmt.Errorf("%w: --admin: %w", errUsage, err)
-	}
-	if errors.Is(err, adminclient.ErrToken) {
-		return fmt.Errorf("%w (--token-file, or %s of the environment, gives it)", err, tokenVariable)
-	}
 	if err != nil {
-		return err
+		return adminError(err)
 	}
 	var b bytes.Buffer
 	if err := json.Indent(&b, body, "", "  "); err != nil {

@@ -1,6 +1,7 @@
 // Command sluice is the gateway with its tools: flags and wiring, nothing else.
 //
-// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Logs and mistakes go to stderr;
+// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; 3 only where --detailed-exit-code asks for
+// it: something would change. Logs and mistakes go to stderr;
 // stdout is for results only.
 package main
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/xds"
 	"github.com/sluice-gateway/sluice/gateway"
 )
 
@@ -33,13 +35,17 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	var faults *config.FaultsError
 	var ran *runError
+	var exit exitCode
 	switch {
+	case errors.As(err, &exit):
+		return int(exit)
 	case errors.As(err, &faults):
 		fmt.Fprintln(stderr, strings.TrimRight(faults.Error(), "\n"))
 		return 2
 	case errors.As(err, &ran):
 		fmt.Fprintln(stderr, "sluice:", ran.err)
-		if errors.Is(err, errUsage) || errors.Is(err, config.ErrUnreadable) || errors.Is(err, gateway.ErrConfig) {
+		if errors.Is(err, errUsage) || errors.Is(err, config.ErrUnreadable) || errors.Is(err, gateway.ErrConfig) ||
+			errors.Is(err, xds.ErrConfig) {
 			return 2
 		}
 		return 1
@@ -57,6 +63,11 @@ type runError struct{ err error }
 
 func (e *runError) Error() string { return e.err.Error() }
 func (e *runError) Unwrap() error { return e.err }
+
+// exitCode is the result of a command that has said on its own what there is to say.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 type action func(cmd *cobra.Command, args []string) error
 
@@ -86,7 +97,8 @@ func newRoot() *cobra.Command {
 	log := new(logging)
 	log.addFlags(root)
 	root.AddCommand(
-		newDemo(log), newRun(log), newEnvoy(log), newValidate(), newExplain(), newSchema(),
+		newDemo(log), newRun(log), newControl(log), newEnvoy(log), newValidate(), newExplain(), newPlan(), newDiff(),
+		newApply(), newFmt(), newSchema(),
 		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
 	)
 	return root

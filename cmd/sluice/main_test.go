@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -92,6 +93,31 @@ func TestExitCodes(t *testing.T) {
 					stderr)
 			}
 		})
+	}
+}
+
+// TestValidateSeveral: each file is told of, faults of one do not hide those of another.
+func TestValidateSeveral(t *testing.T) {
+	t.Parallel()
+	sound, faulty := writeConfig(t, "version: 1\n"), writeConfig(t, "version: 1\nlimit: {}\nroute: []\n")
+	gone := filepath.Join(t.TempDir(), "gone.yaml")
+	stdout, stderr, code := run("validate", faulty, sound, gone)
+	if code != 2 || stdout != sound+": sound\n" || !strings.Contains(stderr, faulty+":2:1: limit: unknown key (did you "+
+		"mean \"limits\"?)\n"+faulty+":3:1: route: unknown key (did you mean \"routes\"?)\n") ||
+		!strings.Contains(stderr, "cannot read "+gone) {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = run("validate", "-o", "json", "-c", sound, faulty)
+	var found struct{ Configurations []validation }
+	if err := json.Unmarshal([]byte(stdout), &found); err != nil || code != 2 || stderr != "" {
+		t.Fatalf("exit %d, %v: %s%s", code, err, stdout, stderr)
+	}
+	if c := found.Configurations; len(c) != 2 || !c[0].Sound || c[0].Version == "" || c[1].Sound ||
+		len(c[1].Faults) != 2 || c[1].Faults[0].Line != 2 || c[1].Faults[0].File != faulty {
+		t.Errorf("%+v", c)
+	}
+	if _, stderr, code := run("validate"); code != 2 || !strings.Contains(stderr, "a file or folder is missing") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 

@@ -40,7 +40,7 @@ func newRun(log *logging) *cobra.Command {
 			reload, stopReload := hangups()
 			defer stopReload()
 			return gateway.Run(ctx, gateway.Options{
-				Source:     &source.File{Path: path, Reload: reload},
+				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,
@@ -48,40 +48,6 @@ func newRun(log *logging) *cobra.Command {
 		}),
 	}
 	addConfigFlag(cmd, &path)
-	return cmd
-}
-
-func newValidate() *cobra.Command {
-	var path string
-	var strict bool
-	cmd := &cobra.Command{
-		Use:   "validate -c FILE [--strict]",
-		Short: "Check a configuration and print every mistake, one a line; exit 0 without a mistake, else 2",
-		Long: "Check a configuration and print every mistake, one a line; exit 0 without a mistake, else 2.\n\n" +
-			"All that run would load is loaded, but nothing is called. What can never take effect is\n" +
-			"a warning: it is printed, and the exit code is 0 all the same, or 2 with --strict.",
-		Args: cobra.NoArgs,
-		RunE: does(func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(path)
-			if err != nil {
-				return gateway.WithFiles(err)
-			}
-			warnings, err := gateway.Check(cfg)
-			if err != nil {
-				return err
-			}
-			for _, w := range warnings {
-				fmt.Fprintln(cmd.ErrOrStderr(), w)
-			}
-			if strict && len(warnings) > 0 {
-				return fmt.Errorf("%w: warnings in %s: %d", gateway.ErrConfig, path, len(warnings))
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: sound\n", path)
-			return err
-		}),
-	}
-	addConfigFlag(cmd, &path)
-	cmd.Flags().BoolVar(&strict, "strict", false, "take warnings for mistakes")
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,6 +11,7 @@ import (
 const (
 	documentMax  = 1 << 20  // bytes of one document, and of a file that is referred to
 	documentsMax = 8 << 20  // bytes of all documents of a folder
+	composedMax  = 8 << 20  // bytes of the JSON of all documents, aliases written out
 	valuesMax    = 100_000  // values of one document, with aliases and merge keys written out
 	valuesAllMax = 500_000  // and of all documents
 	flowDepthMax = 64       // nested flow collections, and as many nested block collections around them
@@ -51,4 +53,12 @@ func (p *place) String() string {
 		}
 	}
 	return b.String()
+}
+
+// away reports whether a value of a document is the gateway's, and not the control plane's own.
+func (p *place) away() bool {
+	for p.parent != nil {
+		p = p.parent
+	}
+	return !slices.Contains(controlSections, p.name)
 }

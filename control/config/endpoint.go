@@ -123,3 +123,6 @@ func (f *files) endpoint(endpoint string) string {
 	}
 	return socketPrefix + "//" + f.absolute(path)
 }
+
+// IsHostName reports whether a text can be the name of an endpoint's host.
+func IsHostName(host string) bool { return soundHost(host, false) }

@@ -22,6 +22,7 @@ type files struct {
 	errs map[string]error // of those that cannot be read
 	list []string         // absolute paths in the order of reading
 	size int              // bytes of what was read
+	away bool             // they are on another machine: that one is missing here is no fault
 }
 
 func newFiles(dir string) (*files, error) {
@@ -89,9 +90,23 @@ type expander struct {
 	files  *files
 	faults *faultList
 	size   int // bytes of all that values were expanded to
+	lack   map[*node]string
+}
+
+// lacks tells that a value cannot be expanded, or notes it where another machine may have what this one lacks.
+func (f *expander) lacks(n *node, why string) {
+	if !f.files.away {
+		f.faults.add(n.pos, "%s", why)
+		return
+	}
+	if f.lack == nil {
+		f.lack = map[*node]string{}
+	}
+	f.lack[n] = why
 }
 
 func (f *expander) expand(n *node, text string) {
+	written := text
 	var value, literal strings.Builder
 	for {
 		start, kind := nextVariable(text)
@@ -105,15 +120,15 @@ func (f *expander) expand(n *node, text string) {
 			break
 		}
 		name := text[start+len(kind) : start+end]
-		n.secret = true
+		n.secret, n.source = true, written
 		if f.size > expandAllMax { // which has been told
 			n.broken = true
 			break
 		}
 		secret, err := f.lookup(kind, name)
 		if err != nil {
-			f.faults.add(n.pos, "%s%s}: %v", kind, name, err)
 			n.broken = true
+			f.lacks(n, fmt.Sprintf("%s%s}: %v", kind, name, err))
 		}
 		if f.size += len(secret); f.size > expandAllMax {
 			f.faults.add(n.pos, "%s%s}: values are expanded to more than %d bytes in all", kind, name, expandAllMax)

@@ -9,10 +9,10 @@ import (
 
 // Fault is one mistake of a configuration and where it stands. Line and Column count from 1, the column in characters.
 type Fault struct {
-	File    string
-	Line    int
-	Column  int
-	Message string
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Message string `json:"message"`
 }
 
 // String returns file:line:column: message.
@@ -52,6 +52,7 @@ type faultList struct {
 	more    int // that are beyond faultsMax
 	secrets []string
 	hidden  map[string]bool // the secrets
+	excused map[position]bool
 }
 
 // full reports whether no further fault is told, and counts one then.
@@ -75,8 +76,16 @@ func (l *faultList) hide(secret string) {
 	l.secrets = append(l.secrets, secret)
 }
 
+// excuse has no fault told of a value that is expanded on another machine: there it may be right.
+func (l *faultList) excuse(p position) {
+	if l.excused == nil {
+		l.excused = map[position]bool{}
+	}
+	l.excused[p] = true
+}
+
 func (l *faultList) add(p position, format string, args ...any) {
-	if l.full() {
+	if l.excused[p] || l.full() {
 		return
 	}
 	l.list = append(l.list, Fault{p.file, p.line, p.column, fmt.Sprintf(format, args...)})

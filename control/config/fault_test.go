@@ -343,7 +343,7 @@ routes:
 			"6:5: identity[0]: is none of jwt, header and clientIP",
 			"7:20: identity[1].header: an entry is exactly one of jwt, header and clientIP, and clientIP stands " +
 				"here too",
-			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
+			`7:35: identity[1].header.name: "X Y" is not ` + wantFieldName,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
 			`9:17: identity[3].jwt.keys: "http://id.example/jwks" is fetched over https only: what comes in ` +
 				`cleartext may be anybody's`,
@@ -361,6 +361,6 @@ routes:
 			"12:68: services.b.breaker.slow.share: 0% would open it without a slow call; it is more than 0%",
 			"14:63: routes[0].respond.body: a response with status 204 has no body",
 			"14:92: routes[0].respond.headers.Content-Length: the gateway sets this field itself",
-			`14:104: routes[0].respond.headers.a b: "a b" is not the name of a header field`}},
+			`14:104: routes[0].respond.headers.a b: "a b" is not ` + wantFieldName}},
 	})
 }

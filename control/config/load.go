@@ -20,35 +20,92 @@ var ErrUnreadable = errors.New("config: cannot read")
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
 func Load(path string) (*Config, error) {
-	info, err := os.Stat(path)
+	dir, names, err := locate(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
-	}
-	names, dir := []string{path}, filepath.Dir(path)
-	if info.IsDir() {
-		dir = path
-		if names, err = documents(path); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	l, err := newLoader(dir)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
+	if err := l.read(path, names); err != nil {
+		return nil, err
+	}
+	return l.config()
+}
+
+// locate returns the folder that relative paths are relative to, and the files of a file or folder.
+func locate(path string) (dir string, names []string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w %s: %w", ErrUnreadable, path, reason(err))
+	}
+	if !info.IsDir() {
+		return filepath.Dir(path), []string{path}, nil
+	}
+	names, err = documents(path)
+	return path, names, err
+}
+
+// read reads the files of a file or folder.
+func (l *loader) read(path string, names []string) error {
+	if len(names) != 1 || names[0] != path {
 		l.origin.files = append(l.origin.files, l.files.dir)
 	}
 	for _, name := range names {
 		data, err := readFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
+			return fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
 		}
 		abs, err := filepath.Abs(name)
 		if err != nil {
-			return nil, fmt.Errorf("config: %s: %w", name, err)
+			return fmt.Errorf("config: %s: %w", name, err)
 		}
 		l.origin.files = append(l.origin.files, abs)
 		l.document(name, data)
+	}
+	return nil
+}
+
+// Documents returns the files that [Load] reads of a path, in their order, and the folder that relative paths in them
+// are relative to: path itself where that is a folder. The error wraps [ErrUnreadable].
+func Documents(path string) (names []string, dir string, err error) {
+	dir, names, err = locate(path)
+	return names, dir, err
+}
+
+// A File is a document of a configuration that is not read from this machine.
+type File struct {
+	Name string // stands in faults
+	Data []byte
+}
+
+// ReadFiles returns the documents that [Load] reads of a path. The error wraps [ErrUnreadable].
+func ReadFiles(path string) ([]File, error) {
+	names, _, err := Documents(path)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]File, len(names))
+	for i, name := range names {
+		data, err := readFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w %s: %w", ErrUnreadable, name, reason(err))
+		}
+		list[i] = File{name, data}
+	}
+	return list, nil
+}
+
+// ParseFiles reads the configuration from documents as [Load] does from the files of a folder; dir is what relative
+// paths in them are relative to. The error is a [*FaultsError].
+func ParseFiles(list []File, dir string) (*Config, error) {
+	l, err := newLoader(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		l.document(f.Name, f.Data)
 	}
 	return l.config()
 }

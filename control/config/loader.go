@@ -106,6 +106,7 @@ func (l *loader) config() (*Config, error) {
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
 		if f, ok := errors.AsType[*FaultsError](err); ok && l.origin.places != nil {
+			l.origin.files = append(l.origin.files, l.files.list...)
 			c.origin, f.partial = l.origin, c
 		}
 		return nil, err
@@ -113,6 +114,7 @@ func (l *loader) config() (*Config, error) {
 	l.origin.files = append(l.origin.files, l.files.list...)
 	l.origin.secrets = secretPaths(l.root, nil, nil)
 	l.origin.hash = hash(l.sources, l.files)
+	l.origin.dir, l.origin.digests = l.files.dir, l.files.digests()
 	for _, w := range l.warnings.sorted(l.faults.secrets) {
 		l.origin.warnings = append(l.origin.warnings, Warning(w))
 	}

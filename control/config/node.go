@@ -33,6 +33,7 @@ type node struct {
 	scalar  any       // string, json.Number, bool or nil
 	literal string    // a string scalar as a template reads it: what was expanded has its braces doubled
 	secret  bool      // something was expanded
+	source  string    // a string scalar as it is written, where something was expanded
 	items   []*node   // list
 	members []*member // mapping, in the order of the document
 	byName  map[string]*member

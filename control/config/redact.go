@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -24,6 +25,8 @@ type origin struct {
 	files   []string   // absolute
 	secrets [][]string // paths of values that something was expanded in
 	hash    string
+	dir     string            // what relative paths are relative to; absolute
+	digests map[string]string // of the files that are referred to, by their absolute paths
 
 	warnings []Warning
 	places   map[string]position // of the settings that name a file
@@ -37,14 +40,48 @@ func (c *Config) Hash() string { return c.origin.hash }
 // watch them. When it came from a folder, the folder itself is the first: files may be added to it.
 func (c *Config) Files() []string { return slices.Clone(c.origin.files) }
 
+// FileDigests returns what tells whether a file that the configuration refers to has other contents, by its absolute
+// path.
+func (c *Config) FileDigests() map[string]string { return maps.Clone(c.origin.digests) }
+
 // Redacted returns the configuration in force as JSON, every default written out and every secret as ***: all that came
 // from ${env:…} and ${file:…}, and the fields that are secret by themselves.
 func (c *Config) Redacted() ([]byte, error) { return redact(c, c.origin.secrets) }
 
+// Settings returns the configuration in force as encoding/json with UseNumber would decode it, every default written
+// out, to be compared with another one. seal stands in for each secret; a keyed digest tells whether two are the same
+// and not what they are. nil hides them as [Config.Redacted] does.
+func (c *Config) Settings(seal func(secret string) string) (map[string]any, error) {
+	if seal == nil {
+		seal = hideAll
+	}
+	v, err := settings(c, c.origin.secrets, seal)
+	if err != nil {
+		return nil, err
+	}
+	return v.(map[string]any), nil
+}
+
 // redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of
 // values that something was expanded in.
 func redact(config any, secrets [][]string) ([]byte, error) {
-	b, err := json.Marshal(printed(reflect.ValueOf(config), rules{}))
+	v, err := settings(config, secrets, hideAll)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return b, nil
+}
+
+// hideAll is the seal that tells nothing.
+func hideAll(string) string { return hidden }
+
+// settings returns a configuration as a document has it, with its secrets sealed.
+func settings(config any, secrets [][]string, seal func(string) string) (any, error) {
+	b, err := json.Marshal(printer{seal}.printed(reflect.ValueOf(config), rules{}))
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -55,17 +92,16 @@ func redact(config any, secrets [][]string) ([]byte, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	for _, path := range secrets {
-		hide(v, path)
+		hide(v, path, seal)
 	}
-	b, err = json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	return b, nil
+	return v, nil
 }
 
+// printer makes of a model what a document has.
+type printer struct{ seal func(secret string) string }
+
 // printed returns a value as a document has it; nil for one that is not set.
-func printed(v reflect.Value, rule rules) any {
+func (p printer) printed(v reflect.Value, rule rules) any {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
 		if v.IsNil() {
@@ -81,7 +117,7 @@ func printed(v reflect.Value, rule rules) any {
 				return word
 			}
 			if value := u.value(); value != nil {
-				return printed(reflect.ValueOf(value), rule)
+				return p.printed(reflect.ValueOf(value), rule)
 			}
 		}
 	}
@@ -95,11 +131,11 @@ func printed(v reflect.Value, rule rules) any {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
-		return printed(v.Elem(), rule)
+		return p.printed(v.Elem(), rule)
 	case reflect.Struct:
 		object := map[string]any{}
 		for _, f := range fieldsOf(v.Type()) {
-			if member := printed(v.FieldByIndex(f.Index), f.rules); member != nil && member != "" {
+			if member := p.printed(v.FieldByIndex(f.Index), f.rules); member != nil && member != "" {
 				object[f.key] = member
 			}
 		}
@@ -107,7 +143,7 @@ func printed(v reflect.Value, rule rules) any {
 	case reflect.Map:
 		object := map[string]any{}
 		for _, name := range sortedNames(v) {
-			if member := printed(v.MapIndex(reflect.ValueOf(name)), rule); member != nil && member != "" {
+			if member := p.printed(v.MapIndex(reflect.ValueOf(name)), rule); member != nil && member != "" {
 				object[name] = member
 			}
 		}
@@ -115,26 +151,26 @@ func printed(v reflect.Value, rule rules) any {
 	case reflect.Slice:
 		list := make([]any, v.Len())
 		for i := range list {
-			list[i] = printed(v.Index(i), rule)
+			list[i] = p.printed(v.Index(i), rule)
 		}
 		return list
 	case reflect.String:
 		if rule.secret && v.String() != "" {
-			return hidden
+			return p.seal(v.String())
 		}
 		return v.String()
 	}
 	return v.Interface() // a number, a truth value, or the body of a call, which is the user's own
 }
 
-// hide replaces the value at a path, if there is one.
-func hide(v any, path []string) {
+// hide seals the value at a path, if there is one.
+func hide(v any, path []string, seal func(string) string) {
 	for i, step := range path {
 		last := i == len(path)-1
 		switch at := v.(type) {
 		case map[string]any:
 			if old, ok := at[step]; ok && last && old != "" {
-				at[step] = hidden
+				at[step] = sealed(old, seal)
 			}
 			v = at[step]
 		case []any:
@@ -143,12 +179,15 @@ func hide(v any, path []string) {
 				return
 			}
 			if last {
-				at[n] = hidden
+				at[n] = sealed(at[n], seal)
 			}
 			v = at[n]
 		}
 	}
 }
+
+// sealed seals a value that something was expanded in. One that the model seals already is sealed twice.
+func sealed(v any, seal func(string) string) string { return seal(fmt.Sprint(v)) }
 
 // secretPaths returns where something was expanded.
 func secretPaths(n *node, path []string, to [][]string) [][]string {
@@ -162,6 +201,16 @@ func secretPaths(n *node, path []string, to [][]string) [][]string {
 		to = secretPaths(m.value, append(path, m.name), to)
 	}
 	return to
+}
+
+// digests returns a digest of each file that was read.
+func (f *files) digests() map[string]string {
+	all := make(map[string]string, len(f.list))
+	for _, name := range f.list {
+		sum := sha256.Sum256(f.read[name])
+		all[name] = hex.EncodeToString(sum[:])
+	}
+	return all
 }
 
 // hash digests the documents and the files that they refer to, each with its length before it.

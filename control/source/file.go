@@ -2,110 +2,114 @@ package source
 
 import (
 	"context"
-	"crypto/sha256"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"time"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 )
 
-// watchPeriod is how often the files are looked at. Reading a few small files beats change
-// notifications, which miss what network file systems and swapped symbolic links (Kubernetes) do.
-const watchPeriod = time.Second
-
 // File is a configuration in a file, or in all files of a folder. It is given again when a file
-// that it is made of has changed, key sets and certificates included.
+// that it is made of has changed, key sets and certificates included. The endpoints of services that
+// come from elsewhere are found by package discovery, from First on until Watch ends; a configuration
+// waits for them a moment before it is put in force.
 type File struct {
 	Path string
 	// Reload has the files read again at once, changed or not; nil: nobody asks.
 	Reload <-chan struct{}
+	Logger *slog.Logger // is told of endpoints that are found; nil: nobody is
 
-	applied *config.Config // what the sink has in force
+	applied *config.Config     // what the sink has in force
+	found   *discovery.Watcher // nil before First
 }
 
-var _ Source = (*File)(nil)
+var (
+	_ Source               = (*File)(nil)
+	_ Discoverer           = (*File)(nil)
+	_ Finder               = (*File)(nil)
+	_ Composer             = (*File)(nil)
+	_ prometheus.Collector = (*File)(nil)
+)
 
 // First implements [Source].
-func (f *File) First(context.Context) (*config.Config, error) {
+func (f *File) First(ctx context.Context) (*config.Config, error) {
 	cfg, err := config.Load(f.Path)
 	f.applied = cfg
-	return cfg, err
+	if err != nil {
+		return nil, err
+	}
+	f.found = discovery.New(discovery.Options{Logger: f.Logger})
+	change := f.found.Begin(cfg)
+	awaitEndpoints(ctx, change)
+	change.Commit()
+	return cfg, nil
 }
+
+// awaitEndpoints waits a moment for sources that are asked for the first time.
+func awaitEndpoints(ctx context.Context, change *discovery.Change) {
+	ctx, cancel := context.WithTimeout(ctx, endpointsWait)
+	defer cancel()
+	change.Await(ctx)
+}
+
+// Discovered implements [Discoverer].
+func (f *File) Discovered() map[string][]config.Endpoint { return f.found.Endpoints() }
+
+// Finding implements [Finder].
+func (f *File) Finding() []discovery.Status { return f.found.Status() }
+
+// Describe implements [prometheus.Collector].
+func (f *File) Describe(ch chan<- *prometheus.Desc) { f.found.Describe(ch) }
+
+// Collect implements [prometheus.Collector].
+func (f *File) Collect(ch chan<- prometheus.Metric) { f.found.Collect(ch) }
 
 // Watch implements [Source]. It returns nil.
 func (f *File) Watch(ctx context.Context, sink Sink) error {
-	tick := time.NewTicker(watchPeriod)
-	defer tick.Stop()
-	read := f.content()
+	var delivering sync.WaitGroup
+	delivering.Go(func() { f.found.Deliver(ctx, sink.SetEndpoints) })
+	defer func() {
+		f.found.Close()
+		delivering.Wait()
+	}()
 	// What changed between First and this look would never look changed.
-	if cfg, err := config.Load(f.Path); err != nil || cfg.Hash() != f.applied.Hash() {
-		f.give(sink)
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.Reload:
-			read = f.content() // before the files are read: a change meanwhile is noticed
-			f.give(sink)
-		case <-tick.C:
-			if now := f.content(); now != read {
-				read = now
-				f.give(sink)
-			}
+	check := func() {
+		if cfg, err := config.Load(f.Path); err != nil || cfg.Hash() != f.applied.Hash() {
+			f.give(ctx, sink)
 		}
 	}
+	poll(ctx, f.Reload, func() fileList { return f.applied.Files() }, check, func(bool) { f.give(ctx, sink) })
+	return nil
 }
 
-func (f *File) give(sink Sink) {
+// Compose implements [Composer].
+func (f *File) Compose(list []config.File) (*config.Config, error) {
+	_, dir, err := config.Documents(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return config.ParseFiles(list, dir)
+}
+
+// give gives what the files hold now. Sources of endpoints that it has in addition are asked before, and
+// count only when the sink has taken it.
+func (f *File) give(ctx context.Context, sink Sink) {
 	cfg, err := config.Load(f.Path)
 	if err != nil {
 		sink.Refuse(err)
 		return
 	}
-	if sink.Apply(cfg) == nil { // the sink reports what it refuses
-		f.applied = cfg
+	change := f.found.Begin(cfg)
+	awaitEndpoints(ctx, change)
+	for service, endpoints := range change.Found() {
+		sink.SetEndpoints(service, endpoints)
 	}
-}
-
-// content digests the files of the configuration in force, and the names in its folder, so that a
-// new file is noticed too.
-func (f *File) content() [sha256.Size]byte {
-	h := sha256.New()
-	for _, path := range f.applied.Files() {
-		h.Write([]byte(path + "\x00"))
-		if entries, err := os.ReadDir(path); err == nil {
-			for _, e := range entries {
-				h.Write([]byte(e.Name() + "\x00"))
-				if e.Type().IsRegular() || e.Type()&fs.ModeSymlink != 0 {
-					writeDigest(h, filepath.Join(path, e.Name()))
-				}
-			}
-			continue
-		}
-		writeDigest(h, path)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// bytesMax is how much of a file is looked at: the configuration takes none that is longer, and a
-// folder can hold what is none of it.
-const bytesMax = 1<<20 + 1
-
-// writeDigest writes a file's digest to h.
-func writeDigest(h io.Writer, path string) {
-	sum := sha256.New()
-	file, err := os.Open(path)
-	if err == nil {
-		_, err = io.Copy(sum, io.LimitReader(file, bytesMax))
-		_ = file.Close() // it was read only
-	}
-	if err != nil {
-		_, _ = h.Write([]byte("unreadable\x00")) // a hash takes everything
+	if sink.Apply(cfg) != nil { // the sink reports what it refuses
+		change.Abort()
 		return
 	}
-	_, _ = h.Write(sum.Sum(nil))
+	f.applied = cfg
+	change.Commit()
 }

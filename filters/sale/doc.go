@@ -28,13 +28,22 @@
 // # What is told from memory
 //
 // Each process mirrors the IDs that have taken units of an item, by the versions that the store counts ([Changes]).
-// While an item is sold out and the mirror is complete, [Filter.BeforeClaim] tells so everybody whose ID is not in it,
+// [Filter.BeforeClaim] speaks before the key is claimed, with no step of the store of keys. To whoever has to wait for
+// its admission it tells the place, and before the opening that the sale is not open, unless the key is known here. A
+// buyer's repeat that comes to a gateway which does not know its key waits too, and has its response when it is
+// admitted.
+//
+// While an item is sold out and the mirror is complete, it tells so everybody whose ID is not in it,
 // with no step of the store. Who is in it goes on to its record: a buyer's retry is replayed also when all is sold.
 // Units that come back by this process put the item on sale at once, those that come back elsewhere within 0.1 to 0.13
 // seconds. What was read is used for 0.2 seconds, and a request that got a unit which may have come back after all were
 // taken goes on to the service after 0.25: by then every gateway knows its ID, so that whoever has its response is told
 // of it everywhere. Only a duplicate that comes before the response, and to another gateway, can be told that all is
 // sold.
+//
+// A key that has taken units of one item of the sale is not told from memory that another is sold out: its record
+// says that it was used for another request (422). Of what other gateways sell this is known when it has been read:
+// while something is sold out, ten items of the sale that are not are read in each round of 0.1 seconds, too.
 //
 // # Invariants
 //
@@ -44,7 +53,7 @@
 //   - A unit whose purchase may have been executed never goes back on sale. A record that is gone was made free, unless
 //     it may have expired (a unit older than the record's TTL): then the unit stays taken, though it may be free.
 //   - A further attempt of a purchase of unknown outcome passes with its units, also when the sale is over, and without
-//     the waiting room.
+//     the waiting room at a gateway that knows its key.
 //   - Every unit of a request that was not executed comes back, as long as some gateway runs with the sale configured
 //     and looks within the TTL of its record.
 //
@@ -54,7 +63,7 @@
 //
 // # Memory
 //
-// In the process, some 100 bytes for each ID that is mirrored, 100,000 of an item at most; for an item with more keys
+// In the process, some 200 bytes for each ID that is mirrored, 100,000 of an item at most; for an item with more keys
 // the store tells that it is sold out. 300 bytes for each unit that is being bought, 100,000 at most; the sweep settles
 // those beyond. An item costs 1 KB, 100,000 of a sale are known at most. Clients choose none of these: IDs are mirrored
 // of requests that got units, and items that are not part of the sale leave no trace.

@@ -1,16 +1,17 @@
 package admin
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/admin/adminguard"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
@@ -21,6 +22,9 @@ type Gateway interface {
 	Status() Status
 	// Config returns the configuration in force.
 	Config() *config.Config
+	// CheckConfig says what a reload would do with documents, and puts nothing of them in force. The
+	// error says that this gateway cannot tell.
+	CheckConfig(list []config.File) (plan.Check, error)
 }
 
 // Options are what the admin address shows and operates on.
@@ -37,18 +41,18 @@ type Options struct {
 }
 
 // server serves the admin address.
-type server struct{ Options }
+type server struct {
+	Options
+	checking sync.Mutex // a configuration is being checked
+}
 
 // New returns the handler of the admin address.
 func New(o Options) http.Handler {
-	s := &server{o}
+	s := &server{Options: o}
 	mux := http.NewServeMux()
 	s.addProbes(mux)
-	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK,
-			o.Gateway.Status())
-	})
-	mux.HandleFunc("GET /api/config", s.config)
+	s.addStatus(mux)
+	mux.HandleFunc("POST /api/config/check", s.checkConfig)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
 	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
@@ -56,57 +60,48 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("POST /api/breakers/{service}", s.forceBreaker)
 	mux.HandleFunc("GET /api/transactions", s.transactions)
 	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
+	mux.HandleFunc("POST /api/transactions/retry", s.retryTransactions)
+	mux.HandleFunc("POST /api/transactions/{id}/resolve", s.resolveStep)
 	if o.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return &guard{gateway: o.Gateway, logger: o.Logger, handler: http.NewCrossOriginProtection().Handler(mux)}
+	return adminguard.New(func() *config.Admin { return &o.Gateway.Config().Admin }, o.Logger, mux)
 }
 
 // NewProbes returns the handler of admin.probes: health and metrics, which anybody may see.
 func NewProbes(o Options) http.Handler {
 	mux := http.NewServeMux()
-	(&server{o}).addProbes(mux)
+	(&server{Options: o}).addProbes(mux)
 	return mux
 }
 
-// probes are the paths that no token is asked for.
-var probes = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
+// NewWaiting returns the handler of the admin address of a gateway without a configuration: it has
+// health, metrics, status and the settings that are known, and no records.
+func NewWaiting(o Options) http.Handler {
+	s := &server{Options: o}
+	mux := http.NewServeMux()
+	s.addProbes(mux)
+	s.addStatus(mux)
+	return adminguard.New(func() *config.Admin { return &o.Gateway.Config().Admin }, o.Logger, mux)
+}
+
+func (s *server) addStatus(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.Gateway.Status())
+	})
+	mux.HandleFunc("GET /api/config", s.config)
+}
 
 func (s *server) addProbes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"status": "alive"})
-	})
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	adminguard.AddProbes(mux, s.Gateway.Unready, s.Metrics)
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // a client that does not read it has gone
-}
+func writeJSON(w http.ResponseWriter, status int, v any) { adminguard.WriteJSON(w, status, v) }
 
 func writeProblem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	problem := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status,
-		"detail": detail}
-	json.NewEncoder(w).Encode(problem) // as above
-}
-
-func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
-	if why := s.Gateway.Unready(); why != "" {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "unready", "reason": why})
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ready"})
+	adminguard.WriteProblem(w, status, detail)
 }
 
 func (s *server) config(w http.ResponseWriter, r *http.Request) {

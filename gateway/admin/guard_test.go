@@ -12,10 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 // fixed is a gateway that has a configuration and nothing else.
 type fixed struct{ cfg *config.Config }
+
+func (f fixed) CheckConfig([]config.File) (plan.Check, error) { return plan.Check{}, nil }
 
 func (f fixed) Unready() string        { return "" }
 func (f fixed) Status() Status         { return Status{Build: "test"} }

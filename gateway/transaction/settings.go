@@ -8,10 +8,12 @@ import (
 
 // Settings define the transactions of a route.
 type Settings struct {
+	Name       string        // of the transaction in the configuration
 	Steps      []Step        // at least one, with distinct names, without a cycle
 	Wait       time.Duration // how long a client's request waits for the end
 	Timeout    time.Duration // when a transaction that has not succeeded is rolled back
 	RetryEvery time.Duration // first delay before a branch is called again; the coordinator doubles it
+	RetryMax   time.Duration // longest delay before a branch is called again
 	StatusPath string        // of the status resource, with {id} for the gid; empty without one
 }
 
@@ -31,6 +33,8 @@ type Step struct {
 	Do     Call
 	Undo   *Call // nil: there is nothing to undo
 	FailOn []StatusRange
+	// NothingOn are the responses to the undo by which the service says that there was nothing to undo.
+	NothingOn []StatusRange
 }
 
 // Call is one request to a service, made from templates. Body is a JSON value whose strings may be

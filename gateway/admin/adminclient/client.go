@@ -19,8 +19,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 const (
@@ -33,6 +37,12 @@ var ErrToken = errors.New("adminclient: not the gateway's admin.token")
 
 // ErrAddress says that an address is none.
 var ErrAddress = errors.New("adminclient: invalid address")
+
+// ErrNoAnswer says that nobody answers at the address.
+var ErrNoAnswer = errors.New("no gateway answers")
+
+// ErrUnknown says that who answers does not know what it is asked for.
+var ErrUnknown = errors.New("adminclient: the other side does not know the call")
 
 // Client talks to one gateway. Its zero value needs an address; it is safe for concurrent use.
 type Client struct {
@@ -95,9 +105,24 @@ func (c *Client) Forget(ctx context.Context, name RecordName) (body []byte, err 
 	return c.call(ctx, http.MethodPost, "/api/idempotency/forget", name)
 }
 
-// Transactions returns the transactions that the gateway knows.
-func (c *Client) Transactions(ctx context.Context) (body []byte, err error) {
-	return c.call(ctx, http.MethodGet, "/api/transactions", nil)
+// Transactions returns the transactions that the gateway knows, in that state; empty: in any.
+func (c *Client) Transactions(ctx context.Context, state string) (body []byte, err error) {
+	target := "/api/transactions"
+	if state != "" {
+		target += "?state=" + url.QueryEscape(state)
+	}
+	return c.call(ctx, http.MethodGet, target, nil)
+}
+
+// RetryTransactions has the coordinator call at once what it would call again later.
+func (c *Client) RetryTransactions(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/transactions/retry", struct{}{})
+}
+
+// ResolveStep settles a step that is called in vain: as is done or refused.
+func (c *Client) ResolveStep(ctx context.Context, id, step, as string) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/transactions/"+url.PathEscape(id)+"/resolve",
+		map[string]string{"step": step, "as": as})
 }
 
 // Transaction returns one transaction with its steps.
@@ -113,6 +138,38 @@ func (c *Client) Breakers(ctx context.Context) (body []byte, err error) {
 // ForceBreaker has the breaker of a service open or closed; auto has it decide by itself again.
 func (c *Client) ForceBreaker(ctx context.Context, service, state string) (body []byte, err error) {
 	return c.call(ctx, http.MethodPost, "/api/breakers/"+url.PathEscape(service), map[string]string{"state": state})
+}
+
+// Status returns how the gateway stands.
+func (c *Client) Status(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodGet, "/api/status", nil)
+}
+
+// Config returns the configuration in force, its secrets hidden.
+func (c *Client) Config(ctx context.Context) (settings map[string]any, err error) {
+	body, err := c.call(ctx, http.MethodGet, "/api/config", nil)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(&settings); err != nil {
+		return nil, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
+	}
+	return settings, nil
+}
+
+// CheckConfig asks what would become of a configuration, which is not taken. The error wraps
+// [ErrUnknown] for a gateway that cannot tell.
+func (c *Client) CheckConfig(ctx context.Context, documents []plan.Document) (check plan.Check, err error) {
+	body, err := c.call(ctx, http.MethodPost, "/api/config/check", plan.CheckRequest{Files: documents})
+	if err != nil {
+		return plan.Check{}, err
+	}
+	if err := json.Unmarshal(body, &check); err != nil {
+		return plan.Check{}, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
+	}
+	return check, nil
 }
 
 // call makes one request and returns the response's body. A status outside of 2xx is an error.
@@ -147,7 +204,10 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, err
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // it names the whole URL
+		}
+		return nil, fmt.Errorf("%w at %s: %w", ErrNoAnswer, c.Address, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, responseBytesMax+1))
@@ -159,20 +219,62 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	if resp.StatusCode/100 != 2 {
 		path, _, _ := strings.Cut(target, "?")
-		err := fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, problemText(body))
+		err := fmt.Errorf("%s %s: %s", method, path, statusText(resp, body))
 		if resp.StatusCode == http.StatusUnauthorized {
 			err = fmt.Errorf("%w: %w", ErrToken, err)
+		}
+		if isUnknown(resp) {
+			err = fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		return nil, err
 	}
 	return body, nil
 }
 
-// problemText returns title and detail of a problem document, or the body as it is.
-func problemText(body []byte) string {
-	var p struct{ Title, Detail string }
-	if json.Unmarshal(body, &p) == nil && (p.Title != "" || p.Detail != "") {
-		return strings.TrimPrefix(p.Title+": "+p.Detail, ": ")
+// isUnknown reports whether a server says that it does not know a call. A record or a service that is not there is a
+// 404 too, with a problem document.
+func isUnknown(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	case http.StatusNotFound:
+		return !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json")
 	}
-	return strings.TrimSpace(string(body))
+	return false
+}
+
+// statusText returns the status of an error response and, behind it, what its body adds: title and detail of a
+// problem document, or the body as it is. What says nothing more than the status is left out.
+func statusText(resp *http.Response, body []byte) string {
+	var p struct{ Title, Detail string }
+	parts := []string{resp.Status}
+	if json.Unmarshal(body, &p) != nil || p.Title == "" && p.Detail == "" {
+		p.Title, p.Detail = string(body), ""
+	}
+	for _, part := range [...]string{p.Title, p.Detail} {
+		part = printable(part)
+		known := func(s string) bool { return strings.EqualFold(s, part) }
+		if part != "" && !strings.EqualFold(part, http.StatusText(resp.StatusCode)) && !slices.ContainsFunc(parts, known) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+// shownMax is how many bytes of a text from the other side are shown: it may be no gateway, and its response a page.
+const shownMax = 500
+
+// printable makes a text fit for one line of a terminal.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > shownMax {
+		s = strings.ToValidUTF8(s[:shownMax], "") + " …"
+	}
+	return s
 }
