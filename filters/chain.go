@@ -13,6 +13,7 @@ type Chain struct {
 	filters []Filter
 	onPanic PanicHandler
 	members *jsonscan.Members // nil: none
+	guards  []GuardOfKeys     // behind a claimer, in order
 }
 
 // PanicHandler is told of a panic in a filter, with the stack of the goroutine.
@@ -33,18 +34,20 @@ func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 	return c, nil
 }
 
-// guardKeys tells the filters that claim keys of the guards behind them.
+// guardKeys tells the filter that claims keys of the guards behind it.
 func (c *Chain) guardKeys() {
 	for i, f := range c.filters {
 		claimer, ok := f.(KeyClaimer)
 		if !ok {
 			continue
 		}
-		for _, behind := range c.filters[i+1:] {
-			if g, ok := behind.(KeyGuard); ok {
-				claimer.GuardKeys(g)
+		for at := i + 1; at < len(c.filters); at++ {
+			if g, ok := c.filters[at].(KeyGuard); ok {
+				c.guards = append(c.guards, GuardOfKeys{g, at})
 			}
 		}
+		claimer.GuardKeys(c.guards)
+		return
 	}
 }
 
@@ -84,16 +87,36 @@ func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			reply, panicked = c.caught(x, x.ran-1, v), true
+			c.withdraw(x)
 		}
 	}()
 	for i, f := range c.filters {
 		x.ran = i + 1
 		if r := f.Request(x, &x.slots[i]); r != nil {
+			c.withdraw(x)
 			return r, false
 		}
 		x.pass = i + 1
 	}
 	return nil, false
+}
+
+// withdraw tells the guards of keys that the exchange does not come to.
+func (c *Chain) withdraw(x *Exchange) {
+	for _, g := range c.guards {
+		if g.at >= x.ran {
+			c.withdrawFrom(x, g)
+		}
+	}
+}
+
+func (c *Chain) withdrawFrom(x *Exchange, g GuardOfKeys) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.caught(x, g.at, v)
+		}
+	}()
+	g.Withdraw(x)
 }
 
 // Response runs the Response phase for the filters that let the exchange pass. A panic replaces the

@@ -242,27 +242,3 @@ func TestNeedsAddUp(t *testing.T) {
 		t.Errorf("the chain needs %+v, want %+v", got, want)
 	}
 }
-
-// keyed is a filter that claims keys, guarding one that guards them.
-type (
-	keyed    struct{ script }
-	guarding struct{ script }
-)
-
-func (f *keyed) GuardKeys(g KeyGuard) { f.step("guarded by " + g.Name()) }
-
-func (f *guarding) BeforeClaim(*Exchange) *Reply { return nil }
-
-// TestKeyGuards: who claims keys is told of the guards behind it, in their order, and of no others.
-func TestKeyGuards(t *testing.T) {
-	var log []string
-	of := func(name string) script { return script{name: name, log: &log} }
-	before, first, second := &guarding{of("before")}, &guarding{of("first")}, &guarding{of("second")}
-	other := of("other")
-	if _, err := NewChain(nil, before, &keyed{of("claims")}, first, &other, second); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"claims.guarded by first", "claims.guarded by second"}; !slices.Equal(log, want) {
-		t.Errorf("%v, want %v", log, want)
-	}
-}

@@ -19,23 +19,6 @@ type Filter interface {
 	Done(x *Exchange, s *Slot, o Outcome)
 }
 
-// KeyClaimer is the filter that claims the key of a request. What refuses requests behind it may know of some that it
-// will refuse whatever their key's record says; a chain tells the claimer of those filters.
-type KeyClaimer interface {
-	Filter
-	// GuardKeys has a guard asked before each claim. It is called before the filter serves.
-	GuardKeys(g KeyGuard)
-}
-
-// KeyGuard is a filter behind a [KeyClaimer] that can refuse a request before its key is claimed, so that the refusal
-// costs no step of the store.
-type KeyGuard interface {
-	Filter
-	// BeforeClaim looks at a request whose key is known (x.Logical.Key). nil lets it go on. It must let go on whatever
-	// has a record that may be replayed. Nothing that it takes is given back: it has no slot, and no Done follows.
-	BeforeClaim(x *Exchange) *Reply
-}
-
 // Needs is what a filter reads of an exchange beside the heads, so that whoever carries the
 // exchange can choose how it passes bodies on: an adapter that gets a request in messages asks for
 // a body only where one is needed. The zero value is a filter that reads heads.

@@ -53,7 +53,7 @@ var reasons = map[Reason]reasonForm{
 	StoreUnavailable:       {503, "The gateway's store cannot be reached"},
 	TooManyOpenKeys:        {429, "Too many idempotency keys are open"},
 	RateLimited:            {429, "Too many requests"},
-	BreakerOpen:            {503, "The service is failing and is given a rest"},
+	BreakerOpen:            {503, "The breaker of the service is open"},
 	UpstreamUnreachable:    {502, "The service cannot be reached; nothing was sent"},
 	UpstreamFailed:         {502, "The connection to the service broke after something was sent"},
 	UpstreamTimeout:        {504, "The service did not respond in time"},

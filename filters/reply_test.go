@@ -24,7 +24,7 @@ func TestRefuseGolden(t *testing.T) {
 		{BreakerOpen, Problem{Service: "order"}, 503,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "breaker-open"},
 				{"Cache-Control", "no-store"}, {"Retry-After", "1"}},
-			`{"reason":"breaker-open","retry_after":1,"service":"order","status":503,"title":"The service is failing and is given a rest","type":"urn:sluice:breaker-open"}` + "\n"},
+			`{"reason":"breaker-open","retry_after":1,"service":"order","status":503,"title":"The breaker of the service is open","type":"urn:sluice:breaker-open"}` + "\n"},
 		{NoRoute, Problem{}, 404,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "no-route"},
 				{"Cache-Control", "no-store"}},

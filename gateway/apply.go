@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -75,13 +76,19 @@ func (g *gateway) noteLoad(fault error) {
 }
 
 func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
 	if err := restartNeeded(changes); err != nil {
 		return err
 	}
+	if g.envoy && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
+		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
+	}
 	old := g.engine.Load().cfg
-	if err := g.enforce(cfg); err != nil {
+	if err := g.enforceLocked(cfg); err != nil {
 		return err
 	}
+	g.discovered.keepLocked(cfg)
 	g.warnOfOutstandingKeys(old, cfg)
 	return nil
 }
@@ -99,11 +106,16 @@ func restartNeeded(changes []plan.Change) error {
 	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart", strings.Join(settings, ", "), differ)
 }
 
-// enforce builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforce(cfg *config.Config) error {
+// enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
+func (g *gateway) enforceLocked(cfg *config.Config) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
+	}
+	if g.envoy {
+		if m.listener, err = envoyTLS(cfg); err != nil {
+			return err
+		}
 	}
 	e, err := g.process.build(cfg, m)
 	if err != nil {

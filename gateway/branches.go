@@ -3,12 +3,33 @@ package gateway
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/sagaclient"
 )
+
+// bridgeOptions returns what the bridge to the coordinator works with.
+func (g *gateway) bridgeOptions(c *config.DTM, client *sagaclient.Client) transaction.Options {
+	o := transaction.Options{
+		Client: client, Store: g.stores.records, Codec: g.stores.codec,
+		BaseURL:    branchBase(c.Branches.Listen, g.addresses.Branches),
+		Deployment: c.Name,
+		Services:   g, Metrics: g.metrics.transaction(), Logger: g.Logger,
+	}
+	if c.Branches.Advertise != "" {
+		o.BaseURL, o.Advertised = strings.TrimSuffix(c.Branches.Advertise, "/"), true
+	}
+	if c.Secret != "" {
+		o.Secret = []byte(c.Secret)
+	}
+	return o
+}
 
 // branchBase is where the coordinator finds the branch address: the host as it is configured, which
 // may be a name that it resolves, with the port that was found.

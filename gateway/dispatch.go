@@ -86,7 +86,7 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	}
 	defer a.Release(budget.InFlight, 1)
-	rt, params, result := e.router.Find(x.Method, x.Path, x.Params)
+	rt, params, result := e.find(x)
 	x.Params = params
 	switch result {
 	case router.NoPath:
@@ -100,6 +100,16 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 	}
 	x.Route = rt.name
 	rt.serve(x, r, r)
+}
+
+// find returns the route of a request: the one that its carrier has named, or the first that matches.
+func (e *engine) find(x *filters.Exchange) (*route, []filters.Param, router.Result) {
+	if x.Route != "" {
+		if n := e.named[x.Route]; n != nil {
+			return n.Find(x.Method, x.Path, x.Params)
+		}
+	}
+	return e.router.Find(x.Method, x.Path, x.Params)
 }
 
 // refuse writes the reply to a request without a route.

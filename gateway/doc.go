@@ -31,8 +31,8 @@
 // requests in flight for as long as an exchange lasts, the bodies that are kept whole and the
 // buffers that responses pass through are charged as they grow (message.Whole, buffering.go), the
 // connections to services in package upstream. overload.go refuses what is beyond it. descriptors.go
-// shares out the open files, memory.go has the collector keep to what is counted, internalserver.go
-// bounds the addresses that are not for clients.
+// shares out the open files, memory.go has the collector keep to what is counted, package
+// internalserver bounds the addresses that are not for clients.
 //
 // # Failure policy
 //

@@ -22,7 +22,8 @@ type engine struct {
 	cfg      *config.Config
 	router   router.Router[*route]
 	routes   []*route
-	branches map[string]*route // by service: the calls that the gateway itself makes to it
+	named    map[string]*namedRoute // where Envoy has chosen the route; nil else
+	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
 	hop      *hop
@@ -63,8 +64,10 @@ type process struct {
 	bridge   *transaction.Bridge // nil without a coordinator
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
+	envoy    bool // Envoys carry the requests of clients
 
 	unreadable filters.LogThrottle // of addresses
+	discovered discovered
 
 	descriptors descriptors
 	budget      *budget.Budget
@@ -115,7 +118,7 @@ type builder struct {
 }
 
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine
-// before uses has changed then.
+// before uses has changed then. discovered.applying is held.
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
@@ -141,6 +144,9 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 func (b *builder) routes() error {
 	var faults []error
 	for name := range b.Config.Services {
+		if b.envoy && !asked(b.Config, name) {
+			continue // Envoy calls it, and nobody here
+		}
 		if err := b.addBranch(name); err != nil {
 			faults = append(faults, err)
 		}
@@ -156,7 +162,7 @@ func (b *builder) routes() error {
 // addRoute adds a route and, before it in the order, the status resource of its transaction, which
 // is the more specific one.
 func (b *builder) addRoute(r *config.Route) error {
-	if r.Status != "" {
+	if r.Status != "" && !b.envoy {
 		t := &statusTarget{bridge: b.bridge, route: r.Name, stopping: b.stopping}
 		if err := b.add(r.Name+"/status", t, policy.StatusScopeOf(r), r.StatusMatch()); err != nil {
 			return err
@@ -173,6 +179,8 @@ func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
 		return newStaticResponse(r.Respond), nil
+	case b.envoy:
+		return b.envoyTarget(r), nil
 	case r.Transaction != "":
 		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
@@ -198,11 +206,20 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 		}
 	}
 	b.engine.routes = append(b.engine.routes, rt)
+	if b.envoy {
+		if err := b.addNamed(m, rt); err != nil {
+			return err
+		}
+	}
 	return b.engine.router.Add(m.Path, m.Taken(), rt)
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
 	rt = &route{name: name, target: t, metrics: b.metrics.route(name), process: b.process}
+	if t == passOn {
+		rt.chain, err = filters.NewChain(rt.panicked)
+		return rt, err
+	}
 	if rt.chain, err = b.Chain(s, rt.panicked); err != nil {
 		return nil, err
 	}
@@ -244,7 +261,7 @@ func (b *builder) service(name string) (*forward, error) {
 	c := b.Config.Services[name]
 	verified := b.material.services[name]
 	settings := upstream.Settings{
-		Name: name, Endpoints: c.ParsedEndpoints(), Timeout: time.Duration(c.Timeout),
+		Name: name, Endpoints: b.discovered.ofLocked(name, c), Timeout: time.Duration(c.Timeout),
 		ConnectTimeout: time.Duration(c.ConnectTimeout),
 		DNS:            time.Duration(c.DNS),
 		KeepAlive: upstream.KeepAlive{

@@ -295,11 +295,8 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	if b, ok := x.BodyLoaded(); ok {
 		m.Bytes, m.Stream = b, nil
 	}
-	if x.Logical.Claim != nil && !x.Logical.Claim.Valid(time.Now()) {
-		// This process was stopped for longer than the lease, or the store was unreachable for as
-		// long.
-		x.SetReply(refusal(filters.StoreUnavailable,
-			"The claim of the key ran out before anything was sent. Nothing was done."))
+	if reply := lapsed(x); reply != nil {
+		x.SetReply(reply)
 		return result{outcome: filters.Refused}
 	}
 	m.Timeout, m.Until = f.timeout, x.ClientDeadline()
@@ -327,6 +324,16 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		return f.buffer(x, in, e, kind)
 	}
 	return e
+}
+
+// lapsed refuses an exchange whose claim does not hold any more: this process was stopped for longer than the lease,
+// or the store was unreachable for as long.
+func lapsed(x *filters.Exchange) *filters.Reply {
+	if x.Logical.Claim == nil || x.Logical.Claim.Valid(time.Now()) {
+		return nil
+	}
+	return refusal(filters.StoreUnavailable,
+		"The claim of the key ran out before anything was sent. Nothing was done.")
 }
 
 // detach has what follows go on when the client leaves. It ends when the drain's limit is over all

@@ -270,7 +270,7 @@ func (p *explainer) service(r *config.Route) {
 		timeout, whose = r.Timeout, " of the route"
 	}
 	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %s",
-		r.Service, strings.Join(c.Endpoints, ", "), timeout, whose, c.ConnectTimeout, retriesOf(c))
+		r.Service, c.Where(), timeout, whose, c.ConnectTimeout, retriesOf(c))
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}
@@ -321,7 +321,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 		return
 	}
 	p.Line("fallback", "on %s: service %s at %s, timeout %s", strings.Join(on, ", "), f.Service,
-		strings.Join(p.cfg.Services[f.Service].Endpoints, ", "), p.cfg.Services[f.Service].Timeout)
+		p.cfg.Services[f.Service].Where(), p.cfg.Services[f.Service].Timeout)
 	if names := p.set.Names(policy.FallbackScopeOf(p.cfg, r)); len(names) > 0 {
 		p.Line("", "through the %s of that service", strings.Join(names, ", "))
 	}
@@ -330,7 +330,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	settings := policy.KeySettings(r)
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
-		p.x.Logical.GID = transaction.FirstGID(id, fingerprint, settings.TTL, p.x.Received)
+		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint, settings.TTL, p.x.Received)
 	}
 	p.Line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s",
 		r.Transaction, t.Mode, t.Wait, t.Timeout, t.Retry.Every)

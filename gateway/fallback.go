@@ -49,6 +49,9 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 		}
 		return f, nil
 	}
+	if b.envoy { // it has chosen the service already
+		return nil, nil
+	}
 	var err error
 	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, r), onPanic); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func startWith(t *testing.T, text string, drainLimit time.Duration) *running {
 	return startOptions(t, text, Options{DrainLimit: drainLimit})
 }
 
-// startOptions starts a gateway with options that have no source and no logger.
+// startOptions starts a gateway with options that have no logger; without a source it has the text's.
 func startOptions(t *testing.T, text string, o Options) *running {
 	t.Helper()
 	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}),
@@ -75,7 +75,9 @@ func startOptions(t *testing.T, text string, o Options) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
-		o.Source = &source.File{Path: g.file, Reload: g.reload}
+		if o.Source == nil {
+			o.Source = &source.File{Path: g.file, Reload: g.reload}
+		}
 		o.OnReady, o.Logger = func(a Addresses) { ready <- a }, slog.New(slog.NewTextHandler(g.logs, nil))
 		ended <- Run(ctx, o)
 	}()

@@ -24,7 +24,7 @@ import (
 // Nothing behind it reads a file.
 type material struct {
 	policy.Material
-	listener *tls.Config // of listen.https; nil without
+	listener *tls.Config // of listen.https, or of envoy.listen where that is served; nil without
 	services map[string]serviceTLS
 	warnings []config.Warning // of certificates that nobody accepts any more
 }

@@ -36,7 +36,7 @@ type Options struct {
 
 // Addresses are those that the gateway listens on, with the ports that were found for :0. One that
 // is not listened on is empty.
-type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches string }
+type Addresses struct{ HTTP, HTTPS, Admin, Probes, Branches, Envoy string }
 
 // ErrConfig says that a configuration reads well and that what it refers to cannot be used: a key
 // file, a certificate.
@@ -65,7 +65,9 @@ type gateway struct {
 // Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish.
 // What is still in flight when the drain's limit is over is cut off. The error says why it did not
 // come up.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) error { return run(ctx, o, false) }
+
+func run(ctx context.Context, o Options, envoy bool) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
@@ -86,6 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	defer g.stop()
 	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
 	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
+	g.envoy = envoy
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
 	defer g.process.close()
@@ -93,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
-	l, err := listen(cfg)
+	l, err := listen(cfg, g.envoy)
 	if err != nil {
 		return err
 	}
@@ -127,12 +130,14 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
-	g.metrics.publishConnections(servers.open)
-	g.metrics.publishCuts(servers.clients.cuts)
+	if servers.clients != nil {
+		g.metrics.publishConnections(servers.open)
+		g.metrics.publishCuts(servers.clients.cuts)
+	}
 	failed := servers.serve()
 	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
 		"probes", g.addresses.Probes,
-		"branches", g.addresses.Branches)
+		"branches", g.addresses.Branches, "envoy", g.addresses.Envoy)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}
@@ -151,13 +156,16 @@ func (g *gateway) start(cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
-		g.bridge = transaction.New(transaction.Options{
-			Client: client, Store: g.stores.records, Codec: g.stores.codec,
-			BaseURL:  branchBase(cfg.Coordinator.DTM.Branches, g.addresses.Branches),
-			Services: g, Metrics: g.metrics.transaction(), Logger: g.Logger,
-		})
+		g.bridge = transaction.New(g.bridgeOptions(&cfg.Coordinator.DTM, client))
 	}
-	if err := g.enforce(cfg); err != nil {
+	g.discovered.applying.Lock()
+	defer g.discovered.applying.Unlock()
+	if d, ok := g.Source.(source.Discoverer); ok {
+		for service, endpoints := range d.Discovered() {
+			g.discovered.setLocked(service, endpoints)
+		}
+	}
+	if err := g.enforceLocked(cfg); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil

@@ -10,7 +10,9 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/envoy"
 	"github.com/sluice-gateway/sluice/gateway/http1"
+	"github.com/sluice-gateway/sluice/gateway/internalserver"
 )
 
 // servers are the listeners and what serves on them.
@@ -25,7 +27,7 @@ type served struct {
 	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
 }
 
-// server is an [http1.Server] or an [http.Server].
+// server is an [http1.Server], an [http.Server] or an [envoy.Server].
 type server interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
@@ -42,6 +44,8 @@ func (s *servers) close() {
 		case *http1.Server:
 			srv.Close()
 		case *http.Server:
+			srv.Close()
+		case *envoy.Server:
 			srv.Close()
 		}
 	}
@@ -92,7 +96,7 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 			wg.Go(func() { errs[i] = sv.server.Shutdown(ctx) })
 		}
 	}
-	if !last {
+	if !last && s.clients != nil {
 		// tells the clients to go; the connections are waited for above
 		wg.Go(func() { _ = s.clients.http2.server.Shutdown(ctx) })
 	}
@@ -101,10 +105,10 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 }
 
 // listeners are the open addresses; nil where the configuration has none.
-type listeners struct{ http, https, admin, probes, branches net.Listener }
+type listeners struct{ http, https, admin, probes, branches, envoy net.Listener }
 
 // listen opens every address before anything is served, so that a busy one is a clean failure.
-func listen(cfg *config.Config) (*listeners, error) {
+func listen(cfg *config.Config, envoy bool) (*listeners, error) {
 	l := &listeners{}
 	open := func(into *net.Listener, setting, address string) (err error) {
 		if *into, err = net.Listen("tcp", address); err != nil {
@@ -123,6 +127,11 @@ func listen(cfg *config.Config) (*listeners, error) {
 			return nil, err
 		}
 	}
+	if envoy {
+		if err := open(&l.envoy, "envoy.listen", cfg.Envoy.Listen.Address); err != nil {
+			return nil, err
+		}
+	}
 	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
@@ -132,7 +141,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches); err != nil {
+		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
 			return nil, err
 		}
 	}
@@ -140,7 +149,7 @@ func listen(cfg *config.Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches} {
+	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches, l.envoy} {
 		if one != nil {
 			one.Close()
 		}
@@ -156,22 +165,26 @@ func (l *listeners) addresses() Addresses {
 	}
 	return Addresses{
 		HTTP: text(l.http), HTTPS: text(l.https), Admin: text(l.admin), Probes: text(l.probes),
-		Branches: text(l.branches),
+		Branches: text(l.branches), Envoy: text(l.envoy),
 	}
 }
 
 // servers makes what serves on the listeners.
 func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
-	clients := g.newClientListeners(cfg)
-	s := &servers{clients: clients}
+	s := &servers{}
+	if l.envoy != nil {
+		s.add(g.newEnvoyServer(cfg), l.envoy, false)
+	} else {
+		s.clients = g.newClientListeners(cfg)
+	}
 	if l.http != nil {
-		s.add(clients.server(nil), l.http, false)
+		s.add(s.clients.server(nil), l.http, false)
 	}
 	if l.https != nil {
-		s.add(clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
+		s.add(s.clients.server(g.tls.Load), l.https, false) // each handshake asks anew, so a reload renews it
 	}
 	internal := func(h http.Handler, l net.Listener, connections int) {
-		srv, bounded := internalServer(h, l, connections, g.Logger)
+		srv, bounded := internalserver.New(h, l, connections, g.Logger)
 		s.add(srv, bounded, true)
 	}
 	options := g.adminOptions(cfg)

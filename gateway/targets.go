@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +58,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 		x.SetReply(refusal(filters.NoRoute, "There is no such transaction of yours."))
 		return result{outcome: filters.Refused}
 	}
-	if x.Method != http.MethodHead && wantsEvents(x.Header.Joined("Accept")) {
+	if wantsEvents(x.Header.Joined("Accept")) {
 		return t.events(x, v)
 	}
 	if wait, ok, err := x.Part(ref.Query, "wait"); ok || err != nil {
@@ -69,7 +70,7 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 		}
 		ctx, cancel := eitherDone(x.Context(), t.stopping)
 		defer cancel()
-		v = t.bridge.Await(ctx, v, t.route, x.Principal, time.Duration(wait))
+		v = t.bridge.Await(ctx, v, time.Duration(wait))
 	}
 	reply := filters.Reply{Status: 200, Body: v.Encode()}
 	reply.Header.Add("Content-Type", "application/json")
@@ -83,12 +84,14 @@ func (t *statusTarget) events(x *filters.Exchange, v transaction.View) result {
 	reply.Header.Add("Content-Type", "text/event-stream")
 	reply.Header.Add("Cache-Control", "no-store")
 	x.SetReply(&reply)
+	if x.Method == http.MethodHead {
+		return result{outcome: filters.Completed}
+	}
 	x.Response.Stream = true
-	route, principal := t.route, x.Principal
 	return result{outcome: filters.Completed, events: func(ctx context.Context, w io.Writer, flush func()) error {
 		ctx, cancel := eitherDone(ctx, t.stopping)
 		defer cancel()
-		return t.bridge.Events(ctx, v, route, principal, w, flush)
+		return t.bridge.Events(ctx, v, w, flush)
 	}}
 }
 
@@ -99,15 +102,35 @@ func eitherDone(ctx, other context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel() }
 }
 
-// wantsEvents reports whether an Accept field names text/event-stream without refusing it (RFC 9110
-// §12.5.1).
+// wantsEvents reports whether an Accept field asks for text/event-stream, and does not prefer JSON (RFC
+// 9110 §12.5.1). Ranges such as */* do not ask for it: a program that takes anything gets JSON.
 func wantsEvents(accept string) bool {
+	var events, other float64
 	for item := range strings.SplitSeq(accept, ",") {
 		kind, parameters, _ := strings.Cut(item, ";")
-		if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
-			q := strings.ReplaceAll(strings.ToLower(parameters), " ", "")
-			return q != "q=0" && !strings.HasPrefix(q, "q=0.000")
+		switch strings.ToLower(strings.TrimSpace(kind)) {
+		case "text/event-stream":
+			events = max(events, weight(parameters))
+		case "application/json":
+			other = max(other, weight(parameters))
 		}
 	}
-	return false
+	return events > 0 && events >= other
+}
+
+// weight returns the weight that the parameters of an item of an Accept field give it (RFC 9110
+// §12.4.2): 1 without one, 0 for one that cannot be read.
+func weight(parameters string) float64 {
+	for p := range strings.SplitSeq(parameters, ";") {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || !strings.EqualFold(strings.TrimSpace(name), "q") {
+			continue
+		}
+		q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err != nil || !(q >= 0 && q <= 1) {
+			return 0
+		}
+		return q
+	}
+	return 1
 }

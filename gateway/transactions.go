@@ -12,19 +12,24 @@ import (
 func transactionSettings(t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
 		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
-		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every),
+		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
 	}
 	for i, step := range t.Steps {
 		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.Do)}
 		if step.Undo != nil {
 			undo := branchCallOf(step.Undo)
-			s.Steps[i].Undo = &undo
+			s.Steps[i].Undo, s.Steps[i].NothingOn = &undo, statusRanges(step.Undo.NothingOn)
 		}
-		for _, r := range step.FailOn {
-			s.Steps[i].FailOn = append(s.Steps[i].FailOn, transaction.StatusRange{From: r.From, To: r.To})
-		}
+		s.Steps[i].FailOn = statusRanges(step.FailOn)
 	}
 	return s
+}
+
+func statusRanges(list []config.StatusRange) (ranges []transaction.StatusRange) {
+	for _, r := range list {
+		ranges = append(ranges, transaction.StatusRange{From: r.From, To: r.To})
+	}
+	return ranges
 }
 
 func branchCallOf(c *config.Call) transaction.Call {

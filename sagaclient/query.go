@@ -33,6 +33,9 @@ type Transaction struct {
 	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
 	UpdateTime time.Time // of the last change of the transaction itself, not of a branch
+	// RetryDelay is how long the coordinator waits now before it calls what is not done again; 0: not
+	// known. DTM doubles it at every failure of a branch but 425.
+	RetryDelay time.Duration
 	Branches   []Branch  // none from Unfinished
 }
 
@@ -50,10 +53,13 @@ type transactionJSON struct {
 	Reason     string     `json:"rollback_reason"`
 	CreateTime *time.Time `json:"create_time"`
 	UpdateTime *time.Time `json:"update_time"`
+	RetryDelay int64      `json:"next_cron_interval"` // seconds
 }
 
 func (t *transactionJSON) transaction() Transaction {
-	out := Transaction{GID: t.GID, Status: t.Status, Reason: t.Reason}
+	out := Transaction{
+		GID: t.GID, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime
 	}

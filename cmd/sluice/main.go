@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/xds"
 	"github.com/sluice-gateway/sluice/gateway"
 )
 
@@ -43,7 +44,8 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return 2
 	case errors.As(err, &ran):
 		fmt.Fprintln(stderr, "sluice:", ran.err)
-		if errors.Is(err, errUsage) || errors.Is(err, config.ErrUnreadable) || errors.Is(err, gateway.ErrConfig) {
+		if errors.Is(err, errUsage) || errors.Is(err, config.ErrUnreadable) || errors.Is(err, gateway.ErrConfig) ||
+			errors.Is(err, xds.ErrConfig) {
 			return 2
 		}
 		return 1
@@ -95,7 +97,8 @@ func newRoot() *cobra.Command {
 	log := new(logging)
 	log.addFlags(root)
 	root.AddCommand(
-		newDemo(log), newRun(log), newValidate(), newExplain(), newPlan(), newDiff(), newApply(), newFmt(), newSchema(),
+		newDemo(log), newRun(log), newControl(log), newEnvoy(log), newValidate(), newExplain(), newPlan(), newDiff(),
+		newApply(), newFmt(), newSchema(),
 		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
 	)
 	return root

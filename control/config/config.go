@@ -11,11 +11,15 @@ type Config struct {
 	Version      int                     `json:"version" jsonschema:"required,enum=1" config:"same"`
 	Listen       Listen                  `json:"listen"`
 	Admin        Admin                   `json:"admin"`
+	Envoy        Envoy                   `json:"envoy"`
 	Store        Store                   `json:"store"`
 	Services     map[string]*Service     `json:"services" config:"merge"`
 	Routes       []*Route                `json:"routes" config:"merge"`
 	Coordinator  *Coordinator            `json:"coordinator"`
+	Log          *Unsupported            `json:"log"`
+	Tracing      *Unsupported            `json:"tracing"`
 	Transactions map[string]*Transaction `json:"transactions" config:"merge"`
+	Control      *Control                `json:"control"`
 	ConfigSections
 
 	origin origin // where all this came from
@@ -27,6 +31,8 @@ func (Config) describe() descriptions {
 		"Version":  "The version of this format: 1.",
 		"Services": "What stands behind the gateway, by name.",
 		"Routes":   "The first that matches path and method is taken.",
+		"Log":      "The access log.",
+		"Tracing":  "Spans by OTLP.",
 	}
 }
 

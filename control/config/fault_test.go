@@ -94,7 +94,7 @@ services:
   s: {endpoints: ["http://h"], timeout: 0s, retries: {budget: 101%, attempts: 11, on: [reset]}, breaker: {errors: 50, probes: many}}
 limits:
   a: {rate: 0/s}
-  b: {rate: 5/d, burst: 0, scope: globl, per: [principle]}
+  b: {rate: 5/w, burst: 0, scope: globl, per: [principle]}
   c: {rate: 99999999999/s, mode: 1}
 `, []string{
 			"2:25: listen.headerTimeout: 5 is not a duration such as 250ms, 10s or 24h",
@@ -111,7 +111,7 @@ limits:
 			"4:115: services.s.breaker.errors: 50 is not a percentage from 0% to 100%",
 			`4:127: services.s.breaker.probes: "many" is not a whole number`,
 			`6:13: limits.a.rate: "0/s" is not a rate such as 100/s, 20/m or 1000/h`,
-			`7:13: limits.b.rate: "5/d" is not a rate such as 100/s, 20/m or 1000/h`,
+			`7:13: limits.b.rate: "5/w" is not a rate such as 100/s, 20/m or 1000/h`,
 			"7:25: limits.b.burst: 0 is less than 1",
 			`7:35: limits.b.scope: "globl" is not global or local (did you mean "global"?)`,
 			`7:48: limits.b.per[0]: "principle" is not a reference such as principal, path.sku, header.X-Tenant ` +
@@ -343,7 +343,7 @@ routes:
 			"6:5: identity[0]: is none of jwt, header and clientIP",
 			"7:20: identity[1].header: an entry is exactly one of jwt, header and clientIP, and clientIP stands " +
 				"here too",
-			`7:35: identity[1].header.name: "X Y" is not the name of a header field`,
+			`7:35: identity[1].header.name: "X Y" is not ` + wantFieldName,
 			`8:17: identity[2].jwt.keys: cannot read DIR/none.json: no such file or directory`,
 			`9:17: identity[3].jwt.keys: "http://id.example/jwks" is fetched over https only: what comes in ` +
 				`cleartext may be anybody's`,
@@ -361,6 +361,6 @@ routes:
 			"12:68: services.b.breaker.slow.share: 0% would open it without a slow call; it is more than 0%",
 			"14:63: routes[0].respond.body: a response with status 204 has no body",
 			"14:92: routes[0].respond.headers.Content-Length: the gateway sets this field itself",
-			`14:104: routes[0].respond.headers.a b: "a b" is not the name of a header field`}},
+			`14:104: routes[0].respond.headers.a b: "a b" is not ` + wantFieldName}},
 	})
 }

@@ -27,6 +27,8 @@ type rules struct {
 	omitZero bool     // shown only where it is set
 	example  string   // of an address: what is wanted in place of a number
 	later    []string // values of the contract that are not supported yet
+	mapping  string   // what a mapping says in the contract that is not supported yet
+	cookie   bool     // the name of a cookie
 }
 
 // knownFields are the results of fieldsOf by type: a configuration has thousands of structs of a few types.
@@ -74,6 +76,10 @@ func rulesOf(tag string) rules {
 			r.example = value
 		case "url":
 			r.example = "http://127.0.0.1:7001"
+		case "mapping":
+			r.mapping = value
+		case "cookie":
+			r.cookie = true
 		case "later":
 			r.later = strings.Split(value, "|")
 		}

@@ -109,7 +109,7 @@ type JWT struct {
 	Audience string `json:"audience"`
 	Claim    string `json:"claim" jsonschema:"minLength=1"`
 	Required bool   `json:"required"`
-	Cookie   string `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]*$"`
+	Cookie   string `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]*$" config:"cookie"`
 }
 
 func (JWT) describe() descriptions {

@@ -14,7 +14,13 @@ type Limit struct {
 	Burst          int       `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
 	Mode           string    `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
 	OnStoreFailure string    `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
+	Compat         string    `json:"compat" jsonschema:"enum=fixed-window"`
+	// Descriptor is what Envoys ask for this limit by, beside its name.
+	Descriptor *LimitDescriptor `json:"descriptor"`
 }
+
+// FixedWindow reports whether the limit counts by calendar windows.
+func (l *Limit) FixedWindow() bool { return l.Compat == "fixed-window" }
 
 func (Limit) describe() descriptions {
 	return descriptions{
@@ -25,13 +31,16 @@ func (Limit) describe() descriptions {
 		"Burst":          "How many at once; the number of the rate unless written.",
 		"Mode":           "enforce refuses; shadow only counts.",
 		"OnStoreFailure": "local: this gateway counts alone. open: let pass. closed: refuse.",
+		"Compat": "fixed-window counts by calendar windows as envoyproxy/ratelimit does, what is refused too; without " +
+			"it the limit is a token bucket.",
+		"Descriptor": "A descriptor of Envoy's rate-limit filter that asks for this limit in a domain of its own.",
 	}
 }
 
 func (l *Limit) setDefaults() { l.Scope, l.Mode, l.OnStoreFailure = "global", "enforce", "local" }
 
 func (l *Limit) derive(*files) {
-	if l.Burst == 0 {
+	if l.Burst == 0 && !l.FixedWindow() {
 		l.Burst = l.Rate.Count
 	}
 }
@@ -39,6 +48,15 @@ func (l *Limit) derive(*files) {
 func (l *Limit) check(s site) {
 	for i, r := range l.Per {
 		s.ref(r, s.at("per").item(i), nil)
+	}
+	if l.FixedWindow() && s.written(s.at("burst")) {
+		s.fault(s.at("burst"), "a limit with fixed windows has no burst: the whole number of its rate may come at once")
+	}
+	if l.Descriptor != nil || s.written(at("envoy")) {
+		s.use("limits", s.path[len(s.path)-1]) // by Envoys
+	}
+	if l.Descriptor != nil {
+		l.checkDescriptor(s)
 	}
 }
 

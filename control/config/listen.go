@@ -138,8 +138,18 @@ func (s site) checkListeners(c *Config) {
 	if probes := at("admin", "probes"); s.written(probes) {
 		add(c.Admin.Probes, probes)
 	}
+	if envoy := at("envoy", "listen", "address"); s.written(envoy) {
+		add(c.Envoy.Listen.Address, envoy)
+	}
 	if c.Coordinator != nil {
-		add(c.Coordinator.DTM.Branches, at("coordinator", "dtm", "branches"))
+		branches := at("coordinator", "dtm", "branches")
+		if listen := branches.to("listen"); s.written(listen) {
+			branches = listen
+		}
+		add(c.Coordinator.DTM.Branches.Listen, branches)
+	}
+	if c.Control != nil {
+		add(c.Control.Listen.Address, at("control", "listen", "address"))
 	}
 }
 

@@ -152,7 +152,8 @@ transactions: {t: {steps: [{name: a, do: {service: s, path: /}}, {name: b, after
 	expect(t, "reject", c.Routes[1].Idempotency.WhileInFlight.Wait, Duration(0))
 	expect(t, "scope", c.Routes[1].Idempotency.Scope, refs(t, "principal", "route"))
 	expect(t, "body key", c.Routes[2].Idempotency.Key.Body.String(), "body.cart.no")
-	expect(t, "dtm", c.Coordinator.DTM, DTM{[]string{"http://127.0.0.1:36789"}, "127.0.0.1:8081"})
+	expect(t, "dtm", c.Coordinator.DTM,
+		DTM{Endpoints: []string{"http://127.0.0.1:36789"}, Branches: Branches{Listen: "127.0.0.1:8081"}})
 	transaction := c.Transactions["t"]
 	expect(t, "transaction", []any{transaction.Mode, transaction.Wait, transaction.Timeout, transaction.Retry.Every},
 		[]any{"saga", second(5), second(60), second(3)})

@@ -38,9 +38,11 @@ func (o *Outlier) warn(s site) {
 	if s.config == nil {
 		return
 	}
-	endpoints := s.config.Services[s.path[len(s.path)-2]].ParsedEndpoints()
+	service := s.config.Services[s.path[len(s.path)-2]]
+	endpoints := service.ParsedEndpoints()
 	n := len(endpoints)
 	switch {
+	case service.EndpointsFrom != nil:
 	case slices.ContainsFunc(endpoints, namesHost):
 	case n == 1:
 		s.checker.warn(s.path, "ejects nothing: the service has one endpoint")

@@ -15,12 +15,18 @@ import (
 type Route struct {
 	Name        string          `json:"name" jsonschema:"required,pattern=^[a-z0-9._-]+$"`
 	Match       Match           `json:"match" jsonschema:"required"`
-	Service     string          `json:"service"`
+	Service     string          `json:"service" config:"mapping=shares of several services"`
 	Transaction string          `json:"transaction"`
 	Respond     *StaticResponse `json:"respond"`
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
 	// Timeout is in place of the service's; 0 is that.
-	Timeout Duration `json:"timeout" config:"omitzero"`
+	Timeout Duration     `json:"timeout" config:"omitzero"`
+	Rewrite *Unsupported `json:"rewrite"`
+	Headers *Unsupported `json:"headers"`
+	Allow   *Unsupported `json:"allow"`
+	Deny    *Unsupported `json:"deny"`
+	CORS    *Unsupported `json:"cors"`
+	MaxBody *Unsupported `json:"maxBody"`
 	RouteSections
 
 	// Sale is the name of the sale that lists the route; empty: none does.
@@ -37,6 +43,12 @@ func (Route) describe() descriptions {
 		"Respond":     "A static response.",
 		"Status":      "The path of the transaction's status resource, with one {id}.",
 		"Timeout":     "In place of the service's timeout.",
+		"Rewrite":     "What the service sees in place of path and host.",
+		"Headers":     "Fields that are set, added and removed.",
+		"Allow":       "The addresses of clients that may use the route.",
+		"Deny":        "The addresses of clients that may not.",
+		"CORS":        "What scripts of other origins may do.",
+		"MaxBody":     "Of the request.",
 	}
 }
 
@@ -129,6 +141,9 @@ func (s site) checkRouteNames(c *Config) {
 type Match struct {
 	Methods []string `json:"methods" jsonschema:"minItems=1,uniqueItems=true,pattern=^[A-Z][A-Z-]*$"`
 	Path    string   `json:"path" jsonschema:"required"`
+
+	Host    *Unsupported `json:"host"`
+	Headers *Unsupported `json:"headers"`
 }
 
 // Taken returns the methods that are taken, none for all: who takes GET takes HEAD (RFC 9110 §9.3.2).
@@ -146,6 +161,8 @@ func (Match) describe() descriptions {
 	return descriptions{
 		"Methods": "The methods; without any all. HEAD is taken where GET is.",
 		"Path":    "/v1/orders exactly; /v1/stock/{sku} one segment; /static/** the rest.",
+		"Host":    "The name that is asked for.",
+		"Headers": "Header fields that a request has.",
 	}
 }
 
@@ -177,7 +194,7 @@ func (r *StaticResponse) check(s site) {
 		field := s.at("headers", name)
 		switch {
 		case !ref.IsFieldName(name):
-			s.fault(field, "%q is not the name of a header field", name)
+			s.fault(field, "%q is not %s", name, wantFieldName)
 		case slices.Contains(framing, textproto.CanonicalMIMEHeaderKey(name)):
 			s.fault(field, "the gateway sets this field itself")
 		case strings.ContainsFunc(r.Headers[name], func(c rune) bool { return c < 0x20 && c != '\t' || c == 0x7f }):

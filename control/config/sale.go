@@ -300,7 +300,7 @@ type WaitingRoom struct {
 	OpensBefore Duration `json:"opensBefore" config:"max=24h"`
 	Secret      string   `json:"secret" config:"secret"` // signs tickets; empty: one that the store keeps
 	TicketTTL   Duration `json:"ticketTTL" config:"min=1s,max=24h"`
-	Cookie      string   `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
+	Cookie      string   `json:"cookie" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$" config:"cookie"`
 	Header      string   `json:"header" jsonschema:"pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]+$"`
 }
 

@@ -116,7 +116,7 @@ func TestSaleFaults(t *testing.T) {
 		{"{routes: [buy], item: body.a, stock: {a: 1}, waitingRoom: {opensBefore: 1m, secret: short, cookie: a b}}",
 			[]string{"x.waitingRoom.opensBefore: has no meaning without opens",
 				"x.waitingRoom.secret: has 5 bytes: at least 16 are wanted",
-				`x.waitingRoom.cookie: "a b" is not the name of a header field`}},
+				`x.waitingRoom.cookie: "a b" is not the name of a cookie, ` + tokenChars}},
 		{"{routes: [buy], item: body.a, stock: {a: 1}, admit: 1/s, waitingRoom: {header: Sluice_Ticket}}", []string{
 			"x.waitingRoom.header: Sluice_Ticket has never a value here: the gateway takes it out of requests, " +
 				"since the gateway writes it itself"}},

@@ -42,9 +42,14 @@ var textForms = map[string]textForm{
 	"HedgeAfter":  formOf[HedgeAfter](wantHedgeAfter),
 	"StatusRange": formOf[StatusRange](wantStatus),
 	"Instant":     formOf[Instant](wantInstant),
-	"Ref":         formOf[ref.Ref](ref.Want),
-	"Template":    formOf[ref.Template](ref.WantTemplate),
+
+	"KubernetesPort": formOf[KubernetesPort](wantKubernetesPort),
+	"Ref":            formOf[ref.Ref](ref.Want),
+	"Template":       formOf[ref.Template](ref.WantTemplate),
 }
+
+// takesNumbers are those of them that may be written as a number too.
+var takesNumbers = map[string]bool{"StatusRange": true, "KubernetesPort": true}
 
 // patternWants say in words what the other patterns of the schema are.
 var patternWants = map[string]string{
@@ -52,11 +57,19 @@ var patternWants = map[string]string{
 	memberPattern: wantMember,
 	namePattern: "a name of letters, digits, dots, dashes and underlines, " +
 		"with a letter or digit first",
-	`^[a-z0-9._-]+$`:               "a name of a-z, 0-9, dots, dashes and underlines",
-	`^[a-z0-9-]{1,40}$`:            "a name of a-z, 0-9 and dashes, 40 at most",
-	`^[A-Z][A-Z-]*$`:               "a method in capitals such as POST",
-	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$": "the name of a header field",
+	`^[a-z0-9._-]+$`:                  "a name of a-z, 0-9, dots, dashes and underlines",
+	`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`: "a name of Kubernetes: a-z, 0-9 and dashes within it",
+	`^[a-z0-9-]{1,40}$`:               "a name of a-z, 0-9 and dashes, 40 at most",
+	`^[A-Z][A-Z-]*$`:                  "a method in capitals such as POST",
+	"^[!#$%&'*+.^_|~0-9A-Za-z-]+$":    wantFieldName,
 }
+
+// What a name in a header is: a token, of which this is what a schema's pattern can say (it has no backquote).
+const (
+	tokenChars    = "a token of letters, digits and !#$%&'*+-.^_|~"
+	wantFieldName = "the name of a header field, " + tokenChars
+	wantCookie    = "the name of a cookie, " + tokenChars
+)
 
 // checkSchema validates the tree and adds a fault for everything that the schema refuses; what is at fault is marked as
 // broken. The error says that the schema itself is not sound.
@@ -166,7 +179,7 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	}
 	if f, ok := textForms[definition]; ok {
 		text, ok := n.text()
-		if _, isText := n.scalar.(string); ok && !n.secret && (isText || definition == "StatusRange") {
+		if _, isText := n.scalar.(string); ok && !n.secret && (isText || takesNumbers[definition]) {
 			switch err := f.parse(text); {
 			case err != nil && definition == "Template": // its parser tells of one place in it
 				return n.redacted() + ": " + err.Error()
@@ -183,6 +196,9 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	rules := f.rules
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
+		if n.kind == mappingNode && rules.mapping != "" {
+			return rules.mapping + ": " + notSupported
+		}
 		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
 			return n.redacted() + " is a number, and not an address such as " + rules.example
 		}
@@ -203,6 +219,9 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 	case *kind.MinLength:
 		return "is empty"
 	case *kind.Pattern:
+		if rules.cookie {
+			return n.redacted() + " is not " + wantCookie
+		}
 		if want := patternWants[k.Want]; want != "" {
 			return n.redacted() + " is not " + want
 		}

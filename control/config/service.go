@@ -11,16 +11,18 @@ import (
 
 // Service is what stands behind the gateway. The paths of sockets are absolute after Load.
 type Service struct {
-	// Endpoints are read with ParsedEndpoints.
-	Endpoints         []string    `json:"endpoints" jsonschema:"required,minItems=1,uniqueItems=true" config:"url"`
-	TLS               *ServiceTLS `json:"tls"`
-	Timeout           Duration    `json:"timeout"`
-	StreamIdleTimeout Duration    `json:"streamIdleTimeout"`
-	ConnectTimeout    Duration    `json:"connectTimeout"`
-	KeepAlive         KeepAlive   `json:"keepAlive"`
-	DNS               Duration    `json:"dns" config:"min=100ms,max=1h"`
-	Retries           Retries     `json:"retries"`
-	Health            *Health     `json:"health"`
+	// Endpoints are read with ParsedEndpoints. There are none where EndpointsFrom is written.
+	Endpoints []string `json:"endpoints" jsonschema:"minItems=1,uniqueItems=true" config:"url"`
+	// EndpointsFrom is where they are found while the service runs; nil: they are written.
+	EndpointsFrom     *EndpointsFrom `json:"endpointsFrom"`
+	TLS               *ServiceTLS    `json:"tls"`
+	Timeout           Duration       `json:"timeout"`
+	StreamIdleTimeout Duration       `json:"streamIdleTimeout"`
+	ConnectTimeout    Duration       `json:"connectTimeout"`
+	KeepAlive         KeepAlive      `json:"keepAlive"`
+	DNS               Duration       `json:"dns" config:"min=100ms,max=1h"`
+	Retries           Retries        `json:"retries"`
+	Health            *Health        `json:"health"`
 	ServiceSections
 }
 
@@ -39,6 +41,14 @@ func (Service) describe() descriptions {
 	}
 }
 
+// Where says in one line where the endpoints are, or are found.
+func (s *Service) Where() string {
+	if s.EndpointsFrom != nil {
+		return "endpoints from " + s.EndpointsFrom.String()
+	}
+	return strings.Join(s.Endpoints, ", ")
+}
+
 func (s *Service) setDefaults() {
 	s.Timeout, s.ConnectTimeout = duration(2*time.Second), duration(500*time.Millisecond)
 	s.StreamIdleTimeout, s.DNS = duration(5*time.Minute), duration(5*time.Second)
@@ -51,11 +61,17 @@ func (s *Service) derive(f *files) {
 }
 
 func (s *Service) check(at site) {
+	if len(at.exactlyOne("a service has", false, "endpoints", "endpointsFrom")) == 0 {
+		at.fault(at.at("endpoints"), "is missing")
+	}
 	endpoints, sound := at.endpoints(s.Endpoints, at.at("endpoints"))
 	if s.TLS == nil {
 		return
 	}
 	encrypted := slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.TLS })
+	if from := s.EndpointsFrom; from != nil {
+		encrypted = from.File != "" || from.Scheme == "https" // a file may have any scheme
+	}
 	if !encrypted && sound && at.sound(at.at("endpoints")) {
 		at.fault(at.at("tls"), "is for https:// endpoints, and this service has none")
 	}

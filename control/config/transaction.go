@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ type Transaction struct {
 	Timeout Duration     `json:"timeout"`
 	Retry   Retry        `json:"retry"`
 	Primary *Unsupported `json:"primary"`
+	Notify  *Unsupported `json:"notify"`
+	KeepFor *Unsupported `json:"keepFor"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
@@ -27,6 +30,8 @@ func (Transaction) describe() descriptions {
 		"Timeout": "Not done by then: roll back.",
 		"Retry":   "When a branch is called again.",
 		"Primary": "The local transaction of a message.",
+		"Notify":  "Where the end of a transaction is posted to.",
+		"KeepFor": "How long DTM keeps what has ended.",
 		"Steps":   "The branches.",
 	}
 }
@@ -67,20 +72,66 @@ func (t *Transaction) check(s site) {
 		}
 	}
 	s.cycles(t.Steps, index, s.at("steps"))
+	if n := t.orderBytes(index); n > orderBytesMax {
+		s.fault(s.at("steps"), "the order of the steps takes %d bytes at the coordinator, which has room for %d: "+
+			"write fewer names in after", n, orderBytesMax)
+	}
 }
 
-// Retry is the first delay before a branch is called again; DTM doubles it.
+// orderBytesMax is the room for the order of a saga's steps: DTM keeps it in a column of 1024 characters, and a saga
+// whose order is longer ends as rolled back without a reason.
+const orderBytesMax = 1000
+
+// orderBytes returns the length of the order as DTM keeps it; 0 where every step comes after the one before it.
+func (t *Transaction) orderBytes(index map[string]int) int {
+	orders, concurrent := map[int][]int{}, false
+	for i, step := range t.Steps {
+		if step == nil {
+			continue
+		}
+		before := predecessors(t.Steps, i, index)
+		if len(before) > 0 {
+			orders[i] = before
+		}
+		concurrent = concurrent || i > 0 && (len(before) != 1 || before[0] != i-1)
+	}
+	if !concurrent {
+		return 0
+	}
+	written, err := json.Marshal(map[string]any{"orders": orders, "concurrent": true})
+	if err != nil { // maps of numbers: it cannot fail
+		panic("config: " + err.Error())
+	}
+	return len(written)
+}
+
+// Retry says when a branch is called again: after every, which DTM doubles; the gateway holds it to max.
 type Retry struct {
 	Every Duration `json:"every"`
+	Max   Duration `json:"max"`
 }
 
 func (Retry) describe() descriptions {
 	return descriptions{
 		"Every": "The first delay; DTM doubles it.",
+		"Max":   "The longest delay; without it 30s, or the first delay where that is longer.",
 	}
 }
 
 func (r *Retry) setDefaults() { r.Every = duration(3 * time.Second) }
+
+// derive lets a first delay that is longer than 30 s stand alone.
+func (r *Retry) derive(*files) {
+	if r.Max == 0 {
+		r.Max = max(duration(30*time.Second), r.Every)
+	}
+}
+
+func (r *Retry) check(s site) {
+	if r.Max < r.Every {
+		s.fault(s.at("max"), "max %s is less than every %s", r.Max, r.Every)
+	}
+}
 
 // Step is one branch of a saga. After is nil for "the step before it" and empty for "at once".
 type Step struct {
@@ -112,10 +163,12 @@ func (s *Step) setDefaults() { s.FailOn = []StatusRange{{409, 409}, {422, 422}} 
 // Call is one request to a service, made from templates. Body is any YAML value whose strings are templates; nil is
 // no body.
 type Call struct {
-	Service string       `json:"service" jsonschema:"required,minLength=1"`
-	Method  string       `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
-	Path    ref.Template `json:"path" jsonschema:"required"`
-	Body    any          `json:"body"`
+	Service   string        `json:"service" jsonschema:"required,minLength=1"`
+	Method    string        `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
+	Path      ref.Template  `json:"path" jsonschema:"required"`
+	Body      any           `json:"body"`
+	NothingOn []StatusRange `json:"nothingOn"` // of an undo only
+	Headers   *Unsupported  `json:"headers"`
 }
 
 func (Call) describe() descriptions {
@@ -124,6 +177,9 @@ func (Call) describe() descriptions {
 		"Method":  "The method.",
 		"Path":    "The path, a template.",
 		"Body":    "The JSON body; its texts are templates.",
+		"NothingOn": "Of an undo: responses by which the service says that there was nothing to undo. " +
+			"They count as done.",
+		"Headers": "Header fields; their values are templates.",
 	}
 }
 
@@ -151,6 +207,28 @@ func (k *checker) call(c *Call, p path, routes []transactionRoute) {
 		k.template(c.Path, p.to("path"), routes)
 	}
 	k.body(c.Body, p.to("body"), routes)
+	k.nothingOn(c, p)
+}
+
+// nothingOn refuses the setting where it says nothing, and statuses by which a service did not look.
+func (k *checker) nothingOn(c *Call, p path) {
+	list := p.to("nothingOn")
+	if !k.written(list) {
+		return
+	}
+	if p[len(p)-1] != "undo" {
+		k.fault(list, "only an undo has nothingOn: a do is refused by the statuses in failOn")
+		return
+	}
+	for n, not := range c.NothingOn {
+		for _, status := range []int{401, 403, 407, 408, 409, 425, 429, 500} {
+			if at := list.item(n); (not.Contains(status) || status == 500 && not.To >= 500) && k.sound(at) {
+				k.fault(at, "%s does not say that there was nothing to undo: "+
+					"a service answers so that was not able, or not willing, to look", not)
+				break
+			}
+		}
+	}
 }
 
 func (k *checker) body(v any, p path, routes []transactionRoute) {

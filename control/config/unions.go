@@ -11,9 +11,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// A union is a setting that is written in one of two ways: as one of a few words, or as a value. The schema, the
-// decoder, the printer and the messages all ask the setting's type for what they need to know, and nothing else knows
-// of its forms.
+// A union is a setting that is written in one of two ways: as a word, one of a few or any, or as a value. The schema,
+// the decoder, the printer and the messages all ask the setting's type for what they need to know, and nothing else
+// knows of its forms.
 type union interface {
 	// form says what may be written.
 	form() unionForm
@@ -28,6 +28,7 @@ type union interface {
 // unionForm is how a union is written.
 type unionForm struct {
 	words []string
+	text  bool               // any text is a word
 	want  string             // says in a message what may be written
 	value *jsonschema.Schema // of the value
 }
@@ -67,7 +68,10 @@ func (f unionForm) schema() *jsonschema.Schema {
 		Description: f.want,
 		If:          &jsonschema.Schema{Type: "string"}, Then: &jsonschema.Schema{Enum: words}, Else: f.value,
 	}
-	if f.value.Type == "string" { // a text is a word only if it is one
+	switch {
+	case f.text:
+		s.Then = nil
+	case f.value.Type == "string": // a text is a word only if it is one
 		s.If = &jsonschema.Schema{Enum: words}
 		s.Then = nil
 	}
@@ -77,7 +81,7 @@ func (f unionForm) schema() *jsonschema.Schema {
 // decodeUnion sets the word that is written; false where a value is.
 func decodeUnion(u union, n *node) bool {
 	word, ok := n.scalar.(string)
-	if n.kind != scalarNode || !ok || !slices.Contains(u.form().words, word) {
+	if form := u.form(); n.kind != scalarNode || !ok || !form.text && !slices.Contains(form.words, word) {
 		return false
 	}
 	u.setWord(word)

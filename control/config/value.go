@@ -23,7 +23,7 @@ type ByteRate int64
 // Percent is a share as the configuration writes it, 50%, from 0 to 100.
 type Percent float64
 
-// Rate is a number of events in a period: 100/s, 20/m, 1000/h.
+// Rate is a number of events in a period: 100/s, 20/m, 1000/h, 5000/d.
 type Rate struct {
 	Count  int
 	Period time.Duration
@@ -38,7 +38,7 @@ const (
 	sizePattern     = `^[0-9]+(B|KiB|MiB|GiB)$`
 	byteRatePattern = `^[0-9]+(B|KiB|MiB|GiB)/s$`
 	percentPattern  = `^[0-9]+(\.[0-9]+)?%$`
-	ratePattern     = `^[1-9][0-9]*/(s|m|h)$`
+	ratePattern     = `^[1-9][0-9]*/(s|m|h|d)$`
 	statusPattern   = `^([1-5]xx|[1-5][0-9][0-9])$`
 )
 
@@ -193,7 +193,7 @@ func (p *Percent) UnmarshalText(b []byte) (err error) {
 var ratePeriods = []struct {
 	name   string
 	period time.Duration
-}{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}}
+}{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}}
 
 // parseRate reads a rate such as 100/s, 20/m or 1000/h; the number is 1 to 1,000,000,000.
 func parseRate(s string) (Rate, error) {

@@ -1,6 +1,10 @@
 package envoydialect
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -13,9 +17,18 @@ import (
 type Options struct {
 	// Services is host:port of `sluice envoy`; empty: as the configuration says.
 	Services string
-	// Gateway is host:port of a gateway that serves the routes of transactions; empty: there is none.
+	// Gateway is host:port of a gateway that serves the routes of transactions; empty: as the
+	// configuration says, and where it says nothing such routes are refused.
 	Gateway string
+	// SystemCA is the file of the system's certificate authorities on Envoy's machine; empty: that of
+	// Debian and of Envoy's image. It verifies https:// endpoints without a CA of their own.
+	SystemCA string
 }
+
+const (
+	servicesDefault = "127.0.0.1:18001"
+	systemCADefault = "/etc/ssl/certs/ca-certificates.crt"
+)
 
 // Resources are what an Envoy is configured with, each list sorted by name. They are not changed once
 // they are made.
@@ -26,25 +39,71 @@ type Resources struct {
 	Endpoints []*endpointv3.ClusterLoadAssignment
 }
 
-// Level is how far Envoy does what is written.
-type Level string
-
-// The levels.
+// Names of what is not the configuration's own. No service may have one of the clusters' names.
 const (
-	Approximate Level = "approximate" // it does something like it
-	Unsupported Level = "unsupported" // it does nothing of it
+	routesName      = "sluice"
+	servicesCluster = "sluice.envoy"
+	gatewayCluster  = "sluice.gateway"
+	keysCluster     = "sluice.keys"
+	fallbackPrefix  = "sluice.fallback."
 )
 
-// Approximation is one policy that an Envoy does not do as a gateway does.
-type Approximation struct {
-	Place  string // the section: routes.create-order, services.order, limits.per-user, listen
-	Policy string // the setting in it: idempotency, breaker, per
-	Level  Level
-	Why    string // what is different, a sentence
+// compiler is one compilation.
+type compiler struct {
+	cfg    *config.Config
+	o      Options
+	res    *Resources
+	report []Approximation
+	err    error // the first
 }
 
 // Compile compiles a configuration that [config.Load] has checked. The approximations are in the order
 // of places.
 func Compile(cfg *config.Config, o Options) (*Resources, []Approximation, error) {
-	return &Resources{}, nil, nil
+	c := &compiler{cfg: cfg, o: o, res: new(Resources)}
+	c.setDefaults()
+	for _, name := range sortedKeys(cfg.Services) {
+		if reserved(name) {
+			return nil, nil, fmt.Errorf("envoydialect: services.%s: Envoys have clusters of their own whose names begin "+
+				"with sluice.: give the service another name", name)
+		}
+	}
+	c.addClusters()
+	c.addRoutes()
+	c.addListeners()
+	if c.err != nil {
+		return nil, nil, c.err
+	}
+	c.res.sort()
+	if err := c.res.Check(); err != nil {
+		return nil, nil, err
+	}
+	slices.SortStableFunc(c.report, func(a, b Approximation) int {
+		return cmp.Or(cmp.Compare(a.Place, b.Place), cmp.Compare(a.Policy, b.Policy))
+	})
+	return c.res, slices.Compact(c.report), nil
+}
+
+func (c *compiler) setDefaults() {
+	if c.o.Services == "" {
+		c.o.Services = servicesDefault
+	}
+	if c.o.SystemCA == "" {
+		c.o.SystemCA = systemCADefault
+	}
+}
+
+func (c *compiler) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+func (r *Resources) sort() {
+	slices.SortFunc(r.Listeners, func(a, b *listenerv3.Listener) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Routes, func(a, b *routev3.RouteConfiguration) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Clusters, func(a, b *clusterv3.Cluster) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Endpoints, func(a, b *endpointv3.ClusterLoadAssignment) int {
+		return cmp.Compare(a.ClusterName, b.ClusterName)
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	xdstype "github.com/cncf/xds/go/xds/type/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -48,8 +49,10 @@ func Resource(document []byte) (*core.TypedExtensionConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nativedialect: %w", err)
 	}
-	packed, err := anypb.New(&xdstype.TypedStruct{TypeUrl: ConfigType, Value: value})
-	if err != nil {
+	packed := new(anypb.Any)
+	// The same document is the same bytes at every control plane: its version is a hash of them.
+	o := proto.MarshalOptions{Deterministic: true}
+	if err := anypb.MarshalFrom(packed, &xdstype.TypedStruct{TypeUrl: ConfigType, Value: value}, o); err != nil {
 		return nil, fmt.Errorf("nativedialect: %w", err)
 	}
 	return &core.TypedExtensionConfig{Name: ResourceName, TypedConfig: packed}, nil

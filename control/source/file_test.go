@@ -37,6 +37,8 @@ func (s *sink) Apply(cfg *config.Config) error {
 
 func (s *sink) Refuse(err error) { s.refused <- err }
 
+func (s *sink) SetEndpoints(string, []config.Endpoint) {}
+
 func receive[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
 	select {

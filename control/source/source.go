@@ -18,6 +18,13 @@ type Source interface {
 	Watch(ctx context.Context, sink Sink) error
 }
 
+// Discoverer is a [Source] that also finds the endpoints of services (services.*.endpointsFrom).
+type Discoverer interface {
+	// Discovered returns the endpoints that are known when First has returned, by service. Later ones go to
+	// [Sink.SetEndpoints].
+	Discovered() map[string][]config.Endpoint
+}
+
 // Sink takes configurations.
 type Sink interface {
 	// Apply puts a configuration in force as a whole, or returns why it was refused; the one before
@@ -26,6 +33,9 @@ type Sink interface {
 	// Refuse says that the source has something new that is no configuration, and why. What is in
 	// force stays in force.
 	Refuse(err error)
+	// SetEndpoints has a service for which no endpoints are written go on with these, which may be
+	// none. It does not wait for requests, and may come before the configuration that has the service.
+	SetEndpoints(service string, endpoints []config.Endpoint)
 }
 
 // Composer is a [Source] that reads further documents as it would read its own, without giving them to

@@ -65,8 +65,12 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 }
 
 func (f *Filter) refuse(retryAfter time.Duration) *filters.Reply {
+	detail := "The service has been failing; the gateway sends it no requests, or few, for a while."
+	if f.breaker.Mode() == ForcedOpen {
+		detail = "An operator has opened the breaker of the service; it gets no requests until an operator says so."
+	}
 	return filters.Refuse(filters.BreakerOpen, filters.Problem{
-		Detail:     "The service has been failing; the gateway sends it no requests for a while.",
+		Detail:     detail,
 		Service:    f.service,
 		RetryAfter: retryAfter,
 	})

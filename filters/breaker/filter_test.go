@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +206,43 @@ func TestRefusal(t *testing.T) {
 			t.Errorf("state is %v", b.State())
 		}
 	})
+}
+
+// A refusal says who has opened the breaker: the service is not said to fail where an operator did it.
+func TestRefusalSaysWhoOpened(t *testing.T) {
+	const byItself, byOperator = "has been failing", "operator has opened"
+	b := newBreaker(t, settings(), nil)
+	f := NewFilter("order", b, time.Now)
+	detail := func(r *filters.Reply) string {
+		var body struct{ Title, Detail string }
+		if r == nil || json.Unmarshal(r.Body, &body) != nil {
+			t.Fatalf("reply %+v", r)
+		}
+		if strings.Contains(body.Title, "fail") {
+			t.Errorf("title %q, whoever opened it", body.Title)
+		}
+		return body.Detail
+	}
+	both := func(want, not string) {
+		t.Helper()
+		for _, r := range []*filters.Reply{
+			run(t, f, filters.Refused, 0, false), f.Reserve(new(filters.Exchange), new(filters.Slot)),
+		} {
+			if got := detail(r); !strings.Contains(got, want) || strings.Contains(got, not) {
+				t.Errorf("detail %q, want that it %s", got, want)
+			}
+		}
+	}
+	b.Force(time.Now(), ForcedOpen)
+	both(byOperator, byItself)
+	b.Force(time.Now(), ForcedClosed)
+	b.Force(time.Now(), Auto)
+	for range 4 {
+		run(t, f, filters.NoResponse, 504, true)
+	}
+	both(byItself, byOperator)
+	b.Force(time.Now(), ForcedOpen) // while it is open already
+	both(byOperator, byItself)
 }
 
 func TestSlowCallsAreMeasuredByTheClock(t *testing.T) {

@@ -68,6 +68,13 @@ func (b *Breaker) forceLocked(now time.Time, m Mode) {
 	b.pause.end(now)
 }
 
+// Mode returns who decides on the state now.
+func (b *Breaker) Mode() Mode {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mode
+}
+
 // Snapshot is how a breaker stands.
 type Snapshot struct {
 	State State

@@ -15,6 +15,8 @@ type Calls struct {
 	mu       sync.Mutex
 	inFlight map[callKey]*call
 
+	keys keyMemory
+
 	background sync.WaitGroup
 	steps      int             // in the background
 	closed     bool            // no further background step begins

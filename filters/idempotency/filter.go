@@ -18,7 +18,7 @@ type Filter struct {
 	Options
 	settings Settings
 	renewals renewals
-	guards   []filters.KeyGuard
+	guards   []filters.GuardOfKeys
 
 	// One throttle for each kind of warning.
 	storeFailures   filters.LogThrottle
@@ -40,7 +40,30 @@ func New(s Settings, o Options) *Filter {
 func (f *Filter) Name() string { return "idempotency" }
 
 // GuardKeys implements [filters.KeyClaimer].
-func (f *Filter) GuardKeys(g filters.KeyGuard) { f.guards = append(f.guards, g) }
+func (f *Filter) GuardKeys(guards []filters.GuardOfKeys) { f.guards = guards }
+
+// Known implements [filters.Keys].
+func (f *Filter) Known(x *filters.Exchange) bool { return f.Calls.keys.has(x.Logical.Key) }
+
+// remember notes that the key has a record, and forget that it has none any more, for those who ask [Filter.Known].
+func (f *Filter) remember(id string) {
+	if len(f.guards) > 0 {
+		f.Calls.keys.add(id)
+	}
+}
+
+func (f *Filter) forget(id string) {
+	if len(f.guards) > 0 {
+		f.Calls.keys.remove(id)
+	}
+}
+
+// withdraw tells the guards that the request waits for another one with its key.
+func (f *Filter) withdraw(x *filters.Exchange) {
+	for _, g := range f.guards {
+		g.Withdraw(x)
+	}
+}
 
 // Needs implements [filters.Filter]: the request's body where the key, its scope or the fingerprint
 // is made of it, and the response as far as it is recorded.
@@ -78,7 +101,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	x.Logical.Key = x.Text(append(x.Scratch(), id[:]...))
 	for _, g := range f.guards {
-		if reply := g.BeforeClaim(x); reply != nil {
+		if reply := g.BeforeClaim(x, f); reply != nil {
 			return reply
 		}
 	}
@@ -106,6 +129,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		}
 		f.Metrics.Joins.Inc()
 		f.note("joined", x.Route, x.Logical.Key)
+		f.withdraw(x)
 		if !joined.wait(&w) {
 			return f.outOfTime(x, s, c)
 		}
@@ -180,6 +204,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		}
 	}()
 	c.ID, x.Logical.Key = h.id, h.id // which outlive the exchange
+	f.remember(h.id)                 // others with this key join
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
@@ -188,6 +213,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
 		case err != nil:
+			f.forget(h.id)
 			return f.notClaimed(x, c, err, &found)
 		case claimed:
 			f.Metrics.Claims.Inc()
@@ -204,6 +230,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
 			f.Calls.executing(&h.call)
+			f.withdraw(x)
 			switch f.probe(x, &rec, &found) {
 			case probeDone:
 				return f.replay(found.response)
@@ -228,6 +255,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return nil
 		}
 		f.Calls.executing(&h.call)
+		f.withdraw(x)
 		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}

@@ -20,6 +20,7 @@ type Handle struct {
 	call   call
 
 	claimed filters.ClaimedRequest
+	further bool // attempts before this one, or under this claim, may have been executed
 
 	cap     time.Time    // beyond it the store renews nothing
 	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
@@ -49,6 +50,7 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	if h.id == "" {
 		h.id = rec.ID
 	}
+	h.further = rec.Attempt > 1
 	s.Ref = h
 	x.Logical.Claim = h
 	x.Logical.Detach = true
@@ -88,6 +90,7 @@ func (h *Handle) BeginAttempt(attempt int) bool {
 			"record", h.id, "attempt", attempt, "error", err)
 		return false
 	}
+	h.further = true
 	h.setLease(now.Add(f.settings.Lease))
 	return true
 }
@@ -163,6 +166,9 @@ func (h *Handle) end(op Op) (lost bool) {
 	ch := Change{Op: op}
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	lost = errors.Is(err, ErrLost)
+	if op == Free && !lost && !h.further {
+		f.forget(h.id)
+	}
 	switch {
 	case err == nil:
 	case lost && (h.claimed.Resume || op == Free): // settled already, or nothing there to free

@@ -43,6 +43,9 @@ func (l *Limiter) meanLimitLocked() float64 {
 
 func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
+	if r.Announced {
+		l.expected.calls[r.Class]--
+	}
 	if r.Reserved {
 		l.reserved.use(l.last, r.Reservation)
 	}
@@ -107,6 +110,7 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 	}
 	w.deadline = now.Add(time.Duration(w.until - l.last))
 	l.queue.push(w)
+	l.busyLocked()
 	return Queued, NoCause
 }
 
@@ -146,8 +150,11 @@ func (l *Limiter) fitsLocked(v level) bool {
 }
 
 // tooLongLocked tells whether a request of that level would wait too long.
-func (l *Limiter) tooLongLocked(v level) bool {
-	return !v.reserved() && l.waitLocked(v) > float64(l.boundLocked()) && !l.fitsLocked(v)
+func (l *Limiter) tooLongLocked(v level) bool { return l.tooLongBehindLocked(v, 0) }
+
+// tooLongBehindLocked is the same of one that would wait behind some others, beside those of the queue.
+func (l *Limiter) tooLongBehindLocked(v level, others int) bool {
+	return !v.reserved() && l.waitLocked(v, others) > float64(l.boundLocked()) && !l.fitsLocked(v)
 }
 
 // targetLocked is how long the queue should be while it stands: short, since a longer one serves
@@ -184,13 +191,13 @@ func (l *Limiter) leftLocked(v level) float64 {
 // sliceOf is the time over which permits are counted.
 func sliceOf(s Settings) int64 { return max(sliceWaits*nanos(s.QueueWait), targetLeast) }
 
-// waitLocked estimates how long a new waiter of that level waits, in ns.
-func (l *Limiter) waitLocked(v level) float64 {
+// waitLocked estimates how long a new waiter of that level waits behind some others, in ns.
+func (l *Limiter) waitLocked(v level, others int) float64 {
 	left := l.leftLocked(v)
 	if left <= 0 {
 		return 0
 	}
-	return float64(l.queue.ahead(v)+1) / left
+	return float64(l.queue.ahead(v)+others+1) / left
 }
 
 func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
@@ -297,6 +304,7 @@ func (l *Limiter) endWaitLocked(w *Waiter, why Cause) {
 func (l *Limiter) shedLocked(c Class, why Cause) (Decision, Cause) {
 	l.counters.shed[c][why]++
 	l.counters.refused.add(l.last)
+	l.busyLocked()
 	return Shed, why
 }
 
@@ -334,12 +342,17 @@ func (l *Limiter) Reserve(now time.Time, r Request) (Reservation, bool) {
 	defer l.mu.Unlock()
 	l.clockLocked(now)
 	c := min(r.Class, Low)
-	l.reserved.clock(l.last)
-	if float64(l.reserved.open+l.queue.size+l.inFlight) >= l.roomLocked(c, r.Demoted) {
+	if !l.doorOpenLocked(c, r.Demoted, 0) {
 		l.shedLocked(c, DoorClosed)
 		return Reservation{}, false
 	}
 	return l.reserved.add(l.last), true
+}
+
+// doorOpenLocked tells whether there is room at the door behind those that are expected there.
+func (l *Limiter) doorOpenLocked(c Class, demoted bool, expected int) bool {
+	l.reserved.clock(l.last)
+	return float64(l.reserved.open+l.queue.size+l.inFlight+expected) < l.roomLocked(c, demoted)
 }
 
 // roomLocked is how many calls may be under way or promised: as many as the limit, and as many as the

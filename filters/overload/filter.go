@@ -59,6 +59,9 @@ type Options struct {
 	// where the chain serves calls of the gateway's own; nil: they are of class Normal.
 	Class   Class
 	ClassOf func(route string) Class
+	// ClaimFirst: no request is refused before its key is claimed. It is for routes where something else than a refusal
+	// follows, which must not meet a request that was executed.
+	ClaimFirst bool
 	// QueueWait takes how long each queued request waited; nil: none does.
 	QueueWait filters.Observer
 	Now       func() time.Time // nil: by elapsed time
@@ -86,6 +89,7 @@ type call struct {
 var (
 	_ filters.Filter   = (*Filter)(nil)
 	_ filters.Reserver = (*Filter)(nil)
+	_ filters.KeyGuard = (*Filter)(nil)
 )
 
 // NewFilter returns a filter.
@@ -113,8 +117,12 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	now := f.Now()
 	r := f.request(x, now)
+	r.Announced, s.N = s.N == announced, 0
 	if f.Service.process.Guard.refuses(r.Class) {
-		return f.refuseForProcess(x, now, r)
+		if r.Announced {
+			f.Service.Limiter.Withdraw(r.Class)
+		}
+		return f.refuseForProcess(x, now, r, nothingSentToService)
 	}
 	c := f.calls.Get().(*call)
 	begun := now
@@ -126,7 +134,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	if d != Admitted {
 		f.calls.Put(c)
-		return f.refuse(x, begun, r, cause)
+		return f.refuse(x, begun, r, cause, nothingSentToService)
 	}
 	c.permit, c.begun = c.waiter.Permit(), begun
 	s.Ref = c

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 func TestGuardDelay(t *testing.T) {
@@ -98,7 +100,7 @@ func TestGuardRuns(t *testing.T) {
 		}
 		f := filterOf(fixed(10, 0))
 		f.Service.process.Guard.level.Store(int32(ShedNormal))
-		r := f.Request(exchange(t.Context()), nil)
+		r := f.Request(exchange(t.Context()), new(filters.Slot))
 		if r == nil || r.Status != 503 || f.Service.Guarded(Normal) != 1 {
 			t.Errorf("a request of the class normal: %+v", r)
 		}

@@ -17,12 +17,14 @@ type Limiter struct {
 	adaptive adaptive
 	inFlight int
 	streams  int
-	full     atomic.Bool // as many streams are open as may be
+	full     atomic.Bool  // as many streams are open as may be
+	busy     atomic.Int64 // until when it counts as one that sheds, see Announce
 
 	queue    queue
 	pace     pace
 	fairness fairness
 	reserved reservations
+	expected expected
 	told     []*Waiter // have a verdict that OnVerdict is not yet called with
 	counters counters
 }

@@ -9,20 +9,29 @@ import (
 // GatewayShort is the cause, in metrics and logs, of what the guard sheds.
 const GatewayShort = "gateway-short"
 
+// What a refusal says of the service, or of this gateway, and of what was sent.
+const (
+	serviceBusy = "The service has as much to do as it can do in time. "
+	gatewayBusy = "This gateway has more to do than it can do in time. "
+
+	nothingSentToService = "Nothing was sent to the service."
+	// Before the claim nobody has looked at what became of the key.
+	nothingSentNow = "Nothing was sent for this request. Whether an earlier one with the same key was done was not " +
+		"looked up: come again with the same key."
+)
+
 // refuse makes the reply to a request that was shed, and remembers who was told to come back later.
-func (f *Filter) refuse(x *filters.Exchange, now time.Time, r Request, cause Cause) *filters.Reply {
+func (f *Filter) refuse(x *filters.Exchange, now time.Time, r Request, cause Cause, sent string) *filters.Reply {
 	if cause == NoCause { // its client has left the queue
 		return filters.Refuse(filters.Overloaded, filters.Problem{Service: f.Service.Name})
 	}
-	return f.reply(x, now, r, cause.String(), spread(f.Service.Limiter.RetryAfter(now, r.Class)),
-		"The service has as much to do as it can do in time. Nothing was sent to it.")
+	return f.reply(x, now, r, cause.String(), spread(f.Service.Limiter.RetryAfter(now, r.Class)), serviceBusy+sent)
 }
 
 // refuseForProcess is for what the guard sheds.
-func (f *Filter) refuseForProcess(x *filters.Exchange, now time.Time, r Request) *filters.Reply {
+func (f *Filter) refuseForProcess(x *filters.Exchange, now time.Time, r Request, sent string) *filters.Reply {
 	f.Service.guarded[r.Class].Add(1)
-	return f.reply(x, now, r, GatewayShort, spread(time.Second),
-		"This gateway has more to do than it can do in time. Nothing was sent to the service.")
+	return f.reply(x, now, r, GatewayShort, spread(time.Second), gatewayBusy+sent)
 }
 
 func (f *Filter) reply(

@@ -23,11 +23,11 @@ func (f *Filter) Reserve(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
 	if f.Service.process.Guard.refuses(r.Class) {
-		return f.refuseForProcess(x, now, r)
+		return f.refuseForProcess(x, now, r, nothingSentToService)
 	}
 	reservation, ok := f.Service.Limiter.Reserve(now, r)
 	if !ok {
-		return f.refuse(x, now, r, DoorClosed)
+		return f.refuse(x, now, r, DoorClosed, nothingSentToService)
 	}
 	s.Ref = &place{f.Service.Limiter, reservation}
 	return nil

@@ -8,9 +8,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// quote writes a limit's name as a string of Structured Fields (RFC 9651 §3.3.3). What such a
+// QuotedName writes a limit's name as a string of Structured Fields (RFC 9651 §3.3.3). What such a
 // string cannot hold becomes an underscore.
-func quote(name string) string {
+func QuotedName(name string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range name {
@@ -36,11 +36,7 @@ func (f *Filter) policyWith(first int) string {
 		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(r.item)
-		b.WriteString(";q=")
-		b.WriteString(strconv.Itoa(r.Limit.Count))
-		b.WriteString(";w=")
-		b.WriteString(strconv.FormatInt(max(filters.WholeSeconds(r.Limit.Period), 1), 10))
+		b.WriteString(PolicyItem(r.Limit.Name, Rate{r.Limit.Count, r.Limit.Period}))
 	}
 	if first >= 0 {
 		add(&f.rules[first])
@@ -76,16 +72,32 @@ func (e *evaluation) append(b []byte, r *rule, i int) []byte {
 	if !e.known[i] {
 		return b
 	}
-	d := &e.decisions[i]
-	b = append(b, r.item...)
-	b = append(b, ";r="...)
+	return AppendLimitItem(b, r.item, &e.decisions[i])
+}
+
+// PolicyItem is the item of a limit in RateLimit-Policy.
+func PolicyItem(name string, r Rate) string {
+	b := append([]byte(QuotedName(name)), ";q="...)
+	b = append(strconv.AppendInt(b, int64(r.Count), 10), ";w="...)
+	return string(strconv.AppendInt(b, max(filters.WholeSeconds(r.Period), 1), 10))
+}
+
+// AppendLimitItem appends the item of a limit in RateLimit. quoted is the name as [QuotedName] gives it.
+func AppendLimitItem(b []byte, quoted string, d *Decision) []byte {
+	b = append(append(b, quoted...), ";r="...)
 	b = strconv.AppendInt(b, int64(max(d.Remaining, 0)), 10)
 	b = append(b, ";t="...)
+	return strconv.AppendInt(b, d.SecondsLeft(), 10)
+}
+
+// SecondsLeft is what clients are told of the time, in whole seconds rounded up: when there is quota again, where
+// there is none, and not when all of it is; else when all of it is.
+func (d *Decision) SecondsLeft() int64 {
 	reset := d.Reset
 	if !d.Allowed {
-		reset = d.RetryAfter // when there is quota again, and not when all of it is
+		reset = d.RetryAfter
 	}
-	return strconv.AppendInt(b, filters.WholeSeconds(min(reset, maxReset)), 10)
+	return filters.WholeSeconds(min(reset, maxReset))
 }
 
 // maxReset keeps t within what an integer of Structured Fields may be (15 digits), whatever a

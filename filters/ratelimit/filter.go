@@ -19,13 +19,12 @@ type Filter struct {
 	evaluations sync.Pool // of *evaluation
 }
 
-// rule is a Rule with everything that can be prepared for it.
+// rule is a Meter with everything that the filter prepares for it.
 type rule struct {
-	Rule
-	counters Counters
-	item     string // `"name"`, for the RateLimit field
-	policy   string // RateLimit-Policy when this limit refuses: this one first
-	detail   string
+	Meter
+	item   string // `"name"`, for the RateLimit field
+	policy string // RateLimit-Policy when this limit refuses: this one first
+	detail string
 }
 
 // evaluation is what the limiters decided about one exchange.
@@ -54,15 +53,7 @@ func NewService(service string, rules []Rule, m Metrics) *Filter {
 func newFilter(name, service string, rules []Rule, m Metrics) *Filter {
 	f := &Filter{name: name, service: service, rules: make([]rule, len(rules))}
 	for i, r := range rules {
-		var counters Counters
-		if m != nil {
-			counters = m.Limit(r.Limit.Name)
-		}
-		f.rules[i] = rule{
-			Rule: r, counters: counters.expand(), item: quote(r.Limit.Name),
-			detail: fmt.Sprintf("The limit is %d requests in %v, at most %d at once.", r.Limit.Count, r.Limit.Period,
-				r.Limit.Burst),
-		}
+		f.rules[i] = rule{Meter: makeMeter(r, m), item: QuotedName(r.Limit.Name), detail: r.Limit.Detail()}
 		f.listed = f.listed || !r.Shadow
 	}
 	f.policy = f.policyWith(-1)
@@ -75,14 +66,12 @@ func newFilter(name, service string, rules []Rule, m Metrics) *Filter {
 	return f
 }
 
-// expand puts a counter that discards in the place of each that is not kept.
-func (c Counters) expand() Counters {
-	for _, p := range []*filters.Counter{&c.Allowed, &c.Refused, &c.ShadowRefused, &c.StoreFailures} {
-		if *p == nil {
-			*p = filters.Discard
-		}
+// Detail tells clients of the limit.
+func (l Limit) Detail() string {
+	if l.FixedWindow {
+		return fmt.Sprintf("The limit is %d requests in each window of %v.", l.Count, l.Period)
 	}
-	return c
+	return fmt.Sprintf("The limit is %d requests in %v, at most %d at once.", l.Count, l.Period, l.Burst)
 }
 
 // Name implements [filters.Filter].
@@ -118,16 +107,10 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		if err != nil {
 			return filters.RefuseUnreadable(err)
 		}
-		d, from, failed := r.decide(x, k, now)
-		e.decisions[i], e.known[i] = d, from != nil
-		switch {
-		case d.Allowed:
-			r.counters.Allowed.Inc()
-		case r.Shadow || x.Call == filters.UndoCall:
-			r.counters.ShadowRefused.Inc()
-		default:
-			r.counters.Refused.Inc()
-			return f.refuse(e.decisions[i], f.rateLimit(x, e, i), i, failed)
+		v := r.Charge(x.Context(), Charge{Key: k, Now: now, Cost: 1})
+		e.decisions[i], e.known[i] = v.Decision, v.From != nil
+		if r.Count(&v, x.Call == filters.UndoCall) {
+			return f.refuse(e.decisions[i], f.rateLimit(x, e, i), i, v.Failed)
 		}
 	}
 	return nil
@@ -139,25 +122,6 @@ func received(x *filters.Exchange) time.Time {
 		return time.Now()
 	}
 	return x.Received
-}
-
-// decide asks the limiter for that key, and follows OnStoreFailure where its store fails. from is the limiter that
-// decided, nil when the decision has no numbers; failed says that the request is refused because the store failed.
-func (r *rule) decide(x *filters.Exchange, k string, now time.Time) (d Decision, from Limiter, failed bool) {
-	d, err := r.Limiter.Allow(x.Context(), k, now)
-	if err == nil {
-		return d, r.Limiter, false
-	}
-	r.counters.StoreFailures.Inc()
-	switch {
-	case r.OnStoreFailure == Open:
-		return Decision{Allowed: true}, nil, false
-	case r.OnStoreFailure == Local && r.Fallback != nil:
-		if d, err = r.Fallback.Allow(x.Context(), k, now); err == nil {
-			return d, r.Fallback, false
-		}
-	}
-	return Decision{}, nil, true
 }
 
 // refuse makes the reply of the limit at i, with what is told of the limits.

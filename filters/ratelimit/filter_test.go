@@ -39,7 +39,7 @@ func (l ledger) Limit(name string) ratelimit.Counters {
 // broken is a store that does not answer.
 type broken struct{ asked int }
 
-func (b *broken) Allow(context.Context, string, time.Time) (ratelimit.Decision, error) {
+func (b *broken) Charge(context.Context, ratelimit.Charge) (ratelimit.Decision, error) {
 	b.asked++
 	return ratelimit.Decision{}, errors.New("store: i/o timeout")
 }
@@ -128,7 +128,7 @@ func TestConform(t *testing.T) {
 // silent is a broken store without a count, for several goroutines.
 type silent struct{}
 
-func (silent) Allow(context.Context, string, time.Time) (ratelimit.Decision, error) {
+func (silent) Charge(context.Context, ratelimit.Charge) (ratelimit.Decision, error) {
 	return ratelimit.Decision{}, context.DeadlineExceeded
 }
 
@@ -272,8 +272,8 @@ func TestStoreFailure(t *testing.T) {
 // spyLimiter remembers the keys.
 type spyLimiter struct{ keys []string }
 
-func (s *spyLimiter) Allow(_ context.Context, key string, _ time.Time) (ratelimit.Decision, error) {
-	s.keys = append(s.keys, key)
+func (s *spyLimiter) Charge(_ context.Context, c ratelimit.Charge) (ratelimit.Decision, error) {
+	s.keys = append(s.keys, c.Key)
 	return ratelimit.Decision{Allowed: true}, nil
 }
 

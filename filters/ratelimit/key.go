@@ -23,34 +23,67 @@ func key(per []ref.Ref, x *filters.Exchange) (string, error) {
 	if len(per) == 0 {
 		return "", nil
 	}
-	var buf [keyBytesMax]byte
-	b := buf[:0]
-	var long *longKey
+	j := joiner{several: len(per) > 1}
 	for i := range per {
 		v, _, err := per[i].Text(x)
-		switch {
-		case err != nil:
+		if err != nil {
 			return "", err
-		case len(per) == 1 && len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark):
+		}
+		if len(per) == 1 && isPlain(v) {
 			return v, nil
-		case long == nil && (len(per) == 1 || len(appendLength(b, v))+len(v) > keyBytesMax):
-			long = newLongKey()
-			long.add(string(b))
 		}
-		switch {
-		case long == nil:
-			b = append(appendLength(b, v), v...)
-		case len(per) > 1:
-			long.add(string(appendLength(b[:0], v)))
-			fallthrough
-		default:
-			long.add(v)
+		j.add(v)
+	}
+	if j.long != nil {
+		return x.Text(j.long.hash.Sum(append(x.Scratch(), digestMark...))), nil
+	}
+	return x.Text(append(x.Scratch(), j.plain[:j.n]...)), nil
+}
+
+// Key is the key of a limit for those values of its references: the one that [Filter] uses for a request with them.
+func Key(values []string) string {
+	switch {
+	case len(values) == 0:
+		return ""
+	case len(values) == 1 && isPlain(values[0]):
+		return values[0]
+	}
+	j := joiner{several: len(values) > 1}
+	for _, v := range values {
+		j.add(v)
+	}
+	if j.long != nil {
+		return string(j.long.hash.Sum([]byte(digestMark)))
+	}
+	return string(j.plain[:j.n])
+}
+
+// isPlain reports whether a value alone is its own key.
+func isPlain(v string) bool { return len(v) <= keyBytesMax && (v == "" || v[:1] != digestMark) }
+
+// joiner joins values, as they are while they are short enough.
+type joiner struct {
+	several bool
+	n       int // how much of plain is used
+	plain   [keyBytesMax]byte
+	long    *longKey
+}
+
+func (j *joiner) add(v string) {
+	if j.long == nil && j.several {
+		if head := appendLength(j.plain[:j.n], v); len(head)+len(v) <= keyBytesMax {
+			j.n = len(head) + copy(j.plain[len(head):], v)
+			return
 		}
 	}
-	if long != nil {
-		return x.Text(long.hash.Sum(append(x.Scratch(), digestMark...))), nil
+	if j.long == nil {
+		j.long = newLongKey()
+		j.long.add(string(j.plain[:j.n]))
 	}
-	return x.Text(append(x.Scratch(), b...)), nil
+	if j.several {
+		j.long.add(string(appendLength(nil, v)))
+	}
+	j.long.add(v)
 }
 
 func appendLength(b []byte, v string) []byte {

@@ -10,8 +10,9 @@ import (
 
 // token is one that was taken for a call that is to come.
 type token struct {
-	from Refunder
-	key  string
+	from   Limiter
+	key    string
+	window int64
 }
 
 // Reserve implements [filters.Reserver]: it takes the tokens of a call that is to come, all or none.
@@ -25,19 +26,13 @@ func (f *Filter) Reserve(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 			f.refund(tokens, now)
 			return filters.RefuseUnreadable(err)
 		}
-		d, from, failed := r.decide(x, k, now)
-		switch {
-		case d.Allowed:
-			r.counters.Allowed.Inc()
-			if refunder, ok := from.(Refunder); ok {
-				tokens = append(tokens, token{refunder, strings.Clone(k)})
-			}
-		case r.Shadow:
-			r.counters.ShadowRefused.Inc()
-		default:
-			r.counters.Refused.Inc()
+		v := r.Charge(x.Context(), Charge{Key: k, Now: now, Cost: 1})
+		if r.Count(&v, false) {
 			f.refund(tokens, now)
-			return f.refuse(d, "", i, failed)
+			return f.refuse(v.Decision, "", i, v.Failed)
+		}
+		if v.Allowed && v.From != nil {
+			tokens = append(tokens, token{v.From, strings.Clone(k), v.Window})
 		}
 	}
 	s.Ref = tokens
@@ -56,6 +51,6 @@ func (f *Filter) Return(s *filters.Slot) {
 // request that was refused behind the limit.
 func (f *Filter) refund(tokens []token, now time.Time) {
 	for _, t := range tokens {
-		_ = t.from.Refund(context.Background(), t.key, now)
+		_, _ = t.from.Charge(context.Background(), Charge{Key: t.key, Now: now, Cost: -1, Window: t.window})
 	}
 }

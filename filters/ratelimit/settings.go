@@ -8,12 +8,15 @@ import (
 )
 
 // Limit is one rate limit: a token bucket that holds Burst tokens and gains Count of them every
-// Period.
+// Period; or, with FixedWindow, at most Count hits in each window of the calendar.
 type Limit struct {
 	Name   string
 	Count  int           // ≥ 1
-	Period time.Duration // > 0
-	Burst  int           // ≥ 1
+	Period time.Duration // > 0; with FixedWindow whole seconds
+	Burst  int           // ≥ 1; not used with FixedWindow
+	// FixedWindow counts as github.com/envoyproxy/ratelimit does: windows of Period begin at its multiples of Unix
+	// time, and what is refused counts too.
+	FixedWindow bool
 }
 
 // OnStoreFailure is what a limit does when its limiter's store does not answer. The zero value is

@@ -36,6 +36,10 @@
 // of it everywhere. Only a duplicate that comes before the response, and to another gateway, can be told that all is
 // sold.
 //
+// A key that has taken units of one item of the sale is not told from memory that another is sold out: its record
+// says that it was used for another request (422). Of what other gateways sell this is known when it has been read:
+// while something is sold out, ten items of the sale that are not are read in each round of 0.1 seconds, too.
+//
 // # Invariants
 //
 //   - No more than the total is reserved, confirmed or unknown at any time. When the total is lowered below that, what
@@ -54,7 +58,7 @@
 //
 // # Memory
 //
-// In the process, some 100 bytes for each ID that is mirrored, 100,000 of an item at most; for an item with more keys
+// In the process, some 200 bytes for each ID that is mirrored, 100,000 of an item at most; for an item with more keys
 // the store tells that it is sold out. 300 bytes for each unit that is being bought, 100,000 at most; the sweep settles
 // those beyond. An item costs 1 KB, 100,000 of a sale are known at most. Clients choose none of these: IDs are mirrored
 // of requests that got units, and items that are not part of the sale leave no trace.

@@ -48,36 +48,52 @@ func (f *Filter) Needs() filters.Needs {
 	return filters.Needs{RequestBody: ref.AnyBody(read), Members: ref.Members(read...)}
 }
 
-// BeforeClaim implements [filters.KeyGuard]: it tells from memory that an item is sold out, unless the key is one that
-// has taken units of it.
-func (f *Filter) BeforeClaim(x *filters.Exchange) *filters.Reply {
+// BeforeClaim implements [filters.KeyGuard]: it tells from memory that the sale has not opened, that an item is sold
+// out, and who has to wait for its admission, unless the key is one that may have taken units of the item.
+func (f *Filter) BeforeClaim(x *filters.Exchange, _ *filters.Slot, keys filters.Keys) *filters.Reply {
 	s := f.sale.settings.Load()
-	if !s.open(x.Received) {
-		return nil // Request says so
+	now := x.Received
+	if s.closed(now) {
+		return nil // Request says so, to those who have bought nothing
 	}
 	item, ok, err := f.settings.Item.Text(x)
 	if !ok || err != nil {
 		return nil // Request says what is wrong
 	}
-	h := f.sale.find(item)
-	if h == nil {
-		return nil
-	}
-	if total, ok := s.Stock.Known(item); !ok || !h.tells(x.Logical.Key, total) ||
-		f.sale.shared && !h.isRead() {
+	total, ok := s.Stock.Known(item)
+	if !ok {
 		return nil
 	}
 	if n, refused := f.Quantity(x); n < 1 || refused != nil {
 		return nil
 	}
-	h.metrics.SoldOut.Inc()
-	return nothingLeft
+	h := f.sale.find(item)
+	if h != nil && s.open(now) && h.tells(x.Logical.Key, total) && (!f.sale.shared || h.isRead()) {
+		h.metrics.SoldOut.Inc()
+		return nothingLeft
+	}
+	if keys.Known(x) || h != nil && h.knows(x.Logical.Key) {
+		return nil
+	}
+	if s.Gate != nil {
+		if waits := s.Gate.Wait(now, x); waits != nil {
+			return waits
+		}
+	}
+	if now.Before(s.Opens) && (h == nil || h.numbers().Taken == 0) { // else it was put off, and some have bought
+		return s.Refusal(now)
+	}
+	return nil
 }
 
+// Withdraw implements [filters.KeyGuard]: nothing is kept.
+func (f *Filter) Withdraw(*filters.Exchange, *filters.Slot) {}
+
 // open reports whether the sale is open at that moment.
-func (s *Settings) open(now time.Time) bool {
-	return !now.Before(s.Opens) && (s.Closes.IsZero() || now.Before(s.Closes))
-}
+func (s *Settings) open(now time.Time) bool { return !now.Before(s.Opens) && !s.closed(now) }
+
+// closed reports whether the sale is over at that moment.
+func (s *Settings) closed(now time.Time) bool { return !s.Closes.IsZero() && !now.Before(s.Closes) }
 
 // Request takes units for the request, or refuses it.
 func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply {
@@ -129,7 +145,7 @@ func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply
 // admit asks whether the sale is open and has the gate admit the principal.
 func (s *Settings) admit(x *filters.Exchange) (until int64, refused *filters.Reply) {
 	now := x.Received
-	if s.Gate != nil && (s.Closes.IsZero() || now.Before(s.Closes)) {
+	if s.Gate != nil && !s.closed(now) {
 		if until, refused = s.Gate.Enter(now, x); refused != nil {
 			return 0, refused
 		}
@@ -144,7 +160,7 @@ func (s *Settings) Refusal(now time.Time) *filters.Reply {
 		return filters.Refuse(NotOpen, filters.Problem{
 			Detail: "The sale has not opened yet.", Extra: map[string]any{"opens": s.Opens.Format(time.RFC3339)},
 		})
-	case !s.Closes.IsZero() && !now.Before(s.Closes):
+	case s.closed(now):
 		return filters.Refuse(Closed, filters.Problem{
 			Detail: "The sale is over.", Extra: map[string]any{"closes": s.Closes.Format(time.RFC3339)},
 		})

@@ -124,7 +124,7 @@ func TestSoldOutFromMemory(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 	x.Logical.Key = "1"
-	if r := p.filter.BeforeClaim(x); r != nil {
+	if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("a buyer's repeat is told %s", r.Reason)
 	}
 	p.end(first, slot, 402)
@@ -132,12 +132,47 @@ func TestSoldOutFromMemory(t *testing.T) {
 		_, _, r := p.buy("333", "anna", one, 4)
 		return r == nil
 	})
-	if r := p.filter.BeforeClaim(x); r != nil {
+	if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("who got 402 is told %s at the repeat", r.Reason)
 	}
 	p.want("4444", one, sale.Sold)
 	if soldOut := p.counts.soldOut.n.Load(); soldOut < 101 {
 		t.Errorf("%d sold out were counted", soldOut)
+	}
+}
+
+// TestKeyOfAnotherItem: a key that has taken units of one item is let on to its record also when it comes for another
+// one that is sold out; it is what says that the key was used for another request. So it is at other gateways.
+func TestKeyOfAnotherItem(t *testing.T) {
+	t.Parallel()
+	store, recs := newStore(), newRecords()
+	settings := sale.Settings{Stock: sale.Numbers{"a": 1, "b": 5}}
+	here, there := open(t, store, recs, settings), open(t, store, recs, settings)
+	of := func(id, item string) *filters.Exchange {
+		x := new(filters.Exchange)
+		x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(`{"sku":"` + item + `"}`), nil })
+		x.Received, x.Logical.Key = here.opened, id
+		return x
+	}
+	here.want("of-b", `{"sku":"b"}`, "")
+	first, slot := here.want("of-b-too", `{"sku":"b"}`, "")
+	here.end(first, slot, 402)
+	here.want("of-a", one, "")
+	here.want("late", one, sale.Sold)
+	for name, p := range map[string]*shop{"here": here, "there": there} {
+		await(t, "sold out is told from memory", func() bool {
+			before := p.store.takes.Load()
+			p.want("later", one, sale.Sold)
+			return p.store.takes.Load() == before
+		})
+		for _, id := range []string{"of-b", "of-b-too", "of-a"} {
+			await(t, id+" is let on to its record "+name, func() bool {
+				return p.filter.BeforeClaim(of(id, "a"), new(filters.Slot), unknown{}) == nil
+			})
+		}
+		if r := p.filter.BeforeClaim(of("new", "a"), new(filters.Slot), unknown{}); r == nil || r.Reason != sale.Sold {
+			t.Errorf("a new key %s is told %+v", name, r)
+		}
 	}
 }
 
@@ -162,7 +197,7 @@ func TestTwoGateways(t *testing.T) {
 			x := new(filters.Exchange)
 			x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 			x.Logical.Key = id
-			if r := p.filter.BeforeClaim(x); r != nil {
+			if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 				t.Errorf("the buyer %s is told %s at a gateway", id, r.Reason)
 			}
 		}
@@ -189,7 +224,7 @@ func TestOthersBuyers(t *testing.T) {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(one), nil })
 	x.Logical.Key = "22"
-	if r := here.filter.BeforeClaim(x); r != nil {
+	if r := here.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		t.Errorf("the other gateway's buyer is told %s", r.Reason)
 	}
 }
@@ -287,6 +322,8 @@ func (g *openGate) Enter(time.Time, *filters.Exchange) (int64, *filters.Reply) {
 	g.asked++
 	return 77, nil
 }
+
+func (g *openGate) Wait(time.Time, *filters.Exchange) *filters.Reply { return nil }
 
 func (g *openGate) Stamp(_ *filters.Exchange, to *filters.Header, until int64) {
 	to.Set("Ticket", strconv.FormatInt(until, 10))
@@ -448,8 +485,9 @@ func TestSoldOutCosts(t *testing.T) {
 		t.Fatal(r.Reason)
 	}
 	x.Logical.Key = "2"
+	slot := new(filters.Slot)
 	if n := testing.AllocsPerRun(100, func() {
-		if f.BeforeClaim(x) == nil {
+		if f.BeforeClaim(x, slot, unknown{}) == nil {
 			t.Fatal("it is not told")
 		}
 	}); n > 0 {

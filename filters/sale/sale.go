@@ -19,6 +19,7 @@ type Sale struct {
 	settler  *Settler
 	metrics  func(item string) Metrics // it may keep the name
 	settings atomic.Pointer[Settings]
+	keys     keys
 
 	mu      sync.RWMutex
 	shelves map[string]*shelf
@@ -43,7 +44,7 @@ func (s *Sale) shelf(item string) *shelf {
 	h := s.shelves[item]
 	if h == nil {
 		item = strings.Clone(item) // a request's bytes are another request's soon, and metrics keep the name
-		h = newShelf(Item{s.name, item}, s.metrics(item))
+		h = newShelf(Item{s.name, item}, s.metrics(item), &s.keys)
 		if len(s.shelves) < shelvesMax {
 			s.shelves[h.item.Name] = h
 			s.order = append(s.order, h)

@@ -47,6 +47,9 @@ type Stock interface {
 
 // Gate decides who is admitted to a sale, and when. It is safe for concurrent use.
 type Gate interface {
+	// Wait looks whether the exchange's principal has to wait, before the key of its request is claimed; nil: it is
+	// admitted, or Enter is to decide. It admits nobody. It may wait for a place in the line, as Enter does.
+	Wait(now time.Time, x *filters.Exchange) *filters.Reply
 	// Enter asks for the admission of the exchange's principal, also before the sale opens. nil: it is admitted; until
 	// is then the end of a new admission in Unix seconds, which Stamp tells the client, or 0. Before the sale opens,
 	// nil means that the gate does not wait for it yet.

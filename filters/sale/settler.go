@@ -36,6 +36,7 @@ const (
 	queueMax     = 4096    // ends that wait to be settled
 	workers      = 4
 	syncMax      = 100  // items that are looked at in one round
+	syncOnSale   = 10   // of a sale with some that are sold out, how many of the others
 	syncIDs      = 5000 // IDs that are read at a time
 	sweepItems   = 50   // items that one round sweeps
 	sweepUnits   = 1000 // units of an item that one round looks at

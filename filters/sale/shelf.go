@@ -1,6 +1,8 @@
 package sale
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ const idsMax = 100_000
 type shelf struct {
 	item    Item
 	metrics Metrics
+	keys    *keys // of the sale: has the IDs of this item too
 
 	taken atomic.Int64
 	told  atomic.Bool  // the IDs are complete for these numbers
@@ -30,20 +33,40 @@ type shelf struct {
 	epoch  uint64 // of the store, see [Changes]
 }
 
-// newShelf returns that of an item, whose name it keeps.
-func newShelf(item Item, m Metrics) *shelf {
-	return &shelf{item: item, metrics: m, ids: map[string]struct{}{}}
+// newShelf returns that of an item, whose name it keeps, in a sale with these keys.
+func newShelf(item Item, m Metrics, k *keys) *shelf {
+	return &shelf{item: item, metrics: m, keys: k, ids: map[string]struct{}{}}
 }
 
-// tells reports whether a request with that ID can be told from memory that all total units are taken.
+// addLocked mirrors an ID, and keeps the string.
+func (h *shelf) addLocked(id string) {
+	if _, ok := h.ids[id]; !ok {
+		h.ids[id] = struct{}{}
+		h.keys.add(id)
+	}
+}
+
+// clearLocked drops all IDs.
+func (h *shelf) clearLocked() {
+	h.keys.remove(slices.Collect(maps.Keys(h.ids))...)
+	h.ids = map[string]struct{}{}
+}
+
+// tells reports whether a request with that ID can be told from memory that all total units are taken. An ID that has
+// taken units of another item of the sale is not: its record tells that the key was used for another request.
 func (h *shelf) tells(id string, total int) bool {
 	if !h.told.Load() || h.taken.Load() < int64(total) {
 		return false
 	}
+	return !h.keys.has(id)
+}
+
+// knows reports whether an ID is among those that have taken units, or tried to, as far as they are mirrored here.
+func (h *shelf) knows(id string) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	_, known := h.ids[id]
-	return !known
+	return known
 }
 
 // elapsed returns how long the process has run, in nanoseconds: no step of a clock changes it.
@@ -77,10 +100,11 @@ func (h *shelf) begin(id string) bool {
 		return false
 	}
 	if len(h.ids) >= idsMax { // those of failed purchases too: they are read again when they are needed
-		h.ids, h.synced = map[string]struct{}{}, 0
+		h.clearLocked()
+		h.synced = 0
 		h.judgeLocked()
 	}
-	h.ids[strings.Clone(id)] = struct{}{}
+	h.addLocked(strings.Clone(id))
 	return true
 }
 
@@ -88,7 +112,10 @@ func (h *shelf) begin(id string) bool {
 func (h *shelf) forget(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.ids, id)
+	if _, ok := h.ids[id]; ok {
+		delete(h.ids, id)
+		h.keys.remove(id)
+	}
 }
 
 // observe takes the numbers after a step of this process; id is what has taken units by it, or empty. raised: the step
@@ -98,7 +125,7 @@ func (h *shelf) observe(c Counts, id string, raised bool) {
 	defer h.mu.Unlock()
 	if id != "" && !h.many {
 		if _, ok := h.ids[id]; !ok {
-			h.ids[strings.Clone(id)] = struct{}{}
+			h.addLocked(strings.Clone(id))
 		}
 	}
 	if raised && c.Version == h.synced+1 {
@@ -132,17 +159,19 @@ func (h *shelf) merge(since uint64, c Changes) (more bool) {
 	case h.synced < since: // they are read from the beginning meanwhile
 		return true
 	case h.epoch != c.Epoch, h.synced == since && c.Counts.Version < since:
-		h.epoch, h.counts, h.synced, h.ids, h.many = c.Epoch, c.Counts, 0, map[string]struct{}{}, false
+		h.clearLocked()
+		h.epoch, h.counts, h.synced, h.many = c.Epoch, c.Counts, 0, false
 		h.judgeLocked()
 		return true
 	}
 	for _, id := range c.IDs {
 		if !h.many {
-			h.ids[id] = struct{}{}
+			h.addLocked(id)
 		}
 	}
 	if len(h.ids) > idsMax {
-		h.ids, h.many = map[string]struct{}{}, true
+		h.clearLocked()
+		h.many = true
 	}
 	h.synced = max(h.synced, c.Until)
 	if c.Counts.Version >= h.counts.Version {

@@ -2,13 +2,14 @@ package sale
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
 
 // TestMirrorIsBounded: beyond so many IDs nothing is told from memory, and little is kept.
 func TestMirrorIsBounded(t *testing.T) {
-	h := newShelf(Item{"s", "i"}, Metrics{})
+	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
 	ids := make([]string, idsMax+1)
 	for i := range ids {
 		ids[i] = fmt.Sprint("id", i)
@@ -26,7 +27,7 @@ func TestMirrorIsBounded(t *testing.T) {
 
 // TestMirrorOfFailedPurchases: what a process has begun makes room when there is too much of it, and is read again.
 func TestMirrorOfFailedPurchases(t *testing.T) {
-	h := newShelf(Item{"s", "i"}, Metrics{})
+	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
 	version := uint64(0)
 	for i := range idsMax + 10 {
 		id := fmt.Sprint("id", i)
@@ -51,7 +52,7 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 // TestMirrorOfAnotherEpoch: where the store has lost steps, versions may have been given twice, and by the time at
 // which it is looked at they can be as high as before. The buyers of the second time are known all the same.
 func TestMirrorOfAnotherEpoch(t *testing.T) {
-	h := newShelf(Item{"s", "i"}, Metrics{})
+	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
 	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
 	since, _ := h.since(2)
 	for more := true; more; since, _ = h.since(2) { // b is lost, and c has taken its unit
@@ -68,7 +69,7 @@ func TestMirrorOfAnotherEpoch(t *testing.T) {
 
 // TestMirrorOfAStoreThatLost: steps that the store has lost are forgotten.
 func TestMirrorOfAStoreThatLost(t *testing.T) {
-	h := newShelf(Item{"s", "i"}, Metrics{})
+	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
 	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
 	if !h.tells("c", 2) {
 		t.Fatal("it is not told")
@@ -96,7 +97,7 @@ func TestMayBeSoldAgain(t *testing.T) {
 
 // TestWhatWasReadIsUsedForAWhile: a gateway that could not read for long does not tell from memory.
 func TestWhatWasReadIsUsedForAWhile(t *testing.T) {
-	h := newShelf(Item{"s", "i"}, Metrics{})
+	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
 	if h.isRead() {
 		t.Error("nothing was read")
 	}
@@ -107,5 +108,45 @@ func TestWhatWasReadIsUsedForAWhile(t *testing.T) {
 	h.read.Store(elapsed() - int64(readFor))
 	if h.isRead() {
 		t.Error("it was read long ago")
+	}
+}
+
+// TestKeysAreCounted: the keys of a sale are those that its items mirror, however they come and go.
+func TestKeysAreCounted(t *testing.T) {
+	k := new(keys)
+	a, b := newShelf(Item{"s", "a"}, Metrics{}, k), newShelf(Item{"s", "b"}, Metrics{}, k)
+	random := rand.New(rand.NewPCG(1, 2))
+	version := uint64(0)
+	for step := range 20_000 {
+		h, id := a, fmt.Sprint("id", random.IntN(50))
+		if random.IntN(2) == 0 {
+			h = b
+		}
+		switch random.IntN(4) {
+		case 0:
+			h.begin(id)
+		case 1:
+			h.forget(id)
+		case 2:
+			version++
+			h.observe(Counts{Version: version}, id, true)
+		case 3:
+			since, _ := h.since(0)
+			epoch := h.epoch
+			if random.IntN(20) == 0 {
+				epoch++ // all is read again
+			}
+			version++
+			c := Changes{Counts: Counts{Version: version}, IDs: []string{id, id}, Until: version, Epoch: epoch}
+			h.merge(since, c)
+		}
+		for i := range 50 {
+			id := fmt.Sprint("id", i)
+			_, ofA := a.ids[id]
+			_, ofB := b.ids[id]
+			if k.has(id) != (ofA || ofB) {
+				t.Fatalf("step %d: %s is among the keys: %v; of a %v, of b %v", step, id, k.has(id), ofA, ofB)
+			}
+		}
 	}
 }

@@ -138,13 +138,18 @@ func newRecords() *records { return &records{byID: map[string]sale.Record{}} }
 
 func newStore() sale.Store { return salememory.New(time.Now) }
 
+// unknown is a process that knows no key.
+type unknown struct{}
+
+func (unknown) Known(*filters.Exchange) bool { return false }
+
 // buy lets a request come; created tells a logical request from a later one with its key.
 func (p *shop) buy(id, principal, body string, created int64) (*filters.Exchange, *filters.Slot, *filters.Reply) {
 	x, slot := new(filters.Exchange), new(filters.Slot)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return []byte(body), nil })
 	x.Method, x.Route, x.Principal, x.Received = "POST", "buy", principal, p.opened
 	x.Logical.Key = id
-	if r := p.filter.BeforeClaim(x); r != nil {
+	if r := p.filter.BeforeClaim(x, new(filters.Slot), unknown{}); r != nil {
 		return x, slot, r
 	}
 	rec := sale.Record{Exists: true, Created: created}

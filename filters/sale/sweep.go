@@ -14,7 +14,7 @@ import (
 func (s *Settler) syncLoop() {
 	timer := time.NewTimer(s.o.Sync)
 	defer timer.Stop()
-	for from := 0; ; {
+	for from := (syncPlace{}); ; {
 		select {
 		case <-s.ctx.Done():
 			return
@@ -31,38 +31,54 @@ func (s *Settler) syncLoop() {
 	}
 }
 
+// syncPlace is where a round goes on: in the list of what is sold out, and in that of what is on sale beside it.
+type syncPlace struct{ soldOut, onSale int }
+
+// synced is an item whose IDs are read.
+type synced struct {
+	sale  *Sale
+	shelf *shelf
+}
+
 // jitter spreads the rounds of gateways that began together.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
 
-// syncRound looks at the items that are sold out, from a place in their list on, and returns where the next one goes
-// on.
-func (s *Settler) syncRound(from int) int {
-	type soldOut struct {
-		sale  *Sale
-		shelf *shelf
-	}
-	var list []soldOut
+// syncRound looks at the items that are sold out, and at some that are on sale beside them: a key that was used for
+// one of those is not told that another is sold out. It begins at a place, and returns the one of the next round.
+func (s *Settler) syncRound(from syncPlace) syncPlace {
+	var soldOut, onSale []synced
 	for _, sl := range s.all() {
 		settings := sl.settings.Load()
 		if !settings.open(s.o.Now()) {
 			continue
 		}
-		stock := settings.Stock
+		var others []synced
+		before := len(soldOut)
 		for _, h := range sl.list() {
-			total, _ := stock.Known(h.item.Name)
+			total, _ := settings.Stock.Known(h.item.Name)
 			if _, wanted := h.since(total); wanted {
-				list = append(list, soldOut{sl, h})
+				soldOut = append(soldOut, synced{sl, h})
+			} else {
+				others = append(others, synced{sl, h})
 			}
 		}
+		if len(soldOut) > before {
+			onSale = append(onSale, others...)
+		}
 	}
+	return syncPlace{s.syncSome(soldOut, from.soldOut, syncMax), s.syncSome(onSale, from.onSale, syncOnSale)}
+}
+
+// syncSome reads a number of items of a list, from a place on, and returns the next place.
+func (s *Settler) syncSome(list []synced, from, limit int) int {
 	if from >= len(list) {
 		from = 0
 	}
-	for i := range min(len(list), syncMax) {
+	for i := range min(len(list), limit) {
 		of := list[(from+i)%len(list)]
 		s.sync(of.sale, of.shelf)
 	}
-	return from + syncMax
+	return from + limit
 }
 
 // sync reads what has changed of an item.

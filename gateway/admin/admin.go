@@ -1,18 +1,17 @@
 package admin
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/admin/adminguard"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
@@ -70,7 +69,7 @@ func New(o Options) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return &guard{gateway: o.Gateway, logger: o.Logger, handler: http.NewCrossOriginProtection().Handler(mux)}
+	return adminguard.New(func() *config.Admin { return &o.Gateway.Config().Admin }, o.Logger, mux)
 }
 
 // NewProbes returns the handler of admin.probes: health and metrics, which anybody may see.
@@ -80,42 +79,14 @@ func NewProbes(o Options) http.Handler {
 	return mux
 }
 
-// probes are the paths that no token is asked for.
-var probes = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
-
 func (s *server) addProbes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"status": "alive"})
-	})
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	adminguard.AddProbes(mux, s.Gateway.Unready, s.Metrics)
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // a client that does not read it has gone
-}
+func writeJSON(w http.ResponseWriter, status int, v any) { adminguard.WriteJSON(w, status, v) }
 
 func writeProblem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	problem := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status,
-		"detail": detail}
-	json.NewEncoder(w).Encode(problem) // as above
-}
-
-func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
-	if why := s.Gateway.Unready(); why != "" {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "unready", "reason": why})
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ready"})
+	adminguard.WriteProblem(w, status, detail)
 }
 
 func (s *server) config(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,7 @@
 // Package admin serves the operators' address: health, metrics, status, the
 // configuration in force, and what operators do with records and transactions.
 //
-// Who may call it is decided in one place (guard): the Host has to be an address, localhost or a name
+// Who may call it is decided in one place (package adminguard): the Host has to be an address, localhost or a name
 // of the configuration, no page of another site may ask, and where there is a token it is asked of
 // everything but health and metrics. [NewProbes] serves those alone, to anybody.
 //

@@ -31,6 +31,7 @@ type Addresses struct {
 	Admin    string `json:"admin"`
 	Probes   string `json:"probes"`
 	Branches string `json:"branches"`
+	Envoy    string `json:"envoy,omitempty"`
 }
 
 // ConfigurationStatus is what is in force, and the fault of what was refused after it.

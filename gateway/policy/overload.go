@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,29 +86,43 @@ func (g *guarded) close() {
 func (p *overloadPolicy) Name() string { return "overload" }
 
 func (p *overloadPolicy) Applies(s Scope) bool {
-	return s.ServiceConfig != nil && s.ServiceConfig.Overload != nil
+	return s.ServiceConfig != nil && s.ServiceConfig.Overload != nil || len(doorsOf(s)) > 0
+}
+
+// doorsOf returns the services with overload that the transaction of a route calls.
+func doorsOf(s Scope) (doors []Step) {
+	for _, step := range s.Steps {
+		if step.Config != nil && step.Config.Overload != nil {
+			doors = append(doors, step)
+		}
+	}
+	return doors
 }
 
 // overloadFilterKey names the filter that the chains of a build share that lead to one service with
 // one priority; the gateway's own calls have none.
 type overloadFilterKey struct {
-	service  string
-	priority config.Priority
+	service    string
+	priority   config.Priority
+	claimFirst bool
 }
 
 func (p *overloadPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
+	if s.ServiceConfig == nil {
+		return p.door(b, s)
+	}
 	key := overloadFilterKey{service: s.Service}
 	if s.Route != nil {
-		key.priority = s.Route.Priority
+		key.priority, key.claimFirst = s.Route.Priority, fallsBack(s)
 	}
 	return once(b, key, func() (filters.Filter, error) {
-		service, err := p.service(b, s)
+		service, err := p.service(b, s.Service, s.ServiceConfig)
 		if err != nil {
 			return nil, err
 		}
 		o := overload.Options{
-			Service: service, Class: classOf(key.priority), QueueWait: p.queueWait.WithLabelValues(s.Service),
-			Now: p.env.Now, Logger: p.env.Logger,
+			Service: service, Class: classOf(key.priority), ClaimFirst: key.claimFirst,
+			QueueWait: p.queueWait.WithLabelValues(s.Service), Now: p.env.Now, Logger: p.env.Logger,
 		}
 		if s.Kind == BranchChain {
 			if o.ClassOf, err = once(b, classesKey{}, func() (func(string) overload.Class, error) {
@@ -119,12 +135,32 @@ func (p *overloadPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 	})
 }
 
+// fallsBack reports whether a refusal for overload has the route do something else. That must not be done for a request
+// of which an earlier attempt may have been executed: the record of its key is asked first.
+func fallsBack(s Scope) bool {
+	return s.Route.Fallback != nil && slices.Contains(s.Route.Fallback.On, config.FallbackOverloaded)
+}
+
+// door returns what looks at the requests of a transaction before their claims.
+func (p *overloadPolicy) door(b *Build, s Scope) (filters.Filter, error) {
+	var services []*overload.Service
+	for _, step := range doorsOf(s) {
+		service, err := p.service(b, step.Service, step.Config)
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, service)
+	}
+	return overload.NewDoor(services, overload.Options{Class: classOf(s.Route.Priority), Now: p.env.Now,
+		Logger: p.env.Logger}), nil
+}
+
 // classesKey names the classes of all routes within a build.
 type classesKey struct{}
 
-// service returns the limiter of the scope's service.
-func (p *overloadPolicy) service(b *Build, s Scope) (*overload.Service, error) {
-	settings := overloadSettings(s.ServiceConfig.Overload)
+// service returns the limiter of a service.
+func (p *overloadPolicy) service(b *Build, name string, c *config.Service) (*overload.Service, error) {
+	settings := overloadSettings(c.Overload)
 	if err := settings.Check(); err != nil {
 		return nil, err
 	}
@@ -132,9 +168,9 @@ func (p *overloadPolicy) service(b *Build, s Scope) (*overload.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Use(b, p.services, s.Service,
+	return Use(b, p.services, name,
 		func() (*overload.Service, error) {
-			return overload.NewService(s.Service, settings, process.Process, p.env.Now()), nil
+			return overload.NewService(name, settings, process.Process, p.env.Now()), nil
 		},
 		func(s *overload.Service) { s.Configure(settings, p.env.Now()) })
 }
@@ -174,6 +210,14 @@ func classesOf(cfg *config.Config) func(route string) overload.Class {
 }
 
 func (p *overloadPolicy) Explain(e *Explainer, s Scope) bool {
+	if s.ServiceConfig == nil {
+		names := make([]string, 0, len(s.Steps))
+		for _, door := range doorsOf(s) {
+			names = append(names, door.Service)
+		}
+		e.Line("overload", "asked before anything begins: %s, priority %s", strings.Join(names, ", "), s.Route.Priority)
+		return true
+	}
 	c := s.ServiceConfig.Overload
 	bound := fmt.Sprintf("%d at once", c.Concurrency.Fixed)
 	if c.Concurrency.Fixed == 0 {

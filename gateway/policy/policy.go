@@ -14,6 +14,10 @@ import (
 // stand behind the claim, for a replay does not call it, and before the queue: what they refuse does
 // not wait. The queue stands before the breaker, so that a probe of the breaker is not one that waits.
 //
+// The sale and the queue also look at requests before their claims ([filters.KeyGuard]), in this order: what they are
+// sure to refuse then costs the store nothing. So a request that the queue refuses there takes no token of the
+// service's limits, and may have a record of which this process does not know. It is told so.
+//
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
 var policies = []func(*Env) Policy{
@@ -74,6 +78,14 @@ type Scope struct {
 	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
 	ServiceConfig *config.Service
+	// Steps are the services that the steps of a transaction call, where the route leads to one, each once.
+	Steps []Step
+}
+
+// Step is a service that a transaction calls.
+type Step struct {
+	Service string
+	Config  *config.Service
 }
 
 // ScopeOf returns the scope of a route.
@@ -81,6 +93,14 @@ func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 	s := Scope{Kind: RouteChain, Route: r}
 	if r.Respond == nil && r.Transaction == "" {
 		s.Service, s.ServiceConfig = r.Service, cfg.Services[r.Service]
+	}
+	if t := cfg.Transactions[r.Transaction]; t != nil {
+		for _, step := range t.Steps {
+			name := step.Do.Service
+			if !slices.ContainsFunc(s.Steps, func(other Step) bool { return other.Service == name }) {
+				s.Steps = append(s.Steps, Step{name, cfg.Services[name]})
+			}
+		}
 	}
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -25,7 +24,8 @@ type limits struct {
 	failures  *prometheus.CounterVec // limit
 }
 
-// limiterKey is what makes a limiter another one. Two names with the same rate are two limits.
+// limiterKey is what makes a limiter another one. Two names with the same rate are two limits. Of one in this
+// process the limit has no numbers here: they may change, and what was counted stays.
 type limiterKey struct {
 	kind  limiterKind
 	scope string
@@ -89,7 +89,8 @@ func (p *limits) rules(b *Build, names []string) ([]ratelimit.Rule, error) {
 }
 
 func (p *limits) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, error) {
-	limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst}
+	limit := ratelimit.Limit{Name: name, Count: c.Rate.Count, Period: c.Rate.Period, Burst: c.Burst,
+		FixedWindow: c.FixedWindow()}
 	r := ratelimit.Rule{Limit: limit, Per: c.Per, Shadow: c.Mode == "shadow"}
 	switch c.OnStoreFailure {
 	case "open":
@@ -97,26 +98,41 @@ func (p *limits) rule(b *Build, name string, c *config.Limit) (ratelimit.Rule, e
 	case "closed":
 		r.OnStoreFailure = ratelimit.Closed
 	}
-	var err error
-	if c.Scope == "global" && p.stores.SharedLimiter != nil {
-		r.Limiter, err = p.limiter(b, limiterKey{sharedLimiter, c.Scope, limit},
-			func() ratelimit.Limiter { return p.stores.SharedLimiter(limit) })
-		if err != nil {
-			return r, err
-		}
-		r.Fallback, err = p.limiter(b, limiterKey{shareLimiter, c.Scope, limit}, func() ratelimit.Limiter {
-			return &share{Store: ratelimitlocal.New(limit, limitKeysMax), live: p.stores.LiveGateways}
-		})
-		return r, err
-	}
-	// With an embedded or memory store this gateway is the only one.
-	r.Limiter, err = p.limiter(b, limiterKey{localLimiter, c.Scope, limit},
-		func() ratelimit.Limiter { return ratelimitlocal.New(limit, limitKeysMax) })
-	return r, err
+	return r, p.setLimiters(b, &r, c.Scope)
 }
 
-func (p *limits) limiter(b *Build, key limiterKey, make func() ratelimit.Limiter) (ratelimit.Limiter, error) {
-	return Use(b, p.limiters, key, func() (ratelimit.Limiter, error) { return make(), nil }, nil)
+// setLimiters gives a rule its limiters.
+func (p *limits) setLimiters(b *Build, r *ratelimit.Rule, scope string) (err error) {
+	limit := r.Limit
+	if scope == "global" && p.stores.SharedLimiter != nil {
+		r.Limiter, err = Use(b, p.limiters, limiterKey{sharedLimiter, scope, limit},
+			func() (ratelimit.Limiter, error) { return p.stores.SharedLimiter(limit), nil }, nil)
+		if err != nil {
+			return err
+		}
+		r.Fallback, err = p.inProcess(b, shareLimiter, scope, limit, func(s *ratelimitlocal.Store) limiterInProcess {
+			return &share{Store: s, live: p.stores.LiveGateways}
+		})
+		return err
+	}
+	// With an embedded or memory store this gateway is the only one.
+	r.Limiter, err = p.inProcess(b, localLimiter, scope, limit,
+		func(s *ratelimitlocal.Store) limiterInProcess { return s })
+	return err
+}
+
+// limiterInProcess is a limiter that takes other numbers.
+type limiterInProcess interface {
+	ratelimit.Limiter
+	Configure(limit ratelimit.Limit)
+}
+
+func (p *limits) inProcess(b *Build, kind limiterKind, scope string, limit ratelimit.Limit,
+	wrap func(*ratelimitlocal.Store) limiterInProcess) (ratelimit.Limiter, error) {
+	key := limiterKey{kind, scope, ratelimit.Limit{Name: limit.Name, FixedWindow: limit.FixedWindow}}
+	return Use(b, p.limiters, key,
+		func() (ratelimit.Limiter, error) { return wrap(ratelimitlocal.New(limit, limitKeysMax)), nil },
+		func(l ratelimit.Limiter) { l.(limiterInProcess).Configure(limit) })
 }
 
 // share is this gateway's part of a global limit, for the time in which the store does not answer.
@@ -125,9 +141,9 @@ type share struct {
 	live func() int
 }
 
-func (s *share) Allow(ctx context.Context, key string, now time.Time) (ratelimit.Decision, error) {
+func (s *share) Charge(ctx context.Context, c ratelimit.Charge) (ratelimit.Decision, error) {
 	s.SetShare(1 / float64(max(s.live(), 1)))
-	return s.Store.Allow(ctx, key, now)
+	return s.Store.Charge(ctx, c)
 }
 
 // Limit implements [ratelimit.Metrics].
@@ -161,8 +177,12 @@ func explainLimits(e *Explainer, of string, names []string) bool {
 		if len(keys) > 0 {
 			by = "per " + strings.Join(keys, ", ")
 		}
-		e.Line("limit", "%s%s: %s, burst %d, %s, %s, %s, store gone: %s", name, of, c.Rate, c.Burst, c.Scope, c.Mode,
-			by, c.OnStoreFailure)
+		burst := fmt.Sprintf("burst %d", c.Burst)
+		if c.FixedWindow() {
+			burst = "fixed windows"
+		}
+		e.Line("limit", "%s%s: %s, %s, %s, %s, %s, store gone: %s", name, of, c.Rate, burst, c.Scope, c.Mode, by,
+			c.OnStoreFailure)
 	}
 	return true
 }

@@ -16,6 +16,8 @@ import (
 //	do      while the transaction runs and its record is delegated under this gid
 //	undo    while it is rolled back, and the step's do is not under way
 //
+// A do that the service refused left nothing to undo: its undo is done without a call (200).
+//
 // What the record does not say the coordinator is asked. When it does not answer, or does not know
 // the transaction, nothing is done and the call may come again.
 func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
@@ -32,21 +34,44 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
 	}
 	switch {
 	case call.op == opDo && t.Status == sagaclient.Submitted:
+		call.retryDelay = t.RetryDelay
 		return 0
 	case call.op == opDo || t.Status != sagaclient.Aborting:
 		return b.notNow(call, string(t.Status))
 	}
+	call.retryDelay = t.RetryDelay
+	record := branchRecord(call.gid, call.step, opDo)
+	if known := b.ends.status(record); known != 0 {
+		if call.env.refused(known) {
+			return http.StatusOK
+		}
+		return 0
+	}
 	// The do has its claim before it asks for the state, so one that may still be let through is
 	// seen here.
-	do, ok, err := b.store.Get(ctx, branchRecord(call.gid, call.step, opDo))
+	do, ok, err := b.store.Get(ctx, record)
 	switch {
 	case err != nil:
 		b.later(call, "the store does not answer", err)
 		return http.StatusTooEarly
 	case ok && do.State == idempotency.InFlight && time.Now().Before(do.LeaseUntil):
 		return http.StatusTooEarly
+	case ok && do.State == idempotency.Answered && b.refusedDo(call, &do):
+		return http.StatusOK
 	}
 	return 0
+}
+
+// refusedDo reports whether the record of a do says that the service refused it. One that cannot be
+// read says nothing, so the undo is sent: a service takes one without a do.
+func (b *Bridge) refusedDo(call *branchCall, do *idempotency.Record) bool {
+	response, err := b.codec.Open(do.ID, do.Response)
+	if err != nil {
+		b.logger.Error("transaction: a branch's record cannot be read; its undo is sent",
+			"gid", call.gid, "step", call.step, "record", do.ID, "error", err)
+		return false
+	}
+	return call.env.refused(response.Status)
 }
 
 // ended reports whether the record of the transaction alone forbids the call. A do needs a record

@@ -3,6 +3,7 @@ package transaction
 import (
 	"context"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,4 +183,47 @@ func TestNoUndoWhileItsDoIsUnderWay(t *testing.T) {
 			t.Errorf("after it: %d", got)
 		}
 	})
+}
+
+// TestARefusedDoIsNotUndone: the service has said that it did nothing, so the gateway answers for the undo; a do
+// whose outcome is not known, or that was never called, is undone.
+func TestARefusedDoIsNotUndone(t *testing.T) {
+	payload := []byte(strings.Replace(string(bothCalls), `"do":`, `"failOn":[[402,402]],"do":`, 1))
+	for name, c := range map[string]struct {
+		do    int // the service's status; 0: it is not called
+		undos int
+	}{
+		"refused":            {402, 0},
+		"done":               {200, 1},
+		"not known":          {500, 1},
+		"never called":       {0, 1},
+		"refused by no rule": {409, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newFixture(t)
+			undos := 0
+			d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+				if x.Call == filters.UndoCall {
+					undos++
+					return 200, "", filters.Completed
+				}
+				return c.do, "", filters.Completed
+			}
+			g := gid('d')
+			d.delegate(t, g)
+			if c.do != 0 {
+				d.setState(g, "submitted")
+				d.branch(t, d.url(t, g, opDo, payload), "action", payload)
+			}
+			d.setState(g, "aborting")
+			for range 2 {
+				if got := d.branch(t, d.url(t, g, opUndo, payload), "compensate", payload); got != 200 {
+					t.Errorf("undo: %d", got)
+				}
+			}
+			if undos != c.undos {
+				t.Errorf("%d undos were sent, want %d", undos, c.undos)
+			}
+		})
+	}
 }

@@ -20,7 +20,8 @@ type envelope struct {
 	Inject    [][2]string   `json:"inject"` // of forwarded, those that the client's request has
 	Do        *envelopeCall `json:"do"`
 	Undo      *envelopeCall `json:"undo,omitempty"`
-	FailOn    [][2]int      `json:"failOn"` // ranges, both ends included
+	FailOn    [][2]int      `json:"failOn"`             // ranges, both ends included
+	RetryMax  int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
 }
 
 type envelopeCall struct {
@@ -29,6 +30,9 @@ type envelopeCall struct {
 	Path    string          `json:"path"`
 	Query   string          `json:"query,omitempty"`
 	Body    json.RawMessage `json:"body,omitempty"`
+	// NothingOn are ranges, both ends included: responses to an undo by which the service says that
+	// there was nothing to undo.
+	NothingOn [][2]int `json:"nothingOn,omitempty"`
 }
 
 const (
@@ -68,7 +72,7 @@ func branchRoute(route string) string { return route + "/branch" }
 
 // ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still
 // running (the next call comes after the same delay), anything else as to be tried again (the delay
-// doubles).
+// doubles; see backoff.go).
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call, status, problem := b.readBranchCall(w, r)
 	if status != 0 {
@@ -95,12 +99,13 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 	}
 	q := r.URL.Query()
 	call.branch = branch{gid: parts[2], step: parts[3], op: parts[4], id: q.Get("branch_id")}
-	key, err := b.signingKey(r.Context())
-	if err != nil {
-		return call, http.StatusInternalServerError, "the store does not answer"
+	signed := plausible(call.gid) && q.Get("gid") == call.gid && q.Get("op") == dtmOp[call.op]
+	if signed {
+		if signed, err = b.signedBy(r.Context(), call.branch, payload, parts[5]); err != nil {
+			return call, http.StatusInternalServerError, "the store does not answer"
+		}
 	}
-	if !hmac.Equal([]byte(parts[5]), []byte(call.sign(key, payload))) || !plausible(call.gid) ||
-		q.Get("gid") != call.gid || q.Get("op") != dtmOp[call.op] {
+	if !signed {
 		b.forged.Warn(b.logger, time.Now(), "transaction: a branch call with a bad signature was refused",
 			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"
@@ -119,6 +124,7 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 
 type branchCall struct {
 	branch
-	env  *envelope
-	call *envelopeCall
+	env        *envelope
+	call       *envelopeCall
+	retryDelay time.Duration // the coordinator's delay before it would call again; 0: not known
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,6 +26,9 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 		ClientKey: call.gid + "/" + call.step + "/" + call.op,
 		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
 	}
+	if known := b.ends.status(claim.ID); known != 0 {
+		return call.translate(known)
+	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
 	case err != nil:
@@ -44,7 +48,10 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 		return status
 	}
 	result := make(chan int, 1)
-	b.background.Go(func() { result <- b.callBranch(call, claim, rec.Attempt) })
+	b.background.Go(func() {
+		result <- b.callBranch(call, claim, rec.Attempt)
+		b.pollSoon(call.gid)
+	})
 	timer := time.NewTimer(branchWaitMax)
 	defer timer.Stop()
 	select {
@@ -97,16 +104,19 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
 	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
-		b.logger.Warn("transaction: the store did not take a branch's end; the coordinator tries again",
-			"gid", call.gid, "step", call.step, "error", err)
-		return http.StatusInternalServerError
+		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) && b.keepEnd(&claim, status, change)
+		b.logger.Warn("transaction: the store did not take a branch's end", "gid", call.gid, "step", call.step,
+			"kept", kept, "error", err)
+		if !kept {
+			return http.StatusInternalServerError
+		}
 	}
 	if translated != 0 {
 		return translated
 	}
 	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
 		"attempt", attempt, "status", status, "outcome", outcome.String())
-	if attempt == 1 || shed {
+	if attempt == 1 || shed || !b.backoffs.double(&call) {
 		return http.StatusTooEarly // the coordinator doubles the delay at any other status, from the first one on
 	}
 	return http.StatusInternalServerError
@@ -154,14 +164,22 @@ func (c *branchCall) translate(status int) int {
 	if status >= 200 && status <= 299 {
 		return http.StatusOK
 	}
-	if c.op == opDo {
-		for _, r := range c.env.FailOn {
-			if r[0] <= status && status <= r[1] {
-				return http.StatusConflict
-			}
-		}
+	switch {
+	case c.op == opDo && c.env.refused(status):
+		return http.StatusConflict
+	case c.op == opUndo && within(status, c.call.NothingOn):
+		return http.StatusOK
 	}
 	return 0
+}
+
+// refused reports whether a response to the do is a refusal of the service.
+func (e *envelope) refused(status int) bool {
+	return (status < 200 || status > 299) && within(status, e.FailOn)
+}
+
+func within(status int, ranges [][2]int) bool {
+	return slices.ContainsFunc(ranges, func(r [2]int) bool { return r[0] <= status && status <= r[1] })
 }
 
 // query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery

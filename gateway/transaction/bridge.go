@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"crypto/hmac"
 	"log/slog"
 	"sync"
 	"time"
@@ -41,13 +42,17 @@ type Metrics struct {
 
 // Options is what a bridge works with.
 type Options struct {
-	Client   *sagaclient.Client
-	Store    idempotency.Store
-	Codec    *idempotency.ResponseCodec // nil: without encryption
-	BaseURL  string                     // http://host:port of the branch address, as the coordinator reaches it
-	Services Services
-	Metrics  Metrics
-	Logger   *slog.Logger
+	Client  *sagaclient.Client
+	Store   idempotency.Store
+	Codec   *idempotency.ResponseCodec // nil: without encryption
+	BaseURL string                     // http://host:port of the branch address, as the coordinator reaches it
+	// Advertised says that all gateways of the deployment have that address.
+	Advertised bool
+	Secret     []byte // signs branch URLs; nil: one that the store keeps
+	Deployment string // its name in the gids; empty: it shares the coordinator with no other
+	Services   Services
+	Metrics    Metrics
+	Logger     *slog.Logger
 }
 
 // Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated
@@ -62,14 +67,21 @@ type Bridge struct {
 	metrics  Metrics
 	logger   *slog.Logger
 
+	advertised bool
+	configured []byte // secret of the configuration; nil: the store's signs
+	deployment string
+
 	reservations reservations
+	backoffs     backoffs
+	ends         ends
+	watches      watches
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
 
 	mu       sync.Mutex
-	secret   []byte // signs branch URLs; nil until the store has given it
+	secret   []byte // that the store keeps; nil until the store has given it
 	followed map[string]*followed
 }
 
@@ -95,6 +107,7 @@ func New(o Options) *Bridge {
 	b := &Bridge{
 		client: o.Client, store: o.Store, codec: o.Codec, baseURL: o.BaseURL, services: o.Services,
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
+		advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
@@ -102,10 +115,31 @@ func New(o Options) *Bridge {
 	return b
 }
 
-// signingKey returns the secret that signs branch URLs. It is the store's, so all gateways of a
-// store share it. It is not fetched at the start because a store may come up later than the
-// gateway.
+// signingKey returns the secret that signs branch URLs: the configuration's, which a store that is
+// lost does not take with it, or else the store's.
 func (b *Bridge) signingKey(ctx context.Context) ([]byte, error) {
+	if b.configured != nil {
+		return b.configured, nil
+	}
+	return b.storedSecret(ctx)
+}
+
+// signedBy reports whether the signature of a branch call is good. Calls of transactions that began
+// before a secret was configured have the store's.
+func (b *Bridge) signedBy(ctx context.Context, call branch, payload []byte, signature string) (bool, error) {
+	if b.configured != nil && hmac.Equal([]byte(signature), []byte(call.sign(b.configured, payload))) {
+		return true, nil
+	}
+	key, err := b.storedSecret(ctx)
+	if err != nil {
+		return false, err
+	}
+	return hmac.Equal([]byte(signature), []byte(call.sign(key, payload))), nil
+}
+
+// storedSecret returns the secret that the gateways of a store share. It is not fetched at the start
+// because a store may come up later than the gateway.
+func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 	b.mu.Lock()
 	secret := b.secret
 	b.mu.Unlock()

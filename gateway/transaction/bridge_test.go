@@ -33,6 +33,18 @@ type fixture struct {
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
 	called  []*filters.Exchange
+	queries int
+}
+
+// asked returns how often the coordinator was asked.
+func (d *fixture) asked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queries
+}
+
+func containsState(text []byte, s State) bool {
+	return strings.Contains(string(text), `"state":"`+string(s)+`"`)
 }
 
 type counter struct{ n atomic.Int64 }
@@ -88,6 +100,7 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 	defer d.mu.Unlock()
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/query"):
+		d.queries++
 		if known, ok := d.known[r.URL.Query().Get("gid")]; ok {
 			io.WriteString(w, known)
 			return
@@ -483,7 +496,10 @@ func TestBranchTranslation(t *testing.T) {
 			Query:   "a=1&gid=evil&op=evil",
 			Body:    json.RawMessage(`{"qty":2}`),
 		},
-		Undo: &envelopeCall{Service: "payment", Method: "POST", Path: "/v1/payments/g/refund"},
+		Undo: &envelopeCall{
+			Service: "payment", Method: "POST", Path: "/v1/payments/g/refund",
+			NothingOn: [][2]int{{404, 404}, {410, 410}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -501,6 +517,8 @@ func TestBranchTranslation(t *testing.T) {
 		{"no connection", "do", []int{-1, 200}, []int{425, 200}, "1 2"},
 		{"a status that is not in failOn", "do", []int{404, 404}, []int{425, 500}, "1 2"},
 		{"an undo is never refused", "undo", []int{402, 200}, []int{425, 200}, "1 2"},
+		{"there was nothing to undo", "undo", []int{404}, []int{200, 200}, "1"},
+		{"nothingOn is the undo's", "do", []int{410, 201}, []int{425, 200}, "1 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newFixture(t)
@@ -645,7 +663,7 @@ func TestEvents(t *testing.T) {
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := d.Events(context.Background(), v, "checkout", "ann", w, func() {})
+		err := d.Events(context.Background(), v, w, func() {})
 		w.Close()
 		ended <- err
 	}()

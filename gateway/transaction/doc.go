@@ -58,6 +58,9 @@
 // from the client's request, so a transaction ends as it began whatever the configuration has
 // become. The response is translated: 2xx is 200, a status of failOn to a do is 409, all else is
 // tried again.
+// A do that was refused left nothing to undo, so its undo is answered without a call; a status of
+// nothingOn to an undo is 200. The coordinator's delay between two calls of a branch, which it
+// doubles without end, is held to the transaction's limit (backoff.go).
 //
 // A branch call has an idempotency record of its own: attempts are counted in it, a second call of
 // the coordinator while the first still runs gets 425, and one after the end gets the recorded end.
@@ -72,7 +75,8 @@
 //
 // Coordinator down before step 4: 503 coordinator-unavailable, the key is free again. Down later:
 // 202, and the bridge follows when it is back. Store down at step 1 or 3: 503 store-unavailable.
-// Store down at a branch: 500, the coordinator tries again. Coordinator that calls a branch and
+// Store down before a branch is called: 500, the coordinator tries again; down when the service has
+// answered: the end is kept, given to the coordinator and written later (ends.go). Coordinator that calls a branch and
 // does not answer for its state: 425, the same. Client's wait over: 202; the submit and
 // the transaction go on. A service that is not in the configuration any more: tried again, and
 // logged as an error.

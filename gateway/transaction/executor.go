@@ -3,6 +3,7 @@ package transaction
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -103,7 +104,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
-	x.Logical.GID = FirstGID(x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
+	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
 	saga, err := e.render(ctx, x)
 	if err != nil {
 		return nil, &refusal{badRequest(err), filters.Refused}
@@ -206,7 +207,8 @@ func badRequest(err error) *filters.Reply {
 		})
 	case errors.Is(err, errPayload), errors.Is(err, template.ErrTooLong):
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
-			Detail: "The request makes a step of the transaction longer than the coordinator takes.",
+			Detail: fmt.Sprintf("The request makes the steps of the transaction longer than the coordinator takes: "+
+				"%d bytes in all. Nothing was begun.", stepsBytesMax),
 		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})

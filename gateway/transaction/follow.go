@@ -32,6 +32,7 @@ func (b *Bridge) follow(rec idempotency.Record) {
 // unfollow is called when a transaction has ended.
 func (b *Bridge) unfollow(gid string) {
 	b.reservations.drop(gid)
+	b.backoffs.drop(gid)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.followed, gid)

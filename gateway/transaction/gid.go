@@ -18,7 +18,9 @@ import (
 // of time and of a count within it. So it can be computed again from the request alone: when a
 // store has lost the record of a finished transaction, its repeat still finds it at the
 // coordinator. And a key that is used again after its time, or for another request, never meets the
-// transaction of the one before.
+// transaction of the one before. The name of the deployment is in the digest, so that two that share
+// a coordinator, and have the same routes and keys, never take the transaction of the other one for
+// their own.
 const (
 	gidSuffix    = 8
 	gidLength    = idempotency.IDLength + gidSuffix
@@ -32,15 +34,16 @@ func period(now time.Time, ttl time.Duration) int64 {
 	return now.UnixNano() / int64(max(ttl, periodLength))
 }
 
-func gidOf(record string, fingerprint [32]byte, period int64, count byte) string {
+func gidOf(deployment, record string, fingerprint [32]byte, period int64, count byte) string {
 	b := binary.BigEndian.AppendUint64(fingerprint[:], uint64(period))
-	sum := sha256.Sum256(append(b, count))
+	sum := sha256.Sum256(append(append(b, count), deployment...))
 	return record + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:gidSuffix*5/8]))
 }
 
-// FirstGID returns the gid that a request has at the coordinator, unless its key was used before.
-func FirstGID(record string, fingerprint [32]byte, ttl time.Duration, now time.Time) string {
-	return gidOf(record, fingerprint, period(now, ttl), 0)
+// FirstGID returns the gid that a request of a deployment has at the coordinator, unless its key was
+// used before.
+func FirstGID(deployment, record string, fingerprint [32]byte, ttl time.Duration, now time.Time) string {
+	return gidOf(deployment, record, fingerprint, period(now, ttl), 0)
 }
 
 // recordOf returns the ID of the record that a gid belongs to.
@@ -61,7 +64,7 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 	current := period(now, ttl)
 	for _, p := range []int64{current - 1, current} {
 		for count := range byte(countMax) {
-			gid = gidOf(record, request.Fingerprint, p, count)
+			gid = gidOf(b.deployment, record, request.Fingerprint, p, count)
 			t, err := b.queryCoordinator(ctx, gid)
 			switch {
 			case errors.Is(err, sagaclient.ErrNotFound):

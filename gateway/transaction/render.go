@@ -11,8 +11,12 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// errPayload says that a step's payload is longer than the branch address takes.
-var errPayload = errors.New("transaction: the payload of a step is too long")
+// stepsBytesMax is how long the payloads of all steps may be together. DTM on MySQL keeps no more in one
+// column, and of a transaction that it could not store it says nothing until its time is over.
+const stepsBytesMax = 65_535
+
+// errPayload says that the payloads of the steps are longer than the coordinator's store may take.
+var errPayload = errors.New("transaction: the payloads of the steps are too long")
 
 // forwarded are the injected fields of the client's request that its branch calls have too.
 var forwarded = []string{
@@ -25,10 +29,14 @@ func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient
 	saga := &sagaclient.Saga{
 		GID: x.Logical.GID, Wait: true, Timeout: e.settings.Timeout, RetryEvery: e.settings.RetryEvery,
 	}
+	length := 0
 	for i := range e.steps {
 		rendered, err := e.renderStep(ctx, x, fmt.Sprintf("%02d", i+1), e.steps[i].Step)
 		if err != nil {
 			return nil, err
+		}
+		if length += len(rendered.Payload); length > stepsBytesMax {
+			return nil, errPayload
 		}
 		rendered.After = e.steps[i].after
 		saga.Steps = append(saga.Steps, rendered)
@@ -40,15 +48,13 @@ func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient
 func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
 	sagaclient.Step, error,
 ) {
-	env := envelope{Route: x.Route, Principal: x.Principal}
+	env := envelope{Route: x.Route, Principal: x.Principal, RetryMax: e.settings.RetryMax.Milliseconds()}
 	for _, name := range forwarded {
 		if v, ok := x.Inject.Lookup(name); ok {
 			env.Inject = append(env.Inject, [2]string{name, v})
 		}
 	}
-	for _, r := range s.FailOn {
-		env.FailOn = append(env.FailOn, [2]int{r.From, r.To})
-	}
+	env.FailOn = rangesOf(s.FailOn)
 	var err error
 	if env.Do, err = renderCall(x, &s.Do); err != nil {
 		return sagaclient.Step{}, err
@@ -57,13 +63,11 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 		if env.Undo, err = renderCall(x, s.Undo); err != nil {
 			return sagaclient.Step{}, err
 		}
+		env.Undo.NothingOn = rangesOf(s.NothingOn)
 	}
 	payload, err := json.Marshal(env)
 	if err != nil {
 		return sagaclient.Step{}, err
-	}
-	if len(payload) > payloadBytesMax {
-		return sagaclient.Step{}, errPayload
 	}
 	key, err := e.bridge.signingKey(ctx)
 	if err != nil {
@@ -78,6 +82,13 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 	return step, nil
 }
 
+func rangesOf(list []StatusRange) (ranges [][2]int) {
+	for _, r := range list {
+		ranges = append(ranges, [2]int{r.From, r.To})
+	}
+	return ranges
+}
+
 func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
 	path, query, err := template.Target(call.Path, x)
 	if err != nil {
@@ -85,7 +96,7 @@ func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
 	}
 	out := &envelopeCall{Service: call.Service, Method: call.Method, Path: path, Query: query}
 	if call.Body != nil {
-		body, err := template.Value(call.Body, x, payloadBytesMax)
+		body, err := template.Value(call.Body, x, stepsBytesMax)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ type Settings struct {
 	Wait       time.Duration // how long a client's request waits for the end
 	Timeout    time.Duration // when a transaction that has not succeeded is rolled back
 	RetryEvery time.Duration // first delay before a branch is called again; the coordinator doubles it
+	RetryMax   time.Duration // longest delay before a branch is called again
 	StatusPath string        // of the status resource, with {id} for the gid; empty without one
 }
 
@@ -31,6 +32,8 @@ type Step struct {
 	Do     Call
 	Undo   *Call // nil: there is nothing to undo
 	FailOn []StatusRange
+	// NothingOn are the responses to the undo by which the service says that there was nothing to undo.
+	NothingOn []StatusRange
 }
 
 // Call is one request to a service, made from templates. Body is a JSON value whose strings may be

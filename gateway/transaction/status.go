@@ -1,7 +1,6 @@
 package transaction
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"time"
@@ -71,49 +70,65 @@ func (b *Bridge) statusOf(ctx context.Context, gid string, rec idempotency.Recor
 	return unknown, true, nil
 }
 
-// Await queries the transaction until it has ended, or wait is over, or ctx ends, and returns the
-// last known view.
-func (b *Bridge) Await(ctx context.Context, v View, route, principal string, wait time.Duration) View {
+// Await waits until the transaction has ended, or wait is over, or ctx ends, and returns the last known
+// view. v is one of [Bridge.Status].
+func (b *Bridge) Await(ctx context.Context, v View, wait time.Duration) View {
+	if v.State.Final() || wait <= 0 {
+		return v
+	}
 	ctx, cancel := context.WithTimeout(ctx, min(wait, WaitMax))
 	defer cancel()
-	const first, most = 20 * time.Millisecond, 500 * time.Millisecond
-	for pause := first; !v.State.Final() && sleep(ctx, pause); pause = min(2*pause, most) {
-		if next, found, err := b.Status(ctx, v.ID, route, principal); err == nil && found && ctx.Err() == nil {
-			v = next
+	w := b.watch(v)
+	defer b.leave(w)
+	for {
+		v, changed := b.last(w)
+		if v.State.Final() {
+			return v
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return v
 		}
 	}
-	return v
 }
 
 // Events writes the transaction's states as server-sent events (WHATWG HTML §9.2), one named
-// "state" for each change, until it or ctx has ended. The error is that of the client's connection.
-func (b *Bridge) Events(ctx context.Context, v View, route, principal string, w io.Writer, flush func()) error {
-	const first = 50 * time.Millisecond
-	var written []byte // the last state
-	last := time.Now() // when something was written
-	for pause := first; ; pause = min(2*pause, time.Second) {
-		if now := v.Encode(); !bytes.Equal(now, written) {
-			if _, err := w.Write([]byte("event: state\ndata: " + string(now) + "\n")); err != nil {
+// "state" for each change, until it or ctx has ended. v is one of [Bridge.Status]. The error is that
+// of the client's connection.
+func (b *Bridge) Events(ctx context.Context, v View, out io.Writer, flush func()) error {
+	write := func(text string) error {
+		_, err := io.WriteString(out, text)
+		flush()
+		return err
+	}
+	if err := write(event(&v)); err != nil || v.State.Final() {
+		return err
+	}
+	w := b.watch(v)
+	defer b.leave(w)
+	keepAlive := time.NewTimer(eventKeepAlive) // proxies close streams that are silent
+	defer keepAlive.Stop()
+	for {
+		now, changed := b.last(w)
+		if !now.equal(&v) {
+			v = now
+			if err := write(event(&v)); err != nil || v.State.Final() {
 				return err
 			}
-			flush()
-			written, last, pause = now, time.Now(), first
+			keepAlive.Reset(eventKeepAlive)
 		}
-		if v.State.Final() {
-			return nil
-		}
-		if !sleep(ctx, pause) {
-			return nil
-		}
-		if time.Since(last) > eventKeepAlive { // proxies close streams that are silent
-			if _, err := io.WriteString(w, ": still "+string(v.State)+"\n\n"); err != nil {
+		select {
+		case <-changed:
+		case <-keepAlive.C:
+			if err := write(": still " + string(v.State) + "\n\n"); err != nil {
 				return err
 			}
-			flush()
-			last = time.Now()
-		}
-		if next, found, err := b.Status(ctx, v.ID, route, principal); err == nil && found {
-			v = next
+			keepAlive.Reset(eventKeepAlive)
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
+
+func event(v *View) string { return "event: state\ndata: " + string(v.Encode()) + "\n" }

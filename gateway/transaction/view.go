@@ -59,6 +59,11 @@ type StepView struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// equal reports whether two views show the same.
+func (v *View) equal(w *View) bool {
+	return v.ID == w.ID && v.State == w.State && v.timedOut == w.timedOut && slices.Equal(v.Steps, w.Steps)
+}
+
 // newView is a transaction of whose steps nothing is known.
 func newView(gid string, s State) View { return View{ID: gid, State: s, Steps: []StepView{}} }
 

@@ -71,7 +71,9 @@
 // The nth ejection in a row lasts n times Eject, at most ten times, and up to a fifth longer by
 // chance; each Eject of use without another one takes one back. No more than the share Max of the
 // endpoints are ejected at once, and never the last one that is not passed over for another reason;
-// should that one fail its check later, those that are ejected are used.
+// should that one fail its check later, those that are ejected are used. Where all that are not ejected
+// fail so often that they would be, those that are ejected come back in their place, once a second at
+// most, unless they are known to be dead: an endpoint that was ejected is better than one that is gone.
 // Where fewer endpoints are left, or the share becomes smaller, those with the least time left come
 // back. Health checks go on beside it, and neither ends what the other found: an endpoint that passes
 // its check and fails its requests is what this is for. A new address of a name begins clean, also

@@ -70,8 +70,9 @@ type outlier struct {
 // outliers decides which endpoints of a service are ejected. A request takes its mutex only when it
 // has failed often enough.
 type outliers struct {
-	mu     sync.Mutex
-	closed bool
+	mu       sync.Mutex
+	closed   bool
+	roomMade time.Time // when ejections were ended to make room
 }
 
 // verdict is what an attempt says of its endpoint.
@@ -151,21 +152,26 @@ func (e *endpoint) take(v verdict) {
 }
 
 // eject ejects an endpoint, as long as no more than the allowed share is, and another one is left that
-// is not passed over.
+// is not passed over. Where all that are not ejected fail, those that are come back, and make room for
+// those that fail now.
 func (s *Service) eject(e *endpoint, now time.Time) {
-	if d := s.outliers.eject(s, e, now); d > 0 {
+	d, back := s.outliers.eject(s, e, now)
+	for _, other := range back {
+		s.metrics.Readmitted(other.address)
+	}
+	if d > 0 {
 		s.metrics.Ejected(e.address, d)
 	}
 }
 
-// eject returns for how long the endpoint is ejected; 0: it is not.
-func (q *outliers) eject(s *Service, e *endpoint, now time.Time) time.Duration {
+// eject returns for how long the endpoint is ejected, 0: it is not, and which ones came back for it.
+func (q *outliers) eject(s *Service, e *endpoint, now time.Time) (d time.Duration, back []*endpoint) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := s.current.Load() // no older than what the last settle had
 	o := c.settings.Outlier
 	if o == nil || q.closed || e.removed.Load() || e.outlier.ejected.Load() || !slices.Contains(c.endpoints, e) {
-		return 0
+		return 0, nil
 	}
 	ejected, left := 0, false
 	for _, other := range c.endpoints {
@@ -174,9 +180,48 @@ func (q *outliers) eject(s *Service, e *endpoint, now time.Time) time.Duration {
 		}
 		left = left || other != e && !other.out()
 	}
-	if !left || ejected >= o.allowed(len(c.endpoints)) {
-		return 0
+	if allowed := o.allowed(len(c.endpoints)); !left || ejected >= allowed {
+		if back = q.makeRoomLocked(e, c.endpoints, o, now); back == nil || allowed < 1 {
+			return 0, back
+		}
 	}
+	return e.ejectLocked(s, o, now), back
+}
+
+// roomEvery is how often ejections are ended to make room: where all endpoints fail, that would go round.
+const roomEvery = time.Second
+
+// makeRoomLocked ends the ejections where an endpoint fails, and so does every other that is not ejected,
+// and returns those that came back. None does where those that are ejected are known not to work. Such an
+// ejection does not count in a row: what works least is not what was ejected.
+func (q *outliers) makeRoomLocked(e *endpoint, endpoints []*endpoint, o *Outlier, now time.Time) (back []*endpoint) {
+	if now.Sub(q.roomMade) < roomEvery {
+		return nil
+	}
+	usable := false
+	for _, other := range endpoints {
+		switch failing := other == e || int(other.outlier.failures.Load()) >= o.Errors; {
+		case other.dead():
+		case other.outlier.ejected.Load():
+			usable = true
+		case !failing:
+			return nil
+		}
+	}
+	if !usable {
+		return nil
+	}
+	q.roomMade = now
+	for _, other := range endpoints {
+		if other.readmitLocked(now) {
+			other.outlier.history.row = max(other.outlier.history.row-1, 0)
+			back = append(back, other)
+		}
+	}
+	return back
+}
+
+func (e *endpoint) ejectLocked(s *Service, o *Outlier, now time.Time) time.Duration {
 	d := e.outlier.history.begin(now, o, rand.Float64())
 	e.outlier.failures.Store(0)
 	e.outlier.ejected.Store(true)

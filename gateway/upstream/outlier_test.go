@@ -180,8 +180,8 @@ func TestOneEndpointIsAlwaysLeft(t *testing.T) {
 	for _, e := range endpoints(svc) {
 		fail(e, 5)
 	}
-	if got := fmt.Sprint(ejectedOf(svc)); got != "[0 1]" {
-		t.Errorf("ejected %v of 3", got)
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[2]" {
+		t.Errorf("ejected %v of 3, want the one that failed last: the others may work by now", got)
 	}
 	svc, _ = outlierService(t, 1, Outlier{Errors: 1, Eject: time.Hour, Max: 1})
 	fail(endpoints(svc)[0], 5)
@@ -218,6 +218,73 @@ func TestEjectedIsBetterThanDead(t *testing.T) {
 	}
 	if len(got) != 3 {
 		t.Errorf("with all of them dead %d are used", len(got))
+	}
+}
+
+// Where all that are not ejected fail, be it that nobody knows they are dead, those that are ejected come back: they
+// may work by now. That goes round at most once a second, and makes no ejection longer.
+func TestEjectedComeBackWhereTheOthersFail(t *testing.T) {
+	svc, log := outlierService(t, 4, Outlier{Errors: 3, Eject: time.Hour, Max: .5})
+	all := endpoints(svc)
+	fail(all[0], 3)
+	fail(all[1], 3)
+	fail(all[2], 9) // the share is used up
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[0 1]" {
+		t.Fatalf("ejected %v", got)
+	}
+	all[1].down.Store(true)
+	fail(all[3], 3)
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[3]" || log.readmitted.Load() != 2 {
+		t.Fatalf("ejected %v, %d came back", got, log.readmitted.Load())
+	}
+	fail(all[2], 1)
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[2 3]" {
+		t.Fatalf("ejected %v", got)
+	}
+	for range 50 {
+		if e := pick(all, nil); e != all[0] {
+			t.Fatal("a request goes to an endpoint that fails")
+		}
+	}
+	fail(all[0], 3)
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[2 3]" {
+		t.Fatalf("ejected %v within a second", got)
+	}
+	svc.eject(all[0], time.Now().Add(roomEvery))
+	if got := fmt.Sprint(ejectedOf(svc)); got != "[0]" {
+		t.Fatalf("ejected %v a second later", got)
+	}
+	for i, e := range all {
+		if row := e.outlier.history.row; row > 1 {
+			t.Errorf("endpoint %d: %d ejections count in a row", i, row)
+		}
+	}
+	all[2].down.Store(true)
+	all[3].cutOff.Store(true)
+	all[0].down.Store(true)
+	all[1].down.Store(true)
+	svc.eject(all[1], time.Now().Add(2*roomEvery))
+	if !all[0].outlier.ejected.Load() {
+		t.Error("an ejection is ended where all are dead")
+	}
+}
+
+// One instance is ejected, and the other one dies: requests succeed again before the ejection is over.
+func TestEjectedEndpointServesWhereTheOtherDies(t *testing.T) {
+	t.Parallel()
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	s := settings(newInstance(t))
+	s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: dead.Addr().String(), Host: "h"})
+	s.Outlier = &Outlier{Errors: 2, Eject: time.Hour, Max: .5}
+	svc, log := startedEjecting(t, s)
+	fail(endpoints(svc)[0], 2)
+	until(t, "the ejected one comes back", func() bool { _ = sendOne(svc); return log.readmitted.Load() == 1 })
+	for range 20 {
+		get(t, svc)
 	}
 }
 

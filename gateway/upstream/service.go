@@ -4,10 +4,12 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 )
 
@@ -125,6 +127,19 @@ func (s *Service) Configure(settings Settings) {
 			e.pool.Load().trim()
 		}
 	}
+}
+
+// SetEndpoints changes the endpoints alone, as [Service.Configure] does.
+func (s *Service) SetEndpoints(endpoints []config.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	settings := s.current.Load().settings
+	if s.closed || slices.Equal(settings.Endpoints, endpoints) {
+		return
+	}
+	settings.Endpoints = slices.Clone(endpoints)
+	s.publishLocked(settings)
+	s.forgetLocked(settings.Endpoints)
 }
 
 // publishLocked has the service go on with the settings, and with the addresses that its names have

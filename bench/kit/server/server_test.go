@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/build"
 	"github.com/sluice-gateway/sluice/bench/kit/child"
+	"github.com/sluice-gateway/sluice/bench/kit/envoytest"
 	"github.com/sluice-gateway/sluice/bench/kit/server"
 )
 
@@ -95,6 +96,9 @@ func TestServersAreInstalled(t *testing.T) {
 		if !strings.Contains(string(text), "command -v "+program+" ") {
 			t.Errorf("%s does not look for %s", script, program)
 		}
+	}
+	if _, err := envoytest.Path(); err != nil || !strings.Contains(string(text), "envoy="+envoytest.Version+"\n") {
+		t.Errorf("Envoy %s is missing, or %s installs another one (%v)", envoytest.Version, script, err)
 	}
 	for with, program := range map[string]string{"mariadbd": "mariadb-install-db", "postgres": "initdb",
 		"util-linux": "setpriv"} {

@@ -278,7 +278,7 @@ func TestKeysAreCopied(t *testing.T) {
 func TestRefund(t *testing.T) {
 	s := New(ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 2}, 10)
 	refund := func(key string, now time.Time) {
-		if err := s.Refund(context.Background(), key, now); err != nil {
+		if _, err := s.Charge(context.Background(), ratelimit.Charge{Key: key, Now: now, Cost: -1}); err != nil {
 			t.Fatal(err)
 		}
 	}

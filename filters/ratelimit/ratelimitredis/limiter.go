@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
@@ -17,94 +18,100 @@ import (
 type Limiter struct {
 	client *redisx.Client
 	prefix string // of all buckets of this limit
-	name   string
-	limit  []byte // the argument of the script
+	limit  ratelimit.Limit
+	suffix string // of the key of a window
+	args   []byte // the numbers of the limit, the first arguments of its script
 }
 
-var (
-	_ ratelimit.Limiter  = (*Limiter)(nil)
-	_ ratelimit.Refunder = (*Limiter)(nil)
-)
+var _ ratelimit.Limiter = (*Limiter)(nil)
 
 // New makes the limiter of one limit. Keys begin with prefix. The client remains the caller's, and
 // its timeout bounds each decision.
 func New(client *redisx.Client, prefix string, limit ratelimit.Limit) *Limiter {
-	l := &Limiter{client: client, prefix: prefix + "limit:" + limit.Name + ":", name: limit.Name}
-	for _, v := range []float64{float64(limit.Burst), float64(limit.Count),
-		float64(limit.Period) / float64(time.Microsecond)} {
-		l.limit = binary.BigEndian.AppendUint64(l.limit, math.Float64bits(v))
+	l := &Limiter{client: client, prefix: prefix + "limit:" + limit.Name + ":", limit: limit}
+	if limit.FixedWindow {
+		own := ratelimit.Rate{Count: limit.Count, Period: limit.Period}
+		l.suffix, l.args = string(appendPeriod(nil, limit.Period)), appendWindow(nil, own)
+	} else {
+		l.args = appendBucket(nil, limit.Burst, limit.Count, limit.Period)
 	}
 	return l
 }
 
-// allowScript takes a token. The hash has n, the tokens, and at, the moment that they are of, in
-// microseconds. Argument: burst, count, period in microseconds. Reply: 1 or 0, whole tokens left,
-// microseconds until there is a token, until the bucket is full. All but the first are doubles.
-//
-// A bucket without a hash is full. A moment that was written by a clock which has stepped back
-// since lies in the future: nothing is gained until then, and it is brought so near that this is no
-// longer than an empty bucket takes to fill.
-var allowScript = redisx.NewScript(`
-local burst, count, period = struct.unpack('>ddd', ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local fill = burst * period / count
-local v = redis.call('HMGET', KEYS[1], 'n', 'at')
-local tokens, at = tonumber(v[1] or burst), tonumber(v[2] or now)
-if at > now + fill then at = now + fill end
-if now > at then
-  tokens = tokens + (now - at) * count / period
-  at = now
-end
-if tokens > burst then tokens = burst end
-local allowed = 0
-if tokens >= 1 then
-  allowed = 1
-  tokens = tokens - 1
-end
-local behind = at - now
-local full = (burst - tokens) * period / count + behind
-redis.call('HSET', KEYS[1], 'n', string.format('%.17g', tokens), 'at', string.format('%.0f', at))
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full / 1000) + 1))
-local wait = 0
-if tokens < 1 then wait = (1 - tokens) * period / count + behind end
-return struct.pack('>Bddd', allowed, math.floor(tokens), math.ceil(wait), math.ceil(full))
-`)
+// Allow is [Limiter.Charge] for one request.
+func (l *Limiter) Allow(ctx context.Context, key string, now time.Time) (ratelimit.Decision, error) {
+	return l.Charge(ctx, ratelimit.Charge{Key: key, Now: now, Cost: 1})
+}
 
-// Allow implements [ratelimit.Limiter]. The time is Redis's, not the argument.
-func (l *Limiter) Allow(ctx context.Context, key string, _ time.Time) (ratelimit.Decision, error) {
+// Charge implements [ratelimit.Limiter]. The time is Redis's, not that of the charge.
+func (l *Limiter) Charge(ctx context.Context, c ratelimit.Charge) (ratelimit.Decision, error) {
 	call := redisx.NewCall()
-	call.Buffer = l.appendKey(call.Buffer, key)
-	call.EndKey()
-	call.Buffer = append(call.Buffer, l.limit...)
-	reply, err := l.client.Run(ctx, allowScript, call, 1)
-	if err != nil {
-		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
+	call.Buffer = l.appendKey(call.Buffer, c.Key)
+	script := bucketScript
+	if l.limit.FixedWindow {
+		script = windowScript
+		call.Buffer = l.appendWindow(call, c)
+	} else {
+		call.Buffer = l.appendBucket(call, c)
 	}
-	d, err := parseDecision(reply)
+	reply, err := l.client.Run(ctx, script, call, 1)
+	var d ratelimit.Decision
+	if err == nil {
+		d, err = parseDecision(reply)
+	}
 	if err != nil {
-		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
+		return ratelimit.Decision{}, fmt.Errorf("ratelimitredis: limit %s: %w", l.limit.Name, err)
 	}
 	return d, nil
 }
 
-// refundScript puts a token back. A bucket without a hash is full, and allowScript cuts off what is
-// more than it holds.
-var refundScript = redisx.NewScript(`
-local n = redis.call('HGET', KEYS[1], 'n')
-if n then redis.call('HSET', KEYS[1], 'n', string.format('%.17g', n + 1)) end
-return ''
-`)
-
-// Refund implements [ratelimit.Refunder].
-func (l *Limiter) Refund(ctx context.Context, key string, _ time.Time) error {
-	call := redisx.NewCall()
-	call.Buffer = l.appendKey(call.Buffer, key)
-	call.EndKey()
-	if _, err := l.client.Run(ctx, refundScript, call, 1); err != nil {
-		return fmt.Errorf("ratelimitredis: limit %s: %w", l.name, err)
+// appendBucket ends the key of a bucket and appends the arguments of its script.
+func (l *Limiter) appendBucket(call *redisx.Call, c ratelimit.Charge) []byte {
+	if c.Rate.Period > 0 { // a bucket apart, since this one has another size
+		call.Buffer = append(call.Buffer, ':')
+		call.Buffer = strconv.AppendInt(call.Buffer, int64(c.Rate.Count), 10)
+		call.Buffer = appendPeriod(call.Buffer, c.Rate.Period)
+		call.EndKey()
+		call.Buffer = appendBucket(call.Buffer, c.Rate.Count, c.Rate.Count, c.Rate.Period)
+	} else {
+		call.EndKey()
+		call.Buffer = append(call.Buffer, l.args...)
 	}
-	return nil
+	return appendDouble(call.Buffer, float64(c.Cost))
+}
+
+// appendWindow ends the key of a window and appends the arguments of its script.
+func (l *Limiter) appendWindow(call *redisx.Call, c ratelimit.Charge) []byte {
+	if c.Rate.Period > 0 {
+		call.Buffer = appendPeriod(call.Buffer, c.Rate.Period)
+		call.EndKey()
+		call.Buffer = appendWindow(call.Buffer, c.Rate)
+	} else {
+		call.Buffer = append(call.Buffer, l.suffix...)
+		call.EndKey()
+		call.Buffer = append(call.Buffer, l.args...)
+	}
+	return appendDouble(appendDouble(call.Buffer, float64(c.Cost)), float64(c.Window))
+}
+
+func appendBucket(b []byte, burst, count int, period time.Duration) []byte {
+	b = appendDouble(b, float64(burst))
+	b = appendDouble(b, float64(count))
+	return appendDouble(b, float64(period)/float64(time.Microsecond))
+}
+
+func appendWindow(b []byte, r ratelimit.Rate) []byte {
+	return appendDouble(appendDouble(b, float64(r.Count)), float64(max(r.Period/time.Second, 1)))
+}
+
+// appendPeriod appends what tells keys of different periods apart.
+func appendPeriod(b []byte, period time.Duration) []byte {
+	b = strconv.AppendInt(append(b, ':'), int64(period/time.Second), 10)
+	return append(b, 's')
+}
+
+func appendDouble(b []byte, v float64) []byte {
+	return binary.BigEndian.AppendUint64(b, math.Float64bits(v))
 }
 
 // appendKey appends the key of a bucket: 144 bits of a digest of the value. Its fixed length keeps
@@ -115,13 +122,16 @@ func (l *Limiter) appendKey(b []byte, value string) []byte {
 }
 
 func parseDecision(reply string) (ratelimit.Decision, error) {
-	const size = 1 + 3*8
-	if len(reply) != size {
-		return ratelimit.Decision{}, fmt.Errorf("reply of %d bytes, want %d", len(reply), size)
+	const bucketSize, windowSize = 1 + 3*8, 1 + 4*8
+	if len(reply) != bucketSize && len(reply) != windowSize {
+		return ratelimit.Decision{}, fmt.Errorf("reply of %d bytes, want %d or %d", len(reply), bucketSize, windowSize)
 	}
 	d := ratelimit.Decision{Allowed: reply[0] == 1, Remaining: int(double(reply[1:])), Reset: span(double(reply[17:]))}
 	if !d.Allowed {
 		d.RetryAfter = span(double(reply[9:]))
+	}
+	if len(reply) == windowSize {
+		d.Window = int64(double(reply[25:]))
 	}
 	return d, nil
 }

@@ -61,7 +61,7 @@ func TestRefund(t *testing.T) {
 	l := New(dial(t, redistest.Start(t), waitLimit), "s:",
 		ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 2})
 	refund := func() {
-		if err := l.Refund(within(t, waitLimit), "k", time.Time{}); err != nil {
+		if _, err := l.Charge(within(t, waitLimit), ratelimit.Charge{Key: "k", Cost: -1}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	waits            // with a number, or before the sale has opened
 	asks             // the store has to be asked first
 	failed           // it was, and did not answer
+	called           // of one that only looks: it need not wait for its turn
 )
 
 // gate is a gateway's part of a line: tokens and numbers that it was granted, and what it has to report. It is pure
@@ -69,6 +70,30 @@ type gate struct {
 	seen     *Sketch    // nil before the first who came early
 	counted  float64    // of seen, at the last report
 	reported int        // of raised, in the report under way
+}
+
+// lookNew is newcomer for one that is not to be admitted yet: called in place of admitted. One that has to wait gets its
+// number.
+func (g *gate) lookNew(now time.Time, tries int) (verdict, float64) {
+	used, tokens := g.used, g.tokens
+	d, number := g.newcomer(now, tries)
+	if d == admitted {
+		g.used, g.tokens = used, tokens
+		d = called
+	}
+	return d, number
+}
+
+// look is holder for one that is not to be admitted yet: called in place of admitted, and for whoever need only wait for
+// an admission.
+func (g *gate) look(now time.Time, number, served float64, tries int) verdict {
+	if g.leased(now) && number <= g.grant.Serving {
+		return called
+	}
+	if d := g.holder(now, number, served, tries); d != admitted {
+		return d
+	}
+	return called // any number is, without a rate
 }
 
 // newcomer decides on one without a number, which has waited for so many exchanges. The number is that of one

@@ -66,13 +66,18 @@ type form struct {
 // formOf returns the form of a POST. The page sends it again as the site itself would. So only one that the site sent
 // is taken: another site must not have the browser send its form with this site's cookies (Sec-Fetch-Site, and Origin
 // of a browser that does not say).
-func formOf(x *filters.Exchange) (f form) {
-	body, loaded := x.BodyLoaded()
-	if !loaded || len(body) > formBytesMax || !sameOrigin(x) {
+//
+// load reads the body where no filter has done so yet.
+func formOf(x *filters.Exchange, load bool) (f form) {
+	media, _, _ := strings.Cut(x.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded") || !sameOrigin(x) {
 		return form{}
 	}
-	media, _, _ := strings.Cut(x.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded") {
+	if load {
+		_, _ = x.Body() // where it cannot be read there is no form, and the exchange keeps the error
+	}
+	body, loaded := x.BodyLoaded()
+	if !loaded || len(body) > formBytesMax {
 		return form{}
 	}
 	for rest := filters.Alias(body); rest != ""; {
@@ -168,7 +173,7 @@ func (w *waiting) browser(sale string, method string, f form) *filters.Reply {
 	default:
 		b.WriteString("<p>Your place is kept. Go back in about " + duration(w.retry) + " and send your form again.</p>")
 	}
-	b.WriteString("<small>Nothing has been ordered yet.</small></main></body></html>\n")
+	b.WriteString("<small>Nothing was ordered just now.</small></main></body></html>\n")
 	r.Body = []byte(b.String())
 	return r
 }

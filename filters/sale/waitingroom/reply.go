@@ -28,6 +28,8 @@ type waiting struct {
 	ticket   string // "": none
 	refused  bool   // it showed a ticket that is not good
 	ticketIn string // the field that a program sends it back in; "": none
+	// unclaimed: nobody has looked yet what became of the request's key.
+	unclaimed bool
 }
 
 // retryIn returns when to come back: a second after one's turn, or well before it where that is far, since the line may
@@ -66,7 +68,9 @@ const (
 	detailQueued  = "Come back after retry_after seconds with the ticket: it keeps your place."
 	detailOpening = "The sale has not opened. Places are drawn by lot among all who wait. Come back with the ticket."
 	detailNoPlace = "There is no place yet. Come back after retry_after seconds."
-	detailRefused = " The ticket that you sent has expired or was not issued to you: you have a new place."
+	// There may be a response: a buyer's repeat has come to another gateway.
+	detailUnclaimed = " Send the same Idempotency-Key each time: whether the request was done before is told then."
+	detailRefused   = " The ticket that you sent has expired or was not issued to you: you have a new place."
 )
 
 // program makes the reply to a program: a problem document (RFC 9457) with members of its own.
@@ -84,6 +88,9 @@ func (w *waiting) program() *filters.Reply {
 	}
 	if w.refused {
 		b = append(b, detailRefused...)
+	}
+	if w.unclaimed {
+		b = append(b, detailUnclaimed...)
 	}
 	b = append(b, '"')
 	if w.place > 0 {

@@ -101,6 +101,8 @@ type visitor struct {
 	lot       float64
 	refused   bool // it showed a ticket that is not good
 	fresh     bool // it was admitted now
+	shown     bool // it showed the ticket of an admission
+	looks     bool // it is not admitted, see [Room.Wait]
 }
 
 // Enter asks for the admission of the exchange's principal. nil: it is admitted; until is then the end of a new
@@ -115,16 +117,13 @@ func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *fi
 		return 0, r.unavailable(now, x, err)
 	}
 	v := visitor{principal: x.Principal}
-	if now.Before(u.Opens) {
-		v.drawLot(u) // outside of the lock
+	d := r.visit(now, x, u, &v)
+	if u.Header != "" { // a ticket is not for the service
+		x.Header.Del(u.Header)
 	}
-	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
+	switch {
+	case v.shown:
 		return 0, nil
-	}
-	if v.refused {
-		r.Metrics.Refused.Inc()
-	}
-	switch d := r.decide(now, x.Context(), u, &v); {
 	case d == admitted && now.Before(u.Opens): // by the clock of the store it is open, and not by this one
 		return 0, r.wait(r.Now(), x, u, &v)
 	case d == admitted:
@@ -133,13 +132,49 @@ func (r *Room) Enter(now time.Time, x *filters.Exchange) (until int64, reply *fi
 		}
 		return v.ticket.expires, nil
 	case d == waits:
-		r.Metrics.Waited.Inc()
-		return 0, r.wait(r.Now(), x, u, &v)
+		return 0, r.waits(x, u, &v)
 	}
 	return 0, r.unavailable(now, x, nil)
 }
 
-// ticketOf returns the best ticket that the request shows. A ticket is not for the service, so its field is taken out.
+// Wait replies to the exchange's principal where it has to wait. nil: it would be admitted, or it takes [Room.Enter] to
+// tell. It admits nobody, so that it may be asked before it is known that an admission is used. It may wait for a place
+// in the line, and gives up when the exchange's context ends.
+func (r *Room) Wait(now time.Time, x *filters.Exchange) *filters.Reply {
+	u := r.rules.Load()
+	if u.signer == nil || now.Before(u.Opens.Add(-u.OpensBefore)) {
+		return nil
+	}
+	v := visitor{principal: x.Principal, looks: true}
+	if r.visit(now, x, u, &v) != waits {
+		return nil
+	}
+	return r.waits(x, u, &v)
+}
+
+// visit decides on a visitor by the ticket that it shows.
+func (r *Room) visit(now time.Time, x *filters.Exchange, u *rules, v *visitor) verdict {
+	if now.Before(u.Opens) {
+		v.drawLot(u) // outside of the lock
+	}
+	if v.ticket, v.refused = u.ticketOf(now, x); v.ticket.kind == passed {
+		v.shown = true
+		return admitted
+	}
+	d := r.decide(now, x.Context(), u, v)
+	if v.refused && (d == waits || !v.looks) { // one that only looks comes again
+		r.Metrics.Refused.Inc()
+	}
+	return d
+}
+
+// waits counts and tells who waits.
+func (r *Room) waits(x *filters.Exchange, u *rules, v *visitor) *filters.Reply {
+	r.Metrics.Waited.Inc()
+	return r.wait(r.Now(), x, u, v)
+}
+
+// ticketOf returns the best ticket that the request shows.
 func (u *rules) ticketOf(now time.Time, x *filters.Exchange) (best ticket, refused bool) {
 	shown := false
 	look := func(text string) bool {
@@ -153,7 +188,6 @@ func (u *rules) ticketOf(now time.Time, x *filters.Exchange) (best ticket, refus
 		look(x.Ticket)
 		if text, ok := x.Header.Lookup(u.Header); ok {
 			look(text)
-			x.Header.Del(u.Header)
 		}
 	}
 	if u.Cookie != "" {
@@ -224,11 +258,13 @@ func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdi
 	}
 	var d verdict
 	if v.ticket.kind == queued {
-		d = r.gate.holder(now, float64(v.ticket.number), float64(v.ticket.served), tries)
+		d = r.holderLocked(now, v, tries)
 	} else {
 		d = r.numberLocked(now, u, v, tries)
 	}
 	switch {
+	case d == called:
+		return admitted // and nothing is written down of it
 	case d == asks && v.ticket.kind == 0:
 		r.gate.newcomers++
 	case d == asks: // it has a number, or it follows from its lot
@@ -246,9 +282,24 @@ func (r *Room) admitLocked(now time.Time, u *rules, v *visitor, tries int) verdi
 	return d
 }
 
+// holderLocked has the gate decide on one with a number.
+func (r *Room) holderLocked(now time.Time, v *visitor, tries int) verdict {
+	number, served := float64(v.ticket.number), float64(v.ticket.served)
+	if !v.looks {
+		return r.gate.holder(now, number, served, tries)
+	}
+	return r.gate.look(now, number, served, tries)
+}
+
 // numberLocked has the gate decide on one without a number, and writes that which it gets into its ticket.
 func (r *Room) numberLocked(now time.Time, u *rules, v *visitor, tries int) verdict {
-	d, number := r.gate.newcomer(now, tries)
+	var d verdict
+	var number float64
+	if v.looks {
+		d, number = r.gate.lookNew(now, tries)
+	} else {
+		d, number = r.gate.newcomer(now, tries)
+	}
 	switch {
 	case d == waits && number > 0:
 		v.ticket = ticket{kind: queued, number: uint64(number)}
@@ -307,7 +358,7 @@ func (r *Room) run(done chan struct{}, sale string, pause time.Duration) {
 
 // wait tells who waits its place.
 func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *filters.Reply {
-	w := waiting{refused: v.refused, ticketIn: u.Header}
+	w := waiting{refused: v.refused, ticketIn: u.Header, unclaimed: v.looks}
 	r.mu.Lock()
 	switch v.ticket.kind {
 	case passed:
@@ -335,7 +386,7 @@ func (r *Room) wait(now time.Time, x *filters.Exchange, u *rules, v *visitor) *f
 		reply = w.program()
 		reply.Header.Add("Grpc-Status", strconv.Itoa(int(filters.GRPCUnavailable))) // come again
 	case isNavigation(x.Header):
-		reply = w.browser(u.Sale, x.Method, formOf(x))
+		reply = w.browser(u.Sale, x.Method, formOf(x, v.looks))
 	default:
 		reply = w.program()
 	}

@@ -19,8 +19,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sluice-gateway/sluice/control/plan"
 )
@@ -202,7 +204,7 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	}
 	if resp.StatusCode/100 != 2 {
 		path, _, _ := strings.Cut(target, "?")
-		err := fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, problemText(body))
+		err := fmt.Errorf("%s %s: %s", method, path, statusText(resp, body))
 		if resp.StatusCode == http.StatusUnauthorized {
 			err = fmt.Errorf("%w: %w", ErrToken, err)
 		}
@@ -226,11 +228,38 @@ func isUnknown(resp *http.Response) bool {
 	return false
 }
 
-// problemText returns title and detail of a problem document, or the body as it is.
-func problemText(body []byte) string {
+// statusText returns the status of an error response and, behind it, what its body adds: title and detail of a
+// problem document, or the body as it is. What says nothing more than the status is left out.
+func statusText(resp *http.Response, body []byte) string {
 	var p struct{ Title, Detail string }
-	if json.Unmarshal(body, &p) == nil && (p.Title != "" || p.Detail != "") {
-		return strings.TrimPrefix(p.Title+": "+p.Detail, ": ")
+	parts := []string{resp.Status}
+	if json.Unmarshal(body, &p) != nil || p.Title == "" && p.Detail == "" {
+		p.Title, p.Detail = string(body), ""
 	}
-	return strings.TrimSpace(string(body))
+	for _, part := range [...]string{p.Title, p.Detail} {
+		part = printable(part)
+		known := func(s string) bool { return strings.EqualFold(s, part) }
+		if part != "" && !strings.EqualFold(part, http.StatusText(resp.StatusCode)) && !slices.ContainsFunc(parts, known) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+// shownMax is how many bytes of a text from the other side are shown: it may be no gateway, and its response a page.
+const shownMax = 500
+
+// printable makes a text fit for one line of a terminal.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > shownMax {
+		s = strings.ToValidUTF8(s[:shownMax], "") + " …"
+	}
+	return s
 }

@@ -79,13 +79,21 @@ func TestErrors(t *testing.T) {
 			"GET /api/idempotency: 404 Not Found: No record: nothing under k"},
 		{`{"detail":"nothing under k"}`, "404 Not Found: nothing under k"},
 		{" plain words\n", "404 Not Found: plain words"},
+		{`{"title":"Not Found","detail":""}`, "404 Not Found"},
+		{`{"title":"Not Found","detail":"not found"}`, "404 Not Found"},
+		{`{"title":"Not Found","detail":"There is no service o."}`, "404 Not Found: There is no service o."},
+		{`{"title":"No record","detail":"No record"}`, "404 Not Found: No record"},
+		{"", "404 Not Found"},
+		{"{}", "404 Not Found: {}"},
+		{"a\x1b[2Jb\r\nc", "404 Not Found: a [2Jb c"},
+		{strings.Repeat("é", 300), "404 Not Found: " + strings.Repeat("é", 250) + " …"},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
 			io.WriteString(w, c.body)
 		}))
 		_, _, err := (&Client{Address: server.URL}).Records(t.Context(), RecordName{Key: "k"}, "")
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
 		server.Close()

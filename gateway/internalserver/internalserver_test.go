@@ -1,4 +1,4 @@
-package gateway
+package internalserver
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ func serveInternal(t *testing.T, h http.Handler, connections int, body, write ti
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, bounded := internalServer(h, l, connections, slog.New(slog.DiscardHandler))
+	srv, bounded := New(h, l, connections, slog.New(slog.DiscardHandler))
 	timed := srv.Handler.(*timely)
 	timed.body, timed.write = body, write
 	go srv.Serve(bounded)
@@ -93,7 +93,7 @@ func TestInternalBodyBySize(t *testing.T) {
 			break
 		}
 	}
-	if n := <-got; n > internalBodyBytesMax {
+	if n := <-got; n > bodyBytesMax {
 		t.Errorf("a handler was given %d bytes", n)
 	}
 }

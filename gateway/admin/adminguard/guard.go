@@ -1,4 +1,6 @@
-package admin
+// Package adminguard is what the operators' addresses of all programs share: who may call, health and
+// metrics, and how responses are written.
+package adminguard
 
 import (
 	"crypto/sha256"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 )
 
@@ -21,27 +24,33 @@ import (
 // it shows. Such a page sends cross-site requests, which say so (Fetch Metadata), or, when its name
 // is made to lead to the loopback (DNS rebinding), requests that differ in their Host only.
 type guard struct {
-	gateway Gateway
+	inForce func() *config.Admin
 	logger  *slog.Logger
 	refused filters.LogThrottle
 	handler http.Handler
 }
 
+// New returns a handler that lets those pass to another one who may call it. inForce returns the
+// section admin of the configuration in force.
+func New(inForce func() *config.Admin, logger *slog.Logger, handler http.Handler) http.Handler {
+	return &guard{inForce: inForce, logger: logger, handler: http.NewCrossOriginProtection().Handler(handler)}
+}
+
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	settings := &g.gateway.Config().Admin
+	settings := g.inForce()
 	switch {
 	case !knownHost(r.Host, settings.Hosts):
-		writeProblem(w, http.StatusMisdirectedRequest,
+		WriteProblem(w, http.StatusMisdirectedRequest,
 			"The address is not called by this name: admin.hosts lists those beside IP addresses and localhost.")
 	case crossSite(r):
-		writeProblem(w, http.StatusForbidden, "The page of another site asks.")
+		WriteProblem(w, http.StatusForbidden, "The page of another site asks.")
 	case settings.Token != "" && !probes[r.URL.Path] && !authorized(r, settings.Token):
 		g.refused.Warn(g.logger, time.Now(), "a request to the admin address has not the right token",
 			"peer", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		writeProblem(w, http.StatusUnauthorized, "admin.token is asked for: Authorization: Bearer TOKEN.")
+		WriteProblem(w, http.StatusUnauthorized, "admin.token is asked for: Authorization: Bearer TOKEN.")
 	case r.Method == http.MethodPost && ofPage(r) && !isJSON(r.Header.Get("Content-Type")):
-		writeProblem(w, http.StatusUnsupportedMediaType, "The body is JSON: Content-Type: application/json.")
+		WriteProblem(w, http.StatusUnsupportedMediaType, "The body is JSON: Content-Type: application/json.")
 	default:
 		g.handler.ServeHTTP(w, r)
 	}

@@ -1,4 +1,6 @@
-package gateway
+// Package internalserver serves an address that operators, probes and the coordinator call: it bounds
+// its connections, and in time what a handler waits for on one.
+package internalserver
 
 import (
 	"io"
@@ -9,21 +11,21 @@ import (
 	"time"
 )
 
-// Bounds of an address that operators, probes and the coordinator call.
+// Bounds of such an address.
 const (
-	internalHeaderTimeout = 5 * time.Second
-	internalIdleTimeout   = 75 * time.Second
-	internalBodyTimeout   = 15 * time.Second // of a request's whole body
-	internalWriteTimeout  = 30 * time.Second // of one write of a response
-	internalBodyBytesMax  = 128 << 20        // a record may be settled with a response of 64 MiB; handlers take less
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 75 * time.Second
+	bodyTimeout   = 15 * time.Second // of a request's whole body
+	writeTimeout  = 30 * time.Second // of one write of a response
+	bodyBytesMax  = 128 << 20        // a record may be settled with a response of 64 MiB; handlers take less
 )
 
-// internalServer makes the server of such an address and bounds the connections of its listener.
-func internalServer(h http.Handler, l net.Listener, connections int, logger *slog.Logger) (*http.Server, net.Listener) {
+// New makes the server of such an address and bounds the connections of its listener.
+func New(h http.Handler, l net.Listener, connections int, logger *slog.Logger) (*http.Server, net.Listener) {
 	b := newBoundedListener(l, connections)
 	return &http.Server{
-		Handler: &timely{h, internalBodyTimeout, internalWriteTimeout}, ConnState: b.changed,
-		ReadHeaderTimeout: internalHeaderTimeout, IdleTimeout: internalIdleTimeout,
+		Handler: &timely{h, bodyTimeout, writeTimeout}, ConnState: b.changed,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}, b
 }
@@ -41,7 +43,7 @@ func (t *timely) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := http.NewResponseController(w)
 	if r.ContentLength != 0 {
 		_ = c.SetReadDeadline(time.Now().Add(t.body)) // a connection that has no deadlines is no TCP one
-		r.Body = &timelyBody{http.MaxBytesReader(w, r.Body, internalBodyBytesMax), c}
+		r.Body = &timelyBody{http.MaxBytesReader(w, r.Body, bodyBytesMax), c}
 	}
 	out := &timelyWriter{w, c, t.write}
 	defer out.extend() // what is buffered is written behind the handler

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Every setting that names a cookie or a header field is checked as a token, and the fault says which of the two it is.
+func TestNamesInHeadersAreTokens(t *testing.T) {
+	t.Parallel()
+	found := 0
+	walkStructs(reflect.TypeFor[Config](), func(section reflect.Type) {
+		for _, f := range fieldsOf(section) {
+			of := f.Type
+			if of.Kind() == reflect.Slice {
+				of = of.Elem()
+			}
+			says := strings.ToLower(section.Name() + "." + f.key)
+			names := strings.HasSuffix(says, "cookie") || strings.HasSuffix(says, "header") ||
+				strings.HasSuffix(says, "headers") || strings.HasSuffix(says, "header.name")
+			if of.Kind() != reflect.String || !names {
+				continue
+			}
+			found++
+			if !strings.Contains(f.Tag.Get("jsonschema"), "pattern=^[!#$%&'*+.^_|~0-9A-Za-z-]") {
+				t.Errorf("%s is not checked as a token", says)
+			}
+			if cookie := strings.HasSuffix(says, "cookie"); cookie != f.rules.cookie {
+				t.Errorf("%s: a fault says that it is a cookie: %v", says, f.rules.cookie)
+			}
+		}
+	})
+	if found < 6 {
+		t.Errorf("%d such settings found", found)
+	}
+	for _, name := range []string{"a b", "a;b", "ü", "a=b", `a"b`, "a,b", "a\tb"} {
+		for setting, want := range map[string]string{"cookie": wantCookie, "header": wantFieldName} {
+			document := saleDocument(fmt.Sprintf("{routes: [buy], item: path.sku, stock: {a: 1}, admit: 1/s, "+
+				"waitingRoom: {%s: %q}}", setting, name))
+			checkFaults(t, document, []string{
+				fmt.Sprintf("15:87: sales.x.waitingRoom.%s: %q is not %s", setting, name, want)})
+		}
+	}
+}
+
+// What the contract has and this version does not is refused as such and never as unknown, be it a setting or one of
+// the forms of a setting.
+func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ setting, want string }{
+		{"log: {access: {format: json}}", "log"},
+		{"tracing: {sample: 10%}", "tracing"},
+		{"routes: [{name: a, match: {path: /}, service: {a: 95, b: 5}}]",
+			"routes[0].service: shares of several services"},
+		{"routes: [{name: a, match: {path: /}, service: a, rewrite: {stripPrefix: /api}}]", "routes[0].rewrite"},
+		{"routes: [{name: a, match: {path: /}, service: a, headers: {request: {remove: [X]}}}]", "routes[0].headers"},
+		{"routes: [{name: a, match: {path: /}, service: a, allow: [10.0.0.0/8]}]", "routes[0].allow"},
+		{"routes: [{name: a, match: {path: /}, service: a, deny: [10.0.0.0/8]}]", "routes[0].deny"},
+		{"routes: [{name: a, match: {path: /}, service: a, maxBody: 1MiB}]", "routes[0].maxBody"},
+		{"routes: [{name: a, match: {path: /}, service: a, cors: {}}]", "routes[0].cors"},
+		{"routes: [{name: a, match: {path: /, host: h}, service: a}]", "routes[0].match.host"},
+		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},
+		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
+		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
+		{undoingWith("", "mode: tcc"), `transactions.t.mode: "tcc"`},
+		{undoingWith(", headers: {X: 1}", "wait: 1s"), "transactions.t.steps[0].undo.headers"},
+	} {
+		var list []string
+		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {
+			_, fault, _ = strings.Cut(fault, ": ")
+			list = append(list, fault)
+		}
+		expect(t, c.setting, strings.Join(list, "\n"), c.want+": not supported yet")
+	}
+}
+
+func undoingWith(undo, setting string) string {
+	return "transactions: {t: {steps: [{name: a, do: {service: a, path: /}, undo: {service: a, path: /u" + undo +
+		"}}], " + setting + "}}"
+}

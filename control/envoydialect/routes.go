@@ -1,0 +1,267 @@
+package envoydialect
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// malformed matches paths that the gateway refuses, since servers read them in different ways: a
+// parameter, an encoded backslash or control byte.
+const malformed = `.*(?:;|\\|%3[Bb]|%5[Cc]|%[01][0-9A-Fa-f]|%7[Ff]).*`
+
+// addRoutes adds the one table of routes. Envoy takes the first that matches, as the gateway does.
+// Behind those of the configuration stand the refusals: 405 for each path that is there, and 404.
+func (c *compiler) addRoutes() {
+	bad := new(routev3.Route)
+	bad.Name = "sluice.bad-request"
+	bad.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: expression(malformed)}}
+	refuse(bad, filters.BadRequest, "The path has a parameter (;), a backslash or a control byte.")
+	list := []*routev3.Route{bad}
+	for _, r := range c.cfg.Routes {
+		if leadsToTransaction(r) && r.Status != "" {
+			list = append(list, c.transaction(r, r.Name+"/status", r.StatusMatch()))
+		}
+		list = append(list, c.route(r))
+	}
+	list = append(list, c.notAllowed()...)
+	none := &routev3.Route{Name: "sluice.no-route", Match: prefixed("/")}
+	refuse(none, filters.NoRoute, "No route has this path.")
+	list = append(list, none)
+
+	longest := 4096
+	for _, r := range list {
+		if d := r.GetDirectResponse(); d != nil {
+			longest = max(longest, len(d.Body.GetInlineString()))
+		}
+	}
+	c.res.Routes = append(c.res.Routes, &routev3.RouteConfiguration{
+		Name:                           routesName,
+		MaxDirectResponseBodySizeBytes: number(longest),
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name: routesName, Domains: []string{"*"}, Routes: list,
+		}},
+	})
+}
+
+func prefixed(path string) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: path}}
+}
+
+// refuse makes a route respond as the gateway refuses.
+func refuse(r *routev3.Route, reason filters.Reason, detail string, header ...*corev3.HeaderValueOption) {
+	reply := filters.Refuse(reason, filters.Problem{Detail: detail})
+	r.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+		Status: uint32(reply.Status), Body: inline(string(reply.Body)),
+	}}
+	for _, f := range reply.Header {
+		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, set(strings.ToLower(f.Name), f.Value))
+	}
+	r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, header...)
+}
+
+func matches(m config.Match) *routev3.RouteMatch {
+	match := parsePattern(m.Path).match()
+	methods := m.Taken()
+	if len(methods) == 0 {
+		return match
+	}
+	s := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: methods[0]}}
+	if len(methods) > 1 {
+		s.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: expression(strings.Join(methods, "|"))}
+	}
+	match.Headers = []*routev3.HeaderMatcher{{
+		Name: ":method", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: s},
+	}}
+	return match
+}
+
+func (c *compiler) route(r *config.Route) *routev3.Route {
+	if leadsToTransaction(r) {
+		return c.transaction(r, r.Name, r.Match)
+	}
+	out := &routev3.Route{Name: r.Name, Match: matches(r.Match)}
+	if r.Respond != nil {
+		static(out, r.Respond)
+	} else {
+		out.Action = &routev3.Route_Route{Route: c.action(r)}
+	}
+	perFilter := map[string]*anypb.Any{}
+	switch {
+	case len(LeftToExtProc(c.cfg, r)) > 0:
+		c.process(r, perFilter)
+		out.RequestBodyBufferLimit = wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))
+	default:
+		c.limit(r, perFilter)
+		if c.identifies(r) {
+			perFilter[principalFilter] = c.on()
+			if c.jwt() != nil {
+				perFilter[jwtFilter] = c.pack(&jwtv3.PerRouteConfig{
+					RequirementSpecifier: &jwtv3.PerRouteConfig_RequirementName{RequirementName: tokenSource},
+				})
+			}
+		}
+	}
+	if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
+		if s.Overload.Concurrency.Fixed == 0 {
+			perFilter[overloadPrefix+r.Service] = c.on()
+		}
+		if r.Priority != config.PriorityNormal {
+			c.unsupported(routePlace(r), "priority", "requests are shed whatever their priority")
+		}
+	}
+	if f := r.Fallback; f != nil && f.Service == "" {
+		c.fallback(r, perFilter)
+	}
+	if len(perFilter) > 0 {
+		out.TypedPerFilterConfig = perFilter
+	}
+	return out
+}
+
+// static is just what is written.
+func static(out *routev3.Route, r *config.StaticResponse) {
+	d := &routev3.DirectResponseAction{Status: uint32(r.Status)}
+	if r.Body != "" {
+		d.Body = inline(r.Body)
+	}
+	out.Action = &routev3.Route_DirectResponse{DirectResponse: d}
+	typed := false
+	for _, name := range sortedKeys(r.Headers) {
+		typed = typed || strings.EqualFold(name, "Content-Type")
+		out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, set(strings.ToLower(name), r.Headers[name]))
+	}
+	if !typed {
+		out.ResponseHeadersToRemove = []string{"content-type"} // Envoy would say text/plain
+	}
+}
+
+// action sends a request to the route's service. The timeout of an attempt ends with the head of the
+// response, so Envoy's timeout of a whole response is off: it would cut streams.
+func (c *compiler) action(r *config.Route) *routev3.RouteAction {
+	s, cluster := c.cfg.Services[r.Service], r.Service
+	if r.Fallback != nil && r.Fallback.Service != "" {
+		cluster = fallbackPrefix + r.Name
+	}
+	timeout := s.Timeout
+	if r.Timeout > 0 {
+		timeout = r.Timeout
+	}
+	retry := &routev3.RetryPolicy{
+		RetryOn: "reset-before-request", NumRetries: number(0), PerTryTimeout: duration(timeout),
+	}
+	if s.Retries.Attempts > 0 && s.Retries.Budget > 0 {
+		var on []string
+		for _, condition := range s.Retries.On {
+			switch condition {
+			case config.RetryConnectFailure:
+				on = append(on, "connect-failure")
+			case config.RetryResetBeforeRequest:
+				on = append(on, "refused-stream", "reset-before-request")
+			}
+		}
+		retry.RetryOn, retry.NumRetries = strings.Join(on, ","), number(s.Retries.Attempts)
+	}
+	return &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+		Timeout:          duration(config.Duration(0)),
+		IdleTimeout:      duration(s.StreamIdleTimeout),
+		RetryPolicy:      retry,
+	}
+}
+
+// transaction passes a request of a transaction on to a gateway, which does everything about it.
+func (c *compiler) transaction(r *config.Route, name string, m config.Match) *routev3.Route {
+	out := &routev3.Route{Name: name, Match: matches(m)}
+	if c.o.Gateway == "" {
+		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name a gateway "+
+			"that serves it")
+		refuse(out, filters.CoordinatorUnavailable, "Transactions are not served here; nothing was submitted.")
+		return out
+	}
+	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of it and has to "+
+		"have this Envoy among its listen.trustedProxies", c.o.Gateway)
+	out.Action = &routev3.Route_Route{Route: &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: gatewayCluster},
+		Timeout:          duration(config.Duration(0)),
+		IdleTimeout:      duration(config.Duration(300e9)),
+	}}
+	return out
+}
+
+// allowance is a path that some routes have, each with its methods.
+type allowance struct {
+	pattern
+	methods map[string]bool
+}
+
+// notAllowed are the routes that respond with 405, a narrower path before a wider one. A path has the
+// methods of every route whose pattern takes all its paths.
+func (c *compiler) notAllowed() []*routev3.Route {
+	var all []*allowance
+	byShape := map[string]*allowance{}
+	for _, r := range c.cfg.Routes {
+		matches := []config.Match{r.Match}
+		if leadsToTransaction(r) && r.Status != "" {
+			matches = append(matches, r.StatusMatch())
+		}
+		for _, m := range matches {
+			p := parsePattern(m.Path)
+			a := byShape[p.shape()]
+			if a == nil {
+				a = &allowance{p, map[string]bool{}}
+				byShape[p.shape()] = a
+				all = append(all, a)
+			}
+			for _, method := range m.Taken() {
+				a.methods[method] = true
+			}
+			if len(m.Methods) == 0 {
+				a.methods["*"] = true // a route that takes all: never 405
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *allowance) int {
+		if a.rest != b.rest {
+			if a.rest {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(b.literals(), a.literals()), cmp.Compare(len(b.segments), len(a.segments)))
+	})
+	var list []*routev3.Route
+	for _, a := range all {
+		if r := a.refusal(all); r != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+func (a *allowance) refusal(all []*allowance) *routev3.Route {
+	methods := maps.Clone(a.methods)
+	for _, other := range all {
+		if other != a && other.covers(a.pattern) {
+			maps.Copy(methods, other.methods)
+		}
+	}
+	if methods["*"] {
+		return nil
+	}
+	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+	out := &routev3.Route{Name: "sluice.method-not-allowed", Match: a.match()}
+	refuse(out, filters.MethodNotAllowed, "The path is there, but not for this method.", set("allow", allow))
+	return out
+}

@@ -1,0 +1,188 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/envoydialect"
+	"github.com/sluice-gateway/sluice/control/nativedialect"
+)
+
+// MessageBytesMax bounds what one response to a node may have: clients set their limit by it.
+const MessageBytesMax = 16 << 20
+
+// dialect is what a node understands.
+type dialect string
+
+const (
+	native dialect = "sluice"
+	envoy  dialect = "envoy"
+)
+
+// release is one document compiled to both dialects. What it holds is not changed; the snapshots are
+// made anew with the endpoints that are known.
+type release struct {
+	version        string
+	document       *config.Document
+	approximations []envoydialect.Approximation
+	compiled       map[dialect]*cache.Snapshot // without endpoints that are discovered
+}
+
+// compile compiles a document to both dialects.
+func compile(d *config.Document, o envoydialect.Options) (*release, error) {
+	r := &release{version: d.Hash(), document: d, compiled: map[dialect]*cache.Snapshot{}}
+	extension, err := nativedialect.Resource(d.JSON())
+	if err != nil {
+		return nil, err
+	}
+	resources, approximations, err := envoydialect.Compile(d.Config(), o)
+	if err != nil {
+		return nil, err
+	}
+	r.approximations = approximations
+	snapshots := []struct {
+		of   dialect
+		list map[resource.Type][]types.Resource
+	}{
+		{native, map[resource.Type][]types.Resource{resource.ExtensionConfigType: {extension}}},
+		{envoy, map[resource.Type][]types.Resource{
+			resource.ListenerType: asResources(resources.Listeners), resource.RouteType: asResources(resources.Routes),
+			resource.ClusterType:  asResources(resources.Clusters),
+			resource.EndpointType: asResources(resources.Endpoints),
+		}},
+	}
+	for _, s := range snapshots {
+		if r.compiled[s.of], err = newSnapshot(s.list); err != nil {
+			return nil, fmt.Errorf("xds: %s: %w", s.of, err)
+		}
+	}
+	// The version of the configuration is the document's own, so that it reads the same everywhere.
+	r.compiled[native].Resources[types.ExtensionConfig].Version = r.version
+	return r, nil
+}
+
+func asResources[M types.Resource](list []M) []types.Resource {
+	out := make([]types.Resource, len(list))
+	for i, m := range list {
+		out[i] = m
+	}
+	return out
+}
+
+// newSnapshot makes a snapshot whose version of each type is a hash of its contents. The map of
+// versions is made here, since snapshots are shared by the nodes and two caches.
+func newSnapshot(list map[resource.Type][]types.Resource) (*cache.Snapshot, error) {
+	s := new(cache.Snapshot)
+	for typeURL, resources := range list {
+		bytes := 0
+		for _, r := range resources {
+			bytes += proto.Size(r)
+		}
+		if bytes > MessageBytesMax {
+			return nil, fmt.Errorf("resources of type %s have %d bytes, more than the %d of a message", typeURL, bytes,
+				MessageBytesMax)
+		}
+		s.Resources[cache.GetResponseType(typeURL)] = cache.NewResources("", resources)
+	}
+	if err := s.ConstructVersionMap(); err != nil {
+		return nil, err
+	}
+	for typeURL := range list {
+		s.Resources[cache.GetResponseType(typeURL)].Version = hashOf(s.VersionMap[typeURL])
+	}
+	return s, nil
+}
+
+// hashOf returns a short name for versions of resources by their names.
+func hashOf(versions map[string]string) string {
+	h := sha256.New()
+	for _, name := range sortedKeys(versions) {
+		fmt.Fprintf(h, "%q %s\n", name, versions[name])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}
+
+// withEndpoints returns the release's snapshots with the endpoints of services that are discovered.
+func (r *release) withEndpoints(assignments map[string]*endpointv3.ClusterLoadAssignment) (
+	map[dialect]*cache.Snapshot, error,
+) {
+	all := map[dialect]*cache.Snapshot{}
+	for of, compiled := range r.compiled {
+		var list []types.Resource
+		for name, written := range compiled.Resources[types.Endpoint].Items {
+			if assignments[name] == nil {
+				list = append(list, written.Resource)
+			}
+		}
+		for name, assignment := range assignments {
+			if r.document.Config().Services[name] != nil {
+				list = append(list, assignment)
+			}
+		}
+		endpoints, err := newSnapshot(map[resource.Type][]types.Resource{resource.EndpointType: list})
+		if err != nil {
+			return nil, fmt.Errorf("xds: %s: %w", of, err)
+		}
+		s := &cache.Snapshot{Resources: compiled.Resources, VersionMap: map[string]map[string]string{}}
+		for typeURL, versions := range compiled.VersionMap {
+			s.VersionMap[typeURL] = versions
+		}
+		s.Resources[types.Endpoint] = endpoints.Resources[types.Endpoint]
+		s.VersionMap[resource.EndpointType] = endpoints.VersionMap[resource.EndpointType]
+		all[of] = s
+	}
+	return all, nil
+}
+
+// secretsFault says that a document has secrets that may not be sent, and where they are written.
+func (r *release) secretsFault() error {
+	secrets := r.document.Secrets()
+	if len(secrets) == 0 {
+		return nil
+	}
+	places := make([]string, 0, secretsNamed)
+	for _, l := range secrets[:min(len(secrets), secretsNamed)] {
+		places = append(places, fmt.Sprintf("%s (%s:%d)", l.Path, l.File, l.Line))
+	}
+	return fmt.Errorf("%w: %s", errSecrets, joinMore(places, len(secrets)))
+}
+
+// secretsNamed bounds how many secrets are named in a message.
+const secretsNamed = 3
+
+var errSecrets = errors.New("the configuration has secrets written out, which travel over mTLS only; " +
+	"set control.listen.clientCA, or write them as ${env:NAME} or ${file:PATH}")
+
+func joinMore(list []string, all int) string {
+	out := ""
+	for i, s := range list {
+		if i > 0 {
+			out += ", "
+		}
+		out += s
+	}
+	if more := all - len(list); more > 0 {
+		out += fmt.Sprintf(" and %d more", more)
+	}
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

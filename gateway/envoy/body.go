@@ -1,0 +1,54 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sluice-gateway/sluice/filters"
+)
+
+// loadBody asks Envoy for the whole body and waits for it. It is called once at most, and before the request
+// goes on.
+func (r *Request) loadBody(int64) ([]byte, error) {
+	if r.ended {
+		return nil, nil
+	}
+	if r.declared > r.allowed {
+		return nil, filters.ErrBodyTooLarge
+	}
+	if !r.charge(r.declared) { // before it is on its way
+		return nil, filters.ErrOverloaded
+	}
+	if err := r.send(askForBody); err != nil {
+		return nil, err
+	}
+	r.waits = nothing
+	m, err := r.next(r.server.BodyTimeout)
+	if err != nil {
+		if errors.Is(err, ErrEnded) {
+			r.ctx.Cancel()
+		}
+		return nil, err
+	}
+	switch {
+	case m.GetRequestBody() != nil:
+		b := m.GetRequestBody()
+		r.waits, r.ended = onRequestBody, b.EndOfStream
+		n := int64(len(b.Body))
+		if n > r.allowed {
+			return nil, filters.ErrBodyTooLarge
+		}
+		if n > r.declared && !r.charge(n-max(r.declared, 0)) { // its length was not announced
+			return nil, filters.ErrOverloaded
+		}
+		return b.Body, nil
+	case m.GetResponseHeaders() != nil:
+		// The request went on without its key being claimed. Nothing can be done for this one.
+		r.broken = true
+		r.server.hiding.add(r.stream.Context())
+		r.server.warn(r.server.hidden, "Envoy sent a request on without showing its body: ext_proc needs "+
+			"allow_mode_override; on this connection every request with a body is refused from now on",
+			"route", r.Exchange.Route)
+	}
+	return nil, fmt.Errorf("%w: %T in place of the request's body", errProtocol, m.Request)
+}

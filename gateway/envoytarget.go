@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/envoy"
+	"github.com/sluice-gateway/sluice/gateway/message"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// envoyTarget is the target that is a service which Envoy calls. The service's connections, attempts and timeouts are
+// Envoy's; what is decided here is what becomes of the key and the permits.
+type envoyTarget struct {
+	service  string
+	longest  time.Duration // that Envoy may take to the head of a response
+	overload *overload
+	logger   *slog.Logger
+
+	// One throttle for each kind of warning.
+	own, gone, late *filters.LogThrottle
+}
+
+// envoyTarget returns the target of a route. Requests of transactions are passed on untouched.
+func (b *builder) envoyTarget(r *config.Route) target {
+	if r.Transaction != "" {
+		return passOn
+	}
+	c := b.Config.Services[r.Service]
+	longest := policy.LongestCall(c)
+	if r.Timeout > 0 {
+		longest = max(longest, time.Duration(r.Timeout))
+	}
+	return &envoyTarget{
+		service: r.Service, longest: longest, overload: b.overload, logger: b.env.Logger,
+		own: new(filters.LogThrottle), gone: new(filters.LogThrottle), late: new(filters.LogThrottle),
+	}
+}
+
+// passOn is the target of a route that leads to a transaction. Its chain is empty: the gateway that runs the
+// transaction has the policies.
+var passOn target = passedOn{}
+
+type passedOn struct{}
+
+func (passedOn) execute(x *filters.Exchange, in inbound) result {
+	in.(*envoy.Request).PassOn()
+	return result{outcome: filters.Completed}
+}
+
+func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
+	r := in.(*envoy.Request)
+	x.Inject.Set("Sluice-Principal", x.Principal)
+	if reply := lapsed(x); reply != nil {
+		x.SetReply(reply)
+		return result{outcome: filters.Refused}
+	}
+	now := time.Now()
+	if !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+		t.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
+			"Nothing was sent.")
+		return result{outcome: filters.Refused}
+	}
+	limit := t.longest
+	if !x.Logical.Until.IsZero() {
+		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
+	}
+	head, err := r.Forward(limit)
+	if err != nil {
+		return t.failed(x, err)
+	}
+	if head.Origin != envoy.FromService {
+		return t.unanswered(x, head)
+	}
+	status, length := head.Status, head.Length
+	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], head.Header...)}
+	x.Response.Header.DelFunc(reservedField)
+	x.Response.Header.DelFunc(message.HopByHop)
+	e := result{outcome: filters.Completed, length: length}
+	kind := streamOf(x, length)
+	switch {
+	case length == 0 || message.HasNoBody(x.Method, status):
+		x.Response.Whole = true
+	case x.BufferBody <= 0 || length > x.BufferBody || kind == stream:
+		x.Response.Stream = kind != noStream
+	default:
+		return t.buffer(x, r, e, kind, limit-time.Since(now))
+	}
+	return e
+}
+
+// buffer has Envoy show the body before the client gets any of it.
+func (t *envoyTarget) buffer(
+	x *filters.Exchange, r *envoy.Request, e result, kind streamKind, limit time.Duration,
+) result {
+	body, err := r.Buffer(e.length, x.BufferBody, max(limit, time.Millisecond))
+	switch {
+	case errors.Is(err, filters.ErrOverloaded):
+		t.overload.responseNotKept(x)
+	case err != nil:
+		return t.failed(x, err)
+	}
+	if body.Whole {
+		x.Response.Body, x.Response.Whole, x.Response.Trailer = body.Bytes, true, body.Trailer
+	} else {
+		x.Response.Stream = kind != noStream
+	}
+	return e
+}
+
+// unanswered makes the reply where Envoy has a response of its own in place of the service's.
+func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
+	outcome, reason := filters.NoResponse, filters.UpstreamFailed
+	detail := "The connection to the service broke after something was sent."
+	switch head.Origin {
+	case envoy.Unreachable:
+		outcome, reason = filters.NotDispatched, filters.UpstreamUnreachable
+		detail = "No connection to the service came about. Nothing was sent."
+	case envoy.Overflowed:
+		outcome, reason = filters.NotDispatched, filters.Overloaded
+		detail = "There is no connection to spare for this request. Nothing was sent."
+	case envoy.TimedOut:
+		reason, detail = filters.UpstreamTimeout, "The service did not respond in time."
+	}
+	x.Dispatched = outcome != filters.NotDispatched
+	t.own.Warn(t.logger, time.Now(), "Envoy has a response of its own in place of a service's", "route", x.Route,
+		"service", t.service, "reason", reason, "status", head.Status, "request", x.Inject.Get("Sluice-Request-Id"))
+	t.refuse(x, reason, detail)
+	return result{outcome: outcome}
+}
+
+// failed says what is known of a request that went on and of which no whole response came. Its client has left, but
+// where Envoy still waits.
+func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
+	if errors.Is(err, envoy.ErrSilent) {
+		t.late.Warn(t.logger, time.Now(), "Envoy had no response of a service within the longest time that it may take",
+			"route", x.Route, "service", t.service, "request", x.Inject.Get("Sluice-Request-Id"))
+		t.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.")
+		return result{outcome: filters.NoResponse}
+	}
+	if !x.Dispatched {
+		return result{outcome: filters.ClientGone}
+	}
+	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route, "service", t.service, "cause", err,
+		"request", x.Inject.Get("Sluice-Request-Id"))
+	return result{outcome: filters.ClientGone}
+}
+
+// refuse sets the reply of a request without a response.
+func (t *envoyTarget) refuse(x *filters.Exchange, reason filters.Reason, detail string) {
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: t.service, Detail: detail}))
+}

@@ -1,0 +1,86 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// ends are the ends of branch calls that the store has not taken yet. What a service has answered is
+// known here and is not asked again because a store was away for a moment: the coordinator gets it
+// at once, and again if it calls again, and it is written as soon as the store takes it. A gateway
+// that dies before that leaves a record in flight; when its lease is over the branch is called again,
+// with the same Idempotency-Key and the next attempt.
+//
+// The zero value is ready; it is safe for concurrent use. It holds at most endsMax entries of some
+// 5 KB, each for at most endLife.
+type ends struct {
+	mu    sync.Mutex
+	known map[string]end // by the record's ID
+}
+
+// end is how a branch call ended.
+type end struct {
+	status int // the service's
+	token  uint64
+}
+
+const (
+	endsMax = 10_000
+	endLife = 10 * time.Minute
+)
+
+func (e *ends) put(record string, of end) (taken bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.known) >= endsMax {
+		return false
+	}
+	if e.known == nil {
+		e.known = map[string]end{}
+	}
+	e.known[record] = of
+	return true
+}
+
+// status returns the service's status; 0 when it is not here.
+func (e *ends) status(record string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.known[record].status
+}
+
+// drop forgets an end, unless another call has put its own since.
+func (e *ends) drop(record string, token uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.known[record].token == token {
+		delete(e.known, record)
+	}
+}
+
+// keepEnd keeps an end that the store did not take, and writes it in the background. False: there are
+// too many of them.
+func (b *Bridge) keepEnd(claim *idempotency.ClaimRequest, status int, change idempotency.Change) bool {
+	if !b.ends.put(claim.ID, end{status, claim.Token}) {
+		return false
+	}
+	id, token := claim.ID, claim.Token
+	b.background.Go(func() {
+		defer b.ends.drop(id, token)
+		ctx, cancel := context.WithTimeout(context.Background(), endLife)
+		defer cancel()
+		for pause := 50 * time.Millisecond; sleep(ctx, pause); pause = min(2*pause, 5*time.Second) {
+			err := b.store.Change(ctx, id, token, change)
+			if err == nil || errors.Is(err, idempotency.ErrLost) {
+				return
+			}
+		}
+		b.logger.Error("transaction: a branch's end could not be written; when the coordinator asks again the service "+
+			"is called again", "record", id)
+	})
+	return true
+}
