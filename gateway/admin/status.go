@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -17,11 +18,13 @@ type Status struct {
 	Draining      bool                `json:"draining"`
 	Addresses     Addresses           `json:"addresses"`
 	Configuration ConfigurationStatus `json:"configuration"`
-	Store         StoreStatus         `json:"store"`
-	Routes        []RouteStatus       `json:"routes"`
-	Services      []ServiceStatus     `json:"services"`               // in the order of their names
-	Transactions  *TransactionsStatus `json:"transactions,omitempty"` // without a coordinator there are none
-	Policies      []policy.Status     `json:"-"`
+	// Control is where the configuration comes from; nil: not from a control plane.
+	Control      *source.ControlStatus `json:"control,omitempty"`
+	Store        StoreStatus           `json:"store"`
+	Routes       []RouteStatus         `json:"routes"`
+	Services     []ServiceStatus       `json:"services"`               // in the order of their names
+	Transactions *TransactionsStatus   `json:"transactions,omitempty"` // without a coordinator there are none
+	Policies     []policy.Status       `json:"-"`
 }
 
 // Addresses are those that the gateway listens on; empty where it does not.
