@@ -37,13 +37,20 @@ type Step struct {
 	NothingOn []StatusRange
 }
 
-// Call is one request to a service, made from templates. Body is a JSON value whose strings may be
+// Call is one request to a service, made from templates. A value of a field must not be empty. Body is a JSON value whose strings may be
 // templates; nil is none.
 type Call struct {
 	Service string
 	Method  string
 	Path    ref.Template
+	Headers []Field // in the order of their names
 	Body    any
+}
+
+// Field is a header field of a call.
+type Field struct {
+	Name  string
+	Value ref.Template
 }
 
 // StatusRange are the statuses from From to To, both included.
