@@ -17,7 +17,8 @@ func TestTransactionFaults(t *testing.T) {
 	checkFaults(t, transactionOf("    retry: {every: 10s, max: 5s}\n", ""), []string{
 		"6:30: transactions.t.retry.max: max 5s is less than every 10s",
 	})
-	checkFaults(t, transactionOf("", "        undo: {service: order, path: /u, nothingOn: [404, 4xx, 5xx]}\n"), []string{
+	undo := "        undo: {service: order, path: /u, nothingOn: [404, 4xx, 5xx]}\n"
+	checkFaults(t, transactionOf("", undo), []string{
 		"9:59: transactions.t.steps[0].undo.nothingOn[1]: 4xx does not say that there was nothing to undo: " +
 			"a service answers so that was not able, or not willing, to look",
 		"9:64: transactions.t.steps[0].undo.nothingOn[2]: 5xx does not say that there was nothing to undo: " +

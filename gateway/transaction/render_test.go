@@ -60,7 +60,8 @@ func TestFieldsOfACall(t *testing.T) {
 			t.Errorf("%q became %+v", hostile, out.Headers)
 		}
 	}
-	if _, err := render("Bearer x", `{"tenant":"`+strings.Repeat("a", 9000)+`"}`); !errors.Is(err, template.ErrTooLong) {
+	long := `{"tenant":"` + strings.Repeat("a", 9000) + `"}`
+	if _, err := render("Bearer x", long); !errors.Is(err, template.ErrTooLong) {
 		t.Errorf("a long one: %v", err)
 	}
 }

@@ -37,7 +37,7 @@ type Step struct {
 	NothingOn []StatusRange
 }
 
-// Call is one request to a service, made from templates. A value of a field must not be empty. Body is a JSON value whose strings may be
+// Call is one request to a service, made from templates. Body is a JSON value whose strings may be
 // templates; nil is none.
 type Call struct {
 	Service string
