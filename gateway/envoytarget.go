@@ -10,12 +10,14 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // envoyTarget is the target that is a service which Envoy calls. The service's connections, attempts and timeouts are
 // Envoy's; what is decided here is what becomes of the key and the permits.
 type envoyTarget struct {
 	service  string
+	timeout  time.Duration // of an attempt
 	longest  time.Duration // that Envoy may take to the head of a response
 	overload *overload
 	logger   *slog.Logger
@@ -30,12 +32,12 @@ func (b *builder) envoyTarget(r *config.Route) target {
 		return passOn
 	}
 	c := b.Config.Services[r.Service]
-	longest := policy.LongestCall(c)
+	timeout, longest := time.Duration(c.Timeout), policy.LongestCall(c)
 	if r.Timeout > 0 {
-		longest = max(longest, time.Duration(r.Timeout))
+		timeout, longest = time.Duration(r.Timeout), max(longest, time.Duration(r.Timeout))
 	}
 	return &envoyTarget{
-		service: r.Service, longest: longest, overload: b.overload, logger: b.env.Logger,
+		service: r.Service, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
 		own: new(filters.LogThrottle), gone: new(filters.LogThrottle), late: new(filters.LogThrottle),
 	}
 }
@@ -58,12 +60,16 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 		x.SetReply(reply)
 		return result{outcome: filters.Refused}
 	}
-	now := time.Now()
-	if !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+	now, left := time.Now(), t.timeout
+	if !x.Deadline.IsZero() {
+		left = min(left, x.Deadline.Sub(now))
+	}
+	if left <= 0 {
 		t.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
 			"Nothing was sent.")
 		return result{outcome: filters.Refused}
 	}
+	upstream.Tell(x, left)
 	limit := t.longest
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)

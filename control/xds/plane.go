@@ -200,7 +200,7 @@ func (p *plane) configure(now time.Time, rules nodeRules, s rollout.Settings) {
 		}
 		if err := rules.checkNode(s.caller, s.id); err != nil {
 			p.refuse(s.caller, s.id, err)
-			_ = s.end(err)
+			s.barLocked(err)
 		}
 	}
 }
@@ -233,7 +233,7 @@ func (p *plane) endUnsafeLocked() {
 	}
 	for s := range p.sessions {
 		if s.dialect == native && !s.caller.tls {
-			_ = s.end(status.Error(codes.FailedPrecondition, err.Error()))
+			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
 		}
 	}
 }

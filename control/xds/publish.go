@@ -126,7 +126,7 @@ func (p *plane) deliveries() []delivery {
 	add := func(s *session) {
 		version := p.rollout.Target(s.key)
 		snapshot := p.snapshots[version][s.dialect]
-		if !s.joined || s.gone || snapshot == nil || snapshot == s.snapshot {
+		if !s.joined || s.gone || s.barred || snapshot == nil || snapshot == s.snapshot {
 			return
 		}
 		s.target, s.snapshot = version, snapshot

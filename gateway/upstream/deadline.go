@@ -28,9 +28,9 @@ func late(x *filters.Exchange, now time.Time) bool {
 	return !x.Deadline.IsZero() && !now.Before(x.Deadline)
 }
 
-// tell has the service told how long an attempt may take: in Sluice-Timeout, and in grpc-timeout where
+// Tell has the service told how long an attempt may take: in Sluice-Timeout, and in grpc-timeout where
 // the client has said so. left is more than nothing.
-func tell(x *filters.Exchange, left time.Duration) {
+func Tell(x *filters.Exchange, left time.Duration) {
 	ms := (left + time.Millisecond - 1) / time.Millisecond
 	x.Inject.Set("Sluice-Timeout", x.Text(strconv.AppendInt(x.Scratch(), int64(ms), 10)))
 	if !x.ClientDeadline().IsZero() {

@@ -126,7 +126,7 @@ func TestTellingAllocatesNothing(t *testing.T) {
 	x.SetClientDeadline(time.Now().Add(time.Minute))
 	if n := testing.AllocsPerRun(100, func() {
 		x.Begin(context.Background(), nil)
-		tell(x, time.Second)
+		Tell(x, time.Second)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

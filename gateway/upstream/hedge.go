@@ -168,7 +168,7 @@ func (h *hedge) run() Response {
 	x.Method, x.Scheme, x.Version, x.Host = h.x.Method, h.x.Scheme, h.x.Version, h.x.Host
 	x.Path, x.RawQuery, x.Header, x.Inject = h.x.Path, h.x.RawQuery, h.x.Header, slices.Clone(h.x.Inject)
 	x.Received, x.Deadline, x.Route = h.x.Received, now.Add(left), h.x.Route
-	tell(x, left)
+	Tell(x, left)
 	m := &message.Message{Timeout: h.settings.timeoutOf(h.m), Account: h.m.Account} // a body may be silent as long
 	e, err := s.assign(h.second, h.settings, x, h.first)
 	if err != nil {

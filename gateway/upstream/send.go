@@ -70,7 +70,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		default:
 			return nil, ErrExpired
 		}
-		tell(x, left)
+		Tell(x, left)
 		var e *endpoint
 		e, err = s.assign(ctx, settings, x, failed)
 		on := never

@@ -3,6 +3,7 @@ package ratelimitservice
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func (s *Service) decide(ctx context.Context, r *rls.RateLimitRequest) (*rls.Rat
 		}
 		questions = append(questions, q)
 	}
-	askAll(sooner(ctx, now), questions)
+	s.askAll(sooner(ctx, now), questions)
 	return respond(questions), nil
 }
 
@@ -177,22 +178,30 @@ func clip(s string) string {
 
 // askAll asks all questions: those of a store outside of the process at the same time, since its answers take a
 // while.
-func askAll(ctx context.Context, questions []question) {
+func (s *Service) askAll(ctx context.Context, questions []question) {
 	var wg sync.WaitGroup
 	for i := range questions {
 		q := &questions[i]
 		switch {
 		case q.limit == nil:
 		case i < len(questions)-1 && q.limit.remote():
-			wg.Go(func() { q.ask(ctx) })
+			wg.Go(func() { s.ask(ctx, q) })
 		default:
-			q.ask(ctx)
+			s.ask(ctx, q)
 		}
 	}
 	wg.Wait()
 }
 
-func (q *question) ask(ctx context.Context) {
+// ask asks one question. A panic is as a store that failed with a limit that is set to refuse then: it must neither
+// end the process nor open the limit.
+func (s *Service) ask(ctx context.Context, q *question) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logger.Error("a panic ended a decision", "limit", q.limit.name, "panic", v, "stack", string(debug.Stack()))
+			q.verdict, q.refuses = ratelimit.Verdict{Failed: true}, !q.limit.meter.Shadow
+		}
+	}()
 	q.verdict = q.limit.meter.Charge(ctx, q.charge)
 	if q.charge.Cost >= 0 {
 		q.refuses = q.limit.meter.Count(&q.verdict, false)
