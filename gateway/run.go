@@ -151,6 +151,9 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		g.metrics.pendingTransactions(g.bridge.Pending)
 		run("transactions", g.bridge.Run)
 	}
+	if f, ok := g.Source.(source.Fleet); ok {
+		f.Report(g.metrics.loads)
+	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	if servers.clients != nil {
