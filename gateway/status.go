@@ -72,7 +72,7 @@ func (g *gateway) Status() admin.Status {
 	}
 	s.Services = servicesStatus(e.services)
 	if g.bridge != nil {
-		s.Transactions = &admin.TransactionsStatus{Pending: g.bridge.Pending()}
+		s.Transactions = admin.TransactionsOf(g.bridge)
 	}
 	return s
 }
