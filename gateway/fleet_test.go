@@ -223,7 +223,8 @@ routes: [{name: a, match: {path: /a}, service: %[2]s, limits: [all]}]
 			for ctx.Err() == nil {
 				got := g.do("GET", "/a", "")
 				if want := parity(limitOf(t, got)); got.status != 200 || got.body != want {
-					t.Errorf("status %d, reason %s: the shop is %s, the limit's is %s", got.status, got.reason(), got.body, want)
+					t.Errorf("status %d, reason %s: the shop is %s, the limit's is %s", got.status, got.reason(),
+						got.body, want)
 					return
 				}
 			}
@@ -340,8 +341,7 @@ func TestCertificatesOfTheFleet(t *testing.T) {
 		NextProtos: []string{"h2"},
 	})
 	p.serve("version: 1\nroutes: [{name: a, match: {path: /a}, respond: {status: 201}}]\n", nil)
-	g := joinFleet(t, t.TempDir(), fmt.Sprintf("control: {cert: %[1]s/node.crt, key: %[1]s/node.key, ca: %[1]s/ca.crt}\n",
-		a.dir), p.address)
+	g := joinFleet(t, t.TempDir(), controlOf(a), p.address)
 	g.ready()
 	p.answer()
 	a.issue("node", "node-2")
@@ -351,10 +351,14 @@ func TestCertificatesOfTheFleet(t *testing.T) {
 	}
 	other := newAuthority(t) // the control plane is somebody else's
 	other.issue("node", "node-3")
-	stranger := joinFleet(t, t.TempDir(),
-		fmt.Sprintf("control: {cert: %[1]s/node.crt, key: %[1]s/node.key, ca: %[1]s/ca.crt}\n", other.dir), p.address)
+	stranger := joinFleet(t, t.TempDir(), controlOf(other), p.address)
 	until(t, func() bool {
 		s := stranger.control.Status()
 		return strings.Contains(s.Fault, "certificate") && s.Connected == ""
 	})
+}
+
+// controlOf returns the section control of a bootstrap whose certificate an authority has issued.
+func controlOf(a *authority) string {
+	return fmt.Sprintf("control: {cert: %[1]s/node.crt, key: %[1]s/node.key, ca: %[1]s/ca.crt}\n", a.dir)
 }
