@@ -229,14 +229,16 @@ func (c *compiler) overload(name string, s *config.Service, t *clusterv3.Circuit
 	}
 	_, _, prior := kinds(s.ParsedEndpoints())
 	prior = prior || s.EndpointsFrom != nil && s.EndpointsFrom.Scheme == "h2c"
-	t.MaxRequests = number(o.Concurrency.Fixed)
 	how := "none waits in a queue"
-	if !prior {
+	if prior {
+		t.MaxRequests = number(o.Concurrency.Fixed)
+	} else {
 		// Over HTTP/1.1 a request waits until a connection is free, so connections are what is bounded.
+		// While they are made the requests that they are for wait too, and must not be refused.
 		t.MaxConnections = number(o.Concurrency.Fixed)
-		t.MaxRequests = number(o.Concurrency.Fixed + o.Queue.Size)
 		t.MaxPendingRequests = number(o.Concurrency.Fixed + o.Queue.Size)
-		how = "a request waits in the queue until its timeout and not for queue.wait"
+		how = "the queue has room for concurrency requests more than queue.size, and one waits in it until its timeout and " +
+			"not for queue.wait"
 	}
 	c.approximate(place, "overload", "a circuit breaker of each Envoy bounds requests at once: %s, streams count as "+
 		"requests to their end, and priorities do not count", how)

@@ -46,7 +46,7 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		c.mapper(flags("UT"), filters.UpstreamTimeout, "The service did not respond in time."),
 		c.mapper(flags("UC", "UR", "UPE", "LR"), filters.UpstreamFailed,
 			"The connection to the service broke after something was sent."),
-		c.mapper(flags("UAEX"), filters.Unauthenticated, "The token is not good, or there is none."),
+		c.mapper(c.cel(`response.code_details.startsWith("jwt_authn_access_denied")`), filters.Unauthenticated, "The token is not good, or there is none."),
 		c.mapper(c.cel(`response.code_details == "reached_concurrency_limit"`), filters.Overloaded,
 			"The service has as many requests to work on as it takes."),
 		c.mapper(c.cel(`response.code_details == "`+bodyTooLarge+`"`), filters.BodyTooLarge,
