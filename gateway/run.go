@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -72,13 +74,31 @@ func run(ctx context.Context, o Options, envoy bool) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
-	cfg, err := o.Source.First(ctx)
-	if err != nil {
-		return err
+	for {
+		cfg, err := first(ctx, &o)
+		if err != nil {
+			if ctx.Err() != nil { // stopped while it waited
+				return nil
+			}
+			return err
+		}
+		err = runWith(ctx, o, cfg, envoy)
+		w, waits := o.Source.(source.Waiting)
+		if !waits || !errors.Is(err, ErrConfig) && !errors.Is(err, errBranches) {
+			return err
+		}
+		w.Refused(err)
 	}
+}
+
+// runWith runs a gateway whose first configuration is known.
+func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
 	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
+	if c, ok := o.Source.(prometheus.Collector); ok {
+		m.registry.MustRegister(c)
+	}
 	st, err := openStores(ctx, cfg, o.Logger, m)
 	if err != nil {
 		return err
@@ -128,8 +148,11 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		run("membership", g.stores.membership.Run)
 	}
 	if g.bridge != nil {
-		g.metrics.pendingTransactions(g.bridge.Pending)
+		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
 		run("transactions", g.bridge.Run)
+	}
+	if f, ok := g.Source.(source.Fleet); ok {
+		f.Report(g.metrics.loads)
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 

@@ -142,11 +142,14 @@ func listen(cfg *config.Config, envoy bool) (*listeners, error) {
 	}
 	if cfg.Coordinator != nil {
 		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}
 	return l, nil
 }
+
+// errBranches says that the one address to listen on that is not a gateway's own cannot be.
+var errBranches = errors.New("gateway: branch calls cannot be listened for")
 
 func (l *listeners) close() {
 	for _, one := range []net.Listener{l.http, l.https, l.admin, l.probes, l.branches, l.envoy} {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -62,12 +63,16 @@ func (g *gateway) Status() admin.Status {
 		Policies: g.policies.Status(),
 	}
 	s.Ready = s.Reason == ""
+	s.Control = controlStatus(g.Source)
+	if f, ok := g.Source.(source.Finder); ok {
+		s.Discovery = f.Finding()
+	}
 	for i, rt := range e.routes {
 		s.Routes[i] = admin.RouteStatus{Name: rt.name, Filters: rt.chain.Names()}
 	}
 	s.Services = servicesStatus(e.services)
 	if g.bridge != nil {
-		s.Transactions = &admin.TransactionsStatus{Pending: g.bridge.Pending()}
+		s.Transactions = admin.TransactionsOf(g.bridge)
 	}
 	return s
 }
@@ -88,6 +93,14 @@ func servicesStatus(services []*upstream.Service) []admin.ServiceStatus {
 	}
 	slices.SortFunc(list, func(a, b admin.ServiceStatus) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+// controlStatus returns how a source stands with its control plane; nil where it has none.
+func controlStatus(s source.Source) *source.ControlStatus {
+	if f, ok := s.(source.Fleet); ok {
+		return f.Status()
+	}
+	return nil
 }
 
 func wholeSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

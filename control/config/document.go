@@ -55,12 +55,19 @@ func LoadDocument(path string) (*Document, error) {
 
 // ParseDocument reads and checks a document from bytes. The name stands in faults.
 func ParseDocument(name string, data []byte, dir string) (*Document, error) {
+	return ParseDocuments([]File{{name, data}}, dir)
+}
+
+// ParseDocuments reads and checks a document from several files, as [LoadDocument] does from those of a folder.
+func ParseDocuments(list []File, dir string) (*Document, error) {
 	l, err := newLoader(dir)
 	if err != nil {
 		return nil, err
 	}
 	l.files.away = true
-	l.document(name, data)
+	for _, f := range list {
+		l.document(f.Name, f.Data)
+	}
 	return l.asDocument()
 }
 
@@ -79,8 +86,7 @@ func (l *loader) asDocument() (*Document, error) {
 		l.faults.add(l.root.pos, "%v", err)
 		return nil, l.faults.err()
 	}
-	sum := sha256.Sum256(d.json)
-	d.hash = hex.EncodeToString(sum[:6])
+	d.hash = DocumentHash(d.json)
 	for _, m := range l.root.members {
 		if f, ok := fieldAt(l.model, []string{m.name}); ok && !slices.Contains(gatewaySections, m.name) {
 			d.note(m.value, f.Type, (*place)(nil).member(m.name), f.rules)
@@ -95,6 +101,12 @@ func (d *Document) JSON() []byte { return d.json }
 
 // Hash returns a short name for the contents of JSON: the version.
 func (d *Document) Hash() string { return d.hash }
+
+// DocumentHash returns what [Document.Hash] is for a document's JSON.
+func DocumentHash(document []byte) string {
+	sum := sha256.Sum256(document)
+	return hex.EncodeToString(sum[:6])
+}
 
 // Config returns the configuration as this machine reads it. What Deferred names has its default, or nothing, where
 // this machine does not have what it is expanded to.

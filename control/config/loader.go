@@ -106,6 +106,7 @@ func (l *loader) config() (*Config, error) {
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
 		if f, ok := errors.AsType[*FaultsError](err); ok && l.origin.places != nil {
+			l.origin.files = append(l.origin.files, l.files.list...)
 			c.origin, f.partial = l.origin, c
 		}
 		return nil, err

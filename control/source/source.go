@@ -1,12 +1,14 @@
-// Package source is where a gateway's configuration comes from: a file or a folder, and later a
-// control plane. To the gateway they are the same: a [Source] gives it one configuration to start
+// Package source is where a gateway's configuration comes from: a file or a folder, or a control
+// plane. To the gateway they are the same: a [Source] gives it one configuration to start
 // with and each later one, and is told which were refused, and why.
 package source
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 )
 
 // Source gives configurations.
@@ -25,6 +27,29 @@ type Discoverer interface {
 	Discovered() map[string][]config.Endpoint
 }
 
+// Finder is a [Discoverer] that asks where the endpoints are itself.
+type Finder interface {
+	// Finding returns how the sources of endpoints stand. It is safe for concurrent use once First has returned.
+	Finding() []discovery.Status
+}
+
+// Waiting is a [Source] whose first configuration may be long in coming, and may not be one that can be used.
+type Waiting interface {
+	// Own returns the configuration of a gateway that has none yet: what it has of its own.
+	Own() (*config.Config, error)
+	// Refused says why what First has returned last was not put in force. First returns another one then.
+	Refused(err error)
+}
+
+// Fleet is a [Source] that is a control plane.
+type Fleet interface {
+	// Status returns how the gateway stands with it. It is safe for concurrent use.
+	Status() *ControlStatus
+	// Report has it told how many requests there were since the process began, and how many of them
+	// failed: a change that is tried on some gateways is judged by that.
+	Report(loads func() (requests, failed uint64))
+}
+
 // Sink takes configurations.
 type Sink interface {
 	// Apply puts a configuration in force as a whole, or returns why it was refused; the one before
@@ -36,6 +61,14 @@ type Sink interface {
 	// SetEndpoints has a service for which no endpoints are written go on with these, which may be
 	// none. It does not wait for requests, and may come before the configuration that has the service.
 	SetEndpoints(service string, endpoints []config.Endpoint)
+}
+
+// filesOf returns the files that a configuration with faults refers to, as far as they were read.
+func filesOf(err error) fileList {
+	if faults, ok := errors.AsType[*config.FaultsError](err); ok && faults.Partial() != nil {
+		return fileList(faults.Partial().Files())
+	}
+	return nil
 }
 
 // Composer is a [Source] that reads further documents as it would read its own, without giving them to

@@ -51,11 +51,7 @@ func New(o Options) http.Handler {
 	s := &server{Options: o}
 	mux := http.NewServeMux()
 	s.addProbes(mux)
-	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK,
-			o.Gateway.Status())
-	})
-	mux.HandleFunc("GET /api/config", s.config)
+	s.addStatus(mux)
 	mux.HandleFunc("POST /api/config/check", s.checkConfig)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
@@ -64,6 +60,8 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("POST /api/breakers/{service}", s.forceBreaker)
 	mux.HandleFunc("GET /api/transactions", s.transactions)
 	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
+	mux.HandleFunc("POST /api/transactions/retry", s.retryTransactions)
+	mux.HandleFunc("POST /api/transactions/{id}/resolve", s.resolveStep)
 	if o.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -77,6 +75,23 @@ func NewProbes(o Options) http.Handler {
 	mux := http.NewServeMux()
 	(&server{Options: o}).addProbes(mux)
 	return mux
+}
+
+// NewWaiting returns the handler of the admin address of a gateway without a configuration: it has
+// health, metrics, status and the settings that are known, and no records.
+func NewWaiting(o Options) http.Handler {
+	s := &server{Options: o}
+	mux := http.NewServeMux()
+	s.addProbes(mux)
+	s.addStatus(mux)
+	return adminguard.New(func() *config.Admin { return &o.Gateway.Config().Admin }, o.Logger, mux)
+}
+
+func (s *server) addStatus(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.Gateway.Status())
+	})
+	mux.HandleFunc("GET /api/config", s.config)
 }
 
 func (s *server) addProbes(mux *http.ServeMux) {

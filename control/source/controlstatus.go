@@ -1,0 +1,160 @@
+package source
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/control/source/adsclient"
+)
+
+// ControlStatus is where the configuration of a gateway of a fleet comes from.
+type ControlStatus struct {
+	Node      string     `json:"node"`
+	Servers   []string   `json:"servers"`
+	Connected string     `json:"connected"`       // the control plane; empty: none
+	Since     time.Time  `json:"since"`           // it is connected, or none is
+	Fault     string     `json:"fault,omitempty"` // why the last connection failed
+	Origin    string     `json:"origin"`          // control-plane, last-good or none
+	Version   string     `json:"version"`         // of the document in force, as the control plane shows it
+	From      string     `json:"from"`            // the control plane that it came from
+	Applied   time.Time  `json:"applied"`
+	Age       int        `json:"age_seconds"` // since it was first put in force, here or before a restart
+	Nacks     int        `json:"nacks"`
+	LastNack  *NackShown `json:"last_nack,omitempty"`
+	// LastContact is when a control plane was connected to last; zero: never.
+	LastContact time.Time `json:"last_contact,omitzero"`
+	Kept        string    `json:"kept"`                 // the version that this process has written to disk
+	KeepFault   string    `json:"keep_fault,omitempty"` // why the disk does not have what it should
+}
+
+// NackShown is what was refused last.
+type NackShown struct {
+	Control string    `json:"control"`
+	Version string    `json:"version"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// The origins of a configuration.
+const (
+	OriginNone     = "none"
+	OriginControl  = "control-plane"
+	OriginLastGood = "last-good"
+)
+
+// report is what is shown of a [Control], from any goroutine.
+type report struct {
+	mu      sync.Mutex
+	client  *adsclient.Client // nil before First
+	disk    *keeper
+	started time.Time
+	status  ControlStatus
+	saved   time.Time
+	applies int
+}
+
+func (r *report) begin(client *adsclient.Client, disk *keeper, servers []string, node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.client, r.disk, r.started = client, disk, time.Now()
+	r.status = ControlStatus{Node: node, Servers: servers, Origin: OriginNone}
+}
+
+func (r *report) applied(c *candidate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applies++
+	r.saved = c.Saved
+	r.status.Version, r.status.From, r.status.Applied = c.Version, c.Server, time.Now().UTC().Truncate(time.Second)
+	if r.status.Origin = OriginControl; c.update == nil {
+		r.status.Origin = OriginLastGood
+	}
+}
+
+// Status returns how the gateway stands with its control planes. It is safe for concurrent use.
+func (c *Control) Status() *ControlStatus {
+	c.report.mu.Lock()
+	defer c.report.mu.Unlock()
+	s := c.report.status
+	if c.report.client == nil {
+		return &ControlStatus{Node: c.Node, Servers: c.Servers, Origin: OriginNone}
+	}
+	if !c.report.saved.IsZero() {
+		s.Age = int(time.Since(c.report.saved).Seconds())
+	}
+	at := c.report.client.State()
+	s.Connected, s.Fault, s.Nacks = at.Server, at.Fault, at.Nacks
+	s.Since, s.LastContact = at.Since.UTC().Truncate(time.Second), at.LastContact.UTC().Truncate(time.Second)
+	if n := at.LastNack; n != nil {
+		s.LastNack = &NackShown{n.Server, n.Version, n.Reason, n.At.UTC().Truncate(time.Second)}
+	}
+	s.Kept, s.KeepFault, _ = c.report.disk.state()
+	return &s
+}
+
+var (
+	descConnected = prometheus.NewDesc("sluice_control_connected",
+		"Whether the gateway is connected to this control plane.", []string{"control"}, nil)
+	descInfo = prometheus.NewDesc("sluice_control_config_info",
+		"The version of the document in force and where it came from.", []string{"version", "origin"}, nil)
+	descApplied = prometheus.NewDesc("sluice_control_versions_total",
+		"Documents that were put in force.", nil, nil)
+	descNacks = prometheus.NewDesc("sluice_control_nacks_total",
+		"Updates of a control plane that were refused.", nil, nil)
+	descConnects = prometheus.NewDesc("sluice_control_connects_total",
+		"Streams to control planes that worked.", nil, nil)
+	descContact = prometheus.NewDesc("sluice_control_last_contact_seconds",
+		"Seconds since a control plane was connected to; 0 while one is.", nil, nil)
+	descDisk = prometheus.NewDesc("sluice_control_keep_failures_total",
+		"Failures to read or write the last good configuration.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (c *Control) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descConnected, descInfo, descApplied, descNacks, descConnects, descContact, descDisk,
+	} {
+		to <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *Control) Collect(to chan<- prometheus.Metric) {
+	c.report.mu.Lock()
+	client, disk, status, applies, started := c.report.client, c.report.disk, c.report.status, c.report.applies,
+		c.report.started
+	c.report.mu.Unlock()
+	if client == nil {
+		return
+	}
+	at := client.State()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	for _, server := range status.Servers {
+		connected := 0.0
+		if server == at.Server {
+			connected = 1
+		}
+		gauge(descConnected, connected, server)
+	}
+	gauge(descInfo, 1, status.Version, status.Origin)
+	last := at.LastContact
+	if last.IsZero() {
+		last = started
+	}
+	if at.Server != "" {
+		last = time.Now()
+	}
+	gauge(descContact, time.Since(last).Seconds())
+	counter(descApplied, applies)
+	counter(descNacks, at.Nacks)
+	counter(descConnects, at.Connects)
+	_, _, faults := disk.state()
+	counter(descDisk, faults)
+}
