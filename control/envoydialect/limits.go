@@ -154,6 +154,9 @@ func (c *compiler) reportLimit(name string, l *config.Limit) {
 	}
 	if l.Scope == "local" {
 		c.approximate(place, "rate", "each listener of each Envoy has a bucket of its own, and no RateLimit fields are sent")
+		if l.Compat == "fixed-window" {
+			c.approximate(place, "compat", "Envoy's own limit fills evenly, and counts by no windows")
+		}
 		if len(l.Per) > 0 {
 			c.approximate(place, "per", "each Envoy keeps the %d values that came last", localKeysMax)
 		}
