@@ -35,6 +35,8 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 			"Too many requests came in too short a time."),
 		c.mapper(c.cel(`response.code_details == "rate_limiter_error"`), filters.StoreUnavailable,
 			"The rate-limit service cannot be reached."),
+		c.mapper(c.cel(`response.code_details.startsWith("ext_proc_error")`), filters.StoreUnavailable,
+			"What keeps the records of this route cannot be reached."),
 		c.mapper(flags("UO"), filters.Overloaded, "The service has as many requests to work on as it takes."),
 	}
 	if broken != nil {

@@ -30,6 +30,7 @@ limits:
   each: {scope: local, per: [path.sku, query.size], rate: 2/h}
   user: {per: [principal], rate: 2/h}
   all: {per: [client.ip, method, header.X-Shop], rate: 2/h}
+  closed: {rate: 100/s, onStoreFailure: closed}
   watched: {scope: local, rate: 1/h, mode: shadow}
 routes:
   - {name: some, match: {path: /v1/some}, service: shop, limits: [some]}
@@ -39,6 +40,7 @@ routes:
   - {name: all, match: {path: /v1/all}, service: shop, limits: [all, watched]}
   - {name: weak, match: {path: "/v1/do/{status}", methods: [POST]}, service: weak}
   - {name: calm, match: {path: "/v1/do/{status}", methods: [GET]}, service: weak, fallback: {status: 203, body: calm}}
+  - {name: closed, match: {path: /v1/closed}, service: shop, limits: [closed]}
   - {name: gone, match: {path: /v1/gone}, service: gone}
   - {name: slow, match: {path: "/v1/slow/{time}"}, service: shop}
   - {name: stream, match: {path: "/v1/stream/{time}"}, service: shop}
@@ -67,6 +69,26 @@ func TestEnvoy(t *testing.T) {
 		"Routes": routes, "Fields": fields, "Limits": limits, "Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
+	}
+	t.Run("WithoutServices", func(t *testing.T) { withoutServices(t, w) })
+}
+
+// withoutServices: what needs `sluice envoy` is refused before it is sent, or passes, as is written.
+func withoutServices(t *testing.T, w *world) {
+	w.stopServices()
+	calls := w.service.calls.Load()
+	r := w.do(request{method: "POST", path: "/v1/orders/9", header: map[string]string{"Idempotency-Key": "gone"}})
+	if r.StatusCode != 503 || r.reason() != "store-unavailable" || r.Header.Get("Retry-After") == "" {
+		t.Errorf("a request with a key: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if r := w.get("/v1/closed"); r.StatusCode != 503 || r.reason() != "store-unavailable" {
+		t.Errorf("a limit that closes: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if n := w.service.calls.Load() - calls; n != 0 {
+		t.Errorf("%d requests came to the service", n)
+	}
+	if r := w.get("/v1/user"); r.StatusCode != 200 {
+		t.Errorf("a limit that opens: %d %q", r.StatusCode, r.body)
 	}
 }
 
