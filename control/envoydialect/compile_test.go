@@ -124,12 +124,18 @@ func TestCheck(t *testing.T) {
 		break_ func(*envoydialect.Resources)
 		want   string
 	}{
-		"a route's cluster":        {drop("stock"), `refers to the cluster "stock", and there is none`},
-		"a fallback's cluster":     {drop("payment"), `refers to the cluster "payment"`},
-		"the services' cluster":    {drop("sluice.envoy"), `refers to the cluster "sluice.envoy"`},
-		"the table of routes":      {func(r *envoydialect.Resources) { r.Routes = nil }, `refers to the route "sluice"`},
-		"the endpoints":            {func(r *envoydialect.Resources) { r.Endpoints = nil }, `refers to the endpoints "order"`},
-		"two clusters of one name": {func(r *envoydialect.Resources) { r.Clusters[0].Name = r.Clusters[1].Name }, "two resources"},
+		"a route's cluster":     {drop("stock"), `refers to the cluster "stock", and there is none`},
+		"a fallback's cluster":  {drop("payment"), `refers to the cluster "payment"`},
+		"the services' cluster": {drop("sluice.envoy"), `refers to the cluster "sluice.envoy"`},
+		"the table of routes": {func(r *envoydialect.Resources) {
+			r.Routes = nil
+		}, `refers to the route "sluice"`},
+		"the endpoints": {func(r *envoydialect.Resources) {
+			r.Endpoints = nil
+		}, `refers to the endpoints "order"`},
+		"two clusters of one name": {func(r *envoydialect.Resources) {
+			r.Clusters[0].Name = r.Clusters[1].Name
+		}, "two resources"},
 		"a value out of range": {func(r *envoydialect.Resources) {
 			r.Routes[0].VirtualHosts[0].Domains = nil
 		}, "VirtualHost.Domains: value must contain at least 1 item"},
@@ -213,20 +219,24 @@ func TestOddities(t *testing.T) {
 			"routes: [{name: a, match: {path: /}, service: a}]", "services.a: endpoints: unsupported"},
 		"a service with a name of ours": {"services: {sluice.envoy: {endpoints: ['http://127.0.0.1:1']}}\n" +
 			"limits: {a: {rate: 1/s}}\nroutes: [{name: a, match: {path: /}, service: sluice.envoy, limits: [a]}]", ""},
-		"a body's member": {"services: {a: {endpoints: ['http://127.0.0.1:1']}}\nlimits: {a: {per: [body.x], rate: 1/s}}\n" +
+		"a body's member": {"services: {a: {endpoints: ['http://127.0.0.1:1']}}\nlimits: {a: {per: [body.x], " +
+			"rate: 1/s}}\n" +
 			"routes: [{name: a, match: {path: /}, service: a, limits: [a]}]", "routes.a: limits: approximate"},
 		"hedging": {"services: {a: {endpoints: ['http://127.0.0.1:1'], hedge: {}}}\n" +
 			"routes: [{name: a, match: {path: /}, service: a}]", "services.a: hedge: unsupported"},
 		"certificates of the services": {"envoy: {client: {cert: /e.crt, key: /e.key, ca: /s.ca}}\n" +
 			"limits: {a: {rate: 1/s}}\nroutes: [{name: a, match: {path: /}, respond: {status: 200}, limits: [a]}]", ""},
 		"PROXY protocol": {"listen: {proxyProtocol: [10.0.0.0/8]}", "listen: proxyProtocol: approximate"},
-		"keys at a URL": {"identity: [{jwt: {keys: 'https://id.example/jwks.json', audience: shop, required: true}}]\n" +
-			"services: {a: {endpoints: ['http://127.0.0.1:1']}}\nroutes: [{name: a, match: {path: /}, service: a}]", ""},
+		"keys at a URL": {"identity: [{jwt: {keys: 'https://id.example/jwks.json', audience: shop, required: " +
+			"true}}]\n" +
+			"services: {a: {endpoints: ['http://127.0.0.1:1']}}\nroutes: [{name: a, match: {path: /}, service: " +
+			"a}]", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, lines := compile(t, parse(t, c.text), envoydialect.Options{})
-			if c.want != "" && !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, c.want) }) {
+			said := func(l string) bool { return strings.HasPrefix(l, c.want) }
+			if c.want != "" && !slices.ContainsFunc(lines, said) {
 				t.Errorf("%q, want %q", lines, c.want)
 			}
 			if name == "keys at a URL" || name == "PROXY protocol" || name == "a service with a name of ours" {

@@ -115,7 +115,8 @@ func (c *compiler) process(r *config.Route, filters map[string]*anypb.Any) {
 			"works, the response is lost and the outcome unknown")
 	}
 	if len(limitsOf(c.cfg, r)) > 0 {
-		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice envoy` apart")
+		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice "+
+			"envoy` apart")
 	}
 	if r.Fallback != nil && r.Fallback.Service != "" {
 		c.unsupported(place, "fallback", "behind ext_proc a request goes to no other service: the refusal stands")

@@ -37,7 +37,8 @@ func outline(r *envoydialect.Resources) string {
 			c.GetCommonLbConfig().GetHealthyPanicThreshold().GetValue())
 		if len(t) > 0 {
 			fmt.Fprintf(&b, ", connections %d, pending %d, requests %d, retries %v%%", t[0].MaxConnections.GetValue(),
-				t[0].MaxPendingRequests.GetValue(), t[0].MaxRequests.GetValue(), t[0].GetRetryBudget().GetBudgetPercent().GetValue())
+				t[0].MaxPendingRequests.GetValue(), t[0].MaxRequests.GetValue(),
+				t[0].GetRetryBudget().GetBudgetPercent().GetValue())
 		}
 		b.WriteString("\n")
 	}

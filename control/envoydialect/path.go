@@ -90,7 +90,8 @@ const plainInPath = "-._~!$&'()*+,=:@"
 // send either way.
 func escapable(text string) string {
 	return strings.Map(func(c rune) rune {
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(plainInPath, c) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if letter || '0' <= c && c <= '9' || strings.ContainsRune(plainInPath, c) {
 			return -1
 		}
 		return c

@@ -48,7 +48,8 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		c.mapper(flags("UT"), filters.UpstreamTimeout, "The service did not respond in time."),
 		c.mapper(flags("UC", "UR", "UPE", "LR"), filters.UpstreamFailed,
 			"The connection to the service broke after something was sent."),
-		c.mapper(c.cel(`response.code_details.startsWith("jwt_authn_access_denied")`), filters.Unauthenticated, "The token is not good, or there is none."),
+		c.mapper(c.cel(`response.code_details.startsWith("jwt_authn_access_denied")`),
+			filters.Unauthenticated, "The token is not good, or there is none."),
 		c.mapper(c.cel(`response.code_details == "reached_concurrency_limit"`), filters.Overloaded,
 			"The service has as many requests to work on as it takes."),
 		c.mapper(c.cel(`response.code_details == "`+bodyTooLarge+`"`), filters.BodyTooLarge,
@@ -147,7 +148,8 @@ func (c *compiler) fallback(r *config.Route, perFilter map[string]*anypb.Any) {
 			if safe(r) {
 				reasons = append(reasons, filters.UpstreamTimeout)
 			} else {
-				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes methods "+
+				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes "+
+					"methods "+
 					"that are not safe")
 			}
 		}

@@ -192,12 +192,14 @@ func retries(s *config.Service, timeout config.Duration) *routev3.RetryPolicy {
 func (c *compiler) transaction(r *config.Route, name string, m config.Match) *routev3.Route {
 	out := &routev3.Route{Name: name, Match: matches(m)}
 	if c.o.Gateway == "" {
-		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name a gateway "+
+		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name "+
+			"a gateway "+
 			"that serves it")
 		refuse(out, filters.CoordinatorUnavailable, "Transactions are not served here; nothing was submitted.")
 		return out
 	}
-	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of it and has to "+
+	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of "+
+		"it and has to "+
 		"have this Envoy among its listen.trustedProxies", c.o.Gateway)
 	out.Action = &routev3.Route_Route{Route: &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: gatewayCluster},
@@ -263,7 +265,8 @@ func (c *compiler) notAllowed() []*routev3.Route {
 func (c *compiler) reportAllow(a *allowance, all []*allowance) {
 	for _, other := range all {
 		if other != a && a.overlaps(other.pattern) && !other.covers(a.pattern) && !a.covers(other.pattern) {
-			c.approximate(routePlace(a.route), "match", "the Allow of a 405 may lack methods of route %s, which has some of "+
+			c.approximate(routePlace(a.route), "match", "the Allow of a 405 may lack methods of route %s, which "+
+				"has some of "+
 				"its paths", other.route.Name)
 			return
 		}

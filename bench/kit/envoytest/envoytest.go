@@ -39,8 +39,8 @@ func Path() (string, error) {
 	}
 	says, err := exec.Command(path, "--version").Output()
 	if err != nil || !strings.Contains(string(says), "/"+Version+"/") {
-		return "", fmt.Errorf("envoytest: %s is not Envoy %s, deploy/testdeps.sh installs that: %q, %w", path, Version, says,
-			err)
+		return "", fmt.Errorf("envoytest: %s is not Envoy %s, deploy/testdeps.sh installs that: %q, %w", path, Version,
+			says, err)
 	}
 	return path, nil
 }

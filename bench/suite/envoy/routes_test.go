@@ -149,17 +149,18 @@ func routes(t *testing.T, w *world) {
 
 func fields(t *testing.T, w *world) {
 	send := map[string]string{
-		"Sluice-Principal": "root", "Sluice_Op": "x", "X-Sluice-Route": "x", "X-Envoy-Max-Retries": "9", "X_User": "root",
-		"X-User": "alice", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "shop", "X_Forwarded-For": "192.0.2.9",
-		"X-Real-Ip": "192.0.2.1", "Idempotency_Key": "k", "X-Kept": "yes",
+		"Sluice-Principal": "root", "Sluice_Op": "x", "X-Sluice-Route": "x", "X-Envoy-Max-Retries": "9",
+		"X_User": "root", "X-User": "alice", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "shop",
+		"X_Forwarded-For": "192.0.2.9",
+		"X-Real-Ip":       "192.0.2.1", "Idempotency_Key": "k", "X-Kept": "yes",
 	}
 	for _, c := range []struct {
 		name, from string
 		want       map[string]string
 	}{
 		{"a client", "", map[string]string{
-			"X-User": "", "Sluice-Principal": "ip:127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": w.http,
-			"X-Real-Ip": ""}},
+			"X-User": "", "Sluice-Principal": "ip:127.0.0.1", "X-Forwarded-For": "127.0.0.1",
+			"X-Forwarded-Host": w.http, "X-Real-Ip": ""}},
 		{"a peer that names users", "127.0.0.2", map[string]string{
 			"X-User": "alice", "Sluice-Principal": "alice", "X-Forwarded-For": "127.0.0.2"}},
 		{"a trusted proxy", "127.0.0.3", map[string]string{
@@ -174,8 +175,9 @@ func fields(t *testing.T, w *world) {
 				t.Errorf("%s: %s is %q, want %q", c.name, name, got.Get(name), want)
 			}
 		}
-		for _, name := range []string{"Sluice_op", "Sluice_Op", "X-Sluice-Route", "X-Sluice-Client", "X-Envoy-Max-Retries",
-			"X_user", "X_User", "X_forwarded-For", "X_Forwarded-For", "Idempotency_key", "Idempotency_Key"} {
+		for _, name := range []string{"Sluice_op", "Sluice_Op", "X-Sluice-Route", "X-Sluice-Client",
+			"X-Envoy-Max-Retries", "X_user", "X_User",
+			"X_forwarded-For", "X_Forwarded-For", "Idempotency_key", "Idempotency_Key"} {
 			if got[name] != nil {
 				t.Errorf("%s: the service sees %s: %q", c.name, name, got[name])
 			}
@@ -268,7 +270,8 @@ func breaker(t *testing.T, w *world) {
 	if r := w.do(request{method: "POST", path: "/v1/do/200"}); r.reason() != "breaker-open" {
 		t.Errorf("%d %q while it is open", r.StatusCode, r.reason())
 	}
-	if r := w.get("/v1/do/200"); r.StatusCode != 203 || r.body != "calm" || r.Header.Get("Cache-Control") != "no-store" {
+	r := w.get("/v1/do/200")
+	if r.StatusCode != 203 || r.body != "calm" || r.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("the fallback: %d %q %v", r.StatusCode, r.body, r.Header)
 	}
 	if got := w.service.calls.Load(); got != calls {
