@@ -14,7 +14,7 @@ import (
 
 // envoyServices are the gRPC services that Envoys call beside ext_proc. Each is registered before the server
 // serves, with the process whose engine, policies and stores it uses.
-var envoyServices = []func(g *gateway, r grpc.ServiceRegistrar){}
+var envoyServices = []func(g *gateway, r grpc.ServiceRegistrar){registerRateLimits}
 
 // newEnvoyServer makes the server that Envoys call.
 func (g *gateway) newEnvoyServer(cfg *config.Config) *envoy.Server {

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -65,6 +66,8 @@ type process struct {
 	stopping context.Context     // ends when the gateway drains
 	hop      *hop
 	envoy    bool // Envoys carry the requests of clients
+
+	rateLimits *ratelimitservice.Service // nil unless Envoys ask it
 
 	unreadable filters.LogThrottle // of addresses
 	discovered discovered
@@ -130,6 +133,11 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		b.Abort()
 		return nil, err
 	}
+	useLimits, err := b.rateLimitTable()
+	if err != nil {
+		b.Abort()
+		return nil, err
+	}
 	keys := cfg.Store.Encryption.ParsedKeys()
 	// the configuration checks them; nothing else may fail before Commit
 	if err := p.stores.codec.SetKeys(keys...); err != nil {
@@ -137,6 +145,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 		return nil, fmt.Errorf("gateway: store.encryption: %w", err)
 	}
 	b.Commit()
+	useLimits()
 	return b.engine, nil
 }
 

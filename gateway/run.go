@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
+	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -112,7 +113,9 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	defer g.stop()
 	d := processDescriptors(cfg.Listen.MaxConnections, o.Logger)
 	g.process = newProcess(env, st, m, budget.New(limitsOf(&cfg.Listen, d.upstreams)), stopping)
-	g.envoy = envoy
+	if g.envoy = envoy; envoy {
+		g.rateLimits = ratelimitservice.New(o.Logger, env.Metrics)
+	}
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
 	defer g.process.close()
@@ -151,6 +154,9 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	if g.bridge != nil {
 		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
 		run("transactions", g.bridge.Run)
+	}
+	if f, ok := g.Source.(source.Fleet); ok {
+		f.Report(g.metrics.loads)
 	}
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 

@@ -30,7 +30,7 @@ func (c *compiler) addClusters() {
 		c.addService(name, c.cfg.Services[name])
 	}
 	for _, r := range c.cfg.Routes {
-		if r.Fallback != nil && r.Fallback.Service != "" {
+		if goesOn(c.cfg, r) {
 			c.addFallback(r)
 		}
 	}
@@ -47,13 +47,17 @@ func (c *compiler) addClusters() {
 
 // addService adds the cluster of a service, and its endpoints where no name has to be looked up.
 func (c *compiler) addService(name string, s *config.Service) {
-	list := s.ParsedEndpoints()
-	encrypted, named, sockets, prior := kinds(list)
+	list, sockets := c.endpoints(name, s)
+	encrypted, named, prior := kinds(list)
+	all := encrypted == len(list)
+	if from := s.EndpointsFrom; from != nil {
+		all, prior = from.Scheme == "https", from.Scheme == "h2c"
+	}
 	cl := &clusterv3.Cluster{
-		Name:                          name,
+		Name:                          clusterOf(name),
 		ConnectTimeout:                duration(s.ConnectTimeout),
 		LbPolicy:                      clusterv3.Cluster_LEAST_REQUEST,
-		TypedExtensionProtocolOptions: c.protocol(s, encrypted == len(list), prior),
+		TypedExtensionProtocolOptions: c.protocol(s, all, prior),
 		CircuitBreakers:               c.circuitBreakers(name, s),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: panicThreshold(s)},
 		OutlierDetection:              c.outlierDetection(name, s),
@@ -61,15 +65,12 @@ func (c *compiler) addService(name string, s *config.Service) {
 	if s.Health != nil {
 		cl.HealthChecks = []*corev3.HealthCheck{healthCheck(s.Health, prior)}
 	}
-	if encrypted > 0 {
-		c.encrypt(cl, name, s, encrypted == len(list))
+	if all || encrypted > 0 {
+		c.encrypt(cl, name, s, all)
 	}
 	load := c.assignment(name, list)
 	switch {
-	case named && sockets:
-		c.fail(fmt.Errorf("envoydialect: services.%s: Envoy takes no cluster with both names and sockets as endpoints",
-			name))
-	case named:
+	case named && !sockets:
 		cl.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.clusters.dns", TypedConfig: c.pack(&dnsv3.DnsCluster{
 				DnsRefreshRate: duration(s.DNS), DnsLookupFamily: familyv3.DnsLookupFamily_ALL,
@@ -78,24 +79,38 @@ func (c *compiler) addService(name string, s *config.Service) {
 		cl.LoadAssignment = load
 	default:
 		cl.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
-		cl.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}
+		cl.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: name}
 		c.res.Endpoints = append(c.res.Endpoints, load)
 	}
 	c.res.Clusters = append(c.res.Clusters, cl)
 }
 
-// kinds says of endpoints how many are reached by TLS, whether one is a name or a socket, and whether
-// the cleartext ones speak HTTP/2.
-func kinds(list []config.Endpoint) (encrypted int, named, sockets, prior bool) {
+// endpoints returns the endpoints of a service that Envoy can have in one cluster, and whether there
+// are sockets among them: beside a socket it looks no name up.
+func (c *compiler) endpoints(name string, s *config.Service) (list []config.Endpoint, sockets bool) {
+	list = s.ParsedEndpoints()
+	sockets = slices.ContainsFunc(list, func(e config.Endpoint) bool { return e.Network == "unix" })
+	if sockets && slices.ContainsFunc(list, namesHost) {
+		c.unsupported(servicePlace(name), "endpoints", "beside a socket names are not looked up: those endpoints are left out")
+		list = slices.DeleteFunc(list, namesHost)
+	}
+	if s.EndpointsFrom == nil && len(s.Endpoints) > 0 && s.DNS > 0 && slices.ContainsFunc(list, namesHost) {
+		c.approximate(servicePlace(name), "dns", "Envoy looks names up itself, by the name servers of its machine")
+	}
+	return list, sockets
+}
+
+// kinds says of endpoints how many are reached by TLS, whether one is a name, and whether the
+// cleartext ones speak HTTP/2.
+func kinds(list []config.Endpoint) (encrypted int, named, prior bool) {
 	for _, e := range list {
 		if e.TLS {
 			encrypted++
 		}
 		named = named || namesHost(e)
-		sockets = sockets || e.Network == "unix"
 		prior = prior || e.HTTP2
 	}
-	return encrypted, named, sockets, prior
+	return encrypted, named, prior
 }
 
 // namesHost reports whether an endpoint is a name that has to be looked up.
@@ -212,7 +227,8 @@ func (c *compiler) overload(name string, s *config.Service, t *clusterv3.Circuit
 			"what is beyond is refused at once, none waits in a queue, and priorities do not count")
 		return
 	}
-	_, _, _, prior := kinds(s.ParsedEndpoints())
+	_, _, prior := kinds(s.ParsedEndpoints())
+	prior = prior || s.EndpointsFrom != nil && s.EndpointsFrom.Scheme == "h2c"
 	t.MaxRequests = number(o.Concurrency.Fixed)
 	how := "none waits in a queue"
 	if !prior {
@@ -287,9 +303,16 @@ func healthCheck(h *config.Health, prior bool) *corev3.HealthCheck {
 	}
 }
 
+// goesOn reports whether Envoy itself sends requests of a route to another service as its fallback.
+// Behind ext_proc it must not: the response would be recorded under the key as that of the route's
+// service.
+func goesOn(cfg *config.Config, r *config.Route) bool {
+	return r.Fallback != nil && r.Fallback.Service != "" && len(LeftToExtProc(cfg, r)) == 0
+}
+
 // addFallback adds the cluster that a route leads to whose fallback is another service.
 func (c *compiler) addFallback(r *config.Route) {
-	config := &aggregatev3.ClusterConfig{Clusters: []string{r.Service, r.Fallback.Service}}
+	config := &aggregatev3.ClusterConfig{Clusters: []string{clusterOf(r.Service), clusterOf(r.Fallback.Service)}}
 	c.res.Clusters = append(c.res.Clusters, &clusterv3.Cluster{
 		Name:           fallbackPrefix + r.Name,
 		ConnectTimeout: duration(c.cfg.Services[r.Service].ConnectTimeout),
@@ -331,7 +354,7 @@ func (c *compiler) addOwn(name, address string, grpc bool) {
 	}
 	o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}
 	off := number(circuitBreakersOff)
-	c.res.Clusters = append(c.res.Clusters, &clusterv3.Cluster{
+	cl := &clusterv3.Cluster{
 		Name: name, ConnectTimeout: duration(time.Second), LbPolicy: clusterv3.Cluster_LEAST_REQUEST,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		LoadAssignment:                c.assignment(name, []config.Endpoint{e}),
@@ -339,7 +362,25 @@ func (c *compiler) addOwn(name, address string, grpc bool) {
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxConnections: off, MaxPendingRequests: off, MaxRequests: off,
 		}}},
-	})
+	}
+	if grpc && c.cfg.Envoy.Listen.Secured() {
+		cl.TransportSocket = c.servicesTLS()
+	}
+	c.res.Clusters = append(c.res.Clusters, cl)
+}
+
+// servicesTLS is how Envoys reach `sluice envoy` where it has a certificate.
+func (c *compiler) servicesTLS() *corev3.TransportSocket {
+	t := new(config.ServiceTLS)
+	if shown := c.cfg.Envoy.Client; shown != nil {
+		t.CA, t.Cert, t.Key = shown.CA, shown.Cert, shown.Key
+	} else {
+		c.unsupported("envoy", "client", "envoy.listen has a certificate, and it is not said which one Envoys show: without "+
+			"envoy.client they reach neither ext_proc nor the rate-limit service where envoy.listen.clientCA is set")
+	}
+	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{
+		TypedConfig: c.pack(c.upstreamTLS(t, []string{"h2"})),
+	}}
 }
 
 // addKeys adds the cluster that a key set at a URL is fetched from.

@@ -36,6 +36,7 @@ const (
 	principalFilter  = "sluice.principal"
 	parametersFilter = "sluice.parameters"
 	fallbackFilter   = "sluice.fallback"
+	untypedFilter    = "sluice.untyped" // for a static response that names no type: Envoy would say text/plain
 	jwtFilter        = "sluice.jwt"
 	limitsFilter     = "sluice.limits"
 	closedFilter     = "sluice.limits.closed"
@@ -55,6 +56,7 @@ func (c *compiler) httpFilters(scheme string) []*httpFilter {
 		off(c.filter(parametersFilter, &metadatav3.Config{})),
 		c.filter("sluice.size", &sizev3.BodySizeLimit{MaxRequestBytes: wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))}),
 		off(c.filter(fallbackFilter, &customv3.CustomResponse{})),
+		off(c.filter(untypedFilter, mutation(nil, []*mutationv3.HeaderMutation{remove("content-type")}))),
 	)
 	list = append(list, c.limitFilters()...)
 	for _, name := range sortedKeys(c.cfg.Services) {
@@ -78,8 +80,12 @@ func off(f *httpFilter) *httpFilter {
 	return f
 }
 
-// on switches a filter on as it is: by a configuration that is there, and empty.
-func (c *compiler) on() *anypb.Any { return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}}) }
+// on switches a filter on as it is: by a configuration that is there, and empty. Without is_optional
+// other clients of xDS, gRPC's, would refuse the routes; that Envoys have the filter is asked for where
+// it stands in the chain.
+func (c *compiler) on() *anypb.Any {
+	return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}, IsOptional: true})
+}
 
 func adaptive(o *config.Overload) *adaptivev3.AdaptiveConcurrency {
 	return &adaptivev3.AdaptiveConcurrency{

@@ -1,7 +1,6 @@
 package envoydialect
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -73,7 +72,8 @@ func (c *compiler) addListener(name, address, scheme string, transport *corev3.T
 		_, err = netip.ParseAddr(host)
 	}
 	if err != nil {
-		c.fail(fmt.Errorf("envoydialect: listen: %q: Envoy listens on an IP address and a port", address))
+		c.unsupported("listen", scheme, "Envoy listens on an IP address and a port, and %s is none: there is no such listener",
+			address)
 		return
 	}
 	at, err := socket(host, port)

@@ -61,22 +61,23 @@ func (p pattern) match() *routev3.RouteMatch {
 	return m
 }
 
-// expression is a regular expression for the whole path. The named parameter is its group.
+// expression is a regular expression for the whole path without the query. The named parameter is its
+// group.
 func (p pattern) expression(capture string) string {
 	var b strings.Builder
 	for _, s := range p.segments {
 		b.WriteByte('/')
 		switch {
 		case s.parameter && s.text == capture:
-			b.WriteString("([^/]+)")
+			b.WriteString("([^/?]+)")
 		case s.parameter:
-			b.WriteString("[^/]+")
+			b.WriteString("[^/?]+")
 		default:
 			b.WriteString(literal(s.text))
 		}
 	}
 	if p.rest {
-		b.WriteString("(?:/.*)?")
+		b.WriteString("(?:/[^?]*)?")
 	}
 	return b.String()
 }

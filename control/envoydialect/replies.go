@@ -29,7 +29,12 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		}
 	}
 	list := []*hcmv3.ResponseMapper{
-		c.mapper(flags("RL"), filters.RateLimited, "Too many requests came in too short a time."),
+		{Filter: c.cel(`response.code_details == "` + fallbackDetails + `"`)}, // it stays as it is
+		// Those of the rate-limit service have their form already, and name the limit.
+		c.mapper(c.cel(`response.code_details == "local_rate_limited"`), filters.RateLimited,
+			"Too many requests came in too short a time."),
+		c.mapper(c.cel(`response.code_details == "rate_limiter_error"`), filters.StoreUnavailable,
+			"The rate-limit service cannot be reached."),
 		c.mapper(flags("UO"), filters.Overloaded, "The service has as many requests to work on as it takes."),
 	}
 	if broken != nil {
@@ -48,6 +53,10 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 			"The body is longer than "+c.cfg.Listen.MaxBody.String()+"."),
 	)}
 }
+
+// fallbackDetails is what is noted of a response that is a fallback: the filter of fallbacks makes it
+// for the reason for which the refusal was made, whose form it would get.
+const fallbackDetails = "sluice.fallback"
 
 // bodyTooLarge is what Envoy says of a response by its filter for the size of a body.
 const bodyTooLarge = "request_payload_too_large"
@@ -109,7 +118,12 @@ func document(reply *filters.Reply) *corev3.SubstitutionFormatString {
 
 // fallback responds in the place of refusals of a route.
 func (c *compiler) fallback(r *config.Route, perFilter map[string]*anypb.Any) {
-	policy := &localv3.LocalResponsePolicy{StatusCode: number(r.Fallback.Status)}
+	policy := &localv3.LocalResponsePolicy{
+		StatusCode: number(r.Fallback.Status),
+		ResponseCodeDetailsAction: &localv3.LocalResponsePolicy_ResponseCodeDetails{
+			ResponseCodeDetails: fallbackDetails,
+		},
+	}
 	if r.Fallback.Body != "" {
 		policy.Body = inline(r.Fallback.Body)
 	}

@@ -73,10 +73,10 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	c.metrics.info.Reset()
 	c.metrics.info.WithLabelValues(r.version).Set(1)
 	section := cfg.ControlPlane()
+	c.watcher.Configure(cfg)
 	c.configure(now, nodeRules(section.Nodes), settingsOf(section.Canary))
 	if before == nil || before.release.version != r.version {
 		c.offer(now, r)
-		c.follower.follow(cfg, c.SetEndpoints)
 	}
 	return nil
 }
@@ -131,6 +131,7 @@ func (c *controlPlane) Status() Status {
 			Version: a.release.version, Loaded: a.loaded.UTC().Truncate(time.Second), Files: a.config.Files(),
 			Fault: fault, Approximations: []ApproximationStatus{},
 		},
+		Endpoints: c.watcher.Status(),
 	}
 	s.Ready = s.Reason == ""
 	for _, one := range a.release.approximations {

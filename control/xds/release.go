@@ -5,14 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
-
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
@@ -114,35 +114,54 @@ func hashOf(versions map[string]string) string {
 }
 
 // withEndpoints returns the release's snapshots with the endpoints of services that are discovered.
-func (r *release) withEndpoints(assignments map[string]*endpointv3.ClusterLoadAssignment) (
-	map[dialect]*cache.Snapshot, error,
-) {
+func (r *release) withEndpoints(found map[string][]config.Endpoint) (map[dialect]*cache.Snapshot, error) {
 	all := map[dialect]*cache.Snapshot{}
 	for of, compiled := range r.compiled {
-		var list []types.Resource
-		for name, written := range compiled.Resources[types.Endpoint].Items {
-			if assignments[name] == nil {
-				list = append(list, written.Resource)
-			}
-		}
-		for name, assignment := range assignments {
-			if r.document.Config().Services[name] != nil {
-				list = append(list, assignment)
-			}
+		list, err := r.assignments(of, found)
+		if err != nil {
+			return nil, err
 		}
 		endpoints, err := newSnapshot(map[resource.Type][]types.Resource{resource.EndpointType: list})
 		if err != nil {
 			return nil, fmt.Errorf("xds: %s: %w", of, err)
 		}
-		s := &cache.Snapshot{Resources: compiled.Resources, VersionMap: map[string]map[string]string{}}
-		for typeURL, versions := range compiled.VersionMap {
-			s.VersionMap[typeURL] = versions
-		}
+		s := &cache.Snapshot{Resources: compiled.Resources, VersionMap: maps.Clone(compiled.VersionMap)}
 		s.Resources[types.Endpoint] = endpoints.Resources[types.Endpoint]
 		s.VersionMap[resource.EndpointType] = endpoints.VersionMap[resource.EndpointType]
 		all[of] = s
 	}
 	return all, nil
+}
+
+// assignments returns the endpoints of all services in a dialect: those that were found, and else
+// those that are written.
+func (r *release) assignments(of dialect, found map[string][]config.Endpoint) ([]types.Resource, error) {
+	var list []types.Resource
+	assignment := nativedialect.Assignment
+	if of == envoy {
+		assignment = envoydialect.Assignment
+	}
+	services := r.document.Config().Services
+	discovered := func(name string) bool {
+		s := services[name]
+		return found[name] != nil && s != nil && s.EndpointsFrom != nil
+	}
+	for name, written := range r.compiled[of].Resources[types.Endpoint].Items {
+		if !discovered(name) {
+			list = append(list, written.Resource)
+		}
+	}
+	for name, endpoints := range found {
+		if !discovered(name) {
+			continue
+		}
+		a, err := assignment(name, endpoints)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
 }
 
 // secretsFault says that a document has secrets that may not be sent, and where they are written.
@@ -155,7 +174,10 @@ func (r *release) secretsFault() error {
 	for _, l := range secrets[:min(len(secrets), secretsNamed)] {
 		places = append(places, fmt.Sprintf("%s (%s:%d)", l.Path, l.File, l.Line))
 	}
-	return fmt.Errorf("%w: %s", errSecrets, joinMore(places, len(secrets)))
+	if more := len(secrets) - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w: %s", errSecrets, strings.Join(places, ", "))
 }
 
 // secretsNamed bounds how many secrets are named in a message.
@@ -164,25 +186,4 @@ const secretsNamed = 3
 var errSecrets = errors.New("the configuration has secrets written out, which travel over mTLS only; " +
 	"set control.listen.clientCA, or write them as ${env:NAME} or ${file:PATH}")
 
-func joinMore(list []string, all int) string {
-	out := ""
-	for i, s := range list {
-		if i > 0 {
-			out += ", "
-		}
-		out += s
-	}
-	if more := all - len(list); more > 0 {
-		out += fmt.Sprintf(" and %d more", more)
-	}
-	return out
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

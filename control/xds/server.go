@@ -12,13 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	ads "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	load "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
 	"github.com/sluice-gateway/sluice/control/source"
 )
@@ -36,10 +37,9 @@ type Options struct {
 	Source Source
 	// Check says why a gateway would refuse a document; nil: no gateway is asked.
 	Check func(*config.Document) error
-	// Discover gives the endpoints of the services of a document that are discovered, until ctx ends;
-	// it is called for each document, and that for the one before it ends. nil: none are discovered.
-	Discover func(ctx context.Context, cfg *config.Config, set func(service string, list []config.Endpoint) error)
-	Envoy    envoydialect.Options
+	// Discovery is how the endpoints of services are found.
+	Discovery discovery.Options
+	Envoy     envoydialect.Options
 	// OnReady is called once, when nodes are served; nil is none.
 	OnReady func(Addresses)
 	// DrainLimit bounds how long the end may take; 0 is 30 s.
@@ -69,7 +69,7 @@ type controlPlane struct {
 	stopping  atomic.Bool
 	tls       atomic.Pointer[tls.Config]
 	applied   atomic.Pointer[applied]
-	follower  discoverer
+	watcher   *discovery.Watcher
 
 	faultMu sync.Mutex
 	fault   string
@@ -90,6 +90,9 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
+	if o.Discovery.Logger == nil {
+		o.Discovery.Logger = o.Logger
+	}
 	d, err := o.Source.First(ctx)
 	if err != nil {
 		return err
@@ -97,7 +100,9 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStreams()
 	c := &controlPlane{Options: o, began: time.Now(), plane: newPlane(streams, o.Logger, newMetrics(), usualBounds)}
-	c.follower.Options = &c.Options
+	c.watcher = discovery.New(o.Discovery)
+	defer c.watcher.Close()
+	c.metrics.registry.MustRegister(c.watcher)
 	change(c)
 	if err := c.enforce(d); err != nil {
 		return err
@@ -112,7 +117,7 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 
 func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func()) error {
 	g := grpc.NewServer(c.serverOptions()...)
-	discovery.RegisterAggregatedDiscoveryServiceServer(g, c.plane)
+	ads.RegisterAggregatedDiscoveryServiceServer(g, c.plane)
 	load.RegisterLoadReportingServiceServer(g, c.plane)
 	operators := c.operatorServers(l)
 
@@ -120,8 +125,8 @@ func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func())
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer endWork()
-	defer c.follower.stop()
 	background.Go(func() { c.publish(work) })
+	background.Go(func() { c.watcher.Deliver(work, c.SetEndpoints) })
 	background.Go(func() {
 		if err := c.Source.Watch(work, c); err != nil {
 			c.Logger.Error("the configuration is no longer watched", "error", err)

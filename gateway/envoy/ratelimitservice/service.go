@@ -3,6 +3,7 @@ package ratelimitservice
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func (s *Service) decide(ctx context.Context, r *rls.RateLimitRequest) (*rls.Rat
 		}
 		questions = append(questions, q)
 	}
-	askAll(sooner(ctx, now), questions)
+	s.askAll(sooner(ctx, now), questions)
 	return respond(questions), nil
 }
 
@@ -117,7 +118,11 @@ func (s *Service) questionOf(t *Table, r *rls.RateLimitRequest, d *descriptor, n
 	}
 	q.charge = ratelimit.Charge{Now: now, Cost: costOf(r, d)}
 	if q.limit = domain.root.find(d.GetEntries()); q.limit != nil {
-		q.charge.Key = q.limit.keyOf(d.GetEntries())
+		at := q.limit.counted
+		if d.GetLimit() != nil {
+			at = q.limit.varying
+		}
+		q.charge.Key = valuesOf(d.GetEntries(), at)
 	} else if d.GetLimit() != nil {
 		q.limit, q.charge.Key = domain.overrides, overrideKey(d.GetEntries())
 	} else {
@@ -176,23 +181,44 @@ func clip(s string) string {
 }
 
 // askAll asks all questions: those of a store outside of the process at the same time, since its answers take a
-// while.
-func askAll(ctx context.Context, questions []question) {
+// while; two of one limit in their order, since they may be about one count.
+func (s *Service) askAll(ctx context.Context, questions []question) {
+	inOrder := len(questions) == 1 || repeats(questions)
 	var wg sync.WaitGroup
 	for i := range questions {
 		q := &questions[i]
 		switch {
 		case q.limit == nil:
-		case i < len(questions)-1 && q.limit.remote():
-			wg.Go(func() { q.ask(ctx) })
+		case !inOrder && i < len(questions)-1 && q.limit.remote():
+			wg.Go(func() { s.ask(ctx, q) })
 		default:
-			q.ask(ctx)
+			s.ask(ctx, q)
 		}
 	}
 	wg.Wait()
 }
 
-func (q *question) ask(ctx context.Context) {
+// repeats reports whether two questions are of one limit.
+func repeats(questions []question) bool {
+	for i := range questions {
+		for j := range i {
+			if questions[i].limit != nil && questions[i].limit == questions[j].limit {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ask asks one question. A panic is as a store that failed with a limit that is set to refuse then: it must neither
+// end the process nor open the limit.
+func (s *Service) ask(ctx context.Context, q *question) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logger.Error("a panic ended a decision", "limit", q.limit.name, "panic", v, "stack", string(debug.Stack()))
+			q.verdict, q.refuses = ratelimit.Verdict{Failed: true}, !q.limit.meter.Shadow
+		}
+	}()
 	q.verdict = q.limit.meter.Charge(ctx, q.charge)
 	if q.charge.Cost >= 0 {
 		q.refuses = q.limit.meter.Count(&q.verdict, false)

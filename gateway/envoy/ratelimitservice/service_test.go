@@ -541,6 +541,18 @@ func TestStoreGone(t *testing.T) {
 	}
 }
 
+// broken is a store with a bug.
+type broken struct{}
+
+func (broken) Charge(context.Context, ratelimit.Charge) (ratelimit.Decision, error) { panic("a bug") }
+
+// TestPanic: it ends neither the process nor the limit.
+func TestPanic(t *testing.T) {
+	p := run(t, policy.Stores{SharedLimiter: func(ratelimit.Limit) ratelimit.Limiter { return broken{} }},
+		"  a: {rate: 2/m}\n  b: {rate: 2/m, mode: shadow}\n")
+	p.want("OVER_LIMIT; OVER_LIMIT a 2/MINUTE 0 0s; OK", "sluice", d("limit", "a"), d("limit", "b"))
+}
+
 // TestHostileValues: values of clients bound neither a key nor a series, and what looks like a key is none.
 func TestHostileValues(t *testing.T) {
 	p := run(t, policy.Stores{}, "  u: {rate: 2/m, per: [principal]}\n  v: {rate: 2/m, per: [host, path]}\n")
