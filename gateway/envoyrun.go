@@ -3,15 +3,26 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 )
 
+// garbagePercent lets the heap of this process grow to five times of what is live before it is collected. gRPC makes
+// garbage with each call and little is live, so that the collector by itself would run many times a second; the limit
+// of the memory keeper holds all the same.
+const garbagePercent = 400
+
 // RunEnvoy serves the policies to Envoys until ctx ends, then drains: the same chains on the same stores as those of
 // [Run], whose requests Envoy carries. The error says why it did not come up.
 func RunEnvoy(ctx context.Context, o Options) error {
 	o.Source = envoySource{o.Source}
+	if os.Getenv("GOGC") == "" {
+		before := debug.SetGCPercent(garbagePercent)
+		defer debug.SetGCPercent(before)
+	}
 	return run(ctx, o, true)
 }
 
