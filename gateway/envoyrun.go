@@ -4,13 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
+// garbagePercent lets the heap of this process grow to five times of what is live before it is collected. gRPC makes
+// garbage with each call and little is live, so that the collector by itself would run many times a second; the limit
+// of the memory keeper holds all the same.
+const garbagePercent = 400
+
 // RunEnvoy serves the policies to Envoys until ctx ends, then drains: the same chains on the same stores as those of
 // [Run], whose requests Envoy carries. The error says why it did not come up.
-func RunEnvoy(ctx context.Context, o Options) error { return run(ctx, o, true) }
+func RunEnvoy(ctx context.Context, o Options) error {
+	if os.Getenv("GOGC") == "" {
+		before := debug.SetGCPercent(garbagePercent)
+		defer debug.SetGCPercent(before)
+	}
+	return run(ctx, o, true)
+}
 
 // forEnvoy returns a configuration without what belongs to the gateways that take clients' requests themselves: their
 // listeners and their coordinator. One configuration serves both.
