@@ -19,10 +19,10 @@ type Keys interface {
 // costs no step of the store.
 type KeyGuard interface {
 	Filter
-	// BeforeClaim looks at a request whose key is known (x.Logical.Key). nil lets it go on to its claim. A refusal may
-	// meet a request of which an earlier attempt was executed. So it is one of two: one that is right whatever the record
-	// says, or one that says of this attempt alone that nothing was done, and leaves the key for another. It must let go
-	// on what keys knows.
+	// BeforeClaim looks at a request that has its key (x.Logical.Key). nil lets it go on to its claim. A refusal may
+	// meet a request of which an earlier attempt was executed. So it is one of two: one that is right whatever the
+	// record says, or one that says of this attempt alone that nothing was done, and that it may come again with its
+	// key. The second kind lets go on what keys knows.
 	//
 	// What it keeps of a request that goes on is in s, which Request is given, or else Withdraw.
 	BeforeClaim(x *Exchange, s *Slot, keys Keys) *Reply

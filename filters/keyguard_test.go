@@ -75,8 +75,8 @@ func TestKeyGuards(t *testing.T) {
 		status int
 	}{
 		"passes": {func(*claims, *guards, *guards, *script) {},
-			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request between.Request second.kept " +
-				"second.Request", 0},
+			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request between.Request " +
+				"second.kept second.Request", 0},
 		"known": {func(c *claims, _, _ *guards, _ *script) { c.known = true },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Request between.Request second.Request", 0},
 		"the second refuses before the claim": {func(_ *claims, _, s *guards, _ *script) { s.before = refusal },
@@ -87,7 +87,8 @@ func TestKeyGuards(t *testing.T) {
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Withdraw second.Withdraw", 500},
 		"a guard panics": {func(_ *claims, _, s *guards, _ *script) { s.panicIn = "BeforeClaim" },
 			"first.BeforeClaim second.BeforeClaim first.Withdraw", 500},
-		"a withdrawal panics": {func(c *claims, f, _ *guards, _ *script) { c.reply, f.panicIn = refusal, "Withdraw" },
+		"a withdrawal panics": {
+			func(c *claims, f, _ *guards, _ *script) { c.reply, f.panicIn = refusal, "Withdraw" },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.Withdraw second.Withdraw", 503},
 		"the first refuses": {func(_ *claims, f, _ *guards, _ *script) { f.reply = refusal },
 			"first.BeforeClaim second.BeforeClaim claims.Request first.kept first.Request second.Withdraw", 503},
@@ -101,8 +102,8 @@ func TestKeyGuards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log []string
 			of := func(name string) script { return script{name: name, log: &log} }
-			before, first, second := &guards{script: of("before")}, &guards{script: of("first")}, &guards{script: of("second")}
-			first.keeps, second.keeps = true, true
+			before := &guards{script: of("before")}
+			first, second := &guards{script: of("first"), keeps: true}, &guards{script: of("second"), keeps: true}
 			claimer, between := &claims{script: of("claims")}, of("between")
 			c.change(claimer, first, second, &between)
 			chain, err := NewChain(func(*Exchange, string, any, []byte) {}, before, claimer, first, &between, second)

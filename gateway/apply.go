@@ -127,5 +127,8 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	g.metrics.configInfo.Reset()
 	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
 	g.logWarnings(warningsOf(cfg, m))
+	if g.envoy {
+		g.logBeyondEnvoy(cfg)
+	}
 	return nil
 }

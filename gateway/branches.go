@@ -95,7 +95,7 @@ func (g *gateway) Steps(route string) (names []string, ok bool) {
 	cfg := g.engine.Load().cfg
 	for _, r := range cfg.Routes {
 		if r.Name == route && r.Transaction != "" {
-			s := transactionSettings(cfg.Transactions[r.Transaction], r.Status)
+			s := transactionSettings(r.Transaction, cfg.Transactions[r.Transaction], r.Status)
 			return s.StepNames(), true
 		}
 	}

@@ -191,7 +191,7 @@ func (b *builder) target(r *config.Route) (target, error) {
 	case b.envoy:
 		return b.envoyTarget(r), nil
 	case r.Transaction != "":
-		settings := transactionSettings(b.Config.Transactions[r.Transaction], r.Status)
+		settings := transactionSettings(r.Transaction, b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	f, err := b.service(r.Service)

@@ -45,8 +45,8 @@ routes:
   - {name: rationed, match: {path: /rationed}, service: rationed, idempotency: {}}
   - {name: frail, match: {path: /frail}, service: frail}
   - {name: away, match: {path: /away}, service: none, idempotency: {}}
-  - {name: static, match: {path: /static/**}, respond: {status: 403, body: no}}
-  - {name: instead, match: {path: /instead}, service: frail, fallback: {status: 200, body: "{}", on: [breaker-open]}}
+  - {name: static, match: {path: /static/**}, respond: {status: 403, body: no, headers: {Content-Type: text/plain}}}
+  - {name: instead, match: {path: /instead}, service: frail, fallback: {status: 200, body: "{}", headers: {Content-Type: text/plain}, on: [breaker-open]}}
   - {name: sale, match: {methods: [POST], path: /sale}, service: a, idempotency: {required: true}}
   - {name: early, match: {methods: [POST], path: /early}, service: a, idempotency: {required: true}}
   - {name: rest, match: {path: /rest/**}, service: a}

@@ -265,12 +265,11 @@ func immediate(m *extproc.ProcessingResponse) (got, bool) {
 		return got{}, false
 	}
 	r := got{int(i.Status.Code), http.Header{}, string(i.Body)}
-	base := []field{}
-	if len(i.Body) > 0 {
-		base = append(base, field{"content-type", "text/plain"})
-	}
-	for _, f := range mutate(base, i.Headers) {
+	for _, f := range mutate(nil, i.Headers) {
 		r.header.Add(f.name, f.value)
+	}
+	if len(i.Body) > 0 && r.header.Get("Content-Type") == "" {
+		r.header.Set("Content-Type", "text/plain")
 	}
 	return r, true
 }

@@ -43,6 +43,18 @@ func forEnvoy(cfg *config.Config) *config.Config {
 	return &c
 }
 
+// logBeyondEnvoy tells the operator what of a configuration that comes in force does nothing here.
+func (g *gateway) logBeyondEnvoy(cfg *config.Config) {
+	list := beyondEnvoy(cfg)
+	for i, what := range list {
+		if i == warningsLogged {
+			g.Logger.Warn("the configuration has more that is not done behind Envoy", "more", len(list)-i)
+			return
+		}
+		g.Logger.Warn("the configuration has what is not done behind Envoy", "what", what)
+	}
+}
+
 // beyondEnvoy returns what a configuration has that the policies behind Envoy do not do, as sentences for the
 // operator. What Envoy itself does in another way is not among it: that is told by whoever compiles its configuration.
 func beyondEnvoy(cfg *config.Config) []string {

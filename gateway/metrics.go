@@ -51,14 +51,6 @@ func newMetrics(r *policy.Metrics) *metrics {
 	return m
 }
 
-// pendingTransactions publishes how many delegated transactions are followed.
-func (m *metrics) pendingTransactions(n func() int) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Name: "sluice_transaction_pending",
-			Help: "Delegated transactions whose end is not recorded."},
-		func() float64 { return float64(n()) }))
-}
-
 func (m *metrics) transaction() transaction.Metrics {
 	event := func(name string) filters.Counter { return m.transactions.WithLabelValues(name) }
 	return transaction.Metrics{

@@ -148,7 +148,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		run("membership", g.stores.membership.Run)
 	}
 	if g.bridge != nil {
-		g.metrics.pendingTransactions(g.bridge.Pending)
+		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
 		run("transactions", g.bridge.Run)
 	}
 	if f, ok := g.Source.(source.Fleet); ok {

@@ -64,12 +64,15 @@ func (g *gateway) Status() admin.Status {
 	}
 	s.Ready = s.Reason == ""
 	s.Control = controlStatus(g.Source)
+	if f, ok := g.Source.(source.Finder); ok {
+		s.Discovery = f.Finding()
+	}
 	for i, rt := range e.routes {
 		s.Routes[i] = admin.RouteStatus{Name: rt.name, Filters: rt.chain.Names()}
 	}
 	s.Services = servicesStatus(e.services)
 	if g.bridge != nil {
-		s.Transactions = &admin.TransactionsStatus{Pending: g.bridge.Pending()}
+		s.Transactions = admin.TransactionsOf(g.bridge)
 	}
 	return s
 }

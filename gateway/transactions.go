@@ -9,8 +9,9 @@ import (
 
 // transactionSettings turns a transaction of the configuration into the settings of the route that
 // leads to it.
-func transactionSettings(t *config.Transaction, statusPath string) transaction.Settings {
+func transactionSettings(name string, t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
+		Name:  name,
 		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
 		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
 	}

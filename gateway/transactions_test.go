@@ -10,7 +10,7 @@ import (
 // A step without "after" comes after the one before it, one with an empty list after none.
 func TestTransactionSettingsKeepTheOrderOfSteps(t *testing.T) {
 	t.Parallel()
-	s := transactionSettings(&config.Transaction{
+	s := transactionSettings("checkout", &config.Transaction{
 		Wait: config.Duration(
 			time.Second,
 		), Timeout: config.Duration(time.Minute), Retry: config.Retry{Every: config.Duration(2 * time.Second)},

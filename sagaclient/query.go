@@ -36,7 +36,7 @@ type Transaction struct {
 	// RetryDelay is how long the coordinator waits now before it calls what is not done again; 0: not
 	// known. DTM doubles it at every failure of a branch but 425.
 	RetryDelay time.Duration
-	Branches   []Branch  // none from Unfinished
+	Branches   []Branch // none from Unfinished
 }
 
 // Branch is one operation of one step.
@@ -166,6 +166,19 @@ func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, erro
 		}
 	}
 	return out, nil
+}
+
+// RetryNow has the coordinator call at once what it would call again later: up to limit transactions,
+// those of others that share the coordinator too. It returns how many there were.
+func (c *Client) RetryNow(ctx context.Context, limit int) (n int, err error) {
+	var a struct {
+		Succeeded int `json:"succeed_count"`
+	}
+	q := url.Values{"timeout": {"0"}, "limit": {strconv.Itoa(limit)}}
+	if err := c.get(ctx, "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
+		return 0, fmt.Errorf("sagaclient: retry of %d transactions: %w", limit, err)
+	}
+	return a.Succeeded, nil
 }
 
 func (c *Client) get(ctx context.Context, target string, into any) error {

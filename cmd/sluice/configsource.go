@@ -59,7 +59,7 @@ func (c *configSource) check() error {
 
 func (c *configSource) source(reload <-chan struct{}, logger *slog.Logger) source.Source {
 	if len(c.servers) == 0 {
-		return &source.File{Path: c.path, Reload: reload}
+		return &source.File{Path: c.path, Reload: reload, Logger: logger}
 	}
 	return &source.Control{
 		Servers: c.servers, Node: c.node, Bootstrap: c.path, Reload: reload, Logger: logger,

@@ -28,7 +28,7 @@ func newEnvoy(log *logging) *cobra.Command {
 			reload, stopReload := hangups()
 			defer stopReload()
 			return gateway.RunEnvoy(ctx, gateway.Options{
-				Source:     &source.File{Path: path, Reload: reload},
+				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

@@ -176,7 +176,7 @@ func TestClusterFaults(t *testing.T) {
 	}{
 		{"refused", kubeapi.Fault{Status: 500}, "says 500 Internal Server Error"},
 		{"not allowed", kubeapi.Fault{Status: 403, Body: `{"message":"endpointslices is\nforbidden"}`},
-			"says 403 Forbidden endpointslices is forbidden (the account has to get, list and watch"},
+			"says 403 Forbidden endpointslices is forbidden (the account has to be allowed to list and watch"},
 		{"a redirect", kubeapi.Fault{Status: 302}, "says 302 Found"},
 		{"slow", kubeapi.Fault{Hang: true}, "timeout awaiting response headers"},
 		{"broken off", kubeapi.Fault{Body: `{"kind":"EndpointSlice`, Break: true}, "reading the list"},

@@ -80,8 +80,12 @@ func off(f *httpFilter) *httpFilter {
 	return f
 }
 
-// on switches a filter on as it is: by a configuration that is there, and empty.
-func (c *compiler) on() *anypb.Any { return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}}) }
+// on switches a filter on as it is: by a configuration that is there, and empty. Without is_optional
+// other clients of xDS, gRPC's, would refuse the routes; that Envoys have the filter is asked for where
+// it stands in the chain.
+func (c *compiler) on() *anypb.Any {
+	return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}, IsOptional: true})
+}
 
 func adaptive(o *config.Overload) *adaptivev3.AdaptiveConcurrency {
 	return &adaptivev3.AdaptiveConcurrency{

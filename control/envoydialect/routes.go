@@ -171,9 +171,7 @@ func (c *compiler) action(r *config.Route) *routev3.RouteAction {
 // retries repeat only what a service cannot have read. The time of an attempt is part of the policy,
 // also where none is repeated.
 func retries(s *config.Service, timeout config.Duration) *routev3.RetryPolicy {
-	p := &routev3.RetryPolicy{
-		RetryOn: "reset-before-request", NumRetries: number(0), PerTryTimeout: duration(timeout),
-	}
+	p := &routev3.RetryPolicy{PerTryTimeout: duration(timeout)}
 	if s.Retries.Attempts == 0 || s.Retries.Budget == 0 {
 		return p
 	}

@@ -2,41 +2,85 @@ package source
 
 import (
 	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 )
 
 // File is a configuration in a file, or in all files of a folder. It is given again when a file
-// that it is made of has changed, key sets and certificates included.
+// that it is made of has changed, key sets and certificates included. The endpoints of services that
+// come from elsewhere are found by package discovery, from First on until Watch ends; a configuration
+// waits for them a moment before it is put in force.
 type File struct {
 	Path string
 	// Reload has the files read again at once, changed or not; nil: nobody asks.
 	Reload <-chan struct{}
+	Logger *slog.Logger // is told of endpoints that are found; nil: nobody is
 
-	applied *config.Config // what the sink has in force
+	applied *config.Config     // what the sink has in force
+	found   *discovery.Watcher // nil before First
 }
 
 var (
-	_ Source   = (*File)(nil)
-	_ Composer = (*File)(nil)
+	_ Source               = (*File)(nil)
+	_ Discoverer           = (*File)(nil)
+	_ Finder               = (*File)(nil)
+	_ Composer             = (*File)(nil)
+	_ prometheus.Collector = (*File)(nil)
 )
 
 // First implements [Source].
-func (f *File) First(context.Context) (*config.Config, error) {
+func (f *File) First(ctx context.Context) (*config.Config, error) {
 	cfg, err := config.Load(f.Path)
 	f.applied = cfg
-	return cfg, err
+	if err != nil {
+		return nil, err
+	}
+	f.found = discovery.New(discovery.Options{Logger: f.Logger})
+	change := f.found.Begin(cfg)
+	awaitEndpoints(ctx, change)
+	change.Commit()
+	return cfg, nil
 }
+
+// awaitEndpoints waits a moment for sources that are asked for the first time.
+func awaitEndpoints(ctx context.Context, change *discovery.Change) {
+	ctx, cancel := context.WithTimeout(ctx, endpointsWait)
+	defer cancel()
+	change.Await(ctx)
+}
+
+// Discovered implements [Discoverer].
+func (f *File) Discovered() map[string][]config.Endpoint { return f.found.Endpoints() }
+
+// Finding implements [Finder].
+func (f *File) Finding() []discovery.Status { return f.found.Status() }
+
+// Describe implements [prometheus.Collector].
+func (f *File) Describe(ch chan<- *prometheus.Desc) { f.found.Describe(ch) }
+
+// Collect implements [prometheus.Collector].
+func (f *File) Collect(ch chan<- prometheus.Metric) { f.found.Collect(ch) }
 
 // Watch implements [Source]. It returns nil.
 func (f *File) Watch(ctx context.Context, sink Sink) error {
+	var delivering sync.WaitGroup
+	delivering.Go(func() { f.found.Deliver(ctx, sink.SetEndpoints) })
+	defer func() {
+		f.found.Close()
+		delivering.Wait()
+	}()
 	// What changed between First and this look would never look changed.
 	check := func() {
 		if cfg, err := config.Load(f.Path); err != nil || cfg.Hash() != f.applied.Hash() {
-			f.give(sink)
+			f.give(ctx, sink)
 		}
 	}
-	poll(ctx, f.Reload, func() fileList { return f.applied.Files() }, check, func(bool) { f.give(sink) })
+	poll(ctx, f.Reload, func() fileList { return f.applied.Files() }, check, func(bool) { f.give(ctx, sink) })
 	return nil
 }
 
@@ -49,13 +93,23 @@ func (f *File) Compose(list []config.File) (*config.Config, error) {
 	return config.ParseFiles(list, dir)
 }
 
-func (f *File) give(sink Sink) {
+// give gives what the files hold now. Sources of endpoints that it has in addition are asked before, and
+// count only when the sink has taken it.
+func (f *File) give(ctx context.Context, sink Sink) {
 	cfg, err := config.Load(f.Path)
 	if err != nil {
 		sink.Refuse(err)
 		return
 	}
-	if sink.Apply(cfg) == nil { // the sink reports what it refuses
-		f.applied = cfg
+	change := f.found.Begin(cfg)
+	awaitEndpoints(ctx, change)
+	for service, endpoints := range change.Found() {
+		sink.SetEndpoints(service, endpoints)
 	}
+	if sink.Apply(cfg) != nil { // the sink reports what it refuses
+		change.Abort()
+		return
+	}
+	f.applied = cfg
+	change.Commit()
 }

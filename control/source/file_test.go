@@ -3,8 +3,10 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,12 +18,14 @@ type sink struct {
 	applied chan *config.Config
 	refused chan error
 	refuse  func(*config.Config) error
+
+	endpoints chan string
 }
 
 func newSink() *sink {
 	return &sink{
 		applied: make(chan *config.Config, 16), refused: make(chan error, 16),
-		refuse: func(*config.Config) error { return nil },
+		refuse: func(*config.Config) error { return nil }, endpoints: make(chan string, 1000),
 	}
 }
 
@@ -37,7 +41,9 @@ func (s *sink) Apply(cfg *config.Config) error {
 
 func (s *sink) Refuse(err error) { s.refused <- err }
 
-func (s *sink) SetEndpoints(string, []config.Endpoint) {}
+func (s *sink) SetEndpoints(service string, endpoints []config.Endpoint) {
+	s.endpoints <- fmt.Sprintf("%s %v", service, endpoints)
+}
 
 func receive[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
@@ -155,5 +161,52 @@ func TestFirstReportsFaults(t *testing.T) {
 	f := &File{Path: filepath.Join(t.TempDir(), "absent.yaml")}
 	if _, err := f.First(t.Context()); err == nil {
 		t.Error("no error for a file that is not there")
+	}
+}
+
+// TestFileFindsEndpoints: endpoints that come from elsewhere are known when a configuration is put in force, they
+// follow without a reload, and a configuration that is refused has nothing asked for.
+func TestFileFindsEndpoints(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sluice.yaml")
+	write(t, filepath.Join(dir, "a.txt"), "10.0.0.1:80\n")
+	write(t, filepath.Join(dir, "b.txt"), "10.0.0.2:80\n")
+	text := "version: 1\nservices:\n  a: {endpointsFrom: {file: a.txt}}\n"
+	write(t, path, text)
+	f := &File{Path: path}
+	if _, err := f.First(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found := f.Discovered()["a"]; len(found) != 1 || found[0].Address != "10.0.0.1:80" {
+		t.Errorf("at first there is %v", f.Discovered())
+	}
+	s := newSink()
+	watch(t, f, s)
+	want := func(service, address string) {
+		t.Helper()
+		for {
+			got := receive(t, s.endpoints, "endpoints")
+			if strings.HasPrefix(got, service+" ") && strings.Contains(got, address) {
+				return
+			}
+		}
+	}
+	want("a", "10.0.0.1:80")
+	write(t, filepath.Join(dir, "a.txt"), "10.0.0.3:80\n")
+	want("a", "10.0.0.3:80")
+	if n := len(s.applied); n != 0 {
+		t.Errorf("the configuration was applied %d times for other endpoints", n)
+	}
+	write(t, path, text+"  b: {endpointsFrom: {file: b.txt}}\n")
+	want("b", "10.0.0.2:80") // before it is in force
+	receive(t, s.applied, "configuration")
+	s.refuse = func(*config.Config) error { return errors.New("not this one") }
+	write(t, path, text+"  b: {endpointsFrom: {file: a.txt}}\n  c: {endpointsFrom: {file: a.txt}}\n")
+	receive(t, s.refused, "refusal")
+	if found := f.Discovered(); len(found) != 2 || found["b"][0].Address != "10.0.0.2:80" {
+		t.Errorf("behind a refusal there is %v", found)
+	}
+	if all := f.Finding(); len(all) != 2 || all[1].Service != "b" || all[1].Fault != "" {
+		t.Errorf("the sources stand as %+v", all)
 	}
 }

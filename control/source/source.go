@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 )
 
 // Source gives configurations.
@@ -24,6 +25,12 @@ type Discoverer interface {
 	// Discovered returns the endpoints that are known when First has returned, by service. Later ones go to
 	// [Sink.SetEndpoints].
 	Discovered() map[string][]config.Endpoint
+}
+
+// Finder is a [Discoverer] that asks where the endpoints are itself.
+type Finder interface {
+	// Finding returns how the sources of endpoints stand. It is safe for concurrent use once First has returned.
+	Finding() []discovery.Status
 }
 
 // Waiting is a [Source] whose first configuration may be long in coming, and may not be one that can be used.

@@ -78,7 +78,15 @@
 // nothing else. So no setting but scope, where the key stands, and identity (which makes the
 // principals) renames what is recorded; the gateway warns of those at a reload.
 //
+// # Before the claim
+//
+// Filters behind this one may refuse a request before its key is claimed ([filters.KeyGuard]). A refusal that is not
+// for good leaves the record as it is, whatever it says. Keys of which this process has seen a record go on to it:
+// the last 131,072 are remembered by hashes of 64 bits, as long as they are not free again.
+//
 // # Memory
+//
+// Where there are such filters, 1 MiB for those keys, once for the process.
 //
 // In the process: one small entry for each request that runs or waits, nothing for finished ones.
 // It is the one allocation that a request costs here; the leases of a route are renewed by one

@@ -43,8 +43,8 @@ func (l *Limiter) meanLimitLocked() float64 {
 
 func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
-	if r.Announced {
-		l.expected.calls[r.Class]--
+	if r.Announced.Valid() {
+		l.comesLocked(r)
 	}
 	if r.Reserved {
 		l.reserved.use(l.last, r.Reservation)

@@ -2,11 +2,37 @@ package overload
 
 import "time"
 
+// Announcement is one that the limiter counts on. The zero value is none.
+type Announcement struct{ at int64 } // when, plus 1
+
+// Valid tells whether it is one.
+func (a Announcement) Valid() bool { return a.at != 0 }
+
 // expected are requests that were announced and have not come yet.
 type expected struct {
 	calls [classes]int
 	doors int
+	lead  float64 // how long after its announcement a request comes of late, in ns
 }
+
+// comesLocked takes a request that was announced out of those that are expected.
+func (l *Limiter) comesLocked(r *Request) {
+	e := &l.expected
+	e.calls[r.Class]--
+	weight := 1.0 / 32
+	if e.lead == 0 {
+		weight = 1
+	}
+	e.lead += weight * (min(float64(l.last+1-r.Announced.at), leadMost) - e.lead)
+}
+
+const (
+	// leadMost is the longest step before the limiter that is made up for.
+	leadMost = float64(time.Second)
+	// leadShare times what the service completes meanwhile are expected: some of those announced never come, and steps
+	// do not take the same time each. It was chosen in TestFloodOfClaims.
+	leadShare = 1.5
+)
 
 const (
 	// busyFor is how long a limiter counts as one that sheds after the last request that was shed or had to wait,
@@ -27,15 +53,16 @@ func (l *Limiter) busyLocked() {
 func (l *Limiter) Busy(now time.Time) bool { return int64(now.Sub(l.base)) < l.busy.Load() }
 
 // Announce tells of a request that has a step to take before it comes to Acquire, such as the claim of its key. It is
-// shed at once where Acquire would shed it now, or where as many are expected of its class and better ones as there is
-// room for: they would be shed when they come, and the step would have been in vain. So the steps that are under way are
-// bounded by what the service can take, also while each takes long. The cause says why; it is counted as any other.
+// shed at once where Acquire would shed it now, or where as many of its class and better ones are expected as there
+// will be room for: as the limiter has now, and as the service completes in the time that the step takes of late
+// (Little's law). More would be shed when they come, and their steps would have been in vain. The cause says why; it is
+// counted as any other.
 //
-// expected says that the request is counted on until it comes, with Request.Announced, or Withdraw is called. A limiter
-// that has shed nobody of late counts on nobody.
-func (l *Limiter) Announce(now time.Time, r Request) (expected bool, why Cause) {
+// A valid announcement says that the request is counted on until it comes, with Request.Announced, or Withdraw is
+// called. A limiter that has shed nobody of late counts on nobody.
+func (l *Limiter) Announce(now time.Time, r Request) (a Announcement, why Cause) {
 	if !l.Busy(now) {
-		return false, NoCause
+		return a, NoCause
 	}
 	r.Class = min(r.Class, Low)
 	l.mu.Lock()
@@ -44,9 +71,10 @@ func (l *Limiter) Announce(now time.Time, r Request) (expected bool, why Cause) 
 		l.shedLocked(r.Class, why)
 	} else {
 		l.expected.calls[r.Class]++
+		a.at = l.last + 1
 	}
 	l.unlockAndTell()
-	return why == NoCause, why
+	return a, why
 }
 
 // Withdraw says that an expected request does not come.
@@ -67,13 +95,15 @@ func (l *Limiter) turnsAwayLocked(r *Request) Cause {
 	if l.queue.size == 0 {
 		free = max(l.allowedLocked()-l.inFlight, 0)
 	}
-	before := -free // who waits of those expected
+	v := levelOf(r, l.fairness.heavy(r.Principal))
+	before := -free - int(leadShare*l.leftLocked(v)*l.expected.lead) // who waits of those expected
 	for c := Critical; c <= r.Class; c++ {
 		before += l.expected.calls[c]
 	}
-	if before < 0 {
+	if before < 0 && free > 0 {
 		return NoCause
 	}
+	before = max(before, 0)
 	wait := nanos(l.set.QueueWait)
 	if wait == 0 || l.set.QueueSize == 0 {
 		return QueueFull
@@ -81,7 +111,6 @@ func (l *Limiter) turnsAwayLocked(r *Request) Cause {
 	if l.queue.size == 0 {
 		l.pace.began(l.last, wait)
 	}
-	v := levelOf(r, l.fairness.heavy(r.Principal))
 	l.standLocked()
 	if l.tooLongBehindLocked(v, before) {
 		l.pace.offer(v) // it came, and does not come again

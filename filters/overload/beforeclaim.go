@@ -6,9 +6,6 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// announced is what a slot has of a request that the limiter expects.
-const announced = 1
-
 // BeforeClaim implements [filters.KeyGuard]: a request that would be shed is refused before its key is claimed, so that
 // a flood costs the store of keys no more than what is let through. Keys that this process knows go on to their
 // records, and so does what is critical: nothing of that is shed by an expectation.
@@ -25,19 +22,17 @@ func (f *Filter) BeforeClaim(x *filters.Exchange, s *filters.Slot, keys filters.
 	if short {
 		return f.refuseForProcess(x, now, r, nothingSentNow)
 	}
-	expected, why := f.Service.Limiter.Announce(now, r)
+	a, why := f.Service.Limiter.Announce(now, r)
 	if why != NoCause {
 		return f.refuse(x, now, r, why, nothingSentNow)
 	}
-	if expected {
-		s.N = announced
-	}
+	s.N = uint64(a.at)
 	return nil
 }
 
 // Withdraw implements [filters.KeyGuard].
 func (f *Filter) Withdraw(_ *filters.Exchange, s *filters.Slot) {
-	if s.N == announced {
+	if s.N != 0 {
 		f.Service.Limiter.Withdraw(f.Class)
 		s.N = 0
 	}

@@ -67,6 +67,16 @@
 //
 // When the queue is full, the last of the least important gives up its place to somebody better.
 //
+// # Announcements
+//
+// A request may have a step to take before it comes to the limiter, such as the claim of its key, which is in vain
+// when it is shed then. [Limiter.Announce] sheds it before. It decides as Acquire would now, behind those that were
+// announced and have not come yet. So of the steps as many are under way as there is room for, and a step that takes
+// longer is begun less often: a store that is slow is not given more than the service can use. [Limiter.AnnounceDoor]
+// is the same for Reserve. While the limiter sheds nobody, announcing costs one atomic load and nobody is counted on.
+//
+// Critical requests are not announced by the filters: what is expected of others does not shed them.
+//
 // # Reservations
 //
 // [Limiter.Reserve] is asked at the door of a transaction, for each service that it will call. It
@@ -82,6 +92,7 @@
 //     could still be kept.
 //   - A waiter gets one verdict, or none after [Limiter.Leave].
 //   - While somebody waits, the limit is reached.
+//   - Whoever is expected comes with Request.Announced, or is withdrawn. The chain of the filters sees to it.
 //   - What is exempt is admitted at once, what is reserved is admitted in the end.
 //   - A clock that steps back stands still.
 //

@@ -117,9 +117,9 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	now := f.Now()
 	r := f.request(x, now)
-	r.Announced, s.N = s.N == announced, 0
+	r.Announced, s.N = Announcement{int64(s.N)}, 0
 	if f.Service.process.Guard.refuses(r.Class) {
-		if r.Announced {
+		if r.Announced.Valid() {
 			f.Service.Limiter.Withdraw(r.Class)
 		}
 		return f.refuseForProcess(x, now, r, nothingSentToService)

@@ -81,8 +81,8 @@ type Request struct {
 	// Reservation is what Reserve returned, and is used up. It may be zero though Reserved is true, for
 	// instance when another gateway made it.
 	Reservation Reservation
-	// Announced: [Limiter.Announce] expects it.
-	Announced bool
+	// Announced is what [Limiter.Announce] returned.
+	Announced Announcement
 	// Deadline is when its response is of no use any more; zero: never.
 	Deadline time.Time
 	// Stream: its response is a stream as a rule. It is shed while as many are open as may be: in

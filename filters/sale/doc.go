@@ -28,7 +28,12 @@
 // # What is told from memory
 //
 // Each process mirrors the IDs that have taken units of an item, by the versions that the store counts ([Changes]).
-// While an item is sold out and the mirror is complete, [Filter.BeforeClaim] tells so everybody whose ID is not in it,
+// [Filter.BeforeClaim] speaks before the key is claimed, with no step of the store of keys. To whoever has to wait for
+// its admission it tells the place, and before the opening that the sale is not open, unless the key is known here. A
+// buyer's repeat that comes to a gateway which does not know its key waits too, and has its response when it is
+// admitted.
+//
+// While an item is sold out and the mirror is complete, it tells so everybody whose ID is not in it,
 // with no step of the store. Who is in it goes on to its record: a buyer's retry is replayed also when all is sold.
 // Units that come back by this process put the item on sale at once, those that come back elsewhere within 0.1 to 0.13
 // seconds. What was read is used for 0.2 seconds, and a request that got a unit which may have come back after all were
@@ -48,7 +53,7 @@
 //   - A unit whose purchase may have been executed never goes back on sale. A record that is gone was made free, unless
 //     it may have expired (a unit older than the record's TTL): then the unit stays taken, though it may be free.
 //   - A further attempt of a purchase of unknown outcome passes with its units, also when the sale is over, and without
-//     the waiting room.
+//     the waiting room at a gateway that knows its key.
 //   - Every unit of a request that was not executed comes back, as long as some gateway runs with the sale configured
 //     and looks within the TTL of its record.
 //

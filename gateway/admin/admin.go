@@ -56,6 +56,8 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("POST /api/breakers/{service}", s.forceBreaker)
 	mux.HandleFunc("GET /api/transactions", s.transactions)
 	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
+	mux.HandleFunc("POST /api/transactions/retry", s.retryTransactions)
+	mux.HandleFunc("POST /api/transactions/{id}/resolve", s.resolveStep)
 	if o.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -67,6 +67,21 @@ func (s *server) records(w http.ResponseWriter, r *http.Request) {
 		}
 		list = append(list, found...)
 	}
+	if q.Get("state") == "unknown" && s.Bridge != nil { // a transaction that the coordinator has lost waits too
+		found, err := s.find(r.Context(), idempotency.Query{
+			Route: q.Get("route"), Principal: q.Get("principal"), ClientKey: q.Get("key"),
+			State: idempotency.Delegated,
+		})
+		if err != nil {
+			writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
+			return
+		}
+		for i := range found {
+			if s.Bridge.IsLost(found[i].GID) {
+				list = append(list, found[i])
+			}
+		}
+	}
 	views := make([]recordView, len(list))
 	for i := range list {
 		views[i] = s.viewOf(&list[i])
@@ -260,7 +275,9 @@ func (s *server) settle(
 	if response != nil {
 		stored = s.Codec.Append(nil, rec.ID, response)
 	}
-	found, err := s.Records.Resolve(r.Context(), rec.ID, stored, in.Force)
+	// Nothing runs any more that could settle a transaction which the coordinator has lost.
+	force := in.Force || rec.State == idempotency.Delegated && s.Bridge != nil && s.Bridge.IsLost(rec.GID)
+	found, err := s.Records.Resolve(r.Context(), rec.ID, stored, force)
 	switch {
 	case errors.Is(err, idempotency.ErrBusy):
 		writeProblem(w, http.StatusConflict, "the request still runs and may settle its record itself; "+

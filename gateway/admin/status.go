@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
 // Status is the document of /api/status. Each policy adds its own member to it.
@@ -19,12 +21,14 @@ type Status struct {
 	Addresses     Addresses           `json:"addresses"`
 	Configuration ConfigurationStatus `json:"configuration"`
 	// Control is where the configuration comes from; nil: not from a control plane.
-	Control      *source.ControlStatus `json:"control,omitempty"`
-	Store        StoreStatus           `json:"store"`
-	Routes       []RouteStatus         `json:"routes"`
-	Services     []ServiceStatus       `json:"services"`               // in the order of their names
-	Transactions *TransactionsStatus   `json:"transactions,omitempty"` // without a coordinator there are none
-	Policies     []policy.Status       `json:"-"`
+	Control *source.ControlStatus `json:"control,omitempty"`
+	// Discovery is where the endpoints of services come from that are not written, and how that stands.
+	Discovery    []discovery.Status  `json:"discovery,omitempty"`
+	Store        StoreStatus         `json:"store"`
+	Routes       []RouteStatus       `json:"routes"`
+	Services     []ServiceStatus     `json:"services"`               // in the order of their names
+	Transactions *TransactionsStatus `json:"transactions,omitempty"` // without a coordinator there are none
+	Policies     []policy.Status     `json:"-"`
 }
 
 // Addresses are those that the gateway listens on; empty where it does not.
@@ -76,7 +80,37 @@ type EndpointStatus struct {
 
 // TransactionsStatus counts the transactions that are followed.
 type TransactionsStatus struct {
-	Pending int `json:"pending"`
+	Pending int           `json:"pending"`
+	Unknown int           `json:"unknown"` // that the coordinator has lost, and that wait for an operator
+	Stuck   []StuckBranch `json:"stuck"`   // the oldest 100
+}
+
+// StuckBranch is a call of a step that is repeated in vain.
+type StuckBranch struct {
+	ID          string    `json:"id"`
+	Transaction string    `json:"transaction"`
+	Step        string    `json:"step"`
+	Op          string    `json:"op"` // do or undo
+	Since       time.Time `json:"since"`
+	Attempts    int       `json:"attempts"`
+	Status      int       `json:"status,omitempty"` // of the last response
+}
+
+const stuckShown = 100
+
+// TransactionsOf returns how the transactions stand.
+func TransactionsOf(b *transaction.Bridge) *TransactionsStatus {
+	s := &TransactionsStatus{Pending: b.Pending(), Unknown: b.Lost(), Stuck: []StuckBranch{}}
+	for _, x := range b.Stuck() {
+		if len(s.Stuck) == stuckShown {
+			break
+		}
+		s.Stuck = append(s.Stuck, StuckBranch{
+			ID: x.GID, Transaction: x.Transaction, Step: x.Step, Op: x.Op, Since: x.Since.UTC(),
+			Attempts: x.Attempts, Status: x.Status,
+		})
+	}
+	return s
 }
 
 // MarshalJSON writes the members of the policies behind the others.

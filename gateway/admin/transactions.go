@@ -1,18 +1,35 @@
 package admin
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
+// transactionRow is a transaction in a list.
+type transactionRow struct {
+	recordView
+	State transaction.State `json:"state"`
+}
+
+// transactionStates are the words that a list of transactions may be narrowed to.
+var transactionStates = map[transaction.State]bool{
+	"": true, transaction.Pending: true, transaction.Succeeded: true, transaction.Compensating: true,
+	transaction.Failed: true, transaction.Unknown: true,
+}
+
 func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
-	type row struct {
-		recordView
-		State transaction.State `json:"state"`
+	state := transaction.State(r.URL.Query().Get("state"))
+	if !transactionStates[state] {
+		writeProblem(w, http.StatusBadRequest, "state is pending, compensating, succeeded, failed or unknown")
+		return
 	}
-	rows := []row{}
+	rows := []transactionRow{}
 	for _, rt := range s.Gateway.Config().Routes {
 		if rt.Transaction == "" {
 			continue
@@ -26,12 +43,79 @@ func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
 			if list[i].GID == "" {
 				continue // claimed, and not begun: there is no transaction yet
 			}
-			r := row{s.viewOf(&list[i]), transaction.StateOf(s.Codec, &list[i])}
-			r.ID, r.GID = r.GID, ""
-			rows = append(rows, r)
+			row := transactionRow{s.viewOf(&list[i]), s.transactionState(r.Context(), &list[i], state)}
+			if row.ID, row.GID = row.GID, ""; state == "" || row.State == state {
+				rows = append(rows, row)
+			}
 		}
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"transactions": rows})
+}
+
+// transactionState returns the state that the record has or, where a list is narrowed to one that only
+// the coordinator knows, the coordinator's.
+func (s *server) transactionState(
+	ctx context.Context, rec *idempotency.Record, wanted transaction.State,
+) transaction.State {
+	state := transaction.StateOf(s.Codec, rec)
+	if state != transaction.Pending || wanted == "" || s.Bridge == nil ||
+		wanted == transaction.Succeeded || wanted == transaction.Failed {
+		return state
+	}
+	if v, found, err := s.Bridge.Show(ctx, rec.GID); err == nil && found {
+		return v.State
+	}
+	return transaction.Unknown
+}
+
+// retryTransactions has the coordinator call at once what it would call again later.
+func (s *server) retryTransactions(w http.ResponseWriter, r *http.Request) {
+	if s.Bridge == nil {
+		writeProblem(w, http.StatusNotFound, "the configuration has no coordinator")
+		return
+	}
+	n, err := s.Bridge.Retry(r.Context())
+	if err != nil {
+		writeProblem(w, http.StatusServiceUnavailable, "the coordinator: "+err.Error())
+		return
+	}
+	s.Logger.Info("an operator had the unfinished transactions retried", "transactions", n)
+	writeJSON(w, http.StatusOK, map[string]any{"retried": n})
+}
+
+// stepSettlement is the body of a step's resolve.
+type stepSettlement struct {
+	Step string              `json:"step"`
+	As   transaction.StepEnd `json:"as"`
+}
+
+// resolveStep settles a step that is called in vain, as the operator found it to be.
+func (s *server) resolveStep(w http.ResponseWriter, r *http.Request) {
+	if s.Bridge == nil {
+		writeProblem(w, http.StatusNotFound, "the configuration has no coordinator")
+		return
+	}
+	var in stepSettlement
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, settlementBytesMax))
+	if err == nil {
+		err = json.Unmarshal(body, &in)
+	}
+	if err != nil || in.Step == "" || in.As != transaction.Done && in.As != transaction.Refused {
+		writeProblem(w, http.StatusBadRequest, `the body is a JSON object with step and with as: "done" or "refused"`)
+		return
+	}
+	err = s.Bridge.Resolve(r.Context(), r.PathValue("id"), in.Step, in.As)
+	switch {
+	case errors.Is(err, transaction.ErrNotFound):
+		writeProblem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, transaction.ErrEnded), errors.Is(err, transaction.ErrNotCalled),
+		errors.Is(err, transaction.ErrUnderWay), errors.Is(err, transaction.ErrNotRefused):
+		writeProblem(w, http.StatusConflict, err.Error())
+	case err != nil:
+		writeProblem(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{"resolved": in.As, "step": in.Step})
+	}
 }
 
 func (s *server) transaction(w http.ResponseWriter, r *http.Request) {

@@ -19,10 +19,10 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	if !r.charge(r.declared) { // before it is on its way
 		return nil, filters.ErrOverloaded
 	}
-	if err := r.send(askForBody); err != nil {
+	if err := r.send(&askForBody); err != nil {
 		return nil, err
 	}
-	r.waits = nothing
+	r.waits = 0
 	m, err := r.next(r.server.BodyTimeout)
 	if err != nil {
 		if errors.Is(err, ErrEnded) {
@@ -30,19 +30,18 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		}
 		return nil, err
 	}
-	switch {
-	case m.GetRequestBody() != nil:
-		b := m.GetRequestBody()
-		r.waits, r.ended = onRequestBody, b.EndOfStream
-		n := int64(len(b.Body))
+	switch m.kind {
+	case requestBody:
+		r.waits, r.ended = requestBody, m.ends
+		n := int64(len(m.body))
 		if n > r.allowed {
 			return nil, filters.ErrBodyTooLarge
 		}
 		if n > r.declared && !r.charge(n-max(r.declared, 0)) { // its length was not announced
 			return nil, filters.ErrOverloaded
 		}
-		return b.Body, nil
-	case m.GetResponseHeaders() != nil:
+		return m.body, nil
+	case responseHead:
 		// The request went on without its key being claimed. Nothing can be done for this one.
 		r.broken = true
 		r.server.hiding.add(r.stream.Context())
@@ -50,5 +49,5 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 			"allow_mode_override; on this connection every request with a body is refused from now on",
 			"route", r.Exchange.Route)
 	}
-	return nil, fmt.Errorf("%w: %T in place of the request's body", errProtocol, m.Request)
+	return nil, fmt.Errorf("%w: %d in place of the request's body", errProtocol, m.kind)
 }

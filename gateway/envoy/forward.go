@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
@@ -31,36 +29,35 @@ func (r *Request) Forward(limit time.Duration) (Head, error) {
 	if err := r.send(r.goOn()); err != nil {
 		return Head{}, err
 	}
-	r.waits = nothing
+	r.waits = 0
 	deadline := time.Now().Add(limit)
 	for {
 		m, err := r.next(limit)
 		if err != nil {
 			return Head{}, err
 		}
-		switch {
-		case m.GetRequestTrailers() != nil:
-			if err := r.replyToTrailer(m.GetRequestTrailers()); err != nil {
+		switch m.kind {
+		case requestTrailer:
+			if err := r.replyToTrailer(m); err != nil {
 				return Head{}, err
 			}
 			if limit > 0 {
 				limit = max(time.Until(deadline), time.Millisecond)
 			}
-		case m.GetResponseHeaders() != nil:
-			return r.responseHead(m, m.GetResponseHeaders())
+		case responseHead:
+			return r.responseHead(m)
 		default:
 			r.broken = true
-			return Head{}, fmt.Errorf("%w: %w: %T in place of the response's head", ErrEnded, errProtocol, m.Request)
+			return Head{}, fmt.Errorf("%w: %w: %d in place of the response's head", ErrEnded, errProtocol, m.kind)
 		}
 	}
 }
 
-func (r *Request) responseHead(m *extproc.ProcessingRequest, head *extproc.HttpHeaders) (Head, error) {
-	r.waits = onResponseHeaders
+func (r *Request) responseHead(m *incoming) (Head, error) {
+	r.waits = responseHead
 	h := Head{Length: -1}
-	r.response = appendFields(r.response[:0], head.Headers)
 	kept := r.response[:0]
-	for _, f := range r.response {
+	for _, f := range m.fields {
 		switch {
 		case f.Name == ":status":
 			h.Status, _ = strconv.Atoi(f.Value)
@@ -75,14 +72,14 @@ func (r *Request) responseHead(m *extproc.ProcessingRequest, head *extproc.HttpH
 		kept = append(kept, f)
 	}
 	r.response = kept
-	if head.EndOfStream {
+	if m.ends {
 		h.Length = 0
 	}
 	if h.Status < 100 || h.Status > 599 {
 		r.broken = true
 		return Head{}, fmt.Errorf("%w: %w: a response without a status", ErrEnded, errProtocol)
 	}
-	h.Header, h.Origin = kept, r.originOf(m, h.Status)
+	h.Header, h.Origin = kept, r.originOf(&m.attributes, h.Status)
 	return h, nil
 }
 
@@ -97,38 +94,38 @@ type Body struct {
 // that; 0 is for as long as it takes. Where its length was not announced and no room is left for it, it counts as not whole. The error is as
 // of Forward.
 func (r *Request) Buffer(length, most int64, until time.Duration) (b Body, err error) {
-	if err := r.send(askForResponseBody); err != nil {
+	if err := r.send(&askForResponseBody); err != nil {
 		return b, err
 	}
-	r.waits = nothing
+	r.waits = 0
 	for {
 		m, err := r.next(until)
 		if err != nil {
 			return b, err
 		}
-		switch {
-		case m.GetRequestTrailers() != nil:
-			if err := r.replyToTrailer(m.GetRequestTrailers()); err != nil {
+		switch m.kind {
+		case requestTrailer:
+			if err := r.replyToTrailer(m); err != nil {
 				return b, err
 			}
-		case m.GetResponseBody() != nil:
-			return r.responseBody(m.GetResponseBody(), length, most, until)
-		case m.GetResponseTrailers() != nil: // of a response without a body
-			r.waits = onResponseTrailers
-			return Body{Whole: true, Trailer: appendFields(nil, m.GetResponseTrailers().Trailers)}, nil
+		case responseBody:
+			return r.responseBody(m, length, most, until)
+		case responseTrailer: // of a response without a body
+			r.waits = responseTrailer
+			return Body{Whole: true, Trailer: m.fields}, nil
 		default:
 			r.broken = true
-			return b, fmt.Errorf("%w: %w: %T in place of the response's body", ErrEnded, errProtocol, m.Request)
+			return b, fmt.Errorf("%w: %w: %d in place of the response's body", ErrEnded, errProtocol, m.kind)
 		}
 	}
 }
 
 // responseBody takes the body. Where it does not end the message, either a trailer follows or Envoy has no more
 // room and passes on what is left: the message does not say which.
-func (r *Request) responseBody(m *extproc.HttpBody, length, most int64, until time.Duration) (b Body, err error) {
-	r.waits = onResponseBody
-	b.Bytes, b.Whole = m.Body, m.EndOfStream
-	n := int64(len(m.Body))
+func (r *Request) responseBody(m *incoming, length, most int64, until time.Duration) (b Body, err error) {
+	r.waits = responseBody
+	b.Bytes, b.Whole = m.body, m.ends
+	n := int64(len(m.body))
 	if n > most {
 		b.Whole = false
 		return b, nil
@@ -137,30 +134,30 @@ func (r *Request) responseBody(m *extproc.HttpBody, length, most int64, until ti
 		b.Whole = false
 		return b, filters.ErrOverloaded
 	}
-	if b.Whole || !(n == length || r.wholeGRPC(m.Body)) {
+	if b.Whole || !(n == length || r.wholeGRPC(m.body)) {
 		return b, nil
 	}
-	if err := r.send(r.passBody()); err != nil {
+	// What a service may not say goes out of its head now: behind the body it is too late.
+	if err := r.send(r.passResponse(r.Exchange.Response.Header)); err != nil {
 		return b, err
 	}
-	r.waits = nothing
+	r.waits = 0
 	for {
 		next, err := r.next(until)
 		if err != nil {
 			return b, err
 		}
-		switch {
-		case next.GetRequestTrailers() != nil:
-			if err := r.replyToTrailer(next.GetRequestTrailers()); err != nil {
+		switch next.kind {
+		case requestTrailer:
+			if err := r.replyToTrailer(next); err != nil {
 				return b, err
 			}
-		case next.GetResponseTrailers() != nil:
-			r.waits, b.Whole = onResponseTrailers, true
-			b.Trailer = appendFields(nil, next.GetResponseTrailers().Trailers)
+		case responseTrailer:
+			r.waits, b.Whole, b.Trailer = responseTrailer, true, next.fields
 			return b, nil
 		default:
 			r.broken = true
-			return b, fmt.Errorf("%w: %w: %T in place of the response's trailer", ErrEnded, errProtocol, next.Request)
+			return b, fmt.Errorf("%w: %w: %d in place of the response's trailer", ErrEnded, errProtocol, next.kind)
 		}
 	}
 }
@@ -176,23 +173,24 @@ func (r *Request) wholeGRPC(b []byte) bool {
 }
 
 // replyToTrailer takes out of a client's trailer what may not come there.
-func (r *Request) replyToTrailer(t *extproc.HttpTrailers) error {
+func (r *Request) replyToTrailer(m *incoming) error {
 	r.ended = true
-	var remove []string
-	for _, f := range t.GetTrailers().GetHeaders() {
-		if !message.InTrailer(f.Key) || r.reserved != nil && r.reserved(f.Key) {
-			remove = append(remove, f.Key)
+	r.mutation = r.mutation[:0]
+	for i := range m.fields {
+		if name := m.fields[i].Name; !message.InTrailer(name) || r.reserved != nil && r.reserved(name) {
+			r.mutation = appendRemoved(r.mutation, name)
 		}
 	}
-	return r.send(trailerReply(remove))
+	r.out = appendReply(r.out[:0], requestTrailer, r.mutation)
+	return r.send(&r.out)
 }
 
 // send gives Envoy a message. Once that has failed, or the stream is over, it says [ErrEnded].
-func (r *Request) send(m *extproc.ProcessingResponse) error {
+func (r *Request) send(m *outgoing) error {
 	if r.broken {
 		return ErrEnded
 	}
-	if err := r.stream.Send(m); err != nil {
+	if err := r.stream.SendMsg(m); err != nil {
 		r.broken = true
 		return fmt.Errorf("%w: %w", ErrEnded, err)
 	}

@@ -4,10 +4,6 @@ import (
 	"net/http"
 	"strconv"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
@@ -26,12 +22,16 @@ func (r *Request) Head(status int, h filters.Header, length int64) {
 	if r.replied { // it was passed on
 		return
 	}
-	if !r.Exchange.Response.Local && r.waits >= onResponseHeaders {
+	if !r.Exchange.Response.Local && r.waits != 0 && r.waits != requestHead && r.waits != requestBody {
 		_ = r.send(r.passResponse(h)) // an Envoy that has gone does not care
-		r.replied, r.waits = true, nothing
+		r.replied, r.waits = true, 0
 		return
 	}
 	r.local = local{status: status, header: h, length: length, begun: true}
+	if r.unreplayable(h) {
+		r.sendLocal(nil)
+		return
+	}
 	if length == 0 || r.Exchange.Method == http.MethodHead {
 		r.sendLocal(nil)
 	}
@@ -63,36 +63,40 @@ func (r *Request) Abort() { r.broken = true }
 
 // sendLocal has Envoy respond in place of the service.
 func (r *Request) sendLocal(body []byte) {
-	r.local.sent, r.replied, r.waits = true, true, nothing
-	imm := &extproc.ImmediateResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.local.status)},
-		Headers: &extproc.HeaderMutation{SetHeaders: make([]*corev3.HeaderValueOption, 0, len(r.local.header))},
-		Body:    body,
-	}
-	for i := range r.local.header {
-		f := &r.local.header[i]
-		switch {
-		case filters.EqualName(f.Name, "Grpc-Status"):
-			if code, err := strconv.ParseUint(f.Value, 10, 32); err == nil {
-				imm.GrpcStatus = &extproc.GrpcStatus{Status: uint32(code)}
-			}
-		case message.HopByHop(f.Name):
-			continue
+	r.local.sent, r.replied, r.waits = true, true, 0
+	h := r.local.header
+	b := appendFields(r.mutation[:0], h, func(f *filters.Field) bool { return !message.HopByHop(f.Name) })
+	grpcStatus, details := int64(-1), ""
+	if text, ok := h.Lookup("Grpc-Status"); ok {
+		if code, err := strconv.ParseUint(text, 10, 32); err == nil {
+			grpcStatus = int64(code)
 		}
-		imm.Headers.SetHeaders = appendSet(imm.Headers.SetHeaders, f)
 	}
-	if !has(r.local.header, "Content-Type") { // Envoy would make it text/plain
-		imm.Headers.RemoveHeaders = []string{"content-type"}
+	if reason := h.Get("Sluice-Reason"); reason != "" {
+		details = "sluice_" + reason // in Envoy's access log, as RESPONSE_CODE_DETAILS
 	}
-	if reason := r.local.header.Get("Sluice-Reason"); reason != "" {
-		imm.Details = "sluice_" + reason // in Envoy's access log, as RESPONSE_CODE_DETAILS
+	r.mutation = b
+	r.out = appendImmediate(r.out[:0], r.local.status, b, body, grpcStatus, details)
+	_ = r.send(&r.out) // an Envoy that has gone does not care
+}
+
+// unreplayable puts a refusal in the place of a recorded response of gRPC with a message in it: in place of a service
+// Envoy gives a client of gRPC a status and nothing else. h is the response's header.
+func (r *Request) unreplayable(h filters.Header) bool {
+	if !r.Exchange.IsGRPC() || !has(h, "Idempotent-Replayed") || has(h, "Grpc-Status") {
+		return false
 	}
-	_ = r.send(&extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ImmediateResponse{
-		ImmediateResponse: imm}}) // an Envoy that has gone does not care
+	const reason = filters.ResponseNotReplayable
+	code := filters.GRPCCodeOf(reason, reason.Status())
+	r.local.status, r.local.header = http.StatusOK, filters.Header{
+		{Name: "Content-Type", Value: "application/grpc"}, {Name: "Sluice-Reason", Value: string(reason)},
+		{Name: "Grpc-Status", Value: strconv.Itoa(int(code))}, {Name: "Grpc-Message", Value: reason.Title()},
+	}
+	return true
 }
 
 // PassOn has Envoy send the request on as it came, and shows an interest in nothing more of it.
 func (r *Request) PassOn() {
-	_ = r.send(passOn) // an Envoy that has gone does not care
-	r.replied, r.ended, r.waits = true, true, nothing
+	_ = r.send(&passOn) // an Envoy that has gone does not care
+	r.replied, r.ended, r.waits = true, true, 0
 }

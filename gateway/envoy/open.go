@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -22,15 +20,12 @@ const (
 	PeerKey = "x-sluice-peer"
 )
 
-// attributesOf is the name under which Envoy sends the attributes of a request.
-const attributesOf = "envoy.filters.http.ext_proc"
-
 // open takes the head of the request.
-func (r *Request) open(m *extproc.ProcessingRequest, head *extproc.HttpHeaders) {
+func (r *Request) open(m *incoming) {
 	x := &r.Exchange
 	x.Begin(r.ctx, r.load)
 	x.Received, x.Version, x.Scheme = time.Now(), "1.1", "http"
-	r.waits, r.ended = onRequestHeaders, head.EndOfStream
+	r.waits, r.ended = requestHead, m.ends
 	ctx := r.stream.Context()
 	if v := metadata.ValueFromIncomingContext(ctx, RouteKey); len(v) > 0 {
 		x.Route = v[0]
@@ -38,16 +33,14 @@ func (r *Request) open(m *extproc.ProcessingRequest, head *extproc.HttpHeaders) 
 	if v := metadata.ValueFromIncomingContext(ctx, PeerKey); len(v) > 0 {
 		x.Peer, _ = peerOf(v[0])
 	}
-	if fields := m.Attributes[attributesOf].GetFields(); fields != nil {
-		if !x.Peer.IsValid() {
-			x.Peer, _ = peerOf(fields["source.address"].GetStringValue())
-		}
-		switch fields["request.protocol"].GetStringValue() {
-		case "HTTP/1.0":
-			x.Version = "1.0"
-		case "HTTP/2", "HTTP/3":
-			x.Version = "2"
-		}
+	if !x.Peer.IsValid() {
+		x.Peer, _ = peerOf(m.attributes.source)
+	}
+	switch m.attributes.protocol {
+	case "HTTP/1.0":
+		x.Version = "1.0"
+	case "HTTP/2", "HTTP/3":
+		x.Version = "2"
 	}
 	if x.Peer.IsValid() {
 		r.peer = x.Text(x.Peer.AppendTo(x.Scratch()))
@@ -58,15 +51,14 @@ func (r *Request) open(m *extproc.ProcessingRequest, head *extproc.HttpHeaders) 
 			"refused with 400")
 	}
 	r.account = r.server.Budget.Account(x.Peer)
-	r.readHead(head.Headers)
+	r.readHead(m.fields)
 }
 
 // readHead takes the fields of the request's head.
-func (r *Request) readHead(h *corev3.HeaderMap) {
+func (r *Request) readHead(h filters.Header) {
 	x := &r.Exchange
-	r.request = appendFields(r.request[:0], h)
 	cookies, kept := 0, r.request[:0]
-	for _, f := range r.request {
+	for _, f := range h {
 		if f.Name != "" && f.Name[0] == ':' {
 			r.readPseudo(f)
 			continue
@@ -132,16 +124,4 @@ func (r *Request) dropOwnHop() {
 		}
 		return
 	}
-}
-
-// appendFields appends the fields of a header map. They lie in the message.
-func appendFields(to filters.Header, h *corev3.HeaderMap) filters.Header {
-	for _, f := range h.GetHeaders() {
-		value := f.Value
-		if len(f.RawValue) > 0 {
-			value = filters.Alias(f.RawValue)
-		}
-		to = append(to, filters.Field{Name: f.Key, Value: value})
-	}
-	return to
 }

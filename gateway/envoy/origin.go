@@ -1,9 +1,7 @@
 package envoy
 
 import (
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Origin is whose response Envoy shows: its service's, or its own, and what it says of the request then.
@@ -48,13 +46,11 @@ const RetriesKey = "x-sluice-retries"
 
 // originOf reads whose response it is. Where an Envoy does not say, and the status is one that its router may have made
 // itself, the response counts as one of which nothing is known: a key that was sent must not become free by it.
-func (r *Request) originOf(m *extproc.ProcessingRequest, status int) Origin {
-	fields := m.Attributes[attributesOf].GetFields()
-	details := fields["response.code_details"].GetStringValue()
-	switch {
-	case details == viaUpstream:
+func (r *Request) originOf(a *attributes, status int) Origin {
+	switch a.details {
+	case viaUpstream:
 		return FromService
-	case details == "":
+	case "":
 		if status < 500 {
 			return FromService // no router makes such a one
 		}
@@ -63,8 +59,7 @@ func (r *Request) originOf(m *extproc.ProcessingRequest, status int) Origin {
 			"without a response", "route", r.Exchange.Route, "status", status)
 		return Broken
 	}
-	flags := uint64(fields["response.flags"].GetNumberValue())
-	switch once := r.sentOnce(fields); {
+	switch flags, once := a.flags, r.sentOnce(a); {
 	case flags&(upstreamOverflow|overloadManager|dropOverload) != 0 && once:
 		return Overflowed
 	case flags&notSent != 0 && once:
@@ -77,8 +72,8 @@ func (r *Request) originOf(m *extproc.ProcessingRequest, status int) Origin {
 
 // sentOnce reports whether what Envoy says of the last attempt holds for all: there was one, or the ones before it were
 // not sent either.
-func (r *Request) sentOnce(fields map[string]*structpb.Value) bool {
-	if n, ok := fields["upstream.request_attempt_count"]; ok && n.GetNumberValue() <= 1 {
+func (r *Request) sentOnce(a *attributes) bool {
+	if 0 <= a.attempts && a.attempts <= 1 {
 		return true
 	}
 	v := metadata.ValueFromIncomingContext(r.stream.Context(), RetriesKey)

@@ -1,180 +1,97 @@
 package envoy
 
 import (
-	"strings"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// The modes that a request goes on with. Envoy shows what is asked for here and nothing else; the request's head it
-// has shown. They are never changed.
+// Replies that are the same for everybody: the modes that a request goes on with. Envoy shows what is asked for here and
+// nothing else; the request's head it has shown. They are never changed.
 var (
-	// withBody: the request's body, whole, then as withoutBody.
-	withBody = modeOf(modev3.ProcessingMode_BUFFERED, modev3.ProcessingMode_SEND)
-	// withoutBody: the client's trailer, and the head of the response.
-	withoutBody = modeOf(modev3.ProcessingMode_NONE, modev3.ProcessingMode_SEND)
-	// whole: as withoutBody for a request that has come to its end.
-	whole = modeOf(modev3.ProcessingMode_NONE, modev3.ProcessingMode_SKIP)
-	// responseToo: the body of the response, as much as Envoy has room for.
-	responseToo = &modev3.ProcessingMode{
-		RequestHeaderMode: modev3.ProcessingMode_SEND, ResponseHeaderMode: modev3.ProcessingMode_SEND,
-		RequestTrailerMode: modev3.ProcessingMode_SEND,
-		ResponseBodyMode:   modev3.ProcessingMode_BUFFERED_PARTIAL, ResponseTrailerMode: modev3.ProcessingMode_SEND,
-	}
-)
+	// askForBody: the request's body, whole, then as goOnStreaming.
+	askForBody = outgoing(appendMode(appendReply(nil, requestHead, nil),
+		mode{requestBody: bufferedBody, requestTrailer: send, responseHead: send, responseTrailer: skip}))
+	// askForResponseBody: the body of the response, as much of it as Envoy has room for.
+	askForResponseBody = outgoing(appendMode(appendReply(nil, responseHead, nil),
+		mode{requestTrailer: send, responseHead: send, responseBody: bufferedPartialBody, responseTrailer: send}))
+	// passOn: nothing more.
+	passOn = outgoing(appendMode(appendReply(nil, requestHead, nil),
+		mode{requestTrailer: skip, responseHead: skip, responseTrailer: skip}))
 
-func modeOf(body modev3.ProcessingMode_BodySendMode, trailer modev3.ProcessingMode_HeaderSendMode) *modev3.ProcessingMode {
-	return &modev3.ProcessingMode{
-		RequestHeaderMode: modev3.ProcessingMode_SEND, RequestBodyMode: body, RequestTrailerMode: trailer,
-		ResponseHeaderMode: modev3.ProcessingMode_SEND, ResponseBodyMode: modev3.ProcessingMode_NONE,
-		ResponseTrailerMode: modev3.ProcessingMode_SKIP,
-	}
-}
-
-// Replies that are the same for everybody. They are never changed.
-var (
-	passOn = &extproc.ProcessingResponse{
-		Response: &extproc.ProcessingResponse_RequestHeaders{RequestHeaders: &extproc.HeadersResponse{}},
-		ModeOverride: &modev3.ProcessingMode{
-			RequestHeaderMode: modev3.ProcessingMode_SEND, ResponseHeaderMode: modev3.ProcessingMode_SKIP,
-			RequestTrailerMode: modev3.ProcessingMode_SKIP, ResponseTrailerMode: modev3.ProcessingMode_SKIP,
-		},
-	}
-	askForBody = &extproc.ProcessingResponse{
-		Response:     &extproc.ProcessingResponse_RequestHeaders{RequestHeaders: &extproc.HeadersResponse{}},
-		ModeOverride: withBody,
-	}
-	askForResponseBody = &extproc.ProcessingResponse{
-		Response:     &extproc.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extproc.HeadersResponse{}},
-		ModeOverride: responseToo,
-	}
+	// goOnStreaming: the client's trailer, and the head of the response. goOnWhole: that head alone, for a request that
+	// has come to its end.
+	goOnStreaming = appendMode(nil, mode{requestTrailer: send, responseHead: send, responseTrailer: skip})
+	goOnWhole     = appendMode(nil, mode{requestTrailer: skip, responseHead: send, responseTrailer: skip})
 )
 
 // goOn lets the request go to the service.
-func (r *Request) goOn() *extproc.ProcessingResponse {
-	common := &extproc.CommonResponse{HeaderMutation: r.requestMutation()}
-	if r.waits == onRequestBody {
-		return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_RequestBody{
-			RequestBody: &extproc.BodyResponse{Response: common}}}
+func (r *Request) goOn() *outgoing {
+	r.requestMutation()
+	if r.waits == requestBody {
+		r.out = appendReply(r.out[:0], requestBody, r.mutation)
+		return &r.out
 	}
-	mode := withoutBody
+	r.out = appendReply(r.out[:0], requestHead, r.mutation)
 	if r.ended {
-		mode = whole
+		r.out = append(r.out, goOnWhole...)
+	} else {
+		r.out = append(r.out, goOnStreaming...)
 	}
-	return &extproc.ProcessingResponse{ModeOverride: mode, Response: &extproc.ProcessingResponse_RequestHeaders{
-		RequestHeaders: &extproc.HeadersResponse{Response: common}}}
+	return &r.out
 }
 
-// passBody lets the body of a response go on, whose trailer follows. What a service may not say goes out of its
-// head now: behind the body it is too late.
-func (r *Request) passBody() *extproc.ProcessingResponse {
-	return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ResponseBody{
-		ResponseBody: &extproc.BodyResponse{Response: &extproc.CommonResponse{
-			HeaderMutation: r.responseMutation(r.Exchange.Response.Header)}}}}
-}
-
-// passResponse lets the response go to the client, with the header as it is now.
-func (r *Request) passResponse(h filters.Header) *extproc.ProcessingResponse {
-	common := &extproc.CommonResponse{HeaderMutation: r.responseMutation(h)}
-	switch r.waits {
-	case onResponseBody:
-		return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ResponseBody{
-			ResponseBody: &extproc.BodyResponse{Response: common}}}
-	case onResponseTrailers:
-		return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ResponseTrailers{
-			ResponseTrailers: &extproc.TrailersResponse{}}}
+// passResponse lets the response go to the client, with the header as it is now. Behind its body that is too late.
+func (r *Request) passResponse(h filters.Header) *outgoing {
+	r.mutation = r.mutation[:0]
+	if r.waits != responseTrailer {
+		r.responseMutation(h)
 	}
-	return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ResponseHeaders{
-		ResponseHeaders: &extproc.HeadersResponse{Response: common}}}
-}
-
-func trailerReply(remove []string) *extproc.ProcessingResponse {
-	return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_RequestTrailers{
-		RequestTrailers: &extproc.TrailersResponse{HeaderMutation: &extproc.HeaderMutation{RemoveHeaders: remove}}}}
+	r.out = appendReply(r.out[:0], r.waits, r.mutation)
+	return &r.out
 }
 
 // requestMutation is what makes of the request's head, as Envoy has it, what the service is to see.
-func (r *Request) requestMutation() *extproc.HeaderMutation {
+func (r *Request) requestMutation() {
 	x := &r.Exchange
-	m := &extproc.HeaderMutation{SetHeaders: make([]*corev3.HeaderValueOption, 0, len(x.Inject)+1)}
+	b := r.mutation[:0]
 	for i := range r.request {
 		name := r.request[i].Name
 		if has(x.Header, name) || has(x.Inject, name) || message.HopByHop(name) {
 			continue
 		}
-		m.RemoveHeaders = append(m.RemoveHeaders, name)
+		b = appendRemoved(b, name)
 	}
-	for i := range x.Inject {
-		if f := &x.Inject[i]; f.Value != "" {
-			m.SetHeaders = append(m.SetHeaders, set(f.Name, f.Value))
-		}
-	}
+	b = appendFields(b, x.Inject, func(f *filters.Field) bool { return f.Value != "" })
 	if x.Path != r.path { // the service is to read what was matched
 		target := x.Path
 		if x.RawQuery != "" || r.query {
 			target += "?" + x.RawQuery
 		}
-		m.SetHeaders = append(m.SetHeaders, set(":path", target))
+		b = appendSet(b, ":path", target, false)
 	}
-	return m
+	r.mutation = b
 }
 
 // responseMutation is what makes of the response's head, as Envoy has it, the one that the client gets.
-func (r *Request) responseMutation(h filters.Header) *extproc.HeaderMutation {
-	var m extproc.HeaderMutation
+func (r *Request) responseMutation(h filters.Header) {
+	b := r.mutation[:0]
 	for i := range r.response {
 		if name := r.response[i].Name; !has(h, name) && !message.HopByHop(name) {
-			m.RemoveHeaders = append(m.RemoveHeaders, name)
+			b = appendRemoved(b, name)
 		}
+	}
+	r.mutation = appendFields(b, h, func(f *filters.Field) bool {
+		return !message.HopByHop(f.Name) && r.changed(h, f)
+	})
+}
+
+// changed reports whether a field is not as the service sent it, or another one of its name is not.
+func (r *Request) changed(h filters.Header, f *filters.Field) bool {
+	if !hasField(r.response, f) {
+		return true
 	}
 	for i := range h {
-		if f := &h[i]; !message.HopByHop(f.Name) && !hasField(r.response, f) {
-			m.SetHeaders = appendSet(m.SetHeaders, f)
-		}
-	}
-	if m.RemoveHeaders == nil && m.SetHeaders == nil {
-		return nil
-	}
-	return &m
-}
-
-// appendSet sets a field, or appends to one of that name that is set already.
-func appendSet(to []*corev3.HeaderValueOption, f *filters.Field) []*corev3.HeaderValueOption {
-	option := set(f.Name, f.Value)
-	for _, other := range to {
-		if filters.EqualName(other.Header.Key, f.Name) {
-			option.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
-			break
-		}
-	}
-	return append(to, option)
-}
-
-// set replaces a field. Names are in lower case, as Envoy has them.
-func set(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: strings.ToLower(name), RawValue: []byte(value)},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
-}
-
-func has(h filters.Header, name string) bool {
-	for i := range h {
-		if filters.EqualName(h[i].Name, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func hasField(h filters.Header, f *filters.Field) bool {
-	for i := range h {
-		if filters.EqualName(h[i].Name, f.Name) && h[i].Value == f.Value {
+		if filters.EqualName(h[i].Name, f.Name) && !hasField(r.response, &h[i]) {
 			return true
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -29,18 +29,6 @@ var ErrSilent = errors.New("envoy: the stream was silent for too long")
 // errProtocol says that Envoy sent what it must not at that point.
 var errProtocol = errors.New("envoy: unexpected message")
 
-// await is what Envoy waits for, or that it does not.
-type await uint8
-
-const (
-	nothing await = iota // the request is on its way to the service, or all is over
-	onRequestHeaders
-	onRequestBody
-	onResponseHeaders
-	onResponseBody
-	onResponseTrailers
-)
-
 // Request is a request of a client that Envoy holds, and the way back to it: one stream of ext_proc. It is valid
 // until the handler returns and belongs to its goroutine.
 type Request struct {
@@ -49,7 +37,7 @@ type Request struct {
 	Exchange filters.Exchange
 
 	server *Server
-	stream extproc.ExternalProcessor_ProcessServer
+	stream grpc.ServerStream
 	cancel context.CancelFunc
 	ctx    *requestContext
 	load   func(int64) ([]byte, error) // made once
@@ -71,21 +59,30 @@ type Request struct {
 	response filters.Header
 	reserved func(name string) bool // that no trailer may have, on top of what no trailer may
 
-	waits   await
+	waits   kind // for what Envoy waits for a reply; 0: it does not, the request is at the service, or all is over
 	replied bool // the last word was said
 	broken  bool // nothing can be said any more
 	local   local
 
+	messages [messagesKept]incoming // those that were read, which have the fields and bodies
+	read     int                    // how many
+	out      outgoing               // the last one that was sent
+	mutation []byte
+
 	mu       sync.Mutex
-	watching bool
+	watching bool          // another goroutine reads
+	reading  bool          // the request itself reads
 	inbox    chan received // what was read while the request was worked on
 }
 
 // received is what a read of the stream gave.
 type received struct {
-	message *extproc.ProcessingRequest
+	message *incoming
 	err     error
 }
+
+// messagesKept is how many messages a request has as a rule: heads and bodies of the request and of the response.
+const messagesKept = 4
 
 var requests = sync.Pool{New: func() any {
 	r := &Request{}
@@ -94,7 +91,7 @@ var requests = sync.Pool{New: func() any {
 }}
 
 // Process implements ext_proc: it serves the request of one stream.
-func (s *Server) Process(stream extproc.ExternalProcessor_ProcessServer) (err error) {
+func (s *Server) Process(stream grpc.ServerStream) (err error) {
 	r := requests.Get().(*Request)
 	r.begin(s, stream)
 	defer func() {
@@ -113,13 +110,12 @@ func (s *Server) Process(stream extproc.ExternalProcessor_ProcessServer) (err er
 		}
 		return status.Error(codes.DeadlineExceeded, "nothing came on the stream")
 	}
-	head := first.GetRequestHeaders()
-	if head == nil {
+	if first.kind != requestHead {
 		s.warn(s.noHead, "Envoy does not show the head of requests: request_header_mode has to be SEND",
-			"message", fmt.Sprintf("%T", first.Request))
+			"message", int(first.kind))
 		return status.Error(codes.InvalidArgument, "the first message is not the head of a request")
 	}
-	r.open(first, head)
+	r.open(first)
 	s.Handler.Serve(r)
 	if !r.replied && !r.broken {
 		return status.Error(codes.Internal, "no reply was made")
@@ -127,13 +123,13 @@ func (s *Server) Process(stream extproc.ExternalProcessor_ProcessServer) (err er
 	return r.rest()
 }
 
-func (r *Request) begin(s *Server, stream extproc.ExternalProcessor_ProcessServer) {
+func (r *Request) begin(s *Server, stream grpc.ServerStream) {
 	ctx := stream.Context()
 	r.server, r.stream = s, stream
 	r.cancel, _ = ctx.Value(cancelKey{}).(context.CancelFunc)
 	r.ctx = &requestContext{Context: new(message.Context), request: r}
 	r.peer, r.declared, r.ended, r.allowed, r.account, r.charged = "", -1, false, math.MaxInt64, nil, 0
-	r.waits, r.replied, r.broken, r.fired, r.silent, r.watching = nothing, false, false, false, false, false
+	r.waits, r.replied, r.broken, r.fired, r.silent, r.watching = 0, false, false, false, false, false
 	r.reserved, r.local = nil, local{}
 	r.message = message.Message{}
 	if r.timer == nil {
@@ -148,6 +144,10 @@ func (r *Request) end() {
 	clear(r.response)
 	r.request, r.response = r.request[:0], r.response[:0]
 	r.server, r.stream, r.cancel, r.ctx, r.account = nil, nil, nil, nil, nil
+	for i := range min(r.read, messagesKept) {
+		r.messages[i].drop()
+	}
+	r.read = 0
 }
 
 // expire ends the wait for the next message.
@@ -162,17 +162,21 @@ func (r *Request) expire() {
 
 // next returns the next message, for which it waits so long at most; 0 is for as long as it takes. The error is
 // [ErrEnded] or [ErrSilent].
-func (r *Request) next(limit time.Duration) (*extproc.ProcessingRequest, error) {
+func (r *Request) next(limit time.Duration) (*incoming, error) {
 	if limit > 0 {
 		r.timer.Reset(limit)
 		defer func() { r.fired = !r.timer.Stop() || r.fired }()
 	}
 	got := received{}
-	if r.watching {
+	if r.readsDirectly() {
+		got.message = r.room()
+		got.err = r.stream.RecvMsg(got.message)
+		r.mu.Lock()
+		r.reading = false
+		r.mu.Unlock()
+	} else {
 		got = <-r.inbox
 		r.watchAgain(got)
-	} else {
-		got.message, got.err = r.stream.Recv()
 	}
 	if got.err == nil {
 		return got.message, nil
@@ -191,15 +195,32 @@ func (r *Request) next(limit time.Duration) (*extproc.ProcessingRequest, error) 
 	return nil, fmt.Errorf("%w: %w", ErrEnded, got.err)
 }
 
-// watch has the stream read from now on, so that its end ends the request's context.
+// room returns where to read the next message. One that is read beside the request's work has memory of its own.
+func (r *Request) room() *incoming {
+	if r.read++; r.read > messagesKept {
+		return new(incoming)
+	}
+	return &r.messages[r.read-1]
+}
+
+// readsDirectly reports whether the request itself reads its next message, and notes that.
+func (r *Request) readsDirectly() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reading = !r.watching
+	return r.reading
+}
+
+// watch has the stream read from now on, so that its end ends the request's context; where the request itself reads it
+// ends that anyhow.
 func (r *Request) watch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.watching {
+	if r.watching || r.reading {
 		return
 	}
 	r.watching, r.inbox = true, make(chan received, 1)
-	go r.receive(r.stream, r.ctx, r.inbox)
+	go receive(r.stream, r.ctx, r.inbox)
 }
 
 // watchAgain goes on reading behind a message.
@@ -208,11 +229,12 @@ func (r *Request) watchAgain(last received) {
 		r.inbox <- last // whoever asks again finds the same
 		return
 	}
-	go r.receive(r.stream, r.ctx, r.inbox)
+	go receive(r.stream, r.ctx, r.inbox)
 }
 
-func (r *Request) receive(from extproc.ExternalProcessor_ProcessServer, ctx *requestContext, to chan<- received) {
-	m, err := from.Recv()
+func receive(from grpc.ServerStream, ctx *requestContext, to chan<- received) {
+	m := new(incoming)
+	err := from.RecvMsg(m)
 	if err != nil {
 		ctx.Cancel()
 	}
@@ -227,8 +249,10 @@ func (r *Request) rest() error {
 		switch {
 		case err != nil:
 			return nil
-		case m.GetRequestTrailers() != nil:
-			r.replyToTrailer(m.GetRequestTrailers())
+		case m.kind == requestTrailer:
+			if r.replyToTrailer(m) != nil {
+				return nil
+			}
 		default:
 			return status.Error(codes.InvalidArgument, "a message behind the last reply")
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"time"
 
-	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -45,7 +44,6 @@ type Options struct {
 // registered before it serves.
 type Server struct {
 	Options
-	extproc.UnimplementedExternalProcessorServer
 	grpc   *grpc.Server
 	health *health.Server
 
@@ -62,6 +60,20 @@ const (
 	keepaliveTimeout = 10 * time.Second
 )
 
+// processorService is envoy.service.ext_proc.v3.ExternalProcessor, with messages that this package reads and writes
+// itself.
+var processorService = grpc.ServiceDesc{
+	ServiceName: "envoy.service.ext_proc.v3.ExternalProcessor", HandlerType: (*any)(nil),
+	Streams: []grpc.StreamDesc{{
+		StreamName: "Process", ServerStreams: true, ClientStreams: true,
+		Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).Process(stream) },
+	}},
+}
+
+// streamWorkers is how many goroutines are kept for streams, with the stacks that they have grown: growing one anew costs
+// a tenth of a request. More streams get goroutines of their own.
+const streamWorkers = 64
+
 // NewServer returns a server that does not listen yet.
 func NewServer(o Options) *Server {
 	s := &Server{Options: o, health: health.NewServer(), noHead: new(filters.LogThrottle),
@@ -74,13 +86,14 @@ func NewServer(o Options) *Server {
 		grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
 			return cancellable(ctx), nil
 		}),
-		grpc.SharedWriteBuffer(true),
+		grpc.SharedWriteBuffer(true), grpc.NumStreamWorkers(streamWorkers),
+		grpc.ForceServerCodecV2(newCodec()),
 	}
 	if o.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	extproc.RegisterExternalProcessorServer(s.grpc, s)
+	s.grpc.RegisterService(&processorService, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	return s
 }

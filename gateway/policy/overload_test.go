@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/overload"
 )
 
 func overloaded(t *testing.T, section string) *config.Config {
@@ -68,3 +69,15 @@ func TestOverloadReload(t *testing.T) {
 		t.Errorf("without the section: %+v", got[0])
 	}
 }
+
+// overloads returns the limiters in force.
+func (s *Set) overloads() map[string]*overload.Service {
+	for _, p := range s.list {
+		if p, ok := p.(*overloadPolicy); ok {
+			return p.services.All()
+		}
+	}
+	return nil
+}
+
+var lowRequest = overload.Request{Class: overload.Low}

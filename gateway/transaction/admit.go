@@ -71,6 +71,9 @@ func (b *Bridge) refusedDo(call *branchCall, do *idempotency.Record) bool {
 			"gid", call.gid, "step", call.step, "record", do.ID, "error", err)
 		return false
 	}
+	if status := resolved(&response); status != 0 {
+		return status == http.StatusConflict
+	}
 	return call.env.refused(response.Status)
 }
 

@@ -15,13 +15,14 @@ import (
 
 // envelope is the payload of a branch: its calls, rendered, and what they need.
 type envelope struct {
-	Route     string        `json:"route"`
-	Principal string        `json:"principal"`
-	Inject    [][2]string   `json:"inject"` // of forwarded, those that the client's request has
-	Do        *envelopeCall `json:"do"`
-	Undo      *envelopeCall `json:"undo,omitempty"`
-	FailOn    [][2]int      `json:"failOn"`             // ranges, both ends included
-	RetryMax  int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
+	Transaction string        `json:"transaction,omitempty"` // its name in the configuration
+	Route       string        `json:"route"`
+	Principal   string        `json:"principal"`
+	Inject      [][2]string   `json:"inject"` // of forwarded, those that the client's request has
+	Do          *envelopeCall `json:"do"`
+	Undo        *envelopeCall `json:"undo,omitempty"`
+	FailOn      [][2]int      `json:"failOn"`             // ranges, both ends included
+	RetryMax    int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
 }
 
 type envelopeCall struct {

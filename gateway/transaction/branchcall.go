@@ -70,6 +70,9 @@ func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 			"gid", call.gid, "step", call.step, "record", rec.ID, "error", err)
 		return http.StatusInternalServerError
 	}
+	if status := resolved(&response); status != 0 {
+		return status
+	}
 	if status := call.translate(response.Status); status != 0 {
 		return status
 	}
@@ -112,7 +115,14 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		}
 	}
 	if translated != 0 {
+		b.stuck.ended(call.gid, call.step, call.op)
 		return translated
+	}
+	if !shed && b.stuck.failed(&call, attempt, status, time.Now()) {
+		b.logger.Error("transaction: a branch is called again and again in vain; what comes behind it waits. "+
+			"Mend the service, or say how the step stands: sluice transactions resolve",
+			"gid", call.gid, "transaction", call.env.Transaction, "step", call.step, "op", call.op,
+			"service", call.call.Service, "attempt", attempt, "status", status, "outcome", outcome.String())
 	}
 	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
 		"attempt", attempt, "status", status, "outcome", outcome.String())

@@ -75,6 +75,7 @@ type Bridge struct {
 	backoffs     backoffs
 	ends         ends
 	watches      watches
+	stuck        stuckBranches
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle

@@ -34,6 +34,7 @@ type fixture struct {
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
 	called  []*filters.Exchange
 	queries int
+	retries int
 }
 
 // asked returns how often the coordinator was asked.
@@ -106,6 +107,9 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		io.WriteString(w, `{"branches":[],"transaction":null}`)
+	case strings.HasSuffix(r.URL.Path, "/resetCronTime"):
+		d.retries++
+		io.WriteString(w, `{"has_remaining":false,"succeed_count":1}`)
 	case strings.HasSuffix(r.URL.Path, "/submit"):
 		var s struct {
 			GID string `json:"gid"`

@@ -17,6 +17,7 @@ type followed struct {
 	next    time.Time // when to ask again; guarded by Bridge.mu, as is pause
 	pause   time.Duration
 	missing time.Time // since when the coordinator does not know it; of the goroutine of Run
+	lost    bool      // its outcome is unknown until an operator resolves it; guarded by Bridge.mu
 }
 
 func (b *Bridge) follow(rec idempotency.Record) {
@@ -33,6 +34,7 @@ func (b *Bridge) follow(rec idempotency.Record) {
 func (b *Bridge) unfollow(gid string) {
 	b.reservations.drop(gid)
 	b.backoffs.drop(gid)
+	b.stuck.drop(gid)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.followed, gid)
@@ -97,9 +99,17 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 	}
 	if known {
 		f.missing = time.Time{}
+		b.mu.Lock()
+		f.lost = false
+		b.mu.Unlock()
 	} else {
 		if f.missing.IsZero() {
 			f.missing = time.Now()
+		}
+		if rec, ok, err := b.store.Get(ctx, recordOf(gid)); err != nil {
+			return false, err
+		} else if !ok || rec.GID != gid || rec.State != idempotency.Delegated {
+			return true, nil // an operator has resolved it
 		}
 		never, err := b.neverSubmitted(ctx, gid, f)
 		if !never || err != nil {
@@ -121,8 +131,7 @@ func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (b
 		return false, nil
 	}
 	if time.Since(f.created) > coordinatorLostAfter {
-		b.logger.Error("transaction: the coordinator has lost it; its outcome is unknown until it is resolved",
-			"gid", gid)
+		b.lose(gid, f, "transaction: the coordinator has lost it; its outcome is unknown until it is resolved")
 		return false, nil
 	}
 	steps, defined := b.services.Steps(f.route)
@@ -131,11 +140,44 @@ func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (b
 		return false, err
 	}
 	if called || !defined { // without the names of its steps that cannot be told
-		b.logger.Error("transaction: the coordinator has lost it, and steps of it may have been called; "+
-			"its outcome is unknown until it is resolved", "gid", gid)
+		b.lose(gid, f, "transaction: the coordinator has lost it, and steps of it may have been called; "+
+			"its outcome is unknown until it is resolved")
 		return false, nil
 	}
 	return true, nil
+}
+
+// lose notes that only an operator can say what became of a transaction. It is logged once, and
+// counted for as long as it is so.
+func (b *Bridge) lose(gid string, f *followed, why string) {
+	b.mu.Lock()
+	first := !f.lost
+	f.lost = true
+	b.mu.Unlock()
+	if first {
+		b.logger.Error(why, "gid", gid, "route", f.route, "record", recordOf(gid))
+	}
+}
+
+// IsLost reports whether only an operator can say what became of a transaction.
+func (b *Bridge) IsLost(gid string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.followed[gid]
+	return f != nil && f.lost
+}
+
+// Lost returns how many transactions wait for an operator, since the coordinator has lost them.
+func (b *Bridge) Lost() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, f := range b.followed {
+		if f.lost {
+			n++
+		}
+	}
+	return n
 }
 
 // branchCalled reports whether a step of the transaction was ever called, by the records of its

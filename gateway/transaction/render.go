@@ -48,7 +48,10 @@ func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient
 func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
 	sagaclient.Step, error,
 ) {
-	env := envelope{Route: x.Route, Principal: x.Principal, RetryMax: e.settings.RetryMax.Milliseconds()}
+	env := envelope{
+		Transaction: e.settings.Name, Route: x.Route, Principal: x.Principal,
+		RetryMax: e.settings.RetryMax.Milliseconds(),
+	}
 	for _, name := range forwarded {
 		if v, ok := x.Inject.Lookup(name); ok {
 			env.Inject = append(env.Inject, [2]string{name, v})

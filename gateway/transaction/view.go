@@ -102,6 +102,10 @@ func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
 		switch {
 		case s.State == StepFailed:
 			s.Reason = b.refusalReason(ctx, t.GID, s.Name)
+		case s.State == StepCompensating:
+			s.Reason = b.vainly(t.GID, s.Name, opUndo)
+		case s.State == StepPending:
+			s.Reason = b.vainly(t.GID, s.Name, opDo)
 		case v.timedOut && actions[id].Status != sagaclient.Succeeded:
 			s.Reason = "not done in time"
 		}
@@ -172,6 +176,18 @@ func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
 		return fmt.Sprintf("status %d: %s", response.Status, cmp.Or(body.Reason, body.Code))
 	}
 	return fmt.Sprintf("status %d", response.Status)
+}
+
+// vainly says of a branch that has not ended that it is called in vain; empty when it is not.
+func (b *Bridge) vainly(gid, step, op string) string {
+	s, ok := b.stuck.get(gid, step, op)
+	switch {
+	case !ok || s.Attempts < 2:
+		return ""
+	case s.Status == 0:
+		return fmt.Sprintf("called %d times in vain, the last one without a response", s.Attempts)
+	}
+	return fmt.Sprintf("called %d times in vain, the last one with status %d", s.Attempts, s.Status)
 }
 
 // failedStep returns the step that refused, nil without one.

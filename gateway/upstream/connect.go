@@ -6,9 +6,11 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
@@ -59,20 +61,34 @@ type connection struct {
 }
 
 // clientTLS returns the TLS for an endpoint, with both protocols and with HTTP/1.1 alone. Without a
-// server name it is verified as what is written, be that a name or an address.
+// server name it is verified as what is written, be that a name or an address, or as the name by which
+// its address was found.
 func clientTLS(e *endpoint, c *tls.Config) (both, one *tls.Config) {
 	if c == nil {
 		c = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	both = c.Clone()
 	if both.ServerName == "" {
-		if both.ServerName, _, _ = net.SplitHostPort(e.Address); both.ServerName == "" {
-			both.ServerName = e.Host
-		}
+		both.ServerName = serverName(&e.Endpoint)
 	}
 	one = both.Clone()
 	both.NextProtos, one.NextProtos = []string{"h2", "http/1.1"}, []string{"http/1.1"}
 	return both, one
+}
+
+// serverName returns the name that the certificate of an endpoint has to have. An address that was found
+// has in Host the name and the port by which it was.
+func serverName(e *config.Endpoint) string {
+	host, _, err := net.SplitHostPort(e.Address)
+	if err != nil {
+		return e.Host
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		if found, _, err := net.SplitHostPort(e.Host); err == nil {
+			return found
+		}
+	}
+	return host
 }
 
 // usesHTTP2 reports whether a request goes out over HTTP/2. One that asks for another protocol does

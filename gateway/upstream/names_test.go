@@ -490,3 +490,17 @@ func TestCallersDeadlineCutsNothingOff(t *testing.T) {
 		}
 	}
 }
+
+// An endpoint is verified as what is written, and one that was found as the name by which it was.
+func TestServerNameOfAnEndpoint(t *testing.T) {
+	for _, c := range []struct{ address, host, want string }{
+		{"a.test:443", "a.test", "a.test"}, {"10.0.0.1:443", "10.0.0.1", "10.0.0.1"},
+		{"10.0.0.1:443", "10.0.0.1:443", "10.0.0.1"}, {"[2001:db8::1]:443", "[2001:db8::1]", "2001:db8::1"},
+		{"10.0.0.1:8443", "order.shop.svc:8443", "order.shop.svc"}, {"[2001:db8::1]:443", "a.test:443", "a.test"},
+		{"a.test:443", "b.test:443", "a.test"}, {"/run/a.sock", "localhost", "localhost"},
+	} {
+		if got := serverName(&config.Endpoint{Address: c.address, Host: c.host}); got != c.want {
+			t.Errorf("%s of host %s: %q, want %q", c.address, c.host, got, c.want)
+		}
+	}
+}

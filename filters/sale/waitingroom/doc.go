@@ -13,6 +13,10 @@
 // numbers as buyers wait for one. So no request costs a call of the store of its own, and while nobody has to wait
 // none waits for the store: admissions are leased ahead of need. Places are told from memory.
 //
+// Who has to wait is told so before the key of its request is claimed ([Room.Wait]), so that a poll costs no step of
+// the store of keys. That admits nobody: an admission is taken behind the claim ([Room.Enter]), by a request that
+// uses it.
+//
 // Two things are kept apart. The rate is held by the tokens: the line gives out Rate a second, and what is left unused
 // for longer than 100 ms (500 ms while buyers wait) is lost. The order is held by the number that is served. If that
 // moved at the rate, each buyer who left would be an admission that nobody uses. So a PI controller moves it: faster

@@ -72,8 +72,8 @@ type gate struct {
 	reported int        // of raised, in the report under way
 }
 
-// lookNew is newcomer for one that is not to be admitted yet: called in place of admitted. One that has to wait gets its
-// number.
+// lookNew is newcomer for one that is not to be admitted yet: called in place of admitted. One that has to wait gets
+// its number.
 func (g *gate) lookNew(now time.Time, tries int) (verdict, float64) {
 	used, tokens := g.used, g.tokens
 	d, number := g.newcomer(now, tries)
@@ -84,8 +84,8 @@ func (g *gate) lookNew(now time.Time, tries int) (verdict, float64) {
 	return d, number
 }
 
-// look is holder for one that is not to be admitted yet: called in place of admitted, and for whoever need only wait for
-// an admission.
+// look is holder for one that is not to be admitted yet: called in place of admitted, and for whoever need only wait
+// for an admission.
 func (g *gate) look(now time.Time, number, served float64, tries int) verdict {
 	if g.leased(now) && number <= g.grant.Serving {
 		return called

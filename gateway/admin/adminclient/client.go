@@ -105,9 +105,24 @@ func (c *Client) Forget(ctx context.Context, name RecordName) (body []byte, err 
 	return c.call(ctx, http.MethodPost, "/api/idempotency/forget", name)
 }
 
-// Transactions returns the transactions that the gateway knows.
-func (c *Client) Transactions(ctx context.Context) (body []byte, err error) {
-	return c.call(ctx, http.MethodGet, "/api/transactions", nil)
+// Transactions returns the transactions that the gateway knows, in that state; empty: in any.
+func (c *Client) Transactions(ctx context.Context, state string) (body []byte, err error) {
+	target := "/api/transactions"
+	if state != "" {
+		target += "?state=" + url.QueryEscape(state)
+	}
+	return c.call(ctx, http.MethodGet, target, nil)
+}
+
+// RetryTransactions has the coordinator call at once what it would call again later.
+func (c *Client) RetryTransactions(ctx context.Context) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/transactions/retry", struct{}{})
+}
+
+// ResolveStep settles a step that is called in vain: as is done or refused.
+func (c *Client) ResolveStep(ctx context.Context, id, step, as string) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/transactions/"+url.PathEscape(id)+"/resolve",
+		map[string]string{"step": step, "as": as})
 }
 
 // Transaction returns one transaction with its steps.

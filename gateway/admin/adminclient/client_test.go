@@ -36,7 +36,7 @@ func TestCalls(t *testing.T) {
 			`{"route":"","principal":"","key":"","id":"i","force":true,"as":"answered","status":201,"body":"b"}`},
 		{"forget", func(ctx context.Context, c *Client) ([]byte, error) { return c.Forget(ctx, name) },
 			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k\u00261"}`},
-		{"transactions", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transactions(ctx) },
+		{"transactions", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transactions(ctx, "") },
 			"GET /api/transactions "},
 		{"transaction", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transaction(ctx, "a/b") },
 			"GET /api/transactions/a%2Fb "},
@@ -105,7 +105,7 @@ func TestErrors(t *testing.T) {
 	if _, _, err := (&Client{Address: broken.URL}).Records(t.Context(), RecordName{}, ""); err == nil {
 		t.Error("no error for a response that is not JSON")
 	}
-	if _, err := (&Client{Address: "host:port%"}).Transactions(t.Context()); !errors.Is(err, ErrAddress) {
+	if _, err := (&Client{Address: "host:port%"}).Transactions(t.Context(), ""); !errors.Is(err, ErrAddress) {
 		t.Errorf("%v, want %v", err, ErrAddress)
 	}
 }

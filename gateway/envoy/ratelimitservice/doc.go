@@ -25,7 +25,8 @@
 // descriptor's own limit decides in place of the configuration's (see package ratelimit), or where there is none: it
 // then counts in fixed windows, as there.
 //
-// The overall code is OVER_LIMIT if that of any status is. A limit in shadow mode is OK and shows its numbers.
+// The overall code is OVER_LIMIT if that of any status is. A limit in shadow mode is OK and shows its numbers, also
+// with a limit of the descriptor's own (there such a limit is enforced: it replaces the mode as well).
 //
 // # What the client sees
 //

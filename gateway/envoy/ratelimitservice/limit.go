@@ -17,6 +17,7 @@ type limit struct {
 	meter   *ratelimit.Meter
 	name    string
 	counted []int // the entries whose values it is counted per
+	varying []int // those that take several values: a rate of the descriptor's own is counted per each, shared or not
 	shown   shown
 }
 

@@ -118,7 +118,11 @@ func (s *Service) questionOf(t *Table, r *rls.RateLimitRequest, d *descriptor, n
 	}
 	q.charge = ratelimit.Charge{Now: now, Cost: costOf(r, d)}
 	if q.limit = domain.root.find(d.GetEntries()); q.limit != nil {
-		q.charge.Key = q.limit.keyOf(d.GetEntries())
+		at := q.limit.counted
+		if d.GetLimit() != nil {
+			at = q.limit.varying
+		}
+		q.charge.Key = valuesOf(d.GetEntries(), at)
 	} else if d.GetLimit() != nil {
 		q.limit, q.charge.Key = domain.overrides, overrideKey(d.GetEntries())
 	} else {
@@ -177,20 +181,33 @@ func clip(s string) string {
 }
 
 // askAll asks all questions: those of a store outside of the process at the same time, since its answers take a
-// while.
+// while; two of one limit in their order, since they may be about one count.
 func (s *Service) askAll(ctx context.Context, questions []question) {
+	inOrder := len(questions) == 1 || repeats(questions)
 	var wg sync.WaitGroup
 	for i := range questions {
 		q := &questions[i]
 		switch {
 		case q.limit == nil:
-		case i < len(questions)-1 && q.limit.remote():
+		case !inOrder && i < len(questions)-1 && q.limit.remote():
 			wg.Go(func() { s.ask(ctx, q) })
 		default:
 			s.ask(ctx, q)
 		}
 	}
 	wg.Wait()
+}
+
+// repeats reports whether two questions are of one limit.
+func repeats(questions []question) bool {
+	for i := range questions {
+		for j := range i {
+			if questions[i].limit != nil && questions[i].limit == questions[j].limit {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ask asks one question. A panic is as a store that failed with a limit that is set to refuse then: it must neither

@@ -88,6 +88,9 @@ func (n *node) add(entries []config.DescriptorEntry, l *limit) {
 		if e.Counted() {
 			l.counted = append(l.counted, i)
 		}
+		if e.Counted() || e.Share {
+			l.varying = append(l.varying, i)
+		}
 	}
 	n.limit = l
 }
@@ -146,16 +149,16 @@ func (n *node) next(key, value string) *node {
 	return n.any[key]
 }
 
-// keyOf returns the key of a descriptor for its limit.
-func (l *limit) keyOf(entries []*entry) string {
-	switch len(l.counted) {
+// valuesOf returns the key of a descriptor whose entries at those places are counted apart.
+func valuesOf(entries []*entry, at []int) string {
+	switch len(at) {
 	case 0:
 		return ""
 	case 1:
-		return ratelimit.Key([]string{entries[l.counted[0]].GetValue()})
+		return ratelimit.Key([]string{entries[at[0]].GetValue()})
 	}
 	values := make([]string, 0, 8)
-	for _, i := range l.counted {
+	for _, i := range at {
 		values = append(values, entries[i].GetValue())
 	}
 	return ratelimit.Key(values)

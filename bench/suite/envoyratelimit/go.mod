@@ -1,10 +1,11 @@
-module github.com/sluice-gateway/sluice/bench/suite/ratelimit
+module github.com/sluice-gateway/sluice/bench/suite/envoyratelimit
 
 go 1.26.0
 
+tool github.com/envoyproxy/ratelimit/src/service_cmd
+
 require (
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
-	github.com/envoyproxy/ratelimit v1.4.1-0.20260122083618-3fb702589d36
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
@@ -22,6 +23,7 @@ require (
 	github.com/envoyproxy/go-control-plane v0.14.0 // indirect
 	github.com/envoyproxy/go-control-plane/ratelimit v0.1.1-0.20250812085011-4cf7e8485428 // indirect
 	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
+	github.com/envoyproxy/ratelimit v1.4.1-0.20260122083618-3fb702589d36 // indirect
 	github.com/fsnotify/fsnotify v1.7.0 // indirect
 	github.com/go-kit/log v0.2.1 // indirect
 	github.com/go-logfmt/logfmt v0.6.0 // indirect

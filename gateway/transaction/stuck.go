@@ -1,0 +1,112 @@
+package transaction
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Stuck is a branch that is called again and again in vain: a roll-back that goes on so never ends,
+// and the undos of the steps before it wait for it, because the coordinator calls them in the reverse
+// order of the steps. Somebody has to mend the service, or to say how the step stands
+// ([Bridge.Resolve]).
+type Stuck struct {
+	GID, Transaction, Step, Op string
+	Since                      time.Time // of the first call that this process made in vain
+	Attempts                   int
+	Status                     int // of the last response; 0: there was none
+}
+
+// stuckAfter is the number of calls in vain from which on a branch counts as stuck.
+const stuckAfter = 5
+
+// stuckMax bounds of how many transactions branches are remembered, some 300 bytes each: a service that
+// is gone can hold up any number of them.
+const stuckMax = 10_000
+
+// stuckBranches are the branches that were called in vain by this process. The zero value is ready;
+// it is safe for concurrent use.
+type stuckBranches struct {
+	mu    sync.Mutex
+	byGID map[string][]Stuck
+}
+
+// failed notes a call in vain. It reports whether the branch counts as stuck from this call on.
+func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.Time) (begins bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.byGID[call.gid]
+	i := indexOf(list, call.step, call.op)
+	if i < 0 {
+		if list == nil && len(s.byGID) >= stuckMax {
+			return false
+		}
+		if s.byGID == nil {
+			s.byGID = map[string][]Stuck{}
+		}
+		i = len(list)
+		list = append(list, Stuck{
+			GID: call.gid, Transaction: cmp.Or(call.env.Transaction, call.env.Route), Step: call.step, Op: call.op,
+			Since: now,
+		})
+		s.byGID[call.gid] = list
+	}
+	was := list[i].Attempts
+	list[i].Attempts, list[i].Status = attempt, status
+	return was < stuckAfter && attempt >= stuckAfter
+}
+
+func indexOf(list []Stuck, step, op string) int {
+	return slices.IndexFunc(list, func(b Stuck) bool { return b.Step == step && b.Op == op })
+}
+
+// ended forgets a branch that has ended.
+func (s *stuckBranches) ended(gid, step, op string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.byGID[gid]
+	if i := indexOf(list, step, op); i >= 0 {
+		if list = slices.Delete(list, i, i+1); len(list) == 0 {
+			delete(s.byGID, gid)
+			return
+		}
+		s.byGID[gid] = list
+	}
+}
+
+// drop forgets the branches of a transaction that has ended.
+func (s *stuckBranches) drop(gid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byGID, gid)
+}
+
+// get returns what is known of a branch.
+func (s *stuckBranches) get(gid, step, op string) (Stuck, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.byGID[gid]
+	if i := indexOf(list, step, op); i >= 0 {
+		return list[i], true
+	}
+	return Stuck{}, false
+}
+
+// Stuck returns the branches that this process called five times or more in vain, the oldest first.
+func (b *Bridge) Stuck() []Stuck {
+	b.stuck.mu.Lock()
+	defer b.stuck.mu.Unlock()
+	var list []Stuck
+	for _, branches := range b.stuck.byGID {
+		for _, s := range branches {
+			if s.Attempts >= stuckAfter {
+				list = append(list, s)
+			}
+		}
+	}
+	slices.SortFunc(list, func(x, y Stuck) int {
+		return cmp.Or(x.Since.Compare(y.Since), cmp.Compare(x.GID, y.GID), cmp.Compare(x.Step, y.Step))
+	})
+	return list
+}
