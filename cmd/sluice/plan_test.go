@@ -116,7 +116,8 @@ func TestComparesWithARunningGateway(t *testing.T) {
 		stdout, stderr, code := run(c.args...)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) ||
 			strings.Contains(stdout+stderr, "of-the-") {
-			t.Errorf("%q: exit %d, want %d with %q and %q\n%s%s", c.args, code, c.code, c.stdout, c.stderr, stdout, stderr)
+			t.Errorf("%q: exit %d, want %d with %q and %q\n%s%s", c.args, code, c.code, c.stdout, c.stderr,
+				stdout, stderr)
 		}
 	}
 	stdout, _, _ := run("diff", "-c", changed, "-o", "json")

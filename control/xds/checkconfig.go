@@ -36,7 +36,8 @@ func (c *controlPlane) checkConfig(list []config.File) (plan.Check, error) {
 	case err != nil:
 		return refusedCheck(check, err), nil
 	case setting != "":
-		check.Restart, check.Reason = []string{setting}, "xds: "+setting+" differs: that takes a restart of the control plane"
+		check.Restart = []string{setting}
+		check.Reason = "xds: " + setting + " differs: that takes a restart of the control plane"
 	case len(check.Changes) == 0:
 		check.Outcome = plan.Unchanged
 	default:
