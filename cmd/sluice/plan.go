@@ -15,11 +15,19 @@ import (
 
 // planned is what plan prints as JSON.
 type planned struct {
-	InForce  plan.InForce                 `json:"in_force"`
-	Warnings []config.Warning             `json:"warnings,omitempty"`
-	Check    *plan.Check                  `json:"check,omitempty"`
-	Note     string                       `json:"note,omitempty"`
-	Envoy    []envoydialect.Approximation `json:"envoy,omitempty"`
+	InForce  plan.InForce     `json:"in_force"`
+	Warnings []config.Warning `json:"warnings,omitempty"`
+	Check    *plan.Check      `json:"check,omitempty"`
+	Note     string           `json:"note,omitempty"`
+	Envoy    []approximation  `json:"envoy,omitempty"`
+}
+
+// approximation is what an Envoy does otherwise.
+type approximation struct {
+	Place  string             `json:"place"`
+	Policy string             `json:"policy"`
+	Level  envoydialect.Level `json:"level"`
+	Why    string             `json:"why"`
 }
 
 func newPlan() *cobra.Command {
@@ -105,9 +113,15 @@ func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 		return p, err
 	}
 	if envoy || p.InForce.Settings["control"] != nil || p.InForce.Settings["envoy"] != nil {
-		_, p.Envoy, err = envoydialect.Compile(cfg, envoydialect.Options{})
+		var list []envoydialect.Approximation
+		if _, list, err = envoydialect.Compile(cfg, envoydialect.Options{}); err != nil {
+			return p, fmt.Errorf("%w: for Envoy: %w", gateway.ErrConfig, err)
+		}
+		for _, a := range list {
+			p.Envoy = append(p.Envoy, approximation(a))
+		}
 	}
-	return p, err
+	return p, nil
 }
 
 func (p *planned) writeText(w io.Writer) error {

@@ -186,6 +186,29 @@ func TestPlanAtATime(t *testing.T) {
 	}
 }
 
+// TestPlanForEnvoy: what an Envoy can only approximate is told where the configuration is for Envoys, or asked for.
+func TestPlanForEnvoy(t *testing.T) {
+	t.Parallel()
+	const text = "version: 1\nservices: {a: {endpoints: [\"http://127.0.0.1:1\"], breaker: {}}}\n" +
+		"routes: [{name: r, match: {path: /r}, service: a}]\n"
+	alone, fleet := writeConfig(t, text), writeConfig(t, text+"control: {}\n")
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{{[]string{"-c", alone}, false}, {[]string{"-c", alone, "--envoy"}, true}, {[]string{"-c", fleet}, true}} {
+		stdout, stderr, code := run(append([]string{"plan"}, c.args...)...)
+		if got := strings.Contains(stdout, "services.a breaker: approximate: "); code != 0 || got != c.want {
+			t.Errorf("%q: exit %d: %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	stdout, _, _ := run("plan", "-c", fleet, "-o", "json")
+	var p planned
+	if err := json.Unmarshal([]byte(stdout), &p); err != nil || len(p.Envoy) == 0 || p.Envoy[0].Why == "" ||
+		len(p.InForce.Routes) != 1 || p.InForce.Routes[0].Target != "service a" {
+		t.Errorf("%v: %s", err, stdout)
+	}
+}
+
 // TestNoEnv: what is made for another machine is checked, planned and compared without its variables.
 func TestNoEnv(t *testing.T) {
 	t.Parallel()

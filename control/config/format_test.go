@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,7 +143,27 @@ func TestFormatJSON(t *testing.T) {
 	}
 }
 
-// documents returns every configuration that lies in the repository.
+// TestKeyOrders: each order is one of a section that there is, and names at least two of its keys.
+func TestKeyOrders(t *testing.T) {
+	t.Parallel()
+	known := map[string]reflect.Type{}
+	walkStructs(reflect.TypeFor[Config](), func(s reflect.Type) { known[s.Name()] = s })
+	for name, order := range keyOrders {
+		found := 0
+		if s := known[name]; s != nil {
+			for _, f := range fieldsOf(s) {
+				if slices.Contains(order, f.key) {
+					found++
+				}
+			}
+		}
+		if found < 2 {
+			t.Errorf("%s: %d of its keys are named", name, found)
+		}
+	}
+}
+
+// exampleDocuments returns every configuration that lies in the repository.
 func exampleDocuments(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
