@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,7 @@ func newPlan() *cobra.Command {
 		Long: "Show what a configuration would have in force: routes with their filters and settings, services,\n" +
 			"limits, transactions, and how each sale stands at a time. With --against or --base it shows too what\n" +
 			"would change. What an Envoy can only approximate is shown where the configuration is for Envoys (it\n" +
-			"has a section control or envoy), or with --envoy.\n\n" + exitCodesHelp,
+			"has a section control, or settings of envoy), or with --envoy.\n\n" + exitCodesHelp,
 		Example: "  sluice plan -c sluice.yaml --at 2026-11-11T00:00:00+08:00 --against 127.0.0.1:9901",
 		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
@@ -97,6 +98,12 @@ func parseMoment(at string) (time.Time, error) {
 	return t, nil
 }
 
+// forEnvoys reports whether a configuration says anything of a control plane or of the services for Envoy.
+func forEnvoys(cfg *config.Config) bool {
+	silent, err := config.Parse("", []byte("version: 1\n"), "")
+	return cfg.Control != nil || err == nil && !reflect.DeepEqual(cfg.Envoy, silent.Envoy)
+}
+
 // plan loads the configuration and says what it would have in force.
 func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 	cfg, err := loadConfig(c.path, c.noEnv)
@@ -112,7 +119,7 @@ func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 	if p.InForce, err = plan.Describe(cfg, at, gateway.Chains(cfg)); err != nil {
 		return p, err
 	}
-	if envoy || p.InForce.Settings["control"] != nil || p.InForce.Settings["envoy"] != nil {
+	if envoy || forEnvoys(cfg) {
 		var list []envoydialect.Approximation
 		if _, list, err = envoydialect.Compile(cfg, envoydialect.Options{}); err != nil {
 			return p, fmt.Errorf("%w: for Envoy: %w", gateway.ErrConfig, err)

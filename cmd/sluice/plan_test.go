@@ -195,7 +195,10 @@ func TestPlanForEnvoy(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want bool
-	}{{[]string{"-c", alone}, false}, {[]string{"-c", alone, "--envoy"}, true}, {[]string{"-c", fleet}, true}} {
+	}{
+		{[]string{"-c", alone}, false}, {[]string{"-c", alone, "--envoy"}, true}, {[]string{"-c", fleet}, true},
+		{[]string{"-c", writeConfig(t, text+"envoy: {listen: {address: \"127.0.0.1:18002\"}}\n")}, true},
+	} {
 		stdout, stderr, code := run(append([]string{"plan"}, c.args...)...)
 		if got := strings.Contains(stdout, "services.a breaker: approximate: "); code != 0 || got != c.want {
 			t.Errorf("%q: exit %d: %s%s", c.args, code, stdout, stderr)
