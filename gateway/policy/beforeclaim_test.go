@@ -282,7 +282,8 @@ func TestFloodKnowsAKeyWhoseStoreWasAway(t *testing.T) {
 		t.Errorf("its response is not replayed: %+v", reply)
 	}
 	f.chains["order"].Done(x, filters.Refused)
-	if reason, body := f.once("order", "ann", "new"); reason != filters.Overloaded || !strings.Contains(body, "looked up") {
+	reason, body := f.once("order", "ann", "new")
+	if reason != filters.Overloaded || !strings.Contains(body, "looked up") {
 		t.Errorf("a key without a record: %q %s", reason, body)
 	}
 }
