@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -22,31 +24,107 @@ type ExplainRequest struct {
 	Path   string // with its query
 	Header [][2]string
 	Body   []byte
+	At     time.Time // when it arrives; zero: now
 }
+
+// Explanation is what the gateway would do with a request. It has what the request has, so it is as
+// secret as that.
+type Explanation struct {
+	Method string    `json:"method"`
+	Path   string    `json:"path"`
+	At     time.Time `json:"at"`
+	// Route is the route that takes the request; empty: none does.
+	Route string `json:"route,omitempty"`
+	// Status and Reason are how the gateway refuses the request; zero where it does not.
+	Status int    `json:"status,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// PassedOver are the routes before the one that takes the request, or all.
+	PassedOver []PassedOver `json:"passed_over,omitempty"`
+	// Parts are what becomes of it, in order: the path, the filters, the target.
+	Parts []policy.Part `json:"parts"`
+}
+
+// PassedOver is a route that does not take a request.
+type PassedOver struct {
+	Route string `json:"route"`
+	Why   string `json:"why"`
+}
+
+// passedOverShown bounds how many routes are written that do not take a request.
+const passedOverShown = 10
 
 // Explain writes which route a request takes, which policies with which settings and keys, in
 // order. It calls nothing. The client is taken to be on loopback. The error is one of reading what
 // the configuration names, or of writing.
 func Explain(w io.Writer, cfg *config.Config, r ExplainRequest) error {
-	x := exchangeOf(r)
-	set := policy.New(&policy.Env{})
-	m, err := readMaterial(cfg)
+	e, err := Explained(cfg, r)
 	if err != nil {
 		return err
 	}
+	return e.WriteText(w)
+}
+
+// Explained is [Explain] as values.
+func Explained(cfg *config.Config, r ExplainRequest) (*Explanation, error) {
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	x := exchangeOf(r)
+	set := policy.New(&policy.Env{Now: func() time.Time { return r.At }})
+	m, err := readMaterialAt(cfg, r.At)
+	if err != nil {
+		return nil, err
+	}
 	build := set.Begin(cfg, m.Material)
-	p := &explainer{Explainer: policy.NewExplainer(w, build, x), set: set, x: x, cfg: cfg}
+	p := &explainer{Explainer: policy.NewExplainer(nil, build, x), set: set, x: x, cfg: cfg}
 	if rt, ok := p.route(int64(len(r.Body))); ok {
 		p.explain(rt)
 	}
-	return p.Err()
+	e := &Explanation{Method: r.Method, Path: r.Path, At: r.At, Route: x.Route, PassedOver: p.passedOver,
+		Parts: p.Parts}
+	if p.Refused != nil {
+		e.Status, e.Reason = p.Refused.Status, string(p.Refused.Reason)
+	}
+	return e, nil
+}
+
+// WriteText writes an explanation for people.
+func (e *Explanation) WriteText(w io.Writer) error {
+	var b bytes.Buffer
+	for _, part := range e.Parts {
+		label := part.Label
+		for _, line := range part.Lines {
+			fmt.Fprintf(&b, "%-14s %s\n", label, line)
+			label = ""
+		}
+		if part.Label == "path" {
+			e.writePassedOver(&b)
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (e *Explanation) writePassedOver(b *bytes.Buffer) {
+	from := max(0, len(e.PassedOver)-passedOverShown)
+	if from > 0 {
+		fmt.Fprintf(b, "%-14s %d routes, and\n", "passed over", from)
+	}
+	for i, p := range e.PassedOver[from:] {
+		label := ""
+		if from+i == 0 {
+			label = "passed over"
+		}
+		fmt.Fprintf(b, "%-14s %s: %s\n", label, p.Route, p.Why)
+	}
 }
 
 type explainer struct {
 	*policy.Explainer
-	set *policy.Set
-	x   *filters.Exchange
-	cfg *config.Config
+	set        *policy.Set
+	x          *filters.Exchange
+	cfg        *config.Config
+	passedOver []PassedOver
 }
 
 func exchangeOf(r ExplainRequest) *filters.Exchange {
@@ -54,7 +132,7 @@ func exchangeOf(r ExplainRequest) *filters.Exchange {
 	x := new(filters.Exchange)
 	x.Begin(context.Background(), func(int64) ([]byte, error) { return r.Body, nil })
 	x.Version = "1.1"
-	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, time.Now()
+	x.Method, x.Scheme, x.Host, x.RawQuery, x.Received = r.Method, "http", "localhost", query, r.At
 	x.Peer = netip.MustParseAddr("127.0.0.1")
 	for _, h := range r.Header {
 		if filters.EqualName(h[0], "Host") {
@@ -92,6 +170,7 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		return nil, false
 	}
 	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
+	p.passOver(rt)
 	switch result {
 	case router.NoPath:
 		p.Refusal(filters.Refuse(filters.NoRoute, filters.Problem{}))
@@ -107,6 +186,44 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		p.Line("", "path.%s = %q", c.Name, c.Value)
 	}
 	return rt, true
+}
+
+// passOver notes why the routes before the one that is taken do not take the request; without one,
+// why none does.
+func (p *explainer) passOver(taken *explained) {
+	for _, r := range p.cfg.Routes {
+		matches := []*explained{{r, r.Name + "/status", true}, {r, r.Name, false}}
+		if r.Status == "" {
+			matches = matches[1:]
+		}
+		for _, m := range matches {
+			if taken != nil && *m == *taken {
+				return
+			}
+			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x.Method, p.x.Path)})
+		}
+	}
+}
+
+// match is what the route, or its status, takes.
+func (e *explained) match() config.Match {
+	if e.status {
+		return e.route.StatusMatch()
+	}
+	return e.route.Match
+}
+
+// why says why the route does not take a request.
+func (e *explained) why(method, path string) string {
+	match := e.match()
+	var alone router.Router[struct{}]
+	if err := alone.Add(match.Path, match.Taken(), struct{}{}); err != nil { // config.Load checks the patterns
+		return err.Error()
+	}
+	if _, _, result := alone.Find(method, path, nil); result == router.NoMethod {
+		return "it takes " + strings.Join(match.Taken(), ", ") + " only"
+	}
+	return "its path is " + match.Path
 }
 
 func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
@@ -152,8 +269,8 @@ func (p *explainer) service(r *config.Route) {
 	if r.Timeout > 0 {
 		timeout, whose = r.Timeout, " of the route"
 	}
-	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %d retries",
-		r.Service, c.Where(), timeout, whose, c.ConnectTimeout, c.Retries.Attempts)
+	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %s",
+		r.Service, c.Where(), timeout, whose, c.ConnectTimeout, retriesOf(c))
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}
@@ -168,6 +285,18 @@ func (p *explainer) service(r *config.Route) {
 		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
 			o.Errors, o.Eject, o.Max)
 	}
+}
+
+// retriesOf says how often a request is repeated, and after what.
+func retriesOf(c *config.Service) string {
+	if c.Retries.Attempts == 0 {
+		return "0 retries"
+	}
+	on := make([]string, len(c.Retries.On))
+	for i, why := range c.Retries.On {
+		on[i] = string(why)
+	}
+	return fmt.Sprintf("%d retries on %s", c.Retries.Attempts, strings.Join(on, ", "))
 }
 
 // resilience writes what is done when a first attempt does not do.

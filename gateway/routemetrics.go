@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -83,4 +84,27 @@ func (r *routeMetrics) countOther(key responseKey) {
 
 func (r *routeMetrics) child(key responseKey) prometheus.Counter {
 	return r.requests.WithLabelValues(r.route, strconv.Itoa(key.status), string(key.reason))
+}
+
+// loads returns how many requests there were, and how many of them failed: had a status of 500 or above.
+func (m *metrics) loads() (requests, failed uint64) {
+	children := make(chan prometheus.Metric)
+	go func() {
+		defer close(children)
+		m.requests.Collect(children)
+	}()
+	for child := range children {
+		var out dto.Metric
+		if child.Write(&out) != nil { // a counter can always be written
+			continue
+		}
+		n := uint64(out.GetCounter().GetValue())
+		requests += n
+		for _, label := range out.GetLabel() {
+			if label.GetName() == "code" && label.GetValue() >= "500" {
+				failed += n
+			}
+		}
+	}
+	return requests, failed
 }

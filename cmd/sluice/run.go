@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway"
 )
 
@@ -24,12 +23,19 @@ func addConfigFlag(cmd *cobra.Command, path *string) {
 }
 
 func newRun(log *logging) *cobra.Command {
-	var path string
+	var from configSource
 	cmd := &cobra.Command{
-		Use:   "run -c FILE",
-		Short: "Run a gateway; its configuration is reloaded when it changes or on SIGHUP",
-		Args:  cobra.NoArgs,
+		Use:   "run -c FILE | --control HOST:PORT[,HOST:PORT] --node ID [--config BOOTSTRAP]",
+		Short: "Run a gateway, with its configuration from a file, a folder or a control plane",
+		Long: "Run a gateway.\n\n" +
+			"With -c its configuration is a file or a folder, which is read again when it changes or on SIGHUP.\n" +
+			"With --control it comes from a control plane, and is kept on disk for the next start; --config is\n" +
+			"the bootstrap file then, of what this gateway has of its own: listen, admin, store, data and control.",
+		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if err := from.check(); err != nil {
+				return err
+			}
 			logger, err := log.logger(cmd)
 			if err != nil {
 				return err
@@ -40,14 +46,14 @@ func newRun(log *logging) *cobra.Command {
 			reload, stopReload := hangups()
 			defer stopReload()
 			return gateway.Run(ctx, gateway.Options{
-				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
+				Source:     from.source(reload, logger),
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,
 			})
 		}),
 	}
-	addConfigFlag(cmd, &path)
+	from.addFlags(cmd)
 	return cmd
 }
 

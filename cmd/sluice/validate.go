@@ -73,13 +73,21 @@ func validate(path string, noEnv bool) (v validation, err error) {
 	default:
 		err = gateway.WithFiles(err)
 	}
-	switch f, ok := errors.AsType[*config.FaultsError](err); {
-	case ok:
-		v.Faults, err = f.Faults, nil
-	case errors.Is(err, gateway.ErrConfig), errors.Is(err, config.ErrUnreadable):
-		v.Faults, err = []config.Fault{{Message: err.Error()}}, nil
+	if v.Faults = faultsIn(err); v.Faults != nil {
+		return v, nil
 	}
 	return v, err
+}
+
+// faultsIn returns what an error says of a configuration; nil where it is not about one.
+func faultsIn(err error) []config.Fault {
+	switch f, ok := errors.AsType[*config.FaultsError](err); {
+	case ok:
+		return f.Faults
+	case errors.Is(err, gateway.ErrConfig), errors.Is(err, config.ErrUnreadable):
+		return []config.Fault{{Message: err.Error()}}
+	}
+	return nil
 }
 
 // writeValidations writes what was found. The error has the exit code.

@@ -1,11 +1,17 @@
 package config
 
+import "strings"
+
 // Envoy is `sluice envoy`: the policies as gRPC services for Envoy. A gateway that takes clients' requests itself
 // reads nothing of it.
 type Envoy struct {
 	Listen EnvoyListen `json:"listen"`
 	// Advertise is host:port where Envoys find the services; the address that is listened on, where it is not written.
 	Advertise string `json:"advertise" config:"example=sluice-envoy.internal:18001"`
+	// Client is what Envoys show the services; nil: nothing, as without envoy.listen.clientCA.
+	Client *EnvoyClient `json:"client"`
+	// Gateway is host:port where Envoys find a gateway that serves the routes of transactions; empty: those are refused.
+	Gateway string `json:"gateway" config:"example=gateway.internal:8080"`
 }
 
 func (Envoy) describe() descriptions {
@@ -13,6 +19,9 @@ func (Envoy) describe() descriptions {
 		"": "The policies as gRPC services for Envoy, ext_proc and rate limits: what `sluice envoy` serves.",
 		"Advertise": "host:port where Envoys find the services, for the configuration that `sluice control` sends them; " +
 			"without it the address that is listened on.",
+		"Client": "The certificate that Envoys show the services, where envoy.listen has one.",
+		"Gateway": "host:port of a gateway that Envoys pass the requests of transactions on to; without it they refuse " +
+			"them.",
 	}
 }
 
@@ -23,14 +32,42 @@ func (e *Envoy) derive(*files) {
 }
 
 func (e *Envoy) check(s site) {
-	at := s.at("advertise")
+	s.reachable(e.Advertise, s.at("advertise"))
+	s.reachable(e.Gateway, s.at("gateway"))
+}
+
+// reachable checks an address that an Envoy connects to, where one is written.
+func (s site) reachable(address string, at path) {
 	if !s.written(at) {
 		return
 	}
-	if host, port, err := hostPort(e.Advertise); err != nil {
-		s.fault(at, "%q is not host:port: %v", e.Advertise, err)
+	if host, port, err := hostPort(address); err != nil {
+		s.fault(at, "%q is not host:port: %v", address, err)
 	} else if anyHost(host) || port == "0" {
-		s.fault(at, "%q is not an address that an Envoy could connect to", e.Advertise)
+		s.fault(at, "%q is not an address that an Envoy could connect to", address)
+	}
+}
+
+// EnvoyClient is how an Envoy shows itself to the services. The files are those of Envoy's machine, and read there.
+type EnvoyClient struct {
+	Cert string `json:"cert" jsonschema:"required"`
+	Key  string `json:"key" jsonschema:"required"`
+	CA   string `json:"ca" jsonschema:"required"`
+}
+
+func (EnvoyClient) describe() descriptions {
+	return descriptions{
+		"Cert": "The file of Envoy's certificate chain, PEM: an absolute path on the machine of each Envoy.",
+		"Key":  "The file of its private key, PEM, there.",
+		"CA":   "The file of the authorities that the certificate of the services must come from, PEM, there.",
+	}
+}
+
+func (c *EnvoyClient) check(s site) {
+	for key, file := range map[string]string{"cert": c.Cert, "key": c.Key, "ca": c.CA} {
+		if s.written(s.at(key)) && !strings.HasPrefix(file, "/") {
+			s.fault(s.at(key), "%q is a file of Envoy's machine: its absolute path is wanted", file)
+		}
 	}
 }
 

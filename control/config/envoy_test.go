@@ -41,6 +41,12 @@ func TestEnvoyFaults(t *testing.T) {
 			[]string{"2:20: envoy.advertise: \"0.0.0.0:18001\" is not an address that an Envoy could connect to"}},
 		{"advertised without a port", `{advertise: sluice}`,
 			[]string{"2:20: envoy.advertise: \"sluice\" is not host:port: missing port in address"}},
+		{"a gateway anywhere", `{gateway: ":8080"}`,
+			[]string{"2:18: envoy.gateway: \":8080\" is not an address that an Envoy could connect to"}},
+		{"files of no machine", `{client: {cert: a.crt, key: /a.key, ca: /ca.crt}}`, []string{"2:24: envoy.client.cert: " +
+			"\"a.crt\" is a file of Envoy's machine: its absolute path is wanted"}},
+		{"a client without a key", `{client: {cert: /a.crt, ca: /ca.crt}}`,
+			[]string{"2:9: envoy.client.key: is missing"}},
 		{"unknown", `{port: 1}`, []string{"2:9: envoy.port: unknown key"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

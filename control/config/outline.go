@@ -23,6 +23,10 @@ type outline struct {
 	// pairs are the places in the parsed text behind each \UXXXXXXXX that is two escapes \uXXXX in the file.
 	pairs []mark
 
+	comments     []comment // where they are asked for
+	keepComments bool
+	unclosed     bool // a quote is open at the end
+
 	runes     []rune // of the line that was asked for last
 	runesLine int
 }
@@ -65,8 +69,10 @@ var (
 	pairForm    = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
 )
 
-func outlineOf(text string) *outline {
-	o := &outline{lines: strings.Split(text, "\n")}
+func outlineOf(text string) *outline { return newOutline(text, false) }
+
+func newOutline(text string, keepComments bool) *outline {
+	o := &outline{lines: strings.Split(text, "\n"), keepComments: keepComments}
 	s := outliner{outline: o, block: -1}
 	var parsed strings.Builder
 	head := true // nothing but comments and directives so far
@@ -89,6 +95,7 @@ func outlineOf(text string) *outline {
 	if len(s.flow) > 0 {
 		o.open = s.flow[len(s.flow)-1]
 	}
+	o.unclosed = s.quote != 0
 	return o
 }
 
@@ -143,6 +150,7 @@ func (s *outliner) scan(n int, line string) string {
 			}
 		case c == ' ' || c == '\t':
 		case c == '#' && (i == 0 || rest[i-1] == ' ' || rest[i-1] == '\t'):
+			s.comment(n, i, rest)
 			i = len(rest)
 		case start && (c == '"' || c == '\''):
 			s.quote, start = c, false
@@ -162,6 +170,9 @@ func (s *outliner) scan(n int, line string) string {
 			s.count++
 		case start && (c == '|' || c == '>') && len(s.flow) == 0 && blockForm.MatchString(string(rest[i:])):
 			s.block = deep
+			if behind := slices.Index(rest[i:], '#'); behind >= 0 {
+				s.comment(n, i+behind, rest)
+			}
 			i = len(rest)
 		case start && (c == '&' || c == '!'):
 			for i+1 < len(rest) && !strings.ContainsRune(" \t,]}", rest[i+1]) {
@@ -172,6 +183,18 @@ func (s *outliner) scan(n int, line string) string {
 		}
 	}
 	return parsed.String() + string(rest[from:])
+}
+
+// comment notes the one that begins at an index of a line.
+func (s *outliner) comment(n, at int, line []rune) {
+	if !s.keepComments {
+		return
+	}
+	before := strings.TrimLeft(string(line[:at]), " \t")
+	s.comments = append(s.comments, comment{
+		at: mark{n, at + 1}, depth: len(s.flow), own: before == "", text: strings.TrimRight(string(line[at:]), " \t"),
+		indent: at - len([]rune(before)),
+	})
 }
 
 // escapeOf returns the escape of the one character that a pair of surrogates stands for.

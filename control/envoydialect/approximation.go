@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/sluice-gateway/sluice/control/config"
 )
@@ -43,5 +42,4 @@ func routePlace(r *config.Route) string         { return "routes." + r.Name }
 func servicePlace(name string) string           { return "services." + name }
 func limitPlace(name string) string             { return "limits." + name }
 func identityPlace(n int) string                { return fmt.Sprintf("identity[%d]", n) }
-func reserved(service string) bool              { return strings.HasPrefix(service, "sluice.") }
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

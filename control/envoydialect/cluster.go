@@ -30,7 +30,7 @@ func (c *compiler) addClusters() {
 		c.addService(name, c.cfg.Services[name])
 	}
 	for _, r := range c.cfg.Routes {
-		if r.Fallback != nil && r.Fallback.Service != "" {
+		if goesOn(c.cfg, r) {
 			c.addFallback(r)
 		}
 	}
@@ -47,13 +47,17 @@ func (c *compiler) addClusters() {
 
 // addService adds the cluster of a service, and its endpoints where no name has to be looked up.
 func (c *compiler) addService(name string, s *config.Service) {
-	list := s.ParsedEndpoints()
-	encrypted, named, sockets, prior := kinds(list)
+	list, sockets := c.endpoints(name, s)
+	encrypted, named, prior := kinds(list)
+	all := encrypted == len(list)
+	if from := s.EndpointsFrom; from != nil {
+		all, prior = from.Scheme == "https", from.Scheme == "h2c"
+	}
 	cl := &clusterv3.Cluster{
-		Name:                          name,
+		Name:                          clusterOf(name),
 		ConnectTimeout:                duration(s.ConnectTimeout),
 		LbPolicy:                      clusterv3.Cluster_LEAST_REQUEST,
-		TypedExtensionProtocolOptions: c.protocol(s, encrypted == len(list), prior),
+		TypedExtensionProtocolOptions: c.protocol(s, all, prior),
 		CircuitBreakers:               c.circuitBreakers(name, s),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: panicThreshold(s)},
 		OutlierDetection:              c.outlierDetection(name, s),
@@ -61,15 +65,12 @@ func (c *compiler) addService(name string, s *config.Service) {
 	if s.Health != nil {
 		cl.HealthChecks = []*corev3.HealthCheck{healthCheck(s.Health, prior)}
 	}
-	if encrypted > 0 {
-		c.encrypt(cl, name, s, encrypted == len(list))
+	if all || encrypted > 0 {
+		c.encrypt(cl, name, s, all)
 	}
 	load := c.assignment(name, list)
 	switch {
-	case named && sockets:
-		c.fail(fmt.Errorf("envoydialect: services.%s: Envoy takes no cluster with both names and sockets as endpoints",
-			name))
-	case named:
+	case named && !sockets:
 		cl.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.clusters.dns", TypedConfig: c.pack(&dnsv3.DnsCluster{
 				DnsRefreshRate: duration(s.DNS), DnsLookupFamily: familyv3.DnsLookupFamily_ALL,
@@ -78,24 +79,39 @@ func (c *compiler) addService(name string, s *config.Service) {
 		cl.LoadAssignment = load
 	default:
 		cl.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
-		cl.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}
+		cl.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: name}
 		c.res.Endpoints = append(c.res.Endpoints, load)
 	}
 	c.res.Clusters = append(c.res.Clusters, cl)
 }
 
-// kinds says of endpoints how many are reached by TLS, whether one is a name or a socket, and whether
-// the cleartext ones speak HTTP/2.
-func kinds(list []config.Endpoint) (encrypted int, named, sockets, prior bool) {
+// endpoints returns the endpoints of a service that Envoy can have in one cluster, and whether there
+// are sockets among them: beside a socket it looks no name up.
+func (c *compiler) endpoints(name string, s *config.Service) (list []config.Endpoint, sockets bool) {
+	list = s.ParsedEndpoints()
+	sockets = slices.ContainsFunc(list, func(e config.Endpoint) bool { return e.Network == "unix" })
+	if sockets && slices.ContainsFunc(list, namesHost) {
+		c.unsupported(servicePlace(name), "endpoints", "beside a socket names are not looked up: those endpoints "+
+			"are left out")
+		list = slices.DeleteFunc(list, namesHost)
+	}
+	if s.EndpointsFrom == nil && len(s.Endpoints) > 0 && s.DNS > 0 && slices.ContainsFunc(list, namesHost) {
+		c.approximate(servicePlace(name), "dns", "Envoy looks names up itself, by the name servers of its machine")
+	}
+	return list, sockets
+}
+
+// kinds says of endpoints how many are reached by TLS, whether one is a name, and whether the
+// cleartext ones speak HTTP/2.
+func kinds(list []config.Endpoint) (encrypted int, named, prior bool) {
 	for _, e := range list {
 		if e.TLS {
 			encrypted++
 		}
 		named = named || namesHost(e)
-		sockets = sockets || e.Network == "unix"
 		prior = prior || e.HTTP2
 	}
-	return encrypted, named, sockets, prior
+	return encrypted, named, prior
 }
 
 // namesHost reports whether an endpoint is a name that has to be looked up.
@@ -121,6 +137,10 @@ func (c *compiler) assignment(name string, list []config.Endpoint) *endpointv3.C
 // encryptedKey marks the endpoints of a service that are reached by TLS.
 const encryptedKey = "tls"
 
+func encryptedMark() *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}}
+}
+
 func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 	var address *corev3.Address
 	hostname := e.Host
@@ -142,7 +162,7 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 	}}}
 	if e.TLS {
 		lb.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}},
+			"envoy.transport_socket_match": encryptedMark(),
 		}}
 	}
 	return lb
@@ -212,15 +232,19 @@ func (c *compiler) overload(name string, s *config.Service, t *clusterv3.Circuit
 			"what is beyond is refused at once, none waits in a queue, and priorities do not count")
 		return
 	}
-	_, _, _, prior := kinds(s.ParsedEndpoints())
-	t.MaxRequests = number(o.Concurrency.Fixed)
+	_, _, prior := kinds(s.ParsedEndpoints())
+	prior = prior || s.EndpointsFrom != nil && s.EndpointsFrom.Scheme == "h2c"
 	how := "none waits in a queue"
-	if !prior {
+	if prior {
+		t.MaxRequests = number(o.Concurrency.Fixed)
+	} else {
 		// Over HTTP/1.1 a request waits until a connection is free, so connections are what is bounded.
+		// While they are made the requests that they are for wait too, and must not be refused.
 		t.MaxConnections = number(o.Concurrency.Fixed)
-		t.MaxRequests = number(o.Concurrency.Fixed + o.Queue.Size)
 		t.MaxPendingRequests = number(o.Concurrency.Fixed + o.Queue.Size)
-		how = "a request waits in the queue until its timeout and not for queue.wait"
+		how = "the queue has room for concurrency requests more than queue.size, and one waits in it until its " +
+			"timeout and " +
+			"not for queue.wait"
 	}
 	c.approximate(place, "overload", "a circuit breaker of each Envoy bounds requests at once: %s, streams count as "+
 		"requests to their end, and priorities do not count", how)
@@ -242,7 +266,8 @@ func (c *compiler) outlierDetection(name string, s *config.Service) *clusterv3.O
 		return nil
 	}
 	d := &clusterv3.OutlierDetection{
-		EnforcingConsecutive_5Xx: number(0), EnforcingSuccessRate: number(0), EnforcingConsecutiveGatewayFailure: number(0),
+		EnforcingConsecutive_5Xx: number(0), EnforcingSuccessRate: number(0),
+		EnforcingConsecutiveGatewayFailure: number(0),
 	}
 	if o := s.Outlier; o != nil {
 		d.Consecutive_5Xx, d.EnforcingConsecutive_5Xx = number(o.Errors), number(100)
@@ -251,13 +276,15 @@ func (c *compiler) outlierDetection(name string, s *config.Service) *clusterv3.O
 		d.MaxEjectionPercent = number(int(o.Max))
 	}
 	if b := s.Breaker; b != nil {
-		d.FailurePercentageThreshold, d.EnforcingFailurePercentage = number(int(math.Ceil(float64(b.Errors)))), number(100)
+		d.FailurePercentageThreshold = number(int(math.Ceil(float64(b.Errors))))
+		d.EnforcingFailurePercentage = number(100)
 		d.FailurePercentageMinimumHosts, d.FailurePercentageRequestVolume = number(1), number(b.MinRequests)
 		d.Interval = duration(b.Window)
 		d.BaseEjectionTime, d.MaxEjectionTime = duration(b.OpenFor), duration(b.OpenMax)
 		d.MaxEjectionTimeJitter = duration(b.OpenFor / 5)
 		d.MaxEjectionPercent = number(100)
-		c.approximate(servicePlace(name), "breaker", "Envoy ejects each endpoint apart, looks once in a window and not "+
+		c.approximate(servicePlace(name), "breaker", "Envoy ejects each endpoint apart, looks once in a window "+
+			"and not "+
 			"at a sliding one, and sends all requests again at the end: no probes, no ramp")
 		if b.Slow != nil {
 			c.unsupported(servicePlace(name), "breaker.slow", "slow calls count as any others")
@@ -287,9 +314,16 @@ func healthCheck(h *config.Health, prior bool) *corev3.HealthCheck {
 	}
 }
 
+// goesOn reports whether Envoy itself sends requests of a route to another service as its fallback.
+// Behind ext_proc it must not: the response would be recorded under the key as that of the route's
+// service.
+func goesOn(cfg *config.Config, r *config.Route) bool {
+	return r.Fallback != nil && r.Fallback.Service != "" && len(LeftToExtProc(cfg, r)) == 0
+}
+
 // addFallback adds the cluster that a route leads to whose fallback is another service.
 func (c *compiler) addFallback(r *config.Route) {
-	config := &aggregatev3.ClusterConfig{Clusters: []string{r.Service, r.Fallback.Service}}
+	config := &aggregatev3.ClusterConfig{Clusters: []string{clusterOf(r.Service), clusterOf(r.Fallback.Service)}}
 	c.res.Clusters = append(c.res.Clusters, &clusterv3.Cluster{
 		Name:           fallbackPrefix + r.Name,
 		ConnectTimeout: duration(c.cfg.Services[r.Service].ConnectTimeout),
@@ -298,7 +332,8 @@ func (c *compiler) addFallback(r *config.Route) {
 			Name: "envoy.clusters.aggregate", TypedConfig: c.pack(config),
 		}},
 	})
-	c.approximate(routePlace(r), "fallback", "Envoy goes on to service %s while no endpoint of %s is usable; not for a "+
+	c.approximate(routePlace(r), "fallback", "Envoy goes on to service %s while no endpoint of %s is usable; not "+
+		"for a "+
 		"request that was refused as overloaded or had no response in time, and without the service's limits",
 		r.Fallback.Service, r.Service)
 }
@@ -331,7 +366,7 @@ func (c *compiler) addOwn(name, address string, grpc bool) {
 	}
 	o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}
 	off := number(circuitBreakersOff)
-	c.res.Clusters = append(c.res.Clusters, &clusterv3.Cluster{
+	cl := &clusterv3.Cluster{
 		Name: name, ConnectTimeout: duration(time.Second), LbPolicy: clusterv3.Cluster_LEAST_REQUEST,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		LoadAssignment:                c.assignment(name, []config.Endpoint{e}),
@@ -339,7 +374,26 @@ func (c *compiler) addOwn(name, address string, grpc bool) {
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxConnections: off, MaxPendingRequests: off, MaxRequests: off,
 		}}},
-	})
+	}
+	if grpc && c.cfg.Envoy.Listen.Secured() {
+		cl.TransportSocket = c.servicesTLS()
+	}
+	c.res.Clusters = append(c.res.Clusters, cl)
+}
+
+// servicesTLS is how Envoys reach `sluice envoy` where it has a certificate.
+func (c *compiler) servicesTLS() *corev3.TransportSocket {
+	t := new(config.ServiceTLS)
+	if shown := c.cfg.Envoy.Client; shown != nil {
+		t.CA, t.Cert, t.Key = shown.CA, shown.Cert, shown.Key
+	} else {
+		c.unsupported("envoy", "client", "envoy.listen has a certificate, and it is not said which one Envoys "+
+			"show: without "+
+			"envoy.client they reach neither ext_proc nor the rate-limit service where envoy.listen.clientCA is set")
+	}
+	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{
+		TypedConfig: c.pack(c.upstreamTLS(t, []string{"h2"})),
+	}}
 }
 
 // addKeys adds the cluster that a key set at a URL is fetched from.
@@ -391,7 +445,7 @@ func (c *compiler) encrypt(cl *clusterv3.Cluster, name string, s *config.Service
 	}
 	cl.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{{
 		Name: encryptedKey, TransportSocket: secure,
-		Match: &structpb.Struct{Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}},
+		Match: encryptedMark(),
 	}}
 }
 

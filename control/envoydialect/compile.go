@@ -2,8 +2,8 @@ package envoydialect
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -25,10 +25,7 @@ type Options struct {
 	SystemCA string
 }
 
-const (
-	servicesDefault = "127.0.0.1:18001"
-	systemCADefault = "/etc/ssl/certs/ca-certificates.crt"
-)
+const systemCADefault = "/etc/ssl/certs/ca-certificates.crt"
 
 // Resources are what an Envoy is configured with, each list sorted by name. They are not changed once
 // they are made.
@@ -39,7 +36,7 @@ type Resources struct {
 	Endpoints []*endpointv3.ClusterLoadAssignment
 }
 
-// Names of what is not the configuration's own. No service may have one of the clusters' names.
+// Names of what is not the configuration's own.
 const (
 	routesName      = "sluice"
 	servicesCluster = "sluice.envoy"
@@ -47,6 +44,14 @@ const (
 	keysCluster     = "sluice.keys"
 	fallbackPrefix  = "sluice.fallback."
 )
+
+// clusterOf is the name of a service's cluster: its own, but where that could be one of those above.
+func clusterOf(service string) string {
+	if strings.HasPrefix(service, "sluice.") {
+		return "service " + service
+	}
+	return service
+}
 
 // compiler is one compilation.
 type compiler struct {
@@ -62,12 +67,6 @@ type compiler struct {
 func Compile(cfg *config.Config, o Options) (*Resources, []Approximation, error) {
 	c := &compiler{cfg: cfg, o: o, res: new(Resources)}
 	c.setDefaults()
-	for _, name := range sortedKeys(cfg.Services) {
-		if reserved(name) {
-			return nil, nil, fmt.Errorf("envoydialect: services.%s: Envoys have clusters of their own whose names begin "+
-				"with sluice.: give the service another name", name)
-		}
-	}
 	c.addClusters()
 	c.addRoutes()
 	c.addListeners()
@@ -86,7 +85,10 @@ func Compile(cfg *config.Config, o Options) (*Resources, []Approximation, error)
 
 func (c *compiler) setDefaults() {
 	if c.o.Services == "" {
-		c.o.Services = servicesDefault
+		c.o.Services = c.cfg.Envoy.Advertise
+	}
+	if c.o.Gateway == "" {
+		c.o.Gateway = c.cfg.Envoy.Gateway
 	}
 	if c.o.SystemCA == "" {
 		c.o.SystemCA = systemCADefault

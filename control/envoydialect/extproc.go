@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -15,8 +16,15 @@ import (
 // RouteMetadata is the key of the gRPC metadata by which ext_proc is told the route's name.
 const RouteMetadata = "x-sluice-route"
 
-// messageTimeout is how long ext_proc may take for one message beside what a duplicate waits for the
-// first response.
+// PeerMetadata is that by which it is told who holds the client's connection, and RetriesMetadata that by
+// which it knows that only what was not sent is repeated.
+const (
+	PeerMetadata    = "x-sluice-peer"
+	RetriesMetadata = "x-sluice-retries"
+)
+
+// messageTimeout is how long ext_proc may take for one message, beside the time that a request may
+// wait there.
 const messageTimeout = 2 * time.Second
 
 // LeftToExtProc says which policies of a route Envoy's own filters cannot do, none where they can do
@@ -59,45 +67,58 @@ func (c *compiler) usesServices() bool {
 }
 
 func (c *compiler) extProc() *extprocv3.ExternalProcessor {
-	longest := messageTimeout
+	longest := time.Duration(0)
 	for _, r := range c.cfg.Routes {
-		if i := r.Idempotency; i != nil && !leadsToTransaction(r) {
-			longest = max(longest, messageTimeout+time.Duration(i.WhileInFlight.Wait))
+		if len(LeftToExtProc(c.cfg, r)) == 0 {
+			continue
 		}
+		wait := time.Duration(0)
+		if r.Idempotency != nil {
+			wait += time.Duration(r.Idempotency.WhileInFlight.Wait)
+		}
+		if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
+			wait += time.Duration(s.Overload.Queue.Wait)
+		}
+		longest = max(longest, wait)
+	}
+	service := grpcService(servicesCluster, 0)
+	service.InitialMetadata = []*corev3.HeaderValue{
+		{Key: PeerMetadata, Value: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+		{Key: RetriesMetadata, Value: "unsent"}, // see retries
 	}
 	return &extprocv3.ExternalProcessor{
-		GrpcService:    grpcService(servicesCluster, 0),
-		ProcessingMode: headersOnly(),
-		MessageTimeout: duration(longest), MaxMessageTimeout: duration(longest),
+		GrpcService: service,
+		// ext_proc asks for a body by overriding this: buffered, never streamed, or it would come twice
+		// to a service when an attempt is repeated (envoyproxy/envoy issues 36119, 45470, 46095).
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode: extprocv3.ProcessingMode_SEND, ResponseHeaderMode: extprocv3.ProcessingMode_SEND,
+		},
 		AllowModeOverride: true,
-		RequestAttributes: []string{"source.address", "request.scheme"},
+		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		MessageTimeout:    duration(messageTimeout + longest),
+		RequestAttributes: []string{"source.address", "request.protocol"},
+		// By these a response of Envoy itself is told from one of the service.
+		ResponseAttributes: []string{"response.code_details", "response.flags", "upstream.request_attempt_count"},
 	}
 }
 
-func headersOnly() *extprocv3.ProcessingMode {
-	return &extprocv3.ProcessingMode{
-		RequestHeaderMode: extprocv3.ProcessingMode_SEND, ResponseHeaderMode: extprocv3.ProcessingMode_SEND,
-		RequestTrailerMode: extprocv3.ProcessingMode_SKIP, ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
-	}
-}
-
-// process switches ext_proc on. Bodies are buffered: one that is streamed would come twice to the
-// service when an attempt is repeated (envoyproxy/envoy issues 36119, 45470, 46095). A response that
-// is longer than the buffer is passed on in part, and recorded as done but not replayable.
+// process switches ext_proc on.
 func (c *compiler) process(r *config.Route, filters map[string]*anypb.Any) {
-	mode := headersOnly()
-	mode.RequestBodyMode = extprocv3.ProcessingMode_BUFFERED
-	if r.Idempotency != nil {
-		mode.ResponseBodyMode = extprocv3.ProcessingMode_BUFFERED_PARTIAL
-	}
 	filters[extProcFilter] = c.pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
 		Overrides: &extprocv3.ExtProcOverrides{
-			ProcessingMode:      mode,
 			GrpcInitialMetadata: []*corev3.HeaderValue{{Key: RouteMetadata, Value: r.Name}},
 		},
 	}})
+	place := routePlace(r)
 	if r.Idempotency != nil {
-		c.approximate(routePlace(r), "idempotency", "it runs in ext_proc: when the client goes away, or the service cannot be "+
-			"reached, the outcome stays unknown until the lease is over")
+		c.approximate(place, "idempotency", "it runs in ext_proc: where the client goes away while the service "+
+			"works, the response is lost and the outcome unknown")
+	}
+	if len(limitsOf(c.cfg, r)) > 0 {
+		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice "+
+			"envoy` apart")
+	}
+	if r.Fallback != nil && r.Fallback.Service != "" {
+		c.unsupported(place, "fallback", "behind ext_proc a request goes to no other service: the refusal stands")
 	}
 }

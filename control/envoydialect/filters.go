@@ -36,6 +36,7 @@ const (
 	principalFilter  = "sluice.principal"
 	parametersFilter = "sluice.parameters"
 	fallbackFilter   = "sluice.fallback"
+	untypedFilter    = "sluice.untyped" // for a static response that names no type: Envoy would say text/plain
 	jwtFilter        = "sluice.jwt"
 	limitsFilter     = "sluice.limits"
 	closedFilter     = "sluice.limits.closed"
@@ -51,10 +52,12 @@ const (
 func (c *compiler) httpFilters(scheme string) []*httpFilter {
 	list := c.headerFilters(scheme)
 	list = append(list, c.identityFilters()...)
+	most := wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))
 	list = append(list,
 		off(c.filter(parametersFilter, &metadatav3.Config{})),
-		c.filter("sluice.size", &sizev3.BodySizeLimit{MaxRequestBytes: wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))}),
+		c.filter("sluice.size", &sizev3.BodySizeLimit{MaxRequestBytes: most}),
 		off(c.filter(fallbackFilter, &customv3.CustomResponse{})),
+		off(c.filter(untypedFilter, mutation(nil, []*mutationv3.HeaderMutation{remove("content-type")}))),
 	)
 	list = append(list, c.limitFilters()...)
 	for _, name := range sortedKeys(c.cfg.Services) {
@@ -78,8 +81,12 @@ func off(f *httpFilter) *httpFilter {
 	return f
 }
 
-// on switches a filter on as it is: by a configuration that is there, and empty.
-func (c *compiler) on() *anypb.Any { return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}}) }
+// on switches a filter on as it is: by a configuration that is there, and empty. Without is_optional
+// other clients of xDS, gRPC's, would refuse the routes; that Envoys have the filter is asked for where
+// it stands in the chain.
+func (c *compiler) on() *anypb.Any {
+	return c.pack(&routev3.FilterConfig{Config: &anypb.Any{}, IsOptional: true})
+}
 
 func adaptive(o *config.Overload) *adaptivev3.AdaptiveConcurrency {
 	return &adaptivev3.AdaptiveConcurrency{
@@ -136,7 +143,8 @@ func (c *compiler) headerFilters(scheme string) []*httpFilter {
 			out = append(out, removeAll(regex))
 		}
 	}
-	own := mutation(append(out, write(set("sluice-request-id", requestID))), []*mutationv3.HeaderMutation{write(setAbsent("sluice-request-id", requestID))})
+	own := mutation(append(out, write(set("sluice-request-id", requestID))),
+		[]*mutationv3.HeaderMutation{write(setAbsent("sluice-request-id", requestID))})
 	list := []*httpFilter{c.filter("sluice.headers", own)}
 
 	forwarded := mutation([]*mutationv3.HeaderMutation{
@@ -167,7 +175,8 @@ func (c *compiler) ownNames() []string {
 // serviceMutation takes out of a request what Envoy notes for itself, and out of a service's response
 // the fields by which a client tells what is the gateway's.
 func (c *compiler) serviceMutation() *headersv3.HeaderMutation {
-	return mutation([]*mutationv3.HeaderMutation{remove(clientHeader)}, []*mutationv3.HeaderMutation{removeAll(`sluice[^a-z0-9].*`), removeAll(`x-envoy-.*`)})
+	return mutation([]*mutationv3.HeaderMutation{remove(clientHeader)},
+		[]*mutationv3.HeaderMutation{removeAll(`sluice[^a-z0-9].*`), removeAll(`x-envoy-.*`)})
 }
 
 // unless is a filter for all but the peers in the prefixes. The peer is who holds the connection,

@@ -29,7 +29,14 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		}
 	}
 	list := []*hcmv3.ResponseMapper{
-		c.mapper(flags("RL"), filters.RateLimited, "Too many requests came in too short a time."),
+		{Filter: c.cel(`response.code_details == "` + fallbackDetails + `"`)}, // it stays as it is
+		// Those of the rate-limit service have their form already, and name the limit.
+		c.mapper(c.cel(`response.code_details == "local_rate_limited"`), filters.RateLimited,
+			"Too many requests came in too short a time."),
+		c.mapper(c.cel(`response.code_details == "rate_limiter_error"`), filters.StoreUnavailable,
+			"The rate-limit service cannot be reached."),
+		c.mapper(c.cel(`response.code_details.startsWith("ext_proc_error")`), filters.StoreUnavailable,
+			"What keeps the records of this route cannot be reached."),
 		c.mapper(flags("UO"), filters.Overloaded, "The service has as many requests to work on as it takes."),
 	}
 	if broken != nil {
@@ -41,13 +48,18 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		c.mapper(flags("UT"), filters.UpstreamTimeout, "The service did not respond in time."),
 		c.mapper(flags("UC", "UR", "UPE", "LR"), filters.UpstreamFailed,
 			"The connection to the service broke after something was sent."),
-		c.mapper(flags("UAEX"), filters.Unauthenticated, "The token is not good, or there is none."),
+		c.mapper(c.cel(`response.code_details.startsWith("jwt_authn_access_denied")`),
+			filters.Unauthenticated, "The token is not good, or there is none."),
 		c.mapper(c.cel(`response.code_details == "reached_concurrency_limit"`), filters.Overloaded,
 			"The service has as many requests to work on as it takes."),
 		c.mapper(c.cel(`response.code_details == "`+bodyTooLarge+`"`), filters.BodyTooLarge,
 			"The body is longer than "+c.cfg.Listen.MaxBody.String()+"."),
 	)}
 }
+
+// fallbackDetails is what is noted of a response that is a fallback: the filter of fallbacks makes it
+// for the reason for which the refusal was made, whose form it would get.
+const fallbackDetails = "sluice.fallback"
 
 // bodyTooLarge is what Envoy says of a response by its filter for the size of a body.
 const bodyTooLarge = "request_payload_too_large"
@@ -109,7 +121,12 @@ func document(reply *filters.Reply) *corev3.SubstitutionFormatString {
 
 // fallback responds in the place of refusals of a route.
 func (c *compiler) fallback(r *config.Route, perFilter map[string]*anypb.Any) {
-	policy := &localv3.LocalResponsePolicy{StatusCode: number(r.Fallback.Status)}
+	policy := &localv3.LocalResponsePolicy{
+		StatusCode: number(r.Fallback.Status),
+		ResponseCodeDetailsAction: &localv3.LocalResponsePolicy_ResponseCodeDetails{
+			ResponseCodeDetails: fallbackDetails,
+		},
+	}
 	if r.Fallback.Body != "" {
 		policy.Body = inline(r.Fallback.Body)
 	}
@@ -131,7 +148,8 @@ func (c *compiler) fallback(r *config.Route, perFilter map[string]*anypb.Any) {
 			if safe(r) {
 				reasons = append(reasons, filters.UpstreamTimeout)
 			} else {
-				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes methods "+
+				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes "+
+					"methods "+
 					"that are not safe")
 			}
 		}

@@ -92,25 +92,34 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 		return c.transaction(r, r.Name, r.Match)
 	}
 	out := &routev3.Route{Name: r.Name, Match: matches(r.Match)}
-	if r.Respond != nil {
-		static(out, r.Respond)
-	} else {
-		out.Action = &routev3.Route_Route{Route: c.action(r)}
-	}
 	perFilter := map[string]*anypb.Any{}
+	if r.Respond == nil {
+		out.Action = &routev3.Route_Route{Route: c.action(r)}
+	} else if !static(out, r.Respond) {
+		perFilter[untypedFilter] = c.on()
+	}
 	switch {
 	case len(LeftToExtProc(c.cfg, r)) > 0:
 		c.process(r, perFilter)
 		out.RequestBodyBufferLimit = wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))
 	default:
-		c.limit(r, perFilter)
-		if c.identifies(r) {
-			perFilter[principalFilter] = c.on()
-			if c.jwt() != nil {
-				perFilter[jwtFilter] = c.pack(&jwtv3.PerRouteConfig{
-					RequirementSpecifier: &jwtv3.PerRouteConfig_RequirementName{RequirementName: tokenSource},
-				})
-			}
+		c.native(r, perFilter)
+	}
+	if len(perFilter) > 0 {
+		out.TypedPerFilterConfig = perFilter
+	}
+	return out
+}
+
+// native switches on what Envoy's own filters do of a route's policies.
+func (c *compiler) native(r *config.Route, perFilter map[string]*anypb.Any) {
+	c.limit(r, perFilter)
+	if c.identifies(r) {
+		perFilter[principalFilter] = c.on()
+		if c.jwt() != nil {
+			perFilter[jwtFilter] = c.pack(&jwtv3.PerRouteConfig{
+				RequirementSpecifier: &jwtv3.PerRouteConfig_RequirementName{RequirementName: tokenSource},
+			})
 		}
 	}
 	if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
@@ -124,73 +133,73 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 	if f := r.Fallback; f != nil && f.Service == "" {
 		c.fallback(r, perFilter)
 	}
-	if len(perFilter) > 0 {
-		out.TypedPerFilterConfig = perFilter
-	}
-	return out
 }
 
-// static is just what is written.
-func static(out *routev3.Route, r *config.StaticResponse) {
+// static is just what is written. It reports whether that names the type of the body.
+func static(out *routev3.Route, r *config.StaticResponse) (typed bool) {
 	d := &routev3.DirectResponseAction{Status: uint32(r.Status)}
 	if r.Body != "" {
 		d.Body = inline(r.Body)
 	}
 	out.Action = &routev3.Route_DirectResponse{DirectResponse: d}
-	typed := false
 	for _, name := range sortedKeys(r.Headers) {
 		typed = typed || strings.EqualFold(name, "Content-Type")
 		out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, set(strings.ToLower(name), r.Headers[name]))
 	}
-	if !typed {
-		out.ResponseHeadersToRemove = []string{"content-type"} // Envoy would say text/plain
-	}
+	return typed
 }
 
 // action sends a request to the route's service. The timeout of an attempt ends with the head of the
 // response, so Envoy's timeout of a whole response is off: it would cut streams.
 func (c *compiler) action(r *config.Route) *routev3.RouteAction {
-	s, cluster := c.cfg.Services[r.Service], r.Service
-	if r.Fallback != nil && r.Fallback.Service != "" {
+	s, cluster := c.cfg.Services[r.Service], clusterOf(r.Service)
+	if goesOn(c.cfg, r) {
 		cluster = fallbackPrefix + r.Name
 	}
 	timeout := s.Timeout
 	if r.Timeout > 0 {
 		timeout = r.Timeout
 	}
-	retry := &routev3.RetryPolicy{
-		RetryOn: "reset-before-request", NumRetries: number(0), PerTryTimeout: duration(timeout),
-	}
-	if s.Retries.Attempts > 0 && s.Retries.Budget > 0 {
-		var on []string
-		for _, condition := range s.Retries.On {
-			switch condition {
-			case config.RetryConnectFailure:
-				on = append(on, "connect-failure")
-			case config.RetryResetBeforeRequest:
-				on = append(on, "refused-stream", "reset-before-request")
-			}
-		}
-		retry.RetryOn, retry.NumRetries = strings.Join(on, ","), number(s.Retries.Attempts)
-	}
 	return &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
 		Timeout:          duration(config.Duration(0)),
 		IdleTimeout:      duration(s.StreamIdleTimeout),
-		RetryPolicy:      retry,
+		RetryPolicy:      retries(s, timeout),
 	}
+}
+
+// retries repeat only what a service cannot have read. The time of an attempt is part of the policy,
+// also where none is repeated.
+func retries(s *config.Service, timeout config.Duration) *routev3.RetryPolicy {
+	p := &routev3.RetryPolicy{PerTryTimeout: duration(timeout)}
+	if s.Retries.Attempts == 0 || s.Retries.Budget == 0 {
+		return p
+	}
+	var on []string
+	for _, condition := range s.Retries.On {
+		switch condition {
+		case config.RetryConnectFailure:
+			on = append(on, "connect-failure")
+		case config.RetryResetBeforeRequest:
+			on = append(on, "refused-stream", "reset-before-request")
+		}
+	}
+	p.RetryOn, p.NumRetries = strings.Join(on, ","), number(s.Retries.Attempts)
+	return p
 }
 
 // transaction passes a request of a transaction on to a gateway, which does everything about it.
 func (c *compiler) transaction(r *config.Route, name string, m config.Match) *routev3.Route {
 	out := &routev3.Route{Name: name, Match: matches(m)}
 	if c.o.Gateway == "" {
-		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name a gateway "+
+		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name "+
+			"a gateway "+
 			"that serves it")
 		refuse(out, filters.CoordinatorUnavailable, "Transactions are not served here; nothing was submitted.")
 		return out
 	}
-	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of it and has to "+
+	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of "+
+		"it and has to "+
 		"have this Envoy among its listen.trustedProxies", c.o.Gateway)
 	out.Action = &routev3.Route_Route{Route: &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: gatewayCluster},
@@ -203,6 +212,7 @@ func (c *compiler) transaction(r *config.Route, name string, m config.Match) *ro
 // allowance is a path that some routes have, each with its methods.
 type allowance struct {
 	pattern
+	route   *config.Route // the first
 	methods map[string]bool
 }
 
@@ -220,7 +230,7 @@ func (c *compiler) notAllowed() []*routev3.Route {
 			p := parsePattern(m.Path)
 			a := byShape[p.shape()]
 			if a == nil {
-				a = &allowance{p, map[string]bool{}}
+				a = &allowance{p, r, map[string]bool{}}
 				byShape[p.shape()] = a
 				all = append(all, a)
 			}
@@ -245,9 +255,22 @@ func (c *compiler) notAllowed() []*routev3.Route {
 	for _, a := range all {
 		if r := a.refusal(all); r != nil {
 			list = append(list, r)
+			c.reportAllow(a, all)
 		}
 	}
 	return list
+}
+
+// reportAllow tells of a path of which some are also another route's, and some are not.
+func (c *compiler) reportAllow(a *allowance, all []*allowance) {
+	for _, other := range all {
+		if other != a && a.overlaps(other.pattern) && !other.covers(a.pattern) && !a.covers(other.pattern) {
+			c.approximate(routePlace(a.route), "match", "the Allow of a 405 may lack methods of route %s, which "+
+				"has some of "+
+				"its paths", other.route.Name)
+			return
+		}
+	}
 }
 
 func (a *allowance) refusal(all []*allowance) *routev3.Route {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"time"
@@ -28,6 +29,8 @@ type Control struct {
 	Logger *slog.Logger
 	Build  string // the program's version
 
+	// dial makes connections; nil: TCP.
+	dial      func(ctx context.Context, address string) (net.Conn, error)
 	client    *adsclient.Client // nil before First
 	local     *local
 	disk      *keeper
@@ -87,6 +90,7 @@ func (c *Control) start(ctx context.Context) error {
 	c.disk = newKeeper(lastGood{c.local.bootstrap.Data}, c.Logger)
 	c.client = adsclient.New(adsclient.Options{
 		Servers: c.Servers, Node: c.Node, Build: c.Build, Logger: c.Logger, TLS: c.local.transport,
+		Dial: c.dial,
 	})
 	c.report.begin(c.client, c.disk, c.Servers, c.Node)
 	go c.client.Run(ctx)
@@ -120,6 +124,9 @@ func (c *Control) Refused(err error) { c.refuse(err) }
 
 // Discovered implements [Discoverer].
 func (c *Control) Discovered() map[string][]config.Endpoint { return maps.Clone(c.endpoints) }
+
+// Report implements [Fleet].
+func (c *Control) Report(loads func() (requests, failed uint64)) { c.client.Report(loads) }
 
 // atStart gives the control planes a moment and returns what one has, else the last good configuration; nil: neither.
 func (c *Control) atStart(ctx context.Context) *config.Config {
@@ -160,6 +167,7 @@ func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) 
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
 	read := c.files().content()
+	c.recompose(sink) // what changed before this look would never look changed
 	for !c.ready() {
 		select {
 		case <-ctx.Done():
@@ -354,29 +362,36 @@ func (c *Control) files() fileList {
 // again reads the bootstrap and the files, and has the document that is in force put in force with them. The control
 // plane is not told: it has sent nothing. What it has sent and was refused it is asked for again.
 func (c *Control) again(sink Sink) {
-	tell := func(err error) {
-		if sink != nil {
-			sink.Refuse(err)
-		} else {
-			c.Logger.Error("the bootstrap was refused; the old one stays", "error", err)
-		}
-	}
 	changed, err := c.local.reload()
 	if err != nil {
-		tell(err)
+		c.tell(sink, err)
 	}
 	if changed || c.refused != nil {
 		c.client.Renew()
 	}
+	c.recompose(sink)
+}
+
+// recompose puts the document that is in force in force with the files as they are now, where they have changed.
+func (c *Control) recompose(sink Sink) {
 	if c.inForce == nil || sink == nil {
 		return
 	}
 	cfg, err := c.local.bootstrap.Compose(c.inForce.Document)
 	switch {
 	case err != nil:
-		tell(err)
+		c.tell(sink, err)
 	case cfg.Hash() == c.inForce.cfg.Hash():
 	case sink.Apply(cfg) == nil: // the sink reports what it refuses
 		c.inForce.cfg = cfg
 	}
+}
+
+// tell says that what this machine has of its own is at fault.
+func (c *Control) tell(sink Sink, err error) {
+	if sink != nil {
+		sink.Refuse(err)
+		return
+	}
+	c.Logger.Error("the bootstrap was refused; the old one stays", "error", err)
 }

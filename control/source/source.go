@@ -45,6 +45,9 @@ type Waiting interface {
 type Fleet interface {
 	// Status returns how the gateway stands with it. It is safe for concurrent use.
 	Status() *ControlStatus
+	// Report has it told how many requests there were since the process began, and how many of them
+	// failed: a change that is tried on some gateways is judged by that.
+	Report(loads func() (requests, failed uint64))
 }
 
 // Sink takes configurations.

@@ -29,8 +29,8 @@ func (c *controlPlane) Apply(d *config.Document, asked bool) error {
 	if asked {
 		c.offerAgain(time.Now(), c.applied.Load().release)
 	}
-	if d.Hash() != before.release.version {
-		c.Logger.Info("the configuration was read", "version", d.Hash())
+	if version := c.applied.Load().release.version; version != before.release.version {
+		c.Logger.Info("the configuration was read", "version", version)
 	}
 	return nil
 }
@@ -56,16 +56,14 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	if err != nil {
 		return err
 	}
-	if before := c.applied.Load(); before == nil || before.release.version != d.Hash() {
-		if c.Check != nil {
-			if err := c.Check(d); err != nil {
-				return err
-			}
-		}
-	}
 	r, err := compile(d, c.Envoy)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if before := c.applied.Load(); c.Check != nil && (before == nil || before.release.version != r.version) {
+		if err := c.Check(d); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	c.tls.Store(certificates)
@@ -73,10 +71,10 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	c.metrics.info.Reset()
 	c.metrics.info.WithLabelValues(r.version).Set(1)
 	section := cfg.ControlPlane()
+	c.watcher.Configure(cfg)
 	c.configure(now, nodeRules(section.Nodes), settingsOf(section.Canary))
 	if before == nil || before.release.version != r.version {
 		c.offer(now, r)
-		c.follower.follow(cfg, c.SetEndpoints)
 	}
 	return nil
 }
@@ -131,6 +129,7 @@ func (c *controlPlane) Status() Status {
 			Version: a.release.version, Loaded: a.loaded.UTC().Truncate(time.Second), Files: a.config.Files(),
 			Fault: fault, Approximations: []ApproximationStatus{},
 		},
+		Endpoints: c.watcher.Status(),
 	}
 	s.Ready = s.Reason == ""
 	for _, one := range a.release.approximations {
@@ -138,6 +137,9 @@ func (c *controlPlane) Status() Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.secretsFaultLocked(); err != nil && c.tls.Load() == nil && fault == "" {
+		s.Configuration.Fault = err.Error() // it is sent to no gateway
+	}
 	c.statusLocked(&s)
 	return s
 }

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -63,7 +63,7 @@ type plane struct {
 	keys      int64
 	draining  bool
 	nacks     nackRing
-	endpoints map[string]*endpointv3.ClusterLoadAssignment
+	endpoints map[string][]config.Endpoint           // of services that are discovered
 	snapshots map[string]map[dialect]*cache.Snapshot // of releases, with endpoints
 	stale     bool                                   // the snapshots are
 	all       bool                                   // any session's target may have changed
@@ -76,7 +76,7 @@ func newPlane(ctx context.Context, logger *slog.Logger, m *metrics, b bounds) *p
 	p := &plane{
 		logger: logger, metrics: m, bounds: b, wake: make(chan struct{}, 1),
 		rollout: rollout.New(rollout.Settings{}), releases: map[string]*release{},
-		sessions: map[*session]struct{}{}, byID: map[string][]*session{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{},
+		sessions: map[*session]struct{}{}, byID: map[string][]*session{}, endpoints: map[string][]config.Endpoint{},
 		snapshots: map[string]map[dialect]*cache.Snapshot{},
 	}
 	quiet := libraryLog{logger}
@@ -169,7 +169,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 	}
 	for version := range p.releases {
 		rejected := after.Rejected != nil && after.Rejected.Version == version
-		if version != after.Stable && version != after.Candidate && !rejected {
+		if version != after.Stable && version != after.Candidate && version != after.Previous && !rejected {
 			delete(p.releases, version)
 			delete(p.snapshots, version)
 		}
@@ -200,7 +200,7 @@ func (p *plane) configure(now time.Time, rules nodeRules, s rollout.Settings) {
 		}
 		if err := rules.checkNode(s.caller, s.id); err != nil {
 			p.refuse(s.caller, s.id, err)
-			_ = s.end(err)
+			s.barLocked(err)
 		}
 	}
 }
@@ -233,7 +233,7 @@ func (p *plane) endUnsafeLocked() {
 	}
 	for s := range p.sessions {
 		if s.dialect == native && !s.caller.tls {
-			_ = s.end(status.Error(codes.FailedPrecondition, err.Error()))
+			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
 		}
 	}
 }
@@ -253,7 +253,7 @@ func (p *plane) secretsFaultLocked() error {
 // doing.
 func (p *plane) releaseOfLocked(s *session, typeURL, version string) string {
 	v := p.rollout.Versions()
-	for _, name := range []string{v.Stable, v.Candidate, s.target} {
+	for _, name := range []string{v.Stable, v.Previous, v.Candidate, s.target} {
 		if r := p.releases[name]; r != nil && r.compiled[s.dialect].GetVersion(typeURL) == version {
 			return name
 		}

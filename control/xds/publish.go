@@ -4,28 +4,25 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/control/nativedialect"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 )
 
 // SetEndpoints gives the endpoints of a service that are discovered; nodes get them at once.
-func (p *plane) SetEndpoints(service string, endpoints []config.Endpoint) error {
-	assignment, err := nativedialect.Assignment(service, endpoints)
-	if err != nil {
-		return err
-	}
+func (p *plane) SetEndpoints(service string, endpoints []config.Endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endpoints[service] = assignment
+	p.endpoints[service] = slices.Clone(endpoints)
+	if endpoints == nil {
+		p.endpoints[service] = []config.Endpoint{} // none: that is known
+	}
 	p.stale = true
 	p.wakeLocked()
-	return nil
 }
 
 // publish gives each session the snapshot that it is to have, whenever that changes, until ctx ends.
@@ -76,8 +73,7 @@ func (p *plane) refresh() {
 	p.all = true
 }
 
-func (p *plane) snapshotsOf(r *release, endpoints map[string]*endpointv3.ClusterLoadAssignment,
-) map[dialect]*cache.Snapshot {
+func (p *plane) snapshotsOf(r *release, endpoints map[string][]config.Endpoint) map[dialect]*cache.Snapshot {
 	s, err := r.withEndpoints(endpoints)
 	if err != nil {
 		p.logger.Error("endpoints cannot be handed out; the nodes keep those that they have", "error", err)
@@ -126,7 +122,7 @@ func (p *plane) deliveries() []delivery {
 	add := func(s *session) {
 		version := p.rollout.Target(s.key)
 		snapshot := p.snapshots[version][s.dialect]
-		if !s.joined || s.gone || snapshot == nil || snapshot == s.snapshot {
+		if !s.joined || s.gone || s.barred || snapshot == nil || snapshot == s.snapshot {
 			return
 		}
 		s.target, s.snapshot = version, snapshot

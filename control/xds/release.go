@@ -1,18 +1,21 @@
 package xds
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
-
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
@@ -41,7 +44,11 @@ type release struct {
 
 // compile compiles a document to both dialects.
 func compile(d *config.Document, o envoydialect.Options) (*release, error) {
-	r := &release{version: d.Hash(), document: d, compiled: map[dialect]*cache.Snapshot{}}
+	version, err := versionOf(d)
+	if err != nil {
+		return nil, err
+	}
+	r := &release{version: version, document: d, compiled: map[dialect]*cache.Snapshot{}}
 	extension, err := nativedialect.Resource(d.JSON())
 	if err != nil {
 		return nil, err
@@ -68,8 +75,41 @@ func compile(d *config.Document, o envoydialect.Options) (*release, error) {
 		}
 	}
 	// The version of the configuration is the document's own, so that it reads the same everywhere.
-	r.compiled[native].Resources[types.ExtensionConfig].Version = r.version
+	r.compiled[native].Resources[types.ExtensionConfig].Version = d.Hash()
 	return r, nil
+}
+
+// envoysOwn are the sections that gateways are not sent and that Envoys' resources are made of too.
+type envoysOwn struct {
+	Listen config.Listen
+	Envoy  config.Envoy
+}
+
+// ownByDefault is what they are where nothing is written.
+var ownByDefault = sync.OnceValues(func() ([]byte, error) {
+	d, err := config.ParseDocument("", []byte("version: 1"), "")
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(envoysOwn{d.Config().Listen, d.Config().Envoy})
+})
+
+// versionOf returns the version of a document: that of what gateways are sent and, where a section
+// that only Envoys are made of is written, a hash of those behind it.
+func versionOf(d *config.Document) (string, error) {
+	own, err := json.Marshal(envoysOwn{d.Config().Listen, d.Config().Envoy})
+	if err != nil {
+		return "", fmt.Errorf("xds: %w", err)
+	}
+	usual, err := ownByDefault()
+	if err != nil {
+		return "", fmt.Errorf("xds: %w", err)
+	}
+	if bytes.Equal(own, usual) {
+		return d.Hash(), nil
+	}
+	sum := sha256.Sum256(own)
+	return d.Hash() + "." + hex.EncodeToString(sum[:3]), nil
 }
 
 func asResources[M types.Resource](list []M) []types.Resource {
@@ -114,35 +154,54 @@ func hashOf(versions map[string]string) string {
 }
 
 // withEndpoints returns the release's snapshots with the endpoints of services that are discovered.
-func (r *release) withEndpoints(assignments map[string]*endpointv3.ClusterLoadAssignment) (
-	map[dialect]*cache.Snapshot, error,
-) {
+func (r *release) withEndpoints(found map[string][]config.Endpoint) (map[dialect]*cache.Snapshot, error) {
 	all := map[dialect]*cache.Snapshot{}
 	for of, compiled := range r.compiled {
-		var list []types.Resource
-		for name, written := range compiled.Resources[types.Endpoint].Items {
-			if assignments[name] == nil {
-				list = append(list, written.Resource)
-			}
-		}
-		for name, assignment := range assignments {
-			if r.document.Config().Services[name] != nil {
-				list = append(list, assignment)
-			}
+		list, err := r.assignments(of, found)
+		if err != nil {
+			return nil, err
 		}
 		endpoints, err := newSnapshot(map[resource.Type][]types.Resource{resource.EndpointType: list})
 		if err != nil {
 			return nil, fmt.Errorf("xds: %s: %w", of, err)
 		}
-		s := &cache.Snapshot{Resources: compiled.Resources, VersionMap: map[string]map[string]string{}}
-		for typeURL, versions := range compiled.VersionMap {
-			s.VersionMap[typeURL] = versions
-		}
+		s := &cache.Snapshot{Resources: compiled.Resources, VersionMap: maps.Clone(compiled.VersionMap)}
 		s.Resources[types.Endpoint] = endpoints.Resources[types.Endpoint]
 		s.VersionMap[resource.EndpointType] = endpoints.VersionMap[resource.EndpointType]
 		all[of] = s
 	}
 	return all, nil
+}
+
+// assignments returns the endpoints of all services in a dialect: those that were found, and else
+// those that are written.
+func (r *release) assignments(of dialect, found map[string][]config.Endpoint) ([]types.Resource, error) {
+	var list []types.Resource
+	assignment := nativedialect.Assignment
+	if of == envoy {
+		assignment = envoydialect.Assignment
+	}
+	services := r.document.Config().Services
+	discovered := func(name string) bool {
+		s := services[name]
+		return found[name] != nil && s != nil && s.EndpointsFrom != nil
+	}
+	for name, written := range r.compiled[of].Resources[types.Endpoint].Items {
+		if !discovered(name) {
+			list = append(list, written.Resource)
+		}
+	}
+	for name, endpoints := range found {
+		if !discovered(name) {
+			continue
+		}
+		a, err := assignment(name, endpoints)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
 }
 
 // secretsFault says that a document has secrets that may not be sent, and where they are written.
@@ -155,7 +214,10 @@ func (r *release) secretsFault() error {
 	for _, l := range secrets[:min(len(secrets), secretsNamed)] {
 		places = append(places, fmt.Sprintf("%s (%s:%d)", l.Path, l.File, l.Line))
 	}
-	return fmt.Errorf("%w: %s", errSecrets, joinMore(places, len(secrets)))
+	if more := len(secrets) - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w: %s", errSecrets, strings.Join(places, ", "))
 }
 
 // secretsNamed bounds how many secrets are named in a message.
@@ -164,25 +226,4 @@ const secretsNamed = 3
 var errSecrets = errors.New("the configuration has secrets written out, which travel over mTLS only; " +
 	"set control.listen.clientCA, or write them as ${env:NAME} or ${file:PATH}")
 
-func joinMore(list []string, all int) string {
-	out := ""
-	for i, s := range list {
-		if i > 0 {
-			out += ", "
-		}
-		out += s
-	}
-	if more := all - len(list); more > 0 {
-		out += fmt.Sprintf(" and %d more", more)
-	}
-	return out
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

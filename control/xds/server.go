@@ -12,13 +12,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	ads "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	load "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
 	"github.com/sluice-gateway/sluice/control/source"
 )
@@ -36,10 +38,9 @@ type Options struct {
 	Source Source
 	// Check says why a gateway would refuse a document; nil: no gateway is asked.
 	Check func(*config.Document) error
-	// Discover gives the endpoints of the services of a document that are discovered, until ctx ends;
-	// it is called for each document, and that for the one before it ends. nil: none are discovered.
-	Discover func(ctx context.Context, cfg *config.Config, set func(service string, list []config.Endpoint) error)
-	Envoy    envoydialect.Options
+	// Discovery is how the endpoints of services are found.
+	Discovery discovery.Options
+	Envoy     envoydialect.Options
 	// OnReady is called once, when nodes are served; nil is none.
 	OnReady func(Addresses)
 	// DrainLimit bounds how long the end may take; 0 is 30 s.
@@ -69,7 +70,9 @@ type controlPlane struct {
 	stopping  atomic.Bool
 	tls       atomic.Pointer[tls.Config]
 	applied   atomic.Pointer[applied]
-	follower  discoverer
+	watcher   *discovery.Watcher
+
+	checking sync.Mutex // documents are being checked
 
 	faultMu sync.Mutex
 	fault   string
@@ -90,6 +93,9 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	if o.DrainLimit == 0 {
 		o.DrainLimit = defaultDrainLimit
 	}
+	if o.Discovery.Logger == nil {
+		o.Discovery.Logger = o.Logger
+	}
 	d, err := o.Source.First(ctx)
 	if err != nil {
 		return err
@@ -97,7 +103,9 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStreams()
 	c := &controlPlane{Options: o, began: time.Now(), plane: newPlane(streams, o.Logger, newMetrics(), usualBounds)}
-	c.follower.Options = &c.Options
+	c.watcher = discovery.New(o.Discovery)
+	defer c.watcher.Close()
+	c.metrics.registry.MustRegister(c.watcher)
 	change(c)
 	if err := c.enforce(d); err != nil {
 		return err
@@ -112,7 +120,7 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 
 func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func()) error {
 	g := grpc.NewServer(c.serverOptions()...)
-	discovery.RegisterAggregatedDiscoveryServiceServer(g, c.plane)
+	ads.RegisterAggregatedDiscoveryServiceServer(g, c.plane)
 	load.RegisterLoadReportingServiceServer(g, c.plane)
 	operators := c.operatorServers(l)
 
@@ -120,8 +128,8 @@ func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func())
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer endWork()
-	defer c.follower.stop()
 	background.Go(func() { c.publish(work) })
+	background.Go(func() { c.watcher.Deliver(work, c.SetEndpoints) })
 	background.Go(func() {
 		if err := c.Source.Watch(work, c); err != nil {
 			c.Logger.Error("the configuration is no longer watched", "error", err)
@@ -129,7 +137,7 @@ func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func())
 	})
 
 	failed := make(chan error, 1+len(operators))
-	go func() { failed <- g.Serve(l.control) }()
+	go func() { failed <- g.Serve(netutil.LimitListener(l.control, connectionsMax)) }()
 	for _, o := range operators {
 		go func() {
 			if err := o.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -178,7 +186,8 @@ func (c *controlPlane) drain(g *grpc.Server, endStreams func()) {
 // What a node's connection may take, and how long it lasts.
 const (
 	connectionBuffer = 8 << 10 // bytes of each direction: a node reads and writes little
-	streamsOfOne     = 8       // of a connection
+	connectionsMax   = streamsMax + 1000
+	streamsOfOne     = 8 // of a connection
 	handshakeMax     = 10 * time.Second
 	keepaliveAfter   = 30 * time.Second
 	keepaliveMax     = 15 * time.Second
@@ -187,6 +196,7 @@ const (
 	// nodes spread over the replicas again. Nodes come back with what they have and are sent nothing.
 	connectionAge   = 30 * time.Minute
 	connectionGrace = 10 * time.Second
+	connectionIdle  = time.Minute // without a stream
 )
 
 func (c *controlPlane) serverOptions() []grpc.ServerOption {
@@ -196,7 +206,7 @@ func (c *controlPlane) serverOptions() []grpc.ServerOption {
 		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer), grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: keepaliveAfter, Timeout: keepaliveMax, MaxConnectionAge: connectionAge,
-			MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionAgeGrace: connectionGrace, MaxConnectionIdle: connectionIdle,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),
 	}

@@ -31,6 +31,7 @@ type session struct {
 	dialect  dialect
 	joined   bool // it takes part in the rollout
 	loads    bool // it is a stream of load reports
+	barred   bool // it is to end, and is sent nothing meanwhile
 	gone     bool
 	types    map[string]*typeState
 	names    int    // bytes of the names that it subscribes to
@@ -74,7 +75,7 @@ func (s *session) request(r request) error {
 	p, now := s.plane, time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.gone {
+	if s.gone || s.barred {
 		return status.Error(codes.Canceled, "the stream has ended")
 	}
 	if err := s.identifyLocked(r.node); err != nil {
@@ -149,6 +150,12 @@ func agentOf(n *core.Node) string {
 		name += " " + versionText(b.GetMajorNumber(), b.GetMinorNumber(), b.GetPatch())
 	}
 	return clip(name, agentMax)
+}
+
+// barLocked ends the session's stream and has it sent nothing more until it has ended.
+func (s *session) barLocked(err error) {
+	s.barred = true
+	_ = s.end(err)
 }
 
 // named reports whether the session's node is known.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 )
@@ -29,8 +30,9 @@ type Status struct {
 	Addresses     Addresses           `json:"addresses"`
 	Configuration ConfigurationStatus `json:"configuration"`
 	Rollout       RolloutStatus       `json:"rollout"`
-	Nodes         []NodeStatus        `json:"nodes"` // by id
-	Nacks         []Nack              `json:"nacks"` // the last ones, the newest first
+	Nodes         []NodeStatus        `json:"nodes"`     // by id
+	Nacks         []Nack              `json:"nacks"`     // the last ones, the newest first
+	Endpoints     []discovery.Status  `json:"endpoints"` // of services that are discovered
 }
 
 // ConfigurationStatus is the last document that was read and compiled, and the fault of one after it.
@@ -156,7 +158,8 @@ func rolloutStatus(r *rollout.Rollout) RolloutStatus {
 	}
 	if st.Rejected != nil {
 		out.TakenBack = &TakenBackStatus{
-			Version: st.Rejected.Version, Node: st.Rejected.Node, Reason: st.Rejected.Reason, Time: st.Rejected.At.UTC(),
+			Version: st.Rejected.Version, Node: st.Rejected.Node, Reason: st.Rejected.Reason,
+			Time: st.Rejected.At.UTC(),
 		}
 	}
 	return out

@@ -124,6 +124,9 @@ func (p *idempotencyPolicy) Explain(e *Explainer, s Scope) bool {
 	}
 	e.Exchange.Logical.Key = id
 	e.Line("", "key %q over %s, fingerprint of %s", key, List(c.Scope), List(c.Fingerprint))
+	if !e.Values("", "scope: ", c.Scope) || !e.Values("", "fingerprint: ", c.Fingerprint) {
+		return false
+	}
 	e.Line("", "injected Idempotency-Key: %s", id)
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,11 +33,12 @@ const (
 	messageBytesMax   = 20 << 20
 	answersMax        = 64 // that wait for a control plane to read them
 	keepAliveEvery    = 30 * time.Second
+	keepAliveCalm     = 6 * time.Minute // for a server that takes no more: gRPC's own default is five minutes
 	keepAliveTimeout  = 10 * time.Second
 	connectTimeout    = 5 * time.Second
 	firstResponseMax  = 15 * time.Second
 	connectedAfter    = time.Second      // a stream that is refused ends sooner
-	lastedAfter       = 10 * time.Second // a stream that did ends the pauses
+	lastedAfter       = 10 * time.Second // a stream that did ends the pauses, and its server is called again
 	pauseMin          = 500 * time.Millisecond
 	pauseMax          = 30 * time.Second
 	betweenServersMax = 200 * time.Millisecond
@@ -55,6 +57,9 @@ type Client struct {
 	subscribed []string                     // services, in order
 	session    *session                     // nil: not connected
 	state      State
+	loads      Loads     // nil: nothing is reported
+	reported   [2]uint64 // of what loads returns
+	calm       bool      // a control plane has complained of pings
 }
 
 // State is how a client stands.
@@ -154,7 +159,7 @@ func (c *Client) State() State {
 // Run keeps a stream to one of the control planes until ctx ends.
 func (c *Client) Run(ctx context.Context) {
 	pause := pauseMin
-	failures := 0 // since a stream lasted
+	failures := 0 // since a stream lasted: an attempt of each server is a round
 	for at := 0; ctx.Err() == nil; {
 		server := c.Servers[at%len(c.Servers)]
 		began := time.Now()
@@ -162,21 +167,20 @@ func (c *Client) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		wasUp := c.lost(server, err)
+		c.lost(server, err)
 		if errors.Is(err, errRenewed) {
 			continue
 		}
-		if time.Since(began) >= lastedAfter {
+		if time.Since(began) >= lastedAfter && !errors.Is(err, errSilent) {
 			failures, pause = 0, pauseMin
+		} else {
+			at++
 		}
 		wait := rand.N(betweenServersMax)
 		if failures++; failures%len(c.Servers) == 0 {
 			c.once.Do(func() { close(c.failed) })
 			wait = pause/2 + rand.N(pause/2)
 			pause = min(2*pause, pauseMax)
-		}
-		if !wasUp {
-			at++
 		}
 		c.log(server, err, wait)
 		select {
@@ -193,18 +197,18 @@ func (c *Client) log(server string, err error, wait time.Duration) {
 		"error", err, "again_in", wait.Round(time.Millisecond).String())
 }
 
-// lost notes that there is no stream any more, and returns whether there was one.
-func (c *Client) lost(server string, err error) (wasUp bool) {
+// lost notes that there is no stream any more.
+func (c *Client) lost(server string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.session = nil
+	c.calm = c.calm || strings.Contains(err.Error(), "too_many_pings")
 	if !errors.Is(err, errRenewed) {
 		c.state.Fault = fmt.Sprintf("%s: %v", server, err)
 	}
-	if wasUp = c.state.Server != ""; wasUp {
+	if c.state.Server != "" {
 		c.state.Server, c.state.Since, c.state.LastContact = "", time.Now(), time.Now()
 	}
-	return wasUp
 }
 
 // up notes that a stream works. What came of the stream before is not it.
@@ -229,6 +233,16 @@ func (c *Client) begin(s *session) (held map[string]map[string]string, subscribe
 		held[typeURL] = maps.Clone(versions)
 	}
 	return held, c.subscribed
+}
+
+// keepAlive returns how often an idle connection is looked at.
+func (c *Client) keepAlive() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calm {
+		return keepAliveCalm
+	}
+	return keepAliveEvery
 }
 
 // holds reports whether a configuration was acknowledged.

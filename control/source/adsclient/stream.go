@@ -72,6 +72,7 @@ func (c *Client) stream(ctx context.Context, server string) error {
 	defer work.Wait()
 	defer end(nil) // before it is waited for
 	work.Go(func() { s.write(ctx, stream) })
+	work.Go(func() { c.report(ctx, conn) })
 	stopTimers := s.watch(ctx)
 	defer stopTimers()
 	err = s.read(ctx, stream)
@@ -103,7 +104,7 @@ func (c *Client) connect(server string) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(), grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAliveEvery, Timeout: keepAliveTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: c.keepAlive(), Timeout: keepAliveTimeout}),
 	)
 }
 
@@ -149,7 +150,7 @@ func local(
 				continue
 			}
 			var conn net.Conn
-			if conn, err = dial(ctx, net.JoinHostPort(a.String(), port)); err == nil {
+			if conn, err = dial(ctx, net.JoinHostPort(a.Unmap().String(), port)); err == nil {
 				return conn, nil
 			}
 		}

@@ -1,0 +1,337 @@
+package envoy_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/bench/kit/envoytest"
+)
+
+// preamble begins every configuration.
+const preamble = `version: 1
+listen: {http: HTTP, trustedProxies: [127.0.0.3/32]}
+admin: {address: "127.0.0.1:0"}
+store: {memory: {}}
+control: {listen: {address: CONTROL}}
+envoy: {listen: {address: SERVICES}}
+identity: [{header: {name: X-User, trusted: [127.0.0.2/32]}}, {clientIP: {}}]
+`
+
+const shop = preamble + `
+services:
+  shop: {endpoints: ["http://SERVICE"], timeout: 400ms}
+  gone: {endpoints: ["http://GONE"]}
+  weak:
+    endpoints: ["http://SERVICE"]
+    breaker: {window: 1s, minRequests: 3, openFor: 60s}
+limits:
+  some: {scope: local, rate: 3/h}
+  each: {scope: local, per: [path.sku, query.size], rate: 2/h}
+  user: {per: [principal], rate: 2/h}
+  all: {per: [client.ip, method, header.X-Shop], rate: 2/h}
+  closed: {rate: 100/s, onStoreFailure: closed}
+  watched: {scope: local, rate: 1/h, mode: shadow}
+routes:
+  - {name: some, match: {path: /v1/some}, service: shop, limits: [some]}
+  - {name: some-too, match: {path: /v1/some-too}, respond: {status: 204}, limits: [some]}
+  - {name: each, match: {path: "/v1/each/{sku}"}, service: shop, limits: [each]}
+  - {name: user, match: {path: /v1/user}, service: shop, limits: [user]}
+  - {name: all, match: {path: /v1/all}, service: shop, limits: [all, watched]}
+  - {name: weak, match: {path: "/v1/do/{status}", methods: [POST]}, service: weak}
+  - {name: calm, match: {path: "/v1/do/{status}", methods: [GET]}, service: weak, fallback: {status: 203, body: calm}}
+  - {name: closed, match: {path: /v1/closed}, service: shop, limits: [closed]}
+  - {name: gone, match: {path: /v1/gone}, service: gone}
+  - {name: slow, match: {path: "/v1/slow/{time}"}, service: shop}
+  - {name: stream, match: {path: "/v1/stream/{time}"}, service: shop}
+  - name: keyed
+    match: {methods: [POST], path: "/v1/orders/**"}
+    service: shop
+    idempotency: {required: true}
+  - name: gate
+    match: {methods: [POST], path: /v1/gate}
+    service: shop
+    timeout: 60s
+    idempotency: {whileInFlight: reject}
+  - {name: lost, match: {methods: [POST], path: /v1/lost}, service: gone, idempotency: {whileInFlight: reject}}
+  - {name: exact, match: {methods: [GET], path: /v1/stock}, service: shop}
+  - {name: put, match: {methods: [PUT], path: /v1/stock}, service: shop}
+  - {name: sku, match: {methods: [GET], path: "/v1/stock/{sku}"}, service: shop}
+  - {name: special, match: {methods: [DELETE], path: "/v1/stock/a:b"}, service: shop}
+  - {name: rest, match: {path: "/static/**"}, service: shop}
+  - {name: internal, match: {path: "/internal/**"}, respond: {status: 403, headers: {X-Why: no}, body: "no"}}
+`
+
+func TestEnvoy(t *testing.T) {
+	t.Parallel()
+	w := start(t, shop, envoytest.Options{})
+	for name, test := range map[string]func(*testing.T, *world){
+		"Routes": routes, "Fields": fields, "Limits": limits, "Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, w) })
+	}
+	t.Run("WithoutServices", func(t *testing.T) { withoutServices(t, w) })
+}
+
+// withoutServices: what needs `sluice envoy` is refused before it is sent, or passes, as is written.
+func withoutServices(t *testing.T, w *world) {
+	w.stopServices()
+	calls := w.service.calls.Load()
+	r := w.do(request{method: "POST", path: "/v1/orders/9", header: map[string]string{"Idempotency-Key": "gone"}})
+	if r.StatusCode != 503 || r.reason() != "store-unavailable" || r.Header.Get("Retry-After") == "" {
+		t.Errorf("a request with a key: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if r := w.get("/v1/closed"); r.StatusCode != 503 || r.reason() != "store-unavailable" {
+		t.Errorf("a limit that closes: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if n := w.service.calls.Load() - calls; n != 0 {
+		t.Errorf("%d requests came to the service", n)
+	}
+	if r := w.get("/v1/user"); r.StatusCode != 200 {
+		t.Errorf("a limit that opens: %d %q", r.StatusCode, r.body)
+	}
+}
+
+func routes(t *testing.T, w *world) {
+	for _, c := range []struct {
+		method, path string
+		status       int
+		want         string // the path that the service saw, the reason, or what is allowed
+	}{
+		{"GET", "/v1/stock", 200, "/v1/stock"},
+		{"HEAD", "/v1/stock", 200, ""},
+		{"GET", "/v1/stock?a=b", 200, "/v1/stock?a=b"},
+		{"GET", "/v1/stock/SKU-1", 200, "/v1/stock/SKU-1"},
+		{"GET", "/v1//stock/./x/../SKU-1", 200, "/v1/stock/SKU-1"},
+		{"GET", "/v1/%73tock", 200, "/v1/stock"},
+		{"GET", "/v1/stock/", 404, "no-route"},
+		{"GET", "/v1/stock/a/b", 404, "no-route"},
+		{"DELETE", "/v1/stock/a:b", 200, "/v1/stock/a:b"},
+		{"DELETE", "/v1/stock/a%3Ab", 405, "GET, HEAD"},
+		{"POST", "/v1/stock", 405, "GET, HEAD, PUT"},
+		{"PUT", "/v1/stock/a:b", 405, "DELETE, GET, HEAD"},
+		{"PUT", "/v1/stock/SKU-1", 405, "GET, HEAD"},
+		{"GET", "/static", 200, "/static"},
+		{"GET", "/static/", 200, "/static/"},
+		{"POST", "/static/a/b", 200, "/static/a/b"},
+		{"GET", "/staticky", 404, "no-route"},
+		{"GET", "/static/a;b", 400, "bad-request"},
+		{"GET", "/static/a%3bb", 400, "bad-request"},
+		{"GET", "/internal/a", 403, "no"},
+		{"GET", "/static/../internal/a", 403, "no"},
+		{"GET", "/%69nternal/a", 403, "no"},
+		{"GET", "/static%2f..%2finternal", 400, ""},
+	} {
+		r := w.do(request{method: c.method, path: c.path})
+		got := r.reason()
+		switch r.StatusCode {
+		case 200:
+			got = ""
+			if c.method != "HEAD" {
+				got = r.seen(t).Path
+			}
+		case 403:
+			got = r.Header.Get("X-Why")
+			if r.body != "no" || r.Header.Get("Content-Type") != "" {
+				t.Errorf("%s: %q, %v", c.path, r.body, r.Header)
+			}
+		case 405:
+			got = r.Header.Get("Allow")
+		}
+		if r.StatusCode != c.status || got != c.want {
+			t.Errorf("%s %s: %d %q, want %d %q: %s", c.method, c.path, r.StatusCode, got, c.status, c.want, r.body)
+		}
+		if got := r.Header.Get("Content-Type"); r.reason() != "" && got != "application/problem+json" {
+			t.Errorf("%s %s: content type %q", c.method, c.path, got)
+		}
+	}
+}
+
+func fields(t *testing.T, w *world) {
+	send := map[string]string{
+		"Sluice-Principal": "root", "Sluice_Op": "x", "X-Sluice-Route": "x", "X-Envoy-Max-Retries": "9",
+		"X_User": "root", "X-User": "alice", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "shop",
+		"X_Forwarded-For": "192.0.2.9",
+		"X-Real-Ip":       "192.0.2.1", "Idempotency_Key": "k", "X-Kept": "yes",
+	}
+	for _, c := range []struct {
+		name, from string
+		want       map[string]string
+	}{
+		{"a client", "", map[string]string{
+			"X-User": "", "Sluice-Principal": "ip:127.0.0.1", "X-Forwarded-For": "127.0.0.1",
+			"X-Forwarded-Host": w.http, "X-Real-Ip": ""}},
+		{"a peer that names users", "127.0.0.2", map[string]string{
+			"X-User": "alice", "Sluice-Principal": "alice", "X-Forwarded-For": "127.0.0.2"}},
+		{"a trusted proxy", "127.0.0.3", map[string]string{
+			"X-User": "", "Sluice-Principal": "ip:192.0.2.1", "X-Forwarded-For": "192.0.2.1, 127.0.0.3",
+			"X-Forwarded-Host": "shop", "X-Real-Ip": "192.0.2.1"}},
+	} {
+		r := w.do(request{path: "/v1/stock", header: send, from: c.from})
+		got := r.seen(t).Header
+		for name, want := range c.want {
+			// Envoy writes the list without a space.
+			if v := strings.ReplaceAll(got.Get(name), ",", ", "); strings.ReplaceAll(v, "  ", " ") != want {
+				t.Errorf("%s: %s is %q, want %q", c.name, name, got.Get(name), want)
+			}
+		}
+		for _, name := range []string{"Sluice_op", "Sluice_Op", "X-Sluice-Route", "X-Sluice-Client",
+			"X-Envoy-Max-Retries", "X_user", "X_User",
+			"X_forwarded-For", "X_Forwarded-For", "Idempotency_key", "Idempotency_Key"} {
+			if got[name] != nil {
+				t.Errorf("%s: the service sees %s: %q", c.name, name, got[name])
+			}
+		}
+		if got.Get("X-Kept") != "yes" || got.Get("X-Forwarded-Proto") != "http" {
+			t.Errorf("%s: %v", c.name, got)
+		}
+		id := got.Get("Sluice-Request-Id")
+		if id == "" || r.Header.Get("Sluice-Request-Id") != id || r.Header.Get("Sluice-Reason") != "" {
+			t.Errorf("%s: request id %q of the service, %v", c.name, id, r.Header)
+		}
+	}
+}
+
+func limits(t *testing.T, w *world) {
+	statuses := func(q request, n int) (all []int, last response) {
+		for range n {
+			last = w.do(q)
+			all = append(all, last.StatusCode)
+		}
+		return all, last
+	}
+	expect := func(what string, got []int, want ...int) {
+		t.Helper()
+		for i := range want {
+			if got[i] != want[i] {
+				t.Errorf("%s: %v, want %v", what, got, want)
+				return
+			}
+		}
+	}
+	got, _ := statuses(request{path: "/v1/some"}, 2)
+	expect("a local limit", got, 200, 200)
+	got, r := statuses(request{path: "/v1/some-too"}, 2)
+	expect("the same limit on another route", got, 204, 429)
+	if r.reason() != "rate-limited" || r.Header.Get("Retry-After") == "" ||
+		!strings.Contains(r.body, "urn:sluice:rate-limited") {
+		t.Errorf("a refusal by Envoy's own limit: %v %q", r.Header, r.body)
+	}
+	got, _ = statuses(request{path: "/v1/each/a?size=1"}, 3)
+	expect("a local limit for each", got, 200, 200, 429)
+	got, _ = statuses(request{path: "/v1/each/a?x=y&size=1"}, 1)
+	expect("the same values in another query", got, 429)
+	got, _ = statuses(request{path: "/v1/each/a?size=2"}, 1)
+	expect("another value", got, 200)
+	got, _ = statuses(request{path: "/v1/each/b"}, 3)
+	expect("no value", got, 200, 200, 429)
+
+	got, r = statuses(request{path: "/v1/user", header: map[string]string{"X-User": "u1"}, from: "127.0.0.2"}, 3)
+	expect("a global limit", got, 200, 200, 429)
+	if r.reason() != "rate-limited" || r.Header.Get("RateLimit") == "" || !strings.Contains(r.body, `"limit":"user"`) {
+		t.Errorf("a refusal by the rate-limit service: %v %q", r.Header, r.body)
+	}
+	got, _ = statuses(request{path: "/v1/user", header: map[string]string{"X-User": "u2"}, from: "127.0.0.2"}, 1)
+	expect("another user", got, 200)
+	got, _ = statuses(request{path: "/v1/user", header: map[string]string{"X-User": "u1"}}, 1)
+	expect("a forged user", got, 200)
+
+	got, _ = statuses(request{path: "/v1/all", header: map[string]string{"X-Shop": "s"}}, 3)
+	expect("three references, and a limit that only watches", got, 200, 200, 429)
+	got, _ = statuses(request{method: "POST", path: "/v1/all", header: map[string]string{"X-Shop": "s"}}, 1)
+	expect("another method", got, 200)
+	got, _ = statuses(request{path: "/v1/all"}, 3)
+	expect("a field that is absent", got, 200, 200, 429)
+}
+
+func timeouts(t *testing.T, w *world) {
+	if r := w.get("/v1/slow/30s"); r.StatusCode != 504 || r.reason() != "upstream-timeout" {
+		t.Errorf("a slow head: %d %q", r.StatusCode, r.reason())
+	}
+	if r := w.get("/v1/stream/900ms"); r.StatusCode != 200 || !strings.Contains(r.body, "stream") {
+		t.Errorf("a stream that is longer than the timeout: %d %q", r.StatusCode, r.body)
+	}
+	if r := w.get("/v1/gone"); r.StatusCode != 502 || r.reason() != "upstream-unreachable" {
+		t.Errorf("nobody there: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	long := strings.Repeat("x", 8<<20+1)
+	r := w.do(request{method: "POST", path: "/static/x", body: long})
+	if r.StatusCode != 413 || r.reason() != "body-too-large" {
+		t.Errorf("a body that is too long: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+}
+
+func breaker(t *testing.T, w *world) {
+	await(t, "the breaker to open", func() bool {
+		r := w.do(request{method: "POST", path: "/v1/do/500"})
+		return r.StatusCode == http.StatusServiceUnavailable && r.reason() == "breaker-open"
+	})
+	calls := w.service.calls.Load()
+	if r := w.do(request{method: "POST", path: "/v1/do/200"}); r.reason() != "breaker-open" {
+		t.Errorf("%d %q while it is open", r.StatusCode, r.reason())
+	}
+	r := w.get("/v1/do/200")
+	if r.StatusCode != 203 || r.body != "calm" || r.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the fallback: %d %q %v", r.StatusCode, r.body, r.Header)
+	}
+	if got := w.service.calls.Load(); got != calls {
+		t.Errorf("%d calls of the service while the breaker is open", got-calls)
+	}
+}
+
+func keys(t *testing.T, w *world) {
+	key := func(k string) map[string]string {
+		return map[string]string{"Idempotency-Key": k, "Content-Type": "application/json"}
+	}
+	order := request{method: "POST", path: "/v1/orders/1", header: key("k1"), body: `{"sku":"a"}`}
+	if r := w.do(request{method: "POST", path: "/v1/orders/1"}); r.StatusCode != 400 ||
+		r.reason() != "idempotency-key-missing" {
+		t.Errorf("no key: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	first := w.do(order)
+	s := first.seen(t)
+	if first.StatusCode != 200 || s.Header.Get("Sluice-Attempt") != "1" || s.Body != order.body ||
+		s.Header.Get("Idempotency-Key") == "" || s.Header.Get("Idempotency-Key") == "k1" {
+		t.Errorf("the first request: %d, the service saw %+v", first.StatusCode, s)
+	}
+	again := w.do(order)
+	if again.body != first.body || again.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("a repeat: %d %v %q", again.StatusCode, again.Header, again.body)
+	}
+	order.body = `{"sku":"b"}`
+	if r := w.do(order); r.StatusCode != 422 || r.reason() != "idempotency-key-reused" {
+		t.Errorf("another request with the key: %d %q", r.StatusCode, r.reason())
+	}
+	inFlight(t, w, request{method: "POST", path: "/v1/gate", header: key("k2")})
+	localReply(t, w, request{method: "POST", path: "/v1/lost", header: key("k3")})
+}
+
+func inFlight(t *testing.T, w *world, q request) {
+	calls := w.service.calls.Load()
+	done := make(chan response, 1)
+	go func() {
+		r, _ := w.try(q)
+		done <- r
+	}()
+	await(t, "the first request to arrive", func() bool { return w.service.calls.Load() > calls })
+	if r := w.do(q); r.StatusCode != 409 || r.reason() != "request-in-progress" || r.Header.Get("Retry-After") == "" {
+		t.Errorf("a request in flight: %d %q", r.StatusCode, r.reason())
+	}
+	close(w.service.gate)
+	if r := <-done; r.Response == nil || r.StatusCode != 200 {
+		t.Errorf("the first request: %+v", r)
+	}
+	if r := w.do(q); r.StatusCode != 200 || r.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("a repeat of it: %d %v", r.StatusCode, r.Header)
+	}
+}
+
+// localReply: ext_proc is told of a response that Envoy itself makes, so a key of which nothing was sent
+// is free again.
+func localReply(t *testing.T, w *world, q request) {
+	for range 2 {
+		if r := w.do(q); r.StatusCode != 502 || r.reason() != "upstream-unreachable" {
+			t.Errorf("nobody there, with a key: %d %q %s", r.StatusCode, r.reason(), r.body)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package xds
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/sluice-gateway/sluice/bench/kit/xdsclient"
+	"github.com/sluice-gateway/sluice/control/nativedialect"
+)
+
+// envoyOptions are those of a client that asks as an Envoy does.
+func envoyOptions(id string) xdsclient.Options {
+	return xdsclient.Options{
+		Node: &core.Node{Id: id, UserAgentName: "envoy"},
+		Names: map[string][]string{
+			resource.ClusterType: nil, resource.ListenerType: nil, resource.RouteType: {"sluice"},
+			resource.EndpointType: {"order"},
+		},
+	}
+}
+
+// awaitChange waits for a client to have another version of a type than one.
+func awaitChange(t *testing.T, c *xdsclient.Client, typeURL, from string) string {
+	t.Helper()
+	for {
+		v, changed := c.Version(typeURL)
+		if v != from {
+			return v
+		}
+		if s, _ := c.State(); s.Err != nil {
+			t.Fatalf("the stream ended: %v", s.Err)
+		}
+		<-changed
+	}
+}
+
+// TestEnvoysHaveADialectOfTheirOwn: listeners, clusters, routes and endpoints, by delta and by state of
+// the world, and never what gateways are given.
+func TestEnvoysHaveADialectOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	first := parse(t, shopOf(control, 200))
+	r := startDocument(t, first)
+	for _, sotw := range []bool{false, true} {
+		o := envoyOptions("envoy-1")
+		o.SotW = sotw
+		o.Names[resource.ExtensionConfigType] = []string{nativedialect.ResourceName}
+		c := r.client(o)
+		versions := map[string]string{}
+		for _, typeURL := range []string{
+			resource.ClusterType, resource.ListenerType, resource.RouteType, resource.EndpointType,
+		} {
+			versions[typeURL] = awaitChange(t, c, typeURL, "")
+		}
+		r.awaitStable(first.Hash())
+		r.await("the Envoy's version", func(s Status) bool {
+			return len(s.Nodes) == 1 && s.Nodes[0].Version == first.Hash() && s.Nodes[0].Dialect == "envoy"
+		})
+		s, _ := c.State()
+		if s.Resources[resource.ExtensionConfigType][nativedialect.ResourceName] != nil {
+			t.Error("it has what gateways are given")
+		}
+		second := r.apply(shopOf(control, 201)) // routes only
+		awaitChange(t, c, resource.RouteType, versions[resource.RouteType])
+		r.awaitStable(second.Hash())
+		if v, _ := c.Version(resource.ClusterType); v != versions[resource.ClusterType] {
+			t.Error("clusters were sent again, which have not changed")
+		}
+		c.Close()
+		r.apply(shopOf(control, 200))
+		r.await("no node", func(s Status) bool { return len(s.Nodes) == 0 })
+		gateway := r.gateway("edge-1")
+		r.awaitStable(first.Hash())
+		gateway.Close()
+		r.await("no node", func(s Status) bool { return len(s.Nodes) == 0 })
+	}
+}
+
+// TestEnvoysNackTakesBackFromGatewaysToo: a change is one, whoever refuses it.
+func TestEnvoysNackTakesBackFromGatewaysToo(t *testing.T) {
+	t.Parallel()
+	first := parse(t, shopOf(control, 200))
+	r := startDocument(t, first)
+	gateway := r.gateway("edge-1")
+	o := envoyOptions("envoy-1")
+	seen := ""
+	o.Judge = func(got xdsclient.Response) error {
+		if got.Type == resource.RouteType && seen != "" && got.Version != seen {
+			return errors.New("no route for me")
+		}
+		if got.Type == resource.RouteType {
+			seen = got.Version
+		}
+		return nil
+	}
+	c := r.client(o)
+	awaitVersion(t, gateway, resource.ExtensionConfigType, first.Hash())
+	r.awaitStable(first.Hash())
+	good := awaitChange(t, c, resource.RouteType, "")
+	bad := r.apply(shopOf(control, 201))
+	s := r.await("the change taken back", func(s Status) bool { return s.Rollout.TakenBack != nil })
+	if n := s.Nacks[0]; n.Type != "RouteConfiguration" || n.Version != bad.Hash() || n.Node != "envoy-1" {
+		t.Errorf("%+v", n)
+	}
+	r.await("both on the version before", func(s Status) bool {
+		return s.Nodes[0].Version == first.Hash() && s.Nodes[1].Version == first.Hash()
+	})
+	awaitVersion(t, gateway, resource.ExtensionConfigType, first.Hash())
+	awaitVersion(t, c, resource.RouteType, good)
+}
+
+// TestListenersOfEnvoys: gateways are not sent listen, so the document's hash alone would miss a change
+// of it, which Envoys need.
+func TestListenersOfEnvoys(t *testing.T) {
+	t.Parallel()
+	first := parse(t, shopOf(control, 200))
+	r := startDocument(t, first)
+	c, gateway := r.client(envoyOptions("envoy-1")), r.gateway("edge-1")
+	listeners := awaitChange(t, c, resource.ListenerType, "")
+	r.awaitStable(first.Hash())
+	second := r.apply(shopOf(control+"listen: {http: \"127.0.0.1:18181\"}\n", 200))
+	awaitChange(t, c, resource.ListenerType, listeners)
+	if second.Hash() != first.Hash() {
+		t.Error("the document has another hash")
+	}
+	r.await("the release", func(s Status) bool { return strings.HasPrefix(s.Rollout.Stable, first.Hash()+".") })
+	if s, _ := gateway.State(); s.Responses != 1 {
+		t.Errorf("the gateway had %d responses, want 1", s.Responses)
+	}
+}
+
+// TestEndpointsThatAreFound: they reach gateways and Envoys without a change of the configuration.
+func TestEndpointsThatAreFound(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "order.endpoints")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("127.0.0.1:7001\n")
+	d := parse(t, strings.Replace(shopOf(control, 200), `endpoints: ["http://127.0.0.1:7001"]`,
+		"endpointsFrom: {file: "+file+"}", 1))
+	r := startDocument(t, d)
+	gateway := r.gateway("edge-1", func(o *xdsclient.Options) { o.Names[resource.EndpointType] = []string{"order"} })
+	envoy := r.client(envoyOptions("envoy-1"))
+	ports := func(c *xdsclient.Client) (list []uint32) {
+		s, _ := c.State()
+		a := new(endpoint.ClusterLoadAssignment)
+		if got := s.Resources[resource.EndpointType]["order"]; got == nil || got.GetResource().UnmarshalTo(a) != nil {
+			return nil
+		}
+		for _, l := range a.GetEndpoints() {
+			for _, e := range l.GetLbEndpoints() {
+				list = append(list, e.GetEndpoint().GetAddress().GetSocketAddress().GetPortValue())
+			}
+		}
+		return list
+	}
+	for _, want := range []int{1, 2} {
+		for _, c := range []*xdsclient.Client{gateway, envoy} {
+			for len(ports(c)) != want {
+				_, changed := c.Version(resource.EndpointType)
+				if len(ports(c)) != want {
+					<-changed
+				}
+			}
+		}
+		write("127.0.0.1:7001\n127.0.0.1:7002\n")
+	}
+	s := r.await("the service's sources", func(s Status) bool { return len(s.Endpoints) == 1 })
+	if s.Rollout.Candidate != "" && s.Rollout.Stable != "" {
+		t.Errorf("endpoints began a rollout: %+v", s.Rollout)
+	}
+}
