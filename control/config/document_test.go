@@ -113,7 +113,8 @@ func TestDocumentTellsWhatTheControlPlaneLacks(t *testing.T) {
 	for _, section := range []string{`admin: {token: "${env:DOCUMENT_TEST_ABSENT}"}`} {
 		text := strings.Replace(documentText, `admin: {token: "0123456789abcdef0123"}`, section, 1)
 		_, err := ParseDocument("d.yaml", []byte(text), t.TempDir())
-		if faults, ok := errors.AsType[*FaultsError](err); !ok || len(faults.Faults) != 1 || faults.Faults[0].Line != 3 {
+		faults, ok := errors.AsType[*FaultsError](err)
+		if !ok || len(faults.Faults) != 1 || faults.Faults[0].Line != 3 {
 			t.Errorf("%s: error %v, want one fault in line 3", section, err)
 		}
 	}

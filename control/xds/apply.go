@@ -139,6 +139,9 @@ func (c *controlPlane) Status() Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.secretsFaultLocked(); err != nil && c.tls.Load() == nil && fault == "" {
+		s.Configuration.Fault = err.Error() // it is sent to no gateway
+	}
 	c.statusLocked(&s)
 	return s
 }

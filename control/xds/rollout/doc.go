@@ -30,7 +30,8 @@
 // # After a restart
 //
 // Nothing is stored. The stable version is unknown until a candidate has proved itself, so there is
-// nothing to return to: nodes that come with a version keep it, whether or not it is known here. Only
+// nothing to return to: nodes that come with a version keep it, whether or not it is known here. A
+// candidate that nodes had acknowledged when the next one came is what those nodes return to. Only
 // a node that has none is offered a version that was taken back; it has nothing to lose, since it
 // refuses as a whole what it cannot use.
 //

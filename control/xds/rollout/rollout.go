@@ -47,6 +47,7 @@ type Rollout struct {
 	settings  Settings
 	stable    string // empty: not known
 	candidate string // empty: none
+	previous  string // while none is stable: the candidate before, which nodes have acknowledged
 	begun     time.Time
 	firstAck  time.Time // of the candidate; zero: none yet
 	rejected  *Rejection
@@ -64,6 +65,7 @@ type node struct {
 	kind    *kind
 	rank    uint64
 	has     string // the version that it acknowledged last or came with; empty: none
+	before  string // what it had when it was given the candidate
 	given   bool   // the candidate
 	acked   bool   // the candidate
 	silent  bool
@@ -100,6 +102,9 @@ func (r *Rollout) Offer(now time.Time, version string) bool {
 		return false
 	}
 	r.rejected = nil
+	if r.stable == "" && !r.firstAck.IsZero() {
+		r.previous = r.candidate
+	}
 	if version == r.stable {
 		version = ""
 	}
@@ -236,6 +241,8 @@ func (r *Rollout) Target(key Key) string {
 		return r.candidate
 	case r.stable != "":
 		return r.stable
+	case r.rejected != nil && n.before != "" && n.before == r.previous:
+		return r.previous
 	case r.rejected != nil && n.has == "":
 		return r.rejected.Version
 	}
@@ -247,7 +254,7 @@ func (r *Rollout) Pending() bool { return r.candidate != "" }
 
 // give lets a node have the candidate.
 func (r *Rollout) give(now time.Time, n *node) {
-	n.given, n.givenAt = true, now
+	n.given, n.givenAt, n.before = true, now, n.has
 	n.kind.active++
 }
 
@@ -328,7 +335,7 @@ func (r *Rollout) promote(now time.Time) bool {
 	if r.settings.Canary && now.Sub(r.firstAck) < r.settings.For {
 		return false
 	}
-	r.stable = r.candidate
+	r.stable, r.previous = r.candidate, ""
 	r.begin(now, "")
 	return true
 }
