@@ -360,6 +360,8 @@ func TestRequestsAreReported(t *testing.T) {
 		if r.GetNode().GetId() != "edge-1" || len(r.GetClusterStats()) > 0 {
 			t.Errorf("first report %v", r)
 		}
+		(<-p.Streams).Send(adstest.Configuration(t, "n", "v", `{}`))
+		adstest.Receive(t, c.Updates(), "update").Ack()
 		for _, want := range [][2]uint64{{9, 1}, {17, 3}} {
 			r := adstest.Receive(t, p.Loads, "report")
 			stats := r.GetClusterStats()[0].GetUpstreamLocalityStats()[0]

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -375,7 +376,8 @@ func (f *fleet) check(seed uint64) {
 		}
 		want[n.kind] = k
 		v := f.Target(key)
-		if v != "" && v != f.stable && v != f.candidate && v != f.previous && (f.rejected == nil || v != f.rejected.Version) {
+		known := []string{"", f.stable, f.candidate, f.previous}
+		if !slices.Contains(known, v) && (f.rejected == nil || v != f.rejected.Version) {
 			f.t.Fatalf("seed %d: target %q", seed, v)
 		}
 	}
