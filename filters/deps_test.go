@@ -128,9 +128,10 @@ func violations(tree imports) []string {
 					return within(p, module+"/control/config") || p == module+"/filters/ref"
 				}))
 		case within(folder, "control/source"):
-			deny("a source knows the configuration and nothing else of ours", slices.DeleteFunc(in(direct, module),
-				func(p string) bool {
-					return within(p, module+"/control/source") || p == module+"/control/config"
+			deny("a source knows the configuration, how it travels and where endpoints are, and nothing else of ours",
+				slices.DeleteFunc(in(direct, module), func(p string) bool {
+					return within(p, module+"/control/source") || p == module+"/control/config" ||
+						p == module+"/control/nativedialect" || p == module+"/control/discovery"
 				}))
 		case within(folder, "control/xds"):
 			deny("the control plane has nothing of the data plane but what the operators' addresses share",

@@ -32,7 +32,9 @@ func TestChangesUnderLoad(t *testing.T) {
 			const changes = 20
 			for n := 1; n <= changes; n++ {
 				w.change(version(n))
-				await(t, fmt.Sprintf("version %d in Envoy", n), func() bool { return w.get("/version").body == fmt.Sprint(n) })
+				await(t, fmt.Sprintf("version %d in Envoy", n), func() bool {
+					return w.get("/version").body == fmt.Sprint(n)
+				})
 			}
 			close(stop)
 			requests := <-ended
