@@ -107,7 +107,8 @@ func restartNeeded(changes []plan.Change) error {
 	if len(settings) > 1 {
 		differ = "differ"
 	}
-	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart", strings.Join(settings, ", "), differ)
+	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart",
+		strings.Join(settings, ", "), differ)
 }
 
 // enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.

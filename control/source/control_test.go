@@ -486,7 +486,7 @@ func TestFirstStartWaits(t *testing.T) {
 		n := adstest.NewNetwork()
 		f := join(t, n, "", planeA)
 		go func() {
-			time.Sleep(5*time.Minute)
+			time.Sleep(5 * time.Minute)
 			if !f.logs.has("waiting for the first configuration") || f.Status().Origin != OriginNone {
 				t.Error("it does not say what it waits for")
 			}

@@ -275,7 +275,7 @@ func TestCheckOffersNothing(t *testing.T) {
 		strings.Replace(documentOf(control, 200), `admin: {address: "127.0.0.1:0"`,
 			`admin: {address: "127.0.0.1:2"`, 1): plan.Refused,
 	} {
-		got, err := r.plane.check([]config.File{{Name: "t.yaml", Data: []byte(text)}})
+		got, err := r.plane.checkConfig([]config.File{{Name: "t.yaml", Data: []byte(text)}})
 		if err != nil || got.Outcome != want || want == plan.Refused && got.Reason == "" && len(got.Faults) == 0 {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}

@@ -72,8 +72,6 @@ type controlPlane struct {
 	applied   atomic.Pointer[applied]
 	watcher   *discovery.Watcher
 
-	checking sync.Mutex // documents are being checked
-
 	faultMu sync.Mutex
 	fault   string
 }
