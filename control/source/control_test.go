@@ -308,7 +308,6 @@ func TestControlPlaneIsGoneForAnHour(t *testing.T) {
 		go func() {
 			str := <-p.Streams
 			str.Send(adstest.Configuration(t, "n1", "r1", discovering))
-			str.Send(adstest.Endpoints(t, "e0", "e0", "order"))
 			for {
 				if asksFor(<-p.Requests, "order") {
 					break
@@ -486,7 +485,7 @@ func TestFirstStartWaits(t *testing.T) {
 		n := adstest.NewNetwork()
 		f := join(t, n, "", planeA)
 		go func() {
-			time.Sleep(5*time.Minute)
+			time.Sleep(5 * time.Minute)
 			if !f.logs.has("waiting for the first configuration") || f.Status().Origin != OriginNone {
 				t.Error("it does not say what it waits for")
 			}
