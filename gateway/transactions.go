@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -34,5 +36,9 @@ func statusRanges(list []config.StatusRange) (ranges []transaction.StatusRange) 
 }
 
 func branchCallOf(c *config.Call) transaction.Call {
-	return transaction.Call{Service: c.Service, Method: c.Method, Path: c.Path, Body: c.Body}
+	call := transaction.Call{Service: c.Service, Method: c.Method, Path: c.Path, Body: c.Body}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		call.Headers = append(call.Headers, transaction.Field{Name: name, Value: c.Headers[name]})
+	}
+	return call
 }

@@ -51,12 +51,16 @@ type owner struct {
 	m     proto.Message
 }
 
+func (c *closure) fault(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("envoydialect: "+format, args...))
+}
+
 type validated interface{ ValidateAll() error }
 
 func (c *closure) add(kind, name string, m proto.Message) {
 	place := kind + " " + name
 	if c.names[kind][name] {
-		c.errs = append(c.errs, fmt.Errorf("envoydialect: there are two resources %s", place))
+		c.fault("there are two resources %s", place)
 	}
 	c.names[kind][name] = true
 	c.from = append(c.from, owner{place, m})
@@ -73,7 +77,7 @@ func (c *closure) follow() {
 func (c *closure) message(place string, m proto.Message) {
 	if v, ok := m.(validated); ok {
 		if err := v.ValidateAll(); err != nil {
-			c.errs = append(c.errs, fmt.Errorf("envoydialect: %s: %w", place, err))
+			c.fault("%s: %w", place, err)
 		}
 	}
 	c.below(place, m)
@@ -87,7 +91,7 @@ func (c *closure) below(place string, m proto.Message) {
 		}
 		inner, err := a.UnmarshalNew()
 		if err != nil {
-			c.errs = append(c.errs, fmt.Errorf("envoydialect: %s: %w", place, err))
+			c.fault("%s: %w", place, err)
 			return
 		}
 		c.message(place, inner)
@@ -144,7 +148,7 @@ func (c *closure) references(place string, m proto.Message) {
 
 func (c *closure) need(place, kind, name string) {
 	if !c.names[kind][name] {
-		c.errs = append(c.errs, fmt.Errorf("envoydialect: %s refers to the %s %q, and there is none", place, kind, name))
+		c.fault("%s refers to the %s %q, and there is none", place, kind, name)
 	}
 }
 
@@ -153,7 +157,7 @@ func (c *closure) filters(place string, m *hcmv3.HttpConnectionManager) {
 	there := map[string]bool{}
 	for _, f := range m.HttpFilters {
 		if there[f.Name] {
-			c.errs = append(c.errs, fmt.Errorf("envoydialect: %s has two filters %s", place, f.Name))
+			c.fault("%s has two filters %s", place, f.Name)
 		}
 		there[f.Name] = true
 	}
@@ -166,7 +170,7 @@ func (c *closure) filters(place string, m *hcmv3.HttpConnectionManager) {
 			for _, r := range host.Routes {
 				for _, name := range sortedKeys(r.TypedPerFilterConfig) {
 					if !there[name] {
-						c.errs = append(c.errs, fmt.Errorf("envoydialect: route %s: %s has no filter %q", r.Name, place, name))
+						c.fault("route %s: %s has no filter %q", r.Name, place, name)
 					}
 				}
 			}

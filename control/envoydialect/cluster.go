@@ -91,7 +91,8 @@ func (c *compiler) endpoints(name string, s *config.Service) (list []config.Endp
 	list = s.ParsedEndpoints()
 	sockets = slices.ContainsFunc(list, func(e config.Endpoint) bool { return e.Network == "unix" })
 	if sockets && slices.ContainsFunc(list, namesHost) {
-		c.unsupported(servicePlace(name), "endpoints", "beside a socket names are not looked up: those endpoints are left out")
+		c.unsupported(servicePlace(name), "endpoints", "beside a socket names are not looked up: those endpoints "+
+			"are left out")
 		list = slices.DeleteFunc(list, namesHost)
 	}
 	if s.EndpointsFrom == nil && len(s.Endpoints) > 0 && s.DNS > 0 && slices.ContainsFunc(list, namesHost) {
@@ -136,6 +137,10 @@ func (c *compiler) assignment(name string, list []config.Endpoint) *endpointv3.C
 // encryptedKey marks the endpoints of a service that are reached by TLS.
 const encryptedKey = "tls"
 
+func encryptedMark() *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}}
+}
+
 func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 	var address *corev3.Address
 	hostname := e.Host
@@ -157,7 +162,7 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 	}}}
 	if e.TLS {
 		lb.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}},
+			"envoy.transport_socket_match": encryptedMark(),
 		}}
 	}
 	return lb
@@ -229,14 +234,17 @@ func (c *compiler) overload(name string, s *config.Service, t *clusterv3.Circuit
 	}
 	_, _, prior := kinds(s.ParsedEndpoints())
 	prior = prior || s.EndpointsFrom != nil && s.EndpointsFrom.Scheme == "h2c"
-	t.MaxRequests = number(o.Concurrency.Fixed)
 	how := "none waits in a queue"
-	if !prior {
+	if prior {
+		t.MaxRequests = number(o.Concurrency.Fixed)
+	} else {
 		// Over HTTP/1.1 a request waits until a connection is free, so connections are what is bounded.
+		// While they are made the requests that they are for wait too, and must not be refused.
 		t.MaxConnections = number(o.Concurrency.Fixed)
-		t.MaxRequests = number(o.Concurrency.Fixed + o.Queue.Size)
 		t.MaxPendingRequests = number(o.Concurrency.Fixed + o.Queue.Size)
-		how = "a request waits in the queue until its timeout and not for queue.wait"
+		how = "the queue has room for concurrency requests more than queue.size, and one waits in it until its " +
+			"timeout and " +
+			"not for queue.wait"
 	}
 	c.approximate(place, "overload", "a circuit breaker of each Envoy bounds requests at once: %s, streams count as "+
 		"requests to their end, and priorities do not count", how)
@@ -258,7 +266,8 @@ func (c *compiler) outlierDetection(name string, s *config.Service) *clusterv3.O
 		return nil
 	}
 	d := &clusterv3.OutlierDetection{
-		EnforcingConsecutive_5Xx: number(0), EnforcingSuccessRate: number(0), EnforcingConsecutiveGatewayFailure: number(0),
+		EnforcingConsecutive_5Xx: number(0), EnforcingSuccessRate: number(0),
+		EnforcingConsecutiveGatewayFailure: number(0),
 	}
 	if o := s.Outlier; o != nil {
 		d.Consecutive_5Xx, d.EnforcingConsecutive_5Xx = number(o.Errors), number(100)
@@ -267,13 +276,15 @@ func (c *compiler) outlierDetection(name string, s *config.Service) *clusterv3.O
 		d.MaxEjectionPercent = number(int(o.Max))
 	}
 	if b := s.Breaker; b != nil {
-		d.FailurePercentageThreshold, d.EnforcingFailurePercentage = number(int(math.Ceil(float64(b.Errors)))), number(100)
+		d.FailurePercentageThreshold = number(int(math.Ceil(float64(b.Errors))))
+		d.EnforcingFailurePercentage = number(100)
 		d.FailurePercentageMinimumHosts, d.FailurePercentageRequestVolume = number(1), number(b.MinRequests)
 		d.Interval = duration(b.Window)
 		d.BaseEjectionTime, d.MaxEjectionTime = duration(b.OpenFor), duration(b.OpenMax)
 		d.MaxEjectionTimeJitter = duration(b.OpenFor / 5)
 		d.MaxEjectionPercent = number(100)
-		c.approximate(servicePlace(name), "breaker", "Envoy ejects each endpoint apart, looks once in a window and not "+
+		c.approximate(servicePlace(name), "breaker", "Envoy ejects each endpoint apart, looks once in a window "+
+			"and not "+
 			"at a sliding one, and sends all requests again at the end: no probes, no ramp")
 		if b.Slow != nil {
 			c.unsupported(servicePlace(name), "breaker.slow", "slow calls count as any others")
@@ -321,7 +332,8 @@ func (c *compiler) addFallback(r *config.Route) {
 			Name: "envoy.clusters.aggregate", TypedConfig: c.pack(config),
 		}},
 	})
-	c.approximate(routePlace(r), "fallback", "Envoy goes on to service %s while no endpoint of %s is usable; not for a "+
+	c.approximate(routePlace(r), "fallback", "Envoy goes on to service %s while no endpoint of %s is usable; not "+
+		"for a "+
 		"request that was refused as overloaded or had no response in time, and without the service's limits",
 		r.Fallback.Service, r.Service)
 }
@@ -375,7 +387,8 @@ func (c *compiler) servicesTLS() *corev3.TransportSocket {
 	if shown := c.cfg.Envoy.Client; shown != nil {
 		t.CA, t.Cert, t.Key = shown.CA, shown.Cert, shown.Key
 	} else {
-		c.unsupported("envoy", "client", "envoy.listen has a certificate, and it is not said which one Envoys show: without "+
+		c.unsupported("envoy", "client", "envoy.listen has a certificate, and it is not said which one Envoys "+
+			"show: without "+
 			"envoy.client they reach neither ext_proc nor the rate-limit service where envoy.listen.clientCA is set")
 	}
 	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{
@@ -432,7 +445,7 @@ func (c *compiler) encrypt(cl *clusterv3.Cluster, name string, s *config.Service
 	}
 	cl.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{{
 		Name: encryptedKey, TransportSocket: secure,
-		Match: &structpb.Struct{Fields: map[string]*structpb.Value{encryptedKey: structpb.NewBoolValue(true)}},
+		Match: encryptedMark(),
 	}}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -93,6 +94,7 @@ func (c *compiler) extProc() *extprocv3.ExternalProcessor {
 			RequestHeaderMode: extprocv3.ProcessingMode_SEND, ResponseHeaderMode: extprocv3.ProcessingMode_SEND,
 		},
 		AllowModeOverride: true,
+		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		MessageTimeout:    duration(messageTimeout + longest),
 		RequestAttributes: []string{"source.address", "request.protocol"},
 		// By these a response of Envoy itself is told from one of the service.
@@ -113,7 +115,8 @@ func (c *compiler) process(r *config.Route, filters map[string]*anypb.Any) {
 			"works, the response is lost and the outcome unknown")
 	}
 	if len(limitsOf(c.cfg, r)) > 0 {
-		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice envoy` apart")
+		c.approximate(place, "limits", "they are counted in ext_proc; a limit of scope local in each `sluice "+
+			"envoy` apart")
 	}
 	if r.Fallback != nil && r.Fallback.Service != "" {
 		c.unsupported(place, "fallback", "behind ext_proc a request goes to no other service: the refusal stands")

@@ -52,9 +52,10 @@ const (
 func (c *compiler) httpFilters(scheme string) []*httpFilter {
 	list := c.headerFilters(scheme)
 	list = append(list, c.identityFilters()...)
+	most := wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))
 	list = append(list,
 		off(c.filter(parametersFilter, &metadatav3.Config{})),
-		c.filter("sluice.size", &sizev3.BodySizeLimit{MaxRequestBytes: wrapperspb.UInt64(uint64(c.cfg.Listen.MaxBody))}),
+		c.filter("sluice.size", &sizev3.BodySizeLimit{MaxRequestBytes: most}),
 		off(c.filter(fallbackFilter, &customv3.CustomResponse{})),
 		off(c.filter(untypedFilter, mutation(nil, []*mutationv3.HeaderMutation{remove("content-type")}))),
 	)
@@ -142,7 +143,8 @@ func (c *compiler) headerFilters(scheme string) []*httpFilter {
 			out = append(out, removeAll(regex))
 		}
 	}
-	own := mutation(append(out, write(set("sluice-request-id", requestID))), []*mutationv3.HeaderMutation{write(setAbsent("sluice-request-id", requestID))})
+	own := mutation(append(out, write(set("sluice-request-id", requestID))),
+		[]*mutationv3.HeaderMutation{write(setAbsent("sluice-request-id", requestID))})
 	list := []*httpFilter{c.filter("sluice.headers", own)}
 
 	forwarded := mutation([]*mutationv3.HeaderMutation{
@@ -173,7 +175,8 @@ func (c *compiler) ownNames() []string {
 // serviceMutation takes out of a request what Envoy notes for itself, and out of a service's response
 // the fields by which a client tells what is the gateway's.
 func (c *compiler) serviceMutation() *headersv3.HeaderMutation {
-	return mutation([]*mutationv3.HeaderMutation{remove(clientHeader)}, []*mutationv3.HeaderMutation{removeAll(`sluice[^a-z0-9].*`), removeAll(`x-envoy-.*`)})
+	return mutation([]*mutationv3.HeaderMutation{remove(clientHeader)},
+		[]*mutationv3.HeaderMutation{removeAll(`sluice[^a-z0-9].*`), removeAll(`x-envoy-.*`)})
 }
 
 // unless is a filter for all but the peers in the prefixes. The peer is who holds the connection,

@@ -43,13 +43,16 @@ func (c *compiler) identityFilters() []*httpFilter {
 			c.reportJWT(n, source.JWT)
 		case source.Header != nil:
 			strip := mutation([]*mutationv3.HeaderMutation{removeAll(lookalikes(source.Header.Name))}, nil)
-			list = append(list, c.unless("sluice.identity."+strings.ToLower(source.Header.Name), source.Header.Trusted, strip))
+			filter := "sluice.identity." + strings.ToLower(source.Header.Name)
+			list = append(list, c.unless(filter, source.Header.Trusted, strip))
 			who = append(who, write(setAbsent(principalHeader, "%REQ("+source.Header.Name+")%")))
-			c.approximate(identityPlace(n), "header", "a value that cannot be a principal (it begins with ip:, is longer "+
+			c.approximate(identityPlace(n), "header", "a value that cannot be a principal (it begins with ip:, is "+
+				"longer "+
 				"than 255 bytes, or comes twice) is not refused with 401, but on routes that pass through ext_proc")
 		default:
 			if source.ClientIP.Prefix6 < 128 {
-				c.approximate(identityPlace(n), "clientIP", "a client of IPv6 is its whole address, but on routes that "+
+				c.approximate(identityPlace(n), "clientIP", "a client of IPv6 is its whole address, but on routes "+
+					"that "+
 					"pass through ext_proc")
 			}
 		}

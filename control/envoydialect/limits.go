@@ -72,9 +72,12 @@ func entry(r ref.Ref) *routev3.RateLimit_Action {
 		return &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Metadata{
 			Metadata: &routev3.RateLimit_Action_MetaData{
 				DescriptorKey: r.String(), DefaultValue: absent,
-				MetadataKey: &metadatakeyv3.MetadataKey{Key: parametersFilter, Path: []*metadatakeyv3.MetadataKey_PathSegment{{
-					Segment: &metadatakeyv3.MetadataKey_PathSegment_Key{Key: r.String()},
-				}}},
+				MetadataKey: &metadatakeyv3.MetadataKey{
+					Key: parametersFilter,
+					Path: []*metadatakeyv3.MetadataKey_PathSegment{{
+						Segment: &metadatakeyv3.MetadataKey_PathSegment_Key{Key: r.String()},
+					}},
+				},
 			},
 		}}
 	}
@@ -153,14 +156,19 @@ func (c *compiler) reportLimit(name string, l *config.Limit) {
 		}
 	}
 	if l.Scope == "local" {
-		c.approximate(place, "rate", "each listener of each Envoy has a bucket of its own, and no RateLimit fields are sent")
+		c.approximate(place, "rate", "each listener of each Envoy has a bucket of its own, and no RateLimit "+
+			"fields are sent")
+		if l.Compat == "fixed-window" {
+			c.approximate(place, "compat", "Envoy's own limit fills evenly, and counts by no windows")
+		}
 		if len(l.Per) > 0 {
 			c.approximate(place, "per", "each Envoy keeps the %d values that came last", localKeysMax)
 		}
 		return
 	}
 	if l.OnStoreFailure == "local" {
-		c.approximate(place, "onStoreFailure", "while the rate-limit service itself does not respond requests pass: an "+
+		c.approximate(place, "onStoreFailure", "while the rate-limit service itself does not respond requests "+
+			"pass: an "+
 			"Envoy has no share to count alone")
 	}
 }
@@ -274,7 +282,9 @@ func (c *compiler) parameters(r *config.Route, refs []ref.Ref, filters map[strin
 }
 
 func parameter(r *config.Route, one ref.Ref) *metadatav3.Config_Rule {
-	v := &metadatav3.Config_KeyValuePair{MetadataNamespace: parametersFilter, Key: one.String(), Type: metadatav3.Config_STRING}
+	v := &metadatav3.Config_KeyValuePair{
+		MetadataNamespace: parametersFilter, Key: one.String(), Type: metadatav3.Config_STRING,
+	}
 	rule := &metadatav3.Config_Rule{Header: ":path", OnHeaderPresent: v}
 	regex := ""
 	switch {

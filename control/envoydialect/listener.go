@@ -25,7 +25,8 @@ func (c *compiler) addListeners() {
 	}
 	if l.HTTPS != nil {
 		c.addListener("sluice.https", l.HTTPS.Address, "https", c.downstreamTLS(l.HTTPS))
-		c.approximate("listen", "https", "the files are those of Envoy's machine at the same paths, and a Host that the "+
+		c.approximate("listen", "https", "the files are those of Envoy's machine at the same paths, and a Host "+
+			"that the "+
 			"certificate does not cover is not refused")
 	}
 	c.reportListen(l)
@@ -34,7 +35,8 @@ func (c *compiler) addListeners() {
 func (c *compiler) reportListen(l *config.Listen) {
 	c.approximate("listen", "maxConnections", "each listener counts its own")
 	c.approximate("listen", "maxInFlight", "the bound is of each service and not of all together")
-	c.unsupported("listen", "maxBuffered", "the memory of bodies that wait is bounded for each connection only; bound it with "+
+	c.unsupported("listen", "maxBuffered", "the memory of bodies that wait is bounded for each connection only; "+
+		"bound it with "+
 		"Envoy's overload manager")
 	if l.MinRate > 0 {
 		c.unsupported("listen", "minRate", "a slow client is cut off only when it is silent for idleTimeout")
@@ -43,7 +45,8 @@ func (c *compiler) reportListen(l *config.Listen) {
 		c.approximate("listen", "proxyProtocol", "connections of other peers are closed")
 	}
 	if len(l.TrustedProxies) > 0 {
-		c.approximate("listen", "trustedProxies", "an entry of X-Forwarded-For that cannot be read leaves the peer as the client "+
+		c.approximate("listen", "trustedProxies", "an entry of X-Forwarded-For that cannot be read leaves the "+
+			"peer as the client "+
 			"in place of 400")
 	}
 	c.approximate("listen", "via", "no Via is sent, so a request that comes back is not refused with 508")
@@ -72,7 +75,8 @@ func (c *compiler) addListener(name, address, scheme string, transport *corev3.T
 		_, err = netip.ParseAddr(host)
 	}
 	if err != nil {
-		c.unsupported("listen", scheme, "Envoy listens on an IP address and a port, and %s is none: there is no such listener",
+		c.unsupported("listen", scheme, "Envoy listens on an IP address and a port, and %s is none: there is no "+
+			"such listener",
 			address)
 		return
 	}

@@ -82,18 +82,23 @@ func (p pattern) expression(capture string) string {
 	return b.String()
 }
 
-// escapable returns the characters of a literal that a client may send escaped without another
-// meaning, and that Envoy leaves so: all but those it decodes when it normalizes a path.
+// plainInPath are the characters that stand as they are in a canonical path, beside letters and digits:
+// those that are not reserved, and the delimiters within a segment (RFC 3986 §2.2, §2.3, §3.3).
+const plainInPath = "-._~!$&'()*+,=:@"
+
+// escapable returns the characters of a literal that a canonical path has only escaped, and a client may
+// send either way.
 func escapable(text string) string {
 	return strings.Map(func(c rune) rune {
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~", c) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if letter || '0' <= c && c <= '9' || strings.ContainsRune(plainInPath, c) {
 			return -1
 		}
 		return c
 	}, text)
 }
 
-// literal matches a literal segment, also where its characters are escaped.
+// literal matches a literal segment, also where such characters are escaped.
 func literal(text string) string {
 	var b strings.Builder
 	for _, c := range text {

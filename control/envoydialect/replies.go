@@ -35,6 +35,8 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 			"Too many requests came in too short a time."),
 		c.mapper(c.cel(`response.code_details == "rate_limiter_error"`), filters.StoreUnavailable,
 			"The rate-limit service cannot be reached."),
+		c.mapper(c.cel(`response.code_details.startsWith("ext_proc_error")`), filters.StoreUnavailable,
+			"What keeps the records of this route cannot be reached."),
 		c.mapper(flags("UO"), filters.Overloaded, "The service has as many requests to work on as it takes."),
 	}
 	if broken != nil {
@@ -46,7 +48,8 @@ func (c *compiler) replies() *hcmv3.LocalReplyConfig {
 		c.mapper(flags("UT"), filters.UpstreamTimeout, "The service did not respond in time."),
 		c.mapper(flags("UC", "UR", "UPE", "LR"), filters.UpstreamFailed,
 			"The connection to the service broke after something was sent."),
-		c.mapper(flags("UAEX"), filters.Unauthenticated, "The token is not good, or there is none."),
+		c.mapper(c.cel(`response.code_details.startsWith("jwt_authn_access_denied")`),
+			filters.Unauthenticated, "The token is not good, or there is none."),
 		c.mapper(c.cel(`response.code_details == "reached_concurrency_limit"`), filters.Overloaded,
 			"The service has as many requests to work on as it takes."),
 		c.mapper(c.cel(`response.code_details == "`+bodyTooLarge+`"`), filters.BodyTooLarge,
@@ -145,7 +148,8 @@ func (c *compiler) fallback(r *config.Route, perFilter map[string]*anypb.Any) {
 			if safe(r) {
 				reasons = append(reasons, filters.UpstreamTimeout)
 			} else {
-				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes methods "+
+				c.unsupported(routePlace(r), "fallback.on", "on a timeout the client gets 504: the route takes "+
+					"methods "+
 					"that are not safe")
 			}
 		}

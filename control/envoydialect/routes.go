@@ -192,12 +192,14 @@ func retries(s *config.Service, timeout config.Duration) *routev3.RetryPolicy {
 func (c *compiler) transaction(r *config.Route, name string, m config.Match) *routev3.Route {
 	out := &routev3.Route{Name: name, Match: matches(m)}
 	if c.o.Gateway == "" {
-		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name a gateway "+
+		c.unsupported(routePlace(r), "transaction", "the route is refused with 503 coordinator-unavailable: name "+
+			"a gateway "+
 			"that serves it")
 		refuse(out, filters.CoordinatorUnavailable, "Transactions are not served here; nothing was submitted.")
 		return out
 	}
-	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of it and has to "+
+	c.approximate(routePlace(r), "transaction", "the route is passed on to the gateway at %s, which does all of "+
+		"it and has to "+
 		"have this Envoy among its listen.trustedProxies", c.o.Gateway)
 	out.Action = &routev3.Route_Route{Route: &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: gatewayCluster},
@@ -210,6 +212,7 @@ func (c *compiler) transaction(r *config.Route, name string, m config.Match) *ro
 // allowance is a path that some routes have, each with its methods.
 type allowance struct {
 	pattern
+	route   *config.Route // the first
 	methods map[string]bool
 }
 
@@ -227,7 +230,7 @@ func (c *compiler) notAllowed() []*routev3.Route {
 			p := parsePattern(m.Path)
 			a := byShape[p.shape()]
 			if a == nil {
-				a = &allowance{p, map[string]bool{}}
+				a = &allowance{p, r, map[string]bool{}}
 				byShape[p.shape()] = a
 				all = append(all, a)
 			}
@@ -252,9 +255,22 @@ func (c *compiler) notAllowed() []*routev3.Route {
 	for _, a := range all {
 		if r := a.refusal(all); r != nil {
 			list = append(list, r)
+			c.reportAllow(a, all)
 		}
 	}
 	return list
+}
+
+// reportAllow tells of a path of which some are also another route's, and some are not.
+func (c *compiler) reportAllow(a *allowance, all []*allowance) {
+	for _, other := range all {
+		if other != a && a.overlaps(other.pattern) && !other.covers(a.pattern) && !a.covers(other.pattern) {
+			c.approximate(routePlace(a.route), "match", "the Allow of a 405 may lack methods of route %s, which "+
+				"has some of "+
+				"its paths", other.route.Name)
+			return
+		}
+	}
 }
 
 func (a *allowance) refusal(all []*allowance) *routev3.Route {

@@ -47,7 +47,9 @@ func static(t *testing.T, r *envoydialect.Resources) []byte {
 	return b
 }
 
-func withRoutes(t *testing.T, l *listenerv3.Listener, tables map[string]*routev3.RouteConfiguration) *listenerv3.Listener {
+func withRoutes(
+	t *testing.T, l *listenerv3.Listener, tables map[string]*routev3.RouteConfiguration,
+) *listenerv3.Listener {
 	l = proto.Clone(l).(*listenerv3.Listener)
 	for _, chain := range l.FilterChains {
 		for _, f := range chain.Filters {

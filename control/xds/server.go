@@ -72,6 +72,8 @@ type controlPlane struct {
 	applied   atomic.Pointer[applied]
 	watcher   *discovery.Watcher
 
+	checking sync.Mutex // documents are being checked
+
 	faultMu sync.Mutex
 	fault   string
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -38,8 +39,8 @@ func Path() (string, error) {
 	}
 	says, err := exec.Command(path, "--version").Output()
 	if err != nil || !strings.Contains(string(says), "/"+Version+"/") {
-		return "", fmt.Errorf("envoytest: %s is not Envoy %s, deploy/testdeps.sh installs that: %q, %w", path, Version, says,
-			err)
+		return "", fmt.Errorf("envoytest: %s is not Envoy %s, deploy/testdeps.sh installs that: %q, %w", path, Version,
+			says, err)
 	}
 	return path, nil
 }
@@ -49,6 +50,11 @@ type Options struct {
 	Control string // the control plane's address, host:port
 	Node    string // the node's id
 	SotW    bool   // the whole state of the world at each change, in place of what changed
+
+	// File is a file of deploy/envoy in place of the users' bootstrap; Ports are those in it that the
+	// test has others for.
+	File  string
+	Ports map[string]string
 }
 
 // Envoy is a running one. Its methods are for the goroutine of the test.
@@ -80,7 +86,7 @@ func Start(t testing.TB, o Options) *Envoy {
 		},
 		Ready: func(s *server.Server) bool {
 			info, err := get(s.Addr(), "/server_info")
-			return err == nil && strings.Contains(info, fmt.Sprintf("%q", o.Node))
+			return err == nil && strings.Contains(info, fmt.Sprintf("%q", file)) // no other Envoy
 		},
 		Limit: startTimeout,
 	})
@@ -94,29 +100,36 @@ func command(path string, args ...string) *exec.Cmd {
 
 // bootstrap is the users' one, with the addresses of a test.
 func bootstrap(t testing.TB, o Options, admin string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(build.Root(t), "deploy", "envoy", "bootstrap.yaml"))
+	if o.File == "" {
+		o.File = "bootstrap.yaml"
+	}
+	text, err := os.ReadFile(filepath.Join(build.Root(t), "deploy", "envoy", o.File))
 	if err != nil {
 		return nil, err
 	}
-	_, adminPort, err := net.SplitHostPort(admin)
-	if err != nil {
-		return nil, err
+	ports := map[string]string{"9901": admin}
+	maps.Copy(ports, o.Ports)
+	if o.Control != "" {
+		ports["18000"] = o.Control
 	}
-	_, controlPort, err := net.SplitHostPort(o.Control)
-	if err != nil {
-		return nil, err
+	changes := [][2]string{}
+	for port, address := range ports {
+		_, other, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, [2]string{"port_value: " + port + "}", "port_value: " + other + "}"})
 	}
-	api := "DELTA_GRPC"
+	if o.Node != "" {
+		changes = append(changes, [2]string{"id: envoy-1", "id: " + o.Node})
+	}
 	if o.SotW {
-		api = "GRPC"
+		changes = append(changes, [2]string{"api_type: DELTA_GRPC", "api_type: GRPC"})
 	}
 	out := string(text)
-	for _, change := range [][2]string{
-		{"id: envoy-1", "id: " + o.Node}, {"port_value: 9901", "port_value: " + adminPort},
-		{"port_value: 18000", "port_value: " + controlPort}, {"api_type: DELTA_GRPC", "api_type: " + api},
-	} {
+	for _, change := range changes {
 		if strings.Count(out, change[0]) != 1 {
-			return nil, fmt.Errorf("envoytest: the bootstrap has %q not once", change[0])
+			return nil, fmt.Errorf("envoytest: %s has %q not once", o.File, change[0])
 		}
 		out = strings.Replace(out, change[0], change[1], 1)
 	}

@@ -30,6 +30,7 @@ limits:
   each: {scope: local, per: [path.sku, query.size], rate: 2/h}
   user: {per: [principal], rate: 2/h}
   all: {per: [client.ip, method, header.X-Shop], rate: 2/h}
+  closed: {rate: 100/s, onStoreFailure: closed}
   watched: {scope: local, rate: 1/h, mode: shadow}
 routes:
   - {name: some, match: {path: /v1/some}, service: shop, limits: [some]}
@@ -39,6 +40,7 @@ routes:
   - {name: all, match: {path: /v1/all}, service: shop, limits: [all, watched]}
   - {name: weak, match: {path: "/v1/do/{status}", methods: [POST]}, service: weak}
   - {name: calm, match: {path: "/v1/do/{status}", methods: [GET]}, service: weak, fallback: {status: 203, body: calm}}
+  - {name: closed, match: {path: /v1/closed}, service: shop, limits: [closed]}
   - {name: gone, match: {path: /v1/gone}, service: gone}
   - {name: slow, match: {path: "/v1/slow/{time}"}, service: shop}
   - {name: stream, match: {path: "/v1/stream/{time}"}, service: shop}
@@ -68,6 +70,26 @@ func TestEnvoy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
 	}
+	t.Run("WithoutServices", func(t *testing.T) { withoutServices(t, w) })
+}
+
+// withoutServices: what needs `sluice envoy` is refused before it is sent, or passes, as is written.
+func withoutServices(t *testing.T, w *world) {
+	w.stopServices()
+	calls := w.service.calls.Load()
+	r := w.do(request{method: "POST", path: "/v1/orders/9", header: map[string]string{"Idempotency-Key": "gone"}})
+	if r.StatusCode != 503 || r.reason() != "store-unavailable" || r.Header.Get("Retry-After") == "" {
+		t.Errorf("a request with a key: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if r := w.get("/v1/closed"); r.StatusCode != 503 || r.reason() != "store-unavailable" {
+		t.Errorf("a limit that closes: %d %q %s", r.StatusCode, r.reason(), r.body)
+	}
+	if n := w.service.calls.Load() - calls; n != 0 {
+		t.Errorf("%d requests came to the service", n)
+	}
+	if r := w.get("/v1/user"); r.StatusCode != 200 {
+		t.Errorf("a limit that opens: %d %q", r.StatusCode, r.body)
+	}
 }
 
 func routes(t *testing.T, w *world) {
@@ -84,7 +106,8 @@ func routes(t *testing.T, w *world) {
 		{"GET", "/v1/%73tock", 200, "/v1/stock"},
 		{"GET", "/v1/stock/", 404, "no-route"},
 		{"GET", "/v1/stock/a/b", 404, "no-route"},
-		{"DELETE", "/v1/stock/a%3Ab", 200, "/v1/stock/a%3Ab"},
+		{"DELETE", "/v1/stock/a:b", 200, "/v1/stock/a:b"},
+		{"DELETE", "/v1/stock/a%3Ab", 405, "GET, HEAD"},
 		{"POST", "/v1/stock", 405, "GET, HEAD, PUT"},
 		{"PUT", "/v1/stock/a:b", 405, "DELETE, GET, HEAD"},
 		{"PUT", "/v1/stock/SKU-1", 405, "GET, HEAD"},
@@ -126,17 +149,18 @@ func routes(t *testing.T, w *world) {
 
 func fields(t *testing.T, w *world) {
 	send := map[string]string{
-		"Sluice-Principal": "root", "Sluice_Op": "x", "X-Sluice-Route": "x", "X-Envoy-Max-Retries": "9", "X_User": "root",
-		"X-User": "alice", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "shop", "X_Forwarded-For": "192.0.2.9",
-		"X-Real-Ip": "192.0.2.1", "Idempotency_Key": "k", "X-Kept": "yes",
+		"Sluice-Principal": "root", "Sluice_Op": "x", "X-Sluice-Route": "x", "X-Envoy-Max-Retries": "9",
+		"X_User": "root", "X-User": "alice", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "shop",
+		"X_Forwarded-For": "192.0.2.9",
+		"X-Real-Ip":       "192.0.2.1", "Idempotency_Key": "k", "X-Kept": "yes",
 	}
 	for _, c := range []struct {
 		name, from string
 		want       map[string]string
 	}{
 		{"a client", "", map[string]string{
-			"X-User": "", "Sluice-Principal": "ip:127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": w.http,
-			"X-Real-Ip": ""}},
+			"X-User": "", "Sluice-Principal": "ip:127.0.0.1", "X-Forwarded-For": "127.0.0.1",
+			"X-Forwarded-Host": w.http, "X-Real-Ip": ""}},
 		{"a peer that names users", "127.0.0.2", map[string]string{
 			"X-User": "alice", "Sluice-Principal": "alice", "X-Forwarded-For": "127.0.0.2"}},
 		{"a trusted proxy", "127.0.0.3", map[string]string{
@@ -151,8 +175,9 @@ func fields(t *testing.T, w *world) {
 				t.Errorf("%s: %s is %q, want %q", c.name, name, got.Get(name), want)
 			}
 		}
-		for _, name := range []string{"Sluice_op", "Sluice_Op", "X-Sluice-Route", "X-Sluice-Client", "X-Envoy-Max-Retries",
-			"X_user", "X_User", "X_forwarded-For", "X_Forwarded-For", "Idempotency_key", "Idempotency_Key"} {
+		for _, name := range []string{"Sluice_op", "Sluice_Op", "X-Sluice-Route", "X-Sluice-Client",
+			"X-Envoy-Max-Retries", "X_user", "X_User",
+			"X_forwarded-For", "X_Forwarded-For", "Idempotency_key", "Idempotency_Key"} {
 			if got[name] != nil {
 				t.Errorf("%s: the service sees %s: %q", c.name, name, got[name])
 			}
@@ -245,7 +270,8 @@ func breaker(t *testing.T, w *world) {
 	if r := w.do(request{method: "POST", path: "/v1/do/200"}); r.reason() != "breaker-open" {
 		t.Errorf("%d %q while it is open", r.StatusCode, r.reason())
 	}
-	if r := w.get("/v1/do/200"); r.StatusCode != 203 || r.body != "calm" || r.Header.Get("Cache-Control") != "no-store" {
+	r := w.get("/v1/do/200")
+	if r.StatusCode != 203 || r.body != "calm" || r.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("the fallback: %d %q %v", r.StatusCode, r.body, r.Header)
 	}
 	if got := w.service.calls.Load(); got != calls {

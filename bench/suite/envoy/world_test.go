@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +42,8 @@ type world struct {
 	reload  chan struct{}     // to the control plane
 	envoy   *envoytest.Envoy
 	log     *child.Output
+
+	stopServices func() // `sluice envoy`
 }
 
 // start starts all of it and returns when Envoy serves the configuration. HTTP, CONTROL, SERVICES,
@@ -67,7 +70,7 @@ func start(t *testing.T, config string, o envoytest.Options) *world {
 			OnReady: func(a xds.Addresses) { w.admin = a.Admin; ready() },
 		})
 	})
-	w.run("services", func(ctx context.Context, ready func()) error {
+	w.stopServices = w.run("services", func(ctx context.Context, ready func()) error {
 		return gateway.RunEnvoy(ctx, gateway.Options{
 			Source: &source.File{Path: w.file}, Logger: logger, OnReady: func(gateway.Addresses) { ready() },
 		})
@@ -90,13 +93,13 @@ func pick(t *testing.T) string {
 	return address
 }
 
-// run runs a part of the world until the test ends, and returns when it is ready.
-func (w *world) run(name string, part func(ctx context.Context, ready func()) error) {
+// run runs a part of the world until the test ends or it is stopped, and returns when it is ready.
+func (w *world) run(name string, part func(ctx context.Context, ready func()) error) (stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- part(ctx, func() { close(ready) }) }()
-	w.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -107,6 +110,7 @@ func (w *world) run(name string, part func(ctx context.Context, ready func()) er
 			w.t.Errorf("the %s does not end", name)
 		}
 	})
+	w.t.Cleanup(stop)
 	select {
 	case <-ready:
 	case err := <-done:
@@ -115,6 +119,7 @@ func (w *world) run(name string, part func(ctx context.Context, ready func()) er
 	case <-time.After(limit):
 		w.t.Fatalf("the %s does not come up", name)
 	}
+	return stop
 }
 
 // write writes the configuration, as one file that was never half there.

@@ -69,7 +69,9 @@ func TestFleetFollowsItsControlPlane(t *testing.T) {
 	version := controlStatus(t, first).Rollout.Stable
 
 	first.Configure(t, fleetConfig("${env:GREETING}"))
-	harness.Until(t, requestLimit, "the refusal", func() bool { return controlStatus(t, first).Rollout.TakenBack != nil })
+	harness.Until(t, requestLimit, "the refusal", func() bool {
+		return controlStatus(t, first).Rollout.TakenBack != nil
+	})
 	s := controlStatus(t, first)
 	if back := s.Rollout.TakenBack; back.Node != "edge-b" || !strings.Contains(back.Reason, "GREETING") ||
 		s.Rollout.Stable != version || len(s.Nacks) != 1 {
