@@ -10,7 +10,7 @@ type Envoy struct {
 	Advertise string `json:"advertise" config:"example=sluice-envoy.internal:18001"`
 	// Client is what Envoys show the services; nil: nothing, as without envoy.listen.clientCA.
 	Client *EnvoyClient `json:"client"`
-	// Gateway is host:port where Envoys find a gateway that serves the routes of transactions; empty: those are refused.
+	// Gateway is host:port where Envoys find a gateway that serves the routes of transactions; empty: none does.
 	Gateway string `json:"gateway" config:"example=gateway.internal:8080"`
 }
 
@@ -20,8 +20,8 @@ func (Envoy) describe() descriptions {
 		"Advertise": "host:port where Envoys find the services, for the configuration that `sluice control` sends them; " +
 			"without it the address that is listened on.",
 		"Client": "The certificate that Envoys show the services, where envoy.listen has one.",
-		"Gateway": "host:port of a gateway that Envoys pass the requests of transactions on to; without it they refuse " +
-			"them.",
+		"Gateway": "host:port of a gateway that Envoys pass the requests of transactions on to; without it they " +
+			"refuse them.",
 	}
 }
 

@@ -74,8 +74,8 @@ func load(w *world, stop <-chan struct{}) (good int64) {
 }
 
 // TestRefusedByEnvoy: what our checks let through and Envoy does not take is shown with node and
-// cause, taken back, and asked of Envoy once; the old configuration stays in force, and the next good
-// one comes through.
+// cause, taken back, and asked of Envoy once; the old configuration is in force again, and the next
+// good one comes through.
 func TestRefusedByEnvoy(t *testing.T) {
 	t.Parallel()
 	for _, sotw := range []bool{false, true} {
