@@ -16,7 +16,7 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop allocations simulations suite
+.PHONY: help build demo test fmt tidy deps formatted lint modules interop oracle allocations simulations suite
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -79,6 +79,11 @@ modules: ## tests of the modules for services and for the coordinator
 interop: build ## tests of foreign clients and servers, through the gateway
 	@echo "== module bench/suite/interop"
 	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+
+# Not a step of test: to build the other service takes most of a minute where nothing of it is built yet.
+oracle: build ## the rate-limit service against envoyproxy/ratelimit: the same answers, at most half the processor time
+	@echo "== module bench/suite/envoyratelimit"
+	cd bench/suite/envoyratelimit && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 # The race detector allocates and takes time, so what these tests count and compare is only true without it.
 allocations: ## tests that count allocations and memory, without the race detector

@@ -128,9 +128,15 @@ func violations(tree imports) []string {
 					return within(p, module+"/control/config") || p == module+"/filters/ref"
 				}))
 		case within(folder, "control/source"):
-			deny("a source knows the configuration and nothing else of ours", slices.DeleteFunc(in(direct, module),
-				func(p string) bool {
-					return within(p, module+"/control/source") || p == module+"/control/config"
+			deny("a source knows the configuration, how it travels and where endpoints are, and nothing else of ours",
+				slices.DeleteFunc(in(direct, module), func(p string) bool {
+					return within(p, module+"/control/source") || p == module+"/control/config" ||
+						p == module+"/control/nativedialect" || p == module+"/control/discovery"
+				}))
+		case within(folder, "control/xds"):
+			deny("the control plane has nothing of the data plane but what the operators' addresses share",
+				slices.DeleteFunc(reach(tree, pkg, module+"/gateway"), func(p string) bool {
+					return p == module+"/gateway/admin/adminguard" || p == module+"/gateway/internalserver"
 				}))
 		case within(folder, "gateway/policy"):
 			deny("it builds chains for Envoy too, so it imports no engine", reach(tree, pkg, engine...))
@@ -281,7 +287,7 @@ func TestViolationsAreFound(t *testing.T) {
 	})
 	want := []string{
 		"bench imports filters/sale: ", "bench imports gateway/http1: ",
-		"control/config imports filters: ", "control/source imports gateway: ",
+		"control/config imports filters: ", "control/source imports gateway: ", "control/xds imports gateway: ",
 		"gateway/http1 imports filters/idempotency: ", "gateway/http1 imports gateway/policy: ",
 		"gateway/policy imports gateway/router: ",
 		"filters imports gateway: a filter", "filters imports gateway: it needs",

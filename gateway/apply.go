@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,6 +15,9 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
+	if g.envoy {
+		cfg = forEnvoy(cfg)
+	}
 	old := g.engine.Load().cfg
 	changes, err := plan.Compare(old, cfg)
 	if err == nil {
@@ -81,8 +83,10 @@ func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
 	if err := restartNeeded(changes); err != nil {
 		return err
 	}
-	if g.envoy && g.engine.Load().cfg.Envoy.Listen != cfg.Envoy.Listen {
-		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
+	if g.envoy {
+		if err := g.envoyRestartNeeded(cfg); err != nil {
+			return err
+		}
 	}
 	old := g.engine.Load().cfg
 	if err := g.enforceLocked(cfg); err != nil {
@@ -103,7 +107,8 @@ func restartNeeded(changes []plan.Change) error {
 	if len(settings) > 1 {
 		differ = "differ"
 	}
-	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart", strings.Join(settings, ", "), differ)
+	return fmt.Errorf("gateway: %s %s from what is in force: that takes a restart",
+		strings.Join(settings, ", "), differ)
 }
 
 // enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.

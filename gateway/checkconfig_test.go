@@ -81,8 +81,9 @@ func TestCheckConfig(t *testing.T) {
 		g.configure(c.text)
 		g.reload <- struct{}{}
 		until(t, func() bool { return reloads() > before })
-		if got := g.metric(`sluice_config_reloads_total{result="refused"}`) > refused; got != (c.outcome == plan.Refused) {
-			t.Errorf("%s: the check says %s, and the reload was refused: %v", c.name, check.Outcome, got)
+		wasRefused := g.metric(`sluice_config_reloads_total{result="refused"}`) > refused
+		if wasRefused != (c.outcome == plan.Refused) {
+			t.Errorf("%s: the check says %s, and the reload was refused: %v", c.name, check.Outcome, wasRefused)
 		}
 		g.configure(text)
 		before = reloads()
@@ -109,7 +110,8 @@ func TestCheckConfigRefuses(t *testing.T) {
 	for range 8 { // one is checked at a time, the others are told to come again
 		all.Go(func() {
 			body := `{"files":[{"name":"a","content":"version: 1"}]}`
-			if r := fetch(t, "http://"+g.at.Admin+"/api/config/check", "POST", body); r.status != 200 && r.status != 503 {
+			r := fetch(t, "http://"+g.at.Admin+"/api/config/check", "POST", body)
+			if r.status != 200 && r.status != 503 {
 				t.Errorf("%d %s", r.status, r.body)
 			}
 		})
@@ -154,7 +156,8 @@ func TestRotatedFileIsNoSetting(t *testing.T) {
 	}
 	old, cfg := load(`{"keys":[]}`), load(`{"keys":[ ]}`)
 	changes, err := plan.Compare(old, cfg)
-	if files := plan.ChangedFiles(old, cfg); err != nil || len(changes) != 0 || !reflect.DeepEqual(files, []string{file}) {
+	files := plan.ChangedFiles(old, cfg)
+	if err != nil || len(changes) != 0 || !reflect.DeepEqual(files, []string{file}) {
 		t.Errorf("%v, %v, %v", changes, files, err)
 	}
 }

@@ -62,7 +62,13 @@ func (s *envoyHandler) Serve(r *envoy.Request) {
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
 	r.Reserve(reservedInTrailer(e.cfg.Identity))
 	reply := downgrade(x, e.cfg.Listen.MaxHeader)
-	if r.Hidden() {
+	switch {
+	case reply != nil:
+	case r.TooMany():
+		reply = headTooLong(x, e.cfg.Listen.MaxHeader)
+	case r.ExpectsMore():
+		reply = refusal(filters.ExpectationFailed, "The expectation is not 100-continue.")
+	case r.Hidden():
 		reply = refusal(filters.InternalError, "The proxy before this gateway is not configured for it.")
 	}
 	if reply != nil {

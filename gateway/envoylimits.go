@@ -14,7 +14,8 @@ func registerRateLimits(g *gateway, r grpc.ServiceRegistrar) {
 	rls.RegisterRateLimitServiceServer(r, g.rateLimits)
 }
 
-// rateLimitTable makes what Envoys ask for limits by. use puts it in force, once the build is committed.
+// rateLimitTable makes what Envoys ask for limits by. use puts it in force, once the build is
+// committed.
 func (b *builder) rateLimitTable() (use func(), err error) {
 	if b.rateLimits == nil {
 		return func() {}, nil

@@ -15,11 +15,12 @@ import (
 	"github.com/sluice-gateway/sluice/control/source"
 )
 
-// TestEnvoysAskForLimits: the process that Envoys connect to answers by the limits of the configuration that is in
-// force, and one that is refused changes nothing.
+// TestEnvoysAskForLimits: the process that Envoys connect to answers by the limits of the
+// configuration that is in force, and one that is refused changes nothing.
 func TestEnvoysAskForLimits(t *testing.T) {
 	const text = head + "envoy: {listen: {address: '127.0.0.1:0'}}\nlimits: {a: {rate: 2/h, compat: fixed-window}}\n"
-	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}), logs: &lockedBuffer{}}
+	g := &running{t: t, file: filepath.Join(t.TempDir(), "sluice.yaml"), reload: make(chan struct{}),
+		logs: &lockedBuffer{}}
 	g.configure(text)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
@@ -47,8 +48,9 @@ func TestEnvoysAskForLimits(t *testing.T) {
 	ask := func(limit string) *rls.RateLimitResponse {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		r, err := c.ShouldRateLimit(ctx, &rls.RateLimitRequest{Domain: "sluice", Descriptors: []*envoyratelimit.RateLimitDescriptor{
-			{Entries: []*envoyratelimit.RateLimitDescriptor_Entry{{Key: "limit", Value: limit}}}}})
+		r, err := c.ShouldRateLimit(ctx, &rls.RateLimitRequest{Domain: "sluice",
+			Descriptors: []*envoyratelimit.RateLimitDescriptor{
+				{Entries: []*envoyratelimit.RateLimitDescriptor_Entry{{Key: "limit", Value: limit}}}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -241,4 +242,81 @@ func comparable(r got) string {
 func forwarded(r *http.Request, body string) string {
 	r.Body = io.NopCloser(strings.NewReader(body))
 	return strings.ReplaceAll(seen(r), r.Host, "HOST")
+}
+
+// envoyHasItself are requests that an Envoy refuses or makes sound before it shows them: they never come here.
+func envoyHasItself(c *parityCase) bool {
+	switch c.name {
+	case "cookies", "the host alone": // it joins them, and makes it the authority
+		return true
+	case "absolute form by https": // it says by what the client came
+		return true
+	case "capitals", "absolute form and the host in other letters": // no filter may change the authority
+		return true
+	case "an empty query": // it stays where the path is canonical
+		return true
+	case "a body beyond the limit": // that is neither announced nor shown
+		return true
+	}
+	return c.malformed
+}
+
+// asEnvoyShows returns the request as Envoy shows it.
+func (c *parityCase) asEnvoyShows() proxied {
+	in := proxied{body: []byte(c.body)}
+	meta := []field{{":method", or(c.method, "GET")}, {":scheme", "http"}, {":authority", c.authority()},
+		{":path", or(c.target, "/y")}}
+	for _, f := range c.meta {
+		if i := slices.IndexFunc(meta, func(m field) bool { return m.name == f.name && f.name[0] == ':' }); i >= 0 {
+			meta[i] = f
+			continue
+		}
+		meta = append(meta, f)
+	}
+	for _, f := range append(meta, c.fields...) {
+		if f.value != "" || f.name[0] != ':' {
+			in.fields = append(in.fields, field{strings.ToLower(f.name), f.value})
+		}
+	}
+	for _, f := range c.trailer {
+		in.trailer = append(in.trailer, field{strings.ToLower(f.name), f.value})
+	}
+	return in
+}
+
+// What HTTP/1.1 and HTTP/2 refuse is refused behind Envoy; and of what is not refused the service sees the same.
+func TestEnvoyAgreesWithProtocols(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, seen(r)) }))
+	t.Cleanup(s.Close)
+	text := envoyHead + `
+services: {a: {endpoints: ["` + s.URL + `"]}}
+routes:
+  - {name: all, match: {path: /**}, service: a}
+`
+	g, e := start(t, text), startEnvoy(t, text, s.URL)
+	for _, c := range parityCases {
+		if envoyHasItself(&c) {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.status == 0 {
+				c.status = 200
+			}
+			r, err := e.proxy.exchange(t.Context(), c.asEnvoyShows())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.status != c.status || r.reason() != c.reason {
+				t.Errorf("behind Envoy it has %d %q, want %d %q\n%s", r.status, r.reason(), c.status, c.reason, r.body)
+			}
+			if c.status != 200 {
+				return
+			}
+			if two := c.overHTTP2(t, g.at.HTTP); two.body != r.body {
+				t.Errorf("the service sees, by HTTP/2,\n%s\nand behind Envoy\n%s", two.body, r.body)
+			}
+		})
+	}
 }

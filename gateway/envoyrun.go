@@ -2,37 +2,28 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/sluice-gateway/sluice/control/config"
-	"github.com/sluice-gateway/sluice/control/source"
 )
+
+// garbagePercent lets the heap of this process grow to five times of what is live before it is collected. gRPC makes
+// garbage with each call and little is live, so that the collector by itself would run many times a second; the limit
+// of the memory keeper holds all the same.
+const garbagePercent = 400
 
 // RunEnvoy serves the policies to Envoys until ctx ends, then drains: the same chains on the same stores as those of
 // [Run], whose requests Envoy carries. The error says why it did not come up.
 func RunEnvoy(ctx context.Context, o Options) error {
-	o.Source = envoySource{o.Source}
+	if os.Getenv("GOGC") == "" {
+		before := debug.SetGCPercent(garbagePercent)
+		defer debug.SetGCPercent(before)
+	}
 	return run(ctx, o, true)
 }
-
-// envoySource gives configurations as far as they are for Envoy.
-type envoySource struct{ source.Source }
-
-func (s envoySource) First(ctx context.Context) (*config.Config, error) {
-	cfg, err := s.Source.First(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return forEnvoy(cfg), nil
-}
-
-func (s envoySource) Watch(ctx context.Context, sink source.Sink) error {
-	return s.Source.Watch(ctx, envoySink{sink})
-}
-
-type envoySink struct{ source.Sink }
-
-func (s envoySink) Apply(cfg *config.Config) error { return s.Sink.Apply(forEnvoy(cfg)) }
 
 // forEnvoy returns a configuration without what belongs to the gateways that take clients' requests themselves: their
 // listeners and their coordinator. One configuration serves both.
@@ -41,6 +32,18 @@ func forEnvoy(cfg *config.Config) *config.Config {
 	c.Listen.HTTP, c.Listen.HTTPS, c.Listen.ProxyProtocol = config.Off, nil, nil
 	c.Coordinator = nil
 	return &c
+}
+
+// envoyRestartNeeded says what the server that Envoys call has had since its start, and a configuration changes.
+func (g *gateway) envoyRestartNeeded(cfg *config.Config) error {
+	switch {
+	case g.started.Envoy.Listen != cfg.Envoy.Listen:
+		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
+	case cfg.Listen.MaxBody > g.started.Listen.MaxBody:
+		return fmt.Errorf("gateway: listen.maxBody is above %s, with which the longest message of an Envoy was bounded "+
+			"at the start: that takes a restart", g.started.Listen.MaxBody)
+	}
+	return nil
 }
 
 // logBeyondEnvoy tells the operator what of a configuration that comes in force does nothing here.

@@ -67,7 +67,8 @@ func TestExplanation(t *testing.T) {
 			Header: [][2]string{{"Idempotency-Key", "k"}}}, "write", 400,
 			[]PassedOver{{"read", "it takes GET, HEAD only"}}, []string{"body.sku"}},
 		{"the last one", ExplainRequest{Method: "GET", Path: "/x"}, "last", 0, []PassedOver{
-			{"read", "its path is /v1/orders/{id}"}, {"write", "its path is /v1/orders/{id}"}, {"fallen", "its path is /f"}},
+			{"read", "its path is /v1/orders/{id}"}, {"write", "its path is /v1/orders/{id}"},
+			{"fallen", "its path is /f"}},
 			[]string{"static response 403"}},
 		{"a fallback", ExplainRequest{Method: "GET", Path: "/f"}, "fallen", 0, []PassedOver{
 			{"read", "its path is /v1/orders/{id}"}, {"write", "its path is /v1/orders/{id}"}},

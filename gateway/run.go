@@ -52,6 +52,7 @@ const defaultDrainLimit = 30 * time.Second
 type gateway struct {
 	Options
 	*process
+	started   *config.Config // with which the listeners were opened
 	engine    atomic.Pointer[engine]
 	tls       atomic.Pointer[tls.Config] // certificates in force; nil without listen.https
 	addresses Addresses
@@ -82,6 +83,9 @@ func run(ctx context.Context, o Options, envoy bool) error {
 			}
 			return err
 		}
+		if envoy {
+			cfg = forEnvoy(cfg)
+		}
 		err = runWith(ctx, o, cfg, envoy)
 		w, waits := o.Source.(source.Waiting)
 		if !waits || !errors.Is(err, ErrConfig) && !errors.Is(err, errBranches) {
@@ -93,7 +97,7 @@ func run(ctx context.Context, o Options, envoy bool) error {
 
 // runWith runs a gateway whose first configuration is known.
 func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
-	g := &gateway{Options: o, began: time.Now(), lastLoad: time.Now()}
+	g := &gateway{Options: o, started: cfg, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
 	if c, ok := o.Source.(prometheus.Collector); ok {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -11,9 +13,9 @@ import (
 // leads to it.
 func transactionSettings(name string, t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
-		Name:  name,
-		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
-		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
+		Name: name, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
+		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout),
+		RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
 	}
 	for i, step := range t.Steps {
 		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.Do)}
@@ -34,5 +36,9 @@ func statusRanges(list []config.StatusRange) (ranges []transaction.StatusRange) 
 }
 
 func branchCallOf(c *config.Call) transaction.Call {
-	return transaction.Call{Service: c.Service, Method: c.Method, Path: c.Path, Body: c.Body}
+	call := transaction.Call{Service: c.Service, Method: c.Method, Path: c.Path, Body: c.Body}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		call.Headers = append(call.Headers, transaction.Field{Name: name, Value: c.Headers[name]})
+	}
+	return call
 }

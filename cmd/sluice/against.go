@@ -20,8 +20,8 @@ import (
 // exitChanges is the exit code of --detailed-exit-code where something would change.
 const exitChanges = exitCode(3)
 
-const exitCodesHelp = "Exit codes: 0 done, 1 failed (no gateway answers), 2 the configuration is at fault or would be\n" +
-	"refused. With --detailed-exit-code 0 means that nothing would change, and 3 that something would."
+const exitCodesHelp = "Exit codes: 0 done, 1 failed (no gateway answers), 2 the configuration is at fault or would\n" +
+	"be refused. With --detailed-exit-code 0 means that nothing would change, and 3 that something would."
 
 // comparison is a configuration and what it is compared with.
 type comparison struct {
@@ -42,7 +42,8 @@ func (c *comparison) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.against, "against", "", "admin address of a running gateway or control plane")
 	flags.StringVarP(&c.output, "output", "o", "text", "text or json")
-	flags.BoolVar(&c.detailed, "detailed-exit-code", false, "exit 3 when something would change, 0 only when nothing would")
+	flags.BoolVar(&c.detailed, "detailed-exit-code", false,
+		"exit 3 when something would change, 0 only when nothing would")
 	c.readToken = addTokenFlags(cmd, &c.client)
 }
 

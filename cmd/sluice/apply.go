@@ -24,8 +24,8 @@ func newApply() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if !dryRun {
-				return fmt.Errorf("%w: apply puts nothing in force: a gateway takes its configuration from its own file, "+
-					"or from a control plane; --dry-run says what would become of it", errUsage)
+				return fmt.Errorf("%w: apply puts nothing in force: a gateway takes its configuration from its own "+
+					"file, or from a control plane; --dry-run says what would become of it", errUsage)
 			}
 			if err := checkOutput(c.output); err != nil {
 				return err
@@ -70,7 +70,8 @@ func (c *comparison) writeVerdict(cmd *cobra.Command, check plan.Check) error {
 		return fmt.Errorf("%w: the gateway would refuse it: %s", gateway.ErrConfig,
 			strings.TrimPrefix(check.Reason, "gateway: "))
 	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would take it (in force: %s)\n", c.against, check.InForce); err != nil {
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would take it (in force: %s)\n", c.against, check.InForce)
+	if err != nil {
 		return err
 	}
 	return c.result(check)

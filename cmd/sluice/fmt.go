@@ -56,7 +56,8 @@ func newFmt() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration: a file or a folder")
 	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the files")
-	cmd.Flags().BoolVar(&check, "check", false, "write nothing; name the files that have another form, exit 1 if there is one")
+	cmd.Flags().BoolVar(&check, "check", false,
+		"write nothing; name the files that have another form, exit 1 if there is one")
 	cmd.MarkFlagsMutuallyExclusive("write", "check")
 	return cmd
 }

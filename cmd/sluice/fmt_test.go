@@ -48,7 +48,8 @@ func TestFmt(t *testing.T) {
 	if stdout, _, code := run("fmt", "--check", odd); code != 0 || stdout != "" {
 		t.Errorf("exit %d: %s", code, stdout)
 	}
-	for _, args := range [][]string{{"fmt"}, {"fmt", "-w", "--check", odd}, {"fmt", filepath.Join(t.TempDir(), "gone")}} {
+	gone := filepath.Join(t.TempDir(), "gone")
+	for _, args := range [][]string{{"fmt"}, {"fmt", "-w", "--check", odd}, {"fmt", gone}} {
 		if _, stderr, code := run(args...); code != 2 || stderr == "" {
 			t.Errorf("%q: exit %d: %s", args, code, stderr)
 		}

@@ -108,8 +108,9 @@ func TestValidateSeveral(t *testing.T) {
 	sound, faulty := writeConfig(t, "version: 1\n"), writeConfig(t, "version: 1\nlimit: {}\nroute: []\n")
 	gone := filepath.Join(t.TempDir(), "gone.yaml")
 	stdout, stderr, code := run("validate", faulty, sound, gone)
-	if code != 2 || stdout != sound+": sound\n" || !strings.Contains(stderr, faulty+":2:1: limit: unknown key (did you "+
-		"mean \"limits\"?)\n"+faulty+":3:1: route: unknown key (did you mean \"routes\"?)\n") ||
+	faults := faulty + ":2:1: limit: unknown key (did you mean \"limits\"?)\n" +
+		faulty + ":3:1: route: unknown key (did you mean \"routes\"?)\n"
+	if code != 2 || stdout != sound+": sound\n" || !strings.Contains(stderr, faults) ||
 		!strings.Contains(stderr, "cannot read "+gone) {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,11 +16,19 @@ import (
 
 // planned is what plan prints as JSON.
 type planned struct {
-	InForce  plan.InForce                 `json:"in_force"`
-	Warnings []config.Warning             `json:"warnings,omitempty"`
-	Check    *plan.Check                  `json:"check,omitempty"`
-	Note     string                       `json:"note,omitempty"`
-	Envoy    []envoydialect.Approximation `json:"envoy,omitempty"`
+	InForce  plan.InForce     `json:"in_force"`
+	Warnings []config.Warning `json:"warnings,omitempty"`
+	Check    *plan.Check      `json:"check,omitempty"`
+	Note     string           `json:"note,omitempty"`
+	Envoy    []approximation  `json:"envoy,omitempty"`
+}
+
+// approximation is what an Envoy does otherwise.
+type approximation struct {
+	Place  string             `json:"place"`
+	Policy string             `json:"policy"`
+	Level  envoydialect.Level `json:"level"`
+	Why    string             `json:"why"`
 }
 
 func newPlan() *cobra.Command {
@@ -32,7 +41,7 @@ func newPlan() *cobra.Command {
 		Long: "Show what a configuration would have in force: routes with their filters and settings, services,\n" +
 			"limits, transactions, and how each sale stands at a time. With --against or --base it shows too what\n" +
 			"would change. What an Envoy can only approximate is shown where the configuration is for Envoys (it\n" +
-			"has a section control or envoy), or with --envoy.\n\n" + exitCodesHelp,
+			"has a section control, or settings of envoy), or with --envoy.\n\n" + exitCodesHelp,
 		Example: "  sluice plan -c sluice.yaml --at 2026-11-11T00:00:00+08:00 --against 127.0.0.1:9901",
 		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
@@ -89,6 +98,12 @@ func parseMoment(at string) (time.Time, error) {
 	return t, nil
 }
 
+// forEnvoys reports whether a configuration says anything of a control plane or of the services for Envoy.
+func forEnvoys(cfg *config.Config) bool {
+	silent, err := config.Parse("", []byte("version: 1\n"), "")
+	return cfg.Control != nil || err == nil && !reflect.DeepEqual(cfg.Envoy, silent.Envoy)
+}
+
 // plan loads the configuration and says what it would have in force.
 func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 	cfg, err := loadConfig(c.path, c.noEnv)
@@ -104,10 +119,16 @@ func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 	if p.InForce, err = plan.Describe(cfg, at, gateway.Chains(cfg)); err != nil {
 		return p, err
 	}
-	if envoy || p.InForce.Settings["control"] != nil || p.InForce.Settings["envoy"] != nil {
-		_, p.Envoy, err = envoydialect.Compile(cfg, envoydialect.Options{})
+	if envoy || forEnvoys(cfg) {
+		var list []envoydialect.Approximation
+		if _, list, err = envoydialect.Compile(cfg, envoydialect.Options{}); err != nil {
+			return p, fmt.Errorf("%w: for Envoy: %w", gateway.ErrConfig, err)
+		}
+		for _, a := range list {
+			p.Envoy = append(p.Envoy, approximation(a))
+		}
 	}
-	return p, err
+	return p, nil
 }
 
 func (p *planned) writeText(w io.Writer) error {

@@ -116,7 +116,8 @@ func TestComparesWithARunningGateway(t *testing.T) {
 		stdout, stderr, code := run(c.args...)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) ||
 			strings.Contains(stdout+stderr, "of-the-") {
-			t.Errorf("%q: exit %d, want %d with %q and %q\n%s%s", c.args, code, c.code, c.stdout, c.stderr, stdout, stderr)
+			t.Errorf("%q: exit %d, want %d with %q and %q\n%s%s", c.args, code, c.code, c.stdout, c.stderr,
+				stdout, stderr)
 		}
 	}
 	stdout, _, _ := run("diff", "-c", changed, "-o", "json")
@@ -182,6 +183,32 @@ func TestPlanAtATime(t *testing.T) {
 		if !strings.Contains(explained, reason) {
 			t.Errorf("%s: no %s in\n%s", at, reason, explained)
 		}
+	}
+}
+
+// TestPlanForEnvoy: what an Envoy can only approximate is told where the configuration is for Envoys, or asked for.
+func TestPlanForEnvoy(t *testing.T) {
+	t.Parallel()
+	const text = "version: 1\nservices: {a: {endpoints: [\"http://127.0.0.1:1\"], breaker: {}}}\n" +
+		"routes: [{name: r, match: {path: /r}, service: a}]\n"
+	alone, fleet := writeConfig(t, text), writeConfig(t, text+"control: {}\n")
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"-c", alone}, false}, {[]string{"-c", alone, "--envoy"}, true}, {[]string{"-c", fleet}, true},
+		{[]string{"-c", writeConfig(t, text+"envoy: {listen: {address: \"127.0.0.1:18002\"}}\n")}, true},
+	} {
+		stdout, stderr, code := run(append([]string{"plan"}, c.args...)...)
+		if got := strings.Contains(stdout, "services.a breaker: approximate: "); code != 0 || got != c.want {
+			t.Errorf("%q: exit %d: %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	stdout, _, _ := run("plan", "-c", fleet, "-o", "json")
+	var p planned
+	if err := json.Unmarshal([]byte(stdout), &p); err != nil || len(p.Envoy) == 0 || p.Envoy[0].Why == "" ||
+		len(p.InForce.Routes) != 1 || p.InForce.Routes[0].Target != "service a" {
+		t.Errorf("%v: %s", err, stdout)
 	}
 }
 

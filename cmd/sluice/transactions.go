@@ -24,8 +24,8 @@ func newTransactions() *cobra.Command {
 		&cobra.Command{
 			Use:   "retry",
 			Short: "Have the coordinator call at once what it would call again later",
-			Long: "Have the coordinator call at once what it would call again later, for all unfinished transactions:\n" +
-				"DTM knows no retry of one alone. Use it when a service that was down is back.",
+			Long: "Have the coordinator call at once what it would call again later, for all unfinished\n" +
+				"transactions: DTM knows no retry of one alone. Use it when a service that was down is back.",
 			Args: cobra.NoArgs,
 			RunE: does(func(cmd *cobra.Command, _ []string) error {
 				body, err := client.RetryTransactions(cmd.Context())

@@ -15,10 +15,10 @@ type Control struct {
 func (Control) describe() descriptions {
 	return descriptions{
 		"": "The control plane: what sluice control serves, and to whom.",
-		"Nodes": "Which certificate may be which node. The key is matched with the URIs and DNS names of the client's " +
-			"certificate; one * in it stands for a part without / (in a DNS name without a dot). The value is a group: the " +
-			"node's id is the value, or begins with it and one of - . / : behind it. With a * in the value the id is the " +
-			"value with what the * of the key stands for in its place.",
+		"Nodes": "Which certificate may be which node. The key is matched with the URIs and DNS names of the " +
+			"client's certificate; one * in it stands for a part without / (in a DNS name without a dot). The value " +
+			"is a group: the node's id is the value, or begins with it and one of - . / : behind it. With a * in the " +
+			"value the id is the value with what the * of the key stands for in its place.",
 		"Canary": "A change reaches a share of the nodes first, and the others only if those do well.",
 	}
 }
@@ -116,9 +116,10 @@ type Canary struct {
 func (Canary) describe() descriptions {
 	return descriptions{
 		"Share": "The share of the nodes that a change reaches first, one node of each kind at least.",
-		"For":   "How long those nodes are watched, from the first that has applied the change, before all others get it.",
-		"Errors": "The change is taken back when the share of failed requests at those nodes is higher than at the others " +
-			"by more than this. Nodes report it (LRS).",
+		"For": "How long those nodes are watched, from the first that has applied the change, before all others " +
+			"get it.",
+		"Errors": "The change is taken back when the share of failed requests at those nodes is higher than at the " +
+			"others by more than this. Nodes report it (LRS).",
 	}
 }
 

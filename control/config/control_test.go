@@ -23,7 +23,8 @@ func TestControlFaults(t *testing.T) {
 control:
   listen: {address: "0.0.0.0:18000"}
 `, []string{
-		`3:21: control.listen.address: 0.0.0.0:18000 can be reached from other machines: it needs cert, key and clientCA`,
+		`3:21: control.listen.address: 0.0.0.0:18000 can be reached from other machines: it needs cert, key and ` +
+			`clientCA`,
 	})
 	checkFaults(t, `version: 1
 control:

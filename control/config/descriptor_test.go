@@ -21,16 +21,20 @@ func TestDescriptors(t *testing.T) {
   g: {rate: 1/s, descriptor: {domain: d, entries: [{key: k, value: "x*", share: true}]}}
   h: {rate: 1/s, descriptor: {entries: [{key: ""}]}}
 `, []string{
-			"3:25: limits.a.burst: a limit with fixed windows has no burst: the whole number of its rate may come at once",
+			"3:25: limits.a.burst: a limit with fixed windows has no burst: the whole number of its rate may come " +
+				"at once",
 			`4:26: limits.b.compat: "sliding" is not fixed-window`,
-			`4:56: limits.b.descriptor.domain: "sluice" is the domain in which every limit is found by its name already`,
+			`4:56: limits.b.descriptor.domain: "sluice" is the domain in which a limit is found by its name already`,
 			"5:42: limits.c.descriptor.entries: is empty, at least one entry is wanted",
 			"6:52: limits.d.descriptor.entries[0].key: is missing",
-			"6:80: limits.d.descriptor.entries[1].share: is for a value that ends in *: this entry takes one value, or each " +
+			"6:80: limits.d.descriptor.entries[1].share: is for a value that ends in *: this entry takes one value, " +
+				"or each " +
 				"apart",
-			"6:113: limits.d.descriptor.entries[2].share: is for a value that ends in *: this entry takes one value, or each " +
+			"6:113: limits.d.descriptor.entries[2].share: is for a value that ends in *: this entry takes one " +
+				"value, or each " +
 				"apart",
-			"7:66: limits.e.descriptor.entries: has 1 that take several values, and per has 2 references: they belong to " +
+			"7:66: limits.e.descriptor.entries: has 1 that take several values, and per has 2 references: they " +
+				"belong to " +
 				"each other in order",
 			`9:18: limits.g.descriptor: is that of limit "f" too`,
 			"10:18: limits.h.descriptor.domain: is missing",

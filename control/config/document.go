@@ -73,6 +73,13 @@ func ParseDocuments(list []File, dir string) (*Document, error) {
 
 func (l *loader) asDocument() (*Document, error) {
 	if l.root != nil && !l.failed {
+		for _, service := range l.services() {
+			for _, m := range service.value.members {
+				if m.name == "endpointsFrom" {
+					l.refuseVariables(m.value)
+				}
+			}
+		}
 		for _, m := range l.root.members {
 			l.excuse(m.value, slices.Contains(controlSections, m.name))
 		}
@@ -170,6 +177,26 @@ func (l *loader) excuse(n *node, own bool) {
 	}
 	for _, m := range n.members {
 		l.excuse(m.value, own)
+	}
+}
+
+// services returns the services of the tree.
+func (l *loader) services() []*member {
+	if all := l.root.byName["services"]; all != nil {
+		return all.value.members
+	}
+	return nil
+}
+
+// refuseVariables refuses variables where the control plane itself finds endpoints: what they stand for here is not
+// what they stand for at a gateway, which checks the document too.
+func (l *loader) refuseVariables(n *node) {
+	if _, lacks := l.expander.lack[n]; lacks || n.secret {
+		l.faults.add(n.pos, "a variable: endpoints are found by the control plane, and what it hands on is as it is "+
+			"written, so that no variable can stand here")
+	}
+	for _, m := range n.members {
+		l.refuseVariables(m.value)
 	}
 }
 

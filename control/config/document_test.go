@@ -113,8 +113,26 @@ func TestDocumentTellsWhatTheControlPlaneLacks(t *testing.T) {
 	for _, section := range []string{`admin: {token: "${env:DOCUMENT_TEST_ABSENT}"}`} {
 		text := strings.Replace(documentText, `admin: {token: "0123456789abcdef0123"}`, section, 1)
 		_, err := ParseDocument("d.yaml", []byte(text), t.TempDir())
-		if faults, ok := errors.AsType[*FaultsError](err); !ok || len(faults.Faults) != 1 || faults.Faults[0].Line != 3 {
+		faults, ok := errors.AsType[*FaultsError](err)
+		if !ok || len(faults.Faults) != 1 || faults.Faults[0].Line != 3 {
 			t.Errorf("%s: error %v, want one fault in line 3", section, err)
 		}
 	}
+}
+
+// A control plane finds endpoints itself, and hands on where: a variable would be another one at each gateway.
+func TestDocumentHasNoVariablesWhereEndpointsAreFound(t *testing.T) {
+	t.Setenv("DOCUMENT_TEST_HERE", "shop")
+	for _, variable := range []string{"DOCUMENT_TEST_HERE", "DOCUMENT_TEST_ABSENT"} {
+		text := "version: 1\nservices:\n  a: {endpointsFrom: {kubernetes: {service: s, namespace: '${env:" + variable +
+			"}', port: 80}}}\n"
+		_, err := ParseDocument("d.yaml", []byte(text), t.TempDir())
+		if err == nil || !strings.HasPrefix(err.Error(), "d.yaml:3:59: a variable: endpoints are found by the ") ||
+			strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", variable, err)
+		}
+	}
+	t.Setenv("DOCUMENT_TEST_ABSENT", "shop")
+	mustParseDocument(t, "version: 1\nservices:\n  a: {endpointsFrom: {kubernetes: {service: s, "+
+		"namespace: '${env:DOCUMENT_TEST_ABSENT}', port: 80}}}\n", "") // a gateway's own file may have one
 }

@@ -65,7 +65,8 @@ func TestEndpointsFromFaults(t *testing.T) {
 	}{
 		{"{}", []string{"endpointsFrom: is none of file, dns and kubernetes"}},
 		{"{file: a, dns: {name: n, port: 1}}", []string{
-			"endpointsFrom.dns: endpoints come from exactly one of file, dns and kubernetes, and file stands here too"}},
+			"endpointsFrom.dns: endpoints come from exactly one of file, dns and kubernetes, and file stands here " +
+				"too"}},
 		{"{file: 'https://a/b'}", []string{`endpointsFrom.file: "https://a/b" is not a file`}},
 		{"{file: a, scheme: ftp}", []string{`endpointsFrom.scheme: "ftp" is not http, https or h2c`}},
 		{"{files: a}", []string{"endpointsFrom: is none of file, dns and kubernetes",
@@ -83,16 +84,17 @@ func TestEndpointsFromFaults(t *testing.T) {
 		{"{kubernetes: {service: S, namespace: a/b, port: a_b}}", []string{
 			`endpointsFrom.kubernetes.service: "S" is not a name of Kubernetes: a-z, 0-9 and dashes within it`,
 			`endpointsFrom.kubernetes.namespace: "a/b" is not a name of Kubernetes: a-z, 0-9 and dashes within it`,
-			`endpointsFrom.kubernetes.port: "a_b" is not the name of a port such as http, or a number from 1 to 65535`}},
+			`endpointsFrom.kubernetes.port: "a_b" is not ` + wantKubernetesPort}},
 		{"{kubernetes: {service: s, namespace: n, port: 70000}}", []string{
-			`endpointsFrom.kubernetes.port: "70000" is not the name of a port such as http, or a number from 1 to 65535`}},
+			`endpointsFrom.kubernetes.port: "70000" is not ` + wantKubernetesPort}},
 		{kube + "api: 'http://k:8001'}}", []string{`endpointsFrom.kubernetes.api: "http://k:8001" is spoken to over ` +
 			"https only, unless it is this machine: a token goes there, and endpoints come from there"}},
 		{kube + "api: 'http://127.0.0.1:1', token: t}}", []string{
 			"endpointsFrom.kubernetes.token: travels over https only, and api is http"}},
-		{kube + "api: 'http://127.0.0.1:1', ca: c}}", []string{"endpointsFrom.kubernetes.ca: is for https, and api is http"}},
-		{kube + "api: 'ftp://k'}}", []string{`endpointsFrom.kubernetes.api: "ftp://k" is fetched over https only: what ` +
-			"comes in cleartext may be anybody's"}},
+		{kube + "api: 'http://127.0.0.1:1', ca: c}}", []string{
+			"endpointsFrom.kubernetes.ca: is for https, and api is http"}},
+		{kube + "api: 'ftp://k'}}", []string{`endpointsFrom.kubernetes.api: "ftp://k" is fetched over https only: ` +
+			"what comes in cleartext may be anybody's"}},
 		{kube + "api: 'https://u:p@k'}}", []string{
 			"endpointsFrom.kubernetes.api: the URL has credentials before its host: leave them out"}},
 		{kube + "api: 'https://k?a=b'}}", []string{

@@ -167,8 +167,8 @@ func usualUnits(n *node, t reflect.Type) any {
 	return n.scalar
 }
 
-// usualUnit returns a duration, a size or a share as it is usually written: 1000ms is 1s, 0.5s is 500ms, 1024KiB is 1MiB,
-// 50.0% is 50%. 60s and 1h30m stay: they may say more than 1m and 90m.
+// usualUnit returns a duration, a size or a share as it is usually written: 1000ms is 1s, 0.5s is 500ms, 1024KiB is
+// 1MiB, 50.0% is 50%. 60s and 1h30m stay: they may say more than 1m and 90m.
 func usualUnit(text string, t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Duration]():

@@ -123,7 +123,7 @@ func (w *formatWriter) value(e *formatEntry, indent, column int) {
 	}
 	w.WriteString(anchor)
 	switch text, short := n.brackets(formatWidth - column); {
-	case text == "" && e.key == nil && n.from.Kind == yaml.ScalarNode && anchor == "": // where it stands nobody could tell
+	case text == "" && e.key == nil && n.from.Kind == yaml.ScalarNode && anchor == "": // the parser does not tell where
 		w.WriteString(" null")
 		w.end(e)
 	case n.from.Kind == yaml.ScalarNode && isBlockStyle(n.from):

@@ -11,7 +11,7 @@ type Limit struct {
 	Scope          string    `json:"scope" jsonschema:"enum=global,enum=local"` // global | local
 	Per            []ref.Ref `json:"per" jsonschema:"uniqueItems=true"`
 	Rate           Rate      `json:"rate" jsonschema:"required"`
-	Burst          int       `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the number of the rate
+	Burst          int       `json:"burst" jsonschema:"minimum=1,maximum=1000000000"` // default: the rate's number
 	Mode           string    `json:"mode" jsonschema:"enum=enforce,enum=shadow"`      // enforce | shadow
 	OnStoreFailure string    `json:"onStoreFailure" jsonschema:"enum=local,enum=open,enum=closed"`
 	Compat         string    `json:"compat" jsonschema:"enum=fixed-window"`
@@ -31,8 +31,8 @@ func (Limit) describe() descriptions {
 		"Burst":          "How many at once; the number of the rate unless written.",
 		"Mode":           "enforce refuses; shadow only counts.",
 		"OnStoreFailure": "local: this gateway counts alone. open: let pass. closed: refuse.",
-		"Compat": "fixed-window counts by calendar windows as envoyproxy/ratelimit does, what is refused too; without " +
-			"it the limit is a token bucket.",
+		"Compat": "fixed-window counts by calendar windows as envoyproxy/ratelimit does, what is refused too; " +
+			"without it the limit is a token bucket.",
 		"Descriptor": "A descriptor of Envoy's rate-limit filter that asks for this limit in a domain of its own.",
 	}
 }

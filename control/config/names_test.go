@@ -65,7 +65,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
 		{undoingWith("", "mode: tcc"), `transactions.t.mode: "tcc"`},
-		{undoingWith(", headers: {X: 1}", "wait: 1s"), "transactions.t.steps[0].undo.headers"},
 	} {
 		var list []string
 		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {

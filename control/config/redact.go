@@ -40,6 +40,9 @@ func (c *Config) Hash() string { return c.origin.hash }
 // watch them. When it came from a folder, the folder itself is the first: files may be added to it.
 func (c *Config) Files() []string { return slices.Clone(c.origin.files) }
 
+// Dir returns the absolute path of the folder that relative paths are relative to.
+func (c *Config) Dir() string { return c.origin.dir }
+
 // FileDigests returns what tells whether a file that the configuration refers to has other contents, by its absolute
 // path.
 func (c *Config) FileDigests() map[string]string { return maps.Clone(c.origin.digests) }

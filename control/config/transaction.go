@@ -168,7 +168,8 @@ type Call struct {
 	Path      ref.Template  `json:"path" jsonschema:"required"`
 	Body      any           `json:"body"`
 	NothingOn []StatusRange `json:"nothingOn"` // of an undo only
-	Headers   *Unsupported  `json:"headers"`
+	// Headers are the fields of the call beside those that the gateway injects.
+	Headers map[string]ref.Template `json:"headers"`
 }
 
 func (Call) describe() descriptions {
@@ -207,7 +208,23 @@ func (k *checker) call(c *Call, p path, routes []transactionRoute) {
 		k.template(c.Path, p.to("path"), routes)
 	}
 	k.body(c.Body, p.to("body"), routes)
+	k.headers(c, p.to("headers"), routes)
 	k.nothingOn(c, p)
+}
+
+// headers checks the fields of a call: those that the gateway writes itself are not among them.
+func (k *checker) headers(c *Call, p path, routes []transactionRoute) {
+	for _, name := range sortedKeys(c.Headers) {
+		field := p.to(name)
+		own := headerFault(name) != "" || slices.Contains([]string{"idempotency-key", "content-type"}, foldName(name))
+		switch {
+		case !ref.IsFieldName(name):
+			k.fault(field, "%q is not %s", name, wantFieldName)
+		case own:
+			k.fault(field, "the gateway sets this field itself")
+		}
+		k.template(c.Headers[name], field, routes)
+	}
 }
 
 // nothingOn refuses the setting where it says nothing, and statuses by which a service did not look.

@@ -17,7 +17,8 @@ func TestTransactionFaults(t *testing.T) {
 	checkFaults(t, transactionOf("    retry: {every: 10s, max: 5s}\n", ""), []string{
 		"6:30: transactions.t.retry.max: max 5s is less than every 10s",
 	})
-	checkFaults(t, transactionOf("", "        undo: {service: order, path: /u, nothingOn: [404, 4xx, 5xx]}\n"), []string{
+	undo := "        undo: {service: order, path: /u, nothingOn: [404, 4xx, 5xx]}\n"
+	checkFaults(t, transactionOf("", undo), []string{
 		"9:59: transactions.t.steps[0].undo.nothingOn[1]: 4xx does not say that there was nothing to undo: " +
 			"a service answers so that was not able, or not willing, to look",
 		"9:64: transactions.t.steps[0].undo.nothingOn[2]: 5xx does not say that there was nothing to undo: " +
@@ -28,6 +29,30 @@ func TestTransactionFaults(t *testing.T) {
 		"8:48: transactions.t.steps[0].do.nothingOn: " +
 			"only an undo has nothingOn: a do is refused by the statuses in failOn",
 	})
+}
+
+func TestFieldsOfACall(t *testing.T) {
+	step := func(headers string) string {
+		return sound + "transactions:\n  t:\n    steps:\n      - name: a\n" +
+			"        do: {service: order, path: /v1/orders, headers: " + headers + "}\n"
+	}
+	checkFaults(t, step(`{Authorization: "{header.Authorization}", X-Tenant: "t-{principal}"}`), nil)
+	for headers, want := range map[string]string{
+		"{Sluice-Op: x}":       "Sluice-Op: the gateway sets this field itself",
+		"{Idempotency-Key: x}": "Idempotency-Key: the gateway sets this field itself",
+		"{Content-Type: x}":    "Content-Type: the gateway sets this field itself",
+		`{"a b": x}`: `a b: "a b" is not the name of a header field, ` +
+			"a token of letters, digits and !#$%&'*+-.^_|~",
+		`{X: "{header.Via}"}`: "X: Via has never a value here: " +
+			"the gateway takes it out of requests, since the gateway writes it itself",
+		`{X: "{nope}"}`: `X: "{nope}": "nope" is not a reference such as ` +
+			"principal, path.sku, header.X-Tenant or body.cart.total",
+	} {
+		got := faultsOf(t, step(headers))
+		if len(got) != 1 || !strings.HasSuffix(got[0], ": transactions.t.steps[0].do.headers."+want) {
+			t.Errorf("%s: %q, want %q", headers, got, want)
+		}
+	}
 }
 
 func TestRetryDefaults(t *testing.T) {

@@ -160,7 +160,8 @@ func (c *cluster) refusal(resp *http.Response) error {
 	case http.StatusUnauthorized:
 		return fmt.Errorf("%w (the token of %q is not taken)", err, c.key.token)
 	case http.StatusForbidden:
-		return fmt.Errorf("%w (the account has to be allowed to list and watch endpointslices of discovery.k8s.io)", err)
+		return fmt.Errorf("%w (the account has to be allowed to list and watch endpointslices of discovery.k8s.io)",
+			err)
 	}
 	return err
 }

@@ -21,8 +21,8 @@ func slice(name string, addresses ...string) kubeapi.Slice {
 // clusterOf returns a configuration whose service order is that of a cluster.
 func clusterOf(t *testing.T, api *kubeapi.Server) *config.Config {
 	t.Helper()
-	return services(t, fmt.Sprintf("  order: {endpointsFrom: {kubernetes: {service: order, namespace: shop, port: http, "+
-		"api: %q, token: %q, ca: %q}}}", api.URL, api.Token, api.CA))
+	return services(t, fmt.Sprintf("  order: {endpointsFrom: {kubernetes: {service: order, namespace: shop, "+
+		"port: http, api: %q, token: %q, ca: %q}}}", api.URL, api.Token, api.CA))
 }
 
 // openCluster returns a watcher of the service order, which has the endpoint 10.0.0.1.

@@ -123,8 +123,9 @@ func (s *service) answeredLocked(now time.Time) (logs []logLine) {
 	s.hearLocked()
 	s.status.Answered = now
 	if s.status.Fault != "" {
+		after := now.Sub(s.status.FaultSince).Round(time.Second)
 		logs = append(logs, logLine{slog.LevelInfo, "the source of endpoints answers again",
-			[]any{"service", s.name, "source", s.status.Source, "after", now.Sub(s.status.FaultSince).Round(time.Second)}})
+			[]any{"service", s.name, "source", s.status.Source, "after", after}})
 	}
 	s.status.Fault, s.status.FaultSince = "", time.Time{}
 	return logs

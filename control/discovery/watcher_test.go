@@ -35,8 +35,8 @@ func wrongAuthority(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestConfigure: sources that stay go on; one that changes keeps its service's endpoints until the new one answers; what
-// is there no more is told of no more.
+// TestConfigure: sources that stay go on; one that changes keeps its service's endpoints until the new one answers;
+// what is there no more is told of no more.
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	api, b := openCluster(t, Options{})
@@ -158,7 +158,8 @@ func TestFailuresAreShown(t *testing.T) {
 	if s := b.status("a"); s.Fault != "" || !s.FaultSince.IsZero() {
 		t.Errorf("status %+v", s)
 	}
-	if got := metrics(t, b); got["sluice_discovery_up"] != 1 || got["sluice_discovery_answered_timestamp_seconds"] == 0 {
+	got = metrics(t, b)
+	if got["sluice_discovery_up"] != 1 || got["sluice_discovery_answered_timestamp_seconds"] == 0 {
 		t.Errorf("metrics %v", got)
 	}
 }
@@ -198,8 +199,8 @@ func TestOldSourceIsNotHeard(t *testing.T) {
 	}
 }
 
-// TestChange: nothing is told of the sources of a configuration before it is committed, and nothing comes of one that is
-// aborted.
+// TestChange: nothing is told of the sources of a configuration before it is committed, and nothing comes of one that
+// is aborted.
 func TestChange(t *testing.T) {
 	t.Parallel()
 	api, b := openCluster(t, Options{})

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/sluice-gateway/sluice/control/config"
 )
@@ -290,6 +291,9 @@ func pathOf(steps []string) string {
 	for i, s := range steps {
 		if i > 0 && s[:min(1, len(s))] != "[" {
 			b.WriteByte('.')
+		}
+		if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			s = strconv.Quote(s) // an item's name may hold what a terminal would obey
 		}
 		b.WriteString(s)
 	}

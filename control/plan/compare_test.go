@@ -86,7 +86,8 @@ func TestCompare(t *testing.T) {
 			"~ routes[a].idempotency.key.header: Idempotency-Key -> X-Key",
 			"    idempotency keys that clients hold: a repeat whose key is another one now is executed again"}},
 		{"an identity", "name: X-User", "name: X-Account", []string{"~ identity[0].header.name: X-User -> X-Account",
-			"    idempotency keys that clients hold: a repeat by a principal that has another name now is executed again",
+			"    idempotency keys that clients hold: a repeat by a principal that has another name now is " +
+				"executed again",
 			"    limits and sales count such a principal anew"}},
 		{"a rate", "100/s", "50/s", []string{
 			"~ limits.per-user.burst: 100 -> 50",
@@ -110,8 +111,8 @@ func TestCompare(t *testing.T) {
 			[]string{"+ routes[d]: {match: {path: /d}, name: d, priority: normal, respond: {status: 204}}"}},
 		{"a service that goes", "  stock: {endpoints: [\"http://127.0.0.1:7002\"]}\n", "", []string{
 			"- services.stock",
-			"    its breaker, its limiter and its connections are given up; a branch call to it, of a transaction that has " +
-				"begun, fails until there is such a service again",
+			"    its breaker, its limiter and its connections are given up; a branch call to it, of a transaction " +
+				"that has begun, fails until there is such a service again",
 			"- routes[b].service", "+ routes[b].respond: {status: 204}"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

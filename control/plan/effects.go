@@ -55,11 +55,12 @@ var rules = []rule{
 	{path: "limits.*.per", effect: "everybody is counted by other keys, and begins with a full burst"},
 
 	{path: "sales.*.stock", effect: "the total changes, never what is taken"},
-	{path: "sales.*", kinds: []Kind{Removed}, effect: "units that are taken stay taken in the store, under the name of " +
-		"the sale: under another name it begins with none taken"},
+	{path: "sales.*", kinds: []Kind{Removed}, effect: "units that are taken stay taken in the store, under the " +
+		"name of the sale: under another name it begins with none taken"},
 	{path: "sales.*.item", effect: "units that are taken stay taken under the names that the items had"},
 	{path: "sales.*.stockFrom", effect: "units are read anew before any is sold"},
-	{path: "sales.*.waitingRoom.secret", effect: "tickets that buyers hold are refused: they come to the end of the line"},
+	{path: "sales.*.waitingRoom.secret", effect: "tickets that buyers hold are refused: they come to the end " +
+		"of the line"},
 	{path: "sales.*.waitingRoom.cookie", effect: "tickets that browsers hold are not found: they come to the end of " +
 		"the line"},
 	{path: "sales.*.waitingRoom.header", effect: "tickets that programs hold are not found: they come to the end of " +

@@ -144,14 +144,15 @@ func (c *Control) Collect(to chan<- prometheus.Metric) {
 		gauge(descConnected, connected, server)
 	}
 	gauge(descInfo, 1, status.Version, status.Origin)
-	last := at.LastContact
-	if last.IsZero() {
-		last = started
+	since := 0.0
+	switch {
+	case at.Server != "":
+	case at.LastContact.IsZero():
+		since = time.Since(started).Seconds()
+	default:
+		since = time.Since(at.LastContact).Seconds()
 	}
-	if at.Server != "" {
-		last = time.Now()
-	}
-	gauge(descContact, time.Since(last).Seconds())
+	gauge(descContact, since)
 	counter(descApplied, applies)
 	counter(descNacks, at.Nacks)
 	counter(descConnects, at.Connects)

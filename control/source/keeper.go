@@ -27,7 +27,8 @@ type keeper struct {
 // newKeeper returns a keeper over a folder that it makes. What it cannot do it tells; the gateway goes on without.
 func newKeeper(disk lastGood, logger *slog.Logger) *keeper {
 	k := &keeper{
-		disk: disk, logger: logger, wake: make(chan struct{}, 1), ending: make(chan struct{}), done: make(chan struct{}),
+		disk: disk, logger: logger, wake: make(chan struct{}, 1),
+		ending: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := disk.open(); err != nil {
 		k.failed("the folder of the last good configuration cannot be used", err)

@@ -73,7 +73,9 @@ func clientTLS(c *config.ControlClient) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cert and key: %w", err)
 	}
-	settings := &tls.Config{Certificates: []tls.Certificate{pair}, ServerName: c.ServerName, MinVersion: tls.VersionTLS12}
+	settings := &tls.Config{
+		Certificates: []tls.Certificate{pair}, ServerName: c.ServerName, MinVersion: tls.VersionTLS12,
+	}
 	if c.CA == "" {
 		return settings, nil
 	}

@@ -49,6 +49,7 @@ func (c *controlPlane) adminHandler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(b) // a client that does not read it has gone
 	})
+	adminguard.AddConfigCheck(mux, c.checkConfig)
 	if c.applied.Load().config.Admin.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

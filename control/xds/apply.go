@@ -29,8 +29,8 @@ func (c *controlPlane) Apply(d *config.Document, asked bool) error {
 	if asked {
 		c.offerAgain(time.Now(), c.applied.Load().release)
 	}
-	if d.Hash() != before.release.version {
-		c.Logger.Info("the configuration was read", "version", d.Hash())
+	if version := c.applied.Load().release.version; version != before.release.version {
+		c.Logger.Info("the configuration was read", "version", version)
 	}
 	return nil
 }
@@ -56,16 +56,14 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	if err != nil {
 		return err
 	}
-	if before := c.applied.Load(); before == nil || before.release.version != d.Hash() {
-		if c.Check != nil {
-			if err := c.Check(d); err != nil {
-				return err
-			}
-		}
-	}
 	r, err := compile(d, c.Envoy)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if before := c.applied.Load(); c.Check != nil && (before == nil || before.release.version != r.version) {
+		if err := c.Check(d); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	c.tls.Store(certificates)
@@ -139,6 +137,9 @@ func (c *controlPlane) Status() Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.secretsFaultLocked(); err != nil && c.tls.Load() == nil && fault == "" {
+		s.Configuration.Fault = err.Error() // it is sent to no gateway
+	}
 	c.statusLocked(&s)
 	return s
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/xdsclient"
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 // withCanary is the head of a document with a canary.
@@ -260,6 +261,28 @@ func (r *running) metricsText(url string) string {
 		r.t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestCheckOffersNothing: what would become of a change is told, and no node has any of it.
+func TestCheckOffersNothing(t *testing.T) {
+	t.Parallel()
+	first := parseIn(t, "", documentOf(control, 200))
+	r := startDocument(t, first)
+	for text, want := range map[string]plan.Outcome{
+		documentOf(control, 200):               plan.Unchanged,
+		documentOf(control, 201):               plan.Applied,
+		documentOf(control, 201) + "rotes: []": plan.Refused,
+		strings.Replace(documentOf(control, 200), `admin: {address: "127.0.0.1:0"`,
+			`admin: {address: "127.0.0.1:2"`, 1): plan.Refused,
+	} {
+		got, err := r.plane.checkConfig([]config.File{{Name: "t.yaml", Data: []byte(text)}})
+		if err != nil || got.Outcome != want || want == plan.Refused && got.Reason == "" && len(got.Faults) == 0 {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	if s := r.plane.Status(); s.Configuration.Version != first.Hash() || s.Configuration.Fault != "" {
+		t.Errorf("%+v", s.Configuration)
+	}
 }
 
 // TestReloadTriesAgain: a version that was taken back is tried once more when somebody asks, and not

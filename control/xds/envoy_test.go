@@ -115,6 +115,26 @@ func TestEnvoysNackTakesBackFromGatewaysToo(t *testing.T) {
 	awaitVersion(t, c, resource.RouteType, good)
 }
 
+// TestListenersOfEnvoys: gateways are not sent listen, so the document's hash alone would miss a change
+// of it, which Envoys need.
+func TestListenersOfEnvoys(t *testing.T) {
+	t.Parallel()
+	first := parse(t, shopOf(control, 200))
+	r := startDocument(t, first)
+	c, gateway := r.client(envoyOptions("envoy-1")), r.gateway("edge-1")
+	listeners := awaitChange(t, c, resource.ListenerType, "")
+	r.awaitStable(first.Hash())
+	second := r.apply(shopOf(control+"listen: {http: \"127.0.0.1:18181\"}\n", 200))
+	awaitChange(t, c, resource.ListenerType, listeners)
+	if second.Hash() != first.Hash() {
+		t.Error("the document has another hash")
+	}
+	r.await("the release", func(s Status) bool { return strings.HasPrefix(s.Rollout.Stable, first.Hash()+".") })
+	if s, _ := gateway.State(); s.Responses != 1 {
+		t.Errorf("the gateway had %d responses, want 1", s.Responses)
+	}
+}
+
 // TestEndpointsThatAreFound: they reach gateways and Envoys without a change of the configuration.
 func TestEndpointsThatAreFound(t *testing.T) {
 	t.Parallel()

@@ -138,7 +138,8 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	awaitVersion(t, after, resource.ExtensionConfigType, d.Hash())
 	broken := strings.Replace(documentOf(secure, 200), "key: cp.key", "key: nodes.ca", 1)
 	err := r.sink.Apply(parseIn(t, dir, broken), false)
-	if err == nil || !strings.Contains(err.Error(), "t.yaml:4:") || !strings.Contains(err.Error(), "control.listen.key") {
+	if err == nil || !strings.Contains(err.Error(), "t.yaml:4:") ||
+		!strings.Contains(err.Error(), "control.listen.key") {
 		t.Errorf("a key that is none: %v", err)
 	}
 }
@@ -167,7 +168,8 @@ func TestSecretsTravelOverMTLSOnly(t *testing.T) {
 	for _, c := range []*xdsclient.Client{before, r.gateway("edge-2")} {
 		err := awaitError(t, c)
 		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "over mTLS only") ||
-			!strings.Contains(err.Error(), "waitingRoom.secret (t.yaml:") || strings.Contains(err.Error(), "0123456789") {
+			!strings.Contains(err.Error(), "waitingRoom.secret (t.yaml:") ||
+			strings.Contains(err.Error(), "0123456789") {
 			t.Errorf("the stream ended with %v", err)
 		}
 		if s, _ := c.State(); s.Versions[resource.ExtensionConfigType] == d.Hash() {

@@ -52,7 +52,8 @@ var (
 		"Connected nodes by dialect and by how they stand with the configuration that they are to have.",
 		[]string{"dialect", "state"}, nil)
 	streamsDesc = prometheus.NewDesc("sluice_control_streams", "Open streams of nodes.", nil, nil)
-	phaseDesc   = prometheus.NewDesc("sluice_control_rollout", "1 for the phase of the rollout.", []string{"phase"}, nil)
+	phaseDesc   = prometheus.NewDesc("sluice_control_rollout", "1 for the phase of the rollout.",
+		[]string{"phase"}, nil)
 )
 
 // Describe implements [prometheus.Collector].

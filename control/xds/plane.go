@@ -169,7 +169,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 	}
 	for version := range p.releases {
 		rejected := after.Rejected != nil && after.Rejected.Version == version
-		if version != after.Stable && version != after.Candidate && !rejected {
+		if version != after.Stable && version != after.Candidate && version != after.Previous && !rejected {
 			delete(p.releases, version)
 			delete(p.snapshots, version)
 		}
@@ -253,7 +253,7 @@ func (p *plane) secretsFaultLocked() error {
 // doing.
 func (p *plane) releaseOfLocked(s *session, typeURL, version string) string {
 	v := p.rollout.Versions()
-	for _, name := range []string{v.Stable, v.Candidate, s.target} {
+	for _, name := range []string{v.Stable, v.Previous, v.Candidate, s.target} {
 		if r := p.releases[name]; r != nil && r.compiled[s.dialect].GetVersion(typeURL) == version {
 			return name
 		}

@@ -1,13 +1,16 @@
 package xds
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -41,7 +44,11 @@ type release struct {
 
 // compile compiles a document to both dialects.
 func compile(d *config.Document, o envoydialect.Options) (*release, error) {
-	r := &release{version: d.Hash(), document: d, compiled: map[dialect]*cache.Snapshot{}}
+	version, err := versionOf(d)
+	if err != nil {
+		return nil, err
+	}
+	r := &release{version: version, document: d, compiled: map[dialect]*cache.Snapshot{}}
 	extension, err := nativedialect.Resource(d.JSON())
 	if err != nil {
 		return nil, err
@@ -68,8 +75,41 @@ func compile(d *config.Document, o envoydialect.Options) (*release, error) {
 		}
 	}
 	// The version of the configuration is the document's own, so that it reads the same everywhere.
-	r.compiled[native].Resources[types.ExtensionConfig].Version = r.version
+	r.compiled[native].Resources[types.ExtensionConfig].Version = d.Hash()
 	return r, nil
+}
+
+// envoysOwn are the sections that gateways are not sent and that Envoys' resources are made of too.
+type envoysOwn struct {
+	Listen config.Listen
+	Envoy  config.Envoy
+}
+
+// ownByDefault is what they are where nothing is written.
+var ownByDefault = sync.OnceValues(func() ([]byte, error) {
+	d, err := config.ParseDocument("", []byte("version: 1"), "")
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(envoysOwn{d.Config().Listen, d.Config().Envoy})
+})
+
+// versionOf returns the version of a document: that of what gateways are sent and, where a section
+// that only Envoys are made of is written, a hash of those behind it.
+func versionOf(d *config.Document) (string, error) {
+	own, err := json.Marshal(envoysOwn{d.Config().Listen, d.Config().Envoy})
+	if err != nil {
+		return "", fmt.Errorf("xds: %w", err)
+	}
+	usual, err := ownByDefault()
+	if err != nil {
+		return "", fmt.Errorf("xds: %w", err)
+	}
+	if bytes.Equal(own, usual) {
+		return d.Hash(), nil
+	}
+	sum := sha256.Sum256(own)
+	return d.Hash() + "." + hex.EncodeToString(sum[:3]), nil
 }
 
 func asResources[M types.Resource](list []M) []types.Resource {

@@ -14,6 +14,7 @@ import (
 
 	ads "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	load "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -134,7 +135,7 @@ func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func())
 	})
 
 	failed := make(chan error, 1+len(operators))
-	go func() { failed <- g.Serve(l.control) }()
+	go func() { failed <- g.Serve(netutil.LimitListener(l.control, connectionsMax)) }()
 	for _, o := range operators {
 		go func() {
 			if err := o.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -183,7 +184,8 @@ func (c *controlPlane) drain(g *grpc.Server, endStreams func()) {
 // What a node's connection may take, and how long it lasts.
 const (
 	connectionBuffer = 8 << 10 // bytes of each direction: a node reads and writes little
-	streamsOfOne     = 8       // of a connection
+	connectionsMax   = streamsMax + 1000
+	streamsOfOne     = 8 // of a connection
 	handshakeMax     = 10 * time.Second
 	keepaliveAfter   = 30 * time.Second
 	keepaliveMax     = 15 * time.Second
@@ -192,16 +194,17 @@ const (
 	// nodes spread over the replicas again. Nodes come back with what they have and are sent nothing.
 	connectionAge   = 30 * time.Minute
 	connectionGrace = 10 * time.Second
+	connectionIdle  = time.Minute // without a stream
 )
 
 func (c *controlPlane) serverOptions() []grpc.ServerOption {
 	list := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(requestMax), grpc.MaxSendMsgSize(MessageBytesMax + requestMax),
 		grpc.MaxConcurrentStreams(streamsOfOne), grpc.ConnectionTimeout(handshakeMax),
-		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: keepaliveAfter, Timeout: keepaliveMax, MaxConnectionAge: connectionAge,
-			MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionAgeGrace: connectionGrace, MaxConnectionIdle: connectionIdle,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),
 	}

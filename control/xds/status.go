@@ -158,7 +158,8 @@ func rolloutStatus(r *rollout.Rollout) RolloutStatus {
 	}
 	if st.Rejected != nil {
 		out.TakenBack = &TakenBackStatus{
-			Version: st.Rejected.Version, Node: st.Rejected.Node, Reason: st.Rejected.Reason, Time: st.Rejected.At.UTC(),
+			Version: st.Rejected.Version, Node: st.Rejected.Node, Reason: st.Rejected.Reason,
+			Time: st.Rejected.At.UTC(),
 		}
 	}
 	return out

@@ -128,8 +128,10 @@ func TestRestartKeepsWhatNodesHave(t *testing.T) {
 	awaitVersion(t, fresh, resource.ExtensionConfigType, good.Hash())
 }
 
+type rawStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+
 // raw opens a stream by hand.
-func (r *running) raw(ctx context.Context) discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
+func (r *running) raw(ctx context.Context) rawStream {
 	r.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+r.address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithInitialWindowSize(64<<10),
@@ -166,7 +168,9 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 		})
 	}
 	first := parse(t, foundShop(200))
-	r := startDocument(t, first, func(c *controlPlane) { c.bounds.send, c.bounds.firstRequest = time.Second, time.Second })
+	r := startDocument(t, first, func(c *controlPlane) {
+		c.bounds.send, c.bounds.firstRequest = time.Second, time.Second
+	})
 	r.plane.SetEndpoints("order", endpoints)
 	good := []*xdsclient.Client{r.gateway("good-1"), r.gateway("good-2"), r.gateway("good-3")}
 	awaitAll(t, good, first.Hash())
@@ -204,6 +208,21 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// sendGarbage leaves connections open that are no HTTP/2 at all, or half of one.
+func (r *running) sendGarbage() {
+	r.t.Helper()
+	for _, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n", "\x16\x03\x01"} {
+		conn, err := net.Dial("tcp", r.address)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() { conn.Close() })
+		if _, err := io.WriteString(conn, text); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 // TestHostileStreams: what a client can do to a control plane ends its own stream.
 func TestHostileStreams(t *testing.T) {
 	t.Parallel()
@@ -212,7 +231,7 @@ func TestHostileStreams(t *testing.T) {
 	for i := range long {
 		long[i] = strings.Repeat("x", 1000)
 	}
-	many := func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+	many := func(s rawStream) error {
 		for i := range typesMax + 1 {
 			if err := s.Send(ask(nativeNode("edge-1"), fmt.Sprintf("type.googleapis.com/t%d", i))); err != nil {
 				return nil // the end is received
@@ -222,24 +241,24 @@ func TestHostileStreams(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what     string
-		send     func(discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error
+		send     func(rawStream) error
 		want     codes.Code
 		contains string
 	}{
-		{"no type", func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+		{"no type", func(s rawStream) error {
 			return s.Send(ask(nativeNode("edge-1"), ""))
 		}, codes.InvalidArgument, "type URL"},
-		{"no node", func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+		{"no node", func(s rawStream) error {
 			return s.Send(ask(nil, resource.ExtensionConfigType))
 		}, codes.InvalidArgument, "no node id"},
-		{"another node later", func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+		{"another node later", func(s rawStream) error {
 			if err := s.Send(ask(nativeNode("edge-1"), resource.ExtensionConfigType)); err != nil {
 				return err
 			}
 			return s.Send(ask(nativeNode("edge-2"), resource.ExtensionConfigType))
 		}, codes.InvalidArgument, `is that of node "edge-1"`},
 		{"many types", many, codes.ResourceExhausted, "types of resources"},
-		{"many names", func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+		{"many names", func(s rawStream) error {
 			for range 10 {
 				if err := s.Send(ask(nativeNode("edge-1"), resource.EndpointType, long...)); err != nil {
 					return nil
@@ -247,7 +266,7 @@ func TestHostileStreams(t *testing.T) {
 			}
 			return nil
 		}, codes.ResourceExhausted, "names subscribed to"},
-		{"a request that is too long", func(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) error {
+		{"a request that is too long", func(s rawStream) error {
 			_ = s.Send(ask(nativeNode("edge-1"), resource.EndpointType, strings.Repeat("x", requestMax+1)))
 			return nil
 		}, codes.ResourceExhausted, ""},
@@ -264,17 +283,7 @@ func TestHostileStreams(t *testing.T) {
 			t.Errorf("%s: %v, want %s with %q", c.what, err, c.want, c.contains)
 		}
 	}
-	// What is no HTTP/2 at all, or half a connection, is cut off by the transport; others are served.
-	for _, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n", "\x16\x03\x01"} {
-		conn, err := net.Dial("tcp", r.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := io.WriteString(conn, text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.sendGarbage()
 	c := r.gateway("edge-9")
 	awaitVersion(t, c, resource.ExtensionConfigType, r.plane.Status().Configuration.Version)
 	r.await("the hostile streams' end", func(s Status) bool { return len(s.Nodes) == 1 })

@@ -15,13 +15,15 @@ type Rate struct {
 type Charge struct {
 	Key string
 	Now time.Time // the clock of a limiter in this process; one that is shared has its own
-	// Cost is how many hits: 1 for a request. 0 takes nothing and tells how the key stands. Below 0 gives back,
-	// no more than was taken. It is cut to ±[CostMax].
+	// Cost is how many hits: 1 for a request. 0 takes nothing and tells how the key stands. Below 0
+	// gives back, no more than was taken. It is cut to ±[CostMax].
 	Cost int64
-	// Rate is one that this decision is made by, in place of the limit's own, with a count apart; the zero value:
-	// none. The burst is its number. A limit with fixed windows counts it apart only where the period differs.
+	// Rate is one that this decision is made by, in place of the limit's own, with a count apart;
+	// the zero value: none. The burst is its number. A limit with fixed windows counts it apart
+	// only where the period differs.
 	Rate Rate
-	// Window makes a charge below 0 apply to that window only, one that [Decision.Window] named; 0: the present one.
+	// Window makes a charge below 0 apply to that window only, one that [Decision.Window] named; 0:
+	// the present one.
 	Window int64
 }
 

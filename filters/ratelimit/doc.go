@@ -6,18 +6,20 @@
 // in the memory of one gateway, ratelimitredis shares them between gateways. [Filter] applies the
 // limits of a route, each by a [Rule], and tells the client about them.
 //
-// A limit with FixedWindow counts by calendar windows instead, as github.com/envoyproxy/ratelimit does (its
-// src/limiter/base_limiter.go and src/redis/fixed_cache_impl.go): a window of a minute begins with each minute of
-// Unix time, at most Count hits pass in it, and what is refused counts too. Two windows' worth can pass around the
-// end of a window. It is there for those who have such limits, and for costs that are known afterwards only: a
-// bucket takes a cost whole or not at all, a window counts it in any case.
+// A limit with FixedWindow counts by calendar windows instead, as github.com/envoyproxy/ratelimit
+// does (its src/limiter/base_limiter.go and src/redis/fixed_cache_impl.go): a window of a minute
+// begins with each minute of Unix time, at most Count hits pass in it, and what is refused counts
+// too. Two windows' worth can pass around the end of a window. It is there for those who have such
+// limits, and for costs that are known afterwards only: a bucket takes a cost whole or not at all,
+// a window counts it in any case.
 //
 // # Cost and rate of a charge
 //
-// A request costs 1. A [Charge] may cost more, nothing (it tells how the key stands: a bucket must have a token, a
-// window no more hits than it lets pass) or less than nothing (it gives back), and bring a rate by which it is
-// decided in place of the limit's. Such a rate has a bucket of its own for each key, of its number in size; in
-// fixed windows it has the limit's own count as long as the period is the same.
+// A request costs 1. A [Charge] may cost more, nothing (it tells how the key stands: a bucket must
+// have a token, a window no more hits than it lets pass) or less than nothing (it gives back), and
+// bring a rate by which it is decided in place of the limit's. Such a rate has a bucket of its own
+// for each key, of its number in size; in fixed windows it has the limit's own count as long as the
+// period is the same.
 //
 // # Which request counts where
 //
@@ -30,10 +32,10 @@
 //
 // # Limits of a service
 //
-// The filter that [NewService] makes stands in all chains that lead to a service. Undoing a step of a
-// transaction is charged there and never refused. Before a transaction begins the tokens of its steps
-// are taken ([Filter.Reserve]); its calls are then charged nothing, and tokens that no call has used are
-// given back. Clients are told of these limits when they refuse.
+// The filter that [NewService] makes stands in all chains that lead to a service. Undoing a step of
+// a transaction is charged there and never refused. Before a transaction begins the tokens of its
+// steps are taken ([Filter.Reserve]); its calls are then charged nothing, and tokens that no call
+// has used are given back. Clients are told of these limits when they refuse.
 //
 // # What the client sees
 //
@@ -43,8 +45,9 @@
 // period in seconds, r the whole tokens left, t the seconds, rounded up, until the bucket is full.
 // All limits in force are listed, the one that refused first. A limit whose numbers are not known,
 // because its store failed or an earlier one had refused, is in RateLimit-Policy only. With fixed
-// windows t is when the window ends. Shadow limits are not listed. Fields of these two names that the service sent are replaced: they are
-// about another quota, and a client could not tell them apart.
+// windows t is when the window ends. Shadow limits are not listed. Fields of these two names that
+// the service sent are replaced: they are about another quota, and a client could not tell them
+// apart.
 //
 // # Invariants
 //

@@ -6,8 +6,8 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// Meter applies one rule: it charges, follows OnStoreFailure and counts what was decided. It is safe
-// for concurrent use.
+// Meter applies one rule: it charges, follows OnStoreFailure and counts what was decided. It is
+// safe for concurrent use.
 type Meter struct {
 	Rule
 	counters Counters
@@ -40,7 +40,8 @@ func (c Counters) expand() Counters {
 // Verdict is the decision of a rule.
 type Verdict struct {
 	Decision
-	// From is the limiter that decided; nil: the decision follows from OnStoreFailure alone and has no numbers.
+	// From is the limiter that decided; nil: the decision follows from OnStoreFailure alone and has
+	// no numbers.
 	From Limiter
 	// Failed says that the store failed, and the limit is set to refuse then.
 	Failed bool
@@ -70,8 +71,8 @@ func (m *Meter) Charge(ctx context.Context, c Charge) Verdict {
 	return Verdict{Failed: true}
 }
 
-// Count counts a verdict and returns whether it refuses. exempt is never refused, as if the limit were in shadow
-// mode.
+// Count counts a verdict and returns whether it refuses. exempt is never refused, as if the limit
+// were in shadow mode.
 func (m *Meter) Count(v *Verdict, exempt bool) (refuses bool) {
 	switch {
 	case v.Allowed:

@@ -17,7 +17,8 @@ func windows(name string, count int, period time.Duration) ratelimit.Limit {
 	return ratelimit.Limit{Name: name, Count: count, Period: period, FixedWindow: true}
 }
 
-// TestFieldsOfFixedWindows: r is what is left in the window, t is when it ends, and so is Retry-After.
+// TestFieldsOfFixedWindows: r is what is left in the window, t is when it ends, and so is
+// Retry-After.
 func TestFieldsOfFixedWindows(t *testing.T) {
 	m := ledger{}
 	shadow := rule(windows("shadow", 1, time.Hour))
@@ -34,14 +35,16 @@ func TestFieldsOfFixedWindows(t *testing.T) {
 		t.Errorf("Retry-After %s, body %s", r.Header.Get("Retry-After"), r.Body)
 	}
 	wantFields(t, send(t, f, now.Add(15*time.Second), nil), 200, policy, `"w";r=1;t=60`)
-	for name, want := range map[string]int{"w allowed": 3, "w refused": 1, "shadow allowed": 1, "shadow shadow-refused": 2} {
+	for name, want := range map[string]int{"w allowed": 3, "w refused": 1, "shadow allowed": 1,
+		"shadow shadow-refused": 2} {
 		if m[name] != want {
 			t.Errorf("%s: %d, want %d", name, m[name], want)
 		}
 	}
 }
 
-// TestReservationOfAWindow: a place that is given back after its window has ended is none in the next.
+// TestReservationOfAWindow: a place that is given back after its window has ended is none in the
+// next.
 func TestReservationOfAWindow(t *testing.T) {
 	limit := windows("w", 1, time.Hour)
 	store := ratelimitlocal.New(limit, 10)
@@ -66,7 +69,8 @@ func TestReservationOfAWindow(t *testing.T) {
 func TestKeyIsTheFilters(t *testing.T) {
 	long := strings.Repeat("x", 200)
 	for _, values := range [][]string{
-		{}, {""}, {"a"}, {"\x00a"}, {long}, {"a", "bc"}, {"", ""}, {long, "a"}, {"a", long}, {"a", strings.Repeat("y", 128)},
+		{}, {""}, {"a"}, {"\x00a"}, {long}, {"a", "bc"}, {"", ""}, {long, "a"}, {"a", long},
+		{"a", strings.Repeat("y", 128)},
 	} {
 		spy := new(spyLimiter)
 		var per []ref.Ref
@@ -96,11 +100,13 @@ func (a *asked) Charge(_ context.Context, c ratelimit.Charge) (ratelimit.Decisio
 	return ratelimit.Decision{Allowed: true}, a.err
 }
 
-// TestMeter: the cost and the rate of a charge reach the limiter that decides, and the one that stands in for it.
+// TestMeter: the cost and the rate of a charge reach the limiter that decides, and the one that
+// stands in for it.
 func TestMeter(t *testing.T) {
 	m := ledger{}
 	first, second := &asked{err: errors.New("gone")}, new(asked)
-	meter := ratelimit.NewMeter(ratelimit.Rule{Limit: limit("l", 1, 1, time.Second), Limiter: first, Fallback: second}, m)
+	meter := ratelimit.NewMeter(ratelimit.Rule{Limit: limit("l", 1, 1, time.Second), Limiter: first,
+		Fallback: second}, m)
 	c := ratelimit.Charge{Key: "k", Now: t0, Cost: 7, Rate: ratelimit.Rate{Count: 3, Period: time.Minute}}
 	v := meter.Charge(t.Context(), c)
 	if !v.Allowed || v.From != ratelimit.Limiter(second) || first.got[0] != c || second.got[0] != c {
@@ -118,7 +124,8 @@ func TestMeter(t *testing.T) {
 	// A rate of nothing lets nothing pass and asks nobody.
 	n := len(first.got)
 	v = meter.Charge(t.Context(), ratelimit.Charge{Cost: 1, Rate: ratelimit.Rate{Period: time.Minute}})
-	if v.Allowed || v.RetryAfter != time.Minute || len(first.got) != n || !meter.Count(&v, false) || meter.Count(&v, true) {
+	if v.Allowed || v.RetryAfter != time.Minute || len(first.got) != n || !meter.Count(&v, false) ||
+		meter.Count(&v, true) {
 		t.Errorf("a rate of nothing: %+v", v)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,18 +40,15 @@ type Options struct {
 }
 
 // server serves the admin address.
-type server struct {
-	Options
-	checking sync.Mutex // a configuration is being checked
-}
+type server struct{ Options }
 
 // New returns the handler of the admin address.
 func New(o Options) http.Handler {
-	s := &server{Options: o}
+	s := &server{o}
 	mux := http.NewServeMux()
 	s.addProbes(mux)
 	s.addStatus(mux)
-	mux.HandleFunc("POST /api/config/check", s.checkConfig)
+	adminguard.AddConfigCheck(mux, o.Gateway.CheckConfig)
 	mux.HandleFunc("GET /api/idempotency", s.records)
 	mux.HandleFunc("POST /api/idempotency/resolve", s.resolve)
 	mux.HandleFunc("POST /api/idempotency/forget", s.forget)
@@ -73,7 +69,7 @@ func New(o Options) http.Handler {
 // NewProbes returns the handler of admin.probes: health and metrics, which anybody may see.
 func NewProbes(o Options) http.Handler {
 	mux := http.NewServeMux()
-	(&server{Options: o}).addProbes(mux)
+	(&server{o}).addProbes(mux)
 	return mux
 }
 

@@ -72,6 +72,9 @@ func (m *incoming) drop() {
 func (m *incoming) parse(b []byte) error {
 	m.kind, m.fields, m.body, m.ends, m.attributes = 0, m.fields[:0], nil, false, attributes{attempts: -1}
 	return each(b, func(number kind, value []byte, _ uint64) error {
+		if value == nil { // no message, whatever its number
+			return nil
+		}
 		switch number {
 		case requestHead, responseHead, requestTrailer, responseTrailer:
 			m.kind = number
@@ -188,8 +191,8 @@ func (m *incoming) parseAttribute(b []byte) error {
 	return err
 }
 
-// each calls do for the fields of a message, in their order: value is that of a field with a length, scalar that of any
-// other.
+// each calls do for the fields of a message, in their order: value is that of a field with a length, and not nil, scalar
+// that of any other.
 func each(b []byte, do func(number kind, value []byte, scalar uint64) error) error {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)

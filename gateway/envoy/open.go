@@ -69,6 +69,8 @@ func (r *Request) readHead(h filters.Header) {
 			if n, ok := message.ParseLength(f.Value); ok {
 				r.declared = n
 			}
+		case message.Expect:
+			r.expectsMore = r.expectsMore || !filters.EqualName(f.Value, "100-continue")
 		case message.Ordinary:
 			if f.Name == "cookie" {
 				cookies++

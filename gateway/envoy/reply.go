@@ -56,7 +56,7 @@ func (r *Request) requestMutation() {
 	b := r.mutation[:0]
 	for i := range r.request {
 		name := r.request[i].Name
-		if has(x.Header, name) || has(x.Inject, name) || message.HopByHop(name) {
+		if has(x.Header, name) || has(x.Inject, name) || framed(name) {
 			continue
 		}
 		b = appendRemoved(b, name)
@@ -70,6 +70,16 @@ func (r *Request) requestMutation() {
 		b = appendSet(b, ":path", target, false)
 	}
 	r.mutation = b
+}
+
+// framed reports whether a field belongs to the connection or the framing, which are Envoy's. What another server may
+// take for such a field does not.
+func framed(name string) bool {
+	switch message.KindOf(name) {
+	case message.Ordinary, message.HopByHopField, message.Folded:
+		return false
+	}
+	return true
 }
 
 // responseMutation is what makes of the response's head, as Envoy has it, the one that the client gets.

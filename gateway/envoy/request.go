@@ -49,9 +49,11 @@ type Request struct {
 	declared int64  // length of the request's body, -1: not announced
 	ended    bool   // the request has ended as far as Envoy has shown it
 	allowed  int64  // bytes of the body
-	account  *budget.Account
-	charged  int64
-	message  message.Message
+
+	expectsMore bool // the client has an expectation that nobody meets
+	account     *budget.Account
+	charged     int64
+	message     message.Message
 
 	path     string         // of the request, as Envoy has it
 	query    bool           // it has a query, be it an empty one
@@ -130,7 +132,7 @@ func (r *Request) begin(s *Server, stream grpc.ServerStream) {
 	r.ctx = &requestContext{Context: new(message.Context), request: r}
 	r.peer, r.declared, r.ended, r.allowed, r.account, r.charged = "", -1, false, math.MaxInt64, nil, 0
 	r.waits, r.replied, r.broken, r.fired, r.silent, r.watching = 0, false, false, false, false, false
-	r.reserved, r.local = nil, local{}
+	r.reserved, r.local, r.expectsMore = nil, local{}, false
 	r.message = message.Message{}
 	if r.timer == nil {
 		r.timer = time.AfterFunc(time.Hour, r.expire)
@@ -273,6 +275,12 @@ func (r *Request) Length() int64 {
 	}
 	return r.declared
 }
+
+// ExpectsMore reports whether the client has an expectation that nobody meets (RFC 9110 §10.1.1).
+func (r *Request) ExpectsMore() bool { return r.expectsMore }
+
+// TooMany reports whether the head has more fields than a gateway takes, with the host as one of them.
+func (r *Request) TooMany() bool { return len(r.request) >= message.FieldsMax }
 
 // Account is what the request draws on.
 func (r *Request) Account() *budget.Account { return r.account }

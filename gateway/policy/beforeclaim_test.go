@@ -147,6 +147,7 @@ services:
 routes:
   - {name: plain, match: {path: /plain}, service: a}
   - {name: order, match: {path: /order}, service: a, idempotency: {required: true}}
+  - {name: quick, match: {path: /quick}, service: a, idempotency: {required: true, whileInFlight: reject}}
   - {name: vital, match: {path: /vital}, service: a, priority: critical, idempotency: {required: true}}
   - {name: falls, match: {path: /falls}, service: a, idempotency: {required: true},
      fallback: {status: 200, on: [overloaded]}}
@@ -195,6 +196,32 @@ func TestFloodCostsTheStoreNothing(t *testing.T) {
 	}
 	if n := f.store.steps.Load() - before; n != 3+3+2 {
 		t.Errorf("%d steps, want one for each retry, and two for the request that was executed", n)
+	}
+}
+
+// TestFloodKnowsWhatIsUnderWay: a duplicate of a request that is under way hears so in the flood, and a key that is
+// free again is as one that was never seen.
+func TestFloodKnowsWhatIsUnderWay(t *testing.T) {
+	f := floodedGateway(t, nil, floodedConfig)
+	x, reply := f.begin("quick", "ann", "k") // it has the place
+	if reply != nil {
+		t.Fatal(reply.Reason)
+	}
+	if reason, _ := f.once("plain", "other", ""); reason != filters.Overloaded {
+		t.Fatalf("beyond the place: %q", reason)
+	}
+	if reason, _ := f.once("quick", "ann", "k"); reason != filters.RequestInProgress {
+		t.Errorf("a duplicate: %q", reason)
+	}
+	if reason, _ := f.once("quick", "ben", "k"); reason != filters.Overloaded {
+		t.Errorf("another request: %q", reason)
+	}
+	f.end(x, 429) // the service did nothing
+	defer f.flood()()
+	before := f.store.steps.Load()
+	if reason, body := f.once("quick", "ann", "k"); reason != filters.Overloaded ||
+		!strings.Contains(body, "Nothing was sent for this request.") || f.store.steps.Load() != before {
+		t.Errorf("with the key free again: %q %s, %d steps", reason, body, f.store.steps.Load()-before)
 	}
 }
 

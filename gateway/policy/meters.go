@@ -6,15 +6,18 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 )
 
-// Meters are all limits of a configuration, whether a route has them or not: for a service that is asked about limits
-// by their names. They share their counts, and their series, with the limits of routes and services.
+// Meters are all limits of a configuration, whether a route has them or not: for a service that is
+// asked about limits by their names. They share their counts, and their series, with the limits of
+// routes and services.
 type Meters struct {
 	Limits map[string]*ratelimit.Meter
-	// Overrides are by domain: what is charged by rates that a caller brings where no limit of the domain applies.
+	// Overrides are by domain: what is charged by rates that a caller brings where no limit of the
+	// domain applies.
 	Overrides map[string]*ratelimit.Meter
 }
 
-// Meters returns the limits of the build's configuration. domains are those that may bring rates of their own.
+// Meters returns the limits of the build's configuration. domains are those that may bring rates of
+// their own.
 func (s *Set) Meters(b *Build, domains ...string) (*Meters, error) {
 	p := limitsOf(s.env)
 	m := &Meters{Limits: map[string]*ratelimit.Meter{}, Overrides: map[string]*ratelimit.Meter{}}

@@ -118,6 +118,27 @@ func (e *expansion) text(t ref.Template) (string, error) {
 	return b.String(), nil
 }
 
+// fieldBytesMax is how long the value of a field may be.
+const fieldBytesMax = 8 << 10
+
+// Field expands the value of a header field. The error is as that of [Value], or says that the value is no
+// field value (RFC 9110 §5.5): a value of a body may hold anything, and a line feed would begin another field.
+func Field(t ref.Template, x *filters.Exchange) (string, error) {
+	e := expansion{x, fieldBytesMax}
+	v, err := e.text(t)
+	if err != nil {
+		return "", err
+	}
+	v = strings.Trim(v, " \t")
+	if strings.ContainsFunc(v, func(c rune) bool { return c < 0x20 && c != '\t' || c == 0x7f }) {
+		return "", fmt.Errorf("template: %s: the value has a control character", t)
+	}
+	if r, lone := t.Lone(); lone && v == "" {
+		return "", &MissingError{*r}
+	}
+	return v, nil
+}
+
 // Members returns the paths of the members of the request's body that a template or a body of templates refers to.
 func Members(v any) (paths [][]string) {
 	switch v := v.(type) {

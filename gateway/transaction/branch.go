@@ -30,6 +30,7 @@ type envelopeCall struct {
 	Method  string          `json:"method"`
 	Path    string          `json:"path"`
 	Query   string          `json:"query,omitempty"`
+	Headers [][2]string     `json:"headers,omitempty"`
 	Body    json.RawMessage `json:"body,omitempty"`
 	// NothingOn are ranges, both ends included: responses to an undo by which the service says that
 	// there was nothing to undo.

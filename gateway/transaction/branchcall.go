@@ -152,6 +152,9 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	if len(c.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}
+	for _, f := range c.call.Headers {
+		x.Header.Add(f[0], f[1])
+	}
 	for _, f := range c.env.Inject {
 		x.Inject.Add(f[0], f[1])
 	}

@@ -38,6 +38,9 @@ func (e *Executor) Members() (paths [][]string) {
 		for _, call := range []*Call{&e.settings.Steps[i].Do, e.settings.Steps[i].Undo} {
 			if call != nil {
 				paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
+				for _, f := range call.Headers {
+					paths = append(paths, template.Members(f.Value)...)
+				}
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/template"
@@ -22,6 +24,10 @@ var errPayload = errors.New("transaction: the payloads of the steps are too long
 var forwarded = []string{
 	"traceparent", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via", "Sluice-Request-Id",
 }
+
+// ofTraces are the client's own fields that belong to its trace; longer ones stay behind (W3C Trace
+// Context §3.3.1.5, W3C Baggage §3.3.2).
+var ofTraces = map[string]int{"tracestate": 512, "baggage": 8192}
 
 // render makes the saga of a request: every call is rendered now, so that it does not change while
 // the transaction runs.
@@ -54,6 +60,11 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 	}
 	for _, name := range forwarded {
 		if v, ok := x.Inject.Lookup(name); ok {
+			env.Inject = append(env.Inject, [2]string{name, v})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(ofTraces)) {
+		if v := x.Header.Joined(name); v != "" && len(v) <= ofTraces[name] {
 			env.Inject = append(env.Inject, [2]string{name, v})
 		}
 	}
@@ -98,6 +109,13 @@ func renderCall(x *filters.Exchange, call *Call) (*envelopeCall, error) {
 		return nil, err
 	}
 	out := &envelopeCall{Service: call.Service, Method: call.Method, Path: path, Query: query}
+	for _, f := range call.Headers {
+		value, err := template.Field(f.Value, x)
+		if err != nil {
+			return nil, err
+		}
+		out.Headers = append(out.Headers, [2]string{f.Name, value})
+	}
 	if call.Body != nil {
 		body, err := template.Value(call.Body, x, stepsBytesMax)
 		if err != nil {

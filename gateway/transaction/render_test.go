@@ -1,11 +1,14 @@
 package transaction
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/filters/ref"
+	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
 // TestARequestThatTheCoordinatorCouldNotStore is refused before anything is done, and its key is free.
@@ -26,5 +29,39 @@ func TestARequestThatTheCoordinatorCouldNotStore(t *testing.T) {
 	}
 	if r := d.checkout(t, "k", body(21_000)); r.Status != 200 || len(d.submits) != 1 {
 		t.Errorf("one that fits: %d %s", r.Status, r.Body)
+	}
+}
+
+// TestFieldsOfACall: they are rendered with the call, and no value of a request can be more than one field.
+func TestFieldsOfACall(t *testing.T) {
+	c := Call{Service: "stock", Method: "POST", Path: parse("/x"), Headers: []Field{
+		{"Authorization", parse("{header.Authorization}")},
+		{"X-Tenant", parse("shop-{body.tenant}")},
+	}}
+	render := func(auth, body string) (*envelopeCall, error) {
+		x := new(filters.Exchange)
+		x.Begin(t.Context(), func(int64) ([]byte, error) { return []byte(body), nil })
+		if auth != "" {
+			x.Header.Add("Authorization", auth)
+		}
+		return renderCall(x, &c)
+	}
+	out, err := render("Bearer x", `{"tenant":"a"}`)
+	if err != nil || len(out.Headers) != 2 || out.Headers[0] != [2]string{"Authorization", "Bearer x"} ||
+		out.Headers[1] != [2]string{"X-Tenant", "shop-a"} {
+		t.Errorf("%+v %v", out, err)
+	}
+	var missing *template.MissingError
+	if _, err := render("", `{"tenant":"a"}`); !errors.As(err, &missing) || missing.Ref.Root != ref.Header {
+		t.Errorf("without the field: %v", err)
+	}
+	for _, hostile := range []string{`a\r\nX-Admin: 1`, `a\u0000`, `a\u007f`} {
+		if out, err := render("Bearer x", `{"tenant":"`+hostile+`"}`); err == nil {
+			t.Errorf("%q became %+v", hostile, out.Headers)
+		}
+	}
+	long := `{"tenant":"` + strings.Repeat("a", 9000) + `"}`
+	if _, err := render("Bearer x", long); !errors.Is(err, template.ErrTooLong) {
+		t.Errorf("a long one: %v", err)
 	}
 }

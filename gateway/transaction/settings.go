@@ -43,7 +43,14 @@ type Call struct {
 	Service string
 	Method  string
 	Path    ref.Template
+	Headers []Field // in the order of their names
 	Body    any
+}
+
+// Field is a header field of a call.
+type Field struct {
+	Name  string
+	Value ref.Template
 }
 
 // StatusRange are the statuses from From to To, both included.

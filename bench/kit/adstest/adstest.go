@@ -180,7 +180,9 @@ func Configuration(t testing.TB, nonce, version, document string) *discovery.Del
 }
 
 // Endpoints returns a response with the endpoints of a service.
-func Endpoints(t testing.TB, nonce, version, service string, list ...config.Endpoint) *discovery.DeltaDiscoveryResponse {
+func Endpoints(
+	t testing.TB, nonce, version, service string, list ...config.Endpoint,
+) *discovery.DeltaDiscoveryResponse {
 	t.Helper()
 	resource, err := nativedialect.Assignment(service, list)
 	if err != nil {

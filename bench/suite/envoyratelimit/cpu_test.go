@@ -27,7 +27,8 @@ const (
 	users       = 1000
 )
 
-// TestCPU measures the processor time of a call: ours and theirs in turn, the same calls to both, on the same Redis.
+// TestCPU measures the processor time of a call: ours and theirs in turn, the same calls to both,
+// on the same Redis.
 func TestCPU(t *testing.T) {
 	redis := startRedis(t)
 	ours := startOurs(t, redis, `  user: {rate: 1000000/h, compat: fixed-window, descriptor: {domain: cpu, entries: [{key: user}]}}
@@ -66,7 +67,8 @@ descriptors:
 			n := time.Duration(*rounds * *calls)
 			slices.Sort(ratios)
 			median := ratios[len(ratios)/2]
-			t.Logf("ours %v, theirs %v a call; median of the ratios %.2f, from %.2f to %.2f", (a / n).Round(100*time.Nanosecond),
+			t.Logf("ours %v, theirs %v a call; median of the ratios %.2f, from %.2f to %.2f",
+				(a / n).Round(100*time.Nanosecond),
 				(b / n).Round(100*time.Nanosecond), median, ratios[0], ratios[len(ratios)-1])
 			if median > mark {
 				t.Errorf("%.2f of the processor time of theirs, want %.2f at most", median, mark)
@@ -82,7 +84,8 @@ func one(key string, user int) *envoyratelimit.RateLimitDescriptor {
 }
 
 // drive makes so many calls of a service and returns the processor time that it took for them.
-func drive(t *testing.T, p *process, calls int, descriptors func(i int) []*envoyratelimit.RateLimitDescriptor) time.Duration {
+func drive(t *testing.T, p *process, calls int,
+	descriptors func(i int) []*envoyratelimit.RateLimitDescriptor) time.Duration {
 	t.Helper()
 	var clients []rls.RateLimitServiceClient
 	for range connections {
@@ -102,7 +105,8 @@ func drive(t *testing.T, p *process, calls int, descriptors func(i int) []*envoy
 				if i > calls {
 					return
 				}
-				_, err := ask(t, clients[w%connections], &rls.RateLimitRequest{Domain: "cpu", Descriptors: descriptors(i)})
+				_, err := ask(t, clients[w%connections], &rls.RateLimitRequest{Domain: "cpu",
+					Descriptors: descriptors(i)})
 				if err != nil {
 					t.Error(err)
 					return

@@ -56,8 +56,8 @@ descriptors:
 `
 )
 
-// TestDifferential compares the answers of both to random scripts of requests. A script during which a window ended
-// for one and not for the other is repeated with other values.
+// TestDifferential compares the answers of both to random scripts of requests. A script during
+// which a window ended for one and not for the other is repeated with other values.
 func TestDifferential(t *testing.T) {
 	redis := startRedis(t)
 	ours := startOurs(t, redis, ourLimits).client(t)
@@ -69,7 +69,8 @@ func TestDifferential(t *testing.T) {
 	n := 0
 	for i := range *cases {
 		for try := 0; ; try++ {
-			// As many random numbers at each try, so that a seed gives the same scripts whatever the clock does.
+			// As many random numbers at each try, so that a seed gives the same scripts whatever
+			// the clock does.
 			r := rand.New(rand.NewPCG(*seed, uint64(i)))
 			script := makeScript(r, fmt.Sprintf("%x-%d-%d", *seed, i, try))
 			second, began := time.Now().Unix(), time.Now()
@@ -90,7 +91,8 @@ func TestDifferential(t *testing.T) {
 	t.Logf("%d requests to each", n)
 }
 
-// usesSeconds reports whether a script has a limit whose window may end while it runs, though the minute does not.
+// usesSeconds reports whether a script has a limit whose window may end while it runs, though the
+// minute does not.
 func usesSeconds(script []*rls.RateLimitRequest) bool {
 	return slices.ContainsFunc(script, func(r *rls.RateLimitRequest) bool {
 		return slices.ContainsFunc(r.Descriptors, func(d *envoyratelimit.RateLimitDescriptor) bool {
@@ -100,7 +102,8 @@ func usesSeconds(script []*rls.RateLimitRequest) bool {
 	})
 }
 
-// makeScript makes some requests about a few values. Values bear the name of the script, so that scripts do not meet.
+// makeScript makes some requests about a few values. Values bear the name of the script, so that
+// scripts do not meet.
 func makeScript(r *rand.Rand, name string) (script []*rls.RateLimitRequest) {
 	for range 3 + r.IntN(20) {
 		request := &rls.RateLimitRequest{Domain: pick(r, "d", "d", "d", "d", "d", "e", "unknown", "")}
@@ -141,7 +144,8 @@ func makeDescriptor(r *rand.Rand, name string, i int) *envoyratelimit.RateLimitD
 	if r.IntN(4) == 0 {
 		d.HitsAddend = wrapperspb.UInt64(r.Uint64N(8))
 	}
-	// With a limit of its own a descriptor is out of shadow mode there; here a limit in shadow mode never refuses.
+	// With a limit of its own a descriptor is out of shadow mode there; here a limit in shadow mode
+	// never refuses.
 	if r.IntN(6) == 0 && key != "" && key != "quiet" {
 		unit := pick(r, envoytype.RateLimitUnit_SECOND, envoytype.RateLimitUnit_MINUTE, envoytype.RateLimitUnit_HOUR,
 			envoytype.RateLimitUnit_DAY, envoytype.RateLimitUnit_MONTH, envoytype.RateLimitUnit_YEAR)
@@ -169,7 +173,8 @@ func compare(t *testing.T, ours, theirs rls.RateLimitServiceClient, script []*rl
 	return ""
 }
 
-// same compares what Envoy goes by. Names and headers are not part of it: theirs are off unless configured.
+// same compares what Envoy goes by. Names and headers are not part of it: theirs are off unless
+// configured.
 func same(got, want *rls.RateLimitResponse) bool {
 	return got.OverallCode == want.OverallCode && slices.EqualFunc(got.Statuses, want.Statuses,
 		func(a, b *rls.RateLimitResponse_DescriptorStatus) bool {

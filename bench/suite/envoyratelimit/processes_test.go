@@ -121,11 +121,12 @@ func startOurs(t *testing.T, redis *process, limits string) *process {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return start(t, "sluice envoy", "127.0.0.1:"+port, exec.Command(program, "envoy", "-c", path, "--log-level", "warn"))
+	return start(t, "sluice envoy", "127.0.0.1:"+port, exec.Command(program, "envoy", "-c", path, "--log-level",
+		"warn"))
 }
 
-// startTheirs builds and runs envoyproxy/ratelimit, its statistics off and without headers for clients. configs are
-// its files, by name. further are settings in its environment.
+// startTheirs builds and runs envoyproxy/ratelimit, its statistics off and without headers for
+// clients. configs are its files, by name. further are settings in its environment.
 func startTheirs(t *testing.T, redis *process, configs map[string]string, further ...string) *process {
 	t.Helper()
 	dir := t.TempDir()
@@ -145,7 +146,8 @@ func startTheirs(t *testing.T, redis *process, configs map[string]string, furthe
 	}
 	ports := freePorts(t, 3)
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "RUNTIME_ROOT="+filepath.Join(dir, "ratelimit-runtime"), "RUNTIME_SUBDIRECTORY=ratelimit",
+	cmd.Env = append(os.Environ(), "RUNTIME_ROOT="+filepath.Join(dir, "ratelimit-runtime"),
+		"RUNTIME_SUBDIRECTORY=ratelimit",
 		"RUNTIME_WATCH_ROOT=false", "USE_STATSD=false", "DISABLE_STATS=true", "LOG_LEVEL=warn", "REDIS_SOCKET_TYPE=tcp",
 		"REDIS_URL="+redis.addr, "HOST=127.0.0.1", "GRPC_HOST=127.0.0.1", "DEBUG_HOST=127.0.0.1", "GRPC_PORT="+ports[0],
 		"PORT="+ports[1], "DEBUG_PORT="+ports[2])

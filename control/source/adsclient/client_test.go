@@ -30,8 +30,9 @@ const (
 func start(t testing.TB, n *adstest.Network, servers ...string) *Client {
 	t.Helper()
 	c := New(Options{
-		Servers: servers, Node: "edge-1", Build: "v1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Dial: n.Dial,
-		TLS: func() (*tls.Config, error) { return nil, nil },
+		Servers: servers, Node: "edge-1", Build: "v1", Dial: n.Dial,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		TLS:    func() (*tls.Config, error) { return nil, nil },
 	})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -54,8 +55,8 @@ func TestUpdatesAreAnswered(t *testing.T) {
 		}
 		str.Send(adstest.Configuration(t, "n1", "v1", `{"a":1}`))
 		u := adstest.Receive(t, c.Updates(), "update")
-		if string(u.Configuration.Document) != `{"a":1}` || u.Configuration.Version != config.DocumentHash([]byte(`{"a":1}`)) {
-			t.Errorf("configuration %s of version %s", u.Configuration.Document, u.Configuration.Version)
+		if c := u.Configuration; string(c.Document) != `{"a":1}` || c.Version != config.DocumentHash(c.Document) {
+			t.Errorf("configuration %s of version %s", c.Document, c.Version)
 		}
 		u.Ack()
 		if r := p.Request(t); r.GetResponseNonce() != "n1" || r.GetErrorDetail() != nil {
@@ -135,7 +136,8 @@ func TestGarbageIsRefused(t *testing.T) {
 		foreign := adstest.Configuration(t, "foreign", "v", `{}`)
 		foreign.TypeUrl = nativedialect.EndpointType
 		half := adstest.Configuration(t, "half", "v", `{}`)
-		half.Resources = append(half.Resources, adstest.Response(t, nativedialect.ExtensionType, "", "v", "x", node).Resources...)
+		more := adstest.Response(t, nativedialect.ExtensionType, "", "v", "x", node)
+		half.Resources = append(half.Resources, more.Resources...)
 		for _, r := range []*discovery.DeltaDiscoveryResponse{
 			adstest.Response(t, "type.googleapis.com/envoy.config.cluster.v3.Cluster", "type", "v", "x", node),
 			adstest.Response(t, nativedialect.ExtensionType, "any", "v", "sluice", node), foreign,
@@ -145,7 +147,8 @@ func TestGarbageIsRefused(t *testing.T) {
 		} {
 			str.Send(r)
 			a := p.Request(t)
-			if a.GetResponseNonce() != r.Nonce || a.GetErrorDetail() == nil || len(a.GetErrorDetail().GetMessage()) > 4100 {
+			reason := a.GetErrorDetail().GetMessage()
+			if a.GetResponseNonce() != r.Nonce || reason == "" || len(reason) > 4100 {
 				t.Errorf("%s: answer %.300v, want a NACK", r.Nonce, a)
 			}
 		}
@@ -353,9 +356,12 @@ func TestRequestsAreReported(t *testing.T) {
 			at++
 			return s[0], s[1]
 		})
-		if r := adstest.Receive(t, p.Loads, "first report"); r.GetNode().GetId() != "edge-1" || len(r.GetClusterStats()) > 0 {
+		r := adstest.Receive(t, p.Loads, "first report")
+		if r.GetNode().GetId() != "edge-1" || len(r.GetClusterStats()) > 0 {
 			t.Errorf("first report %v", r)
 		}
+		(<-p.Streams).Send(adstest.Configuration(t, "n", "v", `{}`))
+		adstest.Receive(t, c.Updates(), "update").Ack()
 		for _, want := range [][2]uint64{{9, 1}, {17, 3}} {
 			r := adstest.Receive(t, p.Loads, "report")
 			stats := r.GetClusterStats()[0].GetUpstreamLocalityStats()[0]

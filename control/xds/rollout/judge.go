@@ -93,8 +93,9 @@ func (r *Rollout) State() State {
 // Versions are those that a rollout is about.
 type Versions struct {
 	Stable, Candidate string
+	Previous          string // while none is stable: what nodes return to that had it
 	Rejected          *Rejection
 }
 
 // Versions returns them. Two are equal when nothing was offered, put in force or taken back between.
-func (r *Rollout) Versions() Versions { return Versions{r.stable, r.candidate, r.rejected} }
+func (r *Rollout) Versions() Versions { return Versions{r.stable, r.candidate, r.previous, r.rejected} }

@@ -47,6 +47,7 @@ type Rollout struct {
 	settings  Settings
 	stable    string // empty: not known
 	candidate string // empty: none
+	previous  string // while none is stable: the candidate before, which nodes have acknowledged
 	begun     time.Time
 	firstAck  time.Time // of the candidate; zero: none yet
 	rejected  *Rejection
@@ -64,6 +65,7 @@ type node struct {
 	kind    *kind
 	rank    uint64
 	has     string // the version that it acknowledged last or came with; empty: none
+	before  string // what it had when it was given the candidate
 	given   bool   // the candidate
 	acked   bool   // the candidate
 	silent  bool
@@ -100,6 +102,9 @@ func (r *Rollout) Offer(now time.Time, version string) bool {
 		return false
 	}
 	r.rejected = nil
+	if r.stable == "" && !r.firstAck.IsZero() {
+		r.previous = r.candidate
+	}
 	if version == r.stable {
 		version = ""
 	}
@@ -141,11 +146,15 @@ func (r *Rollout) Connect(now time.Time, key Key, id, kindName, has string) bool
 	case has == r.candidate:
 		r.give(now, n)
 		return r.acknowledged(now, n)
-	case k.active < r.limit(k) || r.freshMay(n):
+	case k.active < r.limit(k) && (k.everGood || r.healthy(has)) || r.freshMay(n):
 		r.give(now, n)
 	}
 	return false
 }
+
+// healthy reports whether a node's word of a candidate counts: the one that refuses a candidate and
+// does not have the stable version either has a trouble of its own.
+func (r *Rollout) healthy(has string) bool { return r.stable == "" || has == r.stable }
 
 // Disconnect removes a node. Another takes its place in a trial at the next Tick: it may come back
 // at once.
@@ -186,11 +195,24 @@ func (r *Rollout) Ack(now time.Time, key Key, version string) bool {
 // Nack says that a node has refused a version, and why. It takes a candidate back.
 func (r *Rollout) Nack(now time.Time, key Key, version, reason string) bool {
 	n := r.nodes[key]
-	if n == nil || version != r.candidate || r.candidate == "" {
+	switch {
+	case n == nil || version != r.candidate || r.candidate == "":
 		return false
+	case n.given && !r.healthy(n.before):
+		if !n.silent && !n.acked {
+			r.silence(n)
+		}
+		return r.fill(now)
 	}
 	r.reject(now, n.id, reason)
 	return true
+}
+
+// silence has a node not counted as one that tries the candidate.
+func (r *Rollout) silence(n *node) {
+	n.silent = true
+	n.kind.active--
+	n.kind.silent++
 }
 
 // Load adds what a node reports of its requests.
@@ -215,9 +237,7 @@ func (r *Rollout) Tick(now time.Time) bool {
 	}
 	for _, n := range r.nodes {
 		if n.given && !n.acked && !n.silent && now.Sub(n.givenAt) >= silentAfter {
-			n.silent = true
-			n.kind.active--
-			n.kind.silent++
+			r.silence(n)
 		}
 	}
 	if r.promote(now) {
@@ -236,6 +256,8 @@ func (r *Rollout) Target(key Key) string {
 		return r.candidate
 	case r.stable != "":
 		return r.stable
+	case r.rejected != nil && n.before != "" && n.before == r.previous:
+		return r.previous
 	case r.rejected != nil && n.has == "":
 		return r.rejected.Version
 	}
@@ -247,7 +269,7 @@ func (r *Rollout) Pending() bool { return r.candidate != "" }
 
 // give lets a node have the candidate.
 func (r *Rollout) give(now time.Time, n *node) {
-	n.given, n.givenAt = true, now
+	n.given, n.givenAt, n.before = true, now, n.has
 	n.kind.active++
 }
 
@@ -290,7 +312,7 @@ func (r *Rollout) limit(k *kind) int {
 // one.
 func (r *Rollout) freshMay(n *node) bool { return r.stable == "" && n.has == "" && n.kind.everGood }
 
-// fill gives the candidate to as many nodes as may have it, by rank.
+// fill gives the candidate to as many nodes as may have it: healthy ones first, by rank.
 func (r *Rollout) fill(now time.Time) bool {
 	var waiting []*node
 	for _, n := range r.nodes {
@@ -299,6 +321,12 @@ func (r *Rollout) fill(now time.Time) bool {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b *node) int {
+		if x, y := r.healthy(a.has), r.healthy(b.has); x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id))
 	})
 	changed := false
@@ -328,7 +356,7 @@ func (r *Rollout) promote(now time.Time) bool {
 	if r.settings.Canary && now.Sub(r.firstAck) < r.settings.For {
 		return false
 	}
-	r.stable = r.candidate
+	r.stable, r.previous = r.candidate, ""
 	r.begin(now, "")
 	return true
 }

@@ -19,8 +19,8 @@ func charge(t testing.TB, s *Store, c ratelimit.Charge) ratelimit.Decision {
 	return d
 }
 
-// TestCost: a charge takes all that it asks for or nothing, one of nothing tells how the key stands, and one below
-// nothing gives back what was taken and no more.
+// TestCost: a charge takes all that it asks for or nothing, one of nothing tells how the key
+// stands, and one below nothing gives back what was taken and no more.
 func TestCost(t *testing.T) {
 	s := New(ratelimit.Limit{Name: "l", Count: 10, Period: 10 * time.Second, Burst: 10}, 10)
 	for i, c := range []struct {
@@ -44,12 +44,14 @@ func TestCost(t *testing.T) {
 	} {
 		d := charge(t, s, ratelimit.Charge{Key: "k", Now: at(float64(c.second)), Cost: c.cost})
 		if d.Allowed != c.allowed || d.RetryAfter != c.retry || c.cost >= 0 && d.Remaining != c.remaining {
-			t.Errorf("charge %d of %d: %+v, want %v, %d left, retry after %v", i, c.cost, d, c.allowed, c.remaining, c.retry)
+			t.Errorf("charge %d of %d: %+v, want %v, %d left, retry after %v", i, c.cost, d, c.allowed, c.remaining,
+				c.retry)
 		}
 	}
 }
 
-// TestOwnRate: the rate of a charge decides in place of the limit's, by a count apart, and follows the share.
+// TestOwnRate: the rate of a charge decides in place of the limit's, by a count apart, and follows
+// the share.
 func TestOwnRate(t *testing.T) {
 	s := New(ratelimit.Limit{Name: "l", Count: 1, Period: time.Hour, Burst: 1}, 10)
 	three := ratelimit.Charge{Key: "k", Now: at(0), Cost: 1, Rate: ratelimit.Rate{Count: 3, Period: time.Minute}}
@@ -82,7 +84,8 @@ func TestOwnRate(t *testing.T) {
 	}
 }
 
-// TestWindows: a window begins at a multiple of its period in Unix time, and what is refused counts in it.
+// TestWindows: a window begins at a multiple of its period in Unix time, and what is refused counts
+// in it.
 func TestWindows(t *testing.T) {
 	s := New(ratelimit.Limit{Name: "l", Count: 5, Period: time.Minute, FixedWindow: true}, 10)
 	minute := time.Unix(1_800_000_000, 0).Truncate(time.Minute)
@@ -135,7 +138,8 @@ func TestWindowOfARefund(t *testing.T) {
 	}
 }
 
-// TestWindowsOfOneRate: another number for the same period is asked of the same count, another period of its own.
+// TestWindowsOfOneRate: another number for the same period is asked of the same count, another
+// period of its own.
 func TestWindowsOfOneRate(t *testing.T) {
 	s := New(ratelimit.Limit{Name: "l", Count: 2, Period: time.Minute, FixedWindow: true}, 10)
 	now := time.Unix(1_800_000_000, 0).Truncate(24 * time.Hour)
@@ -192,7 +196,8 @@ func TestWindowsGo(t *testing.T) {
 func TestWindowModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		limit := ratelimit.Limit{Name: "l", Count: rapid.IntRange(1, 9).Draw(r, "count"),
-			Period:      rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(r, "period"),
+			Period: rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour,
+				24 * time.Hour}).Draw(r, "period"),
 			FixedWindow: true}
 		s := New(limit, 1000)
 		now := time.Unix(rapid.Int64Range(0, 4e9).Draw(r, "now"), 0)
@@ -211,10 +216,12 @@ func TestWindowModel(t *testing.T) {
 			if cost < 0 {
 				continue
 			}
-			if d.Allowed != (hits[w] <= int64(limit.Count)) || int64(d.Remaining) != max(int64(limit.Count)-hits[w], 0) {
+			if d.Allowed != (hits[w] <= int64(limit.Count)) || int64(d.Remaining) != max(int64(limit.Count)-hits[w],
+				0) {
 				r.Fatalf("%+v with %d hits in the model of at most %d", d, hits[w], limit.Count)
 			}
-			if end := now.Add(d.Reset).UnixNano(); end%int64(limit.Period) != 0 || d.Reset <= 0 || d.Reset > limit.Period {
+			if end := now.Add(d.Reset).UnixNano(); end%int64(limit.Period) != 0 || d.Reset <= 0 ||
+				d.Reset > limit.Period {
 				r.Fatalf("a window of %v that ends in %v", limit.Period, d.Reset)
 			}
 		}

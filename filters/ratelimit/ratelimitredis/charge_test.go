@@ -38,8 +38,9 @@ func (s step) check(t *testing.T, l *Limiter, i int) ratelimit.Decision {
 	return d
 }
 
-// TestCost: a charge takes all that it asks for or nothing, one of nothing tells how the key stands, one below nothing
-// gives back what was taken and no more, and one by a rate of its own has a bucket of its own.
+// TestCost: a charge takes all that it asks for or nothing, one of nothing tells how the key
+// stands, one below nothing gives back what was taken and no more, and one by a rate of its own has
+// a bucket of its own.
 func TestCost(t *testing.T) {
 	t.Parallel()
 	const slow = 1000 * time.Hour
@@ -118,7 +119,8 @@ func TestWindows(t *testing.T) {
 	} {
 		d := s.check(t, l, i)
 		end := redisTime(t, c).Add(d.Reset)
-		if d.Window != 0 && s.rate != year || end.Sub(time.Unix(d.Window, 0).Add(century)).Abs() > waitLimit && s.rate != year {
+		if d.Window != 0 && s.rate != year || end.Sub(time.Unix(d.Window, 0).Add(century)).Abs() > waitLimit &&
+			s.rate != year {
 			t.Errorf("step %d: %+v, the window ends at %v", i, d, end)
 		}
 		if !d.Allowed && d.RetryAfter != d.Reset {
@@ -139,7 +141,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestWindowsApart: a limit that turns from buckets to windows, and back, does not meet its old keys.
+// TestWindowsApart: a limit that turns from buckets to windows, and back, does not meet its old
+// keys.
 func TestWindowsApart(t *testing.T) {
 	t.Parallel()
 	c := dial(t, redistest.Start(t), waitLimit)
@@ -154,7 +157,8 @@ func TestWindowsApart(t *testing.T) {
 	step{cost: 1, allowed: true, remaining: 1}.check(t, New(c, "s:", minute), 4)
 }
 
-// TestWindowsAreExact: gateways that count together let through what the limit says, and no hit is lost.
+// TestWindowsAreExact: gateways that count together let through what the limit says, and no hit is
+// lost.
 func TestWindowsAreExact(t *testing.T) {
 	t.Parallel()
 	addr := redistest.Start(t)

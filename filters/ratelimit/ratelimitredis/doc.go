@@ -9,8 +9,9 @@
 // decisions as GCRA, ITU-T I.371). Many decisions at the same moment share a round trip: see
 // package redisx.
 //
-// A limit with fixed windows is one string a key and period: when the window began, and its hits. A charge with a
-// rate of its own has a bucket for that rate beside the key's, or asks the window of its period.
+// A limit with fixed windows is one string a key and period: when the window began, and its hits. A
+// charge with a rate of its own has a bucket for that rate beside the key's, or asks the window of
+// its period.
 //
 // The clock is Redis's (TIME), never the gateway's. When it steps back, nothing is gained until it
 // has caught up, and that takes no longer than an empty bucket takes to fill: a step of an hour

@@ -2,13 +2,14 @@ package ratelimitredis
 
 import "github.com/sluice-gateway/sluice/filters/store/redisx"
 
-// bucketScript charges a bucket. The hash has n, the tokens, and at, the moment that they are of, in
-// microseconds. Argument: burst, count, period in microseconds, cost. Reply: 1 or 0, whole tokens left,
-// microseconds until there is what was asked for, until the bucket is full. All but the first are doubles.
+// bucketScript charges a bucket. The hash has n, the tokens, and at, the moment that they are of,
+// in microseconds. Argument: burst, count, period in microseconds, cost. Reply: 1 or 0, whole
+// tokens left, microseconds until there is what was asked for, until the bucket is full. All but
+// the first are doubles.
 //
-// A bucket without a hash is full, so nothing is written where nothing is taken from one. A moment that was
-// written by a clock which has stepped back since lies in the future: nothing is gained until then, and it is
-// brought so near that this is no longer than an empty bucket takes to fill.
+// A bucket without a hash is full, so nothing is written where nothing is taken from one. A moment
+// that was written by a clock which has stepped back since lies in the future: nothing is gained
+// until then, and it is brought so near that this is no longer than an empty bucket takes to fill.
 var bucketScript = redisx.NewScript(`
 local burst, count, period, cost = struct.unpack('>dddd', ARGV[1])
 local time = redis.call('TIME')
@@ -42,12 +43,13 @@ if tokens < wanted then wait = (wanted - tokens) * period / count + behind end
 return struct.pack('>Bddd', allowed, math.floor(tokens), math.ceil(wait), math.ceil(full))
 `)
 
-// windowScript counts in a window. The value is the window's beginning in seconds and the hits in it, both
-// doubles. Argument: the number that is allowed, period in seconds, cost, the only window to count in (0: any).
-// Reply: 1 or 0, what is left, twice the microseconds until the window ends, its beginning. All but the first are
-// doubles.
+// windowScript counts in a window. The value is the window's beginning in seconds and the hits in
+// it, both doubles. Argument: the number that is allowed, period in seconds, cost, the only window
+// to count in (0: any). Reply: 1 or 0, what is left, twice the microseconds until the window ends,
+// its beginning. All but the first are doubles.
 //
-// Hits of a window that begins later were counted by a clock which has stepped back since: they count in this one.
+// Hits of a window that begins later were counted by a clock which has stepped back since: they
+// count in this one.
 var windowScript = redisx.NewScript(`
 local allowed, period, cost, only = struct.unpack('>dddd', ARGV[1])
 local time = redis.call('TIME')

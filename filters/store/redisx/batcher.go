@@ -18,6 +18,8 @@ const (
 	// later than its first.
 	batchCallsMax = 128
 	batchBytesMax = 1 << 20
+	// hurriedSpread is by how much a call with little time may be cut off early.
+	hurriedSpread = time.Millisecond
 )
 
 // node is a Redis server that takes commands.
@@ -134,13 +136,16 @@ func (b *batcher) endWrite() {
 	leader.signal <- lead // never blocks: a call has one signal at most, and the channel holds one
 }
 
-// takeBatch takes from the queue what goes out with the leader. A call with little time goes alone,
-// so that no other is cut off with it.
+// takeBatch takes from the queue what goes out with the leader. A call with little time takes only those
+// along that have about as little, so that no other is cut off with it: calls of one Envoy all have the same.
 func (b *batcher) takeBatch(leader *Call) []*Call {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, size := 0, len(leader.Buffer)
-	for !leader.hurried && n < len(b.queue) && n < batchCallsMax-1 && size < batchBytesMax {
+	for n < len(b.queue) && n < batchCallsMax-1 && size < batchBytesMax {
+		if leader.hurried && b.queue[n].deadline.After(leader.deadline.Add(hurriedSpread)) {
+			break
+		}
 		size += len(b.queue[n].Buffer)
 		n++
 	}

@@ -160,6 +160,29 @@ func TestBatcherDeadlines(t *testing.T) {
 	})
 }
 
+// TestBatcherHurriedCallsTogether: calls that all have little time share writes as others do.
+func TestBatcherHurriedCallsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{takes: time.Second}
+		b := &batcher{node: n}
+		var wg sync.WaitGroup
+		began := time.Now()
+		for range 60 {
+			wg.Go(func() {
+				c := testCall(10 * time.Second)
+				c.hurried = true
+				if err := b.do(context.Background(), c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("60 calls took %v, at a second a write", took)
+		}
+	})
+}
+
 // TestBatcherHurriedCall: a call whose caller has little time takes no others with it when it is
 // cut off.
 func TestBatcherHurriedCall(t *testing.T) {

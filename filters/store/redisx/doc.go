@@ -40,8 +40,8 @@
 //   - A call ends at its deadline, whatever the node does, and a queued one with its context as
 //     well. Its outcome is its own.
 //   - The queued call with the latest deadline leads a write, and its deadline is that of the
-//     write. A call whose caller allows it less than half of the timeout takes no others along, so
-//     that they are not cut off with it.
+//     write. A call whose caller allows it less than half of the timeout takes only those along that
+//     have as little time, so that no other is cut off with it.
 //   - No lock is held while something is sent or reported.
 //
 // # Failovers

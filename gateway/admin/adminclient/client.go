@@ -253,8 +253,8 @@ func statusText(resp *http.Response, body []byte) string {
 	}
 	for _, part := range [...]string{p.Title, p.Detail} {
 		part = printable(part)
-		known := func(s string) bool { return strings.EqualFold(s, part) }
-		if part != "" && !strings.EqualFold(part, http.StatusText(resp.StatusCode)) && !slices.ContainsFunc(parts, known) {
+		same := func(s string) bool { return strings.EqualFold(s, part) }
+		if part != "" && !same(http.StatusText(resp.StatusCode)) && !slices.ContainsFunc(parts, same) {
 			parts = append(parts, part)
 		}
 	}

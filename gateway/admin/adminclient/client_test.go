@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/control/plan"
 )
 
 func TestCalls(t *testing.T) {
@@ -107,5 +109,45 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := (&Client{Address: "host:port%"}).Transactions(t.Context(), ""); !errors.Is(err, ErrAddress) {
 		t.Errorf("%v, want %v", err, ErrAddress)
+	}
+}
+
+// TestCheckConfig: documents are sent as they are, and what is told of them is read with its numbers as they are.
+func TestCheckConfig(t *testing.T) {
+	t.Parallel()
+	const response = `{"in_force":"a","outcome":"applied","changes":[{"path":"limits.l.burst","kind":"changed",` +
+		`"old":9007199254740993,"new":1}]}`
+	got := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- r.Method + " " + r.RequestURI + " " + string(body)
+		io.WriteString(w, response)
+	}))
+	defer server.Close()
+	check, err := (&Client{Address: server.URL}).CheckConfig(t.Context(),
+		[]plan.Document{{Name: "a.yaml", Content: "version: 1\n"}})
+	const want = `POST /api/config/check {"files":[{"name":"a.yaml","content":"version: 1\n"}]}`
+	if request := <-got; err != nil || request != want {
+		t.Errorf("%v: %s", err, request)
+	}
+	if len(check.Changes) != 1 || check.Changes[0].String() != "~ limits.l.burst: 9007199254740993 -> 1" {
+		t.Errorf("%+v", check)
+	}
+}
+
+// TestNobodyAnswers: who cannot be reached, and who does not know a call, are told apart from all else.
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	if _, err := (&Client{Address: server.URL}).Config(t.Context()); !errors.Is(err, ErrUnknown) {
+		t.Errorf("%v, want %v", err, ErrUnknown)
+	}
+	server.Close()
+	_, err := (&Client{Address: server.URL}).CheckConfig(t.Context(), nil)
+	if !errors.Is(err, ErrNoAnswer) || !strings.HasPrefix(err.Error(), "no gateway answers at "+server.URL+": ") {
+		t.Errorf("%v, want %v", err, ErrNoAnswer)
 	}
 }

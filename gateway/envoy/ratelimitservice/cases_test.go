@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// The cases of envoyproxy/ratelimit's own integration tests (test/integration/integration_test.go there), with its
-// configuration (runtime/current/ratelimit/config) as limits.
+// The cases of envoyproxy/ratelimit's own integration tests (test/integration/integration_test.go
+// there), with its configuration (runtime/current/ratelimit/config) as limits.
 const theirs = `  key1: {rate: 50/s, compat: fixed-window, descriptor: {domain: basic, entries: [{key: key1}]}}
   one_per_minute: {rate: 1/m, compat: fixed-window, descriptor: {domain: basic, entries: [{key: one_per_minute}]}}
   key2: {rate: 20/m, compat: fixed-window, descriptor: {domain: another, entries: [{key: key2}]}}
@@ -70,15 +70,17 @@ func TestTheirIntegrationCases(t *testing.T) {
 func redisStores(t *testing.T, addr string) policy.Stores {
 	client := redisx.Open(redisx.Options{Addresses: []string{addr}, Timeout: waitLimit})
 	t.Cleanup(func() { _ = client.Close() })
-	return policy.Stores{LiveGateways: func() int { return 1 }, SharedLimiter: func(l ratelimit.Limit) ratelimit.Limiter {
-		return ratelimitredis.New(client, "s:", l)
-	}}
+	return policy.Stores{LiveGateways: func() int { return 1 },
+		SharedLimiter: func(l ratelimit.Limit) ratelimit.Limiter {
+			return ratelimitredis.New(client, "s:", l)
+		}}
 }
 
 // is compares a response but for the time until the reset.
 func is(faults []string, r *rls.RateLimitResponse, want string) []string {
 	for _, s := range r.Statuses {
-		if s.CurrentLimit != nil && (s.DurationUntilReset.GetSeconds() < 1 || s.DurationUntilReset.GetSeconds() > 86400) {
+		if s.CurrentLimit != nil && (s.DurationUntilReset.GetSeconds() < 1 ||
+			s.DurationUntilReset.GetSeconds() > 86400) {
 			faults = append(faults, fmt.Sprintf("%v until the reset", s.DurationUntilReset))
 		}
 		s.DurationUntilReset = nil
@@ -142,14 +144,16 @@ func sharedThreshold(p *plane, _ string) (faults []string) {
 
 func thresholdsApart(p *plane, value string) (faults []string) {
 	for i := range 10 {
-		faults = is(faults, p.ask("share-threshold-test", d("files_no_share", fmt.Sprintf("files_no_share/%s-%d", value, i))),
+		faults = is(faults, p.ask("share-threshold-test", d("files_no_share", fmt.Sprintf("files_no_share/%s-%d",
+			value, i))),
 			"OK; OK files_no_share 10/HOUR 9")
 	}
 	return faults
 }
 
 func hitsAboveTheLimit(p *plane, value string) []string {
-	r := ask(p.t, p.client, &rls.RateLimitRequest{Domain: "another", HitsAddend: 15, Descriptors: []*descriptor{d("key3", value)}})
+	r := ask(p.t, p.client, &rls.RateLimitRequest{Domain: "another", HitsAddend: 15,
+		Descriptors: []*descriptor{d("key3", value)}})
 	return is(is(nil, r, "OVER_LIMIT; OVER_LIMIT key3 10/HOUR 0"),
 		p.ask("another", d("key3", value)), "OVER_LIMIT; OVER_LIMIT key3 10/HOUR 0")
 }
@@ -158,7 +162,8 @@ func hitsAboveTheLimit(p *plane, value string) []string {
 func TestTheirReload(t *testing.T) {
 	p := run(t, policy.Stores{}, theirs)
 	p.want("OK; OK", "reload", d("block", "foo"))
-	p.apply(theirs + "  reload: {rate: 50/s, compat: fixed-window, descriptor: {domain: reload, entries: [{key: key1}]}}\n")
+	p.apply(theirs + "  reload: {rate: 50/s, compat: fixed-window, descriptor: {domain: reload, entries: [{key: " +
+		"key1}]}}\n")
 	p.want("OK; OK reload 50/SECOND 49 1s", "reload", d("key1", "foo"))
 	p.apply(theirs)
 	p.want("OK; OK", "reload", d("key1", "foo"))

@@ -21,8 +21,8 @@ type limit struct {
 	shown   shown
 }
 
-// shown is how clients and Envoy see a limit of one rate. It is not changed once it is made, though many responses
-// have it at the same time.
+// shown is how clients and Envoy see a limit of one rate. It is not changed once it is made, though
+// many responses have it at the same time.
 type shown struct {
 	rate    ratelimit.Rate
 	current *rls.RateLimitResponse_RateLimit

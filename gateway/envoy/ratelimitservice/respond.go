@@ -81,7 +81,8 @@ func headersOf(questions []question, refused int) headers {
 		}
 		policies++
 		one = q.shown.policy
-		if q.verdict.From != nil && (tightest < 0 || refused < 0 && q.verdict.Remaining < questions[tightest].verdict.Remaining) {
+		if q.verdict.From != nil && (tightest < 0 || refused < 0 &&
+			q.verdict.Remaining < questions[tightest].verdict.Remaining) {
 			tightest = i
 		}
 	}
@@ -154,7 +155,8 @@ func comma(b []byte) []byte {
 	return b
 }
 
-// addRefusal adds the fields of a refusal as the gateway's own routes have it, and returns its body.
+// addRefusal adds the fields of a refusal as the gateway's own routes have it, and returns its
+// body.
 func (h *headers) addRefusal(q *question) []byte {
 	reason := filters.RateLimited
 	problem := filters.Problem{Limit: q.limit.name, RetryAfter: q.verdict.RetryAfter}

@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// descriptorsMax bounds the descriptors of one request, each of which may be a call of the store. They come from
-// Envoy's configuration, so clients cannot reach it.
+// descriptorsMax bounds the descriptors of one request, each of which may be a call of the store.
+// They come from Envoy's configuration, so clients cannot reach it.
 const descriptorsMax = 100
 
 // Service answers Envoy's rate-limit filter. Make it with [New]. It is safe for concurrent use.
@@ -37,8 +37,8 @@ type Service struct {
 	unknownDomain, unknownLimit prometheus.Counter
 }
 
-// New makes a service, which is unavailable until [Service.Use]. It registers its metrics and is called once for a
-// registry. logger may be nil.
+// New makes a service, which is unavailable until [Service.Use]. It registers its metrics and is
+// called once for a registry. logger may be nil.
 func New(logger *slog.Logger, m *policy.Metrics) *Service {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -48,7 +48,8 @@ func New(logger *slog.Logger, m *policy.Metrics) *Service {
 	unmatched := m.Counter("rate_limit_service_unmatched_total",
 		"Descriptors that no limit takes: unknown-domain, unknown-descriptor.", "reason")
 	return &Service{
-		logger: logger, now: time.Now, ok: requests.WithLabelValues("ok"), overLimit: requests.WithLabelValues("over-limit"),
+		logger: logger, now: time.Now, ok: requests.WithLabelValues("ok"),
+		overLimit:     requests.WithLabelValues("over-limit"),
 		failed:        requests.WithLabelValues("error"),
 		unknownDomain: unmatched.WithLabelValues("unknown-domain"),
 		unknownLimit:  unmatched.WithLabelValues("unknown-descriptor"),
@@ -151,8 +152,8 @@ func costOf(r *rls.RateLimitRequest, d *descriptor) int64 {
 	return cost
 }
 
-// warnUnmatched tells of a descriptor in the gateway's own domain that no limit takes. In other domains that is how
-// Envoys are meant to be configured.
+// warnUnmatched tells of a descriptor in the gateway's own domain that no limit takes. In other
+// domains that is how Envoys are meant to be configured.
 func (s *Service) warnUnmatched(domain *domain, d *descriptor, now time.Time) {
 	if domain.name != config.EnvoyDomain || s.unmatched.Skip(now) {
 		return
@@ -180,8 +181,8 @@ func clip(s string) string {
 	return s
 }
 
-// askAll asks all questions: those of a store outside of the process at the same time, since its answers take a
-// while; two of one limit in their order, since they may be about one count.
+// askAll asks all questions: those of a store outside of the process at the same time, since its
+// answers take a while; two of one limit in their order, since they may be about one count.
 func (s *Service) askAll(ctx context.Context, questions []question) {
 	inOrder := len(questions) == 1 || repeats(questions)
 	var wg sync.WaitGroup
@@ -210,12 +211,13 @@ func repeats(questions []question) bool {
 	return false
 }
 
-// ask asks one question. A panic is as a store that failed with a limit that is set to refuse then: it must neither
-// end the process nor open the limit.
+// ask asks one question. A panic is as a store that failed with a limit that is set to refuse then:
+// it must neither end the process nor open the limit.
 func (s *Service) ask(ctx context.Context, q *question) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.logger.Error("a panic ended a decision", "limit", q.limit.name, "panic", v, "stack", string(debug.Stack()))
+			s.logger.Error("a panic ended a decision", "limit", q.limit.name, "panic", v, "stack",
+				string(debug.Stack()))
 			q.verdict, q.refuses = ratelimit.Verdict{Failed: true}, !q.limit.meter.Shadow
 		}
 	}()
@@ -225,8 +227,8 @@ func (s *Service) ask(ctx context.Context, q *question) {
 	}
 }
 
-// sooner returns a context whose deadline leaves a quarter of the time for the response, so that a store that does not
-// answer leaves room for the limit's failure policy.
+// sooner returns a context whose deadline leaves a quarter of the time for the response, so that a
+// store that does not answer leaves room for the limit's failure policy.
 func sooner(ctx context.Context, now time.Time) context.Context {
 	at, ok := ctx.Deadline()
 	if !ok {
@@ -235,7 +237,8 @@ func sooner(ctx context.Context, now time.Time) context.Context {
 	return &soonerContext{ctx, at.Add(-at.Sub(now) / 4)}
 }
 
-// soonerContext says an earlier deadline than that of its parent and ends with it: stores look at the deadline.
+// soonerContext says an earlier deadline than that of its parent and ends with it: stores look at
+// the deadline.
 type soonerContext struct {
 	context.Context
 	at time.Time

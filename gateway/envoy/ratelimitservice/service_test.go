@@ -153,7 +153,8 @@ func ask(t testing.TB, c rls.RateLimitServiceClient, r *rls.RateLimitRequest) *r
 	return response
 }
 
-// brief writes a response in short: the code, then each status as its code, name, rate, what is left and until when.
+// brief writes a response in short: the code, then each status as its code, name, rate, what is
+// left and until when.
 func brief(r *rls.RateLimitResponse) string {
 	var b strings.Builder
 	b.WriteString(r.OverallCode.String())
@@ -177,8 +178,8 @@ func (p *plane) want(want string, domain string, descriptors ...*descriptor) {
 	}
 }
 
-// TestOwnDomain: a limit is found by its name and the references that it is counted per, and counts with the routes
-// of the gateway.
+// TestOwnDomain: a limit is found by its name and the references that it is counted per, and counts
+// with the routes of the gateway.
 func TestOwnDomain(t *testing.T) {
 	p := run(t, policy.Stores{}, `  all: {rate: 2/m}
   per-user: {rate: 10/s, burst: 3, per: [principal, header.X-Tenant]}
@@ -187,8 +188,10 @@ func TestOwnDomain(t *testing.T) {
 	p.want("OK; OK all 2/MINUTE 1 30s", "sluice", d("limit", "all"))
 	p.want("OK; OK all 2/MINUTE 0 60s", "sluice", d("limit", "all"))
 	p.want("OVER_LIMIT; OVER_LIMIT all 2/MINUTE 0 30s", "sluice", d("limit", "all"))
-	p.want("OK; OK per-user 10/SECOND 2 1s", "sluice", d("limit", "per-user", "principal", "ann", "header.X-Tenant", "t"))
-	p.want("OK; OK per-user 10/SECOND 2 1s", "sluice", d("limit", "per-user", "principal", "ben", "header.X-Tenant", "t"))
+	p.want("OK; OK per-user 10/SECOND 2 1s", "sluice", d("limit", "per-user", "principal", "ann", "header.X-Tenant",
+		"t"))
+	p.want("OK; OK per-user 10/SECOND 2 1s", "sluice", d("limit", "per-user", "principal", "ben", "header.X-Tenant",
+		"t"))
 	p.want("OK; OK quiet 1/HOUR 0 3600s", "sluice", d("limit", "quiet"))
 	p.want("OK; OK quiet 1/HOUR 0 3600s", "sluice", d("limit", "quiet"))
 
@@ -205,11 +208,13 @@ func TestOwnDomain(t *testing.T) {
 
 	// The limit's own key: what a route of the gateway charges, Envoy sees.
 	meters := p.meters()
-	v := meters.Limits["per-user"].Charge(t.Context(), ratelimit.Charge{Key: ratelimit.Key([]string{"ann", "t"}), Now: t0, Cost: 1})
+	v := meters.Limits["per-user"].Charge(t.Context(), ratelimit.Charge{Key: ratelimit.Key([]string{"ann", "t"}),
+		Now: t0, Cost: 1})
 	if !v.Allowed {
 		t.Fatalf("%+v", v)
 	}
-	p.want("OK; OK per-user 10/SECOND 0 1s", "sluice", d("limit", "per-user", "principal", "ann", "header.X-Tenant", "t"))
+	p.want("OK; OK per-user 10/SECOND 0 1s", "sluice", d("limit", "per-user", "principal", "ann", "header.X-Tenant",
+		"t"))
 	p.series(map[string]float64{
 		`sluice_limit_decisions_total{decision="allowed",limit="all"}`:                    2,
 		`sluice_limit_decisions_total{decision="refused",limit="all"}`:                    1,
@@ -226,7 +231,8 @@ func TestOwnDomain(t *testing.T) {
 
 // meters returns the limits in force, as another user of the process has them.
 func (p *plane) meters() *policy.Meters {
-	cfg, err := config.Parse("t.yaml", []byte("version: 1\nlimits: {per-user: {rate: 10/s, burst: 3}}\n"), p.t.TempDir())
+	cfg, err := config.Parse("t.yaml", []byte("version: 1\nlimits: {per-user: {rate: 10/s, burst: 3}}\n"),
+		p.t.TempDir())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -262,7 +268,8 @@ func (p *plane) series(want map[string]float64) {
 	}
 }
 
-// TestDescriptors: level by level, the value before a beginning before the key alone, without a way back.
+// TestDescriptors: level by level, the value before a beginning before the key alone, without a way
+// back.
 func TestDescriptors(t *testing.T) {
 	p := run(t, policy.Stores{}, `  key: {rate: 9/m, compat: fixed-window, descriptor: {domain: x, entries: [{key: k}]}}
   value: {rate: 8/m, compat: fixed-window, descriptor: {domain: x, entries: [{key: k, value: v}]}}
@@ -287,7 +294,8 @@ func TestDescriptors(t *testing.T) {
 		{"OK; OK nested 5/MINUTE 4 60s", []*descriptor{d("k", "v", "u", "ann")}},
 		{"OK; OK wide 4/MINUTE 3 60s; OK", []*descriptor{d("k", "z", "w", "1"), d("k", "z", "w", "2")}},
 		{"OK; OK", []*descriptor{d("k", "v", "w", "1")}}, // wide would take it, but k=v comes first
-		{"OK; OK two 3/MINUTE 2 60s; OK two 3/MINUTE 2 60s", []*descriptor{d("a", "1", "b", "23"), d("a", "12", "b", "3")}},
+		{"OK; OK two 3/MINUTE 2 60s; OK two 3/MINUTE 2 60s", []*descriptor{d("a", "1", "b", "23"),
+			d("a", "12", "b", "3")}},
 		{"OK; OK; OK; OK", []*descriptor{d("a", "1"), d("b", "1", "a", "1"), d("a", "1", "b", "1", "c", "1")}},
 	} {
 		p.want(c.want, "x", c.descriptors...)
@@ -295,7 +303,8 @@ func TestDescriptors(t *testing.T) {
 	p.want("OK; OK other 2/MINUTE 1 60s", "y", d("k", "v"))
 }
 
-// TestHits: of the descriptor, else of the request, else one; 0 asks only, and negative ones give back.
+// TestHits: of the descriptor, else of the request, else one; 0 asks only, and negative ones give
+// back.
 func TestHits(t *testing.T) {
 	p := run(t, policy.Stores{}, "  w: {rate: 10/m, compat: fixed-window}\n  b: {rate: 10/m}\n")
 	w, b := func() *descriptor { return d("limit", "w") }, func() *descriptor { return d("limit", "b") }
@@ -305,12 +314,14 @@ func TestHits(t *testing.T) {
 		t.Error(got)
 	}
 	p.want("OK; OK w 10/MINUTE 7 60s; OK b 10/MINUTE 6 24s", "sluice", hits(w(), 0), hits(b(), 0))
-	p.want("OVER_LIMIT; OVER_LIMIT w 10/MINUTE 0 60s; OVER_LIMIT b 10/MINUTE 6 24s", "sluice", hits(w(), 15), hits(b(), 15))
+	p.want("OVER_LIMIT; OVER_LIMIT w 10/MINUTE 0 60s; OVER_LIMIT b 10/MINUTE 6 24s", "sluice", hits(w(), 15),
+		hits(b(), 15))
 	// The window has counted what it refused, the bucket has not.
 	p.want("OVER_LIMIT; OVER_LIMIT w 10/MINUTE 0 60s; OK b 10/MINUTE 5 30s", "sluice", w(), b())
 	p.want("OK; OK w 10/MINUTE 1 60s; OK b 10/MINUTE 10 0s", "sluice", negative(w(), 10), negative(b(), 10))
 	p.want("OK; OK w 10/MINUTE 0 60s; OK b 10/MINUTE 9 6s", "sluice", w(), b())
-	p.want("OVER_LIMIT; OVER_LIMIT w 10/MINUTE 0 60s; OVER_LIMIT b 10/MINUTE 9 6s", "sluice", hits(w(), 1<<63), hits(b(), 1<<63))
+	p.want("OVER_LIMIT; OVER_LIMIT w 10/MINUTE 0 60s; OVER_LIMIT b 10/MINUTE 9 6s", "sluice", hits(w(), 1<<63),
+		hits(b(), 1<<63))
 	p.pass(time.Minute)
 	p.want("OK; OK w 10/MINUTE 9 60s", "sluice", w())
 }
@@ -337,8 +348,10 @@ func TestOverride(t *testing.T) {
 	p.want("OVER_LIMIT; OVER_LIMIT basic 2/MINUTE 0 60s", "basic", other())
 	p.want("OK; OK basic 2/MINUTE 1 60s", "basic", override(d("new", "2"), 2, envoytype.RateLimitUnit_MINUTE))
 	p.want("OK; OK", "unknown", other())
-	for _, wrong := range []*descriptor{override(w(), 1, envoytype.RateLimitUnit_UNKNOWN), override(w(), 1, 99), tooLong()} {
-		_, err := p.client.ShouldRateLimit(t.Context(), &rls.RateLimitRequest{Domain: "sluice", Descriptors: []*descriptor{wrong}})
+	for _, wrong := range []*descriptor{override(w(), 1, envoytype.RateLimitUnit_UNKNOWN), override(w(), 1, 99),
+		tooLong()} {
+		_, err := p.client.ShouldRateLimit(t.Context(), &rls.RateLimitRequest{Domain: "sluice",
+			Descriptors: []*descriptor{wrong}})
 		if status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%v: %v", wrong, err)
 		}
@@ -365,7 +378,8 @@ func TestErrors(t *testing.T) {
 		{&rls.RateLimitRequest{Descriptors: many[:1]}, "Unknown rate limit domain must not be empty"},
 		{&rls.RateLimitRequest{Domain: "sluice"}, "Unknown rate limit descriptor list must not be empty"},
 		{&rls.RateLimitRequest{Domain: "none"}, "Unknown rate limit descriptor list must not be empty"},
-		{&rls.RateLimitRequest{Domain: "sluice", Descriptors: many}, "InvalidArgument 101 descriptors are more than 100"},
+		{&rls.RateLimitRequest{Domain: "sluice", Descriptors: many},
+			"InvalidArgument 101 descriptors are more than 100"},
 	} {
 		_, err := p.client.ShouldRateLimit(t.Context(), c.request)
 		if got := status.Code(err).String() + " " + status.Convert(err).Message(); got != c.want {
@@ -420,11 +434,13 @@ Retry-After: 45
 ` {
 		t.Error(got)
 	}
-	if body := string(r.RawBody); !strings.Contains(body, `"limit":"minute","reason":"rate-limited","retry_after":45,"status":429`) ||
+	if body := string(r.RawBody); !strings.Contains(body,
+		`"limit":"minute","reason":"rate-limited","retry_after":45,"status":429`) ||
 		!strings.Contains(body, "The limit is 2 requests in each window of 1m0s.") {
 		t.Error(body)
 	}
-	for _, silent := range [][]*descriptor{{d("limit", "quiet")}, {d("limit", "none")}, {negative(d("limit", "bucket"), 1)}} {
+	for _, silent := range [][]*descriptor{{d("limit", "quiet")}, {d("limit", "none")},
+		{negative(d("limit", "bucket"), 1)}} {
 		if got := fields(p.ask("sluice", silent...)); got != "" {
 			t.Errorf("%v: %s", silent, got)
 		}
@@ -441,7 +457,8 @@ func TestReload(t *testing.T) {
 	p.apply("  a: {rate: 7/m, compat: fixed-window}\n")
 	p.want("OK; OK a 7/MINUTE 4 60s; OK", "sluice", a, b)
 	// A build that is given up changes nothing.
-	cfg, err := config.Parse("t.yaml", []byte("version: 1\nlimits: {a: {rate: 100/m, compat: fixed-window}}\n"), t.TempDir())
+	cfg, err := config.Parse("t.yaml", []byte("version: 1\nlimits: {a: {rate: 100/m, compat: fixed-window}}\n"),
+		t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +485,8 @@ func TestReloadUnderLoad(t *testing.T) {
 					return
 				}
 				first, second := r.Statuses[0].CurrentLimit, r.Statuses[1].CurrentLimit
-				if r.OverallCode != rls.RateLimitResponse_OK || first.GetRequestsPerUnit() != second.GetRequestsPerUnit() {
+				if r.OverallCode != rls.RateLimitResponse_OK ||
+					first.GetRequestsPerUnit() != second.GetRequestsPerUnit() {
 					t.Errorf("%s", brief(r))
 				}
 			}
@@ -553,7 +571,8 @@ func TestPanic(t *testing.T) {
 	p.want("OVER_LIMIT; OVER_LIMIT a 2/MINUTE 0 0s; OK", "sluice", d("limit", "a"), d("limit", "b"))
 }
 
-// TestHostileValues: values of clients bound neither a key nor a series, and what looks like a key is none.
+// TestHostileValues: values of clients bound neither a key nor a series, and what looks like a key
+// is none.
 func TestHostileValues(t *testing.T) {
 	p := run(t, policy.Stores{}, "  u: {rate: 2/m, per: [principal]}\n  v: {rate: 2/m, per: [host, path]}\n")
 	long := strings.Repeat("x", 100_000)

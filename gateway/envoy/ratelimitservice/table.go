@@ -20,8 +20,8 @@ type Table struct {
 	domains map[string]*domain
 }
 
-// NewTable makes the table of the configuration that a build is of. It is in force from [Service.Use] on, which the
-// caller calls when the build is committed.
+// NewTable makes the table of the configuration that a build is of. It is in force from
+// [Service.Use] on, which the caller calls when the build is committed.
 func NewTable(set *policy.Set, b *policy.Build) (*Table, error) {
 	domains := []string{config.EnvoyDomain}
 	for _, c := range b.Config.Limits {
