@@ -49,7 +49,8 @@ routes:
 	for _, path := range []string{"/keyed", "/limited", "/refused"} {
 		b.Run(path[1:], func(b *testing.B) {
 			drive := func(n int) {
-				cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkEnvoyDriver$",
+				cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$",
+					"-test.bench=^BenchmarkEnvoyDriver$",
 					"-test.benchtime=1x")
 				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", envoyBenchEnv, at.Envoy, path, n))
 				if out, err := cmd.CombinedOutput(); err != nil {
@@ -119,12 +120,14 @@ func (d *envoyDriver) request(b *testing.B) error {
 	}
 	s := &proxyStream{proxy: &envoyProxy{}, stream: stream}
 	m, err := s.ask(&extproc.ProcessingRequest{Attributes: attributes(map[string]any{"request.protocol": "HTTP/1.1"}),
-		Request: &extproc.ProcessingRequest_RequestHeaders{RequestHeaders: &extproc.HttpHeaders{Headers: headerMap([]field{
-			{":authority", "shop.example"}, {":path", d.path}, {":method", "POST"}, {":scheme", "http"},
-			{"user-agent", "curl/8"}, {"accept", "*/*"}, {"x-user", "ann"}, {"content-type", "application/json"},
-			{"idempotency-key", fmt.Sprint(os.Getpid(), "-", d.keys.Add(1))}, {"content-length", strconv.Itoa(len(d.body))},
-			{"x-forwarded-for", "127.0.0.1"}, {"x-forwarded-proto", "http"},
-			{"x-request-id", "7073aea3-3e74-42b8-9ab1-6006585a2b12"}})}}})
+		Request: &extproc.ProcessingRequest_RequestHeaders{
+			RequestHeaders: &extproc.HttpHeaders{Headers: headerMap([]field{
+				{":authority", "shop.example"}, {":path", d.path}, {":method", "POST"}, {":scheme", "http"},
+				{"user-agent", "curl/8"}, {"accept", "*/*"}, {"x-user", "ann"}, {"content-type", "application/json"},
+				{"idempotency-key", fmt.Sprint(os.Getpid(), "-", d.keys.Add(1))}, {"content-length",
+					strconv.Itoa(len(d.body))},
+				{"x-forwarded-for", "127.0.0.1"}, {"x-forwarded-proto", "http"},
+				{"x-request-id", "7073aea3-3e74-42b8-9ab1-6006585a2b12"}})}}})
 	if err == nil && s.mode.GetRequestBodyMode() != 0 {
 		m, err = s.ask(&extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestBody{
 			RequestBody: &extproc.HttpBody{Body: d.body, EndOfStream: true}}})
@@ -134,9 +137,10 @@ func (d *envoyDriver) request(b *testing.B) error {
 	}
 	_, err = s.ask(&extproc.ProcessingRequest{Attributes: attributes(map[string]any{
 		"response.code_details": "via_upstream", "response.flags": 0.0, "upstream.request_attempt_count": 1.0}),
-		Request: &extproc.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extproc.HttpHeaders{Headers: headerMap([]field{
-			{":status", "201"}, {"content-type", "application/json"}, {"content-length", "40"},
-			{"date", "Fri, 27 Nov 2026 10:00:00 GMT"}})}}})
+		Request: &extproc.ProcessingRequest_ResponseHeaders{
+			ResponseHeaders: &extproc.HttpHeaders{Headers: headerMap([]field{
+				{":status", "201"}, {"content-type", "application/json"}, {"content-length", "40"},
+				{"date", "Fri, 27 Nov 2026 10:00:00 GMT"}})}}})
 	if err == nil && s.mode.GetResponseBodyMode() != 0 {
 		_, err = s.ask(&extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_ResponseBody{
 			ResponseBody: &extproc.HttpBody{Body: d.body[:40], EndOfStream: true}}})

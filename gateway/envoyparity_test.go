@@ -30,7 +30,8 @@ const planeText = `
 services:
   a: {endpoints: ["%s"], timeout: 20s, retries: {attempts: 0}}
   none: {endpoints: ["http://127.0.0.1:1"], retries: {attempts: 0}}
-  frail: {endpoints: ["%[1]s"], retries: {attempts: 0}, breaker: {errors: 50%%, window: 10s, minRequests: 2, openFor: 60s}}
+  frail: {endpoints: ["%[1]s"], retries: {attempts: 0}, breaker: {errors: 50%%, window: 10s, minRequests: 2,
+	openFor: 60s}}
   rationed: {endpoints: ["%[1]s"], limits: [of-service]}
 limits:
   few: {scope: local, per: [principal], rate: 2/h, burst: 2}
@@ -40,14 +41,16 @@ routes:
   - {name: keyed, match: {methods: [POST], path: /keyed}, service: a,
      idempotency: {required: true, whileInFlight: reject, maxBody: 1KiB, notExecuted: [503]}}
   - {name: optional, match: {methods: [POST], path: /optional}, service: a, idempotency: {}}
-  - {name: in-body, match: {methods: [POST], path: /in-body}, service: a, idempotency: {required: true, key: {body: order.no}}}
+  - {name: in-body, match: {methods: [POST], path: /in-body}, service: a, idempotency: {required: true,
+	key: {body: order.no}}}
   - {name: limited, match: {path: "/limited/{item}"}, service: a, limits: [few]}
   - {name: watched, match: {path: /watched}, service: a, limits: [watched]}
   - {name: rationed, match: {path: /rationed}, service: rationed, idempotency: {}}
   - {name: frail, match: {path: /frail}, service: frail}
   - {name: away, match: {path: /away}, service: none, idempotency: {}}
   - {name: static, match: {path: /static/**}, respond: {status: 403, body: no, headers: {Content-Type: text/plain}}}
-  - {name: instead, match: {path: /instead}, service: frail, fallback: {status: 200, body: "{}", headers: {Content-Type: text/plain}, on: [breaker-open]}}
+  - {name: instead, match: {path: /instead}, service: frail, fallback: {status: 200, body: "{}",
+	headers: {Content-Type: text/plain}, on: [breaker-open]}}
   - {name: sale, match: {methods: [POST], path: /sale}, service: a, idempotency: {required: true}}
   - {name: early, match: {methods: [POST], path: /early}, service: a, idempotency: {required: true}}
   - {name: rest, match: {path: /rest/**}, service: a}
@@ -62,12 +65,15 @@ var planeScript = []planeStep{
 		fields: map[string]string{"X-Service": "1", "Sluice-Reason": "", "Idempotent-Replayed": ""}},
 	{name: "its replay", body: `{"a":1}`, header: keyOf("k1"), status: 200,
 		fields: map[string]string{"Idempotent-Replayed": "true", "X-Service": "1", "Set-Cookie": ""}},
-	{name: "a replay in other words", body: `{"a":1}`, header: []string{"Idempotency-Key", `"k1"`, "X-User", "ann"}, status: 200,
+	{name: "a replay in other words", body: `{"a":1}`, header: []string{"Idempotency-Key", `"k1"`, "X-User", "ann"},
+		status: 200,
 		fields: map[string]string{"Idempotent-Replayed": "true"}},
-	{name: "another request under it", body: `{"a":2}`, header: keyOf("k1"), status: 422, reason: "idempotency-key-reused"},
+	{name: "another request under it", body: `{"a":2}`, header: keyOf("k1"), status: 422,
+		reason: "idempotency-key-reused"},
 	{name: "the key of somebody else", body: `{"a":1}`, header: []string{"Idempotency-Key", "k1", "X-User", "bob"},
 		status: 200, calls: 1},
-	{name: "no key", body: `{"a":1}`, header: []string{"X-User", "ann"}, status: 400, reason: "idempotency-key-missing"},
+	{name: "no key", body: `{"a":1}`, header: []string{"X-User", "ann"}, status: 400,
+		reason: "idempotency-key-missing"},
 	{name: "two keys", body: `{}`, header: []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, status: 400,
 		reason: "idempotency-key-invalid"},
 	{name: "no body", header: keyOf("k2"), status: 200, calls: 1},
@@ -77,8 +83,9 @@ var planeScript = []planeStep{
 		fields: map[string]string{"Idempotent-Replayed": "true"}},
 	{name: "429 frees", target: "/keyed?status=429", body: "x", header: keyOf("k4"), status: 429, calls: 1},
 	{name: "and runs again", target: "/keyed?status=429", body: "x", header: keyOf("k4"), status: 429, calls: 1},
-	{name: "503 frees where the route says so", target: "/keyed?status=503", body: "x", header: keyOf("k5"), status: 503,
-		calls: 1},
+	{name: "503 frees where the route says so", target: "/keyed?status=503", body: "x", header: keyOf("k5"),
+		status: 503,
+		calls:  1},
 	{name: "and runs again too", target: "/keyed?status=503", body: "x", header: keyOf("k5"), status: 503, calls: 1},
 	{name: "500 is unknown", target: "/keyed?status=500", body: "x", header: keyOf("k6"), status: 500, calls: 1},
 	{name: "and is held", target: "/keyed?status=500", body: "x", header: keyOf("k6"), status: 409,
@@ -92,7 +99,8 @@ var planeScript = []planeStep{
 	{name: "204", target: "/keyed?status=204", body: "x", header: keyOf("k9"), status: 204, calls: 1},
 	{name: "204 again", target: "/keyed?status=204", body: "x", header: keyOf("k9"), status: 204,
 		fields: map[string]string{"Idempotent-Replayed": "true"}},
-	{name: "a body too long", body: strings.Repeat("x", 70000), header: keyOf("k10"), status: 413, reason: "body-too-large"},
+	{name: "a body too long", body: strings.Repeat("x", 70000), header: keyOf("k10"), status: 413,
+		reason: "body-too-large"},
 	{name: "a key in the body", target: "/in-body", body: `{"order":{"no":"7"}}`, status: 200, calls: 1},
 	{name: "its replay from the body", target: "/in-body", body: `{"order":{"no":"7"}}`, status: 200,
 		fields: map[string]string{"Idempotent-Replayed": "true"}},
@@ -105,12 +113,17 @@ var planeScript = []planeStep{
 		reason: "upstream-unreachable"},
 	{name: "an optional key that is not there", target: "/optional", body: "x", status: 200, calls: 1},
 
-	{name: "within a limit", method: "GET", target: "/limited/a", header: []string{"X-User", "ann"}, status: 200, calls: 1,
+	{name: "within a limit", method: "GET", target: "/limited/a", header: []string{"X-User", "ann"},
+		status: 200,
+		calls:  1,
 		fields: map[string]string{"RateLimit-Policy": `"few";q=2;w=3600`}},
-	{name: "the last of it", method: "GET", target: "/limited/b", header: []string{"X-User", "ann"}, status: 200, calls: 1},
+	{name: "the last of it", method: "GET", target: "/limited/b", header: []string{"X-User", "ann"},
+		status: 200,
+		calls:  1},
 	{name: "beyond it", method: "GET", target: "/limited/c", header: []string{"X-User", "ann"}, status: 429,
 		reason: "rate-limited"},
-	{name: "somebody else", method: "GET", target: "/limited/c", header: []string{"X-User", "bob"}, status: 200, calls: 1},
+	{name: "somebody else", method: "GET", target: "/limited/c", header: []string{"X-User", "bob"}, status: 200,
+		calls: 1},
 	{name: "a limit in shadow", method: "GET", target: "/watched", status: 200, calls: 1},
 	{name: "a limit in shadow, beyond it", method: "GET", target: "/watched", status: 200, calls: 1},
 	{name: "the limit of a service", target: "/rationed", body: "x", header: keyOf("r1"), status: 200, calls: 1},
@@ -121,13 +134,15 @@ var planeScript = []planeStep{
 	{name: "an error", method: "GET", target: "/frail?status=500", status: 500, calls: 1},
 	{name: "another error", method: "GET", target: "/frail?status=500", status: 500, calls: 1},
 	{name: "the breaker is open", method: "GET", target: "/frail", status: 503, reason: "breaker-open"},
-	{name: "a fallback", method: "GET", target: "/instead", status: 200, fields: map[string]string{"Sluice-Fallback": "breaker-open"}},
+	{name: "a fallback", method: "GET", target: "/instead", status: 200,
+		fields: map[string]string{"Sluice-Fallback": "breaker-open"}},
 
 	{name: "a purchase", target: "/sale", body: `{"sku":"A","qty":2}`, header: keyOf("s1"), status: 200, calls: 1},
 	{name: "too many for one", target: "/sale", body: `{"sku":"A","qty":1}`, header: keyOf("s2"), status: 403,
 		reason: "purchase-limit"},
-	{name: "more than there are", target: "/sale", body: `{"sku":"A","qty":2}`, header: []string{"Idempotency-Key", "s3",
-		"X-User", "bob"}, status: 409, reason: "sold-out"},
+	{name: "more than there are", target: "/sale", body: `{"sku":"A","qty":2}`,
+		header: []string{"Idempotency-Key", "s3",
+			"X-User", "bob"}, status: 409, reason: "sold-out"},
 	{name: "the buyer again", target: "/sale", body: `{"sku":"A","qty":2}`, header: keyOf("s1"), status: 200,
 		fields: map[string]string{"Idempotent-Replayed": "true"}},
 	{name: "no quantity", target: "/sale", body: `{"sku":"A","qty":"x"}`, header: keyOf("s4"), status: 400,
@@ -135,13 +150,15 @@ var planeScript = []planeStep{
 	{name: "a sale that has not opened", target: "/early", body: `{"sku":"A"}`, header: keyOf("e1"), status: 403,
 		reason: "sale-not-open"},
 
-	{name: "a static response", method: "GET", target: "/static/x", status: 403, fields: map[string]string{"Sluice-Reason": ""}},
+	{name: "a static response", method: "GET", target: "/static/x", status: 403,
+		fields: map[string]string{"Sluice-Reason": ""}},
 	{name: "no route", method: "GET", target: "/nowhere", status: 404, reason: "no-route"},
 	{name: "another method", method: "PUT", target: "/keyed", status: 405, reason: "method-not-allowed",
 		fields: map[string]string{"Allow": "POST"}},
 	{name: "a path that is none", method: "GET", target: "/rest/%2f", status: 400, reason: "bad-request"},
 	{name: "fields that are the gateway's", method: "GET", target: "/rest//a/../b?q=1", status: 200, calls: 1,
-		header: []string{"Sluice-Op", "x", "X-Real-IP", "192.0.2.1", "X-Forwarded-For", "192.0.2.2", "Sluice-Principal", "eve",
+		header: []string{"Sluice-Op", "x", "X-Real-IP", "192.0.2.1", "X-Forwarded-For", "192.0.2.2",
+			"Sluice-Principal", "eve",
 			"Traceparent", "bad", "Tracestate", "a=b", "X-User", "ann"}},
 	{name: "a proxy's fields", method: "GET", target: "/rest/x", status: 200, calls: 1,
 		header: []string{"Forwarded", "for=192.0.2.1", "X-Forwarded-Proto", "https", "Cookie", "a=b"}},
@@ -240,8 +257,9 @@ func comparable(r got) string {
 // forwarded is what a service sees that has to be alike. The injected key is not: each plane names its records by its
 // own scope.
 func forwarded(r *http.Request, body string) string {
-	r.Body = io.NopCloser(strings.NewReader(body))
-	return strings.ReplaceAll(seen(r), r.Host, "HOST")
+	c := *r // whose server still has it
+	c.Body = io.NopCloser(strings.NewReader(body))
+	return strings.ReplaceAll(seen(&c), c.Host, "HOST")
 }
 
 // envoyHasItself are requests that an Envoy refuses or makes sound before it shows them: they never come here.
@@ -287,7 +305,10 @@ func (c *parityCase) asEnvoyShows() proxied {
 // What HTTP/1.1 and HTTP/2 refuse is refused behind Envoy; and of what is not refused the service sees the same.
 func TestEnvoyAgreesWithProtocols(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, seen(r)) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w,
+			seen(r))
+	}))
 	t.Cleanup(s.Close)
 	text := envoyHead + `
 services: {a: {endpoints: ["` + s.URL + `"]}}

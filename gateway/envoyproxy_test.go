@@ -189,7 +189,8 @@ func (s *proxyStream) call(ctx context.Context, body []byte) (int, []field, []by
 				to = other
 			}
 			req.URL = &url.URL{Scheme: "http", Host: to, Opaque: f.value}
-		case ":scheme", "host", "content-length", "connection", "te", "expect", "transfer-encoding", "upgrade", "trailer":
+		case ":scheme", "host", "content-length", "connection", "te", "expect", "transfer-encoding", "upgrade",
+			"trailer":
 		default:
 			req.Header.Add(f.name, f.value)
 		}

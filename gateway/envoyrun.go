@@ -40,7 +40,8 @@ func (g *gateway) envoyRestartNeeded(cfg *config.Config) error {
 	case g.started.Envoy.Listen != cfg.Envoy.Listen:
 		return errors.New("gateway: envoy.listen differs from what is in force: that takes a restart")
 	case cfg.Listen.MaxBody > g.started.Listen.MaxBody:
-		return fmt.Errorf("gateway: listen.maxBody is above %s, with which the longest message of an Envoy was bounded "+
+		return fmt.Errorf("gateway: listen.maxBody is above %s, with which the longest message of an Envoy was "+
+			"bounded "+
 			"at the start: that takes a restart", g.started.Listen.MaxBody)
 	}
 	return nil
@@ -65,7 +66,8 @@ func beyondEnvoy(cfg *config.Config) []string {
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, r := range cfg.Routes {
 		if r.Transaction != "" {
-			add("route %s leads to a transaction: its requests are passed on untouched, and Envoy has to send them to a "+
+			add("route %s leads to a transaction: its requests are passed on untouched, and Envoy has to send them "+
+				"to a "+
 				"gateway", r.Name)
 		}
 		if r.Fallback != nil && r.Fallback.Service != "" {

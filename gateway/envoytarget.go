@@ -150,7 +150,8 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	if !x.Dispatched {
 		return result{outcome: filters.ClientGone}
 	}
-	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route, "service", t.service, "cause", err,
+	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route,
+		"service", t.service, "cause", err,
 		"request", x.Inject.Get("Sluice-Request-Id"))
 	return result{outcome: filters.ClientGone}
 }

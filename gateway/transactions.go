@@ -13,9 +13,9 @@ import (
 // leads to it.
 func transactionSettings(name string, t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
-		Name:  name,
-		Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
-		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout), RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
+		Name: name, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
+		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout),
+		RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
 	}
 	for i, step := range t.Steps {
 		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.Do)}

@@ -10,18 +10,19 @@ type Envoy struct {
 	Advertise string `json:"advertise" config:"example=sluice-envoy.internal:18001"`
 	// Client is what Envoys show the services; nil: nothing, as without envoy.listen.clientCA.
 	Client *EnvoyClient `json:"client"`
-	// Gateway is host:port where Envoys find a gateway that serves the routes of transactions; empty: those are refused.
+	// Gateway is host:port where Envoys find a gateway that serves the routes of transactions; empty: none does.
 	Gateway string `json:"gateway" config:"example=gateway.internal:8080"`
 }
 
 func (Envoy) describe() descriptions {
 	return descriptions{
 		"": "The policies as gRPC services for Envoy, ext_proc and rate limits: what `sluice envoy` serves.",
-		"Advertise": "host:port where Envoys find the services, for the configuration that `sluice control` sends them; " +
+		"Advertise": "host:port where Envoys find the services, for the configuration that `sluice control` sends " +
+			"them; " +
 			"without it the address that is listened on.",
 		"Client": "The certificate that Envoys show the services, where envoy.listen has one.",
-		"Gateway": "host:port of a gateway that Envoys pass the requests of transactions on to; without it they refuse " +
-			"them.",
+		"Gateway": "host:port of a gateway that Envoys pass the requests of transactions on to; without it they " +
+			"refuse them.",
 	}
 }
 
@@ -104,7 +105,8 @@ func (l *EnvoyListen) check(s site) {
 	switch {
 	case err != nil: // said where all listeners are checked
 	case !isLoopback(host) && (l.Cert == "" || l.Key == "" || l.ClientCA == ""):
-		s.fault(s.at("address"), "%s can be reached from other machines: it needs cert, key and clientCA, since whoever "+
+		s.fault(s.at("address"), "%s can be reached from other machines: it needs cert, key and clientCA, since "+
+			"whoever "+
 			"connects can claim keys and record responses", l.Address)
 	}
 }

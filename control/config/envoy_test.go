@@ -18,7 +18,8 @@ func TestEnvoyDefaults(t *testing.T) {
 }
 
 func TestEnvoyFaults(t *testing.T) {
-	const reached = " can be reached from other machines: it needs cert, key and clientCA, since whoever connects can " +
+	const reached = " can be reached from other machines: it needs cert, key and clientCA, since whoever connects " +
+		"can " +
 		"claim keys and record responses"
 	file := filepath.Join(t.TempDir(), "f.pem") // what is in it is looked at by whoever serves
 	if err := os.WriteFile(file, []byte("-"), 0o600); err != nil {
@@ -43,8 +44,9 @@ func TestEnvoyFaults(t *testing.T) {
 			[]string{"2:20: envoy.advertise: \"sluice\" is not host:port: missing port in address"}},
 		{"a gateway anywhere", `{gateway: ":8080"}`,
 			[]string{"2:18: envoy.gateway: \":8080\" is not an address that an Envoy could connect to"}},
-		{"files of no machine", `{client: {cert: a.crt, key: /a.key, ca: /ca.crt}}`, []string{"2:24: envoy.client.cert: " +
-			"\"a.crt\" is a file of Envoy's machine: its absolute path is wanted"}},
+		{"files of no machine", `{client: {cert: a.crt, key: /a.key, ca: /ca.crt}}`, []string{
+			"2:24: envoy.client.cert: " +
+				"\"a.crt\" is a file of Envoy's machine: its absolute path is wanted"}},
 		{"a client without a key", `{client: {cert: /a.crt, ca: /ca.crt}}`,
 			[]string{"2:9: envoy.client.key: is missing"}},
 		{"unknown", `{port: 1}`, []string{"2:9: envoy.port: unknown key"}},

@@ -85,7 +85,8 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// expander replaces ${env:NAME} and ${file:PATH} in string scalars. Any other ${ stands for itself.
+// expander replaces ${env:NAME}, ${env:NAME:-default} and ${file:PATH} in string scalars. Any other ${ stands for
+// itself.
 type expander struct {
 	files  *files
 	faults *faultList
@@ -121,12 +122,17 @@ func (f *expander) expand(n *node, text string) {
 		}
 		name := text[start+len(kind) : start+end]
 		n.secret, n.source = true, written
+		name, byDefault, hasDefault := cutDefault(kind, name)
 		if f.size > expandAllMax { // which has been told
 			n.broken = true
 			break
 		}
 		secret, err := f.lookup(kind, name)
-		if err != nil {
+		defaulted := hasDefault && (err != nil || secret == "")
+		switch {
+		case defaulted:
+			secret = byDefault
+		case err != nil:
 			n.broken = true
 			f.lacks(n, fmt.Sprintf("%s%s}: %v", kind, name, err))
 		}
@@ -138,7 +144,9 @@ func (f *expander) expand(n *node, text string) {
 		value.WriteString(text[:start] + secret)
 		literal.WriteString(text[:start] + ref.Quote(secret))
 		text = text[start+end+1:]
-		f.faults.hide(secret)
+		if !defaulted { // a default is there for everybody to read
+			f.faults.hide(secret)
+		}
 	}
 	n.scalar, n.literal = value.String()+text, literal.String()+text
 }
@@ -147,6 +155,15 @@ const (
 	variableEnv  = "${env:"
 	variableFile = "${file:"
 )
+
+// cutDefault cuts what stands in for a variable of the environment that is not set, or empty, as in a shell (POSIX,
+// Shell Command Language 2.6.2). It ends before the first }.
+func cutDefault(kind, text string) (name, byDefault string, ok bool) {
+	if kind != variableEnv {
+		return text, "", false
+	}
+	return strings.Cut(text, ":-")
+}
 
 // nextVariable returns where the next ${ to expand begins, and its opening; -1 without one. It looks at nothing behind
 // that, so that all variables of a text take one walk over it.

@@ -76,7 +76,7 @@ func TestShop(t *testing.T) {
 func TestSameBytes(t *testing.T) {
 	t.Parallel()
 	var first []byte
-	for n := range 10 {
+	for n := range 4 {
 		r, _ := compile(t, load(t, "testdata/shop.yaml"), envoydialect.Options{})
 		b := encode(t, r)
 		if n == 0 {

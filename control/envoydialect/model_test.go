@@ -20,7 +20,7 @@ func TestRoutesAsTheGateway(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for range 60 {
+	for range 25 {
 		model, text := randomTable(r)
 		resources, lines := compile(t, parse(t, text), envoydialect.Options{})
 		table := resources.Routes[0].VirtualHosts[0].Routes

@@ -38,7 +38,7 @@ type Control struct {
 	endpoints map[string][]config.Endpoint // that are known, by service; none of nil
 	inForce   *candidate                   // nil: none yet
 	next      *candidate                   // that is not in force yet; nil: none
-	refused   fileList                     // of the configuration that was refused last
+	refused   *refusal                     // of what came last; nil: it was not refused
 	report    report
 }
 
@@ -64,6 +64,21 @@ type candidate struct {
 	update *adsclient.Update // nil: from disk
 	timer  *time.Timer       // fires when it has waited long enough for endpoints; nil: it does not wait
 	waited bool
+}
+
+// refusal is a document that was refused, and what became of it here: another outcome means that it may be good now.
+type refusal struct {
+	document []byte
+	files    fileList // that it refers to, as far as they are known
+	outcome  string
+}
+
+// outcomeOf tells apart what a document makes of the files of this machine.
+func outcomeOf(cfg *config.Config, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return cfg.Hash()
 }
 
 // First implements [Source]. Where what it has returned before was refused, it returns another one.
@@ -168,14 +183,15 @@ func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) 
 	defer tick.Stop()
 	read := c.files().content()
 	c.recompose(sink) // what changed before this look would never look changed
+	c.askAgain()
 	for !c.ready() {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case u := <-c.client.Updates():
-			if c.take(u, sink); sink != nil {
-				read = c.files().content()
-			}
+			c.take(u, sink)
+			read = c.files().content()
+			c.askAgain()
 		case <-c.waiting():
 			c.next.waited = true
 		case <-c.Reload:
@@ -238,7 +254,7 @@ func (c *Control) take(u *adsclient.Update, sink Sink) {
 	}}
 	var err error
 	if next.cfg, err = c.local.bootstrap.Compose(next.Document); err != nil {
-		c.refused = filesOf(err)
+		c.refused = &refusal{next.Document, filesOf(err), outcomeOf(nil, err)}
 		u.Nack(err)
 		return
 	}
@@ -329,7 +345,7 @@ func (c *Control) accept() {
 
 // refuse notes why the next configuration is not in force.
 func (c *Control) refuse(err error) {
-	c.refused = c.next.cfg.Files()
+	c.refused = &refusal{c.next.Document, c.next.cfg.Files(), outcomeOf(c.next.cfg, nil)}
 	if u := c.next.update; u != nil {
 		u.Nack(err)
 	} else {
@@ -351,7 +367,10 @@ func (c *Control) keep() {
 
 // files are those that what is in force and what was refused are made of, beside the documents.
 func (c *Control) files() fileList {
-	list := append(c.local.files(), c.refused...)
+	list := c.local.files()
+	if c.refused != nil {
+		list = append(list, c.refused.files...)
+	}
 	if c.inForce != nil {
 		list = append(list, c.inForce.cfg.Files()...)
 	}
@@ -366,10 +385,22 @@ func (c *Control) again(sink Sink) {
 	if err != nil {
 		c.tell(sink, err)
 	}
-	if changed || c.refused != nil {
+	if changed {
 		c.client.Renew()
 	}
 	c.recompose(sink)
+	c.askAgain()
+}
+
+// askAgain has what was refused sent again where the files of this machine make something else of it by now.
+func (c *Control) askAgain() {
+	if c.refused == nil {
+		return
+	}
+	if now := outcomeOf(c.local.bootstrap.Compose(c.refused.document)); now != c.refused.outcome {
+		c.refused.outcome = now
+		c.client.Renew()
+	}
 }
 
 // recompose puts the document that is in force in force with the files as they are now, where they have changed.

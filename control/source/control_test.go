@@ -308,7 +308,6 @@ func TestControlPlaneIsGoneForAnHour(t *testing.T) {
 		go func() {
 			str := <-p.Streams
 			str.Send(adstest.Configuration(t, "n1", "r1", discovering))
-			str.Send(adstest.Endpoints(t, "e0", "e0", "order"))
 			for {
 				if asksFor(<-p.Requests, "order") {
 					break

@@ -68,6 +68,35 @@ func awaitAll(t testing.TB, clients []*xdsclient.Client, version string) {
 	}
 }
 
+// fleet connects clients all at once.
+func (r *running) fleet(n int, judge func(xdsclient.Response) error) []*xdsclient.Client {
+	r.t.Helper()
+	clients := make([]*xdsclient.Client, n)
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			c, err := xdsclient.Dial(xdsclient.Options{
+				Address: r.address, Node: nativeNode(fmt.Sprintf("edge-%d", i)), Buffer: 4 << 10, Judge: judge,
+				Names: map[string][]string{resource.ExtensionConfigType: {nativedialect.ResourceName}},
+			})
+			if err != nil {
+				r.t.Error(err)
+				return
+			}
+			clients[i] = c
+		})
+	}
+	wg.Wait()
+	r.t.Cleanup(func() {
+		for _, c := range clients {
+			if c != nil {
+				c.Close()
+			}
+		}
+	})
+	return clients
+}
+
 // TestFleet: a change reaches a fleet of gateways, a bad one reaches none, and a fleet that comes all
 // at once is served.
 func TestFleet(t *testing.T) {
@@ -82,28 +111,8 @@ func TestFleet(t *testing.T) {
 		}
 		return nil
 	}
-	clients := make([]*xdsclient.Client, n)
 	began := time.Now()
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Go(func() {
-			c, err := xdsclient.Dial(xdsclient.Options{
-				Address: r.address, Node: nativeNode(fmt.Sprintf("edge-%d", i)), Buffer: 4 << 10, Judge: judge,
-				Names: map[string][]string{resource.ExtensionConfigType: {nativedialect.ResourceName}},
-			})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			clients[i] = c
-		})
-	}
-	wg.Wait()
-	t.Cleanup(func() {
-		for _, c := range clients {
-			c.Close()
-		}
-	})
+	clients := r.fleet(n, judge)
 	awaitAll(t, clients, first.Hash())
 	connected := time.Since(began)
 	r.awaitStable(first.Hash())

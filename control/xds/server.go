@@ -201,7 +201,7 @@ func (c *controlPlane) serverOptions() []grpc.ServerOption {
 	list := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(requestMax), grpc.MaxSendMsgSize(MessageBytesMax + requestMax),
 		grpc.MaxConcurrentStreams(streamsOfOne), grpc.ConnectionTimeout(handshakeMax),
-		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: keepaliveAfter, Timeout: keepaliveMax, MaxConnectionAge: connectionAge,
 			MaxConnectionAgeGrace: connectionGrace, MaxConnectionIdle: connectionIdle,

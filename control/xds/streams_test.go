@@ -208,6 +208,21 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// sendGarbage leaves connections open that are no HTTP/2 at all, or half of one.
+func (r *running) sendGarbage() {
+	r.t.Helper()
+	for _, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n", "\x16\x03\x01"} {
+		conn, err := net.Dial("tcp", r.address)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() { conn.Close() })
+		if _, err := io.WriteString(conn, text); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 // TestHostileStreams: what a client can do to a control plane ends its own stream.
 func TestHostileStreams(t *testing.T) {
 	t.Parallel()
@@ -268,17 +283,7 @@ func TestHostileStreams(t *testing.T) {
 			t.Errorf("%s: %v, want %s with %q", c.what, err, c.want, c.contains)
 		}
 	}
-	// What is no HTTP/2 at all, or half a connection, is cut off by the transport; others are served.
-	for _, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n", "\x16\x03\x01"} {
-		conn, err := net.Dial("tcp", r.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := io.WriteString(conn, text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.sendGarbage()
 	c := r.gateway("edge-9")
 	awaitVersion(t, c, resource.ExtensionConfigType, r.plane.Status().Configuration.Version)
 	r.await("the hostile streams' end", func(s Status) bool { return len(s.Nodes) == 1 })

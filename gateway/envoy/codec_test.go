@@ -33,11 +33,13 @@ func TestEncode(t *testing.T) {
 		want *extproc.ProcessingResponse
 	}{
 		"a request's head": {appendReply(nil, requestHead, mutation), &extproc.ProcessingResponse{
-			Response: &extproc.ProcessingResponse_RequestHeaders{RequestHeaders: &extproc.HeadersResponse{Response: common}}}},
+			Response: &extproc.ProcessingResponse_RequestHeaders{
+				RequestHeaders: &extproc.HeadersResponse{Response: common}}}},
 		"a request's body": {appendReply(nil, requestBody, mutation), &extproc.ProcessingResponse{
 			Response: &extproc.ProcessingResponse_RequestBody{RequestBody: &extproc.BodyResponse{Response: common}}}},
 		"a response's head": {appendReply(nil, responseHead, mutation), &extproc.ProcessingResponse{
-			Response: &extproc.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extproc.HeadersResponse{Response: common}}}},
+			Response: &extproc.ProcessingResponse_ResponseHeaders{
+				ResponseHeaders: &extproc.HeadersResponse{Response: common}}}},
 		"a response's body": {appendReply(nil, responseBody, mutation), &extproc.ProcessingResponse{
 			Response: &extproc.ProcessingResponse_ResponseBody{ResponseBody: &extproc.BodyResponse{Response: common}}}},
 		"a trailer": {appendReply(nil, requestTrailer, mutation), &extproc.ProcessingResponse{
@@ -93,7 +95,8 @@ func messages(r *rand.Rand) []*extproc.ProcessingRequest {
 		{Request: &extproc.ProcessingRequest_RequestHeaders{RequestHeaders: &extproc.HttpHeaders{Headers: head,
 			EndOfStream: true}}, Attributes: map[string]*structpb.Struct{"f": s}, MetadataContext: &corev3.Metadata{}},
 		{Request: &extproc.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extproc.HttpHeaders{Headers: head}}},
-		{Request: &extproc.ProcessingRequest_RequestBody{RequestBody: &extproc.HttpBody{Body: text(), EndOfStream: true}}},
+		{Request: &extproc.ProcessingRequest_RequestBody{RequestBody: &extproc.HttpBody{Body: text(),
+			EndOfStream: true}}},
 		{Request: &extproc.ProcessingRequest_ResponseBody{ResponseBody: &extproc.HttpBody{Body: text()}},
 			ProtocolConfig: &extproc.ProtocolConfiguration{RequestBodyMode: 2}},
 		{Request: &extproc.ProcessingRequest_RequestTrailers{RequestTrailers: &extproc.HttpTrailers{Trailers: head}}},
@@ -166,8 +169,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// FuzzDecode reads what nobody should send: without a panic, and nothing that the protobuf library refuses as a whole is
-// read as something else where that one does not.
+// FuzzDecode reads what nobody should send: without a panic, and nothing that the protobuf library refuses as a
+// whole is read as something else where that one does not.
 func FuzzDecode(f *testing.F) {
 	for _, m := range messages(rand.New(rand.NewPCG(1, 1))) {
 		b, err := proto.Marshal(m)

@@ -191,8 +191,8 @@ func (m *incoming) parseAttribute(b []byte) error {
 	return err
 }
 
-// each calls do for the fields of a message, in their order: value is that of a field with a length, and not nil, scalar
-// that of any other.
+// each calls do for the fields of a message, in their order: value is that of a field with a length, and not
+// nil, scalar that of any other.
 func each(b []byte, do func(number kind, value []byte, scalar uint64) error) error {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)

@@ -57,7 +57,8 @@ func appendMode(b []byte, m mode) []byte {
 	for number, value := range [...]uint64{1: send, 2: m.responseHead, 3: m.requestBody, 4: m.responseBody,
 		5: m.requestTrailer, 6: m.responseTrailer} {
 		if value != 0 {
-			inner = protowire.AppendVarint(protowire.AppendTag(inner, protowire.Number(number), protowire.VarintType), value)
+			inner = protowire.AppendVarint(protowire.AppendTag(inner, protowire.Number(number),
+				protowire.VarintType), value)
 		}
 	}
 	return appendMessage(b, modeOverrideField, inner)

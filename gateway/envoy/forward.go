@@ -91,8 +91,8 @@ type Body struct {
 }
 
 // Buffer has Envoy hold the response until its body is whole, or as much of it as Envoy buffers, and waits for
-// that; 0 is for as long as it takes. Where its length was not announced and no room is left for it, it counts as not whole. The error is as
-// of Forward.
+// that; 0 is for as long as it takes. Where its length was not announced and no room is left for it, it counts
+// as not whole. The error is as of Forward.
 func (r *Request) Buffer(length, most int64, until time.Duration) (b Body, err error) {
 	if err := r.send(&askForResponseBody); err != nil {
 		return b, err

@@ -47,7 +47,8 @@ func (r *Request) open(m *incoming) {
 	} else {
 		x.Peer = netip.Addr{}
 		r.server.warn(r.server.noPeer, "Envoy does not say who asks: request_attributes needs source.address, "+
-			"or grpc_initial_metadata "+PeerKey+"; where a key or a limit rests on the client's address its requests are "+
+			"or grpc_initial_metadata "+PeerKey+"; where a key or a limit rests on the client's address its "+
+			"requests are "+
 			"refused with 400")
 	}
 	r.account = r.server.Budget.Account(x.Peer)

@@ -5,8 +5,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
 
-// Replies that are the same for everybody: the modes that a request goes on with. Envoy shows what is asked for here and
-// nothing else; the request's head it has shown. They are never changed.
+// Replies that are the same for everybody: the modes that a request goes on with. Envoy shows what is asked for
+// here and nothing else; the request's head it has shown. They are never changed.
 var (
 	// askForBody: the request's body, whole, then as goOnStreaming.
 	askForBody = outgoing(appendMode(appendReply(nil, requestHead, nil),

@@ -70,8 +70,8 @@ var processorService = grpc.ServiceDesc{
 	}},
 }
 
-// streamWorkers is how many goroutines are kept for streams, with the stacks that they have grown: growing one anew costs
-// a tenth of a request. More streams get goroutines of their own.
+// streamWorkers is how many goroutines are kept for streams, with the stacks that they have grown: growing one
+// anew costs a tenth of a request. More streams get goroutines of their own.
 const streamWorkers = 64
 
 // NewServer returns a server that does not listen yet.

@@ -72,8 +72,7 @@ func Dial(o Options) (*Client, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(32 << 20)),
 	}
 	if o.Buffer > 0 {
-		list = append(list, grpc.WithReadBufferSize(o.Buffer), grpc.WithWriteBufferSize(o.Buffer),
-			grpc.WithSharedWriteBuffer(true))
+		list = append(list, grpc.WithReadBufferSize(o.Buffer), grpc.WithWriteBufferSize(o.Buffer))
 	}
 	conn, err := grpc.NewClient("passthrough:///"+o.Address, list...)
 	if err != nil {
@@ -96,7 +95,7 @@ func Dial(o Options) (*Client, error) {
 func (c *Client) Close() {
 	c.cancel()
 	<-c.ended
-	c.conn.Close()
+	_ = c.conn.Close() // the stream has ended, and nothing else is open
 }
 
 func (c *Client) note(change func()) {

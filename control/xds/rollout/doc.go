@@ -19,7 +19,8 @@
 // error rate of the canary's nodes that is above that of the others by more than the setting and by
 // more than chance: three standard deviations of a Poisson count, since it is looked at again and
 // again. A NACK of the stable version, by a node that came later, is that node's own trouble and
-// changes nothing for the others.
+// changes nothing for the others; neither does a NACK of a candidate by a node that does not have the
+// stable version, so that one broken node does not keep every change from a fleet.
 //
 // # Nodes that say nothing
 //

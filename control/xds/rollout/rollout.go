@@ -146,11 +146,15 @@ func (r *Rollout) Connect(now time.Time, key Key, id, kindName, has string) bool
 	case has == r.candidate:
 		r.give(now, n)
 		return r.acknowledged(now, n)
-	case k.active < r.limit(k) || r.freshMay(n):
+	case k.active < r.limit(k) && (k.everGood || r.healthy(has)) || r.freshMay(n):
 		r.give(now, n)
 	}
 	return false
 }
+
+// healthy reports whether a node's word of a candidate counts: the one that refuses a candidate and
+// does not have the stable version either has a trouble of its own.
+func (r *Rollout) healthy(has string) bool { return r.stable == "" || has == r.stable }
 
 // Disconnect removes a node. Another takes its place in a trial at the next Tick: it may come back
 // at once.
@@ -191,11 +195,24 @@ func (r *Rollout) Ack(now time.Time, key Key, version string) bool {
 // Nack says that a node has refused a version, and why. It takes a candidate back.
 func (r *Rollout) Nack(now time.Time, key Key, version, reason string) bool {
 	n := r.nodes[key]
-	if n == nil || version != r.candidate || r.candidate == "" {
+	switch {
+	case n == nil || version != r.candidate || r.candidate == "":
 		return false
+	case n.given && !r.healthy(n.before):
+		if !n.silent && !n.acked {
+			r.silence(n)
+		}
+		return r.fill(now)
 	}
 	r.reject(now, n.id, reason)
 	return true
+}
+
+// silence has a node not counted as one that tries the candidate.
+func (r *Rollout) silence(n *node) {
+	n.silent = true
+	n.kind.active--
+	n.kind.silent++
 }
 
 // Load adds what a node reports of its requests.
@@ -220,9 +237,7 @@ func (r *Rollout) Tick(now time.Time) bool {
 	}
 	for _, n := range r.nodes {
 		if n.given && !n.acked && !n.silent && now.Sub(n.givenAt) >= silentAfter {
-			n.silent = true
-			n.kind.active--
-			n.kind.silent++
+			r.silence(n)
 		}
 	}
 	if r.promote(now) {
@@ -297,7 +312,7 @@ func (r *Rollout) limit(k *kind) int {
 // one.
 func (r *Rollout) freshMay(n *node) bool { return r.stable == "" && n.has == "" && n.kind.everGood }
 
-// fill gives the candidate to as many nodes as may have it, by rank.
+// fill gives the candidate to as many nodes as may have it: healthy ones first, by rank.
 func (r *Rollout) fill(now time.Time) bool {
 	var waiting []*node
 	for _, n := range r.nodes {
@@ -306,6 +321,12 @@ func (r *Rollout) fill(now time.Time) bool {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b *node) int {
+		if x, y := r.healthy(a.has), r.healthy(b.has); x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id))
 	})
 	changed := false

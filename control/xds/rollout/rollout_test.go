@@ -111,6 +111,35 @@ func TestNackTakesBack(t *testing.T) {
 	f.expect(State{Phase: Stable, Stable: "v1"})
 }
 
+// A node that cannot use the stable version either keeps no change from the others.
+func TestBrokenNodeHoldsNobodyUp(t *testing.T) {
+	f := newFleet(t, Settings{})
+	f.connect("gateway", "v1", 1, 2, 3)
+	f.Offer(f.now, "v1")
+	f.connect("gateway", "", 4)
+	f.Nack(f.now, 4, "v1", "it lacks a variable")
+	f.Offer(f.now, "v2")
+	if f.Target(4) == "v2" {
+		t.Error("the broken node is the first to be tried")
+	}
+	f.settle("v2", 1, 2, 3)
+	if f.Nack(f.now, 4, "v2", "it lacks a variable"); f.State().Rejected != nil {
+		t.Errorf("taken back: %+v", f.State().Rejected)
+	}
+	f.Tick(f.now)
+	f.expect(State{Phase: Stable, Stable: "v2"})
+	f.Offer(f.now, "v3") // where all are broken, they are tried all the same
+	for _, k := range []Key{1, 2, 3} {
+		f.Disconnect(k)
+	}
+	f.Tick(f.now)
+	if f.Target(4) != "v3" {
+		t.Errorf("it has %q", f.Target(4))
+	}
+	f.settle("v3", 4)
+	f.expect(State{Phase: Stable, Stable: "v3"})
+}
+
 // Each kind is tried by itself: what gateways take Envoys may refuse.
 func TestKindsAreTriedByThemselves(t *testing.T) {
 	f := newFleet(t, Settings{})
