@@ -171,3 +171,27 @@ func TestNoStepIsResolvedWhileTheCoordinatorIsAway(t *testing.T) {
 		t.Errorf("the do's record is %v, %v", rec.State, err)
 	}
 }
+
+// TestAChangedBranchAddressIsTold: transactions that began under another address do not go on by themselves.
+func TestAChangedBranchAddressIsTold(t *testing.T) {
+	d := newFixture(t)
+	var log strings.Builder
+	d.logger = slog.New(slog.NewTextHandler(&log, nil))
+	d.delegate(t, gid('d'))
+	d.setState(gid('d'), "submitted", "pay:prepared:prepared") // at http://gateway.test
+	for _, c := range []struct {
+		advertised bool
+		base       string
+		want       int
+	}{{false, "http://new.test", 0}, {true, "http://gateway.test", 0}, {true, "http://new.test", 1}} {
+		d.advertised, d.baseURL = c.advertised, c.base
+		for range 3 {
+			if _, _, err := d.Show(t.Context(), gid('d')); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(log.String(), "address=http://gateway.test advertise=http://new.test"); n != c.want {
+			t.Errorf("%+v: told %d times:\n%s", c, n, log.String())
+		}
+	}
+}
