@@ -9,11 +9,17 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 )
 
-// transactions runs a command on the transactions of the gateway, and wants it to succeed.
+// tryTransactions runs a command on the transactions of the gateway.
+func (c *checkouts) tryTransactions(args ...string) (stdout, stderr string, code int) {
+	c.Helper()
+	return sluice(c.T, append([]string{"transactions", "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://")},
+		args...)...)
+}
+
+// transactions is tryTransactions of a command that is to succeed.
 func (c *checkouts) transactions(args ...string) (stdout string) {
 	c.Helper()
-	args = append([]string{"transactions", "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://")}, args...)
-	stdout, stderr, code := sluice(c.T, args...)
+	stdout, stderr, code := c.tryTransactions(args...)
 	if code != 0 {
 		c.Fatalf("sluice %v: exit %d, %s", args, code, stderr)
 	}
@@ -55,6 +61,17 @@ func TestAnUndoThatIsRefusedForEverIsResolved(t *testing.T) {
 	if now := c.stock(); now == stock {
 		t.Error("the step before it is undone already: nothing is held up")
 	}
+
+	c.coordinator.Kill() // nobody can say how it stands: nothing is settled, and no list looks empty
+	for _, args := range [][]string{
+		{"list", "--state", "compensating"}, {"resolve", id, "--step", "order", "--as", "done"},
+	} {
+		stdout, stderr, code := c.tryTransactions(args...)
+		if code == 0 || !strings.Contains(stderr, "the coordinator") {
+			t.Errorf("%v without the coordinator: exit %d, %s%s", args, code, stdout, stderr)
+		}
+	}
+	c.coordinator.Restart()
 
 	c.transactions("resolve", id, "--step", "order", "--as", "done")
 	a, ended := c.buyToTheEnd("broke", "key-1")
