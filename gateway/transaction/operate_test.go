@@ -116,3 +116,58 @@ func TestALostTransactionIsLoggedOnceAndCounted(t *testing.T) {
 		t.Errorf("%d are counted, %d followed", d.Lost(), d.Pending())
 	}
 }
+
+// TestAStuckUndoOfAnUnknownDoIsTold: the coordinator knows nothing of the do, and undoes it all the same.
+func TestAStuckUndoOfAnUnknownDoIsTold(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+		if x.Call == filters.UndoCall {
+			return 404, "", filters.Completed
+		}
+		return 0, "", filters.NoResponse
+	}
+	g := gid('d')
+	d.delegate(t, g)
+	d.setState(g, "submitted", "pay:prepared:prepared")
+	d.branch(t, d.url(t, g, opDo, bothCalls), "action", bothCalls)
+	d.setState(g, "aborting", "pay:prepared:prepared")
+	view := func() StepView {
+		t.Helper()
+		v, _, err := d.Show(t.Context(), g)
+		if err != nil || len(v.Steps) != 1 {
+			t.Fatal(v, err)
+		}
+		return v.Steps[0]
+	}
+	if s := view(); s.State != StepPending {
+		t.Errorf("before its undo: %+v", s)
+	}
+	for range 3 {
+		d.branch(t, d.url(t, g, opUndo, bothCalls), "compensate", bothCalls)
+	}
+	if s := view(); s.State != StepCompensating || s.Reason != "called 3 times in vain, the last one with status 404" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestNoStepIsResolvedWhileTheCoordinatorIsAway: an operator who means the undo must not settle the do.
+func TestNoStepIsResolvedWhileTheCoordinatorIsAway(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		return 0, "", filters.NoResponse
+	}
+	g := gid('d')
+	d.delegate(t, g)
+	d.setState(g, "submitted", "pay:prepared:prepared")
+	d.branch(t, d.url(t, g, opDo, bothCalls), "action", bothCalls)
+	d.known[g] = "" // it does not know the transaction
+	for _, as := range []StepEnd{Done, Refused} {
+		if err := d.Resolve(t.Context(), g, "pay", as); !errors.Is(err, ErrNotKnown) {
+			t.Errorf("as %s: %v", as, err)
+		}
+	}
+	rec, _, err := d.store.Get(t.Context(), branchRecord(g, "pay", opDo))
+	if err != nil || rec.State != idempotency.Unknown {
+		t.Errorf("the do's record is %v, %v", rec.State, err)
+	}
+}
