@@ -225,17 +225,43 @@ func (p *plane) drain() {
 	}
 }
 
-// endUnsafeLocked ends the streams over which the secrets of a document must not travel.
+// endUnsafeLocked ends the streams over which the secrets of a document must not travel, and those of nodes for which
+// it cannot be compiled.
 func (p *plane) endUnsafeLocked() {
-	err := p.secretsFaultLocked()
-	if err == nil {
-		return
-	}
 	for s := range p.sessions {
-		if s.dialect == native && !s.caller.tls {
-			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
+		if s.id == "" {
+			continue
+		}
+		if err := p.barredLocked(s.dialect, s.caller); err != nil {
+			p.refuse(s.caller, s.id, err)
+			s.barLocked(err)
 		}
 	}
+}
+
+// barredLocked says why a node may not be sent what nodes may be sent now; nil: it may.
+func (p *plane) barredLocked(of dialect, c caller) error {
+	err := p.lackFaultLocked()
+	if of == native {
+		err = nil
+		if !c.tls {
+			err = p.secretsFaultLocked()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// lackFaultLocked says that a document that nodes may be sent cannot be compiled for Envoys; nil: each can.
+func (p *plane) lackFaultLocked() error {
+	for _, version := range sortedKeys(p.releases) {
+		if err := p.releases[version].noEnvoys; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // secretsFaultLocked says that a document that nodes may be sent has secrets; nil: none has.

@@ -122,8 +122,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 	if n.GetUserAgentName() == nativedialect.UserAgent {
 		of = native
 	}
-	if err := p.secretsFaultLocked(); err != nil && of == native && !s.caller.tls {
-		err = status.Error(codes.FailedPrecondition, err.Error())
+	if err := p.barredLocked(of, s.caller); err != nil {
 		p.refuse(s.caller, n.GetId(), err)
 		return err
 	}
