@@ -72,7 +72,6 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	c.metrics.info.Reset()
 	c.metrics.info.WithLabelValues(r.version).Set(1)
 	section := cfg.ControlPlane()
-	c.watcher.Configure(cfg)
 	c.configure(now, nodeRules(section.Nodes), settingsOf(section.Canary))
 	if before == nil || before.release.version != r.version {
 		c.logWarnings(d)

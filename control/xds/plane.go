@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -52,6 +53,7 @@ type plane struct {
 	discovery server.Server
 	caches    map[bool]cache.SnapshotCache // by whether the stream is delta
 	wake      chan struct{}                // has room for one: the publisher has something to do
+	watcher   *discovery.Watcher           // the publisher configures it
 	throttle  filters.LogThrottle
 
 	mu        sync.Mutex // guards what follows and the sessions' fields
@@ -63,8 +65,10 @@ type plane struct {
 	keys      int64
 	draining  bool
 	nacks     nackRing
-	endpoints map[string][]config.Endpoint           // of services that are discovered
+	endpoints map[string][]config.Endpoint           // that were found, by their source
 	snapshots map[string]map[dialect]*cache.Snapshot // of releases, with endpoints
+	newest    string                                 // the release that was offered last
+	unwatched bool                                   // the sources of endpoints may be others
 	stale     bool                                   // the snapshots are
 	all       bool                                   // any session's target may have changed
 	dirty     []*session                             // whose targets may have
@@ -172,6 +176,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		if version != after.Stable && version != after.Candidate && version != after.Previous && !rejected {
 			delete(p.releases, version)
 			delete(p.snapshots, version)
+			p.unwatched = true
 		}
 	}
 }
@@ -180,8 +185,8 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 func (p *plane) offer(now time.Time, r *release) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.releases[r.version] = r
-	p.stale = true
+	p.releases[r.version], p.newest = r, r.version
+	p.stale, p.unwatched = true, true
 	p.act(func(o *rollout.Rollout) bool { return o.Offer(now, r.version) })
 	p.endUnsafeLocked()
 	p.wakeLocked()

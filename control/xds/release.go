@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
 	"github.com/sluice-gateway/sluice/control/nativedialect"
 )
@@ -157,7 +158,7 @@ func hashOf(versions map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// withEndpoints returns the release's snapshots with the endpoints of services that are discovered.
+// withEndpoints returns the release's snapshots with the endpoints that its own sources have found, by source.
 func (r *release) withEndpoints(found map[string][]config.Endpoint) (map[dialect]*cache.Snapshot, error) {
 	all := map[dialect]*cache.Snapshot{}
 	for of, compiled := range r.compiled {
@@ -185,21 +186,21 @@ func (r *release) assignments(of dialect, found map[string][]config.Endpoint) ([
 	if of == envoy {
 		assignment = envoydialect.Assignment
 	}
-	services := r.document.Config().Services
-	discovered := func(name string) bool {
-		s := services[name]
-		return found[name] != nil && s != nil && s.EndpointsFrom != nil
+	discovered := map[string][]config.Endpoint{}
+	for name, s := range r.document.Config().Services {
+		if s != nil && s.EndpointsFrom != nil {
+			if endpoints := found[discovery.SourceKey(s)]; endpoints != nil {
+				discovered[name] = endpoints
+			}
+		}
 	}
 	for name, written := range r.compiled[of].Resources[types.Endpoint].Items {
-		if !discovered(name) {
+		if discovered[name] == nil {
 			list = append(list, written.Resource)
 		}
 	}
-	for name, endpoints := range found {
-		if !discovered(name) {
-			continue
-		}
-		a, err := assignment(name, endpoints)
+	for _, name := range sortedKeys(discovered) {
+		a, err := assignment(name, discovered[name])
 		if err != nil {
 			return nil, err
 		}
