@@ -117,6 +117,47 @@ func TestEnvoysNackTakesBackFromGatewaysToo(t *testing.T) {
 	awaitVersion(t, c, resource.RouteType, good)
 }
 
+// TestEnvoyReturnsToWhatItHadNotAcknowledged: a change that comes before an Envoy has acknowledged all
+// of the first configuration, and whose listeners it refuses: it is given the routes of the first one
+// again, though no node ever had said that it has them.
+func TestEnvoyReturnsToWhatItHadNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	for _, sotw := range []bool{false, true} {
+		r := startDocument(t, parse(t, shopOf(control, 200)))
+		routes, offered := make(chan string, 1), make(chan struct{})
+		var first, listeners string // versions of what came first
+		o := envoyOptions("envoy-1")
+		o.SotW = sotw
+		o.Judge = func(got xdsclient.Response) error {
+			switch {
+			case got.Type == resource.RouteType && first == "":
+				first = got.Version
+				routes <- first
+				<-offered // the word on them comes late
+			case got.Type == resource.ListenerType && listeners == "":
+				listeners = got.Version
+			case got.Type == resource.ListenerType && got.Version != listeners:
+				return errors.New("no listener for me")
+			}
+			return nil
+		}
+		c := r.client(o)
+		good := <-routes
+		r.apply(shopOf(control+"listen: {http: \"127.0.0.1:18181\"}\n", 201))
+		close(offered)
+		s := r.await("the change taken back", func(s Status) bool { return s.Rollout.TakenBack != nil })
+		if s.Nacks[0].Type != "Listener" {
+			t.Errorf("%+v", s.Nacks[0])
+		}
+		r.await("routes of the first configuration", func(Status) bool {
+			v, _ := c.Version(resource.RouteType)
+			return v == good
+		})
+		third := r.apply(shopOf(control, 202))
+		r.awaitStable(third.Hash())
+	}
+}
+
 // TestListenersOfEnvoys: gateways are not sent listen, so the document's hash alone would miss a change
 // of it, which Envoys need.
 func TestListenersOfEnvoys(t *testing.T) {

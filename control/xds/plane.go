@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -164,7 +165,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		p.metrics.takenBack.Inc()
 		p.eventLocked(eventError, "a configuration was taken back; the nodes return to the one before it",
 			"version", after.Rejected.Version, "node", after.Rejected.Node, "reason", after.Rejected.Reason,
-			"returned_to", after.Stable)
+			"returned_to", cmp.Or(after.Stable, after.Previous))
 	case after.Candidate != "" && after.Candidate != before.Candidate:
 		p.eventLocked(eventInfo, "a configuration is being rolled out", "version", after.Candidate,
 			"before", after.Stable)

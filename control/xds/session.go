@@ -98,7 +98,8 @@ func (s *session) request(r request) error {
 		s.nackLocked(now, t, r.typeURL, r.reason)
 		return nil
 	}
-	if t.acked != t.sent {
+	// One with the nonce of what was refused, or with another version, only changes the names.
+	if !t.refused && (!r.sotw || r.version == t.sent) && t.acked != t.sent {
 		t.acked = t.sent
 		s.convergeLocked(now)
 	}
