@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -52,6 +54,7 @@ type plane struct {
 	discovery server.Server
 	caches    map[bool]cache.SnapshotCache // by whether the stream is delta
 	wake      chan struct{}                // has room for one: the publisher has something to do
+	watcher   *discovery.Watcher           // the publisher configures it
 	throttle  filters.LogThrottle
 
 	mu        sync.Mutex // guards what follows and the sessions' fields
@@ -63,8 +66,10 @@ type plane struct {
 	keys      int64
 	draining  bool
 	nacks     nackRing
-	endpoints map[string][]config.Endpoint           // of services that are discovered
+	endpoints map[string][]config.Endpoint           // that were found, by their source
 	snapshots map[string]map[dialect]*cache.Snapshot // of releases, with endpoints
+	newest    string                                 // the release that was offered last
+	unwatched bool                                   // the sources of endpoints may be others
 	stale     bool                                   // the snapshots are
 	all       bool                                   // any session's target may have changed
 	dirty     []*session                             // whose targets may have
@@ -160,7 +165,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		p.metrics.takenBack.Inc()
 		p.eventLocked(eventError, "a configuration was taken back; the nodes return to the one before it",
 			"version", after.Rejected.Version, "node", after.Rejected.Node, "reason", after.Rejected.Reason,
-			"returned_to", after.Stable)
+			"returned_to", cmp.Or(after.Stable, after.Previous))
 	case after.Candidate != "" && after.Candidate != before.Candidate:
 		p.eventLocked(eventInfo, "a configuration is being rolled out", "version", after.Candidate,
 			"before", after.Stable)
@@ -172,6 +177,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		if version != after.Stable && version != after.Candidate && version != after.Previous && !rejected {
 			delete(p.releases, version)
 			delete(p.snapshots, version)
+			p.unwatched = true
 		}
 	}
 }
@@ -180,8 +186,8 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 func (p *plane) offer(now time.Time, r *release) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.releases[r.version] = r
-	p.stale = true
+	p.releases[r.version], p.newest = r, r.version
+	p.stale, p.unwatched = true, true
 	p.act(func(o *rollout.Rollout) bool { return o.Offer(now, r.version) })
 	p.endUnsafeLocked()
 	p.wakeLocked()
@@ -225,17 +231,43 @@ func (p *plane) drain() {
 	}
 }
 
-// endUnsafeLocked ends the streams over which the secrets of a document must not travel.
+// endUnsafeLocked ends the streams over which the secrets of a document must not travel, and those of nodes for which
+// it cannot be compiled.
 func (p *plane) endUnsafeLocked() {
-	err := p.secretsFaultLocked()
-	if err == nil {
-		return
-	}
 	for s := range p.sessions {
-		if s.dialect == native && !s.caller.tls {
-			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
+		if s.id == "" {
+			continue
+		}
+		if err := p.barredLocked(s.dialect, s.caller); err != nil {
+			p.refuse(s.caller, s.id, err)
+			s.barLocked(err)
 		}
 	}
+}
+
+// barredLocked says why a node may not be sent what nodes may be sent now; nil: it may.
+func (p *plane) barredLocked(of dialect, c caller) error {
+	err := p.lackFaultLocked()
+	if of == native {
+		err = nil
+		if !c.tls {
+			err = p.secretsFaultLocked()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// lackFaultLocked says that a document that nodes may be sent cannot be compiled for Envoys; nil: each can.
+func (p *plane) lackFaultLocked() error {
+	for _, version := range sortedKeys(p.releases) {
+		if err := p.releases[version].noEnvoys; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // secretsFaultLocked says that a document that nodes may be sent has secrets; nil: none has.

@@ -171,7 +171,7 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 	r := startDocument(t, first, func(c *controlPlane) {
 		c.bounds.send, c.bounds.firstRequest = time.Second, time.Second
 	})
-	r.plane.SetEndpoints("order", endpoints)
+	r.plane.SetEndpoints(sourceOf(first, "order"), endpoints)
 	good := []*xdsclient.Client{r.gateway("good-1"), r.gateway("good-2"), r.gateway("good-3")}
 	awaitAll(t, good, first.Hash())
 	r.awaitStable(first.Hash())
@@ -199,7 +199,7 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 		t.Errorf("the stream without a request ended with %v", err)
 	}
 	// The first megabyte lies with the transport; the next one is not taken.
-	r.plane.SetEndpoints("order", endpoints[1:])
+	r.plane.SetEndpoints(sourceOf(first, "order"), endpoints[1:])
 	r.await("the unread stream's end", func(s Status) bool {
 		return !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.ID == "unread" })
 	})
