@@ -220,9 +220,11 @@ func (d *Document) note(n *node, t reflect.Type, at *place, rule rules) {
 	if _, lacks := d.lack[n]; lacks && !rule.secret {
 		d.lacking = append(d.lacking, here)
 	}
-	switch text, _ := n.scalar.(string); {
-	case n.secret:
+	if n.secret {
 		d.deferred = append(d.deferred, here)
+	}
+	switch text, _ := n.scalar.(string); {
+	case n.secret && !(rule.secret && writesDefault(n.source)):
 	case rule.secret && text != "":
 		d.secrets = append(d.secrets, here)
 	}
