@@ -34,7 +34,7 @@ type session struct {
 	barred   bool // it is to end, and is sent nothing meanwhile
 	gone     bool
 	types    map[string]*typeState
-	names    int    // bytes of the names that it subscribes to
+	names    int    // bytes of the names that it subscribes to, and of what is kept until it is answered
 	target   string // the release that its snapshot is of; empty: none yet
 	snapshot *cache.Snapshot
 	version  string // the release that it has acknowledged; empty: none, or not known
@@ -169,7 +169,8 @@ func (s *session) named() bool {
 // may subscribe to.
 func (s *session) typeLocked(r *request) (*typeState, error) {
 	t := s.types[r.typeURL]
-	if t == nil {
+	first := t == nil
+	if first {
 		if len(s.types) == typesMax {
 			return nil, status.Errorf(codes.ResourceExhausted, "more than %d types of resources", typesMax)
 		}
@@ -179,8 +180,11 @@ func (s *session) typeLocked(r *request) (*typeState, error) {
 		}
 		s.types[strings.Clone(r.typeURL)] = t
 	}
-	if r.sotw {
-		return t, nil // its names are those of one message
+	if first {
+		s.names += s.kept(t)
+	}
+	if r.sotw { // its names are those of one message
+		return t, s.namesFault()
 	}
 	for _, name := range r.subscribe {
 		s.names += len(name)
@@ -188,11 +192,30 @@ func (s *session) typeLocked(r *request) (*typeState, error) {
 	for _, name := range r.unsubscribe {
 		s.names = max(0, s.names-len(name))
 	}
+	return t, s.namesFault()
+}
+
+func (s *session) namesFault() error {
 	if s.names > namesBytesMax {
-		return nil, status.Errorf(codes.ResourceExhausted, "the names subscribed to have more than %d bytes",
-			namesBytesMax)
+		return status.Errorf(codes.ResourceExhausted, "the names subscribed to have more than %d bytes", namesBytesMax)
 	}
-	return t, nil
+	return nil
+}
+
+// kept returns how many bytes are kept of a first request until it is answered, beside the names that a delta stream
+// subscribes to.
+func (s *session) kept(t *typeState) int {
+	n := len(t.version)
+	for name, version := range t.holds {
+		n += len(name) + len(version)
+	}
+	if s.delta {
+		return n
+	}
+	for _, name := range t.asked {
+		n += len(name)
+	}
+	return n
 }
 
 // unknownVersion stands for a version that a node has and that is not known here.
@@ -244,7 +267,8 @@ func (s *session) response(typeURL, nonce, version string) {
 	p.metrics.responses.Inc()
 	if t := s.types[typeURL]; t != nil {
 		t.nonce, t.sent, t.refused = nonce, version, false
-		t.holds, t.asked = nil, nil
+		s.names = max(0, s.names-s.kept(t))
+		t.holds, t.asked, t.version = nil, nil, ""
 	}
 }
 

@@ -266,6 +266,19 @@ func TestHostileStreams(t *testing.T) {
 			}
 			return nil
 		}, codes.ResourceExhausted, "names subscribed to"},
+		{"many versions", func(s rawStream) error {
+			for i := range 10 {
+				req := ask(nativeNode("edge-1"), fmt.Sprintf("type.googleapis.com/t%d", i))
+				req.InitialResourceVersions = map[string]string{}
+				for j, name := range long {
+					req.InitialResourceVersions[fmt.Sprint(j)] = name
+				}
+				if err := s.Send(req); err != nil {
+					return nil
+				}
+			}
+			return nil
+		}, codes.ResourceExhausted, "names subscribed to"},
 		{"a request that is too long", func(s rawStream) error {
 			_ = s.Send(ask(nativeNode("edge-1"), resource.EndpointType, strings.Repeat("x", requestMax+1)))
 			return nil
