@@ -221,11 +221,22 @@ func (c *Control) Watch(ctx context.Context, sink Sink) error {
 			c.Logger.Warn("a configuration is put in force without the endpoints of some services: none have come",
 				"services", lacking, "waited", endpointsWait.String())
 		}
+		c.setEndpoints(cfg, sink)
 		if err := sink.Apply(cfg); err != nil {
 			c.refuse(err)
 			continue
 		}
 		c.accept()
+	}
+}
+
+// setEndpoints gives the sink the endpoints of a configuration that is about to be put in force. It has had them when
+// they came, and forgets those of services that the one in force has not when that is put in force again.
+func (c *Control) setEndpoints(cfg *config.Config, sink Sink) {
+	for _, name := range discoveredIn(cfg) {
+		if list := c.endpoints[name]; list != nil {
+			sink.SetEndpoints(name, list)
+		}
 	}
 }
 

@@ -59,15 +59,7 @@ func (c *Client) stream(ctx context.Context, server string) error {
 		return err
 	}
 	s := &session{client: c, server: server, end: end, wake: make(chan struct{}, 1)}
-	held, subscribed := c.begin(s)
-	s.send(&discovery.DeltaDiscoveryRequest{
-		Node: c.node(), TypeUrl: nativedialect.ExtensionType,
-		ResourceNamesSubscribe:  []string{nativedialect.ResourceName},
-		InitialResourceVersions: held[nativedialect.ExtensionType],
-	})
-	if len(subscribed) > 0 {
-		s.subscribe(subscribed, nil, held[nativedialect.EndpointType])
-	}
+	c.begin(s)
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer end(nil) // before it is waited for
