@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -32,6 +33,8 @@ type Control struct {
 	// dial makes connections; nil: TCP.
 	dial      func(ctx context.Context, address string) (net.Conn, error)
 	client    *adsclient.Client // nil before First
+	running   sync.WaitGroup    // the client
+	end       func()            // ends it
 	local     *local
 	disk      *keeper
 	diskTried bool
@@ -93,7 +96,11 @@ func (c *Control) First(ctx context.Context) (*config.Config, error) {
 	}
 	c.Logger.Warn("waiting for the first configuration: none has come from a control plane, and none is on disk",
 		"control", c.Servers, "node", c.Node)
-	return c.await(ctx, nil)
+	cfg, err := c.await(ctx, nil)
+	if err != nil { // ctx has ended, so that there will be no Watch
+		c.close()
+	}
+	return cfg, err
 }
 
 // start begins to connect.
@@ -108,8 +115,17 @@ func (c *Control) start(ctx context.Context) error {
 		Dial: c.dial,
 	})
 	c.report.begin(c.client, c.disk, c.Servers, c.Node)
-	go c.client.Run(ctx)
+	// What it brings counts until Watch ends: behind the end of ctx requests may come for as long as drainDelay says.
+	ctx, c.end = context.WithCancel(context.WithoutCancel(ctx))
+	c.running.Go(func() { c.client.Run(ctx) })
 	return nil
+}
+
+// close ends the client and the keeper.
+func (c *Control) close() {
+	c.end()
+	c.running.Wait()
+	c.disk.close()
 }
 
 // Own implements [Waiting].
@@ -210,7 +226,7 @@ func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) 
 
 // Watch implements [Source]. It returns nil.
 func (c *Control) Watch(ctx context.Context, sink Sink) error {
-	defer c.disk.close()
+	defer c.close()
 	c.accept() // what First has returned
 	for {
 		cfg, err := c.await(ctx, sink)

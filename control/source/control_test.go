@@ -321,6 +321,39 @@ func TestEndpointsOfTheNextSurviveAReloadOfTheOneInForce(t *testing.T) {
 	})
 }
 
+// What the control plane sends counts until Watch ends, which a gateway that drains is later at than First's context.
+func TestControlIsFollowedUntilWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := adstest.NewNetwork()
+		p := n.Serve(t, planeA)
+		f := join(t, n, "", planeA)
+		streams := make(chan adstest.Stream, 1)
+		go func() {
+			str := <-p.Streams
+			str.Send(adstest.Configuration(t, "n1", "r1", document(201)))
+			streams <- str
+		}()
+		started, drains := context.WithCancel(t.Context())
+		if _, err := f.First(started); err != nil {
+			t.Fatal(err)
+		}
+		watched, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { _ = f.Watch(watched, f); close(ended) }()
+		drains()
+		time.Sleep(time.Second)
+		(<-streams).Send(adstest.Configuration(t, "n2", "r2", document(202)))
+		if got := f.next(); got != 202 {
+			t.Errorf("status %d, want 202", got)
+		}
+		stop()
+		<-ended
+		if s := f.Status(); s.Kept != config.DocumentHash([]byte(document(202))) {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 // A newer configuration does not wait behind one that waits for endpoints.
 func TestControlTakesTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -513,7 +546,6 @@ func TestLastGoodThatIsNotWholeIsIgnored(t *testing.T) {
 				if !again.logs.has("is ignored") || again.Status().KeepFault == "" {
 					t.Errorf("it was not told: %s", again.logs.b.String())
 				}
-				again.disk.close()
 			})
 		})
 	}
