@@ -55,6 +55,9 @@ type typeState struct {
 	holds   map[string]string
 	version string
 	asked   []string
+	// What is subscribed to.
+	names map[string]struct{} // delta
+	named int                 // state of the world: bytes
 }
 
 // request is what is looked at in a request of either protocol.
@@ -181,41 +184,53 @@ func (s *session) typeLocked(r *request) (*typeState, error) {
 		s.types[strings.Clone(r.typeURL)] = t
 	}
 	if first {
-		s.names += s.kept(t)
+		s.names += t.kept()
 	}
-	if r.sotw { // its names are those of one message
-		return t, s.namesFault()
-	}
-	for _, name := range r.subscribe {
-		s.names += len(name)
-	}
-	for _, name := range r.unsubscribe {
-		s.names = max(0, s.names-len(name))
-	}
-	return t, s.namesFault()
-}
-
-func (s *session) namesFault() error {
+	s.names += t.subscribe(r)
 	if s.names > namesBytesMax {
-		return status.Errorf(codes.ResourceExhausted, "the names subscribed to have more than %d bytes", namesBytesMax)
+		return nil, status.Errorf(codes.ResourceExhausted, "the names subscribed to take more than %d bytes",
+			namesBytesMax)
 	}
-	return nil
+	return t, nil
 }
 
-// kept returns how many bytes are kept of a first request until it is answered, beside the names that a delta stream
-// subscribes to.
-func (s *session) kept(t *typeState) int {
+// kept returns how many bytes of versions of a first request are kept until it is answered.
+func (t *typeState) kept() int {
 	n := len(t.version)
 	for name, version := range t.holds {
-		n += len(name) + len(version)
-	}
-	if s.delta {
-		return n
-	}
-	for _, name := range t.asked {
-		n += len(name)
+		n += len(name) + len(version) + nameCost
 	}
 	return n
+}
+
+// subscribe notes what a request subscribes to, and returns how many bytes that adds. A name that was not subscribed
+// to takes nothing off when it is given up, or a client could go on for ever.
+func (t *typeState) subscribe(r *request) (more int) {
+	if r.sotw { // each request has all names
+		n := 0
+		for _, name := range r.names {
+			n += len(name) + nameCost
+		}
+		more, t.named = n-t.named, n
+		return more
+	}
+	for _, name := range r.subscribe {
+		if _, had := t.names[name]; had {
+			continue
+		}
+		if t.names == nil {
+			t.names = map[string]struct{}{}
+		}
+		t.names[name] = struct{}{}
+		more += len(name) + nameCost
+	}
+	for _, name := range r.unsubscribe {
+		if _, had := t.names[name]; had {
+			delete(t.names, name)
+			more -= len(name) + nameCost
+		}
+	}
+	return more
 }
 
 // unknownVersion stands for a version that a node has and that is not known here.
@@ -267,7 +282,7 @@ func (s *session) response(typeURL, nonce, version string) {
 	p.metrics.responses.Inc()
 	if t := s.types[typeURL]; t != nil {
 		t.nonce, t.sent, t.refused = nonce, version, false
-		s.names = max(0, s.names-s.kept(t))
+		s.names -= t.kept()
 		t.holds, t.asked, t.version = nil, nil, ""
 	}
 }
