@@ -152,7 +152,8 @@ func (c *controlPlane) Status() Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.secretsFaultLocked(); err != nil && c.tls.Load() == nil && fault == "" {
+	tls := c.tls.Load()
+	if err := c.secretsFaultLocked(); err != nil && (tls == nil || tls.ClientCAs == nil) && fault == "" {
 		s.Configuration.Fault = err.Error() // it is sent to no gateway
 	}
 	c.statusLocked(&s)

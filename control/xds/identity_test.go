@@ -40,6 +40,8 @@ func TestWhichCertificateMayBeWhichNode(t *testing.T) {
 		{"n1.nodes.shop", "dns-n1", true}, {"N1.Nodes.Shop", "dns-n1", true},
 		{"a.b.nodes.shop", "dns-a.b", false}, {"nodes.shop", "dns-", false},
 		{"n1.nodes.shop.evil", "dns-n1", false}, {"plain.shop", "plain-2", true}, {"", "edge", false},
+		{"spiffe://shop/x/n1.nodes.shop", "dns-spiffe://shop/x/n1", false},
+		{"spiffe://n1.nodes.shop", "dns-spiffe://n1", false},
 	} {
 		if got := rules.permit([]string{"unrelated", c.name}, c.id); got != c.want {
 			t.Errorf("%q as %q: %t, want %t", c.name, c.id, got, c.want)

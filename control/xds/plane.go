@@ -29,7 +29,8 @@ import (
 const (
 	streamsMax    = 10_000  // streams at one time
 	typesMax      = 32      // types of resources of a stream
-	namesBytesMax = 4 << 20 // of the names that a stream subscribes to
+	namesBytesMax = 4 << 20 // of the names that a stream subscribes to, and of what is kept until it is answered
+	nameCost      = 64      // bytes that a name takes beside itself
 	reasonMax     = 1 << 10 // bytes that are kept of the reason of a NACK
 	agentMax      = 100     // bytes of a program's name
 	nacksMax      = 100     // NACKs that are kept

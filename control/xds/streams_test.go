@@ -208,6 +208,15 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// named returns names that are others for each number.
+func named(i int, list []string) []string {
+	out := make([]string, len(list))
+	for j, name := range list {
+		out[j] = fmt.Sprint(i, " ", name)
+	}
+	return out
+}
+
 // sendGarbage leaves connections open that are no HTTP/2 at all, or half of one.
 func (r *running) sendGarbage() {
 	r.t.Helper()
@@ -229,7 +238,7 @@ func TestHostileStreams(t *testing.T) {
 	r := start(t, documentOf(control, 200))
 	long := make([]string, 1000)
 	for i := range long {
-		long[i] = strings.Repeat("x", 1000)
+		long[i] = fmt.Sprintf("%d%s", i, strings.Repeat("x", 1000))
 	}
 	many := func(s rawStream) error {
 		for i := range typesMax + 1 {
@@ -259,8 +268,23 @@ func TestHostileStreams(t *testing.T) {
 		}, codes.InvalidArgument, `is that of node "edge-1"`},
 		{"many types", many, codes.ResourceExhausted, "types of resources"},
 		{"many names", func(s rawStream) error {
-			for range 10 {
-				if err := s.Send(ask(nativeNode("edge-1"), resource.EndpointType, long...)); err != nil {
+			for i := range 10 { // what it never had it gives up, which takes nothing off
+				req := ask(nativeNode("edge-1"), resource.EndpointType, named(i, long)...)
+				req.ResourceNamesUnsubscribe = named(-i-1, long)
+				if err := s.Send(req); err != nil {
+					return nil
+				}
+			}
+			return nil
+		}, codes.ResourceExhausted, "names subscribed to"},
+		{"many versions", func(s rawStream) error {
+			for i := range 10 {
+				req := ask(nativeNode("edge-1"), fmt.Sprintf("type.googleapis.com/t%d", i))
+				req.InitialResourceVersions = map[string]string{}
+				for j, name := range long {
+					req.InitialResourceVersions[fmt.Sprint(j)] = name
+				}
+				if err := s.Send(req); err != nil {
 					return nil
 				}
 			}
