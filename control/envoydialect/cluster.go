@@ -155,7 +155,7 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 		if address, err = socket(host, port); err != nil {
 			c.fail(err)
 		}
-		hostname = host
+		hostname = certified(host, e)
 	}
 	lb := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 		Address: address, Hostname: hostname,
@@ -166,6 +166,17 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 		}}
 	}
 	return lb
+}
+
+// certified returns the name that the certificate of an endpoint at a host has to have, as a gateway
+// verifies it: an address that was found has in Host the name and the port by which it was.
+func certified(host string, e config.Endpoint) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		if found, _, err := net.SplitHostPort(e.Host); err == nil {
+			return found
+		}
+	}
+	return host
 }
 
 const protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
