@@ -95,6 +95,10 @@ func (c *compiler) endpoints(name string, s *config.Service) (list []config.Endp
 			"are left out")
 		list = slices.DeleteFunc(list, namesHost)
 	}
+	if s.EndpointsFrom != nil && s.EndpointsFrom.File != "" {
+		c.approximate(servicePlace(name), "endpointsFrom", "Envoys get the addresses and the sockets of the file: "+
+			"a name in it is left out, since they look none up there")
+	}
 	if s.EndpointsFrom == nil && len(s.Endpoints) > 0 && s.DNS > 0 && slices.ContainsFunc(list, namesHost) {
 		c.approximate(servicePlace(name), "dns", "Envoy looks names up itself, by the name servers of its machine")
 	}

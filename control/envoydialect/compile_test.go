@@ -257,9 +257,11 @@ func TestNameOfAnEndpoint(t *testing.T) {
 		{"10.0.0.1:8443", "order.shop.svc:8443", "order.shop.svc"}, {"[2001:db8::1]:443", "order.internal:443",
 			"order.internal"},
 		{"10.0.0.1:8443", "10.0.0.1:8443", "10.0.0.1"}, {"10.0.0.1:443", "10.0.0.1", "10.0.0.1"},
-		{"order.internal:8443", "order.internal:8443", "order.internal"},
 	} {
-		list := []config.Endpoint{{Network: "tcp", Address: c.address, Host: c.host, TLS: true}}
+		list := []config.Endpoint{
+			{Network: "tcp", Address: "a.name:1", Host: "a.name:1"}, // an Envoy would refuse the list with it
+			{Network: "tcp", Address: c.address, Host: c.host, TLS: true},
+		}
 		a, err := envoydialect.Assignment("order", list)
 		if err != nil {
 			t.Fatal(err)
