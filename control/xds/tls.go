@@ -102,7 +102,8 @@ type handshakes struct {
 func (h handshakes) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c, info, err := h.TransportCredentials.ServerHandshake(conn)
 	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port that says nothing is no node
-		h.plane.refuse(caller{address: conn.RemoteAddr().String()}, "", status.Error(codes.Unauthenticated, err.Error()))
+		from := caller{address: conn.RemoteAddr().String()}
+		h.plane.refuse(from, "", status.Error(codes.Unauthenticated, err.Error()))
 	}
 	return c, info, err
 }
