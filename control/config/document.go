@@ -132,8 +132,8 @@ func (d *Document) Config() *Config { return d.config }
 // Deferred returns the values that have a variable: the gateway expands and checks them.
 func (d *Document) Deferred() []Location { return d.deferred }
 
-// Lacking returns the values with a variable that this machine does not have, but for secrets: in Config they are not what
-// any gateway makes of them.
+// Lacking returns the values with a variable that this machine does not have, but for secrets: in Config they are not
+// what any gateway makes of them.
 func (d *Document) Lacking() []Location { return d.lacking }
 
 // Secrets returns where a secret is written out. Such a document travels over mTLS only; what a variable stands for is

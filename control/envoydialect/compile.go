@@ -71,7 +71,8 @@ func CompileDocument(d *config.Document, o Options) (*Resources, []Approximation
 		section, _, _ := strings.Cut(l.Path, ".")
 		section, _, _ = strings.Cut(section, "[")
 		if slices.Contains(compiledSections, section) {
-			why := fmt.Sprintf("what it stands for is not on this machine (%s:%d), so no Envoy is sent this configuration",
+			why := fmt.Sprintf(
+				"what it stands for is not on this machine (%s:%d), so no Envoy is sent this configuration",
 				l.File, l.Line)
 			lacking = append(lacking, Approximation{Place: l.Path, Policy: "variable", Level: Unsupported, Why: why})
 		}
