@@ -85,7 +85,8 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// expander replaces ${env:NAME} and ${file:PATH} in string scalars. Any other ${ stands for itself.
+// expander replaces ${env:NAME}, ${env:NAME:-default} and ${file:PATH} in string scalars. Any other ${ stands for
+// itself.
 type expander struct {
 	files  *files
 	faults *faultList
@@ -146,7 +147,23 @@ func (f *expander) expand(n *node, text string) {
 const (
 	variableEnv  = "${env:"
 	variableFile = "${file:"
+	defaultMark  = ":-" // behind the name of a variable: what it is where the environment has none
 )
+
+// writesDefault reports whether a text has a variable with a default that is not empty.
+func writesDefault(text string) bool {
+	for {
+		start, kind := nextVariable(text)
+		if start < 0 {
+			return false
+		}
+		name, rest, closed := strings.Cut(text[start+len(kind):], "}")
+		if _, usual, _ := strings.Cut(name, defaultMark); closed && kind == variableEnv && usual != "" {
+			return true
+		}
+		text = rest
+	}
+}
 
 // nextVariable returns where the next ${ to expand begins, and its opening; -1 without one. It looks at nothing behind
 // that, so that all variables of a text take one walk over it.
@@ -167,8 +184,12 @@ func nextVariable(text string) (int, string) {
 
 func (f *expander) lookup(kind, name string) (string, error) {
 	if kind == variableEnv {
+		name, usual, hasUsual := strings.Cut(name, defaultMark)
 		value, ok := os.LookupEnv(name)
-		if !ok {
+		switch {
+		case value == "" && hasUsual: // not set, or set to nothing, as in a shell
+			return usual, nil
+		case !ok:
 			return "", fmt.Errorf("the environment has no such variable")
 		}
 		return value, nil

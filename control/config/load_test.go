@@ -573,3 +573,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestDefaultsInTheirPlaces: they stand in for what is not set, or empty.
+func TestDefaultsInTheirPlaces(t *testing.T) {
+	t.Setenv("SLUICE_TEST_EMPTY", "")
+	t.Setenv("SLUICE_TEST_PORT", "9000")
+	for written, want := range map[string]string{
+		"127.0.0.1:${env:SLUICE_TEST_NOT_SET:-8085}":              "127.0.0.1:8085",
+		"127.0.0.1:${env:SLUICE_TEST_EMPTY:-8085}":                "127.0.0.1:8085",
+		"127.0.0.1:${env:SLUICE_TEST_PORT:-8085}":                 "127.0.0.1:9000",
+		"${env:SLUICE_TEST_NOT_SET:-127.0.0.1:80}${env:A_B_C:-5}": "127.0.0.1:805",
+	} {
+		cfg, err := Parse("t.yaml", []byte("version: 1\nlisten: {http: '"+written+"', maxConnections: 10}\n"), t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, written, cfg.Listen.HTTP, want)
+	}
+	cfg, err := Parse("t.yaml",
+		[]byte("version: 1\nlisten: {maxConnections: '${env:SLUICE_TEST_NOT_SET:-77}'}\n"), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "a number", cfg.Listen.MaxConnections, 77)
+	checkFaults(t, "version: 1\nlisten: {maxConnections: '${env:SLUICE_TEST_NOT_SET:-many}'}\n", []string{
+		"2:26: listen.maxConnections: *** is not a whole number",
+	})
+}

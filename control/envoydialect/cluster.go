@@ -95,6 +95,10 @@ func (c *compiler) endpoints(name string, s *config.Service) (list []config.Endp
 			"are left out")
 		list = slices.DeleteFunc(list, namesHost)
 	}
+	if s.EndpointsFrom != nil && s.EndpointsFrom.File != "" {
+		c.approximate(servicePlace(name), "endpointsFrom", "Envoys get the addresses and the sockets of the file: "+
+			"a name in it is left out, since they look none up there")
+	}
 	if s.EndpointsFrom == nil && len(s.Endpoints) > 0 && s.DNS > 0 && slices.ContainsFunc(list, namesHost) {
 		c.approximate(servicePlace(name), "dns", "Envoy looks names up itself, by the name servers of its machine")
 	}
@@ -155,7 +159,7 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 		if address, err = socket(host, port); err != nil {
 			c.fail(err)
 		}
-		hostname = host
+		hostname = certified(host, e)
 	}
 	lb := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 		Address: address, Hostname: hostname,
@@ -166,6 +170,17 @@ func (c *compiler) endpoint(e config.Endpoint) *endpointv3.LbEndpoint {
 		}}
 	}
 	return lb
+}
+
+// certified returns the name that the certificate of an endpoint at a host has to have, as a gateway
+// verifies it: an address that was found has in Host the name and the port by which it was.
+func certified(host string, e config.Endpoint) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		if found, _, err := net.SplitHostPort(e.Host); err == nil {
+			return found
+		}
+	}
+	return host
 }
 
 const protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

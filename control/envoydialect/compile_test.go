@@ -249,3 +249,25 @@ func TestOddities(t *testing.T) {
 		})
 	}
 }
+
+// TestNameOfAnEndpoint: what Envoy asks for and verifies by TLS is a host alone, and for an address that
+// was found the name by which it was, as in a gateway.
+func TestNameOfAnEndpoint(t *testing.T) {
+	for _, c := range []struct{ address, host, want string }{
+		{"10.0.0.1:8443", "order.shop.svc:8443", "order.shop.svc"}, {"[2001:db8::1]:443", "order.internal:443",
+			"order.internal"},
+		{"10.0.0.1:8443", "10.0.0.1:8443", "10.0.0.1"}, {"10.0.0.1:443", "10.0.0.1", "10.0.0.1"},
+	} {
+		list := []config.Endpoint{
+			{Network: "tcp", Address: "a.name:1", Host: "a.name:1"}, // an Envoy would refuse the list with it
+			{Network: "tcp", Address: c.address, Host: c.host, TLS: true},
+		}
+		a, err := envoydialect.Assignment("order", list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetHostname(); got != c.want {
+			t.Errorf("%s found by %s: %q, want %q", c.address, c.host, got, c.want)
+		}
+	}
+}

@@ -442,6 +442,7 @@ func TestControlPlaneThatIsStale(t *testing.T) {
 		if status := f.next(); status != 201 {
 			t.Errorf("status %d, want 201", status)
 		}
+		synctest.Wait()
 		if s := f.Status(); s.From != planeB || s.Connected != planeB {
 			t.Errorf("status %+v, want that of the other control plane", s)
 		}

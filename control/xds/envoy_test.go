@@ -10,6 +10,8 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/bench/kit/xdsclient"
 	"github.com/sluice-gateway/sluice/control/nativedialect"
@@ -115,6 +117,47 @@ func TestEnvoysNackTakesBackFromGatewaysToo(t *testing.T) {
 	awaitVersion(t, c, resource.RouteType, good)
 }
 
+// TestEnvoyReturnsToWhatItHadNotAcknowledged: a change that comes before an Envoy has acknowledged all
+// of the first configuration, and whose listeners it refuses: it is given the routes of the first one
+// again, though no node ever had said that it has them.
+func TestEnvoyReturnsToWhatItHadNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	for _, sotw := range []bool{false, true} {
+		r := startDocument(t, parse(t, shopOf(control, 200)))
+		routes, offered := make(chan string, 1), make(chan struct{})
+		var first, listeners string // versions of what came first
+		o := envoyOptions("envoy-1")
+		o.SotW = sotw
+		o.Judge = func(got xdsclient.Response) error {
+			switch {
+			case got.Type == resource.RouteType && first == "":
+				first = got.Version
+				routes <- first
+				<-offered // the word on them comes late
+			case got.Type == resource.ListenerType && listeners == "":
+				listeners = got.Version
+			case got.Type == resource.ListenerType && got.Version != listeners:
+				return errors.New("no listener for me")
+			}
+			return nil
+		}
+		c := r.client(o)
+		good := <-routes
+		r.apply(shopOf(control+"listen: {http: \"127.0.0.1:18181\"}\n", 201))
+		close(offered)
+		s := r.await("the change taken back", func(s Status) bool { return s.Rollout.TakenBack != nil })
+		if s.Nacks[0].Type != "Listener" {
+			t.Errorf("%+v", s.Nacks[0])
+		}
+		r.await("routes of the first configuration", func(Status) bool {
+			v, _ := c.Version(resource.RouteType)
+			return v == good
+		})
+		third := r.apply(shopOf(control, 202))
+		r.awaitStable(third.Hash())
+	}
+}
+
 // TestListenersOfEnvoys: gateways are not sent listen, so the document's hash alone would miss a change
 // of it, which Envoys need.
 func TestListenersOfEnvoys(t *testing.T) {
@@ -179,4 +222,41 @@ func TestEndpointsThatAreFound(t *testing.T) {
 	if s.Rollout.Candidate != "" && s.Rollout.Stable != "" {
 		t.Errorf("endpoints began a rollout: %+v", s.Rollout)
 	}
+}
+
+// TestEnvoysAreNotSentWhatIsNotKnown: gateways expand their variables, Envoys need them here. Where one is not here
+// Envoys keep what they have and are told its place; gateways have the change.
+func TestEnvoysAreNotSentWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	r := start(t, shopOf(control, 200))
+	envoy := r.client(envoyOptions("envoy-1"))
+	before := awaitChange(t, envoy, resource.RouteType, "")
+	gateway := r.gateway("edge-1")
+	d := r.apply(strings.Replace(shopOf(control, 201), "timeout: 2s",
+		`timeout: "${env:SLUICE_TEST_NOT_SET}"`, 1))
+	awaitVersion(t, gateway, resource.ExtensionConfigType, d.Hash())
+	for _, c := range []*xdsclient.Client{envoy, r.client(envoyOptions("envoy-2"))} {
+		err := awaitError(t, c)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "services.order.timeout") {
+			t.Errorf("the stream ended with %v", err)
+		}
+	}
+	if v, _ := envoy.Version(resource.RouteType); v != before {
+		t.Errorf("the Envoy was sent %s", v)
+	}
+	s := r.plane.Status()
+	if len(s.Configuration.Approximations) != 1 || !strings.Contains(s.Configuration.Approximations[0].Why, "t.yaml:") {
+		t.Errorf("approximations: %+v", s.Configuration.Approximations)
+	}
+	r.apply(shopOf(control, 202))
+	r.await("the Envoys may connect", func(Status) bool {
+		r.plane.mu.Lock()
+		defer r.plane.mu.Unlock()
+		return r.plane.lackFaultLocked() == nil
+	})
+	awaitChange(t, r.client(envoyOptions("envoy-3")), resource.RouteType, "")
+
+	// What only gateways need holds no Envoy up.
+	r = start(t, shopOf(control, 200)+"coordinator: {dtm: {endpoints: [\"${env:SLUICE_TEST_NOT_SET}\"]}}\n")
+	awaitChange(t, r.client(envoyOptions("envoy-1")), resource.RouteType, "")
 }

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -188,4 +189,22 @@ func TestSecretsTravelOverMTLSOnly(t *testing.T) {
 	r = startDocument(t, d)
 	c := r.gateway("edge-1", with(ours.node("spiffe://shop/gateway/a", ours)))
 	awaitVersion(t, c, resource.ExtensionConfigType, d.Hash())
+}
+
+// TestHandshakesThatFailAreTold: an operator sees who cannot connect and why, and a probe of the port is nobody.
+func TestHandshakesThatFailAreTold(t *testing.T) {
+	t.Parallel()
+	ours, other, dir := newAuthority(t), newAuthority(t), t.TempDir()
+	ours.server(dir)
+	r := startDocument(t, parseIn(t, dir, documentOf(secure, 200)))
+	probe, err := net.Dial("tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe.Close()
+	awaitError(t, r.gateway("edge-1", with(other.node("spiffe://shop/gateway/a", ours))))
+	r.await("the log", func(Status) bool { return strings.Contains(r.log.String(), "unknown authority") })
+	if strings.Contains(r.log.String(), "EOF") {
+		t.Errorf("a probe is told of:\n%s", r.log)
+	}
 }

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -165,7 +166,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		p.metrics.takenBack.Inc()
 		p.eventLocked(eventError, "a configuration was taken back; the nodes return to the one before it",
 			"version", after.Rejected.Version, "node", after.Rejected.Node, "reason", after.Rejected.Reason,
-			"returned_to", after.Stable)
+			"returned_to", cmp.Or(after.Stable, after.Previous))
 	case after.Candidate != "" && after.Candidate != before.Candidate:
 		p.eventLocked(eventInfo, "a configuration is being rolled out", "version", after.Candidate,
 			"before", after.Stable)
@@ -231,17 +232,43 @@ func (p *plane) drain() {
 	}
 }
 
-// endUnsafeLocked ends the streams over which the secrets of a document must not travel.
+// endUnsafeLocked ends the streams over which the secrets of a document must not travel, and those of nodes for which
+// it cannot be compiled.
 func (p *plane) endUnsafeLocked() {
-	err := p.secretsFaultLocked()
-	if err == nil {
-		return
-	}
 	for s := range p.sessions {
-		if s.dialect == native && !s.caller.tls {
-			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
+		if s.id == "" {
+			continue
+		}
+		if err := p.barredLocked(s.dialect, s.caller); err != nil {
+			p.refuseLocked(s.caller, s.id, err)
+			s.barLocked(err)
 		}
 	}
+}
+
+// barredLocked says why a node may not be sent what nodes may be sent now; nil: it may.
+func (p *plane) barredLocked(of dialect, c caller) error {
+	err := p.lackFaultLocked()
+	if of == native {
+		err = nil
+		if !c.tls {
+			err = p.secretsFaultLocked()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// lackFaultLocked says that a document that nodes may be sent cannot be compiled for Envoys; nil: each can.
+func (p *plane) lackFaultLocked() error {
+	for _, version := range sortedKeys(p.releases) {
+		if err := p.releases[version].noEnvoys; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // secretsFaultLocked says that a document that nodes may be sent has secrets; nil: none has.
@@ -277,6 +304,13 @@ func (p *plane) wakeLocked() {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// refuse is refuseLocked for a caller without mu.
+func (p *plane) refuse(c caller, id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuseLocked(c, id, err)
 }
 
 // refuseLocked notes a stream that is not taken, for the operator.

@@ -41,6 +41,7 @@ type release struct {
 	document       *config.Document
 	approximations []envoydialect.Approximation
 	compiled       map[dialect]*cache.Snapshot // without endpoints that are discovered
+	noEnvoys       error                       // why no Envoy is sent it; nil: they are
 }
 
 // compile compiles a document to both dialects.
@@ -54,9 +55,12 @@ func compile(d *config.Document, o envoydialect.Options) (*release, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources, approximations, err := envoydialect.Compile(d.Config(), o)
+	resources, approximations, err := envoydialect.CompileDocument(d, o)
 	if err != nil {
 		return nil, err
+	}
+	if resources == nil {
+		resources, r.noEnvoys = new(envoydialect.Resources), lackFault(approximations)
 	}
 	r.approximations = approximations
 	snapshots := []struct {
@@ -221,7 +225,22 @@ func (r *release) secretsFault() error {
 	return fmt.Errorf("%w: %s", errSecrets, strings.Join(places, ", "))
 }
 
-// secretsNamed bounds how many secrets are named in a message.
+// lackFault says that a document has values which Envoys would need and this machine does not have.
+func lackFault(list []envoydialect.Approximation) error {
+	places := make([]string, 0, secretsNamed+1)
+	for _, a := range list[:min(len(list), secretsNamed)] {
+		places = append(places, a.Place)
+	}
+	if more := len(list) - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w: %s", errLack, strings.Join(places, ", "))
+}
+
+var errLack = errors.New("the configuration has variables that the control plane's machine does not have, and Envoys " +
+	"need what they stand for; set them for sluice control")
+
+// secretsNamed bounds how many places are named in a message.
 const secretsNamed = 3
 
 var errSecrets = errors.New("the configuration has secrets written out, which travel over mTLS only; " +

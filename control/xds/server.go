@@ -212,10 +212,10 @@ func (c *controlPlane) serverOptions() []grpc.ServerOption {
 		return list
 	}
 	// Each handshake asks anew, so a reload renews the certificates.
-	return append(list, grpc.Creds(credentials.NewTLS(&tls.Config{
+	return append(list, grpc.Creds(handshakes{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.tls.Load(), nil },
-	})))
+	}), c.plane}))
 }
 
 // listeners are the open addresses; nil where the configuration has none.

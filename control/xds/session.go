@@ -101,7 +101,8 @@ func (s *session) request(r request) error {
 		s.nackLocked(now, t, r.typeURL, r.reason)
 		return nil
 	}
-	if t.acked != t.sent {
+	// One with the nonce of what was refused, or with another version, only changes the names.
+	if !t.refused && (!r.sotw || r.version == t.sent) && t.acked != t.sent {
 		t.acked = t.sent
 		s.convergeLocked(now)
 	}
@@ -125,8 +126,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 	if n.GetUserAgentName() == nativedialect.UserAgent {
 		of = native
 	}
-	if err := p.secretsFaultLocked(); err != nil && of == native && !s.caller.tls {
-		err = status.Error(codes.FailedPrecondition, err.Error())
+	if err := p.barredLocked(of, s.caller); err != nil {
 		p.refuseLocked(s.caller, n.GetId(), err)
 		return err
 	}

@@ -16,7 +16,8 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	if r.declared > r.allowed {
 		return nil, filters.ErrBodyTooLarge
 	}
-	if !r.charge(r.declared) { // before it is on its way
+	announced := max(r.declared, 0)
+	if !r.charge(announced) { // before it is on its way
 		return nil, filters.ErrOverloaded
 	}
 	if err := r.send(&askForBody); err != nil {
@@ -37,17 +38,19 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 		if n > r.allowed {
 			return nil, filters.ErrBodyTooLarge
 		}
-		if n > r.declared && !r.charge(n-max(r.declared, 0)) { // its length was not announced
+		if n > announced && !r.charge(n-announced) { // its length was not announced
 			return nil, filters.ErrOverloaded
 		}
 		return m.body, nil
 	case responseHead:
 		// The request went on without its key being claimed. Nothing can be done for this one.
-		r.broken = true
+		r.broken, r.past = true, true
 		r.server.hiding.add(r.stream.Context())
 		r.server.warn(r.server.hidden, "Envoy sent a request on without showing its body: ext_proc needs "+
 			"allow_mode_override; on this connection every request with a body is refused from now on",
 			"route", r.Exchange.Route)
+	default:
+		r.broken = true
 	}
 	return nil, fmt.Errorf("%w: %d in place of the request's body", errProtocol, m.kind)
 }

@@ -25,15 +25,23 @@ const (
 const (
 	noHealthyUpstream         = 1 << 1  // UH
 	upstreamRequestTimeout    = 1 << 2  // UT
+	localReset                = 1 << 3  // LR
+	upstreamRemoteReset       = 1 << 4  // UR
 	upstreamConnectionFailure = 1 << 5  // UF
+	upstreamTermination       = 1 << 6  // UC
 	upstreamOverflow          = 1 << 7  // UO
 	noRouteFound              = 1 << 8  // NR
+	streamIdleTimeout         = 1 << 16 // SI
+	maxStreamDuration         = 1 << 19 // UMSDR
 	durationTimeout           = 1 << 22 // DT
+	upstreamProtocolError     = 1 << 23 // UPE
 	noClusterFound            = 1 << 24 // NC
 	overloadManager           = 1 << 25 // OM
 	dnsFailed                 = 1 << 26 // DF
 	dropOverload              = 1 << 27 // DO
 
+	maybeSent = upstreamRequestTimeout | localReset | upstreamRemoteReset | upstreamTermination | streamIdleTimeout |
+		maxStreamDuration | durationTimeout | upstreamProtocolError
 	notSent = noHealthyUpstream | upstreamConnectionFailure | noRouteFound | noClusterFound | dnsFailed
 )
 
@@ -59,10 +67,11 @@ func (r *Request) originOf(a *attributes, status int) Origin {
 			"without a response", "route", r.Exchange.Route, "status", status)
 		return Broken
 	}
-	switch flags, once := a.flags, r.sentOnce(a); {
-	case flags&(upstreamOverflow|overloadManager|dropOverload) != 0 && once:
+	flags := a.flags
+	switch unsent := flags&maybeSent == 0 && r.sentOnce(a); {
+	case flags&(upstreamOverflow|overloadManager|dropOverload) != 0 && unsent:
 		return Overflowed
-	case flags&notSent != 0 && once:
+	case flags&notSent != 0 && unsent:
 		return Unreachable
 	case flags&(upstreamRequestTimeout|durationTimeout) != 0:
 		return TimedOut

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ type Request struct {
 	waits   kind // for what Envoy waits for a reply; 0: it does not, the request is at the service, or all is over
 	replied bool // the last word was said
 	broken  bool // nothing can be said any more
+	past    bool // Envoy sent it on though it was to wait: all that is left is to let the response pass
 	local   local
 
 	messages [messagesKept]incoming // those that were read, which have the fields and bodies
@@ -97,6 +99,11 @@ func (s *Server) Process(stream grpc.ServerStream) (err error) {
 	r := requests.Get().(*Request)
 	r.begin(s, stream)
 	defer func() {
+		if v := recover(); v != nil { // one request must not end the others
+			s.Logger.Error("a panic ended a request of an Envoy", "panic", v, "stack", string(debug.Stack()))
+			r.watching = true // whatever has it still may keep it
+			err = status.Error(codes.Internal, "a panic ended the request")
+		}
 		r.account.Release(budget.Buffered, r.charged)
 		r.account.Close()
 		if r.watching || r.fired {
@@ -122,6 +129,10 @@ func (s *Server) Process(stream grpc.ServerStream) (err error) {
 	if !r.replied && !r.broken {
 		return status.Error(codes.Internal, "no reply was made")
 	}
+	if r.broken && !r.past {
+		// Not nil, which has Envoy go on without this process: the request must not be sent unclaimed.
+		return status.Error(codes.Aborted, "the request was broken off")
+	}
 	return r.rest()
 }
 
@@ -132,7 +143,7 @@ func (r *Request) begin(s *Server, stream grpc.ServerStream) {
 	r.ctx = &requestContext{Context: new(message.Context), request: r}
 	r.peer, r.declared, r.ended, r.allowed, r.account, r.charged = "", -1, false, math.MaxInt64, nil, 0
 	r.waits, r.replied, r.broken, r.fired, r.silent, r.watching = 0, false, false, false, false, false
-	r.reserved, r.local, r.expectsMore = nil, local{}, false
+	r.reserved, r.local, r.expectsMore, r.past = nil, local{}, false, false
 	r.message = message.Message{}
 	if r.timer == nil {
 		r.timer = time.AfterFunc(time.Hour, r.expire)

@@ -195,7 +195,7 @@ func (c *Client) Run(ctx context.Context) {
 
 // log tells the operator of a connection that failed.
 func (c *Client) log(server string, err error, wait time.Duration) {
-	c.Logger.Warn("the control plane cannot be reached; the configuration in force stays", "control", server,
+	c.Logger.Warn("there is no connection to the control plane; nothing changes", "control", server,
 		"error", err, "again_in", wait.Round(time.Millisecond).String())
 }
 

@@ -17,8 +17,8 @@
 // They are called in the order in which they are written, and the first that can be talked to is kept until it is
 // lost; one that lasted is called once more then, before the next one. After all have failed there is a pause that
 // doubles, up to 30 s, each between half and all of it by chance (AWS Architecture Blog, Exponential Backoff And
-// Jitter); a stream that lasted ends it. A control plane that has sent nothing within 15 s to a gateway that has no
-// configuration is left for the next one.
+// Jitter); a stream that lasted ends it. A control plane that has sent nothing within 15 s to a gateway
+// that has no configuration is left for the next one.
 //
 // # Security
 //

@@ -32,9 +32,10 @@
 //
 // Nothing is stored. The stable version is unknown until a candidate has proved itself, so there is
 // nothing to return to: nodes that come with a version keep it, whether or not it is known here. A
-// candidate that nodes had acknowledged when the next one came is what those nodes return to. Only
-// a node that has none is offered a version that was taken back; it has nothing to lose, since it
-// refuses as a whole what it cannot use.
+// candidate that was under way when the next one came is what its nodes return to, acknowledged or
+// not: an Envoy takes each type of resource by itself, and else would keep the routes of a version
+// whose listeners it refused. A node that has none is offered that one too; only where there is none
+// it is offered a version that was taken back.
 //
 // # Memory bound
 //

@@ -47,7 +47,7 @@ type Rollout struct {
 	settings  Settings
 	stable    string // empty: not known
 	candidate string // empty: none
-	previous  string // while none is stable: the candidate before, which nodes have acknowledged
+	previous  string // while none is stable: the candidate before, which nodes may return to
 	begun     time.Time
 	firstAck  time.Time // of the candidate; zero: none yet
 	rejected  *Rejection
@@ -70,6 +70,8 @@ type node struct {
 	acked   bool   // the candidate
 	silent  bool
 	givenAt time.Time
+
+	hadPrevious bool // it was given the previous version, which it may have acknowledged in part only
 }
 
 // kind counts the nodes of a kind.
@@ -102,9 +104,7 @@ func (r *Rollout) Offer(now time.Time, version string) bool {
 		return false
 	}
 	r.rejected = nil
-	if r.stable == "" && !r.firstAck.IsZero() {
-		r.previous = r.candidate
-	}
+	r.keepPrevious()
 	if version == r.stable {
 		version = ""
 	}
@@ -113,6 +113,18 @@ func (r *Rollout) Offer(now time.Time, version string) bool {
 		r.fill(now)
 	}
 	return true
+}
+
+// keepPrevious has the candidate be what nodes return to while none is stable. One that no node has
+// acknowledged yet was not refused either, so it is better than nothing.
+func (r *Rollout) keepPrevious() {
+	if r.stable != "" || r.candidate == "" || r.firstAck.IsZero() && r.previous != "" {
+		return
+	}
+	r.previous = r.candidate
+	for _, n := range r.nodes {
+		n.hadPrevious = n.given
+	}
 }
 
 // begin makes a version the candidate, empty for none. Nodes that came with it have proved it.
@@ -256,7 +268,8 @@ func (r *Rollout) Target(key Key) string {
 		return r.candidate
 	case r.stable != "":
 		return r.stable
-	case r.rejected != nil && n.before != "" && n.before == r.previous:
+	case r.rejected != nil && r.previous != "" &&
+		(n.hadPrevious || n.before == r.previous || n.has == r.previous || n.has == ""):
 		return r.previous
 	case r.rejected != nil && n.has == "":
 		return r.rejected.Version

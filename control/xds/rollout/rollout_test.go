@@ -330,6 +330,34 @@ func TestReturnToTheCandidateBefore(t *testing.T) {
 	}
 }
 
+// A candidate that no node had acknowledged as a whole when the next one came was not refused either:
+// its nodes return to it, also those whose word comes late, and a node that has nothing is given it.
+func TestReturnToACandidateThatWasNotAcknowledged(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for _, has := range []string{"", "?"} {
+			f := newFleet(t, Settings{})
+			f.Offer(f.now, "v1")
+			f.connect("envoy", has, 1)
+			f.Offer(f.now, "v2")
+			if late {
+				f.Ack(f.now, 1, "v1")
+			}
+			if !f.Nack(f.now, 1, "v2", "no") {
+				t.Error("not taken back")
+			}
+			f.connect("envoy", "", 2)
+			for _, k := range []Key{1, 2} {
+				if got := f.Target(k); got != "v1" {
+					t.Errorf("late %t, came with %q: node %d has %q, want v1", late, has, k, got)
+				}
+			}
+			f.Offer(f.now, "v3")
+			f.settle("v3", 1, 2)
+			f.expect(State{Phase: Stable, Stable: "v3"})
+		}
+	}
+}
+
 // A node that comes with the candidate has proved it, and is not taken it away from.
 func TestNodeComesWithTheCandidate(t *testing.T) {
 	f := newFleet(t, Settings{})
