@@ -108,7 +108,7 @@ func (p *plane) open(c caller, isDelta bool) (*session, error) {
 		return nil, status.Error(codes.Unavailable, "the control plane is draining")
 	case len(p.sessions) >= streamsMax:
 		err := status.Errorf(codes.ResourceExhausted, "%d streams are open, and no more are taken", streamsMax)
-		p.refuse(c, "", err)
+		p.refuseLocked(c, "", err)
 		return nil, err
 	}
 	p.keys++
@@ -206,7 +206,7 @@ func (p *plane) configure(now time.Time, rules nodeRules, s rollout.Settings) {
 			continue
 		}
 		if err := rules.checkNode(s.caller, s.id); err != nil {
-			p.refuse(s.caller, s.id, err)
+			p.refuseLocked(s.caller, s.id, err)
 			s.barLocked(err)
 		}
 	}
@@ -240,7 +240,7 @@ func (p *plane) endUnsafeLocked() {
 			continue
 		}
 		if err := p.barredLocked(s.dialect, s.caller); err != nil {
-			p.refuse(s.caller, s.id, err)
+			p.refuseLocked(s.caller, s.id, err)
 			s.barLocked(err)
 		}
 	}
@@ -306,11 +306,18 @@ func (p *plane) wakeLocked() {
 	}
 }
 
-// refuse notes a stream that is not taken, for the operator.
+// refuse is refuseLocked for a caller without mu.
 func (p *plane) refuse(c caller, id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuseLocked(c, id, err)
+}
+
+// refuseLocked notes a stream that is not taken, for the operator.
+func (p *plane) refuseLocked(c caller, id string, err error) {
 	p.metrics.refused.WithLabelValues(status.Code(err).String()).Inc()
-	if now := time.Now(); !p.throttle.Skip(now) {
-		p.throttle.Warn(p.logger, now, "a stream of a node is refused", "peer", c.address, "node", clip(id, nodeIDMax),
+	if !p.throttle.Skip(time.Now()) {
+		p.eventLocked(eventNack, "a stream of a node is refused", "peer", c.address, "node", clip(id, nodeIDMax),
 			"certificate", c.subject, "reason", status.Convert(err).Message())
 	}
 }

@@ -119,7 +119,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 		return nil
 	}
 	if err := p.rules.checkNode(s.caller, n.GetId()); err != nil {
-		p.refuse(s.caller, n.GetId(), err)
+		p.refuseLocked(s.caller, n.GetId(), err)
 		return err
 	}
 	of := envoy
@@ -127,7 +127,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 		of = native
 	}
 	if err := p.barredLocked(of, s.caller); err != nil {
-		p.refuse(s.caller, n.GetId(), err)
+		p.refuseLocked(s.caller, n.GetId(), err)
 		return err
 	}
 	for _, other := range p.byID[n.GetId()] {
@@ -135,7 +135,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 			err := status.Errorf(codes.PermissionDenied,
 				"node %q is connected with the certificate of %q: that of %q may not be the same node at one time",
 				other.id, other.caller.subject, s.caller.subject)
-			p.refuse(s.caller, n.GetId(), err)
+			p.refuseLocked(s.caller, n.GetId(), err)
 			return err
 		}
 	}

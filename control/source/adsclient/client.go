@@ -215,14 +215,20 @@ func (c *Client) lost(server string, err error) {
 
 // up notes that a stream works. What came of the stream before is not it.
 func (c *Client) up(s *session) {
+	if c.noteUp(s) {
+		c.Logger.Info("connected to the control plane", "control", s.server)
+	}
+}
+
+func (c *Client) noteUp(s *session) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session != s || c.state.Server != "" {
-		return
+		return false
 	}
 	c.state.Server, c.state.Since, c.state.Fault = s.server, time.Now(), ""
 	c.state.Connects++
-	c.Logger.Info("connected to the control plane", "control", s.server)
+	return true
 }
 
 // begin makes a stream the current one, with its first requests: before any that a later [Client.Subscribe] makes,
