@@ -367,8 +367,6 @@ func (c *Control) accept() {
 	}
 	c.subscribe()
 	c.keep()
-	c.Logger.Info("a configuration of the control plane is in force", "version", c.inForce.Version,
-		"from", c.inForce.Server)
 	c.report.applied(c.inForce)
 }
 
