@@ -91,7 +91,6 @@ func (g *gateway) logWarnings(list []config.Warning) {
 			g.Logger.Warn("the configuration has more that needs a look: sluice validate shows it", "more", len(list)-i)
 			return
 		}
-		g.Logger.Warn("the configuration needs a look", "at", fmt.Sprintf("%s:%d:%d", w.File, w.Line, w.Column),
-			"warning", w.Message)
+		g.Logger.Warn("the configuration needs a look", "warning", config.Fault(w).String())
 	}
 }

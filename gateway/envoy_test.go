@@ -379,16 +379,13 @@ routes:
 	s.wait(t)
 	e.configure(text("2/x"))
 	e.reload <- struct{}{}
-	until(t, func() bool { return e.metric(`sluice_config_reloads_total{result="refused"}`) == 1 })
+	until(t, func() bool { return e.metric(`sluice_config_reloads_total{result="refused"}`) >= 1 })
 	e.configure(strings.Replace(text("1/h"), "127.0.0.1:0\"}}\n", "127.0.0.1:1\"}}\n", 1))
 	e.reload <- struct{}{}
-	until(t, func() bool { return e.metric(`sluice_config_reloads_total{result="refused"}`) == 2 })
-	if !strings.Contains(e.logs.String(), "envoy.listen differs from what is in force") {
-		t.Error("the log does not say what takes a restart")
-	}
+	until(t, func() bool { return strings.Contains(e.logs.String(), "envoy.listen differs from what is in force") })
 	e.configure(text("2/h"))
 	e.reload <- struct{}{}
-	until(t, func() bool { return e.metric(`sluice_config_reloads_total{result="applied"}`) == 1 })
+	until(t, func() bool { return e.metric(`sluice_config_reloads_total{result="applied"}`) >= 1 })
 	if r := e.post("/limited", ""); !strings.Contains(r.header.Get("RateLimit-Policy"), "q=2") {
 		t.Errorf("the new limit is not in force: %+v", r)
 	}

@@ -257,8 +257,9 @@ func comparable(r got) string {
 // forwarded is what a service sees that has to be alike. The injected key is not: each plane names its records by its
 // own scope.
 func forwarded(r *http.Request, body string) string {
-	r.Body = io.NopCloser(strings.NewReader(body))
-	return strings.ReplaceAll(seen(r), r.Host, "HOST")
+	c := *r // whose server still has it
+	c.Body = io.NopCloser(strings.NewReader(body))
+	return strings.ReplaceAll(seen(&c), c.Host, "HOST")
 }
 
 // envoyHasItself are requests that an Envoy refuses or makes sound before it shows them: they never come here.

@@ -54,9 +54,6 @@ type proxied struct {
 	trailer []field
 }
 
-// errCut is a request that Envoy cuts off.
-var errCut = errors.New("the stream was reset")
-
 // exchange carries one request; the error says that the client gets no response.
 func (p *envoyProxy) exchange(ctx context.Context, in proxied) (got, error) {
 	out := append(slices.Clone(p.metadata), "x-sluice-peer", p.peer)
@@ -82,7 +79,6 @@ type proxyStream struct {
 	closed  bool // by the processor, which is not interested in more
 	fields  []field
 	trailer []field
-	got     got
 }
 
 // request runs the phases before the request is sent on; done: there is a response already.

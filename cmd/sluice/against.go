@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -112,8 +114,24 @@ func (c *comparison) checkBase() (plan.Check, error) {
 	if err != nil {
 		return plan.Check{}, err
 	}
-	changes, err := plan.Compare(old, cfg)
+	oldDir, err := folderOf(c.base)
+	if err != nil {
+		return plan.Check{}, err
+	}
+	newDir, err := folderOf(c.path)
+	if err != nil {
+		return plan.Check{}, err
+	}
+	changes, err := plan.CompareMoved(old, cfg, oldDir, newDir)
 	return checkOf(old.Hash(), cfg, changes), err
+}
+
+// folderOf returns the folder that relative paths of a configuration are taken from.
+func folderOf(path string) (string, error) {
+	if i, err := os.Stat(path); err != nil || !i.IsDir() {
+		path = filepath.Dir(path)
+	}
+	return filepath.Abs(path)
 }
 
 // checkShown compares with what the other side shows of its configuration, where it cannot check one.

@@ -21,7 +21,7 @@ func newApply() *cobra.Command {
 			"its own machine, builds routes and filters, and says what would change or why it would refuse.\n" +
 			"A configuration is put in force by the file that the gateway runs with, or by a control plane.\n\n" +
 			exitCodesHelp,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if !dryRun {
 				return fmt.Errorf("%w: apply puts nothing in force: a gateway takes its configuration from its own "+

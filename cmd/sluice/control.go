@@ -16,7 +16,7 @@ func newControl(log *logging) *cobra.Command {
 		Long: "Run a control plane: it hands its configuration to gateways and Envoys over xDS.\n\n" +
 			"The files are read again when they change or on SIGHUP. What does not load or compile reaches\n" +
 			"no node; what a node refuses is taken back from all. SIGHUP tries it once more.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			logger, err := log.logger(cmd)
 			if err != nil {

@@ -16,7 +16,7 @@ func newEnvoy(log *logging) *cobra.Command {
 		Long: "Serve the policies to Envoy over gRPC: ext_proc and the rate-limit service, at envoy.listen.\n\n" +
 			"The configuration is that of a gateway; listen.http, listen.https and the coordinator are left to\n" +
 			"gateways. It is reloaded when it changes or on SIGHUP, as a whole or not at all.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			logger, err := log.logger(cmd)
 			if err != nil {

@@ -124,7 +124,7 @@ func (f form) write() error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(to.Name()) // of one that was renamed there is none
+	defer func() { _ = os.Remove(to.Name()) }() // of one that was renamed there is none
 	_, err = to.Write(f.usual)
 	if err == nil {
 		err = to.Chmod(info.Mode().Perm())

@@ -55,6 +55,14 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 }
 
+// noArguments refuses arguments of a command that is given all it needs by flags.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: %q is no argument here; a configuration is named with -c", errUsage, args[0])
+	}
+	return nil
+}
+
 // errUsage marks a mistake of the caller that only the command itself can see.
 var errUsage = errors.New("wrong usage")
 

@@ -44,6 +44,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"no command", nil, 2, "a command is missing"},
 		{"unknown command", []string{"fly"}, 2, "fly"},
+		{"an argument in place of a flag", []string{"plan", "-c", "x.yaml", "y.yaml"}, 2, "is named with -c"},
 		{"a command of a later version", []string{"control"}, 2, "control"},
 		{"unknown flag", []string{"version", "--fast"}, 2, "--fast"},
 		{"no configuration", []string{"run"}, 2, "config"},

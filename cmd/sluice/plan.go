@@ -43,7 +43,7 @@ func newPlan() *cobra.Command {
 			"would change. What an Envoy can only approximate is shown where the configuration is for Envoys (it\n" +
 			"has a section control, or settings of envoy), or with --envoy.\n\n" + exitCodesHelp,
 		Example: "  sluice plan -c sluice.yaml --at 2026-11-11T00:00:00+08:00 --against 127.0.0.1:9901",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(c.output); err != nil {
 				return err
@@ -120,8 +120,8 @@ func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 		return p, err
 	}
 	if envoy || forEnvoys(cfg) {
-		var list []envoydialect.Approximation
-		if _, list, err = envoydialect.Compile(cfg, envoydialect.Options{}); err != nil {
+		list, err := c.approximations(cfg)
+		if err != nil {
 			return p, fmt.Errorf("%w: for Envoy: %w", gateway.ErrConfig, err)
 		}
 		for _, a := range list {
@@ -129,6 +129,20 @@ func (c *comparison) plan(at time.Time, envoy bool) (p planned, err error) {
 		}
 	}
 	return p, nil
+}
+
+// approximations says what an Envoy does otherwise.
+func (c *comparison) approximations(cfg *config.Config) (list []envoydialect.Approximation, err error) {
+	if !c.noEnv {
+		_, list, err = envoydialect.Compile(cfg, envoydialect.Options{})
+		return list, err
+	}
+	d, err := config.LoadDocument(c.path)
+	if err != nil {
+		return nil, err
+	}
+	_, list, err = envoydialect.CompileDocument(d, envoydialect.Options{})
+	return list, err
 }
 
 func (p *planned) writeText(w io.Writer) error {

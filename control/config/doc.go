@@ -6,7 +6,7 @@
 //
 //	outline   bytes → UTF-8 text; a quick look at it for messages, and for what the YAML library cannot read
 //	parse     text → nodes (go.yaml.in/yaml) → a tree of values with their places; anchors, merge keys written out
-//	expand    ${env:NAME} and ${file:PATH} in texts; what they are expanded to is remembered as secret
+//	expand    ${env:NAME}, ${env:NAME:-default}, ${file:PATH}; what they are expanded to is remembered as secret
 //	merge     the files of a folder into one tree
 //	schema    the tree against the JSON Schema (draft 2020-12), which is made from the structs ([Schema])
 //	decode    the tree into [Config], over the defaults of each section

@@ -16,6 +16,8 @@ type Document struct {
 	json     []byte
 	hash     string
 	deferred []Location
+	lack     map[*node]string // values that this machine cannot expand
+	lacking  []Location
 	secrets  []Location
 }
 
@@ -94,11 +96,19 @@ func (l *loader) asDocument() (*Document, error) {
 		return nil, l.faults.err()
 	}
 	d.hash = DocumentHash(d.json)
+	d.lack = l.expander.lack
+	own := Document{lack: d.lack} // of what gateways are not sent only this counts: Envoys listen where listen says
 	for _, m := range l.root.members {
-		if f, ok := fieldAt(l.model, []string{m.name}); ok && !slices.Contains(gatewaySections, m.name) {
-			d.note(m.value, f.Type, (*place)(nil).member(m.name), f.rules)
+		f, ok := fieldAt(l.model, []string{m.name})
+		part := d
+		if slices.Contains(gatewaySections, m.name) {
+			part = &own
+		}
+		if ok {
+			part.note(m.value, f.Type, (*place)(nil).member(m.name), f.rules)
 		}
 	}
+	d.lacking = append(d.lacking, own.lacking...)
 	return d, nil
 }
 
@@ -121,6 +131,10 @@ func (d *Document) Config() *Config { return d.config }
 
 // Deferred returns the values that have a variable: the gateway expands and checks them.
 func (d *Document) Deferred() []Location { return d.deferred }
+
+// Lacking returns the values with a variable that this machine does not have, but for secrets: in Config they are not
+// what any gateway makes of them.
+func (d *Document) Lacking() []Location { return d.lacking }
 
 // Secrets returns where a secret is written out. Such a document travels over mTLS only; what a variable stands for is
 // never part of a document.
@@ -203,9 +217,14 @@ func (l *loader) refuseVariables(n *node) {
 // note collects the values with variables and the secrets that are written out.
 func (d *Document) note(n *node, t reflect.Type, at *place, rule rules) {
 	here := Location{at.String(), n.pos.file, n.pos.line, n.pos.column}
-	switch text, _ := n.scalar.(string); {
-	case n.secret:
+	if _, lacks := d.lack[n]; lacks && !rule.secret {
+		d.lacking = append(d.lacking, here)
+	}
+	if n.secret {
 		d.deferred = append(d.deferred, here)
+	}
+	switch text, _ := n.scalar.(string); {
+	case n.secret && !(rule.secret && writesDefault(n.source)):
 	case rule.secret && text != "":
 		d.secrets = append(d.secrets, here)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,6 +107,23 @@ func TestDocumentNamesItsSecrets(t *testing.T) {
 	want := "services.order.v2.endpoints[0] identity[0].jwt.audience routes[0].timeout"
 	if got := strings.Join(paths, " "); got != want {
 		t.Errorf("deferred %s, want %s", got, want)
+	}
+}
+
+// The default of a secret's variable is a secret that is written out; of other settings it is nothing to hide.
+func TestDefaultsThatAreSecrets(t *testing.T) {
+	const text = "version: 1\nservices: {s: {endpoints: ['http://h'], timeout: '${env:DOCUMENT_TEST_ABSENT:-2s}'}}\n" +
+		"routes: [{name: b, match: {path: /b, methods: [POST]}, service: s, idempotency: {required: true}}]\n" +
+		"sales: {s: {routes: [b], item: query.sku, stock: {A: 1}, opens: 2026-11-11T00:00:00+08:00,\n" +
+		"  waitingRoom: {secret: '${env:DOCUMENT_TEST_ABSENT%s}'}}}\n"
+	for usual, want := range map[string]int{"": 0, ":-": 0, ":-0123456789abcdef0123456789abcdef": 1} {
+		d := parseDocument(t, fmt.Sprintf(text, usual))
+		if len(d.Secrets()) != want || len(d.Deferred()) != 2 {
+			t.Errorf("%q: secrets %v, deferred %v", usual, d.Secrets(), d.Deferred())
+		}
+		if len(d.Lacking()) != 0 {
+			t.Errorf("%q: lacking %v", usual, d.Lacking())
+		}
 	}
 }
 

@@ -122,17 +122,12 @@ func (f *expander) expand(n *node, text string) {
 		}
 		name := text[start+len(kind) : start+end]
 		n.secret, n.source = true, written
-		name, byDefault, hasDefault := cutDefault(kind, name)
 		if f.size > expandAllMax { // which has been told
 			n.broken = true
 			break
 		}
 		secret, err := f.lookup(kind, name)
-		defaulted := hasDefault && (err != nil || secret == "")
-		switch {
-		case defaulted:
-			secret = byDefault
-		case err != nil:
+		if err != nil {
 			n.broken = true
 			f.lacks(n, fmt.Sprintf("%s%s}: %v", kind, name, err))
 		}
@@ -144,9 +139,7 @@ func (f *expander) expand(n *node, text string) {
 		value.WriteString(text[:start] + secret)
 		literal.WriteString(text[:start] + ref.Quote(secret))
 		text = text[start+end+1:]
-		if !defaulted { // a default is there for everybody to read
-			f.faults.hide(secret)
-		}
+		f.faults.hide(secret)
 	}
 	n.scalar, n.literal = value.String()+text, literal.String()+text
 }
@@ -154,15 +147,22 @@ func (f *expander) expand(n *node, text string) {
 const (
 	variableEnv  = "${env:"
 	variableFile = "${file:"
+	defaultMark  = ":-" // behind the name of a variable: what it is where the environment has none
 )
 
-// cutDefault cuts what stands in for a variable of the environment that is not set, or empty, as in a shell (POSIX,
-// Shell Command Language 2.6.2). It ends before the first }.
-func cutDefault(kind, text string) (name, byDefault string, ok bool) {
-	if kind != variableEnv {
-		return text, "", false
+// writesDefault reports whether a text has a variable with a default that is not empty.
+func writesDefault(text string) bool {
+	for {
+		start, kind := nextVariable(text)
+		if start < 0 {
+			return false
+		}
+		name, rest, closed := strings.Cut(text[start+len(kind):], "}")
+		if _, usual, _ := strings.Cut(name, defaultMark); closed && kind == variableEnv && usual != "" {
+			return true
+		}
+		text = rest
 	}
-	return strings.Cut(text, ":-")
 }
 
 // nextVariable returns where the next ${ to expand begins, and its opening; -1 without one. It looks at nothing behind
@@ -184,8 +184,12 @@ func nextVariable(text string) (int, string) {
 
 func (f *expander) lookup(kind, name string) (string, error) {
 	if kind == variableEnv {
+		name, usual, hasUsual := strings.Cut(name, defaultMark)
 		value, ok := os.LookupEnv(name)
-		if !ok {
+		switch {
+		case value == "" && hasUsual: // not set, or set to nothing, as in a shell
+			return usual, nil
+		case !ok:
 			return "", fmt.Errorf("the environment has no such variable")
 		}
 		return value, nil

@@ -574,8 +574,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestDefaultsOfVariables: they stand in for what is not set, or empty.
-func TestDefaultsOfVariables(t *testing.T) {
+// TestDefaultsInTheirPlaces: they stand in for what is not set, or empty.
+func TestDefaultsInTheirPlaces(t *testing.T) {
 	t.Setenv("SLUICE_TEST_EMPTY", "")
 	t.Setenv("SLUICE_TEST_PORT", "9000")
 	for written, want := range map[string]string{

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMessagesForPeople: values that look right to whoever wrote them.
@@ -39,6 +40,22 @@ func TestTypographicQuotesInText(t *testing.T) {
 	c := mustParseDocument(t, "version: 1\nroutes:\n  - {name: r, match: {path: /a}, respond: {status: 200, "+
 		"body: “hello”}}\n", "")
 	expect(t, "body", c.Routes[0].Respond.Body, "“hello”")
+}
+
+// TestDefaultsOfVariables: as in a shell, what is behind :- stands for a variable that is not set or is empty.
+func TestDefaultsOfVariables(t *testing.T) {
+	t.Setenv("SLUICE_TEST_WAIT", "7s")
+	t.Setenv("SLUICE_TEST_EMPTY", "")
+	c := mustParseDocument(t, `version: 1
+services:
+  a: {endpoints: ["http://${env:SLUICE_TEST_NOT_SET:-h}:1${env:SLUICE_TEST_NOT_SET:-}"], timeout: "${env:SLUICE_TEST_WAIT:-3s}"}
+  b: {endpoints: ["http://h"], timeout: "${env:SLUICE_TEST_EMPTY:-4s}"}
+`, "")
+	expect(t, "endpoint", c.Services["a"].Endpoints[0], "http://h:1")
+	expect(t, "set", c.Services["a"].Timeout, Duration(7*time.Second))
+	expect(t, "empty", c.Services["b"].Timeout, Duration(4*time.Second))
+	checkFaults(t, "version: 1\nlisten:\n  maxConnections: ${env:SLUICE_TEST_NOT_SET:-many}\n", []string{
+		"3:19: listen.maxConnections: *** is not a whole number"})
 }
 
 // TestExpandedNumbers: a setting that is a number takes one from the environment and from a file.

@@ -29,7 +29,7 @@ func (w *Watcher) Begin(cfg *config.Config) *Change {
 		if k := of.EndpointsFrom.Kubernetes; k != nil {
 			c.used[keyOfCluster(k)] = true
 		}
-		if s := w.services[name]; s != nil && s.key == sourceKey(of) {
+		if s := w.services[name]; s != nil && s.key == SourceKey(of) {
 			c.next[name] = s
 			continue
 		}
@@ -64,7 +64,7 @@ func (c *Change) Commit() {
 	defer w.mu.Unlock()
 	for _, s := range c.fresh {
 		s.inForce = true
-		if old := w.services[s.name]; old != nil && !s.known {
+		if old := w.services[s.name]; old != nil && !s.known && !w.o.Apart {
 			s.endpoints, s.known, s.changed = old.endpoints, old.known, old.changed
 			s.status.Endpoints = len(s.endpoints)
 		}

@@ -46,7 +46,8 @@
 // A service without endpoints refuses requests as one whose names have no address.
 //
 // Where a reload has a service's endpoints come from elsewhere, those that it has stay until the new
-// source answers. A service that never had an answer has no endpoints; [Watcher.Await] waits for them.
+// source answers, unless [Options].Apart is set: a control plane has them for other nodes. A service that
+// never had an answer has no endpoints; [Watcher.Await] waits for them.
 //
 // # Invariants
 //

@@ -16,7 +16,7 @@ import (
 type service struct {
 	watcher *Watcher
 	name    string
-	key     string // see sourceKey
+	key     string // see SourceKey
 	cancel  context.CancelFunc
 	first   chan struct{} // closed at the first answer or failure
 

@@ -30,6 +30,8 @@ type Options struct {
 	RetryMin time.Duration // how soon the API of a cluster is asked again; 0: 500ms
 	RetryMax time.Duration // and how late; 0: 30s
 	Timeout  time.Duration // how long that API may take to begin an answer; 0: 30s
+	// Apart has a service whose source changes begin without endpoints, not with those of the source before.
+	Apart bool
 }
 
 // Watcher watches the sources of services. It is safe for concurrent use.
@@ -110,7 +112,7 @@ func (w *Watcher) Configure(cfg *config.Config) { w.Begin(cfg).Commit() }
 func (w *Watcher) startLocked(name string, c *config.Service) *service {
 	ctx, cancel := context.WithCancel(w.ctx)
 	s := &service{
-		watcher: w, name: name, key: sourceKey(c), cancel: cancel, first: make(chan struct{}),
+		watcher: w, name: name, key: SourceKey(c), cancel: cancel, first: make(chan struct{}),
 		status: Status{Service: name, Source: c.EndpointsFrom.String()},
 	}
 	from := w.sourceLocked(c)
@@ -118,8 +120,8 @@ func (w *Watcher) startLocked(name string, c *config.Service) *service {
 	return s
 }
 
-// sourceKey is the same for two services whose endpoints are found in the same way.
-func sourceKey(c *config.Service) string {
+// SourceKey is the same for two services whose endpoints are found in the same way.
+func SourceKey(c *config.Service) string {
 	f := c.EndpointsFrom
 	key := fmt.Sprintf("%s %s", f.Scheme, f)
 	switch {
@@ -184,6 +186,15 @@ func (w *Watcher) Endpoints() map[string][]config.Endpoint {
 // whose endpoints change, until ctx ends or the watcher is closed. The list is the callee's. One
 // Deliver runs at a time.
 func (w *Watcher) Deliver(ctx context.Context, update func(service string, endpoints []config.Endpoint)) {
+	w.deliver(ctx, func(s *service, endpoints []config.Endpoint) { update(s.name, endpoints) })
+}
+
+// DeliverSources is [Watcher.Deliver] by the source ([SourceKey]) that has found the endpoints.
+func (w *Watcher) DeliverSources(ctx context.Context, update func(key string, endpoints []config.Endpoint)) {
+	w.deliver(ctx, func(s *service, endpoints []config.Endpoint) { update(s.key, endpoints) })
+}
+
+func (w *Watcher) deliver(ctx context.Context, update func(s *service, endpoints []config.Endpoint)) {
 	w.again()
 	rest := time.NewTimer(0)
 	defer rest.Stop()
@@ -196,8 +207,8 @@ func (w *Watcher) Deliver(ctx context.Context, update func(service string, endpo
 		case <-w.wake:
 		}
 		for _, name := range w.waiting() {
-			if endpoints, ok := w.take(name); ok && ctx.Err() == nil {
-				update(name, endpoints)
+			if s, endpoints := w.take(name); s != nil && ctx.Err() == nil {
+				update(s, endpoints)
 			}
 		}
 		rest.Reset(w.o.Gather)
@@ -240,14 +251,14 @@ func (w *Watcher) waiting() (list []string) {
 	return list
 }
 
-// take returns the endpoints whose update waits; false where none does any more.
-func (w *Watcher) take(name string) ([]config.Endpoint, bool) {
+// take returns the service whose update waits, and its endpoints; nil where none does any more.
+func (w *Watcher) take(name string) (*service, []config.Endpoint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.services[name]
 	if s == nil || !s.changed || w.closed {
-		return nil, false
+		return nil, nil
 	}
 	s.changed = false
-	return slices.Clone(s.endpoints), true
+	return s, slices.Clone(s.endpoints)
 }

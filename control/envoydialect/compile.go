@@ -2,6 +2,7 @@ package envoydialect
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -61,6 +62,29 @@ type compiler struct {
 	report []Approximation
 	err    error // the first
 }
+
+// CompileDocument compiles a document. Where an Envoy would need a value that this machine does not have, there are no
+// resources, and the report says which: a gateway expands its variables itself, an Envoy has what is expanded here.
+func CompileDocument(d *config.Document, o Options) (*Resources, []Approximation, error) {
+	var lacking []Approximation
+	for _, l := range d.Lacking() {
+		section, _, _ := strings.Cut(l.Path, ".")
+		section, _, _ = strings.Cut(section, "[")
+		if slices.Contains(compiledSections, section) {
+			why := fmt.Sprintf(
+				"what it stands for is not on this machine (%s:%d), so no Envoy is sent this configuration",
+				l.File, l.Line)
+			lacking = append(lacking, Approximation{Place: l.Path, Policy: "variable", Level: Unsupported, Why: why})
+		}
+	}
+	if len(lacking) > 0 {
+		return nil, lacking, nil
+	}
+	return Compile(d.Config(), o)
+}
+
+// compiledSections are those that resources are made of, beside envoy, which is always expanded.
+var compiledSections = []string{"listen", "identity", "services", "limits", "routes"}
 
 // Compile compiles a configuration that [config.Load] has checked. The approximations are in the order
 // of places.

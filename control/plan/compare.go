@@ -20,7 +20,11 @@ const sealMark = "\x00secret:"
 
 // Compare returns what differs from one configuration to another, in the order of their paths; routes in the order in
 // which they match. The error says that a configuration cannot be written as a document.
-func Compare(old, new *config.Config) ([]Change, error) {
+func Compare(old, new *config.Config) ([]Change, error) { return CompareMoved(old, new, "", "") }
+
+// CompareMoved is [Compare] for a configuration that another folder has a copy of: a path below the old folder that
+// is the same below the new one is no difference. The folders are absolute; empty: nothing was moved.
+func CompareMoved(old, new *config.Config, oldDir, newDir string) ([]Change, error) {
 	key := make([]byte, sha256.Size)
 	rand.Read(key) // it does not fail
 	seal := func(secret string) string {
@@ -36,7 +40,32 @@ func Compare(old, new *config.Config) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if oldDir != newDir {
+		before, _ = moved(before, after, oldDir, newDir).(map[string]any)
+	}
 	return CompareSettings(before, after), nil
+}
+
+// moved returns old with each path below oldDir that new has below newDir written as new has it.
+func moved(old, new any, oldDir, newDir string) any {
+	switch old := old.(type) {
+	case map[string]any:
+		other, _ := new.(map[string]any)
+		for name, value := range old {
+			old[name] = moved(value, other[name], oldDir, newDir)
+		}
+	case []any:
+		other, _ := new.([]any)
+		for i := range min(len(old), len(other)) {
+			old[i] = moved(old[i], other[i], oldDir, newDir)
+		}
+	case string:
+		before, path, ok := strings.Cut(old, oldDir+"/")
+		if text := before + newDir + "/" + path; ok && text == new {
+			return text
+		}
+	}
+	return old
 }
 
 // ChangedFiles returns the absolute paths of the files that both configurations refer to, certificates and key sets

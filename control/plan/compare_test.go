@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -236,4 +237,31 @@ func TestMovesExplainTheOrder(t *testing.T) {
 			t.Fatalf("%v of %v, and %d can stay", kept, order, most)
 		}
 	})
+}
+
+// TestCompareMoved: the copy of a folder differs in nothing; what was written absolute counts as it is written.
+func TestCompareMoved(t *testing.T) {
+	parseIn := func(dir, text string) *config.Config {
+		t.Helper()
+		c, err := config.Parse(filepath.Join(dir, "t.yaml"), []byte("version: 1\n"+text), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	old, new := t.TempDir(), t.TempDir()
+	for _, c := range []struct {
+		before, after string
+		want          int
+	}{
+		{"store: {embedded: {dir: ./data}}", "store: {embedded: {dir: ./data}}", 0},
+		{"store: {embedded: {dir: ./data}}", "store: {embedded: {dir: ./other}}", 1},
+		{"store: {embedded: {dir: " + old + "/data}}", "store: {embedded: {dir: " + old + "/data}}", 0},
+		{`services: {s: {endpoints: ["unix:///run/a.sock"]}}`, `services: {s: {endpoints: ["unix:///run/b.sock"]}}`, 1},
+	} {
+		changes, err := CompareMoved(parseIn(old, c.before), parseIn(new, c.after), old, new)
+		if err != nil || len(changes) != c.want {
+			t.Errorf("%s, %s: %v, %v; want %d changes", c.before, c.after, lines(changes), err, c.want)
+		}
+	}
 }

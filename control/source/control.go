@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -32,6 +33,8 @@ type Control struct {
 	// dial makes connections; nil: TCP.
 	dial      func(ctx context.Context, address string) (net.Conn, error)
 	client    *adsclient.Client // nil before First
+	running   sync.WaitGroup    // the client
+	end       func()            // ends it
 	local     *local
 	disk      *keeper
 	diskTried bool
@@ -93,7 +96,11 @@ func (c *Control) First(ctx context.Context) (*config.Config, error) {
 	}
 	c.Logger.Warn("waiting for the first configuration: none has come from a control plane, and none is on disk",
 		"control", c.Servers, "node", c.Node)
-	return c.await(ctx, nil)
+	cfg, err := c.await(ctx, nil)
+	if err != nil { // ctx has ended, so that there will be no Watch
+		c.close()
+	}
+	return cfg, err
 }
 
 // start begins to connect.
@@ -108,8 +115,17 @@ func (c *Control) start(ctx context.Context) error {
 		Dial: c.dial,
 	})
 	c.report.begin(c.client, c.disk, c.Servers, c.Node)
-	go c.client.Run(ctx)
+	// What it brings counts until Watch ends: behind the end of ctx requests may come for as long as drainDelay says.
+	ctx, c.end = context.WithCancel(context.WithoutCancel(ctx))
+	c.running.Go(func() { c.client.Run(ctx) })
 	return nil
+}
+
+// close ends the client and the keeper.
+func (c *Control) close() {
+	c.end()
+	c.running.Wait()
+	c.disk.close()
 }
 
 // Own implements [Waiting].
@@ -210,7 +226,7 @@ func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) 
 
 // Watch implements [Source]. It returns nil.
 func (c *Control) Watch(ctx context.Context, sink Sink) error {
-	defer c.disk.close()
+	defer c.close()
 	c.accept() // what First has returned
 	for {
 		cfg, err := c.await(ctx, sink)
@@ -221,11 +237,22 @@ func (c *Control) Watch(ctx context.Context, sink Sink) error {
 			c.Logger.Warn("a configuration is put in force without the endpoints of some services: none have come",
 				"services", lacking, "waited", endpointsWait.String())
 		}
+		c.setEndpoints(cfg, sink)
 		if err := sink.Apply(cfg); err != nil {
 			c.refuse(err)
 			continue
 		}
 		c.accept()
+	}
+}
+
+// setEndpoints gives the sink the endpoints of a configuration that is about to be put in force. It has had them when
+// they came, and forgets those of services that the one in force has not when that is put in force again.
+func (c *Control) setEndpoints(cfg *config.Config, sink Sink) {
+	for _, name := range discoveredIn(cfg) {
+		if list := c.endpoints[name]; list != nil {
+			sink.SetEndpoints(name, list)
+		}
 	}
 }
 
@@ -340,6 +367,8 @@ func (c *Control) accept() {
 	}
 	c.subscribe()
 	c.keep()
+	c.Logger.Info("a configuration of the control plane is in force", "version", c.inForce.Version,
+		"from", c.inForce.Server)
 	c.report.applied(c.inForce)
 }
 

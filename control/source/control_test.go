@@ -281,6 +281,79 @@ func TestControlWaitsForEndpoints(t *testing.T) {
 	})
 }
 
+// Endpoints that came for a configuration which waits for others are there when it is put in force, although the one
+// in force was put in force again meanwhile.
+func TestEndpointsOfTheNextSurviveAReloadOfTheOneInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := adstest.NewNetwork()
+		p := n.Serve(t, planeA)
+		f := join(t, n, "", planeA)
+		status := filepath.Join(f.dir, "status")
+		write(t, status, "201")
+		text := strings.Replace(document(0), `"status":0`, `"status":"${file:status}"`, 1)
+		streams := make(chan adstest.Stream, 1)
+		go func() {
+			str := <-p.Streams
+			str.Send(adstest.Configuration(t, "n1", "r1", text))
+			streams <- str
+		}()
+		f.run()
+		str := <-streams
+		more := `"more":{"endpointsFrom":{"dns":{"name":"m","port":1}}},"order":{`
+		str.Send(adstest.Configuration(t, "n2", "r2", strings.Replace(discovering, `"order":{`, more, 1)))
+		for {
+			if r := p.Request(t); slices.Contains(r.GetResourceNamesSubscribe(), "order") {
+				break
+			}
+		}
+		str.Send(adstest.Endpoints(t, "e1", "e1", "order", found))
+		adstest.Receive(t, f.endpoints, "endpoints")
+		write(t, status, "202")
+		if got := f.next(); got != 202 { // as which the gateway forgets the endpoints
+			t.Errorf("status %d, want 202", got)
+		}
+		if cfg := adstest.Receive(t, f.applied, "configuration"); cfg.Services["order"] == nil {
+			t.Errorf("configuration %+v", cfg.Services)
+		}
+		if len(f.endpoints) != 1 || (<-f.endpoints)[0] != found {
+			t.Error("the endpoints were not given again")
+		}
+	})
+}
+
+// What the control plane sends counts until Watch ends, which a gateway that drains is later at than First's context.
+func TestControlIsFollowedUntilWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := adstest.NewNetwork()
+		p := n.Serve(t, planeA)
+		f := join(t, n, "", planeA)
+		streams := make(chan adstest.Stream, 1)
+		go func() {
+			str := <-p.Streams
+			str.Send(adstest.Configuration(t, "n1", "r1", document(201)))
+			streams <- str
+		}()
+		started, drains := context.WithCancel(t.Context())
+		if _, err := f.First(started); err != nil {
+			t.Fatal(err)
+		}
+		watched, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { _ = f.Watch(watched, f); close(ended) }()
+		drains()
+		time.Sleep(time.Second)
+		(<-streams).Send(adstest.Configuration(t, "n2", "r2", document(202)))
+		if got := f.next(); got != 202 {
+			t.Errorf("status %d, want 202", got)
+		}
+		stop()
+		<-ended
+		if s := f.Status(); s.Kept != config.DocumentHash([]byte(document(202))) {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 // A newer configuration does not wait behind one that waits for endpoints.
 func TestControlTakesTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -369,6 +442,7 @@ func TestControlPlaneThatIsStale(t *testing.T) {
 		if status := f.next(); status != 201 {
 			t.Errorf("status %d, want 201", status)
 		}
+		synctest.Wait()
 		if s := f.Status(); s.From != planeB || s.Connected != planeB {
 			t.Errorf("status %+v, want that of the other control plane", s)
 		}
@@ -473,7 +547,6 @@ func TestLastGoodThatIsNotWholeIsIgnored(t *testing.T) {
 				if !again.logs.has("is ignored") || again.Status().KeepFault == "" {
 					t.Errorf("it was not told: %s", again.logs.b.String())
 				}
-				again.disk.close()
 			})
 		})
 	}
@@ -548,6 +621,17 @@ func TestDiskThatFails(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if s := f.Status(); s.KeepFault == "" || s.Kept != "" || !f.logs.has("cannot be written; the gateway goes on") {
 			t.Errorf("status %+v", s)
+		}
+		if err := os.Remove(filepath.Join(f.dir, "last")); err != nil { // and now there is room
+			t.Fatal(err)
+		}
+		time.Sleep(keepAgain + time.Second)
+		if s := f.Status(); s.KeepFault != "" || s.Kept != config.DocumentHash([]byte(document(203))) {
+			t.Errorf("the disk works again: status %+v", s)
+		}
+		file, err := os.Stat(filepath.Join(f.dir, "last", goodName))
+		if err != nil || file.Mode().Perm() != 0o600 {
+			t.Errorf("the file %+v, error %v; want one for nobody else", file, err)
 		}
 	})
 }

@@ -6,8 +6,12 @@ import (
 	"time"
 )
 
-// keepEvery bounds how often the last good configuration is written: endpoints can change all the time.
-const keepEvery = time.Second
+const (
+	// keepEvery bounds how often the last good configuration is written: endpoints can change all the time.
+	keepEvery = time.Second
+	// keepAgain is when a write that failed is tried again: a disk that was full may have room.
+	keepAgain = 10 * time.Second
+)
 
 // keeper writes the last good configuration in the background. Of several the last one is written.
 type keeper struct {
@@ -21,6 +25,8 @@ type keeper struct {
 	next   *good
 	fault  string // of the last write or of the read; empty: none
 	faults int
+	told   string // which failure was logged last
+	toldAt time.Time
 	kept   string // the version that was written last
 }
 
@@ -46,12 +52,23 @@ func (k *keeper) read() *good {
 	return g
 }
 
+// failed notes a failure. One of a kind is told once a minute.
 func (k *keeper) failed(what string, err error) {
+	if k.note(what, err, time.Now()) {
+		k.logger.Error(what, "folder", k.disk.dir, "error", err)
+	}
+}
+
+func (k *keeper) note(what string, err error, now time.Time) (tell bool) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
+	tell = k.fault == "" || what != k.told || now.Sub(k.toldAt) >= time.Minute
 	k.fault = err.Error()
 	k.faults++
-	k.mu.Unlock()
-	k.logger.Error(what, "folder", k.disk.dir, "error", err)
+	if tell {
+		k.told, k.toldAt = what, now
+	}
+	return tell
 }
 
 // keep has a configuration written soon. It does not wait.
@@ -73,16 +90,21 @@ func (k *keeper) close() {
 
 func (k *keeper) run() {
 	defer close(k.done)
-	defer k.write()
+	defer func() { k.write() }() // the last time: what fails is told
 	pause := time.NewTimer(keepEvery)
 	defer pause.Stop()
+	var again <-chan time.Time // nil: the last write has not failed
 	for {
 		select {
 		case <-k.ending:
 			return
 		case <-k.wake:
+		case <-again:
 		}
-		k.write()
+		again = nil
+		if !k.write() {
+			again = time.After(keepAgain)
+		}
 		pause.Reset(keepEvery)
 		select {
 		case <-k.ending:
@@ -92,20 +114,30 @@ func (k *keeper) run() {
 	}
 }
 
-// write writes what waits.
-func (k *keeper) write() {
+// write writes what waits. Where that fails it waits on, unless something newer does.
+func (k *keeper) write() (done bool) {
 	k.mu.Lock()
 	g := k.next
 	k.next = nil
 	k.mu.Unlock()
 	if g == nil {
-		return
+		return true
 	}
 	if err := k.disk.keep(g); err != nil {
+		k.putBack(g)
 		k.failed("the last good configuration cannot be written; the gateway goes on", err)
-		return
+		return false
 	}
 	k.written(g.Version)
+	return true
+}
+
+func (k *keeper) putBack(g *good) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.next == nil {
+		k.next = g
+	}
 }
 
 func (k *keeper) written(version string) {

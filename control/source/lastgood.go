@@ -88,6 +88,9 @@ func (l lastGood) keep(g *good) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(l.dir, 0o700); err != nil { // it may have been taken away, or come late
+		return err
+	}
 	file, err := os.CreateTemp(l.dir, goodPattern) // for nobody else to read
 	if err != nil {
 		return err

@@ -67,16 +67,31 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	}
 	now := time.Now()
 	c.tls.Store(certificates)
+	c.warnExpired(cfg, now)
 	before := c.applied.Swap(&applied{release: r, config: cfg, loaded: now})
 	c.metrics.info.Reset()
 	c.metrics.info.WithLabelValues(r.version).Set(1)
 	section := cfg.ControlPlane()
-	c.watcher.Configure(cfg)
 	c.configure(now, nodeRules(section.Nodes), settingsOf(section.Canary))
 	if before == nil || before.release.version != r.version {
+		c.logWarnings(d)
 		c.offer(now, r)
 	}
 	return nil
+}
+
+// warningsLogged bounds how many warnings of one configuration are logged.
+const warningsLogged = 20
+
+// logWarnings logs what needs a look, with its place: the gateways do not know the files.
+func (c *controlPlane) logWarnings(d *config.Document) {
+	list := d.Config().Warnings()
+	for _, w := range list[:min(len(list), warningsLogged)] {
+		c.Logger.Warn("the configuration needs a look", "warning", config.Fault(w).String())
+	}
+	if more := len(list) - warningsLogged; more > 0 {
+		c.Logger.Warn("the configuration has more that needs a look: sluice validate shows it", "more", more)
+	}
 }
 
 func settingsOf(c *config.Canary) rollout.Settings {
@@ -137,7 +152,8 @@ func (c *controlPlane) Status() Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.secretsFaultLocked(); err != nil && c.tls.Load() == nil && fault == "" {
+	tls := c.tls.Load()
+	if err := c.secretsFaultLocked(); err != nil && (tls == nil || tls.ClientCAs == nil) && fault == "" {
 		s.Configuration.Fault = err.Error() // it is sent to no gateway
 	}
 	c.statusLocked(&s)

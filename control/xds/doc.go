@@ -22,8 +22,10 @@
 // A document that does not load, that a gateway in this process would refuse ([Options].Check), or
 // that does not compile reaches nobody: the last good one stays, and the fault is logged, counted
 // and shown. What gets past that reaches one node of each dialect first. A NACK takes it back from
-// all nodes; see package rollout for the rules, and for what a canary adds. Endpoints are no part of
-// a release: they go to all nodes at once, and a NACK of them is shown and changes nothing.
+// all nodes; see package rollout for the rules, and for what a canary adds. What a
+// source of endpoints finds is no part of a release: it goes at once to all nodes whose release has the
+// source, and a NACK of it is shown and changes nothing. The sources of all releases are watched, so
+// that nodes which have not got a change keep what their own sources find.
 //
 // # Identity
 //

@@ -10,6 +10,8 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/bench/kit/xdsclient"
 	"github.com/sluice-gateway/sluice/control/nativedialect"
@@ -220,4 +222,41 @@ func TestEndpointsThatAreFound(t *testing.T) {
 	if s.Rollout.Candidate != "" && s.Rollout.Stable != "" {
 		t.Errorf("endpoints began a rollout: %+v", s.Rollout)
 	}
+}
+
+// TestEnvoysAreNotSentWhatIsNotKnown: gateways expand their variables, Envoys need them here. Where one is not here
+// Envoys keep what they have and are told its place; gateways have the change.
+func TestEnvoysAreNotSentWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	r := start(t, shopOf(control, 200))
+	envoy := r.client(envoyOptions("envoy-1"))
+	before := awaitChange(t, envoy, resource.RouteType, "")
+	gateway := r.gateway("edge-1")
+	d := r.apply(strings.Replace(shopOf(control, 201), "timeout: 2s",
+		`timeout: "${env:SLUICE_TEST_NOT_SET}"`, 1))
+	awaitVersion(t, gateway, resource.ExtensionConfigType, d.Hash())
+	for _, c := range []*xdsclient.Client{envoy, r.client(envoyOptions("envoy-2"))} {
+		err := awaitError(t, c)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "services.order.timeout") {
+			t.Errorf("the stream ended with %v", err)
+		}
+	}
+	if v, _ := envoy.Version(resource.RouteType); v != before {
+		t.Errorf("the Envoy was sent %s", v)
+	}
+	s := r.plane.Status()
+	if len(s.Configuration.Approximations) != 1 || !strings.Contains(s.Configuration.Approximations[0].Why, "t.yaml:") {
+		t.Errorf("approximations: %+v", s.Configuration.Approximations)
+	}
+	r.apply(shopOf(control, 202))
+	r.await("the Envoys may connect", func(Status) bool {
+		r.plane.mu.Lock()
+		defer r.plane.mu.Unlock()
+		return r.plane.lackFaultLocked() == nil
+	})
+	awaitChange(t, r.client(envoyOptions("envoy-3")), resource.RouteType, "")
+
+	// What only gateways need holds no Envoy up.
+	r = start(t, shopOf(control, 200)+"coordinator: {dtm: {endpoints: [\"${env:SLUICE_TEST_NOT_SET}\"]}}\n")
+	awaitChange(t, r.client(envoyOptions("envoy-1")), resource.RouteType, "")
 }

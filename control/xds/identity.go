@@ -45,7 +45,11 @@ func namesOf(leaf *x509.Certificate) (names []string, subject string) {
 	for _, u := range leaf.URIs {
 		names = append(names, u.String())
 	}
-	names = append(names, leaf.DNSNames...)
+	for _, name := range leaf.DNSNames {
+		if !strings.ContainsAny(name, ":/") { // or it could be taken for a URI
+			names = append(names, name)
+		}
+	}
 	if len(names) > 0 {
 		return names, names[0]
 	}
@@ -67,8 +71,12 @@ func (r nodeRules) permit(names []string, id string) bool {
 	return false
 }
 
-// matchName matches a name with a pattern; part is what its * stands for.
+// matchName matches a name with a pattern; part is what its * stands for. A URI is matched with the pattern of one
+// alone: in a DNS pattern the * would stand for all of its path.
 func matchName(pattern, name string) (part string, ok bool) {
+	if strings.Contains(name, "://") != strings.Contains(pattern, "://") {
+		return "", false
+	}
 	separator := "/"
 	if !strings.Contains(pattern, "://") {
 		separator, pattern, name = ".", strings.ToLower(pattern), strings.ToLower(name)

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -39,6 +40,8 @@ func TestWhichCertificateMayBeWhichNode(t *testing.T) {
 		{"n1.nodes.shop", "dns-n1", true}, {"N1.Nodes.Shop", "dns-n1", true},
 		{"a.b.nodes.shop", "dns-a.b", false}, {"nodes.shop", "dns-", false},
 		{"n1.nodes.shop.evil", "dns-n1", false}, {"plain.shop", "plain-2", true}, {"", "edge", false},
+		{"spiffe://shop/x/n1.nodes.shop", "dns-spiffe://shop/x/n1", false},
+		{"spiffe://n1.nodes.shop", "dns-spiffe://n1", false},
 	} {
 		if got := rules.permit([]string{"unrelated", c.name}, c.id); got != c.want {
 			t.Errorf("%q as %q: %t, want %t", c.name, c.id, got, c.want)
@@ -186,4 +189,22 @@ func TestSecretsTravelOverMTLSOnly(t *testing.T) {
 	r = startDocument(t, d)
 	c := r.gateway("edge-1", with(ours.node("spiffe://shop/gateway/a", ours)))
 	awaitVersion(t, c, resource.ExtensionConfigType, d.Hash())
+}
+
+// TestHandshakesThatFailAreTold: an operator sees who cannot connect and why, and a probe of the port is nobody.
+func TestHandshakesThatFailAreTold(t *testing.T) {
+	t.Parallel()
+	ours, other, dir := newAuthority(t), newAuthority(t), t.TempDir()
+	ours.server(dir)
+	r := startDocument(t, parseIn(t, dir, documentOf(secure, 200)))
+	probe, err := net.Dial("tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe.Close()
+	awaitError(t, r.gateway("edge-1", with(other.node("spiffe://shop/gateway/a", ours))))
+	r.await("the log", func(Status) bool { return strings.Contains(r.log.String(), "unknown authority") })
+	if strings.Contains(r.log.String(), "EOF") {
+		t.Errorf("a probe is told of:\n%s", r.log)
+	}
 }

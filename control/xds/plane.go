@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -28,7 +29,8 @@ import (
 const (
 	streamsMax    = 10_000  // streams at one time
 	typesMax      = 32      // types of resources of a stream
-	namesBytesMax = 4 << 20 // of the names that a stream subscribes to
+	namesBytesMax = 4 << 20 // of the names that a stream subscribes to, and of what is kept until it is answered
+	nameCost      = 64      // bytes that a name takes beside itself
 	reasonMax     = 1 << 10 // bytes that are kept of the reason of a NACK
 	agentMax      = 100     // bytes of a program's name
 	nacksMax      = 100     // NACKs that are kept
@@ -53,6 +55,7 @@ type plane struct {
 	discovery server.Server
 	caches    map[bool]cache.SnapshotCache // by whether the stream is delta
 	wake      chan struct{}                // has room for one: the publisher has something to do
+	watcher   *discovery.Watcher           // the publisher configures it
 	throttle  filters.LogThrottle
 
 	mu        sync.Mutex // guards what follows and the sessions' fields
@@ -64,8 +67,10 @@ type plane struct {
 	keys      int64
 	draining  bool
 	nacks     nackRing
-	endpoints map[string][]config.Endpoint           // of services that are discovered
+	endpoints map[string][]config.Endpoint           // that were found, by their source
 	snapshots map[string]map[dialect]*cache.Snapshot // of releases, with endpoints
+	newest    string                                 // the release that was offered last
+	unwatched bool                                   // the sources of endpoints may be others
 	stale     bool                                   // the snapshots are
 	all       bool                                   // any session's target may have changed
 	dirty     []*session                             // whose targets may have
@@ -173,6 +178,7 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 		if version != after.Stable && version != after.Candidate && version != after.Previous && !rejected {
 			delete(p.releases, version)
 			delete(p.snapshots, version)
+			p.unwatched = true
 		}
 	}
 }
@@ -181,8 +187,8 @@ func (p *plane) noteRolloutLocked(before, after rollout.Versions) {
 func (p *plane) offer(now time.Time, r *release) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.releases[r.version] = r
-	p.stale = true
+	p.releases[r.version], p.newest = r, r.version
+	p.stale, p.unwatched = true, true
 	p.act(func(o *rollout.Rollout) bool { return o.Offer(now, r.version) })
 	p.endUnsafeLocked()
 	p.wakeLocked()
@@ -226,17 +232,43 @@ func (p *plane) drain() {
 	}
 }
 
-// endUnsafeLocked ends the streams over which the secrets of a document must not travel.
+// endUnsafeLocked ends the streams over which the secrets of a document must not travel, and those of nodes for which
+// it cannot be compiled.
 func (p *plane) endUnsafeLocked() {
-	err := p.secretsFaultLocked()
-	if err == nil {
-		return
-	}
 	for s := range p.sessions {
-		if s.dialect == native && !s.caller.tls {
-			s.barLocked(status.Error(codes.FailedPrecondition, err.Error()))
+		if s.id == "" {
+			continue
+		}
+		if err := p.barredLocked(s.dialect, s.caller); err != nil {
+			p.refuse(s.caller, s.id, err)
+			s.barLocked(err)
 		}
 	}
+}
+
+// barredLocked says why a node may not be sent what nodes may be sent now; nil: it may.
+func (p *plane) barredLocked(of dialect, c caller) error {
+	err := p.lackFaultLocked()
+	if of == native {
+		err = nil
+		if !c.tls {
+			err = p.secretsFaultLocked()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// lackFaultLocked says that a document that nodes may be sent cannot be compiled for Envoys; nil: each can.
+func (p *plane) lackFaultLocked() error {
+	for _, version := range sortedKeys(p.releases) {
+		if err := p.releases[version].noEnvoys; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // secretsFaultLocked says that a document that nodes may be sent has secrets; nil: none has.

@@ -10,19 +10,65 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
 )
 
-// SetEndpoints gives the endpoints of a service that are discovered; nodes get them at once.
-func (p *plane) SetEndpoints(service string, endpoints []config.Endpoint) {
+// SetEndpoints gives the endpoints that a source ([discovery.SourceKey]) has found; nodes whose configuration has the
+// source get them at once.
+func (p *plane) SetEndpoints(source string, endpoints []config.Endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endpoints[service] = slices.Clone(endpoints)
+	p.endpoints[source] = slices.Clone(endpoints)
 	if endpoints == nil {
-		p.endpoints[service] = []config.Endpoint{} // none: that is known
+		p.endpoints[source] = []config.Endpoint{} // none: that is known
 	}
 	p.stale = true
 	p.wakeLocked()
+}
+
+// watchSources watches the sources of all releases: nodes that have one go on with what its own sources find while
+// another one is tried.
+func (p *plane) watchSources() {
+	p.mu.Lock()
+	if !p.unwatched {
+		p.mu.Unlock()
+		return
+	}
+	p.unwatched = false
+	cfg, used := p.sourcesLocked()
+	for source := range p.endpoints {
+		if !used[source] {
+			delete(p.endpoints, source)
+		}
+	}
+	p.mu.Unlock()
+	p.watcher.Configure(cfg)
+}
+
+// sourcesLocked returns a configuration with the services of all releases that differ in their sources, and the
+// sources. The services of the newest release have their names, others the version behind it.
+func (p *plane) sourcesLocked() (*config.Config, map[string]bool) {
+	all, used := &config.Config{Services: map[string]*config.Service{}}, map[string]bool{}
+	add := func(r *release, suffix string) {
+		for name, s := range r.document.Config().Services {
+			if s == nil || s.EndpointsFrom == nil {
+				continue
+			}
+			if key := discovery.SourceKey(s); suffix == "" || !used[key] {
+				all.Services[name+suffix], used[key] = s, true
+			}
+		}
+	}
+	if r := p.releases[p.newest]; r != nil {
+		add(r, "")
+	}
+	for _, version := range sortedKeys(p.releases) {
+		if version != p.newest {
+			add(p.releases[version], "@"+version)
+		}
+	}
+	return all, used
 }
 
 // publish gives each session the snapshot that it is to have, whenever that changes, until ctx ends.
@@ -41,6 +87,7 @@ func (p *plane) publish(ctx context.Context) {
 			p.act(func(r *rollout.Rollout) bool { return r.Tick(now) })
 			p.mu.Unlock()
 		}
+		p.watchSources()
 		p.refresh()
 		p.deliver(ctx)
 		p.logEvents()

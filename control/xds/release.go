@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/envoydialect"
 	"github.com/sluice-gateway/sluice/control/nativedialect"
 )
@@ -40,6 +41,7 @@ type release struct {
 	document       *config.Document
 	approximations []envoydialect.Approximation
 	compiled       map[dialect]*cache.Snapshot // without endpoints that are discovered
+	noEnvoys       error                       // why no Envoy is sent it; nil: they are
 }
 
 // compile compiles a document to both dialects.
@@ -53,9 +55,12 @@ func compile(d *config.Document, o envoydialect.Options) (*release, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources, approximations, err := envoydialect.Compile(d.Config(), o)
+	resources, approximations, err := envoydialect.CompileDocument(d, o)
 	if err != nil {
 		return nil, err
+	}
+	if resources == nil {
+		resources, r.noEnvoys = new(envoydialect.Resources), lackFault(approximations)
 	}
 	r.approximations = approximations
 	snapshots := []struct {
@@ -153,7 +158,7 @@ func hashOf(versions map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// withEndpoints returns the release's snapshots with the endpoints of services that are discovered.
+// withEndpoints returns the release's snapshots with the endpoints that its own sources have found, by source.
 func (r *release) withEndpoints(found map[string][]config.Endpoint) (map[dialect]*cache.Snapshot, error) {
 	all := map[dialect]*cache.Snapshot{}
 	for of, compiled := range r.compiled {
@@ -181,21 +186,21 @@ func (r *release) assignments(of dialect, found map[string][]config.Endpoint) ([
 	if of == envoy {
 		assignment = envoydialect.Assignment
 	}
-	services := r.document.Config().Services
-	discovered := func(name string) bool {
-		s := services[name]
-		return found[name] != nil && s != nil && s.EndpointsFrom != nil
+	discovered := map[string][]config.Endpoint{}
+	for name, s := range r.document.Config().Services {
+		if s != nil && s.EndpointsFrom != nil {
+			if endpoints := found[discovery.SourceKey(s)]; endpoints != nil {
+				discovered[name] = endpoints
+			}
+		}
 	}
 	for name, written := range r.compiled[of].Resources[types.Endpoint].Items {
-		if !discovered(name) {
+		if discovered[name] == nil {
 			list = append(list, written.Resource)
 		}
 	}
-	for name, endpoints := range found {
-		if !discovered(name) {
-			continue
-		}
-		a, err := assignment(name, endpoints)
+	for _, name := range sortedKeys(discovered) {
+		a, err := assignment(name, discovered[name])
 		if err != nil {
 			return nil, err
 		}
@@ -220,7 +225,22 @@ func (r *release) secretsFault() error {
 	return fmt.Errorf("%w: %s", errSecrets, strings.Join(places, ", "))
 }
 
-// secretsNamed bounds how many secrets are named in a message.
+// lackFault says that a document has values which Envoys would need and this machine does not have.
+func lackFault(list []envoydialect.Approximation) error {
+	places := make([]string, 0, secretsNamed+1)
+	for _, a := range list[:min(len(list), secretsNamed)] {
+		places = append(places, a.Place)
+	}
+	if more := len(list) - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w: %s", errLack, strings.Join(places, ", "))
+}
+
+var errLack = errors.New("the configuration has variables that the control plane's machine does not have, and Envoys " +
+	"need what they stand for; set them for sluice control")
+
+// secretsNamed bounds how many places are named in a message.
 const secretsNamed = 3
 
 var errSecrets = errors.New("the configuration has secrets written out, which travel over mTLS only; " +

@@ -70,7 +70,6 @@ type controlPlane struct {
 	stopping  atomic.Bool
 	tls       atomic.Pointer[tls.Config]
 	applied   atomic.Pointer[applied]
-	watcher   *discovery.Watcher
 
 	faultMu sync.Mutex
 	fault   string
@@ -101,6 +100,7 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStreams()
 	c := &controlPlane{Options: o, began: time.Now(), plane: newPlane(streams, o.Logger, newMetrics(), usualBounds)}
+	o.Discovery.Apart = true // what one configuration finds is nothing to the nodes of another
 	c.watcher = discovery.New(o.Discovery)
 	defer c.watcher.Close()
 	c.metrics.registry.MustRegister(c.watcher)
@@ -127,7 +127,7 @@ func (c *controlPlane) run(ctx context.Context, l *listeners, endStreams func())
 	defer background.Wait()
 	defer endWork()
 	background.Go(func() { c.publish(work) })
-	background.Go(func() { c.watcher.Deliver(work, c.SetEndpoints) })
+	background.Go(func() { c.watcher.DeliverSources(work, c.SetEndpoints) })
 	background.Go(func() {
 		if err := c.Source.Watch(work, c); err != nil {
 			c.Logger.Error("the configuration is no longer watched", "error", err)
@@ -212,10 +212,10 @@ func (c *controlPlane) serverOptions() []grpc.ServerOption {
 		return list
 	}
 	// Each handshake asks anew, so a reload renews the certificates.
-	return append(list, grpc.Creds(credentials.NewTLS(&tls.Config{
+	return append(list, grpc.Creds(handshakes{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.tls.Load(), nil },
-	})))
+	}), c.plane}))
 }
 
 // listeners are the open addresses; nil where the configuration has none.

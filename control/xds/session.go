@@ -34,7 +34,7 @@ type session struct {
 	barred   bool // it is to end, and is sent nothing meanwhile
 	gone     bool
 	types    map[string]*typeState
-	names    int    // bytes of the names that it subscribes to
+	names    int    // bytes of the names that it subscribes to, and of what is kept until it is answered
 	target   string // the release that its snapshot is of; empty: none yet
 	snapshot *cache.Snapshot
 	version  string // the release that it has acknowledged; empty: none, or not known
@@ -55,6 +55,9 @@ type typeState struct {
 	holds   map[string]string
 	version string
 	asked   []string
+	// What is subscribed to.
+	names map[string]struct{} // delta
+	named int                 // state of the world: bytes
 }
 
 // request is what is looked at in a request of either protocol.
@@ -123,8 +126,7 @@ func (s *session) identifyLocked(n *core.Node) error {
 	if n.GetUserAgentName() == nativedialect.UserAgent {
 		of = native
 	}
-	if err := p.secretsFaultLocked(); err != nil && of == native && !s.caller.tls {
-		err = status.Error(codes.FailedPrecondition, err.Error())
+	if err := p.barredLocked(of, s.caller); err != nil {
 		p.refuse(s.caller, n.GetId(), err)
 		return err
 	}
@@ -170,7 +172,8 @@ func (s *session) named() bool {
 // may subscribe to.
 func (s *session) typeLocked(r *request) (*typeState, error) {
 	t := s.types[r.typeURL]
-	if t == nil {
+	first := t == nil
+	if first {
 		if len(s.types) == typesMax {
 			return nil, status.Errorf(codes.ResourceExhausted, "more than %d types of resources", typesMax)
 		}
@@ -180,20 +183,54 @@ func (s *session) typeLocked(r *request) (*typeState, error) {
 		}
 		s.types[strings.Clone(r.typeURL)] = t
 	}
-	if r.sotw {
-		return t, nil // its names are those of one message
+	if first {
+		s.names += t.kept()
 	}
-	for _, name := range r.subscribe {
-		s.names += len(name)
-	}
-	for _, name := range r.unsubscribe {
-		s.names = max(0, s.names-len(name))
-	}
+	s.names += t.subscribe(r)
 	if s.names > namesBytesMax {
-		return nil, status.Errorf(codes.ResourceExhausted, "the names subscribed to have more than %d bytes",
+		return nil, status.Errorf(codes.ResourceExhausted, "the names subscribed to take more than %d bytes",
 			namesBytesMax)
 	}
 	return t, nil
+}
+
+// kept returns how many bytes of versions of a first request are kept until it is answered.
+func (t *typeState) kept() int {
+	n := len(t.version)
+	for name, version := range t.holds {
+		n += len(name) + len(version) + nameCost
+	}
+	return n
+}
+
+// subscribe notes what a request subscribes to, and returns how many bytes that adds. A name that was not subscribed
+// to takes nothing off when it is given up, or a client could go on for ever.
+func (t *typeState) subscribe(r *request) (more int) {
+	if r.sotw { // each request has all names
+		n := 0
+		for _, name := range r.names {
+			n += len(name) + nameCost
+		}
+		more, t.named = n-t.named, n
+		return more
+	}
+	for _, name := range r.subscribe {
+		if _, had := t.names[name]; had {
+			continue
+		}
+		if t.names == nil {
+			t.names = map[string]struct{}{}
+		}
+		t.names[name] = struct{}{}
+		more += len(name) + nameCost
+	}
+	for _, name := range r.unsubscribe {
+		if _, had := t.names[name]; had {
+			delete(t.names, name)
+			more -= len(name) + nameCost
+		}
+	}
+	return more
 }
 
 // unknownVersion stands for a version that a node has and that is not known here.
@@ -245,7 +282,8 @@ func (s *session) response(typeURL, nonce, version string) {
 	p.metrics.responses.Inc()
 	if t := s.types[typeURL]; t != nil {
 		t.nonce, t.sent, t.refused = nonce, version, false
-		t.holds, t.asked = nil, nil
+		s.names -= t.kept()
+		t.holds, t.asked, t.version = nil, nil, ""
 	}
 }
 

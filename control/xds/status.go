@@ -116,7 +116,8 @@ func (r *nackRing) add(n Nack) {
 
 // newest returns them, the newest first.
 func (r *nackRing) newest() []Nack {
-	list := slices.Concat(r.list[r.next:], r.list[:r.next])
+	list := append([]Nack{}, r.list[r.next:]...) // never nil: a list in JSON
+	list = append(list, r.list[:r.next]...)
 	slices.Reverse(list)
 	return list
 }

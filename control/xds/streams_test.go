@@ -171,7 +171,7 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 	r := startDocument(t, first, func(c *controlPlane) {
 		c.bounds.send, c.bounds.firstRequest = time.Second, time.Second
 	})
-	r.plane.SetEndpoints("order", endpoints)
+	r.plane.SetEndpoints(sourceOf(first, "order"), endpoints)
 	good := []*xdsclient.Client{r.gateway("good-1"), r.gateway("good-2"), r.gateway("good-3")}
 	awaitAll(t, good, first.Hash())
 	r.awaitStable(first.Hash())
@@ -199,13 +199,22 @@ func TestSlowReadersHoldNobodyUp(t *testing.T) {
 		t.Errorf("the stream without a request ended with %v", err)
 	}
 	// The first megabyte lies with the transport; the next one is not taken.
-	r.plane.SetEndpoints("order", endpoints[1:])
+	r.plane.SetEndpoints(sourceOf(first, "order"), endpoints[1:])
 	r.await("the unread stream's end", func(s Status) bool {
 		return !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.ID == "unread" })
 	})
 	if s, _ := silent.State(); s.Err != nil {
 		t.Errorf("the silent node's stream ended with %v", s.Err)
 	}
+}
+
+// named returns names that are others for each number.
+func named(i int, list []string) []string {
+	out := make([]string, len(list))
+	for j, name := range list {
+		out[j] = fmt.Sprint(i, " ", name)
+	}
+	return out
 }
 
 // sendGarbage leaves connections open that are no HTTP/2 at all, or half of one.
@@ -229,7 +238,7 @@ func TestHostileStreams(t *testing.T) {
 	r := start(t, documentOf(control, 200))
 	long := make([]string, 1000)
 	for i := range long {
-		long[i] = strings.Repeat("x", 1000)
+		long[i] = fmt.Sprintf("%d%s", i, strings.Repeat("x", 1000))
 	}
 	many := func(s rawStream) error {
 		for i := range typesMax + 1 {
@@ -259,8 +268,23 @@ func TestHostileStreams(t *testing.T) {
 		}, codes.InvalidArgument, `is that of node "edge-1"`},
 		{"many types", many, codes.ResourceExhausted, "types of resources"},
 		{"many names", func(s rawStream) error {
-			for range 10 {
-				if err := s.Send(ask(nativeNode("edge-1"), resource.EndpointType, long...)); err != nil {
+			for i := range 10 { // what it never had it gives up, which takes nothing off
+				req := ask(nativeNode("edge-1"), resource.EndpointType, named(i, long)...)
+				req.ResourceNamesUnsubscribe = named(-i-1, long)
+				if err := s.Send(req); err != nil {
+					return nil
+				}
+			}
+			return nil
+		}, codes.ResourceExhausted, "names subscribed to"},
+		{"many versions", func(s rawStream) error {
+			for i := range 10 {
+				req := ask(nativeNode("edge-1"), fmt.Sprintf("type.googleapis.com/t%d", i))
+				req.InitialResourceVersions = map[string]string{}
+				for j, name := range long {
+					req.InitialResourceVersions[fmt.Sprint(j)] = name
+				}
+				if err := s.Send(req); err != nil {
 					return nil
 				}
 			}

@@ -5,10 +5,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/control/config"
 )
@@ -50,6 +57,19 @@ func readTLS(cfg *config.Config) (*tls.Config, error) {
 	return c, nil
 }
 
+// warnExpired logs that nodes will not take the certificate.
+func (c *controlPlane) warnExpired(cfg *config.Config, now time.Time) {
+	t := c.tls.Load()
+	if t == nil || t.Certificates[0].Leaf == nil {
+		return
+	}
+	if leaf := t.Certificates[0].Leaf; now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		w := cfg.WarningAt("control.listen.cert", "nodes refuse the certificate of %q: it is valid from %s to %s",
+			leaf.Subject.String(), leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
+		c.Logger.Warn("the configuration needs a look", "warning", config.Fault(w).String())
+	}
+}
+
 type certificateReader struct {
 	cfg    *config.Config
 	faults []config.Fault
@@ -70,4 +90,24 @@ func (r *certificateReader) file(setting, path string) []byte {
 		return nil
 	}
 	return b
+}
+
+// handshakes tells the operator of nodes that cannot connect: a node whose certificate is of another authority, or has
+// expired, hears little more than that one is wanted.
+type handshakes struct {
+	credentials.TransportCredentials
+	plane *plane
+}
+
+func (h handshakes) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	c, info, err := h.TransportCredentials.ServerHandshake(conn)
+	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port that says nothing is no node
+		from := caller{address: conn.RemoteAddr().String()}
+		h.plane.refuse(from, "", status.Error(codes.Unauthenticated, err.Error()))
+	}
+	return c, info, err
+}
+
+func (h handshakes) Clone() credentials.TransportCredentials {
+	return handshakes{h.TransportCredentials.Clone(), h.plane}
 }

@@ -46,11 +46,8 @@ func (f *Filter) GuardKeys(guards []filters.GuardOfKeys) { f.guards = guards }
 func (f *Filter) Known(x *filters.Exchange) bool { return f.Calls.keys.has(x.Logical.Key) }
 
 // remember notes that the key has a record, and forget that it has none any more, for those who ask [Filter.Known].
-func (f *Filter) remember(id string) {
-	if len(f.guards) > 0 {
-		f.Calls.keys.add(id)
-	}
-}
+// fresh: it was not known before.
+func (f *Filter) remember(id string) (fresh bool) { return len(f.guards) > 0 && f.Calls.keys.add(id) }
 
 func (f *Filter) forget(id string) {
 	if len(f.guards) > 0 {
@@ -204,7 +201,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		}
 	}()
 	c.ID, x.Logical.Key = h.id, h.id // which outlive the exchange
-	f.remember(h.id)                 // others with this key join
+	fresh := f.remember(h.id)        // others with this key join
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
@@ -213,7 +210,9 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
 		switch {
 		case err != nil:
-			f.forget(h.id)
+			if fresh { // else it may have its record: a store that is away for a moment says nothing of that
+				f.forget(h.id)
+			}
 			return f.notClaimed(x, c, err, &found)
 		case claimed:
 			f.Metrics.Claims.Inc()

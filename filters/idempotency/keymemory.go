@@ -21,20 +21,22 @@ type keyMemory struct {
 	sets *[keySets][keyWays]uint64
 }
 
-// add notes a key as the one that was seen last.
-func (m *keyMemory) add(key string) {
+// add notes a key as the one that was seen last, and reports whether it was not remembered before.
+func (m *keyMemory) add(key string) (fresh bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.sets == nil {
 		m.seed, m.sets = maphash.MakeSeed(), new([keySets][keyWays]uint64)
 	}
 	h, set := m.lookUpLocked(key)
+	kept := h
 	for i := range set { // those before it move on by one, and it to the front
 		h, set[i] = set[i], h
-		if h == set[0] || h == 0 {
-			return
+		if h == kept || h == 0 {
+			return h == 0
 		}
 	}
+	return true
 }
 
 // remove takes a key out.

@@ -11,9 +11,10 @@ func TestKeyMemory(t *testing.T) {
 		t.Error("an empty memory has a key")
 	}
 	m.remove("a")
-	for range 2 { // again is as once
-		m.add("a")
-		m.add("b")
+	for i := range 3 { // again is as once
+		if a, b := m.add("a"), m.add("b"); a != (i == 0) || b != (i == 0) {
+			t.Errorf("time %d: a is fresh: %v, b: %v", i, a, b)
+		}
 	}
 	if !m.has("a") || !m.has("b") || m.has("c") {
 		t.Error("it does not have what was added")

@@ -43,7 +43,13 @@ func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
 			if list[i].GID == "" {
 				continue // claimed, and not begun: there is no transaction yet
 			}
-			row := transactionRow{s.viewOf(&list[i]), s.transactionState(r.Context(), &list[i], state)}
+			now, err := s.transactionState(r.Context(), &list[i], state)
+			if err != nil { // a list without them would say that there are none
+				writeProblem(w, http.StatusServiceUnavailable, "the coordinator: "+err.Error()+
+					"; without state the list has what the records say")
+				return
+			}
+			row := transactionRow{s.viewOf(&list[i]), now}
 			if row.ID, row.GID = row.GID, ""; state == "" || row.State == state {
 				rows = append(rows, row)
 			}
@@ -56,16 +62,13 @@ func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
 // the coordinator knows, the coordinator's.
 func (s *server) transactionState(
 	ctx context.Context, rec *idempotency.Record, wanted transaction.State,
-) transaction.State {
+) (transaction.State, error) {
 	state := transaction.StateOf(s.Codec, rec)
 	if state != transaction.Pending || wanted == "" || s.Bridge == nil ||
 		wanted == transaction.Succeeded || wanted == transaction.Failed {
-		return state
+		return state, nil
 	}
-	if v, found, err := s.Bridge.Show(ctx, rec.GID); err == nil && found {
-		return v.State
-	}
-	return transaction.Unknown
+	return s.Bridge.StateNow(ctx, rec.GID)
 }
 
 // retryTransactions has the coordinator call at once what it would call again later.

@@ -9,7 +9,8 @@ func TestOrigin(t *testing.T) {
 		attempts float64
 		want     Origin
 	}{
-		{upstreamConnectionFailure, 1, Unreachable}, {noHealthyUpstream, 0, Unreachable}, {upstreamOverflow, 1, Overflowed},
+		{upstreamConnectionFailure, 1, Unreachable}, {noHealthyUpstream, 0, Unreachable},
+		{upstreamOverflow, 1, Overflowed},
 		{upstreamRequestTimeout, 1, TimedOut}, {upstreamTermination, 1, Broken}, {0, 1, Broken},
 		{upstreamConnectionFailure | upstreamRequestTimeout, 1, TimedOut},
 		{upstreamConnectionFailure | upstreamTermination, 1, Broken}, {upstreamOverflow | localReset, 1, Broken},

@@ -86,7 +86,7 @@ func NewServer(o Options) *Server {
 		grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
 			return cancellable(ctx), nil
 		}),
-		grpc.SharedWriteBuffer(true), grpc.NumStreamWorkers(streamWorkers),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ForceServerCodecV2(newCodec()),
 	}
 	if o.TLS != nil {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -245,6 +246,46 @@ func TestFloodMeetsAnotherGatewaysKey(t *testing.T) {
 		t.Errorf("with room: %+v", reply)
 	}
 	here.chains["order"].Done(x, filters.Refused)
+}
+
+// awayStore takes no claims while it is away.
+type awayStore struct {
+	idempotency.Store
+	away atomic.Bool
+}
+
+func (s *awayStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	if s.away.Load() {
+		return idempotency.Record{}, false, errors.New("the store is away")
+	}
+	return s.Store.Claim(ctx, c)
+}
+
+// TestFloodKnowsAKeyWhoseStoreWasAway: a store that was away for a moment does not make this gateway forget that a key
+// has its response.
+func TestFloodKnowsAKeyWhoseStoreWasAway(t *testing.T) {
+	store := &awayStore{Store: testEnv(t).Stores.Records}
+	f := floodedGateway(t, store, floodedConfig)
+	if reason, _ := f.once("order", "ann", "k"); reason != "" {
+		t.Fatal(reason)
+	}
+	store.away.Store(true)
+	for _, key := range []string{"k", "new"} {
+		if reason, body := f.once("order", "ann", key); reason != filters.StoreUnavailable {
+			t.Fatalf("%s: %q %s", key, reason, body)
+		}
+	}
+	store.away.Store(false)
+	defer f.flood()()
+	x, reply := f.begin("order", "ann", "k")
+	if reply == nil || reply.Status != 201 {
+		t.Errorf("its response is not replayed: %+v", reply)
+	}
+	f.chains["order"].Done(x, filters.Refused)
+	reason, body := f.once("order", "ann", "new")
+	if reason != filters.Overloaded || !strings.Contains(body, "looked up") {
+		t.Errorf("a key without a record: %q %s", reason, body)
+	}
 }
 
 // TestFloodLetsOnToTheClaim: a route whose refusals lead elsewhere, and what is critical, is judged behind the claim.

@@ -16,7 +16,9 @@ import (
 //	do      while the transaction runs and its record is delegated under this gid
 //	undo    while it is rolled back, and the step's do is not under way
 //
-// A do that the service refused left nothing to undo: its undo is done without a call (200).
+// A do that the service refused at its first call left nothing to undo: its undo is done without a call
+// (200). Where a call before the refused one had no known outcome, that one may have been executed, now
+// or yet to come: 409 is also what a service says while an earlier attempt still runs. Then the undo is sent.
 //
 // What the record does not say the coordinator is asked. When it does not answer, or does not know
 // the transaction, nothing is done and the call may come again.
@@ -41,8 +43,8 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
 	}
 	call.retryDelay = t.RetryDelay
 	record := branchRecord(call.gid, call.step, opDo)
-	if known := b.ends.status(record); known != 0 {
-		if call.env.refused(known) {
+	if known := b.ends.get(record); known.status != 0 {
+		if known.attempt <= 1 && call.env.refused(known.status) {
 			return http.StatusOK
 		}
 		return 0
@@ -62,8 +64,9 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
 	return 0
 }
 
-// refusedDo reports whether the record of a do says that the service refused it. One that cannot be
-// read says nothing, so the undo is sent: a service takes one without a do.
+// refusedDo reports whether the record of a do says that nothing of it was done: the service refused it
+// at its first call, or an operator says so. One that cannot be read says nothing, so the undo is sent: a
+// service takes one without a do.
 func (b *Bridge) refusedDo(call *branchCall, do *idempotency.Record) bool {
 	response, err := b.codec.Open(do.ID, do.Response)
 	if err != nil {
@@ -74,7 +77,7 @@ func (b *Bridge) refusedDo(call *branchCall, do *idempotency.Record) bool {
 	if status := resolved(&response); status != 0 {
 		return status == http.StatusConflict
 	}
-	return call.env.refused(response.Status)
+	return do.Attempt <= 1 && call.env.refused(response.Status)
 }
 
 // ended reports whether the record of the transaction alone forbids the call. A do needs a record

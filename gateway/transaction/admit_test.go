@@ -227,3 +227,46 @@ func TestARefusedDoIsNotUndone(t *testing.T) {
 		})
 	}
 }
+
+// TestADoThatWasRefusedAfterAnUnknownAttemptIsUndone: the first attempt may have been executed, or may be yet. A
+// service says 409 also because that one still runs.
+func TestADoThatWasRefusedAfterAnUnknownAttemptIsUndone(t *testing.T) {
+	payload := []byte(strings.Replace(string(bothCalls), `"do":`, `"failOn":[[409,409]],"do":`, 1))
+	for _, away := range []bool{false, true} { // the store, when the refusal is to be written
+		synctest.Test(t, func(t *testing.T) {
+			d := &fixture{known: map[string]string{}}
+			d.openInMemory(t)
+			store := &awayStore{Store: d.store}
+			d.store = store
+			attempts, undos := 0, 0
+			d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+				switch {
+				case x.Call == filters.UndoCall:
+					undos++
+					return 200, "", filters.Completed
+				case attempts == 0:
+					attempts++
+					return 0, "", filters.NoResponse
+				}
+				attempts++
+				store.away.Store(away)
+				return 409, "", filters.Completed
+			}
+			g := gid('d')
+			d.delegate(t, g)
+			d.setState(g, "submitted")
+			do := d.url(t, g, opDo, payload)
+			if first, second := d.branch(t, do, "action", payload), d.branch(t, do, "action", payload); first != 425 ||
+				second != 409 || attempts != 2 {
+				t.Fatalf("do: %d, then %d, %d attempts", first, second, attempts)
+			}
+			d.setState(g, "aborting")
+			d.branch(t, d.url(t, g, opUndo, payload), "compensate", payload)
+			store.away.Store(false)
+			if undos != 1 {
+				t.Errorf("%d undos were sent, want 1", undos)
+			}
+			time.Sleep(10 * time.Second)
+		})
+	}
+}

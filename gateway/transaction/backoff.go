@@ -15,26 +15,33 @@ import (
 // 100 bytes each. When an entry is dropped, one delay is doubled twice at worst.
 type backoffs struct {
 	mu      sync.Mutex
-	doubled map[string]time.Duration // by gid, the delay that was doubled last
+	doubled map[string]doubling // by gid, the last one
+}
+
+// doubling is one that the coordinator was let do.
+type doubling struct {
+	delay time.Duration // before it
+	at    time.Time
 }
 
 const backoffsMax = 10_000
 
 // double reports whether the coordinator may double its delay after this call.
-func (b *backoffs) double(call *branchCall) bool {
+func (b *backoffs) double(call *branchCall, now time.Time) bool {
 	most := time.Duration(call.env.RetryMax) * time.Millisecond
 	if most > 0 && (call.retryDelay == 0 || 2*call.retryDelay > most) {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if last, ok := b.doubled[call.gid]; ok && last == call.retryDelay && last > 0 {
+	if last, ok := b.doubled[call.gid]; ok && last.delay > 0 && last.delay == call.retryDelay &&
+		now.Sub(last.at) < last.delay {
 		return false // another branch of the same pass did
 	}
 	if b.doubled == nil || len(b.doubled) >= backoffsMax {
-		b.doubled = map[string]time.Duration{}
+		b.doubled = map[string]doubling{}
 	}
-	b.doubled[call.gid] = call.retryDelay
+	b.doubled[call.gid] = doubling{call.retryDelay, now}
 	return true
 }
 

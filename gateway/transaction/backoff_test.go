@@ -55,3 +55,19 @@ func TestRetryMax(t *testing.T) {
 		t.Error("the entry of a transaction that has ended is kept")
 	}
 }
+
+// TestADelayThatWasResetDoublesAgain: the coordinator goes back to its first delay when a branch has ended, so the same
+// delay comes again in a later pass.
+func TestADelayThatWasResetDoublesAgain(t *testing.T) {
+	var b backoffs
+	c := branchCall{branch: branch{gid: gid('d')}, env: &envelope{RetryMax: 30_000}, retryDelay: 3 * time.Second}
+	now := time.Unix(1_700_000_000, 0)
+	for _, pass := range []time.Duration{0, 3 * time.Second} {
+		if !b.double(&c, now.Add(pass)) {
+			t.Errorf("the pass at %s does not double the delay", pass)
+		}
+		if b.double(&c, now.Add(pass+time.Second)) {
+			t.Errorf("the pass at %s doubles it twice", pass)
+		}
+	}
+}

@@ -26,8 +26,8 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 		ClientKey: call.gid + "/" + call.step + "/" + call.op,
 		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
 	}
-	if known := b.ends.status(claim.ID); known != 0 {
-		return call.translate(known)
+	if known := b.ends.get(claim.ID); known.status != 0 {
+		return call.translate(known.status)
 	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
@@ -107,7 +107,8 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
 	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
-		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) && b.keepEnd(&claim, status, change)
+		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) &&
+			b.keepEnd(claim.ID, end{status, attempt, claim.Token}, change)
 		b.logger.Warn("transaction: the store did not take a branch's end", "gid", call.gid, "step", call.step,
 			"kept", kept, "error", err)
 		if !kept {
@@ -126,7 +127,7 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	}
 	b.logger.Info("transaction: a branch is tried again", "gid", call.gid, "step", call.step, "op", call.op,
 		"attempt", attempt, "status", status, "outcome", outcome.String())
-	if attempt == 1 || shed || !b.backoffs.double(&call) {
+	if attempt == 1 || shed || !b.backoffs.double(&call, time.Now()) {
 		return http.StatusTooEarly // the coordinator doubles the delay at any other status, from the first one on
 	}
 	return http.StatusInternalServerError

@@ -81,9 +81,10 @@ type Bridge struct {
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
 
-	mu       sync.Mutex
-	secret   []byte // that the store keeps; nil until the store has given it
-	followed map[string]*followed
+	mu        sync.Mutex
+	elsewhere string // the last branch address told of that is not this one
+	secret    []byte // that the store keeps; nil until the store has given it
+	followed  map[string]*followed
 }
 
 const (

@@ -58,8 +58,9 @@
 // from the client's request, so a transaction ends as it began whatever the configuration has
 // become. The response is translated: 2xx is 200, a status of failOn to a do is 409, all else is
 // tried again.
-// A do that was refused left nothing to undo, so its undo is answered without a call; a status of
-// nothingOn to an undo is 200. The coordinator's delay between two calls of a branch, which it
+// A do that was refused at its first call left nothing to undo, so its undo is answered without a call; one that was
+// refused after a call of unknown outcome is undone. A status of nothingOn to an undo is 200. The
+// coordinator's delay between two calls of a branch, which it
 // doubles without end, is held to the transaction's limit (backoff.go).
 //
 // A branch call has an idempotency record of its own: attempts are counted in it, a second call of

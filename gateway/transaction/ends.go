@@ -12,8 +12,8 @@ import (
 // ends are the ends of branch calls that the store has not taken yet. What a service has answered is
 // known here and is not asked again because a store was away for a moment: the coordinator gets it
 // at once, and again if it calls again, and it is written as soon as the store takes it. A gateway
-// that dies before that leaves a record in flight; when its lease is over the branch is called again,
-// with the same Idempotency-Key and the next attempt.
+// that dies before that leaves a record in flight; when its lease is over, a call of the coordinator,
+// which may come to another gateway, is made again, with the same Idempotency-Key and the next attempt.
 //
 // The zero value is ready; it is safe for concurrent use. It holds at most endsMax entries of some
 // 5 KB, each for at most endLife.
@@ -24,8 +24,9 @@ type ends struct {
 
 // end is how a branch call ended.
 type end struct {
-	status int // the service's
-	token  uint64
+	status  int // the service's
+	attempt int
+	token   uint64
 }
 
 const (
@@ -46,11 +47,11 @@ func (e *ends) put(record string, of end) (taken bool) {
 	return true
 }
 
-// status returns the service's status; 0 when it is not here.
-func (e *ends) status(record string) int {
+// get returns how a call ended; its status is 0 when that is not here.
+func (e *ends) get(record string) end {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.known[record].status
+	return e.known[record]
 }
 
 // drop forgets an end, unless another call has put its own since.
@@ -64,11 +65,11 @@ func (e *ends) drop(record string, token uint64) {
 
 // keepEnd keeps an end that the store did not take, and writes it in the background. False: there are
 // too many of them.
-func (b *Bridge) keepEnd(claim *idempotency.ClaimRequest, status int, change idempotency.Change) bool {
-	if !b.ends.put(claim.ID, end{status, claim.Token}) {
+func (b *Bridge) keepEnd(id string, of end, change idempotency.Change) bool {
+	if !b.ends.put(id, of) {
 		return false
 	}
-	id, token := claim.ID, claim.Token
+	token := of.token
 	b.background.Go(func() {
 		defer b.ends.drop(id, token)
 		ctx, cancel := context.WithTimeout(context.Background(), endLife)

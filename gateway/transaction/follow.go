@@ -3,6 +3,8 @@ package transaction
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -223,7 +225,33 @@ func (b *Bridge) query(ctx context.Context, gid string) (v View, known bool, err
 	if err != nil {
 		return View{}, false, err
 	}
+	if !t.Status.Ended() {
+		b.checkAddress(t)
+	}
 	return b.viewOf(ctx, t), true, nil
+}
+
+// checkAddress warns when the coordinator calls the branches of a transaction at another address than the one
+// that all gateways of the deployment have now: it began before the address was changed, and does not go on unless the
+// old one still leads here. That is said once for each other address in a row.
+func (b *Bridge) checkAddress(t sagaclient.Transaction) {
+	if !b.advertised || len(t.Branches) == 0 {
+		return
+	}
+	i := slices.IndexFunc(t.Branches, func(br sagaclient.Branch) bool { return br.URL != "" })
+	if i < 0 || strings.HasPrefix(t.Branches[i].URL, b.baseURL+"/") {
+		return
+	}
+	base, _, _ := strings.Cut(t.Branches[i].URL, "/branch/")
+	b.mu.Lock()
+	told := b.elsewhere == base
+	b.elsewhere = base
+	b.mu.Unlock()
+	if !told {
+		b.logger.Warn("transaction: the coordinator calls branches at another address than branches.advertise; "+
+			"transactions that began with it wait until it leads here", "gid", t.GID, "address", base,
+			"advertise", b.baseURL)
+	}
 }
 
 func (b *Bridge) queryCoordinator(ctx context.Context, gid string) (sagaclient.Transaction, error) {

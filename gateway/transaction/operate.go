@@ -14,6 +14,7 @@ import (
 var (
 	ErrNotFound   = errors.New("there is no such transaction")
 	ErrEnded      = errors.New("the transaction has ended")
+	ErrNotKnown   = errors.New("the coordinator does not say whether the transaction runs or is rolled back")
 	ErrNotCalled  = errors.New("the step was not called, or it has ended")
 	ErrUnderWay   = errors.New("a call of the step is under way")
 	ErrNotRefused = errors.New("only a do can be refused: an undo is done, or it is called again")
@@ -43,7 +44,7 @@ const resolvedField = "Sluice-Resolved"
 
 // Resolve settles a step whose call is repeated in vain: its undo, while the transaction is rolled
 // back, else its do. The coordinator reads it at its next call, which comes at once. The error is
-// [ErrNotFound], [ErrEnded], [ErrNotCalled], [ErrUnderWay], [ErrNotRefused], or the store's.
+// [ErrNotFound], [ErrEnded], [ErrNotKnown], [ErrNotCalled], [ErrUnderWay], [ErrNotRefused], or the store's.
 func (b *Bridge) Resolve(ctx context.Context, gid, step string, as StepEnd) error {
 	v, found, err := b.Show(ctx, gid)
 	switch {
@@ -53,6 +54,8 @@ func (b *Bridge) Resolve(ctx context.Context, gid, step string, as StepEnd) erro
 		return ErrNotFound
 	case v.State.Final():
 		return ErrEnded
+	case v.State == Unknown: // then it is not known either which call of the step is meant
+		return ErrNotKnown
 	}
 	op := opDo
 	if v.State == Compensating {
@@ -66,7 +69,7 @@ func (b *Bridge) Resolve(ctx context.Context, gid, step string, as StepEnd) erro
 	switch {
 	case err != nil:
 		return err
-	case !ok || rec.State == idempotency.Answered:
+	case !ok || rec.State == idempotency.Answered || b.ends.get(id).status != 0:
 		return ErrNotCalled
 	case rec.State == idempotency.InFlight && time.Now().Before(rec.LeaseUntil):
 		return ErrUnderWay

@@ -116,3 +116,82 @@ func TestALostTransactionIsLoggedOnceAndCounted(t *testing.T) {
 		t.Errorf("%d are counted, %d followed", d.Lost(), d.Pending())
 	}
 }
+
+// TestAStuckUndoOfAnUnknownDoIsTold: the coordinator knows nothing of the do, and undoes it all the same.
+func TestAStuckUndoOfAnUnknownDoIsTold(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(_ string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+		if x.Call == filters.UndoCall {
+			return 404, "", filters.Completed
+		}
+		return 0, "", filters.NoResponse
+	}
+	g := gid('d')
+	d.delegate(t, g)
+	d.setState(g, "submitted", "pay:prepared:prepared")
+	d.branch(t, d.url(t, g, opDo, bothCalls), "action", bothCalls)
+	d.setState(g, "aborting", "pay:prepared:prepared")
+	view := func() StepView {
+		t.Helper()
+		v, _, err := d.Show(t.Context(), g)
+		if err != nil || len(v.Steps) != 1 {
+			t.Fatal(v, err)
+		}
+		return v.Steps[0]
+	}
+	if s := view(); s.State != StepPending {
+		t.Errorf("before its undo: %+v", s)
+	}
+	for range 3 {
+		d.branch(t, d.url(t, g, opUndo, bothCalls), "compensate", bothCalls)
+	}
+	if s := view(); s.State != StepCompensating || s.Reason != "called 3 times in vain, the last one with status 404" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestNoStepIsResolvedWhileTheCoordinatorIsAway: an operator who means the undo must not settle the do.
+func TestNoStepIsResolvedWhileTheCoordinatorIsAway(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		return 0, "", filters.NoResponse
+	}
+	g := gid('d')
+	d.delegate(t, g)
+	d.setState(g, "submitted", "pay:prepared:prepared")
+	d.branch(t, d.url(t, g, opDo, bothCalls), "action", bothCalls)
+	d.known[g] = "" // it does not know the transaction
+	for _, as := range []StepEnd{Done, Refused} {
+		if err := d.Resolve(t.Context(), g, "pay", as); !errors.Is(err, ErrNotKnown) {
+			t.Errorf("as %s: %v", as, err)
+		}
+	}
+	rec, _, err := d.store.Get(t.Context(), branchRecord(g, "pay", opDo))
+	if err != nil || rec.State != idempotency.Unknown {
+		t.Errorf("the do's record is %v, %v", rec.State, err)
+	}
+}
+
+// TestAChangedBranchAddressIsTold: transactions that began under another address do not go on by themselves.
+func TestAChangedBranchAddressIsTold(t *testing.T) {
+	d := newFixture(t)
+	var log strings.Builder
+	d.logger = slog.New(slog.NewTextHandler(&log, nil))
+	d.delegate(t, gid('d'))
+	d.setState(gid('d'), "submitted", "pay:prepared:prepared") // at http://gateway.test
+	for _, c := range []struct {
+		advertised bool
+		base       string
+		want       int
+	}{{false, "http://new.test", 0}, {true, "http://gateway.test", 0}, {true, "http://new.test", 1}} {
+		d.advertised, d.baseURL = c.advertised, c.base
+		for range 3 {
+			if _, _, err := d.Show(t.Context(), gid('d')); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(log.String(), "address=http://gateway.test advertise=http://new.test"); n != c.want {
+			t.Errorf("%+v: told %d times:\n%s", c, n, log.String())
+		}
+	}
+}

@@ -2,10 +2,12 @@ package transaction
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 const (
@@ -37,6 +39,19 @@ func (b *Bridge) Show(ctx context.Context, gid string) (v View, found bool, err 
 		return View{}, false, err
 	}
 	return b.statusOf(ctx, gid, rec)
+}
+
+// StateNow returns the state that a transaction has at the coordinator: unknown when it has no such transaction. The
+// error is the coordinator's.
+func (b *Bridge) StateNow(ctx context.Context, gid string) (State, error) {
+	t, err := b.queryCoordinator(ctx, gid)
+	switch {
+	case errors.Is(err, sagaclient.ErrNotFound):
+		return Unknown, nil
+	case err != nil:
+		return Unknown, err
+	}
+	return stateOf(t.Status), nil
 }
 
 // statusOf returns the state of a record's transaction; found is false when the record is that of

@@ -99,6 +99,9 @@ func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
 	for _, id := range ids {
 		s := StepView{Name: stepName(actions[id].URL)}
 		s.State = stepState(actions[id].Status, compensations[id], v.State)
+		if v.State == Compensating && b.undoing(ctx, t.GID, &s, compensations[id]) {
+			s.State = StepCompensating
+		}
 		switch {
 		case s.State == StepFailed:
 			s.Reason = b.refusalReason(ctx, t.GID, s.Name)
@@ -176,6 +179,16 @@ func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
 		return fmt.Sprintf("status %d: %s", response.Status, cmp.Or(body.Reason, body.Code))
 	}
 	return fmt.Sprintf("status %d", response.Status)
+}
+
+// undoing reports whether a step is being undone of whose do the coordinator knows no success: one with an
+// unknown outcome is undone too, and one that was refused after such an attempt.
+func (b *Bridge) undoing(ctx context.Context, gid string, s *StepView, undo sagaclient.Branch) bool {
+	if undo.URL == "" || undo.Status == sagaclient.Succeeded || s.State == StepCompensating {
+		return false
+	}
+	rec, ok, err := b.store.Get(ctx, branchRecord(gid, s.Name, opUndo))
+	return err == nil && ok && rec.State != idempotency.Answered
 }
 
 // vainly says of a branch that has not ended that it is called in vain; empty when it is not.

@@ -95,6 +95,9 @@ func pick(endpoints []*endpoint, failed *endpoint) *endpoint {
 
 // draw returns the first suitable endpoint from a random one on; nil when there is none.
 func draw(endpoints []*endpoint, suitable func(*endpoint) bool) *endpoint {
+	if len(endpoints) == 0 { // they went while a request or a check was connecting to one
+		return nil
+	}
 	from := rand.IntN(len(endpoints))
 	for i := range endpoints {
 		if e := endpoints[(from+i)%len(endpoints)]; suitable(e) {

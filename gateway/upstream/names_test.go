@@ -504,3 +504,18 @@ func TestServerNameOfAnEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// All endpoints of a service go while a check of one of them is about to connect.
+func TestNameGoesWhileItIsConnectedTo(t *testing.T) {
+	t.Parallel()
+	_, port := machines(t, false, "127.0.0.1")
+	d := &directory{}
+	d.set("order.test", "127.0.0.1")
+	svc := resolved(t, byName(port, false), quiet, d)
+	get(t, svc) // its address is known then
+	e := svc.current.Load().endpoints[0]
+	svc.SetEndpoints(nil)
+	if got := e.sibling(); got != nil {
+		t.Errorf("another address %+v", got)
+	}
+}

@@ -128,7 +128,7 @@ func (n *Network) Serve(t testing.TB, address string, o ...grpc.ServerOption) *P
 	discovery.RegisterAggregatedDiscoveryServiceServer(p.Server, p)
 	load.RegisterLoadReportingServiceServer(p.Server, loads{p})
 	l := n.Listen(address)
-	go p.Server.Serve(l) // ends with Stop
+	go func() { _ = p.Server.Serve(l) }() // ends with Stop
 	t.Cleanup(p.Server.Stop)
 	return p
 }

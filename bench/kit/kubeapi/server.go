@@ -254,7 +254,7 @@ func fail(w http.ResponseWriter, r *http.Request, f *Fault) {
 	}
 	io.WriteString(w, f.Body) // a client that has left needs none
 	if f.Break {
-		http.NewResponseController(w).Flush() // likewise
+		_ = http.NewResponseController(w).Flush() // likewise
 		panic(http.ErrAbortHandler)
 	}
 }

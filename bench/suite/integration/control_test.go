@@ -80,7 +80,7 @@ func TestFleetFollowsItsControlPlane(t *testing.T) {
 	responds(t, a, "two")
 	responds(t, b, "two")
 
-	first.Configure(t, strings.Replace(fleetConfig("three"), "respond", "repsond", 1))
+	first.Configure(t, strings.Replace(fleetConfig("three"), "respond", "response", 1))
 	harness.Until(t, requestLimit, "the fault", func() bool {
 		return strings.Contains(controlStatus(t, first).Configuration.Fault, "sluice.yaml:4:")
 	})
@@ -106,7 +106,7 @@ func TestControlPlaneRefusesFaultsAtItsStart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sluice.yaml")
 	for text, want := range map[string]string{
-		"version: 1\ncontrol: {listen: {adress: x}}\n":                path + ":2:",
+		"version: 1\ncontrol: {listen: {addr: x}}\n":                  path + ":2:",
 		"version: 1\ncontrol: {listen: {address: 192.0.2.1:18000}}\n": "needs cert, key and clientCA",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -77,11 +77,16 @@ type checkouts struct {
 // startCheckouts starts all of it; more is added to the gateway's configuration.
 func startCheckouts(t *testing.T, more ...string) *checkouts {
 	t.Helper()
+	return startCheckoutsWith(t, checkoutConfig+strings.Join(more, ""))
+}
+
+// startCheckoutsWith starts all of it with a configuration of its own.
+func startCheckoutsWith(t *testing.T, config string) *checkouts {
+	t.Helper()
 	c := &checkouts{T: t, shop: harness.StartShop(t, t.TempDir()), coordinator: dtmtest.Start(t,
 		dtmtest.Options{Args: []string{"--cron", "1s"}})}
-	c.gateway = harness.StartGateway(t, fmt.Sprintf(checkoutConfig, c.shop.URL("stock"), c.shop.URL("order"),
-		c.shop.URL("payment"),
-		c.shop.URL("points"), c.shop.URL("shipping"), c.coordinator.URL)+strings.Join(more, ""))
+	c.gateway = harness.StartGateway(t, fmt.Sprintf(config, c.shop.URL("stock"), c.shop.URL("order"),
+		c.shop.URL("payment"), c.shop.URL("points"), c.shop.URL("shipping"), c.coordinator.URL))
 	return c
 }
 

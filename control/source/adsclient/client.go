@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
 	"github.com/sluice-gateway/sluice/control/nativedialect"
 )
 
@@ -193,7 +195,7 @@ func (c *Client) Run(ctx context.Context) {
 
 // log tells the operator of a connection that failed.
 func (c *Client) log(server string, err error, wait time.Duration) {
-	c.Logger.Warn("the control plane cannot be reached; the configuration in force stays", "control", server,
+	c.Logger.Warn("there is no connection to the control plane; nothing changes", "control", server,
 		"error", err, "again_in", wait.Round(time.Millisecond).String())
 }
 
@@ -223,16 +225,20 @@ func (c *Client) up(s *session) {
 	c.Logger.Info("connected to the control plane", "control", s.server)
 }
 
-// begin makes a stream the current one and returns what it begins with.
-func (c *Client) begin(s *session) (held map[string]map[string]string, subscribed []string) {
+// begin makes a stream the current one, with its first requests: before any that a later [Client.Subscribe] makes,
+// since the first one has the node.
+func (c *Client) begin(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.session = s
-	held = map[string]map[string]string{}
-	for typeURL, versions := range c.held {
-		held[typeURL] = maps.Clone(versions)
+	s.send(&discovery.DeltaDiscoveryRequest{
+		Node: c.node(), TypeUrl: nativedialect.ExtensionType,
+		ResourceNamesSubscribe:  []string{nativedialect.ResourceName},
+		InitialResourceVersions: maps.Clone(c.held[nativedialect.ExtensionType]),
+	})
+	if len(c.subscribed) > 0 {
+		s.subscribe(c.subscribed, nil, maps.Clone(c.held[nativedialect.EndpointType]))
 	}
-	return held, c.subscribed
 }
 
 // keepAlive returns how often an idle connection is looked at.

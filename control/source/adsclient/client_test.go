@@ -106,6 +106,11 @@ func TestReconnectTellsWhatIsThere(t *testing.T) {
 			t.Errorf("subscription %v, want stock out of it", r)
 		}
 
+		str.Send(adstest.Endpoints(t, "late", "ev2", "stock")) // was under way when it was taken out
+		if r := p.Request(t); r.GetResponseNonce() != "late" || r.GetErrorDetail() != nil {
+			t.Errorf("answer %v to what is not asked for any more, want an ACK", r)
+		}
+
 		p.Server.Stop()
 		again := n.Serve(t, one)
 		str = <-again.Streams

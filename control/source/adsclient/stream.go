@@ -41,7 +41,8 @@ type session struct {
 	mu        sync.Mutex
 	wake      chan struct{} // has room for one: something waits to be sent
 	out       []*discovery.DeltaDiscoveryRequest
-	endpoints bool // the first request for endpoints has been made
+	endpoints bool            // the first request for endpoints has been made
+	left      map[string]bool // services whose endpoints were asked for on the stream and are no more
 }
 
 // stream keeps one stream until it ends, and returns why it did.
@@ -59,15 +60,7 @@ func (c *Client) stream(ctx context.Context, server string) error {
 		return err
 	}
 	s := &session{client: c, server: server, end: end, wake: make(chan struct{}, 1)}
-	held, subscribed := c.begin(s)
-	s.send(&discovery.DeltaDiscoveryRequest{
-		Node: c.node(), TypeUrl: nativedialect.ExtensionType,
-		ResourceNamesSubscribe:  []string{nativedialect.ResourceName},
-		InitialResourceVersions: held[nativedialect.ExtensionType],
-	})
-	if len(subscribed) > 0 {
-		s.subscribe(subscribed, nil, held[nativedialect.EndpointType])
-	}
+	c.begin(s)
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer end(nil) // before it is waited for
@@ -223,13 +216,7 @@ func (s *session) next() *discovery.DeltaDiscoveryRequest {
 
 // subscribe changes for which services endpoints are asked for. held are those of which a version is there.
 func (s *session) subscribe(added, removed []string, held map[string]string) {
-	s.mu.Lock()
-	first := !s.endpoints
-	s.endpoints = true
-	s.mu.Unlock()
-	if first {
-		removed = nil // of the stream before
-	}
+	removed = s.noteSubscription(added, removed)
 	if len(added)+len(removed) == 0 { // a first request without a name would ask for everything
 		return
 	}
@@ -237,6 +224,31 @@ func (s *session) subscribe(added, removed []string, held map[string]string) {
 		TypeUrl: nativedialect.EndpointType, ResourceNamesSubscribe: added, ResourceNamesUnsubscribe: removed,
 		InitialResourceVersions: held,
 	})
+}
+
+// noteSubscription returns which services are to be taken out: none at the first request, since they are of the stream
+// before.
+func (s *session) noteSubscription(added, removed []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.endpoints {
+		s.endpoints, s.left = true, map[string]bool{}
+		return nil
+	}
+	for _, name := range removed {
+		s.left[name] = true
+	}
+	for _, name := range added {
+		delete(s.left, name)
+	}
+	return removed
+}
+
+// hasLeft reports whether the endpoints of a service were asked for and are no more: some may be under way.
+func (s *session) hasLeft(service string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left[service]
 }
 
 // read takes responses until the stream ends.

@@ -98,7 +98,11 @@ func (u *Update) addEndpoints(from *discovery.Resource) error {
 	if err != nil {
 		return err
 	}
-	if !u.session.client.asksFor(service) {
+	switch {
+	case u.session.client.asksFor(service):
+	case u.session.hasLeft(service):
+		return nil
+	default:
 		return fmt.Errorf("%w: endpoints of %.200q", errNotAsked, service)
 	}
 	u.Endpoints = append(u.Endpoints, Endpoints{service, list})
