@@ -39,6 +39,9 @@
 // behind that and before the head of the response: the client has left, and what became of the request is not
 // known: Envoy resets it, where a gateway would wait for the response and record it.
 //
+// What this process breaks off, since Envoy was silent or said what it must not, ends with an error, and Envoy
+// refuses the request: behind a stream that ends well Envoy 1.40 sends the request on (measured), unclaimed.
+//
 // What the router of Envoy responds itself (503 UF, 504 UT) comes as a response too, as Envoy 1.40 does it, and
 // the attributes tell: no connection, or none to spare, is upstream-unreachable and overloaded, and the key is
 // free where no attempt before may have been sent; all else is unknown. An Envoy that does not send the

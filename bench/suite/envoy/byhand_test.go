@@ -1,11 +1,15 @@
 package envoy_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/envoytest"
 	"github.com/sluice-gateway/sluice/control/source"
@@ -14,6 +18,7 @@ import (
 
 const byHand = `version: 1
 admin: {address: "127.0.0.1:0"}
+listen: {idleTimeout: 1s}
 store: {memory: {}}
 envoy: {listen: {address: SERVICES}}
 services: {shop: {endpoints: ["http://SERVICE"]}}
@@ -49,6 +54,7 @@ func TestByHand(t *testing.T) {
 	if r := w.do(order); r.body != first.body || r.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("its repeat: %d %s", r.StatusCode, r.body)
 	}
+	w.halfBody()
 	order.header = nil
 	if r := w.do(order); r.StatusCode != 400 || r.reason() != "idempotency-key-missing" {
 		t.Errorf("a request without a key: %d %q", r.StatusCode, r.reason())
@@ -57,5 +63,35 @@ func TestByHand(t *testing.T) {
 		if r := w.do(request{path: "/v1/stock", header: map[string]string{"X-User": "u"}}); r.StatusCode != want {
 			t.Errorf("a request within the limit of a user: %d, want %d", r.StatusCode, want)
 		}
+	}
+}
+
+// halfBody sends a body that is late behind a key: nothing of it may come to the service unclaimed.
+func (w *world) halfBody() {
+	w.t.Helper()
+	before := w.service.calls.Load()
+	conn, err := net.DialTimeout("tcp", w.http, limit)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	in := bufio.NewReader(conn)
+	_, err = io.WriteString(conn, "POST /v1/orders HTTP/1.1\r\nHost: a\r\nIdempotency-Key: late\r\n"+
+		"Content-Length: 10\r\n\r\n01234")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := http.ReadResponse(in, nil)
+	if err != nil {
+		w.t.Fatalf("a body that is late: %v", err)
+	}
+	if r.StatusCode < 400 {
+		w.t.Errorf("a body that is late: %s", r.Status)
+	}
+	_, _ = io.WriteString(conn, "56789") // the connection may be closed
+	_, _ = io.Copy(io.Discard, in)
+	if n := w.service.calls.Load() - before; n != 0 {
+		w.t.Errorf("a body that is late: %d calls of the service", n)
 	}
 }
