@@ -31,7 +31,9 @@
 // # After a restart
 //
 // Nothing is stored. The stable version is unknown until a candidate has proved itself, so there is
-// nothing to return to: nodes that come with a version keep it, whether or not it is known here. A
+// nothing to return to: nodes that come with a version keep it, whether or not it is known here. (An
+// Envoy that refuses the first change after a restart in part keeps what it took of the rest: what it
+// had before is known to nobody here. The next good change mends that.) A
 // candidate that was under way when the next one came is what its nodes return to, acknowledged or
 // not: an Envoy takes each type of resource by itself, and else would keep the routes of a version
 // whose listeners it refused. A node that has none is offered that one too; only where there is none
