@@ -3,11 +3,14 @@ package overload
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/filtertest"
 )
+
+// The tests that count run under a fake clock: how many requests are expected depends on how long they take.
 
 // keys is what a process knows of them.
 type keys bool
@@ -37,7 +40,9 @@ func keyed(t *testing.T, key string) *filters.Exchange {
 
 // TestRefusesBeforeTheClaim: a request that would be shed is refused before its key is claimed, counted as any other,
 // and told that nothing was sent for this one and no more.
-func TestRefusesBeforeTheClaim(t *testing.T) {
+func TestRefusesBeforeTheClaim(t *testing.T) { synctest.Test(t, refusesBeforeTheClaim) }
+
+func refusesBeforeTheClaim(t *testing.T) {
 	s, free := full(t)
 	f, before := filterOf(s), s.Limiter.Snapshot().Shed[Normal][QueueFull]
 	x, slot := keyed(t, "k"), new(filters.Slot)
@@ -68,7 +73,9 @@ func TestRefusesBeforeTheClaim(t *testing.T) {
 
 // TestLetsOnToTheClaim: what is critical, what the process knows, what is not a client's request, and what would be
 // followed by a fallback, goes on to its claim as it did, and nothing is expected of it.
-func TestLetsOnToTheClaim(t *testing.T) {
+func TestLetsOnToTheClaim(t *testing.T) { synctest.Test(t, letsOnToTheClaim) }
+
+func letsOnToTheClaim(t *testing.T) {
 	s, _ := full(t)
 	for name, c := range map[string]struct {
 		options Options
@@ -96,7 +103,9 @@ func TestLetsOnToTheClaim(t *testing.T) {
 }
 
 // TestExpectedRequestsAreSettled: what is expected comes to Request or is withdrawn, also while the process sheds.
-func TestExpectedRequestsAreSettled(t *testing.T) {
+func TestExpectedRequestsAreSettled(t *testing.T) { synctest.Test(t, expectedRequestsAreSettled) }
+
+func expectedRequestsAreSettled(t *testing.T) {
 	s, free := full(t)
 	free()
 	f := filterOf(s)
@@ -132,7 +141,9 @@ func TestExpectedRequestsAreSettled(t *testing.T) {
 
 // TestDoorAsksEveryService: a transaction is refused before its claim by the service that has no room, and nothing is
 // expected at the others then.
-func TestDoorAsksEveryService(t *testing.T) {
+func TestDoorAsksEveryService(t *testing.T) { synctest.Test(t, doorAsksEveryService) }
+
+func doorAsksEveryService(t *testing.T) {
 	roomy, freeRoomy := full(t)
 	freeRoomy()
 	fullUp, free := full(t)
