@@ -173,6 +173,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			if now.Sub(lastScan) >= scanEvery {
 				lastScan = now
 				b.scan(ctx)
+				b.stuck.expire(now)
 			}
 			b.followDue(ctx, now)
 			b.reservations.expire(now)

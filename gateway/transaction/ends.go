@@ -63,8 +63,8 @@ func (e *ends) drop(record string, token uint64) {
 	}
 }
 
-// keepEnd keeps an end that the store did not take, and writes it in the background. False: there are
-// too many of them.
+// keepEnd keeps an end that the store did not take, and writes it in the background. A gateway that
+// drains waits for that as long as it drains. False: there are too many of them.
 func (b *Bridge) keepEnd(id string, of end, change idempotency.Change) bool {
 	if !b.ends.put(id, of) {
 		return false

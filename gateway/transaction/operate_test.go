@@ -195,3 +195,44 @@ func TestAChangedBranchAddressIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestAStuckBranchIsForgotten that is not called here any more: its last call, or the end of its transaction, was
+// another gateway's. Else this one would tell of it for ever, and have no room for others in the end.
+func TestAStuckBranchIsForgotten(t *testing.T) {
+	var s stuckBranches
+	start := time.Now()
+	call := func(gid, step string, retryMax time.Duration) *branchCall {
+		return &branchCall{
+			branch: branch{gid: gid, step: step, op: opUndo},
+			env:    &envelope{Transaction: "checkout", RetryMax: retryMax.Milliseconds()},
+		}
+	}
+	s.failed(call("one", "a", 30*time.Second), 5, 404, start)
+	s.failed(call("one", "b", time.Hour), 5, 404, start)
+	s.failed(call("two", "a", 0), 5, 404, start)
+	s.failed(call("two", "a", 0), 6, 404, start.Add(stuckLife/2))
+	for _, c := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{stuckLife, "one a, one b, two a"},
+		{stuckLife + time.Second, "one b, two a"},
+		{2 * stuckLife, "one b"},
+		{2 * time.Hour, "one b"},
+		{2*time.Hour + time.Second, ""},
+	} {
+		s.expire(start.Add(c.after))
+		var left []string
+		for _, of := range [][2]string{{"one", "a"}, {"one", "b"}, {"two", "a"}} {
+			if _, ok := s.get(of[0], of[1], opUndo); ok {
+				left = append(left, of[0]+" "+of[1])
+			}
+		}
+		if got := strings.Join(left, ", "); got != c.want {
+			t.Errorf("after %s: %s, want %s", c.after, got, c.want)
+		}
+	}
+	if len(s.byGID) != 0 {
+		t.Errorf("%d transactions are kept", len(s.byGID))
+	}
+}

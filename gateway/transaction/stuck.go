@@ -16,14 +16,22 @@ type Stuck struct {
 	Since                      time.Time // of the first call that this process made in vain
 	Attempts                   int
 	Status                     int // of the last response; 0: there was none
+
+	forget time.Time // when it is forgotten, unless it is called in vain again before
 }
 
 // stuckAfter is the number of calls in vain from which on a branch counts as stuck.
 const stuckAfter = 5
 
-// stuckMax bounds of how many transactions branches are remembered, some 300 bytes each: a service that
-// is gone can hold up any number of them.
-const stuckMax = 10_000
+const (
+	// stuckMax bounds of how many transactions branches are remembered, some 300 bytes each: a service
+	// that is gone can hold up any number of them.
+	stuckMax = 10_000
+	// stuckLife is how long a branch is remembered that is not called here any more: another gateway
+	// may have the call that ends it, or record the end of its transaction. It is longer where the
+	// coordinator may wait longer between two calls.
+	stuckLife = 10 * time.Minute
+)
 
 // stuckBranches are the branches that were called in vain by this process. The zero value is ready;
 // it is safe for concurrent use.
@@ -54,6 +62,7 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 	}
 	was := list[i].Attempts
 	list[i].Attempts, list[i].Status = attempt, status
+	list[i].forget = now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond))
 	return was < stuckAfter && attempt >= stuckAfter
 }
 
@@ -80,6 +89,20 @@ func (s *stuckBranches) drop(gid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byGID, gid)
+}
+
+// expire forgets the branches that were not called here for long.
+func (s *stuckBranches) expire(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for gid, list := range s.byGID {
+		list = slices.DeleteFunc(list, func(b Stuck) bool { return now.After(b.forget) })
+		if len(list) == 0 {
+			delete(s.byGID, gid)
+			continue
+		}
+		s.byGID[gid] = list
+	}
 }
 
 // get returns what is known of a branch.
