@@ -22,6 +22,7 @@ func newControl(log *logging) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			useLibraries(logger)
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()

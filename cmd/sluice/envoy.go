@@ -1,7 +1,6 @@
 package main
 
 import (
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/source"
@@ -22,7 +21,7 @@ func newEnvoy(log *logging) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			redis.SetLogger(redisLog{logger})
+			useLibraries(logger)
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()

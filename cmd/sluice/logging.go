@@ -3,9 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"strings"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/grpclog"
 )
 
 // logging is the pair of global flags.
@@ -30,6 +34,24 @@ func (l *logging) logger(cmd *cobra.Command) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
 	}
 	return nil, fmt.Errorf("%w: --log-format is %q, want text or json", errUsage, l.format)
+}
+
+// useLibraries has the libraries that log by themselves, with one logger for the process, log at debug
+// to this one: the gateway and the control plane themselves tell of connections that fail, and
+// throttle it.
+func useLibraries(logger *slog.Logger) {
+	redis.SetLogger(redisLog{logger})
+	// It writes an error to all three, so it is taken from one.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, grpcLog{logger}, io.Discard))
+}
+
+// grpcLog takes what gRPC would write to stderr, a line a call.
+type grpcLog struct{ *slog.Logger }
+
+// Write implements [io.Writer].
+func (l grpcLog) Write(line []byte) (int, error) {
+	l.Debug("grpc: " + strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // redisLog is the logger of the Redis client, which has one for the process. It logs at debug: the

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -40,7 +39,7 @@ func newRun(log *logging) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			redis.SetLogger(redisLog{logger})
+			useLibraries(logger)
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
