@@ -97,7 +97,8 @@ func TestComparesWithARunningGateway(t *testing.T) {
 		{[]string{"diff", "-c", faulty}, 2, "", faulty + ":8:64: routes[0].service: there is no service \"gone\"\n"},
 		{[]string{"plan", "-c", changed, "--against", at}, 0, scope, ""},
 		{[]string{"plan", "-c", changed, "--against", at, "--detailed-exit-code"}, 3, "routes, of which", ""},
-		{[]string{"plan", "-c", path}, 0, "1  buy: POST /buy -> service order\n       filters: identity, ratelimit, idempotency, sale\n", ""},
+		{[]string{"plan", "-c", path}, 0, "1  buy: POST /buy -> service order\n" +
+			"       filters: identity, ratelimit, idempotency, sale\n", ""},
 		{[]string{"plan", "-c", faulty}, 2, "", "routes[0].service"},
 		{[]string{"plan", "-c", path, "--at", "tomorrow"}, 2, "", "--at is \"tomorrow\""},
 		{[]string{"apply", "--dry-run", "-c", path}, 0, at + " would take it", ""},

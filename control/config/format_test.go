@@ -33,7 +33,8 @@ func TestFormat(t *testing.T) {
 		{"comments only", "# a\n\n\n\n# b\n", "# a\n\n# b\n"},
 		{"indentation", "version:    1\nlisten:\n      http:   127.0.0.1:1\n      maxBody: 1MiB\n",
 			"version: 1\nlisten:\n  http: 127.0.0.1:1\n  maxBody: 1MiB\n"},
-		{"lists", "version: 1\nroutes:\n- name: a\n  match:\n    methods:\n    - GET\n    path: /a\n  respond: {status: 200}\n",
+		{"lists", "version: 1\nroutes:\n- name: a\n  match:\n    methods:\n    - GET\n    path: /a\n" +
+			"  respond: {status: 200}\n",
 			"version: 1\nroutes:\n  - name: a\n    match:\n      methods:\n        - GET\n      path: /a\n" +
 				"    respond: {status: 200}\n"},
 		{"the order of keys", "services: {}\nroutes:\n  - service: a\n    name: r\n    match: {path: /a, methods: [GET]}\n" +
@@ -42,12 +43,15 @@ func TestFormat(t *testing.T) {
 				"    service: a\nunknown: 1\n"},
 		{"the order of names stays", "services:\n  z: {timeout: 1s, endpoints: [a]}\n  a: {}\n",
 			"services:\n  z: {endpoints: [a], timeout: 1s}\n  a: {}\n"},
-		{"braces", "routes:\n  - match:\n      path: /a/{id}\n    status: '/b/{id}'\nstore: {redis: {password: \"${env:P}\"}}\n" +
+		{"braces", "routes:\n  - match:\n      path: /a/{id}\n    status: '/b/{id}'\n" +
+			"store: {redis: {password: \"${env:P}\"}}\n" +
 			"limits:\n  l: {rate: '${env:R}'}\n",
 			"store: {redis: {password: \"${env:P}\"}}\nlimits:\n  l: {rate: \"${env:R}\"}\nroutes:\n" +
 				"  - match:\n      path: \"/a/{id}\"\n    status: \"/b/{id}\"\n"},
-		{"quotes", "routes:\n  - respond: {body: '{\"a\":\"b\"}'}\n  - respond: {body: 'it''s'}\n  - respond: {body: \"\\u263a\\t\\e\"}\n",
-			"routes:\n  - respond: {body: '{\"a\":\"b\"}'}\n  - respond: {body: \"it's\"}\n  - respond: {body: \"☺\\t\\x1b\"}\n"},
+		{"quotes", "routes:\n  - respond: {body: '{\"a\":\"b\"}'}\n  - respond: {body: 'it''s'}\n" +
+			"  - respond: {body: \"\\u263a\\t\\e\"}\n",
+			"routes:\n  - respond: {body: '{\"a\":\"b\"}'}\n  - respond: {body: \"it's\"}\n" +
+				"  - respond: {body: \"☺\\t\\x1b\"}\n"},
 		{"units", "services:\n  a: {timeout: 2000ms, connectTimeout: 0.5s, streamIdleTimeout: 60s, dns: 1h30m, " +
 			"retries: {budget: 20.0%}}\nlisten: {maxBody: 1024KiB, minRate: 1024B/s, maxHeader: 1000B}\n" +
 			"limits: {l: {rate: 60/m}}\nroutes: [{respond: {body: 2000ms}}]\n",

@@ -584,7 +584,8 @@ func TestDefaultsInTheirPlaces(t *testing.T) {
 		"127.0.0.1:${env:SLUICE_TEST_PORT:-8085}":                 "127.0.0.1:9000",
 		"${env:SLUICE_TEST_NOT_SET:-127.0.0.1:80}${env:A_B_C:-5}": "127.0.0.1:805",
 	} {
-		cfg, err := Parse("t.yaml", []byte("version: 1\nlisten: {http: '"+written+"', maxConnections: 10}\n"), t.TempDir())
+		text := "version: 1\nlisten: {http: '" + written + "', maxConnections: 10}\n"
+		cfg, err := Parse("t.yaml", []byte(text), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}

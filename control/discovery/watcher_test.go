@@ -129,7 +129,7 @@ func TestListIsBounded(t *testing.T) {
 	}
 }
 
-// TestFailuresAreShown: a failure changes no endpoint; it is logged once and then seldom, and shown until it is over.
+// TestFailuresAreShown: a failure changes no endpoint; its log is throttled, and it shows until it is over.
 func TestFailuresAreShown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, Options{Resolver: new(directory)})

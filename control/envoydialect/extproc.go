@@ -16,8 +16,8 @@ import (
 // RouteMetadata is the key of the gRPC metadata by which ext_proc is told the route's name.
 const RouteMetadata = "x-sluice-route"
 
-// PeerMetadata is that by which it is told who holds the client's connection, and RetriesMetadata that by
-// which it knows that only what was not sent is repeated.
+// PeerMetadata tells it the peer of the client's connection, and RetriesMetadata that Envoy repeats
+// only what was not sent.
 const (
 	PeerMetadata    = "x-sluice-peer"
 	RetriesMetadata = "x-sluice-retries"

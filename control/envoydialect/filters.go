@@ -179,7 +179,7 @@ func (c *compiler) serviceMutation() *headersv3.HeaderMutation {
 		[]*mutationv3.HeaderMutation{removeAll(`sluice[^a-z0-9].*`), removeAll(`x-envoy-.*`)})
 }
 
-// unless is a filter for all but the peers in the prefixes. The peer is who holds the connection,
+// unless is a filter for all but the peers in the prefixes. The peer is the other end of the connection,
 // whatever a field says.
 func (c *compiler) unless(name string, peers []netip.Prefix, m proto.Message) *httpFilter {
 	if len(peers) == 0 {

@@ -144,7 +144,9 @@ func TestKeyedRouteGoes(t *testing.T) {
 	t.Parallel()
 	got := lines(compare(t, base, strings.ReplaceAll(strings.Replace(base, "name: a,", "name: z,", 1), "[a]", "[z]")))
 	all := strings.Join(got, "\n")
-	for _, want := range []string{"+ routes[z]", "- routes[a]", "no other route finds them", "~ sales.flash.routes: [a] -> [z]"} {
+	for _, want := range []string{
+		"+ routes[z]", "- routes[a]", "no other route finds them", "~ sales.flash.routes: [a] -> [z]",
+	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in\n%s", want, all)
 		}

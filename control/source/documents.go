@@ -6,7 +6,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 )
 
-// Documents is a configuration in a file or folder that is handed out to others: it is read as it is
+// Documents is a configuration in a file or folder that is sent on to others: it is read as it is
 // written ([config.LoadDocument]), and given again when a file has changed.
 type Documents struct {
 	Path string

@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-gateway/sluice/control/source"
 )
 
-// patience is how long a test waits for what has to come: the machine may be busy.
-const patience = 30 * time.Second
+// arrivalLimit is how long a test waits for what has to come: the machine may be busy.
+const arrivalLimit = 30 * time.Second
 
 // given is a source whose documents the test gives.
 type given struct {
@@ -123,7 +123,7 @@ func startDocument(t testing.TB, d *config.Document, change ...func(*controlPlan
 	case err := <-ended:
 		ended <- err
 		t.Fatalf("the control plane did not start: %v", err)
-	case <-time.After(patience):
+	case <-time.After(arrivalLimit):
 		t.Fatal("the control plane did not start")
 	}
 	r.sink = <-src.sinks
@@ -171,7 +171,7 @@ func (r *running) client(o xdsclient.Options, change ...func(*xdsclient.Options)
 // awaitVersion waits for a client to have a version of a type.
 func awaitVersion(t testing.TB, c *xdsclient.Client, typeURL, want string) {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(arrivalLimit)
 	for {
 		got, changed := c.Version(typeURL)
 		if got == want {
@@ -189,7 +189,7 @@ func awaitVersion(t testing.TB, c *xdsclient.Client, typeURL, want string) {
 // awaitError waits for the end of a client's stream.
 func awaitError(t testing.TB, c *xdsclient.Client) error {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(arrivalLimit)
 	for {
 		s, changed := c.State()
 		if s.Err != nil {
@@ -206,7 +206,7 @@ func awaitError(t testing.TB, c *xdsclient.Client) error {
 // await waits until the status is as it has to be.
 func (r *running) await(what string, is func(Status) bool) Status {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(arrivalLimit)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -328,7 +328,7 @@ func TestStreamsLeaveNothingBehind(t *testing.T) {
 		c.Close()
 	}
 	r.await("no node", func(s Status) bool { return len(s.Nodes) == 0 })
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(arrivalLimit)
 	for {
 		left := len(r.plane.caches[true].GetStatusKeys()) + len(r.plane.caches[false].GetStatusKeys())
 		r.plane.mu.Lock()

@@ -55,7 +55,7 @@ type Fault struct {
 	Body   string // and this body; of a watch with 200 it comes before the events
 	Event  bool   // Body is the end of the watch
 	Hang   bool   // nothing is sent until the client leaves
-	Break  bool   // the connection is broken behind the head
+	Abort  bool   // the connection is aborted behind the head
 	Stays  bool   // until Heal, and not for one request
 }
 
@@ -212,7 +212,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource")
 	case !taken:
 		refuse(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized")
-	case fault != nil && !(fault.Watch && fault.Status == 0 && !fault.Hang && !fault.Break):
+	case fault != nil && !(fault.Watch && fault.Status == 0 && !fault.Hang && !fault.Abort):
 		fail(w, r, fault)
 	case req.Watch:
 		timeout, _ := strconv.Atoi(query.Get("timeoutSeconds"))
@@ -253,7 +253,7 @@ func fail(w http.ResponseWriter, r *http.Request, f *Fault) {
 		w.WriteHeader(f.Status)
 	}
 	io.WriteString(w, f.Body) // a client that has left needs none
-	if f.Break {
+	if f.Abort {
 		_ = http.NewResponseController(w).Flush() // likewise
 		panic(http.ErrAbortHandler)
 	}

@@ -82,7 +82,8 @@ func TestRefusedByEnvoy(t *testing.T) {
 		t.Run(fmt.Sprintf("SotW %t", sotw), func(t *testing.T) {
 			t.Parallel()
 			w := start(t, version(1), envoytest.Options{SotW: sotw, Node: "envoy-9"})
-			bad := strings.Replace(version(2), "listen: {", `listen: {https: {address: "127.0.0.1:0", cert: CERT, key: CERT}, `, 1)
+			const https = `listen: {https: {address: "127.0.0.1:0", cert: CERT, key: CERT}, `
+			bad := strings.Replace(version(2), "listen: {", https, 1)
 			w.change(strings.ReplaceAll(bad, "CERT", w.file))
 			await(t, "the refusal in the control plane's status", func() bool { return len(w.status().Nacks) > 0 })
 			nack := w.status().Nacks[0]

@@ -31,7 +31,10 @@ const (
 // on the same Redis.
 func TestCPU(t *testing.T) {
 	redis := startRedis(t)
-	ours := startOurs(t, redis, `  user: {rate: 1000000/h, compat: fixed-window, descriptor: {domain: cpu, entries: [{key: user}]}}
+	ours := startOurs(t, redis, `  user:
+    rate: 1000000/h
+    compat: fixed-window
+    descriptor: {domain: cpu, entries: [{key: user}]}
   all: {rate: 1000000000/h, compat: fixed-window, descriptor: {domain: cpu, entries: [{key: all}]}}
   none: {rate: 1/h, compat: fixed-window, descriptor: {domain: cpu, entries: [{key: none}]}}
 `)

@@ -29,7 +29,10 @@ const (
   quiet: {rate: 3/h, compat: fixed-window, mode: shadow, descriptor: {domain: d, entries: [{key: quiet}]}}
   outer: {rate: 4/h, compat: fixed-window, descriptor: {domain: d, entries: [{key: outer}]}}
   inner: {rate: 3/h, compat: fixed-window, descriptor: {domain: d, entries: [{key: outer}, {key: inner}]}}
-  special: {rate: 2/h, compat: fixed-window, descriptor: {domain: d, entries: [{key: outer, value: special}, {key: inner}]}}
+  special:
+    rate: 2/h
+    compat: fixed-window
+    descriptor: {domain: d, entries: [{key: outer, value: special}, {key: inner}]}
   files: {rate: 6/h, compat: fixed-window, descriptor: {domain: d, entries: [{key: files, value: "f*"}]}}
   shared: {rate: 90/h, compat: fixed-window, descriptor: {domain: e, entries: [{key: files, value: "f*", share: true}]}}
 `

@@ -114,10 +114,12 @@ func TestReconnectTellsWhatIsThere(t *testing.T) {
 		p.Server.Stop()
 		again := n.Serve(t, one)
 		str = <-again.Streams
-		if r := again.Request(t); !reflect.DeepEqual(r.GetInitialResourceVersions(), map[string]string{"sluice": "v1"}) {
+		configuration := map[string]string{"sluice": "v1"}
+		if r := again.Request(t); !reflect.DeepEqual(r.GetInitialResourceVersions(), configuration) {
 			t.Errorf("first request %v, want v1", r)
 		}
-		if r := again.Request(t); !reflect.DeepEqual(r.GetInitialResourceVersions(), map[string]string{"order": "ev1"}) ||
+		endpoints := map[string]string{"order": "ev1"}
+		if r := again.Request(t); !reflect.DeepEqual(r.GetInitialResourceVersions(), endpoints) ||
 			!reflect.DeepEqual(r.GetResourceNamesSubscribe(), []string{"order"}) {
 			t.Errorf("subscription %v, want order at ev1", r)
 		}
