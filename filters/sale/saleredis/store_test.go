@@ -43,6 +43,22 @@ func TestConformanceOnCluster(t *testing.T) {
 	storetest.Run(t, fresh(dial(t, server.Addr(), true)))
 }
 
+// TestConformanceDivided: the same of an item whose units are divided over the servers of a cluster.
+func TestConformanceDivided(t *testing.T) {
+	t.Parallel()
+	client := dialAll(t, redistest.RunCluster(t, 3).Addrs())
+	var n atomic.Int64
+	storetest.Run(t, storetest.Options{Divided: true, Open: func(*testing.T) (sale.Store, func(time.Duration)) {
+		return New(client, Options{Prefix: fmt.Sprintf("s%d:", n.Add(1)), Divide: 1}), nil
+	}})
+}
+
+func dialAll(t testing.TB, addrs []string) *redisx.Client {
+	c := redisx.Open(redisx.Options{Addresses: addrs, Cluster: true, Timeout: 20 * time.Second})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 var item = sale.Item{Sale: "s", Name: "i"}
 
 func request(id string) sale.TakeRequest {
@@ -69,7 +85,7 @@ func TestRestart(t *testing.T) {
 	var c sale.Changes
 	var err error
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if c, err = s.Changes(ctx, item, 0, 10); err == nil {
+		if c, err = s.Changes(ctx, item, sale.Mark{}, 10); err == nil {
 			break
 		}
 	}
