@@ -43,13 +43,11 @@ func TestConformanceOnCluster(t *testing.T) {
 	storetest.Run(t, fresh(dial(t, server.Addr(), true)))
 }
 
-// TestConformanceDivided: the same of an item whose units are divided over the servers of a cluster.
-func TestConformanceDivided(t *testing.T) {
-	t.Parallel()
-	client := dialAll(t, redistest.RunCluster(t, 3).Addrs())
+// testConformanceDivided: the same of an item whose units are divided over the servers of a cluster.
+func testConformanceDivided(t *testing.T, client *redisx.Client, prefix string) {
 	var n atomic.Int64
 	storetest.Run(t, storetest.Options{Divided: true, Open: func(*testing.T) (sale.Store, func(time.Duration)) {
-		return New(client, Options{Prefix: fmt.Sprintf("s%d:", n.Add(1)), Divide: 1}), nil
+		return New(client, Options{Prefix: fmt.Sprint(prefix, n.Add(1), ":"), Divide: 1}), nil
 	}})
 }
 
