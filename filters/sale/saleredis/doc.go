@@ -60,7 +60,7 @@
 //
 // Gateways of the version before know no parts. Where they meet a divided item their scripts fail before they change
 // anything, as its field n is a word: they sell nothing of it (503, and in the log "attempt to perform arithmetic on
-// upvalue 'n'"), and what they had taken the others settle. A form of later versions is refused with the words "update
+// local 'n' (a nil value)"), and what they had taken the others settle. A form of later versions is refused with the words "update
 // it". For the time of a rolling update that makes sales closed at old gateways for items with much stock, and nothing
 // else.
 //
