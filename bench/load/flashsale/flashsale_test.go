@@ -179,6 +179,23 @@ func TestPlanOfFaults(t *testing.T) {
 			t.Errorf("%s begins at %v, before %s has ended", p.name, p.begins, plan[i].name)
 		}
 	}
+	short := Options{Short: true, Scenario: scenarioSale, Gateways: 2, Store: storeRedis}
+	if err := short.complete(); err != nil {
+		t.Fatal(err)
+	}
+	plan, err = planFaults([]string{"all"}, &short)
+	if err != nil || len(plan) != len(FaultNames()) || plan[1].name != killRedis || plan[1].lasts != outage {
+		t.Errorf("short: %+v, %v", plan, err) // sentinels notice no shorter outage
+	}
+	for _, late := range []string{"kill-redis@29s", "kill-gateway@32s"} {
+		if _, err := planFaults([]string{late}, &short); err == nil {
+			t.Errorf("%s in a run of 32 s: no error, and nothing would be tested", late)
+		}
+	}
+	short.Peak = 2 * time.Second
+	if _, err := planFaults([]string{"all"}, &short); err == nil {
+		t.Error("all faults at once: no error")
+	}
 	o.Store, o.Gateways = storeEmbedded, 1
 	for _, bad := range []string{"fire", "kill-gateway@soon", "kill-gateway@1h", "kill-redis", "all@3s"} {
 		if _, err := planFaults([]string{bad}, &o); err == nil {
