@@ -98,8 +98,8 @@ func planFaults(asked []string, o *Options) ([]planned, error) {
 			for _, f := range faults() {
 				begins := time.Duration(f.at * float64(length))
 				if n := len(plan); n > 0 && begins < plan[n-1].begins+plan[n-1].lasts {
-					return nil, fmt.Errorf("flashsale: --faults all: in a run of %v %s would begin before %s is over: want "+
-						"longer --half and --peak, 32s in all at least", length, f.name, plan[n-1].name)
+					return nil, fmt.Errorf("flashsale: --faults all: in a run of %v %s would begin before %s is over: "+
+						"want longer --half and --peak, 32s in all at least", length, f.name, plan[n-1].name)
 				}
 				add(f, begins)
 			}
@@ -126,8 +126,8 @@ func planFaults(asked []string, o *Options) ([]planned, error) {
 			return nil, err
 		}
 		if left := length - p.begins - p.lasts; left < afterLeast {
-			return nil, fmt.Errorf("flashsale: --fault %s: it would begin at %v of %v and last for %v, and %v have to be "+
-				"left to see what comes of it: want an earlier time, or longer --half and --peak", p.name,
+			return nil, fmt.Errorf("flashsale: --fault %s: it would begin at %v of %v and last for %v, and %v have to "+
+				"be left to see what comes of it: want an earlier time, or longer --half and --peak", p.name,
 				p.begins.Round(time.Millisecond), length, p.lasts, afterLeast)
 		}
 	}

@@ -24,15 +24,15 @@
 // it has stock: what is sold out is told from memory. An item stays as it was begun, whatever becomes of its total.
 //
 // A principal's units are in one part, by its digest, so that perPrincipal is exact, and that an ID finds its unit
-// whatever gateway it comes by. It is not the request that goes from part to part, but units: they are a part's credit,
-// as in escrow (O'Neil, 1986) and the bounded counter (Balegas et al., 2015).
+// whatever gateway it comes by. It is not the request that goes from part to part, but units: they are a part's
+// credit, as in escrow (O'Neil, 1986) and the bounded counter (Balegas et al., 2015).
 //
 //	books  PREFIXsale:{DIGEST}, field s: for each part what it was granted ever (G), what it gave back ever (B), and
 //	       whether it takes nothing since; the total in force
 //	part   field q: G, B and the total as far as it knows them
 //
-//   - A part takes units within G - B, without the books. They grant it a 16th of what they have, and before that is used
-//     up one taking fetches more. A taking is one step, but for some hundred of an item.
+//   - A part takes units within G - B, without the books. They grant it a 16th of what they have, and before that is
+//     used up one taking fetches more. A taking is one step, but for some hundred of an item.
 //   - When the books have too few, all parts give back what is left of their credit, and take nothing until they are
 //     granted some again. The last units are so granted one by one.
 //   - G and B only grow, and whoever finds the higher value passes it on. So a grant or a giving back whose taker was
@@ -54,9 +54,9 @@
 // Again) are those that were granted after the books had given out all, and those of a part in which as many have come
 // back since its last grant as are left.
 //
-// A server that is gone takes its parts with it: their principals are refused (closed), others buy what their parts have
-// and what the books have, and nobody is told that all is sold, since units are left there perhaps. A slot that is being
-// moved is such a part for that time.
+// A server that is gone takes its parts with it: their principals are refused (closed), others buy what their parts
+// have and what the books have, and nobody is told that all is sold, since units are left there perhaps. A slot that is
+// being moved is such a part for that time.
 //
 // Gateways of the version before know no parts. Where they meet a divided item their scripts fail before they change
 // anything, as its field n is a word: they sell nothing of it (503, and in the log "attempt to perform arithmetic on
