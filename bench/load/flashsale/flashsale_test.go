@@ -230,19 +230,21 @@ func TestRecoveries(t *testing.T) {
 
 func TestLeaks(t *testing.T) {
 	t.Parallel()
-	start := Holding{Goroutines: 100, Descriptors: 50, Resident: 100 << 20}
+	start := Holding{Goroutines: 100, Descriptors: 50, Memory: 100 << 20, Live: 50 << 20}
 	for _, c := range []struct {
 		end  Holding
 		want int
 	}{
-		{start, 0}, {Holding{110, 60, 110 << 20}, 0}, {Holding{111, 50, 1}, 1}, {Holding{300, 300, 300 << 20}, 3},
+		{start, 0}, {Holding{110, 60, 110 << 20, 55 << 20}, 0}, {Holding{111, 50, 1, 1}, 1},
+		{Holding{300, 300, 300 << 20, 100 << 20}, 4}, {Holding{100, 50, 100 << 20, 60 << 20}, 1},
+		{Holding{100, 50, 130 << 20, 55 << 20}, 1}, // fragments
 	} {
 		l := Leak{Process: "gateway", Start: start, End: c.end}
 		if got := l.grown(); len(got) != c.want {
 			t.Errorf("%+v: %q, want %d", c.end, got, c.want)
 		}
 	}
-	if h, err := hold(t.Context(), os.Getpid(), ""); err != nil || h.Descriptors == 0 || h.Resident == 0 {
+	if h, err := hold(t.Context(), os.Getpid(), ""); err != nil || h.Descriptors == 0 || h.Memory == 0 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
