@@ -17,6 +17,9 @@ const (
 	// more, since shares are measured over a short time.
 	fits         = 0.9
 	fitsCritical = 1.1
+	// beyondShare of the limit, and beyondLeast calls, is how far critical requests go beyond it.
+	beyondShare = 0.25
+	beyondLeast = 2
 	// sliceWaits times the longest wait is the time over which permits are counted.
 	sliceWaits = 3
 	// latencyLeast is what a call takes at least, so that ratios of latencies are numbers.
@@ -142,11 +145,11 @@ func (l *Limiter) boundLocked() int64 {
 // fitsLocked tells whether what comes of that level and of all better ones is less than the
 // permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
 func (l *Limiter) fitsLocked(v level) bool {
-	share := fits
-	if v.class() == Critical {
-		share = fitsCritical
+	share, rate := fits, l.rateLocked()
+	if v.class() == Critical { // a few slow calls in a row do not make it too much
+		share, rate = fitsCritical, max(rate, l.counters.ended.rate(l.last)/float64(time.Second))
 	}
-	return l.pace.wanted(l.last, l.slice, v) < share*l.rateLocked()
+	return l.pace.wanted(l.last, l.slice, v) < share*rate
 }
 
 // tooLongLocked tells whether a request of that level would wait too long.
@@ -240,7 +243,7 @@ func (l *Limiter) endLocked(p *Permit, s *Sample) {
 func (l *Limiter) grantLocked() {
 	for l.queue.size > 0 && l.inFlight < l.allowedLocked() {
 		w := l.nextLocked()
-		if w.until <= l.last && !w.request.Reserved {
+		if w.until <= l.last && !w.request.Reserved && !l.letInLocked(w) {
 			l.endWaitLocked(w, WaitedInVain)
 			continue
 		}
@@ -286,12 +289,28 @@ func (l *Limiter) expireLocked() {
 		if w.until > l.last {
 			return
 		}
-		if w.request.Reserved {
+		if w.request.Reserved || l.letInLocked(w) {
 			l.startLocked(w)
 		} else {
 			l.endWaitLocked(w, WaitedInVain)
 		}
 	}
+}
+
+// letInLocked tells whether a waiter whose time is over is let in beyond an adaptive limit, though not beyond the
+// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a limit of
+// a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It is a few calls
+// more at most, for as long as those last.
+func (l *Limiter) letInLocked(w *Waiter) bool {
+	if !l.set.Adaptive || w.level.class() != Critical {
+		return false
+	}
+	if by := w.request.Deadline; !by.IsZero() && !l.finishesLocked(int64(by.Sub(l.base))) {
+		return false
+	}
+	limit := l.meanLimitLocked()
+	most := min(limit+max(limit*beyondShare, beyondLeast), l.adaptive.top)
+	return float64(l.inFlight) < most && l.fitsLocked(w.level)
 }
 
 // endWaitLocked sheds a waiter.
