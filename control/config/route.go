@@ -25,7 +25,6 @@ type Route struct {
 	Headers *Unsupported `json:"headers"`
 	Allow   *Unsupported `json:"allow"`
 	Deny    *Unsupported `json:"deny"`
-	CORS    *Unsupported `json:"cors"`
 	MaxBody *Unsupported `json:"maxBody"`
 	RouteSections
 
@@ -47,7 +46,6 @@ func (Route) describe() descriptions {
 		"Headers":     "Fields that are set, added and removed.",
 		"Allow":       "The addresses of clients that may use the route.",
 		"Deny":        "The addresses of clients that may not.",
-		"CORS":        "What scripts of other origins may do.",
 		"MaxBody":     "Of the request.",
 	}
 }

@@ -26,6 +26,7 @@ type ServiceSections struct {
 
 // RouteSections are those of a route.
 type RouteSections struct {
+	CORS        *CORS        `json:"cors"`
 	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
 	Fallback    *Fallback    `json:"fallback"`
