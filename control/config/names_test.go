@@ -56,8 +56,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 			"routes[0].service: shares of several services"},
 		{"routes: [{name: a, match: {path: /}, service: a, rewrite: {stripPrefix: /api}}]", "routes[0].rewrite"},
 		{"routes: [{name: a, match: {path: /}, service: a, headers: {request: {remove: [X]}}}]", "routes[0].headers"},
-		{"routes: [{name: a, match: {path: /}, service: a, allow: [10.0.0.0/8]}]", "routes[0].allow"},
-		{"routes: [{name: a, match: {path: /}, service: a, deny: [10.0.0.0/8]}]", "routes[0].deny"},
 		{"routes: [{name: a, match: {path: /}, service: a, maxBody: 1MiB}]", "routes[0].maxBody"},
 		{"routes: [{name: a, match: {path: /, host: h}, service: a}]", "routes[0].match.host"},
 		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},

@@ -48,6 +48,7 @@ func (*corsPolicy) Explain(e *Explainer, s Scope) bool {
 	if _, ok := cors.IsPreflight(x); ok {
 		if r := f.Request(x, new(filters.Slot)); r.Reason != "" {
 			e.Line("cors", "preflight of %s: refused, it is not among %s", origin, strings.Join(c.Origins, ", "))
+			e.Refusal(r)
 		} else {
 			e.Line("cors", "preflight of %s: answered", origin)
 		}
