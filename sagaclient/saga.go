@@ -2,6 +2,7 @@ package sagaclient
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -52,20 +53,19 @@ type Step struct {
 	// Payload is the body of both calls, valid UTF-8. Empty is sent as {}, because DTM turns a call
 	// without a body into GET.
 	Payload []byte
+	// JSON is encoded as the payload, in place of Payload; nil: there is none.
+	JSON any
 	// After are the steps, by index, that come before this one: all smaller than its own. nil is
 	// the step before it, empty is none.
 	After []int
 }
 
-var (
-	gidPattern = regexp.MustCompile(`^[0-9a-z]{8,60}$`)
-	fieldName  = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$") // RFC 9110 §5.6.2
-)
+var fieldName = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$") // RFC 9110 §5.6.2
 
-// encode returns the body of the submit request, or ErrInvalid.
+// encode returns the body of the submit request, or what is wrong with the saga.
 func (s *Saga) encode() ([]byte, error) {
 	if err := s.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, err
 	}
 	w := wire{
 		GID: s.GID, Type: "saga", WaitResult: s.Wait,
@@ -76,7 +76,11 @@ func (s *Saga) encode() ([]byte, error) {
 	for i := range s.Steps {
 		st := &s.Steps[i]
 		w.Steps = append(w.Steps, wireStep{"action": st.Action, "compensate": st.Compensate})
-		w.Payloads = append(w.Payloads, payloadOf(st.Payload))
+		payload, err := st.payload()
+		if err != nil {
+			return nil, fmt.Errorf("step %d %q: %w", i, st.Name, err)
+		}
+		w.Payloads = append(w.Payloads, payload)
 		if before := st.before(i); len(before) > 0 {
 			orders[i] = before
 		}
@@ -85,7 +89,7 @@ func (s *Saga) encode() ([]byte, error) {
 	if w.Concurrent {
 		custom, err := json.Marshal(map[string]any{"concurrent": true, "orders": orders})
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+			return nil, err
 		}
 		w.CustomData = string(custom)
 	}
@@ -143,7 +147,7 @@ func (st *Step) check(i int) error {
 		}
 	}
 	if !utf8.Valid(st.Payload) {
-		return fmt.Errorf("payload is not UTF-8")
+		return errors.New("payload is not UTF-8")
 	}
 	for _, a := range st.After {
 		if a < 0 || a >= i {
@@ -151,6 +155,17 @@ func (st *Step) check(i int) error {
 		}
 	}
 	return nil
+}
+
+func (st *Step) payload() (string, error) {
+	if st.JSON == nil {
+		return payloadOf(st.Payload), nil
+	}
+	if st.Payload != nil {
+		return "", errors.New("has both Payload and JSON")
+	}
+	b, err := json.Marshal(st.JSON)
+	return string(b), err
 }
 
 // before are the steps before step i, by index.

@@ -50,7 +50,8 @@ func supported(t *dtmimp.TransBase) error {
 	case len(t.BinPayloads) > 0:
 		return fmt.Errorf("%w: gid %s has payloads for gRPC", ErrUnsupported, t.Gid)
 	case len(t.Payloads) != len(t.Steps):
-		return fmt.Errorf("%w: gid %s has %d steps and %d payloads", ErrUnsupported, t.Gid, len(t.Steps), len(t.Payloads))
+		return fmt.Errorf("%w: gid %s has %d steps and %d payloads",
+			ErrUnsupported, t.Gid, len(t.Steps), len(t.Payloads))
 	}
 	for i, payload := range t.Payloads {
 		if payload == "" {
