@@ -73,7 +73,8 @@ type transactionJSON struct {
 
 func (t *transactionJSON) transaction() Transaction {
 	out := Transaction{
-		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason,
+		RetryDelay: time.Duration(t.RetryDelay) * time.Second,
 	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime

@@ -112,12 +112,12 @@ func TestSubmitAndWait(t *testing.T) {
 			}
 		})
 	}
-	if got, err := newClient(t, closedPort(t)).SubmitAndWait(t.Context(), small()); !errors.Is(err, ErrCoordinatorDown) ||
-		got.Outcome != 0 {
+	got, err := newClient(t, closedPort(t)).SubmitAndWait(t.Context(), small())
+	if !errors.Is(err, ErrCoordinatorDown) || got.Outcome != 0 {
 		t.Errorf("no coordinator: %+v, %v", got, err)
 	}
-	if got, err := newClient(t, closedPort(t)).SubmitAndWait(t.Context(), &Saga{}); !errors.Is(err, ErrInvalid) ||
-		got.Outcome != 0 {
+	got, err = newClient(t, closedPort(t)).SubmitAndWait(t.Context(), &Saga{})
+	if !errors.Is(err, ErrInvalid) || got.Outcome != 0 {
 		t.Errorf("no saga: %+v, %v", got, err)
 	}
 }
@@ -146,7 +146,8 @@ func TestErrors(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := c.Query(cancelled, gid)
-	if !errors.As(err, &e) || !errors.Is(err, ErrCoordinatorDown) || !errors.Is(err, context.Canceled) || e.Status != 0 {
+	if !errors.As(err, &e) || !errors.Is(err, ErrCoordinatorDown) || !errors.Is(err, context.Canceled) ||
+		e.Status != 0 {
 		t.Errorf("%#v", e)
 	}
 	want := `sagaclient: submit of gid "g'": invalid transaction: gid "g'" is not 8 to 60 of [0-9a-z]`
@@ -191,10 +192,12 @@ func TestAll(t *testing.T) {
 	var targets []string
 	pages := map[string]string{
 		"": `{"transactions":[{"gid":"a","trans_type":"saga","status":"failed","create_time":"2026-03-01T10:00:00.5Z"},
-			{"gid":"b","trans_type":"tcc","status":"failed","create_time":"2026-03-01T10:00:00Z"}],"next_position":"p2"}`,
+			{"gid":"b","trans_type":"tcc","status":"failed","create_time":"2026-03-01T10:00:00Z"}],
+			"next_position":"p2"}`,
 		"p2": `{"transactions":null,"next_position":"p3"}`, // an empty page is not the end
 		"p3": `{"transactions":[{"gid":"c","trans_type":"saga","status":"failed","create_time":"2026-03-01T10:00:01Z"},
-			{"gid":"d","trans_type":"saga","status":"succeed","create_time":"2026-03-01T10:00:01Z"}],"next_position":""}`,
+			{"gid":"d","trans_type":"saga","status":"succeed","create_time":"2026-03-01T10:00:01Z"}],
+			"next_position":""}`,
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		targets = append(targets, r.RequestURI)
