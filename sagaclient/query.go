@@ -29,6 +29,7 @@ func (s Status) Ended() bool { return s == Succeeded || s == Failed }
 // Transaction is what the coordinator knows of a gid.
 type Transaction struct {
 	GID        string
+	Type       string // saga, tcc, xa or msg
 	Status     Status
 	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
@@ -49,6 +50,7 @@ type Branch struct {
 
 type transactionJSON struct {
 	GID        string     `json:"gid"`
+	Type       string     `json:"trans_type"`
 	Status     Status     `json:"status"`
 	Reason     string     `json:"rollback_reason"`
 	CreateTime *time.Time `json:"create_time"`
@@ -58,7 +60,7 @@ type transactionJSON struct {
 
 func (t *transactionJSON) transaction() Transaction {
 	out := Transaction{
-		GID: t.GID, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
 	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime
