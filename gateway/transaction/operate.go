@@ -57,13 +57,14 @@ func (b *Bridge) Resolve(ctx context.Context, gid, step string, as StepEnd) erro
 	case v.State == Unknown: // then it is not known either which call of the step is meant
 		return ErrNotKnown
 	}
-	op := opDo
-	if v.State == Compensating {
-		op = opUndo
+	now := operationIn(v.mode, v.status)
+	if now == nil {
+		return ErrNotCalled
 	}
-	if op == opUndo && as == Refused {
+	if !now.refusable && as == Refused {
 		return ErrNotRefused
 	}
+	op := now.name
 	id := branchRecord(gid, step, op)
 	rec, ok, err := b.store.Get(ctx, id)
 	switch {
