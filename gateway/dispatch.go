@@ -56,6 +56,8 @@ type clientRequest interface {
 	// nil bounds nothing.
 	Account() *budget.Account
 	DrawOn(*budget.Account)
+	// LimitBody bounds the body of the request, before any of it is read.
+	LimitBody(n int64)
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
@@ -100,6 +102,9 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	}
 	x.Route = rt.name
+	if rt.maxBody > 0 {
+		r.LimitBody(rt.maxBody)
+	}
 	rt.serve(x, r, r)
 }
 

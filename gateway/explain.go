@@ -281,6 +281,7 @@ func (p *explainer) service(r *config.Route) {
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}
+	p.edits(r)
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
@@ -292,6 +293,27 @@ func (p *explainer) service(r *config.Route) {
 		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
 			o.Errors, o.Eject, o.Max)
 	}
+}
+
+// edits writes what the service sees in place of what the client sent.
+func (p *explainer) edits(r *config.Route) {
+	if r.MaxBody > 0 {
+		p.Line("", "a body is %s long at most", r.MaxBody)
+	}
+	e := newRequestEdits(r)
+	if e == nil {
+		return
+	}
+	before := e.apply(p.x)
+	host := "the host as asked for"
+	if e.host != "" {
+		host = "host " + e.host
+	}
+	p.Line("rewrite", "the service sees %s, %s", p.x.Path, host)
+	for _, f := range append(e.fields.set, e.fields.add...) {
+		p.Line("", "with %s: %s", f.Name, f.Value)
+	}
+	before.restore(p.x)
 }
 
 // retriesOf says how often a request is repeated, and after what.

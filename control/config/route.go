@@ -21,9 +21,10 @@ type Route struct {
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
 	// Timeout is in place of the service's; 0 is that.
 	Timeout Duration     `json:"timeout" config:"omitzero"`
-	Rewrite *Unsupported `json:"rewrite"`
-	Headers *Unsupported `json:"headers"`
-	MaxBody *Unsupported `json:"maxBody"`
+	Rewrite *Rewrite     `json:"rewrite"`
+	Headers *HeaderEdits `json:"headers"`
+	// MaxBody is in place of the listener's; 0 is that.
+	MaxBody Size `json:"maxBody" config:"omitzero"`
 	RouteSections
 
 	// Sale is the name of the sale that lists the route; empty: none does.
@@ -40,9 +41,7 @@ func (Route) describe() descriptions {
 		"Respond":     "A static response.",
 		"Status":      "The path of the transaction's status resource, with one {id}.",
 		"Timeout":     "In place of the service's timeout.",
-		"Rewrite":     "What the service sees in place of path and host.",
-		"Headers":     "Fields that are set, added and removed.",
-		"MaxBody":     "Of the request.",
+		"MaxBody":     "The longest body of a request, at most listen.maxBody; beyond it 413.",
 	}
 }
 
@@ -80,6 +79,9 @@ func (r *Route) check(s site) {
 	}
 	if !slices.Contains(members, "service") && s.written(s.at("timeout")) {
 		s.fault(s.at("timeout"), "%s is in place of a service's, and the route leads to none", r.Timeout)
+	}
+	if most := s.config.Listen.MaxBody; r.MaxBody > most && s.sound(at("listen", "maxBody")) {
+		s.fault(s.at("maxBody"), "%s is more than listen.maxBody, which is %s", r.MaxBody, most)
 	}
 	if s.written(s.at("status")) {
 		r.checkStatus(s, slices.Contains(members, "transaction"))
