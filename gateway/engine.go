@@ -253,7 +253,16 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 			return err
 		}
 	}
-	return b.engine.router.Add(m.Path, m.Taken(), rt)
+	return b.engine.router.AddWhere(m.Path, m.Taken(), conditionOf(m), rt)
+}
+
+// conditionOf returns what a route asks of a request beside path and method.
+func conditionOf(m config.Match) router.Condition {
+	c := router.Condition{Host: m.Host}
+	for _, name := range sortedNames(m.Headers) {
+		c.Header.Add(name, m.Headers[name])
+	}
+	return c
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {

@@ -170,9 +170,9 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		p.Line("route", "cannot be built: %v", err)
 		return nil, false
 	}
-	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
+	rt, params, result := routes.FindFor(p.x, p.x.Method, nil)
 	if method, ok := cors.IsPreflight(p.x); ok && result == router.NoMethod {
-		if other, captured, found := routes.Find(method, p.x.Path, nil); found == router.Found &&
+		if other, captured, found := routes.FindFor(p.x, method, nil); found == router.Found &&
 			other.route.CORS != nil {
 			rt, params, result = other, captured, found
 		}
@@ -184,7 +184,7 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		return nil, false
 	case router.NoMethod:
 		p.Refusal(filters.Refuse(filters.MethodNotAllowed, filters.Problem{}))
-		p.Line("allow", "%s", strings.Join(routes.Allow(p.x.Path), ", "))
+		p.Line("allow", "%s", strings.Join(routes.AllowFor(p.x), ", "))
 		return nil, false
 	}
 	p.x.Params, p.x.Route = params, rt.name
@@ -207,7 +207,7 @@ func (p *explainer) passOver(taken *explained) {
 			if taken != nil && *m == *taken {
 				return
 			}
-			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x.Method, p.x.Path)})
+			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x)})
 		}
 	}
 }
@@ -221,16 +221,26 @@ func (e *explained) match() config.Match {
 }
 
 // why says why the route does not take a request.
-func (e *explained) why(method, path string) string {
+func (e *explained) why(x *filters.Exchange) string {
 	match := e.match()
 	var alone router.Router[struct{}]
 	if err := alone.Add(match.Path, match.Taken(), struct{}{}); err != nil { // config.Load checks the patterns
 		return err.Error()
 	}
-	if _, _, result := alone.Find(method, path, nil); result == router.NoMethod {
+	switch _, _, result := alone.FindFor(x, x.Method, nil); {
+	case result == router.NoPath:
+		return "its path is " + match.Path
+	case result == router.NoMethod:
 		return "it takes " + strings.Join(match.Taken(), ", ") + " only"
 	}
-	return "its path is " + match.Path
+	var wants []string
+	if match.Host != "" {
+		wants = append(wants, "the host "+match.Host)
+	}
+	for _, name := range sortedNames(match.Headers) {
+		wants = append(wants, name+": "+match.Headers[name])
+	}
+	return "it wants " + strings.Join(wants, " and ")
 }
 
 func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
@@ -238,11 +248,11 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 	for _, r := range cfg.Routes {
 		if r.Status != "" {
 			status := r.StatusMatch()
-			if err := routes.Add(status.Path, status.Taken(), &explained{r, r.Name + "/status", true}); err != nil {
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), &explained{r, r.Name + "/status", true}); err != nil {
 				return nil, err
 			}
 		}
-		if err := routes.Add(r.Match.Path, r.Match.Taken(), &explained{r, r.Name, false}); err != nil {
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), &explained{r, r.Name, false}); err != nil {
 			return nil, err
 		}
 	}

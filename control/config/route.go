@@ -139,8 +139,8 @@ type Match struct {
 	Methods []string `json:"methods" jsonschema:"minItems=1,uniqueItems=true,pattern=^[A-Z][A-Z-]*$"`
 	Path    string   `json:"path" jsonschema:"required"`
 
-	Host    *Unsupported `json:"host"`
-	Headers *Unsupported `json:"headers"`
+	Host    string            `json:"host"` // in lower case; empty: any
+	Headers map[string]string `json:"headers"`
 }
 
 // Taken returns the methods that are taken, none for all: who takes GET takes HEAD (RFC 9110 §9.3.2).
@@ -152,14 +152,40 @@ func (m Match) Taken() []string {
 }
 
 // StatusMatch is what the status of a route's transactions takes.
-func (r *Route) StatusMatch() Match { return Match{Methods: []string{http.MethodGet}, Path: r.Status} }
+func (r *Route) StatusMatch() Match {
+	return Match{Methods: []string{http.MethodGet}, Path: r.Status, Host: r.Match.Host} // EventSource sends no fields
+}
+
+// Conditional reports whether the match asks more of a request than path and method.
+func (m *Match) Conditional() bool { return m.Host != "" || len(m.Headers) > 0 }
+
+func (m *Match) derive(*files) { m.Host = strings.ToLower(m.Host) }
+
+func (m *Match) check(s site) {
+	host := strings.TrimPrefix(m.Host, "*.")
+	switch {
+	case !s.written(s.at("host")):
+	case !soundHost(host, false) || strings.ContainsAny(host, ":*") || strings.HasSuffix(host, "."):
+		s.fault(s.at("host"), "%q is not a name such as shop.example or *.shop.example, without a port", m.Host)
+	}
+	for _, name := range sortedKeys(m.Headers) {
+		at := s.at("headers", name)
+		if !ref.IsFieldName(name) {
+			s.fault(at, "%q is not %s", name, wantFieldName)
+		} else if why := headerFault(name); why != "" {
+			s.fault(at, "%s", why)
+		} else if fault := fieldValueFault(m.Headers[name]); fault != "" {
+			s.fault(at, "%s", fault)
+		}
+	}
+}
 
 func (Match) describe() descriptions {
 	return descriptions{
 		"Methods": "The methods; without any all. HEAD is taken where GET is.",
 		"Path":    "/v1/orders exactly; /v1/stock/{sku} one segment; /static/** the rest.",
-		"Host":    "The name that is asked for.",
-		"Headers": "Header fields that a request has.",
+		"Host":    "The name that is asked for: shop.example, or *.shop.example for every name below it. No port.",
+		"Headers": "Header fields that a request has, each with that very value.",
 	}
 }
 
