@@ -147,8 +147,8 @@ func (ix *index) taking(e *end, at int32, method string) *candidates {
 	return nil
 }
 
-// find returns the lowest entry that takes the request, or none, and whether some entry would if the method were another
-// one.
+// find returns the lowest entry that takes the request, or none, and whether some entry would if its
+// method were another one.
 func (ix *index) find(q query) (entry int32, matched bool) {
 	s := search{index: ix, query: q, best: none}
 	s.run(q.path)

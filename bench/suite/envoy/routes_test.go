@@ -75,7 +75,8 @@ func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	w := start(t, shop, envoytest.Options{})
 	for name, test := range map[string]func(*testing.T, *world){
-		"Routes": routes, "Edits": edits, "Browsers": browsers, "Fields": fields, "Limits": limits, "Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
+		"Routes": routes, "Edits": edits, "Browsers": browsers, "Fields": fields, "Limits": limits,
+		"Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
 	}
@@ -119,7 +120,10 @@ func edits(t *testing.T, w *world) {
 	for _, c := range []struct {
 		host, beta string
 		status     int
-	}{{"a.Shop.example:80", "", 201}, {"shop.example", "", 404}, {"shop.example", "1", 202}, {"shop.example", "0", 404}} {
+	}{
+		{"a.Shop.example:80", "", 201}, {"shop.example", "", 404}, {"shop.example", "1", 202},
+		{"shop.example", "0", 404},
+	} {
 		h := map[string]string{"Host": c.host}
 		if c.beta != "" {
 			h["X-Beta"] = c.beta
@@ -138,8 +142,8 @@ func browsers(t *testing.T, w *world) {
 	if r.StatusCode != 204 || r.Header.Get("Access-Control-Allow-Origin") != origin {
 		t.Errorf("a preflight: %d %v", r.StatusCode, r.Header)
 	}
-	r = w.do(request{method: "OPTIONS", path: "/v1/scripts", header: map[string]string{"Origin": "https://evil.example",
-		"Access-Control-Request-Method": "POST"}})
+	r = w.do(request{method: "OPTIONS", path: "/v1/scripts", header: map[string]string{
+		"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}})
 	if r.StatusCode != 403 || r.reason() != "forbidden" {
 		t.Errorf("a preflight of another origin: %d %s", r.StatusCode, r.reason())
 	}
