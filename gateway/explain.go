@@ -338,7 +338,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	settings := policy.KeySettings(r)
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
-		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint, settings.TTL, p.x.Received)
+		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint)
 	}
 	ends := "rolls back after " + t.Timeout.String()
 	if t.Mode == config.ModeMessage {
