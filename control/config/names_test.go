@@ -56,7 +56,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 			"routes[0].service: shares of several services"},
 		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
-		{undoingWith("", "mode: tcc"), `transactions.t.mode: "tcc"`},
 	} {
 		var list []string
 		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {
