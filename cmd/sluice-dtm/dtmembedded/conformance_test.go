@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/store/seglog/seglogtest"
 )
 
-var conformanceSteps = flag.Int("conformance.steps", 800, "operations of the conformance test")
+var conformanceSteps = flag.Int("conformance.steps", 400, "operations of the conformance test")
 
 // The same random operations on this store and on DTM's bolt and Redis stores have the same results, but for the
 // known faults of those. This one is closed and opened again in between, with segments so small that it compacts.
