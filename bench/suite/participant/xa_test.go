@@ -233,7 +233,8 @@ func testXARules(t *testing.T, server *sqltest.Server) {
 			gid := fmt.Sprintf("xarules%05d", number)
 			for i, call := range c.calls {
 				got, err := s.call(t, gid, call.op)
-				if !errors.Is(err, call.fails) || (err == nil) != (call.fails == nil) || err == nil && got != call.want {
+				if !errors.Is(err, call.fails) || (err == nil) != (call.fails == nil) ||
+					err == nil && got != call.want {
 					t.Errorf("call %d, %s: %v, %v; want %v, %v", i, call.op, got, err, call.want, call.fails)
 				}
 			}
@@ -460,7 +461,8 @@ func testXARequests(t *testing.T) {
 			q[k] = append([]string{}, v...)
 		}
 		change(q)
-		if _, ok, err := participant.XAFromRequest(httptest.NewRequest("POST", "/x?"+q.Encode(), nil)); !ok || err == nil {
+		r := httptest.NewRequest("POST", "/x?"+q.Encode(), nil)
+		if _, ok, err := participant.XAFromRequest(r); !ok || err == nil {
 			t.Errorf("%s: %v, %v; want an error", name, ok, err)
 		}
 	}
