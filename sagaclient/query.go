@@ -154,10 +154,15 @@ func (c *Client) Wait(ctx context.Context, gid string) (Transaction, error) {
 // RetryNow has the coordinator call at once what it would call again later: up to limit transactions,
 // those of others that share the coordinator too. It returns how many there were.
 func (c *Client) RetryNow(ctx context.Context, limit int) (n int, err error) {
+	return c.RetryLater(ctx, 0, limit)
+}
+
+// RetryLater is RetryNow for what the coordinator would not call within so many whole seconds.
+func (c *Client) RetryLater(ctx context.Context, within time.Duration, limit int) (n int, err error) {
 	var a struct {
 		Succeeded int `json:"succeed_count"`
 	}
-	q := url.Values{"timeout": {"0"}, "limit": {strconv.Itoa(limit)}}
+	q := url.Values{"timeout": {strconv.FormatInt(wholeSeconds(within), 10)}, "limit": {strconv.Itoa(limit)}}
 	if err := c.get(ctx, "retry", "", "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
 		return 0, err
 	}

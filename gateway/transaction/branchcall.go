@@ -29,6 +29,9 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	if known := b.ends.get(claim.ID); known.status != 0 {
 		return call.translate(known.status)
 	}
+	if b.early(&call, time.Now()) {
+		return http.StatusTooEarly
+	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
 	case err != nil:
@@ -117,7 +120,13 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	}
 	if translated != 0 {
 		b.stuck.ended(call.gid, call.step, call.op)
+		if b.advances.reached(call.call.Service, time.Now()) && b.stuck.others(call.gid, call.call.Service) {
+			b.advances.want()
+		}
 		return translated
+	}
+	if !shed || x.Response.Reason == filters.BreakerOpen {
+		b.advances.failed(call.call.Service)
 	}
 	if !shed && b.stuck.failed(&call, attempt, status, time.Now()) {
 		b.logger.Error("transaction: a branch is called again and again in vain; what comes behind it waits. "+

@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -115,7 +116,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
 	ready, err := e.mode.render(ctx, e, x)
 	if err != nil {
-		return nil, &refusal{badRequest(err), filters.Refused}
+		return nil, &refusal{badRequest(x, err), filters.Refused}
 	}
 	places, reply := b.services.Reserve(x, e.called)
 	if reply != nil {
@@ -139,7 +140,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 	if gid != x.Logical.GID { // what is sent has the gid in it
 		x.Logical.GID = gid
 		if ready, err = e.mode.render(ctx, e, x); err != nil {
-			return nil, &refusal{badRequest(err), filters.Refused}
+			return nil, &refusal{badRequest(x, err), filters.Refused}
 		}
 	}
 	switch err := claim.Delegate(ctx, gid); {
@@ -192,12 +193,16 @@ func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 }
 
 // badRequest is the reply to a request that the transaction cannot be rendered from.
-func badRequest(err error) *filters.Reply {
+func badRequest(x *filters.Exchange, err error) *filters.Reply {
 	var missing *template.MissingError
 	var fault *ref.FaultError
 	switch {
 	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge), errors.Is(err, filters.ErrOverloaded):
 		return filters.RefuseUnreadable(err)
+	case errors.As(err, &missing) && missing.Ref.Root == ref.Body && len(missing.Ref.Path) > 0 && !bodyIsJSON(x):
+		return filters.Refuse(filters.BadRequest, filters.Problem{
+			Detail: "The body is not a JSON document. The transaction needs " + missing.Ref.String() + " of one.",
+		})
 	case errors.As(err, &missing):
 		return filters.Refuse(filters.BadRequest, filters.Problem{
 			Detail: "The transaction needs " + missing.Ref.String() + ", and the request has none.",
@@ -209,6 +214,12 @@ func badRequest(err error) *filters.Reply {
 		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})
+}
+
+// bodyIsJSON reports whether the request has a body that is one JSON document.
+func bodyIsJSON(x *filters.Exchange) bool {
+	body, err := x.Body()
+	return err == nil && json.Valid(body)
 }
 
 func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Reply {

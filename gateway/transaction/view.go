@@ -137,7 +137,7 @@ func (b *Bridge) refusalReason(ctx context.Context, gid, step, op string) string
 		Code   string `json:"code"`
 	}
 	if json.Unmarshal(response.Body, &body) == nil && body.Reason+body.Code != "" {
-		return fmt.Sprintf("status %d: %s", response.Status, cmp.Or(body.Reason, body.Code))
+		return fmt.Sprintf("status %d: %s", response.Status, printable(cmp.Or(body.Reason, body.Code)))
 	}
 	return fmt.Sprintf("status %d", response.Status)
 }
