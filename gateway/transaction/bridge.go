@@ -80,6 +80,7 @@ type Bridge struct {
 	stuck        stuckBranches
 	advances     advances
 	running      running
+	flushes      flushes
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle

@@ -81,6 +81,11 @@ func (d *fixture) openInMemory(t *testing.T) {
 			return w.Result(), nil
 		})},
 	})
+	t.Cleanup(func() { // what is written in the background ends with the test
+		if err := d.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
