@@ -220,6 +220,11 @@ func parse(s string) ref.Template {
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
+	return d.checkoutWith(t, settings, key, body)
+}
+
+func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string) filters.Response {
+	t.Helper()
 	f := idempotency.New(idempotency.Settings{
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,
 		Wait: time.Second, MaxBody: 1 << 16, Transaction: true,
