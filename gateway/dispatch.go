@@ -126,6 +126,7 @@ func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 			w.Write(r.Body) // a client that does not read it has gone
 		}
 	}
+	e.refusals.tell("", x, nil)
 	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
 }
 

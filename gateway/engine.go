@@ -27,6 +27,7 @@ type engine struct {
 	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
+	refusals *refusalLog // nil: nobody is told
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
 	ticketed bool  // a sale has its clients bring tickets in a field of ours
@@ -75,6 +76,7 @@ type process struct {
 	descriptors descriptors
 	budget      *budget.Budget
 	overload    *overload
+	refusals    *refusalLog
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -97,6 +99,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
+		refusals: newRefusalLog(env.Logger, m.logLeftOut),
 	}
 	m.registry.MustRegister(newEjectedEndpoints(p.services))
 	if b != nil {
@@ -126,7 +129,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
 	b.engine.unreadable = p.logUnreadable
-	b.engine.unrouted = p.metrics.route("")
+	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
 	b.Prober = b.prober
 	b.UnitsOf = b.unitsOf
 	if err := b.routes(); err != nil {
@@ -302,9 +305,9 @@ func (b *builder) service(name string) (*forward, error) {
 		return nil, err
 	}
 	bodyMax := b.Config.Listen.MaxBody
-	f := newForward(svc, c, b.env.Logger)
+	f := newForward(svc, c)
 	f.reserved = reservedInTrailer(b.Config.Identity)
-	f.overload = b.overload
+	f.overload, f.refusals = b.overload, b.refusals
 	f.tooLong = func() *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
 			bodyMax.String() + "."})

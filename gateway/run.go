@@ -147,6 +147,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("refusal log", g.refusals.run)
 	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)
