@@ -28,6 +28,8 @@ type Services interface {
 	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
 	// when it leads to none.
 	Steps(route string) (names []string, ok bool)
+	// Open reports whether calls to the service are refused now because too many have failed.
+	Open(service string) bool
 }
 
 // Metrics counts transactions. Every member is set.
@@ -76,6 +78,7 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	advances     advances
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
@@ -162,6 +165,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 // behind.
 func (b *Bridge) Run(ctx context.Context) error {
 	b.scan(ctx)
+	if b.Pending() > 0 { // the coordinator may have called in vain while this process was not there
+		b.advances.want()
+	}
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	lastScan := time.Now()
@@ -177,6 +183,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			}
 			b.followDue(ctx, now)
 			b.reservations.expire(now)
+			b.advance(ctx, now)
 		}
 	}
 }

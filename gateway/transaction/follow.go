@@ -257,5 +257,7 @@ func (b *Bridge) checkAddress(t sagaclient.Transaction) {
 func (b *Bridge) queryCoordinator(ctx context.Context, gid string) (sagaclient.Transaction, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	return b.client.Query(ctx, gid)
+	t, err := b.client.Query(ctx, gid)
+	b.advances.coordinator(err)
+	return t, err
 }
