@@ -131,6 +131,31 @@ type Measured struct {
 	Service, Store, Queue time.Duration
 	// Replayed: the response is the recorded one.
 	Replayed bool
+	// Reason is the one under which the request is counted: that of the response, or that its client left
+	// within it.
+	Reason Reason
+}
+
+// Start returns the time from which a wait is measured.
+func (m *Measured) Start() (began time.Time) {
+	if m.On {
+		began = time.Now()
+	}
+	return began
+}
+
+// AddStore counts the time since began as one of the store.
+func (m *Measured) AddStore(began time.Time) {
+	if m.On {
+		m.Store += time.Since(began)
+	}
+}
+
+// AddService counts the time since began as one of the service.
+func (m *Measured) AddService(began time.Time) {
+	if m.On {
+		m.Service += time.Since(began)
+	}
 }
 
 // Response is the response of the service, or one that the gateway made itself.

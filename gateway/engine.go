@@ -78,6 +78,7 @@ type process struct {
 	budget      *budget.Budget
 	overload    *overload
 	refusals    *refusalLog
+	access      accessLogs
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -102,6 +103,8 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
 		refusals: newRefusalLog(env.Logger, m.logLeftOut),
 	}
+	p.access.logger = env.Logger
+	m.publishAccessLog(&p.access.counts)
 	m.registry.MustRegister(newEjectedEndpoints(p.services))
 	if b != nil {
 		env.Pressure = p.pressure
@@ -111,6 +114,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 
 // close closes what the engines used, when no request runs any more.
 func (p *process) close() {
+	p.access.use(nil)
 	p.policies.Close()
 	p.stores.close()
 }

@@ -75,7 +75,9 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
 	}
+	began := x.Measured.Start()
 	head, err := r.Forward(limit)
+	x.Measured.AddService(began)
 	if err != nil {
 		return t.failed(x, err)
 	}

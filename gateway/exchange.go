@@ -104,6 +104,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
 		}
+		if x.Measured.On {
+			rt.noteEnd(x, &e)
+		}
 		if x.Response.Reason != "" && e.outcome != filters.Panicked { // a panic has been logged
 			rt.tell(x, e.fault)
 		}
@@ -148,6 +151,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		return e
 	}
 	identifyProblem(x) // a filter may have put another refusal in its place
+	if x.Measured.On {
+		_, x.Measured.Replayed = x.Response.Header.Lookup("Idempotent-Replayed") // of a service's, it was taken out
+	}
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
 	} else {
@@ -162,6 +168,14 @@ func (rt *route) tell(x *filters.Exchange, why *fault) {
 		x.Service = rt.service()
 	}
 	rt.process.refusals.tell(rt.name, x, why)
+}
+
+// noteEnd notes for the access log how the exchange has ended.
+func (rt *route) noteEnd(x *filters.Exchange, e *result) {
+	x.Measured.Reason = reasonOf(x, e)
+	if x.Service == "" {
+		x.Service = rt.service()
+	}
 }
 
 // service returns the name of the service that the route leads to, "" where it leads elsewhere.
@@ -324,7 +338,9 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		return result{outcome: filters.Refused}
 	}
 	m.Timeout, m.Until = f.timeout, x.ClientDeadline()
+	began := x.Measured.Start()
 	response, err := f.service.Send(x.Context(), x, m)
+	x.Measured.AddService(began)
 	if err != nil {
 		return f.failed(x, err, false)
 	}

@@ -207,7 +207,9 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		c.Token = newToken()
 		// Not under the client's context: a claim that is cut off half-way might stand without an
 		// owner.
+		began := x.Measured.Start()
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
+		x.Measured.AddStore(began)
 		switch {
 		case err != nil:
 			if fresh { // else it may have its record: a store that is away for a moment says nothing of that

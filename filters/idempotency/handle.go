@@ -166,7 +166,9 @@ func (h *Handle) end(x *filters.Exchange, op Op) (lost bool) {
 	}
 	f := h.filter
 	ch := Change{Op: op}
+	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+	x.Measured.AddStore(began)
 	lost = errors.Is(err, ErrLost)
 	if op == Free && !lost && !h.further {
 		f.forget(h.id)
@@ -219,7 +221,10 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	defer storedForms.Put(stored)
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
 	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
-	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
+	began := x.Measured.Start()
+	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+	x.Measured.AddStore(began)
+	switch {
 	case err == nil:
 		h.finishCall(result{response: a, lent: true})
 		return nil
