@@ -91,6 +91,7 @@ const (
 	followTick           = 250 * time.Millisecond
 	followPauseMax       = 5 * time.Second
 	scanEvery            = 30 * time.Second
+	scanAgain            = time.Second // when the store did not answer: at the start nothing is followed yet
 	scanRecordsMax       = 10000
 	neverSubmittedAfter  = 30 * time.Second // delegated and not known for so long: it was never submitted
 	coordinatorLostAfter = 10 * time.Minute // unless the record is so old: then the coordinator lost it
@@ -161,18 +162,22 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
 // behind.
 func (b *Bridge) Run(ctx context.Context) error {
-	b.scan(ctx)
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	lastScan := time.Now()
+	lastScan, again := time.Now(), scanEvery
+	if !b.scan(ctx) {
+		again = scanAgain
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			if now.Sub(lastScan) >= scanEvery {
-				lastScan = now
-				b.scan(ctx)
+			if now.Sub(lastScan) >= again {
+				lastScan, again = now, scanEvery
+				if !b.scan(ctx) {
+					again = scanAgain
+				}
 				b.stuck.expire(now)
 			}
 			b.followDue(ctx, now)

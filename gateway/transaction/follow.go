@@ -42,14 +42,14 @@ func (b *Bridge) unfollow(gid string) {
 	delete(b.followed, gid)
 }
 
-// scan looks for delegated records of this gateway and of others.
-func (b *Bridge) scan(ctx context.Context) {
+// scan looks for delegated records of this gateway and of others. False: the store did not answer.
+func (b *Bridge) scan(ctx context.Context) bool {
 	list, err := b.store.List(ctx, idempotency.Query{State: idempotency.Delegated}, scanRecordsMax)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.logger.Warn("transaction: the store was not searched for unfinished transactions", "error", err)
 		}
-		return
+		return false
 	}
 	for _, rec := range list {
 		b.follow(rec)
@@ -58,6 +58,7 @@ func (b *Bridge) scan(ctx context.Context) {
 			_ = b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
 		}
 	}
+	return true
 }
 
 // followDue asks for every transaction whose time has come.
