@@ -72,11 +72,14 @@ func (p *Problem) encode(reason Reason, status int) []byte {
 	if len(p.Extra) > 0 {
 		return p.encodeExtra(reason, status)
 	}
-	b := make([]byte, 0, 320)
+	b := make([]byte, 0, 480)
 	b = append(b, '{')
 	if p.Detail != "" {
 		b = append(appendText(append(b, `"detail":`...), p.Detail), ',')
 	}
+	b = append(append(b, `"error":{"code":"`...), reason...)
+	b = append(appendText(append(b, `","message":`...), p.message(reason)), `,"type":"`...)
+	b = append(append(b, errorType(reason, status)...), `"},`...)
 	if p.Limit != "" {
 		b = append(appendText(append(b, `"limit":`...), p.Limit), ',')
 	}
@@ -92,6 +95,32 @@ func (p *Problem) encode(reason Reason, status int) []byte {
 	b = append(b, `,"type":"urn:sluice:`...)
 	b = append(b, reason...)
 	return append(b, "\"}\n"...)
+}
+
+// message is what the libraries of payment services show of an error.
+func (p *Problem) message(reason Reason) string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return reason.Title()
+}
+
+// errorType is the kind of an error in the words of Stripe's API (docs.stripe.com/api/errors), by which its libraries
+// choose what they raise.
+func errorType(reason Reason, status int) string {
+	switch reason {
+	case KeyMissing, KeyInvalid, KeyReused, RequestInProgress, OutcomeUnknown, ResponseNotReplayable:
+		return "idempotency_error"
+	}
+	switch {
+	case status == 401:
+		return "authentication_error"
+	case status == 429:
+		return "rate_limit_error"
+	case status >= 500:
+		return "api_error"
+	}
+	return "invalid_request_error"
 }
 
 // appendText writes a JSON string.
@@ -116,6 +145,9 @@ func (p *Problem) encodeExtra(reason Reason, status int) []byte {
 	members["title"] = reason.Title()
 	members["status"] = status
 	members["reason"] = string(reason)
+	members["error"] = map[string]string{
+		"type": errorType(reason, status), "code": string(reason), "message": p.message(reason),
+	}
 	if p.Detail != "" {
 		members["detail"] = p.Detail
 	}

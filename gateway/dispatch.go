@@ -114,17 +114,19 @@ func (e *engine) find(x *filters.Exchange) (*route, []filters.Param, router.Resu
 
 // refuse writes the reply to a request without a route.
 func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
+	x.SetReply(reply)
+	identifyProblem(x)
+	r := &x.Response
+	r.Header.Set(requestIDField, requestID(x))
 	if x.IsGRPC() {
-		x.SetReply(reply)
-		refuseGRPC(w, &x.Response)
-		e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
-		return
+		refuseGRPC(w, r)
+	} else {
+		w.Head(r.Status, r.Header, int64(len(r.Body)))
+		if x.Method != http.MethodHead {
+			w.Write(r.Body) // a client that does not read it has gone
+		}
 	}
-	w.Head(reply.Status, reply.Header, int64(len(reply.Body)))
-	if x.Method != http.MethodHead {
-		w.Write(reply.Body) // a client that does not read it has gone
-	}
-	e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
+	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
 }
 
 // refusal makes the reply for a reason with one sentence about this occurrence.

@@ -80,7 +80,7 @@ type process struct {
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
 	rt.process.metrics.panics.Inc()
 	rt.process.env.Logger.Error("a panic ended a request", "route", rt.name, "in", where, "panic", v,
-		"request", x.Inject.Get("Sluice-Request-Id"), "stack", string(stack))
+		"request", x.Inject.Get(requestIDField), "stack", string(stack))
 }
 
 // logUnreadable tells the operator why requests are refused whose sender is not known.

@@ -133,7 +133,7 @@ func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
 	}
 	x.Dispatched = outcome != filters.NotDispatched
 	t.own.Warn(t.logger, time.Now(), "Envoy has a response of its own in place of a service's", "route", x.Route,
-		"service", t.service, "reason", reason, "status", head.Status, "request", x.Inject.Get("Sluice-Request-Id"))
+		"service", t.service, "reason", reason, "status", head.Status, "request", x.Inject.Get(requestIDField))
 	t.refuse(x, reason, detail)
 	return result{outcome: outcome}
 }
@@ -143,7 +143,7 @@ func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
 func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	if errors.Is(err, envoy.ErrSilent) {
 		t.late.Warn(t.logger, time.Now(), "Envoy had no response of a service within the longest time that it may take",
-			"route", x.Route, "service", t.service, "request", x.Inject.Get("Sluice-Request-Id"))
+			"route", x.Route, "service", t.service, "request", x.Inject.Get(requestIDField))
 		t.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.")
 		return result{outcome: filters.NoResponse}
 	}
@@ -152,7 +152,7 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	}
 	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route,
 		"service", t.service, "cause", err,
-		"request", x.Inject.Get("Sluice-Request-Id"))
+		"request", x.Inject.Get(requestIDField))
 	return result{outcome: filters.ClientGone}
 }
 

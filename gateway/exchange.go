@@ -89,6 +89,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			rt.panicked(x, "engine", v, debug.Stack())
 			e.outcome, e.tunnel = filters.Panicked, nil
 			x.SetReply(filters.Refuse(filters.InternalError, filters.Problem{}))
+			identifyProblem(x)
 			if wrote {
 				w.Abort()
 			} else {
@@ -129,6 +130,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		x.Response.Status, e.tunnel = statusClientGone, nil // no client is there to read a response
 		return e
 	}
+	identifyProblem(x)
 	own := x.Response.Local
 	if rt.chain.Response(x) {
 		e.outcome = filters.Panicked
@@ -142,8 +144,11 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	if rt.fallback != nil && rt.fallback.standsIn(x, in, &e) && rt.fallBack(x, in, w, &e) {
 		return e
 	}
+	identifyProblem(x) // a filter may have put another refusal in its place
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
+	} else {
+		x.Response.Header.Set(requestIDField, requestID(x))
 	}
 	return e
 }
@@ -167,6 +172,7 @@ func reasonOf(x *filters.Exchange, e *result) filters.Reason {
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
+	r.Header.Set(requestIDField, requestID(x))
 	if r.Stream {
 		e.took = time.Since(x.Received)
 	}
@@ -407,7 +413,7 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 // warn tells the operator why a client gets a reason in place of a response, or of the rest of one.
 func (f *forward) warn(x *filters.Exchange, t *filters.LogThrottle, what string, why filters.Reason, cause error) {
 	t.Warn(f.logger, time.Now(), what, "route", x.Route, "service", f.service.Name(), "reason", why, "cause", cause,
-		"request", x.Inject.Get("Sluice-Request-Id"))
+		"request", x.Inject.Get(requestIDField))
 }
 
 // refuse sets the reply for an attempt without a response.

@@ -85,5 +85,5 @@ func (o *overload) responseNotKept(x *filters.Exchange) {
 func (o *overload) warn(x *filters.Exchange, r budget.Resource, what string) {
 	o.logs[r].Warn(o.logger, time.Now(), what, "reason", filters.Overloaded, "route", x.Route, "client", x.Client,
 		"limit", settingOf[r], "used", o.budget.Used(r), "of", o.budget.Limit(r),
-		"request", x.Inject.Get("Sluice-Request-Id"))
+		"request", x.Inject.Get(requestIDField))
 }

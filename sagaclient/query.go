@@ -29,6 +29,7 @@ func (s Status) Ended() bool { return s == Succeeded || s == Failed }
 // Transaction is what the coordinator knows of a gid.
 type Transaction struct {
 	GID        string
+	Type       string // saga, tcc, xa or msg
 	Status     Status
 	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
@@ -49,6 +50,7 @@ type Branch struct {
 
 type transactionJSON struct {
 	GID        string     `json:"gid"`
+	Type       string     `json:"trans_type"`
 	Status     Status     `json:"status"`
 	Reason     string     `json:"rollback_reason"`
 	CreateTime *time.Time `json:"create_time"`
@@ -58,7 +60,7 @@ type transactionJSON struct {
 
 func (t *transactionJSON) transaction() Transaction {
 	out := Transaction{
-		GID: t.GID, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
 	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime
@@ -171,10 +173,15 @@ func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, erro
 // RetryNow has the coordinator call at once what it would call again later: up to limit transactions,
 // those of others that share the coordinator too. It returns how many there were.
 func (c *Client) RetryNow(ctx context.Context, limit int) (n int, err error) {
+	return c.RetryLater(ctx, 0, limit)
+}
+
+// RetryLater is RetryNow for what the coordinator would not call within so many whole seconds.
+func (c *Client) RetryLater(ctx context.Context, within time.Duration, limit int) (n int, err error) {
 	var a struct {
 		Succeeded int `json:"succeed_count"`
 	}
-	q := url.Values{"timeout": {"0"}, "limit": {strconv.Itoa(limit)}}
+	q := url.Values{"timeout": {strconv.FormatInt(wholeSeconds(within), 10)}, "limit": {strconv.Itoa(limit)}}
 	if err := c.get(ctx, "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
 		return 0, fmt.Errorf("sagaclient: retry of %d transactions: %w", limit, err)
 	}

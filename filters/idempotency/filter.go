@@ -382,6 +382,10 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		lost = h.giveUp(x)
 	case x.Response.Provisional || f.settings.Transaction:
 		f.record(x, h)
+		if h.claimed.Resume { // it waited for the transaction of the first request, whoever records the end
+			f.Metrics.Replays.Inc()
+			x.Response.Header.Set("Idempotent-Replayed", "true")
+		}
 	default:
 		if op := f.settings.judge(&x.Response); op == Finish {
 			f.record(x, h)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // refuse returns the status for a call that its transaction does not allow now; 0 lets it pass. A
@@ -35,14 +34,14 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
 		return http.StatusTooEarly
 	}
 	switch {
-	case call.op == opDo && t.Status == sagaclient.Submitted:
+	case t.Status != call.operation.state:
+		return b.notNow(call, string(t.Status))
+	case call.operation.undoes == "":
 		call.retryDelay = t.RetryDelay
 		return 0
-	case call.op == opDo || t.Status != sagaclient.Aborting:
-		return b.notNow(call, string(t.Status))
 	}
 	call.retryDelay = t.RetryDelay
-	record := branchRecord(call.gid, call.step, opDo)
+	record := branchRecord(call.gid, call.step, call.operation.undoes)
 	if known := b.ends.get(record); known.status != 0 {
 		if known.attempt <= 1 && call.env.refused(known.status) {
 			return http.StatusOK
@@ -90,7 +89,7 @@ func (b *Bridge) ended(ctx context.Context, call *branchCall) (bool, error) {
 		return false, err
 	}
 	own := ok && rec.GID == call.gid
-	if call.op == opDo {
+	if call.operation.begins {
 		return !own || rec.State != idempotency.Delegated, nil
 	}
 	if !own {

@@ -15,6 +15,7 @@ import (
 
 // envelope is the payload of a branch: its calls, rendered, and what they need.
 type envelope struct {
+	Mode        string        `json:"mode,omitempty"`        // none: a saga
 	Transaction string        `json:"transaction,omitempty"` // its name in the configuration
 	Route       string        `json:"route"`
 	Principal   string        `json:"principal"`
@@ -37,14 +38,7 @@ type envelopeCall struct {
 	NothingOn [][2]int `json:"nothingOn,omitempty"`
 }
 
-const (
-	opDo            = "do"
-	opUndo          = "undo"
-	payloadBytesMax = 1 << 20
-)
-
-// dtmOp is the coordinator's word for an operation of a saga.
-var dtmOp = map[string]string{opDo: "action", opUndo: "compensate"}
+const payloadBytesMax = 1 << 20
 
 // branch names one operation of one step. ID is the coordinator's number for the step.
 type branch struct{ gid, step, op, id string }
@@ -113,19 +107,25 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 		return call, http.StatusForbidden, "bad signature"
 	}
 	call.env = new(envelope)
-	err = json.Unmarshal(payload, call.env)
-	call.call = call.env.Do
-	if call.op == opUndo {
-		call.call = call.env.Undo
-	}
-	if err != nil || call.call == nil {
+	if err = json.Unmarshal(payload, call.env); err != nil || !call.resolve() {
 		return call, http.StatusBadRequest, "payload is no envelope"
 	}
 	return call, 0, ""
 }
 
+// resolve finds the operation and its call in the envelope; false: there is none.
+func (c *branchCall) resolve() bool {
+	op := operationOf(modeOf(c.env.Mode), c.op)
+	if op == nil {
+		return false
+	}
+	c.operation, c.call = *op, op.of(c.env)
+	return c.call != nil
+}
+
 type branchCall struct {
 	branch
+	operation  operation
 	env        *envelope
 	call       *envelopeCall
 	retryDelay time.Duration // the coordinator's delay before it would call again; 0: not known

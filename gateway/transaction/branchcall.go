@@ -29,6 +29,9 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	if known := b.ends.get(claim.ID); known.status != 0 {
 		return call.translate(known.status)
 	}
+	if b.early(&call, time.Now()) {
+		return http.StatusTooEarly
+	}
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
 	case err != nil:
@@ -85,7 +88,7 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	ctx, cancel := context.WithTimeout(context.Background(), claim.Lease)
 	defer cancel()
 	x := call.exchange(ctx, attempt)
-	if call.op == opDo {
+	if call.operation.begins {
 		x.Reservation = b.reservations.take(call.gid, call.step)
 		defer x.Reservation.Return() // what no filter has taken
 	} else {
@@ -117,7 +120,13 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	}
 	if translated != 0 {
 		b.stuck.ended(call.gid, call.step, call.op)
+		if b.advances.reached(call.call.Service, time.Now()) && b.stuck.others(call.gid, call.call.Service) {
+			b.advances.want()
+		}
 		return translated
+	}
+	if !shed || x.Response.Reason == filters.BreakerOpen {
+		b.advances.failed(call.call.Service)
 	}
 	if !shed && b.stuck.failed(&call, attempt, status, time.Now()) {
 		b.logger.Error("transaction: a branch is called again and again in vain; what comes behind it waits. "+
@@ -147,9 +156,7 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	x.RawQuery = c.query()
 	x.Route, x.Principal, x.Logical.Key, x.Logical.Attempt = c.env.Route, c.env.Principal, c.gid, attempt
 	x.Logical.Resend = false // repeating is the coordinator's
-	if x.Call = filters.DoCall; c.op == opUndo {
-		x.Call = filters.UndoCall
-	}
+	x.Call = c.operation.call
 	if len(c.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}
@@ -159,7 +166,7 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	for _, f := range c.env.Inject {
 		x.Inject.Add(f[0], f[1])
 	}
-	op := dtmOp[c.op]
+	op := c.operation.dtm
 	for _, f := range [...][2]string{
 		{"Idempotency-Key", c.gid + "-" + c.id + "-" + op},
 		{"Sluice-Attempt", strconv.Itoa(attempt)},
@@ -179,9 +186,9 @@ func (c *branchCall) translate(status int) int {
 		return http.StatusOK
 	}
 	switch {
-	case c.op == opDo && c.env.refused(status):
+	case c.operation.refusable && c.env.refused(status):
 		return http.StatusConflict
-	case c.op == opUndo && within(status, c.call.NothingOn):
+	case c.operation.undoes != "" && within(status, c.call.NothingOn):
 		return http.StatusOK
 	}
 	return 0
@@ -199,7 +206,7 @@ func within(status int, ranges [][2]int) bool {
 // query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery
 // works in the service as it is.
 func (c *branchCall) query() string {
-	q := "gid=" + c.gid + "&trans_type=saga&branch_id=" + c.id + "&op=" + dtmOp[c.op]
+	q := "gid=" + c.gid + "&trans_type=" + transType(c.env.Mode) + "&branch_id=" + c.id + "&op=" + c.operation.dtm
 	if own := withoutDTM(c.call.Query); own != "" {
 		return own + "&" + q
 	}

@@ -28,6 +28,11 @@ type Services interface {
 	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
 	// when it leads to none.
 	Steps(route string) (names []string, ok bool)
+	// RetryMax returns the longest delay before a branch is called again, of the transaction that a route
+	// leads to; 0: there is no limit.
+	RetryMax(route string) time.Duration
+	// Open reports whether calls to the service are refused now because too many have failed.
+	Open(service string) bool
 }
 
 // Metrics counts transactions. Every member is set.
@@ -76,6 +81,7 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	advances     advances
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
@@ -164,24 +170,33 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 func (b *Bridge) Run(ctx context.Context) error {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	lastScan, again := time.Now(), scanEvery
-	if !b.scan(ctx) {
-		again = scanAgain
+	var lastScan time.Time
+	again := scanAgain
+	scan := func(now time.Time) {
+		lastScan = now
+		if !b.scan(ctx) {
+			again = scanAgain
+			return
+		}
+		// At the start, and when the store was away, the coordinator may have called in vain.
+		if again == scanAgain && b.Pending() > 0 {
+			b.advances.want()
+		}
+		again = scanEvery
 	}
+	scan(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
 			if now.Sub(lastScan) >= again {
-				lastScan, again = now, scanEvery
-				if !b.scan(ctx) {
-					again = scanAgain
-				}
+				scan(now)
 				b.stuck.expire(now)
 			}
 			b.followDue(ctx, now)
 			b.reservations.expire(now)
+			b.advance(ctx, now)
 		}
 	}
 }

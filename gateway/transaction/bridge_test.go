@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -35,6 +36,9 @@ type fixture struct {
 	called  []*filters.Exchange
 	queries int
 	retries int
+	broken  map[string]bool // services whose breakers are open
+	down    bool            // no connection to the coordinator comes about, with openInMemory
+	within  string          // of the last request to go on with what waits
 }
 
 // asked returns how often the coordinator was asked.
@@ -69,6 +73,9 @@ func (d *fixture) openInMemory(t *testing.T) {
 	d.openWith(t, sagaclient.Options{
 		Endpoints: []string{"http://dtm.test"},
 		HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if d.down {
+				return nil, &net.OpError{Op: "dial", Err: io.EOF}
+			}
 			w := httptest.NewRecorder()
 			d.dtm(w, r)
 			return w.Result(), nil
@@ -109,6 +116,7 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"branches":[],"transaction":null}`)
 	case strings.HasSuffix(r.URL.Path, "/resetCronTime"):
 		d.retries++
+		d.within = r.URL.Query().Get("timeout")
 		io.WriteString(w, `{"has_remaining":false,"succeed_count":1}`)
 	case strings.HasSuffix(r.URL.Path, "/submit"):
 		var s struct {
@@ -172,6 +180,14 @@ func (d *fixture) Reserve(x *filters.Exchange, services []string) ([]*filters.Re
 	}
 	return d.reserve(x, services)
 }
+
+func (d *fixture) Open(service string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken[service]
+}
+
+func (d *fixture) RetryMax(string) time.Duration { return settings.RetryMax }
 
 func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
 
@@ -328,7 +344,7 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 		t.Fatalf("%d %v %s", r.Status, r.Header, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 202 || len(d.submits) != 1 {
+	if again.Status != 202 || again.Header.Get("Idempotent-Replayed") != "true" || len(d.submits) != 1 {
 		t.Errorf("again: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	d.mu.Lock()
@@ -343,6 +359,35 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 		last.Header.Get("Idempotent-Original-Date") == "" ||
 		len(d.submits) != 1 {
 		t.Errorf("last: %d %s", last.Status, last.Body)
+	}
+}
+
+// TestWhoeverWaitedIsToldOfIt: a repeat that finds the transaction still running, and gets the response that it
+// itself records, is told that it was not the first; the record does not say so twice.
+func TestWhoeverWaitedIsToldOfIt(t *testing.T) {
+	d := newFixture(t)
+	d.submit = func(gid string) int {
+		d.setState(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
+		return 409
+	}
+	first := d.checkout(t, "k", `{"qty":2}`)
+	if first.Status != 202 || first.Header.Get("Idempotent-Replayed") != "" {
+		t.Fatalf("the first: %d %v", first.Status, first.Header)
+	}
+	d.mu.Lock()
+	d.setState(idOf(t, first), "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+	d.mu.Unlock()
+	for _, which := range []string{"the one that waited", "a later one"} {
+		r := d.checkout(t, "k", `{"qty":2}`)
+		n := 0
+		for _, f := range r.Header {
+			if f.Name == "Idempotent-Replayed" {
+				n++
+			}
+		}
+		if r.Status != 200 || n != 1 {
+			t.Errorf("%s: %d %v, want Idempotent-Replayed once", which, r.Status, r.Header)
+		}
 	}
 }
 

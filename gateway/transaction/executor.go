@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ import (
 type Executor struct {
 	bridge   *Bridge
 	settings Settings
+	mode     mode
 	steps    []orderedStep
 	names    []string
 	called   []string // the services that the steps do something at, in the order of names
@@ -25,7 +27,7 @@ type Executor struct {
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
-	e := &Executor{bridge: b, settings: s, steps: orderSteps(s.Steps), names: s.StepNames()}
+	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps), names: s.StepNames()}
 	for i := range s.Steps {
 		e.called = append(e.called, s.Steps[i].Do.Service)
 	}
@@ -62,24 +64,28 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	ctx, cancel := context.WithTimeout(client, e.settings.Wait)
 	defer cancel()
 	x.Logical.GID = request.GID
-	var submitted <-chan error
+	var begun *started
 	if !request.Resume {
 		var refused *refusal
-		if submitted, refused = e.begin(client, x); refused != nil {
+		if begun, refused = e.begin(client, x); refused != nil {
 			x.SetReply(refused.reply)
 			return refused.outcome
 		}
 	}
-	if submitted != nil {
+	if begun != nil {
 		select {
-		case err := <-submitted:
+		case err := <-begun.accepted:
 			if reply := e.notSubmitted(x, err); reply != nil {
 				e.bridge.reservations.drop(x.Logical.GID)
 				x.Dispatched = false
 				x.SetReply(reply)
 				return filters.NotDispatched
 			}
-		case <-ctx.Done(): // the submit goes on in the background
+		case <-ctx.Done(): // it goes on in the background
+		}
+		select {
+		case <-begun.settled:
+		case <-ctx.Done():
 		}
 	}
 	x.Dispatched = true
@@ -99,18 +105,18 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 }
 
 // begin takes the steps 2 to 4 of the package's protocol, with time limits of their own and not the
-// client's. A refusal says that nothing was submitted; else the channel, if there is one, gives the
-// outcome of the submit.
-func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-chan error, refused *refusal) {
+// client's. A refusal says that nothing was submitted; without one and without a begun one the
+// coordinator knows it already.
+func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *started, refused *refusal) {
 	b, claim := e.bridge, x.Logical.Claim
 	request := claim.Claimed()
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
 	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
-	saga, err := e.render(ctx, x)
+	ready, err := e.mode.render(ctx, e, x)
 	if err != nil {
-		return nil, &refusal{badRequest(err), filters.Refused}
+		return nil, &refusal{badRequest(x, err), filters.Refused}
 	}
 	places, reply := b.services.Reserve(x, e.called)
 	if reply != nil {
@@ -133,8 +139,8 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	}
 	if gid != x.Logical.GID { // what is sent has the gid in it
 		x.Logical.GID = gid
-		if saga, err = e.render(ctx, x); err != nil {
-			return nil, &refusal{badRequest(err), filters.Refused}
+		if ready, err = e.mode.render(ctx, e, x); err != nil {
+			return nil, &refusal{badRequest(x, err), filters.Refused}
 		}
 	}
 	switch err := claim.Delegate(ctx, gid); {
@@ -152,7 +158,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	}
 	kept = true
 	b.reservations.put(time.Now(), gid, e.byStep(places))
-	return b.submit(ctx, saga), nil
+	return ready.start(ctx, b), nil
 }
 
 // byStep returns what was reserved by the names of the steps.
@@ -162,17 +168,6 @@ func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Res
 		steps[e.names[i]] = place
 	}
 	return steps
-}
-
-// submit submits a saga in the background; the channel gives the outcome.
-func (b *Bridge) submit(ctx context.Context, saga *sagaclient.Saga) <-chan error {
-	submitted := make(chan error, 1)
-	b.background.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
-		defer cancel()
-		submitted <- b.client.Submit(ctx, saga)
-	})
-	return submitted
 }
 
 // notSubmitted maps the outcome of a submit: a reply when nothing was submitted, nil when the
@@ -198,12 +193,16 @@ func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 }
 
 // badRequest is the reply to a request that the transaction cannot be rendered from.
-func badRequest(err error) *filters.Reply {
+func badRequest(x *filters.Exchange, err error) *filters.Reply {
 	var missing *template.MissingError
 	var fault *ref.FaultError
 	switch {
 	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge), errors.Is(err, filters.ErrOverloaded):
 		return filters.RefuseUnreadable(err)
+	case errors.As(err, &missing) && missing.Ref.Root == ref.Body && len(missing.Ref.Path) > 0 && !bodyIsJSON(x):
+		return filters.Refuse(filters.BadRequest, filters.Problem{
+			Detail: "The body is not a JSON document. The transaction needs " + missing.Ref.String() + " of one.",
+		})
 	case errors.As(err, &missing):
 		return filters.Refuse(filters.BadRequest, filters.Problem{
 			Detail: "The transaction needs " + missing.Ref.String() + ", and the request has none.",
@@ -215,6 +214,12 @@ func badRequest(err error) *filters.Reply {
 		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})
+}
+
+// bodyIsJSON reports whether the request has a body that is one JSON document.
+func bodyIsJSON(x *filters.Exchange) bool {
+	body, err := x.Body()
+	return err == nil && json.Valid(body)
 }
 
 func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Reply {

@@ -122,6 +122,10 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		b.logger.Warn("transaction: delegated, and never submitted; it ends as failed", "gid", gid)
 	}
 	if !v.State.Final() {
+		// The coordinator doubles its delay for calls too that reached no gateway, which cannot hold it then.
+		if most := b.services.RetryMax(f.route); most > 0 && v.retryDelay > most {
+			b.advances.want()
+		}
 		return false, nil
 	}
 	return b.recordEnd(ctx, v, f.token)
@@ -229,7 +233,9 @@ func (b *Bridge) query(ctx context.Context, gid string) (v View, known bool, err
 	if !t.Status.Ended() {
 		b.checkAddress(t)
 	}
-	return b.viewOf(ctx, t), true, nil
+	v = b.viewOf(ctx, t)
+	v.retryDelay = t.RetryDelay
+	return v, true, nil
 }
 
 // checkAddress warns when the coordinator calls the branches of a transaction at another address than the one
@@ -258,5 +264,7 @@ func (b *Bridge) checkAddress(t sagaclient.Transaction) {
 func (b *Bridge) queryCoordinator(ctx context.Context, gid string) (sagaclient.Transaction, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	return b.client.Query(ctx, gid)
+	t, err := b.client.Query(ctx, gid)
+	b.advances.coordinator(err)
+	return t, err
 }

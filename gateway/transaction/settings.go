@@ -9,6 +9,7 @@ import (
 // Settings define the transactions of a route.
 type Settings struct {
 	Name       string        // of the transaction in the configuration
+	Mode       string        // saga; empty is that too
 	Steps      []Step        // at least one, with distinct names, without a cycle
 	Wait       time.Duration // how long a client's request waits for the end
 	Timeout    time.Duration // when a transaction that has not succeeded is rolled back

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -310,7 +312,7 @@ func (c *coordinator) handle(life int, r *http.Request, body []byte) (status int
 	case "/api/dtmsvr/query":
 		return 200, c.queryRow(r.URL.Query().Get("gid"))
 	case "/api/dtmsvr/resetCronTime":
-		return 200, map[string]any{"succeed_count": c.resetCron(), "has_remaining": false}
+		return 200, map[string]any{"succeed_count": c.resetCron(r.URL.Query()), "has_remaining": false}
 	case "/api/dtmsvr/submit":
 		err = c.submit(life, &q)
 	case "/api/dtmsvr/prepare":
@@ -451,11 +453,15 @@ func (c *coordinator) know(gid string, branches []branch) {
 	}
 }
 
-func (c *coordinator) resetCron() (n int) {
+// resetCron makes what is looked at later than after that many seconds due now.
+func (c *coordinator) resetCron(q url.Values) (n int) {
+	after, _ := strconv.Atoi(q.Get("timeout"))
+	limit, _ := strconv.Atoi(q.Get("limit"))
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	for _, r := range c.rows {
-		if !r.ended() {
+	for _, gid := range slices.Sorted(maps.Keys(c.rows)) {
+		r := c.rows[gid]
+		if !r.ended() && n < limit && time.Until(r.next) >= time.Duration(after)*time.Second {
 			r.next = time.Now()
 			n++
 		}

@@ -395,12 +395,15 @@ func (g *gateway) serve(label, gid string, b call) int {
 	}
 }
 
-// LongestCall, Reserve and Steps implement transaction.Services; CallBranch is in service_test.go.
+// LongestCall, Reserve, Steps, RetryMax and Open implement transaction.Services; CallBranch is in service_test.go.
 func (g *gateway) LongestCall(string) time.Duration { return longestCall }
 
 func (g *gateway) Reserve(_ *filters.Exchange, services []string) ([]*filters.Reservation, *filters.Reply) {
 	return make([]*filters.Reservation, len(services)), nil
 }
+
+func (g *gateway) RetryMax(string) time.Duration { return g.w.plan.retryMax }
+func (g *gateway) Open(string) bool              { return false }
 
 func (g *gateway) Steps(string) (names []string, ok bool) {
 	for _, s := range g.w.plan.steps {

@@ -95,9 +95,7 @@ func (w *world) run() {
 	close(over)
 	trouble.Wait()
 	w.calmDown()
-	for until := time.Now().Add(endsWithin); time.Now().Before(until); time.Sleep(10 * time.Second) {
-		w.dtm.resetCron() // as `sluice transactions retry` does
-	}
+	time.Sleep(endsWithin)
 	w.audit()
 	w.stop()
 }
