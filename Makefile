@@ -5,7 +5,7 @@ GO ?= go
 TIMEOUT ?= 10m
 
 # Every module with code. The first is the gateway's; the others have requirements of their own.
-MODULES = . cmd/sluice-dtm sagaclient/participant bench/suite/interop
+MODULES = . cmd/sluice-dtm sagaclient sagaclient/fromdtmcli sagaclient/participant bench/suite/interop
 # Pins the linter and govulncheck, and keeps their requirements out of every module above.
 TOOLS = deploy/tools
 LINTER = $(CURDIR)/bin/golangci-lint

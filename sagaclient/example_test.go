@@ -107,5 +107,5 @@ func ExampleClient_Query() {
 	fmt.Println(errors.Is(err, sagaclient.ErrNotFound), err)
 
 	// Output:
-	// true sagaclient: no such transaction: gid order00000002
+	// true sagaclient: query of gid "order00000002": no such transaction
 }
