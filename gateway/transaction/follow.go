@@ -131,29 +131,6 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 	return b.recordEnd(ctx, v, f.token)
 }
 
-// neverSubmitted reports whether a transaction that the coordinator does not know was never
-// submitted. False is also: that is not known yet, or never will be.
-func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (bool, error) {
-	if time.Since(f.missing) < neverSubmittedAfter {
-		return false, nil
-	}
-	if time.Since(f.created) > coordinatorLostAfter {
-		b.lose(gid, f, "transaction: the coordinator has lost it; its outcome is unknown until it is resolved")
-		return false, nil
-	}
-	steps, defined := b.services.Steps(f.route)
-	called, err := b.branchCalled(ctx, gid, steps)
-	if err != nil {
-		return false, err
-	}
-	if called || !defined { // without the names of its steps that cannot be told
-		b.lose(gid, f, "transaction: the coordinator has lost it, and steps of it may have been called; "+
-			"its outcome is unknown until it is resolved")
-		return false, nil
-	}
-	return true, nil
-}
-
 // lose notes that only an operator can say what became of a transaction. It is logged once, and
 // counted for as long as it is so.
 func (b *Bridge) lose(gid string, f *followed, why string) {
