@@ -29,6 +29,7 @@ const (
 	HeaderTooLarge         Reason = "header-too-large"
 	BodyTooLarge           Reason = "body-too-large"
 	Unauthenticated        Reason = "unauthenticated"
+	Forbidden              Reason = "forbidden"
 	ExpectationFailed      Reason = "expectation-failed"
 	Misdirected            Reason = "misdirected-request"
 	LoopDetected           Reason = "loop-detected"
@@ -65,6 +66,7 @@ var reasons = map[Reason]reasonForm{
 	HeaderTooLarge:         {431, "The request's header is too large"},
 	BodyTooLarge:           {413, "The request's body is too large"},
 	Unauthenticated:        {401, "The credentials are not good"},
+	Forbidden:              {403, "This may not be used from there"},
 	ExpectationFailed:      {417, "The expectation cannot be met"},
 	Misdirected:            {421, "This host is not served on this connection"},
 	LoopDetected:           {508, "The request goes round in a loop"},

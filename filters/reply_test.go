@@ -97,7 +97,7 @@ func TestReasons(t *testing.T) {
 		"sale-not-open":    403, "sale-closed": 403, "sold-out": 409, "purchase-limit": 403, "waiting-room": 202,
 		"transaction-failed": 409, "coordinator-unavailable": 503, "no-route": 404, "method-not-allowed": 405,
 		"bad-request":      400,
-		"header-too-large": 431, "body-too-large": 413, "unauthenticated": 401,
+		"header-too-large": 431, "body-too-large": 413, "unauthenticated": 401, "forbidden": 403,
 		"expectation-failed": 417, "misdirected-request": 421, "loop-detected": 508,
 		"internal-error": 500, // a panic; not in the contract's table
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/cors"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
@@ -102,14 +103,26 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 	rt.serve(x, r, r)
 }
 
-// find returns the route of a request: the one that its carrier has named, or the first that matches.
-func (e *engine) find(x *filters.Exchange) (*route, []filters.Param, router.Result) {
-	if x.Route != "" {
-		if n := e.named[x.Route]; n != nil {
-			return n.Find(x.Method, x.Path, x.Params)
+// find returns the route of a request: the one that its carrier has named, or the first that matches. A preflight that
+// no route takes is one for the route of the method that it asks for, where that has CORS.
+func (e *engine) find(x *filters.Exchange) (rt *route, params []filters.Param, result router.Result) {
+	if rt, params, result = e.findBy(x, x.Method); result == router.NoMethod {
+		if method, ok := cors.IsPreflight(x); ok {
+			if other, captured, found := e.findBy(x, method); found == router.Found && other.cors {
+				return other, captured, found
+			}
 		}
 	}
-	return e.router.Find(x.Method, x.Path, x.Params)
+	return rt, params, result
+}
+
+func (e *engine) findBy(x *filters.Exchange, method string) (*route, []filters.Param, router.Result) {
+	if x.Route != "" {
+		if n := e.named[x.Route]; n != nil {
+			return n.Find(method, x.Path, x.Params)
+		}
+	}
+	return e.router.Find(method, x.Path, x.Params)
 }
 
 // refuse writes the reply to a request without a route.

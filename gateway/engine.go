@@ -51,6 +51,7 @@ type route struct {
 	// kept are fields of the route that this one falls back for, beside its own responses.
 	kept    filters.Header
 	metrics *routeMetrics // nil: another route counts
+	cors    bool          // preflights for it are answered
 	process *process
 }
 
@@ -208,6 +209,7 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	if err != nil {
 		return err
 	}
+	rt.cors = s.Route.CORS != nil
 	if s.Kind == policy.RouteChain && s.Service != "" {
 		rt.timeout = time.Duration(s.Route.Timeout)
 		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/cors"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
 	"github.com/sluice-gateway/sluice/gateway/template"
@@ -170,6 +171,12 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		return nil, false
 	}
 	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
+	if method, ok := cors.IsPreflight(p.x); ok && result == router.NoMethod {
+		if other, captured, found := routes.Find(method, p.x.Path, nil); found == router.Found &&
+			other.route.CORS != nil {
+			rt, params, result = other, captured, found
+		}
+	}
 	p.passOver(rt)
 	switch result {
 	case router.NoPath:

@@ -38,6 +38,7 @@ type Transaction struct {
 	// RetryDelay is how long the coordinator waits now before it calls what is not done again; 0: not
 	// known. DTM doubles it at every failure of a branch but 425.
 	RetryDelay time.Duration
+	Custom     string   // of [Global.Custom]
 	Branches   []Branch // none from a listing
 }
 
@@ -59,6 +60,8 @@ type Branch struct {
 	Op     string // [OpAction], [OpCompensate], …
 	Status Status
 	URL    string
+	// Payload is the body of its call.
+	Payload string
 }
 
 type transactionJSON struct {
@@ -66,6 +69,7 @@ type transactionJSON struct {
 	Type       string     `json:"trans_type"`
 	Status     Status     `json:"status"`
 	Reason     string     `json:"rollback_reason"`
+	Custom     string     `json:"custom_data"`
 	CreateTime *time.Time `json:"create_time"`
 	UpdateTime *time.Time `json:"update_time"`
 	RetryDelay int64      `json:"next_cron_interval"` // seconds
@@ -73,7 +77,7 @@ type transactionJSON struct {
 
 func (t *transactionJSON) transaction() Transaction {
 	out := Transaction{
-		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason,
+		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason, Custom: t.Custom,
 		RetryDelay: time.Duration(t.RetryDelay) * time.Second,
 	}
 	if t.CreateTime != nil {
@@ -95,6 +99,7 @@ func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 			Op       string `json:"op"`
 			Status   Status `json:"status"`
 			URL      string `json:"url"`
+			Payload  []byte `json:"bin_data"`
 		} `json:"branches"`
 	}
 	// DTM labels a metric with what follows the last slash of the request line: without the tail
@@ -107,7 +112,9 @@ func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 	}
 	t := a.Transaction.transaction()
 	for _, b := range a.Branches {
-		t.Branches = append(t.Branches, Branch{ID: b.BranchID, Op: b.Op, Status: b.Status, URL: b.URL})
+		t.Branches = append(t.Branches, Branch{
+			ID: b.BranchID, Op: b.Op, Status: b.Status, URL: b.URL, Payload: string(b.Payload),
+		})
 	}
 	return t, nil
 }

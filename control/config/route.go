@@ -23,9 +23,6 @@ type Route struct {
 	Timeout Duration     `json:"timeout" config:"omitzero"`
 	Rewrite *Unsupported `json:"rewrite"`
 	Headers *Unsupported `json:"headers"`
-	Allow   *Unsupported `json:"allow"`
-	Deny    *Unsupported `json:"deny"`
-	CORS    *Unsupported `json:"cors"`
 	MaxBody *Unsupported `json:"maxBody"`
 	RouteSections
 
@@ -45,9 +42,6 @@ func (Route) describe() descriptions {
 		"Timeout":     "In place of the service's timeout.",
 		"Rewrite":     "What the service sees in place of path and host.",
 		"Headers":     "Fields that are set, added and removed.",
-		"Allow":       "The addresses of clients that may use the route.",
-		"Deny":        "The addresses of clients that may not.",
-		"CORS":        "What scripts of other origins may do.",
 		"MaxBody":     "Of the request.",
 	}
 }
@@ -64,6 +58,7 @@ func (r *Route) enter(s site) site {
 }
 
 func (r *Route) check(s site) {
+	r.checkLists(s)
 	if _, err := checkPattern(r.Match.Path); err != nil && s.written(s.at("match", "path")) {
 		s.fault(s.at("match", "path"), "%q %v", r.Match.Path, err)
 	}
