@@ -97,7 +97,7 @@ func (w *world) ask(label, who, key string, place int) reply {
 	if g == nil {
 		return reply{}
 	}
-	k := w.keyOf(who, key)
+	k, began := w.keyOf(who, key), time.Now()
 	w.trace("%s asks %s", label, g.name)
 	got := make(chan reply, 1)
 	w.running.Go(func() {
@@ -118,7 +118,7 @@ func (w *world) ask(label, who, key string, place int) reply {
 		g.chain.Done(x, outcome)
 		w.mu.Lock()
 		if !g.isDead() {
-			w.judgeReplyLocked(label, k, &r, body, replayed)
+			w.judgeReplyLocked(label, k, &r, body, replayed, began)
 		}
 		w.mu.Unlock()
 		got <- r
@@ -132,7 +132,8 @@ func (w *world) ask(label, who, key string, place int) reply {
 }
 
 // judgeReplyLocked reads what a client got and judges it.
-func (w *world) judgeReplyLocked(label string, k *keyBook, r *reply, body []byte, replayed bool) {
+func (w *world) judgeReplyLocked(label string, k *keyBook, r *reply, body []byte, replayed bool,
+	began time.Time) {
 	var v struct {
 		ID     string         `json:"id"`
 		State  string         `json:"state"`
@@ -150,8 +151,8 @@ func (w *world) judgeReplyLocked(label string, k *keyBook, r *reply, body []byte
 		}
 		k.gids[v.ID] = true
 		w.tellLocked(v.ID, v.State, label)
-		if replayed {
-			w.seen["replays"]++
+		if end := w.recorded[v.ID]; !replayed && !end.IsZero() && end.Before(began) && !w.forgotten[v.ID] {
+			w.failLocked("%s is given %s for its own, which ended %v before it began", label, name(v.ID), began.Sub(end))
 		}
 	case r.status == 202:
 		r.gid = v.ID

@@ -78,7 +78,23 @@ func (w *world) tellLocked(gid, state, whom string) {
 		for _, wrong := range w.contradictsLocked(gid, state) {
 			w.failLocked("%s is told that %s is %s: %s", whom, name(gid), state, wrong)
 		}
+		if state == "failed" && !w.mayFailLocked(gid) {
+			w.failLocked("%s is told that %s is failed: for no reason", whom, name(gid))
+		}
 	}
+}
+
+// mayFailLocked reports whether a transaction has a reason to fail: a service refused a step, its time is over, the
+// coordinator did not get it for half a minute, or an operator had its key forgotten.
+func (w *world) mayFailLocked(gid string) bool {
+	for _, p := range w.plan.steps {
+		for _, c := range w.services.stepOf(gid, p.name).forward.calls {
+			if c.status == 409 {
+				return true
+			}
+		}
+	}
+	return w.forgotten[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout)
 }
 
 // contradictsLocked returns what at the services does not agree with a final state.
@@ -100,7 +116,7 @@ func (w *world) audit() {
 	w.trace("audit")
 	w.mu.Lock()
 	for _, gid := range slices.Sorted(maps.Keys(w.dtm.rows)) {
-		if r := w.dtm.rows[gid]; !r.ended() {
+		if r := w.dtm.rows[gid]; !r.ended() && !w.forgotten[gid] {
 			w.failLocked("%s is %s %v after the last fault; it is looked at again in %v", name(gid), r.status, endsWithin,
 				time.Until(r.next))
 		}

@@ -18,10 +18,11 @@ type store struct {
 	inner     *idempotencymemory.Store
 	downUntil time.Time             // world.mu guards it
 	branches  map[string]*operation // by the record's ID; world.mu guards it
+	gids      map[string]string     // by the record's ID: what it is delegated under; world.mu guards it
 }
 
 func newStore(w *world) *store {
-	return &store{w: w, inner: idempotencymemory.New(nil), branches: map[string]*operation{}}
+	return &store{w: w, inner: idempotencymemory.New(nil), branches: map[string]*operation{}, gids: map[string]string{}}
 }
 
 func (s *store) leave(d time.Duration) {
@@ -141,6 +142,14 @@ func (c *conn) Change(_ context.Context, id string, token uint64, ch idempotency
 		c.w.traceLocked("%s %s %s: %v", c.g.name, opNames[ch.Op], c.subjectLocked(id), f.err)
 		if op := c.branches[id]; op != nil && ch.Op == idempotency.Finish && f.err == nil {
 			op.stored = true
+		}
+		switch gid := c.gids[id]; {
+		case f.err != nil:
+		case ch.Op == idempotency.Delegate:
+			c.gids[id] = ch.GID
+			c.w.begun[ch.GID] = time.Now()
+		case ch.Op == idempotency.Finish && gid != "" && c.w.recorded[gid].IsZero():
+			c.w.recorded[gid] = time.Now()
 		}
 	}); err != nil {
 		return err

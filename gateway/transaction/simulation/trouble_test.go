@@ -60,11 +60,30 @@ func (w *world) outages(over <-chan struct{}) {
 		if !pause(over, d.between(500*time.Millisecond, 10*time.Second)) {
 			return
 		}
-		if d.chance(0.5) {
+		if d.chance(0.1) {
+			w.forgetKey(d)
+		} else if d.chance(0.5) {
 			w.store.leave(d.between(10*time.Millisecond, 4*time.Second))
 		} else {
 			w.services.takeDown(w.plan.steps[d.IntN(len(w.plan.steps))].name, d.between(time.Second, 12*time.Second))
 		}
+	}
+}
+
+// forgetKey is an operator who has a key forgotten, by force, whatever runs under it.
+func (w *world) forgetKey(d dice) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := slices.Sorted(maps.Keys(w.keys))
+	if len(keys) == 0 {
+		return
+	}
+	k := w.keys[keys[d.IntN(len(keys))]]
+	if ok, _ := w.store.inner.Resolve(w.background(), k.record, nil, true); ok {
+		k.expired++
+		w.forgotten[w.store.gids[k.record]] = true // the coordinator's delays alone say when it ends
+		w.seen["keys forgotten by force"]++
+		w.traceLocked("an operator has %s forgotten", k.key)
 	}
 }
 

@@ -31,7 +31,11 @@ type world struct {
 	all      []*gateway
 	running  sync.WaitGroup // whatever has to end before the seed does
 	keys     map[string]*keyBook
-	told     map[string]string // by gid: the final state that a client was told
+	told     map[string]string    // by gid: the final state that a client was told
+	begun    map[string]time.Time // by gid: when its record was delegated
+	recorded map[string]time.Time // by gid: when its end was recorded
+
+	forgotten map[string]bool // by gid: its record was forgotten by force
 }
 
 type event struct {
@@ -62,7 +66,8 @@ func (w *world) dice(name string) dice {
 func newWorld(seed uint64) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
-		told: map[string]string{},
+		told: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
+		forgotten: map[string]bool{},
 	}
 	w.plan = w.draw(w.dice("plan"))
 	w.store = newStore(w)
