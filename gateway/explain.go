@@ -337,7 +337,7 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	settings := policy.KeySettings(r)
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
-		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint, settings.TTL, p.x.Received)
+		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint)
 	}
 	p.Line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s",
 		r.Transaction, t.Mode, t.Wait, t.Timeout, t.Retry.Every)

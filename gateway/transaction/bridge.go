@@ -82,6 +82,7 @@ type Bridge struct {
 	watches      watches
 	stuck        stuckBranches
 	advances     advances
+	running      running
 
 	background background // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
