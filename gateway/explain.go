@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -339,8 +340,16 @@ func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
 		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint)
 	}
-	p.Line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s",
-		r.Transaction, t.Mode, t.Wait, t.Timeout, t.Retry.Every)
+	ends := "rolls back after " + t.Timeout.String()
+	if t.Mode == config.ModeMessage {
+		ends = "is delivered until it is done"
+	}
+	p.Line("target", "transaction %s (%s), waits %s, %s, retries every %s", r.Transaction, t.Mode, t.Wait, ends,
+		t.Retry.Every)
+	if m := t.Primary; m != nil {
+		p.Line("primary", "do %s, fails on %s", p.call(m.Do), policy.List(m.FailOn))
+		p.Line("", "where that is not known, after %s: %s", t.Timeout, p.call(m.Query.Call()))
+	}
 	for i, s := range t.Steps {
 		after := "at once"
 		switch {
@@ -349,9 +358,20 @@ func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 		case s.After == nil && i > 0:
 			after = "after " + t.Steps[i-1].Name
 		}
-		p.Line("step "+s.Name, "%s; do %s, fails on %s", after, p.call(s.Do), policy.List(s.FailOn))
-		if s.Undo != nil {
-			p.Line("", "undo %s", p.call(s.Undo))
+		calls := s.Calls()
+		begins := config.BeginsWith(t.Mode)
+		fails := "repeated until it is done"
+		switch t.Mode {
+		case config.ModeSaga, config.ModeTCC:
+			fails = "fails on " + policy.List(s.FailOn)
+		case config.ModeXA:
+			fails = "fails on any status but 2xx"
+		}
+		p.Line("step "+s.Name, "%s; %s %s, %s", after, begins, p.call(calls[begins]), fails)
+		for _, name := range slices.Sorted(maps.Keys(calls)) {
+			if name != begins {
+				p.Line("", "%s %s", name, p.call(calls[name]))
+			}
 		}
 	}
 	p.branches(t, r.Priority)
@@ -372,7 +392,7 @@ func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 	for _, policyName := range order {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
-	if len(order) > 0 {
+	if len(order) > 0 && len(t.Asked()) > 0 {
 		p.Line("", "each service that a step calls is asked for room, by the priority %s, before anything is begun",
 			priority)
 	}
@@ -380,12 +400,8 @@ func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 
 func servicesOf(t *config.Transaction) []string {
 	var names []string
-	for _, s := range t.Steps {
-		for _, call := range []*config.Call{s.Do, s.Undo} {
-			if call != nil {
-				names = append(names, call.Service)
-			}
-		}
+	for _, call := range t.Calls() {
+		names = append(names, call.Service)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -61,7 +61,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},
 		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
-		{undoingWith("", "mode: tcc"), `transactions.t.mode: "tcc"`},
 	} {
 		var list []string
 		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {

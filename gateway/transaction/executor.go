@@ -22,28 +22,23 @@ type Executor struct {
 	mode     mode
 	steps    []orderedStep
 	names    []string
-	called   []string // the services that the steps do something at, in the order of names
+	placed   []string // the steps for which a place is reserved
+	called   []string // and the services of those
 }
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
 	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps), names: s.StepNames()}
-	for i := range s.Steps {
-		e.called = append(e.called, s.Steps[i].Do.Service)
-	}
+	e.placed, e.called = e.mode.places(&s)
 	return e
 }
 
 // Members returns the paths of the members of the request's body that the calls are made from.
 func (e *Executor) Members() (paths [][]string) {
-	for i := range e.settings.Steps {
-		for _, call := range []*Call{&e.settings.Steps[i].Do, e.settings.Steps[i].Undo} {
-			if call != nil {
-				paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
-				for _, f := range call.Headers {
-					paths = append(paths, template.Members(f.Value)...)
-				}
-			}
+	for _, call := range e.settings.calls() {
+		paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
+		for _, f := range call.Headers {
+			paths = append(paths, template.Members(f.Value)...)
 		}
 	}
 	return paths
@@ -189,7 +184,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Reservation {
 	steps := make(map[string]*filters.Reservation, len(places))
 	for i, place := range places {
-		steps[e.names[i]] = place
+		steps[e.placed[i]] = place
 	}
 	return steps
 }
@@ -235,6 +230,15 @@ func badRequest(x *filters.Exchange, err error) *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
 			Detail: fmt.Sprintf("The request makes the steps of the transaction longer than the coordinator takes: "+
 				"%d bytes in all. Nothing was begun.", stepsBytesMax),
+		})
+	case errors.Is(err, errSealed):
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
+			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in a URL: "+
+				"%d bytes, without bodies. Nothing was begun.", sealedBytesMax),
+		})
+	case errors.Is(err, errManagers):
+		return filters.Refuse(filters.Overloaded, filters.Problem{
+			Detail: "Too many transactions are in their first phase. Nothing was begun.", RetryAfter: time.Second,
 		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})

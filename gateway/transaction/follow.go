@@ -126,6 +126,7 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		if most := b.services.RetryMax(f.route); most > 0 && v.retryDelay > most {
 			b.advances.want()
 		}
+		b.resumePrepared(ctx, &v)
 		return false, nil
 	}
 	return b.recordEnd(ctx, v, f.token)

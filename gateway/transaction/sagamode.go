@@ -25,6 +25,8 @@ var sagaOperations = []operation{
 	},
 }
 
+func (sagaMode) places(s *Settings) (steps, services []string) { return everyStep(s) }
+
 func (sagaMode) operations() []operation { return sagaOperations }
 
 // render makes the saga: every call is rendered now, so that it does not change while it runs.
