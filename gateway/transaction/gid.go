@@ -155,6 +155,13 @@ func firstSteps(steps []orderedStep) (names []string) {
 	return names
 }
 
+func namesOf(steps []orderedStep) (names []string) {
+	for i := range steps {
+		names = append(names, steps[i].Name)
+	}
+	return names
+}
+
 // plausible reports whether a text can be a gid; the coordinator is not asked for one that cannot.
 func plausible(gid string) bool {
 	if len(gid) != gidLength {

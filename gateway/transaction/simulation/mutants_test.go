@@ -19,15 +19,17 @@ var mutants = []struct {
 	edits []string // file, what stands there, and what it becomes, with MUTANT for the question
 }{
 	{"a submit that was not acknowledged is repeated", false, []string{"sagamode.go",
-		"begun.accepted <- b.client.Submit(ctx, &s.Saga)",
-		"err := b.client.Submit(ctx, &s.Saga)\n\t\tif MUTANT && err != nil {\n" +
-			"\t\t\terr = b.client.Submit(ctx, &s.Saga)\n\t\t}\n\t\tbegun.accepted <- err"}},
+		"done, err := b.client.SubmitOnce(ctx, &s.Saga)",
+		"done, err := b.client.SubmitOnce(ctx, &s.Saga)\n\t\tif MUTANT && err != nil {\n" +
+			"\t\t\tdone, err = b.client.SubmitOnce(ctx, &s.Saga)\n\t\t}"}},
 	{"an undo is sent while the do is under way", false, []string{"admit.go",
 		"case ok && do.State == idempotency.InFlight &&", "case ok && !MUTANT && do.State == idempotency.InFlight &&"}},
 	{"the undo of a refused do is sent", false, []string{"admit.go",
 		"b.refusedDo(call, &do):", "b.refusedDo(call, &do) && !MUTANT:"}},
 	{"a do that was refused at a later attempt counts as never done", true, []string{"admit.go",
-		"return do.Attempt <= 1 &&", "return (do.Attempt <= 1 || MUTANT) &&"}},
+		"return do.Attempt <= 1 && call.env", "return (do.Attempt <= 1 || MUTANT) && call.env"}},
+	{"an undo does not wait for those behind it", true, []string{"admit.go",
+		"for _, step := range call.env.Behind {", "for _, step := range call.env.Behind {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}"}},
 	{"a signature is good in any state", false, []string{
 		"admit.go", "case t.Status != call.operation.state:", "case t.Status != call.operation.state && !MUTANT:",
 		"admit.go", "} else if ended {", "} else if ended && !MUTANT {"}},
