@@ -33,7 +33,7 @@ var mutants = []struct {
 	{"a signature is good in any state", false, []string{
 		"admit.go", "case t.Status != call.operation.state:", "case t.Status != call.operation.state && !MUTANT:",
 		"admit.go", "} else if ended {", "} else if ended && !MUTANT {"}},
-	{"the end of a call is not kept when the store is away", false, []string{"branchcall.go",
+	{"the end of a call is not kept when the store is away", true, []string{"branchcall.go",
 		"kept := translated != 0 &&", "kept := !MUTANT && translated != 0 &&"}},
 	{"never submitted is judged at once", false, []string{"ruleout.go",
 		"if time.Since(f.missing) < neverSubmittedAfter {", "if time.Since(f.missing) < neverSubmittedAfter && !MUTANT {"}},
@@ -41,8 +41,8 @@ var mutants = []struct {
 		"for _, step := range steps {\n\t\tclaim", "for _, step := range steps {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}\n\t\tclaim"}},
 	{"a used gid is joined", false, []string{"gid.go",
 		"case !t.Status.Ended(), t.Status", "case !t.Status.Ended(), MUTANT, t.Status"}},
-	{"a known gid is submitted", false, []string{"gid.go",
-		"return gid, true, nil", "return gid, !MUTANT, nil"}},
+	{"a known gid is submitted", true, []string{"gid.go",
+		"case use == gidKnown:\n\t\treturn gid, true, nil", "case use == gidKnown:\n\t\treturn gid, !MUTANT, nil"}},
 	{"what others left behind is not followed", false, []string{"follow.go",
 		"for _, rec := range list {\n\t\tb.follow(rec)", "for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
 	{"a search of the store that failed is not repeated soon", true, []string{"bridge.go",
@@ -50,7 +50,7 @@ var mutants = []struct {
 	{"the coordinator's delay is not held", false, []string{
 		"follow.go", "most > 0 && v.retryDelay > most {", "most > 0 && v.retryDelay > most && !MUTANT {",
 		"advance.go", "if !b.advances.due(now) {", "if !b.advances.due(now) || MUTANT {"}},
-	{"a transaction that the store has not delegated is submitted", false, []string{"executor.go",
+	{"a transaction that the store has not delegated is submitted", true, []string{"executor.go",
 		"case errors.Is(err, filters.ErrClaimLost):", "case err != nil && MUTANT:\n\tcase errors.Is(err, filters.ErrClaimLost):"}},
 }
 
