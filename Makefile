@@ -5,7 +5,7 @@ GO ?= go
 TIMEOUT ?= 10m
 
 # Every module with code. The first is the gateway's; the others have requirements of their own.
-MODULES = . cmd/sluice-dtm sagaclient/participant bench/suite/interop
+MODULES = . cmd/sluice-dtm sagaclient sagaclient/fromdtmcli sagaclient/participant bench/suite/interop
 # Pins the linter and govulncheck, and keeps their requirements out of every module above.
 TOOLS = deploy/tools
 LINTER = $(CURDIR)/bin/golangci-lint
@@ -16,7 +16,7 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop oracle allocations simulations suite
+.PHONY: help build demo test fmt tidy deps formatted lint modules interop oracle allocations simulations sale examples suite
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -24,9 +24,10 @@ help: ## print this list
 
 # Static binaries. Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
 build: export CGO_ENABLED = 0
-build: ## bin/sluice and bin/sluice-dtm
+build: ## bin/sluice, bin/sluice-dtm, and bin/sluice-examples, the services behind deploy/examples
 	$(GO) build $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') -o bin/sluice ./cmd/sluice
 	cd cmd/sluice-dtm && $(GO) build -o ../../bin/sluice-dtm .
+	$(GO) build -o bin/sluice-examples ./deploy/examples/services
 
 demo: build ## build, then run everything on this machine; Ctrl-C ends it
 	./bin/sluice demo
@@ -41,6 +42,7 @@ test: ## everything that CI runs
 	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory allocations
 	@$(MAKE) --no-print-directory sale
+	@$(MAKE) --no-print-directory examples
 	@$(MAKE) --no-print-directory simulations
 	@$(MAKE) --no-print-directory suite
 
@@ -101,6 +103,13 @@ sale: build ## the flash sale in short: two gateways on one Redis, faults, an au
 	@echo "== flash sale"
 	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
 		$(GO) test -count=1 -timeout $(TIMEOUT) -run TestShortSale ./bench/load/flashsale
+
+# What deploy/examples says is run as it stands, then everything is killed in turn, once. Without the race detector: it
+# would take most of the processor time. More rounds: bench/suite/examples/doc.go.
+examples: build ## the examples as their headers say, and with each kind of process killed
+	@echo "== examples"
+	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm SLUICE_EXAMPLES=$(CURDIR)/bin/sluice-examples \
+		$(GO) test -count=1 -timeout $(TIMEOUT) ./bench/suite/examples
 
 # The integration tests build a gateway of their own, with the race detector.
 suite: build ## unit and integration tests, with the race detector

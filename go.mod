@@ -19,7 +19,9 @@ require (
 	github.com/prometheus/client_model v0.6.3
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
-	github.com/sluice-gateway/sluice/sagaclient/participant v0.0.0
+	github.com/sluice-gateway/sluice/sagaclient v0.1.0
+	github.com/sluice-gateway/sluice/sagaclient/fromdtmcli v0.1.0
+	github.com/sluice-gateway/sluice/sagaclient/participant v0.1.0
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/spf13/cobra v1.10.2
 	go.uber.org/goleak v1.3.0
@@ -90,5 +92,9 @@ require (
 	modernc.org/memory v1.11.0 // indirect
 )
 
-// The module beside it is what services import; both are released together.
+// The modules that others import lie below this one; all are released together.
+replace github.com/sluice-gateway/sluice/sagaclient => ./sagaclient
+
+replace github.com/sluice-gateway/sluice/sagaclient/fromdtmcli => ./sagaclient/fromdtmcli
+
 replace github.com/sluice-gateway/sluice/sagaclient/participant => ./sagaclient/participant

@@ -29,6 +29,7 @@ const (
 	HeaderTooLarge         Reason = "header-too-large"
 	BodyTooLarge           Reason = "body-too-large"
 	Unauthenticated        Reason = "unauthenticated"
+	Forbidden              Reason = "forbidden"
 	ExpectationFailed      Reason = "expectation-failed"
 	Misdirected            Reason = "misdirected-request"
 	LoopDetected           Reason = "loop-detected"
@@ -55,7 +56,7 @@ var reasons = map[Reason]reasonForm{
 	RateLimited:            {429, "Too many requests"},
 	BreakerOpen:            {503, "The breaker of the service is open"},
 	UpstreamUnreachable:    {502, "The service cannot be reached; nothing was sent"},
-	UpstreamFailed:         {502, "The connection to the service broke after something was sent"},
+	UpstreamFailed:         {502, "The service gave no whole response after something was sent"},
 	UpstreamTimeout:        {504, "The service did not respond in time"},
 	TransactionFailed:      {409, "The transaction was rolled back"},
 	CoordinatorUnavailable: {503, "The transaction coordinator cannot be reached; nothing was submitted"},
@@ -65,6 +66,7 @@ var reasons = map[Reason]reasonForm{
 	HeaderTooLarge:         {431, "The request's header is too large"},
 	BodyTooLarge:           {413, "The request's body is too large"},
 	Unauthenticated:        {401, "The credentials are not good"},
+	Forbidden:              {403, "This may not be used from there"},
 	ExpectationFailed:      {417, "The expectation cannot be met"},
 	Misdirected:            {421, "This host is not served on this connection"},
 	LoopDetected:           {508, "The request goes round in a loop"},

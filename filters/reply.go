@@ -15,6 +15,8 @@ type Reply struct {
 	Header  Header
 	Body    []byte
 	Trailer Header // of a replay; fields behind the body
+	// Problem is what a refusal was made of; nil for any other reply.
+	Problem *Problem
 }
 
 // Problem holds what a refusal tells beside its reason: the members of RFC 9457 and ours.
@@ -26,6 +28,8 @@ type Problem struct {
 	// request-in-progress)
 	RetryAfter time.Duration
 	Extra      map[string]any // further members
+	// Cause is for the operator's log alone: clients never see it. nil: the reason and Detail say all.
+	Cause error
 }
 
 // Refuse makes the application/problem+json reply for a reason (RFC 9457), with Sluice-Reason and,
@@ -40,7 +44,12 @@ func RefuseAs(status int, reason Reason, p Problem) *Reply {
 		p.RetryAfter = time.Second // these always say when to come back
 	}
 	// with room for what the refusing filter and the engine add
-	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}
+	both := &struct { // one allocation
+		Reply
+		problem Problem
+	}{Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}, p}
+	r := &both.Reply
+	r.Problem = &both.problem
 	r.Header.Add("Content-Type", "application/problem+json")
 	r.Header.Add("Sluice-Reason", string(reason))
 	r.Header.Add("Cache-Control", "no-store")
@@ -72,11 +81,14 @@ func (p *Problem) encode(reason Reason, status int) []byte {
 	if len(p.Extra) > 0 {
 		return p.encodeExtra(reason, status)
 	}
-	b := make([]byte, 0, 320)
+	b := make([]byte, 0, 480)
 	b = append(b, '{')
 	if p.Detail != "" {
 		b = append(appendText(append(b, `"detail":`...), p.Detail), ',')
 	}
+	b = append(append(b, `"error":{"code":"`...), reason...)
+	b = append(appendText(append(b, `","message":`...), p.message(reason)), `,"type":"`...)
+	b = append(append(b, errorType(reason, status)...), `"},`...)
 	if p.Limit != "" {
 		b = append(appendText(append(b, `"limit":`...), p.Limit), ',')
 	}
@@ -92,6 +104,32 @@ func (p *Problem) encode(reason Reason, status int) []byte {
 	b = append(b, `,"type":"urn:sluice:`...)
 	b = append(b, reason...)
 	return append(b, "\"}\n"...)
+}
+
+// message is what the libraries of payment services show of an error.
+func (p *Problem) message(reason Reason) string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return reason.Title()
+}
+
+// errorType is the kind of an error in the words of Stripe's API (docs.stripe.com/api/errors), by which its libraries
+// choose what they raise.
+func errorType(reason Reason, status int) string {
+	switch reason {
+	case KeyMissing, KeyInvalid, KeyReused, RequestInProgress, OutcomeUnknown, ResponseNotReplayable:
+		return "idempotency_error"
+	}
+	switch {
+	case status == 401:
+		return "authentication_error"
+	case status == 429:
+		return "rate_limit_error"
+	case status >= 500:
+		return "api_error"
+	}
+	return "invalid_request_error"
 }
 
 // appendText writes a JSON string.
@@ -116,6 +154,9 @@ func (p *Problem) encodeExtra(reason Reason, status int) []byte {
 	members["title"] = reason.Title()
 	members["status"] = status
 	members["reason"] = string(reason)
+	members["error"] = map[string]string{
+		"type": errorType(reason, status), "code": string(reason), "message": p.message(reason),
+	}
 	if p.Detail != "" {
 		members["detail"] = p.Detail
 	}

@@ -20,19 +20,30 @@ func TestRefuseGolden(t *testing.T) {
 			RetryAfter: 1200 * time.Millisecond}, 429,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "rate-limited"},
 				{"Cache-Control", "no-store"}, {"Retry-After", "2"}},
-			`{"detail":"More than 100 requests in 1s.","limit":"per-user","reason":"rate-limited","retry_after":2,"status":429,"title":"Too many requests","type":"urn:sluice:rate-limited"}` + "\n"},
+			`{"detail":"More than 100 requests in 1s.",` +
+				`"error":{"code":"rate-limited","message":"More than 100 requests in 1s.","type":"rate_limit_error"}` +
+				`,"limit":"per-user","reason":"rate-limited","retry_after":2,"status":429,` +
+				`"title":"Too many requests","type":"urn:sluice:rate-limited"}` + "\n"},
 		{BreakerOpen, Problem{Service: "order"}, 503,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "breaker-open"},
 				{"Cache-Control", "no-store"}, {"Retry-After", "1"}},
-			`{"reason":"breaker-open","retry_after":1,"service":"order","status":503,"title":"The breaker of the service is open","type":"urn:sluice:breaker-open"}` + "\n"},
+			`{` +
+				`"error":{"code":"breaker-open","message":"The breaker of the service is open","type":"api_error"}` +
+				`,"reason":"breaker-open","retry_after":1,"service":"order","status":503,` +
+				`"title":"The breaker of the service is open","type":"urn:sluice:breaker-open"}` + "\n"},
 		{NoRoute, Problem{}, 404,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "no-route"},
 				{"Cache-Control", "no-store"}},
-			`{"reason":"no-route","status":404,"title":"No route leads there","type":"urn:sluice:no-route"}` + "\n"},
+			`{` +
+				`"error":{"code":"no-route","message":"No route leads there","type":"invalid_request_error"}` +
+				`,"reason":"no-route","status":404,"title":"No route leads there","type":"urn:sluice:no-route"}` + "\n"},
 		{TransactionFailed, Problem{Extra: map[string]any{"step": "pay", "status": 200, "type": "x"}}, 409,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "transaction-failed"},
 				{"Cache-Control", "no-store"}},
-			`{"reason":"transaction-failed","status":409,"step":"pay","title":"The transaction was rolled back","type":"urn:sluice:transaction-failed"}` + "\n"},
+			`{` +
+				`"error":{"code":"transaction-failed","message":"The transaction was rolled back","type":"invalid_request_error"}` +
+				`,"reason":"transaction-failed","status":409,"step":"pay",` +
+				`"title":"The transaction was rolled back","type":"urn:sluice:transaction-failed"}` + "\n"},
 		{RequestInProgress, Problem{Extra: map[string]any{"bad": func() {}}}, 409,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "request-in-progress"},
 				{"Cache-Control", "no-store"}, {"Retry-After", "1"}},
@@ -86,7 +97,7 @@ func TestReasons(t *testing.T) {
 		"sale-not-open":    403, "sale-closed": 403, "sold-out": 409, "purchase-limit": 403, "waiting-room": 202,
 		"transaction-failed": 409, "coordinator-unavailable": 503, "no-route": 404, "method-not-allowed": 405,
 		"bad-request":      400,
-		"header-too-large": 431, "body-too-large": 413, "unauthenticated": 401,
+		"header-too-large": 431, "body-too-large": 413, "unauthenticated": 401, "forbidden": 403,
 		"expectation-failed": 417, "misdirected-request": 421, "loop-detected": 508,
 		"internal-error": 500, // a panic; not in the contract's table
 	}

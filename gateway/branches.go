@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/breaker"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
@@ -60,8 +61,11 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 	x.BufferBody, x.Received = branchBytesMax, time.Now()
 	rec := &recorder{most: branchBytesMax}
 	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
-	if x.Response.Local {
+	if x.Response.Local && !x.Dispatched {
 		return x.Response.Status, nil, filters.NotDispatched
+	}
+	if x.Response.Local { // the gateway's own response to one that did not come
+		return x.Response.Status, nil, filters.NoResponse
 	}
 	if rec.aborted || rec.status == 0 {
 		return 0, nil, filters.NoResponse
@@ -100,6 +104,23 @@ func (g *gateway) Steps(route string) (names []string, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// RetryMax implements [transaction.Services].
+func (g *gateway) RetryMax(route string) time.Duration {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Name == route && r.Transaction != "" {
+			return time.Duration(cfg.Transactions[r.Transaction].Retry.Max)
+		}
+	}
+	return 0
+}
+
+// Open implements [transaction.Services].
+func (g *gateway) Open(service string) bool {
+	b, ok := g.policies.Breakers()[service]
+	return ok && b.State != breaker.Closed.String()
 }
 
 // LongestCall implements [transaction.Services].

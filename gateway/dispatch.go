@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/cors"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
@@ -17,17 +18,30 @@ import (
 type dispatcher struct {
 	engine   func() *engine
 	overload *overload
+	access   *accessLogs
 }
 
 // Serve implements [http1.Handler].
 func (d *dispatcher) Serve(r *http1.Request) {
 	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
+	l := d.access.begin(&r.Exchange)
 	d.dispatch(e, &r.Exchange, r)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
 }
 
 // Refuse implements [http1.Handler].
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
+	l := d.access.begin(&r.Exchange)
+	d.refuseFault(r, f)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
+}
+
+func (d *dispatcher) refuseFault(r *http1.Request, f *http1.Fault) {
 	e := d.engine()
 	if f.Status == http.StatusServiceUnavailable {
 		e.refuse(&r.Exchange, r, d.overload.refuse(&r.Exchange, budget.Buffered))
@@ -55,6 +69,8 @@ type clientRequest interface {
 	// nil bounds nothing.
 	Account() *budget.Account
 	DrawOn(*budget.Account)
+	// LimitBody bounds the body of the request, before any of it is read.
+	LimitBody(n int64)
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
@@ -94,37 +110,55 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	case router.NoMethod:
 		reply := refusal(filters.MethodNotAllowed, "The path is there, but not for "+x.Method+".")
-		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
+		reply.Header.Add("Allow", strings.Join(e.router.AllowFor(x), ", "))
 		e.refuse(x, r, reply)
 		return
 	}
 	x.Route = rt.name
+	if rt.maxBody > 0 {
+		r.LimitBody(rt.maxBody)
+	}
 	rt.serve(x, r, r)
 }
 
-// find returns the route of a request: the one that its carrier has named, or the first that matches.
-func (e *engine) find(x *filters.Exchange) (*route, []filters.Param, router.Result) {
-	if x.Route != "" {
-		if n := e.named[x.Route]; n != nil {
-			return n.Find(x.Method, x.Path, x.Params)
+// find returns the route of a request: the one that its carrier has named, or the first that matches. A preflight that
+// no route takes is one for the route of the method that it asks for, where that has CORS.
+func (e *engine) find(x *filters.Exchange) (rt *route, params []filters.Param, result router.Result) {
+	if rt, params, result = e.findBy(x, x.Method); result == router.NoMethod {
+		if method, ok := cors.IsPreflight(x); ok {
+			if other, captured, found := e.findBy(x, method); found == router.Found && other.cors {
+				return other, captured, found
+			}
 		}
 	}
-	return e.router.Find(x.Method, x.Path, x.Params)
+	return rt, params, result
+}
+
+func (e *engine) findBy(x *filters.Exchange, method string) (*route, []filters.Param, router.Result) {
+	if x.Route != "" {
+		if n := e.named[x.Route]; n != nil {
+			return n.FindFor(x, method, x.Params)
+		}
+	}
+	return e.router.FindFor(x, method, x.Params)
 }
 
 // refuse writes the reply to a request without a route.
 func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
+	x.SetReply(reply)
+	identifyProblem(x)
+	r := &x.Response
+	r.Header.Set(requestIDField, requestID(x))
 	if x.IsGRPC() {
-		x.SetReply(reply)
-		refuseGRPC(w, &x.Response)
-		e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
-		return
+		refuseGRPC(w, r)
+	} else {
+		w.Head(r.Status, r.Header, int64(len(r.Body)))
+		if x.Method != http.MethodHead {
+			w.Write(r.Body) // a client that does not read it has gone
+		}
 	}
-	w.Head(reply.Status, reply.Header, int64(len(reply.Body)))
-	if x.Method != http.MethodHead {
-		w.Write(reply.Body) // a client that does not read it has gone
-	}
-	e.unrouted.count(reply.Status, reply.Reason, time.Since(x.Received))
+	e.refusals.tell("", x, nil)
+	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
 }
 
 // refusal makes the reply for a reason with one sentence about this occurrence.

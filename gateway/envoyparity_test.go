@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -202,10 +203,32 @@ func (s *planeStep) check(t *testing.T, plane string, r got, calls int) {
 	if calls != s.calls {
 		t.Errorf("%s: %s calls the service %d times, want %d", s.name, plane, calls, s.calls)
 	}
+	if id := r.header.Get("Sluice-Request-Id"); len(id) != 32 || len(r.header.Values("Sluice-Request-Id")) != 1 {
+		t.Errorf("%s: %s has the request id %q, want one of 32 digits", s.name, plane, id)
+	} else if r.header.Get("Content-Type") == "application/problem+json" {
+		checkProblem(t, s.name+", "+plane, r)
+	}
 	for name, want := range s.fields {
 		if v := r.header.Get(name); v != want {
 			t.Errorf("%s: %s has %s: %q, want %q", s.name, plane, name, v, want)
 		}
+	}
+}
+
+// checkProblem asserts that a problem document names its request, and has the error as Stripe's libraries look for it.
+func checkProblem(t *testing.T, what string, r got) {
+	t.Helper()
+	var p struct {
+		Reason    string
+		RequestID string `json:"request_id"`
+		Error     struct{ Type, Code, Message string }
+	}
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Errorf("%s: %v in %s", what, err, r.body)
+	}
+	if p.RequestID != r.header.Get("Sluice-Request-Id") || p.Reason != r.reason() || p.Error.Code != p.Reason ||
+		p.Error.Type == "" || p.Error.Message == "" {
+		t.Errorf("%s: %s with %v", what, r.body, r.header)
 	}
 }
 
@@ -216,6 +239,7 @@ func planeService(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Sluice-Reason", "spoofed")
+	w.Header().Set("Sluice-Request-Id", "spoofed")
 	w.Header().Set("Idempotent-Replayed", "true")
 	w.Header().Set("X-Service", "1")
 	w.Header().Add("X-List", "a")
@@ -240,10 +264,13 @@ func comparable(r got) string {
 	if wait := r.header.Get("Retry-After"); wait != "" { // it is spread, or runs
 		body = strings.Replace(body, `"retry_after":`+wait, `"retry_after":N`, 1)
 	}
+	if id := r.header.Get("Sluice-Request-Id"); id != "" {
+		body = strings.Replace(body, id, "ID", 1)
+	}
 	lines := []string{fmt.Sprint(r.status, " ", body)}
 	for name, values := range r.header {
 		switch name {
-		case "Date", "Idempotent-Original-Date", "Content-Length", "Connection":
+		case "Sluice-Request-Id", "Date", "Idempotent-Original-Date", "Content-Length", "Connection":
 			continue
 		case "Ratelimit", "Retry-After":
 			values = nil // how much is left changes with time

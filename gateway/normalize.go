@@ -101,7 +101,7 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 	x.Inject.Add("X-Forwarded-Proto", proto)
 	x.Inject.Add("X-Forwarded-Host", host)
 	x.Inject.Add("Via", own)
-	x.Inject.Add("Sluice-Request-Id", x.Text(appendRandom(x.Scratch(), 2)))
+	x.Inject.Add(requestIDField, x.Text(appendRandom(x.Scratch(), 2)))
 	if trace != "" {
 		x.Inject.Add("traceparent", trace)
 	} else {

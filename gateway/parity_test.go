@@ -253,8 +253,14 @@ routes:
 			if one.status != c.status || one.reason() != c.reason {
 				t.Errorf("HTTP/1.1 has %d %q, want %d %q\n%s", one.status, one.reason(), c.status, c.reason, one.body)
 			}
+			if one.reason() != "" && c.method != "HEAD" {
+				checkProblem(t, "HTTP/1.1", one)
+			}
 			if c.malformed && two.status == 0 {
 				return
+			}
+			if two.reason() != "" && c.method != "HEAD" {
+				checkProblem(t, "HTTP/2", two)
 			}
 			if two.status != c.status || two.reason() != c.reason {
 				t.Errorf("HTTP/2 has %d %q, want %d %q\n%s", two.status, two.reason(), c.status, c.reason, two.body)

@@ -16,26 +16,13 @@ import (
 	"time"
 )
 
-// Outcomes of [Client.Submit] and of the queries. Test with errors.Is.
-var (
-	// ErrCoordinatorDown: no connection to any endpoint came about; nothing was sent.
-	ErrCoordinatorDown = errors.New("sagaclient: coordinator is down")
-	// ErrRejected: the coordinator knows the gid already, and it has ended; nothing was started.
-	// Query returns its end.
-	ErrRejected = errors.New("sagaclient: coordinator refuses the gid")
-	// ErrUnknown: something was sent and whether the transaction runs is not known. Query; never
-	// submit again.
-	ErrUnknown = errors.New("sagaclient: outcome of the submit is unknown")
-	// ErrNotFound: the coordinator does not know the gid.
-	ErrNotFound = errors.New("sagaclient: no such transaction")
-	// ErrInvalid: the saga itself is faulty; nothing was sent.
-	ErrInvalid = errors.New("sagaclient: invalid saga")
-)
-
 // DefaultTimeout is the limit of one call to the coordinator without [Options.Timeout].
 const DefaultTimeout = 10 * time.Second
 
-const responseBytesMax = 8 << 20
+const (
+	responseBytesMax = 8 << 20
+	reasonBytesMax   = 300
+)
 
 // Options are the settings of a client.
 type Options struct {
@@ -111,40 +98,62 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // With [Saga.Wait] the coordinator responds after a first pass over the steps; nil still only says
 // that it has the saga.
 func (c *Client) Submit(ctx context.Context, s *Saga) error {
+	done, err := c.SubmitOnce(ctx, s)
+	if err == nil && done {
+		err = c.readBack(ctx, s.GID)
+	}
+	return err
+}
+
+// SubmitOnce is Submit for a caller that queries the saga next, or sees its steps itself. done: the
+// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it has stored the saga
+// is not checked then, and DTM v1.19.0 runs one that it failed to store.
+func (c *Client) SubmitOnce(ctx context.Context, s *Saga) (done bool, err error) {
 	body, err := s.encode()
 	if err != nil {
-		return err
+		return false, &Error{Op: "submit", GID: s.GID, Kind: ErrInvalid, Err: err}
 	}
 	status, response, err := c.do(ctx, http.MethodPost, "/api/dtmsvr/submit", body)
+	failed := &Error{Op: "submit", GID: s.GID, Kind: ErrUnknown, Status: status, Err: err}
 	switch {
-	case errors.Is(err, ErrCoordinatorDown):
-		return err
+	case errors.Is(err, errNotSent):
+		failed.Kind = ErrCoordinatorDown
+		return false, failed
 	case err != nil:
-		return fmt.Errorf("%w: gid %s: %w", ErrUnknown, s.GID, err)
+		return false, failed
 	case status == http.StatusConflict && strings.HasPrefix(message(response), "current status '"):
-		return fmt.Errorf("%w: gid %s: %s", ErrRejected, s.GID, message(response))
-	case status == http.StatusOK, status == http.StatusConflict, status == http.StatusTooEarly:
+		failed.Kind, failed.Reason = ErrRejected, message(response)
+		return false, failed
+	case status == http.StatusOK:
+		return true, nil
+	case status == http.StatusConflict, status == http.StatusTooEarly:
 		// After a waiting submit, 409 only says that the saga has not succeeded yet
 		// (trans_process.go): it was accepted.
-		return c.readBack(ctx, s.GID)
+		return false, c.readBack(ctx, s.GID)
 	}
 	// After a 500 too: DTM responds so when it fails after it has stored the saga.
-	return fmt.Errorf("%w: gid %s: status %d: %s", ErrUnknown, s.GID, status, message(response))
+	failed.Reason = message(response)
+	return false, failed
 }
 
 // readBack checks that the coordinator stored what it accepted.
 func (c *Client) readBack(ctx context.Context, gid string) error {
-	if _, err := c.Query(ctx, gid); err != nil {
-		// The cause is not wrapped: that the coordinator is down now does not mean that nothing was
-		// submitted.
-		return fmt.Errorf("%w: gid %s was accepted, but: %v", ErrUnknown, gid, err)
+	_, err := c.Query(ctx, gid)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// What the query came to is not wrapped: that the coordinator is down now, or does not know the
+	// gid, does not mean that nothing was submitted.
+	accepted := &Error{Op: "submit", GID: gid, Kind: ErrUnknown, Err: fmt.Errorf("it was accepted, but: %v", err)}
+	if ctx.Err() != nil {
+		accepted.Err = fmt.Errorf("it was accepted, but: %w", ctx.Err())
+	}
+	return accepted
 }
 
 // do makes one request and reads the response. Another endpoint is tried only when the connection
-// to the one before was not made. The error is [ErrCoordinatorDown] when that holds for all of
-// them, else something may have been sent.
+// to the one before was not made. The error is errNotSent when that holds for all of them, else
+// something may have been sent.
 func (c *Client) do(ctx context.Context, method, target string, body []byte) (status int, response []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -160,8 +169,11 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (st
 		}
 		down = err
 	}
-	return 0, nil, fmt.Errorf("%w: %w", ErrCoordinatorDown, down)
+	return 0, nil, fmt.Errorf("%w: %w", errNotSent, down)
 }
+
+// errNotSent: no endpoint was reached.
+var errNotSent = errors.New("nothing was sent")
 
 // once makes one request. sent is false only where it is certain that nothing was sent.
 func (c *Client) once(ctx context.Context, method, target string, body []byte) (
@@ -206,8 +218,8 @@ func message(response []byte) string {
 	if json.Unmarshal(response, &a) == nil && a.Message != "" {
 		text = a.Message
 	}
-	if len(text) > 300 {
-		text = text[:300] + "…"
+	if len(text) > reasonBytesMax {
+		text = strings.ToValidUTF8(text[:reasonBytesMax], "") + "…"
 	}
 	return text
 }

@@ -208,6 +208,10 @@ func TestEncode(t *testing.T) {
 		{"at once", Saga{GID: gid,
 			Steps: []Step{step("", nil), step("", []int{}), step("", []int{0, 1}), step("", nil)}},
 			`{"concurrent":true,"orders":{"2":[0,1],"3":[2]}}`, `{"concurrent":true}`},
+		{"options", Saga{GID: gid, Steps: []Step{{Action: do, JSON: map[string]string{"sku": "<1>"}}}, RetryLimit: 2,
+			CallTimeout: 1100 * time.Millisecond, Headers: map[string]string{"X-Tenant": "north"}}, "",
+			`{"retry_limit":2,"request_timeout":2,"branch_headers":{"X-Tenant":"north"},` +
+				`"payloads":["{\"sku\":\"\\u003c1\\u003e\"}"]}`},
 		{"seconds are rounded up",
 			Saga{GID: gid, Steps: []Step{step("", nil)}, Timeout: 1500 * time.Millisecond, RetryEvery: time.Millisecond,
 				Wait: true}, "",
@@ -242,8 +246,12 @@ func TestEncode(t *testing.T) {
 		"after itself":   {GID: gid, Steps: []Step{step("", nil), step("", []int{1})}},
 		"not UTF-8":      {GID: gid, Steps: []Step{step("\xff", nil)}},
 		"negative":       {GID: gid, Steps: []Step{step("", nil)}, Timeout: -1},
+		"header's name":  {GID: gid, Steps: []Step{step("", nil)}, Headers: map[string]string{"X Y": "1"}},
+		"header's value": {GID: gid, Steps: []Step{step("", nil)}, Headers: map[string]string{"X": "1\r\nY: 2"}},
+		"two payloads":   {GID: gid, Steps: []Step{{Action: do, Payload: []byte("1"), JSON: 1}}},
+		"not JSON":       {GID: gid, Steps: []Step{{Action: do, JSON: func() {}}}},
 	} {
-		if _, err := s.encode(); !errors.Is(err, ErrInvalid) {
+		if err := newClient(t, closedPort(t)).Submit(t.Context(), &s); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v, want %v", name, err, ErrInvalid)
 		}
 	}
@@ -264,8 +272,8 @@ func TestQuery(t *testing.T) {
 		"branches":[{"gid":"g1","branch_id":"01","op":"compensate","status":"succeed","url":"http://x"}]}`)
 	got, err := c.Query(context.Background(), "g1")
 	if err != nil || got.Status != Failed || got.Reason != "sold out" || got.CreateTime.Year() != 2026 ||
-		!got.UpdateTime.IsZero() ||
-		len(got.Branches) != 1 || got.Branches[0] != (Branch{"01", "compensate", Succeeded, "http://x"}) {
+		!got.UpdateTime.IsZero() || len(got.Branches) != 1 ||
+		got.Branches[0] != (Branch{ID: "01", Op: "compensate", Status: Succeeded, URL: "http://x"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if u := uri.Load().(string); !strings.HasPrefix(u, "/api/dtmsvr/query?gid=g1&") ||

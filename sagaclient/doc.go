@@ -13,9 +13,10 @@
 //
 // # What is sent
 //
-// The transaction is built with dtmcli's types, so that what is sent is what DTM's own client
-// sends. It is sent by net/http: dtmcli ignores contexts, has no default timeout and reports every
-// failure as a string.
+// Byte for byte what DTM's own client, dtmcli, sends for the same transaction; a test holds one
+// against the other. This package does without dtmcli, which ignores contexts, has no default
+// time-out, reports every failure as a string, and links MongoDB, Redis and gRPC. Package dtmclient
+// beside this one submits what a program has built with dtmcli.
 //
 // # gids
 //

@@ -8,13 +8,14 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // Status is the state of a transaction or of a branch.
 type Status string
 
-// The states. A branch is Prepared, Succeeded or Failed.
+// The states. A branch is [Prepared], [Succeeded] or [Failed].
 const (
 	Prepared  Status = "prepared"  // known, not begun; a branch: not done yet
 	Submitted Status = "submitted" // running
@@ -29,6 +30,7 @@ func (s Status) Ended() bool { return s == Succeeded || s == Failed }
 // Transaction is what the coordinator knows of a gid.
 type Transaction struct {
 	GID        string
+	Type       string // saga, tcc, xa, msg
 	Status     Status
 	Reason     string // why it was rolled back, as the coordinator says it
 	CreateTime time.Time
@@ -36,21 +38,38 @@ type Transaction struct {
 	// RetryDelay is how long the coordinator waits now before it calls what is not done again; 0: not
 	// known. DTM doubles it at every failure of a branch but 425.
 	RetryDelay time.Duration
-	Branches   []Branch // none from Unfinished
+	Custom     string   // of [Global.Custom]
+	Branches   []Branch // none from a listing
 }
+
+// The operations of branches. A saga has the first two, TCC the next three, XA action, commit and
+// rollback, a message action only.
+const (
+	OpAction     = "action"
+	OpCompensate = "compensate"
+	OpTry        = "try"
+	OpConfirm    = "confirm"
+	OpCancel     = "cancel"
+	OpCommit     = "commit"
+	OpRollback   = "rollback"
+)
 
 // Branch is one operation of one step.
 type Branch struct {
 	ID     string // "01" for the first step
-	Op     string // action or compensate
+	Op     string // [OpAction], [OpCompensate], …
 	Status Status
 	URL    string
+	// Payload is the body of its call.
+	Payload string
 }
 
 type transactionJSON struct {
 	GID        string     `json:"gid"`
+	Type       string     `json:"trans_type"`
 	Status     Status     `json:"status"`
 	Reason     string     `json:"rollback_reason"`
+	Custom     string     `json:"custom_data"`
 	CreateTime *time.Time `json:"create_time"`
 	UpdateTime *time.Time `json:"update_time"`
 	RetryDelay int64      `json:"next_cron_interval"` // seconds
@@ -58,7 +77,8 @@ type transactionJSON struct {
 
 func (t *transactionJSON) transaction() Transaction {
 	out := Transaction{
-		GID: t.GID, Status: t.Status, Reason: t.Reason, RetryDelay: time.Duration(t.RetryDelay) * time.Second,
+		GID: t.GID, Type: t.Type, Status: t.Status, Reason: t.Reason, Custom: t.Custom,
+		RetryDelay: time.Duration(t.RetryDelay) * time.Second,
 	}
 	if t.CreateTime != nil {
 		out.CreateTime = *t.CreateTime
@@ -70,7 +90,7 @@ func (t *transactionJSON) transaction() Transaction {
 }
 
 // Query returns the state of a transaction. The error is [ErrNotFound] when the coordinator does
-// not know the gid, [ErrCoordinatorDown], or says that the response is invalid.
+// not know the gid, [ErrCoordinatorDown], or [ErrResponse].
 func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 	var a struct {
 		Transaction *transactionJSON `json:"transaction"`
@@ -79,19 +99,22 @@ func (c *Client) Query(ctx context.Context, gid string) (Transaction, error) {
 			Op       string `json:"op"`
 			Status   Status `json:"status"`
 			URL      string `json:"url"`
+			Payload  []byte `json:"bin_data"`
 		} `json:"branches"`
 	}
 	// DTM labels a metric with what follows the last slash of the request line: without the tail
 	// every gid would be a series.
-	if err := c.get(ctx, "/api/dtmsvr/query?gid="+url.QueryEscape(gid)+"&_=/query", &a); err != nil {
-		return Transaction{}, fmt.Errorf("sagaclient: query of gid %s: %w", gid, err)
+	if err := c.get(ctx, "query", gid, "/api/dtmsvr/query?gid="+url.QueryEscape(gid)+"&_=/query", &a); err != nil {
+		return Transaction{}, err
 	}
 	if a.Transaction == nil {
-		return Transaction{}, fmt.Errorf("%w: gid %s", ErrNotFound, gid)
+		return Transaction{}, &Error{Op: "query", GID: gid, Kind: ErrNotFound}
 	}
 	t := a.Transaction.transaction()
 	for _, b := range a.Branches {
-		t.Branches = append(t.Branches, Branch{ID: b.BranchID, Op: b.Op, Status: b.Status, URL: b.URL})
+		t.Branches = append(t.Branches, Branch{
+			ID: b.BranchID, Op: b.Op, Status: b.Status, URL: b.URL, Payload: string(b.Payload),
+		})
 	}
 	return t, nil
 }
@@ -118,79 +141,88 @@ func (c *Client) Wait(ctx context.Context, gid string) (Transaction, error) {
 			return last, err
 		}
 		if deadline, ok := ctx.Deadline(); ok && !c.now().Before(deadline) {
-			return last, fmt.Errorf("sagaclient: waiting for gid %s: %w", gid, context.DeadlineExceeded)
+			return last, fmt.Errorf("sagaclient: wait for gid %s: %w", gid, context.DeadlineExceeded)
 		}
 		select {
 		case <-ctx.Done():
-			return last, fmt.Errorf("sagaclient: waiting for gid %s: %w", gid, ctx.Err())
+			return last, fmt.Errorf("sagaclient: wait for gid %s: %w", gid, ctx.Err())
 		case <-time.After(delay):
 		}
 	}
 }
 
-// pageSize is large because DTM's redis store loses the rest of a batch of keys when a page ends
-// within it.
-const pageSize = 10000
-
-// Unfinished returns up to limit transactions that have not ended, in no order and without
-// branches; 0 is no limit. On a redis store with several hundred thousand transactions DTM's
-// listing is not complete: a caller that must not miss one has to store the gids itself.
-func (c *Client) Unfinished(ctx context.Context, limit int) ([]Transaction, error) {
-	var out []Transaction
-	seen := map[string]bool{} // one may change its state, or be listed twice, between two pages
-	for _, status := range []Status{Submitted, Aborting, Prepared} {
-		for position := ""; ; {
-			var a struct {
-				Transactions []transactionJSON `json:"transactions"`
-				NextPosition string            `json:"next_position"`
-			}
-			q := url.Values{"status": {string(status)}, "limit": {strconv.Itoa(pageSize)}, "position": {position}}
-			if err := c.get(ctx, "/api/dtmsvr/all?"+q.Encode()+"&_=/all", &a); err != nil {
-				return out, fmt.Errorf("sagaclient: list of %s transactions: %w", status, err)
-			}
-			for i := range a.Transactions {
-				t := a.Transactions[i].transaction()
-				if seen[t.GID] || t.Status.Ended() {
-					continue
-				}
-				seen[t.GID] = true
-				out = append(out, t)
-				if len(out) == limit {
-					return out, nil
-				}
-			}
-			if a.NextPosition == "" || a.NextPosition == position {
-				break
-			}
-			position = a.NextPosition
-		}
-	}
-	return out, nil
-}
-
 // RetryNow has the coordinator call at once what it would call again later: up to limit transactions,
 // those of others that share the coordinator too. It returns how many there were.
 func (c *Client) RetryNow(ctx context.Context, limit int) (n int, err error) {
+	return c.RetryLater(ctx, 0, limit)
+}
+
+// RetryLater is RetryNow for what the coordinator would not call within so many whole seconds.
+func (c *Client) RetryLater(ctx context.Context, within time.Duration, limit int) (n int, err error) {
 	var a struct {
 		Succeeded int `json:"succeed_count"`
 	}
-	q := url.Values{"timeout": {"0"}, "limit": {strconv.Itoa(limit)}}
-	if err := c.get(ctx, "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
-		return 0, fmt.Errorf("sagaclient: retry of %d transactions: %w", limit, err)
+	q := url.Values{"timeout": {strconv.FormatInt(wholeSeconds(within), 10)}, "limit": {strconv.Itoa(limit)}}
+	if err := c.get(ctx, "retry", "", "/api/dtmsvr/resetCronTime?"+q.Encode()+"&_=/resetCronTime", &a); err != nil {
+		return 0, err
 	}
 	return a.Succeeded, nil
 }
 
-func (c *Client) get(ctx context.Context, target string, into any) error {
-	status, response, err := c.do(ctx, http.MethodGet, target, nil)
+// ForceStop has the coordinator forget what is left to do: the transaction is [Failed], and nothing
+// of it is called any more. What its steps did is not undone. It is for a transaction that was
+// settled by hand. The error is [ErrRejected] when it has ended already, [ErrNotFound],
+// [ErrCoordinatorDown], or [ErrUnknown], after which it may be called again.
+func (c *Client) ForceStop(ctx context.Context, gid string) error {
+	body, err := json.Marshal(map[string]string{"gid": gid})
 	if err != nil {
-		return err
+		return &Error{Op: "stop", GID: gid, Kind: ErrInvalid, Err: err}
 	}
-	if status != http.StatusOK {
-		return fmt.Errorf("status %d: %s", status, message(response))
+	err = c.change(ctx, "stop", gid, "/api/dtmsvr/forceStop", body)
+	if failed := (*Error)(nil); errors.As(err, &failed) && failed.Kind == ErrUnknown &&
+		strings.HasPrefix(failed.Reason, "no TransGlobal with gid") {
+		failed.Kind = ErrNotFound
+	}
+	return err
+}
+
+// change makes a request that changes the state of one transaction: nil, or an [Error] of kind
+// [ErrCoordinatorDown], [ErrRejected] or [ErrUnknown].
+func (c *Client) change(ctx context.Context, op, gid, target string, body []byte) error {
+	status, response, err := c.do(ctx, http.MethodPost, target, body)
+	failed := &Error{Op: op, GID: gid, Kind: ErrUnknown, Status: status, Err: err}
+	switch {
+	case errors.Is(err, errNotSent):
+		failed.Kind = ErrCoordinatorDown
+		return failed
+	case err != nil:
+		return failed
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusConflict:
+		failed.Kind = ErrRejected
+	}
+	failed.Reason = message(response)
+	return failed
+}
+
+// get makes a request that changes nothing, or nothing that matters when it is made twice.
+func (c *Client) get(ctx context.Context, op, gid, target string, into any) error {
+	status, response, err := c.do(ctx, http.MethodGet, target, nil)
+	failed := &Error{Op: op, GID: gid, Kind: ErrResponse, Status: status, Err: err}
+	switch {
+	case errors.Is(err, errNotSent):
+		failed.Kind = ErrCoordinatorDown
+		return failed
+	case err != nil:
+		return failed
+	case status != http.StatusOK:
+		failed.Reason = message(response)
+		return failed
 	}
 	if err := json.Unmarshal(response, into); err != nil {
-		return fmt.Errorf("response is not one of DTM: %w", err)
+		failed.Err = fmt.Errorf("it is not one of DTM: %w", err)
+		return failed
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dtm-labs/dtm/dtmsvr"
+	_ "github.com/sluice-gateway/sluice/cmd/sluice-dtm/loglevel" // before DTM's logger
 )
 
 const (
@@ -61,7 +62,8 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 		return fmt.Errorf("cannot listen on %s: %w", s.listen, err)
 	}
 	defer ln.Close()
-	if err := openStore(ctx, s, log); err != nil {
+	closeStore, err := openStore(ctx, s, log)
+	if err != nil {
 		return err
 	}
 
@@ -83,12 +85,11 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	return stopServing(server, cronDone, calls, log)
+	return errors.Join(stopServing(server, cronDone, calls, log), closeStore())
 }
 
-// stopServing waits for requests, passes and branch calls in flight, for the grace period at most.
-// There is no store to close: each write of DTM is committed when it returns, and the lock on the
-// file ends with the process.
+// stopServing waits for requests, passes and branch calls in flight, for the grace period at most. What is
+// still under way then finds the store closed.
 func stopServing(server *http.Server, cronDone <-chan struct{}, calls *calls, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()

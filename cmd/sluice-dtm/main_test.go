@@ -241,9 +241,11 @@ func TestKilledSagaFinishesAfterRestart(t *testing.T) {
 		t.Errorf("calls: first %d, second %d, third %d; want 1, 2 or more, 1", s.count("/ok/do"), s.count("/hang/do"),
 			s.count("/last/do"))
 	}
-	info, err := os.Stat(filepath.Join(dir, "dtm.bolt"))
-	if err != nil || info.Mode().Perm()&0o077 != 0 {
-		t.Errorf("dtm.bolt: %v, %v; want it private", info.Mode(), err)
+	for _, name := range []string{"transactions", "transactions/00000001.log"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v; want it private", name, info, err)
+		}
 	}
 }
 

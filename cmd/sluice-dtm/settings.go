@@ -1,14 +1,19 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/sluice-gateway/sluice/cmd/sluice-dtm/dtmembedded"
 )
 
 // settings is what the flags say.
@@ -17,6 +22,10 @@ type settings struct {
 	data          string
 	cron          time.Duration
 	branchTimeout time.Duration
+	store         string
+	keepFor       time.Duration
+	keepMax       int
+	alert         string
 	level         slog.Level
 }
 
@@ -25,6 +34,14 @@ type settings struct {
 // while the first call still runs.
 const branchTimeoutMax = 7 * time.Second
 
+// The limits of what is kept.
+const (
+	keepForMax = 10 * 365 * 24 * time.Hour
+	keepMaxMin = 1000
+)
+
+var storeNames = []string{embedded, boltdb, redis, mysql, postgres}
+
 // parseSettings reads the flags and passes to DTM, through its environment names, what it reads
 // from there. The error is one of usage.
 func parseSettings(args []string, stderr io.Writer) (settings, error) {
@@ -32,12 +49,18 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&s.listen, "listen", "127.0.0.1:36789", "loopback `address` to listen on; port 0 takes a free one")
-	f.StringVar(&s.data, "data", ".", "`folder` of the bolt file; made if missing")
+	f.StringVar(&s.data, "data", ".", "`folder` of the embedded store; made if missing")
 	f.DurationVar(&s.cron, "cron", time.Second, "how often to look for transactions that are due, whole seconds")
 	f.DurationVar(&s.branchTimeout, "branch-timeout", 3*time.Second, "limit of one branch call, whole seconds")
+	f.DurationVar(&s.keepFor, "keep-for", dtmembedded.KeepForDefault,
+		"how long a transaction that has ended is kept, at least 1h, whole seconds")
+	f.IntVar(&s.keepMax, "keep-max", dtmembedded.KeepMaxDefault,
+		"how many of those the embedded store keeps; beyond it the oldest go before their time")
+	f.StringVar(&s.alert, "alert-webhook", os.Getenv("ALERT_WEB_HOOK"),
+		"`URL` that is told of branches that failed three times and more; better in ALERT_WEB_HOOK when it has a secret")
 	f.TextVar(&s.level, "log-level", slog.LevelWarn, "debug, info, warn or error")
 	store := map[string]*string{
-		"STORE_DRIVER": f.String("store", env("STORE_DRIVER", "boltdb"), "boltdb, redis, mysql or postgres"),
+		"STORE_DRIVER": f.String("store", env("STORE_DRIVER", embedded), strings.Join(storeNames, ", ")),
 		"STORE_HOST":   f.String("store-host", os.Getenv("STORE_HOST"), "host of the store"),
 		"STORE_PORT":   f.String("store-port", os.Getenv("STORE_PORT"), "port of the store"),
 		"STORE_USER":   f.String("store-user", os.Getenv("STORE_USER"), "user at the store"),
@@ -58,6 +81,15 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 			return s, fmt.Errorf("--%s %v: must be whole seconds, at least 1s", name, d)
 		}
 	}
+	if s.keepFor < time.Hour || s.keepFor%time.Second != 0 || s.keepFor > keepForMax {
+		return s, fmt.Errorf("--keep-for %v: must be whole seconds, from 1h to %v", s.keepFor, keepForMax)
+	}
+	if s.keepMax < keepMaxMin {
+		return s, fmt.Errorf("--keep-max %d: must be at least %d", s.keepMax, keepMaxMin)
+	}
+	if err := checkWebhook(s.alert); err != nil {
+		return s, err
+	}
 	if s.branchTimeout > branchTimeoutMax {
 		return s, fmt.Errorf("--branch-timeout %v: must be at most %v", s.branchTimeout, branchTimeoutMax)
 	}
@@ -67,14 +99,18 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	if err := checkStore(store); err != nil {
 		return s, err
 	}
+	s.store = *store["STORE_DRIVER"]
+	if s.store == embedded { // DTM's own checks know it not
+		*store["STORE_DRIVER"] = boltdb
+	}
 	return s, setEnvironment(s, store)
 }
 
 // checkStore finds what DTM would end the process for.
 func checkStore(store map[string]*string) error {
 	driver := *store["STORE_DRIVER"]
-	if !slices.Contains([]string{"boltdb", "redis", "mysql", "postgres"}, driver) {
-		return fmt.Errorf("--store %s: must be boltdb, redis, mysql or postgres", driver)
+	if !slices.Contains(storeNames, driver) {
+		return fmt.Errorf("--store %s: must be one of %s", driver, strings.Join(storeNames, ", "))
 	}
 	port := *store["STORE_PORT"]
 	if port != "" {
@@ -82,14 +118,26 @@ func checkStore(store map[string]*string) error {
 			return fmt.Errorf("--store-port %s: must be from 1 to 65535", port)
 		}
 	}
-	if driver == "boltdb" {
+	if driver == embedded || driver == boltdb {
 		return nil
 	}
 	if *store["STORE_HOST"] == "" || port == "" {
 		return fmt.Errorf("--store %s needs --store-host and --store-port", driver)
 	}
-	if driver != "redis" && *store["STORE_USER"] == "" {
+	if driver != redis && *store["STORE_USER"] == "" {
 		return fmt.Errorf("--store %s needs --store-user", driver)
+	}
+	return nil
+}
+
+// checkWebhook leaves the address, which can have a secret, out of the error.
+func checkWebhook(address string) error {
+	if address == "" {
+		return nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("--alert-webhook: must be a URL of http or https")
 	}
 	return nil
 }
@@ -103,6 +151,13 @@ func setEnvironment(s settings, store map[string]*string) error {
 		"TIMEOUT_TO_FAIL":      env("TIMEOUT_TO_FAIL", "35"),
 		"MICRO_SERVICE_DRIVER": "default",
 		"LOG_LEVEL":            s.level.String(),
+		"ALERT_WEB_HOOK":       s.alert,
+		// How long DTM's own stores keep what has ended. Redis forgets by the first what has not ended: never.
+		"STORE_DATA_EXPIRE":          strconv.Itoa(int(keepForMax / time.Second)),
+		"STORE_FINISHED_DATA_EXPIRE": strconv.Itoa(int(s.keepFor / time.Second)),
+	}
+	if s.store == boltdb {
+		values["STORE_DATA_EXPIRE"] = values["STORE_FINISHED_DATA_EXPIRE"]
 	}
 	for name, v := range store {
 		values[name] = *v

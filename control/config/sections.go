@@ -26,6 +26,9 @@ type ServiceSections struct {
 
 // RouteSections are those of a route.
 type RouteSections struct {
+	CORS        *CORS        `json:"cors"`
+	Allow       Addresses    `json:"allow"`
+	Deny        Addresses    `json:"deny"`
 	Priority    Priority     `json:"priority"`
 	Limits      LimitNames   `json:"limits" jsonschema:"uniqueItems=true"`
 	Fallback    *Fallback    `json:"fallback"`
@@ -55,6 +58,13 @@ type Unsupported struct{}
 
 func (ServiceSections) describe() descriptions {
 	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}
+}
+
+func (RouteSections) describe() descriptions {
+	return descriptions{
+		"Allow": "The addresses of clients that may use the route; any other is 403.",
+		"Deny":  "The addresses of clients that may not use the route: 403.",
+	}
 }
 
 // walk calls visit for every section of a value, an outer one before those in it. visit returns the site for those.

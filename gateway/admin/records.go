@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
 // recordsMax bounds what one listing of records returns.
@@ -254,6 +255,19 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 	return list[0], nil
 }
 
+// succeeded reports whether a record is that of a transaction that has succeeded: to make its key free would not have
+// it executed again, because the coordinator knows it.
+func (s *server) succeeded(ctx context.Context, rec *idempotency.Record) bool {
+	if rec.GID == "" || s.Bridge == nil {
+		return false
+	}
+	if rec.State == idempotency.Answered {
+		return transaction.StateOf(s.Codec, rec) == transaction.Succeeded
+	}
+	state, err := s.Bridge.StateNow(ctx, rec.GID)
+	return err == nil && state == transaction.Succeeded
+}
+
 // settle settles the record that is meant, with a response or, without one, by making its key free.
 // takes says which states may be settled without force.
 func (s *server) settle(
@@ -266,6 +280,11 @@ func (s *server) settle(
 		return
 	}
 	was := s.stateOf(&rec)
+	if in.As == "free" && s.succeeded(r.Context(), &rec) {
+		writeProblem(w, http.StatusConflict, "the transaction of this request has succeeded, and a repeat gets its "+
+			"outcome from the coordinator, without this record too; a request that is to be executed anew needs a new key")
+		return
+	}
 	if !in.Force && !takes(was) {
 		writeProblem(w, http.StatusConflict, "the record is "+was.String()+
 			", not unknown; forget removes it, force settles it all the same")

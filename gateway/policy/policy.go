@@ -8,7 +8,9 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-// policies are all policies, in the order in which a request meets them. The order has reasons: a
+// policies are all policies, in the order in which a request meets them. The order has reasons: CORS
+// answers preflights, which bring no credentials, and every refusal behind it carries its fields; an
+// address that may not use a route is refused before its token is looked at; a
 // request that a limit refuses takes no claim, a replay ends at the claim and takes neither a unit of a
 // sale nor a permit, and a refusal of the sale or the breaker frees the key. The limits of a service
 // stand behind the claim, for a replay does not call it, and before the queue: what they refuse does
@@ -21,6 +23,8 @@ import (
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
 var policies = []func(*Env) Policy{
+	newCORS,
+	newAddressList,
 	newIdentity,
 	newRatelimit,
 	newIdempotency,
@@ -95,8 +99,7 @@ func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 		s.Service, s.ServiceConfig = r.Service, cfg.Services[r.Service]
 	}
 	if t := cfg.Transactions[r.Transaction]; t != nil {
-		for _, step := range t.Steps {
-			name := step.Do.Service
+		for _, name := range t.Asked() {
 			if !slices.ContainsFunc(s.Steps, func(other Step) bool { return other.Service == name }) {
 				s.Steps = append(s.Steps, Step{name, cfg.Services[name]})
 			}

@@ -28,13 +28,26 @@ var ErrTooLong = errors.New("template: the values of the request are too long")
 // type. The values that are put in have most bytes together, as they are written in the request. The error is a
 // [*MissingError], [ErrTooLong], or one of evaluating a reference.
 func Value(v any, x *filters.Exchange, most int) (any, error) {
-	e := expansion{x, most}
+	e := expansion{of: request{x}, left: most}
 	return e.value(v)
 }
 
+// source is what references are evaluated on, as [ref.Ref.Value] and [ref.Ref.Text] evaluate them.
+type source interface {
+	value(r ref.Ref) (any, bool, error)
+	text(r ref.Ref) (string, bool, error)
+}
+
+type request struct{ x *filters.Exchange }
+
+func (q request) value(r ref.Ref) (any, bool, error)   { return r.Value(q.x) }
+func (q request) text(r ref.Ref) (string, bool, error) { return r.Text(q.x) }
+
 type expansion struct {
-	x    *filters.Exchange
+	of   source
 	left int // bytes that may still be put in
+	// keep: references to steps stay where they are, see Partial.
+	keep bool
 }
 
 func (e *expansion) value(v any) (any, error) {
@@ -66,11 +79,14 @@ func (e *expansion) value(v any) (any, error) {
 }
 
 func (e *expansion) expand(t ref.Template) (any, error) {
+	if e.keep && ofSteps(t) {
+		return e.partial(t)
+	}
 	r, lone := t.Lone()
 	if !lone {
 		return e.text(t)
 	}
-	v, ok, err := r.Value(e.x)
+	v, ok, err := e.of.value(*r)
 	switch {
 	case err != nil:
 		return nil, err
@@ -103,7 +119,7 @@ func (e *expansion) text(t ref.Template) (string, error) {
 			b.WriteString(part.Text)
 			continue
 		}
-		v, ok, err := part.Ref.Text(e.x)
+		v, ok, err := e.of.text(*part.Ref)
 		switch {
 		case err != nil:
 			return "", err
@@ -124,7 +140,11 @@ const fieldBytesMax = 8 << 10
 // Field expands the value of a header field. The error is as that of [Value], or says that the value is no
 // field value (RFC 9110 §5.5): a value of a body may hold anything, and a line feed would begin another field.
 func Field(t ref.Template, x *filters.Exchange) (string, error) {
-	e := expansion{x, fieldBytesMax}
+	return field(t, request{x})
+}
+
+func field(t ref.Template, of source) (string, error) {
+	e := expansion{of: of, left: fieldBytesMax}
 	v, err := e.text(t)
 	if err != nil {
 		return "", err
@@ -162,28 +182,17 @@ const targetBytesMax = 16 << 10
 // Target expands a path with an optional query. A value is escaped, so that it cannot leave its place: one segment of
 // the path, or one value of the query. The error is as that of [Value], or says that the path is not canonical.
 func Target(t ref.Template, x *filters.Exchange) (path, query string, err error) {
-	inQuery := false
+	return target(t, request{x})
+}
+
+func target(t ref.Template, of source) (path, query string, err error) {
+	t, err = escaped(t, of, false)
+	if err != nil {
+		return "", "", err
+	}
 	expanded := strings.Builder{}
 	for _, part := range t.Parts {
-		if part.Ref == nil {
-			inQuery = inQuery || strings.Contains(part.Text, "?")
-			expanded.WriteString(part.Text)
-			continue
-		}
-		v, ok, err := part.Ref.Text(x)
-		switch {
-		case err != nil:
-			return "", "", err
-		case !ok || v == "":
-			return "", "", &MissingError{*part.Ref}
-		case len(v) > targetBytesMax:
-			return "", "", ErrTooLong
-		}
-		if inQuery {
-			expanded.WriteString(url.QueryEscape(v))
-		} else {
-			expanded.WriteString(router.EscapeSegment(v))
-		}
+		expanded.WriteString(part.Text)
 	}
 	path, query, _ = strings.Cut(expanded.String(), "?")
 	canonical, err := router.Canonical(path)
@@ -191,4 +200,32 @@ func Target(t ref.Template, x *filters.Exchange) (path, query string, err error)
 		return "", "", fmt.Errorf("template: %q is not a canonical path", path)
 	}
 	return path, query, nil
+}
+
+// escaped expands the references of a target in their places; with keep those to steps stay.
+func escaped(t ref.Template, of source, keep bool) (out ref.Template, err error) {
+	inQuery := false
+	for _, part := range t.Parts {
+		if part.Ref == nil || keep && part.Ref.Root == ref.Steps {
+			inQuery = inQuery || strings.Contains(part.Text, "?")
+			out.Parts = append(out.Parts, part)
+			continue
+		}
+		v, ok, err := of.text(*part.Ref)
+		switch {
+		case err != nil:
+			return ref.Template{}, err
+		case !ok || v == "":
+			return ref.Template{}, &MissingError{*part.Ref}
+		case len(v) > targetBytesMax:
+			return ref.Template{}, ErrTooLong
+		}
+		if inQuery {
+			v = url.QueryEscape(v)
+		} else {
+			v = router.EscapeSegment(v)
+		}
+		out.Parts = append(out.Parts, ref.Part{Text: v})
+	}
+	return out, nil
 }

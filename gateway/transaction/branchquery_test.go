@@ -19,7 +19,10 @@ func TestQueryKeepsTheCoordinatorsParameters(t *testing.T) {
 			t.Errorf("%q leaves %q, want %q", query, got, want)
 		}
 	}
-	call := branchCall{branch: branch{gid: "g1", op: opDo, id: "01"}, call: &envelopeCall{Query: "%6fp=compensate&GID=x&a=1"}}
+	call := branchCall{
+		branch: branch{gid: "g1", op: opDo, id: "01"}, operation: sagaOperations[0], env: new(envelope),
+		call: &envelopeCall{Query: "%6fp=compensate&GID=x&a=1"},
+	}
 	q, err := url.ParseQuery(call.query())
 	if err != nil || len(q) != 5 || q.Get("op") != "action" || q.Get("gid") != "g1" || q.Get("a") != "1" {
 		t.Errorf("the service sees %v, %v", q, err)

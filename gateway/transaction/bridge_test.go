@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -35,6 +36,9 @@ type fixture struct {
 	called  []*filters.Exchange
 	queries int
 	retries int
+	broken  map[string]bool // services whose breakers are open
+	down    bool            // no connection to the coordinator comes about, with openInMemory
+	within  string          // of the last request to go on with what waits
 }
 
 // asked returns how often the coordinator was asked.
@@ -69,10 +73,18 @@ func (d *fixture) openInMemory(t *testing.T) {
 	d.openWith(t, sagaclient.Options{
 		Endpoints: []string{"http://dtm.test"},
 		HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if d.down {
+				return nil, &net.OpError{Op: "dial", Err: io.EOF}
+			}
 			w := httptest.NewRecorder()
 			d.dtm(w, r)
 			return w.Result(), nil
 		})},
+	})
+	t.Cleanup(func() { // what is written in the background ends with the test
+		if err := d.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -109,6 +121,7 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"branches":[],"transaction":null}`)
 	case strings.HasSuffix(r.URL.Path, "/resetCronTime"):
 		d.retries++
+		d.within = r.URL.Query().Get("timeout")
 		io.WriteString(w, `{"has_remaining":false,"succeed_count":1}`)
 	case strings.HasSuffix(r.URL.Path, "/submit"):
 		var s struct {
@@ -173,6 +186,14 @@ func (d *fixture) Reserve(x *filters.Exchange, services []string) ([]*filters.Re
 	return d.reserve(x, services)
 }
 
+func (d *fixture) Open(service string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken[service]
+}
+
+func (d *fixture) RetryMax(string) time.Duration { return settings.RetryMax }
+
 func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
 
 var settings = Settings{
@@ -200,6 +221,11 @@ func parse(s string) ref.Template {
 
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
+	t.Helper()
+	return d.checkoutWith(t, settings, key, body)
+}
+
+func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string) filters.Response {
 	t.Helper()
 	f := idempotency.New(idempotency.Settings{
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,
@@ -328,7 +354,7 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 		t.Fatalf("%d %v %s", r.Status, r.Header, r.Body)
 	}
 	again := d.checkout(t, "k", `{"qty":2}`)
-	if again.Status != 202 || len(d.submits) != 1 {
+	if again.Status != 202 || again.Header.Get("Idempotent-Replayed") != "true" || len(d.submits) != 1 {
 		t.Errorf("again: %d %s, %d submits", again.Status, again.Body, len(d.submits))
 	}
 	d.mu.Lock()
@@ -343,6 +369,35 @@ func TestUnacknowledgedSubmit(t *testing.T) {
 		last.Header.Get("Idempotent-Original-Date") == "" ||
 		len(d.submits) != 1 {
 		t.Errorf("last: %d %s", last.Status, last.Body)
+	}
+}
+
+// TestWhoeverWaitedIsToldOfIt: a repeat that finds the transaction still running, and gets the response that it
+// itself records, is told that it was not the first; the record does not say so twice.
+func TestWhoeverWaitedIsToldOfIt(t *testing.T) {
+	d := newFixture(t)
+	d.submit = func(gid string) int {
+		d.setState(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
+		return 409
+	}
+	first := d.checkout(t, "k", `{"qty":2}`)
+	if first.Status != 202 || first.Header.Get("Idempotent-Replayed") != "" {
+		t.Fatalf("the first: %d %v", first.Status, first.Header)
+	}
+	d.mu.Lock()
+	d.setState(idOf(t, first), "succeed", "reserve:succeed:prepared", "pay:succeed:prepared")
+	d.mu.Unlock()
+	for _, which := range []string{"the one that waited", "a later one"} {
+		r := d.checkout(t, "k", `{"qty":2}`)
+		n := 0
+		for _, f := range r.Header {
+			if f.Name == "Idempotent-Replayed" {
+				n++
+			}
+		}
+		if r.Status != 200 || n != 1 {
+			t.Errorf("%s: %d %v, want Idempotent-Replayed once", which, r.Status, r.Header)
+		}
 	}
 }
 
@@ -440,6 +495,58 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	d.scan(ctx) // another gateway finds what is left
 	if d.Pending() != 2 {
 		t.Errorf("%d are followed", d.Pending())
+	}
+}
+
+// meddlingStore does something before a record is finished.
+type meddlingStore struct {
+	idempotency.Store
+	before func(id string)
+}
+
+func (s *meddlingStore) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
+	if before := s.before; ch.Op == idempotency.Finish && before != nil {
+		before(id)
+	}
+	return s.Store.Change(ctx, id, token, ch)
+}
+
+// A submit that was on its way for half a minute brings a step at the very moment at which the transaction is
+// called failed: the service is not called, and another request does not take the gid.
+func TestSubmittedAtTheLastMoment(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		t.Error("the service was called")
+		return 200, "", filters.Completed
+	}
+	store := &meddlingStore{Store: d.store}
+	d.store = store
+	g := gid('a')
+	f := d.delegate(t, g)
+	f.missing = time.Now().Add(-neverSubmittedAfter)
+	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
+	target := d.url(t, g, opDo, payload)
+	store.before = func(id string) {
+		if id == recordOf(g) {
+			store.before = nil
+			d.setState(g, "submitted")
+			if got := d.branch(t, target, "action", payload); got != 409 {
+				t.Errorf("the step: %d", got)
+			}
+		}
+	}
+	if done, err := d.reconcile(context.Background(), g, f); !done || err != nil || store.before != nil {
+		t.Fatalf("not ended: %v", err)
+	}
+	d.setState(g, "aborting")
+	undo := []byte(`{"undo":{"service":"a","method":"POST","path":"/"}}`)
+	if got := d.branch(t, d.url(t, g, opUndo, undo), "compensate", undo); got != 200 {
+		t.Errorf("its undo: %d", got)
+	}
+	delete(d.known, g)
+	called, err := d.branchCalled(context.Background(), g, []string{"pay"})
+	if !called || err != nil {
+		t.Errorf("the gid is free: %v", err)
 	}
 }
 

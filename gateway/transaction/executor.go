@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,30 +19,33 @@ import (
 type Executor struct {
 	bridge   *Bridge
 	settings Settings
+	mode     mode
 	steps    []orderedStep
-	names    []string
-	called   []string // the services that the steps do something at, in the order of names
+	placed   []string // the steps for which a place is reserved
+	called   []string // and the services of those
 }
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
-	e := &Executor{bridge: b, settings: s, steps: orderSteps(s.Steps), names: s.StepNames()}
-	for i := range s.Steps {
-		e.called = append(e.called, s.Steps[i].Do.Service)
-	}
+	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps)}
+	e.placed, e.called = e.mode.places(&s)
 	return e
+}
+
+// begins are the steps whose records tell whether the transaction was ever begun.
+func (e *Executor) begins() []orderedStep {
+	if e.settings.Primary == nil {
+		return e.steps
+	}
+	return append([]orderedStep{{Step: &Step{Name: primaryName}}}, e.steps...)
 }
 
 // Members returns the paths of the members of the request's body that the calls are made from.
 func (e *Executor) Members() (paths [][]string) {
-	for i := range e.settings.Steps {
-		for _, call := range []*Call{&e.settings.Steps[i].Do, e.settings.Steps[i].Undo} {
-			if call != nil {
-				paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
-				for _, f := range call.Headers {
-					paths = append(paths, template.Members(f.Value)...)
-				}
-			}
+	for _, call := range e.settings.calls() {
+		paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
+		for _, f := range call.Headers {
+			paths = append(paths, template.Members(f.Value)...)
 		}
 	}
 	return paths
@@ -62,28 +66,32 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	ctx, cancel := context.WithTimeout(client, e.settings.Wait)
 	defer cancel()
 	x.Logical.GID = request.GID
-	var submitted <-chan error
+	var begun *started
 	if !request.Resume {
 		var refused *refusal
-		if submitted, refused = e.begin(client, x); refused != nil {
+		if begun, refused = e.begin(client, x); refused != nil {
 			x.SetReply(refused.reply)
 			return refused.outcome
 		}
 	}
-	if submitted != nil {
+	if begun != nil {
 		select {
-		case err := <-submitted:
+		case err := <-begun.accepted:
 			if reply := e.notSubmitted(x, err); reply != nil {
 				e.bridge.reservations.drop(x.Logical.GID)
 				x.Dispatched = false
 				x.SetReply(reply)
 				return filters.NotDispatched
 			}
-		case <-ctx.Done(): // the submit goes on in the background
+		case <-ctx.Done(): // it goes on in the background
+		}
+		select {
+		case <-begun.settled:
+		case <-ctx.Done():
 		}
 	}
 	x.Dispatched = true
-	v := e.await(ctx, x.Logical.GID, request.NoWait)
+	v := e.endOf(ctx, x.Logical.GID, begun, request.NoWait)
 	x.Response = v.response(e.settings.StatusPath)
 	if x.Response.Provisional {
 		e.bridge.follow(idempotency.Record{
@@ -98,19 +106,43 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
+// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that was begun
+// by another request.
+func (e *Executor) endOf(ctx context.Context, gid string, begun *started, once bool) View {
+	if begun != nil {
+		select {
+		case <-begun.settled:
+			if begun.succeeded {
+				return e.succeeded(gid)
+			}
+		default:
+		}
+	}
+	return e.await(ctx, gid, once)
+}
+
+// succeeded is a transaction all steps of which are done.
+func (e *Executor) succeeded(gid string) View {
+	v := newView(gid, Succeeded)
+	for i := range e.steps {
+		v.Steps = append(v.Steps, StepView{Name: e.steps[i].Name, State: StepSucceeded})
+	}
+	return v
+}
+
 // begin takes the steps 2 to 4 of the package's protocol, with time limits of their own and not the
-// client's. A refusal says that nothing was submitted; else the channel, if there is one, gives the
-// outcome of the submit.
-func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-chan error, refused *refusal) {
+// client's. A refusal says that nothing was submitted; without one and without a begun one the
+// coordinator knows it already.
+func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *started, refused *refusal) {
 	b, claim := e.bridge, x.Logical.Claim
 	request := claim.Claimed()
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
-	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
-	saga, err := e.render(ctx, x)
+	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint)
+	ready, err := e.mode.render(ctx, e, x)
 	if err != nil {
-		return nil, &refusal{badRequest(err), filters.Refused}
+		return nil, &refusal{badRequest(x, err), filters.Refused}
 	}
 	places, reply := b.services.Reserve(x, e.called)
 	if reply != nil {
@@ -122,7 +154,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 			giveBack(places)
 		}
 	}()
-	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.names)
+	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins())
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{
 			Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute,
@@ -133,8 +165,8 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	}
 	if gid != x.Logical.GID { // what is sent has the gid in it
 		x.Logical.GID = gid
-		if saga, err = e.render(ctx, x); err != nil {
-			return nil, &refusal{badRequest(err), filters.Refused}
+		if ready, err = e.mode.render(ctx, e, x); err != nil {
+			return nil, &refusal{badRequest(x, err), filters.Refused}
 		}
 	}
 	switch err := claim.Delegate(ctx, gid); {
@@ -152,27 +184,16 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (submitted <-
 	}
 	kept = true
 	b.reservations.put(time.Now(), gid, e.byStep(places))
-	return b.submit(ctx, saga), nil
+	return ready.start(ctx, b), nil
 }
 
 // byStep returns what was reserved by the names of the steps.
 func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Reservation {
 	steps := make(map[string]*filters.Reservation, len(places))
 	for i, place := range places {
-		steps[e.names[i]] = place
+		steps[e.placed[i]] = place
 	}
 	return steps
-}
-
-// submit submits a saga in the background; the channel gives the outcome.
-func (b *Bridge) submit(ctx context.Context, saga *sagaclient.Saga) <-chan error {
-	submitted := make(chan error, 1)
-	b.background.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
-		defer cancel()
-		submitted <- b.client.Submit(ctx, saga)
-	})
-	return submitted
 }
 
 // notSubmitted maps the outcome of a submit: a reply when nothing was submitted, nil when the
@@ -198,12 +219,16 @@ func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
 }
 
 // badRequest is the reply to a request that the transaction cannot be rendered from.
-func badRequest(err error) *filters.Reply {
+func badRequest(x *filters.Exchange, err error) *filters.Reply {
 	var missing *template.MissingError
 	var fault *ref.FaultError
 	switch {
 	case errors.As(err, &fault), errors.Is(err, filters.ErrBodyTooLarge), errors.Is(err, filters.ErrOverloaded):
 		return filters.RefuseUnreadable(err)
+	case errors.As(err, &missing) && missing.Ref.Root == ref.Body && len(missing.Ref.Path) > 0 && !bodyIsJSON(x):
+		return filters.Refuse(filters.BadRequest, filters.Problem{
+			Detail: "The body is not a JSON document. The transaction needs " + missing.Ref.String() + " of one.",
+		})
 	case errors.As(err, &missing):
 		return filters.Refuse(filters.BadRequest, filters.Problem{
 			Detail: "The transaction needs " + missing.Ref.String() + ", and the request has none.",
@@ -213,8 +238,23 @@ func badRequest(err error) *filters.Reply {
 			Detail: fmt.Sprintf("The request makes the steps of the transaction longer than the coordinator takes: "+
 				"%d bytes in all. Nothing was begun.", stepsBytesMax),
 		})
+	case errors.Is(err, errSealed):
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
+			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in a URL: "+
+				"%d bytes, without bodies. Nothing was begun.", sealedBytesMax),
+		})
+	case errors.Is(err, errManagers):
+		return filters.Refuse(filters.Overloaded, filters.Problem{
+			Detail: "Too many transactions are in their first phase. Nothing was begun.", RetryAfter: time.Second,
+		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})
+}
+
+// bodyIsJSON reports whether the request has a body that is one JSON document.
+func bodyIsJSON(x *filters.Exchange) bool {
+	body, err := x.Body()
+	return err == nil && json.Valid(body)
 }
 
 func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Reply {

@@ -26,6 +26,7 @@ const retriesMax = 10_000
 // Retry has the coordinator call the branches of all unfinished transactions at once, those whose
 // delay has grown long too. It returns how many there were. DTM knows no retry of one transaction.
 func (b *Bridge) Retry(ctx context.Context) (int, error) {
+	b.advances.byHand(time.Now())
 	return b.client.RetryNow(ctx, retriesMax)
 }
 
@@ -57,13 +58,14 @@ func (b *Bridge) Resolve(ctx context.Context, gid, step string, as StepEnd) erro
 	case v.State == Unknown: // then it is not known either which call of the step is meant
 		return ErrNotKnown
 	}
-	op := opDo
-	if v.State == Compensating {
-		op = opUndo
+	now := operationIn(v.mode, v.status)
+	if now == nil {
+		return ErrNotCalled
 	}
-	if op == opUndo && as == Refused {
+	if !now.refusable && as == Refused {
 		return ErrNotRefused
 	}
+	op := now.name
 	id := branchRecord(gid, step, op)
 	rec, ok, err := b.store.Get(ctx, id)
 	switch {

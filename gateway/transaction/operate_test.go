@@ -205,6 +205,7 @@ func TestAStuckBranchIsForgotten(t *testing.T) {
 		return &branchCall{
 			branch: branch{gid: gid, step: step, op: opUndo},
 			env:    &envelope{Transaction: "checkout", RetryMax: retryMax.Milliseconds()},
+			call:   &envelopeCall{Service: "order"},
 		}
 	}
 	s.failed(call("one", "a", 30*time.Second), 5, 404, start)

@@ -1,16 +1,13 @@
 package transaction
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/template"
-	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // stepsBytesMax is how long the payloads of all steps may be together. DTM on MySQL keeps no more in one
@@ -29,32 +26,29 @@ var forwarded = []string{
 // Context §3.3.1.5, W3C Baggage §3.3.2).
 var ofTraces = map[string]int{"tracestate": 512, "baggage": 8192}
 
-// render makes the saga of a request: every call is rendered now, so that it does not change while
-// the transaction runs.
-func (e *Executor) render(ctx context.Context, x *filters.Exchange) (*sagaclient.Saga, error) {
-	saga := &sagaclient.Saga{
-		GID: x.Logical.GID, Wait: true, Timeout: e.settings.Timeout, RetryEvery: e.settings.RetryEvery,
+// renderStep makes the envelope of a step, and its encoding.
+func (e *Executor) renderStep(x *filters.Exchange, s *Step, behind []string) (*envelope, []byte, error) {
+	env := e.newEnvelope(x)
+	env.FailOn, env.Behind = rangesOf(s.FailOn), behind
+	var err error
+	if env.Do, err = renderCall(x, &s.Do); err != nil {
+		return nil, nil, err
 	}
-	length := 0
-	for i := range e.steps {
-		rendered, err := e.renderStep(ctx, x, fmt.Sprintf("%02d", i+1), e.steps[i].Step)
-		if err != nil {
-			return nil, err
+	if s.Undo != nil {
+		if env.Undo, err = renderCall(x, s.Undo); err != nil {
+			return nil, nil, err
 		}
-		if length += len(rendered.Payload); length > stepsBytesMax {
-			return nil, errPayload
-		}
-		rendered.After = e.steps[i].after
-		saga.Steps = append(saga.Steps, rendered)
+		env.Undo.NothingOn = rangesOf(s.NothingOn)
 	}
-	return saga, nil
+	payload, err := marshal(env)
+	return env, payload, err
 }
 
-// renderStep renders the step that the coordinator will call by that branch id.
-func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID string, s *Step) (
-	sagaclient.Step, error,
-) {
-	env := envelope{
+func marshal(env *envelope) ([]byte, error) { return json.Marshal(env) }
+
+// newEnvelope is what the envelopes of all steps have.
+func (e *Executor) newEnvelope(x *filters.Exchange) *envelope {
+	env := &envelope{
 		Transaction: e.settings.Name, Route: x.Route, Principal: x.Principal,
 		RetryMax: e.settings.RetryMax.Milliseconds(),
 	}
@@ -68,32 +62,10 @@ func (e *Executor) renderStep(ctx context.Context, x *filters.Exchange, branchID
 			env.Inject = append(env.Inject, [2]string{name, v})
 		}
 	}
-	env.FailOn = rangesOf(s.FailOn)
-	var err error
-	if env.Do, err = renderCall(x, &s.Do); err != nil {
-		return sagaclient.Step{}, err
+	if e.settings.Mode != modeSaga {
+		env.Mode = e.settings.Mode
 	}
-	if s.Undo != nil {
-		if env.Undo, err = renderCall(x, s.Undo); err != nil {
-			return sagaclient.Step{}, err
-		}
-		env.Undo.NothingOn = rangesOf(s.NothingOn)
-	}
-	payload, err := json.Marshal(env)
-	if err != nil {
-		return sagaclient.Step{}, err
-	}
-	key, err := e.bridge.signingKey(ctx)
-	if err != nil {
-		return sagaclient.Step{}, err
-	}
-	action := branch{x.Logical.GID, s.Name, opDo, branchID}
-	step := sagaclient.Step{Name: s.Name, Payload: payload, Action: action.url(e.bridge.baseURL, key, payload)}
-	if s.Undo != nil {
-		compensation := branch{x.Logical.GID, s.Name, opUndo, branchID}
-		step.Compensate = compensation.url(e.bridge.baseURL, key, payload)
-	}
-	return step, nil
+	return env
 }
 
 func rangesOf(list []StatusRange) (ranges [][2]int) {

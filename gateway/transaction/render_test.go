@@ -65,3 +65,20 @@ func TestFieldsOfACall(t *testing.T) {
 		t.Errorf("a long one: %v", err)
 	}
 }
+
+// TestABodyThatIsNoJSONIsCalledThat: the client is told what is wrong with the body, and not that a member is missing.
+func TestABodyThatIsNoJSONIsCalledThat(t *testing.T) {
+	d := newFixture(t)
+	for body, want := range map[string]string{
+		`qty=2`:     "not a JSON document",
+		``:          "not a JSON document",
+		`{"qte":2}`: "the request has none",
+		`[2]`:       "the request has none",
+	} {
+		r := d.checkout(t, "k", body)
+		if r.Status != 400 || r.Reason != filters.BadRequest || !strings.Contains(string(r.Body), want) ||
+			!strings.Contains(string(r.Body), "body.qty") {
+			t.Errorf("%q: %d %s", body, r.Status, r.Body)
+		}
+	}
+}

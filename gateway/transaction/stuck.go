@@ -17,7 +17,11 @@ type Stuck struct {
 	Attempts                   int
 	Status                     int // of the last response; 0: there was none
 
-	forget time.Time // when it is forgotten, unless it is called in vain again before
+	service string
+	last    time.Time // of the calls in vain
+	due     time.Time // when the coordinator would call again by itself
+	hurried bool      // the last call came well before that
+	forget  time.Time // when it is forgotten, unless it is called in vain again before
 }
 
 // stuckAfter is the number of calls in vain from which on a branch counts as stuck.
@@ -56,12 +60,18 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 		i = len(list)
 		list = append(list, Stuck{
 			GID: call.gid, Transaction: cmp.Or(call.env.Transaction, call.env.Route), Step: call.step, Op: call.op,
-			Since: now,
+			Since: now, service: call.call.Service,
 		})
 		s.byGID[call.gid] = list
 	}
 	was := list[i].Attempts
 	list[i].Attempts, list[i].Status = attempt, status
+	list[i].hurried = now.Before(list[i].due.Add(-earlyBy))
+	delay := call.retryDelay
+	if most := time.Duration(call.env.RetryMax) * time.Millisecond; most > 0 {
+		delay = min(delay, most) // a longer one is cut short
+	}
+	list[i].last, list[i].due = now, now.Add(delay)
 	list[i].forget = now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond))
 	return was < stuckAfter && attempt >= stuckAfter
 }
@@ -114,6 +124,18 @@ func (s *stuckBranches) get(gid, step, op string) (Stuck, bool) {
 		return list[i], true
 	}
 	return Stuck{}, false
+}
+
+// others reports whether branches of other transactions were called in vain at a service.
+func (s *stuckBranches) others(gid, service string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other, list := range s.byGID {
+		if other != gid && slices.ContainsFunc(list, func(b Stuck) bool { return b.service == service }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Stuck returns the branches that this process called five times or more in vain, the oldest first.

@@ -50,6 +50,12 @@ type View struct {
 	State    State      `json:"state"`
 	Steps    []StepView `json:"steps"` // never nil
 	timedOut bool       // rolled back because its time was over, not because a step refused
+	detail   string     // of a failure, in place of the usual one
+	kind     string     // the coordinator's word for the mode
+	mode     mode       // nil where the coordinator was not asked
+	status   sagaclient.Status
+
+	retryDelay time.Duration // of the coordinator, as long as it runs; 0: not known
 }
 
 // StepView is one step. Reason says why it failed.
@@ -58,6 +64,9 @@ type StepView struct {
 	State  StepState `json:"state"`
 	Reason string    `json:"reason,omitempty"`
 }
+
+// notInTime is the reason of a step that the transaction's time did not suffice for.
+const notInTime = "not done in time"
 
 // equal reports whether two views show the same.
 func (v *View) equal(w *View) bool {
@@ -84,36 +93,9 @@ func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
 // the branches' URLs, so that it does not depend on the configuration in force.
 func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
 	v := newView(t.GID, stateOf(t.Status))
+	v.mode, v.status, v.kind = modeAt(&t), t.Status, t.Type
 	v.timedOut = strings.HasPrefix(t.Reason, "Timeout ")
-	actions, compensations := map[string]sagaclient.Branch{}, map[string]sagaclient.Branch{}
-	var ids []string
-	for _, br := range t.Branches {
-		if br.Op == "action" {
-			actions[br.ID] = br
-			ids = append(ids, br.ID)
-		} else {
-			compensations[br.ID] = br
-		}
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		s := StepView{Name: stepName(actions[id].URL)}
-		s.State = stepState(actions[id].Status, compensations[id], v.State)
-		if v.State == Compensating && b.undoing(ctx, t.GID, &s, compensations[id]) {
-			s.State = StepCompensating
-		}
-		switch {
-		case s.State == StepFailed:
-			s.Reason = b.refusalReason(ctx, t.GID, s.Name)
-		case s.State == StepCompensating:
-			s.Reason = b.vainly(t.GID, s.Name, opUndo)
-		case s.State == StepPending:
-			s.Reason = b.vainly(t.GID, s.Name, opDo)
-		case v.timedOut && actions[id].Status != sagaclient.Succeeded:
-			s.Reason = "not done in time"
-		}
-		v.Steps = append(v.Steps, s)
-	}
+	v.mode.view(ctx, b, &t, &v)
 	return v
 }
 
@@ -131,23 +113,6 @@ func stateOf(s sagaclient.Status) State {
 	return Unknown
 }
 
-func stepState(action sagaclient.Status, compensation sagaclient.Branch, transaction State) StepState {
-	rollback := transaction == Compensating || transaction == Failed
-	switch {
-	case action == sagaclient.Failed:
-		return StepFailed
-	case rollback && compensation.Status == sagaclient.Succeeded && compensation.URL != "":
-		return StepCompensated
-	case rollback && action == sagaclient.Succeeded && compensation.URL != "":
-		return StepCompensating
-	case action == sagaclient.Succeeded:
-		return StepSucceeded
-	case transaction == Failed:
-		return StepSkipped
-	}
-	return StepPending
-}
-
 func stepName(branchURL string) string {
 	u, err := url.Parse(branchURL)
 	if err != nil {
@@ -161,8 +126,8 @@ func stepName(branchURL string) string {
 
 // refusalReason returns why a step refused, from the record of its branch: the service's own reason
 // if it gave one, else the status.
-func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
-	rec, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo))
+func (b *Bridge) refusalReason(ctx context.Context, gid, step, op string) string {
+	rec, ok, err := b.store.Get(ctx, branchRecord(gid, step, op))
 	if err != nil || !ok || rec.State != idempotency.Answered {
 		return "refused"
 	}
@@ -171,23 +136,24 @@ func (b *Bridge) refusalReason(ctx context.Context, gid, step string) string {
 		b.logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
 		return "refused"
 	}
+	return reasonOf(response.Status, response.Body)
+}
+
+// reasonOf is the reason of a refusal by a service.
+func reasonOf(status int, response []byte) string {
 	var body struct {
 		Reason string `json:"reason"`
 		Code   string `json:"code"`
 	}
-	if json.Unmarshal(response.Body, &body) == nil && body.Reason+body.Code != "" {
-		return fmt.Sprintf("status %d: %s", response.Status, cmp.Or(body.Reason, body.Code))
+	if json.Unmarshal(response, &body) == nil && body.Reason+body.Code != "" {
+		return fmt.Sprintf("status %d: %s", status, printable(cmp.Or(body.Reason, body.Code)))
 	}
-	return fmt.Sprintf("status %d", response.Status)
+	return fmt.Sprintf("status %d", status)
 }
 
-// undoing reports whether a step is being undone of whose do the coordinator knows no success: one with an
-// unknown outcome is undone too, and one that was refused after such an attempt.
-func (b *Bridge) undoing(ctx context.Context, gid string, s *StepView, undo sagaclient.Branch) bool {
-	if undo.URL == "" || undo.Status == sagaclient.Succeeded || s.State == StepCompensating {
-		return false
-	}
-	rec, ok, err := b.store.Get(ctx, branchRecord(gid, s.Name, opUndo))
+// begun reports whether an operation of a step was called and has not ended.
+func (b *Bridge) begun(ctx context.Context, gid, step, op string) bool {
+	rec, ok, err := b.store.Get(ctx, branchRecord(gid, step, op))
 	return err == nil && ok && rec.State != idempotency.Answered
 }
 
@@ -247,6 +213,7 @@ func (v *View) failure() filters.Response {
 		p.Extra["step"] = s.Name
 		p.Extra["step_reason"] = s.Reason
 	}
+	p.Detail = cmp.Or(v.detail, p.Detail)
 	reply := filters.Refuse(filters.TransactionFailed, p)
 	return filters.Response{
 		Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true,

@@ -49,6 +49,14 @@ func (r Result) String() string {
 	return "invalid"
 }
 
+// Status is the status to respond with: 409 for [TooLate], else 200.
+func (r Result) Status() int {
+	if r == TooLate {
+		return http.StatusConflict
+	}
+	return http.StatusOK
+}
+
 // Barrier is one call of one branch. It is a value: make one for each request.
 type Barrier struct {
 	TransType string // saga, tcc, …; stored in the row, for reading only
@@ -111,9 +119,10 @@ func newBarrier(transType, gid, branch, op string) (Barrier, bool, error) {
 	return b, true, nil
 }
 
-// undone returns the op that a compensation undoes; empty for any other op.
-func undone(op string) string {
-	switch op {
+// Undoes returns the op that this one undoes: action for compensate and rollback, try for cancel.
+// Empty: it undoes none.
+func (b Barrier) Undoes() string {
+	switch b.Op {
 	case "compensate", "rollback":
 		return "action"
 	case "cancel":
@@ -149,7 +158,7 @@ func (b Barrier) enter(ctx context.Context, tx *sql.Tx) (Result, error) {
 	insert := b.Dialect.insertIgnore(table,
 		"trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id")
 	empty := false
-	if op := undone(b.Op); op != "" {
+	if op := b.Undoes(); op != "" {
 		var err error
 		if empty, err = inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, op, barrierID, b.Op); err != nil {
 			return 0, beforeCommit("participant: barrier of gid %s: %w", b.GID, err)

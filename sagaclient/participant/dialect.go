@@ -149,8 +149,13 @@ func (d Dialect) bind(query string) string {
 	return b.String()
 }
 
+// execer is a transaction, or a connection with one.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
 // inserted runs an insertIgnore and reports whether there is a new row.
-func inserted(ctx context.Context, tx *sql.Tx, query string, args ...any) (bool, error) {
+func inserted(ctx context.Context, tx execer, query string, args ...any) (bool, error) {
 	r, err := tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return false, err

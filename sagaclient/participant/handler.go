@@ -80,13 +80,9 @@ func JSON(status int, v any) Response {
 
 func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Response, error) {
 	// Before the transaction begins: a slow client must not hold a lock.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.requestBytesMax()))
-	if err != nil {
-		var tooLong *http.MaxBytesError
-		if errors.As(err, &tooLong) {
-			return Refusal(http.StatusRequestEntityTooLarge, "body-too-large"), nil
-		}
-		return Refusal(http.StatusBadRequest, "body-broken"), nil
+	body, unreadable := readBody(w, r, g.requestBytesMax())
+	if unreadable != nil {
+		return *unreadable, nil
 	}
 
 	branch, isBranch, err := FromRequest(r)
@@ -112,6 +108,18 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, do Effect) (Respo
 		return g.Do(ctx, key, effect)
 	}
 	return g.plain(ctx, effect)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, bytesMax int64) (body []byte, refused *Response) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bytesMax))
+	if err == nil {
+		return body, nil
+	}
+	a := Refusal(http.StatusBadRequest, "body-broken")
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		a = Refusal(http.StatusRequestEntityTooLarge, "body-too-large")
+	}
+	return nil, &a
 }
 
 // branch runs an effect behind the barrier. The response is recorded under the branch's own key

@@ -47,6 +47,12 @@ func Coordinator(t testing.TB) string {
 	return program(t, "SLUICE_DTM", "sluice-dtm", "cmd/sluice-dtm", ".")
 }
 
+// Examples returns the path of the services behind deploy/examples.
+func Examples(t testing.TB) string {
+	t.Helper()
+	return program(t, "SLUICE_EXAMPLES", "sluice-examples", ".", "./deploy/examples/services")
+}
+
 // program returns the program that the environment names, or builds it from the package seen from
 // folder.
 func program(t testing.TB, variable, name, folder, pkg string, flags ...string) string {

@@ -164,3 +164,25 @@ func isOK(url string) bool {
 	defer resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
 }
+
+// Program is a process that a test describes itself.
+type Program struct {
+	*Process
+	ready func() bool
+}
+
+// StartProgram runs a program and returns when it is ready. command makes a new one at every start; ready must not take
+// another program for this one.
+func StartProgram(t testing.TB, name string, command func() *exec.Cmd, ready func() bool) *Program {
+	t.Helper()
+	p := &Program{startProcess(t, name, command), ready}
+	p.awaitReady(ready)
+	return p
+}
+
+// Restart runs the program again, which has ended.
+func (p *Program) Restart() {
+	p.t.Helper()
+	p.start()
+	p.awaitReady(p.ready)
+}

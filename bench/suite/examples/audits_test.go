@@ -1,0 +1,290 @@
+//go:build !race
+
+package examples_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/shop"
+)
+
+var examples = []example{
+	{name: "checkout", file: "checkout.yaml", place: checkOut, audit: auditCheckouts},
+	{name: "payment-callback", file: "payment-callback.yaml", place: payForOrder, audit: auditPayments},
+	{name: "rebate-manager", file: "rebate-manager.yaml", mariadb: true, place: grantRebate,
+		audit: auditHolds("7101", "7102")},
+}
+
+// one in a few orders is to be refused.
+func oneIn(random *rand.Rand, n int) bool { return random.IntN(n) == 0 }
+
+func checkOut(l *load, random *rand.Rand, key string) {
+	o := order{path: "/v1/checkouts", user: "ann", key: key, refuse: oneIn(random, 4)}
+	if o.refuse {
+		o.user = "broke"
+	}
+	o.body = fmt.Sprintf(`{"sku":"SKU-1","qty":1,"amount":%d}`, 100+random.IntN(900))
+	l.send(o)
+}
+
+// auditCheckouts: what the clients were told they have bought is what the five services have, once.
+func auditCheckouts(r *running, ends []end) {
+	r.world.Helper()
+	addresses := map[string]string{}
+	for i, name := range shop.Names {
+		addresses[name] = r.at[fmt.Sprint(7001+i)]
+	}
+	report, err := shop.Audit(r.world.Context(), addresses)
+	if err != nil {
+		r.world.Fatal(err)
+	}
+	want := 1 // by what the header says to try
+	for _, e := range ends {
+		if e.succeeded {
+			want++
+		}
+	}
+	if !report.Balanced || report.Sold != want {
+		r.world.Errorf("%v; want %d sold", report, want)
+	}
+}
+
+// read reads a list that a service has.
+func read[T any](r *running, port, path string) (v T) {
+	r.world.Helper()
+	status, body, err := get(r.world.Context(), r.url(port, path))
+	if err == nil && status == http.StatusOK {
+		err = json.Unmarshal([]byte(body), &v)
+	}
+	if err != nil || status != http.StatusOK {
+		r.world.Fatalf("%s: %d, %v: %s", path, status, err, body)
+	}
+	return v
+}
+
+// What a payment callback has to do with its order.
+const (
+	orderFirst    = iota // placed, then paid
+	callbackFirst        // paid, then placed
+	tooLate              // placed, cancelled, then paid
+	silent               // the callback never comes
+	histories
+)
+
+// payForOrder makes an order and pays for it, in one of the orders of events. What it notes ended when the last request
+// was answered; the callbacks are still on their way then.
+func payForOrder(l *load, random *rand.Rand, key string) {
+	history := random.IntN(histories)
+	no, body := fmt.Sprintf("%s-%d", key, history), `{"order_no":"%s","amount":900}`
+	place := order{path: "/v1/orders", body: fmt.Sprintf(body, no), user: "ann", key: key}
+	pay := func() { l.charge(no, history == silent) }
+	switch history {
+	case callbackFirst:
+		pay()
+		l.send(place)
+		return
+	case tooLate:
+		l.send(place)
+		l.send(order{path: "/v1/orders/" + no + "/cancel", user: "ann", body: "{}", key: key + "-cancel"})
+	default:
+		l.send(place)
+	}
+	pay()
+}
+
+// charge has a buyer pay at the provider, which is called until it has heard it.
+func (l *load) charge(no string, silent bool) {
+	body := fmt.Sprintf(`{"order_no":"%s","amount":900,"silent":%t}`, no, silent)
+	for l.ctx.Err() == nil {
+		status, _, err := roundTrip(l.ctx, http.MethodPost, l.url("7302", "/v1/charges"), body, "Idempotency-Key", no)
+		if err == nil && status == http.StatusOK {
+			return
+		}
+		pause(l.ctx, ordersPause)
+	}
+}
+
+// reconciliation is the report of the order service.
+type reconciliation struct {
+	Checked int
+	Mended  []struct {
+		OrderNo string `json:"order_no"`
+		Was     string
+		Now     string
+		Why     string
+	}
+	Unknown []string `json:"unknown_orders"`
+	Unpaid  []string `json:"without_payments"`
+}
+
+// auditPayments: with all callbacks delivered and one reconciliation no order that was paid for is unpaid, and the
+// report names each that was mended, and why.
+func auditPayments(r *running, ends []end) {
+	w := r.world
+	w.Helper()
+	harness.Until(w, finalLimit, "the provider has delivered its callbacks", func() bool {
+		return len(read[[]string](r, "7302", "/v1/outbox")) == 0
+	})
+	_, statement, err := get(w.Context(), r.url("7302", "/v1/statement"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	status, body, err := roundTrip(w.Context(), http.MethodPost, r.url("8080", "/v1/reconciliations"), statement,
+		"X-User", "ops")
+	var report reconciliation
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &report)
+	}
+	if err != nil || status != http.StatusOK {
+		w.Fatalf("the reconciliation: %d, %v: %s", status, err, body)
+	}
+	why := map[string]string{}
+	for _, m := range report.Mended {
+		if why[m.OrderNo] != "" {
+			w.Errorf("%s was mended twice: %s and %s", m.OrderNo, why[m.OrderNo], m.Why)
+		}
+		why[m.OrderNo] = m.Why
+	}
+	states := map[string]string{}
+	for _, o := range read[[]struct {
+		OrderNo string `json:"order_no"`
+		State   string
+	}](r, "8080", "/v1/orders") {
+		states[o.OrderNo] = o.State
+	}
+	if len(report.Unknown)+len(report.Unpaid) > 0 {
+		w.Errorf("the report: payments without an order %v, orders without a payment %v", report.Unknown, report.Unpaid)
+	}
+	placed := 0
+	for _, e := range ends {
+		if e.path == "/v1/orders" && e.ended {
+			placed++
+			judgePayment(w, e.body, states, why)
+		}
+	}
+	if want := placed + 2; report.Checked != want { // and those that the header says to try
+		w.Errorf("the report has %d payments, want %d", report.Checked, want)
+	}
+}
+
+// judgePayment says what is wrong with one order.
+func judgePayment(w *world, placed string, states, why map[string]string) {
+	w.Helper()
+	var o struct {
+		OrderNo string `json:"order_no"`
+	}
+	if err := json.Unmarshal([]byte(placed), &o); err != nil {
+		w.Fatal(err)
+	}
+	want, mended := "paid", []string{""}
+	switch no := o.OrderNo; no[len(no)-1] - '0' {
+	case callbackFirst: // the order may have been faster after all
+		mended = []string{"", "callback-before-order"}
+	case tooLate:
+		want, mended = "refund-due", []string{"paid-after-cancel"}
+	case silent:
+		mended = []string{"callback-missing"}
+	}
+	if states[o.OrderNo] != want || !slices.Contains(mended, why[o.OrderNo]) {
+		w.Errorf("%s is %q and mended for %q, want %q and one of %q", o.OrderNo, states[o.OrderNo], why[o.OrderNo],
+			want, mended)
+	}
+}
+
+// grantRebate asks for a rebate; some ask for more than one may be.
+func grantRebate(l *load, random *rand.Rand, key string) {
+	o := order{path: "/v1/rebates", user: "ann", key: key, refuse: oneIn(random, 4)}
+	amount := 1 + random.IntN(900)
+	if o.refuse {
+		amount = 500_000
+	}
+	o.body = fmt.Sprintf(`{"sku":"SKU-%d","qty":%d,"account":"acme","amount":%d}`, random.IntN(3), 1+random.IntN(3), amount)
+	l.send(o)
+}
+
+// What the services of deploy/examples/services/resource.go tell.
+type (
+	hold struct {
+		ID, Item, State string
+		Amount          int64
+	}
+	balance struct {
+		Item               string
+		Free, Held, Booked int64
+	}
+	move struct{ ID, Kind string }
+)
+
+// book is what one service has by the id of a transaction.
+type book map[string]hold
+
+// auditHolds: of each order that succeeded every service has booked its part, once; of the others none has. Nothing is
+// held, and nothing came into being or got lost. ports are those of the services.
+func auditHolds(ports ...string) func(r *running, ends []end) {
+	return func(r *running, ends []end) {
+		r.world.Helper()
+		for _, port := range ports {
+			b := readBook(r, port)
+			for _, e := range ends {
+				h, there := b[e.gid]
+				switch {
+				case e.gid == "" && e.ended:
+					r.world.Errorf("%s ended without an id: %s", e.key, e.said)
+				case e.succeeded && h.State != "booked":
+					r.world.Errorf("%s: %s succeeded, and the service has %+v", port, e.key, h)
+				case !e.succeeded && there && h.State == "booked":
+					r.world.Errorf("%s: %s failed, and the service has %+v", port, e.key, h)
+				}
+			}
+			delete(b, "")
+		}
+		for _, other := range ports[1:] { // also what no client was told of
+			a, b := readBook(r, ports[0]), readBook(r, other)
+			for id, h := range a {
+				if (h.State == "booked") != (b[id].State == "booked") {
+					r.world.Errorf("%s is %+v at %s and %+v at %s", id, h, ports[0], b[id], other)
+				}
+			}
+			for id, h := range b {
+				if h.State == "booked" && a[id].State != "booked" {
+					r.world.Errorf("%s is %+v at %s alone", id, h, other)
+				}
+			}
+		}
+	}
+}
+
+// readBook reads and judges the books of one service.
+func readBook(r *running, port string) book {
+	r.world.Helper()
+	b, booked := book{}, map[string]int64{}
+	for _, h := range read[[]hold](r, port, "/v1/holds") {
+		if b[h.ID] = h; h.State == "held" {
+			r.world.Errorf("%s: %+v is still held", port, h)
+		}
+		if h.State == "booked" {
+			booked[h.Item] += h.Amount
+		}
+	}
+	free := map[string]int64{}
+	for _, one := range read[[]balance](r, port, "/v1/balances") {
+		if one.Held != 0 || one.Booked != booked[one.Item] {
+			r.world.Errorf("%s: %+v, but %d are booked", port, one, booked[one.Item])
+		}
+		free[one.Item] = one.Free + one.Held + one.Booked
+	}
+	kinds := map[string]string{}
+	for _, m := range read[[]move](r, port, "/v1/moves") {
+		if strings.Contains(kinds[m.ID], m.Kind) || m.Kind == "booked" && strings.Contains(kinds[m.ID], "givenback") {
+			r.world.Errorf("%s: %s was %s after %s", port, m.ID, m.Kind, kinds[m.ID])
+		}
+		kinds[m.ID] += m.Kind + " "
+	}
+	return b
+}
