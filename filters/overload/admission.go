@@ -303,9 +303,9 @@ func (l *Limiter) expireLocked() {
 }
 
 // letInLocked tells whether a waiter whose time is over is let in beyond an adaptive limit, though not beyond the
-// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a limit of
-// a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It is a few calls
-// more at most, for as long as those last.
+// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a
+// limit of a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It
+// is a few calls more at most, for as long as those last.
 func (l *Limiter) letInLocked(w *Waiter) bool {
 	if !l.set.Adaptive || l.set.Gateways > lenientGateways || w.level.class() != Critical {
 		return false
