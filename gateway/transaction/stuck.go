@@ -68,9 +68,13 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 	was := list[i].isStuck()
 	list[i].Attempts, list[i].Status = attempt, status
 	list[i].hurried = now.Before(list[i].due.Add(-earlyBy))
-	list[i].last, list[i].due = now, now.Add(call.retryDelay)
-	if forget := now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond)); forget.After(list[i].forget) {
-		list[i].forget = forget
+	delay := call.retryDelay
+	if most := time.Duration(call.env.RetryMax) * time.Millisecond; most > 0 {
+		delay = min(delay, most) // a longer one is cut short
+	}
+	list[i].last, list[i].due = now, now.Add(delay)
+	if until := now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond)); until.After(list[i].forget) {
+		list[i].forget = until
 	}
 	return !was && attempt >= stuckAfter
 }
