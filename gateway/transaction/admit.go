@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // refuse returns the status for a call that its transaction does not allow now; 0 lets it pass. A
@@ -21,7 +22,12 @@ import (
 //
 // What the record does not say the coordinator is asked. When it does not answer, or does not know
 // the transaction, nothing is done and the call may come again.
-func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
+//
+// A first do of a saga whose submit this process waits for is let pass without asking ([running]).
+func (b *Bridge) refuse(ctx context.Context, call *branchCall, attempt int) (status int) {
+	if call.operation.begins && attempt == 1 && b.running.allows(call.gid, time.Now()) {
+		return 0
+	}
 	if ended, err := b.ended(ctx, call); err != nil {
 		b.later(call, "the store does not answer", err)
 		return http.StatusTooEarly
@@ -82,7 +88,7 @@ func (b *Bridge) refusedDo(call *branchCall, do *idempotency.Record) bool {
 // ended reports whether the record of the transaction alone forbids the call. A do needs a record
 // that is delegated under this gid: a submit that was delayed in a network or in the coordinator
 // until the record was settled does nothing but roll back. For that an undo may come after the
-// record has ended; but not after a success.
+// record has ended; but not after a success, and nothing is brought to its end after a failure.
 func (b *Bridge) ended(ctx context.Context, call *branchCall) (bool, error) {
 	rec, ok, err := b.store.Get(ctx, recordOf(call.gid))
 	if err != nil {
@@ -96,7 +102,7 @@ func (b *Bridge) ended(ctx context.Context, call *branchCall) (bool, error) {
 		return false, nil
 	}
 	v, ok := recordedView(b.codec, &rec)
-	return ok && v.State == Succeeded, nil
+	return ok && (v.State == Succeeded || v.State == Failed && call.operation.state == sagaclient.Submitted), nil
 }
 
 // notNow refuses a call for good: the coordinator, should it be the one who calls, rolls back.

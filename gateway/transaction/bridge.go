@@ -78,9 +78,12 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	managers     managers
 	advances     advances
+	running      running
 
-	background background // branch calls and submits that go on without a client
+	stopping   chan struct{} // closed when Run has ended
+	background background    // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
 
@@ -112,7 +115,7 @@ func New(o Options) *Bridge {
 	b := &Bridge{
 		client: o.Client, store: o.Store, codec: o.Codec, baseURL: o.BaseURL, services: o.Services,
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
-		advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
+		stopping: make(chan struct{}), advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
@@ -162,8 +165,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
-// behind.
+// behind. It is called once.
 func (b *Bridge) Run(ctx context.Context) error {
+	defer close(b.stopping)
 	b.scan(ctx)
 	if b.Pending() > 0 { // the coordinator may have called in vain while this process was not there
 		b.advances.want()

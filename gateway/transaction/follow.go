@@ -121,6 +121,7 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		b.logger.Warn("transaction: delegated, and never submitted; it ends as failed", "gid", gid)
 	}
 	if !v.State.Final() {
+		b.resumePrepared(ctx, &v)
 		return false, nil
 	}
 	return b.recordEnd(ctx, v, f.token)
