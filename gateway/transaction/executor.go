@@ -21,16 +21,23 @@ type Executor struct {
 	settings Settings
 	mode     mode
 	steps    []orderedStep
-	names    []string
 	placed   []string // the steps for which a place is reserved
 	called   []string // and the services of those
 }
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
-	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps), names: s.StepNames()}
+	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps)}
 	e.placed, e.called = e.mode.places(&s)
 	return e
+}
+
+// begins are the steps whose records tell whether the transaction was ever begun.
+func (e *Executor) begins() []orderedStep {
+	if e.settings.Primary == nil {
+		return e.steps
+	}
+	return append([]orderedStep{{Step: &Step{Name: primaryName}}}, e.steps...)
 }
 
 // Members returns the paths of the members of the request's body that the calls are made from.
@@ -147,7 +154,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 			giveBack(places)
 		}
 	}()
-	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.steps)
+	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins())
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{
 			Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute,
