@@ -17,6 +17,13 @@ import (
 var examples = []example{
 	{name: "checkout", file: "checkout.yaml", place: checkOut, audit: auditCheckouts},
 	{name: "payment-callback", file: "payment-callback.yaml", place: payForOrder, audit: auditPayments},
+	{name: "rebate-tcc", file: "rebate-tcc.yaml", mariadb: true, place: grantRebate,
+		audit: auditHolds("7101", "7102")},
+	{name: "rebate-message", file: "rebate-message.yaml", place: grantRebate,
+		audit: auditHolds("7102", "7101")},
+	{name: "school-tcc", file: "school-tcc.yaml", place: gradeHomework, audit: auditHolds("7201", "7202")},
+	{name: "payment-success", file: "payment-success.yaml", place: tellOfPayment, audit: auditSuccesses},
+	{name: "transfer-xa", file: "transfer-xa.yaml", place: moveMoney, audit: auditTransfers},
 	{name: "rebate-manager", file: "rebate-manager.yaml", mariadb: true, place: grantRebate,
 		audit: auditHolds("7101", "7102")},
 }
@@ -287,4 +294,120 @@ func readBook(r *running, port string) book {
 		kinds[m.ID] += m.Kind + " "
 	}
 	return b
+}
+
+// gradeHomework grades a new homework; some get more points than there are.
+func gradeHomework(l *load, random *rand.Rand, key string) {
+	o := order{path: "/v1/gradings", user: "teacher", key: key, refuse: oneIn(random, 4)}
+	points := 1 + random.IntN(100)
+	if o.refuse {
+		points = 101
+	}
+	o.body = fmt.Sprintf(`{"homework":"hw-%s","student":"s-%d","points":%d}`, key, random.IntN(3), points)
+	l.send(o)
+}
+
+// tellOfPayment is the provider's word that it was paid.
+func tellOfPayment(l *load, random *rand.Rand, key string) {
+	l.send(order{path: "/v1/payments/succeeded", user: "acme-pay", key: key,
+		body: fmt.Sprintf(`{"payment_no":"%s","user":"u-%d","amount":%d}`, key, random.IntN(3), 100+random.IntN(900))})
+}
+
+// auditSuccesses: each payment gave points, a parcel and a notification, once.
+func auditSuccesses(r *running, ends []end) {
+	w := r.world
+	w.Helper()
+	notified := readBook(r, "7006")
+	kinds := map[string]string{"7004": "granted", "7005": "shipped"}
+	effects := map[string]map[string]int{}
+	for port, kind := range kinds {
+		effects[port] = map[string]int{}
+		for _, e := range read[shop.Ledger](r, port, "/ledger").Entries {
+			if e.Kind != kind {
+				w.Errorf("%s: %+v", port, e)
+			}
+			effects[port][e.ID]++
+		}
+		if want := len(ends) + 1; len(effects[port]) != want { // and the one that the header says to try
+			w.Errorf("%s has %d, want %d", port, len(effects[port]), want)
+		}
+	}
+	for _, e := range ends {
+		if !e.succeeded || notified[e.gid].State != "booked" {
+			w.Errorf("%s: %s; notification %+v", e.key, e.said, notified[e.gid])
+		}
+		for port := range kinds {
+			if n := effects[port][e.gid]; n != 1 {
+				w.Errorf("%s: %s was done %d times at %s", e.key, e.gid, n, port)
+			}
+		}
+	}
+}
+
+// moveMoney transfers an amount from one bank to the other; some go to an account that is not there.
+func moveMoney(l *load, random *rand.Rand, key string) {
+	o := order{path: "/v1/transfers", user: "ann", key: key, refuse: oneIn(random, 4)}
+	to := fmt.Sprintf("acc-%d", random.IntN(20))
+	if o.refuse {
+		to = "nobody"
+	}
+	o.body = fmt.Sprintf(`{"from":"acc-%d","to":"%s","amount":%d}`, random.IntN(20), to, 1+random.IntN(100))
+	l.send(o)
+}
+
+// entry is a line in a bank's books, or what is in an account.
+type entry struct {
+	ID, Account string
+	Amount      int64
+}
+
+// auditTransfers: what left the one bank is in the other, for each transfer that succeeded and for no other, and no
+// branch is left prepared in the database.
+func auditTransfers(r *running, ends []end) {
+	w := r.world
+	w.Helper()
+	const banks, accounts, opening = 2, 20, 100_000
+	total := int64(0)
+	books := map[string]map[string]int64{}
+	for _, port := range []string{"7501", "7502"} {
+		books[port] = map[string]int64{}
+		for _, a := range read[[]entry](r, port, "/v1/accounts") {
+			total += a.Amount
+		}
+		for _, e := range read[[]entry](r, port, "/v1/entries") {
+			if books[port][e.ID] != 0 {
+				w.Errorf("%s: %s is booked twice", port, e.ID)
+			}
+			books[port][e.ID] = e.Amount
+		}
+	}
+	if total != banks*accounts*opening {
+		w.Errorf("there is %d of money, want %d", total, banks*accounts*opening)
+	}
+	succeeded := 1 // by what the header says to try
+	for _, e := range ends {
+		left, came := books["7501"][e.gid], books["7502"][e.gid]
+		if e.succeeded {
+			succeeded++
+		}
+		if e.succeeded != (left < 0) || left != -came {
+			w.Errorf("%s (%t): %d and %d are booked: %s", e.key, e.succeeded, left, came, e.said)
+		}
+	}
+	for port, b := range books {
+		if len(b) != succeeded {
+			w.Errorf("%s has %d entries, want %d", port, len(b), succeeded)
+		}
+	}
+	rows, err := w.mariadb.Open(w).Query("XA RECOVER")
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		w.Error("a branch is still prepared: XA RECOVER")
+	}
+	if err := rows.Err(); err != nil {
+		w.Error(err)
+	}
 }

@@ -109,7 +109,7 @@ func survive(t *testing.T, examples []example) {
 				t.Errorf("only %d orders: the load has not run", len(ends))
 			}
 			here := *r
-			here.world = &world{T: t}
+			here.world = &world{T: t, mariadb: w.mariadb}
 			r.audit(&here, ends)
 			t.Logf("%d orders, the last ended %v after the last fault", len(ends), lastEnd(ends).Sub(lastFault))
 		})
@@ -157,14 +157,21 @@ func (w *world) awaitProgress(n int) {
 	for i, r := range w.examples {
 		targets[i] = r.load.count() + n
 	}
-	harness.Until(w, endLimit, "orders of all examples end", func() bool {
+	for deadline := time.Now().Add(endLimit); ; pause(w.Context(), 10*time.Millisecond) {
+		var slow []string
 		for i, r := range w.examples {
-			if r.load.count() < targets[i] {
-				return false
+			if n := r.load.count(); n < targets[i] {
+				slow = append(slow, fmt.Sprintf("%s has ended %d of %d orders, under way: %s", r.name, n, targets[i],
+					r.load.underWay()))
 			}
 		}
-		return true
-	})
+		if slow == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("not within %v:\n%s", endLimit, strings.Join(slow, "\n"))
+		}
+	}
 }
 
 // wantNothingUnderWay asks the coordinator: nothing that a client was told is at its end still goes on.

@@ -38,20 +38,21 @@ type load struct {
 	stopped chan struct{} // closed: no new orders
 	clients sync.WaitGroup
 
-	mu   sync.Mutex
-	ends []end
+	mu     sync.Mutex
+	ends   []end
+	latest map[string]string // of the orders under way what was said last, by key
 }
 
 const (
 	clientsEach = 2
-	ordersMax   = 100 // of one client; it bounds the load
+	ordersMax   = 1000 // of one client; it bounds the load
 	ordersPause = 100 * time.Millisecond
 	endLimit    = 150 * time.Second
 )
 
 // begin starts the clients.
 func (r *running) begin(ctx context.Context, seed uint64) {
-	l := &load{running: r, ctx: ctx, stopped: make(chan struct{})}
+	l := &load{running: r, ctx: ctx, stopped: make(chan struct{}), latest: map[string]string{}}
 	r.load = l
 	for c := range clientsEach {
 		random := rand.New(rand.NewPCG(seed, uint64(c)))
@@ -100,6 +101,7 @@ func (l *load) send(o order) end {
 		status, header, body, err := exchange(l.ctx, http.MethodPost, l.url("8080", o.path), o.body, "X-User", o.user,
 			"Idempotency-Key", o.key)
 		e.said = fmt.Sprint(status, " ", header.Get("Sluice-Reason"), " ", body, err)
+		l.hear(o.key, e.said)
 		var said struct{ ID, State string }
 		_ = json.Unmarshal([]byte(body), &said) // without an id the audit fails
 		switch {
@@ -123,4 +125,17 @@ func (l *load) note(e end) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ends = append(l.ends, e)
+	delete(l.latest, e.key)
+}
+
+func (l *load) hear(key, said string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latest[key] = said
+}
+
+func (l *load) underWay() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprint(l.latest)
 }
