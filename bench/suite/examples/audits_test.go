@@ -267,13 +267,25 @@ func auditHolds(ports ...string) func(r *running, ends []end) {
 	}
 }
 
+// explain is what is known of a transaction, for a message: what its client was told, and what the coordinator has.
+func (r *running) explain(gid string) string {
+	text := "no client was told of it"
+	for _, e := range r.load.ends {
+		if e.gid == gid {
+			text = fmt.Sprintf("its client was told: %s", e.said)
+		}
+	}
+	_, body, err := get(r.world.Context(), "http://"+r.world.shared[coordinatorPort]+"/api/dtmsvr/query?gid="+gid)
+	return fmt.Sprint(text, "; the coordinator has ", body, err)
+}
+
 // readBook reads and judges the books of one service.
 func readBook(r *running, port string) book {
 	r.world.Helper()
 	b, booked := book{}, map[string]int64{}
 	for _, h := range read[[]hold](r, port, "/v1/holds") {
 		if b[h.ID] = h; h.State == "held" {
-			r.world.Errorf("%s: %+v is still held", port, h)
+			r.world.Errorf("%s: %+v is still held; %s", port, h, r.explain(h.ID))
 		}
 		if h.State == "booked" {
 			booked[h.Item] += h.Amount
@@ -328,18 +340,26 @@ func auditSuccesses(r *running, ends []end) {
 			}
 			effects[port][e.ID]++
 		}
-		if want := len(ends) + 1; len(effects[port]) != want { // and the one that the header says to try
-			w.Errorf("%s has %d, want %d", port, len(effects[port]), want)
-		}
 	}
+	succeeded := 1 // by what the header says to try
 	for _, e := range ends {
-		if !e.succeeded || notified[e.gid].State != "booked" {
+		want := 0 // a message that never reached the coordinator has failed, and nothing of it is done
+		if e.succeeded {
+			want = 1
+			succeeded++
+		}
+		if (notified[e.gid].State == "booked") != e.succeeded {
 			w.Errorf("%s: %s; notification %+v", e.key, e.said, notified[e.gid])
 		}
 		for port := range kinds {
-			if n := effects[port][e.gid]; n != 1 {
-				w.Errorf("%s: %s was done %d times at %s", e.key, e.gid, n, port)
+			if n := effects[port][e.gid]; n != want {
+				w.Errorf("%s: %s was done %d times at %s, want %d: %s", e.key, e.gid, n, port, want, e.said)
 			}
+		}
+	}
+	for port := range kinds {
+		if len(effects[port]) != succeeded {
+			w.Errorf("%s has %d, want %d", port, len(effects[port]), succeeded)
 		}
 	}
 }

@@ -92,8 +92,13 @@ func survive(t *testing.T, examples []example) {
 		r.begin(ctx, *seed+uint64(i))
 	}
 	lastFault := w.killAll()
-	for _, r := range w.examples {
-		ends := r.finish()
+	all := make([][]end, len(w.examples))
+	for i, r := range w.examples {
+		all[i] = r.finish()
+	}
+	w.wantNothingUnderWay()
+	for i, r := range w.examples {
+		ends := all[i]
 		t.Run(r.name, func(t *testing.T) {
 			for _, e := range ends {
 				switch late := e.at.Sub(lastFault); {
@@ -109,12 +114,11 @@ func survive(t *testing.T, examples []example) {
 				t.Errorf("only %d orders: the load has not run", len(ends))
 			}
 			here := *r
-			here.world = &world{T: t, mariadb: w.mariadb}
+			here.world = &world{T: t, mariadb: w.mariadb, shared: w.shared}
 			r.audit(&here, ends)
 			t.Logf("%d orders, the last ended %v after the last fault", len(ends), lastEnd(ends).Sub(lastFault))
 		})
 	}
-	w.wantNothingUnderWay()
 }
 
 func lastEnd(ends []end) (last time.Time) {
