@@ -22,7 +22,12 @@ import (
 //
 // What the record does not say the coordinator is asked. When it does not answer, or does not know
 // the transaction, nothing is done and the call may come again.
-func (b *Bridge) refuse(ctx context.Context, call *branchCall) (status int) {
+//
+// A first do of a saga whose submit this process waits for is let pass without asking ([running]).
+func (b *Bridge) refuse(ctx context.Context, call *branchCall, attempt int) (status int) {
+	if call.operation.begins && attempt == 1 && b.running.allows(call.gid, time.Now()) {
+		return 0
+	}
 	if ended, err := b.ended(ctx, call); err != nil {
 		b.later(call, "the store does not answer", err)
 		return http.StatusTooEarly

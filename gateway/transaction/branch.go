@@ -90,6 +90,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if status = b.serveBranch(r.Context(), call); status >= 400 && status != http.StatusConflict {
 		b.metrics.BranchErrors.Inc()
 	}
+	if call.operation.begins {
+		b.running.answer(call.gid, call.step, status)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	io.WriteString(w, `{}`) // the coordinator looks for words in the body; if it has gone, it calls again

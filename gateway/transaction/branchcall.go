@@ -23,6 +23,9 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	if known := b.ends.get(claim.ID); known.status != 0 {
 		return call.translate(known.status)
 	}
+	if call.operation.undoes != "" {
+		b.running.rollBack(call.gid)
+	}
 	if b.early(&call, time.Now()) {
 		return http.StatusTooEarly
 	}
@@ -37,7 +40,7 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	case !claimed:
 		return http.StatusTooEarly
 	}
-	if status := b.refuse(context.WithoutCancel(ctx), &call); status != 0 {
+	if status := b.refuse(context.WithoutCancel(ctx), &call, rec.Attempt); status != 0 {
 		if b.store.Change(context.WithoutCancel(ctx), claim.ID, claim.Token,
 			idempotency.Change{Op: idempotency.Free}) != nil {
 			return http.StatusTooEarly
@@ -120,9 +123,13 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		response := &idempotency.Response{Status: status, Body: body, Replayable: true}
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
-	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
+	known := end{status, attempt, claim.Token}
+	if translated == http.StatusOK && b.keepEnd(claim.ID, known, change, 0) {
+		// The coordinator need not wait for that. Should it be lost with this process, the call is made once more,
+		// with the same Idempotency-Key.
+	} else if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
 		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) &&
-			b.keepEnd(claim.ID, end{status, attempt, claim.Token}, change)
+			b.keepEnd(claim.ID, known, change, endPause)
 		b.logger.Warn("transaction: the store did not take a branch's end", "gid", call.gid, "step", call.step,
 			"kept", kept, "error", err)
 		if !kept {

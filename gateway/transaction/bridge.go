@@ -80,6 +80,8 @@ type Bridge struct {
 	stuck        stuckBranches
 	managers     managers
 	advances     advances
+	running      running
+	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
 	background background    // branch calls and submits that go on without a client

@@ -133,13 +133,6 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 	}
 }
 
-func namesOf(steps []orderedStep) (names []string) {
-	for i := range steps {
-		names = append(names, steps[i].Name)
-	}
-	return names
-}
-
 // start runs the first phase in the background.
 func (m *manager) start(ctx context.Context, b *Bridge) *started {
 	begun := newStarted()

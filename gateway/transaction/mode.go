@@ -36,6 +36,9 @@ type started struct {
 	accepted chan error
 	// settled is closed when a query is worth while: the coordinator has done what it does at once.
 	settled chan struct{}
+	// succeeded: it has, as the coordinator says and as was seen here; there is nothing to ask. Written before
+	// settled is closed.
+	succeeded bool
 }
 
 func newStarted() *started {

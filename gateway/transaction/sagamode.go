@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -67,11 +68,16 @@ type renderedSaga struct{ sagaclient.Saga }
 // start submits the saga, once.
 func (s *renderedSaga) start(ctx context.Context, b *Bridge) *started {
 	begun := newStarted()
+	if !b.advertised {
+		b.running.begin(s.GID, s.Timeout, time.Now())
+	}
 	b.background.Go(func() {
 		defer close(begun.settled)
 		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 		defer cancel()
-		begun.accepted <- b.client.Submit(ctx, &s.Saga)
+		done, err := b.client.SubmitOnce(ctx, &s.Saga)
+		begun.succeeded = b.running.end(s.GID) == len(s.Steps) && done && err == nil
+		begun.accepted <- err
 	})
 	return begun
 }
