@@ -211,7 +211,8 @@ func grantRebate(l *load, random *rand.Rand, key string) {
 	if o.refuse {
 		amount = 500_000
 	}
-	o.body = fmt.Sprintf(`{"sku":"SKU-%d","qty":%d,"account":"acme","amount":%d}`, random.IntN(3), 1+random.IntN(3), amount)
+	o.body = fmt.Sprintf(`{"sku":"SKU-%d","qty":%d,"account":"acme","amount":%d}`, random.IntN(3), 1+random.IntN(3),
+		amount)
 	l.send(o)
 }
 

@@ -94,7 +94,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// send does what a client does that wants to know: it sends the same request again until the response says how it ended.
+// send does what a client does that wants to know: it sends the same request again until the response says how it
+// ended.
 func (l *load) send(o order) end {
 	e := end{order: o, began: time.Now()}
 	for deadline := e.began.Add(endLimit); time.Now().Before(deadline) && l.ctx.Err() == nil; {
@@ -108,7 +109,8 @@ func (l *load) send(o order) end {
 		case err != nil:
 		case status == http.StatusOK:
 			e.succeeded, e.ended = true, true
-		case header.Get("Sluice-Reason") == "transaction-failed", status == http.StatusConflict && said.State == "failed":
+		case header.Get("Sluice-Reason") == "transaction-failed",
+			status == http.StatusConflict && said.State == "failed": // a manager's
 			e.ended = true
 		}
 		if e.ended {
