@@ -29,7 +29,7 @@ type Process struct {
 	// how long a start may take
 	readyLimit time.Duration
 	output     child.Output
-	child   *child.Process
+	child      *child.Process
 }
 
 // startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are
@@ -173,9 +173,11 @@ type Program struct {
 	ready func() bool
 }
 
-// StartProgram runs a program and returns when it is ready, which it has to be within the limit. command makes a new one
-// at every start; ready must not take another program for this one.
-func StartProgram(t testing.TB, name string, limit time.Duration, command func() *exec.Cmd, ready func() bool) *Program {
+// StartProgram runs a program and returns when it is ready, which it has to be within the limit. command makes a new
+// one at every start; ready must not take another program for this one.
+func StartProgram(
+	t testing.TB, name string, limit time.Duration, command func() *exec.Cmd, ready func() bool,
+) *Program {
 	t.Helper()
 	p := &Program{startProcess(t, name, command), ready}
 	p.readyLimit = limit

@@ -90,7 +90,8 @@ func (s *bank) book(sign int64) participant.XAEffect {
 			return participant.Response{}, err
 		}
 		res, err := conn.ExecContext(ctx,
-			"UPDATE account SET balance = balance + ? WHERE name = ? AND balance + ? >= 0", t.Amount, t.Account, t.Amount)
+			"UPDATE account SET balance = balance + ? WHERE name = ? AND balance + ? >= 0",
+			t.Amount, t.Account, t.Amount)
 		if err != nil {
 			return participant.Response{}, err
 		}
