@@ -17,15 +17,16 @@ import (
 var examples = []example{
 	{name: "checkout", file: "checkout.yaml", place: checkOut, audit: auditCheckouts},
 	{name: "payment-callback", file: "payment-callback.yaml", place: payForOrder, audit: auditPayments},
-	{name: "rebate-tcc", file: "rebate-tcc.yaml", mariadb: true, place: grantRebate,
-		audit: auditHolds("7101", "7102")},
-	{name: "rebate-message", file: "rebate-message.yaml", place: grantRebate,
-		audit: auditHolds("7102", "7101")},
-	{name: "school-tcc", file: "school-tcc.yaml", place: gradeHomework, audit: auditHolds("7201", "7202")},
+	{name: "rebate-tcc", file: "rebate-tcc.yaml", mariadb: true, place: grantRebate, holds: []string{"7101", "7102"},
+		audit: auditHolds},
+	{name: "rebate-message", file: "rebate-message.yaml", place: grantRebate, holds: []string{"7102", "7101"},
+		audit: auditHolds},
+	{name: "school-tcc", file: "school-tcc.yaml", place: gradeHomework, holds: []string{"7201", "7202"},
+		audit: auditHolds},
 	{name: "payment-success", file: "payment-success.yaml", place: tellOfPayment, audit: auditSuccesses},
 	{name: "transfer-xa", file: "transfer-xa.yaml", place: moveMoney, audit: auditTransfers},
 	{name: "rebate-manager", file: "rebate-manager.yaml", mariadb: true, place: grantRebate,
-		audit: auditHolds("7101", "7102")},
+		holds: []string{"7101", "7102"}, audit: auditHolds},
 }
 
 // one in a few orders is to be refused.
@@ -232,37 +233,47 @@ type (
 // book is what one service has by the id of a transaction.
 type book map[string]hold
 
-// auditHolds: of each order that succeeded every service has booked its part, once; of the others none has. Nothing is
-// held, and nothing came into being or got lost. ports are those of the services.
-func auditHolds(ports ...string) func(r *running, ends []end) {
-	return func(r *running, ends []end) {
-		r.world.Helper()
-		for _, port := range ports {
-			b := readBook(r, port)
-			for _, e := range ends {
-				h, there := b[e.gid]
-				switch {
-				case e.gid == "" && e.ended:
-					r.world.Errorf("%s ended without an id: %s", e.key, e.said)
-				case e.succeeded && h.State != "booked":
-					r.world.Errorf("%s: %s succeeded, and the service has %+v", port, e.key, h)
-				case !e.succeeded && there && h.State == "booked":
-					r.world.Errorf("%s: %s failed, and the service has %+v", port, e.key, h)
-				}
-			}
-			delete(b, "")
+// wantNothingHeld: of what a client was told is at its end nothing is held.
+func (r *running) wantNothingHeld(ends []end) {
+	r.world.Helper()
+	told := map[string]end{}
+	for _, e := range ends {
+		if e.ended {
+			told[e.gid] = e
 		}
-		for _, other := range ports[1:] { // also what no client was told of
-			a, b := readBook(r, ports[0]), readBook(r, other)
-			for id, h := range a {
-				if (h.State == "booked") != (b[id].State == "booked") {
-					r.world.Errorf("%s is %+v at %s and %+v at %s", id, h, ports[0], b[id], other)
-				}
+	}
+	for _, port := range r.holds {
+		for _, h := range read[[]hold](r, port, "/v1/holds") {
+			if _, ended := told[h.ID]; ended && h.State == "held" {
+				r.world.Errorf("%s: %s: %+v is held; %s", r.name, port, h, r.explain(h.ID))
 			}
-			for id, h := range b {
-				if h.State == "booked" && a[id].State != "booked" {
-					r.world.Errorf("%s is %+v at %s alone", id, h, other)
-				}
+		}
+	}
+}
+
+// auditHolds: of each order that succeeded every service has booked its part, once; of the others none has. Nothing is
+// held, and nothing came into being or got lost.
+func auditHolds(r *running, ends []end) {
+	r.world.Helper()
+	first := readBook(r, r.holds[0])
+	for _, e := range ends {
+		if e.ended && e.gid == "" {
+			r.world.Errorf("%s ended without an id: %s", e.key, e.said)
+		}
+		if h := first[e.gid]; e.succeeded != (h.State == "booked") {
+			r.world.Errorf("%s (%t): the service has %+v; %s", e.key, e.succeeded, h, r.explain(e.gid))
+		}
+	}
+	for _, port := range r.holds[1:] { // also of what no client was told
+		other := readBook(r, port)
+		for id := range first {
+			if a, b := first[id], other[id]; (a.State == "booked") != (b.State == "booked") {
+				r.world.Errorf("%s has %+v and %s has %+v; %s", r.holds[0], a, port, b, r.explain(id))
+			}
+		}
+		for id, h := range other {
+			if h.State == "booked" && first[id].State != "booked" {
+				r.world.Errorf("%s alone has %+v; %s", port, h, r.explain(id))
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type example struct {
 	mariadb    bool // its services keep their books there, also where the header has them on SQLite
 	// place sends one order, a new one for each key, until it has ended.
 	place func(l *load, random *rand.Rand, key string)
+	holds []string // ports of the services that hold things; see resource.go of the services
 	// audit compares the books, when nothing is under way.
 	audit func(r *running, ends []end)
 }
@@ -95,6 +96,9 @@ func survive(t *testing.T, examples []example) {
 	all := make([][]end, len(w.examples))
 	for i, r := range w.examples {
 		all[i] = r.finish()
+	}
+	for i, r := range w.examples { // at once: what a client was told is at its end goes on nowhere
+		r.wantNothingHeld(all[i])
 	}
 	w.wantNothingUnderWay()
 	for i, r := range w.examples {
