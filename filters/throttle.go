@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,11 @@ func (t *LogThrottle) Skip(now time.Time) bool {
 
 // Warn writes the warning, or counts it as left out.
 func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args ...any) {
+	t.Log(l, slog.LevelWarn, now, message, args...)
+}
+
+// Log is [LogThrottle.Warn] at another level.
+func (t *LogThrottle) Log(l *slog.Logger, level slog.Level, now time.Time, message string, args ...any) {
 	next := t.next.Load()
 	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(time.Second).UnixNano()) {
 		t.leftOut.Add(1)
@@ -34,5 +40,5 @@ func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args .
 	if n := t.leftOut.Swap(0); n > 0 {
 		args = append(args, "left_out", n)
 	}
-	l.Warn(message, args...)
+	l.Log(context.Background(), level, message, args...)
 }

@@ -29,8 +29,9 @@ type clientListeners struct {
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 	f := &clientListeners{
-		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload},
-		budget: g.budget, cuts: &message.Cuts{}, logger: g.Logger,
+		listen:     &cfg.Listen,
+		dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access},
+		budget:     g.budget, cuts: &message.Cuts{}, logger: g.Logger,
 	}
 	f.slots = http1.NewSlots(g.descriptors.clients)
 	f.slots.Cuts = f.cuts

@@ -31,6 +31,8 @@ type Options struct {
 	OnReady func(Addresses)
 	// DrainLimit bounds how long requests in flight may take to finish; 0 is 30 s.
 	DrainLimit time.Duration
+	// ReopenLogs has the files of logs opened again with each value, as after a rotation; nil never does.
+	ReopenLogs <-chan struct{}
 	Logger     *slog.Logger
 	Build      string // the program's version, for the status
 	// Roots verify the servers that the gateway itself asks, those of key sets; nil: the system's.
@@ -147,6 +149,8 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("refusal log", g.refusals.run)
+	run("log files", func(ctx context.Context) error { return g.access.reopenAt(ctx, g.ReopenLogs) })
 	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)

@@ -27,6 +27,7 @@ type envelope struct {
 	Cancel      *envelopeCall `json:"cancel,omitempty"`
 	FailOn      [][2]int      `json:"failOn"`             // ranges, both ends included
 	RetryMax    int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
+	Behind      []string      `json:"behind,omitempty"`   // of a saga: the steps with an undo that come after this one
 }
 
 type envelopeCall struct {

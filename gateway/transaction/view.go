@@ -54,6 +54,8 @@ type View struct {
 	kind     string     // the coordinator's word for the mode
 	mode     mode       // nil where the coordinator was not asked
 	status   sagaclient.Status
+
+	retryDelay time.Duration // of the coordinator, as long as it runs; 0: not known
 }
 
 // StepView is one step. Reason says why it failed.
