@@ -46,7 +46,7 @@ type load struct {
 const (
 	clientsEach = 2
 	ordersMax   = 1000 // of one client; it bounds the load
-	ordersPause = 200 * time.Millisecond
+	ordersPause = 400 * time.Millisecond
 	endLimit    = 150 * time.Second
 )
 
