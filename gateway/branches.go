@@ -106,6 +106,17 @@ func (g *gateway) Steps(route string) (names []string, ok bool) {
 	return nil, false
 }
 
+// RetryMax implements [transaction.Services].
+func (g *gateway) RetryMax(route string) time.Duration {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Name == route && r.Transaction != "" {
+			return time.Duration(cfg.Transactions[r.Transaction].Retry.Max)
+		}
+	}
+	return 0
+}
+
 // Open implements [transaction.Services].
 func (g *gateway) Open(service string) bool {
 	b, ok := g.policies.Breakers()[service]

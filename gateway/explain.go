@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -170,9 +171,9 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		p.Line("route", "cannot be built: %v", err)
 		return nil, false
 	}
-	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
+	rt, params, result := routes.FindFor(p.x, p.x.Method, nil)
 	if method, ok := cors.IsPreflight(p.x); ok && result == router.NoMethod {
-		if other, captured, found := routes.Find(method, p.x.Path, nil); found == router.Found &&
+		if other, captured, found := routes.FindFor(p.x, method, nil); found == router.Found &&
 			other.route.CORS != nil {
 			rt, params, result = other, captured, found
 		}
@@ -184,7 +185,7 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		return nil, false
 	case router.NoMethod:
 		p.Refusal(filters.Refuse(filters.MethodNotAllowed, filters.Problem{}))
-		p.Line("allow", "%s", strings.Join(routes.Allow(p.x.Path), ", "))
+		p.Line("allow", "%s", strings.Join(routes.AllowFor(p.x), ", "))
 		return nil, false
 	}
 	p.x.Params, p.x.Route = params, rt.name
@@ -207,7 +208,7 @@ func (p *explainer) passOver(taken *explained) {
 			if taken != nil && *m == *taken {
 				return
 			}
-			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x.Method, p.x.Path)})
+			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x)})
 		}
 	}
 }
@@ -221,16 +222,26 @@ func (e *explained) match() config.Match {
 }
 
 // why says why the route does not take a request.
-func (e *explained) why(method, path string) string {
+func (e *explained) why(x *filters.Exchange) string {
 	match := e.match()
 	var alone router.Router[struct{}]
 	if err := alone.Add(match.Path, match.Taken(), struct{}{}); err != nil { // config.Load checks the patterns
 		return err.Error()
 	}
-	if _, _, result := alone.Find(method, path, nil); result == router.NoMethod {
+	switch _, _, result := alone.FindFor(x, x.Method, nil); {
+	case result == router.NoPath:
+		return "its path is " + match.Path
+	case result == router.NoMethod:
 		return "it takes " + strings.Join(match.Taken(), ", ") + " only"
 	}
-	return "its path is " + match.Path
+	var wants []string
+	if match.Host != "" {
+		wants = append(wants, "the host "+match.Host)
+	}
+	for _, name := range sortedNames(match.Headers) {
+		wants = append(wants, name+": "+match.Headers[name])
+	}
+	return "it wants " + strings.Join(wants, " and ")
 }
 
 func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
@@ -238,11 +249,11 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 	for _, r := range cfg.Routes {
 		if r.Status != "" {
 			status := r.StatusMatch()
-			if err := routes.Add(status.Path, status.Taken(), &explained{r, r.Name + "/status", true}); err != nil {
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), &explained{r, r.Name + "/status", true}); err != nil {
 				return nil, err
 			}
 		}
-		if err := routes.Add(r.Match.Path, r.Match.Taken(), &explained{r, r.Name, false}); err != nil {
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), &explained{r, r.Name, false}); err != nil {
 			return nil, err
 		}
 	}
@@ -281,6 +292,7 @@ func (p *explainer) service(r *config.Route) {
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}
+	p.edits(r)
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
@@ -292,6 +304,27 @@ func (p *explainer) service(r *config.Route) {
 		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
 			o.Errors, o.Eject, o.Max)
 	}
+}
+
+// edits writes what the service sees in place of what the client sent.
+func (p *explainer) edits(r *config.Route) {
+	if r.MaxBody > 0 {
+		p.Line("", "a body is %s long at most", r.MaxBody)
+	}
+	e := newRequestEdits(r)
+	if e == nil {
+		return
+	}
+	before := e.apply(p.x)
+	host := "the host as asked for"
+	if e.host != "" {
+		host = "host " + e.host
+	}
+	p.Line("rewrite", "the service sees %s, %s", p.x.Path, host)
+	for _, f := range append(e.fields.set, e.fields.add...) {
+		p.Line("", "with %s: %s", f.Name, f.Value)
+	}
+	before.restore(p.x)
 }
 
 // retriesOf says how often a request is repeated, and after what.
@@ -337,10 +370,18 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	settings := policy.KeySettings(r)
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
-		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint, settings.TTL, p.x.Received)
+		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, fingerprint)
 	}
-	p.Line("target", "transaction %s (%s), waits %s, rolls back after %s, retries every %s",
-		r.Transaction, t.Mode, t.Wait, t.Timeout, t.Retry.Every)
+	ends := "rolls back after " + t.Timeout.String()
+	if t.Mode == config.ModeMessage {
+		ends = "is delivered until it is done"
+	}
+	p.Line("target", "transaction %s (%s), waits %s, %s, retries every %s", r.Transaction, t.Mode, t.Wait, ends,
+		t.Retry.Every)
+	if m := t.Primary; m != nil {
+		p.Line("primary", "do %s, fails on %s", p.call(m.Do), policy.List(m.FailOn))
+		p.Line("", "where that is not known, after %s: %s", t.Timeout, p.call(m.Query.Call()))
+	}
 	for i, s := range t.Steps {
 		after := "at once"
 		switch {
@@ -349,9 +390,20 @@ func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 		case s.After == nil && i > 0:
 			after = "after " + t.Steps[i-1].Name
 		}
-		p.Line("step "+s.Name, "%s; do %s, fails on %s", after, p.call(s.Do), policy.List(s.FailOn))
-		if s.Undo != nil {
-			p.Line("", "undo %s", p.call(s.Undo))
+		calls := s.Calls()
+		begins := config.BeginsWith(t.Mode)
+		fails := "repeated until it is done"
+		switch t.Mode {
+		case config.ModeSaga, config.ModeTCC:
+			fails = "fails on " + policy.List(s.FailOn)
+		case config.ModeXA:
+			fails = "fails on any status but 2xx"
+		}
+		p.Line("step "+s.Name, "%s; %s %s, %s", after, begins, p.call(calls[begins]), fails)
+		for _, name := range slices.Sorted(maps.Keys(calls)) {
+			if name != begins {
+				p.Line("", "%s %s", name, p.call(calls[name]))
+			}
 		}
 	}
 	p.branches(t, r.Priority)
@@ -372,7 +424,7 @@ func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 	for _, policyName := range order {
 		p.Line(policyName, "of the services %s, on the branch calls", strings.Join(services[policyName], ", "))
 	}
-	if len(order) > 0 {
+	if len(order) > 0 && len(t.Asked()) > 0 {
 		p.Line("", "each service that a step calls is asked for room, by the priority %s, before anything is begun",
 			priority)
 	}
@@ -380,12 +432,8 @@ func (p *explainer) branches(t *config.Transaction, priority config.Priority) {
 
 func servicesOf(t *config.Transaction) []string {
 	var names []string
-	for _, s := range t.Steps {
-		for _, call := range []*config.Call{s.Do, s.Undo} {
-			if call != nil {
-				names = append(names, call.Service)
-			}
-		}
+	for _, call := range t.Calls() {
+		names = append(names, call.Service)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

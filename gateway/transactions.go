@@ -13,17 +13,26 @@ import (
 // leads to it.
 func transactionSettings(name string, t *config.Transaction, statusPath string) transaction.Settings {
 	s := transaction.Settings{
-		Name: name, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
+		Name: name, Mode: t.Mode, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
 		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout),
 		RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
 	}
 	for i, step := range t.Steps {
-		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.Do)}
-		if step.Undo != nil {
-			undo := branchCallOf(step.Undo)
-			s.Steps[i].Undo, s.Steps[i].NothingOn = &undo, statusRanges(step.Undo.NothingOn)
+		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.First())}
+		if back := step.Back(); back != nil {
+			undo := branchCallOf(back)
+			s.Steps[i].Undo, s.Steps[i].NothingOn = &undo, statusRanges(back.NothingOn)
+		}
+		if step.Confirm != nil {
+			confirm := branchCallOf(step.Confirm)
+			s.Steps[i].Confirm = &confirm
 		}
 		s.Steps[i].FailOn = statusRanges(step.FailOn)
+	}
+	if p := t.Primary; p != nil {
+		s.Primary = &transaction.Primary{
+			Do: branchCallOf(p.Do), Query: branchCallOf(p.Query.Call()), FailOn: statusRanges(p.FailOn),
+		}
 	}
 	return s
 }

@@ -98,29 +98,42 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // With [Saga.Wait] the coordinator responds after a first pass over the steps; nil still only says
 // that it has the saga.
 func (c *Client) Submit(ctx context.Context, s *Saga) error {
+	done, err := c.SubmitOnce(ctx, s)
+	if err == nil && done {
+		err = c.readBack(ctx, s.GID)
+	}
+	return err
+}
+
+// SubmitOnce is Submit for a caller that queries the saga next, or sees its steps itself. done: the
+// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it has stored the saga
+// is not checked then, and DTM v1.19.0 runs one that it failed to store.
+func (c *Client) SubmitOnce(ctx context.Context, s *Saga) (done bool, err error) {
 	body, err := s.encode()
 	if err != nil {
-		return &Error{Op: "submit", GID: s.GID, Kind: ErrInvalid, Err: err}
+		return false, &Error{Op: "submit", GID: s.GID, Kind: ErrInvalid, Err: err}
 	}
 	status, response, err := c.do(ctx, http.MethodPost, "/api/dtmsvr/submit", body)
 	failed := &Error{Op: "submit", GID: s.GID, Kind: ErrUnknown, Status: status, Err: err}
 	switch {
 	case errors.Is(err, errNotSent):
 		failed.Kind = ErrCoordinatorDown
-		return failed
+		return false, failed
 	case err != nil:
-		return failed
+		return false, failed
 	case status == http.StatusConflict && strings.HasPrefix(message(response), "current status '"):
 		failed.Kind, failed.Reason = ErrRejected, message(response)
-		return failed
-	case status == http.StatusOK, status == http.StatusConflict, status == http.StatusTooEarly:
+		return false, failed
+	case status == http.StatusOK:
+		return true, nil
+	case status == http.StatusConflict, status == http.StatusTooEarly:
 		// After a waiting submit, 409 only says that the saga has not succeeded yet
 		// (trans_process.go): it was accepted.
-		return c.readBack(ctx, s.GID)
+		return false, c.readBack(ctx, s.GID)
 	}
 	// After a 500 too: DTM responds so when it fails after it has stored the saga.
 	failed.Reason = message(response)
-	return failed
+	return false, failed
 }
 
 // readBack checks that the coordinator stored what it accepted.

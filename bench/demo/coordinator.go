@@ -21,9 +21,9 @@ const (
 	restartPauseMax    = 5 * time.Second
 )
 
-// findCoordinator returns the program: the given one, the one beside this executable, or the one in
+// FindCoordinator returns the program: the given one, the one beside this executable, or the one in
 // PATH.
-func findCoordinator(given string) (string, error) {
+func FindCoordinator(given string) (string, error) {
 	if given != "" {
 		path, err := exec.LookPath(given)
 		if err != nil {

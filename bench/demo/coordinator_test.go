@@ -70,10 +70,10 @@ func TestCoordinatorIsStartedAgainAndStopped(t *testing.T) {
 
 func TestFindCoordinatorSaysWhatToDo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if _, err := findCoordinator(""); err == nil || !strings.Contains(err.Error(), "make build") {
+	if _, err := FindCoordinator(""); err == nil || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("error %v, want one that names make build", err)
 	}
-	if _, err := findCoordinator(filepath.Join(t.TempDir(), "nothing")); err == nil {
+	if _, err := FindCoordinator(filepath.Join(t.TempDir(), "nothing")); err == nil {
 		t.Error("no error for a program that is not there")
 	}
 }

@@ -36,7 +36,7 @@ type Options struct {
 // Run starts everything, prints how to try it once all of it is ready, and stops it when ctx ends.
 // The error says what did not start, or what ended by itself.
 func Run(ctx context.Context, o Options) error {
-	program, err := findCoordinator(o.Coordinator)
+	program, err := FindCoordinator(o.Coordinator)
 	if err != nil {
 		return err
 	}

@@ -12,10 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-gateway/sluice/bench/demo"
 	"github.com/sluice-gateway/sluice/bench/load/flashsale"
 	"github.com/sluice-gateway/sluice/bench/load/idempotency"
 	"github.com/sluice-gateway/sluice/bench/load/measure"
 	"github.com/sluice-gateway/sluice/bench/load/proxy"
+	"github.com/sluice-gateway/sluice/bench/load/transactions"
 )
 
 func newBench() *cobra.Command {
@@ -24,10 +26,10 @@ func newBench() *cobra.Command {
 		Short: "Measure the gateway on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("say what to measure: proxy, idempotency or flash-sale")
+			return fmt.Errorf("say what to measure: proxy, idempotency, transactions or flash-sale")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchPart())
 	return cmd
 }
 
@@ -136,6 +138,60 @@ func newBenchIdempotency() *cobra.Command {
 	return cmd
 }
 
+func newBenchTransactions() *cobra.Command {
+	var o transactions.Options
+	var only, coordinator, report, jsonFile string
+	cmd := &cobra.Command{
+		Use: "transactions",
+		Short: "Measure what a saga costs through the gateway beside the same saga submitted by hand, and write a " +
+			"report; exit 1 when a mark is missed",
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Only, err = parseOnly(only); err != nil {
+				return err
+			}
+			if o.Program, err = os.Executable(); err != nil {
+				return err
+			}
+			if o.Coordinator, err = demo.FindCoordinator(coordinator); err != nil {
+				return err
+			}
+			o.Progress, o.Terminal = cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			found, err := transactions.Run(ctx, o)
+			if err != nil {
+				return err
+			}
+			if err := found.WriteTable(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if err := writeReports(found, report, jsonFile); err != nil {
+				return err
+			}
+			if n := found.Missed(); n > 0 {
+				return fmt.Errorf("%d of %d marks are missed", n, len(found.Marks))
+			}
+			return nil
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&coordinator, "dtm", "", "the coordinator's program; empty: sluice-dtm beside this one or in PATH")
+	f.DurationVar(&o.Duration, "duration", 2*time.Second, "of one slice: one side with so many callers")
+	f.IntVar(&o.Rounds, "rounds", 5, "slices of each side with each number of callers; figures are medians over them")
+	f.IntSliceVar(&o.Callers, "callers", []int{1, 8, 32}, "callers at once")
+	f.IntSliceVar(&o.Statements, "statements", []int{2, 10}, "SQL statements of a step, in the barrier's transaction on "+
+		"MariaDB; 0: only services that do nothing")
+	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs, and count: one short round, without MariaDB")
+	f.StringVar(&only, "only", "", "measure only pairs of stores (gateway/coordinator) whose name this regular expression "+
+		"matches, for instance '^redis'")
+	f.StringVar(&o.Profile, "cpu-profile", "", "file of a CPU profile of the gateway, of the last slice")
+	f.StringVar(&report, "report", "sluice-bench-transactions.html", "file of the report; empty: none")
+	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")
+	return cmd
+}
+
 const againstUsage = "another build of this program: measure the gateways of both, interleaved round by round, and " +
 	"nothing else"
 
@@ -236,6 +292,9 @@ func newBenchPart() *cobra.Command {
 			defer stop()
 			if flashsale.IsPart(args[0]) {
 				return flashsale.RunPart(ctx, args)
+			}
+			if args[0] == transactions.Part {
+				return transactions.RunPart(ctx, args)
 			}
 			return proxy.RunPart(ctx, args)
 		}),

@@ -140,7 +140,7 @@ limits:
 			`5:12: routes[0].name: "A b" is not a name of a-z, 0-9, dots, dashes and underlines`,
 			`5:44: routes[0].match.methods[0]: "post" is not a method in capitals such as POST`,
 			"5:70: routes[0].respond.status: 700 is more than 599"}},
-		{"later values", `version: 1
+		{"words of another list", `version: 1
 coordinator: {dtm: {}}
 services: {s: {endpoints: ["http://h"]}}
 routes:
@@ -157,11 +157,12 @@ transactions:
 			`7:110: routes[2].idempotency.record[0]: "2x" is not a status such as 404 or 2xx`,
 			`7:114: routes[2].idempotency.record[1]: "99" is not a status such as 404 or 2xx`,
 			`7:118: routes[2].idempotency.record[2]: "600" is not a status such as 404 or 2xx`,
-			`9:13: transactions.t.mode: "tcc": not supported yet`,
-			"9:63: transactions.t.steps[0].try: not supported yet",
-			`10:13: transactions.u.mode: "sga" is not saga (did you mean "saga"?)`,
-			"10:59: transactions.u.steps[0].do.path: steps.x.id: responses of earlier steps need mode tcc: not " +
-				"supported yet"}},
+			"9:26: transactions.t.steps[0]: cancel is missing: a step of mode tcc has try, confirm, cancel and failOn",
+			"9:26: transactions.t.steps[0]: confirm is missing: a step of mode tcc has try, confirm, cancel and failOn",
+			"9:36: transactions.t.steps[0].do: a step of mode tcc has no do; it has try, confirm, cancel and failOn " +
+				`(did you mean "try"?)`,
+			"9:63: transactions.t.steps[0].try.path: is missing",
+			`10:13: transactions.u.mode: "sga" is not saga, tcc, xa or message (did you mean "saga"?)`}},
 	})
 }
 

@@ -17,18 +17,17 @@ type field struct {
 
 // rules are what the config tag of a field says.
 type rules struct {
-	min, max string   // of a duration or a size; a duration without a least one is at least 1ms
-	file     bool     // a path of a file that must be there
-	https    bool     // or an https URL
-	member   bool     // a reference that is relative to the body
-	secret   bool     // never shown
-	merge    bool     // the files of a folder add to it
-	same     bool     // the files of a folder may repeat it
-	omitZero bool     // shown only where it is set
-	example  string   // of an address: what is wanted in place of a number
-	later    []string // values of the contract that are not supported yet
-	mapping  string   // what a mapping says in the contract that is not supported yet
-	cookie   bool     // the name of a cookie
+	min, max string // of a duration or a size; a duration without a least one is at least 1ms
+	file     bool   // a path of a file that must be there
+	https    bool   // or an https URL
+	member   bool   // a reference that is relative to the body
+	secret   bool   // never shown
+	merge    bool   // the files of a folder add to it
+	same     bool   // the files of a folder may repeat it
+	omitZero bool   // shown only where it is set
+	example  string // of an address: what is wanted in place of a number
+	mapping  string // what a mapping says in the contract that is not supported yet
+	cookie   bool   // the name of a cookie
 }
 
 // knownFields are the results of fieldsOf by type: a configuration has thousands of structs of a few types.
@@ -80,8 +79,6 @@ func rulesOf(tag string) rules {
 			r.mapping = value
 		case "cookie":
 			r.cookie = true
-		case "later":
-			r.later = strings.Split(value, "|")
 		}
 	}
 	return r

@@ -20,6 +20,7 @@ var keyOrders = map[string][]string{
 	"Sale": {"routes", "opens", "closes", "item", "quantity", "stock", "stockFrom", "perPrincipal", "admit",
 		"waitingRoom"},
 	"Transaction": {"mode", "wait", "timeout", "retry", "notify", "keepFor", "primary", "steps"},
+	"Primary":     {"do", "query", "failOn"},
 	"Step":        {"name", "after", "do", "undo", "try", "confirm", "cancel", "failOn"},
 	"Call":        {"service", "method", "path", "headers", "body", "nothingOn"},
 }

@@ -137,23 +137,30 @@ func (c *Config) servicesBehind(r *Route) []string {
 	}
 	var names []string
 	if t := c.Transactions[r.Transaction]; t != nil {
-		for _, call := range t.calls() {
+		for _, call := range t.Calls() {
 			names = append(names, call.Service)
 		}
 	}
 	return names
 }
 
-// calls returns the calls of all steps.
-func (t *Transaction) calls() (list []*Call) {
+// Calls returns the calls of all steps, and those of the primary.
+func (t *Transaction) Calls() (list []*Call) {
 	for _, step := range t.Steps {
 		if step == nil {
 			continue
 		}
-		for _, call := range []*Call{step.Do, step.Undo} {
-			if call != nil {
-				list = append(list, call)
-			}
+		calls := step.Calls()
+		for _, name := range sortedKeys(calls) {
+			list = append(list, calls[name])
+		}
+	}
+	if p := t.Primary; p != nil {
+		if p.Do != nil {
+			list = append(list, p.Do)
+		}
+		if p.Query != nil {
+			list = append(list, p.Query.Call())
 		}
 	}
 	return list
@@ -189,7 +196,7 @@ func (s site) checkServiceLimit(p path, name string) {
 func (c *Config) transactionTo(service string) string {
 	for _, name := range sortedKeys(c.Transactions) {
 		t := c.Transactions[name]
-		if t != nil && slices.ContainsFunc(t.calls(), func(call *Call) bool { return call.Service == service }) {
+		if t != nil && slices.ContainsFunc(t.Calls(), func(call *Call) bool { return call.Service == service }) {
 			return name
 		}
 	}

@@ -204,9 +204,6 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		}
 		return n.redacted() + " is not " + typeWords(k.Want)
 	case *kind.Enum:
-		if got, _ := k.Got.(string); slices.Contains(rules.later, got) {
-			return n.redacted() + ": " + notSupported
-		}
 		return n.redacted() + " is not " + choice(k.Want) + suggestion(strings.Trim(n.redacted(), `"`), words(k.Want))
 	case *kind.Minimum:
 		return fmt.Sprintf("%s is less than %s", n.redacted(), k.Want.RatString())

@@ -12,11 +12,11 @@ import (
 
 // Transaction is one request over several services.
 type Transaction struct {
-	Mode    string       `json:"mode" jsonschema:"enum=saga" config:"later=tcc|xa|message"` // saga
+	Mode    string       `json:"mode" jsonschema:"enum=saga,enum=tcc,enum=xa,enum=message"` // saga
 	Wait    Duration     `json:"wait"`
 	Timeout Duration     `json:"timeout"`
 	Retry   Retry        `json:"retry"`
-	Primary *Unsupported `json:"primary"`
+	Primary *Primary     `json:"primary"`
 	Notify  *Unsupported `json:"notify"`
 	KeepFor *Unsupported `json:"keepFor"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
@@ -43,21 +43,20 @@ func (t *Transaction) setDefaults() {
 func (t *Transaction) check(s site) {
 	name := s.path[len(s.path)-1]
 	routes := s.routesTo(name)
+	if !s.sound(s.at("mode")) {
+		t = &Transaction{Steps: t.Steps, Primary: t.Primary} // what a step has is a matter of the mode
+	}
 	index := map[string]int{}
 	for i, step := range t.Steps {
 		if step == nil {
 			continue
 		}
 		p := s.at("steps").item(i)
+		s.fields(t, p)
 		if first, taken := index[step.Name]; taken && step.Name != "" {
 			s.fault(p.to("name"), "%q is the name of steps[%d] too", step.Name, first)
 		} else if step.Name != "" {
 			index[step.Name] = i
-		}
-		for key, call := range map[string]*Call{"do": step.Do, "undo": step.Undo} {
-			if call != nil {
-				s.call(call, p.to(key), routes)
-			}
 		}
 	}
 	for i, step := range t.Steps {
@@ -71,10 +70,36 @@ func (t *Transaction) check(s site) {
 			}
 		}
 	}
+	s.stepCalls(t, index, routes)
+	s.modeSettings(t, routes)
 	s.cycles(t.Steps, index, s.at("steps"))
+	if t.Mode != ModeSaga {
+		return
+	}
 	if n := t.orderBytes(index); n > orderBytesMax {
 		s.fault(s.at("steps"), "the order of the steps takes %d bytes at the coordinator, which has room for %d: "+
 			"write fewer names in after", n, orderBytesMax)
+	}
+}
+
+// stepCalls checks the calls of the steps.
+func (s site) stepCalls(t *Transaction, index map[string]int, routes []transactionRoute) {
+	for i, step := range t.Steps {
+		if step == nil {
+			continue
+		}
+		before := ancestors(t.Steps, i, index)
+		calls := step.Calls()
+		for _, key := range sortedKeys(calls) {
+			if t.Mode != "" && !slices.Contains(modeFields[t.Mode], key) {
+				continue // it is a fault itself
+			}
+			of := callSite{mode: t.Mode, routes: routes, answers: before, step: step.Name, steps: sortedKeys(index)}
+			if key == "confirm" { // it is called when all tries are done
+				of.answers = append(slices.Clone(before), step.Name)
+			}
+			s.call(calls[key], s.at("steps").item(i).to(key), of)
+		}
 	}
 }
 
@@ -133,15 +158,16 @@ func (r *Retry) check(s site) {
 	}
 }
 
-// Step is one branch of a saga. After is nil for "the step before it" and empty for "at once".
+// Step is one branch. After is nil for "the step before it" and empty for "at once". Which calls it has is a matter
+// of the mode; see modeFields.
 type Step struct {
 	Name    string        `json:"name" jsonschema:"required,pattern=^[a-z0-9-]{1\\,40}$"`
 	After   []string      `json:"after" jsonschema:"uniqueItems=true"`
-	Do      *Call         `json:"do" jsonschema:"required"`
+	Do      *Call         `json:"do"`
 	Undo    *Call         `json:"undo"`
-	Try     *Unsupported  `json:"try"`
-	Confirm *Unsupported  `json:"confirm"`
-	Cancel  *Unsupported  `json:"cancel"`
+	Try     *Call         `json:"try"`
+	Confirm *Call         `json:"confirm"`
+	Cancel  *Call         `json:"cancel"`
 	FailOn  []StatusRange `json:"failOn"`
 }
 
@@ -149,12 +175,13 @@ func (Step) describe() descriptions {
 	return descriptions{
 		"Name":    "Unique in the transaction.",
 		"After":   "The steps that come before; without it the one above, empty for at once.",
-		"Do":      "The call that does it.",
-		"Undo":    "The call that undoes it.",
-		"Try":     "The first phase of TCC.",
-		"Confirm": "The second phase of TCC.",
-		"Cancel":  "The roll-back of TCC.",
-		"FailOn":  "Responses by which the service refuses: roll back. Any other outside 2xx is tried again.",
+		"Do":      "The call that does it; of mode xa, where the service takes commit and rollback too.",
+		"Undo":    "Of a saga: the call that undoes it.",
+		"Try":     "Of TCC: the call that reserves.",
+		"Confirm": "Of TCC: the call that makes it final, when all steps are tried.",
+		"Cancel":  "Of TCC: the call that gives back what was reserved.",
+		"FailOn": "Of a saga and TCC: responses by which the service refuses: roll back. " +
+			"Any other outside 2xx is tried again.",
 	}
 }
 
@@ -167,7 +194,7 @@ type Call struct {
 	Method    string        `json:"method" jsonschema:"pattern=^[A-Z][A-Z-]*$"`
 	Path      ref.Template  `json:"path" jsonschema:"required"`
 	Body      any           `json:"body"`
-	NothingOn []StatusRange `json:"nothingOn"` // of an undo only
+	NothingOn []StatusRange `json:"nothingOn"` // of an undo and a cancel only
 	// Headers are the fields of the call beside those that the gateway injects.
 	Headers map[string]ref.Template `json:"headers"`
 }
@@ -178,7 +205,7 @@ func (Call) describe() descriptions {
 		"Method":  "The method.",
 		"Path":    "The path, a template.",
 		"Body":    "The JSON body; its texts are templates.",
-		"NothingOn": "Of an undo: responses by which the service says that there was nothing to undo. " +
+		"NothingOn": "Of an undo or a cancel: responses by which the service says that there was nothing to undo. " +
 			"They count as done.",
 		"Headers": "Header fields; their values are templates.",
 	}
@@ -197,7 +224,7 @@ func (k *checker) stepsBroken(p path) bool {
 }
 
 // call checks one call of a step: its service, and every template in it.
-func (k *checker) call(c *Call, p path, routes []transactionRoute) {
+func (k *checker) call(c *Call, p path, of callSite) {
 	if c.Service != "" {
 		k.exists("services", "service", c.Service, p.to("service"))
 	}
@@ -205,15 +232,15 @@ func (k *checker) call(c *Call, p path, routes []transactionRoute) {
 		if why := callPathFault(c.Path); why != "" {
 			k.fault(p.to("path"), "%q %s", c.Path, why)
 		}
-		k.template(c.Path, p.to("path"), routes)
+		k.template(c.Path, p.to("path"), of)
 	}
-	k.body(c.Body, p.to("body"), routes)
-	k.headers(c, p.to("headers"), routes)
+	k.body(c.Body, p.to("body"), of)
+	k.headers(c, p.to("headers"), of)
 	k.nothingOn(c, p)
 }
 
 // headers checks the fields of a call: those that the gateway writes itself are not among them.
-func (k *checker) headers(c *Call, p path, routes []transactionRoute) {
+func (k *checker) headers(c *Call, p path, of callSite) {
 	for _, name := range sortedKeys(c.Headers) {
 		field := p.to(name)
 		own := headerFault(name) != "" || slices.Contains([]string{"idempotency-key", "content-type"}, foldName(name))
@@ -223,7 +250,7 @@ func (k *checker) headers(c *Call, p path, routes []transactionRoute) {
 		case own:
 			k.fault(field, "the gateway sets this field itself")
 		}
-		k.template(c.Headers[name], field, routes)
+		k.template(c.Headers[name], field, of)
 	}
 }
 
@@ -233,8 +260,8 @@ func (k *checker) nothingOn(c *Call, p path) {
 	if !k.written(list) {
 		return
 	}
-	if p[len(p)-1] != "undo" {
-		k.fault(list, "only an undo has nothingOn: a do is refused by the statuses in failOn")
+	if key := p[len(p)-1]; key != "undo" && key != "cancel" {
+		k.fault(list, "only an undo and a cancel have nothingOn: a %s is refused by the statuses in failOn", key)
 		return
 	}
 	for n, not := range c.NothingOn {
@@ -248,31 +275,31 @@ func (k *checker) nothingOn(c *Call, p path) {
 	}
 }
 
-func (k *checker) body(v any, p path, routes []transactionRoute) {
+func (k *checker) body(v any, p path, of callSite) {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, member := range v {
-			k.body(member, p.to(name), routes)
+			k.body(member, p.to(name), of)
 		}
 	case []any:
 		for i, item := range v {
-			k.body(item, p.item(i), routes)
+			k.body(item, p.item(i), of)
 		}
 	case ref.Template:
-		k.template(v, p, routes)
+		k.template(v, p, of)
 	}
 }
 
-func (k *checker) template(t ref.Template, p path, routes []transactionRoute) {
+func (k *checker) template(t ref.Template, p path, of callSite) {
 	for _, r := range t.Refs() {
 		if r.Root == ref.Steps {
-			k.fault(p, "%s: responses of earlier steps need mode tcc: %s", r, notSupported)
+			k.stepRef(r, p, of)
 		}
 		k.headerRef(r, p)
 		if r.Root == ref.Key {
 			k.fault(p, "key is known in the path of a probe only; a transaction has its gid")
 		}
-		for _, route := range routes {
+		for _, route := range of.routes {
 			if lacks(r, route.params) {
 				k.fault(p, "%s: the path of route %q, which starts this transaction, has no {%s}",
 					r, route.name, r.Path[0])

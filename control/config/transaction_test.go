@@ -27,7 +27,7 @@ func TestTransactionFaults(t *testing.T) {
 	checkFaults(t, sound+"transactions:\n  t:\n    steps:\n      - name: a\n"+
 		"        do: {service: order, path: /v1/orders, nothingOn: [404]}\n", []string{
 		"8:48: transactions.t.steps[0].do.nothingOn: " +
-			"only an undo has nothingOn: a do is refused by the statuses in failOn",
+			"only an undo and a cancel have nothingOn: a do is refused by the statuses in failOn",
 	})
 }
 

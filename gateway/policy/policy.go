@@ -99,8 +99,7 @@ func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 		s.Service, s.ServiceConfig = r.Service, cfg.Services[r.Service]
 	}
 	if t := cfg.Transactions[r.Transaction]; t != nil {
-		for _, step := range t.Steps {
-			name := step.Do.Service
+		for _, name := range t.Asked() {
 			if !slices.ContainsFunc(s.Steps, func(other Step) bool { return other.Service == name }) {
 				s.Steps = append(s.Steps, Step{name, cfg.Services[name]})
 			}

@@ -20,10 +20,14 @@ type envelope struct {
 	Route       string        `json:"route"`
 	Principal   string        `json:"principal"`
 	Inject      [][2]string   `json:"inject"` // of forwarded, those that the client's request has
-	Do          *envelopeCall `json:"do"`
+	Do          *envelopeCall `json:"do,omitempty"`
 	Undo        *envelopeCall `json:"undo,omitempty"`
+	Query       *envelopeCall `json:"query,omitempty"` // of the primary of a message
+	Confirm     *envelopeCall `json:"confirm,omitempty"`
+	Cancel      *envelopeCall `json:"cancel,omitempty"`
 	FailOn      [][2]int      `json:"failOn"`             // ranges, both ends included
 	RetryMax    int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
+	Behind      []string      `json:"behind,omitempty"`   // of a saga: the steps with an undo that come after this one
 }
 
 type envelopeCall struct {
@@ -58,7 +62,12 @@ func (b branch) sign(key, payload []byte) string {
 	return hex.EncodeToString(mac.Sum(nil)[:20])
 }
 
+// branchRecord is the ID of the record of an operation. That of the call by which a step begins is the same in all
+// modes.
 func branchRecord(gid, step, op string) string {
+	if op == opTry || op == opPrimary || op == opQuery {
+		op = opDo
+	}
 	return idempotency.DigestOf("branch", gid, step, op)
 }
 
@@ -70,6 +79,10 @@ func branchRoute(route string) string { return route + "/branch" }
 // running (the next call comes after the same delay), anything else as to be tried again (the delay
 // doubles; see backoff.go).
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/xa/") {
+		b.serveRegistration(w, r)
+		return
+	}
 	call, status, problem := b.readBranchCall(w, r)
 	if status != 0 {
 		http.Error(w, problem, status)
@@ -77,6 +90,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if status = b.serveBranch(r.Context(), call); status >= 400 && status != http.StatusConflict {
 		b.metrics.BranchErrors.Inc()
+	}
+	if call.operation.begins {
+		b.running.answer(call.gid, call.step, status)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -86,7 +102,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // readBranchCall reads a call and checks its signature. A status other than 0 refuses it.
 func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call branchCall, status int, problem string) {
 	parts := strings.Split(r.URL.Path, "/") // "", branch, gid, step, op, mac
-	if len(parts) != 6 || parts[1] != "branch" || dtmOp[parts[4]] == "" {
+	if len(parts) != 6 || parts[1] != "branch" || dtmOp[parts[4]] == "" && parts[4] != opPhaseTwo {
 		return call, http.StatusNotFound, "404 page not found"
 	}
 	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, payloadBytesMax))
@@ -95,7 +111,9 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 	}
 	q := r.URL.Query()
 	call.branch = branch{gid: parts[2], step: parts[3], op: parts[4], id: q.Get("branch_id")}
-	signed := plausible(call.gid) && q.Get("gid") == call.gid && q.Get("op") == dtmOp[call.op]
+	one := call.op != opPhaseTwo && q.Get("op") == dtmOp[call.op]
+	either := call.op == opPhaseTwo && (q.Get("op") == opCommit || q.Get("op") == opRollback)
+	signed := plausible(call.gid) && q.Get("gid") == call.gid && (one || either)
 	if signed {
 		if signed, err = b.signedBy(r.Context(), call.branch, payload, parts[5]); err != nil {
 			return call, http.StatusInternalServerError, "the store does not answer"
@@ -105,6 +123,15 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 		b.forged.Warn(b.logger, time.Now(), "transaction: a branch call with a bad signature was refused",
 			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"
+	}
+	if either {
+		call.op = q.Get("op")
+	}
+	if call.op == opQuery {
+		if payload, err = b.queryPayload(r.Context(), call.gid); err != nil {
+			b.later(&call, "the query of a message is not known", err)
+			return call, http.StatusTooEarly, "the query is not known"
+		}
 	}
 	call.env = new(envelope)
 	if err = json.Unmarshal(payload, call.env); err != nil || !call.resolve() {
@@ -123,10 +150,15 @@ func (c *branchCall) resolve() bool {
 	return c.call != nil
 }
 
+// number is the coordinator's number of the step, whichever of its branches is called.
+func (c *branchCall) number() string { return strings.TrimSuffix(c.id, apart) }
+
 type branchCall struct {
 	branch
 	operation  operation
 	env        *envelope
 	call       *envelopeCall
+	parameters string        // of the query, beside the coordinator's own
+	answer     *answer       // where how it ends is written; nil: nowhere
 	retryDelay time.Duration // the coordinator's delay before it would call again; 0: not known
 }

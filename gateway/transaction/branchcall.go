@@ -19,15 +19,12 @@ import (
 // serveBranch claims the branch's record and calls the service, or returns what the record knows of
 // an earlier call.
 func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) {
-	lease := b.services.LongestCall(call.call.Service) + branchLeaseMargin
-	claim := idempotency.ClaimRequest{
-		ID: branchRecord(call.gid, call.step, call.op), Token: randomToken(),
-		Route: branchRoute(call.env.Route), Principal: call.env.Principal,
-		ClientKey: call.gid + "/" + call.step + "/" + call.op,
-		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
-	}
+	claim := b.claimOf(&call)
 	if known := b.ends.get(claim.ID); known.status != 0 {
 		return call.translate(known.status)
+	}
+	if call.operation.undoes != "" {
+		b.running.rollBack(call.gid)
 	}
 	if b.early(&call, time.Now()) {
 		return http.StatusTooEarly
@@ -43,7 +40,7 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	case !claimed:
 		return http.StatusTooEarly
 	}
-	if status := b.refuse(context.WithoutCancel(ctx), &call); status != 0 {
+	if status := b.refuse(context.WithoutCancel(ctx), &call, rec.Attempt); status != 0 {
 		if b.store.Change(context.WithoutCancel(ctx), claim.ID, claim.Token,
 			idempotency.Change{Op: idempotency.Free}) != nil {
 			return http.StatusTooEarly
@@ -65,6 +62,17 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	}
 }
 
+// claimOf is the claim of a branch's record.
+func (b *Bridge) claimOf(call *branchCall) idempotency.ClaimRequest {
+	lease := b.services.LongestCall(call.call.Service) + branchLeaseMargin
+	return idempotency.ClaimRequest{
+		ID: branchRecord(call.gid, call.step, call.op), Token: randomToken(),
+		Route: branchRoute(call.env.Route), Principal: call.env.Principal,
+		ClientKey: call.gid + "/" + call.step + "/" + call.op,
+		Lease:     lease, Cap: lease, TTL: branchTTL, Retry: true,
+	}
+}
+
 // recordedStatus returns the status for the coordinator that a branch's record has.
 func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 	response, err := b.codec.Open(rec.ID, rec.Response)
@@ -78,6 +86,9 @@ func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 	}
 	if status := call.translate(response.Status); status != 0 {
 		return status
+	}
+	if call.operation.queried && (response.Status == http.StatusNotFound || call.env.refused(response.Status)) {
+		return http.StatusConflict
 	}
 	return http.StatusInternalServerError // an operator's status that is not final
 }
@@ -104,14 +115,21 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 	case shed: // it was no attempt
 		change.Op = idempotency.Free
 	}
+	if call.answer != nil {
+		*call.answer = answer{status, body, outcome, shed}
+	}
 	if translated != 0 {
 		body = body[:min(len(body), recordedBytesMax)]
 		response := &idempotency.Response{Status: status, Body: body, Replayable: true}
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
-	if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
+	known := end{status, attempt, claim.Token}
+	if translated == http.StatusOK && b.keepEnd(claim.ID, known, change, 0) {
+		// The coordinator need not wait for that. Should it be lost with this process, the call is made once more,
+		// with the same Idempotency-Key.
+	} else if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {
 		kept := translated != 0 && !errors.Is(err, idempotency.ErrLost) &&
-			b.keepEnd(claim.ID, end{status, attempt, claim.Token}, change)
+			b.keepEnd(claim.ID, known, change, endPause)
 		b.logger.Warn("transaction: the store did not take a branch's end", "gid", call.gid, "step", call.step,
 			"kept", kept, "error", err)
 		if !kept {
@@ -168,11 +186,11 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	}
 	op := c.operation.dtm
 	for _, f := range [...][2]string{
-		{"Idempotency-Key", c.gid + "-" + c.id + "-" + op},
+		{"Idempotency-Key", c.gid + "-" + c.number() + "-" + op},
 		{"Sluice-Attempt", strconv.Itoa(attempt)},
 		{"Sluice-Principal", c.env.Principal},
 		{"Sluice-Transaction", c.gid},
-		{"Sluice-Branch", c.id},
+		{"Sluice-Branch", c.number()},
 		{"Sluice-Op", op},
 	} {
 		x.Inject.Add(f[0], f[1])
@@ -186,7 +204,8 @@ func (c *branchCall) translate(status int) int {
 		return http.StatusOK
 	}
 	switch {
-	case c.operation.refusable && c.env.refused(status):
+	case c.operation.refusable && c.env.refused(status), c.operation.strict,
+		c.operation.notDone && status == http.StatusNotFound:
 		return http.StatusConflict
 	case c.operation.undoes != "" && within(status, c.call.NothingOn):
 		return http.StatusOK
@@ -206,7 +225,8 @@ func within(status int, ranges [][2]int) bool {
 // query is the rendered query with the coordinator's parameters, so that dtmcli.BarrierFromQuery
 // works in the service as it is.
 func (c *branchCall) query() string {
-	q := "gid=" + c.gid + "&trans_type=" + transType(c.env.Mode) + "&branch_id=" + c.id + "&op=" + c.operation.dtm
+	q := "gid=" + c.gid + "&trans_type=" + transType(c.env.Mode) + "&branch_id=" + c.number() + "&op=" + c.operation.dtm
+	q += c.parameters
 	if own := withoutDTM(c.call.Query); own != "" {
 		return own + "&" + q
 	}

@@ -28,6 +28,9 @@ type Services interface {
 	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
 	// when it leads to none.
 	Steps(route string) (names []string, ok bool)
+	// RetryMax returns the longest delay before a branch is called again, of the transaction that a route
+	// leads to; 0: there is no limit.
+	RetryMax(route string) time.Duration
 	// Open reports whether calls to the service are refused now because too many have failed.
 	Open(service string) bool
 }
@@ -78,9 +81,13 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	managers     managers
 	advances     advances
+	running      running
+	flushes      flushes
 
-	background background // branch calls and submits that go on without a client
+	stopping   chan struct{} // closed when Run has ended
+	background background    // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
 
@@ -94,6 +101,7 @@ const (
 	followTick           = 250 * time.Millisecond
 	followPauseMax       = 5 * time.Second
 	scanEvery            = 30 * time.Second
+	scanAgain            = time.Second // when the store did not answer: at the start nothing is followed yet
 	scanRecordsMax       = 10000
 	neverSubmittedAfter  = 30 * time.Second // delegated and not known for so long: it was never submitted
 	coordinatorLostAfter = 10 * time.Minute // unless the record is so old: then the coordinator lost it
@@ -112,7 +120,7 @@ func New(o Options) *Bridge {
 	b := &Bridge{
 		client: o.Client, store: o.Store, codec: o.Codec, baseURL: o.BaseURL, services: o.Services,
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
-		advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
+		stopping: make(chan struct{}), advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
@@ -162,23 +170,33 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
-// behind.
+// behind. It is called once.
 func (b *Bridge) Run(ctx context.Context) error {
-	b.scan(ctx)
-	if b.Pending() > 0 { // the coordinator may have called in vain while this process was not there
-		b.advances.want()
-	}
+	defer close(b.stopping)
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	lastScan := time.Now()
+	var lastScan time.Time
+	again := scanAgain
+	scan := func(now time.Time) {
+		lastScan = now
+		if !b.scan(ctx) {
+			again = scanAgain
+			return
+		}
+		// At the start, and when the store was away, the coordinator may have called in vain.
+		if again == scanAgain && b.Pending() > 0 {
+			b.advances.want()
+		}
+		again = scanEvery
+	}
+	scan(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			if now.Sub(lastScan) >= scanEvery {
-				lastScan = now
-				b.scan(ctx)
+			if now.Sub(lastScan) >= again {
+				scan(now)
 				b.stuck.expire(now)
 			}
 			b.followDue(ctx, now)

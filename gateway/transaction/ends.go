@@ -11,7 +11,8 @@ import (
 
 // ends are the ends of branch calls that the store has not taken yet. What a service has answered is
 // known here and is not asked again because a store was away for a moment: the coordinator gets it
-// at once, and again if it calls again, and it is written as soon as the store takes it. A gateway
+// at once, and again if it calls again, and it is written as soon as the store takes it. For the end of a call that
+// was done the coordinator does not wait at all; a refusal is written first, if the store is there. A gateway
 // that dies before that leaves a record in flight; when its lease is over, a call of the coordinator,
 // which may come to another gateway, is made again, with the same Idempotency-Key and the next attempt.
 //
@@ -32,6 +33,8 @@ type end struct {
 const (
 	endsMax = 10_000
 	endLife = 10 * time.Minute
+	// endPause is how long after it was not taken an end is written again at first.
+	endPause = 50 * time.Millisecond
 )
 
 func (e *ends) put(record string, of end) (taken bool) {
@@ -63,9 +66,9 @@ func (e *ends) drop(record string, token uint64) {
 	}
 }
 
-// keepEnd keeps an end that the store did not take, and writes it in the background. A gateway that
-// drains waits for that as long as it drains. False: there are too many of them.
-func (b *Bridge) keepEnd(id string, of end, change idempotency.Change) bool {
+// keepEnd keeps an end and writes it in the background, after a pause. A gateway that drains waits for that
+// as long as it drains. False: there are too many of them.
+func (b *Bridge) keepEnd(id string, of end, change idempotency.Change, pause time.Duration) bool {
 	if !b.ends.put(id, of) {
 		return false
 	}
@@ -74,11 +77,16 @@ func (b *Bridge) keepEnd(id string, of end, change idempotency.Change) bool {
 		defer b.ends.drop(id, token)
 		ctx, cancel := context.WithTimeout(context.Background(), endLife)
 		defer cancel()
-		for pause := 50 * time.Millisecond; sleep(ctx, pause); pause = min(2*pause, 5*time.Second) {
+		if pause == 0 && !b.advertised { // where another gateway may be asked next it is written at once
+			b.flushes.wait()
+		}
+		for ; pause == 0 || sleep(ctx, pause); pause = max(endPause, min(2*pause, 5*time.Second)) {
 			err := b.store.Change(ctx, id, token, change)
 			if err == nil || errors.Is(err, idempotency.ErrLost) {
 				return
 			}
+			b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's end; it is kept and written "+
+				"later", "record", id, "error", err)
 		}
 		b.logger.Error("transaction: a branch's end could not be written; when the coordinator asks again the service "+
 			"is called again", "record", id)

@@ -21,29 +21,31 @@ type Executor struct {
 	settings Settings
 	mode     mode
 	steps    []orderedStep
-	names    []string
-	called   []string // the services that the steps do something at, in the order of names
+	placed   []string // the steps for which a place is reserved
+	called   []string // and the services of those
 }
 
 // NewExecutor returns the target of a route.
 func NewExecutor(b *Bridge, s Settings) *Executor {
-	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps), names: s.StepNames()}
-	for i := range s.Steps {
-		e.called = append(e.called, s.Steps[i].Do.Service)
-	}
+	e := &Executor{bridge: b, settings: s, mode: modeOf(s.Mode), steps: orderSteps(s.Steps)}
+	e.placed, e.called = e.mode.places(&s)
 	return e
+}
+
+// begins are the steps whose records tell whether the transaction was ever begun.
+func (e *Executor) begins() []orderedStep {
+	if e.settings.Primary == nil {
+		return e.steps
+	}
+	return append([]orderedStep{{Step: &Step{Name: primaryName}}}, e.steps...)
 }
 
 // Members returns the paths of the members of the request's body that the calls are made from.
 func (e *Executor) Members() (paths [][]string) {
-	for i := range e.settings.Steps {
-		for _, call := range []*Call{&e.settings.Steps[i].Do, e.settings.Steps[i].Undo} {
-			if call != nil {
-				paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
-				for _, f := range call.Headers {
-					paths = append(paths, template.Members(f.Value)...)
-				}
-			}
+	for _, call := range e.settings.calls() {
+		paths = slices.Concat(paths, template.Members(call.Path), template.Members(call.Body))
+		for _, f := range call.Headers {
+			paths = append(paths, template.Members(f.Value)...)
 		}
 	}
 	return paths
@@ -89,7 +91,7 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 		}
 	}
 	x.Dispatched = true
-	v := e.await(ctx, x.Logical.GID, request.NoWait)
+	v := e.endOf(ctx, x.Logical.GID, begun, request.NoWait)
 	x.Response = v.response(e.settings.StatusPath)
 	if x.Response.Provisional {
 		e.bridge.follow(idempotency.Record{
@@ -104,6 +106,30 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
+// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that was begun
+// by another request.
+func (e *Executor) endOf(ctx context.Context, gid string, begun *started, once bool) View {
+	if begun != nil {
+		select {
+		case <-begun.settled:
+			if begun.succeeded {
+				return e.succeeded(gid)
+			}
+		default:
+		}
+	}
+	return e.await(ctx, gid, once)
+}
+
+// succeeded is a transaction all steps of which are done.
+func (e *Executor) succeeded(gid string) View {
+	v := newView(gid, Succeeded)
+	for i := range e.steps {
+		v.Steps = append(v.Steps, StepView{Name: e.steps[i].Name, State: StepSucceeded})
+	}
+	return v
+}
+
 // begin takes the steps 2 to 4 of the package's protocol, with time limits of their own and not the
 // client's. A refusal says that nothing was submitted; without one and without a begun one the
 // coordinator knows it already.
@@ -113,7 +139,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
-	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint, request.TTL, time.Now())
+	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint)
 	ready, err := e.mode.render(ctx, e, x)
 	if err != nil {
 		return nil, &refusal{badRequest(x, err), filters.Refused}
@@ -128,7 +154,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 			giveBack(places)
 		}
 	}()
-	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.names)
+	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins())
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{
 			Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute,
@@ -165,7 +191,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Reservation {
 	steps := make(map[string]*filters.Reservation, len(places))
 	for i, place := range places {
-		steps[e.names[i]] = place
+		steps[e.placed[i]] = place
 	}
 	return steps
 }
@@ -211,6 +237,15 @@ func badRequest(x *filters.Exchange, err error) *filters.Reply {
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
 			Detail: fmt.Sprintf("The request makes the steps of the transaction longer than the coordinator takes: "+
 				"%d bytes in all. Nothing was begun.", stepsBytesMax),
+		})
+	case errors.Is(err, errSealed):
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
+			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in a URL: "+
+				"%d bytes, without bodies. Nothing was begun.", sealedBytesMax),
+		})
+	case errors.Is(err, errManagers):
+		return filters.Refuse(filters.Overloaded, filters.Problem{
+			Detail: "Too many transactions are in their first phase. Nothing was begun.", RetryAfter: time.Second,
 		})
 	}
 	return filters.Refuse(filters.BadRequest, filters.Problem{Detail: "The request does not fit the transaction."})

@@ -14,11 +14,11 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// A gid is the ID of the record, and behind it a digest of the request's fingerprint, of a period
-// of time and of a count within it. So it can be computed again from the request alone: when a
-// store has lost the record of a finished transaction, its repeat still finds it at the
-// coordinator. And a key that is used again after its time, or for another request, never meets the
-// transaction of the one before. The name of the deployment is in the digest, so that two that share
+// A gid is the ID of the record, and behind it a digest of the request's fingerprint. So it can be computed
+// again from the request alone: when a store has lost the record of a transaction, its repeat still finds it
+// at the coordinator. A key that is used for another request never meets the transaction of the one before.
+// One that is used again for the same request, after its time, finds the first one at the coordinator and takes
+// the next gid: that has a period of time and a count within it in the digest too. The name of the deployment is in the digest, so that two that share
 // a coordinator, and have the same routes and keys, never take the transaction of the other one for
 // their own.
 const (
@@ -34,6 +34,9 @@ func period(now time.Time, ttl time.Duration) int64 {
 	return now.UnixNano() / int64(max(ttl, periodLength))
 }
 
+// firstPeriod is that of the first gid of a request: none.
+const firstPeriod = 0
+
 func gidOf(deployment, record string, fingerprint [32]byte, period int64, count byte) string {
 	b := binary.BigEndian.AppendUint64(fingerprint[:], uint64(period))
 	sum := sha256.Sum256(append(append(b, count), deployment...))
@@ -42,8 +45,8 @@ func gidOf(deployment, record string, fingerprint [32]byte, period int64, count 
 
 // FirstGID returns the gid that a request of a deployment has at the coordinator, unless its key was
 // used before.
-func FirstGID(deployment, record string, fingerprint [32]byte, ttl time.Duration, now time.Time) string {
-	return gidOf(deployment, record, fingerprint, period(now, ttl), 0)
+func FirstGID(deployment, record string, fingerprint [32]byte) string {
+	return gidOf(deployment, record, fingerprint, firstPeriod, 0)
 }
 
 // recordOf returns the ID of the record that a gid belongs to.
@@ -57,29 +60,58 @@ var errGIDsUsedUp = errors.New("transaction: too many transactions of one reques
 // should still be there. One that failed did nothing, and one whose time is over is forgotten: the
 // next gid is free for a new execution. A gid of which a step was ever called is not free, whatever
 // the coordinator says.
-func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []string) (
+//
+// It is one query where the key was not used before. That is needed for a claim of which the record knows no
+// earlier attempt too: a store may lose records, and a gid that is submitted twice runs twice.
+func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep) (
 	gid string, known bool, err error,
 ) {
-	now, ttl := time.Now(), request.TTL
-	current := period(now, ttl)
+	gid = FirstGID(b.deployment, record, request.Fingerprint)
+	begun := make(chan error, 1) // meanwhile the store is asked
+	called := false
+	go func() {
+		var err error
+		called, err = b.branchCalled(ctx, gid, firstSteps(steps))
+		begun <- err
+	}()
+	use, err := b.useOf(ctx, gid, request.TTL)
+	if err2 := <-begun; err == nil {
+		err = err2
+	}
+	switch {
+	case err != nil:
+		return "", false, err
+	case use == gidKnown:
+		return gid, true, nil
+	case use == gidFree && !called:
+		return gid, false, nil
+	}
+	return b.nextGID(ctx, record, request, steps)
+}
+
+// nextGID finds the gid of a request whose key was used before.
+func (b *Bridge) nextGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep) (
+	gid string, known bool, err error,
+) {
+	current := period(time.Now(), request.TTL)
 	for _, p := range []int64{current - 1, current} {
 		for count := range byte(countMax) {
 			gid = gidOf(b.deployment, record, request.Fingerprint, p, count)
-			t, err := b.queryCoordinator(ctx, gid)
-			switch {
-			case errors.Is(err, sagaclient.ErrNotFound):
-				called, err := b.branchCalled(ctx, gid, steps)
-				if err != nil {
-					return "", false, err
-				}
-				if called {
-					continue
-				}
-			case err != nil:
+			use, err := b.useOf(ctx, gid, request.TTL)
+			if err != nil {
 				return "", false, err
-			case !t.Status.Ended(), t.Status == sagaclient.Succeeded && now.Sub(t.UpdateTime) < ttl:
+			}
+			switch use {
+			case gidKnown:
 				return gid, true, nil
-			default:
+			case gidUsed:
+				continue
+			}
+			called, err := b.branchCalled(ctx, gid, namesOf(steps))
+			if err != nil {
+				return "", false, err
+			}
+			if called {
 				continue
 			}
 			if p == current {
@@ -89,6 +121,45 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 		}
 	}
 	return "", false, errGIDsUsedUp
+}
+
+// gidUse is what the coordinator has a gid for.
+type gidUse uint8
+
+const (
+	gidFree  gidUse = iota
+	gidKnown        // this request, as it runs or has lately ended
+	gidUsed         // one that is over
+)
+
+func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration) (gidUse, error) {
+	t, err := b.queryCoordinator(ctx, gid)
+	switch {
+	case errors.Is(err, sagaclient.ErrNotFound):
+		return gidFree, nil
+	case err != nil:
+		return gidFree, err
+	case !t.Status.Ended(), t.Status == sagaclient.Succeeded && time.Since(t.UpdateTime) < ttl:
+		return gidKnown, nil
+	}
+	return gidUsed, nil
+}
+
+// firstSteps are the names of the steps that come after none: when none of them was called, none was.
+func firstSteps(steps []orderedStep) (names []string) {
+	for i := range steps {
+		if len(steps[i].after) == 0 {
+			names = append(names, steps[i].Name)
+		}
+	}
+	return names
+}
+
+func namesOf(steps []orderedStep) (names []string) {
+	for i := range steps {
+		names = append(names, steps[i].Name)
+	}
+	return names
 }
 
 // plausible reports whether a text can be a gid; the coordinator is not asked for one that cannot.

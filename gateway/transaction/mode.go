@@ -16,6 +16,9 @@ type mode interface {
 	render(ctx context.Context, e *Executor, x *filters.Exchange) (rendered, error)
 	// operations are the calls that a step has, the first one that is made of it before the others.
 	operations() []operation
+	// places returns the steps that begin at the client's request, and the services at which they do: these are asked
+	// for room before anything is begun. One has the other's length.
+	places(s *Settings) (steps, services []string)
 	// view fills in the steps of a transaction, and what its state alone does not say.
 	view(ctx context.Context, b *Bridge, t *sagaclient.Transaction, v *View)
 }
@@ -33,6 +36,9 @@ type started struct {
 	accepted chan error
 	// settled is closed when a query is worth while: the coordinator has done what it does at once.
 	settled chan struct{}
+	// succeeded: it has, as the coordinator says and as was seen here; there is nothing to ask. Written before
+	// settled is closed.
+	succeeded bool
 }
 
 func newStarted() *started {
@@ -51,6 +57,12 @@ type operation struct {
 	begins bool
 	// refusable: a status of failOn is a refusal.
 	refusable bool
+	// strict: any status but 2xx is one.
+	strict bool
+	// notDone: 404 is one.
+	notDone bool
+	// queried: in its record may be the response of another operation, of which 404 and failOn are refusals.
+	queried bool
 	// undoes is the operation that it takes back: it is not made while that one is under way, and not
 	// needed when the service refused it. Empty: none.
 	undoes string
@@ -58,17 +70,22 @@ type operation struct {
 }
 
 const (
-	modeSaga = "saga"
+	modeSaga    = "saga"
+	modeTCC     = "tcc"
+	modeMessage = "message"
+	modeXA      = "xa"
 
 	opDo   = "do"
 	opUndo = "undo"
 )
 
 // modes are the modes, by the word of the configuration.
-var modes = map[string]mode{modeSaga: sagaMode{}}
+var modes = map[string]mode{
+	modeSaga: sagaMode{}, modeTCC: tccMode{}, modeMessage: messageMode{}, modeXA: xaMode{},
+}
 
 // transTypes are the coordinator's words for the modes.
-var transTypes = map[string]string{modeSaga: "saga"}
+var transTypes = map[string]string{modeSaga: "saga", modeTCC: "tcc", modeMessage: "msg", modeXA: "xa"}
 
 // transType is the coordinator's word for the mode of that name.
 func transType(mode string) string { return cmp.Or(transTypes[mode], transTypes[modeSaga]) }
@@ -89,6 +106,14 @@ func modeAt(t *sagaclient.Transaction) mode {
 		}
 	}
 	return sagaMode{}
+}
+
+// everyStep are the steps, and the services at which they begin.
+func everyStep(s *Settings) (steps, services []string) {
+	for i := range s.Steps {
+		steps, services = append(steps, s.Steps[i].Name), append(services, s.Steps[i].Do.Service)
+	}
+	return steps, services
 }
 
 // operationOf returns the operation of a mode by its name, nil without one.

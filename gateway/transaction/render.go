@@ -27,7 +27,27 @@ var forwarded = []string{
 var ofTraces = map[string]int{"tracestate": 512, "baggage": 8192}
 
 // renderStep makes the envelope of a step, and its encoding.
-func (e *Executor) renderStep(x *filters.Exchange, s *Step) (*envelope, []byte, error) {
+func (e *Executor) renderStep(x *filters.Exchange, s *Step, behind []string) (*envelope, []byte, error) {
+	env := e.newEnvelope(x)
+	env.FailOn, env.Behind = rangesOf(s.FailOn), behind
+	var err error
+	if env.Do, err = renderCall(x, &s.Do); err != nil {
+		return nil, nil, err
+	}
+	if s.Undo != nil {
+		if env.Undo, err = renderCall(x, s.Undo); err != nil {
+			return nil, nil, err
+		}
+		env.Undo.NothingOn = rangesOf(s.NothingOn)
+	}
+	payload, err := marshal(env)
+	return env, payload, err
+}
+
+func marshal(env *envelope) ([]byte, error) { return json.Marshal(env) }
+
+// newEnvelope is what the envelopes of all steps have.
+func (e *Executor) newEnvelope(x *filters.Exchange) *envelope {
 	env := &envelope{
 		Transaction: e.settings.Name, Route: x.Route, Principal: x.Principal,
 		RetryMax: e.settings.RetryMax.Milliseconds(),
@@ -42,19 +62,10 @@ func (e *Executor) renderStep(x *filters.Exchange, s *Step) (*envelope, []byte, 
 			env.Inject = append(env.Inject, [2]string{name, v})
 		}
 	}
-	env.FailOn = rangesOf(s.FailOn)
-	var err error
-	if env.Do, err = renderCall(x, &s.Do); err != nil {
-		return nil, nil, err
+	if e.settings.Mode != modeSaga {
+		env.Mode = e.settings.Mode
 	}
-	if s.Undo != nil {
-		if env.Undo, err = renderCall(x, s.Undo); err != nil {
-			return nil, nil, err
-		}
-		env.Undo.NothingOn = rangesOf(s.NothingOn)
-	}
-	payload, err := json.Marshal(env)
-	return env, payload, err
+	return env
 }
 
 func rangesOf(list []StatusRange) (ranges [][2]int) {

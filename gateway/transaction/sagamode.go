@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -24,6 +25,8 @@ var sagaOperations = []operation{
 	},
 }
 
+func (sagaMode) places(s *Settings) (steps, services []string) { return everyStep(s) }
+
 func (sagaMode) operations() []operation { return sagaOperations }
 
 // render makes the saga: every call is rendered now, so that it does not change while it runs.
@@ -38,7 +41,7 @@ func (sagaMode) render(ctx context.Context, e *Executor, x *filters.Exchange) (r
 	length := 0
 	for i := range e.steps {
 		s := e.steps[i].Step
-		_, payload, err := e.renderStep(x, s)
+		_, payload, err := e.renderStep(x, s, e.steps[i].behind)
 		if err != nil {
 			return nil, err
 		}
@@ -65,11 +68,16 @@ type renderedSaga struct{ sagaclient.Saga }
 // start submits the saga, once.
 func (s *renderedSaga) start(ctx context.Context, b *Bridge) *started {
 	begun := newStarted()
+	if !b.advertised {
+		b.running.begin(s.GID, s.Timeout, time.Now())
+	}
 	b.background.Go(func() {
 		defer close(begun.settled)
 		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 		defer cancel()
-		begun.accepted <- b.client.Submit(ctx, &s.Saga)
+		done, err := b.client.SubmitOnce(ctx, &s.Saga)
+		begun.succeeded = b.running.end(s.GID) == len(s.Steps) && done && err == nil
+		begun.accepted <- err
 	})
 	return begun
 }

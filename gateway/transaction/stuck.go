@@ -67,7 +67,11 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 	was := list[i].Attempts
 	list[i].Attempts, list[i].Status = attempt, status
 	list[i].hurried = now.Before(list[i].due.Add(-earlyBy))
-	list[i].last, list[i].due = now, now.Add(call.retryDelay)
+	delay := call.retryDelay
+	if most := time.Duration(call.env.RetryMax) * time.Millisecond; most > 0 {
+		delay = min(delay, most) // a longer one is cut short
+	}
+	list[i].last, list[i].due = now, now.Add(delay)
 	list[i].forget = now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond))
 	return was < stuckAfter && attempt >= stuckAfter
 }

@@ -50,8 +50,12 @@ type View struct {
 	State    State      `json:"state"`
 	Steps    []StepView `json:"steps"` // never nil
 	timedOut bool       // rolled back because its time was over, not because a step refused
+	detail   string     // of a failure, in place of the usual one
+	kind     string     // the coordinator's word for the mode
 	mode     mode       // nil where the coordinator was not asked
 	status   sagaclient.Status
+
+	retryDelay time.Duration // of the coordinator, as long as it runs; 0: not known
 }
 
 // StepView is one step. Reason says why it failed.
@@ -89,7 +93,7 @@ func StateOf(codec *idempotency.ResponseCodec, rec *idempotency.Record) State {
 // the branches' URLs, so that it does not depend on the configuration in force.
 func (b *Bridge) viewOf(ctx context.Context, t sagaclient.Transaction) View {
 	v := newView(t.GID, stateOf(t.Status))
-	v.mode, v.status = modeAt(&t), t.Status
+	v.mode, v.status, v.kind = modeAt(&t), t.Status, t.Type
 	v.timedOut = strings.HasPrefix(t.Reason, "Timeout ")
 	v.mode.view(ctx, b, &t, &v)
 	return v
@@ -132,14 +136,19 @@ func (b *Bridge) refusalReason(ctx context.Context, gid, step, op string) string
 		b.logger.Error("transaction: a branch's record cannot be read", "gid", gid, "step", step, "error", err)
 		return "refused"
 	}
+	return reasonOf(response.Status, response.Body)
+}
+
+// reasonOf is the reason of a refusal by a service.
+func reasonOf(status int, response []byte) string {
 	var body struct {
 		Reason string `json:"reason"`
 		Code   string `json:"code"`
 	}
-	if json.Unmarshal(response.Body, &body) == nil && body.Reason+body.Code != "" {
-		return fmt.Sprintf("status %d: %s", response.Status, printable(cmp.Or(body.Reason, body.Code)))
+	if json.Unmarshal(response, &body) == nil && body.Reason+body.Code != "" {
+		return fmt.Sprintf("status %d: %s", status, printable(cmp.Or(body.Reason, body.Code)))
 	}
-	return fmt.Sprintf("status %d", response.Status)
+	return fmt.Sprintf("status %d", status)
 }
 
 // begun reports whether an operation of a step was called and has not ended.
@@ -204,6 +213,7 @@ func (v *View) failure() filters.Response {
 		p.Extra["step"] = s.Name
 		p.Extra["step_reason"] = s.Reason
 	}
+	p.Detail = cmp.Or(v.detail, p.Detail)
 	reply := filters.Refuse(filters.TransactionFailed, p)
 	return filters.Response{
 		Status: reply.Status, Header: reply.Header, Body: reply.Body, Reason: reply.Reason, Whole: true,

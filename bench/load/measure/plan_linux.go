@@ -2,6 +2,7 @@ package measure
 
 import (
 	"context"
+	"io"
 	"slices"
 )
 
@@ -16,6 +17,11 @@ type step struct {
 // Add adds a step; what and whom are for the progress bar.
 func (p *Plan) Add(what, whom string, do func(context.Context) error) {
 	*p = append(*p, step{what, whom, do})
+}
+
+// Run carries the plan out; a bar or lines go to w, which may be nil. It ends with the first error.
+func (p Plan) Run(ctx context.Context, w io.Writer, terminal bool) error {
+	return p.run(ctx, newProgress(w, terminal))
 }
 
 // run ends with the first error; what goes wrong with one contender is none.

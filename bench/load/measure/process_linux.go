@@ -35,6 +35,18 @@ func cpuTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
+// CPUTime returns the CPU time of a process and its descendants, user and system.
+func CPUTime(pid int) (time.Duration, error) { return cpuTime(pid) }
+
+// OwnCPUTime returns the CPU time of this process alone.
+func OwnCPUTime() (time.Duration, error) {
+	var at unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &at); err != nil {
+		return 0, fmt.Errorf("measure: own CPU clock: %w", err)
+	}
+	return time.Duration(at.Nano()), nil
+}
+
 // tree returns a process, first, and its descendants.
 func tree(pid int) ([]int, error) {
 	pids := []int{pid}
