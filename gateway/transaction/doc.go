@@ -74,30 +74,31 @@
 // the coordinator while the first still runs gets 425, and one after the end gets the recorded end.
 // A call that takes longer than the coordinator waits goes on in the background.
 //
-// The end of a call that was done is written while the coordinator goes on, together with those of other calls (ends.go,
-// flush.go). Should this process die before, the call is made once more, with the same Idempotency-Key. That of a call
-// that was refused is written before the coordinator gets it: its undo hangs on that.
+// The end of a call that was done is written while the coordinator goes on, together with those of other calls
+// (ends.go, flush.go). Should this process die before, the call is made once more, with the same Idempotency-Key.
+// That of a call that was refused is written before the coordinator gets it: its undo hangs on that.
 //
 // # The order of undos
 //
-// It is the coordinator's (DTM v1.19.0, trans_type_saga.go): a step is undone when all that came after it is. So in a saga
-// whose steps come one after the other an undo that is never done holds up those of all steps before it, for ever; nothing
-// at the gateway may change that, since what is undone first was built upon what is undone later. Steps that do not come after
-// one another (after) are undone at the same time, and none waits for the undo of another. An undo that waits shows as
-// compensating, and the one that it waits for as stuck.
+// It is the coordinator's (DTM v1.19.0, trans_type_saga.go): a step is undone when all that came after it is. So
+// in a saga whose steps come one after the other an undo that is never done holds up those of all steps before
+// it, for ever; nothing at the gateway may change that, since what is undone first was built upon what is undone
+// later. Steps that do not come after one another (after) are undone at the same time, and none waits for the
+// undo of another. An undo that waits shows as compensating, and the one that it waits for as stuck.
 //
 // # What was gone is back
 //
-// The coordinator doubles its delay, so what waits would wait on when a service is back. It is told to go on at once when a
-// service at which branches failed is reached again or its breaker has closed, when the coordinator is back, and when the
-// gateway starts and finds transactions under way; every ten seconds at most, a thousand transactions at most, and
-// none that is due within five seconds. A service that is still broken is spared (advance.go).
+// The coordinator doubles its delay, so what waits would wait on when a service is back. It is told to go on at
+// once when a service at which branches failed is reached again or its breaker has closed, when the coordinator
+// is back, and when the gateway starts and finds transactions under way; every ten seconds at most, a thousand
+// transactions at most, and none that is due within five seconds. A service that is still broken is spared
+// (advance.go).
 //
 // # Memory
 //
-// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan, and one for each submit in
-// flight. Places of at most 50000 transactions, none for longer than half a minute. At most 10000 ends that are not
-// written yet, of some 5 KB.
+// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan, and one for each
+// submit in flight. Places of at most 50000 transactions, none for longer than half a minute. At most 10000 ends
+// that are not written yet, of some 5 KB.
 //
 // # Failure policy
 //

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestVerdicts: a ratio is the median over the ratios of the rounds, a bar that is missed counts, and errors void a mark.
+// TestVerdicts: a ratio is the median over the ratios of the rounds, a bar that is missed counts, and errors void
+// a mark.
 func TestVerdicts(t *testing.T) {
 	side := func(cpu ...float64) *Side {
 		s := &Side{Sagas: 10}

@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// Run measures every pair of stores. A pair that cannot be had is reported as missing; an error is returned when nothing
-// could be measured at all, or ctx ended.
+// Run measures every pair of stores. A pair that cannot be had is reported as missing; an error is returned when
+// nothing could be measured at all, or ctx ended.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -43,7 +43,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 		found := &PairResult{Name: p.String()}
 		report.Pairs = append(report.Pairs, found)
-		r := &run{o: &o, found: found, world: &world{pair: p, dir: fmt.Sprintf("%s/%d", dir, i), services: map[int]*measure.Process{}}}
+		r := &run{o: &o, found: found, world: &world{pair: p, dir: fmt.Sprintf("%s/%d", dir, i),
+			services: map[int]*measure.Process{}}}
 		defer r.world.stop()
 		r.plan(&plan, &measured)
 	}
@@ -54,7 +55,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if measured == 0 {
-		return nil, fmt.Errorf("transactions: nothing could be measured; %s: %s", report.Pairs[0].Name, report.Pairs[0].Missing)
+		return nil, fmt.Errorf("transactions: nothing could be measured; %s: %s", report.Pairs[0].Name,
+			report.Pairs[0].Missing)
 	}
 	for _, p := range report.Pairs {
 		for _, c := range p.Cells {
@@ -101,7 +103,9 @@ func (r *run) plan(p *measure.Plan, measured *int) {
 		for _, c := range r.found.Cells {
 			for i := range sides {
 				side := sides[(i+round)%len(sides)]
-				p.Add(what, c.title()+", "+side, func(ctx context.Context) error { return r.slice(ctx, c, side, round > 0) })
+				p.Add(what, c.title()+", "+side, func(ctx context.Context) error {
+					return r.slice(ctx, c, side, round > 0)
+				})
 			}
 		}
 	}
@@ -378,7 +382,8 @@ func (r *run) handmade(services string) (func(context.Context) error, error) {
 		s := &sagaclient.Saga{GID: gid, Wait: true, Timeout: time.Minute, RetryEvery: 3 * time.Second}
 		for _, name := range steps {
 			at := "http://" + services + "/" + name
-			s.Steps = append(s.Steps, sagaclient.Step{Name: name, Action: at + "/do", Compensate: at + "/undo", Payload: payload})
+			s.Steps = append(s.Steps, sagaclient.Step{Name: name, Action: at + "/do", Compensate: at + "/undo",
+				Payload: payload})
 		}
 		done, err := client.SubmitOnce(ctx, s)
 		if err == nil && !done {
