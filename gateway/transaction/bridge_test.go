@@ -33,6 +33,7 @@ type fixture struct {
 	submit  func(gid string) int // plays a submit; returns its status, 0 breaks the connection
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
+	own     *Settings // in place of settings; nil: those
 	called  []*filters.Exchange
 	queries int
 	retries int
@@ -187,7 +188,17 @@ func (d *fixture) Open(service string) bool {
 	return d.broken[service]
 }
 
-func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
+func (d *fixture) Steps(string) ([]string, bool) {
+	s := d.settings()
+	return s.StepNames(), true
+}
+
+func (d *fixture) settings() Settings {
+	if d.own != nil {
+		return *d.own
+	}
+	return settings
+}
 
 var settings = Settings{
 	Wait: 500 * time.Millisecond, Timeout: time.Minute, RetryEvery: 3 * time.Second, StatusPath: "/v1/checkouts/{id}",
@@ -246,7 +257,7 @@ func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	if reply, _ := chain.Request(x); reply != nil {
 		x.SetReply(reply)
 	} else {
-		outcome = NewExecutor(d.Bridge, settings).Execute(x)
+		outcome = NewExecutor(d.Bridge, d.settings()).Execute(x)
 	}
 	chain.Response(x)
 	chain.Done(x, outcome)
