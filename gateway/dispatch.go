@@ -56,6 +56,8 @@ type clientRequest interface {
 	// nil bounds nothing.
 	Account() *budget.Account
 	DrawOn(*budget.Account)
+	// LimitBody bounds the body of the request, before any of it is read.
+	LimitBody(n int64)
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
@@ -95,11 +97,14 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	case router.NoMethod:
 		reply := refusal(filters.MethodNotAllowed, "The path is there, but not for "+x.Method+".")
-		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
+		reply.Header.Add("Allow", strings.Join(e.router.AllowFor(x), ", "))
 		e.refuse(x, r, reply)
 		return
 	}
 	x.Route = rt.name
+	if rt.maxBody > 0 {
+		r.LimitBody(rt.maxBody)
+	}
 	rt.serve(x, r, r)
 }
 
@@ -119,10 +124,10 @@ func (e *engine) find(x *filters.Exchange) (rt *route, params []filters.Param, r
 func (e *engine) findBy(x *filters.Exchange, method string) (*route, []filters.Param, router.Result) {
 	if x.Route != "" {
 		if n := e.named[x.Route]; n != nil {
-			return n.Find(method, x.Path, x.Params)
+			return n.FindFor(x, method, x.Params)
 		}
 	}
-	return e.router.Find(method, x.Path, x.Params)
+	return e.router.FindFor(x, method, x.Params)
 }
 
 // refuse writes the reply to a request without a route.

@@ -52,6 +52,8 @@ type route struct {
 	kept    filters.Header
 	metrics *routeMetrics // nil: another route counts
 	cors    bool          // preflights for it are answered
+	maxBody int64         // of the request's body, in place of the listener's; 0: that
+	edits   fieldEdits    // of all its responses
 	process *process
 }
 
@@ -196,12 +198,38 @@ func (b *builder) target(r *config.Route) (target, error) {
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	f, err := b.service(r.Service)
-	if err != nil || r.Timeout == 0 {
-		return f, err
+	if err != nil {
+		return nil, err
+	}
+	f = b.forRoute(f, r)
+	if r.Timeout > 0 {
+		own := *f
+		own.timeout = time.Duration(r.Timeout)
+		f = &own
+	}
+	return f, nil
+}
+
+// forRoute returns a service as the requests of a route see it.
+func (b *builder) forRoute(f *forward, r *config.Route) *forward {
+	edits := newRequestEdits(r)
+	if edits == nil && r.MaxBody == 0 {
+		return f
 	}
 	own := *f
-	own.timeout = time.Duration(r.Timeout)
-	return &own, nil
+	own.edits = edits
+	if r.MaxBody > 0 {
+		own.tooLong = bodyTooLong(r.MaxBody)
+	}
+	return &own
+}
+
+// bodyTooLong returns what makes the reply to a body that is longer than may be.
+func bodyTooLong(most config.Size) func() *filters.Reply {
+	return func() *filters.Reply {
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
+			most.String() + "."})
+	}
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, m config.Match) error {
@@ -209,7 +237,10 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	if err != nil {
 		return err
 	}
-	rt.cors = s.Route.CORS != nil
+	rt.cors, rt.maxBody = s.Route.CORS != nil, int64(s.Route.MaxBody)
+	if h := s.Route.Headers; h != nil && !b.envoy { // Envoy changes them itself
+		rt.edits = newFieldEdits(&h.Response)
+	}
 	if s.Kind == policy.RouteChain && s.Service != "" {
 		rt.timeout = time.Duration(s.Route.Timeout)
 		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {
@@ -222,7 +253,16 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 			return err
 		}
 	}
-	return b.engine.router.Add(m.Path, m.Taken(), rt)
+	return b.engine.router.AddWhere(m.Path, m.Taken(), conditionOf(m), rt)
+}
+
+// conditionOf returns what a route asks of a request beside path and method.
+func conditionOf(m config.Match) router.Condition {
+	c := router.Condition{Host: m.Host}
+	for _, name := range sortedNames(m.Headers) {
+		c.Header.Add(name, m.Headers[name])
+	}
+	return c
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
@@ -303,14 +343,10 @@ func (b *builder) service(name string) (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	bodyMax := b.Config.Listen.MaxBody
 	f := newForward(svc, c, b.env.Logger)
 	f.reserved = reservedInTrailer(b.Config.Identity)
 	f.overload = b.overload
-	f.tooLong = func() *filters.Reply {
-		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
-			bodyMax.String() + "."})
-	}
+	f.tooLong = bodyTooLong(b.Config.Listen.MaxBody)
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)
 	return f, nil

@@ -148,9 +148,15 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
 	} else {
-		x.Response.Header.Set(requestIDField, requestID(x))
+		rt.finish(x)
 	}
 	return e
+}
+
+// finish puts into the head of a response what every response of the route has.
+func (rt *route) finish(x *filters.Exchange) {
+	rt.edits.apply(&x.Response.Header)
+	x.Response.Header.Set(requestIDField, requestID(x))
 }
 
 // statusClientGone is the code under which requests are counted whose client left before there was a
@@ -172,7 +178,7 @@ func reasonOf(x *filters.Exchange, e *result) filters.Reason {
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
-	r.Header.Set(requestIDField, requestID(x))
+	rt.finish(x)
 	if r.Stream {
 		e.took = time.Since(x.Received)
 	}
@@ -273,6 +279,7 @@ type forward struct {
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
 	// reserved are fields that a client's trailer may not have; nil is none.
 	reserved func(name string) bool
+	edits    *requestEdits // of the route; nil: none
 	overload *overload
 	logger   *slog.Logger
 
@@ -293,6 +300,10 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		detach(x, in)
 	}
 	x.Inject.Set("Sluice-Principal", x.Principal)
+	if f.edits != nil {
+		before := f.edits.apply(x)
+		defer before.restore(x)
+	}
 	m, err := in.Message()
 	if err != nil {
 		return f.failed(x, bodyFailure(err), false)

@@ -56,7 +56,9 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, r), onPanic); err != nil {
 		return nil, err
 	}
-	f.target, err = b.service(c.Service)
+	if f.target, err = b.service(c.Service); err == nil {
+		f.target = b.forRoute(f.target, r)
+	}
 	return f, err
 }
 
@@ -107,7 +109,7 @@ func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result
 	}
 	e.release()
 	kept := keptFields(x.Response.Header)
-	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept,
+	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept, edits: rt.edits,
 		target: &fallbackTarget{f.target, reason, kept}}
 	x.Restart()
 	*e = inner.exchange(x, in, w)

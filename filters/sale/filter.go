@@ -207,7 +207,7 @@ func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *
 		h.metrics.Admitted.Inc()
 	}
 	slot.Ref = f.sale.settler.hold(f.sale, h, r)
-	if f.sale.shared && out.New && mayBeSoldAgain(out.Counts, r.Total) {
+	if f.sale.shared && out.New && out.mayBeSoldAgain(r.Total) {
 		awaitReaders(x.Context())
 	}
 	return nil

@@ -81,6 +81,7 @@ type Bridge struct {
 	managers     managers
 	advances     advances
 	running      running
+	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
 	background background    // branch calls and submits that go on without a client

@@ -82,6 +82,11 @@ func (d *fixture) openInMemory(t *testing.T) {
 			return w.Result(), nil
 		})},
 	})
+	t.Cleanup(func() { // what is written in the background ends with the test
+		if err := d.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -225,6 +230,11 @@ func parse(s string) ref.Template {
 
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
+	t.Helper()
+	return d.checkoutWith(t, settings, key, body)
+}
+
+func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string) filters.Response {
 	t.Helper()
 	f := idempotency.New(idempotency.Settings{
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,

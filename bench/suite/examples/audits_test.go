@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
 	"github.com/sluice-gateway/sluice/bench/shop"
@@ -16,6 +17,8 @@ import (
 var examples = []example{
 	{name: "checkout", file: "checkout.yaml", place: checkOut, audit: auditCheckouts},
 	{name: "payment-callback", file: "payment-callback.yaml", place: payForOrder, audit: auditPayments},
+	{name: "rebate-manager", file: "rebate-manager.yaml", mariadb: true, place: grantRebate,
+		audit: auditHolds("7101", "7102")},
 }
 
 // one in a few orders is to be refused.
@@ -192,4 +195,96 @@ func judgePayment(w *world, placed string, states, why map[string]string) {
 		w.Errorf("%s is %q and mended for %q, want %q and one of %q", o.OrderNo, states[o.OrderNo], why[o.OrderNo],
 			want, mended)
 	}
+}
+
+// grantRebate asks for a rebate; some ask for more than one may be.
+func grantRebate(l *load, random *rand.Rand, key string) {
+	o := order{path: "/v1/rebates", user: "ann", key: key, refuse: oneIn(random, 4)}
+	amount := 1 + random.IntN(900)
+	if o.refuse {
+		amount = 500_000
+	}
+	o.body = fmt.Sprintf(`{"sku":"SKU-%d","qty":%d,"account":"acme","amount":%d}`, random.IntN(3), 1+random.IntN(3), amount)
+	l.send(o)
+}
+
+// What the services of deploy/examples/services/resource.go tell.
+type (
+	hold struct {
+		ID, Item, State string
+		Amount          int64
+	}
+	balance struct {
+		Item               string
+		Free, Held, Booked int64
+	}
+	move struct{ ID, Kind string }
+)
+
+// book is what one service has by the id of a transaction.
+type book map[string]hold
+
+// auditHolds: of each order that succeeded every service has booked its part, once; of the others none has. Nothing is
+// held, and nothing came into being or got lost. ports are those of the services.
+func auditHolds(ports ...string) func(r *running, ends []end) {
+	return func(r *running, ends []end) {
+		r.world.Helper()
+		for _, port := range ports {
+			b := readBook(r, port)
+			for _, e := range ends {
+				h, there := b[e.gid]
+				switch {
+				case e.gid == "" && e.ended:
+					r.world.Errorf("%s ended without an id: %s", e.key, e.said)
+				case e.succeeded && h.State != "booked":
+					r.world.Errorf("%s: %s succeeded, and the service has %+v", port, e.key, h)
+				case !e.succeeded && there && h.State == "booked":
+					r.world.Errorf("%s: %s failed, and the service has %+v", port, e.key, h)
+				}
+			}
+			delete(b, "")
+		}
+		for _, other := range ports[1:] { // also what no client was told of
+			a, b := readBook(r, ports[0]), readBook(r, other)
+			for id, h := range a {
+				if (h.State == "booked") != (b[id].State == "booked") {
+					r.world.Errorf("%s is %+v at %s and %+v at %s", id, h, ports[0], b[id], other)
+				}
+			}
+			for id, h := range b {
+				if h.State == "booked" && a[id].State != "booked" {
+					r.world.Errorf("%s is %+v at %s alone", id, h, other)
+				}
+			}
+		}
+	}
+}
+
+// readBook reads and judges the books of one service.
+func readBook(r *running, port string) book {
+	r.world.Helper()
+	b, booked := book{}, map[string]int64{}
+	for _, h := range read[[]hold](r, port, "/v1/holds") {
+		if b[h.ID] = h; h.State == "held" {
+			r.world.Errorf("%s: %+v is still held", port, h)
+		}
+		if h.State == "booked" {
+			booked[h.Item] += h.Amount
+		}
+	}
+	free := map[string]int64{}
+	for _, one := range read[[]balance](r, port, "/v1/balances") {
+		if one.Held != 0 || one.Booked != booked[one.Item] {
+			r.world.Errorf("%s: %+v, but %d are booked", port, one, booked[one.Item])
+		}
+		free[one.Item] = one.Free + one.Held + one.Booked
+	}
+	kinds := map[string]string{}
+	for _, m := range read[[]move](r, port, "/v1/moves") {
+		if strings.Contains(kinds[m.ID], m.Kind) || m.Kind == "booked" && strings.Contains(kinds[m.ID], "givenback") {
+			r.world.Errorf("%s: %s was %s after %s", port, m.ID, m.Kind, kinds[m.ID])
+		}
+		kinds[m.ID] += m.Kind + " "
+	}
+	return b
 }

@@ -75,7 +75,12 @@ func TestExamplesSurviveKills(t *testing.T) {
 			chosen = append(chosen, e)
 		}
 	}
-	w := startWorld(t, chosen)
+	survive(t, chosen)
+}
+
+// survive runs examples beside each other.
+func survive(t *testing.T, examples []example) {
+	w := startWorld(t, examples)
 	w.each((*running).tryAll)
 	if t.Failed() {
 		return

@@ -100,16 +100,16 @@ func (l *load) send(o order) end {
 		status, header, body, err := exchange(l.ctx, http.MethodPost, l.url("8080", o.path), o.body, "X-User", o.user,
 			"Idempotency-Key", o.key)
 		e.said = fmt.Sprint(status, " ", header.Get("Sluice-Reason"), " ", body, err)
-		var said struct{ ID string }
+		var said struct{ ID, State string }
+		_ = json.Unmarshal([]byte(body), &said) // without an id the audit fails
 		switch {
 		case err != nil:
 		case status == http.StatusOK:
 			e.succeeded, e.ended = true, true
-		case header.Get("Sluice-Reason") == "transaction-failed":
+		case header.Get("Sluice-Reason") == "transaction-failed", status == http.StatusConflict && said.State == "failed":
 			e.ended = true
 		}
 		if e.ended {
-			_ = json.Unmarshal([]byte(body), &said) // without an id the audit fails
 			e.gid, e.at = said.ID, time.Now()
 			break
 		}

@@ -150,7 +150,9 @@ func TestRedisBarrierFaults(t *testing.T) {
 	s := newRedisShop(t, connect(redistest.Start(t)), 10)
 	good := participant.Barrier{GID: "g0000001", BranchID: "01", Op: "action"}
 	for name, b := range map[string]participant.Barrier{
-		"no gid": {BranchID: "01", Op: "action"}, "no branch": {GID: "g", Op: "action"}, "no op": {GID: "g", BranchID: "1"},
+		"no gid":              {BranchID: "01", Op: "action"},
+		"no branch":           {GID: "g", Op: "action"},
+		"no op":               {GID: "g", BranchID: "1"},
 		"another slot":        {GID: "g}{x", BranchID: "01", Op: "action"},
 		"the value of an op":  {GID: "g", BranchID: "01", Op: "action:value"},
 		"no script, no reply": {GID: "g", BranchID: "02", Op: "action"},

@@ -98,7 +98,9 @@ func (r *Refused) Error() string { return "redisbarrier: refused: " + r.Reason }
 // Call runs the effect unless the branch's records say otherwise, and writes the record with it.
 // The error is [*Refused] when the effect refused. After any other the outcome is not known; call
 // again.
-func (s Store) Call(ctx context.Context, b participant.Barrier, e *Effect, keys []string, args ...any) (Outcome, error) {
+func (s Store) Call(ctx context.Context, b participant.Barrier, e *Effect, keys []string, args ...any) (
+	Outcome, error,
+) {
 	if err := s.check(b); err != nil {
 		return Outcome{}, err
 	}
