@@ -33,7 +33,7 @@ type fixture struct {
 	submit  func(gid string) int // plays a submit; returns its status, 0 breaks the connection
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
-	own     *Settings // in place of settings; nil: those
+	own     *Settings // in place of settings, of Steps; nil: those
 	called  []*filters.Exchange
 	queries int
 	retries int
@@ -194,15 +194,10 @@ func (d *fixture) Open(service string) bool {
 }
 
 func (d *fixture) Steps(string) ([]string, bool) {
-	s := d.settings()
-	return s.StepNames(), true
-}
-
-func (d *fixture) settings() Settings {
 	if d.own != nil {
-		return *d.own
+		return d.own.StepNames(), true
 	}
-	return settings
+	return settings.StepNames(), true
 }
 
 var settings = Settings{
@@ -267,7 +262,7 @@ func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string
 	if reply, _ := chain.Request(x); reply != nil {
 		x.SetReply(reply)
 	} else {
-		outcome = NewExecutor(d.Bridge, d.settings()).Execute(x)
+		outcome = NewExecutor(d.Bridge, settings).Execute(x)
 	}
 	chain.Response(x)
 	chain.Done(x, outcome)

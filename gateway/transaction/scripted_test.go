@@ -263,6 +263,7 @@ func (s *scripted) requests(operation string) int {
 type scene struct {
 	*fixture
 	dtm   *scripted
+	all   []*Bridge // the gateways that there were
 	mu    sync.Mutex
 	paths []string // that were called
 	plays map[string]func(n int) (int, string)
@@ -299,12 +300,29 @@ func newScene(t *testing.T, s Settings) *scene {
 
 // reopen is another gateway, with the same store.
 func (s *scene) reopen(t *testing.T) {
-	var store = s.fixture.Bridge
+	store := s.Bridge
 	s.openWith(t, sagaclient.Options{Endpoints: []string{"http://dtm.test"}, HTTP: &http.Client{Transport: s.dtm}})
 	if store != nil {
 		s.store = store.store
 	}
 	s.dtm.bridge = s.Bridge
+	s.all = append(s.all, s.Bridge)
+}
+
+// checkout is that of the fixture, with the scene's settings.
+func (s *scene) checkout(t *testing.T, key, body string) filters.Response {
+	t.Helper()
+	return s.checkoutWith(t, *s.own, key, body)
+}
+
+// wait returns when nothing runs in the background of any gateway.
+func (s *scene) wait(t *testing.T) {
+	t.Helper()
+	for _, b := range s.all {
+		if err := b.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func (s *scene) responds(path string, statuses ...int) {

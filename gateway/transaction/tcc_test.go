@@ -15,9 +15,7 @@ func inBubble(t *testing.T, s Settings, f func(t *testing.T, s *scene)) {
 	synctest.Test(t, func(t *testing.T) {
 		sc := newScene(t, s)
 		f(t, sc)
-		if err := sc.Wait(t.Context()); err != nil {
-			t.Error(err)
-		}
+		sc.wait(t)
 	})
 }
 
@@ -174,6 +172,7 @@ func TestTCCWhoseGatewayDies(t *testing.T) {
 	t.Run("between the last try and the submit", func(t *testing.T) {
 		inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
 			_, g := prepared(t, s, 2, true)
+			s.wait(t) // its ends are written
 			s.reopen(t)
 			v, _, err := s.Show(t.Context(), g)
 			if err != nil || v.State != Pending {
@@ -195,6 +194,7 @@ func TestTCCWhoseGatewayDies(t *testing.T) {
 			if _, err := s.decide(t.Context(), m, decidedAbort); err != nil {
 				t.Fatal(err)
 			}
+			s.wait(t)
 			s.reopen(t)
 			f := &followed{token: 7, route: "checkout", created: time.Now()}
 			if _, err := s.reconcile(context.Background(), g, f); err != nil {
