@@ -169,10 +169,7 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 // behind. It is called once.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer close(b.stopping)
-	b.scan(ctx)
-	if b.Pending() > 0 { // the coordinator may have called in vain while this process was not there
-		b.advances.want()
-	}
+	scanned := b.firstScan(ctx)
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	lastScan := time.Now()
@@ -183,7 +180,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			if now.Sub(lastScan) >= scanEvery {
 				lastScan = now
-				b.scan(ctx)
+				if scanned {
+					b.scan(ctx)
+				} else {
+					scanned = b.firstScan(ctx)
+				}
 				b.stuck.expire(now)
 			}
 			b.followDue(ctx, now)

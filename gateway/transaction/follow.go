@@ -43,13 +43,13 @@ func (b *Bridge) unfollow(gid string) {
 }
 
 // scan looks for delegated records of this gateway and of others.
-func (b *Bridge) scan(ctx context.Context) {
+func (b *Bridge) scan(ctx context.Context) (ok bool) {
 	list, err := b.store.List(ctx, idempotency.Query{State: idempotency.Delegated}, scanRecordsMax)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.logger.Warn("transaction: the store was not searched for unfinished transactions", "error", err)
 		}
-		return
+		return false
 	}
 	for _, rec := range list {
 		b.follow(rec)
@@ -58,6 +58,16 @@ func (b *Bridge) scan(ctx context.Context) {
 			_ = b.store.Change(ctx, rec.ID, rec.Token, idempotency.Change{Op: idempotency.Renew})
 		}
 	}
+	return true
+}
+
+// firstScan is the first scan of this process. The coordinator may have called in vain while it was not there.
+func (b *Bridge) firstScan(ctx context.Context) (ok bool) {
+	ok = b.scan(ctx)
+	if ok && b.Pending() > 0 {
+		b.advances.want()
+	}
+	return ok
 }
 
 // followDue asks for every transaction whose time has come.
