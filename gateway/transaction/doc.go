@@ -1,6 +1,22 @@
 // Package transaction turns one request into a global transaction on DTM, the coordinator, and is
-// the bridge between the coordinator and the services: it submits sagas, serves the coordinator's
+// the bridge between the coordinator and the services: it begins transactions, serves the coordinator's
 // branch calls, and records how a transaction ended.
+//
+// # Modes
+//
+// A saga, TCC, a message and XA differ in how they are rendered and begun, in the operations that their
+// steps have, and in what a query says of them. All of that is behind one interface (mode.go); what
+// follows is said of sagas and holds for all of them, with the operation that begins a step in place of
+// the do.
+//
+// In TCC, XA and a message with a primary this gateway makes the calls of the first phase itself
+// (firstphase.go): it prepares the transaction at the coordinator, claims the record of each call before
+// it registers its branch, so that no cancel overtakes it, and submits or aborts when it knows the
+// outcome. The decision is in a record before it is sent (decision.go), and whoever finds one there
+// decides nothing; a submit is sent once, for DTM loses the confirms of TCC that is submitted twice.
+// Whoever dies in between leaves a transaction that the coordinator ends when its time is over. What the
+// coordinator calls later is in what was registered, so it needs no store here. How a message and its
+// query exclude each other is told in messagemode.go, how a service of XA registers in xaregister.go.
 //
 // # One submit a gid
 //
@@ -98,7 +114,8 @@
 //
 // One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan, and one for each
 // submit in flight. Places of at most 50000 transactions, none for longer than half a minute. At most 10000 ends
-// that are not written yet, of some 5 KB.
+// that are not written yet, of some 5 KB. At most 4096 transactions in their first phase, with calls of 64 KiB and,
+// of each step that others refer to, a response of 16 KiB; one more is refused (503 overloaded).
 //
 // # Failure policy
 //

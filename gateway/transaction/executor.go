@@ -240,8 +240,8 @@ func badRequest(x *filters.Exchange, err error) *filters.Reply {
 		})
 	case errors.Is(err, errSealed):
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
-			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in a URL: "+
-				"%d bytes, without bodies. Nothing was begun.", sealedBytesMax),
+			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in "+
+				"a URL: %d bytes, without bodies. Nothing was begun.", sealedBytesMax),
 		})
 	case errors.Is(err, errManagers):
 		return filters.Refuse(filters.Overloaded, filters.Problem{

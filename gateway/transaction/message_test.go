@@ -11,7 +11,8 @@ import (
 func messageSettings(primary bool) Settings {
 	call := func(path string) Call { return Call{Service: "s", Method: "POST", Path: parse(path)} }
 	s := Settings{
-		Mode: "message", Wait: 20 * time.Second, Timeout: time.Minute, RetryEvery: time.Second, RetryMax: 2 * time.Second,
+		Mode: "message", Wait: 20 * time.Second, Timeout: time.Minute,
+		RetryEvery: time.Second, RetryMax: 2 * time.Second,
 		Steps: []Step{{Name: "x", Do: call("/x")}, {Name: "y", Do: call("/y")}},
 	}
 	if primary {
@@ -94,8 +95,8 @@ func TestPrimary(t *testing.T) {
 
 func gidIn(t *testing.T, s *scene) string { return s.dtm.only(t).GID }
 
-// TestAPrimaryAndItsQueryExcludeEachOther: the query is not asked while the primary is called; and once it has said that
-// the primary is not done, the primary does not reach its service any more.
+// TestAPrimaryAndItsQueryExcludeEachOther: the query is not asked while the primary is called; and once it has said
+// that the primary is not done, the primary does not reach its service any more.
 func TestAPrimaryAndItsQueryExcludeEachOther(t *testing.T) {
 	inBubble(t, messageSettings(true), func(t *testing.T, s *scene) {
 		g := gid('d')

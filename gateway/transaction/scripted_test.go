@@ -354,7 +354,8 @@ func tccSettings() Settings {
 	return Settings{
 		Mode: "tcc", Wait: 20 * time.Second, Timeout: time.Minute, RetryEvery: time.Second, RetryMax: 2 * time.Second,
 		Steps: []Step{
-			step("a", "{body.qty}", "{steps.a.id}", "x", 409), step("b", "{steps.a.id}", "{steps.a.id}", "{steps.a.id}", 402),
+			step("a", "{body.qty}", "{steps.a.id}", "x", 409),
+			step("b", "{steps.a.id}", "{steps.a.id}", "{steps.a.id}", 402),
 		},
 	}
 }

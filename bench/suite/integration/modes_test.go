@@ -155,7 +155,8 @@ func startModes(t *testing.T) *modes {
 }
 
 func (m *modes) send(mode, key string) response {
-	return send(m.Context(), http.MethodPost, m.gateway.URL+"/"+mode, `{"qty":2}`, "X-User", "ann", "Idempotency-Key", key)
+	return send(m.Context(), http.MethodPost, m.gateway.URL+"/"+mode, `{"qty":2}`, "X-User", "ann",
+		"Idempotency-Key", key)
 }
 
 // toTheEnd sends the same request again until its transaction has ended.
@@ -227,7 +228,8 @@ func TestModes(t *testing.T) {
 	t.Run("TCC: unknown, then done", func(t *testing.T) {
 		defer m.forget()
 		m.responds("account/try", 500, 200)
-		if a := m.toTheEnd("tcc", "t3"); a.status != 200 || m.count("account/try") != 2 || m.count("account/confirm") != 1 {
+		a := m.toTheEnd("tcc", "t3")
+		if a.status != 200 || m.count("account/try") != 2 || m.count("account/confirm") != 1 {
 			t.Errorf("%v; calls %v", a, m.seenCalls())
 		}
 	})
