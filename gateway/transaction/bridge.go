@@ -48,6 +48,8 @@ type Metrics struct {
 // Options is what a bridge works with.
 type Options struct {
 	Client  *sagaclient.Client
+	Breaker *CoordinatorBreaker // of Client; nil: without one
+	Probe   *sagaclient.Client  // as Client, but without the breaker
 	Store   idempotency.Store
 	Codec   *idempotency.ResponseCodec // nil: without encryption
 	BaseURL string                     // http://host:port of the branch address, as the coordinator reaches it
@@ -81,12 +83,15 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	alerts       alerts
+	coordinator  coordinatorWatch
 	managers     managers
 	advances     advances
 	running      running
 	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
+	stop       sync.Once     // closes it
 	background background    // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
@@ -122,6 +127,7 @@ func New(o Options) *Bridge {
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
 		stopping: make(chan struct{}), advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
+	b.coordinator.breaker, b.coordinator.probe = o.Breaker, o.Probe
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
@@ -170,9 +176,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
-// behind. It is called once.
+// behind. When it has ended, calls of the first phase of a transaction are not repeated any more.
 func (b *Bridge) Run(ctx context.Context) error {
-	defer close(b.stopping)
+	defer b.stop.Do(func() { close(b.stopping) })
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	var lastScan time.Time
@@ -199,6 +205,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 				scan(now)
 				b.stuck.expire(now)
 			}
+			b.watchCoordinator(ctx, now)
 			b.followDue(ctx, now)
 			b.reservations.expire(now)
 			b.advance(ctx, now)
