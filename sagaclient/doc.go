@@ -26,9 +26,9 @@
 //
 // # gids
 //
-// [NewGID] and [GIDFor] make them. 8 to 60 of [0-9a-z]; all gids of one coordinator should have one length: DTM's bolt store loses
-// branches when a gid is the beginning of another (boltdb.go, tGetBranches), and its SQL stores put
-// the gid into statements.
+// [NewGID] and [GIDFor] make them. 8 to 60 of [0-9a-z]; all gids of one coordinator should have one
+// length: DTM's bolt store loses branches when a gid is the beginning of another (boltdb.go,
+// tGetBranches), and its SQL stores put the gid into statements.
 //
 // # Failure policy
 //
