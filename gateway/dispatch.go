@@ -18,17 +18,30 @@ import (
 type dispatcher struct {
 	engine   func() *engine
 	overload *overload
+	access   *accessLogs
 }
 
 // Serve implements [http1.Handler].
 func (d *dispatcher) Serve(r *http1.Request) {
 	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
+	l := d.access.begin(&r.Exchange)
 	d.dispatch(e, &r.Exchange, r)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
 }
 
 // Refuse implements [http1.Handler].
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
+	l := d.access.begin(&r.Exchange)
+	d.refuseFault(r, f)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
+}
+
+func (d *dispatcher) refuseFault(r *http1.Request, f *http1.Fault) {
 	e := d.engine()
 	if f.Status == http.StatusServiceUnavailable {
 		e.refuse(&r.Exchange, r, d.overload.refuse(&r.Exchange, budget.Buffered))
@@ -144,6 +157,7 @@ func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 			w.Write(r.Body) // a client that does not read it has gone
 		}
 	}
+	e.refusals.tell("", x, nil)
 	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
 }
 

@@ -27,6 +27,7 @@ type engine struct {
 	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
+	refusals *refusalLog // nil: nobody is told
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
 	ticketed bool  // a sale has its clients bring tickets in a field of ours
@@ -78,6 +79,8 @@ type process struct {
 	descriptors descriptors
 	budget      *budget.Budget
 	overload    *overload
+	refusals    *refusalLog
+	access      accessLogs
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -100,7 +103,10 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
+		refusals: newRefusalLog(env.Logger, m.logLeftOut),
 	}
+	p.access.logger = env.Logger
+	m.publishAccessLog(&p.access.counts)
 	m.registry.MustRegister(newEjectedEndpoints(p.services))
 	if b != nil {
 		env.Pressure = p.pressure
@@ -110,6 +116,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 
 // close closes what the engines used, when no request runs any more.
 func (p *process) close() {
+	p.access.use(nil)
 	p.policies.Close()
 	p.stores.close()
 }
@@ -129,7 +136,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
 	b.engine.unreadable = p.logUnreadable
-	b.engine.unrouted = p.metrics.route("")
+	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
 	b.Prober = b.prober
 	b.UnitsOf = b.unitsOf
 	if err := b.routes(); err != nil {
@@ -343,9 +350,9 @@ func (b *builder) service(name string) (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := newForward(svc, c, b.env.Logger)
+	f := newForward(svc, c)
 	f.reserved = reservedInTrailer(b.Config.Identity)
-	f.overload = b.overload
+	f.overload, f.refusals = b.overload, b.refusals
 	f.tooLong = bodyTooLong(b.Config.Listen.MaxBody)
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)

@@ -14,7 +14,7 @@ import (
 // the signature alone allows nothing:
 //
 //	do      while the transaction runs and its record is delegated under this gid
-//	undo    while it is rolled back, and the step's do is not under way
+//	undo    while it is rolled back, the step's do is not under way, and the steps behind it are undone
 //
 // A do that the service refused at its first call left nothing to undo: its undo is done without a call
 // (200). Where a call before the refused one had no known outcome, that one may have been executed, now
@@ -47,6 +47,14 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall, attempt int) (sta
 		return 0
 	}
 	call.retryDelay = t.RetryDelay
+	if status := b.refuseUndo(ctx, call); status != 0 {
+		return status
+	}
+	return b.behind(ctx, call)
+}
+
+// refuseUndo is [Bridge.refuse] by what the records say of the do that a call undoes.
+func (b *Bridge) refuseUndo(ctx context.Context, call *branchCall) (status int) {
 	record := branchRecord(call.gid, call.step, call.operation.undoes)
 	if known := b.ends.get(record); known.status != 0 {
 		if known.attempt <= 1 && call.env.refused(known.status) {
@@ -67,6 +75,43 @@ func (b *Bridge) refuse(ctx context.Context, call *branchCall, attempt int) (sta
 		return http.StatusOK
 	}
 	return 0
+}
+
+// behind has an undo wait (425) until the steps behind it are undone that were called. The coordinator's own
+// order is that; but two of its passes over one transaction may run at once, where a step takes longer than
+// retry.every, and the one that finds the time over knows nothing of a step that the other one has begun
+// meanwhile. It would undo the steps that it knows and call the transaction failed. Held here, it does not,
+// and a later pass knows of all steps.
+func (b *Bridge) behind(ctx context.Context, call *branchCall) (status int) {
+	for _, step := range call.env.Behind {
+		do, called, err := b.store.Get(ctx, branchRecord(call.gid, step, call.operation.undoes))
+		if err == nil && called && !(do.State == idempotency.Answered && b.leftNothing(&do)) {
+			var undo idempotency.Record
+			undo, called, err = b.store.Get(ctx, branchRecord(call.gid, step, call.op))
+			if err == nil && !(called && undo.State == idempotency.Answered) {
+				b.refusals.Warn(b.logger, time.Now(), "transaction: an undo waits for that of a step behind it",
+					"gid", call.gid, "step", call.step, "behind", step)
+				return http.StatusTooEarly
+			}
+		}
+		if err != nil {
+			b.later(call, "the store does not answer", err)
+			return http.StatusTooEarly
+		}
+	}
+	return 0
+}
+
+// leftNothing reports whether the record of a do that has ended says that it was refused, at its first call.
+func (b *Bridge) leftNothing(do *idempotency.Record) bool {
+	response, err := b.codec.Open(do.ID, do.Response)
+	if err != nil {
+		return false
+	}
+	if status := resolved(&response); status != 0 {
+		return status == http.StatusConflict
+	}
+	return do.Attempt <= 1 && (response.Status < 200 || response.Status > 299)
 }
 
 // refusedDo reports whether the record of a do says that nothing of it was done: the service refused it

@@ -1,8 +1,12 @@
 package transaction
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -268,5 +272,60 @@ func TestADoThatWasRefusedAfterAnUnknownAttemptIsUndone(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		})
+	}
+}
+
+// Two passes of the coordinator run at once: one has begun the second step, the other one finds the time over and
+// undoes the first step, all that it knows. That has to wait for the second step's undo, or the coordinator would
+// call the transaction failed with the second step done.
+func TestUndoWaitsForWhatIsBehind(t *testing.T) {
+	d := newFixture(t)
+	var sent []string
+	d.service = func(service string, x *filters.Exchange, _ []byte) (int, string, filters.Outcome) {
+		sent = append(sent, service+" "+x.Inject.Get("Sluice-Op"))
+		if service == "refusing" {
+			return 402, "", filters.Completed
+		}
+		return 200, "", filters.Completed
+	}
+	payload := func(service string, behind ...string) []byte {
+		call := &envelopeCall{Service: service, Method: "POST", Path: "/"}
+		text, err := json.Marshal(envelope{Route: "checkout", Do: call, Undo: call, Behind: behind,
+			FailOn: [][2]int{{402, 402}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	key, err := d.signingKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gid('a')
+	d.delegate(t, g)
+	call := func(step, op, id string, payload []byte, want int) {
+		t.Helper()
+		u, err := url.Parse(branch{g, step, op, id}.url("http://gateway.test", key, payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("POST", u.Path+"?gid="+g+"&branch_id="+id+"&op="+dtmOp[op], bytes.NewReader(payload))
+		w := httptest.NewRecorder()
+		if d.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s of %s: %d, want %d; sent %v", op, step, w.Code, want, sent)
+		}
+	}
+	first := payload("stock", "order", "pay", "ship")
+	d.setState(g, "submitted")
+	call("reserve", opDo, "01", first, 200)
+	call("order", opDo, "02", payload("order"), 200)
+	call("pay", opDo, "03", payload("refusing"), 409) // there is nothing of it to undo; ship was not called
+	d.setState(g, "aborting")
+	call("reserve", opUndo, "01", first, 425)
+	call("order", opUndo, "02", payload("order"), 200)
+	call("reserve", opUndo, "01", first, 200)
+	want := []string{"stock action", "order action", "refusing action", "order compensate", "stock compensate"}
+	if !slices.Equal(sent, want) {
+		t.Errorf("sent %v, want %v", sent, want)
 	}
 }

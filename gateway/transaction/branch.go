@@ -27,6 +27,7 @@ type envelope struct {
 	Cancel      *envelopeCall `json:"cancel,omitempty"`
 	FailOn      [][2]int      `json:"failOn"`             // ranges, both ends included
 	RetryMax    int64         `json:"retryMax,omitempty"` // ms between two calls at most; 0: without a limit
+	Behind      []string      `json:"behind,omitempty"`   // of a saga: the steps with an undo that come after this one
 }
 
 type envelopeCall struct {
@@ -78,6 +79,10 @@ func branchRoute(route string) string { return route + "/branch" }
 // running (the next call comes after the same delay), anything else as to be tried again (the delay
 // doubles; see backoff.go).
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == alertPath {
+		b.serveAlert(w, r)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/xa/") {
 		b.serveRegistration(w, r)
 		return

@@ -28,6 +28,9 @@ type Services interface {
 	// Steps returns the names of the steps of the transaction that a route leads to; ok is false
 	// when it leads to none.
 	Steps(route string) (names []string, ok bool)
+	// RetryMax returns the longest delay before a branch is called again, of the transaction that a route
+	// leads to; 0: there is no limit.
+	RetryMax(route string) time.Duration
 	// Open reports whether calls to the service are refused now because too many have failed.
 	Open(service string) bool
 }
@@ -45,6 +48,8 @@ type Metrics struct {
 // Options is what a bridge works with.
 type Options struct {
 	Client  *sagaclient.Client
+	Breaker *CoordinatorBreaker // of Client; nil: without one
+	Probe   *sagaclient.Client  // as Client, but without the breaker
 	Store   idempotency.Store
 	Codec   *idempotency.ResponseCodec // nil: without encryption
 	BaseURL string                     // http://host:port of the branch address, as the coordinator reaches it
@@ -78,6 +83,8 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	alerts       alerts
+	coordinator  coordinatorWatch
 	managers     managers
 	advances     advances
 	running      running
@@ -98,6 +105,7 @@ const (
 	followTick           = 250 * time.Millisecond
 	followPauseMax       = 5 * time.Second
 	scanEvery            = 30 * time.Second
+	scanAgain            = time.Second // when the store did not answer: at the start nothing is followed yet
 	scanRecordsMax       = 10000
 	neverSubmittedAfter  = 30 * time.Second // delegated and not known for so long: it was never submitted
 	coordinatorLostAfter = 10 * time.Minute // unless the record is so old: then the coordinator lost it
@@ -118,6 +126,7 @@ func New(o Options) *Bridge {
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
 		stopping: make(chan struct{}), advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
+	b.coordinator.breaker, b.coordinator.probe = o.Breaker, o.Probe
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
@@ -169,24 +178,33 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 // behind. It is called once.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer close(b.stopping)
-	scanned := b.firstScan(ctx)
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	lastScan := time.Now()
+	var lastScan time.Time
+	again := scanAgain
+	scan := func(now time.Time) {
+		lastScan = now
+		if !b.scan(ctx) {
+			again = scanAgain
+			return
+		}
+		// At the start, and when the store was away, the coordinator may have called in vain.
+		if again == scanAgain && b.Pending() > 0 {
+			b.advances.want()
+		}
+		again = scanEvery
+	}
+	scan(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			if now.Sub(lastScan) >= scanEvery {
-				lastScan = now
-				if scanned {
-					b.scan(ctx)
-				} else {
-					scanned = b.firstScan(ctx)
-				}
+			if now.Sub(lastScan) >= again {
+				scan(now)
 				b.stuck.expire(now)
 			}
+			b.watchCoordinator(ctx, now)
 			b.followDue(ctx, now)
 			b.reservations.expire(now)
 			b.advance(ctx, now)

@@ -193,6 +193,8 @@ func (d *fixture) Open(service string) bool {
 	return d.broken[service]
 }
 
+func (d *fixture) RetryMax(string) time.Duration { return settings.RetryMax }
+
 func (d *fixture) Steps(string) ([]string, bool) {
 	if d.own != nil {
 		return d.own.StepNames(), true
@@ -491,6 +493,9 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
 	}
+	if err := d.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
 	delete(d.known, called)
 	f.missing = time.Now().Add(-neverSubmittedAfter)
 	if done, err := d.reconcile(ctx, called, f); done || err != nil {
@@ -499,6 +504,58 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	d.scan(ctx) // another gateway finds what is left
 	if d.Pending() != 2 {
 		t.Errorf("%d are followed", d.Pending())
+	}
+}
+
+// meddlingStore does something before a record is finished.
+type meddlingStore struct {
+	idempotency.Store
+	before func(id string)
+}
+
+func (s *meddlingStore) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
+	if before := s.before; ch.Op == idempotency.Finish && before != nil {
+		before(id)
+	}
+	return s.Store.Change(ctx, id, token, ch)
+}
+
+// A submit that was on its way for half a minute brings a step at the very moment at which the transaction is
+// called failed: the service is not called, and another request does not take the gid.
+func TestSubmittedAtTheLastMoment(t *testing.T) {
+	d := newFixture(t)
+	d.service = func(string, *filters.Exchange, []byte) (int, string, filters.Outcome) {
+		t.Error("the service was called")
+		return 200, "", filters.Completed
+	}
+	store := &meddlingStore{Store: d.store}
+	d.store = store
+	g := gid('a')
+	f := d.delegate(t, g)
+	f.missing = time.Now().Add(-neverSubmittedAfter)
+	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
+	target := d.url(t, g, opDo, payload)
+	store.before = func(id string) {
+		if id == recordOf(g) {
+			store.before = nil
+			d.setState(g, "submitted")
+			if got := d.branch(t, target, "action", payload); got != 409 {
+				t.Errorf("the step: %d", got)
+			}
+		}
+	}
+	if done, err := d.reconcile(context.Background(), g, f); !done || err != nil || store.before != nil {
+		t.Fatalf("not ended: %v", err)
+	}
+	d.setState(g, "aborting")
+	undo := []byte(`{"undo":{"service":"a","method":"POST","path":"/"}}`)
+	if got := d.branch(t, d.url(t, g, opUndo, undo), "compensate", undo); got != 200 {
+		t.Errorf("its undo: %d", got)
+	}
+	delete(d.known, g)
+	called, err := d.branchCalled(context.Background(), g, []string{"pay"})
+	if !called || err != nil {
+		t.Errorf("the gid is free: %v", err)
 	}
 }
 

@@ -42,8 +42,8 @@ func (b *Bridge) unfollow(gid string) {
 	delete(b.followed, gid)
 }
 
-// scan looks for delegated records of this gateway and of others.
-func (b *Bridge) scan(ctx context.Context) (ok bool) {
+// scan looks for delegated records of this gateway and of others. False: the store did not answer.
+func (b *Bridge) scan(ctx context.Context) bool {
 	list, err := b.store.List(ctx, idempotency.Query{State: idempotency.Delegated}, scanRecordsMax)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -59,15 +59,6 @@ func (b *Bridge) scan(ctx context.Context) (ok bool) {
 		}
 	}
 	return true
-}
-
-// firstScan is the first scan of this process. The coordinator may have called in vain while it was not there.
-func (b *Bridge) firstScan(ctx context.Context) (ok bool) {
-	ok = b.scan(ctx)
-	if ok && b.Pending() > 0 {
-		b.advances.want()
-	}
-	return ok
 }
 
 // followDue asks for every transaction whose time has come.
@@ -131,33 +122,14 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		b.logger.Warn("transaction: delegated, and never submitted; it ends as failed", "gid", gid)
 	}
 	if !v.State.Final() {
+		// The coordinator doubles its delay for calls too that reached no gateway, which cannot hold it then.
+		if most := b.services.RetryMax(f.route); most > 0 && v.retryDelay > most {
+			b.advances.want()
+		}
 		b.resumePrepared(ctx, &v)
 		return false, nil
 	}
 	return b.recordEnd(ctx, v, f.token)
-}
-
-// neverSubmitted reports whether a transaction that the coordinator does not know was never
-// submitted. False is also: that is not known yet, or never will be.
-func (b *Bridge) neverSubmitted(ctx context.Context, gid string, f *followed) (bool, error) {
-	if time.Since(f.missing) < neverSubmittedAfter {
-		return false, nil
-	}
-	if time.Since(f.created) > coordinatorLostAfter {
-		b.lose(gid, f, "transaction: the coordinator has lost it; its outcome is unknown until it is resolved")
-		return false, nil
-	}
-	steps, defined := b.services.Steps(f.route)
-	called, err := b.branchCalled(ctx, gid, steps)
-	if err != nil {
-		return false, err
-	}
-	if called || !defined { // without the names of its steps that cannot be told
-		b.lose(gid, f, "transaction: the coordinator has lost it, and steps of it may have been called; "+
-			"its outcome is unknown until it is resolved")
-		return false, nil
-	}
-	return true, nil
 }
 
 // lose notes that only an operator can say what became of a transaction. It is logged once, and
@@ -239,7 +211,9 @@ func (b *Bridge) query(ctx context.Context, gid string) (v View, known bool, err
 	if !t.Status.Ended() {
 		b.checkAddress(t)
 	}
-	return b.viewOf(ctx, t), true, nil
+	v = b.viewOf(ctx, t)
+	v.retryDelay = t.RetryDelay
+	return v, true, nil
 }
 
 // checkAddress warns when the coordinator calls the branches of a transaction at another address than the one

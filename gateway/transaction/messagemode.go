@@ -65,7 +65,7 @@ func (messageMode) render(ctx context.Context, e *Executor, x *filters.Exchange)
 	}
 	length := 0
 	for i := range s.Steps {
-		env, payload, err := e.renderStep(x, &s.Steps[i])
+		env, payload, err := e.renderStep(x, &s.Steps[i], nil)
 		if err == nil && i == 0 && s.Primary != nil {
 			payload, err = withQuery(x, env, s.Primary)
 		}

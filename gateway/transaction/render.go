@@ -27,9 +27,9 @@ var forwarded = []string{
 var ofTraces = map[string]int{"tracestate": 512, "baggage": 8192}
 
 // renderStep makes the envelope of a step, and its encoding.
-func (e *Executor) renderStep(x *filters.Exchange, s *Step) (*envelope, []byte, error) {
+func (e *Executor) renderStep(x *filters.Exchange, s *Step, behind []string) (*envelope, []byte, error) {
 	env := e.newEnvelope(x)
-	env.FailOn = rangesOf(s.FailOn)
+	env.FailOn, env.Behind = rangesOf(s.FailOn), behind
 	var err error
 	if env.Do, err = renderCall(x, &s.Do); err != nil {
 		return nil, nil, err

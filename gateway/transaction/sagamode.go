@@ -41,7 +41,7 @@ func (sagaMode) render(ctx context.Context, e *Executor, x *filters.Exchange) (r
 	length := 0
 	for i := range e.steps {
 		s := e.steps[i].Step
-		_, payload, err := e.renderStep(x, s)
+		_, payload, err := e.renderStep(x, s, e.steps[i].behind)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/ref"
@@ -88,7 +89,8 @@ type StatusRange struct{ From, To int }
 // orderedStep is a step with the positions of those that must be done first.
 type orderedStep struct {
 	*Step
-	after []int
+	after  []int
+	behind []string // the steps with an undo that come after it, directly or not
 }
 
 // orderSteps puts every step behind those that it comes after and otherwise keeps the order in
@@ -118,10 +120,27 @@ func orderSteps(list []Step) []orderedStep {
 			}
 			if len(after) == len(before[i]) {
 				position[list[i].Name] = len(out)
-				out = append(out, orderedStep{&list[i], after})
+				out = append(out, orderedStep{Step: &list[i], after: after})
 				break
 			}
 		}
 	}
+	for i := range out {
+		out[i].behind = behindOf(out, i)
+	}
 	return out
+}
+
+// behindOf returns the names of the steps with an undo that come after a step, directly or not.
+func behindOf(steps []orderedStep, i int) (names []string) {
+	after := map[int]bool{i: true}
+	for j := i + 1; j < len(steps); j++ {
+		if slices.ContainsFunc(steps[j].after, func(k int) bool { return after[k] }) {
+			after[j] = true
+			if steps[j].Undo != nil {
+				names = append(names, steps[j].Name)
+			}
+		}
+	}
+	return names
 }

@@ -54,6 +54,8 @@ type View struct {
 	kind     string     // the coordinator's word for the mode
 	mode     mode       // nil where the coordinator was not asked
 	status   sagaclient.Status
+
+	retryDelay time.Duration // of the coordinator, as long as it runs; 0: not known
 }
 
 // StepView is one step. Reason says why it failed.
@@ -159,6 +161,8 @@ func (b *Bridge) begun(ctx context.Context, gid, step, op string) bool {
 func (b *Bridge) vainly(gid, step, op string) string {
 	s, ok := b.stuck.get(gid, step, op)
 	switch {
+	case ok && s.Alert != "" && s.Status == 0:
+		return fmt.Sprintf("the coordinator called it %d times in vain: %s", s.Attempts+1, s.Alert)
 	case !ok || s.Attempts < 2:
 		return ""
 	case s.Status == 0:

@@ -1,0 +1,41 @@
+// Package simulation has no code of its own: its tests run the bridge of package transaction, whole, in gateways that
+// share a simulated store, a simulated coordinator and simulated services, on a fake clock ([testing/synctest]).
+//
+// # What is real
+//
+// The bridge, its executor, sagaclient, and the idempotency filter before them, with their goroutines and
+// timers. What they talk to is a model:
+//
+//   - the coordinator (coordinator_test.go, passes_test.go): DTM 1.19 as its source has it. It submits, queries,
+//     runs sagas in passes of five seconds, calls parallel steps at once, rolls back in its own order and without
+//     waiting for calls that it has given up, doubles its delays, and processes the submit of a gid again that
+//     it has;
+//   - the store (store_test.go): the idempotency core in memory, behind a network;
+//   - the services (service_test.go): they keep the rules that PROTOCOL.md asks of a service: a repeated call is
+//     done once, an undo without its do is accepted, the do that comes after it is not.
+//
+// # What goes wrong
+//
+// It is drawn from the seed: gateways are killed at any point, and what they had in memory is lost; requests and
+// responses between any two are lost, late (a do that arrives after its time) and doubled; signed calls are
+// played back by somebody who has read the coordinator's data; the store is away; the coordinator restarts, or
+// loses what it knows; services refuse, hang, fail after the effect, and are down. The same seed gives the same
+// history: each delay is drawn by the name of what is delayed and how often it was before.
+//
+// # What must hold
+//
+// It is judged where the effects are, at the services and at the clients (judge_test.go):
+//
+//   - a gid is submitted at most once;
+//   - no undo is sent while a do of its step is under way;
+//   - a call whose end is known is not made again, and no two dispatches have one attempt number;
+//   - no undo is sent for a do that was refused and never attempted before;
+//   - told succeeded: every step is done, and none is undone, for good. Told failed: nothing is left, for good;
+//   - one key has one transaction that succeeds;
+//   - every answer that a client gets for a key, from any gateway, agrees with the others and with the end, and the
+//     status resource agrees with the services;
+//   - every transaction has ended 60 seconds after the last fault.
+//
+// Mutants (mutants_test.go) are the safeguards of package transaction, each taken out: the simulator fails for
+// each of them.
+package simulation

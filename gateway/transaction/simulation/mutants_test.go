@@ -1,0 +1,141 @@
+package simulation
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mutants are the safeguards of package transaction, each taken out. All are in one program: the edits put a question
+// to mutant(name) where the safeguard stands. Whoever rewords one of these lines rewords it here.
+var mutants = []struct {
+	name  string
+	rare  bool     // it takes more seeds than the short form has
+	edits []string // file, what stands there, and what it becomes, with MUTANT for the question
+}{
+	{"a submit that was not acknowledged is repeated", false, []string{"sagamode.go",
+		"done, err := b.client.SubmitOnce(ctx, &s.Saga)",
+		"done, err := b.client.SubmitOnce(ctx, &s.Saga)\n\t\tif MUTANT && err != nil {\n" +
+			"\t\t\tdone, err = b.client.SubmitOnce(ctx, &s.Saga)\n\t\t}"}},
+	{"an undo is sent while the do is under way", false, []string{"admit.go",
+		"case ok && do.State == idempotency.InFlight &&", "case ok && !MUTANT && do.State == idempotency.InFlight &&"}},
+	{"the undo of a refused do is sent", false, []string{"admit.go",
+		"b.refusedDo(call, &do):", "b.refusedDo(call, &do) && !MUTANT:"}},
+	{"a do that was refused at a later attempt counts as never done", true, []string{"admit.go",
+		"return do.Attempt <= 1 && call.env", "return (do.Attempt <= 1 || MUTANT) && call.env"}},
+	{"an undo does not wait for those behind it", true, []string{"admit.go",
+		"for _, step := range call.env.Behind {", "for _, step := range call.env.Behind {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}"}},
+	{"a signature is good in any state", false, []string{
+		"admit.go", "case t.Status != call.operation.state:", "case t.Status != call.operation.state && !MUTANT:",
+		"admit.go", "} else if ended {", "} else if ended && !MUTANT {"}},
+	{"the end of a call is not kept when the store is away", true, []string{"branchcall.go",
+		"kept := translated != 0 &&", "kept := !MUTANT && translated != 0 &&"}},
+	{"never submitted is judged at once", false, []string{"ruleout.go",
+		"if time.Since(f.missing) < neverSubmittedAfter {", "if time.Since(f.missing) < neverSubmittedAfter && !MUTANT {"}},
+	{"the steps are not ruled out before the verdict", true, []string{"ruleout.go",
+		"for _, step := range steps {\n\t\tclaim", "for _, step := range steps {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}\n\t\tclaim"}},
+	{"a used gid is joined", false, []string{"gid.go",
+		"case !t.Status.Ended(), t.Status", "case !t.Status.Ended(), MUTANT, t.Status"}},
+	{"a known gid is submitted", true, []string{"gid.go",
+		"case use == gidKnown:\n\t\treturn gid, true, nil", "case use == gidKnown:\n\t\treturn gid, !MUTANT, nil"}},
+	{"what others left behind is not followed", false, []string{"follow.go",
+		"for _, rec := range list {\n\t\tb.follow(rec)", "for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
+	{"a search of the store that failed is not repeated soon", true, []string{"bridge.go",
+		"again = scanAgain\n\t\t\treturn", "again = scanAgain\n\t\t\tif MUTANT {\n\t\t\t\tagain = scanEvery\n\t\t\t}\n\t\t\treturn"}},
+	{"the coordinator's delay is not held", false, []string{
+		"follow.go", "most > 0 && v.retryDelay > most {", "most > 0 && v.retryDelay > most && !MUTANT {",
+		"advance.go", "if !b.advances.due(now) {", "if !b.advances.due(now) || MUTANT {"}},
+	{"a transaction that the store has not delegated is submitted", true, []string{"executor.go",
+		"case errors.Is(err, filters.ErrClaimLost):", "case err != nil && MUTANT:\n\tcase errors.Is(err, filters.ErrClaimLost):"}},
+}
+
+// How many seeds a mutant gets before it counts as not caught.
+const (
+	seedsMutant     = 120
+	seedsMutantLong = 5000 // where the simulator runs in its long form: more seeds than in the short one
+)
+
+// TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it fails, with a seed to
+// replay.
+func TestMutants(t *testing.T) {
+	program := buildMutants(t)
+	long, seeds := *simSeeds > seedsShort, seedsMutant
+	if long {
+		seeds = seedsMutantLong
+	}
+	for _, m := range mutants {
+		if m.rare && !long {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			c := exec.CommandContext(t.Context(), program, "-test.run", "^TestSim$", "-sim.seeds", strconv.Itoa(seeds), "-sim.failed", "1")
+			c.Env = append(os.Environ(), "SLUICE_MUTANT="+m.name)
+			out, err := c.CombinedOutput()
+			_, rest, found := strings.Cut(string(out), "seed ")
+			switch {
+			case err == nil:
+				t.Errorf("the simulator passes without it")
+			case !found || !bytes.Contains(out, []byte("replay: go test ./gateway/transaction/simulation")):
+				t.Errorf("it fails, and names no seed: %v\n%s", err, out)
+			default:
+				lines := strings.SplitN(rest, "\n", 3)
+				t.Logf("seed %s\n%s", lines[0], lines[1])
+			}
+		})
+	}
+}
+
+// buildMutants builds the simulator on package transaction with all edits in it, and returns the program.
+func buildMutants(t *testing.T) string {
+	t.Helper()
+	source, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{"mutant.go": "package transaction\n\nimport \"os\"\n\n" +
+		"var mutantName = os.Getenv(\"SLUICE_MUTANT\")\n\nfunc mutant(name string) bool { return mutantName == name }\n"}
+	for _, m := range mutants {
+		for i := 0; i < len(m.edits); i += 3 {
+			file, from, to := m.edits[i], m.edits[i+1], m.edits[i+2]
+			if texts[file] == "" {
+				text, err := os.ReadFile(filepath.Join(source, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				texts[file] = string(text)
+			}
+			if n := strings.Count(texts[file], from); n != 1 {
+				t.Fatalf("%s: %s has %q %d times, one is to be replaced", m.name, file, from, n)
+			}
+			to = strings.ReplaceAll(to, "MUTANT", "mutant(\""+m.name+"\")")
+			texts[file] = strings.Replace(texts[file], from, to, 1)
+		}
+	}
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for file, text := range texts {
+		replace[filepath.Join(source, file)] = filepath.Join(dir, file)
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "mutants.test")
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", filepath.Join(dir, "overlay.json"),
+		"-vet=off", "-o", program, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}

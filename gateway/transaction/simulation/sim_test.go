@@ -1,0 +1,130 @@
+package simulation
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+var (
+	simSeeds  = flag.Int("sim.seeds", seedsShort, "how many seeds the simulator runs")
+	simFrom   = flag.Uint64("sim.from", 1, "the first seed")
+	simFailed = flag.Int("sim.failed", 3, "how many failing seeds of a worker are enough")
+	simSeed   = flag.Uint64("sim.seed", 0, "the one seed to run, with its whole trace under -v")
+)
+
+// seedsShort is how many seeds every run of the tests takes.
+const seedsShort = 300
+
+// covered are the things that the short run must have seen, each in one seed at least; otherwise it proves nothing
+// about them.
+var covered = []string{
+	"branch calls told to come again", "coordinator crashes", "coordinators that lose everything", "effective undos",
+	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force", "replays",
+	"responses 200 ", "responses 202 ", "responses 409 request-in-progress", "responses 409 transaction-failed",
+	"responses 503 coordinator-unavailable", "responses 503 store-unavailable", "second attempts", "services down",
+	"signed calls played back", "stores away", "submits", "submits not acknowledged", "told failed", "told succeeded",
+	"undos without a do",
+}
+
+func TestSim(t *testing.T) {
+	if *simSeed != 0 {
+		w := simulate(t, *simSeed, true)
+		t.Logf("seed %d: %s\n%s", *simSeed, w.plan, w.history(0))
+		return
+	}
+	seen := runSeeds(t, *simFrom, *simSeeds)
+	for _, what := range slices.Sorted(maps.Keys(seen)) {
+		t.Logf("%6d seeds saw: %s", seen[what], what)
+	}
+	for _, what := range covered {
+		if seen[what] == 0 && *simSeeds >= seedsShort && !t.Failed() {
+			t.Errorf("no seed saw: %s", what)
+		}
+	}
+}
+
+// runSeeds runs the seeds on all processors and returns how many of them saw what.
+func runSeeds(t *testing.T, from uint64, n int) map[string]int {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	workers := runtime.GOMAXPROCS(0)
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range workers {
+			t.Run(fmt.Sprint(worker), func(t *testing.T) {
+				t.Parallel()
+				failed := 0
+				for i := worker; i < n && failed < *simFailed; i += workers {
+					w := simulate(t, from+uint64(i), false)
+					if len(w.failures) > 0 {
+						failed++
+					}
+					mu.Lock()
+					for what := range w.seen {
+						seen[what]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	return seen
+}
+
+// simulate runs one seed and reports what did not hold, with the end of its trace.
+func simulate(t *testing.T, seed uint64, tracing bool) *world {
+	t.Helper()
+	w := runSeed(t, seed, tracing)
+	if len(w.failures) > 0 {
+		again := w
+		if !tracing {
+			again = runSeed(t, seed, true)
+		}
+		t.Errorf("seed %d (%s):\n%s\n%s\n%s", seed, w.plan, strings.Join(w.failures, "\n"), again.history(40), replay(seed))
+	}
+	return w
+}
+
+func runSeed(t *testing.T, seed uint64, tracing bool) *world {
+	w := newWorld(seed)
+	w.tracing = tracing
+	defer func() {
+		// a goroutine that never ends is a panic of synctest, which does not know the seed
+		if v := recover(); v != nil {
+			fmt.Fprintf(os.Stderr, "seed %d: %s\n%s\n", seed, strings.Join(w.failures, "\n"), replay(seed))
+			panic(v)
+		}
+	}()
+	synctest.Test(t, func(*testing.T) { w.run() })
+	return w
+}
+
+func replay(seed uint64) string {
+	return fmt.Sprintf("replay: go test ./gateway/transaction/simulation -run '^TestSim$' -v -sim.seed=%d", seed)
+}
+
+// TestRepeats: a seed is a history, to the nanosecond.
+func TestRepeats(t *testing.T) {
+	for seed := uint64(1); seed <= 6; seed++ {
+		one, two := runSeed(t, seed, true), runSeed(t, seed, true)
+		a, b := strings.Split(one.history(0), "\n"), strings.Split(two.history(0), "\n")
+		if len(a) < 20 {
+			t.Errorf("seed %d: %d events only", seed, len(a))
+		}
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Fatalf("seed %d: event %d of the first run is\n%s\nand of the second\n%s", seed, i, a[i], b[i])
+			}
+		}
+		if len(a) != len(b) {
+			t.Errorf("seed %d: %d events and %d", seed, len(a), len(b))
+		}
+	}
+}
