@@ -493,6 +493,9 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
 	}
+	if err := d.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
 	delete(d.known, called)
 	f.missing = time.Now().Add(-neverSubmittedAfter)
 	if done, err := d.reconcile(ctx, called, f); done || err != nil {
