@@ -32,8 +32,15 @@ func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args .
 
 // Log is [LogThrottle.Warn] at another level.
 func (t *LogThrottle) Log(l *slog.Logger, level slog.Level, now time.Time, message string, args ...any) {
+	t.LogEvery(time.Second, l, level, now, message, args...)
+}
+
+// LogEvery is [LogThrottle.Log] with another time between two lines.
+func (t *LogThrottle) LogEvery(
+	every time.Duration, l *slog.Logger, level slog.Level, now time.Time, message string, args ...any,
+) {
 	next := t.next.Load()
-	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(time.Second).UnixNano()) {
+	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(every).UnixNano()) {
 		t.leftOut.Add(1)
 		return
 	}

@@ -1,19 +1,25 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 // accessLine is a line of an access log as its readers see it.
@@ -259,4 +265,54 @@ func TestAccessLogCannotBeOpened(t *testing.T) {
 	if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// BenchmarkAccessLog is a request from its head to a static response, without an access log and with one.
+func BenchmarkAccessLog(b *testing.B) {
+	for _, output := range []string{"", filepath.Join(b.TempDir(), "access.log")} {
+		b.Run(map[bool]string{true: "off", false: "on"}[output == ""], func(b *testing.B) {
+			cfg := manyRoutes(b, 1, "respond: {status: 200}")
+			p := testProcess(b, cfg)
+			e, err := p.build(cfg, material{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if output != "" {
+				l, err := p.access.prepare(&config.AccessLog{Format: config.AccessJSON, Output: output, Sample: 100})
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.access.use(l)
+			}
+			d := &dispatcher{engine: func() *engine { return e }, access: &p.access}
+			account := budget.New(limitsOf(&cfg.Listen, 1)).Account(netip.Addr{})
+			x, w := new(filters.Exchange), &madeRequest{recorder: &recorder{}, account: account}
+			b.ReportAllocs()
+			before := processorTime(b)
+			for b.Loop() {
+				x.Begin(context.Background(), nil)
+				x.Method, x.Scheme, x.Version, x.Host, x.Path = "GET", "http", "1.1", "shop.example", "/v1/t0/orders"
+				x.Peer, x.Received = netip.AddrFrom4([4]byte{192, 0, 2, 7}), time.Now()
+				l := d.access.begin(x)
+				d.dispatch(e, x, w)
+				if l != nil {
+					d.access.end(l, x, w)
+				}
+			}
+			b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op")
+			p.access.use(nil)
+			if w.status != 200 {
+				b.Fatalf("status %d", w.status)
+			}
+		})
+	}
+}
+
+// processorTime is what this process has used of it: on a busy machine it says more than the time that passes.
+func processorTime(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }

@@ -62,8 +62,7 @@ func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, erro
 	h, err := proxyproto.ReadHeader(c)
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a check whether the port is open sends nothing
-			f.logger.Warn("a connection does not begin with the header that listen.proxyProtocol demands and is closed",
-				"peer", peer.String(), "error", err)
+			f.cuts.Refused(f.logger, message.RefusedProxyProtocol, peer.String(), err)
 		}
 		return peer, err
 	}

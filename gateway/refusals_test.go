@@ -335,3 +335,39 @@ func lineWith(text, part string) string {
 	}
 	return ""
 }
+
+// TestRefusedConnectionsAreTold: a connection that ends without a request is told and counted, however often clients
+// provoke it.
+func TestRefusedConnectionsAreTold(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.issue("server", "first")
+	g := start(t, listening(`https: {address: "127.0.0.1:0", cert: `+a.dir+`/server.crt, key: `+a.dir+`/server.key}`)+
+		"routes: [{name: r, match: {path: /**}, respond: {status: 200}}]\n")
+	const times = 50
+	for range times {
+		if _, err := tls.Dial("tcp", g.at.HTTPS, &tls.Config{MinVersion: tls.VersionTLS13}); err == nil {
+			t.Fatal("the certificate is taken")
+		}
+		c, err := net.Dial("tcp", g.at.HTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"+
+			"\x00\x00\x00\x00\x00\x00\x00\x00\x00") // settings, and data on no stream
+		io.Copy(io.Discard, c)
+		c.Close()
+	}
+	for _, why := range []string{"tls", "http2"} {
+		until(t, func() bool { return g.metric(`sluice_connections_refused_total{why="`+why+`"}`) == times })
+	}
+	logs := g.logs.String()
+	for _, want := range []string{
+		`level=INFO msg="the handshake of TLS with a client failed" client=127.0.0.1 cause="remote error: tls: `,
+		`level=INFO msg="a connection of HTTP/2 was ended for what its client did" client=127.0.0.1 cause="http2: data`,
+	} {
+		if n := strings.Count(logs, want); n < 1 || n > 4 {
+			t.Errorf("%d lines, want a few of %s\n%s", n, want, logs)
+		}
+	}
+}
