@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -85,6 +86,7 @@ type Bridge struct {
 	stuck        stuckBranches
 	alerts       alerts
 	coordinator  coordinatorWatch
+	keepForAsked atomic.Bool // whether the coordinator knows keepFor
 	managers     managers
 	advances     advances
 	running      running
