@@ -19,8 +19,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/transaction"
-	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // Options is what a gateway is run with.
@@ -186,11 +184,9 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 // start makes the bridge to the coordinator and puts the first configuration in force.
 func (g *gateway) start(cfg *config.Config) error {
 	if cfg.Coordinator != nil {
-		client, err := sagaclient.New(sagaclient.Options{Endpoints: cfg.Coordinator.DTM.Endpoints})
-		if err != nil {
+		if err := g.makeBridge(&cfg.Coordinator.DTM); err != nil {
 			return err
 		}
-		g.bridge = transaction.New(g.bridgeOptions(&cfg.Coordinator.DTM, client))
 	}
 	g.discovered.applying.Lock()
 	defer g.discovered.applying.Unlock()

@@ -242,7 +242,7 @@ func (x *XA) rollback(ctx context.Context, b XABranch) error {
 		}
 		_, err = inserted(ctx, conn, b.Dialect.insertIgnore(cmp.Or(b.Table, BarrierTable),
 			"trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id"),
-			"xa", b.GID, b.BranchID, "action", barrierID, "rollback")
+			"xa", b.GID, b.BranchID, "action", barrierID, reasonRollback)
 		if err == nil {
 			break
 		}
@@ -257,7 +257,7 @@ func (x *XA) rollback(ctx context.Context, b XABranch) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("participant: barrier of XA branch %s: %w", b.xid(), err)
-	case reason != "rollback":
+	case reason != reasonRollback:
 		return fmt.Errorf("%w: %s is committed and is to be rolled back", ErrXALost, b.xid())
 	}
 	return nil

@@ -3,16 +3,15 @@
 package examples_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"testing"
-
-	"encoding/json"
 )
 
-// TestJavaBranchesSurviveKills is the same with services in Java: make interop-java builds and runs them. It is behind a
-// build tag because Java and Maven are not needed for anything else.
+// TestJavaBranchesSurviveKills is the same with services in Java: make interop-java builds and runs them. It is behind
+// a build tag because Java and Maven are not needed for anything else.
 func TestJavaBranchesSurviveKills(t *testing.T) {
 	survive(t, []example{{name: "java-branches", file: "java-branches.yaml", place: purchase, audit: auditJava}})
 }
@@ -32,8 +31,8 @@ func auditJava(r *running, ends []end) {
 	r.world.Helper()
 	type row struct{ ID string }
 	var reservations []row
-	status, body, err := roundTrip(r.world.Context(), http.MethodPost, r.url("8080", "/example.StockService/list"), "[]",
-		"X-User", "ops")
+	status, body, err := roundTrip(r.world.Context(), http.MethodPost, r.url("8080", "/example.StockService/list"),
+		"[]", "X-User", "ops")
 	if err == nil {
 		err = json.Unmarshal([]byte(body), &reservations)
 	}

@@ -162,7 +162,7 @@ func (s *xaShop) call(t *testing.T, gid, op string) (participant.Result, error) 
 
 // until calls as a coordinator does, until it is not told to come again.
 func (s *xaShop) until(t *testing.T, gid, op string) (participant.Result, error) {
-	for deadline := time.Now().Add(60 * time.Second); ; pause(t.Context()) {
+	for deadline := time.Now().Add(3 * time.Minute); ; pause(t.Context()) {
 		got, err := s.call(t, gid, op)
 		if err == nil || errors.Is(err, participant.ErrXARefused) || errors.Is(err, participant.ErrXALost) ||
 			time.Now().After(deadline) {

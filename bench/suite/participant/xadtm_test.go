@@ -43,7 +43,7 @@ var nameOfBarrier = sync.OnceFunc(func() { dtmcli.SetBarrierTableName(participan
 
 func newBank(t *testing.T) *bank {
 	nameOfBarrier()
-	b := &bank{t: t, limit: 60, dtm: dtmtest.Start(t, dtmtest.Options{}), server: sqltest.MariaDB(t)}
+	b := &bank{t: t, limit: 300, dtm: dtmtest.Start(t, dtmtest.Options{}), server: sqltest.MariaDB(t)}
 	var err error
 	if b.client, err = sagaclient.New(sagaclient.Options{Endpoints: []string{b.dtm.URL}}); err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func (b *bank) transfer(gid, refuse string) sagaclient.Status {
 	if (err != nil) != (refuse != "") && b.prepare == nil {
 		b.t.Errorf("%s: %v", gid, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tr, err := b.client.Wait(ctx, gid)
 	if err != nil || tr.Type != "xa" {

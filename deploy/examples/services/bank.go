@@ -48,7 +48,7 @@ func newBank(c settings, st *store) (part, error) {
 		`CREATE TABLE IF NOT EXISTS entry (id VARCHAR(100) NOT NULL, account VARCHAR(100) NOT NULL,
 			amount BIGINT NOT NULL)`)
 	for i := 0; i < accounts && err == nil; i++ {
-		_, err = st.db.Exec(st.insertIgnore()+"account (name, balance) VALUES (?, ?)", fmt.Sprintf("acc-%d", i), opening)
+		err = s.open(fmt.Sprintf("acc-%d", i))
 	}
 	mux := http.NewServeMux()
 	s.health(mux)
@@ -59,6 +59,17 @@ func newBank(c settings, st *store) (part, error) {
 	mux.Handle("GET /v1/entries", list(s.store, "SELECT id, account, amount FROM entry",
 		func(rows *sql.Rows, t *transfer) error { return rows.Scan(&t.ID, &t.Account, &t.Amount) }))
 	return part{handler: mux}, err
+}
+
+// open makes an account where it is missing. It looks first, which waits for nobody: after a crash branches may be
+// prepared, and what they have changed is locked until the coordinator ends them through this service.
+func (s *bank) open(name string) error {
+	var n int
+	if err := s.db.QueryRow("SELECT COUNT(*) FROM account WHERE name = ?", name).Scan(&n); err != nil || n > 0 {
+		return err
+	}
+	_, err := s.db.Exec(s.insertIgnore()+"account (name, balance) VALUES (?, ?)", name, opening)
+	return err
 }
 
 // lockWait is how long a branch waits for an account that another transfer has locked. Then nothing is done, and the
@@ -78,7 +89,8 @@ func (s *bank) book(sign int64) participant.XAEffect {
 			int(lockWait/time.Second)); err != nil {
 			return participant.Response{}, err
 		}
-		res, err := conn.ExecContext(ctx, "UPDATE account SET balance = balance + ? WHERE name = ? AND balance + ? >= 0",
+		res, err := conn.ExecContext(ctx,
+			"UPDATE account SET balance = balance + ? WHERE name = ? AND balance + ? >= 0",
 			t.Amount, t.Account, t.Amount)
 		if err != nil {
 			return participant.Response{}, err

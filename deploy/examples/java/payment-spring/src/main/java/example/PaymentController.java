@@ -61,7 +61,7 @@ class PaymentController {
             @RequestHeader("Sluice-Transaction") String gid,
             @RequestHeader("Sluice-Branch") String branch,
             @RequestHeader("Sluice-Op") String op,
-            @PathVariable String id)
+            @PathVariable("id") String id)
             throws SQLException {
         return answer(barrier.call(gid, branch, op, tx -> {
             try (PreparedStatement s = tx.prepareStatement("DELETE FROM payment WHERE id = ?")) {
