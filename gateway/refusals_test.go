@@ -374,3 +374,32 @@ func TestRefusedConnectionsAreTold(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownOutcomeIsTold: a keyed request of which nobody knows what became is told with all that somebody needs who
+// is woken by it, at ERROR where nothing but a person ends it.
+func TestUnknownOutcomeIsTold(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	s.Config.ErrorLog = quietLog()
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes:
+  - {name: held, match: {methods: [POST], path: /held}, service: a, idempotency: {}}
+  - {name: again, match: {methods: [POST], path: /again}, service: a, idempotency: {onUnknown: retry}}
+`)
+	for path, level := range map[string]string{"held": "ERROR", "again": "WARN"} {
+		r := g.do("POST", "/"+path, "{}", "Idempotency-Key", "k", "X-User", "alice")
+		var line string
+		until(t, func() bool {
+			line = lineWith(g.logs.String(), "a request ended without a known outcome\" route="+path)
+			return line != ""
+		})
+		for _, want := range []string{"level=" + level, " service=a endpoint=" + hostPortOf(s.URL), " reason=upstream-failed ",
+			" principal=" + filters.HashedPrincipal("alice"), " record=", " attempt=1 ",
+			" request=" + r.header.Get(requestIDField)} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%q is not in %s", want, line)
+			}
+		}
+	}
+}
