@@ -8,8 +8,8 @@ import (
 
 // transactionsNow publishes how the transactions stand, as it is when somebody looks.
 type transactionsNow struct {
-	bridge               *transaction.Bridge
-	pending, stuck, lost *prometheus.Desc
+	bridge                       *transaction.Bridge
+	pending, stuck, lost, untold *prometheus.Desc
 }
 
 func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
@@ -22,6 +22,8 @@ func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
 			[]string{"transaction", "step"}, nil),
 		lost: prometheus.NewDesc("sluice_transaction_unknown",
 			"Transactions that the coordinator has lost and that wait for an operator.", nil, nil),
+		untold: prometheus.NewDesc("sluice_transaction_notifications_pending",
+			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.", nil, nil),
 	}
 }
 
@@ -30,12 +32,14 @@ func (c *transactionsNow) Describe(to chan<- *prometheus.Desc) {
 	to <- c.pending
 	to <- c.stuck
 	to <- c.lost
+	to <- c.untold
 }
 
 // Collect implements [prometheus.Collector].
 func (c *transactionsNow) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.pending, prometheus.GaugeValue, float64(c.bridge.Pending()))
 	to <- prometheus.MustNewConstMetric(c.lost, prometheus.GaugeValue, float64(c.bridge.Lost()))
+	to <- prometheus.MustNewConstMetric(c.untold, prometheus.GaugeValue, float64(c.bridge.Untold()))
 	counts := map[[2]string]int{}
 	for _, s := range c.bridge.Stuck() {
 		counts[[2]string{s.Transaction, s.Step}]++

@@ -59,7 +59,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 		{"routes: [{name: a, match: {path: /}, service: a, maxBody: 1MiB}]", "routes[0].maxBody"},
 		{"routes: [{name: a, match: {path: /, host: h}, service: a}]", "routes[0].match.host"},
 		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},
-		{undoingWith("", "notify: {url: u}"), "transactions.t.notify"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
 	} {
 		var list []string

@@ -17,6 +17,7 @@ type Settings struct {
 	RetryEvery time.Duration // first delay before a branch is called again; the coordinator doubles it
 	RetryMax   time.Duration // longest delay before a branch is called again
 	Primary    *Primary      // of a message; nil: there is none
+	Notify     bool          // a receiver is told the end
 	StatusPath string        // of the status resource, with {id} for the gid; empty without one
 }
 
