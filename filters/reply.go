@@ -15,6 +15,8 @@ type Reply struct {
 	Header  Header
 	Body    []byte
 	Trailer Header // of a replay; fields behind the body
+	// Problem is what a refusal was made of; nil for any other reply.
+	Problem *Problem
 }
 
 // Problem holds what a refusal tells beside its reason: the members of RFC 9457 and ours.
@@ -26,6 +28,8 @@ type Problem struct {
 	// request-in-progress)
 	RetryAfter time.Duration
 	Extra      map[string]any // further members
+	// Cause is for the operator's log alone: clients never see it. nil: the reason and Detail say all.
+	Cause error
 }
 
 // Refuse makes the application/problem+json reply for a reason (RFC 9457), with Sluice-Reason and,
@@ -40,7 +44,12 @@ func RefuseAs(status int, reason Reason, p Problem) *Reply {
 		p.RetryAfter = time.Second // these always say when to come back
 	}
 	// with room for what the refusing filter and the engine add
-	r := &Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}
+	both := &struct { // one allocation
+		Reply
+		problem Problem
+	}{Reply{Status: status, Reason: reason, Header: make(Header, 0, 8)}, p}
+	r := &both.Reply
+	r.Problem = &both.problem
 	r.Header.Add("Content-Type", "application/problem+json")
 	r.Header.Add("Sluice-Reason", string(reason))
 	r.Header.Add("Cache-Control", "no-store")

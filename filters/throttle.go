@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -26,13 +27,25 @@ func (t *LogThrottle) Skip(now time.Time) bool {
 
 // Warn writes the warning, or counts it as left out.
 func (t *LogThrottle) Warn(l *slog.Logger, now time.Time, message string, args ...any) {
+	t.Log(l, slog.LevelWarn, now, message, args...)
+}
+
+// Log is [LogThrottle.Warn] at another level.
+func (t *LogThrottle) Log(l *slog.Logger, level slog.Level, now time.Time, message string, args ...any) {
+	t.LogEvery(time.Second, l, level, now, message, args...)
+}
+
+// LogEvery is [LogThrottle.Log] with another time between two lines.
+func (t *LogThrottle) LogEvery(
+	every time.Duration, l *slog.Logger, level slog.Level, now time.Time, message string, args ...any,
+) {
 	next := t.next.Load()
-	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(time.Second).UnixNano()) {
+	if now.UnixNano() < next || !t.next.CompareAndSwap(next, now.Add(every).UnixNano()) {
 		t.leftOut.Add(1)
 		return
 	}
 	if n := t.leftOut.Swap(0); n > 0 {
 		args = append(args, "left_out", n)
 	}
-	l.Warn(message, args...)
+	l.Log(context.Background(), level, message, args...)
 }

@@ -122,11 +122,17 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 			return err
 		}
 	}
-	e, err := g.process.build(cfg, m)
+	access, err := g.access.prepare(cfg.Log.Access)
 	if err != nil {
 		return err
 	}
+	e, err := g.process.build(cfg, m)
+	if err != nil {
+		g.access.discard(access)
+		return err
+	}
 	g.engine.Store(e)
+	g.access.use(access)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
 	g.metrics.configInfo.Reset()

@@ -16,6 +16,23 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
+// makeBridge makes the bridge to the coordinator. The probes of its breaker pass by that.
+func (g *gateway) makeBridge(c *config.DTM) error {
+	breaker := new(transaction.CoordinatorBreaker)
+	client, err := sagaclient.New(sagaclient.Options{Endpoints: c.Endpoints, Breaker: breaker})
+	if err != nil {
+		return err
+	}
+	probe, err := sagaclient.New(sagaclient.Options{Endpoints: c.Endpoints})
+	if err != nil {
+		return err
+	}
+	o := g.bridgeOptions(c, client)
+	o.Breaker, o.Probe = breaker, probe
+	g.bridge = transaction.New(o)
+	return nil
+}
+
 // bridgeOptions returns what the bridge to the coordinator works with.
 func (g *gateway) bridgeOptions(c *config.DTM, client *sagaclient.Client) transaction.Options {
 	o := transaction.Options{

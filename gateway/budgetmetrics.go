@@ -50,6 +50,14 @@ func (m *metrics) publishCuts(c *message.Cuts) {
 		"listen.minRate.", func() int64 { slow, _ := c.Counts(); return slow })
 	counter("connections_gave_way_total", "Connections of clients without a request, closed for a newcomer because "+
 		"as many were open as may be.", func() int64 { _, n := c.Counts(); return n })
+	for i, why := range message.RefusedConns() {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sluice_connections_refused_total",
+			Help: "Connections of clients that were ended without a response: the handshake of TLS failed (tls), HTTP/2 was " +
+				"broken or too much was asked of it (http2), the header of a proxy is missing (proxy-protocol).",
+			ConstLabels: prometheus.Labels{"why": why},
+		}, func() float64 { return float64(c.RefusedCount(message.RefusedConn(i))) }))
+	}
 }
 
 // publishConnections publishes the connections of clients by the protocol that they speak.

@@ -18,17 +18,30 @@ import (
 type dispatcher struct {
 	engine   func() *engine
 	overload *overload
+	access   *accessLogs
 }
 
 // Serve implements [http1.Handler].
 func (d *dispatcher) Serve(r *http1.Request) {
 	e := d.engine()
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
+	l := d.access.begin(&r.Exchange)
 	d.dispatch(e, &r.Exchange, r)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
 }
 
 // Refuse implements [http1.Handler].
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
+	l := d.access.begin(&r.Exchange)
+	d.refuseFault(r, f)
+	if l != nil {
+		d.access.end(l, &r.Exchange, r)
+	}
+}
+
+func (d *dispatcher) refuseFault(r *http1.Request, f *http1.Fault) {
 	e := d.engine()
 	if f.Status == http.StatusServiceUnavailable {
 		e.refuse(&r.Exchange, r, d.overload.refuse(&r.Exchange, budget.Buffered))
@@ -56,6 +69,8 @@ type clientRequest interface {
 	// nil bounds nothing.
 	Account() *budget.Account
 	DrawOn(*budget.Account)
+	// LimitBody bounds the body of the request, before any of it is read.
+	LimitBody(n int64)
 }
 
 // dispatch routes a request and serves it. Its head is valid by the rules of its protocol; x.Path
@@ -95,11 +110,14 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	case router.NoMethod:
 		reply := refusal(filters.MethodNotAllowed, "The path is there, but not for "+x.Method+".")
-		reply.Header.Add("Allow", strings.Join(e.router.Allow(x.Path), ", "))
+		reply.Header.Add("Allow", strings.Join(e.router.AllowFor(x), ", "))
 		e.refuse(x, r, reply)
 		return
 	}
 	x.Route = rt.name
+	if rt.maxBody > 0 {
+		r.LimitBody(rt.maxBody)
+	}
 	rt.serve(x, r, r)
 }
 
@@ -119,10 +137,10 @@ func (e *engine) find(x *filters.Exchange) (rt *route, params []filters.Param, r
 func (e *engine) findBy(x *filters.Exchange, method string) (*route, []filters.Param, router.Result) {
 	if x.Route != "" {
 		if n := e.named[x.Route]; n != nil {
-			return n.Find(method, x.Path, x.Params)
+			return n.FindFor(x, method, x.Params)
 		}
 	}
-	return e.router.Find(method, x.Path, x.Params)
+	return e.router.FindFor(x, method, x.Params)
 }
 
 // refuse writes the reply to a request without a route.
@@ -139,6 +157,7 @@ func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 			w.Write(r.Body) // a client that does not read it has gone
 		}
 	}
+	e.refusals.tell("", x, nil)
 	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
 }
 

@@ -19,7 +19,7 @@ var envoyServices = []func(g *gateway, r grpc.ServiceRegistrar){registerRateLimi
 // newEnvoyServer makes the server that Envoys call.
 func (g *gateway) newEnvoyServer(cfg *config.Config) *envoy.Server {
 	o := envoy.Options{
-		Handler: &envoyHandler{&dispatcher{engine: g.engine.Load, overload: g.overload}}, Budget: g.budget,
+		Handler: &envoyHandler{&dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access}}, Budget: g.budget,
 		HeaderTimeout: time.Duration(cfg.Listen.HeaderTimeout), BodyTimeout: time.Duration(cfg.Listen.IdleTimeout),
 		MaxBody: int64(cfg.Listen.MaxBody), MaxStreams: uint32(cfg.Listen.MaxInFlight), Logger: g.Logger,
 	}
@@ -57,6 +57,15 @@ type envoyHandler struct{ dispatcher *dispatcher }
 
 // Serve implements [envoy.Handler].
 func (s *envoyHandler) Serve(r *envoy.Request) {
+	access := s.dispatcher.access
+	l := access.begin(&r.Exchange)
+	s.dispatch(r)
+	if l != nil {
+		access.end(l, &r.Exchange, r)
+	}
+}
+
+func (s *envoyHandler) dispatch(r *envoy.Request) {
 	e := s.dispatcher.engine()
 	x := &r.Exchange
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))

@@ -40,6 +40,15 @@ func (s *http2Handler) serve(c net.Conn) { s.server.Serve(c) }
 
 // Serve implements [http2.Handler].
 func (s *http2Handler) Serve(r *http2.Stream) {
+	access := s.dispatcher.access
+	l := access.begin(&r.Exchange)
+	s.dispatch(r)
+	if l != nil {
+		access.end(l, &r.Exchange, r)
+	}
+}
+
+func (s *http2Handler) dispatch(r *http2.Stream) {
 	e := s.dispatcher.engine()
 	x := &r.Exchange
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))

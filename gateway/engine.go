@@ -27,6 +27,7 @@ type engine struct {
 	branches map[string]*route      // by service: the calls that the gateway itself makes to it
 	services []*upstream.Service
 	unrouted *routeMetrics
+	refusals *refusalLog // nil: nobody is told
 	hop      *hop
 	prefix6  uint8 // of Exchange.Prefix6
 	ticketed bool  // a sale has its clients bring tickets in a field of ours
@@ -52,6 +53,8 @@ type route struct {
 	kept    filters.Header
 	metrics *routeMetrics // nil: another route counts
 	cors    bool          // preflights for it are answered
+	maxBody int64         // of the request's body, in place of the listener's; 0: that
+	edits   fieldEdits    // of all its responses
 	process *process
 }
 
@@ -76,6 +79,8 @@ type process struct {
 	descriptors descriptors
 	budget      *budget.Budget
 	overload    *overload
+	refusals    *refusalLog
+	access      accessLogs
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -98,7 +103,10 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 		env: env, policies: policy.New(env), stores: st, metrics: m, stopping: stopping, hop: newHop(),
 		services: policy.NewPool[string](env, (*upstream.Service).Close), dialer: upstream.NewDialer(nil, b),
 		budget: b, overload: &overload{budget: b, logger: env.Logger},
+		refusals: newRefusalLog(env.Logger, m.logLeftOut),
 	}
+	p.access.logger = env.Logger
+	m.publishAccessLog(&p.access.counts)
 	m.registry.MustRegister(newEjectedEndpoints(p.services))
 	if b != nil {
 		env.Pressure = p.pressure
@@ -108,6 +116,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 
 // close closes what the engines used, when no request runs any more.
 func (p *process) close() {
+	p.access.use(nil)
 	p.policies.Close()
 	p.stores.close()
 }
@@ -127,7 +136,7 @@ func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
 	b.engine.unreadable = p.logUnreadable
-	b.engine.unrouted = p.metrics.route("")
+	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
 	b.Prober = b.prober
 	b.UnitsOf = b.unitsOf
 	if err := b.routes(); err != nil {
@@ -196,12 +205,38 @@ func (b *builder) target(r *config.Route) (target, error) {
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
 	f, err := b.service(r.Service)
-	if err != nil || r.Timeout == 0 {
-		return f, err
+	if err != nil {
+		return nil, err
+	}
+	f = b.forRoute(f, r)
+	if r.Timeout > 0 {
+		own := *f
+		own.timeout = time.Duration(r.Timeout)
+		f = &own
+	}
+	return f, nil
+}
+
+// forRoute returns a service as the requests of a route see it.
+func (b *builder) forRoute(f *forward, r *config.Route) *forward {
+	edits := newRequestEdits(r)
+	if edits == nil && r.MaxBody == 0 {
+		return f
 	}
 	own := *f
-	own.timeout = time.Duration(r.Timeout)
-	return &own, nil
+	own.edits = edits
+	if r.MaxBody > 0 {
+		own.tooLong = bodyTooLong(r.MaxBody)
+	}
+	return &own
+}
+
+// bodyTooLong returns what makes the reply to a body that is longer than may be.
+func bodyTooLong(most config.Size) func() *filters.Reply {
+	return func() *filters.Reply {
+		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
+			most.String() + "."})
+	}
 }
 
 func (b *builder) add(name string, t target, s policy.Scope, m config.Match) error {
@@ -209,7 +244,10 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	if err != nil {
 		return err
 	}
-	rt.cors = s.Route.CORS != nil
+	rt.cors, rt.maxBody = s.Route.CORS != nil, int64(s.Route.MaxBody)
+	if h := s.Route.Headers; h != nil && !b.envoy { // Envoy changes them itself
+		rt.edits = newFieldEdits(&h.Response)
+	}
 	if s.Kind == policy.RouteChain && s.Service != "" {
 		rt.timeout = time.Duration(s.Route.Timeout)
 		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {
@@ -222,7 +260,16 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 			return err
 		}
 	}
-	return b.engine.router.Add(m.Path, m.Taken(), rt)
+	return b.engine.router.AddWhere(m.Path, m.Taken(), conditionOf(m), rt)
+}
+
+// conditionOf returns what a route asks of a request beside path and method.
+func conditionOf(m config.Match) router.Condition {
+	c := router.Condition{Host: m.Host}
+	for _, name := range sortedNames(m.Headers) {
+		c.Header.Add(name, m.Headers[name])
+	}
+	return c
 }
 
 func (b *builder) route(name string, t target, s policy.Scope) (rt *route, err error) {
@@ -303,14 +350,10 @@ func (b *builder) service(name string) (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	bodyMax := b.Config.Listen.MaxBody
-	f := newForward(svc, c, b.env.Logger)
+	f := newForward(svc, c)
 	f.reserved = reservedInTrailer(b.Config.Identity)
-	f.overload = b.overload
-	f.tooLong = func() *filters.Reply {
-		return filters.Refuse(filters.BodyTooLarge, filters.Problem{Detail: "The body is longer than " +
-			bodyMax.String() + "."})
-	}
+	f.overload, f.refusals = b.overload, b.refusals
+	f.tooLong = bodyTooLong(b.Config.Listen.MaxBody)
 	b.forwards[name] = f
 	b.engine.services = append(b.engine.services, svc)
 	return f, nil

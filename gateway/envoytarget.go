@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -21,9 +22,7 @@ type envoyTarget struct {
 	longest  time.Duration // that Envoy may take to the head of a response
 	overload *overload
 	logger   *slog.Logger
-
-	// One throttle for each kind of warning.
-	own, gone, late *filters.LogThrottle
+	gone     *filters.LogThrottle
 }
 
 // envoyTarget returns the target of a route. Requests of transactions are passed on untouched.
@@ -38,7 +37,7 @@ func (b *builder) envoyTarget(r *config.Route) target {
 	}
 	return &envoyTarget{
 		service: r.Service, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
-		own: new(filters.LogThrottle), gone: new(filters.LogThrottle), late: new(filters.LogThrottle),
+		gone: new(filters.LogThrottle),
 	}
 }
 
@@ -55,6 +54,7 @@ func (passedOn) execute(x *filters.Exchange, in inbound) result {
 
 func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	r := in.(*envoy.Request)
+	x.Service = t.service
 	x.Inject.Set("Sluice-Principal", x.Principal)
 	if reply := lapsed(x); reply != nil {
 		x.SetReply(reply)
@@ -66,7 +66,8 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	}
 	if left <= 0 {
 		t.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
-			"Nothing was sent.")
+			"Nothing was sent.", &fault{what: "the time for a request was over before it was sent", code: "no-time-left",
+			text: "the request waited here for all of its time"})
 		return result{outcome: filters.Refused}
 	}
 	upstream.Tell(x, left)
@@ -74,7 +75,9 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
 	}
+	began := x.Measured.Start()
 	head, err := r.Forward(limit)
+	x.Measured.AddService(began)
 	if err != nil {
 		return t.failed(x, err)
 	}
@@ -132,9 +135,11 @@ func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
 		reason, detail = filters.UpstreamTimeout, "The service did not respond in time."
 	}
 	x.Dispatched = outcome != filters.NotDispatched
-	t.own.Warn(t.logger, time.Now(), "Envoy has a response of its own in place of a service's", "route", x.Route,
-		"service", t.service, "reason", reason, "status", head.Status, "request", x.Inject.Get(requestIDField))
-	t.refuse(x, reason, detail)
+	why := &fault{
+		what: "Envoy has a response of its own in place of a service's", code: "envoy-" + string(reason),
+		text: "Envoy's own response has the status " + strconv.Itoa(head.Status) + "; its access log has the flags",
+	}
+	t.refuse(x, reason, detail, why)
 	return result{outcome: outcome}
 }
 
@@ -142,9 +147,10 @@ func (t *envoyTarget) unanswered(x *filters.Exchange, head envoy.Head) result {
 // where Envoy still waits.
 func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 	if errors.Is(err, envoy.ErrSilent) {
-		t.late.Warn(t.logger, time.Now(), "Envoy had no response of a service within the longest time that it may take",
-			"route", x.Route, "service", t.service, "request", x.Inject.Get(requestIDField))
-		t.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.")
+		t.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.", &fault{
+			what: "Envoy had no response of a service within the longest time that it may take", code: "envoy-silent",
+			text: "Envoy still waits after " + t.longest.String() + ": its timeout for the route is longer than that",
+		})
 		return result{outcome: filters.NoResponse}
 	}
 	if !x.Dispatched {
@@ -157,6 +163,6 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 }
 
 // refuse sets the reply of a request without a response.
-func (t *envoyTarget) refuse(x *filters.Exchange, reason filters.Reason, detail string) {
-	x.SetReply(filters.Refuse(reason, filters.Problem{Service: t.service, Detail: detail}))
+func (t *envoyTarget) refuse(x *filters.Exchange, reason filters.Reason, detail string, why *fault) {
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: t.service, Detail: detail, Cause: why}))
 }

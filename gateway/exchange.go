@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -71,6 +70,7 @@ type result struct {
 	took time.Duration // to the head of a stream; 0 for any other response
 	// waits: though it is given up for the client, that may still be there for the response.
 	waits bool
+	fault *fault // why the response was cut off behind its head
 }
 
 // serve runs one exchange through the chain and the target of its route and writes the response.
@@ -103,6 +103,12 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		e.release()
 		if e.took == 0 {
 			e.took = time.Since(x.Received)
+		}
+		if x.Measured.On {
+			rt.noteEnd(x, &e)
+		}
+		if x.Response.Reason != "" && e.outcome != filters.Panicked { // a panic has been logged
+			rt.tell(x, e.fault)
 		}
 		if rt.metrics != nil {
 			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
@@ -145,12 +151,48 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 		return e
 	}
 	identifyProblem(x) // a filter may have put another refusal in its place
+	if x.Measured.On {
+		_, x.Measured.Replayed = x.Response.Header.Lookup("Idempotent-Replayed") // of a service's, it was taken out
+	}
 	if e.tunnel == nil {
 		rt.write(x, w, &e, &wrote)
 	} else {
-		x.Response.Header.Set(requestIDField, requestID(x))
+		rt.finish(x)
 	}
 	return e
+}
+
+// finish puts into the head of a response what every response of the route has.
+func (rt *route) finish(x *filters.Exchange) {
+	rt.edits.apply(&x.Response.Header)
+	x.Response.Header.Set(requestIDField, requestID(x))
+}
+
+// tell tells the operator of a response that is not the service's, or not the whole of it.
+func (rt *route) tell(x *filters.Exchange, why *fault) {
+	if x.Service == "" {
+		x.Service = rt.service()
+	}
+	rt.process.refusals.tell(rt.name, x, why)
+}
+
+// noteEnd notes for the access log how the exchange has ended.
+func (rt *route) noteEnd(x *filters.Exchange, e *result) {
+	x.Measured.Reason = reasonOf(x, e)
+	if x.Service == "" {
+		x.Service = rt.service()
+	}
+}
+
+// service returns the name of the service that the route leads to, "" where it leads elsewhere.
+func (rt *route) service() string {
+	switch t := rt.target.(type) {
+	case *forward:
+		return t.service.Name()
+	case *envoyTarget:
+		return t.service
+	}
+	return ""
 }
 
 // statusClientGone is the code under which requests are counted whose client left before there was a
@@ -172,7 +214,7 @@ func reasonOf(x *filters.Exchange, e *result) filters.Reason {
 func (rt *route) write(x *filters.Exchange, w outbound, e *result, wrote *bool) {
 	r := &x.Response
 	*wrote = true
-	r.Header.Set(requestIDField, requestID(x))
+	rt.finish(x)
 	if r.Stream {
 		e.took = time.Since(x.Received)
 	}
@@ -273,26 +315,27 @@ type forward struct {
 	tooLong    func() *filters.Reply // the body is longer than the listener takes
 	// reserved are fields that a client's trailer may not have; nil is none.
 	reserved func(name string) bool
+	edits    *requestEdits // of the route; nil: none
 	overload *overload
-	logger   *slog.Logger
-
-	// One throttle for each kind of warning.
-	unreached, unanswered, cuts, late *filters.LogThrottle
+	refusals *refusalLog
 }
 
-func newForward(s *upstream.Service, c *config.Service, l *slog.Logger) *forward {
+func newForward(s *upstream.Service, c *config.Service) *forward {
 	return &forward{
-		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout), logger: l,
-		unreached: new(filters.LogThrottle), unanswered: new(filters.LogThrottle), cuts: new(filters.LogThrottle),
-		late: new(filters.LogThrottle),
+		service: s, timeout: time.Duration(c.Timeout), streamIdle: time.Duration(c.StreamIdleTimeout),
 	}
 }
 
 func (f *forward) execute(x *filters.Exchange, in inbound) result {
+	x.Service = f.service.Name()
 	if x.Logical.Detach {
 		detach(x, in)
 	}
 	x.Inject.Set("Sluice-Principal", x.Principal)
+	if f.edits != nil {
+		before := f.edits.apply(x)
+		defer before.restore(x)
+	}
 	m, err := in.Message()
 	if err != nil {
 		return f.failed(x, bodyFailure(err), false)
@@ -306,12 +349,17 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		return result{outcome: filters.Refused}
 	}
 	m.Timeout, m.Until = f.timeout, x.ClientDeadline()
+	began := x.Measured.Start()
 	response, err := f.service.Send(x.Context(), x, m)
+	x.Measured.AddService(began)
 	if err != nil {
 		return f.failed(x, err, false)
 	}
 	x.ClientTime = response.ClientTime()
 	status, header, length := response.Head()
+	if status == http.StatusBadRequest {
+		f.noteWantsTLS(x, response)
+	}
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
@@ -330,6 +378,15 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		return f.buffer(x, in, e, kind)
 	}
 	return e
+}
+
+// noteWantsTLS tells the operator of a service that is spoken to without TLS and says so in a response: it goes on to
+// the client, for whom it says nothing.
+func (f *forward) noteWantsTLS(x *filters.Exchange, response upstream.Response) {
+	if r, ok := response.(*http1.Response); ok && r.WantsTLS() {
+		err := &message.OtherProtocol{Speaks: message.SpeaksTLS}
+		f.refusals.note(x.Route, x, http.StatusBadRequest, f.fault(x, "a service did not take a request", err))
+	}
 }
 
 // lapsed refuses an exchange whose claim does not hold any more: this process was stopped for longer than the lease,
@@ -381,22 +438,21 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 		x.SetReply(refusal(filters.BadRequest, "The body could not be read to its end."))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrExpired):
-		f.warn(x, f.late, "the time for a request was over before it was sent", filters.UpstreamTimeout, err)
 		f.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
-			"Nothing was sent.")
+			"Nothing was sent.", f.fault(x, "the time for a request was over before it was sent", err))
 		return result{outcome: filters.Refused}
 	case errors.Is(err, upstream.ErrDeadline):
-		f.warn(x, f.late, "the time for a request was over before the service could respond",
-			filters.UpstreamTimeout, err)
-		f.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.")
+		f.refuse(x, filters.UpstreamTimeout, "The service did not respond within the time that there was.",
+			f.fault(x, "the time for a request was over before the service could respond", err))
 		return result{outcome: filters.ClientGone, waits: true}
 	case errors.Is(err, upstream.ErrUnreachable):
-		f.warn(x, f.unreached, "a service could not be reached", filters.UpstreamUnreachable, err)
-		f.refuse(x, filters.UpstreamUnreachable, "No connection to the service came about. Nothing was sent.")
+		f.refuse(x, filters.UpstreamUnreachable, "No connection to the service came about. Nothing was sent.",
+			f.fault(x, "a service could not be reached", err))
 		return result{outcome: filters.NotDispatched}
 	}
 	reason, detail := filters.UpstreamFailed, "The connection to the service broke after something was sent."
-	if errors.Is(err, upstream.ErrTimeout) {
+	switch rule := message.Malformation(err); {
+	case errors.Is(err, upstream.ErrTimeout):
 		reason, detail = filters.UpstreamTimeout, "The service did not respond within "+f.timeout.String()+"."
 		switch own := x.ClientDeadline(); {
 		case inBody:
@@ -404,21 +460,16 @@ func (f *forward) failed(x *filters.Exchange, err error, inBody bool) result {
 		case !own.IsZero() && own.Before(x.Received.Add(f.timeout)):
 			detail = "The service did not respond within the time that the client had set."
 		}
+	case rule != "":
+		detail = "The service's response is malformed: " + rule + "."
 	}
-	f.warn(x, f.unanswered, "a service gave no whole response", reason, err)
-	f.refuse(x, reason, detail)
+	f.refuse(x, reason, detail, f.fault(x, "a service gave no whole response", err))
 	return result{outcome: filters.NoResponse}
 }
 
-// warn tells the operator why a client gets a reason in place of a response, or of the rest of one.
-func (f *forward) warn(x *filters.Exchange, t *filters.LogThrottle, what string, why filters.Reason, cause error) {
-	t.Warn(f.logger, time.Now(), what, "route", x.Route, "service", f.service.Name(), "reason", why, "cause", cause,
-		"request", x.Inject.Get(requestIDField))
-}
-
-// refuse sets the reply for an attempt without a response.
-func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail string) {
-	x.SetReply(filters.Refuse(reason, filters.Problem{Service: f.service.Name(), Detail: detail}))
+// refuse sets the reply for an attempt without a response, with why for the operator.
+func (f *forward) refuse(x *filters.Exchange, reason filters.Reason, detail string, why *fault) {
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: f.service.Name(), Detail: detail, Cause: why}))
 }
 
 // reservedField reports whether a field tells clients something that only the gateway may say: a

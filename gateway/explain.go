@@ -171,9 +171,9 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		p.Line("route", "cannot be built: %v", err)
 		return nil, false
 	}
-	rt, params, result := routes.Find(p.x.Method, p.x.Path, nil)
+	rt, params, result := routes.FindFor(p.x, p.x.Method, nil)
 	if method, ok := cors.IsPreflight(p.x); ok && result == router.NoMethod {
-		if other, captured, found := routes.Find(method, p.x.Path, nil); found == router.Found &&
+		if other, captured, found := routes.FindFor(p.x, method, nil); found == router.Found &&
 			other.route.CORS != nil {
 			rt, params, result = other, captured, found
 		}
@@ -185,7 +185,7 @@ func (p *explainer) route(bodyBytes int64) (rt *explained, ok bool) {
 		return nil, false
 	case router.NoMethod:
 		p.Refusal(filters.Refuse(filters.MethodNotAllowed, filters.Problem{}))
-		p.Line("allow", "%s", strings.Join(routes.Allow(p.x.Path), ", "))
+		p.Line("allow", "%s", strings.Join(routes.AllowFor(p.x), ", "))
 		return nil, false
 	}
 	p.x.Params, p.x.Route = params, rt.name
@@ -208,7 +208,7 @@ func (p *explainer) passOver(taken *explained) {
 			if taken != nil && *m == *taken {
 				return
 			}
-			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x.Method, p.x.Path)})
+			p.passedOver = append(p.passedOver, PassedOver{m.name, m.why(p.x)})
 		}
 	}
 }
@@ -222,16 +222,26 @@ func (e *explained) match() config.Match {
 }
 
 // why says why the route does not take a request.
-func (e *explained) why(method, path string) string {
+func (e *explained) why(x *filters.Exchange) string {
 	match := e.match()
 	var alone router.Router[struct{}]
 	if err := alone.Add(match.Path, match.Taken(), struct{}{}); err != nil { // config.Load checks the patterns
 		return err.Error()
 	}
-	if _, _, result := alone.Find(method, path, nil); result == router.NoMethod {
+	switch _, _, result := alone.FindFor(x, x.Method, nil); {
+	case result == router.NoPath:
+		return "its path is " + match.Path
+	case result == router.NoMethod:
 		return "it takes " + strings.Join(match.Taken(), ", ") + " only"
 	}
-	return "its path is " + match.Path
+	var wants []string
+	if match.Host != "" {
+		wants = append(wants, "the host "+match.Host)
+	}
+	for _, name := range sortedNames(match.Headers) {
+		wants = append(wants, name+": "+match.Headers[name])
+	}
+	return "it wants " + strings.Join(wants, " and ")
 }
 
 func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
@@ -239,11 +249,11 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 	for _, r := range cfg.Routes {
 		if r.Status != "" {
 			status := r.StatusMatch()
-			if err := routes.Add(status.Path, status.Taken(), &explained{r, r.Name + "/status", true}); err != nil {
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), &explained{r, r.Name + "/status", true}); err != nil {
 				return nil, err
 			}
 		}
-		if err := routes.Add(r.Match.Path, r.Match.Taken(), &explained{r, r.Name, false}); err != nil {
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), &explained{r, r.Name, false}); err != nil {
 			return nil, err
 		}
 	}
@@ -282,6 +292,7 @@ func (p *explainer) service(r *config.Route) {
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}
+	p.edits(r)
 	p.Line("", "behind the head silence of %s ends a response, of %s a stream", timeout, c.StreamIdleTimeout)
 	p.Line("", "connections close when idle for %s or %s old; names are looked up every %s",
 		c.KeepAlive.Idle, c.KeepAlive.MaxAge, c.DNS)
@@ -293,6 +304,27 @@ func (p *explainer) service(r *config.Route) {
 		p.Line("outlier", "an endpoint that fails %d times in a row is passed over for %s, at most %s of them",
 			o.Errors, o.Eject, o.Max)
 	}
+}
+
+// edits writes what the service sees in place of what the client sent.
+func (p *explainer) edits(r *config.Route) {
+	if r.MaxBody > 0 {
+		p.Line("", "a body is %s long at most", r.MaxBody)
+	}
+	e := newRequestEdits(r)
+	if e == nil {
+		return
+	}
+	before := e.apply(p.x)
+	host := "the host as asked for"
+	if e.host != "" {
+		host = "host " + e.host
+	}
+	p.Line("rewrite", "the service sees %s, %s", p.x.Path, host)
+	for _, f := range append(e.fields.set, e.fields.add...) {
+		p.Line("", "with %s: %s", f.Name, f.Value)
+	}
+	before.restore(p.x)
 }
 
 // retriesOf says how often a request is repeated, and after what.

@@ -56,7 +56,9 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 	if f.chain, err = b.Chain(policy.FallbackScopeOf(b.Config, r), onPanic); err != nil {
 		return nil, err
 	}
-	f.target, err = b.service(c.Service)
+	if f.target, err = b.service(c.Service); err == nil {
+		f.target = b.forRoute(f.target, r)
+	}
 	return f, err
 }
 
@@ -94,6 +96,7 @@ func sendable(x *filters.Exchange, in inbound) bool {
 func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result) (written bool) {
 	f, reason := rt.fallback, x.Response.Reason
 	f.on[reason].Inc()
+	rt.tell(x, nil)
 	if f.reply != nil {
 		kept := keptFields(x.Response.Header)
 		x.SetReply(f.reply)
@@ -107,7 +110,7 @@ func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result
 	}
 	e.release()
 	kept := keptFields(x.Response.Header)
-	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept,
+	inner := &route{name: rt.name, chain: f.chain, process: rt.process, kept: kept, edits: rt.edits,
 		target: &fallbackTarget{f.target, reason, kept}}
 	x.Restart()
 	*e = inner.exchange(x, in, w)

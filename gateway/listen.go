@@ -29,8 +29,9 @@ type clientListeners struct {
 
 func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 	f := &clientListeners{
-		listen: &cfg.Listen, dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload},
-		budget: g.budget, cuts: &message.Cuts{}, logger: g.Logger,
+		listen:     &cfg.Listen,
+		dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access},
+		budget:     g.budget, cuts: &message.Cuts{}, logger: g.Logger,
 	}
 	f.slots = http1.NewSlots(g.descriptors.clients)
 	f.slots.Cuts = f.cuts
@@ -61,8 +62,7 @@ func (f *clientListeners) proxied(c net.Conn, peer netip.Addr) (netip.Addr, erro
 	h, err := proxyproto.ReadHeader(c)
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a check whether the port is open sends nothing
-			f.logger.Warn("a connection does not begin with the header that listen.proxyProtocol demands and is closed",
-				"peer", peer.String(), "error", err)
+			f.cuts.Refused(f.logger, message.RefusedProxyProtocol, peer.String(), err)
 		}
 		return peer, err
 	}

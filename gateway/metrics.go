@@ -24,6 +24,7 @@ type metrics struct {
 	reloads       *prometheus.CounterVec   // result
 	configInfo    *prometheus.GaugeVec     // version
 	panics        prometheus.Counter
+	logLeftOut    *prometheus.CounterVec // reason
 	upstream      *upstreamMetrics
 	store         *storeMetrics
 }
@@ -47,6 +48,8 @@ func newMetrics(r *policy.Metrics) *metrics {
 	m.reloads = r.Counter("config_reloads_total", "Configurations applied and refused.", "result")
 	m.configInfo = r.Gauge("config_info", "1 for the configuration in force.", "version")
 	m.panics = r.Counter("panics_total", "Panics that were caught.").WithLabelValues()
+	m.logLeftOut = r.Counter("log_left_out_total", "Refusals and failed requests without a log line of their own, by "+
+		"reason: a line that comes later, or the next one of that route and cause, says how many they were.", "reason")
 	for _, result := range []string{"applied", "refused"} {
 		m.reloads.WithLabelValues(result)
 	}

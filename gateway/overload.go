@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -63,7 +64,6 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 	if r == budget.InFlight && o.budget.Limit(r)-o.budget.Used(r) > o.budget.Limit(r)/2 {
 		r = budget.Buffered // a request takes some of it too
 	}
-	o.warn(x, r, "a request is refused: there is no more of what it needs, or its client has its share")
 	detail := "There are as many requests under way as this gateway takes, or as it takes of one client."
 	switch r {
 	case budget.Buffered:
@@ -72,7 +72,16 @@ func (o *overload) refuse(x *filters.Exchange, r budget.Resource) *filters.Reply
 		detail = "There is no connection to spare for this request. Nothing was sent."
 	}
 	again := time.Duration(1+rand.IntN(overloadRetryMax)) * time.Second
-	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: again})
+	return filters.Refuse(filters.Overloaded, filters.Problem{Detail: detail, RetryAfter: again, Cause: o.fault(r)})
+}
+
+// fault says which limit it was.
+func (o *overload) fault(r budget.Resource) *fault {
+	return &fault{
+		what: "a request is refused: there is no more of what it needs, or its client has its share",
+		code: settingOf[r],
+		text: fmt.Sprintf("%s: %d of %d are in use", settingOf[r], o.budget.Used(r), o.budget.Limit(r)),
+	}
 }
 
 // responseNotKept tells the operator that a response is passed on and not recorded under its key, as

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,8 +16,15 @@ func TestAllocationsOfARequest(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates by itself; make allocations runs this without it")
 	}
+	t.Run("without access log", func(t *testing.T) { allocationsOfARequest(t, "") })
+	t.Run("with access log", func(t *testing.T) {
+		allocationsOfARequest(t, "log: {access: {output: "+filepath.Join(t.TempDir(), "access.log")+"}}\n")
+	})
+}
+
+func allocationsOfARequest(t *testing.T, more string) {
 	address := plainService(t)
-	g := start(t, `version: 1
+	g := start(t, more+`version: 1
 listen: {http: "127.0.0.1:0"}
 admin: {address: "127.0.0.1:0"}
 store: {memory: {}}

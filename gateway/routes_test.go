@@ -98,6 +98,7 @@ type madeRequest struct {
 }
 
 func (*madeRequest) ClientText() string         { return "192.0.2.7" }
+func (*madeRequest) LimitBody(int64)            {}
 func (*madeRequest) Length() int64              { return 0 }
 func (*madeRequest) Covers(string) bool         { return true }
 func (m *madeRequest) Account() *budget.Account { return m.account }

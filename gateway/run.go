@@ -19,8 +19,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/transaction"
-	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // Options is what a gateway is run with.
@@ -31,6 +29,8 @@ type Options struct {
 	OnReady func(Addresses)
 	// DrainLimit bounds how long requests in flight may take to finish; 0 is 30 s.
 	DrainLimit time.Duration
+	// ReopenLogs has the files of logs opened again with each value, as after a rotation; nil never does.
+	ReopenLogs <-chan struct{}
 	Logger     *slog.Logger
 	Build      string // the program's version, for the status
 	// Roots verify the servers that the gateway itself asks, those of key sets; nil: the system's.
@@ -147,6 +147,8 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("refusal log", g.refusals.run)
+	run("log files", func(ctx context.Context) error { return g.access.reopenAt(ctx, g.ReopenLogs) })
 	run("memory limit", newMemoryKeeper(g.budget).run)
 	if g.stores.membership != nil {
 		run("membership", g.stores.membership.Run)
@@ -182,11 +184,9 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 // start makes the bridge to the coordinator and puts the first configuration in force.
 func (g *gateway) start(cfg *config.Config) error {
 	if cfg.Coordinator != nil {
-		client, err := sagaclient.New(sagaclient.Options{Endpoints: cfg.Coordinator.DTM.Endpoints})
-		if err != nil {
+		if err := g.makeBridge(&cfg.Coordinator.DTM); err != nil {
 			return err
 		}
-		g.bridge = transaction.New(g.bridgeOptions(&cfg.Coordinator.DTM, client))
 	}
 	g.discovered.applying.Lock()
 	defer g.discovered.applying.Unlock()

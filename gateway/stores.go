@@ -101,10 +101,14 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 func (st *stores) openSales(cfg *config.Config) (sale.Store, error) {
 	switch s := cfg.Store; {
 	case s.Redis != nil:
-		return saleredis.New(st.redis, saleredis.Options{
+		o := saleredis.Options{
 			Prefix: s.Redis.KeyPrefix, Sentinel: s.Redis.Sentinel != nil, Logger: st.logger,
 			Unreplicated: st.metrics.store.unreplicated,
-		}), nil
+		}
+		if s.Redis.Cluster { // on one server it would bring nothing
+			o.Divide = saleredis.DivideFrom
+		}
+		return saleredis.New(st.redis, o), nil
 	case s.Embedded != nil:
 		store, err := saleembedded.Open(filepath.Join(s.Embedded.Dir, "sales"), saleembedded.Options{
 			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout),

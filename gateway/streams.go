@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -122,7 +121,7 @@ func (rt *route) cut(x *filters.Exchange, w outbound, e *result, err error) {
 		reason = filters.UpstreamTimeout
 	}
 	x.Response.Reason = reason
-	e.from.warn(x, e.from.cuts, "a response was cut off behind its head", reason, err)
+	e.fault = e.from.fault(x, "a response was cut off behind its head", err)
 	if x.IsGRPC() && x.Version == "2" && e.length < 0 && filters.IsGRPC(x.Response.Header.Get("Content-Type")) {
 		code := strconv.Itoa(int(filters.GRPCCodeOf(reason, reason.Status())))
 		w.Trailer(grpcStatus(nil, code, reason.Title()))
@@ -134,12 +133,15 @@ func (rt *route) cut(x *filters.Exchange, w outbound, e *result, err error) {
 // carry has the connection carry another protocol until it ends, or is silent for too long. Its
 // request was counted when it began.
 func (rt *route) carry(x *filters.Exchange, r *http1.Request, e *result) {
-	endpoint := e.tunnel.Endpoint()
 	reason := filters.Reason("")
 	if r.Tunnel(x.Response.Header, e.tunnel, e.from.streamIdle) {
 		reason = filters.UpstreamTimeout
-		e.from.warn(x, e.from.cuts, "an upgraded connection was silent and is closed", reason,
-			fmt.Errorf("endpoint %s: nothing from either side for %s", endpoint, e.from.streamIdle))
+		x.Response.Reason = reason
+		rt.tell(x, &fault{
+			what: "an upgraded connection was silent and is closed", code: "silent-tunnel",
+			text: "nothing came from either side for " + e.from.streamIdle.String() + " (services." +
+				x.Service + ".streamIdleTimeout)",
+		})
 	}
 	rt.process.metrics.tunnelEnds.WithLabelValues(rt.name, string(reason)).Inc()
 	_ = e.tunnel.Close()

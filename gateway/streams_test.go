@@ -297,7 +297,7 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], streamIdleT
 		return g.metric(`sluice_tunnels_ended_total{reason="upstream-timeout",route="all"}`) == 1
 	})
 	if logs := g.logs.String(); !strings.Contains(logs, "upgraded connection was silent") ||
-		!strings.Contains(logs, "endpoint 127.0.0.1:") {
+		!strings.Contains(logs, "endpoint=127.0.0.1:") {
 		t.Error(logs)
 	}
 	c = g.dial()

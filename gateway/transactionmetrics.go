@@ -8,8 +8,8 @@ import (
 
 // transactionsNow publishes how the transactions stand, as it is when somebody looks.
 type transactionsNow struct {
-	bridge                       *transaction.Bridge
-	pending, stuck, lost, untold *prometheus.Desc
+	bridge                                    *transaction.Bridge
+	pending, stuck, lost, untold, coordinator *prometheus.Desc
 }
 
 func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
@@ -24,6 +24,8 @@ func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
 			"Transactions that the coordinator has lost and that wait for an operator.", nil, nil),
 		untold: prometheus.NewDesc("sluice_transaction_notifications_pending",
 			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.", nil, nil),
+		coordinator: prometheus.NewDesc("sluice_transaction_coordinator_up",
+			"Whether the coordinator is called: 0 while its breaker is open.", nil, nil),
 	}
 }
 
@@ -33,6 +35,7 @@ func (c *transactionsNow) Describe(to chan<- *prometheus.Desc) {
 	to <- c.stuck
 	to <- c.lost
 	to <- c.untold
+	to <- c.coordinator
 }
 
 // Collect implements [prometheus.Collector].
@@ -40,6 +43,11 @@ func (c *transactionsNow) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.pending, prometheus.GaugeValue, float64(c.bridge.Pending()))
 	to <- prometheus.MustNewConstMetric(c.lost, prometheus.GaugeValue, float64(c.bridge.Lost()))
 	to <- prometheus.MustNewConstMetric(c.untold, prometheus.GaugeValue, float64(c.bridge.Untold()))
+	up := 0.0
+	if c.bridge.CoordinatorUp() {
+		up = 1
+	}
+	to <- prometheus.MustNewConstMetric(c.coordinator, prometheus.GaugeValue, up)
 	counts := map[[2]string]int{}
 	for _, s := range c.bridge.Stuck() {
 		counts[[2]string{s.Transaction, s.Step}]++

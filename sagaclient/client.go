@@ -36,6 +36,18 @@ type Options struct {
 	Timeout time.Duration
 	// Now is the clock; nil: time.Now. It only ends [Client.Wait].
 	Now func() time.Time
+	// Breaker keeps calls from a coordinator that fails; nil: every call is made.
+	Breaker Breaker
+}
+
+// Breaker decides whether calls are made to a coordinator that fails. Its methods are called by many
+// goroutines at once.
+type Breaker interface {
+	// Allow returns why no call is made now, which then is [ErrCoordinatorDown] with that cause. nil:
+	// the call is made, and Done follows.
+	Allow() error
+	// Done is told what a call came to: the status of the response, or the error without one.
+	Done(status int, err error)
 }
 
 // Client talks to one coordinator through its endpoints. It is safe for concurrent use.
@@ -44,6 +56,7 @@ type Client struct {
 	http      *http.Client
 	timeout   time.Duration
 	now       func() time.Time
+	breaker   Breaker
 	traces    bool          // the transport calls GotConn
 	preferred atomic.Uint32 // the endpoint that was reached last
 }
@@ -53,7 +66,7 @@ func New(o Options) (*Client, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("sagaclient: no endpoint")
 	}
-	c := &Client{http: o.HTTP, timeout: o.Timeout, now: o.Now}
+	c := &Client{http: o.HTTP, timeout: o.Timeout, now: o.Now, breaker: o.Breaker}
 	for _, e := range o.Endpoints {
 		u, err := url.Parse(e)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
@@ -155,6 +168,12 @@ func (c *Client) readBack(ctx context.Context, gid string) error {
 // to the one before was not made. The error is errNotSent when that holds for all of them, else
 // something may have been sent.
 func (c *Client) do(ctx context.Context, method, target string, body []byte) (status int, response []byte, err error) {
+	if c.breaker != nil {
+		if err := c.breaker.Allow(); err != nil {
+			return 0, nil, fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		defer func() { c.breaker.Done(status, err) }()
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	first := c.preferred.Load()

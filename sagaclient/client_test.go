@@ -272,8 +272,8 @@ func TestQuery(t *testing.T) {
 		"branches":[{"gid":"g1","branch_id":"01","op":"compensate","status":"succeed","url":"http://x"}]}`)
 	got, err := c.Query(context.Background(), "g1")
 	if err != nil || got.Status != Failed || got.Reason != "sold out" || got.CreateTime.Year() != 2026 ||
-		!got.UpdateTime.IsZero() ||
-		len(got.Branches) != 1 || got.Branches[0] != (Branch{ID: "01", Op: "compensate", Status: Succeeded, URL: "http://x"}) {
+		!got.UpdateTime.IsZero() || len(got.Branches) != 1 ||
+		got.Branches[0] != (Branch{ID: "01", Op: "compensate", Status: Succeeded, URL: "http://x"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if u := uri.Load().(string); !strings.HasPrefix(u, "/api/dtmsvr/query?gid=g1&") ||

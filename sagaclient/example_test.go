@@ -93,6 +93,77 @@ func Example() {
 	// branch 01 compensate prepared
 }
 
+// The gid comes from the business key, so that a program which dies after the submit finds its
+// transaction again.
+func ExampleClient_SubmitAndWait() {
+	url, stop := coordinator()
+	defer stop()
+	client, err := sagaclient.New(sagaclient.Options{Endpoints: []string{url}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	result, err := client.SubmitAndWait(ctx, &sagaclient.Saga{
+		GID: "order00000001", // sagaclient.GIDFor("order", "1")
+		Steps: []sagaclient.Step{
+			{Name: "reserve", JSON: map[string]string{"sku": "SKU-1"}, Action: "http://stock/reserve",
+				Compensate: "http://stock/release"},
+		},
+	})
+	var failed *sagaclient.Error
+	switch {
+	case errors.Is(err, sagaclient.ErrUnknown):
+		fmt.Println("it may run; query its gid later, and never submit it again")
+	case errors.As(err, &failed):
+		fmt.Println(failed.Kind, failed.Status, failed.Reason)
+	case result.Outcome == sagaclient.OutcomeFailed:
+		fmt.Println("rolled back, because of", result.Step, result.Reason)
+	default:
+		fmt.Println(result.Outcome)
+	}
+
+	// Output:
+	// submitted: order00000001 with 1 steps
+	// succeeded
+}
+
+// What is to be tried again after a roll-back has the number of the try in its gid.
+func ExampleGIDFor() {
+	fmt.Println(sagaclient.GIDFor("order", "4711"))
+	fmt.Println(sagaclient.GIDFor("order", "4711") == sagaclient.GIDFor("order", "4711", "2"))
+
+	// Output:
+	// l2qojvgm1vdrqadiad94egn5s2pukpe1btij9osu
+	// false
+}
+
+// What has not ended, of every kind of transaction.
+func ExampleClient_All() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"transactions":[{"gid":"order00000001","trans_type":"saga","status":"submitted"}]}`)
+	}))
+	defer server.Close()
+	client, err := sagaclient.New(sagaclient.Options{Endpoints: []string{server.URL}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	for t, err := range client.All(context.Background(), sagaclient.Filter{Status: sagaclient.Submitted}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(t.GID, t.Type, t.Status)
+	}
+
+	// Output:
+	// order00000001 saga submitted
+}
+
 // The errors tell what the caller may do next.
 func ExampleClient_Query() {
 	url, stop := coordinator()

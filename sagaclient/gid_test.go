@@ -26,8 +26,9 @@ func TestGIDs(t *testing.T) {
 		{"order", "1"}, {"order", "11"}, {"order", strings.Repeat("1", 1<<16)}, {"\x00\x00\x00\x00\x00\x00\x00\x01a"},
 	} {
 		name := strings.Join(parts, "|")
-		add(GIDFor(parts...), name)
-		if GIDFor(parts...) != GIDFor(parts...) {
+		made := GIDFor(parts...)
+		add(made, name)
+		if again := GIDFor(parts...); again != made {
 			t.Errorf("%s: two gids for one key", name)
 		}
 	}

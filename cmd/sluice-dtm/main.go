@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -70,7 +72,7 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 	dtmsvr.Version = version
 	calls := newCalls()
 	server := &http.Server{
-		Handler:           refuseBrowsers(newHandler(s.branchTimeout, calls)),
+		Handler:           refuseBrowsers(newHandler(s.branchTimeout, calls), s.hosts),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -78,6 +80,9 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
 	cronDone := startCron(ctx, s.cron)
+	if s.store == mysql || s.store == postgres {
+		go forgetInSQL(ctx, s.keepFor, log)
+	}
 	fmt.Fprintf(stdout, "sluice-dtm listening on %s\n", ln.Addr())
 
 	select {
@@ -108,13 +113,13 @@ func stopServing(server *http.Server, cronDone <-chan struct{}, calls *calls, lo
 	return nil
 }
 
-// refuseBrowsers keeps web pages from using the coordinator through a browser on this machine: the
-// interface has no authentication and calls any URL. A browser names the page's origin in every
-// POST, and its host in every request (DNS rebinding).
-func refuseBrowsers(next http.Handler) http.Handler {
+// refuseBrowsers keeps web pages from using the coordinator through a browser that can reach it: the interface has no
+// authentication and calls any URL. A browser names the page's origin in every POST, and its host in every request
+// (DNS rebinding): so only this machine's names, and those of --hosts, are taken.
+func refuseBrowsers(next http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" || !isLoopback(r.Host) {
-			http.Error(w, "for programs on this machine only", http.StatusForbidden)
+		if r.Header.Get("Origin") != "" || !isLoopback(r.Host) && !slices.Contains(hosts, hostOf(r.Host)) {
+			http.Error(w, "for programs that are meant to reach it only; see --hosts", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -123,10 +128,16 @@ func refuseBrowsers(next http.Handler) http.Handler {
 
 // isLoopback reports whether the host of host or host:port is this machine by its name.
 func isLoopback(hostport string) bool {
+	host := hostOf(hostport)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// hostOf returns the host of host or host:port, in lower case.
+func hostOf(hostport string) string {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = hostport
 	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.ToLower(host)
 }

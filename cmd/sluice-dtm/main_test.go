@@ -365,11 +365,12 @@ func TestOneListener(t *testing.T) {
 
 func TestBrowsersAreRefused(t *testing.T) {
 	t.Parallel()
-	p := start(t, "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	p := start(t, "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--hosts", "dtm-1, dtm-1.internal")
 	for _, c := range []struct {
 		host, origin string
 		want         int
-	}{{"", "", 200}, {"localhost:80", "", 200}, {"evil.example", "", 403}, {"", "http://evil.example", 403}} {
+	}{{"", "", 200}, {"localhost:80", "", 200}, {"DTM-1:36789", "", 200},
+		{"dtm-1", "http://evil.example", 403}, {"dtm-2", "", 403}, {"evil.example", "", 403}, {"", "http://evil.example", 403}} {
 		r, _ := http.NewRequest("GET", "http://"+p.addr+"/api/dtmsvr/version", nil)
 		r.Host = c.host
 		if c.origin != "" {

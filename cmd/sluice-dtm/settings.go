@@ -19,6 +19,7 @@ import (
 // settings is what the flags say.
 type settings struct {
 	listen        string
+	hosts         []string // by which others than this machine may call it
 	data          string
 	cron          time.Duration
 	branchTimeout time.Duration
@@ -48,7 +49,9 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&s.listen, "listen", "127.0.0.1:36789", "loopback `address` to listen on; port 0 takes a free one")
+	f.StringVar(&s.listen, "listen", "127.0.0.1:36789", "`address` to listen on, a loopback one unless there are --hosts; port 0 takes a free one")
+	hosts := f.String("hosts", os.Getenv("HOSTS"), "comma-separated `names` and addresses by which the gateways of a "+
+		"private network call it: whoever can reach it can have it call any URL")
 	f.StringVar(&s.data, "data", ".", "`folder` of the embedded store; made if missing")
 	f.DurationVar(&s.cron, "cron", time.Second, "how often to look for transactions that are due, whole seconds")
 	f.DurationVar(&s.branchTimeout, "branch-timeout", 3*time.Second, "limit of one branch call, whole seconds")
@@ -73,8 +76,14 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	if f.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	if !isLoopback(s.listen) {
-		return s, fmt.Errorf("--listen %s: must be a loopback address: DTM has no authentication", s.listen)
+	for name := range strings.SplitSeq(*hosts, ",") {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
+			s.hosts = append(s.hosts, name)
+		}
+	}
+	if !isLoopback(s.listen) && len(s.hosts) == 0 {
+		return s, fmt.Errorf("--listen %s: must be a loopback address, or there must be --hosts: DTM has no "+
+			"authentication", s.listen)
 	}
 	for name, d := range map[string]time.Duration{"cron": s.cron, "branch-timeout": s.branchTimeout} {
 		if d < time.Second || d%time.Second != 0 {

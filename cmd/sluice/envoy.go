@@ -26,8 +26,11 @@ func newEnvoy(log *logging) *cobra.Command {
 			defer stop()
 			reload, stopReload := hangups()
 			defer stopReload()
+			reopen, stopReopen := rotations()
+			defer stopReopen()
 			return gateway.RunEnvoy(ctx, gateway.Options{
 				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
+				ReopenLogs: reopen,
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

@@ -44,8 +44,11 @@ func newRun(log *logging) *cobra.Command {
 			defer stop()
 			reload, stopReload := hangups()
 			defer stopReload()
+			reopen, stopReopen := rotations()
+			defer stopReopen()
 			return gateway.Run(ctx, gateway.Options{
 				Source:     from.source(reload, logger),
+				ReopenLogs: reopen,
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

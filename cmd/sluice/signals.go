@@ -35,9 +35,15 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 }
 
 // hangups returns a channel that asks for a reload at each SIGHUP.
-func hangups() (<-chan struct{}, func()) {
+func hangups() (<-chan struct{}, func()) { return each(syscall.SIGHUP) }
+
+// rotations returns a channel that asks for logs to be opened again at each SIGUSR1.
+func rotations() (<-chan struct{}, func()) { return each(syscall.SIGUSR1) }
+
+// each returns a channel that has a value for each signal; several that come at once may be one.
+func each(s os.Signal) (<-chan struct{}, func()) {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
+	signal.Notify(signals, s)
 	reload, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		for {

@@ -16,7 +16,7 @@ type Config struct {
 	Services     map[string]*Service     `json:"services" config:"merge"`
 	Routes       []*Route                `json:"routes" config:"merge"`
 	Coordinator  *Coordinator            `json:"coordinator"`
-	Log          *Unsupported            `json:"log"`
+	Log          Log                     `json:"log"`
 	Tracing      *Unsupported            `json:"tracing"`
 	Transactions map[string]*Transaction `json:"transactions" config:"merge"`
 	Control      *Control                `json:"control"`
@@ -31,7 +31,6 @@ func (Config) describe() descriptions {
 		"Version":  "The version of this format: 1.",
 		"Services": "What stands behind the gateway, by name.",
 		"Routes":   "The first that matches path and method is taken.",
-		"Log":      "The access log.",
 		"Tracing":  "Spans by OTLP.",
 	}
 }

@@ -50,15 +50,9 @@ func TestNamesInHeadersAreTokens(t *testing.T) {
 func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ setting, want string }{
-		{"log: {access: {format: json}}", "log"},
 		{"tracing: {sample: 10%}", "tracing"},
 		{"routes: [{name: a, match: {path: /}, service: {a: 95, b: 5}}]",
 			"routes[0].service: shares of several services"},
-		{"routes: [{name: a, match: {path: /}, service: a, rewrite: {stripPrefix: /api}}]", "routes[0].rewrite"},
-		{"routes: [{name: a, match: {path: /}, service: a, headers: {request: {remove: [X]}}}]", "routes[0].headers"},
-		{"routes: [{name: a, match: {path: /}, service: a, maxBody: 1MiB}]", "routes[0].maxBody"},
-		{"routes: [{name: a, match: {path: /, host: h}, service: a}]", "routes[0].match.host"},
-		{"routes: [{name: a, match: {path: /, headers: {X: 1}}, service: a}]", "routes[0].match.headers"},
 		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
 	} {
 		var list []string

@@ -210,7 +210,9 @@ func (c *Config) warnUnreached(s site) {
 			if by := before.taking(status.Path, status.Taken()); by != nil {
 				s.warn(p.to("status"), "no request reaches it: %s", c.takes(by))
 			}
-			before.add(status.Path, status.Taken(), i)
+			if !status.Conditional() {
+				before.add(status.Path, status.Taken(), i)
+			}
 		}
 		if by := before.taking(r.Match.Path, r.Match.Taken()); by != nil {
 			without := ""
@@ -220,7 +222,9 @@ func (c *Config) warnUnreached(s site) {
 			}
 			s.warn(p.to("match", "path"), "no request reaches route %q: %s%s", r.Name, c.takes(by), without)
 		}
-		before.add(r.Match.Path, r.Match.Taken(), i)
+		if !r.Match.Conditional() { // one with a condition leaves requests to those behind it
+			before.add(r.Match.Path, r.Match.Taken(), i)
+		}
 	}
 }
 

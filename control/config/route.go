@@ -21,9 +21,10 @@ type Route struct {
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
 	// Timeout is in place of the service's; 0 is that.
 	Timeout Duration     `json:"timeout" config:"omitzero"`
-	Rewrite *Unsupported `json:"rewrite"`
-	Headers *Unsupported `json:"headers"`
-	MaxBody *Unsupported `json:"maxBody"`
+	Rewrite *Rewrite     `json:"rewrite"`
+	Headers *HeaderEdits `json:"headers"`
+	// MaxBody is in place of the listener's; 0 is that.
+	MaxBody Size `json:"maxBody" config:"omitzero"`
 	RouteSections
 
 	// Sale is the name of the sale that lists the route; empty: none does.
@@ -40,9 +41,7 @@ func (Route) describe() descriptions {
 		"Respond":     "A static response.",
 		"Status":      "The path of the transaction's status resource, with one {id}.",
 		"Timeout":     "In place of the service's timeout.",
-		"Rewrite":     "What the service sees in place of path and host.",
-		"Headers":     "Fields that are set, added and removed.",
-		"MaxBody":     "Of the request.",
+		"MaxBody":     "The longest body of a request, at most listen.maxBody; beyond it 413.",
 	}
 }
 
@@ -80,6 +79,9 @@ func (r *Route) check(s site) {
 	}
 	if !slices.Contains(members, "service") && s.written(s.at("timeout")) {
 		s.fault(s.at("timeout"), "%s is in place of a service's, and the route leads to none", r.Timeout)
+	}
+	if most := s.config.Listen.MaxBody; r.MaxBody > most && s.sound(at("listen", "maxBody")) {
+		s.fault(s.at("maxBody"), "%s is more than listen.maxBody, which is %s", r.MaxBody, most)
 	}
 	if s.written(s.at("status")) {
 		r.checkStatus(s, slices.Contains(members, "transaction"))
@@ -137,8 +139,8 @@ type Match struct {
 	Methods []string `json:"methods" jsonschema:"minItems=1,uniqueItems=true,pattern=^[A-Z][A-Z-]*$"`
 	Path    string   `json:"path" jsonschema:"required"`
 
-	Host    *Unsupported `json:"host"`
-	Headers *Unsupported `json:"headers"`
+	Host    string            `json:"host"` // in lower case; empty: any
+	Headers map[string]string `json:"headers"`
 }
 
 // Taken returns the methods that are taken, none for all: who takes GET takes HEAD (RFC 9110 §9.3.2).
@@ -150,14 +152,40 @@ func (m Match) Taken() []string {
 }
 
 // StatusMatch is what the status of a route's transactions takes.
-func (r *Route) StatusMatch() Match { return Match{Methods: []string{http.MethodGet}, Path: r.Status} }
+func (r *Route) StatusMatch() Match {
+	return Match{Methods: []string{http.MethodGet}, Path: r.Status, Host: r.Match.Host} // EventSource sends no fields
+}
+
+// Conditional reports whether the match asks more of a request than path and method.
+func (m *Match) Conditional() bool { return m.Host != "" || len(m.Headers) > 0 }
+
+func (m *Match) derive(*files) { m.Host = strings.ToLower(m.Host) }
+
+func (m *Match) check(s site) {
+	host := strings.TrimPrefix(m.Host, "*.")
+	switch {
+	case !s.written(s.at("host")):
+	case !soundHost(host, false) || strings.ContainsAny(host, ":*") || strings.HasSuffix(host, "."):
+		s.fault(s.at("host"), "%q is not a name such as shop.example or *.shop.example, without a port", m.Host)
+	}
+	for _, name := range sortedKeys(m.Headers) {
+		at := s.at("headers", name)
+		if !ref.IsFieldName(name) {
+			s.fault(at, "%q is not %s", name, wantFieldName)
+		} else if why := headerFault(name); why != "" {
+			s.fault(at, "%s", why)
+		} else if fault := fieldValueFault(m.Headers[name]); fault != "" {
+			s.fault(at, "%s", fault)
+		}
+	}
+}
 
 func (Match) describe() descriptions {
 	return descriptions{
 		"Methods": "The methods; without any all. HEAD is taken where GET is.",
 		"Path":    "/v1/orders exactly; /v1/stock/{sku} one segment; /static/** the rest.",
-		"Host":    "The name that is asked for.",
-		"Headers": "Header fields that a request has.",
+		"Host":    "The name that is asked for: shop.example, or *.shop.example for every name below it. No port.",
+		"Headers": "Header fields that a request has, each with that very value.",
 	}
 }
 

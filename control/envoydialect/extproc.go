@@ -34,6 +34,12 @@ func LeftToExtProc(cfg *config.Config, r *config.Route) []string {
 		return nil
 	}
 	var policies []string
+	if r.CORS != nil {
+		policies = append(policies, "cors")
+	}
+	if len(r.Allow)+len(r.Deny) > 0 {
+		policies = append(policies, "addresslist")
+	}
 	if r.Idempotency != nil {
 		policies = append(policies, "idempotency")
 	}

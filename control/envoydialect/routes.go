@@ -34,6 +34,9 @@ func (c *compiler) addRoutes() {
 			list = append(list, c.transaction(r, r.Name+"/status", r.StatusMatch()))
 		}
 		list = append(list, c.route(r))
+		if p := c.preflight(r, r.Name, r.Match); p != nil {
+			list = append(list, p)
+		}
 	}
 	list = append(list, c.notAllowed()...)
 	none := &routev3.Route{Name: "sluice.no-route", Match: prefixed("/")}
@@ -73,6 +76,7 @@ func refuse(r *routev3.Route, reason filters.Reason, detail string, header ...*c
 
 func matches(m config.Match) *routev3.RouteMatch {
 	match := parsePattern(m.Path).match()
+	match.Headers = conditions(m)
 	methods := m.Taken()
 	if len(methods) == 0 {
 		return match
@@ -81,9 +85,7 @@ func matches(m config.Match) *routev3.RouteMatch {
 	if len(methods) > 1 {
 		s.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: expression(strings.Join(methods, "|"))}
 	}
-	match.Headers = []*routev3.HeaderMatcher{{
-		Name: ":method", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: s},
-	}}
+	match.Headers = append(match.Headers, matching(":method", s))
 	return match
 }
 
@@ -108,6 +110,7 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 	if len(perFilter) > 0 {
 		out.TypedPerFilterConfig = perFilter
 	}
+	c.edit(r, out)
 	return out
 }
 
@@ -227,6 +230,10 @@ func (c *compiler) notAllowed() []*routev3.Route {
 			matches = append(matches, r.StatusMatch())
 		}
 		for _, m := range matches {
+			if m.Conditional() { // of another host the path is not there
+				c.approximate(routePlace(r), "match", "another method is 404 in place of 405")
+				continue
+			}
 			p := parsePattern(m.Path)
 			a := byShape[p.shape()]
 			if a == nil {

@@ -207,7 +207,9 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		c.Token = newToken()
 		// Not under the client's context: a claim that is cut off half-way might stand without an
 		// owner.
+		began := x.Measured.Start()
 		rec, claimed, err := f.Store.Claim(context.Background(), *c)
+		x.Measured.AddStore(began)
 		switch {
 		case err != nil:
 			if fresh { // else it may have its record: a store that is away for a moment says nothing of that
@@ -267,7 +269,7 @@ func (f *Filter) notClaimed(x *filters.Exchange, c *ClaimRequest, err error, fou
 	case errors.Is(err, ErrTooManyOpen):
 		f.Metrics.TooMany.Inc()
 		f.tooManyOpen.Warn(f.Logger, time.Now(), "idempotency: a principal has too many open keys",
-			"route", x.Route, "principal", x.Principal, "maxOpenKeys", c.MaxOpen)
+			"route", x.Route, "principal", filters.HashedPrincipal(x.Principal), "maxOpenKeys", c.MaxOpen)
 		found.reply = filters.Refuse(filters.TooManyOpenKeys, filters.Problem{
 			Detail: "You have " + strconv.Itoa(c.MaxOpen) +
 				" open keys here, which is as many as one may have. Keys close some time after their requests.",
@@ -390,7 +392,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		if op := f.settings.judge(&x.Response); op == Finish {
 			f.record(x, h)
 		} else {
-			lost = h.end(op)
+			lost = h.end(x, op)
 		}
 	}
 	if lost {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -141,9 +143,9 @@ func (h *Handle) giveUp(x *filters.Exchange) (lost bool) {
 		h.finishCall(result{again: true})
 		return false
 	case !x.Dispatched:
-		return h.end(Free)
+		return h.end(x, Free)
 	}
-	return h.end(MarkUnknown)
+	return h.end(x, MarkUnknown)
 }
 
 // settle reports whether this is the first step that ends the claim; only that one counts.
@@ -158,13 +160,15 @@ func (h *Handle) settle() bool {
 
 // end ends the claim without a response that is recorded: op is Free or MarkUnknown. lost: the
 // claim did not hold the record any more.
-func (h *Handle) end(op Op) (lost bool) {
+func (h *Handle) end(x *filters.Exchange, op Op) (lost bool) {
 	if !h.settle() {
 		return false
 	}
 	f := h.filter
 	ch := Change{Op: op}
+	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+	x.Measured.AddStore(began)
 	lost = errors.Is(err, ErrLost)
 	if op == Free && !lost && !h.further {
 		f.forget(h.id)
@@ -179,11 +183,31 @@ func (h *Handle) end(op Op) (lost bool) {
 	}
 	if op == MarkUnknown {
 		f.Metrics.Unknown.Inc()
-		f.unknownOutcomes.Warn(f.Logger, time.Now(), "idempotency: a request ended without a known outcome",
-			"record", h.id, "then", f.settings.onUnknown())
+		f.tellUnknown(x, h.id)
 	}
 	h.finishCall(result{again: true})
 	return lost
+}
+
+// tellUnknown tells the operator of a request whose outcome is not known. Where its key is held until somebody
+// resolves it that is an error: nothing else ends it.
+func (f *Filter) tellUnknown(x *filters.Exchange, id string) {
+	level, then := slog.LevelWarn, f.settings.onUnknown()
+	if then == "hold" {
+		level = slog.LevelError
+	}
+	reason := string(x.Response.Reason)
+	switch {
+	case reason != "":
+	case x.Response.Status != 0:
+		reason = "status " + strconv.Itoa(x.Response.Status)
+	default:
+		reason = "client-gone"
+	}
+	f.unknownOutcomes.Log(f.Logger, level, time.Now(), "idempotency: a request ended without a known outcome",
+		"route", x.Route, "service", x.Service, "endpoint", x.Endpoint, "reason", reason,
+		"principal", filters.HashedPrincipal(x.Principal), "record", id, "attempt", x.Logical.Attempt,
+		"request", x.Inject.Get("Sluice-Request-Id"), "then", then)
 }
 
 // finish records the response, which may lie in buffers of the exchange. A reply is what the client
@@ -197,7 +221,10 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	defer storedForms.Put(stored)
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
 	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
-	switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {
+	began := x.Measured.Start()
+	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
+	x.Measured.AddStore(began)
+	switch {
 	case err == nil:
 		h.finishCall(result{response: a, lent: true})
 		return nil

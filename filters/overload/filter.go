@@ -131,6 +131,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		d, cause = f.wait(x, c, now)
 		begun = f.Now()
 		f.QueueWait.Observe(begun.Sub(now).Seconds())
+		x.Measured.Queue += begun.Sub(now)
 	}
 	if d != Admitted {
 		f.calls.Put(c)

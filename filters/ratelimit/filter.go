@@ -107,7 +107,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		if err != nil {
 			return filters.RefuseUnreadable(err)
 		}
+		began := x.Measured.Start()
 		v := r.Charge(x.Context(), Charge{Key: k, Now: now, Cost: 1})
+		x.Measured.AddStore(began)
 		e.decisions[i], e.known[i] = v.Decision, v.From != nil
 		if r.Count(&v, x.Call == filters.UndoCall) {
 			return f.refuse(e.decisions[i], f.rateLimit(x, e, i), i, v.Failed)

@@ -68,6 +68,9 @@ type Counts struct {
 	Unknown   int    // of them, those of purchases whose outcome is not known
 	Returned  int    // units that came back, ever
 	Version   uint64 // raised whenever a key takes units, or units come back
+	// Mixed: the store has divided the item, and these numbers of its parts are not all of one moment. They tell that
+	// it is on sale, and do not tell that it is sold out.
+	Mixed bool
 }
 
 // Reserved returns how many units belong to requests that run.
@@ -112,6 +115,16 @@ type Taking struct {
 	Verdict Verdict
 	New     bool // Taken, and not since an earlier attempt
 	Counts  Counts
+	// Again, where the counts are mixed: the units may have come back after all were taken.
+	Again bool
+}
+
+// mayBeSoldAgain reports whether units that were just taken can have come back after all were taken.
+func (t *Taking) mayBeSoldAgain(total int) bool {
+	if t.Counts.Mixed {
+		return t.Again
+	}
+	return mayBeSoldAgain(t.Counts, total)
 }
 
 // Decide decides what a request finds. old is the unit with that ID or nil, ofPrincipal how many units the principal

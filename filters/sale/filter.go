@@ -173,7 +173,9 @@ func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *
 	h := f.sale.shelf(r.Item.Name)
 	fresh := h.begin(r.ID)
 	// Not under the client's context: units that are taken half-way might stand without an owner.
+	began := x.Measured.Start()
 	out, err := f.sale.store.Take(context.Background(), *r)
+	x.Measured.AddStore(began)
 	if err != nil { // they may be taken: what becomes of the key tells
 		f.sale.settler.hold(f.sale, h, r)
 		h.metrics.Failures.Inc()
@@ -207,7 +209,7 @@ func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *
 		h.metrics.Admitted.Inc()
 	}
 	slot.Ref = f.sale.settler.hold(f.sale, h, r)
-	if f.sale.shared && out.New && mayBeSoldAgain(out.Counts, r.Total) {
+	if f.sale.shared && out.New && out.mayBeSoldAgain(r.Total) {
 		awaitReaders(x.Context())
 	}
 	return nil

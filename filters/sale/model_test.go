@@ -240,7 +240,7 @@ func (w *world) sweep() {
 }
 
 func (w *world) counts() sale.Counts {
-	c, err := w.store.Changes(context.Background(), modelItem, 0, 1)
+	c, err := w.store.Changes(context.Background(), modelItem, sale.Mark{}, 1)
 	if err != nil {
 		w.t.Fatal(err)
 	}

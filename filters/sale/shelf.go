@@ -27,7 +27,7 @@ type shelf struct {
 	mu     sync.RWMutex
 	seen   bool // the numbers have been read
 	counts Counts
-	synced uint64 // the IDs are complete up to that version
+	synced Mark // the IDs are complete up to it
 	ids    map[string]struct{}
 	many   bool   // there are too many IDs to keep
 	epoch  uint64 // of the store, see [Changes]
@@ -97,7 +97,7 @@ func (h *shelf) begin(id string) bool {
 	}
 	if len(h.ids) >= idsMax { // those of failed purchases too: they are read again when they are needed
 		h.clearLocked()
-		h.synced = 0
+		h.synced = Mark{}
 		h.judgeLocked()
 	}
 	h.addLocked(strings.Clone(id))
@@ -124,10 +124,10 @@ func (h *shelf) observe(c Counts, id string, raised bool) {
 			h.addLocked(strings.Clone(id))
 		}
 	}
-	if raised && c.Version == h.synced+1 {
-		h.synced = c.Version
+	if raised && !c.Mixed && c.Version == h.synced.Version+1 {
+		h.synced = Mark{Version: c.Version}
 	}
-	if c.Version >= h.counts.Version {
+	if c.Version > h.counts.Version || c.Version == h.counts.Version && !c.Mixed {
 		h.counts, h.seen = c, true
 	}
 	h.judgeLocked()
@@ -135,28 +135,28 @@ func (h *shelf) observe(c Counts, id string, raised bool) {
 
 func (h *shelf) judgeLocked() {
 	h.taken.Store(int64(h.counts.Taken))
-	h.told.Store(!h.many && h.seen && h.synced == h.counts.Version)
+	h.told.Store(!h.many && h.seen && h.synced.Version == h.counts.Version && !h.counts.Mixed)
 }
 
-// since returns the version from which on changes are wanted; false: the item is on sale. total is what is known of the
+// since returns the mark from which on changes are wanted; false: the item is on sale. total is what is known of the
 // stock.
-func (h *shelf) since(total int) (uint64, bool) {
+func (h *shelf) since(total int) (Mark, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.synced, h.seen && h.counts.Taken >= total
 }
 
-// merge takes the changes since a version; more: there are others. A store whose version went back has lost steps, so
+// merge takes the changes since a mark; more: there are others. A store whose version went back has lost steps, so
 // that all is read again; so may one of another epoch have, whatever its version is by now.
-func (h *shelf) merge(since uint64, c Changes) (more bool) {
+func (h *shelf) merge(since Mark, c Changes) (more bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.synced < since: // they are read from the beginning meanwhile
+	case h.synced.Version < since.Version: // they are read from the beginning meanwhile
 		return true
-	case h.epoch != c.Epoch, h.synced == since && c.Counts.Version < since:
+	case h.epoch != c.Epoch, h.synced.Version == since.Version && c.Counts.Version < since.Version:
 		h.clearLocked()
-		h.epoch, h.counts, h.synced, h.many = c.Epoch, c.Counts, 0, false
+		h.epoch, h.counts, h.synced, h.many = c.Epoch, c.Counts, Mark{}, false
 		h.judgeLocked()
 		return true
 	}
@@ -169,12 +169,14 @@ func (h *shelf) merge(since uint64, c Changes) (more bool) {
 		h.clearLocked()
 		h.many = true
 	}
-	h.synced = max(h.synced, c.Until)
+	if c.Until.Version >= h.synced.Version {
+		h.synced = c.Until
+	}
 	if c.Counts.Version >= h.counts.Version {
 		h.counts, h.seen = c.Counts, true
 	}
 	h.judgeLocked()
-	return c.Until < c.Counts.Version
+	return c.Until.Version < c.Counts.Version
 }
 
 // numbers returns the numbers as far as they are known.

@@ -15,11 +15,11 @@ func TestMirrorIsBounded(t *testing.T) {
 		ids[i] = fmt.Sprint("id", i)
 	}
 	taken := Counts{Taken: len(ids), Version: uint64(len(ids))}
-	h.merge(0, Changes{Counts: taken, IDs: ids[:idsMax], Until: idsMax})
+	h.merge(Mark{}, Changes{Counts: taken, IDs: ids[:idsMax], Until: Mark{Version: idsMax}})
 	if h.tells("other", 1) {
 		t.Error("it is told before all IDs are known")
 	}
-	h.merge(idsMax, Changes{Counts: taken, IDs: ids[idsMax:], Until: taken.Version})
+	h.merge(Mark{Version: idsMax}, Changes{Counts: taken, IDs: ids[idsMax:], Until: Mark{Version: taken.Version}})
 	if h.tells("other", 1) || len(h.ids) > idsMax {
 		t.Errorf("told with %d IDs", len(h.ids))
 	}
@@ -40,10 +40,10 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 		t.Errorf("%d IDs, many %v", len(h.ids), h.many)
 	}
 	since, _ := h.since(0)
-	if since != 0 || h.tells("other", 0) {
-		t.Errorf("told by IDs of which a part was dropped, complete up to %d", since)
+	if since.Version != 0 || h.tells("other", 0) {
+		t.Errorf("told by IDs of which a part was dropped, complete up to %d", since.Version)
 	}
-	h.merge(0, Changes{Counts: Counts{Taken: 1, Version: version + 1}, IDs: []string{"sold"}, Until: version + 1})
+	h.merge(Mark{}, Changes{Counts: Counts{Taken: 1, Version: version + 1}, IDs: []string{"sold"}, Until: Mark{Version: version + 1}})
 	if h.tells("sold", 1) || !h.tells("other", 1) {
 		t.Error("it is not told by what was read again")
 	}
@@ -53,11 +53,11 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 // which it is looked at they can be as high as before. The buyers of the second time are known all the same.
 func TestMirrorOfAnotherEpoch(t *testing.T) {
 	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
-	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
+	h.merge(Mark{}, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: Mark{Version: 2}})
 	since, _ := h.since(2)
 	for more := true; more; since, _ = h.since(2) { // b is lost, and c has taken its unit
-		all := Changes{Counts: Counts{Taken: 2, Version: 2}, Until: 2, Epoch: 1}
-		if since == 0 {
+		all := Changes{Counts: Counts{Taken: 2, Version: 2}, Until: Mark{Version: 2}, Epoch: 1}
+		if since.Version == 0 {
 			all.IDs = []string{"a", "c"}
 		}
 		more = h.merge(since, all)
@@ -70,14 +70,14 @@ func TestMirrorOfAnotherEpoch(t *testing.T) {
 // TestMirrorOfAStoreThatLost: steps that the store has lost are forgotten.
 func TestMirrorOfAStoreThatLost(t *testing.T) {
 	h := newShelf(Item{"s", "i"}, Metrics{}, new(keys))
-	h.merge(0, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: 2})
+	h.merge(Mark{}, Changes{Counts: Counts{Taken: 2, Version: 2}, IDs: []string{"a", "b"}, Until: Mark{Version: 2}})
 	if !h.tells("c", 2) {
 		t.Fatal("it is not told")
 	}
-	if more := h.merge(2, Changes{Counts: Counts{Taken: 1, Version: 1}, Until: 1}); !more {
+	if more := h.merge(Mark{Version: 2}, Changes{Counts: Counts{Taken: 1, Version: 1}, Until: Mark{Version: 1}}); !more {
 		t.Error("what is left is not read")
 	}
-	h.merge(0, Changes{Counts: Counts{Taken: 1, Version: 1}, IDs: []string{"a"}, Until: 1})
+	h.merge(Mark{}, Changes{Counts: Counts{Taken: 1, Version: 1}, IDs: []string{"a"}, Until: Mark{Version: 1}})
 	if h.tells("c", 2) || !h.tells("c", 1) || h.tells("a", 1) {
 		t.Error("it is told by what was lost")
 	}
@@ -137,7 +137,7 @@ func TestKeysAreCounted(t *testing.T) {
 				epoch++ // all is read again
 			}
 			version++
-			c := Changes{Counts: Counts{Version: version}, IDs: []string{id, id}, Until: version, Epoch: epoch}
+			c := Changes{Counts: Counts{Version: version}, IDs: []string{id, id}, Until: Mark{Version: version}, Epoch: epoch}
 			h.merge(since, c)
 		}
 		for i := range 50 {

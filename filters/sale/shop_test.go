@@ -83,7 +83,7 @@ func (c *counted) Settle(ctx context.Context, i sale.Item, u sale.Unit, e sale.E
 	return c.Store.Settle(ctx, i, u, e, lost)
 }
 
-func (c *counted) Changes(ctx context.Context, i sale.Item, since uint64, limit int) (sale.Changes, error) {
+func (c *counted) Changes(ctx context.Context, i sale.Item, since sale.Mark, limit int) (sale.Changes, error) {
 	c.changes.Add(1)
 	if c.gone.Load() {
 		return sale.Changes{}, errGone

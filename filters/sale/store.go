@@ -2,6 +2,7 @@ package sale
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -23,11 +24,19 @@ type Store interface {
 	// Open lists up to limit units that may have to be settled, as what selects. Where there are more they come by
 	// parts, one at each call and each sooner or later: some may never be settled.
 	Open(ctx context.Context, item Item, what Selection, limit int) ([]Unit, error)
-	// Changes returns the numbers of an item, and up to limit IDs that have taken units since a version, in the order
-	// in which they did; more: there are others. An ID that gave its units back may still be among them. until is the
-	// version up to which they are complete.
-	Changes(ctx context.Context, item Item, since uint64, limit int) (Changes, error)
+	// Changes returns the numbers of an item, and up to limit IDs that have taken units since a mark. An ID that gave
+	// its units back may still be among them.
+	Changes(ctx context.Context, item Item, since Mark, limit int) (Changes, error)
 }
+
+// Mark is up to where the IDs of an item are known. The zero value: none are. It is immutable.
+type Mark struct {
+	Version uint64   // of the item
+	Parts   []uint64 // the versions of its parts, for a store that has divided it; Version is their sum then
+}
+
+// Latest is the mark since which there are no IDs: whoever wants the numbers alone asks for changes since then.
+var Latest = Mark{Version: math.MaxInt64}
 
 // Selection says which units are listed.
 type Selection struct {
@@ -39,7 +48,7 @@ type Selection struct {
 type Changes struct {
 	Counts Counts
 	IDs    []string
-	Until  uint64 // they are complete up to that version
+	Until  Mark // they are complete up to it; its version is that of the counts when there are no others
 	// Epoch is another one when the store may have lost steps: versions may have been given twice.
 	Epoch uint64
 }

@@ -183,7 +183,7 @@ func (s *Settler) sweep(sl *Sale, h *shelf, slow bool) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 	defer cancel()
-	if c, err := sl.store.Changes(ctx, h.item, math.MaxInt64, 1); err == nil {
+	if c, err := sl.store.Changes(ctx, h.item, Latest, 1); err == nil {
 		h.observe(c.Counts, "", false)
 	}
 }

@@ -1,10 +1,11 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -139,6 +140,9 @@ func (r *Response) readHead(method string, m *message.Message) error {
 			continue
 		}
 		if err != nil {
+			if other := message.Spoken(in.unread()); other != nil && other.Speaks != message.SpeaksHTTP1 {
+				return other
+			}
 			return err
 		}
 		in.consume(n)
@@ -169,11 +173,12 @@ func (r *Response) readHead(method string, m *message.Message) error {
 }
 
 var (
-	errHeadLong = fmt.Errorf("http1: the head of the response is longer than %d bytes", message.ResponseHeadMax)
-	errInterim  = errors.New("http1: the service sends too many interim responses")
-	errStale    = errors.New("http1: the service has closed the idle connection")
-	errSwitch   = errors.New("http1: the service switches protocols without being asked")
-	errRequest  = errors.New("http1: the request line, the host or a field has a byte that it cannot have")
+	errHeadLong = &message.Malformed{
+		Rule: "its head is longer than " + strconv.Itoa(message.ResponseHeadMax) + " bytes"}
+	errInterim = &message.Malformed{Rule: "there are too many interim responses before it"}
+	errSwitch  = &message.Malformed{Rule: "it switches to a protocol that was not asked for"}
+	errStale   = errors.New("http1: the service has closed the idle connection")
+	errRequest = errors.New("http1: the request line, the host or a field has a byte that it cannot have")
 )
 
 // switched accepts the switch to the protocol that was asked for, and to no other one.
@@ -221,6 +226,23 @@ func (r *Response) hijack() (nc net.Conn, done func()) {
 
 // Head returns the status, the fields and the length of the body.
 func (r *Response) Head() (int, filters.Header, int64) { return r.Status, r.Header, r.Length }
+
+// WantsTLS reports whether the response is what servers of TLS say to a request that comes without: it is a good
+// response of HTTP, and not one to what was asked.
+func (r *Response) WantsTLS() bool {
+	if r.Status != 400 {
+		return false
+	}
+	come := r.in.unread()
+	return slices.ContainsFunc(wantTLS[:], func(said []byte) bool { return bytes.Contains(come, said) })
+}
+
+var wantTLS = [...][]byte{
+	[]byte("HTTP request to an HTTPS server"),              // net/http
+	[]byte("plain HTTP request was sent to HTTPS port"),    // nginx
+	[]byte("speaking plain HTTP to an SSL-enabled server"), // Apache
+	[]byte("combination of host and port requires TLS"),    // Tomcat
+}
 
 // Read reads the body. It waits no longer than the silence that is allowed.
 func (r *Response) Read(p []byte) (int, error) {

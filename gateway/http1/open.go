@@ -3,6 +3,8 @@ package http1
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
+	"io"
 	"syscall"
 	"time"
 
@@ -43,6 +45,9 @@ func (c *conn) handshake() bool {
 	tc := tls.Server(handedOver, config)
 	c.setDeadline(c.srv.HeaderTimeout)
 	if err := tc.Handshake(); err != nil {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) { // as a check whether the port is open does
+			c.srv.Cuts.Refused(c.srv.Logger, message.RefusedTLS, c.clientText, err)
+		}
 		return false
 	}
 	state := tc.ConnectionState()

@@ -17,6 +17,9 @@ type Fault struct {
 
 func (f *Fault) Error() string { return "http1: " + f.Detail }
 
+// Malformation implements what [message.Malformation] looks for.
+func (f *Fault) Malformation() string { return f.Detail }
+
 func bad(detail string) *Fault { return &Fault{400, detail} }
 
 // The faults of a head, made once: a bad request shall not cost more than a good one.

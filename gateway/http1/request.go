@@ -30,6 +30,8 @@ type Request struct {
 	load     func(int64) ([]byte, error) // loadBody; made once
 
 	allowed  message.Allowance // of the body
+	limit    message.Allowance // of which allowed is what is left
+	apart    int64             // bytes of the body that were taken from the buffer without a Read, or by a tunnel
 	whole    message.Whole     // a body that was read whole and did not lie in the buffer
 	streamed bool              // the body is read by an upload
 	// arrivedOnly: the body is read as far as it has come, without a wait.
@@ -86,7 +88,7 @@ func (r *Request) beginBody() {
 	x.Scheme, x.Peer, x.Client = r.c.scheme, r.c.peer, r.c.client
 	r.body.begin(&r.in, bodySource{r}, r.head.length, r.head.connection)
 	r.body.trailerMax = r.c.srv.MaxHeader
-	r.allowed = message.Unlimited
+	r.allowed, r.limit, r.apart = message.Unlimited, message.Unlimited, 0
 	r.message.Account = r.c.account
 }
 
@@ -110,7 +112,13 @@ func (r *Request) Account() *budget.Account { return r.message.Account }
 func (r *Request) DrawOn(a *budget.Account) { r.message.Account = a }
 
 // LimitBody bounds how much of the body is read; beyond, Read returns [filters.ErrBodyTooLarge].
-func (r *Request) LimitBody(n int64) { r.allowed = message.Allowance(n) }
+func (r *Request) LimitBody(n int64) { r.allowed, r.limit = message.Allowance(n), message.Allowance(n) }
+
+// Transferred returns how many bytes of the request's body were read, and how many of the response's were written; of a
+// tunnel, those that were carried either way. Nothing may read the body any more.
+func (r *Request) Transferred() (in, out int64) {
+	return r.apart + int64(r.limit-max(r.allowed, 0)), r.response.Sent() + r.response.tunneledBytes
+}
 
 // Expects reports whether the client waits for 100 (Continue) before it sends its body; the first
 // Read sends it.
@@ -237,6 +245,7 @@ func (r *Request) loadBody(int64) ([]byte, error) {
 	if r.body.kind == sized && r.body.buffered() && r.body.left <= int64(r.allowed) {
 		b := r.in.unread()[:r.body.left]
 		r.in.consume(len(b))
+		r.apart += int64(len(b))
 		r.body.kind = noBody
 		return b, nil
 	}

@@ -22,6 +22,8 @@ type response struct {
 	inChunks bool
 	ended    bool // the last chunk has been written
 	tunneled bool
+
+	tunneledBytes int64 // to the client, by a tunnel
 }
 
 // statusLines are those of the statuses that have a name; others have no reason phrase, which is

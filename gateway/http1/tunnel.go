@@ -24,6 +24,7 @@ func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) (sil
 	w.out = append(w.out, a.head.upgrade...)
 	w.out = append(w.out, "\r\n\r\n"...)
 	w.out = append(w.out, a.in.unread()...) // what the service has said already
+	w.tunneledBytes = int64(len(a.in.unread()))
 	client := r.c.nc
 	service, done := a.hijack()
 	defer done()
@@ -41,16 +42,14 @@ func (r *Request) Tunnel(h filters.Header, a *Response, idle time.Duration) (sil
 	if _, err := service.Write(r.in.unread()); err != nil {
 		return false
 	}
+	r.apart += int64(len(r.in.unread()))
 	t := &tunnel{c: r.c, idle: idle}
 	t.moves()
 	t.active.Store(time.Now().UnixNano())
-	back := make(chan struct{})
-	go func() {
-		defer close(back)
-		t.copyHalf(client, service)
-	}()
-	t.copyHalf(service, client)
-	<-back
+	back := make(chan int64)
+	go func() { back <- t.copyHalf(client, service) }()
+	r.apart += t.copyHalf(service, client)
+	w.tunneledBytes += <-back
 	return t.silent.Load()
 }
 
@@ -80,42 +79,43 @@ func (t *tunnel) moves() bool {
 }
 
 // copyHalf copies until from ends, and passes that on. After a failure, or silence, it breaks both
-// connections.
-func (t *tunnel) copyHalf(to, from net.Conn) {
-	err := t.copy(to, from)
+// connections. It returns how many bytes it has copied.
+func (t *tunnel) copyHalf(to, from net.Conn) int64 {
+	copied, err := t.copy(to, from)
 	if err == nil {
 		if cw, ok := to.(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
-			return
+			return copied
 		}
 	}
 	to.Close()
 	from.Close()
+	return copied
 }
 
 // copy copies until from ends, or the tunnel has been silent for too long. Silence is found in
 // steps: whether something has come within one shows at its end, since between two sockets the
 // kernel copies.
-func (t *tunnel) copy(to, from net.Conn) error {
+func (t *tunnel) copy(to, from net.Conn) (copied int64, err error) {
 	if t.idle == 0 {
-		_, err := io.Copy(to, from)
-		return err
+		return io.Copy(to, from)
 	}
 	for step := t.idle / 4; ; {
 		from.SetReadDeadline(time.Now().Add(step)) // fails only for a closed connection, as the read then does
 		if t.c.state.Load() == closing {
-			return net.ErrClosed
+			return copied, net.ErrClosed
 		}
 		n, err := io.Copy(to, from)
+		copied += n
 		var late net.Error
 		if !errors.As(err, &late) || !late.Timeout() {
-			return err
+			return copied, err
 		}
 		now := time.Now().UnixNano()
 		if n > 0 || now-t.active.Load() >= int64(t.idle) && t.moves() {
 			t.active.Store(now)
 		} else if now-t.active.Load() >= int64(t.idle) {
 			t.silent.Store(true)
-			return err
+			return copied, err
 		}
 	}
 }

@@ -102,6 +102,11 @@ func (c *Client) AwaitReady(ctx context.Context, timeout time.Duration) error {
 func (c *Client) serve() {
 	defer close(c.done)
 	err := c.run()
+	if !c.settled && c.in != nil { // what came may be short of a frame
+		if other := message.Spoken(c.in[c.r:c.w]); other != nil {
+			err = other
+		}
+	}
 	c.drop()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF

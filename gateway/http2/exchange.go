@@ -90,7 +90,7 @@ func (r *Response) processHead(end bool) error {
 	return nil
 }
 
-var errMalformed = errors.New("http2: the response is malformed")
+var errMalformed = &message.Malformed{Rule: "its head or its length breaks the rules of HTTP/2"}
 
 // interim keeps an interim response for awaitHead.
 func (r *Response) interim(status int, end bool) error {

@@ -70,6 +70,9 @@ type connError struct {
 
 func (e connError) Error() string { return fmt.Sprintf("http2: %s (code %d)", e.reason, e.code) }
 
+// Malformation implements what [message.Malformation] looks for.
+func (e connError) Malformation() string { return e.reason }
+
 // streamError is why a stream was ended for what its peer did.
 type streamError struct {
 	id   uint32
@@ -77,6 +80,9 @@ type streamError struct {
 }
 
 func (e streamError) Error() string { return fmt.Sprintf("http2: stream %d: code %d", e.id, e.code) }
+
+// Malformation implements what [message.Malformation] looks for.
+func (e streamError) Malformation() string { return errMalformed.Rule }
 
 type frameHeader struct {
 	length int

@@ -37,6 +37,9 @@ func (c *frameReader) frame() (h frameHeader, payload []byte, ok bool, err error
 	}
 	have := c.in[c.r:c.w]
 	if h = parseFrameHeader(have); h.length > frameMax {
+		if other := message.Spoken(have); other != nil {
+			return h, nil, false, other
+		}
 		return h, nil, false, connError{frameSizeError, "a frame is too long"}
 	}
 	end := frameHeaderLen + h.length

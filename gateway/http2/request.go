@@ -387,3 +387,10 @@ func (s *Stream) Interrupt() {
 	s.interrupted = true
 	s.readable.signal()
 }
+
+// Transferred returns how many bytes of the request's body came, and how many of the response's were written.
+func (s *Stream) Transferred() (in, out int64) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.received, s.outgoing.Sent()
+}

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -68,6 +69,9 @@ func (c *serverConn) serve(leaving bool) {
 	c.check.Stop()
 	c.check = nil
 	c.mu.Unlock()
+	if atFault := (connError{}); errors.As(err, &atFault) {
+		c.srv.Cuts.Refused(c.srv.Logger, message.RefusedHTTP2, c.clientText, err)
+	}
 	c.srv.Logger.Debug("a connection has ended", "client", c.clientText, "reason", err)
 }
 

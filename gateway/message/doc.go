@@ -11,6 +11,7 @@
 //	authority.go for which hosts a TLS connection may be used
 //	bytes.go     what fields, methods and hosts consist of
 //	context.go   the context of a request, and how a wait ends with it
+//	spoken.go    how a service's response breaks its protocol, or is of another one
 //	conn.go      a connection that one engine hands over to another, and how a connection is closed
 //	buffer.go    buffers for bodies on their way through
 //

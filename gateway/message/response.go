@@ -16,6 +16,7 @@ type Outgoing struct {
 	Err      error // of writing
 	sized    bool  // the length was announced
 	left     int64 // of it
+	sent     int64 // bytes of the body that were written
 }
 
 // Begin takes the head of the response; length is that of the body, -1 when it is not known.
@@ -37,8 +38,12 @@ func (o *Outgoing) Piece(n int) error {
 		}
 		o.left -= int64(n)
 	}
+	o.sent += int64(n)
 	return nil
 }
+
+// Sent returns how many bytes of the body were written.
+func (o *Outgoing) Sent() int64 { return o.sent }
 
 // Short reports whether a part of the announced body has not been written.
 func (o *Outgoing) Short() bool { return o.left > 0 }

@@ -121,7 +121,7 @@ func TestSaleOverItsRecords(t *testing.T) {
 		t.Helper()
 		var got sale.Counts
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			c, err := units.Changes(context.Background(), sale.Item{Sale: "flash", Name: "SKU-1"}, 0, 1)
+			c, err := units.Changes(context.Background(), sale.Item{Sale: "flash", Name: "SKU-1"}, sale.Mark{}, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

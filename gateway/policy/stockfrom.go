@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,7 +96,7 @@ func (l ledger) Confirmed(ctx context.Context, item string) (int, error) {
 	if l.units == nil {
 		return 0, stockfrom.ErrUnread
 	}
-	c, err := l.units.Changes(ctx, sale.Item{Sale: l.sale, Name: item}, math.MaxUint64, 0)
+	c, err := l.units.Changes(ctx, sale.Item{Sale: l.sale, Name: item}, sale.Latest, 0)
 	return c.Counts.Confirmed, err
 }
 

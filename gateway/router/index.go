@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/filters"
 )
 
 // index finds the first entry that has a path and takes a method. An entry is the number of a route
@@ -145,26 +147,50 @@ func (ix *index) taking(e *end, at int32, method string) *candidates {
 	return nil
 }
 
-// find returns the lowest entry that has the path and takes the method, or none, and whether some
-// entry has the path.
-func (ix *index) find(method, path string) (entry int32, matched bool) {
-	s := search{index: ix, method: method, best: none}
-	s.run(path)
+// find returns the lowest entry that takes the request, or none, and whether some entry would if its
+// method were another one.
+func (ix *index) find(q query) (entry int32, matched bool) {
+	s := search{index: ix, query: q, best: none}
+	s.run(q.path)
 	return s.best, s.matched
 }
 
-// methodsAt returns the methods that entries with the path take, sorted.
-func (ix *index) methodsAt(path string) []string {
-	s := search{index: ix, best: none, collect: true}
-	s.run(path)
+// methodsAt returns the methods that entries take which would take the request but for its method, sorted.
+func (ix *index) methodsAt(q query) []string {
+	s := search{index: ix, query: q, best: none, collect: true}
+	s.run(q.path)
 	slices.Sort(s.collected)
 	return slices.Compact(s.collected)
+}
+
+// query is what is looked for.
+type query struct {
+	method, path string
+	// conditions are those of the entries; nil: none has any.
+	conditions []Condition
+	host       string // without a port
+	header     filters.Header
+}
+
+// takes reports whether the condition of an entry holds.
+func (q *query) takes(entry int32) bool {
+	return q.conditions == nil || q.conditions[entry].holds(q.host, q.header)
+}
+
+// first returns the first of some entries whose condition holds, or none.
+func (q *query) first(entries []int32) int32 {
+	for _, entry := range entries {
+		if q.takes(entry) {
+			return entry
+		}
+	}
+	return none
 }
 
 // search is one search of the index.
 type search struct {
 	*index
-	method  string
+	query
 	best    int32 // the lowest entry so far, or none
 	matched bool  // some entry has the path
 	visited int   // nodes, each at most once
@@ -229,25 +255,39 @@ func (s *search) children(n *node, at int32, segment string) (next, other int32)
 	return next, other
 }
 
-// consider takes the lowest entry of an end that takes the method, when it is lower than the best
-// so far. Candidates are in order: a condition beyond path and method would be evaluated here, for
-// one after the other until one holds.
+// consider takes the lowest entry of an end that takes the request, when it is lower than the best so far. Candidates
+// are in order, and their conditions are looked at one after the other until one holds.
 func (s *search) consider(at int32) {
 	e := &s.ends[at]
-	s.matched = true
 	if s.collect {
 		for i := range e.byMethod {
-			s.collected = append(s.collected, e.byMethod[i].method)
+			if s.first(e.byMethod[i].entries) != none {
+				s.collected = append(s.collected, e.byMethod[i].method)
+			}
 		}
 		return
 	}
+	s.matched = s.matched || s.conditions == nil || s.takenBySome(e)
 	if e.first >= s.best {
 		return
 	}
 	if len(e.all) > 0 {
-		s.best = min(s.best, e.all[0])
+		s.best = min(s.best, s.first(e.all))
 	}
 	if c := s.taking(e, at, s.method); c != nil {
-		s.best = min(s.best, c.entries[0])
+		s.best = min(s.best, s.first(c.entries))
 	}
+}
+
+// takenBySome reports whether an entry of an end would take the request, were its method another one.
+func (s *search) takenBySome(e *end) bool {
+	if s.first(e.all) != none {
+		return true
+	}
+	for i := range e.byMethod {
+		if s.first(e.byMethod[i].entries) != none {
+			return true
+		}
+	}
+	return false
 }

@@ -49,7 +49,7 @@ func (b *both) compare(method, path string) error {
 
 // steps returns how many nodes a search visits.
 func steps(ix *index, method, path string) int {
-	s := search{index: ix, method: method, best: none}
+	s := search{index: ix, query: query{method: method}, best: none}
 	s.run(path)
 	return s.visited
 }

@@ -79,6 +79,10 @@ func branchRoute(route string) string { return route + "/branch" }
 // running (the next call comes after the same delay), anything else as to be tried again (the delay
 // doubles; see backoff.go).
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == alertPath {
+		b.serveAlert(w, r)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/xa/") {
 		b.serveRegistration(w, r)
 		return

@@ -54,6 +54,8 @@ type Metrics struct {
 // Options is what a bridge works with.
 type Options struct {
 	Client  *sagaclient.Client
+	Breaker *CoordinatorBreaker // of Client; nil: without one
+	Probe   *sagaclient.Client  // as Client, but without the breaker
 	Store   idempotency.Store
 	Codec   *idempotency.ResponseCodec // nil: without encryption
 	BaseURL string                     // http://host:port of the branch address, as the coordinator reaches it
@@ -87,10 +89,13 @@ type Bridge struct {
 	ends         ends
 	watches      watches
 	stuck        stuckBranches
+	alerts       alerts
+	coordinator  coordinatorWatch
 	managers     managers
 	advances     advances
 	running      running
 	notifier     *notify.Notifier
+	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
 	background background    // branch calls and submits that go on without a client
@@ -128,6 +133,7 @@ func New(o Options) *Bridge {
 		metrics: o.Metrics, logger: o.Logger, followed: map[string]*followed{},
 		stopping: make(chan struct{}), advertised: o.Advertised, configured: o.Secret, deployment: o.Deployment,
 	}
+	b.coordinator.breaker, b.coordinator.probe = o.Breaker, o.Probe
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
@@ -209,6 +215,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 				scan(now)
 				b.stuck.expire(now)
 			}
+			b.watchCoordinator(ctx, now)
 			b.followDue(ctx, now)
 			b.reservations.expire(now)
 			b.advance(ctx, now)

@@ -85,6 +85,11 @@ func (d *fixture) openInMemory(t *testing.T) {
 			return w.Result(), nil
 		})},
 	})
+	t.Cleanup(func() { // what is written in the background ends with the test
+		if err := d.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -226,7 +231,7 @@ func parse(s string) ref.Template {
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
-	return d.checkoutAs(t, key, body, false)
+	return d.checkoutWith(t, settings, key, body)
 }
 
 // checkoutAs is checkout with or without a receiver of the end.
@@ -234,6 +239,11 @@ func (d *fixture) checkoutAs(t *testing.T, key, body string, notified bool) filt
 	t.Helper()
 	settings := settings
 	settings.Notify = notified
+	return d.checkoutWith(t, settings, key, body)
+}
+
+func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string) filters.Response {
+	t.Helper()
 	f := idempotency.New(idempotency.Settings{
 		Header: "Idempotency-Key", TTL: time.Hour, Lease: 10 * time.Second, MaxInFlight: time.Minute,
 		Wait: time.Second, MaxBody: 1 << 16, Transaction: true,

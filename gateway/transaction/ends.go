@@ -77,6 +77,9 @@ func (b *Bridge) keepEnd(id string, of end, change idempotency.Change, pause tim
 		defer b.ends.drop(id, token)
 		ctx, cancel := context.WithTimeout(context.Background(), endLife)
 		defer cancel()
+		if pause == 0 && !b.advertised { // where another gateway may be asked next it is written at once
+			b.flushes.wait()
+		}
 		for ; pause == 0 || sleep(ctx, pause); pause = max(endPause, min(2*pause, 5*time.Second)) {
 			err := b.store.Change(ctx, id, token, change)
 			if err == nil || errors.Is(err, idempotency.ErrLost) {

@@ -15,7 +15,8 @@ type Stuck struct {
 	GID, Transaction, Step, Op string
 	Since                      time.Time // of the first call that this process made in vain
 	Attempts                   int
-	Status                     int // of the last response; 0: there was none
+	Status                     int    // of the last response; 0: there was none
+	Alert                      string // what the coordinator says of it in its alert; empty: there was none
 
 	service string
 	last    time.Time // of the calls in vain
@@ -64,7 +65,7 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 		})
 		s.byGID[call.gid] = list
 	}
-	was := list[i].Attempts
+	was := list[i].isStuck()
 	list[i].Attempts, list[i].Status = attempt, status
 	list[i].hurried = now.Before(list[i].due.Add(-earlyBy))
 	delay := call.retryDelay
@@ -72,8 +73,10 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 		delay = min(delay, most) // a longer one is cut short
 	}
 	list[i].last, list[i].due = now, now.Add(delay)
-	list[i].forget = now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond))
-	return was < stuckAfter && attempt >= stuckAfter
+	if until := now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond)); until.After(list[i].forget) {
+		list[i].forget = until
+	}
+	return !was && attempt >= stuckAfter
 }
 
 func indexOf(list []Stuck, step, op string) int {
@@ -145,7 +148,7 @@ func (b *Bridge) Stuck() []Stuck {
 	var list []Stuck
 	for _, branches := range b.stuck.byGID {
 		for _, s := range branches {
-			if s.Attempts >= stuckAfter {
+			if s.isStuck() {
 				list = append(list, s)
 			}
 		}

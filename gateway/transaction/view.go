@@ -161,6 +161,8 @@ func (b *Bridge) begun(ctx context.Context, gid, step, op string) bool {
 func (b *Bridge) vainly(gid, step, op string) string {
 	s, ok := b.stuck.get(gid, step, op)
 	switch {
+	case ok && s.Alert != "" && s.Status == 0:
+		return fmt.Sprintf("the coordinator called it %d times in vain: %s", s.Attempts+1, s.Alert)
 	case !ok || s.Attempts < 2:
 		return ""
 	case s.Status == 0:

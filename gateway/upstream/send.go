@@ -81,6 +81,11 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 			} else {
 				response, e, on, err = s.attempt(ctx, settings, e, x, m, now)
 			}
+			if e != nil {
+				x.Endpoint = e.address
+			} else if err == nil { // of the second attempt of a hedge
+				x.Endpoint = response.Endpoint()
+			}
 			if err == nil {
 				if !x.Deadline.IsZero() {
 					s.typical.add(time.Since(now) - response.ClientTime())

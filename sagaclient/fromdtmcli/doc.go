@@ -7,6 +7,9 @@
 //	...
 //	err = client.Submit(ctx, saga) // client is a sagaclient.Client
 //
+// [Message] does the same for a dtmcli.Msg. TCC and XA of dtmcli are functions that do the
+// manager's part themselves; there is nothing to take over.
+//
 // What is sent is byte for byte what s.Submit() would have sent, but where a concurrent saga has
 // orders that put its steps in a row: that is sent as steps in a row. The tests hold one against the
 // other. The address of the coordinator is the client's and not the one in the dtmcli value.

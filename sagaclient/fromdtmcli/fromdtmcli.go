@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dtm-labs/client/dtmcli"
@@ -39,6 +40,34 @@ func Saga(s *dtmcli.Saga) (*sagaclient.Saga, error) {
 			st.After = append([]int{}, orders[i]...) // not nil, which would be the step before
 		}
 		out.Steps = append(out.Steps, st)
+	}
+	return out, nil
+}
+
+// Message returns what m describes, for [sagaclient.Client.SubmitMessage], or for Prepare and
+// SubmitPrepared where it has a query. The error is [ErrUnsupported]: of what [Saga] refuses, and of
+// header fields, a topic and limits of calls, which sagaclient's messages do not have.
+func Message(m *dtmcli.Msg) (*sagaclient.Global, error) {
+	if err := supported(&m.TransBase); err != nil {
+		return nil, err
+	}
+	if len(m.BranchHeaders) > 0 || m.RequestTimeout != 0 || m.RetryLimit != 0 {
+		return nil, fmt.Errorf("%w: gid %s: a message with header fields, a limit of a call or one of retries",
+			ErrUnsupported, m.Gid)
+	}
+	c := *m
+	c.BuildCustomOptions() // dtmcli shows the delay only in what it sends
+	out := &sagaclient.Global{
+		GID: m.Gid, Mode: sagaclient.Message, Wait: m.WaitResult, AtOnce: m.Concurrent, Custom: c.CustomData,
+		Timeout: seconds(m.TimeoutToFail), RetryEvery: seconds(m.RetryInterval), QueryPrepared: m.QueryPrepared,
+	}
+	for i, step := range m.Steps {
+		if strings.HasPrefix(step["action"], dtmimp.MsgTopicPrefix) {
+			return nil, fmt.Errorf("%w: gid %s: step %d goes to a topic", ErrUnsupported, m.Gid, i)
+		}
+		out.Deliveries = append(out.Deliveries, sagaclient.Delivery{
+			URL: step["action"], Payload: []byte(m.Payloads[i]),
+		})
 	}
 	return out, nil
 }

@@ -100,6 +100,55 @@ func TestSameBytesAsDTMCLI(t *testing.T) {
 	}
 }
 
+// The same of messages.
+func TestSameBytesAsDTMCLIForMessages(t *testing.T) {
+	t.Parallel()
+	for name, build := range map[string]func(m *dtmcli.Msg){
+		"one step":   func(m *dtmcli.Msg) { m.Add(do, order{"SKU-1", "Ü<&>"}) },
+		"two, later": func(m *dtmcli.Msg) { m.Add(do, 1).Add(undo, nil).SetDelay(60) },
+		"with a query": func(m *dtmcli.Msg) {
+			m.Add(do, 1).Add(undo, 2)
+			m.QueryPrepared, m.WaitResult, m.Concurrent, m.TimeoutToFail, m.RetryInterval = undo, true, true, 60, 3
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, requests := recorder(t)
+			theirs := dtmcli.NewMsg(url+"/api/dtmsvr", "g00000000001")
+			build(theirs)
+			ours, err := fromdtmcli.Message(theirs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := theirs.Submit(); err != nil {
+				t.Fatal(err)
+			}
+			client, err := sagaclient.New(sagaclient.Options{Endpoints: []string{url}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(client.Close)
+			if err := client.SubmitMessage(context.Background(), ours); err != nil {
+				t.Fatal(err)
+			}
+			if want, got := <-requests, <-requests; got != want {
+				t.Errorf("sent\n%+v\nwant, as dtmcli sends it,\n%+v", got, want)
+			}
+		})
+	}
+	for name, change := range map[string]func(m *dtmcli.Msg){
+		"a topic":       func(m *dtmcli.Msg) { m.AddTopic("paid", 1) },
+		"header fields": func(m *dtmcli.Msg) { m.BranchHeaders = map[string]string{"X": "1"} },
+		"json-rpc":      func(m *dtmcli.Msg) { m.Protocol = "json-rpc" },
+	} {
+		m := dtmcli.NewMsg("", "g00000000001").Add(do, 1)
+		change(m)
+		if got, err := fromdtmcli.Message(m); !errors.Is(err, fromdtmcli.ErrUnsupported) || got != nil {
+			t.Errorf("%s: %+v, %v; want %v", name, got, err, fromdtmcli.ErrUnsupported)
+		}
+	}
+}
+
 // The one case that is sent in other bytes: what dtmcli calls concurrent, and its orders put in a
 // row, is sent as steps in a row, which the coordinator calls in the same order.
 func TestConcurrentInARow(t *testing.T) {

@@ -150,6 +150,33 @@ func (b Barrier) Call(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error
 	return result, nil
 }
 
+// reasonRollback is that of a row by which a do is refused that nothing undoes but a query or phase two.
+const reasonRollback = "rollback"
+
+// Query tells whether the branch was done. When it was not, it never will be: a call that comes later
+// is [TooLate]. It waits for a call that executes. DTM asks so for the primary of a message, the
+// request after which the message is delivered (query_prepared, the parameters of which name the
+// branch), and dtmcli's QueryPrepared leaves the same row.
+func (b Barrier) Query(ctx context.Context, db *sql.DB) (done bool, err error) {
+	table := cmp.Or(b.Table, BarrierTable)
+	insert := b.Dialect.insertIgnore(table,
+		"trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id")
+	query := b.Dialect.bind("SELECT reason FROM " + table +
+		" WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?")
+	var reason string
+	err = repeat(ctx, db, func(tx *sql.Tx) error {
+		_, err := inserted(ctx, tx, insert, b.TransType, b.GID, b.BranchID, b.Op, barrierID, reasonRollback)
+		if err == nil {
+			err = tx.QueryRowContext(ctx, query, b.GID, b.BranchID, b.Op, barrierID).Scan(&reason)
+		}
+		if err != nil {
+			return beforeCommit("participant: query of gid %s: %w", b.GID, err)
+		}
+		return nil
+	})
+	return err == nil && reason == b.Op, err
+}
+
 const barrierID = "01" // of the first and only barrier of a call
 
 // enter writes the rows and returns the result; with Executed the caller runs the effect.

@@ -14,7 +14,8 @@
 //
 // [Guard.Handler] and [Guard.Do] are the same for effects that take their transaction as an
 // argument. Branch calls of a global transaction go through DTM's barrier ([Barrier]), on DTM's
-// table, in all three.
+// table, in all three. [XA] makes a database a resource of DTM's XA transactions. Package
+// redisbarrier below this one is the barrier for effects that are in Redis.
 //
 // # Invariants
 //

@@ -95,6 +95,24 @@ func ExampleBarrier_Call() {
 	http.HandleFunc("POST /v1/reservations/release", release)
 }
 
+// A transfer between two banks, each with a database of its own: both parts are prepared, and
+// committed when both are. This is one of them.
+func ExampleXA() {
+	transfer := &participant.XA{DB: openDatabase(), RegisterAt: []string{"http://gateway.internal:8081/"}}
+	http.Handle("POST /v1/withdrawals", transfer.Handler(
+		func(conn *sql.Conn, r *http.Request) (participant.Response, error) {
+			done, err := conn.ExecContext(r.Context(),
+				"UPDATE account SET balance = balance - 30 WHERE id = 1 AND balance >= 30")
+			if err != nil {
+				return participant.Response{}, err
+			}
+			if n, err := done.RowsAffected(); err != nil || n == 0 {
+				return participant.Refusal(http.StatusConflict, "no-funds"), err
+			}
+			return participant.JSON(http.StatusOK, nil), nil
+		}))
+}
+
 // The coordinator's parameters name the branch that a request is a call of.
 func ExampleFromQuery() {
 	query, err := url.ParseQuery("sku=SKU-1&gid=g0000001&trans_type=saga&branch_id=02&op=compensate")

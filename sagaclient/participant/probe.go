@@ -29,6 +29,40 @@ func (g *Guard) ProbeHandler() http.Handler {
 	})
 }
 
+// QueryHandler tells whether the primary of a message was done, with the setting
+//
+//	primary: {do: {...}, query: {service: orders, path: "/v1/orders/{gid}/done"}}
+//
+// Done: 200. Not done, and never will be (see [Barrier.Query]): 404, and 409 where DTM asks without a
+// gateway in between. A call is in flight, or the database fails: 503, after which the query comes
+// again.
+func (g *Guard) QueryHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.query(r).send(w)
+	})
+}
+
+func (g *Guard) query(r *http.Request) Response {
+	b, ok, err := FromRequest(r)
+	if err != nil || !ok {
+		return Refusal(http.StatusBadRequest, "branch-invalid")
+	}
+	b.Dialect, b.Table = g.Dialect, g.BarrierTable
+	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(g.LookupWait, time.Second))
+	defer cancel()
+	done, err := b.Query(ctx, g.DB)
+	switch {
+	case err != nil:
+		g.log().Error("query failed", "path", r.URL.Path, "error", err)
+		return Refusal(http.StatusServiceUnavailable, "not-known")
+	case done:
+		return JSON(http.StatusOK, map[string]string{"result": "done"})
+	case r.Header.Get(HeaderTransaction) == "":
+		return Refusal(http.StatusConflict, "not-executed")
+	}
+	return Refusal(http.StatusNotFound, "not-executed")
+}
+
 func (g *Guard) lookup(r *http.Request) Response {
 	key, err := keyOf(r.Header)
 	inPath := r.PathValue("key")

@@ -119,6 +119,10 @@ func (x *XA) Call(ctx context.Context, b XABranch, do func(conn *sql.Conn) error
 // prepare is the first phase. Until XA PREPARE the branch ends with its connection, so whatever goes
 // wrong before is rolled back by closing that.
 func (x *XA) prepare(ctx context.Context, b XABranch, do func(conn *sql.Conn) error) (Result, error) {
+	target, err := x.registerURL(b)
+	if err != nil {
+		return 0, err
+	}
 	conn, err := x.DB.Conn(ctx)
 	if err != nil {
 		return 0, beforeCommit("participant: XA branch %s: %w", b.xid(), err)
@@ -145,7 +149,7 @@ func (x *XA) prepare(ctx context.Context, b XABranch, do func(conn *sql.Conn) er
 		return 0, err
 	}
 	// Before XA PREPARE: a branch that is prepared and not registered would stay for ever.
-	if err := x.register(ctx, b); err != nil {
+	if err := x.register(ctx, target, b); err != nil {
 		return 0, err
 	}
 	if _, err := conn.ExecContext(ctx, "XA END '"+b.xid()+"'"); err != nil {
@@ -238,7 +242,7 @@ func (x *XA) rollback(ctx context.Context, b XABranch) error {
 		}
 		_, err = inserted(ctx, conn, b.Dialect.insertIgnore(cmp.Or(b.Table, BarrierTable),
 			"trans_type, gid, branch_id, op, barrier_id, reason", "gid, branch_id, op, barrier_id"),
-			"xa", b.GID, b.BranchID, "action", barrierID, "rollback")
+			"xa", b.GID, b.BranchID, "action", barrierID, reasonRollback)
 		if err == nil {
 			break
 		}
@@ -253,7 +257,7 @@ func (x *XA) rollback(ctx context.Context, b XABranch) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("participant: barrier of XA branch %s: %w", b.xid(), err)
-	case reason != "rollback":
+	case reason != reasonRollback:
 		return fmt.Errorf("%w: %s is committed and is to be rolled back", ErrXALost, b.xid())
 	}
 	return nil

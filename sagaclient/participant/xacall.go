@@ -85,11 +85,7 @@ var registering = &http.Client{
 
 // register tells the coordinator of the branch. A coordinator that knows it already, because an
 // earlier call came to this point and no further, has it.
-func (x *XA) register(ctx context.Context, b XABranch) error {
-	target, err := x.registerURL(b)
-	if err != nil {
-		return err
-	}
+func (x *XA) register(ctx context.Context, target string, b XABranch) error {
 	body, err := json.Marshal(map[string]string{
 		"gid": b.GID, "trans_type": "xa", "url": b.Phase2URL, "branch_id": b.BranchID,
 	})

@@ -1,6 +1,7 @@
 package dtmtest
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,8 +18,9 @@ const (
 
 // Options are the settings of a coordinator.
 type Options struct {
-	Dir  string   // of the bolt file; empty: a temporary folder of the test
+	Dir  string   // of the store; empty: a temporary folder of the test
 	Args []string // further flags of sluice-dtm
+	Env  []string // further variables, NAME=value
 }
 
 // Coordinator is one sluice-dtm process. Its methods are for the goroutine of the test; the test's
@@ -38,7 +40,9 @@ func Start(t testing.TB, o Options) *Coordinator {
 	s := server.Start(t, server.Options{
 		Name: "sluice-dtm",
 		Command: func(addr string) (*exec.Cmd, error) {
-			return exec.Command(program, append([]string{"--listen", addr, "--data", o.Dir}, o.Args...)...), nil
+			cmd := exec.Command(program, append([]string{"--listen", addr, "--data", o.Dir}, o.Args...)...)
+			cmd.Env = append(os.Environ(), o.Env...)
+			return cmd, nil
 		},
 		Ready: func(s *server.Server) bool {
 			return strings.Contains(s.Output(), "sluice-dtm listening on "+s.Addr()+"\n")

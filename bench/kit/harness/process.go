@@ -26,15 +26,17 @@ type Process struct {
 	t       testing.TB
 	name    string
 	command func() *exec.Cmd
-	output  child.Output
-	child   *child.Process
+	// how long a start may take
+	readyLimit time.Duration
+	output     child.Output
+	child      *child.Process
 }
 
 // startProcess runs a program. command makes a new one at every start; its Stdout and Stderr are
 // the process' output where it sets none.
 func startProcess(t testing.TB, name string, command func() *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{t: t, name: name, command: command}
+	p := &Process{t: t, name: name, command: command, readyLimit: readyLimit}
 	t.Cleanup(p.cleanup)
 	p.start()
 	return p
@@ -118,7 +120,7 @@ func (p *Process) ExitCode(limit time.Duration) int {
 // awaitReady fails the test unless the process becomes ready in time.
 func (p *Process) awaitReady(ready func() bool) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), readyLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), p.readyLimit)
 	defer cancel()
 	if err := p.child.Await(ctx, ready); err != nil {
 		p.t.Fatalf("harness: %s: %v", p.name, err)
@@ -171,11 +173,14 @@ type Program struct {
 	ready func() bool
 }
 
-// StartProgram runs a program and returns when it is ready. command makes a new one at every start; ready must not take
-// another program for this one.
-func StartProgram(t testing.TB, name string, command func() *exec.Cmd, ready func() bool) *Program {
+// StartProgram runs a program and returns when it is ready, which it has to be within the limit. command makes a new
+// one at every start; ready must not take another program for this one.
+func StartProgram(
+	t testing.TB, name string, limit time.Duration, command func() *exec.Cmd, ready func() bool,
+) *Program {
 	t.Helper()
 	p := &Program{startProcess(t, name, command), ready}
+	p.readyLimit = limit
 	p.awaitReady(ready)
 	return p
 }

@@ -18,16 +18,17 @@ type Cluster struct {
 
 const slots = 16384
 
-// RunCluster starts a cluster of n masters, which is whole when RunCluster returns.
-func RunCluster(t testing.TB, n int) *Cluster {
+// RunCluster starts a cluster of n masters, which is whole when RunCluster returns. The arguments are further ones of
+// redis-server.
+func RunCluster(t testing.TB, n int, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	var bus []string
 	for i := range n {
 		port := portOf(t, pick(t))
 		bus = append(bus, port)
-		s := Run(t, Options{Args: []string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-			"--cluster-port", port, "--cluster-require-full-coverage", "no"}})
+		s := Run(t, Options{Args: append([]string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+			"--cluster-port", port, "--cluster-require-full-coverage", "no"}, args...)})
 		s.mustReply(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", i*slots/n, (i+1)*slots/n-1), "+OK")
 		s.mustReply(fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1), "+OK")
 		c.Nodes = append(c.Nodes, s)

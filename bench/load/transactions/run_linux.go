@@ -188,7 +188,7 @@ func (r *run) readings(ctx context.Context, side string) (v readings, err error)
 			return v, err
 		}
 		v.calls = sum(text, `sluice_store_duration_seconds_count{`, "")
-		v.branches = sum(text, "sluice_transaction_branch_calls_total", "")
+		v.branches = sum(text, "sluice_transaction_events_total{", `"branch-call"`)
 	}
 	v.cpu = map[string]time.Duration{}
 	for _, p := range r.world.parts {

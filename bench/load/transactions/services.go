@@ -106,6 +106,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprint("no branch call: ", err), http.StatusBadRequest)
 		return
 	}
+	barrier.Dialect = participant.MySQL
 	ids := l.accountsOf(barrier.GID + barrier.BranchID)
 	_, err = barrier.Call(r.Context(), l.db, func(tx *sql.Tx) error {
 		for _, id := range ids {

@@ -59,6 +59,15 @@ routes:
   - {name: sku, match: {methods: [GET], path: "/v1/stock/{sku}"}, service: shop}
   - {name: special, match: {methods: [DELETE], path: "/v1/stock/a:b"}, service: shop}
   - {name: rest, match: {path: "/static/**"}, service: shop}
+  - {name: moved, match: {path: "/v1/moved/{a}/{b}"}, service: shop, rewrite: {path: "/v2/{b}/{a}", host: "moved:81"},
+     headers: {request: {set: {X-Env: prod}, add: {X-Hop: envoy}, remove: [X-Debug]},
+     response: {set: {X-Seen: "1"}}}}
+  - {name: stripped, match: {path: "/api/**"}, service: shop, rewrite: {stripPrefix: /api}}
+  - {name: hosted, match: {path: /v1/hosted, host: "*.shop.example"}, respond: {status: 201}}
+  - {name: beta, match: {path: /v1/hosted, headers: {X-Beta: "1"}}, respond: {status: 202}}
+  - {name: scripts, match: {methods: [POST], path: /v1/scripts}, service: shop,
+     cors: {origins: ["https://shop.example"]}}
+  - {name: inside, match: {path: /v1/inside}, respond: {status: 200}, allow: [127.0.0.2/32]}
   - {name: internal, match: {path: "/internal/**"}, respond: {status: 403, headers: {X-Why: no}, body: "no"}}
 `
 
@@ -66,7 +75,8 @@ func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	w := start(t, shop, envoytest.Options{})
 	for name, test := range map[string]func(*testing.T, *world){
-		"Routes": routes, "Fields": fields, "Limits": limits, "Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
+		"Routes": routes, "Edits": edits, "Browsers": browsers, "Fields": fields, "Limits": limits,
+		"Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
 	}
@@ -89,6 +99,62 @@ func withoutServices(t *testing.T, w *world) {
 	}
 	if r := w.get("/v1/user"); r.StatusCode != 200 {
 		t.Errorf("a limit that opens: %d %q", r.StatusCode, r.body)
+	}
+}
+
+// edits: what the service sees in place of what the client sent, and which requests a route takes.
+func edits(t *testing.T, w *world) {
+	r := w.do(request{path: "/v1/moved/x%20y/2?q=1", header: map[string]string{"X-Debug": "1", "X-Hop": "client",
+		"X-Env": "dev"}})
+	got := r.seen(t)
+	if got.Path != "/v2/2/x%20y?q=1" || got.Host != "moved:81" || got.Header.Get("X-Env") != "prod" ||
+		got.Header.Get("X-Debug") != "" || strings.Join(got.Header.Values("X-Hop"), ",") != "client,envoy" ||
+		r.Header.Get("X-Seen") != "1" {
+		t.Errorf("the service saw %+v, the client %v", got, r.Header)
+	}
+	for path, want := range map[string]string{"/api/v1/x?a=b": "/v1/x?a=b", "/api": "/"} {
+		if got := w.do(request{path: path}).seen(t); got.Path != want {
+			t.Errorf("%s: the service saw %s", path, got.Path)
+		}
+	}
+	for _, c := range []struct {
+		host, beta string
+		status     int
+	}{
+		{"a.Shop.example:80", "", 201}, {"shop.example", "", 404}, {"shop.example", "1", 202},
+		{"shop.example", "0", 404},
+	} {
+		h := map[string]string{"Host": c.host}
+		if c.beta != "" {
+			h["X-Beta"] = c.beta
+		}
+		if r := w.do(request{path: "/v1/hosted", header: h}); r.StatusCode != c.status {
+			t.Errorf("%+v: %d", c, r.StatusCode)
+		}
+	}
+}
+
+// browsers: preflights are answered, and an address list holds.
+func browsers(t *testing.T, w *world) {
+	const origin = "https://shop.example"
+	r := w.do(request{method: "OPTIONS", path: "/v1/scripts", header: map[string]string{"Origin": origin,
+		"Access-Control-Request-Method": "POST"}})
+	if r.StatusCode != 204 || r.Header.Get("Access-Control-Allow-Origin") != origin {
+		t.Errorf("a preflight: %d %v", r.StatusCode, r.Header)
+	}
+	r = w.do(request{method: "OPTIONS", path: "/v1/scripts", header: map[string]string{
+		"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}})
+	if r.StatusCode != 403 || r.reason() != "forbidden" {
+		t.Errorf("a preflight of another origin: %d %s", r.StatusCode, r.reason())
+	}
+	r = w.do(request{method: "POST", path: "/v1/scripts", header: map[string]string{"Origin": origin}})
+	if r.StatusCode != 200 || r.Header.Get("Access-Control-Allow-Origin") != origin {
+		t.Errorf("a request: %d %v", r.StatusCode, r.Header)
+	}
+	for from, status := range map[string]int{"127.0.0.1": 403, "127.0.0.2": 200} {
+		if r := w.do(request{path: "/v1/inside", from: from}); r.StatusCode != status {
+			t.Errorf("from %s: %d", from, r.StatusCode)
+		}
 	}
 }
 

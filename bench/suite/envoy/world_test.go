@@ -221,6 +221,10 @@ func (w *world) try(q request) (response, error) {
 	path, query, _ := strings.Cut(q.path, "?")
 	r.URL.Opaque, r.URL.RawQuery = path, query
 	for name, value := range q.header {
+		if name == "Host" {
+			r.Host = value
+			continue
+		}
 		r.Header.Set(name, value)
 	}
 	if q.from == "" {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,38 +32,39 @@ type example struct {
 	mariadb    bool // its services keep their books there, also where the header has them on SQLite
 	// place sends one order, a new one for each key, until it has ended.
 	place func(l *load, random *rand.Rand, key string)
+	holds []string // ports of the services that hold things; see resource.go of the services
 	// audit compares the books, when nothing is under way.
 	audit func(r *running, ends []end)
 }
 
-// kill is one kind of process.
-type kill struct {
-	name          string
-	down, restart func(w *world)
+// process is what can be killed and started again.
+type process interface {
+	Kill()
+	Restart()
 }
 
-var kills = []kill{
-	{"gateways", func(w *world) { w.each(func(r *running) { r.gateway.Kill() }) },
-		func(w *world) { w.each(func(r *running) { r.gateway.Restart() }) }},
-	{"services", func(w *world) { w.eachService(func(p *harness.Program) { p.Kill() }) },
-		func(w *world) { w.eachService(func(p *harness.Program) { p.Restart() }) }},
-	{"coordinator", func(w *world) { w.coordinator.Kill() }, func(w *world) { w.coordinator.Restart() }},
-	{"redis", func(w *world) { w.redis.Kill() }, func(w *world) { w.redis.Restart() }},
-	{"mariadb", func(w *world) { w.mariadb.Kill() }, func(w *world) { w.mariadb.Restart() }},
-}
-
-func (w *world) each(do func(r *running)) {
-	for _, r := range w.examples {
-		do(r)
-	}
-}
-
-func (w *world) eachService(do func(p *harness.Program)) {
-	w.each(func(r *running) {
-		for _, p := range r.services {
-			do(p)
+// kills are the kinds of process, the gateways first.
+var kills = []struct {
+	name      string
+	processes func(w *world) []process
+}{
+	{"gateways", func(w *world) (list []process) {
+		for _, r := range w.examples {
+			list = append(list, r.gateway)
 		}
-	})
+		return list
+	}},
+	{"services", func(w *world) (list []process) {
+		for _, r := range w.examples {
+			for _, p := range r.services {
+				list = append(list, p)
+			}
+		}
+		return list
+	}},
+	{"coordinator", func(w *world) []process { return []process{w.coordinator} }},
+	{"redis", func(w *world) []process { return []process{w.redis} }},
+	{"mariadb", func(w *world) []process { return []process{w.mariadb} }},
 }
 
 // finalLimit is how long after the end of a fault a transaction may take to its own end.
@@ -75,8 +78,32 @@ func TestExamplesSurviveKills(t *testing.T) {
 			chosen = append(chosen, e)
 		}
 	}
-	w := startWorld(t, chosen)
-	w.each((*running).tryAll)
+	survive(t, chosen)
+}
+
+// TestEveryExampleIsRun: an example whose header has commands is one of those that run here or in java_test.go.
+func TestEveryExampleIsRun(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(build.Root(t), "deploy", "examples", "*.yaml"))
+	if err != nil || len(files) < len(examples) {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	for _, path := range files {
+		file := filepath.Base(path)
+		h := readHeader(t, file, func(text string) string { return text })
+		runs := file == "java-branches.yaml" ||
+			slices.ContainsFunc(examples, func(e example) bool { return e.file == file })
+		if (len(h.programs) > 0) != runs {
+			t.Errorf("%s: its header starts %q, and it runs here: %t", file, h.programs, runs)
+		}
+	}
+}
+
+// survive runs examples beside each other.
+func survive(t *testing.T, examples []example) {
+	w := startWorld(t, examples)
+	for _, r := range w.examples {
+		r.tryAll()
+	}
 	if t.Failed() {
 		return
 	}
@@ -87,8 +114,16 @@ func TestExamplesSurviveKills(t *testing.T) {
 		r.begin(ctx, *seed+uint64(i))
 	}
 	lastFault := w.killAll()
-	for _, r := range w.examples {
-		ends := r.finish()
+	all := make([][]end, len(w.examples))
+	for i, r := range w.examples {
+		all[i] = r.finish()
+	}
+	for i, r := range w.examples { // at once: what a client was told is at its end goes on nowhere
+		r.wantNothingHeld(all[i])
+	}
+	w.wantNothingUnderWay()
+	for i, r := range w.examples {
+		ends := all[i]
 		t.Run(r.name, func(t *testing.T) {
 			for _, e := range ends {
 				switch late := e.at.Sub(lastFault); {
@@ -104,12 +139,11 @@ func TestExamplesSurviveKills(t *testing.T) {
 				t.Errorf("only %d orders: the load has not run", len(ends))
 			}
 			here := *r
-			here.world = &world{T: t}
+			here.world = &world{T: t, mariadb: w.mariadb, shared: w.shared}
 			r.audit(&here, ends)
 			t.Logf("%d orders, the last ended %v after the last fault", len(ends), lastEnd(ends).Sub(lastFault))
 		})
 	}
-	w.wantNothingUnderWay()
 }
 
 func lastEnd(ends []end) (last time.Time) {
@@ -121,27 +155,46 @@ func lastEnd(ends []end) (last time.Time) {
 	return last
 }
 
-// killAll kills each kind of process while the load runs, and returns when the last one was back. In one round each is
-// killed once, and the gateways first: what dies with them in the middle waits longest.
+// killAll kills each kind of process while the load runs, and returns when the last one was back. In the first round all
+// of a kind are killed, one kind after the other, and the gateways first: what dies with them in the middle waits
+// longest. In later rounds some of a kind, and now and then two kinds at once.
 func (w *world) killAll() time.Time {
 	random := rand.New(rand.NewPCG(*seed, 0))
 	for round := range *rounds {
-		order := random.Perm(len(kills))
-		for i, k := range order {
-			if k == 0 && round == 0 {
-				order[0], order[i] = order[i], order[0]
-			}
+		kinds := random.Perm(len(kills))
+		if round == 0 {
+			first := slices.Index(kinds, 0)
+			kinds[0], kinds[first] = kinds[first], kinds[0]
 		}
-		for _, k := range order {
+		for i, kind := range kinds {
+			victims := kills[kind].processes(w)
+			name := kills[kind].name
+			if round > 0 {
+				victims = someOf(random, victims)
+				if other := kinds[(i+1)%len(kinds)]; oneIn(random, 3) {
+					victims = append(victims, someOf(random, kills[other].processes(w))...)
+					name += " and " + kills[other].name
+				}
+			}
 			w.awaitProgress(1 + random.IntN(2))
 			down := time.Duration(random.Int64N(int64(300 * time.Millisecond)))
-			kills[k].down(w)
+			for _, p := range victims {
+				p.Kill()
+			}
 			pause(w.Context(), down)
-			kills[k].restart(w)
-			w.Logf("round %d: %s killed, down for %v more", round, kills[k].name, down)
+			for _, p := range victims {
+				p.Restart()
+			}
+			w.Logf("round %d: %d of %s killed, down for %v", round, len(victims), name, down)
 		}
 	}
 	return time.Now()
+}
+
+// someOf is at least one of them.
+func someOf(random *rand.Rand, all []process) []process {
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:1+random.IntN(len(all))]
 }
 
 // awaitProgress returns when so many more orders of each example have ended: the moment is one of the load's, so that
@@ -152,14 +205,21 @@ func (w *world) awaitProgress(n int) {
 	for i, r := range w.examples {
 		targets[i] = r.load.count() + n
 	}
-	harness.Until(w, endLimit, "orders of all examples end", func() bool {
+	for deadline := time.Now().Add(endLimit); ; pause(w.Context(), 10*time.Millisecond) {
+		var slow []string
 		for i, r := range w.examples {
-			if r.load.count() < targets[i] {
-				return false
+			if n := r.load.count(); n < targets[i] {
+				slow = append(slow, fmt.Sprintf("%s has ended %d of %d orders, under way: %s", r.name, n, targets[i],
+					r.load.underWay()))
 			}
 		}
-		return true
-	})
+		if slow == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("not within %v:\n%s", endLimit, strings.Join(slow, "\n"))
+		}
+	}
 }
 
 // wantNothingUnderWay asks the coordinator: nothing that a client was told is at its end still goes on.

@@ -56,7 +56,8 @@ func readHeader(t *testing.T, file string, replace func(string) string) header {
 		switch {
 		case strings.HasPrefix(whole, "#"):
 			shows = whole
-		case strings.HasPrefix(whole, "bin/"):
+		case strings.HasPrefix(whole, "bin/"), strings.HasPrefix(whole, "java "),
+			strings.HasPrefix(whole, "redis-server "):
 			h.programs = append(h.programs, whole)
 		default:
 			h.tries = append(h.tries, newTry(t, file, whole, shows))

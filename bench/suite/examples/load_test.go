@@ -38,20 +38,21 @@ type load struct {
 	stopped chan struct{} // closed: no new orders
 	clients sync.WaitGroup
 
-	mu   sync.Mutex
-	ends []end
+	mu     sync.Mutex
+	ends   []end
+	latest map[string]string // of the orders under way what was said last, by key
 }
 
 const (
 	clientsEach = 2
-	ordersMax   = 100 // of one client; it bounds the load
-	ordersPause = 100 * time.Millisecond
+	ordersMax   = 1000 // of one client; it bounds the load
+	ordersPause = 400 * time.Millisecond
 	endLimit    = 150 * time.Second
 )
 
 // begin starts the clients.
 func (r *running) begin(ctx context.Context, seed uint64) {
-	l := &load{running: r, ctx: ctx, stopped: make(chan struct{})}
+	l := &load{running: r, ctx: ctx, stopped: make(chan struct{}), latest: map[string]string{}}
 	r.load = l
 	for c := range clientsEach {
 		random := rand.New(rand.NewPCG(seed, uint64(c)))
@@ -93,23 +94,26 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// send does what a client does that wants to know: it sends the same request again until the response says how it ended.
+// send does what a client does that wants to know: it sends the same request again until the response says how it
+// ended.
 func (l *load) send(o order) end {
 	e := end{order: o, began: time.Now()}
 	for deadline := e.began.Add(endLimit); time.Now().Before(deadline) && l.ctx.Err() == nil; {
 		status, header, body, err := exchange(l.ctx, http.MethodPost, l.url("8080", o.path), o.body, "X-User", o.user,
 			"Idempotency-Key", o.key)
 		e.said = fmt.Sprint(status, " ", header.Get("Sluice-Reason"), " ", body, err)
-		var said struct{ ID string }
+		l.hear(o.key, e.said)
+		var said struct{ ID, State string }
+		_ = json.Unmarshal([]byte(body), &said) // without an id the audit fails
 		switch {
 		case err != nil:
 		case status == http.StatusOK:
 			e.succeeded, e.ended = true, true
-		case header.Get("Sluice-Reason") == "transaction-failed":
+		case header.Get("Sluice-Reason") == "transaction-failed",
+			status == http.StatusConflict && said.State == "failed": // a manager's
 			e.ended = true
 		}
 		if e.ended {
-			_ = json.Unmarshal([]byte(body), &said) // without an id the audit fails
 			e.gid, e.at = said.ID, time.Now()
 			break
 		}
@@ -123,4 +127,17 @@ func (l *load) note(e end) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ends = append(l.ends, e)
+	delete(l.latest, e.key)
+}
+
+func (l *load) hear(key, said string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latest[key] = said
+}
+
+func (l *load) underWay() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprint(l.latest)
 }

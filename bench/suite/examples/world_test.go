@@ -77,7 +77,7 @@ func startWorld(t *testing.T, examples []example) *world {
 	return w
 }
 
-var addressPattern = regexp.MustCompile(`127\.0\.0\.1:(\d+)`)
+var addressPattern = regexp.MustCompile(`(127\.0\.0\.1|\[::1\]):\d+`)
 
 // start runs the commands of one example.
 func (w *world) start(e example) *running {
@@ -93,10 +93,16 @@ func (w *world) start(e example) *running {
 	if err == nil {
 		err = os.Symlink(w.bin, filepath.Join(r.dir, "bin"))
 	}
+	if err == nil {
+		err = os.Symlink(filepath.Join(build.Root(w), "deploy", "examples", "java"), filepath.Join(folder, "java"))
+	}
 	if err != nil {
 		w.Fatal(err)
 	}
 	for _, line := range h.programs {
+		if strings.HasPrefix(line, "redis-server ") {
+			continue // it runs already, as the line says
+		}
 		switch program := strings.Fields(line)[0]; program {
 		case "bin/sluice-dtm":
 			if w.coordinator == nil {
@@ -104,9 +110,7 @@ func (w *world) start(e example) *running {
 			}
 		case "bin/sluice-examples":
 			if e.mariadb {
-				line += " --" // the flags come first
-				line = strings.Replace(strings.TrimSuffix(line, " --"), program, program+" --mariadb 'root@tcp("+
-					w.mariadb.Addr()+")'", 1)
+				line = strings.Replace(line, program, program+" --mariadb 'root@tcp("+w.mariadb.Addr()+")'", 1)
 			}
 			r.services = append(r.services, r.run(line, "", "/healthz"))
 		case "bin/sluice":
@@ -115,6 +119,8 @@ func (w *world) start(e example) *running {
 			} else {
 				r.services = append(r.services, r.run(line, "", "/healthz"))
 			}
+		case "java":
+			r.services = append(r.services, r.run(line, "", ""))
 		default:
 			w.Fatalf("%s: %q is not known here", e.file, line)
 		}
@@ -128,47 +134,66 @@ func (w *world) start(e example) *running {
 // replace puts addresses of this run in the place of those in the text.
 func (r *running) replace(text string) string {
 	return addressPattern.ReplaceAllStringFunc(text, func(address string) string {
-		_, port, _ := net.SplitHostPort(address)
+		host, port, _ := net.SplitHostPort(address)
 		if shared := r.world.shared[port]; shared != "" {
 			return shared
 		}
 		if r.at[port] == "" {
 			r.at[port] = harness.Address(r.world)
 		}
-		return r.at[port]
+		_, free, _ := net.SplitHostPort(r.at[port])
+		return net.JoinHostPort(host, free)
 	})
 }
 
-// run starts a command as a shell does, and waits until it serves the path at the address, or at all that stand in the
-// command for something to listen on.
+// run starts a command as a shell does, and waits until it serves the path at the addresses. Without addresses they are
+// those of the command that stand alone or behind an equals sign: what it listens on. Without a path it is enough that
+// something listens.
 func (r *running) run(line, address, path string) *harness.Program {
 	r.world.Helper()
 	addresses := []string{address}
 	if address == "" {
 		addresses = nil
 		for _, word := range strings.Fields(line) {
-			if _, listen, found := strings.Cut(word, "="); found || !strings.Contains(word, "/") {
-				if !found {
-					listen = word
-				}
-				if addressPattern.FindString(listen) == listen && listen != "" {
-					addresses = append(addresses, listen)
-				}
+			if _, value, found := strings.Cut(word, "="); found {
+				word = value
+			}
+			if word != "" && addressPattern.FindString(word) == word {
+				addresses = append(addresses, word)
 			}
 		}
 	}
-	return harness.StartProgram(r.world, r.file+": "+line, func() *exec.Cmd {
+	if len(addresses) == 0 {
+		r.world.Fatalf("%s: %q listens on nothing", r.file, line)
+	}
+	return harness.StartProgram(r.world, r.file+": "+line, startLimit, func() *exec.Cmd {
 		cmd := exec.Command("sh", "-c", "exec "+line)
 		cmd.Dir = r.dir
+		// What is compiled for a minute only need not be compiled well.
+		cmd.Env = append(os.Environ(), "JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 		return cmd
 	}, func() bool {
 		for _, a := range addresses {
-			if status, _, err := get(r.world.Context(), "http://"+a+path); err != nil || status != http.StatusOK {
+			if !serves(r.world.Context(), a, path) {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+func serves(ctx context.Context, address, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if path == "" {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	}
+	status, _, err := get(ctx, "http://"+address+path)
+	return err == nil && status == http.StatusOK
 }
 
 // url is a URL at the address that stands for the port.
@@ -195,6 +220,9 @@ func (r *running) tryAll() {
 		}
 	}
 }
+
+// startLimit is how long a program may take until it serves: those in Java take a minute on a busy machine.
+const startLimit = 4 * time.Minute
 
 // requestLimit bounds every request of these tests.
 const requestLimit = 40 * time.Second

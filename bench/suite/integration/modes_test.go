@@ -86,9 +86,21 @@ services:
 coordinator:
   dtm: {endpoints: ["%s"], branches: "@branches@"}
 routes:
-  - {name: tcc, match: {methods: [POST], path: /tcc}, idempotency: {required: true, lease: 2s}, transaction: tcc, status: "/tcc/{id}"}
-  - {name: message, match: {methods: [POST], path: /message}, idempotency: {required: true, lease: 2s}, transaction: message, status: "/message/{id}"}
-  - {name: primary, match: {methods: [POST], path: /primary}, idempotency: {required: true, lease: 2s}, transaction: primary, status: "/primary/{id}"}
+  - name: tcc
+    match: {methods: [POST], path: /tcc}
+    idempotency: {required: true, lease: 2s}
+    transaction: tcc
+    status: "/tcc/{id}"
+  - name: message
+    match: {methods: [POST], path: /message}
+    idempotency: {required: true, lease: 2s}
+    transaction: message
+    status: "/message/{id}"
+  - name: primary
+    match: {methods: [POST], path: /primary}
+    idempotency: {required: true, lease: 2s}
+    transaction: primary
+    status: "/primary/{id}"
 transactions:
   tcc:
     mode: tcc
@@ -135,7 +147,8 @@ type modes struct {
 }
 
 func startModes(t *testing.T) *modes {
-	m := &modes{T: t, parties: startParties(t), coordinator: dtmtest.Start(t, dtmtest.Options{Args: []string{"--cron", "1s"}})}
+	coordinator := dtmtest.Start(t, dtmtest.Options{Args: []string{"--cron", "1s"}})
+	m := &modes{T: t, parties: startParties(t), coordinator: coordinator}
 	m.gateway = harness.StartGateway(t, fmt.Sprintf(modesConfig, m.URL, m.coordinator.URL))
 	return m
 }
@@ -229,7 +242,8 @@ func TestModes(t *testing.T) {
 	t.Run("message with a primary", func(t *testing.T) {
 		defer m.forget()
 		a := m.send("primary", "p1")
-		if a.status != 200 || !strings.Contains(a.body, `[{"name":"primary","state":"succeeded"},{"name":"points","state":"succeeded"},`) {
+		if a.status != 200 || !strings.Contains(a.body,
+			`[{"name":"primary","state":"succeeded"},{"name":"points","state":"succeeded"},`) {
 			t.Error(a)
 		}
 		if got := m.seenCalls(); len(got) != 3 || got[0] != "primary/do" {

@@ -91,6 +91,67 @@ func testBarrier(t *testing.T, b *backend) {
 	}
 }
 
+// The primary of a message and the query for it, in every order, and in a race: what the query said
+// stays so.
+func testQuery(t *testing.T, b *backend) {
+	db := b.open(t)
+	do := func(gid string) (participant.Result, error) {
+		bar := participant.Barrier{TransType: "msg", GID: gid, BranchID: "00", Op: "msg", Dialect: b.dialect}
+		return bar.Call(t.Context(), db, write(gid))
+	}
+	g := &participant.Guard{DB: db, Dialect: b.dialect, LookupWait: 20 * time.Second,
+		Log: slog.New(slog.DiscardHandler)}
+	query := func(gid string, direct bool) int {
+		r := httptest.NewRequest("GET", "/x?gid="+gid+"&trans_type=msg&branch_id=00&op=msg", nil)
+		if !direct {
+			r.Header.Set(participant.HeaderTransaction, gid)
+			r.Header.Set(participant.HeaderBranch, "00")
+			r.Header.Set(participant.HeaderOp, "msg")
+		}
+		w := httptest.NewRecorder()
+		g.QueryHandler().ServeHTTP(w, r)
+		return w.Code
+	}
+	for i, direct := range []bool{false, true} {
+		first, second := fmt.Sprint("query0000", i), fmt.Sprint("query1000", i)
+		if got, err := do(first); got != participant.Executed || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+		want := map[bool]int{false: 404, true: 409}[direct]
+		if got, again := query(first, direct), query(first, direct); got != 200 || again != 200 {
+			t.Errorf("done: %d, then %d; want 200", got, again)
+		}
+		if got, again := query(second, direct), query(second, direct); got != want || again != want {
+			t.Errorf("not done: %d, then %d; want %d", got, again, want)
+		}
+		if got, err := do(second); got != participant.TooLate || err != nil || effects(t, db, second) != 0 {
+			t.Errorf("after the query: %v, %v, %d effects", got, err, effects(t, db, second))
+		}
+	}
+	for i := range 20 {
+		gid := fmt.Sprintf("queryrace%03d", i)
+		var wg sync.WaitGroup
+		var said atomic.Int32
+		wg.Go(func() { said.Store(int32(query(gid, false))) })
+		wg.Go(func() {
+			if _, err := do(gid); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if n := effects(t, db, gid); n != map[int32]int{200: 1, 404: 0}[said.Load()] || said.Load() == 503 {
+			t.Errorf("%s: the query said %d, %d effects", gid, said.Load(), n)
+		}
+	}
+	if got := query("", true); got != 400 {
+		t.Errorf("no branch: %d", got)
+	}
+	db.Close()
+	if got := query("query00000", false); got != 503 {
+		t.Errorf("no database: %d, want 503", got)
+	}
+}
+
 func testBarrierSeparatesBranches(t *testing.T, b *backend) {
 	db := b.open(t)
 	for _, bar := range []participant.Barrier{

@@ -139,6 +139,22 @@ func TestRedisBarrier(t *testing.T) {
 			}
 		})
 	}
+	for i, calls := range []string{"do query", "query do query", "query do do"} {
+		b := participant.Barrier{GID: fmt.Sprintf("query%06d", i), BranchID: "01", Op: "msg"}
+		done := strings.HasPrefix(calls, "do")
+		for call := range strings.FieldsSeq(calls) {
+			if call == "query" {
+				if got, err := s.store.Query(t.Context(), b); got != done || err != nil {
+					t.Errorf("%s: query: %v, %v; want %v", calls, got, err, done)
+				}
+				continue
+			}
+			want := map[bool]participant.Result{true: executed, false: late}[done]
+			if got, err := s.call(t.Context(), b.GID, "msg", 1); err != nil || got.Result != want {
+				t.Errorf("%s: do: %+v, %v; want %v", calls, got, err, want)
+			}
+		}
+	}
 	ttl, err := s.client.PTTL(t.Context(), "barrier:{shop}:redis0000000-01").Result()
 	if err != nil || ttl > redisbarrier.DefaultKeepFor || ttl < redisbarrier.DefaultKeepFor-time.Hour {
 		t.Errorf("a record lives for %v, %v; want %v", ttl, err, redisbarrier.DefaultKeepFor)
@@ -150,7 +166,9 @@ func TestRedisBarrierFaults(t *testing.T) {
 	s := newRedisShop(t, connect(redistest.Start(t)), 10)
 	good := participant.Barrier{GID: "g0000001", BranchID: "01", Op: "action"}
 	for name, b := range map[string]participant.Barrier{
-		"no gid": {BranchID: "01", Op: "action"}, "no branch": {GID: "g", Op: "action"}, "no op": {GID: "g", BranchID: "1"},
+		"no gid":              {BranchID: "01", Op: "action"},
+		"no branch":           {GID: "g", Op: "action"},
+		"no op":               {GID: "g", BranchID: "1"},
 		"another slot":        {GID: "g}{x", BranchID: "01", Op: "action"},
 		"the value of an op":  {GID: "g", BranchID: "01", Op: "action:value"},
 		"no script, no reply": {GID: "g", BranchID: "02", Op: "action"},

@@ -122,6 +122,7 @@ var suite = []struct {
 	{"barrier separates branches", testBarrierSeparatesBranches},
 	{"barrier panic", testBarrierPanicRollsBack},
 	{"barrier race", testBarrierRace},
+	{"query", testQuery},
 	{"do", testDo},
 	{"concurrent repeats", testConcurrentRepeats},
 	{"concurrent failures", testConcurrentFailures},

@@ -28,10 +28,13 @@ import (
 
 // settings is what the command line says.
 type settings struct {
-	dir      string // of the SQLite files
-	mariadb  string // DSN up to the slash before the database; "": SQLite
-	callback string // where the provider sends its callbacks
-	services map[string]string
+	dir        string // of the SQLite files
+	mariadb    string // DSN up to the slash before the database; "": SQLite
+	callback   string // where the provider sends its callbacks
+	registerAt string // where banks may register their branches; "": wherever a call says
+	// of the manager of rebates: the coordinator and the two services that it drives, URLs
+	coordinator, inventory, account string
+	services                        map[string]string
 }
 
 // makers make the services by name.
@@ -43,6 +46,10 @@ var makers = map[string]func(settings, *store) (part, error){
 	"notification": newResource(notification),
 	"orders":       newOrders,
 	"provider":     newProvider,
+	"card":         newCard,
+	"rebates":      newManager,
+	"bank-a":       newBank,
+	"bank-b":       newBank,
 }
 
 // part is one service: what it serves, and what it does besides until ctx ends.
@@ -77,6 +84,11 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f.StringVar(&s.dir, "dir", "data/examples", "`folder` of the SQLite files; made if missing")
 	f.StringVar(&s.mariadb, "mariadb", "", "in place of SQLite a MariaDB server, `user:password@tcp(host:port)`")
 	f.StringVar(&s.callback, "callback", "", "`URL` to which the provider sends its callbacks")
+	f.StringVar(&s.coordinator, "coordinator", "http://127.0.0.1:36789", "`URL` of DTM, for rebates")
+	f.StringVar(&s.inventory, "inventory", "http://127.0.0.1:7101", "`URL` of the inventory, for rebates")
+	f.StringVar(&s.account, "account", "http://127.0.0.1:7102", "`URL` of the account, for rebates")
+	f.StringVar(&s.registerAt, "register-at", "", "beginning of the `URL` at which banks register their branches; "+
+		"without it they follow whatever a call says")
 	names := strings.Join(slices.Sorted(maps.Keys(makers)), ", ")
 	f.Usage = func() {
 		fmt.Fprintf(stderr, "usage: sluice-examples [flags] NAME=HOST:PORT...\nnames: %s\n", names)

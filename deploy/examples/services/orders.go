@@ -250,7 +250,8 @@ func (s *orders) fill(tx *sql.Tx, rep *report, stated map[string]bool) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	paidOrders, err := tx.Query("SELECT order_no FROM shop_order WHERE state IN ('paid', 'refund-due') ORDER BY order_no")
+	paidOrders, err := tx.Query("SELECT order_no FROM shop_order WHERE state IN (?, ?) ORDER BY order_no", paid,
+		refundDue)
 	if err != nil {
 		return err
 	}

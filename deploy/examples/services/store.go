@@ -70,7 +70,7 @@ func openMariaDB(ctx context.Context, dsn, name string) (*sql.DB, error) {
 		return nil, fmt.Errorf("--mariadb: %w", err)
 	}
 	c.ReadTimeout, c.WriteTimeout, c.Timeout = mariadbLimit, mariadbLimit, mariadbLimit
-	c.Params = map[string]string{"transaction_isolation": "'READ-COMMITTED'"}
+	c.Params = map[string]string{"tx_isolation": "'READ-COMMITTED'"}
 	// Rows that an UPDATE finds, not those that it changes: whether a statement took effect is read from it.
 	c.ClientFoundRows = true
 	server, err := connect(c)

@@ -193,7 +193,7 @@ func (s *Store) Open(_ context.Context, item sale.Item, what sale.Selection, lim
 }
 
 // Changes implements [sale.Store].
-func (s *Store) Changes(_ context.Context, item sale.Item, since uint64, limit int) (sale.Changes, error) {
+func (s *Store) Changes(_ context.Context, item sale.Item, since sale.Mark, limit int) (sale.Changes, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.book.Changes(item, since, limit), nil

@@ -83,7 +83,7 @@ func end(t *testing.T, s *Store, id string, end sale.End) {
 
 func counts(t *testing.T, s *Store) sale.Counts {
 	t.Helper()
-	c, err := s.Changes(context.Background(), item, 0, 1)
+	c, err := s.Changes(context.Background(), item, sale.Mark{}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

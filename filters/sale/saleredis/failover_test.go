@@ -220,7 +220,7 @@ func TestNothingIsSoldTwiceInAFailover(t *testing.T) {
 		t.Errorf("%d were let through that no replica has; %d refused for that, %d else", lagging, unreplicated, failed)
 	}
 	ctx := context.Background()
-	c, err := s.Changes(ctx, item, 0, 1)
+	c, err := s.Changes(ctx, item, sale.Mark{}, 1)
 	if err != nil || c.Counts.Taken <= 10 {
 		t.Fatalf("the master took %+v, %v; want some units more", c.Counts, err)
 	}

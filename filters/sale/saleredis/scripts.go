@@ -5,18 +5,25 @@ import (
 	"github.com/sluice-gateway/sluice/filters/store/redisx"
 )
 
-// prelude is what the scripts that change something share. A unit is a table as [sale.Unit] has it; times are
-// microseconds, which a double holds exactly.
-const prelude = `
+// keysPrelude begins every script on an item or a part of one. An item that is divided has its units in its parts; the
+// scripts say so of its own keys, and how it is divided.
+const keysPrelude = `
 local H, Z, arg = KEYS[1], KEYS[2], ARGV[1]
 if not Z then return 'K' end -- redisx.NeedsAllKeys
+`
+
+// prelude is what the scripts that change something share. A unit is a table as [sale.Unit] has it; times are
+// microseconds, which a double holds exactly.
+const prelude = keysPrelude + `
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local UNIT = '>BI4I4c8I8I8I8c24'
 local function int(n) return string.format('%.0f', n) end
-local id, unit, n, c, h, r, v, principals
+local id, unit, n, c, h, r, v, principals, credit, exists
 local function load(principal)
-  local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v', 'i' .. id, 'p' .. principal)
+  local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v', 'i' .. id, 'p' .. principal, 's', 'q')
+  if f[8] then return 'S' .. f[8]:sub(1, 2) end
+  credit, exists = f[9], f[1] or f[9]
   n, c, h = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0)
   r, v = tonumber(f[4] or 0), tonumber(f[5] or 0)
   principals = tonumber(f[7] or 0)
@@ -56,19 +63,25 @@ end
 local function numbers() return struct.pack('>I8I8I8I8I8', n, c, h, r, v) end
 `
 
-// takeScript is sale.Decide. arg: token, created, ttl, quantity, total, units of a principal, until when the item is
-// kept in milliseconds or 0, principal, ID. Reply: verdict, whether it is new, how many replicas are connected (up to
-// 255) where units are taken, numbers. It asks for the replicas before it writes: without the right to it nothing is
-// taken.
-const takeScript = prelude + `
-local function replicas()
-  local _, online = redis.call('INFO', 'replication'):gsub('state=online', '')
-  return string.char(math.min(online, 255))
+// takeScript is sale.Decide. arg: mode (0 an item, 1 an item that is divided if it is new, 2 a part), token, created,
+// ttl, quantity, total, units of a principal, until when the item is kept in milliseconds or 0, principal, what the
+// part is granted, ID. Reply: verdict, whether it is new, how many replicas are connected (up to 255) where units are
+// taken, numbers, for a part its flags. It asks for the replicas before it writes: without the right to it nothing is
+// taken. An item that is new and is to be divided replies C, one that is divided S, and a part that has not enough N
+// with its numbers, how many units it needs, and its credit.
+const takeScript = prelude + replicasScript + creditScript + `
+local mode, token, created, ttl, quantity, total, per, keep, principal, granted, under, second, chunk =
+  struct.unpack('>Bc8I8I8I4I4I4I8c24I8I8BI4', arg)
+id = arg:sub(91)
+local divided = load(principal)
+if divided then return divided end
+if mode == 1 and not exists then return 'C' end
+if mode == 2 then
+  loadCredit()
+  adopt(granted, under, second, chunk)
 end
-local token, created, ttl, quantity, total, per, keep, principal = struct.unpack('>c8I8I8I4I4I4I8c24', arg)
-id = arg:sub(69)
-load(principal)
-local past, over = 0, 0
+local past, over, flags = 0, 0, ''
+if mode == 2 then flags = '\0' end
 if unit then
   past = unit.past
   if unit.state == 4 then -- given back
@@ -81,27 +94,32 @@ if unit then
     unit.token, unit.ttl = token, math.min(unit.ttl, ttl)
     count(principal, 0, false)
     put(unit, false)
-    return '\1\0' .. online .. numbers()
+    return '\1\0' .. online .. numbers() .. flags
   elseif unit.state == 1 and now < unit.taken + unit.ttl then
     over = unit.quantity
   else
     past = past + unit.quantity
   end
 end
-if n - over + quantity > total then return '\2\0\0' .. numbers() end
-if per > 0 and principals - over + quantity > per then return '\3\0\0' .. numbers() end
+local more = quantity - over
+if mode == 2 then -- a buyer at its limit fetches nothing from other parts
+  if per > 0 and principals + more > per then return '\3\0\0' .. numbers() .. flags end
+  if more > 0 and not covers(more, total) then return 'N' .. numbers() .. struct.pack('>I4', more) .. creditOf() end
+elseif n + more > total then
+  return '\2\0\0' .. numbers()
+end
+if per > 0 and principals + more > per then return '\3\0\0' .. numbers() end
 local online = replicas()
 if unit and unit.state ~= 4 and over == 0 then -- it stays taken for good
   if unit.state == 3 then h = h - unit.quantity end
   if unit.state ~= 2 then c = c + unit.quantity end
 end
-count(principal, quantity - over, true)
+if mode == 2 then flags = flagsOf(more) end
+count(principal, more, true)
 put({state = 1, quantity = quantity, past = past, token = token, created = created, taken = now, ttl = ttl,
   principal = principal}, true)
-for _, key in ipairs({H, Z}) do
-  if keep > 0 then redis.call('PEXPIREAT', key, int(keep)) else redis.call('PERSIST', key) end
-end
-return '\1\1' .. online .. numbers()
+keepUntil(keep, {H, Z})
+return '\1\1' .. online .. numbers() .. flags
 `
 
 // settleScript is sale.Settle. arg: end, token, lost, quantity, created, ttl, principal, ID. Reply: whether something
@@ -109,7 +127,8 @@ return '\1\1' .. online .. numbers()
 const settleScript = prelude + `
 local what, token, lost, quantity, created, ttl, principal = struct.unpack('>Bc8BI4I8I8c24', arg)
 id = arg:sub(55)
-load(principal)
+local divided = load(principal)
+if divided then return divided end
 local taken, new = 0, false
 if not unit and lost == 1 and (what == 1 or what == 4) then
   unit = {state = 1, quantity = quantity, past = 0, token = token, created = created, taken = now, ttl = ttl,
@@ -144,10 +163,10 @@ return '\1' .. numbers()
 // openScript lists units. arg: state, age in microseconds, limit. Where there are more it takes a part of them by the
 // clock, so that those which stay as they are do not keep others from being looked at. Reply: the time, for each the
 // length of its ID, the ID, the unit.
-const openScript = `
-local H, Z = KEYS[1], KEYS[2]
-if not Z then return 'K' end
-local state, age, limit = struct.unpack('>BI8I4', ARGV[1])
+const openScript = keysPrelude + `
+local divided = redis.call('HGET', H, 's')
+if divided then return 'S' .. divided:sub(1, 2) end
+local state, age, limit = struct.unpack('>BI8I4', arg)
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
@@ -180,11 +199,10 @@ return struct.pack('>I8', micros) .. table.concat(out)
 
 // changesScript lists IDs by version. arg: version, limit. Reply: numbers, the version up to which they are complete,
 // for each the length of its ID and the ID.
-const changesScript = `
-local H, Z = KEYS[1], KEYS[2]
-if not Z then return 'K' end
-local since, limit = struct.unpack('>I8I4', ARGV[1])
-local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v')
+const changesScript = keysPrelude + `
+local since, limit = struct.unpack('>I8I4', arg)
+local f = redis.call('HMGET', H, 'n', 'c', 'h', 'r', 'v', 's')
+if f[6] then return 'S' .. f[6]:sub(1, 2) end
 for i = 1, 5 do f[i] = tonumber(f[i] or 0) end
 local ids = redis.call('ZRANGEBYSCORE', Z, '(' .. string.format('%.0f', since), '900000000000', 'WITHSCORES',
   'LIMIT', 0, limit)

@@ -43,6 +43,20 @@ func TestConformanceOnCluster(t *testing.T) {
 	storetest.Run(t, fresh(dial(t, server.Addr(), true)))
 }
 
+// testConformanceDivided: the same of an item whose units are divided over the servers of a cluster.
+func testConformanceDivided(t *testing.T, client *redisx.Client, prefix string) {
+	var n atomic.Int64
+	storetest.Run(t, storetest.Options{Divided: true, Open: func(*testing.T) (sale.Store, func(time.Duration)) {
+		return New(client, Options{Prefix: fmt.Sprint(prefix, n.Add(1), ":"), Divide: 1}), nil
+	}})
+}
+
+func dialAll(t testing.TB, addrs []string) *redisx.Client {
+	c := redisx.Open(redisx.Options{Addresses: addrs, Cluster: true, Timeout: 20 * time.Second})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 var item = sale.Item{Sale: "s", Name: "i"}
 
 func request(id string) sale.TakeRequest {
@@ -69,7 +83,7 @@ func TestRestart(t *testing.T) {
 	var c sale.Changes
 	var err error
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if c, err = s.Changes(ctx, item, 0, 10); err == nil {
+		if c, err = s.Changes(ctx, item, sale.Mark{}, 10); err == nil {
 			break
 		}
 	}

@@ -16,14 +16,16 @@ type Options struct {
 	// Open opens the store; it is closed by the test's cleanup. The same store again, with what it has kept, where a
 	// test has it opened twice. advance moves the store's clock; nil: it cannot be moved.
 	Open func(t *testing.T) (s sale.Store, advance func(time.Duration))
+	// Divided: the store divides items, so that it lists IDs by parts and not in the order in which they took units.
+	Divided bool
 }
 
 var item = sale.Item{Sale: "double-eleven", Name: "SKU-1"}
 
 func request(id string, token uint64, quantity, total int) sale.TakeRequest {
 	return sale.TakeRequest{
-		Item: item, ID: id, Token: token, Created: 1000, Principal: sale.PrincipalDigest("anna"), Quantity: quantity,
-		TTL: time.Hour, Total: total,
+		Item: item, ID: id, Token: token, Created: 1000, Principal: sale.PrincipalDigest("who has " + id),
+		Quantity: quantity, TTL: time.Hour, Total: total,
 	}
 }
 
@@ -31,6 +33,7 @@ type suite struct {
 	t       *testing.T
 	s       sale.Store
 	advance func(time.Duration)
+	divided bool
 }
 
 func (s *suite) take(r sale.TakeRequest, want sale.Verdict, isNew bool, taken int) {
@@ -62,7 +65,7 @@ func (s *suite) settleLost(r sale.TakeRequest, token uint64, end sale.End, lost,
 
 func (s *suite) counts(want sale.Counts) {
 	s.t.Helper()
-	c, err := s.s.Changes(context.Background(), item, 0, 1)
+	c, err := s.s.Changes(context.Background(), item, sale.Latest, 1)
 	if want.Version = c.Counts.Version; err != nil || c.Counts != want {
 		s.t.Fatalf("counts %+v, %v; want %+v", c.Counts, err, want)
 	}
@@ -102,7 +105,7 @@ func Run(t *testing.T, o Options) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, advance := o.Open(t)
-			test(&suite{t, s, advance})
+			test(&suite{t, s, advance, o.Divided})
 		})
 	}
 }
@@ -299,40 +302,55 @@ func (s *suite) testListingByParts() {
 }
 
 func (s *suite) testChanges() {
-	ctx := context.Background()
-	if c, err := s.s.Changes(ctx, item, 0, 10); err != nil || c.Until != 0 || len(c.IDs) > 0 {
-		s.t.Fatalf("at first: %+v, %v", c, err)
+	if c := s.changes(sale.Mark{}, 10); c.Until.Version != 0 || len(c.IDs) > 0 {
+		s.t.Fatalf("at first: %+v", c)
 	}
 	for i := range 5 {
 		s.take(request(fmt.Sprint("id", i), 1, 1, 10), sale.Taken, true, i+1)
 	}
-	first, err := s.s.Changes(ctx, item, 0, 3)
-	if err != nil || !slices.Equal(first.IDs, []string{"id0", "id1", "id2"}) || first.Until >= first.Counts.Version {
-		s.t.Fatalf("the first three: %+v, %v", first, err)
+	first := s.changes(sale.Mark{}, 3)
+	if len(first.IDs) != 3 || first.Until.Version >= first.Counts.Version {
+		s.t.Fatalf("the first three: %+v", first)
 	}
-	rest, err := s.s.Changes(ctx, item, first.Until, 3)
-	if err != nil || !slices.Equal(rest.IDs, []string{"id3", "id4"}) || rest.Until != rest.Counts.Version {
-		s.t.Fatalf("the rest: %+v, %v", rest, err)
+	rest := s.changes(first.Until, 3)
+	if len(rest.IDs) < 2 || rest.Until.Version != rest.Counts.Version {
+		s.t.Fatalf("the rest: %+v", rest)
+	}
+	all := slices.Concat(first.IDs, rest.IDs)
+	if !s.divided && !slices.IsSorted(all) {
+		s.t.Errorf("they are listed as %v", all)
+	}
+	slices.Sort(all)
+	if all = slices.Compact(all); !slices.Equal(all, []string{"id0", "id1", "id2", "id3", "id4"}) {
+		s.t.Fatalf("all: %v", all)
 	}
 	s.settle(request("id1", 1, 1, 10), 1, sale.Free, true)
 	s.settle(request("id2", 1, 1, 10), 1, sale.Return, true)
-	next, err := s.s.Changes(ctx, item, rest.Until, 3)
-	if err != nil || next.Counts.Version <= rest.Counts.Version || len(next.IDs) > 0 ||
-		next.Until != next.Counts.Version {
-		s.t.Fatalf("units came back: %+v, %v", next, err)
+	next := s.changes(rest.Until, 3)
+	if next.Counts.Version <= rest.Counts.Version || len(next.IDs) > 0 || next.Until.Version != next.Counts.Version {
+		s.t.Fatalf("units came back: %+v", next)
 	}
 	again := request("id2", 2, 1, 10)
 	again.Created = 2000
 	s.take(again, sale.Taken, true, 4)
-	last, err := s.s.Changes(ctx, item, next.Until, 3)
-	if err != nil || !slices.Equal(last.IDs, []string{"id2"}) {
-		s.t.Fatalf("taken again: %+v, %v", last, err)
+	if last := s.changes(next.Until, 3); !slices.Equal(last.IDs, []string{"id2"}) {
+		s.t.Fatalf("taken again: %+v", last)
 	}
-	whole, err := s.s.Changes(ctx, item, 0, 10)
+	whole := s.changes(sale.Mark{}, 10)
 	slices.Sort(whole.IDs)
-	if err != nil || !slices.Equal(whole.IDs, []string{"id0", "id2", "id3", "id4"}) {
-		s.t.Fatalf("all: %+v, %v", whole, err)
+	if !slices.Equal(whole.IDs, []string{"id0", "id2", "id3", "id4"}) {
+		s.t.Fatalf("all: %+v", whole)
 	}
+}
+
+// changes lists IDs. Nothing else uses the store, so the numbers are of one moment.
+func (s *suite) changes(since sale.Mark, limit int) sale.Changes {
+	s.t.Helper()
+	c, err := s.s.Changes(context.Background(), item, since, limit)
+	if err != nil || len(c.IDs) > limit || c.Counts.Mixed {
+		s.t.Fatalf("changes since %+v: %+v, %v", since, c, err)
+	}
+	return c
 }
 
 func (s *suite) testConcurrent() {

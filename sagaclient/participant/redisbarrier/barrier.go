@@ -1,6 +1,7 @@
 package redisbarrier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,25 +99,57 @@ func (r *Refused) Error() string { return "redisbarrier: refused: " + r.Reason }
 // Call runs the effect unless the branch's records say otherwise, and writes the record with it.
 // The error is [*Refused] when the effect refused. After any other the outcome is not known; call
 // again.
-func (s Store) Call(ctx context.Context, b participant.Barrier, e *Effect, keys []string, args ...any) (Outcome, error) {
+func (s Store) Call(ctx context.Context, b participant.Barrier, e *Effect, keys []string, args ...any) (
+	Outcome, error,
+) {
 	if err := s.check(b); err != nil {
 		return Outcome{}, err
 	}
-	prefix, keepFor := s.Prefix, s.KeepFor
-	if prefix == "" {
-		prefix = "barrier:"
-	}
-	if keepFor == 0 {
-		keepFor = DefaultKeepFor
-	}
-	names := append([]string{prefix + b.GID + "-" + b.BranchID}, keys...)
-	values := append([]any{b.Op, b.Undoes(), strconv.FormatInt(keepFor.Milliseconds(), 10),
-		strconv.Itoa(valueBytesMax)}, args...)
+	names := append([]string{s.record(b)}, keys...)
+	values := append([]any{b.Op, b.Undoes(), s.lifetime(), strconv.Itoa(valueBytesMax)}, args...)
 	reply, err := s.Eval(ctx, e.script, names, values...)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("redisbarrier: gid %s, branch %s, %s: %w", b.GID, b.BranchID, b.Op, err)
 	}
 	return outcomeOf(reply)
+}
+
+// Query tells whether the branch was done. When it was not, it never will be: a call that comes later
+// is [participant.TooLate]. See [participant.Barrier.Query].
+func (s Store) Query(ctx context.Context, b participant.Barrier) (done bool, err error) {
+	if err := s.check(b); err != nil {
+		return false, err
+	}
+	reply, err := s.Eval(ctx, query, []string{s.record(b)}, b.Op, s.lifetime())
+	if err != nil {
+		return false, fmt.Errorf("redisbarrier: query of gid %s: %w", b.GID, err)
+	}
+	switch fmt.Sprintf("%s", reply) {
+	case "done":
+		return true, nil
+	case "not-done":
+		return false, nil
+	}
+	return false, fmt.Errorf("redisbarrier: reply %v is not that of the script", reply)
+}
+
+const query = `local reason = redis.call('HGET', KEYS[1], ARGV[1])
+if reason == ARGV[1] then return 'done' end
+if not reason then
+  redis.call('HSET', KEYS[1], ARGV[1], 'rollback')
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 'not-done'
+`
+
+// record is the name of the branch's record.
+func (s Store) record(b participant.Barrier) string {
+	return cmp.Or(s.Prefix, "barrier:") + b.GID + "-" + b.BranchID
+}
+
+// lifetime is that of a record, in milliseconds.
+func (s Store) lifetime() string {
+	return strconv.FormatInt(cmp.Or(s.KeepFor, DefaultKeepFor).Milliseconds(), 10)
 }
 
 func (s Store) check(b participant.Barrier) error {

@@ -6,9 +6,7 @@
 // The effect is a Lua script. The barrier runs it and writes its record in one script, so that both
 // happen or neither does.
 //
-//	store := redisbarrier.Store{Eval: func(ctx context.Context, script string, keys []string, args ...any) (any, error) {
-//		return client.Eval(ctx, script, keys, args...).Result() // go-redis; any client will do
-//	}}
+//	store := redisbarrier.Store{Eval: eval} // for go-redis: client.Eval(ctx, script, keys, args...).Result()
 //	var reserve = redisbarrier.NewEffect(`
 //		local left = tonumber(redis.call('GET', KEYS[1]) or '0')
 //		if left < tonumber(ARGV[1]) then return refuse('sold-out') end

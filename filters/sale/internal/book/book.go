@@ -194,13 +194,13 @@ func due(u *sale.Unit, what sale.Selection, now time.Time) bool {
 }
 
 // Changes returns what has changed, see [sale.Store].
-func (b *Book) Changes(item sale.Item, since uint64, limit int) sale.Changes {
+func (b *Book) Changes(item sale.Item, since sale.Mark, limit int) sale.Changes {
 	p := b.items[item]
 	if p == nil {
 		return sale.Changes{}
 	}
-	out := sale.Changes{Counts: p.counts, Until: p.counts.Version}
-	from := sort.Search(len(p.journal), func(i int) bool { return p.journal[i].version > since })
+	out := sale.Changes{Counts: p.counts, Until: sale.Mark{Version: p.counts.Version}}
+	from := sort.Search(len(p.journal), func(i int) bool { return p.journal[i].version > since.Version })
 	for _, c := range p.journal[from:] {
 		if e := p.units[c.id]; e == nil || e.version != c.version {
 			continue
@@ -209,8 +209,8 @@ func (b *Book) Changes(item sale.Item, since uint64, limit int) sale.Changes {
 			return out
 		}
 		out.IDs = append(out.IDs, c.id)
-		out.Until = c.version
+		out.Until.Version = c.version
 	}
-	out.Until = p.counts.Version
+	out.Until.Version = p.counts.Version
 	return out
 }
