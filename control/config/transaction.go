@@ -17,7 +17,7 @@ type Transaction struct {
 	Timeout Duration     `json:"timeout"`
 	Retry   Retry        `json:"retry"`
 	Primary *Primary     `json:"primary"`
-	Notify  *Unsupported `json:"notify"`
+	Notify  *Notify      `json:"notify"`
 	KeepFor Duration     `json:"keepFor" config:"min=0s,max=87600h"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }

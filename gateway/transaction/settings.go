@@ -18,6 +18,7 @@ type Settings struct {
 	RetryMax   time.Duration // longest delay before a branch is called again
 	KeepFor    time.Duration // how long the coordinator keeps what has ended; 0: as it is told to
 	Primary    *Primary      // of a message; nil: there is none
+	Notify     bool          // a receiver is told the end
 	StatusPath string        // of the status resource, with {id} for the gid; empty without one
 }
 
