@@ -317,3 +317,24 @@ func processorTime(b *testing.B) int64 {
 	}
 	return u.Utime.Nano() + u.Stime.Nano()
 }
+
+// TestAccessLogOfEnvoy: requests that Envoy carries have the same line.
+func TestAccessLogOfEnvoy(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "done") })
+	file := filepath.Join(t.TempDir(), "access.log")
+	e := startEnvoy(t, envoyHead+"log: {access: {output: "+file+`}}
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes: [{name: keyed, match: {methods: [POST], path: /keyed}, service: a, idempotency: {}}]
+`, s.URL)
+	r := <-e.start(t.Context(), "/keyed?secret=1", "seven b", field{"idempotency-key", "k"})
+	l := logged(t, file, withID(r))
+	if l.Status != 200 || l.Route != "keyed" || l.Service != "a" || l.Record == "" || l.Path != "/keyed" ||
+		l.BytesIn != 7 || l.ServiceTime <= 0 || l.Replayed {
+		t.Errorf("%+v", l)
+	}
+	r = <-e.start(t.Context(), "/none", "")
+	if l := logged(t, file, withID(r)); l.Status != 404 || l.Reason != "no-route" || l.Route != "" {
+		t.Errorf("%+v", l)
+	}
+}

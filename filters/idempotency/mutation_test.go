@@ -28,12 +28,12 @@ var mutants = []struct {
 		[]string{"case rec.Fingerprint != c.Fingerprint:", "case false:"}},
 	{"other requests are joined", "filter.go", []string{"callKey{id, fingerprint}", "callKey{id, [32]byte{}}"}},
 	{"a response is given before it is stored", "handle.go", []string{
-		"switch err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch); {\n" +
-			"\tcase err == nil:\n\t\th.finishCall",
+		"err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)\n" +
+			"\tx.Measured.AddStore(began)\n\tswitch {\n\tcase err == nil:\n\t\th.finishCall",
 		"later := Change{Op: Finish, Response: bytes.Clone(ch.Response), Created: ch.Created}\n" +
 			"\tf.Calls.inBackground(func() { " +
 			"_ = f.Store.Change(context.Background(), h.id, h.claimed.Token, later) })\n" +
-			"\tswitch err := error(nil); {\n\tcase err == nil:\n\t\th.finishCall",
+			"\tx.Measured.AddStore(began)\n\tswitch err := error(nil); {\n\tcase err == nil:\n\t\th.finishCall",
 	}},
 	{"a late owner cannot settle an unknown outcome", "core.go",
 		[]string{"return ch.Op == Finish && rec.Created", "return false && rec.Created"}},
