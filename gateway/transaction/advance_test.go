@@ -50,8 +50,8 @@ func (w *waiting) tick(t *testing.T) (advances int) {
 	return w.retries - before
 }
 
-// TestAServiceThatIsBackIsCalledAtOnce: a branch call that succeeds again, or a breaker that closes, has the coordinator
-// call what waits for that service.
+// TestAServiceThatIsBackIsCalledAtOnce: a branch call that succeeds again, or a breaker that closes, has the
+// coordinator call what waits for that service.
 func TestAServiceThatIsBackIsCalledAtOnce(t *testing.T) {
 	t.Run("a call succeeds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

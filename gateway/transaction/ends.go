@@ -85,8 +85,8 @@ func (b *Bridge) keepEnd(id string, of end, change idempotency.Change, pause tim
 			if err == nil || errors.Is(err, idempotency.ErrLost) {
 				return
 			}
-			b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's end; it is kept and written "+
-				"later", "record", id, "error", err)
+			b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's end; it is kept and "+
+				"written later", "record", id, "error", err)
 		}
 		b.logger.Error("transaction: a branch's end could not be written; when the coordinator asks again the service "+
 			"is called again", "record", id)

@@ -106,8 +106,8 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
-// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that was
-// begun by another request.
+// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that
+// was begun by another request.
 func (e *Executor) endOf(ctx context.Context, gid string, begun *started, once bool) View {
 	if begun != nil {
 		select {
