@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -132,6 +133,31 @@ func (g *gateway) RetryMax(route string) time.Duration {
 		}
 	}
 	return 0
+}
+
+// Notify implements [transaction.Services].
+func (g *gateway) Notify(route string) (notify.Receiver, bool) {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Name != route || r.Transaction == "" {
+			continue
+		}
+		if to := cfg.Transactions[r.Transaction].Notify; to != nil {
+			return notify.Receiver{URL: to.URL, Secret: []byte(to.Secret), Private: to.Private}, true
+		}
+	}
+	return notify.Receiver{}, false
+}
+
+// NotifyRoutes implements [transaction.Services].
+func (g *gateway) NotifyRoutes() (routes []string) {
+	cfg := g.engine.Load().cfg
+	for _, r := range cfg.Routes {
+		if r.Transaction != "" && cfg.Transactions[r.Transaction].Notify != nil {
+			routes = append(routes, r.Name)
+		}
+	}
+	return routes
 }
 
 // Open implements [transaction.Services].

@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 )
 
 // metrics is what the gateway counts beside its policies. It belongs to the
@@ -14,17 +15,18 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	requests     *prometheus.CounterVec   // route, code, reason
-	durations    *prometheus.HistogramVec // route
-	tunnelEnds   *prometheus.CounterVec   // route, reason
-	fallbacks    *prometheus.CounterVec   // route, reason
-	transactions *prometheus.CounterVec   // event
-	reloads      *prometheus.CounterVec   // result
-	configInfo   *prometheus.GaugeVec     // version
-	panics       prometheus.Counter
-	logLeftOut   *prometheus.CounterVec // reason
-	upstream     *upstreamMetrics
-	store        *storeMetrics
+	requests      *prometheus.CounterVec   // route, code, reason
+	durations     *prometheus.HistogramVec // route
+	tunnelEnds    *prometheus.CounterVec   // route, reason
+	fallbacks     *prometheus.CounterVec   // route, reason
+	transactions  *prometheus.CounterVec   // event
+	notifications *prometheus.CounterVec   // result
+	reloads       *prometheus.CounterVec   // result
+	configInfo    *prometheus.GaugeVec     // version
+	panics        prometheus.Counter
+	logLeftOut    *prometheus.CounterVec // reason
+	upstream      *upstreamMetrics
+	store         *storeMetrics
 }
 
 func newMetrics(r *policy.Metrics) *metrics {
@@ -40,6 +42,9 @@ func newMetrics(r *policy.Metrics) *metrics {
 	const events = "Submitted, succeeded, failed, submitted without an acknowledgement (doubted), branch calls and " +
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")
+	m.notifications = r.Counter("transaction_notifications_total",
+		"Attempts to tell a receiver the end of a transaction, by result: delivered, failed (another one follows) and given-up.",
+		"result")
 	m.reloads = r.Counter("config_reloads_total", "Configurations applied and refused.", "result")
 	m.configInfo = r.Gauge("config_info", "1 for the configuration in force.", "version")
 	m.panics = r.Counter("panics_total", "Panics that were caught.").WithLabelValues()
@@ -60,5 +65,9 @@ func (m *metrics) transaction() transaction.Metrics {
 		Submitted: event("submitted"), Succeeded: event("succeeded"), Failed: event("failed"),
 		Unacknowledged: event("doubted"),
 		BranchCalls:    event("branch-call"), BranchErrors: event("branch-error"),
+		Notify: notify.Metrics{
+			Delivered: m.notifications.WithLabelValues("delivered"), Failed: m.notifications.WithLabelValues("failed"),
+			GivenUp: m.notifications.WithLabelValues("given-up"),
+		},
 	}
 }

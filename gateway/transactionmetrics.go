@@ -8,8 +8,8 @@ import (
 
 // transactionsNow publishes how the transactions stand, as it is when somebody looks.
 type transactionsNow struct {
-	bridge                            *transaction.Bridge
-	pending, stuck, lost, coordinator *prometheus.Desc
+	bridge                                    *transaction.Bridge
+	pending, stuck, lost, untold, coordinator *prometheus.Desc
 }
 
 func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
@@ -22,6 +22,8 @@ func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
 			[]string{"transaction", "step"}, nil),
 		lost: prometheus.NewDesc("sluice_transaction_unknown",
 			"Transactions that the coordinator has lost and that wait for an operator.", nil, nil),
+		untold: prometheus.NewDesc("sluice_transaction_notifications_pending",
+			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.", nil, nil),
 		coordinator: prometheus.NewDesc("sluice_transaction_coordinator_up",
 			"Whether the coordinator is called: 0 while its breaker is open.", nil, nil),
 	}
@@ -32,6 +34,7 @@ func (c *transactionsNow) Describe(to chan<- *prometheus.Desc) {
 	to <- c.pending
 	to <- c.stuck
 	to <- c.lost
+	to <- c.untold
 	to <- c.coordinator
 }
 
@@ -39,6 +42,7 @@ func (c *transactionsNow) Describe(to chan<- *prometheus.Desc) {
 func (c *transactionsNow) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.pending, prometheus.GaugeValue, float64(c.bridge.Pending()))
 	to <- prometheus.MustNewConstMetric(c.lost, prometheus.GaugeValue, float64(c.bridge.Lost()))
+	to <- prometheus.MustNewConstMetric(c.untold, prometheus.GaugeValue, float64(c.bridge.Untold()))
 	up := 0.0
 	if c.bridge.CoordinatorUp() {
 		up = 1

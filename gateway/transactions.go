@@ -16,7 +16,9 @@ func transactionSettings(name string, t *config.Transaction, statusPath string) 
 		Name: name, Mode: t.Mode, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
 		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout),
 		RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
+		KeepFor: time.Duration(t.KeepFor),
 	}
+	s.Notify = t.Notify != nil
 	for i, step := range t.Steps {
 		s.Steps[i] = transaction.Step{Name: step.Name, After: step.After, Do: branchCallOf(step.First())}
 		if back := step.Back(); back != nil {

@@ -19,6 +19,7 @@ var keyOrders = map[string][]string{
 	"Match": {"host", "methods", "path", "headers"},
 	"Sale": {"routes", "opens", "closes", "item", "quantity", "stock", "stockFrom", "perPrincipal", "admit",
 		"waitingRoom"},
+	"Notify":      {"url", "secret", "private"},
 	"Transaction": {"mode", "wait", "timeout", "retry", "notify", "keepFor", "primary", "steps"},
 	"Primary":     {"do", "query", "failOn"},
 	"Step":        {"name", "after", "do", "undo", "try", "confirm", "cancel", "failOn"},

@@ -20,6 +20,8 @@ const (
 	// beyondShare of the limit, and beyondLeast calls, is how far critical requests go beyond it.
 	beyondShare = 0.25
 	beyondLeast = 2
+	// lenientGateways: of more gateways each has a limit of so few calls that two more of each would be too many.
+	lenientGateways = 2
 	// sliceWaits times the longest wait is the time over which permits are counted.
 	sliceWaits = 3
 	// latencyLeast is what a call takes at least, so that ratios of latencies are numbers.
@@ -146,8 +148,11 @@ func (l *Limiter) boundLocked() int64 {
 // permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
 func (l *Limiter) fitsLocked(v level) bool {
 	share, rate := fits, l.rateLocked()
-	if v.class() == Critical { // a few slow calls in a row do not make it too much
-		share, rate = fitsCritical, max(rate, l.counters.ended.rate(l.last)/float64(time.Second))
+	if v.class() == Critical {
+		share = fitsCritical
+		if l.set.Gateways <= lenientGateways { // a few slow calls in a row do not make it too much
+			rate = max(rate, l.counters.ended.rate(l.last)/float64(time.Second))
+		}
 	}
 	return l.pace.wanted(l.last, l.slice, v) < share*rate
 }
@@ -298,11 +303,11 @@ func (l *Limiter) expireLocked() {
 }
 
 // letInLocked tells whether a waiter whose time is over is let in beyond an adaptive limit, though not beyond the
-// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a limit of
-// a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It is a few calls
-// more at most, for as long as those last.
+// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a
+// limit of a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It
+// is a few calls more at most, for as long as those last.
 func (l *Limiter) letInLocked(w *Waiter) bool {
-	if !l.set.Adaptive || w.level.class() != Critical {
+	if !l.set.Adaptive || l.set.Gateways > lenientGateways || w.level.class() != Critical {
 		return false
 	}
 	if by := w.request.Deadline; !by.IsZero() && !l.finishesLocked(int64(by.Sub(l.base))) {

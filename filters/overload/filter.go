@@ -144,8 +144,9 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if d == Queued {
 		d, cause = f.wait(x, c, f.Service.Limiter.timeAt(at))
 		begun = f.at()
-		f.QueueWait.Observe(time.Duration(begun - at).Seconds())
-		x.Measured.Queue += time.Duration(begun - at)
+		waited := time.Duration(begun - at)
+		f.QueueWait.Observe(waited.Seconds())
+		x.Measured.Queue += waited
 	}
 	if d != Admitted {
 		f.calls.Put(c)

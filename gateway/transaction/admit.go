@@ -84,6 +84,9 @@ func (b *Bridge) refuseUndo(ctx context.Context, call *branchCall) (status int) 
 // and a later pass knows of all steps.
 func (b *Bridge) behind(ctx context.Context, call *branchCall) (status int) {
 	for _, step := range call.env.Behind {
+		if b.ends.get(branchRecord(call.gid, step, call.op)).status != 0 { // it is undone; that is not written yet
+			continue
+		}
 		do, called, err := b.store.Get(ctx, branchRecord(call.gid, step, call.operation.undoes))
 		if err == nil && called && !(do.State == idempotency.Answered && b.leftNothing(&do)) {
 			var undo idempotency.Record

@@ -5,10 +5,12 @@ import (
 	"crypto/hmac"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -31,6 +33,10 @@ type Services interface {
 	// RetryMax returns the longest delay before a branch is called again, of the transaction that a route
 	// leads to; 0: there is no limit.
 	RetryMax(route string) time.Duration
+	// Notify returns where the ends of a route's transactions are told; false: nowhere. NotifyRoutes returns the
+	// routes that have such a receiver.
+	Notify(route string) (notify.Receiver, bool)
+	NotifyRoutes() []string
 	// Open reports whether calls to the service are refused now because too many have failed.
 	Open(service string) bool
 }
@@ -43,6 +49,7 @@ type Metrics struct {
 	Unacknowledged filters.Counter // submits of which it is not known whether the coordinator has them
 	BranchCalls    filters.Counter
 	BranchErrors   filters.Counter // replies to the coordinator that make it try again
+	Notify         notify.Metrics
 }
 
 // Options is what a bridge works with.
@@ -85,9 +92,11 @@ type Bridge struct {
 	stuck        stuckBranches
 	alerts       alerts
 	coordinator  coordinatorWatch
+	keepForAsked atomic.Bool // whether the coordinator knows keepFor
 	managers     managers
 	advances     advances
 	running      running
+	notifier     *notify.Notifier
 	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
@@ -131,6 +140,7 @@ func New(o Options) *Bridge {
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
+	b.notifier = b.newNotifier(o.Metrics.Notify)
 	return b
 }
 
@@ -179,6 +189,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 // behind. When it has ended, calls of the first phase of a transaction are not repeated any more.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.stop.Do(func() { close(b.stopping) })
+	var notifier sync.WaitGroup
+	notifier.Go(func() { b.notifier.Run(ctx) })
+	defer notifier.Wait()
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	var lastScan time.Time

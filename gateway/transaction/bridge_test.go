@@ -3,6 +3,7 @@ package transaction
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 	"github.com/sluice-gateway/sluice/filters/ref"
+	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -36,10 +38,12 @@ type fixture struct {
 	own     *Settings // in place of settings, of Steps; nil: those
 	called  []*filters.Exchange
 	queries int
-	retries int
-	broken  map[string]bool // services whose breakers are open
-	down    bool            // no connection to the coordinator comes about, with openInMemory
-	within  string          // of the last request to go on with what waits
+
+	receiver notify.Receiver // of the ends
+	retries  int
+	broken   map[string]bool // services whose breakers are open
+	down     bool            // no connection to the coordinator comes about, with openInMemory
+	within   string          // of the last request to go on with what waits
 }
 
 // asked returns how often the coordinator was asked.
@@ -105,6 +109,7 @@ func (d *fixture) openWith(t *testing.T, o sagaclient.Options) {
 		Metrics: Metrics{
 			Submitted: &counter{}, Succeeded: &counter{}, Failed: &counter{}, Unacknowledged: &counter{},
 			BranchCalls: &counter{}, BranchErrors: &counter{},
+			Notify: notify.Metrics{Delivered: &counter{}, Failed: &counter{}, GivenUp: &counter{}},
 		},
 	})
 }
@@ -193,6 +198,10 @@ func (d *fixture) Open(service string) bool {
 	return d.broken[service]
 }
 
+func (d *fixture) Notify(string) (notify.Receiver, bool) { return d.receiver, d.receiver.URL != "" }
+
+func (d *fixture) NotifyRoutes() []string { return []string{"checkout"} }
+
 func (d *fixture) RetryMax(string) time.Duration { return settings.RetryMax }
 
 func (d *fixture) Steps(string) ([]string, bool) {
@@ -228,6 +237,14 @@ func parse(s string) ref.Template {
 // checkout runs a request through the idempotency filter and the executor, as the gateway does.
 func (d *fixture) checkout(t *testing.T, key, body string) filters.Response {
 	t.Helper()
+	return d.checkoutWith(t, settings, key, body)
+}
+
+// checkoutAs is checkout with or without a receiver of the end.
+func (d *fixture) checkoutAs(t *testing.T, key, body string, notified bool) filters.Response {
+	t.Helper()
+	settings := settings
+	settings.Notify = notified
 	return d.checkoutWith(t, settings, key, body)
 }
 
@@ -493,6 +510,9 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
 	}
+	if err := d.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
 	delete(d.known, called)
 	f.missing = time.Now().Add(-neverSubmittedAfter)
 	if done, err := d.reconcile(ctx, called, f); done || err != nil {
@@ -508,6 +528,14 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 type meddlingStore struct {
 	idempotency.Store
 	before func(id string)
+	refuse string // claims of a route that ends so
+}
+
+func (s *meddlingStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	if s.refuse != "" && strings.HasSuffix(c.Route, s.refuse) {
+		return idempotency.Record{}, false, errors.New("away")
+	}
+	return s.Store.Claim(ctx, c)
 }
 
 func (s *meddlingStore) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {

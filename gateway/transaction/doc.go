@@ -90,9 +90,10 @@
 // the coordinator while the first still runs gets 425, and one after the end gets the recorded end.
 // A call that takes longer than the coordinator waits goes on in the background.
 //
-// The end of a call that was done is written while the coordinator goes on, together with those of other calls
-// (ends.go, flush.go). Should this process die before, the call is made once more, with the same Idempotency-Key.
-// That of a call that was refused is written before the coordinator gets it: its undo hangs on that.
+// The end of a do that was done is written while the coordinator goes on, together with those of other calls
+// (ends.go, flush.go), unless gateways share the branch address. Should this process die before, the call is made
+// once more, with the same Idempotency-Key. The end of an undo, and of a call that was refused, is written before
+// the coordinator gets it: what is undone next hangs on that.
 //
 // # The order of undos
 //

@@ -99,6 +99,9 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 		})
 	} else {
 		e.bridge.unfollow(x.Logical.GID)
+		if e.settings.Notify {
+			e.bridge.tell(x.Route, v)
+		}
 		if !request.Resume {
 			e.bridge.countEnd(v.State)
 		}
@@ -167,6 +170,11 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 		x.Logical.GID = gid
 		if ready, err = e.mode.render(ctx, e, x); err != nil {
 			return nil, &refusal{badRequest(x, err), filters.Refused}
+		}
+	}
+	if e.settings.Notify {
+		if err := b.notifier.Expect(ctx, x.Route, x.Principal, gid); err != nil {
+			return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 		}
 	}
 	switch err := claim.Delegate(ctx, gid); {

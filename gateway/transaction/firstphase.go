@@ -127,7 +127,7 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 		phase: p, route: env.Route, owner: env.Principal, timeout: s.Timeout, every: s.RetryEvery, most: s.RetryMax,
 		global: sagaclient.Global{
 			GID: gid, Mode: mode, Timeout: s.Timeout, RetryEvery: s.RetryEvery, Wait: true,
-			Custom: custom{Steps: namesOf(e.steps)}.encode(),
+			Custom: custom{Steps: namesOf(e.steps)}.encode(), Headers: e.bridge.keepFor(s.KeepFor),
 		},
 	}
 }

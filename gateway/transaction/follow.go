@@ -129,7 +129,11 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		b.resumePrepared(ctx, &v)
 		return false, nil
 	}
-	return b.recordEnd(ctx, v, f.token)
+	done, err = b.recordEnd(ctx, v, f.token)
+	if done {
+		b.tell(f.route, v)
+	}
+	return done, err
 }
 
 // lose notes that only an operator can say what became of a transaction. It is logged once, and

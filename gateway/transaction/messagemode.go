@@ -60,7 +60,7 @@ func (messageMode) render(ctx context.Context, e *Executor, x *filters.Exchange)
 	}
 	s, gid := &e.settings, x.Logical.GID
 	g := sagaclient.Global{
-		GID: gid, Mode: sagaclient.Message, RetryEvery: s.RetryEvery, Wait: true,
+		GID: gid, Mode: sagaclient.Message, RetryEvery: s.RetryEvery, Wait: true, Headers: e.bridge.keepFor(s.KeepFor),
 		AtOnce: len(s.Steps) > 1 && s.Steps[1].After != nil,
 	}
 	length := 0

@@ -48,6 +48,9 @@ func (b *Bridge) ruleOut(ctx context.Context, gid, route string, steps []string)
 			ClientKey: gid + "/" + step + "/" + opDo, Lease: branchLeaseMargin, Cap: branchLeaseMargin, TTL: branchTTL,
 			NotDispatched: true, // a gateway that dies here leaves nothing
 		}
+		if b.ends.get(claim.ID).status != 0 { // its end is not written yet
+			return false, nil
+		}
 		rec, claimed, err := b.store.Claim(ctx, claim)
 		switch {
 		case err != nil:

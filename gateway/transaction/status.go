@@ -77,6 +77,7 @@ func (b *Bridge) statusOf(ctx context.Context, gid string, rec idempotency.Recor
 			if v.State.Final() {
 				if done, err := b.recordEnd(ctx, v, rec.Token); done && err == nil {
 					b.unfollow(gid)
+					b.tell(rec.Route, v)
 				}
 			}
 			return v, true, nil

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
+	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -402,8 +403,10 @@ func (g *gateway) Reserve(_ *filters.Exchange, services []string) ([]*filters.Re
 	return make([]*filters.Reservation, len(services)), nil
 }
 
-func (g *gateway) RetryMax(string) time.Duration { return g.w.plan.retryMax }
-func (g *gateway) Open(string) bool              { return false }
+func (g *gateway) Notify(string) (notify.Receiver, bool) { return notify.Receiver{}, false }
+func (g *gateway) NotifyRoutes() []string                { return nil }
+func (g *gateway) RetryMax(string) time.Duration         { return g.w.plan.retryMax }
+func (g *gateway) Open(string) bool                      { return false }
 
 func (g *gateway) Steps(string) (names []string, ok bool) {
 	for _, s := range g.w.plan.steps {
