@@ -119,8 +119,8 @@ func (c *Client) Submit(ctx context.Context, s *Saga) error {
 }
 
 // SubmitOnce is Submit for a caller that queries the saga next, or sees its steps itself. done: the
-// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it has
-// stored the saga is not checked then, and DTM v1.19.0 runs one that it failed to store.
+// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it
+// has stored the saga is not checked then, and DTM v1.19.0 runs one that it failed to store.
 func (c *Client) SubmitOnce(ctx context.Context, s *Saga) (done bool, err error) {
 	body, err := s.encode()
 	if err != nil {

@@ -93,6 +93,7 @@ type Bridge struct {
 	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
+	stop       sync.Once     // closes it
 	background background    // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
@@ -177,9 +178,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
-// behind. It is called once.
+// behind. When it has ended, calls of the first phase of a transaction are not repeated any more.
 func (b *Bridge) Run(ctx context.Context) error {
-	defer close(b.stopping)
+	defer b.stop.Do(func() { close(b.stopping) })
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	var lastScan time.Time
