@@ -112,7 +112,9 @@ func TestSubmitOutcomes(t *testing.T) {
 // A query whose connection breaks is asked of another endpoint; when all break, that is no coordinator that is down.
 func TestQueryFailsOver(t *testing.T) {
 	t.Parallel()
-	broken := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	broken := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler)
+	}))
 	defer broken.Close()
 	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"transaction":{"gid":"g","status":"succeed"},"branches":[]}`)

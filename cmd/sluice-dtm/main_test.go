@@ -373,7 +373,8 @@ func TestBrowsersAreRefused(t *testing.T) {
 		host, origin string
 		want         int
 	}{{"", "", 200}, {"localhost:80", "", 200}, {"DTM-1:36789", "", 200},
-		{"dtm-1", "http://evil.example", 403}, {"dtm-2", "", 403}, {"evil.example", "", 403}, {"", "http://evil.example", 403}} {
+		{"dtm-1", "http://evil.example", 403}, {"dtm-2", "", 403},
+		{"evil.example", "", 403}, {"", "http://evil.example", 403}} {
 		r, _ := http.NewRequest("GET", "http://"+p.addr+"/api/dtmsvr/version", nil)
 		r.Host = c.host
 		if c.origin != "" {

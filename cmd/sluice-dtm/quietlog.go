@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// dtmLog is DTM's logger on top of ours. DTM logs every retry of every branch as an error, several times, with the
-// branch's signed address, and its panics with the stack, a conflict among them. Here what somebody can act on is one line,
-// repeated once a minute at most, and the rest is for debugging. Lines below the level are not even formatted.
+// dtmLog is DTM's logger on top of ours. DTM logs every retry of every branch as an error, several times,
+// with the branch's signed address, and its panics with the stack, a conflict among them. Here what
+// somebody can act on is one line, repeated once a minute at most, and the rest is for debugging. Lines
+// below the level are not even formatted.
 type dtmLog struct {
 	log *slog.Logger
 
@@ -44,18 +45,21 @@ func (l *dtmLog) Errorf(format string, args ...any) {
 	switch {
 	case strings.HasPrefix(format, "exec branch ") && len(args) == 4:
 		path := withoutQuery(fmt.Sprint(args[2]))
-		l.throttled("branch "+hostOfURL(path), slog.LevelWarn, "a branch call failed and comes again", "branch", args[0],
-			"op", args[1], "url", path, "error", shorten(branchError(args[3])))
+		l.throttled("branch "+hostOfURL(path), slog.LevelWarn, "a branch call failed and comes again",
+			"branch", args[0], "op", args[1], "url", path, "error", shorten(branchError(args[3])))
 	case strings.HasPrefix(format, "getting result failed for ") && len(args) == 2:
 		path := withoutQuery(fmt.Sprint(args[0]))
-		l.throttled("query "+hostOfURL(path), slog.LevelWarn, "a message's primary did not say whether it is done; it is asked again",
+		l.throttled("query "+hostOfURL(path), slog.LevelWarn,
+			"a message's primary did not say whether it is done; it is asked again",
 			"url", path, "error", shorten(branchError(args[1])))
 	case strings.HasPrefix(format, "----recovered panic") && len(args) == 2:
 		reason := shorten(redact(fmt.Sprint(args[0])))
-		l.throttled("pass "+reason, slog.LevelError, "a pass over a transaction failed and comes again", "error", reason)
+		l.throttled("pass "+reason, slog.LevelError, "a pass over a transaction failed and comes again",
+			"error", reason)
 		l.write(slog.LevelDebug, format, args)
 	case strings.HasPrefix(format, "alerting webhook error") && len(args) == 1:
-		l.throttled("webhook", slog.LevelWarn, "the alert webhook does not answer", "error", shorten(redact(fmt.Sprint(args[0]))))
+		l.throttled("webhook", slog.LevelWarn, "the alert webhook does not answer",
+			"error", shorten(redact(fmt.Sprint(args[0]))))
 	case strings.HasPrefix(format, "%2dms %d ") && len(args) == 5:
 		l.response(args)
 	case repeats(format):
@@ -88,7 +92,8 @@ func (l *dtmLog) response(args []any) {
 		l.write(slog.LevelDebug, "%2dms %d %s %s %s", args)
 		return
 	}
-	l.throttled("response "+path, slog.LevelError, "a request failed", "method", args[2], "path", path, "response", body)
+	l.throttled("response "+path, slog.LevelError, "a request failed", "method", args[2], "path", path,
+		"response", body)
 }
 
 // branchError leaves out what DTM says of every error of a branch.

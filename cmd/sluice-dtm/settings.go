@@ -49,7 +49,8 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	f := flag.NewFlagSet("sluice-dtm", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&s.listen, "listen", "127.0.0.1:36789", "`address` to listen on, a loopback one unless there are --hosts; port 0 takes a free one")
+	f.StringVar(&s.listen, "listen", "127.0.0.1:36789",
+		"`address` to listen on, a loopback one unless there are --hosts; port 0 takes a free one")
 	hosts := f.String("hosts", os.Getenv("HOSTS"), "comma-separated `names` and addresses by which the gateways of a "+
 		"private network call it: whoever can reach it can have it call any URL")
 	f.StringVar(&s.data, "data", ".", "`folder` of the embedded store; made if missing")
@@ -60,7 +61,7 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	f.IntVar(&s.keepMax, "keep-max", dtmembedded.KeepMaxDefault,
 		"how many of those the embedded store keeps; beyond it the oldest go before their time")
 	f.StringVar(&s.alert, "alert-webhook", os.Getenv("ALERT_WEB_HOOK"),
-		"`URL` that is told of branches that failed three times and more; better in ALERT_WEB_HOOK when it has a secret")
+		"`URL` that is told of branches that failed three times and more; with a secret in it better in ALERT_WEB_HOOK")
 	f.TextVar(&s.level, "log-level", slog.LevelWarn, "debug, info, warn or error")
 	store := map[string]*string{
 		"STORE_DRIVER": f.String("store", env("STORE_DRIVER", embedded), strings.Join(storeNames, ", ")),

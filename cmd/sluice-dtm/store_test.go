@@ -27,7 +27,8 @@ func TestBoltIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the second branches run", func() bool { return s.hangs.Load() == 2 })
-	eventually(t, 20*time.Second, "the first has ended", func() bool { return p.status(t, "ended0000001") == "succeed" })
+	eventually(t, 20*time.Second, "the first has ended",
+		func() bool { return p.status(t, "ended0000001") == "succeed" })
 	p.cmd.Process.Kill()
 	p.exit(t, 10*time.Second)
 	close(s.hold)
@@ -67,7 +68,8 @@ func TestBoltInUseOrDamaged(t *testing.T) {
 		t.Errorf("while bolt runs: exit %d, %q", code, stderr)
 	}
 	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "dtm.bolt"), []byte(strings.Repeat("no bolt file", 2000)), 0o600); err != nil {
+	noBolt := []byte(strings.Repeat("no bolt file", 2000))
+	if err := os.WriteFile(filepath.Join(dir, "dtm.bolt"), noBolt, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	code, stderr = fails(t, "--listen", "127.0.0.1:0", "--data", dir)
@@ -135,7 +137,8 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the log does not say why: %s", p.stderr.String())
 	}
 	limit(t, p, unix.RLIM_INFINITY)
-	eventually(t, 30*time.Second, "it takes sagas again", func() bool { return p.trySubmit("after0000001", s.URL+"/after") == 200 })
+	eventually(t, 30*time.Second, "it takes sagas again",
+		func() bool { return p.trySubmit("after0000001", s.URL+"/after") == 200 })
 	if s.count("/after/do") != 1 {
 		t.Errorf("the branch was called %d times", s.count("/after/do"))
 	}
@@ -210,7 +213,8 @@ func TestQuietLog(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "it has failed", func() bool { return p.status(t, "bad000000001") == "failed" })
 	got := p.stderr.String()
-	if strings.Count(got, "\n") != 1 || !strings.Contains(got, "gid=bad000000001") || !strings.Contains(got, "level=WARN") {
+	if strings.Count(got, "\n") != 1 || !strings.Contains(got, "gid=bad000000001") ||
+		!strings.Contains(got, "level=WARN") {
 		t.Errorf("a refused saga logged %q, want one line", got)
 	}
 	b, _ := json.Marshal(map[string]any{

@@ -76,9 +76,9 @@ func (a *alerts) end() {
 	a.asking--
 }
 
-// serveAlert takes in an alert of the coordinator. DTM signs nothing, so an alert is only a hint: what it says of a
-// branch counts when the coordinator, asked for the gid, has that very URL, signature and all, for a branch that is not done.
-// Nobody else knows it.
+// serveAlert takes in an alert of the coordinator. DTM signs nothing, so an alert is only a hint: what it
+// says of a branch counts when the coordinator, asked for the gid, has that very URL, signature and all,
+// for a branch that is not done. Nobody else knows it.
 func (b *Bridge) serveAlert(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -103,7 +103,8 @@ func (b *Bridge) serveAlert(w http.ResponseWriter, r *http.Request) {
 	if ask {
 		defer b.alerts.end()
 		if !b.takeAlert(r.Context(), &a, call) {
-			b.forged.Warn(b.logger, time.Now(), "transaction: an alert that the coordinator does not confirm was refused",
+			b.forged.Warn(b.logger, time.Now(),
+				"transaction: an alert that the coordinator does not confirm was refused",
 				"gid", a.GID, "peer", r.RemoteAddr)
 			http.Error(w, "the coordinator does not confirm it", http.StatusForbidden)
 			return
@@ -148,8 +149,9 @@ func (b *Bridge) takeAlert(ctx context.Context, a *alert, call branch) bool {
 	}
 	route := b.routeOf(ctx, a.GID)
 	if b.stuck.alerted(call, route, reason, a.RetryCount, time.Now()) {
-		b.logger.Error("transaction: the coordinator says that a branch fails again and again; what comes behind it waits",
-			"gid", call.gid, "route", route, "step", call.step, "op", call.op, "retries", a.RetryCount, "error", reason)
+		b.logger.Error("transaction: the coordinator says that a branch fails again and again; what comes behind it "+
+			"waits", "gid", call.gid, "route", route, "step", call.step, "op", call.op, "retries", a.RetryCount,
+			"error", reason)
 	}
 	return true
 }

@@ -107,7 +107,8 @@ func TestForgedAlertsAreRefused(t *testing.T) {
 		t.Errorf("GET: %d", w.Code)
 	}
 	w = httptest.NewRecorder()
-	d.Bridge.ServeHTTP(w, httptest.NewRequest("POST", alertPath, strings.NewReader(strings.Repeat("x", 2*alertBytesMax))))
+	long := strings.NewReader(strings.Repeat("x", 2*alertBytesMax))
+	d.Bridge.ServeHTTP(w, httptest.NewRequest("POST", alertPath, long))
 	if w.Code != http.StatusBadRequest {
 		t.Errorf("a long one: %d", w.Code)
 	}

@@ -16,16 +16,17 @@ const (
 	// coordinatorFailures is how many calls in a row must fail for the breaker to open. A request that the
 	// coordinator cannot take does not open it: between two of those the gateway asks for the gid, in vain or not.
 	coordinatorFailures = 5
-	// coordinatorFailing is how long they must have failed. What is under way when one of several endpoints is lost fails
-	// at one moment; the next calls go to another.
+	// coordinatorFailing is how long they must have failed. What is under way when one of several endpoints
+	// is lost fails at one moment; the next calls go to another.
 	coordinatorFailing = 250 * time.Millisecond
 	coordinatorProbe   = time.Second // between two probes of an open one
 )
 
-// CoordinatorBreaker keeps requests from waiting for a coordinator that does not answer: after five failures
-// in a row over a quarter of a second, by all requests together, calls to it are refused at once, until a probe that the bridge makes every second
-// is answered. No client's request is a probe. A failure is a call without a response, but one that its caller gave up,
-// and a response of 5xx. The zero value is closed; it is safe for concurrent use.
+// CoordinatorBreaker keeps requests from waiting for a coordinator that does not answer: after five
+// failures in a row over a quarter of a second, by all requests together, calls to it are refused at once,
+// until a probe that the bridge makes every second is answered. No client's request is a probe. A failure
+// is a call without a response, but one that its caller gave up, and a response of 5xx. The zero value is
+// closed; it is safe for concurrent use.
 type CoordinatorBreaker struct {
 	mu       sync.Mutex
 	failures int
@@ -121,8 +122,8 @@ func (b *Bridge) watchCoordinator(ctx context.Context, now time.Time) {
 	switch {
 	case open && !w.told:
 		w.told = true
-		b.logger.Error("transaction: the coordinator does not answer; requests for transactions are refused until it does",
-			"failures", coordinatorFailures, "error", cause)
+		b.logger.Error("transaction: the coordinator does not answer; requests for transactions are refused until it "+
+			"does", "failures", coordinatorFailures, "error", cause)
 	case !open && w.told:
 		w.told = false
 		b.logger.Warn("transaction: the coordinator answers again")
@@ -142,8 +143,8 @@ func (b *Bridge) probeCoordinator(ctx context.Context, since time.Time) {
 		err = nil
 	}
 	refused := b.coordinator.breaker.endProbe(err)
-	b.logger.Log(ctx, slog.LevelDebug, "transaction: the coordinator was probed", "open_since", since, "refused", refused,
-		"error", err)
+	b.logger.Log(ctx, slog.LevelDebug, "transaction: the coordinator was probed", "open_since", since,
+		"refused", refused, "error", err)
 	if err == nil {
 		b.pollAll()
 	}

@@ -26,10 +26,12 @@ func TestCoordinatorBreaker(t *testing.T) {
 		open  bool
 	}{
 		{"four failures", []call{{0, failed}, {0, failed}, {500, nil}, {503, nil}}, false},
-		{"five failures", []call{{0, failed}, {0, context.DeadlineExceeded}, {500, nil}, {503, nil}, {0, failed}}, true},
+		{"five failures",
+			[]call{{0, failed}, {0, context.DeadlineExceeded}, {500, nil}, {503, nil}, {0, failed}}, true},
 		{"callers that gave up", []call{{0, gone}, {0, gone}, {0, gone}, {0, gone}, {0, gone}}, false},
 		{"refusals", []call{{409, nil}, {409, nil}, {404, nil}, {425, nil}, {400, nil}, {409, nil}}, false},
-		{"a success between", []call{{0, failed}, {0, failed}, {0, failed}, {200, nil}, {0, failed}, {0, failed}}, false},
+		{"a success between",
+			[]call{{0, failed}, {0, failed}, {0, failed}, {200, nil}, {0, failed}, {0, failed}}, false},
 		{"a request that it cannot take", []call{{500, nil}, {200, nil}, {500, nil}, {200, nil}, {500, nil}, {200, nil},
 			{500, nil}, {200, nil}, {500, nil}, {200, nil}}, false},
 	} {

@@ -31,7 +31,7 @@ func (b *Bridge) checkKeepFor() {
 		return
 	}
 	if !strings.Contains(version, "(embedded)") {
-		b.logger.Warn("transaction: keepFor has no effect: only sluice-dtm with its embedded store keeps single transactions "+
-			"for a time of their own; set --keep-for there", "coordinator", version)
+		b.logger.Warn("transaction: keepFor has no effect: only sluice-dtm with its embedded store keeps single "+
+			"transactions for a time of their own; set --keep-for there", "coordinator", version)
 	}
 }

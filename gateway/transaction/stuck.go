@@ -73,7 +73,8 @@ func (s *stuckBranches) failed(call *branchCall, attempt, status int, now time.T
 		delay = min(delay, most) // a longer one is cut short
 	}
 	list[i].last, list[i].due = now, now.Add(delay)
-	if until := now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond)); until.After(list[i].forget) {
+	until := now.Add(max(stuckLife, 2*time.Duration(call.env.RetryMax)*time.Millisecond))
+	if until.After(list[i].forget) {
 		list[i].forget = until
 	}
 	return !was && attempt >= stuckAfter

@@ -97,7 +97,8 @@ func TestTwoCoordinatorsOnOneDatabase(t *testing.T) {
 	before, _, _ := strings.Cut(config, "coordinator:\n")
 	_, after, _ := strings.Cut(config, "transactions:\n")
 	section := replaced(t, deployed(t, "gateway.yaml"), "http://dtm-1.internal:36789", coordinators[0].URL,
-		"http://dtm-2.internal:36789", coordinators[1].URL, `":8081"`, `"`+branches+`"`, "gateway.internal:8081", branches,
+		"http://dtm-2.internal:36789", coordinators[1].URL, `":8081"`, `"`+branches+`"`,
+		"gateway.internal:8081", branches,
 		"${file:branch.key}", strings.Repeat("k", 32))
 	c.gateway = harness.StartGateway(t, before+section+"transactions:\n"+after)
 
@@ -114,13 +115,15 @@ func TestTwoCoordinatorsOnOneDatabase(t *testing.T) {
 	for i := range n {
 		running.Go(func() { ends[i], ended[i] = c.buyToTheEnd(user(i), key(i)) })
 		if i == n/3 || i == 2*n/3 {
-			harness.Until(t, requestLimit, "some payments are asked for", func() bool { return c.arrivals() >= int64(i/3) })
+			harness.Until(t, requestLimit, "some payments are asked for",
+				func() bool { return c.arrivals() >= int64(i/3) })
 			k := coordinators[i/(n/2)]
 			k.Kill()
 			defer k.Kill()
 			if i == n/3 {
 				running.Go(func() { c.buyToTheEnd("late", "key-late") }) // while only one is there
-				harness.Until(t, requestLimit, "more payments are asked for", func() bool { return c.arrivals() > int64(i/2) })
+				harness.Until(t, requestLimit, "more payments are asked for",
+					func() bool { return c.arrivals() > int64(i/2) })
 				k.Restart()
 			}
 		}
@@ -151,8 +154,8 @@ func TestDatabaseForgetsWhatHasEnded(t *testing.T) {
 		_, err := db.Exec("INSERT INTO trans_global (gid, trans_type, status, query_prepared, protocol, create_time, "+
 			"update_time, next_cron_time) VALUES (?, 'saga', ?, '', 'http', ?, ?, ?)", gid, status, at, at, at)
 		if err == nil {
-			_, err = db.Exec("INSERT INTO trans_branch_op (gid, url, branch_id, op, status) VALUES (?, '', '01', 'action', ?)",
-				gid, status)
+			_, err = db.Exec("INSERT INTO trans_branch_op (gid, url, branch_id, op, status) "+
+				"VALUES (?, '', '01', 'action', ?)", gid, status)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -160,9 +163,9 @@ func TestDatabaseForgetsWhatHasEnded(t *testing.T) {
 	}
 	add("old", "failed", old)
 	for i := range 11 { // 2048 transactions are several batches
-		for _, table := range []string{"trans_global (gid, trans_type, status, query_prepared, protocol, create_time, " +
-			"update_time, next_cron_time) SELECT concat(gid, ?), 'saga', status, '', 'http', create_time, update_time, " +
-			"next_cron_time FROM trans_global",
+		for _, table := range []string{"trans_global (gid, trans_type, status, query_prepared, protocol, " +
+			"create_time, update_time, next_cron_time) SELECT concat(gid, ?), 'saga', status, '', 'http', " +
+			"create_time, update_time, next_cron_time FROM trans_global",
 			"trans_branch_op (gid, url, branch_id, op, status) SELECT concat(gid, ?), '', '01', 'action', status " +
 				"FROM trans_branch_op"} {
 			if _, err := db.Exec("INSERT INTO "+table, i); err != nil {

@@ -14,7 +14,8 @@ import (
 func TestWhatHasEndedIsForgotten(t *testing.T) {
 	c, disk := newClock(), seglogtest.New()
 	opts := Options{
-		disk: disk, Logger: quiet(), Now: c.now, KeepFor: time.Hour, SegmentBytes: 16 << 10, SweepEvery: time.Millisecond,
+		disk: disk, Logger: quiet(), Now: c.now, KeepFor: time.Hour, SegmentBytes: 16 << 10,
+		SweepEvery: time.Millisecond,
 	}
 	s := mustOpen(t, "store", opts)
 	for i := range 200 {

@@ -62,14 +62,16 @@ func (s *Store) LockGlobalSaveBranches(gid, status string, branches []storage.Tr
 		}
 		list := slices.Clone(old.branches)
 		if branchStart < 0 {
-			if slices.ContainsFunc(branches, func(b storage.TransBranchStore) bool { return branchOf(list, &b) != nil }) {
-				return nil, storage.ErrUniqueConflict
+			for i := range branches {
+				if branchOf(list, &branches[i]) != nil {
+					return nil, storage.ErrUniqueConflict
+				}
 			}
 			list = append(list, branches...)
 		} else {
 			if branchStart+len(branches) > len(list) {
-				return nil, fmt.Errorf("dtmembedded: branch %d of gid %s, which has %d", branchStart+len(branches)-1, gid,
-					len(list))
+				return nil, fmt.Errorf("dtmembedded: branch %d of gid %s, which has %d",
+					branchStart+len(branches)-1, gid, len(list))
 			}
 			copy(list[branchStart:], branches)
 		}

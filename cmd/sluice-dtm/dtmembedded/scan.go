@@ -132,8 +132,8 @@ func (sc *scan) ended(before uint64) (string, error) {
 		before = number
 		e, err := s.log.Read(at)
 		if err != nil {
-			s.logger.Error("a transaction that has ended cannot be read", "file", s.log.Path(at.Segment), "offset", at.Offset,
-				"error", err)
+			s.logger.Error("a transaction that has ended cannot be read", "file", s.log.Path(at.Segment),
+				"offset", at.Offset, "error", err)
 			continue
 		}
 		rec, err := decodeRecord(e.Kind, e.Body)

@@ -270,7 +270,8 @@ func TestAHangingDiskHoldsNobodyForEver(t *testing.T) {
 		t.Errorf("what is not durable is seen: %s", g.Status)
 	}
 	close(release)
-	eventually(t, "the change is there", func() bool { return s.FindTransGlobalStore("gid00001").Status == statusSucceeded })
+	eventually(t, "the change is there",
+		func() bool { return s.FindTransGlobalStore("gid00001").Status == statusSucceeded })
 	eventually(t, "it takes changes again", func() bool { return s.Ping() == nil })
 	create(t, s, "gid00003", time.Now())
 }
