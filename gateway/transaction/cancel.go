@@ -91,7 +91,8 @@ func (b *Bridge) cancelPrepared(ctx context.Context, v *View, rec *idempotency.R
 	}
 	m := b.managers.get(v.ID)
 	if m == nil { // of another gateway
-		m = &manager{route: rec.Route, owner: rec.Principal, global: sagaclient.Global{GID: v.ID, Mode: sagaclient.Mode(v.kind)}}
+		m = &manager{route: rec.Route, owner: rec.Principal, global: sagaclient.Global{GID: v.ID,
+			Mode: sagaclient.Mode(v.kind)}}
 	}
 	settle, err := b.decide(ctx, m, decidedAbort)
 	switch {
