@@ -43,7 +43,8 @@ func newMetrics(r *policy.Metrics) *metrics {
 		"branch errors."
 	m.transactions = r.Counter("transaction_events_total", events, "event")
 	m.notifications = r.Counter("transaction_notifications_total",
-		"Attempts to tell a receiver the end of a transaction, by result: delivered, failed (another one follows) and given-up.",
+		"Attempts to tell a receiver the end of a transaction, by result: delivered, failed (another one "+
+			"follows) and given-up.",
 		"result")
 	m.reloads = r.Counter("config_reloads_total", "Configurations applied and refused.", "result")
 	m.configInfo = r.Gauge("config_info", "1 for the configuration in force.", "version")

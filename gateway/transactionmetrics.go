@@ -23,7 +23,8 @@ func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
 		lost: prometheus.NewDesc("sluice_transaction_unknown",
 			"Transactions that the coordinator has lost and that wait for an operator.", nil, nil),
 		untold: prometheus.NewDesc("sluice_transaction_notifications_pending",
-			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.", nil, nil),
+			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.",
+			nil, nil),
 		coordinator: prometheus.NewDesc("sluice_transaction_coordinator_up",
 			"Whether the coordinator is called: 0 while its breaker is open.", nil, nil),
 	}

@@ -195,6 +195,8 @@ func TestAdminCommands(t *testing.T) {
 			`{"title":"No record","detail":"nothing under k"}`, 1, "No record: nothing under k"},
 		{"list", []string{"transactions", "list"}, "GET /api/transactions ", 200, `{"transactions":[]}`, 0,
 			"transactions"},
+		{"cancel", []string{"transactions", "cancel", "a/b"}, "POST /api/transactions/a%2Fb/cancel ", 409,
+			`{"title":"Conflict","detail":"the transaction has ended"}`, 1, "the transaction has ended"},
 		{"show", []string{"transactions", "show", "a/b"}, "GET /api/transactions/a%2Fb ", 200, `{"id":"a/b"}`, 0,
 			`"id": "a/b"`},
 	} {

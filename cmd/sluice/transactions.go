@@ -33,6 +33,18 @@ func newTransactions() *cobra.Command {
 			}),
 		},
 		&cobra.Command{
+			Use:   "cancel ID",
+			Short: "Have a transaction rolled back",
+			Long: "Have a transaction rolled back, where that is sound. A saga: as long as a step of it was not\n" +
+				"called; it is rolled back when the coordinator comes to that step. TCC and XA: until it is\n" +
+				"decided. A message: until its primary is called. Otherwise it is refused, with the reason.",
+			Args: cobra.ExactArgs(1),
+			RunE: does(func(cmd *cobra.Command, args []string) error {
+				body, err := client.CancelTransaction(cmd.Context(), args[0])
+				return printResponse(cmd, body, err)
+			}),
+		},
+		&cobra.Command{
 			Use:   "show ID",
 			Short: "Print one transaction with its steps",
 			Args:  cobra.ExactArgs(1),

@@ -40,7 +40,8 @@ func (n *Notify) check(s site) {
 	case strings.Contains(n.URL, "#"):
 		s.fault(at, "has a fragment, which is not sent")
 	case u.Scheme == "http" && !n.Private:
-		s.fault(at, "is http: over the public internet it has to be https. In a network of your own write private: true")
+		s.fault(at,
+			"is http: over the public internet it has to be https. In a network of your own write private: true")
 	case !n.Private && insideHost(u.Hostname()):
 		s.fault(at, "%q is not an address of the public internet. For a receiver of your own write private: true",
 			u.Hostname())

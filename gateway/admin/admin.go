@@ -58,6 +58,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /api/transactions/{id}", s.transaction)
 	mux.HandleFunc("POST /api/transactions/retry", s.retryTransactions)
 	mux.HandleFunc("POST /api/transactions/{id}/resolve", s.resolveStep)
+	mux.HandleFunc("POST /api/transactions/{id}/cancel", s.cancelTransaction)
 	if o.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // the named ones too
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

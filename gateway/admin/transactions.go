@@ -121,6 +121,27 @@ func (s *server) resolveStep(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// cancelTransaction has a transaction rolled back, where that is sound.
+func (s *server) cancelTransaction(w http.ResponseWriter, r *http.Request) {
+	if s.Bridge == nil {
+		writeProblem(w, http.StatusNotFound, "the configuration has no coordinator")
+		return
+	}
+	err := s.Bridge.Cancel(r.Context(), r.PathValue("id"))
+	switch {
+	case errors.Is(err, transaction.ErrNotFound):
+		writeProblem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, transaction.ErrEnded), errors.Is(err, transaction.ErrRollsBack),
+		errors.Is(err, transaction.ErrAllCalled), errors.Is(err, transaction.ErrSubmitted),
+		errors.Is(err, transaction.ErrPrimary):
+		writeProblem(w, http.StatusConflict, err.Error())
+	case err != nil:
+		writeProblem(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{"cancelled": r.PathValue("id")})
+	}
+}
+
 func (s *server) transaction(w http.ResponseWriter, r *http.Request) {
 	if s.Bridge == nil {
 		writeProblem(w, http.StatusNotFound, "the configuration has no coordinator")

@@ -43,35 +43,38 @@ var errNotRuledOut = errors.New("transaction: a step is under way")
 // step's record is what only one of both gets. The gid is used up by it, so it is not submitted again.
 func (b *Bridge) ruleOut(ctx context.Context, gid, route string, steps []string) (bool, error) {
 	for _, step := range steps {
-		claim := idempotency.ClaimRequest{
-			ID: branchRecord(gid, step, opDo), Token: randomToken(), Route: branchRoute(route),
-			ClientKey: gid + "/" + step + "/" + opDo, Lease: branchLeaseMargin, Cap: branchLeaseMargin, TTL: branchTTL,
-			NotDispatched: true, // a gateway that dies here leaves nothing
-		}
-		if b.ends.get(claim.ID).status != 0 { // its end is not written yet
-			return false, nil
-		}
-		rec, claimed, err := b.store.Claim(ctx, claim)
-		switch {
-		case err != nil:
-			return false, err
-		case !claimed && rec.State == idempotency.InFlight:
-			return false, errNotRuledOut
-		case !claimed && !b.isRefused(&rec):
-			return false, nil
-		case !claimed: // ruled out before
-			continue
-		}
-		response := &idempotency.Response{Status: http.StatusConflict, Replayable: true}
-		response.Header.Add(resolvedField, string(Refused))
-		err = b.store.Change(ctx, claim.ID, claim.Token, idempotency.Change{
-			Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response),
-		})
-		if err != nil {
+		if out, err := b.ruleOutStep(ctx, gid, route, step, opDo); !out || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// ruleOutStep settles an operation of a step as refused, unless it was called: then it returns false.
+func (b *Bridge) ruleOutStep(ctx context.Context, gid, route, step, op string) (bool, error) {
+	claim := idempotency.ClaimRequest{
+		ID: branchRecord(gid, step, op), Token: randomToken(), Route: branchRoute(route),
+		ClientKey: gid + "/" + step + "/" + op, Lease: branchLeaseMargin, Cap: branchLeaseMargin, TTL: branchTTL,
+		NotDispatched: true, // a gateway that dies here leaves nothing
+	}
+	if b.ends.get(claim.ID).status != 0 { // its end is not written yet
+		return false, nil
+	}
+	rec, claimed, err := b.store.Claim(ctx, claim)
+	switch {
+	case err != nil:
+		return false, err
+	case !claimed && rec.State == idempotency.InFlight:
+		return false, errNotRuledOut
+	case !claimed: // called, or ruled out before
+		return b.isRefused(&rec), nil
+	}
+	response := &idempotency.Response{Status: http.StatusConflict, Replayable: true}
+	response.Header.Add(resolvedField, string(Refused))
+	err = b.store.Change(ctx, claim.ID, claim.Token, idempotency.Change{
+		Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response),
+	})
+	return err == nil, err
 }
 
 // isRefused reports whether a do's record says that it was settled as refused, and not by its service.

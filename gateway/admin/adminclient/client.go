@@ -125,6 +125,11 @@ func (c *Client) ResolveStep(ctx context.Context, id, step, as string) (body []b
 		map[string]string{"step": step, "as": as})
 }
 
+// CancelTransaction has a transaction rolled back, where that is sound.
+func (c *Client) CancelTransaction(ctx context.Context, id string) (body []byte, err error) {
+	return c.call(ctx, http.MethodPost, "/api/transactions/"+url.PathEscape(id)+"/cancel", nil)
+}
+
 // Transaction returns one transaction with its steps.
 func (c *Client) Transaction(ctx context.Context, id string) (body []byte, err error) {
 	return c.call(ctx, http.MethodGet, "/api/transactions/"+url.PathEscape(id), nil)

@@ -93,7 +93,8 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 	if t.body == nil {
 		response, err := n.o.Codec.Open(rec.ID, rec.Response)
 		if err != nil {
-			n.o.Logger.Error("transaction: its end is not told, since the record cannot be read", "gid", t.gid, "error", err)
+			n.o.Logger.Error("transaction: its end is not told, since the record cannot be read", "gid", t.gid,
+				"error", err)
 			return n.remove(ctx, t.gid, again)
 		}
 		t.body = response.Body
@@ -122,7 +123,8 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 		n.o.Metrics.Failed.Inc()
 		delay := delayAfter(delivery.Attempt)
 		n.failures.Warn(n.o.Logger, time.Now(), "transaction: its end was not taken by the receiver; it is told again",
-			"gid", t.gid, "route", t.route, "host", hostOf(r.URL), "attempt", delivery.Attempt, "again_in", delay, "error", err)
+			"gid", t.gid, "route", t.route, "host", hostOf(r.URL), "attempt", delivery.Attempt, "again_in", delay,
+			"error", err)
 		// The lease is the delay: no gateway tries before.
 		_ = n.o.Store.Change(ctx, claim.ID, claim.Token, idempotency.Change{Op: idempotency.Renew, Lease: delay})
 		return time.Now().Add(delay), false

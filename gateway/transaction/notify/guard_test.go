@@ -14,14 +14,16 @@ import (
 
 func TestPublic(t *testing.T) {
 	for address, want := range map[string]bool{
-		"1.1.1.1": true, "2606:4700::1111": true, "64:ff9b::1.1.1.1": true, "2002:101:101::1": true, "::ffff:1.1.1.1": true,
-		"127.0.0.1": false, "127.8.9.10": false, "0.0.0.0": false, "10.0.0.1": false, "172.16.0.1": false,
+		"1.1.1.1": true, "2606:4700::1111": true, "64:ff9b::1.1.1.1": true, "2002:101:101::1": true,
+		"::ffff:1.1.1.1": true,
+		"127.0.0.1":      false, "127.8.9.10": false, "0.0.0.0": false, "10.0.0.1": false, "172.16.0.1": false,
 		"192.168.1.1": false, "169.254.169.254": false, "100.100.100.200": false, "168.63.129.16": false,
 		"192.0.0.192": false, "198.18.0.1": false, "224.0.0.1": false, "240.0.0.1": false, "255.255.255.255": false,
 		"::1": false, "::": false, "fe80::1": false, "fe80::1%eth0": false, "fd00:ec2::254": false, "fec0::1": false,
 		"ff02::1": false, "2001:db8::1": false, "2001:0:53aa:64c:0:0:0:1": false, "64:ff9b:1::1": false,
 		"::ffff:127.0.0.1": false, "::ffff:169.254.169.254": false, "::127.0.0.1": false, "::ffff:10.0.0.1": false,
-		"64:ff9b::169.254.169.254": false, "64:ff9b::10.0.0.1": false, "2002:7f00:1::1": false, "2002:a9fe:a9fe::1": false,
+		"64:ff9b::169.254.169.254": false, "64:ff9b::10.0.0.1": false, "2002:7f00:1::1": false,
+		"2002:a9fe:a9fe::1": false,
 	} {
 		if got := Public(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %v, want %v", address, got, want)

@@ -162,7 +162,8 @@ func (n *Notifier) add(route, gid string, body []byte) bool {
 	if len(n.pending) >= pendingMax {
 		return false
 	}
-	n.pending[strings.Clone(gid)] = &notice{gid: strings.Clone(gid), route: strings.Clone(route), due: time.Now(), body: body}
+	n.pending[strings.Clone(gid)] = &notice{gid: strings.Clone(gid), route: strings.Clone(route), due: time.Now(),
+		body: body}
 	n.wake()
 	return true
 }

@@ -152,7 +152,8 @@ func (w *world) judgeReplyLocked(label string, k *keyBook, r *reply, body []byte
 		k.gids[v.ID] = true
 		w.tellLocked(v.ID, v.State, label)
 		if end := w.recorded[v.ID]; !replayed && !end.IsZero() && end.Before(began) && !w.forgotten[v.ID] {
-			w.failLocked("%s is given %s for its own, which ended %v before it began", label, name(v.ID), began.Sub(end))
+			w.failLocked("%s is given %s for its own, which ended %v before it began", label, name(v.ID),
+				began.Sub(end))
 		}
 	case r.status == 202:
 		r.gid = v.ID

@@ -418,7 +418,8 @@ func (c *coordinator) register(q *request) error {
 		return errors.New("dtm panic: storage: UniqueKeyConflict")
 	}
 	for _, op := range ops {
-		r.branches = append(r.branches, branch{id: q.BranchID, op: op[0], url: op[1], status: "prepared", payload: q.Data})
+		r.branches = append(r.branches, branch{id: q.BranchID, op: op[0], url: op[1], status: "prepared",
+			payload: q.Data})
 	}
 	c.know(q.GID, r.branches)
 	return nil

@@ -116,7 +116,8 @@ func (g *gateway) newChain() *filters.Chain {
 		Store: &conn{g.w.store, g}, Calls: g.calls, Logger: slog.New(slog.DiscardHandler),
 		Metrics: idempotency.Metrics{
 			Claims: count{g.w, "claims"}, Replays: count{g.w, "replays"}, Joins: count{g.w, "joins"},
-			Conflicts: count{}, Mismatches: count{g.w, "mismatches"}, Unknown: count{}, Lost: count{}, Failures: count{},
+			Conflicts: count{}, Mismatches: count{g.w, "mismatches"}, Unknown: count{}, Lost: count{},
+			Failures: count{},
 		},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, filter string, v any, stack []byte) {
@@ -228,7 +229,8 @@ func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	label := g.name + " " + what + " " + name(gid)
 	d, p := w.dice(label), w.trouble()
-	there, back := d.between(50*time.Microsecond, 4*time.Millisecond), d.between(50*time.Microsecond, 4*time.Millisecond)
+	there, back := d.between(50*time.Microsecond, 4*time.Millisecond), d.between(50*time.Microsecond,
+		4*time.Millisecond)
 	refused, lost, lostBack := d.chance(p/2), d.chance(p/2), d.chance(p/2)
 	if d.chance(p) {
 		there = d.between(100*time.Millisecond, 40*time.Second)
@@ -293,7 +295,8 @@ func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 func (w *world) deliver(ctx context.Context, from, gid string, b call) (status int, err error) {
 	label := fmt.Sprintf("%s calls %s/%s/%s", from, name(gid), b.id, b.op)
 	d, p := w.dice(label), w.trouble()
-	there, back := d.between(50*time.Microsecond, 4*time.Millisecond), d.between(50*time.Microsecond, 4*time.Millisecond)
+	there, back := d.between(50*time.Microsecond, 4*time.Millisecond), d.between(50*time.Microsecond,
+		4*time.Millisecond)
 	refused, lost, lostBack, doubled := d.chance(p/2), d.chance(p/2), d.chance(p/2), d.chance(p/2)
 	if d.chance(p) {
 		there = d.between(100*time.Millisecond, 8*time.Second)

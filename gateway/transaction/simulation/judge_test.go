@@ -117,7 +117,8 @@ func (w *world) audit() {
 	w.mu.Lock()
 	for _, gid := range slices.Sorted(maps.Keys(w.dtm.rows)) {
 		if r := w.dtm.rows[gid]; !r.ended() && !w.forgotten[gid] {
-			w.failLocked("%s is %s %v after the last fault; it is looked at again in %v", name(gid), r.status, endsWithin,
+			w.failLocked("%s is %s %v after the last fault; it is looked at again in %v", name(gid), r.status,
+				endsWithin,
 				time.Until(r.next))
 		}
 	}
@@ -184,7 +185,8 @@ func (w *world) judgeViewLocked(v *transaction.View) {
 			ok = false
 		}
 		if !ok {
-			w.failLocked("%s is %s, its step %s is shown as %s; done %v, undone %v", name(v.ID), v.State, s.Name, s.State,
+			w.failLocked("%s is %s, its step %s is shown as %s; done %v, undone %v", name(v.ID), v.State, s.Name,
+				s.State,
 				st.done, st.undone)
 		}
 	}

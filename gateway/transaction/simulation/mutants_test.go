@@ -29,29 +29,34 @@ var mutants = []struct {
 	{"a do that was refused at a later attempt counts as never done", true, []string{"admit.go",
 		"return do.Attempt <= 1 && call.env", "return (do.Attempt <= 1 || MUTANT) && call.env"}},
 	{"an undo does not wait for those behind it", true, []string{"admit.go",
-		"for _, step := range call.env.Behind {", "for _, step := range call.env.Behind {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}"}},
+		"for _, step := range call.env.Behind {",
+		"for _, step := range call.env.Behind {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}"}},
 	{"a signature is good in any state", false, []string{
 		"admit.go", "case t.Status != call.operation.state:", "case t.Status != call.operation.state && !MUTANT:",
 		"admit.go", "} else if ended {", "} else if ended && !MUTANT {"}},
 	{"the end of a call is not kept when the store is away", true, []string{"branchcall.go",
 		"kept := translated != 0 &&", "kept := !MUTANT && translated != 0 &&"}},
 	{"never submitted is judged at once", false, []string{"ruleout.go",
-		"if time.Since(f.missing) < neverSubmittedAfter {", "if time.Since(f.missing) < neverSubmittedAfter && !MUTANT {"}},
+		"if time.Since(f.missing) < neverSubmittedAfter {",
+		"if time.Since(f.missing) < neverSubmittedAfter && !MUTANT {"}},
 	{"the steps are not ruled out before the verdict", true, []string{"ruleout.go",
-		"for _, step := range steps {\n\t\tclaim", "for _, step := range steps {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}\n\t\tclaim"}},
+		"for _, step := range steps {", "for _, step := range steps {\n\t\tif MUTANT {\n\t\t\tbreak\n\t\t}"}},
 	{"a used gid is joined", false, []string{"gid.go",
 		"case !t.Status.Ended(), t.Status", "case !t.Status.Ended(), MUTANT, t.Status"}},
 	{"a known gid is submitted", true, []string{"gid.go",
 		"case use == gidKnown:\n\t\treturn gid, true, nil", "case use == gidKnown:\n\t\treturn gid, !MUTANT, nil"}},
 	{"what others left behind is not followed", false, []string{"follow.go",
-		"for _, rec := range list {\n\t\tb.follow(rec)", "for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
+		"for _, rec := range list {\n\t\tb.follow(rec)",
+		"for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
 	{"a search of the store that failed is not repeated soon", true, []string{"bridge.go",
-		"again = scanAgain\n\t\t\treturn", "again = scanAgain\n\t\t\tif MUTANT {\n\t\t\t\tagain = scanEvery\n\t\t\t}\n\t\t\treturn"}},
+		"again = scanAgain\n\t\t\treturn",
+		"again = scanAgain\n\t\t\tif MUTANT {\n\t\t\t\tagain = scanEvery\n\t\t\t}\n\t\t\treturn"}},
 	{"the coordinator's delay is not held", false, []string{
 		"follow.go", "most > 0 && v.retryDelay > most {", "most > 0 && v.retryDelay > most && !MUTANT {",
 		"advance.go", "if !b.advances.due(now) {", "if !b.advances.due(now) || MUTANT {"}},
 	{"a transaction that the store has not delegated is submitted", true, []string{"executor.go",
-		"case errors.Is(err, filters.ErrClaimLost):", "case err != nil && MUTANT:\n\tcase errors.Is(err, filters.ErrClaimLost):"}},
+		"case errors.Is(err, filters.ErrClaimLost):",
+		"case err != nil && MUTANT:\n\tcase errors.Is(err, filters.ErrClaimLost):"}},
 }
 
 // How many seeds a mutant gets before it counts as not caught.
@@ -73,7 +78,8 @@ func TestMutants(t *testing.T) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			c := exec.CommandContext(t.Context(), program, "-test.run", "^TestSim$", "-sim.seeds", strconv.Itoa(seeds), "-sim.failed", "1")
+			c := exec.CommandContext(t.Context(), program, "-test.run", "^TestSim$", "-sim.seeds",
+				strconv.Itoa(seeds), "-sim.failed", "1")
 			c.Env = append(os.Environ(), "SLUICE_MUTANT="+m.name)
 			out, err := c.CombinedOutput()
 			_, rest, found := strings.Cut(string(out), "seed ")
@@ -98,7 +104,8 @@ func buildMutants(t *testing.T) string {
 		t.Fatal(err)
 	}
 	texts := map[string]string{"mutant.go": "package transaction\n\nimport \"os\"\n\n" +
-		"var mutantName = os.Getenv(\"SLUICE_MUTANT\")\n\nfunc mutant(name string) bool { return mutantName == name }\n"}
+		"var mutantName = os.Getenv(\"SLUICE_MUTANT\")\n\n" +
+		"func mutant(name string) bool { return mutantName == name }\n"}
 	for _, m := range mutants {
 		for i := 0; i < len(m.edits); i += 3 {
 			file, from, to := m.edits[i], m.edits[i+1], m.edits[i+2]

@@ -34,9 +34,9 @@ type stepPlan struct {
 }
 
 func (p plan) String() string {
-	return fmt.Sprintf("%d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, retry %v to %v, "+
-		"ttl %v, forgets %v, slow %v", p.gateways, p.steps, p.trouble, p.balanced, p.secret, p.wait, p.timeout,
-		p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
+	return fmt.Sprintf("%d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
+		"retry %v to %v, ttl %v, forgets %v, slow %v", p.gateways, p.steps, p.trouble, p.balanced, p.secret, p.wait,
+		p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
 }
 
 func (w *world) draw(d dice) plan {

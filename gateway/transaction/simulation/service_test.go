@@ -157,7 +157,8 @@ func (s *services) send(g *gateway, gid, service, op string, attempt int) dispat
 
 // serve is the service at work on one call.
 func (s *services) serve(label string, c dispatched, d dice, p float64, got chan<- int) {
-	there, back := d.between(50*time.Microsecond, 3*time.Millisecond), d.between(50*time.Microsecond, 3*time.Millisecond)
+	there, back := d.between(50*time.Microsecond, 3*time.Millisecond), d.between(50*time.Microsecond,
+		3*time.Millisecond)
 	takes := d.between(time.Millisecond, 300*time.Millisecond)
 	if d.chance(p) {
 		there = d.between(100*time.Millisecond, 15*time.Second)

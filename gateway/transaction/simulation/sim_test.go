@@ -27,7 +27,8 @@ const seedsShort = 300
 // about them.
 var covered = []string{
 	"branch calls told to come again", "coordinator crashes", "coordinators that lose everything", "effective undos",
-	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force", "replays",
+	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force",
+	"replays",
 	"responses 200 ", "responses 202 ", "responses 409 request-in-progress", "responses 409 transaction-failed",
 	"responses 503 coordinator-unavailable", "responses 503 store-unavailable", "second attempts", "services down",
 	"signed calls played back", "stores away", "submits", "submits not acknowledged", "told failed", "told succeeded",
@@ -87,7 +88,8 @@ func simulate(t *testing.T, seed uint64, tracing bool) *world {
 		if !tracing {
 			again = runSeed(t, seed, true)
 		}
-		t.Errorf("seed %d (%s):\n%s\n%s\n%s", seed, w.plan, strings.Join(w.failures, "\n"), again.history(40), replay(seed))
+		t.Errorf("seed %d (%s):\n%s\n%s\n%s", seed, w.plan, strings.Join(w.failures, "\n"), again.history(40),
+			replay(seed))
 	}
 	return w
 }

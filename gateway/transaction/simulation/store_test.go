@@ -62,7 +62,8 @@ func (c *conn) step(what, id string, take func()) error {
 	w := c.w
 	label := c.g.name + " " + what + " " + name(id)
 	d, p := w.dice(label), w.trouble()/2
-	there, back := d.between(20*time.Microsecond, 2*time.Millisecond), d.between(20*time.Microsecond, 2*time.Millisecond)
+	there, back := d.between(20*time.Microsecond, 2*time.Millisecond), d.between(20*time.Microsecond,
+		2*time.Millisecond)
 	limit := w.plan.limit + d.between(0, time.Millisecond)
 	notTaken, notHeard := d.chance(p), d.chance(p)
 	if w.plan.slow {
@@ -126,7 +127,10 @@ func (c *conn) Claim(_ context.Context, q idempotency.ClaimRequest) (idempotency
 		c.w.mu.Unlock()
 	}
 	var f found
-	if err := c.step("claim", q.ID, func() { f.rec, f.ok, f.err = c.inner.Claim(context.Background(), q) }); err != nil {
+	if err := c.step("claim", q.ID, func() {
+		f.rec, f.ok, f.err = c.inner.Claim(context.Background(),
+			q)
+	}); err != nil {
 		return idempotency.Record{}, false, err
 	}
 	return f.rec, f.ok, f.err
