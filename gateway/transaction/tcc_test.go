@@ -296,3 +296,32 @@ func TestTCCStopsWithTheGateway(t *testing.T) {
 		}
 	})
 }
+
+// TestTCCRegistersNothingWhenItsTimeEnds: the pass in which the coordinator finds the time over does not see a branch
+// that is registered meanwhile, so it would never be cancelled. Its time runs from the first prepare that it got, also
+// when that was acknowledged late.
+func TestTCCRegistersNothingWhenItsTimeEnds(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		var created, last time.Time
+		s.dtm.lose = func(operation string, n int) lost {
+			switch {
+			case operation == "prepare" && n == 1:
+				created = time.Now()
+				time.Sleep(5 * time.Second)
+				return responseLost
+			case operation == "registerBranch" && n > 1:
+				last = time.Now()
+				return requestLost
+			}
+			return nothingLost
+		}
+		r := s.checkout(t, "k", `{"qty":1}`)
+		s.wait(t)
+		if left := s.own.Timeout - last.Sub(created); left < 0 || left > 5*time.Second {
+			t.Errorf("the last branch is registered %v before the time is over", left)
+		}
+		if v, _, err := s.Show(t.Context(), idOf(t, r)); err != nil || v.State != Failed {
+			t.Errorf("%+v, %v; calls %s", v, err, s.calls())
+		}
+	})
+}
