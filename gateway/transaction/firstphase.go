@@ -390,7 +390,12 @@ func (b *Bridge) register(ctx context.Context, r *sagaclient.Registration) error
 	}
 	t, queried := b.queryCoordinator(ctx, r.GID)
 	its := func(br sagaclient.Branch) bool { return br.ID == r.BranchID }
-	if queried == nil && slices.ContainsFunc(t.Branches, its) {
+	switch {
+	case queried != nil:
+		return err
+	case t.Status != sagaclient.Prepared: // whether it is there does not matter: it may be cancelled by now
+		return &sagaclient.Error{Op: "register", GID: r.GID, Kind: sagaclient.ErrRejected, Reason: string(t.Status)}
+	case slices.ContainsFunc(t.Branches, its):
 		return nil
 	}
 	return err

@@ -325,3 +325,23 @@ func TestTCCRegistersNothingWhenItsTimeEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestTCCRegistrationThatIsFoundTooLate: a branch of which only a query says that it is registered is not tried when its
+// transaction has been rolled back meanwhile, and it with it.
+func TestTCCRegistrationThatIsFoundTooLate(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		s.dtm.lose = func(operation string, n int) lost {
+			switch registered := s.dtm.seen["registerBranch"]; {
+			case operation == "registerBranch" && n == 1:
+				return responseLost
+			case operation == "registerBranch" && n == 2, operation == "query" && registered == 1:
+				return requestLost
+			}
+			return nothingLost
+		}
+		time.AfterFunc(s.own.RetryEvery/2, func() { s.dtm.timeout(s.dtm.only(t).GID) })
+		if r := s.checkout(t, "k", `{"qty":1}`); r.Status != 409 || s.calls() != "/a/cancel" {
+			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
+		}
+	})
+}
