@@ -94,7 +94,7 @@ func (b *Bridge) cancelPrepared(ctx context.Context, v *View, rec *idempotency.R
 		m = &manager{route: rec.Route, owner: rec.Principal, global: sagaclient.Global{GID: v.ID,
 			Mode: sagaclient.Mode(v.kind)}}
 	}
-	settle, err := b.decide(ctx, m, decidedAbort)
+	settle, err := b.decide(ctx, m, decidedAbort, randomToken())
 	switch {
 	case errors.Is(err, errDecided):
 		return ErrSubmitted

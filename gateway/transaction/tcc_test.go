@@ -3,11 +3,13 @@ package transaction
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
 func inBubble(t *testing.T, s Settings, f func(t *testing.T, s *scene)) {
@@ -191,7 +193,7 @@ func TestTCCWhoseGatewayDies(t *testing.T) {
 		inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
 			s.responds("/b/try", 402)
 			m, g := prepared(t, s, 2, true)
-			if _, err := s.decide(t.Context(), m, decidedAbort); err != nil {
+			if _, err := s.decide(t.Context(), m, decidedAbort, 1); err != nil {
 				t.Fatal(err)
 			}
 			s.wait(t)
@@ -344,4 +346,30 @@ func TestTCCRegistrationThatIsFoundTooLate(t *testing.T) {
 			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
 		}
 	})
+}
+
+// TestTCCDecisionWithoutAnAcknowledgement: the store has the decision to submit, and the gateway does not know that. It
+// is its own all the same.
+func TestTCCDecisionWithoutAnAcknowledgement(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		s.store = &forgetfulStore{Store: s.store, of: "//" + string(decidedSubmit)}
+		if r := s.checkout(t, "k", `{"qty":1}`); r.Status != 200 || s.dtm.requests("submit") != 1 {
+			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
+		}
+	})
+}
+
+// forgetfulStore does not acknowledge the first claim of a client's key that ends so.
+type forgetfulStore struct {
+	idempotency.Store
+	of string
+	n  atomic.Int64
+}
+
+func (s *forgetfulStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	rec, claimed, err := s.Store.Claim(ctx, c)
+	if strings.HasSuffix(c.ClientKey, s.of) && s.n.Add(1) == 1 {
+		return idempotency.Record{}, false, errCut
+	}
+	return rec, claimed, err
 }
