@@ -49,8 +49,8 @@ func (a *accessLogs) end(l *accesslog.Log, x *filters.Exchange, r clientRequest)
 	}
 	m := &x.Measured
 	e := accesslog.Entry{
-		Time: x.Received, RequestID: x.Inject.Get(requestIDField), TraceID: traceID(x), Method: x.Method, Host: x.Host,
-		Path: x.Path, Protocol: x.Version, Upgraded: x.Response.Status == 101, Peer: x.Peer, Client: x.Client,
+		Time: x.Received, RequestID: x.Inject.Get(requestIDField), TraceID: traceID(x),
+		Method: x.Method, Host: x.Host, Path: x.Path, Protocol: x.Version, Upgraded: x.Response.Status == 101, Peer: x.Peer, Client: x.Client,
 		Principal: x.Principal, Route: x.Route, Service: x.Service, Endpoint: x.Endpoint, Status: x.Response.Status,
 		Reason: string(reason), Record: x.Logical.Key, Attempt: x.Logical.Attempt, Replayed: m.Replayed,
 		Total: time.Since(x.Received), ServiceTime: m.Service, StoreTime: m.Store, QueueTime: m.Queue,
@@ -63,7 +63,8 @@ func (a *accessLogs) end(l *accesslog.Log, x *filters.Exchange, r clientRequest)
 	}
 }
 
-// transferred returns how many bytes the bodies had, -1 where it is not known: what Envoy carries itself is not seen here.
+// transferred returns how many bytes the bodies had, -1 where it is not known: what Envoy carries itself is not seen
+// here.
 func transferred(x *filters.Exchange, r clientRequest) (in, out int64) {
 	if t, ok := r.(interface{ Transferred() (in, out int64) }); ok {
 		return t.Transferred()
@@ -150,6 +151,6 @@ func (m *metrics) publishAccessLog(c *accesslog.Counts) {
 			func() float64 { return float64(n.Load()) }))
 	}
 	counter("access_log_written_total", "Lines of the access log that were written.", &c.Written)
-	counter("access_log_dropped_total", "Lines of the access log that were not written: its file cannot be, or does not "+
-		"take as much.", &c.Dropped)
+	counter("access_log_dropped_total", "Lines of the access log that were not written: its file cannot be, or does "+
+		"not take as much.", &c.Dropped)
 }

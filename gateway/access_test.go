@@ -147,7 +147,8 @@ routes:
 	}
 	resp.Body.Close()
 	r = got{header: resp.Header}
-	if l := logged(t, file, withID(r)); l.Protocol != "HTTP/2" || l.BytesIn != 7 || l.BytesOut != 12 || l.Status != 200 {
+	if l := logged(t, file, withID(r)); l.Protocol != "HTTP/2" || l.BytesIn != 7 || l.BytesOut != 12 ||
+		l.Status != 200 {
 		t.Errorf("HTTP/2: %+v", l)
 	}
 	if b, _ := os.ReadFile(file); strings.Contains(string(b), "secret") || strings.Contains(string(b), "alice") {
@@ -179,8 +180,8 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], streamIdleT
 	}
 }
 
-// TestAccessLogReloads: a reload turns it on and off, moves it, and changes its sample, form and principals; a file that
-// cannot be opened has the configuration refused, and the old one stays.
+// TestAccessLogReloads: a reload turns it on and off, moves it, and changes its sample, form and principals; a file
+// that cannot be opened has the configuration refused, and the old one stays.
 func TestAccessLogReloads(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

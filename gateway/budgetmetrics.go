@@ -53,8 +53,9 @@ func (m *metrics) publishCuts(c *message.Cuts) {
 	for i, why := range message.RefusedConns() {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "sluice_connections_refused_total",
-			Help: "Connections of clients that were ended without a response: the handshake of TLS failed (tls), HTTP/2 was " +
-				"broken or too much was asked of it (http2), the header of a proxy is missing (proxy-protocol).",
+			Help: "Connections of clients that were ended without a response: the handshake of TLS failed (tls), " +
+				"HTTP/2 was broken or too much was asked of it (http2), the header of a proxy is missing " +
+				"(proxy-protocol).",
 			ConstLabels: prometheus.Labels{"why": why},
 		}, func() float64 { return float64(c.RefusedCount(message.RefusedConn(i))) }))
 	}

@@ -20,7 +20,8 @@ routes:
 `
 
 func startCheckouts(t *testing.T, service string) *running {
-	return start(t, head+strings.NewReplacer("COORDINATOR", newCoordinator(t).URL, "SERVICE", service).Replace(checkoutsOf))
+	addresses := strings.NewReplacer("COORDINATOR", newCoordinator(t).URL, "SERVICE", service)
+	return start(t, head+addresses.Replace(checkoutsOf))
 }
 
 // TestASucceededTransactionIsNotFreed: its key free, a repeat would get its outcome from the coordinator all the same.
@@ -61,7 +62,8 @@ func TestWhatWasSentIsSaidInTheLog(t *testing.T) {
 	if a := g.do("POST", "/checkout", "{}", "Idempotency-Key", "k", "X-User", "ann"); a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	if log := g.logs.String(); !strings.Contains(log, "outcome=no-response") || strings.Contains(log, "not-dispatched") {
+	log := g.logs.String()
+	if !strings.Contains(log, "outcome=no-response") || strings.Contains(log, "not-dispatched") {
 		t.Errorf("a call whose connection broke:\n%s", log)
 	}
 

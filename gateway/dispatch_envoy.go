@@ -19,7 +19,8 @@ var envoyServices = []func(g *gateway, r grpc.ServiceRegistrar){registerRateLimi
 // newEnvoyServer makes the server that Envoys call.
 func (g *gateway) newEnvoyServer(cfg *config.Config) *envoy.Server {
 	o := envoy.Options{
-		Handler: &envoyHandler{&dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access}}, Budget: g.budget,
+		Handler:       &envoyHandler{&dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access}},
+		Budget:        g.budget,
 		HeaderTimeout: time.Duration(cfg.Listen.HeaderTimeout), BodyTimeout: time.Duration(cfg.Listen.IdleTimeout),
 		MaxBody: int64(cfg.Listen.MaxBody), MaxStreams: uint32(cfg.Listen.MaxInFlight), Logger: g.Logger,
 	}

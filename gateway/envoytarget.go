@@ -66,8 +66,8 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	}
 	if left <= 0 {
 		t.refuse(x, filters.UpstreamTimeout, "The time for this request was over before it could be sent. "+
-			"Nothing was sent.", &fault{what: "the time for a request was over before it was sent", code: "no-time-left",
-			text: "the request waited here for all of its time"})
+			"Nothing was sent.", &fault{what: "the time for a request was over before it was sent",
+			code: "no-time-left", text: "the request waited here for all of its time"})
 		return result{outcome: filters.Refused}
 	}
 	upstream.Tell(x, left)

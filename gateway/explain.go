@@ -440,6 +440,11 @@ func servicesOf(t *config.Transaction) []string {
 }
 
 func (p *explainer) call(c *config.Call) string {
+	if len(template.Steps(c.Path)) > 0 { // the responses are not there
+		if left, err := template.PartialTarget(c.Path, p.x); err == nil {
+			return c.Method + " " + c.Service + left.String()
+		}
+	}
 	path, query, err := template.Target(c.Path, p.x)
 	if err != nil {
 		path = c.Path.String() + " (" + strings.TrimPrefix(err.Error(), "template: ") + ")"

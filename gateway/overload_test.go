@@ -258,6 +258,12 @@ routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 	if r.status != 503 || !strings.Contains(r.body, "the store has not been reached") {
 		t.Errorf("/readyz: %+v", r)
 	}
+	until(t, func() bool {
+		return strings.Contains(g.logs.String(), `msg="not ready yet" waits_for="the store has not been reached"`)
+	})
+	if strings.Contains(g.logs.String(), "msg=ready ") {
+		t.Error("it says that it is ready")
+	}
 }
 
 // TestNoCleartextListener: whoever writes only https has no other port open.
@@ -275,6 +281,7 @@ routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 	if g.at.HTTP != "" || g.at.HTTPS == "" {
 		t.Errorf("it listens on %+v", g.at)
 	}
+	until(t, func() bool { return strings.Contains(g.logs.String(), `msg=ready http="" https=`+g.at.HTTPS) })
 	if _, err := os.Stat(filepath.Join(dir, "listener.crt")); err != nil {
 		t.Fatal(err)
 	}

@@ -130,10 +130,12 @@ func TestCausesOfBrokenServices(t *testing.T) {
 		"h2ctotls": {"h2c://" + answering(t, "\x15\x03\x01\x00\x02\x02\x16"), "", 502, filters.UpstreamUnreachable,
 			"the service speaks TLS and the endpoint says h2c://", ""},
 		"h2ctohttp1": {"h2c://" + answering(t, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "", 502,
-			filters.UpstreamUnreachable, "the service speaks HTTP/1.1 and the endpoint says h2c://, which is HTTP/2", ""},
+			filters.UpstreamUnreachable,
+			"the service speaks HTTP/1.1 and the endpoint says h2c://, which is HTTP/2", ""},
 		"h2ctonethttp": {"h2c://" + hostPortOf(plain.URL), "", 502, filters.UpstreamUnreachable,
 			"the service speaks HTTP/1.1 and the endpoint says h2c://", ""},
-		"http1toh2c": {"http://" + answering(t, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xfa"), "", 502, filters.UpstreamFailed,
+		"http1toh2c": {"http://" + answering(t, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xfa"), "", 502,
+			filters.UpstreamFailed,
 			"the service speaks HTTP/2 and the endpoint says http://; h2c:// is HTTP/2 without TLS", ""},
 		"socket": {"unix:" + filepath.Join(t.TempDir(), "none.sock"), "", 502, filters.UpstreamUnreachable,
 			"there is no such socket", ""},
@@ -159,7 +161,8 @@ func TestCausesOfBrokenServices(t *testing.T) {
 			}
 			until(t, func() bool { return strings.Contains(g.logs.String(), r.header.Get(requestIDField)) })
 			line := lineWith(g.logs.String(), "request="+r.header.Get(requestIDField))
-			for _, want := range []string{"level=WARN", " route=way service=" + name + " reason=", "cause=.*" + c.want} {
+			for _, want := range []string{"level=WARN", " route=way service=" + name + " reason=",
+				"cause=.*" + c.want} {
 				if !regexp.MustCompile(want).MatchString(line) {
 					t.Errorf("the line does not have %q: %s", want, line)
 				}
@@ -231,7 +234,7 @@ routes:
 	}
 	g.raw("GET / HTTP/1.1\r\nHost: x\r\nbad line\r\n\r\n")
 	until(t, func() bool {
-		return regexp.MustCompile(`level=INFO .*route="" reason=bad-request status=400 cause="A field's name is not a token`).
+		return regexp.MustCompile(`level=INFO .*route="" reason=bad-request status=400 cause="A field's name is not `).
 			MatchString(g.logs.String())
 	})
 }
@@ -368,6 +371,35 @@ func TestRefusedConnectionsAreTold(t *testing.T) {
 	} {
 		if n := strings.Count(logs, want); n < 1 || n > 4 {
 			t.Errorf("%d lines, want a few of %s\n%s", n, want, logs)
+		}
+	}
+}
+
+// TestUnknownOutcomeIsTold: a keyed request of which nobody knows what became is told with all that somebody needs who
+// is woken by it, at ERROR where nothing but a person ends it.
+func TestUnknownOutcomeIsTold(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	s.Config.ErrorLog = quietLog()
+	g := start(t, head+`
+services: {a: {endpoints: ["`+s.URL+`"]}}
+routes:
+  - {name: held, match: {methods: [POST], path: /held}, service: a, idempotency: {}}
+  - {name: again, match: {methods: [POST], path: /again}, service: a, idempotency: {onUnknown: retry}}
+`)
+	for path, level := range map[string]string{"held": "ERROR", "again": "WARN"} {
+		r := g.do("POST", "/"+path, "{}", "Idempotency-Key", "k", "X-User", "alice")
+		var line string
+		until(t, func() bool {
+			line = lineWith(g.logs.String(), "a request ended without a known outcome\" route="+path)
+			return line != ""
+		})
+		for _, want := range []string{"level=" + level, " service=a endpoint=" + hostPortOf(s.URL), " reason=upstream-failed ",
+			" principal=" + filters.HashedPrincipal("alice"), " record=", " attempt=1 ",
+			" request=" + r.header.Get(requestIDField)} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%q is not in %s", want, line)
+			}
 		}
 	}
 }

@@ -19,12 +19,14 @@ func requestID(x *filters.Exchange) string {
 	return id
 }
 
-// identifyProblem puts the id of the request into a problem document that does not have one yet, so that a client that
-// keeps nothing but the body can still say which request it was.
+// identifyProblem puts the id of the request into a problem document that does not have one yet, so that a client
+// that keeps nothing but the body can still say which request it was. That a transaction failed is no request's:
+// whoever finds it records it, the bridge among them, and every duplicate gets the same document.
 func identifyProblem(x *filters.Exchange) {
 	r := &x.Response
 	end := []byte("}\n")
-	if r.Reason == "" || !bytes.HasSuffix(r.Body, end) || bytes.Contains(r.Body, []byte(`"request_id":`)) ||
+	if r.Reason == "" || r.Reason == filters.TransactionFailed || !bytes.HasSuffix(r.Body, end) ||
+		bytes.Contains(r.Body, []byte(`"request_id":`)) ||
 		r.Header.Get("Content-Type") != "application/problem+json" {
 		return
 	}

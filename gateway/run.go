@@ -167,9 +167,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		g.metrics.publishCuts(servers.clients.cuts)
 	}
 	failed := servers.serve()
-	g.Logger.Info("ready", "http", g.addresses.HTTP, "https", g.addresses.HTTPS, "admin", g.addresses.Admin,
-		"probes", g.addresses.Probes,
-		"branches", g.addresses.Branches, "envoy", g.addresses.Envoy)
+	run("readiness", g.sayReady)
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}

@@ -16,6 +16,7 @@ func transactionSettings(name string, t *config.Transaction, statusPath string) 
 		Name: name, Mode: t.Mode, Steps: make([]transaction.Step, len(t.Steps)), StatusPath: statusPath,
 		Wait: time.Duration(t.Wait), Timeout: time.Duration(t.Timeout),
 		RetryEvery: time.Duration(t.Retry.Every), RetryMax: time.Duration(t.Retry.Max),
+		KeepFor: time.Duration(t.KeepFor),
 	}
 	s.Notify = t.Notify != nil
 	for i, step := range t.Steps {

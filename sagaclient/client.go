@@ -119,8 +119,8 @@ func (c *Client) Submit(ctx context.Context, s *Saga) error {
 }
 
 // SubmitOnce is Submit for a caller that queries the saga next, or sees its steps itself. done: the
-// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it has stored the saga
-// is not checked then, and DTM v1.19.0 runs one that it failed to store.
+// coordinator says that it has the saga, and after a waiting submit that all steps are done; that it
+// has stored the saga is not checked then, and DTM v1.19.0 runs one that it failed to store.
 func (c *Client) SubmitOnce(ctx context.Context, s *Saga) (done bool, err error) {
 	body, err := s.encode()
 	if err != nil {
@@ -165,8 +165,8 @@ func (c *Client) readBack(ctx context.Context, gid string) error {
 }
 
 // do makes one request and reads the response. Another endpoint is tried only when the connection
-// to the one before was not made. The error is errNotSent when that holds for all of them, else
-// something may have been sent.
+// to the one before was not made, or has broken under a GET, which may be sent twice. The error is
+// errNotSent when no connection to any of them was made, else something may have been sent.
 func (c *Client) do(ctx context.Context, method, target string, body []byte) (status int, response []byte, err error) {
 	if c.breaker != nil {
 		if err := c.breaker.Allow(); err != nil {
@@ -177,16 +177,21 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (st
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	first := c.preferred.Load()
-	var down error
+	var down, broken error
 	for i := range c.endpoints {
 		n := (first + uint32(i)) % uint32(len(c.endpoints))
 		var sent bool
 		status, response, sent, err = c.once(ctx, method, c.endpoints[n]+target, body)
-		if err == nil || sent {
+		if err == nil || sent && (method != http.MethodGet || ctx.Err() != nil) {
 			c.preferred.Store(n)
 			return status, response, err
 		}
-		down = err
+		if down = err; sent {
+			broken = err
+		}
+	}
+	if broken != nil {
+		return 0, nil, broken
 	}
 	return 0, nil, fmt.Errorf("%w: %w", errNotSent, down)
 }

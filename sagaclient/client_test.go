@@ -90,19 +90,74 @@ func TestSubmitOutcomes(t *testing.T) {
 			mux.HandleFunc("GET /api/dtmsvr/query", c.query)
 			s := httptest.NewServer(mux)
 			defer s.Close()
-			second := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))
+			second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodGet { // a query that broke may go there
+					others.Add(1)
+				}
+				w.WriteHeader(http.StatusInternalServerError)
+			}))
 			defer second.Close()
 			err := newClient(t, s.URL, second.URL).Submit(context.Background(), small())
 			if !errors.Is(err, c.want) || c.want != nil && errors.Is(err, ErrCoordinatorDown) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 			if submits.Load() != 1 || others.Load() != 0 {
-				t.Errorf("submitted %d times, and %d requests to the other endpoint; want 1 and 0", submits.Load(),
+				t.Errorf("submitted %d times, and %d times at the other endpoint; want 1 and 0", submits.Load(),
 					others.Load())
 			}
 		})
 	}
 }
+
+// A query whose connection breaks is asked of another endpoint; when all break, that is no coordinator that is down.
+func TestQueryFailsOver(t *testing.T) {
+	t.Parallel()
+	broken := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer broken.Close()
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"transaction":{"gid":"g","status":"succeed"},"branches":[]}`)
+	}))
+	defer good.Close()
+	c := newClient(t, broken.URL, good.URL)
+	for range 2 { // the second goes to the good one at once
+		if tr, err := c.Query(context.Background(), "g"); err != nil || tr.Status != Succeeded {
+			t.Errorf("%v, %v", tr, err)
+		}
+	}
+	if _, err := newClient(t, broken.URL, closedPort(t)).Query(context.Background(), "g"); err == nil ||
+		errors.Is(err, ErrCoordinatorDown) {
+		t.Errorf("with a broken and a closed one: %v", err)
+	}
+}
+
+// The breaker is asked before each call, and told what it came to.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }))
+	defer good.Close()
+	b := new(countingBreaker)
+	c, err := New(Options{Endpoints: []string{good.URL}, Breaker: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Query(context.Background(), "g"); err == nil || b.status != 500 || b.done != 1 {
+		t.Errorf("%v; the breaker was told %d, %d times", err, b.status, b.done)
+	}
+	b.refusal = errors.New("open")
+	_, err = c.Query(context.Background(), "g")
+	if !errors.Is(err, ErrCoordinatorDown) || !errors.Is(err, b.refusal) || b.done != 1 {
+		t.Errorf("with an open breaker: %v; done %d", err, b.done)
+	}
+}
+
+type countingBreaker struct {
+	refusal      error
+	status, done int
+}
+
+func (b *countingBreaker) Allow() error { return b.refusal }
+
+func (b *countingBreaker) Done(status int, _ error) { b.status, b.done = status, b.done+1 }
 
 func TestSubmitCoordinatorDown(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,5 @@
 // Package sagaclient submits global transactions to DTM, queries their state, and finds those that
-// have not ended.
+// have not ended. It is a module of its own that requires nothing but the standard library.
 //
 // # One submit a gid
 //
@@ -15,14 +15,20 @@
 //
 // Byte for byte what DTM's own client, dtmcli, sends for the same transaction; a test holds one
 // against the other. This package does without dtmcli, which ignores contexts, has no default
-// time-out, reports every failure as a string, and links MongoDB, Redis and gRPC. Package dtmclient
+// time-out, reports every failure as a string, and links MongoDB, Redis and gRPC. Package fromdtmcli
 // beside this one submits what a program has built with dtmcli.
+//
+// # In use
+//
+// [Client.SubmitAndWait] submits a [Saga] and returns its end, or that it goes on. TCC, XA and
+// messages are a [Global]: [Client.Prepare], [Client.RegisterBranch], [Client.SubmitPrepared],
+// [Client.Abort]. Every error of a call is an [*Error], of one of six kinds.
 //
 // # gids
 //
-// 8 to 60 of [0-9a-z]; all gids of one coordinator should have one length: DTM's bolt store loses
-// branches when a gid is the beginning of another (boltdb.go, tGetBranches), and its SQL stores put
-// the gid into statements.
+// [NewGID] and [GIDFor] make them. 8 to 60 of [0-9a-z]; all gids of one coordinator should have one
+// length: DTM's bolt store loses branches when a gid is the beginning of another (boltdb.go,
+// tGetBranches), and its SQL stores put the gid into statements.
 //
 // # Failure policy
 //

@@ -36,6 +36,8 @@ type Global struct {
 	// RetryEvery is the first delay before a branch is called again, in whole seconds, rounded up; DTM doubles it.
 	// 0: DTM's ten seconds.
 	RetryEvery time.Duration
+	// Headers are fields of every branch call.
+	Headers map[string]string
 	// Wait: the coordinator responds to SubmitPrepared and Abort only after its first pass over the branches.
 	Wait bool
 	// Custom is a JSON object of the caller that [Client.Query] returns; at most 1024 bytes. Empty: none.
@@ -77,7 +79,7 @@ func (g *Global) encode(reason string) ([]byte, error) {
 	w := wire{
 		GID: g.GID, Type: string(g.Mode), CustomData: g.Custom, WaitResult: g.Wait, Concurrent: g.AtOnce,
 		TimeoutToFail: wholeSeconds(g.Timeout), RetryInterval: wholeSeconds(g.RetryEvery),
-		QueryPrepared: g.QueryPrepared, RollbackReason: reason,
+		QueryPrepared: g.QueryPrepared, RollbackReason: reason, BranchHeaders: g.Headers,
 	}
 	for _, d := range g.Deliveries {
 		w.Steps = append(w.Steps, wireStep{"action": d.URL})
@@ -95,6 +97,9 @@ func (g *Global) check() error {
 	}
 	if len(g.Custom) > customBytesMax || g.Custom != "" && !json.Valid([]byte(g.Custom)) {
 		return fmt.Errorf("custom data of %d bytes, want JSON of at most %d", len(g.Custom), customBytesMax)
+	}
+	if err := checkHeaders(g.Headers); err != nil {
+		return err
 	}
 	switch {
 	case g.Mode == Message && (len(g.Deliveries) == 0 || len(g.Deliveries) > StepsMax):

@@ -206,6 +206,15 @@ func (c *Client) change(ctx context.Context, op, gid, target string, body []byte
 	return failed
 }
 
+// Version returns what the coordinator says that it is: "sluice-dtm/1.19.0 (embedded)", or DTM's own version.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	var a struct {
+		Version string `json:"version"`
+	}
+	err := c.get(ctx, "version", "", "/api/dtmsvr/version", &a)
+	return a.Version, err
+}
+
 // get makes a request that changes nothing, or nothing that matters when it is made twice.
 func (c *Client) get(ctx context.Context, op, gid, target string, into any) error {
 	status, response, err := c.do(ctx, http.MethodGet, target, nil)

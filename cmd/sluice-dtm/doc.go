@@ -1,19 +1,24 @@
-// Command sluice-dtm is a DTM coordinator for one machine: DTM 1.19 with a main of ours.
+// Command sluice-dtm is a DTM coordinator: DTM 1.19 with a main of ours.
 //
-// It serves the HTTP interface of DTM (/api/dtmsvr/…, /api/metrics) on one loopback address and
-// nothing else. DTM's own main opens its HTTP and its gRPC port on all interfaces, without
-// authentication, and calls any URL that it is given; so neither is opened here. DTM's StartSvr
-// offers no way around its listeners: the routes are taken from the package directly (routes.go).
-//
-// For more than one machine, or a store of its own, run a DTM cluster of your choice: the gateway
-// only needs its address.
+// It serves the HTTP interface of DTM (/api/dtmsvr/…, /api/metrics) on one address and nothing else, a loopback one
+// unless --hosts says who else may call it. DTM's own main opens its HTTP and its gRPC port on all interfaces, without
+// authentication, and calls any URL that it is given; so neither is opened here. DTM's StartSvr offers no way around its
+// listeners: the routes are taken from the package directly (routes.go). docs/coordinator.md is the guide.
 //
 // # State
 //
-// --store boltdb keeps the transactions in dtm.bolt in the folder --data; each step is on disk
-// (fsync) before the next one begins. One process at a time locks the folder. Finished transactions
-// of more than seven days are removed at start. The other stores are DTM's own: redis, mysql,
-// postgres, with DTM's environment names (STORE_HOST, STORE_PASSWORD, …) or the flags.
+// --store embedded, the default, keeps the transactions in a log in the folder --data, with group commit (package
+// dtmembedded). What an earlier version has left in dtm.bolt is taken over. The other stores are DTM's own: boltdb, redis,
+// mysql, postgres, with DTM's environment names (STORE_HOST, STORE_PASSWORD, …) or the flags.
+//
+// DTM finds its store by name in a map that its package does not export. This program refers to the map by
+// go:linkname, as it refers to the routes (store.go). A fork would have to be kept up with DTM; to speak the protocol of
+// one of DTM's databases costs a process and a round trip for each step.
+//
+// Every store is watched (watched.go): a write that fails refuses the request, which DTM does not see to by itself, and
+// a roll-back is one line in the log. DTM's own lines are reduced to what somebody can act on (quietlog.go).
+//
+// What has ended is forgotten after --keep-for, in an SQL store too (sqlretention.go).
 //
 // # Stopping
 //

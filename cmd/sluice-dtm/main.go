@@ -70,6 +70,9 @@ func run(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) er
 	}
 
 	dtmsvr.Version = version
+	if s.store == embedded {
+		dtmsvr.Version += " (" + embedded + ")" // the gateway looks whether it knows keepFor
+	}
 	calls := newCalls()
 	server := &http.Server{
 		Handler:           refuseBrowsers(newHandler(s.branchTimeout, calls), s.hosts),

@@ -210,6 +210,9 @@ func (s *service) count(path string) int {
 func TestSagaEnds(t *testing.T) {
 	t.Parallel()
 	s, p := newService(t), start(t, "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	if got := p.get(t, "/api/dtmsvr/version"); !strings.Contains(got, "(embedded)") { // the gateway looks for it
+		t.Errorf("version %s", got)
+	}
 	p.submit(t, "good00000001", 1, s.URL+"/ok", s.URL+"/ok")
 	p.submit(t, "bad000000001", 1, s.URL+"/first", s.URL+"/refuse")
 	p.submit(t, "moved0000001", 30, s.URL+"/moved")

@@ -44,11 +44,11 @@ func (l *dtmLog) Errorf(format string, args ...any) {
 	switch {
 	case strings.HasPrefix(format, "exec branch ") && len(args) == 4:
 		path := withoutQuery(fmt.Sprint(args[2]))
-		l.throttled("branch "+path, slog.LevelWarn, "a branch call failed and comes again", "branch", args[0],
+		l.throttled("branch "+hostOfURL(path), slog.LevelWarn, "a branch call failed and comes again", "branch", args[0],
 			"op", args[1], "url", path, "error", shorten(branchError(args[3])))
 	case strings.HasPrefix(format, "getting result failed for ") && len(args) == 2:
 		path := withoutQuery(fmt.Sprint(args[0]))
-		l.throttled("query "+path, slog.LevelWarn, "a message's primary did not say whether it is done; it is asked again",
+		l.throttled("query "+hostOfURL(path), slog.LevelWarn, "a message's primary did not say whether it is done; it is asked again",
 			"url", path, "error", shorten(branchError(args[1])))
 	case strings.HasPrefix(format, "----recovered panic") && len(args) == 2:
 		reason := shorten(redact(fmt.Sprint(args[0])))
@@ -152,23 +152,33 @@ func (l *dtmLog) forgetLocked(now time.Time) {
 	}
 }
 
-var query = regexp.MustCompile(`(://[^\s"'<>?@/]*@)|\?[^\s"'<>]*=[^\s"'<>]*`)
+var secrets = regexp.MustCompile(`(://[^\s"'<>?@/]*@)|\?[^\s"'<>]*=[^\s"'<>]*|/[0-9a-f]{32,}\b`)
 
-// redact takes out of a text what addresses carry as secrets: their query, where the gateway's signatures are, and
-// user and password.
+// redact takes out of a text what addresses carry as secrets: their query, user and password, and what looks like a
+// signature in the path, where the gateway has it.
 func redact(text string) string {
-	return query.ReplaceAllStringFunc(text, func(s string) string {
-		if strings.HasPrefix(s, "://") {
+	return secrets.ReplaceAllStringFunc(text, func(s string) string {
+		switch s[0] {
+		case ':':
 			return "://"
+		case '/':
+			return "/…"
 		}
 		return "?…"
 	})
 }
 
+func hostOfURL(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Host
+	}
+	return ""
+}
+
 func withoutQuery(address string) string {
 	if u, err := url.Parse(address); err == nil {
 		u.RawQuery, u.User, u.Fragment = "", nil, ""
-		return u.String()
+		address = u.String()
 	}
 	path, _, _ := strings.Cut(address, "?")
 	return redact(path)

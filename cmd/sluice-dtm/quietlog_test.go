@@ -16,6 +16,8 @@ func TestRedact(t *testing.T) {
 		{"url:http://h:1/a?gid=g&sig=abc return failed: 409", "url:http://h:1/a?… return failed: 409"},
 		{`Post "http://user:pass@h/b?op=x": EOF`, `Post "http://h/b?…": EOF`},
 		{"really? a=b", "really? a=b"},
+		{"url:http://h/branch/gid/pay/do/a0f819289b07ced8c031de0ea6fec2215fd3a67e return failed",
+			"url:http://h/branch/gid/pay/do/… return failed"},
 		{"two http://a/?x=1 http://b/?y=2", "two http://a/?… http://b/?…"},
 	} {
 		if got := redact(c.in); got != c.want {
@@ -41,7 +43,7 @@ func TestLinesAreThrottled(t *testing.T) {
 		strings.Contains(out.String(), "goroutine") {
 		t.Errorf("%d lines, want 4: %s", n, out.String())
 	}
-	if dropped, ok := l.due("branch http://h/a", time.Now().Add(2*time.Minute)); !ok || dropped != 99 {
+	if dropped, ok := l.due("branch h", time.Now().Add(2*time.Minute)); !ok || dropped != 99 {
 		t.Errorf("a minute later: %v, %d left out; want true and 99", ok, dropped)
 	}
 	for i := range 3 * repeatedMax {

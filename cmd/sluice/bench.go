@@ -181,11 +181,11 @@ func newBenchTransactions() *cobra.Command {
 	f.DurationVar(&o.Duration, "duration", 2*time.Second, "of one slice: one side with so many callers")
 	f.IntVar(&o.Rounds, "rounds", 5, "slices of each side with each number of callers; figures are medians over them")
 	f.IntSliceVar(&o.Callers, "callers", []int{1, 8, 32}, "callers at once")
-	f.IntSliceVar(&o.Statements, "statements", []int{2, 10}, "SQL statements of a step, in the barrier's transaction on "+
-		"MariaDB; 0: only services that do nothing")
+	f.IntSliceVar(&o.Statements, "statements", []int{2, 10}, "SQL statements of a step, in the barrier's "+
+		"transaction on MariaDB; 0: only services that do nothing")
 	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs, and count: one short round, without MariaDB")
-	f.StringVar(&only, "only", "", "measure only pairs of stores (gateway/coordinator) whose name this regular expression "+
-		"matches, for instance '^redis'")
+	f.StringVar(&only, "only", "", "measure only pairs of stores (gateway/coordinator) whose name this regular "+
+		"expression matches, for instance '^redis'")
 	f.StringVar(&o.Profile, "cpu-profile", "", "file of a CPU profile of the gateway, of the last slice")
 	f.StringVar(&report, "report", "sluice-bench-transactions.html", "file of the report; empty: none")
 	f.StringVar(&jsonFile, "json", "", "file of the figures as JSON")

@@ -10,7 +10,7 @@ type Log struct {
 func (Log) describe() descriptions {
 	return descriptions{
 		"":       "What is written beside the gateway's own log.",
-		"Access": "A line for each request of a client, at its end. Not written unless it is there; {} has the defaults.",
+		"Access": "A line for each request of a client, at its end. Off unless it is there; {} has the defaults.",
 	}
 }
 
@@ -38,11 +38,12 @@ type AccessLog struct {
 
 func (AccessLog) describe() descriptions {
 	return descriptions{
-		"":       "The log of requests. Lines that cannot be written are dropped and counted; no request waits for them.",
+		"": "The log of requests. Lines that cannot be written are dropped and counted; no request waits for " +
+			"them.",
 		"Format": "json: an object on each line; text: name=value pairs.",
 		"Output": "stdout, stderr or a file, which is appended to, and opened again at SIGUSR1.",
-		"Sample": "The share of requests that are written, by chance; refusals by the gateway and responses from 500 on " +
-			"are written whatever it is.",
+		"Sample": "The share of requests that are written, by chance; refusals by the gateway and responses from 500 " +
+			"on are written whatever it is.",
 		"Principal": "hash: the first 16 hexadecimal digits of the principal's SHA-256; plain: as it is.",
 	}
 }

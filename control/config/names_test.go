@@ -53,7 +53,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 		{"tracing: {sample: 10%}", "tracing"},
 		{"routes: [{name: a, match: {path: /}, service: {a: 95, b: 5}}]",
 			"routes[0].service: shares of several services"},
-		{undoingWith("", "keepFor: 1h"), "transactions.t.keepFor"},
 	} {
 		var list []string
 		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {

@@ -18,7 +18,7 @@ type Transaction struct {
 	Retry   Retry        `json:"retry"`
 	Primary *Primary     `json:"primary"`
 	Notify  *Notify      `json:"notify"`
-	KeepFor *Unsupported `json:"keepFor"`
+	KeepFor Duration     `json:"keepFor" config:"min=0s,max=87600h"`
 	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
@@ -31,8 +31,9 @@ func (Transaction) describe() descriptions {
 		"Retry":   "When a branch is called again.",
 		"Primary": "The local transaction of a message.",
 		"Notify":  "Where the end of a transaction is posted to.",
-		"KeepFor": "How long DTM keeps what has ended.",
-		"Steps":   "The branches.",
+		"KeepFor": "How long DTM keeps what has ended, where it is sluice-dtm with its embedded store; " +
+			"without it as long as that is told to.",
+		"Steps": "The branches.",
 	}
 }
 
@@ -45,6 +46,9 @@ func (t *Transaction) check(s site) {
 	routes := s.routesTo(name)
 	if !s.sound(s.at("mode")) {
 		t = &Transaction{Steps: t.Steps, Primary: t.Primary} // what a step has is a matter of the mode
+	}
+	if t.KeepFor != 0 && t.KeepFor < duration(time.Hour) {
+		s.fault(s.at("keepFor"), "%s is less than 1h: a gateway must have the time to see how it ended", t.KeepFor)
 	}
 	index := map[string]int{}
 	for i, step := range t.Steps {

@@ -87,8 +87,8 @@ func (s *Step) Calls() map[string]*Call {
 	return calls
 }
 
-// Asked returns the services that are asked for room before the transaction begins: those at which its steps begin. What
-// a message delivers may wait for its service, so only that of its primary is asked.
+// Asked returns the services that are asked for room before the transaction begins: those at which its steps begin.
+// What a message delivers may wait for its service, so only that of its primary is asked.
 func (t *Transaction) Asked() (services []string) {
 	if t.Mode == ModeMessage {
 		if t.Primary != nil {
@@ -165,7 +165,8 @@ func (s site) modeSettings(t *Transaction, routes []transactionRoute) {
 	case t.Mode != ModeMessage && t.Primary != nil:
 		s.fault(primary, "only a transaction of mode message has a primary")
 	case t.Mode == ModeMessage && t.Primary == nil && s.written(s.at("timeout")):
-		s.fault(s.at("timeout"), "a message without a primary is delivered until it is done, and never rolled back")
+		s.fault(s.at("timeout"),
+			"a message without a primary is delivered until it is done, and never rolled back")
 	}
 	if t.Mode == ModeMessage {
 		s.messageOrder(t)
@@ -196,8 +197,8 @@ func (s site) messageOrder(t *Transaction) {
 	all := !slices.ContainsFunc(t.Steps, func(step *Step) bool { return !atOnce(step) })
 	for i, step := range t.Steps {
 		if step != nil && step.After != nil && !all && (i > 0 || len(step.After) > 0) {
-			s.fault(s.at("steps").item(i).to("after"), "the steps of a message are delivered one after another, without "+
-				"after, or all at once, with after: [] in each of them")
+			s.fault(s.at("steps").item(i).to("after"), "the steps of a message are delivered one after another, "+
+				"without after, or all at once, with after: [] in each of them")
 			return
 		}
 	}

@@ -17,6 +17,11 @@ const (
 	// more, since shares are measured over a short time.
 	fits         = 0.9
 	fitsCritical = 1.1
+	// beyondShare of the limit, and beyondLeast calls, is how far critical requests go beyond it.
+	beyondShare = 0.25
+	beyondLeast = 2
+	// lenientGateways: of more gateways each has a limit of so few calls that two more of each would be too many.
+	lenientGateways = 2
 	// sliceWaits times the longest wait is the time over which permits are counted.
 	sliceWaits = 3
 	// latencyLeast is what a call takes at least, so that ratios of latencies are numbers.
@@ -41,7 +46,7 @@ func (l *Limiter) meanLimitLocked() float64 {
 	return float64(l.set.Concurrency)
 }
 
-func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
+func (l *Limiter) acquireLocked(at int64, r *Request, w *Waiter) (Decision, Cause) {
 	w.permit = Permit{}
 	if r.Announced.Valid() {
 		l.comesLocked(r)
@@ -70,13 +75,13 @@ func (l *Limiter) acquireLocked(now time.Time, r *Request, w *Waiter) (Decision,
 		}
 		return l.shedLocked(r.Class, QueueFull)
 	}
-	return l.enqueueLocked(now, r, w)
+	return l.enqueueLocked(at, r, w)
 }
 
 // finishesLocked tells whether a call that begins now can be done by then: the fastest of late was.
 func (l *Limiter) finishesLocked(by int64) bool { return l.last+l.pace.fastest() <= by }
 
-func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision, Cause) {
+func (l *Limiter) enqueueLocked(at int64, r *Request, w *Waiter) (Decision, Cause) {
 	l.expireLocked()
 	if l.queue.size == 0 {
 		l.pace.began(l.last, nanos(l.set.QueueWait))
@@ -108,7 +113,7 @@ func (l *Limiter) enqueueLocked(now time.Time, r *Request, w *Waiter) (Decision,
 	if !r.Deadline.IsZero() && !r.Reserved {
 		w.until = min(w.until, int64(r.Deadline.Sub(l.base))-l.pace.fastest())
 	}
-	w.deadline = now.Add(time.Duration(w.until - l.last))
+	w.deadline = l.timeAt(at + w.until - l.last)
 	l.queue.push(w)
 	l.busyLocked()
 	return Queued, NoCause
@@ -142,11 +147,14 @@ func (l *Limiter) boundLocked() int64 {
 // fitsLocked tells whether what comes of that level and of all better ones is less than the
 // permits that come back. Then its waits are short in the mean, and it is not shed by an estimate.
 func (l *Limiter) fitsLocked(v level) bool {
-	share := fits
+	share, rate := fits, l.rateLocked()
 	if v.class() == Critical {
 		share = fitsCritical
+		if l.set.Gateways <= lenientGateways { // a few slow calls in a row do not make it too much
+			rate = max(rate, l.counters.ended.rate(l.last)/float64(time.Second))
+		}
 	}
-	return l.pace.wanted(l.last, sliceOf(l.set), v) < share*l.rateLocked()
+	return l.pace.wanted(l.last, l.slice, v) < share*rate
 }
 
 // tooLongLocked tells whether a request of that level would wait too long.
@@ -173,7 +181,7 @@ func (l *Limiter) targetLocked() int64 {
 	wait := float64(l.set.QueueWait)
 	target = min(max(target, float64(targetLeast)), wait)
 	// Without much more than the service can do, a short queue runs empty again and again.
-	if excess := l.pace.wanted(l.last, sliceOf(l.set), levels-1)/rate - 1; excess < 1 {
+	if excess := l.pace.wanted(l.last, l.slice, levels-1)/rate - 1; excess < 1 {
 		target += (wait - target) * (1 - max(excess, 0))
 	}
 	return int64(target)
@@ -185,7 +193,7 @@ func (l *Limiter) rateLocked() float64 { return l.pace.rate(l.last, l.meanLimitL
 // leftLocked is how many permits a nanosecond come back that better levels than v leave; 0: not known.
 func (l *Limiter) leftLocked(v level) float64 {
 	rate := l.rateLocked()
-	return max(rate-l.pace.better(l.last, sliceOf(l.set), v), rate/100)
+	return max(rate-l.pace.better(l.last, l.slice, v), rate/100)
 }
 
 // sliceOf is the time over which permits are counted.
@@ -216,7 +224,7 @@ func (l *Limiter) admitLocked(w *Waiter, r *Request, v level) {
 }
 
 // endLocked takes a call out of those in flight.
-func (l *Limiter) endLocked(p *Permit, s Sample) {
+func (l *Limiter) endLocked(p *Permit, s *Sample) {
 	l.inFlight--
 	held := l.last - p.at
 	l.pace.released(l.last, held, l.meanLimitLocked())
@@ -240,7 +248,7 @@ func (l *Limiter) endLocked(p *Permit, s Sample) {
 func (l *Limiter) grantLocked() {
 	for l.queue.size > 0 && l.inFlight < l.allowedLocked() {
 		w := l.nextLocked()
-		if w.until <= l.last && !w.request.Reserved {
+		if w.until <= l.last && !w.request.Reserved && !l.letInLocked(w) {
 			l.endWaitLocked(w, WaitedInVain)
 			continue
 		}
@@ -286,12 +294,28 @@ func (l *Limiter) expireLocked() {
 		if w.until > l.last {
 			return
 		}
-		if w.request.Reserved {
+		if w.request.Reserved || l.letInLocked(w) {
 			l.startLocked(w)
 		} else {
 			l.endWaitLocked(w, WaitedInVain)
 		}
 	}
+}
+
+// letInLocked tells whether a waiter whose time is over is let in beyond an adaptive limit, though not beyond the
+// highest one: a critical request, if all that are critical fit. That it has waited so long is chance then: at a
+// limit of a few calls all of them can be slow ones, or one fewer is allowed for a while to see what that does. It
+// is a few calls more at most, for as long as those last.
+func (l *Limiter) letInLocked(w *Waiter) bool {
+	if !l.set.Adaptive || l.set.Gateways > lenientGateways || w.level.class() != Critical {
+		return false
+	}
+	if by := w.request.Deadline; !by.IsZero() && !l.finishesLocked(int64(by.Sub(l.base))) {
+		return false
+	}
+	limit := l.meanLimitLocked()
+	most := min(limit+max(limit*beyondShare, beyondLeast), l.adaptive.top)
+	return float64(l.inFlight) < most && l.fitsLocked(w.level)
 }
 
 // endWaitLocked sheds a waiter.
@@ -340,7 +364,7 @@ func (l *Limiter) retryAfterLocked(c Class) time.Duration {
 func (l *Limiter) Reserve(now time.Time, r Request) (Reservation, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	c := min(r.Class, Low)
 	if !l.doorOpenLocked(c, r.Demoted, 0) {
 		l.shedLocked(c, DoorClosed)
@@ -371,6 +395,6 @@ func (l *Limiter) roomLocked(c Class, demoted bool) float64 {
 func (l *Limiter) CancelReservation(now time.Time, r Reservation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	l.reserved.remove(l.last, r)
 }

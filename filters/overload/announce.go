@@ -66,7 +66,7 @@ func (l *Limiter) Announce(now time.Time, r Request) (a Announcement, why Cause)
 	}
 	r.Class = min(r.Class, Low)
 	l.mu.Lock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	if why = l.turnsAwayLocked(&r); why != NoCause {
 		l.shedLocked(r.Class, why)
 	} else {
@@ -132,7 +132,7 @@ func (l *Limiter) AnnounceDoor(now time.Time, r Request) (expected, ok bool) {
 	c := min(r.Class, Low)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	if !l.doorOpenLocked(c, r.Demoted, l.expected.doors) {
 		l.shedLocked(c, DoorClosed)
 		return false, false

@@ -13,7 +13,7 @@ func (f *Filter) BeforeClaim(x *filters.Exchange, s *filters.Slot, keys filters.
 	if f.ClaimFirst || f.Class == Critical || x.Call != filters.ClientCall {
 		return nil
 	}
-	now := f.Now()
+	now := f.now()
 	short := f.Service.process.Guard.refuses(f.Class)
 	if !short && !f.Service.Limiter.Busy(now) || keys.Known(x) {
 		return nil
@@ -74,7 +74,7 @@ func (d *Door) BeforeClaim(x *filters.Exchange, s *filters.Slot, keys filters.Ke
 		if f.ClaimFirst || f.Class == Critical || x.Call != filters.ClientCall {
 			return nil
 		}
-		now := f.Now()
+		now := f.now()
 		short := f.Service.process.Guard.refuses(f.Class)
 		if !short && !f.Service.Limiter.Busy(now) {
 			continue

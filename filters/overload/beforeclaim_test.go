@@ -62,7 +62,7 @@ func refusesBeforeTheClaim(t *testing.T) {
 	if n := s.Limiter.Snapshot().Shed[Normal][QueueFull]; n != before+1 {
 		t.Errorf("%d are counted as shed, want %d", n, before+1)
 	}
-	if !f.demoted(x, f.Now(), s.process.hash(s.salt, x.Principal)) {
+	if !f.demoted(x, f.now(), s.process.hash(s.salt, x.Principal)) {
 		t.Error("who was shed before its claim is not remembered")
 	}
 	free()

@@ -64,7 +64,7 @@ type Options struct {
 	ClaimFirst bool
 	// QueueWait takes how long each queued request waited; nil: none does.
 	QueueWait filters.Observer
-	Now       func() time.Time // nil: by elapsed time
+	Now       func() time.Time // nil: by elapsed time, which costs least
 	Logger    *slog.Logger     // nil: nothing is logged
 }
 
@@ -73,13 +73,15 @@ type Options struct {
 type Filter struct {
 	Options
 	calls sync.Pool // of *call
+	start time.Time // without Now: when the filter was made,
+	since int64     // and that as the limiter counts it
 }
 
 // call is what one exchange holds.
 type call struct {
 	waiter Waiter
 	permit Permit
-	begun  time.Time   // when it had the permit
+	begun  int64       // when it had the permit, as the limiter counts
 	timer  *time.Timer // nil until it has waited once
 	sample Sample
 	judged bool // by the head of the service's response
@@ -94,18 +96,30 @@ var (
 
 // NewFilter returns a filter.
 func NewFilter(o Options) *Filter {
-	if o.Now == nil {
-		start := time.Now()
-		o.Now = func() time.Time { return start.Add(time.Since(start)) }
-	}
 	if o.QueueWait == nil {
 		o.QueueWait = filters.Discard
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Filter{Options: o, calls: sync.Pool{New: func() any { return new(call) }}}
+	f := &Filter{Options: o, calls: sync.Pool{New: func() any { return new(call) }}}
+	if o.Now == nil {
+		f.start = time.Now()
+		f.since = o.Service.Limiter.at(f.start)
+	}
+	return f
 }
+
+// at returns the time as the limiter counts it.
+func (f *Filter) at() int64 {
+	if f.Now == nil {
+		return f.since + int64(time.Since(f.start))
+	}
+	return f.Service.Limiter.at(f.Now())
+}
+
+// now returns the time.
+func (f *Filter) now() time.Time { return f.Service.Limiter.timeAt(f.at()) }
 
 // Name implements [filters.Filter].
 func (f *Filter) Name() string { return "overload" }
@@ -115,27 +129,28 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 
 // Request waits for a permit as long as the queue lets it, or refuses with overloaded.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
-	now := f.Now()
-	r := f.request(x, now)
+	at := f.at()
+	r := f.requestAt(x, at)
 	r.Announced, s.N = Announcement{int64(s.N)}, 0
 	if f.Service.process.Guard.refuses(r.Class) {
 		if r.Announced.Valid() {
 			f.Service.Limiter.Withdraw(r.Class)
 		}
-		return f.refuseForProcess(x, now, r, nothingSentToService)
+		return f.refuseForProcess(x, f.Service.Limiter.timeAt(at), r, nothingSentToService)
 	}
 	c := f.calls.Get().(*call)
-	begun := now
-	d, cause := f.Service.Limiter.Acquire(now, r, &c.waiter)
+	begun := at
+	d, cause := f.Service.Limiter.acquire(at, &r, &c.waiter)
 	if d == Queued {
-		d, cause = f.wait(x, c, now)
-		begun = f.Now()
-		f.QueueWait.Observe(begun.Sub(now).Seconds())
-		x.Measured.Queue += begun.Sub(now)
+		d, cause = f.wait(x, c, f.Service.Limiter.timeAt(at))
+		begun = f.at()
+		waited := time.Duration(begun - at)
+		f.QueueWait.Observe(waited.Seconds())
+		x.Measured.Queue += waited
 	}
 	if d != Admitted {
 		f.calls.Put(c)
-		return f.refuse(x, begun, r, cause, nothingSentToService)
+		return f.refuse(x, f.Service.Limiter.timeAt(begun), r, cause, nothingSentToService)
 	}
 	c.permit, c.begun = c.waiter.Permit(), begun
 	s.Ref = c
@@ -146,16 +161,21 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 // clients that were told to stay away, so they are not demoted; neither is an attempt after one that
 // may have happened: somebody waits to learn what became of it.
 func (f *Filter) request(x *filters.Exchange, now time.Time) Request {
+	return f.requestAt(x, f.Service.Limiter.at(now))
+}
+
+func (f *Filter) requestAt(x *filters.Exchange, at int64) Request {
 	r := Request{
 		Class: f.Class, Principal: f.Service.process.hash(f.Service.salt, x.Principal), Deadline: x.Deadline,
 	}
 	switch x.Call {
 	case filters.ClientCall:
-		r.Demoted = x.Logical.Attempt <= 1 && f.demoted(x, now, r.Principal)
+		r.Demoted = x.Logical.Attempt <= 1 && f.Service.process.until.Load() != 0 &&
+			f.demoted(x, f.Service.Limiter.timeAt(at), r.Principal)
 		r.Stream = f.Service.Limiter.StreamsFull() && x.Logical.Key == "" && x.IsGRPC()
 	case filters.DoCall:
 		r.Class = Critical
-		r.Reserved, r.Reservation = f.reserved(x, now)
+		r.Reserved, r.Reservation = f.reserved(x, f.Service.Limiter.timeAt(at))
 	case filters.UndoCall:
 		r.Class, r.Exempt = Critical, true
 	case filters.ProbeCall:
@@ -186,12 +206,12 @@ func (f *Filter) wait(x *filters.Exchange, c *call, now time.Time) (Decision, Ca
 		case v := <-c.waiter.Verdict():
 			return v.Decision, v.Cause
 		case <-x.Context().Done():
-			if l.Leave(f.Now(), &c.waiter) {
+			if l.Leave(f.now(), &c.waiter) {
 				return Admitted, NoCause
 			}
 			return Shed, NoCause
 		case <-c.timer.C:
-			l.Tick(f.Now())
+			l.Tick(f.now())
 			c.timer.Reset(time.Millisecond) // in case that two clocks differ: the verdict is due
 		}
 	}
@@ -209,20 +229,21 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		c.late = x.Response.Reason == filters.UpstreamTimeout
 		return
 	}
-	now := f.Now()
-	latency := max(now.Sub(c.begun)-x.ClientTime, time.Duration(latencyLeast))
+	at := f.at()
+	latency := max(time.Duration(at-c.begun)-x.ClientTime, time.Duration(latencyLeast))
 	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: latency}
 	if c.sample.Outcome == Success && x.IsGRPC() {
 		c.sample.Outcome = outcomeOfCode(x.Response.GRPCStatus())
 	}
 	switch {
 	case x.Response.Stream:
+		now := f.Service.Limiter.timeAt(at)
 		if c.permit, ok = f.Service.Limiter.Head(now, c.permit, c.sample); !ok {
 			f.refuseStream(x, now)
 		}
 		c.sample = Sample{}
 	case x.Response.Whole:
-		f.Service.Limiter.Release(now, c.permit, c.sample)
+		f.Service.Limiter.release(at, &c.permit, &c.sample)
 		c.permit = Permit{}
 	}
 }
@@ -240,7 +261,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		} else if o == filters.NoResponse && c.sample.Outcome == Success {
 			c.sample.Outcome = Failed // behind its head
 		}
-		f.Service.Limiter.Release(f.Now(), c.permit, c.sample)
+		f.Service.Limiter.release(f.at(), &c.permit, &c.sample)
 	}
 	c.permit, c.sample, c.judged, c.late = Permit{}, Sample{}, false, false
 	f.calls.Put(c)

@@ -13,6 +13,8 @@ type Limiter struct {
 	base time.Time
 	last int64
 	set  Settings
+	// slice is the time over which permits are counted, by the settings.
+	slice int64
 
 	adaptive adaptive
 	inFlight int
@@ -41,7 +43,7 @@ type counters struct {
 // New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
 // replicas are not in step.
 func New(s Settings, now time.Time, seed uint64) *Limiter {
-	l := &Limiter{base: now, set: s}
+	l := &Limiter{base: now, set: s, slice: sliceOf(s)}
 	if s.Adaptive {
 		l.adaptive = newAdaptive(s, seed)
 	}
@@ -52,7 +54,7 @@ func New(s Settings, now time.Time, seed uint64) *Limiter {
 // those that are too many now.
 func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.mu.Lock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	switch {
 	case !s.Adaptive:
 	case l.adaptive.limit == 0:
@@ -60,7 +62,7 @@ func (l *Limiter) Configure(s Settings, now time.Time) {
 	default:
 		l.adaptive.configure(s)
 	}
-	l.set = s
+	l.set, l.slice = s, sliceOf(s)
 	l.streamsLocked(0)
 	l.grantLocked()
 	for l.queue.size > s.QueueSize {
@@ -86,10 +88,21 @@ func (l *Limiter) SetGateways(n int) {
 // Acquire asks for a permit. Admitted: it is in w.Permit. Queued: w is in the queue until its verdict,
 // or until Leave. Shed: the cause says why.
 func (l *Limiter) Acquire(now time.Time, r Request, w *Waiter) (Decision, Cause) {
+	return l.acquire(l.at(now), &r, w)
+}
+
+// at returns a time as the limiter counts it: in nanoseconds since it was made. A filter, which asks twice a request,
+// counts so itself.
+func (l *Limiter) at(now time.Time) int64 { return int64(now.Sub(l.base)) }
+
+// timeAt returns the time that is counted so.
+func (l *Limiter) timeAt(at int64) time.Time { return l.base.Add(time.Duration(at)) }
+
+func (l *Limiter) acquire(at int64, r *Request, w *Waiter) (Decision, Cause) {
 	r.Class = min(r.Class, Low)
 	l.mu.Lock()
-	l.clockLocked(now)
-	d, c := l.acquireLocked(now, &r, w)
+	l.clockLocked(at)
+	d, c := l.acquireLocked(at, r, w)
 	if d == Admitted && l.queue.size == 0 && l.told == nil {
 		l.mu.Unlock()
 		return d, c
@@ -103,7 +116,7 @@ func (l *Limiter) Acquire(now time.Time, r Request, w *Waiter) (Decision, Cause)
 func (l *Limiter) Leave(now time.Time, w *Waiter) (wasAdmitted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	if w.queued {
 		l.removeLocked(w)
 		return false
@@ -117,15 +130,18 @@ func (l *Limiter) Leave(now time.Time, w *Waiter) (wasAdmitted bool) {
 
 // Release gives a permit back and says what the call has shown.
 func (l *Limiter) Release(now time.Time, p Permit, s Sample) {
-	if !p.Valid() {
-		return
+	if p.Valid() {
+		l.release(l.at(now), &p, &s)
 	}
+}
+
+func (l *Limiter) release(at int64, p *Permit, s *Sample) {
 	l.mu.Lock()
-	l.clockLocked(now)
+	l.clockLocked(at)
 	if p.kind == streamPermit {
 		l.streamsLocked(-1)
 	} else {
-		l.endLocked(&p, s)
+		l.endLocked(p, s)
 	}
 	if l.queue.size == 0 && l.told == nil {
 		l.mu.Unlock()
@@ -143,8 +159,8 @@ func (l *Limiter) Head(now time.Time, p Permit, s Sample) (Permit, bool) {
 		return p, p.Valid()
 	}
 	l.mu.Lock()
-	l.clockLocked(now)
-	l.endLocked(&p, s)
+	l.clockLocked(l.at(now))
+	l.endLocked(&p, &s)
 	ok := l.streams < l.set.streamCap()
 	if ok {
 		l.streamsLocked(+1)
@@ -170,7 +186,7 @@ func (l *Limiter) StreamsFull() bool { return l.full.Load() }
 // nobody waits. A limiter that nobody waits for needs no timer.
 func (l *Limiter) Tick(now time.Time) (next time.Time) {
 	l.mu.Lock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	l.expireLocked()
 	l.grantLocked()
 	if l.queue.size > 0 {
@@ -185,7 +201,7 @@ func (l *Limiter) Tick(now time.Time) (next time.Time) {
 func (l *Limiter) RetryAfter(now time.Time, c Class) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clockLocked(now)
+	l.clockLocked(l.at(now))
 	return l.retryAfterLocked(min(c, Low))
 }
 
@@ -208,9 +224,9 @@ func (l *Limiter) Snapshot() Snapshot {
 	return s
 }
 
-func (l *Limiter) clockLocked(now time.Time) {
-	l.last = max(l.last, int64(now.Sub(l.base)))
-	l.pace.turn(l.last, sliceOf(l.set))
+func (l *Limiter) clockLocked(at int64) {
+	l.last = max(l.last, at)
+	l.pace.turn(l.last, l.slice)
 }
 
 // unlockAndTell grants what can be granted, lets go of the lock, and then tells those of OnVerdict.

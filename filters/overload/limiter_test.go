@@ -402,3 +402,46 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestCriticalIsLetInAtTheEnd: a critical request that fits and has waited in vain goes beyond an adaptive limit by a
+// few calls, and beyond the highest one or a fixed one never. Another request is shed.
+func TestCriticalIsLetInAtTheEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  overload.Settings
+		let  int
+		what overload.Class
+	}{
+		"adaptive": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms}, 2,
+			overload.Critical},
+		"normal": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms}, 0,
+			overload.Normal},
+		"highest": {overload.Settings{Adaptive: true, Min: 4, Max: 9, QueueSize: 20, QueueWait: 100 * ms}, 1,
+			overload.Critical},
+		"fixed": {overload.Settings{Concurrency: 16, QueueSize: 20, QueueWait: 100 * ms}, 0, overload.Critical},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, now := overload.New(c.set, start, 1), start
+			for range 400 { // a call takes 10 ms
+				w := acquire(t, l, now, class(overload.Normal), overload.Admitted)
+				now = now.Add(10 * ms)
+				l.Release(now, w.Permit(), done)
+			}
+			full := l.Snapshot().Limit
+			for l.Snapshot().InFlight < full {
+				acquire(t, l, now, class(overload.Normal), overload.Admitted)
+			}
+			before := l.Snapshot().InFlight
+			var waiters []*overload.Waiter
+			for range 8 {
+				w := new(overload.Waiter)
+				if d, _ := l.Acquire(now, class(c.what), w); d == overload.Queued {
+					waiters = append(waiters, w)
+				}
+			}
+			l.Tick(now.Add(101 * ms))
+			if let := l.Snapshot().InFlight - before; let != min(c.let, len(waiters)) || len(waiters) == 0 {
+				t.Errorf("of %d waiters %d were let in beyond %d, want %d", len(waiters), let, full, c.let)
+			}
+		})
+	}
+}

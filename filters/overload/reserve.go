@@ -16,7 +16,7 @@ type place struct {
 // Reserve implements [filters.Reserver]: it sets a place aside for the call of a step. The class is
 // that of the client's route: to begin nothing is what shedding is for.
 func (f *Filter) Reserve(x *filters.Exchange, s *filters.Slot) *filters.Reply {
-	now := f.Now()
+	now := f.now()
 	r := Request{Class: Normal, Principal: f.Service.process.hash(f.Service.salt, x.Principal)}
 	if f.ClassOf != nil {
 		r.Class = f.ClassOf(x.Route)
@@ -37,7 +37,7 @@ func (f *Filter) Reserve(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 func (f *Filter) Return(s *filters.Slot) {
 	if p, ok := s.Ref.(*place); ok {
 		s.Ref = nil
-		p.limiter.CancelReservation(f.Now(), p.reservation)
+		p.limiter.CancelReservation(f.now(), p.reservation)
 	}
 }
 

@@ -25,8 +25,9 @@ func sample() *Entry {
 	return &Entry{
 		Time: time.Date(2026, 11, 27, 13, 35, 54, 123456789, time.UTC), RequestID: "0123456789abcdef0123456789abcdef",
 		TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Method: "POST", Host: "shop.example", Path: "/v1/orders/7",
-		Protocol: "2", Peer: netip.MustParseAddr("10.0.0.1"), Client: netip.MustParseAddr("2001:db8::7"), Principal: "alice",
-		Route: "create-order", Service: "order", Endpoint: "127.0.0.1:7001", Status: 201, Record: "k7", Attempt: 2,
+		Protocol: "2", Peer: netip.MustParseAddr("10.0.0.1"), Client: netip.MustParseAddr("2001:db8::7"),
+		Principal: "alice",
+		Route:     "create-order", Service: "order", Endpoint: "127.0.0.1:7001", Status: 201, Record: "k7", Attempt: 2,
 		Replayed: true, In: 17, Out: 1234, Total: 12345678 * time.Nanosecond, ServiceTime: 9 * time.Millisecond,
 		StoreTime: 1500 * time.Microsecond, QueueTime: 10 * time.Nanosecond,
 	}
@@ -54,7 +55,8 @@ func TestForms(t *testing.T) {
 }
 
 var hostile = []string{
-	"", "a\nb", "\x00\x1b[31m\x7f", "\"},{\"status\":200", `\`, "\xff\xfe", "caf\xc3", "\u0085\u009b\u2028\u2029", "…é世",
+	"", "a\nb", "\x00\x1b[31m\x7f", "\"},{\"status\":200", `\`, "\xff\xfe", "caf\xc3",
+	"\u0085\u009b\u2028\u2029", "…é世",
 	strings.Repeat("世", 20_000), strings.Repeat("\x01", 32<<10), strings.Repeat("a", 255) + "é", "\ufffd",
 }
 
@@ -169,7 +171,8 @@ func TestRotation(t *testing.T) {
 			seen[e.Record] = true
 		}
 	}
-	if len(seen) != writers*each || len(files) != rotations+1 || c.Written.Load() != writers*each || c.Dropped.Load() != 0 {
+	if len(seen) != writers*each || len(files) != rotations+1 || c.Written.Load() != writers*each ||
+		c.Dropped.Load() != 0 {
 		t.Errorf("%d of %d lines in %d files; %d counted, %d dropped", len(seen), writers*each, len(files),
 			c.Written.Load(), c.Dropped.Load())
 	}

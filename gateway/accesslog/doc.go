@@ -8,16 +8,16 @@
 // # The way of a line
 //
 // The request's goroutine encodes the line into memory of a pool and appends it, under a mutex, to a buffer of the
-// [Sink]. One goroutine takes the buffer every fifth of a second, or when it is half full, and writes it in one go. So a
-// request never waits for the file: what finds no room in the buffer is dropped and counted. A line is about 400
+// [Sink]. One goroutine takes the buffer every fifth of a second, or when it is half full, and writes it in one go. So
+// a request never waits for the file: what finds no room in the buffer is dropped and counted. A line is about 400
 // bytes and costs about a microsecond and no allocation.
 //
 // # Invariants
 //
 // A line is one line, whatever a client sent: control characters (C0, DEL, C1, and the two line separators of Unicode)
-// are escaped, and what is not UTF-8 is replaced by U+FFFD. In the buffer are whole lines only. What a failed write tore
-// is ended by the next one that succeeds, before anything else is written. When the file is opened again, the lines
-// until then are in the old one, and those from then on in the new one.
+// are escaped, and what is not UTF-8 is replaced by U+FFFD. In the buffer are whole lines only. What a failed write
+// tore is ended by the next one that succeeds, before anything else is written. When the file is opened again, the
+// lines until then are in the old one, and those from then on in the new one.
 //
 // # Bounds
 //

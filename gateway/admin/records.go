@@ -282,7 +282,8 @@ func (s *server) settle(
 	was := s.stateOf(&rec)
 	if in.As == "free" && s.succeeded(r.Context(), &rec) {
 		writeProblem(w, http.StatusConflict, "the transaction of this request has succeeded, and a repeat gets its "+
-			"outcome from the coordinator, without this record too; a request that is to be executed anew needs a new key")
+			"outcome from the coordinator, without this record too; a request that is to be executed anew needs a new "+
+			"key")
 		return
 	}
 	if !in.Force && !takes(was) {

@@ -27,8 +27,9 @@ type Env struct {
 	// memory, descriptors, requests in flight. nil: nothing is counted.
 	Pressure func() float64
 
-	pools  []pooler
-	limits *limits // see limitsOf
+	elapsed bool // Now is the default
+	pools   []pooler
+	limits  *limits // see limitsOf
 }
 
 func (e *Env) setDefaults() {
@@ -40,6 +41,7 @@ func (e *Env) setDefaults() {
 	}
 	if e.Now == nil { // half of what time.Now costs, which asks for the time of day too
 		start := time.Now()
+		e.elapsed = true
 		e.Now = func() time.Time { return start.Add(time.Since(start)) }
 	}
 }

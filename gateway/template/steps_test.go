@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestResponsesOfSteps: what the request has is put in first, what steps have answered when it is there; types and places
-// are kept.
+// TestResponsesOfSteps: what the request has is put in first, what steps have answered when it is there; types and
+// places are kept.
 func TestResponsesOfSteps(t *testing.T) {
 	body := map[string]any{
 		"id": parse(t, "{steps.reserve.id}"), "n": parse(t, "{steps.reserve.n}"), "qty": parse(t, "{body.qty}"),

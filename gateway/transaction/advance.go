@@ -165,7 +165,8 @@ func (b *Bridge) advance(ctx context.Context, now time.Time) {
 	switch {
 	case err != nil:
 		b.advances.want()
-		b.refusals.Warn(b.logger, now, "transaction: the coordinator was not told to go on with what waits", "error", err)
+		b.refusals.Warn(b.logger, now, "transaction: the coordinator was not told to go on with what waits",
+			"error", err)
 	case n > 0:
 		b.logger.Info("transaction: what was gone is back; the coordinator goes on with what waits", "transactions", n)
 		if n >= advancesMax {

@@ -43,15 +43,21 @@ func newWaiting(t *testing.T) *waiting {
 	return w
 }
 
-// tick is what Run does from time to time.
-func (w *waiting) tick(t *testing.T) (advances int) {
-	before := w.retries
-	w.advance(t.Context(), time.Now())
-	return w.retries - before
+func (d *fixture) retried() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.retries
 }
 
-// TestAServiceThatIsBackIsCalledAtOnce: a branch call that succeeds again, or a breaker that closes, has the coordinator
-// call what waits for that service.
+// tick is what Run does from time to time.
+func (w *waiting) tick(t *testing.T) (advances int) {
+	before := w.retried()
+	w.advance(t.Context(), time.Now())
+	return w.retried() - before
+}
+
+// TestAServiceThatIsBackIsCalledAtOnce: a branch call that succeeds again, or a breaker that closes, has the
+// coordinator call what waits for that service.
 func TestAServiceThatIsBackIsCalledAtOnce(t *testing.T) {
 	t.Run("a call succeeds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -198,14 +204,14 @@ func TestAdvancesAtTheStartAndWhenTheCoordinatorIsBack(t *testing.T) {
 		next.store = w.store
 		go next.Run(t.Context())
 		time.Sleep(time.Second)
-		if next.retries != 1 {
-			t.Errorf("%d advances at the start, want 1", next.retries)
+		if n := next.retried(); n != 1 {
+			t.Errorf("%d advances at the start, want 1", n)
 		}
 		idle := &fixture{known: map[string]string{}}
 		idle.openInMemory(t)
 		go idle.Run(t.Context())
 		time.Sleep(time.Second)
-		if idle.retries != 0 {
+		if idle.retried() != 0 {
 			t.Error("an advance at the start, and nothing is delegated")
 		}
 	})

@@ -124,7 +124,8 @@ func (b *Bridge) callBranch(call branchCall, claim idempotency.ClaimRequest, att
 		change = idempotency.Change{Op: idempotency.Finish, Response: b.codec.Append(nil, claim.ID, response)}
 	}
 	known := end{status, attempt, claim.Token}
-	if translated == http.StatusOK && b.keepEnd(claim.ID, known, change, 0) {
+	later := translated == http.StatusOK && call.operation.begins && !b.advertised
+	if later && b.keepEnd(claim.ID, known, change, 0) {
 		// The coordinator need not wait for that. Should it be lost with this process, the call is made once more,
 		// with the same Idempotency-Key.
 	} else if err := b.store.Change(context.Background(), claim.ID, claim.Token, change); err != nil {

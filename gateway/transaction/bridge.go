@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -91,6 +92,7 @@ type Bridge struct {
 	stuck        stuckBranches
 	alerts       alerts
 	coordinator  coordinatorWatch
+	keepForAsked atomic.Bool // whether the coordinator knows keepFor
 	managers     managers
 	advances     advances
 	running      running
@@ -98,6 +100,7 @@ type Bridge struct {
 	flushes      flushes
 
 	stopping   chan struct{} // closed when Run has ended
+	stop       sync.Once     // closes it
 	background background    // branch calls and submits that go on without a client
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
@@ -183,9 +186,9 @@ func (b *Bridge) storedSecret(ctx context.Context) ([]byte, error) {
 }
 
 // Run follows delegated requests until ctx ends: those of this gateway, and those that others left
-// behind. It is called once.
+// behind. When it has ended, calls of the first phase of a transaction are not repeated any more.
 func (b *Bridge) Run(ctx context.Context) error {
-	defer close(b.stopping)
+	defer b.stop.Do(func() { close(b.stopping) })
 	var notifier sync.WaitGroup
 	notifier.Go(func() { b.notifier.Run(ctx) })
 	defer notifier.Wait()

@@ -35,6 +35,7 @@ type fixture struct {
 	submit  func(gid string) int // plays a submit; returns its status, 0 breaks the connection
 	service func(service string, x *filters.Exchange, body []byte) (int, string, filters.Outcome)
 	reserve func(*filters.Exchange, []string) ([]*filters.Reservation, *filters.Reply)
+	own     *Settings // in place of settings, of Steps; nil: those
 	called  []*filters.Exchange
 	queries int
 
@@ -203,7 +204,12 @@ func (d *fixture) NotifyRoutes() []string { return []string{"checkout"} }
 
 func (d *fixture) RetryMax(string) time.Duration { return settings.RetryMax }
 
-func (d *fixture) Steps(string) ([]string, bool) { return settings.StepNames(), true }
+func (d *fixture) Steps(string) ([]string, bool) {
+	if d.own != nil {
+		return d.own.StepNames(), true
+	}
+	return settings.StepNames(), true
+}
 
 var settings = Settings{
 	Wait: 500 * time.Millisecond, Timeout: time.Minute, RetryEvery: 3 * time.Second, StatusPath: "/v1/checkouts/{id}",
@@ -503,6 +509,9 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	payload := []byte(`{"route":"checkout","do":{"service":"a","method":"POST","path":"/"}}`)
 	if got := d.branch(t, d.url(t, called, opDo, payload), "action", payload); got != 200 {
 		t.Fatalf("branch: %d", got)
+	}
+	if err := d.Wait(ctx); err != nil {
+		t.Fatal(err)
 	}
 	delete(d.known, called)
 	f.missing = time.Now().Add(-neverSubmittedAfter)

@@ -16,16 +16,20 @@ const (
 	// coordinatorFailures is how many calls in a row must fail for the breaker to open. A request that the
 	// coordinator cannot take does not open it: between two of those the gateway asks for the gid, in vain or not.
 	coordinatorFailures = 5
-	coordinatorProbe    = time.Second // between two probes of an open one
+	// coordinatorFailing is how long they must have failed. What is under way when one of several endpoints is lost fails
+	// at one moment; the next calls go to another.
+	coordinatorFailing = 250 * time.Millisecond
+	coordinatorProbe   = time.Second // between two probes of an open one
 )
 
 // CoordinatorBreaker keeps requests from waiting for a coordinator that does not answer: after five failures
-// in a row, by all requests together, calls to it are refused at once, until a probe that the bridge makes every second
+// in a row over a quarter of a second, by all requests together, calls to it are refused at once, until a probe that the bridge makes every second
 // is answered. No client's request is a probe. A failure is a call without a response, but one that its caller gave up,
 // and a response of 5xx. The zero value is closed; it is safe for concurrent use.
 type CoordinatorBreaker struct {
 	mu       sync.Mutex
 	failures int
+	first    time.Time // when the first of these failed
 	open     bool
 	since    time.Time
 	cause    error
@@ -63,9 +67,12 @@ func (c *CoordinatorBreaker) done(status int, err error, now time.Time) {
 		c.failures, c.open, c.cause = 0, false, nil
 		return
 	}
+	if c.failures == 0 {
+		c.first = now
+	}
 	c.failures++
 	c.cause = err
-	if c.failures >= coordinatorFailures && !c.open {
+	if c.failures >= coordinatorFailures && now.Sub(c.first) >= coordinatorFailing && !c.open {
 		c.open, c.since, c.refused = true, now, 0
 	}
 }

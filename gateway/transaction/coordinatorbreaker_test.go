@@ -34,8 +34,9 @@ func TestCoordinatorBreaker(t *testing.T) {
 			{500, nil}, {200, nil}, {500, nil}, {200, nil}}, false},
 	} {
 		b := new(CoordinatorBreaker)
-		for _, call := range c.calls {
-			b.Done(call.status, call.err)
+		now := time.Now()
+		for i, call := range c.calls {
+			b.done(call.status, call.err, now.Add(time.Duration(i)*100*time.Millisecond))
 		}
 		if open, _, _ := b.Open(); open != c.open || (b.Allow() != nil) != c.open {
 			t.Errorf("%s: open %v, want %v", c.name, open, c.open)
@@ -50,9 +51,13 @@ func TestCoordinatorProbes(t *testing.T) {
 	if b.beginProbe(now) {
 		t.Error("a closed one is probed")
 	}
-	for range coordinatorFailures {
-		b.Done(0, errors.New("down"))
+	for range 2 * coordinatorFailures {
+		b.done(0, errors.New("down"), now)
 	}
+	if b.Allow() != nil {
+		t.Error("what fails at one moment opens it")
+	}
+	b.done(0, errors.New("down"), now.Add(coordinatorFailing))
 	if !b.beginProbe(now) || b.beginProbe(now.Add(2*time.Second)) {
 		t.Error("want one probe at a time")
 	}
@@ -97,8 +102,12 @@ func TestCoordinatorDownAndBack(t *testing.T) {
 	go d.Bridge.Run(ctx)
 
 	down.Store(true)
-	for range coordinatorFailures {
-		if _, err := d.Bridge.client.Query(ctx, "x"); !errors.Is(err, sagaclient.ErrResponse) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		_, err := d.Bridge.client.Query(ctx, "x")
+		if errors.Is(err, sagaclient.ErrCoordinatorDown) {
+			break
+		}
+		if !errors.Is(err, sagaclient.ErrResponse) || time.Now().After(deadline) {
 			t.Fatalf("while it closes connections: %v", err)
 		}
 	}

@@ -1,6 +1,22 @@
 // Package transaction turns one request into a global transaction on DTM, the coordinator, and is
-// the bridge between the coordinator and the services: it submits sagas, serves the coordinator's
+// the bridge between the coordinator and the services: it begins transactions, serves the coordinator's
 // branch calls, and records how a transaction ended.
+//
+// # Modes
+//
+// A saga, TCC, a message and XA differ in how they are rendered and begun, in the operations that their
+// steps have, and in what a query says of them. All of that is behind one interface (mode.go); what
+// follows is said of sagas and holds for all of them, with the operation that begins a step in place of
+// the do.
+//
+// In TCC, XA and a message with a primary this gateway makes the calls of the first phase itself
+// (firstphase.go): it prepares the transaction at the coordinator, claims the record of each call before
+// it registers its branch, so that no cancel overtakes it, and submits or aborts when it knows the
+// outcome. The decision is in a record before it is sent (decision.go), and whoever finds one there
+// decides nothing; a submit is sent once, for DTM loses the confirms of TCC that is submitted twice.
+// Whoever dies in between leaves a transaction that the coordinator ends when its time is over. What the
+// coordinator calls later is in what was registered, so it needs no store here. How a message and its
+// query exclude each other is told in messagemode.go, how a service of XA registers in xaregister.go.
 //
 // # One submit a gid
 //
@@ -10,11 +26,15 @@
 //     nothing was submitted.
 //  2. The coordinator is asked for the gid. What it knows already, running or succeeded lately, is
 //     followed and not submitted again. The gid names the request and not its key alone (gid.go),
-//     so that another request with a used key is not taken for it.
+//     so that another request with a used key is not taken for it. That is one query, also for a claim
+//     of which the record knows no earlier attempt: a store may lose records.
 //  3. The record is marked as delegated, durably. An owner that has lost the claim fails here and
 //     submits nothing.
 //  4. The saga is submitted, once. When the submit is not acknowledged the coordinator is asked; it
 //     is never submitted again.
+//
+// A saga that goes well costs no second query: the coordinator says that all steps are done, and this process has seen
+// each of them done (running.go). Where it has not, the coordinator is asked for what it has stored.
 //
 // From then on the coordinator knows the outcome. Duplicates ask it; a crash of this gateway
 // changes nothing: any gateway that finds the delegated record (at its start, and every half
@@ -28,7 +48,8 @@
 // operator resolves it.
 //
 // A step is done only while the record is delegated under that very gid. So a submit that arrives
-// late, after the record was settled, does nothing but roll back.
+// late, after the record was settled, does nothing but roll back. A record that an operator settles by force within a
+// submit of this process takes effect on its steps when the submit has ended, after fifteen seconds at most.
 //
 // # Admission
 //
@@ -47,7 +68,9 @@
 // says only that the gateway made the call, and the state of the transaction whether it may be made
 // now: a do while it runs, an undo while it is rolled back and no do of the same step is under way.
 // The record of the transaction is looked at first, then the coordinator is asked: one query for
-// each branch call whose end is not recorded. A call that the state does not allow is 409, and one
+// each branch call whose end is not recorded. Nothing is asked for the first do of a step of a saga whose submit this
+// process waits for, while the branch address is its own: it knows that the record is delegated, and would know of a
+// refusal, of an undo, and of the end of the time (running.go). A call that the state does not allow is 409, and one
 // of which the state is not known 425, so that it comes again; in both cases no service is called. A
 // call that comes again after its end gets the recorded end, in whatever state the transaction is.
 //
@@ -68,10 +91,33 @@
 // the coordinator while the first still runs gets 425, and one after the end gets the recorded end.
 // A call that takes longer than the coordinator waits goes on in the background.
 //
+// The end of a do that was done is written while the coordinator goes on, together with those of other calls
+// (ends.go, flush.go), unless gateways share the branch address. Should this process die before, the call is made
+// once more, with the same Idempotency-Key. The end of an undo, and of a call that was refused, is written before
+// the coordinator gets it: what is undone next hangs on that.
+//
+// # The order of undos
+//
+// It is the coordinator's (DTM v1.19.0, trans_type_saga.go): a step is undone when all that came after it is. So
+// in a saga whose steps come one after the other an undo that is never done holds up those of all steps before
+// it, for ever; nothing at the gateway may change that, since what is undone first was built upon what is undone
+// later. Steps that do not come after one another (after) are undone at the same time, and none waits for the
+// undo of another. An undo that waits shows as compensating, and the one that it waits for as stuck.
+//
+// # What was gone is back
+//
+// The coordinator doubles its delay, so what waits would wait on when a service is back. It is told to go on at
+// once when a service at which branches failed is reached again or its breaker has closed, when the coordinator
+// is back, and when the gateway starts and finds transactions under way; every ten seconds at most, a thousand
+// transactions at most, and none that is due within five seconds. A service that is still broken is spared
+// (advance.go).
+//
 // # Memory
 //
-// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan. Places
-// of at most 50000 transactions, none for longer than half a minute.
+// One entry for each delegated record whose end is not recorded, at most 10000 new ones a scan, and one for each
+// submit in flight. Places of at most 50000 transactions, none for longer than half a minute. At most 10000 ends
+// that are not written yet, of some 5 KB. At most 4096 transactions in their first phase, with calls of 64 KiB and,
+// of each step that others refer to, a response of 16 KiB; one more is refused (503 overloaded).
 //
 // # Failure policy
 //

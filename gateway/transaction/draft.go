@@ -104,7 +104,8 @@ func responseFault(err error) error {
 	case errors.As(err, &fault):
 		return stepError("the response that it needs can be read in more than one way")
 	case errors.Is(err, template.ErrTooLong):
-		return stepError(fmt.Sprintf("with the responses that it needs its calls are longer than %d bytes", stepsBytesMax))
+		return stepError(fmt.Sprintf("with the responses that it needs its calls are longer than %d bytes",
+			stepsBytesMax))
 	}
 	return stepError("the response that it needs does not fit")
 }

@@ -11,8 +11,9 @@ import (
 
 // ends are the ends of branch calls that the store has not taken yet. What a service has answered is
 // known here and is not asked again because a store was away for a moment: the coordinator gets it
-// at once, and again if it calls again, and it is written as soon as the store takes it. For the end of a call that
-// was done the coordinator does not wait at all; a refusal is written first, if the store is there. A gateway
+// at once, and again if it calls again, and it is written as soon as the store takes it. For the end of a do that
+// was done the coordinator does not wait at all, unless another gateway may get its next call, which looks for it; a
+// refusal, and the end of an undo, is written first, if the store is there. A gateway
 // that dies before that leaves a record in flight; when its lease is over, a call of the coordinator,
 // which may come to another gateway, is made again, with the same Idempotency-Key and the next attempt.
 //
@@ -77,7 +78,7 @@ func (b *Bridge) keepEnd(id string, of end, change idempotency.Change, pause tim
 		defer b.ends.drop(id, token)
 		ctx, cancel := context.WithTimeout(context.Background(), endLife)
 		defer cancel()
-		if pause == 0 && !b.advertised { // where another gateway may be asked next it is written at once
+		if pause == 0 {
 			b.flushes.wait()
 		}
 		for ; pause == 0 || sleep(ctx, pause); pause = max(endPause, min(2*pause, 5*time.Second)) {
@@ -85,8 +86,8 @@ func (b *Bridge) keepEnd(id string, of end, change idempotency.Change, pause tim
 			if err == nil || errors.Is(err, idempotency.ErrLost) {
 				return
 			}
-			b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's end; it is kept and written "+
-				"later", "record", id, "error", err)
+			b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's end; it is kept and "+
+				"written later", "record", id, "error", err)
 		}
 		b.logger.Error("transaction: a branch's end could not be written; when the coordinator asks again the service "+
 			"is called again", "record", id)

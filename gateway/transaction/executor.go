@@ -109,8 +109,8 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	return filters.Completed
 }
 
-// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that was begun
-// by another request.
+// endOf returns the end of a transaction, or the last known view when ctx ends first. begun is nil for one that
+// was begun by another request.
 func (e *Executor) endOf(ctx context.Context, gid string, begun *started, once bool) View {
 	if begun != nil {
 		select {
@@ -248,8 +248,8 @@ func badRequest(x *filters.Exchange, err error) *filters.Reply {
 		})
 	case errors.Is(err, errSealed):
 		return filters.Refuse(filters.BodyTooLarge, filters.Problem{
-			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in a URL: "+
-				"%d bytes, without bodies. Nothing was begun.", sealedBytesMax),
+			Detail: fmt.Sprintf("The request makes the calls of the transaction longer than their services take in "+
+				"a URL: %d bytes, without bodies. Nothing was begun.", sealedBytesMax),
 		})
 	case errors.Is(err, errManagers):
 		return filters.Refuse(filters.Overloaded, filters.Problem{

@@ -2,7 +2,6 @@ package transaction
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -128,7 +127,7 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 		phase: p, route: env.Route, owner: env.Principal, timeout: s.Timeout, every: s.RetryEvery, most: s.RetryMax,
 		global: sagaclient.Global{
 			GID: gid, Mode: mode, Timeout: s.Timeout, RetryEvery: s.RetryEvery, Wait: true,
-			Custom: custom{Steps: namesOf(e.steps)}.encode(),
+			Custom: custom{Steps: namesOf(e.steps)}.encode(), Headers: e.bridge.keepFor(s.KeepFor),
 		},
 	}
 }
@@ -159,7 +158,8 @@ func (m *manager) prepare(ctx context.Context, b *Bridge) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
 	for range 3 {
-		if err = b.client.Prepare(ctx, &m.global); !errors.Is(err, sagaclient.ErrUnknown) || !sleep(ctx, 100*time.Millisecond) {
+		err = b.client.Prepare(ctx, &m.global)
+		if !errors.Is(err, sagaclient.ErrUnknown) || !sleep(ctx, 100*time.Millisecond) {
 			return err
 		}
 	}
@@ -273,13 +273,15 @@ func (m *manager) accept(ctx context.Context, b *Bridge, i int, response []byte)
 }
 
 // attempt makes one call of a step. calling says that there may be another one.
-func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCall, registered *bool) (progress, answer) {
+func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCall, registered *bool) (
+	progress, answer,
+) {
 	always := context.WithoutCancel(ctx)
 	claim := b.claimOf(call)
 	rec, claimed, err := b.store.Claim(always, claim)
 	switch {
 	case err != nil:
-		b.logger.Warn("transaction: the store did not take a branch's claim; it is tried again",
+		b.refusals.Warn(b.logger, time.Now(), "transaction: the store did not take a branch's claim; it is tried again",
 			"gid", call.gid, "step", call.step, "error", err)
 		return calling, answer{}
 	case !claimed && rec.State == idempotency.Answered: // an operator, or the end of an earlier call that came late
@@ -362,7 +364,8 @@ func (b *Bridge) register(ctx context.Context, r *sagaclient.Registration) error
 		return err
 	}
 	t, queried := b.queryCoordinator(ctx, r.GID)
-	if queried == nil && slices.ContainsFunc(t.Branches, func(br sagaclient.Branch) bool { return br.ID == r.BranchID }) {
+	its := func(br sagaclient.Branch) bool { return br.ID == r.BranchID }
+	if queried == nil && slices.ContainsFunc(t.Branches, its) {
 		return nil
 	}
 	return err
@@ -380,128 +383,4 @@ func (b *Bridge) pause(ctx context.Context, d time.Duration) bool {
 	case <-b.stopping:
 	}
 	return false
-}
-
-// abortReason is what the coordinator keeps of why a transaction was aborted.
-type abortReason struct {
-	Refused  []StepView `json:"refused,omitempty"`
-	Late     []string   `json:"late,omitempty"`     // steps
-	TimedOut bool       `json:"timedOut,omitempty"` // no step refused
-}
-
-// encode returns the reason as the coordinator takes it.
-func (a *abortReason) encode() string {
-	for {
-		b, err := json.Marshal(a)
-		if err != nil { // texts only: it cannot fail
-			panic("transaction: " + err.Error())
-		}
-		switch {
-		case len(b) <= abortBytesMax:
-			return string(b)
-		case len(a.Refused) > 1:
-			a.Refused = a.Refused[:len(a.Refused)-1]
-		case len(a.Refused) == 1 && a.Refused[0].Reason != "":
-			a.Refused[0].Reason = ""
-		default:
-			a.Late = nil
-		}
-	}
-}
-
-// abortBytesMax is how long a reason may be: DTM keeps 1024 characters.
-const abortBytesMax = 1000
-
-// reasonsMax bounds the refusals, and the late steps, that are kept.
-const reasonsMax = 3
-
-// outcome says whether all steps are done, and else why the transaction is aborted; undecided says that neither is
-// known here.
-func (m *manager) outcome() (why *abortReason, undecided bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	why = new(abortReason)
-	all := true
-	for i, s := range m.steps {
-		name, _ := m.phase.step(i)
-		all = all && s.progress == done
-		switch s.progress {
-		case refused:
-			if len(why.Refused) < reasonsMax {
-				why.Refused = append(why.Refused, StepView{Name: name, State: StepFailed, Reason: printable(s.reason)})
-			}
-		case late, waits, calling:
-			if len(why.Late) < reasonsMax {
-				why.Late = append(why.Late, name)
-			}
-		case inDoubt:
-			undecided = true
-		}
-	}
-	if all {
-		return nil, false
-	}
-	why.TimedOut = len(why.Refused) == 0
-	return why, undecided
-}
-
-// finish submits the transaction or aborts it.
-func (m *manager) finish(ctx context.Context, b *Bridge) {
-	why, undecided := m.outcome()
-	if undecided {
-		return
-	}
-	if why == nil {
-		m.submit(ctx, b)
-		return
-	}
-	reason := why.encode()
-	always, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortFor)
-	defer cancel()
-	settle, err := b.decide(always, m, decidedAbort)
-	if err != nil { // an abort may be sent by several
-		b.logger.Info("transaction: that it is aborted could not be written down", "gid", m.global.GID, "error", err)
-	}
-	for {
-		err := b.client.Abort(always, &m.global, reason)
-		if err == nil || errors.Is(err, sagaclient.ErrRejected) {
-			settle()
-			return
-		}
-		b.logger.Warn("transaction: it could not be aborted; the coordinator does it when its time is over",
-			"gid", m.global.GID, "error", err)
-		if !b.pause(always, time.Second) {
-			return
-		}
-	}
-}
-
-// submit submits the transaction, once: the decision is written down before, and whoever finds one does nothing.
-func (m *manager) submit(ctx context.Context, b *Bridge) {
-	settle, err := b.decide(ctx, m, decidedSubmit)
-	for err != nil && !errors.Is(err, errDecided) && b.pause(ctx, time.Second) {
-		settle, err = b.decide(ctx, m, decidedSubmit)
-	}
-	if err != nil {
-		b.logger.Error("transaction: it is not submitted, and rolled back when its time is over",
-			"gid", m.global.GID, "error", err)
-		return
-	}
-	for {
-		sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
-		err = b.client.SubmitPrepared(sent, &m.global)
-		cancel()
-		if !errors.Is(err, sagaclient.ErrCoordinatorDown) || !b.pause(ctx, time.Second) {
-			break
-		}
-	}
-	switch {
-	case err == nil, errors.Is(err, sagaclient.ErrRejected): // the query says what it is
-		settle()
-		return
-	case errors.Is(err, sagaclient.ErrUnknown):
-		b.metrics.Unacknowledged.Inc()
-	}
-	b.logger.Warn("transaction: the submit was not acknowledged; the coordinator is asked, and rolls back if it does "+
-		"not have it", "gid", m.global.GID, "error", err)
 }

@@ -18,9 +18,9 @@ import (
 // again from the request alone: when a store has lost the record of a transaction, its repeat still finds it
 // at the coordinator. A key that is used for another request never meets the transaction of the one before.
 // One that is used again for the same request, after its time, finds the first one at the coordinator and takes
-// the next gid: that has a period of time and a count within it in the digest too. The name of the deployment is in the digest, so that two that share
-// a coordinator, and have the same routes and keys, never take the transaction of the other one for
-// their own.
+// the next gid: that has a period of time and a count within it in the digest too. The name of the deployment is
+// in the digest, so that two that share a coordinator, and have the same routes and keys, never take the
+// transaction of the other one for their own.
 const (
 	gidSuffix    = 8
 	gidLength    = idempotency.IDLength + gidSuffix

@@ -10,9 +10,9 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// messageMode: the coordinator delivers the do of each step until it is done; nothing is rolled back. A message with a
-// primary is delivered only when that is done: the gateway calls it while the message is prepared, and where its outcome
-// is not known the coordinator finds out, by the query.
+// messageMode: the coordinator delivers the do of each step until it is done; nothing is rolled back. A message
+// with a primary is delivered only when that is done: the gateway calls it while the message is prepared, and where its
+// outcome is not known the coordinator finds out, by the query.
 //
 // The call of the primary and the query have one record, and so exclude each other: the query is not asked while a call
 // is under way, and what it has answered is the end of the primary.
@@ -60,7 +60,7 @@ func (messageMode) render(ctx context.Context, e *Executor, x *filters.Exchange)
 	}
 	s, gid := &e.settings, x.Logical.GID
 	g := sagaclient.Global{
-		GID: gid, Mode: sagaclient.Message, RetryEvery: s.RetryEvery, Wait: true,
+		GID: gid, Mode: sagaclient.Message, RetryEvery: s.RetryEvery, Wait: true, Headers: e.bridge.keepFor(s.KeepFor),
 		AtOnce: len(s.Steps) > 1 && s.Steps[1].After != nil,
 	}
 	length := 0
@@ -126,7 +126,8 @@ func (e *Executor) renderPrimary(x *filters.Exchange, g sagaclient.Global, key [
 		return nil, err
 	}
 	of := &renderedPrimary{branchCall{
-		branch: branch{g.GID, primaryName, opPrimary, primaryID}, operation: messageOperations[0], env: env, call: env.Do,
+		branch: branch{g.GID, primaryName, opPrimary, primaryID}, operation: messageOperations[0],
+		env: env, call: env.Do,
 	}}
 	m := e.newManager(of, sagaclient.Message, g.GID, env)
 	g.Timeout, g.Custom = e.settings.Timeout, custom{Primary: true}.encode()
@@ -195,7 +196,7 @@ func (messageMode) view(ctx context.Context, b *Bridge, t *sagaclient.Transactio
 		}
 		s := StepView{Name: stepName(br.URL), State: StepPending}
 		switch {
-		case br.Status == sagaclient.Succeeded:
+		case v.State == Succeeded, br.Status == sagaclient.Succeeded:
 			s.State = StepSucceeded
 		case v.State == Failed:
 			s.State = StepSkipped

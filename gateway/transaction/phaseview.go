@@ -55,7 +55,7 @@ func (b *Bridge) viewPhases(t *sagaclient.Transaction, v *View, begin, forward, 
 			s.Reason = b.vainly(t.GID, name, forward)
 		case at >= 0:
 			s.State, s.Reason = StepFailed, why.Refused[at].Reason
-		case registered && backs.Status == sagaclient.Succeeded:
+		case registered && (v.State == Failed || backs.Status == sagaclient.Succeeded): // SQL stores write that late
 			s.State = StepCompensated
 		case registered:
 			s.State, s.Reason = StepCompensating, b.vainly(t.GID, name, back)

@@ -59,7 +59,12 @@ func (r *running) allows(gid string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.byGID[gid]
-	return s != nil && !s.rolledBack && (s.until.IsZero() || now.Before(s.until))
+	return s != nil && !s.rolledBack && (s.until.IsZero() || before(now, s.until))
+}
+
+// before compares by both clocks: that which is never stepped stands still while a machine is suspended.
+func before(now, until time.Time) bool {
+	return now.Before(until) && now.Round(0).Before(until.Round(0))
 }
 
 // rollBack notes that a saga is rolled back, or may be.

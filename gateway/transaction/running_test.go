@@ -71,7 +71,10 @@ var threeSteps = Settings{
 	Wait: 20 * time.Second, Timeout: time.Minute, RetryEvery: 3 * time.Second,
 	Steps: []Step{
 		{Name: "a", Do: call("one", "/a"), Undo: new(call("one", "/a/undo"))},
-		{Name: "b", Do: call("two", "/b"), Undo: new(call("two", "/b/undo")), FailOn: []StatusRange{{From: 409, To: 409}}},
+		{
+			Name: "b", Do: call("two", "/b"), Undo: new(call("two", "/b/undo")),
+			FailOn: []StatusRange{{From: 409, To: 409}},
+		},
 		{Name: "c", Do: call("three", "/c"), Undo: new(call("three", "/c/undo"))},
 	},
 }

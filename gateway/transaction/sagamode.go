@@ -37,6 +37,7 @@ func (sagaMode) render(ctx context.Context, e *Executor, x *filters.Exchange) (r
 	}
 	saga := &renderedSaga{sagaclient.Saga{
 		GID: x.Logical.GID, Wait: true, Timeout: e.settings.Timeout, RetryEvery: e.settings.RetryEvery,
+		Headers: e.bridge.keepFor(e.settings.KeepFor),
 	}}
 	length := 0
 	for i := range e.steps {

@@ -16,6 +16,7 @@ type Settings struct {
 	Timeout    time.Duration // when a transaction that has not succeeded is rolled back
 	RetryEvery time.Duration // first delay before a branch is called again; the coordinator doubles it
 	RetryMax   time.Duration // longest delay before a branch is called again
+	KeepFor    time.Duration // how long the coordinator keeps what has ended; 0: as it is told to
 	Primary    *Primary      // of a message; nil: there is none
 	Notify     bool          // a receiver is told the end
 	StatusPath string        // of the status resource, with {id} for the gid; empty without one

@@ -195,7 +195,8 @@ func (t *renderedTCC) done(ctx context.Context, b *Bridge, i int, response []byt
 		return nil
 	}
 	if len(response) > responseBytesMax {
-		return stepError(fmt.Sprintf("its response, which other calls refer to, is longer than %d bytes", responseBytesMax))
+		return stepError(fmt.Sprintf("its response, which other calls refer to, is longer than %d bytes",
+			responseBytesMax))
 	}
 	t.mu.Lock()
 	t.answers.Add(s.name, response)

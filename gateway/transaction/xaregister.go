@@ -39,7 +39,9 @@ const sealedBytesMax = 3 << 10
 var errSealed = errors.New("transaction: the calls of XA are too long")
 
 // registration returns the prefix under which a service registers a branch, and the address of its second phase.
-func (b *Bridge) registration(of branch, key []byte, env *envelope, until time.Time) (prefix, phaseTwo string, err error) {
+func (b *Bridge) registration(of branch, key []byte, env *envelope, until time.Time) (
+	prefix, phaseTwo string, err error,
+) {
 	payload, err := marshal(env)
 	if err != nil {
 		return "", "", err

@@ -21,8 +21,8 @@ type Cause struct {
 	Text string // what it means, and which setting it has to do with
 }
 
-// Explain says in an operator's words why Send failed, or a body broke. endpoint is the address that it went to, "" when
-// it is not known.
+// Explain says in an operator's words why Send failed, or a body broke. endpoint is the address that it went to, ""
+// when it is not known.
 func (s *Service) Explain(err error, endpoint string) Cause {
 	e := s.explained(endpoint)
 	for _, explain := range [...]func(error, *explainedEndpoint) Cause{
@@ -95,8 +95,8 @@ func explainCertificate(err error, e *explainedEndpoint) Cause {
 	var alert tls.AlertError
 	switch {
 	case errors.As(err, &unknown):
-		return Cause{"certificate-unknown-authority", "the service's certificate is signed by an authority that is not " +
-			"known; " + e.setting("tls.ca") + " names those that are trusted"}
+		return Cause{"certificate-unknown-authority", "the service's certificate is signed by an authority that is " +
+			"not known; " + e.setting("tls.ca") + " names those that are trusted"}
 	case errors.As(err, &name):
 		return Cause{"certificate-wrong-name", "the service's certificate is for another name: " + name.Error() + "; " +
 			e.setting("tls.serverName") + " is the name that is asked for"}
@@ -142,8 +142,8 @@ func explainConnect(err error, e *explainedEndpoint) Cause {
 		return Cause{"connect-timeout", "no connection within " + e.connectTimeout.String() + " (" +
 			e.setting("connectTimeout") + "): the host is down, overloaded, or a firewall drops what is sent there"}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return Cause{"connection-closed", "the service closed the connection before it was ready: it may speak another " +
-			"protocol than " + e.scheme}
+		return Cause{"connection-closed", "the service closed the connection before it was ready: it may speak " +
+			"another protocol than " + e.scheme}
 	}
 	return Cause{"not-connected", "no connection came about"}
 }

@@ -19,7 +19,7 @@ import (
 type fault struct {
 	name  string
 	what  string
-	lasts time.Duration // in a run of usual length
+	lasts time.Duration // in a run of usual length; an outage lasts as long in any
 	at    float64       // of `all`: when it begins, as a share of the run
 	begin func(ctx context.Context, w *world) error
 	end   func(ctx context.Context, w *world) error // nil: nothing to undo
@@ -28,8 +28,12 @@ type fault struct {
 // lastsLeast is how long a fault lasts at least, also where a short run shortens it.
 const lastsLeast = time.Second
 
-// outage is how long a killed process is gone: a supervisor starts it again.
+// outage is how long a killed process is gone: a supervisor starts it again. It is no shorter in a short run: Redis'
+// master would be back before the sentinels have missed it.
 const outage = 2 * time.Second
+
+// afterLeast is how long the load goes on at least after a fault has ended, so that it can be seen what came of it.
+const afterLeast = 2 * time.Second
 
 const (
 	killGateway = "kill-gateway"
@@ -40,21 +44,21 @@ const (
 // most is sold.
 func faults() []fault {
 	return []fault{
-		{killGateway, "kill -9 of a gateway, started again after 2 s", outage, 0.26, killLastGateway,
+		{killGateway, "kill -9 of a gateway, started again after 2 s", outage, 0.255, killLastGateway,
 			restartLastGateway},
-		{killRedis, "kill -9 of Redis' master, back as a replica after 2 s", outage, 0.32,
+		{killRedis, "kill -9 of Redis' master, back as a replica after 2 s and the failover", outage, 0.32,
 			func(_ context.Context, w *world) error { w.redis.killMaster(); return nil },
 			func(ctx context.Context, w *world) error { return w.redis.restart(ctx) }},
 		{"payment-slow", "payment ten times slower", 15 * time.Second, 0.39,
 			capacityOf("payment", 10), capacityOf("payment", 1)},
 		{"stock-resets", "stock resets connections", 5 * time.Second, 0.53,
 			shopFault("stock", `{"reset":true}`), shopHeal("stock")},
-		{"kill-coordinator", "kill -9 of the coordinator, started again after 2 s", outage, 0.60,
+		{"kill-coordinator", "kill -9 of the coordinator, started again after 2 s", outage, 0.58,
 			func(_ context.Context, w *world) error { w.coordinator.kill(); return nil },
 			func(ctx context.Context, w *world) error { return w.coordinator.start(ctx) }},
 		{"stop-gateway", "SIGSTOP of a gateway", 5 * time.Second, 0.65,
 			signalGateway(syscall.SIGSTOP), signalGateway(syscall.SIGCONT)},
-		{"bad-config", "a bad configuration is pushed", time.Second, 0.72, pushBadConfig, restoreConfig},
+		{"bad-config", "a bad configuration is pushed", time.Second, 0.72, pushBadConfig, replaceBadConfig},
 		{"good-configs", "five good configurations are pushed, a second apart", 5 * time.Second, 0.76,
 			pushGoodConfigs, restoreConfig},
 		{"payment-silent", "payment charges and does not answer", 5 * time.Second, 0.84,
@@ -82,15 +86,22 @@ func planFaults(asked []string, o *Options) ([]planned, error) {
 	usual := 2 * time.Minute
 	var plan []planned
 	add := func(f fault, at time.Duration) {
-		scaled := time.Duration(float64(f.lasts) * float64(length) / float64(usual))
-		f.lasts = min(f.lasts, max(scaled.Round(time.Millisecond), lastsLeast))
+		if f.lasts != outage {
+			scaled := time.Duration(float64(f.lasts) * float64(length) / float64(usual))
+			f.lasts = min(f.lasts, max(scaled.Round(time.Millisecond), lastsLeast))
+		}
 		plan = append(plan, planned{f, at})
 	}
 	for _, text := range asked {
 		name, when, timed := strings.Cut(text, "@")
 		if name == "all" && !timed {
 			for _, f := range faults() {
-				add(f, time.Duration(f.at*float64(length)))
+				begins := time.Duration(f.at * float64(length))
+				if n := len(plan); n > 0 && begins < plan[n-1].begins+plan[n-1].lasts {
+					return nil, fmt.Errorf("flashsale: --faults all: in a run of %v %s would begin before %s is over: "+
+						"want longer --half and --peak, 32s in all at least", length, f.name, plan[n-1].name)
+				}
+				add(f, begins)
 			}
 			continue
 		}
@@ -113,6 +124,11 @@ func planFaults(asked []string, o *Options) ([]planned, error) {
 	for _, p := range plan {
 		if err := o.allows(p.name); err != nil {
 			return nil, err
+		}
+		if left := length - p.begins - p.lasts; left < afterLeast {
+			return nil, fmt.Errorf("flashsale: --fault %s: it would begin at %v of %v and last for %v, and %v have to "+
+				"be left to see what comes of it: want an earlier time, or longer --half and --peak", p.name,
+				p.begins.Round(time.Millisecond), length, p.lasts, afterLeast)
 		}
 	}
 	return plan, nil
@@ -280,6 +296,26 @@ func pushBadConfig(_ context.Context, w *world) (err error) {
 		err = errors.Join(err, made, w.push(g, append(text, []byte("\nrouts: []\n")...)))
 	}
 	return err
+}
+
+// replaceBadConfig waits until each gateway has noticed the bad one, and refused it: else nothing was tested.
+func replaceBadConfig(ctx context.Context, w *world) (err error) {
+	for _, g := range w.gateways {
+		err = errors.Join(err, awaitRefusal(ctx, g))
+	}
+	return errors.Join(err, restoreConfig(ctx, w))
+}
+
+func awaitRefusal(ctx context.Context, g *gateway) error {
+	for deadline := time.Now().Add(startLimit); ; {
+		n, err := metric(ctx, g.admin, `sluice_config_reloads_total{result="refused"}`)
+		if err == nil && n > 0 {
+			return nil
+		}
+		if !sleepUntil(ctx, time.Now().Add(50*time.Millisecond)) || time.Now().After(deadline) {
+			return fmt.Errorf("flashsale: %s did not notice the bad configuration: nothing was tested", g.name)
+		}
+	}
 }
 
 func restoreConfig(_ context.Context, w *world) (err error) {

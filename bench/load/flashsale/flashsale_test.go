@@ -179,6 +179,23 @@ func TestPlanOfFaults(t *testing.T) {
 			t.Errorf("%s begins at %v, before %s has ended", p.name, p.begins, plan[i].name)
 		}
 	}
+	short := Options{Short: true, Scenario: scenarioSale, Gateways: 2, Store: storeRedis}
+	if err := short.complete(); err != nil {
+		t.Fatal(err)
+	}
+	plan, err = planFaults([]string{"all"}, &short)
+	if err != nil || len(plan) != len(FaultNames()) || plan[1].name != killRedis || plan[1].lasts != outage {
+		t.Errorf("short: %+v, %v", plan, err) // sentinels notice no shorter outage
+	}
+	for _, late := range []string{"kill-redis@29s", "kill-gateway@32s"} {
+		if _, err := planFaults([]string{late}, &short); err == nil {
+			t.Errorf("%s in a run of 32 s: no error, and nothing would be tested", late)
+		}
+	}
+	short.Peak = 2 * time.Second
+	if _, err := planFaults([]string{"all"}, &short); err == nil {
+		t.Error("all faults at once: no error")
+	}
 	o.Store, o.Gateways = storeEmbedded, 1
 	for _, bad := range []string{"fire", "kill-gateway@soon", "kill-gateway@1h", "kill-redis", "all@3s"} {
 		if _, err := planFaults([]string{bad}, &o); err == nil {
@@ -213,19 +230,21 @@ func TestRecoveries(t *testing.T) {
 
 func TestLeaks(t *testing.T) {
 	t.Parallel()
-	start := Holding{Goroutines: 100, Descriptors: 50, Resident: 100 << 20}
+	start := Holding{Goroutines: 100, Descriptors: 50, Memory: 100 << 20, Live: 50 << 20}
 	for _, c := range []struct {
 		end  Holding
 		want int
 	}{
-		{start, 0}, {Holding{110, 60, 110 << 20}, 0}, {Holding{111, 50, 1}, 1}, {Holding{300, 300, 300 << 20}, 3},
+		{start, 0}, {Holding{110, 60, 110 << 20, 55 << 20}, 0}, {Holding{111, 50, 1, 1}, 1},
+		{Holding{300, 300, 300 << 20, 100 << 20}, 4}, {Holding{100, 50, 100 << 20, 60 << 20}, 1},
+		{Holding{100, 50, 130 << 20, 55 << 20}, 1}, // fragments
 	} {
 		l := Leak{Process: "gateway", Start: start, End: c.end}
 		if got := l.grown(); len(got) != c.want {
 			t.Errorf("%+v: %q, want %d", c.end, got, c.want)
 		}
 	}
-	if h, err := hold(t.Context(), os.Getpid(), ""); err != nil || h.Descriptors == 0 || h.Resident == 0 {
+	if h, err := hold(t.Context(), os.Getpid(), ""); err != nil || h.Descriptors == 0 || h.Memory == 0 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

@@ -15,7 +15,11 @@ import (
 type Holding struct {
 	Goroutines  int64 `json:"goroutines"` // 0: it does not tell
 	Descriptors int64 `json:"descriptors"`
-	Resident    int64 `json:"residentBytes"`
+	// Memory is what is resident of the process's own. Pages of the program's file are not counted: code that ran once
+	// stays mapped, the gateways share it, and the system takes it back when it wants to.
+	Memory int64 `json:"memoryBytes"`
+	// Live is what the last collection of garbage found in use: what the process keeps. 0: it does not tell.
+	Live int64 `json:"liveBytes"`
 }
 
 // Leak is what a process held at the start, and after the load and a time to cool down.
@@ -30,10 +34,16 @@ type Leak struct {
 // more.
 func within(start, end, slack int64) bool { return end <= start+max(start/10, slack) }
 
+// roomOf is how much memory Go keeps for a live heap of that size, at GOGC=100: as much again for garbage, and a tenth
+// that it does not give back. A process that was just started has less: it has made no garbage yet, so that it is no
+// measure of what a process has given back that has worked. What grew beyond is fragments, stacks, or no heap of Go's.
+func roomOf(live int64) int64 { return live * 2 }
+
 const (
 	slackGoroutines  = 10
 	slackDescriptors = 10
-	slackResident    = 8 << 20
+	slackMemory      = 8 << 20
+	slackLive        = 4 << 20
 )
 
 // grown names what the process has not given back.
@@ -44,7 +54,8 @@ func (l *Leak) grown() (what []string) {
 	}{
 		{"goroutines", l.Start.Goroutines, l.End.Goroutines, slackGoroutines},
 		{"descriptors", l.Start.Descriptors, l.End.Descriptors, slackDescriptors},
-		{"resident bytes", l.Start.Resident, l.End.Resident, slackResident},
+		{"bytes of live heap", l.Start.Live, l.End.Live, slackLive},
+		{"bytes of memory", max(l.Start.Memory, roomOf(l.Start.Live), roomOf(l.End.Live)), l.End.Memory, slackMemory},
 	} {
 		if !within(c.start, c.end, c.slack) {
 			what = append(what, fmt.Sprintf("%s: %s from %d to %d", l.Process, c.name, c.start, c.end))
@@ -64,19 +75,22 @@ func hold(ctx context.Context, pid int, admin string) (h Holding, err error) {
 	if err != nil {
 		return h, fmt.Errorf("flashsale: %w", err)
 	}
-	if fields := strings.Fields(string(statm)); len(fields) > 1 {
-		pages, err := strconv.ParseInt(fields[1], 10, 64)
-		if err != nil {
-			return h, fmt.Errorf("flashsale: %w", err)
-		}
-		h.Resident = pages * int64(os.Getpagesize())
+	var size, resident, ofFiles int64
+	if _, err := fmt.Sscan(string(statm), &size, &resident, &ofFiles); err != nil {
+		return h, fmt.Errorf("flashsale: %w", err)
 	}
+	h.Memory = (resident - ofFiles) * int64(os.Getpagesize())
 	if admin != "" {
 		n, err := metric(ctx, admin, "go_goroutines")
 		if err != nil {
 			return h, err
 		}
 		h.Goroutines = int64(n)
+		// The runtime collects again when the heap is twice what was live.
+		if n, err = metric(ctx, admin, "go_memstats_next_gc_bytes"); err != nil {
+			return h, err
+		}
+		h.Live = int64(n / 2)
 	}
 	return h, nil
 }

@@ -2,6 +2,7 @@ package flashsale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ type redisParts struct {
 	replica   *part // nil: a server on its own
 	sentinels []*part
 	addresses []string // of the sentinels, or of the server
+	servers   []string // the addresses of the master and the replica
 	swapped   bool     // the replica has become the master
 }
 
@@ -58,7 +60,7 @@ func (w *world) startRedis(ctx context.Context, replicated bool) error {
 	if err := awaitInfo(ctx, at[1], "replication", "master_link_status:up"); err != nil {
 		return err
 	}
-	r.addresses = at[2:]
+	r.servers, r.addresses = at[:2], at[2:]
 	for i, address := range r.addresses {
 		if err := w.startSentinel(ctx, path, fmt.Sprint("sentinel-", i+1), address, port); err != nil {
 			return err
@@ -118,15 +120,20 @@ func (r *redisParts) killMaster() {
 	}
 }
 
-// restart brings back the server that was killed, as a replica of the other: so do the sentinels
-// by themselves.
+// restart brings back the server that was killed, when the sentinels have taken the other one for the master: as a
+// replica of that, which they make it by themselves. Without a failover nothing was tested, and that is an error.
 func (r *redisParts) restart(ctx context.Context) error {
-	p := r.master
+	p, other := r.master, r.servers[1]
 	if r.swapped {
-		p = r.replica
+		p, other = r.replica, r.servers[0]
 	}
-	r.swapped = !r.swapped
-	return p.start(ctx)
+	err := awaitInfo(ctx, r.addresses[0], "sentinel", "address="+other)
+	if err != nil {
+		err = fmt.Errorf("there was no failover, so nothing was tested: %w", err)
+	} else {
+		r.swapped = !r.swapped
+	}
+	return errors.Join(err, p.start(ctx))
 }
 
 func answersPing(address string) func(context.Context) bool {

@@ -129,12 +129,14 @@ func (r *Report) faultRows() [][]string {
 }
 
 func (r *Report) leakRows() [][]string {
-	rows := [][]string{{"before and after", "", "goroutines", "descriptors", "resident MiB"}}
+	rows := [][]string{{"before and after", "", "goroutines", "descriptors", "own memory, MiB",
+		"live heap, MiB"}}
 	for _, f := range r.Findings {
 		for _, l := range f.Leaks {
 			rows = append(rows, []string{f.Name, l.Process, fmt.Sprintf("%d, %d", l.Start.Goroutines, l.End.Goroutines),
 				fmt.Sprintf("%d, %d", l.Start.Descriptors, l.End.Descriptors),
-				fmt.Sprintf("%.1f, %.1f", mebi(l.Start.Resident), mebi(l.End.Resident))})
+				fmt.Sprintf("%.1f, %.1f", mebi(l.Start.Memory), mebi(l.End.Memory)),
+				fmt.Sprintf("%.1f, %.1f", mebi(l.Start.Live), mebi(l.End.Live))})
 		}
 	}
 	return rows

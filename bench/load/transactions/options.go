@@ -32,7 +32,7 @@ const (
 // check returns the first value out of range, by the name of its flag, and fills in what Quick says.
 func (o *Options) check() error {
 	if o.Quick {
-		o.Duration, o.Rounds, o.Callers, o.Statements = min(o.Duration, durationQuick), 1, []int{1, 4}, nil
+		o.Duration, o.Rounds, o.Callers, o.Statements = durationQuick, 1, []int{1, 4}, nil
 	}
 	o.Statements = slices.DeleteFunc(slices.Clone(o.Statements), func(n int) bool { return n == 0 })
 	switch {

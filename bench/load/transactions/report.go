@@ -118,9 +118,10 @@ func (r *Report) judge(quick bool) {
 		if p.Missing != "" {
 			continue
 		}
-		r.add(measure.Mark{What: p.Name + ": queries to the coordinator a saga", Limit: queriesMost, Got: p.Queries}, p.Cells...)
-		r.add(measure.Mark{What: p.Name + ": calls of the store a saga, one after the other", Limit: inARowMost, Got: p.InARow},
-			p.Cells...)
+		r.add(measure.Mark{What: p.Name + ": queries to the coordinator a saga", Limit: queriesMost,
+			Got: p.Queries}, p.Cells...)
+		r.add(measure.Mark{What: p.Name + ": calls of the store a saga, one after the other", Limit: inARowMost,
+			Got: p.InARow}, p.Cells...)
 		if quick {
 			continue
 		}
@@ -132,7 +133,8 @@ func (r *Report) judge(quick bool) {
 
 func (r *Report) judgeCell(p *PairResult, c *Cell) {
 	name := p.Name + ", " + c.title() + ": "
-	cpu := measure.Mark{What: name + "CPU of all processes a saga, to by hand", Limit: cpuMost, Unit: " ×", Got: c.CPURatio}
+	cpu := measure.Mark{What: name + "CPU of all processes a saga, to by hand", Limit: cpuMost, Unit: " ×",
+		Got: c.CPURatio}
 	if c.Statements > 0 {
 		cpu.Limit = cpuMostSQL
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
-// Run measures every pair of stores. A pair that cannot be had is reported as missing; an error is returned when nothing
-// could be measured at all, or ctx ended.
+// Run measures every pair of stores. A pair that cannot be had is reported as missing; an error is returned when
+// nothing could be measured at all, or ctx ended.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -43,7 +43,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 		found := &PairResult{Name: p.String()}
 		report.Pairs = append(report.Pairs, found)
-		r := &run{o: &o, found: found, world: &world{pair: p, dir: fmt.Sprintf("%s/%d", dir, i), services: map[int]*measure.Process{}}}
+		r := &run{o: &o, found: found, world: &world{pair: p, dir: fmt.Sprintf("%s/%d", dir, i),
+			services: map[int]*measure.Process{}}}
 		defer r.world.stop()
 		r.plan(&plan, &measured)
 	}
@@ -54,7 +55,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if measured == 0 {
-		return nil, fmt.Errorf("transactions: nothing could be measured; %s: %s", report.Pairs[0].Name, report.Pairs[0].Missing)
+		return nil, fmt.Errorf("transactions: nothing could be measured; %s: %s", report.Pairs[0].Name,
+			report.Pairs[0].Missing)
 	}
 	for _, p := range report.Pairs {
 		for _, c := range p.Cells {
@@ -101,7 +103,9 @@ func (r *run) plan(p *measure.Plan, measured *int) {
 		for _, c := range r.found.Cells {
 			for i := range sides {
 				side := sides[(i+round)%len(sides)]
-				p.Add(what, c.title()+", "+side, func(ctx context.Context) error { return r.slice(ctx, c, side, round > 0) })
+				p.Add(what, c.title()+", "+side, func(ctx context.Context) error {
+					return r.slice(ctx, c, side, round > 0)
+				})
 			}
 		}
 	}
@@ -141,18 +145,23 @@ func (r *run) slice(ctx context.Context, c *Cell, side string, counts bool) erro
 	if side == byGateway && counts && r.o.Profile != "" {
 		stop = r.profile(ctx, d)
 	}
-	before, err := r.readings(ctx, side)
+	countedBefore, err := r.settledCounts(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := r.cpu()
 	if err != nil {
 		return err
 	}
 	t := drive(ctx, d, c.Callers, call)
-	after, err := r.readings(ctx, side)
+	after, err := r.cpu()
 	stop()
-	if err != nil || ctx.Err() != nil {
+	if err != nil || ctx.Err() != nil || !counts {
 		return err
 	}
-	if !counts {
-		return nil
+	counted, err := r.settledCounts(ctx)
+	if err != nil {
+		return err
 	}
 	of.Sagas += len(t.micros)
 	of.Errors += t.errors
@@ -163,43 +172,62 @@ func (r *run) slice(ctx context.Context, c *Cell, side string, counts bool) erro
 		of.rounds = append(of.rounds, t.slice(n, before, after))
 		if side == byGateway {
 			r.sagas += n
-			r.queries += after.queries - before.queries
-			r.calls += after.calls - before.calls
-			r.branches += after.branches - before.branches
+			r.queries += counted.queries - countedBefore.queries
+			r.calls += counted.calls - countedBefore.calls
+			r.branches += counted.branches - countedBefore.branches
 		}
 	}
 	return nil
 }
 
-// readings are what is counted before and after a slice.
-type readings struct {
-	cpu                      map[string]time.Duration
-	queries, calls, branches float64
+// counts are what coordinator and gateway have counted since they were started.
+type counts struct{ queries, calls, branches float64 }
+
+// settledCounts returns the counts when they do not change any more: ends are written behind the last response.
+func (r *run) settledCounts(ctx context.Context) (last counts, err error) {
+	const pause, most = 30 * time.Millisecond, 100
+	for i := range most {
+		now, err := r.counts(ctx)
+		if err != nil || i > 0 && now == last {
+			return now, err
+		}
+		last = now
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return last, ctx.Err()
+		}
+	}
+	return last, nil
 }
 
-func (r *run) readings(ctx context.Context, side string) (v readings, err error) {
-	if side == byGateway {
-		text, err := fetch(ctx, "http://"+r.world.dtm.Listen+"/api/metrics")
-		if err != nil {
-			return v, err
-		}
-		v.queries = sum(text, `dtm_server_process_total{`, `api="query"`)
-		if text, err = fetch(ctx, "http://"+r.world.gateway.Admin+"/metrics"); err != nil {
-			return v, err
-		}
-		v.calls = sum(text, `sluice_store_duration_seconds_count{`, "")
-		v.branches = sum(text, "sluice_transaction_events_total{", `"branch-call"`)
+func (r *run) counts(ctx context.Context) (c counts, err error) {
+	text, err := fetch(ctx, "http://"+r.world.dtm.Listen+"/api/metrics")
+	if err != nil {
+		return c, err
 	}
-	v.cpu = map[string]time.Duration{}
+	c.queries = sum(text, `dtm_server_process_total{`, `api="query"`)
+	if text, err = fetch(ctx, "http://"+r.world.gateway.Admin+"/metrics"); err != nil {
+		return c, err
+	}
+	c.calls = sum(text, `sluice_store_duration_seconds_count{`, "")
+	c.branches = sum(text, "sluice_transaction_events_total{", `"branch-call"`)
+	return c, nil
+}
+
+// cpu returns the CPU time that each process has used.
+func (r *run) cpu() (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
 	for _, p := range r.world.parts {
-		used, err := measure.CPUTime(p.PID())
+		of, err := measure.CPUTime(p.PID())
 		if err != nil {
-			return v, err
+			return nil, err
 		}
-		v.cpu[p.name] += used
+		used[p.name] += of
 	}
-	v.cpu["caller"], err = measure.OwnCPUTime()
-	return v, err
+	var err error
+	used["caller"], err = measure.OwnCPUTime()
+	return used, err
 }
 
 // sum adds up the samples whose lines begin with prefix and have part in their labels.
@@ -257,12 +285,12 @@ type tally struct {
 	took   time.Duration
 }
 
-func (t *tally) slice(n float64, before, after readings) slice {
+func (t *tally) slice(n float64, before, after map[string]time.Duration) slice {
 	slices.Sort(t.micros)
 	at := func(q float64) float64 { return t.micros[min(int(q*n), len(t.micros)-1)] }
 	s := slice{perSecond: n / t.took.Seconds(), p50: at(0.5), p99: at(0.99), parts: map[string]float64{}}
-	for name, used := range after.cpu {
-		micros := float64((used - before.cpu[name]).Microseconds()) / n
+	for name, used := range after {
+		micros := float64((used - before[name]).Microseconds()) / n
 		s.parts[name] = micros
 		s.cpuMicros += micros
 	}
@@ -354,7 +382,8 @@ func (r *run) handmade(services string) (func(context.Context) error, error) {
 		s := &sagaclient.Saga{GID: gid, Wait: true, Timeout: time.Minute, RetryEvery: 3 * time.Second}
 		for _, name := range steps {
 			at := "http://" + services + "/" + name
-			s.Steps = append(s.Steps, sagaclient.Step{Name: name, Action: at + "/do", Compensate: at + "/undo", Payload: payload})
+			s.Steps = append(s.Steps, sagaclient.Step{Name: name, Action: at + "/do", Compensate: at + "/undo",
+				Payload: payload})
 		}
 		done, err := client.SubmitOnce(ctx, s)
 		if err == nil && !done {

@@ -110,7 +110,8 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := l.accountsOf(barrier.GID + barrier.BranchID)
 	_, err = barrier.Call(r.Context(), l.db, func(tx *sql.Tx) error {
 		for _, id := range ids {
-			if _, err := tx.ExecContext(r.Context(), "UPDATE account SET balance = balance + 1 WHERE id = ?", id); err != nil {
+			_, err := tx.ExecContext(r.Context(), "UPDATE account SET balance = balance + 1 WHERE id = ?", id)
+			if err != nil {
 				return err
 			}
 		}

@@ -45,8 +45,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 }
 
 func (r *Report) head() string {
-	return fmt.Sprintf("sagas of three steps, %d rounds of %v on each side, interleaved, %d processors", r.Rounds, r.Duration,
-		r.Processors)
+	return fmt.Sprintf("sagas of three steps, %d rounds of %v on each side, interleaved, %d processors", r.Rounds,
+		r.Duration, r.Processors)
 }
 
 func (p *PairResult) rows() (rows [][]string) {
@@ -67,15 +67,15 @@ func (r *Report) sentences() (lines []string) {
 			lines = append(lines, p.Name+": not measured: "+p.Missing)
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%s: a saga makes %s queries at the coordinator and %s calls of the store, %s of "+
-			"them one after the other", p.Name, measure.Shown(p.Queries, 2), measure.Shown(p.Calls, 2),
+		lines = append(lines, fmt.Sprintf("%s: a saga makes %s queries at the coordinator and %s calls of the "+
+			"store, %s of them one after the other", p.Name, measure.Shown(p.Queries, 2), measure.Shown(p.Calls, 2),
 			measure.Shown(p.InARow, 2)))
 		for _, c := range p.Cells {
 			for i, s := range []*Side{c.Gateway, c.ByHand} {
 				lines = append(lines, fmt.Sprintf("%s, %s, %s: %s", p.Name, c.title(), sides[i], s.parts()))
 				if s.Errors > 0 {
-					lines = append(lines, fmt.Sprintf("%s, %s, %s: %d errors in %d sagas, first: %s", p.Name, c.title(), sides[i],
-						s.Errors, s.Sagas, s.First))
+					lines = append(lines, fmt.Sprintf("%s, %s, %s: %d errors, %d sagas, first: %s", p.Name, c.title(),
+						sides[i], s.Errors, s.Sagas, s.First))
 				}
 			}
 		}

@@ -85,7 +85,8 @@ func (w *world) startCoordinator(ctx context.Context, program string) (err error
 	if w.dtm, err = w.site("sluice-dtm"); err != nil {
 		return err
 	}
-	args := []string{"--listen", w.dtm.Listen, "--data", w.dtm.Dir, "--store", w.pair.coordinator, "--log-level", "error"}
+	args := []string{"--listen", w.dtm.Listen, "--data", w.dtm.Dir, "--store", w.pair.coordinator,
+		"--log-level", "error"}
 	if w.pair.coordinator == redis {
 		at, err := w.startRedis(ctx, "coordinator's Redis")
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -131,6 +132,8 @@ type reconciliation struct {
 	Unpaid  []string `json:"without_payments"`
 }
 
+var callbackReplayed = regexp.MustCompile(`sluice_idempotency_events_total\{event="replay",route="callback"\} [1-9]`)
+
 // auditPayments: with all callbacks delivered and one reconciliation no order that was paid for is unpaid, and the
 // report names each that was mended, and why.
 func auditPayments(r *running, ends []end) {
@@ -175,6 +178,10 @@ func auditPayments(r *running, ends []end) {
 			placed++
 			judgePayment(w, e.body, states, why)
 		}
+	}
+	_, metrics, err := get(w.Context(), r.url("9901", "/metrics"))
+	if err != nil || !callbackReplayed.MatchString(metrics) {
+		w.Errorf("no callback was replayed by the gateway, and each comes twice: %v\n%s", err, metrics)
 	}
 	if want := placed + 2; report.Checked != want { // and those that the header says to try
 		w.Errorf("the report has %d payments, want %d", report.Checked, want)

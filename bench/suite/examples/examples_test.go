@@ -155,8 +155,8 @@ func lastEnd(ends []end) (last time.Time) {
 	return last
 }
 
-// killAll kills each kind of process while the load runs, and returns when the last one was back. In the first round all
-// of a kind are killed, one kind after the other, and the gateways first: what dies with them in the middle waits
+// killAll kills each kind of process while the load runs, and returns when the last one was back. In the first round
+// all of a kind are killed, one kind after the other, and the gateways first: what dies with them in the middle waits
 // longest. In later rounds some of a kind, and now and then two kinds at once.
 func (w *world) killAll() time.Time {
 	random := rand.New(rand.NewPCG(*seed, 0))

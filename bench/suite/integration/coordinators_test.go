@@ -131,7 +131,7 @@ func TestTwoCoordinatorsOnOneDatabase(t *testing.T) {
 			t.Errorf("%s of %s is not at its end within %v: %v", key(i), user(i), settleLimit, ends[i])
 			continue
 		}
-		c.wantEnd(ends[i], user(i), key(i))
+		c.wantEnd(c.buy(t.Context(), user(i), key(i)), user(i), key(i))
 	}
 	c.wantLedgers(n-n/4+1, n/4)
 }
@@ -158,8 +158,17 @@ func TestDatabaseForgetsWhatHasEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 1200 { // several batches
-		add(fmt.Sprintf("old%d", i), []string{"succeed", "failed"}[i%2], old)
+	add("old", "failed", old)
+	for i := range 11 { // 2048 transactions are several batches
+		for _, table := range []string{"trans_global (gid, trans_type, status, query_prepared, protocol, create_time, " +
+			"update_time, next_cron_time) SELECT concat(gid, ?), 'saga', status, '', 'http', create_time, update_time, " +
+			"next_cron_time FROM trans_global",
+			"trans_branch_op (gid, url, branch_id, op, status) SELECT concat(gid, ?), '', '01', 'action', status " +
+				"FROM trans_branch_op"} {
+			if _, err := db.Exec("INSERT INTO "+table, i); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	add("young", "succeed", young)
 	add("open", "prepared", old)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bench/kit/dtmtest"
 	"github.com/sluice-gateway/sluice/bench/kit/harness"
+	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 )
 
 // parties are the services of transactions that are no sagas: each path is a step and an operation, and what it
@@ -154,7 +155,8 @@ func startModes(t *testing.T) *modes {
 }
 
 func (m *modes) send(mode, key string) response {
-	return send(m.Context(), http.MethodPost, m.gateway.URL+"/"+mode, `{"qty":2}`, "X-User", "ann", "Idempotency-Key", key)
+	return send(m.Context(), http.MethodPost, m.gateway.URL+"/"+mode, `{"qty":2}`, "X-User", "ann",
+		"Idempotency-Key", key)
 }
 
 // toTheEnd sends the same request again until its transaction has ended.
@@ -185,6 +187,7 @@ func (m *modes) forget() {
 
 // TestModes runs each mode to each of its ends at a real coordinator.
 func TestModes(t *testing.T) {
+	t.Parallel()
 	m := startModes(t)
 	t.Run("TCC succeeds", func(t *testing.T) {
 		defer m.forget()
@@ -225,7 +228,8 @@ func TestModes(t *testing.T) {
 	t.Run("TCC: unknown, then done", func(t *testing.T) {
 		defer m.forget()
 		m.responds("account/try", 500, 200)
-		if a := m.toTheEnd("tcc", "t3"); a.status != 200 || m.count("account/try") != 2 || m.count("account/confirm") != 1 {
+		a := m.toTheEnd("tcc", "t3")
+		if a.status != 200 || m.count("account/try") != 2 || m.count("account/confirm") != 1 {
 			t.Errorf("%v; calls %v", a, m.seenCalls())
 		}
 	})
@@ -269,5 +273,85 @@ func TestModes(t *testing.T) {
 				t.Errorf("%v; calls %v", a, m.seenCalls())
 			}
 		})
+	}
+}
+
+// TestModesWhenTheGatewayIsKilled: it is killed while a try and a primary are under way. After its restart, what was
+// tried is cancelled when the time is over, and the message is delivered since its query says so; nothing is called
+// twice, and the client that comes again with its key reads what has become of it.
+func TestModesWhenTheGatewayIsKilled(t *testing.T) {
+	t.Parallel()
+	m := startModes(t)
+	tried, primary := newGate(), newGate()
+	over := make(chan struct{})
+	for path, reached := range map[string]*gate{"account/try": tried, "primary/do": primary} {
+		m.on(path, func(_ int, w http.ResponseWriter, _ *http.Request) {
+			reached.open()
+			<-over // the service goes on; nobody hears of it
+			w.WriteHeader(http.StatusOK)
+		})
+	}
+	var sent sync.WaitGroup
+	for _, mode := range []string{"tcc", "primary"} {
+		sent.Go(func() { m.send(mode, "k") })
+	}
+	tried.wait(t, "the try of account")
+	primary.wait(t, "the primary")
+	m.gateway.Kill()
+	close(over)
+	sent.Wait()
+	m.gateway.Restart()
+	if a := m.toTheEnd("primary", "k"); a.status != 200 {
+		t.Error(a)
+	}
+	a := m.toTheEnd("tcc", "k")
+	if a.status != 409 || !strings.Contains(a.body, `{"name":"stock","state":"compensated"`) ||
+		!strings.Contains(a.body, `{"name":"account","state":"compensated"`) {
+		t.Error(a)
+	}
+	for _, path := range []string{"stock/try", "account/try", "stock/cancel", "account/cancel", "primary/do",
+		"primary/query", "points/do", "shipping/do"} {
+		if n := m.count(path); n != 1 {
+			t.Errorf("%s was called %d times: %v", path, n, m.seenCalls())
+		}
+	}
+	if n := m.count("stock/confirm") + m.count("account/confirm"); n > 0 {
+		t.Errorf("%d confirms", n)
+	}
+}
+
+// TestModesOverTwoGateways: many clients with one key at two gateways make one execution.
+func TestModesOverTwoGateways(t *testing.T) {
+	t.Parallel()
+	p := startParties(t)
+	coordinator := dtmtest.Start(t, dtmtest.Options{Args: []string{"--cron", "1s"}})
+	config := strings.Replace(fmt.Sprintf(modesConfig, p.URL, coordinator.URL), "store: {embedded: {dir: data}}",
+		fmt.Sprintf("store: {redis: {addresses: [%q], timeout: 10s}}", redistest.Start(t)), 1)
+	gateways := []*harness.Gateway{harness.StartGateway(t, config), harness.StartGateway(t, config)}
+	for mode, want := range map[string][]string{
+		"tcc":     {"account/confirm", "account/try", "stock/confirm", "stock/try"},
+		"primary": {"points/do", "primary/do", "shipping/do"},
+		"message": {"points/do", "shipping/do"},
+	} {
+		before := len(p.seenCalls())
+		var wg sync.WaitGroup
+		bodies := make([]string, 20)
+		for i := range bodies {
+			wg.Go(func() {
+				a := send(t.Context(), http.MethodPost, gateways[i%2].URL+"/"+mode, `{"qty":2}`, "X-User", "ann",
+					"Idempotency-Key", "same")
+				bodies[i] = fmt.Sprint(a.status, a.body)
+			})
+		}
+		wg.Wait()
+		got := p.seenCalls()[before:]
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: calls %v, want %v", mode, got, want)
+		}
+		slices.Sort(bodies)
+		if different := slices.Compact(bodies); len(different) != 1 || !strings.HasPrefix(different[0], "200") {
+			t.Errorf("%s: responses %v", mode, different)
+		}
 	}
 }

@@ -26,6 +26,24 @@ func (c *checkouts) transactions(args ...string) (stdout string) {
 	return stdout
 }
 
+// TestAnUndoDoesNotWaitForOneBesideIt: steps that do not come after one another are undone at the same time, so that one
+// whose undo is never done holds up no other.
+func TestAnUndoDoesNotWaitForOneBesideIt(t *testing.T) {
+	t.Parallel()
+	c := startCheckoutsWith(t, strings.NewReplacer("- name: order\n", "- name: order\n        after: []\n",
+		"- name: pay\n", "- name: pay\n        after: [reserve, order]\n").Replace(checkoutConfig))
+	stock := c.stock()
+	c.shop.Fault(t, "order", `{"errorStatus": 404, "path": "/v1/orders/"}`) // its undo, and not its do
+	a := c.buy(t.Context(), "broke", "key-1")
+	harness.Until(t, settleLimit, "the undo of the order is called in vain", func() bool {
+		shown, _, code := c.tryTransactions("show", a.member("id"))
+		return code == 0 && strings.Contains(shown, "in vain")
+	})
+	if now := c.stock(); now != stock {
+		t.Errorf("%v in stock, want %v: the undo of the reservation waits for that of the order", now, stock)
+	}
+}
+
 // TestAnUndoThatIsRefusedForEverIsResolved: an undo that has 404 each time holds up the undos before it. It is shown,
 // an operator resolves it, and the transaction ends.
 func TestAnUndoThatIsRefusedForEverIsResolved(t *testing.T) {

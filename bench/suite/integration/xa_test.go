@@ -123,6 +123,7 @@ transactions:
 // TestXA: two databases commit together or not at all. The services use dtmcli as it is, and reach the coordinator
 // through the gateway only.
 func TestXA(t *testing.T) {
+	t.Parallel()
 	server := sqltest.MariaDB(t)
 	admin := server.Open(t)
 	for _, statement := range []string{"CREATE DATABASE dtm_barrier", `CREATE TABLE dtm_barrier.barrier (

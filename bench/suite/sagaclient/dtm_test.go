@@ -155,6 +155,90 @@ func TestWithCoordinator(t *testing.T) {
 		}
 	})
 
+	t.Run("result", func(t *testing.T) {
+		good := b.saga("result000001", "a", "b")
+		good.Steps[0].JSON = map[string]int{"qty": 2}
+		if got, err := c.SubmitAndWait(ctx, good); err != nil || got.Outcome != sagaclient.OutcomeSucceeded ||
+			got.Step != "" || len(got.Transaction.Branches) != 4 || got.Transaction.Type != "saga" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if got := b.bodies["/result000001/a"]; got != `POST {"qty":2} 01 action` {
+			t.Errorf("first call %s", got)
+		}
+		b.set("/result000002/b", 409)
+		refused := b.saga("result000002", "a", "b", "c")
+		if got, err := c.SubmitAndWait(ctx, refused); err != nil || got.Outcome != sagaclient.OutcomeFailed ||
+			got.Step != "b" || got.Reason == "" {
+			t.Errorf("refused: %+v, %v", got, err)
+		}
+		got, err := c.SubmitAndWait(ctx, refused)
+		if !errors.Is(err, sagaclient.ErrRejected) || got.Outcome != sagaclient.OutcomeFailed || got.Step != "b" {
+			t.Errorf("its gid again: %+v, %v", got, err)
+		}
+		var e *sagaclient.Error
+		if !errors.As(err, &e) || e.Status != 409 || e.GID != refused.GID || e.Reason == "" {
+			t.Errorf("%#v", e)
+		}
+	})
+
+	t.Run("listing and stop", func(t *testing.T) {
+		b.set("/stop00000001/a", 500)
+		s := b.saga("stop00000001", "a")
+		s.RetryEvery = time.Minute
+		until, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		go func() {
+			for !slices.Contains(b.called(), "/stop00000001/a") && until.Err() == nil {
+				time.Sleep(5 * time.Millisecond)
+			}
+			cancel()
+		}()
+		// Unknown, where the caller goes before the submit is acknowledged.
+		if got, err := c.SubmitAndWait(until, s); err != nil && !errors.Is(err, sagaclient.ErrUnknown) ||
+			err == nil && got.Outcome != sagaclient.OutcomePending {
+			t.Errorf("%+v, %v; want it pending, or unknown", got, err)
+		}
+		listed := func(f sagaclient.Filter) (found bool) {
+			t.Helper()
+			for tr, err := range c.All(ctx, f) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = found || tr.GID == s.GID
+			}
+			return found
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for !listed(sagaclient.Filter{Status: sagaclient.Submitted, Type: "saga", From: time.Now().Add(-time.Hour),
+			To: time.Now().Add(time.Hour)}) {
+			if time.Now().After(deadline) {
+				t.Fatal("it is not listed")
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		for _, f := range []sagaclient.Filter{{Status: sagaclient.Failed}, {Type: "tcc"},
+			{To: time.Now().Add(-time.Hour)}, {From: time.Now().Add(time.Hour)}} {
+			if listed(f) {
+				t.Errorf("%+v lists it", f)
+			}
+		}
+		if err := c.ForceStop(ctx, s.GID); err != nil {
+			t.Error(err)
+		}
+		if tr := wait(t, c, s.GID); tr.Status != sagaclient.Failed {
+			t.Errorf("stopped: %+v", tr)
+		}
+		if err := c.ForceStop(ctx, s.GID); !errors.Is(err, sagaclient.ErrRejected) {
+			t.Errorf("stopped again: %v, want %v", err, sagaclient.ErrRejected)
+		}
+		if err := c.ForceStop(ctx, sagaclient.NewGID()); !errors.Is(err, sagaclient.ErrNotFound) {
+			t.Errorf("nobody's gid: %v, want %v", err, sagaclient.ErrNotFound)
+		}
+		if slices.Contains(b.called(), "/stop00000001/a/undo") {
+			t.Error("a stopped saga was undone")
+		}
+	})
+
 	t.Run("unknown gid", func(t *testing.T) {
 		if _, err := c.Query(ctx, "nobody000001"); !errors.Is(err, sagaclient.ErrNotFound) {
 			t.Errorf("%v, want %v", err, sagaclient.ErrNotFound)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"database/sql"
 	"errors"
 	"net/http"
@@ -20,8 +21,8 @@ type order struct {
 // The states of an order. A callback never leads back to an earlier one, in whatever order callbacks arrive.
 const (
 	unpaid    = "unpaid"
-	cancelled = "cancelled"  // the buyer took too long
-	paid      = "paid"       //
+	cancelled = "cancelled" // the buyer took too long
+	paid      = "paid"
 	refundDue = "refund-due" // paid after it was cancelled, or with another amount
 )
 
@@ -191,10 +192,13 @@ func (s *orders) pay(tx *sql.Tx, o *order, amount int64, why string) error {
 
 // statement is what the provider has been paid.
 type statement struct {
-	Payments []struct {
-		OrderNo string `json:"order_no"`
-		Amount  int64  `json:"amount"`
-	} `json:"payments"`
+	Payments []payment `json:"payments"`
+}
+
+// payment is what was paid for an order.
+type payment struct {
+	OrderNo string `json:"order_no"`
+	Amount  int64  `json:"amount"`
 }
 
 // report is what a reconciliation found.
@@ -211,7 +215,7 @@ func (s *orders) reconcile(tx *sql.Tx, r *http.Request) (participant.Response, e
 	if !decode(r, &st) {
 		return refuse(http.StatusUnprocessableEntity, "body-invalid")
 	}
-	rep := report{Checked: len(st.Payments), Mended: []mend{}, Unknown: []string{}, Unpaid: []string{}}
+	rep := report{Checked: len(st.Payments), Unknown: []string{}, Unpaid: []string{}}
 	stated := map[string]bool{}
 	for _, p := range st.Payments {
 		stated[p.OrderNo] = true
@@ -227,45 +231,25 @@ func (s *orders) reconcile(tx *sql.Tx, r *http.Request) (participant.Response, e
 			return participant.Response{}, err
 		}
 	}
-	if err := s.fill(tx, &rep, stated); err != nil {
+	if err := s.fill(r.Context(), tx, &rep, stated); err != nil {
 		return participant.Response{}, err
 	}
 	return ok(rep)
 }
 
 // fill adds what the tables say.
-func (s *orders) fill(tx *sql.Tx, rep *report, stated map[string]bool) error {
-	rows, err := tx.Query(mendedQuery)
-	if err != nil {
+func (s *orders) fill(ctx context.Context, tx *sql.Tx, rep *report, stated map[string]bool) (err error) {
+	if rep.Mended, err = all(ctx, tx, mendedQuery, scanMend); err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var m mend
-		if err := scanMend(rows, &m); err != nil {
-			return err
-		}
-		rep.Mended = append(rep.Mended, m)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	paidOrders, err := tx.Query("SELECT order_no FROM shop_order WHERE state IN (?, ?) ORDER BY order_no", paid,
-		refundDue)
-	if err != nil {
-		return err
-	}
-	defer paidOrders.Close()
-	for paidOrders.Next() {
-		var no string
-		if err := paidOrders.Scan(&no); err != nil {
-			return err
-		}
+	paidOrders, err := all(ctx, tx, "SELECT order_no FROM shop_order WHERE state IN (?, ?) ORDER BY order_no",
+		func(rows *sql.Rows, no *string) error { return rows.Scan(no) }, paid, refundDue)
+	for _, no := range paidOrders {
 		if !stated[no] {
 			rep.Unpaid = append(rep.Unpaid, no)
 		}
 	}
-	return paidOrders.Err()
+	return err
 }
 
 func (s *orders) find(tx *sql.Tx, no string) (order, error) {

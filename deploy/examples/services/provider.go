@@ -140,15 +140,7 @@ func (s *provider) tell(ctx context.Context, id, body string) error {
 }
 
 func (s *provider) statement(w http.ResponseWriter, r *http.Request) {
-	list(s.store, "SELECT order_no, amount FROM charge ORDER BY order_no",
-		func(rows *sql.Rows, c *charge) error { return rows.Scan(&c.OrderNo, &c.Amount) }).
-		ServeHTTP(wrapped{w}, r)
-}
-
-// wrapped makes {"payments": […]} of a list.
-type wrapped struct{ http.ResponseWriter }
-
-func (w wrapped) Write(b []byte) (int, error) {
-	_, err := fmt.Fprintf(w.ResponseWriter, `{"payments": %s}`, b)
-	return len(b), err
+	payments, err := all(r.Context(), s.db, "SELECT order_no, amount FROM charge ORDER BY order_no",
+		func(rows *sql.Rows, p *payment) error { return rows.Scan(&p.OrderNo, &p.Amount) })
+	s.store.respond(w, r, statement{payments}, err)
 }

@@ -138,32 +138,47 @@ func (s *store) insertIgnore() string {
 	return "INSERT OR IGNORE INTO "
 }
 
-// list serves the rows of a query, each read by scan.
+// querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// all returns the rows of a query, each read by scan.
+func all[T any](ctx context.Context, q querier, query string, scan func(rows *sql.Rows, one *T) error, args ...any) (
+	[]T, error,
+) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	list := []T{}
+	for rows.Next() {
+		var one T
+		if err := scan(rows, &one); err != nil {
+			return nil, err
+		}
+		list = append(list, one)
+	}
+	return list, rows.Err()
+}
+
+// list serves the rows of a query.
 func list[T any](s *store, query string, scan func(rows *sql.Rows, one *T) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		all := []T{}
-		err := func() error {
-			rows, err := s.db.QueryContext(r.Context(), query)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var one T
-				if err := scan(rows, &one); err != nil {
-					return err
-				}
-				all = append(all, one)
-			}
-			return rows.Err()
-		}()
-		if err != nil {
-			s.log.Error("read failed", "path", r.URL.Path, "error", err)
-			respond(w, http.StatusInternalServerError, map[string]string{"reason": "internal-error"})
-			return
-		}
-		respond(w, http.StatusOK, all)
+		rows, err := all(r.Context(), s.db, query, scan)
+		s.respond(w, r, rows, err)
 	}
+}
+
+// respond sends what was read.
+func (s *store) respond(w http.ResponseWriter, r *http.Request, v any, err error) {
+	if err != nil {
+		s.log.Error("read failed", "path", r.URL.Path, "error", err)
+		respond(w, http.StatusInternalServerError, map[string]string{"reason": "internal-error"})
+		return
+	}
+	respond(w, http.StatusOK, v)
 }
 
 func respond(w http.ResponseWriter, status int, v any) {

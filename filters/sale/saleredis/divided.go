@@ -37,7 +37,7 @@ type dividedItem struct {
 	kept  atomic.Uint64 // until when the books are kept, as they were told by this process
 
 	mu      sync.Mutex
-	read    bool // the numbers of all parts have been
+	read    bool // the numbers of the parts, or tried to
 	numbers []sale.Counts
 	soldOut *soldOut // the last time that it was found to be; nil: never
 }
@@ -162,19 +162,19 @@ func (d *dividedItem) note(part int, c sale.Counts) sale.Counts {
 	return d.sumLocked()
 }
 
-// needsRead reports whether the numbers of some parts have never been read.
-func (d *dividedItem) needsRead() bool {
+// firstRead reports whether the numbers of the parts are yet to be read, and is true once.
+func (d *dividedItem) firstRead() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.read
+	first := !d.read
+	d.read = true
+	return first
 }
 
 // settleDivided settles a unit in the part that has it.
 func (s *Store) settleDivided(ctx context.Context, item sale.Item, d *dividedItem, u *sale.Unit, end sale.End,
 	lost bool) (sale.Counts, bool, error) {
-	if err := s.readOnce(ctx, item, d); err != nil {
-		return sale.Counts{}, false, err
-	}
+	s.readOnce(ctx, item, d)
 	part := d.partOf(u.Principal)
 	reply, err := s.settle(ctx, item, d.newCall(part), u, end, lost)
 	if err != nil {
@@ -188,13 +188,12 @@ func (s *Store) settleDivided(ctx context.Context, item sale.Item, d *dividedIte
 	return d.note(part, c), changed, nil
 }
 
-// readOnce reads the numbers of all parts, when the item has just become known.
-func (s *Store) readOnce(ctx context.Context, item sale.Item, d *dividedItem) error {
-	if !d.needsRead() {
-		return nil
+// readOnce reads the numbers of all parts, when the item has just become known. Where a server is gone the others sell
+// all the same, and the numbers come with the next reading.
+func (s *Store) readOnce(ctx context.Context, item sale.Item, d *dividedItem) {
+	if d.firstRead() {
+		_, _ = s.changesDivided(ctx, item, d, sale.Latest, 0, s.client.Epoch())
 	}
-	_, err := s.changesDivided(ctx, item, d, sale.Latest, 0, s.client.Epoch())
-	return err
 }
 
 // eachPart does something for every part at once, and returns the first error.
@@ -325,6 +324,5 @@ func (s *Store) readParts(ctx context.Context, item sale.Item, d *dividedItem, s
 			d.noteLocked(i, c)
 		}
 	}
-	d.read = true
 	return out, nil
 }

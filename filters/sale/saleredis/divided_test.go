@@ -536,6 +536,13 @@ func TestServerOfAPartGone(t *testing.T) {
 	if failed == 0 || len(sold) == before {
 		t.Errorf("without a server %d takings failed and %d passed", failed, len(sold)-before)
 	}
+	s, before = New(client, Options{Prefix: "s:", Divide: 1}), len(sold) // a gateway that starts now
+	for i := 200; i < 230; i++ {
+		attempt(i)
+	}
+	if _, of := s.divided.find(item); s.booksServer(of) != 2 && len(sold) == before {
+		t.Error("a gateway that started without a server sells nothing")
+	}
 	cluster.Nodes[2].Restart()
 	for deadline := time.Now().Add(waitLimit); attempt(130); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -607,4 +614,12 @@ func (s *Store) state(t *testing.T, client *redisx.Client, key string) string {
 		t.Fatal(all, err)
 	}
 	return fmt.Sprint(all)
+}
+
+// booksServer returns which of three servers with equal ranges of slots has the books of an item.
+func (s *Store) booksServer(of digest) int {
+	c := s.newCall(of)
+	defer c.Free()
+	tag := string(c.Buffer[len(s.prefix) : len(s.prefix)+24])
+	return int(crc16(tag)) % slots * 3 / slots
 }
