@@ -123,8 +123,8 @@ func unitOf(r sale.TakeRequest) sale.Unit {
 		TTL: r.TTL}
 }
 
-// testDividedIsExact: whatever gateways take and give back one after the other, of whatever total, and wherever a taking
-// is cut short: units are taken if as many are left, and else it is sold out. At the end every unit can be sold.
+// testDividedIsExact: whatever gateways take and give back one after the other, of whatever total, and wherever a
+// taking is cut short: units are taken if as many are left, and else it is sold out. At the end every unit can be sold.
 func testDividedIsExact(t *testing.T, client *redisx.Client, prefix string) {
 	runs := 3
 	if *long {
