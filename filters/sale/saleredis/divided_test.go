@@ -270,7 +270,8 @@ func testNoUnitIsLostByKilledTakers(t *testing.T, client *redisx.Client, prefix 
 			t.Fatalf("%d were sold of %d: %+v, %v", int(sold.Load())+i, total, out, err)
 		}
 	}
-	if out, err := s.sound.Take(context.Background(), buy("none", 1, total)); err != nil || out.Verdict != sale.SoldOut {
+	out, err := s.sound.Take(context.Background(), buy("none", 1, total))
+	if err != nil || out.Verdict != sale.SoldOut {
 		t.Errorf("after all were sold: %+v, %v", out, err)
 	}
 	t.Logf("%d were sold, %d takers were killed", sold.Load(), killed.Load())
