@@ -62,7 +62,7 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 	bad := tcc("tccbad00001")
 	must(client.Abort(ctx, bad, "because"))
-	got, err := client.Query(ctx, bad.GID)
+	got, err = client.Query(ctx, bad.GID)
 	if err != nil || got.Status != sagaclient.Failed || got.Reason != "because" {
 		t.Errorf("%+v, %v", got, err)
 	}
