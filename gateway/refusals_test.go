@@ -308,7 +308,7 @@ func TestRefusalKindsAreBounded(t *testing.T) {
 	m := newMetrics(policy.NewMetrics())
 	l := newRefusalLog(slog.New(slog.NewTextHandler(&logs, nil)), m.logLeftOut)
 	x := new(filters.Exchange)
-	x.Begin(nil, nil)
+	x.Begin(t.Context(), nil)
 	x.SetReply(filters.Refuse(filters.RateLimited, filters.Problem{}))
 	for i := range 3 * refusalKindsMax {
 		l.tell("route-"+strconv.Itoa(i), x, nil)
