@@ -36,12 +36,14 @@ func TestRefuseGolden(t *testing.T) {
 				{"Cache-Control", "no-store"}},
 			`{` +
 				`"error":{"code":"no-route","message":"No route leads there","type":"invalid_request_error"}` +
-				`,"reason":"no-route","status":404,"title":"No route leads there","type":"urn:sluice:no-route"}` + "\n"},
+				`,"reason":"no-route","status":404,` +
+				`"title":"No route leads there","type":"urn:sluice:no-route"}` + "\n"},
 		{TransactionFailed, Problem{Extra: map[string]any{"step": "pay", "status": 200, "type": "x"}}, 409,
 			Header{{"Content-Type", "application/problem+json"}, {"Sluice-Reason", "transaction-failed"},
 				{"Cache-Control", "no-store"}},
 			`{` +
-				`"error":{"code":"transaction-failed","message":"The transaction was rolled back","type":"invalid_request_error"}` +
+				`"error":{"code":"transaction-failed","message":"The transaction was rolled back",` +
+				`"type":"invalid_request_error"}` +
 				`,"reason":"transaction-failed","status":409,"step":"pay",` +
 				`"title":"The transaction was rolled back","type":"urn:sluice:transaction-failed"}` + "\n"},
 		{RequestInProgress, Problem{Extra: map[string]any{"bad": func() {}}}, 409,

@@ -50,7 +50,8 @@ func (a *accessLogs) end(l *accesslog.Log, x *filters.Exchange, r clientRequest)
 	m := &x.Measured
 	e := accesslog.Entry{
 		Time: x.Received, RequestID: x.Inject.Get(requestIDField), TraceID: traceID(x),
-		Method: x.Method, Host: x.Host, Path: x.Path, Protocol: x.Version, Upgraded: x.Response.Status == 101, Peer: x.Peer, Client: x.Client,
+		Method: x.Method, Host: x.Host, Path: x.Path, Protocol: x.Version,
+		Upgraded: x.Response.Status == 101, Peer: x.Peer, Client: x.Client,
 		Principal: x.Principal, Route: x.Route, Service: x.Service, Endpoint: x.Endpoint, Status: x.Response.Status,
 		Reason: string(reason), Record: x.Logical.Key, Attempt: x.Logical.Attempt, Replayed: m.Replayed,
 		Total: time.Since(x.Received), ServiceTime: m.Service, StoreTime: m.Store, QueueTime: m.Queue,
@@ -88,8 +89,8 @@ func traceID(x *filters.Exchange) string {
 	return ""
 }
 
-// prepare returns the log of a configuration, with its file open; nil for none. Nothing is written to it before use. The
-// process's begin and reload alone call it, one after the other.
+// prepare returns the log of a configuration, with its file open; nil for none. Nothing is written to it before use.
+// The process's begin and reload alone call it, one after the other.
 func (a *accessLogs) prepare(c *config.AccessLog) (*accesslog.Log, error) {
 	if c == nil {
 		return nil, nil

@@ -249,11 +249,13 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 	for _, r := range cfg.Routes {
 		if r.Status != "" {
 			status := r.StatusMatch()
-			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), &explained{r, r.Name + "/status", true}); err != nil {
+			e := &explained{r, r.Name + "/status", true}
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), e); err != nil {
 				return nil, err
 			}
 		}
-		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), &explained{r, r.Name, false}); err != nil {
+		e := &explained{r, r.Name, false}
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), e); err != nil {
 			return nil, err
 		}
 	}

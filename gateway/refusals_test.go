@@ -134,8 +134,8 @@ func TestCausesOfBrokenServices(t *testing.T) {
 			"the service speaks HTTP/1.1 and the endpoint says h2c://, which is HTTP/2", ""},
 		"h2ctonethttp": {"h2c://" + hostPortOf(plain.URL), "", 502, filters.UpstreamUnreachable,
 			"the service speaks HTTP/1.1 and the endpoint says h2c://", ""},
-		"http1toh2c": {"http://" + answering(t, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xfa"), "", 502,
-			filters.UpstreamFailed,
+		"http1toh2c": {"http://" + answering(t, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xfa"),
+			"", 502, filters.UpstreamFailed,
 			"the service speaks HTTP/2 and the endpoint says http://; h2c:// is HTTP/2 without TLS", ""},
 		"socket": {"unix:" + filepath.Join(t.TempDir(), "none.sock"), "", 502, filters.UpstreamUnreachable,
 			"there is no such socket", ""},
@@ -308,7 +308,7 @@ func TestRefusalKindsAreBounded(t *testing.T) {
 	m := newMetrics(policy.NewMetrics())
 	l := newRefusalLog(slog.New(slog.NewTextHandler(&logs, nil)), m.logLeftOut)
 	x := new(filters.Exchange)
-	x.Begin(nil, nil)
+	x.Begin(t.Context(), nil)
 	x.SetReply(filters.Refuse(filters.RateLimited, filters.Problem{}))
 	for i := range 3 * refusalKindsMax {
 		l.tell("route-"+strconv.Itoa(i), x, nil)
@@ -394,7 +394,8 @@ routes:
 			line = lineWith(g.logs.String(), "a request ended without a known outcome\" route="+path)
 			return line != ""
 		})
-		for _, want := range []string{"level=" + level, " service=a endpoint=" + hostPortOf(s.URL), " reason=upstream-failed ",
+		for _, want := range []string{
+			"level=" + level, " service=a endpoint=" + hostPortOf(s.URL), " reason=upstream-failed ",
 			" principal=" + filters.HashedPrincipal("alice"), " record=", " attempt=1 ",
 			" request=" + r.header.Get(requestIDField)} {
 			if !strings.Contains(line, want) {

@@ -74,10 +74,10 @@ func TestStepsOfAPreparedTransaction(t *testing.T) {
 			t.Errorf("%s, %d %s, then %s: %v, want %v", c.operation, c.status, c.body, c.state, err, c.want)
 		}
 		want := map[Mode]string{
-			TCC: `{"gid":"0123456789","trans_type":"tcc","custom_data":"{\"a\":1}","wait_result":true,"timeout_to_fail":2,` +
-				`"retry_interval":2,"concurrent":false,"protocol":""`,
-			XA: `{"gid":"0123456789","trans_type":"xa","custom_data":"{\"a\":1}","wait_result":true,"timeout_to_fail":2,` +
-				`"retry_interval":2,"concurrent":false,"protocol":""`,
+			TCC: `{"gid":"0123456789","trans_type":"tcc","custom_data":"{\"a\":1}","wait_result":true,` +
+				`"timeout_to_fail":2,"retry_interval":2,"concurrent":false,"protocol":""`,
+			XA: `{"gid":"0123456789","trans_type":"xa","custom_data":"{\"a\":1}","wait_result":true,` +
+				`"timeout_to_fail":2,"retry_interval":2,"concurrent":false,"protocol":""`,
 			Message: `{"gid":"0123456789","trans_type":"msg","custom_data":"{\"a\":1}","wait_result":true,` +
 				`"timeout_to_fail":2,"retry_interval":2,"concurrent":true,"steps":[{"action":"http://h/x"},` +
 				`{"action":"http://h/y"}],"payloads":["{\"n\":1}","{}"],"query_prepared":"http://h/q","protocol":""`,

@@ -18,10 +18,10 @@ type CORS struct {
 
 func (CORS) describe() descriptions {
 	return descriptions{
-		"": "What scripts of other origins may do. The gateway answers their preflights, without a key and at no cost " +
-			"of a limit, and every response of the route tells the browser what they may read.",
-		"Origins": "https://shop.example, http://localhost:3000, https://*.shop.example for every name below it, or * " +
-			"alone for all.",
+		"": "What scripts of other origins may do. The gateway answers their preflights, without a key and at no " +
+			"cost of a limit, and every response of the route tells the browser what they may read.",
+		"Origins": "https://shop.example, http://localhost:3000, https://*.shop.example for every name below it, or " +
+			"* alone for all.",
 		"Credentials": "Scripts may send cookies. Not with *.",
 		"Expose":      "Fields of responses that they may read, beside those that the gateway itself sets.",
 		"MaxAge":      "How long a browser keeps the answer to a preflight, at most 24h.",

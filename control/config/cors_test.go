@@ -35,11 +35,12 @@ routes:
 `, []string{
 		"3:58: routes[0].cors.origins: is missing",
 		`4:75: routes[1].cors.origins[0]: "shop.example" is not an origin such as https://shop.example`,
-		`4:89: routes[1].cors.origins[1]: "https://shop.example/" has more than an origin: browsers send scheme, host ` +
-			"and port alone",
+		`4:89: routes[1].cors.origins[1]: "https://shop.example/" has more than an origin: browsers send scheme, ` +
+			"host and port alone",
 		"4:114: routes[1].cors.origins[2]: is every origin: leave the others out",
 		`6:75: routes[2].cors.origins[0]: "https://Shop.example" is compared as browsers write it: in lower case`,
-		`7:6: routes[2].cors.origins[1]: "https://shop.example:443" has the scheme's own port, which browsers leave out`,
+		`7:6: routes[2].cors.origins[1]: "https://shop.example:443" has the scheme's own port, which browsers ` +
+			"leave out",
 		`7:34: routes[2].cors.origins[2]: "https://a.*.example" has a * where none can be: https://*.shop.example is ` +
 			"every name below shop.example",
 		`7:57: routes[2].cors.origins[3]: "https://me@shop.example" has more than an origin: browsers send scheme, ` +

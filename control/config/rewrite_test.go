@@ -36,11 +36,12 @@ routes:
 		"5:46: routes[1].rewrite: says nothing: one of stripPrefix, path and host is wanted",
 		`6:69: routes[2].rewrite.stripPrefix: "/d" is not what match.path "/c" begins with: nothing could be taken off`,
 		"7:71: routes[3].rewrite.stripPrefix: and path are two answers to one question",
-		`8:71: routes[4].rewrite.stripPrefix: "/e/" is not a prefix such as /api: without {segments}, and without a / ` +
-			"at its end",
+		`8:71: routes[4].rewrite.stripPrefix: "/e/" is not a prefix such as /api: without {segments}, and without a ` +
+			"/ at its end",
 		`9:69: routes[5].rewrite.path: "/g/{no}" has {no}, and match.path captures no such segment`,
 		`9:86: routes[5].rewrite.host: "a b" is not a host such as orders.internal or orders.internal:8080`,
-		`10:65: routes[6].rewrite.path: "/h/**" has no end: /** is for match.path; stripPrefix keeps the rest of a path`,
+		`10:65: routes[6].rewrite.path: "/h/**" has no end: /** is for match.path; stripPrefix keeps the rest ` +
+			"of a path",
 		"10:82: routes[6].maxBody: 1GiB is more than listen.maxBody, which is 8MiB",
 	}}, {"headers", `version: 1
 services: {a: {endpoints: ["http://h"]}}

@@ -12,14 +12,14 @@ import (
 
 // Transaction is one request over several services.
 type Transaction struct {
-	Mode    string       `json:"mode" jsonschema:"enum=saga,enum=tcc,enum=xa,enum=message"` // saga
-	Wait    Duration     `json:"wait"`
-	Timeout Duration     `json:"timeout"`
-	Retry   Retry        `json:"retry"`
-	Primary *Primary     `json:"primary"`
-	Notify  *Notify      `json:"notify"`
-	KeepFor Duration     `json:"keepFor" config:"min=0s,max=87600h"`
-	Steps   []*Step      `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
+	Mode    string   `json:"mode" jsonschema:"enum=saga,enum=tcc,enum=xa,enum=message"` // saga
+	Wait    Duration `json:"wait"`
+	Timeout Duration `json:"timeout"`
+	Retry   Retry    `json:"retry"`
+	Primary *Primary `json:"primary"`
+	Notify  *Notify  `json:"notify"`
+	KeepFor Duration `json:"keepFor" config:"min=0s,max=87600h"`
+	Steps   []*Step  `json:"steps" jsonschema:"required,minItems=1,maxItems=99"`
 }
 
 func (Transaction) describe() descriptions {

@@ -1,5 +1,6 @@
 // Package cors lets scripts of other origins use a route: it answers their preflights, and tells the browser what of
-// a response they may read (the CORS protocol of the Fetch standard, https://fetch.spec.whatwg.org/#http-cors-protocol).
+// a response they may read (the CORS protocol of the Fetch standard,
+// https://fetch.spec.whatwg.org/#http-cors-protocol).
 //
 // # Preflights
 //

@@ -136,9 +136,6 @@ func operationIn(m mode, s sagaclient.Status) *operation {
 	return nil
 }
 
-// first returns the operation by which a step of the mode begins.
-func first(m mode) *operation { return &m.operations()[0] }
-
 // dtmOp is the coordinator's word for an operation, in any mode.
 var dtmOp = coordinatorWords()
 

@@ -96,7 +96,8 @@ func (m *manager) finish(ctx context.Context, b *Bridge) {
 			return
 		}
 		b.refusals.Warn(b.logger, time.Now(),
-			"transaction: it could not be aborted; the coordinator does it when its time is over", "gid", m.global.GID, "error", err)
+			"transaction: it could not be aborted; the coordinator does it when its time is over",
+			"gid", m.global.GID, "error", err)
 		if !b.pause(always, time.Second) {
 			return
 		}

@@ -45,8 +45,6 @@ type scriptedTransaction struct {
 	Reason   string `json:"rollback_reason"`
 	Custom   string `json:"custom_data"`
 	Query    string `json:"query_prepared"`
-	steps    []map[string]string
-	payloads []string
 	branches []scriptedBranch
 }
 

@@ -26,8 +26,8 @@ func (c *checkouts) transactions(args ...string) (stdout string) {
 	return stdout
 }
 
-// TestAnUndoDoesNotWaitForOneBesideIt: steps that do not come after one another are undone at the same time, so that one
-// whose undo is never done holds up no other.
+// TestAnUndoDoesNotWaitForOneBesideIt: steps that do not come after one another are undone at the same time, so that
+// one whose undo is never done holds up no other.
 func TestAnUndoDoesNotWaitForOneBesideIt(t *testing.T) {
 	t.Parallel()
 	c := startCheckoutsWith(t, strings.NewReplacer("- name: order\n", "- name: order\n        after: []\n",

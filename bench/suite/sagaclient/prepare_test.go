@@ -28,7 +28,8 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 	tcc := func(gid string) *sagaclient.Global {
 		g := &sagaclient.Global{
-			GID: gid, Mode: sagaclient.TCC, Timeout: time.Minute, RetryEvery: time.Second, Wait: true, Custom: `{"a":1}`,
+			GID: gid, Mode: sagaclient.TCC, Timeout: time.Minute, RetryEvery: time.Second, Wait: true,
+			Custom: `{"a":1}`,
 		}
 		must(client.Prepare(ctx, g))
 		must(client.Prepare(ctx, g)) // it is safe
@@ -61,7 +62,8 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 	bad := tcc("tccbad00001")
 	must(client.Abort(ctx, bad, "because"))
-	if got, err := client.Query(ctx, bad.GID); err != nil || got.Status != sagaclient.Failed || got.Reason != "because" {
+	got, err = client.Query(ctx, bad.GID)
+	if err != nil || got.Status != sagaclient.Failed || got.Reason != "because" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	message := func(gid string) *sagaclient.Global {

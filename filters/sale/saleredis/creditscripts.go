@@ -51,9 +51,9 @@ adopt(struct.unpack('>I8I8BI4', arg))
 return '\0'
 `
 
-// recallScript has a part give back what it has left, and take nothing until it is granted something again. arg: what it
-// was granted ever, as the books have it, and until when the item is kept. Reply: 1, 0, how many replicas are connected,
-// numbers, credit. It writes in any case: what it did before may be what no replica has.
+// recallScript has a part give back what it has left, and take nothing until it is granted something again. arg: what
+// it was granted ever, as the books have it, and until when the item is kept. Reply: 1, 0, how many replicas are
+// connected, numbers, credit. It writes in any case: what it did before may be what no replica has.
 const recallScript = prelude + replicasScript + creditScript + `
 local granted, keep = struct.unpack('>I8I8', arg)
 id = ''
@@ -68,16 +68,16 @@ return '\1\0' .. online .. numbers() .. creditOf()
 `
 
 // grantScript keeps the books of an item that is divided: the total in force and 1, or 0 before there was one; whether
-// all units have been given out under it; and for each part what it was granted and gave back ever, and whether it takes
-// nothing since. The field n is a word, so that a gateway of an earlier version fails
+// all units have been given out under it; and for each part what it was granted and gave back ever, and whether it
+// takes nothing since. The field n is a word, so that a gateway of an earlier version fails
 // on the item before it changes anything.
 //
 // arg: how many parts the item is divided into if it is new, or 0; the part that wants units; how many; the total;
 // until when the item is kept; the reports of parts: part, granted, given back, taken, whether it takes nothing.
 //
-// Reply: U where the item is not divided. Else 1 where the part is granted units and 2 where the parts have to give some
-// back first, 0, how many replicas are connected if 1, how it is divided, what the part is granted ever, the total in
-// force, whether all had been given out before, how many units came with it, for each part what it was granted ever.
+// Reply: U where the item is not divided. Else 1 where the part is granted units and 2 where the parts have to give
+// some back first, 0, how many replicas are connected if 1, how it is divided, what the part is granted ever, the total
+// in force, whether all had been given out before, how many units came with it, for each part what it was granted ever.
 const grantScript = keysPrelude + replicasScript + `
 local parts, part, want, total, keep, reports = struct.unpack('>BBI4I4I8B', arg)
 local state = redis.call('HGET', H, 's')

@@ -123,8 +123,8 @@ func unitOf(r sale.TakeRequest) sale.Unit {
 		TTL: r.TTL}
 }
 
-// testDividedIsExact: whatever gateways take and give back one after the other, of whatever total, and wherever a taking
-// is cut short: units are taken if as many are left, and else it is sold out. At the end every unit can be sold.
+// testDividedIsExact: whatever gateways take and give back one after the other, of whatever total, and wherever a
+// taking is cut short: units are taken if as many are left, and else it is sold out. At the end every unit can be sold.
 func testDividedIsExact(t *testing.T, client *redisx.Client, prefix string) {
 	runs := 3
 	if *long {
@@ -270,7 +270,8 @@ func testNoUnitIsLostByKilledTakers(t *testing.T, client *redisx.Client, prefix 
 			t.Fatalf("%d were sold of %d: %+v, %v", int(sold.Load())+i, total, out, err)
 		}
 	}
-	if out, err := s.sound.Take(context.Background(), buy("none", 1, total)); err != nil || out.Verdict != sale.SoldOut {
+	out, err := s.sound.Take(context.Background(), buy("none", 1, total))
+	if err != nil || out.Verdict != sale.SoldOut {
 		t.Errorf("after all were sold: %+v, %v", out, err)
 	}
 	t.Logf("%d were sold, %d takers were killed", sold.Load(), killed.Load())

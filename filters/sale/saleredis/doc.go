@@ -27,24 +27,24 @@
 // whatever gateway it comes by. It is not the request that goes from part to part, but units: they are a part's
 // credit, as in escrow (O'Neil, 1986) and the bounded counter (Balegas et al., 2015).
 //
-//		books  PREFIXsale:{DIGEST}, field s: for each part what it was granted ever (G), what it gave back ever (B), and
-//		       whether it takes nothing since; the total in force
+//		books  PREFIXsale:{DIGEST}, field s: for each part what it was granted ever (G), what it gave back ever (B),
+//		       and whether it takes nothing since; the total in force
 //		part   field q: G, B and the total as far as it knows them
 //
 //	  - A part takes units within G - B, without the books. They grant it a 16th of what they have, and before that is
 //	    used up one taking fetches more. A taking is one step, but for some hundred of an item.
 //	  - When the books have too few, all parts give back what is left of their credit, and take nothing until they are
 //	    granted some again. The last units are so granted one by one.
-//	  - G and B only grow, and whoever finds the higher value passes it on. So a grant or a giving back whose taker was
-//	    killed in between is made good by the next who comes by, and one that comes twice changes nothing. What is
+//	  - G and B only grow, and whoever finds the higher value passes it on. So a grant or a giving back whose taker
+//	    was killed in between is made good by the next who comes by, and one that comes twice changes nothing. What is
 //	    granted is in the books before the part has it, and what is given back is gone from the part before the books
 //	    have it: the units that can be taken are never more than the total, and none gets lost.
-//	  - A part takes only for a total that is not below the one in force at its grant. The total in force changes when no
-//	    part takes. So a lower total holds as soon as a gateway asks by it, for all that ask by it; gateways with another
-//	    total, as with a stock that is read, cost steps, and units only to their own totals.
-//	  - It is sold out when at one moment too few units are left in all. That moment lies between two looks at all parts
-//	    of which the second finds the versions of the first. Where others wait for units in the same process, one look
-//	    speaks for all who came before it.
+//	  - A part takes only for a total that is not below the one in force at its grant. The total in force changes when
+//	    no part takes. So a lower total holds as soon as a gateway asks by it, for all that ask by it; gateways with
+//	    another total, as with a stock that is read, cost steps, and units only to their own totals.
+//	  - It is sold out when at one moment too few units are left in all. That moment lies between two looks at all
+//	    parts of which the second finds the versions of the first. Where others wait for units in the same process,
+//	    one look speaks for all who came before it.
 //	  - Units come back to the part that they were taken from.
 //	  - The books that are lost are written anew by what the parts say, before anything is granted.
 //
@@ -61,8 +61,8 @@
 // Gateways of the version before know no parts. Where they meet a divided item their scripts fail before they change
 // anything, as its field n is a word: they sell nothing of it (503, and in the log "attempt to perform arithmetic on
 // local 'n' (a nil value)"), and what they had taken the others settle. A form of later versions is refused with the
-// words "update it". For the time of a rolling update that closes the sale of items with much stock at old gateways, and
-// nothing else.
+// words "update it". For the time of a rolling update that closes the sale of items with much stock at old gateways,
+// and nothing else.
 //
 // # Memory
 //

@@ -74,6 +74,12 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
 }
 
+func (w *world) setEnded(gid string, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended[gid] = ended
+}
+
 func (w *world) sent() []post {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,6 +94,8 @@ func (w *world) gateway() (n *Notifier, stop func()) {
 		Routes:    func() []string { return []string{"checkout", "other"} },
 		Transport: func(bool) http.RoundTripper { return w },
 		End: func(_ context.Context, _, gid string) ([]byte, bool, bool, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			ended, known := w.ended[gid]
 			return []byte(`{"id":"` + gid + `","state":"failed"}`), ended, !known, nil
 		},
@@ -225,7 +233,8 @@ func TestLeftBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.ended["ends"], w.ended["runs"] = true, false
+		w.setEnded("ends", true)
+		w.setEnded("runs", false)
 		stop()
 		if err := n.seal(t.Context(), "sealed", nil); err != nil { // without a notice it is nothing
 			t.Fatal(err)
@@ -247,7 +256,7 @@ func TestLeftBehind(t *testing.T) {
 			t.Errorf("%d notices, want that of what runs", w.notices(t))
 		}
 		time.Sleep(3 * life) // its notice does not expire
-		w.ended["runs"] = true
+		w.setEnded("runs", true)
 		time.Sleep(2 * searchEvery)
 		if len(w.sent()) != 3 || w.notices(t) != 0 {
 			t.Errorf("%d told, %d notices", len(w.sent()), w.notices(t))

@@ -173,7 +173,7 @@ func (w *world) auditKey(k *keyBook, place int) {
 func (w *world) judgeViewLocked(v *transaction.View) {
 	for _, s := range v.Steps {
 		st := w.services.stepOf(v.ID, s.Name)
-		ok := true
+		var ok bool
 		switch s.State {
 		case transaction.StepSucceeded:
 			ok = st.effective()
