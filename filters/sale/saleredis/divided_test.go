@@ -41,6 +41,7 @@ func TestDivided(t *testing.T) {
 		"unit lost":            testUnitThatAPartLost,
 		"gateway before parts": testGatewayBeforeParts,
 		"conformance":          testConformanceDivided,
+		"late report":          testReportThatComesLate,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, client, strings.ReplaceAll(name, " ", "-")+":") })
 	}
@@ -622,4 +623,60 @@ func (s *Store) booksServer(of digest) int {
 	defer c.Free()
 	tag := string(c.Buffer[len(s.prefix) : len(s.prefix)+24])
 	return int(crc16(tag)) % slots * 3 / slots
+}
+
+// between does something once before a call of a script.
+type between struct {
+	server
+	script *redisx.Script
+	do     func()
+}
+
+func (b *between) Run(ctx context.Context, script *redisx.Script, call *redisx.Call, keys int) (string, error) {
+	if script == b.script && b.do != nil {
+		do := b.do
+		b.do = nil
+		do()
+	}
+	return b.server.Run(ctx, script, call, keys)
+}
+
+// idIn returns an ID whose principal's units are in a part of an item of 8 parts.
+func idIn(part int, name string) string {
+	d := dividedItem{parts: make([]string, partsNew)}
+	for i := 0; ; i++ {
+		if id := fmt.Sprint(name, i); d.partOf(sale.PrincipalDigest(id)) == part {
+			return id
+		}
+	}
+}
+
+// testReportThatComesLate: what a part said before its units came back and went to another part is not taken for units
+// that it has beyond what it was granted.
+func testReportThatComesLate(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	const total = 100
+	s := newShop(t, client, prefix)
+	first := buy(idIn(0, "first"), 80, total)
+	if out, err := s.sound.Take(ctx, first); err != nil || out.Verdict != sale.Taken {
+		t.Fatal(out, err)
+	}
+	slow := newStore(&between{client, grant, func() {
+		s.settleSurely(first, sale.Free)
+		if out, err := s.sound.Take(ctx, buy(idIn(1, "other"), 60, total)); err != nil || out.Verdict != sale.Taken {
+			t.Error(out, err)
+		}
+	}}, Options{Prefix: prefix, Divide: 1})
+	slow.divided.add(slow, digestOf(item), partsNew).kept.Store(1)
+	if _, err := slow.Take(ctx, buy(idIn(0, "late"), 30, total)); err != nil {
+		t.Error(err)
+	}
+	for i := range 100 {
+		if _, err := s.sound.Take(ctx, buy(idIn(0, fmt.Sprint("more", i, "-")), 1, total)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := s.sum(); c.Taken != total {
+		t.Errorf("%d are taken of %d", c.Taken, total)
+	}
 }
