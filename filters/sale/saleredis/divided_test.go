@@ -40,6 +40,8 @@ func TestDivided(t *testing.T) {
 		"one step a taking":    testOneStepATaking,
 		"unit lost":            testUnitThatAPartLost,
 		"gateway before parts": testGatewayBeforeParts,
+		"given back unheard":   testGivenBackUnacknowledged,
+		"late calls":           testCallsThatComeLate,
 		"conformance":          testConformanceDivided,
 		"late report":          testReportThatComesLate,
 	} {
@@ -471,10 +473,14 @@ func testTotalChangesOnlyBetweenGrants(t *testing.T, client *redisx.Client, pref
 	if reply, err = s.ask(ctx, d, &a); err != nil || reply.what != granted || reply.grant.under != lower {
 		t.Fatalf("when no part takes: %+v, %v", reply, err)
 	}
+	credit := client.Universal().HGet(ctx, d.parts[1], "q").Val()
 	c := d.newCall(1)
 	c.Buffer = late.grant.append(c.Buffer)
 	if _, err := s.run(ctx, "grant", item, adopt, c); err != nil {
 		t.Fatal(err)
+	}
+	if now := client.Universal().HGet(ctx, d.parts[1], "q").Val(); now != credit {
+		t.Errorf("by a grant that it gave back the part takes again: %x, was %x", now, credit)
 	}
 	reports, err := s.recallAll(ctx, d, &a, reply.granted)
 	if err != nil || reports[1].back != reports[1].granted-reports[1].taken {
@@ -676,6 +682,47 @@ func testReportThatComesLate(t *testing.T, client *redisx.Client, prefix string)
 			t.Fatal(err)
 		}
 	}
+	if c := s.sum(); c.Taken != total {
+		t.Errorf("%d are taken of %d", c.Taken, total)
+	}
+}
+
+// testGivenBackUnacknowledged: units that a part gave back are granted to others only when a replica of the part has
+// it: else the part has them again after a failover.
+func testGivenBackUnacknowledged(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	const total = 100
+	s := newShop(t, client, prefix)
+	take := func(part, quantity int) {
+		r := buy(idIn(part, fmt.Sprint(quantity, "-")), quantity, total)
+		if _, err := s.sound.Take(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := buy(idIn(0, "first"), 80, total)
+	if out, err := s.sound.Take(ctx, first); err != nil || out.Verdict != sale.Taken {
+		t.Fatal(out, err)
+	}
+	s.settleSurely(first, sale.Free)
+	d, _ := s.sound.divided.find(item)
+	had := client.Universal().HGet(ctx, d.parts[0], "q").Val()
+	c := d.newCall(0)
+	c.Buffer = append(c.Buffer, make([]byte, 16)...)
+	if _, err := s.sound.run(ctx, "recall", item, recall, c); err != nil { // and nobody hears that a replica has it
+		t.Fatal(err)
+	}
+	gateway := s.gateways[0]
+	gateway.divided.add(gateway, digestOf(item), partsNew).read = true
+	s.faults[0].kill(3, true) // when it has told the books of the part
+	if _, err := gateway.Take(ctx, buy(idIn(0, "killed"), 30, total)); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	if err := client.Universal().HSet(ctx, d.parts[0], "q", had).Err(); err != nil { // the replica takes over
+		t.Fatal(err)
+	}
+	take(1, 60)
+	take(0, 70)
+	take(0, 40)
 	if c := s.sum(); c.Taken != total {
 		t.Errorf("%d are taken of %d", c.Taken, total)
 	}
