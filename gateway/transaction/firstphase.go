@@ -89,6 +89,10 @@ type managers struct {
 const (
 	managersMax = 4096
 	abortFor    = 15 * time.Second // how long an abort is sent again
+	// abortMargin is how much later than this gateway the coordinator ends a transaction whose time is over. When it
+	// does it has read the branches already, and does not cancel one that is registered in that moment: by then no
+	// call is begun here any more.
+	abortMargin = 2 * time.Second
 )
 
 // errManagers says that there are too many.
@@ -128,7 +132,7 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 		phase: p, route: env.Route, owner: env.Principal, timeout: s.Timeout, every: s.RetryEvery, most: s.RetryMax,
 		last: time.Now().Add(s.Timeout - marginOf(s.Timeout)),
 		global: sagaclient.Global{
-			GID: gid, Mode: mode, Timeout: s.Timeout, RetryEvery: s.RetryEvery, Wait: true,
+			GID: gid, Mode: mode, Timeout: s.Timeout + abortMargin, RetryEvery: s.RetryEvery, Wait: true,
 			Custom: custom{Steps: namesOf(e.steps)}.encode(), Headers: e.bridge.keepFor(s.KeepFor),
 		},
 	}
@@ -142,14 +146,13 @@ func (m *manager) start(ctx context.Context, b *Bridge) *started {
 	b.background.Go(func() {
 		defer close(begun.settled)
 		defer b.managers.drop(m.global.GID)
-		over := time.Now().Add(m.timeout)
+		ctx, cancel := context.WithTimeout(ctx, m.timeout) // the coordinator's begins later
+		defer cancel()
 		err := m.prepare(ctx, b)
 		begun.accepted <- err
 		if err != nil {
 			return
 		}
-		ctx, cancel := context.WithDeadline(ctx, over)
-		defer cancel()
 		m.callSteps(ctx, b)
 		m.finish(ctx, b)
 	})
@@ -302,7 +305,7 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 	progress, answer,
 ) {
 	always := context.WithoutCancel(ctx)
-	claim := b.claimOf(call)
+	claim, began := b.claimOf(call), time.Now()
 	rec, claimed, err := b.store.Claim(always, claim)
 	switch {
 	case err != nil:
@@ -322,6 +325,9 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 	}
 	if err == nil && ctx.Err() != nil { // it took too long; nothing was sent
 		err = ctx.Err()
+	}
+	if err == nil && time.Since(began) > branchLeaseMargin { // the call would outlive its claim, and a cancel not wait for it
+		err = errTooSlow
 	}
 	if err != nil {
 		b.logger.Info("transaction: a step is not called now", "gid", call.gid, "step", call.step, "error", err)
@@ -346,6 +352,9 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 	}
 	return m.phase.unknown(), a
 }
+
+// errTooSlow says that a call's claim is too old for the call.
+var errTooSlow = errors.New("transaction: the coordinator took too long; the call is claimed again")
 
 // answer is how the call of a branch ended at the service.
 type answer struct {

@@ -102,6 +102,11 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 	}
 	if known {
 		f.missing = time.Time{}
+		if v.State == Unknown {
+			b.lose(gid, f, "transaction: the coordinator lost its branches before it was submitted, and calls it "+
+				"succeeded; what its steps hold is held until it is resolved")
+			return false, nil
+		}
 		b.mu.Lock()
 		f.lost = false
 		b.mu.Unlock()

@@ -82,7 +82,7 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 	now := time.Now()
 	gid = FirstGID(b.deployment, record, request, now)
 	if before := FirstGID(b.deployment, record, request, now.Add(-request.TTL-firstBefore)); before != gid {
-		if use, err := b.useOf(ctx, before, request.TTL); err != nil || use == gidKnown {
+		if use, err := b.useOf(ctx, before, request.TTL, steps); err != nil || use == gidKnown {
 			return before, true, err
 		}
 	}
