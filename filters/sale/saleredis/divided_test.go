@@ -41,6 +41,7 @@ func TestDivided(t *testing.T) {
 		"unit lost":            testUnitThatAPartLost,
 		"gateway before parts": testGatewayBeforeParts,
 		"given back unheard":   testGivenBackUnacknowledged,
+		"begun whole":          testBegunWhole,
 		"late calls":           testCallsThatComeLate,
 		"conformance":          testConformanceDivided,
 		"late report":          testReportThatComesLate,

@@ -261,3 +261,24 @@ func testGivenBackUnacknowledged(t *testing.T, client *redisx.Client, prefix str
 		t.Errorf("%d are taken of %d", c.Taken, total)
 	}
 }
+
+// testBegunWhole: an item that a gateway begins whole, while another is about to divide it, stays whole for both.
+func testBegunWhole(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	const total = 5
+	whole := New(client, Options{Prefix: prefix})
+	divides := newStore(&between{client, grant, func() {
+		if out, err := whole.Take(ctx, buy("whole", 2, total)); err != nil || out.Verdict != sale.Taken {
+			t.Error(out, err)
+		}
+	}}, Options{Prefix: prefix, Divide: 1})
+	out, err := divides.Take(ctx, buy("divides", 2, total))
+	if err != nil || out.Verdict != sale.Taken || out.Counts.Taken != 4 || out.Counts.Mixed {
+		t.Errorf("%+v, %v", out, err)
+	}
+	for _, s := range []*Store{whole, divides} {
+		if out, err := s.Take(ctx, buy("more", 2, total)); err != nil || out.Verdict != sale.SoldOut {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+}
