@@ -42,6 +42,7 @@ func TestDivided(t *testing.T) {
 		"gateway before parts": testGatewayBeforeParts,
 		"given back unheard":   testGivenBackUnacknowledged,
 		"begun whole":          testBegunWhole,
+		"sold again":           testSoldAgainElsewhere,
 		"late calls":           testCallsThatComeLate,
 		"conformance":          testConformanceDivided,
 		"late report":          testReportThatComesLate,

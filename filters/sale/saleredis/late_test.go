@@ -282,3 +282,21 @@ func testBegunWhole(t *testing.T, client *redisx.Client, prefix string) {
 		}
 	}
 }
+
+// testSoldAgainElsewhere: units that came back after all were taken are known for such also in another part.
+func testSoldAgainElsewhere(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	s := newShop(t, client, prefix)
+	const total = 16
+	all := buy(idIn(0, "all"), total, total)
+	if out, err := s.sound.Take(ctx, all); err != nil || out.Verdict != sale.Taken || out.Again {
+		t.Fatal(out, err)
+	}
+	s.settleSurely(all, sale.Free)
+	for part := range 2 {
+		out, err := s.sound.Take(ctx, buy(idIn(part, "again"), 1, total))
+		if err != nil || out.Verdict != sale.Taken || !out.Again {
+			t.Errorf("part %d: %+v, %v", part, out, err)
+		}
+	}
+}
