@@ -29,6 +29,7 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	if b.early(&call, time.Now()) {
 		return http.StatusTooEarly
 	}
+	began := time.Now()
 	rec, claimed, err := b.store.Claim(context.WithoutCancel(ctx), claim)
 	switch {
 	case err != nil:
@@ -40,7 +41,11 @@ func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) 
 	case !claimed:
 		return http.StatusTooEarly
 	}
-	if status := b.refuse(context.WithoutCancel(ctx), &call, rec.Attempt); status != 0 {
+	status = b.refuse(context.WithoutCancel(ctx), &call, rec.Attempt)
+	if status == 0 && time.Since(began) > branchLeaseMargin { // the call would outlive its claim
+		status = http.StatusTooEarly
+	}
+	if status != 0 {
 		if b.store.Change(context.WithoutCancel(ctx), claim.ID, claim.Token,
 			idempotency.Change{Op: idempotency.Free}) != nil {
 			return http.StatusTooEarly

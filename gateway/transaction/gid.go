@@ -82,7 +82,7 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 	now := time.Now()
 	gid = FirstGID(b.deployment, record, request, now)
 	if before := FirstGID(b.deployment, record, request, now.Add(-request.TTL-firstBefore)); before != gid {
-		if use, err := b.useOf(ctx, before, request.TTL); err != nil || use == gidKnown {
+		if use, err := b.useOf(ctx, before, request.TTL, steps); err != nil || use == gidKnown {
 			return before, true, err
 		}
 	}
@@ -93,7 +93,7 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 		called, err = b.branchCalled(ctx, gid, firstSteps(steps))
 		begun <- err
 	}()
-	use, err := b.useOf(ctx, gid, request.TTL)
+	use, err := b.useOf(ctx, gid, request.TTL, steps)
 	if err2 := <-begun; err == nil {
 		err = err2
 	}
@@ -116,7 +116,7 @@ func (b *Bridge) nextGID(ctx context.Context, record string, request *filters.Cl
 	for _, p := range []int64{current - 1, current} {
 		for count := range byte(countMax) {
 			gid = gidOf(b.deployment, record, request.Fingerprint, p, count)
-			use, err := b.useOf(ctx, gid, request.TTL)
+			use, err := b.useOf(ctx, gid, request.TTL, steps)
 			if err != nil {
 				return "", false, err
 			}
@@ -151,7 +151,8 @@ const (
 	gidUsed         // one that is over
 )
 
-func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration) (gidUse, error) {
+// useOf says what a gid is used for. One of which all steps were ruled out is over, also when its submit came later.
+func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration, steps []orderedStep) (gidUse, error) {
 	t, err := b.queryCoordinator(ctx, gid)
 	switch {
 	case errors.Is(err, sagaclient.ErrNotFound):
@@ -159,6 +160,9 @@ func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration) (gidU
 	case err != nil:
 		return gidFree, err
 	case !t.Status.Ended(), t.Status == sagaclient.Succeeded && time.Since(t.UpdateTime) < ttl:
+		if out, err := b.ruledOut(ctx, gid, "", namesOf(steps)); out || err != nil {
+			return gidUsed, err
+		}
 		return gidKnown, nil
 	}
 	return gidUsed, nil

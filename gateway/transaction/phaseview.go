@@ -36,6 +36,11 @@ func (b *Bridge) viewPhases(t *sagaclient.Transaction, v *View, begin, forward, 
 		_ = json.Unmarshal([]byte(t.Reason), &why) // else the coordinator's own
 		v.timedOut = why.TimedOut
 	}
+	// A submit of what the coordinator has lost makes it anew, without a branch, and so ends it: nothing of it was
+	// brought to its end, and what was done is held until an operator sees to it.
+	if v.State == Succeeded && !allRegistered(t, forward) {
+		v.State = Unknown
+	}
 	m := b.managers.get(t.GID)
 	for i, name := range customOf(t).Steps {
 		s := StepView{Name: name, State: StepPending}
@@ -68,6 +73,16 @@ func (b *Bridge) viewPhases(t *sagaclient.Transaction, v *View, begin, forward, 
 		}
 		v.Steps = append(v.Steps, s)
 	}
+}
+
+// allRegistered reports whether the coordinator has a branch of every step.
+func allRegistered(t *sagaclient.Transaction, op string) bool {
+	for i := range customOf(t).Steps {
+		if _, ok := phaseBranch(t, branchID(i), op); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // phaseBranch returns the branch of a step and an operation. Where a confirm was registered apart it is that one.

@@ -38,7 +38,7 @@ type row struct {
 
 type global struct {
 	gid, kind, status string
-	reason            string
+	reason, custom    string
 	query             string // of a message: where it asks what became of it
 	timeout, retry    int64  // seconds; 0: not given
 	interval          int64  // seconds until it is looked at again
@@ -62,6 +62,7 @@ const (
 	dtmTimeout = 35 // seconds: TimeoutToFail of its configuration, of all but sagas
 	dtmRequest = 3 * time.Second
 	dtmPass    = dtmRequest + 2*time.Second
+	cronStalls = time.Second // at most, under load
 )
 
 func newCoordinator(w *world) *coordinator {
@@ -229,6 +230,14 @@ func (c *coordinator) runCron(worker, life int, ended <-chan struct{}) {
 	for {
 		if p := c.lockOne(life); p != nil {
 			c.w.trace("coordinator: cron takes %s, %s", name(p.gid), p.status)
+			if p.kind != "saga" { // what comes between its reading and its first write it does not see
+				d := c.w.dice(fmt.Sprint("cron", worker, " stalls"))
+				stall := d.between(0, 5*time.Millisecond)
+				if d.chance(c.w.trouble()) {
+					stall = d.between(0, cronStalls)
+				}
+				time.Sleep(stall)
+			}
 			_ = c.process(p)
 			continue
 		}
@@ -276,7 +285,7 @@ type request struct {
 
 func (q *request) row() *row {
 	now := time.Now()
-	r := &row{global: global{gid: q.GID, kind: q.Kind, query: q.Query, timeout: q.Timeout, retry: q.Retry, wait: q.Wait,
+	r := &row{global: global{gid: q.GID, kind: q.Kind, query: q.Query, custom: q.Custom, timeout: q.Timeout, retry: q.Retry, wait: q.Wait,
 		created: now, updated: now}}
 	r.interval = r.resetInterval()
 	r.next = now.Add(time.Duration(r.interval) * time.Second)
@@ -447,6 +456,9 @@ func (c *coordinator) know(gid string, branches []branch) {
 	if c.calls[gid] == nil {
 		c.calls[gid], c.called[gid] = map[string]call{}, map[string]struct{}{}
 	}
+	if q := c.rows[gid].query; q != "" {
+		c.calls[gid]["00msg"] = call{id: "00", op: "msg", kind: "msg", url: q}
+	}
 	for _, b := range branches {
 		if b.url != "" {
 			c.calls[gid][b.id+b.op] = call{b.id, b.op, c.rows[gid].kind, b.url, b.payload}
@@ -480,11 +492,11 @@ func (c *coordinator) queryRow(gid string) any {
 	branches := []map[string]any{}
 	for _, b := range r.branches {
 		branches = append(branches, map[string]any{"gid": gid, "branch_id": b.id, "op": b.op, "status": b.status,
-			"url": b.url})
+			"url": b.url, "bin_data": []byte(b.payload)})
 	}
 	return map[string]any{"branches": branches, "transaction": map[string]any{
 		"gid": gid, "status": r.status, "trans_type": r.kind, "rollback_reason": r.reason, "create_time": r.created,
-		"update_time": r.updated, "next_cron_interval": r.interval,
+		"update_time": r.updated, "custom_data": r.custom, "next_cron_interval": r.interval,
 	}}
 }
 

@@ -80,7 +80,11 @@ func (w *world) start(place int) {
 
 // settings are those of the one transaction.
 func (p *plan) settings() transaction.Settings {
-	s := transaction.Settings{Name: "checkout", Wait: p.wait, Timeout: p.timeout, RetryEvery: p.retryEvery,
+	mode := p.mode
+	if mode == modePrimary {
+		mode = modeMessage
+	}
+	s := transaction.Settings{Name: "checkout", Mode: mode, Wait: p.wait, Timeout: p.timeout, RetryEvery: p.retryEvery,
 		RetryMax: p.retryMax, StatusPath: "/v1/checkouts/{id}"}
 	for _, st := range p.steps {
 		step := transaction.Step{Name: st.name, After: st.after, Do: callOf(st.name, "do"),
@@ -89,17 +93,34 @@ func (p *plan) settings() transaction.Settings {
 			undo := callOf(st.name, "undo")
 			step.Undo, step.NothingOn = &undo, []transaction.StatusRange{{From: 404, To: 404}}
 		}
+		if p.mode == modeTCC {
+			confirm := callOf(st.name, "confirm")
+			if st.late {
+				confirm.Body = map[string]any{"of": parse("{steps." + st.name + ".id}")}
+			}
+			step.Confirm = &confirm
+		}
 		s.Steps = append(s.Steps, step)
+	}
+	if p.mode == modePrimary {
+		query := callOf(nameOfPrimary, "query")
+		query.Method, query.Body = "GET", nil
+		s.Primary = &transaction.Primary{Do: callOf(nameOfPrimary, "do"), Query: query,
+			FailOn: []transaction.StatusRange{{From: 409, To: 409}}}
 	}
 	return s
 }
 
-func callOf(service, op string) transaction.Call {
-	path, err := ref.ParseTemplate("/" + op)
+func parse(text string) ref.Template {
+	t, err := ref.ParseTemplate(text)
 	if err != nil {
 		panic(err)
 	}
-	return transaction.Call{Service: service, Method: "POST", Path: path, Body: map[string]any{"of": "order"}}
+	return t
+}
+
+func callOf(service, op string) transaction.Call {
+	return transaction.Call{Service: service, Method: "POST", Path: parse("/" + op), Body: map[string]any{"of": "order"}}
 }
 
 // routeSettings are those of the filter before the transaction.
@@ -213,6 +234,9 @@ var (
 	errReset   = errors.New("connection reset by peer")
 )
 
+// prepareLate is how late a prepare comes at most: nobody waits for it longer.
+const prepareLate = 10 * time.Second
+
 // RoundTrip is the gateway's way to the coordinator.
 func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, c := g.w, g.w.dtm
@@ -237,6 +261,9 @@ func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if what == "submit" && w.plan.slow && !w.isCalm() {
 		there = d.between(26*time.Second, 40*time.Second)
+	}
+	if what == "prepare" {
+		there = min(there, prepareLate)
 	}
 	w.mu.Lock()
 	life, ended, down := c.life, c.ended, c.down
@@ -411,9 +438,4 @@ func (g *gateway) NotifyRoutes() []string                { return nil }
 func (g *gateway) RetryMax(string) time.Duration         { return g.w.plan.retryMax }
 func (g *gateway) Open(string) bool                      { return false }
 
-func (g *gateway) Steps(string) (names []string, ok bool) {
-	for _, s := range g.w.plan.steps {
-		names = append(names, s.name)
-	}
-	return names, true
-}
+func (g *gateway) Steps(string) (names []string, ok bool) { return g.w.plan.names(), true }

@@ -21,7 +21,8 @@ func (w *world) refuses(gid, step string) bool {
 
 // judgeSendLocked judges a call at the moment at which a gateway sends it.
 func (w *world) judgeSendLocked(g *gateway, on *operation, attempt int) {
-	if on.op == "undo" {
+	w.judgeSecondPhaseLocked(g, on)
+	if on.op == "undo" || on.op == "query" {
 		do := &on.of.forward
 		for _, c := range do.calls {
 			if c.open {
@@ -33,7 +34,8 @@ func (w *world) judgeSendLocked(g *gateway, on *operation, attempt int) {
 			w.failLocked("%s is sent, and its do was refused at once", on)
 		}
 		if len(do.calls) == 0 {
-			w.seen["undos without a do"]++
+			w.seen[map[string]string{modeSaga: "undos without a do", modeTCC: "cancels without a try",
+				modePrimary: "queries without a primary"}[w.plan.mode]]++
 		}
 	}
 	for _, c := range on.calls {
@@ -53,17 +55,37 @@ func (w *world) judgeSendLocked(g *gateway, on *operation, attempt int) {
 	}
 }
 
+// judgeSecondPhaseLocked judges the order of the operations of one step, and that of a message and its primary.
+func (w *world) judgeSecondPhaseLocked(g *gateway, on *operation) {
+	st := on.of
+	switch {
+	case on.op == "do" && len(st.back.calls) > 0:
+		w.failLocked("%s is sent by %s after its undo", on, g.name)
+	case on.op == "do" && w.plan.mode == modePrimary && st.name != nameOfPrimary &&
+		!w.services.stepOf(st.gid, nameOfPrimary).done:
+		w.failLocked("%s is delivered by %s, and its primary is not done", on, g.name)
+	case on.op == "undo" && len(st.confirm.calls) > 0, on.op == "confirm" && len(st.back.calls) > 0:
+		w.failLocked("%s is sent by %s beside a confirm or a cancel", on, g.name)
+	}
+	if on.op == "query" || on.op == "confirm" {
+		w.seen[on.op+" calls"]++
+	}
+}
+
 // judgeEffectLocked judges an effect at a service against what clients were told.
 func (w *world) judgeEffectLocked(st *step, op string) {
 	w.traceLocked("effect: %s of %s/%s", op, name(st.gid), st.name)
 	switch told := w.told[st.gid]; {
 	case told == "succeeded" && op == "undo":
 		w.failLocked("%s/%s is undone, and a client was told that the transaction succeeded", name(st.gid), st.name)
-	case told == "failed" && op == "do":
+	case told == "failed" && op != "undo":
 		w.failLocked("%s/%s is done, and a client was told that the transaction failed", name(st.gid), st.name)
 	}
 	if op == "undo" {
-		w.seen["effective undos"]++
+		w.seen[map[string]string{modeSaga: "effective undos", modeTCC: "effective cancels"}[w.plan.mode]]++
+		if st.confirmed {
+			w.failLocked("%s/%s is cancelled and confirmed", name(st.gid), st.name)
+		}
 	}
 }
 
@@ -87,8 +109,8 @@ func (w *world) tellLocked(gid, state, whom string) {
 // mayFailLocked reports whether a transaction has a reason to fail: a service refused a step, its time is over, the
 // coordinator did not get it for half a minute, or an operator had its key forgotten.
 func (w *world) mayFailLocked(gid string) bool {
-	for _, p := range w.plan.steps {
-		for _, c := range w.services.stepOf(gid, p.name).forward.calls {
+	for _, n := range w.plan.names() {
+		for _, c := range w.services.stepOf(gid, n).forward.calls {
 			if c.status == 409 {
 				return true
 			}
@@ -99,13 +121,15 @@ func (w *world) mayFailLocked(gid string) bool {
 
 // contradictsLocked returns what at the services does not agree with a final state.
 func (w *world) contradictsLocked(gid, state string) (wrong []string) {
-	for _, p := range w.plan.steps {
-		st := w.services.stepOf(gid, p.name)
+	for _, n := range w.plan.names() {
+		st := w.services.stepOf(gid, n)
 		switch {
 		case state == "succeeded" && !st.effective():
-			wrong = append(wrong, fmt.Sprintf("step %s is not there (done %v, undone %v)", p.name, st.done, st.undone))
-		case state == "failed" && st.effective() && p.undo:
-			wrong = append(wrong, "step "+p.name+" is left")
+			wrong = append(wrong, fmt.Sprintf("step %s is not there (done %v, undone %v)", n, st.done, st.undone))
+		case state == "succeeded" && !st.confirmed && w.plan.mode == modeTCC:
+			wrong = append(wrong, "step "+n+" is held, and not confirmed")
+		case state == "failed" && st.effective():
+			wrong = append(wrong, "step "+n+" is left")
 		}
 	}
 	return wrong
@@ -118,8 +142,7 @@ func (w *world) audit() {
 	for _, gid := range slices.Sorted(maps.Keys(w.dtm.rows)) {
 		if r := w.dtm.rows[gid]; !r.ended() && !w.forgotten[gid] {
 			w.failLocked("%s is %s %v after the last fault; it is looked at again in %v", name(gid), r.status,
-				endsWithin,
-				time.Until(r.next))
+				w.plan.endsWithin(), time.Until(r.next))
 		}
 	}
 	keys := slices.Sorted(maps.Keys(w.keys))
@@ -133,6 +156,9 @@ func (w *world) audit() {
 	defer w.mu.Unlock()
 	for _, gid := range slices.Sorted(maps.Keys(w.dtm.rows)) {
 		state := map[string]string{"succeed": "succeeded", "failed": "failed"}[w.dtm.rows[gid].status]
+		if w.dtm.forgot[gid] && w.plan.mode == modeTCC { // submitted anew it ends at once, and nobody may be told so
+			continue
+		}
 		for _, wrong := range w.contradictsLocked(gid, state) {
 			w.failLocked("the coordinator has %s as %s: %s", name(gid), state, wrong)
 		}
@@ -159,7 +185,7 @@ func (w *world) auditKey(k *keyBook, place int) {
 		}
 		w.mu.Lock()
 		if lost := w.dtm.forgot[gid]; !v.State.Final() && !lost {
-			w.failLocked("%s: %s is %s %v after the last fault", whom, name(gid), v.State, endsWithin)
+			w.failLocked("%s: %s is %s %v after the last fault", whom, name(gid), v.State, w.plan.endsWithin())
 		}
 		if v.State.Final() {
 			w.tellLocked(gid, string(v.State), whom)
@@ -201,9 +227,9 @@ func (k *keyBook) judgeLocked(w *world) {
 			continue
 		}
 		list[gid] = []string{}
-		for _, p := range w.plan.steps {
-			if st := w.services.stepOf(gid, p.name); st.effective() {
-				list[gid] = append(list[gid], p.name)
+		for _, n := range w.plan.names() {
+			if st := w.services.stepOf(gid, n); st.effective() {
+				list[gid] = append(list[gid], n)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 // plan is what a seed draws before anything happens.
 type plan struct {
+	mode       string // saga, tcc, message, or primary: a message with one
 	gateways   int
 	clients    int
 	each       int // logical requests of a client
@@ -31,15 +32,60 @@ type stepPlan struct {
 	name  string
 	after []string // nil: the step before it
 	undo  bool
+	late  bool // of TCC: its confirm needs the response of its try
+}
+
+// The modes of plans, as the flag sim.mode names them.
+const (
+	modeSaga    = "saga"
+	modeTCC     = "tcc"
+	modeMessage = "message"
+	modePrimary = "primary"
+)
+
+// nameOfPrimary is the primary's among the steps, and serviceOfPrimary its service.
+const nameOfPrimary = "primary"
+
+// transType is the coordinator's word for the mode.
+func (p *plan) transType() string {
+	switch p.mode {
+	case modeMessage, modePrimary:
+		return "msg"
+	}
+	return p.mode
+}
+
+// names are those of the steps, and of the primary.
+func (p *plan) names() (names []string) {
+	for _, s := range p.steps {
+		names = append(names, s.name)
+	}
+	if p.mode == modePrimary {
+		names = append(names, nameOfPrimary)
+	}
+	return names
+}
+
+// delivered reports whether a step is a delivery of a message, which nothing refuses.
+func (p *plan) delivered(step string) bool { return p.transType() == "msg" && step != nameOfPrimary }
+
+// endsWithin is how long after the last fault every transaction has ended. The coordinator rolls back what is only
+// prepared, or asks for it, when its time-out is over, and that counts from when it got it: at the last fault, or
+// by a prepare that was on its way then. So it comes on top.
+func (p *plan) endsWithin() time.Duration {
+	if p.mode == modeTCC || p.mode == modePrimary {
+		return endsWithin + p.timeout + prepareLate
+	}
+	return endsWithin
 }
 
 func (p plan) String() string {
-	return fmt.Sprintf("%d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
-		"retry %v to %v, ttl %v, forgets %v, slow %v", p.gateways, p.steps, p.trouble, p.balanced, p.secret, p.wait,
+	return fmt.Sprintf("%s, %d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
+		"retry %v to %v, ttl %v, forgets %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret, p.wait,
 		p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
 }
 
-func (w *world) draw(d dice) plan {
+func (w *world) draw(d dice, mode string) plan {
 	p := plan{
 		gateways: 1 + d.IntN(3), clients: 1 + d.IntN(3), each: 1 + d.IntN(2),
 		trouble:  []float64{0.01, 0.03, 0.06, 0.12}[d.IntN(4)],
@@ -68,6 +114,16 @@ func (w *world) draw(d dice) plan {
 			s.after = []string{names[d.IntN(i)]}
 		}
 		p.steps = append(p.steps, s)
+	}
+	modes := []string{modeSaga, modeSaga, modeTCC, modeTCC, modeMessage, modePrimary}
+	if p.mode = modes[d.IntN(len(modes))]; mode != "" {
+		p.mode = mode
+	}
+	for i := range p.steps {
+		p.steps[i].late = d.chance(0.3)
+		if p.transType() == "msg" {
+			p.steps[i].after, p.steps[i].undo = nil, false
+		}
 	}
 	return p
 }

@@ -29,14 +29,17 @@ type step struct {
 	undoing   int
 	done      bool
 	undone    bool // whether there was something to undo or not: no do is accepted any more
-	forward   operation
-	back      operation
+	confirmed bool
+	forward   operation // do, try, primary
+	back      operation // undo, cancel
+	confirm   operation
+	query     operation // of a primary
 }
 
-// effective reports whether something is left of the step.
+// effective reports whether something is left of the step: of TCC at least what it holds.
 func (s *step) effective() bool { return s.done && !s.undone }
 
-// operation is the do or the undo of a step, as it was called.
+// operation is one of the operations of a step, as it was called.
 type operation struct {
 	of     *step
 	op     string
@@ -62,6 +65,7 @@ func (s *services) stepOf(gid, name string) *step {
 	if st == nil {
 		st = &step{gid: gid, name: name}
 		st.forward, st.back = operation{of: st, op: "do"}, operation{of: st, op: "undo"}
+		st.confirm, st.query = operation{of: st, op: "confirm"}, operation{of: st, op: "query"}
 		s.steps[gid+"/"+name] = st
 	}
 	return st
@@ -75,11 +79,23 @@ func (s *services) operationOf(key string) *operation {
 	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	st := s.stepOf(p[0], p[1])
-	if p[2] == "undo" {
-		return &st.back
+	if p[1] == "" { // the decision
+		return nil
 	}
-	return &st.forward
+	return s.stepOf(p[0], p[1]).operation(p[2])
+}
+
+// operation returns an operation by its name.
+func (s *step) operation(name string) *operation {
+	switch name {
+	case "undo", "cancel":
+		return &s.back
+	case "confirm":
+		return &s.confirm
+	case "query":
+		return &s.query
+	}
+	return &s.forward // do, try, primary
 }
 
 // CallBranch implements transaction.Services: a call over the network to the service of the step.
@@ -121,15 +137,21 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 	if status == 0 {
 		return 0, nil, filters.NoResponse
 	}
-	if final(c.on.op, status) && !g.isDead() {
+	if w.plan.final(service, c.on.op, status) && !g.isDead() {
 		c.status = status
 	}
-	return status, nil, filters.Completed
+	return status, []byte(`{"id":"7"}`), filters.Completed
 }
 
 // final reports whether a status ends the operation, by the settings of the steps.
-func final(op string, status int) bool {
-	return status == 200 || op == "do" && status == 409 || op == "undo" && status == 404
+func (p *plan) final(step, op string, status int) bool {
+	switch op {
+	case "do":
+		return status == 200 || status == 409 && !p.delivered(step)
+	case "confirm":
+		return status == 200
+	}
+	return status == 200 || status == 404
 }
 
 // dispatched is a call on its way.
@@ -144,10 +166,7 @@ func (s *services) send(g *gateway, gid, service, op string, attempt int) dispat
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st := s.stepOf(gid, service)
-	on := &st.forward
-	if op == "undo" {
-		on = &st.back
-	}
+	on := st.operation(op)
 	w.traceLocked("%s sends %s, attempt %d", g.name, on, attempt)
 	w.judgeSendLocked(g, on, attempt)
 	c := &serviceCall{by: g, attempt: attempt, open: true}
@@ -205,6 +224,15 @@ func (s *services) begin(on *operation, fails bool, d dice) (status int, goesOn 
 	case on.op == "do":
 		st.executing++
 		return 200, true
+	case on.op == "confirm":
+		return s.confirmLocked(st), false
+	case on.op == "query" && st.executing > 0:
+		return 503, false
+	case on.op == "query" && st.done:
+		return 200, false
+	case on.op == "query": // from now on no primary is accepted
+		st.undone = true
+		return 404, false
 	case st.executing > 0:
 		return 503, false
 	case st.undone && st.done:
@@ -218,7 +246,22 @@ func (s *services) begin(on *operation, fails bool, d dice) (status int, goesOn 
 }
 
 // refusesNow: the service has a reason that lasts.
-func (st *step) refusesNow(w *world) bool { return w.refuses(st.gid, st.name) }
+func (st *step) refusesNow(w *world) bool {
+	return !w.plan.delivered(st.name) && w.refuses(st.gid, st.name)
+}
+
+// confirmLocked brings what a try holds to its end.
+func (s *services) confirmLocked(st *step) int {
+	switch {
+	case !st.done || st.undone || st.undoing > 0:
+		s.w.failLocked("%s/%s is confirmed; tried %v, cancelled %v", name(st.gid), st.name, st.done, st.undone)
+		return 409
+	case !st.confirmed:
+		st.confirmed = true
+		s.w.judgeEffectLocked(st, "confirm")
+	}
+	return 200
+}
 
 func (s *services) finish(on *operation, status int) int {
 	s.w.mu.Lock()

@@ -151,7 +151,9 @@ func (c *conn) Change(_ context.Context, id string, token uint64, ch idempotency
 		case f.err != nil:
 		case ch.Op == idempotency.Delegate:
 			c.gids[id] = ch.GID
-			c.w.begun[ch.GID] = time.Now()
+			if c.w.begun[ch.GID].IsZero() { // a key that was free again may go on with what is prepared
+				c.w.begun[ch.GID] = time.Now()
+			}
 		case ch.Op == idempotency.Finish && gid != "" && c.w.recorded[gid].IsZero():
 			c.w.recorded[gid] = time.Now()
 		}

@@ -65,7 +65,8 @@ func (w *world) outages(over <-chan struct{}) {
 		} else if d.chance(0.5) {
 			w.store.leave(d.between(10*time.Millisecond, 4*time.Second))
 		} else {
-			w.services.takeDown(w.plan.steps[d.IntN(len(w.plan.steps))].name, d.between(time.Second, 12*time.Second))
+			names := w.plan.names()
+			w.services.takeDown(names[d.IntN(len(names))], d.between(time.Second, 12*time.Second))
 		}
 	}
 }

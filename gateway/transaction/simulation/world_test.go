@@ -63,13 +63,13 @@ func (w *world) dice(name string) dice {
 	return dice{rand.New(rand.NewPCG(w.seed, h.Sum64()+uint64(n)*0x9e3779b97f4a7c15))}
 }
 
-func newWorld(seed uint64) *world {
+func newWorld(seed uint64, mode string) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
 		told: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
 		forgotten: map[string]bool{},
 	}
-	w.plan = w.draw(w.dice("plan"))
+	w.plan = w.draw(w.dice("plan"), mode)
 	w.store = newStore(w)
 	w.dtm = newCoordinator(w)
 	w.services = newServices(w)
@@ -100,7 +100,7 @@ func (w *world) run() {
 	close(over)
 	trouble.Wait()
 	w.calmDown()
-	time.Sleep(endsWithin)
+	time.Sleep(w.plan.endsWithin())
 	w.audit()
 	w.stop()
 }
