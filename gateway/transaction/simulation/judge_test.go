@@ -100,6 +100,9 @@ func (w *world) tellLocked(gid, state, whom string) {
 		for _, wrong := range w.contradictsLocked(gid, state) {
 			w.failLocked("%s is told that %s is %s: %s", whom, name(gid), state, wrong)
 		}
+		if state == "succeeded" && w.cancelled[gid] && !w.forgotten[gid] {
+			w.failLocked("%s is told that %s succeeded, and an operator that it is cancelled", whom, name(gid))
+		}
 		if state == "failed" && !w.mayFailLocked(gid) {
 			w.failLocked("%s is told that %s is failed: for no reason", whom, name(gid))
 		}
@@ -116,7 +119,7 @@ func (w *world) mayFailLocked(gid string) bool {
 			}
 		}
 	}
-	return w.forgotten[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout)
+	return w.forgotten[gid] || w.dtm.aborted[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout)
 }
 
 // contradictsLocked returns what at the services does not agree with a final state.
