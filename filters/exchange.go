@@ -269,6 +269,7 @@ type ClaimedRequest struct {
 	Fingerprint [32]byte
 	Created     time.Time     // when the request came first
 	TTL         time.Duration // how long its record lives from its end
+	Derived     bool          // no client sent the key: it comes again for another request
 	// GID is what an earlier request was delegated under; empty before.
 	GID string
 	// Resume: an earlier request delegated this one to the coordinator, which is asked for its

@@ -71,10 +71,13 @@ type Registration struct {
 
 const customBytesMax = 1024
 
-// encode returns the body of a request, or what is wrong with it.
-func (g *Global) encode(reason string) ([]byte, error) {
+// encode returns the body of a request, or what is wrong with it. Only an abort of a message needs no deliveries.
+func (g *Global) encode(operation, reason string) ([]byte, error) {
 	if err := g.check(); err != nil {
 		return nil, err
+	}
+	if len(g.Deliveries) > StepsMax || g.Mode == Message && len(g.Deliveries) == 0 && operation != "abort" {
+		return nil, fmt.Errorf("%d deliveries, want 1 to %d", len(g.Deliveries), StepsMax)
 	}
 	w := wire{
 		GID: g.GID, Type: string(g.Mode), CustomData: g.Custom, WaitResult: g.Wait, Concurrent: g.AtOnce,
@@ -102,8 +105,6 @@ func (g *Global) check() error {
 		return err
 	}
 	switch {
-	case g.Mode == Message && (len(g.Deliveries) == 0 || len(g.Deliveries) > StepsMax):
-		return fmt.Errorf("%d deliveries, want 1 to %d", len(g.Deliveries), StepsMax)
 	case g.Mode != Message && (len(g.Deliveries) > 0 || g.QueryPrepared != ""):
 		return fmt.Errorf("mode %s has neither deliveries nor a query", g.Mode)
 	case g.Mode != Message && g.Mode != TCC && g.Mode != XA:
@@ -159,15 +160,15 @@ func (c *Client) SubmitMessage(ctx context.Context, g *Global) error {
 }
 
 // Abort rolls a prepared transaction back; reason, at most 1024 bytes, is what [Client.Query] returns of it, but of a
-// message. To call it again is safe. The errors are those of [Client.SubmitPrepared]. [ErrRejected]: it was submitted,
-// or it has ended.
+// message. Of g only GID and Mode are needed. To call it again is safe. The errors are those of
+// [Client.SubmitPrepared]. [ErrRejected]: it was submitted, or it has ended.
 func (c *Client) Abort(ctx context.Context, g *Global, reason string) error {
 	return c.step(ctx, "abort", g, reason)
 }
 
 // step makes one call for a prepared transaction.
 func (c *Client) step(ctx context.Context, operation string, g *Global, reason string) error {
-	body, err := g.encode(reason)
+	body, err := g.encode(operation, reason)
 	if err != nil {
 		return &Error{Op: operation, GID: g.GID, Kind: ErrInvalid, Err: err}
 	}

@@ -48,6 +48,7 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	h.filter = f
 	h.claimed = filters.ClaimedRequest{
 		Token: rec.Token, Fingerprint: rec.Fingerprint, Created: rec.Created, TTL: f.settings.TTL,
+		Derived: len(f.settings.Derived) > 0,
 	}
 	if h.id == "" {
 		h.id = rec.ID

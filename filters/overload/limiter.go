@@ -130,12 +130,13 @@ func (l *Limiter) Leave(now time.Time, w *Waiter) (wasAdmitted bool) {
 
 // Release gives a permit back and says what the call has shown.
 func (l *Limiter) Release(now time.Time, p Permit, s Sample) {
-	if p.Valid() {
-		l.release(l.at(now), &p, &s)
-	}
+	l.release(l.at(now), &p, &s)
 }
 
 func (l *Limiter) release(at int64, p *Permit, s *Sample) {
+	if !p.Valid() {
+		return
+	}
 	l.mu.Lock()
 	l.clockLocked(at)
 	if p.kind == streamPermit {

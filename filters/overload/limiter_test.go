@@ -404,20 +404,26 @@ func TestSettings(t *testing.T) {
 }
 
 // TestCriticalIsLetInAtTheEnd: a critical request that fits and has waited in vain goes beyond an adaptive limit by a
-// few calls, and beyond the highest one or a fixed one never. Another request is shed.
+// few calls, and beyond the highest one, a fixed one or that of one gateway of many never. Another request is shed, and
+// so are critical ones that are too many.
 func TestCriticalIsLetInAtTheEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		set  overload.Settings
 		let  int
 		what overload.Class
+		come int
 	}{
 		"adaptive": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms}, 2,
-			overload.Critical},
+			overload.Critical, 8},
+		"too many": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms}, 0,
+			overload.Critical, 2000},
+		"many gateways": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms,
+			Gateways: 3}, 0, overload.Critical, 8},
 		"normal": {overload.Settings{Adaptive: true, Min: 4, Max: 1000, QueueSize: 20, QueueWait: 100 * ms}, 0,
-			overload.Normal},
+			overload.Normal, 8},
 		"highest": {overload.Settings{Adaptive: true, Min: 4, Max: 9, QueueSize: 20, QueueWait: 100 * ms}, 1,
-			overload.Critical},
-		"fixed": {overload.Settings{Concurrency: 16, QueueSize: 20, QueueWait: 100 * ms}, 0, overload.Critical},
+			overload.Critical, 8},
+		"fixed": {overload.Settings{Concurrency: 16, QueueSize: 20, QueueWait: 100 * ms}, 0, overload.Critical, 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, now := overload.New(c.set, start, 1), start
@@ -432,7 +438,7 @@ func TestCriticalIsLetInAtTheEnd(t *testing.T) {
 			}
 			before := l.Snapshot().InFlight
 			var waiters []*overload.Waiter
-			for range 8 {
+			for range c.come {
 				w := new(overload.Waiter)
 				if d, _ := l.Acquire(now, class(c.what), w); d == overload.Queued {
 					waiters = append(waiters, w)

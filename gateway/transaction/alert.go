@@ -3,8 +3,10 @@ package transaction
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -39,11 +41,15 @@ type alert struct {
 type alerts struct {
 	mu     sync.Mutex
 	asking int
-	known  map[string]time.Time // by gid and path: when it was asked for last
+	known  map[alertKey]time.Time // when it was asked for last
 }
 
+// alertKey is a digest of the branch's URL, signature and all: one that is made up has another than that of the branch,
+// and so holds up no alert of it; and its length is no matter.
+type alertKey [sha256.Size]byte
+
 // begin reports whether the coordinator is to be asked for an alert now; busy: there are too many.
-func (a *alerts) begin(key string, now time.Time) (ask, busy bool) {
+func (a *alerts) begin(key alertKey, now time.Time) (ask, busy bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if at, ok := a.known[key]; ok && now.Sub(at) < alertAgain {
@@ -63,7 +69,7 @@ func (a *alerts) begin(key string, now time.Time) (ask, busy bool) {
 		}
 	}
 	if a.known == nil {
-		a.known = map[string]time.Time{}
+		a.known = map[alertKey]time.Time{}
 	}
 	a.known[key] = now
 	a.asking++
@@ -74,6 +80,13 @@ func (a *alerts) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asking--
+}
+
+// forget has the next alert asked for: nothing is known of this one.
+func (a *alerts) forget(key alertKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, key)
 }
 
 // serveAlert takes in an alert of the coordinator. DTM signs nothing, so an alert is only a hint: what it
@@ -95,14 +108,21 @@ func (b *Bridge) serveAlert(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no alert for a branch of this gateway", http.StatusBadRequest)
 		return
 	}
-	ask, busy := b.alerts.begin(a.GID+"/"+call.step+"/"+call.op, time.Now())
+	key := alertKey(sha256.Sum256([]byte(a.Branch)))
+	ask, busy := b.alerts.begin(key, time.Now())
 	if busy {
 		http.Error(w, "too many alerts at once", http.StatusTooManyRequests)
 		return
 	}
 	if ask {
 		defer b.alerts.end()
-		if !b.takeAlert(r.Context(), &a, call) {
+		confirmed, err := b.takeAlert(r.Context(), &a, call)
+		if err != nil {
+			b.alerts.forget(key)
+			http.Error(w, "the coordinator does not say how the branch stands", http.StatusServiceUnavailable)
+			return
+		}
+		if !confirmed {
 			b.forged.Warn(b.logger, time.Now(),
 				"transaction: an alert that the coordinator does not confirm was refused",
 				"gid", a.GID, "peer", r.RemoteAddr)
@@ -130,17 +150,20 @@ func branchOfURL(address string) (branch, bool) {
 	return branch{gid: parts[1], step: parts[2], op: parts[3]}, true
 }
 
-// takeAlert notes the branch of an alert as stuck when the coordinator confirms it.
-func (b *Bridge) takeAlert(ctx context.Context, a *alert, call branch) bool {
+// takeAlert notes the branch of an alert as stuck when the coordinator confirms it. The error is that it does not say.
+func (b *Bridge) takeAlert(ctx context.Context, a *alert, call branch) (confirmed bool, err error) {
 	t, err := b.queryCoordinator(ctx, a.GID)
-	if err != nil || t.Status.Ended() {
-		return false
+	switch {
+	case errors.Is(err, sagaclient.ErrNotFound):
+		return false, nil
+	case err != nil || t.Status.Ended():
+		return false, err
 	}
-	confirmed := slices.ContainsFunc(t.Branches, func(br sagaclient.Branch) bool {
+	confirmed = slices.ContainsFunc(t.Branches, func(br sagaclient.Branch) bool {
 		return br.Status == sagaclient.Prepared && subtle.ConstantTimeCompare([]byte(br.URL), []byte(a.Branch)) == 1
 	})
 	if !confirmed {
-		return false
+		return false, nil
 	}
 	reason := strings.ReplaceAll(a.Error, a.Branch, "the branch") // its signature is not for a log
 	reason = strings.ReplaceAll(reason, a.Branch[strings.LastIndexByte(a.Branch, '/')+1:], "…")
@@ -153,7 +176,7 @@ func (b *Bridge) takeAlert(ctx context.Context, a *alert, call branch) bool {
 			"waits", "gid", call.gid, "route", route, "step", call.step, "op", call.op, "retries", a.RetryCount,
 			"error", reason)
 	}
-	return true
+	return true, nil
 }
 
 // routeOf returns the route of a transaction's record, empty when it is not known.

@@ -114,29 +114,53 @@ func TestForgedAlertsAreRefused(t *testing.T) {
 	}
 }
 
+// A made-up alert holds up none of the branch that it names, and a coordinator that was down for a moment neither.
+func TestAForgedAlertHoldsUpNone(t *testing.T) {
+	d := newFixture(t)
+	gid := alertGIDOf(t)
+	address := "http://gateway.test/branch/" + gid + "/pay/undo/SIGNATURE"
+	d.setBranch(gid, "aborting", address, "prepared")
+	if code := d.alert(t, alert{GID: gid, Branch: address + "x"}); code != http.StatusForbidden {
+		t.Fatalf("a forged one: %d, want 403", code)
+	}
+	d.mu.Lock()
+	known := d.known[gid]
+	d.known[gid] = "out of order"
+	d.mu.Unlock()
+	if code := d.alert(t, alert{GID: gid, Branch: address}); code != http.StatusServiceUnavailable {
+		t.Errorf("while the coordinator is broken: %d, want 503", code)
+	}
+	d.mu.Lock()
+	d.known[gid] = known
+	d.mu.Unlock()
+	if code := d.alert(t, alert{GID: gid, Branch: address}); code != http.StatusNoContent || len(d.Stuck()) != 1 {
+		t.Errorf("then: %d, want 204, stuck: %+v", code, d.Stuck())
+	}
+}
+
 func TestAlertsAreBounded(t *testing.T) {
 	var a alerts
 	now := time.Now()
 	for i := range alertsAtOnce {
-		if ask, busy := a.begin(fmt.Sprint(i), now); !ask || busy {
+		if ask, busy := a.begin(alertKey{byte(i)}, now); !ask || busy {
 			t.Fatalf("number %d: %v, %v", i, ask, busy)
 		}
 	}
-	if _, busy := a.begin("more", now); !busy {
+	if _, busy := a.begin(alertKey{255}, now); !busy {
 		t.Error("there is no limit of those at once")
 	}
 	for range alertsAtOnce {
 		a.end()
 	}
 	for i := range 2 * alertsKnownMax {
-		if ask, _ := a.begin(fmt.Sprint("n", i), now); ask {
+		if ask, _ := a.begin(alertKey{1, byte(i), byte(i >> 8)}, now); ask {
 			a.end()
 		}
 	}
 	if len(a.known) > alertsKnownMax {
 		t.Errorf("%d are remembered", len(a.known))
 	}
-	if ask, _ := a.begin("later", now.Add(2*alertAgain)); !ask {
+	if ask, _ := a.begin(alertKey{2}, now.Add(2*alertAgain)); !ask {
 		t.Error("the old ones are not forgotten")
 	}
 }

@@ -21,7 +21,7 @@ import (
 func (b *Bridge) serveBranch(ctx context.Context, call branchCall) (status int) {
 	claim := b.claimOf(&call)
 	if known := b.ends.get(claim.ID); known.status != 0 {
-		return call.translate(known.status)
+		return call.settled(known.status)
 	}
 	if call.operation.undoes != "" {
 		b.running.rollBack(call.gid)
@@ -89,10 +89,16 @@ func (b *Bridge) recordedStatus(call branchCall, rec *idempotency.Record) int {
 	if status := resolved(&response); status != 0 {
 		return status
 	}
-	if status := call.translate(response.Status); status != 0 {
-		return status
+	return call.settled(response.Status)
+}
+
+// settled is the status for the coordinator of a call that has ended, by the service's status. The query of a message
+// is also told the end of the primary's call.
+func (c *branchCall) settled(status int) int {
+	if translated := c.translate(status); translated != 0 {
+		return translated
 	}
-	if call.operation.queried && (response.Status == http.StatusNotFound || call.env.refused(response.Status)) {
+	if c.operation.queried && (status == http.StatusNotFound || c.env.refused(status)) {
 		return http.StatusConflict
 	}
 	return http.StatusInternalServerError // an operator's status that is not final

@@ -524,7 +524,7 @@ func TestDelegatedAndNeverSubmitted(t *testing.T) {
 	}
 }
 
-// meddlingStore does something before a record is finished.
+// meddlingStore does something before a record is finished or made free.
 type meddlingStore struct {
 	idempotency.Store
 	before func(id string)
@@ -539,7 +539,7 @@ func (s *meddlingStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (
 }
 
 func (s *meddlingStore) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
-	if before := s.before; ch.Op == idempotency.Finish && before != nil {
+	if before := s.before; before != nil && (ch.Op == idempotency.Finish || ch.Op == idempotency.Free) {
 		before(id)
 	}
 	return s.Store.Change(ctx, id, token, ch)

@@ -67,7 +67,7 @@ func (b *Bridge) Cancel(ctx context.Context, gid string) error {
 // cancelSaga refuses the last step that was not called.
 func (b *Bridge) cancelSaga(ctx context.Context, v *View, rec *idempotency.Record) error {
 	for _, s := range slices.Backward(v.Steps) {
-		out, err := b.ruleOutStep(ctx, v.ID, rec.Route, s.Name, opDo)
+		out, err := b.ruleOutStep(ctx, rec, s.Name, opDo)
 		if err != nil && !errors.Is(err, errNotRuledOut) {
 			return err
 		}
@@ -81,7 +81,7 @@ func (b *Bridge) cancelSaga(ctx context.Context, v *View, rec *idempotency.Recor
 // cancelPrepared aborts what is not decided.
 func (b *Bridge) cancelPrepared(ctx context.Context, v *View, rec *idempotency.Record) error {
 	if v.kind == string(sagaclient.Message) {
-		out, err := b.ruleOutStep(ctx, v.ID, rec.Route, primaryName, opPrimary)
+		out, err := b.ruleOutStep(ctx, rec, primaryName, opPrimary)
 		switch {
 		case err != nil && !errors.Is(err, errNotRuledOut):
 			return err
@@ -94,7 +94,7 @@ func (b *Bridge) cancelPrepared(ctx context.Context, v *View, rec *idempotency.R
 		m = &manager{route: rec.Route, owner: rec.Principal, global: sagaclient.Global{GID: v.ID,
 			Mode: sagaclient.Mode(v.kind)}}
 	}
-	settle, err := b.decide(ctx, m, decidedAbort)
+	settle, err := b.decide(ctx, m, decidedAbort, randomToken())
 	switch {
 	case errors.Is(err, errDecided):
 		return ErrSubmitted

@@ -56,3 +56,44 @@ func TestCancelSaga(t *testing.T) {
 		t.Errorf("one that has ended: %v", err)
 	}
 }
+
+// A message is cancelled by any gateway before its primary is called, and not after that.
+func TestCancelMessage(t *testing.T) {
+	inBubble(t, messageSettings(true), func(t *testing.T, s *scene) {
+		begin := func(letter byte) (*manager, string) {
+			g := gid(letter)
+			s.delegate(t, g)
+			x := new(filters.Exchange)
+			x.Begin(t.Context(), nil)
+			x.Route, x.Principal, x.Logical.GID = "checkout", "ann", g
+			ready, err := messageMode{}.render(t.Context(), NewExecutor(s.Bridge, *s.own), x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := ready.(*manager)
+			m.steps = make([]phaseStep, 1)
+			if err := m.prepare(t.Context(), s.Bridge); err != nil {
+				t.Fatal(err)
+			}
+			return m, g
+		}
+		m, g := begin('d')
+		if err := s.Cancel(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		if state := s.dtm.known[g].Status; state != "failed" {
+			t.Errorf("cancelled, and %s", state)
+		}
+		if p, _ := m.callStep(t.Context(), s.Bridge, 0); p != refused || s.calls() != "" {
+			t.Errorf("its primary then: %v; calls %s", p, s.calls())
+		}
+		m, g = begin('e')
+		if p, _ := m.callStep(t.Context(), s.Bridge, 0); p != done {
+			t.Fatal(p)
+		}
+		s.wait(t)
+		if err := s.Cancel(t.Context(), g); !errors.Is(err, ErrPrimary) {
+			t.Errorf("after its primary: %v", err)
+		}
+	})
+}

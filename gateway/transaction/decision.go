@@ -24,20 +24,20 @@ const (
 var errDecided = errors.New("transaction: it is decided already")
 
 // decide writes a decision down. The record is in flight until the coordinator has acknowledged it, which settle
-// writes down; settle is never nil.
-func (b *Bridge) decide(ctx context.Context, m *manager, as decision) (settle func(), err error) {
+// writes down; settle is never nil. With the same token again it is the same decision: its acknowledgement was lost.
+func (b *Bridge) decide(ctx context.Context, m *manager, as decision, token uint64) (settle func(), err error) {
 	ctx = context.WithoutCancel(ctx)
 	id := branchRecord(m.global.GID, "", opEnd)
 	claim := idempotency.ClaimRequest{
-		ID: id, Token: randomToken(), Route: branchRoute(m.route), Principal: m.owner,
+		ID: id, Token: token, Route: branchRoute(m.route), Principal: m.owner,
 		ClientKey: m.global.GID + "//" + string(as),
 		Lease:     2 * submitTimeout, Cap: 2 * submitTimeout, TTL: branchTTL,
 	}
-	_, claimed, err := b.store.Claim(ctx, claim)
+	rec, claimed, err := b.store.Claim(ctx, claim)
 	switch {
 	case err != nil:
 		return func() {}, err
-	case !claimed:
+	case !claimed && rec.Token != token:
 		return func() {}, errDecided
 	}
 	return func() {

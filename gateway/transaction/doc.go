@@ -41,9 +41,11 @@
 // minute) follows it to its end and records the response.
 //
 // A gid that is delegated and that the coordinator does not know, for half a minute, was never
-// submitted: the gateway died between the steps 3 and 4. Its steps are ruled out first (ruleout.go), since a submit
-// may still be on its way; then it ends as failed; nothing was done. For a
-// record older than ten minutes, or one of which a branch was called, the coordinator must have
+// submitted: the gateway died between the steps 3 and 4, or the coordinator before it had written it. Its steps are
+// ruled out first (ruleout.go), since a submit may still be on its way. Then nothing was done and nothing will be: the
+// transaction has failed, as its status says for as long as the records of its steps live, and the key is free
+// again, for a key may be the number of a payment. The next request with it takes the next gid. For a record older
+// than ten minutes, or one of which a branch was called, the coordinator must have
 // lost its data: then the outcome is unknown, the record stays, and an error is logged until an
 // operator resolves it.
 //

@@ -142,7 +142,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 	if _, err := b.signingKey(ctx); err != nil {
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
-	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request.Fingerprint)
+	x.Logical.GID = FirstGID(b.deployment, x.Logical.Key, request, time.Now())
 	ready, err := e.mode.render(ctx, e, x)
 	if err != nil {
 		return nil, &refusal{badRequest(x, err), filters.Refused}

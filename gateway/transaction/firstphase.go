@@ -66,6 +66,7 @@ type manager struct {
 	route   string
 	owner   string // the principal
 	timeout time.Duration
+	last    time.Time     // no step is begun from then on
 	every   time.Duration // first delay between two calls of a step
 	most    time.Duration // longest; 0: no limit
 
@@ -88,10 +89,6 @@ type managers struct {
 const (
 	managersMax = 4096
 	abortFor    = 15 * time.Second // how long an abort is sent again
-	// abortMargin is how much later than this gateway the coordinator ends a transaction whose time is over. When it
-	// does it has read the branches already, and does not cancel one that is registered in that moment: by then no
-	// call is begun here any more.
-	abortMargin = 2 * time.Second
 )
 
 // errManagers says that there are too many.
@@ -129,8 +126,9 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 	s := &e.settings
 	return &manager{
 		phase: p, route: env.Route, owner: env.Principal, timeout: s.Timeout, every: s.RetryEvery, most: s.RetryMax,
+		last: time.Now().Add(s.Timeout - marginOf(s.Timeout)),
 		global: sagaclient.Global{
-			GID: gid, Mode: mode, Timeout: s.Timeout + abortMargin, RetryEvery: s.RetryEvery, Wait: true,
+			GID: gid, Mode: mode, Timeout: s.Timeout, RetryEvery: s.RetryEvery, Wait: true,
 			Custom: custom{Steps: namesOf(e.steps)}.encode(), Headers: e.bridge.keepFor(s.KeepFor),
 		},
 	}
@@ -144,18 +142,41 @@ func (m *manager) start(ctx context.Context, b *Bridge) *started {
 	b.background.Go(func() {
 		defer close(begun.settled)
 		defer b.managers.drop(m.global.GID)
-		ctx, cancel := context.WithTimeout(ctx, m.timeout) // the coordinator's begins later
-		defer cancel()
+		over := time.Now().Add(m.timeout)
 		err := m.prepare(ctx, b)
 		begun.accepted <- err
 		if err != nil {
 			return
 		}
+		ctx, cancel := context.WithDeadline(ctx, over)
+		defer cancel()
 		m.callSteps(ctx, b)
 		m.finish(ctx, b)
 	})
 	return begun
 }
+
+// errNoTime says that a step would begin when the time of its transaction is about to end.
+var errNoTime = errors.New("transaction: there is no time for it")
+
+// begin has a step that is claimed begin. What became of one that was registered too late does not matter: it is not
+// called.
+func (m *manager) begin(ctx context.Context, b *Bridge, i int) error {
+	if !before(time.Now(), m.last) {
+		return errNoTime
+	}
+	err := m.phase.claimed(ctx, b, i)
+	if err == nil && !before(time.Now(), m.last) {
+		return errNoTime
+	}
+	return err
+}
+
+// marginOf is how long before its time is over a transaction gets no further branch. The coordinator counts the time
+// from the first prepare that it got, and the pass in which it finds it over reads the branches before it refuses
+// further ones (DTM v1.19.0, dtmsvr/cron.go and trans_type_tcc.go): one that is registered in between it neither
+// confirms nor cancels, and calls the transaction failed.
+func marginOf(timeout time.Duration) time.Duration { return min(timeout/10, time.Second) }
 
 // prepare tells the coordinator of the transaction. It may be told twice.
 func (m *manager) prepare(ctx context.Context, b *Bridge) (err error) {
@@ -294,7 +315,7 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 		return calling, answer{}
 	}
 	if !*registered {
-		err = m.phase.claimed(always, b, i)
+		err = m.begin(always, b, i)
 		*registered = err == nil
 	} else {
 		err = b.stillPrepared(always, call)
@@ -302,7 +323,7 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 	if err == nil && ctx.Err() != nil { // it took too long; nothing was sent
 		err = ctx.Err()
 	}
-	if err == nil && time.Since(began) > branchLeaseMargin { // the call would outlive its claim, and a cancel not wait for it
+	if err == nil && time.Since(began) > branchLeaseMargin { // the call would outlive its claim: no cancel waits for it
 		err = errTooSlow
 	}
 	if err != nil {
@@ -376,12 +397,14 @@ func (b *Bridge) register(ctx context.Context, r *sagaclient.Registration) error
 	t, queried := b.queryCoordinator(ctx, r.GID)
 	its := func(br sagaclient.Branch) bool { return br.ID == r.BranchID }
 	switch {
-	case queried != nil || !slices.ContainsFunc(t.Branches, its):
+	case queried != nil:
 		return err
-	case t.Status != sagaclient.Prepared: // an earlier request registered it, and it may be cancelled by now
+	case t.Status != sagaclient.Prepared: // whether it is there does not matter: it may be cancelled by now
 		return &sagaclient.Error{Op: "register", GID: r.GID, Kind: sagaclient.ErrRejected, Reason: string(t.Status)}
+	case slices.ContainsFunc(t.Branches, its):
+		return nil
 	}
-	return nil
+	return err
 }
 
 // pause waits, or returns false when ctx ends first, or the gateway stops: what takes longer is then for the

@@ -114,17 +114,7 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 		if f.missing.IsZero() {
 			f.missing = time.Now()
 		}
-		if rec, ok, err := b.store.Get(ctx, recordOf(gid)); err != nil {
-			return false, err
-		} else if !ok || rec.GID != gid || rec.State != idempotency.Delegated {
-			return true, nil // an operator has resolved it
-		}
-		never, err := b.neverSubmitted(ctx, gid, f)
-		if !never || err != nil {
-			return false, err
-		}
-		v = newView(gid, Failed)
-		b.logger.Warn("transaction: delegated, and never submitted; it ends as failed", "gid", gid)
+		return b.endUnknown(ctx, gid, f)
 	}
 	if !v.State.Final() {
 		// The coordinator doubles its delay for calls too that reached no gateway, which cannot hold it then.
@@ -136,6 +126,29 @@ func (b *Bridge) reconcile(ctx context.Context, gid string, f *followed) (done b
 	}
 	done, err = b.recordEnd(ctx, v, f.token)
 	if done {
+		b.tell(f.route, v)
+	}
+	return done, err
+}
+
+// endUnknown ends a transaction that the coordinator does not know, if it was never submitted.
+func (b *Bridge) endUnknown(ctx context.Context, gid string, f *followed) (done bool, err error) {
+	rec, ok, err := b.store.Get(ctx, recordOf(gid))
+	switch {
+	case err != nil:
+		return false, err
+	case !ok || rec.GID != gid || rec.State != idempotency.Delegated:
+		return true, nil // an operator has resolved it
+	}
+	never, err := b.neverSubmitted(ctx, &rec, f)
+	if !never || err != nil {
+		return false, err
+	}
+	steps, _ := b.services.Steps(f.route)
+	v := notBegun(gid, steps)
+	if done, err = b.free(ctx, &rec, v, f.token); done {
+		b.logger.Warn("transaction: delegated, and never submitted; it has failed, and its key is free again",
+			"gid", gid, "route", f.route)
 		b.tell(f.route, v)
 	}
 	return done, err

@@ -18,7 +18,8 @@ import (
 // again from the request alone: when a store has lost the record of a transaction, its repeat still finds it
 // at the coordinator. A key that is used for another request never meets the transaction of the one before.
 // One that is used again for the same request, after its time, finds the first one at the coordinator and takes
-// the next gid: that has a period of time and a count within it in the digest too. The name of the deployment is
+// the next gid: that has a period of time and a count within it in the digest too, as the first one of a derived key
+// has. The name of the deployment is
 // in the digest, so that two that share a coordinator, and have the same routes and keys, never take the
 // transaction of the other one for their own.
 const (
@@ -34,8 +35,19 @@ func period(now time.Time, ttl time.Duration) int64 {
 	return now.UnixNano() / int64(max(ttl, periodLength))
 }
 
-// firstPeriod is that of the first gid of a request: none.
-const firstPeriod = 0
+// firstPeriod is that of the first gid of a request: none, for a key that a client has chosen names one request for
+// ever. A derived key comes again for another request, also when the coordinator and all records have forgotten
+// the one before; the barriers of services never do, and would take what it asks for as done. So there it is
+// a span of time in which the record of a called step does not expire.
+func firstPeriod(request *filters.ClaimedRequest, now time.Time) int64 {
+	if !request.Derived {
+		return 0
+	}
+	return now.UnixNano() / int64(max(request.TTL, branchTTL))
+}
+
+// firstBefore is how much longer than a record lives after its end a transaction may have begun before.
+const firstBefore = 10 * time.Minute
 
 func gidOf(deployment, record string, fingerprint [32]byte, period int64, count byte) string {
 	b := binary.BigEndian.AppendUint64(fingerprint[:], uint64(period))
@@ -45,8 +57,8 @@ func gidOf(deployment, record string, fingerprint [32]byte, period int64, count 
 
 // FirstGID returns the gid that a request of a deployment has at the coordinator, unless its key was
 // used before.
-func FirstGID(deployment, record string, fingerprint [32]byte) string {
-	return gidOf(deployment, record, fingerprint, firstPeriod, 0)
+func FirstGID(deployment, record string, request *filters.ClaimedRequest, now time.Time) string {
+	return gidOf(deployment, record, request.Fingerprint, firstPeriod(request, now), 0)
 }
 
 // recordOf returns the ID of the record that a gid belongs to.
@@ -61,12 +73,19 @@ var errGIDsUsedUp = errors.New("transaction: too many transactions of one reques
 // next gid is free for a new execution. A gid of which a step was ever called is not free, whatever
 // the coordinator says.
 //
-// It is one query where the key was not used before. That is needed for a claim of which the record knows no
-// earlier attempt too: a store may lose records, and a gid that is submitted twice runs twice.
+// It is one query where the key was not used before, and one more for a derived key where a period has just begun.
+// That is needed for a claim of which the record knows no earlier attempt too: a store may lose records, and a gid that
+// is submitted twice runs twice.
 func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep) (
 	gid string, known bool, err error,
 ) {
-	gid = FirstGID(b.deployment, record, request.Fingerprint)
+	now := time.Now()
+	gid = FirstGID(b.deployment, record, request, now)
+	if before := FirstGID(b.deployment, record, request, now.Add(-request.TTL-firstBefore)); before != gid {
+		if use, err := b.useOf(ctx, before, request.TTL, steps); err != nil || use == gidKnown {
+			return before, true, err
+		}
+	}
 	begun := make(chan error, 1) // meanwhile the store is asked
 	called := false
 	go func() {
@@ -74,7 +93,7 @@ func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.
 		called, err = b.branchCalled(ctx, gid, firstSteps(steps))
 		begun <- err
 	}()
-	use, err := b.useOf(ctx, gid, request.TTL)
+	use, err := b.useOf(ctx, gid, request.TTL, steps)
 	if err2 := <-begun; err == nil {
 		err = err2
 	}
@@ -97,7 +116,7 @@ func (b *Bridge) nextGID(ctx context.Context, record string, request *filters.Cl
 	for _, p := range []int64{current - 1, current} {
 		for count := range byte(countMax) {
 			gid = gidOf(b.deployment, record, request.Fingerprint, p, count)
-			use, err := b.useOf(ctx, gid, request.TTL)
+			use, err := b.useOf(ctx, gid, request.TTL, steps)
 			if err != nil {
 				return "", false, err
 			}
@@ -132,7 +151,8 @@ const (
 	gidUsed         // one that is over
 )
 
-func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration) (gidUse, error) {
+// useOf says what a gid is used for. One of which all steps were ruled out is over, also when its submit came later.
+func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration, steps []orderedStep) (gidUse, error) {
 	t, err := b.queryCoordinator(ctx, gid)
 	switch {
 	case errors.Is(err, sagaclient.ErrNotFound):
@@ -140,6 +160,9 @@ func (b *Bridge) useOf(ctx context.Context, gid string, ttl time.Duration) (gidU
 	case err != nil:
 		return gidFree, err
 	case !t.Status.Ended(), t.Status == sagaclient.Succeeded && time.Since(t.UpdateTime) < ttl:
+		if out, err := b.ruledOut(ctx, gid, "", namesOf(steps)); out || err != nil {
+			return gidUsed, err
+		}
 		return gidKnown, nil
 	}
 	return gidUsed, nil

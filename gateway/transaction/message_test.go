@@ -1,6 +1,8 @@
 package transaction
 
 import (
+	"context"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -157,4 +159,58 @@ func TestAMessageOutlivesTheStore(t *testing.T) {
 			t.Errorf("%s; calls %s", state, s.calls())
 		}
 	})
+}
+
+// TestAMessageThatWasNeverSubmitted leaves its key free: that may be the number of a payment, and there is no other
+// one. A submit that arrives when it is too late delivers nothing, and does not stop the next one.
+func TestAMessageThatWasNeverSubmitted(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		inBubble(t, messageSettings(false), func(t *testing.T, s *scene) {
+			var delayed []byte
+			s.dtm.intercept = func(operation string, body []byte) lost {
+				if operation == "submit" && delayed == nil {
+					delayed = body
+					return requestLost
+				}
+				return nothingLost
+			}
+			r := s.checkout(t, "payment-1", `{}`)
+			first := idOf(t, r)
+			if r.Status != 202 {
+				t.Fatalf("%d %s", r.Status, r.Body)
+			}
+			v, _, err := s.Status(t.Context(), first, "checkout", "ann")
+			if err != nil || v.State != Unknown {
+				t.Fatal(v, err)
+			}
+			watched := make(chan View, 1)
+			go func() { watched <- s.Await(t.Context(), v, WaitMax) }()
+			s.reopen(t) // this gateway does not know who watches
+			ctx, stop := context.WithCancel(t.Context())
+			go func() { _ = s.Run(ctx) }()
+			time.Sleep(neverSubmittedAfter + 10*time.Second)
+			if v := <-watched; v.State != Failed {
+				t.Errorf("whoever watches it reads %+v", v)
+			}
+			if late {
+				s.dtm.serve(httptest.NewRecorder(), "submit", delayed, nil)
+			}
+			again := s.checkout(t, "payment-1", `{}`)
+			if again.Status != 200 || idOf(t, again) == first || s.calls() != "/y /x" {
+				t.Errorf("again: %d %s; calls %s", again.Status, again.Body, s.calls())
+			}
+			if late {
+				s.dtm.timeout(first)
+			}
+			v, found, err := s.Status(t.Context(), first, "checkout", "ann")
+			if err != nil || !found || v.State != Failed || len(v.Steps) != 2 || v.Steps[0].State != StepSkipped ||
+				s.calls() != "/y /x" {
+				t.Errorf("the first one: %+v, %v, %v; calls %s", v, found, err, s.calls())
+			}
+			if _, found, err := s.Status(t.Context(), first, "checkout", "eve"); found || err != nil {
+				t.Errorf("somebody else sees it: %v", err)
+			}
+			stop()
+		})
+	}
 }

@@ -37,7 +37,7 @@ func (b *Bridge) Untold() int { return b.notifier.Pending() }
 
 // endTold returns the status resource of a transaction that has ended, for a notice that somebody left. lost: it was
 // never begun.
-func (b *Bridge) endTold(ctx context.Context, _, gid string) (body []byte, ended, lost bool, err error) {
+func (b *Bridge) endTold(ctx context.Context, route, gid string) (body []byte, ended, lost bool, err error) {
 	b.mu.Lock()
 	runs := b.followed[gid] != nil
 	b.mu.Unlock()
@@ -57,6 +57,10 @@ func (b *Bridge) endTold(ctx context.Context, _, gid string) (body []byte, ended
 			v = newView(gid, Unknown)
 		}
 		return v.Encode(), true, false, nil
+	}
+	v, never, err := b.neverBegun(ctx, gid, route, "")
+	if err != nil || never {
+		return v.Encode(), never, false, err
 	}
 	// The record has expired, or the request went no further than the notice.
 	v, known, err := b.query(ctx, gid)

@@ -85,7 +85,7 @@ func (m *manager) finish(ctx context.Context, b *Bridge) {
 	reason := why.encode()
 	always, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortFor)
 	defer cancel()
-	settle, err := b.decide(always, m, decidedAbort)
+	settle, err := b.decide(always, m, decidedAbort, randomToken())
 	if err != nil { // an abort may be sent by several
 		b.logger.Info("transaction: that it is aborted could not be written down", "gid", m.global.GID, "error", err)
 	}
@@ -106,9 +106,10 @@ func (m *manager) finish(ctx context.Context, b *Bridge) {
 
 // submit submits the transaction, once: the decision is written down before, and whoever finds one does nothing.
 func (m *manager) submit(ctx context.Context, b *Bridge) {
-	settle, err := b.decide(ctx, m, decidedSubmit)
+	token := randomToken()
+	settle, err := b.decide(ctx, m, decidedSubmit, token)
 	for err != nil && !errors.Is(err, errDecided) && b.pause(ctx, time.Second) {
-		settle, err = b.decide(ctx, m, decidedSubmit)
+		settle, err = b.decide(ctx, m, decidedSubmit, token)
 	}
 	if err != nil {
 		b.logger.Error("transaction: it is not submitted, and rolled back when its time is over",

@@ -27,7 +27,9 @@ type scripted struct {
 	got    map[string]int // requests that it took, by operation
 	// lose says of the nth request for an operation whether it, or its response, is lost.
 	lose func(operation string, n int) lost
-	seen map[string]int // requests that were sent, by operation
+	// intercept does the same, and sees the body.
+	intercept func(operation string, body []byte) lost
+	seen      map[string]int // requests that were sent, by operation
 }
 
 type lost uint8
@@ -70,6 +72,9 @@ func (s *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
 	lose := nothingLost
 	if s.lose != nil {
 		lose = s.lose(operation, s.seen[operation])
+	}
+	if s.intercept != nil {
+		lose = max(lose, s.intercept(operation, body))
 	}
 	s.mu.Unlock()
 	if lose == requestLost {

@@ -2,7 +2,9 @@ package transaction
 
 import (
 	"testing"
+	"time"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency/idempotencymemory"
 )
 
@@ -55,8 +57,8 @@ func TestTheNameIsInTheGID(t *testing.T) {
 	if second := idOf(t, one.checkout(t, "k", `{"qty":2}`)); second == first || len(one.submits) != 2 {
 		t.Errorf("gids %s and %s, %d submits", first, second, len(one.submits))
 	}
-	var fingerprint [32]byte
-	if FirstGID("", "r", fingerprint) == FirstGID("shop", "r", fingerprint) {
+	request := new(filters.ClaimedRequest)
+	if FirstGID("", "r", request, time.Now()) == FirstGID("shop", "r", request, time.Now()) {
 		t.Error("the name is not in the gid")
 	}
 }

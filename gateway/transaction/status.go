@@ -23,8 +23,11 @@ func (b *Bridge) Status(ctx context.Context, gid, route, principal string) (v Vi
 		return View{}, false, nil
 	}
 	rec, ok, err := b.store.Get(ctx, recordOf(gid))
-	if err != nil || !ok || rec.Route != route || rec.Principal != principal {
+	switch {
+	case err != nil || ok && (rec.Route != route || rec.Principal != principal):
 		return View{}, false, err
+	case !ok || rec.GID != gid:
+		return b.neverBegun(ctx, gid, route, principal)
 	}
 	return b.statusOf(ctx, gid, rec)
 }
@@ -35,7 +38,7 @@ func (b *Bridge) Show(ctx context.Context, gid string) (v View, found bool, err 
 		return View{}, false, nil
 	}
 	rec, ok, err := b.store.Get(ctx, recordOf(gid))
-	if err != nil || !ok {
+	if err != nil || !ok || rec.GID != gid {
 		return View{}, false, err
 	}
 	return b.statusOf(ctx, gid, rec)
@@ -54,12 +57,9 @@ func (b *Bridge) StateNow(ctx context.Context, gid string) (State, error) {
 	return stateOf(t.Status), nil
 }
 
-// statusOf returns the state of a record's transaction; found is false when the record is that of
-// another gid by now.
+// statusOf returns the state of a record's transaction.
 func (b *Bridge) statusOf(ctx context.Context, gid string, rec idempotency.Record) (v View, found bool, err error) {
-	if rec.GID != gid {
-		return View{}, false, nil
-	}
+	defer func() { v.route = rec.Route }()
 	unknown := newView(gid, Unknown)
 	switch rec.State {
 	case idempotency.Answered:

@@ -3,11 +3,13 @@ package transaction
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
 func inBubble(t *testing.T, s Settings, f func(t *testing.T, s *scene)) {
@@ -191,7 +193,7 @@ func TestTCCWhoseGatewayDies(t *testing.T) {
 		inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
 			s.responds("/b/try", 402)
 			m, g := prepared(t, s, 2, true)
-			if _, err := s.decide(t.Context(), m, decidedAbort); err != nil {
+			if _, err := s.decide(t.Context(), m, decidedAbort, 1); err != nil {
 				t.Fatal(err)
 			}
 			s.wait(t)
@@ -295,4 +297,79 @@ func TestTCCStopsWithTheGateway(t *testing.T) {
 			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
 		}
 	})
+}
+
+// TestTCCRegistersNothingWhenItsTimeEnds: the pass in which the coordinator finds the time over does not see a branch
+// that is registered meanwhile, so it would never be cancelled. Its time runs from the first prepare that it got, also
+// when that was acknowledged late.
+func TestTCCRegistersNothingWhenItsTimeEnds(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		var created, last time.Time
+		s.dtm.lose = func(operation string, n int) lost {
+			switch {
+			case operation == "prepare" && n == 1:
+				created = time.Now()
+				time.Sleep(5 * time.Second)
+				return responseLost
+			case operation == "registerBranch" && n > 1:
+				last = time.Now()
+				return requestLost
+			}
+			return nothingLost
+		}
+		r := s.checkout(t, "k", `{"qty":1}`)
+		s.wait(t)
+		if left := s.own.Timeout - last.Sub(created); left < 0 || left > 5*time.Second {
+			t.Errorf("the last branch is registered %v before the time is over", left)
+		}
+		if v, _, err := s.Show(t.Context(), idOf(t, r)); err != nil || v.State != Failed {
+			t.Errorf("%+v, %v; calls %s", v, err, s.calls())
+		}
+	})
+}
+
+// TestTCCRegistrationThatIsFoundTooLate: a branch of which only a query says that it is registered is not tried when its
+// transaction has been rolled back meanwhile, and it with it.
+func TestTCCRegistrationThatIsFoundTooLate(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		s.dtm.lose = func(operation string, n int) lost {
+			switch registered := s.dtm.seen["registerBranch"]; {
+			case operation == "registerBranch" && n == 1:
+				return responseLost
+			case operation == "registerBranch" && n == 2, operation == "query" && registered == 1:
+				return requestLost
+			}
+			return nothingLost
+		}
+		time.AfterFunc(s.own.RetryEvery/2, func() { s.dtm.timeout(s.dtm.only(t).GID) })
+		if r := s.checkout(t, "k", `{"qty":1}`); r.Status != 409 || s.calls() != "/a/cancel" {
+			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
+		}
+	})
+}
+
+// TestTCCDecisionWithoutAnAcknowledgement: the store has the decision to submit, and the gateway does not know that. It
+// is its own all the same.
+func TestTCCDecisionWithoutAnAcknowledgement(t *testing.T) {
+	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
+		s.store = &forgetfulStore{Store: s.store, of: "//" + string(decidedSubmit)}
+		if r := s.checkout(t, "k", `{"qty":1}`); r.Status != 200 || s.dtm.requests("submit") != 1 {
+			t.Errorf("%d %s; calls %s", r.Status, r.Body, s.calls())
+		}
+	})
+}
+
+// forgetfulStore does not acknowledge the first claim of a client's key that ends so.
+type forgetfulStore struct {
+	idempotency.Store
+	of string
+	n  atomic.Int64
+}
+
+func (s *forgetfulStore) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
+	rec, claimed, err := s.Store.Claim(ctx, c)
+	if strings.HasSuffix(c.ClientKey, s.of) && s.n.Add(1) == 1 {
+		return idempotency.Record{}, false, errCut
+	}
+	return rec, claimed, err
 }

@@ -52,6 +52,7 @@ type View struct {
 	timedOut bool       // rolled back because its time was over, not because a step refused
 	detail   string     // of a failure, in place of the usual one
 	kind     string     // the coordinator's word for the mode
+	route    string     // empty where it is not known
 	mode     mode       // nil where the coordinator was not asked
 	status   sagaclient.Status
 

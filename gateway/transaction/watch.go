@@ -26,6 +26,7 @@ const (
 // watch is what is known of a watched transaction.
 type watch struct {
 	gid      string
+	route    string
 	watchers int           // guarded by watches.mu, as are view and changed
 	view     View          // the last one
 	changed  chan struct{} // closed when there is another
@@ -40,7 +41,9 @@ func (b *Bridge) watch(v View) *watch {
 	w := b.watches.byGID[v.ID]
 	if w == nil {
 		ctx, stop := context.WithCancel(context.Background())
-		w = &watch{gid: v.ID, view: v, changed: make(chan struct{}), soon: make(chan struct{}, 1), stop: stop}
+		w = &watch{
+			gid: v.ID, route: v.route, view: v, changed: make(chan struct{}), soon: make(chan struct{}, 1), stop: stop,
+		}
 		if b.watches.byGID == nil {
 			b.watches.byGID = map[string]*watch{}
 		}
@@ -99,6 +102,9 @@ func (b *Bridge) poll(ctx context.Context, w *watch) {
 			return
 		}
 		v, found, err := b.Show(ctx, w.gid)
+		if err == nil && !found { // its key may be free again
+			v, found, err = b.neverBegun(ctx, w.gid, w.route, "")
+		}
 		switch {
 		case err != nil || !found || ctx.Err() != nil:
 			pause = min(2*pause, pollMost)

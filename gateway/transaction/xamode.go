@@ -68,13 +68,14 @@ func (xaMode) render(ctx context.Context, e *Executor, x *filters.Exchange) (ren
 	if err != nil {
 		return nil, err
 	}
+	until := time.Now().Add(e.settings.Timeout - marginOf(e.settings.Timeout))
 	for i, s := range e.steps {
 		env, do, err := e.renderXA(x, common, s.Step)
 		if err != nil {
 			return nil, err
 		}
 		b := branch{t.gid, s.Name, opDo, branchID(i)}
-		address, phaseTwo, err := e.bridge.registration(b, key, env, time.Now().Add(e.settings.Timeout))
+		address, phaseTwo, err := e.bridge.registration(b, key, env, until)
 		if err != nil {
 			return nil, err
 		}

@@ -111,6 +111,8 @@ func (f *fetching) take(ctx context.Context, g grantOfPart) (sale.Taking, error)
 		counts := reply.counts()
 		f.want = int(reply.uint(4))
 		f.short = reply.credit(f.part, counts)
+		// What it gave back no replica may have yet: the books are told by a recall, which waits for that.
+		f.short.back, f.short.idle = 0, false
 		f.d.note(f.part, counts)
 		return sale.Taking{}, reply.end("take")
 	}

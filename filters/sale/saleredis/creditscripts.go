@@ -63,7 +63,7 @@ local online = replicas()
 if granted > g then g, r0 = granted, r end
 b, under1 = b + math.max(g - b - n, 0), 0
 saveCredit()
-keepUntil(keep, {H})
+keepUntil(keep, {H, Z})
 return '\1\0' .. online .. numbers() .. creditOf()
 `
 
@@ -101,7 +101,8 @@ for _ = 1, reports do
   g[i], b[i] = math.max(g[i], granted), math.max(b[i], back)
   if g[i] == granted then
     d[i] = idle
-    g[i] = math.max(g[i], taken + b[i]) -- units that were lost and stored again
+    -- Units that were lost and stored again. A report from before it gave some back says nothing of them.
+    if b[i] == back then g[i] = math.max(g[i], taken + back) end
   end
 end
 local out, idle = 0, 1
@@ -114,7 +115,7 @@ if out >= under1 - 1 then all = 1 end
 local before, what, chunk, online = all, 2, 0, '\0'
 if under1 > 0 and total >= under1 - 1 then
   local left = under1 - 1 - out
-  if g[part + 1] > seen then
+  if g[part + 1] > seen and left >= 0 then
     what = 1 -- it does not know of all that it has
     d[part + 1] = 0
   elseif left >= want then

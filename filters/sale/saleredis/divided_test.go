@@ -40,7 +40,10 @@ func TestDivided(t *testing.T) {
 		"one step a taking":    testOneStepATaking,
 		"unit lost":            testUnitThatAPartLost,
 		"gateway before parts": testGatewayBeforeParts,
+		"given back unheard":   testGivenBackUnacknowledged,
+		"late calls":           testCallsThatComeLate,
 		"conformance":          testConformanceDivided,
+		"late report":          testReportThatComesLate,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, client, strings.ReplaceAll(name, " ", "-")+":") })
 	}
@@ -471,10 +474,14 @@ func testTotalChangesOnlyBetweenGrants(t *testing.T, client *redisx.Client, pref
 	if reply, err = s.ask(ctx, d, &a); err != nil || reply.what != granted || reply.grant.under != lower {
 		t.Fatalf("when no part takes: %+v, %v", reply, err)
 	}
+	credit := client.Universal().HGet(ctx, d.parts[1], "q").Val()
 	c := d.newCall(1)
 	c.Buffer = late.grant.append(c.Buffer)
 	if _, err := s.run(ctx, "grant", item, adopt, c); err != nil {
 		t.Fatal(err)
+	}
+	if now := client.Universal().HGet(ctx, d.parts[1], "q").Val(); now != credit {
+		t.Errorf("by a grant that it gave back the part takes again: %x, was %x", now, credit)
 	}
 	reports, err := s.recallAll(ctx, d, &a, reply.granted)
 	if err != nil || reports[1].back != reports[1].granted-reports[1].taken {

@@ -39,6 +39,8 @@
 //	    was killed in between is made good by the next who comes by, and one that comes twice changes nothing. What is
 //	    granted is in the books before the part has it, and what is given back is gone from the part before the books
 //	    have it: the units that can be taken are never more than the total, and none gets lost.
+//	  - What a part gave back the books hear by the recall alone, which waits for a replica of the part: after a
+//	    failover it would have the units once more.
 //	  - A part takes only for a total that is not below the one in force at its grant. The total in force changes when
 //	    no part takes. So a lower total holds as soon as a gateway asks by it, for all that ask by it; gateways with
 //	    another total, as with a stock that is read, cost steps, and units only to their own totals.

@@ -63,7 +63,7 @@ const (
 	dtmTimeout = 35 // seconds: TimeoutToFail of its configuration, of all but sagas
 	dtmRequest = 3 * time.Second
 	dtmPass    = dtmRequest + 2*time.Second
-	cronStalls = time.Second // at most, under load
+	cronStalls = 300 * time.Millisecond // at most, under load
 )
 
 func newCoordinator(w *world) *coordinator {

@@ -22,7 +22,7 @@ var (
 )
 
 // seedsShort is how many seeds every run of the tests takes.
-const seedsShort = 300
+const seedsShort = 260
 
 // covered are the things that the short run must have seen, each in one seed at least; otherwise it proves nothing
 // about them.
