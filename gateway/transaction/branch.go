@@ -100,6 +100,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if status = b.serveBranch(r.Context(), call); status >= 400 && status != http.StatusConflict {
 		b.metrics.BranchErrors.Inc()
 	}
+	if status == http.StatusConflict && call.operation.stops {
+		b.stopFailed(r.Context(), &call)
+	}
 	if call.operation.begins {
 		b.running.answer(call.gid, call.step, status)
 	}

@@ -89,10 +89,6 @@ type managers struct {
 const (
 	managersMax = 4096
 	abortFor    = 15 * time.Second // how long an abort is sent again
-	// abortMargin is how much later than this gateway the coordinator ends a transaction whose time is over. When it
-	// does it has read the branches already, and does not cancel one that is registered in that moment: by then no
-	// call is begun here any more.
-	abortMargin = 2 * time.Second
 )
 
 // errManagers says that there are too many.
@@ -132,7 +128,7 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 		phase: p, route: env.Route, owner: env.Principal, timeout: s.Timeout, every: s.RetryEvery, most: s.RetryMax,
 		last: time.Now().Add(s.Timeout - marginOf(s.Timeout)),
 		global: sagaclient.Global{
-			GID: gid, Mode: mode, Timeout: s.Timeout + abortMargin, RetryEvery: s.RetryEvery, Wait: true,
+			GID: gid, Mode: mode, Timeout: s.Timeout, RetryEvery: s.RetryEvery, Wait: true,
 			Custom: custom{Steps: namesOf(e.steps)}.encode(), Headers: e.bridge.keepFor(s.KeepFor),
 		},
 	}
@@ -146,13 +142,14 @@ func (m *manager) start(ctx context.Context, b *Bridge) *started {
 	b.background.Go(func() {
 		defer close(begun.settled)
 		defer b.managers.drop(m.global.GID)
-		ctx, cancel := context.WithTimeout(ctx, m.timeout) // the coordinator's begins later
-		defer cancel()
+		over := time.Now().Add(m.timeout)
 		err := m.prepare(ctx, b)
 		begun.accepted <- err
 		if err != nil {
 			return
 		}
+		ctx, cancel := context.WithDeadline(ctx, over)
+		defer cancel()
 		m.callSteps(ctx, b)
 		m.finish(ctx, b)
 	})
@@ -326,7 +323,7 @@ func (m *manager) attempt(ctx context.Context, b *Bridge, i int, call *branchCal
 	if err == nil && ctx.Err() != nil { // it took too long; nothing was sent
 		err = ctx.Err()
 	}
-	if err == nil && time.Since(began) > branchLeaseMargin { // the call would outlive its claim, and a cancel not wait for it
+	if err == nil && time.Since(began) > branchLeaseMargin { // the call would outlive its claim: no cancel waits for it
 		err = errTooSlow
 	}
 	if err != nil {

@@ -34,7 +34,7 @@ var messageOperations = []operation{
 		queried: true, of: func(*envelope) *envelopeCall { return nil }, // only the manager calls it
 	},
 	{
-		name: opDo, dtm: "action", state: sagaclient.Submitted, call: filters.DoCall,
+		name: opDo, dtm: "action", state: sagaclient.Submitted, call: filters.DoCall, stops: true,
 		of: func(e *envelope) *envelopeCall { return e.Do },
 	},
 	{

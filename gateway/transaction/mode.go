@@ -63,6 +63,8 @@ type operation struct {
 	notDone bool
 	// queried: in its record may be the response of another operation, of which 404 and failOn are refusals.
 	queried bool
+	// stops: nobody refuses it, so where the gateway does, the coordinator would call it for ever.
+	stops bool
 	// undoes is the operation that it takes back: it is not made while that one is under way, and not
 	// needed when the service refused it. Empty: none.
 	undoes string

@@ -80,6 +80,31 @@ func (b *Bridge) ruleOutStep(ctx context.Context, of *idempotency.Record, step, 
 	return err == nil, err
 }
 
+// stopFailed has the coordinator give up a message that came to it when it had been called failed: no step of it was
+// done, and none will be.
+func (b *Bridge) stopFailed(ctx context.Context, call *branchCall) {
+	rec, ok, err := b.store.Get(ctx, recordOf(call.gid))
+	if err != nil {
+		return // it comes again
+	}
+	var failed bool
+	if ok && rec.GID == call.gid {
+		v, ended := recordedView(b.codec, &rec)
+		failed = ended && v.State == Failed
+	} else { // that has expired
+		do, ok, err := b.store.Get(ctx, branchRecord(call.gid, call.step, call.op))
+		failed = err == nil && ok && b.isRefused(&do)
+	}
+	if !failed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
+	defer cancel()
+	err = b.client.ForceStop(ctx, call.gid)
+	b.logger.Warn("transaction: the coordinator got a message when it had been called failed, and is told to give it up",
+		"gid", call.gid, "error", err)
+}
+
 // isRefused reports whether a do's record says that it was settled as refused, and not by its service.
 func (b *Bridge) isRefused(rec *idempotency.Record) bool {
 	response, err := b.codec.Open(rec.ID, rec.Response)

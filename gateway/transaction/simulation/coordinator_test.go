@@ -26,6 +26,7 @@ type coordinator struct {
 
 	submits map[string]int                 // by gid: how often it was submitted
 	forgot  map[string]bool                // gids that it has lost
+	aborted map[string]bool                // gids that somebody has cancelled
 	calls   map[string]map[string]call     // by gid and branch: what it may call, as somebody knows who reads its store
 	called  map[string]map[string]struct{} // those that it has called
 }
@@ -62,12 +63,13 @@ const (
 	dtmTimeout = 35 // seconds: TimeoutToFail of its configuration, of all but sagas
 	dtmRequest = 3 * time.Second
 	dtmPass    = dtmRequest + 2*time.Second
-	cronStalls = time.Second // at most, under load
+	cronStalls = 300 * time.Millisecond // at most, under load
 )
 
 func newCoordinator(w *world) *coordinator {
 	return &coordinator{w: w, rows: map[string]*row{}, submits: map[string]int{}, forgot: map[string]bool{},
-		calls: map[string]map[string]call{}, called: map[string]map[string]struct{}{}}
+		aborted: map[string]bool{},
+		calls:   map[string]map[string]call{}, called: map[string]map[string]struct{}{}}
 }
 
 // start begins a life of the process.
@@ -328,6 +330,8 @@ func (c *coordinator) handle(life int, r *http.Request, body []byte) (status int
 		err = c.prepare(&q)
 	case "/api/dtmsvr/registerBranch":
 		err = c.register(&q)
+	case "/api/dtmsvr/forceStop":
+		err = c.stopRow(q.GID, life)
 	case "/api/dtmsvr/abort":
 		err = c.abort(life, &q)
 	default:
@@ -439,6 +443,11 @@ func (c *coordinator) abort(life int, q *request) error {
 	if p == nil {
 		return errors.New("dtm panic: nil pointer")
 	}
+	if q.Reason == "cancelled by an operator" {
+		c.w.mu.Lock()
+		c.aborted[q.GID] = true
+		c.w.mu.Unlock()
+	}
 	if p.kind == "msg" && p.status == "prepared" {
 		return c.changeStatus(p, "failed", "")
 	}
@@ -449,6 +458,18 @@ func (c *coordinator) abort(life int, q *request) error {
 		return err
 	}
 	return c.begin(p)
+}
+
+// stopRow ends a transaction as failed, without rolling it back.
+func (c *coordinator) stopRow(gid string, life int) error {
+	p := c.load(gid, life)
+	if p == nil {
+		return errors.New("dtm panic: nil pointer")
+	}
+	if p.ended() {
+		return fmt.Errorf("global transaction force stop error. status: %s. error: %w", p.status, errFailure)
+	}
+	return c.changeStatus(p, "failed", "")
 }
 
 // know notes which calls are in the store. World.mu is held.

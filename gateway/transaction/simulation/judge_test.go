@@ -100,14 +100,17 @@ func (w *world) tellLocked(gid, state, whom string) {
 		for _, wrong := range w.contradictsLocked(gid, state) {
 			w.failLocked("%s is told that %s is %s: %s", whom, name(gid), state, wrong)
 		}
+		if state == "succeeded" && w.cancelled[gid] && !w.forgotten[gid] {
+			w.failLocked("%s is told that %s succeeded, and an operator that it is cancelled", whom, name(gid))
+		}
 		if state == "failed" && !w.mayFailLocked(gid) {
 			w.failLocked("%s is told that %s is failed: for no reason", whom, name(gid))
 		}
 	}
 }
 
-// mayFailLocked reports whether a transaction has a reason to fail: a service refused a step, its time is over, the
-// coordinator did not get it for half a minute, or an operator had its key forgotten.
+// mayFailLocked reports whether a transaction has a reason to fail: a service refused a step, its time is over (no
+// step begins in the last tenth of it), an operator cancelled it, the coordinator did not get it for half a minute, or an operator had its key forgotten.
 func (w *world) mayFailLocked(gid string) bool {
 	for _, n := range w.plan.names() {
 		for _, c := range w.services.stepOf(gid, n).forward.calls {
@@ -116,7 +119,7 @@ func (w *world) mayFailLocked(gid string) bool {
 			}
 		}
 	}
-	return w.forgotten[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout)
+	return w.forgotten[gid] || w.dtm.aborted[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout*9/10)
 }
 
 // contradictsLocked returns what at the services does not agree with a final state.

@@ -22,12 +22,12 @@ var (
 )
 
 // seedsShort is how many seeds every run of the tests takes.
-const seedsShort = 300
+const seedsShort = 260
 
 // covered are the things that the short run must have seen, each in one seed at least; otherwise it proves nothing
 // about them.
 var covered = []string{
-	"branch calls told to come again", "cancels without a try", "confirm calls", "coordinator crashes",
+	"branch calls told to come again", "cancelled by an operator", "cancels without a try", "confirm calls", "coordinator crashes",
 	"coordinators that lose everything", "effective cancels", "effective undos",
 	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force",
 	"queries without a primary", "query calls", "replays", "responses 200 ", "responses 202 ",
@@ -48,7 +48,7 @@ func TestSim(t *testing.T) {
 		t.Logf("%6d seeds saw: %s", seen[what], what)
 	}
 	for _, what := range covered {
-		if seen[what] == 0 && *simSeeds >= seedsShort && !t.Failed() {
+		if seen[what] == 0 && *simSeeds >= seedsShort && *simMode == "" && !t.Failed() {
 			t.Errorf("no seed saw: %s", what)
 		}
 	}
@@ -124,7 +124,8 @@ func TestKept(t *testing.T) {
 		seed uint64
 		mode string
 	}{
-		{1242, modeTCC}, // the coordinator lost it; submitted then, it succeeds without a confirm
+		{407, modeMessage}, // it comes to the coordinator when it has been called failed, and is called for ever
+		{1242, modeTCC},    // the coordinator lost it; submitted then, it succeeds without a confirm
 	} {
 		simulate(t, kept.seed, kept.mode, false)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -85,6 +86,39 @@ func (w *world) forgetKey(d dice) {
 		w.forgotten[w.store.gids[k.record]] = true // the coordinator's delays alone say when it ends
 		w.seen["keys forgotten by force"]++
 		w.traceLocked("an operator has %s forgotten", k.key)
+	}
+}
+
+// operator cancels transactions, at any gateway. Those of sagas have a seed's history without it.
+func (w *world) operator(over <-chan struct{}) {
+	for n := 0; w.plan.mode != modeSaga && n < 3; n++ {
+		d := w.dice("operator")
+		if !pause(over, d.between(time.Second, 20*time.Second)) {
+			return
+		}
+		w.mu.Lock()
+		list := slices.Sorted(maps.Keys(w.begun))
+		g := w.gateways[d.IntN(len(w.gateways))]
+		w.mu.Unlock()
+		if len(list) == 0 || g == nil {
+			continue
+		}
+		w.running.Go(func() { w.cancel(g, list[d.IntN(len(list))]) })
+	}
+}
+
+func (w *world) cancel(g *gateway, gid string) {
+	err := g.bridge.Cancel(w.background(), gid)
+	w.trace("an operator cancels %s at %s: %v", name(gid), g.name, err)
+	if err != nil && !strings.HasPrefix(err.Error(), "it is decided, and aborted") || g.isDead() {
+		return
+	}
+	w.saw("cancelled by an operator")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancelled[gid] = true
+	if w.told[gid] == "succeeded" {
+		w.failLocked("an operator is told that %s is cancelled, and a client that it succeeded", name(gid))
 	}
 }
 

@@ -35,6 +35,7 @@ type world struct {
 	begun    map[string]time.Time // by gid: when its record was delegated
 	recorded map[string]time.Time // by gid: when its end was recorded
 
+	cancelled map[string]bool // by gid: an operator was told that it will fail
 	forgotten map[string]bool // by gid: its record was forgotten by force
 }
 
@@ -67,7 +68,7 @@ func newWorld(seed uint64, mode string) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
 		told: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
-		forgotten: map[string]bool{},
+		cancelled: map[string]bool{}, forgotten: map[string]bool{},
 	}
 	w.plan = w.draw(w.dice("plan"), mode)
 	w.store = newStore(w)
@@ -89,7 +90,7 @@ func (w *world) run() {
 	}
 	over := make(chan struct{})
 	var trouble, clients sync.WaitGroup
-	for _, f := range []func(<-chan struct{}){w.crashes, w.outages, w.thief} {
+	for _, f := range []func(<-chan struct{}){w.crashes, w.outages, w.thief, w.operator} {
 		trouble.Go(func() { f(over) })
 	}
 	for i := range w.plan.clients {
