@@ -86,3 +86,33 @@ func TestWhatWasSentIsSaidInTheLog(t *testing.T) {
 		t.Errorf("when the service is there: %d %s", a.status, a.body)
 	}
 }
+
+// TestAStepThatIsCalledInVainWaitsForNoDecision: what is listed as unknown is what an operator settles there.
+func TestAStepThatIsCalledInVainWaitsForNoDecision(t *testing.T) {
+	t.Parallel()
+	var works atomic.Bool
+	s := newService(t, func(http.ResponseWriter, *http.Request) {
+		if !works.Load() {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	g := startCheckouts(t, s.URL)
+	done := make(chan got, 1)
+	go func() { done <- g.do("POST", "/checkout", "{}", "Idempotency-Key", "k", "X-User", "ann") }()
+	listed := func(query string) string {
+		return fetch(t, "http://"+g.at.Admin+"/api/idempotency?state=unknown"+query, "GET", "").body
+	}
+	until(t, func() bool { // it is called again and again: its record is unknown before and behind the one that is read
+		before := listed("&route=checkout/branch")
+		all := listed("")
+		if strings.Contains(all, "checkout/branch") {
+			t.Fatalf("a step of a transaction is listed: %s", all)
+		}
+		return strings.Contains(before, "checkout/branch") && strings.Contains(listed("&route=checkout/branch"),
+			"checkout/branch")
+	})
+	works.Store(true)
+	if a := <-done; a.status != 200 {
+		t.Errorf("when the service works: %d %s", a.status, a.body)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -318,9 +319,15 @@ func TestGatewayWithoutAConfigurationWaits(t *testing.T) {
 	if reason := p.answer(); !strings.Contains(reason, "services.s.tls") {
 		t.Errorf("reason %q, want the broken file", reason)
 	}
-	if got := fetch(t, admin+"/readyz", "GET", ""); got.status != 503 || !strings.Contains(got.body, "refused") {
-		t.Errorf("readyz %d: %s", got.status, got.body)
-	}
+	until(t, func() bool { // the admin address is away while the configuration is tried
+		r, err := http.Get(admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		return err == nil && r.StatusCode == 503 && strings.Contains(string(body), "refused")
+	})
 	p.serve(route, nil)
 	g.ready()
 	if got := g.do("GET", "/a", ""); got.status != 201 {

@@ -73,7 +73,12 @@ func branchRecord(gid, step, op string) string {
 
 // branchRoute is the route under which the records of a route's branches are kept, apart from those
 // of its clients.
-func branchRoute(route string) string { return route + "/branch" }
+func branchRoute(route string) string { return route + branchSuffix }
+
+const branchSuffix = "/branch"
+
+// IsBranchRoute reports whether a record of that route is one of a branch.
+func IsBranchRoute(route string) bool { return strings.HasSuffix(route, branchSuffix) }
 
 // ServeHTTP is the branch address. The coordinator reads 200 as done, 409 as refused, 425 as still
 // running (the next call comes after the same delay), anything else as to be tried again (the delay

@@ -183,11 +183,12 @@ func TestAMessageThatWasNeverSubmitted(t *testing.T) {
 			if err != nil || v.State != Unknown {
 				t.Fatal(v, err)
 			}
-			watched := make(chan View, 1)
-			go func() { watched <- s.Await(t.Context(), v, WaitMax) }()
+			watched, watcher := make(chan View, 1), s.Bridge
+			go func() { watched <- watcher.Await(t.Context(), v, WaitMax) }()
 			s.reopen(t) // this gateway does not know who watches
 			ctx, stop := context.WithCancel(t.Context())
-			go func() { _ = s.Run(ctx) }()
+			runner := s.Bridge
+			go func() { _ = runner.Run(ctx) }()
 			time.Sleep(neverSubmittedAfter + 10*time.Second)
 			if v := <-watched; v.State != Failed {
 				t.Errorf("whoever watches it reads %+v", v)

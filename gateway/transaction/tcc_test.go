@@ -328,8 +328,8 @@ func TestTCCRegistersNothingWhenItsTimeEnds(t *testing.T) {
 	})
 }
 
-// TestTCCRegistrationThatIsFoundTooLate: a branch of which only a query says that it is registered is not tried when its
-// transaction has been rolled back meanwhile, and it with it.
+// TestTCCRegistrationThatIsFoundTooLate: a branch of which only a query says that it is registered is not tried when
+// its transaction has been rolled back meanwhile, and it with it.
 func TestTCCRegistrationThatIsFoundTooLate(t *testing.T) {
 	inBubble(t, tccSettings(), func(t *testing.T, s *scene) {
 		s.dtm.lose = func(operation string, n int) lost {

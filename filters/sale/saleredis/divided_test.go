@@ -41,6 +41,8 @@ func TestDivided(t *testing.T) {
 		"unit lost":            testUnitThatAPartLost,
 		"gateway before parts": testGatewayBeforeParts,
 		"given back unheard":   testGivenBackUnacknowledged,
+		"begun whole":          testBegunWhole,
+		"sold again":           testSoldAgainElsewhere,
 		"late calls":           testCallsThatComeLate,
 		"conformance":          testConformanceDivided,
 		"late report":          testReportThatComesLate,

@@ -261,3 +261,42 @@ func testGivenBackUnacknowledged(t *testing.T, client *redisx.Client, prefix str
 		t.Errorf("%d are taken of %d", c.Taken, total)
 	}
 }
+
+// testBegunWhole: an item that a gateway begins whole, while another is about to divide it, stays whole for both.
+func testBegunWhole(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	const total = 5
+	whole := New(client, Options{Prefix: prefix})
+	divides := newStore(&between{client, grant, func() {
+		if out, err := whole.Take(ctx, buy("whole", 2, total)); err != nil || out.Verdict != sale.Taken {
+			t.Error(out, err)
+		}
+	}}, Options{Prefix: prefix, Divide: 1})
+	out, err := divides.Take(ctx, buy("divides", 2, total))
+	if err != nil || out.Verdict != sale.Taken || out.Counts.Taken != 4 || out.Counts.Mixed {
+		t.Errorf("%+v, %v", out, err)
+	}
+	for _, s := range []*Store{whole, divides} {
+		if out, err := s.Take(ctx, buy("more", 2, total)); err != nil || out.Verdict != sale.SoldOut {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+}
+
+// testSoldAgainElsewhere: units that came back after all were taken are known for such also in another part.
+func testSoldAgainElsewhere(t *testing.T, client *redisx.Client, prefix string) {
+	ctx := context.Background()
+	s := newShop(t, client, prefix)
+	const total = 16
+	all := buy(idIn(0, "all"), total, total)
+	if out, err := s.sound.Take(ctx, all); err != nil || out.Verdict != sale.Taken || out.Again {
+		t.Fatal(out, err)
+	}
+	s.settleSurely(all, sale.Free)
+	for part := range 2 {
+		out, err := s.sound.Take(ctx, buy(idIn(part, "again"), 1, total))
+		if err != nil || out.Verdict != sale.Taken || !out.Again {
+			t.Errorf("part %d: %+v, %v", part, out, err)
+		}
+	}
+}
