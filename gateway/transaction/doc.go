@@ -49,6 +49,10 @@
 // lost its data: then the outcome is unknown, the record stays, and an error is logged until an
 // operator resolves it.
 //
+// Where the coordinator has lost what was prepared, a submit makes it anew, without a branch, and it calls that
+// succeeded: the outcome is unknown here too, and the record stays (phaseview.go). A message that comes to it when it
+// was called failed it would deliver in vain for ever, so it is told to stop it (ruleout.go).
+//
 // A step is done only while the record is delegated under that very gid. So a submit that arrives
 // late, after the record was settled, does nothing but roll back. A record that an operator settles by force within a
 // submit of this process takes effect on its steps when the submit has ended, after fifteen seconds at most.

@@ -26,7 +26,6 @@ type coordinator struct {
 
 	submits map[string]int                 // by gid: how often it was submitted
 	forgot  map[string]bool                // gids that it has lost
-	aborted map[string]bool                // gids that somebody has cancelled
 	calls   map[string]map[string]call     // by gid and branch: what it may call, as somebody knows who reads its store
 	called  map[string]map[string]struct{} // those that it has called
 }
@@ -68,8 +67,7 @@ const (
 
 func newCoordinator(w *world) *coordinator {
 	return &coordinator{w: w, rows: map[string]*row{}, submits: map[string]int{}, forgot: map[string]bool{},
-		aborted: map[string]bool{},
-		calls:   map[string]map[string]call{}, called: map[string]map[string]struct{}{}}
+		calls: map[string]map[string]call{}, called: map[string]map[string]struct{}{}}
 }
 
 // start begins a life of the process.
@@ -287,7 +285,8 @@ type request struct {
 
 func (q *request) row() *row {
 	now := time.Now()
-	r := &row{global: global{gid: q.GID, kind: q.Kind, query: q.Query, custom: q.Custom, timeout: q.Timeout, retry: q.Retry, wait: q.Wait,
+	r := &row{global: global{gid: q.GID, kind: q.Kind, query: q.Query, custom: q.Custom, timeout: q.Timeout,
+		retry: q.Retry, wait: q.Wait,
 		created: now, updated: now}}
 	r.interval = r.resetInterval()
 	r.next = now.Add(time.Duration(r.interval) * time.Second)
@@ -442,11 +441,6 @@ func (c *coordinator) abort(life int, q *request) error {
 	p := c.load(q.GID, life)
 	if p == nil {
 		return errors.New("dtm panic: nil pointer")
-	}
-	if q.Reason == "cancelled by an operator" {
-		c.w.mu.Lock()
-		c.aborted[q.GID] = true
-		c.w.mu.Unlock()
 	}
 	if p.kind == "msg" && p.status == "prepared" {
 		return c.changeStatus(p, "failed", "")

@@ -7,12 +7,14 @@
 // timers. What they talk to is a model:
 //
 //   - the coordinator (coordinator_test.go, passes_test.go): DTM 1.19 as its source has it. It submits, queries,
-//     runs sagas in passes of five seconds, calls parallel steps at once, rolls back in its own order and without
-//     waiting for calls that it has given up, doubles its delays, and processes the submit of a gid again that
-//     it has;
+//     confirms or cancels what was registered for TCC by what it had read when a pass began, delivers messages and
+//     asks their query, runs sagas in passes of five seconds, calls parallel steps at once, rolls back in its own
+//     order and without waiting for calls that it has given up, doubles its delays, and processes the submit of a
+//     gid again that it has;
 //   - the store (store_test.go): the idempotency core in memory, behind a network;
 //   - the services (service_test.go): they keep the rules that PROTOCOL.md asks of a service: a repeated call is
-//     done once, an undo without its do is accepted, the do that comes after it is not.
+//     done once, an undo without its do is accepted, the do that comes after it is not. A try is a do, a cancel an
+//     undo; the query of a message that finds no primary rules it out.
 //
 // # What goes wrong
 //
@@ -34,8 +36,18 @@
 //   - one key has one transaction that succeeds;
 //   - every answer that a client gets for a key, from any gateway, agrees with the others and with the end, and the
 //     status resource agrees with the services;
-//   - every transaction has ended 60 seconds after the last fault.
+//   - a try that took effect is confirmed or cancelled in the end, and never both; no try is sent after its cancel;
+//   - a message is delivered only when its primary is done, and if it is;
+//   - one that an operator was told is cancelled does not succeed;
+//   - every transaction has ended 60 seconds after the last fault. What is only prepared the coordinator ends when
+//     its time is over, counted from the prepare, of which one may still be on its way at the last fault: so for TCC
+//     and a message with a primary the transaction's timeout and ten seconds come on top.
+//
+// A transaction that the coordinator has lost need not end: it is not told as ended either.
 //
 // Mutants (mutants_test.go) are the safeguards of package transaction, each taken out: the simulator fails for
-// each of them.
+// each of them. Each has the seed that caught it last, which is tried first.
+//
+// A seed draws a saga, TCC, a message, or one with a primary; the flag sim.mode makes all seeds of one kind. XA is not
+// drawn: there is no model of a database that keeps prepared transactions.
 package simulation

@@ -110,7 +110,8 @@ func (w *world) tellLocked(gid, state, whom string) {
 }
 
 // mayFailLocked reports whether a transaction has a reason to fail: a service refused a step, its time is over (no
-// step begins in the last tenth of it), an operator cancelled it, the coordinator did not get it for half a minute, or an operator had its key forgotten.
+// step begins in the last tenth of it), an operator asked to cancel it, the coordinator did not get it for half a
+// minute, or an operator had its key forgotten.
 func (w *world) mayFailLocked(gid string) bool {
 	for _, n := range w.plan.names() {
 		for _, c := range w.services.stepOf(gid, n).forward.calls {
@@ -119,7 +120,7 @@ func (w *world) mayFailLocked(gid string) bool {
 			}
 		}
 	}
-	return w.forgotten[gid] || w.dtm.aborted[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout*9/10)
+	return w.forgotten[gid] || w.cancels[gid] || time.Since(w.begun[gid]) >= min(30*time.Second, w.plan.timeout*9/10)
 }
 
 // contradictsLocked returns what at the services does not agree with a final state.

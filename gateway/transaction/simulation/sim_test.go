@@ -27,8 +27,8 @@ const seedsShort = 260
 // covered are the things that the short run must have seen, each in one seed at least; otherwise it proves nothing
 // about them.
 var covered = []string{
-	"branch calls told to come again", "cancelled by an operator", "cancels without a try", "confirm calls", "coordinator crashes",
-	"coordinators that lose everything", "effective cancels", "effective undos",
+	"branch calls told to come again", "cancelled by an operator", "cancels without a try", "confirm calls",
+	"coordinator crashes", "coordinators that lose everything", "effective cancels", "effective undos",
 	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force",
 	"queries without a primary", "query calls", "replays", "responses 200 ", "responses 202 ",
 	"responses 409 request-in-progress", "responses 409 transaction-failed",

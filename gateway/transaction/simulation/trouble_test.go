@@ -108,6 +108,9 @@ func (w *world) operator(over <-chan struct{}) {
 }
 
 func (w *world) cancel(g *gateway, gid string) {
+	w.mu.Lock()
+	w.cancels[gid] = true
+	w.mu.Unlock()
 	err := g.bridge.Cancel(w.background(), gid)
 	w.trace("an operator cancels %s at %s: %v", name(gid), g.name, err)
 	if err != nil && !strings.HasPrefix(err.Error(), "it is decided, and aborted") || g.isDead() {

@@ -35,6 +35,7 @@ type world struct {
 	begun    map[string]time.Time // by gid: when its record was delegated
 	recorded map[string]time.Time // by gid: when its end was recorded
 
+	cancels   map[string]bool // by gid: an operator asked for it, in vain perhaps
 	cancelled map[string]bool // by gid: an operator was told that it will fail
 	forgotten map[string]bool // by gid: its record was forgotten by force
 }
@@ -68,7 +69,7 @@ func newWorld(seed uint64, mode string) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
 		told: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
-		cancelled: map[string]bool{}, forgotten: map[string]bool{},
+		cancels: map[string]bool{}, cancelled: map[string]bool{}, forgotten: map[string]bool{},
 	}
 	w.plan = w.draw(w.dice("plan"), mode)
 	w.store = newStore(w)
