@@ -13,8 +13,8 @@
 // DTM's own: boltdb, redis, mysql, postgres, with DTM's environment names (STORE_HOST, STORE_PASSWORD, …)
 // or the flags.
 //
-// DTM finds its store by name in a map that its package does not export. This program refers to the map by
-// go:linkname, as it refers to the routes (store.go). A fork would have to be kept up with DTM; to speak
+// DTM finds its store by name in a map that its package does not export. This program refers to the map
+// by go:linkname, as it refers to the routes (store.go). A fork would have to be kept up with DTM; to speak
 // the protocol of one of DTM's databases costs a process and a round trip for each step.
 //
 // Every store is watched (watched.go): a write that fails refuses the request, which DTM does not see to by itself, and
