@@ -372,7 +372,9 @@ func (p *explainer) resilience(r *config.Route, c *config.Service) {
 func (p *explainer) transaction(r *config.Route, t *config.Transaction) {
 	settings := policy.KeySettings(r)
 	if _, id, fingerprint, reply := settings.Inspect(p.x); reply == nil && id != "" {
-		request := filters.ClaimedRequest{Fingerprint: fingerprint, TTL: settings.TTL, Derived: len(settings.Derived) > 0}
+		request := filters.ClaimedRequest{
+			Fingerprint: fingerprint, TTL: settings.TTL, Derived: len(settings.Derived) > 0,
+		}
 		p.x.Logical.GID = transaction.FirstGID(p.cfg.Coordinator.DTM.Name, id, &request, p.x.Received)
 	}
 	ends := "rolls back after " + t.Timeout.String()

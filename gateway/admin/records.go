@@ -70,8 +70,8 @@ func (s *server) records(w http.ResponseWriter, r *http.Request) {
 		list = append(list, found...)
 	}
 	if q.Get("state") == "unknown" && q.Get("route") == "" {
-		// A step that is called again, or was in vain before its transaction was undone, waits for no decision on a key:
-		// what does is among the transactions. Who names the route sees them.
+		// A step that is called again, or was in vain before its transaction was undone, waits for no decision on a
+		// key: what does is among the transactions. Who names the route sees them.
 		list = slices.DeleteFunc(list, func(r idempotency.Record) bool { return transaction.IsBranchRoute(r.Route) })
 	}
 	if q.Get("state") == "unknown" && s.Bridge != nil { // a transaction that the coordinator has lost waits too

@@ -101,7 +101,8 @@ func (b *Bridge) stopFailed(ctx context.Context, call *branchCall) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	err = b.client.ForceStop(ctx, call.gid)
-	b.logger.Warn("transaction: the coordinator got a message when it had been called failed, and is told to give it up",
+	b.logger.Warn("transaction: the coordinator got a message when it had been called failed, and is told to "+
+		"give it up",
 		"gid", call.gid, "error", err)
 }
 

@@ -81,8 +81,8 @@ func (p *plan) endsWithin() time.Duration {
 
 func (p plan) String() string {
 	return fmt.Sprintf("%s, %d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
-		"retry %v to %v, ttl %v, forgets %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret, p.wait,
-		p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
+		"retry %v to %v, ttl %v, forgets %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
+		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
 }
 
 func (w *world) draw(d dice, mode string) plan {
