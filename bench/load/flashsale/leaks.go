@@ -34,16 +34,11 @@ type Leak struct {
 // more.
 func within(start, end, slack int64) bool { return end <= start+max(start/10, slack) }
 
-// roomOf is how much memory Go keeps for a live heap of that size, at GOGC=100: as much again for garbage, and a tenth
-// that it does not give back. A process that was just started has less: it has made no garbage yet, so that it is no
-// measure of what a process has given back that has worked. What grew beyond is fragments, stacks, or no heap of Go's.
-func roomOf(live int64) int64 { return live * 2 }
-
 const (
 	slackGoroutines  = 10
 	slackDescriptors = 10
 	slackMemory      = 8 << 20
-	slackLive        = 4 << 20
+	slackLive        = 1 << 20
 )
 
 // grown names what the process has not given back.
@@ -55,7 +50,7 @@ func (l *Leak) grown() (what []string) {
 		{"goroutines", l.Start.Goroutines, l.End.Goroutines, slackGoroutines},
 		{"descriptors", l.Start.Descriptors, l.End.Descriptors, slackDescriptors},
 		{"bytes of live heap", l.Start.Live, l.End.Live, slackLive},
-		{"bytes of memory", max(l.Start.Memory, roomOf(l.Start.Live), roomOf(l.End.Live)), l.End.Memory, slackMemory},
+		{"bytes of memory", l.Start.Memory, l.End.Memory, slackMemory},
 	} {
 		if !within(c.start, c.end, c.slack) {
 			what = append(what, fmt.Sprintf("%s: %s from %d to %d", l.Process, c.name, c.start, c.end))
