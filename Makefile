@@ -95,9 +95,10 @@ allocations: ## tests that count allocations and memory, without the race detect
 	$(GO) test -count=1 -run TestBudget ./bench/suite/abuse
 
 # One goroutine with nothing to race against, so the race detector would only take its time.
-simulations: ## the limiter's marks in simulated overload, without the race detector
-	@echo "== simulated overload, without the race detector"
+simulations: ## the limiter's marks in simulated overload, mutants of transactions, without the race detector
+	@echo "== simulations, without the race detector"
 	$(GO) test -count=1 ./bench/load/overload
+	$(GO) test -count=1 -run 'TestMutants|TestRepeats' ./gateway/transaction/simulation
 
 # Some seconds of a flash sale, with two controls. The race detector would make the gateways several times slower.
 sale: build ## the flash sale in short: two gateways on one Redis, faults, an audit of the ledgers

@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector would take most of the time, and is not what these tests are about.
+
 package simulation
 
 import (
