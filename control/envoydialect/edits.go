@@ -125,16 +125,22 @@ func prefixExpression(prefix string) string {
 	return b.String()
 }
 
-// preflight returns the route of a route's preflights, which ext_proc answers; nil where it takes them itself.
+// preflight returns the route of a route's preflights, nil where it takes them itself. ext_proc answers them, or the
+// gateway that a transaction is passed on to.
 func (c *compiler) preflight(r *config.Route, name string, m config.Match) *routev3.Route {
 	methods := m.Taken()
-	if r.CORS == nil || len(methods) == 0 || leadsToTransaction(r) {
-		return nil // a gateway behind answers those of a transaction, which Envoy passes on
+	if r.CORS == nil || len(methods) == 0 {
+		return nil
 	}
 	asked := strings.Join(methods, "|")
 	m.Methods = []string{"OPTIONS"}
-	out := c.route(&config.Route{Name: name, Match: m, Respond: &config.StaticResponse{Status: 405},
-		RouteSections: config.RouteSections{CORS: r.CORS, Allow: r.Allow, Deny: r.Deny}})
+	var out *routev3.Route
+	if leadsToTransaction(r) {
+		out = c.transaction(r, name, m)
+	} else {
+		out = c.route(&config.Route{Name: name, Match: m, Respond: &config.StaticResponse{Status: 405},
+			RouteSections: config.RouteSections{CORS: r.CORS, Allow: r.Allow, Deny: r.Deny}})
+	}
 	out.Match.Headers = append(out.Match.Headers, matching("access-control-request-method",
 		&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: expression(asked)}}))
 	return out

@@ -32,6 +32,9 @@ func (c *compiler) addRoutes() {
 	for _, r := range c.cfg.Routes {
 		if leadsToTransaction(r) && r.Status != "" {
 			list = append(list, c.transaction(r, r.Name+"/status", r.StatusMatch()))
+			if p := c.preflight(r, r.Name+"/status", r.StatusMatch()); p != nil {
+				list = append(list, p)
+			}
 		}
 		list = append(list, c.route(r))
 		if p := c.preflight(r, r.Name, r.Match); p != nil {
