@@ -219,7 +219,9 @@ func TestQuietLog(t *testing.T) {
 	}
 	b, _ := json.Marshal(map[string]any{
 		"gid": "failing00001", "trans_type": "saga", "retry_interval": 1, "payloads": []string{"{}"},
-		"steps": []map[string]string{{"action": s.URL + "/moved/do?sig=SECRET", "compensate": s.URL + "/moved/undo?sig=SECRET"}},
+		"steps": []map[string]string{{
+			"action": s.URL + "/moved/do?sig=SECRET", "compensate": s.URL + "/moved/undo?sig=SECRET",
+		}},
 	})
 	resp, err := http.Post("http://"+p.addr+"/api/dtmsvr/submit", "application/json", strings.NewReader(string(b)))
 	if err != nil {

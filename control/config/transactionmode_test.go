@@ -108,7 +108,8 @@ func TestOrderOfAMessage(t *testing.T) {
 func TestReferencesToResponses(t *testing.T) {
 	with := func(ref string) string { return `{service: order, path: /x, body: {v: "{steps.` + ref + `}"}}` }
 	second := func(try, confirm, cancel, more string) []string {
-		return []string{tried("a", ""), fmt.Sprintf("name: b%s, try: %s, confirm: %s, cancel: %s", more, try, confirm, cancel)}
+		b := fmt.Sprintf("name: b%s, try: %s, confirm: %s, cancel: %s", more, try, confirm, cancel)
+		return []string{tried("a", ""), b}
 	}
 	checkMessages(t, inMode("tcc", "", second(with("a.id"), with("b.id"), with("a.x.y"), "")...), nil)
 	for _, c := range []struct {

@@ -43,7 +43,9 @@ func TestMirrorOfFailedPurchases(t *testing.T) {
 	if since.Version != 0 || h.tells("other", 0) {
 		t.Errorf("told by IDs of which a part was dropped, complete up to %d", since.Version)
 	}
-	h.merge(Mark{}, Changes{Counts: Counts{Taken: 1, Version: version + 1}, IDs: []string{"sold"}, Until: Mark{Version: version + 1}})
+	h.merge(Mark{}, Changes{
+		Counts: Counts{Taken: 1, Version: version + 1}, IDs: []string{"sold"}, Until: Mark{Version: version + 1},
+	})
 	if h.tells("sold", 1) || !h.tells("other", 1) {
 		t.Error("it is not told by what was read again")
 	}

@@ -18,7 +18,9 @@ import (
 // A coordinator that keeps no single transaction longer than others is named once; a setting is never ignored in
 // silence.
 func TestKeepFor(t *testing.T) {
-	for version, told := range map[string]bool{"sluice-dtm/1.19.0 (embedded)": false, "sluice-dtm/1.19.0": true, "": true} {
+	for version, told := range map[string]bool{
+		"sluice-dtm/1.19.0 (embedded)": false, "sluice-dtm/1.19.0": true, "": true,
+	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, fmt.Sprintf(`{"version":%q}`, version))
 		}))

@@ -35,7 +35,9 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func saga(gid string, due time.Time) (*storage.TransGlobalStore, []storage.TransBranchStore) {
 	created := due.Add(-10 * time.Second)
-	g := &storage.TransGlobalStore{Gid: gid, TransType: "saga", Status: "submitted", NextCronInterval: 10, NextCronTime: &due}
+	g := &storage.TransGlobalStore{
+		Gid: gid, TransType: "saga", Status: "submitted", NextCronInterval: 10, NextCronTime: &due,
+	}
 	g.CreateTime, g.UpdateTime = &created, &created
 	var branches []storage.TransBranchStore
 	for i := range 3 {
