@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -105,22 +106,14 @@ type fieldEdits struct {
 
 func newFieldEdits(c *config.FieldEdits) fieldEdits {
 	e := fieldEdits{removed: slices.Clone(c.Remove)}
-	for _, name := range sortedNames(c.Set) {
+	for _, name := range slices.Sorted(maps.Keys(c.Set)) {
 		e.removed = append(e.removed, name)
 		e.set.Add(name, c.Set[name])
 	}
-	for _, name := range sortedNames(c.Add) {
+	for _, name := range slices.Sorted(maps.Keys(c.Add)) {
 		e.add.Add(name, c.Add[name])
 	}
 	return e
-}
-
-func sortedNames(m map[string]string) (names []string) {
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func (e *fieldEdits) empty() bool { return len(e.removed)+len(e.add) == 0 }

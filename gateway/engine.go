@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
@@ -266,7 +268,7 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 // conditionOf returns what a route asks of a request beside path and method.
 func conditionOf(m config.Match) router.Condition {
 	c := router.Condition{Host: m.Host}
-	for _, name := range sortedNames(m.Headers) {
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		c.Header.Add(name, m.Headers[name])
 	}
 	return c

@@ -238,7 +238,7 @@ func (e *explained) why(x *filters.Exchange) string {
 	if match.Host != "" {
 		wants = append(wants, "the host "+match.Host)
 	}
-	for _, name := range sortedNames(match.Headers) {
+	for _, name := range slices.Sorted(maps.Keys(match.Headers)) {
 		wants = append(wants, name+": "+match.Headers[name])
 	}
 	return "it wants " + strings.Join(wants, " and ")
