@@ -13,7 +13,8 @@ import (
 // came, and no copies. It is for one goroutine at a time.
 type pipe struct {
 	read, write int
-	held        int // bytes in it
+	held        int       // bytes in it
+	ahead       [2][]byte // what is to be written in front of them
 	out         func(fd uintptr) bool
 	err         error // of out
 	vector      [2]unix.Iovec
@@ -72,8 +73,14 @@ func (p *pipe) fill(fd, most int) (err error) {
 	return err
 }
 
-// drain gives a socket as much as it takes. [syscall.EAGAIN]: not all.
+// drain gives a socket what is ahead and then what is in the pipe, as much as it takes.
+// [syscall.EAGAIN]: not all.
 func (p *pipe) drain(fd int) error {
+	for len(p.ahead[0])+len(p.ahead[1]) > 0 {
+		if err := p.sendAhead(fd); err != nil {
+			return err
+		}
+	}
 	for p.held > 0 {
 		n, err := splice(p.read, fd, p.held)
 		if err != nil {
@@ -93,10 +100,10 @@ func (p *pipe) stepOut(fd uintptr) bool {
 	return p.err != syscall.EAGAIN
 }
 
-// sendAhead writes two pieces in front of what is in the pipe, as much of them as the kernel takes: it
-// may keep them until that follows.
-func (p *pipe) sendAhead(fd int, first, second []byte) int {
-	for i, b := range [...][]byte{first, second} {
+// sendAhead writes what is ahead. The kernel may keep it until what is in the pipe follows: so the
+// other side is woken once for both.
+func (p *pipe) sendAhead(fd int) error {
+	for i, b := range p.ahead {
 		p.vector[i].Base = unsafe.SliceData(b)
 		p.vector[i].SetLen(len(b))
 	}
@@ -104,11 +111,19 @@ func (p *pipe) sendAhead(fd int, first, second []byte) int {
 	p.message.SetIovlen(len(p.vector))
 	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&p.message)),
 		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL|syscall.MSG_MORE)
-	runtime.KeepAlive(first)
-	runtime.KeepAlive(second)
-	p.vector, p.message = [2]unix.Iovec{}, unix.Msghdr{}
-	if errno != 0 { // whoever writes the rest meets it again
-		return 0
+	runtime.KeepAlive(p)
+	switch errno {
+	case 0:
+	case syscall.EINTR:
+		return nil
+	case syscall.EAGAIN:
+		return syscall.EAGAIN
+	default:
+		return errno
 	}
-	return int(n)
+	for i, b := range p.ahead {
+		sent := min(int(n), len(b))
+		p.ahead[i], n = b[sent:], n-uintptr(sent)
+	}
+	return nil
 }

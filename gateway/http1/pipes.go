@@ -1,6 +1,10 @@
 package http1
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/sluice-gateway/sluice/gateway/budget"
+)
 
 // Pipes are the pipes that bodies are spliced through, and bounds how many there are. The nil *Pipes
 // has none. It is safe for concurrent use.
@@ -47,6 +51,7 @@ func (s *Pipes) take() *pipe {
 // put takes a pipe back. One that is not empty is of no further use: what a client did not take must
 // not get to another one.
 func (s *Pipes) put(p *pipe) {
+	p.ahead = [2][]byte{}
 	s.mu.Lock()
 	if p.held == 0 && !s.closed {
 		s.idle = append(s.idle, p)
@@ -56,6 +61,24 @@ func (s *Pipes) put(p *pipe) {
 	s.open--
 	s.mu.Unlock()
 	p.close()
+}
+
+// lend is take with what may be in the pipe drawn on an account.
+func (s *Pipes) lend(a *budget.Account) *pipe {
+	if !a.Acquire(budget.Buffered, spliceMost) {
+		return nil
+	}
+	p := s.take()
+	if p == nil {
+		a.Release(budget.Buffered, spliceMost)
+	}
+	return p
+}
+
+// giveBack is put for what lend gave.
+func (s *Pipes) giveBack(p *pipe, a *budget.Account) {
+	s.put(p)
+	a.Release(budget.Buffered, spliceMost)
 }
 
 // Close closes the pipes that are idle; those that are lent are closed when they come back.

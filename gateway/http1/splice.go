@@ -3,8 +3,6 @@ package http1
 import (
 	"io"
 	"syscall"
-
-	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 const (
@@ -151,21 +149,13 @@ func (a *Response) spliceStep(fd uintptr) bool {
 
 // take has the pipe there, and the account drawn on for it.
 func (s *splicing) take() bool {
-	account := s.to.message.Account
-	if !account.Acquire(budget.Buffered, spliceMost) {
-		return false
-	}
-	if s.p = s.to.c.srv.Pipes.take(); s.p == nil {
-		account.Release(budget.Buffered, spliceMost)
-		return false
-	}
-	return true
+	s.p = s.to.c.srv.Pipes.lend(s.to.message.Account)
+	return s.p != nil
 }
 
 func (s *splicing) release() {
 	if s.p != nil {
-		s.to.c.srv.Pipes.put(s.p)
-		s.to.message.Account.Release(budget.Buffered, spliceMost)
+		s.to.c.srv.Pipes.giveBack(s.p, s.to.message.Account)
 		s.p = nil
 	}
 }
@@ -185,26 +175,15 @@ func (r *Request) sendSpliced(s *splicing) error {
 	if w.inChunks {
 		w.out = appendChunkSize(w.out, n)
 	}
-	first, second := w.out, s.ahead
-	if c.fd >= 0 && c.state.Load() != closing && len(first)+len(second) > 0 {
-		sent := s.p.sendAhead(c.fd, first, second)
-		n := min(sent, len(first))
-		first, second = first[n:], second[sent-n:]
-	}
-	for _, rest := range [...][]byte{first, second} {
-		if len(rest) > 0 {
-			if err := c.write(rest); err != nil {
-				return err
-			}
-		}
-	}
+	s.p.ahead = [2][]byte{w.out, s.ahead}
+	err := c.drain(s.p)
 	if w.out = w.out[:0]; w.inChunks {
 		w.out = append(w.out, '\r', '\n')
 	}
-	return c.drain(s.p)
+	return err
 }
 
-// drain sends what is in the pipe.
+// drain sends what is ahead of a pipe and in it.
 func (c *conn) drain(p *pipe) error {
 	if c.fd >= 0 && c.state.Load() != closing {
 		if err := p.drain(c.fd); err != syscall.EAGAIN {
