@@ -51,6 +51,7 @@ func (s *servers) close() {
 	}
 	if s.clients != nil {
 		s.clients.http2.server.Close()
+		s.clients.pipes.Close()
 	}
 }
 

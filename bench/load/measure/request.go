@@ -50,15 +50,17 @@ func (l Load) MarshalText() ([]byte, error) { return []byte(l.Name), nil }
 // with it.
 var Get = Load{Name: "GET", Path: SmallPath}
 
-// The paths of the upstream: 200 bytes, and [BigBytes].
+// The paths of the upstream: 200 bytes, [BigBytes] and [HugeBytes].
 const (
 	SmallPath = "/small"
 	BigPath   = "/big"
+	HugePath  = "/huge"
 )
 
 const (
 	users     = 1000 // who ask in turn; a limiter has to look up more than one of them
 	BigBytes  = 64 << 10
+	HugeBytes = 1 << 20
 	BodyBytes = 512
 )
 
