@@ -15,6 +15,8 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
 	if g.envoy {
 		cfg = forEnvoy(cfg)
 	}
@@ -24,7 +26,7 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		err = g.swap(cfg, changes)
 	}
 	if err != nil {
-		g.Refuse(err)
+		g.refuse(err)
 		return err
 	}
 	g.noteLoad(nil)
@@ -62,6 +64,12 @@ func (g *gateway) logChanges(old, cfg *config.Config, changes []plan.Change) {
 
 // Refuse implements [source.Sink].
 func (g *gateway) Refuse(fault error) {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
+	g.refuse(fault)
+}
+
+func (g *gateway) refuse(fault error) {
 	g.noteLoad(fault)
 	g.metrics.config.Refused(time.Now())
 	g.Logger.Error("the configuration was refused; the old one stays in force",
