@@ -31,7 +31,7 @@ const (
 // not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeResult {
 	f.Metrics.Probes.Inc()
-	a, ok := f.Prober.Probe(x, rec.Attempt)
+	a, ok := f.Prober.Probe(x, rec.Service, rec.Attempt)
 	switch {
 	case ok && contains(f.settings.Probe.Done, a.Status):
 	case ok && contains(f.settings.Probe.NotDone, a.Status):
@@ -41,7 +41,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 		return probeNotDone
 	default:
 		f.Logger.Warn("idempotency: the service does not say what became of a request of unknown outcome",
-			"route", rec.Route, "record", rec.ID, "answered", ok, "status", a.Status)
+			"route", rec.Route, "service", rec.Service, "record", rec.ID, "answered", ok, "status", a.Status)
 		return probeUndecided
 	}
 	f.settings.trimProbed(&a)
