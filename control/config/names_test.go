@@ -51,8 +51,6 @@ func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ setting, want string }{
 		{"tracing: {sample: 10%}", "tracing"},
-		{"routes: [{name: a, match: {path: /}, service: {a: 95, b: 5}}]",
-			"routes[0].service: shares of several services"},
 	} {
 		var list []string
 		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {

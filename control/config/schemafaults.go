@@ -190,16 +190,14 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		}
 		return n.redacted() + " is not " + f.want
 	}
-	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) {
+	within := strings.Contains(e.SchemaURL, "/additionalProperties") // of a union's value
+	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) && !within {
 		return u.describe(n)
 	}
 	f, _ := fieldAt(c.model, e.InstanceLocation)
 	rules := f.rules
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
-		if n.kind == mappingNode && rules.mapping != "" {
-			return rules.mapping + ": " + notSupported
-		}
 		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
 			return n.redacted() + " is a number, and not an address such as " + rules.example
 		}
