@@ -94,6 +94,7 @@ func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 		x.ran = i + 1
 		if r := f.Request(x, &x.slots[i]); r != nil {
 			c.withdraw(x)
+			x.replied(f.Name(), r)
 			return r, false
 		}
 		x.pass = i + 1

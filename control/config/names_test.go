@@ -50,7 +50,6 @@ func TestNamesInHeadersAreTokens(t *testing.T) {
 func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ setting, want string }{
-		{"tracing: {sample: 10%}", "tracing"},
 		{"routes: [{name: a, match: {path: /}, service: {a: 95, b: 5}}]",
 			"routes[0].service: shares of several services"},
 	} {
