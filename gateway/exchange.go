@@ -111,7 +111,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			rt.tell(x, e.fault)
 		}
 		if rt.metrics != nil {
-			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took, x.Trace)
 		}
 	}()
 	reply, panicked := rt.begin(x), false

@@ -138,7 +138,7 @@ func walkStructs(t reflect.Type, visit func(t reflect.Type)) {
 		case reflect.Pointer, reflect.Slice, reflect.Map:
 			walk(t.Elem())
 		case reflect.Struct:
-			if isText(t) || seen[t] || t.Name() == "" || t == reflect.TypeFor[Unsupported]() {
+			if isText(t) || seen[t] || t.Name() == "" {
 				return
 			}
 			seen[t] = true

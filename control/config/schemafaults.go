@@ -130,9 +130,6 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	case *kind.UniqueItems:
 		second := c.root.find(append(slices.Clone(e.InstanceLocation), fmt.Sprint(k.Duplicates[1]))...)
 		c.faults.add(second.at, "%s: %s is given twice", second.name(), second.node.redacted())
-	case *kind.Not:
-		c.faults.add(at.key, "%s: %s", at.name(), notSupported)
-		c.broken = append(c.broken, at.node)
 	default:
 		c.faults.add(at.at, "%s: %s%s", at.nameOrRoot(), c.describe(e, at.node, definition), at.node.hint())
 		c.broken = append(c.broken, at.node)
