@@ -93,6 +93,7 @@ type Bridge struct {
 	alerts       alerts
 	coordinator  coordinatorWatch
 	keepForAsked atomic.Bool // whether the coordinator knows keepFor
+	newOnly      newOnly
 	managers     managers
 	advances     advances
 	running      running
@@ -208,6 +209,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		again = scanEvery
 	}
+	b.refusesKnown(time.Now()) // asks
 	scan(time.Now())
 	for {
 		select {

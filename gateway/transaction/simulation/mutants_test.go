@@ -25,8 +25,8 @@ var mutants = []struct {
 	edits []string // file, what stands there, and what it becomes, with MUTANT for the question
 }{
 	{"a submit that was not acknowledged is repeated", modeSaga, 14, false, []string{"sagamode.go",
-		"done, err := b.client.SubmitOnce(ctx, &s.Saga)",
-		"done, err := b.client.SubmitOnce(ctx, &s.Saga)\n\t\tif MUTANT && err != nil {\n" +
+		"done, err := b.submitSaga(ctx, &s.Saga, asked)",
+		"done, err := b.submitSaga(ctx, &s.Saga, asked)\n\t\tif MUTANT && err != nil {\n" +
 			"\t\t\tdone, err = b.client.SubmitOnce(ctx, &s.Saga)\n\t\t}"}},
 	{"an undo is sent while the do is under way", modeSaga, 1, false, []string{"admit.go",
 		"case ok && do.State == idempotency.InFlight &&", "case ok && !MUTANT && do.State == idempotency.InFlight &&"}},

@@ -24,6 +24,7 @@ type plan struct {
 	refusals   float64       // the share of calls that a service has reason to refuse
 	busy       int           // what a service says while an earlier attempt runs
 	forgets    bool          // the coordinator loses what it knows, once
+	newOnly    bool          // it is sluice-dtm, which refuses a saga that it knows
 	slow       bool          // submits come to the coordinator after half a minute, and the store takes its time
 }
 
@@ -81,8 +82,8 @@ func (p *plan) endsWithin() time.Duration {
 
 func (p plan) String() string {
 	return fmt.Sprintf("%s, %d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
-		"retry %v to %v, ttl %v, forgets %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
-		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
+		"retry %v to %v, ttl %v, forgets %v, new only %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
+		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.newOnly, p.slow)
 }
 
 func (w *world) draw(d dice, mode string) plan {
@@ -125,5 +126,6 @@ func (w *world) draw(d dice, mode string) plan {
 			p.steps[i].after, p.steps[i].undo = nil, false
 		}
 	}
+	p.newOnly = d.chance(0.5)
 	return p
 }
