@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +66,10 @@ type Options struct {
 	Secret     []byte // signs branch URLs; nil: one that the store keeps
 	Deployment string // its name in the gids; empty: it shares the coordinator with no other
 	Services   Services
-	Metrics    Metrics
-	Logger     *slog.Logger
+	// NotifyTransport returns what notifications go through; nil: the network, guarded.
+	NotifyTransport func(private bool) http.RoundTripper
+	Metrics         Metrics
+	Logger          *slog.Logger
 }
 
 // Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated
@@ -141,7 +144,7 @@ func New(o Options) *Bridge {
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
-	b.notifier = b.newNotifier(o.Metrics.Notify)
+	b.notifier = b.newNotifier(&o)
 	return b
 }
 
