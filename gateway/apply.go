@@ -17,6 +17,8 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
 	if g.envoy {
 		cfg = forEnvoy(cfg)
 	}
@@ -26,7 +28,7 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		err = g.swap(cfg, changes)
 	}
 	if err != nil {
-		g.Refuse(err)
+		g.refuse(err)
 		return err
 	}
 	g.metrics.config.Applied()
@@ -63,6 +65,12 @@ func (g *gateway) logChanges(old, cfg *config.Config, changes []plan.Change) {
 
 // Refuse implements [source.Sink].
 func (g *gateway) Refuse(fault error) {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
+	g.refuse(fault)
+}
+
+func (g *gateway) refuse(fault error) {
 	now := time.Now()
 	g.noteRefused(fault, now)
 	g.metrics.config.Refused(now)
@@ -136,13 +144,20 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	e, err := g.process.build(cfg, m)
+	traces, err := g.tracing.Prepare(tracingSettings(cfg.Tracing))
 	if err != nil {
 		g.access.discard(access)
 		return err
 	}
+	e, err := g.process.build(cfg, m)
+	if err != nil {
+		g.access.discard(access)
+		g.tracing.Discard(traces)
+		return err
+	}
 	g.engine.Store(e)
 	g.access.use(access)
+	g.tracing.Use(traces)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
 	g.noteApplied(e, &m, time.Now())

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/jwks"
 	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // Options is what a gateway is run with.
@@ -33,6 +34,10 @@ type Options struct {
 	ReopenLogs <-chan struct{}
 	Logger     *slog.Logger
 	Build      string // the program's version, for the status
+	// Sockets are listening ones that the process was started with; nil: it opens its own.
+	Sockets *systemd.Sockets
+	// Manager is told how the gateway stands; nil: nobody is.
+	Manager *systemd.Manager
 	// Roots verify the servers that the gateway itself asks, those of key sets; nil: the system's.
 	Roots *x509.CertPool
 }
@@ -121,7 +126,7 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	if g.envoy = envoy; envoy {
 		g.rateLimits = ratelimitservice.New(o.Logger, env.Metrics)
 	}
-	g.descriptors = d
+	g.descriptors, g.tracing.Build = d, o.Build
 	m.publishBudget(g.budget, d)
 	m.publishProcess(o.Build, g.Unready)
 	defer g.process.close()
@@ -129,11 +134,12 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 }
 
 func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
-	l, err := listen(cfg, g.envoy)
+	l, err := listen(cfg, g.envoy, g.Sockets)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	g.Sockets.DropUnused(g.Logger)
 	g.addresses = l.addresses()
 	if err := g.start(cfg); err != nil {
 		return err
@@ -176,7 +182,11 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		g.metrics.publishCuts(servers.clients.cuts)
 	}
 	failed := servers.serve()
+	g.Manager.Ready(g.standing())
 	run("readiness", g.sayReady)
+	if g.Manager != nil {
+		run("service manager", func(ctx context.Context) error { return g.tellManager(ctx, servers) })
+	}
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}
@@ -214,6 +224,7 @@ func (g *gateway) drain(s *servers) error {
 	g.draining.Store(true)
 	delay := time.Duration(g.engine.Load().cfg.Listen.DrainDelay)
 	g.Logger.Info("draining", "delay", delay.String(), "limit", g.DrainLimit.String())
+	g.Manager.Stopping(g.standing(), delay+g.DrainLimit+stopMargin)
 	s.leave()
 	time.Sleep(delay) // nothing to wait for: load balancers have that long to notice
 	g.stop()

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
 	"github.com/sluice-gateway/sluice/gateway/metric"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // first returns the first configuration of the source. While one is long in coming the admin address is served, so
@@ -35,6 +36,11 @@ func first(ctx context.Context, o *Options) (*config.Config, error) {
 		return nil, err
 	}
 	defer close()
+	if o.Manager != nil {
+		waiting, done := context.WithCancel(ctx)
+		defer done()
+		go u.tellManager(waiting)
+	}
 	return o.Source.First(ctx)
 }
 
@@ -95,13 +101,16 @@ func (u *unconfigured) serve() (close func(), err error) {
 		running.Wait()
 	}
 	for _, on := range []struct {
-		address string
-		handler http.Handler
-	}{{u.own.Admin.Address, admin.NewWaiting(o)}, {u.own.Admin.Probes, admin.NewProbes(o)}} {
+		name, address string
+		handler       http.Handler
+	}{
+		{systemd.Admin, u.own.Admin.Address, admin.NewWaiting(o)},
+		{systemd.Probes, u.own.Admin.Probes, admin.NewProbes(o)},
+	} {
 		if on.address == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", on.address)
+		l, err := u.Sockets.Listen(on.name, on.address)
 		if err != nil {
 			close()
 			return nil, err

@@ -86,11 +86,12 @@ type keyCount struct {
 }
 
 func (c *keyCount) scan(ctx context.Context, node redis.Cmdable) error {
-	l := &listing{store: c.store}
 	pattern := globEscape.Replace(c.store.records) + "*"
 	for cursor := uint64(0); ; {
 		began := time.Now()
-		page, next, err := l.page(ctx, node, cursor, pattern)
+		scanning, cancel := context.WithTimeout(ctx, c.store.client.Timeout())
+		page, next, err := node.Scan(scanning, cursor, pattern, scanPage).Result()
+		cancel()
 		if err != nil {
 			return err
 		}
