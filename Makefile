@@ -135,8 +135,10 @@ interop-java: build ## services in Java (Dubbo, Spring Cloud) as branches, each 
 	SLUICE_BIN=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm SLUICE_EXAMPLES=$(CURDIR)/bin/sluice-examples \
 		$(GO) test -count=1 -timeout $(TIMEOUT) -tags java -run TestJava ./bench/suite/examples
 
-# The integration tests build a gateway of their own, with the race detector.
+# The gateway that the tests start has the race detector too. It is built once: each test program would build its own.
 suite: build ## unit and integration tests, with the race detector
 	@echo "== unit and integration tests, with the race detector"
-	CGO_ENABLED=1 SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+	CGO_ENABLED=1 $(GO) build -race -o bin/race/sluice ./cmd/sluice
+	CGO_ENABLED=1 SLUICE_BIN=$(CURDIR)/bin/race/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+		SLUICE_EXAMPLES=$(CURDIR)/bin/sluice-examples \
 		$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...

@@ -30,7 +30,7 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		return err
 	}
 	g.noteLoad(nil)
-	g.metrics.reloads.WithLabelValues("applied").Inc()
+	g.metrics.config.Applied()
 	g.Logger.Info("the configuration was applied", "version", cfg.Hash(), "before", old.Hash(),
 		"changes", plan.Summary(changes))
 	g.logChanges(old, cfg, changes)
@@ -71,7 +71,7 @@ func (g *gateway) Refuse(fault error) {
 
 func (g *gateway) refuse(fault error) {
 	g.noteLoad(fault)
-	g.metrics.reloads.WithLabelValues("refused").Inc()
+	g.metrics.config.Refused(time.Now())
 	g.Logger.Error("the configuration was refused; the old one stays in force",
 		"version", g.engine.Load().cfg.Hash(), "fault", fault.Error())
 }
@@ -143,8 +143,8 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	g.access.use(access)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
-	g.metrics.configInfo.Reset()
-	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
+	g.metrics.config.inForce(cfg, m.certificates, time.Now())
+	g.metrics.registry.Keep(e.labels())
 	g.logWarnings(warningsOf(cfg, m))
 	if g.envoy {
 		g.logBeyondEnvoy(cfg)

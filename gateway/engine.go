@@ -109,7 +109,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 	}
 	p.access.logger = env.Logger
 	m.publishAccessLog(&p.access.counts)
-	m.registry.MustRegister(newEjectedEndpoints(p.services))
+	m.registry.Add(&ejectedEndpoints{p.services})
 	if b != nil {
 		env.Pressure = p.pressure
 	}

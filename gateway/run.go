@@ -11,13 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
@@ -105,8 +104,8 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	g := &gateway{Options: o, started: cfg, began: time.Now(), lastLoad: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
-	if c, ok := o.Source.(prometheus.Collector); ok {
-		m.registry.MustRegister(c)
+	if c, ok := o.Source.(metric.Collector); ok {
+		m.registry.Add(c)
 	}
 	st, err := openStores(ctx, cfg, o.Logger, m)
 	if err != nil {
@@ -123,6 +122,7 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	}
 	g.descriptors = d
 	m.publishBudget(g.budget, d)
+	m.publishProcess(o.Build, g.Unready)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
@@ -160,7 +160,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		run("membership", g.stores.membership.Run)
 	}
 	if g.bridge != nil {
-		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
+		g.metrics.registry.Add(&transactionsNow{g.bridge})
 		run("transactions", g.bridge.Run)
 	}
 	if f, ok := g.Source.(source.Fleet); ok {

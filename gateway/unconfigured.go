@@ -10,13 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
@@ -88,9 +87,9 @@ func (u *unconfigured) Status() admin.Status {
 
 // serve serves the admin address and that of the probes until close.
 func (u *unconfigured) serve() (close func(), err error) {
-	registry := prometheus.NewRegistry()
-	if c, ok := u.Source.(prometheus.Collector); ok {
-		registry.MustRegister(c)
+	registry := metric.New()
+	if c, ok := u.Source.(metric.Collector); ok {
+		registry.Add(c)
 	}
 	o := admin.Options{Gateway: u, Metrics: registry, Logger: u.Logger}
 	var stop []func()

@@ -31,7 +31,8 @@ func newRun(log *logging) *cobra.Command {
 			"With -c its configuration is a file or a folder, which is read again when it changes or on SIGHUP.\n" +
 			"With --control it comes from a control plane, and is kept on disk for the next start; --config is\n" +
 			"the bootstrap file then, of what this gateway has of its own: listen, admin, store, data and control.",
-		Args: noArguments,
+		SuggestFor: []string{"serve", "start", "gateway"},
+		Args:       noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if err := from.check(); err != nil {
 				return err

@@ -13,6 +13,8 @@ type field struct {
 	reflect.StructField
 	key   string
 	rules rules
+	// sections: [walk] has something to do there.
+	sections bool
 }
 
 // rules are what the config tag of a field says.
@@ -41,7 +43,7 @@ func fieldsOf(t reflect.Type) []field {
 	var list []field
 	for _, f := range reflect.VisibleFields(t) {
 		if key := f.Tag.Get("json"); key != "" {
-			list = append(list, field{f, key, rulesOf(f.Tag.Get("config"))})
+			list = append(list, field{f, key, rulesOf(f.Tag.Get("config")), holdsSections(f.Type)})
 		}
 	}
 	knownFields.Store(t, list)

@@ -47,7 +47,10 @@ type Options struct {
 	// take; over [rateWindow] it is cut off for less. 0 is any.
 	MinRate int64
 	Cuts    *message.Cuts // counts clients that are cut off for it; nil counts nothing
-	Logger  *slog.Logger
+	// Pipes are what long bodies are spliced through, over all servers that share it; without them, nil,
+	// they are copied.
+	Pipes  *Pipes
+	Logger *slog.Logger
 
 	ticks <-chan time.Time // of the watch, in place of its own
 }

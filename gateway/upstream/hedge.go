@@ -177,6 +177,7 @@ func (h *hedge) run() Response {
 	r, _, _, err := s.attempt(h.second, h.settings, e, x, m, now)
 	h.dispatched = x.Dispatched
 	if err != nil {
+		s.countFailure(err)
 		return nil
 	}
 	return r

@@ -92,6 +92,8 @@ func (p *pool) exchange(
 			}
 			if err == nil {
 				p.e.service.metrics.Duration.Observe(time.Since(began).Seconds())
+				status, _, _ := r.Head()
+				p.e.service.metrics.Responses.Count(status)
 			}
 			return r, false, err
 		}
@@ -113,6 +115,8 @@ func (p *pool) exchange(
 		x.Dispatched = before // as if it had not been in the pool
 	}
 	p.e.service.metrics.Duration.Observe(response.Took.Seconds())
+	status, _, _ := response.Head()
+	p.e.service.metrics.Responses.Count(status)
 	return response, reused, nil
 }
 
