@@ -139,8 +139,8 @@ func judgePods(t *testing.T, name string, d *apps.Deployment, config *gatewayCon
 		} {
 			for _, p := range c.Ports {
 				if p.Name == port && !strings.HasSuffix(address, ":"+strconv.Itoa(int(p.ContainerPort))) {
-					t.Errorf("%s: the port %s of %s is %d, in the configuration %s", name, port, d.Name, p.ContainerPort,
-						address)
+					t.Errorf("%s: the port %s of %s is %d, and is %s in the configuration", name, port, d.Name,
+						p.ContainerPort, address)
 				}
 			}
 		}
