@@ -134,13 +134,20 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	e, err := g.process.build(cfg, m)
+	traces, err := g.tracing.Prepare(tracingSettings(cfg.Tracing))
 	if err != nil {
 		g.access.discard(access)
 		return err
 	}
+	e, err := g.process.build(cfg, m)
+	if err != nil {
+		g.access.discard(access)
+		g.tracing.Discard(traces)
+		return err
+	}
 	g.engine.Store(e)
 	g.access.use(access)
+	g.tracing.Use(traces)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
 	g.metrics.config.inForce(cfg, m.certificates, time.Now())

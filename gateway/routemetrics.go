@@ -10,6 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
 // routeMetrics counts the responses of one route. A configuration may have ten thousand routes, so
@@ -66,13 +67,18 @@ func (m *metrics) route(name string) *routeMetrics {
 	return &routeMetrics{route: name, requests: m.requests, duration: m.durations.WithLabelValues(name)}
 }
 
-func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration) {
+// count counts a response. trace is that of its request; nil: it is not traced.
+func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration, trace filters.Trace) {
 	if reason == "" && 100 <= status && status <= 999 {
 		r.countPlain(status)
 	} else {
 		r.countOther(responseKey{status, reason})
 	}
-	r.duration.Observe(took.Seconds())
+	if trace != nil {
+		tracing.Observe(r.duration, took.Seconds(), trace)
+	} else {
+		r.duration.Observe(took.Seconds())
+	}
 }
 
 func (r *routeMetrics) countPlain(status int) {

@@ -120,7 +120,7 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	if g.envoy = envoy; envoy {
 		g.rateLimits = ratelimitservice.New(o.Logger, env.Metrics)
 	}
-	g.descriptors = d
+	g.descriptors, g.tracing.Build = d, o.Build
 	m.publishBudget(g.budget, d)
 	m.publishProcess(o.Build, g.Unready)
 	defer g.process.close()

@@ -81,7 +81,7 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 		BudgetRefused:   m.refused.WithLabelValues(service),
 		Hedges:          m.hedges.WithLabelValues(service),
 		HedgesWon:       m.hedgesWon.WithLabelValues(service),
-		Duration:        m.duration.WithLabelValues(service),
+		Duration:        withExemplars{m.duration.WithLabelValues(service)},
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,
 		Ejected: func(endpoint string, d time.Duration) {

@@ -58,9 +58,6 @@ func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 			v.Set(reflect.ValueOf(body))
 		}
 	case reflect.Pointer:
-		if v.Type() == reflect.TypeFor[*Unsupported]() {
-			return // the schema has refused it, or it is written as its default
-		}
 		v.Set(reflect.New(v.Type().Elem()))
 		d.value(v.Elem(), n, name, rule)
 	case reflect.Struct:

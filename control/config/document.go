@@ -243,7 +243,7 @@ func (d *Document) note(n *node, t reflect.Type, at *place, rule rules) {
 		inner, of := reflect.TypeFor[any](), rules{}
 		switch t.Kind() {
 		case reflect.Map:
-			inner = t.Elem()
+			inner, of.secret = t.Elem(), rule.secret
 		case reflect.Struct:
 			if f, ok := fieldAt(t, []string{m.name}); ok {
 				inner, of = f.Type, f.rules

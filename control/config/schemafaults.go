@@ -130,9 +130,6 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 	case *kind.UniqueItems:
 		second := c.root.find(append(slices.Clone(e.InstanceLocation), fmt.Sprint(k.Duplicates[1]))...)
 		c.faults.add(second.at, "%s: %s is given twice", second.name(), second.node.redacted())
-	case *kind.Not:
-		c.faults.add(at.key, "%s: %s", at.name(), notSupported)
-		c.broken = append(c.broken, at.node)
 	default:
 		c.faults.add(at.at, "%s: %s%s", at.nameOrRoot(), c.describe(e, at.node, definition), at.node.hint())
 		c.broken = append(c.broken, at.node)
@@ -190,16 +187,14 @@ func (c *schemaFaults) describe(e *validator.ValidationError, n *node, definitio
 		}
 		return n.redacted() + " is not " + f.want
 	}
-	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) {
+	within := strings.Contains(e.SchemaURL, "/additionalProperties") // of a union's value
+	if u, ok := unionsOf(c.model)[definition]; ok && isFormFault(e.ErrorKind) && !within {
 		return u.describe(n)
 	}
 	f, _ := fieldAt(c.model, e.InstanceLocation)
 	rules := f.rules
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
-		if n.kind == mappingNode && rules.mapping != "" {
-			return rules.mapping + ": " + notSupported
-		}
 		if _, number := n.scalar.(json.Number); number && rules.example != "" && slices.Contains(k.Want, "string") {
 			return n.redacted() + " is a number, and not an address such as " + rules.example
 		}

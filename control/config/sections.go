@@ -53,9 +53,6 @@ type (
 
 type descriptions map[string]string
 
-// Unsupported is a setting that the contract has and this version does not.
-type Unsupported struct{}
-
 func (ServiceSections) describe() descriptions {
 	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}
 }

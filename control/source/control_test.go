@@ -474,7 +474,7 @@ func TestLastGoodIsTakenWithoutAControlPlane(t *testing.T) {
 		again := join(t, n, f.dir, planeA, planeB)
 		began := time.Now()
 		cfg := again.run()
-		if took := time.Since(began); cfg.Routes[0].Service != "order" || took > startWait {
+		if took := time.Since(began); cfg.Routes[0].Service.Name != "order" || took > startWait {
 			t.Errorf("configuration %+v after %s", cfg.Routes[0], took)
 		}
 		if got := again.Discovered()["order"]; len(got) != 1 || got[0] != found {

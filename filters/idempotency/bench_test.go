@@ -28,7 +28,7 @@ type bench struct {
 	probe  func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
 }
 
-func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
+func (b *bench) Probe(x *filters.Exchange, _ string, attempt int) (idempotency.Response, bool) {
 	return b.probe(x, attempt)
 }
 

@@ -30,7 +30,7 @@ const (
 // outcome that was asked about and for no other, so that two gateways that ask at the same time do
 // not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeResult {
-	a, ok := f.Prober.Probe(x, rec.Attempt)
+	a, ok := f.Prober.Probe(x, rec.Service, rec.Attempt)
 	switch {
 	case ok && contains(f.settings.Probe.Done, a.Status):
 	case ok && contains(f.settings.Probe.NotDone, a.Status):
@@ -41,7 +41,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 	default:
 		f.Metrics.Undecided.Inc()
 		f.Logger.Warn("idempotency: the service does not say what became of a request of unknown outcome",
-			"route", rec.Route, "record", rec.ID, "answered", ok, "status", a.Status)
+			"route", rec.Route, "service", rec.Service, "record", rec.ID, "answered", ok, "status", a.Status)
 		return probeUndecided
 	}
 	f.settings.trimProbed(&a)

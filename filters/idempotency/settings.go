@@ -87,10 +87,11 @@ type Metrics struct {
 }
 
 // Prober asks the service of a route what became of the request that the exchange repeats:
-// x.Logical.Key is its injected key, attempt the last one that may have reached the service. No
-// response came: false. What it returns is the caller's.
+// x.Logical.Key is its injected key, attempt the last one that may have reached the service. It asks the service that
+// the record names; where that is empty, the one that the exchange leads to. No response came: false. What it returns
+// is the caller's.
 type Prober interface {
-	Probe(x *filters.Exchange, attempt int) (Response, bool)
+	Probe(x *filters.Exchange, service string, attempt int) (Response, bool)
 }
 
 // Options is what a filter works with.

@@ -14,6 +14,7 @@ import (
 // breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service
 // share its breaker.
 type breakerPolicy struct {
+	ofService
 	env      *Env
 	breakers *Pool[string, *serviceBreaker] // by service
 	state    *prometheus.GaugeVec           // service
@@ -148,7 +149,7 @@ const openJitter = .2
 // longestTimeout is the longest of a service's timeout and those of the routes that lead to it.
 func longestTimeout(cfg *config.Config, service string, timeout config.Duration) config.Duration {
 	for _, r := range cfg.Routes {
-		if r.Service == service {
+		if r.Service.Has(service) {
 			timeout = max(timeout, r.Timeout)
 		}
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 		Metrics: p.metrics(s.Route.Name), Logger: p.env.Logger,
 	}
 	if settings.Probe != nil && b.Prober != nil {
-		o.Prober = b.Prober(s.Service, s.Route.Idempotency.Probe, settings.MaxBody)
+		o.Prober = b.Prober(s.Route.Idempotency.Probe, settings.MaxBody)
 	}
 	return idempotency.New(settings, o), nil
 }
@@ -131,7 +132,7 @@ func (p *idempotencyPolicy) Explain(e *Explainer, s Scope) bool {
 		c.WhileInFlight.Wait)
 	if c.Probe != nil {
 		e.Line("", "asked for an unknown outcome: %s %s of service %s, done %s, not done %s",
-			c.Probe.Method, c.Probe.Path, s.Service, List(c.Probe.Done), List(c.Probe.NotDone))
+			c.Probe.Method, c.Probe.Path, cmp.Or(s.Service, e.Service), List(c.Probe.Done), List(c.Probe.NotDone))
 	}
 	recorded := "bodies up to " + c.MaxBody.String()
 	if len(c.OmitHeaders) > 0 {

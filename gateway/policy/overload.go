@@ -19,6 +19,7 @@ import (
 // overloadPolicy bounds what a service has to work on at once, and queues and sheds what is beyond.
 // All chains that lead to a service share its limiter.
 type overloadPolicy struct {
+	ofService
 	env       *Env
 	services  *Pool[string, *overload.Service] // by name
 	processes *Pool[struct{}, *guarded]        // one, while any service has overload

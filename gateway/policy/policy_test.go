@@ -214,3 +214,20 @@ func routeSeries(t *testing.T, m *Metrics, route string) map[string]float64 {
 	}
 	return series
 }
+
+// TestPoliciesOfServicesAreLast: the end of a chain is what its service has of its own.
+func TestPoliciesOfServicesAreLast(t *testing.T) {
+	t.Parallel()
+	own := ""
+	for _, p := range New(&Env{}).list {
+		switch {
+		case ownOfService(p):
+			own += p.Name() + " "
+		case own != "":
+			t.Errorf("%s stands behind %s", p.Name(), own)
+		}
+	}
+	if own != "service-limits overload breaker " {
+		t.Errorf("the services' own are %s", own)
+	}
+}
