@@ -146,7 +146,8 @@ func listen(cfg *config.Config, envoy bool, inherited *systemd.Sockets) (*listen
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
+		address := cfg.Coordinator.DTM.Branches.Listen
+		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", address); err != nil {
 			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}
