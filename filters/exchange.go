@@ -101,6 +101,9 @@ type Exchange struct {
 	slots [MaxFilters]Slot
 	ran   int // filters whose Request was called
 	pass  int // filters whose Request let the exchange pass
+
+	chain *Chain // that the exchange goes through
+	end   *End   // with which its chain goes on; nil: with its own
 }
 
 // LogicalRequest is what a client asks for once, however often it sends the request. Its zero value
@@ -382,6 +385,7 @@ func (x *Exchange) Restart() {
 	x.Logical, x.BufferBody, x.Dispatched, x.ClientTime = LogicalRequest{}, 0, false, 0
 	x.Deadline = x.clientDeadline
 	x.slots, x.ran, x.pass, x.members = [MaxFilters]Slot{}, 0, 0, nil
+	x.chain, x.end = nil, nil
 	x.document.Reset()
 }
 

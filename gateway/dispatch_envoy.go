@@ -104,7 +104,7 @@ func (b *builder) addNamed(m config.Match, rt *route) error {
 // asked reports whether this process itself calls a service: for an outcome, or for the units of a sale.
 func asked(cfg *config.Config, service string) bool {
 	for _, r := range cfg.Routes {
-		if r.Service == service && r.Idempotency != nil && r.Idempotency.Probe != nil {
+		if r.Service.Has(service) && r.Idempotency != nil && r.Idempotency.Probe != nil {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
@@ -22,21 +23,15 @@ func tracingSettings(c *config.Tracing) *tracing.Settings {
 
 // publishTracing publishes what becomes of spans.
 func (m *metrics) publishTracing(c *tracing.Counts) {
-	value := func(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
-	m.registry.MustRegister(
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_tracing_spans_exported_total",
-			Help: "Spans that the collector of traces has taken."}, value(&c.Exported)),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_tracing_spans_waiting",
-			Help: "Spans that wait for the collector of traces or are on their way to it; at most 2,048."},
-			value(&c.Waiting)))
-	const help = "Spans that were dropped, by why: no-room, as many as may wait did; not-taken, the collector refused " +
-		"them, or did not take them within ten seconds."
-	for why, n := range map[string]*atomic.Int64{"no-room": &c.NoRoom, "not-taken": &c.NotTaken} {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "sluice_tracing_spans_dropped_total", Help: help,
-			ConstLabels: prometheus.Labels{"why": why},
-		}, value(n)))
-	}
+	read := func(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
+	m.registry.Func(metric.Counter, "tracing_spans_exported_total", "Spans that the collector of traces has taken.",
+		read(&c.Exported))
+	m.registry.Func(metric.Gauge, "tracing_spans_waiting", "Spans that wait for the collector of traces or are on their "+
+		"way to it; at most 2,048.", read(&c.Waiting))
+	dropped := []*atomic.Int64{&c.NoRoom, &c.NotTaken}
+	m.registry.FuncBy(metric.Counter, "tracing_spans_dropped_total", "Spans that were dropped, by why: no-room, as many "+
+		"as may wait did; not-taken, the collector refused them, or did not take them within ten seconds.", "why",
+		[]string{"no-room", "not-taken"}, func(i int) float64 { return float64(dropped[i].Load()) })
 }
 
 // withExemplars is an observer that keeps spans for exemplars.

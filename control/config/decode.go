@@ -85,7 +85,7 @@ func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 func (d *decoder) mapping(v reflect.Value, n *node, name *place) {
 	v.Set(defaultsOf(v.Type()))
 	for _, f := range fieldsOf(v.Type()) {
-		if m := n.byName[f.key]; m != nil {
+		if m := n.member(f.key); m != nil {
 			d.value(v.FieldByIndex(f.Index), m.value, name.member(f.key), f.rules)
 		} else if f.Type.Kind() == reflect.Struct && !isText(f.Type) {
 			d.mapping(v.FieldByIndex(f.Index), &node{kind: mappingNode}, nil) // its defaults

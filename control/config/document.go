@@ -196,7 +196,7 @@ func (l *loader) excuse(n *node, own bool) {
 
 // services returns the services of the tree.
 func (l *loader) services() []*member {
-	if all := l.root.byName["services"]; all != nil {
+	if all := l.root.member("services"); all != nil {
 		return all.value.members
 	}
 	return nil

@@ -26,6 +26,7 @@ type Filter struct {
 	abandoned       filters.LogThrottle // steps that the background gave up
 	untrustedRecord filters.LogThrottle
 	tooManyOpen     filters.LogThrottle
+	lostServices    filters.LogThrottle
 }
 
 // New returns the filter of a route.
@@ -107,7 +108,8 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		return refuseKey(err)
 	}
 	return f.enter(x, s, callKey{id, fingerprint}, &ClaimRequest{
-		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
+		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Service: x.LeadsTo(),
+		Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
 		Retry: f.settings.Retry, NotDispatched: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
 	})
@@ -190,6 +192,9 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 				f.forget(h.id)
 			}
 			return f.notClaimed(x, c, err, &found)
+		case claimed && rec.Service != c.Service && rec.Service != "" && !x.Lead(rec.Service):
+			found.reply = f.leadsNowhere(x, &rec)
+			return found.reply
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
@@ -238,6 +243,19 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return f.outOfTime(x, s, c)
 		}
 	}
+}
+
+// leadsNowhere gives back the claim of a further attempt whose service the gateway does not know any more. Another
+// service is not asked: it may not know the key, and the request would be done twice.
+func (f *Filter) leadsNowhere(x *filters.Exchange, rec *Record) *filters.Reply {
+	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, and "+
+		"the service that it was sent to is not in the configuration any more: its key is held until somebody resolves "+
+		"it or the service is written again", "route", x.Route, "service", rec.Service, "record", rec.ID,
+		"request", x.Inject.Get("Sluice-Request-Id"))
+	if err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Free}); err != nil {
+		f.retryInBackground(rec.ID, rec.Token, Change{Op: Free}, f.settings.MaxInFlight, 0)
+	}
+	return unknown()
 }
 
 // notClaimed replies to a claim that the store refused or did not answer.

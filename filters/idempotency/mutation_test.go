@@ -1,83 +1,93 @@
 package idempotency_test
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/bench/kit/mutants"
 )
 
-// mutants are the safeguards of this package, each taken out. Whoever rewords one of these lines
-// rewords it here.
-var mutants = []struct {
-	name  string
-	file  string
-	edits []string // pairs of what stands there and what it becomes
-}{
-	{"no fence", "core.go", []string{"|| rec.Token != token && !settlesLate(rec, ch, now) {", "{"}},
-	{"a claim takes over a running lease", "core.go",
-		[]string{"case seen.State == Unknown && (c.Retry ||",
-			"case (seen.State == Unknown || seen.State == InFlight) && (c.Retry ||"}},
-	{"a lease never lapses", "core.go", []string{
-		"if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.NotDispatched {", "if false {",
-	}},
-	{"no fingerprint check in the core", "core.go", []string{"case seen.Fingerprint != c.Fingerprint:", "case false:"}},
-	{"no fingerprint check in the filter", "filter.go",
-		[]string{"case rec.Fingerprint != c.Fingerprint:", "case false:"}},
-	{"other requests are joined", "filter.go", []string{"callKey{id, fingerprint}", "callKey{id, [32]byte{}}"}},
-	{"a response is given before it is stored", "handle.go", []string{
+// safeguards are those of this package, and the edits take each out. Whoever rewords one of these lines rewords it here.
+var safeguards = []mutants.Mutant{
+	{Name: "no fence", Edits: []string{"core.go",
+		"|| rec.Token != token && !settlesLate(rec, ch, now) {",
+		"|| rec.Token != token && !settlesLate(rec, ch, now) && !MUTANT {"}},
+	{Name: "a claim takes over a running lease", Edits: []string{"core.go",
+		"case seen.State == Unknown && (c.Retry ||",
+		"case (seen.State == Unknown || MUTANT && seen.State == InFlight) && (c.Retry ||"}},
+	{Name: "a lease never lapses", Edits: []string{"core.go",
+		"if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.NotDispatched {",
+		"if seen.State == InFlight && !now.Before(seen.LeaseUntil) && !seen.NotDispatched && !MUTANT {"}},
+	{Name: "no fingerprint check in the core", Edits: []string{"core.go",
+		"case seen.Fingerprint != c.Fingerprint:", "case seen.Fingerprint != c.Fingerprint && !MUTANT:"}},
+	{Name: "no fingerprint check in the filter", Edits: []string{"filter.go",
+		"case rec.Fingerprint != c.Fingerprint:", "case rec.Fingerprint != c.Fingerprint && !MUTANT:"}},
+	{Name: "other requests are joined", Edits: []string{"filter.go",
+		"callKey{id, fingerprint}", "callKey{id, map[bool][32]byte{false: fingerprint}[MUTANT]}"}},
+	{Name: "a response is given before it is stored", Edits: []string{"handle.go",
 		"err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)\n" +
 			"\tx.Measured.AddStore(began)\n\tswitch {\n\tcase err == nil:\n\t\th.finishCall",
-		"later := Change{Op: Finish, Response: bytes.Clone(ch.Response), Created: ch.Created}\n" +
-			"\tf.Calls.inBackground(func() { " +
+		"var err error\n\tif later := ch; MUTANT {\n\t\tlater.Response = bytes.Clone(ch.Response)\n" +
+			"\t\tf.Calls.inBackground(func() { " +
 			"_ = f.Store.Change(context.Background(), h.id, h.claimed.Token, later) })\n" +
-			"\tx.Measured.AddStore(began)\n\tswitch err := error(nil); {\n\tcase err == nil:\n\t\th.finishCall",
-	}},
-	{"a late owner cannot settle an unknown outcome", "core.go",
-		[]string{"return ch.Op == Finish && rec.Created", "return false && rec.Created"}},
-	{"a late owner settles what another one holds", "core.go", []string{"&& rec.at(now).State == Unknown", ""}},
-	{"a late owner's client gets what is not recorded", "handle.go",
-		[]string{"return h.finishLate(x, ch)", "return nil"}},
-	{"a late owner's client is told of a failure in place of what is recorded", "filter.go",
-		[]string{"if lost {", "if lost && h == nil {"}},
-	{"what was sent is freed", "handle.go", []string{"case !x.Dispatched:", "case true:"}},
-	{"an outcome that nobody knows is free", "settings.go", []string{"return MarkUnknown", "return Free"}},
-	{"a claim whose acknowledgement was lost is used and given back", "filter.go", []string{
+			"\t} else {\n\t\terr = f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)\n\t}\n" +
+			"\tx.Measured.AddStore(began)\n\tswitch {\n\tcase err == nil:\n\t\th.finishCall"}},
+	{Name: "a late owner cannot settle an unknown outcome", Edits: []string{"core.go",
+		"return ch.Op == Finish && rec.Created", "return !MUTANT && ch.Op == Finish && rec.Created"}},
+	{Name: "a late owner settles what another one holds", Edits: []string{"core.go",
+		"&& rec.at(now).State == Unknown", "&& (MUTANT || rec.at(now).State == Unknown)"}},
+	{Name: "a late owner's client gets what is not recorded", Edits: []string{"handle.go",
+		"return h.finishLate(x, ch)", "if MUTANT {\n\t\t\treturn nil\n\t\t}\n\t\treturn h.finishLate(x, ch)"}},
+	{Name: "a late owner's client is told of a failure in place of what is recorded", Edits: []string{"filter.go",
+		"if lost {", "if lost && (h == nil || !MUTANT) {"}},
+	{Name: "what was sent is freed", Edits: []string{"handle.go",
+		"case !x.Dispatched:", "case !x.Dispatched || MUTANT:"}},
+	{Name: "an outcome that nobody knows is free", Edits: []string{"settings.go",
+		"return MarkUnknown", "if MUTANT {\n\t\treturn Free\n\t}\n\treturn MarkUnknown"}},
+	{Name: "a claim whose acknowledgement was lost is used and given back", Edits: []string{"filter.go",
 		"return f.notClaimed(x, c, err, &found)",
-		"_ = f.notClaimed(x, c, err, &found); goesOn = true; " +
-			"f.acquire(x, s, h, &Record{ID: c.ID, Token: c.Token, Attempt: 1}, now); return nil",
-	}},
-	{"a retry does not raise the attempt", "core.go",
-		[]string{"attempt, created = seen.Attempt+1, seen.Created", "attempt, created = seen.Attempt, seen.Created"}},
-	{"a later attempt is freed and the first one with it", "core.go",
-		[]string{"if rec.Attempt <= 1 {", "if true {"}},
-	{"a response is overwritten", "core.go", []string{"if rec.State == Answered {", "if false {"}},
-	{"a renewal goes beyond the cap", "core.go", []string{
-		"if rec.State != InFlight || !now.Before(rec.CapUntil) {", "if rec.State != InFlight {",
-		"if next.LeaseUntil.After(rec.CapUntil) {", "if false {",
-	}},
-	{"what a probe found out lets any unknown outcome be tried again", "core.go",
-		[]string{"c.RetryOf == seen.Token && c.RetryOf != 0", "c.RetryOf != 0"}},
-	{"leases are not renewed", "renewals.go", []string{"go h.renew()", "_ = h"}},
-	{"a claim whose acknowledgement was lost is not given back", "filter.go",
-		[]string{"f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)", ""}},
-	{"a duplicate waits longer than its route says", "filter.go",
-		[]string{"w.began.Add(w.wait)", "w.began.Add(time.Hour)"}},
-	{"the store does not learn of a repetition", "handle.go",
-		[]string{"Lease: f.settings.Lease, Attempt: attempt}", "Lease: f.settings.Lease}"}},
-	{"a call is not finished", "filter.go", []string{"if !goesOn {", "if !goesOn && found.reply == nil {"}},
+		"if !MUTANT {\n\t\t\t\treturn f.notClaimed(x, c, err, &found)\n\t\t\t}\n" +
+			"\t\t\t_ = f.notClaimed(x, c, err, &found)\n\t\t\tgoesOn = true\n" +
+			"\t\t\tf.acquire(x, s, h, &Record{ID: c.ID, Token: c.Token, Attempt: 1}, now)\n\t\t\treturn nil"}},
+	{Name: "a retry does not raise the attempt", Edits: []string{"core.go",
+		"attempt, created = seen.Attempt+1, seen.Created",
+		"attempt, created = seen.Attempt+1, seen.Created\n\t\t\tif MUTANT {\n\t\t\t\tattempt--\n\t\t\t}"}},
+	{Name: "a later attempt is freed and the first one with it", Edits: []string{"core.go",
+		"if rec.Attempt <= 1 {", "if rec.Attempt <= 1 || MUTANT {"}},
+	{Name: "a response is overwritten", Edits: []string{"core.go",
+		"if rec.State == Answered {", "if rec.State == Answered && !MUTANT {"}},
+	{Name: "a renewal goes beyond the cap", Edits: []string{
+		"core.go", "if rec.State != InFlight || !now.Before(rec.CapUntil) {",
+		"if rec.State != InFlight || !now.Before(rec.CapUntil) && !MUTANT {",
+		"core.go", "if next.LeaseUntil.After(rec.CapUntil) {", "if next.LeaseUntil.After(rec.CapUntil) && !MUTANT {"}},
+	{Name: "what a probe found out lets any unknown outcome be tried again", Edits: []string{"core.go",
+		"c.RetryOf == seen.Token && c.RetryOf != 0", "(c.RetryOf == seen.Token || MUTANT) && c.RetryOf != 0"}},
+	{Name: "leases are not renewed", Edits: []string{"renewals.go",
+		"go h.renew()", "if !MUTANT {\n\t\t\tgo h.renew()\n\t\t}"}},
+	{Name: "a claim whose acknowledgement was lost is not given back", Edits: []string{"filter.go",
+		"f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)",
+		"if !MUTANT {\n\t\t\tf.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)\n\t\t}"}},
+	{Name: "a duplicate waits longer than its route says", Edits: []string{"filter.go",
+		"w.began.Add(w.wait)", "w.began.Add(map[bool]time.Duration{false: w.wait, true: time.Hour}[MUTANT])"}},
+	{Name: "the store does not learn of a repetition", Edits: []string{"handle.go",
+		"Lease: f.settings.Lease, Attempt: attempt}",
+		"Lease: f.settings.Lease, Attempt: map[bool]int{false: attempt}[MUTANT]}"}},
+	{Name: "a call is not finished", Edits: []string{"filter.go",
+		"if !goesOn {", "if !goesOn && (found.reply == nil || !MUTANT) {"}},
 }
 
-// TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it has
-// to fail in its short form, with a seed to replay; with all of them, built in the same way, it
-// passes.
+// TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it has to fail in its short
+// form, with a seed to replay; with all of them, built in the same way, it passes.
 func TestMutants(t *testing.T) {
-	for _, m := range mutants {
-		t.Run(m.name, func(t *testing.T) {
+	program := mutants.Build(t, ".", "idempotency", safeguards)
+	simulate := func(t *testing.T, mutant string) (string, error) {
+		out, err := program.Command(t, mutant, "-test.run", "^TestSim$", "-test.timeout", "2m").CombinedOutput()
+		return string(out), err
+	}
+	for _, m := range safeguards {
+		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
-			out, err := simulateMutant(t, m.file, m.edits...)
+			out, err := simulate(t, m.Name)
 			switch {
 			case err == nil:
 				t.Errorf("the simulator passes without it:\n%s", out)
@@ -90,7 +100,7 @@ func TestMutants(t *testing.T) {
 	}
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
-		if out, err := simulateMutant(t, "core.go"); err != nil {
+		if out, err := simulate(t, ""); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
@@ -100,39 +110,4 @@ func firstFailure(out string) string {
 	_, rest, _ := strings.Cut(out, "seed ")
 	lines := strings.SplitN(rest, "\n", 3)
 	return "seed " + strings.Join(lines[:min(2, len(lines))], "\n")
-}
-
-// simulateMutant runs the short form of the simulator on the package with a file edited.
-func simulateMutant(t *testing.T, file string, edits ...string) (string, error) {
-	t.Helper()
-	path, err := filepath.Abs(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	source, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(source)
-	for i := 0; i < len(edits); i += 2 {
-		if n := strings.Count(text, edits[i]); n != 1 {
-			t.Fatalf("%s has %q %d times, one is to be replaced", file, edits[i], n)
-		}
-		text = strings.Replace(text, edits[i], edits[i+1], 1)
-	}
-	dir := t.TempDir()
-	mutant, overlay := filepath.Join(dir, file), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{mutant: []byte(text), overlay: replace} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=2m",
-		"-run", "^TestSim$", ".")
-	out, err := c.CombinedOutput()
-	return string(out), err
 }

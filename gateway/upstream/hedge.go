@@ -187,6 +187,7 @@ func (h *hedge) run() Response {
 	s.endTraced(traced, r, last, err)
 	h.dispatched = x.Dispatched
 	if err != nil {
+		s.countFailure(err)
 		return nil
 	}
 	return r

@@ -92,6 +92,8 @@ func (p *pool) exchange(
 			}
 			if err == nil {
 				x.Observe(p.e.service.metrics.Duration, time.Since(began).Seconds())
+				status, _, _ := r.Head()
+				p.e.service.metrics.Responses.Count(status)
 			}
 			return r, false, err
 		}
@@ -113,6 +115,8 @@ func (p *pool) exchange(
 		x.Dispatched = before // as if it had not been in the pool
 	}
 	x.Observe(p.e.service.metrics.Duration, response.Took.Seconds())
+	status, _, _ := response.Head()
+	p.e.service.metrics.Responses.Count(status)
 	return response, reused, nil
 }
 

@@ -98,6 +98,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 				return response, nil
 			}
 		}
+		s.countFailure(err)
 		unsent := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrExpired)
 		moved := e != nil && e.removed.Load() && errors.Is(err, ErrUnreachable)
 		if x.Dispatched && unsent { // an attempt before this one reached the service
@@ -124,6 +125,18 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		failed = e
 		s.metrics.Retries.Inc()
 		now = time.Now()
+	}
+}
+
+// countFailure counts an attempt without a response. What says nothing of the service is not counted.
+func (s *Service) countFailure(err error) {
+	switch {
+	case errors.Is(err, ErrUnreachable):
+		s.metrics.Unreachable.Inc()
+	case errors.Is(err, ErrFailed):
+		s.metrics.Broken.Inc()
+	case errors.Is(err, ErrTimeout):
+		s.metrics.TimedOut.Inc()
 	}
 }
 

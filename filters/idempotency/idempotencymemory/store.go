@@ -237,29 +237,6 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 	return s.waiting.Wait(ctx, s, id, token, s.now, nil)
 }
 
-// List implements [idempotency.Store].
-func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	var found []idempotency.Record
-	for i := range s.shards {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		h := &s.shards[i]
-		h.mu.Lock()
-		now := s.now()
-		for _, e := range h.records {
-			if len(found) >= limit {
-				break
-			}
-			if rec, ok := idempotency.View(&e.rec, now); ok && q.Matches(&rec) {
-				found = append(found, rec)
-			}
-		}
-		h.mu.Unlock()
-	}
-	return found, nil
-}
-
 // Resolve implements [idempotency.Store].
 func (s *Store) Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {

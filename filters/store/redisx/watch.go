@@ -54,7 +54,7 @@ func (w *Watch) Ping(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.client.timeout)
 	defer cancel()
-	masters, err := w.client.masters(ctx)
+	masters, err := w.client.Masters(ctx)
 	if err != nil {
 		return fmt.Errorf("redisx: ping: %w", err)
 	}

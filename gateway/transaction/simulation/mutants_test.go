@@ -6,18 +6,15 @@ package simulation
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/bench/kit/mutants"
 )
 
-// mutants are the safeguards of package transaction, each taken out. All are in one program: the edits put a question
-// to mutant(name) where the safeguard stands. Whoever rewords one of these lines rewords it here.
-var mutants = []struct {
+// safeguards are those of package transaction, and the edits take each out. Whoever rewords one of these lines rewords it here.
+var safeguards = []struct {
 	name  string
 	mode  string
 	seed  uint64   // that catches it, and is tried first; 0: not known
@@ -93,21 +90,23 @@ const (
 // TestMutants: the simulator is as good as what it finds. Without any one of the safeguards it fails, with a seed to
 // replay.
 func TestMutants(t *testing.T) {
-	program := buildMutants(t)
+	list := make([]mutants.Mutant, 0, len(safeguards))
+	for _, m := range safeguards {
+		list = append(list, mutants.Mutant{Name: m.name, Edits: m.edits})
+	}
+	program := mutants.Build(t, "..", "transaction", list)
 	long, seeds := *simSeeds > seedsShort, seedsMutant
 	if long {
 		seeds = seedsMutantLong
 	}
-	for _, m := range mutants {
+	for _, m := range safeguards {
 		if m.rare && !long {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
 			run := func(from uint64, n int) ([]byte, error) {
-				c := exec.CommandContext(t.Context(), program, "-test.run", "^TestSim$", "-sim.failed", "1",
-					"-sim.mode", m.mode, "-sim.from", fmt.Sprint(from), "-sim.seeds", fmt.Sprint(n))
-				c.Env = append(os.Environ(), "SLUICE_MUTANT="+m.name)
-				return c.CombinedOutput()
+				return program.Command(t, m.name, "-test.run", "^TestSim$", "-sim.failed", "1", "-sim.mode", m.mode,
+					"-sim.from", fmt.Sprint(from), "-sim.seeds", fmt.Sprint(n)).CombinedOutput()
 			}
 			out, err := []byte(nil), error(nil)
 			if m.seed != 0 {
@@ -128,55 +127,4 @@ func TestMutants(t *testing.T) {
 			}
 		})
 	}
-}
-
-// buildMutants builds the simulator on package transaction with all edits in it, and returns the program.
-func buildMutants(t *testing.T) string {
-	t.Helper()
-	source, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	texts := map[string]string{"mutant.go": "package transaction\n\nimport \"os\"\n\n" +
-		"var mutantName = os.Getenv(\"SLUICE_MUTANT\")\n\n" +
-		"func mutant(name string) bool { return mutantName == name }\n"}
-	for _, m := range mutants {
-		for i := 0; i < len(m.edits); i += 3 {
-			file, from, to := m.edits[i], m.edits[i+1], m.edits[i+2]
-			if texts[file] == "" {
-				text, err := os.ReadFile(filepath.Join(source, file))
-				if err != nil {
-					t.Fatal(err)
-				}
-				texts[file] = string(text)
-			}
-			if n := strings.Count(texts[file], from); n != 1 {
-				t.Fatalf("%s: %s has %q %d times, one is to be replaced", m.name, file, from, n)
-			}
-			to = strings.ReplaceAll(to, "MUTANT", "mutant(\""+m.name+"\")")
-			texts[file] = strings.Replace(texts[file], from, to, 1)
-		}
-	}
-	dir := t.TempDir()
-	replace := map[string]string{}
-	for file, text := range texts {
-		replace[filepath.Join(source, file)] = filepath.Join(dir, file)
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "mutants.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", filepath.Join(dir, "overlay.json"),
-		"-vet=off", "-ldflags=-s -w", "-o", program, ".").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return program
 }
