@@ -105,7 +105,8 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 		}
 		wants(t, attempt, map[string]string{
 			"http.request.method": "GET", "sluice.service": "a", "http.response.status_code": "200",
-			"server.port": servicePort, "url.full": s.URL + "/things/7", "error.type": "", "http.request.resend_count": "",
+			"server.port": servicePort, "url.full": s.URL + "/things/7", "error.type": "",
+			"http.request.resend_count": "",
 		})
 		if server.Trace != clientTrace || server.Parent != clientSpan || server.State != "v=1" || server.Failed ||
 			attempt.Failed {
@@ -115,8 +116,8 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 			t.Errorf("whose spans: %v", server.Resources)
 		}
 		if attempt.Start.Before(server.Start) || attempt.End.After(server.End) {
-			t.Errorf("the attempt was from %v to %v, the request from %v to %v", attempt.Start, attempt.End, server.Start,
-				server.End)
+			t.Errorf("the attempt was from %v to %v, the request from %v to %v", attempt.Start, attempt.End,
+				server.Start, server.End)
 		}
 		if got, want := r.Header.Get("Traceparent"), "00-"+clientTrace+"-"+attempt.ID+"-01"; got != want {
 			t.Errorf("the service sees %q, want %q", got, want)
@@ -158,7 +159,8 @@ func exemplars(t *testing.T, g *running, server otlptest.Span) {
 		}
 	}
 	if !strings.HasPrefix(asked.header.Get("Content-Type"), "application/openmetrics-text") ||
-		!strings.HasPrefix(plain.header.Get("Content-Type"), "text/plain") || strings.Contains(plain.body, server.Trace) {
+		!strings.HasPrefix(plain.header.Get("Content-Type"), "text/plain") ||
+		strings.Contains(plain.body, server.Trace) {
 		t.Errorf("%s, and without asking for it %s", asked.header.Get("Content-Type"), plain.header.Get("Content-Type"))
 	}
 }
