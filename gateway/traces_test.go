@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
@@ -191,6 +192,54 @@ routes: [{name: all, match: {path: /**}, service: gone}]
 		wants(t, s, map[string]string{"error.type": "connection-refused", "http.response.status_code": ""})
 		if !s.Failed || !strings.Contains(s.Message, "refused") {
 			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// Both attempts of a hedge have a span, and the one that nobody waits for any more says so.
+func TestTracesOfAHedge(t *testing.T) {
+	t.Parallel()
+	c, release := otlptest.Start(t), make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	var first atomic.Bool
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		if first.CompareAndSwap(false, true) {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			return
+		}
+		echo(w, r)
+	})
+	g := start(t, head+`
+tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 60s, hedge: {after: 5ms}}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	if a := g.do("GET", "/", ""); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	spans := c.Wait(t, "three spans", atLeast(3))
+	server := spanOf(t, spans, "GET /**", anySpan)
+	for number, want := range map[string]map[string]string{
+		"":  {"error.type": "cancelled", "http.response.status_code": ""},
+		"1": {"error.type": "", "http.response.status_code": "200"},
+	} {
+		attempt := spanOf(t, spans, "GET a", func(s otlptest.Span) bool {
+			return below(server)(s) && s.Attributes["http.request.resend_count"] == number
+		})
+		if wants(t, attempt, want); attempt.Failed {
+			t.Errorf("%+v", attempt)
+		}
+		seen := false
+		s.mu.Lock()
+		for _, r := range s.seen {
+			seen = seen || strings.Contains(r.Header.Get("Traceparent"), attempt.ID)
+		}
+		s.mu.Unlock()
+		if !seen {
+			t.Errorf("the service did not see %s", attempt.ID)
 		}
 	}
 }
