@@ -49,7 +49,7 @@ services:
     endpoints: ["SERVICE"]
     limits: [l]
     retries: {attempts: 1}
-    health: {path: /health, every: 50ms}
+    health: {path: /health, every: 100ms}
     breaker: {errors: 50%, minRequests: 1000}
     outlier: {errors: 1000, eject: 30s, max: 50%}
     overload: {concurrency: adaptive, min: 4, max: 1000, queue: {size: 200, wait: 100ms}}
@@ -228,8 +228,10 @@ routes:
 func TestClientsMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
-		var status int
-		if _, err := fmt.Sscanf(r.URL.Query().Get("status"), "%d", &status); err == nil {
+		status := 500
+		if strings.HasSuffix(r.URL.Path, "/500") {
+			w.WriteHeader(status)
+		} else if _, err := fmt.Sscanf(r.URL.Query().Get("status"), "%d", &status); err == nil {
 			w.WriteHeader(status)
 		}
 	})
@@ -290,7 +292,7 @@ routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 		}
 		until(t, func() bool { return g.metric("sluice_store_up") == 1 && g.metric("sluice_ready") == 1 })
 	}
-	if logs := g.logs.String(); strings.Count(logs, "the store takes no writes") != 2 || !strings.Contains(logs, "OOM") {
+	if logs := g.logs.String(); strings.Count(logs, `msg="the store takes no writes"`) != 2 || !strings.Contains(logs, "OOM") {
 		t.Errorf("the log does not say twice that the store takes no writes, and why:\n%s", logs)
 	}
 	s := g.status()
