@@ -30,11 +30,8 @@ const (
 
 var _ idempotency.Counter = (*Store)(nil)
 
-// errCounting says that another gateway counts at the moment.
-var errCounting = errors.New("another gateway counts the keys")
-
 // Census implements [idempotency.Counter]: it returns the last one of the fleet while that serves, else it makes one.
-// While another gateway makes it there is none.
+// While another gateway makes it there is none ([idempotency.ErrCounting]).
 func (s *Store) Census(ctx context.Context) (idempotency.Census, error) {
 	c, err := s.census(ctx)
 	if err != nil {
@@ -56,7 +53,7 @@ func (s *Store) census(ctx context.Context) (idempotency.Census, error) {
 		return idempotency.Census{}, err
 	}
 	if !locked {
-		return idempotency.Census{}, errCounting
+		return idempotency.Census{}, idempotency.ErrCounting
 	}
 	began := time.Now()
 	count := &keyCount{store: s}
