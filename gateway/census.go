@@ -38,8 +38,8 @@ func (c *census) run(ctx context.Context, store idempotency.Store, logger *slog.
 		case err == nil:
 			c.last.Store(&now)
 		case ctx.Err() == nil && up() && !errors.Is(err, idempotency.ErrCounting):
-			c.failures.Warn(logger, time.Now(), "the keys of the store could not be counted: metrics and status have the "+
-				"numbers from before", "error", err)
+			c.failures.Warn(logger, time.Now(), "the keys of the store could not be counted: metrics and status have "+
+				"the numbers from before", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -51,8 +51,8 @@ func (c *census) run(ctx context.Context, store idempotency.Store, logger *slog.
 
 var (
 	keysOpen = metric.NewDesc(metric.Gauge, "idempotency_open_keys",
-		"Keys in the store that are not free: their requests run, are answered, or have an outcome that is not known. All "+
-			"gateways of a store tell the same.")
+		"Keys in the store that are not free: their requests run, are answered, or have an outcome that is not "+
+			"known. All gateways of a store tell the same.")
 	keysUnknown = metric.NewDesc(metric.Gauge, "idempotency_unknown_keys",
 		"Keys in the store whose request was sent on and has no known outcome: they wait for a decision (sluice keys "+
 			"resolve), a probe, or a repeat, as onUnknown says. All gateways of a store tell the same.")

@@ -1,5 +1,5 @@
-// Package prometheus is alert rules; its tests hold them, the dashboard of Grafana and docs/metrics.md against the list of
-// metrics that gateways and control planes publish.
+// Package prometheus is alert rules; its tests hold them, the dashboard of Grafana and docs/metrics.md against the
+// list of metrics that gateways and control planes publish.
 package prometheus
 
 import (

@@ -13,10 +13,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// The keys of Redis have no index by state: it would be one more key at each step, and in a cluster in another slot. So
-// a census reads the heads of all records, and one gateway does it for all: it has a lock, and leaves the result for the
-// others. It takes its time, and is repeated after a multiple of what it took, so that it costs each server about one
-// hundredth of its time however many keys there are.
+// The keys of Redis have no index by state: it would be one more key at each step, and in a cluster in another slot.
+// So a census reads the heads of all records, and one gateway does it for all: it has a lock, and leaves the result
+// for the others. It takes its time, and is repeated after a multiple of what it took, so that it costs each server
+// about one hundredth of its time however many keys there are.
 const (
 	// censusIdle is how much longer than a page took a census pauses behind it.
 	censusIdle = 4
@@ -106,8 +106,8 @@ func (c *keyCount) scan(ctx context.Context, node redis.Cmdable) error {
 	}
 }
 
-// read reads the heads of the records of a page. What cannot be read is not counted: a key may be removed meanwhile, and
-// a damaged record is told of where it is needed.
+// read reads the heads of the records of a page. What cannot be read is not counted: a key may be removed meanwhile,
+// and a damaged record is told of where it is needed.
 func (c *keyCount) read(ctx context.Context, node redis.Cmdable, keys []string) error {
 	if len(keys) == 0 {
 		return nil
