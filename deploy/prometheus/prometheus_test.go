@@ -254,7 +254,7 @@ func document(text string) (out string, missing []string) {
 			if advice == "" {
 				missing = append(missing, d.Name)
 			}
-			out += "\n### " + d.Name + "\n\n" + wrapped(describe(d)) + "\n" + advice
+			out += "\n### " + d.Name + "\n\n" + wrapped(describe(d)) + advice
 		}
 		if part.next != "" {
 			out += "\n" + part.next
