@@ -15,6 +15,8 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
 	if g.envoy {
 		cfg = forEnvoy(cfg)
 	}
@@ -24,11 +26,11 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		err = g.swap(cfg, changes)
 	}
 	if err != nil {
-		g.Refuse(err)
+		g.refuse(err)
 		return err
 	}
 	g.noteLoad(nil)
-	g.metrics.reloads.WithLabelValues("applied").Inc()
+	g.metrics.config.Applied()
 	g.Logger.Info("the configuration was applied", "version", cfg.Hash(), "before", old.Hash(),
 		"changes", plan.Summary(changes))
 	g.logChanges(old, cfg, changes)
@@ -62,8 +64,14 @@ func (g *gateway) logChanges(old, cfg *config.Config, changes []plan.Change) {
 
 // Refuse implements [source.Sink].
 func (g *gateway) Refuse(fault error) {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
+	g.refuse(fault)
+}
+
+func (g *gateway) refuse(fault error) {
 	g.noteLoad(fault)
-	g.metrics.reloads.WithLabelValues("refused").Inc()
+	g.metrics.config.Refused(time.Now())
 	g.Logger.Error("the configuration was refused; the old one stays in force",
 		"version", g.engine.Load().cfg.Hash(), "fault", fault.Error())
 }
@@ -126,17 +134,24 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	e, err := g.process.build(cfg, m)
+	traces, err := g.tracing.Prepare(tracingSettings(cfg.Tracing))
 	if err != nil {
 		g.access.discard(access)
 		return err
 	}
+	e, err := g.process.build(cfg, m)
+	if err != nil {
+		g.access.discard(access)
+		g.tracing.Discard(traces)
+		return err
+	}
 	g.engine.Store(e)
 	g.access.use(access)
+	g.tracing.Use(traces)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
-	g.metrics.configInfo.Reset()
-	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
+	g.metrics.config.inForce(cfg, m.certificates, time.Now())
+	g.metrics.registry.Keep(e.labels())
 	g.logWarnings(warningsOf(cfg, m))
 	if g.envoy {
 		g.logBeyondEnvoy(cfg)

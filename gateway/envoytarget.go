@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 // envoyTarget is the target that is a service which Envoy calls. The service's connections, attempts and timeouts are
 // Envoy's; what is decided here is what becomes of the key and the permits.
 type envoyTarget struct {
-	service  string
+	service  string        // the only one; else the exchange leads to one of several
 	timeout  time.Duration // of an attempt
 	longest  time.Duration // that Envoy may take to the head of a response
 	overload *overload
@@ -30,13 +31,16 @@ func (b *builder) envoyTarget(r *config.Route) target {
 	if r.Transaction != "" {
 		return passOn
 	}
-	c := b.Config.Services[r.Service]
-	timeout, longest := time.Duration(c.Timeout), policy.LongestCall(c)
+	var timeout, longest time.Duration
+	for _, name := range r.Service.Names() {
+		c := b.Config.Services[name]
+		timeout, longest = max(timeout, time.Duration(c.Timeout)), max(longest, policy.LongestCall(c))
+	}
 	if r.Timeout > 0 {
 		timeout, longest = time.Duration(r.Timeout), max(longest, time.Duration(r.Timeout))
 	}
 	return &envoyTarget{
-		service: r.Service, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
+		service: r.Service.Name, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
 		gone: new(filters.LogThrottle),
 	}
 }
@@ -54,8 +58,11 @@ func (passedOn) execute(x *filters.Exchange, in inbound) result {
 
 func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	r := in.(*envoy.Request)
-	x.Service = t.service
+	x.Service = cmp.Or(t.service, x.LeadsTo())
 	x.Inject.Set("Sluice-Principal", x.Principal)
+	if x.Led() {
+		r.LeadTo(x.Service)
+	}
 	if reply := lapsed(x); reply != nil {
 		x.SetReply(reply)
 		return result{outcome: filters.Refused}
@@ -157,12 +164,12 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 		return result{outcome: filters.ClientGone}
 	}
 	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route,
-		"service", t.service, "cause", err,
+		"service", x.Service, "cause", err,
 		"request", x.Inject.Get(requestIDField))
 	return result{outcome: filters.ClientGone}
 }
 
 // refuse sets the reply of a request without a response.
 func (t *envoyTarget) refuse(x *filters.Exchange, reason filters.Reason, detail string, why *fault) {
-	x.SetReply(filters.Refuse(reason, filters.Problem{Service: t.service, Detail: detail, Cause: why}))
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: x.Service, Detail: detail, Cause: why}))
 }

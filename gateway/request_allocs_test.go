@@ -37,6 +37,7 @@ routes:
   - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true, maxOpenKeys: 1000000}}
   - {name: hedged, match: {path: /hedged}, service: hedged, timeout: 60s}
   - {name: measured, match: {path: /measured}, service: measured, fallback: {status: 200}}
+  - {name: weighted, match: {path: /weighted}, service: {a: 95, hedged: 5}}
   - {name: all, match: {path: /**}, service: a, limits: [own]}
 `)
 	c, err := net.Dial("tcp", g.at.HTTP)
@@ -55,7 +56,7 @@ routes:
 		}
 	}
 	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
-	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured"} {
+	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured", "/weighted"} {
 		get := []byte("GET " + path + " HTTP/1.1\r\n" + fields + "\r\n")
 		if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
 			t.Errorf("a GET of %s makes %v allocations, at most 0", path, n)

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // servers are the listeners and what serves on them.
@@ -51,6 +52,7 @@ func (s *servers) close() {
 	}
 	if s.clients != nil {
 		s.clients.http2.server.Close()
+		s.clients.pipes.Close()
 	}
 }
 
@@ -107,41 +109,42 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 // listeners are the open addresses; nil where the configuration has none.
 type listeners struct{ http, https, admin, probes, branches, envoy net.Listener }
 
-// listen opens every address before anything is served, so that a busy one is a clean failure.
-func listen(cfg *config.Config, envoy bool) (*listeners, error) {
+// listen opens every address before anything is served, so that a busy one is a clean failure. What the process was
+// started with is taken where it fits.
+func listen(cfg *config.Config, envoy bool, inherited *systemd.Sockets) (*listeners, error) {
 	l := &listeners{}
-	open := func(into *net.Listener, setting, address string) (err error) {
-		if *into, err = net.Listen("tcp", address); err != nil {
+	open := func(into *net.Listener, name, setting, address string) (err error) {
+		if *into, err = inherited.Listen(name, address); err != nil {
 			l.close()
 			return fmt.Errorf("gateway: %s: %w", setting, err)
 		}
 		return nil
 	}
 	if cfg.Listen.HTTP != config.Off {
-		if err := open(&l.http, "listen.http", cfg.Listen.HTTP); err != nil {
+		if err := open(&l.http, systemd.HTTP, "listen.http", cfg.Listen.HTTP); err != nil {
 			return nil, err
 		}
 	}
 	if h := cfg.Listen.HTTPS; h != nil {
-		if err := open(&l.https, "listen.https", h.Address); err != nil {
+		if err := open(&l.https, systemd.HTTPS, "listen.https", h.Address); err != nil {
 			return nil, err
 		}
 	}
 	if envoy {
-		if err := open(&l.envoy, "envoy.listen", cfg.Envoy.Listen.Address); err != nil {
+		if err := open(&l.envoy, systemd.Envoy, "envoy.listen", cfg.Envoy.Listen.Address); err != nil {
 			return nil, err
 		}
 	}
-	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
+	if err := open(&l.admin, systemd.Admin, "admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
 	if cfg.Admin.Probes != "" {
-		if err := open(&l.probes, "admin.probes", cfg.Admin.Probes); err != nil {
+		if err := open(&l.probes, systemd.Probes, "admin.probes", cfg.Admin.Probes); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
+		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
 			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}

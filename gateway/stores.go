@@ -91,7 +91,7 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		st.metrics.registry.MustRegister(newEmbeddedMetrics(store.Stats))
+		st.metrics.registry.Add(newEmbeddedMetrics(store.Stats))
 		return store, nil
 	}
 	return nil, errors.New("gateway: the configuration names no store") // config.Load always derives one

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // drainLimit is how long requests in flight may take after the first signal.
@@ -41,6 +42,7 @@ func newRun(log *logging) *cobra.Command {
 				return err
 			}
 			useLibraries(logger)
+			sockets := systemd.Inherited()
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
@@ -50,6 +52,8 @@ func newRun(log *logging) *cobra.Command {
 			return gateway.Run(ctx, gateway.Options{
 				Source:     from.source(reload, logger),
 				ReopenLogs: reopen,
+				Sockets:    sockets,
+				Manager:    systemd.Supervisor(logger),
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

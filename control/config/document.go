@@ -213,7 +213,7 @@ func (l *loader) excuse(n *node, own bool) {
 
 // services returns the services of the tree.
 func (l *loader) services() []*member {
-	if all := l.root.byName["services"]; all != nil {
+	if all := l.root.member("services"); all != nil {
 		return all.value.members
 	}
 	return nil
@@ -260,7 +260,7 @@ func (d *Document) note(n *node, t reflect.Type, at *place, rule rules) {
 		inner, of := reflect.TypeFor[any](), rules{}
 		switch t.Kind() {
 		case reflect.Map:
-			inner = t.Elem()
+			inner, of.secret = t.Elem(), rule.secret
 		case reflect.Struct:
 			if f, ok := fieldAt(t, []string{m.name}); ok {
 				inner, of = f.Type, f.rules

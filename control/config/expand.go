@@ -225,7 +225,7 @@ func expandNumbers(n *node, t reflect.Type) {
 	switch {
 	case n.kind == mappingNode && t.Kind() == reflect.Struct:
 		for _, f := range fieldsOf(t) {
-			if m := n.byName[f.key]; m != nil {
+			if m := n.member(f.key); m != nil {
 				expandNumbers(m.value, f.Type)
 			}
 		}

@@ -157,11 +157,6 @@ const (
 	wantPrefix    = "an address block such as 10.0.0.0/8 or 192.0.2.7"
 )
 
-// JSONSchema takes nothing: a setting that is written is refused with the description.
-func (Unsupported) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Description: notSupported, Not: &jsonschema.Schema{}}
-}
-
 const namePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*$`
 
 var nameForm = regexp.MustCompile(namePattern)

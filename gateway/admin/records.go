@@ -22,8 +22,9 @@ type recordView struct {
 	Route     string    `json:"route"`
 	Principal string    `json:"principal"`
 	Key       string    `json:"key"`
-	ID        string    `json:"id"`            // which is the injected Idempotency-Key too
-	GID       string    `json:"gid,omitempty"` // of a transaction
+	ID        string    `json:"id"`                // which is the injected Idempotency-Key too
+	GID       string    `json:"gid,omitempty"`     // of a transaction
+	Service   string    `json:"service,omitempty"` // where its attempts go
 	State     string    `json:"state"`
 	Attempt   int       `json:"attempt"`
 	Status    int       `json:"status,omitempty"`
@@ -36,8 +37,8 @@ type recordView struct {
 
 func (s *server) viewOf(r *idempotency.Record) recordView {
 	v := recordView{
-		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, State: r.State.String(),
-		Attempt: r.Attempt,
+		Route: r.Route, Principal: r.Principal, Key: r.ClientKey, ID: r.ID, GID: r.GID, Service: r.Service,
+		State: r.State.String(), Attempt: r.Attempt,
 		Created: r.Created.UTC(), Expires: r.Expires.UTC(),
 	}
 	if r.State == idempotency.Answered {

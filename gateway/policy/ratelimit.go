@@ -54,8 +54,10 @@ func limitsOf(env *Env) *limits {
 		stores:   env.Stores,
 		limiters: NewPool[limiterKey, ratelimit.Limiter](env, nil),
 		decisions: env.Metrics.Counter("limit_decisions_total",
-			"Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision"),
-		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.",
+			"Decisions of a limit on requests: allowed, refused, shadow-refused (its mode is shadow, so the request "+
+				"went on).", "limit", "decision"),
+		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions of a limit for which the store did not "+
+			"answer: made as its onStoreFailure says.",
 			"limit"),
 	}
 	return env.limits

@@ -191,6 +191,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 		return nil, nil
 	}
 	kept = true
+	x.Decided("transaction", "submitted", gid)
 	b.reservations.put(time.Now(), gid, e.byStep(places))
 	return ready.start(ctx, b), nil
 }

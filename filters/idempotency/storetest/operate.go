@@ -383,6 +383,7 @@ func testBuffers(t *testing.T, h Harness) {
 	var l lent
 	c := want
 	c.ID, c.Route, c.Principal, c.ClientKey = l.text(c.ID), l.text(c.Route), l.text(c.Principal), l.text(c.ClientKey)
+	c.Service = l.text("order")
 	mustClaim(t, h.Store, c)
 	l.overwrite()
 	look := func(state idempotency.State, gid string, a []byte) {

@@ -138,7 +138,8 @@ func (g *gateway) newChain() *filters.Chain {
 		Metrics: idempotency.Metrics{
 			Claims: count{g.w, "claims"}, Replays: count{g.w, "replays"}, Joins: count{g.w, "joins"},
 			Conflicts: count{}, Mismatches: count{g.w, "mismatches"}, Unknown: count{}, Lost: count{},
-			Failures: count{},
+			Failures: count{}, Answered: count{}, Freed: count{}, TooMany: count{}, Settled: count{}, Undecided: count{},
+			Untrusted: count{},
 		},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, filter string, v any, stack []byte) {
