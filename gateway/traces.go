@@ -26,11 +26,12 @@ func (m *metrics) publishTracing(c *tracing.Counts) {
 	read := func(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
 	m.registry.Func(metric.Counter, "tracing_spans_exported_total", "Spans that the collector of traces has taken.",
 		read(&c.Exported))
-	m.registry.Func(metric.Gauge, "tracing_spans_waiting", "Spans that wait for the collector of traces or are on their "+
-		"way to it; at most 2,048.", read(&c.Waiting))
+	m.registry.Func(metric.Gauge, "tracing_spans_waiting",
+		"Spans that wait for the collector of traces or are on their way to it; at most 2,048.", read(&c.Waiting))
 	dropped := []*atomic.Int64{&c.NoRoom, &c.NotTaken}
-	m.registry.FuncBy(metric.Counter, "tracing_spans_dropped_total", "Spans that were dropped, by why: no-room, as many "+
-		"as may wait did; not-taken, the collector refused them, or did not take them within ten seconds.", "why",
+	m.registry.FuncBy(metric.Counter, "tracing_spans_dropped_total",
+		"Spans that were dropped, by why: no-room, as many as may wait did; not-taken, the collector refused them, or "+
+			"did not take them within ten seconds.", "why",
 		[]string{"no-room", "not-taken"}, func(i int) float64 { return float64(dropped[i].Load()) })
 }
 

@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 	"github.com/sluice-gateway/sluice/bench/kit/otlptest"
+	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 )
 
 const (
@@ -38,7 +39,7 @@ func spanOf(t *testing.T, spans []otlptest.Span, name string, of func(otlptest.S
 	return found[0]
 }
 
-func any1(otlptest.Span) bool { return true }
+func anySpan(otlptest.Span) bool { return true }
 
 func below(parent otlptest.Span) func(otlptest.Span) bool {
 	return func(s otlptest.Span) bool { return s.Parent == parent.ID && s.Trace == parent.Trace }
@@ -89,7 +90,7 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 		r, _ := s.last(t)
 		g.do("PURGE", "/nothing", "")
 		spans := c.Wait(t, "three spans", atLeast(3))
-		server := spanOf(t, spans, "GET /things/{id}", any1)
+		server := spanOf(t, spans, "GET /things/{id}", anySpan)
 		attempt := spanOf(t, spans, "GET a", below(server))
 		host, port, _ := net.SplitHostPort(g.at.HTTP)
 		_, servicePort, _ := net.SplitHostPort(strings.TrimPrefix(s.URL, "http://"))
@@ -105,7 +106,8 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 		}
 		wants(t, attempt, map[string]string{
 			"http.request.method": "GET", "sluice.service": "a", "http.response.status_code": "200",
-			"server.port": servicePort, "url.full": s.URL + "/things/7", "error.type": "", "http.request.resend_count": "",
+			"server.port": servicePort, "url.full": s.URL + "/things/7", "error.type": "",
+			"http.request.resend_count": "",
 		})
 		if server.Trace != clientTrace || server.Parent != clientSpan || server.State != "v=1" || server.Failed ||
 			attempt.Failed {
@@ -115,8 +117,8 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 			t.Errorf("whose spans: %v", server.Resources)
 		}
 		if attempt.Start.Before(server.Start) || attempt.End.After(server.End) {
-			t.Errorf("the attempt was from %v to %v, the request from %v to %v", attempt.Start, attempt.End, server.Start,
-				server.End)
+			t.Errorf("the attempt was from %v to %v, the request from %v to %v", attempt.Start, attempt.End,
+				server.Start, server.End)
 		}
 		if got, want := r.Header.Get("Traceparent"), "00-"+clientTrace+"-"+attempt.ID+"-01"; got != want {
 			t.Errorf("the service sees %q, want %q", got, want)
@@ -126,7 +128,7 @@ routes: [{name: things, match: {path: "/things/{id}"}, service: a}]
 				t.Errorf("the query is in %s", text)
 			}
 		}
-		other := spanOf(t, spans, "HTTP", any1)
+		other := spanOf(t, spans, "HTTP", anySpan)
 		wants(t, other, map[string]string{"http.request.method": "_OTHER", "http.request.method_original": "PURGE",
 			"http.response.status_code": "404", "sluice.reason": "no-route", "error.type": ""})
 		if h := c.Headers(); h[0]["api-key"] != "k-1" {
@@ -158,7 +160,8 @@ func exemplars(t *testing.T, g *running, server otlptest.Span) {
 		}
 	}
 	if !strings.HasPrefix(asked.header.Get("Content-Type"), "application/openmetrics-text") ||
-		!strings.HasPrefix(plain.header.Get("Content-Type"), "text/plain") || strings.Contains(plain.body, server.Trace) {
+		!strings.HasPrefix(plain.header.Get("Content-Type"), "text/plain") ||
+		strings.Contains(plain.body, server.Trace) {
 		t.Errorf("%s, and without asking for it %s", asked.header.Get("Content-Type"), plain.header.Get("Content-Type"))
 	}
 }
@@ -176,7 +179,7 @@ routes: [{name: all, match: {path: /**}, service: gone}]
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	spans := c.Wait(t, "four spans", atLeast(4))
-	server := spanOf(t, spans, "GET /**", any1)
+	server := spanOf(t, spans, "GET /**", anySpan)
 	wants(t, server, map[string]string{"http.response.status_code": "502", "sluice.reason": "upstream-unreachable",
 		"error.type": "upstream-unreachable"})
 	if !server.Failed {
@@ -189,6 +192,54 @@ routes: [{name: all, match: {path: /**}, service: gone}]
 		wants(t, s, map[string]string{"error.type": "connection-refused", "http.response.status_code": ""})
 		if !s.Failed || !strings.Contains(s.Message, "refused") {
 			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// Both attempts of a hedge have a span, and the one that nobody waits for any more says so.
+func TestTracesOfAHedge(t *testing.T) {
+	t.Parallel()
+	c, release := otlptest.Start(t), make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	var first atomic.Bool
+	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
+		if first.CompareAndSwap(false, true) {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			return
+		}
+		echo(w, r)
+	})
+	g := start(t, head+`
+tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
+services: {a: {endpoints: ["`+s.URL+`"], timeout: 60s, hedge: {after: 5ms}}}
+routes: [{name: all, match: {path: /**}, service: a}]
+`)
+	if a := g.do("GET", "/", ""); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	spans := c.Wait(t, "three spans", atLeast(3))
+	server := spanOf(t, spans, "GET /**", anySpan)
+	for number, want := range map[string]map[string]string{
+		"":  {"error.type": "cancelled", "http.response.status_code": ""},
+		"1": {"error.type": "", "http.response.status_code": "200"},
+	} {
+		attempt := spanOf(t, spans, "GET a", func(s otlptest.Span) bool {
+			return below(server)(s) && s.Attributes["http.request.resend_count"] == number
+		})
+		if wants(t, attempt, want); attempt.Failed {
+			t.Errorf("%+v", attempt)
+		}
+		seen := false
+		s.mu.Lock()
+		for _, r := range s.seen {
+			seen = seen || strings.Contains(r.Header.Get("Traceparent"), attempt.ID)
+		}
+		s.mu.Unlock()
+		if !seen {
+			t.Errorf("the service did not see %s", attempt.ID)
 		}
 	}
 }
@@ -247,7 +298,8 @@ func TestTracesOfATransaction(t *testing.T) {
 	t.Parallel()
 	c, s := otlptest.Start(t), newService(t, echo)
 	d := newKeeper(t)
-	text := head + `
+	redis := redistest.Run(t, redistest.Options{})
+	text := strings.Replace(head, "{memory: {}}", `{redis: {addresses: ["`+redis.Addr()+`"]}}`, 1) + `
 tracing: {endpoint: "` + c.HTTP + `", protocol: http, sample: %s}
 coordinator: {dtm: {endpoints: ["` + d.URL + `"], branches: "127.0.0.1:0", secret: 0123456789abcdef0123456789abcdef}}
 services: {stock: {endpoints: ["` + s.URL + `"]}}
@@ -261,7 +313,7 @@ routes: [{name: checkout, match: {path: /checkout}, transaction: checkout, idemp
 	if a := one.do("POST", "/checkout", "{}", "Tracestate", "v=1", "Traceparent", clientParent); a.status != 202 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	server := spanOf(t, c.Wait(t, "the request's span", atLeast(1)), "POST /checkout", any1)
+	server := spanOf(t, c.Wait(t, "the request's span", atLeast(1)), "POST /checkout", anySpan)
 	if !server.Has("transaction submitted") {
 		t.Errorf("the request has the events %v", server.Events)
 	}
@@ -326,121 +378,21 @@ func newKeeper(t *testing.T) *keeper {
 func (k *keeper) callAt(t *testing.T, address string) {
 	t.Helper()
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	kept := k.kept
+	k.mu.Unlock()
 	var saga struct {
 		GID      string              `json:"gid"`
 		Steps    []map[string]string `json:"steps"`
 		Payloads []string            `json:"payloads"`
 	}
-	if err := json.Unmarshal(k.kept, &saga); err != nil {
+	if err := json.Unmarshal(kept, &saga); err != nil {
 		t.Fatal(err)
 	}
+	k.set(saga.GID, "submitted")
 	_, path, _ := strings.Cut(strings.TrimPrefix(saga.Steps[0]["action"], "http://"), "/")
 	target := "http://" + address + "/" + path + "?gid=" + saga.GID + "&trans_type=saga&op=action&branch_id=01"
 	if status := k.call(t, target, saga.Payloads[0]); status != http.StatusOK {
 		t.Fatalf("the branch is answered %d", status)
-	}
-}
-
-// Who decides: the share, and for trusted proxies the flag that they send.
-func TestSamplingOfTraces(t *testing.T) {
-	t.Parallel()
-	c, s := otlptest.Start(t), newService(t, echo)
-	gateways := map[string]*running{}
-	for _, share := range []string{"0%", "100%"} {
-		gateways[share] = start(t, head+`
-tracing: {endpoint: "`+c.GRPC+`", sample: `+share+`}
-services: {a: {endpoints: ["`+s.URL+`"]}}
-routes: [{name: all, match: {path: /**}, service: a}]
-`)
-	}
-	proxy := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{
-		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext, DisableKeepAlives: true}}
-	unsampled := strings.TrimSuffix(clientParent, "1") + "0"
-	traced := 0
-	for _, x := range []struct {
-		share, sent string
-		trusted     bool
-		want        string // what the service sees: a traceparent, or "own" and "attempt" for what is made here
-	}{
-		{"0%", "", false, "own"},
-		{"0%", "", true, "own"},
-		{"0%", "not a traceparent", true, "own"},
-		{"0%", clientParent, false, unsampled},
-		{"0%", "00-" + clientTrace + "-" + clientSpan + "-03", false, "00-" + clientTrace + "-" + clientSpan + "-02"},
-		{"0%", "7f-" + clientTrace + "-" + clientSpan + "-01-more", false, unsampled},
-		{"0%", unsampled, false, unsampled},
-		{"0%", clientParent, true, "attempt"},
-		{"100%", clientParent, false, "attempt"},
-		{"100%", unsampled, false, "attempt"},
-		{"100%", unsampled, true, unsampled},
-		{"100%", clientParent, true, "attempt"},
-	} {
-		req, err := http.NewRequest("GET", "http://"+gateways[x.share].at.HTTP+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if x.sent != "" {
-			req.Header.Set("Traceparent", x.sent)
-		}
-		by := client
-		if x.trusted {
-			by = proxy
-		}
-		resp, err := by.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		r, _ := s.last(t)
-		got := r.Header.Get("Traceparent")
-		switch x.want {
-		case "own":
-			if !validTraceparent(got) || !strings.HasSuffix(got, "-00") || strings.Contains(got, clientTrace) {
-				t.Errorf("%+v: the service sees %q", x, got)
-			}
-		case "attempt":
-			traced++
-			if !strings.HasPrefix(got, "00-"+clientTrace+"-") || !strings.HasSuffix(got, "-01") ||
-				strings.Contains(got, clientSpan) {
-				t.Errorf("%+v: the service sees %q", x, got)
-			}
-		default:
-			if got != x.want {
-				t.Errorf("%+v: the service sees %q", x, got)
-			}
-		}
-	}
-	gateways["0%"].stop()
-	gateways["100%"].stop()
-	if n := len(c.Spans()); n != 2*traced {
-		t.Errorf("%d spans, want those of %d requests:\n%s", n, traced, otlptest.Text(c.Spans()))
-	}
-}
-
-// Without tracing no traceparent is made, and a client's goes on as it is.
-func TestWithoutTracing(t *testing.T) {
-	t.Parallel()
-	s := newService(t, echo)
-	g := start(t, head+`
-services: {a: {endpoints: ["`+s.URL+`"]}}
-routes: [{name: all, match: {path: /**}, service: a}]
-`)
-	for _, sent := range []string{"", clientParent, strings.TrimSuffix(clientParent, "1") + "0"} {
-		var header []string
-		if sent != "" {
-			header = []string{"Traceparent", sent}
-		}
-		g.do("GET", "/", "", header...)
-		if r, _ := s.last(t); r.Header.Get("Traceparent") != sent {
-			t.Errorf("of %q the service sees %q", sent, r.Header.Get("Traceparent"))
-		}
-	}
-	for _, name := range []string{"sluice_tracing_spans_exported_total", "sluice_tracing_spans_waiting",
-		`sluice_tracing_spans_dropped_total{why="no-room"}`, `sluice_tracing_spans_dropped_total{why="not-taken"}`} {
-		if v := g.metric(name); v != 0 {
-			t.Errorf("%s is %v", name, v)
-		}
 	}
 }
 
@@ -457,7 +409,7 @@ routes: [{name: all, match: {path: "/a/**"}, service: a}]
 		"\r\nTracestate: \xff=,,,\r\nTraceparent: " + clientParent + "\r\nConnection: close\r\n\r\n")
 	g.raw("GET / HTTP/1.1\r\nno field\r\n\r\n")
 	spans := c.Wait(t, "three spans", atLeast(3))
-	server := spanOf(t, spans, "GET /a/**", any1)
+	server := spanOf(t, spans, "GET /a/**", anySpan)
 	if ua := server.Attributes["user_agent.original"]; len(ua) > 400 || !strings.HasPrefix(ua, "\uFFFD") {
 		t.Errorf("the user agent is %q", ua)
 	}
@@ -468,120 +420,24 @@ routes: [{name: all, match: {path: "/a/**"}, service: a}]
 	}
 }
 
-// A collector that is not there, refuses or never answers changes nothing for requests; what is lost is counted, and
-// the log says so once.
-func TestTracesWithoutACollector(t *testing.T) {
+// Requests that Envoy carries are traced alike; what Envoy does with one is its attempt.
+func TestTracesOfEnvoy(t *testing.T) {
 	t.Parallel()
-	s := newService(t, echo)
-	silent, refusing := otlptest.Start(t), otlptest.Start(t)
-	silent.Behave(otlptest.Silent)
-	refusing.Behave(otlptest.Refuses)
-	for name, endpoint := range map[string]string{
-		"gone": "http://" + nobodyAt(t), "silent": silent.GRPC, "refusing": refusing.GRPC,
-		"refusing by http": refusing.HTTP + ", protocol: http",
-	} {
-		g := start(t, head+`
-tracing: {endpoint: `+endpoint+`, sample: 100%}
+	c, s := otlptest.Start(t), newService(t, echo)
+	e := startEnvoy(t, envoyHead+`tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
 services: {a: {endpoints: ["`+s.URL+`"]}}
-routes: [{name: all, match: {path: /**}, service: a}]
-`)
-		for range 10 {
-			if a := g.do("GET", "/", ""); a.status != 200 {
-				t.Fatalf("%s: %d %s", name, a.status, a.body)
-			}
-		}
-		if strings.HasPrefix(name, "refusing") {
-			until(t, func() bool { return g.metric(`sluice_tracing_spans_dropped_total{why="not-taken"}`) == 20 })
-		}
-		g.stop()
-		if n := strings.Count(g.logs.String(), "the collector of traces does not take spans"); n != 1 {
-			t.Errorf("%s: the log says it %d times: %s", name, n, g.logs)
-		}
+routes: [{name: keyed, match: {methods: [POST], path: /keyed}, service: a, idempotency: {}}]
+`, s.URL)
+	<-e.start(t.Context(), "/keyed", "x", field{"idempotency-key", "k"}, field{"traceparent", clientParent})
+	spans := c.Wait(t, "two spans", atLeast(2))
+	server := spanOf(t, spans, "POST /keyed", anySpan)
+	attempt := spanOf(t, spans, "POST a", below(server))
+	wants(t, attempt, map[string]string{"http.response.status_code": "200"})
+	if server.Trace != clientTrace || server.Parent != clientSpan || !server.Has("idempotency claimed") {
+		t.Errorf("%+v", server)
 	}
-}
-
-// No more spans wait than may, and those for which there is no room are counted.
-func TestTracesThatNobodyTakes(t *testing.T) {
-	t.Parallel()
-	c := otlptest.Start(t)
-	c.Behave(otlptest.Silent)
-	g := start(t, head+`
-tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
-routes: [{name: all, match: {path: /**}, respond: {status: 200}}]
-`)
-	for n := 0; g.metric(`sluice_tracing_spans_dropped_total{why="no-room"}`) == 0; n++ {
-		if waiting := g.metric("sluice_tracing_spans_waiting"); waiting > 2048 || n > 100 {
-			t.Fatalf("%v spans wait after %d requests", waiting, n*256)
-		}
-		for range 256 {
-			if a := g.do("GET", "/", ""); a.status != 200 {
-				t.Fatalf("%d %s", a.status, a.body)
-			}
-		}
-	}
-	c.Behave(otlptest.Takes)
-}
-
-// A reload changes the share and the collector; what waits goes to the new one, or to the old one where tracing ends.
-func TestReloadOfTracing(t *testing.T) {
-	t.Parallel()
-	first, second, s := otlptest.Start(t), otlptest.Start(t), newService(t, echo)
-	text := func(tracing string) string {
-		return head + tracing + `
-services: {a: {endpoints: ["` + s.URL + `"]}}
-routes: [{name: all, match: {path: /**}, service: a}]
-`
-	}
-	first.Behave(otlptest.Silent)
-	g := start(t, text(`tracing: {endpoint: "`+first.GRPC+`", sample: 100%}`))
-	reload := func(tracing string) {
-		t.Helper()
-		before := g.metric(`sluice_config_reloads_total{result="applied"}`)
-		g.configure(text(tracing))
-		g.reload <- struct{}{}
-		until(t, func() bool { return g.metric(`sluice_config_reloads_total{result="applied"}`) > before })
-	}
-	g.do("GET", "/1", "")
-	until(t, func() bool { return first.Asked() > 0 })
-	g.do("GET", "/2", "")
-	reload(`tracing: {endpoint: "` + second.HTTP + `", protocol: http, sample: 100%}`)
-	g.do("GET", "/3", "")
-	second.Wait(t, "the spans of three requests", atLeast(6))
-	until(t, func() bool { return g.metric("sluice_tracing_spans_exported_total") == 6 })
-
-	reload(`tracing: {endpoint: "` + second.HTTP + `", protocol: http, sample: 0%}`)
-	g.do("GET", "/4", "")
-	reload(`tracing: {endpoint: "` + second.HTTP + `", protocol: http, sample: 100%}`)
-	g.do("GET", "/5", "")
-	reload("")
-	g.do("GET", "/6", "")
-	if r, _ := s.last(t); r.Header.Get("Traceparent") != "" {
-		t.Errorf("switched off it makes %q", r.Header.Get("Traceparent"))
-	}
-	spans := second.Wait(t, "the spans of the last request before the end", atLeast(8))
-	g.stop()
-	for _, span := range spans {
-		if path := span.Attributes["url.path"]; path == "/4" || path == "/6" {
-			t.Errorf("there is a span of %s", path)
-		}
-	}
-	if n := len(second.Spans()); n != 8 || len(first.Spans()) != 0 {
-		t.Errorf("%d spans, want 8", n)
-	}
-}
-
-// What waits at the end of the process is sent.
-func TestTracesAtTheEnd(t *testing.T) {
-	t.Parallel()
-	c := otlptest.Start(t)
-	g := start(t, head+`
-tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
-routes: [{name: all, match: {path: /**}, respond: {status: 200}}]
-`)
-	g.do("GET", "/", "")
-	began := time.Now()
-	g.stop()
-	if n := len(c.Spans()); n != 1 {
-		t.Errorf("%d spans when it has ended after %v, want one", n, time.Since(began))
+	r, _ := s.last(t)
+	if got, want := r.Header.Get("Traceparent"), "00-"+clientTrace+"-"+attempt.ID+"-01"; got != want {
+		t.Errorf("the service sees %q, want %q", got, want)
 	}
 }

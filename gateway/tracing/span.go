@@ -55,7 +55,8 @@ type attempt struct {
 func (r *request) Attempt(x *filters.Exchange, service string) filters.Attempt {
 	name := method(x.Method)
 	attributes := make([]attribute.KeyValue, 0, 6)
-	attributes = append(attributes, methodKey.String(methodValue(name)), serviceKey.String(service), peerServiceKey.String(service))
+	attributes = append(attributes, methodKey.String(methodValue(name)), serviceKey.String(service),
+		peerServiceKey.String(service))
 	if n := r.attempts.Add(1) - 1; n > 0 {
 		attributes = append(attributes, resendKey.Int(int(n)))
 	}
@@ -93,8 +94,8 @@ func Routed(x *filters.Exchange, pattern, name string) {
 	}
 }
 
-// EndRequest ends the span of a client's request. A request that was refused before anything was decided about it is decided
-// about now.
+// EndRequest ends the span of a client's request. A request that was refused before it was decided whether it is traced
+// is decided about now.
 func (t *Tracing) EndRequest(x *filters.Exchange) {
 	if x.Trace == nil {
 		if !t.On() {

@@ -112,6 +112,7 @@ func (t *Tracing) Use(p Prepared) {
 	t.changing.Lock()
 	defer t.changing.Unlock()
 	if t.closed {
+		t.Discard(p)
 		return
 	}
 	off := t.settings != nil && p.settings == nil
