@@ -116,6 +116,7 @@ func TestFaults(t *testing.T) {
 
 func ownCertificateExpired(t *testing.T, g *harness.Gateway) {
 	logged(t, g, "level=WARN", "listen.https.cert", "expired", "sluice.yaml:2:")
+	measured(t, g.AdminURL, `sluice_certificate_expiry_timestamp_seconds{setting="listen.https.cert"}`)
 }
 
 func shadowedRoute(t *testing.T, g *harness.Gateway) {

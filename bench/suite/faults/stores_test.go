@@ -76,6 +76,9 @@ func TestFaultsOfRedis(t *testing.T) {
 	a := refusedByStore(t, g.URL, "full-")
 	logged(t, g, "level=WARN", "route=keyed", "reason=store-unavailable", "OOM command not allowed",
 		"request="+a.request)
+	logged(t, g, "level=ERROR", "the store takes no writes", "OOM command not allowed")
+	measured(t, g.AdminURL, "sluice_store_up 0")
+	shown(t, g.AdminURL, `"state": "no-writes"`, "OOM command not allowed")
 
 	tell(t, redis.Addr(), "CONFIG SET maxmemory 0")
 	redis.Kill()
@@ -83,7 +86,7 @@ func TestFaultsOfRedis(t *testing.T) {
 	a = refusedByStore(t, g.URL, "gone-")
 	logged(t, g, "level=WARN", "route=keyed", "reason=store-unavailable", "connection refused")
 	measured(t, g.AdminURL, "sluice_store_up 0")
-	shown(t, g.AdminURL, `"up": false`)
+	shown(t, g.AdminURL, `"up": false`, "connection refused")
 }
 
 // TestFullDisk: the gateway runs where its store has a disk of a few MiB, which it fills by itself.
@@ -113,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 	a := refusedByStore(t, "http://"+address, "k-")
 	logged(t, g, "level=WARN", "route=keyed", "reason=store-unavailable", "no space left on device",
 		"request="+a.request)
-	logged(t, g, "level=ERROR", "no space left on device", disk)
+	logged(t, g, "level=ERROR", "the disk failed", "no space left on device", disk)
 	measured(t, "http://"+admin, "sluice_store_up 0")
-	shown(t, "http://"+admin, `"up": false`)
+	shown(t, "http://"+admin, `"state": "no-writes"`, "no space left on device")
 }
