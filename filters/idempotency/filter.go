@@ -333,6 +333,7 @@ func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, foun
 	}
 	found.reply = filters.Refuse(filters.StoreUnavailable, filters.Problem{
 		Detail: "Nothing was done: the store that makes this request safe to repeat does not answer.",
+		Cause:  err,
 	})
 	return found.reply
 }
