@@ -103,30 +103,36 @@ func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record 
 	return rec
 }
 
-// complete gives a record that was read from the entry what decisive leaves out, as copies.
-func (h *shard) complete(e *entry, rec *idempotency.Record) {
-	response, texts := h.heap.bytes(e.response), h.heap.bytes(e.texts)
-	if e.response.n > sizeMost { // which nobody writes to, and the collector keeps
-		rec.Response, response = response, nil
+// complete gives a record that was read from the entry what decisive leaves out, as copies. Texts that are those
+// of the claim which found it are not copied.
+func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.ClaimRequest) {
+	rec.Response = h.heap.bytes(e.response)
+	if e.response.n <= sizeMost { // else nobody writes to it, and the collector keeps it
+		rec.Response = bytes.Clone(rec.Response)
 	}
-	own := make([]byte, 0, len(response)+len(e.id)+len(texts))
-	if own = append(own, response...); len(own) > 0 {
-		rec.Response = own[:len(own):len(own)]
-	}
-	rest := func(n int) string {
-		return filters.Alias(own[len(own) : len(own)+n]) // which is there, and about to be written
-	}
-	if e.lengths[textID] == 0 {
-		rec.ID = rest(len(e.id))
-		own = append(own, e.id[:]...)
-	}
-	for i, to := range [...]*string{&rec.ID, &rec.Route, &rec.Principal, &rec.ClientKey, &rec.GID} {
-		n := int(e.lengths[i])
-		if i == textID && n == 0 {
-			continue
+	stored := h.heap.bytes(e.texts)
+	all, from := "", 0 // a copy of them, once one is needed
+	for i, text := range [...]struct {
+		to    *string
+		known string
+	}{
+		{&rec.ID, c.ID}, {&rec.Route, c.Route}, {&rec.Principal, c.Principal}, {&rec.ClientKey, c.ClientKey}, {&rec.GID, ""},
+	} {
+		to := from + int(e.lengths[i])
+		switch {
+		case i == textID && to == 0 && c.ID != "": // it was found by that
+			*text.to = c.ID
+		case i == textID && to == 0:
+			*text.to = string(e.id[:])
+		case string(stored[from:to]) == text.known:
+			*text.to = text.known
+		default:
+			if all == "" {
+				all = string(stored)
+			}
+			*text.to = all[from:to]
 		}
-		*to = rest(n)
-		own, texts = append(own, texts[:n]...), texts[n:]
+		from = to
 	}
 }
 

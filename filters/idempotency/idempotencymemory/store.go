@@ -160,7 +160,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	found := h.decisive(e, &old)
 	next, claimed := idempotency.Claim(found, c, now)
 	if !claimed {
-		h.complete(e, &next)
+		h.complete(e, &next, &c)
 		h.mu.Unlock()
 		return next, false, nil
 	}
@@ -244,7 +244,7 @@ func (h *shard) viewLocked(e *entry, now time.Time) (idempotency.Record, bool) {
 	var old idempotency.Record
 	rec, ok := idempotency.View(h.decisive(e, &old), now)
 	if ok {
-		h.complete(e, &rec)
+		h.complete(e, &rec, &idempotency.ClaimRequest{})
 	}
 	return rec, ok
 }
