@@ -3,6 +3,7 @@ package filters
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/filters/jsonscan"
 )
@@ -14,6 +15,11 @@ type Chain struct {
 	onPanic PanicHandler
 	members *jsonscan.Members // nil: none
 	guards  []GuardOfKeys     // behind a claimer, in order
+
+	service   string          // that the chain leads to; empty: none, or one of ends
+	split     int             // where the filters begin that are the service's own
+	ends      []*End          // one of which follows
+	elsewhere map[string]*End // of other services
 }
 
 // PanicHandler is told of a panic in a filter, with the stack of the goroutine.
@@ -36,6 +42,7 @@ func NewChain(onPanic PanicHandler, list ...Filter) (*Chain, error) {
 
 // guardKeys tells the filter that claims keys of the guards behind it.
 func (c *Chain) guardKeys() {
+	c.guards = nil
 	for i, f := range c.filters {
 		claimer, ok := f.(KeyClaimer)
 		if !ok {
@@ -46,6 +53,7 @@ func (c *Chain) guardKeys() {
 				c.guards = append(c.guards, GuardOfKeys{g, at})
 			}
 		}
+		c.guards = append(c.guards, c.endGuards()...)
 		claimer.GuardKeys(c.guards)
 		return
 	}
@@ -65,35 +73,50 @@ func (c *Chain) Names() []string {
 	for i, f := range c.filters {
 		names[i] = f.Name()
 	}
+	for _, e := range c.ends {
+		for _, f := range e.filters {
+			if !slices.Contains(names, f.Name()) {
+				names = append(names, f.Name())
+			}
+		}
+	}
 	return names
 }
 
 // Needs returns what the filters read of bodies, all together.
 func (c *Chain) Needs() Needs {
 	var n Needs
-	for _, f := range c.filters {
+	n.add(c.filters)
+	for _, e := range c.ends {
+		n.add(e.filters)
+	}
+	return n
+}
+
+func (n *Needs) add(list []Filter) {
+	for _, f := range list {
 		of := f.Needs()
 		n.RequestBody = n.RequestBody || of.RequestBody
 		n.Members = append(n.Members, of.Members...)
 		n.ResponseBody = max(n.ResponseBody, of.ResponseBody)
 	}
-	return n
 }
 
 // Request runs the Request phase: nil when every filter let the exchange pass, else the reply that
 // ends it. After a panic in a filter the reply is an internal-error and panicked is true.
 func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
-	x.ran, x.pass, x.members = 0, 0, c.members
+	x.ran, x.pass, x.members, x.chain, x.end = 0, 0, c.members, c, nil
 	defer func() {
 		if v := recover(); v != nil {
 			reply, panicked = c.caught(x, x.ran-1, v), true
-			c.withdraw(x)
+			c.withdraw(x, x.ran)
 		}
 	}()
-	for i, f := range c.filters {
+	for i := 0; i < c.length(x); i++ {
 		x.ran = i + 1
-		if r := f.Request(x, &x.slots[i]); r != nil {
-			c.withdraw(x)
+		if r := c.at(x, i).Request(x, &x.slots[i]); r != nil {
+			c.withdraw(x, x.ran)
+			x.replied(c.at(x, i).Name(), r)
 			return r, false
 		}
 		x.pass = i + 1
@@ -101,10 +124,10 @@ func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 	return nil, false
 }
 
-// withdraw tells the guards of keys that the exchange does not come to.
-func (c *Chain) withdraw(x *Exchange) {
+// withdraw tells the guards of keys from an index on that the exchange does not come to them.
+func (c *Chain) withdraw(x *Exchange, from int) {
 	for _, g := range c.guards {
-		if g.at >= x.ran {
+		if g.at >= from {
 			c.withdrawFrom(x, g)
 		}
 	}
@@ -137,7 +160,7 @@ func (c *Chain) respond(x *Exchange, i int) (panicked bool) {
 			panicked = true
 		}
 	}()
-	c.filters[i].Response(x, &x.slots[i])
+	c.at(x, i).Response(x, &x.slots[i])
 	return false
 }
 
@@ -157,13 +180,13 @@ func (c *Chain) done(x *Exchange, i int, o Outcome) {
 			c.caught(x, i, v)
 		}
 	}()
-	c.filters[i].Done(x, &x.slots[i], o)
+	c.at(x, i).Done(x, &x.slots[i], o)
 }
 
 func (c *Chain) caught(x *Exchange, i int, v any) *Reply {
 	name := "chain"
-	if i >= 0 && i < len(c.filters) {
-		name = c.filters[i].Name()
+	if i >= 0 && i < c.length(x) {
+		name = c.at(x, i).Name()
 	}
 	c.onPanic(x, name, v, debug.Stack())
 	return Refuse(InternalError, Problem{Detail: "The gateway failed on this request; it was logged."})

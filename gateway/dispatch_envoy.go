@@ -61,6 +61,7 @@ func (s *envoyHandler) Serve(r *envoy.Request) {
 	access := s.dispatcher.access
 	l := access.begin(&r.Exchange)
 	s.dispatch(r)
+	s.dispatcher.engine().tracing.EndRequest(&r.Exchange)
 	if l != nil {
 		access.end(l, &r.Exchange, r)
 	}
@@ -103,7 +104,7 @@ func (b *builder) addNamed(m config.Match, rt *route) error {
 // asked reports whether this process itself calls a service: for an outcome, or for the units of a sale.
 func asked(cfg *config.Config, service string) bool {
 	for _, r := range cfg.Routes {
-		if r.Service == service && r.Idempotency != nil && r.Idempotency.Probe != nil {
+		if r.Service.Has(service) && r.Idempotency != nil && r.Idempotency.Probe != nil {
 			return true
 		}
 	}

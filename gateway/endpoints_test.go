@@ -116,7 +116,7 @@ func TestEndpointsMayComeBeforeAndAfterTheirService(t *testing.T) {
 	}
 	sink.SetEndpoints("b", []config.Endpoint{service.endpoint}) // of no service that there is
 	renamed := withoutEndpoints(t, discoveredText)
-	renamed.Services["b"], renamed.Routes[0].Service = renamed.Services["a"], "b"
+	renamed.Services["b"], renamed.Routes[0].Service.Name = renamed.Services["a"], "b"
 	delete(renamed.Services, "a")
 	if err := sink.Apply(renamed); err != nil {
 		t.Fatal(err)

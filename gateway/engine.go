@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -27,12 +28,15 @@ type engine struct {
 	routes   []*route
 	named    map[string]*namedRoute // where Envoy has chosen the route; nil else
 	branches map[string]*route      // by service: the calls that the gateway itself makes to it
+	// ends are those of chains to any service, for keys that belong to one which their route does not lead to any more.
+	ends     map[string]*filters.End
 	services []*upstream.Service
 	unrouted *routeMetrics
 	refusals *refusalLog // nil: nobody is told
 	hop      *hop
-	prefix6  uint8 // of Exchange.Prefix6
-	ticketed bool  // a sale has its clients bring tickets in a field of ours
+	prefix6  uint8            // of Exchange.Prefix6
+	ticketed bool             // a sale has its clients bring tickets in a field of ours
+	tracing  *tracing.Tracing // nil: off
 	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
 	unreadable func(proxy netip.Addr, forwardedFor string)
 }
@@ -40,15 +44,18 @@ type engine struct {
 // newEngine returns what normalizes requests as a configuration says, without routes yet.
 func newEngine(cfg *config.Config, h *hop) *engine {
 	return &engine{cfg: cfg, hop: h, prefix6: cfg.Identity.Prefix6(), ticketed: policy.Ticketed(cfg),
-		branches: map[string]*route{}}
+		branches: map[string]*route{}, ends: map[string]*filters.End{}}
 }
 
 // route is a route at work.
 type route struct {
-	name    string
-	chain   *filters.Chain
-	target  target
-	timeout time.Duration // of the route itself, for all that it does until there is a response; 0: none
+	name   string
+	chain  *filters.Chain
+	target target
+	// forwards are the services that the route leads to beside target, by weight; elsewhere finds any other one.
+	forwards  map[string]*forward
+	elsewhere func(service string) *forward
+	timeout   time.Duration // of the route itself, for all that it does until there is a response; 0: none
 	// fallback stands in for a refusal; nil: nothing does.
 	fallback *fallback
 	// kept are fields of the route that this one falls back for, beside its own responses.
@@ -57,6 +64,7 @@ type route struct {
 	cors    bool          // preflights for it are answered
 	maxBody int64         // of the request's body, in place of the listener's; 0: that
 	edits   fieldEdits    // of all its responses
+	pattern string        // of its paths
 	process *process
 }
 
@@ -83,6 +91,7 @@ type process struct {
 	overload    *overload
 	refusals    *refusalLog
 	access      accessLogs
+	tracing     *tracing.Tracing
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -109,7 +118,9 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 	}
 	p.access.logger = env.Logger
 	m.publishAccessLog(&p.access.counts)
-	m.registry.MustRegister(newEjectedEndpoints(p.services))
+	m.registry.Add(&ejectedEndpoints{p.services})
+	p.tracing = tracing.New(tracing.Options{Logger: env.Logger, Instance: p.hop.name})
+	m.publishTracing(&p.tracing.Counts)
 	if b != nil {
 		env.Pressure = p.pressure
 	}
@@ -118,6 +129,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 
 // close closes what the engines used, when no request runs any more.
 func (p *process) close() {
+	p.tracing.Close()
 	p.access.use(nil)
 	p.policies.Close()
 	p.stores.close()
@@ -137,7 +149,7 @@ type builder struct {
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
-	b.engine.unreadable = p.logUnreadable
+	b.engine.unreadable, b.engine.tracing = p.logUnreadable, p.tracing
 	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
 	b.Prober = b.prober
 	b.UnitsOf = b.unitsOf
@@ -206,21 +218,57 @@ func (b *builder) target(r *config.Route) (target, error) {
 		settings := transactionSettings(r.Transaction, b.Config.Transactions[r.Transaction], r.Status)
 		return &transactionTarget{transaction.NewExecutor(b.bridge, settings)}, nil
 	}
-	f, err := b.service(r.Service)
+	if r.Service.Name == "" {
+		return undecided{}, nil
+	}
+	return b.forward(r, r.Service.Name)
+}
+
+// forward returns the target that is a service of a route.
+func (b *builder) forward(r *config.Route, service string) (*forward, error) {
+	f, err := b.service(service)
 	if err != nil {
 		return nil, err
 	}
-	f = b.forRoute(f, r)
-	if r.Timeout > 0 {
-		own := *f
-		own.timeout = time.Duration(r.Timeout)
-		f = &own
+	return timedFor(forRoute(f, r), r), nil
+}
+
+// addForwards finds the services of a route beside its target: those that share its requests, and the ones that keys
+// of earlier requests belong to.
+func (b *builder) addForwards(rt *route, r *config.Route) error {
+	for _, name := range r.Service.Names() {
+		if name == r.Service.Name {
+			continue
+		}
+		f, err := b.forward(r, name)
+		if err != nil {
+			return err
+		}
+		if rt.forwards == nil {
+			rt.forwards = map[string]*forward{}
+		}
+		rt.forwards[name] = f
 	}
-	return f, nil
+	if r.Idempotency != nil {
+		all := b.forwards
+		rt.elsewhere = func(service string) *forward { return timedFor(forRoute(all[service], r), r) }
+		rt.chain.Elsewhere(b.engine.ends)
+	}
+	return nil
+}
+
+// timedFor returns a service with the timeout of a route.
+func timedFor(f *forward, r *config.Route) *forward {
+	if r.Timeout == 0 {
+		return f
+	}
+	own := *f
+	own.timeout = time.Duration(r.Timeout)
+	return &own
 }
 
 // forRoute returns a service as the requests of a route see it.
-func (b *builder) forRoute(f *forward, r *config.Route) *forward {
+func forRoute(f *forward, r *config.Route) *forward {
 	edits := newRequestEdits(r)
 	if edits == nil && r.MaxBody == 0 {
 		return f
@@ -246,11 +294,17 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	if err != nil {
 		return err
 	}
+	rt.pattern = m.Path
 	rt.cors, rt.maxBody = s.Route.CORS != nil, int64(s.Route.MaxBody)
 	if h := s.Route.Headers; h != nil && !b.envoy { // Envoy changes them itself
 		rt.edits = newFieldEdits(&h.Response)
 	}
-	if s.Kind == policy.RouteChain && s.Service != "" {
+	if s.Kind == policy.RouteChain && !s.Route.Service.None() {
+		if !b.envoy {
+			if err = b.addForwards(rt, s.Route); err != nil {
+				return err
+			}
+		}
 		rt.timeout = time.Duration(s.Route.Timeout)
 		if rt.fallback, err = b.fallback(s.Route, rt.panicked); err != nil {
 			return err
@@ -295,21 +349,19 @@ func (b *builder) addBranch(service string) error {
 	if err != nil {
 		return err
 	}
-	rt, err := b.route("branch:"+service, t, policy.BranchScopeOf(b.Config, service))
+	scope := policy.BranchScopeOf(b.Config, service)
+	rt, err := b.route("branch:"+service, t, scope)
 	if err != nil {
 		return err
 	}
 	b.engine.branches[service] = rt
-	return nil
+	b.engine.ends[service], err = b.End(scope)
+	return err
 }
 
 // prober implements [policy.ProberOf].
-func (b *builder) prober(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober {
-	rt := b.engine.branches[service]
-	if rt == nil { // the service is at fault, which has been reported
-		return nil
-	}
-	return newProber(rt, p, bodyBytesMax, policy.LongestCall(b.Config.Services[service]))
+func (b *builder) prober(p *config.Probe, bodyBytesMax int64) idempotency.Prober {
+	return newProber(b.engine.branches, b.Config.Services, p, bodyBytesMax)
 }
 
 // service returns the target that is a service. All routes to it share its connections, which a

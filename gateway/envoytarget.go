@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 // envoyTarget is the target that is a service which Envoy calls. The service's connections, attempts and timeouts are
 // Envoy's; what is decided here is what becomes of the key and the permits.
 type envoyTarget struct {
-	service  string
+	service  string        // the only one; else the exchange leads to one of several
 	timeout  time.Duration // of an attempt
 	longest  time.Duration // that Envoy may take to the head of a response
 	overload *overload
@@ -30,13 +31,16 @@ func (b *builder) envoyTarget(r *config.Route) target {
 	if r.Transaction != "" {
 		return passOn
 	}
-	c := b.Config.Services[r.Service]
-	timeout, longest := time.Duration(c.Timeout), policy.LongestCall(c)
+	var timeout, longest time.Duration
+	for _, name := range r.Service.Names() {
+		c := b.Config.Services[name]
+		timeout, longest = max(timeout, time.Duration(c.Timeout)), max(longest, policy.LongestCall(c))
+	}
 	if r.Timeout > 0 {
 		timeout, longest = time.Duration(r.Timeout), max(longest, time.Duration(r.Timeout))
 	}
 	return &envoyTarget{
-		service: r.Service, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
+		service: r.Service.Name, timeout: timeout, longest: longest, overload: b.overload, logger: b.env.Logger,
 		gone: new(filters.LogThrottle),
 	}
 }
@@ -54,8 +58,11 @@ func (passedOn) execute(x *filters.Exchange, in inbound) result {
 
 func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	r := in.(*envoy.Request)
-	x.Service = t.service
+	x.Service = cmp.Or(t.service, x.LeadsTo())
 	x.Inject.Set("Sluice-Principal", x.Principal)
+	if x.Led() {
+		r.LeadTo(x.Service)
+	}
 	if reply := lapsed(x); reply != nil {
 		x.SetReply(reply)
 		return result{outcome: filters.Refused}
@@ -75,9 +82,14 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
 	}
+	var traced filters.Attempt
+	if x.Trace != nil {
+		traced = x.Trace.Attempt(x, t.service)
+	}
 	began := x.Measured.Start()
 	head, err := r.Forward(limit)
 	x.Measured.AddService(began)
+	endTraced(traced, head, err)
 	if err != nil {
 		return t.failed(x, err)
 	}
@@ -99,6 +111,24 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 		return t.buffer(x, r, e, kind, limit-time.Since(now))
 	}
 	return e
+}
+
+// endTraced ends what is traced of all that Envoy does until there is a head; nil: nothing is.
+func endTraced(t filters.Attempt, head envoy.Head, err error) {
+	if t == nil {
+		return
+	}
+	end := filters.AttemptEnd{Status: head.Status}
+	switch {
+	case errors.Is(err, envoy.ErrSilent):
+		end = filters.AttemptEnd{Fault: "envoy-silent", Detail: "Envoy had no response within the time that it may take"}
+	case err != nil:
+		end = filters.AttemptEnd{Fault: "cancelled"}
+	case head.Origin != envoy.FromService:
+		end = filters.AttemptEnd{Fault: "envoy-response", Detail: "Envoy has a response of its own, with the status " +
+			strconv.Itoa(head.Status)}
+	}
+	t.End(end)
 }
 
 // buffer has Envoy show the body before the client gets any of it.
@@ -157,12 +187,12 @@ func (t *envoyTarget) failed(x *filters.Exchange, err error) result {
 		return result{outcome: filters.ClientGone}
 	}
 	t.gone.Warn(t.logger, time.Now(), "Envoy ended a request without a response: its client left", "route", x.Route,
-		"service", t.service, "cause", err,
+		"service", x.Service, "cause", err,
 		"request", x.Inject.Get(requestIDField))
 	return result{outcome: filters.ClientGone}
 }
 
 // refuse sets the reply of a request without a response.
 func (t *envoyTarget) refuse(x *filters.Exchange, reason filters.Reason, detail string, why *fault) {
-	x.SetReply(filters.Refuse(reason, filters.Problem{Service: t.service, Detail: detail, Cause: why}))
+	x.SetReply(filters.Refuse(reason, filters.Problem{Service: x.Service, Detail: detail, Cause: why}))
 }

@@ -111,7 +111,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			rt.tell(x, e.fault)
 		}
 		if rt.metrics != nil {
-			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took, x.Trace)
 		}
 	}()
 	reply, panicked := rt.begin(x), false
@@ -127,7 +127,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			e.outcome = filters.Panicked
 		}
 	} else {
-		e = rt.target.execute(x, in)
+		e = rt.targetOf(x).execute(x, in)
 		if e.response == nil && errors.Is(x.BodyError(), filters.ErrOverloaded) {
 			x.SetReply(rt.process.overload.refuse(x, budget.Buffered))
 		}
@@ -171,7 +171,7 @@ func (rt *route) finish(x *filters.Exchange) {
 // tell tells the operator of a response that is not the service's, or not the whole of it.
 func (rt *route) tell(x *filters.Exchange, why *fault) {
 	if x.Service == "" {
-		x.Service = rt.service()
+		x.Service = rt.service(x)
 	}
 	rt.process.refusals.tell(rt.name, x, why)
 }
@@ -180,12 +180,35 @@ func (rt *route) tell(x *filters.Exchange, why *fault) {
 func (rt *route) noteEnd(x *filters.Exchange, e *result) {
 	x.Measured.Reason = reasonOf(x, e)
 	if x.Service == "" {
-		x.Service = rt.service()
+		x.Service = rt.service(x)
 	}
 }
 
-// service returns the name of the service that the route leads to, "" where it leads elsewhere.
-func (rt *route) service() string {
+// targetOf returns where the exchange goes: to the service that was chosen, or that its key belongs to, where that is
+// not the route's only one.
+func (rt *route) targetOf(x *filters.Exchange) target {
+	if !x.Led() || rt.process.envoy {
+		return rt.target
+	}
+	if f := rt.forwards[x.LeadsTo()]; f != nil {
+		return f
+	}
+	return rt.elsewhere(x.LeadsTo())
+}
+
+// undecided is the target of a route that leads to several services: the chain chooses one of them.
+type undecided struct{}
+
+func (undecided) execute(*filters.Exchange, inbound) result {
+	panic("gateway: no service was chosen") // the chain has a filter for it
+}
+
+// service returns the name of the service that the exchange goes to, "" where the route leads elsewhere, or to several
+// and none has been chosen yet.
+func (rt *route) service(x *filters.Exchange) string {
+	if service := x.LeadsTo(); service != "" {
+		return service
+	}
 	switch t := rt.target.(type) {
 	case *forward:
 		return t.service.Name()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -284,13 +285,14 @@ func (p *explainer) explain(rt *explained) {
 }
 
 func (p *explainer) service(r *config.Route) {
-	c := p.cfg.Services[r.Service]
+	name := cmp.Or(r.Service.Name, p.Service)
+	c := p.cfg.Services[name]
 	timeout, whose := c.Timeout, ""
 	if r.Timeout > 0 {
 		timeout, whose = r.Timeout, " of the route"
 	}
 	p.Line("target", "service %s at %s, timeout %s%s, connect %s, %s",
-		r.Service, c.Where(), timeout, whose, c.ConnectTimeout, retriesOf(c))
+		name, c.Where(), timeout, whose, c.ConnectTimeout, retriesOf(c))
 	if r.Timeout > 0 {
 		p.Line("", "which is also how long a request has from its arrival to that head, with all waits and attempts")
 	}

@@ -57,7 +57,7 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 		return nil, err
 	}
 	if f.target, err = b.service(c.Service); err == nil {
-		f.target = b.forRoute(f.target, r)
+		f.target = forRoute(f.target, r)
 	}
 	return f, err
 }
@@ -67,6 +67,9 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 // key falls back: of any other it is not known what became of it.
 func (f *fallback) standsIn(x *filters.Exchange, in inbound, e *result) bool {
 	if !x.Response.Local || f.on[x.Response.Reason] == nil {
+		return false
+	}
+	if f.target != nil && f.target.service.Name() == x.LeadsTo() { // by weight, and it is what has just refused
 		return false
 	}
 	switch {
@@ -96,6 +99,7 @@ func sendable(x *filters.Exchange, in inbound) bool {
 func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result) (written bool) {
 	f, reason := rt.fallback, x.Response.Reason
 	f.on[reason].Inc()
+	x.Decided("fallback", string(reason), "")
 	rt.tell(x, nil)
 	if f.reply != nil {
 		kept := keptFields(x.Response.Header)

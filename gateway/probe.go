@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -11,31 +12,39 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/message"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/template"
 )
 
-// prober asks a route's service what became of a request, through the service's breaker. The
+// prober asks the service to which a request went what became of it, through the service's breaker. The
 // service sees a request of the one who asks: its fields but those that belong to a body or a
 // condition, the key that it was sent, and as Sluice-Attempt the attempt that is asked about.
 type prober struct {
-	rt     *route // as branch calls take it to the service
-	method string
-	path   ref.Template
-	most   int           // bytes of a response's body
-	limit  time.Duration // of the whole call: nobody else ends a body that trickles
+	branches map[string]*route          // as branch calls take it to the service
+	services map[string]*config.Service // whose longest call bounds the whole: nobody else ends a body that trickles
+	method   string
+	path     ref.Template
+	most     int // bytes of a response's body
 }
 
-func newProber(rt *route, p *config.Probe, most int64, limit time.Duration) *prober {
-	return &prober{rt: rt, method: p.Method, path: p.Path, most: int(most), limit: limit}
+func newProber(
+	branches map[string]*route, services map[string]*config.Service, p *config.Probe, most int64,
+) *prober {
+	return &prober{branches: branches, services: services, method: p.Method, path: p.Path, most: int(most)}
 }
 
 // Probe implements [idempotency.Prober].
-func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
+func (p *prober) Probe(x *filters.Exchange, service string, attempt int) (idempotency.Response, bool) {
+	service = cmp.Or(service, x.LeadsTo())
+	rt := p.branches[service]
+	if rt == nil { // it is not in the configuration any more: nobody can be asked
+		return idempotency.Response{}, false
+	}
 	path, query, err := template.Target(p.path, x)
 	if err != nil { // the request lacks what the path needs: nobody can be asked
 		return idempotency.Response{}, false
 	}
-	ctx, cancel := context.WithTimeout(x.Context(), p.limit)
+	ctx, cancel := context.WithTimeout(x.Context(), policy.LongestCall(p.services[service]))
 	defer cancel()
 	ask := new(filters.Exchange)
 	ask.Begin(ctx, nil)
@@ -43,6 +52,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 		path, query
 	ask.Peer, ask.Client, ask.Prefix6, ask.Received = x.Peer, x.Client, x.Prefix6, time.Now()
 	ask.Route, ask.Principal, ask.Call = x.Route, x.Principal, filters.ProbeCall
+	ask.Trace = x.Trace
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
 			ask.Header = append(ask.Header, f)
@@ -53,7 +63,7 @@ func (p *prober) Probe(x *filters.Exchange, attempt int) (idempotency.Response, 
 	ask.Inject.Set("Sluice-Attempt", strconv.Itoa(attempt))
 	ask.Inject.Set("Sluice-Principal", x.Principal)
 	response := recorder{most: p.most}
-	p.rt.serve(ask, &whole{message.Message{}}, &response)
+	rt.serve(ask, &whole{message.Message{}}, &response)
 	if ask.Response.Local || response.aborted || response.status == 0 {
 		return idempotency.Response{}, false
 	}

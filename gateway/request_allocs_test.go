@@ -17,6 +17,9 @@ func TestAllocationsOfARequest(t *testing.T) {
 		t.Skip("the race detector allocates by itself; make allocations runs this without it")
 	}
 	t.Run("without access log", func(t *testing.T) { allocationsOfARequest(t, "") })
+	t.Run("with traces of which none is sampled", func(t *testing.T) {
+		allocationsOfARequest(t, "tracing: {endpoint: 'http://127.0.0.1:1', sample: 0%}\n")
+	})
 	t.Run("with access log", func(t *testing.T) {
 		allocationsOfARequest(t, "log: {access: {output: "+filepath.Join(t.TempDir(), "access.log")+"}}\n")
 	})
@@ -37,6 +40,7 @@ routes:
   - {name: keyed, match: {methods: [POST], path: /keyed}, service: a, limits: [own], idempotency: {required: true, maxOpenKeys: 1000000}}
   - {name: hedged, match: {path: /hedged}, service: hedged, timeout: 60s}
   - {name: measured, match: {path: /measured}, service: measured, fallback: {status: 200}}
+  - {name: weighted, match: {path: /weighted}, service: {a: 95, hedged: 5}}
   - {name: all, match: {path: /**}, service: a, limits: [own]}
 `)
 	c, err := net.Dial("tcp", g.at.HTTP)
@@ -55,7 +59,7 @@ routes:
 		}
 	}
 	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
-	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured"} {
+	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured", "/weighted"} {
 		get := []byte("GET " + path + " HTTP/1.1\r\n" + fields + "\r\n")
 		if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
 			t.Errorf("a GET of %s makes %v allocations, at most 0", path, n)
@@ -79,7 +83,7 @@ routes:
 }
 
 // plainService answers every request, whatever it is, without an allocation.
-func plainService(t *testing.T) (address string) {
+func plainService(t testing.TB) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -26,10 +26,11 @@ func newBench() *cobra.Command {
 		Short: "Measure the gateway on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("say what to measure: proxy, idempotency, transactions or flash-sale")
+			return fmt.Errorf("say what to measure: proxy, idempotency, transactions, growth or flash-sale")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchGrowth(),
+		newBenchPart())
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -52,7 +53,7 @@ func (f *Fallback) check(s site) {
 	if s.route == nil {
 		return
 	}
-	if s.route.Service == "" {
+	if s.route.Service.None() {
 		s.fault(s.path, "is for a route to a service, and this route leads to none")
 	}
 	members := s.exactlyOne("a fallback has", false, "status", "service")
@@ -76,7 +77,7 @@ func (f *Fallback) check(s site) {
 		}
 	}
 	s.exists("services", "service", f.Service, s.at("service"))
-	if f.Service == s.route.Service && f.Service != "" {
+	if f.Service == s.route.Service.Name && f.Service != "" {
 		s.fault(s.at("service"), "%q is what the route leads to: a fallback is another service", f.Service)
 	}
 }
@@ -84,18 +85,25 @@ func (f *Fallback) check(s site) {
 // warn tells of what is written in on and can never come about.
 func (f *Fallback) warn(s site) {
 	r := s.route
-	service := s.config.Services[r.Service]
 	for i, why := range f.On {
 		p := s.at("on").item(i)
 		switch {
 		case !s.written(p): // a default
-		case why == FallbackBreakerOpen && service != nil && service.Breaker == nil:
-			s.warn(p, "never comes about: the service %q has no breaker", r.Service)
+		case why == FallbackBreakerOpen && !r.Service.None() && !s.config.anyService(r, func(c *Service) bool { return c.Breaker != nil }):
+			s.warn(p, "never comes about: %s", noBreaker(r))
 		case why == FallbackTimeout && !f.mayTimeOut(r):
 			s.warn(p, "never comes about: a timeout is one after something was sent, and then only safe requests "+
 				"without a key fall back")
 		}
 	}
+}
+
+// noBreaker says that none of the route's services has a breaker.
+func noBreaker(r *Route) string {
+	if r.Service.Name != "" {
+		return fmt.Sprintf("the service %q has no breaker", r.Service.Name)
+	}
+	return "none of the services has a breaker"
 }
 
 // mayTimeOut reports whether a request of the route can fall back on a timeout: one that is safe, or one whose time is

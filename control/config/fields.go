@@ -13,6 +13,8 @@ type field struct {
 	reflect.StructField
 	key   string
 	rules rules
+	// sections: [walk] has something to do there.
+	sections bool
 }
 
 // rules are what the config tag of a field says.
@@ -26,7 +28,6 @@ type rules struct {
 	same     bool   // the files of a folder may repeat it
 	omitZero bool   // shown only where it is set
 	example  string // of an address: what is wanted in place of a number
-	mapping  string // what a mapping says in the contract that is not supported yet
 	cookie   bool   // the name of a cookie
 }
 
@@ -40,8 +41,8 @@ func fieldsOf(t reflect.Type) []field {
 	}
 	var list []field
 	for _, f := range reflect.VisibleFields(t) {
-		if key := f.Tag.Get("json"); key != "" {
-			list = append(list, field{f, key, rulesOf(f.Tag.Get("config"))})
+		if key := f.Tag.Get("json"); key != "" && key != "-" {
+			list = append(list, field{f, key, rulesOf(f.Tag.Get("config")), holdsSections(f.Type)})
 		}
 	}
 	knownFields.Store(t, list)
@@ -75,8 +76,6 @@ func rulesOf(tag string) rules {
 			r.example = value
 		case "url":
 			r.example = "http://127.0.0.1:7001"
-		case "mapping":
-			r.mapping = value
 		case "cookie":
 			r.cookie = true
 		}
@@ -139,7 +138,7 @@ func walkStructs(t reflect.Type, visit func(t reflect.Type)) {
 		case reflect.Pointer, reflect.Slice, reflect.Map:
 			walk(t.Elem())
 		case reflect.Struct:
-			if isText(t) || seen[t] || t.Name() == "" || t == reflect.TypeFor[Unsupported]() {
+			if isText(t) || seen[t] || t.Name() == "" {
 				return
 			}
 			seen[t] = true

@@ -104,7 +104,7 @@ func (s *Service) warnHedge(at site) {
 
 // leadsTo reports whether requests of the route may go to a service.
 func (r *Route) leadsTo(service string) bool {
-	return r.Service == service || r.Fallback != nil && r.Fallback.Service == service
+	return r.Service.Has(service) || r.Fallback != nil && r.Fallback.Service == service
 }
 
 // takesSafe reports whether the route takes requests that may be sent twice whatever they do.

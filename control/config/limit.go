@@ -67,13 +67,15 @@ func (LimitNames) describe() descriptions { return descriptions{"": "The limits 
 
 // warn tells of a limit that the route and its service both have.
 func (l *LimitNames) warn(s site) {
-	if s.route == nil || s.route.Service == "" {
+	if s.route == nil {
 		return
 	}
 	for i, name := range *l {
-		if c := s.config.Services[s.route.Service]; c != nil && slices.Contains(c.Limits, name) {
-			s.warn(s.path.item(i), "limit %q is one of service %q too, so each request takes two of its tokens", name,
-				s.route.Service)
+		for _, service := range s.route.Service.Names() {
+			if c := s.config.Services[service]; c != nil && slices.Contains(c.Limits, name) {
+				s.warn(s.path.item(i), "limit %q is one of service %q too, so each request takes two of its tokens",
+					name, service)
+			}
 		}
 	}
 }

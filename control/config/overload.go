@@ -133,7 +133,7 @@ func (p *Priority) warn(s site) {
 // servicesBehind returns the services that a route leads to, be it over a transaction.
 func (c *Config) servicesBehind(r *Route) []string {
 	if r.Transaction == "" {
-		return []string{r.Service}
+		return r.Service.Names()
 	}
 	var names []string
 	if t := c.Transactions[r.Transaction]; t != nil {
@@ -180,7 +180,7 @@ func (s site) checkServiceLimit(p path, name string) {
 			continue
 		}
 		for _, route := range s.config.Routes {
-			if route == nil || route.Service != service {
+			if route == nil || !route.Service.Has(service) {
 				continue
 			}
 			if params, err := checkPattern(route.Match.Path); err == nil && lacks(r, params) {

@@ -31,7 +31,7 @@ func (r *Rewrite) check(s site) {
 	if s.route == nil {
 		return
 	}
-	if s.route.Service == "" {
+	if s.route.Service.None() {
 		s.fault(s.path, "is of requests to a service, and this route leads to none")
 	}
 	if !s.written(s.at("stripPrefix")) && !s.written(s.at("path")) && !s.written(s.at("host")) {
@@ -131,7 +131,7 @@ func (h *HeaderEdits) check(s site) {
 	if h.Request.Empty() && h.Response.Empty() {
 		s.fault(s.path, "changes nothing: write set, add or remove below request or response")
 	}
-	if s.route.Service == "" && !h.Request.Empty() {
+	if s.route.Service.None() && !h.Request.Empty() {
 		s.fault(s.at("request"), "is of requests to a service, and this route leads to none")
 	}
 	h.Request.checkFields(s.to("request"), func(name string) string {

@@ -15,7 +15,7 @@ import (
 type Route struct {
 	Name        string          `json:"name" jsonschema:"required,pattern=^[a-z0-9._-]+$"`
 	Match       Match           `json:"match" jsonschema:"required"`
-	Service     string          `json:"service" config:"mapping=shares of several services"`
+	Service     RouteService    `json:"service"`
 	Transaction string          `json:"transaction"`
 	Respond     *StaticResponse `json:"respond"`
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
@@ -28,7 +28,7 @@ type Route struct {
 	RouteSections
 
 	// Sale is the name of the sale that lists the route; empty: none does.
-	Sale string
+	Sale string `json:"-"`
 }
 
 func (Route) describe() descriptions {
@@ -36,7 +36,7 @@ func (Route) describe() descriptions {
 		"":            "Leads to a service, a transaction or a static response.",
 		"Name":        "Unique; it stands in metrics, logs and keys.",
 		"Match":       "What the route takes.",
-		"Service":     "The service that requests go to.",
+		"Service":     "The service that requests go to, or several with their weights: {order: 95, order-canary: 5}.",
 		"Transaction": "The transaction that requests start.",
 		"Respond":     "A static response.",
 		"Status":      "The path of the transaction's status resource, with one {id}.",
@@ -66,7 +66,7 @@ func (r *Route) check(s site) {
 		s.fault(s.at("idempotency"), "has nothing to protect: the route's response is written here")
 	}
 	if slices.Contains(members, "service") {
-		s.exists("services", "service", r.Service, s.at("service"))
+		r.checkService(s)
 	}
 	if slices.Contains(members, "transaction") {
 		s.exists("transactions", "transaction", r.Transaction, s.at("transaction"))

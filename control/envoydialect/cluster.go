@@ -333,15 +333,15 @@ func healthCheck(h *config.Health, prior bool) *corev3.HealthCheck {
 // Behind ext_proc it must not: the response would be recorded under the key as that of the route's
 // service.
 func goesOn(cfg *config.Config, r *config.Route) bool {
-	return r.Fallback != nil && r.Fallback.Service != "" && len(LeftToExtProc(cfg, r)) == 0
+	return r.Fallback != nil && r.Fallback.Service != "" && r.Service.Name != "" && len(LeftToExtProc(cfg, r)) == 0
 }
 
 // addFallback adds the cluster that a route leads to whose fallback is another service.
 func (c *compiler) addFallback(r *config.Route) {
-	config := &aggregatev3.ClusterConfig{Clusters: []string{clusterOf(r.Service), clusterOf(r.Fallback.Service)}}
+	config := &aggregatev3.ClusterConfig{Clusters: []string{clusterOf(r.Service.Name), clusterOf(r.Fallback.Service)}}
 	c.res.Clusters = append(c.res.Clusters, &clusterv3.Cluster{
 		Name:           fallbackPrefix + r.Name,
-		ConnectTimeout: duration(c.cfg.Services[r.Service].ConnectTimeout),
+		ConnectTimeout: duration(c.cfg.Services[r.Service.Name].ConnectTimeout),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.clusters.aggregate", TypedConfig: c.pack(config),
@@ -350,7 +350,7 @@ func (c *compiler) addFallback(r *config.Route) {
 	c.approximate(routePlace(r), "fallback", "Envoy goes on to service %s while no endpoint of %s is usable; not "+
 		"for a "+
 		"request that was refused as overloaded or had no response in time, and without the service's limits",
-		r.Fallback.Service, r.Service)
+		r.Fallback.Service, r.Service.Name)
 }
 
 // addOwn adds the cluster of a part of this gateway: host:port.

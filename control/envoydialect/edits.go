@@ -49,9 +49,14 @@ func (c *compiler) edit(r *config.Route, out *routev3.Route) {
 		}
 		action.RegexRewrite = rewriteOf(r)
 	}
+	if out.GetRoute().GetClusterHeader() != "" { // it is between ext_proc and Envoy
+		out.RequestHeadersToRemove = append(out.RequestHeadersToRemove, ClusterHeader)
+	}
 	if h := r.Headers; h != nil {
-		out.RequestHeadersToAdd, out.RequestHeadersToRemove = edited(&h.Request)
-		add, remove := edited(&h.Response)
+		add, remove := edited(&h.Request)
+		out.RequestHeadersToAdd = add
+		out.RequestHeadersToRemove = append(out.RequestHeadersToRemove, remove...)
+		add, remove = edited(&h.Response)
 		out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, add...)
 		out.ResponseHeadersToRemove = append(out.ResponseHeadersToRemove, remove...)
 	}

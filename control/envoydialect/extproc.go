@@ -46,6 +46,13 @@ func LeftToExtProc(cfg *config.Config, r *config.Route) []string {
 	if r.Sale != "" {
 		policies = append(policies, "sale")
 	}
+	if r.Service.Name == "" {
+		for _, name := range r.Service.Names() { // of a service that is chosen behind the filters
+			if s := cfg.Services[name]; s != nil && (len(s.Limits) > 0 || s.Overload != nil) {
+				policies = append(policies, "limits and overload of service "+name)
+			}
+		}
+	}
 	for _, name := range limitsOf(cfg, r) {
 		for _, one := range cfg.Limits[name].Per {
 			if !computes(one) {
@@ -82,10 +89,13 @@ func (c *compiler) extProc() *extprocv3.ExternalProcessor {
 		if r.Idempotency != nil {
 			wait += time.Duration(r.Idempotency.WhileInFlight.Wait)
 		}
-		if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
-			wait += time.Duration(s.Overload.Queue.Wait)
+		queue := time.Duration(0)
+		for _, name := range r.Service.Names() {
+			if s := c.cfg.Services[name]; s != nil && s.Overload != nil {
+				queue = max(queue, time.Duration(s.Overload.Queue.Wait))
+			}
 		}
-		longest = max(longest, wait)
+		longest = max(longest, wait+queue)
 	}
 	service := grpcService(servicesCluster, 0)
 	service.InitialMetadata = []*corev3.HeaderValue{

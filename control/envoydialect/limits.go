@@ -40,8 +40,10 @@ const (
 // limitsOf returns the limits that hold on a route, those of its service behind its own.
 func limitsOf(cfg *config.Config, r *config.Route) []string {
 	names := slices.Clone([]string(r.Limits))
-	if s := cfg.Services[r.Service]; s != nil {
-		names = append(names, s.Limits...)
+	for _, name := range r.Service.Names() {
+		if s := cfg.Services[name]; s != nil {
+			names = append(names, s.Limits...)
+		}
 	}
 	return names
 }

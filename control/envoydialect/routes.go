@@ -128,9 +128,9 @@ func (c *compiler) native(r *config.Route, perFilter map[string]*anypb.Any) {
 			})
 		}
 	}
-	if s := c.cfg.Services[r.Service]; s != nil && s.Overload != nil {
+	if s := c.cfg.Services[r.Service.Name]; s != nil && s.Overload != nil {
 		if s.Overload.Concurrency.Fixed == 0 {
-			perFilter[overloadPrefix+r.Service] = c.on()
+			perFilter[overloadPrefix+r.Service.Name] = c.on()
 		}
 		if r.Priority != config.PriorityNormal {
 			c.unsupported(routePlace(r), "priority", "requests are shed whatever their priority")
@@ -158,19 +158,28 @@ func static(out *routev3.Route, r *config.StaticResponse) (typed bool) {
 // action sends a request to the route's service. The timeout of an attempt ends with the head of the
 // response, so Envoy's timeout of a whole response is off: it would cut streams.
 func (c *compiler) action(r *config.Route) *routev3.RouteAction {
-	s, cluster := c.cfg.Services[r.Service], clusterOf(r.Service)
+	if r.Service.Name == "" {
+		return c.weighted(r)
+	}
+	cluster := clusterOf(r.Service.Name)
 	if goesOn(c.cfg, r) {
 		cluster = fallbackPrefix + r.Name
 	}
+	a := c.actionTo(r, c.cfg.Services[r.Service.Name])
+	a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
+	return a
+}
+
+// actionTo returns the action of a route with the times and attempts of a service, and without a cluster.
+func (c *compiler) actionTo(r *config.Route, s *config.Service) *routev3.RouteAction {
 	timeout := s.Timeout
 	if r.Timeout > 0 {
 		timeout = r.Timeout
 	}
 	return &routev3.RouteAction{
-		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
-		Timeout:          duration(config.Duration(0)),
-		IdleTimeout:      duration(s.StreamIdleTimeout),
-		RetryPolicy:      retries(s, timeout),
+		Timeout:     duration(config.Duration(0)),
+		IdleTimeout: duration(s.StreamIdleTimeout),
+		RetryPolicy: retries(s, timeout),
 	}
 }
 

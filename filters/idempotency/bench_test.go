@@ -28,7 +28,7 @@ type bench struct {
 	probe  func(x *filters.Exchange, attempt int) (idempotency.Response, bool)
 }
 
-func (b *bench) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
+func (b *bench) Probe(x *filters.Exchange, _ string, attempt int) (idempotency.Response, bool) {
 	return b.probe(x, attempt)
 }
 
@@ -67,7 +67,8 @@ func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
 			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"),
 			Failures: count("failures"),
-			TooMany:  count("too-many"), Probes: count("probes"), Settled: count("settled"),
+			Answered: count("answered"), Freed: count("freed"),
+			TooMany: count("too-many"), Settled: count("settled"), Undecided: count("undecided"),
 			Untrusted: count("untrusted"),
 		},
 	})

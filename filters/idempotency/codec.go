@@ -20,6 +20,7 @@ const (
 
 	flagNotDispatched = 1 << 0
 	flagCounted       = 1 << 1
+	flagService       = 1 << 2 // the service follows the gid; records of earlier versions have none
 
 	crcLen = 4
 )
@@ -40,6 +41,9 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	if r.Counted {
 		flags |= flagCounted
 	}
+	if r.Service != "" {
+		flags |= flagService
+	}
 	dst = append(dst, recordVersion, byte(r.State), flags)
 	dst = append(dst, r.Fingerprint[:]...)
 	dst = binary.AppendUvarint(dst, r.Token)
@@ -49,6 +53,9 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	dst = appendString(dst, r.Principal)
 	dst = appendString(dst, r.ClientKey)
 	dst = appendString(dst, r.GID)
+	if r.Service != "" {
+		dst = appendString(dst, r.Service)
+	}
 	dst = appendTime(dst, r.Created)
 	dst = appendTime(dst, r.LeaseUntil)
 	dst = appendTime(dst, r.CapUntil)
@@ -61,6 +68,14 @@ func AppendRecord(dst []byte, r *Record) []byte {
 // DecodeRecord reads what [AppendRecord] wrote; the record shares no memory with b. The error wraps
 // [ErrCorrupt].
 func DecodeRecord(b []byte) (Record, error) { return decodeRecord(b, false) }
+
+// StateIn returns the state of a record in its stored form, without a look at the rest; 0 of what is none.
+func StateIn(b []byte) State {
+	if len(b) < 2 || b[0] != recordVersion {
+		return 0
+	}
+	return State(b[1])
+}
 
 // RecordIn is [DecodeRecord] for bytes that never change: the record's strings and its response lie
 // in them.
@@ -83,6 +98,9 @@ func decodeRecord(b []byte, share bool) (Record, error) {
 	r.Principal = d.string()
 	r.ClientKey = d.string()
 	r.GID = d.string()
+	if flags&flagService != 0 {
+		r.Service = d.string()
+	}
 	r.Created = d.time()
 	r.LeaseUntil = d.time()
 	r.CapUntil = d.time()
@@ -98,7 +116,8 @@ func decodeRecord(b []byte, share bool) (Record, error) {
 	if err := d.end(); err != nil {
 		return Record{}, err
 	}
-	if r.State < InFlight || r.State > Unknown || flags&^(flagNotDispatched|flagCounted) != 0 {
+	if r.State < InFlight || r.State > Unknown || flags&^(flagNotDispatched|flagCounted|flagService) != 0 ||
+		r.Service == "" && flags&flagService != 0 {
 		return Record{}, fmt.Errorf("%w: state %d, flags %#x", ErrCorrupt, r.State, flags)
 	}
 	return r, nil

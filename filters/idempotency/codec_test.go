@@ -22,7 +22,7 @@ func drawRecord(t *rapid.T) Record {
 	r := Record{
 		ID: rapid.String().Draw(t, "id"), State: State(rapid.IntRange(int(InFlight), int(Unknown)).Draw(t, "state")),
 		Token: rapid.Uint64().Draw(t, "token"), Attempt: rapid.Int().Draw(t, "attempt"),
-		Route: rapid.String().Draw(t, "route"), Principal: rapid.String().Draw(t, "principal"),
+		Route: rapid.String().Draw(t, "route"), Service: rapid.String().Draw(t, "service"), Principal: rapid.String().Draw(t, "principal"),
 		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t,
 			"gid"), NotDispatched: rapid.Bool().Draw(t,
 			"not dispatched"),
@@ -59,7 +59,7 @@ func sampleRecord() Record {
 	now := time.Unix(1_790_000_000, 123_456_789).UTC()
 	return Record{
 		ID: "id", State: Answered, Token: 1<<63 + 7, Attempt: 2, Fingerprint: [32]byte{1, 2, 3}, Route: "create-order",
-		Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second),
+		Service: "order", Principal: "anna", ClientKey: "k-1", Created: now, LeaseUntil: now.Add(time.Second),
 		CapUntil: now.Add(time.Minute),
 		Expires:  now.Add(time.Hour), TTL: time.Hour,
 		Response: []byte("the stored form of a response"),

@@ -45,6 +45,7 @@ type Record struct {
 	Attempt       int    // dispatches so far, from 1
 	Fingerprint   [32]byte
 	Route         string
+	Service       string // where its first attempt goes, and so all others; empty: to no service, or it is not known
 	Principal     string
 	ClientKey     string // as the client sent it, for operators
 	GID           string // Delegated and after: the coordinator's name for it
@@ -75,6 +76,7 @@ type ClaimRequest struct {
 	Token         uint64 // drawn at random by the claimer, never 0
 	Fingerprint   [32]byte
 	Route         string
+	Service       string // where the attempt goes if it is the first one, see Record.Service
 	Principal     string
 	ClientKey     string
 	Lease         time.Duration // > 0
@@ -142,8 +144,10 @@ var ErrTooManyOpen = errors.New("idempotency: too many open keys")
 // A claim of a key without a live record is refused by the store with [ErrTooManyOpen] where the
 // owner has MaxOpen counted live records already. A record that is there is replayed, or tried
 // again, whatever their number.
+//
+// A further attempt keeps the route and the service of the first one: what may have been executed was executed there.
 func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed bool) {
-	attempt, created, counted := 1, now, c.MaxOpen > 0
+	attempt, created, counted, route, service := 1, now, c.MaxOpen > 0, c.Route, c.Service
 	if rec != nil && now.Before(rec.Expires) {
 		seen := rec.at(now)
 		switch {
@@ -152,6 +156,7 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 			return seen, false
 		case seen.State == Unknown && (c.Retry || c.RetryOf == seen.Token && c.RetryOf != 0):
 			attempt, created = seen.Attempt+1, seen.Created
+			route, service = seen.Route, seen.Service
 			counted = counted || seen.Counted // until it is gone, whatever the limit is by now
 		default:
 			return seen, false
@@ -159,7 +164,7 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 	}
 	return Record{
 		ID: c.ID, State: InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey, Counted: counted,
+		Route: route, Service: service, Principal: c.Principal, ClientKey: c.ClientKey, Counted: counted,
 		NotDispatched: c.NotDispatched && attempt == 1, // else the key would be free with the attempts before in doubt
 		Created:       created, LeaseUntil: now.Add(c.Lease), CapUntil: now.Add(c.Cap), TTL: c.TTL,
 		Expires: now.Add(c.Cap + c.TTL),
@@ -170,8 +175,8 @@ func Claim(rec *Record, c ClaimRequest, now time.Time) (next Record, claimed boo
 // claim lie in buffers that are used again. It is one allocation for all of them.
 func (r *Record) OwnTexts() {
 	var b strings.Builder
-	texts := [...]*string{&r.ID, &r.Route, &r.Principal, &r.ClientKey}
-	b.Grow(len(r.ID) + len(r.Route) + len(r.Principal) + len(r.ClientKey))
+	texts := [...]*string{&r.ID, &r.Route, &r.Service, &r.Principal, &r.ClientKey}
+	b.Grow(len(r.ID) + len(r.Route) + len(r.Service) + len(r.Principal) + len(r.ClientKey))
 	for _, s := range texts {
 		b.WriteString(*s)
 	}

@@ -85,6 +85,27 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// What may have been executed was executed by the first attempt's service: all others go there.
+func TestFurtherAttemptsStayWithTheFirstService(t *testing.T) {
+	first, second := claimOf(1), claimOf(2)
+	first.Service, second.Service, second.Route, second.Retry = "order-canary", "order", "renamed", true
+	inFlight := claimed(t, first, start)
+	unknown := step(t, inFlight, 1, Change{Op: MarkUnknown}, at(time.Second))
+	for name, rec := range map[string]*Record{"unknown": unknown, "lapsed": inFlight} {
+		next, ok := Claim(rec, second, at(20*time.Second))
+		if !ok || next.Service != "order-canary" || next.Route != "r" || next.Attempt != 2 {
+			t.Errorf("%s: the second attempt is %+v, %v", name, next, ok)
+		}
+		given := step(t, &next, 2, Change{Op: Free}, at(21*time.Second)) // the third one too
+		if next, ok = Claim(given, second, at(22*time.Second)); !ok || next.Service != "order-canary" {
+			t.Errorf("%s: the third attempt is %+v, %v", name, next, ok)
+		}
+	}
+	if next, ok := Claim(unknown, second, at(3*time.Hour)); !ok || next.Service != "order" || next.Attempt != 1 {
+		t.Errorf("an expired record keeps its service: %+v, %v", next, ok)
+	}
+}
+
 func TestApply(t *testing.T) {
 	first := Change{Op: Finish, Response: []byte("201")}
 	inFlight := claimed(t, claimOf(1), start)

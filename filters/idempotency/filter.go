@@ -27,6 +27,7 @@ type Filter struct {
 	abandoned       filters.LogThrottle // steps that the background gave up
 	untrustedRecord filters.LogThrottle
 	tooManyOpen     filters.LogThrottle
+	lostServices    filters.LogThrottle
 }
 
 // New returns the filter of a route.
@@ -108,7 +109,8 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		return refuseKey(err)
 	}
 	return f.enter(x, s, callKey{id, fingerprint}, &ClaimRequest{
-		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Principal: x.Principal, ClientKey: key,
+		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Service: x.LeadsTo(),
+		Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
 		Retry: f.settings.Retry, NotDispatched: f.settings.Transaction, MaxOpen: f.settings.MaxOpenKeys,
 	})
@@ -127,6 +129,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		}
 		f.Metrics.Joins.Inc()
 		f.note("joined", x.Route, x.Logical.Key)
+		x.Decided("idempotency", "joined", "")
 		f.withdraw(x)
 		if !joined.wait(&w) {
 			return f.outOfTime(x, s, c)
@@ -139,33 +142,6 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		case w.over():
 			return f.outOfTime(x, s, c)
 		}
-	}
-}
-
-// waitBudget is how long a duplicate waits: the route's wait, or until its client leaves. It costs
-// nothing before something is waited for.
-type waitBudget struct {
-	x      *filters.Exchange
-	began  time.Time
-	wait   time.Duration
-	ctx    context.Context // nil: there was nothing to wait for yet
-	cancel context.CancelFunc
-}
-
-func (w *waitBudget) context() context.Context {
-	if w.ctx == nil {
-		w.ctx, w.cancel = context.WithDeadline(w.x.Context(), w.began.Add(w.wait))
-	}
-	return w.ctx
-}
-
-func (w *waitBudget) over() bool {
-	return w.x.Context().Err() != nil || time.Since(w.began) >= w.wait
-}
-
-func (w *waitBudget) end() {
-	if w.cancel != nil {
-		w.cancel()
 	}
 }
 
@@ -217,9 +193,13 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 				f.forget(h.id)
 			}
 			return f.notClaimed(x, c, err, &found)
+		case claimed && rec.Service != c.Service && rec.Service != "" && !x.Lead(rec.Service):
+			found.reply = f.leadsNowhere(x, &rec)
+			return found.reply
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
+			x.Decided("idempotency", "claimed", "")
 			f.Calls.executing(&h.call)
 			f.acquire(x, s, h, &rec, now)
 			goesOn = true
@@ -231,6 +211,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return f.recorded(&rec, &found)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
+			x.Decided("idempotency", "probed", "")
 			f.Calls.executing(&h.call)
 			f.withdraw(x)
 			switch f.probe(x, &rec, &found) {
@@ -252,6 +233,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return found.reply
 		case rec.State == Delegated:
 			f.Calls.executing(&h.call)
+			x.Decided("idempotency", "resumed", "")
 			f.resume(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil
@@ -262,6 +244,19 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return f.outOfTime(x, s, c)
 		}
 	}
+}
+
+// leadsNowhere gives back the claim of a further attempt whose service the gateway does not know any more. Another
+// service is not asked: it may not know the key, and the request would be done twice.
+func (f *Filter) leadsNowhere(x *filters.Exchange, rec *Record) *filters.Reply {
+	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, and "+
+		"the service that it was sent to is not in the configuration any more: its key is held until somebody resolves "+
+		"it or the service is written again", "route", x.Route, "service", rec.Service, "record", rec.ID,
+		"request", x.Inject.Get("Sluice-Request-Id"))
+	if err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Free}); err != nil {
+		f.retryInBackground(rec.ID, rec.Token, Change{Op: Free}, f.settings.MaxInFlight, 0)
+	}
+	return unknown()
 }
 
 // notClaimed replies to a claim that the store refused or did not answer.

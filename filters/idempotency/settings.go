@@ -71,24 +71,27 @@ func (s *Settings) onUnknown() string {
 // Metrics counts what the filter does. Every member is set.
 type Metrics struct {
 	Claims     filters.Counter // executions begun
+	Answered   filters.Counter // ends of them with a response that is recorded
+	Freed      filters.Counter // ends as if never sent
+	Unknown    filters.Counter // ends without a known response
 	Replays    filters.Counter // responses given from the record
 	Joins      filters.Counter // duplicates joined in the process
 	Conflicts  filters.Counter // refused: the first one still runs
 	Mismatches filters.Counter // refused: same key, other request
-	Unknown    filters.Counter // ends without a known response
 	Lost       filters.Counter // claims lost to a fence or the cap
 	Failures   filters.Counter // steps that the store did not take
 	TooMany    filters.Counter // refused: the principal has too many open keys
-	Probes     filters.Counter // questions to the service about an unknown outcome
-	Settled    filters.Counter // unknown outcomes that a probe settled
+	Settled    filters.Counter // questions to the service about an unknown outcome that settled it
+	Undecided  filters.Counter // and those that did not
 	Untrusted  filters.Counter // recorded responses that were not served: damaged, or not sealed for their record
 }
 
 // Prober asks the service of a route what became of the request that the exchange repeats:
-// x.Logical.Key is its injected key, attempt the last one that may have reached the service. No
-// response came: false. What it returns is the caller's.
+// x.Logical.Key is its injected key, attempt the last one that may have reached the service. It asks the service that
+// the record names; where that is empty, the one that the exchange leads to. No response came: false. What it returns
+// is the caller's.
 type Prober interface {
-	Probe(x *filters.Exchange, attempt int) (Response, bool)
+	Probe(x *filters.Exchange, service string, attempt int) (Response, bool)
 }
 
 // Options is what a filter works with.

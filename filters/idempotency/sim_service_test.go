@@ -308,7 +308,7 @@ const simProbeMax = 4 * time.Second
 // Probe asks the service what became of a request; the gateway's way there is as bad as any. A
 // service that says "not done" keeps its word: whatever was granted before and has not come yet it
 // refuses.
-func (g *simGateway) Probe(x *filters.Exchange, attempt int) (idempotency.Response, bool) {
+func (g *simGateway) Probe(x *filters.Exchange, _ string, attempt int) (idempotency.Response, bool) {
 	w := g.w
 	id := strings.Clone(x.Logical.Key)
 	name := fmt.Sprintf("%s probe %s", g.name, w.subject(id))

@@ -74,9 +74,18 @@ func appendUint(b []byte, number protowire.Number, v uint64) []byte {
 
 // appendReply appends the reply to a message of that kind, with a HeaderMutation; an empty one is none.
 func appendReply(b []byte, to kind, mutation []byte) []byte {
-	common := 0
+	return appendReplyOver(b, to, mutation, nil)
+}
+
+// reroute is a member of the reply behind the HeaderMutation: Envoy chooses route and cluster again
+// (CommonResponse.clear_route_cache).
+var reroute = appendUint(nil, 5, 1)
+
+// appendReplyOver is appendReply with a member behind the mutation; of a trailer's reply there is none.
+func appendReplyOver(b []byte, to kind, mutation, member []byte) []byte {
+	common := len(member)
 	if len(mutation) > 0 {
-		common = sizeOf(len(mutation))
+		common += sizeOf(len(mutation))
 	}
 	if to == requestTrailer || to == responseTrailer {
 		b = appendHead(b, to-1, common)
@@ -90,10 +99,14 @@ func appendReply(b []byte, to kind, mutation []byte) []byte {
 		response = sizeOf(common)
 	}
 	b = appendHead(b, to-1, response)
-	if common > 0 {
-		b = appendMessage(appendHead(b, 1, common), 2, mutation)
+	if common == 0 {
+		return b
 	}
-	return b
+	b = appendHead(b, 1, common)
+	if len(mutation) > 0 {
+		b = appendMessage(b, 2, mutation)
+	}
+	return append(b, member...)
 }
 
 // appendHead appends what stands before a message of that length.

@@ -3,6 +3,7 @@ package envoy
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/message"
@@ -93,6 +94,19 @@ func (r *Request) unreplayable(h filters.Header) bool {
 		{Name: "Grpc-Status", Value: strconv.Itoa(int(code))}, {Name: "Grpc-Message", Value: reason.Title()},
 	}
 	return true
+}
+
+// ClusterField is the field by which Envoy is told the cluster, on a route that leads to several services.
+const ClusterField = "sluice-cluster"
+
+// LeadTo has Envoy send the request to the cluster of a service: its own name, but for names that are of Envoy's own
+// clusters.
+func (r *Request) LeadTo(service string) {
+	if strings.HasPrefix(service, "sluice.") {
+		service = r.Exchange.Text(append(append(r.Exchange.Scratch(), "service "...), service...))
+	}
+	r.Exchange.Inject.Set(ClusterField, service)
+	r.rerouted = true
 }
 
 // PassOn has Envoy send the request on as it came, and shows an interest in nothing more of it.

@@ -27,11 +27,15 @@ var (
 // goOn lets the request go to the service.
 func (r *Request) goOn() *outgoing {
 	r.requestMutation()
+	var member []byte
+	if r.rerouted {
+		member = reroute
+	}
 	if r.waits == requestBody {
-		r.out = appendReply(r.out[:0], requestBody, r.mutation)
+		r.out = appendReplyOver(r.out[:0], requestBody, r.mutation, member)
 		return &r.out
 	}
-	r.out = appendReply(r.out[:0], requestHead, r.mutation)
+	r.out = appendReplyOver(r.out[:0], requestHead, r.mutation, member)
 	if r.ended {
 		r.out = append(r.out, goOnWhole...)
 	} else {

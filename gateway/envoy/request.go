@@ -50,6 +50,7 @@ type Request struct {
 	declared int64  // length of the request's body, -1: not announced
 	ended    bool   // the request has ended as far as Envoy has shown it
 	allowed  int64  // bytes of the body
+	rerouted bool   // Envoy is to choose the cluster again
 
 	expectsMore bool // the client has an expectation that nobody meets
 	account     *budget.Account
@@ -144,6 +145,7 @@ func (r *Request) begin(s *Server, stream grpc.ServerStream) {
 	r.peer, r.declared, r.ended, r.allowed, r.account, r.charged = "", -1, false, math.MaxInt64, nil, 0
 	r.waits, r.replied, r.broken, r.fired, r.silent, r.watching = 0, false, false, false, false, false
 	r.reserved, r.local, r.expectsMore, r.past = nil, local{}, false, false
+	r.rerouted = false
 	r.message = message.Message{}
 	if r.timer == nil {
 		r.timer = time.AfterFunc(time.Hour, r.expire)

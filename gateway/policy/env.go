@@ -72,9 +72,8 @@ type Material struct {
 	KeySets map[string]*identity.KeySet
 }
 
-// ProberOf returns what asks a service for the outcome of a request, over the branch chain of the
-// build under way.
-type ProberOf func(service string, p *config.Probe, bodyBytesMax int64) idempotency.Prober
+// ProberOf returns what asks services for the outcome of a request, over the branch chains of the build under way.
+type ProberOf func(p *config.Probe, bodyBytesMax int64) idempotency.Prober
 
 // UnitsOf returns what asks a service for the units of an item, over the branch chain of the build under way.
 type UnitsOf func(from *config.SaleStockFrom) (stockfrom.Source, error)

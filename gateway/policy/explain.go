@@ -19,6 +19,8 @@ type Explainer struct {
 	Parts []Part
 	// Refused is how the gateway refuses the request; nil: it does not.
 	Refused *filters.Reply
+	// Service is the one that was chosen by weight; empty where there is nothing to choose.
+	Service string
 
 	w   io.Writer
 	err error
@@ -39,11 +41,23 @@ func NewExplainer(w io.Writer, b *Build, x *filters.Exchange) *Explainer {
 // Chain explains the policies of a scope in order. False: the request ends at one of them.
 func (e *Explainer) Chain(s Scope) bool {
 	for _, p := range e.set.list {
-		if p.Applies(s) && !p.Explain(e, s) {
+		if of := e.chosen(p, s); p.Applies(of) && !p.Explain(e, of) {
 			return false
 		}
 	}
 	return true
+}
+
+// chosen returns the scope in which a policy is explained: that of the service that was chosen, for what is its own.
+func (e *Explainer) chosen(p Policy, s Scope) Scope {
+	if ownOfService(p) {
+		for _, end := range s.Ends {
+			if end.Service == e.Service {
+				return end
+			}
+		}
+	}
+	return s
 }
 
 // Line writes a label and a text. An empty label continues the line above.

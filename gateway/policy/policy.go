@@ -20,6 +20,9 @@ import (
 // sure to refuse then costs the store nothing. So a request that the queue refuses there takes no token of the
 // service's limits, and may have a record of which this process does not know. It is told so.
 //
+// Where a route leads to several services one is chosen before the claim, since the claim's record notes it. The policies
+// that are a service's own stand last: a chain has one end for each service.
+//
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
 var policies = []func(*Env) Policy{
@@ -27,6 +30,7 @@ var policies = []func(*Env) Policy{
 	newAddressList,
 	newIdentity,
 	newRatelimit,
+	newWeights,
 	newIdempotency,
 	newSale,
 	newServiceLimits,
@@ -82,6 +86,9 @@ type Scope struct {
 	// transaction, a status resource and a static response. ServiceConfig is its section.
 	Service       string
 	ServiceConfig *config.Service
+	// Ends are the scopes of the single services where the route leads to several by their weights; Service is empty
+	// then.
+	Ends []Scope
 	// Steps are the services that the steps of a transaction call, where the route leads to one, each once.
 	Steps []Step
 }
@@ -96,7 +103,12 @@ type Step struct {
 func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 	s := Scope{Kind: RouteChain, Route: r}
 	if r.Respond == nil && r.Transaction == "" {
-		s.Service, s.ServiceConfig = r.Service, cfg.Services[r.Service]
+		s.Service, s.ServiceConfig = r.Service.Name, cfg.Services[r.Service.Name]
+		for _, name := range r.Service.Names() {
+			if name != r.Service.Name {
+				s.Ends = append(s.Ends, Scope{Kind: RouteChain, Route: r, Service: name, ServiceConfig: cfg.Services[name]})
+			}
+		}
 	}
 	if t := cfg.Transactions[r.Transaction]; t != nil {
 		for _, name := range t.Asked() {
@@ -166,18 +178,67 @@ func (s *Set) Unready() string {
 func (s *Set) Names(scope Scope) []string {
 	var names []string
 	for _, p := range s.list {
-		if p.Applies(scope) {
+		applies := p.Applies(scope)
+		for _, end := range scope.Ends {
+			applies = applies || ownOfService(p) && p.Applies(end)
+		}
+		if applies {
 			names = append(names, p.Name())
 		}
 	}
 	return names
 }
 
+// ofService marks a policy that is a service's own, whatever route leads there. Such policies are the last ones.
+type ofService struct{}
+
+func (ofService) isOfService() {}
+
+func ownOfService(p Policy) bool {
+	_, own := p.(interface{ isOfService() })
+	return own
+}
+
 // Chain builds the chain of a scope. onPanic is told of each panic in a filter.
 func (b *Build) Chain(s Scope, onPanic filters.PanicHandler) (*filters.Chain, error) {
-	var list []filters.Filter
+	list, err := b.filters(s, false)
+	if err != nil {
+		return nil, err
+	}
+	own, err := b.filters(s, true)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := filters.NewChain(onPanic, slices.Concat(list, own)...)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Ends) == 0 {
+		chain.LeadTo(s.Service, len(own))
+		return chain, nil
+	}
+	ends := make([]*filters.End, len(s.Ends))
+	for i, of := range s.Ends {
+		if ends[i], err = b.End(of); err != nil {
+			return nil, err
+		}
+	}
+	return chain, chain.Fork(ends...)
+}
+
+// End builds the end of chains that lead to the scope's service: the policies that are the service's own.
+func (b *Build) End(s Scope) (*filters.End, error) {
+	own, err := b.filters(s, true)
+	if err != nil {
+		return nil, err
+	}
+	return filters.NewEnd(s.Service, own...)
+}
+
+// filters makes those of a scope in their order: those of the service, or the others.
+func (b *Build) filters(s Scope, own bool) (list []filters.Filter, err error) {
 	for _, p := range b.set.list {
-		if !p.Applies(s) {
+		if ownOfService(p) != own || !p.Applies(s) {
 			continue
 		}
 		f, err := p.Filter(b, s)
@@ -189,5 +250,5 @@ func (b *Build) Chain(s Scope, onPanic filters.PanicHandler) (*filters.Chain, er
 		}
 		list = append(list, f)
 	}
-	return filters.NewChain(onPanic, slices.Clip(list)...)
+	return list, nil
 }

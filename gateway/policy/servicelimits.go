@@ -7,9 +7,12 @@ import (
 
 // serviceLimitsPolicy holds the calls of a service to the service's own rates, whatever route or
 // transaction they come from.
-type serviceLimitsPolicy struct{ *limits }
+type serviceLimitsPolicy struct {
+	ofService
+	*limits
+}
 
-func newServiceLimits(env *Env) Policy { return &serviceLimitsPolicy{limitsOf(env)} }
+func newServiceLimits(env *Env) Policy { return &serviceLimitsPolicy{limits: limitsOf(env)} }
 
 func (p *serviceLimitsPolicy) Name() string { return "service-limits" }
 

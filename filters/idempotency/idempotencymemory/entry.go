@@ -28,10 +28,10 @@ type entry struct {
 	attempt     int
 	fingerprint [32]byte
 	id          [idempotency.IDLength]byte // where it is so long
-	// texts has the ID where it is of another length, then route, principal, client's key and GID, of these
-	// lengths.
+	// texts has the ID where it is of another length, then route, service, principal, client's key and GID, of
+	// these lengths.
 	texts         blob
-	lengths       [5]uint32
+	lengths       [6]uint32
 	response      blob
 	state         idempotency.State
 	notDispatched bool
@@ -41,6 +41,7 @@ type entry struct {
 const (
 	textID = iota
 	textRoute
+	textService
 	textPrincipal
 	textKey
 	textGID
@@ -89,7 +90,8 @@ func (h *shard) name(e *entry) []byte {
 // owner returns by whom open keys are counted, good while the shard is locked.
 func (h *shard) owner(e *entry) string { return idempotency.Owner(filters.Alias(h.name(e))) }
 
-// decisive returns what decisions are made of: the record without its texts and its response. nil of none.
+// decisive returns what decisions are made of: the record without its response and most of its texts. Route and
+// service are good while the shard is locked and the entry's texts stay. nil of none.
 func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record {
 	if e == nil {
 		return nil
@@ -100,6 +102,9 @@ func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record 
 		LeaseUntil: h.base.Add(e.leaseUntil), CapUntil: h.base.Add(e.capUntil), TTL: e.ttl,
 		Expires: h.base.Add(e.expires),
 	}
+	texts := filters.Alias(h.heap.bytes(e.texts))[e.lengths[textID]:]
+	rec.Route, texts = texts[:e.lengths[textRoute]], texts[e.lengths[textRoute]:]
+	rec.Service = texts[:e.lengths[textService]]
 	return rec
 }
 
@@ -116,7 +121,8 @@ func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.Claim
 		to    *string
 		known string
 	}{
-		{&rec.ID, c.ID}, {&rec.Route, c.Route}, {&rec.Principal, c.Principal}, {&rec.ClientKey, c.ClientKey}, {&rec.GID, ""},
+		{&rec.ID, c.ID}, {&rec.Route, c.Route}, {&rec.Service, c.Service}, {&rec.Principal, c.Principal},
+		{&rec.ClientKey, c.ClientKey}, {&rec.GID, ""},
 	} {
 		to := from + int(e.lengths[i])
 		switch {
@@ -180,14 +186,14 @@ func (h *shard) writeTexts(e *entry, rec *idempotency.Record) {
 		id = ""
 	}
 	n := 0
-	for i, s := range [...]string{id, rec.Route, rec.Principal, rec.ClientKey, rec.GID} {
+	for i, s := range [...]string{id, rec.Route, rec.Service, rec.Principal, rec.ClientKey, rec.GID} {
 		e.lengths[i] = uint32(len(s))
 		n += len(s)
 	}
 	if e.texts = (blob{}); n > 0 {
 		e.texts = h.heap.take(n)
 		to := h.heap.bytes(e.texts)[:0]
-		for _, s := range [...]string{id, rec.Route, rec.Principal, rec.ClientKey, rec.GID} {
+		for _, s := range [...]string{id, rec.Route, rec.Service, rec.Principal, rec.ClientKey, rec.GID} {
 			to = append(to, s...)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +77,17 @@ func (h *shard) findLocked(hash uint64, id string) (ref, *entry) {
 		r = e.same
 	}
 	return 0, nil
+}
+
+// allLocked yields every entry.
+func (h *shard) allLocked(yield func(ref) bool) {
+	for _, r := range h.records {
+		for ; r != 0; r = h.entries.at(r).same {
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // addLocked stores a record under an ID that has none.
@@ -171,6 +183,9 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	if e == nil {
 		h.addLocked(hash, &next)
 	} else {
+		if next.Attempt > 1 { // whose texts are those of the entry, and are about to be written again
+			next.Route, next.Service = strings.Clone(next.Route), strings.Clone(next.Service)
+		}
 		h.changeLocked(r, e, &next, true)
 	}
 	h.mu.Unlock()
@@ -254,28 +269,6 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 	return s.waiting.Wait(ctx, s, id, token, s.now, nil)
 }
 
-// List implements [idempotency.Store].
-func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	var found []idempotency.Record
-	for i := range s.shards {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		h := &s.shards[i]
-		h.mu.Lock()
-		now := s.now()
-		for _, r := range h.records {
-			for ; r != 0 && len(found) < limit; r = h.entries.at(r).same {
-				if rec, ok := h.viewLocked(h.entries.at(r), now); ok && q.Matches(&rec) {
-					found = append(found, rec)
-				}
-			}
-		}
-		h.mu.Unlock()
-	}
-	return found, nil
-}
-
 // Resolve implements [idempotency.Store].
 func (s *Store) Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -327,6 +320,24 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 		return nil, fmt.Errorf("idempotencymemory: secret %q has %d bytes, asked for %d", name, len(secret), n)
 	}
 	return append([]byte(nil), secret...), nil
+}
+
+// Census implements [idempotency.Counter]. It looks at every record.
+func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
+	for i := range s.shards {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		h := &s.shards[i]
+		h.mu.Lock()
+		now := s.now()
+		for r := range h.allLocked {
+			var rec idempotency.Record
+			c.Add(h.decisive(h.entries.at(r), &rec), now)
+		}
+		h.mu.Unlock()
+	}
+	return c, nil
 }
 
 // Len returns the number of records, expired ones that were not swept yet among them.

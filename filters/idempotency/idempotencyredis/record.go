@@ -21,7 +21,8 @@ import (
 //	47      5 × 8  created, lease until, cap until, TTL, expires: whole microseconds
 //	87      4      length of the claim's texts
 //	91      4      length of the gid
-//	95             the texts: lengths of route and principal (4 bytes each), route, principal, client key
+//	95             the texts: lengths of route and principal (4 bytes each), route, principal, client key; where
+//	               the service is known, a zero byte and its name are part of the route
 //	               gid
 //	               recorded response: the rest
 //
@@ -37,9 +38,16 @@ const (
 
 // appendTexts appends what a record keeps of its request for operators.
 func appendTexts(b []byte, c *idempotency.ClaimRequest) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(c.Route)))
+	route := len(c.Route)
+	if c.Service != "" {
+		route += 1 + len(c.Service)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(route))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(c.Principal)))
 	b = append(b, c.Route...)
+	if c.Service != "" {
+		b = append(append(b, 0), c.Service...)
+	}
 	b = append(b, c.Principal...)
 	return append(b, c.ClientKey...)
 }
@@ -70,14 +78,24 @@ func parseRecord(id, s string) (idempotency.Record, error) {
 	if rec.State == idempotency.Answered {
 		rec.Response = []byte(s[texts+gid:])
 	}
-	route, principal := uint64(short(s)), uint64(short(s[4:]))
-	s = s[8:texts]
-	if route+principal > uint64(len(s)) {
-		return idempotency.Record{}, fmt.Errorf("%w: texts of %d and %d bytes in %d", idempotency.ErrCorrupt, route,
-			principal, len(s))
+	if err := parseTexts(&rec, s[:texts]); err != nil {
+		return idempotency.Record{}, err
 	}
-	rec.Route, rec.Principal, rec.ClientKey = s[:route], s[route:route+principal], s[route+principal:]
 	return rec, nil
+}
+
+// parseTexts reads the texts of a claim.
+func parseTexts(rec *idempotency.Record, s string) error {
+	if len(s) < 8 {
+		return fmt.Errorf("%w: texts of %d bytes", idempotency.ErrCorrupt, len(s))
+	}
+	route, principal := uint64(short(s)), uint64(short(s[4:]))
+	if s = s[8:]; route+principal > uint64(len(s)) {
+		return fmt.Errorf("%w: texts of %d and %d bytes in %d", idempotency.ErrCorrupt, route, principal, len(s))
+	}
+	rec.Route, rec.Service, _ = strings.Cut(s[:route], "\x00")
+	rec.Principal, rec.ClientKey = s[route:route+principal], s[route+principal:]
+	return nil
 }
 
 func number(s string) uint64 {

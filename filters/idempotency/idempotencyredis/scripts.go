@@ -96,7 +96,7 @@ end
 // claimScript is idempotency.Claim. arg: token, fingerprint, lease, cap, ttl, flags (1 not
 // dispatched, 2 retry), token of the claim that may be retried, greatest number of open keys,
 // texts. With 0 open keys none are counted, and no second key is needed. Reply: C, now, attempt,
-// created; or R, now, the record that is there; or Q: too many open keys; or K: it takes the second
+// created and, of a further attempt, the texts of the first one; or R, now, the record that is there; or Q: too many open keys; or K: it takes the second
 // key ([redisx.NeedsAllKeys]).
 const claimScript = `
 local token, fingerprint, lease, cap, ttl, flags, retryOf, most = struct.unpack('>c8c32I8I8I8Bc8I4', arg)
@@ -110,6 +110,7 @@ if r then
   elseif r.fingerprint == fingerprint and (r.state == 4 or lapsed(r)) and
     (flags >= 2 or (retryOf == r.token and retryOf ~= '\0\0\0\0\0\0\0\0')) then
     attempt, created, further, counted = r.attempt + 1, r.created, true, counted or r.counted
+    texts = r.v:sub(96, 95 + r.texts) -- it goes where the first attempt went
     if counted and not open then return 'K' end
   else
     return 'R' .. struct.pack('>I8', now) .. r.v
@@ -136,7 +137,7 @@ elseif r and r.counted then -- under a limit that there was
   trim()
 end
 if r and r.awaited then publish() end
-return 'C' .. struct.pack('>I8I4I8', now, attempt, created)
+return 'C' .. struct.pack('>I8I4I8', now, attempt, created) .. (further and texts or '')
 `
 
 // changeScript is idempotency.Apply. arg: op, token, lease, life of a delegated record, attempt,

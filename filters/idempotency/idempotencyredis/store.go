@@ -110,8 +110,14 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		return idempotency.Record{}, false, failed("claim", c.ID, err)
 	}
 	switch {
-	case len(reply) == 21 && reply[0] == 'C':
-		return claimedRecord(&c, reply[1:], keys == 2), true, nil
+	case len(reply) >= 21 && reply[0] == 'C':
+		rec := claimedRecord(&c, reply[1:], keys == 2)
+		if texts := reply[21:]; texts != "" {
+			if err := parseTexts(&rec, texts); err != nil {
+				return idempotency.Record{}, false, failed("record", c.ID, err)
+			}
+		}
+		return rec, true, nil
 	case len(reply) > 9 && reply[0] == 'R':
 		rec, err := parseRecord(c.ID, reply[9:])
 		if err != nil {
@@ -155,7 +161,7 @@ func claimedRecord(c *idempotency.ClaimRequest, reply string, bothKeys bool) ide
 	now, attempt := moment(reply), int(short(reply[8:]))
 	return idempotency.Record{
 		ID: c.ID, State: idempotency.InFlight, Token: c.Token, Attempt: attempt, Fingerprint: c.Fingerprint,
-		Route: c.Route, Principal: c.Principal, ClientKey: c.ClientKey,
+		Route: c.Route, Service: c.Service, Principal: c.Principal, ClientKey: c.ClientKey,
 		NotDispatched: c.NotDispatched && attempt == 1, Counted: c.MaxOpen > 0 || bothKeys && attempt > 1,
 		Created: moment(reply[12:]), LeaseUntil: now.Add(micros(c.Lease)), CapUntil: now.Add(micros(c.Cap)),
 		TTL: micros(c.TTL), Expires: now.Add(micros(c.Cap) + micros(c.TTL)),
@@ -249,7 +255,11 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 // since that one has its part of the keys. It also notices that a master was replaced or restarted
 // since the last time.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.watch.Ping(ctx); err != nil {
+	err := s.watch.Ping(ctx)
+	if errors.Is(err, redisx.ErrNoWrites) {
+		return fmt.Errorf("%w: %w", idempotency.ErrNoWrites, err)
+	}
+	if err != nil {
 		return fmt.Errorf("idempotencyredis: %w", err)
 	}
 	return nil

@@ -83,6 +83,7 @@ func (m *model) claim(t *rapid.T) {
 	if rapid.Bool().Draw(t, "retry of one claim") {
 		c.RetryOf = m.token(t, id)
 	}
+	c.Service = rapid.SampledFrom([]string{"", "order", "order-canary"}).Draw(t, "service")
 	c.NotDispatched = rapid.Bool().Draw(t, "not dispatched")
 	c.Lease = m.draw(t, "lease", 10*time.Minute, 20*time.Minute)
 	c.Cap = m.draw(t, "cap", 20*time.Minute, 40*time.Minute)

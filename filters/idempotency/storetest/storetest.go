@@ -61,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Expiry", testExpiry},
 		{"Resolve", testResolve},
 		{"List", testList},
+		{"Census", testCensus},
 		{"Secret", testSecret},
 		{"WaitIsWoken", testWait},
 		{"WaitEnds", testWaitEnds},
@@ -218,12 +219,13 @@ func testClaim(t *testing.T, h Harness) {
 func testWhole(t *testing.T, h Harness) {
 	c := request(newID())
 	c.Route, c.Principal, c.ClientKey = "räute\n", "ip:192.0.2.7 \x00\xff", `"quoted\"`
+	c.Service = "sërvice"
 	claimed := mustClaim(t, h.Store, c)
 	rec := mustGet(t, h.Store, c.ID, idempotency.InFlight)
 	if !sameRecord(rec, claimed, 0) {
 		t.Errorf("got  %+v\nwant %+v", rec, claimed)
 	}
-	if rec.ID != c.ID || rec.Route != c.Route || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
+	if rec.ID != c.ID || rec.Route != c.Route || rec.Service != c.Service || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
 		rec.TTL != c.TTL || rec.NotDispatched {
 		t.Errorf("record %+v of claim %+v", rec, c)
 	}
