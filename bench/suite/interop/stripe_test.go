@@ -176,7 +176,7 @@ services:
 routes:
   - {name: charges, match: {path: /v1/charges}, service: a, idempotency: {required: true}}
   - {name: plans, match: {path: /v1/plans}, service: a, idempotency: {required: true}}
-  - {name: customers, match: {path: /v1/customers}, service: a, idempotency: {wait: 1ms}}
+  - {name: customers, match: {path: /v1/customers}, service: a, idempotency: {whileInFlight: {wait: 1ms}}}
   - {name: products, match: {path: /v1/products}, service: a, limits: [one]}
   - {name: refunds, match: {path: /v1/refunds}, service: gone, idempotency: {}}
   - {name: all, match: {path: /**}, service: a}
