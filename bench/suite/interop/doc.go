@@ -17,5 +17,6 @@
 // go (which builds h2spec and the gRPC programs, at the versions in go.mod), curl with HTTP/2, node
 // and npm (which installs the packages of node/package-lock.json), python3 with its requests
 // package and its venv module (whose pip installs those of python/requirements.txt). What is missing
-// fails the tests, it never skips them. All traffic is on loopback; the interop server, which knows no other way, listens on all interfaces while it runs.
+// fails the tests, it never skips them. All traffic is on loopback; the interop server, which knows
+// no other way, listens on all interfaces while it runs.
 package interop
