@@ -16,8 +16,8 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop interop-java oracle allocations simulations \
-	packaging release reproducible sale examples suite
+.PHONY: help build demo test fmt reference tidy deps formatted lint modules interop interop-java oracle allocations \
+	simulations packaging release reproducible sale examples suite
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -50,6 +50,10 @@ test: ## everything that CI runs
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+reference: ## write docs/configuration.md from the schema
+	$(GO) run ./cmd/sluice schema --markdown > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 tidy: ## bring go.mod and go.sum of every module in line with its imports
 	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy)

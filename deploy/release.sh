@@ -2,7 +2,7 @@
 # Builds a release into a folder: static binaries for each platform, what they are made of (CycloneDX), checksums.
 #
 #   deploy/release.sh VERSION FOLDER [PLATFORM...]     # v1.2.3 dist linux/amd64 linux/arm64
-#   deploy/release.sh --twice VERSION                  # two builds, from two folders, with two caches, have the same sums
+#   deploy/release.sh --twice VERSION                  # two builds, in two folders with two caches: the same sums?
 #
 # The same commit and the same Go make the same bytes wherever it is built. SLUICE_SBOM names a cyclonedx-gomod; without
 # it the one that deploy/packaging pins is built.
@@ -50,7 +50,8 @@ release() {
 
 find_sbom() {
     sbom="${SLUICE_SBOM:-$root/bin/cyclonedx-gomod}"
-    [ -x "$sbom" ] || (cd deploy/packaging && go build -o "$sbom" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
+    [ -x "$sbom" ] ||
+        (cd deploy/packaging && go build -o "$sbom" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
 }
 
 # twice VERSION: one build of the commit as this folder has it, one in a folder of another name with nothing cached.

@@ -40,8 +40,8 @@ install_envoy() {
     mv "$fresh" "$folder"
 }
 
-# What checks the files for containers and Kubernetes. The versions are pinned here; the number in the folder's name, which
-# deploy/packaging has too, goes up with them. Of the schemas only those are kept that the tests ask for.
+# What checks the files for containers and Kubernetes. The versions are pinned here; the number in the folder's name,
+# which deploy/packaging has too, goes up with them. Of the schemas only those are kept that the tests ask for.
 checkers=1
 install_checkers() {
     local folder="${XDG_CACHE_HOME:-$HOME/.cache}/sluice/packaging-$checkers"

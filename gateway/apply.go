@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/admin"
 )
 
 var _ source.Sink = (*gateway)(nil)
@@ -29,7 +31,6 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		g.refuse(err)
 		return err
 	}
-	g.noteLoad(nil)
 	g.metrics.config.Applied()
 	g.Logger.Info("the configuration was applied", "version", cfg.Hash(), "before", old.Hash(),
 		"changes", plan.Summary(changes))
@@ -70,19 +71,28 @@ func (g *gateway) Refuse(fault error) {
 }
 
 func (g *gateway) refuse(fault error) {
-	g.noteLoad(fault)
-	g.metrics.config.Refused(time.Now())
+	now := time.Now()
+	g.noteRefused(fault, now)
+	g.metrics.config.Refused(now)
 	g.Logger.Error("the configuration was refused; the old one stays in force",
 		"version", g.engine.Load().cfg.Hash(), "fault", fault.Error())
 }
 
-func (g *gateway) noteLoad(fault error) {
+func (g *gateway) noteRefused(fault error, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lastLoad, g.lastFault = time.Now(), ""
-	if fault != nil {
-		g.lastFault = fault.Error()
-	}
+	g.lastFault = fault.Error()
+	g.refused = &admin.RefusedStatus{At: wholeSeconds(at), Fault: g.lastFault}
+}
+
+// noteApplied notes and publishes what is in force now.
+func (g *gateway) noteApplied(e *engine, m *material, at time.Time) {
+	slices.SortFunc(m.certificates, func(a, b certificate) int { return strings.Compare(a.setting, b.setting) })
+	g.mu.Lock()
+	g.lastFault, g.applied, g.certificates = "", at, m.certificates
+	g.mu.Unlock()
+	g.metrics.config.inForce(e.cfg, m.certificates, at)
+	g.metrics.registry.Keep(e.labels())
 }
 
 func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
@@ -150,8 +160,7 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	g.tracing.Use(traces)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
-	g.metrics.config.inForce(cfg, m.certificates, time.Now())
-	g.metrics.registry.Keep(e.labels())
+	g.noteApplied(e, &m, time.Now())
 	g.logWarnings(warningsOf(cfg, m))
 	if g.envoy {
 		g.logBeyondEnvoy(cfg)

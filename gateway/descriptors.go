@@ -30,7 +30,9 @@ const (
 // configured, but at most half, since the request on each may need one to a service.
 func shareDescriptors(files uint64, configured int) descriptors {
 	limit := int(min(files, descriptorsMost))
-	d := descriptors{internal: min(internalMax, limit/16), branches: min(branchesMax, limit/16), pipes: min(pipesMax, limit/64)}
+	d := descriptors{
+		internal: min(internalMax, limit/16), branches: min(branchesMax, limit/16), pipes: min(pipesMax, limit/64),
+	}
 	left := limit - min(descriptorsKept, limit/4) - 2*d.internal - d.branches - 2*d.pipes // internal: admin and probes
 	d.clients = max(min(configured, left/2), 1)
 	d.upstreams = int64(max(left-d.clients, 1))

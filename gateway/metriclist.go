@@ -23,6 +23,7 @@ func Metrics() []metric.Definition {
 	m.publishConnections(nil)
 	m.publishCuts(new(message.Cuts))
 	m.publishProcess("", nil)
+	m.registry.Add(new(census))
 	m.registry.Add(&transactionsNow{})
 	m.registry.Add(newEmbeddedMetrics(func() idempotencyembedded.Stats { return idempotencyembedded.Stats{} }))
 	m.registry.Add(new(source.Control))

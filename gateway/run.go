@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
@@ -62,12 +63,17 @@ type gateway struct {
 	addresses Addresses
 	began     time.Time
 	draining  atomic.Bool
-	prepared  atomic.Bool        // every policy has had what it needs once
-	stop      context.CancelFunc // ends process.stopping
+	prepared  atomic.Bool // every policy has had what it needs once
+	// openConnections counts those of clients; nil before there are listeners for them.
+	openConnections atomic.Pointer[func() (all, http2 int)]
+	stop            context.CancelFunc // ends process.stopping
 
 	mu        sync.Mutex // guards what follows
-	lastFault string     // why the last configuration was refused; empty when it was applied
-	lastLoad  time.Time
+	lastFault string     // why the newest configuration was refused; empty when it was applied
+	applied   time.Time  // the one in force
+	refused   *admin.RefusedStatus
+
+	certificates []certificate // of the one in force
 }
 
 // Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish.
@@ -101,7 +107,7 @@ func run(ctx context.Context, o Options, envoy bool) error {
 
 // runWith runs a gateway whose first configuration is known.
 func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
-	g := &gateway{Options: o, started: cfg, began: time.Now(), lastLoad: time.Now()}
+	g := &gateway{Options: o, started: cfg, began: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
 	if c, ok := o.Source.(metric.Collector); ok {
@@ -153,6 +159,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("census of keys", func(ctx context.Context) error { return g.stores.census.run(ctx, g.stores.kept) })
 	run("refusal log", g.refusals.run)
 	run("log files", func(ctx context.Context) error { return g.access.reopenAt(ctx, g.ReopenLogs) })
 	run("memory limit", newMemoryKeeper(g.budget).run)
@@ -169,6 +176,8 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	if servers.clients != nil {
+		open := servers.open
+		g.openConnections.Store(&open)
 		g.metrics.publishConnections(servers.open)
 		g.metrics.publishCuts(servers.clients.cuts)
 	}

@@ -28,7 +28,7 @@ type served struct {
 	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
 }
 
-// server is an [http1.Server], an [http.Server] or an [envoy.Server].
+// server is an [http1.Server], a branchServer, an [http.Server] or an [envoy.Server].
 type server interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
@@ -43,6 +43,8 @@ func (s *servers) close() {
 	for _, sv := range s.list {
 		switch srv := sv.server.(type) {
 		case *http1.Server:
+			srv.Close()
+		case *branchServer:
 			srv.Close()
 		case *http.Server:
 			srv.Close()
@@ -144,7 +146,8 @@ func listen(cfg *config.Config, envoy bool, inherited *systemd.Sockets) (*listen
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
+		address := cfg.Coordinator.DTM.Branches.Listen
+		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", address); err != nil {
 			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}
@@ -199,7 +202,7 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 		internal(admin.NewProbes(options), l.probes, g.descriptors.internal)
 	}
 	if l.branches != nil {
-		internal(g.bridge, l.branches, g.descriptors.branches)
+		s.add(g.newBranchServer(), l.branches, true)
 	}
 	return s
 }

@@ -73,7 +73,8 @@ func adminError(err error) error {
 		return fmt.Errorf("%w\nCheck that it runs, and that its admin.address is this one (--admin or --against; else "+
 			"%s of the environment; else %s)", err, adminVariable, adminDefault)
 	case errors.Is(err, adminclient.ErrClients):
-		return fmt.Errorf("%w: this is the address for clients; admin.address of the configuration is the other one", err)
+		return fmt.Errorf("%w: this is the address for clients; admin.address of the configuration is the other one",
+			err)
 	case errors.Is(err, adminclient.ErrToken):
 		return fmt.Errorf("%w (--token-file, or %s of the environment, gives it)", err, tokenVariable)
 	}

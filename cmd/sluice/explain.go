@@ -52,7 +52,8 @@ func newExplain() *cobra.Command {
 				return err
 			}
 			if names := routesOf(cfg); expect != "" && expect != noRoute && !slices.Contains(names, expect) {
-				return fmt.Errorf("%w: --expect: there is no route %q%s", errUsage, expect, config.Suggestion(expect, names))
+				return fmt.Errorf("%w: --expect: there is no route %q%s", errUsage, expect,
+					config.Suggestion(expect, names))
 			}
 			e, err := gateway.Explained(cfg, r)
 			if err != nil {

@@ -108,7 +108,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newDemo(log), newRun(log), newControl(log), newEnvoy(log), newValidate(), newExplain(), newPlan(), newDiff(),
 		newApply(), newFmt(), newSchema(),
-		newKeys(), newTransactions(), newBreakers(), newSales(), newShop(log), newBench(), newVersion(),
+		newStatus(), newKeys(), newTransactions(), newBreakers(), newSales(), newShop(log), newBench(), newVersion(),
 	)
 	return root
 }

@@ -201,17 +201,18 @@ func TestAdminCommands(t *testing.T) {
 		{"breakers in a table", []string{"breakers", "list"}, "GET /api/breakers ", 200,
 			`{"breakers":[{"service":"order","state":"open","calls":20,"errors":11,"open_for":"4s"}]}`, 0,
 			"order    open   itself      20     11      0     4s        -"},
-		{"breaker open", []string{"breakers", "open", "order", "-o", "json"}, `POST /api/breakers/order {"state":"open"}`, 200,
-			`{"service":"order","state":"open","forced":true}`, 0, `"forced": true`},
+		{"breaker open", []string{"breakers", "open", "order", "-o", "json"},
+			`POST /api/breakers/order {"state":"open"}`, 200, `{"service":"order","state":"open","forced":true}`, 0, `"forced": true`},
 		{"breaker closed", []string{"breakers", "closed", "order"}, `POST /api/breakers/order {"state":"closed"}`, 200,
 			`{}`, 0, ""},
 		{"breaker auto", []string{"breakers", "auto", "order"}, `POST /api/breakers/order {"state":"auto"}`, 409,
 			`{"title":"Conflict","detail":"the service has no breaker"}`, 1, "the service has no breaker"},
-		{"sales", []string{"sales"}, "GET /api/status ", 200, `{"sales":{"s":{"items":[{"item":"A","total":9,"taken":4,` +
-			`"sold_out":true}],"waiting_room":{"opened":true,"waiting":3,"estimate_seconds":2}}}}`, 0,
+		{"sales", []string{"sales"}, "GET /api/status ", 200,
+			`{"sales":{"s":{"items":[{"item":"A","total":9,"taken":4,"sold_out":true}],` +
+				`"waiting_room":{"opened":true,"waiting":3,"estimate_seconds":2}}}}`, 0,
 			"s     A     9      4      0         0          0        0         yes\n\n"},
-		{"a sale that is none", []string{"sales", "dobule"}, "GET /api/status ", 200, `{"sales":{"double":{}}}`, 1,
-			`did you mean "double"?`},
+		{"a sale that is none", []string{"sales", "dobule"}, "GET /api/status ", 200,
+			`{"sales":{"double":{}}}`, 1, `did you mean "double"?`},
 		{"refused", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
 			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 404,
 			`{"title":"No record","detail":"nothing under k"}`, 1, "No record: nothing under k"},
@@ -263,7 +264,11 @@ func TestExamplesAreSound(t *testing.T) {
 		t.Fatalf("%d examples, %v", len(examples), err)
 	}
 	for _, path := range examples {
-		if _, stderr, code := run("validate", "--strict", "-c", path); code != 0 {
+		args := []string{"validate", "--strict", "-c", path}
+		if filepath.Base(path) == "complete.yaml" { // what it names is nowhere
+			args = append(args, "--no-env")
+		}
+		if _, stderr, code := run(args...); code != 0 {
 			t.Errorf("exit %d:\n%s", code, stderr)
 		}
 	}

@@ -65,11 +65,16 @@ func newRun(log *logging) *cobra.Command {
 }
 
 func newSchema() *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of the configuration, for editors",
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:   "schema [--markdown]",
+		Short: "Print the JSON Schema of the configuration, for editors, or its reference",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if markdown {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), config.Reference())
+				return err
+			}
 			schema, err := config.Schema()
 			if err != nil {
 				return err
@@ -78,4 +83,6 @@ func newSchema() *cobra.Command {
 			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the reference of all settings, in Markdown")
+	return cmd
 }

@@ -104,11 +104,13 @@ func TestNothingOfAMistypedRoute(t *testing.T) {
 	}))
 	defer s.Close()
 	_, stderr, code := run("keys", "get", "--route", "creat-order", "--admin", s.URL)
-	const want = `no record matches: the configuration in force has no route "creat-order" (did you mean "create-order"?)`
+	const want = `no record matches: the configuration in force has no route "creat-order" ` +
+		`(did you mean "create-order"?)`
 	if code != 1 || !strings.Contains(stderr, want) {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
-	if _, stderr, _ := run("keys", "get", "--route", "create-order", "--admin", s.URL); strings.Contains(stderr, "has no") {
+	_, stderr, _ = run("keys", "get", "--route", "create-order", "--admin", s.URL)
+	if strings.Contains(stderr, "has no") {
 		t.Error(stderr)
 	}
 }

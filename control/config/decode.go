@@ -140,7 +140,7 @@ func (d *decoder) file(v reflect.Value, n *node, name *place, rule rules) {
 	d.places[name.String()] = n.pos
 	path := d.files.absolute(v.String())
 	v.SetString(path)
-	if _, err := d.files.contents(path); err != nil && !(d.files.away && name.away()) {
+	if _, err := d.files.contents(path); err != nil && !(d.files.away && (d.files.elsewhere || name.away())) {
 		d.fault(n, "%s: cannot read %s: %v", name, path, reason(err))
 	}
 }

@@ -41,7 +41,7 @@ func fieldsOf(t reflect.Type) []field {
 	}
 	var list []field
 	for _, f := range reflect.VisibleFields(t) {
-		if key := f.Tag.Get("json"); key != "" {
+		if key := f.Tag.Get("json"); key != "" && key != "-" {
 			list = append(list, field{f, key, rulesOf(f.Tag.Get("config")), holdsSections(f.Type)})
 		}
 	}

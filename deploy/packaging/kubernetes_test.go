@@ -74,11 +74,18 @@ func TestManifests(t *testing.T) {
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d manifests, %v", len(files), err)
 	}
-	run(t, tool(t, "kubernetes-validate"), append([]string{"--strict", "--quiet", "-k", kubernetesVersion}, files...)...)
+	checkSchemas(t, files...)
 	for _, file := range files {
 		name := "deploy/kubernetes/" + filepath.Base(file)
 		judge(t, name, decode(t, name, read(t, name)))
 	}
+}
+
+// checkSchemas holds files against the schemas of Kubernetes.
+func checkSchemas(t *testing.T, files ...string) {
+	t.Helper()
+	args := append([]string{"--strict", "--quiet", "-k", kubernetesVersion}, files...)
+	run(t, tool(t, "kubernetes-validate"), args...)
 }
 
 // judge holds manifests against each other and against the configuration that they carry.
@@ -101,7 +108,7 @@ func judge(t *testing.T, name string, m manifests) {
 			}
 			for _, p := range s.Spec.Ports {
 				if !hasPort(&d, p.TargetPort) {
-					t.Errorf("%s: the Service %s leads to the port %v, which the pods do not have", name, s.Name, p.TargetPort)
+					t.Errorf("%s: the Service %s leads to the port %v, which no pod has", name, s.Name, p.TargetPort)
 				}
 			}
 		}
@@ -122,7 +129,8 @@ func judgePods(t *testing.T, name string, d *apps.Deployment, config *gatewayCon
 			t.Errorf("%s: %s drains for %d s, and is killed before", name, d.Name, drains)
 		}
 		for probe, p := range map[string]*core.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
-			if p == nil || p.HTTPGet == nil || p.HTTPGet.Path != probe || p.HTTPGet.Port != intstr.FromString("probes") {
+			if p == nil || p.HTTPGet == nil || p.HTTPGet.Path != probe ||
+				p.HTTPGet.Port != intstr.FromString("probes") {
 				t.Errorf("%s: %s has no probe of %s at the address of the probes", name, d.Name, probe)
 			}
 		}
@@ -131,7 +139,8 @@ func judgePods(t *testing.T, name string, d *apps.Deployment, config *gatewayCon
 		} {
 			for _, p := range c.Ports {
 				if p.Name == port && !strings.HasSuffix(address, ":"+strconv.Itoa(int(p.ContainerPort))) {
-					t.Errorf("%s: the port %s of %s is %d, in the configuration %s", name, port, d.Name, p.ContainerPort, address)
+					t.Errorf("%s: the port %s of %s is %d, and is %s in the configuration", name, port, d.Name,
+						p.ContainerPort, address)
 				}
 			}
 		}

@@ -71,7 +71,7 @@ func sluice(t *testing.T) string {
 
 var secret = regexp.MustCompile(`/etc/sluice-secrets/([a-z.-]+)`)
 
-// validate runs a configuration through the gateway's own check, warnings included. Each secret that it reads is a file.
+// validate runs a configuration through the gateway's own check, warnings included. Each secret that it reads is there.
 func validate(t *testing.T, name, text string) {
 	t.Helper()
 	dir := t.TempDir()

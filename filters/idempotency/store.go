@@ -40,7 +40,8 @@ type Store interface {
 	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the
 	// store get the same.
 	Secret(ctx context.Context, name string, n int) ([]byte, error)
-	// Ping returns nil when the store replies.
+	// Ping returns nil when the store takes reads and writes; an error that wraps [ErrNoWrites] when it replies and
+	// takes no writes.
 	Ping(ctx context.Context) error
 	// Close releases what the store holds. No call is made after it.
 	Close() error
@@ -49,6 +50,10 @@ type Store interface {
 // ErrNotTaken is wrapped by the errors of steps that were certainly not taken: nothing of them will
 // be found in the store later.
 var ErrNotTaken = errors.New("idempotency: the store did not take the step")
+
+// ErrNoWrites is wrapped by the error of a Ping of a store that answers and takes no writes: it is full, read-only, or
+// its disk fails.
+var ErrNoWrites = errors.New("idempotency: the store takes no writes")
 
 // Query selects records: an empty member matches all.
 type Query struct {

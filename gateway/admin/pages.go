@@ -77,8 +77,8 @@ func writePage(w http.ResponseWriter, member string, rows any, next string, err 
 	var other *coordinatorError
 	switch {
 	case errors.Is(err, idempotency.ErrCursor):
-		writeProblem(w, http.StatusBadRequest, "after is not the cursor of a page, or the store was opened anew since; "+
-			"begin with the first page")
+		writeProblem(w, http.StatusBadRequest, "after is not the cursor of a page, or the store was opened anew "+
+			"since; begin with the first page")
 	case errors.As(err, &other):
 		writeProblem(w, http.StatusServiceUnavailable, err.Error())
 	case err != nil:

@@ -51,7 +51,8 @@ const spliceFlags = unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE
 // splice calls splice(2), as send and recv call theirs: neither end waits.
 func splice(from, to, n int) (int, error) {
 	for {
-		moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceFlags)
+		moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
+			spliceFlags)
 		switch errno {
 		case 0:
 			return int(moved), nil

@@ -180,7 +180,8 @@ func TestSplicedResponses(t *testing.T) {
 				if n := s.spliced.Load(); n < c.least || c.least == 0 && n > 0 {
 					t.Errorf("%d pieces were spliced, want %d or more", n, c.least)
 				}
-				if resp.TransferEncoding != nil && strings.Contains(c.response[:40], "chunked") && resp.Trailer.Get("X-End") != "yes" {
+				if resp.TransferEncoding != nil && strings.Contains(c.response[:40], "chunked") &&
+					resp.Trailer.Get("X-End") != "yes" {
 					t.Errorf("trailer %v", resp.Trailer)
 				}
 				if reusable := <-p.released; reusable == c.closes {

@@ -132,8 +132,9 @@ func (s *Sockets) DropUnused(logger *slog.Logger) {
 		} else {
 			args = append(args, "address", one.address.String())
 		}
-		logger.Warn("no listener of the configuration is for a socket that the service manager passes; whoever connects "+
-			"to it is not served: take it out of the socket's unit, or write its address in the configuration", args...)
+		logger.Warn("no listener of the configuration is for a socket that the service manager passes; whoever "+
+			"connects to it is not served: take it out of the socket's unit, or write its address in the configuration",
+			args...)
 		one.file.Close()
 		return true
 	})

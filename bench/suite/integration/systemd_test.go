@@ -224,14 +224,17 @@ routes: [{name: a, match: {path: /a}, respond: {status: 200, body: %s}}]
 	if first := s.all()[0]; !strings.HasPrefix(first, "READY=1\nSTATUS=serving") {
 		t.Errorf("said first: %q", first)
 	}
-	if log := s.logs.String(); !strings.Contains(log, "no listener of the configuration") || !strings.Contains(log, nobody) {
+	log := s.logs.String()
+	if !strings.Contains(log, "no listener of the configuration") || !strings.Contains(log, nobody) {
 		t.Error("nothing is told of the socket that nobody wants")
 	}
 	s.until("the watchdog", func() bool { return s.count("WATCHDOG=1") > 2 })
 
 	s.configure(config("two"))
 	gateway.Signal(syscall.SIGHUP)
-	s.until("the reload", func() bool { return s.count("RELOADING=1\nMONOTONIC_USEC=") >= 1 && s.count("READY=1") >= 2 })
+	s.until("the reload", func() bool {
+		return s.count("RELOADING=1\nMONOTONIC_USEC=") >= 1 && s.count("READY=1") >= 2
+	})
 	s.configure(faulty)
 	gateway.Signal(syscall.SIGHUP)
 	s.until("the refused reload", func() bool {

@@ -288,6 +288,23 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 	return append([]byte(nil), secret...), nil
 }
 
+// Census implements [idempotency.Counter]. It looks at every record.
+func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
+	for i := range s.shards {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		h := &s.shards[i]
+		h.mu.Lock()
+		now := s.now()
+		for _, e := range h.records {
+			c.Add(&e.rec, now)
+		}
+		h.mu.Unlock()
+	}
+	return c, nil
+}
+
 // Len returns the number of records, expired ones that were not swept yet among them.
 func (s *Store) Len() int {
 	n := 0

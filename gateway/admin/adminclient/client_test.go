@@ -33,8 +33,9 @@ func TestCalls(t *testing.T) {
 			`{"route":"","principal":"","key":"","id":"i","force":true,"as":"answered","status":201,"body":"b"}`},
 		{"forget", func(ctx context.Context, c *Client) ([]byte, error) { return c.Forget(ctx, name) },
 			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k\u00261"}`},
-		{"transactions", func(ctx context.Context, c *Client) ([]byte, error) { return joined(c.Transactions(ctx, "r", "", 0)) },
-			"GET /api/transactions?limit=1000&route=r "},
+		{"transactions", func(ctx context.Context, c *Client) ([]byte, error) {
+			return joined(c.Transactions(ctx, "r", "", 0))
+		}, "GET /api/transactions?limit=1000&route=r "},
 		{"transaction", func(ctx context.Context, c *Client) ([]byte, error) { return c.Transaction(ctx, "a/b") },
 			"GET /api/transactions/a%2Fb "},
 		{"breakers", func(ctx context.Context, c *Client) ([]byte, error) { return c.Breakers(ctx) },
