@@ -1,6 +1,6 @@
 // Package interop runs real programs and libraries, written by others, through a real gateway:
 // h2spec, the gRPC interop client and server, three WebSocket implementations as clients and as
-// servers, curl, bodies of 1 GiB, and uploads that are refused while Node, Python and Go still send
+// servers, curl, Stripe's libraries, bodies of 1 GiB, and uploads that are refused while Node, Python and Go still send
 // them. It has tests only.
 //
 // It is a module of its own, so that none of its dependencies reaches the gateway's. The gateway's
@@ -16,6 +16,7 @@
 //
 // go (which builds h2spec and the gRPC programs, at the versions in go.mod), curl with HTTP/2, node
 // and npm (which installs the packages of node/package-lock.json), python3 with its requests
-// package. What is missing fails the tests, it never skips them. All traffic is on loopback; the interop server,
-// which knows no other way, listens on all interfaces while it runs.
+// package and its venv module (whose pip installs those of python/requirements.txt). What is missing
+// fails the tests, it never skips them. All traffic is on loopback; the interop server, which knows
+// no other way, listens on all interfaces while it runs.
 package interop
