@@ -53,8 +53,8 @@ routes:
 		"7:55: routes[3].service.b: 2000000 is more than 1000000",
 		"8:34: routes[4].service: has no weight above 0: nothing could be chosen",
 		"9:43: routes[5].service: 7 is not " + wantRouteService,
-		"10:57: routes[6].respond: a route leads to exactly one of service, transaction and respond, and service " +
-			"stands here too",
+		"10:57: routes[6].respond: a route leads to exactly one of service, transaction, respond and redirect, and " +
+			"service stands here too",
 	}}})
 }
 

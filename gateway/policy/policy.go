@@ -102,7 +102,7 @@ type Step struct {
 // ScopeOf returns the scope of a route.
 func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 	s := Scope{Kind: RouteChain, Route: r}
-	if r.Respond == nil && r.Transaction == "" {
+	if !r.Static() && r.Transaction == "" {
 		s.Service, s.ServiceConfig = r.Service.Name, cfg.Services[r.Service.Name]
 		for _, name := range r.Service.Names() {
 			if name != r.Service.Name {
