@@ -81,7 +81,8 @@ modules: ## tests of the modules for services and for the coordinator
 
 interop: build ## tests of foreign clients and servers, through the gateway
 	@echo "== module bench/suite/interop"
-	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+		$(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 # Not a step of test: to build the other service takes most of a minute where nothing of it is built yet.
 oracle: build ## the rate-limit service against envoyproxy/ratelimit: the same answers, at most half the processor time

@@ -16,13 +16,14 @@ type Redirect struct {
 
 func (Redirect) describe() descriptions {
 	return descriptions{
-		"": "Sends clients elsewhere. What is not said stays as it was asked for, and the query always. A request that " +
-			"is there already is not the route's: it goes to those behind.",
-		"To": "All in one: https://shop.example/v2/{id}, https://shop.example or /v2/{id}. {id} is what the segment {id} " +
-			"of match.path captured.",
+		"": "Sends clients elsewhere. What is not said stays as it was asked for, and the query always. A request " +
+			"that is there already is not the route's: it goes to those behind.",
+		"To": "All in one: https://shop.example/v2/{id}, https://shop.example or /v2/{id}. {id} is what the segment " +
+			"{id} of match.path captured.",
 		"Scheme": "http or https.",
-		"Host":   "A name, with a port where one is wanted. Without it a change of the scheme takes the name, and no port.",
-		"Path":   "In place of the path; {id} as in to.",
+		"Host": "A name, with a port where one is wanted. Without it a change of the scheme takes the name that was " +
+			"asked for, and no port.",
+		"Path": "In place of the path; {id} as in to.",
 		"Status": "307 and 308 have clients keep method and body, 301 and 302 make of a POST a GET; 301 and 308 are " +
 			"remembered.",
 	}

@@ -48,8 +48,8 @@ routes:
 `, []string{
 		"4:34: routes[0].redirect: says nothing: one of to, scheme, host and path is wanted",
 		"5:59: routes[1].redirect.host: and to are two answers to one question",
-		`6:49: routes[2].redirect.to: "ftp://h/x" is not such as https://shop.example/v2/{id}, https://shop.example or ` +
-			"/v2/{id}",
+		`6:49: routes[2].redirect.to: "ftp://h/x" is not such as https://shop.example/v2/{id}, https://shop.example ` +
+			"or /v2/{id}",
 		`7:49: routes[3].redirect.to: "https:///x" is not such as https://shop.example/v2/{id}, https://shop.example ` +
 			"or /v2/{id}",
 		`8:49: routes[4].redirect.to: "u@h" is not a host such as shop.example or shop.example:8443`,

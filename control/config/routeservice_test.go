@@ -69,7 +69,8 @@ routes:
   - {name: a, match: {path: /a}, service: {a: 1, b: 1}, limits: [l], fallback: {status: 200, on: [breaker-open]}}
   - {name: b, match: {path: /b}, service: {b: 1}, fallback: {status: 200, on: [breaker-open]}}
 `), "\n"), strings.Join([]string{
-		`7:66: warning: routes[0].limits[0]: limit "l" is one of service "a" too, so each request takes two of its tokens`,
+		`7:66: warning: routes[0].limits[0]: limit "l" is one of service "a" too, so each request takes two of its ` +
+			"tokens",
 		"8:80: warning: routes[1].fallback.on[0]: never comes about: none of the services has a breaker",
 	}, "\n"))
 }

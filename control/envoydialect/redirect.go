@@ -39,8 +39,8 @@ func (c *compiler) redirect(r *config.Route) *routev3.Route_Redirect {
 		a.HostRedirect = host
 	}
 	if scheme == "" && host == "" {
-		c.approximate(routePlace(r), "redirect", "Location has scheme and host as the client asked for them, and is not "+
-			"a path alone")
+		c.approximate(routePlace(r), "redirect", "Location has scheme and host as the client asked for them, and is "+
+			"not a path alone")
 	}
 	switch {
 	case strings.Contains(path, "{"):

@@ -15,6 +15,7 @@ import (
 func TestWeightsAndRedirects(t *testing.T) {
 	t.Parallel()
 	r, lines := compile(t, parse(t, `
+identity: [{header: {name: X-User, trusted: [127.0.0.1/32]}}, {clientIP: {}}]
 services:
   order: {endpoints: ["http://127.0.0.1:1"]}
   canary: {endpoints: ["http://127.0.0.1:2"], timeout: 9s}
@@ -37,7 +38,8 @@ routes:
 	w := plain.GetWeightedClusters()
 	if len(w.GetClusters()) != 2 || w.Clusters[0].Name != "canary" || w.Clusters[0].Weight.GetValue() != 5 ||
 		w.Clusters[1].Weight.GetValue() != 95 || !w.GetUseHashPolicy().GetValue() ||
-		plain.HashPolicy[0].GetHeader().GetHeaderName() != "sluice-principal" ||
+		plain.HashPolicy[0].GetHeader().GetHeaderName() != "x-user" || !plain.HashPolicy[0].Terminal ||
+		!plain.HashPolicy[1].GetConnectionProperties().GetSourceIp() ||
 		plain.RetryPolicy.PerTryTimeout.Seconds != 9 {
 		t.Errorf("plain: %v", plain)
 	}

@@ -85,7 +85,8 @@ func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	w := start(t, shop, envoytest.Options{})
 	for name, test := range map[string]func(*testing.T, *world){
-		"Routes": routes, "Edits": edits, "Browsers": browsers, "Weights": weights, "Redirects": redirects, "Fields": fields, "Limits": limits,
+		"Routes": routes, "Edits": edits, "Browsers": browsers, "Weights": weights, "Redirects": redirects,
+		"Fields": fields, "Limits": limits,
 		"Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
@@ -146,7 +147,7 @@ func edits(t *testing.T, w *world) {
 
 // weights: Envoy chooses the service by weight, the same one for a principal; of a key ext_proc does.
 func weights(t *testing.T, w *world) {
-	for path, status := range map[string]int{"/v1/shared": 200, "/v1/shared-gone": 503, "/v1/shared-keyed": 200,
+	for path, status := range map[string]int{"/v1/shared": 200, "/v1/shared-gone": 502, "/v1/shared-keyed": 200,
 		"/v1/lost-keyed": 502} {
 		header := map[string]string{"Idempotency-Key": "w", "Sluice-Cluster": "gone"}
 		r := w.do(request{method: "POST", path: path, header: header})
