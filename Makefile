@@ -5,7 +5,7 @@ GO ?= go
 TIMEOUT ?= 10m
 
 # Every module with code. The first is the gateway's; the others have requirements of their own.
-MODULES = . cmd/sluice-dtm sagaclient sagaclient/fromdtmcli sagaclient/participant bench/suite/interop
+MODULES = . cmd/sluice-dtm sagaclient sagaclient/fromdtmcli sagaclient/participant bench/suite/interop deploy/packaging
 # Pins the linter and govulncheck, and keeps their requirements out of every module above.
 TOOLS = deploy/tools
 LINTER = $(CURDIR)/bin/golangci-lint
@@ -16,8 +16,8 @@ SCRIPTS = .ci/run $(wildcard deploy/*.sh)
 each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module && $(2)); done
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test fmt tidy deps formatted lint modules interop interop-java oracle allocations simulations \
-	sale examples suite
+.PHONY: help build demo test fmt reference tidy deps formatted lint modules interop interop-java oracle allocations \
+	simulations packaging release reproducible sale examples suite
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -41,6 +41,7 @@ test: ## everything that CI runs
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory modules
 	@$(MAKE) --no-print-directory interop
+	@$(MAKE) --no-print-directory packaging
 	@$(MAKE) --no-print-directory allocations
 	@$(MAKE) --no-print-directory sale
 	@$(MAKE) --no-print-directory examples
@@ -49,6 +50,10 @@ test: ## everything that CI runs
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+reference: ## write docs/configuration.md from the schema
+	$(GO) run ./cmd/sluice schema --markdown > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 tidy: ## bring go.mod and go.sum of every module in line with its imports
 	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy)
@@ -67,7 +72,7 @@ lint: $(LINTER) $(VULNCHECK) ## golangci-lint, go mod tidy and govulncheck over 
 	$(call each,$(MODULES) $(TOOLS),$(GO) mod tidy -diff)
 	$(call each,$(MODULES),$(LINTER) run --config $(CURDIR)/.golangci.yml ./...)
 	shellcheck $(SCRIPTS)
-	@deploy/vulncheck.sh $(VULNCHECK) $(MODULES)
+	@deploy/vulncheck.sh $(VULNCHECK) $(filter-out deploy/packaging,$(MODULES))
 
 $(LINTER): $(TOOLS)/go.mod $(TOOLS)/go.sum
 	cd $(TOOLS) && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -75,14 +80,26 @@ $(LINTER): $(TOOLS)/go.mod $(TOOLS)/go.sum
 $(VULNCHECK): $(TOOLS)/go.mod $(TOOLS)/go.sum
 	cd $(TOOLS) && $(GO) build -o $@ golang.org/x/vuln/cmd/govulncheck
 
-# The gateway's own module is tested by suite. The interop tests are left out: they need the built gateway.
+# The gateway's own module is tested by suite. Interop and packaging are left out: they need the built
+# gateway.
 modules: ## tests of the modules for services and for the coordinator
-	$(call each,$(filter-out . bench/suite/interop,$(MODULES)),$(GO) test -timeout $(TIMEOUT) ./...)
+	$(call each,$(filter-out . bench/suite/interop deploy/packaging,$(MODULES)),$(GO) test -timeout $(TIMEOUT) ./...)
 
 interop: build ## tests of foreign clients and servers, through the gateway
 	@echo "== module bench/suite/interop"
 	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
 		$(GO) test -count=1 -timeout $(TIMEOUT) ./...
+
+packaging: build ## lint of units, image, manifests and chart; the configurations in them
+	@echo "== module deploy/packaging"
+	cd deploy/packaging && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+
+# Neither is a step of test: they build everything for several platforms, or anew.
+release: ## binaries for each platform, checksums and what they are made of, into dist; VERSION=v1.2.3
+	deploy/release.sh "$(VERSION)" dist
+
+reproducible: ## build the release for Linux twice, in two folders with two caches, and compare the sums
+	deploy/release.sh --twice "$(or $(VERSION),v0.0.0)"
 
 # Not a step of test: to build the other service takes most of a minute where nothing of it is built yet.
 oracle: build ## the rate-limit service against envoyproxy/ratelimit: the same answers, at most half the processor time

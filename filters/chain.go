@@ -116,6 +116,7 @@ func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
 		x.ran = i + 1
 		if r := c.at(x, i).Request(x, &x.slots[i]); r != nil {
 			c.withdraw(x, x.ran)
+			x.replied(c.at(x, i).Name(), r)
 			return r, false
 		}
 		x.pass = i + 1

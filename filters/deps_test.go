@@ -130,14 +130,16 @@ func violations(tree imports) []string {
 		case within(folder, "control/source"):
 			deny("a source knows the configuration, how it travels and where endpoints are, and nothing else of ours",
 				slices.DeleteFunc(in(direct, module), func(p string) bool {
-					return within(p, module+"/control/source") || p == module+"/control/config" ||
+					return within(p, module+"/control/source") || p == module+"/control/config" || p == metrics ||
 						p == module+"/control/nativedialect" || p == module+"/control/discovery"
 				}))
 		case within(folder, "control/xds"):
 			deny("the control plane has nothing of the data plane but what the operators' addresses share",
 				slices.DeleteFunc(reach(tree, pkg, module+"/gateway"), func(p string) bool {
-					return p == module+"/gateway/admin/adminguard" || p == module+"/gateway/internalserver"
+					return p == module+"/gateway/admin/adminguard" || p == module+"/gateway/internalserver" || p == metrics
 				}))
+		case within(module+"/"+folder, metrics):
+			deny("whatever counts imports it, so it knows nothing of ours", in(direct, module))
 		case within(folder, "gateway/policy"):
 			deny("it builds chains for Envoy too, so it imports no engine", reach(tree, pkg, engine...))
 		case in([]string{pkg}, engine...) != nil:
@@ -175,6 +177,9 @@ var engine = []string{
 	module + "/gateway/message", module + "/gateway/http1", module + "/gateway/http2",
 	module + "/gateway/upstream", module + "/gateway/router", module + "/gateway/proxyproto",
 }
+
+// metrics is the package through which everything is counted.
+const metrics = module + "/gateway/metric"
 
 // storeOf returns the folder below filters/store that a folder belongs to.
 func storeOf(folder string) string {

@@ -68,6 +68,7 @@ type Exchange struct {
 	// Call is whose call it is: a client's, or one of the gateway's own. Reservation is what was
 	// taken for it before, if anything was.
 	Call        Call
+	Step        string // of a transaction, in the call of one of its branches
 	Reservation *Reservation
 
 	// Dispatched is set by the engine before the first byte goes to the service.
@@ -77,6 +78,8 @@ type Exchange struct {
 	Service, Endpoint string
 	// Measured is what somebody wants to know of the exchange when it is over.
 	Measured Measured
+	// Trace is the record of the exchange, where it is traced; nil where it is not.
+	Trace Trace
 	// ClientTime is how long the client was waited for within a body that went to the service as it came,
 	// until there was the service's response: that says nothing of the service.
 	ClientTime time.Duration

@@ -7,11 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/accesslog"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // accessLogs has the access log in force. Requests of clients are written to it at their end, those that Envoy carries
@@ -148,8 +147,7 @@ func (a *accessLogs) reopen() {
 // publishAccessLog publishes how many lines were written, and how many were not.
 func (m *metrics) publishAccessLog(c *accesslog.Counts) {
 	counter := func(name, help string, n *atomic.Int64) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_" + name, Help: help},
-			func() float64 { return float64(n.Load()) }))
+		m.registry.Func(metric.Counter, name, help, func() float64 { return float64(n.Load()) })
 	}
 	counter("access_log_written_total", "Lines of the access log that were written.", &c.Written)
 	counter("access_log_dropped_total", "Lines of the access log that were not written: its file cannot be, or does "+

@@ -15,11 +15,11 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	m := newMetrics(policy.NewMetrics())
 	r := m.route("stock")
 	if n := testing.AllocsPerRun(1000, func() {
-		r.count(200, "", time.Millisecond)
-		r.count(404, "", time.Millisecond)
-		r.count(429, filters.RateLimited, time.Millisecond)
-		r.count(statusClientGone, "", time.Millisecond)
-		r.count(0, "", time.Millisecond)
+		r.count(200, "", time.Millisecond, nil)
+		r.count(404, "", time.Millisecond, nil)
+		r.count(429, filters.RateLimited, time.Millisecond, nil)
+		r.count(statusClientGone, "", time.Millisecond, nil)
+		r.count(0, "", time.Millisecond, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/admin"
 )
 
 var _ source.Sink = (*gateway)(nil)
@@ -15,6 +17,8 @@ var _ source.Sink = (*gateway)(nil)
 // Apply implements [source.Sink]: it checks and builds the configuration and swaps it in. A fault
 // anywhere leaves the old one in force; it is logged, counted, shown in the status and returned.
 func (g *gateway) Apply(cfg *config.Config) error {
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
 	if g.envoy {
 		cfg = forEnvoy(cfg)
 	}
@@ -24,11 +28,10 @@ func (g *gateway) Apply(cfg *config.Config) error {
 		err = g.swap(cfg, changes)
 	}
 	if err != nil {
-		g.Refuse(err)
+		g.refuse(err)
 		return err
 	}
-	g.noteLoad(nil)
-	g.metrics.reloads.WithLabelValues("applied").Inc()
+	g.metrics.config.Applied()
 	g.Logger.Info("the configuration was applied", "version", cfg.Hash(), "before", old.Hash(),
 		"changes", plan.Summary(changes))
 	g.logChanges(old, cfg, changes)
@@ -62,19 +65,34 @@ func (g *gateway) logChanges(old, cfg *config.Config, changes []plan.Change) {
 
 // Refuse implements [source.Sink].
 func (g *gateway) Refuse(fault error) {
-	g.noteLoad(fault)
-	g.metrics.reloads.WithLabelValues("refused").Inc()
+	g.Manager.Reloading()
+	defer func() { g.Manager.Ready(g.standing()) }()
+	g.refuse(fault)
+}
+
+func (g *gateway) refuse(fault error) {
+	now := time.Now()
+	g.noteRefused(fault, now)
+	g.metrics.config.Refused(now)
 	g.Logger.Error("the configuration was refused; the old one stays in force",
 		"version", g.engine.Load().cfg.Hash(), "fault", fault.Error())
 }
 
-func (g *gateway) noteLoad(fault error) {
+func (g *gateway) noteRefused(fault error, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lastLoad, g.lastFault = time.Now(), ""
-	if fault != nil {
-		g.lastFault = fault.Error()
-	}
+	g.lastFault = fault.Error()
+	g.refused = &admin.RefusedStatus{At: wholeSeconds(at), Fault: g.lastFault}
+}
+
+// noteApplied notes and publishes what is in force now.
+func (g *gateway) noteApplied(e *engine, m *material, at time.Time) {
+	slices.SortFunc(m.certificates, func(a, b certificate) int { return strings.Compare(a.setting, b.setting) })
+	g.mu.Lock()
+	g.lastFault, g.applied, g.certificates = "", at, m.certificates
+	g.mu.Unlock()
+	g.metrics.config.inForce(e.cfg, m.certificates, at)
+	g.metrics.registry.Keep(e.labels())
 }
 
 func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
@@ -126,17 +144,23 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	e, err := g.process.build(cfg, m)
+	traces, err := g.tracing.Prepare(tracingSettings(cfg.Tracing))
 	if err != nil {
 		g.access.discard(access)
 		return err
 	}
+	e, err := g.process.build(cfg, m)
+	if err != nil {
+		g.access.discard(access)
+		g.tracing.Discard(traces)
+		return err
+	}
 	g.engine.Store(e)
 	g.access.use(access)
+	g.tracing.Use(traces)
 	g.budget.SetLimits(limitsOf(&cfg.Listen, g.descriptors.upstreams))
 	g.tls.Store(m.listener)
-	g.metrics.configInfo.Reset()
-	g.metrics.configInfo.WithLabelValues(cfg.Hash()).Set(1)
+	g.noteApplied(e, &m, time.Now())
 	g.logWarnings(warningsOf(cfg, m))
 	if g.envoy {
 		g.logBeyondEnvoy(cfg)

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/breaker"
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
 	"github.com/sluice-gateway/sluice/sagaclient"
@@ -77,6 +78,10 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 	defer cancel()
 	x.SetContext(ctx)
 	x.BufferBody, x.Received = branchBytesMax, time.Now()
+	if g.tracing.On() {
+		g.tracing.BeginBranch(x, service)
+		defer func() { tracing.EndBranch(x, status, outcome) }()
+	}
 	rec := &recorder{most: branchBytesMax}
 	rt.serve(x, &whole{message.Message{Bytes: body}}, rec)
 	if x.Response.Local && !x.Dispatched {

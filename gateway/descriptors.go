@@ -12,6 +12,7 @@ type descriptors struct {
 	clients   int   // connections of clients
 	internal  int   // connections to the admin address and its like, each
 	branches  int   // connections of the coordinator
+	pipes     int   // that long bodies are spliced through; each has two
 	upstreams int64 // connections to services
 }
 
@@ -21,6 +22,7 @@ const (
 	descriptorsKept = 64
 	internalMax     = 64
 	branchesMax     = 256
+	pipesMax        = 128
 	descriptorsMost = 1 << 30 // what a limit that is none stands for
 )
 
@@ -28,8 +30,10 @@ const (
 // configured, but at most half, since the request on each may need one to a service.
 func shareDescriptors(files uint64, configured int) descriptors {
 	limit := int(min(files, descriptorsMost))
-	d := descriptors{internal: min(internalMax, limit/16), branches: min(branchesMax, limit/16)}
-	left := limit - min(descriptorsKept, limit/4) - 2*d.internal - d.branches // admin and probes
+	d := descriptors{
+		internal: min(internalMax, limit/16), branches: min(branchesMax, limit/16), pipes: min(pipesMax, limit/64),
+	}
+	left := limit - min(descriptorsKept, limit/4) - 2*d.internal - d.branches - 2*d.pipes // internal: admin and probes
 	d.clients = max(min(configured, left/2), 1)
 	d.upstreams = int64(max(left-d.clients, 1))
 	return d

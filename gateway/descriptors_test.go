@@ -8,10 +8,11 @@ func TestDescriptors(t *testing.T) {
 	for _, files := range []uint64{64, 128, 256, 1024, 4096, 20000, 65536, 1 << 20, 1 << 62} {
 		for _, configured := range []int{1, 100, 20000, 1_000_000} {
 			d := shareDescriptors(files, configured)
-			if d.clients < 1 || d.internal < 1 || d.branches < 1 || d.upstreams < 1 || d.clients > configured {
+			if d.clients < 1 || d.internal < 1 || d.branches < 1 || d.pipes < 1 ||
+				d.upstreams < 1 || d.clients > configured {
 				t.Errorf("%d files, %d connections: %+v", files, configured, d)
 			}
-			sum := uint64(d.clients+2*d.internal+d.branches) + uint64(d.upstreams)
+			sum := uint64(d.clients+2*d.internal+d.branches+2*d.pipes) + uint64(d.upstreams)
 			if kept := files - min(sum, files); kept < min(descriptorsKept, files/4) {
 				t.Errorf("%d files, %d connections: %+v leaves %d", files, configured, d, kept)
 			}

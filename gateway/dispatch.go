@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/router"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
 // dispatcher takes requests of every protocol and serves each with the engine that is in force when
@@ -27,6 +28,7 @@ func (d *dispatcher) Serve(r *http1.Request) {
 	r.LimitBody(int64(e.cfg.Listen.MaxBody))
 	l := d.access.begin(&r.Exchange)
 	d.dispatch(e, &r.Exchange, r)
+	e.tracing.EndRequest(&r.Exchange)
 	if l != nil {
 		d.access.end(l, &r.Exchange, r)
 	}
@@ -36,6 +38,7 @@ func (d *dispatcher) Serve(r *http1.Request) {
 func (d *dispatcher) Refuse(r *http1.Request, f *http1.Fault) {
 	l := d.access.begin(&r.Exchange)
 	d.refuseFault(r, f)
+	d.engine().tracing.EndRequest(&r.Exchange)
 	if l != nil {
 		d.access.end(l, &r.Exchange, r)
 	}
@@ -115,6 +118,9 @@ func (d *dispatcher) dispatch(e *engine, x *filters.Exchange, r clientRequest) {
 		return
 	}
 	x.Route = rt.name
+	if x.Trace != nil {
+		tracing.Routed(x, rt.pattern, rt.name)
+	}
 	if rt.maxBody > 0 {
 		r.LimitBody(rt.maxBody)
 	}
@@ -158,7 +164,7 @@ func (e *engine) refuse(x *filters.Exchange, w outbound, reply *filters.Reply) {
 		}
 	}
 	e.refusals.tell("", x, nil)
-	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received))
+	e.unrouted.count(r.Status, r.Reason, time.Since(x.Received), x.Trace)
 }
 
 // refusal makes the reply for a reason with one sentence about this occurrence.

@@ -61,6 +61,7 @@ func (s *envoyHandler) Serve(r *envoy.Request) {
 	access := s.dispatcher.access
 	l := access.begin(&r.Exchange)
 	s.dispatch(r)
+	s.dispatcher.engine().tracing.EndRequest(&r.Exchange)
 	if l != nil {
 		access.end(l, &r.Exchange, r)
 	}

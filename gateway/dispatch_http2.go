@@ -43,6 +43,7 @@ func (s *http2Handler) Serve(r *http2.Stream) {
 	access := s.dispatcher.access
 	l := access.begin(&r.Exchange)
 	s.dispatch(r)
+	s.dispatcher.engine().tracing.EndRequest(&r.Exchange)
 	if l != nil {
 		access.end(l, &r.Exchange, r)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -10,23 +11,17 @@ import (
 // ejectedEndpoints publishes which endpoints are ejected, as they are when somebody looks: a gauge
 // that were set at each change would have to be kept in order with those.
 type ejectedEndpoints struct {
-	desc     *prometheus.Desc
 	services *policy.Pool[string, *upstream.Service]
 }
 
-func newEjectedEndpoints(services *policy.Pool[string, *upstream.Service]) *ejectedEndpoints {
-	return &ejectedEndpoints{
-		desc: prometheus.NewDesc("sluice_upstream_ejected",
-			"1 while an endpoint is ejected, 0 while it is not, of services that eject.",
-			[]string{"service", "endpoint"}, nil),
-		services: services,
-	}
-}
+var endpointEjected = metric.NewDesc(metric.Gauge, "upstream_ejected",
+	"1 while an endpoint is left out because too many requests to it have failed in a row (outlier), 0 while it is not, "+
+		"of services that eject.", "service", "endpoint")
 
-// Describe implements [prometheus.Collector].
-func (c *ejectedEndpoints) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
+// Descs implements [metric.Collector].
+func (*ejectedEndpoints) Descs() []*metric.Desc { return []*metric.Desc{endpointEjected} }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (c *ejectedEndpoints) Collect(to chan<- prometheus.Metric) {
 	for name, service := range c.services.All() {
 		if !service.Ejects() {
@@ -40,7 +35,7 @@ func (c *ejectedEndpoints) Collect(to chan<- prometheus.Metric) {
 			}
 			if !seen[e.Address] {
 				seen[e.Address] = true
-				to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, value, name, e.Address)
+				to <- endpointEjected.Value(value, name, e.Address)
 			}
 		}
 	}

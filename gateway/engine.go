@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -33,8 +34,9 @@ type engine struct {
 	unrouted *routeMetrics
 	refusals *refusalLog // nil: nobody is told
 	hop      *hop
-	prefix6  uint8 // of Exchange.Prefix6
-	ticketed bool  // a sale has its clients bring tickets in a field of ours
+	prefix6  uint8            // of Exchange.Prefix6
+	ticketed bool             // a sale has its clients bring tickets in a field of ours
+	tracing  *tracing.Tracing // nil: off
 	// unreadable notes what a trusted proxy says of a client that is no address; nil does not.
 	unreadable func(proxy netip.Addr, forwardedFor string)
 }
@@ -62,6 +64,7 @@ type route struct {
 	cors    bool          // preflights for it are answered
 	maxBody int64         // of the request's body, in place of the listener's; 0: that
 	edits   fieldEdits    // of all its responses
+	pattern string        // of its paths
 	process *process
 }
 
@@ -88,6 +91,7 @@ type process struct {
 	overload    *overload
 	refusals    *refusalLog
 	access      accessLogs
+	tracing     *tracing.Tracing
 }
 
 func (rt *route) panicked(x *filters.Exchange, where string, v any, stack []byte) {
@@ -114,7 +118,9 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 	}
 	p.access.logger = env.Logger
 	m.publishAccessLog(&p.access.counts)
-	m.registry.MustRegister(newEjectedEndpoints(p.services))
+	m.registry.Add(&ejectedEndpoints{p.services})
+	p.tracing = tracing.New(tracing.Options{Logger: env.Logger, Instance: p.hop.name})
+	m.publishTracing(&p.tracing.Counts)
 	if b != nil {
 		env.Pressure = p.pressure
 	}
@@ -123,6 +129,7 @@ func newProcess(env *policy.Env, st *stores, m *metrics, b *budget.Budget, stopp
 
 // close closes what the engines used, when no request runs any more.
 func (p *process) close() {
+	p.tracing.Close()
 	p.access.use(nil)
 	p.policies.Close()
 	p.stores.close()
@@ -142,7 +149,7 @@ type builder struct {
 func (p *process) build(cfg *config.Config, m material) (*engine, error) {
 	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
-	b.engine.unreadable = p.logUnreadable
+	b.engine.unreadable, b.engine.tracing = p.logUnreadable, p.tracing
 	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
 	b.Prober = b.prober
 	b.UnitsOf = b.unitsOf
@@ -289,6 +296,7 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 	if err != nil {
 		return err
 	}
+	rt.pattern = m.Path
 	rt.cors, rt.maxBody = s.Route.CORS != nil, int64(s.Route.MaxBody)
 	if h := s.Route.Headers; h != nil && !b.envoy { // Envoy changes them itself
 		rt.edits = newFieldEdits(&h.Response)

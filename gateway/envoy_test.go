@@ -111,7 +111,7 @@ routes:
 	patient := e.start(t.Context(), "/wait", "x", key("k"))
 	s.wait(t)
 	second := e.start(t.Context(), "/wait", "x", key("k"))
-	until(t, func() bool { return e.metric("sluice_idempotency_events_total{event=\"join\",route=\"wait\"}") == 1 })
+	until(t, func() bool { return e.metric("sluice_idempotency_joins_total{route=\"wait\"}") == 1 })
 	close(s.letGo)
 	if r := e.end(first); r.status != 201 {
 		t.Errorf("the first has %+v", r)

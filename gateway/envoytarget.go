@@ -82,9 +82,14 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	if !x.Logical.Until.IsZero() {
 		limit = max(x.Logical.Until.Sub(now), time.Millisecond)
 	}
+	var traced filters.Attempt
+	if x.Trace != nil {
+		traced = x.Trace.Attempt(x, t.service)
+	}
 	began := x.Measured.Start()
 	head, err := r.Forward(limit)
 	x.Measured.AddService(began)
+	endTraced(traced, head, err)
 	if err != nil {
 		return t.failed(x, err)
 	}
@@ -106,6 +111,24 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 		return t.buffer(x, r, e, kind, limit-time.Since(now))
 	}
 	return e
+}
+
+// endTraced ends what is traced of all that Envoy does until there is a head; nil: nothing is.
+func endTraced(t filters.Attempt, head envoy.Head, err error) {
+	if t == nil {
+		return
+	}
+	end := filters.AttemptEnd{Status: head.Status}
+	switch {
+	case errors.Is(err, envoy.ErrSilent):
+		end = filters.AttemptEnd{Fault: "envoy-silent", Detail: "Envoy had no response within the time that it may take"}
+	case err != nil:
+		end = filters.AttemptEnd{Fault: "cancelled"}
+	case head.Origin != envoy.FromService:
+		end = filters.AttemptEnd{Fault: "envoy-response", Detail: "Envoy has a response of its own, with the status " +
+			strconv.Itoa(head.Status)}
+	}
+	t.End(end)
 }
 
 // buffer has Envoy show the body before the client gets any of it.

@@ -111,7 +111,7 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			rt.tell(x, e.fault)
 		}
 		if rt.metrics != nil {
-			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took)
+			rt.metrics.count(x.Response.Status, reasonOf(x, &e), e.took, x.Trace)
 		}
 	}()
 	reply, panicked := rt.begin(x), false
@@ -289,18 +289,35 @@ func (rt *route) copyBody(x *filters.Exchange, w outbound, e *result) {
 		_, err := w.Write(p)
 		return err == nil
 	}
-	here := e.each(deliver) && deliver(e.response.Next())
+	here, spliced := e.each(deliver), splicer{}
+	if here && !spliced.begin(w, e.response) {
+		here = deliver(e.response.Next())
+	}
 	if left == 0 && here && endsHere(e.response) {
 		x.Response.Trailer = e.response.Trailer()
 		w.Trailer(x.Response.Trailer)
 		return
 	}
 	e.release()
-	buf := message.TakeCopyBuffer(e.account)
-	defer buf.Release()
+	var buf message.CopyBuffer
+	defer func() { buf.Release() }()
 	for here || outlive(x, e.response) {
+		moved := false
+		if here {
+			var err error
+			if moved, here, err = spliced.next(); err != nil {
+				rt.cut(x, w, e, readFailure(x, err, e.response))
+				return
+			}
+			if moved && !spliced.over() {
+				continue
+			}
+		}
 		if here {
 			w.Flush() // the next piece may be long in coming
+		}
+		if !moved { // else the body is over
+			buf.Take(e.account)
 		}
 		n, err := e.response.Read(buf.Bytes())
 		if n > 0 && here {

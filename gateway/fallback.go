@@ -99,6 +99,7 @@ func sendable(x *filters.Exchange, in inbound) bool {
 func (rt *route) fallBack(x *filters.Exchange, in inbound, w outbound, e *result) (written bool) {
 	f, reason := rt.fallback, x.Response.Reason
 	f.on[reason].Inc()
+	x.Decided("fallback", string(reason), "")
 	rt.tell(x, nil)
 	if f.reply != nil {
 		kept := keptFields(x.Response.Header)

@@ -28,12 +28,12 @@ services:
     breaker: {errors: 1%, minRequests: 1, openFor: 10m}
 routes: [{name: a, match: {path: /a}, service: a, idempotency: {}}]
 `)
-	for g.metric(`sluice_upstream_hedges_total{result="won",service="a"}`) < 3 {
+	for g.metric(`sluice_upstream_hedges_won_total{service="a"}`) < 3 {
 		if r := g.do("GET", "/a", ""); r.status != 200 || r.body != "fast" {
 			t.Fatalf("%+v", r)
 		}
 	}
-	started := g.metric(`sluice_upstream_hedges_total{result="started",service="a"}`)
+	started := g.metric(`sluice_upstream_hedges_total{service="a"}`)
 	if started < 3 || started > float64(slow.count()) {
 		t.Errorf("%v hedges are counted, the slow endpoint saw %d requests", started, slow.count())
 	}

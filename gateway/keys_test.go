@@ -86,7 +86,7 @@ routes:
 			if got := strings.Join(b.attempts, " "); got != attempts {
 				t.Errorf("attempts %s, want %s", got, attempts)
 			}
-			if g.metric(`sluice_idempotency_events_total{event="settled-by-probe",route="create"}`) != 1 {
+			if g.metric(`sluice_idempotency_probes_total{result="settled",route="create"}`) != 1 {
 				t.Error("the probe was not counted")
 			}
 			if logs := g.logs.String(); strings.Contains(logs, "secret-key-7") || !strings.Contains(logs, "outcome") {
@@ -130,7 +130,7 @@ routes: [{name: create, match: {path: /v1/orders}, service: a, idempotency: {req
 	if r := order("one"); r.status != 409 || r.reason() != "outcome-unknown" {
 		t.Errorf("sealed with a key that is gone: %+v", r)
 	}
-	if g.metric(`sluice_idempotency_events_total{event="untrusted-answer",route="create"}`) != 1 {
+	if g.metric(`sluice_idempotency_refusals_total{route="create",why="untrusted-record"}`) != 1 {
 		t.Error("it was not counted")
 	}
 	records := fetch(t, "http://"+g.at.Admin+"/api/idempotency?route=create&principal=ip:127.0.0.1&key=one", "GET", "")

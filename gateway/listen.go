@@ -22,6 +22,7 @@ type clientListeners struct {
 	dispatcher *dispatcher
 	http2      *http2Handler
 	slots      *http1.Slots
+	pipes      *http1.Pipes
 	budget     *budget.Budget
 	cuts       *message.Cuts
 	logger     *slog.Logger
@@ -33,7 +34,7 @@ func (g *gateway) newClientListeners(cfg *config.Config) *clientListeners {
 		dispatcher: &dispatcher{engine: g.engine.Load, overload: g.overload, access: &g.access},
 		budget:     g.budget, cuts: &message.Cuts{}, logger: g.Logger,
 	}
-	f.slots = http1.NewSlots(g.descriptors.clients)
+	f.slots, f.pipes = http1.NewSlots(g.descriptors.clients), http1.NewPipes(g.descriptors.pipes)
 	f.slots.Cuts = f.cuts
 	f.http2 = newHTTP2Handler(f.dispatcher, f.listen, f.cuts, g.Logger)
 	return f
@@ -44,8 +45,8 @@ func (f *clientListeners) server(tlsConfig func() *tls.Config) *http1.Server {
 	o := http1.Options{
 		Handler:       f.dispatcher,
 		HeaderTimeout: time.Duration(f.listen.HeaderTimeout), IdleTimeout: time.Duration(f.listen.IdleTimeout),
-		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, Budget: f.budget, TLS: tlsConfig, HTTP2: f.http2.serve,
-		MinRate: int64(f.listen.MinRate), Cuts: f.cuts, Logger: f.logger,
+		MaxHeader: int(f.listen.MaxHeader), Slots: f.slots, Budget: f.budget, Pipes: f.pipes, TLS: tlsConfig,
+		HTTP2: f.http2.serve, MinRate: int64(f.listen.MinRate), Cuts: f.cuts, Logger: f.logger,
 	}
 	if len(f.listen.ProxyProtocol) > 0 {
 		o.Accepted = f.proxied

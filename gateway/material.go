@@ -27,6 +27,14 @@ type material struct {
 	listener *tls.Config // of listen.https, or of envoy.listen where that is served; nil without
 	services map[string]serviceTLS
 	warnings []config.Warning // of certificates that nobody accepts any more
+	// certificates are those that were read, by their settings.
+	certificates []certificate
+}
+
+// certificate is when the certificates in a file end.
+type certificate struct {
+	setting string
+	ends    time.Time // of a chain: the first to end; of authorities: the last
 }
 
 // serviceTLS is how the endpoints of a service are verified. digest changes with what was read.
@@ -52,7 +60,7 @@ func readMaterialAt(cfg *config.Config, at time.Time) (material, error) {
 	if h := cfg.Listen.HTTPS; h != nil {
 		m.listener = r.listenerTLS(h)
 	}
-	m.warnings = r.warnings
+	m.warnings, m.certificates = r.warnings, r.certificates
 	return m, r.err()
 }
 
@@ -62,6 +70,8 @@ type materialReader struct {
 	now      time.Time
 	faults   []config.Fault
 	warnings []config.Warning
+
+	certificates []certificate
 }
 
 func (r *materialReader) err() error {
@@ -167,6 +177,7 @@ func (r *materialReader) keyPair(setting, certFile, keyFile string) (cert tls.Ce
 		return cert, false
 	}
 	r.warnExpired(setting+".cert", certificates[:1])
+	r.note(setting+".cert", slices.MinFunc(certificates, compareEnds))
 	if !keyRead {
 		return cert, false
 	}
@@ -194,8 +205,16 @@ func (r *materialReader) authorities(setting, path string) (*x509.CertPool, []by
 		pool.AddCert(c)
 	}
 	r.warnExpired(setting, certificates)
+	r.note(setting, slices.MaxFunc(certificates, compareEnds))
 	return pool, raw
 }
+
+// note notes when the certificates of a setting end.
+func (r *materialReader) note(setting string, c *x509.Certificate) {
+	r.certificates = append(r.certificates, certificate{setting, c.NotAfter})
+}
+
+func compareEnds(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }
 
 // certificatesIn returns the certificates of a PEM file, one at least.
 func certificatesIn(raw []byte) ([]*x509.Certificate, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/message"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/router"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
 // normalize makes the path and the host canonical and replaces the fields that are the gateway's to
@@ -63,7 +64,9 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 	x.Prefix6 = e.prefix6
 	forwardedFor, proto, host := "", "", ""
 	drop := ownField
-	if trusted := e.cfg.Listen.TrustedProxies; len(trusted) > 0 && contains(trusted, x.Peer) {
+	proxies := e.cfg.Listen.TrustedProxies
+	trusted := len(proxies) > 0 && contains(proxies, x.Peer)
+	if trusted {
 		drop = ownFieldOfProxy
 		proto, host = soleValue(x.Header, "X-Forwarded-Proto"), soleValue(x.Header, "X-Forwarded-Host")
 		switch {
@@ -74,7 +77,7 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 		}
 		if x.Header.Count("X-Forwarded-For") > 0 {
 			forwardedFor = x.Header.Joined("X-Forwarded-For")
-			x.Client = clientOf(x.Client, forwardedFor, trusted)
+			x.Client = clientOf(x.Client, forwardedFor, proxies)
 			if !x.Client.IsValid() && e.unreadable != nil {
 				e.unreadable(x.Peer, forwardedFor)
 			}
@@ -108,10 +111,14 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 	x.Inject.Add("X-Forwarded-Host", host)
 	x.Inject.Add("Via", own)
 	x.Inject.Add(requestIDField, x.Text(appendRandom(x.Scratch(), 2)))
-	if trace != "" {
-		x.Inject.Add("traceparent", trace)
-	} else {
+	if trace == "" {
 		x.Header.Del("Tracestate") // it says nothing without one (W3C Trace Context §3.3)
+	}
+	if e.tracing.On() {
+		trace = e.tracing.Begin(x, trace, trusted)
+	}
+	if trace != "" {
+		x.Inject.Add(tracing.Field, trace)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func (p *prober) Probe(x *filters.Exchange, service string, attempt int) (idempo
 		path, query
 	ask.Peer, ask.Client, ask.Prefix6, ask.Received = x.Peer, x.Client, x.Prefix6, time.Now()
 	ask.Route, ask.Principal, ask.Call = x.Route, x.Principal, filters.ProbeCall
+	ask.Trace = x.Trace
 	for _, f := range x.Header {
 		if !ofTheBody(f.Name) {
 			ask.Header = append(ask.Header, f)

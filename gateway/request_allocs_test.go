@@ -17,6 +17,9 @@ func TestAllocationsOfARequest(t *testing.T) {
 		t.Skip("the race detector allocates by itself; make allocations runs this without it")
 	}
 	t.Run("without access log", func(t *testing.T) { allocationsOfARequest(t, "") })
+	t.Run("with traces of which none is sampled", func(t *testing.T) {
+		allocationsOfARequest(t, "tracing: {endpoint: 'http://127.0.0.1:1', sample: 0%}\n")
+	})
 	t.Run("with access log", func(t *testing.T) {
 		allocationsOfARequest(t, "log: {access: {output: "+filepath.Join(t.TempDir(), "access.log")+"}}\n")
 	})
@@ -80,7 +83,7 @@ routes:
 }
 
 // plainService answers every request, whatever it is, without an allocation.
-func plainService(t *testing.T) (address string) {
+func plainService(t testing.TB) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

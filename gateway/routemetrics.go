@@ -10,6 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
 // routeMetrics counts the responses of one route. A configuration may have ten thousand routes, so
@@ -22,16 +23,40 @@ type routeMetrics struct {
 
 	// The counters of the responses so far: those without a reason, which are nearly all, by class
 	// and status, the others in a map. It is bounded by the statuses times the reasons.
-	plain  [statusClasses]atomic.Pointer[statusClass]
+	plain  statusCounters
 	mu     sync.RWMutex
 	others map[responseKey]prometheus.Counter
 }
 
-// statusClasses is how many classes of statuses HTTP has (RFC 9110 §15): 1xx to 5xx.
-const statusClasses = 5
+// statusCounters has counters by status. What is looked up is there at the next look; the zero value has none. It is
+// safe for concurrent use.
+type statusCounters [statusClasses]atomic.Pointer[statusClass]
+
+// statusClasses is how many classes of statuses a message can bear; HTTP defines 1xx to 5xx (RFC 9110 §15).
+const statusClasses = 9
 
 // statusClass has the counters of one class, by the last two digits.
 type statusClass [100]atomic.Pointer[prometheus.Counter]
+
+// of returns the counter of a status, nil while there is none. The status has three digits.
+func (s *statusCounters) of(status int) prometheus.Counter {
+	class := s[status/100-1].Load()
+	if class == nil {
+		return nil
+	}
+	if c := class[status%100].Load(); c != nil {
+		return *c
+	}
+	return nil
+}
+
+// keep has a counter be that of a status. Two at once keep the same one.
+func (s *statusCounters) keep(status int, c prometheus.Counter) prometheus.Counter {
+	class := &s[status/100-1]
+	class.CompareAndSwap(nil, new(statusClass))
+	class.Load()[status%100].Store(&c)
+	return c
+}
 
 type responseKey struct {
 	status int
@@ -42,28 +67,26 @@ func (m *metrics) route(name string) *routeMetrics {
 	return &routeMetrics{route: name, requests: m.requests, duration: m.durations.WithLabelValues(name)}
 }
 
-func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration) {
-	if reason == "" && 100 <= status && status <= 599 {
+// count counts a response. trace is that of its request; nil: it is not traced.
+func (r *routeMetrics) count(status int, reason filters.Reason, took time.Duration, trace filters.Trace) {
+	if reason == "" && 100 <= status && status <= 999 {
 		r.countPlain(status)
 	} else {
 		r.countOther(responseKey{status, reason})
 	}
-	r.duration.Observe(took.Seconds())
+	if trace != nil {
+		tracing.Observe(r.duration, took.Seconds(), trace)
+	} else {
+		r.duration.Observe(took.Seconds())
+	}
 }
 
 func (r *routeMetrics) countPlain(status int) {
-	class := r.plain[status/100-1].Load()
-	if class == nil {
-		r.plain[status/100-1].CompareAndSwap(nil, new(statusClass))
-		class = r.plain[status/100-1].Load()
+	c := r.plain.of(status)
+	if c == nil {
+		c = r.plain.keep(status, r.child(responseKey{status: status}))
 	}
-	child := class[status%100].Load()
-	if child == nil { // two at once look up the same one
-		c := r.child(responseKey{status: status})
-		child = &c
-		class[status%100].Store(child)
-	}
-	(*child).Inc()
+	c.Inc()
 }
 
 func (r *routeMetrics) countOther(key responseKey) {

@@ -11,14 +11,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/source"
+	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/envoy/ratelimitservice"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // Options is what a gateway is run with.
@@ -33,6 +34,10 @@ type Options struct {
 	ReopenLogs <-chan struct{}
 	Logger     *slog.Logger
 	Build      string // the program's version, for the status
+	// Sockets are listening ones that the process was started with; nil: it opens its own.
+	Sockets *systemd.Sockets
+	// Manager is told how the gateway stands; nil: nobody is.
+	Manager *systemd.Manager
 	// Roots verify the servers that the gateway itself asks, those of key sets; nil: the system's.
 	Roots *x509.CertPool
 }
@@ -58,12 +63,17 @@ type gateway struct {
 	addresses Addresses
 	began     time.Time
 	draining  atomic.Bool
-	prepared  atomic.Bool        // every policy has had what it needs once
-	stop      context.CancelFunc // ends process.stopping
+	prepared  atomic.Bool // every policy has had what it needs once
+	// openConnections counts those of clients; nil before there are listeners for them.
+	openConnections atomic.Pointer[func() (all, http2 int)]
+	stop            context.CancelFunc // ends process.stopping
 
 	mu        sync.Mutex // guards what follows
-	lastFault string     // why the last configuration was refused; empty when it was applied
-	lastLoad  time.Time
+	lastFault string     // why the newest configuration was refused; empty when it was applied
+	applied   time.Time  // the one in force
+	refused   *admin.RefusedStatus
+
+	certificates []certificate // of the one in force
 }
 
 // Run runs a gateway until ctx ends, then drains it: no new connections, requests in flight finish.
@@ -97,11 +107,11 @@ func run(ctx context.Context, o Options, envoy bool) error {
 
 // runWith runs a gateway whose first configuration is known.
 func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) error {
-	g := &gateway{Options: o, started: cfg, began: time.Now(), lastLoad: time.Now()}
+	g := &gateway{Options: o, started: cfg, began: time.Now()}
 	env := &policy.Env{Logger: o.Logger, Metrics: policy.NewMetrics(), KeyTransport: jwks.NewTransport(o.Roots)}
 	m := newMetrics(env.Metrics)
-	if c, ok := o.Source.(prometheus.Collector); ok {
-		m.registry.MustRegister(c)
+	if c, ok := o.Source.(metric.Collector); ok {
+		m.registry.Add(c)
 	}
 	st, err := openStores(ctx, cfg, o.Logger, m)
 	if err != nil {
@@ -116,18 +126,20 @@ func runWith(ctx context.Context, o Options, cfg *config.Config, envoy bool) err
 	if g.envoy = envoy; envoy {
 		g.rateLimits = ratelimitservice.New(o.Logger, env.Metrics)
 	}
-	g.descriptors = d
+	g.descriptors, g.tracing.Build = d, o.Build
 	m.publishBudget(g.budget, d)
+	m.publishProcess(o.Build, g.Unready)
 	defer g.process.close()
 	return g.run(ctx, cfg)
 }
 
 func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
-	l, err := listen(cfg, g.envoy)
+	l, err := listen(cfg, g.envoy, g.Sockets)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	g.Sockets.DropUnused(g.Logger)
 	g.addresses = l.addresses()
 	if err := g.start(cfg); err != nil {
 		return err
@@ -147,6 +159,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
+	run("census of keys", func(ctx context.Context) error { return g.stores.census.run(ctx, g.stores.kept) })
 	run("refusal log", g.refusals.run)
 	run("log files", func(ctx context.Context) error { return g.access.reopenAt(ctx, g.ReopenLogs) })
 	run("memory limit", newMemoryKeeper(g.budget).run)
@@ -154,7 +167,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		run("membership", g.stores.membership.Run)
 	}
 	if g.bridge != nil {
-		g.metrics.registry.MustRegister(newTransactionsNow(g.bridge))
+		g.metrics.registry.Add(&transactionsNow{g.bridge})
 		run("transactions", g.bridge.Run)
 	}
 	if f, ok := g.Source.(source.Fleet); ok {
@@ -163,11 +176,17 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 	run("configuration", func(ctx context.Context) error { return g.Source.Watch(ctx, g) })
 
 	if servers.clients != nil {
+		open := servers.open
+		g.openConnections.Store(&open)
 		g.metrics.publishConnections(servers.open)
 		g.metrics.publishCuts(servers.clients.cuts)
 	}
 	failed := servers.serve()
+	g.Manager.Ready(g.standing())
 	run("readiness", g.sayReady)
+	if g.Manager != nil {
+		run("service manager", func(ctx context.Context) error { return g.tellManager(ctx, servers) })
+	}
 	if g.OnReady != nil {
 		g.OnReady(g.addresses)
 	}
@@ -205,6 +224,7 @@ func (g *gateway) drain(s *servers) error {
 	g.draining.Store(true)
 	delay := time.Duration(g.engine.Load().cfg.Listen.DrainDelay)
 	g.Logger.Info("draining", "delay", delay.String(), "limit", g.DrainLimit.String())
+	g.Manager.Stopping(g.standing(), delay+g.DrainLimit+stopMargin)
 	s.leave()
 	time.Sleep(delay) // nothing to wait for: load balancers have that long to notice
 	g.stop()

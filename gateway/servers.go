@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/envoy"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // servers are the listeners and what serves on them.
@@ -27,7 +28,7 @@ type served struct {
 	last     bool // stays open through the drain: admin, and the branch calls that requests in flight wait for
 }
 
-// server is an [http1.Server], an [http.Server] or an [envoy.Server].
+// server is an [http1.Server], a branchServer, an [http.Server] or an [envoy.Server].
 type server interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
@@ -43,6 +44,8 @@ func (s *servers) close() {
 		switch srv := sv.server.(type) {
 		case *http1.Server:
 			srv.Close()
+		case *branchServer:
+			srv.Close()
 		case *http.Server:
 			srv.Close()
 		case *envoy.Server:
@@ -51,6 +54,7 @@ func (s *servers) close() {
 	}
 	if s.clients != nil {
 		s.clients.http2.server.Close()
+		s.clients.pipes.Close()
 	}
 }
 
@@ -107,41 +111,43 @@ func (s *servers) shutdown(ctx context.Context, last bool) error {
 // listeners are the open addresses; nil where the configuration has none.
 type listeners struct{ http, https, admin, probes, branches, envoy net.Listener }
 
-// listen opens every address before anything is served, so that a busy one is a clean failure.
-func listen(cfg *config.Config, envoy bool) (*listeners, error) {
+// listen opens every address before anything is served, so that a busy one is a clean failure. What the process was
+// started with is taken where it fits.
+func listen(cfg *config.Config, envoy bool, inherited *systemd.Sockets) (*listeners, error) {
 	l := &listeners{}
-	open := func(into *net.Listener, setting, address string) (err error) {
-		if *into, err = net.Listen("tcp", address); err != nil {
+	open := func(into *net.Listener, name, setting, address string) (err error) {
+		if *into, err = inherited.Listen(name, address); err != nil {
 			l.close()
 			return fmt.Errorf("gateway: %s: %w", setting, err)
 		}
 		return nil
 	}
 	if cfg.Listen.HTTP != config.Off {
-		if err := open(&l.http, "listen.http", cfg.Listen.HTTP); err != nil {
+		if err := open(&l.http, systemd.HTTP, "listen.http", cfg.Listen.HTTP); err != nil {
 			return nil, err
 		}
 	}
 	if h := cfg.Listen.HTTPS; h != nil {
-		if err := open(&l.https, "listen.https", h.Address); err != nil {
+		if err := open(&l.https, systemd.HTTPS, "listen.https", h.Address); err != nil {
 			return nil, err
 		}
 	}
 	if envoy {
-		if err := open(&l.envoy, "envoy.listen", cfg.Envoy.Listen.Address); err != nil {
+		if err := open(&l.envoy, systemd.Envoy, "envoy.listen", cfg.Envoy.Listen.Address); err != nil {
 			return nil, err
 		}
 	}
-	if err := open(&l.admin, "admin.address", cfg.Admin.Address); err != nil {
+	if err := open(&l.admin, systemd.Admin, "admin.address", cfg.Admin.Address); err != nil {
 		return nil, err
 	}
 	if cfg.Admin.Probes != "" {
-		if err := open(&l.probes, "admin.probes", cfg.Admin.Probes); err != nil {
+		if err := open(&l.probes, systemd.Probes, "admin.probes", cfg.Admin.Probes); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.Coordinator != nil {
-		if err := open(&l.branches, "coordinator.dtm.branches", cfg.Coordinator.DTM.Branches.Listen); err != nil {
+		address := cfg.Coordinator.DTM.Branches.Listen
+		if err := open(&l.branches, systemd.Branches, "coordinator.dtm.branches", address); err != nil {
 			return nil, fmt.Errorf("%w: %w", errBranches, err)
 		}
 	}
@@ -196,7 +202,7 @@ func (g *gateway) servers(cfg *config.Config, l *listeners) *servers {
 		internal(admin.NewProbes(options), l.probes, g.descriptors.internal)
 	}
 	if l.branches != nil {
-		internal(g.bridge, l.branches, g.descriptors.branches)
+		s.add(g.newBranchServer(), l.branches, true)
 	}
 	return s
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,15 +36,19 @@ type stores struct {
 	logger  *slog.Logger
 	metrics *metrics
 	records idempotency.Store
+	kept    idempotency.Store // records, as it is
 	codec   *idempotency.ResponseCodec
+	census  census
 	calls   *idempotency.Calls
 	ends    idempotency.Ends // of records
 	sales   func() (sale.Store, error)
 
 	closeSales func() error // nil: there is nothing to close
 
-	up      atomic.Bool // the store answered the last ping
-	reached atomic.Bool // it has answered one
+	state   atomic.Pointer[storeState] // of the last ping
+	reached atomic.Bool                // one has found that it takes reads and writes
+
+	kind string // embedded, redis or memory
 
 	redis      *redisx.Client     // nil without Redis
 	redisConf  *config.RedisStore // nil without Redis
@@ -60,6 +66,8 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 	if err != nil {
 		return nil, err
 	}
+	m.registry.Add(&st.census)
+	st.kept = records
 	if st.records = records; cfg.Store.Memory == nil { // a call of that one takes less time than to look at the clock
 		st.records = measuredStore{records, m.store}
 	}
@@ -67,7 +75,7 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 	st.sales = sync.OnceValues(func() (sale.Store, error) { return st.openSales(cfg) })
 	// Redis may come later, and a disk have room; until then the gateway is unready
 	if err := st.ping(ctx); err != nil {
-		logger.Warn("the store does not answer yet", "error", err)
+		logger.Warn(st.state.Load().String()+" yet", "error", err)
 	}
 	return st, nil
 }
@@ -75,15 +83,17 @@ func openStores(ctx context.Context, cfg *config.Config, logger *slog.Logger, m 
 func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 	switch s := cfg.Store; {
 	case s.Redis != nil:
-		st.redisConf = s.Redis
+		st.kind, st.redisConf = "redis", s.Redis
 		st.redis = newRedis(s.Redis)
 		st.membership = redisx.NewMembership(st.redis, s.Redis.KeyPrefix+"gateways", instanceID())
 		return idempotencyredis.New(st.redis, idempotencyredis.Options{
 			Prefix: s.Redis.KeyPrefix, Logger: st.logger, Failovers: st.metrics.store.failovers,
 		}), nil
 	case s.Memory != nil:
+		st.kind = "memory"
 		return idempotencymemory.New(steadyClock(time.Now)), nil
 	case s.Embedded != nil:
+		st.kind = "embedded"
 		store, err := idempotencyembedded.Open(s.Embedded.Dir, idempotencyembedded.Options{
 			Logger: st.logger, Now: steadyClock(time.Now), Timeout: time.Duration(s.Embedded.Timeout),
 			MaxRecords: s.Embedded.MaxRecords,
@@ -91,7 +101,7 @@ func (st *stores) open(cfg *config.Config) (idempotency.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		st.metrics.registry.MustRegister(newEmbeddedMetrics(store.Stats))
+		st.metrics.registry.Add(newEmbeddedMetrics(store.Stats))
 		return store, nil
 	}
 	return nil, errors.New("gateway: the configuration names no store") // config.Load always derives one
@@ -149,33 +159,58 @@ func newRedis(c *config.RedisStore) *redisx.Client {
 	return redisx.Open(o)
 }
 
-// instanceID tells this process from the other gateways of a store.
+// instanceID tells this process from the other gateways of a store: the host, for people, and what is drawn.
 func instanceID() string {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails (crypto/rand)
-	return hex.EncodeToString(b)
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return host + "/" + hex.EncodeToString(b)
 }
 
-// ping asks the store whether it answers, and publishes that.
+// storeState is what the last look at the store found.
+type storeState struct {
+	err   error // nil: it takes reads and writes
+	since time.Time
+}
+
+// takesNoWrites reports whether the store answers, and refuses writes.
+func (s *storeState) takesNoWrites() bool { return errors.Is(s.err, idempotency.ErrNoWrites) }
+
+// String says it in words.
+func (s *storeState) String() string {
+	switch {
+	case s.err == nil:
+		return "the store answers"
+	case s.takesNoWrites():
+		return "the store takes no writes"
+	}
+	return "the store does not answer"
+}
+
+// ping asks the store whether it takes reads and writes, and publishes that.
 func (st *stores) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	err := st.records.Ping(ctx)
-	up := err == nil
-	if was := st.up.Swap(up); was != up {
-		if up {
-			st.logger.Info("the store answers")
-		} else {
-			st.logger.Error("the store does not answer", "error", err)
-		}
+	now := &storeState{err: st.records.Ping(ctx), since: time.Now()}
+	was := st.state.Load()
+	if same := was != nil && was.String() == now.String(); same {
+		now.since = was.since
+	} else if now.err != nil && was != nil {
+		st.logger.Error(now.String(), "error", now.err)
+	} else if now.err == nil {
+		st.logger.Info(now.String())
 	}
-	if up {
+	st.state.Store(now)
+	up := 0.0
+	if now.err == nil {
 		st.reached.Store(true)
-		st.metrics.store.up.Set(1)
-	} else {
-		st.metrics.store.up.Set(0)
+		up = 1
 	}
-	return err
+	st.metrics.store.up.Set(up)
+	return now.err
 }
 
 // watch pings every second until ctx ends.
@@ -199,6 +234,14 @@ func (st *stores) liveGateways() int {
 		return 1
 	}
 	return st.membership.Live()
+}
+
+// gateways returns the names of the gateways that share the store, nil where this one is alone.
+func (st *stores) gateways() []string {
+	if st.membership == nil {
+		return nil
+	}
+	return slices.Sorted(slices.Values(st.membership.Members()))
 }
 
 // close closes the store. No request runs any more.

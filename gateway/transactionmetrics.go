@@ -3,57 +3,65 @@ package gateway
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-gateway/sluice/filters/breaker"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
 // transactionsNow publishes how the transactions stand, as it is when somebody looks.
-type transactionsNow struct {
-	bridge                                    *transaction.Bridge
-	pending, stuck, lost, untold, coordinator *prometheus.Desc
-}
+type transactionsNow struct{ bridge *transaction.Bridge }
 
-func newTransactionsNow(b *transaction.Bridge) *transactionsNow {
-	return &transactionsNow{
-		bridge: b,
-		pending: prometheus.NewDesc("sluice_transaction_pending",
-			"Delegated transactions whose end is not recorded.", nil, nil),
-		stuck: prometheus.NewDesc("sluice_transaction_stuck",
-			"Transactions of which a call of this step was repeated five times or more in vain.",
-			[]string{"transaction", "step"}, nil),
-		lost: prometheus.NewDesc("sluice_transaction_unknown",
-			"Transactions that the coordinator has lost and that wait for an operator.", nil, nil),
-		untold: prometheus.NewDesc("sluice_transaction_notifications_pending",
-			"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.",
-			nil, nil),
-		coordinator: prometheus.NewDesc("sluice_transaction_coordinator_up",
-			"Whether the coordinator is called: 0 while its breaker is open.", nil, nil),
+var (
+	transactionsPending = metric.NewDesc(metric.Gauge, "transaction_pending",
+		"Transactions that the coordinator has and whose end is not recorded yet, as far as this gateway follows them.")
+	transactionsStuck = metric.NewDesc(metric.Gauge, "transaction_stuck",
+		"Transactions of which a call of this step, do or undo, was repeated five times or more in vain.", "transaction",
+		"step")
+	transactionsLost = metric.NewDesc(metric.Gauge, "transaction_unknown",
+		"Transactions that the coordinator does not know any more and that wait for an operator.")
+	transactionsUntold = metric.NewDesc(metric.Gauge, "transaction_notifications_pending",
+		"Ends of transactions of which the receiver (notify) was not told yet, as far as this gateway knows.")
+	coordinatorUp = metric.NewDesc(metric.Gauge, "transaction_coordinator_up",
+		"Whether the coordinator of transactions is called: 0 while its breaker is open.")
+	coordinatorBreaker = metric.NewDesc(metric.Gauge, "transaction_coordinator_breaker_state",
+		"State of the breaker of the coordinator of transactions: 0 closed; 1 half-open, one call probes whether it "+
+			"works again; 2 open, transactions are refused with coordinator-unavailable.")
+)
+
+// coordinatorBreakerState returns the state of the coordinator's breaker in the words of the services'.
+func coordinatorBreakerState(b *transaction.Bridge) breaker.State {
+	switch s := b.CoordinatorState(); {
+	case s.Probing:
+		return breaker.HalfOpen
+	case s.Open:
+		return breaker.Open
 	}
+	return breaker.Closed
 }
 
-// Describe implements [prometheus.Collector].
-func (c *transactionsNow) Describe(to chan<- *prometheus.Desc) {
-	to <- c.pending
-	to <- c.stuck
-	to <- c.lost
-	to <- c.untold
-	to <- c.coordinator
+// Descs implements [metric.Collector].
+func (*transactionsNow) Descs() []*metric.Desc {
+	return []*metric.Desc{transactionsPending, transactionsStuck, transactionsLost, transactionsUntold, coordinatorUp,
+		coordinatorBreaker}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (c *transactionsNow) Collect(to chan<- prometheus.Metric) {
-	to <- prometheus.MustNewConstMetric(c.pending, prometheus.GaugeValue, float64(c.bridge.Pending()))
-	to <- prometheus.MustNewConstMetric(c.lost, prometheus.GaugeValue, float64(c.bridge.Lost()))
-	to <- prometheus.MustNewConstMetric(c.untold, prometheus.GaugeValue, float64(c.bridge.Untold()))
+	to <- transactionsPending.Value(float64(c.bridge.Pending()))
+	to <- transactionsLost.Value(float64(c.bridge.Lost()))
+	to <- transactionsUntold.Value(float64(c.bridge.Untold()))
+	state := coordinatorBreakerState(c.bridge)
 	up := 0.0
-	if c.bridge.CoordinatorUp() {
+	if state == breaker.Closed {
 		up = 1
 	}
-	to <- prometheus.MustNewConstMetric(c.coordinator, prometheus.GaugeValue, up)
+	to <- coordinatorUp.Value(up)
+	to <- coordinatorBreaker.Value(float64(state))
 	counts := map[[2]string]int{}
 	for _, s := range c.bridge.Stuck() {
 		counts[[2]string{s.Transaction, s.Step}]++
 	}
 	for of, n := range counts {
-		to <- prometheus.MustNewConstMetric(c.stuck, prometheus.GaugeValue, float64(n), of[0], of[1])
+		to <- transactionsStuck.Value(float64(n), of[0], of[1])
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/plan"
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/internalserver"
+	"github.com/sluice-gateway/sluice/gateway/metric"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // first returns the first configuration of the source. While one is long in coming the admin address is served, so
@@ -36,6 +36,11 @@ func first(ctx context.Context, o *Options) (*config.Config, error) {
 		return nil, err
 	}
 	defer close()
+	if o.Manager != nil {
+		waiting, done := context.WithCancel(ctx)
+		defer done()
+		go u.tellManager(waiting)
+	}
 	return o.Source.First(ctx)
 }
 
@@ -82,9 +87,9 @@ func (u *unconfigured) Status() admin.Status {
 
 // serve serves the admin address and that of the probes until close.
 func (u *unconfigured) serve() (close func(), err error) {
-	registry := prometheus.NewRegistry()
-	if c, ok := u.Source.(prometheus.Collector); ok {
-		registry.MustRegister(c)
+	registry := metric.New()
+	if c, ok := u.Source.(metric.Collector); ok {
+		registry.Add(c)
 	}
 	o := admin.Options{Gateway: u, Metrics: registry, Logger: u.Logger}
 	var stop []func()
@@ -96,13 +101,16 @@ func (u *unconfigured) serve() (close func(), err error) {
 		running.Wait()
 	}
 	for _, on := range []struct {
-		address string
-		handler http.Handler
-	}{{u.own.Admin.Address, admin.NewWaiting(o)}, {u.own.Admin.Probes, admin.NewProbes(o)}} {
+		name, address string
+		handler       http.Handler
+	}{
+		{systemd.Admin, u.own.Admin.Address, admin.NewWaiting(o)},
+		{systemd.Probes, u.own.Admin.Probes, admin.NewProbes(o)},
+	} {
 		if on.address == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", on.address)
+		l, err := u.Sockets.Listen(on.name, on.address)
 		if err != nil {
 			close()
 			return nil, err

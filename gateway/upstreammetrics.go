@@ -3,6 +3,7 @@ package gateway
 import (
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -14,14 +15,19 @@ import (
 
 // upstreamMetrics is what is counted of the services.
 type upstreamMetrics struct {
-	connects *prometheus.CounterVec   // service, result
-	retries  *prometheus.CounterVec   // service
-	refused  *prometheus.CounterVec   // service
-	hedges   *prometheus.CounterVec   // service, result
-	lookups  *prometheus.CounterVec   // service, result
-	healthy  *prometheus.GaugeVec     // service, endpoint
-	ejected  *prometheus.CounterVec   // service
-	duration *prometheus.HistogramVec // service
+	responses       *prometheus.CounterVec   // service, code
+	failures        *prometheus.CounterVec   // service, reason
+	connects        *prometheus.CounterVec   // service
+	connectFailures *prometheus.CounterVec   // service
+	retries         *prometheus.CounterVec   // service
+	refused         *prometheus.CounterVec   // service
+	hedges          *prometheus.CounterVec   // service
+	hedgesWon       *prometheus.CounterVec   // service
+	lookups         *prometheus.CounterVec   // service
+	lookupFailures  *prometheus.CounterVec   // service
+	healthy         *prometheus.GaugeVec     // service, endpoint
+	ejected         *prometheus.CounterVec   // service
+	duration        *prometheus.HistogramVec // service
 
 	mu      sync.Mutex
 	watches map[endpointKey]*healthWatch // what publishes the health of an endpoint
@@ -30,21 +36,32 @@ type upstreamMetrics struct {
 type endpointKey struct{ service, endpoint string }
 
 func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return r.Counter("upstream_"+name, help, append([]string{"service"}, labels...)...)
+	}
 	return &upstreamMetrics{
-		connects: r.Counter("upstream_connects_total", "Connections to a service: tried, failed.", "service", "result"),
-		retries:  r.Counter("upstream_retries_total", "Attempts beyond the first.", "service"),
-		refused: r.Counter("upstream_retry_budget_refused_total",
-			"Attempts beyond the first, repeats and hedges, for which the service's budget had no room.", "service"),
-		hedges: r.Counter("upstream_hedges_total",
-			"Second attempts beside a first one that takes long: started, won.", "service", "result"),
-		lookups: r.Counter("upstream_lookups_total", "Lookups of the names of a service's endpoints: made, failed.",
-			"service", "result"),
-		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it is left out.",
-			"service", "endpoint"),
-		ejected: r.Counter("upstream_ejections_total",
-			"Times that an endpoint was ejected, since too many requests to it had failed in a row.", "service"),
-		duration: r.Histogram("upstream_duration_seconds",
-			"From the start of an attempt to the head of its response.", "service"),
+		responses: counter("responses_total", "Responses of a service by status code, to requests, repeats, hedges and "+
+			"steps of transactions; not to health checks.", "code"),
+		failures: counter("failures_total", "Attempts at a service that have no response, by reason: unreachable (nothing "+
+			"was sent), failed (the connection broke, or the response was malformed), timeout.", "reason"),
+		connects: counter("connects_total", "Connections to a service that were tried."),
+		connectFailures: counter("connect_failures_total", "Connections to a service that were tried and did not come "+
+			"about, handshakes of TLS and HTTP/2 included."),
+		retries: counter("retries_total", "Attempts at a service beyond the first of a request (retries)."),
+		refused: counter("retry_budget_refused_total",
+			"Attempts beyond the first, repeats and hedges, for which the budget of a service (retries.budget) had no "+
+				"room."),
+		hedges:         counter("hedges_total", "Second attempts that were begun beside a first one that took long (hedge)."),
+		hedgesWon:      counter("hedges_won_total", "Second attempts beside a first one whose response was the one used."),
+		lookups:        counter("lookups_total", "Lookups of the names of a service's endpoints in DNS."),
+		lookupFailures: counter("lookup_failures_total", "Lookups of the names of a service's endpoints that failed."),
+		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it fails it and is left "+
+			"out.", "service", "endpoint"),
+		ejected: counter("ejections_total",
+			"Times that an endpoint of a service was left out for a time because too many requests to it had failed in a "+
+				"row (outlier)."),
+		duration: r.Histogram("upstream_duration_seconds", "Time of attempts at a service, in seconds: from the start of "+
+			"the attempt to the head of its response.", "service"),
 		watches: map[endpointKey]*healthWatch{},
 	}
 }
@@ -52,28 +69,52 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metrics {
 	watch := &healthWatch{metrics: m, service: service}
 	names := &nameLog{service: service, logger: logger, next: map[string]time.Time{}}
+	ejected := m.ejected.WithLabelValues(service)
 	return upstream.Metrics{
-		Connects:        m.connects.WithLabelValues(service, "tried"),
-		ConnectFailures: m.connects.WithLabelValues(service, "failed"),
+		Responses:       &serviceResponses{service: service, responses: m.responses},
+		Unreachable:     m.failures.WithLabelValues(service, "unreachable"),
+		Broken:          m.failures.WithLabelValues(service, "failed"),
+		TimedOut:        m.failures.WithLabelValues(service, "timeout"),
+		Connects:        m.connects.WithLabelValues(service),
+		ConnectFailures: m.connectFailures.WithLabelValues(service),
 		Retries:         m.retries.WithLabelValues(service),
 		BudgetRefused:   m.refused.WithLabelValues(service),
-		Hedges:          m.hedges.WithLabelValues(service, "started"),
-		HedgesWon:       m.hedges.WithLabelValues(service, "won"),
-		Duration:        m.duration.WithLabelValues(service),
+		Hedges:          m.hedges.WithLabelValues(service),
+		HedgesWon:       m.hedgesWon.WithLabelValues(service),
+		Duration:        withExemplars{m.duration.WithLabelValues(service)},
 		Health:          func(endpoint string, healthy bool) { watch.set(logger, endpoint, healthy) },
 		Unwatched:       watch.end,
 		Ejected: func(endpoint string, d time.Duration) {
-			m.ejected.WithLabelValues(service).Inc()
+			ejected.Inc()
 			logger.Warn("an endpoint fails in a row and is ejected", "service", service, "endpoint", endpoint, "for", d)
 		},
 		Readmitted: func(endpoint string) {
 			logger.Info("an endpoint that was ejected is used again", "service", service, "endpoint", endpoint)
 		},
-		Lookups:        m.lookups.WithLabelValues(service, "made"),
-		LookupFailures: m.lookups.WithLabelValues(service, "failed"),
+		Lookups:        m.lookups.WithLabelValues(service),
+		LookupFailures: m.lookupFailures.WithLabelValues(service),
 		Resolved:       names.resolved,
 		LookupFault:    names.fault,
 	}
+}
+
+// serviceResponses counts the responses of one service.
+type serviceResponses struct {
+	service   string
+	responses *prometheus.CounterVec
+	counters  statusCounters
+}
+
+// Count implements [upstream.StatusCounter].
+func (r *serviceResponses) Count(status int) {
+	if status < 100 || status > 999 {
+		return
+	}
+	c := r.counters.of(status)
+	if c == nil {
+		c = r.counters.keep(status, r.responses.WithLabelValues(r.service, strconv.Itoa(status)))
+	}
+	c.Inc()
 }
 
 // nameLog tells of the names of one service's endpoints.

@@ -122,17 +122,38 @@ func (c *Client) Submit(ctx context.Context, s *Saga) error {
 // coordinator says that it has the saga, and after a waiting submit that all steps are done; that it
 // has stored the saga is not checked then, and DTM v1.19.0 runs one that it failed to store.
 func (c *Client) SubmitOnce(ctx context.Context, s *Saga) (done bool, err error) {
+	return c.submit(ctx, s, false)
+}
+
+// SubmitNew is SubmitOnce for a gid that nobody may have submitted before: the error is [ErrKnown] when the coordinator
+// has it, in whatever state, where DTM would run what is not done of it once more. Only sluice-dtm looks; any other
+// coordinator is [ErrNotOffered].
+func (c *Client) SubmitNew(ctx context.Context, s *Saga) (done bool, err error) {
+	return c.submit(ctx, s, true)
+}
+
+func (c *Client) submit(ctx context.Context, s *Saga, unknown bool) (done bool, err error) {
 	body, err := s.encode()
 	if err != nil {
 		return false, &Error{Op: "submit", GID: s.GID, Kind: ErrInvalid, Err: err}
 	}
-	status, response, err := c.do(ctx, http.MethodPost, "/api/dtmsvr/submit", body)
+	target := "/api/dtmsvr/submit"
+	if unknown {
+		target = "/api/dtmsvr/submitNew"
+	}
+	status, response, err := c.do(ctx, http.MethodPost, target, body)
 	failed := &Error{Op: "submit", GID: s.GID, Kind: ErrUnknown, Status: status, Err: err}
 	switch {
 	case errors.Is(err, errNotSent):
 		failed.Kind = ErrCoordinatorDown
 		return false, failed
 	case err != nil:
+		return false, failed
+	case unknown && status == http.StatusNotFound:
+		failed.Kind = ErrNotOffered
+		return false, failed
+	case unknown && status == http.StatusPreconditionFailed:
+		failed.Kind = ErrKnown
 		return false, failed
 	case status == http.StatusConflict && strings.HasPrefix(message(response), "current status '"):
 		failed.Kind, failed.Reason = ErrRejected, message(response)

@@ -196,6 +196,30 @@ func TestDownAfterSubmitIsUnknown(t *testing.T) {
 	}
 }
 
+// TestSubmitNew: what a coordinator says that has a gid, and one that has no such call.
+func TestSubmitNew(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]error{
+		200: nil, 404: ErrNotOffered, 412: ErrKnown, 500: ErrUnknown, 409: ErrUnknown, // the last one after a query
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/dtmsvr/submitNew" {
+				w.WriteHeader(status)
+				return
+			}
+			w.WriteHeader(503)
+		}))
+		done, err := newClient(t, s.URL).SubmitNew(context.Background(), small())
+		if !errors.Is(err, want) || done != (err == nil) {
+			t.Errorf("status %d: %v %v, want %v", status, done, err, want)
+		}
+		s.Close()
+	}
+	if _, err := newClient(t, closedPort(t)).SubmitNew(context.Background(), small()); !errors.Is(err, ErrCoordinatorDown) {
+		t.Errorf("a coordinator that is down: %v", err)
+	}
+}
+
 func TestFailoverOnDialFailureOnly(t *testing.T) {
 	t.Parallel()
 	var submits atomic.Int32

@@ -13,6 +13,10 @@ var (
 	// ErrRejected: the coordinator knows the gid already, in a state that does not allow the call;
 	// nothing was started. Query returns the state.
 	ErrRejected = errors.New("coordinator refuses the gid")
+	// ErrKnown: the coordinator has a transaction of that gid already, and nothing was submitted. Query returns it.
+	ErrKnown = errors.New("gid is known")
+	// ErrNotOffered: the coordinator does not have the call; nothing was done.
+	ErrNotOffered = errors.New("coordinator does not offer that")
 	// ErrUnknown: something was sent and whether it took effect is not known. Query; never submit
 	// again.
 	ErrUnknown = errors.New("outcome is unknown")

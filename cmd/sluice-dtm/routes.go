@@ -39,6 +39,7 @@ func newHandler(branchTimeout time.Duration, calls http.RoundTripper) http.Handl
 
 	app := httpMetrics(dtmutil.GetGinApp())
 	addRoute(app)
+	app.POST("/api/dtmsvr/submitNew", submitNew)
 	dtmsvr.CronUpdateTopicsMapOnce()
 	return app
 }

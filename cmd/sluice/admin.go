@@ -69,6 +69,12 @@ func adminError(err error) error {
 	switch {
 	case errors.Is(err, adminclient.ErrAddress):
 		return fmt.Errorf("%w: --admin: %w", errUsage, err)
+	case errors.Is(err, adminclient.ErrNoAnswer):
+		return fmt.Errorf("%w\nCheck that it runs, and that its admin.address is this one (--admin or --against; else "+
+			"%s of the environment; else %s)", err, adminVariable, adminDefault)
+	case errors.Is(err, adminclient.ErrClients):
+		return fmt.Errorf("%w: this is the address for clients; admin.address of the configuration is the other one",
+			err)
 	case errors.Is(err, adminclient.ErrToken):
 		return fmt.Errorf("%w (--token-file, or %s of the environment, gives it)", err, tokenVariable)
 	}
@@ -84,6 +90,6 @@ func printResponse(cmd *cobra.Command, body []byte, err error) error {
 	if err := json.Indent(&b, body, "", "  "); err != nil {
 		return fmt.Errorf("the response is not JSON: %w", err)
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(b.String(), "\n"))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", bytes.TrimRight(visibleJSON(b.Bytes()), "\n"))
 	return err
 }

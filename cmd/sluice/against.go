@@ -70,7 +70,7 @@ func checkOutput(output string) error {
 // loadConfig reads a configuration, with noEnv as one that is made for another machine.
 func loadConfig(path string, noEnv bool) (*config.Config, error) {
 	if noEnv {
-		d, err := config.LoadDocument(path)
+		d, err := config.LoadElsewhere(path)
 		if err != nil {
 			return nil, err
 		}

@@ -26,10 +26,11 @@ func newBench() *cobra.Command {
 		Short: "Measure the gateway on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("say what to measure: proxy, idempotency, transactions or flash-sale")
+			return fmt.Errorf("say what to measure: proxy, idempotency, transactions, growth or flash-sale")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchGrowth(),
+		newBenchPart())
 	return cmd
 }
 
@@ -77,6 +78,7 @@ func newBenchProxy() *cobra.Command {
 	f.IntVar(&o.Connections, "connections", 64, "keep-alive connections")
 	f.IntVar(&o.IdleConnections, "idle", 2000, "connections opened to see what an idle one costs")
 	f.IntVar(&o.Rate, "rate", 2000, "requests a second when latency is measured")
+	f.BoolVar(&o.JudgeBusy, "judge-busy", false, judgeBusyUsage)
 	f.StringVar(&only, "only", "", "measure only contenders whose name this regular expression matches, for "+
 		"instance '^(relay|nginx|sluice)$', or 'contender: load', for instance '^sluice: GET$'")
 	f.StringVar(&report, "report", "sluice-bench.html", "file of the report with plots; empty: none")
@@ -131,6 +133,7 @@ func newBenchIdempotency() *cobra.Command {
 	f.IntVar(&o.Rate, "rate", 1000, "requests a second when latency is measured")
 	f.IntVar(&o.Records, "records", 1_000_000, "live records when memory is looked at; 0: it is not")
 	f.BoolVar(&o.Quick, "quick", false, "only see whether everything runs: one short round, few records, no verdicts")
+	f.BoolVar(&o.JudgeBusy, "judge-busy", false, judgeBusyUsage)
 	f.StringVar(&only, "only", "", "measure only stores whose name this regular expression matches, for instance "+
 		"'^embedded', or 'store: load', for instance 'store: replay$'")
 	f.StringVar(&report, "report", "sluice-bench-idempotency.html", "file of the report; empty: none")
@@ -194,6 +197,9 @@ func newBenchTransactions() *cobra.Command {
 
 const againstUsage = "another build of this program: measure the gateways of both, interleaved round by round, and " +
 	"nothing else"
+
+const judgeBusyUsage = "judge by the marks also where other programs keep the machine busy; without it such a run " +
+	"has figures and no verdict"
 
 // roundsAgainst are enough for an interval of some percent on a machine that is otherwise idle.
 const roundsAgainst = 20

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/gateway"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 func newEnvoy(log *logging) *cobra.Command {
@@ -22,6 +23,7 @@ func newEnvoy(log *logging) *cobra.Command {
 				return err
 			}
 			useLibraries(logger)
+			sockets := systemd.Inherited()
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
@@ -31,6 +33,8 @@ func newEnvoy(log *logging) *cobra.Command {
 			return gateway.RunEnvoy(ctx, gateway.Options{
 				Source:     &source.File{Path: path, Reload: reload, Logger: logger},
 				ReopenLogs: reopen,
+				Sockets:    sockets,
+				Manager:    systemd.Supervisor(logger),
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,

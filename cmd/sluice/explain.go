@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 func newExplain() *cobra.Command {
 	var path, body, at, expect, output string
 	var fields []string
+	var noEnv bool
 	cmd := &cobra.Command{
 		Use:   "explain -c FILE METHOD PATH [-H 'Name: value'] [-d BODY] [--at TIME] [--expect ROUTE]",
 		Short: "Show what the gateway would do with a request: route, filters, settings, keys; nothing is called",
@@ -25,7 +27,8 @@ func newExplain() *cobra.Command {
 			"where none shall.",
 		Example: "  sluice explain -c sluice.yaml POST /v1/orders -H 'Idempotency-Key: k-1' " +
 			`-d '{"sku":"SKU-1","qty":1}'`,
-		Args: cobra.ExactArgs(2),
+		SuggestFor: []string{"route", "routes", "match", "trace"},
+		Args:       cobra.ExactArgs(2),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
 				return err
@@ -44,9 +47,13 @@ func newExplain() *cobra.Command {
 			if r.Body, err = readBody(body); err != nil {
 				return err
 			}
-			cfg, err := config.Load(path)
+			cfg, err := loadConfig(path, noEnv)
 			if err != nil {
 				return err
+			}
+			if names := routesOf(cfg); expect != "" && expect != noRoute && !slices.Contains(names, expect) {
+				return fmt.Errorf("%w: --expect: there is no route %q%s", errUsage, expect,
+					config.Suggestion(expect, names))
 			}
 			e, err := gateway.Explained(cfg, r)
 			if err != nil {
@@ -70,7 +77,11 @@ func newExplain() *cobra.Command {
 	flags.StringVar(&at, "at", "", "when the request arrives, such as 2026-11-11T00:00:00+08:00; without it now")
 	flags.StringVar(&expect, "expect", "", "the route that has to take the request, or none; exit 1 when it does not")
 	flags.StringVarP(&output, "output", "o", "text", "text or json")
-	completeRoutes(cmd, "expect", &path)
+	addNoEnvFlag(cmd, &noEnv)
+	completeFlag(cmd, "expect", fromConfig(&path, func(cfg *config.Config) []string {
+		return append(routesOf(cfg), noRoute)
+	}))
+	completeFlag(cmd, "output", words("text", "json"))
 	return cmd
 }
 
@@ -110,23 +121,4 @@ func expected(cmd *cobra.Command, e *gateway.Explanation, expect string) error {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "sluice: the route is %s, expected is %s\n", got, expect)
 	return exitCode(1)
-}
-
-// completeRoutes has a shell complete the names of routes of a configuration for a flag.
-func completeRoutes(cmd *cobra.Command, flag string, path *string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string,
-		cobra.ShellCompDirective) {
-		cfg, err := loadConfig(*path, true)
-		if *path == "" || err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for _, r := range cfg.Routes {
-			names = append(names, r.Name)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	})
-	if err != nil {
-		panic(err) // the flag was defined before
-	}
 }

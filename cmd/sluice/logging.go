@@ -18,6 +18,8 @@ type logging struct{ format, level string }
 func (l *logging) addFlags(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&l.format, "log-format", "text", "text or json; logs go to stderr")
 	cmd.PersistentFlags().StringVar(&l.level, "log-level", "info", "debug, info, warn or error")
+	completeFlag(cmd, "log-format", words("text", "json"))
+	completeFlag(cmd, "log-level", words("debug", "info", "warn", "error"))
 }
 
 // logger returns the logger that the flags ask for; it writes to stderr.

@@ -94,7 +94,7 @@ func newRoot() *cobra.Command {
 		Use:           "sluice",
 		Short:         "A gateway that makes a checkout safe to repeat",
 		Version:       thisBuild().String(),
-		Args:          cobra.NoArgs,
+		Args:          subcommandsOnly,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(*cobra.Command, []string) error {
@@ -104,10 +104,11 @@ func newRoot() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	log := new(logging)
 	log.addFlags(root)
+	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(
 		newDemo(log), newRun(log), newControl(log), newEnvoy(log), newValidate(), newExplain(), newPlan(), newDiff(),
 		newApply(), newFmt(), newSchema(),
-		newKeys(), newTransactions(), newBreakers(), newShop(log), newBench(), newVersion(),
+		newStatus(), newKeys(), newTransactions(), newBreakers(), newSales(), newShop(log), newBench(), newVersion(),
 	)
 	return root
 }

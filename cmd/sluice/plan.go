@@ -137,7 +137,7 @@ func (c *comparison) approximations(cfg *config.Config) (list []envoydialect.App
 		_, list, err = envoydialect.Compile(cfg, envoydialect.Options{})
 		return list, err
 	}
-	d, err := config.LoadDocument(c.path)
+	d, err := config.LoadElsewhere(c.path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // drainLimit is how long requests in flight may take after the first signal.
@@ -30,7 +31,8 @@ func newRun(log *logging) *cobra.Command {
 			"With -c its configuration is a file or a folder, which is read again when it changes or on SIGHUP.\n" +
 			"With --control it comes from a control plane, and is kept on disk for the next start; --config is\n" +
 			"the bootstrap file then, of what this gateway has of its own: listen, admin, store, data and control.",
-		Args: noArguments,
+		SuggestFor: []string{"serve", "start", "gateway"},
+		Args:       noArguments,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if err := from.check(); err != nil {
 				return err
@@ -40,6 +42,7 @@ func newRun(log *logging) *cobra.Command {
 				return err
 			}
 			useLibraries(logger)
+			sockets := systemd.Inherited()
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			reload, stopReload := hangups()
@@ -49,6 +52,8 @@ func newRun(log *logging) *cobra.Command {
 			return gateway.Run(ctx, gateway.Options{
 				Source:     from.source(reload, logger),
 				ReopenLogs: reopen,
+				Sockets:    sockets,
+				Manager:    systemd.Supervisor(logger),
 				Logger:     logger,
 				DrainLimit: drainLimit,
 				Build:      thisBuild().version,
@@ -60,11 +65,16 @@ func newRun(log *logging) *cobra.Command {
 }
 
 func newSchema() *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of the configuration, for editors",
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:   "schema [--markdown]",
+		Short: "Print the JSON Schema of the configuration, for editors, or its reference",
 		Args:  cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if markdown {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), config.Reference())
+				return err
+			}
 			schema, err := config.Schema()
 			if err != nil {
 				return err
@@ -73,4 +83,6 @@ func newSchema() *cobra.Command {
 			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the reference of all settings, in Markdown")
+	return cmd
 }

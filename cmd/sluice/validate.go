@@ -29,7 +29,8 @@ func newValidate() *cobra.Command {
 			"All that run would load is loaded, but nothing is called. What can never take effect is\n" +
 			"a warning: it is printed, and the exit code is 0 all the same, or 2 with --strict. Each file is\n" +
 			"a configuration of its own; the files of a folder are one.",
-		Example: "  sluice validate sluice.yaml\n  sluice validate --strict --no-env -o json deploy/*.yaml",
+		SuggestFor: []string{"check", "lint", "test"},
+		Example:    "  sluice validate sluice.yaml\n  sluice validate --strict --no-env -o json deploy/*.yaml",
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
 				return err

@@ -59,10 +59,10 @@ func (k *checker) fault(p path, format string, args ...any) {
 	}
 	message := fmt.Sprintf(format, args...)
 	if l.node != nil && l.node.secret {
-		k.faults.add(l.at, "%s: what it was expanded to is not right here", l.name)
+		k.faults.add(l.at, "%s: what it was expanded to is not right here", l.name())
 		return
 	}
-	k.faults.add(l.at, "%s: %s%s", l.name, message, l.node.hint())
+	k.faults.add(l.at, "%s: %s%s", l.name(), message, l.node.hint())
 }
 
 // sound reports whether none of the paths is at fault already.
@@ -97,7 +97,7 @@ func (k *checker) items(p path) []*node {
 func (k *checker) exists(key, what, name string, p path) bool {
 	k.use(key, name)
 	all := k.root.find(key)
-	if all.broken || all.node != nil && all.node.byName[name] != nil {
+	if all.broken || all.node != nil && all.node.member(name) != nil {
 		return true
 	}
 	if k.faults.full() {

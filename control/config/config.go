@@ -4,9 +4,7 @@ package config
 // It is a value that is not changed after [Load].
 //
 // The tags are read three ways: `json` names the key, `jsonschema` becomes the JSON Schema that the decoder itself
-// checks documents with, and `config` has the rules that a schema cannot have (see rulesOf). A field of type
-// [Unsupported] is a setting of the contract whose behaviour does not exist yet: it is named in the schema and
-// refused with "not supported yet" when it is written.
+// checks documents with, and `config` has the rules that a schema cannot have (see rulesOf).
 type Config struct {
 	Version      int                     `json:"version" jsonschema:"required,enum=1" config:"same"`
 	Listen       Listen                  `json:"listen"`
@@ -17,7 +15,7 @@ type Config struct {
 	Routes       []*Route                `json:"routes" config:"merge"`
 	Coordinator  *Coordinator            `json:"coordinator"`
 	Log          Log                     `json:"log"`
-	Tracing      *Unsupported            `json:"tracing"`
+	Tracing      *Tracing                `json:"tracing"`
 	Transactions map[string]*Transaction `json:"transactions" config:"merge"`
 	Control      *Control                `json:"control"`
 	ConfigSections
@@ -31,7 +29,6 @@ func (Config) describe() descriptions {
 		"Version":  "The version of this format: 1.",
 		"Services": "What stands behind the gateway, by name.",
 		"Routes":   "The first that matches path and method is taken.",
-		"Tracing":  "Spans by OTLP.",
 	}
 }
 

@@ -58,9 +58,6 @@ func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 			v.Set(reflect.ValueOf(body))
 		}
 	case reflect.Pointer:
-		if v.Type() == reflect.TypeFor[*Unsupported]() {
-			return // the schema has refused it, or it is written as its default
-		}
 		v.Set(reflect.New(v.Type().Elem()))
 		d.value(v.Elem(), n, name, rule)
 	case reflect.Struct:
@@ -88,7 +85,7 @@ func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 func (d *decoder) mapping(v reflect.Value, n *node, name *place) {
 	v.Set(defaultsOf(v.Type()))
 	for _, f := range fieldsOf(v.Type()) {
-		if m := n.byName[f.key]; m != nil {
+		if m := n.member(f.key); m != nil {
 			d.value(v.FieldByIndex(f.Index), m.value, name.member(f.key), f.rules)
 		} else if f.Type.Kind() == reflect.Struct && !isText(f.Type) {
 			d.mapping(v.FieldByIndex(f.Index), &node{kind: mappingNode}, nil) // its defaults
@@ -143,7 +140,7 @@ func (d *decoder) file(v reflect.Value, n *node, name *place, rule rules) {
 	d.places[name.String()] = n.pos
 	path := d.files.absolute(v.String())
 	v.SetString(path)
-	if _, err := d.files.contents(path); err != nil && !(d.files.away && name.away()) {
+	if _, err := d.files.contents(path); err != nil && !(d.files.away && (d.files.elsewhere || name.away())) {
 		d.fault(n, "%s: cannot read %s: %v", name, path, reason(err))
 	}
 }

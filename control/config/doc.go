@@ -28,7 +28,7 @@
 // # Invariants
 //
 // A [Config] is complete and is never changed. What the contract has and this version has not is
-// refused ([Unsupported]), never ignored. A secret is not shown in a fault nor by
+// refused, never ignored. A secret is not shown in a fault nor by
 // [Config.Redacted]. Every fault has its place in the file as it was written, whatever was
 // rewritten before it was parsed.
 //

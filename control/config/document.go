@@ -39,7 +39,13 @@ var controlSections = []string{"admin", "control", "envoy"}
 // LoadDocument reads and checks a configuration from a file or folder, as [Load] does, on a machine that is not the
 // gateway's: a variable or a file that this machine does not have is no fault, and neither is a value that a variable
 // has here and that would not be right.
-func LoadDocument(path string) (*Document, error) {
+func LoadDocument(path string) (*Document, error) { return loadDocument(path, false) }
+
+// LoadElsewhere is [LoadDocument] on a machine on which nothing runs that the configuration is for: what a control
+// plane itself goes by need not be there either.
+func LoadElsewhere(path string) (*Document, error) { return loadDocument(path, true) }
+
+func loadDocument(path string, elsewhere bool) (*Document, error) {
 	dir, names, err := locate(path)
 	if err != nil {
 		return nil, err
@@ -48,7 +54,7 @@ func LoadDocument(path string) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.files.away = true
+	l.files.away, l.files.elsewhere = true, elsewhere
 	if err := l.read(path, names); err != nil {
 		return nil, err
 	}
@@ -75,6 +81,18 @@ func ParseDocuments(list []File, dir string) (*Document, error) {
 
 func (l *loader) asDocument() (*Document, error) {
 	if l.root != nil && !l.failed {
+		l.excuseAll()
+	}
+	c, err := l.config()
+	if err != nil {
+		return nil, err
+	}
+	return l.newDocument(c)
+}
+
+// excuseAll has no fault told of what this machine need not have.
+func (l *loader) excuseAll() {
+	if !l.files.elsewhere {
 		for _, service := range l.services() {
 			for _, m := range service.value.members {
 				if m.name == "endpointsFrom" {
@@ -82,15 +100,14 @@ func (l *loader) asDocument() (*Document, error) {
 				}
 			}
 		}
-		for _, m := range l.root.members {
-			l.excuse(m.value, slices.Contains(controlSections, m.name))
-		}
 	}
-	c, err := l.config()
-	if err != nil {
-		return nil, err
+	for _, m := range l.root.members {
+		l.excuse(m.value, !l.files.elsewhere && slices.Contains(controlSections, m.name))
 	}
-	d := &Document{config: c, root: l.root}
+}
+
+func (l *loader) newDocument(c *Config) (d *Document, err error) {
+	d = &Document{config: c, root: l.root}
 	if d.json, err = canonical(l.root); err != nil {
 		l.faults.add(l.root.pos, "%v", err)
 		return nil, l.faults.err()
@@ -196,7 +213,7 @@ func (l *loader) excuse(n *node, own bool) {
 
 // services returns the services of the tree.
 func (l *loader) services() []*member {
-	if all := l.root.byName["services"]; all != nil {
+	if all := l.root.member("services"); all != nil {
 		return all.value.members
 	}
 	return nil
@@ -243,7 +260,7 @@ func (d *Document) note(n *node, t reflect.Type, at *place, rule rules) {
 		inner, of := reflect.TypeFor[any](), rules{}
 		switch t.Kind() {
 		case reflect.Map:
-			inner = t.Elem()
+			inner, of.secret = t.Elem(), rule.secret
 		case reflect.Struct:
 			if f, ok := fieldAt(t, []string{m.name}); ok {
 				inner, of = f.Type, f.rules

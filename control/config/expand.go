@@ -22,7 +22,9 @@ type files struct {
 	errs map[string]error // of those that cannot be read
 	list []string         // absolute paths in the order of reading
 	size int              // bytes of what was read
-	away bool             // they are on another machine: that one is missing here is no fault
+	// elsewhere: those too that the control plane itself has in other cases
+	elsewhere bool
+	away      bool // they are on another machine: that one is missing here is no fault
 }
 
 func newFiles(dir string) (*files, error) {
@@ -223,7 +225,7 @@ func expandNumbers(n *node, t reflect.Type) {
 	switch {
 	case n.kind == mappingNode && t.Kind() == reflect.Struct:
 		for _, f := range fieldsOf(t) {
-			if m := n.byName[f.key]; m != nil {
+			if m := n.member(f.key); m != nil {
 				expandNumbers(m.value, f.Type)
 			}
 		}

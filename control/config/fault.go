@@ -122,6 +122,9 @@ func (l *faultList) sorted(secrets []string) []Fault {
 	return list
 }
 
+// Suggestion returns ` (did you mean "x"?)` for the known word that is near to one, or nothing. Commands use it too.
+func Suggestion(word string, known []string) string { return suggestion(word, known) }
+
 // suggestion returns ` (did you mean "x"?)` for the known word that is near, or nothing.
 func suggestion(word string, known []string) string {
 	if len(word) < 3 { // anything is near to that

@@ -13,6 +13,8 @@ type field struct {
 	reflect.StructField
 	key   string
 	rules rules
+	// sections: [walk] has something to do there.
+	sections bool
 }
 
 // rules are what the config tag of a field says.
@@ -39,8 +41,8 @@ func fieldsOf(t reflect.Type) []field {
 	}
 	var list []field
 	for _, f := range reflect.VisibleFields(t) {
-		if key := f.Tag.Get("json"); key != "" {
-			list = append(list, field{f, key, rulesOf(f.Tag.Get("config"))})
+		if key := f.Tag.Get("json"); key != "" && key != "-" {
+			list = append(list, field{f, key, rulesOf(f.Tag.Get("config")), holdsSections(f.Type)})
 		}
 	}
 	knownFields.Store(t, list)
@@ -136,7 +138,7 @@ func walkStructs(t reflect.Type, visit func(t reflect.Type)) {
 		case reflect.Pointer, reflect.Slice, reflect.Map:
 			walk(t.Elem())
 		case reflect.Struct:
-			if isText(t) || seen[t] || t.Name() == "" || t == reflect.TypeFor[Unsupported]() {
+			if isText(t) || seen[t] || t.Name() == "" {
 				return
 			}
 			seen[t] = true

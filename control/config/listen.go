@@ -116,7 +116,7 @@ func (s site) checkListeners(c *Config) {
 		for _, other := range seen {
 			same := host == other.host || anyHost(host) || anyHost(other.host)
 			if port != "0" && port == other.port && same && s.sound(p, other.at) {
-				s.fault(p, "%s is taken by %s", address, s.root.find(other.at...).name)
+				s.fault(p, "%s is taken by %s", address, s.root.find(other.at...).name())
 				return
 			}
 		}

@@ -224,50 +224,6 @@ transactions:
 	})
 }
 
-// Every setting of the model that does not exist yet is refused where it is written, and the schema
-// refuses it too.
-func TestUnsupported(t *testing.T) {
-	t.Parallel()
-	found := 0
-	var walk func(at reflect.Type, path []string, wrap func(inner string) string)
-	walk = func(at reflect.Type, path []string, wrap func(inner string) string) {
-		switch at.Kind() {
-		case reflect.Pointer:
-			walk(at.Elem(), path, wrap)
-		case reflect.Slice:
-			last := len(path) - 1
-			walk(at.Elem(), append(append([]string{}, path[:last]...), path[last]+"[0]"),
-				func(s string) string { return wrap("[" + s + "]") })
-		case reflect.Map:
-			walk(at.Elem(), append(append([]string{}, path...), "x"),
-				func(s string) string { return wrap(`{"x": ` + s + `}`) })
-		case reflect.Struct:
-			if at.PkgPath() != reflect.TypeFor[Config]().PkgPath() || isText(at) {
-				return
-			}
-			for _, f := range fieldsOf(at) {
-				key := f.key
-				in := append(append([]string{}, path...), key)
-				inner := func(s string) string { return wrap(fmt.Sprintf("{%q: %s}", key, s)) }
-				if f.Type != reflect.TypeFor[*Unsupported]() {
-					walk(f.Type, in, inner)
-					continue
-				}
-				found++
-				want := strings.Join(in, ".") + ": not supported yet"
-				_, err := Parse("t.yaml", []byte(inner("{}")), "")
-				if err == nil || !strings.Contains(err.Error(), ": "+want) {
-					t.Errorf("%s: got\n%v\nwant %s", inner("{}"), err, want)
-				}
-			}
-		}
-	}
-	walk(reflect.TypeFor[Config](), nil, func(s string) string { return s })
-	if found == 0 {
-		t.Error("no unsupported setting found, there are some")
-	}
-}
-
 func TestSchema(t *testing.T) {
 	t.Parallel()
 	b, err := Schema()

@@ -70,7 +70,7 @@ func (l *loader) merge(m *member) {
 	if l.root.add(m) {
 		return
 	}
-	first := l.root.byName[m.name]
+	first := l.root.member(m.name)
 	to, from := first.value, m.value
 	field, _ := fieldAt(l.model, []string{m.name})
 	joined := &node{kind: to.kind, pos: to.pos, size: sum(to.size, from.size)} // a new one: an alias may share the old
@@ -82,7 +82,7 @@ func (l *loader) merge(m *member) {
 		first.value = joined
 		for _, inner := range slices.Concat(to.members, from.members) {
 			if !joined.add(inner) {
-				earlier := joined.byName[inner.name].pos
+				earlier := joined.member(inner.name).pos
 				l.faults.add(inner.pos, "%s.%s: given twice, first at %s:%d",
 					m.name, inner.name, earlier.file, earlier.line)
 			}

@@ -45,22 +45,6 @@ func TestNamesInHeadersAreTokens(t *testing.T) {
 	}
 }
 
-// What the contract has and this version does not is refused as such and never as unknown, be it a setting or one of
-// the forms of a setting.
-func TestSettingsOfTheContractThatAreNotThereYet(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ setting, want string }{
-		{"tracing: {sample: 10%}", "tracing"},
-	} {
-		var list []string
-		for _, fault := range faultsOf(t, "version: 1\nservices: {a: {endpoints: [http://h]}}\n"+c.setting+"\n") {
-			_, fault, _ = strings.Cut(fault, ": ")
-			list = append(list, fault)
-		}
-		expect(t, c.setting, strings.Join(list, "\n"), c.want+": not supported yet")
-	}
-}
-
 func undoingWith(undo, setting string) string {
 	return "transactions: {t: {steps: [{name: a, do: {service: a, path: /}, undo: {service: a, path: /u" + undo +
 		"}}], " + setting + "}}"

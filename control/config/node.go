@@ -30,16 +30,16 @@ const (
 type node struct {
 	kind    nodeKind
 	pos     position
-	scalar  any       // string, json.Number, bool or nil
-	literal string    // a string scalar as a template reads it: what was expanded has its braces doubled
-	secret  bool      // something was expanded
-	source  string    // a string scalar as it is written, where something was expanded
-	items   []*node   // list
-	members []*member // mapping, in the order of the document
-	byName  map[string]*member
-	broken  bool // at fault as it is: nothing that builds on it is checked
-	size    int  // nodes below and this one, aliases counted as often as they stand
-	depth   int  // collections below this one, aliases written out
+	scalar  any                // string, json.Number, bool or nil
+	literal string             // a string scalar as a template reads it: what was expanded has its braces doubled
+	secret  bool               // something was expanded
+	source  string             // a string scalar as it is written, where something was expanded
+	items   []*node            // list
+	members []*member          // mapping, in the order of the document
+	byName  map[string]*member // of a mapping with more than fewMembers; see [node.member]
+	broken  bool               // at fault as it is: nothing that builds on it is checked
+	size    int                // nodes below and this one, aliases counted as often as they stand
+	depth   int                // collections below this one, aliases written out
 }
 
 // member is one key of a mapping with its value.
@@ -53,7 +53,7 @@ type member struct {
 func (n *node) child(step string) (*node, position) {
 	switch n.kind {
 	case mappingNode:
-		if m := n.byName[step]; m != nil {
+		if m := n.member(step); m != nil {
 			return m.value, m.pos
 		}
 	case listNode:
@@ -66,15 +66,37 @@ func (n *node) child(step string) (*node, position) {
 
 // add sets a member; false when the name is taken.
 func (n *node) add(m *member) bool {
-	if n.byName[m.name] != nil {
+	if n.member(m.name) != nil {
 		return false
 	}
-	if n.byName == nil {
-		n.byName = map[string]*member{}
-	}
-	n.byName[m.name] = m
 	n.members = append(n.members, m)
+	switch {
+	case n.byName != nil:
+		n.byName[m.name] = m
+	case len(n.members) > fewMembers:
+		n.byName = make(map[string]*member, 2*len(n.members))
+		for _, m := range n.members {
+			n.byName[m.name] = m
+		}
+	}
 	return true
+}
+
+// fewMembers are looked through as fast as they are looked up, and a map of them takes many times their memory: a
+// configuration has thousands of small mappings.
+const fewMembers = 8
+
+// member returns the member with that name; nil without one.
+func (n *node) member(name string) *member {
+	if n.byName != nil {
+		return n.byName[name]
+	}
+	for _, m := range n.members {
+		if m.name == name {
+			return m
+		}
+	}
+	return nil
 }
 
 // dropFree takes out the keys that begin with x-, which are there for their anchors only.
@@ -98,31 +120,20 @@ type location struct {
 	// at is where a fault about the value is shown: a scalar itself, the key of anything else, the nearest parent of
 	// what is missing.
 	at     position
-	name   string // the path as it is shown: routes[2].match
-	broken bool   // it or a parent is at fault already
+	broken bool // it or a parent is at fault already
+
+	root *node
+	path []string
 }
 
-// find follows a path of keys and indexes.
+// find follows a path of keys and indexes, which must not be changed afterwards.
 func (n *node) find(path ...string) location {
-	s := location{node: n, key: n.pos, at: n.pos, broken: n.broken}
-	var name strings.Builder
+	s := location{node: n, key: n.pos, at: n.pos, broken: n.broken, root: n, path: path}
 	for _, step := range path {
-		list := s.node != nil && s.node.kind == listNode
-		switch {
-		case list:
-			name.WriteString("[" + step + "]")
-		case name.Len() > 0:
-			name.WriteString("." + step)
-		default:
-			name.WriteString(step)
-		}
-		if s.node == nil {
-			continue
-		}
 		next, key := s.node.child(step)
 		s.node = next
 		if next == nil {
-			continue
+			break
 		}
 		s.key, s.at = key, key
 		if next.kind == scalarNode && next.scalar != nil {
@@ -130,8 +141,27 @@ func (n *node) find(path ...string) location {
 		}
 		s.broken = s.broken || next.broken
 	}
-	s.name = name.String()
 	return s
+}
+
+// name returns the path as it is shown: routes[2].match.
+func (s location) name() string {
+	var name strings.Builder
+	n := s.root
+	for _, step := range s.path {
+		switch {
+		case n != nil && n.kind == listNode:
+			name.WriteString("[" + step + "]")
+		case name.Len() > 0:
+			name.WriteString("." + step)
+		default:
+			name.WriteString(step)
+		}
+		if n != nil {
+			n, _ = n.child(step)
+		}
+	}
+	return name.String()
 }
 
 // plain returns the tree as encoding/json with UseNumber would decode it.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
@@ -84,15 +85,10 @@ func hideAll(string) string { return hidden }
 
 // settings returns a configuration as a document has it, with its secrets sealed.
 func settings(config any, secrets [][]string, seal func(string) string) (any, error) {
-	b, err := json.Marshal(printer{seal}.printed(reflect.ValueOf(config), rules{}))
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	d := json.NewDecoder(bytes.NewReader(b)) // a copy: what is hidden may not be the configuration's own
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+	p := &printer{seal: seal}
+	v := p.printed(reflect.ValueOf(config), rules{})
+	if p.err != nil {
+		return nil, fmt.Errorf("config: %w", p.err)
 	}
 	for _, path := range secrets {
 		hide(v, path, seal)
@@ -100,11 +96,15 @@ func settings(config any, secrets [][]string, seal func(string) string) (any, er
 	return v, nil
 }
 
-// printer makes of a model what a document has.
-type printer struct{ seal func(secret string) string }
+// printer makes of a model what encoding/json with UseNumber would make of its document. Nothing in it is the model's
+// own, so that it can be changed.
+type printer struct {
+	seal func(secret string) string
+	err  error // the first one
+}
 
 // printed returns a value as a document has it; nil for one that is not set.
-func (p printer) printed(v reflect.Value, rule rules) any {
+func (p *printer) printed(v reflect.Value, rule rules) any {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
 		if v.IsNil() {
@@ -129,8 +129,12 @@ func (p printer) printed(v reflect.Value, rule rules) any {
 		if rule.member {
 			return strings.Join(value.Path, ".")
 		}
-	case json.Marshaler, encoding.TextMarshaler:
-		return value
+	case json.Marshaler:
+		return p.decoded(value)
+	case encoding.TextMarshaler:
+		text, err := value.MarshalText()
+		p.err = cmp.Or(p.err, err)
+		return string(text)
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -162,8 +166,24 @@ func (p printer) printed(v reflect.Value, rule rules) any {
 			return p.seal(v.String())
 		}
 		return v.String()
+	case reflect.Bool:
+		return v.Bool()
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return json.Number(strconv.FormatInt(v.Int(), 10))
 	}
-	return v.Interface() // a number, a truth value, or the body of a call, which is the user's own
+	return p.decoded(v.Interface()) // for instance the body of a call, which is the user's own
+}
+
+// decoded returns a value as it is after its way through a document.
+func (p *printer) decoded(value any) (v any) {
+	b, err := json.Marshal(value)
+	if err == nil {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		err = d.Decode(&v)
+	}
+	p.err = cmp.Or(p.err, err)
+	return v
 }
 
 // hide seals the value at a path, if there is one.

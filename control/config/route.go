@@ -30,7 +30,7 @@ type Route struct {
 	RouteSections
 
 	// Sale is the name of the sale that lists the route; empty: none does.
-	Sale string
+	Sale string `json:"-"`
 }
 
 func (Route) describe() descriptions {

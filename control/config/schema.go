@@ -101,8 +101,11 @@ func addRules(definition *jsonschema.Schema, t reflect.Type, definitions jsonsch
 		if !v.IsZero() && v.Kind() != reflect.Struct && v.Kind() != reflect.Pointer {
 			property.Default = v.Interface()
 		}
+		addRange(property, f)
 		list := definitions[f.Type.Name()]
 		if f.Type.Kind() == reflect.Slice && list != nil { // a type of its own in Go, a plain list in a document
+			own := *list // the schema is one for all settings of that type, what is said of them is not
+			list = &own
 			list.UniqueItems = strings.Contains(f.Tag.Get("jsonschema"), "uniqueItems=true")
 			list.Description = property.Description
 			definition.Properties.Set(f.key, list)
@@ -114,6 +117,30 @@ func addRules(definition *jsonschema.Schema, t reflect.Type, definitions jsonsch
 		case isNamed(f.Type):
 			property.PropertyNames = &jsonschema.Schema{Pattern: namePattern}
 		}
+	}
+}
+
+// The least and the most that a setting may be which is written as text with a unit: for people and for the
+// reference, since JSON Schema cannot compare texts. The decoder checks them.
+const (
+	leastKeyword = "x-minimum"
+	mostKeyword  = "x-maximum"
+)
+
+func addRange(property *jsonschema.Schema, f field) {
+	least := f.rules.min
+	if least == "" && f.Type == reflect.TypeFor[Duration]() {
+		least = "1ms"
+	}
+	extras := map[string]any{}
+	if least != "" {
+		extras[leastKeyword] = least
+	}
+	if f.rules.max != "" {
+		extras[mostKeyword] = f.rules.max
+	}
+	if len(extras) > 0 {
+		property.Extras = extras
 	}
 }
 
@@ -129,11 +156,6 @@ const (
 	prefixPattern = `^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$`
 	wantPrefix    = "an address block such as 10.0.0.0/8 or 192.0.2.7"
 )
-
-// JSONSchema takes nothing: a setting that is written is refused with the description.
-func (Unsupported) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Description: notSupported, Not: &jsonschema.Schema{}}
-}
 
 const namePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*$`
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -123,15 +124,12 @@ func (c *schemaFaults) walk(e *validator.ValidationError) {
 		}
 	case *kind.Required:
 		for _, name := range k.Missing {
-			c.faults.add(at.at, "%s: is missing", memberName(at.name, name))
+			c.faults.add(at.at, "%s: is missing", memberName(at.name(), name))
 		}
 	case *kind.PropertyNames: // said by names
 	case *kind.UniqueItems:
 		second := c.root.find(append(slices.Clone(e.InstanceLocation), fmt.Sprint(k.Duplicates[1]))...)
-		c.faults.add(second.at, "%s: %s is given twice", second.name, second.node.redacted())
-	case *kind.Not:
-		c.faults.add(at.key, "%s: %s", at.name, notSupported)
-		c.broken = append(c.broken, at.node)
+		c.faults.add(second.at, "%s: %s is given twice", second.name(), second.node.redacted())
 	default:
 		c.faults.add(at.at, "%s: %s%s", at.nameOrRoot(), c.describe(e, at.node, definition), at.node.hint())
 		c.broken = append(c.broken, at.node)
@@ -163,7 +161,7 @@ func (c *schemaFaults) unknownKey(parent []string, name, schemaURL string) {
 	if definition := definitionOf(schemaURL); strings.HasSuffix(schemaURL, "/"+definition) {
 		known = keysOf(c.model, definition)
 	}
-	c.faults.add(wrong.key, "%s: unknown key%s%s", wrong.name, suggestion(name, known), quoteHint(name))
+	c.faults.add(wrong.key, "%s: unknown key%s%s", wrong.name(), suggestion(name, known), quoteHint(name))
 	if wrong.node != nil {
 		c.broken = append(c.broken, wrong.node)
 	}
@@ -233,10 +231,7 @@ func memberName(parent, name string) string {
 }
 
 func (s location) nameOrRoot() string {
-	if s.name == "" {
-		return "the configuration"
-	}
-	return s.name
+	return cmp.Or(s.name(), "the configuration")
 }
 
 // definitionOf returns the name of the definition that a place in the schema belongs to.

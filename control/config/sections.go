@@ -53,9 +53,6 @@ type (
 
 type descriptions map[string]string
 
-// Unsupported is a setting that the contract has and this version does not.
-type Unsupported struct{}
-
 func (ServiceSections) describe() descriptions {
 	return descriptions{"Limits": "The limits of the service, whatever route or transaction calls it."}
 }
@@ -87,14 +84,42 @@ func walk(v reflect.Value, s site, visit func(section any, s site) site) {
 	s = visit(v.Addr().Interface(), s)
 	switch v.Kind() {
 	case reflect.Slice:
+		if !holdsSections(v.Type().Elem()) {
+			return
+		}
 		for i := range v.Len() {
 			walk(v.Index(i), s.to(strconv.Itoa(i)), visit)
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
-			walk(v.FieldByIndex(f.Index), s.to(f.key), visit)
+			// Most fields are plain values, and most sections are not written: with thousands of routes, a path for each
+			// of these would take most of the time.
+			if field := v.FieldByIndex(f.Index); f.sections && !isNil(field) {
+				walk(field, s.to(f.key), visit)
+			}
 		}
 	}
+}
+
+func isNil(v reflect.Value) bool { return v.Kind() == reflect.Pointer && v.IsNil() }
+
+// holdsSections tells whether a value of the type can have anything that [walk] is for.
+func holdsSections(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return holdsSections(t.Elem())
+	case reflect.Struct, reflect.Slice, reflect.Map, reflect.Interface:
+		return true
+	}
+	section := reflect.PointerTo(t)
+	for _, i := range []reflect.Type{
+		reflect.TypeFor[deriver](), reflect.TypeFor[checkable](), reflect.TypeFor[warner](), reflect.TypeFor[scope](),
+	} {
+		if section.Implements(i) {
+			return true
+		}
+	}
+	return false
 }
 
 // derive sets the defaults of a configuration that depend on what is written.

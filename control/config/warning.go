@@ -30,7 +30,7 @@ func (c *Config) WarningAt(setting, format string, args ...any) Warning {
 // warn adds a warning about the value at a path.
 func (k *checker) warn(p path, format string, args ...any) {
 	l := k.root.find(p...)
-	k.warnings.add(l.at, "%s: %s", l.name, fmt.Sprintf(format, args...))
+	k.warnings.add(l.at, "%s: %s", l.name(), fmt.Sprintf(format, args...))
 }
 
 // use notes that a name leads to something, so that what no name leads to is known.

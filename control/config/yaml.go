@@ -359,7 +359,7 @@ func (r *reader) mapping(n *node, from *yaml.Node) {
 		}
 		m.name = key.Value
 		if !n.add(m) {
-			r.faults.add(m.pos, "%s: given twice, first in line %d", m.name, n.byName[m.name].pos.line)
+			r.faults.add(m.pos, "%s: given twice, first in line %d", m.name, n.member(m.name).pos.line)
 		}
 	}
 	for _, from := range merged { // what is written here wins, then the first that is merged

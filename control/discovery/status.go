@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // Status is how the source of a service's endpoints stands.
@@ -36,29 +38,26 @@ func (w *Watcher) Status() []Status {
 }
 
 var (
-	endpointsDesc = prometheus.NewDesc("sluice_discovery_endpoints",
-		"Endpoints of a service that were found.", []string{"service"}, nil)
-	upDesc = prometheus.NewDesc("sluice_discovery_up",
-		"1 while the source of a service's endpoints answers, 0 while the last ones are used without it.",
-		[]string{"service"}, nil)
-	answeredDesc = prometheus.NewDesc("sluice_discovery_answered_timestamp_seconds",
-		"When the source of a service's endpoints answered last; 0: never.", []string{"service"}, nil)
-	changesDesc = prometheus.NewDesc("sluice_discovery_changes_total",
-		"Times that the endpoints of a service changed.", []string{"service"}, nil)
-	failuresDesc = prometheus.NewDesc("sluice_discovery_failures_total",
-		"Times that the source of a service's endpoints did not answer, or not rightly.", []string{"service"}, nil)
+	endpointsDesc = metric.NewDesc(metric.Gauge, "discovery_endpoints",
+		"Endpoints of a service that were found where its configuration says (files, DNS, Kubernetes).", "service")
+	upDesc = metric.NewDesc(metric.Gauge, "discovery_up",
+		"1 while the source of a service's endpoints answers, 0 while the last ones are used without it.", "service")
+	answeredDesc = metric.NewDesc(metric.Gauge, "discovery_answered_timestamp_seconds",
+		"When the source of a service's endpoints answered last, in seconds of Unix time; 0: never.", "service")
+	changesDesc = metric.NewDesc(metric.Counter, "discovery_changes_total",
+		"Times that the endpoints of a service changed.", "service")
+	failuresDesc = metric.NewDesc(metric.Counter, "discovery_failures_total",
+		"Times that the source of a service's endpoints did not answer, or gave what cannot be used.", "service")
 )
 
-var _ prometheus.Collector = (*Watcher)(nil)
+var _ metric.Collector = (*Watcher)(nil)
 
-// Describe implements [prometheus.Collector].
-func (w *Watcher) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{endpointsDesc, upDesc, answeredDesc, changesDesc, failuresDesc} {
-		ch <- d
-	}
+// Descs implements [metric.Collector].
+func (w *Watcher) Descs() []*metric.Desc {
+	return []*metric.Desc{endpointsDesc, upDesc, answeredDesc, changesDesc, failuresDesc}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (w *Watcher) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range w.Status() {
 		up, answered := 0.0, 0.0
@@ -68,13 +67,11 @@ func (w *Watcher) Collect(ch chan<- prometheus.Metric) {
 				up = 1
 			}
 		}
-		gauge := func(d *prometheus.Desc, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Service)
-		}
+		gauge := func(d *metric.Desc, v float64) { ch <- d.Value(v, s.Service) }
 		gauge(endpointsDesc, float64(s.Endpoints))
 		gauge(upDesc, up)
 		gauge(answeredDesc, answered)
-		ch <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(s.changes), s.Service)
-		ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(s.failures), s.Service)
+		ch <- changesDesc.Value(float64(s.changes), s.Service)
+		ch <- failuresDesc.Value(float64(s.failures), s.Service)
 	}
 }

@@ -14,10 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/bench/kit/kubeapi"
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 func wrongAuthority(t *testing.T) string {
@@ -167,8 +166,8 @@ func TestFailuresAreShown(t *testing.T) {
 // metrics returns those of the only service.
 func metrics(t *testing.T, b *bench) map[string]float64 {
 	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(b.Watcher)
+	r := metric.New()
+	r.Add(b.Watcher)
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -94,6 +94,10 @@ func Compile(cfg *config.Config, o Options) (*Resources, []Approximation, error)
 	c.addClusters()
 	c.addRoutes()
 	c.addListeners()
+	if cfg.Tracing != nil {
+		c.approximate("tracing", "endpoint", "the spans are those of sluice envoy, of the requests that pass through "+
+			"it; the tracing of Envoy itself is not set up")
+	}
 	if c.err != nil {
 		return nil, nil, c.err
 	}

@@ -226,6 +226,7 @@ func TestOddities(t *testing.T) {
 			"routes: [{name: a, match: {path: /}, service: a}]", "services.a: hedge: unsupported"},
 		"certificates of the services": {"envoy: {client: {cert: /e.crt, key: /e.key, ca: /s.ca}}\n" +
 			"limits: {a: {rate: 1/s}}\nroutes: [{name: a, match: {path: /}, respond: {status: 200}, limits: [a]}]", ""},
+		"tracing":        {"tracing: {}", "tracing: endpoint: approximate"},
 		"PROXY protocol": {"listen: {proxyProtocol: [10.0.0.0/8]}", "listen: proxyProtocol: approximate"},
 		"keys at a URL": {"identity: [{jwt: {keys: 'https://id.example/jwks.json', audience: shop, required: " +
 			"true}}]\n" +

@@ -15,10 +15,9 @@ import (
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/bench/kit/adstest"
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 const (
@@ -227,8 +226,8 @@ func TestControlRefusesWithTheReason(t *testing.T) {
 		if s.Nacks != 5 || s.LastNack == nil || s.LastNack.Version != config.DocumentHash([]byte(document(202))) {
 			t.Errorf("status %+v, last NACK %+v", s, s.LastNack)
 		}
-		registry := prometheus.NewPedanticRegistry()
-		registry.MustRegister(f.Control)
+		registry := metric.New()
+		registry.Add(f.Control)
 		if families, err := registry.Gather(); err != nil || len(families) != 7 {
 			t.Errorf("%d metrics, error %v; want 7", len(families), err)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/control/source/adsclient"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // ControlStatus is where the configuration of a gateway of a fleet comes from.
@@ -95,32 +96,30 @@ func (c *Control) Status() *ControlStatus {
 }
 
 var (
-	descConnected = prometheus.NewDesc("sluice_control_connected",
-		"Whether the gateway is connected to this control plane.", []string{"control"}, nil)
-	descInfo = prometheus.NewDesc("sluice_control_config_info",
-		"The version of the document in force and where it came from.", []string{"version", "origin"}, nil)
-	descApplied = prometheus.NewDesc("sluice_control_versions_total",
-		"Documents that were put in force.", nil, nil)
-	descNacks = prometheus.NewDesc("sluice_control_nacks_total",
-		"Updates of a control plane that were refused.", nil, nil)
-	descConnects = prometheus.NewDesc("sluice_control_connects_total",
-		"Streams to control planes that worked.", nil, nil)
-	descContact = prometheus.NewDesc("sluice_control_last_contact_seconds",
-		"Seconds since a control plane was connected to; 0 while one is.", nil, nil)
-	descDisk = prometheus.NewDesc("sluice_control_keep_failures_total",
-		"Failures to read or write the last good configuration.", nil, nil)
+	descConnected = metric.NewDesc(metric.Gauge, "control_connected",
+		"1 for the control plane that the gateway is connected to, 0 for the others of its list.", "control")
+	descInfo = metric.NewDesc(metric.Gauge, "control_config_info",
+		"1 for the version of the control plane's configuration that the gateway has in force and for where it came from: "+
+			"control-plane, last-good (from disk, after a start without one), none.", "version", "origin")
+	descApplied = metric.NewDesc(metric.Counter, "control_versions_total",
+		"Configurations of a control plane that the gateway has put in force.")
+	descNacks = metric.NewDesc(metric.Counter, "control_nacks_total",
+		"Configurations of a control plane that the gateway has refused (NACK).")
+	descConnects = metric.NewDesc(metric.Counter, "control_connects_total",
+		"Streams to control planes that came about.")
+	descContact = metric.NewDesc(metric.Gauge, "control_last_contact_seconds",
+		"Seconds since the gateway was connected to a control plane; 0 while it is to one.")
+	descDisk = metric.NewDesc(metric.Counter, "control_keep_failures_total",
+		"Failures to read or write the last good configuration on disk, which the next start without a control plane "+
+			"needs.")
 )
 
-// Describe implements [prometheus.Collector].
-func (c *Control) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		descConnected, descInfo, descApplied, descNacks, descConnects, descContact, descDisk,
-	} {
-		to <- d
-	}
+// Descs implements [metric.Collector].
+func (c *Control) Descs() []*metric.Desc {
+	return []*metric.Desc{descConnected, descInfo, descApplied, descNacks, descConnects, descContact, descDisk}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (c *Control) Collect(to chan<- prometheus.Metric) {
 	c.report.mu.Lock()
 	client, disk, status, applies, started := c.report.client, c.report.disk, c.report.status, c.report.applies,
@@ -130,12 +129,8 @@ func (c *Control) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	at := client.State()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v int) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
-	}
+	gauge := func(d *metric.Desc, v float64, labels ...string) { to <- d.Value(v, labels...) }
+	counter := func(d *metric.Desc, v int) { to <- d.Value(float64(v)) }
 	for _, server := range status.Servers {
 		connected := 0.0
 		if server == at.Server {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/control/discovery"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // File is a configuration in a file, or in all files of a folder. It is given again when a file
@@ -26,11 +27,11 @@ type File struct {
 }
 
 var (
-	_ Source               = (*File)(nil)
-	_ Discoverer           = (*File)(nil)
-	_ Finder               = (*File)(nil)
-	_ Composer             = (*File)(nil)
-	_ prometheus.Collector = (*File)(nil)
+	_ Source           = (*File)(nil)
+	_ Discoverer       = (*File)(nil)
+	_ Finder           = (*File)(nil)
+	_ Composer         = (*File)(nil)
+	_ metric.Collector = (*File)(nil)
 )
 
 // First implements [Source].
@@ -60,10 +61,10 @@ func (f *File) Discovered() map[string][]config.Endpoint { return f.found.Endpoi
 // Finding implements [Finder].
 func (f *File) Finding() []discovery.Status { return f.found.Status() }
 
-// Describe implements [prometheus.Collector].
-func (f *File) Describe(ch chan<- *prometheus.Desc) { f.found.Describe(ch) }
+// Descs implements [metric.Collector].
+func (f *File) Descs() []*metric.Desc { return f.found.Descs() }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (f *File) Collect(ch chan<- prometheus.Metric) { f.found.Collect(ch) }
 
 // Watch implements [Source]. It returns nil.

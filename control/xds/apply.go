@@ -25,7 +25,7 @@ func (c *controlPlane) Apply(d *config.Document, asked bool) error {
 		return err
 	}
 	c.noteFault("")
-	c.metrics.reloads.WithLabelValues("applied").Inc()
+	c.metrics.config.Applied()
 	if asked {
 		c.offerAgain(time.Now(), c.applied.Load().release)
 	}
@@ -38,7 +38,7 @@ func (c *controlPlane) Apply(d *config.Document, asked bool) error {
 // Refuse implements [source.DocumentSink].
 func (c *controlPlane) Refuse(fault error) {
 	c.noteFault(fault.Error())
-	c.metrics.reloads.WithLabelValues("refused").Inc()
+	c.metrics.config.Refused(time.Now())
 	c.Logger.Error("the configuration was refused; nodes keep the one before it",
 		"version", c.applied.Load().release.version, "fault", fault.Error())
 }
@@ -69,8 +69,7 @@ func (c *controlPlane) enforce(d *config.Document) error {
 	c.tls.Store(certificates)
 	c.warnExpired(cfg, now)
 	before := c.applied.Swap(&applied{release: r, config: cfg, loaded: now})
-	c.metrics.info.Reset()
-	c.metrics.info.WithLabelValues(r.version).Set(1)
+	c.metrics.config.InForce(r.version, now)
 	section := cfg.ControlPlane()
 	c.configure(now, nodeRules(section.Nodes), settingsOf(section.Canary))
 	if before == nil || before.release.version != r.version {

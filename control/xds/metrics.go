@@ -4,14 +4,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sluice-gateway/sluice/control/discovery"
 	"github.com/sluice-gateway/sluice/control/xds/rollout"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // metrics is what a control plane counts.
 type metrics struct {
-	registry  *prometheus.Registry
-	reloads   *prometheus.CounterVec // result
-	info      *prometheus.GaugeVec   // version
+	registry  *metric.Registry
+	config    *metric.Reloads
 	nacks     *prometheus.CounterVec // type
 	refused   *prometheus.CounterVec // code
 	responses prometheus.Counter
@@ -19,51 +20,52 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_" + name, Help: help}, labels)
-		m.registry.MustRegister(c)
-		return c
+	r := metric.New()
+	m := &metrics{
+		registry: r, config: metric.NewReloads(r),
+		nacks: r.Counter("control_nacks_total", "Configurations that nodes have refused (NACK), by type of resource.",
+			"type"),
+		refused: r.Counter("control_streams_refused_total", "Streams of nodes that the control plane did not take, by gRPC "+
+			"code: PermissionDenied, ResourceExhausted.", "code"),
+		responses: r.Counter("control_responses_total", "Responses that the control plane has sent to nodes.").
+			WithLabelValues(),
+		takenBack: r.Counter("control_taken_back_total", "Configurations that the control plane has taken back from the "+
+			"nodes, since canaries had errors or refused them.").WithLabelValues(),
 	}
-	m.reloads = counter("config_reloads_total", "Configurations applied and refused.", "result")
-	for _, result := range []string{"applied", "refused"} {
-		m.reloads.WithLabelValues(result)
-	}
-	m.nacks = counter("control_nacks_total", "Responses that nodes have refused, by type of resource.", "type")
-	m.refused = counter("control_streams_refused_total", "Streams that were not taken, by gRPC code.", "code")
-	m.responses = counter("control_responses_total", "Responses sent to nodes.").WithLabelValues()
-	m.takenBack = counter("control_taken_back_total", "Configurations taken back from the nodes.").WithLabelValues()
-	m.info = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "sluice_config_info", Help: "1 for the configuration that was read last.",
-	}, []string{"version"})
-	m.registry.MustRegister(m.info, collectors.NewGoCollector(),
+	r.Registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
+// Metrics returns what a control plane publishes.
+func Metrics() []metric.Definition {
+	m := newMetrics()
+	m.watch(nil)
+	m.registry.Add(new(discovery.Watcher))
+	return m.registry.List()
+}
+
 // watch publishes what a plane holds.
-func (m *metrics) watch(p *plane) { m.registry.MustRegister(fleetCollector{p}) }
+func (m *metrics) watch(p *plane) { m.registry.Add(fleetCollector{p}) }
 
 // fleetCollector counts the nodes when it is asked.
 type fleetCollector struct{ *plane }
 
 var (
-	nodesDesc = prometheus.NewDesc("sluice_control_nodes",
-		"Connected nodes by dialect and by how they stand with the configuration that they are to have.",
-		[]string{"dialect", "state"}, nil)
-	streamsDesc = prometheus.NewDesc("sluice_control_streams", "Open streams of nodes.", nil, nil)
-	phaseDesc   = prometheus.NewDesc("sluice_control_rollout", "1 for the phase of the rollout.",
-		[]string{"phase"}, nil)
+	nodesDesc = metric.NewDesc(metric.Gauge, "control_nodes",
+		"Connected nodes by dialect (native, envoy) and by how they stand with the configuration that they are to have: "+
+			"acknowledged, pending, refused.", "dialect", "state")
+	streamsDesc = metric.NewDesc(metric.Gauge, "control_streams", "Open streams of nodes.")
+	phaseDesc   = metric.NewDesc(metric.Gauge, "control_rollout",
+		"1 for the phase that the rollout of the newest configuration is in, 0 for the others.", "phase")
 )
 
-// Describe implements [prometheus.Collector].
-func (c fleetCollector) Describe(to chan<- *prometheus.Desc) {
-	to <- nodesDesc
-	to <- streamsDesc
-	to <- phaseDesc
+// Descs implements [metric.Collector].
+func (fleetCollector) Descs() []*metric.Desc {
+	return []*metric.Desc{nodesDesc, streamsDesc, phaseDesc}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (c fleetCollector) Collect(to chan<- prometheus.Metric) {
 	counts := map[[2]string]int{}
 	for _, d := range []dialect{native, envoy} {
@@ -79,9 +81,7 @@ func (c fleetCollector) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	c.mu.Unlock()
-	gauge := func(d *prometheus.Desc, v int, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
-	}
+	gauge := func(d *metric.Desc, v int, labels ...string) { to <- d.Value(float64(v), labels...) }
 	for labels, n := range counts {
 		gauge(nodesDesc, n, labels[0], labels[1])
 	}

@@ -103,7 +103,7 @@ func runWith(ctx context.Context, o Options, change func(*controlPlane)) error {
 	o.Discovery.Apart = true // what one configuration finds is nothing to the nodes of another
 	c.watcher = discovery.New(o.Discovery)
 	defer c.watcher.Close()
-	c.metrics.registry.MustRegister(c.watcher)
+	c.metrics.registry.Add(c.watcher)
 	change(c)
 	if err := c.enforce(d); err != nil {
 		return err

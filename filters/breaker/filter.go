@@ -53,7 +53,7 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 
 // Request refuses with breaker-open while the breaker is open, while all probes are out, and what the
 // ramp holds up behind that.
-func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
+func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	permit, retryAfter, ok := f.breaker.acquire(f.now(), f.begun)
 	if !ok {
 		return f.refuse(retryAfter)
@@ -61,6 +61,9 @@ func (f *Filter) Request(_ *filters.Exchange, s *filters.Slot) *filters.Reply {
 	c := f.calls.Get().(*call)
 	c.permit = permit
 	s.Ref = c
+	if x.Trace != nil {
+		x.Decided("breaker", f.breaker.State().String(), f.service)
+	}
 	return nil
 }
 

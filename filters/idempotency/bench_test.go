@@ -67,7 +67,8 @@ func benchOn(t *testing.T, s idempotency.Settings, store *faulty) *bench {
 			Claims: count("claims"), Replays: count("replays"), Joins: count("joins"), Conflicts: count("conflicts"),
 			Mismatches: count("mismatches"), Unknown: count("unknown"), Lost: count("lost"),
 			Failures: count("failures"),
-			TooMany:  count("too-many"), Probes: count("probes"), Settled: count("settled"),
+			Answered: count("answered"), Freed: count("freed"),
+			TooMany: count("too-many"), Settled: count("settled"), Undecided: count("undecided"),
 			Untrusted: count("untrusted"),
 		},
 	})

@@ -69,6 +69,14 @@ func AppendRecord(dst []byte, r *Record) []byte {
 // [ErrCorrupt].
 func DecodeRecord(b []byte) (Record, error) { return decodeRecord(b, false) }
 
+// StateIn returns the state of a record in its stored form, without a look at the rest; 0 of what is none.
+func StateIn(b []byte) State {
+	if len(b) < 2 || b[0] != recordVersion {
+		return 0
+	}
+	return State(b[1])
+}
+
 // RecordIn is [DecodeRecord] for bytes that never change: the record's strings and its response lie
 // in them.
 func RecordIn(b []byte) (Record, error) { return decodeRecord(b, true) }

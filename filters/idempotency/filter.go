@@ -128,6 +128,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		}
 		f.Metrics.Joins.Inc()
 		f.note("joined", x.Route, x.Logical.Key)
+		x.Decided("idempotency", "joined", "")
 		f.withdraw(x)
 		if !joined.wait(&w) {
 			return f.outOfTime(x, s, c)
@@ -140,33 +141,6 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		case w.over():
 			return f.outOfTime(x, s, c)
 		}
-	}
-}
-
-// waitBudget is how long a duplicate waits: the route's wait, or until its client leaves. It costs
-// nothing before something is waited for.
-type waitBudget struct {
-	x      *filters.Exchange
-	began  time.Time
-	wait   time.Duration
-	ctx    context.Context // nil: there was nothing to wait for yet
-	cancel context.CancelFunc
-}
-
-func (w *waitBudget) context() context.Context {
-	if w.ctx == nil {
-		w.ctx, w.cancel = context.WithDeadline(w.x.Context(), w.began.Add(w.wait))
-	}
-	return w.ctx
-}
-
-func (w *waitBudget) over() bool {
-	return w.x.Context().Err() != nil || time.Since(w.began) >= w.wait
-}
-
-func (w *waitBudget) end() {
-	if w.cancel != nil {
-		w.cancel()
 	}
 }
 
@@ -224,6 +198,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		case claimed:
 			f.Metrics.Claims.Inc()
 			f.note("claimed", x.Route, c.ID)
+			x.Decided("idempotency", "claimed", "")
 			f.Calls.executing(&h.call)
 			f.acquire(x, s, h, &rec, now)
 			goesOn = true
@@ -235,6 +210,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return f.recorded(&rec, &found)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
+			x.Decided("idempotency", "probed", "")
 			f.Calls.executing(&h.call)
 			f.withdraw(x)
 			switch f.probe(x, &rec, &found) {
@@ -256,6 +232,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return found.reply
 		case rec.State == Delegated:
 			f.Calls.executing(&h.call)
+			x.Decided("idempotency", "resumed", "")
 			f.resume(x, s, h, &rec, w.over())
 			goesOn = true
 			return nil

@@ -185,6 +185,8 @@ func (h *Handle) end(x *filters.Exchange, op Op) (lost bool) {
 	if op == MarkUnknown {
 		f.Metrics.Unknown.Inc()
 		f.tellUnknown(x, h.id)
+	} else if !h.claimed.Resume {
+		f.Metrics.Freed.Inc()
 	}
 	h.finishCall(result{again: true})
 	return lost
@@ -218,6 +220,9 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 		return nil
 	}
 	f := h.filter
+	if !h.claimed.Resume { // else it is the end of another's claim, which that one counts or has counted
+		f.Metrics.Answered.Inc()
+	}
 	stored := storedForms.Get().(*[]byte)
 	defer storedForms.Put(stored)
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)

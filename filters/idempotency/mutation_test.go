@@ -67,7 +67,7 @@ var safeguards = []mutants.Mutant{
 	{Name: "a claim whose acknowledgement was lost is not given back", Edits: []string{"filter.go",
 		"f.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)",
 		"if !MUTANT {\n\t\t\tf.retryInBackground(c.ID, c.Token, Change{Op: Free}, c.Cap, c.Lease)\n\t\t}"}},
-	{Name: "a duplicate waits longer than its route says", Edits: []string{"filter.go",
+	{Name: "a duplicate waits longer than its route says", Edits: []string{"waitbudget.go",
 		"w.began.Add(w.wait)", "w.began.Add(map[bool]time.Duration{false: w.wait, true: time.Hour}[MUTANT])"}},
 	{Name: "the store does not learn of a repetition", Edits: []string{"handle.go",
 		"Lease: f.settings.Lease, Attempt: attempt}",

@@ -30,7 +30,6 @@ const (
 // outcome that was asked about and for no other, so that two gateways that ask at the same time do
 // not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeResult {
-	f.Metrics.Probes.Inc()
 	a, ok := f.Prober.Probe(x, rec.Service, rec.Attempt)
 	switch {
 	case ok && contains(f.settings.Probe.Done, a.Status):
@@ -40,6 +39,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 			"route", rec.Route, "record", rec.ID, "status", a.Status)
 		return probeNotDone
 	default:
+		f.Metrics.Undecided.Inc()
 		f.Logger.Warn("idempotency: the service does not say what became of a request of unknown outcome",
 			"route", rec.Route, "service", rec.Service, "record", rec.ID, "answered", ok, "status", a.Status)
 		return probeUndecided
@@ -49,6 +49,7 @@ func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeRes
 	ch := Change{Op: Finish, Response: f.Codec.Append(nil, rec.ID, &a), Created: rec.Created}
 	err := f.Store.Change(context.Background(), rec.ID, newToken(), ch)
 	if errors.Is(err, ErrLost) {
+		f.Metrics.Undecided.Inc()
 		return probeOvertaken
 	}
 	if err != nil { // it stays unknown, and the next duplicate asks again; this one has its response

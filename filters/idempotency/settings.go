@@ -71,16 +71,18 @@ func (s *Settings) onUnknown() string {
 // Metrics counts what the filter does. Every member is set.
 type Metrics struct {
 	Claims     filters.Counter // executions begun
+	Answered   filters.Counter // ends of them with a response that is recorded
+	Freed      filters.Counter // ends as if never sent
+	Unknown    filters.Counter // ends without a known response
 	Replays    filters.Counter // responses given from the record
 	Joins      filters.Counter // duplicates joined in the process
 	Conflicts  filters.Counter // refused: the first one still runs
 	Mismatches filters.Counter // refused: same key, other request
-	Unknown    filters.Counter // ends without a known response
 	Lost       filters.Counter // claims lost to a fence or the cap
 	Failures   filters.Counter // steps that the store did not take
 	TooMany    filters.Counter // refused: the principal has too many open keys
-	Probes     filters.Counter // questions to the service about an unknown outcome
-	Settled    filters.Counter // unknown outcomes that a probe settled
+	Settled    filters.Counter // questions to the service about an unknown outcome that settled it
+	Undecided  filters.Counter // and those that did not
 	Untrusted  filters.Counter // recorded responses that were not served: damaged, or not sealed for their record
 }
 

@@ -348,6 +348,10 @@ func (c *simConn) List(context.Context, idempotency.Query, int) ([]idempotency.R
 	return nil, errSimDown
 }
 
+func (c *simConn) Page(context.Context, idempotency.Query, string, int) ([]idempotency.Record, string, error) {
+	return nil, "", errSimDown
+}
+
 func (c *simConn) Resolve(context.Context, string, []byte, bool) (bool, error) {
 	return false, errSimDown
 }

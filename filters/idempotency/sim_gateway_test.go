@@ -50,7 +50,8 @@ func (w *simWorld) start(place int) {
 		Metrics: idempotency.Metrics{
 			Claims: count(""), Replays: count("replays"), Joins: count("joins"), Conflicts: count(""),
 			Mismatches: count(""), Unknown: count(""),
-			Lost: count(""), Failures: count(""), TooMany: count(""), Probes: count(""), Settled: count(""),
+			Answered: count(""), Freed: count(""),
+			Lost: count(""), Failures: count(""), TooMany: count(""), Settled: count(""), Undecided: count(""),
 			Untrusted: simUntrusted{w},
 		},
 	}

@@ -30,7 +30,8 @@ func BenchmarkKeyed(b *testing.B) {
 				Metrics: idempotency.Metrics{
 					Claims: discard, Replays: discard, Joins: discard, Conflicts: discard, Mismatches: discard,
 					Unknown: discard, Lost: discard, Failures: discard,
-					TooMany: discard, Probes: discard, Settled: discard, Untrusted: discard,
+					TooMany: discard, Answered: discard, Freed: discard, Settled: discard, Undecided: discard,
+					Untrusted: discard,
 				},
 			})
 			chain, err := filters.NewChain(func(*filters.Exchange, string, any, []byte) {}, f)

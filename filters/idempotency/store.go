@@ -28,6 +28,11 @@ type Store interface {
 	Wait(ctx context.Context, id string, token uint64) error
 	// List returns up to limit records that match, in no order.
 	List(ctx context.Context, q Query, limit int) ([]Record, error)
+	// Page returns records that match, from a cursor on ("": from the beginning), and the cursor of the rest; "" at
+	// the end. A page has about limit records, or fewer, even none, before the end: one call looks at a bounded
+	// number of records. A record that is there from the first page to the last is on one of them; on Redis it may
+	// be on two. The error is [ErrCursor] for a cursor that the store does not know.
+	Page(ctx context.Context, q Query, cursor string, limit int) (list []Record, next string, err error)
 	// Resolve settles a record, see [Resolve]; response is the stored form, nil for a key that is
 	// to be free. False without a record. The error is [ErrBusy] when it takes force and there is
 	// none.
@@ -35,7 +40,8 @@ type Store interface {
 	// Secret returns n random bytes that are drawn once for that name and kept; all gateways of the
 	// store get the same.
 	Secret(ctx context.Context, name string, n int) ([]byte, error)
-	// Ping returns nil when the store replies.
+	// Ping returns nil when the store takes reads and writes; an error that wraps [ErrNoWrites] when it replies and
+	// takes no writes.
 	Ping(ctx context.Context) error
 	// Close releases what the store holds. No call is made after it.
 	Close() error
@@ -45,16 +51,25 @@ type Store interface {
 // be found in the store later.
 var ErrNotTaken = errors.New("idempotency: the store did not take the step")
 
+// ErrNoWrites is wrapped by the error of a Ping of a store that answers and takes no writes: it is full, read-only, or
+// its disk fails.
+var ErrNoWrites = errors.New("idempotency: the store takes no writes")
+
 // Query selects records: an empty member matches all.
 type Query struct {
 	Route     string
 	Principal string
 	ClientKey string
 	State     State // 0: any
+	// Delegated selects those of State and, beside them, those that a transaction has.
+	Delegated bool
+	// OfTransaction selects only those that a transaction has or had.
+	OfTransaction bool
 }
 
 // Matches reports whether the query selects the record.
 func (q Query) Matches(r *Record) bool {
 	return (q.Route == "" || q.Route == r.Route) && (q.Principal == "" || q.Principal == r.Principal) &&
-		(q.ClientKey == "" || q.ClientKey == r.ClientKey) && (q.State == 0 || q.State == r.State)
+		(q.ClientKey == "" || q.ClientKey == r.ClientKey) && (!q.OfTransaction || r.GID != "") &&
+		(q.State == 0 || q.State == r.State || q.Delegated && r.State == Delegated)
 }

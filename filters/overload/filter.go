@@ -154,6 +154,13 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	}
 	c.permit, c.begun = c.waiter.Permit(), begun
 	s.Ref = c
+	if x.Trace != nil {
+		decision := "admitted"
+		if begun != at {
+			decision = "admitted-from-queue"
+		}
+		x.Decided("overload", decision, f.Service.Name)
+	}
 	return nil
 }
 

@@ -111,11 +111,28 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		v := r.Charge(x.Context(), Charge{Key: k, Now: now, Cost: 1})
 		x.Measured.AddStore(began)
 		e.decisions[i], e.known[i] = v.Decision, v.From != nil
-		if r.Count(&v, x.Call == filters.UndoCall) {
+		refused := r.Count(&v, x.Call == filters.UndoCall)
+		if x.Trace != nil && !refused {
+			x.Decided(f.name, r.decision(&v), r.Limit.Name)
+		}
+		if refused {
 			return f.refuse(e.decisions[i], f.rateLimit(x, e, i), i, v.Failed)
 		}
 	}
 	return nil
+}
+
+// decision says in a word what a verdict that does not refuse rests on.
+func (r *rule) decision(v *Verdict) string {
+	switch {
+	case !v.Allowed:
+		return "shadow-refused"
+	case v.From == nil:
+		return "allowed-unchecked"
+	case v.From != r.Limiter:
+		return "allowed-locally"
+	}
+	return "allowed"
 }
 
 // received is the time that local limits take.

@@ -208,6 +208,7 @@ func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *
 	if out.New {
 		h.metrics.Admitted.Inc()
 	}
+	x.Decided("sale", "taken", r.Item.Name)
 	slot.Ref = f.sale.settler.hold(f.sale, h, r)
 	if f.sale.shared && out.New && out.mayBeSoldAgain(r.Total) {
 		awaitReaders(x.Context())

@@ -6,6 +6,7 @@
 // everything but health and metrics. [NewProbes] serves those alone, to anybody.
 //
 // Errors are problem documents with the store's own words, since whoever asks can act on them.
-// Listings are bounded ([recordsMax]). A store that does not answer is a 503 here and changes
+// Listings come in pages of at most [pageMax] records; each says where the next one begins, and one is searched for no
+// longer than [pageTime]. A store that does not answer is a 503 here and changes
 // nothing else.
 package admin

@@ -7,16 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
-
-// recordsMax bounds what one listing of records returns.
-const recordsMax = 1000
 
 // settlementBytesMax bounds the body of resolve and forget.
 const settlementBytesMax = 1 << 20
@@ -35,6 +31,8 @@ type recordView struct {
 	Created   time.Time `json:"created"`
 	Expires   time.Time `json:"expires"`
 	Fault     string    `json:"fault,omitempty"` // why its response is not served
+	// WaitsFor is what an operator can do, of a record that waits for one.
+	WaitsFor string `json:"waits_for,omitempty"`
 }
 
 func (s *server) viewOf(r *idempotency.Record) recordView {
@@ -50,76 +48,6 @@ func (s *server) viewOf(r *idempotency.Record) recordView {
 		}
 	}
 	return v
-}
-
-func (s *server) records(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	states, ok := statesOf[q.Get("state")]
-	if !ok {
-		writeProblem(w, http.StatusBadRequest, "state is in-flight, answered or unknown")
-		return
-	}
-	var list []idempotency.Record
-	for _, state := range states {
-		found, err := s.find(r.Context(), idempotency.Query{
-			Route: q.Get("route"), Principal: q.Get("principal"), ClientKey: q.Get("key"), State: state,
-		})
-		if err != nil {
-			writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
-			return
-		}
-		list = append(list, found...)
-	}
-	if q.Get("state") == "unknown" && q.Get("route") == "" {
-		// A step that is called again, or was in vain before its transaction was undone, waits for no decision on a
-		// key: what does is among the transactions. Who names the route sees them.
-		list = slices.DeleteFunc(list, func(r idempotency.Record) bool { return transaction.IsBranchRoute(r.Route) })
-	}
-	if q.Get("state") == "unknown" && s.Bridge != nil { // a transaction that the coordinator has lost waits too
-		found, err := s.find(r.Context(), idempotency.Query{
-			Route: q.Get("route"), Principal: q.Get("principal"), ClientKey: q.Get("key"),
-			State: idempotency.Delegated,
-		})
-		if err != nil {
-			writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
-			return
-		}
-		for i := range found {
-			if s.Bridge.IsLost(found[i].GID) {
-				list = append(list, found[i])
-			}
-		}
-	}
-	views := make([]recordView, len(list))
-	for i := range list {
-		views[i] = s.viewOf(&list[i])
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"records": views})
-}
-
-// statesOf are the states of records by their word for operators.
-var statesOf = map[string][]idempotency.State{
-	"":          {0},
-	"in-flight": {idempotency.InFlight, idempotency.Delegated},
-	"answered":  {idempotency.Answered},
-	"unknown":   {idempotency.Unknown},
-}
-
-// find returns the records that match. One that the query names completely is looked up by its ID
-// where that follows from the route's scope; everything else takes a walk over the store.
-func (s *server) find(ctx context.Context, q idempotency.Query) ([]idempotency.Record, error) {
-	if q.Route != "" && q.Principal != "" && q.ClientKey != "" {
-		if id, ok := policy.RecordID(s.Gateway.Config(), q); ok {
-			rec, ok, err := s.Records.Get(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			if ok && q.Matches(&rec) {
-				return []idempotency.Record{rec}, nil
-			} // else it may have been made under an earlier configuration
-		}
-	}
-	return s.Records.List(ctx, q, recordsMax)
 }
 
 // settlement is the body of resolve and forget.
@@ -248,7 +176,7 @@ func (s *server) target(ctx context.Context, in settlement) (idempotency.Record,
 			return rec, noSuchRecord
 		} // else it may have been made under an earlier configuration
 	}
-	list, err := s.Records.List(ctx, q, recordsMax)
+	list, err := s.Records.List(ctx, q, pageMax)
 	switch {
 	case err != nil:
 		return idempotency.Record{}, storeFault(err)

@@ -23,39 +23,54 @@ var transactionStates = map[transaction.State]bool{
 	transaction.Failed: true, transaction.Unknown: true,
 }
 
+// askedAtOnce is of how many transactions the coordinator is asked before the time of a page is looked at.
+const askedAtOnce = 100
+
+// coordinatorError says that the coordinator does not tell a state.
+type coordinatorError struct{ err error }
+
+func (e *coordinatorError) Error() string {
+	return "the coordinator: " + e.err.Error() + "; without state the list has what the records say"
+}
+
+func (e *coordinatorError) Unwrap() error { return e.err }
+
+// transactions lists transactions, a page at a time.
 func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
-	state := transaction.State(r.URL.Query().Get("state"))
-	if !transactionStates[state] {
+	v := r.URL.Query()
+	state := transaction.State(v.Get("state"))
+	p, ok := parsePaging(v)
+	switch {
+	case !transactionStates[state]:
 		writeProblem(w, http.StatusBadRequest, "state is pending, compensating, succeeded, failed or unknown")
 		return
+	case !ok:
+		writeProblem(w, http.StatusBadRequest, badPaging)
+		return
 	}
-	rows := []transactionRow{}
-	for _, rt := range s.Gateway.Config().Routes {
-		if rt.Transaction == "" {
-			continue
-		}
-		list, err := s.Records.List(r.Context(), idempotency.Query{Route: rt.Name}, recordsMax)
-		if err != nil {
-			writeProblem(w, http.StatusServiceUnavailable, "the store: "+err.Error())
-			return
-		}
-		for i := range list {
-			if list[i].GID == "" {
-				continue // claimed, and not begun: there is no transaction yet
-			}
-			now, err := s.transactionState(r.Context(), &list[i], state)
-			if err != nil { // a list without them would say that there are none
-				writeProblem(w, http.StatusServiceUnavailable, "the coordinator: "+err.Error()+
-					"; without state the list has what the records say")
-				return
-			}
-			row := transactionRow{s.viewOf(&list[i]), now}
-			if row.ID, row.GID = row.GID, ""; state == "" || row.State == state {
-				rows = append(rows, row)
-			}
-		}
+	if state != "" {
+		p.step = askedAtOnce
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"transactions": rows})
+	rows, list := []transactionRow{}, s.newWaiting(false, "")
+	q := idempotency.Query{Route: v.Get("route"), OfTransaction: true}
+	next, err := s.gather(r.Context(), q, p, func(rec *idempotency.Record) (bool, error) {
+		if isInternal(rec.Route) {
+			return false, nil
+		}
+		now, err := s.transactionState(r.Context(), rec, state)
+		if err != nil { // a list without them would say that there are none
+			return false, &coordinatorError{err}
+		}
+		if state != "" && now != state {
+			return false, nil
+		}
+		view, _ := list.view(rec)
+		row := transactionRow{view, now}
+		row.ID, row.GID = row.GID, ""
+		rows = append(rows, row)
+		return true, nil
+	})
+	writePage(w, "transactions", rows, next, err)
 }
 
 // transactionState returns the state that the record has or, where a list is narrowed to one that only
@@ -64,6 +79,9 @@ func (s *server) transactionState(
 	ctx context.Context, rec *idempotency.Record, wanted transaction.State,
 ) (transaction.State, error) {
 	state := transaction.StateOf(s.Codec, rec)
+	if state == transaction.Pending && s.Bridge != nil && s.Bridge.IsLost(rec.GID) {
+		return transaction.Unknown, nil
+	}
 	if state != transaction.Pending || wanted == "" || s.Bridge == nil ||
 		wanted == transaction.Succeeded || wanted == transaction.Failed {
 		return state, nil

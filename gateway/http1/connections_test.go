@@ -246,6 +246,37 @@ func TestAccepted(t *testing.T) {
 	io.Copy(io.Discard, p.r) // a reset or an end
 }
 
+// Who has connected just before a shutdown gets a response to the request that is on its way.
+func TestShutdownServesTheNewlyConnected(t *testing.T) {
+	t.Parallel()
+	s, address := serve(t, echo, nil)
+	fresh, parted := dial(t, address), dial(t, address)
+	parted.say(get[:8])
+	parted.isRead(s)
+	eventually(t, "two connections", func() bool { return s.Open() == 2 })
+	ended := make(chan error)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	eventually(t, "the listener is closed", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	parted.say(get[8:])
+	fresh.say(get)
+	for _, p := range []*peer{parted, fresh} {
+		if resp := p.want(200, "GET /g "); !resp.Close {
+			t.Error("the connection is kept")
+		}
+		p.CloseWrite()
+		p.ends()
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // What comes behind a body in the same segment as a stray line does not hold a shutdown up.
 func TestShutdownAfterAStrayLine(t *testing.T) {
 	t.Parallel()

@@ -33,10 +33,17 @@ type Response struct {
 	broken  bool    // the connection cannot be used again
 	out     []byte
 
+	splicing splicing
+	spliceIn func(fd uintptr) bool // spliceStep; made once
+
 	inMemory, outMemory [message.SmallBuffer]byte
 }
 
-var responses = sync.Pool{New: func() any { return new(Response) }}
+var responses = sync.Pool{New: func() any {
+	r := new(Response)
+	r.spliceIn = r.spliceStep
+	return r
+}}
 
 // Do sends a request and reads the head of the response. timeout bounds all of it but the time that
 // the client takes for the request's body. Behind the head it bounds each silence within the response's, or

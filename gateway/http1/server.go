@@ -47,7 +47,10 @@ type Options struct {
 	// take; over [rateWindow] it is cut off for less. 0 is any.
 	MinRate int64
 	Cuts    *message.Cuts // counts clients that are cut off for it; nil counts nothing
-	Logger  *slog.Logger
+	// Pipes are what long bodies are spliced through, over all servers that share it; without them, nil,
+	// they are copied.
+	Pipes  *Pipes
+	Logger *slog.Logger
 
 	ticks <-chan time.Time // of the watch, in place of its own
 }
@@ -180,6 +183,10 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
+// headDrained is how long a new connection has for its first request, and a head for its end, when the server is being
+// shut down: who has just connected is sending it, and would lose it.
+const headDrained = time.Second
+
 // Shutdown closes the listeners and the idle connections and waits for the others to end their
 // request, or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -189,8 +196,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		for c := range s.conns {
-			c.closeWaiting(heading, idle, parking)
-			if c.waitsSince.Load() < s.clock.Load()-int64(lingerDrained) {
+			c.closeWaiting(idle, parking)
+			waited := s.clock.Load() - c.waitsSince.Load()
+			if waited > int64(headDrained) {
+				c.closeWaiting(heading)
+			}
+			if waited > int64(lingerDrained) {
 				c.closeWaiting(lingering)
 			}
 		}

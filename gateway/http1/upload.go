@@ -60,7 +60,7 @@ func (u *upload) SendBody() error {
 	buf := message.TakeCopyBuffer(u.m.Account)
 	defer buf.Release()
 	u.buf = buf.Bytes()
-	err := u.Copy(u, u.m.Length, u.buf[beforeChunk:len(u.buf)-behindChunk])
+	err := u.sendPieces()
 	if _, ok := err.(*message.ClientError); ok && !u.c.responded() { // the service waits for what will not come
 		u.broken.Store(true)
 		u.c.Interrupt()
@@ -71,6 +71,25 @@ func (u *upload) SendBody() error {
 	end := appendTrailer(append(u.buf[:0], "0\r\n"...), u.m.EndTrailer())
 	_, err = u.c.nc.Write(append(end, '\r', '\n'))
 	return err
+}
+
+// sendPieces sends the body, and splices what can be.
+func (u *upload) sendPieces() error {
+	room := u.buf[beforeChunk : len(u.buf)-behindChunk]
+	from, _ := u.m.Stream.(*Request)
+	copying := message.Copying{Length: u.m.Length}
+	for {
+		n, err := u.splice(from)
+		if copying.Moved += n; err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		if over, err := copying.Piece(u, u.Reader(), room); over || err != nil {
+			return err
+		}
+	}
 }
 
 const beforeChunk, behindChunk = 16, 2 // bytes for a chunk's size and its end

@@ -45,27 +45,40 @@ type CopyBuffer struct {
 }
 
 // TakeCopyBuffer returns a buffer that is drawn on an account.
-func TakeCopyBuffer(a *budget.Account) CopyBuffer {
-	if a.Acquire(budget.Buffered, LargeBufferSize) {
-		return CopyBuffer{account: a, large: LargeBuffer()}
-	}
-	return CopyBuffer{small: TakeSmallBuffer()}
+func TakeCopyBuffer(a *budget.Account) (c CopyBuffer) {
+	c.Take(a)
+	return c
 }
 
-// Bytes returns the memory, good until Release.
+// Take draws memory on an account, unless it has some already.
+func (c *CopyBuffer) Take(a *budget.Account) {
+	switch {
+	case c.large != nil || c.small != nil:
+	case a.Acquire(budget.Buffered, LargeBufferSize):
+		c.account, c.large = a, LargeBuffer()
+	default:
+		c.small = TakeSmallBuffer()
+	}
+}
+
+// Bytes returns the memory, good until Release; nil before Take.
 func (c *CopyBuffer) Bytes() []byte {
-	if c.large != nil {
+	switch {
+	case c.large != nil:
 		return c.large[:]
+	case c.small != nil:
+		return c.small[:]
 	}
-	return c.small[:]
+	return nil
 }
 
-// Release gives the memory back.
+// Release gives the memory back, where there is some.
 func (c *CopyBuffer) Release() {
 	if c.small != nil {
 		PutSmallBuffer(c.small)
-		return
 	}
-	PutLargeBuffer(c.large)
-	c.account.Release(budget.Buffered, LargeBufferSize)
+	if c.large != nil {
+		PutLargeBuffer(c.large)
+		c.account.Release(budget.Buffered, LargeBufferSize)
+	}
 }

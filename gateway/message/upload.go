@@ -35,7 +35,18 @@ func (u *Upload) run(sender Sender) {
 
 // Copy is [Copy] of the stream that the upload was started with. It counts how long the client is waited for.
 func (u *Upload) Copy(to Pieces, length int64, buf []byte) error {
-	return Copy(to, (*clientReader)(u), length, buf)
+	return Copy(to, u.Reader(), length, buf)
+}
+
+// Reader reads the stream that the upload was started with. It counts how long the client is waited for.
+func (u *Upload) Reader() io.Reader { return (*clientReader)(u) }
+
+// AwaitClient has f wait for the client, past the stream, and counts how long that takes.
+func (u *Upload) AwaitClient(f func() error) error {
+	r := (*clientReader)(u)
+	r.wait(time.Now())
+	defer r.wait(time.Time{})
+	return f()
 }
 
 // ClientTime returns how long the client's body was waited for so far: that is no time of the service.
@@ -105,23 +116,38 @@ type Pieces interface {
 // buf. The error is a [ClientError] when the body breaks, or has another length, else that of
 // SendPiece.
 func Copy(to Pieces, from io.Reader, length int64, buf []byte) error {
-	for total := int64(0); ; {
-		to.BeforeRead()
-		n, err := from.Read(buf)
-		total += int64(n)
-		if err := to.SendPiece(buf[:n]); err != nil {
+	c := Copying{Length: length}
+	for {
+		if over, err := c.Piece(to, from, buf); over || err != nil {
 			return err
 		}
-		switch {
-		case err == nil:
-		case err != io.EOF:
-			return &ClientError{err}
-		case length >= 0 && total != length:
-			return &ClientError{io.ErrUnexpectedEOF}
-		default:
-			return nil
-		}
 	}
+}
+
+// Copying is a [Copy] piece by piece, for who moves some of them another way.
+type Copying struct {
+	Length int64 // of the body; -1: not known
+	Moved  int64 // so far
+}
+
+// Piece copies the next piece, and reports whether that was the end of the body. The errors are those
+// of [Copy].
+func (c *Copying) Piece(to Pieces, from io.Reader, buf []byte) (over bool, err error) {
+	to.BeforeRead()
+	n, err := from.Read(buf)
+	c.Moved += int64(n)
+	if err := to.SendPiece(buf[:n]); err != nil {
+		return false, err
+	}
+	switch {
+	case err == nil:
+		return false, nil
+	case err != io.EOF:
+		return false, &ClientError{err}
+	case c.Length >= 0 && c.Moved != c.Length:
+		return false, &ClientError{io.ErrUnexpectedEOF}
+	}
+	return true, nil
 }
 
 // ClientError is a client's body that could not be read to its end.

@@ -14,7 +14,7 @@ type addressListPolicy struct {
 
 func newAddressList(env *Env) Policy {
 	return &addressListPolicy{refused: env.Metrics.Counter("addresslist_refused_total",
-		"Requests of clients whose address may not use the route.", "route")}
+		"Requests of clients whose address may not use the route (allow, deny): refused with forbidden.", "route")}
 }
 
 func (*addressListPolicy) Name() string { return "addresslist" }

@@ -9,19 +9,43 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // idempotencyPolicy executes each logical request once.
 type idempotencyPolicy struct {
-	env    *Env
-	events *Events // by route
+	env *Env
+	// All are by route.
+	claims, ends, replays, joins, refusals, probes, lost, failures *metric.Events
 }
 
 func newIdempotency(env *Env) Policy {
-	const help = "Claims, replays, joins, conflicts, mismatches, unknown ends, lost claims, store failures."
-	return &idempotencyPolicy{env: env, events: env.Metrics.Events("idempotency_events_total", help, "route",
-		"claim", "replay", "join", "conflict", "mismatch", "unknown", "lost", "store-failure",
-		"too-many-open-keys", "probe", "settled-by-probe", "untrusted-answer")}
+	events := func(name, help, by string, events ...string) *metric.Events {
+		return env.Metrics.Events("idempotency_"+name, help, "route", by, events...)
+	}
+	return &idempotencyPolicy{
+		env: env,
+		claims: events("claims_total", "Requests with a key that were executed: they have claimed it, and were sent on "+
+			"unless a policy behind refused them.", ""),
+		ends: events("claim_ends_total", "Ends of requests that had claimed their key, by what became of it: answered "+
+			"(the response is recorded), free (as if never sent), unknown (sent on, and the outcome is not known). Of a "+
+			"transaction that goes on in the background sluice_transaction_ends_total tells.", "end", "answered", "free",
+			"unknown"),
+		replays: events("replays_total", "Requests that were given the recorded response of the first one with their "+
+			"key.", ""),
+		joins: events("joins_total", "Requests that waited for one with the same key in this process. What they got is "+
+			"counted beside this as a replay, a refusal or a claim.", ""),
+		refusals: events("refusals_total", "Requests that were refused for their key: in-progress (the first one still "+
+			"runs), reused (the key was used for another request), too-many-open-keys, untrusted-record (it is damaged, "+
+			"or sealed with a key that is gone).", "why", "in-progress", "reused", "too-many-open-keys",
+			"untrusted-record"),
+		probes: events("probes_total", "Services asked what became of a request of unknown outcome (onUnknown: probe), "+
+			"by whether that settled it: settled, undecided.", "result", "settled", "undecided"),
+		lost: events("claims_lost_total", "Claims that had another owner, or none, when their request ended: it ran "+
+			"longer than its lease or maxInFlight, or the store has lost the record.", ""),
+		failures: events("store_failures_total", "Steps of requests with a key that the store did not take or did not "+
+			"acknowledge.", ""),
+	}
 }
 
 func (p *idempotencyPolicy) Name() string { return "idempotency" }
@@ -45,10 +69,13 @@ func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 
 // metrics returns the counters of a route, in the order in which the events are registered.
 func (p *idempotencyPolicy) metrics(route string) idempotency.Metrics {
-	row := p.events.Row(route)
+	ends, refusals, probes := p.ends.Row(route), p.refusals.Row(route), p.probes.Row(route)
 	return idempotency.Metrics{
-		Claims: &row[0], Replays: &row[1], Joins: &row[2], Conflicts: &row[3], Mismatches: &row[4], Unknown: &row[5],
-		Lost: &row[6], Failures: &row[7], TooMany: &row[8], Probes: &row[9], Settled: &row[10], Untrusted: &row[11],
+		Claims: &p.claims.Row(route)[0], Answered: &ends[0], Freed: &ends[1], Unknown: &ends[2],
+		Replays: &p.replays.Row(route)[0], Joins: &p.joins.Row(route)[0],
+		Conflicts: &refusals[0], Mismatches: &refusals[1], TooMany: &refusals[2], Untrusted: &refusals[3],
+		Settled: &probes[0], Undecided: &probes[1],
+		Lost: &p.lost.Row(route)[0], Failures: &p.failures.Row(route)[0],
 	}
 }
 

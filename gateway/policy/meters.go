@@ -16,6 +16,9 @@ type Meters struct {
 	Overrides map[string]*ratelimit.Meter
 }
 
+// OverrideLabel is the label, and the name in decisions, of what is charged by rates that callers of a domain bring.
+func OverrideLabel(domain string) string { return "override:" + domain }
+
 // Meters returns the limits of the build's configuration. domains are those that may bring rates of
 // their own.
 func (s *Set) Meters(b *Build, domains ...string) (*Meters, error) {
@@ -30,7 +33,7 @@ func (s *Set) Meters(b *Build, domains ...string) (*Meters, error) {
 	}
 	for _, domain := range domains {
 		// Its numbers are never used: each charge brings its own.
-		rule := ratelimit.Rule{Limit: ratelimit.Limit{Name: "override:" + domain, Count: 1, Period: time.Second,
+		rule := ratelimit.Rule{Limit: ratelimit.Limit{Name: OverrideLabel(domain), Count: 1, Period: time.Second,
 			FixedWindow: true}}
 		if err := p.setLimiters(b, &rule, "global"); err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/overload"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // overloadPolicy bounds what a service has to work on at once, and queues and sheds what is beyond.
@@ -31,9 +32,10 @@ func newOverload(env *Env) Policy {
 		services:  NewPool[string, *overload.Service](env, nil),
 		processes: NewPool[struct{}](env, (*guarded).close),
 		queueWait: env.Metrics.Histogram("overload_queue_wait_seconds",
-			"How long requests waited that did not get a permit at once.", "service"),
+			"Time that requests waited in the queue in front of a service because they did not get a permit at once, "+
+				"in seconds, those that were shed in the end too.", "service"),
 	}
-	env.Metrics.Registry.MustRegister(&overloadCollector{p})
+	env.Metrics.Add(&overloadCollector{p})
 	return p
 }
 
@@ -319,39 +321,42 @@ func eachShed(s *overload.Service, snapshot *overload.Snapshot, do func(c overlo
 type overloadCollector struct{ policy *overloadPolicy }
 
 var (
-	overloadLimit = prometheus.NewDesc("sluice_overload_limit",
-		"Requests that a service may have to work on at once, now.", []string{"service"}, nil)
-	overloadInFlight = prometheus.NewDesc("sluice_overload_in_flight",
-		"Requests that a service works on.", []string{"service"}, nil)
-	overloadStreams = prometheus.NewDesc("sluice_overload_streams",
-		"Streams to a service that are open behind their heads.", []string{"service"}, nil)
-	overloadReserved = prometheus.NewDesc("sluice_overload_reserved",
-		"Places that are set aside for steps of transactions that have begun.", []string{"service"}, nil)
-	overloadQueued = prometheus.NewDesc("sluice_overload_queued",
-		"Requests that wait for a permit.", []string{"service", "class"}, nil)
-	overloadShed = prometheus.NewDesc("sluice_overload_shed_total",
-		"Requests that were shed, by their class and why.", []string{"service", "class", "cause"}, nil)
-	overloadLatency = prometheus.NewDesc("sluice_overload_latency_seconds",
-		"Latency of a service: of late, and the baseline that it is compared with.", []string{"service", "kind"}, nil)
-	overloadGuard = prometheus.NewDesc("sluice_overload_guard",
-		"What the process sheds for want of its own resources: 0 nothing, 1 low, 2 normal too, 3 high too.", nil, nil)
-	overloadGuardDelay = prometheus.NewDesc("sluice_overload_guard_delay_seconds",
-		"How late goroutines woke at least, in the last window of the guard.", nil, nil)
+	overloadLimit = metric.NewDesc(metric.Gauge, "overload_limit",
+		"How many requests a service may have to work on at once now: its fixed concurrency, or what the adaptive limit "+
+			"has found.", "service")
+	overloadInFlight = metric.NewDesc(metric.Gauge, "overload_in_flight",
+		"Requests that a service works on and that count against sluice_overload_limit.", "service")
+	overloadStreams = metric.NewDesc(metric.Gauge, "overload_streams",
+		"Streams to a service that are open behind the heads of their responses; they are bounded apart from other "+
+			"requests.", "service")
+	overloadReserved = metric.NewDesc(metric.Gauge, "overload_reserved",
+		"Places at a service that are set aside for later steps of transactions that have begun.", "service")
+	overloadQueued = metric.NewDesc(metric.Gauge, "overload_queued",
+		"Requests that wait for a permit to go to a service, by their class: critical, high, normal, low.", "service",
+		"class")
+	overloadShed = metric.NewDesc(metric.Counter, "overload_shed_total",
+		"Requests that were refused with overloaded in place of being sent to a service, by their class and why.",
+		"service", "class", "cause")
+	overloadLatency = metric.NewDesc(metric.Gauge, "overload_latency_seconds",
+		"Latency of a service as the adaptive limit sees it, in seconds: recent, and the baseline that it is compared "+
+			"with.", "service", "kind")
+	overloadGuard = metric.NewDesc(metric.Gauge, "overload_guard",
+		"What the gateway sheds because it is itself short of processor time, memory or descriptors: 0 nothing, 1 "+
+			"requests of class low, 2 normal too, 3 high too.")
+	overloadGuardDelay = metric.NewDesc(metric.Gauge, "overload_guard_delay_seconds",
+		"How late goroutines of the gateway woke at least in the last window of its guard, in seconds: it is short of "+
+			"processor time where this grows.")
 )
 
-// Describe implements [prometheus.Collector].
-func (o *overloadCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{overloadLimit, overloadInFlight, overloadStreams, overloadReserved,
-		overloadQueued, overloadShed, overloadLatency, overloadGuard, overloadGuardDelay} {
-		to <- d
-	}
+// Descs implements [metric.Collector].
+func (o *overloadCollector) Descs() []*metric.Desc {
+	return []*metric.Desc{overloadLimit, overloadInFlight, overloadStreams, overloadReserved, overloadQueued,
+		overloadShed, overloadLatency, overloadGuard, overloadGuardDelay}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (o *overloadCollector) Collect(to chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
+	gauge := func(d *metric.Desc, v float64, labels ...string) { to <- d.Value(v, labels...) }
 	for name, s := range o.policy.services.All() {
 		snapshot := s.Limiter.Snapshot()
 		gauge(overloadLimit, float64(snapshot.Limit), name)
@@ -364,8 +369,7 @@ func (o *overloadCollector) Collect(to chan<- prometheus.Metric) {
 			gauge(overloadQueued, float64(snapshot.QueuedByClass[c]), name, c.String())
 		}
 		eachShed(s, &snapshot, func(c overload.Class, cause string, n uint64) {
-			to <- prometheus.MustNewConstMetric(overloadShed, prometheus.CounterValue, float64(n), name, c.String(),
-				cause)
+			to <- overloadShed.Value(float64(n), name, c.String(), cause)
 		})
 	}
 	for _, g := range o.policy.processes.All() {

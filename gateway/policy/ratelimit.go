@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
@@ -54,8 +55,10 @@ func limitsOf(env *Env) *limits {
 		stores:   env.Stores,
 		limiters: NewPool[limiterKey, ratelimit.Limiter](env, nil),
 		decisions: env.Metrics.Counter("limit_decisions_total",
-			"Decisions of the limits: allowed, refused, shadow-refused.", "limit", "decision"),
-		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions for which the store did not answer.",
+			"Decisions of a limit on requests: allowed, refused, shadow-refused (its mode is shadow, so the request "+
+				"went on).", "limit", "decision"),
+		failures: env.Metrics.Counter("limit_store_failures_total", "Decisions of a limit for which the store did not "+
+			"answer: made as its onStoreFailure says.",
 			"limit"),
 	}
 	return env.limits
@@ -153,6 +156,25 @@ func (p *limits) Limit(name string) ratelimit.Counters {
 		Refused:       p.decisions.WithLabelValues(name, "refused"),
 		ShadowRefused: p.decisions.WithLabelValues(name, "shadow-refused"),
 		StoreFailures: p.failures.WithLabelValues(name),
+	}
+}
+
+// Decisions are those of a limit since the start of the process.
+type Decisions struct{ Allowed, Refused, ShadowRefused, StoreFailures int64 }
+
+// Decisions returns the decisions of a limit of the configuration in force.
+func (s *Set) Decisions(limit string) Decisions {
+	p := limitsOf(s.env)
+	of := func(v *prometheus.CounterVec, labels ...string) int64 {
+		var m dto.Metric
+		if v.WithLabelValues(labels...).Write(&m) != nil { // a counter can always be written
+			return 0
+		}
+		return int64(m.GetCounter().GetValue())
+	}
+	return Decisions{
+		Allowed: of(p.decisions, limit, "allowed"), Refused: of(p.decisions, limit, "refused"),
+		ShadowRefused: of(p.decisions, limit, "shadow-refused"), StoreFailures: of(p.failures, limit),
 	}
 }
 

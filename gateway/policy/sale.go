@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // salePolicy lets no more through than a sale has.
@@ -24,7 +26,8 @@ type salePolicy struct {
 	settlers *Pool[saleSettlerKey, *sale.Settler]
 	sales    *Pool[string, *sale.Sale] // by name
 	settler  atomic.Pointer[sale.Settler]
-	events   *prometheus.CounterVec // sale, item, event
+	requests *prometheus.CounterVec // sale, item, outcome
+	ends     *prometheus.CounterVec // sale, item, end
 	rooms    *waitingRooms
 	readers  *stockReaders
 
@@ -47,11 +50,13 @@ func newSale(env *Env) Policy {
 		env: env, items: map[sale.Item]bool{}, rooms: newWaitingRooms(env), readers: newStockReaders(env),
 	}
 	p.settlers = NewPool[saleSettlerKey](env, p.closeSettler)
-	p.sales = NewPool[string](env, func(s *sale.Sale) { s.Close() })
-	p.events = env.Metrics.Counter("sale_events_total", "Requests and purchases: admitted, confirmed, returned, "+
-		"unknown, sold-out, purchase-limit, store-failure.", "sale", "item", "event")
-	env.Metrics.Registry.MustRegister(&saleUnits{p, prometheus.NewDesc("sluice_sale_units",
-		"Units by state: total, reserved, confirmed, unknown.", []string{"sale", "item", "state"}, nil)})
+	p.sales = NewPool[string](env, p.closeSale)
+	p.requests = env.Metrics.Counter("sale_requests_total", "Requests for units of a sale by outcome: admitted (they "+
+		"got the units and went on), sold-out, purchase-limit, store-failure.", "sale", "item", "outcome")
+	p.ends = env.Metrics.Counter("sale_purchases_total", "Ends of purchases that a sale had admitted, by end: confirmed, "+
+		"returned (the units can be sold again), unknown (they stay taken; a later end counts again).", "sale", "item",
+		"end")
+	env.Metrics.Add(&saleUnits{p})
 	if env.Stores.Ends != nil {
 		env.Stores.Ends.Listen(p.ended)
 	}
@@ -62,6 +67,15 @@ func newSale(env *Env) Policy {
 func (p *salePolicy) closeSettler(s *sale.Settler) {
 	p.settler.CompareAndSwap(s, nil)
 	s.Close()
+}
+
+// closeSale ends a sale that no configuration has any more. Its items give up their labels.
+func (p *salePolicy) closeSale(s *sale.Sale) {
+	s.Close()
+	inForce := p.sales.All()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.items, func(item sale.Item, _ bool) bool { return inForce[item.Sale] == nil })
 }
 
 // saleKeyEnds are the ends of keys as a sale knows them.
@@ -177,11 +191,12 @@ func (r saleRecords) Look(ctx context.Context, u *sale.Unit) (sale.Record, error
 func (p *salePolicy) metrics(name string) func(item string) sale.Metrics {
 	return func(item string) sale.Metrics {
 		label := p.label(sale.Item{Sale: name, Name: item})
-		event := func(event string) filters.Counter { return p.events.WithLabelValues(name, label, event) }
+		request := func(outcome string) filters.Counter { return p.requests.WithLabelValues(name, label, outcome) }
+		end := func(end string) filters.Counter { return p.ends.WithLabelValues(name, label, end) }
 		return sale.Metrics{
-			Admitted: event("admitted"), Confirmed: event("confirmed"), Returned: event("returned"),
-			Unknown: event("unknown"), SoldOut: event("sold-out"), Limited: event("purchase-limit"),
-			Failures: event("store-failure"),
+			Admitted: request("admitted"), SoldOut: request("sold-out"), Limited: request("purchase-limit"),
+			Failures: request("store-failure"), Confirmed: end("confirmed"), Returned: end("returned"),
+			Unknown: end("unknown"),
 		}
 	}
 }
@@ -203,15 +218,16 @@ func (p *salePolicy) label(item sale.Item) string {
 }
 
 // saleUnits publishes the numbers of the items, as old as the gateway's last look at the store.
-type saleUnits struct {
-	policy *salePolicy
-	desc   *prometheus.Desc
-}
+type saleUnits struct{ policy *salePolicy }
 
-// Describe implements [prometheus.Collector].
-func (u *saleUnits) Describe(to chan<- *prometheus.Desc) { to <- u.desc }
+var saleUnitsDesc = metric.NewDesc(metric.Gauge, "sale_units",
+	"Units of an item of a sale by state: total (what the sale has), and of them reserved, confirmed and unknown.", "sale",
+	"item", "state")
 
-// Collect implements [prometheus.Collector].
+// Descs implements [metric.Collector].
+func (u *saleUnits) Descs() []*metric.Desc { return []*metric.Desc{saleUnitsDesc} }
+
+// Collect implements [metric.Collector].
 func (u *saleUnits) Collect(to chan<- prometheus.Metric) {
 	for name, s := range u.policy.sales.All() {
 		for _, i := range s.Status(saleItemsMax) {
@@ -221,7 +237,7 @@ func (u *saleUnits) Collect(to chan<- prometheus.Metric) {
 			for state, n := range map[string]int{
 				"total": i.Total, "reserved": i.Reserved, "confirmed": i.Confirmed, "unknown": i.Unknown,
 			} {
-				to <- prometheus.MustNewConstMetric(u.desc, prometheus.GaugeValue, float64(n), name, i.Item, state)
+				to <- saleUnitsDesc.Value(float64(n), name, i.Item, state)
 			}
 		}
 	}

@@ -35,7 +35,8 @@ func newStockReaders(env *Env) *stockReaders {
 	return &stockReaders{
 		env:     env,
 		readers: NewPool[readerKey, *stockfrom.Reader](env, nil),
-		failures: env.Metrics.Counter("sale_stock_read_failures_total", "Readings of the stock of a sale that failed.",
+		failures: env.Metrics.Counter("sale_stock_read_failures_total", "Times that the service "+
+			"behind a sale's stockFrom was asked for the stock of an item and did not say.",
 			"sale"),
 	}
 }

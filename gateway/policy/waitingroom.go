@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/sale/waitingroom"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // TicketField is the field in which a program brings its ticket, unless a sale has another one. Others that begin so
@@ -41,9 +42,10 @@ func newWaitingRooms(env *Env) *waitingRooms {
 		env:   env,
 		rooms: NewPool[string, *waitingroom.Room](env, nil),
 		outcomes: env.Metrics.Counter("sale_waiting_room_total",
-			"Requests for admission to sales: admitted, waited, refused-ticket, store-failure.", "sale", "outcome"),
+			"Requests of buyers to be admitted to a sale by outcome: admitted, waited (told to come back), "+
+				"refused-ticket (theirs is forged, or of another sale), store-failure.", "sale", "outcome"),
 	}
-	env.Metrics.Registry.MustRegister(&waitingCollector{rooms: w})
+	env.Metrics.Add(&waitingCollector{rooms: w})
 	return w
 }
 
@@ -141,29 +143,24 @@ func (w *waitingRooms) status() map[string]waitingroom.Status {
 type waitingCollector struct{ rooms *waitingRooms }
 
 var (
-	waitingDesc = prometheus.NewDesc("sluice_sale_waiting", "Buyers who wait for their admission to a sale.",
-		[]string{"sale"}, nil)
-	servedDesc = prometheus.NewDesc("sluice_sale_served", "The number that is being served in a sale.",
-		[]string{"sale"}, nil)
-	waitDesc = prometheus.NewDesc("sluice_sale_wait_seconds", "How long who comes to a sale now has to wait.",
-		[]string{"sale"}, nil)
+	waitingDesc = metric.NewDesc(metric.Gauge, "sale_waiting", "Buyers who wait for their admission to a sale.", "sale")
+	servedDesc  = metric.NewDesc(metric.Gauge, "sale_served",
+		"The number in the queue of a sale that is being served: buyers with this number or a lower one are admitted.",
+		"sale")
+	waitDesc = metric.NewDesc(metric.Gauge, "sale_wait_seconds",
+		"How long a buyer who comes to a sale now has to wait for admission, in seconds, at its present rate.", "sale")
 )
 
-// Describe implements [prometheus.Collector].
-func (c *waitingCollector) Describe(to chan<- *prometheus.Desc) {
-	to <- waitingDesc
-	to <- servedDesc
-	to <- waitDesc
+// Descs implements [metric.Collector].
+func (c *waitingCollector) Descs() []*metric.Desc {
+	return []*metric.Desc{waitingDesc, servedDesc, waitDesc}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [metric.Collector].
 func (c *waitingCollector) Collect(to chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, sale string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, sale)
-	}
 	for name, s := range c.rooms.status() {
-		gauge(waitingDesc, float64(s.Waiting), name)
-		gauge(servedDesc, float64(s.Serving), name)
-		gauge(waitDesc, s.Estimate, name)
+		to <- waitingDesc.Value(float64(s.Waiting), name)
+		to <- servedDesc.Value(float64(s.Serving), name)
+		to <- waitDesc.Value(s.Estimate, name)
 	}
 }

@@ -25,7 +25,7 @@ import (
 //
 // A first do of a saga whose submit this process waits for is let pass without asking ([running]).
 func (b *Bridge) refuse(ctx context.Context, call *branchCall, attempt int) (status int) {
-	if call.operation.begins && attempt == 1 && b.running.allows(call.gid, time.Now()) {
+	if call.operation.begins && attempt == 1 && b.running.allows(call, time.Now()) {
 		return 0
 	}
 	if ended, err := b.ended(ctx, call); err != nil {

@@ -136,6 +136,7 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 			"gid", call.gid, "peer", r.RemoteAddr)
 		return call, http.StatusForbidden, "bad signature"
 	}
+	call.signature = parts[5]
 	if either {
 		call.op = q.Get("op")
 	}
@@ -145,8 +146,7 @@ func (b *Bridge) readBranchCall(w http.ResponseWriter, r *http.Request) (call br
 			return call, http.StatusTooEarly, "the query is not known"
 		}
 	}
-	call.env = new(envelope)
-	if err = json.Unmarshal(payload, call.env); err != nil || !call.resolve() {
+	if call.env, err = unmarshal(payload); err != nil || !call.resolve() {
 		return call, http.StatusBadRequest, "payload is no envelope"
 	}
 	return call, 0, ""
@@ -170,6 +170,7 @@ type branchCall struct {
 	operation  operation
 	env        *envelope
 	call       *envelopeCall
+	signature  string        // as it came, and is good
 	parameters string        // of the query, beside the coordinator's own
 	answer     *answer       // where how it ends is written; nil: nowhere
 	retryDelay time.Duration // the coordinator's delay before it would call again; 0: not known

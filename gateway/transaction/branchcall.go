@@ -186,7 +186,7 @@ func (c *branchCall) exchange(ctx context.Context, attempt int) *filters.Exchang
 	x.RawQuery = c.query()
 	x.Route, x.Principal, x.Logical.Key, x.Logical.Attempt = c.env.Route, c.env.Principal, c.gid, attempt
 	x.Logical.Resend = false // repeating is the coordinator's
-	x.Call = c.operation.call
+	x.Call, x.Step = c.operation.call, c.step
 	if len(c.call.Body) > 0 {
 		x.Header.Add("Content-Type", "application/json")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +66,10 @@ type Options struct {
 	Secret     []byte // signs branch URLs; nil: one that the store keeps
 	Deployment string // its name in the gids; empty: it shares the coordinator with no other
 	Services   Services
-	Metrics    Metrics
-	Logger     *slog.Logger
+	// NotifyTransport returns what notifications go through; nil: the network, guarded.
+	NotifyTransport func(private bool) http.RoundTripper
+	Metrics         Metrics
+	Logger          *slog.Logger
 }
 
 // Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated
@@ -93,6 +96,7 @@ type Bridge struct {
 	alerts       alerts
 	coordinator  coordinatorWatch
 	keepForAsked atomic.Bool // whether the coordinator knows keepFor
+	newOnly      newOnly
 	managers     managers
 	advances     advances
 	running      running
@@ -140,7 +144,7 @@ func New(o Options) *Bridge {
 	if b.codec == nil {
 		b.codec = new(idempotency.ResponseCodec)
 	}
-	b.notifier = b.newNotifier(o.Metrics.Notify)
+	b.notifier = b.newNotifier(&o)
 	return b
 }
 
@@ -208,6 +212,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		again = scanEvery
 	}
+	b.refusesKnown(time.Now()) // asks
 	scan(time.Now())
 	for {
 		select {

@@ -42,6 +42,7 @@ type fixture struct {
 	receiver notify.Receiver // of the ends
 	retries  int
 	broken   map[string]bool // services whose breakers are open
+	offers   bool            // it is sluice-dtm, which refuses what it knows
 	down     bool            // no connection to the coordinator comes about, with openInMemory
 	within   string          // of the last request to go on with what waits
 }
@@ -129,12 +130,20 @@ func (d *fixture) dtm(w http.ResponseWriter, r *http.Request) {
 		d.retries++
 		d.within = r.URL.Query().Get("timeout")
 		io.WriteString(w, `{"has_remaining":false,"succeed_count":1}`)
-	case strings.HasSuffix(r.URL.Path, "/submit"):
+	case strings.HasSuffix(r.URL.Path, "/version"):
+		fmt.Fprintf(w, `{"version":%q}`, map[bool]string{true: "sluice-dtm/1.19.0", false: "1.19.0"}[d.offers])
+	case strings.HasSuffix(r.URL.Path, "/submitNew") && !d.offers:
+		w.WriteHeader(http.StatusNotFound)
+	case strings.Contains(r.URL.Path, "/submit"):
 		var s struct {
 			GID string `json:"gid"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
 			w.WriteHeader(400)
+			return
+		}
+		if _, known := d.known[s.GID]; known && strings.HasSuffix(r.URL.Path, "New") {
+			w.WriteHeader(http.StatusPreconditionFailed)
 			return
 		}
 		d.submits = append(d.submits, s.GID)

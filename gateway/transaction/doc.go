@@ -27,13 +27,18 @@
 //  2. The coordinator is asked for the gid. What it knows already, running or succeeded lately, is
 //     followed and not submitted again. The gid names the request and not its key alone (gid.go),
 //     so that another request with a used key is not taken for it. That is one query, also for a claim
-//     of which the record knows no earlier attempt: a store may lose records.
+//     of which the record knows no earlier attempt: a store may lose records. For a saga there is none where the
+//     coordinator is sluice-dtm, which refuses at step 4 to submit a gid that it knows (newonly.go).
 //  3. The record is marked as delegated, durably. An owner that has lost the claim fails here and
 //     submits nothing.
 //  4. The saga is submitted, once. When the submit is not acknowledged the coordinator is asked; it
 //     is never submitted again.
 //
-// A saga that goes well costs no second query: the coordinator says that all steps are done, and this process has seen
+// A gid that is refused at step 4 is asked for then. It is followed, or, where it is over, used up by a record of its
+// first step: the request gets 503 and its key is free, and its repeat takes the next gid. That happens only to a key
+// that comes again when its records have expired while the coordinator still has the transaction.
+//
+// A saga that goes well costs no other query: the coordinator says that all steps are done, and this process has seen
 // each of them done (running.go). Where it has not, the coordinator is asked for what it has stored.
 //
 // From then on the coordinator knows the outcome. Duplicates ask it; a crash of this gateway

@@ -77,8 +77,11 @@ func (e *Executor) Execute(x *filters.Exchange) filters.Outcome {
 	if begun != nil {
 		select {
 		case err := <-begun.accepted:
-			if reply := e.notSubmitted(x, err); reply != nil {
+			reply := e.notSubmitted(client, x, err)
+			if reply != nil || errors.Is(err, sagaclient.ErrKnown) {
 				e.bridge.reservations.drop(x.Logical.GID)
+			}
+			if reply != nil {
 				x.Dispatched = false
 				x.SetReply(reply)
 				return filters.NotDispatched
@@ -157,11 +160,15 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 			giveBack(places)
 		}
 	}()
-	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins())
+	ask := e.mode.asksFirst(b)
+	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins(), ask)
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{
 			Detail: "This request was tried too often with this key. Take a new key.", RetryAfter: time.Minute,
 		}), filters.Refused}
+	}
+	if errors.Is(err, errStore) {
+		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
 	if err != nil {
 		return nil, &refusal{e.coordinatorUnavailable(x, err), filters.NotDispatched}
@@ -186,13 +193,14 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 		return nil, &refusal{e.storeUnavailable(x, err), filters.Refused}
 	}
 	x.Dispatched = true
-	if known { // the record was lost or forgotten while the coordinator has the transaction
-		b.logger.Warn("transaction: the coordinator knows it already; it is followed and not submitted", "gid", gid)
+	if known {
+		b.followsKnown(gid)
 		return nil, nil
 	}
 	kept = true
+	x.Decided("transaction", "submitted", gid)
 	b.reservations.put(time.Now(), gid, e.byStep(places))
-	return ready.start(ctx, b), nil
+	return ready.start(ctx, b, ask), nil
 }
 
 // byStep returns what was reserved by the names of the steps.
@@ -206,11 +214,13 @@ func (e *Executor) byStep(places []*filters.Reservation) map[string]*filters.Res
 
 // notSubmitted maps the outcome of a submit: a reply when nothing was submitted, nil when the
 // coordinator has it or may have it.
-func (e *Executor) notSubmitted(x *filters.Exchange, err error) *filters.Reply {
+func (e *Executor) notSubmitted(ctx context.Context, x *filters.Exchange, err error) *filters.Reply {
 	b := e.bridge
 	switch {
 	case err == nil:
 		b.metrics.Submitted.Inc()
+	case errors.Is(err, sagaclient.ErrKnown):
+		return e.knownAlready(ctx, x)
 	case errors.Is(err, sagaclient.ErrCoordinatorDown):
 		return e.coordinatorUnavailable(x, err)
 	case errors.Is(err, sagaclient.ErrInvalid):

@@ -135,7 +135,7 @@ func (e *Executor) newManager(p phase, mode sagaclient.Mode, gid string, env *en
 }
 
 // start runs the first phase in the background.
-func (m *manager) start(ctx context.Context, b *Bridge) *started {
+func (m *manager) start(ctx context.Context, b *Bridge, _ bool) *started {
 	begun := newStarted()
 	m.steps = make([]phaseStep, m.phase.size())
 	b.managers.put(m.global.GID, m)

@@ -3,6 +3,7 @@ package transaction
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -191,7 +192,11 @@ func (b *Bridge) Lost() int {
 // branches.
 func (b *Bridge) branchCalled(ctx context.Context, gid string, steps []string) (bool, error) {
 	for _, step := range steps {
-		if _, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo)); ok || err != nil {
+		_, ok, err := b.store.Get(ctx, branchRecord(gid, step, opDo))
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errStore, err)
+		}
+		if ok || err != nil {
 			return ok, err
 		}
 	}

@@ -75,16 +75,23 @@ var errGIDsUsedUp = errors.New("transaction: too many transactions of one reques
 //
 // It is one query where the key was not used before, and one more for a derived key where a period has just begun.
 // That is needed for a claim of which the record knows no earlier attempt too: a store may lose records, and a gid that
-// is submitted twice runs twice.
-func (b *Bridge) chooseGID(ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep) (
-	gid string, known bool, err error,
-) {
+// is submitted twice runs twice. Without ask there is none in either case: the coordinator itself refuses a gid
+// that it knows ([Executor.knownAlready]).
+func (b *Bridge) chooseGID(
+	ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep, ask bool,
+) (gid string, known bool, err error) {
 	now := time.Now()
 	gid = FirstGID(b.deployment, record, request, now)
 	if before := FirstGID(b.deployment, record, request, now.Add(-request.TTL-firstBefore)); before != gid {
 		if use, err := b.useOf(ctx, before, request.TTL, steps); err != nil || use == gidKnown {
 			return before, true, err
 		}
+	}
+	if !ask {
+		if called, err := b.branchCalled(ctx, gid, firstSteps(steps)); err != nil || !called {
+			return gid, false, err
+		}
+		return b.nextGID(ctx, record, request, steps)
 	}
 	begun := make(chan error, 1) // meanwhile the store is asked
 	called := false

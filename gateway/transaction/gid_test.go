@@ -35,15 +35,15 @@ func TestADerivedKeyIsFoundBehindItsPeriod(t *testing.T) {
 	record := idempotency.DigestOf("a", "record")
 	request := &filters.ClaimedRequest{TTL: branchTTL, Derived: true} // so that it has always just begun
 	before := FirstGID("", record, request, time.Now().Add(-request.TTL-firstBefore))
-	if gid, known, err := d.chooseGID(t.Context(), record, request, nil); gid == before || known || err != nil {
+	if gid, known, err := d.chooseGID(t.Context(), record, request, nil, true); gid == before || known || err != nil {
 		t.Fatalf("at first: %s %v %v", gid, known, err)
 	}
 	d.setState(before, "submitted", "reserve:prepared:prepared")
-	if gid, known, err := d.chooseGID(t.Context(), record, request, nil); gid != before || !known || err != nil {
+	if gid, known, err := d.chooseGID(t.Context(), record, request, nil, true); gid != before || !known || err != nil {
 		t.Errorf("while it runs: %s %v %v, want %s", gid, known, err, before)
 	}
 	d.setState(before, "failed", "reserve:failed:prepared")
-	if gid, known, err := d.chooseGID(t.Context(), record, request, nil); gid == before || known || err != nil {
+	if gid, known, err := d.chooseGID(t.Context(), record, request, nil, true); gid == before || known || err != nil {
 		t.Errorf("after a failure: %s %v %v", gid, known, err)
 	}
 }

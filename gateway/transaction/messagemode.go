@@ -43,6 +43,8 @@ var messageOperations = []operation{
 	},
 }
 
+func (messageMode) asksFirst(*Bridge) bool { return true }
+
 func (messageMode) operations() []operation { return messageOperations }
 
 // places: what is delivered later may wait for its service, so only the primary's has to have room.
@@ -91,13 +93,13 @@ func withQuery(x *filters.Exchange, env *envelope, p *Primary) (payload []byte, 
 		return nil, err
 	}
 	env.FailOn = rangesOf(p.FailOn)
-	return marshal(env)
+	return marshal(env), nil
 }
 
 type renderedMessage struct{ sagaclient.Global }
 
 // start submits the message, once.
-func (m *renderedMessage) start(ctx context.Context, b *Bridge) *started {
+func (m *renderedMessage) start(ctx context.Context, b *Bridge, _ bool) *started {
 	begun := newStarted()
 	b.background.Go(func() {
 		defer close(begun.settled)

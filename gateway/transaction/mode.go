@@ -14,6 +14,9 @@ type mode interface {
 	// render makes the transaction of a request, with the gid of the exchange. Nothing is sent. What it
 	// returns has no part of the exchange in it, which is used again when the request has ended.
 	render(ctx context.Context, e *Executor, x *filters.Exchange) (rendered, error)
+	// asksFirst reports whether the coordinator is asked for a gid before a transaction begins under it: where it would
+	// itself begin one that it knows once more.
+	asksFirst(b *Bridge) bool
 	// operations are the calls that a step has, the first one that is made of it before the others.
 	operations() []operation
 	// places returns the steps that begin at the client's request, and the services at which they do: these are asked
@@ -25,14 +28,15 @@ type mode interface {
 
 // rendered is the transaction of one request, ready to begin.
 type rendered interface {
-	// start begins it at the coordinator and goes on in the background; it is called once.
-	start(ctx context.Context, b *Bridge) *started
+	// start begins it at the coordinator and goes on in the background; it is called once. asked: the coordinator did
+	// not know the gid.
+	start(ctx context.Context, b *Bridge, asked bool) *started
 }
 
 // started is a transaction that begins.
 type started struct {
 	// accepted gives one value: nil when the coordinator has the transaction, or the error of it, as
-	// [sagaclient.Client.Submit] has them.
+	// [sagaclient.Client.Submit] and SubmitNew have them.
 	accepted chan error
 	// settled is closed when a query is worth while: the coordinator has done what it does at once.
 	settled chan struct{}

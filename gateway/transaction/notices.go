@@ -11,10 +11,10 @@ import (
 )
 
 // newNotifier returns what tells receivers how transactions ended.
-func (b *Bridge) newNotifier(m notify.Metrics) *notify.Notifier {
+func (b *Bridge) newNotifier(o *Options) *notify.Notifier {
 	return notify.New(notify.Options{
 		Store: b.store, Codec: b.codec, Receiver: b.services.Notify, Routes: b.services.NotifyRoutes, End: b.endTold,
-		Metrics: m, Logger: b.logger,
+		Transport: o.NotifyTransport, Metrics: o.Metrics.Notify, Logger: b.logger,
 	})
 }
 

@@ -57,7 +57,9 @@ func TestNotify(t *testing.T) {
 	// Nothing is submitted whose end could not be told.
 	store := d.store
 	d.store = &meddlingStore{Store: store, refuse: "notice"}
-	d.notifier = d.newNotifier(notify.Metrics{Delivered: &counter{}, Failed: &counter{}, GivenUp: &counter{}})
+	d.notifier = d.newNotifier(&Options{Metrics: Metrics{
+		Notify: notify.Metrics{Delivered: &counter{}, Failed: &counter{}, GivenUp: &counter{}},
+	}})
 	before := len(d.submits)
 	if r := d.checkoutAs(t, "k3", `{"qty":2}`, true); r.Reason != filters.StoreUnavailable || len(d.submits) != before {
 		t.Errorf("%d %s", r.Status, r.Body)

@@ -40,11 +40,8 @@ func (e *Executor) renderStep(x *filters.Exchange, s *Step, behind []string) (*e
 		}
 		env.Undo.NothingOn = rangesOf(s.NothingOn)
 	}
-	payload, err := marshal(env)
-	return env, payload, err
+	return env, marshal(env), nil
 }
-
-func marshal(env *envelope) ([]byte, error) { return json.Marshal(env) }
 
 // newEnvelope is what the envelopes of all steps have.
 func (e *Executor) newEnvelope(x *filters.Exchange) *envelope {

@@ -3,8 +3,11 @@ package transaction
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
 // running are the sagas whose submit this process waits for. The coordinator makes their calls within the
@@ -24,23 +27,24 @@ type running struct {
 }
 
 type runningSaga struct {
+	saga       *sagaclient.Saga
 	until      time.Time // when its time is over; zero: never
 	rolledBack bool      // or it may be by now
 	done       []string  // the steps whose do is done
 }
 
-// begin notes a saga that is submitted now. timeout is the coordinator's; 0: none.
-func (r *running) begin(gid string, timeout time.Duration, now time.Time) {
-	s := new(runningSaga)
-	if timeout > 0 {
-		s.until = now.Add(timeout)
+// begin notes a saga that is submitted now.
+func (r *running) begin(saga *sagaclient.Saga, now time.Time) {
+	s := &runningSaga{saga: saga}
+	if saga.Timeout > 0 {
+		s.until = now.Add(saga.Timeout)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byGID == nil {
 		r.byGID = map[string]*runningSaga{}
 	}
-	r.byGID[gid] = s
+	r.byGID[saga.GID] = s
 }
 
 // end notes that the submit has ended. It returns how many steps were done here.
@@ -54,12 +58,20 @@ func (r *running) end(gid string) (done int) {
 	return done
 }
 
-// allows reports whether a do that was never called may be made now.
-func (r *running) allows(gid string, now time.Time) bool {
+// allows reports whether a do that was never called may be made now. The coordinator may turn out to have had the gid
+// before; the calls of that transaction are of another request, so they have other signatures.
+func (r *running) allows(call *branchCall, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.byGID[gid]
-	return s != nil && !s.rolledBack && (s.until.IsZero() || before(now, s.until))
+	s := r.byGID[call.gid]
+	return s != nil && !s.rolledBack && (s.until.IsZero() || before(now, s.until)) && s.has(call)
+}
+
+// has reports whether the call is the saga's own.
+func (s *runningSaga) has(call *branchCall) bool {
+	return slices.ContainsFunc(s.saga.Steps, func(step sagaclient.Step) bool {
+		return step.Name == call.step && strings.HasSuffix(step.Action, call.signature)
+	})
 }
 
 // before compares by both clocks: that which is never stepped stands still while a machine is suspended.

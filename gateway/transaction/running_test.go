@@ -26,6 +26,7 @@ type played struct {
 	queries int    // that came
 	status  string // of the transaction at the coordinator
 	last    string // the state that the coordinator comes to when all steps are done
+	version string // that the coordinator says
 	// between is called before the call of a step, with what a call of that step needs.
 	between func(step int, target, payload string)
 	// refused is called when a step was refused, with what a call of the last step needs.
@@ -93,6 +94,13 @@ func newPlayed(t *testing.T) *played {
 }
 
 func (p *played) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/version") {
+		fmt.Fprintf(w, `{"version":%q}`, p.version)
+		return
+	}
+	if strings.Contains(r.URL.Path, "/submit") && strings.HasSuffix(r.URL.Path, "/submitNew") != p.newOnly.offered.Load() {
+		t.Errorf("%s, and the coordinator is another one", r.URL.Path)
+	}
 	if strings.HasSuffix(r.URL.Path, "/query") {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -171,16 +179,26 @@ func (p *played) run(t *testing.T) (r filters.Response, queries int, calls map[s
 	return r, p.queries, p.store.calls
 }
 
-// TestAGoodSagaIsCheap: one query, and seven calls of the store one after the other; the ends of the three steps are
-// written while the coordinator goes on.
+// TestAGoodSagaIsCheap: no query where the coordinator is sluice-dtm, else one, and seven calls of the store one after
+// the other; the ends of the three steps are written while the coordinator goes on.
 func TestAGoodSagaIsCheap(t *testing.T) {
+	t.Run("DTM", func(t *testing.T) { testAGoodSaga(t, "1.19.0", 1) })
+	t.Run("sluice-dtm", func(t *testing.T) { testAGoodSaga(t, "sluice-dtm/1.19.0 (embedded)", 0) })
+}
+
+func testAGoodSaga(t *testing.T, version string, want int) {
 	p := newPlayed(t)
+	p.version = version
+	p.refusesKnown(time.Now())
+	if err := p.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	r, queries, calls := p.run(t)
 	if r.Status != 200 || !containsState(r.Body, Succeeded) || strings.Count(string(r.Body), `"succeeded"`) != 4 {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
-	if queries != 1 {
-		t.Errorf("%d queries, want 1", queries)
+	if queries != want {
+		t.Errorf("%d queries, want %d", queries, want)
 	}
 	if got := fmt.Sprint(calls); got != "map[claim:4 delegate:1 end:4 get:1]" {
 		t.Errorf("calls of the store: %s", got)
@@ -247,6 +265,12 @@ func TestARefusedStepOfARunningSaga(t *testing.T) {
 	}
 }
 
+// own and first are the steps of a saga and the call of the first one.
+var (
+	own   = []sagaclient.Step{{Name: "a", Action: "http://gateway.test/branch/g/a/do/s1"}, {Name: "b", Action: "x/s2"}}
+	first = &branchCall{branch: branch{gid: "g", step: "a"}, signature: "s1"}
+)
+
 // TestWhenARunningSagaAllowsADo: each of the ways in which the coordinator comes to roll back ends it.
 func TestWhenARunningSagaAllowsADo(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
@@ -266,18 +290,25 @@ func TestWhenARunningSagaAllowsADo(t *testing.T) {
 		"another one is undone": {func(r *running) { r.rollBack("h") }, 0, true},
 	} {
 		var r running
-		r.begin("g", time.Minute, now)
+		r.begin(&sagaclient.Saga{GID: "g", Timeout: time.Minute, Steps: own}, now)
 		c.then(&r)
-		if got := r.allows("g", now.Add(c.at)); got != c.want {
+		if got := r.allows(first, now.Add(c.at)); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
-		if r.allows("h", now) {
+		if r.allows(&branchCall{branch: branch{gid: "h", step: "a"}, signature: "s"}, now) {
 			t.Errorf("%s: one that does not run is let pass", name)
+		}
+		for _, other := range []branchCall{
+			{branch: first.branch, signature: "s2"}, {branch: branch{gid: "g", step: "b"}, signature: "s1"},
+		} {
+			if r.allows(&other, now) {
+				t.Errorf("%s: a call of another transaction with that gid is let pass", name)
+			}
 		}
 	}
 	var r running
-	r.begin("g", 0, now)
-	if !r.allows("g", now.Add(time.Hour)) {
+	r.begin(&sagaclient.Saga{GID: "g", Steps: own}, now)
+	if !r.allows(first, now.Add(time.Hour)) {
 		t.Error("a saga without a timeout has one")
 	}
 	r.answer("g", "a", 200)
@@ -285,7 +316,7 @@ func TestWhenARunningSagaAllowsADo(t *testing.T) {
 	if n := r.end("g"); n != 1 {
 		t.Errorf("%d steps done, want 1", n)
 	}
-	r.begin("g", 0, now)
+	r.begin(&sagaclient.Saga{GID: "g", Steps: own}, now)
 	r.answer("g", "a", 200)
 	r.answer("g", "b", 409)
 	if n := r.end("g"); n != 0 {

@@ -27,6 +27,8 @@ var sagaOperations = []operation{
 
 func (sagaMode) places(s *Settings) (steps, services []string) { return everyStep(s) }
 
+func (sagaMode) asksFirst(b *Bridge) bool { return !b.refusesKnown(time.Now()) }
+
 func (sagaMode) operations() []operation { return sagaOperations }
 
 // render makes the saga: every call is rendered now, so that it does not change while it runs.
@@ -67,16 +69,16 @@ func branchID(i int) string { return fmt.Sprintf("%02d", i+1) }
 type renderedSaga struct{ sagaclient.Saga }
 
 // start submits the saga, once.
-func (s *renderedSaga) start(ctx context.Context, b *Bridge) *started {
+func (s *renderedSaga) start(ctx context.Context, b *Bridge, asked bool) *started {
 	begun := newStarted()
 	if !b.advertised {
-		b.running.begin(s.GID, s.Timeout, time.Now())
+		b.running.begin(&s.Saga, time.Now())
 	}
 	b.background.Go(func() {
 		defer close(begun.settled)
 		ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 		defer cancel()
-		done, err := b.client.SubmitOnce(ctx, &s.Saga)
+		done, err := b.submitSaga(ctx, &s.Saga, asked)
 		begun.succeeded = b.running.end(s.GID) == len(s.Steps) && done && err == nil
 		begun.accepted <- err
 	})

@@ -46,6 +46,8 @@ const (
 	apart = "c"
 )
 
+func (tccMode) asksFirst(*Bridge) bool { return true }
+
 func (tccMode) operations() []operation { return tccOperations }
 
 func (tccMode) places(s *Settings) (steps, services []string) { return everyStep(s) }
@@ -165,10 +167,7 @@ func (t *renderedTCC) call(i int) (branchCall, error) {
 
 // encoded returns the payload of an envelope; the error is a stepError.
 func encoded(env *envelope) ([]byte, error) {
-	payload, err := json.Marshal(env)
-	if err != nil {
-		return nil, stepError("its calls cannot be written")
-	}
+	payload := marshal(env)
 	if len(payload) > stepsBytesMax {
 		return nil, stepError(fmt.Sprintf("its calls are longer than the coordinator takes: %d bytes", stepsBytesMax))
 	}

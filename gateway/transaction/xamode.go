@@ -40,6 +40,8 @@ var xaOperations = []operation{
 	},
 }
 
+func (xaMode) asksFirst(*Bridge) bool { return true }
+
 func (xaMode) operations() []operation { return xaOperations }
 
 func (xaMode) places(s *Settings) (steps, services []string) { return everyStep(s) }

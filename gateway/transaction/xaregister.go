@@ -42,10 +42,7 @@ var errSealed = errors.New("transaction: the calls of XA are too long")
 func (b *Bridge) registration(of branch, key []byte, env *envelope, until time.Time) (
 	prefix, phaseTwo string, err error,
 ) {
-	payload, err := marshal(env)
-	if err != nil {
-		return "", "", err
-	}
+	payload := marshal(env)
 	if len(payload) > sealedBytesMax {
 		return "", "", errSealed
 	}

@@ -85,9 +85,11 @@ var hedges = sync.Pool{New: func() any {
 	return &hedge{primary: new(message.Context), second: new(message.Context), ended: make(chan struct{}, 1)}
 }}
 
-// hedged is [Service.attempt] with a second attempt where the first one takes long.
+// hedged is [Service.attempt] with a second attempt where the first one takes long. traced is that of the first one,
+// which has begun: the timer's goroutine reads the fields that it sets.
 func (s *Service) hedged(
 	ctx context.Context, c *configuration, e *endpoint, x *filters.Exchange, m *message.Message, began time.Time,
+	traced filters.Attempt,
 ) (Response, *endpoint, condition, error) {
 	after, known := c.settings.Hedge.After, true
 	if c.latencies != nil {
@@ -96,6 +98,7 @@ func (s *Service) hedged(
 	allowed := c.settings.allowed(x, m, began)
 	if !known || after >= allowed {
 		r, last, on, err := s.attempt(ctx, &c.settings, e, x, m, began)
+		s.endTraced(traced, r, last, err)
 		c.took(began, err == nil)
 		return r, last, on, err
 	}
@@ -116,6 +119,7 @@ func (s *Service) hedged(
 	}()
 	r, last, on, err := s.attempt(h.primary, &c.settings, e, x, m, began)
 	attempted = true
+	s.endTraced(traced, r, last, err)
 	own := r
 	r, err = h.settle(ctx, r, err)
 	c.took(began, err == nil) // of an attempt that was cancelled it is known that it would have taken longer
@@ -168,15 +172,22 @@ func (h *hedge) run() Response {
 	x.Method, x.Scheme, x.Version, x.Host = h.x.Method, h.x.Scheme, h.x.Version, h.x.Host
 	x.Path, x.RawQuery, x.Header, x.Inject = h.x.Path, h.x.RawQuery, h.x.Header, slices.Clone(h.x.Inject)
 	x.Received, x.Deadline, x.Route = h.x.Received, now.Add(left), h.x.Route
+	x.Trace = h.x.Trace
 	Tell(x, left)
 	m := &message.Message{Timeout: h.settings.timeoutOf(h.m), Account: h.m.Account} // a body may be silent as long
 	e, err := s.assign(h.second, h.settings, x, h.first)
 	if err != nil {
 		return nil
 	}
-	r, _, _, err := s.attempt(h.second, h.settings, e, x, m, now)
+	var traced filters.Attempt
+	if x.Trace != nil {
+		traced = x.Trace.Attempt(x, s.name)
+	}
+	r, last, _, err := s.attempt(h.second, h.settings, e, x, m, now)
+	s.endTraced(traced, r, last, err)
 	h.dispatched = x.Dispatched
 	if err != nil {
+		s.countFailure(err)
 		return nil
 	}
 	return r

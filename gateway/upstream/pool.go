@@ -91,7 +91,9 @@ func (p *pool) exchange(
 				continue
 			}
 			if err == nil {
-				p.e.service.metrics.Duration.Observe(time.Since(began).Seconds())
+				x.Observe(p.e.service.metrics.Duration, time.Since(began).Seconds())
+				status, _, _ := r.Head()
+				p.e.service.metrics.Responses.Count(status)
 			}
 			return r, false, err
 		}
@@ -112,7 +114,9 @@ func (p *pool) exchange(
 		}
 		x.Dispatched = before // as if it had not been in the pool
 	}
-	p.e.service.metrics.Duration.Observe(response.Took.Seconds())
+	x.Observe(p.e.service.metrics.Duration, response.Took.Seconds())
+	status, _, _ := response.Head()
+	p.e.service.metrics.Responses.Count(status)
 	return response, reused, nil
 }
 

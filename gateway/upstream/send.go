@@ -76,10 +76,15 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		on := never
 		if err == nil {
 			var response Response
+			var traced filters.Attempt
+			if x.Trace != nil {
+				traced = x.Trace.Attempt(x, s.name)
+			}
 			if settings.Hedge != nil && repeats == 0 && hedgeable(ctx, x, m) {
-				response, e, on, err = s.hedged(ctx, c, e, x, m, now)
+				response, e, on, err = s.hedged(ctx, c, e, x, m, now, traced)
 			} else {
 				response, e, on, err = s.attempt(ctx, settings, e, x, m, now)
+				s.endTraced(traced, response, e, err)
 			}
 			if e != nil {
 				x.Endpoint = e.address
@@ -93,6 +98,7 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 				return response, nil
 			}
 		}
+		s.countFailure(err)
 		unsent := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrExpired)
 		moved := e != nil && e.removed.Load() && errors.Is(err, ErrUnreachable)
 		if x.Dispatched && unsent { // an attempt before this one reached the service
@@ -120,6 +126,39 @@ func (s *Service) Send(ctx context.Context, x *filters.Exchange, m *message.Mess
 		s.metrics.Retries.Inc()
 		now = time.Now()
 	}
+}
+
+// countFailure counts an attempt without a response. What says nothing of the service is not counted.
+func (s *Service) countFailure(err error) {
+	switch {
+	case errors.Is(err, ErrUnreachable):
+		s.metrics.Unreachable.Inc()
+	case errors.Is(err, ErrFailed):
+		s.metrics.Broken.Inc()
+	case errors.Is(err, ErrTimeout):
+		s.metrics.TimedOut.Inc()
+	}
+}
+
+// endTraced ends what is traced of an attempt; nil: nothing is.
+func (s *Service) endTraced(t filters.Attempt, r Response, last *endpoint, err error) {
+	if t == nil {
+		return
+	}
+	var end filters.AttemptEnd
+	if last != nil {
+		end = filters.AttemptEnd{Address: last.address, Host: last.Address, TLS: last.TLS}
+	}
+	switch {
+	case err == nil:
+		end.Status, _, _ = r.Head()
+	case errors.Is(err, ErrClientGone):
+		end.Fault, end.Detail = "cancelled", "nobody waits for the response any more"
+	default:
+		c := s.Explain(err, end.Address)
+		end.Fault, end.Detail = c.Code, c.Text
+	}
+	t.End(end)
 }
 
 // draw takes an attempt beyond the first one from the budget that all routes to the service share.

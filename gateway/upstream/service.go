@@ -40,6 +40,10 @@ type configuration struct {
 
 // Metrics counts what happens. Every member is set.
 type Metrics struct {
+	Responses       StatusCounter   // by status
+	Unreachable     filters.Counter // attempts without a response: nothing was sent
+	Broken          filters.Counter // the connection broke, or the response was malformed
+	TimedOut        filters.Counter
 	Connects        filters.Counter
 	ConnectFailures filters.Counter
 	Retries         filters.Counter
@@ -62,6 +66,9 @@ type Metrics struct {
 	Resolved    func(name string, old, now []netip.Addr)
 	LookupFault func(name string, used []netip.Addr, err error)
 }
+
+// StatusCounter counts responses by their status, which has three digits. It is safe for concurrent use.
+type StatusCounter interface{ Count(status int) }
 
 // Response is a service's response: its head, and the body to be read to its end. Close is called
 // once; strings of the response are good until then.

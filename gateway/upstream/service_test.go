@@ -20,6 +20,7 @@ import (
 )
 
 var quiet = Metrics{
+	Responses: uncounted{}, Unreachable: filters.Discard, Broken: filters.Discard, TimedOut: filters.Discard,
 	Connects: filters.Discard, ConnectFailures: filters.Discard, Retries: filters.Discard, Duration: filters.Discard,
 	BudgetRefused: filters.Discard, Hedges: filters.Discard, HedgesWon: filters.Discard,
 	Lookups: filters.Discard, LookupFailures: filters.Discard,
@@ -28,6 +29,11 @@ var quiet = Metrics{
 	Resolved:    func(string, []netip.Addr, []netip.Addr) {},
 	LookupFault: func(string, []netip.Addr, error) {},
 }
+
+// uncounted counts no response.
+type uncounted struct{}
+
+func (uncounted) Count(int) {}
 
 // system is a dialer without a budget.
 func system() *Dialer { return NewDialer(nil, nil) }

@@ -38,7 +38,7 @@ func sampleReport() *Report {
 		figures := map[measure.Load]*measure.Figure{}
 		for load, cpu := range map[measure.Load]float64{loadPlain: plain, loadKeyed: keyed, loadReplay: replay} {
 			figures[load] = &measure.Figure{CPUMicros: cpu, CPURounds: []float64{cpu, cpu}, PerSecond: 4e5 / cpu,
-				Requests: 100}
+				PerSecondRounds: []float64{4e5 / cpu, 4e5 / cpu}, Requests: 100}
 		}
 		return StoreResult{Result: measure.Result{Name: name, Figures: figures}, Connections: connections,
 			Paced: &Paced{Rate: 10_000, Plain: 40, Keyed: 47.5}}
@@ -107,7 +107,7 @@ func TestTable(t *testing.T) {
 		`(?m)^ +keyed POST +50\.00 +2\.50 +30\.00 +20000 +8000 +- +0 *$`,
 		`(?m)^memory store: keyed POST: 2 errors in 100 requests, first: status 503$`,
 		`(?m)^another: not available: <not here>$`,
-		`(?m)^Redis store: CPU that a key adds +at most 8 µs +7\.00 +met`,
+		`(?m)^Redis store: CPU that a key adds +at most 8 µs +7\.00 \(7\.00 to 7\.00\) +met`,
 		`(?m)^bare loop of .*: 50/s, 20000 µs each;.*: 160\.0$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out.String()) {

@@ -52,6 +52,7 @@ type Options struct {
 	Only        *regexp.Regexp // stores by name, or loads on them by "name: load"; nil is all
 	Progress    io.Writer      // a bar or lines; nil is silence
 	Terminal    bool           // Progress is a terminal
+	JudgeBusy   bool           // on a machine too that other programs keep busy
 }
 
 const (
@@ -89,7 +90,7 @@ func (o *Options) general() measure.Options {
 	return measure.Options{
 		Program: o.Program, Against: o.Against, Only: o.Only, Duration: o.Duration, Rounds: o.Rounds,
 		Connections: connections, IdleConnections: 1, Rate: o.Rate,
-		Progress: o.Progress, Terminal: o.Terminal,
+		Progress: o.Progress, Terminal: o.Terminal, JudgeBusy: o.JudgeBusy,
 	}
 }
 
@@ -222,21 +223,27 @@ func (r *Report) judge() {
 	achieved := measure.Mark{What: "embedded store: keyed POSTs a second, as far as the disk lets them",
 		Limit: r.diskLets(), Unit: "/s", Least: true}
 	if keyed != nil {
-		perCore.Got, achieved.Got = perSecondOfCPU(keyed), &keyed.PerSecond
+		for _, micros := range keyed.CPURounds {
+			if micros > 0 {
+				perCore.Rounds = append(perCore.Rounds, 1e6/micros)
+			}
+		}
+		achieved.Rounds = keyed.PerSecondRounds
 	}
 	add(perCore, keyed)
 	add(achieved, keyed)
 	add(measure.Mark{What: "embedded store: CPU of a keyed POST against one without a key", Limit: keyedMost,
-		Unit: " ×", Got: measure.Ratio(keyed, plain)}, keyed, plain)
+		Unit: " ×", Rounds: measure.Ratios(keyed, plain)}, keyed, plain)
 	keyed, plain = r.figure(redisStore, loadKeyed), r.figure(redisStore, loadPlain)
 	add(measure.Mark{What: "Redis store: CPU that a key adds", Limit: redisAdded, Unit: " µs",
-		Got: measure.Difference(keyed, plain)}, keyed, plain)
+		Rounds: measure.Differences(keyed, plain)}, keyed, plain)
 	for _, s := range r.Stores {
 		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
 		add(measure.Mark{What: s.Name + ": CPU of a keyed POST that is forwarded against its replay",
-			Limit: replayLeast, Unit: " ×", Least: true, Got: measure.Ratio(keyed, replay)}, keyed, replay)
+			Limit: replayLeast, Unit: " ×", Least: true, Rounds: measure.Ratios(keyed, replay)}, keyed, replay)
 	}
 	add(r.liveMark())
+	r.Withhold(r.Marks)
 }
 
 // diskLets returns how many keyed requests a second are asked of the embedded store on this disk.

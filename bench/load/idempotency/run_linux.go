@@ -226,16 +226,31 @@ func (b *bench) drive(ctx context.Context) error {
 // again, say, would be none.
 var events = map[measure.Load]string{loadKeyed: "claim", loadReplay: "replay"}
 
+// count returns how many of an event the gateway has counted. Gateways before this one, which it may be measured against,
+// counted all events in one metric.
+func count(ctx context.Context, r *measure.Run, event string) (float64, error) {
+	n, err := measure.ReadMetric(ctx, r.Process.Site.Admin, fmt.Sprintf(`sluice_idempotency_%ss_total{route="keyed"}`,
+		event))
+	if err == nil {
+		return n, nil
+	}
+	old, oldErr := measure.ReadMetric(ctx, r.Process.Site.Admin,
+		fmt.Sprintf(`sluice_idempotency_events_total{event=%q,route="keyed"}`, event))
+	if oldErr != nil {
+		return 0, err
+	}
+	return old, nil
+}
+
 // Slice is one load on one store, with a look at whether the gateway did what it is measured for.
 func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) error {
 	event := events[load]
 	if event == "" {
 		return b.Bench.Slice(ctx, r, load)
 	}
-	name := fmt.Sprintf(`sluice_idempotency_events_total{event=%q,route="keyed"}`, event)
 	f := r.Figure(load)
 	responses := f.Requests
-	before, err := measure.ReadMetric(ctx, r.Process.Site.Admin, name)
+	before, err := count(ctx, r, event)
 	if err == nil {
 		err = b.Bench.Slice(ctx, r, load)
 	}
@@ -244,7 +259,7 @@ func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) er
 	}
 	var after float64
 	if err == nil {
-		after, err = measure.ReadMetric(ctx, r.Process.Site.Admin, name)
+		after, err = count(ctx, r, event)
 	}
 	responses = f.Requests - responses
 	switch {

@@ -34,7 +34,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		tw = tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 		fmt.Fprint(tw, "\nmark\t\tfound\t\t\n")
 		for _, m := range r.Marks {
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", m.What, m.Bound(), measure.Shown(m.Got, 2), m.Verdict())
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", m.What, m.Bound(), m.Found(), m.Verdict())
 		}
 		tw.Flush()
 	}
@@ -66,6 +66,9 @@ func (r *Report) head() []string {
 		r.Where(), r.FileSystem)}
 	if r.FileSystem == "tmpfs" {
 		lines = append(lines, "records are in memory: an fsync costs nothing there, so give a folder on a disk (--dir)")
+	}
+	if busy := r.Busy(); busy != "" {
+		lines = append(lines, "busy machine: "+busy)
 	}
 	return lines
 }

@@ -23,6 +23,7 @@ type Bench struct {
 	progress   *progress
 	upstream   *Process
 	direct     *Process // the upstream that speaks cleartext HTTP/2; nil where nobody needs it
+	others     others
 	Runs       []*Run
 }
 
@@ -131,7 +132,16 @@ func (b *Bench) Present() ([]*Run, error) {
 }
 
 // CarryOut runs a plan. It ends with the first error; what goes wrong with one contender is none.
-func (b *Bench) CarryOut(ctx context.Context, p Plan) error { return p.run(ctx, b.progress) }
+// Meanwhile it measures what other programs take of the machine.
+func (b *Bench) CarryOut(ctx context.Context, p Plan) error {
+	if err := b.others.begin(); err != nil {
+		return err
+	}
+	if err := p.run(ctx, b.progress); err != nil {
+		return err
+	}
+	return b.others.end()
+}
 
 // Setting returns what was measured where, for the report.
 func (b *Bench) Setting() Setting {
@@ -139,6 +149,7 @@ func (b *Bench) Setting() Setting {
 		At: time.Now().UTC(), Processors: b.processors.all.Count(), Apart: b.processors.apart(),
 		Upstream: b.upstream.program,
 		Duration: b.Options.Duration, Rounds: b.Options.Rounds,
+		Others: b.others.share(b.processors.all.Count()), JudgeBusy: b.Options.JudgeBusy,
 	}
 }
 
@@ -186,8 +197,10 @@ func (b *Bench) startUpstream(ctx context.Context) (*Process, error) {
 		map[string]any{"Response": smallResponse}); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(s.Dir, "big"), bigResponse, 0o600); err != nil {
-		return nil, err
+	for path, response := range map[string][]byte{BigPath: bigResponse, HugePath: hugeResponse} {
+		if err := os.WriteFile(filepath.Join(s.Dir, path), response, 0o600); err != nil {
+			return nil, err
+		}
 	}
 	return StartProcess(ctx, exec.Command(path, programArgs("nginx", file)...), s)
 }

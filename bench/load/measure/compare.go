@@ -44,6 +44,8 @@ type Pair struct {
 	Missed       bool      `json:"missed"` // the whole interval lies beyond the limit
 	Errors       int64     `json:"errors"` // of both builds
 	Failed       string    `json:"failed,omitempty"`
+
+	busy bool // the machine, so that it is not judged
 }
 
 // settle computes ratio, interval and verdict from the rounds.
@@ -64,7 +66,7 @@ func (p *Pair) settle() {
 	p.Ratio = &ratio
 	if low, high, ok := medianInterval(ratios); ok {
 		p.Low, p.High = &low, &high
-		p.Missed = low > comparedMax
+		p.Missed = low > comparedMax && !p.busy
 	}
 }
 
@@ -79,6 +81,8 @@ func (p *Pair) verdict() string {
 	switch {
 	case p.Failed != "":
 		return p.Failed
+	case p.busy:
+		return "not judged: the machine was busy"
 	case p.Low == nil:
 		return fmt.Sprintf("no verdict: fewer than %d rounds", intervalRoundsMin)
 	case p.Missed:
@@ -167,7 +171,11 @@ func (c *Comparison) head() []string {
 	if c.FileSystem != "" {
 		where += ", records on " + c.FileSystem
 	}
-	return []string{where, "this build: " + c.This.String(), "the other:  " + c.Other.String()}
+	lines := []string{where}
+	if busy := c.Busy(); busy != "" {
+		lines = append(lines, busy)
+	}
+	return append(lines, "this build: "+c.This.String(), "the other:  "+c.Other.String())
 }
 
 func (b Build) String() string {
@@ -216,7 +224,7 @@ func (c *Comparison) WriteHTML(w io.Writer) error {
 		class := "met"
 		if p.Missed {
 			class = "missed"
-		} else if p.Failed != "" || p.Low == nil {
+		} else if p.Failed != "" || p.Low == nil || p.busy {
 			class = ""
 		}
 		values.Rows = append(values.Rows, row{p.cells(), p.verdict(), class, scale.plot(p)})

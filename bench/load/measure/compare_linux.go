@@ -26,6 +26,8 @@ type Builds struct {
 	subjects []*subject
 }
 
+const micros = "µs"
+
 // subject is one contender of which both builds are driven.
 type subject struct {
 	Contender
@@ -42,7 +44,7 @@ func (d *Builds) Add(c Contender, idle bool) bool {
 	for _, load := range c.Loads {
 		if c.asked(d.Bench.Options.Only, load.Name) {
 			s.Loads = append(s.Loads, load)
-			s.pairs[load] = &Pair{What: c.Name + ": " + load.Name, Unit: "µs"}
+			s.pairs[load] = &Pair{What: c.Name + ": " + load.Name, Unit: micros}
 		}
 	}
 	if idle && c.asked(d.Bench.Options.Only, idlePart) {
@@ -174,6 +176,7 @@ func (d *Builds) comparison(ctx context.Context) (c *Comparison, err error) {
 		}
 	}
 	for _, p := range c.Figures {
+		p.busy = c.withholds() && p.Unit == micros
 		p.settle()
 	}
 	return c, nil

@@ -102,6 +102,10 @@ func TestComparisonVerdicts(t *testing.T) {
 			t.Errorf("%s: missed is %v", c.name, c.pair.Missed)
 		}
 	}
+	busy := &Pair{This: repeat(10, 2), Other: repeat(10, 1), busy: true}
+	if busy.settle(); busy.verdict() != "not judged: the machine was busy" || busy.Missed || *busy.Ratio != 2 {
+		t.Errorf("on a busy machine: %q, ratio %v", busy.verdict(), *busy.Ratio)
+	}
 	nothing := pairOf(10)
 	broken := pairOf(10, 1, 1, 1, 1, 1, 1)
 	broken.fail("the other build: %s", "2 errors")

@@ -24,6 +24,13 @@
 //     (coordinated omission). Percentiles are medians over the rounds too: on a shared machine the
 //     worst request of a run is the machine's.
 //
+// # On a busy machine
+//
+// While a plan is carried out, what other programs take of the processors is measured too. Above a
+// twentieth no mark is judged that rests on CPU time or speed, and the report says so:
+// [Setting.Withhold]. Interleaving and medians help against a disturbance of some rounds; against one
+// that lasts, which empties the caches of all contenders and not in equal parts, they do not.
+//
 // # Two builds
 //
 // [Builds] compares two builds of the gateway: in every round both are started afresh with the same

@@ -15,7 +15,26 @@ type Setting struct {
 	Upstream   string        `json:"upstream"`      // program that answered
 	Duration   time.Duration `json:"durationNanos"` // of a slice
 	Rounds     int           `json:"rounds"`
+	// Others is what part of the processors' time programs had that are not of this run.
+	Others    float64 `json:"others"`
+	JudgeBusy bool    `json:"judgeBusy,omitempty"` // marks are judged all the same
 }
+
+// othersMax is how much of the machine others may have for a figure of time to be judged. With a
+// twentieth the medians of two runs differ by a hundredth or two, with a third by a tenth and more.
+const othersMax = 0.05
+
+// Busy says in words how busy the machine was, "" where it was quiet enough to judge by.
+func (s *Setting) Busy() string {
+	if s.Others <= othersMax {
+		return ""
+	}
+	return fmt.Sprintf("other programs had %.0f %% of the processors' time (at most %.0f %% to judge by)", 100*s.Others,
+		100*othersMax)
+}
+
+// withholds reports whether nothing that is a time is judged.
+func (s *Setting) withholds() bool { return s.Others > othersMax && !s.JudgeBusy }
 
 // Where says which processors were used.
 func (s *Setting) Where() string {
@@ -38,18 +57,19 @@ type Result struct {
 
 // Figure is one load on one contender; medians over the rounds.
 type Figure struct {
-	CPUMicros  float64   `json:"cpuMicros"`
-	CPURounds  []float64 `json:"cpuRounds"`
-	PerSecond  float64   `json:"perSecond"`
-	ToNginx    *float64  `json:"toNginx,omitempty"`
-	ToRelay    *float64  `json:"toRelay,omitempty"`
-	ToPlain    *float64  `json:"toPlain,omitempty"`     // bench idempotency: against the same POST without a key
-	Added      *float64  `json:"addedMicros,omitempty"` // bench idempotency: the difference to it
-	Mallocs    *float64  `json:"mallocs,omitempty"`
-	Requests   int64     `json:"requests"` // of all rounds
-	Errors     int64     `json:"errors"`
-	FirstError string    `json:"firstError,omitempty"`
-	Failed     string    `json:"failed,omitempty"` // why the load was given up; the figures are not there then
+	CPUMicros       float64   `json:"cpuMicros"`
+	CPURounds       []float64 `json:"cpuRounds"`
+	PerSecond       float64   `json:"perSecond"`
+	PerSecondRounds []float64 `json:"perSecondRounds"`
+	ToNginx         *float64  `json:"toNginx,omitempty"`
+	ToRelay         *float64  `json:"toRelay,omitempty"`
+	ToPlain         *float64  `json:"toPlain,omitempty"`     // bench idempotency: against the same POST without a key
+	Added           *float64  `json:"addedMicros,omitempty"` // bench idempotency: the difference to it
+	Mallocs         *float64  `json:"mallocs,omitempty"`
+	Requests        int64     `json:"requests"` // of all rounds
+	Errors          int64     `json:"errors"`
+	FirstError      string    `json:"firstError,omitempty"`
+	Failed          string    `json:"failed,omitempty"` // why the load was given up; the figures are not there then
 }
 
 // Latency is the open loop of one contender; medians over the rounds.
@@ -76,9 +96,12 @@ type Mark struct {
 	Limit float64  `json:"limit"`
 	Least bool     `json:"least,omitempty"` // the limit is the least that will do; else the most
 	Unit  string   `json:"unit"`
-	Got   *float64 `json:"got,omitempty"` // nil: not measured
-	Met   bool     `json:"met"`
-	Why   string   `json:"why,omitempty"` // why a figure does not count, or there is none
+	Got   *float64 `json:"got,omitempty"` // nil: not measured; a median where there are rounds
+	// Rounds is the figure by round, where it is one of CPU time or speed: then a busy machine makes
+	// it void.
+	Rounds []float64 `json:"rounds,omitempty"`
+	Met    bool      `json:"met"`
+	Why    string    `json:"why,omitempty"` // why a figure does not count, or there is none
 }
 
 // sample is one slice.
@@ -97,7 +120,8 @@ func column(s []sample, value func(sample) float64) []float64 {
 func (f *Figure) settle(s []sample, mallocs bool) {
 	f.CPURounds = column(s, func(s sample) float64 { return s.cpuMicros })
 	f.CPUMicros = Median(f.CPURounds)
-	f.PerSecond = Median(column(s, func(s sample) float64 { return s.perSecond }))
+	f.PerSecondRounds = column(s, func(s sample) float64 { return s.perSecond })
+	f.PerSecond = Median(f.PerSecondRounds)
 	if mallocs && len(s) > 0 {
 		m := max(0, Median(column(s, func(s sample) float64 { return s.mallocs })))
 		f.Mallocs = &m
@@ -147,25 +171,34 @@ func FigureOf(results []Result, name string, load Load) *Figure {
 
 // Ratio returns the median of the rounds' ratios, so that a machine that is slower for some rounds
 // is so for both; nil where there is nothing to compare.
-func Ratio(f, to *Figure) *float64 {
+func Ratio(f, to *Figure) *float64 { return medianOf(Ratios(f, to)) }
+
+// Ratios returns the ratio of each round.
+func Ratios(f, to *Figure) []float64 {
 	return compared(f, to, func(a, b float64) float64 { return a / b })
 }
 
 // Difference returns the median of what the rounds of one cost more than those of the other.
-func Difference(f, to *Figure) *float64 {
+func Difference(f, to *Figure) *float64 { return medianOf(Differences(f, to)) }
+
+// Differences returns the difference of each round.
+func Differences(f, to *Figure) []float64 {
 	return compared(f, to, func(a, b float64) float64 { return a - b })
 }
 
-func compared(f, to *Figure, compare func(a, b float64) float64) *float64 {
+func compared(f, to *Figure, compare func(a, b float64) float64) (rounds []float64) {
 	if f == nil || to == nil || f.Failed != "" {
 		return nil
 	}
-	var rounds []float64
 	for i := range min(len(f.CPURounds), len(to.CPURounds)) {
 		if to.CPURounds[i] > 0 {
 			rounds = append(rounds, compare(f.CPURounds[i], to.CPURounds[i]))
 		}
 	}
+	return rounds
+}
+
+func medianOf(rounds []float64) *float64 {
 	if len(rounds) == 0 {
 		return nil
 	}
@@ -175,7 +208,10 @@ func compared(f, to *Figure, compare func(a, b float64) float64) *float64 {
 
 // Judged returns the mark with its verdict. Errors in the figures that it rests on make it void.
 func (m Mark) Judged(slack float64, figures ...*Figure) Mark {
-	m.Met = m.Got != nil && (m.Least && *m.Got >= m.Limit-slack || !m.Least && *m.Got <= m.Limit+slack)
+	if len(m.Rounds) > 0 {
+		m.Got = medianOf(m.Rounds)
+	}
+	m.Met = m.Got != nil && m.keeps(*m.Got, slack)
 	if m.Got == nil {
 		m.Why = "not measured"
 	}
@@ -185,4 +221,21 @@ func (m Mark) Judged(slack float64, figures ...*Figure) Mark {
 		}
 	}
 	return m
+}
+
+func (m Mark) keeps(v, slack float64) bool {
+	return m.Least && v >= m.Limit-slack || !m.Least && v <= m.Limit+slack
+}
+
+// Withhold takes the verdict of every mark away that rests on times, where the machine was too busy
+// for them to say anything.
+func (s *Setting) Withhold(marks []Mark) {
+	if !s.withholds() {
+		return
+	}
+	for i := range marks {
+		if m := &marks[i]; len(m.Rounds) > 0 && m.Why == "" {
+			m.Met, m.Why = false, "not judged: the machine was busy"
+		}
+	}
 }

@@ -21,6 +21,7 @@ type Options struct {
 	Only            *regexp.Regexp // contenders by name, or parts of them by "name: part"; nil is all
 	Progress        io.Writer      // a bar or lines; nil is silence
 	Terminal        bool           // Progress is a terminal
+	JudgeBusy       bool           // on a machine too that other programs keep busy
 }
 
 const (

@@ -31,10 +31,10 @@ func MarkRows(marks []Mark) []MarkRow {
 		class := "missed"
 		if m.Met {
 			class = "met"
-		} else if m.Got == nil {
+		} else if m.Got == nil || m.Why != "" {
 			class = ""
 		}
-		rows = append(rows, MarkRow{m, Shown(m.Got, 2), m.Verdict(), class})
+		rows = append(rows, MarkRow{m, m.Found(), m.Verdict(), class})
 	}
 	return rows
 }

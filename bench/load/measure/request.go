@@ -1,7 +1,9 @@
 package measure
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 )
@@ -13,6 +15,9 @@ type Load struct {
 	Path     string // over HTTP/1.1
 	Post     bool   // [BodyBytes] of JSON; else a GET
 	Keys     Keys
+	Users    int   // who ask in turn; 0 is a thousand
+	Paths    int   // "#####" in Path is a number below this, another one in each request
+	KeysFrom int64 // the first of the recorded keys, which the caller has had recorded; 0: new ones, by warming up
 }
 
 // Protocol is what a load is sent by.
@@ -45,15 +50,17 @@ func (l Load) MarshalText() ([]byte, error) { return []byte(l.Name), nil }
 // with it.
 var Get = Load{Name: "GET", Path: SmallPath}
 
-// The paths of the upstream: 200 bytes, and [BigBytes].
+// The paths of the upstream: 200 bytes, [BigBytes] and [HugeBytes].
 const (
 	SmallPath = "/small"
 	BigPath   = "/big"
+	HugePath  = "/huge"
 )
 
 const (
 	users     = 1000 // who ask in turn; a limiter has to look up more than one of them
 	BigBytes  = 64 << 10
+	HugeBytes = 1 << 20
 	BodyBytes = 512
 )
 
@@ -68,18 +75,30 @@ var keys atomic.Int64
 type request struct {
 	wire      []byte
 	user, key []byte // their digits within wire; key is nil where the request has none
+	path      []byte // its digits within wire; nil where all requests have one path
 	again     int64  // not zero: the keys are those from here on, one a user, over and over
-	n         int
+	users     int64
+	paths     int64
+	n         int64
 }
 
 const userDigits, keyDigits = 3, 12
 
+// Where users, paths or keys are many, those that follow upon each other do not lie beside each other in memory: the
+// numbers go around in steps of this prime.
+const stride = 611_953
+
+// PathDigits stands for the number in [Load.Path].
+const PathDigits = "#####"
+
 // newRequest returns the request of a load over HTTP/1.1. Every contender gets the same bytes.
 func newRequest(load Load, host string) *request {
 	zeros := strings.Repeat("0", keyDigits)
-	line, rest, body := "GET "+load.Path+" HTTP/1.1", "", ""
+	count := cmp.Or(load.Users, users)
+	path := strings.Replace(load.Path, PathDigits, zeros[:len(PathDigits)], 1)
+	line, rest, body := "GET "+path+" HTTP/1.1", "", ""
 	if load.Post {
-		line = "POST " + load.Path + " HTTP/1.1"
+		line = "POST " + path + " HTTP/1.1"
 		body = `{"note":"` + strings.Repeat("b", BodyBytes-11) + `"}`
 		rest = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 	}
@@ -87,16 +106,22 @@ func newRequest(load Load, host string) *request {
 		rest += "Idempotency-Key: key-" + zeros + "\r\n"
 	}
 	head := line + "\r\nHost: " + host + "\r\nUser-Agent: sluice-bench\r\nAccept: application/json\r\nX-User: user-" +
-		zeros[:userDigits] + "\r\n" + rest + "\r\n"
-	r := &request{wire: []byte(head + body)}
+		zeros[:max(userDigits, len(strconv.Itoa(count-1)))] + "\r\n" + rest + "\r\n"
+	r := &request{wire: []byte(head + body), users: int64(count), paths: int64(load.Paths)}
 	at := strings.Index(head, "user-") + len("user-")
-	r.user = r.wire[at : at+userDigits]
+	r.user = r.wire[at : at+strings.IndexByte(head[at:], '\r')]
+	if at = strings.Index(load.Path, PathDigits); at >= 0 {
+		at += strings.IndexByte(head, '/')
+		r.path = r.wire[at : at+len(PathDigits)]
+	}
 	if at = strings.Index(head, "key-"); at >= 0 {
 		at += len("key-")
 		r.key = r.wire[at : at+keyDigits]
 	}
 	if load.Keys == RecordedKeys {
-		r.again = keys.Add(users) - users + 1
+		if r.again = load.KeysFrom; r.again == 0 {
+			r.again = keys.Add(r.users) - r.users + 1
+		}
 	}
 	return r
 }
@@ -104,8 +129,14 @@ func newRequest(load Load, host string) *request {
 // next returns the bytes of the next request, valid until next is called again.
 func (r *request) next() []byte {
 	r.n++
-	user := int64(r.n % users)
+	user := r.n % r.users
+	if r.users > users {
+		user = r.n * stride % r.users
+	}
 	digits(r.user, user)
+	if r.path != nil {
+		digits(r.path, r.n*stride%r.paths)
+	}
 	switch {
 	case r.again != 0:
 		digits(r.key, r.again+user)

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -31,7 +32,8 @@ func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
 // warm has connections and pools there before the clock is read, and for replays the responses.
 func (b *Bench) warm(ctx context.Context, d Driver, load Load) error {
 	t, err := d.Closed(ctx, b.Options.Duration/4)
-	for done := t.Requests; load.Keys == RecordedKeys && done < users && err == nil; done += t.Requests {
+	records := load.Keys == RecordedKeys && load.KeysFrom == 0
+	for done := t.Requests; records && done < int64(cmp.Or(load.Users, users)) && err == nil; done += t.Requests {
 		if t, err = d.Closed(ctx, b.Options.Duration/4); err == nil && t.Requests == 0 {
 			return fmt.Errorf("measure: no responses: %s", t.First)
 		}
@@ -156,6 +158,24 @@ func (b *Bench) CPUAtRate(ctx context.Context, r *Run, load Load, rate int) (mic
 		return 0, false, ctx.Err()
 	}
 	return float64((after - before).Microseconds()) / float64(t.Requests), true, ctx.Err()
+}
+
+// Open sends a load at a fixed rate for so long and returns what was found, with every latency.
+func (b *Bench) Open(ctx context.Context, r *Run, load Load, rate int, d time.Duration) (Tally, error) {
+	l, err := dial(r.Process.Site.Listen, b.Options.Connections, newRequest(load, "bench.example"))
+	if err != nil {
+		return Tally{}, err
+	}
+	defer l.Close()
+	if _, err := l.Closed(ctx, d/20); err != nil {
+		return Tally{}, err
+	}
+	return l.open(ctx, d, rate)
+}
+
+// Hold opens connections to a contender, sends one request on each, and calls f while they are idle.
+func (b *Bench) Hold(ctx context.Context, r *Run, load Load, connections int, f func() error) error {
+	return askOnce(ctx, r.Process.Site.Listen, connections, newRequest(load, "bench.example"), f)
 }
 
 // IdleBytes returns what an idle connection costs a process that has done nothing else yet.

@@ -1,6 +1,9 @@
 package measure
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Remarks returns one line for everything that went wrong.
 func Remarks(results []Result, loads []Load) []string {
@@ -38,9 +41,31 @@ func (m Mark) Verdict() string {
 	case m.Why != "":
 		return m.Why
 	case m.Met:
-		return "met"
+		return "met" + m.dissent()
 	}
-	return "missed"
+	return "missed" + m.dissent()
+}
+
+// dissent tells in how many rounds it is the other way round than by the median.
+func (m Mark) dissent() string {
+	n := 0
+	for _, v := range m.Rounds {
+		if m.keeps(v, 0) != m.Met {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", but not in %d of %d rounds", n, len(m.Rounds))
+}
+
+// Found is a mark's figure in words: the median, with the least and the most of the rounds.
+func (m Mark) Found() string {
+	if len(m.Rounds) < 2 {
+		return Shown(m.Got, 2)
+	}
+	return fmt.Sprintf("%s (%.2f to %.2f)", Shown(m.Got, 2), slices.Min(m.Rounds), slices.Max(m.Rounds))
 }
 
 // Bound is a mark's limit in words.

@@ -35,7 +35,10 @@ func ServeMallocs(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s %d\n", MallocsMetric, m.Mallocs) // nobody reads any more when it fails
 }
 
-var bigResponse = []byte(strings.Repeat("x", BigBytes))
+var (
+	bigResponse  = []byte(strings.Repeat("x", BigBytes))
+	hugeResponse = []byte(strings.Repeat("x", HugeBytes))
+)
 
 // ServeUpstream answers all loads. It is the upstream of gRPC, and of the others where nginx is not
 // installed.
@@ -46,8 +49,11 @@ func ServeUpstream(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.Copy(io.Discard, r.Body) // a client that breaks off does not get a response anyway
 	response := []byte(smallResponse)
-	if r.URL.Path == "/big" {
+	switch r.URL.Path {
+	case BigPath:
 		response = bigResponse
+	case HugePath:
+		response = hugeResponse
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", fmt.Sprint(len(response)))

@@ -29,7 +29,7 @@ const (
 	gatewayH2      = "sluice, h2c service"
 )
 
-var http1 = []measure.Load{loadGet, loadPost, loadBig}
+var http1 = []measure.Load{loadGet, loadPost, loadBig, loadHuge}
 
 // contenders returns all, in the order of the report.
 func contenders() []measure.Contender {

@@ -8,8 +8,9 @@ var (
 	loadPost = measure.Load{Name: "POST, 512 bytes, keyed", Path: measure.SmallPath, Post: true,
 		Keys: measure.FreshKeys}
 	loadBig  = measure.Load{Name: "GET, 64 KiB responses", Path: measure.BigPath}
+	loadHuge = measure.Load{Name: "GET, 1 MiB responses", Path: measure.HugePath}
 	loadH2   = measure.Load{Name: "HTTP/2 GET", Protocol: measure.HTTP2}
 	loadGRPC = measure.Load{Name: "gRPC unary", Protocol: measure.GRPC}
 
-	loads = []measure.Load{loadGet, loadPost, loadBig, loadH2, loadGRPC}
+	loads = []measure.Load{loadGet, loadPost, loadBig, loadHuge, loadH2, loadGRPC}
 )

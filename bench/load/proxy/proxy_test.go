@@ -125,6 +125,42 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// TestBusyMachineIsNotJudged: figures and their spread are shown all the same, and what is no time keeps its verdict.
+func TestBusyMachineIsNotJudged(t *testing.T) {
+	t.Parallel()
+	const cpu, memory = "plain route, GET: CPU against nginx", "memory an idle connection"
+	for _, c := range []struct {
+		others      float64
+		judge       bool
+		cpu, remark string
+	}{
+		{0.04, false, "met, but not in 1 of 3 rounds", ""},
+		{0.31, false, "not judged: the machine was busy", "other programs had 31 % of the processors' time"},
+		{0.31, true, "met, but not in 1 of 3 rounds", "other programs had 31 %"},
+	} {
+		r := sampleReport()
+		r.figure(gateway, loadGet).CPURounds[0] = 12
+		r.Others, r.JudgeBusy, r.Marks = c.others, c.judge, nil
+		r.judge()
+		var out bytes.Buffer
+		if err := r.WriteTable(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`(?m)^` + cpu + ` +1× +0\.90 \(0\.90 to 1\.20\) +` + c.cpu + ` *$`,
+			`(?m)^` + memory + ` +6 KiB +5\.00 +met *$`,
+		} {
+			if !regexp.MustCompile(want).MatchString(out.String()) {
+				t.Errorf("%+v: nothing like %s in\n%s", c, want, out.String())
+			}
+		}
+		if got := strings.Contains(out.String(), "busy machine: "); got != (c.remark != "") ||
+			!strings.Contains(out.String(), c.remark) {
+			t.Errorf("%+v: busy machine: %v in\n%s", c, got, out.String())
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	t.Parallel()
 	r := sampleReport()
@@ -168,7 +204,7 @@ func TestHTML(t *testing.T) {
 func TestParts(t *testing.T) {
 	t.Parallel()
 	for only, want := range map[string]map[string][]measure.Load{
-		`^(nginx|sluice)$`:    {nginx: http1, gateway: {loadGet, loadPost, loadBig, loadH2}},
+		`^(nginx|sluice)$`:    {nginx: http1, gateway: {loadGet, loadPost, loadBig, loadHuge, loadH2}},
 		`^sluice: GET$`:       {gateway: {loadGet}},
 		`^sluice.*: .*keyed$`: {gateway: {loadPost}, gatewayFilters: {loadPost}},
 		`gRPC`:                {reverseH2: {loadGRPC}, gatewayH2: {loadGRPC}},

@@ -47,12 +47,13 @@ func (r *Report) judge() {
 		{"all filters, GET", gatewayFilters, nginxLimit, loadGet, 1},
 		{"all filters, keyed POST", gatewayFilters, nginxLimit, loadPost, 1.2},
 		{"plain route, 64 KiB responses", gateway, nginx, loadBig, 0.7},
+		{"plain route, 1 MiB responses", gateway, nginx, loadHuge, 0.5},
 		{"HTTP/2", gateway, reverseProxy, loadH2, 0.6},
 		{"gRPC", gatewayH2, reverseH2, loadGRPC, 0.6},
 	}
 	for _, m := range ratios {
 		f, to := r.figure(m.name, m.load), r.figure(m.to, m.load)
-		r.mark(measure.Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Got: measure.Ratio(f,
+		r.mark(measure.Mark{What: m.what + ": CPU against " + m.to, Limit: m.limit, Unit: "×", Rounds: measure.Ratios(f,
 			to)}, 0, f, to)
 	}
 	for _, m := range []struct {
@@ -75,6 +76,7 @@ func (r *Report) judge() {
 		}
 	}
 	r.mark(idle, 0)
+	r.Withhold(r.Marks)
 }
 
 // mark adds a mark.

@@ -28,6 +28,9 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if report.Others < 0 || report.Others > 1 {
+		t.Errorf("others had %v of the machine", report.Others)
+	}
 	if lines := report.failures(); len(lines) > 0 {
 		t.Error(strings.Join(lines, "\n"))
 	}

@@ -43,10 +43,13 @@ func (r *Report) WriteTable(w io.Writer) error {
 		text.WriteString("\n" + strings.Join(remarks, "\n") + "\n")
 	}
 	text.WriteString("\n")
+	if busy := r.Busy(); busy != "" {
+		text.WriteString("busy machine: " + busy + "\n\n")
+	}
 	tw = tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "mark\tat most\tfound\t\t\n")
 	for _, m := range r.Marks {
-		fmt.Fprintf(tw, "%s\t%g%s\t%s\t%s\t\n", m.What, m.Limit, m.Unit, measure.Shown(m.Got, 2), m.Verdict())
+		fmt.Fprintf(tw, "%s\t%g%s\t%s\t%s\t\n", m.What, m.Limit, m.Unit, m.Found(), m.Verdict())
 	}
 	tw.Flush()
 	_, err := io.WriteString(w, text.String())

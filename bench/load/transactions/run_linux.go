@@ -211,7 +211,8 @@ func (r *run) counts(ctx context.Context) (c counts, err error) {
 		return c, err
 	}
 	c.calls = sum(text, `sluice_store_duration_seconds_count{`, "")
-	c.branches = sum(text, "sluice_transaction_events_total{", `"branch-call"`)
+	c.branches = sum(text, "sluice_transaction_branch_calls_total ", "") +
+		sum(text, "sluice_transaction_events_total{", `"branch-call"`) // of a gateway before this one
 	return c, nil
 }
 

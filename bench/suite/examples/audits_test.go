@@ -132,7 +132,7 @@ type reconciliation struct {
 	Unpaid  []string `json:"without_payments"`
 }
 
-var callbackReplayed = regexp.MustCompile(`sluice_idempotency_events_total\{event="replay",route="callback"\} [1-9]`)
+var callbackReplayed = regexp.MustCompile(`sluice_idempotency_replays_total\{route="callback"\} [1-9]`)
 
 // auditPayments: with all callbacks delivered and one reconciliation no order that was paid for is unpaid, and the
 // report names each that was mended, and why.

@@ -31,7 +31,7 @@ routes:
 	command := func(args ...string) (stdout, stderr string, code int) {
 		t.Helper()
 		return sluice(t, append([]string{"breakers", "--admin", strings.TrimPrefix(g.AdminURL, "http://"),
-			"--token", "secret"}, args...)...)
+			"--token", "secret", "-o", "json"}, args...)...)
 	}
 	get := func(path string) response { return send(t.Context(), "GET", g.URL+path, "") }
 

@@ -150,7 +150,7 @@ func TestKilledGatewayHoldsAnUnknownOutcome(t *testing.T) {
 		}
 		return stdout
 	}
-	if out := keys("get"); !strings.Contains(out, `"state": "unknown"`) {
+	if out := keys("get", "-o", "json"); !strings.Contains(out, `"state": "unknown"`) {
 		t.Errorf("keys get shows %s", out)
 	}
 	keys("resolve", "--as", "answered", "--status", "201", "--body", `{"order":1}`)

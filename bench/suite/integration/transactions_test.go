@@ -249,8 +249,8 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 	}
 	c.wantLedgers(n-n/3, n/3)
 
-	stdout, stderr, code := sluice(t, "transactions", "list", "--admin", strings.TrimPrefix(c.gateway.AdminURL,
-		"http://"))
+	stdout, stderr, code := sluice(t, "transactions", "list", "-o", "json", "--admin",
+		strings.TrimPrefix(c.gateway.AdminURL, "http://"))
 	if code != 0 || strings.Count(stdout, `"state": "succeeded"`) != n-n/3 || strings.Count(stdout,
 		`"state": "failed"`) != n/3 {
 		t.Errorf("transactions list: exit %d, %s\n%s", code, stderr, stdout)
@@ -260,7 +260,7 @@ func TestManyCheckoutsSurviveRepeatedCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range listed.Transactions[:min(3, len(listed.Transactions))] { // what list prints show takes
-		stdout, stderr, code := sluice(t, "transactions", "show", l.ID, "--admin",
+		stdout, stderr, code := sluice(t, "transactions", "show", l.ID, "-o", "json", "--admin",
 			strings.TrimPrefix(c.gateway.AdminURL, "http://"))
 		if code != 0 || !strings.Contains(stdout, l.ID) || !strings.Contains(stdout, `"state": "`+l.State+`"`) {
 			t.Errorf("transactions show %s: exit %d, %s\n%s", l.ID, code, stderr, stdout)

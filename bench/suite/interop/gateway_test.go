@@ -195,7 +195,7 @@ func tool(t *testing.T, name string) string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, dir := range []string{built.dir, certificates.dir, nodeModules.dir} {
+	for _, dir := range []string{built.dir, certificates.dir, nodeModules.dir, pythonPackages.dir} {
 		if err := os.RemoveAll(dir); err != nil { // "" is nothing to remove
 			fmt.Fprintln(os.Stderr, "interop:", err)
 		}

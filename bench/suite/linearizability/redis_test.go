@@ -111,7 +111,7 @@ func TestGatewayIsStoppedBeyondItsLease(t *testing.T) {
 				tr.gateways[late].Signal(syscall.SIGCONT)
 			})
 			r := tr.end(nothing)
-			lost := tr.metric(`sluice_idempotency_events_total{event="lost"`)
+			lost := tr.metric(`sluice_idempotency_claims_lost_total{`)
 			t.Logf("%v claims were lost to another owner", lost)
 			if onUnknown == "retry" && (r.Retried == 0 || lost == 0) {
 				t.Errorf("%d executions were tried again and %v late owners fenced off, want some of both", r.Retried,
@@ -142,7 +142,7 @@ func TestOneOfTwoGatewaysIsKilled(t *testing.T) {
 				tr.gateways[dead].Restart()
 			})
 			r := tr.end(nothing)
-			settled := tr.metric(`sluice_idempotency_events_total{event="settled-by-probe"`)
+			settled := tr.metric(`sluice_idempotency_probes_total{result="settled"`)
 			switch {
 			case onUnknown == "probe" && settled == 0:
 				t.Error("no probe settled anything")

@@ -174,7 +174,7 @@ func (tr *trial) joined(gateway int, r Request) {
 	const duplicates = 3
 	joins := func() float64 {
 		_, text := get(tr.t, tr.gateways[gateway].AdminURL+"/metrics")
-		return metric(text, `sluice_idempotency_events_total{event="join"`)
+		return metric(text, `sluice_idempotency_joins_total{`)
 	}
 	before := joins()
 	for range duplicates {

@@ -1,10 +1,12 @@
 package idempotencyembedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,63 +16,129 @@ import (
 
 // List implements [idempotency.Store]. It reads all records and is for operators.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	if err := s.waitReadable(ctx); err != nil {
-		return nil, err
-	}
-	now := s.now()
-	list := s.listOpen(q, limit, now)
-	inMemory := map[string]bool{} // one that ends meanwhile is met again in the index
-	for _, rec := range list {
-		inMemory[strings.Clone(rec.ID)] = true
-	}
-	for shard := range indexShards {
-		if err := s.waitReadable(ctx); err != nil {
-			return nil, err
-		}
-		for _, sl := range s.slots(shard) {
-			if len(list) >= limit {
-				return list, nil
-			}
-			if sl.Len == 0 || int64(sl.expires) <= now.Unix() {
-				continue
-			}
-			rec, there, err := s.recordAt(sl.hash, sl.Ref)
-			if errors.Is(err, idempotency.ErrCorrupt) { // costs its key, and no other
-				s.logger.Error("a damaged record of the embedded store is left out of a list", "error", err)
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if !there {
-				continue
-			}
-			if rec, ok := idempotency.View(&rec, now); ok && q.Matches(&rec) && !inMemory[rec.ID] {
-				list = append(list, rec)
-			}
-		}
-	}
-	return list, nil
+	return idempotency.ListByPages(ctx, s, q, limit)
 }
 
-// listOpen returns those of the records in memory that match.
-func (s *Store) listOpen(q idempotency.Query, limit int, now time.Time) []idempotency.Record {
+// Page implements [idempotency.Store]. Records come in the order of their hashes, those in memory and those in the
+// index alike; so a record that goes from one to the other is met once. A cursor is the hash that is next; as the
+// hash is another one when the store is opened anew, it has a mark of this opening before it.
+func (s *Store) Page(
+	ctx context.Context, q idempotency.Query, cursor string, limit int,
+) (list []idempotency.Record, next string, err error) {
+	from, err := s.hashOf(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	g, now := idempotency.NewGathering(q, limit), s.now()
+	var last uint64
+	for shard := int(from >> 56); shard < indexShards; shard++ {
+		if err := s.waitReadable(ctx); err != nil {
+			return nil, "", err
+		}
+		for _, p := range s.places(shard, from, now) {
+			if g.Full() && p.hash != last { // those of one hash stay together
+				return g.Records, s.cursorOf(p.hash), nil
+			}
+			last = p.hash
+			if err := s.gather(g, p, now); err != nil {
+				return nil, "", err
+			}
+		}
+	}
+	return g.Records, "", nil
+}
+
+func (s *Store) cursorOf(hash uint64) string { return fmt.Sprintf("%016x%016x", s.hash(""), hash) }
+
+func (s *Store) hashOf(cursor string) (hash uint64, err error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	if len(cursor) == 32 {
+		hash, err = strconv.ParseUint(cursor[16:], 16, 64)
+	}
+	if err != nil || s.cursorOf(hash) != cursor {
+		return 0, idempotency.ErrCursor
+	}
+	return hash, nil
+}
+
+// placed is where a record is: in memory, or in the log.
+type placed struct {
+	hash uint64
+	open *idempotency.Record // nil: in the log
+	at   seglog.Ref
+}
+
+// places returns where the records of a shard are whose hashes are from one on, in the order of the hashes.
+func (s *Store) places(shard int, from uint64, now time.Time) []placed {
+	list := s.placesUnordered(shard, from, now)
+	slices.SortFunc(list, func(a, b placed) int { return cmp.Compare(a.hash, b.hash) })
+	return list
+}
+
+func (s *Store) placesUnordered(shard int, from uint64, now time.Time) (list []placed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []idempotency.Record
+	for _, sl := range s.records.index.shards[shard].slots {
+		if sl.Len != 0 && sl.hash >= from && int64(sl.expires) > now.Unix() {
+			list = append(list, placed{hash: sl.hash, at: sl.Ref})
+		}
+	}
 	for _, e := range s.records.open {
-		if rec, ok := idempotency.View(e.record(), now); ok && q.Matches(&rec) && len(list) < limit {
-			list = append(list, rec)
+		if int(e.hash>>56) != shard || e.hash < from {
+			continue
+		}
+		if rec, ok := idempotency.View(e.record(), now); ok {
+			rec.ID = strings.Clone(rec.ID)
+			list = append(list, placed{hash: e.hash, open: &rec})
 		}
 	}
 	return list
 }
 
-// slots returns a copy of a shard of the index.
-func (s *Store) slots(shard int) []slot {
+// gather looks at the record of a place.
+func (s *Store) gather(g *idempotency.Gathering, p placed, now time.Time) error {
+	if p.open != nil {
+		g.Look(p.open)
+		return nil
+	}
+	rec, there, err := s.recordAt(p.hash, p.at)
+	if errors.Is(err, idempotency.ErrCorrupt) { // costs its key, and no other
+		s.logger.Error("a damaged record of the embedded store is left out of a list", "error", err)
+		g.Skip()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !there { // it has ended, or a step of it began since
+		s.gatherOpen(g, p.hash, now)
+		return nil
+	}
+	if rec, ok := idempotency.View(&rec, now); ok {
+		g.Look(&rec)
+	} else {
+		g.Skip()
+	}
+	return nil
+}
+
+// gatherOpen looks at the records of a hash that are in memory.
+func (s *Store) gatherOpen(g *idempotency.Gathering, hash uint64, now time.Time) {
+	var list []idempotency.Record
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.records.index.shards[shard].slots)
+	for _, e := range s.records.open {
+		if rec, ok := idempotency.View(e.record(), now); ok && e.hash == hash {
+			rec.ID = strings.Clone(rec.ID)
+			list = append(list, rec)
+		}
+	}
+	s.mu.Unlock()
+	g.Skip()
+	for i := range list {
+		g.Look(&list[i])
+	}
 }
 
 // recordAt reads the record that was at a place, or where it has gone since; false when the index has it

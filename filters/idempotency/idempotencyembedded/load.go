@@ -46,7 +46,9 @@ func (s *Store) load() error {
 		return err
 	}
 	for id, f := range l.inFlight { // of a process that is dead
-		s.records.index.add(s.hash(id), f.at, seconds(f.expires))
+		hash := s.hash(id)
+		s.records.index.add(hash, f.at, seconds(f.expires))
+		s.noteLeft(f.at, hash, l.now)
 	}
 	if st := s.log.Stats(); st.DamagedParts > 0 {
 		s.logger.Error("the log of the embedded store is damaged: keys whose records were there, and are not "+
@@ -86,6 +88,7 @@ func (l *loader) entry(v seglog.Entry, at seglog.Ref) error {
 		return nil
 	}
 	s.records.index.add(hash, at, seconds(v.Expires))
+	s.noteLoaded(&v, at, hash)
 	return nil
 }
 
@@ -110,6 +113,7 @@ func (l *loader) replace(id []byte, hash uint64) error {
 			continue
 		}
 		s.records.index.remove(hash, at)
+		delete(s.unknown, at)
 		s.log.Discard(at)
 		if before.Flags&flagCounted != 0 {
 			s.openKeys.Remove(idempotency.Owner(filters.Alias(id)), before.Expires)

@@ -145,11 +145,14 @@ func (s *Store) committedLocked(e *entry, at seglog.Ref) {
 	e.batch = nil
 	switch e.next.State {
 	case 0:
+		delete(s.unknown, e.at)
 		s.records.forget(e)
 	case idempotency.InFlight:
+		delete(s.unknown, e.at)
 		e.rec, e.exists, e.at = e.next, true, at
 	default:
 		s.records.index.add(e.hash, at, seconds(e.next.Expires))
+		s.unknown.note(e.at, at, e.hash, &e.next)
 		s.records.forget(e)
 	}
 }
@@ -164,6 +167,7 @@ func (s *Store) movedLocked(w *seglog.Write) seglog.Ref {
 		moved = s.records.move(id, s.hash(id), w.From, w.At)
 	}
 	if moved {
+		s.unknown.move(w.From, w.At)
 		return w.From
 	}
 	return w.At

@@ -65,6 +65,7 @@ type Store struct {
 
 	mu      sync.Mutex // shared with the log, in which it orders the steps; nothing waits for the disk under it
 	records records
+	unknown unknown
 	secrets secrets
 
 	wake []string // of the goroutine that calls Committed, as is dead
@@ -83,7 +84,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, logger: opts.Logger, now: opts.Now, hash: opts.hash,
 		maxRecords: opts.MaxRecords, sweepEvery: opts.SweepEvery,
-		records: newRecords(), secrets: newSecrets(), quit: make(chan struct{}),
+		records: newRecords(), unknown: unknown{}, secrets: newSecrets(), quit: make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -356,7 +357,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	c := s.log.Condition()
 	switch {
 	case c.Down != nil:
-		return notTaken(c.Down)
+		return fmt.Errorf("%w: %w", idempotency.ErrNoWrites, c.Down)
 	case c.Stalled != nil:
 		return notTaken(c.Stalled)
 	}

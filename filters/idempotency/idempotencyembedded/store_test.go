@@ -379,3 +379,50 @@ func BenchmarkClaimFinish(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(after.Entries-before.Entries)/float64(after.Batches-before.Batches), "steps/group")
 }
+
+// TestCensusAfterARestart: what waits for a decision is known when the store is opened again, what a dead process left in
+// flight among it, and goes on being known when compaction moves it.
+func TestCensusAfterARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := newClock()
+	s := mustOpen(t, dir, Options{Now: c.now})
+	for i, op := range []idempotency.Op{idempotency.MarkUnknown, idempotency.MarkUnknown, idempotency.Free, 0} {
+		id := strconv.Itoa(i)
+		if _, claimed, err := s.Claim(t.Context(), request(id, 1)); err != nil || !claimed {
+			t.Fatal(claimed, err)
+		}
+		if op != 0 {
+			if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: op}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustClose(t, s)
+	s = mustOpen(t, dir, Options{Now: c.now, SegmentBytes: 1 << 10, SweepEvery: time.Millisecond})
+	defer mustClose(t, s)
+	want := func(unknown int) {
+		t.Helper()
+		if got, err := s.Census(t.Context()); err != nil || got.Unknown != unknown || got.Open < unknown {
+			t.Errorf("%+v, %v, want %d unknown", got, err, unknown)
+		}
+	}
+	want(3)
+	for i := range 200 { // what compaction frees, and the unknown ones are copied away from
+		id := "filler-" + strconv.Itoa(i)
+		if _, _, err := s.Claim(t.Context(), request(id, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.Free}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "compaction", func() bool { return s.Stats().CopiedBytes > 0 })
+	want(3)
+	if ok, err := s.Resolve(t.Context(), "0", []byte("r"), false); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	want(2)
+	c.advance(1000 * time.Hour)
+	want(0)
+}

@@ -237,29 +237,6 @@ func (s *Store) Wait(ctx context.Context, id string, token uint64) error {
 	return s.waiting.Wait(ctx, s, id, token, s.now, nil)
 }
 
-// List implements [idempotency.Store].
-func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	var found []idempotency.Record
-	for i := range s.shards {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		h := &s.shards[i]
-		h.mu.Lock()
-		now := s.now()
-		for _, e := range h.records {
-			if len(found) >= limit {
-				break
-			}
-			if rec, ok := idempotency.View(&e.rec, now); ok && q.Matches(&rec) {
-				found = append(found, rec)
-			}
-		}
-		h.mu.Unlock()
-	}
-	return found, nil
-}
-
 // Resolve implements [idempotency.Store].
 func (s *Store) Resolve(ctx context.Context, id string, response []byte, force bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -309,6 +286,23 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 		return nil, fmt.Errorf("idempotencymemory: secret %q has %d bytes, asked for %d", name, len(secret), n)
 	}
 	return append([]byte(nil), secret...), nil
+}
+
+// Census implements [idempotency.Counter]. It looks at every record.
+func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
+	for i := range s.shards {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		h := &s.shards[i]
+		h.mu.Lock()
+		now := s.now()
+		for _, e := range h.records {
+			c.Add(&e.rec, now)
+		}
+		h.mu.Unlock()
+	}
+	return c, nil
 }
 
 // Len returns the number of records, expired ones that were not swept yet among them.

@@ -2,88 +2,126 @@ package idempotencyredis
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-const (
-	// scanPage is how many keys Redis looks at in one SCAN, and so how many records one pipeline
-	// reads.
-	scanPage = 512
-	// scanKeysMax bounds the keys of the prefix that one List reads on one node.
-	scanKeysMax = 1_000_000
-)
+// scanPage is how many keys Redis looks at in one SCAN, and so about how many records one pipeline reads.
+const scanPage = 512
 
-// List implements [idempotency.Store]: it scans all keys of all masters and is for operators. When
-// a node has more than a million records it returns an error, with what was found so far.
+// List implements [idempotency.Store]: it scans all keys of all masters and is for operators.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
-	l := &listing{store: s, query: q, limit: limit, seen: map[string]bool{}}
-	err := s.client.EachMaster(ctx, l.scan)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	return idempotency.ListByPages(ctx, s, q, limit)
+}
+
+// Page implements [idempotency.Store]. It scans one master after the other, in the order of their addresses. A page
+// may have more records than its limit, by those that one SCAN brings. What a slot has may be left out when it moves
+// to another master meanwhile.
+func (s *Store) Page(
+	ctx context.Context, q idempotency.Query, cursor string, limit int,
+) (list []idempotency.Record, next string, err error) {
+	g := idempotency.NewGathering(q, limit)
+	if err = s.scan(ctx, g, cursor, &next); err != nil {
+		if !errors.Is(err, idempotency.ErrCursor) {
+			err = fmt.Errorf("idempotencyredis: list: %w", err)
+		}
+		return nil, "", err
+	}
+	return g.Records, next, nil
+}
+
+// scan fills a page and sets the cursor of the rest.
+func (s *Store) scan(ctx context.Context, g *idempotency.Gathering, from string, next *string) error {
+	at, err := s.parseCursor(from)
 	if err != nil {
-		return l.found, fmt.Errorf("idempotencyredis: list: %w", err)
+		return err
 	}
-	return l.found, nil
-}
-
-// listing is one List; the masters of a cluster are scanned at the same time.
-type listing struct {
-	store *Store
-	query idempotency.Query
-	limit int
-
-	mu    sync.Mutex
-	found []idempotency.Record
-	seen  map[string]bool // SCAN may give a key twice
-}
-
-func (l *listing) scan(ctx context.Context, node redis.Cmdable) error {
-	pattern := globEscape.Replace(l.store.records) + "*"
-	cursor, keys := uint64(0), 0
-	for {
-		page, next, err := l.page(ctx, node, cursor, pattern)
-		if err != nil {
-			return err
-		}
-		full, err := l.read(ctx, node, page)
-		if err != nil || full || next == 0 {
-			return err
-		}
-		if keys += len(page); keys > scanKeysMax {
-			return fmt.Errorf("more than %d records on one node; narrow the search to one key", scanKeysMax)
-		}
-		cursor = next
+	masters, err := s.client.Masters(ctx)
+	if err != nil {
+		return err
 	}
+	if masters[at.address] == nil && from != "" {
+		return idempotency.ErrCursor
+	}
+	pattern := globEscape.Replace(s.records) + "*"
+	for _, address := range slices.Sorted(maps.Keys(masters)) {
+		if address < at.address {
+			continue
+		}
+		if address != at.address {
+			at = place{address: address}
+		}
+		for more := true; more; more = at.scan != 0 {
+			if g.Full() {
+				*next = s.cursorOf(at)
+				return nil
+			}
+			if at.scan, err = s.scanOnce(ctx, g, masters[address], at.scan, pattern); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-func (l *listing) page(
-	ctx context.Context, node redis.Cmdable, cursor uint64, pattern string,
-) (keys []string, next uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
+// place is where a scan goes on: at a cursor of SCAN of one master.
+type place struct {
+	address string // empty without a cluster
+	scan    uint64
+}
+
+// cursorOf writes a place as a cursor. A master that was replaced or restarted does not know those of before.
+func (s *Store) cursorOf(at place) string {
+	text := fmt.Sprintf("%d %d %s", s.client.Epoch(), at.scan, at.address)
+	return base64.RawURLEncoding.EncodeToString([]byte(text))
+}
+
+func (s *Store) parseCursor(cursor string) (at place, err error) {
+	if cursor == "" {
+		return place{}, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return place{}, idempotency.ErrCursor
+	}
+	parts := strings.SplitN(string(text), " ", 3)
+	if len(parts) != 3 || parts[0] != strconv.FormatUint(s.client.Epoch(), 10) {
+		return place{}, idempotency.ErrCursor
+	}
+	if at.scan, err = strconv.ParseUint(parts[1], 10, 64); err != nil {
+		return place{}, idempotency.ErrCursor
+	}
+	at.address = parts[2]
+	return at, nil
+}
+
+// scanOnce reads the records of one SCAN, in one pipeline, which follows the slots that move meanwhile.
+func (s *Store) scanOnce(
+	ctx context.Context, g *idempotency.Gathering, node redis.Cmdable, cursor uint64, pattern string,
+) (next uint64, err error) {
+	scanning, cancel := context.WithTimeout(ctx, s.client.Timeout())
 	defer cancel()
-	return node.Scan(ctx, cursor, pattern, scanPage).Result()
-}
-
-// read reads the records of a page in one pipeline, which follows the slots that move meanwhile,
-// and reports whether the limit is reached.
-func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (full bool, err error) {
-	if len(keys) == 0 {
-		return l.full(), nil
+	keys, next, err := node.Scan(scanning, cursor, pattern, scanPage).Result()
+	if err != nil || len(keys) == 0 {
+		return next, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.store.client.Timeout())
-	defer cancel()
+	ctx, cancelRead := context.WithTimeout(ctx, s.client.Timeout())
+	defer cancelRead()
 	now, err := node.Time(ctx).Result()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	p := l.store.client.Universal().Pipeline()
+	p := s.client.Universal().Pipeline()
 	replies := make([]*redis.StringCmd, len(keys))
 	for i, key := range keys {
 		replies[i] = p.Get(ctx, key)
@@ -95,37 +133,28 @@ func (l *listing) read(ctx context.Context, node redis.Cmdable, keys []string) (
 			continue // removed meanwhile
 		}
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		id := l.store.idOf(key)
-		rec, err := parseRecord(id, value)
-		if err != nil {
-			// One damaged record must not hide the others from the operator; it is reported at
-			// every claim as well.
-			l.store.logger.Error("idempotencyredis: a record is damaged and left out of the list",
-				"record", id, "error", err)
-			continue
-		}
-		if view, ok := idempotency.View(&rec, now); ok && l.query.Matches(&view) {
-			l.add(view)
-		}
+		s.take(g, key, value, now)
 	}
-	return l.full(), nil
+	return next, nil
 }
 
-func (l *listing) add(rec idempotency.Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.found) < l.limit && !l.seen[rec.ID] {
-		l.seen[rec.ID] = true
-		l.found = append(l.found, rec)
+// take looks at what lies under a key.
+func (s *Store) take(g *idempotency.Gathering, key, value string, now time.Time) {
+	id := s.idOf(key)
+	rec, err := parseRecord(id, value)
+	if err != nil {
+		// One damaged record must not hide the others from the operator; it is reported at every claim as well.
+		s.logger.Error("idempotencyredis: a record is damaged and left out of the list", "record", id, "error", err)
+		g.Skip()
+		return
 	}
-}
-
-func (l *listing) full() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.found) >= l.limit
+	if view, ok := idempotency.View(&rec, now); ok {
+		g.Look(&view)
+	} else {
+		g.Skip()
+	}
 }
 
 var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)

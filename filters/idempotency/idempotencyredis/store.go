@@ -255,7 +255,11 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 // since that one has its part of the keys. It also notices that a master was replaced or restarted
 // since the last time.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.watch.Ping(ctx); err != nil {
+	err := s.watch.Ping(ctx)
+	if errors.Is(err, redisx.ErrNoWrites) {
+		return fmt.Errorf("%w: %w", idempotency.ErrNoWrites, err)
+	}
+	if err != nil {
 		return fmt.Errorf("idempotencyredis: %w", err)
 	}
 	return nil

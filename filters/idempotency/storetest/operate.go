@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,7 @@ func testList(t *testing.T, h Harness) {
 		{idempotency.Query{Principal: "bert", ClientKey: "key-3"}, 1000, 1},
 		{idempotency.Query{Principal: "anna", ClientKey: "key-3"}, 1000, 0},
 		{idempotency.Query{State: idempotency.Answered}, 1000, n / 4},
+		{idempotency.Query{OfTransaction: true}, 1000, 0},
 		{idempotency.Query{State: idempotency.Unknown}, 1000, 2}, // 9, 19, …, 39 lapsed; 9 and 29 of these are answered
 		{idempotency.Query{Route: "nothing"}, 1000, 0},
 	} {
@@ -97,6 +99,42 @@ func testList(t *testing.T, h Harness) {
 				t.Errorf("List %+v: record %+v", c.q, got[i])
 			}
 			seen[got[i].ID] = true
+		}
+	}
+	for _, limit := range []int{1, 3, 1000} {
+		if got := allPages(t, h, idempotency.Query{Principal: "bert"}, limit); len(got) != n/2 {
+			t.Errorf("pages of %d: %d records, want %d", limit, len(got), n/2)
+		}
+	}
+	for _, cursor := range []string{"?", "zz:", "9999999:x", strings.Repeat("f", 32)} {
+		if _, _, err := h.Store.Page(ctx, idempotency.Query{}, cursor, 10); !errors.Is(err, idempotency.ErrCursor) {
+			t.Errorf("cursor %q: %v, want %v", cursor, err, idempotency.ErrCursor)
+		}
+	}
+}
+
+// allPages returns the IDs of all records that match, page by page. Beside it records come and go.
+func allPages(t *testing.T, h Harness, q idempotency.Query, limit int) map[string]bool {
+	t.Helper()
+	ids, cursor := map[string]bool{}, ""
+	for turn := 0; ; turn++ {
+		page, next, err := h.Store.Page(background(t), q, cursor, limit)
+		if err != nil {
+			t.Fatalf("page behind %q: %v", cursor, err)
+		}
+		for i := range page {
+			if !q.Matches(&page[i]) {
+				t.Errorf("record %+v does not match %+v", page[i], q)
+			}
+			ids[page[i].ID] = true
+		}
+		if cursor = next; cursor == "" {
+			return ids
+		}
+		if turn < 10 { // what comes meanwhile hides nothing
+			c := request(newID())
+			c.Principal = "carl"
+			mustClaim(t, h.Store, c)
 		}
 	}
 }
@@ -373,6 +411,12 @@ func testBuffers(t *testing.T, h Harness) {
 	change(idempotency.Change{Op: idempotency.Renew, Lease: time.Minute})
 	change(idempotency.Change{Op: idempotency.Delegate, GID: l.text("g1")})
 	look(idempotency.Delegated, "g1", nil)
+	for _, q := range []idempotency.Query{{OfTransaction: true}, {State: idempotency.Unknown, Delegated: true}} {
+		q.Route = want.Route
+		if list, err := h.Store.List(ctx, q, 10); err != nil || len(list) != 1 || list[0].ID != id {
+			t.Errorf("List %+v: %+v, %v", q, list, err)
+		}
+	}
 	change(idempotency.Change{Op: idempotency.Finish, Response: l.bytes(response(201))})
 	look(idempotency.Answered, "g1", response(201))
 	if ok, err := h.Store.Resolve(ctx, l.text(id), l.bytes(response(202)), true); err != nil || !ok {

@@ -61,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Expiry", testExpiry},
 		{"Resolve", testResolve},
 		{"List", testList},
+		{"Census", testCensus},
 		{"Secret", testSecret},
 		{"WaitIsWoken", testWait},
 		{"WaitEnds", testWaitEnds},

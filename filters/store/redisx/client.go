@@ -121,9 +121,9 @@ func (c *Client) batcher(call *Call) (*batcher, error) {
 // masterBatchers are those of one master of a cluster.
 type masterBatchers struct{ plain, replicated batcher }
 
-// masters returns the servers that hold keys, by address; without a cluster the one under no
+// Masters returns the servers that hold keys, by address; without a cluster the one under no
 // address. Batchers of servers that are masters no more are forgotten.
-func (c *Client) masters(ctx context.Context) (map[string]redis.Cmdable, error) {
+func (c *Client) Masters(ctx context.Context) (map[string]redis.Cmdable, error) {
 	if c.cluster == nil {
 		return map[string]redis.Cmdable{"": c.universal}, nil
 	}

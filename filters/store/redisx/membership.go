@@ -29,7 +29,7 @@ type Membership struct {
 	id     string
 	every  time.Duration
 	keep   time.Duration
-	live   atomic.Int64
+	live   atomic.Pointer[[]string] // nil before the first heartbeat
 }
 
 // NewMembership makes one member of those that share the key; id is its own. It takes part while
@@ -51,12 +51,20 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', 
   redis.call('ZADD', KEYS[1], string.format('%.0f', now), id)
 end
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(keep / 1000)))
-return redis.call('ZCARD', KEYS[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 `)
 
 // Live returns the number of members that were alive at the last heartbeat that Redis answered,
 // this one among them; 1 before the first.
-func (m *Membership) Live() int { return int(max(m.live.Load(), 1)) }
+func (m *Membership) Live() int { return len(m.Members()) }
+
+// Members returns the ids of those members, in the order of their heartbeats.
+func (m *Membership) Members() []string {
+	if live := m.live.Load(); live != nil && len(*live) > 0 {
+		return *live
+	}
+	return []string{m.id}
+}
 
 // Run writes heartbeats until ctx ends, then takes this member out and returns nil. While Redis
 // does not answer it goes on trying.
@@ -78,9 +86,9 @@ func (m *Membership) Run(ctx context.Context) error {
 func (m *Membership) beat(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	n, err := beatScript.Run(ctx, m.client, []string{m.key}, m.id, m.keep.Microseconds()).Int64()
+	ids, err := beatScript.Run(ctx, m.client, []string{m.key}, m.id, m.keep.Microseconds()).StringSlice()
 	if err == nil {
-		m.live.Store(n)
+		m.live.Store(&ids)
 	}
 }
 

@@ -109,7 +109,8 @@ func TestLiveWithoutRedis(t *testing.T) {
 	if m.Live() != 2 {
 		t.Errorf("%d gateways while Redis is gone, want the last known 2", m.Live())
 	}
-	m.live.Store(99)
+	many := make([]string, 99)
+	m.live.Store(&many)
 	server.Restart() // it lost everything
 	await(t, "counted again", func() bool { return m.Live() == 2 })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -14,10 +15,14 @@ import (
 // Counter counts.
 type Counter interface{ Inc() }
 
+// ErrNoWrites is wrapped by the error of a [Watch.Ping] of servers that answer and take no writes: a replica, one out of
+// memory, one that cannot save to its disk, one without the replicas that it must have.
+var ErrNoWrites = errors.New("it takes no writes")
+
 // WatchOptions are the settings of a [Watch].
 type WatchOptions struct {
-	// Key is one that the user may read; it need not exist. Whether a server serves at all is seen
-	// by asking for it.
+	// Key is one that the user may read and write and that does not exist. Whether a server serves at all is seen by
+	// asking for it, and whether it takes writes by one that would change it if it existed.
 	Key string
 	// Logger is told of what is noticed; nil: nothing is.
 	Logger *slog.Logger
@@ -45,7 +50,7 @@ func NewWatch(c *Client, o WatchOptions) *Watch {
 	return &Watch{client: c, WatchOptions: o, warned: map[string]bool{}}
 }
 
-// Ping asks every master whether it serves, within the client's timeout. In a cluster it returns
+// Ping asks every master whether it serves, reads and writes, within the client's timeout. In a cluster it returns
 // nil when at least one master does, since that one has its part of the keys. A master that is
 // another one than at the last Ping, or was started anew, is logged and counted.
 func (w *Watch) Ping(ctx context.Context) error {
@@ -54,7 +59,7 @@ func (w *Watch) Ping(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.client.timeout)
 	defer cancel()
-	masters, err := w.client.masters(ctx)
+	masters, err := w.client.Masters(ctx)
 	if err != nil {
 		return fmt.Errorf("redisx: ping: %w", err)
 	}
@@ -103,13 +108,53 @@ func (w *Watch) examine(ctx context.Context, addr string, master redis.Cmdable) 
 		return "", err
 	}
 	if infoField(replication, "role") == "slave" { // it would answer all that was asked so far, and refuse every write
-		return "", errors.New("it is a replica and takes no writes")
+		return "", fmt.Errorf("%w: it is a replica", ErrNoWrites)
+	}
+	if err := w.tryWrite(ctx, master); err != nil {
+		return "", err
 	}
 	run = infoField(server, "run_id")
 	if w.known(addr) != run {
 		w.checkEviction(ctx, addr, master)
 	}
 	return run, nil // empty for a server that does not say: its restarts go unnoticed
+}
+
+// tryWrite says why a master takes no writes. It changes nothing: a SET that is only for a key that exists is refused
+// like any other, and done on none.
+func (w *Watch) tryWrite(ctx context.Context, master redis.Cmdable) error {
+	err := master.SetXX(ctx, w.Key, "", 0).Err()
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		return nil
+	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"):
+		return outOfMemory(ctx, master) // another master has the key; that is the reason that can be asked for
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		return nil // the user may do what the scripts do, and this says nothing of the server
+	}
+	for _, refusal := range []string{"OOM", "READONLY", "MISCONF", "NOREPLICAS"} {
+		if redis.HasErrorPrefix(err, refusal) {
+			return fmt.Errorf("%w: %w", ErrNoWrites, err)
+		}
+	}
+	return err
+}
+
+// outOfMemory says so of a server that would refuse writes for it (maxmemory).
+func outOfMemory(ctx context.Context, master redis.Cmdable) error {
+	memory, err := master.Info(ctx, "memory").Result()
+	if err != nil {
+		return err
+	}
+	number := func(name string) int64 {
+		n, _ := strconv.ParseInt(infoField(memory, name), 10, 64) // a server that does not say has no limit
+		return n
+	}
+	most, used := number("maxmemory"), number("used_memory")-number("mem_not_counted_for_evict")
+	if most > 0 && used > most && infoField(memory, "maxmemory_policy") == "noeviction" {
+		return fmt.Errorf("%w: it uses %d bytes of memory and may use %d (maxmemory)", ErrNoWrites, used, most)
+	}
+	return nil
 }
 
 func (w *Watch) known(addr string) string {

@@ -2,11 +2,14 @@ package redisx
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 )
@@ -116,5 +119,69 @@ func TestCompare(t *testing.T) {
 		if w.report(w.compare(look.found)); failovers.n.Load() != look.want {
 			t.Errorf("%s: %d failovers, want %d", look.what, failovers.n.Load(), look.want)
 		}
+	}
+}
+
+// TestWatchFindsServersThatTakeNoWrites: they answer whatever they are asked, and serve nobody. In a cluster too, where
+// the key that is tried may lie on another server.
+func TestWatchFindsServersThatTakeNoWrites(t *testing.T) {
+	t.Parallel()
+	for name, cluster := range map[string]bool{"alone": false, "cluster": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Run(t, redistest.Options{Cluster: cluster})
+			w, _, _ := watched(openWith(t, Options{Addresses: []string{server.Addr()}, Cluster: cluster,
+				Timeout: time.Second}))
+			operator := redis.NewClient(&redis.Options{Addr: server.Addr()})
+			defer operator.Close()
+			ctx := within(t, waitLimit)
+			set := func(name, value string) {
+				t.Helper()
+				if err := operator.ConfigSet(ctx, name, value).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			serves := func() bool { return w.Ping(ctx) == nil }
+			await(t, "it serves", serves)
+			for _, c := range []struct{ name, value, back, want string }{
+				{"maxmemory", "1", "0", "maxmemory"},
+				{"min-replicas-to-write", "1", "0", "NOREPLICAS"},
+			} {
+				set(c.name, c.value)
+				err := w.Ping(ctx)
+				if !errors.Is(err, ErrNoWrites) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("with %s %s: %v", c.name, c.value, err)
+				}
+				set(c.name, c.back)
+				await(t, "it serves again", serves)
+			}
+			if n, err := operator.DBSize(ctx).Result(); err != nil || n != 0 {
+				t.Errorf("%d keys, %v: to try a write wrote one", n, err)
+			}
+		})
+	}
+}
+
+// TestOutOfMemoryOfAnotherSlot: a master of a cluster that has not the key is asked for its memory.
+func TestOutOfMemoryOfAnotherSlot(t *testing.T) {
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{})
+	operator := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer operator.Close()
+	ctx := within(t, waitLimit)
+	if err := outOfMemory(ctx, operator); err != nil {
+		t.Errorf("without a limit: %v", err)
+	}
+	if err := operator.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := outOfMemory(ctx, operator); !errors.Is(err, ErrNoWrites) {
+		t.Errorf("over its limit: %v", err)
+	}
+	if err := operator.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := outOfMemory(ctx, operator); err != nil {
+		t.Errorf("where it may evict: %v", err)
 	}
 }

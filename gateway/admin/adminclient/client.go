@@ -41,6 +41,9 @@ var ErrAddress = errors.New("adminclient: invalid address")
 // ErrNoAnswer says that nobody answers at the address.
 var ErrNoAnswer = errors.New("no gateway answers")
 
+// ErrClients says that the gateway's address for clients was asked.
+var ErrClients = errors.New("adminclient: not the admin address of the gateway")
+
 // ErrUnknown says that who answers does not know what it is asked for.
 var ErrUnknown = errors.New("adminclient: the other side does not know the call")
 
@@ -69,32 +72,6 @@ type Resolution struct {
 	Body   string `json:"body,omitempty"`
 }
 
-// Records returns the records that match, and how many they are. An empty state is any.
-func (c *Client) Records(ctx context.Context, name RecordName, state string) (body []byte, n int, err error) {
-	query := url.Values{}
-	for _, f := range [...][2]string{
-		{"route", name.Route}, {"principal", name.Principal}, {"key", name.Key}, {"state", state},
-	} {
-		if f[1] != "" {
-			query.Set(f[0], f[1])
-		}
-	}
-	path := "/api/idempotency"
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
-	if body, err = c.call(ctx, http.MethodGet, path, nil); err != nil {
-		return nil, 0, err
-	}
-	var found struct {
-		Records []json.RawMessage `json:"records"`
-	}
-	if err := json.Unmarshal(body, &found); err != nil {
-		return nil, 0, fmt.Errorf("adminclient: response of %s: %w", c.Address, err)
-	}
-	return body, len(found.Records), nil
-}
-
 // Resolve settles a record.
 func (c *Client) Resolve(ctx context.Context, r Resolution) (body []byte, err error) {
 	return c.call(ctx, http.MethodPost, "/api/idempotency/resolve", r)
@@ -103,15 +80,6 @@ func (c *Client) Resolve(ctx context.Context, r Resolution) (body []byte, err er
 // Forget removes a record.
 func (c *Client) Forget(ctx context.Context, name RecordName) (body []byte, err error) {
 	return c.call(ctx, http.MethodPost, "/api/idempotency/forget", name)
-}
-
-// Transactions returns the transactions that the gateway knows, in that state; empty: in any.
-func (c *Client) Transactions(ctx context.Context, state string) (body []byte, err error) {
-	target := "/api/transactions"
-	if state != "" {
-		target += "?state=" + url.QueryEscape(state)
-	}
-	return c.call(ctx, http.MethodGet, target, nil)
 }
 
 // RetryTransactions has the coordinator call at once what it would call again later.
@@ -227,6 +195,9 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 		err := fmt.Errorf("%s %s: %s", method, path, statusText(resp, body))
 		if resp.StatusCode == http.StatusUnauthorized {
 			err = fmt.Errorf("%w: %w", ErrToken, err)
+		}
+		if resp.Header.Get("Sluice-Request-Id") != "" {
+			return nil, fmt.Errorf("%w: %w", ErrClients, err)
 		}
 		if isUnknown(resp) {
 			err = fmt.Errorf("%w: %w", ErrUnknown, err)

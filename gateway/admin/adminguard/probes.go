@@ -24,7 +24,7 @@ func AddProbes(mux *http.ServeMux, unready func() string, metrics prometheus.Gat
 		}
 		WriteJSON(w, http.StatusOK, map[string]any{"status": "ready"})
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 }
 
 // WriteJSON writes a response.

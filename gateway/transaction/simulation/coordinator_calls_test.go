@@ -25,6 +25,15 @@ func (c *coordinator) handle(life int, r *http.Request, body []byte) (status int
 		return 200, c.queryRow(r.URL.Query().Get("gid"))
 	case "/api/dtmsvr/resetCronTime":
 		return 200, map[string]any{"succeed_count": c.resetCron(r.URL.Query()), "has_remaining": false}
+	case "/api/dtmsvr/version":
+		return 200, map[string]string{"version": map[bool]string{true: "sluice-dtm/1", false: "1"}[c.w.plan.newOnly]}
+	case "/api/dtmsvr/submitNew":
+		if !c.w.plan.newOnly {
+			return 404, "not found"
+		}
+		if err = c.submitNew(life, &q); errors.Is(err, errKnown) {
+			return 412, map[string]string{"message": err.Error()}
+		}
 	case "/api/dtmsvr/submit":
 		err = c.submit(life, &q)
 	case "/api/dtmsvr/prepare":
@@ -49,6 +58,24 @@ func (c *coordinator) handle(life int, r *http.Request, body []byte) (status int
 
 // errFailure is DTM's ErrFailure: 409.
 var errFailure = errors.New("FAILURE")
+
+// errKnown is that a gid is known already.
+var errKnown = errors.New("gid is known")
+
+// submitNew is sluice-dtm's submit of a gid that it does not know.
+func (c *coordinator) submitNew(life int, q *request) error {
+	c.w.mu.Lock()
+	known := c.rows[q.GID] != nil
+	if known {
+		c.w.seen["gids refused that are known"]++
+		c.w.traceLocked("coordinator: %s is known", name(q.GID))
+	}
+	c.w.mu.Unlock()
+	if known {
+		return errKnown
+	}
+	return c.submit(life, q)
+}
 
 func (c *coordinator) submit(life int, q *request) error {
 	r := q.row()

@@ -39,6 +39,7 @@
 //   - a try that took effect is confirmed or cancelled in the end, and never both; no try is sent after its cancel;
 //   - a message is delivered only when its primary is done, and if it is;
 //   - one that an operator was told is cancelled does not succeed;
+//   - the receiver of notify is told of every end, with nothing that contradicts what clients are told;
 //   - every transaction has ended 60 seconds after the last fault. What is only prepared the coordinator ends when
 //     its time is over, counted from the prepare, of which one may still be on its way at the last fault: so for TCC
 //     and a message with a primary the transaction's timeout and ten seconds come on top.
@@ -48,6 +49,7 @@
 // Mutants (mutants_test.go) are the safeguards of package transaction, each taken out: the simulator fails for
 // each of them. Each has the seed that caught it last, which is tried first.
 //
-// A seed draws a saga, TCC, a message, or one with a primary; the flag sim.mode makes all seeds of one kind. XA is not
-// drawn: there is no model of a database that keeps prepared transactions.
+// A seed draws a saga, TCC, XA, a message, or one with a primary; the flag sim.mode makes all seeds of one kind. A
+// service of XA registers its branch at a gateway before it prepares it; what is prepared is done, as a try is, a commit
+// confirms it and a rollback undoes it.
 package simulation

@@ -52,11 +52,14 @@ func (w *world) start(place int) {
 	}
 	o := transaction.Options{
 		Client: client, Store: &conn{w.store, g}, BaseURL: fmt.Sprintf("http://g%d.test", place), Services: g,
-		Logger: slog.New(logs{g}), Metrics: transaction.Metrics{
+		NotifyTransport: func(bool) http.RoundTripper { return receiving{g} },
+		Logger:          slog.New(logs{g}), Metrics: transaction.Metrics{
 			Submitted: count{w, "submits"}, Succeeded: count{w, "ends recorded: succeeded"},
 			Failed:         count{w, "ends recorded: failed"},
 			Unacknowledged: count{w, "submits not acknowledged"}, BranchCalls: count{w, "branch calls"},
 			BranchErrors: count{w, "branch calls told to come again"},
+			Notify: notify.Metrics{Delivered: count{w, "notifications delivered"},
+				Failed: count{w, "notifications tried again"}, GivenUp: count{w, "notifications given up"}},
 		},
 	}
 	if w.plan.balanced {
@@ -85,7 +88,7 @@ func (p *plan) settings() transaction.Settings {
 		mode = modeMessage
 	}
 	s := transaction.Settings{Name: "checkout", Mode: mode, Wait: p.wait, Timeout: p.timeout, RetryEvery: p.retryEvery,
-		RetryMax: p.retryMax, StatusPath: "/v1/checkouts/{id}"}
+		RetryMax: p.retryMax, StatusPath: "/v1/checkouts/{id}", Notify: p.notify}
 	for _, st := range p.steps {
 		step := transaction.Step{Name: st.name, After: st.after, Do: callOf(st.name, "do"),
 			FailOn: []transaction.StatusRange{{From: 409, To: 409}}}
@@ -138,7 +141,8 @@ func (g *gateway) newChain() *filters.Chain {
 		Metrics: idempotency.Metrics{
 			Claims: count{g.w, "claims"}, Replays: count{g.w, "replays"}, Joins: count{g.w, "joins"},
 			Conflicts: count{}, Mismatches: count{g.w, "mismatches"}, Unknown: count{}, Lost: count{},
-			Failures: count{},
+			Failures: count{}, Answered: count{}, Freed: count{}, TooMany: count{}, Settled: count{}, Undecided: count{},
+			Untrusted: count{},
 		},
 	})
 	chain, err := filters.NewChain(func(_ *filters.Exchange, filter string, v any, stack []byte) {
@@ -259,7 +263,7 @@ func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 	if d.chance(p) {
 		there = d.between(100*time.Millisecond, 40*time.Second)
 	}
-	if what == "submit" && w.plan.slow && !w.isCalm() {
+	if strings.HasPrefix(what, "submit") && w.plan.slow && !w.isCalm() {
 		there = d.between(26*time.Second, 40*time.Second)
 	}
 	if what == "prepare" {
@@ -433,9 +437,7 @@ func (g *gateway) Reserve(_ *filters.Exchange, services []string) ([]*filters.Re
 	return make([]*filters.Reservation, len(services)), nil
 }
 
-func (g *gateway) Notify(string) (notify.Receiver, bool) { return notify.Receiver{}, false }
-func (g *gateway) NotifyRoutes() []string                { return nil }
-func (g *gateway) RetryMax(string) time.Duration         { return g.w.plan.retryMax }
-func (g *gateway) Open(string) bool                      { return false }
+func (g *gateway) RetryMax(string) time.Duration { return g.w.plan.retryMax }
+func (g *gateway) Open(string) bool              { return false }
 
 func (g *gateway) Steps(string) (names []string, ok bool) { return g.w.plan.names(), true }

@@ -35,6 +35,7 @@ func (w *world) judgeSendLocked(g *gateway, on *operation, attempt int) {
 		}
 		if len(do.calls) == 0 {
 			w.seen[map[string]string{modeSaga: "undos without a do", modeTCC: "cancels without a try",
+				modeXA:      "rollbacks without a branch",
 				modePrimary: "queries without a primary"}[w.plan.mode]]++
 		}
 	}
@@ -82,7 +83,8 @@ func (w *world) judgeEffectLocked(st *step, op string) {
 		w.failLocked("%s/%s is done, and a client was told that the transaction failed", name(st.gid), st.name)
 	}
 	if op == "undo" {
-		w.seen[map[string]string{modeSaga: "effective undos", modeTCC: "effective cancels"}[w.plan.mode]]++
+		w.seen[map[string]string{modeSaga: "effective undos", modeTCC: "effective cancels",
+			modeXA: "effective rollbacks"}[w.plan.mode]]++
 		if st.confirmed {
 			w.failLocked("%s/%s is cancelled and confirmed", name(st.gid), st.name)
 		}
@@ -115,7 +117,7 @@ func (w *world) tellLocked(gid, state, whom string) {
 func (w *world) mayFailLocked(gid string) bool {
 	for _, n := range w.plan.names() {
 		for _, c := range w.services.stepOf(gid, n).forward.calls {
-			if c.status == 409 {
+			if c.status == 409 || w.plan.mode == modeXA && c.status != 200 {
 				return true
 			}
 		}
@@ -130,7 +132,7 @@ func (w *world) contradictsLocked(gid, state string) (wrong []string) {
 		switch {
 		case state == "succeeded" && !st.effective():
 			wrong = append(wrong, fmt.Sprintf("step %s is not there (done %v, undone %v)", n, st.done, st.undone))
-		case state == "succeeded" && !st.confirmed && w.plan.mode == modeTCC:
+		case state == "succeeded" && !st.confirmed && w.plan.phases():
 			wrong = append(wrong, "step "+n+" is held, and not confirmed")
 		case state == "failed" && st.effective():
 			wrong = append(wrong, "step "+n+" is left")
@@ -160,7 +162,7 @@ func (w *world) audit() {
 	defer w.mu.Unlock()
 	for _, gid := range slices.Sorted(maps.Keys(w.dtm.rows)) {
 		state := map[string]string{"succeed": "succeeded", "failed": "failed"}[w.dtm.rows[gid].status]
-		if w.dtm.forgot[gid] && w.plan.mode == modeTCC { // submitted anew it ends at once, and nobody may be told so
+		if w.dtm.forgot[gid] && w.plan.phases() { // submitted anew it ends at once, and nobody may be told so
 			continue
 		}
 		for _, wrong := range w.contradictsLocked(gid, state) {

@@ -22,8 +22,8 @@ var safeguards = []struct {
 	edits []string // file, what stands there, and what it becomes, with MUTANT for the question
 }{
 	{"a submit that was not acknowledged is repeated", modeSaga, 14, false, []string{"sagamode.go",
-		"done, err := b.client.SubmitOnce(ctx, &s.Saga)",
-		"done, err := b.client.SubmitOnce(ctx, &s.Saga)\n\t\tif MUTANT && err != nil {\n" +
+		"done, err := b.submitSaga(ctx, &s.Saga, asked)",
+		"done, err := b.submitSaga(ctx, &s.Saga, asked)\n\t\tif MUTANT && err != nil {\n" +
 			"\t\t\tdone, err = b.client.SubmitOnce(ctx, &s.Saga)\n\t\t}"}},
 	{"an undo is sent while the do is under way", modeSaga, 1, false, []string{"admit.go",
 		"case ok && do.State == idempotency.InFlight &&", "case ok && !MUTANT && do.State == idempotency.InFlight &&"}},
@@ -45,6 +45,13 @@ var safeguards = []struct {
 		"case !t.Status.Ended(), t.Status", "case !t.Status.Ended(), MUTANT, t.Status"}},
 	{"a known gid is submitted", modeSaga, 0, true, []string{"gid.go",
 		"case use == gidKnown:\n\t\treturn gid, true, nil", "case use == gidKnown:\n\t\treturn gid, !MUTANT, nil"}},
+	{"what the coordinator refuses is submitted all the same", modeSaga, 0, true, []string{"newonly.go",
+		"if !errors.Is(err, sagaclient.ErrNotOffered) {",
+		"if MUTANT && errors.Is(err, sagaclient.ErrKnown) {\n\t\treturn b.client.SubmitOnce(ctx, s)\n\t}\n" +
+			"\tif !errors.Is(err, sagaclient.ErrNotOffered) {"}},
+	{"the end of a transaction is not expected to be told", modeXA, 0, false, []string{"executor.go",
+		"if e.settings.Notify {\n\t\tif err := b.notifier.Expect",
+		"if e.settings.Notify && !MUTANT {\n\t\tif err := b.notifier.Expect"}},
 	{"what others left behind is not followed", modeSaga, 11, false, []string{"follow.go",
 		"for _, rec := range list {\n\t\tb.follow(rec)",
 		"for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
@@ -70,7 +77,7 @@ var safeguards = []struct {
 	{"a transaction of two phases is submitted twice", modeTCC, 33, false, []string{"outcome.go",
 		"if !errors.Is(err, sagaclient.ErrCoordinatorDown) ||",
 		"if !errors.Is(err, sagaclient.ErrCoordinatorDown) && !(MUTANT && err != nil) ||"}},
-	{"the decision is not written down", modeTCC, 0, true, []string{"outcome.go",
+	{"the decision is not written down", modeTCC, 356, false, []string{"outcome.go",
 		"settle, err := b.decide(ctx, m, decidedSubmit, token)\n",
 		"settle, err := b.decide(ctx, m, decidedSubmit, token)\n\tif MUTANT {\n\t\terr = nil\n\t}\n"}},
 	{"the query says done without asking", modePrimary, 13, false, []string{"branchcall.go",

@@ -7,7 +7,8 @@ import (
 
 // plan is what a seed draws before anything happens.
 type plan struct {
-	mode       string // saga, tcc, message, or primary: a message with one
+	mode       string // saga, tcc, xa, message, or primary: a message with one
+	notify     bool   // a receiver is told how transactions ended
 	gateways   int
 	clients    int
 	each       int // logical requests of a client
@@ -24,6 +25,7 @@ type plan struct {
 	refusals   float64       // the share of calls that a service has reason to refuse
 	busy       int           // what a service says while an earlier attempt runs
 	forgets    bool          // the coordinator loses what it knows, once
+	newOnly    bool          // it is sluice-dtm, which refuses a saga that it knows
 	slow       bool          // submits come to the coordinator after half a minute, and the store takes its time
 }
 
@@ -39,6 +41,7 @@ type stepPlan struct {
 const (
 	modeSaga    = "saga"
 	modeTCC     = "tcc"
+	modeXA      = "xa"
 	modeMessage = "message"
 	modePrimary = "primary"
 )
@@ -66,6 +69,9 @@ func (p *plan) names() (names []string) {
 	return names
 }
 
+// phases reports whether what the first phase holds is confirmed or cancelled.
+func (p *plan) phases() bool { return p.mode == modeTCC || p.mode == modeXA }
+
 // delivered reports whether a step is a delivery of a message, which nothing refuses.
 func (p *plan) delivered(step string) bool { return p.transType() == "msg" && step != nameOfPrimary }
 
@@ -73,7 +79,7 @@ func (p *plan) delivered(step string) bool { return p.transType() == "msg" && st
 // prepared, or asks for it, when its time-out is over, and that counts from when it got it: at the last fault, or
 // by a prepare that was on its way then. So it comes on top.
 func (p *plan) endsWithin() time.Duration {
-	if p.mode == modeTCC || p.mode == modePrimary {
+	if p.phases() || p.mode == modePrimary {
 		return endsWithin + p.timeout + prepareLate
 	}
 	return endsWithin
@@ -81,8 +87,8 @@ func (p *plan) endsWithin() time.Duration {
 
 func (p plan) String() string {
 	return fmt.Sprintf("%s, %d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
-		"retry %v to %v, ttl %v, forgets %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
-		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.slow)
+		"retry %v to %v, ttl %v, forgets %v, new only %v, notify %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
+		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.newOnly, p.notify, p.slow)
 }
 
 func (w *world) draw(d dice, mode string) plan {
@@ -115,7 +121,7 @@ func (w *world) draw(d dice, mode string) plan {
 		}
 		p.steps = append(p.steps, s)
 	}
-	modes := []string{modeSaga, modeSaga, modeTCC, modeTCC, modeMessage, modePrimary}
+	modes := []string{modeSaga, modeSaga, modeTCC, modeTCC, modeMessage, modePrimary, modeXA}
 	if p.mode = modes[d.IntN(len(modes))]; mode != "" {
 		p.mode = mode
 	}
@@ -124,6 +130,10 @@ func (w *world) draw(d dice, mode string) plan {
 		if p.transType() == "msg" {
 			p.steps[i].after, p.steps[i].undo = nil, false
 		}
+	}
+	p.newOnly, p.notify = d.chance(0.5), d.chance(0.5)
+	for i := range p.steps {
+		p.steps[i].undo = p.steps[i].undo && p.mode != modeXA // the same call is all of its calls
 	}
 	return p
 }

@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -88,9 +89,9 @@ func (s *services) operationOf(key string) *operation {
 // operation returns an operation by its name.
 func (s *step) operation(name string) *operation {
 	switch name {
-	case "undo", "cancel":
+	case "undo", "cancel", "rollback":
 		return &s.back
-	case "confirm":
+	case "confirm", "commit":
 		return &s.confirm
 	case "query":
 		return &s.query
@@ -122,9 +123,19 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 		return 503, nil, filters.NotDispatched
 	}
 	x.Dispatched = true
-	c := w.services.send(g, gid, service, strings.TrimPrefix(x.Path, "/"), attempt)
+	op := strings.TrimPrefix(x.Path, "/")
+	var register func() int
+	if w.plan.mode == modeXA {
+		q, err := url.ParseQuery(x.RawQuery)
+		if err != nil {
+			panic(err)
+		}
+		op = q.Get("op")
+		register = func() int { return w.register(label, q) }
+	}
+	c := w.services.send(g, gid, service, op, attempt)
 	got := make(chan int, 1)
-	w.running.Go(func() { w.services.serve(label, c, d, p, got) })
+	w.running.Go(func() { w.services.serve(label, c, d, p, register, got) })
 	status := 0
 	select {
 	case status = <-got:
@@ -147,7 +158,7 @@ func (g *gateway) CallBranch(ctx context.Context, service string, x *filters.Exc
 func (p *plan) final(step, op string, status int) bool {
 	switch op {
 	case "do":
-		return status == 200 || status == 409 && !p.delivered(step)
+		return status == 200 || p.mode == modeXA || status == 409 && !p.delivered(step)
 	case "confirm":
 		return status == 200
 	}
@@ -175,7 +186,9 @@ func (s *services) send(g *gateway, gid, service, op string, attempt int) dispat
 }
 
 // serve is the service at work on one call.
-func (s *services) serve(label string, c dispatched, d dice, p float64, got chan<- int) {
+func (s *services) serve(
+	label string, c dispatched, d dice, p float64, register func() int, got chan<- int,
+) {
 	there, back := d.between(50*time.Microsecond, 3*time.Millisecond), d.between(50*time.Microsecond,
 		3*time.Millisecond)
 	takes := d.between(time.Millisecond, 300*time.Millisecond)
@@ -193,6 +206,9 @@ func (s *services) serve(label string, c dispatched, d dice, p float64, got chan
 	status, goesOn := s.begin(c.on, before, d)
 	if goesOn {
 		time.Sleep(takes)
+		if c.on.op == "do" && register != nil {
+			status = register()
+		}
 		status = s.finish(c.on, status)
 	}
 	if after {
@@ -215,6 +231,8 @@ func (s *services) begin(on *operation, fails bool, d dice) (status int, goesOn 
 		return 500, false
 	case on.op == "do" && (st.undone || st.undoing > 0):
 		return 409, false
+	case on.op == "do" && s.w.plan.mode == modeXA && (st.done || st.executing > 0): // the database has that branch
+		return 500, false
 	case on.op == "do" && st.done:
 		return 200, false
 	case on.op == "do" && st.executing > 0:
@@ -239,6 +257,9 @@ func (s *services) begin(on *operation, fails bool, d dice) (status int, goesOn 
 		return 200, false
 	case !st.done: // from now on no do is accepted
 		st.undone = true
+		if s.w.plan.mode == modeXA { // there is no branch of that name to roll back, which is well
+			return 200, false
+		}
 		return []int{200, 404}[d.IntN(2)], false
 	}
 	st.undoing++
@@ -269,7 +290,7 @@ func (s *services) finish(on *operation, status int) int {
 	st := on.of
 	if on.op == "do" {
 		st.executing--
-		if !st.done {
+		if status == 200 && !st.done {
 			st.done = true
 			s.w.judgeEffectLocked(st, "do")
 		}

@@ -17,7 +17,7 @@ var (
 	simSeeds  = flag.Int("sim.seeds", seedsShort, "how many seeds the simulator runs")
 	simFrom   = flag.Uint64("sim.from", 1, "the first seed")
 	simFailed = flag.Int("sim.failed", 3, "how many failing seeds of a worker are enough")
-	simMode   = flag.String("sim.mode", "", "the mode of all seeds: saga, tcc, message or primary; empty: drawn")
+	simMode   = flag.String("sim.mode", "", "the mode of all seeds: saga, tcc, xa, message or primary; empty: drawn")
 	simSeed   = flag.Uint64("sim.seed", 0, "the one seed to run, with its whole trace under -v")
 )
 
@@ -28,8 +28,10 @@ const seedsShort = 260
 // about them.
 var covered = []string{
 	"branch calls told to come again", "cancelled by an operator", "cancels without a try", "confirm calls",
-	"coordinator crashes", "coordinators that lose everything", "effective cancels", "effective undos",
+	"coordinator crashes", "coordinators that lose everything", "effective cancels", "effective rollbacks",
+	"effective undos",
 	"ends recorded: failed", "ends recorded: succeeded", "gateway crashes", "joins", "keys forgotten by force",
+	"notifications tried again", "notified failed", "notified succeeded",
 	"queries without a primary", "query calls", "replays", "responses 200 ", "responses 202 ",
 	"responses 409 request-in-progress", "responses 409 transaction-failed",
 	"responses 503 coordinator-unavailable", "responses 503 store-unavailable", "second attempts", "services down",

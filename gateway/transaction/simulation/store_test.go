@@ -203,6 +203,17 @@ func (c *conn) Wait(ctx context.Context, id string, token uint64) error {
 	}
 }
 
+func (c *conn) Page(
+	_ context.Context, q idempotency.Query, cursor string, limit int,
+) (list []idempotency.Record, next string, err error) {
+	var f found
+	err = c.step("list", "", func() { f.list, next, f.err = c.inner.Page(context.Background(), q, cursor, limit) })
+	if err != nil {
+		return nil, "", err
+	}
+	return f.list, next, f.err
+}
+
 func (c *conn) List(_ context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	var f found
 	if err := c.step("list", "", func() { f.list, f.err = c.inner.List(context.Background(), q, limit) }); err != nil {

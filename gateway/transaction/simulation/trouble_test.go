@@ -138,7 +138,8 @@ func (w *world) thief(over <-chan struct{}) {
 		for _, gid := range slices.Sorted(maps.Keys(w.dtm.calls)) {
 			for _, branch := range slices.Sorted(maps.Keys(w.dtm.calls[gid])) {
 				c := w.dtm.calls[gid][branch]
-				if _, called := w.dtm.called[gid][branch]; called || c.op == "compensate" || c.op == "cancel" {
+				if _, called := w.dtm.called[gid][branch]; called || c.op == "compensate" || c.op == "cancel" ||
+					c.op == "rollback" {
 					list = append(list, stolen{gid, c})
 				}
 			}

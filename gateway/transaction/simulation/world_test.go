@@ -32,6 +32,7 @@ type world struct {
 	running  sync.WaitGroup // whatever has to end before the seed does
 	keys     map[string]*keyBook
 	told     map[string]string    // by gid: the final state that a client was told
+	notified map[string]string    // by gid: the final state that the receiver was told
 	begun    map[string]time.Time // by gid: when its record was delegated
 	recorded map[string]time.Time // by gid: when its end was recorded
 
@@ -68,7 +69,7 @@ func (w *world) dice(name string) dice {
 func newWorld(seed uint64, mode string) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
-		told: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
+		told: map[string]string{}, notified: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
 		cancels: map[string]bool{}, cancelled: map[string]bool{}, forgotten: map[string]bool{},
 	}
 	w.plan = w.draw(w.dice("plan"), mode)
@@ -104,6 +105,10 @@ func (w *world) run() {
 	w.calmDown()
 	time.Sleep(w.plan.endsWithin())
 	w.audit()
+	if w.plan.notify {
+		time.Sleep(toldWithin)
+		w.auditNotices()
+	}
 	w.stop()
 }
 

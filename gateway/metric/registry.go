@@ -1,0 +1,183 @@
+package metric
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// latencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
+var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// Registry has the metrics of a process. Children are looked up when a chain is built, never for each request. It is
+// safe for concurrent use.
+type Registry struct {
+	// Registry also has what the library counts of the runtime and the process.
+	Registry *prometheus.Registry
+
+	mu   sync.Mutex
+	list []Definition
+	vecs []vector
+	kept map[string]map[string]bool // by label: the values that there are
+}
+
+// New returns an empty registry.
+func New() *Registry { return &Registry{Registry: prometheus.NewRegistry()} }
+
+// List returns what is registered, in the order of the names.
+func (r *Registry) List() []Definition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := slices.Clone(r.list)
+	slices.SortFunc(list, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// register adds a collector and what it publishes. A name that is there already is a bug and panics.
+func (r *Registry) register(c prometheus.Collector, of ...Definition) {
+	r.Registry.MustRegister(c)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, of...)
+}
+
+// registerVec is register for what has children by label.
+func (r *Registry) registerVec(v vector, d Definition) {
+	r.register(v, d)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.vecs = append(r.vecs, v)
+}
+
+// Counter registers sluice_NAME.
+func (r *Registry) Counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, labels)
+	r.registerVec(libraryVector{v, v.Delete}, Definition{prefix + name, Counter, labels, help})
+	return v
+}
+
+// Gauge registers sluice_NAME.
+func (r *Registry) Gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + name, Help: help}, labels)
+	r.registerVec(libraryVector{v, v.Delete}, Definition{prefix + name, Gauge, labels, help})
+	return v
+}
+
+// Histogram registers sluice_NAME, of durations in seconds.
+func (r *Registry) Histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help,
+		Buckets: latencyBuckets}, labels)
+	r.registerVec(libraryVector{v, v.Delete}, Definition{prefix + name, Histogram, labels, help})
+	return v
+}
+
+// Events registers sluice_NAME, a counter of some events by two labels: the first has one row for each of its values,
+// the second, by, tells the events apart. Where that is empty there is one event and no such label.
+func (r *Registry) Events(name, help, label, by string, events ...string) *Events {
+	labels := []string{label, by}
+	if by == "" {
+		labels, events = labels[:1], []string{""}
+	}
+	e := &Events{desc: NewDesc(Counter, name, help, labels...), names: events, rows: map[string][]Event{}}
+	r.registerVec(e, e.desc.Definition)
+	return e
+}
+
+// Add registers what a collector publishes.
+func (r *Registry) Add(c Collector) {
+	var of []Definition
+	for _, d := range c.Descs() {
+		of = append(of, d.Definition)
+	}
+	r.register(collector{c}, of...)
+}
+
+// Func registers sluice_NAME, whose value is read at each scrape.
+func (r *Registry) Func(kind Kind, name, help string, read func() float64) {
+	r.Add(&byLabel{desc: NewDesc(kind, name, help), read: func(int) float64 { return read() }})
+}
+
+// FuncBy registers sluice_NAME, which has one value for each of a label's; read is given which.
+func (r *Registry) FuncBy(kind Kind, name, help, label string, values []string, read func(i int) float64) {
+	r.Add(&byLabel{desc: NewDesc(kind, name, help, label), values: values, read: read})
+}
+
+// Keep says which values of some labels there are. Series with others are removed. The empty value stays: it is none.
+func (r *Registry) Keep(values map[string]map[string]bool) {
+	r.mu.Lock()
+	r.kept = maps.Clone(values)
+	vecs := slices.Clone(r.vecs)
+	r.mu.Unlock()
+	for _, v := range vecs {
+		v.prune(values)
+	}
+}
+
+// Gather implements [prometheus.Gatherer]. Series that were removed and came back with a late request are left out.
+func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
+	families, err := r.Registry.Gather()
+	r.mu.Lock()
+	kept := r.kept
+	r.mu.Unlock()
+	if len(kept) == 0 {
+		return families, err
+	}
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool {
+		if !strings.HasPrefix(f.GetName(), prefix) {
+			return false
+		}
+		f.Metric = slices.DeleteFunc(f.Metric, func(m *dto.Metric) bool { return removed(kept, m.GetLabel()) })
+		return len(f.Metric) == 0
+	}), err
+}
+
+// removed reports whether labels name something that there is no more.
+func removed(kept map[string]map[string]bool, labels []*dto.LabelPair) bool {
+	for _, l := range labels {
+		values, told := kept[l.GetName()]
+		if told && l.GetValue() != "" && !values[l.GetValue()] {
+			return true
+		}
+	}
+	return false
+}
+
+// vector is a metric with children by label.
+type vector interface {
+	prometheus.Collector
+	// prune removes the children with other values than those.
+	prune(kept map[string]map[string]bool)
+}
+
+// libraryVector is a vector of the library.
+type libraryVector struct {
+	prometheus.Collector
+	remove func(prometheus.Labels) bool
+}
+
+func (v libraryVector) prune(kept map[string]map[string]bool) {
+	children := make(chan prometheus.Metric)
+	go func() {
+		defer close(children)
+		v.Collect(children)
+	}()
+	var stale []prometheus.Labels
+	for child := range children {
+		var m dto.Metric
+		if child.Write(&m) != nil || !removed(kept, m.GetLabel()) { // such a child can always be written
+			continue
+		}
+		labels := prometheus.Labels{}
+		for _, l := range m.GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		stale = append(stale, labels)
+	}
+	for _, labels := range stale {
+		v.remove(labels)
+	}
+}
