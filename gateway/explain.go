@@ -244,6 +244,9 @@ func (e *explained) why(x *filters.Exchange) string {
 	for _, name := range slices.Sorted(maps.Keys(match.Headers)) {
 		wants = append(wants, name+": "+match.Headers[name])
 	}
+	if r := e.route.Redirect; r != nil && len(wants) == 0 {
+		return "the request is where it redirects to"
+	}
 	return "it wants " + strings.Join(wants, " and ")
 }
 
@@ -253,12 +256,12 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 		if r.Status != "" {
 			status := r.StatusMatch()
 			e := &explained{r, r.Name + "/status", true}
-			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), e); err != nil {
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status, r), e); err != nil {
 				return nil, err
 			}
 		}
 		e := &explained{r, r.Name, false}
-		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), e); err != nil {
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match, r), e); err != nil {
 			return nil, err
 		}
 	}
@@ -279,6 +282,8 @@ func (p *explainer) explain(rt *explained) {
 	switch {
 	case r.Respond != nil:
 		p.Line("target", "static response %d", r.Respond.Status)
+	case r.Redirect != nil:
+		p.Line("target", "redirect %d to %s", r.Redirect.Status, newRedirect(r.Redirect).location(p.x))
 	case r.Transaction != "":
 		p.transaction(r, p.cfg.Transactions[r.Transaction])
 	default:

@@ -52,7 +52,7 @@ func newIdempotency(env *Env) Policy {
 func (p *idempotencyPolicy) Name() string { return "idempotency" }
 
 func (p *idempotencyPolicy) Applies(s Scope) bool {
-	return s.Kind == RouteChain && s.Route.Idempotency != nil && s.Route.Respond == nil
+	return s.Kind == RouteChain && s.Route.Idempotency != nil && !s.Route.Static()
 }
 
 func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {

@@ -40,7 +40,7 @@ func (p *identityPolicy) Applies(s Scope) bool {
 	case StatusChain:
 		return true
 	case RouteChain:
-		return len(s.Route.Limits) > 0 || s.Route.Respond == nil
+		return len(s.Route.Limits) > 0 || !s.Route.Static()
 	}
 	return false
 }
