@@ -28,6 +28,8 @@ type ExplainRequest struct {
 	Header [][2]string
 	Body   []byte
 	At     time.Time // when it arrives; zero: now
+	// Elsewhere: files that the configuration names need not be here. A token is then not checked by what is missing.
+	Elsewhere bool
 }
 
 // Explanation is what the gateway would do with a request. It has what the request has, so it is as
@@ -75,7 +77,7 @@ func Explained(cfg *config.Config, r ExplainRequest) (*Explanation, error) {
 	x := exchangeOf(r)
 	set := policy.New(&policy.Env{Now: func() time.Time { return r.At }})
 	m, err := readMaterialAt(cfg, r.At)
-	if err != nil {
+	if err != nil && !r.Elsewhere {
 		return nil, err
 	}
 	build := set.Begin(cfg, m.Material)

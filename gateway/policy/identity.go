@@ -26,7 +26,8 @@ func newIdentity(env *Env) Policy {
 		env:  env,
 		keys: NewPool[string](env, (*jwks.Keys).Close),
 		fetches: env.Metrics.Counter("identity_key_fetches_total",
-			"Fetches of the keys that tokens are checked with (identity.jwt.keys at a URL) by result: fetched, failed.", "result"),
+			"Fetches of the keys that tokens are checked with (identity.jwt.keys at a URL) by result: fetched, failed.",
+			"result"),
 	}
 }
 
