@@ -113,7 +113,8 @@ func TestCompare(t *testing.T) {
 		{"a service that goes", "  stock: {endpoints: [\"http://127.0.0.1:7002\"]}\n", "", []string{
 			"- services.stock",
 			"    its breaker, its limiter and its connections are given up; a branch call to it, of a transaction " +
-				"that has begun, fails until there is such a service again",
+				"that has begun, fails until there is such a service again, and keys of unknown outcome that " +
+				"began there are held",
 			"- routes[b].service", "+ routes[b].respond: {status: 204}"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -42,7 +42,9 @@ var rules = []rule{
 		"as they were written then"},
 
 	{path: "services.*", kinds: []Kind{Removed}, effect: "its breaker, its limiter and its connections are given up; " +
-		"a branch call to it, of a transaction that has begun, fails until there is such a service again"},
+		"a branch call to it, of a transaction that has begun, fails until there is such a service again, and keys " +
+		"of unknown outcome that began there are held"},
+	{path: "routes.*.service", kinds: []Kind{Changed}, effect: "keys stay with the service of their first dispatch"},
 	{path: "services.*.breaker", kinds: []Kind{Removed}, effect: "how the breaker stands is forgotten, and with it " +
 		"what an operator decided"},
 	{path: "services.*.overload", kinds: []Kind{Removed}, effect: "what the limiter has learnt is forgotten"},

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/filters"
 )
 
-const principals = 20_000
+const principals = 8_000
 
 // picks returns the service of each principal.
 func picks(list ...Choice) []string {
