@@ -12,17 +12,30 @@ import (
 // also owns the steps that are taken in the background when the store did not reply. It outlives a
 // reload. The zero value is not usable, see [NewCalls].
 type Calls struct {
-	mu       sync.Mutex
-	inFlight map[callKey]*call
+	shards [callShards]callShard
 
 	keys keyMemory
 
 	background sync.WaitGroup
+	mu         sync.Mutex      // of what follows
 	steps      int             // in the background
 	closed     bool            // no further background step begins
 	ctx        context.Context // of the background steps
 	cancel     context.CancelFunc
 }
+
+// callShards is a power of two.
+const callShards = 16
+
+// callShard has a part of the calls, so that processors do not wait for each other.
+type callShard struct {
+	mu       sync.Mutex
+	inFlight map[callKey]*call
+	_        [64]byte // so that no two share a line
+}
+
+// shard returns that of a key. The fingerprint is a digest: any byte of it spreads.
+func (cs *Calls) shard(key *callKey) *callShard { return &cs.shards[key.fingerprint[0]%callShards] }
 
 // callKey has the fingerprint in it, so that a request is only ever joined to one like itself;
 // which of two different requests is right about a key the store decides. It is all bytes, and
@@ -37,7 +50,7 @@ type call struct {
 	key       callKey
 	done      chan struct{} // closed at the end; nil as long as nobody has joined, which is the rule
 	asked     chan struct{} // closed when it is executing; nil as done is
-	executing bool          // the store has told how the key stands, and it takes longer; Calls.mu guards it
+	executing bool          // the store has told how the key stands, and it takes longer; the shard's mu guards it
 	result    result        // to be read when it is done
 }
 
@@ -51,7 +64,10 @@ type result struct {
 
 // NewCalls returns an empty table.
 func NewCalls() *Calls {
-	cs := &Calls{inFlight: map[callKey]*call{}}
+	cs := &Calls{}
+	for i := range cs.shards {
+		cs.shards[i].inFlight = map[callKey]*call{}
+	}
 	cs.ctx, cs.cancel = context.WithCancel(context.Background())
 	return cs
 }
@@ -93,9 +109,10 @@ func (cs *Calls) inBackground(step func()) bool {
 // join joins the in-flight call for the key, or returns the handle of a new one that leads. A
 // leader calls finish exactly once.
 func (cs *Calls) join(key callKey) (joined *call, lead *Handle) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if c := cs.inFlight[key]; c != nil {
+	s := cs.shard(&key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.inFlight[key]; c != nil {
 		if c.done == nil {
 			c.done, c.asked = make(chan struct{}), make(chan struct{})
 			if c.executing {
@@ -106,15 +123,16 @@ func (cs *Calls) join(key callKey) (joined *call, lead *Handle) {
 	}
 	lead = &Handle{leads: true, call: call{key: key}}
 	lead.id = filters.Alias(lead.call.key.id[:])
-	cs.inFlight[key] = &lead.call
+	s.inFlight[key] = &lead.call
 	return nil, lead
 }
 
 // finish ends an in-flight call and gives the result to those who joined it.
 func (cs *Calls) finish(c *call, r result) {
-	cs.mu.Lock()
-	delete(cs.inFlight, c.key)
-	cs.mu.Unlock()
+	s := cs.shard(&c.key)
+	s.mu.Lock()
+	delete(s.inFlight, c.key)
+	s.mu.Unlock()
 	if c.done == nil { // and nobody can join any more
 		return
 	}
@@ -128,8 +146,9 @@ func (cs *Calls) finish(c *call, r result) {
 // executing notes that the request is under way, here or elsewhere: from now on those who have
 // joined wait as long as their route says and no longer.
 func (cs *Calls) executing(c *call) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
+	s := cs.shard(&c.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if c.executing {
 		return
 	}
@@ -164,7 +183,12 @@ func (c *call) wait(w *waitBudget) bool {
 
 // InFlight returns how many requests are under way in this process.
 func (cs *Calls) InFlight() int {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return len(cs.inFlight)
+	n := 0
+	for i := range cs.shards {
+		s := &cs.shards[i]
+		s.mu.Lock()
+		n += len(s.inFlight)
+		s.mu.Unlock()
+	}
+	return n
 }

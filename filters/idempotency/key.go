@@ -143,6 +143,11 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 // nothing of the request: an outstanding key would be a new one after the reload, and be executed
 // again.
 func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
+	return s.nameFor(x, key, digestOwner(x.Route, x.Principal))
+}
+
+// nameFor is nameOf where the owner's digest is known.
+func (s *Settings) nameFor(x *filters.Exchange, key string, owner ownerName) (name, error) {
 	h := newDigester()
 	defer h.free()
 	h.text("client key") // apart from what DigestOf makes
@@ -151,13 +156,7 @@ func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
 	}
 	h.text(key)
 	id := h.name()
-	owner := newDigester()
-	defer owner.free()
-	owner.text("owner")
-	owner.text(x.Route)
-	owner.text(x.Principal)
-	whose := owner.name()
-	copy(id[:OwnerLength], whose[:])
+	copy(id[:], owner[:])
 	return id, nil
 }
 

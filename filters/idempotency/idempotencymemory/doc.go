@@ -9,20 +9,33 @@
 // # How it works
 //
 // Records lie in shards by a hash of their ID, each with its own lock, so that claims of different keys do
-// not meet. Each decision is the pure core's. A shard knows the records that expire in each second (a
-// calendar queue: Brown, "Calendar Queues: A Fast O(1) Priority Queue Implementation for the Simulation Event
-// Set Problem", 1988); each call on a shard removes a few expired ones, so there is no goroutine, and the
-// cost of a burst is spread over the calls that follow it. A shard that gets no call keeps what it has.
+// not meet. Each decision is the pure core's, on a record without its texts and its response, which are
+// copied out only for who gets them.
+//
+// A record is an entry without pointers, in chunks; its texts and its response are runs of bytes in slots of
+// fourteen sizes, in chunks too (Bonwick, "The Slab Allocator", 1994); the table from hashes to entries has no
+// pointers either. So the collector, which walked every record in each of its rounds, has nothing to look at,
+// and a claim allocates nothing. Chunks that have become empty are given back.
+//
+// A shard knows the records that expire in each second (a calendar queue: Brown, "Calendar Queues: A Fast O(1)
+// Priority Queue Implementation for the Simulation Event Set Problem", 1988); each call on a shard removes a
+// few expired ones, so there is no goroutine, and the cost of a burst is spread over the calls that follow it.
+// A shard that gets no call keeps what it has.
+//
+// Times are counted from the store's beginning, by the monotonic clock: a step of the wall clock ends no lease.
 //
 // # Invariants
 //
-// Every record is in its shard's map and in its calendar, under its expiry. A counted one is counted once.
+// Every record is in its shard's table and in its calendar, under its expiry. A counted one is counted once. A
+// slot belongs to one record at a time; what is returned is a copy, made under the shard's lock, but for
+// responses of more than 4 KiB, which are never written to again.
 //
 // # Memory
 //
-// A record costs about 400 bytes beside its strings and its recorded response, from its claim to its expiry:
-// open keys × (400 B + response). There is no cap here; it is the route's: maxOpenKeys a principal, maxBody a
-// response, ttl.
+// A record costs about 240 bytes beside its strings and its recorded response, each of which takes up to a half
+// more than its length, from its claim to its expiry: open keys × (240 B + 1.5 × (strings + response)). An empty
+// store has some 150 KiB, and a shard keeps one empty chunk of each size that it has used, 12 to 16 KiB. There is
+// no cap here; it is the route's: maxOpenKeys a principal, maxBody a response, ttl.
 //
 // # Failure policy
 //

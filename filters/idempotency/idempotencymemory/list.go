@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
@@ -47,11 +48,12 @@ func (s *Store) behind(number int, after string) (list []idempotency.Record) {
 	h := &s.shards[number]
 	h.mu.Lock()
 	now := s.now()
-	for id, e := range h.records {
-		if id <= after {
+	for r := range h.allLocked {
+		e := h.entries.at(r)
+		if filters.Alias(h.name(e)) <= after {
 			continue
 		}
-		if rec, ok := idempotency.View(&e.rec, now); ok {
+		if rec, ok := h.viewLocked(e, now); ok {
 			list = append(list, rec)
 		}
 	}

@@ -1,7 +1,6 @@
 package idempotencymemory
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -21,14 +20,13 @@ const (
 	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so
 	// more than one is enough for the shard to shrink.
 	sweepPerCall = 4
-	// spareMax is how many entries of removed records a shard keeps for new ones.
-	spareMax = 256
 )
 
-// Store is an [idempotency.Store] in memory; make it with [New]. It is safe for concurrent use. The recorded
-// responses of records that it returns lie in its memory: they must not be changed.
+// Store is an [idempotency.Store] in memory; make it with [New]. It is safe for concurrent use. What it returns
+// are copies, but for long responses, which must not be changed.
 type Store struct {
 	now      func() time.Time
+	base     time.Time // what times are counted from
 	seed     maphash.Seed
 	shards   [shards]shard
 	waiting  waiting.List
@@ -45,143 +43,171 @@ func New(now func() time.Time) *Store {
 	if now == nil {
 		now = time.Now
 	}
-	s := &Store{now: now, seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
+	s := &Store{now: now, base: now(), seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
 	for i := range s.shards {
-		s.shards[i].openKeys = &s.openKeys
-		s.shards[i].records = map[string]*entry{}
-		s.shards[i].expiry.seconds = map[int64]*entry{}
+		h := &s.shards[i]
+		h.base, h.openKeys = s.base, &s.openKeys
+		h.records = map[uint64]ref{}
+		h.expiry = calendar{entries: &h.entries, seconds: map[int64]ref{}}
 	}
 	return s
 }
 
 // shard is a part of the records: by ID, and by expiry. The mutex guards what is behind it.
 type shard struct {
+	base     time.Time
 	openKeys *openkeys.Counter
 
 	mu      sync.Mutex
-	records map[string]*entry
+	records map[uint64]ref // by the hash of the ID
+	count   int
+	entries entries
+	heap    heap
 	expiry  calendar
-	spare   *entry // of removed records, to be used again; linked by behind
-	spares  int    // how many
+	_       [64]byte // so that no two processors need one line for two shards
 }
 
-type entry struct {
-	rec idempotency.Record
-	calendarEntry
-}
-
-// calendarEntry is an entry's place in the calendar.
-type calendarEntry struct {
-	second         int64
-	before, behind *entry
-}
-
-// record returns the record of an entry, nil of none.
-func (e *entry) record() *idempotency.Record {
-	if e == nil {
-		return nil
+// findLocked returns the entry of an ID, 0 and nil without.
+func (h *shard) findLocked(hash uint64, id string) (ref, *entry) {
+	for r := h.records[hash]; r != 0; {
+		e := h.entries.at(r)
+		if h.named(e, id) {
+			return r, e
+		}
+		r = e.same
 	}
-	return &e.rec
+	return 0, nil
 }
 
-// putLocked stores a record in the entry that its ID has, nil for none so far.
-func (h *shard) putLocked(e *entry, rec *idempotency.Record) {
-	if e == nil {
-		e = h.newEntryLocked()
-		e.rec = *rec
-		h.records[rec.ID] = e
-		h.expiry.add(e)
-		return
-	}
-	switch {
-	case rec.Counted && e.rec.Counted:
-		h.openKeys.Move(idempotency.Owner(rec.ID), e.rec.Expires, rec.Expires)
-	case e.rec.Counted:
-		h.openKeys.Remove(idempotency.Owner(rec.ID), e.rec.Expires)
-	}
-	e.rec = *rec
-	h.expiry.move(e)
-}
-
-func (h *shard) removeLocked(e *entry) {
-	if e.rec.Counted {
-		h.openKeys.Remove(idempotency.Owner(e.rec.ID), e.rec.Expires)
-	}
-	delete(h.records, e.rec.ID)
-	h.expiry.remove(e)
-	*e = entry{}
-	if h.spares < spareMax {
-		e.behind = h.spare
-		h.spare = e
-		h.spares++
+// allLocked yields every entry.
+func (h *shard) allLocked(yield func(ref) bool) {
+	for _, r := range h.records {
+		for ; r != 0; r = h.entries.at(r).same {
+			if !yield(r) {
+				return
+			}
+		}
 	}
 }
 
-func (h *shard) newEntryLocked() *entry {
-	e := h.spare
-	if e == nil {
-		return new(entry)
+// addLocked stores a record under an ID that has none.
+func (h *shard) addLocked(hash uint64, rec *idempotency.Record) {
+	r := h.entries.new()
+	e := h.entries.at(r)
+	e.hash, e.same = hash, h.records[hash]
+	h.records[hash] = r
+	h.count++
+	h.writeTexts(e, rec)
+	h.write(e, rec)
+	h.expiry.add(r)
+}
+
+// changeLocked stores a record in the place of another one. claimed: it comes from a claim, with its texts.
+func (h *shard) changeLocked(r ref, e *entry, rec *idempotency.Record, claimed bool) {
+	if e.counted {
+		was := h.base.Add(e.expires)
+		if rec.Counted {
+			h.openKeys.Move(h.owner(e), was, rec.Expires)
+		} else {
+			h.openKeys.Remove(h.owner(e), was)
+		}
 	}
-	h.spare = e.behind
-	h.spares--
-	e.behind = nil
-	return e
+	if claimed {
+		h.writeTexts(e, rec)
+	}
+	h.write(e, rec)
+	h.expiry.move(r)
+}
+
+func (h *shard) removeLocked(r ref, e *entry) {
+	if e.counted {
+		h.openKeys.Remove(h.owner(e), h.base.Add(e.expires))
+	}
+	if first := h.records[e.hash]; first != r {
+		before := h.entries.at(first)
+		for before.same != r {
+			before = h.entries.at(before.same)
+		}
+		before.same = e.same
+	} else if e.same != 0 {
+		h.records[e.hash] = e.same
+	} else {
+		delete(h.records, e.hash)
+	}
+	h.count--
+	h.expiry.remove(r)
+	h.heap.free(e.texts)
+	h.heap.free(e.response)
+	h.entries.drop(r)
 }
 
 // sweepLocked removes a few of the expired records. Each call on a shard begins with it.
 func (h *shard) sweepLocked(now time.Time) {
 	for range sweepPerCall {
-		e := h.expiry.expired(now)
-		if e == nil {
+		r := h.expiry.expired(now.Sub(h.base))
+		if r == 0 {
 			return
 		}
-		h.removeLocked(e)
+		h.removeLocked(r, h.entries.at(r))
 	}
 }
 
-func (s *Store) shard(id string) *shard { return &s.shards[maphash.String(s.seed, id)%shards] }
+// shard returns the shard of an ID, and the hash that it has there.
+func (s *Store) shard(id string) (*shard, uint64) {
+	hash := maphash.String(s.seed, id)
+	return &s.shards[hash%shards], hash
+}
 
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h := s.shard(c.ID)
+	h, hash := s.shard(c.ID)
 	h.mu.Lock()
 	now := s.now()
 	h.sweepLocked(now)
-	e := h.records[c.ID]
-	next, claimed := idempotency.Claim(e.record(), c, now)
+	r, e := h.findLocked(hash, c.ID)
+	var old idempotency.Record
+	found := h.decisive(e, &old)
+	next, claimed := idempotency.Claim(found, c, now)
 	if !claimed {
+		h.complete(e, &next, &c)
 		h.mu.Unlock()
 		return next, false, nil
 	}
-	if !h.countLocked(e.record(), &next, c.MaxOpen, now) {
+	if !h.countLocked(e, found, &next, c.MaxOpen, now) {
 		h.mu.Unlock()
 		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
-	next.OwnTexts()
-	h.putLocked(e, &next)
+	if e == nil {
+		h.addLocked(hash, &next)
+	} else {
+		if next.Attempt > 1 { // whose texts are those of the entry, and are about to be written again
+			next.Route, next.Service = strings.Clone(next.Route), strings.Clone(next.Service)
+		}
+		h.changeLocked(r, e, &next, true)
+	}
 	h.mu.Unlock()
 	s.waiting.Wake(c.ID)
 	return next, true, nil
 }
 
 // countLocked counts a claimed record that has to be; false: its owner has too many.
-func (h *shard) countLocked(old, next *idempotency.Record, most int, now time.Time) bool {
+func (h *shard) countLocked(e *entry, old, next *idempotency.Record, most int, now time.Time) bool {
 	owner := idempotency.Owner(next.ID)
 	if !next.Counted {
 		return true
 	}
 	if _, live := idempotency.View(old, now); live { // a further attempt
-		if !old.Counted {
+		if !e.counted {
 			h.openKeys.Keep(owner, next.Expires)
 		}
 		return true
 	}
-	if old != nil && old.Counted { // over, and not swept yet; putLocked shall not move it
-		h.openKeys.Remove(owner, old.Expires)
-		old.Counted = false
+	if e != nil && e.counted { // over, and not swept yet; changeLocked shall not move it
+		h.openKeys.Remove(owner, h.base.Add(e.expires))
+		e.counted = false
 	}
 	return h.openKeys.Add(owner, next.Expires, now, most)
 }
@@ -191,24 +217,20 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	switch ch.Op {
-	case idempotency.Finish:
-		ch.Response = bytes.Clone(ch.Response)
-	case idempotency.Delegate:
-		ch.GID = strings.Clone(ch.GID)
-	}
-	h := s.shard(id)
+	ch.Response = ownLong(ch.Response)
+	h, hash := s.shard(id)
 	h.mu.Lock()
 	now := s.now()
 	h.sweepLocked(now)
-	e := h.records[id]
-	next, remove, err := idempotency.Apply(e.record(), token, ch, now)
+	r, e := h.findLocked(hash, id)
+	var old idempotency.Record
+	next, remove, err := idempotency.Apply(h.decisive(e, &old), token, ch, now)
 	switch {
 	case err != nil:
 	case remove:
-		h.removeLocked(e)
+		h.removeLocked(r, e)
 	default:
-		h.putLocked(e, &next)
+		h.changeLocked(r, e, &next, false)
 	}
 	h.mu.Unlock()
 	if err == nil && ch.Op != idempotency.Renew {
@@ -222,14 +244,24 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h := s.shard(id)
+	h, hash := s.shard(id)
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	now := s.now()
 	h.sweepLocked(now)
-	e := h.records[id]
-	rec, ok := idempotency.View(e.record(), now)
-	h.mu.Unlock()
+	_, e := h.findLocked(hash, id)
+	rec, ok := h.viewLocked(e, now)
 	return rec, ok, nil
+}
+
+// viewLocked returns the record of an entry as it reads now; false when it is not there any more.
+func (h *shard) viewLocked(e *entry, now time.Time) (idempotency.Record, bool) {
+	var old idempotency.Record
+	rec, ok := idempotency.View(h.decisive(e, &old), now)
+	if ok {
+		h.complete(e, &rec, &idempotency.ClaimRequest{})
+	}
+	return rec, ok
 }
 
 // Wait implements [idempotency.Store]; the step that ends the claim wakes it.
@@ -242,24 +274,26 @@ func (s *Store) Resolve(ctx context.Context, id string, response []byte, force b
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	response = bytes.Clone(response)
-	h := s.shard(id)
+	response = ownLong(response)
+	h, hash := s.shard(id)
 	h.mu.Lock()
 	now := s.now()
 	h.sweepLocked(now)
-	e := h.records[id]
-	_, there := idempotency.View(e.record(), now)
+	r, e := h.findLocked(hash, id)
+	var old idempotency.Record
+	rec := h.decisive(e, &old)
+	_, there := idempotency.View(rec, now)
 	if !there {
 		h.mu.Unlock()
 		return false, nil
 	}
-	next, remove, err := idempotency.Resolve(&e.rec, response, force, fence.NewToken(), now)
+	next, remove, err := idempotency.Resolve(rec, response, force, fence.NewToken(), now)
 	switch {
 	case err != nil:
 	case remove:
-		h.removeLocked(e)
+		h.removeLocked(r, e)
 	default:
-		h.putLocked(e, &next)
+		h.changeLocked(r, e, &next, false)
 	}
 	h.mu.Unlock()
 	if err != nil {
@@ -297,8 +331,9 @@ func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
 		h := &s.shards[i]
 		h.mu.Lock()
 		now := s.now()
-		for _, e := range h.records {
-			c.Add(&e.rec, now)
+		for r := range h.allLocked {
+			var rec idempotency.Record
+			c.Add(h.decisive(h.entries.at(r), &rec), now)
 		}
 		h.mu.Unlock()
 	}
@@ -311,7 +346,7 @@ func (s *Store) Len() int {
 	for i := range s.shards {
 		h := &s.shards[i]
 		h.mu.Lock()
-		n += len(h.records)
+		n += h.count
 		h.mu.Unlock()
 	}
 	return n

@@ -73,6 +73,82 @@ func TestExpiredRecordsAreSwept(t *testing.T) {
 	}
 }
 
+// TestIDsOfOneHash: records whose IDs have the same hash are told apart, whichever of them goes first.
+func TestIDsOfOneHash(t *testing.T) {
+	t.Parallel()
+	for gone := range 3 {
+		s := New(nil)
+		h := &s.shards[0]
+		for _, id := range []string{"a", "b", "c"} {
+			h.addLocked(64, &idempotency.Record{ID: id, Route: "route of " + id, Expires: s.base.Add(time.Hour)})
+		}
+		id := string(rune('a' + gone))
+		r, e := h.findLocked(64, id)
+		h.removeLocked(r, e)
+		for _, other := range []string{"a", "b", "c"} {
+			_, e := h.findLocked(64, other)
+			if (e == nil) != (other == id) {
+				t.Fatalf("without %s: %s is there: %v", id, other, e != nil)
+			}
+			if rec, _ := h.viewLocked(e, s.base); e != nil && (rec.ID != other || rec.Route != "route of "+other) {
+				t.Errorf("%+v, want %s", rec, other)
+			}
+		}
+	}
+}
+
+// TestMemoryIsGivenBack: what a burst of records took is free again when they have expired.
+func TestMemoryIsGivenBack(t *testing.T) {
+	c := &clock{t: time.Unix(1_790_000_000, 0)}
+	s := New(c.now)
+	ctx := context.Background()
+	claim := func(i int) {
+		id := fmt.Sprintf("%032d", i)
+		req := idempotency.ClaimRequest{ID: id, Token: 1, Route: "route", Principal: "somebody", ClientKey: id,
+			Lease: time.Second, Cap: time.Second, TTL: time.Second}
+		if _, claimed, err := s.Claim(ctx, req); err != nil || !claimed {
+			t.Fatal(claimed, err)
+		}
+		ch := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, 300+i%5000)}
+		if err := s.Change(ctx, id, 1, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chunks := func() (n int) {
+		for i := range s.shards {
+			h := &s.shards[i]
+			for _, m := range h.entries.memory {
+				if m != nil {
+					n++
+				}
+			}
+			for _, r := range h.heap.rooms {
+				for _, m := range r.memory {
+					if m != nil {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	for i := range 20_000 {
+		claim(i)
+	}
+	full := chunks()
+	c.advance(10 * time.Second)
+	for i := range 20_000 { // each call sweeps a few
+		claim(20_000 + i)
+		c.advance(time.Second)
+	}
+	if n := s.Len(); n > 64*8 {
+		t.Fatalf("%d records", n)
+	}
+	if left := chunks(); left > full/3 {
+		t.Errorf("%d chunks of memory at %d records, %d are left at %d", full, 20_000, left, s.Len())
+	}
+}
+
 func BenchmarkClaimFinish(b *testing.B) {
 	s := New(nil)
 	ctx := context.Background()

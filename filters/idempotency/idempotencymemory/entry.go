@@ -1,0 +1,200 @@
+package idempotencymemory
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/filters/idempotency"
+)
+
+// ref is an entry's place in its shard, from 1; 0 is none.
+type ref uint32
+
+// entry is a record. It has no pointers, so that the collector passes it over. Times are counted from the
+// store's beginning, by the monotonic clock where there is one.
+type entry struct {
+	hash        uint64 // of the ID
+	same        ref    // the next one whose ID has that hash
+	before      ref    // in the calendar
+	behind      ref
+	second      int64
+	token       uint64
+	created     time.Duration
+	leaseUntil  time.Duration
+	capUntil    time.Duration
+	expires     time.Duration
+	ttl         time.Duration
+	attempt     int
+	fingerprint [32]byte
+	id          [idempotency.IDLength]byte // where it is so long
+	// texts has the ID where it is of another length, then route, service, principal, client's key and GID, of
+	// these lengths.
+	texts         blob
+	lengths       [6]uint32
+	response      blob
+	state         idempotency.State
+	notDispatched bool
+	counted       bool
+}
+
+const (
+	textID = iota
+	textRoute
+	textService
+	textPrincipal
+	textKey
+	textGID
+)
+
+const entriesPer = 64
+
+// entries are those of a shard.
+type entries struct {
+	numbers
+	memory []*[entriesPer]entry // by chunk; nil without
+}
+
+func (s *entries) at(r ref) *entry { return &s.memory[(r-1)/entriesPer][(r-1)%entriesPer] }
+
+func (s *entries) new() ref {
+	s.per = entriesPer
+	slot, fresh := s.take()
+	if i := int(slot / entriesPer); fresh {
+		if i == len(s.memory) {
+			s.memory = append(s.memory, nil)
+		}
+		s.memory[i] = new([entriesPer]entry)
+	}
+	return ref(slot + 1)
+}
+
+func (s *entries) drop(r ref) {
+	*s.at(r) = entry{}
+	if s.put(uint32(r - 1)) {
+		s.memory[(r-1)/entriesPer] = nil
+	}
+}
+
+// named reports whether the entry is that of an ID.
+func (h *shard) named(e *entry, id string) bool { return filters.Alias(h.name(e)) == id }
+
+// name returns the ID, good while the shard is locked.
+func (h *shard) name(e *entry) []byte {
+	if e.lengths[textID] == 0 {
+		return e.id[:]
+	}
+	return h.heap.bytes(e.texts)[:e.lengths[textID]]
+}
+
+// owner returns by whom open keys are counted, good while the shard is locked.
+func (h *shard) owner(e *entry) string { return idempotency.Owner(filters.Alias(h.name(e))) }
+
+// decisive returns what decisions are made of: the record without its response and most of its texts. Route and
+// service are good while the shard is locked and the entry's texts stay. nil of none.
+func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record {
+	if e == nil {
+		return nil
+	}
+	*rec = idempotency.Record{
+		State: e.state, Token: e.token, Attempt: e.attempt, Fingerprint: e.fingerprint,
+		NotDispatched: e.notDispatched, Counted: e.counted, Created: h.base.Add(e.created),
+		LeaseUntil: h.base.Add(e.leaseUntil), CapUntil: h.base.Add(e.capUntil), TTL: e.ttl,
+		Expires: h.base.Add(e.expires),
+	}
+	texts := filters.Alias(h.heap.bytes(e.texts))[e.lengths[textID]:]
+	rec.Route, texts = texts[:e.lengths[textRoute]], texts[e.lengths[textRoute]:]
+	rec.Service = texts[:e.lengths[textService]]
+	return rec
+}
+
+// complete gives a record that was read from the entry what decisive leaves out, as copies. Texts that are those
+// of the claim which found it are not copied.
+func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.ClaimRequest) {
+	rec.Response = h.heap.bytes(e.response)
+	if e.response.n <= sizeMost { // else nobody writes to it, and the collector keeps it
+		rec.Response = bytes.Clone(rec.Response)
+	}
+	stored := h.heap.bytes(e.texts)
+	all, from := "", 0 // a copy of them, once one is needed
+	for i, text := range [...]struct {
+		to    *string
+		known string
+	}{
+		{&rec.ID, c.ID}, {&rec.Route, c.Route}, {&rec.Service, c.Service}, {&rec.Principal, c.Principal},
+		{&rec.ClientKey, c.ClientKey}, {&rec.GID, ""},
+	} {
+		to := from + int(e.lengths[i])
+		switch {
+		case i == textID && to == 0 && c.ID != "": // it was found by that
+			*text.to = c.ID
+		case i == textID && to == 0:
+			*text.to = string(e.id[:])
+		case string(stored[from:to]) == text.known:
+			*text.to = text.known
+		default:
+			if all == "" {
+				all = string(stored)
+			}
+			*text.to = all[from:to]
+		}
+		from = to
+	}
+}
+
+// write puts what was decided into the entry. The response is kept unless the record has another one, or is
+// not answered any more; so is the GID where the record brings none.
+func (h *shard) write(e *entry, rec *idempotency.Record) {
+	e.state, e.token, e.attempt, e.fingerprint = rec.State, rec.Token, rec.Attempt, rec.Fingerprint
+	e.notDispatched, e.counted, e.ttl = rec.NotDispatched, rec.Counted, rec.TTL
+	e.created, e.leaseUntil = rec.Created.Sub(h.base), rec.LeaseUntil.Sub(h.base)
+	e.capUntil, e.expires = rec.CapUntil.Sub(h.base), rec.Expires.Sub(h.base)
+	if len(rec.Response) > 0 || rec.State != idempotency.Answered {
+		h.heap.free(e.response)
+		if len(rec.Response) > sizeMost { // a copy already, see ownLong
+			e.response = h.heap.adopt(rec.Response)
+		} else {
+			e.response = h.heap.store(rec.Response)
+		}
+	}
+	if rec.GID != "" {
+		old, n := h.heap.bytes(e.texts), uint32(0)
+		for _, length := range e.lengths[:textGID] {
+			n += length
+		}
+		texts := h.heap.store(old[:n], []byte(rec.GID))
+		h.heap.free(e.texts)
+		e.texts, e.lengths[textGID] = texts, uint32(len(rec.GID))
+	}
+}
+
+// ownLong returns a copy of a response that is to be adopted, made before the shard is locked; any other one
+// as it is.
+func ownLong(response []byte) []byte {
+	if len(response) > sizeMost {
+		return bytes.Clone(response)
+	}
+	return response
+}
+
+// writeTexts puts the texts of a claimed record into the entry.
+func (h *shard) writeTexts(e *entry, rec *idempotency.Record) {
+	h.heap.free(e.texts)
+	id := rec.ID
+	if len(id) == len(e.id) {
+		copy(e.id[:], id)
+		id = ""
+	}
+	n := 0
+	for i, s := range [...]string{id, rec.Route, rec.Service, rec.Principal, rec.ClientKey, rec.GID} {
+		e.lengths[i] = uint32(len(s))
+		n += len(s)
+	}
+	if e.texts = (blob{}); n > 0 {
+		e.texts = h.heap.take(n)
+		to := h.heap.bytes(e.texts)[:0]
+		for _, s := range [...]string{id, rec.Route, rec.Service, rec.Principal, rec.ClientKey, rec.GID} {
+			to = append(to, s...)
+		}
+	}
+}
