@@ -84,8 +84,8 @@ v*)
         echo "release: there are changes that are not committed; nobody could build this again" >&2
         exit 1
     fi
-    if ! grep -q "^## ${version#v}\b" CHANGELOG.md; then
-        echo "release: CHANGELOG.md has no section for ${version#v}" >&2
+    if ! grep -Eq "^## ${version#v} \([0-9]{4}-[0-9]{2}-[0-9]{2}\)$" CHANGELOG.md; then
+        echo "release: CHANGELOG.md has no section \"## ${version#v} (YYYY-MM-DD)\"" >&2
         exit 1
     fi
     mkdir -p "$folder"
