@@ -204,8 +204,8 @@ routes:
 			`6:47: routes[1].transaction: needs a coordinator, and none is configured`,
 			`6:47: routes[1].transaction: needs idempotency on the route: its record is the transaction's record`,
 			`6:47: routes[1].transaction: there is no transaction "t"`,
-			`7:50: routes[2].respond: a route leads to exactly one of service, transaction, respond and redirect, and ` +
-				`service stands here too`,
+			`7:50: routes[2].respond: a route leads to exactly one of service, transaction, respond and redirect, ` +
+				`and service stands here too`,
 			`8:5: routes[3]: leads nowhere: exactly one of service, transaction, respond and redirect is wanted`,
 			`9:58: routes[4].idempotency: has nothing to protect: the route's response is written here`}},
 		{"paths", `version: 1

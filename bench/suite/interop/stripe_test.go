@@ -38,7 +38,8 @@ func installPythonPackages(python string) (err error) {
 	}
 	for _, args := range [][]string{
 		{python, "-m", "venv", pythonPackages.dir},
-		{filepath.Join(pythonPackages.dir, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+		{filepath.Join(pythonPackages.dir, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check",
+			"--no-deps",
 			"--requirement", filepath.Join("python", "requirements.txt")},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
