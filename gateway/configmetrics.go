@@ -38,8 +38,8 @@ func (m *configMetrics) inForce(cfg *config.Config, certificates []certificate, 
 func (m *metrics) publishProcess(build string, unready func() string) {
 	m.registry.FuncBy(metric.Gauge, "build_info", "1 for the version of the program.", "version", []string{build},
 		func(int) float64 { return 1 })
-	m.registry.Func(metric.Gauge, "ready", "1 while the gateway is ready (/readyz), 0 while it is not: /api/status says "+
-		"why.", func() float64 {
+	m.registry.Func(metric.Gauge, "ready", "1 while the gateway is ready (/readyz), 0 while it is not: /api/status "+
+		"says why.", func() float64 {
 		if unready() != "" {
 			return 0
 		}

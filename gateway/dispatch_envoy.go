@@ -35,11 +35,12 @@ func (g *gateway) newEnvoyServer(cfg *config.Config) *envoy.Server {
 	return s
 }
 
-// envoyTLS reads the certificates of the server that Envoys call; nil without.
-func envoyTLS(cfg *config.Config) (*tls.Config, error) {
+// readEnvoyTLS reads the certificates of the server that Envoys call, in place of those of listen.https.
+func (m *material) readEnvoyTLS(cfg *config.Config) error {
 	l := cfg.Envoy.Listen
 	if !l.Secured() {
-		return nil, nil
+		m.listener = nil
+		return nil
 	}
 	r := &materialReader{cfg: cfg, now: time.Now()}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
@@ -50,7 +51,8 @@ func envoyTLS(cfg *config.Config) (*tls.Config, error) {
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 		c.ClientCAs, _ = r.authorities("envoy.listen.clientCA", l.ClientCA)
 	}
-	return c, r.err()
+	m.listener, m.certificates = c, append(m.certificates, r.certificates...)
+	return r.err()
 }
 
 // envoyHandler serves the requests that Envoys carry. They take the same way as all others.

@@ -68,7 +68,7 @@ func (e *requestEdits) apply(x *filters.Exchange) asSeen {
 	}
 	switch {
 	case e.path != nil:
-		x.Path = e.expand(x.Params)
+		x.Path = expand(e.path, x.Params)
 	case e.stripPrefix != "":
 		if rest := strings.TrimPrefix(x.Path, e.stripPrefix); rest != "" {
 			x.Path = rest
@@ -83,9 +83,9 @@ func (e *requestEdits) apply(x *filters.Exchange) asSeen {
 func (s *asSeen) restore(x *filters.Exchange) { x.Header, x.Path, x.Host = s.header, s.path, s.host }
 
 // expand returns the path with what was captured in its places, escaped, so that no value leaves its segment.
-func (e *requestEdits) expand(params []filters.Param) string {
+func expand(path []string, params []filters.Param) string {
 	var b strings.Builder
-	for i, part := range e.path {
+	for i, part := range path {
 		if i%2 == 0 {
 			b.WriteString(part)
 			continue

@@ -15,8 +15,8 @@ type ejectedEndpoints struct {
 }
 
 var endpointEjected = metric.NewDesc(metric.Gauge, "upstream_ejected",
-	"1 while an endpoint is left out because too many requests to it have failed in a row (outlier), 0 while it is not, "+
-		"of services that eject.", "service", "endpoint")
+	"1 while an endpoint is left out because too many requests to it have failed in a row (outlier), 0 while it is "+
+		"not, of services that eject.", "service", "endpoint")
 
 // Descs implements [metric.Collector].
 func (*ejectedEndpoints) Descs() []*metric.Desc { return []*metric.Desc{endpointEjected} }

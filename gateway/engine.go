@@ -212,6 +212,8 @@ func (b *builder) target(r *config.Route) (target, error) {
 	switch {
 	case r.Respond != nil:
 		return newStaticResponse(r.Respond), nil
+	case r.Redirect != nil:
+		return newRedirect(r.Redirect), nil
 	case b.envoy:
 		return b.envoyTarget(r), nil
 	case r.Transaction != "":
@@ -316,12 +318,13 @@ func (b *builder) add(name string, t target, s policy.Scope, m config.Match) err
 			return err
 		}
 	}
-	return b.engine.router.AddWhere(m.Path, m.Taken(), conditionOf(m), rt)
+	return b.engine.router.AddWhere(m.Path, m.Taken(), conditionOf(m, s.Route), rt)
 }
 
 // conditionOf returns what a route asks of a request beside path and method.
-func conditionOf(m config.Match) router.Condition {
+func conditionOf(m config.Match, r *config.Route) router.Condition {
 	c := router.Condition{Host: m.Host}
+	c.ExceptScheme, c.ExceptHost = r.Except()
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		c.Header.Add(name, m.Headers[name])
 	}

@@ -121,7 +121,8 @@ func endTraced(t filters.Attempt, head envoy.Head, err error) {
 	end := filters.AttemptEnd{Status: head.Status}
 	switch {
 	case errors.Is(err, envoy.ErrSilent):
-		end = filters.AttemptEnd{Fault: "envoy-silent", Detail: "Envoy had no response within the time that it may take"}
+		end = filters.AttemptEnd{Fault: "envoy-silent",
+			Detail: "Envoy had no response within the time that it may take"}
 	case err != nil:
 		end = filters.AttemptEnd{Fault: "cancelled"}
 	case head.Origin != envoy.FromService:

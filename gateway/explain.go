@@ -28,6 +28,8 @@ type ExplainRequest struct {
 	Header [][2]string
 	Body   []byte
 	At     time.Time // when it arrives; zero: now
+	// Elsewhere: files that the configuration names need not be here. A token is then not checked by what is missing.
+	Elsewhere bool
 }
 
 // Explanation is what the gateway would do with a request. It has what the request has, so it is as
@@ -75,7 +77,7 @@ func Explained(cfg *config.Config, r ExplainRequest) (*Explanation, error) {
 	x := exchangeOf(r)
 	set := policy.New(&policy.Env{Now: func() time.Time { return r.At }})
 	m, err := readMaterialAt(cfg, r.At)
-	if err != nil {
+	if err != nil && !r.Elsewhere {
 		return nil, err
 	}
 	build := set.Begin(cfg, m.Material)
@@ -242,6 +244,9 @@ func (e *explained) why(x *filters.Exchange) string {
 	for _, name := range slices.Sorted(maps.Keys(match.Headers)) {
 		wants = append(wants, name+": "+match.Headers[name])
 	}
+	if r := e.route.Redirect; r != nil && len(wants) == 0 {
+		return "the request is where it redirects to"
+	}
 	return "it wants " + strings.Join(wants, " and ")
 }
 
@@ -251,12 +256,12 @@ func routesOf(cfg *config.Config) (*router.Router[*explained], error) {
 		if r.Status != "" {
 			status := r.StatusMatch()
 			e := &explained{r, r.Name + "/status", true}
-			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status), e); err != nil {
+			if err := routes.AddWhere(status.Path, status.Taken(), conditionOf(status, r), e); err != nil {
 				return nil, err
 			}
 		}
 		e := &explained{r, r.Name, false}
-		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match), e); err != nil {
+		if err := routes.AddWhere(r.Match.Path, r.Match.Taken(), conditionOf(r.Match, r), e); err != nil {
 			return nil, err
 		}
 	}
@@ -277,6 +282,8 @@ func (p *explainer) explain(rt *explained) {
 	switch {
 	case r.Respond != nil:
 		p.Line("target", "static response %d", r.Respond.Status)
+	case r.Redirect != nil:
+		p.Line("target", "redirect %d to %s", r.Redirect.Status, newRedirect(r.Redirect).location(p.x))
 	case r.Transaction != "":
 		p.transaction(r, p.cfg.Transactions[r.Transaction])
 	default:

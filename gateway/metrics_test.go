@@ -49,7 +49,7 @@ services:
     endpoints: ["SERVICE"]
     limits: [l]
     retries: {attempts: 1}
-    health: {path: /health, every: 50ms}
+    health: {path: /health, every: 100ms}
     breaker: {errors: 50%, minRequests: 1000}
     outlier: {errors: 1000, eject: 30s, max: 50%}
     overload: {concurrency: adaptive, min: 4, max: 1000, queue: {size: 200, wait: 100ms}}
@@ -169,7 +169,8 @@ func checkWholeStatus(t *testing.T, s admin.Status) {
 	if s.Coordinator == nil || s.Coordinator.State != "closed" || len(s.Coordinator.Endpoints) != 1 {
 		t.Errorf("the coordinator: %+v", s.Coordinator)
 	}
-	if r := s.Resources; r.RequestsInFlight.Max != 10000 || r.BufferedBytes.Max != 256<<20 || r.ClientConnections.Used < 1 {
+	if r := s.Resources; r.RequestsInFlight.Max != 10000 || r.BufferedBytes.Max != 256<<20 ||
+		r.ClientConnections.Used < 1 {
 		t.Errorf("resources %+v", r)
 	}
 	if len(s.Services) != 2 || len(s.Services[0].Endpoints) != 1 || s.Services[0].Endpoints[0].State != "up" {
@@ -218,18 +219,21 @@ routes:
 	}
 	g.do("GET", "/old/fast", "")
 	if text := g.scrape(); strings.Contains(text, `"old-`) || !strings.Contains(text, `route="new-route"`) {
-		t.Errorf("what was removed is still published, or what is new is not:\n%s", regexp.MustCompile(`(?m)^.*old-.*$`).
-			FindAllString(text, 5))
+		t.Errorf("what was removed is still published, or what is new is not:\n%s",
+			regexp.MustCompile(`(?m)^.*old-.*$`).
+				FindAllString(text, 5))
 	}
 }
 
-// TestClientsMakeNoSeries: whatever clients send, and services respond, the number of series stays what the configuration
-// and the statuses allow.
+// TestClientsMakeNoSeries: whatever clients send, and services respond, the number of series stays what the
+// configuration and the statuses allow.
 func TestClientsMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(w http.ResponseWriter, r *http.Request) {
-		var status int
-		if _, err := fmt.Sscanf(r.URL.Query().Get("status"), "%d", &status); err == nil {
+		status := 500
+		if strings.HasSuffix(r.URL.Path, "/500") {
+			w.WriteHeader(status)
+		} else if _, err := fmt.Sscanf(r.URL.Query().Get("status"), "%d", &status); err == nil {
 			w.WriteHeader(status)
 		}
 	})
@@ -258,8 +262,8 @@ func TestClientsMakeNoSeries(t *testing.T) {
 	}
 }
 
-// TestAStoreThatTakesNoWritesIsNotUp: one out of memory and one that has become a replica answer everything that is asked
-// of them, and serve nobody.
+// TestAStoreThatTakesNoWritesIsNotUp: one out of memory and one that has become a replica answer everything that is
+// asked of them, and serve nobody.
 func TestAStoreThatTakesNoWritesIsNotUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Run(t, redistest.Options{})
@@ -290,7 +294,8 @@ routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 		}
 		until(t, func() bool { return g.metric("sluice_store_up") == 1 && g.metric("sluice_ready") == 1 })
 	}
-	if logs := g.logs.String(); strings.Count(logs, "the store takes no writes") != 2 || !strings.Contains(logs, "OOM") {
+	logs := g.logs.String()
+	if strings.Count(logs, `msg="the store takes no writes"`) != 2 || !strings.Contains(logs, "OOM") {
 		t.Errorf("the log does not say twice that the store takes no writes, and why:\n%s", logs)
 	}
 	s := g.status()
@@ -349,7 +354,8 @@ routes: [{name: all, match: {path: /**}, service: a}]
 	}
 }
 
-// TestStatusIsDocumented: its members are those of the types, and nothing in it is null that a program would range over.
+// TestStatusIsDocumented: its members are those of the types, and nothing in it is null that a program would range
+// over.
 func TestStatusIsDocumented(t *testing.T) {
 	t.Parallel()
 	g := start(t, head+"routes: [{name: all, match: {path: /**}, respond: {status: 204}}]\n")
@@ -358,8 +364,8 @@ func TestStatusIsDocumented(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &document); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"build", "since", "ready", "draining", "addresses", "configuration", "store", "resources",
-		"routes", "services", "breakers"} {
+	for _, name := range []string{"build", "since", "ready", "draining", "addresses", "configuration", "store",
+		"resources", "routes", "services", "breakers"} {
 		if v, ok := document[name]; !ok || string(v) == "null" {
 			t.Errorf("%s is %s", name, v)
 		}

@@ -69,6 +69,12 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 	if trusted {
 		drop = ownFieldOfProxy
 		proto, host = soleValue(x.Header, "X-Forwarded-Proto"), soleValue(x.Header, "X-Forwarded-Host")
+		switch {
+		case strings.EqualFold(proto, "https"):
+			x.Scheme = "https"
+		case strings.EqualFold(proto, "http"):
+			x.Scheme = "http"
+		}
 		if x.Header.Count("X-Forwarded-For") > 0 {
 			forwardedFor = x.Header.Joined("X-Forwarded-For")
 			x.Client = clientOf(x.Client, forwardedFor, proxies)

@@ -159,7 +159,7 @@ func (g *gateway) run(ctx context.Context, cfg *config.Config) error {
 		})
 	}
 	run("store watch", g.stores.watch)
-	run("census of keys", func(ctx context.Context) error { return g.stores.census.run(ctx, g.stores.kept) })
+	run("census of keys", func(ctx context.Context) error { return g.stores.countKeys(ctx) })
 	run("refusal log", g.refusals.run)
 	run("log files", func(ctx context.Context) error { return g.access.reopenAt(ctx, g.ReopenLogs) })
 	run("memory limit", newMemoryKeeper(g.budget).run)

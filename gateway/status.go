@@ -116,7 +116,8 @@ func (g *gateway) resources() admin.Resources {
 		return admin.ResourceStatus{Used: g.budget.Used(r), Max: g.budget.Limit(r), Refused: g.budget.Refused(r)}
 	}
 	s := admin.Resources{RequestsInFlight: of(budget.InFlight), BufferedBytes: of(budget.Buffered),
-		UpstreamConnections: of(budget.Upstreams), ClientConnections: admin.ResourceStatus{Max: int64(g.descriptors.clients)}}
+		UpstreamConnections: of(budget.Upstreams),
+		ClientConnections:   admin.ResourceStatus{Max: int64(g.descriptors.clients)}}
 	if open := g.openConnections.Load(); open != nil {
 		all, _ := (*open)()
 		s.ClientConnections.Used = int64(all)

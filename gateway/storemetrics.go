@@ -28,18 +28,20 @@ type operationMetrics struct {
 }
 
 func newStoreMetrics(r *policy.Metrics) *storeMetrics {
-	duration := r.Histogram("store_duration_seconds", "Time that the store took for an operation on a record, in seconds: claim, change, get.", "operation")
-	failures := r.Counter("store_errors_total", "Operations on records that the store did not do, or did not acknowledge in time.", "operation")
+	duration := r.Histogram("store_duration_seconds", "Time that the store took for an operation on a record, in "+
+		"seconds: claim, change, get.", "operation")
+	failures := r.Counter("store_errors_total", "Operations on records that the store did not do, or did not "+
+		"acknowledge in time.", "operation")
 	operation := func(name string) operationMetrics {
 		return operationMetrics{duration.WithLabelValues(name), failures.WithLabelValues(name)}
 	}
-	const failovers = "Masters of Redis that were replaced or restarted: what their replicas or their append-only file " +
-		"had not got is lost."
+	const failovers = "Masters of Redis that were replaced or restarted: what their replicas or their append-only " +
+		"file had not got is lost."
 	const unreplicated = "Requests that a sale let through without a replica to have their units, though one is " +
 		"expected: should the master be lost, they are sold again."
 	return &storeMetrics{
-		up: r.Gauge("store_up", "1 while the store takes reads and writes, 0 while it does not answer, is full, or is a replica: "+
-			"/api/status says which.").WithLabelValues(),
+		up: r.Gauge("store_up", "1 while the store takes reads and writes, 0 while it does not answer, is full, or "+
+			"is a replica: /api/status says which.").WithLabelValues(),
 		failovers:    r.Counter("store_failovers_total", failovers).WithLabelValues(),
 		unreplicated: r.Counter("sale_unreplicated_total", unreplicated).WithLabelValues(),
 		claim:        operation("claim"), change: operation("change"), get: operation("get"),

@@ -236,6 +236,11 @@ func (st *stores) liveGateways() int {
 	return st.membership.Live()
 }
 
+// countKeys counts the keys of the store until ctx ends.
+func (st *stores) countKeys(ctx context.Context) error {
+	return st.census.run(ctx, st.kept, st.logger, func() bool { return st.state.Load().err == nil })
+}
+
 // gateways returns the names of the gateways that share the store, nil where this one is alone.
 func (st *stores) gateways() []string {
 	if st.membership == nil {

@@ -52,7 +52,9 @@ func (t *statusTarget) execute(x *filters.Exchange, _ inbound) result {
 	v, found, err := t.bridge.Status(x.Context(), id, t.route, x.Principal)
 	switch {
 	case err != nil:
-		x.SetReply(refusal(filters.StoreUnavailable, "The store that knows this transaction does not answer."))
+		x.SetReply(filters.Refuse(filters.StoreUnavailable, filters.Problem{
+			Detail: "The store that knows this transaction does not answer.", Cause: err,
+		}))
 		return result{outcome: filters.Refused}
 	case !found:
 		x.SetReply(refusal(filters.NoRoute, "There is no such transaction of yours."))

@@ -15,7 +15,8 @@ var (
 	transactionsPending = metric.NewDesc(metric.Gauge, "transaction_pending",
 		"Transactions that the coordinator has and whose end is not recorded yet, as far as this gateway follows them.")
 	transactionsStuck = metric.NewDesc(metric.Gauge, "transaction_stuck",
-		"Transactions of which a call of this step, do or undo, was repeated five times or more in vain.", "transaction",
+		"Transactions of which a call of this step, do or undo, was repeated five times or more in vain.",
+		"transaction",
 		"step")
 	transactionsLost = metric.NewDesc(metric.Gauge, "transaction_unknown",
 		"Transactions that the coordinator does not know any more and that wait for an operator.")

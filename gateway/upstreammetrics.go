@@ -40,10 +40,10 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		return r.Counter("upstream_"+name, help, append([]string{"service"}, labels...)...)
 	}
 	return &upstreamMetrics{
-		responses: counter("responses_total", "Responses of a service by status code, to requests, repeats, hedges and "+
-			"steps of transactions; not to health checks.", "code"),
-		failures: counter("failures_total", "Attempts at a service that have no response, by reason: unreachable (nothing "+
-			"was sent), failed (the connection broke, or the response was malformed), timeout.", "reason"),
+		responses: counter("responses_total", "Responses of a service by status code, to requests, repeats, hedges "+
+			"and steps of transactions; not to health checks.", "code"),
+		failures: counter("failures_total", "Attempts at a service that have no response, by reason: unreachable "+
+			"(nothing was sent), failed (the connection broke, or the response was malformed), timeout.", "reason"),
 		connects: counter("connects_total", "Connections to a service that were tried."),
 		connectFailures: counter("connect_failures_total", "Connections to a service that were tried and did not come "+
 			"about, handshakes of TLS and HTTP/2 included."),
@@ -51,17 +51,19 @@ func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
 		refused: counter("retry_budget_refused_total",
 			"Attempts beyond the first, repeats and hedges, for which the budget of a service (retries.budget) had no "+
 				"room."),
-		hedges:         counter("hedges_total", "Second attempts that were begun beside a first one that took long (hedge)."),
-		hedgesWon:      counter("hedges_won_total", "Second attempts beside a first one whose response was the one used."),
+		hedges: counter("hedges_total", "Second attempts that were begun beside a first one that took long "+
+			"(hedge)."),
+		hedgesWon: counter("hedges_won_total", "Second attempts beside a first one whose response was the one "+
+			"used."),
 		lookups:        counter("lookups_total", "Lookups of the names of a service's endpoints in DNS."),
 		lookupFailures: counter("lookup_failures_total", "Lookups of the names of a service's endpoints that failed."),
-		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it fails it and is left "+
-			"out.", "service", "endpoint"),
+		healthy: r.Gauge("upstream_healthy", "1 while an endpoint passes its health check, 0 while it fails it and "+
+			"is left out.", "service", "endpoint"),
 		ejected: counter("ejections_total",
-			"Times that an endpoint of a service was left out for a time because too many requests to it had failed in a "+
-				"row (outlier)."),
-		duration: r.Histogram("upstream_duration_seconds", "Time of attempts at a service, in seconds: from the start of "+
-			"the attempt to the head of its response.", "service"),
+			"Times that an endpoint of a service was left out for a time because too many requests to it had failed "+
+				"in a row (outlier)."),
+		duration: r.Histogram("upstream_duration_seconds", "Time of attempts at a service, in seconds: from the "+
+			"start of the attempt to the head of its response.", "service"),
 		watches: map[endpointKey]*healthWatch{},
 	}
 }

@@ -138,7 +138,8 @@ func TestKeysStayWithTheirService(t *testing.T) {
 				ask := func() got {
 					return g.do("POST", path, "{}", "X-User", user, "Idempotency-Key", "k", "X-Break", "1")
 				}
-				if r := ask(); r.reason() != "upstream-failed" || !strings.Contains(r.body, `"service":"order-canary"`) {
+				r := ask()
+				if r.reason() != "upstream-failed" || !strings.Contains(r.body, `"service":"order-canary"`) {
 					t.Fatalf("the first attempt: %+v", r)
 				}
 				g.reloadTo(weights("{memory: {}}", after, "", main, canary))
@@ -155,7 +156,8 @@ func TestKeysStayWithTheirService(t *testing.T) {
 				if got := canary.attempts(); len(got) != 1 || got[0] != want {
 					t.Errorf("the service saw attempts %q, want %q", got, want)
 				}
-				if r := g.do("POST", path, "{}", "X-User", user, "Idempotency-Key", "new"); r.header.Get("X-From") != "order" {
+				r = g.do("POST", path, "{}", "X-User", user, "Idempotency-Key", "new")
+				if r.header.Get("X-From") != "order" {
 					t.Errorf("a new key: %+v", r)
 				}
 			})
@@ -300,7 +302,8 @@ func TestExplainWeights(t *testing.T) {
 		for _, want := range []string{
 			"weights        order 80 of 100, order-canary 20 of 100",
 			fmt.Sprintf("principal %q goes to %s; a key stays with the service of its first dispatch", user, service),
-			"of service " + service + ", done", "breaker        " + service + ":", "target         service " + service + " at",
+			"of service " + service + ", done", "breaker        " + service + ":",
+			"target         service " + service + " at",
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("explain lacks %q:\n%s", want, out)

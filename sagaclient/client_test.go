@@ -215,7 +215,8 @@ func TestSubmitNew(t *testing.T) {
 		}
 		s.Close()
 	}
-	if _, err := newClient(t, closedPort(t)).SubmitNew(context.Background(), small()); !errors.Is(err, ErrCoordinatorDown) {
+	_, err := newClient(t, closedPort(t)).SubmitNew(context.Background(), small())
+	if !errors.Is(err, ErrCoordinatorDown) {
 		t.Errorf("a coordinator that is down: %v", err)
 	}
 }

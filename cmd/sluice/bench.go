@@ -29,8 +29,8 @@ func newBench() *cobra.Command {
 			return fmt.Errorf("say what to measure: proxy, idempotency, transactions, growth or flash-sale")
 		},
 	}
-	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(), newBenchGrowth(),
-		newBenchPart())
+	cmd.AddCommand(newBenchProxy(), newBenchIdempotency(), newBenchFlashSale(), newBenchTransactions(),
+		newBenchGrowth(), newBenchPart())
 	return cmd
 }
 

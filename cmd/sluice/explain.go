@@ -33,7 +33,7 @@ func newExplain() *cobra.Command {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			r := gateway.ExplainRequest{Method: strings.ToUpper(args[0]), Path: args[1]}
+			r := gateway.ExplainRequest{Method: strings.ToUpper(args[0]), Path: args[1], Elsewhere: noEnv}
 			var err error
 			if r.At, err = parseMoment(at); err != nil {
 				return err

@@ -70,6 +70,8 @@ func TestExitCodes(t *testing.T) {
 		{"faulty configuration, run", []string{"run", "-c", faulty}, 2, faulty + ":3:"},
 		{"faulty configuration, validate", []string{"validate", "-c", faulty}, 2, "nobody"},
 		{"faulty configuration, explain", []string{"explain", "-c", faulty, "GET", "/a"}, 2, faulty + ":3:"},
+		{"explain that expects no such route", []string{"explain", "-c", sound, "GET", "/a", "--expect", "nobody"}, 2,
+			`there is no route "nobody"`},
 		{"explain without a slash", []string{"explain", "-c", sound, "GET", "a"}, 2, "slash"},
 		{"explain with half a field", []string{"explain", "-c", sound, "GET", "/a", "-H", "X-User"}, 2, "X-User"},
 		{"demo on half an address", []string{"demo", "--listen", "8080"}, 2, "8080"},
@@ -163,6 +165,26 @@ func TestExplainShowsTheRoute(t *testing.T) {
 	stdout, stderr, code := run("explain", "-c", path, "get", "/a", "-H", "X-User: ann")
 	if code != 0 || !strings.Contains(stdout, "greeting") {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// TestExplainElsewhere: which route takes a request is known without the variables and files of the gateway's machine.
+func TestExplainElsewhere(t *testing.T) {
+	t.Parallel()
+	path := writeConfig(t, `version: 1
+admin: {token: "${env:SLUICE_TEST_NOWHERE}"}
+identity: [{jwt: {keys: nowhere.json}}]
+services: {order: {endpoints: ["http://127.0.0.1:1"]}}
+routes: [{name: greeting, match: {path: /a}, service: order}]
+`)
+	if _, stderr, code := run("explain", "-c", path, "GET", "/a"); code != 2 || !strings.Contains(stderr, "NOWHERE") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	for expect, want := range map[string]int{"greeting": 0, "none": 1, "greetings": 2} {
+		stdout, stderr, code := run("explain", "--no-env", "-c", path, "GET", "/a", "--expect", expect)
+		if code != want || want < 2 && !strings.Contains(stdout, "key set") {
+			t.Errorf("--expect %s: exit %d, want %d: %s%s", expect, code, want, stdout, stderr)
+		}
 	}
 }
 

@@ -57,8 +57,8 @@ type statusPrinter struct {
 
 func (p *statusPrinter) print() error {
 	for _, part := range []func(){
-		p.process, p.configuration, p.store, p.resources, p.services, p.breakers, p.limits, p.transactions, p.certificates,
-		p.fleet,
+		p.process, p.configuration, p.store, p.resources, p.services, p.breakers, p.overloads, p.limits, p.transactions,
+		p.certificates, p.fleet,
 	} {
 		part()
 	}
@@ -90,8 +90,10 @@ func (p *statusPrinter) process() {
 	}
 	p.line("gateway", "%s, %s, up for %s", s.Build, ready, p.since(s.Since))
 	var at []string
-	for _, a := range [][2]string{{"http", s.Addresses.HTTP}, {"https", s.Addresses.HTTPS}, {"admin", s.Addresses.Admin},
-		{"probes", s.Addresses.Probes}, {"branches", s.Addresses.Branches}, {"envoy", s.Addresses.Envoy}} {
+	for _, a := range [][2]string{
+		{"http", s.Addresses.HTTP}, {"https", s.Addresses.HTTPS}, {"admin", s.Addresses.Admin},
+		{"probes", s.Addresses.Probes}, {"branches", s.Addresses.Branches}, {"envoy", s.Addresses.Envoy},
+	} {
 		if a[1] != "" {
 			at = append(at, a[0]+" "+a[1])
 		}
@@ -155,7 +157,8 @@ func (p *statusPrinter) services() {
 			if e.EjectedFor > 0 {
 				state += " for " + e.EjectedFor.String()
 			}
-			rows = append(rows, []string{s.Name, e.Endpoint, e.Address, state, fmt.Sprint(e.InUse), fmt.Sprint(e.Connections)})
+			rows = append(rows, []string{s.Name, e.Endpoint, e.Address, state, fmt.Sprint(e.InUse),
+				fmt.Sprint(e.Connections)})
 		}
 		if len(s.Endpoints) == 0 {
 			rows = append(rows, []string{s.Name, "no endpoint", "", "", "", ""})
@@ -183,25 +186,30 @@ func (p *statusPrinter) breakers() {
 		rows = append(rows, []string{"(coordinator)", c.State, "itself", c.Fault})
 	}
 	p.table(rows, "BREAKER", "STATE", "DECIDED BY", "ERRORS")
-	var overloads policy.Overloads
-	if p.member("overload", &overloads) {
-		rows = nil
-		for _, service := range slices.Sorted(maps.Keys(overloads)) {
-			o := overloads[service]
-			queued, shed := 0, 0
-			for _, n := range o.Queued {
-				queued += n
-			}
-			for _, causes := range o.Shed {
-				for _, n := range causes {
-					shed += n
-				}
-			}
-			rows = append(rows, []string{service, fmt.Sprint(o.InFlight), fmt.Sprint(o.Limit), fmt.Sprint(queued),
-				fmt.Sprint(shed), fmt.Sprintf("%.1f ms", o.LatencyMS)})
-		}
-		p.table(rows, "OVERLOAD", "IN FLIGHT", "LIMIT", "QUEUED", "SHED", "LATENCY")
+}
+
+// overloads prints what services work on, by their limiters.
+func (p *statusPrinter) overloads() {
+	var all policy.Overloads
+	if !p.member("overload", &all) {
+		return
 	}
+	var rows [][]string
+	for _, service := range slices.Sorted(maps.Keys(all)) {
+		o := all[service]
+		queued, shed := 0, 0
+		for _, n := range o.Queued {
+			queued += n
+		}
+		for _, causes := range o.Shed {
+			for _, n := range causes {
+				shed += n
+			}
+		}
+		rows = append(rows, []string{service, fmt.Sprint(o.InFlight), fmt.Sprint(o.Limit), fmt.Sprint(queued),
+			fmt.Sprint(shed), fmt.Sprintf("%.1f ms", o.LatencyMS)})
+	}
+	p.table(rows, "OVERLOAD", "IN FLIGHT", "LIMIT", "QUEUED", "SHED", "LATENCY")
 }
 
 // member decodes the member of a policy; false without it. One of another version is left out.

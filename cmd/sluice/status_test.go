@@ -31,10 +31,12 @@ func TestStatusTable(t *testing.T) {
 		Services: []admin.ServiceStatus{{Name: "order", Endpoints: []admin.EndpointStatus{
 			{Endpoint: "http://order", Address: "10.0.0.1:80", State: "down", InUse: 4},
 		}}},
-		Limits:      []admin.LimitStatus{{Name: "per-user", Rate: "100/s", Scope: "global", Mode: "enforce", Refused: 9}},
+		Limits: []admin.LimitStatus{{Name: "per-user", Rate: "100/s", Scope: "global", Mode: "enforce",
+			Refused: 9}},
 		Coordinator: &admin.CoordinatorStatus{State: "open", Fault: "connection refused"},
 		Transactions: &admin.TransactionsStatus{Pending: 5, Stuck: []admin.StuckBranch{
-			{ID: "gid1", Transaction: "checkout", Step: "pay", Op: "undo", Since: ago(time.Hour), Attempts: 8, Status: 500},
+			{ID: "gid1", Transaction: "checkout", Step: "pay", Op: "undo", Since: ago(time.Hour), Attempts: 8,
+				Status: 500},
 		}},
 		Certificates: []admin.CertificateStatus{{Setting: "listen.https.cert", Ends: now.Add(73 * time.Hour)}},
 		Policies: []policy.Status{{Member: "breakers", Value: policy.Breakers{"order": {State: "open", Calls: 20,

@@ -89,7 +89,7 @@ func (f *Fallback) warn(s site) {
 		p := s.at("on").item(i)
 		switch {
 		case !s.written(p): // a default
-		case why == FallbackBreakerOpen && !r.Service.None() && !s.config.anyService(r, func(c *Service) bool { return c.Breaker != nil }):
+		case why == FallbackBreakerOpen && !r.Service.None() && !s.config.anyService(r, hasBreaker):
 			s.warn(p, "never comes about: %s", noBreaker(r))
 		case why == FallbackTimeout && !f.mayTimeOut(r):
 			s.warn(p, "never comes about: a timeout is one after something was sent, and then only safe requests "+
@@ -97,6 +97,8 @@ func (f *Fallback) warn(s site) {
 		}
 	}
 }
+
+func hasBreaker(c *Service) bool { return c.Breaker != nil }
 
 // noBreaker says that none of the route's services has a breaker.
 func noBreaker(r *Route) string {

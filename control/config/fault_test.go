@@ -127,7 +127,7 @@ limits:
 				"5:3: limits.b.rate: is missing",
 				"8:5: routes[0].match: is missing",
 				"8:5: routes[0].name: is missing",
-				"8:5: routes[0]: leads nowhere: exactly one of service, transaction and respond is wanted"}},
+				"8:5: routes[0]: leads nowhere: exactly one of service, transaction, respond and redirect is wanted"}},
 		{"lists", "version: 1\nservices:\n  a: {endpoints: []}\n  b: {endpoints: ['http://h', 'http://h']}\n  " +
 			"c: {endpoints: http://h}\n", []string{
 			"3:7: services.a.endpoints: is empty, at least one entry is wanted",
@@ -204,9 +204,9 @@ routes:
 			`6:47: routes[1].transaction: needs a coordinator, and none is configured`,
 			`6:47: routes[1].transaction: needs idempotency on the route: its record is the transaction's record`,
 			`6:47: routes[1].transaction: there is no transaction "t"`,
-			`7:50: routes[2].respond: a route leads to exactly one of service, transaction and respond, and ` +
-				`service stands here too`,
-			`8:5: routes[3]: leads nowhere: exactly one of service, transaction and respond is wanted`,
+			`7:50: routes[2].respond: a route leads to exactly one of service, transaction, respond and redirect, ` +
+				`and service stands here too`,
+			`8:5: routes[3]: leads nowhere: exactly one of service, transaction, respond and redirect is wanted`,
 			`9:58: routes[4].idempotency: has nothing to protect: the route's response is written here`}},
 		{"paths", `version: 1
 routes:

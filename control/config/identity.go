@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,11 @@ func (i Identities) Prefix6() uint8 {
 		}
 	}
 	return clientPrefix6
+}
+
+// HasJWT reports whether a token may establish the principal.
+func (i Identities) HasJWT() bool {
+	return slices.ContainsFunc(i, func(one Identity) bool { return one.JWT != nil })
 }
 
 func (i *Identities) warn(s site) {

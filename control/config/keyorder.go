@@ -15,7 +15,7 @@ var keyOrders = map[string][]string{
 		"retries", "health", "breaker", "outlier", "overload", "hedge", "limits", "tls"},
 	"Limit": {"scope", "per", "rate", "burst", "mode", "onStoreFailure"},
 	"Route": {"name", "match", "service", "rewrite", "headers", "allow", "deny", "maxBody", "fallback", "timeout",
-		"cors", "priority", "limits", "idempotency", "transaction", "status", "respond"},
+		"cors", "priority", "limits", "idempotency", "transaction", "status", "respond", "redirect"},
 	"Match": {"host", "methods", "path", "headers"},
 	"Sale": {"routes", "opens", "closes", "item", "quantity", "stock", "stockFrom", "perPrincipal", "admit",
 		"waitingRoom"},

@@ -118,7 +118,7 @@ func (p *Priority) warn(s site) {
 	if s.route == nil || !s.written(s.path) {
 		return
 	}
-	if s.route.Respond != nil {
+	if s.route.Static() {
 		s.warn(s.path, "a static response is never shed")
 		return
 	}

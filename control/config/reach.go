@@ -222,7 +222,7 @@ func (c *Config) warnUnreached(s site) {
 			}
 			s.warn(p.to("match", "path"), "no request reaches route %q: %s%s", r.Name, c.takes(by), without)
 		}
-		if !r.Match.Conditional() { // one with a condition leaves requests to those behind it
+		if !r.conditional() { // one with a condition leaves requests to those behind it
 			before.add(r.Match.Path, r.Match.Taken(), i)
 		}
 	}

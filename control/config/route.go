@@ -11,13 +11,15 @@ import (
 	"github.com/sluice-gateway/sluice/filters/ref"
 )
 
-// Route leads a request to a service, a transaction or a static response: exactly one of Service, Transaction, Respond.
+// Route leads a request to a service, a transaction, a static response or elsewhere: exactly one of Service,
+// Transaction, Respond and Redirect.
 type Route struct {
 	Name        string          `json:"name" jsonschema:"required,pattern=^[a-z0-9._-]+$"`
 	Match       Match           `json:"match" jsonschema:"required"`
 	Service     RouteService    `json:"service"`
 	Transaction string          `json:"transaction"`
 	Respond     *StaticResponse `json:"respond"`
+	Redirect    *Redirect       `json:"redirect"`
 	Status      string          `json:"status"` // the path of the transaction's status resource, with {id}
 	// Timeout is in place of the service's; 0 is that.
 	Timeout Duration     `json:"timeout" config:"omitzero"`
@@ -33,7 +35,7 @@ type Route struct {
 
 func (Route) describe() descriptions {
 	return descriptions{
-		"":            "Leads to a service, a transaction or a static response.",
+		"":            "Leads to a service, a transaction, a static response or elsewhere.",
 		"Name":        "Unique; it stands in metrics, logs and keys.",
 		"Match":       "What the route takes.",
 		"Service":     "The service that requests go to, or several with their weights: {order: 95, order-canary: 5}.",
@@ -62,7 +64,8 @@ func (r *Route) check(s site) {
 		s.fault(s.at("match", "path"), "%q %v", r.Match.Path, err)
 	}
 	members := s.targets()
-	if slices.Contains(members, "respond") && s.written(s.at("idempotency")) {
+	static := slices.Contains(members, "respond") || slices.Contains(members, "redirect")
+	if static && s.written(s.at("idempotency")) {
 		s.fault(s.at("idempotency"), "has nothing to protect: the route's response is written here")
 	}
 	if slices.Contains(members, "service") {
@@ -97,9 +100,9 @@ func (r *Route) warn(s site) {
 
 // targets checks that a route leads to one place, and returns the keys by which it does.
 func (s site) targets() []string {
-	members := s.exactlyOne("a route leads to", false, "service", "transaction", "respond")
+	members := s.exactlyOne("a route leads to", false, "service", "transaction", "respond", "redirect")
 	if len(members) == 0 {
-		s.fault(s.path, "leads nowhere: exactly one of service, transaction and respond is wanted")
+		s.fault(s.path, "leads nowhere: exactly one of service, transaction, respond and redirect is wanted")
 	}
 	return members
 }

@@ -53,8 +53,8 @@ routes:
 		"7:55: routes[3].service.b: 2000000 is more than 1000000",
 		"8:34: routes[4].service: has no weight above 0: nothing could be chosen",
 		"9:43: routes[5].service: 7 is not " + wantRouteService,
-		"10:57: routes[6].respond: a route leads to exactly one of service, transaction and respond, and service " +
-			"stands here too",
+		"10:57: routes[6].respond: a route leads to exactly one of service, transaction, respond and redirect, and " +
+			"service stands here too",
 	}}})
 }
 
@@ -69,7 +69,8 @@ routes:
   - {name: a, match: {path: /a}, service: {a: 1, b: 1}, limits: [l], fallback: {status: 200, on: [breaker-open]}}
   - {name: b, match: {path: /b}, service: {b: 1}, fallback: {status: 200, on: [breaker-open]}}
 `), "\n"), strings.Join([]string{
-		`7:66: warning: routes[0].limits[0]: limit "l" is one of service "a" too, so each request takes two of its tokens`,
+		`7:66: warning: routes[0].limits[0]: limit "l" is one of service "a" too, so each request takes two of its ` +
+			"tokens",
 		"8:80: warning: routes[1].fallback.on[0]: never comes about: none of the services has a breaker",
 	}, "\n"))
 }

@@ -206,7 +206,7 @@ func (c *Sale) checkRoute(s site, name string, p path) {
 	key := at.to("idempotency")
 	switch {
 	case !s.sound(at, key):
-	case r.Respond != nil:
+	case r.Static():
 		s.fault(p, "route %q leads to a static response: nothing is sold there", name)
 	case r.Idempotency == nil:
 		s.fault(p, "route %q needs idempotency: a unit belongs to the record of a key", name)

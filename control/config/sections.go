@@ -92,8 +92,8 @@ func walk(v reflect.Value, s site, visit func(section any, s site) site) {
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
-			// Most fields are plain values, and most sections are not written: with thousands of routes, a path for each
-			// of these would take most of the time.
+			// Most fields are plain values, and most sections are not written: with thousands of routes, a path for
+			// each of these would take most of the time.
 			if field := v.FieldByIndex(f.Index); f.sections && !isNil(field) {
 				walk(field, s.to(f.key), visit)
 			}

@@ -46,7 +46,10 @@ func LeftToExtProc(cfg *config.Config, r *config.Route) []string {
 	if r.Sale != "" {
 		policies = append(policies, "sale")
 	}
-	if r.Service.Name == "" {
+	if !r.Static() && r.Service.Name == "" {
+		if cfg.Identity.HasJWT() {
+			policies = append(policies, "weights by the principal of a token")
+		}
 		for _, name := range r.Service.Names() { // of a service that is chosen behind the filters
 			if s := cfg.Services[name]; s != nil && (len(s.Limits) > 0 || s.Overload != nil) {
 				policies = append(policies, "limits and overload of service "+name)

@@ -147,5 +147,5 @@ func (c *compiler) reportJWT(n int, j *config.JWT) {
 // identifies reports whether Envoy itself has to know who asks on a route. It follows
 // gateway/policy: a static response without limits is the same for everybody.
 func (c *compiler) identifies(r *config.Route) bool {
-	return !leadsToTransaction(r) && len(LeftToExtProc(c.cfg, r)) == 0 && (len(r.Limits) > 0 || r.Respond == nil)
+	return !leadsToTransaction(r) && len(LeftToExtProc(c.cfg, r)) == 0 && (len(r.Limits) > 0 || !r.Static())
 }

@@ -36,7 +36,7 @@ func (c *compiler) addRoutes() {
 				list = append(list, p)
 			}
 		}
-		list = append(list, c.route(r))
+		list = append(list, c.excepted(r, c.route(r))...)
 		if p := c.preflight(r, r.Name, r.Match); p != nil {
 			list = append(list, p)
 		}
@@ -98,9 +98,12 @@ func (c *compiler) route(r *config.Route) *routev3.Route {
 	}
 	out := &routev3.Route{Name: r.Name, Match: matches(r.Match)}
 	perFilter := map[string]*anypb.Any{}
-	if r.Respond == nil {
+	switch {
+	case r.Redirect != nil:
+		out.Action = c.redirect(r)
+	case r.Respond == nil:
 		out.Action = &routev3.Route_Route{Route: c.action(r)}
-	} else if !static(out, r.Respond) {
+	case !static(out, r.Respond):
 		perFilter[untypedFilter] = c.on()
 	}
 	switch {

@@ -1,6 +1,8 @@
 package envoydialect
 
 import (
+	"strings"
+
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -11,7 +13,7 @@ import (
 const ClusterHeader = "sluice-cluster"
 
 // weighted sends the requests of a route to one of several services. Behind ext_proc that is the one which it names,
-// since a key stays with its service; else Envoy chooses by a hash of the principal.
+// since a key stays with its service and a token says who asks; else Envoy chooses by a hash of who asks.
 func (c *compiler) weighted(r *config.Route) *routev3.RouteAction {
 	names := r.Service.Names()
 	a := c.actionTo(r, c.slowest(r))
@@ -37,18 +39,35 @@ func (c *compiler) weighted(r *config.Route) *routev3.RouteAction {
 		})
 	}
 	a.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: w}
-	a.HashPolicy = []*routev3.RouteAction_HashPolicy{{
-		PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
-			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: principalHeader},
-		},
-	}}
-	c.approximate(routePlace(r), "service", "Envoy hashes the principal onto the sum of the weights: it goes to the same "+
-		"service as long as these stay, another one than the gateway may choose, and a change moves more than its share")
+	a.HashPolicy = c.whoAsks()
+	c.approximate(routePlace(r), "service", "Envoy hashes what identity reads, also of a peer that is not trusted, "+
+		"onto the sum of the weights: who asks goes to the same service as long as these stay, another one than the "+
+		"gateway may choose, and a change moves more than its share")
 	if r.Fallback != nil && r.Fallback.Service != "" {
 		c.unsupported(routePlace(r), "fallback", "of a route to several services a request goes to no other one: the "+
 			"refusal stands")
 	}
 	return a
+}
+
+// whoAsks returns what Envoy makes a hash of when it chooses the route, which is before its filters know the principal:
+// the first field of identity that is there, else the client's address. A token is no such field: it is renewed.
+func (c *compiler) whoAsks() (list []*routev3.RouteAction_HashPolicy) {
+	for _, source := range c.cfg.Identity {
+		if source.Header != nil {
+			list = append(list, &routev3.RouteAction_HashPolicy{
+				Terminal: true,
+				PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+					Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: strings.ToLower(source.Header.Name)},
+				},
+			})
+		}
+	}
+	return append(list, &routev3.RouteAction_HashPolicy{
+		PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+		},
+	})
 }
 
 // slowest returns the service of a route with the longest timeout, the first one of these by its name.

@@ -110,6 +110,8 @@ func routeOf(r *config.Route, settings map[string]any, filters []string) Route {
 	switch {
 	case r.Respond != nil:
 		out.Target = "response " + Inline(settings["respond"].(map[string]any)["status"])
+	case r.Redirect != nil:
+		out.Target = "redirect " + Inline(settings["redirect"].(map[string]any)["status"])
 	case r.Transaction != "":
 		out.Target = "transaction " + r.Transaction
 	default:

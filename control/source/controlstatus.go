@@ -99,8 +99,8 @@ var (
 	descConnected = metric.NewDesc(metric.Gauge, "control_connected",
 		"1 for the control plane that the gateway is connected to, 0 for the others of its list.", "control")
 	descInfo = metric.NewDesc(metric.Gauge, "control_config_info",
-		"1 for the version of the control plane's configuration that the gateway has in force and for where it came from: "+
-			"control-plane, last-good (from disk, after a start without one), none.", "version", "origin")
+		"1 for the version of the control plane's configuration that the gateway has in force and for where it came "+
+			"from: control-plane, last-good (from disk, after a start without one), none.", "version", "origin")
 	descApplied = metric.NewDesc(metric.Counter, "control_versions_total",
 		"Configurations of a control plane that the gateway has put in force.")
 	descNacks = metric.NewDesc(metric.Counter, "control_nacks_total",

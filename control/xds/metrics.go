@@ -25,12 +25,12 @@ func newMetrics() *metrics {
 		registry: r, config: metric.NewReloads(r),
 		nacks: r.Counter("control_nacks_total", "Configurations that nodes have refused (NACK), by type of resource.",
 			"type"),
-		refused: r.Counter("control_streams_refused_total", "Streams of nodes that the control plane did not take, by gRPC "+
-			"code: PermissionDenied, ResourceExhausted.", "code"),
+		refused: r.Counter("control_streams_refused_total", "Streams of nodes that the control plane did not take, "+
+			"by gRPC code: PermissionDenied, ResourceExhausted.", "code"),
 		responses: r.Counter("control_responses_total", "Responses that the control plane has sent to nodes.").
 			WithLabelValues(),
-		takenBack: r.Counter("control_taken_back_total", "Configurations that the control plane has taken back from the "+
-			"nodes, since canaries had errors or refused them.").WithLabelValues(),
+		takenBack: r.Counter("control_taken_back_total", "Configurations that the control plane has taken back from "+
+			"the nodes, since canaries had errors or refused them.").WithLabelValues(),
 	}
 	r.Registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -53,8 +53,8 @@ type fleetCollector struct{ *plane }
 
 var (
 	nodesDesc = metric.NewDesc(metric.Gauge, "control_nodes",
-		"Connected nodes by dialect (native, envoy) and by how they stand with the configuration that they are to have: "+
-			"acknowledged, pending, refused.", "dialect", "state")
+		"Connected nodes by dialect (native, envoy) and by how they stand with the configuration that they are to "+
+			"have: acknowledged, pending, refused.", "dialect", "state")
 	streamsDesc = metric.NewDesc(metric.Gauge, "control_streams", "Open streams of nodes.")
 	phaseDesc   = metric.NewDesc(metric.Gauge, "control_rollout",
 		"1 for the phase that the rollout of the newest configuration is in, 0 for the others.", "phase")

@@ -1,5 +1,5 @@
-// Package prometheus is alert rules; its tests hold them, the dashboard of Grafana and docs/metrics.md against the list of
-// metrics that gateways and control planes publish.
+// Package prometheus is alert rules; its tests hold them, the dashboard of Grafana and docs/metrics.md against the
+// list of metrics that gateways and control planes publish.
 package prometheus
 
 import (
@@ -82,7 +82,7 @@ func TestRunbooks(t *testing.T) {
 // published are the metrics of gateways and of control planes.
 func published() []metric.Definition { return append(gateway.Metrics(), xds.Metrics()...) }
 
-// TestNames: what rules and dashboard ask for is published, with the labels that they ask by.
+// TestNames: what rules and dashboard ask for is published, with the labels that they ask by; and what prose speaks of.
 func TestNames(t *testing.T) {
 	known := map[string]metric.Definition{}
 	for _, d := range published() {
@@ -100,6 +100,18 @@ func TestNames(t *testing.T) {
 		}
 		for _, name := range names {
 			if _, ok := known[name]; !ok {
+				t.Errorf("%s: there is no metric %s", file, name)
+			}
+		}
+	}
+	prose, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(prose) < 5 {
+		t.Fatal(prose, err)
+	}
+	for _, file := range append(prose, "../../README.md") {
+		for _, name := range regexp.MustCompile(`sluice_[a-z0-9_]+`).FindAllString(read(t, file), -1) {
+			// The policy of adding-a-policy.md is an example; a name that goes on with an ellipsis stands for several.
+			if _, ok := known[name]; !ok && !strings.HasSuffix(name, "_") && name != "sluice_inflight_refused_total" {
 				t.Errorf("%s: there is no metric %s", file, name)
 			}
 		}
@@ -242,7 +254,7 @@ func document(text string) (out string, missing []string) {
 			if advice == "" {
 				missing = append(missing, d.Name)
 			}
-			out += "\n### " + d.Name + "\n\n" + wrapped(describe(d)) + "\n" + advice
+			out += "\n### " + d.Name + "\n\n" + wrapped(describe(d)) + advice
 		}
 		if part.next != "" {
 			out += "\n" + part.next

@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -12,8 +13,11 @@ type Census struct {
 	Oldest  time.Time // when the one became unknown that has been so longest; zero without one
 }
 
-// Counter is a store that can count its keys. The error may be one of the store; a census of before is good enough for
-// who cannot have a new one. In a store that several gateways share the count may be some seconds old, some minutes where
+// ErrCounting says that another gateway counts the keys at the moment, and has not left a result yet.
+var ErrCounting = errors.New("idempotency: another gateway counts the keys")
+
+// Counter is a store that can count its keys. The error may be [ErrCounting]; a census of before is good enough for who
+// cannot have a new one. In a store that several gateways share the count may be some seconds old, some minutes where
 // it has millions of keys.
 type Counter interface {
 	Census(ctx context.Context) (Census, error)

@@ -22,7 +22,8 @@ func drawRecord(t *rapid.T) Record {
 	r := Record{
 		ID: rapid.String().Draw(t, "id"), State: State(rapid.IntRange(int(InFlight), int(Unknown)).Draw(t, "state")),
 		Token: rapid.Uint64().Draw(t, "token"), Attempt: rapid.Int().Draw(t, "attempt"),
-		Route: rapid.String().Draw(t, "route"), Service: rapid.String().Draw(t, "service"), Principal: rapid.String().Draw(t, "principal"),
+		Route: rapid.String().Draw(t, "route"), Service: rapid.String().Draw(t, "service"),
+		Principal: rapid.String().Draw(t, "principal"),
 		ClientKey: rapid.String().Draw(t, "key"), GID: rapid.String().Draw(t,
 			"gid"), NotDispatched: rapid.Bool().Draw(t,
 			"not dispatched"),

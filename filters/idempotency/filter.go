@@ -249,9 +249,9 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 // leadsNowhere gives back the claim of a further attempt whose service the gateway does not know any more. Another
 // service is not asked: it may not know the key, and the request would be done twice.
 func (f *Filter) leadsNowhere(x *filters.Exchange, rec *Record) *filters.Reply {
-	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, and "+
-		"the service that it was sent to is not in the configuration any more: its key is held until somebody resolves "+
-		"it or the service is written again", "route", x.Route, "service", rec.Service, "record", rec.ID,
+	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, "+
+		"and the service that it was sent to is not in the configuration any more: its key is held until somebody "+
+		"resolves it or the service is written again", "route", x.Route, "service", rec.Service, "record", rec.ID,
 		"request", x.Inject.Get("Sluice-Request-Id"))
 	if err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Free}); err != nil {
 		f.retryInBackground(rec.ID, rec.Token, Change{Op: Free}, f.settings.MaxInFlight, 0)
@@ -334,6 +334,7 @@ func (f *Filter) storeGone(x *filters.Exchange, c *ClaimRequest, err error, foun
 	}
 	found.reply = filters.Refuse(filters.StoreUnavailable, filters.Problem{
 		Detail: "Nothing was done: the store that makes this request safe to repeat does not answer.",
+		Cause:  err,
 	})
 	return found.reply
 }

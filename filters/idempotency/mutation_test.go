@@ -7,7 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/mutants"
 )
 
-// safeguards are those of this package, and the edits take each out. Whoever rewords one of these lines rewords it here.
+// safeguards are those of this package, and the edits take each out. Whoever rewords one of these lines rewords it
+// here.
 var safeguards = []mutants.Mutant{
 	{Name: "no fence", Edits: []string{"core.go",
 		"|| rec.Token != token && !settlesLate(rec, ch, now) {",

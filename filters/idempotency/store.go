@@ -51,9 +51,18 @@ type Store interface {
 // be found in the store later.
 var ErrNotTaken = errors.New("idempotency: the store did not take the step")
 
-// ErrNoWrites is wrapped by the error of a Ping of a store that answers and takes no writes: it is full, read-only, or
-// its disk fails.
+// ErrNoWrites is the kind of error ([NoWrites]) of a Ping of a store that answers and takes no writes: it is full,
+// read-only, or its disk fails.
 var ErrNoWrites = errors.New("idempotency: the store takes no writes")
+
+// NoWrites returns an error that is [ErrNoWrites] and reads as its cause.
+func NoWrites(cause error) error { return noWrites{cause} }
+
+type noWrites struct{ error }
+
+func (noWrites) Is(target error) bool { return target == ErrNoWrites }
+
+func (e noWrites) Unwrap() error { return e.error }
 
 // Query selects records: an empty member matches all.
 type Query struct {

@@ -98,7 +98,7 @@ func (s *Settings) closed(now time.Time) bool { return !s.Closes.IsZero() && !no
 // Request takes units for the request, or refuses it.
 func (f *Filter) Request(x *filters.Exchange, slot *filters.Slot) *filters.Reply {
 	if x.Logical.Claim == nil { // the configuration sees to it that there is one, unless the store is gone
-		return refuseStoreGone()
+		return refuseStoreGone(nil)
 	}
 	claim := x.Logical.Claim.Claimed()
 	if claim.Resume { // it has its units
@@ -181,7 +181,7 @@ func (f *Filter) take(x *filters.Exchange, r *TakeRequest, slot *filters.Slot) *
 		h.metrics.Failures.Inc()
 		f.gone.Warn(f.logger, time.Now(), "sale: the store did not answer, and nothing is sold",
 			"sale", r.Item.Sale, "item", r.Item.Name, "record", r.ID, "error", err)
-		return refuseStoreGone()
+		return refuseStoreGone(err)
 	}
 	taken := ""
 	if out.Verdict == Taken {
@@ -315,8 +315,8 @@ func refuseSoldOut(left int) *filters.Reply {
 	return filters.Refuse(Sold, filters.Problem{Detail: "Nothing is left of it."})
 }
 
-func refuseStoreGone() *filters.Reply {
+func refuseStoreGone(cause error) *filters.Reply {
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{
-		Detail: "Nothing was sold: the store that counts the units does not answer.",
+		Detail: "Nothing was sold: the store that counts the units does not answer.", Cause: cause,
 	})
 }

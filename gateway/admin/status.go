@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 )
 
-// Status is the document of /api/status. Each policy adds its own member to it: [policy.Breakers] as "breakers" and so on.
-// Times are in UTC, to the second; durations are written as in the configuration.
+// Status is the document of /api/status. Each policy adds its own member to it: [policy.Breakers] as "breakers" and
+// so on. Times are in UTC, to the second; durations are written as in the configuration.
 type Status struct {
 	Build         string              `json:"build"` // the version of the program
 	Since         time.Time           `json:"since"` // the start of the process

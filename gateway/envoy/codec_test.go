@@ -35,6 +35,14 @@ func TestEncode(t *testing.T) {
 		"a request's head": {appendReply(nil, requestHead, mutation), &extproc.ProcessingResponse{
 			Response: &extproc.ProcessingResponse_RequestHeaders{
 				RequestHeaders: &extproc.HeadersResponse{Response: common}}}},
+		"a request's head, and the cluster is chosen again": {
+			appendReplyOver(nil, requestHead, mutation, reroute), &extproc.ProcessingResponse{
+				Response: &extproc.ProcessingResponse_RequestHeaders{
+					RequestHeaders: &extproc.HeadersResponse{Response: &extproc.CommonResponse{
+						HeaderMutation: want, ClearRouteCache: true}}}}},
+		"nothing but that": {appendReplyOver(nil, requestBody, nil, reroute), &extproc.ProcessingResponse{
+			Response: &extproc.ProcessingResponse_RequestBody{RequestBody: &extproc.BodyResponse{
+				Response: &extproc.CommonResponse{ClearRouteCache: true}}}}},
 		"a request's body": {appendReply(nil, requestBody, mutation), &extproc.ProcessingResponse{
 			Response: &extproc.ProcessingResponse_RequestBody{RequestBody: &extproc.BodyResponse{Response: common}}}},
 		"a response's head": {appendReply(nil, responseHead, mutation), &extproc.ProcessingResponse{

@@ -22,7 +22,8 @@ func series(t *testing.T, r *Registry) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetName() + "=" + l.GetValue()
 			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+				float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return values
@@ -49,7 +50,8 @@ func TestList(t *testing.T) {
 	r.Func(Counter, "g_total", "A g.", func() float64 { return 3 })
 	r.FuncBy(Gauge, "h", "An h.", "why", []string{"p", "q"}, func(i int) float64 { return float64(i) })
 	want := map[string]float64{
-		"sluice_a_total route=r": 1, "sluice_b": 2, "sluice_c_seconds service=s": 1, "sluice_d_total event=x route=r": 0,
+		"sluice_a_total route=r": 1, "sluice_b": 2, "sluice_c_seconds service=s": 1,
+		"sluice_d_total event=x route=r": 0,
 		"sluice_d_total event=y route=r": 1, "sluice_e_total route=r": 1, "sluice_f service=old": 7,
 		"sluice_f service=new": 8, "sluice_g_total": 3, "sluice_h why=p": 0, "sluice_h why=q": 1,
 	}
@@ -68,15 +70,16 @@ func TestList(t *testing.T) {
 	}
 	if want := []string{
 		"sluice_a_total{route} counter An a.", "sluice_b gauge A b.", "sluice_c_seconds{service} histogram A c.",
-		"sluice_d_total{route,event} counter A d.", "sluice_e_total{route} counter An e.", "sluice_f{service} gauge An f.",
+		"sluice_d_total{route,event} counter A d.",
+		"sluice_e_total{route} counter An e.", "sluice_f{service} gauge An f.",
 		"sluice_g_total counter A g.", "sluice_h{why} gauge An h.",
 	}; !slices.Equal(names, want) {
 		t.Errorf("the list is %q", names)
 	}
 }
 
-// TestKeep: series of what a reload has removed go, and none comes back with a request that was under way; those of what
-// is there, those without a value and those by other labels stay.
+// TestKeep: series of what a reload has removed go, and none comes back with a request that was under way; those of
+// what is there, those without a value and those by other labels stay.
 func TestKeep(t *testing.T) {
 	r := New()
 	counter := r.Counter("a_total", "An a.", "route", "code")

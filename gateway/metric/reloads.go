@@ -19,12 +19,12 @@ func NewReloads(r *Registry) *Reloads {
 		results: r.Counter("config_reloads_total", "Configurations that were given to the running process by result: "+
 			"applied, refused (the one before stays in force).", "result"),
 		info: r.Gauge("config_info", "1 for the version of the configuration in force.", "version"),
-		successful: r.Gauge("config_last_reload_successful", "1 while the configuration in force is the newest that was "+
-			"given, 0 while a newer one has been refused.").WithLabelValues(),
+		successful: r.Gauge("config_last_reload_successful", "1 while the configuration in force is the newest that "+
+			"was given, 0 while a newer one has been refused.").WithLabelValues(),
 		applied: r.Gauge("config_last_applied_timestamp_seconds", "When the configuration in force was applied, in "+
 			"seconds of Unix time.").WithLabelValues(),
-		tried: r.Gauge("config_last_reload_timestamp_seconds", "When the newest configuration was given, whether it was "+
-			"applied or refused, in seconds of Unix time.").WithLabelValues(),
+		tried: r.Gauge("config_last_reload_timestamp_seconds", "When the newest configuration was given, whether it "+
+			"was applied or refused, in seconds of Unix time.").WithLabelValues(),
 	}
 	for _, result := range []string{"applied", "refused"} {
 		m.results.WithLabelValues(result)

@@ -31,12 +31,12 @@ type serviceBreaker struct {
 func newBreaker(env *Env) Policy {
 	p := &breakerPolicy{
 		env: env,
-		state: env.Metrics.Gauge("breaker_state", "State of the breaker of a service: 0 closed, its requests pass; 1 half-open, "+
-			"a few probe whether it works again; 2 open, they are refused with breaker-open.", "service"),
+		state: env.Metrics.Gauge("breaker_state", "State of the breaker of a service: 0 closed, its requests pass; 1 "+
+			"half-open, a few probe whether it works again; 2 open, they are refused with breaker-open.", "service"),
 		forced: env.Metrics.Gauge("breaker_forced", "1 while an operator has forced the breaker of a service open or "+
 			"closed (sluice_breaker_state says which), 0 while it decides by itself.", "service"),
-		moves: env.Metrics.Counter("breaker_transitions_total", "Times that the breaker of a service went to a state: closed, half-open, "+
-			"open.", "service", "to"),
+		moves: env.Metrics.Counter("breaker_transitions_total", "Times that the breaker of a service went to a "+
+			"state: closed, half-open, open.", "service", "to"),
 	}
 	p.breakers = NewPool[string](env, p.closed)
 	return p

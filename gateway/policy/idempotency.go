@@ -25,22 +25,23 @@ func newIdempotency(env *Env) Policy {
 	}
 	return &idempotencyPolicy{
 		env: env,
-		claims: events("claims_total", "Requests with a key that were executed: they have claimed it, and were sent on "+
-			"unless a policy behind refused them.", ""),
-		ends: events("claim_ends_total", "Ends of requests that had claimed their key, by what became of it: answered "+
-			"(the response is recorded), free (as if never sent), unknown (sent on, and the outcome is not known). Of a "+
-			"transaction that goes on in the background sluice_transaction_ends_total tells.", "end", "answered", "free",
+		claims: events("claims_total", "Requests with a key that were executed: they have claimed it, and were sent "+
+			"on unless a policy behind refused them.", ""),
+		ends: events("claim_ends_total", "Ends of requests that had claimed their key, by what became of it: "+
+			"answered (the response is recorded), free (as if never sent), unknown (sent on, and the outcome is not "+
+			"known). Of a transaction that goes on in the background sluice_transaction_ends_total tells.",
+			"end", "answered", "free",
 			"unknown"),
 		replays: events("replays_total", "Requests that were given the recorded response of the first one with their "+
 			"key.", ""),
-		joins: events("joins_total", "Requests that waited for one with the same key in this process. What they got is "+
-			"counted beside this as a replay, a refusal or a claim.", ""),
-		refusals: events("refusals_total", "Requests that were refused for their key: in-progress (the first one still "+
-			"runs), reused (the key was used for another request), too-many-open-keys, untrusted-record (it is damaged, "+
-			"or sealed with a key that is gone).", "why", "in-progress", "reused", "too-many-open-keys",
+		joins: events("joins_total", "Requests that waited for one with the same key in this process. What they got "+
+			"is counted beside this as a replay, a refusal or a claim.", ""),
+		refusals: events("refusals_total", "Requests that were refused for their key: in-progress (the first one "+
+			"still runs), reused (the key was used for another request), too-many-open-keys, untrusted-record (it is "+
+			"damaged, or sealed with a key that is gone).", "why", "in-progress", "reused", "too-many-open-keys",
 			"untrusted-record"),
-		probes: events("probes_total", "Services asked what became of a request of unknown outcome (onUnknown: probe), "+
-			"by whether that settled it: settled, undecided.", "result", "settled", "undecided"),
+		probes: events("probes_total", "Services asked what became of a request of unknown outcome (onUnknown: "+
+			"probe), by whether that settled it: settled, undecided.", "result", "settled", "undecided"),
 		lost: events("claims_lost_total", "Claims that had another owner, or none, when their request ended: it ran "+
 			"longer than its lease or maxInFlight, or the store has lost the record.", ""),
 		failures: events("store_failures_total", "Steps of requests with a key that the store did not take or did not "+
@@ -51,7 +52,7 @@ func newIdempotency(env *Env) Policy {
 func (p *idempotencyPolicy) Name() string { return "idempotency" }
 
 func (p *idempotencyPolicy) Applies(s Scope) bool {
-	return s.Kind == RouteChain && s.Route.Idempotency != nil && s.Route.Respond == nil
+	return s.Kind == RouteChain && s.Route.Idempotency != nil && !s.Route.Static()
 }
 
 func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {

@@ -26,7 +26,8 @@ func newIdentity(env *Env) Policy {
 		env:  env,
 		keys: NewPool[string](env, (*jwks.Keys).Close),
 		fetches: env.Metrics.Counter("identity_key_fetches_total",
-			"Fetches of the keys that tokens are checked with (identity.jwt.keys at a URL) by result: fetched, failed.", "result"),
+			"Fetches of the keys that tokens are checked with (identity.jwt.keys at a URL) by result: fetched, failed.",
+			"result"),
 	}
 }
 
@@ -39,7 +40,7 @@ func (p *identityPolicy) Applies(s Scope) bool {
 	case StatusChain:
 		return true
 	case RouteChain:
-		return len(s.Route.Limits) > 0 || s.Route.Respond == nil
+		return len(s.Route.Limits) > 0 || !s.Route.Static()
 	}
 	return false
 }

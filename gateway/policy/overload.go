@@ -322,8 +322,8 @@ type overloadCollector struct{ policy *overloadPolicy }
 
 var (
 	overloadLimit = metric.NewDesc(metric.Gauge, "overload_limit",
-		"How many requests a service may have to work on at once now: its fixed concurrency, or what the adaptive limit "+
-			"has found.", "service")
+		"How many requests a service may have to work on at once now: its fixed concurrency, or what the adaptive "+
+			"limit has found.", "service")
 	overloadInFlight = metric.NewDesc(metric.Gauge, "overload_in_flight",
 		"Requests that a service works on and that count against sluice_overload_limit.", "service")
 	overloadStreams = metric.NewDesc(metric.Gauge, "overload_streams",

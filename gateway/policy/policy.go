@@ -20,8 +20,8 @@ import (
 // sure to refuse then costs the store nothing. So a request that the queue refuses there takes no token of the
 // service's limits, and may have a record of which this process does not know. It is told so.
 //
-// Where a route leads to several services one is chosen before the claim, since the claim's record notes it. The policies
-// that are a service's own stand last: a chain has one end for each service.
+// Where a route leads to several services one is chosen before the claim, since the claim's record notes it. The
+// policies that are a service's own stand last: a chain has one end for each service.
 //
 // A new policy is one line here, its own file beside this one, and one line in the sections of the
 // configuration.
@@ -102,11 +102,12 @@ type Step struct {
 // ScopeOf returns the scope of a route.
 func ScopeOf(cfg *config.Config, r *config.Route) Scope {
 	s := Scope{Kind: RouteChain, Route: r}
-	if r.Respond == nil && r.Transaction == "" {
+	if !r.Static() && r.Transaction == "" {
 		s.Service, s.ServiceConfig = r.Service.Name, cfg.Services[r.Service.Name]
 		for _, name := range r.Service.Names() {
 			if name != r.Service.Name {
-				s.Ends = append(s.Ends, Scope{Kind: RouteChain, Route: r, Service: name, ServiceConfig: cfg.Services[name]})
+				end := Scope{Kind: RouteChain, Route: r, Service: name, ServiceConfig: cfg.Services[name]}
+				s.Ends = append(s.Ends, end)
 			}
 		}
 	}

@@ -53,8 +53,9 @@ func newSale(env *Env) Policy {
 	p.sales = NewPool[string](env, p.closeSale)
 	p.requests = env.Metrics.Counter("sale_requests_total", "Requests for units of a sale by outcome: admitted (they "+
 		"got the units and went on), sold-out, purchase-limit, store-failure.", "sale", "item", "outcome")
-	p.ends = env.Metrics.Counter("sale_purchases_total", "Ends of purchases that a sale had admitted, by end: confirmed, "+
-		"returned (the units can be sold again), unknown (they stay taken; a later end counts again).", "sale", "item",
+	p.ends = env.Metrics.Counter("sale_purchases_total", "Ends of purchases that a sale had admitted, by end: "+
+		"confirmed, returned (the units can be sold again), unknown (they stay taken; a later end counts again).",
+		"sale", "item",
 		"end")
 	env.Metrics.Add(&saleUnits{p})
 	if env.Stores.Ends != nil {
@@ -221,7 +222,8 @@ func (p *salePolicy) label(item sale.Item) string {
 type saleUnits struct{ policy *salePolicy }
 
 var saleUnitsDesc = metric.NewDesc(metric.Gauge, "sale_units",
-	"Units of an item of a sale by state: total (what the sale has), and of them reserved, confirmed and unknown.", "sale",
+	"Units of an item of a sale by state: total (what the sale has), and of them reserved, confirmed and unknown.",
+	"sale",
 	"item", "state")
 
 // Descs implements [metric.Collector].

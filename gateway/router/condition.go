@@ -13,12 +13,21 @@ type Condition struct {
 	Host string
 	// Header are fields that the request has, each with that very value on one of its lines.
 	Header filters.Header
+	// ExceptScheme and ExceptHost are what a request must not have, both where both are set; empty: whatever it has.
+	// The host is a name in lower case.
+	ExceptScheme, ExceptHost string
 }
 
-func (c *Condition) empty() bool { return c.Host == "" && len(c.Header) == 0 }
+func (c *Condition) empty() bool {
+	return c.Host == "" && len(c.Header) == 0 && c.ExceptScheme == "" && c.ExceptHost == ""
+}
 
 // holds reports whether a request meets the condition; host is as [bareHost] returns it.
-func (c *Condition) holds(host string, header filters.Header) bool {
+func (c *Condition) holds(scheme, host string, header filters.Header) bool {
+	if (c.ExceptScheme != "" || c.ExceptHost != "") && (c.ExceptScheme == "" || c.ExceptScheme == scheme) &&
+		(c.ExceptHost == "" || hostMatches(c.ExceptHost, host)) {
+		return false
+	}
 	if c.Host != "" && !hostMatches(c.Host, host) {
 		return false
 	}

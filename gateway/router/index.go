@@ -168,13 +168,14 @@ type query struct {
 	method, path string
 	// conditions are those of the entries; nil: none has any.
 	conditions []Condition
+	scheme     string
 	host       string // without a port
 	header     filters.Header
 }
 
 // takes reports whether the condition of an entry holds.
 func (q *query) takes(entry int32) bool {
-	return q.conditions == nil || q.conditions[entry].holds(q.host, q.header)
+	return q.conditions == nil || q.conditions[entry].holds(q.scheme, q.host, q.header)
 }
 
 // first returns the first of some entries whose condition holds, or none.

@@ -87,7 +87,7 @@ func (r *Router[T]) FindFor(
 func (r *Router[T]) queryOf(x *filters.Exchange, method string) query {
 	q := query{method: method, path: x.Path, conditions: r.conditions}
 	if r.conditions != nil {
-		q.host, q.header = bareHost(x.Host), x.Header
+		q.scheme, q.host, q.header = x.Scheme, bareHost(x.Host), x.Header
 	}
 	return q
 }

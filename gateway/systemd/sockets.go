@@ -135,7 +135,7 @@ func (s *Sockets) DropUnused(logger *slog.Logger) {
 		logger.Warn("no listener of the configuration is for a socket that the service manager passes; whoever "+
 			"connects to it is not served: take it out of the socket's unit, or write its address in the configuration",
 			args...)
-		one.file.Close()
+		_ = one.file.Close() // nothing was written to it
 		return true
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -61,7 +62,7 @@ func below(parent, tracestate string) context.Context {
 		return ctx
 	}
 	if tracestate != "" {
-		if state, err := trace.ParseTraceState(tracestate); err == nil { // else it is not there (§3.3)
+		if state, err := trace.ParseTraceState(strings.Clone(tracestate)); err == nil { // else it is not there (§3.3)
 			sc = sc.WithTraceState(state)
 		}
 	}

@@ -154,3 +154,23 @@ func FuzzTraceparent(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkBegin is what tracing adds to a request that is not sampled, and to one that is, the export left out.
+func BenchmarkBegin(b *testing.B) {
+	for name, share := range map[string]float64{"not sampled": 0, "sampled": 1} {
+		b.Run(name, func(b *testing.B) {
+			tr, x := traces(b, share), exchange()
+			b.ReportAllocs()
+			for b.Loop() {
+				x.Begin(context.Background(), nil)
+				x.Method, x.Path, x.Received = "GET", "/", time.Now()
+				x.Inject.Set(Field, tr.Begin(x, "", false))
+				if x.Trace != nil {
+					x.Trace.Decided("ratelimit", "allowed", "own")
+					x.Trace.Attempt(x, "a").End(filters.AttemptEnd{Status: 200, Host: "h:1", Address: "127.0.0.1:1"})
+				}
+				tr.EndRequest(x)
+			}
+		})
+	}
+}

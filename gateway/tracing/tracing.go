@@ -61,7 +61,7 @@ type state struct {
 // The bounds of the package's comment.
 const (
 	attributesMax = 32
-	eventsMax     = 64
+	eventsMax     = 32
 )
 
 // flushMax is how long what waits is sent when tracing is switched off, shutdownMax at the end of the process.

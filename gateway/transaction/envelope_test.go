@@ -12,8 +12,8 @@ var envelopes = map[string]*envelope{
 		Transaction: "checkout", Route: "order", Principal: "ann", RetryMax: 30_000, Behind: []string{"pay", "points"},
 		Inject: [][2]string{{"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, {"Via", ""}},
 		FailOn: [][2]int{{402, 402}, {409, 410}},
-		Do: &envelopeCall{Service: "stock", Method: "POST", Path: "/do", Query: "a=1", Body: []byte(`{"sku":"x:1"}`),
-			Headers: [][2]string{{"X-Tenant", "a:b"}}},
+		Do: &envelopeCall{Service: "stock", Method: "POST", Path: "/do", Query: "a=1",
+			Body: []byte(`{"sku":"x:1"}`), Headers: [][2]string{{"X-Tenant", "a:b"}}},
 		Undo: &envelopeCall{Service: "stock", Method: "POST", Path: "/undo", Body: []byte(`{"sku":"x:1"}`),
 			NothingOn: [][2]int{{404, 404}}},
 	},
@@ -22,8 +22,8 @@ var envelopes = map[string]*envelope{
 		Undo: &envelopeCall{Service: "s", Method: "POST", Path: "/"},
 	},
 	"all calls": {
-		Mode: "tcc", Do: &envelopeCall{Service: "a"}, Undo: &envelopeCall{Service: "="}, Query: &envelopeCall{Path: "/q"},
-		Confirm: &envelopeCall{Method: "PUT"}, Cancel: &envelopeCall{Query: "5:x"},
+		Mode: "tcc", Do: &envelopeCall{Service: "a"}, Undo: &envelopeCall{Service: "="},
+		Query: &envelopeCall{Path: "/q"}, Confirm: &envelopeCall{Method: "PUT"}, Cancel: &envelopeCall{Query: "5:x"},
 	},
 	"no do": {Mode: "xa", Cancel: &envelopeCall{Service: "s"}},
 	"texts that look like others": {

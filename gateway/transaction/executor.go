@@ -279,7 +279,7 @@ func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Rep
 	e.bridge.logger.Warn("transaction: the store does not answer; nothing was submitted",
 		"gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{
-		Detail: "Nothing was submitted: the store does not answer.",
+		Detail: "Nothing was submitted: the store does not answer.", Cause: err,
 	})
 }
 
@@ -287,7 +287,7 @@ func (e *Executor) coordinatorUnavailable(x *filters.Exchange, err error) *filte
 	e.bridge.logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted",
 		"gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.CoordinatorUnavailable, filters.Problem{
-		Detail: "Nothing was submitted. Come back with the same key.",
+		Detail: "Nothing was submitted. Come back with the same key.", Cause: err,
 	})
 }
 

@@ -46,7 +46,8 @@ func pendingModes() []pendingMode {
 			s.responds("/b/try", 402)
 			s.responds("/a/cancel", 500, 200)
 		}, Failed, "a compensated b failed"},
-		{"message, a delivery fails at first", messageSettings(false), failsOnce("/y"), Succeeded, "x succeeded y succeeded"},
+		{"message, a delivery fails at first", messageSettings(false), failsOnce("/y"), Succeeded,
+			"x succeeded y succeeded"},
 		{"message, after its primary", messageSettings(true), failsOnce("/x"), Succeeded,
 			"primary succeeded x succeeded y succeeded"},
 		{"message, the primary is in doubt", messageSettings(true), func(_ *testing.T, s *scene) {

@@ -98,7 +98,8 @@ func (p *played) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"version":%q}`, p.version)
 		return
 	}
-	if strings.Contains(r.URL.Path, "/submit") && strings.HasSuffix(r.URL.Path, "/submitNew") != p.newOnly.offered.Load() {
+	if strings.Contains(r.URL.Path, "/submit") &&
+		strings.HasSuffix(r.URL.Path, "/submitNew") != p.newOnly.offered.Load() {
 		t.Errorf("%s, and the coordinator is another one", r.URL.Path)
 	}
 	if strings.HasSuffix(r.URL.Path, "/query") {

@@ -27,8 +27,8 @@ type Mutant struct {
 // Program is the test program of a package with all mutants in it.
 type Program struct{ path string }
 
-// Build builds the tests of the current folder on the package in folder source, which has that name, with all mutants in
-// it. It fails the test where an edit does not fit: whoever rewords a line of an edit rewords it there too.
+// Build builds the tests of the current folder on the package in folder source, which has that name, with all mutants
+// in it. It fails the test where an edit does not fit: whoever rewords a line of an edit rewords it there too.
 func Build(t testing.TB, source, name string, list []Mutant) *Program {
 	t.Helper()
 	source, err := filepath.Abs(source)

@@ -53,7 +53,10 @@ func axes() []axis {
 			settings: func(int, []string) map[string]any { return map[string]any{"Keyed": true} },
 			loads: func(n int) []measure.Load {
 				return []measure.Load{
-					{Name: "replay", Path: measure.SmallPath, Post: true, Keys: measure.RecordedKeys, Users: n, KeysFrom: keysFrom},
+					{
+						Name: "replay", Path: measure.SmallPath, Post: true, Keys: measure.RecordedKeys, Users: n,
+						KeysFrom: keysFrom,
+					},
 					{Name: "fresh key", Path: measure.SmallPath, Post: true, Keys: measure.FreshKeys, Users: n},
 				}
 			},

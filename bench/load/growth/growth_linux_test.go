@@ -78,7 +78,8 @@ func TestMarks(t *testing.T) {
 			}
 		}
 		if missed != c.missed || len(c.report.Marks) != 5 || (c.report.Err() != nil) != (missed > 0) {
-			t.Errorf("%s: %d of %d marks missed, want %d: %+v", name, missed, len(c.report.Marks), c.missed, c.report.Marks)
+			t.Errorf("%s: %d of %d marks missed, want %d: %+v", name, missed, len(c.report.Marks), c.missed,
+				c.report.Marks)
 		}
 	}
 }

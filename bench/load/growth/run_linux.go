@@ -49,7 +49,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	list := axes()
-	some := slices.DeleteFunc(slices.Clone(list), func(a axis) bool { return o.Only != nil && !o.Only.MatchString(a.name) })
+	some := slices.DeleteFunc(slices.Clone(list), func(a axis) bool {
+		return o.Only != nil && !o.Only.MatchString(a.name)
+	})
 	if len(some) == 0 {
 		return nil, fmt.Errorf("growth: --only %q matches nothing that can be many", o.Only)
 	}
@@ -130,8 +132,10 @@ func (b *bench) plan(p *measure.Plan, a *axis) {
 		for i := range steps {
 			s := steps[(i+round)%len(steps)]
 			for _, load := range a.loads(s.items) {
-				p.Add(fmt.Sprintf("%s, round %d of %d", a.name, round+1, b.o.Rounds), stepName(a, s.items)+": "+load.Name,
-					func(ctx context.Context) error { return b.slice(ctx, s, load) })
+				what := fmt.Sprintf("%s, round %d of %d", a.name, round+1, b.o.Rounds)
+				p.Add(what, stepName(a, s.items)+": "+load.Name, func(ctx context.Context) error {
+					return b.slice(ctx, s, load)
+				})
 			}
 		}
 	}

@@ -30,8 +30,9 @@ func (r *Report) rows() [][]string {
 				if l.Failed != "" || len(l.CPURounds) == 0 {
 					continue
 				}
-				row := []string{fmt.Sprintf("%d %s", p.Items, a.Name), l.Name, fmt.Sprintf("%.2f", l.CPUMicros),
-					fmt.Sprintf("%.2f to %.2f", slices.Min(l.CPURounds), slices.Max(l.CPURounds)), measure.Shown(l.ToLeast, 2),
+				spread := fmt.Sprintf("%.2f to %.2f", slices.Min(l.CPURounds), slices.Max(l.CPURounds))
+				row := []string{fmt.Sprintf("%d %s", p.Items, a.Name), l.Name, fmt.Sprintf("%.2f", l.CPUMicros), spread,
+					measure.Shown(l.ToLeast, 2),
 					fmt.Sprintf("%.1f", p.MemoryBytes/(1<<20)), more, fmt.Sprintf("%.0f", p.StartMillis), reload}
 				if i > 0 {
 					row = append(row[:5], "", "", "", "")

@@ -226,8 +226,8 @@ func (b *bench) drive(ctx context.Context) error {
 // again, say, would be none.
 var events = map[measure.Load]string{loadKeyed: "claim", loadReplay: "replay"}
 
-// count returns how many of an event the gateway has counted. Gateways before this one, which it may be measured against,
-// counted all events in one metric.
+// count returns how many of an event the gateway has counted. Gateways before this one, which it may be measured
+// against, counted all events in one metric.
 func count(ctx context.Context, r *measure.Run, event string) (float64, error) {
 	n, err := measure.ReadMetric(ctx, r.Process.Site.Admin, fmt.Sprintf(`sluice_idempotency_%ss_total{route="keyed"}`,
 		event))

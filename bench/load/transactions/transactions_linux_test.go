@@ -27,8 +27,8 @@ func TestQuick(t *testing.T) {
 		measured++
 		// Where the machine stood still a step is called again, so that these are no exact counts;
 		// TestAGoodSagaIsCheap of package transaction has them.
-		if !about(p.Queries, 1) || !about(p.Calls, 10) || !about(p.InARow, 7) {
-			t.Errorf("%s: queries %v, calls of the store %v, in a row %v; want 1, 10 and 7", p.Name, value(p.Queries),
+		if p.Queries == nil || *p.Queries > 0.1 || !about(p.Calls, 10) || !about(p.InARow, 7) {
+			t.Errorf("%s: queries %v, calls of the store %v, in a row %v; want 0, 10 and 7", p.Name, value(p.Queries),
 				value(p.Calls), value(p.InARow))
 		}
 		for _, c := range p.Cells {

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,6 +68,15 @@ routes:
   - {name: beta, match: {path: /v1/hosted, headers: {X-Beta: "1"}}, respond: {status: 202}}
   - {name: scripts, match: {methods: [POST], path: /v1/scripts}, service: shop,
      cors: {origins: ["https://shop.example"]}}
+  - {name: shared, match: {path: /v1/shared}, service: {shop: 1, gone: 0}}
+  - {name: shared-gone, match: {path: /v1/shared-gone}, service: {shop: 0, gone: 1}}
+  - {name: shared-half, match: {path: /v1/shared-half}, service: {shop: 50, gone: 50}}
+  - {name: shared-keyed, match: {path: /v1/shared-keyed}, service: {shop: 1, gone: 0}, idempotency: {required: true}}
+  - {name: lost-keyed, match: {path: /v1/lost-keyed}, service: {shop: 0, gone: 1}, idempotency: {required: true}}
+  - {name: secure, match: {path: /v1/secure}, redirect: {scheme: https}}
+  - {name: secured, match: {path: /v1/secure}, respond: {status: 200}}
+  - {name: elsewhere, match: {path: "/v1/else/{a}/{b}"}, redirect: {to: "https://h.example:81/x/{b}/{a}", status: 308}}
+  - {name: away, match: {path: /v1/away/**}, redirect: {host: h.example, status: 301}}
   - {name: inside, match: {path: /v1/inside}, respond: {status: 200}, allow: [127.0.0.2/32]}
   - {name: internal, match: {path: "/internal/**"}, respond: {status: 403, headers: {X-Why: no}, body: "no"}}
 `
@@ -75,7 +85,8 @@ func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	w := start(t, shop, envoytest.Options{})
 	for name, test := range map[string]func(*testing.T, *world){
-		"Routes": routes, "Edits": edits, "Browsers": browsers, "Fields": fields, "Limits": limits,
+		"Routes": routes, "Edits": edits, "Browsers": browsers, "Weights": weights, "Redirects": redirects,
+		"Fields": fields, "Limits": limits,
 		"Timeouts": timeouts, "Breaker": breaker, "Keys": keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
@@ -130,6 +141,62 @@ func edits(t *testing.T, w *world) {
 		}
 		if r := w.do(request{path: "/v1/hosted", header: h}); r.StatusCode != c.status {
 			t.Errorf("%+v: %d", c, r.StatusCode)
+		}
+	}
+}
+
+// weights: Envoy chooses the service by weight, the same one for a principal; of a key ext_proc does.
+func weights(t *testing.T, w *world) {
+	for path, status := range map[string]int{"/v1/shared": 200, "/v1/shared-gone": 502, "/v1/shared-keyed": 200,
+		"/v1/lost-keyed": 502} {
+		header := map[string]string{"Idempotency-Key": "w", "Sluice-Cluster": "gone"}
+		r := w.do(request{method: "POST", path: path, header: header})
+		if r.StatusCode != status {
+			t.Errorf("%s: %d, want %d", path, r.StatusCode, status)
+		}
+		if status == 200 {
+			if got := r.seen(t).Header.Get("Sluice-Cluster"); strings.HasSuffix(path, "-keyed") && got != "" {
+				t.Errorf("%s: the service is told the cluster %q", path, got)
+			}
+		}
+	}
+	statuses := map[int]bool{}
+	for i := range 40 {
+		user := map[string]string{"X-User": "user-" + strconv.Itoa(i)}
+		first := w.do(request{from: "127.0.0.2", path: "/v1/shared-half", header: user}).StatusCode
+		statuses[first] = true
+		for range 2 {
+			r := w.do(request{from: "127.0.0.2", path: "/v1/shared-half", header: user})
+			if r.StatusCode != first {
+				t.Errorf("%v: %d and %d", user, first, r.StatusCode)
+			}
+		}
+	}
+	if len(statuses) != 2 {
+		t.Errorf("40 principals all had %v", statuses)
+	}
+}
+
+// redirects: as the gateway sends clients elsewhere, and nobody in circles.
+func redirects(t *testing.T, w *world) {
+	for _, c := range []struct {
+		path, host, proto string
+		status            int
+		location          string
+	}{
+		{"/v1/secure?q=1", "a.example", "", 307, "https://a.example/v1/secure?q=1"},
+		{"/v1/secure", "a.example", "https", 200, ""},
+		{"/v1/else/1/2?q", "a.example", "", 308, "https://h.example:81/x/2/1?q"},
+		{"/v1/away/x", "a.example", "", 301, "http://h.example/v1/away/x"},
+		{"/v1/away/x", "h.example", "", 404, ""},
+	} {
+		header := map[string]string{"Host": c.host}
+		r := request{path: c.path, header: header}
+		if c.proto != "" {
+			header["X-Forwarded-Proto"], r.from = c.proto, "127.0.0.3"
+		}
+		if got := w.do(r); got.StatusCode != c.status || got.Header.Get("Location") != c.location {
+			t.Errorf("%+v: %d %s", c, got.StatusCode, got.Header.Get("Location"))
 		}
 	}
 }

@@ -12,7 +12,8 @@ import (
 // tryTransactions runs a command on the transactions of the gateway.
 func (c *checkouts) tryTransactions(args ...string) (stdout, stderr string, code int) {
 	c.Helper()
-	return sluice(c.T, append([]string{"transactions", "--admin", strings.TrimPrefix(c.gateway.AdminURL, "http://")},
+	return sluice(c.T, append([]string{"transactions", "-o", "json", "--admin",
+		strings.TrimPrefix(c.gateway.AdminURL, "http://")},
 		args...)...)
 }
 

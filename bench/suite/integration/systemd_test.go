@@ -129,6 +129,7 @@ func (s *supervisor) until(what string, holds func() bool) {
 // A binary is replaced under a stream of connections: none is refused, and every request is done, once.
 func TestRestartBehindSocketsOfSystemd(t *testing.T) {
 	t.Parallel()
+	const restarts = 2
 	var done sync.Map
 	svc := startService(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		n, _ := done.LoadOrStore(r.Header.Get("X-Number"), new(atomic.Int64))
@@ -171,10 +172,10 @@ routes:
 		})
 	}
 	ready := 1
-	for range 3 {
+	for range restarts {
 		s.until("READY", func() bool { return s.count("READY=1") >= ready })
 		before := sent.Load()
-		s.until("requests go on", func() bool { return sent.Load() > before+50 })
+		s.until("requests go on", func() bool { return sent.Load() > before+20 })
 		gateway.Signal(syscall.SIGTERM)
 		if err := gateway.Err(); err != nil {
 			t.Errorf("a gateway ends with %v", err)
@@ -190,8 +191,8 @@ routes:
 			t.Errorf("request %d was not done once: %v", n+1, c)
 		}
 	}
-	if n := s.count("STOPPING=1"); n != 3 {
-		t.Errorf("STOPPING was said %d times, want 3", n)
+	if n := s.count("STOPPING=1"); n != restarts {
+		t.Errorf("STOPPING was said %d times, want %d", n, restarts)
 	}
 	if strings.Contains(s.logs.String(), "no listener of the configuration") {
 		t.Error("a socket was not used")

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// pythonPackages is a folder with the packages of python/requirements.txt.
+// pythonPackages is a virtual environment with the packages of python/requirements.txt.
 var pythonPackages struct {
 	once sync.Once
 	dir  string
@@ -29,19 +29,22 @@ func pythonScript(t *testing.T, script string) *exec.Cmd {
 	if pythonPackages.err != nil {
 		t.Fatal(pythonPackages.err)
 	}
-	cmd := exec.Command(python, filepath.Join("python", script))
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+pythonPackages.dir, "PYTHONDONTWRITEBYTECODE=1")
-	return cmd
+	return exec.Command(filepath.Join(pythonPackages.dir, "bin", "python"), filepath.Join("python", script))
 }
 
 func installPythonPackages(python string) (err error) {
 	if pythonPackages.dir, err = os.MkdirTemp("", "sluice-interop-"); err != nil {
 		return err
 	}
-	cmd := exec.Command(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-		"--target", pythonPackages.dir, "--requirement", filepath.Join("python", "requirements.txt"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("pip install: %w\n%s", err, out)
+	for _, args := range [][]string{
+		{python, "-m", "venv", pythonPackages.dir},
+		{filepath.Join(pythonPackages.dir, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check",
+			"--no-deps",
+			"--requirement", filepath.Join("python", "requirements.txt")},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%q: %w\n%s", args, err, out)
+		}
 	}
 	return nil
 }
@@ -130,8 +133,8 @@ func TestStripesLibraries(t *testing.T) {
 						}
 						continue
 					}
-					if got.Error != library.raises[want.raises] || got.Code != want.code || got.Status != want.status ||
-						got.Message == "" {
+					if got.Error != library.raises[want.raises] || got.Type != want.kind || got.Code != want.code ||
+						got.Status != want.status || got.Message == "" {
 						t.Errorf("%s, %d: %+v, want %s with %d %s", c.name, i, got, library.raises[want.raises],
 							want.status, want.code)
 					}
@@ -151,8 +154,8 @@ func TestStripesLibraries(t *testing.T) {
 }
 
 type stripeWant struct {
-	raises, code string // no code: a result
-	status       int
+	raises, kind, code string // no code: a result; kind is the type of the error member
+	status             int
 }
 
 var stripeCases = []struct {
@@ -160,12 +163,13 @@ var stripeCases = []struct {
 	want []stripeWant // of each call
 }{
 	{"replay", []stripeWant{{}, {}}},
-	{"mismatch", []stripeWant{{}, {"idempotency", "idempotency-key-reused", 422}}},
-	{"invalid", []stripeWant{{"idempotency", "idempotency-key-invalid", 400}}},
-	{"missing", []stripeWant{{"idempotency", "idempotency-key-missing", 400}}},
-	{"progress", []stripeWant{{"idempotency", "request-in-progress", 409}, {}}},
-	{"limited", []stripeWant{{}, {"limit", "rate-limited", 429}}},
-	{"failing", []stripeWant{{"api", "upstream-unreachable", 502}, {"api", "breaker-open", 503}}},
+	{"mismatch", []stripeWant{{}, {"api", "idempotency_error", "idempotency-key-reused", 422}}},
+	{"invalid", []stripeWant{{"idempotency", "idempotency_error", "idempotency-key-invalid", 400}}},
+	{"missing", []stripeWant{{"idempotency", "idempotency_error", "idempotency-key-missing", 400}}},
+	{"progress", []stripeWant{{"api", "idempotency_error", "request-in-progress", 409}, {}}},
+	{"limited", []stripeWant{{}, {"limit", "rate_limit_error", "rate-limited", 429}}},
+	{"failing", []stripeWant{{"api", "api_error", "upstream-unreachable", 502},
+		{"api", "api_error", "breaker-open", 503}}},
 }
 
 func stripeRoutes(service, nobody string) string {
@@ -176,7 +180,7 @@ services:
 routes:
   - {name: charges, match: {path: /v1/charges}, service: a, idempotency: {required: true}}
   - {name: plans, match: {path: /v1/plans}, service: a, idempotency: {required: true}}
-  - {name: customers, match: {path: /v1/customers}, service: a, idempotency: {wait: 1ms}}
+  - {name: customers, match: {path: /v1/customers}, service: a, idempotency: {whileInFlight: {wait: 1ms}}}
   - {name: products, match: {path: /v1/products}, service: a, limits: [one]}
   - {name: refunds, match: {path: /v1/refunds}, service: gone, idempotency: {}}
   - {name: all, match: {path: /**}, service: a}

@@ -11,8 +11,8 @@ import (
 
 var _ idempotency.Counter = (*Store)(nil)
 
-// unknown has the records on disk whose outcome is unknown, by their places in the log. It costs some 50 bytes for each.
-// One that has expired stays until the next census. The store's mutex guards it.
+// unknown has the records on disk whose outcome is unknown, by their places in the log. It costs some 50 bytes for
+// each. One that has expired stays until the next census. The store's mutex guards it.
 type unknown map[seglog.Ref]unknownSince
 
 type unknownSince struct {

@@ -357,7 +357,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	c := s.log.Condition()
 	switch {
 	case c.Down != nil:
-		return fmt.Errorf("%w: %w", idempotency.ErrNoWrites, c.Down)
+		return idempotency.NoWrites(notTaken(c.Down))
 	case c.Stalled != nil:
 		return notTaken(c.Stalled)
 	}

@@ -380,8 +380,8 @@ func BenchmarkClaimFinish(b *testing.B) {
 	b.ReportMetric(float64(after.Entries-before.Entries)/float64(after.Batches-before.Batches), "steps/group")
 }
 
-// TestCensusAfterARestart: what waits for a decision is known when the store is opened again, what a dead process left in
-// flight among it, and goes on being known when compaction moves it.
+// TestCensusAfterARestart: what waits for a decision is known when the store is opened again, what a dead process
+// left in flight among it, and goes on being known when compaction moves it.
 func TestCensusAfterARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -13,10 +13,10 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// The keys of Redis have no index by state: it would be one more key at each step, and in a cluster in another slot. So
-// a census reads the heads of all records, and one gateway does it for all: it has a lock, and leaves the result for the
-// others. It takes its time, and is repeated after a multiple of what it took, so that it costs each server about one
-// hundredth of its time however many keys there are.
+// The keys of Redis have no index by state: it would be one more key at each step, and in a cluster in another slot.
+// So a census reads the heads of all records, and one gateway does it for all: it has a lock, and leaves the result
+// for the others. It takes its time, and is repeated after a multiple of what it took, so that it costs each server
+// about one hundredth of its time however many keys there are.
 const (
 	// censusIdle is how much longer than a page took a census pauses behind it.
 	censusIdle = 4
@@ -30,11 +30,8 @@ const (
 
 var _ idempotency.Counter = (*Store)(nil)
 
-// errCounting says that another gateway counts at the moment.
-var errCounting = errors.New("another gateway counts the keys")
-
 // Census implements [idempotency.Counter]: it returns the last one of the fleet while that serves, else it makes one.
-// While another gateway makes it there is none.
+// While another gateway makes it there is none ([idempotency.ErrCounting]).
 func (s *Store) Census(ctx context.Context) (idempotency.Census, error) {
 	c, err := s.census(ctx)
 	if err != nil {
@@ -56,7 +53,7 @@ func (s *Store) census(ctx context.Context) (idempotency.Census, error) {
 		return idempotency.Census{}, err
 	}
 	if !locked {
-		return idempotency.Census{}, errCounting
+		return idempotency.Census{}, idempotency.ErrCounting
 	}
 	began := time.Now()
 	count := &keyCount{store: s}
@@ -109,8 +106,8 @@ func (c *keyCount) scan(ctx context.Context, node redis.Cmdable) error {
 	}
 }
 
-// read reads the heads of the records of a page. What cannot be read is not counted: a key may be removed meanwhile, and
-// a damaged record is told of where it is needed.
+// read reads the heads of the records of a page. What cannot be read is not counted: a key may be removed meanwhile,
+// and a damaged record is told of where it is needed.
 func (c *keyCount) read(ctx context.Context, node redis.Cmdable, keys []string) error {
 	if len(keys) == 0 {
 		return nil

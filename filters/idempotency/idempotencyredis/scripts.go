@@ -95,9 +95,9 @@ end
 
 // claimScript is idempotency.Claim. arg: token, fingerprint, lease, cap, ttl, flags (1 not
 // dispatched, 2 retry), token of the claim that may be retried, greatest number of open keys,
-// texts. With 0 open keys none are counted, and no second key is needed. Reply: C, now, attempt,
-// created and, of a further attempt, the texts of the first one; or R, now, the record that is there; or Q: too many open keys; or K: it takes the second
-// key ([redisx.NeedsAllKeys]).
+// texts. With 0 open keys none are counted, and no second key is needed. Reply: C, now, attempt, created and, of a
+// further attempt, the texts of the first one; or R, now, the record that is there; or Q: too many open keys; or K: it
+// takes the second key ([redisx.NeedsAllKeys]).
 const claimScript = `
 local token, fingerprint, lease, cap, ttl, flags, retryOf, most = struct.unpack('>c8c32I8I8I8Bc8I4', arg)
 local texts = arg:sub(78)

@@ -257,7 +257,7 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 func (s *Store) Ping(ctx context.Context) error {
 	err := s.watch.Ping(ctx)
 	if errors.Is(err, redisx.ErrNoWrites) {
-		return fmt.Errorf("%w: %w", idempotency.ErrNoWrites, err)
+		return idempotency.NoWrites(fmt.Errorf("idempotencyredis: %w", err))
 	}
 	if err != nil {
 		return fmt.Errorf("idempotencyredis: %w", err)

@@ -26,7 +26,8 @@ func testCensus(t *testing.T, h Harness) {
 	mustClaim(t, h.Store, running)
 	mustClaim(t, h.Store, answered)
 	mustClaim(t, h.Store, freed)
-	mustChange(t, h.Store, answered.ID, answered.Token, idempotency.Change{Op: idempotency.Finish, Response: response(201)})
+	mustChange(t, h.Store, answered.ID, answered.Token, idempotency.Change{Op: idempotency.Finish,
+		Response: response(201)})
 	mustChange(t, h.Store, freed.ID, freed.Token, idempotency.Change{Op: idempotency.Free})
 	c, err := counter.Census(ctx)
 	if err != nil {

@@ -225,7 +225,8 @@ func testWhole(t *testing.T, h Harness) {
 	if !sameRecord(rec, claimed, 0) {
 		t.Errorf("got  %+v\nwant %+v", rec, claimed)
 	}
-	if rec.ID != c.ID || rec.Route != c.Route || rec.Service != c.Service || rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
+	if rec.ID != c.ID || rec.Route != c.Route || rec.Service != c.Service ||
+		rec.Principal != c.Principal || rec.ClientKey != c.ClientKey ||
 		rec.TTL != c.TTL || rec.NotDispatched {
 		t.Errorf("record %+v of claim %+v", rec, c)
 	}

@@ -15,8 +15,8 @@ import (
 // Counter counts.
 type Counter interface{ Inc() }
 
-// ErrNoWrites is wrapped by the error of a [Watch.Ping] of servers that answer and take no writes: a replica, one out of
-// memory, one that cannot save to its disk, one without the replicas that it must have.
+// ErrNoWrites is wrapped by the error of a [Watch.Ping] of servers that answer and take no writes: a replica, one out
+// of memory, one that cannot save to its disk, one without the replicas that it must have.
 var ErrNoWrites = errors.New("it takes no writes")
 
 // WatchOptions are the settings of a [Watch].

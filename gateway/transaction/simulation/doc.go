@@ -50,6 +50,6 @@
 // each of them. Each has the seed that caught it last, which is tried first.
 //
 // A seed draws a saga, TCC, XA, a message, or one with a primary; the flag sim.mode makes all seeds of one kind. A
-// service of XA registers its branch at a gateway before it prepares it; what is prepared is done, as a try is, a commit
-// confirms it and a rollback undoes it.
+// service of XA registers its branch at a gateway before it prepares it; what is prepared is done, as a try is, a
+// commit confirms it and a rollback undoes it.
 package simulation

@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-gateway/sluice/bench/kit/mutants"
 )
 
-// safeguards are those of package transaction, and the edits take each out. Whoever rewords one of these lines rewords it here.
+// safeguards are those of package transaction, and the edits take each out. Whoever rewords one of these lines rewords
+// it here.
 var safeguards = []struct {
 	name  string
 	mode  string

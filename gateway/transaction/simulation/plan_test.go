@@ -87,7 +87,8 @@ func (p *plan) endsWithin() time.Duration {
 
 func (p plan) String() string {
 	return fmt.Sprintf("%s, %d gateways, steps %v, trouble %v, balanced %v, secret %v, wait %v, timeout %v, "+
-		"retry %v to %v, ttl %v, forgets %v, new only %v, notify %v, slow %v", p.mode, p.gateways, p.steps, p.trouble, p.balanced, p.secret,
+		"retry %v to %v, ttl %v, forgets %v, new only %v, notify %v, slow %v", p.mode, p.gateways,
+		p.steps, p.trouble, p.balanced, p.secret,
 		p.wait, p.timeout, p.retryEvery, p.retryMax, p.ttl, p.forgets, p.newOnly, p.notify, p.slow)
 }
 

@@ -24,7 +24,7 @@ def tell(call):
         said = {
             "error": type(e).__name__,
             "type": (e.error.type if e.error else "") or "",
-            "code": e.code or "",
+            "code": (e.error.code if e.error else "") or "",
             "status": e.http_status or 0,
             "message": str(e),
         }
