@@ -77,8 +77,8 @@ routes:
 			post[at] = byte('0' + v%10)
 		}
 		ask(post)
-	}); n > 4 {
-		t.Errorf("a keyed POST makes %v allocations, at most 4", n)
+	}); n > 3 {
+		t.Errorf("a keyed POST makes %v allocations, at most 3", n)
 	}
 }
 

@@ -60,7 +60,7 @@ func (r *Report) judge() {
 		what  string
 		load  measure.Load
 		limit float64
-	}{{"a GET", loadGet, 0}, {"a keyed POST", loadPost, 4}} {
+	}{{"a GET", loadGet, 0}, {"a keyed POST", loadPost, 3}} {
 		mark := measure.Mark{What: "all filters: allocations " + m.what, Limit: m.limit}
 		f := r.figure(gatewayFilters, m.load)
 		if f != nil {

@@ -117,29 +117,23 @@ func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.Claim
 	}
 	stored := h.heap.bytes(e.texts)
 	all, from := "", 0 // a copy of them, once one is needed
-	for i, text := range [...]struct {
-		to    *string
-		known string
-	}{
-		{&rec.ID, c.ID}, {&rec.Route, c.Route}, {&rec.Service, c.Service}, {&rec.Principal, c.Principal},
-		{&rec.ClientKey, c.ClientKey}, {&rec.GID, ""},
-	} {
+	known := [...]string{c.ID, c.Route, c.Service, c.Principal, c.ClientKey, ""}
+	for i := range known {
 		to := from + int(e.lengths[i])
 		switch {
 		case i == textID && to == 0 && c.ID != "": // it was found by that
-			*text.to = c.ID
 		case i == textID && to == 0:
-			*text.to = string(e.id[:])
-		case string(stored[from:to]) == text.known:
-			*text.to = text.known
-		default:
+			known[i] = string(e.id[:])
+		case string(stored[from:to]) != known[i]:
 			if all == "" {
 				all = string(stored)
 			}
-			*text.to = all[from:to]
+			known[i] = all[from:to]
 		}
 		from = to
 	}
+	rec.ID, rec.Route, rec.Service = known[textID], known[textRoute], known[textService]
+	rec.Principal, rec.ClientKey, rec.GID = known[textPrincipal], known[textKey], known[textGID]
 }
 
 // write puts what was decided into the entry. The response is kept unless the record has another one, or is
