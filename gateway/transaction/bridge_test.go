@@ -267,6 +267,8 @@ func (d *fixture) checkoutWith(t *testing.T, settings Settings, key, body string
 		Store: d.store, Calls: idempotency.NewCalls(), Logger: d.logger,
 		Metrics: idempotency.Metrics{
 			Claims:     &counter{},
+			Answered:   &counter{},
+			Freed:      &counter{},
 			Replays:    &counter{},
 			Joins:      &counter{},
 			Conflicts:  &counter{},

@@ -53,13 +53,13 @@ var safeguards = []struct {
 	{"the end of a transaction is not expected to be told", modeXA, 0, false, []string{"executor.go",
 		"if e.settings.Notify {\n\t\tif err := b.notifier.Expect",
 		"if e.settings.Notify && !MUTANT {\n\t\tif err := b.notifier.Expect"}},
-	{"what others left behind is not followed", modeSaga, 11, false, []string{"follow.go",
+	{"what others left behind is not followed", modeSaga, 46, false, []string{"follow.go",
 		"for _, rec := range list {\n\t\tb.follow(rec)",
 		"for _, rec := range list {\n\t\tif !MUTANT {\n\t\t\tb.follow(rec)\n\t\t}"}},
 	{"a search of the store that failed is not repeated soon", modeSaga, 0, true, []string{"bridge.go",
 		"again = scanAgain\n\t\t\treturn",
 		"again = scanAgain\n\t\t\tif MUTANT {\n\t\t\t\tagain = scanEvery\n\t\t\t}\n\t\t\treturn"}},
-	{"the coordinator's delay is not held", modeSaga, 41, false, []string{
+	{"the coordinator's delay is not held", modeSaga, 100, false, []string{
 		"follow.go", "most > 0 && v.retryDelay > most {", "most > 0 && v.retryDelay > most && !MUTANT {",
 		"advance.go", "if !b.advances.due(now) {", "if !b.advances.due(now) || MUTANT {"}},
 	{"a transaction that the store has not delegated is submitted", modeSaga, 0, true, []string{"executor.go",
