@@ -7,14 +7,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Events counts events in rows. With ten thousand routes a counter of the library for each event of each route is tens
-// of megabytes, so a row here is an array of numbers. It is safe for concurrent use.
+// Events counts events in rows, of one metric or several that have a label in common. With ten thousand routes a counter
+// of the library for each event of each route is tens of megabytes, so a row here is one array of numbers. It is safe
+// for concurrent use.
 type Events struct {
-	desc  *Desc
-	names []string
+	descs []*Desc
+	names [][]string // by metric
 
 	mu   sync.Mutex
 	rows map[string][]Event
+}
+
+// Family is a metric of rows that others share.
+type Family struct {
+	Name, Help string
+	// By is the label that tells the events apart. Where it is empty there is one event and no such label.
+	By     string
+	Events []string
 }
 
 // Event is one counter of a row.
@@ -23,39 +32,47 @@ type Event struct{ n atomic.Uint64 }
 // Inc implements [filters.Counter].
 func (e *Event) Inc() { e.n.Add(1) }
 
-// Row returns the counters of a value of the label, in the order of the events. A value has one row until
-// [Registry.Keep] leaves it out.
+// Row returns the counters of a value of the label, in the order of the metrics and their events. A value has one row
+// until [Registry.Keep] leaves it out.
 func (e *Events) Row(value string) []Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	row := e.rows[value]
 	if row == nil {
-		row = make([]Event, len(e.names))
+		n := 0
+		for _, names := range e.names {
+			n += len(names)
+		}
+		row = make([]Event, n)
 		e.rows[value] = row
 	}
 	return row
 }
 
 // Describe implements [prometheus.Collector].
-func (e *Events) Describe(to chan<- *prometheus.Desc) { to <- e.desc.desc }
+func (e *Events) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range e.descs {
+		to <- d.desc
+	}
+}
 
 // Collect implements [prometheus.Collector].
 func (e *Events) Collect(to chan<- prometheus.Metric) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for value, row := range e.rows {
-		if len(e.desc.Labels) == 1 {
-			to <- e.desc.Value(float64(row[0].n.Load()), value)
-			continue
-		}
-		for i := range row {
-			to <- e.desc.Value(float64(row[i].n.Load()), value, e.names[i])
+		for i, d := range e.descs {
+			for _, name := range e.names[i] {
+				labels := [2]string{value, name}
+				to <- d.Value(float64(row[0].n.Load()), labels[:len(d.Labels)]...)
+				row = row[1:]
+			}
 		}
 	}
 }
 
 func (e *Events) prune(kept map[string]map[string]bool) {
-	values, told := kept[e.desc.Labels[0]]
+	values, told := kept[e.descs[0].Labels[0]]
 	if !told {
 		return
 	}

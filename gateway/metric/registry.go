@@ -46,8 +46,8 @@ func (r *Registry) register(c prometheus.Collector, of ...Definition) {
 }
 
 // registerVec is register for what has children by label.
-func (r *Registry) registerVec(v vector, d Definition) {
-	r.register(v, d)
+func (r *Registry) registerVec(v vector, of ...Definition) {
+	r.register(v, of...)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.vecs = append(r.vecs, v)
@@ -75,15 +75,22 @@ func (r *Registry) Histogram(name, help string, labels ...string) *prometheus.Hi
 	return v
 }
 
-// Events registers sluice_NAME, a counter of some events by two labels: the first has one row for each of its values,
-// the second, by, tells the events apart. Where that is empty there is one event and no such label.
-func (r *Registry) Events(name, help, label, by string, events ...string) *Events {
-	labels := []string{label, by}
-	if by == "" {
-		labels, events = labels[:1], []string{""}
+// Events registers metrics that count events by a label, which has one row for each of its values.
+func (r *Registry) Events(label string, families ...Family) *Events {
+	e := &Events{rows: map[string][]Event{}}
+	for _, f := range families {
+		labels, events := []string{label, f.By}, f.Events
+		if f.By == "" {
+			labels, events = labels[:1], []string{""}
+		}
+		e.descs = append(e.descs, NewDesc(Counter, f.Name, f.Help, labels...))
+		e.names = append(e.names, events)
 	}
-	e := &Events{desc: NewDesc(Counter, name, help, labels...), names: events, rows: map[string][]Event{}}
-	r.registerVec(e, e.desc.Definition)
+	var of []Definition
+	for _, d := range e.descs {
+		of = append(of, d.Definition)
+	}
+	r.registerVec(e, of...)
 	return e
 }
 

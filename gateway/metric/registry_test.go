@@ -44,8 +44,9 @@ func TestList(t *testing.T) {
 	r.Counter("a_total", "An a.", "route").WithLabelValues("r").Inc()
 	r.Gauge("b", "A b.").WithLabelValues().Set(2)
 	r.Histogram("c_seconds", "A c.", "service").WithLabelValues("s").Observe(1)
-	r.Events("d_total", "A d.", "route", "event", "x", "y").Row("r")[1].Inc()
-	r.Events("e_total", "An e.", "route", "").Row("r")[0].Inc()
+	events := r.Events("route", Family{"d_total", "A d.", "event", []string{"x", "y"}}, Family{"e_total", "An e.", "", nil})
+	events.Row("r")[1].Inc()
+	events.Row("r")[2].Inc()
 	r.Add(fixed{NewDesc(Gauge, "f", "An f.", "service")})
 	r.Func(Counter, "g_total", "A g.", func() float64 { return 3 })
 	r.FuncBy(Gauge, "h", "An h.", "why", []string{"p", "q"}, func(i int) float64 { return float64(i) })
@@ -84,7 +85,7 @@ func TestKeep(t *testing.T) {
 	r := New()
 	counter := r.Counter("a_total", "An a.", "route", "code")
 	histogram := r.Histogram("c_seconds", "A c.", "route")
-	events := r.Events("d_total", "A d.", "route", "event", "x")
+	events := r.Events("route", Family{"d_total", "A d.", "event", []string{"x"}})
 	r.Counter("z_total", "A z.", "why").WithLabelValues("old").Inc()
 	for _, route := range []string{"old", "new", ""} {
 		counter.WithLabelValues(route, "200").Inc()
@@ -120,7 +121,7 @@ func TestKeep(t *testing.T) {
 func TestKeepUnderScrapes(t *testing.T) {
 	r := New()
 	counter := r.Counter("a_total", "An a.", "route")
-	events := r.Events("d_total", "A d.", "route", "event", "x")
+	events := r.Events("route", Family{"d_total", "A d.", "event", []string{"x"}})
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {

@@ -14,39 +14,38 @@ import (
 
 // idempotencyPolicy executes each logical request once.
 type idempotencyPolicy struct {
-	env *Env
-	// All are by route.
-	claims, ends, replays, joins, refusals, probes, lost, failures *metric.Events
+	env    *Env
+	events *metric.Events // by route
 }
 
 func newIdempotency(env *Env) Policy {
-	events := func(name, help, by string, events ...string) *metric.Events {
-		return env.Metrics.Events("idempotency_"+name, help, "route", by, events...)
+	family := func(name, help, by string, events ...string) metric.Family {
+		return metric.Family{Name: "idempotency_" + name, Help: help, By: by, Events: events}
 	}
-	return &idempotencyPolicy{
-		env: env,
-		claims: events("claims_total", "Requests with a key that were executed: they have claimed it, and were sent "+
+	// In the order of the counters of a row: see metrics.
+	return &idempotencyPolicy{env: env, events: env.Metrics.Events("route",
+		family("claims_total", "Requests with a key that were executed: they have claimed it, and were sent "+
 			"on unless a policy behind refused them.", ""),
-		ends: events("claim_ends_total", "Ends of requests that had claimed their key, by what became of it: "+
+		family("claim_ends_total", "Ends of requests that had claimed their key, by what became of it: "+
 			"answered (the response is recorded), free (as if never sent), unknown (sent on, and the outcome is not "+
 			"known). Of a transaction that goes on in the background sluice_transaction_ends_total tells.",
 			"end", "answered", "free",
 			"unknown"),
-		replays: events("replays_total", "Requests that were given the recorded response of the first one with their "+
+		family("replays_total", "Requests that were given the recorded response of the first one with their "+
 			"key.", ""),
-		joins: events("joins_total", "Requests that waited for one with the same key in this process. What they got "+
+		family("joins_total", "Requests that waited for one with the same key in this process. What they got "+
 			"is counted beside this as a replay, a refusal or a claim.", ""),
-		refusals: events("refusals_total", "Requests that were refused for their key: in-progress (the first one "+
+		family("refusals_total", "Requests that were refused for their key: in-progress (the first one "+
 			"still runs), reused (the key was used for another request), too-many-open-keys, untrusted-record (it is "+
 			"damaged, or sealed with a key that is gone).", "why", "in-progress", "reused", "too-many-open-keys",
 			"untrusted-record"),
-		probes: events("probes_total", "Services asked what became of a request of unknown outcome (onUnknown: "+
+		family("probes_total", "Services asked what became of a request of unknown outcome (onUnknown: "+
 			"probe), by whether that settled it: settled, undecided.", "result", "settled", "undecided"),
-		lost: events("claims_lost_total", "Claims that had another owner, or none, when their request ended: it ran "+
+		family("claims_lost_total", "Claims that had another owner, or none, when their request ended: it ran "+
 			"longer than its lease or maxInFlight, or the store has lost the record.", ""),
-		failures: events("store_failures_total", "Steps of requests with a key that the store did not take or did not "+
+		family("store_failures_total", "Steps of requests with a key that the store did not take or did not "+
 			"acknowledge.", ""),
-	}
+	)}
 }
 
 func (p *idempotencyPolicy) Name() string { return "idempotency" }
@@ -70,13 +69,11 @@ func (p *idempotencyPolicy) Filter(b *Build, s Scope) (filters.Filter, error) {
 
 // metrics returns the counters of a route, in the order in which the events are registered.
 func (p *idempotencyPolicy) metrics(route string) idempotency.Metrics {
-	ends, refusals, probes := p.ends.Row(route), p.refusals.Row(route), p.probes.Row(route)
+	row := p.events.Row(route)
 	return idempotency.Metrics{
-		Claims: &p.claims.Row(route)[0], Answered: &ends[0], Freed: &ends[1], Unknown: &ends[2],
-		Replays: &p.replays.Row(route)[0], Joins: &p.joins.Row(route)[0],
-		Conflicts: &refusals[0], Mismatches: &refusals[1], TooMany: &refusals[2], Untrusted: &refusals[3],
-		Settled: &probes[0], Undecided: &probes[1],
-		Lost: &p.lost.Row(route)[0], Failures: &p.failures.Row(route)[0],
+		Claims: &row[0], Answered: &row[1], Freed: &row[2], Unknown: &row[3], Replays: &row[4], Joins: &row[5],
+		Conflicts: &row[6], Mismatches: &row[7], TooMany: &row[8], Untrusted: &row[9], Settled: &row[10],
+		Undecided: &row[11], Lost: &row[12], Failures: &row[13],
 	}
 }
 
