@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,16 @@ import (
 type countedStore struct {
 	idempotency.Store
 	result idempotency.Census
-	err    error
+	err    error // of counts once it fails
+	fails  atomic.Bool
 }
 
-func (c *countedStore) Census(context.Context) (idempotency.Census, error) { return c.result, c.err }
+func (c *countedStore) Census(context.Context) (idempotency.Census, error) {
+	if c.fails.Load() {
+		return idempotency.Census{}, c.err
+	}
+	return c.result, nil
+}
 
 // TestCensusThatFails: the numbers from before stay, and the operator is told why unless the store is known to be
 // down or another gateway counts.
@@ -35,7 +42,7 @@ func TestCensusThatFails(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			logs := new(lockedBuffer)
-			store := &countedStore{result: idempotency.Census{Open: 3, Unknown: 1, Oldest: time.Now()}}
+			store := &countedStore{result: idempotency.Census{Open: 3, Unknown: 1, Oldest: time.Now()}, err: c.err}
 			var all census
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error)
@@ -43,7 +50,7 @@ func TestCensusThatFails(t *testing.T) {
 				ended <- all.run(ctx, store, slog.New(slog.NewTextHandler(logs, nil)), func() bool { return c.up })
 			}()
 			synctest.Wait()
-			store.err = c.err
+			store.fails.Store(true)
 			time.Sleep(3 * censusEvery)
 			synctest.Wait()
 			if last := all.last.Load(); last == nil || last.Open != 3 || last.Unknown != 1 {
