@@ -18,7 +18,6 @@ type Filter struct {
 	Options
 	settings Settings
 	renewals renewals
-	owners   *owners
 	guards   []filters.GuardOfKeys
 
 	// One throttle for each kind of warning.
@@ -35,7 +34,7 @@ func New(s Settings, o Options) *Filter {
 	if o.Codec == nil {
 		o.Codec = new(ResponseCodec)
 	}
-	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}, owners: newOwners()}
+	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
 }
 
 // Name returns "idempotency".
@@ -94,7 +93,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		b := append(x.Scratch(), "auto:"...) // a transaction has a record always
 		key = x.Text(strconv.AppendUint(strconv.AppendUint(b, rand.Uint64(), 36), rand.Uint64(), 36))
 	}
-	id, err := f.settings.nameFor(x, key, f.owners.of(x.Route, x.Principal))
+	id, err := f.settings.nameFor(x, key, f.Calls.owners.of(x.Route, x.Principal))
 	if err != nil {
 		return refuseKey(err)
 	}
