@@ -138,12 +138,12 @@ func (a *Response) spliceStep(fd uintptr) bool {
 	case syscall.EAGAIN:
 		s.err = nil
 		s.release()
-		s.to.Write(a.body.takeBuffered()) // the error stays
+		_, _ = s.to.Write(a.body.takeBuffered()) // the error stays with the response
 		s.to.Flush()
 		return s.to.response.Err != nil
 	}
 	s.release()
-	s.to.Write(a.body.takeBuffered())
+	_, _ = s.to.Write(a.body.takeBuffered()) // the error stays with the response
 	return true
 }
 
