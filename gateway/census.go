@@ -52,7 +52,7 @@ func (c *census) run(ctx context.Context, store idempotency.Store, logger *slog.
 var (
 	keysOpen = metric.NewDesc(metric.Gauge, "idempotency_open_keys",
 		"Keys in the store that are not free: their requests run, are answered, or have an outcome that is not "+
-			"known. All gateways of a store tell the same.")
+			"known. Calls of steps of transactions have one each too. All gateways of a store tell the same.")
 	keysUnknown = metric.NewDesc(metric.Gauge, "idempotency_unknown_keys",
 		"Keys in the store whose request was sent on and has no known outcome: they wait for a decision (sluice keys "+
 			"resolve), a probe, or a repeat, as onUnknown says. All gateways of a store tell the same.")

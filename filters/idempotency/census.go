@@ -3,13 +3,14 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
 // Census is how many keys a store has, and how many of them wait for somebody.
 type Census struct {
 	Open    int       // keys that are not free: in flight, answered, delegated, unknown
-	Unknown int       // of them: the outcome is not known
+	Unknown int       // of them: the outcome is not known; without those of an [Internal] route
 	Oldest  time.Time // when the one became unknown that has been so longest; zero without one
 }
 
@@ -30,10 +31,15 @@ func (c *Census) Add(rec *Record, now time.Time) {
 		return
 	}
 	c.Open++
-	if view.State == Unknown {
+	if view.State == Unknown && !Internal(rec.Route) {
 		c.AddUnknown(UnknownSince(rec))
 	}
 }
+
+// Internal reports whether the records of a route are the gateway's own: of steps, and of notices. Such a one of unknown
+// outcome waits for no decision: it is called again, or its transaction was rolled back. No route that is configured has
+// a slash in its name.
+func Internal(route string) bool { return strings.Contains(route, "/") }
 
 // AddUnknown counts an unknown outcome that has been one since then, and is counted as open already.
 func (c *Census) AddUnknown(since time.Time) {

@@ -34,6 +34,7 @@ func New(s Settings, o Options) *Filter {
 	if o.Codec == nil {
 		o.Codec = new(ResponseCodec)
 	}
+	o.Metrics.complete()
 	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
 }
 

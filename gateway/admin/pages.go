@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -179,10 +178,6 @@ func (s *server) newWaiting(only bool, route string) *waiting {
 	return w
 }
 
-// isInternal reports whether the records of a route are the gateway's own: of steps, and of notices. No route that is
-// configured has a slash in its name.
-func isInternal(route string) bool { return strings.Contains(route, "/") }
-
 // view returns how a record is shown, and whether it is. A step that is called again, or was in vain before its
 // transaction was undone, waits for no decision on a key: what does is the transaction. Who names the route sees it.
 func (w *waiting) view(rec *idempotency.Record) (v recordView, listed bool) {
@@ -200,5 +195,5 @@ func (w *waiting) view(rec *idempotency.Record) (v recordView, listed bool) {
 	case v.State == idempotency.Unknown.String() && w.held[rec.Route]:
 		v.WaitsFor = "an operator: only sluice keys resolve ends it"
 	}
-	return v, !w.only || w.internal || !isInternal(rec.Route)
+	return v, !w.only || w.internal || !idempotency.Internal(rec.Route)
 }

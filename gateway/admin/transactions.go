@@ -54,7 +54,7 @@ func (s *server) transactions(w http.ResponseWriter, r *http.Request) {
 	rows, list := []transactionRow{}, s.newWaiting(false, "")
 	q := idempotency.Query{Route: v.Get("route"), OfTransaction: true}
 	next, err := s.gather(r.Context(), q, p, func(rec *idempotency.Record) (bool, error) {
-		if isInternal(rec.Route) {
+		if idempotency.Internal(rec.Route) {
 			return false, nil
 		}
 		now, err := s.transactionState(r.Context(), rec, state)

@@ -78,6 +78,47 @@ func TestAKnownGIDIsRefusedByTheCoordinator(t *testing.T) {
 	}
 }
 
+// TestABegunTransactionWithoutItsRecord: the record of the key is lost, those of its branches are not, which lie on
+// another shard. It is followed all the same, and no other one begins.
+func TestABegunTransactionWithoutItsRecord(t *testing.T) {
+	d := newOffering(t)
+	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
+	d.called1st(t, gid)
+	d.forget(t, gid)
+	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || idOf(t, r) != gid || len(d.submits) != 1 {
+		t.Errorf("%d %s, %d submits", r.Status, r.Body, len(d.submits))
+	}
+	d.forget(t, gid)
+	d.setState(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
+	s := settings
+	s.Wait = 50 * time.Millisecond
+	if r := d.checkoutWith(t, s, "k", `{"qty":2}`); r.Status != 202 || idOf(t, r) != gid || len(d.submits) != 1 {
+		t.Errorf("it runs: %d %s, %d submits", r.Status, r.Body, len(d.submits))
+	}
+	d.forget(t, gid)
+	d.setState(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
+	if r := d.checkout(t, "k", `{"qty":2}`); r.Status != 200 || idOf(t, r) == gid || len(d.submits) != 2 {
+		t.Errorf("it has failed: %d %s, %d submits", r.Status, r.Body, len(d.submits))
+	}
+}
+
+// called1st leaves the record of the do of the first step, which was done.
+func (d *fixture) called1st(t *testing.T, gid string) {
+	t.Helper()
+	c := idempotency.ClaimRequest{
+		ID: branchRecord(gid, "reserve", opDo), Token: randomToken(), Route: branchRoute("checkout"), Principal: "ann",
+		ClientKey: gid + "/reserve/" + opDo, Lease: time.Minute, Cap: time.Minute, TTL: branchTTL, Retry: true,
+	}
+	if _, claimed, err := d.store.Claim(t.Context(), c); err != nil || !claimed {
+		t.Fatal(claimed, err)
+	}
+	response := d.codec.Append(nil, c.ID, &idempotency.Response{Status: 200, Replayable: true})
+	err := d.store.Change(t.Context(), c.ID, c.Token, idempotency.Change{Op: idempotency.Finish, Response: response})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAnotherCoordinatorAfterAll: behind the same address is DTM by now, which submits whatever it gets. So it is asked
 // as long as it is not known to be sluice-dtm, also by the request that finds out.
 func TestAnotherCoordinatorAfterAll(t *testing.T) {

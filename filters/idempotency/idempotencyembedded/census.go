@@ -12,8 +12,8 @@ import (
 
 var _ idempotency.Counter = (*Store)(nil)
 
-// unknown has the records on disk whose outcome is unknown, by their places in the log. It costs some 50 bytes for
-// each, until it is settled or swept. The store's mutex guards it.
+// unknown has the records on disk whose outcome is unknown and counts, by their places in the log. It costs some 50
+// bytes for each, until it is settled or swept. The store's mutex guards it.
 type unknown map[seglog.Ref]unknownSince
 
 type unknownSince struct {
@@ -24,7 +24,7 @@ type unknownSince struct {
 // note follows a record from a place to another, where it is what it is now.
 func (u unknown) note(from, to seglog.Ref, hash uint64, rec *idempotency.Record) {
 	delete(u, from)
-	if rec.State == idempotency.Unknown {
+	if rec.State == idempotency.Unknown && !idempotency.Internal(rec.Route) {
 		u[to] = unknownSince{hash, uint32(max(idempotency.UnknownSince(rec).Unix(), 0))}
 	}
 }
@@ -83,5 +83,10 @@ func (s *Store) noteLoaded(v *seglog.Entry, at seglog.Ref, hash uint64) {
 
 // noteLeft notes a record that a dead process left in flight: its outcome is unknown from now on.
 func (s *Store) noteLeft(at seglog.Ref, hash uint64, now time.Time) {
+	if v, err := s.log.Read(at); err == nil {
+		if rec, err := idempotency.DecodeRecord(v.Body); err == nil && idempotency.Internal(rec.Route) {
+			return
+		}
+	}
 	s.unknown[at] = unknownSince{hash, uint32(max(now.Unix(), 0))}
 }

@@ -388,12 +388,14 @@ func TestCensusAfterARestart(t *testing.T) {
 	c := newClock()
 	s := mustOpen(t, dir, Options{Now: c.now})
 	for i, op := range []idempotency.Op{idempotency.MarkUnknown, idempotency.MarkUnknown, idempotency.Free, 0} {
-		id := strconv.Itoa(i)
-		if _, claimed, err := s.Claim(t.Context(), request(id, 1)); err != nil || !claimed {
-			t.Fatal(claimed, err)
-		}
-		if op != 0 {
-			if err := s.Change(t.Context(), id, 1, idempotency.Change{Op: op}); err != nil {
+		for _, route := range []string{"r", "r/branch"} { // those of steps wait for no decision
+			of := request(route+strconv.Itoa(i), 1)
+			of.Route = route
+			claim(t, s, of)
+			if op == 0 {
+				continue
+			}
+			if err := s.Change(t.Context(), of.ID, 1, idempotency.Change{Op: op}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -419,7 +421,7 @@ func TestCensusAfterARestart(t *testing.T) {
 	}
 	eventually(t, "compaction", func() bool { return s.Stats().CopiedBytes > 0 })
 	want(3)
-	if ok, err := s.Resolve(t.Context(), "0", []byte("r"), false); err != nil || !ok {
+	if ok, err := s.Resolve(t.Context(), "r0", []byte("r"), false); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	want(2)

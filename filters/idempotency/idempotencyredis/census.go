@@ -124,18 +124,64 @@ func (c *keyCount) read(ctx context.Context, node redis.Cmdable, keys []string) 
 		heads[i] = p.GetRange(ctx, key, 0, headSize-1)
 	}
 	_, _ = p.Exec(ctx) // each reply has its own error
+
+	var unknown []string // their keys
+	c.mu.Lock()
+	for i, head := range heads {
+		text, err := head.Result()
+		if err != nil {
+			c.mu.Unlock()
+			return err
+		}
+		rec, ok := parseHead(text)
+		if view, there := idempotency.View(&rec, now); ok && there && view.State == idempotency.Unknown {
+			unknown = append(unknown, keys[i])
+		} else if ok {
+			c.census.Add(&rec, now)
+		}
+	}
+	c.mu.Unlock()
+	return c.readUnknown(ctx, unknown, now)
+}
+
+// routeMost is how much of a record is read for its route: the head, the lengths of its texts, and the longest name
+// that somebody may have given to a route.
+const routeMost = headSize + 8 + 1024
+
+// readUnknown reads the records again whose outcome is unknown, with their routes: few have one.
+func (c *keyCount) readUnknown(ctx context.Context, keys []string, now time.Time) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	p := c.store.client.Universal().Pipeline()
+	texts := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		texts[i] = p.GetRange(ctx, key, 0, routeMost-1)
+	}
+	_, _ = p.Exec(ctx) // each reply has its own error
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, head := range heads {
-		text, err := head.Result()
+	for _, t := range texts {
+		text, err := t.Result()
 		if err != nil {
 			return err
 		}
 		if rec, ok := parseHead(text); ok {
+			rec.Route = routeIn(text)
 			c.census.Add(&rec, now)
 		}
 	}
 	return nil
+}
+
+// routeIn returns the route of a record of which the beginning is there.
+func routeIn(s string) string {
+	if len(s) < headSize+8 {
+		return ""
+	}
+	route := s[headSize+8:]
+	route, _, _ = strings.Cut(route[:min(uint64(short(s[headSize:])), uint64(len(route)))], "\x00")
+	return route
 }
 
 // parseHead reads of a record what a census looks at; false for what is none.
