@@ -84,7 +84,8 @@ func TestNoSpliceThere(t *testing.T) {
 		sized := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
 		request, response, want := get, "HTTP/1.1 200 OK\r\n"+sized, string(body)
 		if upload {
-			request, response, want = "POST /x HTTP/1.1\r\nHost: a\r\n"+sized, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"
+			request, want = "POST /x HTTP/1.1\r\nHost: a\r\n"+sized, "ok"
+			response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 		}
 		go io.WriteString(client, request)
 		p.service.head()
