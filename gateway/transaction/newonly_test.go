@@ -145,7 +145,8 @@ func TestAnotherCoordinatorAfterAll(t *testing.T) {
 	}
 }
 
-// TestAUsedKeyWithAShortWait: a client that is not kept waiting is not told of the transaction that its key began before.
+// TestAUsedKeyWithAShortWait: a client that is not kept waiting is not told of the transaction that its key began
+// before.
 func TestAUsedKeyWithAShortWait(t *testing.T) {
 	d := newOffering(t)
 	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
