@@ -84,7 +84,7 @@ func (t *envoyTarget) execute(x *filters.Exchange, in inbound) result {
 	}
 	var traced filters.Attempt
 	if x.Trace != nil {
-		traced = x.Trace.Attempt(x, t.service)
+		traced = x.Trace.Attempt(x, x.Service)
 	}
 	began := x.Measured.Start()
 	head, err := r.Forward(limit)

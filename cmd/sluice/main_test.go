@@ -51,7 +51,7 @@ func TestExitCodes(t *testing.T) {
 		{"another program's command", []string{"serve"}, 2, `(did you mean "run"?)`},
 		{"mistyped subcommand", []string{"keys", "forgte"}, 2, `(did you mean "forget"?)`},
 		{"mistyped flag", []string{"run", "--confg", sound}, 2, `(did you mean "--config"?)`},
-		{"mistyped state", []string{"keys", "get", "--state", "unkown"}, 2, `(did you mean "unknown"?)`},
+		{"mistyped state", []string{"keys", "get", "--state", "unknow"}, 2, `(did you mean "unknown"?)`},
 		{"a limit below none", []string{"keys", "get", "--limit", "-1"}, 2, "--limit"},
 		{"a form that is none", []string{"breakers", "-o", "xml"}, 2, "xml"},
 		{"no configuration", []string{"run"}, 2, "config"},

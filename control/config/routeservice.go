@@ -1,7 +1,9 @@
 package config
 
 import (
+	"encoding/json"
 	"slices"
+	"strconv"
 
 	"github.com/invopop/jsonschema"
 )
@@ -24,7 +26,7 @@ func (r *RouteService) form() unionForm {
 		value: &jsonschema.Schema{
 			Type: "object",
 			AdditionalProperties: &jsonschema.Schema{
-				Type: "integer", Minimum: "0", Maximum: "1000000",
+				Type: "integer", Minimum: "0", Maximum: json.Number(strconv.Itoa(weightMax)),
 				Description: "The share of the service; 0 takes no new requests, and those whose key began there.",
 			},
 		},

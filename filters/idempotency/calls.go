@@ -2,6 +2,7 @@ package idempotency
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -9,12 +10,13 @@ import (
 
 // Calls joins the duplicates of one process, as golang.org/x/sync/singleflight does: the first
 // request with a key leads, the others wait for what it finds before any of them asks the store. It
-// also owns the steps that are taken in the background when the store did not reply. It outlives a
-// reload. The zero value is not usable, see [NewCalls].
+// also owns the steps that are taken in the background when the store did not reply, and what the
+// filters of all routes remember together. It outlives a reload. The zero value is not usable, see [NewCalls].
 type Calls struct {
 	shards [callShards]callShard
 
-	keys keyMemory
+	keys   keyMemory
+	owners owners
 
 	background sync.WaitGroup
 	mu         sync.Mutex      // of what follows
@@ -64,7 +66,7 @@ type result struct {
 
 // NewCalls returns an empty table.
 func NewCalls() *Calls {
-	cs := &Calls{}
+	cs := &Calls{owners: owners{seed: maphash.MakeSeed()}}
 	for i := range cs.shards {
 		cs.shards[i].inFlight = map[callKey]*call{}
 	}

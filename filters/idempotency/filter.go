@@ -18,7 +18,6 @@ type Filter struct {
 	Options
 	settings Settings
 	renewals renewals
-	owners   *owners
 	guards   []filters.GuardOfKeys
 
 	// One throttle for each kind of warning.
@@ -35,7 +34,8 @@ func New(s Settings, o Options) *Filter {
 	if o.Codec == nil {
 		o.Codec = new(ResponseCodec)
 	}
-	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}, owners: newOwners()}
+	o.Metrics.complete()
+	return &Filter{Options: o, settings: s, renewals: renewals{every: s.Lease / 3}}
 }
 
 // Name returns "idempotency".
@@ -94,7 +94,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		b := append(x.Scratch(), "auto:"...) // a transaction has a record always
 		key = x.Text(strconv.AppendUint(strconv.AppendUint(b, rand.Uint64(), 36), rand.Uint64(), 36))
 	}
-	id, err := f.settings.nameFor(x, key, f.owners.of(x.Route, x.Principal))
+	id, err := f.settings.nameFor(x, key, f.Calls.owners.of(x.Route, x.Principal))
 	if err != nil {
 		return refuseKey(err)
 	}
@@ -193,7 +193,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 				f.forget(h.id)
 			}
 			return f.notClaimed(x, c, err, &found)
-		case claimed && rec.Service != c.Service && rec.Service != "" && !x.Lead(rec.Service):
+		case claimed && !leadAsBefore(x, &rec):
 			found.reply = f.leadsNowhere(x, &rec)
 			return found.reply
 		case claimed:
@@ -244,19 +244,6 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			return f.outOfTime(x, s, c)
 		}
 	}
-}
-
-// leadsNowhere gives back the claim of a further attempt whose service the gateway does not know any more. Another
-// service is not asked: it may not know the key, and the request would be done twice.
-func (f *Filter) leadsNowhere(x *filters.Exchange, rec *Record) *filters.Reply {
-	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, "+
-		"and the service that it was sent to is not in the configuration any more: its key is held until somebody "+
-		"resolves it or the service is written again", "route", x.Route, "service", rec.Service, "record", rec.ID,
-		"request", x.Inject.Get("Sluice-Request-Id"))
-	if err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Free}); err != nil {
-		f.retryInBackground(rec.ID, rec.Token, Change{Op: Free}, f.settings.MaxInFlight, 0)
-	}
-	return unknown()
 }
 
 // notClaimed replies to a claim that the store refused or did not answer.

@@ -21,11 +21,11 @@ func digestOwner(route, principal string) (o ownerName) {
 	return o
 }
 
-// ownersMax principals' digests are remembered: some 40 KB a route, beside the principals' own lengths.
-const ownersMax = 1 << 8
+// ownersMax digests are remembered: some 400 KB for the process, beside the principals' own lengths.
+const ownersMax = 1 << 12
 
-// owners remembers the digests of the principals of one route that were seen last: who sends keys sends
-// many. It is safe for concurrent use.
+// owners remembers the digests of routes with the principals that were seen last: who sends keys sends many. All routes
+// share one, since most of ten thousand see few principals, or none. It is safe for concurrent use.
 type owners struct {
 	seed  maphash.Seed // clients choose what is hashed
 	slots [ownersMax]atomic.Pointer[knownOwner]
@@ -39,14 +39,12 @@ type knownOwner struct {
 // ownerLengthMax is the length of a principal that is remembered.
 const ownerLengthMax = 256
 
-func newOwners() *owners { return &owners{seed: maphash.MakeSeed()} }
-
 // of returns digestOwner of the two.
 func (o *owners) of(route, principal string) ownerName {
 	if len(principal) > ownerLengthMax {
 		return digestOwner(route, principal)
 	}
-	slot := &o.slots[maphash.String(o.seed, principal)%ownersMax]
+	slot := &o.slots[(maphash.String(o.seed, route)+3*maphash.String(o.seed, principal))%ownersMax]
 	if known := slot.Load(); known != nil && known.principal == principal && known.route == route {
 		return known.name
 	}

@@ -11,7 +11,7 @@ import (
 // that of the two texts, and of no other split of them.
 func TestOwnersAreRemembered(t *testing.T) {
 	t.Parallel()
-	o := newOwners()
+	o := &NewCalls().owners
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -42,7 +42,7 @@ func TestOwnersAreRemembered(t *testing.T) {
 
 // TestKnownOwnersAllocateNothing: that is what they are remembered for.
 func TestKnownOwnersAllocateNothing(t *testing.T) {
-	o := newOwners()
+	o := &NewCalls().owners
 	o.of("r", "ann")
 	if n := testing.AllocsPerRun(100, func() { o.of("r", "ann") }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -30,7 +30,11 @@ const (
 // outcome that was asked about and for no other, so that two gateways that ask at the same time do
 // not both send the request.
 func (f *Filter) probe(x *filters.Exchange, rec *Record, found *result) probeResult {
-	a, ok := f.Prober.Probe(x, rec.Service, rec.Attempt)
+	var a Response
+	ok := false
+	if !serviceLost(x, rec) {
+		a, ok = f.Prober.Probe(x, rec.Service, rec.Attempt)
+	}
 	switch {
 	case ok && contains(f.settings.Probe.Done, a.Status):
 	case ok && contains(f.settings.Probe.NotDone, a.Status):

@@ -68,7 +68,7 @@ func (s *Settings) onUnknown() string {
 	return "hold"
 }
 
-// Metrics counts what the filter does. Every member is set.
+// Metrics counts what the filter does. Where a member is nil nobody counts.
 type Metrics struct {
 	Claims     filters.Counter // executions begun
 	Answered   filters.Counter // ends of them with a response that is recorded
@@ -84,6 +84,18 @@ type Metrics struct {
 	Settled    filters.Counter // questions to the service about an unknown outcome that settled it
 	Undecided  filters.Counter // and those that did not
 	Untrusted  filters.Counter // recorded responses that were not served: damaged, or not sealed for their record
+}
+
+// complete has something to call in each member.
+func (m *Metrics) complete() {
+	for _, c := range []*filters.Counter{
+		&m.Claims, &m.Answered, &m.Freed, &m.Unknown, &m.Replays, &m.Joins, &m.Conflicts, &m.Mismatches, &m.Lost,
+		&m.Failures, &m.TooMany, &m.Settled, &m.Undecided, &m.Untrusted,
+	} {
+		if *c == nil {
+			*c = filters.Discard
+		}
+	}
 }
 
 // Prober asks the service of a route what became of the request that the exchange repeats:

@@ -87,7 +87,8 @@
 //
 // Pipes: Options.Pipes, each two descriptors. One is lent for a piece, from its coming to its going, and
 // never while a peer is waited for that sends nothing; 64 KiB are drawn on the account for it. Without
-// a pipe, or room, the piece is copied. One that is given back with something in it is closed.
+// a pipe, or room, the piece is copied. One that is given back with something in it is closed. Where the
+// system does not splice at all the first piece finds out, and all are copied from then on.
 //
 // Connections: Options.Slots; when all are taken, one on which nothing is under way gives way to a
 // newcomer (see [Slots]).

@@ -74,6 +74,12 @@ func (p *pipe) fill(fd, most int) (err error) {
 	return err
 }
 
+// noSplice reports whether an error of fill says that the system does not splice: a seccomp filter forbids it,
+// or a sandbox lacks it. Nothing was taken, and the body can be copied.
+func noSplice(err error) bool {
+	return err == unix.EINVAL || err == unix.ENOSYS || err == unix.EPERM || err == unix.EOPNOTSUPP
+}
+
 // drain gives a socket what is ahead and then what is in the pipe, as much as it takes.
 // [syscall.EAGAIN]: not all.
 func (p *pipe) drain(fd int) error {

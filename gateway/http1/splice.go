@@ -131,19 +131,25 @@ func (a *Response) spliceStep(fd uintptr) bool {
 		s.lacked = true
 		return true
 	}
-	switch s.err = s.p.fill(int(fd), s.most); s.err {
-	case nil:
+	switch s.err = s.p.fill(int(fd), s.most); {
+	case s.err == nil:
 		s.ahead = a.body.takeBuffered()
 		return true
-	case syscall.EAGAIN:
+	case s.err == syscall.EAGAIN:
 		s.err = nil
 		s.release()
-		s.to.Write(a.body.takeBuffered()) // the error stays
+		_, _ = s.to.Write(a.body.takeBuffered()) // the error stays with the response
 		s.to.Flush()
+		a.c.armBody() // the client may have taken long for that
 		return s.to.response.Err != nil
+	case noSplice(s.err):
+		s.err, s.lacked = nil, true
+		s.release()
+		s.to.c.srv.Pipes.Close()
+		return true
 	}
 	s.release()
-	s.to.Write(a.body.takeBuffered())
+	_, _ = s.to.Write(a.body.takeBuffered()) // the error stays with the response
 	return true
 }
 

@@ -83,6 +83,9 @@ func (r *Request) fillPipe(most int) (p *pipe, err error) {
 		}
 		pipes.giveBack(p, account) // others can use it while this one waits
 		p = nil
+		if lacked = noSplice(failed); lacked {
+			pipes.Close()
+		}
 		return failed != syscall.EAGAIN
 	}
 	for {

@@ -49,7 +49,8 @@ type queue struct {
 
 // processor returns the first stage, with the SDK's behind it.
 func (q *queue) processor() sdktrace.SpanProcessor {
-	q.next = sdktrace.NewBatchSpanProcessor((*exports)(q), sdktrace.WithMaxQueueSize(spansMax),
+	q.next = sdktrace.NewBatchSpanProcessor((*exports)(q),
+		sdktrace.WithMaxQueueSize(spansMax+1), // a flush takes a place too
 		sdktrace.WithMaxExportBatchSize(batchMax), sdktrace.WithBatchTimeout(batchWait),
 		sdktrace.WithExportTimeout(exportMax+retireInGrace))
 	return (*entrance)(q)

@@ -54,6 +54,10 @@ func (t *Tracing) begin(s *state, x *filters.Exchange, parent, tracestate string
 	return r.traceparent
 }
 
+// stateBytesMax is how long a tracestate may be for spans to keep it: what W3C Trace Context §3.3.1.5 asks for. It goes
+// on to the service whatever its length.
+const stateBytesMax = 512
+
 // below returns the context of a span below the one that a traceparent names.
 func below(parent, tracestate string) context.Context {
 	ctx := context.Background()
@@ -61,7 +65,7 @@ func below(parent, tracestate string) context.Context {
 	if !ok {
 		return ctx
 	}
-	if tracestate != "" {
+	if tracestate != "" && len(tracestate) <= stateBytesMax {
 		if state, err := trace.ParseTraceState(strings.Clone(tracestate)); err == nil { // else it is not there (§3.3)
 			sc = sc.WithTraceState(state)
 		}

@@ -37,6 +37,20 @@ func exchange() *filters.Exchange {
 
 const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
+// A client's tracestate is kept by spans that wait for the collector, so it is bounded.
+func TestLongTracestateIsInNoSpan(t *testing.T) {
+	t.Parallel()
+	for length, want := range map[int]int{512: 3, 513: 0} {
+		x := exchange()
+		x.Header.Add("Tracestate", "a=1,b="+strings.Repeat("x", 256))
+		x.Header.Add("Tracestate", "c="+strings.Repeat("x", length-266))
+		traces(t, 1).Begin(x, parent, false)
+		if n := x.Trace.(*request).span.SpanContext().TraceState().Len(); n != want {
+			t.Errorf("of %d bytes %d members are kept, want %d", length, n, want)
+		}
+	}
+}
+
 // The share is kept whatever clients say, and what goes to services fits what is traced.
 func TestShareOfRequests(t *testing.T) {
 	t.Parallel()

@@ -83,7 +83,7 @@ func Start(t testing.TB) *Collector {
 	c := &Collector{GRPC: "http://" + l.Addr().String(), changed: make(chan struct{}), stop: make(chan struct{})}
 	g := grpc.NewServer()
 	collector.RegisterTraceServiceServer(g, c)
-	go g.Serve(l)
+	go func() { _ = g.Serve(l) }() // it ends with Stop
 	h := httptest.NewServer(http.HandlerFunc(c.post))
 	c.HTTP = h.URL
 	t.Cleanup(func() {

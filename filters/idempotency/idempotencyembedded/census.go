@@ -3,6 +3,7 @@ package idempotencyembedded
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
@@ -11,8 +12,8 @@ import (
 
 var _ idempotency.Counter = (*Store)(nil)
 
-// unknown has the records on disk whose outcome is unknown and counts, by their places in the log. It costs some 50 bytes for
-// each. One that has expired stays until the next census. The store's mutex guards it.
+// unknown has the records on disk whose outcome is unknown and counts, by their places in the log. It costs some 50
+// bytes for each, until it is settled or swept. The store's mutex guards it.
 type unknown map[seglog.Ref]unknownSince
 
 type unknownSince struct {
@@ -36,8 +37,13 @@ func (u unknown) move(from, to seglog.Ref) {
 	}
 }
 
+// censusStep is how many records a census looks at before it lets steps of keys go on: after an outage there may be
+// millions.
+const censusStep = 1 << 11
+
 // Census implements [idempotency.Counter]. It looks at the records in memory and at those that are known to be unknown.
-// Expired records that were not swept yet are counted as open.
+// Expired records that were not swept yet are counted as open. Where there are many unknown ones, of those that change
+// or move meanwhile some may be counted twice or not at all.
 func (s *Store) Census(ctx context.Context) (idempotency.Census, error) {
 	if err := ctx.Err(); err != nil {
 		return idempotency.Census{}, err
@@ -46,21 +52,21 @@ func (s *Store) Census(ctx context.Context) (idempotency.Census, error) {
 	defer s.mu.Unlock()
 	now := s.now()
 	var c idempotency.Census
-	inMemory := make(map[seglog.Ref]bool, len(s.records.open)) // counted here, as they stand
 	for _, e := range s.records.open {
 		c.Add(e.record(), now)
-		inMemory[e.at] = true
 	}
 	c.Open += s.records.index.n
+	looked := 0
 	for at, v := range s.unknown {
-		if inMemory[at] {
-			continue
+		if looked++; looked%censusStep == 0 {
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
 		}
-		if slot := s.records.index.slot(v.hash, at); slot == nil || int64(slot.expires) <= now.Unix() {
-			delete(s.unknown, at)
-			continue
+		slot := s.records.index.slot(v.hash, at) // nil: it is in memory, and was counted there as it stands
+		if slot != nil && int64(slot.expires) > now.Unix() {
+			c.AddUnknown(time.Unix(int64(v.since), 0))
 		}
-		c.AddUnknown(time.Unix(int64(v.since), 0))
 	}
 	return c, nil
 }

@@ -40,6 +40,7 @@ func (s *Store) sweepOpen(now time.Time) {
 		if !e.exists || e.batch != nil || now.Before(e.rec.Expires) {
 			continue
 		}
+		delete(s.unknown, e.at)
 		s.log.Discard(e.at)
 		if e.rec.Counted {
 			s.openKeys.Remove(idempotency.Owner(id), e.rec.Expires)
@@ -51,5 +52,8 @@ func (s *Store) sweepOpen(now time.Time) {
 func (s *Store) sweepShard(shard int, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records.index.sweep(shard, now, func(at seglog.Ref) { s.log.Discard(at) })
+	s.records.index.sweep(shard, now, func(at seglog.Ref) {
+		delete(s.unknown, at)
+		s.log.Discard(at)
+	})
 }

@@ -428,3 +428,38 @@ func TestCensusAfterARestart(t *testing.T) {
 	c.advance(1000 * time.Hour)
 	want(0)
 }
+
+// TestCensusOfManyUnknownKeys: it lets other steps in between, and what it knew of is forgotten when it has expired,
+// whether anybody counts or not.
+func TestCensusOfManyUnknownKeys(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := mustOpen(t, t.TempDir(), Options{Now: c.now, SweepEvery: time.Millisecond})
+	defer mustClose(t, s)
+	const callers, each = 64, 2*censusStep/64 + 1
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for i := range each {
+				id := fmt.Sprint(caller, "-", i)
+				_, _, err := s.Claim(t.Context(), request(id, 1))
+				if err == nil {
+					err = s.Change(t.Context(), id, 1, idempotency.Change{Op: idempotency.MarkUnknown})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, err := s.Census(t.Context()); err != nil || got.Unknown != callers*each || got.Open != got.Unknown {
+		t.Errorf("%+v, %v, want %d unknown", got, err, callers*each)
+	}
+	c.advance(1000 * time.Hour)
+	eventually(t, "what has expired is forgotten", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.unknown) == 0
+	})
+}

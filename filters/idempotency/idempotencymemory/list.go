@@ -31,33 +31,43 @@ func (s *Store) Page(
 		if err := ctx.Err(); err != nil {
 			return nil, "", err
 		}
-		for _, rec := range s.behind(i, after) {
+		for _, id := range s.behind(i, after) {
 			if g.Full() {
 				return g.Records, fmt.Sprintf("%d:%s", i, after), nil
 			}
-			g.Look(&rec)
-			after = rec.ID
+			s.look(g, id)
+			after = id
 		}
 		after = ""
 	}
 	return g.Records, "", nil
 }
 
-// behind returns the records of a shard whose IDs come behind one, in their order.
-func (s *Store) behind(number int, after string) (list []idempotency.Record) {
+// behind returns the IDs of a shard that come behind one, in their order. The records themselves are copied one by one,
+// as far as the page takes them: of a million they are gigabytes.
+func (s *Store) behind(number int, after string) (ids []string) {
 	h := &s.shards[number]
 	h.mu.Lock()
-	now := s.now()
 	for r := range h.allLocked {
-		e := h.entries.at(r)
-		if filters.Alias(h.name(e)) <= after {
-			continue
-		}
-		if rec, ok := h.viewLocked(e, now); ok {
-			list = append(list, rec)
+		if id := h.name(h.entries.at(r)); filters.Alias(id) > after {
+			ids = append(ids, string(id))
 		}
 	}
 	h.mu.Unlock()
-	slices.SortFunc(list, func(a, b idempotency.Record) int { return strings.Compare(a.ID, b.ID) })
-	return list
+	slices.Sort(ids)
+	return ids
+}
+
+// look looks at a record, if it is there still.
+func (s *Store) look(g *idempotency.Gathering, id string) {
+	h, hash := s.shard(id)
+	h.mu.Lock()
+	_, e := h.findLocked(hash, id)
+	rec, there := h.viewLocked(e, s.now())
+	h.mu.Unlock()
+	if there {
+		g.Look(&rec)
+	} else {
+		g.Skip()
+	}
 }

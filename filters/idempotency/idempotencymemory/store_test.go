@@ -3,6 +3,7 @@ package idempotencymemory
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -146,6 +147,34 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 	if left := chunks(); left > full/3 {
 		t.Errorf("%d chunks of memory at %d records, %d are left at %d", full, 20_000, left, s.Len())
+	}
+}
+
+// TestPageCopiesWhatItHas: a page of few records of many costs the memory of few.
+func TestPageCopiesWhatItHas(t *testing.T) {
+	s := New(nil)
+	ctx := context.Background()
+	const records, response = 64 * 100, 4 << 10
+	for i := range records {
+		id := fmt.Sprintf("%032d", i)
+		c := idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Hour, Cap: time.Hour, TTL: time.Hour}
+		if _, _, err := s.Claim(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		ch := idempotency.Change{Op: idempotency.Finish, Response: make([]byte, response)}
+		if err := s.Change(ctx, id, 1, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	list, next, err := s.Page(ctx, idempotency.Query{}, "", 2)
+	runtime.ReadMemStats(&after)
+	if len(list) != 2 || next == "" || err != nil {
+		t.Fatalf("%d records, cursor %q, %v", len(list), next, err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 20*response {
+		t.Errorf("a page of 2 records of %d bytes took %d bytes", response, n)
 	}
 }
 

@@ -19,6 +19,9 @@ import (
 // scanPage is how many keys Redis looks at in one SCAN, and so about how many records one pipeline reads.
 const scanPage = 512
 
+// scansMax is how many SCANs one page takes at most: Redis may have millions of keys beside the records.
+const scansMax = 256
+
 // List implements [idempotency.Store]: it scans all keys of all masters and is for operators.
 func (s *Store) List(ctx context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	return idempotency.ListByPages(ctx, s, q, limit)
@@ -54,6 +57,7 @@ func (s *Store) scan(ctx context.Context, g *idempotency.Gathering, from string,
 		return idempotency.ErrCursor
 	}
 	pattern := globEscape.Replace(s.records) + "*"
+	scans := 0
 	for _, address := range slices.Sorted(maps.Keys(masters)) {
 		if address < at.address {
 			continue
@@ -62,7 +66,7 @@ func (s *Store) scan(ctx context.Context, g *idempotency.Gathering, from string,
 			at = place{address: address}
 		}
 		for more := true; more; more = at.scan != 0 {
-			if g.Full() {
+			if scans++; g.Full() || scans > scansMax {
 				*next = s.cursorOf(at)
 				return nil
 			}

@@ -396,3 +396,33 @@ func TestRedisRemovesRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestPageAmongOtherKeys: what others keep in the same Redis makes pages shorter, and no page longer.
+func TestPageAmongOtherKeys(t *testing.T) {
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{})
+	client := dial(t, server.Addr(), waitLimit, false)
+	s := open(t, client, "p:")
+	ctx := within(t, 2*waitLimit)
+	const others = `for i = 1, tonumber(ARGV[1]) do redis.call('SET', 'other:' .. i, '') end`
+	if err := client.Universal().Eval(ctx, others, nil, 2*scansMax*scanPage).Err(); err != nil && err != redis.Nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		claim(t, s, request(fmt.Sprint("k", i), 1))
+	}
+	found, pages, cursor := map[string]bool{}, 0, ""
+	for more := true; more; more = cursor != "" {
+		list, next, err := s.Page(ctx, idempotency.Query{}, cursor, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			found[list[i].ID] = true
+		}
+		pages, cursor = pages+1, next
+	}
+	if len(found) != 3 || pages < 2 {
+		t.Errorf("%d records on %d pages, want 3 on some", len(found), pages)
+	}
+}
