@@ -21,12 +21,13 @@ const (
 	branchIdleTimeout   = 75 * time.Second // also between two pieces of a body
 	branchRequestMax    = 2 << 20          // bytes of a body; the bridge takes less
 	branchHeadMax       = 32 << 10
+	branchMinRate       = 64 << 10 // bytes a second over half a minute: a body that drips does not hold its connection
 )
 
 func (g *gateway) newBranchServer() *branchServer {
 	return &branchServer{http1.New(http1.Options{
 		Handler: branchHandler{g.bridge}, HeaderTimeout: branchHeaderTimeout, IdleTimeout: branchIdleTimeout,
-		MaxHeader: branchHeadMax, Slots: http1.NewSlots(g.descriptors.branches), Logger: g.Logger,
+		MaxHeader: branchHeadMax, MinRate: branchMinRate, Slots: http1.NewSlots(g.descriptors.branches), Logger: g.Logger,
 	})}
 }
 

@@ -160,7 +160,7 @@ func (e *Executor) begin(ctx context.Context, x *filters.Exchange) (begun *start
 			giveBack(places)
 		}
 	}()
-	ask := e.mode.asksFirst(b)
+	ask := e.settings.Wait < askedBelow || e.mode.asksFirst(b)
 	gid, known, err := b.chooseGID(ctx, x.Logical.Key, request, e.begins(), ask)
 	if errors.Is(err, errGIDsUsedUp) {
 		return nil, &refusal{filters.Refuse(filters.RateLimited, filters.Problem{

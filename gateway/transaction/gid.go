@@ -75,9 +75,9 @@ var errGIDsUsedUp = errors.New("transaction: too many transactions of one reques
 //
 // It is one query where the key was not used before, and one more for a derived key where a period has just begun.
 // That is needed for a claim of which the record knows no earlier attempt too: a store may lose records, and a gid that
-// is submitted twice runs twice. Without ask there is none for a gid of which no step was called: the coordinator itself
-// refuses one that it knows ([Executor.knownAlready]). One of which a step was called may be this very request, whose
-// record is lost: of a store in shards one may lose what another has kept.
+// is submitted twice runs twice. Without ask there is none for a gid of which no step was called: the coordinator
+// itself refuses one that it knows ([Executor.knownAlready]). One of which a step was called may be this very request,
+// whose record is lost: of a store in shards one may lose what another has kept.
 func (b *Bridge) chooseGID(
 	ctx context.Context, record string, request *filters.ClaimedRequest, steps []orderedStep, ask bool,
 ) (gid string, known bool, err error) {

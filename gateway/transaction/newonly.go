@@ -23,6 +23,10 @@ type newOnly struct {
 // newOnlyEvery is how long a coordinator that is not sluice-dtm, or an older one, is taken for that.
 const newOnlyEvery = time.Minute
 
+// askedBelow is the wait of clients below which the coordinator is asked all the same: they would have their 202, for
+// the transaction of before, when it refuses the gid.
+const askedBelow = 250 * time.Millisecond
+
 // coordinatorName begins the version that sluice-dtm says.
 const coordinatorName = "sluice-dtm/"
 

@@ -56,7 +56,7 @@ func TestAKnownGIDIsRefusedByTheCoordinator(t *testing.T) {
 		d.forget(t, gid)
 		d.setState(gid, status, "reserve:prepared:prepared", "pay:prepared:prepared")
 		s := settings
-		s.Wait = 50 * time.Millisecond
+		s.Wait = askedBelow
 		if r := d.checkoutWith(t, s, "k", `{"qty":2}`); r.Status != 202 || idOf(t, r) != gid || len(d.submits) != 1 {
 			t.Errorf("%s: %d %s, %d submits", status, r.Status, r.Body, len(d.submits))
 		}
@@ -91,7 +91,7 @@ func TestABegunTransactionWithoutItsRecord(t *testing.T) {
 	d.forget(t, gid)
 	d.setState(gid, "submitted", "reserve:succeed:prepared", "pay:prepared:prepared")
 	s := settings
-	s.Wait = 50 * time.Millisecond
+	s.Wait = askedBelow
 	if r := d.checkoutWith(t, s, "k", `{"qty":2}`); r.Status != 202 || idOf(t, r) != gid || len(d.submits) != 1 {
 		t.Errorf("it runs: %d %s, %d submits", r.Status, r.Body, len(d.submits))
 	}
@@ -142,6 +142,24 @@ func TestAnotherCoordinatorAfterAll(t *testing.T) {
 	d.offers = true
 	if d.learn(t); !d.newOnly.offered.Load() {
 		t.Error("sluice-dtm is not found out again")
+	}
+}
+
+// TestAUsedKeyWithAShortWait: a client that is not kept waiting is not told of the transaction that its key began
+// before.
+func TestAUsedKeyWithAShortWait(t *testing.T) {
+	d := newOffering(t)
+	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
+	d.forget(t, gid)
+	d.setState(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
+	s := settings
+	s.Wait = time.Millisecond
+	r := d.checkoutWith(t, s, "k", `{"qty":2}`)
+	if err := d.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r.Status > 202 || idOf(t, r) == gid || len(d.submits) != 2 {
+		t.Errorf("%d %s, %d submits", r.Status, r.Body, len(d.submits))
 	}
 }
 

@@ -42,7 +42,8 @@ func (s *Store) Census(ctx context.Context) (idempotency.Census, error) {
 
 func (s *Store) census(ctx context.Context) (idempotency.Census, error) {
 	kept, lock := s.prefix+"census", s.prefix+"census:lock"
-	ctx, cancel := context.WithTimeout(ctx, censusMost)
+	process := ctx
+	ctx, cancel := context.WithTimeout(process, censusMost)
 	defer cancel()
 	if c, err := s.keptCensus(ctx, kept); err == nil || !errors.Is(err, redis.Nil) {
 		return c, err
@@ -58,10 +59,15 @@ func (s *Store) census(ctx context.Context) (idempotency.Census, error) {
 	began := time.Now()
 	count := &keyCount{store: s}
 	err = s.client.EachMaster(ctx, count.scan)
+	serves := max(censusLeast, censusKept*time.Since(began))
 	if err == nil {
-		err = u.Set(ctx, kept, formatCensus(&count.census), max(censusLeast, censusKept*time.Since(began))).Err()
+		err = u.Set(ctx, kept, formatCensus(&count.census), serves).Err()
 	}
-	return count.census, errors.Join(err, u.Del(context.WithoutCancel(ctx), lock).Err())
+	always := context.WithoutCancel(ctx)
+	if err != nil && process.Err() == nil { // what it read has cost as much: the next one comes no earlier
+		return count.census, errors.Join(err, u.PExpire(always, lock, serves).Err())
+	}
+	return count.census, errors.Join(err, u.Del(always, lock).Err())
 }
 
 func (s *Store) keptCensus(ctx context.Context, key string) (idempotency.Census, error) {
