@@ -120,6 +120,9 @@ func (t *Tracing) Use(p Prepared) {
 	switch {
 	case off:
 		t.current.Store(nil)
+		if t.stop != nil { // of an earlier time, or Close would wait for that one: this one sends what it has left
+			t.stop()
+		}
 		var ctx context.Context
 		ctx, t.stop = context.WithTimeout(context.Background(), flushMax)
 		t.flushing.Go(func() { t.flushAndLeave(ctx) })
