@@ -68,8 +68,10 @@ type Options struct {
 	Services   Services
 	// NotifyTransport returns what notifications go through; nil: the network, guarded.
 	NotifyTransport func(private bool) http.RoundTripper
-	Metrics         Metrics
-	Logger          *slog.Logger
+	// NotifyJitter draws from the upper half of the delay behind a notification in vain; nil: by chance.
+	NotifyJitter func(time.Duration) time.Duration
+	Metrics      Metrics
+	Logger       *slog.Logger
 }
 
 // Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated

@@ -78,7 +78,7 @@ func (n *Notifier) end(t *notice, receiver string, next time.Time, over bool) {
 // attempt sends a notice once, unless another gateway does. over: there is nothing more to send; else next is when to
 // look again.
 func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configured bool) (next time.Time, over bool) {
-	again := time.Now().Add(jitter(searchAgain))
+	again := time.Now().Add(n.o.Jitter(searchAgain))
 	rec, ok, err := n.o.Store.Get(ctx, noticeRecord(t.gid))
 	switch {
 	case err != nil:
@@ -111,7 +111,7 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 	case !claimed && delivery.State == idempotency.Answered: // the one that delivered it died before it removed it
 		return n.remove(ctx, t.gid, again)
 	case !claimed: // another gateway sends it, or waits
-		return delivery.LeaseUntil.Add(jitter(searchAgain)), false
+		return delivery.LeaseUntil.Add(n.o.Jitter(searchAgain)), false
 	case time.Since(ended) >= tryFor:
 		n.o.Metrics.GivenUp.Inc()
 		n.o.Logger.Error("transaction: its end could not be told within 24 hours and is given up", "gid", t.gid,
@@ -121,7 +121,7 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 	err = n.post(ctx, t, r, delivery.Attempt)
 	if err != nil {
 		n.o.Metrics.Failed.Inc()
-		delay := delayAfter(delivery.Attempt)
+		delay := n.o.Jitter(delayAfter(delivery.Attempt))
 		n.failures.Warn(n.o.Logger, time.Now(), "transaction: its end was not taken by the receiver; it is told again",
 			"gid", t.gid, "route", t.route, "host", hostOf(r.URL), "attempt", delivery.Attempt, "again_in", delay,
 			"error", err)
@@ -184,9 +184,9 @@ func hostOf(address string) string {
 	return u.Host
 }
 
-// delayAfter returns how long to wait after that attempt.
+// delayAfter returns how long to wait after that attempt at most.
 func delayAfter(attempt int) time.Duration {
-	return jitter(min(delayFirst<<min(attempt-1, 20), delayMax))
+	return min(delayFirst<<min(attempt-1, 20), delayMax)
 }
 
 // jitter draws from the upper half of a delay, so that what failed at once does not come again at once.
