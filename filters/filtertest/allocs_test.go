@@ -54,8 +54,9 @@ func route(t testing.TB, sources identity.Settings, per []ref.Ref, keys *idempot
 		list = append(list, idempotency.New(*keys, idempotency.Options{
 			Store: idempotencymemory.New(nil), Calls: calls, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			Metrics: idempotency.Metrics{
-				Claims: counter(), Replays: counter(), Joins: counter(), Conflicts: counter(),
-				Mismatches: counter(), Unknown: counter(), Lost: counter(), Failures: counter(),
+				Claims: counter(), Answered: counter(), Freed: counter(), Unknown: counter(), Replays: counter(),
+				Joins: counter(), Conflicts: counter(), Mismatches: counter(), Lost: counter(), Failures: counter(),
+				TooMany: counter(), Settled: counter(), Undecided: counter(), Untrusted: counter(),
 			},
 		}))
 	}

@@ -36,8 +36,11 @@ type callShard struct {
 	_        [64]byte // so that no two share a line
 }
 
-// shard returns that of a key. The fingerprint is a digest: any byte of it spreads.
-func (cs *Calls) shard(key *callKey) *callShard { return &cs.shards[key.fingerprint[0]%callShards] }
+// shard returns that of a key. The end of its name is a digest of what makes it another key; the fingerprint may be
+// that of a thousand requests, and the beginning of the name is the owner's.
+func (cs *Calls) shard(key *callKey) *callShard {
+	return &cs.shards[(key.id[IDLength-2]+key.id[IDLength-1])%callShards]
+}
 
 // callKey has the fingerprint in it, so that a request is only ever joined to one like itself;
 // which of two different requests is right about a key the store decides. It is all bytes, and

@@ -86,8 +86,9 @@
 //
 // # Memory
 //
-// Where there are such filters, 1 MiB for those keys, once for the process. The digests of the principals that were seen
-// last are remembered, 4,096 for all routes: some 400 KB beside the principals' own lengths, at most 256 bytes each.
+// Where there are such filters, 1 MiB for those keys, once for the process. The digests of the principals that
+// were seen last are remembered, 4,096 for all routes: some 400 KB beside the principals' own lengths, at most
+// 256 bytes each.
 //
 // In the process: one small entry for each request that runs or waits, nothing for finished ones.
 // It is the one allocation that a request costs here; the leases of a route are renewed by one

@@ -30,8 +30,9 @@ func (f *Filter) leadsNowhere(x *filters.Exchange, rec *Record) *filters.Reply {
 		why = "its record does not say to which service it was sent, when the route had one only: its key is held " +
 			"until somebody resolves it or the route has one service again"
 	}
-	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(), "idempotency: the outcome of a request is not known, and "+
-		why, "route", x.Route, "service", rec.Service, "record", rec.ID, "request", x.Inject.Get("Sluice-Request-Id"))
+	f.lostServices.Log(f.Logger, slog.LevelError, time.Now(),
+		"idempotency: the outcome of a request is not known, and "+why, "route", x.Route, "service", rec.Service,
+		"record", rec.ID, "request", x.Inject.Get("Sluice-Request-Id"))
 	if err := f.Store.Change(context.Background(), rec.ID, rec.Token, Change{Op: Free}); err != nil {
 		f.retryInBackground(rec.ID, rec.Token, Change{Op: Free}, f.settings.MaxInFlight, 0)
 	}

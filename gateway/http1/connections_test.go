@@ -246,14 +246,17 @@ func TestAccepted(t *testing.T) {
 	io.Copy(io.Discard, p.r) // a reset or an end
 }
 
-// Who has connected just before a shutdown gets a response to the request that is on its way.
+// Who has connected just before a shutdown gets a response to the request that is on its way. Who sends none does not
+// hold the shutdown up for longer than that may take.
 func TestShutdownServesTheNewlyConnected(t *testing.T) {
 	t.Parallel()
-	s, address := serve(t, echo, nil)
-	fresh, parted := dial(t, address), dial(t, address)
+	ticks := make(chan time.Time)
+	s, address := serve(t, echo, func(o *Options) { o.ticks = ticks })
+	now := time.Unix(0, s.clock.Load())
+	fresh, parted, silent := dial(t, address), dial(t, address), dial(t, address)
 	parted.say(get[:8])
 	parted.isRead(s)
-	eventually(t, "two connections", func() bool { return s.Open() == 2 })
+	eventually(t, "three connections", func() bool { return s.Open() == 3 })
 	ended := make(chan error)
 	go func() { ended <- s.Shutdown(context.Background()) }()
 	eventually(t, "the listener is closed", func() bool {
@@ -263,6 +266,7 @@ func TestShutdownServesTheNewlyConnected(t *testing.T) {
 		}
 		return err != nil
 	})
+	ticks <- now.Add(headDrained - tickEvery)
 	parted.say(get[8:])
 	fresh.say(get)
 	for _, p := range []*peer{parted, fresh} {
@@ -272,6 +276,9 @@ func TestShutdownServesTheNewlyConnected(t *testing.T) {
 		p.CloseWrite()
 		p.ends()
 	}
+	eventually(t, "the silent one is left", func() bool { return s.Open() == 1 })
+	ticks <- now.Add(headDrained + tickEvery)
+	silent.ends()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}

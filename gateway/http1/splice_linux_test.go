@@ -373,7 +373,7 @@ func TestSilenceOfSplicedBody(t *testing.T) {
 	body := longBody()
 	_, _, change := withPipes(t, 1)
 	p, s := connect(t), passes{}
-	_, address := serve(t, s.through(t, p, 200*time.Millisecond), change)
+	_, address := serve(t, s.through(t, p, 600*time.Millisecond), change)
 	client := dialSlow(t, address)
 	client.say(get)
 	done := make(chan struct{})
@@ -388,7 +388,7 @@ func TestSilenceOfSplicedBody(t *testing.T) {
 		if n := s.spliced.Load(); n != last {
 			last, since = n, time.Now()
 		}
-		return last > 0 && time.Since(since) > 300*time.Millisecond
+		return last > 0 && time.Since(since) > 800*time.Millisecond
 	})
 	resp, err := http.ReadResponse(client.r, nil)
 	if err != nil {

@@ -33,8 +33,8 @@
 // # Bounds
 //
 // 2,048 spans wait or are being sent. A span has at most 32 attributes of 256 bytes, 32 events with one text of that
-// length, and a tracestate of 512 bytes: 27 KiB at the very most, with what the SDK keeps, and 3 KiB as a rule; all of them 54 MiB, and 6 MiB as
-// a rule. A further event puts the first one out.
+// length, and a tracestate of 512 bytes: 27 KiB at the very most, with what the SDK keeps, and 3 KiB as a rule; all of
+// them 54 MiB, and 6 MiB as a rule. A further event puts the first one out.
 //
 // # Failure policy
 //

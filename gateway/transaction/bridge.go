@@ -68,10 +68,8 @@ type Options struct {
 	Services   Services
 	// NotifyTransport returns what notifications go through; nil: the network, guarded.
 	NotifyTransport func(private bool) http.RoundTripper
-	// NotifyJitter draws from the upper half of the delay behind a notification in vain; nil: by chance.
-	NotifyJitter func(time.Duration) time.Duration
-	Metrics      Metrics
-	Logger       *slog.Logger
+	Metrics         Metrics
+	Logger          *slog.Logger
 }
 
 // Bridge is the gateway's side of the coordinator: it serves the branch calls and follows delegated

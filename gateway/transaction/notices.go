@@ -14,7 +14,7 @@ import (
 func (b *Bridge) newNotifier(o *Options) *notify.Notifier {
 	return notify.New(notify.Options{
 		Store: b.store, Codec: b.codec, Receiver: b.services.Notify, Routes: b.services.NotifyRoutes, End: b.endTold,
-		Transport: o.NotifyTransport, Jitter: o.NotifyJitter, Metrics: o.Metrics.Notify, Logger: b.logger,
+		Transport: o.NotifyTransport, Metrics: o.Metrics.Notify, Logger: b.logger,
 	})
 }
 

@@ -63,7 +63,7 @@ listen: {http: "@http@", %s}
 admin: {address: "@admin@"}
 store: {memory: {}}
 services:
-  up: {endpoints: ["%s"], timeout: 5s}
+  up: {endpoints: ["%s"], timeout: 5s, connectTimeout: 5s}
 routes:
   - {name: all, match: {path: /**}, service: up}
 `, listen, service.URL))

@@ -65,12 +65,12 @@ store: {memory: {}}
 limits:
   few: {rate: 1/h}
 services:
-  sound: {endpoints: [%s]}
-  failing: {endpoints: [%s], breaker: {minRequests: 2, openFor: 1h}}
-  dropping: {endpoints: ["http://%s"]}
+  sound: {endpoints: [%s], connectTimeout: 10s}
+  failing: {endpoints: [%s], connectTimeout: 10s, breaker: {minRequests: 2, openFor: 1h}}
+  dropping: {endpoints: ["http://%s"], connectTimeout: 10s}
 `, cert, key, plain(t, http.StatusOK).URL, plain(t, http.StatusInternalServerError).URL, raw(t, ""))
 	for _, s := range services {
-		fmt.Fprintf(&b, "  %s:\n    endpoints: [%q]\n", s.name, s.endpoint)
+		fmt.Fprintf(&b, "  %s:\n    endpoints: [%q]\n    connectTimeout: 10s\n", s.name, s.endpoint)
 		if s.more != "" {
 			fmt.Fprintf(&b, "    %s\n", s.more)
 		}

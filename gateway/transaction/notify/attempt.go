@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -78,7 +78,7 @@ func (n *Notifier) end(t *notice, receiver string, next time.Time, over bool) {
 // attempt sends a notice once, unless another gateway does. over: there is nothing more to send; else next is when to
 // look again.
 func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configured bool) (next time.Time, over bool) {
-	again := time.Now().Add(n.o.Jitter(searchAgain))
+	again := time.Now().Add(jitter(searchAgain, t.gid, 0))
 	rec, ok, err := n.o.Store.Get(ctx, noticeRecord(t.gid))
 	switch {
 	case err != nil:
@@ -111,7 +111,7 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 	case !claimed && delivery.State == idempotency.Answered: // the one that delivered it died before it removed it
 		return n.remove(ctx, t.gid, again)
 	case !claimed: // another gateway sends it, or waits
-		return delivery.LeaseUntil.Add(n.o.Jitter(searchAgain)), false
+		return delivery.LeaseUntil.Add(jitter(searchAgain, t.gid, 0)), false
 	case time.Since(ended) >= tryFor:
 		n.o.Metrics.GivenUp.Inc()
 		n.o.Logger.Error("transaction: its end could not be told within 24 hours and is given up", "gid", t.gid,
@@ -121,7 +121,7 @@ func (n *Notifier) attempt(ctx context.Context, t *notice, r Receiver, configure
 	err = n.post(ctx, t, r, delivery.Attempt)
 	if err != nil {
 		n.o.Metrics.Failed.Inc()
-		delay := n.o.Jitter(delayAfter(delivery.Attempt))
+		delay := delayAfter(t.gid, delivery.Attempt)
 		n.failures.Warn(n.o.Logger, time.Now(), "transaction: its end was not taken by the receiver; it is told again",
 			"gid", t.gid, "route", t.route, "host", hostOf(r.URL), "attempt", delivery.Attempt, "again_in", delay,
 			"error", err)
@@ -184,10 +184,16 @@ func hostOf(address string) string {
 	return u.Host
 }
 
-// delayAfter returns how long to wait after that attempt at most.
-func delayAfter(attempt int) time.Duration {
-	return min(delayFirst<<min(attempt-1, 20), delayMax)
+// delayAfter returns how long to wait after that attempt.
+func delayAfter(gid string, attempt int) time.Duration {
+	return jitter(min(delayFirst<<min(attempt-1, 20), delayMax), gid, attempt)
 }
 
-// jitter draws from the upper half of a delay, so that what failed at once does not come again at once.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+// jitter returns a delay in the upper half of d, another one for each transaction and attempt, so that what failed at
+// once does not come again at once. It is no random number: the simulator has to see the same one again.
+func jitter(d time.Duration, gid string, attempt int) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(gid)) // it does not fail
+	_, _ = h.Write([]byte{byte(attempt)})
+	return d/2 + time.Duration(h.Sum64()%uint64(d/2))
+}

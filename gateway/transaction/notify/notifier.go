@@ -42,10 +42,8 @@ type Options struct {
 	End func(ctx context.Context, route, gid string) (body []byte, ended, lost bool, err error)
 	// Transport returns what attempts go through; nil: the network, guarded.
 	Transport func(private bool) http.RoundTripper
-	// Jitter draws from the upper half of a delay; nil: by chance.
-	Jitter  func(time.Duration) time.Duration
-	Metrics Metrics
-	Logger  *slog.Logger
+	Metrics   Metrics
+	Logger    *slog.Logger
 }
 
 // Notifier sends notifications. It belongs to the process and outlives a reload; [Notifier.Run] makes it work. It is
@@ -91,9 +89,6 @@ const (
 func New(o Options) *Notifier {
 	if o.Codec == nil {
 		o.Codec = new(idempotency.ResponseCodec)
-	}
-	if o.Jitter == nil {
-		o.Jitter = jitter
 	}
 	transport := o.Transport
 	if transport == nil {

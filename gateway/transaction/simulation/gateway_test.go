@@ -53,7 +53,6 @@ func (w *world) start(place int) {
 	o := transaction.Options{
 		Client: client, Store: &conn{w.store, g}, BaseURL: fmt.Sprintf("http://g%d.test", place), Services: g,
 		NotifyTransport: func(bool) http.RoundTripper { return receiving{g} },
-		NotifyJitter:    func(d time.Duration) time.Duration { return w.dice("jitter").between(d/2, d) },
 		Logger:          slog.New(logs{g}), Metrics: transaction.Metrics{
 			Submitted: count{w, "submits"}, Succeeded: count{w, "ends recorded: succeeded"},
 			Failed:         count{w, "ends recorded: failed"},
