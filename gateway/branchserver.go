@@ -27,7 +27,8 @@ const (
 func (g *gateway) newBranchServer() *branchServer {
 	return &branchServer{http1.New(http1.Options{
 		Handler: branchHandler{g.bridge}, HeaderTimeout: branchHeaderTimeout, IdleTimeout: branchIdleTimeout,
-		MaxHeader: branchHeadMax, MinRate: branchMinRate, Slots: http1.NewSlots(g.descriptors.branches), Logger: g.Logger,
+		MaxHeader: branchHeadMax, MinRate: branchMinRate, Slots: http1.NewSlots(g.descriptors.branches),
+		Logger: g.Logger,
 	})}
 }
 

@@ -36,9 +36,9 @@ func (c *Census) Add(rec *Record, now time.Time) {
 	}
 }
 
-// Internal reports whether the records of a route are the gateway's own: of steps, and of notices. Such a one of unknown
-// outcome waits for no decision: it is called again, or its transaction was rolled back. No route that is configured has
-// a slash in its name.
+// Internal reports whether the records of a route are the gateway's own: of steps, and of notices. Such a one of
+// unknown outcome waits for no decision: it is called again, or its transaction was rolled back. No route that is
+// configured has a slash in its name.
 func Internal(route string) bool { return strings.Contains(route, "/") }
 
 // AddUnknown counts an unknown outcome that has been one since then, and is counted as open already.

@@ -216,7 +216,11 @@ func (c *conn) Page(
 
 func (c *conn) List(_ context.Context, q idempotency.Query, limit int) ([]idempotency.Record, error) {
 	var f found
-	if err := c.step("list", "", func() { f.list, f.err = c.inner.List(context.Background(), q, limit) }); err != nil {
+	what := "list"
+	if strings.HasSuffix(q.Route, "/notice") { // comes at the same moment as the other one
+		what = "list notices"
+	}
+	if err := c.step(what, "", func() { f.list, f.err = c.inner.List(context.Background(), q, limit) }); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(f.list, func(a, b idempotency.Record) int { return cmp.Compare(a.ID, b.ID) })
