@@ -7,9 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Events counts events in rows, of one metric or several that have a label in common. With ten thousand routes a counter
-// of the library for each event of each route is tens of megabytes, so a row here is one array of numbers. It is safe
-// for concurrent use.
+// Events counts events in rows, of one metric or several that have a label in common. With ten thousand routes a
+// counter of the library for each event of each route is tens of megabytes, so a row here is one array of numbers. It
+// is safe for concurrent use.
 type Events struct {
 	descs []*Desc
 	names [][]string // by metric

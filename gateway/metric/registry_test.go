@@ -44,7 +44,8 @@ func TestList(t *testing.T) {
 	r.Counter("a_total", "An a.", "route").WithLabelValues("r").Inc()
 	r.Gauge("b", "A b.").WithLabelValues().Set(2)
 	r.Histogram("c_seconds", "A c.", "service").WithLabelValues("s").Observe(1)
-	events := r.Events("route", Family{"d_total", "A d.", "event", []string{"x", "y"}}, Family{"e_total", "An e.", "", nil})
+	events := r.Events("route", Family{"d_total", "A d.", "event", []string{"x", "y"}},
+		Family{"e_total", "An e.", "", nil})
 	events.Row("r")[1].Inc()
 	events.Row("r")[2].Inc()
 	r.Add(fixed{NewDesc(Gauge, "f", "An f.", "service")})
