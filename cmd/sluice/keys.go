@@ -209,7 +209,11 @@ func newKeysForget(client *adminclient.Client, output *string) *cobra.Command {
 				return err
 			}
 			body, err := client.Forget(cmd.Context(), n)
-			return printResult(cmd, *output, body, err)
+			if err == nil && *output != "json" {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "forgotten")
+				return err
+			}
+			return printResponse(cmd, body, err)
 		}),
 	}
 	addRecordFlags(cmd, client, &n)

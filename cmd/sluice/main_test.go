@@ -216,7 +216,8 @@ func TestAdminCommands(t *testing.T) {
 			`POST /api/idempotency/resolve {"route":"r","principal":"p","key":"k","as":"free"}`, 200,
 			`{"resolved":"free"}`, 0, "resolved: free\n"},
 		{"forget", []string{"keys", "forget", "--route", "r", "--principal", "p", "--key", "k"},
-			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 200, `{}`, 0, ""},
+			`POST /api/idempotency/forget {"route":"r","principal":"p","key":"k"}`, 200,
+			`{"resolved":"free"}`, 0, "forgotten\n"},
 		{"breakers", []string{"breakers"}, "GET /api/breakers ", 200, `{"breakers":[]}`, 0, "no service"},
 		{"breakers list", []string{"breakers", "list", "-o", "json"}, "GET /api/breakers ", 200, `{"breakers":[]}`, 0,
 			`"breakers": []`},
@@ -292,6 +293,28 @@ func TestExamplesAreSound(t *testing.T) {
 		}
 		if _, stderr, code := run(args...); code != 0 {
 			t.Errorf("exit %d:\n%s", code, stderr)
+		}
+	}
+}
+
+// TestValidateElsewhere: what is on this machine under the names of another one's files is not looked at.
+func TestValidateElsewhere(t *testing.T) {
+	t.Parallel()
+	path := writeConfig(t, `version: 1
+admin: {address: "0.0.0.0:9901", token: "${file:admin.token}"}
+services: {order: {endpoints: ["http://127.0.0.1:1"]}}
+routes: [{name: all, match: {path: /**}, service: order}]
+`)
+	token := filepath.Join(filepath.Dir(path), "admin.token")
+	for _, content := range []string{"", "short", "of \xff and more bytes than a token"} {
+		if err := os.WriteFile(token, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr, code := run("validate", "--strict", path); code != 2 || !strings.Contains(stderr, "token") {
+			t.Errorf("%q: exit %d: %s", content, code, stderr)
+		}
+		if _, stderr, code := run("validate", "--strict", "--no-env", path); code != 0 || stderr != "" {
+			t.Errorf("%q with --no-env: exit %d: %s", content, code, stderr)
 		}
 	}
 }

@@ -37,6 +37,10 @@ func newStatus() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("the response of the gateway: %w", err)
 			}
+			if s.Since.IsZero() {
+				return fmt.Errorf("what %s says is no status of a gateway; it is asked at admin.address "+
+					"of the configuration", client.Address)
+			}
 			p := &statusPrinter{w: cmd.OutOrStdout(), status: &s, policies: policies, now: time.Now()}
 			return p.print()
 		}),

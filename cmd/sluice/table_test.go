@@ -118,13 +118,32 @@ func TestNothingOfAMistypedRoute(t *testing.T) {
 // TestTheAddressForClients: a gateway that is asked at its other address says so.
 func TestTheAddressForClients(t *testing.T) {
 	t.Parallel()
+	for _, status := range []int{200, 404} { // a service behind the gateway may have any response
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Sluice-Request-Id", "1")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"records":[],"transactions":[]}`))
+		}))
+		for _, command := range []string{"transactions list", "keys get", "status", "sales", "breakers"} {
+			args := append(strings.Fields(command), "--admin", s.URL)
+			if _, stderr, code := run(args...); code != 1 ||
+				!strings.Contains(stderr, "this is the address for clients") {
+				t.Errorf("%s, status %d: exit %d: %s", args, status, code, stderr)
+			}
+		}
+		s.Close()
+	}
+}
+
+// TestStatusOfSomethingElse: what is no gateway's status is not shown as one.
+func TestStatusOfSomethingElse(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Sluice-Request-Id", "1")
-		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"n":1}`))
 	}))
 	defer s.Close()
-	if _, stderr, code := run("transactions", "list", "--admin", s.URL); code != 1 ||
-		!strings.Contains(stderr, "this is the address for clients") {
-		t.Errorf("exit %d: %s", code, stderr)
+	if stdout, stderr, code := run("status", "--admin", s.URL); code != 1 || stdout != "" ||
+		!strings.Contains(stderr, "no status of a gateway") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 }

@@ -22,7 +22,8 @@ type files struct {
 	errs map[string]error // of those that cannot be read
 	list []string         // absolute paths in the order of reading
 	size int              // bytes of what was read
-	// elsewhere: those too that the control plane itself has in other cases
+	// elsewhere: those too that the control plane itself has in other cases. No value is read from a file then, so
+	// that what this machine happens to have under the same name is never judged
 	elsewhere bool
 	away      bool // they are on another machine: that one is missing here is no fault
 }
@@ -198,6 +199,9 @@ func (f *expander) lookup(kind, name string) (string, error) {
 	}
 	if name == "" {
 		return "", fmt.Errorf("a path is missing")
+	}
+	if f.files.elsewhere {
+		return "", errors.New("the file is on another machine")
 	}
 	b, err := f.files.contents(name)
 	switch {

@@ -190,8 +190,11 @@ func (c *Client) call(ctx context.Context, method, target string, in any) ([]byt
 	if len(body) > responseBytesMax {
 		return nil, fmt.Errorf("adminclient: the response of %s is longer than %d bytes", c.Address, responseBytesMax)
 	}
+	path, _, _ := strings.Cut(target, "?")
+	if resp.StatusCode/100 == 2 && resp.Header.Get("Sluice-Request-Id") != "" { // a service took the request
+		return nil, fmt.Errorf("%w: %s %s: %s", ErrClients, method, path, resp.Status)
+	}
 	if resp.StatusCode/100 != 2 {
-		path, _, _ := strings.Cut(target, "?")
 		err := fmt.Errorf("%s %s: %s", method, path, statusText(resp, body))
 		if resp.StatusCode == http.StatusUnauthorized {
 			err = fmt.Errorf("%w: %w", ErrToken, err)
