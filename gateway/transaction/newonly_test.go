@@ -169,6 +169,9 @@ func TestAUsedKeyWithoutAStore(t *testing.T) {
 	gid := idOf(t, d.checkout(t, "k", `{"qty":2}`))
 	d.forget(t, gid)
 	d.setState(gid, "failed", "reserve:succeed:succeed", "pay:failed:prepared")
+	if err := d.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	d.store = &branchless{d.store}
 	r := d.checkout(t, "k", `{"qty":2}`)
 	if r.Status != 503 || r.Reason != filters.StoreUnavailable || len(d.submits) != 1 {

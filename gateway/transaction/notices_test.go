@@ -55,6 +55,9 @@ func TestNotify(t *testing.T) {
 	told(gid, "failed")
 
 	// Nothing is submitted whose end could not be told.
+	if err := d.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	store := d.store
 	d.store = &meddlingStore{Store: store, refuse: "notice"}
 	d.notifier = d.newNotifier(&Options{Metrics: Metrics{

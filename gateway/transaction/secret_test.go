@@ -31,6 +31,9 @@ func TestAConfiguredSecretOutlivesTheStore(t *testing.T) {
 
 	d.delegate(t, g)
 	d.setState(g, "submitted")
+	if err := d.Wait(t.Context()); err != nil { // the end of that call is written behind its answer
+		t.Fatal(err)
+	}
 	d.store, d.secret = idempotencymemory.New(nil), nil // the store is lost
 	if got := d.branch(t, do, "action", bothCalls); got != 409 || *calls != 1 {
 		t.Errorf("a do without a record: %d, want 409: roll back", got)
@@ -53,6 +56,9 @@ func TestTheNameIsInTheGID(t *testing.T) {
 		return 200
 	}
 	first := idOf(t, one.checkout(t, "k", `{"qty":2}`))
+	if err := one.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	one.store, one.deployment = idempotencymemory.New(nil), "two" // another deployment, with a store of its own
 	if second := idOf(t, one.checkout(t, "k", `{"qty":2}`)); second == first || len(one.submits) != 2 {
 		t.Errorf("gids %s and %s, %d submits", first, second, len(one.submits))
