@@ -107,10 +107,11 @@ oracle: build ## the rate-limit service against envoyproxy/ratelimit: the same a
 	cd bench/suite/envoyratelimit && SLUICE=$(CURDIR)/bin/sluice $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 # The race detector allocates and takes time, so what these tests count and compare is only true without it.
-allocations: ## tests that count allocations and memory, without the race detector
+allocations: build ## tests that count allocations and memory, without the race detector
 	@echo "== allocations and memory, without the race detector"
 	$(GO) test -count=1 -run Alloc ./filters/... ./gateway/...
 	$(GO) test -count=1 -run TestBudget ./bench/suite/abuse
+	SLUICE_BIN=$(CURDIR)/bin/sluice $(GO) test -count=1 -run TestQuick ./bench/load/growth
 
 # One goroutine with nothing to race against, so the race detector would only take its time.
 simulations: ## the limiter's marks in simulated overload, mutants of transactions, without the race detector

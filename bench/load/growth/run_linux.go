@@ -21,6 +21,7 @@ import (
 const (
 	reloadRate   = 500 // requests a second meanwhile
 	reloadFor    = 2 * time.Second
+	quickFor     = 500 * time.Millisecond
 	reloadLimit  = 20 * time.Second
 	reloadRounds = 5
 )
@@ -288,7 +289,11 @@ func (b *bench) reloads(ctx context.Context, s *step) error {
 
 func (b *bench) reload(ctx context.Context, s *step, round int, r *Reload) error {
 	load := s.axis.loads(s.items)[0]
-	quiet, err := b.Open(ctx, s.Run, load, reloadRate, reloadFor)
+	meanwhileFor := reloadFor
+	if b.o.Quick {
+		meanwhileFor = quickFor
+	}
+	quiet, err := b.Open(ctx, s.Run, load, reloadRate, meanwhileFor)
 	if err != nil {
 		return err
 	}
@@ -299,7 +304,7 @@ func (b *bench) reload(ctx context.Context, s *step, round int, r *Reload) error
 		took, err = addRoute(ctx, s.Process, fmt.Sprintf("reloaded-%d", round))
 		reloaded <- err
 	}()
-	meanwhile, err := b.Open(ctx, s.Run, load, reloadRate, reloadFor)
+	meanwhile, err := b.Open(ctx, s.Run, load, reloadRate, meanwhileFor)
 	if err := errors.Join(err, <-reloaded); err != nil {
 		return err
 	}
