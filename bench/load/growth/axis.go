@@ -68,8 +68,8 @@ func axes() []axis {
 				return []measure.Load{{Name: "GET", Path: measure.SmallPath, Users: n}}
 			},
 		},
-		{name: "idle connections", steps: []int{10, 1_000, 15_000}, hold: idle, memory: true, loads: get},
-		{name: "busy connections", steps: []int{10, 100, 1_000, 8_000}, hold: busy, memory: true, loads: get},
+		{name: "idle connections", steps: []int{10, 1_000, 6_000}, hold: idle, memory: true, loads: get},
+		{name: "busy connections", steps: []int{10, 100, 1_000, 4_000}, hold: busy, memory: true, loads: get},
 	}
 }
 

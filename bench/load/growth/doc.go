@@ -8,8 +8,8 @@
 //   - CPU a request: of every step, by the loads of the axis, whose requests go around all that there are, in an order
 //     in which neighbours do not follow upon each other. The mark allows a tenth more for each factor of ten: more
 //     would be worse than logarithmic.
-//   - memory: what a process has more when so many are there. The mark is linear growth: one costs at most half as
-//     much again as in the step before.
+//   - memory: what a process has more when so many are there, pages of files aside. The mark is linear growth: one
+//     costs at most half as much again as in the step before.
 //   - start: the CPU time until connections are accepted. The mark is linear growth as for memory.
 //   - reload: the file gets one more route, and the time counts from then until that route answers, while requests come
 //     at a fixed rate. The slowest of these is compared with the slowest of as many without a reload.

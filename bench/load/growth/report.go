@@ -39,7 +39,7 @@ type Point struct {
 	Items       int          `json:"items"`
 	Failed      string       `json:"failed,omitempty"` // why there are no figures
 	Loads       []LoadResult `json:"loads,omitempty"`
-	MemoryBytes float64      `json:"memoryBytes"`         // proportional set size of the process
+	MemoryBytes float64      `json:"memoryBytes"`         // of the process, without the pages of files
 	MoreBytes   float64      `json:"moreBytes,omitempty"` // than before they were there; 0: the configuration has them
 	StartMillis float64      `json:"startCPUMillis"`      // CPU time until connections are accepted
 	Reload      *Reload      `json:"reload,omitempty"`

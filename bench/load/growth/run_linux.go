@@ -191,13 +191,13 @@ func (b *bench) prepare(ctx context.Context, s *step) error {
 	if err := b.Hold(ctx, s.Run, load, 100, func() error { return nil }); err != nil { // pools are there
 		return err
 	}
-	before, err := measure.QuietMemory(ctx, s.Process.PID())
+	before, err := ownMemory(ctx, s.Process)
 	if err != nil {
 		return err
 	}
 	s.point.MemoryBytes = float64(before)
 	after := func() error {
-		now, err := measure.QuietMemory(ctx, s.Process.PID())
+		now, err := ownMemory(ctx, s.Process)
 		s.point.MemoryBytes, s.point.MoreBytes = float64(now), float64(now-before)
 		return err
 	}
@@ -212,6 +212,16 @@ func (b *bench) prepare(ctx context.Context, s *step) error {
 	default:
 		return nil
 	}
+}
+
+// ownMemory returns a process' memory that is no file's, once it rests, in bytes: pages of the program are shared by all
+// steps, and the first one would have them alone.
+func ownMemory(ctx context.Context, p *measure.Process) (int64, error) {
+	if _, err := measure.QuietMemory(ctx, p.PID()); err != nil {
+		return 0, err
+	}
+	kilobytes, err := measure.MappedMemory(p.PID(), "Anonymous:")
+	return kilobytes << 10, err
 }
 
 // fill sends the load until it has gone around once.
