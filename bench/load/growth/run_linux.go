@@ -214,8 +214,8 @@ func (b *bench) prepare(ctx context.Context, s *step) error {
 	}
 }
 
-// ownMemory returns a process' memory that is no file's, once it rests, in bytes: pages of the program are shared by all
-// steps, and the first one would have them alone.
+// ownMemory returns a process' memory that is no file's, once it rests, in bytes: pages of the program are shared by
+// all steps, and the first one would have them alone.
 func ownMemory(ctx context.Context, p *measure.Process) (int64, error) {
 	if _, err := measure.QuietMemory(ctx, p.PID()); err != nil {
 		return 0, err
