@@ -25,6 +25,16 @@ func TestAllocationsOfARequest(t *testing.T) {
 	})
 }
 
+// leastAllocs returns the allocations of one call, the least of some averages: those of the whole process are counted,
+// and what a gateway does in the background after its start comes only once.
+func leastAllocs(call func()) float64 {
+	least := testing.AllocsPerRun(2000, call)
+	for tries := 1; tries < 4 && least > 0; tries++ {
+		least = min(least, testing.AllocsPerRun(2000, call))
+	}
+	return least
+}
+
 func allocationsOfARequest(t *testing.T, more string) {
 	address := plainService(t)
 	g := start(t, more+`version: 1
@@ -61,7 +71,7 @@ routes:
 	const fields = "Host: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n"
 	for _, path := range []string{"/things/1?q=2", "/hedged", "/measured", "/weighted"} {
 		get := []byte("GET " + path + " HTTP/1.1\r\n" + fields + "\r\n")
-		if n := testing.AllocsPerRun(2000, func() { ask(get) }); n > 0 {
+		if n := leastAllocs(func() { ask(get) }); n > 0 {
 			t.Errorf("a GET of %s makes %v allocations, at most 0", path, n)
 		}
 	}
@@ -71,7 +81,7 @@ routes:
 		"\r\nIdempotency-Key: 00000000\r\n\r\n" + body)
 	key := bytes.Index(post, []byte("00000000"))
 	i := 0
-	if n := testing.AllocsPerRun(2000, func() {
+	if n := leastAllocs(func() {
 		i++
 		for at, v := key+7, i; v > 0; at, v = at-1, v/10 {
 			post[at] = byte('0' + v%10)
