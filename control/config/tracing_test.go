@@ -20,8 +20,10 @@ func TestTracing(t *testing.T) {
 		t.Errorf("without tracing there is %+v", c.Tracing)
 	}
 	for document, want := range map[string]Tracing{
-		"{}":                                     {Endpoint: "http://127.0.0.1:4317", Protocol: TracingGRPC, Sample: 10},
-		"{protocol: http}":                       {Endpoint: "http://127.0.0.1:4318/v1/traces", Protocol: TracingHTTP, Sample: 10},
+		"{}": {Endpoint: "http://127.0.0.1:4317", Protocol: TracingGRPC, Sample: 10},
+		"{protocol: http}": {
+			Endpoint: "http://127.0.0.1:4318/v1/traces", Protocol: TracingHTTP, Sample: 10,
+		},
 		"{endpoint: https://c:443/, sample: 0%}": {Endpoint: "https://c:443", Protocol: TracingGRPC},
 		"{endpoint: http://c/, protocol: http, sample: 100%}": {Endpoint: "http://c/v1/traces", Protocol: TracingHTTP,
 			Sample: 100},

@@ -112,7 +112,8 @@ func TestChartRefusesWhatCannotWork(t *testing.T) {
 	}{
 		"replicas of an embedded store": {values{"replicas": 2,
 			"persistence": values{"enabled": true},
-			"config":      values{"store": values{"redis": nil, "embedded": values{"dir": "/data"}}}}, "do not share their keys"},
+			"config":      values{"store": values{"redis": nil, "embedded": values{"dir": "/data"}}}},
+			"do not share their keys"},
 		"a store that is lost with the pod": {values{"replicas": 1,
 			"config": values{"store": values{"redis": nil, "embedded": values{"dir": "/data"}}}}, "outlives the pod"},
 		"one volume for several":    {values{"persistence": values{"enabled": true}}, "share one volume"},

@@ -265,7 +265,8 @@ func TestNothingIsReadyThatDoesNotServe(t *testing.T) {
 	}
 	ends("a faulty configuration", faulty, 2, "nobody", func(*supervisor) {})
 	ends("an admin address of loopback on a socket for all",
-		fmt.Sprintf("version: 1\nlisten: {http: %q}\nadmin: {address: 127.0.0.1:9901}\nstore: {memory: {}}\n", harness.Address(t)),
+		fmt.Sprintf("version: 1\nlisten: {http: %q}\nadmin: {address: 127.0.0.1:9901}\nstore: {memory: {}}\n",
+			harness.Address(t)),
 		1, "127.0.0.1:9901", func(s *supervisor) { s.listen("admin", "0.0.0.0:0") })
 
 	// Of a fleet, and no control plane answers: the start goes on.

@@ -134,7 +134,8 @@ func TestErrors(t *testing.T) {
 	if _, err := joined((&Client{Address: broken.URL}).Records(t.Context(), RecordName{}, "", 0)); err == nil {
 		t.Error("no error for a response that is not JSON")
 	}
-	if _, err := joined((&Client{Address: "host:port%"}).Transactions(t.Context(), "", "", 0)); !errors.Is(err, ErrAddress) {
+	_, err := joined((&Client{Address: "host:port%"}).Transactions(t.Context(), "", "", 0))
+	if !errors.Is(err, ErrAddress) {
 		t.Errorf("%v, want %v", err, ErrAddress)
 	}
 }

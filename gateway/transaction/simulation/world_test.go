@@ -69,7 +69,8 @@ func (w *world) dice(name string) dice {
 func newWorld(seed uint64, mode string) *world {
 	w := &world{
 		seed: seed, drawn: map[string]int{}, seen: map[string]int{}, keys: map[string]*keyBook{},
-		told: map[string]string{}, notified: map[string]string{}, begun: map[string]time.Time{}, recorded: map[string]time.Time{},
+		told: map[string]string{}, notified: map[string]string{},
+		begun: map[string]time.Time{}, recorded: map[string]time.Time{},
 		cancels: map[string]bool{}, cancelled: map[string]bool{}, forgotten: map[string]bool{},
 	}
 	w.plan = w.draw(w.dice("plan"), mode)
