@@ -109,6 +109,8 @@ type Bridge struct {
 	refusals   filters.LogThrottle
 	forged     filters.LogThrottle
 
+	storeDown, coordinatorDown filters.LogThrottle // every request of a client provokes one
+
 	mu        sync.Mutex
 	elsewhere string // the last branch address told of that is not this one
 	secret    []byte // that the store keeps; nil until the store has given it

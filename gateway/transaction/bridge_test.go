@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -448,6 +449,18 @@ func TestCoordinatorDown(t *testing.T) {
 	}
 	if list, err := store.List(context.Background(), idempotency.Query{}, 10); err != nil || len(list) != 0 {
 		t.Errorf("the key is not free: %+v, %v", list, err)
+	}
+
+	var logs bytes.Buffer
+	d.logger = slog.New(slog.NewTextHandler(&logs, nil))
+	const requests = 50
+	began := time.Now()
+	for range requests {
+		d.checkout(t, "k", `{"qty":2}`)
+	}
+	lines := strings.Count(logs.String(), "the coordinator cannot be reached")
+	if most := 1 + int(time.Since(began)/time.Second); lines > most {
+		t.Errorf("%d lines of %d requests, at most one a second: %d", lines, requests, most)
 	}
 }
 

@@ -276,7 +276,7 @@ func bodyIsJSON(x *filters.Exchange) bool {
 }
 
 func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Reply {
-	e.bridge.logger.Warn("transaction: the store does not answer; nothing was submitted",
+	e.bridge.storeDown.Warn(e.bridge.logger, time.Now(), "transaction: the store does not answer; nothing was submitted",
 		"gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{
 		Detail: "Nothing was submitted: the store does not answer.", Cause: err,
@@ -284,8 +284,8 @@ func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Rep
 }
 
 func (e *Executor) coordinatorUnavailable(x *filters.Exchange, err error) *filters.Reply {
-	e.bridge.logger.Warn("transaction: the coordinator cannot be reached; nothing was submitted",
-		"gid", x.Logical.GID, "error", err)
+	e.bridge.coordinatorDown.Warn(e.bridge.logger, time.Now(),
+		"transaction: the coordinator cannot be reached; nothing was submitted", "gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.CoordinatorUnavailable, filters.Problem{
 		Detail: "Nothing was submitted. Come back with the same key.", Cause: err,
 	})
