@@ -276,8 +276,8 @@ func bodyIsJSON(x *filters.Exchange) bool {
 }
 
 func (e *Executor) storeUnavailable(x *filters.Exchange, err error) *filters.Reply {
-	e.bridge.storeDown.Warn(e.bridge.logger, time.Now(), "transaction: the store does not answer; nothing was submitted",
-		"gid", x.Logical.GID, "error", err)
+	e.bridge.storeDown.Warn(e.bridge.logger, time.Now(),
+		"transaction: the store does not answer; nothing was submitted", "gid", x.Logical.GID, "error", err)
 	return filters.Refuse(filters.StoreUnavailable, filters.Problem{
 		Detail: "Nothing was submitted: the store does not answer.", Cause: err,
 	})
