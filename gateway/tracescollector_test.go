@@ -37,6 +37,10 @@ routes: [{name: all, match: {path: /**}, service: a}]
 		if n := strings.Count(g.logs.String(), "the collector of traces does not take spans"); n != 1 {
 			t.Errorf("%s: the log says it %d times: %s", name, n, g.logs)
 		}
+		last := "did not take the last spans before the process ends\" dropped=20\n"
+		if waited := !strings.HasPrefix(name, "refusing"); strings.Contains(g.logs.String(), last) != waited {
+			t.Errorf("%s: the log of the end: %s", name, g.logs)
+		}
 	}
 }
 

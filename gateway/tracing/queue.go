@@ -41,10 +41,9 @@ type queue struct {
 
 	retiring sync.WaitGroup
 
-	// Of the goroutine that exports, or under failing:
-	failing sync.Mutex
-	failed  time.Time // when the log said so last; zero: the collector takes spans
-	lost    int64     // since
+	failing sync.Mutex // guards what follows, and that a span is either waiting or counted
+	failed  time.Time  // when the log said so last; zero: the collector takes spans
+	lost    int64      // since
 }
 
 // processor returns the first stage, with the SDK's behind it.
@@ -84,27 +83,42 @@ type exports queue
 // ExportSpans implements [sdktrace.SpanExporter]. What fails is told and counted here, and not by the SDK.
 func (e *exports) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	q, n := (*queue)(e), int64(len(spans))
-	defer q.counts.Waiting.Add(-n)
 	for {
 		c := q.take()
 		if c == nil {
-			q.counts.NotTaken.Add(n)
+			q.count(&q.counts.NotTaken, n)
 			return nil
 		}
 		err := c.export(ctx, spans)
-		c.exports.Done()
-		if err == nil {
-			q.counts.Exported.Add(n)
-			q.taken()
-			return nil
-		}
-		if ctx.Err() == nil && q.replaced(c) { // it had its time, and there is another one
+		if err != nil && ctx.Err() == nil && q.replaced(c) { // it had its time, and there is another one
+			c.exports.Done()
 			continue
 		}
-		q.counts.NotTaken.Add(n)
-		q.notTaken(n, err)
+		if err == nil {
+			q.count(&q.counts.Exported, n)
+			q.taken()
+		} else {
+			q.count(&q.counts.NotTaken, n)
+			q.notTaken(n, err)
+		}
+		c.exports.Done() // not before it is counted and told: a process that ends waits for this
 		return nil
 	}
+}
+
+// count counts what became of n spans that waited.
+func (q *queue) count(what *atomic.Int64, n int64) {
+	q.failing.Lock()
+	defer q.failing.Unlock()
+	q.counts.Waiting.Add(-n)
+	what.Add(n)
+}
+
+// notSent returns how many spans no collector took so far or has taken yet: none is counted twice.
+func (q *queue) notSent() int64 {
+	q.failing.Lock()
+	defer q.failing.Unlock()
+	return q.counts.NotTaken.Load() + q.counts.Waiting.Load()
 }
 
 // Shutdown implements [sdktrace.SpanExporter].

@@ -210,7 +210,7 @@ func (t *Tracing) Close() {
 	t.queue.giveUp()
 	t.queue.use(nil)
 	t.queue.retiring.Wait()
-	if lost := t.Counts.NotTaken.Load() - before + t.Counts.Waiting.Load(); lost > 0 {
+	if lost := t.queue.notSent() - before; lost > 0 {
 		t.Logger.Warn("the collector of traces did not take the last spans before the process ends", "dropped", lost)
 	}
 }
