@@ -204,7 +204,7 @@ func (m *model) shift(d time.Duration) {
 }
 
 func testModel(t *testing.T, h Harness) {
-	ctx := background(t)
+	ctx := t.Context() // of so many steps no limit is right on every machine
 	run := newID()
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
