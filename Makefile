@@ -17,7 +17,7 @@ each = @set -e; for module in $(1); do echo "== module $$module"; (cd $$module &
 
 .DEFAULT_GOAL = build
 .PHONY: help build demo test fmt reference tidy deps formatted lint modules interop interop-java oracle allocations \
-	simulations packaging release reproducible sale examples suite
+	simulations packaging release reproducible sale examples suite cores
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -118,6 +118,12 @@ simulations: ## the limiter's marks in simulated overload, mutants of transactio
 	@echo "== simulations, without the race detector"
 	$(GO) test -count=1 ./bench/load/overload
 	$(GO) test -count=1 -run 'TestMutants|TestRepeats' ./gateway/transaction/simulation
+
+# Not a step of test: it is a measurement. What it prints is told in bench/kit/cores/doc.go.
+cores: ## how much more two processors do than one, for each table that requests share
+	@for round in 1 2 3 4 5; do $(GO) test -run '^$$' -bench '^BenchmarkCores' -cpu 1,2 -benchtime 100ms -p 1 \
+		$$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
+			awk '/bench\/kit\/cores/ { print $$1 }'); done | awk -f bench/kit/cores/compare.awk
 
 # Some seconds of a flash sale, with two controls. The race detector would make the gateways several times slower.
 sale: build ## the flash sale in short: two gateways on one Redis, faults, an audit of the ledgers
