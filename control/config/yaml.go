@@ -26,6 +26,10 @@ type reader struct {
 	earlier int  // values of the documents before
 	values  int  // of this one, aliases and merge keys written out
 	stopped bool // a bound is passed, and told
+
+	known map[string]*known // entries of lists that need not be parsed, by their text
+	found int               // how many of those that were taken out of the text have come up
+	lines int               // before the text, in its file
 }
 
 // document reads the one document of a file; nil when its syntax is at fault. An empty file is an empty mapping.
@@ -39,7 +43,7 @@ func (r *reader) document(data []byte) *node {
 	if !ok {
 		return nil
 	}
-	r.text = outlineOf(text)
+	r.text = outlineOf(text, r.known)
 	if beyond := r.text.beyond; beyond != (mark{}) {
 		r.tooMany(position{r.file, beyond.line, beyond.column})
 		return nil
@@ -137,7 +141,7 @@ func (c *anchorContext) EndDocument() error { return nil }
 
 func (r *reader) place(n *yaml.Node) position {
 	at := r.text.written(mark{n.Line, n.Column})
-	return position{r.file, at.line, at.column}
+	return position{r.file, at.line + r.lines, at.column}
 }
 
 func (r *reader) broken(n *node, format string, args ...any) *node {
@@ -200,6 +204,12 @@ func (r *reader) node(from *yaml.Node) *node {
 		for _, value := range from.Content {
 			if r.stopped {
 				break
+			}
+			if value.Kind == yaml.ScalarNode && value.Style == 0 && len(r.text.runs) > 0 {
+				if run, ok := r.text.standsIn(value.Line, value.Column, value.Value); ok {
+					r.share(n, run)
+					continue
+				}
 			}
 			item := r.node(value)
 			n.items = append(n.items, item)
