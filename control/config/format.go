@@ -107,7 +107,7 @@ func formatted(name string, data []byte, faults *faultList) *formatter {
 	f.comments = slices.DeleteFunc(f.comments, func(c comment) bool { // of a directive nothing is left
 		return strings.HasPrefix(r.text.lines[c.at.line-1], "%")
 	})
-	documents, err := parse(r.text.parsed)
+	documents, err := parse(r.text.parsed, nil)
 	if err != nil || text.unclosed { // it has been read before: it would be a bug
 		faults.add(position{name, 1, 1}, "cannot be formatted")
 		return nil

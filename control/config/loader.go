@@ -29,6 +29,7 @@ type loader struct {
 	unsure bool              // not all that were taken out of a document have come up
 	fresh  map[*node]*known  // other routes; nil where nobody asks for them
 	list   knownList         // of all routes
+	step   func()            // lets others work
 }
 
 func newLoader(dir string) (*loader, error) {
@@ -39,7 +40,7 @@ func newLoader(dir string) (*loader, error) {
 	faults := new(faultList)
 	return &loader{
 		model: reflect.TypeFor[Config](), files: files, faults: faults,
-		expander: &expander{files: files, faults: faults},
+		expander: &expander{files: files, faults: faults}, step: func() {},
 	}, nil
 }
 
@@ -52,7 +53,7 @@ func (l *loader) document(name string, data []byte) {
 		return
 	}
 	l.sources = append(l.sources, data)
-	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values, known: l.known}
+	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values, known: l.known, step: l.step}
 	root := r.document(data)
 	l.values += r.values
 	l.found += r.found
@@ -152,8 +153,8 @@ func (l *loader) into(config any, schema *validator.Schema) error {
 	}
 	l.origin.places = map[string]position{}
 	l.list = l.knownList()
-	d := &decoder{files: l.files, faults: l.faults, places: l.origin.places, known: l.list}
+	d := &decoder{files: l.files, faults: l.faults, places: l.origin.places, known: l.list, step: l.step}
 	d.into(config, l.root)
-	check(config, l.root, l.faults, &l.warnings, l.list)
+	check(config, l.root, l.faults, &l.warnings, l.list, l.step)
 	return l.faults.err()
 }

@@ -32,6 +32,8 @@ type outline struct {
 	taken  int               // how many there are
 	states []lineState       // where each line begins, and at the end
 
+	step func()
+
 	runes     []rune // of the line that was asked for last
 	runesLine int
 }
@@ -74,8 +76,9 @@ var (
 	pairForm    = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
 )
 
-func outlineOf(text string, known map[string]*known) *outline {
-	o := &outline{known: known}
+// outlineOf looks at a text; step lets others work meanwhile, and may be nil.
+func outlineOf(text string, known map[string]*known, step func()) *outline {
+	o := &outline{known: known, step: step}
 	o.scan(text)
 	return o
 }
@@ -89,6 +92,9 @@ func (o *outline) scan(text string) {
 	parsed.Grow(len(text))
 	head := true // nothing but comments and directives so far
 	for i := 0; i < len(o.lines); i++ {
+		if o.step != nil {
+			o.step()
+		}
 		line := o.lines[i]
 		o.states[i] = s.state(line)
 		if o.known != nil && o.states[i].clean {

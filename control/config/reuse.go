@@ -138,6 +138,9 @@ const standIn = "0"
 func (s *outliner) reuse(n int, lines []string, text string) (taken int) {
 	found := run{line: n}
 	for taken < len(lines) {
+		if s.step != nil {
+			s.step()
+		}
 		count, indent := entryLines(lines[taken:])
 		if count == 0 || taken > 0 && indent != found.indent {
 			break

@@ -38,7 +38,7 @@ var errFirst = errors.New("the first text is at fault")
 // again is [reload] for what stands in a file now.
 func again(t *testing.T, file string, before *Config) (shared int, err error) {
 	t.Helper()
-	after, err := Reload(file, before)
+	after, err := Reload(file, before, func() {})
 	whole, wholeErr := Load(file)
 	if fmt.Sprint(err) != fmt.Sprint(wholeErr) {
 		t.Fatalf("with the configuration before:\n%v\nwithout:\n%v", err, wholeErr)

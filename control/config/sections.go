@@ -68,7 +68,7 @@ func (RouteSections) describe() descriptions {
 type walker struct {
 	// visit is called for each section, an outer one before those in it. It returns the site for those.
 	visit func(section any, s site) site
-	// skip reports whether the sections of a route need not be visited.
+	// skip reports whether the sections of a route need not be visited. It is asked for each route, one after another.
 	skip func(route int) bool
 }
 
@@ -133,8 +133,12 @@ func holdsSections(t reflect.Type) bool {
 }
 
 // derive sets the defaults of a configuration that depend on what is written, but for routes that are shared.
-func derive(config any, f *files, known knownList) {
-	w := walker{skip: known.shared, visit: func(section any, s site) site {
+func derive(config any, f *files, known knownList, step func()) {
+	skip := func(route int) bool {
+		step()
+		return known.shared(route)
+	}
+	w := walker{skip: skip, visit: func(section any, s site) site {
 		if d, ok := section.(deriver); ok {
 			d.derive(f)
 		}
@@ -145,10 +149,10 @@ func derive(config any, f *files, known knownList) {
 
 // check adds the faults that the sections of a configuration find and, where there is none, their warnings. Routes that
 // are shared have neither.
-func check(config any, root *node, faults, warnings *faultList, known knownList) {
+func check(config any, root *node, faults, warnings *faultList, known knownList, step func()) {
 	c, _ := config.(*Config)
 	top := site{checker: &checker{
-		config: c, root: root, faults: faults, warnings: warnings, used: map[string]map[string]bool{},
+		config: c, root: root, faults: faults, warnings: warnings, used: map[string]map[string]bool{}, step: step,
 	}}
 	top.useShared(known)
 	checks := walker{visit: func(section any, s site) site {
@@ -163,6 +167,7 @@ func check(config any, root *node, faults, warnings *faultList, known knownList)
 		}
 		return s
 	}, skip: func(route int) bool {
+		step()
 		if top.using = nil; known.shared(route) {
 			return true
 		}
@@ -174,7 +179,10 @@ func check(config any, root *node, faults, warnings *faultList, known knownList)
 	if len(faults.list) > 0 {
 		return
 	}
-	warns := walker{skip: known.shared, visit: func(section any, s site) site {
+	warns := walker{skip: func(route int) bool {
+		step()
+		return known.shared(route)
+	}, visit: func(section any, s site) site {
 		if e, ok := section.(scope); ok {
 			s = e.enter(s)
 		}

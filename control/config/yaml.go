@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +29,7 @@ type reader struct {
 	known map[string]*known // entries of lists that need not be parsed, by their text
 	found int               // how many of those that were taken out of the text have come up
 	lines int               // before the text, in its file
+	step  func()            // lets others work; nil: nobody waits
 }
 
 // document reads the one document of a file; nil when its syntax is at fault. An empty file is an empty mapping.
@@ -43,12 +43,12 @@ func (r *reader) document(data []byte) *node {
 	if !ok {
 		return nil
 	}
-	r.text = outlineOf(text, r.known)
+	r.text = outlineOf(text, r.known, r.step)
 	if beyond := r.text.beyond; beyond != (mark{}) {
 		r.tooMany(position{r.file, beyond.line, beyond.column})
 		return nil
 	}
-	documents, err := parse(r.text.parsed)
+	documents, err := parse(r.text.parsed, r.step)
 	if err != nil {
 		r.syntax(err)
 		return nil
@@ -78,8 +78,8 @@ func (r *reader) document(data []byte) *node {
 }
 
 // parse returns the documents of a text that hold something.
-func parse(text string) ([]*yaml.Node, error) {
-	loader, err := yaml.NewLoader(bytes.NewReader([]byte(text)), yaml.WithPlugin(
+func parse(text string, step func()) ([]*yaml.Node, error) {
+	loader, err := yaml.NewLoader(&steppedReader{strings.NewReader(text), step}, yaml.WithPlugin(
 		loaderlimits.New(loaderlimits.DepthFunc(checkDepth), loaderlimits.AliasNone()), anchorPlugin{}))
 	if err != nil {
 		return nil, err
@@ -99,6 +99,19 @@ func parse(text string) ([]*yaml.Node, error) {
 			}
 		}
 	}
+}
+
+// steppedReader lets others work while the library parses what it reads.
+type steppedReader struct {
+	text *strings.Reader
+	step func()
+}
+
+func (r *steppedReader) Read(b []byte) (int, error) {
+	if r.step != nil {
+		r.step()
+	}
+	return r.text.Read(b[:min(len(b), 256)])
 }
 
 var errTooDeep = fmt.Errorf("nested deeper than %d", flowDepthMax)
@@ -191,6 +204,9 @@ func (r *reader) node(from *yaml.Node) *node {
 		n := r.node(&anchored)
 		r.anchors[name] = n
 		return n
+	}
+	if r.step != nil {
+		r.step()
 	}
 	n := &node{pos: r.place(from), size: 1}
 	if isTagged(from) {

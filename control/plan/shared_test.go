@@ -26,7 +26,7 @@ func TestComparisonOfSharedRoutes(t *testing.T) {
 			if err := os.WriteFile(file, []byte(head+text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg, err := config.Reload(file, before)
+			cfg, err := config.Reload(file, before, func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
