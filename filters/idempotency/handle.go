@@ -22,7 +22,8 @@ type Handle struct {
 	call   call
 
 	claimed filters.ClaimedRequest
-	further bool // attempts before this one, or under this claim, may have been executed
+	place   uint64 // Record.Place
+	further bool   // attempts before this one, or under this claim, may have been executed
 
 	cap     time.Time    // beyond it the store renews nothing
 	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
@@ -53,7 +54,7 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	if h.id == "" {
 		h.id = rec.ID
 	}
-	h.further = rec.Attempt > 1
+	h.place, h.further = rec.Place, rec.Attempt > 1
 	s.Ref = h
 	x.Logical.Claim = h
 	x.Logical.Detach = true
@@ -86,7 +87,7 @@ func (h *Handle) Valid(now time.Time) bool {
 func (h *Handle) BeginAttempt(attempt int) bool {
 	f := h.filter
 	now := time.Now()
-	next := Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt}
+	next := Change{Op: Renew, Place: h.place, Lease: f.settings.Lease, Attempt: attempt}
 	if err := f.Store.Change(context.Background(), h.id, h.claimed.Token, next); err != nil {
 		f.storeFailures.Warn(f.Logger, time.Now(),
 			"idempotency: a request is not repeated, since the store did not take its next attempt",
@@ -104,7 +105,7 @@ func (h *Handle) Claimed() *filters.ClaimedRequest { return &h.claimed }
 // Delegate implements [filters.Claim].
 func (h *Handle) Delegate(ctx context.Context, gid string) error {
 	h.stop()
-	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, GID: gid})
+	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, Place: h.place, GID: gid})
 }
 
 func (h *Handle) renew() {
@@ -112,7 +113,7 @@ func (h *Handle) renew() {
 	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
 	defer cancel()
 	now := time.Now()
-	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Lease: f.settings.Lease})
+	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Place: h.place, Lease: f.settings.Lease})
 	if err == nil {
 		h.setLease(now.Add(f.settings.Lease))
 	}
@@ -166,7 +167,7 @@ func (h *Handle) end(x *filters.Exchange, op Op) (lost bool) {
 		return false
 	}
 	f := h.filter
-	ch := Change{Op: op}
+	ch := Change{Op: op, Place: h.place}
 	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	x.Measured.AddStore(began)
@@ -226,7 +227,7 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	stored := storedForms.Get().(*[]byte)
 	defer storedForms.Put(stored)
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
-	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
+	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created, Place: h.place}
 	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	x.Measured.AddStore(began)
