@@ -91,12 +91,12 @@ func (c *Client) roundTripStep(fd uintptr) bool {
 	}
 	if !t.written {
 		t.written = true
-		if t.sent, t.err = send(int(fd), t.out); t.err == syscall.EAGAIN {
+		if t.sent, t.err = message.Send(fd, t.out, false); t.err == syscall.EAGAIN {
 			t.err = nil
 		}
 		return t.sent < len(t.out)
 	}
-	n, err := recv(int(fd), t.in)
+	n, err := message.Recv(fd, t.in)
 	if err == syscall.EAGAIN {
 		return false
 	}

@@ -1,49 +1,6 @@
 package http1
 
-import (
-	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
-
-// The sockets are non-blocking, so these calls take microseconds and the scheduler need not be told
-// of them, which costs as much as the call's way into the kernel.
-
-// recv reads what is there; [syscall.EAGAIN] is nothing.
-func recv(fd int, p []byte) (int, error) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN // made once
-		}
-		return 0, errno
-	}
-}
-
-// send writes as much as the kernel takes; [syscall.EAGAIN] is nothing.
-func send(fd int, p []byte) (int, error) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
-		}
-		return 0, errno
-	}
-}
+import "golang.org/x/sys/unix"
 
 // hungUp reports whether the peer has ended its sending side, or the connection.
 func hungUp(fd int) bool {
