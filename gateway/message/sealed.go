@@ -10,12 +10,12 @@ import (
 type Sealed struct {
 	*tls.Conn
 	socket *Socket
-	short  bool // the last read took all that TLS had decrypted
+	fresh  bool // what TLS had decrypted was taken: the next read gets another record
 }
 
 // Seal returns the connection of TLS that reads and writes a socket, directly or through what
 // passes everything on.
-func Seal(tc *tls.Conn, s *Socket) *Sealed { return &Sealed{Conn: tc, socket: s} }
+func Seal(tc *tls.Conn, s *Socket) *Sealed { return &Sealed{Conn: tc, socket: s, fresh: true} }
 
 // recordMax is the most that a record of TLS carries (RFC 8446 §5.1).
 const recordMax = 16 << 10
@@ -23,8 +23,18 @@ const recordMax = 16 << 10
 // Read implements [io.Reader].
 func (s *Sealed) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
-	s.short = n < len(p)
+	if n > 0 && s.fresh {
+		s.socket.records.take()
+	}
+	s.fresh = n < len(p)
 	return n, err
+}
+
+// Handshake is that of TLS. What the client sends at once behind its last word may come with it.
+func (s *Sealed) Handshake() error {
+	err := s.Conn.Handshake()
+	s.socket.records.take()
+	return err
 }
 
 // Write implements [io.Writer].
@@ -74,4 +84,4 @@ func (s *Sealed) AwaitArrival() (waited bool, err error) {
 }
 
 // Drained reports whether TLS has nothing that came and was not read.
-func (s *Sealed) Drained() bool { return s.short && s.socket.drained() }
+func (s *Sealed) Drained() bool { return s.fresh && s.socket.drained() }

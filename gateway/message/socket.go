@@ -116,9 +116,11 @@ func (s *Socket) writeStep(fd uintptr) bool {
 	return true
 }
 
-// drained reports whether all that was read is whole records of TLS, the last one alone: who has
-// taken that one has nothing left. It is called by the goroutine that reads.
-func (s *Socket) drained() bool { return s.raw != nil && s.records.single }
+// drained reports whether all that was read is whole records of TLS, all of which it has taken. It
+// is called by the goroutine that reads.
+func (s *Socket) drained() bool {
+	return s.raw != nil && s.records.have == 0 && s.records.whole == 0
+}
 
 // awaitArrival waits until there is something to read, and reads nothing. The error is that of the
 // deadline, or of a closed connection.
@@ -136,34 +138,41 @@ func (s *Socket) arrivedStep(fd uintptr) bool {
 	return Arrived(fd)
 }
 
-// records follows the records of TLS in what is read (RFC 8446 §5.1). TLS reads only when it has no
-// whole record.
+// records follows the records of TLS in what is read (RFC 8446 §5.1).
 type records struct {
 	header [recordHeaderLen]byte
-	have   int  // of it
-	left   int  // of the record behind it
-	single bool // the last read ended with a record, the only one that ended in it
+	have   int // of it
+	left   int // of the record behind it
+	whole  int // that have come; less those that TLS has taken for certain
 }
 
-const recordHeaderLen = 5
+const (
+	recordHeaderLen  = 5
+	changeCipherSpec = 20 // has no meaning of its own, and nobody waits for what follows from it
+)
 
+// follow takes what was read. TLS reads only when it has taken all whole records.
 func (r *records) follow(p []byte) {
-	ended := 0
+	r.whole = 0
 	for len(p) > 0 {
 		if r.have < recordHeaderLen {
 			n := copy(r.header[r.have:], p)
 			p = p[n:]
 			if r.have += n; r.have < recordHeaderLen {
-				break
+				return
 			}
 			r.left = int(r.header[3])<<8 | int(r.header[4])
 		}
 		n := min(r.left, len(p))
 		p = p[n:]
-		if r.left -= n; r.left == 0 {
-			r.have = 0
-			ended++
+		if r.left -= n; r.left > 0 {
+			return
+		}
+		if r.have = 0; r.header[0] != changeCipherSpec {
+			r.whole++
 		}
 	}
-	r.single = r.have == 0 && ended == 1
 }
+
+// take notes that TLS has taken at least one record more.
+func (r *records) take() { r.whole = max(r.whole-1, 0) }
