@@ -60,7 +60,7 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 	if socket != nil {
 		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
 	}
-	c.quietly, c.sealed = func(fd uintptr) { c.quiet = silent(int(fd)) }, !plain
+	c.quietly, c.sealed = func(fd uintptr) { c.quiet = message.Silent(fd) }, !plain
 	if plain && c.socket != nil {
 		c.step = c.roundTripStep
 	}
@@ -84,7 +84,7 @@ type trip struct {
 func (c *Client) roundTripStep(fd uintptr) bool {
 	t := &c.trip
 	if t.probe {
-		if t.probe = false; !silent(int(fd)) {
+		if t.probe = false; !message.Silent(fd) {
 			t.stale = true
 			return true
 		}
@@ -131,13 +131,6 @@ func (c *Client) roundTrip(out []byte, in *buffer, probe bool) (sent int, err er
 	}
 	*t = trip{}
 	return sent, err
-}
-
-// silent reports whether a socket is open and has nothing to read.
-func silent(fd int) bool {
-	var b [1]byte
-	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == syscall.EAGAIN
 }
 
 // Quiet reports whether an idle connection is open and silent: one that the service has closed, or

@@ -135,7 +135,7 @@ func (s *Socket) arrivedStep(fd uintptr) bool {
 		return true
 	}
 	s.waited = true
-	return Arrived(fd)
+	return !Silent(fd)
 }
 
 // records follows the records of TLS in what is read (RFC 8446 §5.1).

@@ -24,9 +24,9 @@ func Send(fd uintptr, p []byte, _ bool) (int, error) {
 	}
 }
 
-// Arrived reports whether a read of a socket would return at once, with bytes, the end or an error.
-func Arrived(fd uintptr) bool {
+// Silent reports whether a socket is open and has nothing to read.
+func Silent(fd uintptr) bool {
 	var b [1]byte
-	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_DONTWAIT|syscall.MSG_PEEK)
-	return err != syscall.EAGAIN && err != syscall.EINTR
+	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN
 }
