@@ -133,13 +133,6 @@ func (c *Client) roundTrip(out []byte, in *buffer, probe bool) (sent int, err er
 	return sent, err
 }
 
-// silent reports whether a socket is open and has nothing to read.
-func silent(fd int) bool {
-	var b [1]byte
-	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == syscall.EAGAIN
-}
-
 // Quiet reports whether an idle connection is open and silent: one that the service has closed, or
 // on which it sent something unasked, takes no request.
 func (c *Client) Quiet(now time.Time) bool {
