@@ -399,9 +399,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		s.Ref = nil
 		(*Handle)(h).release()
 	case *Handle:
-		defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
-		h.giveUp(x)
-		h.finishCall(result{again: true})
+		h.done(x)
 		s.Ref, x.Logical.Claim = nil, nil
 		h.release()
 	}

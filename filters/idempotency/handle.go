@@ -157,6 +157,12 @@ func (h *Handle) giveUp(x *filters.Exchange) (lost bool) {
 	return h.end(x, MarkUnknown)
 }
 
+// done ends what no response has settled.
+func (h *Handle) done(x *filters.Exchange) {
+	defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
+	h.giveUp(x)
+}
+
 // settle reports whether this is the first step that ends the claim; only that one counts.
 func (h *Handle) settle() bool {
 	if h.settled {
