@@ -81,7 +81,7 @@ services: {a: {endpoints: ["`+one.URL+`", "`+two.URL+`"], health: {path: /health
 	until(t, func() bool { requests(); return one.requests.Load() > before })
 }
 
-// One failed check is a lost packet.
+// One failed check is a lost packet. The time of a check is one that a busy machine keeps: two late ones are an end.
 func TestOneFailedCheckLeavesNothingOut(t *testing.T) {
 	t.Parallel()
 	var checks atomic.Int64
@@ -91,8 +91,8 @@ func TestOneFailedCheckLeavesNothingOut(t *testing.T) {
 		}
 	})
 	g := start(t, head+`
-services: {a: {endpoints: ["`+s.URL+`"], health: {path: /healthz, every: 100ms}}}`+allToA)
-	until(t, func() bool { return checks.Load() >= 6 })
+services: {a: {endpoints: ["`+s.URL+`"], health: {path: /healthz, every: 2s, timeout: 2s}}}`+allToA)
+	until(t, func() bool { return checks.Load() >= 5 })
 	if strings.Contains(g.logs.String(), "fails its health check") {
 		t.Error("an endpoint was left out after one failed check")
 	}

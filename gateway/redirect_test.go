@@ -37,6 +37,8 @@ func TestRedirects(t *testing.T) {
 		{"GET", "a.shop.example:8080", "/x?a=1&b=%22", "", 307, "https://a.shop.example/x?a=1&b=%22"},
 		{"POST", "a.shop.example", "/", "", 307, "https://a.shop.example/"},
 		{"GET", "a.shop.example", "/x", "https", 200, ""},
+		{"GET", "a.shop.example", "/x", "wss", 200, ""}, // Traefik, for a WebSocket
+		{"GET", "a.shop.example", "/x", "ws", 307, "https://a.shop.example/x"},
 		{"HEAD", "old.example", "/p/q?x", "", 301, "https://www.shop.example/p/q?x"},
 		{"GET", "h", "/v1/orders/a%20b%C3%A9?q", "", 308, "/v2/o/a%20b%C3%A9?q"},
 		{"DELETE", "h", "/both/1/x@evil.example", "", 302, "http://h.example:8080/x%40evil.example/1"},

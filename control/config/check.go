@@ -18,6 +18,8 @@ type checker struct {
 	faults   *faultList
 	warnings *faultList
 	used     map[string]map[string]bool // what is named, by its key at the top; see use
+	step     func()                     // lets others work
+	using    *known                     // notes what the route that is looked at uses; nil: nobody does
 }
 
 // site is where a section stands, as its check sees it. A fault is said of a path; on a path that is at fault already
@@ -72,6 +74,16 @@ func (k *checker) sound(paths ...path) bool {
 
 // written reports whether a value stands in the documents.
 func (k *checker) written(p path) bool { return k.root.find(p...).node != nil }
+
+// has reports whether a member of the section stands in the documents.
+func (s site) has(name string) bool {
+	section := s.root.find(s.path...).node
+	if section == nil {
+		return false
+	}
+	n, _ := section.child(name)
+	return n != nil
+}
 
 // firstWritten returns the first path that stands in the documents: a fault of two values is shown where one is
 // written.

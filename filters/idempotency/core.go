@@ -59,6 +59,8 @@ type Record struct {
 	TTL        time.Duration // how long the record lives from its end
 	Expires    time.Time
 	Response   []byte // Answered: the stored form, see [ResponseCodec]
+	// Place, of what Claim returns: where the store has the record, see Change.Place. It is not kept with it.
+	Place uint64
 }
 
 // Response is what a duplicate gets.
@@ -88,6 +90,9 @@ type ClaimRequest struct {
 	// MaxOpen is how many live records the owner may have, this one included. 0: any number, and
 	// this one is not counted.
 	MaxOpen int
+	// Room is memory for the response of a record that is found. A store that would have to copy it may have it there
+	// (it appends to Room[:0]), so that Record.Response is good as long as the caller leaves the memory alone.
+	Room []byte
 }
 
 // Op is a step by which the owner of a claim changes the record.
@@ -122,6 +127,9 @@ type Change struct {
 	// taken over can still settle an unknown outcome of that record, and never one of a later
 	// record.
 	Created time.Time
+	// Place is [Record.Place] as Claim returned it, so that the store need not look the record up again. It is a hint:
+	// the store finds the record also without it, or where it lies elsewhere by now.
+	Place uint64
 }
 
 // DelegatedLife is how long a delegated record lives at least, from its delegation or its last

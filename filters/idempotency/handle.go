@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,12 +19,15 @@ import (
 // call, are other goroutines.
 type Handle struct {
 	filter *Filter
-	id     string // in the call's key, or of a record: it outlives the exchange
+	id     string // in the call's key, or of a record: good as long as the handle is
 	leads  bool   // the call, until it is finished
+	joined bool   // others have the call, to read its result
 	call   call
+	replay replayed
 
 	claimed filters.ClaimedRequest
-	further bool // attempts before this one, or under this claim, may have been executed
+	place   uint64 // Record.Place
+	further bool   // attempts before this one, or under this claim, may have been executed
 
 	cap     time.Time    // beyond it the store renews nothing
 	until   atomic.Int64 // when the lease ends as far as this process knows, see processBegan
@@ -53,14 +58,17 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	if h.id == "" {
 		h.id = rec.ID
 	}
-	h.further = rec.Attempt > 1
+	if f.settings.Transaction || len(f.guards) > 0 { // they may keep it beyond the exchange
+		x.Logical.Key = strings.Clone(h.id)
+	}
+	h.place, h.further = rec.Place, rec.Attempt > 1
 	s.Ref = h
 	x.Logical.Claim = h
 	x.Logical.Detach = true
 	x.Logical.Until = h.cap
 	x.BufferBody = f.settings.MaxBody
 	x.Logical.Resend = f.settings.Retry
-	inject(x, h.id, rec.Attempt)
+	inject(x, x.Logical.Key, rec.Attempt)
 }
 
 // processBegan is what the end of a lease is counted from, which several goroutines read: by the
@@ -86,7 +94,7 @@ func (h *Handle) Valid(now time.Time) bool {
 func (h *Handle) BeginAttempt(attempt int) bool {
 	f := h.filter
 	now := time.Now()
-	next := Change{Op: Renew, Lease: f.settings.Lease, Attempt: attempt}
+	next := Change{Op: Renew, Place: h.place, Lease: f.settings.Lease, Attempt: attempt}
 	if err := f.Store.Change(context.Background(), h.id, h.claimed.Token, next); err != nil {
 		f.storeFailures.Warn(f.Logger, time.Now(),
 			"idempotency: a request is not repeated, since the store did not take its next attempt",
@@ -104,7 +112,7 @@ func (h *Handle) Claimed() *filters.ClaimedRequest { return &h.claimed }
 // Delegate implements [filters.Claim].
 func (h *Handle) Delegate(ctx context.Context, gid string) error {
 	h.stop()
-	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, GID: gid})
+	return h.filter.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Delegate, Place: h.place, GID: gid})
 }
 
 func (h *Handle) renew() {
@@ -112,7 +120,7 @@ func (h *Handle) renew() {
 	ctx, cancel := context.WithTimeout(context.Background(), f.settings.Lease/3)
 	defer cancel()
 	now := time.Now()
-	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Lease: f.settings.Lease})
+	err := f.Store.Change(ctx, h.id, h.claimed.Token, Change{Op: Renew, Place: h.place, Lease: f.settings.Lease})
 	if err == nil {
 		h.setLease(now.Add(f.settings.Lease))
 	}
@@ -166,7 +174,7 @@ func (h *Handle) end(x *filters.Exchange, op Op) (lost bool) {
 		return false
 	}
 	f := h.filter
-	ch := Change{Op: op}
+	ch := Change{Op: op, Place: h.place}
 	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	x.Measured.AddStore(began)
@@ -226,7 +234,7 @@ func (h *Handle) finish(x *filters.Exchange, a *Response) *filters.Reply {
 	stored := storedForms.Get().(*[]byte)
 	defer storedForms.Put(stored)
 	*stored = f.Codec.Append((*stored)[:0], h.id, a)
-	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created}
+	ch := Change{Op: Finish, Response: *stored, Created: h.claimed.Created, Place: h.place}
 	began := x.Measured.Start()
 	err := f.Store.Change(context.Background(), h.id, h.claimed.Token, ch)
 	x.Measured.AddStore(began)
@@ -269,7 +277,7 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 		case !ok, rec.Fingerprint != h.claimed.Fingerprint, rec.Token == h.claimed.Token && rec.State == Answered:
 			return nil // no record of this request that says something else
 		case rec.State == Answered:
-			return f.recorded(&rec, new(result))
+			return f.recorded(&rec, new(result), new(replayed))
 		case rec.State == Unknown && !rec.Created.Equal(ch.Created): // of a later record of the same request
 			return unknown()
 		case rec.State == Unknown:
@@ -306,7 +314,7 @@ func (h *Handle) endLate(x *filters.Exchange) *filters.Reply {
 			rec.State == Unknown:
 			return nil
 		case rec.State == Answered:
-			return f.recorded(&rec, new(result))
+			return f.recorded(&rec, new(result), new(replayed))
 		}
 		if budget.over() || tries == lateTriesMax || f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			return inProgress()
@@ -338,6 +346,26 @@ func (h *Handle) retryInBackground(ch Change) {
 func (h *Handle) finishCall(r result) {
 	if h.leads {
 		h.leads = false
-		h.filter.Calls.finish(&h.call, r)
+		h.joined = h.filter.Calls.finish(&h.call, &r)
 	}
+}
+
+// handles are those that no exchange has.
+var handles = sync.Pool{New: func() any {
+	h := new(Handle)
+	h.id = filters.Alias(h.call.key.id[:])
+	return h
+}}
+
+func newHandle() *Handle { return handles.Get().(*Handle) }
+
+// release has the handle used again, unless others may have it still: who joined its call, a renewal that is under
+// way, the executor of a transaction.
+func (h *Handle) release() {
+	if h.leads || h.joined || h.renewal.begun || h.claimed.Resume || h.filter != nil && h.filter.settings.Transaction {
+		return
+	}
+	h.replay.reset()
+	*h = Handle{id: h.id, replay: h.replay}
+	handles.Put(h)
 }

@@ -2,39 +2,74 @@ package idempotency
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// renewals are the claims of one route whose leases are to be renewed. The period is the same for
-// all of them, so they are due in the order in which they came: a list and one timer do, and most
-// claims come and go without the timer being touched. It is safe for concurrent use.
+// renewals are the claims of one route whose leases are to be renewed, in lists by their IDs, so that processors
+// do not wait for each other. Most of ten thousand routes see no key for long, so the lists are made with the first
+// claim. It is safe for concurrent use.
 type renewals struct {
+	every time.Duration
+	lists atomic.Pointer[[renewalLists]renewalList]
+}
+
+// renewalLists is a power of two.
+const renewalLists = 8
+
+// renewalList has a part of the claims. The period is the same for all of them, so they are due in the order in
+// which they came: a list and one timer do, and most claims come and go without the timer being touched.
+type renewalList struct {
 	every time.Duration
 
 	mu          sync.Mutex
 	first, last *Handle
 	timer       *time.Timer // nil before the first claim
 	set         bool        // the timer will fire
+	_           [64]byte    // so that no two share a line
 }
 
-// renewal is a claim's place among the renewals. Renewals.mu guards it.
+// list returns that of a claim, which is the same from its beginning to its end.
+func (r *renewals) list(h *Handle) *renewalList {
+	lists := r.lists.Load()
+	if lists == nil {
+		lists = new([renewalLists]renewalList)
+		for i := range lists {
+			lists[i].every = r.every
+		}
+		if !r.lists.CompareAndSwap(nil, lists) {
+			lists = r.lists.Load()
+		}
+	}
+	if h.id == "" {
+		return &lists[0]
+	}
+	return &lists[h.id[len(h.id)-1]%renewalLists] // the end of a digest
+}
+
+func (r *renewals) add(h *Handle, now time.Time)    { r.list(h).add(h, now) }
+func (r *renewals) again(h *Handle, lost bool) bool { return r.list(h).again(h, lost) }
+func (r *renewals) end(h *Handle)                   { r.list(h).end(h) }
+
+// renewal is a claim's place among the renewals. The mutex of its list guards it.
 type renewal struct {
 	prev, next *Handle
 	due        time.Time
 	queued     bool
+	begun      bool // one has been, and may be under way when the claim has ended
 	over       bool // the claim is not renewed any more
 }
 
 // add puts a claim behind the others; now is at most the present.
-func (r *renewals) add(h *Handle, now time.Time) {
+func (r *renewalList) add(h *Handle, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.push(h, now)
+	r.pushLocked(h, now)
 }
 
 // again puts a claim behind the others that was renewed, or notes that it was lost. False: the
 // claim has ended.
-func (r *renewals) again(h *Handle, lost bool) bool {
+func (r *renewalList) again(h *Handle, lost bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.renewal.over {
@@ -43,12 +78,12 @@ func (r *renewals) again(h *Handle, lost bool) bool {
 	if lost {
 		h.renewal.over = true
 	} else {
-		r.push(h, time.Now())
+		r.pushLocked(h, time.Now())
 	}
 	return true
 }
 
-func (r *renewals) push(h *Handle, now time.Time) {
+func (r *renewalList) pushLocked(h *Handle, now time.Time) {
 	w := &h.renewal
 	w.due, w.queued = now.Add(r.every), true
 	w.prev, w.next = r.last, nil
@@ -74,16 +109,16 @@ func (r *renewals) push(h *Handle, now time.Time) {
 }
 
 // end takes a claim out for good.
-func (r *renewals) end(h *Handle) {
+func (r *renewalList) end(h *Handle) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.renewal.over = true
 	if h.renewal.queued {
-		r.unlink(h)
+		r.unlinkLocked(h)
 	}
 }
 
-func (r *renewals) unlink(h *Handle) {
+func (r *renewalList) unlinkLocked(h *Handle) {
 	w := &h.renewal
 	if w.prev == nil {
 		r.first = w.next
@@ -100,13 +135,14 @@ func (r *renewals) unlink(h *Handle) {
 
 // fire begins the renewals that are due. Each has a goroutine, so that one that the store is slow
 // with delays no other.
-func (r *renewals) fire() {
+func (r *renewalList) fire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	for r.first != nil && !r.first.renewal.due.After(now) {
 		h := r.first
-		r.unlink(h)
+		r.unlinkLocked(h)
+		h.renewal.begun = true
 		go h.renew()
 	}
 	if r.set = r.first != nil; r.set {

@@ -11,7 +11,7 @@ import (
 // TestRenewalsInOrder: claims end in any order, what is left stays in the order in which it is due,
 // and nothing of the others is kept.
 func TestRenewalsInOrder(t *testing.T) {
-	r := &renewals{every: time.Hour}
+	r := &renewalList{every: time.Hour}
 	now := time.Now()
 	var left []*Handle
 	for i := range 8 {

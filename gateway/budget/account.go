@@ -22,7 +22,8 @@ func (h *holding) empty() bool {
 // client is what all accounts of one address hold together.
 type client struct {
 	held     holding
-	accounts int // that are not over; under the lock of clients
+	accounts int            // that are not over; under the lock of clients
+	_        [64 - 3*8]byte // a line of its own: processors serve different clients
 }
 
 // clients has those that have an account which is not over.

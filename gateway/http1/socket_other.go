@@ -2,29 +2,7 @@
 
 package http1
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
-
-// Elsewhere than on Linux the engine works, by the plain calls.
-
-func recv(fd int, p []byte) (int, error) {
-	for {
-		if n, err := syscall.Read(fd, p); err != syscall.EINTR {
-			return max(n, 0), err
-		}
-	}
-}
-
-func send(fd int, p []byte) (int, error) {
-	for {
-		if n, err := syscall.Write(fd, p); err != syscall.EINTR {
-			return max(n, 0), err
-		}
-	}
-}
+import "golang.org/x/sys/unix"
 
 // hungUp sees a connection that was reset or closed; one whose peer has only ended its sending side
 // it does not see.

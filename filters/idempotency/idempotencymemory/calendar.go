@@ -1,30 +1,46 @@
 package idempotencymemory
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
-// calendar finds the records that have expired: those of one second are a list. To add one, or to move one,
-// takes the same time however many there are, and touches no other record; a heap would touch a dozen. The
-// price is that a record is removed up to a second late.
+// calendar finds the records that have expired. Each is on the list of a second before which it does not expire. To
+// add one takes the same time however many there are; a heap would touch a dozen others. The price is that a record
+// is removed up to a second late.
+//
+// A record whose expiry moves on stays where it is, and is put where it belongs when its second has passed: so the end
+// of a request, which moves it by less than a second as a rule, touches no list.
 type calendar struct {
 	entries *entries
-	seconds map[int64]ref // the first of those that expire in that second, from the store's beginning
-	from    int64         // none expires in an earlier second
+	seconds map[int32]ref // the first of a second's list, from the store's beginning
+	from    int32         // seconds before it have passed
+	passed  ref           // the first of those whose second has
 }
 
-func secondOf(e *entry) int64 { return int64(e.expires / time.Second) }
+func secondOf(t time.Duration) int32 { return int32(min(max(t, 0)/time.Second, math.MaxInt32)) }
 
-func (c *calendar) add(r ref) {
+// add puts a record on the list of a second.
+func (c *calendar) add(r ref, second int32) {
 	e := c.entries.at(r)
-	e.second = secondOf(e)
-	first := c.seconds[e.second]
-	e.before, e.behind = 0, first
-	if first != 0 {
-		c.entries.at(first).before = r
+	e.second, e.before, e.behind = second, 0, 0
+	first := c.passed
+	if second >= c.from {
+		first = c.seconds[second]
 	}
-	if len(c.seconds) == 0 || e.second < c.from {
-		c.from = e.second
+	switch {
+	case first != 0: // behind it: the table need not be told
+		f := c.entries.at(first)
+		e.before, e.behind = first, f.behind
+		if f.behind != 0 {
+			c.entries.at(f.behind).before = r
+		}
+		f.behind = r
+	case second < c.from:
+		c.passed = r
+	default:
+		c.seconds[second] = r
 	}
-	c.seconds[e.second] = r
 }
 
 func (c *calendar) remove(r ref) {
@@ -32,6 +48,8 @@ func (c *calendar) remove(r ref) {
 	switch {
 	case e.before != 0:
 		c.entries.at(e.before).behind = e.behind
+	case e.second < c.from:
+		c.passed = e.behind
 	case e.behind == 0:
 		delete(c.seconds, e.second)
 	default:
@@ -40,29 +58,36 @@ func (c *calendar) remove(r ref) {
 	if e.behind != 0 {
 		c.entries.at(e.behind).before = e.before
 	}
-	e.before, e.behind = 0, 0
 }
 
 // move follows a change of the record's expiry.
-func (c *calendar) move(r ref) {
-	if e := c.entries.at(r); secondOf(e) != e.second {
+func (c *calendar) move(r ref, second int32) {
+	if second < c.entries.at(r).second {
 		c.remove(r)
-		c.add(r)
+		c.add(r, second)
 	}
 }
 
-// gapMax is how many seconds in which nothing expires one call walks over.
+// gapMax is how many seconds of which no record is one call walks over.
 const gapMax = 1 << 10
 
-// expired returns a record whose second has passed, 0 when there is none. now is counted as expiries are.
-func (c *calendar) expired(now time.Duration) ref {
-	if len(c.seconds) == 0 {
-		return 0
+// due returns a record whose second has passed, 0 when there is none. now is counted as expiries are.
+func (c *calendar) due(now time.Duration) ref {
+	if c.passed == 0 {
+		c.pass(secondOf(now))
 	}
-	for until := min(int64(now/time.Second), c.from+gapMax); c.from < until; c.from++ {
-		if r := c.seconds[c.from]; r != 0 {
-			return r
+	return c.passed
+}
+
+// pass goes on to a second, or to one before it that has records.
+func (c *calendar) pass(until int32) {
+	if len(c.seconds) == 0 {
+		c.from = max(c.from, until)
+	}
+	for until = min(until, c.from+gapMax); c.passed == 0 && c.from < until; c.from++ {
+		if first := c.seconds[c.from]; first != 0 {
+			c.passed = first
+			delete(c.seconds, c.from)
 		}
 	}
-	return 0
 }

@@ -14,12 +14,12 @@ type ref uint32
 // entry is a record. It has no pointers, so that the collector passes it over. Times are counted from the
 // store's beginning, by the monotonic clock where there is one.
 type entry struct {
-	hash        uint64 // of the ID
-	same        ref    // the next one whose ID has that hash
-	before      ref    // in the calendar
-	behind      ref
-	second      int64
+	id          [idempotency.IDLength]byte // where it is so long
 	token       uint64
+	tag         uint32 // in the table
+	second      int32  // in the calendar, as what follows
+	before      ref
+	behind      ref
 	created     time.Duration
 	leaseUntil  time.Duration
 	capUntil    time.Duration
@@ -27,7 +27,6 @@ type entry struct {
 	ttl         time.Duration
 	attempt     int
 	fingerprint [32]byte
-	id          [idempotency.IDLength]byte // where it is so long
 	// texts has the ID where it is of another length, then route, service, principal, client's key and GID, of
 	// these lengths.
 	texts         blob
@@ -56,6 +55,14 @@ type entries struct {
 }
 
 func (s *entries) at(r ref) *entry { return &s.memory[(r-1)/entriesPer][(r-1)%entriesPer] }
+
+// there is at for a place where an entry was once; nil when there is none.
+func (s *entries) there(r ref) *entry {
+	if i := int((r - 1) / entriesPer); i >= len(s.memory) || s.memory[i] == nil {
+		return nil
+	}
+	return s.at(r)
+}
 
 func (s *entries) new() ref {
 	s.per = entriesPer
@@ -112,8 +119,8 @@ func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record 
 // of the claim which found it are not copied.
 func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.ClaimRequest) {
 	rec.Response = h.heap.bytes(e.response)
-	if e.response.n <= sizeMost { // else nobody writes to it, and the collector keeps it
-		rec.Response = bytes.Clone(rec.Response)
+	if n := e.response.n; n > 0 && n <= sizeMost { // of more: nobody writes to it, and the collector keeps it
+		rec.Response = append(c.Room[:0], rec.Response...)
 	}
 	stored := h.heap.bytes(e.texts)
 	all, from := "", 0 // a copy of them, once one is needed
@@ -160,6 +167,15 @@ func (h *shard) write(e *entry, rec *idempotency.Record) {
 		h.heap.free(e.texts)
 		e.texts, e.lengths[textGID] = texts, uint32(len(rec.GID))
 	}
+}
+
+// earliest returns the second before which the record does not expire: it lives for its TTL from its end, whenever
+// that comes.
+func (e *entry) earliest() int32 {
+	if e.state == idempotency.InFlight {
+		return secondOf(e.expires - (e.capUntil - e.created))
+	}
+	return secondOf(e.expires)
 }
 
 // ownLong returns a copy of a response that is to be adopted, made before the shard is locked; any other one

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	shards = 64
+	shards = 16
 	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so
 	// more than one is enough for the shard to shrink.
 	sweepPerCall = 4
@@ -47,8 +47,7 @@ func New(now func() time.Time) *Store {
 	for i := range s.shards {
 		h := &s.shards[i]
 		h.base, h.openKeys = s.base, &s.openKeys
-		h.records = map[uint64]ref{}
-		h.expiry = calendar{entries: &h.entries, seconds: map[int64]ref{}}
+		h.expiry = calendar{entries: &h.entries, seconds: map[int32]ref{}}
 	}
 	return s
 }
@@ -59,8 +58,7 @@ type shard struct {
 	openKeys *openkeys.Counter
 
 	mu      sync.Mutex
-	records map[uint64]ref // by the hash of the ID
-	count   int
+	records table
 	entries entries
 	heap    heap
 	expiry  calendar
@@ -69,37 +67,41 @@ type shard struct {
 
 // findLocked returns the entry of an ID, 0 and nil without.
 func (h *shard) findLocked(hash uint64, id string) (ref, *entry) {
-	for r := h.records[hash]; r != 0; {
-		e := h.entries.at(r)
-		if h.named(e, id) {
+	t, tag := &h.records, tagOf(hash)
+	if t.n == 0 {
+		return 0, nil
+	}
+	for i := t.home(tag); t.slots[i].entry != 0; i = t.after(i) {
+		if t.slots[i].tag != tag {
+			continue
+		}
+		r := t.slots[i].entry
+		if e := h.entries.at(r); h.named(e, id) {
 			return r, e
 		}
-		r = e.same
 	}
 	return 0, nil
 }
 
 // allLocked yields every entry.
 func (h *shard) allLocked(yield func(ref) bool) {
-	for _, r := range h.records {
-		for ; r != 0; r = h.entries.at(r).same {
-			if !yield(r) {
-				return
-			}
+	for _, s := range h.records.slots {
+		if s.entry != 0 && !yield(s.entry) {
+			return
 		}
 	}
 }
 
 // addLocked stores a record under an ID that has none.
-func (h *shard) addLocked(hash uint64, rec *idempotency.Record) {
+func (h *shard) addLocked(hash uint64, rec *idempotency.Record) ref {
 	r := h.entries.new()
 	e := h.entries.at(r)
-	e.hash, e.same = hash, h.records[hash]
-	h.records[hash] = r
-	h.count++
+	e.tag = tagOf(hash)
+	h.records.add(e.tag, r)
 	h.writeTexts(e, rec)
 	h.write(e, rec)
-	h.expiry.add(r)
+	h.expiry.add(r, e.earliest())
+	return r
 }
 
 // changeLocked stores a record in the place of another one. claimed: it comes from a claim, with its texts.
@@ -116,25 +118,14 @@ func (h *shard) changeLocked(r ref, e *entry, rec *idempotency.Record, claimed b
 		h.writeTexts(e, rec)
 	}
 	h.write(e, rec)
-	h.expiry.move(r)
+	h.expiry.move(r, e.earliest())
 }
 
 func (h *shard) removeLocked(r ref, e *entry) {
 	if e.counted {
 		h.openKeys.Remove(h.owner(e), h.base.Add(e.expires))
 	}
-	if first := h.records[e.hash]; first != r {
-		before := h.entries.at(first)
-		for before.same != r {
-			before = h.entries.at(before.same)
-		}
-		before.same = e.same
-	} else if e.same != 0 {
-		h.records[e.hash] = e.same
-	} else {
-		delete(h.records, e.hash)
-	}
-	h.count--
+	h.records.remove(e.tag, r)
 	h.expiry.remove(r)
 	h.heap.free(e.texts)
 	h.heap.free(e.response)
@@ -143,12 +134,18 @@ func (h *shard) removeLocked(r ref, e *entry) {
 
 // sweepLocked removes a few of the expired records. Each call on a shard begins with it.
 func (h *shard) sweepLocked(now time.Time) {
+	at := now.Sub(h.base)
 	for range sweepPerCall {
-		r := h.expiry.expired(now.Sub(h.base))
+		r := h.expiry.due(at)
 		if r == 0 {
 			return
 		}
-		h.removeLocked(r, h.entries.at(r))
+		if e := h.entries.at(r); e.expires <= at {
+			h.removeLocked(r, e)
+		} else { // it has been settled since it was put there
+			h.expiry.remove(r)
+			h.expiry.add(r, secondOf(e.expires))
+		}
 	}
 }
 
@@ -181,7 +178,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
 	}
 	if e == nil {
-		h.addLocked(hash, &next)
+		r = h.addLocked(hash, &next)
 	} else {
 		if next.Attempt > 1 { // whose texts are those of the entry, and are about to be written again
 			next.Route, next.Service = strings.Clone(next.Route), strings.Clone(next.Service)
@@ -190,6 +187,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	h.mu.Unlock()
 	s.waiting.Wake(c.ID)
+	next.Place = uint64(r)
 	return next, true, nil
 }
 
@@ -212,6 +210,17 @@ func (h *shard) countLocked(e *entry, old, next *idempotency.Record, most int, n
 	return h.openKeys.Add(owner, next.Expires, now, most)
 }
 
+// placedLocked returns the entry at a place if it is still the claim's there, which its token tells; 0 and nil if not.
+func (h *shard) placedLocked(r ref, token uint64, id string) (ref, *entry) {
+	if r == 0 {
+		return 0, nil
+	}
+	if e := h.entries.there(r); e != nil && e.token == token && h.named(e, id) {
+		return r, e
+	}
+	return 0, nil
+}
+
 // Change implements [idempotency.Store].
 func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempotency.Change) error {
 	if err := ctx.Err(); err != nil {
@@ -222,7 +231,10 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 	h.mu.Lock()
 	now := s.now()
 	h.sweepLocked(now)
-	r, e := h.findLocked(hash, id)
+	r, e := h.placedLocked(ref(ch.Place), token, id)
+	if e == nil {
+		r, e = h.findLocked(hash, id)
+	}
 	var old idempotency.Record
 	next, remove, err := idempotency.Apply(h.decisive(e, &old), token, ch, now)
 	switch {
@@ -346,7 +358,7 @@ func (s *Store) Len() int {
 	for i := range s.shards {
 		h := &s.shards[i]
 		h.mu.Lock()
-		n += h.count
+		n += h.records.n
 		h.mu.Unlock()
 	}
 	return n

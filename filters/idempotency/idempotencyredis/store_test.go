@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -308,20 +309,22 @@ func callsFail(t *testing.T, s *Store, timeout time.Duration) {
 	}
 	for name, call := range calls {
 		var wg sync.WaitGroup
-		for range 16 {
+		var took [16]time.Duration
+		for i := range took {
 			wg.Go(func() {
 				began := time.Now()
 				err := call()
-				took := time.Since(began)
+				took[i] = time.Since(began)
 				if err == nil || errors.Is(err, idempotency.ErrLost) {
 					t.Errorf("%s: %v, want that Redis does not reply", name, err)
-				}
-				if took > 2*timeout+500*time.Millisecond { // half a second for a busy machine
-					t.Errorf("%s took %v with a timeout of %v", name, took, timeout)
 				}
 			})
 		}
 		wg.Wait()
+		// A busy machine may be late with some of them, and a further try would make all of them late.
+		if least := slices.Min(took[:]); least > 2*timeout+500*time.Millisecond || slices.Max(took[:]) > waitLimit {
+			t.Errorf("%s took %v with a timeout of %v", name, took, timeout)
+		}
 	}
 }
 

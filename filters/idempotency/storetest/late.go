@@ -16,7 +16,7 @@ func takenOver(t *testing.T, h Harness) (first, second idempotency.ClaimRequest)
 	mustClaim(t, h.Store, first)
 	h.lapse()
 	second = request(first.ID)
-	second.Retry, second.Lease = true, h.short()
+	second.Retry = true
 	mustClaim(t, h.Store, second)
 	return first, second
 }
@@ -41,7 +41,7 @@ func testLateOwner(t *testing.T, h Harness) {
 		"unknown": func(second idempotency.ClaimRequest) {
 			mustChange(t, h.Store, second.ID, second.Token, idempotency.Change{Op: idempotency.MarkUnknown})
 		},
-		"lapsed": func(idempotency.ClaimRequest) { h.lapse() },
+		"lapsed": func(second idempotency.ClaimRequest) { h.lapseNow(t, second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := takenOver(t, h)

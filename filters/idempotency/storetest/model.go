@@ -23,6 +23,7 @@ func sameRecord(a, b idempotency.Record, slack time.Duration) bool {
 	for _, r := range []*idempotency.Record{&a, &b} {
 		r.Created, r.LeaseUntil, r.CapUntil, r.Expires = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	}
+	a.Place, b.Place = 0, 0 // what it says is the store's own
 	return reflect.DeepEqual(a, b)
 }
 
@@ -32,6 +33,7 @@ type model struct {
 	ctx     context.Context
 	records map[string]*idempotency.Record
 	tokens  map[string][]uint64 // every token that was ever drawn for a key
+	places  []uint64            // that claims of any of the keys have returned
 	base    string              // the keys of this run begin so: one store serves all runs
 }
 
@@ -98,14 +100,23 @@ func (m *model) claim(t *rapid.T) {
 	if claimed {
 		m.records[id] = &got // the store's own times, which differ by the way to it
 		m.tokens[id] = append(m.tokens[id], c.Token)
+		m.places = append(m.places, got.Place)
 	}
+}
+
+// place draws where some record lies, or lay once: a store finds the right one whatever it is told.
+func (m *model) place(t *rapid.T) uint64 {
+	if len(m.places) == 0 || rapid.Bool().Draw(t, "no place") {
+		return 0
+	}
+	return rapid.SampledFrom(m.places).Draw(t, "place")
 }
 
 func (m *model) change(t *rapid.T) {
 	id := m.key(t)
 	token := m.token(t, id)
 	op := rapid.IntRange(int(idempotency.Renew), int(idempotency.Delegate)).Draw(t, "op")
-	ch := idempotency.Change{Op: idempotency.Op(op)}
+	ch := idempotency.Change{Op: idempotency.Op(op), Place: m.place(t)}
 	switch ch.Op {
 	case idempotency.Renew:
 		ch.Attempt = rapid.IntRange(0, 3).Draw(t, "attempt")
@@ -204,7 +215,7 @@ func (m *model) shift(d time.Duration) {
 }
 
 func testModel(t *testing.T, h Harness) {
-	ctx := background(t)
+	ctx := t.Context() // of so many steps no limit is right on every machine
 	run := newID()
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -142,6 +142,36 @@ func (h Harness) short() time.Duration {
 // lapse lets a lease of short() lapse.
 func (h Harness) lapse() { h.pass(h.short() + 5*time.Millisecond) }
 
+// lapseNow lets a lease lapse that is long, so that no step before this is too late for it on a busy machine.
+func (h Harness) lapseNow(t testing.TB, c idempotency.ClaimRequest) {
+	t.Helper()
+	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: h.short()})
+	h.lapse()
+}
+
+// changedInTime claims a key and makes a change of the claim before its lease is over, and lets the time of the lease
+// pass. set takes the lease, which is a longer one each time that the machine was too slow for it.
+func (h Harness) changedInTime(
+	t testing.TB, set func(c *idempotency.ClaimRequest, lease time.Duration), ch idempotency.Change,
+) idempotency.ClaimRequest {
+	t.Helper()
+	for lease := h.short(); ; lease *= 4 {
+		c := request(newID())
+		set(&c, lease)
+		began := time.Now()
+		mustClaim(t, h.Store, c)
+		err := h.Store.Change(background(t), c.ID, c.Token, ch)
+		if errors.Is(err, idempotency.ErrLost) && time.Since(began) >= lease && lease < soon {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("Change op %d: %v", ch.Op, err)
+		}
+		h.pass(lease + 5*time.Millisecond)
+		return c
+	}
+}
+
 func mustClaim(t testing.TB, s idempotency.Store, c idempotency.ClaimRequest) idempotency.Record {
 	t.Helper()
 	rec, claimed, err := s.Claim(background(t), c)
@@ -323,11 +353,9 @@ func testFreeTwice(t *testing.T, h Harness) {
 }
 
 func testDelegate(t *testing.T, h Harness) {
-	c := request(newID())
-	c.NotDispatched, c.Lease, c.Cap = true, h.short(), h.short()
-	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Delegate, GID: "g1"})
-	h.lapse() // no lease runs any more
+	c := h.changedInTime(t, func(c *idempotency.ClaimRequest, lease time.Duration) {
+		c.NotDispatched, c.Lease, c.Cap = true, lease, lease
+	}, idempotency.Change{Op: idempotency.Delegate, GID: "g1"}) // no lease runs any more
 	retry := request(c.ID)
 	retry.Retry = true
 	mustNotClaim(t, h.Store, retry, idempotency.Delegated)
@@ -346,11 +374,8 @@ func testDelegate(t *testing.T, h Harness) {
 }
 
 func testRenew(t *testing.T, h Harness) {
-	c := request(newID())
-	c.Lease, c.Cap = h.short(), 10*time.Minute
-	mustClaim(t, h.Store, c)
-	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: 5 * time.Minute})
-	h.lapse()
+	c := h.changedInTime(t, func(c *idempotency.ClaimRequest, lease time.Duration) { c.Lease = lease },
+		idempotency.Change{Op: idempotency.Renew, Lease: 5 * time.Minute})
 	mustGet(t, h.Store, c.ID, idempotency.InFlight)
 	mustChange(t, h.Store, c.ID, c.Token, idempotency.Change{Op: idempotency.Renew, Lease: time.Hour})
 	if got := mustGet(t, h.Store, c.ID, idempotency.InFlight); !got.LeaseUntil.Equal(got.CapUntil) {

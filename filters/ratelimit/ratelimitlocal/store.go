@@ -48,6 +48,7 @@ type shard struct {
 	era   uint32  // counts the changes of rate and burst
 	share float64 // of a rate that a charge brings
 	limit ratelimit.Rate
+	_     [64]byte // so that no two shards share a line
 }
 
 // bucket is what a key has: tokens, or the hits of a window.

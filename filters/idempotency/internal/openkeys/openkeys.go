@@ -6,6 +6,7 @@
 package openkeys
 
 import (
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -14,9 +15,24 @@ import (
 // Counter counts by owner ([idempotency.Owner]). A record is in it under its expiry, so that one that has
 // expired is not counted any more (17 ms later at the latest), whenever the store sweeps it. Memory: 30 bytes
 // at most a counted record and 150 an owner. The zero value is ready; it is safe for concurrent use.
-type Counter struct {
+type Counter struct{ parts [parts]part }
+
+// parts is a power of two.
+const parts = 16
+
+// part has some of the owners, so that processors do not wait for each other.
+type part struct {
 	mu     sync.Mutex
 	owners map[string]*owner
+	_      [64]byte // so that no two share a line
+}
+
+// of returns the part of an owner: the end of a digest is as good as a hash.
+func (c *Counter) of(id string) *part {
+	if id == "" {
+		return &c.parts[0]
+	}
+	return &c.parts[id[len(id)-1]%parts]
 }
 
 type owner struct {
@@ -31,18 +47,19 @@ func tick(t time.Time) int64 { return t.UnixNano() >> 24 }
 
 // Add counts one more record unless the owner has most live ones, and reports whether it did.
 func (c *Counter) Add(id string, expires, now time.Time, most int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := c.owners[id]
+	p := c.of(id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.owners[id]
 	if o == nil {
 		if most <= 0 {
 			return false
 		}
-		if c.owners == nil {
-			c.owners = map[string]*owner{}
+		if p.owners == nil {
+			p.owners = map[string]*owner{}
 		}
 		o = &owner{open: map[int64]uint32{}}
-		c.owners[strings.Clone(id)] = o
+		p.owners[strings.Clone(id)] = o
 	}
 	if o.n >= most || o.idle > len(o.open)/2+idleMax {
 		o.expire(tick(now))
@@ -61,28 +78,34 @@ func (c *Counter) Keep(id string, expires time.Time) {
 
 // Move follows a change of a record's expiry.
 func (c *Counter) Move(id string, from, to time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if o := c.owners[id]; o != nil && o.remove(tick(from)) {
+	p := c.of(id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o := p.owners[id]; o != nil && o.remove(tick(from)) {
 		o.add(tick(to))
 	}
 }
 
 // Remove no longer counts a record.
 func (c *Counter) Remove(id string, expires time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := c.owners[id]
+	p := c.of(id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.owners[id]
 	if o != nil && o.remove(tick(expires)) && o.n == 0 {
-		delete(c.owners, id)
+		delete(p.owners, id)
 	}
 }
 
 // Owners returns how many owners are counted for.
-func (c *Counter) Owners() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.owners)
+func (c *Counter) Owners() (n int) {
+	for i := range c.parts {
+		p := &c.parts[i]
+		p.mu.Lock()
+		n += len(p.owners)
+		p.mu.Unlock()
+	}
+	return n
 }
 
 func (o *owner) add(expires int64) {
@@ -165,14 +188,22 @@ func (o *owner) pop() int64 {
 // Sweep looks at some of the owners, most at most, and drops those whose records have all expired. A store that
 // removes expired records without reading them calls it now and then.
 func (c *Counter) Sweep(now time.Time, most int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, o := range c.owners { // begins anywhere, so that all have their turn
-		if o.expire(tick(now)); o.n == 0 {
-			delete(c.owners, id)
+	for i, first := 0, rand.IntN(parts); i < parts && most > 0; i++ {
+		most -= c.parts[(first+i)%parts].sweep(tick(now), most)
+	}
+}
+
+// sweep returns how many owners it has looked at.
+func (p *part) sweep(now int64, most int) (looked int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, o := range p.owners { // begins anywhere, so that all have their turn
+		if o.expire(now); o.n == 0 {
+			delete(p.owners, id)
 		}
-		if most--; most <= 0 {
-			return
+		if looked++; looked == most {
+			break
 		}
 	}
+	return looked
 }

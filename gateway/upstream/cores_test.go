@@ -1,0 +1,51 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/bench/kit/cores"
+	"github.com/sluice-gateway/sluice/gateway/http1"
+)
+
+// BenchmarkCores is what a request does to what all requests to a service share.
+func BenchmarkCores(b *testing.B) {
+	b.Run("pool", func(b *testing.B) {
+		service := new(Service)
+		service.current.Store(&configuration{settings: Settings{KeepAlive: KeepAlive{Idle: time.Hour}}})
+		p := &pool{e: &endpoint{service: service}}
+		now := time.Now()
+		p.sweepAt = now
+		p.sweep = time.AfterFunc(time.Hour, func() {})
+		defer p.sweep.Stop()
+		for range 64 {
+			c := &conn{Client: new(http1.Client), pool: p, expires: now.Add(time.Hour)}
+			c.IdleSince = now
+			p.idle = append(p.idle, c)
+		}
+		cores.Run(b, func(int) func() {
+			return func() {
+				c := p.pop()
+				p.keep(c)
+			}
+		})
+	})
+	b.Run("retry budget", func(b *testing.B) {
+		budget := new(retryBudget)
+		now := time.Now()
+		cores.Run(b, func(int) func() {
+			return func() { budget.request(now) }
+		})
+	})
+	b.Run("latencies", func(b *testing.B) {
+		now := time.Now()
+		l := newLatencies(0.95, now)
+		cores.Run(b, func(int) func() {
+			i := 0
+			return func() {
+				i++
+				l.add(now, time.Duration(i%64)*50*time.Microsecond)
+			}
+		})
+	})
+}
