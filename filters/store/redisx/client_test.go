@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
@@ -390,5 +391,47 @@ func TestOptions(t *testing.T) {
 	}
 	if o := (Options{Cluster: true}).universal(); !o.IsClusterMode || o.TLSConfig != nil {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestClosedWhileIdle: a connection that the server has closed while nobody used it is no error for the next call.
+func TestClosedWhileIdle(t *testing.T) {
+	t.Parallel()
+	c := open(t, redistest.Start(t), waitLimit)
+	ctx := within(t, waitLimit)
+	for i := range 20 {
+		if got, err := run(ctx, c, incr, "1", "n"); err != nil || got != fmt.Sprint(i+1) {
+			t.Fatalf("%q, %v", got, err)
+		}
+		conn := c.universal.(*redis.Client).Conn()
+		if err := conn.Do(ctx, "client", "kill", "type", "normal", "skipme", "yes").Err(); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		for _, w := range c.whole.plain.spare {
+			await(t, "the connection is closed", func() bool { return !idle(w.line.raw) })
+			w.line.lastBegan = time.Time{} // a long time ago
+		}
+	}
+}
+
+// TestLongReply: a reply that does not fit the buffer is whole, and so is the next one.
+func TestLongReply(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	counted, _ := openCounted(t, addr)
+	long := NewScript(`return string.rep(ARGV[1], 300000)`)
+	for name, c := range map[string]*Client{"socket": open(t, addr, waitLimit), "connection": counted} {
+		ctx := within(t, waitLimit)
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() {
+				arg := fmt.Sprint(w)
+				if got, err := run(ctx, c, long, arg, "n"); err != nil || got != strings.Repeat(arg, 300_000) {
+					t.Errorf("%s, call %d: %d bytes, %v", name, w, len(got), err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
