@@ -415,6 +415,32 @@ func TestClosedWhileIdle(t *testing.T) {
 	}
 }
 
+// TestDemoted: a master that has become a replica is left, for whatever its name stands for by then.
+func TestDemoted(t *testing.T) {
+	t.Parallel()
+	first, second := redistest.Start(t), redistest.Start(t)
+	var at atomic.Value
+	at.Store(first)
+	c := openWith(t, Options{Addresses: []string{"master:1"}, Timeout: waitLimit,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, at.Load().(string))
+		}})
+	ctx := within(t, waitLimit)
+	if _, err := run(ctx, c, incr, "1", "n"); err != nil {
+		t.Fatal(err)
+	}
+	at.Store(second)
+	host, port, _ := net.SplitHostPort(second)
+	if err := open(t, first, waitLimit).universal.Do(ctx, "replicaof", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the new master", func() bool {
+		_, err := run(ctx, c, incr, "1", "n")
+		l := c.whole.plain.spare[0].line
+		return err == nil && l != nil && l.net.RemoteAddr().String() == second
+	})
+}
+
 // TestLongReply: a reply that does not fit the buffer is whole, and so is the next one.
 func TestLongReply(t *testing.T) {
 	t.Parallel()
