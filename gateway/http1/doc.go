@@ -82,7 +82,8 @@
 // 32 interim responses; a chunk's line 512 bytes, extensions 16 KiB a body, a trailer section as much
 // as a head in a request and 8 KiB in a response.
 //
-// Memory: about 3 KiB an idle connection in clear text, 16 KiB while a request is served plus the
+// Memory: about 3 KiB an idle connection in clear text, 12 KiB with TLS (two ciphers and what its
+// handshake was read into, which package tls keeps), 16 KiB more while a request is served plus the
 // service's side of it, 64 KiB while a body passes. What a head has beyond 4 KiB, and the buffer that
 // an upload passes through, is drawn on the connection's account (package budget).
 //
