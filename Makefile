@@ -1,6 +1,8 @@
 # What each target does is in its line behind ##; `make help` prints them.
 
 GO ?= go
+# Static binaries, and one compilation of all packages for binaries, tests and lint; the race detector needs another.
+export CGO_ENABLED = 0
 # For each test binary. Under the race detector, on two cores, the slowest needs some minutes.
 TIMEOUT ?= 10m
 # lint has the analyzers of go vet; and tables for debuggers take a quarter of the time of linking each test binary.
@@ -25,8 +27,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
 		awk -F '|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# Static binaries. Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
-build: export CGO_ENABLED = 0
+# Their version comes from git; VERSION=v1.2.3 sets it where there is no git.
 build: ## bin/sluice, bin/sluice-dtm, and bin/sluice-examples, the services behind deploy/examples
 	$(GO) build $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') -o bin/sluice ./cmd/sluice
 	cd cmd/sluice-dtm && $(GO) build -o ../../bin/sluice-dtm .

@@ -60,7 +60,7 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 	if socket != nil {
 		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
 	}
-	c.quietly, c.sealed = func(fd uintptr) { c.quiet = silent(int(fd)) }, !plain
+	c.quietly, c.sealed = func(fd uintptr) { c.quiet = message.Silent(fd) }, !plain
 	if plain && c.socket != nil {
 		c.step = c.roundTripStep
 	}
@@ -84,19 +84,19 @@ type trip struct {
 func (c *Client) roundTripStep(fd uintptr) bool {
 	t := &c.trip
 	if t.probe {
-		if t.probe = false; !silent(int(fd)) {
+		if t.probe = false; !message.Silent(fd) {
 			t.stale = true
 			return true
 		}
 	}
 	if !t.written {
 		t.written = true
-		if t.sent, t.err = send(int(fd), t.out); t.err == syscall.EAGAIN {
+		if t.sent, t.err = message.Send(fd, t.out, false); t.err == syscall.EAGAIN {
 			t.err = nil
 		}
 		return t.sent < len(t.out)
 	}
-	n, err := recv(int(fd), t.in)
+	n, err := message.Recv(fd, t.in)
 	if err == syscall.EAGAIN {
 		return false
 	}
@@ -135,8 +135,8 @@ func (c *Client) roundTrip(out []byte, in *buffer, probe bool) (sent int, err er
 
 // Quiet reports whether an idle connection is open and silent: one that the service has closed, or
 // on which it sent something unasked, takes no request.
-func (c *Client) Quiet(now time.Time) bool {
-	if c.socket == nil || c.checkedByDo(now) {
+func (c *Client) Quiet() bool {
+	if c.socket == nil {
 		return true
 	}
 	c.quiet = false
@@ -153,17 +153,12 @@ func (c *Client) hasUnread() bool {
 	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// checkedByDo reports whether the connection was used so recently that Do checks it itself.
-func (c *Client) checkedByDo(now time.Time) bool {
-	return c.step != nil && c.Used > 0 && now.Sub(c.IdleSince) < quietFor
-}
+// CheckedByDo reports whether [Client.Do] finds out itself what Quiet says, for the price of the system
+// call alone, and nobody need ask before. Then its failure is stale.
+func (c *Client) CheckedByDo() bool { return c.step != nil && c.Used > 0 }
 
 // Close closes the connection.
 func (c *Client) Close() { c.nc.Close() }
-
-// quietFor is how long a connection may have been idle for the check to be left to [Client.Do],
-// where it costs no system call of its own.
-const quietFor = time.Millisecond
 
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }

@@ -43,9 +43,10 @@ func Build(t testing.TB, source, name string, list []Mutant) *Program {
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "mutants.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlay(t, source, dir, texts),
-		"-vet=off", "-ldflags=-s -w", "-o", program, ".").CombinedOutput()
-	if err != nil {
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlay(t, source, dir, texts),
+		"-vet=off", "-ldflags=-s -w", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds all else, so that what is compiled is used
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return &Program{program}

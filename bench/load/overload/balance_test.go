@@ -1,3 +1,7 @@
+//go:build !race
+
+// One goroutine does everything here, so the race detector would only take its time.
+
 package overload
 
 import (
