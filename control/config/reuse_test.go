@@ -85,7 +85,8 @@ routes:
 
 func TestReloadSharesWhatHasNotChanged(t *testing.T) {
 	const a = "  - {name: a, match: {path: /a}, service: order}\n"
-	const b = "  - name: b\n    match:\n      path: /b/{sku}\n\n      # a comment\n    service: stock\n    limits: [sku]\n"
+	const b = "  - name: b\n    match:\n      path: /b/{sku}\n\n      # a comment\n" +
+		"    service: stock\n    limits: [sku]\n"
 	const c = "  - {name: c, match: {methods: [POST], path: /c/**},\n     service: order}\n"
 	for _, test := range []struct {
 		name, first, second string
@@ -132,7 +133,8 @@ func TestReloadTellsFaultsAsLoadDoes(t *testing.T) {
 		reuseHead + known + "  service: order\n",
 		reuseHead + "  - &x\n" + known,
 		reuseHead + "  -\n  " + known,
-		reuseHead + "  - name: c\n    match: {path: /c}\n    service:\n" + strings.ReplaceAll(known, "  - ", "      - "),
+		reuseHead + "  - name: c\n    match: {path: /c}\n    service:\n" +
+			strings.ReplaceAll(known, "  - ", "      - "),
 		strings.Replace(reuseHead, "order: ", "orders: ", 1) + known,
 		strings.Replace(reuseHead, "  sku: ", "  skus: ", 1) + known,
 		strings.Replace(reuseHead, "routes:", "sales:", 1) + known,
@@ -205,7 +207,8 @@ func TestReloadFollowsSales(t *testing.T) {
 		return reuseHead + routes + "sales:\n  s: {routes: [" + route + "], item: body.sku, stock: {x: 1}}\n"
 	}
 	for _, texts := range [][2]string{
-		{reuseHead + routes, sale("a")}, {sale("a"), sale("b")}, {sale("b"), reuseHead + routes}, {sale("a"), sale("a")},
+		{reuseHead + routes, sale("a")}, {sale("a"), sale("b")}, {sale("b"), reuseHead + routes},
+		{sale("a"), sale("a")},
 	} {
 		if _, err := reload(t, texts[0], texts[1]); err != nil {
 			t.Error(err)
@@ -222,7 +225,8 @@ var reusePieces = []string{
 	"  - name: c\n    match: {path: /c}\n    service: order\n",
 	"  - name: d\n    service: order\n    match:\n      path: /d\n",
 	"  - name: e\n    match:\n      path: /e\n      methods:\n      - GET\n      - POST\n    service: order\n",
-	"  - name: f\n    match: {path: /f}\n    respond:\n      status: 200\n      body: |\n        - {name: a}\n\n        text\n",
+	"  - name: f\n    match: {path: /f}\n    respond:\n      status: 200\n" +
+		"      body: |\n        - {name: a}\n\n        text\n",
 	"  - name: g\n    match: {path: /g}\n    respond:\n      status: 200\n      body: |+\n        text\n\n",
 	"  - {name: h, match: {path: /h}, respond: {status: 200, body: \"two\n     lines\"}}\n",
 	"  - {name: i, match: {path: /i}, respond: {status: 200, body: \"two\n# lines\"}}\n",
@@ -275,7 +279,8 @@ func TestReloadIsLoad(t *testing.T) {
 		first := reuseText(random, 6)
 		lines := strings.SplitAfter(strings.TrimPrefix(first, reuseHead), "\n")
 		at := random.Intn(len(lines) + 1)
-		head := strings.Replace(reuseHead, reuseChanges[n%len(reuseChanges)][0], reuseChanges[n%len(reuseChanges)][1], 1)
+		change := reuseChanges[n%len(reuseChanges)]
+		head := strings.Replace(reuseHead, change[0], change[1], 1)
 		second := head + strings.Join(lines[:at], "") + reusePieces[random.Intn(len(reusePieces))] +
 			strings.Join(lines[at:], "")
 		shared, err := reload(t, first, second)
